@@ -1,0 +1,89 @@
+# Every target does all of its own set-up in .venv; nothing needs to be activated.
+# PYTHON=python3.12 selects the interpreter, VENV another folder for the environment.
+
+VENV ?= .venv
+RUN := $(VENV)/bin
+PIP := $(RUN)/python -m pip --disable-pip-version-check --quiet
+STAMPS := $(VENV)/stamps
+
+SOURCES := $(shell find src cpp \( -name '*.py' -o -name '*.pyi' -o -name py.typed \
+    -o -name '*.cpp' -o -name '*.hpp' -o -name '*.h' -o -name '*.parquet' -o -name '*.html' \
+    -o -name '*.css' -o -name '*.md' -o -name '*.json' \)) \
+    $(shell find src cpp -type d ! -name __pycache__)
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint bench study docs clean
+
+help:
+	@echo "make demo    fit the sleep study: a summary here, a report in demo/sleepstudy.html"
+	@echo "make test    lint and run the tests"
+	@echo "make lint    format, types, floors"
+	@echo "make study   simulation studies (minutes)"
+	@echo "make bench   time ranef beside its peers; writes docs/benchmarks.md"
+	@echo "make docs    build the documentation into docs/_build/html"
+	@echo "make clean   remove .venv and everything that was built"
+
+# --- set-up ---------------------------------------------------------------------------------
+
+# An environment made by another interpreter than the one asked for is made anew.
+ifdef PYTHON
+ifneq ($(shell cat $(STAMPS)/venv 2>/dev/null),$(PYTHON))
+.PHONY: $(STAMPS)/venv
+endif
+endif
+
+$(STAMPS)/venv: tools/preflight.sh
+	@python=$$(PYTHON="$(PYTHON)" sh tools/preflight.sh) && \
+	    echo "making $(VENV) with $$python" && "$$python" -m venv --clear $(VENV)
+	@mkdir -p $(STAMPS) && echo "$(PYTHON)" > $@
+
+# One recipe for each set of packages: the name of the stamp is the name of the set.
+# They are installed one after another, since pip does not share an environment with itself.
+$(STAMPS)/runtime: | $(STAMPS)/build
+$(STAMPS)/test: | $(STAMPS)/package
+$(STAMPS)/lint: | $(STAMPS)/test
+$(STAMPS)/docs: | $(STAMPS)/package
+SETS := $(addprefix $(STAMPS)/,build runtime test lint docs)
+$(SETS): $(STAMPS)/venv pyproject.toml tools/requirements.py
+	@echo "installing: $(@F)"
+	@$(RUN)/python tools/requirements.py $(@F) > $@.txt && $(PIP) install -r $@.txt
+	@touch $@
+
+$(STAMPS)/package: $(STAMPS)/build $(STAMPS)/runtime CMakeLists.txt README.md LICENSE $(SOURCES)
+	@echo "building ranef"
+	@PATH="$(abspath $(RUN)):$$PATH" $(PIP) install --no-deps --no-build-isolation \
+	    --force-reinstall .
+	@touch $@
+
+# --- what people run --------------------------------------------------------------------------
+
+demo: $(STAMPS)/package
+	@mkdir -p demo
+	@$(RUN)/python examples/demo.py demo
+
+test: lint
+	$(RUN)/python -m pytest -n 2 --doctest-modules --pyargs tests ranef
+
+lint: $(STAMPS)/package $(STAMPS)/test $(STAMPS)/lint
+	$(RUN)/ruff check .
+	$(RUN)/ruff format --check .
+	$(RUN)/mypy
+	$(RUN)/lint-imports --no-logo
+	$(RUN)/clang-format --dry-run -Werror $(wildcard cpp/*.cpp cpp/*.hpp cpp/*.h)
+
+study: $(STAMPS)/package $(STAMPS)/test
+	$(RUN)/python -m pytest -m study tests
+
+bench: $(STAMPS)/package
+	@echo "installing: bench"
+	@for package in $$($(RUN)/python tools/requirements.py bench); do \
+	    $(PIP) install "$$package" || echo "left out: $$package cannot be installed here"; done
+	$(RUN)/python -m benchmarks
+
+docs: $(STAMPS)/package $(STAMPS)/docs
+	$(RUN)/python -m sphinx -W --keep-going -b html docs docs/_build/html
+	@echo "docs/_build/html/index.html"
+
+clean:
+	rm -rf .venv build dist demo docs/_build .mypy_cache .ruff_cache .pytest_cache \
+	    .import_linter_cache .hypothesis

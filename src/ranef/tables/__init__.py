@@ -1,0 +1,12 @@
+"""Tables of any data-frame library, read by column; the way in and the way out.
+
+A `Table` reads pandas, polars, pyarrow, or a mapping of arrays; `make_table`
+gives an answer back in the library the data came in. May import
+`ranef.errors` only; data-frame libraries are imported when a table of theirs
+arrives.
+"""
+
+from ranef.tables.make import make_table
+from ranef.tables.table import Table
+
+__all__ = ["Table", "make_table"]

@@ -1,0 +1,587 @@
+"""Columns: what one holds, as numbers, as codes of levels, as values.
+
+Plain NumPy, pandas and Arrow columns are read directly, since speed counts
+there; everything else goes through narwhals.
+"""
+
+from __future__ import annotations
+
+import sys
+from abc import ABC, abstractmethod
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ranef.errors import DataError
+
+__all__ = ["Column", "read_column"]
+
+Codes = tuple[NDArray[np.int32], list[Any]]
+KINDS_OF_DTYPE = {
+    "f": "numeric",
+    "i": "numeric",
+    "u": "numeric",
+    "b": "boolean",
+    "M": "datetime",
+    "m": "duration",
+    "U": "text",
+    "T": "text",
+}
+
+
+class Column(ABC):
+    """A named column of a table.
+
+    Attributes
+    ----------
+    name : str
+    kind : str
+        See `Table.kind`.
+    """
+
+    __slots__ = ("_codes", "_numeric", "kind", "name")
+
+    def __init__(self, name: str, kind: str) -> None:
+        self.name = name
+        self.kind = kind
+        self._codes: Codes | None = None
+        self._numeric: NDArray[np.float64] | None = None
+
+    def numeric(self) -> NDArray[np.float64]:
+        if self._numeric is None:
+            if self.kind not in ("numeric", "boolean", "empty"):
+                raise DataError(self._not_numeric())
+            self._numeric = self._as_float()
+        return self._numeric
+
+    def codes(self) -> Codes:
+        if self._codes is None:
+            self._codes = self._as_codes()
+        return self._codes
+
+    def seconds(self) -> NDArray[np.float64]:
+        if self.kind not in ("datetime", "duration"):
+            raise DataError(f"column {self.name!r} holds {self.kind} values, not times")
+        return _seconds(self._as_time())
+
+    @abstractmethod
+    def values(self) -> NDArray[Any]:
+        """Return the column as a NumPy array of its own type."""
+
+    @abstractmethod
+    def _as_float(self) -> NDArray[np.float64]: ...
+
+    @abstractmethod
+    def _as_codes(self) -> Codes: ...
+
+    @abstractmethod
+    def _as_time(self) -> NDArray[Any]:
+        """Return datetime64 (UTC) or timedelta64."""
+
+    def _not_numeric(self) -> str:
+        if self.kind in ("text", "categorical"):
+            return _text_for_numbers(self.name, *self.codes())
+        if self.kind in ("datetime", "duration"):
+            return (
+                f"column {self.name!r} holds {self.kind}s, not numbers; "
+                f"as.numeric({self.name}) in the formula gives seconds"
+            )
+        return f"column {self.name!r} holds mixed types, not numbers; convert it first"
+
+
+def read_column(name: str, native: Any) -> Column:
+    """Wrap a column of any library."""
+    pandas = sys.modules.get("pandas")
+    if pandas is not None:
+        if isinstance(native, pandas.Series):
+            return _read_pandas(name, native)
+        if isinstance(native, (pandas.Index, pandas.api.extensions.ExtensionArray)):
+            return _read_pandas(name, pandas.Series(native))
+    module = type(native).__module__.partition(".")[0]
+    if module == "pyarrow":
+        return ArrowColumn(name, native)
+    if module == "polars":
+        return PolarsColumn(name, native)
+    return _read_numpy(name, native)
+
+
+class NumpyColumn(Column):
+    """A column that is a one-dimensional NumPy array."""
+
+    __slots__ = ("_array",)
+
+    def __init__(self, name: str, array: NDArray[Any]) -> None:
+        self._array = array
+        super().__init__(name, KINDS_OF_DTYPE.get(array.dtype.kind) or _kind_of_objects(array))
+
+    def values(self) -> NDArray[Any]:
+        return self._array
+
+    def _as_float(self) -> NDArray[np.float64]:
+        if self._array.dtype != object:
+            return self._array.astype(np.float64, copy=False)
+        missing = _missing_objects(self._array)
+        out = np.full(len(self._array), np.nan)
+        out[~missing] = self._array[~missing].astype(np.float64)
+        return out
+
+    def _as_codes(self) -> Codes:
+        array = self._array
+        if array.dtype == object:
+            return _codes_of_objects(self.name, array, self.kind)
+        if array.dtype.kind == "b":
+            return array.astype(np.int32), [False, True]
+        if array.dtype.kind in "iu":
+            return _codes_of_integers(array)
+        return _codes_by_sorting(array)
+
+    def _as_time(self) -> NDArray[Any]:
+        if self._array.dtype != object:
+            return self._array
+        return _times_of_objects(self._array)
+
+
+class PandasColumn(Column):
+    """A pandas column with a type of pandas' own."""
+
+    __slots__ = ("_series",)
+
+    def __init__(self, name: str, series: Any, kind: str) -> None:
+        self._series = series
+        super().__init__(name, kind)
+
+    def values(self) -> NDArray[Any]:
+        if self.kind in ("numeric", "boolean") and not self._series.hasnans:
+            return np.asarray(self._series.to_numpy(dtype=self._plain_dtype()))
+        return np.asarray(self._series.to_numpy(dtype=object, na_value=None))
+
+    def _plain_dtype(self) -> Any:
+        if self.kind == "boolean":
+            return np.bool_
+        return getattr(self._series.dtype, "numpy_dtype", np.float64)
+
+    def _as_float(self) -> NDArray[np.float64]:
+        return np.asarray(self._series.to_numpy(dtype=np.float64, na_value=np.nan))
+
+    def _as_codes(self) -> Codes:
+        import pandas as pd
+
+        if self.kind == "categorical":
+            categorical = self._series.array
+            return categorical.codes.astype(np.int32), categorical.categories.tolist()
+        if self.kind == "boolean":
+            codes = self._series.to_numpy(dtype=np.float64, na_value=-1.0).astype(np.int32)
+            return codes, [False, True]
+        raw, uniques = pd.factorize(self._series)
+        return _sorted_codes(self.name, raw, uniques.tolist())
+
+    def _as_time(self) -> NDArray[Any]:
+        series = self._series
+        if getattr(series.dtype, "tz", None) is not None:
+            series = series.dt.tz_convert("UTC").dt.tz_localize(None)
+        return np.asarray(series.to_numpy())
+
+
+class ArrowColumn(Column):
+    """A pyarrow column."""
+
+    __slots__ = ("_array",)
+
+    def __init__(self, name: str, array: Any) -> None:
+        import pyarrow as pa
+
+        if isinstance(array, pa.ChunkedArray):
+            array = array.combine_chunks()
+            if isinstance(array, pa.ChunkedArray):
+                array = pa.concat_arrays(array.chunks) if array.num_chunks else array.chunk(0)
+        self._array = array
+        super().__init__(name, _arrow_kind(array.type))
+
+    def values(self) -> NDArray[Any]:
+        if self.kind in ("numeric", "boolean") and self._array.null_count == 0:
+            return np.asarray(self._array.to_numpy(zero_copy_only=False))
+        out = np.empty(len(self._array), dtype=object)
+        out[:] = self._array.to_pylist()
+        return out
+
+    def _as_float(self) -> NDArray[np.float64]:
+        import pyarrow as pa
+
+        array = self._array
+        if pa.types.is_boolean(array.type):
+            array = array.cast(pa.int8())
+        array = array.cast(pa.float64(), safe=False)
+        return np.asarray(array.to_numpy(zero_copy_only=False), dtype=np.float64)
+
+    def _as_codes(self) -> Codes:
+        import pyarrow as pa
+
+        if self.kind == "numeric":
+            whole = pa.types.is_integer(self._array.type)
+            if self._array.null_count == 0 and whole:
+                return _codes_of_integers(self.values())
+            return _codes_of_floats(self.numeric(), whole)
+        if self.kind == "empty":
+            return np.full(len(self._array), -1, dtype=np.int32), []
+        if self.kind == "boolean":
+            return _minus_one(self._as_float()), [False, True]
+        own_order = pa.types.is_dictionary(self._array.type)
+        encoded = self._array if own_order else self._array.dictionary_encode()
+        raw = encoded.indices.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
+        levels = encoded.dictionary.to_pylist()
+        if own_order:
+            return _minus_one(raw), levels
+        return _sorted_codes(self.name, _minus_one(raw), levels)
+
+    def _as_time(self) -> NDArray[Any]:
+        import pyarrow as pa
+
+        array = self._array
+        if pa.types.is_timestamp(array.type):
+            array = array.cast(pa.timestamp(array.type.unit))
+        return np.asarray(array.to_numpy(zero_copy_only=False))
+
+
+class PolarsColumn(Column):
+    """A polars column, read through narwhals."""
+
+    __slots__ = ("_native", "_series")
+
+    def __init__(self, name: str, native: Any) -> None:
+        import narwhals as nw
+
+        self._native = native
+        self._series: nw.Series[Any] = nw.from_native(native, series_only=True)
+        super().__init__(name, _narwhals_kind(self._series.dtype))
+
+    def values(self) -> NDArray[Any]:
+        if self.kind in ("numeric", "boolean") and self._series.null_count() == 0:
+            return np.asarray(self._series.to_numpy())
+        out = np.empty(len(self._series), dtype=object)
+        out[:] = self._series.to_list()
+        return out
+
+    def _as_float(self) -> NDArray[np.float64]:
+        import narwhals as nw
+
+        return np.asarray(self._series.cast(nw.Float64).to_numpy(), dtype=np.float64)
+
+    def _as_codes(self) -> Codes:
+        import narwhals as nw
+
+        series = self._series
+        if self.kind == "numeric":
+            whole = series.dtype.is_integer()
+            if series.null_count() == 0 and whole:
+                return _codes_of_integers(self.values())
+            return _codes_of_floats(self.numeric(), whole)
+        if self.kind == "boolean":
+            return _minus_one(self._as_float()), [False, True]
+        if isinstance(series.dtype, nw.Enum):
+            return _minus_one(_polars_floats(self._native.to_physical())), list(
+                series.dtype.categories
+            )
+        if self.kind == "categorical":
+            series = series.cast(nw.String)
+        if self.kind == "mixed":
+            return _codes_of_objects(self.name, self.values(), self.kind)
+        present = series.drop_nulls().unique().sort()
+        levels = present.to_list()
+        if not levels:
+            return np.full(len(series), -1, dtype=np.int32), []
+        numbers = np.arange(len(levels), dtype=np.float64)
+        native = nw.to_native(series)
+        raw = native.replace_strict(nw.to_native(present), numbers, default=None)
+        return _minus_one(_polars_floats(raw)), levels
+
+    def _as_time(self) -> NDArray[Any]:
+        series = self._series
+        if getattr(series.dtype, "time_zone", None) is not None:
+            series = series.dt.convert_time_zone("UTC").dt.replace_time_zone(None)
+        return np.asarray(series.to_numpy())
+
+
+def _polars_floats(native: Any) -> NDArray[np.float64]:
+    import narwhals as nw
+
+    series = nw.from_native(native, series_only=True)
+    return np.asarray(series.cast(nw.Float64).to_numpy(), dtype=np.float64)
+
+
+def _read_pandas(name: str, series: Any) -> Column:
+    dtype = series.dtype
+    if isinstance(dtype, np.dtype):
+        return NumpyColumn(name, series.to_numpy())
+    import pandas as pd
+
+    if isinstance(dtype, pd.CategoricalDtype):
+        return PandasColumn(name, series, "categorical")
+    if isinstance(dtype, pd.ArrowDtype):
+        import pyarrow as pa
+
+        return ArrowColumn(name, pa.array(series.array, from_pandas=True))
+    if isinstance(dtype, pd.SparseDtype):
+        return NumpyColumn(name, np.asarray(series))
+    if isinstance(dtype, pd.StringDtype):
+        return PandasColumn(name, series, "text")
+    if isinstance(dtype, pd.DatetimeTZDtype):
+        return PandasColumn(name, series, "datetime")
+    kind = KINDS_OF_DTYPE.get(getattr(dtype, "kind", "O"), "mixed")
+    if kind == "mixed":
+        return NumpyColumn(name, series.to_numpy(dtype=object))
+    return PandasColumn(name, series, kind)
+
+
+def _read_numpy(name: str, native: Any) -> NumpyColumn:
+    if isinstance(native, np.ma.MaskedArray):
+        native = native.astype(object).filled(None)
+    if isinstance(native, (list, tuple, range)):
+        array = _array_of_list(list(native))
+    else:
+        array = np.asarray(native)
+    if array.ndim == 2 and 1 in array.shape[1:]:
+        array = array[:, 0]
+    if array.ndim != 1:
+        raise DataError(
+            f"column {name!r} has {array.ndim} dimensions (shape {array.shape}); "
+            "a column has one value a row"
+        )
+    if array.dtype.kind == "c":
+        raise DataError(f"column {name!r} holds complex numbers; give its real part")
+    if array.dtype.kind == "S":
+        array = np.char.decode(array, "utf-8", "replace")
+    return NumpyColumn(name, array)
+
+
+def _array_of_list(values: list[Any]) -> NDArray[Any]:
+    if all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in values):
+        try:
+            return np.asarray(values)
+        except OverflowError:
+            return np.asarray([float(v) for v in values])
+    if values and all(isinstance(v, (bool, np.bool_)) for v in values):
+        return np.asarray(values, dtype=bool)
+    array = np.empty(len(values), dtype=object)
+    array[:] = values
+    return array
+
+
+def _arrow_kind(kind: Any) -> str:
+    import pyarrow as pa
+
+    types = pa.types
+    if types.is_dictionary(kind):
+        return "categorical"
+    if types.is_boolean(kind):
+        return "boolean"
+    if types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind):
+        return "numeric"
+    if types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind):
+        return "text"
+    if types.is_timestamp(kind) or types.is_date(kind):
+        return "datetime"
+    if types.is_duration(kind):
+        return "duration"
+    return "empty" if types.is_null(kind) else "mixed"
+
+
+def _narwhals_kind(dtype: Any) -> str:
+    import narwhals as nw
+
+    if dtype.is_numeric():
+        return "numeric"
+    kinds: list[tuple[Any, str]] = [
+        (nw.Boolean, "boolean"),
+        (nw.String, "text"),
+        (nw.Categorical, "categorical"),
+        (nw.Enum, "categorical"),
+        (nw.Datetime, "datetime"),
+        (nw.Date, "datetime"),
+        (nw.Duration, "duration"),
+    ]
+    for known, kind in kinds:
+        if isinstance(dtype, known) or dtype == known:
+            return kind
+    return "empty" if type(dtype).__name__ in ("Null", "Unknown") else "mixed"
+
+
+def _missing_objects(array: NDArray[Any]) -> NDArray[np.bool_]:
+    """Return True where an object is None, NaN, NaT or pandas.NA."""
+    return np.fromiter((_is_missing(v) for v in array), dtype=bool, count=len(array))
+
+
+def _is_missing(value: Any) -> bool:
+    if value is None:
+        return True
+    if isinstance(value, (float, np.floating, np.datetime64, np.timedelta64)):
+        return bool(value != value)
+    return type(value).__name__ in ("NAType", "NaTType")
+
+
+def _kind_of_objects(array: NDArray[Any]) -> str:
+    import datetime
+    import decimal
+    import fractions
+
+    kinds = set()
+    numbers = (int, float, np.number, decimal.Decimal, fractions.Fraction)
+    for value in array:
+        if _is_missing(value):
+            continue
+        if isinstance(value, str):
+            kinds.add("text")
+        elif isinstance(value, (bool, np.bool_)):
+            kinds.add("boolean")
+        elif isinstance(value, (np.timedelta64, datetime.timedelta)):
+            kinds.add("duration")
+        elif isinstance(value, (datetime.date, np.datetime64)):
+            kinds.add("datetime")
+        elif isinstance(value, numbers):
+            kinds.add("numeric")
+        else:
+            kinds.add("mixed")
+    if not kinds:
+        return "empty"
+    return kinds.pop() if len(kinds) == 1 else "mixed"
+
+
+def _times_of_objects(array: NDArray[Any]) -> NDArray[Any]:
+    import datetime
+
+    def plain(value: Any) -> Any:
+        if _is_missing(value):
+            return None
+        if isinstance(value, datetime.datetime) and value.tzinfo is not None:
+            value = value.astimezone(datetime.UTC).replace(tzinfo=None)
+        return value
+
+    values = [plain(value) for value in array]
+    if any(isinstance(v, (datetime.timedelta, np.timedelta64)) for v in values):
+        return np.array(values, dtype="timedelta64[us]")
+    return np.array(values, dtype="datetime64[us]")
+
+
+def _seconds(times: NDArray[Any]) -> NDArray[np.float64]:
+    unit = np.timedelta64(1, "s")
+    if times.dtype.kind == "M":
+        if np.datetime_data(times.dtype)[0] in ("Y", "M", "W", "D", "h", "m"):
+            times = times.astype("datetime64[s]")
+        times = times - np.datetime64(0, np.datetime_data(times.dtype)[0])
+    return np.asarray(times / unit, dtype=np.float64)
+
+
+def _minus_one(codes: NDArray[Any]) -> NDArray[np.int32]:
+    """Codes in float64 with NaN where missing, as int32 with -1."""
+    return np.nan_to_num(codes, nan=-1.0).astype(np.int32)
+
+
+def _codes_of_integers(array: NDArray[Any]) -> Codes:
+    """Codes by counting where the range is narrow, else by hashing or sorting."""
+    if len(array) == 0:
+        return np.empty(0, dtype=np.int32), []
+    low, high = int(array.min()), int(array.max())
+    if high - low > 4 * len(array) + 1024:
+        return _codes_by_sorting(array)
+    shifted = array if low == 0 else (array - np.asarray(low, dtype=array.dtype))
+    present = np.zeros(high - low + 1, dtype=bool)
+    present[shifted] = True
+    where = np.flatnonzero(present)
+    levels = [int(v) + low for v in where.tolist()]
+    if len(where) == len(present):
+        return shifted.astype(np.int32), levels
+    lookup = np.cumsum(present, dtype=np.int32) - np.int32(1)
+    return lookup[shifted], levels
+
+
+def _codes_of_floats(array: NDArray[np.float64], whole: bool) -> Codes:
+    codes, levels = _codes_by_sorting(array)
+    return codes, [int(level) for level in levels] if whole else levels
+
+
+def _codes_by_sorting(array: NDArray[Any]) -> Codes:
+    pandas = sys.modules.get("pandas")
+    if pandas is not None and array.dtype.kind in "iufMm":
+        raw, uniques = pandas.factorize(array, sort=True)
+        return raw.astype(np.int32), _level_list(np.asarray(uniques))
+    if pandas is not None and array.dtype.kind in "UT":
+        raw, uniques = pandas.factorize(array.astype(object), sort=True)
+        return raw.astype(np.int32), [str(level) for level in uniques]
+    missing = _missing_values(array)
+    codes = np.full(len(array), -1, dtype=np.int32)
+    uniques, inverse = np.unique(array[~missing], return_inverse=True)
+    codes[~missing] = inverse
+    return codes, _level_list(uniques)
+
+
+def _level_list(uniques: NDArray[Any]) -> list[Any]:
+    """Levels as Python scalars; times stay NumPy scalars."""
+    return list(uniques) if uniques.dtype.kind in "Mm" else uniques.tolist()
+
+
+def _missing_values(array: NDArray[Any]) -> NDArray[np.bool_]:
+    if array.dtype.kind == "f":
+        return np.isnan(array)
+    if array.dtype.kind in "Mm":
+        return np.isnat(array)
+    return np.zeros(len(array), dtype=bool)
+
+
+def _codes_of_objects(name: str, array: NDArray[Any], kind: str) -> Codes:
+    if kind == "boolean":
+        missing = _missing_objects(array)
+        return np.where(missing, -1, array == True).astype(np.int32), [False, True]  # noqa: E712
+    pandas = sys.modules.get("pandas")
+    if pandas is not None:
+        raw, uniques = pandas.factorize(array)
+        return _sorted_codes(name, raw, list(uniques))
+    lookup: dict[Any, int] = {}
+    raw = np.fromiter(
+        (-1 if _is_missing(v) else lookup.setdefault(v, len(lookup)) for v in array),
+        dtype=np.int32,
+        count=len(array),
+    )
+    return _sorted_codes(name, raw, list(lookup))
+
+
+def _sorted_codes(name: str, raw: NDArray[Any], levels: list[Any]) -> Codes:
+    """Renumber codes so that the levels are sorted."""
+    try:
+        order = sorted(range(len(levels)), key=levels.__getitem__)
+    except TypeError:
+        types = ", ".join(sorted({type(level).__name__ for level in levels}))
+        raise DataError(
+            f"column {name!r} mixes types ({types}), so its levels have no order; "
+            "convert it to text or to one type"
+        ) from None
+    rank = np.empty(len(levels) + 1, dtype=np.int32)
+    rank[order] = np.arange(len(levels), dtype=np.int32)
+    rank[-1] = -1
+    return rank[raw], [levels[i] for i in order]
+
+
+def _text_for_numbers(name: str, codes: NDArray[np.int32], levels: list[Any]) -> str:
+    """Say why a column of text is not a column of numbers."""
+    wrong = np.fromiter((not _reads_as_number(v) for v in levels), dtype=bool, count=len(levels))
+    rows = np.flatnonzero((codes >= 0) & np.append(wrong, False)[codes])
+    what = f"column {name!r} holds text, not numbers"
+    if len(rows) == 0:
+        example = next((repr(levels[c]) for c in codes.tolist() if c >= 0), "''")
+        return f"{what}, though every value reads as one (such as {example}); convert it to numbers"
+    offending = f"the first is {levels[codes[rows[0]]]!r} in row {rows[0]}"
+    if wrong.all():
+        return f"{what}; {offending}"
+    return (
+        f"{what}: most look like numbers, but {len(rows)} of {len(codes)} rows do not; "
+        f"{offending}. Mark those as missing and convert the column"
+        if len(rows) * 2 < len(codes)
+        else f"{what}; {len(rows)} of {len(codes)} rows are no numbers, {offending}"
+    )
+
+
+def _reads_as_number(value: Any) -> bool:
+    try:
+        float(value)
+    except (TypeError, ValueError):
+        return False
+    return True

@@ -1,0 +1,45 @@
+"""Sphinx settings. The build needs no network; warnings are errors (`make docs`)."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import ranef
+
+sys.path.insert(0, str(Path(__file__).parent / "_ext"))
+
+project = "ranef"
+author = "the ranef developers"
+copyright = "2026, the ranef developers"
+version = release = ranef.__version__
+
+extensions = [
+    "generated",
+    "mathml",
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.napoleon",
+]
+exclude_patterns = ["_build", "_generated"]
+myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
+myst_heading_anchors = 3
+
+html_theme = "pydata_sphinx_theme"
+html_title = "ranef"
+html_static_path = ["_static"]
+html_css_files = ["ranef.css"]
+html_math_renderer = "mathml"
+html_show_sourcelink = False
+html_theme_options = {
+    "navbar_end": ["theme-switcher"],
+    "show_nav_level": 2,
+    "pygments_light_style": "a11y-high-contrast-light",
+    "pygments_dark_style": "a11y-high-contrast-dark",
+}
+
+autodoc_typehints = "none"
+autodoc_member_order = "bysource"
+napoleon_google_docstring = False
+napoleon_use_rtype = False

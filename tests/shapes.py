@@ -1,0 +1,191 @@
+"""Tables of given shapes, simulated from a fixed generator.
+
+Tests and benchmarks use the same ones. Each function returns a `Shape`; the
+same call gives the same numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import product
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["Shape", "big", "boundary", "crossed", "kb07", "mrk17"]
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Shape:
+    """A model and its simulated table.
+
+    Attributes
+    ----------
+    name : str
+    formula : str
+    columns : dict
+        Column name -> (n,) array; groups are integers.
+    """
+
+    name: str
+    formula: str
+    columns: Mapping[str, NDArray[np.generic]]
+
+    @property
+    def n(self) -> int:
+        return len(next(iter(self.columns.values())))
+
+    def frame(self) -> pd.DataFrame:
+        """As a pandas table."""
+        import pandas as pd
+
+        return pd.DataFrame(dict(self.columns))
+
+
+def effects(rng: np.random.Generator, levels: int, factor: Floats) -> Floats:
+    """Draw (levels, r) effects with covariance factor factor'."""
+    drawn: Floats = rng.standard_normal((levels, factor.shape[1])) @ factor.T
+    return drawn
+
+
+def added(drawn: Floats, group: Ints, z: Floats) -> Floats:
+    """Row i gets z[i] . drawn[group[i]]."""
+    total: Floats = np.einsum("ij,ij->i", drawn[group], z)
+    return total
+
+
+def correlated(sds: Floats, correlation: float) -> Floats:
+    """Cholesky factor of a covariance with one common correlation."""
+    r = len(sds)
+    matrix = np.full((r, r), correlation) + (1.0 - correlation) * np.eye(r)
+    factor: Floats = np.diag(sds) @ np.linalg.cholesky(matrix)
+    return factor
+
+
+def halves(label: Ints) -> Floats:
+    """Code a two-level factor as -1 and +1."""
+    coded: Floats = 2.0 * (label % 2) - 1.0
+    return coded
+
+
+def kb07(kind: str = "regular") -> Shape:
+    """56 subjects by 32 items, three within factors as slopes on both: 20 parameters.
+
+    ``kind="singular"`` draws both covariance matrices with rank two.
+    """
+    rng = np.random.default_rng([7, ["regular", "singular"].index(kind)])
+    subject, item = (a.ravel() for a in np.meshgrid(np.arange(56), np.arange(32), indexing="ij"))
+    cell = (subject + item) % 8
+    kept = np.sort(rng.permutation(len(cell))[:1789])
+    subject, item, cell = subject[kept], item[kept], cell[kept]
+    spkr, prec, load = halves(cell), halves(cell // 2), halves(cell // 4)
+    z = np.column_stack([np.ones(len(cell)), spkr, prec, load])
+    by_subject = correlated(np.array([300.0, 130.0, 150.0, 160.0]), 0.3)
+    by_item = correlated(np.array([270.0, 120.0, 150.0, 130.0]), -0.2)
+    if kind == "singular":
+        by_subject, by_item = by_subject[:, :2], by_item[:, :2]
+    mean = 2180 - 67 * spkr - 334 * prec + 78 * load + 20 * spkr * prec
+    rt = (
+        mean
+        + added(effects(rng, 56, by_subject), subject, z)
+        + added(effects(rng, 32, by_item), item, z)
+        + 400 * rng.standard_normal(len(cell))
+    )
+    return Shape(
+        f"kb07_{kind}",
+        "rt ~ spkr * prec * load + (spkr + prec + load | subj) + (spkr + prec + load | item)",
+        {"rt": rt, "subj": subject, "item": item, "spkr": spkr, "prec": prec, "load": load},
+    )
+
+
+def mrk17() -> Shape:
+    """16,409 rows, 240 items with 5 effects, 73 subjects with 6: 36 parameters.
+
+    The shape of an experiment on masked priming: five two-level factors fully
+    crossed in the fixed effects (32 columns), one of them between items.
+    """
+    rng = np.random.default_rng(17)
+    subject, item = (a.ravel() for a in np.meshgrid(np.arange(73), np.arange(240), indexing="ij"))
+    kept = np.sort(rng.permutation(len(subject))[:16409])
+    subject, item = subject[kept], item[kept]
+    n = len(subject)
+    names = ("F", "P", "Q", "lQ", "lT")
+    factors = [halves(item), *(halves(rng.integers(0, 2, n)) for _ in names[1:])]
+    within = np.column_stack([np.ones(n), *factors[1:]])
+    everything = np.column_stack([np.ones(n), *factors])
+    by_item = correlated(np.array([0.15, 0.04, 0.03, 0.05, 0.04]), 0.2)
+    by_subject = correlated(np.array([0.25, 0.05, 0.04, 0.06, 0.05, 0.05]), -0.1)
+    slopes = np.array([0.05, 0.06, 0.08, 0.03, 0.04])
+    response = (
+        -1.6
+        + everything[:, 1:] @ slopes
+        + added(effects(rng, 240, by_item), item, within)
+        + added(effects(rng, 73, by_subject), subject, everything)
+        + 0.4 * rng.standard_normal(n)
+    )
+    return Shape(
+        "mrk17",
+        "y ~ F * P * Q * lQ * lT + (P + Q + lQ + lT | item) + (F + P + Q + lQ + lT | subj)",
+        {"y": response, "subj": subject, "item": item, **dict(zip(names, factors, strict=True))},
+    )
+
+
+def crossed(n: int = 1_000_000, first: int = 50_000, second: int = 5_000) -> Shape:
+    """Two crossed factors: every level occurs, pairs at random."""
+    rng = np.random.default_rng(50)
+    g, h = (np.concatenate([np.arange(q), rng.integers(0, q, n - q)]) for q in (first, second))
+    g, h = rng.permutation(g), rng.permutation(h)
+    x = rng.standard_normal(n)
+    noise = rng.standard_normal(n)
+    y = 1 + 0.3 * x + 0.6 * rng.standard_normal(first)[g] + 0.4 * rng.standard_normal(second)[h]
+    return Shape("crossed", "y ~ x + (1 | g) + (1 | h)", {"y": y + noise, "x": x, "g": g, "h": h})
+
+
+def big(n: int = 1_000_000, levels: int = 100_000) -> Shape:
+    """One factor of many levels with an intercept and a slope."""
+    rng = np.random.default_rng(100)
+    g = rng.permutation(np.arange(n) % levels)
+    x = rng.standard_normal(n)
+    z = np.column_stack([np.ones(n), x])
+    drawn = effects(rng, levels, correlated(np.array([0.8, 0.5]), 0.3))
+    y = 1 + 0.5 * x + added(drawn, g, z) + rng.standard_normal(n)
+    return Shape("big", "y ~ x + (x | g)", {"y": y, "x": x, "g": g})
+
+
+BOUNDARY_SDS = tuple(product((0.0, 0.1, 0.5), repeat=4))
+
+
+def boundary(i: int) -> Shape:
+    """The i-th problem near the boundary: 600 rows, three crossed terms, one with a slope.
+
+    True standard deviations of intercept and slope on g, of h and of k are
+    drawn from 0, 0.1 and 0.5; the residual's is 1.
+    """
+    rng = np.random.default_rng([300, i])
+    n = 600
+    of_g, of_slope, of_h, of_k = BOUNDARY_SDS[rng.integers(len(BOUNDARY_SDS))]
+    g, h, k = (rng.integers(0, q, n) for q in (30, 20, 12))
+    x = rng.standard_normal(n)
+    z = np.column_stack([np.ones(n), x])
+    factor = correlated(np.array([of_g, of_slope]), rng.uniform(-0.9, 0.9))
+    y = (
+        1
+        + 0.2 * x
+        + added(effects(rng, 30, factor), g, z)
+        + of_h * rng.standard_normal(20)[h]
+        + of_k * rng.standard_normal(12)[k]
+        + rng.standard_normal(n)
+    )
+    return Shape(
+        f"boundary_{i}",
+        "y ~ x + (1 + x | g) + (1 | h) + (1 | k)",
+        {"y": y, "x": x, "g": g, "h": h, "k": k},
+    )

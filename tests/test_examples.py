@@ -1,0 +1,122 @@
+"""The examples, the README and the pages of the documentation do what they show."""
+
+from __future__ import annotations
+
+import doctest
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+SCRIPTS = sorted(path for path in (ROOT / "examples").glob("*.py") if path.stem != "demo")
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def run(arguments: list[str], folder: Path) -> str:
+    done = subprocess.run(
+        [sys.executable, *arguments],
+        cwd=folder,
+        env={**os.environ, "MPLBACKEND": "Agg"},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def fences(path: Path, language: str) -> list[str]:
+    return [text for kind, text in FENCE.findall(path.read_text("utf-8")) if kind == language]
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
+def test_example_ends_in_an_answer_and_a_figure(script, tmp_path):
+    shown = run([str(script), str(tmp_path)], tmp_path)
+    assert len(shown.splitlines()) > 20
+    figure = tmp_path / f"{script.stem}.png"
+    assert figure.stat().st_size > 5_000
+
+
+def test_diary_study_finds_the_effects_it_was_made_with(tmp_path):
+    shown = run([str(ROOT / "examples" / "diary_study.py"), str(tmp_path)], tmp_path)
+    numbers = re.search(
+        r"goes with (\S+) points of mood\s+\((\S+) to (\S+)\).*sd (\S+)\.\s+"
+        r"Training changes the slope by (\S+)\s+\((\S+) to (\S+)\)",
+        shown,
+        re.DOTALL,
+    )
+    assert numbers is not None, shown
+    slope, low, high, spread, change, change_low, change_high = map(float, numbers.groups())
+    assert low < -0.50 < high
+    assert low < slope < high
+    assert 0.1 < spread < 0.3
+    assert change_low < 0.25 < change_high
+    assert change > 0
+
+
+def test_diary_tables_come_from_their_script(tmp_path):
+    folder = ROOT / "examples" / "data"
+    copy = tmp_path / "make_diary.py"
+    copy.write_text((folder / "make_diary.py").read_text("utf-8"), "utf-8")
+    run([str(copy)], tmp_path)
+    for name in ("diary_answers.csv", "diary_people.csv"):
+        assert (tmp_path / name).read_text("utf-8") == (folder / name).read_text("utf-8")
+
+
+def test_demo_prints_a_summary_and_writes_a_report(tmp_path):
+    shown = run([str(ROOT / "examples" / "demo.py"), str(tmp_path)], tmp_path)
+    assert "10.47" in shown
+    assert "sleepstudy.html" in shown
+    assert "<html" in (tmp_path / "sleepstudy.html").read_text("utf-8")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.stem)
+def test_sessions_on_the_page_print_what_they_show(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    session = "\n".join(text for text in fences(page, "python") if ">>>" in text)
+    parser, runner = (
+        doctest.DocTestParser(),
+        doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS),
+    )
+    test = parser.get_doctest(session, {"__name__": page.stem}, page.stem, str(page), 0)
+    failures: list[str] = []
+    runner.run(test, out=failures.append)
+    assert not failures, "".join(failures)
+
+
+def test_readme_example_prints_the_output_below_it(tmp_path):
+    [code] = [text for text in fences(ROOT / "README.md", "python") if ">>>" not in text]
+    [shown] = fences(ROOT / "README.md", "text")
+    script = tmp_path / "example.py"
+    script.write_text(code, "utf-8")
+    assert run([str(script)], tmp_path).split() == shown.split()
+
+
+def test_version_is_stated_the_same_everywhere():
+    import ranef
+
+    citation = (ROOT / "CITATION.cff").read_text("utf-8")
+    assert f"\nversion: {ranef.__version__}\n" in citation
+    assert f"\n## [{ranef.__version__}]" in (ROOT / "CHANGELOG.md").read_text("utf-8")
+
+
+@pytest.mark.parametrize("program", ["python3.10-missing", "false"])
+def test_preflight_names_what_is_missing_and_the_line_that_helps(program):
+    done = subprocess.run(
+        ["sh", str(ROOT / "tools" / "preflight.sh")],
+        env={**os.environ, "PYTHON": program, "CXX": program},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "no Python 3.11 or later" in done.stderr
+    assert "C++" in done.stderr
+    assert "nstall" in done.stderr

@@ -1,0 +1,138 @@
+"""Normal quantile plots of residuals and of random effects."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ranef.errors import ModelError
+from ranef.plots.reading import Fitted, random_effects, residual_pairs, usual_residuals
+from ranef.plots.residual import cloud
+from ranef.plots.style import BAND, MARK, MUTED, finish, label, on_axes, on_figure, plain
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = ["qq"]
+
+Floats = NDArray[np.float64]
+
+COLUMNS = 3
+
+
+def qq(
+    fit: Fitted,
+    effects: str = "residual",
+    *,
+    group: str | None = None,
+    term: str | None = None,
+    ax: Axes | None = None,
+    figure: Figure | None = None,
+) -> Axes | NDArray[np.object_]:
+    """Draw quantiles against those of a normal distribution.
+
+    The line goes through the quartiles. The band holds each point with
+    probability 0.95 if the values are independent and normal; it is a guide
+    and not a test, since residuals and predicted effects are neither quite.
+
+    Parameters
+    ----------
+    fit : a fit of ranef
+    effects : {"residual", "random"}
+        Residuals in one panel, or random effects in one panel a coefficient.
+    group, term : str, optional
+        Only the random effects of this factor or this coefficient.
+    ax : matplotlib Axes, optional
+        Where to draw when there is one panel.
+    figure : matplotlib Figure, optional
+        An empty figure to use instead of a new one; it is resized.
+
+    Returns
+    -------
+    matplotlib Axes, or an array of them when there are several panels
+
+    Examples
+    --------
+    >>> import ranef
+    >>> fit = ranef.lmm("Reaction ~ Days + (Days | Subject)", ranef.data.load("sleepstudy"))
+    >>> qq(fit).get_xlabel()
+    'Normal quantile'
+    >>> len(qq(fit, "random"))
+    2
+    """
+    samples = _samples(fit, effects, group, term)
+    if ax is not None and len(samples) > 1:
+        raise ModelError(
+            f"ax= holds one panel and this picture has {len(samples)} ({', '.join(samples)}); "
+            "choose one by group= and term=, or leave ax= out"
+        )
+    axes = _panels(len(samples), ax, figure)
+    for panel, (title, values) in zip(axes, samples.items(), strict=True):
+        _quantiles(panel, title, values)
+    return axes[0] if len(axes) == 1 else np.array(axes, dtype=object)
+
+
+def _samples(fit: Fitted, effects: str, group: str | None, term: str | None) -> dict[str, Floats]:
+    """Return title and values of each panel."""
+    if effects == "residual":
+        return {"Normal quantiles of residuals": residual_pairs(fit, usual_residuals(fit))[1]}
+    if effects != "random":
+        raise ModelError(f"effects is 'residual' or 'random', not {effects!r}")
+    found = [e for e in random_effects(fit, 0.95, group) if term in (None, e.term)]
+    if not found:
+        raise ModelError(f"no random effect of {term!r}; see fit.tidy('random')")
+    return {f"{plain(e.group)}: {plain(e.term)}": e.estimate for e in found}
+
+
+def _panels(count: int, ax: Axes | None, figure: Figure | None) -> list[Axes]:
+    if count == 1:
+        return [on_axes(ax, figure, 5.4, 4.2)]
+    columns = min(COLUMNS, count)
+    rows = -(-count // columns)
+    grid = on_figure(figure, {2: 9.0, 3: 10.5}[columns], 3.8 * rows)
+    axes = grid.subplots(rows, columns, squeeze=False).ravel()
+    for unused in axes[count:]:
+        unused.remove()
+    return list(axes[:count])
+
+
+def _quantiles(ax: Axes, title: str, values: Floats) -> None:
+    ordered = np.sort(values)
+    expected, low, high = normal_order_statistics(len(ordered))
+    middle, slope = _quartile_line(ordered)
+    if len(ordered) > 2:
+        ax.fill_between(expected, middle + slope * low, middle + slope * high, color=BAND, lw=0)
+    ax.axline((0.0, middle), slope=slope, color=MUTED, linewidth=1.0)
+    ax.plot(expected, ordered, "o", color=MARK, **cloud(len(ordered)))
+    label(ax, title=title, x="Normal quantile", y="Observed")
+    finish(ax, grid="both")
+
+
+def normal_order_statistics(n: int) -> tuple[Floats, Floats, Floats]:
+    """Return medians and 95% limits of the order statistics of n normal values.
+
+    The i-th of n uniform values is Beta(i, n + 1 - i), so that its quantiles,
+    sent through the normal quantile function, are those of the i-th normal
+    value (David and Nagaraja 2003, Order Statistics, section 2.5).
+
+    Examples
+    --------
+    >>> median, low, high = normal_order_statistics(3)
+    >>> bool(abs(median[1]) < 1e-12 and low[0] < median[0] < high[0])
+    True
+    """
+    from scipy.special import betaincinv, ndtri
+
+    i = np.arange(1.0, n + 1.0)
+    limits = (ndtri(betaincinv(i, n + 1.0 - i, p)) for p in (0.5, 0.025, 0.975))
+    median, low, high = (np.asarray(limit, dtype=np.float64) for limit in limits)
+    return median, low, high
+
+
+def _quartile_line(ordered: Floats) -> tuple[float, float]:
+    """Return intercept and slope of the line through the quartiles."""
+    first, third = np.quantile(ordered, [0.25, 0.75])
+    return float(first + third) / 2.0, float(third - first) / (2.0 * 0.6744897501960817)

@@ -1,0 +1,136 @@
+"""What the pictures read from a fit: its tables, as arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ranef.errors import ModelError, suggestion
+from ranef.tables import Table
+
+__all__ = [
+    "Effects",
+    "Fitted",
+    "Intervals",
+    "fixed_effects",
+    "random_effects",
+    "residual_pairs",
+    "usual_residuals",
+]
+
+Floats = NDArray[np.float64]
+
+
+class Fitted(Protocol):
+    """The part of a fit that pictures and reports read."""
+
+    @property
+    def formula(self) -> str: ...
+
+    @property
+    def estimate(self) -> Any: ...
+
+    def tidy(self, effects: str = ..., *, conf_level: float = ...) -> Any: ...
+
+    def fitted(self) -> Any: ...
+
+    def residuals(self, kind: Any = ...) -> Any: ...
+
+
+@dataclass(frozen=True, eq=False)
+class Intervals:
+    """Named estimates with intervals.
+
+    Attributes
+    ----------
+    names : tuple of str
+    estimate, low, high : (m,) float64 arrays
+    """
+
+    names: tuple[str, ...]
+    estimate: Floats
+    low: Floats
+    high: Floats
+
+    def take(self, rows: NDArray[np.intp]) -> Self:
+        """Return the given rows, in the given order."""
+        return replace(
+            self,
+            names=tuple(self.names[i] for i in rows),
+            estimate=self.estimate[rows],
+            low=self.low[rows],
+            high=self.high[rows],
+        )
+
+    def sorted(self) -> Self:
+        """Return the rows from the smallest estimate to the largest."""
+        return self.take(np.argsort(self.estimate, kind="stable"))
+
+
+@dataclass(frozen=True, eq=False)
+class Effects(Intervals):
+    """The effects of one coefficient on the levels of one grouping factor."""
+
+    group: str
+    term: str
+
+
+def fixed_effects(fit: Fitted, conf_level: float, *, intercept: bool) -> Intervals:
+    """Return the fixed effects; without the intercept unless it is all there is."""
+    table = Table.of(fit.tidy("fixed", conf_level=conf_level))
+    names = tuple(str(name) for name in table.values("term"))
+    found = Intervals(
+        names, table.numeric("estimate"), table.numeric("conf_low"), table.numeric("conf_high")
+    )
+    rows = np.array([i for i, name in enumerate(names) if name != "(Intercept)"], dtype=np.intp)
+    return found if intercept or len(rows) == 0 else found.take(rows)
+
+
+def random_effects(fit: Fitted, conf_level: float, group: str | None) -> tuple[Effects, ...]:
+    """Return the random effects, one entry for each coefficient of each factor."""
+    table = Table.of(fit.tidy("random", conf_level=conf_level))
+    groups = [str(g) for g in table.values("group")]
+    _check_group(group, groups)
+    terms = [str(t) for t in table.values("term")]
+    levels = table.values("level")
+    value, low, high = (table.numeric(c) for c in ("estimate", "conf_low", "conf_high"))
+    found = []
+    for (of_group, of_term), rows in _blocks(groups, terms).items():
+        if group in (None, of_group):
+            names = tuple(str(levels[i]) for i in rows)
+            found.append(Effects(names, value[rows], low[rows], high[rows], of_group, of_term))
+    return tuple(found)
+
+
+def residual_pairs(fit: Fitted, kind: str) -> tuple[Floats, Floats]:
+    """Return fitted values and residuals of the rows that the model used."""
+    fitted = np.asarray(fit.fitted(), dtype=np.float64)
+    residual = np.asarray(fit.residuals(kind), dtype=np.float64)
+    used = np.isfinite(fitted) & np.isfinite(residual)
+    return fitted[used], residual[used]
+
+
+def usual_residuals(fit: Fitted) -> str:
+    """Return the kind whose spread should be constant if the model holds."""
+    return "response" if fit.estimate.specification.weights is None else "pearson"
+
+
+def _blocks(groups: Sequence[str], terms: Sequence[str]) -> dict[tuple[str, str], Any]:
+    rows: dict[tuple[str, str], list[int]] = {}
+    for i, key in enumerate(zip(groups, terms, strict=True)):
+        rows.setdefault(key, []).append(i)
+    return {key: np.array(found, dtype=np.intp) for key, found in rows.items()}
+
+
+def _check_group(group: str | None, groups: Sequence[str]) -> None:
+    known = list(dict.fromkeys(groups))
+    if group is not None and group not in known:
+        names = ", ".join(repr(g) for g in known)
+        raise ModelError(
+            f"the model has no grouping factor {group!r}{suggestion(group, known)} "
+            f"Its factors are {names}."
+        )

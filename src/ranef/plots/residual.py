@@ -1,0 +1,84 @@
+"""Residuals against fitted values."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ranef.plots.reading import Fitted, residual_pairs, usual_residuals
+from ranef.plots.smooth import smooth_line
+from ranef.plots.style import ACCENT, MANY_POINTS, MARK, MUTED, finish, label, on_axes, plain
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = ["residuals"]
+
+
+def residuals(
+    fit: Fitted,
+    *,
+    kind: str | None = None,
+    smooth: bool = True,
+    ax: Axes | None = None,
+    figure: Figure | None = None,
+) -> Axes:
+    """Draw residuals against fitted values, with a smooth line.
+
+    A line that leaves zero speaks of a missing curve; a cloud that widens, of
+    a variance that is not constant.
+
+    Parameters
+    ----------
+    fit : a fit of ranef
+    kind : str, optional
+        Kind of residual, see ``fit.residuals``: the response's, or in a
+        weighted model Pearson's.
+    smooth : bool
+        Whether to draw the line.
+    ax : matplotlib Axes, optional
+        Where to draw; a new figure otherwise.
+    figure : matplotlib Figure, optional
+        An empty figure to use instead; it is resized.
+
+    Returns
+    -------
+    matplotlib Axes
+
+    Examples
+    --------
+    >>> import ranef
+    >>> fit = ranef.lmm("Reaction ~ Days + (Days | Subject)", ranef.data.load("sleepstudy"))
+    >>> residuals(fit).get_ylabel()
+    'Residual'
+    """
+    kind = usual_residuals(fit) if kind is None else kind
+    fitted, residual = residual_pairs(fit, kind)
+    ax = on_axes(ax, figure, 5.4, 4.2)
+    ax.axhline(0.0, color=MUTED, linewidth=0.9, linestyle=(0, (4, 3)))
+    ax.plot(fitted, residual, "o", color=MARK, **cloud(len(fitted)))
+    if smooth:
+        ax.plot(*smooth_line(fitted, residual), color=ACCENT, linewidth=2.0)
+    response = plain(fit.estimate.specification.response)
+    name = "Residual" if kind == "response" else f"{kind.capitalize()} residual"
+    label(ax, title="Residuals against fitted values", x=f"Fitted {response}", y=name)
+    finish(ax, grid="both")
+    return ax
+
+
+def cloud(n: int) -> dict[str, Any]:
+    """Return size and opacity of `n` points so that their density shows.
+
+    Examples
+    --------
+    >>> cloud(100)["alpha"]
+    0.7
+    """
+    return {
+        "markersize": float(np.clip(60.0 / np.sqrt(max(n, 1)), 1.2, 4.5)),
+        "markeredgewidth": 0.0,
+        "alpha": float(np.clip(70.0 / max(n, 1) ** 0.75, 0.08, 0.7)),
+        "rasterized": n > MANY_POINTS,
+    }

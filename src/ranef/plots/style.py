@@ -1,0 +1,105 @@
+"""How the pictures look: colours, sizes, and the treatment of axes and labels.
+
+The colours are told apart by readers of every colour vision (Okabe and Ito's
+blue and vermilion) and keep a contrast of at least 3:1 on white.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from typing import TYPE_CHECKING
+
+from ranef.errors import ModelError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = [
+    "ACCENT",
+    "BAND",
+    "GRID",
+    "INK",
+    "MANY_POINTS",
+    "MARK",
+    "MUTED",
+    "finish",
+    "label",
+    "on_axes",
+    "on_figure",
+    "percent",
+    "plain",
+]
+
+INK = "#1b2733"
+MUTED = "#5a6875"
+GRID = "#e3e7eb"
+MARK = "#0072b2"
+ACCENT = "#c44601"
+BAND = "#d3e4ef"
+
+MANY_POINTS = 4000
+"""Above this many marks a picture stores them as pixels, also in SVG and PDF."""
+
+
+def plain(text: object, width: int = 32) -> str:
+    r"""Return `text` on one line, without control characters, cut to `width`.
+
+    Examples
+    --------
+    >>> plain("a\nlong name", width=7)
+    'a long…'
+    """
+    spaced = " ".join(str(text).split())
+    clean = "".join(c for c in spaced if unicodedata.category(c) not in ("Cc", "Cf", "Cs"))
+    return clean if len(clean) <= width else clean[: width - 1].rstrip() + "…"
+
+
+def percent(conf_level: float) -> str:
+    """Return a confidence level in percent.
+
+    Examples
+    --------
+    >>> percent(0.95)
+    '95%'
+    """
+    return f"{100 * conf_level:.4g}%"
+
+
+def on_axes(ax: Axes | None, figure: Figure | None, width: float, height: float) -> Axes:
+    """Return `ax`, or one new panel on a figure of the given size in inches."""
+    if ax is not None:
+        if figure is not None:
+            raise ModelError("give ax= or figure=, not both")
+        return ax
+    return on_figure(figure, width, height).subplots()
+
+
+def on_figure(figure: Figure | None, width: float, height: float) -> Figure:
+    """Return `figure` resized, or a new one that notebooks and ``show`` know."""
+    if figure is None:
+        import matplotlib.pyplot as plt
+
+        return plt.figure(figsize=(width, height), layout="constrained")
+    figure.set_size_inches(width, height)
+    return figure
+
+
+def label(ax: Axes, *, title: str, x: str, y: str) -> None:
+    """Set title and axis labels as words: a dollar sign is a dollar sign."""
+    ax.set_title(title, loc="left", fontsize=10.5, color=INK, pad=8, parse_math=False)
+    ax.set_xlabel(x, fontsize=9, color=MUTED, labelpad=6, parse_math=False)
+    ax.set_ylabel(y, fontsize=9, color=MUTED, labelpad=6, parse_math=False)
+
+
+def finish(ax: Axes, *, grid: str) -> None:
+    """Take away what carries no data; `grid` is ``"x"``, ``"y"`` or ``"both"``."""
+    for side in ("top", "right"):
+        ax.spines[side].set_visible(False)
+    for side in ("left", "bottom"):
+        ax.spines[side].set_color(MUTED)
+        ax.spines[side].set_linewidth(0.8)
+    ax.patch.set_visible(False)
+    ax.tick_params(colors=MUTED, labelcolor=INK, labelsize=8.5, width=0.8, length=3)
+    ax.grid(visible=True, axis=grid, color=GRID, linewidth=0.7)  # type: ignore[arg-type]
+    ax.set_axisbelow(True)

@@ -1,0 +1,100 @@
+"""The pictures in words, for readers who cannot see them."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ranef.errors import ModelError
+from ranef.plots.reading import (
+    Effects,
+    Fitted,
+    Intervals,
+    fixed_effects,
+    random_effects,
+    residual_pairs,
+    usual_residuals,
+)
+from ranef.plots.smooth import smooth_line
+from ranef.plots.style import percent
+
+__all__ = ["alt_text"]
+
+
+def alt_text(fit: Fitted, picture: str, *, conf_level: float = 0.95) -> str:
+    """Describe a picture of the fit in a few sentences.
+
+    Parameters
+    ----------
+    fit : a fit of ranef
+    picture : {"random", "residuals", "qq", "fixed"}
+        Which of the functions of `ranef.plots` drew it.
+    conf_level : float
+        Level of the intervals in it.
+
+    Examples
+    --------
+    >>> import ranef
+    >>> fit = ranef.lmm("Reaction ~ Days + (Days | Subject)", ranef.data.load("sleepstudy"))
+    >>> print(alt_text(fit, "fixed"))
+    Point and interval plot of 1 coefficient. Days: 10.5, 95% interval 7.42 to 13.5.
+    """
+    match picture:
+        case "random":
+            found = random_effects(fit, conf_level, None)
+            return " ".join(_caterpillar(effects, conf_level) for effects in found)
+        case "residuals":
+            return _residuals(fit)
+        case "qq":
+            return _quantiles(fit)
+        case "fixed":
+            return _fixed(fixed_effects(fit, conf_level, intercept=False), conf_level)
+    raise ModelError(f"picture is 'random', 'residuals', 'qq' or 'fixed', not {picture!r}")
+
+
+def _caterpillar(effects: Effects, conf_level: float) -> str:
+    shown = effects.sorted()
+    apart = int(np.sum((shown.low > 0) | (shown.high < 0)))
+    count = len(shown.names)
+    return (
+        f"Caterpillar plot of {effects.term} by {effects.group}: {count:,} "
+        f"{'level' if count == 1 else 'levels'} from {shown.estimate[0]:.3g} "
+        f"({shown.names[0]}) to {shown.estimate[-1]:.3g} ({shown.names[-1]}); "
+        f"{apart:,} of the {percent(conf_level)} intervals exclude zero."
+    )
+
+
+def _residuals(fit: Fitted) -> str:
+    fitted, residual = residual_pairs(fit, usual_residuals(fit))
+    _, line = smooth_line(fitted, residual)
+    text = (
+        f"Scatter plot of {len(residual):,} residuals against fitted values; residuals run "
+        f"from {residual.min():.3g} to {residual.max():.3g}, standard deviation "
+        f"{residual.std():.3g}."
+    )
+    if len(line) == 0:
+        return text
+    return f"{text} The smooth line stays between {line.min():.2g} and {line.max():.2g}."
+
+
+def _quantiles(fit: Fitted) -> str:
+    _, residual = residual_pairs(fit, usual_residuals(fit))
+    spread = residual.std()
+    if spread == 0.0:
+        return f"Normal quantile plot of {len(residual):,} residuals, all equal."
+    low, high = residual.min() / spread, residual.max() / spread
+    return (
+        f"Normal quantile plot of {len(residual):,} residuals; the smallest lies "
+        f"{-low:.2g} and the largest {high:.2g} standard deviations from zero."
+    )
+
+
+def _fixed(shown: Intervals, conf_level: float) -> str:
+    count = len(shown.names)
+    listed = (
+        f"{name}: {b:.3g}, {percent(conf_level)} interval {low:.3g} to {high:.3g}."
+        for name, b, low, high in zip(
+            shown.names, shown.estimate, shown.low, shown.high, strict=True
+        )
+    )
+    noun = "coefficient" if count == 1 else "coefficients"
+    return f"Point and interval plot of {count} {noun}. {' '.join(listed)}"

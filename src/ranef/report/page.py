@@ -1,0 +1,107 @@
+"""The page: head, facts, sections, foot."""
+
+from __future__ import annotations
+
+import os
+from importlib.resources import files
+from pathlib import Path
+
+from ranef._version import __version__
+from ranef.plots.reading import Fitted
+from ranef.report.files import write_atomically
+from ranef.report.markup import Markup, element, join
+from ranef.report.sections import Section, all_sections, key_facts
+
+__all__ = ["html", "write"]
+
+
+def html(
+    fit: Fitted, *, title: str | None = None, conf_level: float = 0.95, call: str | None = None
+) -> str:
+    """Return the report of a fit as one HTML page.
+
+    Parameters
+    ----------
+    fit : a fit of ranef
+    title : str, optional
+        Heading of the page; the response by default.
+    conf_level : float
+        Level of all intervals on the page.
+    call : str, optional
+        The command that made the fit, shown under "How to reproduce".
+
+    Examples
+    --------
+    >>> import ranef
+    >>> fit = ranef.lmm("Reaction ~ Days + (Days | Subject)", ranef.data.load("sleepstudy"))
+    >>> html(fit).splitlines()[0]
+    '<!DOCTYPE html>'
+    """
+    heading = f"Linear mixed model of {fit.estimate.specification.response}"
+    heading = heading if title is None else title
+    sections = all_sections(fit, conf_level, call)
+    head = element(
+        "head",
+        Markup('<meta charset="utf-8">\n'),
+        Markup('<meta name="viewport" content="width=device-width, initial-scale=1">\n'),
+        Markup(f'<meta name="generator" content="ranef {__version__}">\n'),
+        element("title", heading),
+        element("style", Markup(files("ranef.report").joinpath("page.css").read_text("utf-8"))),
+    )
+    body = element(
+        "body",
+        element(
+            "header",
+            element("h1", heading),
+            key_facts(fit.estimate),
+            _contents(sections),
+        ),
+        element("main", *(_section(section) for section in sections)),
+        element("footer", element("p", f"Made with ranef {__version__}.")),
+    )
+    return f"<!DOCTYPE html>\n{element('html', head, body, lang='en')}\n"
+
+
+def write(
+    fit: Fitted,
+    path: str | os.PathLike[str],
+    *,
+    title: str | None = None,
+    conf_level: float = 0.95,
+    call: str | None = None,
+) -> Path:
+    """Write the report of a fit to a file, whole or not at all.
+
+    Parameters
+    ----------
+    fit : a fit of ranef
+    path : path-like
+        An existing file is replaced.
+    title, conf_level, call
+        See `html`.
+
+    Returns
+    -------
+    pathlib.Path
+
+    Examples
+    --------
+    >>> import tempfile, ranef
+    >>> fit = ranef.lmm("Reaction ~ Days + (Days | Subject)", ranef.data.load("sleepstudy"))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write(fit, f"{folder}/sleep.html").name
+    'sleep.html'
+    """
+    return write_atomically(path, html(fit, title=title, conf_level=conf_level, call=call))
+
+
+def _contents(sections: list[Section]) -> Markup:
+    links = [element("li", element("a", s.heading, href=f"#{s.name}")) for s in sections]
+    return element("nav", element("ul", *links), aria_label="Contents")
+
+
+def _section(section: Section) -> Markup:
+    name = f"{section.name}-heading"
+    heading = element("h2", section.heading, id=name)
+    content = join([heading, section.content], "\n")
+    return element("section", content, id=section.name, aria_labelledby=name)

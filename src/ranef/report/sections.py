@@ -1,0 +1,357 @@
+"""The sections of the page: each takes a fit and returns its markup."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ranef import plots
+from ranef._version import __version__
+from ranef.design.specification import Accounting
+from ranef.models.estimate import Estimate
+from ranef.plots.reading import Fitted
+from ranef.report import mathml, words
+from ranef.report.figures import figure
+from ranef.report.markup import Column, Markup, element, join, table
+from ranef.report.numbers import (
+    MINUS,
+    align,
+    count,
+    decimals,
+    exact,
+    number,
+    p_value,
+    significant,
+)
+from ranef.tables import Table
+
+__all__ = ["Section", "all_sections", "key_facts"]
+
+Floats = NDArray[np.float64]
+
+TABLED_LEVELS = 200
+SHOWN_MATRIX = 5
+HALF = (4.5, 3.7)
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the page: its name in links, its heading, its content."""
+
+    name: str
+    heading: str
+    content: Markup
+
+
+def all_sections(fit: Fitted, conf_level: float, call: str | None) -> list[Section]:
+    """Return the page's sections in order."""
+    estimate: Estimate = fit.estimate
+    return [
+        Section("model", "Model", _model(estimate)),
+        Section("data", "Data", _data(estimate)),
+        Section("fixed", "Fixed effects", _fixed(fit, conf_level)),
+        Section("variance", "Variance components", _variance(fit, conf_level)),
+        Section("random", "Random effects", _random(fit, conf_level)),
+        Section("residuals", "Residuals", _residuals(fit)),
+        Section("optimum", "Certificate of the optimum", _optimum(estimate)),
+        Section("reproduce", "How to reproduce", _reproduce(estimate, call)),
+    ]
+
+
+def key_facts(estimate: Estimate) -> Markup:
+    """Return what a reader asks first."""
+    spec = estimate.specification
+    facts = [("Rows used", number(spec.n, 0))]
+    facts += [(f"Levels of {f.name}", number(f.n_levels, 0)) for f in spec.factors]
+    facts += [
+        ("Fitted by", "REML" if estimate.reml else "ML"),
+        ("Log-likelihood", exact(estimate.loglik)),
+        ("Residual SD", significant(estimate.sigma)),
+        ("Optimum", "proved" if estimate.optimum.converged else "not proved"),
+    ]
+    return element("dl", *(_fact(name, value) for name, value in facts), class_="facts")
+
+
+def _fact(name: str, value: str) -> Markup:
+    return element("div", element("dt", name), element("dd", value))
+
+
+def _model(estimate: Estimate) -> Markup:
+    spec = estimate.specification
+    varying = [element("li", words.random_term(spec, term)) for term in spec.terms]
+    return join(
+        [
+            element("p", words.model(estimate)),
+            element("ul", *varying),
+            element("pre", element("code", spec.formula)),
+            element("div", mathml.equation(estimate), class_="equation"),
+        ]
+    )
+
+
+def _data(estimate: Estimate) -> Markup:
+    spec = estimate.specification
+    rows = spec.accounting
+    parts = [
+        element(
+            "p",
+            f"The table has {count(rows.n_rows, 'row')}; {number(rows.n_used, 0)} are in "
+            f"the model and {_left_out(rows)}",
+        )
+    ]
+    if rows.missing:
+        names, missing = list(rows.missing), [number(k, 0) for k in rows.missing.values()]
+        parts.append(
+            table(
+                "Rows with a missing value, by column",
+                Column("Column", names),
+                [Column("Rows missing", missing)],
+            )
+        )
+    parts.append(_groups(estimate))
+    if spec.dropped_columns:
+        parts.append(
+            element(
+                "p",
+                "Redundant columns of the fixed effects, left out because others determine them: ",
+                join([element("code", name) for name in spec.dropped_columns], ", "),
+                ".",
+            )
+        )
+    return join(parts)
+
+
+def _left_out(rows: Accounting) -> str:
+    if rows.n_dropped == 0:
+        return "none is left out."
+    verb = "is" if rows.n_dropped == 1 else "are"
+    return f"{number(rows.n_dropped, 0)} {verb} left out."
+
+
+def _groups(estimate: Estimate) -> Markup:
+    factors = estimate.specification.factors
+    sizes = [np.bincount(f.codes, minlength=f.n_levels) for f in factors]
+    return table(
+        "Grouping factors and their rows per level",
+        Column("Factor", [f.name for f in factors]),
+        [
+            Column("Levels", [number(f.n_levels, 0) for f in factors]),
+            Column("Fewest rows", [number(int(s.min()), 0) for s in sizes]),
+            Column("Median", align([f"{np.median(s):g}" for s in sizes])),
+            Column("Most rows", [number(int(s.max()), 0) for s in sizes]),
+        ],
+    )
+
+
+def _fixed(fit: Fitted, conf_level: float) -> Markup:
+    source = Table.of(fit.tidy("fixed", conf_level=conf_level))
+    names = [str(name) for name in source.values("term")]
+    if not names:
+        return element("p", "The model has no fixed effects.")
+    places = [decimals(se) for se in source.numeric("std_error")]
+    level = plots.style.percent(conf_level)
+
+    def written(column: str) -> list[str]:
+        pairs = zip(source.numeric(column), places, strict=True)
+        return align([number(value, place) for value, place in pairs])
+
+    columns = [
+        Column("Estimate", written("estimate")),
+        Column("Standard error", written("std_error")),
+        Column(f"{level} low", written("conf_low")),
+        Column(f"{level} high", written("conf_high")),
+        Column("df", align([_degrees(value) for value in source.numeric("df")])),
+        Column("t", align([number(value, 2) for value in source.numeric("statistic")])),
+        Column("p", align([p_value(value) for value in source.numeric("p_value")])),
+    ]
+    caption = f"Fixed effects with {level} confidence intervals"
+    picture = figure(
+        lambda canvas: plots.fixed(fit, conf_level=conf_level, figure=canvas),
+        name="fixed",
+        alt=plots.alt_text(fit, "fixed", conf_level=conf_level),
+        caption=f"{caption}. The dashed line marks zero.",
+    )
+    return join([table(caption, Column("Coefficient", names), columns), picture])
+
+
+def _degrees(value: float) -> str:
+    return number(value, 1 if value < 1000 else 0)
+
+
+def _variance(fit: Fitted, conf_level: float) -> Markup:
+    estimate: Estimate = fit.estimate
+    parts = [_deviations(fit, conf_level)]
+    for index, psi in enumerate(estimate.covariances):
+        if len(psi) > 1:
+            parts.append(_correlations(estimate, index))
+        if 1 < len(psi) <= SHOWN_MATRIX:
+            matrix = mathml.covariance_matrix(estimate, index)
+            parts.append(element("div", matrix, class_="equation"))
+    return join(parts)
+
+
+def _deviations(fit: Fitted, conf_level: float) -> Markup:
+    """Return the table of standard deviations, with intervals where the fit has them."""
+    source = Table.of(fit.tidy("variance", conf_level=conf_level))
+    kept = [i for i, kind in enumerate(source.values("parameter")) if kind == "sd"]
+    groups, terms = source.values("group"), source.values("term")
+    sd = source.numeric("estimate")[kept]
+    low, high = (source.numeric(c)[kept] for c in ("conf_low", "conf_high"))
+    columns = [
+        Column("Coefficient", [_named(terms[i]) for i in kept], numeric=False),
+        Column("Standard deviation", _digits(sd)),
+        Column("Variance", _digits(sd**2)),
+    ]
+    if np.isfinite(low).any() or np.isfinite(high).any():
+        level = plots.style.percent(conf_level)
+        columns += [Column(f"{level} low", _digits(low)), Column(f"{level} high", _digits(high))]
+    caption = "Standard deviations of the random effects and of the residuals"
+    return table(caption, Column("Group", [str(groups[i]) for i in kept]), columns)
+
+
+def _digits(values: Floats) -> list[str]:
+    return align([significant(value) for value in values])
+
+
+def _named(term: Any) -> str:
+    missing = term is None or term != term
+    return "" if missing else str(term)
+
+
+def _correlations(estimate: Estimate, index: int) -> Markup:
+    """Return the lower triangle of one term's correlations."""
+    spec, psi = estimate.specification, estimate.covariances[index]
+    term = spec.terms[index]
+    sd = np.sqrt(np.diag(psi))
+    columns = []
+    for j, name in enumerate(term.names[:-1]):
+        cells = ["" if i <= j else _correlation(psi, sd, i, j) for i in range(1, term.size)]
+        columns.append(Column(name, cells))
+    caption = f"Correlations between the effects of {spec.factors[term.factor].name}"
+    return table(caption, Column("Coefficient", term.names[1:]), columns)
+
+
+def _correlation(psi: Floats, sd: Floats, i: int, j: int) -> str:
+    if sd[i] == 0.0 or sd[j] == 0.0:
+        return number(float("nan"), 3)
+    return number(float(psi[i, j] / (sd[i] * sd[j])), 3)
+
+
+def _random(fit: Fitted, conf_level: float) -> Markup:
+    level = plots.style.percent(conf_level)
+    picture = figure(
+        lambda canvas: plots.random(fit, conf_level=conf_level, figure=canvas),
+        name="random",
+        alt=plots.alt_text(fit, "random", conf_level=conf_level),
+        caption=f"Predicted effects (conditional modes) of each level, sorted, with {level} "
+        "prediction intervals.",
+    )
+    tables = [
+        element(
+            "details",
+            element("summary", f"{effects.group}: {effects.term} as a table"),
+            _levels(effects, level),
+        )
+        for effects in plots.reading.random_effects(fit, conf_level, None)
+        if len(effects.names) <= TABLED_LEVELS
+    ]
+    return join([picture, *tables])
+
+
+def _levels(effects: plots.reading.Effects, level: str) -> Markup:
+    places = decimals(float(np.median(effects.high - effects.low)) / 4.0)
+
+    def written(values: Floats) -> list[str]:
+        return [number(value, places) for value in values]
+
+    return table(
+        f"Effects on {effects.term} of the levels of {effects.group}",
+        Column("Level", effects.names),
+        [
+            Column("Effect", written(effects.estimate)),
+            Column(f"{level} low", written(effects.low)),
+            Column(f"{level} high", written(effects.high)),
+        ],
+    )
+
+
+def _residuals(fit: Fitted) -> Markup:
+    cloud = figure(
+        lambda canvas: plots.residuals(fit, figure=canvas),
+        name="residuals",
+        alt=plots.alt_text(fit, "residuals"),
+        caption="The smooth line should stay near zero and the spread should not change.",
+        size=HALF,
+    )
+    quantiles = figure(
+        lambda canvas: plots.qq(fit, figure=canvas),
+        name="qq",
+        alt=plots.alt_text(fit, "qq"),
+        caption="The shaded band holds 95% of the points that independent normal values would "
+        "give.",
+        size=HALF,
+    )
+    return element("div", cloud, quantiles, class_="pair")
+
+
+def _optimum(estimate: Estimate) -> Markup:
+    found = estimate.optimum
+    name = "REML criterion" if estimate.reml else "Deviance"
+    rows = [
+        (f"{name} ({MINUS}2 log-likelihood)", exact(found.criterion)),
+        ("Largest entry of the gradient", _tiny(words.gradient_norm(estimate))),
+        ("Newton decrement (what one more step would gain)", _tiny(found.decrement)),
+        ("Tolerance for the decrement", _tiny(found.tolerance)),
+        ("Evaluations", number(found.evaluations, 0)),
+        ("Restarts", number(found.restarts, 0)),
+        ("Path of the solver", found.path),
+        ("Relative covariance parameters (theta)", _theta(found.theta)),
+    ]
+    status = "proved" if found.converged else "unproved"
+    parts = [element("p", words.verdict(estimate), class_=f"verdict {status}")]
+    boundaries = [element("li", line) for line in words.faces(estimate)]
+    if boundaries:
+        parts.append(element("ul", *boundaries))
+    parts.append(_pairs("What the search found", rows))
+    return join(parts)
+
+
+def _tiny(value: float) -> str:
+    return "0" if value == 0.0 else number(float(f"{value:.2e}"), 99)
+
+
+def _theta(theta: Floats) -> str:
+    shown = ", ".join(number(float(value), 5) for value in theta[:12])
+    return shown if len(theta) <= 12 else f"{shown}, … ({len(theta)} in all)"
+
+
+def _pairs(caption: str, rows: Sequence[tuple[str, str]]) -> Markup:
+    names, values = [row[0] for row in rows], [row[1] for row in rows]
+    return table(caption, Column("Quantity", names), [Column("Value", values, numeric=False)])
+
+
+def _reproduce(estimate: Estimate, call: str | None) -> Markup:
+    import scipy
+
+    spec = estimate.specification
+    options = "" if estimate.reml else ", reml=False"
+    if spec.weights is not None:
+        options += ", weights=..."
+    lines = ["import ranef", "", f"fit = ranef.lmm({spec.formula!r}, data{options})"]
+    parts = [element("pre", element("code", "\n".join(lines)))]
+    if call is not None:
+        parts.append(element("p", "This report was made by the command"))
+        parts.append(element("pre", element("code", call)))
+    versions = [
+        ("ranef", __version__),
+        ("Python", platform.python_version()),
+        ("NumPy", np.__version__),
+        ("SciPy", scipy.__version__),
+    ]
+    parts.append(_pairs("Versions", versions))
+    return join(parts)

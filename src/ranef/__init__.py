@@ -1,0 +1,58 @@
+"""Mixed-effects models: from a formula and a table to a proved optimum.
+
+Examples
+--------
+>>> import ranef
+>>> sleep = ranef.data.load("sleepstudy")
+>>> fit = ranef.lmm("Reaction ~ Days + (Days | Subject)", sleep)
+>>> fit.coef.round(3).to_dict()
+{'(Intercept)': 251.405, 'Days': 10.467}
+
+Names are imported when first used, so that ``import ranef`` costs little.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from ranef._version import __version__
+
+if TYPE_CHECKING:
+    from ranef import data, errors
+    from ranef.api import (
+        Fit,
+        LikelihoodFit,
+        LinearMixedModelFit,
+        lmm,
+        load,
+        plan,
+    )
+
+__all__ = [
+    "Fit",
+    "LikelihoodFit",
+    "LinearMixedModelFit",
+    "__version__",
+    "data",
+    "errors",
+    "lmm",
+    "load",
+    "plan",
+]
+
+ROOMS = ("data", "errors")
+
+
+def __getattr__(name: str) -> Any:
+    if name in ROOMS:
+        return import_module(f"ranef.{name}")
+    if name in __all__:
+        return getattr(import_module("ranef.api"), name)
+    from ranef.errors import suggestion
+
+    raise AttributeError(f"ranef has no name {name!r}{suggestion(name, __all__)}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,23 @@
+"""The public functions and the fits they return.
+
+A function here checks its arguments once, calls one function of a lower floor
+and wraps the answer: labels, the user's data-frame library, words. Numbers
+happen below. May import every floor but `cli`.
+"""
+
+from ranef.api.fit import Fit
+from ranef.api.fitting import lmm, plan
+from ranef.api.likelihood import LikelihoodFit
+from ranef.api.linear import LinearMixedModelFit
+from ranef.api.refits import Refits
+from ranef.api.saving import load
+
+__all__ = [
+    "Fit",
+    "LikelihoodFit",
+    "LinearMixedModelFit",
+    "Refits",
+    "lmm",
+    "load",
+    "plan",
+]

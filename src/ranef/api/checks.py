@@ -1,0 +1,85 @@
+"""Arguments checked once, at the boundary."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ranef.errors import FormulaError, ModelError, suggestion
+
+__all__ = ["choice", "conf_level", "count", "flag", "formula", "optional_flag", "start"]
+
+
+def formula(value: Any) -> str:
+    """Return the formula, or say what was given in its place."""
+    if not isinstance(value, str):
+        raise FormulaError(
+            f"the formula must be text such as 'y ~ x + (1 | g)', not {_typed(value)}; "
+            "the order is formula, then data"
+        )
+    if not value.strip():
+        raise FormulaError("the formula is empty; write one such as 'y ~ x + (1 | g)'")
+    return value
+
+
+def flag(name: str, value: Any) -> bool:
+    """Return a yes-or-no argument."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise ModelError(f"{name} must be True or False, not {_typed(value)}")
+    return bool(value)
+
+
+def optional_flag(name: str, value: Any) -> bool | None:
+    """Return a yes-or-no argument that may be left to ranef."""
+    return None if value is None else flag(name, value)
+
+
+def choice(name: str, value: Any, known: Sequence[str]) -> str:
+    """Return one of the known names."""
+    if isinstance(value, str) and value in known:
+        return value
+    hint = suggestion(value, known) if isinstance(value, str) else ""
+    names = ", ".join(repr(k) for k in known)
+    raise ModelError(f"{name}={value!r} is not known{hint}; use one of {names}")
+
+
+def conf_level(value: Any) -> float:
+    """Return a confidence level between 0 and 1."""
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.number)):
+        raise ModelError(f"conf_level must be a number such as 0.95, not {_typed(value)}")
+    if not 0.0 < value < 1.0:
+        hint = f"; for {value:g} percent write {value / 100:g}" if 1.0 < value < 100.0 else ""
+        raise ModelError(f"conf_level must lie between 0 and 1, not {value:g}{hint}")
+    return float(value)
+
+
+def count(name: str, value: Any) -> int:
+    """Return a whole number of at least one."""
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)):
+        raise ModelError(f"{name} must be a whole number, not {_typed(value)}")
+    if value < 1:
+        raise ModelError(f"{name} must be at least 1, not {value}")
+    return int(value)
+
+
+def start(value: Any) -> NDArray[np.float64] | None:
+    """Return starting values of theta; their number is checked against the model."""
+    if value is None:
+        return None
+    try:
+        theta = np.array(value, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise ModelError(f"start must hold numbers, not {_typed(value)}") from None
+    if theta.ndim != 1 or not np.isfinite(theta).all():
+        raise ModelError("start must be one list of finite numbers, one a covariance parameter")
+    return theta
+
+
+def _typed(value: Any) -> str:
+    """A value with its type, shortened."""
+    text = repr(value)
+    text = text if len(text) <= 40 else text[:37] + "..."
+    return f"{type(value).__name__} ({text})" if "\n" not in text else type(value).__name__

@@ -1,0 +1,357 @@
+"""An estimate as plain values and arrays, and back, with every size checked."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ranef.api.frame import Frame
+from ranef.design.recipe import Recipe
+from ranef.design.specification import Accounting, GroupingFactor, RandomTerm, Specification
+from ranef.errors import DataError, FileError
+from ranef.models.estimate import Estimate
+from ranef.solve.optimum import Face, Optimum
+
+__all__ = ["Bundle", "decode", "encode"]
+
+LIBRARIES = ("pandas", "polars", "pyarrow", "dict")
+OPTIMUM_VALUES = (
+    "criterion", "decrement", "tolerance", "converged", "evaluations", "restarts", "path",
+    "message",
+)  # fmt: skip
+OPTIMUM_ARRAYS = ("theta", "gradient", "trace")
+
+
+@dataclass(frozen=True, eq=False)
+class Bundle:
+    """Plain JSON values and named arrays."""
+
+    values: dict[str, Any]
+    arrays: dict[str, NDArray[Any]]
+
+
+def encode(estimate: Estimate, frame: Frame) -> Bundle:
+    """Take an estimate apart."""
+    spec, optimum = estimate.specification, estimate.optimum
+    arrays: dict[str, Any] = {
+        "y": spec.y, "X": spec.X, "weights": spec.weights, "offset": spec.offset,
+        "kept": spec.accounting.kept, "beta": estimate.beta, "vcov": estimate.vcov,
+    }  # fmt: skip
+    for name in OPTIMUM_ARRAYS:
+        arrays[f"optimum.{name}"] = getattr(optimum, name)
+    arrays["theta"] = estimate.theta
+    for t, term in enumerate(spec.terms):
+        arrays |= {
+            f"term{t}.z": term.z,
+            f"term{t}.positions": term.positions,
+            f"term{t}.kernel": term.kernel,
+            f"term{t}.covariance": estimate.covariances[t],
+            f"term{t}.modes": estimate.modes[t],
+        }
+    for f, factor in enumerate(spec.factors):
+        arrays[f"factor{f}.codes"] = factor.codes
+    values = {
+        "specification": _specification_values(spec),
+        "frame": {"library": frame.library, "index": _encode_index(frame.index)},
+        "reml": estimate.reml,
+        "sigma": float(estimate.sigma),
+        "loglik": float(estimate.loglik),
+        "optimum": {name: _plain(getattr(optimum, name)) for name in OPTIMUM_VALUES},
+        "faces": [{k: _plain(v) for k, v in asdict(face).items()} for face in optimum.faces],
+    }
+    return Bundle(values, {name: _array(a) for name, a in arrays.items() if a is not None})
+
+
+def decode(bundle: Bundle) -> tuple[Estimate, Frame]:
+    """Put an estimate together again."""
+    values, arrays = bundle.values, bundle.arrays
+    spec = _read_specification(values["specification"], arrays)
+    p, sizes = spec.p, [(spec.factors[t.factor].n_levels, t.size) for t in spec.terms]
+    estimate = Estimate(
+        specification=spec,
+        reml=_typed(values, "reml", bool),
+        beta=_shaped(arrays, "beta", "f", (p,)),
+        vcov=_shaped(arrays, "vcov", "f", (p, p)),
+        theta=_shaped(arrays, "theta", "f", (None,)),
+        sigma=_typed(values, "sigma", float),
+        covariances=tuple(
+            _shaped(arrays, f"term{t}.covariance", "f", (r, r)) for t, (_, r) in enumerate(sizes)
+        ),
+        modes=tuple(
+            _shaped(arrays, f"term{t}.modes", "f", (q, r)) for t, (q, r) in enumerate(sizes)
+        ),
+        loglik=_typed(values, "loglik", float),
+        optimum=_read_optimum(values, arrays, spec),
+    )
+    _check_theta(estimate)
+    return estimate, _read_frame(values["frame"], spec)
+
+
+def _specification_values(spec: Specification) -> dict[str, Any]:
+    return {
+        "formula": spec.formula,
+        "response": spec.response,
+        "names": list(spec.names),
+        "dropped_columns": list(spec.dropped_columns),
+        "terms": [
+            {
+                "label": t.label, "factor": int(t.factor), "names": list(t.names),
+                "structure": t.structure, "rank": t.rank,
+            }
+            for t in spec.terms
+        ],
+        "factors": [
+            {"name": f.name, "columns": list(f.columns), "levels": [_label(x) for x in f.levels]}
+            for f in spec.factors
+        ],
+        "n_rows": int(spec.accounting.n_rows),
+        "missing": {name: int(count) for name, count in spec.accounting.missing.items()},
+        "recipe": spec.recipe.to_json(),
+    }  # fmt: skip
+
+
+def _read_specification(values: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Any:
+    y = _shaped(arrays, "y", "f", (None,))
+    n, names = len(y), _strings(values, "names")
+    factors = tuple(
+        _read_factor(entry, _shaped(arrays, f"factor{f}.codes", "i", (n,)))
+        for f, entry in enumerate(_typed(values, "factors", list))
+    )
+    terms = tuple(
+        _read_term(entry, t, n, factors, arrays)
+        for t, entry in enumerate(_typed(values, "terms", list))
+    )
+    return Specification(
+        formula=_typed(values, "formula", str),
+        response=_typed(values, "response", str),
+        y=y,
+        X=_shaped(arrays, "X", "f", (n, len(names))),
+        names=names,
+        dropped_columns=_strings(values, "dropped_columns"),
+        weights=_shaped(arrays, "weights", "f", (n,)) if "weights" in arrays else None,
+        offset=_shaped(arrays, "offset", "f", (n,)) if "offset" in arrays else None,
+        terms=terms,
+        factors=factors,
+        accounting=_read_accounting(values, n, arrays),
+        recipe=Recipe.from_json(_typed(values, "recipe", dict)),
+    )
+
+
+def _read_factor(entry: Mapping[str, Any], codes: NDArray[np.int32]) -> GroupingFactor:
+    levels = [_read_label(x) for x in _typed(entry, "levels", list)]
+    if len(codes) and (codes.min() < 0 or codes.max() >= len(levels)):
+        raise FileError("a row belongs to a level that is not listed")
+    return GroupingFactor(_typed(entry, "name", str), _strings(entry, "columns"), codes, levels)
+
+
+def _read_term(
+    entry: Mapping[str, Any],
+    t: int,
+    n: int,
+    factors: Sequence[GroupingFactor],
+    arrays: Mapping[str, NDArray[Any]],
+) -> RandomTerm:
+    names, factor = _strings(entry, "names"), _typed(entry, "factor", int)
+    if not 0 <= factor < len(factors):
+        raise FileError("a random term names no grouping factor")
+    q, r = factors[factor].n_levels, len(names)
+    positions, kernel = f"term{t}.positions", f"term{t}.kernel"
+    return RandomTerm(
+        label=_typed(entry, "label", str),
+        factor=factor,
+        names=names,
+        z=_shaped(arrays, f"term{t}.z", "f", (n, r)),
+        structure=_typed(entry, "structure", str),
+        rank=None if entry["rank"] is None else _typed(entry, "rank", int),
+        positions=_shaped(arrays, positions, "f", (r, None)) if positions in arrays else None,
+        kernel=_shaped(arrays, kernel, "f", (q, q)) if kernel in arrays else None,
+    )
+
+
+def _read_accounting(
+    values: Mapping[str, Any], n: int, arrays: Mapping[str, NDArray[Any]]
+) -> Accounting:
+    n_rows = _typed(values, "n_rows", int)
+    kept = _shaped(arrays, "kept", "b", (n_rows,)) if "kept" in arrays else None
+    missing = {str(k): int(v) for k, v in _typed(values, "missing", dict).items()}
+    rows = Accounting(n_rows, kept, missing)
+    if rows.n_used != n:
+        raise FileError("the rows kept are not as many as the rows in the model")
+    return rows
+
+
+def _check_theta(estimate: Estimate) -> None:
+    """Theta must have the length that the terms ask for."""
+    from ranef.covariance import parameter_names
+
+    wanted = sum(
+        len(parameter_names(t.structure, t.names, rank=t.rank))
+        for t in estimate.specification.terms
+    )
+    if len(estimate.theta) != wanted or len(estimate.optimum.theta) != wanted:
+        raise FileError(f"theta has {len(estimate.theta)} entries, the terms ask for {wanted}")
+
+
+def _face(entry: Mapping[str, Any], spec: Specification) -> Face:
+    face = Face(
+        term=_typed(entry, "term", int),
+        rank=_typed(entry, "rank", int),
+        size=_typed(entry, "size", int),
+        description=_typed(entry, "description", str),
+        curvature=_typed(entry, "curvature", float),
+    )
+    if not 0 <= face.term < len(spec.terms):
+        raise FileError("a face names no random term")
+    return face
+
+
+def _read_optimum(
+    values: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]], spec: Specification
+) -> Optimum:
+    plain = _typed(values, "optimum", dict)
+    return Optimum(
+        criterion=_typed(plain, "criterion", float),
+        theta=_shaped(arrays, "optimum.theta", "f", (None,)),
+        gradient=_shaped(arrays, "optimum.gradient", "f", (None,)),
+        decrement=_typed(plain, "decrement", float),
+        tolerance=_typed(plain, "tolerance", float),
+        converged=_typed(plain, "converged", bool),
+        faces=tuple(_face(entry, spec) for entry in _typed(values, "faces", list)),
+        evaluations=_typed(plain, "evaluations", int),
+        restarts=_typed(plain, "restarts", int),
+        path=_typed(plain, "path", str),
+        trace=_shaped(arrays, "optimum.trace", "f", (None,)),
+        message=_typed(plain, "message", str),
+    )
+
+
+def _encode_index(index: Any) -> dict[str, Any] | None:
+    """A pandas index as labels; None for the default one."""
+    if index is None:
+        return None
+    import pandas as pd
+
+    if isinstance(index, pd.RangeIndex) and index.equals(pd.RangeIndex(len(index))):
+        return None
+    if isinstance(index, pd.MultiIndex):
+        labels: list[Any] = [[_label(x) for x in row] for row in index]
+        return {"labels": labels, "names": [_name(name) for name in index.names]}
+    return {"labels": [_label(x) for x in index], "name": _name(index.name)}
+
+
+def _name(name: Any) -> str | None:
+    return None if name is None else str(name)
+
+
+def _read_frame(values: Mapping[str, Any], spec: Specification) -> Frame:
+    library = _typed(values, "library", str)
+    if library not in LIBRARIES:
+        raise FileError(f"no data-frame library {library!r}")
+    return Frame(library, _read_index(values["index"], spec.accounting.n_rows), spec.accounting)
+
+
+def _read_index(entry: Mapping[str, Any] | None, n_rows: int) -> Any:
+    if entry is None:
+        return None
+    import pandas as pd
+
+    labels = _typed(entry, "labels", list)
+    if len(labels) != n_rows:
+        raise FileError("the row labels are not as many as the rows")
+    if "names" in entry:
+        rows = [tuple(_read_label(x) for x in row) for row in labels]
+        return pd.MultiIndex.from_tuples(rows, names=entry["names"])
+    return pd.Index([_read_label(x) for x in labels], name=entry["name"])
+
+
+def _label(value: Any) -> Any:
+    """A level or row label as JSON: plain values as they are, times as tagged text."""
+    if isinstance(value, np.generic):
+        value = value.item() if value.dtype.kind in "biufSU" else _numpy_time(value)
+    if value is None or isinstance(value, (str, bool, int, float)):
+        return value
+    if isinstance(value, datetime.datetime) and hasattr(value, "asm8"):
+        zone = None if value.tzinfo is None else str(value.tzinfo)
+        return {"timestamp": value.isoformat(), "zone": zone}
+    if isinstance(value, datetime.datetime):
+        return {"datetime": value.isoformat()}
+    if isinstance(value, datetime.date):
+        return {"date": value.isoformat()}
+    if isinstance(value, dict):
+        return value
+    raise DataError(
+        f"cannot save the label {value!r} of type {type(value).__name__}; "
+        "use text, numbers, booleans or dates for levels and row labels"
+    )
+
+
+def _numpy_time(value: Any) -> Any:
+    if value.dtype.kind == "M":
+        return {"numpy": str(value), "unit": np.datetime_data(value.dtype)[0]}
+    return value.item()
+
+
+def _read_label(value: Any) -> Any:
+    """Read a label back in its type."""
+    if not isinstance(value, dict):
+        if value is None or isinstance(value, (str, bool, int, float)):
+            return value
+        raise FileError("a label is neither a plain value nor a time")
+    if "timestamp" in value:
+        import pandas as pd
+
+        moment = pd.Timestamp(_typed(value, "timestamp", str))
+        return moment if value["zone"] is None else moment.tz_convert(value["zone"])
+    if "datetime" in value:
+        return datetime.datetime.fromisoformat(value["datetime"])
+    if "date" in value:
+        return datetime.date.fromisoformat(value["date"])
+    return np.datetime64(_typed(value, "numpy", str), _typed(value, "unit", str))
+
+
+def _array(values: Any) -> NDArray[Any]:
+    """An array in one of the three types that a file holds."""
+    array = np.asarray(values)
+    kind = {"f": "<f8", "i": "<i4", "b": "|b1"}[array.dtype.kind]
+    return np.ascontiguousarray(array, dtype=kind)
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _typed(values: Mapping[str, Any], name: str, kind: type) -> Any:
+    """An entry of the stated type, or a complaint."""
+    value = values[name]
+    if kind is float and type(value) is int:
+        value = float(value)
+    if type(value) is not kind:
+        raise FileError(f"{name!r} should be {kind.__name__}, not {type(value).__name__}")
+    return value
+
+
+def _strings(values: Mapping[str, Any], name: str) -> tuple[str, ...]:
+    found = _typed(values, name, list)
+    if not all(isinstance(x, str) for x in found):
+        raise FileError(f"{name!r} should hold text")
+    return tuple(found)
+
+
+def _shaped(
+    arrays: Mapping[str, NDArray[Any]], name: str, kind: str, shape: tuple[int | None, ...]
+) -> NDArray[Any]:
+    """An array of the stated kind and shape (None: any size), or a complaint."""
+    if name not in arrays:
+        raise FileError(f"array {name!r} is missing")
+    array = arrays[name]
+    fits = array.ndim == len(shape) and all(
+        wanted is None or have == wanted for have, wanted in zip(array.shape, shape, strict=True)
+    )
+    if array.dtype.kind != kind or not fits:
+        raise FileError(f"array {name!r} has type and shape {array.dtype.str}, {array.shape}")
+    return array

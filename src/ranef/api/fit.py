@@ -1,0 +1,154 @@
+"""What every fit has, whatever was fitted."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from os import PathLike
+from typing import TYPE_CHECKING, Any
+
+from ranef.api import checks
+
+if TYPE_CHECKING:
+    from ranef.api.equation import Equation
+    from ranef.api.summary import Summary
+    from ranef.plots import FitPlots
+
+__all__ = ["Fit"]
+
+CONFINT_METHODS = ("wald",)
+
+
+class Fit(ABC):
+    """A fitted model.
+
+    A fit does not change: its methods return new tables and new fits. What
+    costs work is a method.
+
+    Attributes
+    ----------
+    estimate
+        What the solver found, as arrays.
+    """
+
+    estimate: Any
+
+    @property
+    @abstractmethod
+    def formula(self) -> str:
+        """The formula as typed."""
+
+    @property
+    @abstractmethod
+    def n_obs(self) -> int:
+        """Number of rows in the model."""
+
+    @property
+    @abstractmethod
+    def n_groups(self) -> dict[str, int]:
+        """Number of levels of each grouping factor."""
+
+    @property
+    @abstractmethod
+    def coef(self) -> Any:
+        """Fixed effects, labelled."""
+
+    @property
+    @abstractmethod
+    def vcov(self) -> Any:
+        """Covariance matrix of the fixed effects, labelled."""
+
+    @abstractmethod
+    def summary(self, *, conf_level: float = 0.95, df: str = "satterthwaite") -> Summary:
+        """Return the answer in words and tables."""
+
+    @abstractmethod
+    def tidy(
+        self,
+        effects: str = "fixed",
+        *,
+        conf_level: float = 0.95,
+        df: str = "satterthwaite",
+        exponentiate: bool = False,
+    ) -> Any:
+        """Return estimates as a table."""
+
+    @abstractmethod
+    def glance(self) -> Any:
+        """Return the fit in one row."""
+
+    @abstractmethod
+    def augment(self, data: Any = None) -> Any:
+        """Return the rows with what the fit says of each."""
+
+    @abstractmethod
+    def predict(self, new: Any = None, *, kind: str = "conditional") -> Any:
+        """Return predictions."""
+
+    @abstractmethod
+    def fitted(self, kind: str = "conditional") -> Any:
+        """Return fitted values, one a row of the user's table."""
+
+    @abstractmethod
+    def residuals(self, kind: str = "response") -> Any:
+        """Return residuals, one a row of the user's table."""
+
+    @abstractmethod
+    def simulate(self, n: int = 1, *, rng: Any = None, kind: str = "new") -> Any:
+        """Return responses drawn from the fitted model."""
+
+    @abstractmethod
+    def refit(self, y: Any) -> Any:
+        """Fit the same model to another response, or to many."""
+
+    @abstractmethod
+    def equation(self) -> Equation:
+        """Return the model in symbols."""
+
+    @abstractmethod
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write the fit to a file that `ranef.load` reads."""
+
+    def confint(
+        self, method: str = "wald", *, conf_level: float = 0.95, df: str = "satterthwaite"
+    ) -> Any:
+        """Return confidence intervals of the fixed effects.
+
+        Parameters
+        ----------
+        method : {"wald"}
+            Estimate plus and minus a quantile times the standard error.
+        conf_level : float
+        df : str
+            Degrees of freedom of the quantile, as in `tidy`.
+
+        Returns
+        -------
+        table
+            ``term, estimate, conf_low, conf_high``.
+
+        Examples
+        --------
+        >>> import ranef
+        >>> fit = ranef.lmm("yield ~ 1 + (1 | Batch)", {
+        ...     "yield": [15.1, 15.6, 14.2, 14.0, 16.3, 16.0], "Batch": list("aabbcc")})
+        >>> fit.confint(conf_level=0.9).columns.tolist()
+        ['term', 'estimate', 'conf_low', 'conf_high']
+        """
+        checks.choice("method", method, CONFINT_METHODS)
+        return self._confint(checks.conf_level(conf_level), df)
+
+    @abstractmethod
+    def _confint(self, conf_level: float, df: str) -> Any: ...
+
+    @property
+    def plot(self) -> FitPlots:
+        """The pictures of the fit: ``fit.plot.residuals()`` and more."""
+        from ranef.plots import FitPlots
+
+        return FitPlots(self)
+
+    def __repr__(self) -> str:
+        return str(self.summary())
+
+    def _repr_html_(self) -> str:
+        return self.summary()._repr_html_()

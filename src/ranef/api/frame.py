@@ -1,0 +1,103 @@
+"""Answers in the user's own data-frame library, with the user's rows and labels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ranef.design.specification import Accounting
+from ranef.tables import Table, make_table
+
+__all__ = ["Frame", "matrix", "vector"]
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """Where the rows of a model came from.
+
+    Attributes
+    ----------
+    library : str
+        As in `ranef.tables.Table.library`.
+    index : pandas index or None
+        Row labels of the user's table.
+    accounting : Accounting
+        Which of its rows are in the model.
+    """
+
+    library: str
+    index: Any
+    accounting: Accounting
+
+    @classmethod
+    def of(cls, table: Table, accounting: Accounting) -> Frame:
+        return cls(table.library, table.index, accounting)
+
+    def expand(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Put values of the used rows (n_used, ...) in their places, NaN or None elsewhere."""
+        kept = self.accounting.kept
+        if kept is None:
+            return values
+        missing = None if values.dtype == object else np.nan
+        full = np.full((self.accounting.n_rows, *values.shape[1:]), missing, dtype=values.dtype)
+        full[kept] = values
+        return full
+
+    def column(self, values: Floats, name: str) -> Any:
+        """One value a row of the user's table, as a column of its library."""
+        return column(self.expand(values), name, self.library, self.index)
+
+    def table(self, columns: Mapping[str, NDArray[Any]]) -> Any:
+        """Several columns of one value a used row."""
+        full = {name: self.expand(values) for name, values in columns.items()}
+        return make_table(full, self.library, self.index)
+
+
+def uses_pandas(library: str) -> bool:
+    """Tell whether answers come in pandas."""
+    return library == "pandas" or (library == "dict" and find_spec("pandas") is not None)
+
+
+def column(values: Floats, name: str, library: str, index: Any = None) -> Any:
+    """Return a column in the library: a Series, an Arrow array, or a NumPy array."""
+    if uses_pandas(library):
+        import pandas as pd
+
+        return pd.Series(values, index=index, name=name)
+    if library == "polars":
+        import polars as pl
+
+        return pl.Series(name, values)
+    if library == "pyarrow":
+        import pyarrow as pa
+
+        return pa.array(values)
+    return values
+
+
+def vector(values: Floats, names: Sequence[str], name: str, library: str) -> Any:
+    """Return named values: a pandas Series, else a table with a column ``term``."""
+    if uses_pandas(library):
+        import pandas as pd
+
+        return pd.Series(np.array(values), index=pd.Index(list(names)), name=name)
+    return make_table({"term": list(names), name: np.array(values)}, library)
+
+
+def matrix(
+    values: Floats, rows: Sequence[str], columns: Sequence[Any], library: str, label: str = "term"
+) -> Any:
+    """Return a labelled matrix: a pandas DataFrame, else a table whose first column labels rows."""
+    if uses_pandas(library):
+        import pandas as pd
+
+        return pd.DataFrame(np.array(values), index=list(rows), columns=list(columns))
+    body = {str(name): np.array(values[:, j]) for j, name in enumerate(columns)}
+    return make_table({label: list(rows), **body}, library)

@@ -1,0 +1,570 @@
+"""A fitted linear mixed model: methods that check, call one function below, and wrap."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from functools import cached_property
+from os import PathLike
+from typing import Any
+
+import numpy as np
+
+from ranef import inference
+from ranef.api import checks, tidying
+from ranef.api.equation import Equation, equation
+from ranef.api.frame import Frame, matrix, vector
+from ranef.api.likelihood import LikelihoodFit
+from ranef.api.readers import ReaderNames
+from ranef.api.refits import Refits, read_responses, wrap_refits
+from ranef.api.rows import model_rows, read_rows
+from ranef.api.summary import Summary, linear_summary, optimum_line
+from ranef.errors import ConvergenceWarning, DataError, ModelError, suggestion
+from ranef.inference import Intervals, ParameterCovariance
+from ranef.models.estimate import Estimate
+from ranef.tables import Table, make_table
+
+__all__ = ["LinearMixedModelFit", "warn_unless_proved"]
+
+KINDS = ("conditional", "typical", "population")
+RESIDUALS = ("response", "pearson", "conditional", "marginal")
+EFFECTS = ("fixed", "variance", "random")
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class LinearMixedModelFit(ReaderNames, LikelihoodFit):
+    """A fitted linear mixed model; `ranef.lmm` makes one.
+
+    Attributes
+    ----------
+    estimate : Estimate
+        What the solver found, as arrays.
+    frame : Frame
+        Where the rows came from.
+
+    Examples
+    --------
+    >>> import ranef
+    >>> fit = ranef.lmm("Yield ~ 1 + (1 | Batch)", ranef.data.load("Dyestuff"))
+    >>> round(fit.loglik, 3), fit.df_model, fit.n_groups
+    (-159.827, 3, {'Batch': 6})
+    """
+
+    estimate: Estimate
+    frame: Frame
+
+    @property
+    def formula(self) -> str:
+        return self.estimate.specification.formula
+
+    @property
+    def n_obs(self) -> int:
+        return self.estimate.specification.n
+
+    @property
+    def n_groups(self) -> dict[str, int]:
+        return {f.name: f.n_levels for f in self.estimate.specification.factors}
+
+    @property
+    def coef(self) -> Any:
+        names = self.estimate.specification.names
+        return vector(self.estimate.beta, names, "estimate", self.frame.library)
+
+    @property
+    def vcov(self) -> Any:
+        names = self.estimate.specification.names
+        return matrix(self.estimate.vcov, names, names, self.frame.library)
+
+    @property
+    def reml(self) -> bool:
+        """True if the restricted likelihood was maximised."""
+        return self.estimate.reml
+
+    @cached_property
+    def _parameters(self) -> ParameterCovariance:
+        return inference.parameter_covariance(self.estimate)
+
+    def intervals(self, conf_level: float = 0.95, df: str = "satterthwaite") -> Intervals:
+        """Return tests and intervals of the fixed effects as arrays."""
+        identity = np.eye(self.estimate.specification.p)
+        return inference.intervals(
+            self.estimate,
+            identity,
+            conf_level=checks.conf_level(conf_level),
+            df=inference.check_method(df),
+            parameters=lambda: self._parameters,
+        )
+
+    def summary(self, *, conf_level: float = 0.95, df: str = "satterthwaite") -> Summary:
+        """Return the answer in words and tables.
+
+        Parameters
+        ----------
+        conf_level : float
+        df : {"satterthwaite", "residual", "normal"}
+            Degrees of freedom of the t tests of the fixed effects.
+
+        Examples
+        --------
+        >>> import ranef
+        >>> fit = ranef.lmm("Yield ~ 1 + (1 | Batch)", ranef.data.load("Dyestuff"))
+        >>> "Optimum proved" in str(fit.summary())
+        True
+        """
+        level = checks.conf_level(conf_level)
+        fixed = self.intervals(level, df)
+        variance = inference.variance_parameters(self.estimate, self._parameters, level)
+        return linear_summary(self.estimate, fixed, variance, level, df)
+
+    def tidy(
+        self,
+        effects: str = "fixed",
+        *,
+        conf_level: float = 0.95,
+        df: str = "satterthwaite",
+        exponentiate: bool = False,
+    ) -> Any:
+        """Return estimates as a table in the library the data came in.
+
+        Parameters
+        ----------
+        effects : {"fixed", "variance", "random"}
+            - ``"fixed"``: ``component, term, estimate, std_error, df, statistic,
+              p_value, conf_low, conf_high``.
+            - ``"variance"``: ``component, group, term, term2, parameter, estimate,
+              conf_low, conf_high``; `parameter` is ``"sd"`` or ``"corr"`` and the
+              last row is the residual's. Intervals are Wald's on the scale of
+              log sd and of Fisher's z, from the exact Hessian; NaN where the
+              estimate lies on a boundary, since there they do not apply.
+            - ``"random"``: ``component, group, level, term, estimate, cond_sd,
+              std_error, conf_low, conf_high``; `cond_sd` is the standard
+              deviation of the effect given the parameters, `std_error` that of
+              the prediction error, from which the (normal) interval is made.
+        conf_level : float
+        df : {"satterthwaite", "residual", "normal"}
+            Degrees of freedom of the t tests of the fixed effects.
+        exponentiate : bool
+            Carry the estimates and bounds of the fixed effects through exp, as
+            for a response in logs; standard errors stay on the scale fitted.
+
+        Examples
+        --------
+        >>> import ranef
+        >>> fit = ranef.lmm("Reaction ~ Days + (Days | Subject)", ranef.data.load("sleepstudy"))
+        >>> fit.tidy()[["term", "estimate", "df"]].round(2)
+                  term  estimate    df
+        0  (Intercept)    251.41  17.0
+        1         Days     10.47  17.0
+        >>> fit.tidy("variance")[["group", "term", "term2", "parameter"]]
+              group         term term2 parameter
+        0   Subject  (Intercept)  None        sd
+        1   Subject         Days  None        sd
+        2   Subject  (Intercept)  Days      corr
+        3  Residual         None  None        sd
+        """
+        effects = checks.choice("effects", effects, EFFECTS)
+        level = checks.conf_level(conf_level)
+        inference.check_method(df)
+        if checks.flag("exponentiate", exponentiate) and effects != "fixed":
+            raise ModelError("exponentiate=True applies to effects='fixed' only")
+        columns = getattr(self, f"_{effects}_columns")(level, df, exponentiate)
+        return make_table(columns, self.frame.library)
+
+    def _fixed_columns(self, level: float, df: str, exponentiate: bool) -> dict[str, Any]:
+        return tidying.fixed_columns(self.estimate, self.intervals(level, df), exponentiate)
+
+    def _variance_columns(self, level: float, *_: Any) -> dict[str, Any]:
+        found = inference.variance_parameters(self.estimate, self._parameters, level)
+        return tidying.variance_columns(self.estimate, found)
+
+    def _random_columns(self, level: float, *_: Any) -> dict[str, Any]:
+        return tidying.random_columns(self.estimate, self._level_effects, level)
+
+    @cached_property
+    def _level_effects(self) -> tuple[inference.LevelEffects, ...]:
+        return inference.level_effects(self.estimate)
+
+    def _confint(self, conf_level: float, df: str) -> Any:
+        found = self.intervals(conf_level, df)
+        columns = {
+            "term": list(self.estimate.specification.names),
+            "estimate": found.estimate,
+            "conf_low": found.conf_low,
+            "conf_high": found.conf_high,
+        }
+        return make_table(columns, self.frame.library)
+
+    def coef_by_level(self, group: str | None = None, *, conf_level: float = 0.95) -> Any:
+        """Return fixed plus random effect of every level of a grouping factor.
+
+        Parameters
+        ----------
+        group : str, optional
+            Name of the grouping factor; may be left out when there is one.
+        conf_level : float
+
+        Returns
+        -------
+        table
+            ``group, level, term, estimate, std_error, conf_low, conf_high``. The
+            standard error counts the covariance of fixed and random effect.
+
+        Examples
+        --------
+        >>> import ranef
+        >>> fit = ranef.lmm("Reaction ~ Days + (Days | Subject)", ranef.data.load("sleepstudy"))
+        >>> fit.coef_by_level("Subject").loc[:1, ["level", "term", "estimate"]].round(2)
+          level         term  estimate
+        0   308  (Intercept)    253.66
+        1   309  (Intercept)    211.01
+        """
+        level = checks.conf_level(conf_level)
+        found = inference.coefficients_by_level(self.estimate, self._factor(group))
+        return make_table(
+            tidying.coefficient_columns(self.estimate, found, level), self.frame.library
+        )
+
+    def _factor(self, group: str | None) -> int:
+        """Index of a grouping factor."""
+        names = [f.name for f in self.estimate.specification.factors]
+        if group is None:
+            if len(names) > 1:
+                raise ModelError(f"say which group: one of {', '.join(map(repr, names))}")
+            return 0
+        if group not in names:
+            known = ", ".join(map(repr, names))
+            raise ModelError(
+                f"the model has no grouping factor {group!r}{suggestion(str(group), names)}; "
+                f"it has {known}"
+            )
+        return names.index(group)
+
+    def glance(self) -> Any:
+        """Return the fit in one row.
+
+        Returns
+        -------
+        table
+            ``n_obs, df_model, df_resid, sigma, loglik, deviance, aic, bic,
+            criterion, converged, singular``.
+
+        Examples
+        --------
+        >>> import ranef
+        >>> fit = ranef.lmm("Yield ~ 1 + (1 | Batch)", ranef.data.load("Dyestuff"))
+        >>> fit.glance()[["n_obs", "df_model", "criterion", "singular"]]
+           n_obs  df_model criterion  singular
+        0     30         3      REML     False
+        """
+        columns = {
+            "n_obs": [self.n_obs],
+            "df_model": [self.df_model],
+            "df_resid": [self.df_resid],
+            "sigma": [self.sigma],
+            "loglik": [self.loglik],
+            "deviance": [self.deviance],
+            "aic": [self.aic],
+            "bic": [self.bic],
+            "criterion": ["REML" if self.reml else "ML"],
+            "converged": [self.optimum.converged],
+            "singular": [self.optimum.singular],
+        }
+        return make_table(columns, self.frame.library)
+
+    def augment(self, data: Any = None) -> Any:
+        """Return the rows with what the fit says of each.
+
+        Parameters
+        ----------
+        data : table, optional
+            The table that was fitted: its columns come first. Without it the
+            response and the grouping factors do.
+
+        Returns
+        -------
+        table
+            One row for each row of the user's table, ending in ``fitted,
+            typical, residual, pearson``: the conditional fitted value, the one
+            without random effects, the response residual and the Pearson
+            residual. NaN in rows that were dropped.
+
+        Examples
+        --------
+        >>> import ranef
+        >>> sleep = ranef.data.load("sleepstudy")
+        >>> fit = ranef.lmm("Reaction ~ Days + (Days | Subject)", sleep)
+        >>> fit.augment().columns.tolist()
+        ['Reaction', 'Subject', 'fitted', 'typical', 'residual', 'pearson']
+        """
+        own = {
+            "fitted": inference.fitted(self.estimate),
+            "typical": inference.fitted(self.estimate, conditional=False),
+            "residual": inference.residuals(self.estimate),
+            "pearson": inference.residuals(self.estimate, pearson=True),
+        }
+        given = self._model_columns() if data is None else self._table_columns(data)
+        taken = [name for name in given if name in own]
+        if taken:
+            raise DataError(
+                f"the table has a column named {taken[0]!r}, which augment adds; rename it"
+            )
+        expanded = {name: self.frame.expand(values) for name, values in own.items()}
+        return make_table({**given, **expanded}, self.frame.library, self.frame.index)
+
+    def _model_columns(self) -> dict[str, Any]:
+        """Response and grouping factors, one value a row of the user's table."""
+        spec = self.estimate.specification
+        columns: dict[str, Any] = {spec.response: self.frame.expand(spec.y)}
+        for factor in spec.factors:
+            labels = np.empty(factor.n_levels, dtype=object)
+            labels[:] = list(factor.levels)
+            columns[factor.name] = self.frame.expand(labels[factor.codes])
+        return columns
+
+    def _table_columns(self, data: Any) -> dict[str, Any]:
+        table = Table.of(data)
+        wanted = self.frame.accounting.n_rows
+        if table.n_rows != wanted:
+            raise DataError(
+                f"the table has {table.n_rows} rows, the one fitted had {wanted}; "
+                "use predict() for other rows"
+            )
+        return {name: table.values(name) for name in table.columns}
+
+    def predict(
+        self,
+        new: Any = None,
+        *,
+        kind: str = "conditional",
+        type: str = "response",
+        conf_level: float | None = None,
+        interval: str = "mean",
+    ) -> Any:
+        """Predict rows of the table fitted, or of a new one.
+
+        Parameters
+        ----------
+        new : table, optional
+            Needs the columns that the formula uses, but the response. Without
+            it the rows of the table fitted are predicted.
+        kind : {"conditional", "typical", "population"}
+            With the random effects of the row's own levels (a level that the
+            fit has not seen counts as 0, and its variance enters the standard
+            error); with random effects set to zero; averaged over the
+            population. In a linear model the last two predict the same value,
+            but a new observation from the population varies with its levels.
+        type : {"response", "link"}
+            The same in a linear model.
+        conf_level : float, optional
+            Add standard errors and intervals at this level.
+        interval : {"mean", "new"}
+            For the expected value, or for a new observation (of weight 1 when
+            `new` is given).
+
+        Returns
+        -------
+        array or table
+            Without `conf_level` an array, one value a row; with it a table
+            ``estimate, std_error, conf_low, conf_high``. NaN where a needed
+            value is missing. Standard errors carry the uncertainty of the fixed
+            and the random effects given the variance parameters. The mean of
+            ``"typical"`` and ``"population"`` has t intervals with
+            Satterthwaite's degrees of freedom, the others are normal.
+
+        Examples
+        --------
+        >>> import ranef
+        >>> fit = ranef.lmm("Reaction ~ Days + (Days | Subject)", ranef.data.load("sleepstudy"))
+        >>> new = {"Days": [0.0, 10.0], "Subject": ["308", "somebody new"]}
+        >>> fit.predict(new).round(2)
+        array([253.66, 356.08])
+        >>> fit.predict(new, kind="typical", conf_level=0.95).round(2)
+           estimate  std_error  conf_low  conf_high
+        0    251.41       6.82    237.01     265.80
+        1    356.08      16.61    321.04     391.12
+        """
+        kind = checks.choice("kind", kind, KINDS)
+        checks.choice("type", type, ("response", "link"))
+        new_observation = checks.choice("interval", interval, ("mean", "new")) == "new"
+        if conf_level is None and new_observation:
+            raise ModelError("interval='new' needs a conf_level, such as conf_level=0.95")
+        random = kind == "conditional" or (kind == "population" and new_observation)
+        if new is None:
+            rows, frame = model_rows(self.estimate.specification), self.frame
+        else:
+            rows, frame = read_rows(self.estimate.specification, new, kind, random=random)
+        if conf_level is None:
+            given = (rows.random or ()) if kind == "conditional" else ()
+            return frame.expand(
+                inference.linear_predictor(self.estimate, rows.X, rows.offset, given)
+            )
+        found = inference.predict(
+            self.estimate,
+            rows,
+            kind,
+            conf_level=checks.conf_level(conf_level),
+            new=new_observation,
+            parameters=lambda: self._parameters,
+        )
+        return frame.table(vars(found))
+
+    def fitted(self, kind: str = "conditional") -> Any:
+        """Return fitted values, one a row of the user's table; NaN where a row was dropped.
+
+        Parameters
+        ----------
+        kind : {"conditional", "typical", "population"}
+            With random effects at their conditional modes; without them (the
+            last two agree in a linear model).
+
+        Examples
+        --------
+        >>> import ranef
+        >>> fit = ranef.lmm("Yield ~ 1 + (1 | Batch)", ranef.data.load("Dyestuff"))
+        >>> fit.fitted("typical").round(1).unique().tolist()
+        [1527.5]
+        """
+        conditional = checks.choice("kind", kind, KINDS) == "conditional"
+        values = inference.fitted(self.estimate, conditional=conditional)
+        return self.frame.column(values, "fitted")
+
+    def residuals(self, kind: str = "response") -> Any:
+        """Return residuals, one a row of the user's table; NaN where a row was dropped.
+
+        Parameters
+        ----------
+        kind : {"response", "pearson", "conditional", "marginal"}
+            - ``"response"``: y - fitted, the random effects at their modes.
+            - ``"conditional"``: y - offset - X beta - Z b, the same in a linear model.
+            - ``"pearson"``: the same divided by its standard deviation,
+              sigma / sqrt(weight).
+            - ``"marginal"``: y - offset - X beta, random effects left in.
+
+        Examples
+        --------
+        >>> import ranef
+        >>> fit = ranef.lmm("Yield ~ 1 + (1 | Batch)", ranef.data.load("Dyestuff"))
+        >>> abs(fit.residuals("marginal").sum()) < 1e-6
+        True
+        """
+        kind = checks.choice("kind", kind, RESIDUALS)
+        values = inference.residuals(
+            self.estimate, conditional=kind != "marginal", pearson=kind == "pearson"
+        )
+        return self.frame.column(values, "residual")
+
+    def simulate(self, n: int = 1, *, rng: Any = None, kind: str = "new") -> Any:
+        """Draw responses from the fitted model.
+
+        Parameters
+        ----------
+        n : int
+            Number of responses.
+        rng : int or numpy.random.Generator, optional
+            The same gives the same draws.
+        kind : {"new", "conditional"}
+            Draw the random effects anew, or keep them at their modes.
+
+        Returns
+        -------
+        table
+            Columns ``sim_1 .. sim_n``, one row a row of the user's table; NaN
+            where a row was dropped. `refit` takes it as it is.
+
+        Examples
+        --------
+        >>> import ranef
+        >>> fit = ranef.lmm("Yield ~ 1 + (1 | Batch)", ranef.data.load("Dyestuff"))
+        >>> fit.simulate(2, rng=1).shape
+        (30, 2)
+        """
+        n = checks.count("n", n)
+        conditional = checks.choice("kind", kind, ("new", "conditional")) == "conditional"
+        drawn = inference.simulate(
+            self.estimate, n, np.random.default_rng(rng), conditional=conditional
+        )
+        return self.frame.table({f"sim_{j + 1}": drawn[:, j] for j in range(n)})
+
+    def refit(self, y: Any, *, n_jobs: int | None = None) -> LinearMixedModelFit | Refits:
+        """Fit the same model to another response, or to many at once.
+
+        Parameters
+        ----------
+        y : (n,) array, (n, k) array or table of k columns
+            One value for each row in the model, or for each row of its table.
+            On the scale of the formula's left side: logs for ``log(y) ~ ...``.
+        n_jobs : int, optional
+            Threads for many responses; None for all this process may use.
+
+        Returns
+        -------
+        LinearMixedModelFit
+            For one response.
+        Refits
+            For a matrix or table: the estimates, one row a response.
+
+        Examples
+        --------
+        >>> import ranef
+        >>> fit = ranef.lmm("Yield ~ 1 + (1 | Batch)", ranef.data.load("Dyestuff"))
+        >>> again = fit.refit(fit.simulate(1, rng=2)["sim_1"])
+        >>> again.n_obs
+        30
+        """
+        from ranef import solve
+        from ranef.models import lmm
+
+        jobs = None if n_jobs is None else checks.count("n_jobs", n_jobs)
+        responses = read_responses(y, self.frame)
+        if responses.single:
+            estimate = lmm.refit(self.estimate, np.ascontiguousarray(responses.y[:, 0]))
+            warn_unless_proved(estimate)
+            return LinearMixedModelFit(estimate, self.frame)
+        found = solve.refit_many(self.estimate, responses.y, n_jobs=jobs)
+        return wrap_refits(self.estimate, found, responses.names, self.frame.library)
+
+    def equation(self) -> Equation:
+        """Return the model in symbols; prints as text, shows as LaTeX in notebooks.
+
+        Examples
+        --------
+        >>> import ranef
+        >>> fit = ranef.lmm("Yield ~ 1 + (1 | Batch)", ranef.data.load("Dyestuff"))
+        >>> print(fit.equation())
+        Yield[i] = b0 + u0[Batch[i]] + e[i]
+        u0 ~ Normal(0, sd^2) over the levels of Batch
+        e[i] ~ Normal(0, sigma^2)
+        """
+        return equation(self.estimate.specification)
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write the fit to a file that `ranef.load` reads.
+
+        The file is a zip of JSON and plain arrays; it holds no code. It is
+        written aside and then moved, so that no half-written file stands at
+        `path`.
+
+        Examples
+        --------
+        >>> import ranef, tempfile, pathlib
+        >>> fit = ranef.lmm("Yield ~ 1 + (1 | Batch)", ranef.data.load("Dyestuff"))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     fit.save(pathlib.Path(folder) / "dyestuff.ranef")
+        ...     again = ranef.load(pathlib.Path(folder) / "dyestuff.ranef")
+        >>> again.loglik == fit.loglik
+        True
+        """
+        from ranef.api.saving import save
+
+        save(self.estimate, self.frame, path)
+
+
+def warn_unless_proved(estimate: Estimate) -> None:
+    """Warn when the search ended without a proof."""
+    if not estimate.optimum.converged:
+        warnings.warn(
+            f"{optimum_line(estimate)} Rescale the columns or simplify the random effects; "
+            "fit.optimum has the details.",
+            ConvergenceWarning,
+            stacklevel=4,
+        )

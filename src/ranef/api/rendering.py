@@ -1,0 +1,117 @@
+"""Words and tables as plain text and as HTML; knows nothing of models."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+
+__all__ = ["Page", "Paragraph", "TextTable", "decimals", "number", "p_value"]
+
+
+@dataclass(frozen=True)
+class Paragraph:
+    """One or more lines of words."""
+
+    lines: tuple[str, ...]
+
+    def text(self) -> str:
+        return "\n".join(self.lines)
+
+    def html(self) -> str:
+        return "<p>" + "<br>".join(escape(line) for line in self.lines) + "</p>"
+
+
+@dataclass(frozen=True)
+class TextTable:
+    """A table with a caption; the first `labels` columns name the row.
+
+    Attributes
+    ----------
+    caption : str
+    header : tuple of str
+    rows : tuple of tuple of str
+    labels : int
+        Columns aligned left; the others hold numbers, aligned right.
+    """
+
+    caption: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    labels: int = 1
+
+    def text(self) -> str:
+        cells = [self.header, *self.rows]
+        widths = [max(len(row[j]) for row in cells) for j in range(len(self.header))]
+        lines = ["  ".join(self._aligned(row, widths)).rstrip() for row in cells]
+        return "\n".join([self.caption, *("  " + line for line in lines)])
+
+    def _aligned(self, row: Sequence[str], widths: Sequence[int]) -> list[str]:
+        return [
+            cell.ljust(width) if j < self.labels else cell.rjust(width)
+            for j, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+
+    def html(self) -> str:
+        head = "".join(f'<th scope="col">{escape(name)}</th>' for name in self.header)
+        body = "".join(f"<tr>{self._html_row(row)}</tr>" for row in self.rows)
+        return (
+            f"<table><caption>{escape(self.caption)}</caption>"
+            f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+        )
+
+    def _html_row(self, row: Sequence[str]) -> str:
+        first = f'<th scope="row">{escape(row[0])}</th>'
+        return first + "".join(f"<td>{escape(cell)}</td>" for cell in row[1:])
+
+
+STYLE = (
+    "<style>.ranef caption{text-align:left;font-weight:bold;padding:.4em 0}"
+    ".ranef th,.ranef td{text-align:right;padding:.15em .6em}"
+    ".ranef th:first-child{text-align:left}"
+    ".ranef table{border-collapse:collapse;margin:.6em 0;font-variant-numeric:tabular-nums}"
+    ".ranef thead th{border-bottom:1px solid currentColor}</style>"
+)
+
+
+@dataclass(frozen=True)
+class Page:
+    """A title and what follows it."""
+
+    title: str
+    parts: tuple[Paragraph | TextTable, ...]
+
+    def text(self) -> str:
+        return "\n\n".join([self.title, *(part.text() for part in self.parts)])
+
+    def html(self) -> str:
+        body = "".join(part.html() for part in self.parts)
+        return f'{STYLE}<div class="ranef"><p><strong>{escape(self.title)}</strong></p>{body}</div>'
+
+
+def decimals(scale: float, digits: int = 3) -> int | None:
+    """Decimals that show `digits` significant digits of a scale; None to write a power of ten."""
+    if not math.isfinite(scale) or scale <= 0:
+        return digits
+    places = digits - 1 - math.floor(math.log10(scale))
+    return min(max(places, 0), 12) if -9 <= places <= 9 else None
+
+
+def number(value: float, places: int | None = 3) -> str:
+    """A number with fixed decimals, or with a power of ten when `places` is None."""
+    if math.isnan(value):
+        return ""
+    if math.isinf(value):
+        return "inf" if value > 0 else "-inf"
+    if places is None or (value != 0 and abs(value) >= 1e10):
+        return f"{value:.4g}"
+    text = f"{value:.{places}f}"
+    return text[1:] if text.startswith("-") and not text.strip("-0.") else text
+
+
+def p_value(value: float) -> str:
+    """A p-value with four decimals, never rounded to zero."""
+    if math.isnan(value):
+        return ""
+    return "< 0.0001" if value < 1e-4 else f"{value:.4f}"

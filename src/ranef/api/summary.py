@@ -1,0 +1,198 @@
+"""The answer a person reads first: estimates, spread, rows, and how sure the optimum is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ranef.api.rendering import Page, Paragraph, TextTable, decimals, number, p_value
+from ranef.api.tidying import group_name
+from ranef.design.specification import Accounting, RandomTerm, Specification
+from ranef.inference import Intervals, VarianceParameter, intraclass_correlations
+from ranef.models.estimate import Estimate
+from ranef.solve.optimum import Face, Optimum
+
+__all__ = ["Summary", "linear_summary"]
+
+DF_WORDS = {
+    "satterthwaite": "t tests with Satterthwaite's degrees of freedom",
+    "residual": "t tests with n - p degrees of freedom",
+    "normal": "normal tests",
+}
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A fit in words and tables; prints as text, shows as HTML in notebooks.
+
+    Examples
+    --------
+    >>> import ranef
+    >>> fit = ranef.lmm("Yield ~ 1 + (1 | Batch)", ranef.data.load("Dyestuff"))
+    >>> print(fit.summary().page.title)
+    Linear mixed model by REML: Yield ~ 1 + (1 | Batch)
+    """
+
+    page: Page
+
+    def __str__(self) -> str:
+        return self.page.text()
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        return self.page.html()
+
+
+def linear_summary(
+    estimate: Estimate,
+    fixed: Intervals,
+    variance: Sequence[VarianceParameter],
+    conf_level: float,
+    df: str,
+) -> Summary:
+    """Summarise a linear mixed model."""
+    spec = estimate.specification
+    criterion = "REML" if estimate.reml else "ML"
+    parts: tuple[Paragraph | TextTable, ...] = (
+        Paragraph(_rows(spec)),
+        _fixed_table(spec, fixed, conf_level, df),
+        *_reading(spec),
+        _variance_table(estimate, variance, conf_level),
+        *_shares(estimate),
+        Paragraph((_likelihood(estimate, criterion), optimum_line(estimate))),
+    )
+    return Summary(Page(f"Linear mixed model by {criterion}: {spec.formula}", parts))
+
+
+def _rows(spec: Specification) -> tuple[str, ...]:
+    """Rows used and dropped, groups, redundant columns."""
+    groups = ", ".join(f"{f.n_levels:,} levels of {f.name}" for f in spec.factors)
+    lines = [accounting_line(spec.accounting), f"Groups: {groups}."]
+    if spec.weights is not None:
+        lines.append("Precision weights: the residual variance of a row is sigma^2 / weight.")
+    if spec.dropped_columns:
+        names = ", ".join(spec.dropped_columns)
+        lines.append(f"Left out, because other columns determine them: {names}.")
+    return tuple(lines)
+
+
+def accounting_line(rows: Accounting) -> str:
+    """How many rows are in the model and why the others are not."""
+    if not rows.n_dropped:
+        return f"{rows.n_used:,} rows, all used."
+    causes = ", ".join(f"{name} ({count:,})" for name, count in rows.missing.items() if count)
+    reason = f": missing in {causes}" if causes else ""
+    return f"{rows.n_used:,} of {rows.n_rows:,} rows used; {rows.n_dropped:,} left out{reason}."
+
+
+def _fixed_table(spec: Specification, found: Intervals, conf_level: float, df: str) -> TextTable:
+    percent = f"{100 * conf_level:g}%"
+    header = ("", "estimate", "std_error", "df", "t", "p", f"{percent} low", f"{percent} high")
+    rows = tuple(_fixed_row(name, found, j) for j, name in enumerate(spec.names))
+    return TextTable(f"Fixed effects ({DF_WORDS.get(df, df)})", header, rows)
+
+
+def _fixed_row(name: str, found: Intervals, j: int) -> tuple[str, ...]:
+    places = decimals(float(found.std_error[j]))
+    df = float(found.df[j])
+    return (
+        name,
+        number(float(found.estimate[j]), places),
+        number(float(found.std_error[j]), places),
+        number(df, 1 if df < 1000 else 0),
+        number(float(found.statistic[j]), 2),
+        p_value(float(found.p_value[j])),
+        number(float(found.conf_low[j]), places),
+        number(float(found.conf_high[j]), places),
+    )
+
+
+def _reading(spec: Specification) -> tuple[Paragraph, ...]:
+    """Which question a coefficient answers."""
+    slopes = [name for name in spec.names if name != "(Intercept)"]
+    if not slopes:
+        return ()
+    group = " and ".join(dict.fromkeys(f.name for f in spec.factors))
+    return (
+        Paragraph(
+            (
+                f"A coefficient is the difference in expected {spec.response} for one unit more of",
+                f"its column, the other columns equal: for a typical {group} and, since the",
+                "model is linear, on average over all of them.",
+            )
+        ),
+    )
+
+
+def _variance_table(
+    estimate: Estimate, found: Sequence[VarianceParameter], conf_level: float
+) -> TextTable:
+    percent = f"{100 * conf_level:g}%"
+    header = ("group", "term", "sd", f"{percent} low", f"{percent} high", "correlation with")
+    rows = []
+    last: tuple[str, int | None] | None = None
+    for v in found:
+        if v.kind != "sd":
+            continue
+        group = group_name(estimate, v.term)
+        shown = group if (group, v.term) != last else ""
+        last = (group, v.term)
+        places = decimals(v.estimate)
+        bounds = (number(v.conf_low, places), number(v.conf_high, places))
+        rows.append((shown, v.name or "", number(v.estimate, places), *bounds, _partners(v, found)))
+    return TextTable("Random effects (Wald intervals on the log scale)", header, tuple(rows), 2)
+
+
+def _partners(own: VarianceParameter, found: Sequence[VarianceParameter]) -> str:
+    """Correlations of a coefficient with those before it."""
+    pairs = [
+        f"{v.name} {number(v.estimate, 2)}"
+        for v in found
+        if v.kind == "corr" and v.term == own.term and v.name2 == own.name
+        and not np.isnan(v.estimate)
+    ]  # fmt: skip
+    return ", ".join(pairs[:3]) + (", ..." if len(pairs) > 3 else "")
+
+
+def _shares(estimate: Estimate) -> tuple[Paragraph, ...]:
+    shares = intraclass_correlations(estimate)
+    if shares is None:
+        return ()
+    named = [f"{group_name(estimate, t)} {number(share, 3)}" for t, share in enumerate(shares)]
+    return (Paragraph((f"Share of the variance (ICC): {', '.join(named)}.",)),)
+
+
+def _likelihood(estimate: Estimate, criterion: str) -> str:
+    n, df = estimate.specification.n, estimate.n_parameters
+    aic, bic = estimate.deviance + 2 * df, estimate.deviance + np.log(n) * df
+    return (
+        f"{criterion} log-likelihood {estimate.loglik:.3f} on {df} parameters; "
+        f"AIC {aic:.2f}, BIC {bic:.2f} (n = {n:,} rows)."
+    )
+
+
+def optimum_line(estimate: Estimate) -> str:
+    """One line on the optimum: proved or not, and the faces it lies on."""
+    optimum = estimate.optimum
+    if not optimum.converged:
+        return f"Optimum not proved: {optimum.message or _distance(optimum)}."
+    if not optimum.singular:
+        return "Optimum proved; no variance at zero."
+    faces = "; ".join(_face(face, estimate.specification) for face in optimum.faces)
+    return f"Optimum proved, on the boundary: {faces}."
+
+
+def _distance(optimum: Optimum) -> str:
+    return (
+        f"a further step would lower the deviance by {optimum.decrement:.2g}, "
+        f"more than {optimum.tolerance:.2g}"
+    )
+
+
+def _face(face: Face, spec: Specification) -> str:
+    term: RandomTerm = spec.terms[face.term]
+    group = spec.factors[term.factor].name
+    return f"{face.description} ({group}: rank {face.rank} of {face.size})"

@@ -1,0 +1,47 @@
+"""Questions asked of an estimate: degrees of freedom, tests, intervals, predictions.
+
+Every function takes an `Estimate` and arrays and returns arrays or a small
+frozen dataclass; none sees a formula or a data frame. What is costly (the
+second derivatives of the criterion) is computed by the caller once, as a
+`ParameterCovariance`, and handed on. May import `ranef.models`, `ranef.solve`
+and the floors below; SciPy inside functions only.
+"""
+
+from ranef.inference.degrees import METHODS, check_method, degrees_of_freedom, denominator
+from ranef.inference.effects import LevelEffects, coefficients_by_level, level_effects
+from ranef.inference.means import fitted, linear_predictor, residuals
+from ranef.inference.parameters import ParameterCovariance, parameter_covariance
+from ranef.inference.prediction import NewRows, Prediction, predict
+from ranef.inference.simulation import simulate
+from ranef.inference.variance import (
+    VarianceParameter,
+    intraclass_correlations,
+    variance_parameters,
+)
+from ranef.inference.wald import FTest, Intervals, f_test, intervals
+
+__all__ = [
+    "METHODS",
+    "FTest",
+    "Intervals",
+    "LevelEffects",
+    "NewRows",
+    "ParameterCovariance",
+    "Prediction",
+    "VarianceParameter",
+    "check_method",
+    "coefficients_by_level",
+    "degrees_of_freedom",
+    "denominator",
+    "f_test",
+    "fitted",
+    "intervals",
+    "intraclass_correlations",
+    "level_effects",
+    "linear_predictor",
+    "parameter_covariance",
+    "predict",
+    "residuals",
+    "simulate",
+    "variance_parameters",
+]

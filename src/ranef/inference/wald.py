@@ -1,0 +1,138 @@
+"""Wald tests and intervals of linear functions of the fixed effects."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ranef.errors import ModelError
+from ranef.inference.degrees import Parameters, degrees_of_freedom, denominator
+from ranef.models.estimate import Estimate
+
+__all__ = ["FTest", "Intervals", "f_test", "intervals", "quantile"]
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Intervals:
+    """Estimates with tests and intervals, one a hypothesis.
+
+    Attributes
+    ----------
+    estimate, std_error, df, statistic, p_value, conf_low, conf_high : (q,) float64 arrays
+    """
+
+    estimate: Floats
+    std_error: Floats
+    df: Floats
+    statistic: Floats
+    p_value: Floats
+    conf_low: Floats
+    conf_high: Floats
+
+
+@dataclass(frozen=True)
+class FTest:
+    """Test of several linear hypotheses at once.
+
+    Attributes
+    ----------
+    statistic : float
+    df1 : int
+        Rank of the hypothesis.
+    df2 : float
+        Denominator degrees of freedom.
+    p_value : float
+    """
+
+    statistic: float
+    df1: int
+    df2: float
+    p_value: float
+
+
+def intervals(
+    estimate: Estimate,
+    L: Floats,
+    *,
+    conf_level: float = 0.95,
+    df: str = "satterthwaite",
+    parameters: Parameters | None = None,
+) -> Intervals:
+    """Estimate, t test and interval of l'beta for each row of L (q, p)."""
+    L = np.atleast_2d(np.asarray(L, dtype=np.float64))
+    value = L @ estimate.beta
+    error = np.sqrt(np.einsum("qi,ij,qj->q", L, estimate.vcov, L))
+    nu = degrees_of_freedom(estimate, L, df, parameters)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        statistic = value / error
+    reach = quantile(conf_level, nu) * error
+    return Intervals(
+        value, error, nu, statistic, two_sided(statistic, nu), value - reach, value + reach
+    )
+
+
+def f_test(
+    estimate: Estimate,
+    L: Floats,
+    rhs: Floats | None = None,
+    *,
+    df: str = "satterthwaite",
+    parameters: Parameters | None = None,
+) -> FTest:
+    """Test L beta = rhs by F = (L beta - rhs)' (L vcov L')^-1 (L beta - rhs) / rank.
+
+    Redundant rows of L are reduced to a basis of its row space first; `rhs`
+    must then lie in its range.
+    """
+    from scipy.special import chdtrc, fdtrc
+
+    basis, target = row_basis(estimate, L, rhs)
+    gap = basis @ estimate.beta - target
+    rank = len(basis)
+    statistic = float(gap @ np.linalg.solve(basis @ estimate.vcov @ basis.T, gap)) / rank
+    df2 = denominator(estimate, basis, df, parameters)
+    tail = chdtrc(rank, rank * statistic) if np.isinf(df2) else fdtrc(rank, df2, statistic)
+    return FTest(statistic, rank, df2, float(tail))
+
+
+def row_basis(estimate: Estimate, L: Floats, rhs: Floats | None) -> tuple[Floats, Floats]:
+    """Orthonormal basis (rank, p) of the rows of L, and the right-hand side for it."""
+    L = np.atleast_2d(np.asarray(L, dtype=np.float64))
+    if L.shape[1] != len(estimate.beta):
+        raise ModelError(
+            f"the hypothesis has {L.shape[1]} columns but the model has "
+            f"{len(estimate.beta)} coefficients; give one column a coefficient"
+        )
+    wanted = np.zeros(len(L)) if rhs is None else np.broadcast_to(rhs, len(L)).astype(np.float64)
+    U, singular, Vt = np.linalg.svd(L, full_matrices=False)
+    keep = singular > singular.max(initial=0.0) * max(L.shape) * np.finfo(float).eps
+    if not keep.any():
+        raise ModelError("the hypothesis is all zeros: it asks nothing of the coefficients")
+    target = (U[:, keep].T @ wanted) / singular[keep]
+    if not np.allclose(L @ (Vt[keep].T @ target), wanted):
+        raise ModelError("the rows of the hypothesis contradict each other")
+    return Vt[keep], target
+
+
+def quantile(conf_level: float, df: Floats) -> Floats:
+    """Half-width, in standard errors, of a two-sided interval: t, or normal at infinite df."""
+    from scipy.special import ndtri, stdtrit
+
+    upper = (1.0 + conf_level) / 2.0
+    finite = np.where(np.isinf(df), 1.0, df)
+    reach: Floats = np.where(np.isinf(df), ndtri(upper), stdtrit(finite, upper))
+    return reach
+
+
+def two_sided(statistic: Floats, df: Floats) -> Floats:
+    """P(|T| > |statistic|) by t, or by the normal at infinite df."""
+    from scipy.special import ndtr, stdtr
+
+    lower = -np.abs(statistic)
+    finite = np.where(np.isinf(df), 1.0, df)
+    tails: Floats = 2.0 * np.where(np.isinf(df), ndtr(lower), stdtr(finite, lower))
+    return tails

@@ -1,0 +1,1550 @@
+#include "criterion.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include "dense.hpp"
+#include "threads.hpp"
+
+namespace ranef {
+
+namespace {
+
+constexpr double infinity = std::numeric_limits<double>::infinity();
+constexpr double two_pi = 6.283185307179586476925286766559;
+constexpr double nearly_singular = 1e-5;
+
+inline size_t at(int i, int j, int ld) {
+    return static_cast<size_t>(j) * ld + i;
+}
+
+// One level of the chain: D = I + Lambda'A Lambda = LL' and what follows from it.
+// A is the leading (r, r) of a panel with row length `width`.
+template <int R>
+struct Level {
+    int r, width;
+    const double* A;
+    const double* L;
+    const double* Lambda;
+    double *V, *N, *M;
+
+    int size() const { return R > 0 ? R : r; }
+
+    // V = Lambda D^-1 Lambda', N = I - A V, M = N A
+    void resolve(double* scratch) const {
+        const int n = size();
+        for (int c = 0; c < n; ++c) { // scratch column c = L^-1 Lambda' e_c
+            double* t = scratch + c * n;
+            for (int a = 0; a < n; ++a) {
+                double s = c >= a ? Lambda[c * n + a] : 0.0;
+                for (int k = 0; k < a; ++k) s -= L[a * n + k] * t[k];
+                t[a] = s / L[a * n + a];
+            }
+        }
+        for (int a = 0; a < n; ++a)
+            for (int c = 0; c <= a; ++c) {
+                double s = 0;
+                for (int k = 0; k < n; ++k) s += scratch[a * n + k] * scratch[c * n + k];
+                V[a * n + c] = V[c * n + a] = s;
+            }
+        for (int a = 0; a < n; ++a)
+            for (int c = 0; c < n; ++c) {
+                double s = a == c ? 1.0 : 0.0;
+                for (int k = 0; k < n; ++k) s -= A[a * width + k] * V[k * n + c];
+                N[a * n + c] = s;
+            }
+        for (int a = 0; a < n; ++a)
+            for (int c = 0; c < n; ++c) {
+                double s = 0;
+                for (int k = 0; k < n; ++k) s += N[a * n + k] * A[k * width + c];
+                M[a * n + c] = s;
+            }
+    }
+};
+
+// y (r, m) = B (r, r) X, X's rows `ldx` apart
+template <int R>
+void multiply(int r_, int m, const double* B, const double* X, int ldx, double* y) {
+    const int r = R > 0 ? R : r_;
+    for (int a = 0; a < r; ++a) {
+        double* out = y + static_cast<size_t>(a) * m;
+        const double b0 = B[a * r];
+        for (int c = 0; c < m; ++c) out[c] = b0 * X[c];
+        for (int k = 1; k < r; ++k) {
+            const double bk = B[a * r + k];
+            const double* x = X + static_cast<size_t>(k) * ldx;
+            for (int c = 0; c < m; ++c) out[c] += bk * x[c];
+        }
+    }
+}
+
+double inner(int n, const double* a, const double* b) {
+    double s = 0;
+    for (int i = 0; i < n; ++i) s += a[i] * b[i];
+    return s;
+}
+
+} // namespace
+
+Criterion::Criterion(const Blocks& blocks, bool reml, int threads)
+    : b_(blocks), reml_(reml), threads_(threads) {
+    m_ = static_cast<double>(b_.n) - (reml ? b_.p : 0);
+    const int K = b_.parameters, N = b_.order();
+    for (size_t f = 0; f < b_.factors.size(); ++f) {
+        const Factor& factor = b_.factors[f];
+        const size_t rr = static_cast<size_t>(factor.r) * factor.r;
+        lambda_.emplace_back(rr, 0.0);
+        psi_.emplace_back(rr, 0.0);
+        G_.emplace_back(rr, 0.0);
+        modes_.emplace_back(static_cast<size_t>(factor.q) * factor.r, 0.0);
+        scores_.emplace_back(static_cast<size_t>(factor.q) * factor.r, 0.0);
+        for (const Term& term : factor.terms)
+            for (int i = 0; i < term.parameters; ++i) {
+                factor_of_.push_back(static_cast<int>(f));
+                dpsi_.emplace_back(rr, 0.0);
+            }
+    }
+    phi_.assign(K, 0.0);
+    for (size_t d = 0; d < b_.chain.size(); ++d) {
+        const ChainBlock& c = b_.chain[d];
+        const size_t q = c.q;
+        schur_.emplace_back(d > 0 ? c.panel.size() : 0);
+        schur_y_.emplace_back(d > 0 ? q * c.r : 0);
+        L_.emplace_back(q * c.r * c.r);
+        W_.emplace_back(q * c.r * (c.width - c.r));
+        Wy_.emplace_back(q * c.r);
+        post_.emplace_back();
+        push_.emplace_back();
+    }
+    tail_W_.resize(b_.tail_value.size());
+    Q_.resize(static_cast<size_t>(N) * N);
+    Qy_.resize(N);
+    S_.resize(static_cast<size_t>(N) * N);
+    x_.resize(N);
+    beta_.resize(b_.p);
+    C_.resize(static_cast<size_t>(b_.p) * b_.p);
+    R_XX_.resize(C_.size());
+    log_rss_gradient_.resize(K);
+    const int chunks = b_.chunks, p = b_.p;
+    size_t rr = 0;
+    for (const ChainBlock& c : b_.chain) rr += static_cast<size_t>(c.r) * c.r;
+    const bool crossed = b_.T > 0 && !b_.chain.empty();
+    for (int c = 0; c < chunks; ++c) {
+        sum_XX_.emplace_back(static_cast<size_t>(p) * p);
+        sum_Xy_.emplace_back(p);
+        sum_G_.emplace_back(rr);
+        sum_gram_.emplace_back(static_cast<size_t>(K) * K);
+        sum_t_.emplace_back(K);
+        sum_e_.emplace_back(static_cast<size_t>(K) * (crossed ? N : p));
+    }
+    sum_yy_.resize(chunks);
+    sum_logdet_.resize(chunks);
+    failed_.resize(chunks);
+}
+
+void Criterion::prepare(const double* phi) {
+    std::copy(phi, phi + b_.parameters, phi_.begin());
+    for (size_t f = 0; f < b_.factors.size(); ++f) {
+        const Factor& factor = b_.factors[f];
+        const int r = factor.r;
+        Vector& Lambda = lambda_[f];
+        std::fill(Lambda.begin(), Lambda.end(), 0.0);
+        for (const Term& term : factor.terms) {
+            const int s = term.structure->r;
+            Vector block(static_cast<size_t>(s) * s, 0.0);
+            term.structure->factor(phi + term.offset, block.data());
+            for (int a = 0; a < s; ++a)
+                for (int c = 0; c <= a; ++c)
+                    Lambda[(term.first + a) * r + term.first + c] = block[a * s + c];
+        }
+        for (int a = 0; a < r; ++a)
+            for (int c = 0; c <= a; ++c) {
+                double s = 0;
+                for (int k = 0; k <= c; ++k) s += Lambda[a * r + k] * Lambda[c * r + k];
+                psi_[f][a * r + c] = psi_[f][c * r + a] = s;
+            }
+    }
+}
+
+const double* Criterion::panel(int depth, int level) const {
+    const ChainBlock& c = b_.chain[depth];
+    const Vector& source = depth == 0 ? c.panel : schur_[depth];
+    return source.data() + static_cast<size_t>(level) * c.r * c.width;
+}
+
+// Eliminate the levels of one depth in one chunk: L, W, and what they leave to
+// their ancestors and to the fixed effects.
+template <int R>
+void Criterion::eliminate(int depth, int chunk) {
+    const ChainBlock& c = b_.chain[depth];
+    const int r = R > 0 ? R : c.r, width = c.width, wp = width - r, p = b_.p;
+    const Vector& Lambda = lambda_[c.factor];
+    const bool crossed = b_.T > 0;
+    Vector scratch(static_cast<size_t>(r) * (width + 1));
+    double* XX = sum_XX_[chunk].data();
+    double* Xy = sum_Xy_[chunk].data();
+    double yy = 0, logdet = 0;
+    const Vector& ys = depth == 0 ? y_->chain[0] : schur_y_[depth];
+    for (size_t j = b_.chunk[depth][chunk]; j < b_.chunk[depth][chunk + 1]; ++j) {
+        const double* A = panel(depth, static_cast<int>(j));
+        double* L = L_[depth].data() + j * r * r;
+        double* W = W_[depth].data() + j * r * wp;
+        double* Wy = Wy_[depth].data() + j * r;
+        // scratch = A Lambda, L = I + Lambda'A Lambda
+        for (int a = 0; a < r; ++a)
+            for (int e = 0; e < r; ++e) {
+                double s = 0;
+                for (int k = e; k < r; ++k) s += A[a * width + k] * Lambda[k * r + e];
+                scratch[a * r + e] = s;
+            }
+        for (int a = 0; a < r; ++a)
+            for (int e = 0; e <= a; ++e) {
+                double s = a == e ? 1.0 : 0.0;
+                for (int k = a; k < r; ++k) s += Lambda[k * r + a] * scratch[k * r + e];
+                L[a * r + e] = s;
+            }
+        double pivots = 1;
+        for (int a = 0; a < r; ++a) {
+            for (int e = 0; e <= a; ++e) {
+                double s = L[a * r + e];
+                for (int k = 0; k < e; ++k) s -= L[a * r + k] * L[e * r + k];
+                if (a == e) {
+                    if (!(s > 0) || !std::isfinite(s)) {
+                        failed_[chunk] = 1;
+                        return;
+                    }
+                    const double d = std::sqrt(s);
+                    L[a * r + a] = d;
+                    if (r <= 4)
+                        pivots *= d;
+                    else
+                        logdet += std::log(d);
+                } else
+                    L[a * r + e] = s / L[e * r + e];
+            }
+        }
+        if (r <= 4) logdet += std::log(pivots);
+        // W = L^-1 Lambda' [A_P, A_y]
+        for (int a = 0; a < r; ++a) {
+            double* w = W + static_cast<size_t>(a) * wp;
+            std::fill(w, w + wp, 0.0);
+            double wy = 0;
+            for (int k = a; k < r; ++k) {
+                const double l = Lambda[k * r + a];
+                if (l == 0) continue;
+                const double* u = A + static_cast<size_t>(k) * width + r;
+                for (int e = 0; e < wp; ++e) w[e] += l * u[e];
+                wy += l * ys[j * r + k];
+            }
+            for (int k = 0; k < a; ++k) {
+                const double l = L[a * r + k];
+                const double* u = W + static_cast<size_t>(k) * wp;
+                for (int e = 0; e < wp; ++e) w[e] -= l * u[e];
+                wy -= l * Wy[k];
+            }
+            const double inv = 1 / L[a * r + a];
+            for (int e = 0; e < wp; ++e) w[e] *= inv;
+            Wy[a] = wy * inv;
+            yy += Wy[a] * Wy[a];
+        }
+        // to the ancestors
+        int off = 0;
+        for (size_t k = 0; k < c.ancestor.size(); ++k) {
+            const ChainBlock& up = b_.chain[depth + 1 + k];
+            const int ru = up.r;
+            const size_t l = c.ancestor[k][j];
+            double* U = schur_[depth + 1 + k].data() + l * ru * up.width;
+            double* Uy = schur_y_[depth + 1 + k].data() + l * ru;
+            for (int a = 0; a < ru; ++a)
+                for (int s = 0; s < r; ++s) {
+                    const double* w = W + static_cast<size_t>(s) * wp + off;
+                    const double v = w[a];
+                    if (v == 0) continue;
+                    double* row = U + static_cast<size_t>(a) * up.width;
+                    for (int e = 0; e < up.width; ++e) row[e] -= v * w[e];
+                    Uy[a] -= v * Wy[s];
+                }
+            off += ru;
+        }
+        // to the fixed effects
+        for (int s = 0; s < r; ++s) {
+            const double* w = W + static_cast<size_t>(s) * wp + off;
+            for (int a = 0; a < p; ++a) {
+                const double v = w[a];
+                double* row = XX + static_cast<size_t>(a) * p;
+                for (int e = 0; e <= a; ++e) row[e] += v * w[e];
+                Xy[a] += v * Wy[s];
+            }
+        }
+        if (crossed) {
+            const int64_t start = b_.tail_ptr[j];
+            const int m = static_cast<int>(b_.tail_ptr[j + 1] - start);
+            const double* C = b_.tail_value.data() + start * r;
+            double* T = tail_W_.data() + start * r;
+            for (int a = 0; a < r; ++a) {
+                double* w = T + static_cast<size_t>(a) * m;
+                std::fill(w, w + m, 0.0);
+                for (int k = a; k < r; ++k) {
+                    const double l = Lambda[k * r + a];
+                    const double* u = C + static_cast<size_t>(k) * m;
+                    for (int e = 0; e < m; ++e) w[e] += l * u[e];
+                }
+                for (int k = 0; k < a; ++k) {
+                    const double l = L[a * r + k];
+                    const double* u = T + static_cast<size_t>(k) * m;
+                    for (int e = 0; e < m; ++e) w[e] -= l * u[e];
+                }
+                const double inv = 1 / L[a * r + a];
+                for (int e = 0; e < m; ++e) w[e] *= inv;
+            }
+        }
+    }
+    sum_yy_[chunk] += yy;
+    sum_logdet_[chunk] += 2 * logdet;
+}
+
+void Criterion::eliminate_chunk(int chunk) {
+    std::fill(sum_XX_[chunk].begin(), sum_XX_[chunk].end(), 0.0);
+    std::fill(sum_Xy_[chunk].begin(), sum_Xy_[chunk].end(), 0.0);
+    sum_yy_[chunk] = sum_logdet_[chunk] = 0;
+    failed_[chunk] = 0;
+    for (size_t d = 1; d < b_.chain.size(); ++d) {
+        const ChainBlock& c = b_.chain[d];
+        const size_t first = b_.chunk[d][chunk], last = b_.chunk[d][chunk + 1];
+        const size_t row = static_cast<size_t>(c.r) * c.width;
+        std::copy(c.panel.begin() + first * row, c.panel.begin() + last * row,
+                  schur_[d].begin() + first * row);
+        std::copy(y_->chain[d].begin() + first * c.r, y_->chain[d].begin() + last * c.r,
+                  schur_y_[d].begin() + first * c.r);
+    }
+    for (int d = 0; d < static_cast<int>(b_.chain.size()) && !failed_[chunk]; ++d) {
+        switch (b_.chain[d].r) {
+        case 1:
+            eliminate<1>(d, chunk);
+            break;
+        case 2:
+            eliminate<2>(d, chunk);
+            break;
+        case 3:
+            eliminate<3>(d, chunk);
+            break;
+        case 4:
+            eliminate<4>(d, chunk);
+            break;
+        default:
+            eliminate<0>(d, chunk);
+        }
+    }
+}
+
+// Q (lower) and Qy before the leader is taken out.
+void Criterion::base_tail() {
+    const int N = b_.order(), T = b_.T, p = b_.p;
+    std::fill(Q_.begin(), Q_.end(), 0.0);
+    for (size_t t = 0; t < b_.tail.size(); ++t) {
+        const Factor& f = b_.factors[b_.tail[t]];
+        for (int l = 0; l < f.q; ++l)
+            for (int a = 0; a < f.r; ++a)
+                for (int e = 0; e <= a; ++e) {
+                    const int c = f.column + l * f.r;
+                    Q_[at(c + a, c + e, N)] =
+                        b_.tail_diagonal[t][(static_cast<size_t>(l) * f.r + a) * f.r + e];
+                }
+    }
+    for (const PairBlock& pair : b_.tail_pairs) {
+        const Factor &f = b_.factors[pair.f], &g = b_.factors[pair.g];
+        const double* v = pair.values.data();
+        for (size_t k = 0; k < pair.level_f.size(); ++k) {
+            const int cf = f.column + pair.level_f[k] * f.r, cg = g.column + pair.level_g[k] * g.r;
+            for (int a = 0; a < f.r; ++a)
+                for (int e = 0; e < g.r; ++e) Q_[at(cg + e, cf + a, N)] = *v++;
+        }
+    }
+    for (int c = 0; c < T; ++c)
+        for (int e = 0; e < p; ++e)
+            Q_[at(T + e, c, N)] = b_.tail_fixed[static_cast<size_t>(c) * p + e];
+    for (int e = 0; e < p; ++e)
+        for (int a = e; a < p; ++a)
+            Q_[at(T + a, T + e, N)] = b_.fixed[static_cast<size_t>(a) * p + e];
+    std::copy(y_->tail.begin(), y_->tail.end(), Qy_.begin());
+    std::copy(y_->fixed.begin(), y_->fixed.end(), Qy_.begin() + T);
+    Qyy_ = y_->square;
+}
+
+// Q -= W'W over the leader's levels, by parts of Q's columns.
+void Criterion::scatter_leader() {
+    const ChainBlock& c = b_.chain[0];
+    const int N = b_.order(), T = b_.T, p = b_.p, r = c.r, wp = c.width - r;
+    const int parts = b_.tail_column.size() > 20000 ? threads_ : 1;
+    // parts of nearly equal work: later columns have fewer rows below them
+    std::vector<int> bound(parts + 1, T);
+    for (int k = 0; k < parts; ++k)
+        bound[k] = static_cast<int>(T * (1 - std::sqrt(1 - static_cast<double>(k) / parts)));
+    for_chunks(parts, parts, [&](int part) {
+        const int32_t low = bound[part], high = bound[part + 1];
+        for (int l = 0; l < c.q; ++l) {
+            const int64_t start = b_.tail_ptr[l];
+            const int m = static_cast<int>(b_.tail_ptr[l + 1] - start);
+            const int32_t* col = b_.tail_column.data() + start;
+            const int first = static_cast<int>(std::lower_bound(col, col + m, low) - col);
+            const double* W = tail_W_.data() + start * r;
+            const double* WX = W_[0].data() + static_cast<size_t>(l) * r * wp;
+            const double* Wy = Wy_[0].data() + static_cast<size_t>(l) * r;
+            for (int e = first; e < m && col[e] < high; ++e) {
+                double* q = Q_.data() + static_cast<size_t>(col[e]) * N;
+                for (int s = 0; s < r; ++s) {
+                    const double* w = W + static_cast<size_t>(s) * m;
+                    const double v = w[e];
+                    for (int a = e; a < m; ++a) q[col[a]] -= v * w[a];
+                    const double* wx = WX + static_cast<size_t>(s) * wp;
+                    for (int a = 0; a < p; ++a) q[T + a] -= v * wx[a];
+                    Qy_[col[e]] -= v * Wy[s];
+                }
+            }
+        }
+    });
+}
+
+// v (T, columns) := K v or K'v on the columns of factors with a kernel.
+void Criterion::kernel_vector(Vector& v, int columns, bool transposed) const {
+    for (int t : b_.tail) {
+        const Factor& f = b_.factors[t];
+        if (f.kernel.empty()) continue;
+        const int ld = static_cast<int>(v.size() / columns);
+        Vector part(static_cast<size_t>(f.q) * columns);
+        for (int a = 0; a < f.r; ++a) {
+            for (int c = 0; c < columns; ++c)
+                for (int l = 0; l < f.q; ++l)
+                    part[at(l, c, f.q)] = v[at(f.column + l * f.r + a, c, ld)];
+            triangle_times(f.q, columns, f.kernel.data(), f.q, transposed, part.data(), f.q);
+            for (int c = 0; c < columns; ++c)
+                for (int l = 0; l < f.q; ++l)
+                    v[at(f.column + l * f.r + a, c, ld)] = part[at(l, c, f.q)];
+        }
+    }
+}
+
+// A (N, N) symmetric, lower stored: A := K'AK (to) or K A K' (from).
+void Criterion::to_kernel_both(Vector& A) {
+    const int N = b_.order();
+    for (int pass = 0; pass < 2; ++pass) {
+        if (pass == 0)
+            for (int j = 0; j < N; ++j)
+                for (int i = j + 1; i < N; ++i) A[at(j, i, N)] = A[at(i, j, N)];
+        kernel_vector(A, N, true);
+        for (int j = 0; j < N; ++j)
+            for (int i = j + 1; i < N; ++i) std::swap(A[at(j, i, N)], A[at(i, j, N)]);
+    }
+}
+
+void Criterion::from_kernel_both(Vector& A) {
+    const int N = b_.order();
+    for (int pass = 0; pass < 2; ++pass) {
+        if (pass == 0)
+            for (int j = 0; j < N; ++j)
+                for (int i = j + 1; i < N; ++i) A[at(j, i, N)] = A[at(i, j, N)];
+        kernel_vector(A, N, false);
+        for (int j = 0; j < N; ++j)
+            for (int i = j + 1; i < N; ++i) std::swap(A[at(j, i, N)], A[at(i, j, N)]);
+    }
+}
+
+// S = Lambda'Q Lambda + I on the tail, X untouched.
+void Criterion::scale_tail() {
+    const int N = b_.order(), T = b_.T;
+    for (int t : b_.tail) {
+        const Factor& g = b_.factors[t];
+        const int rg = g.r;
+        const Vector& Lg = lambda_[t];
+        const int parts = static_cast<size_t>(g.q) * N > 100000 ? threads_ : 1;
+        const auto bounds = partition(g.q, parts);
+        for_chunks(parts, parts, [&](int part) {
+            Vector row;
+            for (size_t l = bounds[part]; l < bounds[part + 1]; ++l) {
+                const int j = g.column + static_cast<int>(l) * rg;
+                // right by Lambda_g, the diagonal block made full first
+                for (int a = 0; a < rg; ++a)
+                    for (int e = a + 1; e < rg; ++e)
+                        Q_[at(j + a, j + e, N)] = Q_[at(j + e, j + a, N)];
+                for (int e = 0; e < rg; ++e) {
+                    double* s = S_.data() + at(0, j + e, N);
+                    const double first = Lg[e * rg + e];
+                    const double* q = Q_.data() + at(0, j + e, N);
+                    for (int i = j; i < N; ++i) s[i] = q[i] * first;
+                    for (int k = e + 1; k < rg; ++k) {
+                        const double v = Lg[k * rg + e];
+                        if (v == 0) continue;
+                        const double* qk = Q_.data() + at(0, j + k, N);
+                        for (int i = j; i < N; ++i) s[i] += v * qk[i];
+                    }
+                }
+                // left by Lambda_f'
+                for (int u : b_.tail) {
+                    const Factor& f = b_.factors[u];
+                    const int rf = f.r;
+                    const Vector& Lf = lambda_[u];
+                    const int from = std::max(f.column, j);
+                    const int to = f.column + f.q * rf;
+                    if (from >= to) continue;
+                    for (int e = 0; e < rg; ++e) {
+                        double* s = S_.data() + at(0, j + e, N);
+                        if (rf == 1) {
+                            const double v = Lf[0];
+                            for (int i = from; i < to; ++i) s[i] *= v;
+                            continue;
+                        }
+                        for (int i = from; i < to; i += rf)
+                            for (int a = 0; a < rf; ++a) {
+                                double v = 0;
+                                for (int k = a; k < rf; ++k) v += Lf[k * rf + a] * s[i + k];
+                                s[i + a] = v;
+                            }
+                    }
+                }
+                for (int e = 0; e < rg; ++e) S_[at(j + e, j + e, N)] += 1;
+            }
+        });
+    }
+    for (int e = T; e < N; ++e)
+        std::copy(Q_.begin() + at(e, e, N), Q_.begin() + at(0, e + 1, N), S_.begin() + at(e, e, N));
+}
+
+void Criterion::scale_vector(const double* in, double* out) const {
+    for (int t : b_.tail) {
+        const Factor& f = b_.factors[t];
+        const Vector& L = lambda_[t];
+        for (int i = f.column; i < f.column + f.q * f.r; i += f.r)
+            for (int a = 0; a < f.r; ++a) {
+                double v = 0;
+                for (int k = a; k < f.r; ++k) v += L[k * f.r + a] * in[i + k];
+                out[i + a] = v;
+            }
+    }
+    for (int e = b_.T; e < b_.order(); ++e) out[e] = in[e];
+}
+
+double Criterion::factorise(const double* phi) {
+    const int N = b_.order(), T = b_.T, p = b_.p;
+    inverted_ = false;
+    prepare(phi);
+    const bool large = !b_.chain.empty() && b_.chain[0].panel.size() > 40000;
+    for_chunks(b_.chunks, large ? threads_ : 1, [&](int c) { eliminate_chunk(c); });
+    for (int c = 0; c < b_.chunks; ++c)
+        if (failed_[c]) return infinity;
+    base_tail();
+    double logdet = 0;
+    for (int c = 0; c < b_.chunks; ++c) {
+        logdet += sum_logdet_[c];
+        Qyy_ -= sum_yy_[c];
+        for (int e = 0; e < p; ++e) {
+            for (int a = e; a < p; ++a)
+                Q_[at(T + a, T + e, N)] -= sum_XX_[c][static_cast<size_t>(a) * p + e];
+            Qy_[T + e] -= sum_Xy_[c][e];
+        }
+    }
+    if (T > 0) {
+        if (!b_.chain.empty()) scatter_leader();
+        bool kernel = false;
+        for (int t : b_.tail) kernel = kernel || !b_.factors[t].kernel.empty();
+        if (kernel) {
+            to_kernel_both(Q_);
+            kernel_vector(Qy_, 1, true);
+        }
+    }
+    scale_tail();
+    scale_vector(Qy_.data(), x_.data());
+    if (!cholesky(N, S_.data(), N)) return infinity;
+    for (int j = 0; j < (reml_ ? N : T); ++j) logdet += 2 * std::log(S_[at(j, j, N)]);
+    solve_lower(N, 1, S_.data(), N, x_.data(), std::max(N, 1));
+    r2_ = Qyy_ - inner(N, x_.data(), x_.data());
+    if (!(r2_ > 0) || !std::isfinite(logdet)) return infinity;
+    logdet_ = logdet;
+    return logdet - b_.log_weights + m_ * (1 + std::log(two_pi * r2_ / m_));
+}
+
+// beta, tail modes and scores; C = (X'H^-1X)^-1.
+void Criterion::solve() {
+    const int N = b_.order(), T = b_.T, p = b_.p;
+    Vector x = x_;
+    solve_lower_transposed(N, 1, S_.data(), N, x.data(), std::max(N, 1));
+    std::copy(x.begin() + T, x.end(), beta_.begin());
+    Vector L(static_cast<size_t>(p) * p, 0.0);
+    for (int e = 0; e < p; ++e)
+        for (int a = e; a < p; ++a) L[at(a, e, p)] = S_[at(T + a, T + e, N)];
+    inverse_from_cholesky(p, L.data(), p);
+    for (int e = 0; e < p; ++e)
+        for (int a = e; a < p; ++a) C_[at(a, e, p)] = C_[at(e, a, p)] = L[at(a, e, p)];
+    if (T > 0) {
+        Vector v(N), Qv(N);
+        for (int t : b_.tail) {
+            const Factor& f = b_.factors[t];
+            const Vector& Lf = lambda_[t];
+            for (int i = f.column; i < f.column + f.q * f.r; i += f.r)
+                for (int a = 0; a < f.r; ++a) {
+                    double s = 0;
+                    for (int k = 0; k <= a; ++k) s += Lf[a * f.r + k] * x[i + k];
+                    v[i + a] = s;
+                }
+        }
+        std::copy(beta_.begin(), beta_.end(), v.begin() + T);
+        symmetric_times(N, 1, Q_.data(), N, v.data(), N, Qv.data(), N);
+        for (int t : b_.tail) {
+            const Factor& f = b_.factors[t];
+            const size_t size = static_cast<size_t>(f.q) * f.r;
+            for (size_t i = 0; i < size; ++i) {
+                scores_[t][i] = Qy_[f.column + i] - Qv[f.column + i];
+            }
+        }
+        // from here on the modes as they multiply the data
+        x_.swap(v);
+        kernel_vector(x_, 1, false);
+        for (int t : b_.tail) {
+            const auto first = x_.begin() + b_.factors[t].column;
+            std::copy(first, first + static_cast<std::ptrdiff_t>(modes_[t].size()),
+                      modes_[t].begin());
+        }
+        // Y = S_TT^-1 S_TX, scaled back
+        Y_.assign(static_cast<size_t>(T) * p, 0.0);
+        for (int e = 0; e < p; ++e)
+            for (int i = 0; i < T; ++i) Y_[at(i, e, T)] = S_[at(T + e, i, N)];
+        solve_lower_transposed(T, p, S_.data(), N, Y_.data(), T);
+        for (int t : b_.tail) {
+            const Factor& f = b_.factors[t];
+            const Vector& Lf = lambda_[t];
+            for (int e = 0; e < p; ++e)
+                for (int i = f.column; i < f.column + f.q * f.r; i += f.r)
+                    for (int a = f.r - 1; a >= 0; --a) {
+                        double s = 0;
+                        for (int k = 0; k <= a; ++k) s += Lf[a * f.r + k] * Y_[at(i + k, e, T)];
+                        Y_[at(i + a, e, T)] = s;
+                    }
+        }
+    } else
+        x_ = x;
+}
+
+void Criterion::top_covariance(bool with_fixed) {
+    if (with_fixed)
+        R_XX_ = C_;
+    else
+        std::fill(R_XX_.begin(), R_XX_.end(), 0.0);
+}
+
+// S := inverse of the factored matrix (of its tail only without fixed effects).
+void Criterion::invert_tail(bool with_fixed) {
+    const int N = b_.order(), T = b_.T;
+    if (T == 0) return;
+    if (with_fixed)
+        inverse_from_cholesky(N, S_.data(), N);
+    else {
+        inverse_from_cholesky(T, S_.data(), N);
+        for (int j = 0; j < N; ++j)
+            for (int i = std::max(j, T); i < N; ++i) S_[at(i, j, N)] = 0;
+    }
+    inverted_ = true;
+    inverted_with_fixed_ = with_fixed;
+}
+
+// G of the tail factors: sum over levels of (B Lambda)_jj with
+// B Lambda = [Q Lambda, Q_X] S^-1, then without Lambda; finally S becomes the
+// covariance R = Lambda S^-1 Lambda'.
+void Criterion::tail_gradient(bool with_fixed) {
+    const int N = b_.order(), T = b_.T, p = b_.p;
+    std::vector<Vector> BL(b_.factors.size());
+    bool scalar = true;
+    for (int t : b_.tail) {
+        BL[t].assign(static_cast<size_t>(b_.factors[t].r) * b_.factors[t].r, 0.0);
+        scalar = scalar && b_.factors[t].r == 1;
+    }
+    // the diagonal blocks full, in Q and S
+    for (int t : b_.tail) {
+        const Factor& f = b_.factors[t];
+        for (int j = f.column; j < f.column + f.q * f.r; j += f.r)
+            for (int a = 0; a < f.r; ++a)
+                for (int e = a + 1; e < f.r; ++e) {
+                    S_[at(j + a, j + e, N)] = S_[at(j + e, j + a, N)];
+                    Q_[at(j + a, j + e, N)] = Q_[at(j + e, j + a, N)];
+                }
+    }
+    const int parts = static_cast<size_t>(T) * T > 200000 ? 16 : 1;
+    std::vector<std::vector<Vector>> partial(parts, BL);
+    std::vector<int> bound(parts + 1, T);
+    for (int k = 0; k < parts; ++k)
+        bound[k] = static_cast<int>(T * (1 - std::sqrt(1 - static_cast<double>(k) / parts)));
+    for_chunks(parts, threads_, [&](int part) {
+        auto& out = partial[part];
+        for (int tg : b_.tail) {
+            const Factor& g = b_.factors[tg];
+            const int rg = g.r;
+            const double* Lg = lambda_[tg].data();
+            // levels of g whose first column lies in this part
+            const int from = std::max(0, (bound[part] - g.column + rg - 1) / rg);
+            const int to = std::min(g.q, (bound[part + 1] - g.column + rg - 1) / rg);
+            Vector tmp(64 * 64);
+            for (int lg = from; lg < to; ++lg) {
+                const int j = g.column + lg * rg;
+                for (int tf : b_.tail) {
+                    const Factor& f = b_.factors[tf];
+                    const int rf = f.r;
+                    const double* Lf = lambda_[tf].data();
+                    const int end = f.column + f.q * rf;
+                    int i = std::max(f.column, j);
+                    if (i >= end) continue;
+                    if (scalar) {
+                        const double* q = Q_.data() + at(0, j, N);
+                        const double* s = S_.data() + at(0, j, N);
+                        double sum = 0;
+                        if (i == j) {
+                            out[tg][0] += q[j] * s[j] * Lg[0];
+                            ++i;
+                        }
+                        for (; i < end; ++i) sum += q[i] * s[i];
+                        out[tg][0] += sum * Lf[0];
+                        out[tf][0] += sum * Lg[0];
+                        continue;
+                    }
+                    for (; i < end; i += rf) {
+                        // (BL)_jj += Q_ij' Lambda_f S_ij
+                        for (int e = 0; e < rg; ++e) {
+                            const double* s = S_.data() + at(i, j + e, N);
+                            tmp.resize(rf);
+                            for (int a = 0; a < rf; ++a) {
+                                double v = 0;
+                                for (int k = 0; k <= a; ++k) v += Lf[a * rf + k] * s[k];
+                                tmp[a] = v;
+                            }
+                            for (int c = 0; c < rg; ++c) {
+                                const double* q = Q_.data() + at(i, j + c, N);
+                                out[tg][c * rg + e] += inner(rf, q, tmp.data());
+                            }
+                        }
+                        if (i == j) continue;
+                        // (BL)_ii += Q_ij Lambda_g S_ij'
+                        for (int e = 0; e < rf; ++e) {
+                            tmp.resize(rg);
+                            for (int a = 0; a < rg; ++a) {
+                                double v = 0;
+                                for (int k = 0; k <= a; ++k)
+                                    v += Lg[a * rg + k] * S_[at(i + e, j + k, N)];
+                                tmp[a] = v;
+                            }
+                            for (int c = 0; c < rf; ++c) {
+                                double v = 0;
+                                for (int k = 0; k < rg; ++k) v += Q_[at(i + c, j + k, N)] * tmp[k];
+                                out[tf][c * rf + e] += v;
+                            }
+                        }
+                    }
+                }
+                if (with_fixed)
+                    for (int e = 0; e < rg; ++e)
+                        for (int c = 0; c < rg; ++c)
+                            out[tg][c * rg + e] +=
+                                inner(p, Q_.data() + at(T, j + c, N), S_.data() + at(T, j + e, N));
+            }
+        }
+    });
+    for (const auto& part : partial)
+        for (int t : b_.tail)
+            for (size_t k = 0; k < BL[t].size(); ++k) BL[t][k] += part[t][k];
+    // S := Lambda S^-1 Lambda'
+    for (int tg : b_.tail) {
+        const Factor& g = b_.factors[tg];
+        const int rg = g.r;
+        const Vector& Lg = lambda_[tg];
+        const int pieces = static_cast<size_t>(g.q) * N > 100000 ? threads_ : 1;
+        const auto bounds = partition(g.q, pieces);
+        for_chunks(pieces, pieces, [&](int piece) {
+            for (size_t l = bounds[piece]; l < bounds[piece + 1]; ++l) {
+                const int j = g.column + static_cast<int>(l) * rg;
+                for (int e = rg - 1; e >= 0; --e) {
+                    double* s = S_.data() + at(0, j + e, N);
+                    const double d = Lg[e * rg + e];
+                    for (int i = j; i < N; ++i) s[i] *= d;
+                    for (int k = 0; k < e; ++k) {
+                        const double v = Lg[e * rg + k];
+                        if (v == 0) continue;
+                        const double* sk = S_.data() + at(0, j + k, N);
+                        for (int i = j; i < N; ++i) s[i] += v * sk[i];
+                    }
+                }
+                for (int tf : b_.tail) {
+                    const Factor& f = b_.factors[tf];
+                    const int rf = f.r;
+                    const Vector& Lf = lambda_[tf];
+                    const int from = std::max(f.column, j), to = f.column + f.q * rf;
+                    for (int e = 0; e < rg; ++e) {
+                        double* s = S_.data() + at(0, j + e, N);
+                        if (rf == 1) {
+                            for (int i = from; i < to; ++i) s[i] *= Lf[0];
+                            continue;
+                        }
+                        for (int i = from; i < to; i += rf)
+                            for (int a = rf - 1; a >= 0; --a) {
+                                double v = 0;
+                                for (int k = 0; k <= a; ++k) v += Lf[a * rf + k] * s[i + k];
+                                s[i + a] = v;
+                            }
+                    }
+                }
+            }
+        });
+    }
+    for (int t : b_.tail) {
+        const Factor& f = b_.factors[t];
+        const int r = f.r;
+        const Vector& L = lambda_[t];
+        double smallest = infinity, largest = 1;
+        for (int a = 0; a < r; ++a) {
+            smallest = std::min(smallest, std::fabs(L[a * r + a]));
+            for (int c = 0; c <= a; ++c) largest = std::max(largest, std::fabs(L[a * r + c]));
+        }
+        if (!(smallest > nearly_singular * largest)) {
+            tail_gradient_exact(t);
+            continue;
+        }
+        // G = (B Lambda) Lambda^-1: solve G Lambda = BL by columns from the last
+        Vector& G = G_[t];
+        for (int a = 0; a < r; ++a)
+            for (int c = r - 1; c >= 0; --c) {
+                double v = BL[t][a * r + c];
+                for (int k = c + 1; k < r; ++k) v -= G[a * r + k] * L[k * r + c];
+                G[a * r + c] = v / L[c * r + c];
+            }
+        for (int a = 0; a < r; ++a)
+            for (int c = 0; c < a; ++c)
+                G[a * r + c] = G[c * r + a] = (G[a * r + c] + G[c * r + a]) / 2;
+    }
+}
+
+// sum_j Q_jj - Q_j. R Q_.j, R the covariance in S: for a covariance at or near
+// its boundary, where Lambda cannot be taken out.
+void Criterion::tail_gradient_exact(int t) {
+    const Factor& f = b_.factors[t];
+    const int N = b_.order(), r = f.r, size = f.q * r;
+    Vector& G = G_[t];
+    std::fill(G.begin(), G.end(), 0.0);
+    const int block = std::max(r, 256 / r * r);
+    Vector columns, RQ;
+    for (int start = 0; start < size; start += block) {
+        const int m = std::min(block, size - start);
+        columns.assign(static_cast<size_t>(N) * m, 0.0);
+        RQ.resize(columns.size());
+        for (int e = 0; e < m; ++e) {
+            const int j = f.column + start + e;
+            for (int i = 0; i < j; ++i) columns[at(i, e, N)] = Q_[at(j, i, N)];
+            for (int i = j; i < N; ++i) columns[at(i, e, N)] = Q_[at(i, j, N)];
+        }
+        symmetric_times(N, m, S_.data(), N, columns.data(), N, RQ.data(), N);
+        for (int l = 0; l < m; l += r)
+            for (int a = 0; a < r; ++a)
+                for (int c = 0; c < r; ++c)
+                    G[a * r + c] +=
+                        columns[at(f.column + start + l + a, l + c, N)] -
+                        inner(N, columns.data() + at(0, l + a, N), RQ.data() + at(0, l + c, N));
+    }
+}
+
+// Covariance of what remains once the levels of `depth` are gone: the
+// ancestors of one level, then X; (wp, wp) row-major.
+void Criterion::gather_ancestors(int depth, int level, Vector& PP) const {
+    const ChainBlock& c = b_.chain[depth];
+    const int wp = c.width - c.r, p = b_.p;
+    int off = 0;
+    for (size_t k = 0; k < c.ancestor.size(); ++k) {
+        const ChainBlock& up = b_.chain[depth + 1 + k];
+        const double* row = post_[depth + 1 + k].data() +
+                            static_cast<size_t>(c.ancestor[k][level]) * up.r * up.width;
+        for (int a = 0; a < up.r; ++a)
+            for (int e = 0; e < up.width; ++e)
+                PP[static_cast<size_t>(off + a) * wp + off + e] =
+                    PP[static_cast<size_t>(off + e) * wp + off + a] =
+                        row[static_cast<size_t>(a) * up.width + e];
+        off += up.r;
+    }
+    for (int a = 0; a < p; ++a)
+        for (int e = 0; e < p; ++e)
+            PP[static_cast<size_t>(off + a) * wp + off + e] = R_XX_[static_cast<size_t>(a) * p + e];
+}
+
+// From the coarsest to the finest: modes, scores and, when wanted, covariances,
+// G, and (for a chain of one) the average information.
+template <int R>
+void Criterion::descend(int depth, int chunk, bool derivatives) {
+    const ChainBlock& c = b_.chain[depth];
+    const int r = R > 0 ? R : c.r, width = c.width, wp = width - r, p = b_.p, T = b_.T;
+    const int N = b_.order(), K = b_.parameters;
+    const size_t up_count = c.ancestor.size();
+    const bool crossed = T > 0, alone = b_.chain.size() == 1;
+    const bool keep = !post_[depth].empty();
+    const bool covariances = derivatives || keep;
+    const double* Lambda = lambda_[c.factor].data();
+    const double* Psi = psi_[c.factor].data();
+    const Vector& ys = depth == 0 ? y_->chain[0] : schur_y_[depth];
+    Vector work(static_cast<size_t>(r) * r * 5 + static_cast<size_t>(r) * (3 * wp + 4));
+    double* V = work.data();
+    double* Nm = V + r * r;
+    double* M = Nm + r * r;
+    double* B = M + r * r;
+    double* scratch = B + r * r;
+    double* Kp = scratch + r * r;
+    double* KR = Kp + static_cast<size_t>(r) * wp;
+    double* J = KR + static_cast<size_t>(r) * wp;
+    double* rhs = J + static_cast<size_t>(r) * wp;
+    double* s = rhs + r;
+    Vector rest(wp), PP(covariances ? static_cast<size_t>(wp) * wp : 0), sparse;
+    int32_t parent = -1;
+    if (covariances && up_count == 0) gather_ancestors(depth, 0, PP);
+    for (int e = 0; e < p; ++e) rest[wp - p + e] = beta_[e];
+    // own parameters
+    std::vector<int> own;
+    if (derivatives && alone)
+        for (int i = 0; i < K; ++i)
+            if (factor_of_[i] == c.factor) own.push_back(i);
+    Vector v(own.size() * r), Mv(own.size() * r);
+    size_t g_at = 0;
+    for (int d = 0; d < depth; ++d) g_at += static_cast<size_t>(b_.chain[d].r) * b_.chain[d].r;
+    double* G = sum_G_[chunk].data() + g_at;
+    double* gram = sum_gram_[chunk].data();
+    double* tsum = sum_t_[chunk].data();
+    const int e_rows = crossed ? N : p;
+    const double ratio = m_ / r2_;
+    for (size_t j = b_.chunk[depth][chunk]; j < b_.chunk[depth][chunk + 1]; ++j) {
+        const double* A = panel(depth, static_cast<int>(j));
+        const double* AP = A + r;
+        const Level<R> level{r, width, A, L_[depth].data() + j * r * r, Lambda, V, Nm, M};
+        level.resolve(scratch);
+        if (up_count > 0 && c.ancestor[0][j] != parent) {
+            parent = c.ancestor[0][j];
+            int off = 0;
+            for (size_t k = 0; k < up_count; ++k) {
+                const ChainBlock& up = b_.chain[depth + 1 + k];
+                const double* mode =
+                    modes_[up.factor].data() + static_cast<size_t>(c.ancestor[k][j]) * up.r;
+                for (int a = 0; a < up.r; ++a) rest[off++] = mode[a];
+            }
+            if (covariances) gather_ancestors(depth, static_cast<int>(j), PP);
+        }
+        for (int a = 0; a < r; ++a)
+            rhs[a] = ys[j * r + a] - inner(wp, AP + static_cast<size_t>(a) * width, rest.data());
+        int m = 0;
+        const int32_t* col = nullptr;
+        const double* C = nullptr;
+        if (crossed) {
+            const int64_t start = b_.tail_ptr[j];
+            m = static_cast<int>(b_.tail_ptr[j + 1] - start);
+            col = b_.tail_column.data() + start;
+            C = b_.tail_value.data() + start * r;
+            for (int a = 0; a < r; ++a)
+                for (int e = 0; e < m; ++e)
+                    rhs[a] -= C[static_cast<size_t>(a) * m + e] * x_[col[e]];
+        }
+        for (int a = 0; a < r; ++a) {
+            s[a] = inner(r, Nm + a * r, rhs);
+            scores_[c.factor][j * r + a] = s[a];
+        }
+        for (int a = 0; a < r; ++a) modes_[c.factor][j * r + a] = inner(r, Psi + a * r, s);
+        if (!covariances) continue;
+        multiply<R>(r, wp, Nm, AP, width, Kp);
+        // B = M - K R K'
+        for (int k = 0; k < r * r; ++k) B[k] = M[k];
+        for (int a = 0; a < r; ++a) {
+            double* row = KR + static_cast<size_t>(a) * wp;
+            const double* ka = Kp + static_cast<size_t>(a) * wp;
+            for (int e = 0; e < wp; ++e)
+                row[e] = inner(wp, PP.data() + static_cast<size_t>(e) * wp, ka);
+            for (int f = 0; f < r; ++f)
+                B[a * r + f] -= inner(wp, row, Kp + static_cast<size_t>(f) * wp);
+        }
+        const double* KT = nullptr;
+        if (crossed) {
+            sparse.resize(static_cast<size_t>(r) * m * 2);
+            multiply<R>(r, m, Nm, C, m, sparse.data());
+            KT = sparse.data();
+            double* KRT = sparse.data() + static_cast<size_t>(r) * m;
+            // (K R) on the touched columns, tail part and X part, then with K'
+            for (int a = 0; a < r; ++a) {
+                const double* ka = KT + static_cast<size_t>(a) * m;
+                double* out = KRT + static_cast<size_t>(a) * m;
+                std::fill(out, out + m, 0.0);
+                const double* kx = Kp + static_cast<size_t>(a) * wp;
+                for (int e = 0; e < m; ++e) {
+                    const double* R_e = S_.data() + static_cast<size_t>(col[e]) * N;
+                    double sum = R_e[col[e]] * ka[e];
+                    const double ke = ka[e];
+                    for (int i = e + 1; i < m; ++i) {
+                        const double value = R_e[col[i]];
+                        sum += value * ka[i];
+                        out[i] += value * ke;
+                    }
+                    // twice the X part, since it stands on both sides
+                    double x = 0;
+                    for (int i = 0; i < p; ++i) x += R_e[T + i] * kx[i];
+                    out[e] += sum + x;
+                }
+            }
+            for (int a = 0; a < r; ++a)
+                for (int f = 0; f < r; ++f) {
+                    double sum =
+                        inner(m, KRT + static_cast<size_t>(a) * m, KT + static_cast<size_t>(f) * m);
+                    // X part times K' on X: R_XT K_T'
+                    const double* kx = Kp + static_cast<size_t>(f) * wp;
+                    const double* ka = KT + static_cast<size_t>(a) * m;
+                    for (int e = 0; e < m; ++e) {
+                        const double* R_e = S_.data() + static_cast<size_t>(col[e]) * N + T;
+                        sum += ka[e] * inner(p, R_e, kx);
+                    }
+                    B[a * r + f] -= sum;
+                }
+        }
+        if (derivatives)
+            for (int a = 0; a < r; ++a)
+                for (int f = 0; f < r; ++f) G[a * r + f] += B[a * r + f] - ratio * s[a] * s[f];
+        if (keep) {
+            // R_lP = -J R, R_ll = V + J R J' (with the tail: see mode_covariances)
+            double* out = post_[depth].data() + j * r * width;
+            multiply<R>(r, wp, V, AP, width, J);
+            for (int a = 0; a < r; ++a) {
+                double* row = out + static_cast<size_t>(a) * width;
+                const double* ja = J + static_cast<size_t>(a) * wp;
+                for (int e = 0; e < wp; ++e)
+                    row[r + e] = -inner(wp, PP.data() + static_cast<size_t>(e) * wp, ja);
+            }
+            for (int a = 0; a < r; ++a)
+                for (int f = 0; f < r; ++f)
+                    out[static_cast<size_t>(a) * width + f] =
+                        V[a * r + f] - inner(wp, out + static_cast<size_t>(a) * width + r,
+                                             J + static_cast<size_t>(f) * wp);
+            // Psi - Psi B Psi is the same without cancelling the tail's part
+            if (crossed)
+                for (int a = 0; a < r; ++a)
+                    for (int f = 0; f < r; ++f) {
+                        double value = Psi[a * r + f];
+                        for (int k = 0; k < r; ++k)
+                            for (int h = 0; h < r; ++h)
+                                value -= Psi[a * r + k] * B[k * r + h] * Psi[h * r + f];
+                        out[static_cast<size_t>(a) * width + f] = value;
+                    }
+        }
+        if (own.empty()) continue;
+        for (size_t i = 0; i < own.size(); ++i) {
+            const double* d = dpsi_[own[i]].data();
+            for (int a = 0; a < r; ++a) v[i * r + a] = inner(r, d + a * r, s);
+            tsum[own[i]] += inner(r, v.data() + i * r, s);
+            for (int a = 0; a < r; ++a) Mv[i * r + a] = inner(r, M + a * r, v.data() + i * r);
+            double* e = sum_e_[chunk].data() + static_cast<size_t>(own[i]) * e_rows;
+            for (int a = 0; a < r; ++a) {
+                const double va = v[i * r + a];
+                const double* ka = Kp + static_cast<size_t>(a) * wp;
+                double* ex = e + (crossed ? T : 0);
+                for (int k = 0; k < p; ++k) ex[k] += va * ka[k];
+                if (crossed) {
+                    const double* kt = KT + static_cast<size_t>(a) * m;
+                    for (int k = 0; k < m; ++k) e[col[k]] += va * kt[k];
+                }
+            }
+            for (size_t k = 0; k <= i; ++k)
+                gram[static_cast<size_t>(own[i]) * K + own[k]] +=
+                    inner(r, v.data() + k * r, Mv.data() + i * r);
+        }
+    }
+}
+
+// Average information of a nested chain, from the finest levels up: the
+// columns w_i = Z dPsi_i s are carried as right-hand sides.
+void Criterion::information_up(int chunk) {
+    const int K = b_.parameters, p = b_.p;
+    double* gram = sum_gram_[chunk].data();
+    double* tsum = sum_t_[chunk].data();
+    for (int d = 0; d < static_cast<int>(b_.chain.size()); ++d) {
+        const ChainBlock& c = b_.chain[d];
+        std::fill(push_[d].begin() + b_.chunk[d][chunk] * c.r * K,
+                  push_[d].begin() + b_.chunk[d][chunk + 1] * c.r * K, 0.0);
+    }
+    for (int d = 0; d < static_cast<int>(b_.chain.size()); ++d) {
+        const ChainBlock& c = b_.chain[d];
+        const int r = c.r, width = c.width, wp = width - r;
+        Vector V(r * r), Nm(r * r), M(r * r), scratch(r * r);
+        Vector v(static_cast<size_t>(K) * r), pushed(static_cast<size_t>(wp));
+        Vector a_own(r), total(r);
+        const double* Lambda = lambda_[c.factor].data();
+        for (size_t j = b_.chunk[d][chunk]; j < b_.chunk[d][chunk + 1]; ++j) {
+            const double* A = panel(d, static_cast<int>(j));
+            const Level<0> level{r,      width,    A,         L_[d].data() + j * r * r,
+                                 Lambda, V.data(), Nm.data(), M.data()};
+            level.resolve(scratch.data());
+            const double* s = scores_[c.factor].data() + j * r;
+            const double* foreign = push_[d].data() + j * r * K;
+            for (int i = 0; i < K; ++i) {
+                double* vi = v.data() + static_cast<size_t>(i) * r;
+                const bool own = factor_of_[i] == c.factor;
+                for (int a = 0; a < r; ++a)
+                    vi[a] = own ? inner(r, dpsi_[i].data() + a * r, s)
+                                : foreign[static_cast<size_t>(i) * r + a];
+                if (own) tsum[i] += inner(r, vi, s);
+                bool zero = true;
+                for (int a = 0; a < r; ++a) zero = zero && vi[a] == 0;
+                if (zero) continue;
+                // total = A_P-weights of this column: N'v for own, -V e for foreign
+                for (int a = 0; a < r; ++a) {
+                    double sum = 0;
+                    for (int k = 0; k < r; ++k)
+                        sum += own ? Nm[k * r + a] * vi[k] : -V[a * r + k] * vi[k];
+                    total[a] = sum;
+                }
+                std::fill(pushed.begin(), pushed.end(), 0.0);
+                for (int a = 0; a < r; ++a) {
+                    const double* row = A + static_cast<size_t>(a) * width + r;
+                    for (int e = 0; e < wp; ++e) pushed[e] += total[a] * row[e];
+                }
+                int off = 0;
+                for (size_t k = 0; k < c.ancestor.size(); ++k) {
+                    const ChainBlock& up = b_.chain[d + 1 + k];
+                    double* to = push_[d + 1 + k].data() +
+                                 (static_cast<size_t>(c.ancestor[k][j]) * K + i) * up.r;
+                    for (int a = 0; a < up.r; ++a) to[a] += pushed[off++];
+                }
+                double* ex = sum_e_[chunk].data() + static_cast<size_t>(i) * p;
+                for (int e = 0; e < p; ++e) ex[e] += pushed[off + e];
+                // gram with the columns up to i
+                for (int k = 0; k <= i; ++k) {
+                    const bool own_k = factor_of_[k] == c.factor;
+                    const double* vk = v.data() + static_cast<size_t>(k) * r;
+                    double sum = 0;
+                    if (own && own_k)
+                        for (int a = 0; a < r; ++a) sum += vi[a] * inner(r, M.data() + a * r, vk);
+                    else
+                        // own x foreign: e'N'v; foreign x foreign: -e'V e
+                        sum = own && !own_k   ? inner(r, total.data(), vk)
+                              : !own && own_k ? [&] {
+                                    double x = 0;
+                                    for (int a = 0; a < r; ++a)
+                                        for (int h = 0; h < r; ++h)
+                                            x += vk[a] * Nm[a * r + h] * vi[h];
+                                    return x;
+                                }()
+                                              : inner(r, total.data(), vk);
+                    gram[static_cast<size_t>(i) * K + k] += sum;
+                }
+            }
+        }
+    }
+}
+
+void Criterion::differentiate(double* gradient, double* hessian) {
+    const int N = b_.order(), T = b_.T, p = b_.p, K = b_.parameters;
+    solve();
+    for (const Factor& f : b_.factors)
+        for (const Term& term : f.terms) {
+            const int s = term.structure->r;
+            Vector block(static_cast<size_t>(s) * s);
+            for (int i = 0; i < term.parameters; ++i) {
+                std::fill(block.begin(), block.end(), 0.0);
+                term.structure->derivative(phi_.data() + term.offset, i, block.data());
+                Vector& d = dpsi_[term.offset + i];
+                std::fill(d.begin(), d.end(), 0.0);
+                for (int a = 0; a < s; ++a)
+                    for (int e = 0; e < s; ++e)
+                        d[(term.first + a) * f.r + term.first + e] = block[a * s + e];
+            }
+        }
+    for (Vector& G : G_) std::fill(G.begin(), G.end(), 0.0);
+    top_covariance(reml_);
+    const double ratio = m_ / r2_;
+    Vector gram(static_cast<size_t>(K) * K, 0.0), t(K, 0.0);
+    const bool crossed = T > 0;
+    Vector e(static_cast<size_t>(N) * K, 0.0);
+    if (crossed) {
+        // the tail's own columns, before S is overwritten
+        invert_tail(reml_);
+        tail_gradient(reml_);
+        Vector v(static_cast<size_t>(N) * K, 0.0);
+        for (int i = 0; i < K; ++i) {
+            const int f = factor_of_[i];
+            const Factor& factor = b_.factors[f];
+            if (factor.depth >= 0) continue;
+            const int r = factor.r;
+            for (int l = 0; l < factor.q; ++l) {
+                const double* s = scores_[f].data() + static_cast<size_t>(l) * r;
+                for (int a = 0; a < r; ++a) {
+                    const double x = inner(r, dpsi_[i].data() + a * r, s);
+                    v[at(factor.column + l * r + a, i, N)] = x;
+                    t[i] += x * s[a];
+                }
+            }
+        }
+        for (int f : b_.tail) {
+            const Factor& factor = b_.factors[f];
+            const int r = factor.r;
+            for (int l = 0; l < factor.q; ++l) {
+                const double* s = scores_[f].data() + static_cast<size_t>(l) * r;
+                for (int a = 0; a < r; ++a)
+                    for (int c = 0; c < r; ++c) G_[f][a * r + c] -= ratio * s[a] * s[c];
+            }
+        }
+        symmetric_times(N, K, Q_.data(), N, v.data(), N, e.data(), N);
+        for (int i = 0; i < K; ++i)
+            for (int k = 0; k <= i; ++k)
+                gram[static_cast<size_t>(i) * K + k] +=
+                    inner(N, v.data() + at(0, i, N), e.data() + at(0, k, N));
+        // the leader's columns meet the tail's v below
+        bool kernel = false;
+        for (int f : b_.tail) kernel = kernel || !b_.factors[f].kernel.empty();
+        Vector covariance;
+        if (kernel) {
+            covariance = S_;
+            from_kernel_both(S_);
+        }
+        for (int c = 0; c < b_.chunks; ++c) {
+            for (Vector* sum : {&sum_G_[c], &sum_gram_[c], &sum_t_[c], &sum_e_[c]})
+                std::fill(sum->begin(), sum->end(), 0.0);
+        }
+        if (!b_.chain.empty()) {
+            const bool large = b_.tail_column.size() > 10000;
+            for_chunks(b_.chunks, large ? threads_ : 1, [&](int c) {
+                switch (b_.chain[0].r) {
+                case 1:
+                    descend<1>(0, c, true);
+                    break;
+                case 2:
+                    descend<2>(0, c, true);
+                    break;
+                case 3:
+                    descend<3>(0, c, true);
+                    break;
+                case 4:
+                    descend<4>(0, c, true);
+                    break;
+                default:
+                    descend<0>(0, c, true);
+                }
+            });
+        }
+        Vector leader(static_cast<size_t>(N) * K, 0.0);
+        for (int c = 0; c < b_.chunks; ++c)
+            for (size_t k = 0; k < leader.size(); ++k) leader[k] += sum_e_[c][k];
+        if (kernel) {
+            S_.swap(covariance);
+            kernel_vector(leader, K, true);
+        }
+        for (int i = 0; i < K; ++i)
+            for (int k = 0; k <= i; ++k)
+                gram[static_cast<size_t>(i) * K + k] +=
+                    inner(N, leader.data() + at(0, i, N), v.data() + at(0, k, N)) +
+                    inner(N, leader.data() + at(0, k, N), v.data() + at(0, i, N));
+        for (size_t k = 0; k < leader.size(); ++k) e[k] += leader[k];
+    } else {
+        const bool alone = b_.chain.size() == 1;
+        for (size_t d = 0; d < b_.chain.size(); ++d) {
+            const ChainBlock& c = b_.chain[d];
+            if (!alone) {
+                post_[d].resize(d > 0 ? static_cast<size_t>(c.q) * c.r * c.width : 0);
+                push_[d].resize(static_cast<size_t>(c.q) * c.r * K);
+            }
+        }
+        const bool large = b_.chain[0].panel.size() > 20000;
+        for_chunks(b_.chunks, large ? threads_ : 1, [&](int c) {
+            for (Vector* sum : {&sum_G_[c], &sum_gram_[c], &sum_t_[c], &sum_e_[c]})
+                std::fill(sum->begin(), sum->end(), 0.0);
+            for (int d = static_cast<int>(b_.chain.size()) - 1; d >= 0; --d) {
+                switch (b_.chain[d].r) {
+                case 1:
+                    descend<1>(d, c, true);
+                    break;
+                case 2:
+                    descend<2>(d, c, true);
+                    break;
+                case 3:
+                    descend<3>(d, c, true);
+                    break;
+                case 4:
+                    descend<4>(d, c, true);
+                    break;
+                default:
+                    descend<0>(d, c, true);
+                }
+            }
+            if (!alone) information_up(c);
+        });
+        for (int c = 0; c < b_.chunks; ++c)
+            for (size_t k = 0; k < e.size(); ++k) e[k] += sum_e_[c][k];
+    }
+    for (int c = 0; c < b_.chunks; ++c) {
+        const double* G = sum_G_[c].data();
+        for (const ChainBlock& block : b_.chain)
+            for (double& g : G_[block.factor]) g += *G++;
+        for (size_t k = 0; k < gram.size(); ++k) gram[k] += sum_gram_[c][k];
+        for (int i = 0; i < K; ++i) t[i] += sum_t_[c][i];
+    }
+    // take out what remains: gram -= e'(remaining system)^-1 e
+    if (crossed) {
+        Vector Re(static_cast<size_t>(N) * K);
+        symmetric_times(N, K, S_.data(), N, e.data(), N, Re.data(), N);
+        Vector u(static_cast<size_t>(p) * K, 0.0), Cu(u.size());
+        if (!reml_) {
+            for (int i = 0; i < K; ++i)
+                for (int k = 0; k < p; ++k)
+                    u[at(k, i, p)] = e[at(T + k, i, N)] -
+                                     inner(T, Y_.data() + at(0, k, T), e.data() + at(0, i, N));
+            symmetric_times(p, K, C_.data(), p, u.data(), p, Cu.data(), p);
+        }
+        for (int i = 0; i < K; ++i)
+            for (int k = 0; k <= i; ++k)
+                gram[static_cast<size_t>(i) * K + k] -=
+                    inner(N, e.data() + at(0, i, N), Re.data() + at(0, k, N)) +
+                    inner(p, u.data() + at(0, i, p), Cu.data() + at(0, k, p));
+    } else {
+        Vector Ce(static_cast<size_t>(p) * K);
+        symmetric_times(p, K, C_.data(), p, e.data(), p, Ce.data(), p);
+        for (int i = 0; i < K; ++i)
+            for (int k = 0; k <= i; ++k)
+                gram[static_cast<size_t>(i) * K + k] -=
+                    inner(p, e.data() + at(0, i, p), Ce.data() + at(0, k, p));
+    }
+    for (int i = 0; i < K; ++i) {
+        log_rss_gradient_[i] = -t[i] / r2_;
+        const Vector& G = G_[factor_of_[i]];
+        gradient[i] = inner(static_cast<int>(G.size()), G.data(), dpsi_[i].data());
+        for (int k = 0; k <= i; ++k)
+            hessian[at(i, k, K)] = hessian[at(k, i, K)] =
+                ratio * gram[static_cast<size_t>(i) * K + k] - ratio / r2_ * t[i] * t[k];
+    }
+    for (size_t f = 0; f < b_.factors.size(); ++f)
+        for (const Term& term : b_.factors[f].terms) {
+            const int s = term.structure->r, r = b_.factors[f].r;
+            Vector block(static_cast<size_t>(s) * s);
+            for (int i = 0; i < term.parameters; ++i)
+                for (int k = 0; k <= i; ++k) {
+                    std::fill(block.begin(), block.end(), 0.0);
+                    if (!term.structure->second(phi_.data() + term.offset, i, k, block.data()))
+                        continue;
+                    double sum = 0;
+                    for (int a = 0; a < s; ++a)
+                        for (int e2 = 0; e2 < s; ++e2)
+                            sum +=
+                                block[a * s + e2] * G_[f][(term.first + a) * r + term.first + e2];
+                    hessian[at(term.offset + i, term.offset + k, K)] += sum;
+                    if (i != k) hessian[at(term.offset + k, term.offset + i, K)] += sum;
+                }
+        }
+}
+
+void Criterion::mode_covariances(int factor, bool with_fixed, double* out) {
+    const Vector phi = phi_;
+    factorise(phi.data());
+    solve();
+    top_covariance(with_fixed);
+    if (b_.T > 0) {
+        invert_tail(with_fixed);
+        tail_gradient(with_fixed);
+    }
+    const Factor& f = b_.factors[factor];
+    const int r = f.r, N = b_.order();
+    bool kernel = false;
+    for (int t : b_.tail) kernel = kernel || !b_.factors[t].kernel.empty();
+    if (kernel) from_kernel_both(S_);
+    if (f.depth < 0) {
+        for (int l = 0; l < f.q; ++l)
+            for (int a = 0; a < r; ++a)
+                for (int e = 0; e < r; ++e) {
+                    const int i = f.column + l * r + std::max(a, e),
+                              j = f.column + l * r + std::min(a, e);
+                    out[(static_cast<size_t>(f.level_at[l]) * r + a) * r + e] = S_[at(i, j, N)];
+                }
+        return;
+    }
+    for (int d = static_cast<int>(b_.chain.size()) - 1; d >= f.depth; --d) {
+        const ChainBlock& c = b_.chain[d];
+        post_[d].assign(static_cast<size_t>(c.q) * c.r * c.width, 0.0);
+        for (int k = 0; k < b_.chunks; ++k) descend<0>(d, k, false);
+    }
+    const ChainBlock& c = b_.chain[f.depth];
+    for (int l = 0; l < f.q; ++l)
+        for (int a = 0; a < r; ++a)
+            for (int e = 0; e < r; ++e)
+                out[(static_cast<size_t>(f.level_at[l]) * r + a) * r + e] =
+                    post_[f.depth][(static_cast<size_t>(l) * r + a) * c.width + e];
+    for (Vector& post : post_) post.clear();
+}
+
+void Criterion::quadratic_forms(size_t rows, const std::vector<const int32_t*>& levels,
+                                const std::vector<const double*>& z, const double* X, double* out) {
+    const Vector phi = phi_;
+    factorise(phi.data());
+    const int N = b_.order(), T = b_.T, p = b_.p, depth = static_cast<int>(b_.chain.size());
+    constexpr size_t block = 64;
+    Vector rhs, column(N);
+    struct Active {
+        int level;
+        Vector a;
+    };
+    for (size_t start = 0; start < rows; start += block) {
+        const int m = static_cast<int>(std::min(block, rows - start));
+        rhs.assign(static_cast<size_t>(N) * m, 0.0);
+        for (int c = 0; c < m; ++c) {
+            const size_t row = start + c;
+            double* x = rhs.data() + at(0, c, N);
+            std::copy(X + row * p, X + (row + 1) * p, x + T);
+            for (int t : b_.tail) {
+                const Factor& f = b_.factors[t];
+                const int32_t l = levels[t][row];
+                if (l >= 0)
+                    for (int a = 0; a < f.r; ++a) x[f.column + l * f.r + a] += z[t][row * f.r + a];
+            }
+            double sum = 0;
+            std::vector<std::vector<Active>> active(depth);
+            for (int d = 0; d < depth; ++d) {
+                const ChainBlock& block_d = b_.chain[d];
+                const int r = block_d.r, wp = block_d.width - r;
+                const int32_t user = levels[block_d.factor][row];
+                if (user >= 0) {
+                    const int l = b_.factors[block_d.factor].rank_of[user];
+                    Vector a(z[block_d.factor] + row * r, z[block_d.factor] + (row + 1) * r);
+                    bool found = false;
+                    for (Active& other : active[d])
+                        if (other.level == l) {
+                            for (int k = 0; k < r; ++k) other.a[k] += a[k];
+                            found = true;
+                        }
+                    if (!found) active[d].push_back({l, a});
+                }
+                const Vector& Lambda = lambda_[block_d.factor];
+                for (const Active& node : active[d]) {
+                    const size_t j = node.level;
+                    const double* L = L_[d].data() + j * r * r;
+                    Vector t(r);
+                    for (int a = 0; a < r; ++a) {
+                        double v = 0;
+                        for (int k = a; k < r; ++k) v += Lambda[k * r + a] * node.a[k];
+                        for (int k = 0; k < a; ++k) v -= L[a * r + k] * t[k];
+                        t[a] = v / L[a * r + a];
+                        sum += t[a] * t[a];
+                    }
+                    const double* W = W_[d].data() + j * r * wp;
+                    int off = 0;
+                    for (size_t k = 0; k < block_d.ancestor.size(); ++k) {
+                        const int ru = b_.chain[d + 1 + k].r, l = block_d.ancestor[k][j];
+                        auto& list = active[d + 1 + k];
+                        auto it = std::find_if(list.begin(), list.end(),
+                                               [&](const Active& x2) { return x2.level == l; });
+                        if (it == list.end()) {
+                            list.push_back({l, Vector(ru, 0.0)});
+                            it = list.end() - 1;
+                        }
+                        for (int a = 0; a < ru; ++a)
+                            for (int s = 0; s < r; ++s)
+                                it->a[a] -= W[static_cast<size_t>(s) * wp + off + a] * t[s];
+                        off += ru;
+                    }
+                    for (int e = 0; e < p; ++e)
+                        for (int s = 0; s < r; ++s)
+                            x[T + e] -= W[static_cast<size_t>(s) * wp + off + e] * t[s];
+                    if (T > 0) {
+                        const int64_t first = b_.tail_ptr[j];
+                        const int width = static_cast<int>(b_.tail_ptr[j + 1] - first);
+                        const double* w = tail_W_.data() + first * r;
+                        for (int s = 0; s < r; ++s)
+                            for (int e = 0; e < width; ++e)
+                                x[b_.tail_column[first + e]] -=
+                                    w[static_cast<size_t>(s) * width + e] * t[s];
+                    }
+                }
+            }
+            out[row] = sum;
+        }
+        kernel_vector(rhs, m, true);
+        for (int c = 0; c < m; ++c) {
+            double* x = rhs.data() + at(0, c, N);
+            scale_vector(x, column.data());
+            std::copy(column.begin(), column.end(), x);
+        }
+        solve_lower(N, m, S_.data(), N, rhs.data(), std::max(N, 1));
+        for (int c = 0; c < m; ++c) {
+            const double* x = rhs.data() + at(0, c, N);
+            out[start + c] += inner(N, x, x);
+        }
+    }
+}
+
+std::vector<Vector> Criterion::fixed_scores() {
+    const Vector phi = phi_;
+    factorise(phi.data());
+    solve();
+    const int N = b_.order(), T = b_.T, p = b_.p, depth = static_cast<int>(b_.chain.size());
+    std::vector<Vector> out(b_.factors.size());
+    for (size_t f = 0; f < b_.factors.size(); ++f)
+        out[f].assign(static_cast<size_t>(b_.factors[f].r) * b_.factors[f].r * p * p, 0.0);
+    auto accumulate = [&](int f, const double* y, Vector& sum) { // y (r, p)
+        const int r = b_.factors[f].r;
+        for (int a = 0; a < r; ++a)
+            for (int e = 0; e < r; ++e)
+                for (int i = 0; i < p; ++i)
+                    for (int k = 0; k < p; ++k)
+                        sum[((static_cast<size_t>(a) * r + e) * p + i) * p + k] +=
+                            y[a * p + i] * y[e * p + k];
+    };
+    Vector raw = Y_; // modes of X's columns, as they multiply the data
+    if (T > 0) {
+        Vector v(static_cast<size_t>(N) * p, 0.0), Qv(v.size());
+        for (int e = 0; e < p; ++e)
+            for (int i = 0; i < T; ++i) v[at(i, e, N)] = Y_[at(i, e, T)];
+        symmetric_times(N, p, Q_.data(), N, v.data(), N, Qv.data(), N);
+        for (int t : b_.tail) {
+            const Factor& f = b_.factors[t];
+            Vector y(static_cast<size_t>(f.r) * p);
+            for (int l = 0; l < f.q; ++l) {
+                for (int a = 0; a < f.r; ++a) {
+                    const int i = f.column + l * f.r + a;
+                    for (int e = 0; e < p; ++e)
+                        y[a * p + e] = Q_[at(T + e, i, N)] - Qv[at(i, e, N)];
+                }
+                accumulate(t, y.data(), out[t]);
+            }
+        }
+        kernel_vector(raw, p, false);
+    }
+    std::vector<Vector> modes(depth); // [depth] (q, r, p)
+    for (int d = depth - 1; d >= 0; --d) {
+        const ChainBlock& c = b_.chain[d];
+        const int r = c.r, width = c.width, wp = width - r;
+        modes[d].assign(static_cast<size_t>(c.q) * r * p, 0.0);
+        Vector V(r * r), Nm(r * r), M(r * r), scratch(r * r);
+        Vector rhs(static_cast<size_t>(r) * p), y(rhs.size());
+        const double* Lambda = lambda_[c.factor].data();
+        const double* Psi = psi_[c.factor].data();
+        for (int j = 0; j < c.q; ++j) {
+            const double* A = panel(d, j);
+            const Level<0> level{
+                r,      width,    A,         L_[d].data() + static_cast<size_t>(j) * r * r,
+                Lambda, V.data(), Nm.data(), M.data()};
+            level.resolve(scratch.data());
+            for (int a = 0; a < r; ++a) {
+                const double* row = A + static_cast<size_t>(a) * width + r;
+                for (int e = 0; e < p; ++e) rhs[a * p + e] = row[wp - p + e];
+                int off = 0;
+                for (size_t k = 0; k < c.ancestor.size(); ++k) {
+                    const int ru = b_.chain[d + 1 + k].r;
+                    const double* mode =
+                        modes[d + 1 + k].data() + static_cast<size_t>(c.ancestor[k][j]) * ru * p;
+                    for (int u = 0; u < ru; ++u, ++off)
+                        for (int e = 0; e < p; ++e) rhs[a * p + e] -= row[off] * mode[u * p + e];
+                }
+                if (T > 0) {
+                    const int64_t first = b_.tail_ptr[j];
+                    const int m = static_cast<int>(b_.tail_ptr[j + 1] - first);
+                    const double* C = b_.tail_value.data() + first * r + static_cast<size_t>(a) * m;
+                    for (int i = 0; i < m; ++i)
+                        for (int e = 0; e < p; ++e)
+                            rhs[a * p + e] -= C[i] * raw[at(b_.tail_column[first + i], e, T)];
+                }
+            }
+            multiply<0>(r, p, Nm.data(), rhs.data(), p, y.data());
+            multiply<0>(r, p, Psi, y.data(), p, modes[d].data() + static_cast<size_t>(j) * r * p);
+            accumulate(c.factor, y.data(), out[c.factor]);
+        }
+    }
+    return out;
+}
+
+} // namespace ranef

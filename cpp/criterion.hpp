@@ -1,0 +1,119 @@
+// The profiled (restricted) deviance of a linear mixed model, its exact
+// gradient and its average-information Hessian.
+//
+// With H = I + Z Psi Z' (relative to sigma^2) and
+//   P = H^-1 - H^-1 X (X'H^-1X)^-1 X'H^-1,   r2 = y'Py,   m = n - p or n,
+// the criterion is  log|H| [+ log|X'H^-1X|] + m (1 + log(2 pi r2 / m)) - sum log w
+// (Bates et al. 2015). Its derivative with respect to the covariance matrix of
+// one factor is
+//   G = sum_l Z_l'PZ_l - (m / r2) sum_l s_l s_l',   s = Z'Py
+// (H^-1 in place of P in the first sum under ML), and with w_i = Z dPsi_i s the
+// Hessian is approximated by average information (Gilmour, Thompson, Cullis 1995)
+// plus the exact second-order term:
+//   (m / r2) w_i'Pw_j - (m / r2^2) (w_i'Py)(w_j'Py) + <G, d2Psi_ij>.
+//
+// Nothing is divided by a standard deviation. A level of the chain with Schur
+// block A and cross block A_P to what remains contributes through
+//   D = I + Lambda'A Lambda = LL',  V = Lambda D^-1 Lambda',  N = I - A V,
+//   M = N A,  K = N A_P,  J = V A_P,
+// and the covariance R of what remains (relative to sigma^2):
+//   Z_l'PZ_l = M - K R K',  s = N A_y - K b_P,
+//   R_ll = V + J R J',  R_lP = -J R.
+#pragma once
+
+#include <limits>
+
+#include "blocks.hpp"
+
+namespace ranef {
+
+class Criterion {
+  public:
+    Criterion(const Blocks& blocks, bool reml, int threads);
+
+    void use(const Response& response) { y_ = &response; }
+
+    // The deviance at phi; infinity where a factor breaks down.
+    double factorise(const double* phi);
+    // Fixed effects, modes and scores at the last phi.
+    void solve();
+    // Gradient and Hessian (column-major) at the last phi; calls solve().
+    void differentiate(double* gradient, double* hessian);
+
+    const Blocks& blocks() const { return b_; }
+    const Vector& beta() const { return beta_; }
+    double rss() const { return r2_; }
+    double degrees() const { return m_; }
+    // Modes b_e and scores Z'Py by factor, internal level order, (q, r).
+    const Vector& modes(int factor) const { return modes_[factor]; }
+    const Vector& scores(int factor) const { return scores_[factor]; }
+    const Vector& lambda(int factor) const { return lambda_[factor]; }
+    const Vector& psi(int factor) const { return psi_[factor]; }
+    // d criterion / d Psi by factor (r, r); after differentiate().
+    const Vector& gradient_psi(int factor) const { return G_[factor]; }
+    const Vector& derivative_psi(int parameter) const { return dpsi_[parameter]; }
+    int factor_of(int parameter) const { return factor_of_[parameter]; }
+    // (X'H^-1X)^-1, (p, p) full; after solve().
+    const Vector& fixed_covariance() const { return C_; }
+    // d log r2 / d phi; after differentiate().
+    const Vector& log_rss_gradient() const { return log_rss_gradient_; }
+
+    // After factorise(): covariance of the conditional modes relative to sigma^2,
+    // (q, r, r) by level: given beta, and with beta's uncertainty. Basis: b_e.
+    void mode_covariances(int factor, bool with_fixed, double* out);
+    // After factorise(): a'Omega^-1 a for a = contrasts of (b_e, beta), one row at
+    // a time; level -1 leaves a factor out. rows of z: per factor (N, r) in b_e.
+    void quadratic_forms(size_t rows, const std::vector<const int32_t*>& levels,
+                         const std::vector<const double*>& z, const double* X, double* out);
+    // After factorise(): sum over levels of (Z_l'H^-1X) by pairs:
+    // out[factor] = (r, r, p, p): sum_l y_la y_le' with y_la = X'H^-1 z_la.
+    std::vector<Vector> fixed_scores();
+
+  private:
+    struct Work;
+    void prepare(const double* phi);
+    template <int R>
+    void eliminate(int depth, int chunk);
+    void eliminate_chunk(int chunk);
+    void scatter_leader();
+    void base_tail();
+    void scale_tail();
+    void to_kernel_both(Vector& A);
+    void from_kernel_both(Vector& A);
+    void kernel_vector(Vector& v, int columns, bool transposed) const;
+    void scale_vector(const double* in, double* out) const;
+    template <int R>
+    void descend(int depth, int chunk, bool derivatives);
+    void top_covariance(bool with_fixed);
+    void invert_tail(bool with_fixed);
+    void tail_gradient(bool with_fixed);
+    void tail_gradient_exact(int factor);
+    void information_up(int chunk);
+    void gather_ancestors(int depth, int level, Vector& PP) const;
+    const double* panel(int depth, int level) const;
+
+    const Blocks& b_;
+    const Response* y_ = nullptr;
+    bool reml_;
+    int threads_;
+    double m_ = 0, r2_ = 0, logdet_ = 0;
+    Vector phi_;
+    std::vector<int> factor_of_;
+    std::vector<Vector> lambda_, psi_, dpsi_, G_;
+    std::vector<Vector> modes_, scores_;
+    // chain, by depth
+    std::vector<Vector> schur_, schur_y_, L_, W_, Wy_, post_, push_;
+    Vector tail_W_;
+    // dense end: order T + p
+    Vector Q_, Qy_, S_, x_;
+    double Qyy_ = 0;
+    Vector beta_, C_, R_XX_, Y_;
+    Vector log_rss_gradient_;
+    bool inverted_ = false, inverted_with_fixed_ = false;
+    // by chunk
+    std::vector<Vector> sum_XX_, sum_Xy_, sum_G_, sum_gram_, sum_t_, sum_e_;
+    Vector sum_yy_, sum_logdet_;
+    std::vector<char> failed_;
+};
+
+} // namespace ranef

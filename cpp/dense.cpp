@@ -1,0 +1,234 @@
+#include "dense.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+#include <vector>
+
+namespace ranef {
+
+Lapack& lapack() {
+    static Lapack table;
+    return table;
+}
+
+namespace {
+
+bool use_lapack(int n) {
+    return n > small_order && lapack().potrf != nullptr;
+}
+
+inline std::size_t at(int i, int j, int ld) {
+    return static_cast<std::size_t>(j) * ld + i;
+}
+
+} // namespace
+
+bool cholesky(int n, double* A, int lda) {
+    if (use_lapack(n)) {
+        char uplo = 'L';
+        int info = 0;
+        lapack().potrf(&uplo, &n, A, &lda, &info);
+        return info == 0;
+    }
+    for (int j = 0; j < n; ++j) {
+        double* cj = A + at(0, j, lda);
+        if (!(cj[j] > 0)) return false;
+        const double d = std::sqrt(cj[j]);
+        const double inv = 1 / d;
+        cj[j] = d;
+        for (int i = j + 1; i < n; ++i) cj[i] *= inv;
+        for (int k = j + 1; k < n; ++k) {
+            double* ck = A + at(0, k, lda);
+            const double f = cj[k];
+            for (int i = k; i < n; ++i) ck[i] -= cj[i] * f;
+        }
+    }
+    return true;
+}
+
+void inverse_from_cholesky(int n, double* A, int lda) {
+    if (use_lapack(n)) {
+        char uplo = 'L';
+        int info = 0;
+        lapack().potri(&uplo, &n, A, &lda, &info);
+        return;
+    }
+    for (int j = 0; j < n; ++j) {
+        double* cj = A + at(0, j, lda);
+        cj[j] = 1 / cj[j];
+        for (int i = j + 1; i < n; ++i) {
+            double s = 0;
+            for (int k = j; k < i; ++k) s += A[at(i, k, lda)] * cj[k];
+            cj[i] = -s / A[at(i, i, lda)];
+        }
+    }
+    for (int j = 0; j < n; ++j) {
+        double* cj = A + at(0, j, lda);
+        for (int i = j; i < n; ++i) {
+            const double* ci = A + at(0, i, lda);
+            double s = 0;
+            for (int k = i; k < n; ++k) s += ci[k] * cj[k];
+            cj[i] = s;
+        }
+    }
+}
+
+void solve_lower(int n, int k, const double* L, int lda, double* X, int ldx) {
+    if (use_lapack(n) && lapack().trsm) {
+        char side = 'L', uplo = 'L', trans = 'N', diag = 'N';
+        double one = 1;
+        lapack().trsm(&side, &uplo, &trans, &diag, &n, &k, &one, const_cast<double*>(L), &lda, X,
+                      &ldx);
+        return;
+    }
+    for (int c = 0; c < k; ++c) {
+        double* x = X + at(0, c, ldx);
+        for (int j = 0; j < n; ++j) {
+            const double* lj = L + at(0, j, lda);
+            const double v = x[j] /= lj[j];
+            for (int i = j + 1; i < n; ++i) x[i] -= lj[i] * v;
+        }
+    }
+}
+
+void solve_lower_transposed(int n, int k, const double* L, int lda, double* X, int ldx) {
+    if (use_lapack(n) && lapack().trsm) {
+        char side = 'L', uplo = 'L', trans = 'T', diag = 'N';
+        double one = 1;
+        lapack().trsm(&side, &uplo, &trans, &diag, &n, &k, &one, const_cast<double*>(L), &lda, X,
+                      &ldx);
+        return;
+    }
+    for (int c = 0; c < k; ++c) {
+        double* x = X + at(0, c, ldx);
+        for (int j = n - 1; j >= 0; --j) {
+            const double* lj = L + at(0, j, lda);
+            double s = x[j];
+            for (int i = j + 1; i < n; ++i) s -= lj[i] * x[i];
+            x[j] = s / lj[j];
+        }
+    }
+}
+
+void symmetric_times(int n, int k, const double* A, int lda, const double* X, int ldx, double* Y,
+                     int ldy) {
+    if (n == 0 || k == 0) return;
+    if (use_lapack(n) && lapack().symm) {
+        char side = 'L', uplo = 'L';
+        double one = 1, zero = 0;
+        lapack().symm(&side, &uplo, &n, &k, &one, const_cast<double*>(A), &lda,
+                      const_cast<double*>(X), &ldx, &zero, Y, &ldy);
+        return;
+    }
+    for (int c = 0; c < k; ++c) {
+        const double* x = X + at(0, c, ldx);
+        double* y = Y + at(0, c, ldy);
+        std::fill(y, y + n, 0.0);
+        for (int j = 0; j < n; ++j) {
+            const double* aj = A + at(0, j, lda);
+            const double xj = x[j];
+            double s = aj[j] * xj;
+            for (int i = j + 1; i < n; ++i) {
+                y[i] += aj[i] * xj;
+                s += aj[i] * x[i];
+            }
+            y[j] += s;
+        }
+    }
+}
+
+void triangle_times(int n, int k, const double* K, int ldk, bool transposed, double* X, int ldx) {
+    if (use_lapack(n) && lapack().trmm) {
+        char side = 'L', uplo = 'L', trans = transposed ? 'T' : 'N', diag = 'N';
+        double one = 1;
+        lapack().trmm(&side, &uplo, &trans, &diag, &n, &k, &one, const_cast<double*>(K), &ldk, X,
+                      &ldx);
+        return;
+    }
+    for (int c = 0; c < k; ++c) {
+        double* x = X + at(0, c, ldx);
+        if (transposed) {
+            for (int j = 0; j < n; ++j) {
+                double s = 0;
+                for (int i = j; i < n; ++i) s += K[at(i, j, ldk)] * x[i];
+                x[j] = s;
+            }
+        } else {
+            for (int i = n - 1; i >= 0; --i) {
+                double s = 0;
+                for (int j = 0; j <= i; ++j) s += K[at(i, j, ldk)] * x[j];
+                x[i] = s;
+            }
+        }
+    }
+}
+
+void times_triangle(int n, int k, const double* K, int ldk, bool transposed, double* X, int ldx) {
+    if (use_lapack(n) && lapack().trmm) {
+        char side = 'R', uplo = 'L', trans = transposed ? 'T' : 'N', diag = 'N';
+        double one = 1;
+        lapack().trmm(&side, &uplo, &trans, &diag, &k, &n, &one, const_cast<double*>(K), &ldk, X,
+                      &ldx);
+        return;
+    }
+    std::vector<double> row(n);
+    for (int r = 0; r < k; ++r) {
+        for (int j = 0; j < n; ++j) row[j] = X[at(r, j, ldx)];
+        for (int j = 0; j < n; ++j) {
+            double s = 0;
+            if (transposed)
+                for (int i = 0; i <= j; ++i) s += row[i] * K[at(j, i, ldk)];
+            else
+                for (int i = j; i < n; ++i) s += row[i] * K[at(i, j, ldk)];
+            X[at(r, j, ldx)] = s;
+        }
+    }
+}
+
+void eigen_symmetric(int n, double* A, double* values, double* vectors) {
+    std::vector<double> V(static_cast<std::size_t>(n) * n, 0.0);
+    for (int i = 0; i < n; ++i) V[at(i, i, n)] = 1;
+    for (int sweep = 0; sweep < 60; ++sweep) {
+        double off = 0, diag = 0;
+        for (int j = 0; j < n; ++j) {
+            diag += A[at(j, j, n)] * A[at(j, j, n)];
+            for (int i = 0; i < j; ++i) off += A[at(i, j, n)] * A[at(i, j, n)];
+        }
+        if (off <= 1e-34 * diag || off == 0) break;
+        for (int p = 0; p < n - 1; ++p)
+            for (int q = p + 1; q < n; ++q) {
+                const double apq = A[at(p, q, n)];
+                if (apq == 0) continue;
+                const double tau = (A[at(q, q, n)] - A[at(p, p, n)]) / (2 * apq);
+                const double t =
+                    (tau >= 0 ? 1.0 : -1.0) / (std::fabs(tau) + std::sqrt(1 + tau * tau));
+                const double c = 1 / std::sqrt(1 + t * t), s = t * c;
+                for (int k = 0; k < n; ++k) {
+                    const double x = A[at(k, p, n)], y = A[at(k, q, n)];
+                    A[at(k, p, n)] = c * x - s * y;
+                    A[at(k, q, n)] = s * x + c * y;
+                }
+                for (int k = 0; k < n; ++k) {
+                    const double x = A[at(p, k, n)], y = A[at(q, k, n)];
+                    A[at(p, k, n)] = c * x - s * y;
+                    A[at(q, k, n)] = s * x + c * y;
+                }
+                for (int k = 0; k < n; ++k) {
+                    const double x = V[at(k, p, n)], y = V[at(k, q, n)];
+                    V[at(k, p, n)] = c * x - s * y;
+                    V[at(k, q, n)] = s * x + c * y;
+                }
+            }
+    }
+    std::vector<int> order(n);
+    std::iota(order.begin(), order.end(), 0);
+    std::sort(order.begin(), order.end(),
+              [&](int a, int b) { return A[at(a, a, n)] < A[at(b, b, n)]; });
+    for (int k = 0; k < n; ++k) {
+        values[k] = A[at(order[k], order[k], n)];
+        for (int i = 0; i < n; ++i) vectors[at(i, k, n)] = V[at(i, order[k], n)];
+    }
+}
+
+} // namespace ranef

@@ -1,0 +1,49 @@
+// Dense symmetric algebra: lower triangles, column-major. Small orders run in
+// plain loops; larger ones in SciPy's LAPACK, whose function pointers Python
+// hands over (see set_lapack), so that nothing is linked at build time.
+#pragma once
+
+#include <cstddef>
+
+namespace ranef {
+
+struct Lapack {
+    using potrf_t = void (*)(char*, int*, double*, int*, int*);
+    using potri_t = void (*)(char*, int*, double*, int*, int*);
+    using trsm_t = void (*)(char*, char*, char*, char*, int*, int*, double*, double*, int*, double*,
+                            int*);
+    using symm_t = void (*)(char*, char*, int*, int*, double*, double*, int*, double*, int*,
+                            double*, double*, int*);
+    using trmm_t = trsm_t;
+    potrf_t potrf = nullptr;
+    potri_t potri = nullptr;
+    trsm_t trsm = nullptr;
+    symm_t symm = nullptr;
+    trmm_t trmm = nullptr;
+};
+
+// Orders up to this run without LAPACK.
+constexpr int small_order = 96;
+
+Lapack& lapack();
+
+// A = L L' in place; false when a pivot is not positive.
+bool cholesky(int n, double* A, int lda);
+// L in place of A -> lower triangle of (L L')^-1.
+void inverse_from_cholesky(int n, double* A, int lda);
+// X (n, k) := L^-1 X, or L^-T X.
+void solve_lower(int n, int k, const double* L, int lda, double* X, int ldx);
+void solve_lower_transposed(int n, int k, const double* L, int lda, double* X, int ldx);
+// Y (n, k) := A X, A symmetric, lower triangle stored.
+void symmetric_times(int n, int k, const double* A, int lda, const double* X, int ldx, double* Y,
+                     int ldy);
+// X (n, k) := K X or K' X, K lower triangular (n, n); X may have any ldx.
+void triangle_times(int n, int k, const double* K, int ldk, bool transposed, double* X, int ldx);
+// X (k, n) := X K or X K'.
+void times_triangle(int n, int k, const double* K, int ldk, bool transposed, double* X, int ldx);
+
+// Eigenvalues (ascending) and vectors (columns) of a small symmetric matrix by
+// cyclic Jacobi; A (n, n) full, is destroyed.
+void eigen_symmetric(int n, double* A, double* values, double* vectors);
+
+} // namespace ranef

@@ -1,0 +1,527 @@
+// The Python face of the core: arrays in, arrays out; no names, no policy.
+#include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
+#include <nanobind/stl/function.h>
+#include <nanobind/stl/pair.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/vector.h>
+
+#include <cstring>
+#include <mutex>
+#include <stdexcept>
+
+#include "blocks.hpp"
+#include "criterion.hpp"
+#include "dense.hpp"
+#include "newton.hpp"
+#include "threads.hpp"
+
+namespace nb = nanobind;
+using namespace nb::literals;
+
+namespace ranef {
+
+namespace {
+
+template <int D>
+using Input = nb::ndarray<const double, nb::ndim<D>, nb::c_contig, nb::device::cpu>;
+using Codes = nb::ndarray<const int32_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+using Array = nb::ndarray<nb::numpy, double>;
+
+Array to_array(Vector values, std::vector<size_t> shape) {
+    auto* owned = new Vector(std::move(values));
+    nb::capsule owner(owned, [](void* p) noexcept { delete static_cast<Vector*>(p); });
+    return Array(owned->data(), shape.size(), shape.data(), owner);
+}
+
+Array to_array(Vector values) {
+    const size_t n = values.size();
+    return to_array(std::move(values), {n});
+}
+
+// A BLAS or LAPACK routine from SciPy's capsule, whose name is its C signature:
+// `d` is the double type of the module that exports it. Anything else (64-bit
+// integers, say) is refused.
+void* routine(const nb::dict& table, const char* name, const std::string& pattern,
+              const std::string& d) {
+    PyObject* capsule = PyDict_GetItemString(table.ptr(), name);
+    if (!capsule || !PyCapsule_CheckExact(capsule))
+        throw std::invalid_argument(std::string("SciPy exports no routine ") + name);
+    const char* signature = PyCapsule_GetName(capsule);
+    std::string expected = pattern;
+    for (size_t k; (k = expected.find('@')) != std::string::npos;) expected.replace(k, 1, d);
+    if (!signature || expected != signature)
+        throw std::invalid_argument(std::string("SciPy's ") + name + " has the signature '" +
+                                    (signature ? signature : "") + "', not '" + expected + "'");
+    return PyCapsule_GetPointer(capsule, signature);
+}
+
+void set_lapack(const nb::dict& blas, const nb::dict& lapack_table) {
+    const std::string db = "__pyx_t_5scipy_6linalg_11cython_blas_d";
+    const std::string dl = "__pyx_t_5scipy_6linalg_13cython_lapack_d";
+    Lapack table;
+    const std::string factor = "void (char *, int *, @ *, int *, int *)";
+    const std::string triangle =
+        "void (char *, char *, char *, char *, int *, int *, @ *, @ *, int *, @ *, int *)";
+    const std::string symmetric =
+        "void (char *, char *, int *, int *, @ *, @ *, int *, @ *, int *, @ *, @ *, int *)";
+    table.potrf = reinterpret_cast<Lapack::potrf_t>(routine(lapack_table, "dpotrf", factor, dl));
+    table.potri = reinterpret_cast<Lapack::potri_t>(routine(lapack_table, "dpotri", factor, dl));
+    table.trsm = reinterpret_cast<Lapack::trsm_t>(routine(blas, "dtrsm", triangle, db));
+    table.trmm = reinterpret_cast<Lapack::trmm_t>(routine(blas, "dtrmm", triangle, db));
+    table.symm = reinterpret_cast<Lapack::symm_t>(routine(blas, "dsymm", symmetric, db));
+    lapack() = table;
+}
+
+// A model's cross-products and the questions one can ask of them.
+class Problem {
+  public:
+    Problem(const nb::list& factors, Input<2> X, const nb::object& weights,
+            const std::vector<int>& chain, int threads)
+        : X_(X), threads_(threads) {
+        const size_t n = X.shape(0);
+        std::vector<FactorInput> inputs;
+        for (nb::handle item : factors) {
+            const nb::dict d = nb::cast<nb::dict>(item);
+            const auto codes = nb::cast<Codes>(d["codes"]);
+            const auto z = nb::cast<Input<2>>(d["z"]);
+            if (codes.shape(0) != n || z.shape(0) != n)
+                throw std::invalid_argument("codes, z and X must have the same number of rows");
+            FactorInput in;
+            in.codes = codes.data();
+            in.z = z.data();
+            in.q = nb::cast<int>(d["levels"]);
+            int columns = 0;
+            for (nb::handle t : nb::cast<nb::list>(d["terms"])) {
+                const nb::dict td = nb::cast<nb::dict>(t);
+                TermInput term;
+                term.structure = nb::cast<std::string>(td["structure"]);
+                term.size = nb::cast<int>(td["size"]);
+                term.rank = nb::cast<int>(td["rank"]);
+                const auto positions = nb::cast<Input<2>>(td["positions"]);
+                term.dimensions = static_cast<int>(positions.shape(1));
+                term.positions.assign(positions.data(), positions.data() + positions.size());
+                columns += term.size;
+                in.terms.push_back(std::move(term));
+            }
+            if (static_cast<size_t>(columns) != z.shape(1))
+                throw std::invalid_argument(
+                    "the terms of a factor must cover the columns of its z");
+            for (size_t i = 0; i < n; ++i)
+                if (in.codes[i] < 0 || in.codes[i] >= in.q)
+                    throw std::invalid_argument("a level code is out of range");
+            if (d.contains("kernel")) {
+                const auto kernel = nb::cast<Input<2>>(d["kernel"]); // lower factor, row-major
+                const size_t q = in.q;
+                if (kernel.shape(0) != q || kernel.shape(1) != q)
+                    throw std::invalid_argument("a kernel must have one row per level");
+                in.kernel.assign(q * q, 0.0);
+                for (size_t i = 0; i < q; ++i)
+                    for (size_t j = 0; j <= i; ++j) in.kernel[j * q + i] = kernel.data()[i * q + j];
+            }
+            keep_.push_back(nb::cast(codes));
+            keep_.push_back(nb::cast(z));
+            inputs.push_back(std::move(in));
+        }
+        const double* w = nullptr;
+        if (!weights.is_none()) {
+            const auto array = nb::cast<Input<1>>(weights);
+            if (array.shape(0) != n) throw std::invalid_argument("one weight per row is needed");
+            w = array.data();
+            keep_.push_back(nb::cast(array));
+        }
+        nb::gil_scoped_release release;
+        blocks_ = assemble(n, inputs, X.data(), static_cast<int>(X.shape(1)), w, chain, threads);
+    }
+
+    int parameters() const { return blocks_->parameters; }
+    int order() const { return blocks_->order(); }
+    size_t bytes() const { return blocks_->bytes(); }
+
+    Array start() const {
+        Vector phi(blocks_->parameters);
+        for (const Factor& f : blocks_->factors)
+            for (const Term& t : f.terms) t.structure->start(phi.data() + t.offset);
+        return to_array(phi);
+    }
+
+    Array basis(int factor, int term) const {
+        const Term& t = blocks_->factors.at(factor).terms.at(term);
+        const size_t r = t.structure->r;
+        return to_array(t.basis, {r, r});
+    }
+
+    nb::dict fit(Input<1> y, bool reml, Input<1> start, int max_evaluations,
+                 const nb::object& progress) {
+        check(y.shape(0), start.shape(0));
+        SearchOptions options;
+        options.max_evaluations = max_evaluations;
+        nb::object report = progress;
+        bool raised = false;
+        nb::python_error* error = nullptr;
+        std::unique_ptr<nb::python_error> pending;
+        options.progress = [&](int count, double criterion, double decrement) {
+            nb::gil_scoped_acquire acquire;
+            try {
+                if (PyErr_CheckSignals() != 0) throw nb::python_error();
+                if (!report.is_none()) report(count, criterion, decrement);
+            } catch (nb::python_error& e) {
+                pending = std::make_unique<nb::python_error>(std::move(e));
+                raised = true;
+                return false;
+            }
+            return true;
+        };
+        (void)error;
+        Outcome out;
+        {
+            nb::gil_scoped_release release;
+            const Response response = blocks_->respond(y.data());
+            Criterion criterion(*blocks_, reml, threads_);
+            criterion.use(response);
+            out = search(criterion, Vector(start.data(), start.data() + start.size()), options);
+        }
+        if (raised) {
+            pending->restore();
+            throw nb::python_error();
+        }
+        return describe(out);
+    }
+
+    // One search per column of Y, on own threads.
+    nb::dict fit_many(Input<2> Y, bool reml, Input<1> start, int max_evaluations, int threads) {
+        const size_t k = Y.shape(0), K = blocks_->parameters, p = blocks_->p;
+        check(Y.shape(1), start.shape(0));
+        Vector phi(k * K), beta(k * p), rss(k), criterion_values(k), evaluations(k), converged(k),
+            ranks;
+        const Vector from(start.data(), start.data() + start.size());
+        size_t faces = 0;
+        for (const Factor& f : blocks_->factors) faces += f.terms.size();
+        ranks.assign(k * faces, -1.0);
+        {
+            nb::gil_scoped_release release;
+            SearchOptions options;
+            options.max_evaluations = max_evaluations;
+            const size_t n = blocks_->n;
+            const int workers = std::max(1, std::min<int>(threads, static_cast<int>(k)));
+            for_chunks(workers, workers, [&](int t) {
+                Criterion criterion(*blocks_, reml, 1);
+                for (size_t i = t; i < k; i += workers) {
+                    const Response response = blocks_->respond(Y.data() + i * n);
+                    criterion.use(response);
+                    const Outcome out = search(criterion, from, options);
+                    std::copy(out.phi.begin(), out.phi.end(), phi.begin() + i * K);
+                    if (criterion.factorise(out.phi.data()) <
+                        std::numeric_limits<double>::infinity()) {
+                        criterion.solve();
+                        std::copy(criterion.beta().begin(), criterion.beta().end(),
+                                  beta.begin() + i * p);
+                        rss[i] = criterion.rss();
+                    } else {
+                        std::fill_n(beta.begin() + i * p, p, std::nan(""));
+                        rss[i] = std::nan("");
+                    }
+                    criterion_values[i] = out.criterion;
+                    evaluations[i] = out.evaluations;
+                    converged[i] = out.converged ? 1 : 0;
+                    for (const TermFace& face : out.faces) ranks[i * faces + face.term] = face.rank;
+                }
+            });
+        }
+        nb::dict d;
+        d["phi"] = to_array(phi, {k, K});
+        d["beta"] = to_array(beta, {k, p});
+        d["rss"] = to_array(rss);
+        d["criterion"] = to_array(criterion_values);
+        d["evaluations"] = to_array(evaluations);
+        d["converged"] = to_array(converged);
+        d["ranks"] = to_array(ranks, {k, faces});
+        return d;
+    }
+
+    // Everything that is known at phi.
+    nb::dict state(Input<1> y, bool reml, Input<1> phi, bool derivatives) {
+        check(y.shape(0), phi.shape(0));
+        const size_t K = blocks_->parameters, p = blocks_->p;
+        Vector gradient(K), hessian(K * K);
+        double criterion_value = 0;
+        const Response response = blocks_->respond(y.data());
+        Criterion criterion(*blocks_, reml, threads_);
+        criterion.use(response);
+        {
+            nb::gil_scoped_release release;
+            criterion_value = criterion.factorise(phi.data());
+            if (criterion_value < std::numeric_limits<double>::infinity()) {
+                if (derivatives)
+                    criterion.differentiate(gradient.data(), hessian.data());
+                else
+                    criterion.solve();
+            }
+        }
+        nb::dict d;
+        d["criterion"] = criterion_value;
+        d["rss"] = criterion.rss();
+        d["degrees"] = criterion.degrees();
+        d["beta"] = to_array(criterion.beta());
+        d["fixed_covariance"] = to_array(criterion.fixed_covariance(), {p, p});
+        nb::list modes, psi, psi_gradient;
+        for (size_t f = 0; f < blocks_->factors.size(); ++f) {
+            const Factor& factor = blocks_->factors[f];
+            const size_t r = factor.r, q = factor.q;
+            Vector b(q * r, 0.0);
+            for (size_t l = 0; l < q; ++l) {
+                const double* from = criterion.modes(static_cast<int>(f)).data() + l * r;
+                double* to = b.data() + static_cast<size_t>(factor.level_at[l]) * r;
+                for (const Term& term : factor.terms) {
+                    const int s = term.structure->r;
+                    for (int a = 0; a < s; ++a)
+                        for (int e = 0; e < s; ++e)
+                            to[term.first + a] += term.basis[a * s + e] * from[term.first + e];
+                }
+            }
+            modes.append(to_array(std::move(b), {q, r}));
+            psi.append(to_array(criterion.psi(static_cast<int>(f)), {r, r}));
+            if (derivatives)
+                psi_gradient.append(to_array(criterion.gradient_psi(static_cast<int>(f)), {r, r}));
+        }
+        d["modes"] = modes;
+        d["psi"] = psi;
+        if (derivatives) {
+            d["gradient"] = to_array(std::move(gradient));
+            d["hessian"] = to_array(std::move(hessian), {K, K});
+            d["psi_gradient"] = psi_gradient;
+            d["log_rss_gradient"] = to_array(criterion.log_rss_gradient());
+            nb::list derivative;
+            for (size_t i = 0; i < K; ++i) {
+                const size_t r = blocks_->factors[criterion.factor_of(static_cast<int>(i))].r;
+                derivative.append(to_array(criterion.derivative_psi(static_cast<int>(i)), {r, r}));
+            }
+            d["psi_derivatives"] = derivative;
+        }
+        return d;
+    }
+
+    Array mode_covariances(Input<1> y, bool reml, Input<1> phi, int factor, bool with_fixed) {
+        check(y.shape(0), phi.shape(0));
+        const Factor& f = blocks_->factors.at(factor);
+        const size_t q = f.q, r = f.r;
+        Vector out(q * r * r);
+        const Response response = blocks_->respond(y.data());
+        {
+            nb::gil_scoped_release release;
+            Criterion criterion(*blocks_, reml, threads_);
+            criterion.use(response);
+            criterion.factorise(phi.data());
+            criterion.mode_covariances(factor, with_fixed, out.data());
+        }
+        return to_array(std::move(out), {q, r, r});
+    }
+
+    Array quadratic_forms(Input<1> y, bool reml, Input<1> phi, const std::vector<Codes>& levels,
+                          const std::vector<Input<2>>& z, Input<2> X) {
+        check(y.shape(0), phi.shape(0));
+        const size_t rows = X.shape(0), factors = blocks_->factors.size();
+        if (levels.size() != factors || z.size() != factors ||
+            X.shape(1) != static_cast<size_t>(blocks_->p))
+            throw std::invalid_argument("levels, z and X do not fit the model");
+        std::vector<const int32_t*> l;
+        std::vector<const double*> zs;
+        for (size_t f = 0; f < factors; ++f) {
+            const Factor& factor = blocks_->factors[f];
+            if (levels[f].shape(0) != rows || z[f].shape(0) != rows ||
+                z[f].shape(1) != static_cast<size_t>(factor.r))
+                throw std::invalid_argument("levels, z and X do not fit the model");
+            for (size_t i = 0; i < rows; ++i)
+                if (levels[f].data()[i] >= factor.q)
+                    throw std::invalid_argument("a level code is out of range");
+            l.push_back(levels[f].data());
+            zs.push_back(z[f].data());
+        }
+        Vector out(rows);
+        const Response response = blocks_->respond(y.data());
+        {
+            nb::gil_scoped_release release;
+            Criterion criterion(*blocks_, reml, threads_);
+            criterion.use(response);
+            criterion.factorise(phi.data());
+            criterion.quadratic_forms(rows, l, zs, X.data(), out.data());
+        }
+        return to_array(std::move(out));
+    }
+
+    nb::list fixed_scores(Input<1> y, bool reml, Input<1> phi) {
+        check(y.shape(0), phi.shape(0));
+        std::vector<Vector> sums;
+        const Response response = blocks_->respond(y.data());
+        {
+            nb::gil_scoped_release release;
+            Criterion criterion(*blocks_, reml, threads_);
+            criterion.use(response);
+            criterion.factorise(phi.data());
+            sums = criterion.fixed_scores();
+        }
+        nb::list out;
+        const size_t p = blocks_->p;
+        for (size_t f = 0; f < sums.size(); ++f) {
+            const size_t r = blocks_->factors[f].r;
+            out.append(to_array(std::move(sums[f]), {r, r, p, p}));
+        }
+        return out;
+    }
+
+  private:
+    void check(size_t rows, size_t parameters) const {
+        if (rows != blocks_->n) throw std::invalid_argument("y must have one value per row");
+        if (parameters != static_cast<size_t>(blocks_->parameters))
+            throw std::invalid_argument("phi has the wrong number of parameters");
+    }
+
+    static nb::dict describe(const Outcome& out) {
+        nb::dict d;
+        const size_t K = out.phi.size();
+        d["phi"] = to_array(out.phi);
+        d["gradient"] = to_array(out.gradient);
+        d["hessian"] = to_array(out.hessian, {K, out.hessian.empty() ? 0 : K});
+        d["trace"] = to_array(out.trace);
+        nb::list free;
+        for (char f : out.free) free.append(f != 0);
+        d["free"] = free;
+        nb::list faces;
+        for (const TermFace& f : out.faces)
+            faces.append(nb::make_tuple(f.term, f.rank, f.curvature));
+        d["faces"] = faces;
+        d["criterion"] = out.criterion;
+        d["decrement"] = out.decrement;
+        d["tolerance"] = out.tolerance;
+        d["evaluations"] = out.evaluations;
+        d["restarts"] = out.restarts;
+        d["converged"] = out.converged;
+        d["stopped"] = out.stopped;
+        d["message"] = out.message;
+        return d;
+    }
+
+    Input<2> X_;
+    std::vector<nb::object> keep_;
+    std::unique_ptr<Blocks> blocks_;
+    int threads_;
+};
+
+// A covariance structure on its own, for tests and conversions.
+class StructureFace {
+  public:
+    StructureFace(const std::string& kind, int r, int rank, const nb::object& positions) {
+        Vector values;
+        int dimensions = 0;
+        if (!positions.is_none()) {
+            const auto array = nb::cast<Input<2>>(positions);
+            dimensions = static_cast<int>(array.shape(1));
+            values.assign(array.data(), array.data() + array.size());
+        }
+        structure_ = make_structure(kind, r, rank, values, dimensions);
+    }
+    int parameters() const { return structure_->parameters(); }
+    Array factor(Input<1> phi) const {
+        return square([&](double* out) { structure_->factor(checked(phi), out); });
+    }
+    Array derivative(Input<1> phi, int i) const {
+        index(i);
+        return square([&](double* out) { structure_->derivative(checked(phi), i, out); });
+    }
+    Array second(Input<1> phi, int i, int j) const {
+        index(i);
+        index(j);
+        return square([&](double* out) {
+            if (!structure_->second(checked(phi), i, j, out)) {
+                const size_t r = structure_->r;
+                std::fill(out, out + r * r, 0.0);
+            }
+        });
+    }
+    Array start() const {
+        Vector phi(structure_->parameters());
+        structure_->start(phi.data());
+        return to_array(phi);
+    }
+    Array rescale(double s, Input<1> phi) const {
+        const double* from = checked(phi);
+        Vector out(from, from + structure_->parameters());
+        structure_->rescale(s, out.data());
+        return to_array(out);
+    }
+
+  private:
+    template <class Fill>
+    Array square(Fill&& fill) const {
+        const size_t r = structure_->r;
+        Vector out(r * r, 0.0);
+        fill(out.data());
+        return to_array(std::move(out), {r, r});
+    }
+    const double* checked(const Input<1>& phi) const {
+        if (phi.shape(0) != static_cast<size_t>(structure_->parameters()))
+            throw std::invalid_argument("phi has the wrong number of parameters");
+        return phi.data();
+    }
+    void index(int i) const {
+        if (i < 0 || i >= structure_->parameters())
+            throw std::invalid_argument("no such parameter");
+    }
+    std::unique_ptr<Structure> structure_;
+};
+
+} // namespace
+
+} // namespace ranef
+
+NB_MODULE(_core, m) {
+    using namespace ranef;
+    m.doc() = "Compiled kernels: cross-products in blocks, criterion, search.";
+    m.def("set_lapack", &set_lapack, "blas"_a, "lapack"_a);
+    m.def("has_lapack", [] { return lapack().potrf != nullptr; });
+    m.attr("small_order") = small_order;
+    m.def(
+        "count_pairs",
+        [](Codes f, int qf, Codes g, int qg, int64_t limit) {
+            if (f.shape(0) != g.shape(0)) throw std::invalid_argument("codes differ in length");
+            nb::gil_scoped_release release;
+            return count_pairs(f.shape(0), f.data(), qf, g.data(), qg, limit);
+        },
+        "f"_a, "f_levels"_a, "g"_a, "g_levels"_a, "limit"_a);
+    m.def(
+        "trapezoid",
+        [](Input<2> psi, int rank) {
+            const int r = static_cast<int>(psi.shape(0));
+            Vector phi(static_cast<size_t>(r) * (r + 1) / 2);
+            trapezoid(r, rank, Vector(psi.data(), psi.data() + psi.size()), phi.data());
+            return to_array(phi);
+        },
+        "psi"_a, "rank"_a);
+    nb::class_<Problem>(m, "Problem")
+        .def(nb::init<const nb::list&, Input<2>, const nb::object&, const std::vector<int>&, int>(),
+             "factors"_a, "X"_a, "weights"_a.none(), "chain"_a, "threads"_a)
+        .def_prop_ro("parameters", &Problem::parameters)
+        .def_prop_ro("order", &Problem::order)
+        .def_prop_ro("bytes", &Problem::bytes)
+        .def("start", &Problem::start)
+        .def("basis", &Problem::basis, "factor"_a, "term"_a)
+        .def("fit", &Problem::fit, "y"_a, "reml"_a, "start"_a, "max_evaluations"_a,
+             "progress"_a.none())
+        .def("fit_many", &Problem::fit_many, "Y"_a, "reml"_a, "start"_a, "max_evaluations"_a,
+             "threads"_a)
+        .def("state", &Problem::state, "y"_a, "reml"_a, "phi"_a, "derivatives"_a)
+        .def("mode_covariances", &Problem::mode_covariances, "y"_a, "reml"_a, "phi"_a, "factor"_a,
+             "with_fixed"_a)
+        .def("quadratic_forms", &Problem::quadratic_forms, "y"_a, "reml"_a, "phi"_a, "levels"_a,
+             "z"_a, "X"_a)
+        .def("fixed_scores", &Problem::fixed_scores, "y"_a, "reml"_a, "phi"_a);
+    nb::class_<StructureFace>(m, "Structure")
+        .def(nb::init<const std::string&, int, int, const nb::object&>(), "kind"_a, "size"_a,
+             "rank"_a = 0, "positions"_a.none() = nb::none())
+        .def("parameters", &StructureFace::parameters)
+        .def("factor", &StructureFace::factor, "phi"_a)
+        .def("derivative", &StructureFace::derivative, "phi"_a, "i"_a)
+        .def("second", &StructureFace::second, "phi"_a, "i"_a, "j"_a)
+        .def("start", &StructureFace::start)
+        .def("rescale", &StructureFace::rescale, "s"_a, "phi"_a);
+}

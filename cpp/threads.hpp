@@ -1,0 +1,40 @@
+// Own threads over fixed partitions: the partition depends on the problem only,
+// so that sums come out with the same bits on any number of threads.
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <thread>
+#include <vector>
+
+namespace ranef {
+
+// Calls task(chunk) for chunk = 0 .. chunks-1 on up to `threads` threads.
+// task must not throw.
+template <class Task>
+void for_chunks(int chunks, int threads, Task&& task) {
+    const int used = std::min(threads, chunks);
+    if (used <= 1) {
+        for (int c = 0; c < chunks; ++c) task(c);
+        return;
+    }
+    auto run = [&](int t) {
+        const int first = static_cast<int>(static_cast<long long>(chunks) * t / used);
+        const int last = static_cast<int>(static_cast<long long>(chunks) * (t + 1) / used);
+        for (int c = first; c < last; ++c) task(c);
+    };
+    std::vector<std::thread> workers;
+    workers.reserve(used - 1);
+    for (int t = 1; t < used; ++t) workers.emplace_back(run, t);
+    run(0);
+    for (auto& w : workers) w.join();
+}
+
+// Boundaries of `chunks` nearly equal parts of 0 .. n.
+inline std::vector<std::size_t> partition(std::size_t n, int chunks) {
+    std::vector<std::size_t> bounds(static_cast<std::size_t>(chunks) + 1);
+    for (int c = 0; c <= chunks; ++c) bounds[c] = n * c / chunks;
+    return bounds;
+}
+
+} // namespace ranef

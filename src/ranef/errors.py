@@ -1,0 +1,90 @@
+"""What ranef says when something is wrong: typed errors and warnings.
+
+Every message names what was wrong, where, and what to do. May import nothing
+of ranef.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+__all__ = [
+    "ConvergenceWarning",
+    "DataError",
+    "DataWarning",
+    "FileError",
+    "FormulaError",
+    "LevelError",
+    "ModelError",
+    "RanefError",
+    "RanefWarning",
+    "RankWarning",
+    "UnknownColumnError",
+    "suggestion",
+]
+
+
+class RanefError(Exception):
+    """Base of every error that ranef raises on purpose."""
+
+
+class FormulaError(RanefError, ValueError):
+    """The formula cannot be read, or asks for something it may not."""
+
+
+class UnknownColumnError(FormulaError, KeyError):
+    """A name in the formula is neither a column nor a known function."""
+
+    def __str__(self) -> str:
+        return str(self.args[0]) if self.args else ""
+
+
+class DataError(RanefError, ValueError):
+    """The table holds something that the model cannot use."""
+
+
+class LevelError(DataError):
+    """A category or level that the fit has not seen."""
+
+
+class ModelError(RanefError, ValueError):
+    """The model asked for cannot be fitted, or the question does not apply."""
+
+
+class FileError(RanefError, OSError):
+    """A file cannot be read or written."""
+
+
+class RanefWarning(UserWarning):
+    """Base of every warning that ranef gives."""
+
+
+class ConvergenceWarning(RanefWarning):
+    """The search ended without a proof that it stands at the optimum."""
+
+
+class RankWarning(RanefWarning):
+    """Columns of the fixed effects depend on each other; some were left out."""
+
+
+class DataWarning(RanefWarning):
+    """The data were used, but something about them deserves a look."""
+
+
+def suggestion(name: str, known: Iterable[str]) -> str:
+    """Return ``"; did you mean 'x'?"`` for the closest known name, or ``""``.
+
+    Examples
+    --------
+    >>> suggestion("Dayz", ["Days", "Subject"])
+    "; did you mean 'Days'?"
+    >>> suggestion("qqq", ["Days"])
+    ''
+    """
+    names = sorted({str(k) for k in known})
+    lowered = {n.lower(): n for n in names}
+    if name.lower() in lowered:
+        return f"; did you mean {lowered[name.lower()]!r}?"
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
+    return f"; did you mean {close[0]!r}?" if close else ""

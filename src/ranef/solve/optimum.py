@@ -1,0 +1,91 @@
+"""What the search for the optimum found, and the proof that it is one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Face", "Optimum"]
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Face:
+    """A boundary that a term's covariance matrix lies on.
+
+    Attributes
+    ----------
+    term : int
+        Index of the random term.
+    rank : int
+        Rank of the term's covariance matrix at the optimum.
+    size : int
+        Its order.
+    description : str
+        In words: ``"the variance of Days is zero"``, ``"the correlation of
+        (Intercept) and Days is -1"``.
+    curvature : float
+        Smallest eigenvalue of N'GN, G the derivative of the criterion with
+        respect to the covariance matrix, N its null space. Not negative at an
+        optimum: leaving the face would raise the criterion.
+    """
+
+    term: int
+    rank: int
+    size: int
+    description: str
+    curvature: float
+
+
+@dataclass(frozen=True, eq=False)
+class Optimum:
+    """The end of the search.
+
+    Attributes
+    ----------
+    criterion : float
+        Minus twice the (restricted) log-likelihood.
+    theta : (k,) float64 array
+        Relative covariance parameters: formula order of terms, column-major
+        lower triangle of each term's factor, non-negative diagonal.
+    gradient : (k,) float64 array
+        Exact gradient of the criterion with respect to theta.
+    decrement : float
+        Decrease that a further Newton step predicts.
+    tolerance : float
+        What the decrement had to fall below; it grows with the rounding of
+        the criterion.
+    converged : bool
+        True when gradient, decrement and the conditions on every face prove
+        a (local) optimum.
+    faces : tuple of Face
+    evaluations : int
+        Factorisations, all restarts included.
+    restarts : int
+    path : str
+        ``"single"``, ``"nested"`` or ``"crossed"``.
+    trace : (evaluations, ) float64 array
+        Criterion at each evaluation.
+    message : str
+    """
+
+    criterion: float
+    theta: Floats
+    gradient: Floats
+    decrement: float
+    tolerance: float
+    converged: bool
+    faces: tuple[Face, ...]
+    evaluations: int
+    restarts: int
+    path: str
+    trace: Floats
+    message: str
+
+    @property
+    def singular(self) -> bool:
+        """True when a covariance matrix has less than full rank."""
+        return bool(self.faces)

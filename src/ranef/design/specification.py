@@ -35,11 +35,14 @@ class Accounting:
     missing : dict
         Column name -> number of rows missing there (a row may count in
         several columns).
+    n_zero_weight : int
+        Rows dropped since their weight is zero, among those not missing.
     """
 
     n_rows: int
     kept: NDArray[np.bool_] | None = None
     missing: Mapping[str, int] = field(default_factory=dict)
+    n_zero_weight: int = 0
 
     @property
     def n_used(self) -> int:

@@ -1,0 +1,246 @@
+"""Formulas are data: this is what reads them against a table.
+
+Nothing typed in a formula is executed as Python. A name is a column, a
+function is one of `FUNCTIONS` or one that the call handed over, and anything
+else is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ranef.design.functions import ELEMENTWISE, FUNCTIONS, as_numbers, call_user, same_as
+from ranef.design.state import State
+from ranef.design.syntax import (
+    Binary,
+    Call,
+    Name,
+    Node,
+    Number,
+    Paren,
+    Sum,
+    Text,
+    Unary,
+    print_node,
+)
+from ranef.design.values import Categories, Constant, Numbers, Value
+from ranef.errors import DataError, FileError, FormulaError, UnknownColumnError, suggestion
+from ranef.tables import Table
+
+__all__ = ["CONSTANTS", "Scope", "evaluate", "read_column"]
+
+Floats = NDArray[np.float64]
+CONSTANTS: dict[str, Constant] = {
+    "TRUE": True,
+    "FALSE": False,
+    "True": True,
+    "False": False,
+    "NULL": None,
+    "None": None,
+    "pi": float(np.pi),
+}
+LIFTED: dict[str, Callable[..., Any]] = {
+    "*": np.multiply,
+    "/": np.divide,
+    "^": np.power,
+    "%%": np.mod,
+    "%/%": np.floor_divide,
+}
+COMPARED: dict[str, Callable[..., Any]] = {
+    "<": np.less,
+    ">": np.greater,
+    "<=": np.less_equal,
+    ">=": np.greater_equal,
+    "==": np.equal,
+    "!=": np.not_equal,
+}
+
+
+@dataclass(eq=False)
+class Scope:
+    """What the names in a formula may mean, and what functions remember.
+
+    Attributes
+    ----------
+    table : Table
+    functions : mapping of str to callable
+        What the call handed over.
+    state : dict
+        Printed call -> what it learned. Filled while `fitting`, read otherwise.
+    fitting : bool
+    """
+
+    table: Table
+    functions: Mapping[str, Callable[..., Any]]
+    state: dict[str, State]
+    fitting: bool
+    values: dict[str, Value] = field(default_factory=dict)
+
+    @property
+    def n_rows(self) -> int:
+        return self.table.n_rows
+
+    def evaluate(self, node: Node) -> Value:
+        """Evaluate a node; calls are evaluated once."""
+        if not isinstance(node, Call):
+            return evaluate(node, self)
+        key = print_node(node)
+        if key not in self.values:
+            self.values[key] = evaluate(node, self)
+        return self.values[key]
+
+    def remembered(self, key: str, kind: type[Any]) -> Any:
+        """Return what a call learned in the fit."""
+        found = self.state.get(key)
+        if not isinstance(found, kind):
+            raise FileError(f"the saved model does not hold what {key} needs; the file is damaged")
+        return found
+
+
+def evaluate(node: Node, scope: Scope) -> Value:
+    """Evaluate one node against the table."""
+    if isinstance(node, Name):
+        return _name(node, scope)
+    if isinstance(node, (Number, Text)):
+        return node.value
+    if isinstance(node, Paren):
+        return scope.evaluate(node.inner)
+    if isinstance(node, Call):
+        return _call(node, scope)
+    with np.errstate(all="ignore"):
+        if isinstance(node, Unary):
+            return _unary(node, scope)
+        if isinstance(node, Sum):
+            return _sum(node, scope)
+        return _binary(node, scope)
+
+
+def _name(node: Name, scope: Scope) -> Value:
+    if node.value in scope.table:
+        return read_column(node.value, scope.table)
+    if node.value in CONSTANTS:
+        return CONSTANTS[node.value]
+    known = [*scope.table.columns, *(["n"] if not scope.table.columns else [])]
+    raise UnknownColumnError(f"no column {node.value!r}{suggestion(node.value, known)}")
+
+
+def read_column(name: str, table: Table) -> Value:
+    """Read a column as numbers or as categories."""
+    kind = table.kind(name)
+    if kind in ("numeric", "empty"):
+        return Numbers(table.numeric(name))
+    if kind == "boolean":
+        return Numbers(table.numeric(name), logical=True)
+    if kind in ("text", "categorical"):
+        codes, levels = table.codes(name)
+        return Categories(codes, levels, complete=kind == "text")
+    if kind in ("datetime", "duration"):
+        since = " since 1970-01-01 00:00 UTC" if kind == "datetime" else ""
+        raise DataError(
+            f"column {name!r} holds {kind}s; in a formula write as.numeric({name}) for "
+            f"seconds{since}, or factor({name}) for categories"
+        )
+    raise DataError(f"column {name!r} mixes types; convert it to numbers or to text")
+
+
+def _unary(node: Unary, scope: Scope) -> Value:
+    operand = scope.evaluate(node.operand)
+    if node.operator == "!":
+        values = as_numbers(operand, node)
+        return _logical(values == 0, np.isnan(values))
+    values = as_numbers(operand, node)
+    return _wrapped(-values if node.operator == "-" else values)
+
+
+def _sum(node: Sum, scope: Scope) -> Value:
+    total = as_numbers(scope.evaluate(node.parts[0]), node)
+    for sign, part in zip(node.signs[1:], node.parts[1:], strict=True):
+        value = as_numbers(scope.evaluate(part), node)
+        total = total + value if sign == "+" else total - value
+    return _wrapped(total)
+
+
+def _binary(node: Binary, scope: Scope) -> Value:
+    operator = node.operator
+    if operator == ":":
+        raise FormulaError(f"{print_node(node)}: ':' has no meaning inside a function")
+    left, right = scope.evaluate(node.left), scope.evaluate(node.right)
+    if operator == "%in%":
+        return _among(left, right, node)
+    if operator in ("==", "!=") and _has_text(left, right):
+        return _compare_text(left, right, operator, node)
+    a, b = as_numbers(left, node), as_numbers(right, node)
+    if operator in LIFTED:
+        return _wrapped(LIFTED[operator](a, b))
+    if operator in COMPARED:
+        return _logical(COMPARED[operator](a, b), np.isnan(a) | np.isnan(b))
+    either = (a != 0) | (b != 0) if operator in ("|", "||") else (a != 0) & (b != 0)
+    return _logical(either, np.isnan(a) | np.isnan(b))
+
+
+def _has_text(*values: Value) -> bool:
+    return any(isinstance(value, (Categories, str)) for value in values)
+
+
+def _compare_text(left: Value, right: Value, operator: str, node: Node) -> Numbers:
+    if isinstance(right, Categories) and not isinstance(left, Categories):
+        left, right = right, left
+    if not isinstance(left, Categories) or isinstance(right, Categories):
+        raise FormulaError(f"{print_node(node)}: compare a categorical column with a quoted level")
+    equal = _among(left, (right,), node)
+    return equal if operator == "==" else Numbers(1.0 - equal.values, logical=True)
+
+
+def _among(left: Value, right: Value, node: Node) -> Numbers:
+    wanted = right if isinstance(right, tuple) else (right,)
+    if isinstance(right, (Numbers, Categories)):
+        raise FormulaError(f"{print_node(node)}: what stands right is a list: c('a', 'b')")
+    if isinstance(left, Categories):
+        hit = np.array([any(same_as(level, w) for w in wanted) for level in left.levels] + [False])
+        return _logical(hit[left.codes], left.codes < 0)
+    values = as_numbers(left, node)
+    numbers = [w for w in wanted if isinstance(w, (float, int))]
+    return _logical(np.isin(values, numbers), np.isnan(values))
+
+
+def _logical(values: Any, missing: Any) -> Numbers:
+    return Numbers(np.where(missing, np.nan, np.asarray(values, dtype=np.float64)), logical=True)
+
+
+def _wrapped(values: Any) -> Value:
+    """A row of numbers, or a constant where no column took part."""
+    if np.ndim(values) == 0:
+        return float(values)
+    return Numbers(values)
+
+
+def _call(node: Call, scope: Scope) -> Value:
+    name = node.function
+    if name in scope.functions:
+        return call_user(node, scope)
+    if name in ELEMENTWISE:
+        return _elementwise(node, scope)
+    if name in FUNCTIONS:
+        return FUNCTIONS[name](node, scope)
+    known = [*FUNCTIONS, *ELEMENTWISE, *scope.functions]
+    hint = suggestion(name, known)
+    if name in scope.table:
+        hint = f"; {name!r} is a column, and an operator such as * is missing before '('"
+    raise UnknownColumnError(
+        f"no function {name!r}{hint or '; hand your own over with functions={...}'}"
+    )
+
+
+def _elementwise(node: Call, scope: Scope) -> Value:
+    function, arity = ELEMENTWISE[node.function]
+    if node.keywords or len(node.arguments) != arity:
+        plural = "s" if arity > 1 else ""
+        raise FormulaError(f"{print_node(node)}: {node.function}() takes {arity} argument{plural}")
+    values = [as_numbers(scope.evaluate(argument), node) for argument in node.arguments]
+    with np.errstate(all="ignore"):
+        return _wrapped(function(*values))

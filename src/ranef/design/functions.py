@@ -1,0 +1,462 @@
+"""The functions that a formula knows.
+
+`ELEMENTWISE` act on each number alone. `FUNCTIONS` take the call and the
+scope: they read their own arguments, and those that learn from the data
+(means, knots, levels) leave what they learned in the scope's state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ranef.design import bases
+from ranef.design.contrasts import Contrast, read_contrast_node
+from ranef.design.labels import level_text
+from ranef.design.state import GroupMeans, Polynomial, Scaled, Spline
+from ranef.design.syntax import Call, Name, Node, print_node
+from ranef.design.values import Categories, Numbers, Value, match_levels
+from ranef.errors import DataError, FormulaError, LevelError, RanefError
+
+if TYPE_CHECKING:
+    from ranef.design.evaluate import Scope
+
+__all__ = ["ELEMENTWISE", "FUNCTIONS", "as_categories", "as_numbers", "call_user", "same_as"]
+
+Floats = NDArray[np.float64]
+
+ELEMENTWISE: dict[str, tuple[Callable[..., Any], int]] = {
+    "exp": (np.exp, 1),
+    "log2": (np.log2, 1),
+    "log10": (np.log10, 1),
+    "log1p": (np.log1p, 1),
+    "expm1": (np.expm1, 1),
+    "sqrt": (np.sqrt, 1),
+    "cbrt": (np.cbrt, 1),
+    "abs": (np.abs, 1),
+    "sign": (np.sign, 1),
+    "floor": (np.floor, 1),
+    "ceiling": (np.ceil, 1),
+    "trunc": (np.trunc, 1),
+    "sin": (np.sin, 1),
+    "cos": (np.cos, 1),
+    "tan": (np.tan, 1),
+    "asin": (np.arcsin, 1),
+    "acos": (np.arccos, 1),
+    "atan": (np.arctan, 1),
+    "sinh": (np.sinh, 1),
+    "cosh": (np.cosh, 1),
+    "tanh": (np.tanh, 1),
+    "square": (np.square, 1),
+    "power": (np.power, 2),
+    "pmin": (np.minimum, 2),
+    "pmax": (np.maximum, 2),
+}
+
+
+def as_numbers(value: Value, node: Node) -> Any:
+    """Return a value as float64, one for each row or a single one."""
+    if isinstance(value, Numbers):
+        if value.values.ndim == 2 and value.values.shape[1] == 1:
+            return value.values[:, 0]
+        if value.values.ndim != 1:
+            raise FormulaError(f"{print_node(node)}: a basis of several columns cannot stand here")
+        return value.values
+    if isinstance(value, (bool, int, float)):
+        return np.float64(value)
+    if isinstance(value, Categories):
+        raise DataError(
+            f"{print_node(node)} needs numbers, but was given categories such as "
+            f"{_example(value)!r}"
+        )
+    raise FormulaError(f"{print_node(node)}: {value!r} is not a number")
+
+
+def _example(value: Categories) -> str:
+    return level_text(value.levels[0]) if len(value.levels) else ""
+
+
+def as_categories(value: Value, node: Node) -> Categories:
+    """Return a value as categories; distinct numbers become levels, in order."""
+    if isinstance(value, Categories):
+        return value
+    if not isinstance(value, Numbers):
+        raise FormulaError(f"{print_node(node)} does not depend on a column")
+    values = as_numbers(value, node)
+    known = ~np.isnan(values)
+    if value.logical:
+        return Categories(np.where(known, values == 1.0, -1).astype(np.int32), [False, True])
+    levels, inverse = np.unique(values[known], return_inverse=True)
+    codes = np.full(len(values), -1, dtype=np.int32)
+    codes[known] = inverse
+    return Categories(codes, _whole(levels), complete=True)
+
+
+def _whole(levels: Floats) -> list[Any]:
+    """Whole numbers as int, so that levels read 1 and not 1.0."""
+    return [int(v) if v.is_integer() and abs(v) < 2**53 else v for v in levels.tolist()]
+
+
+def same_as(level: Any, wanted: Any) -> bool:
+    """Tell whether a level is the one that a formula writes."""
+    return bool(level == wanted) or (
+        isinstance(wanted, (str, float)) and level_text(level) == level_text(wanted)
+    )
+
+
+def call_user(node: Call, scope: Scope) -> Value:
+    """Call a function that the user handed over, with arrays."""
+    arguments = [_handed(scope.evaluate(argument)) for argument in node.arguments]
+    keywords = {key: _handed(scope.evaluate(value)) for key, value in node.keywords}
+    try:
+        found = np.asarray(scope.functions[node.function](*arguments, **keywords))
+    except RanefError:
+        raise
+    except Exception as error:
+        raise FormulaError(
+            f"{print_node(node)}: the function handed over failed: {error}"
+        ) from error
+    if found.shape[:1] != (scope.n_rows,) or found.ndim > 2:
+        raise FormulaError(
+            f"{print_node(node)} returned shape {found.shape}; "
+            f"it must return one value for each of {scope.n_rows} rows"
+        )
+    if found.dtype.kind in "biuf":
+        suffixes = _counted(found.shape[1]) if found.ndim == 2 else ("",)
+        return Numbers(found.astype(np.float64), suffixes, logical=found.dtype.kind == "b")
+    from ranef.tables import Table
+
+    return Categories(*Table.of({node.function: found}).codes(node.function))
+
+
+def _handed(value: Value) -> Any:
+    if isinstance(value, Numbers):
+        return value.values.copy()
+    if isinstance(value, Categories):
+        levels = np.array([*value.levels, None], dtype=object)
+        return levels[value.codes]
+    return value
+
+
+def _counted(count: int) -> tuple[str, ...]:
+    return ("",) if count == 1 else tuple(str(i + 1) for i in range(count))
+
+
+class _Arguments:
+    """The arguments of a call by name."""
+
+    def __init__(self, node: Call, names: tuple[str, ...]) -> None:
+        self.node = node
+        self.found: dict[str, Node] = {}
+        if len(node.arguments) > len(names):
+            raise self.error(f"takes at most {len(names)} arguments")
+        self.found.update(zip(names, node.arguments, strict=False))
+        for key, value in node.keywords:
+            if key not in names:
+                raise self.error(f"has no argument {key!r}; it has {', '.join(names)}")
+            if key in self.found:
+                raise self.error(f"is given {key!r} twice")
+            self.found[key] = value
+
+    def error(self, message: str) -> FormulaError:
+        return FormulaError(f"{print_node(self.node)}: {self.node.function}() {message}")
+
+    def node_of(self, name: str) -> Node:
+        if name not in self.found:
+            raise self.error(f"needs {name!r}")
+        return self.found[name]
+
+    def rows(self, name: str, scope: Scope) -> Floats:
+        """Return an argument that is a number in each row."""
+        values = as_numbers(scope.evaluate(self.node_of(name)), self.node)
+        if np.ndim(values) == 0:
+            raise self.error("does not depend on a column")
+        return np.asarray(values)
+
+    def constant(self, name: str, scope: Scope, default: Any = None) -> Any:
+        if name not in self.found:
+            return default
+        value = scope.evaluate(self.found[name])
+        if isinstance(value, (Numbers, Categories)):
+            raise self.error(f"takes a constant as {name!r}, not a column")
+        return value
+
+    def whole(self, name: str, scope: Scope, default: int | None, low: int, high: int) -> Any:
+        value = self.constant(name, scope, default)
+        if value is None:
+            return None
+        if isinstance(value, (bool, str, tuple)) or value % 1 or not low <= value <= high:
+            raise self.error(f"needs a whole number from {low} to {high} as {name!r}")
+        return int(value)
+
+    def flag(self, name: str, scope: Scope, default: bool) -> bool:
+        value = self.constant(name, scope, default)
+        if not isinstance(value, bool):
+            raise self.error(f"takes TRUE or FALSE as {name!r}")
+        return value
+
+    def numbers(self, name: str, scope: Scope) -> tuple[float, ...] | None:
+        value = self.constant(name, scope)
+        if value is None:
+            return None
+        values = value if isinstance(value, tuple) else (value,)
+        if not all(isinstance(v, (int, float)) and np.isfinite(v) for v in values):
+            raise self.error(f"takes numbers as {name!r}")
+        return tuple(float(v) for v in values)
+
+
+def _identity(node: Call, scope: Scope) -> Value:
+    return scope.evaluate(_Arguments(node, ("x",)).node_of("x"))
+
+
+def _combine(node: Call, scope: Scope) -> Value:
+    """``c(1, 2, 3)``: a list of constants."""
+    if node.keywords:
+        raise FormulaError(f"{print_node(node)}: c() takes no names")
+    out: list[Any] = []
+    for argument in node.arguments:
+        value = scope.evaluate(argument)
+        if isinstance(value, (Numbers, Categories)):
+            raise FormulaError(f"{print_node(node)}: c() takes constants, not columns")
+        out.extend(value if isinstance(value, tuple) else (value,))
+    return tuple(out)
+
+
+def _log(node: Call, scope: Scope) -> Value:
+    given = _Arguments(node, ("x", "base"))
+    values = as_numbers(scope.evaluate(given.node_of("x")), node)
+    base = given.constant("base", scope)
+    with np.errstate(all="ignore"):
+        found = np.log(values)
+        if base is not None:
+            found = found / np.log(as_numbers(base, node))
+    return Numbers(found) if np.ndim(found) else float(found)
+
+
+def _round(node: Call, scope: Scope) -> Value:
+    given = _Arguments(node, ("x", "digits"))
+    return Numbers(np.round(given.rows("x", scope), given.whole("digits", scope, 0, -300, 300)))
+
+
+def _choose(node: Call, scope: Scope) -> Value:
+    """``ifelse(test, yes, no)``."""
+    given = _Arguments(node, ("test", "yes", "no"))
+    test = given.rows("test", scope)
+    yes = as_numbers(scope.evaluate(given.node_of("yes")), node)
+    no = as_numbers(scope.evaluate(given.node_of("no")), node)
+    return Numbers(np.where(np.isnan(test), np.nan, np.where(test != 0, yes, no)))
+
+
+def _scale(node: Call, scope: Scope) -> Value:
+    given = _Arguments(node, ("x", "center", "scale") if node.function == "scale" else ("x",))
+    x = given.rows("x", scope)
+    key = print_node(node)
+    if scope.fitting:
+        center = given.constant("center", scope, True)
+        size = given.constant("scale", scope, node.function == "scale")
+        if not (isinstance(center, (bool, float)) and isinstance(size, (bool, float))):
+            raise given.error("takes TRUE, FALSE or a number as 'center' and 'scale'")
+        scope.state[key] = bases.learn_scale(x, key, center, size)
+    state = scope.remembered(key, Scaled)
+    return Numbers((x - state.center) / state.scale)
+
+
+def _poly(node: Call, scope: Scope) -> Value:
+    given = _Arguments(node, ("x", "degree", "raw"))
+    x = given.rows("x", scope)
+    degree = given.whole("degree", scope, 1, 1, 50)
+    key = print_node(node)
+    if given.flag("raw", scope, False):
+        return _basis(bases.raw_polynomial(x, degree))
+    if scope.fitting:
+        scope.state[key], basis = bases.learn_polynomial(x, degree, key)
+        return _basis(basis)
+    return _basis(bases.polynomial(x, scope.remembered(key, Polynomial)))
+
+
+def _spline(node: Call, scope: Scope) -> Value:
+    natural = node.function == "ns"
+    names: tuple[str, ...] = ("x", "df", "knots", "intercept", "Boundary.knots")
+    if not natural:
+        names = ("x", "df", "knots", "degree", "intercept", "Boundary.knots")
+    given = _Arguments(node, names)
+    x = given.rows("x", scope)
+    key = print_node(node)
+    if scope.fitting:
+        scope.state[key] = _learn_spline(given, x, key, natural, scope)
+    state = scope.remembered(key, Spline)
+    return _basis(bases.natural_spline(x, state) if natural else bases.b_spline(x, state))
+
+
+def _learn_spline(given: _Arguments, x: Floats, key: str, natural: bool, scope: Scope) -> Spline:
+    boundary = given.numbers("Boundary.knots", scope)
+    if boundary is not None and len(boundary) != 2:
+        raise given.error("takes two boundary knots: c(0, 10)")
+    return bases.learn_spline(
+        x,
+        key,
+        df=given.whole("df", scope, None, 1, 500),
+        knots=given.numbers("knots", scope),
+        boundary=boundary,
+        degree=3 if natural else given.whole("degree", scope, 3, 1, 20),
+        intercept=given.flag("intercept", scope, False),
+        natural=natural,
+    )
+
+
+def _basis(values: Floats) -> Numbers:
+    return Numbers(values, _counted(values.shape[1]))
+
+
+def _factor(node: Call, scope: Scope) -> Value:
+    given = _Arguments(node, ("x", "levels"))
+    value = _read_categories(given, "x", scope)
+    levels = given.constant("levels", scope)
+    if levels is None:
+        return value
+    wanted = levels if isinstance(levels, tuple) else (levels,)
+    found = [next((v for v in value.levels if same_as(v, w)), w) for w in wanted]
+    if len({level_text(level) for level in found}) < len(found):
+        raise given.error("is given a level twice")
+    return Categories(match_levels(value, found)[0], found)
+
+
+def _read_categories(given: _Arguments, name: str, scope: Scope) -> Categories:
+    """Return an argument as categories; a column keeps its own type of levels."""
+    node = given.node_of(name)
+    if isinstance(node, Name) and node.value in scope.table:
+        kind = scope.table.kind(node.value)
+        codes, levels = scope.table.codes(node.value)
+        return Categories(codes, levels, complete=kind not in ("categorical", "boolean"))
+    return as_categories(scope.evaluate(node), given.node)
+
+
+def _contrasted(node: Call, scope: Scope) -> Value:
+    """``C(g, contr.sum)``."""
+    given = _Arguments(node, ("object", "contr", "base", "levels"))
+    value = _read_categories(given, "object", scope)
+    contrast = value.contrast
+    if "contr" in given.found:
+        contrast = read_contrast_node(given.found["contr"])
+    base = given.whole("base", scope, None, 1, 10**6)
+    if base is not None:
+        contrast = Contrast("treatment", base=base)
+    return Categories(value.codes, value.levels, value.complete, contrast)
+
+
+def _relevel(node: Call, scope: Scope) -> Value:
+    given = _Arguments(node, ("x", "ref"))
+    value = _read_categories(given, "x", scope)
+    wanted = given.constant("ref", scope)
+    place = next((i for i, level in enumerate(value.levels) if same_as(level, wanted)), None)
+    if place is None:
+        if scope.fitting:
+            raise LevelError(f"{print_node(node)}: {wanted!r} is no level of {_printed(given)}")
+        return value
+    order = [place, *(i for i in range(len(value.levels)) if i != place)]
+    levels = [value.levels[i] for i in order]
+    return Categories(match_levels(value, levels)[0], levels, value.complete, value.contrast)
+
+
+def _printed(given: _Arguments) -> str:
+    return print_node(given.node_of("x"))
+
+
+def _interaction(node: Call, scope: Scope) -> Value:
+    """``interaction(a, b)``: one category for each pair of levels that occurs."""
+    from ranef.design.grouping import cross
+
+    if node.keywords or not node.arguments:
+        raise FormulaError(f"{print_node(node)}: interaction() takes columns")
+    parts = [_read_categories(_one(node, argument), "x", scope) for argument in node.arguments]
+    crossed = cross(parts)
+    return Categories(crossed.codes, crossed.labels("."), complete=True)
+
+
+def _one(node: Call, argument: Node) -> _Arguments:
+    return _Arguments(Call(node.function, (argument,)), ("x",))
+
+
+def _as_numeric(node: Call, scope: Scope) -> Value:
+    given = _Arguments(node, ("x",))
+    inner = given.node_of("x")
+    if isinstance(inner, Name) and inner.value in scope.table:
+        if scope.table.kind(inner.value) in ("datetime", "duration"):
+            return Numbers(scope.table.seconds(inner.value))
+        return Numbers(scope.table.numeric(inner.value))
+    return Numbers(given.rows("x", scope))
+
+
+def _lag(node: Call, scope: Scope) -> Value:
+    """Value of the row before, within each group, in the order of the rows."""
+    given = _Arguments(node, ("x", "g", "n"))
+    x = given.rows("x", scope)
+    codes = _read_categories(given, "g", scope).codes
+    steps = given.whole("n", scope, 1, 1, 10**6)
+    order = np.argsort(codes, kind="stable")
+    before = np.full(len(x), np.nan)
+    if steps < len(x):
+        later, earlier = order[steps:], order[:-steps]
+        same = (codes[later] == codes[earlier]) & (codes[later] >= 0)
+        before[later[same]] = x[earlier[same]]
+    return Numbers(before)
+
+
+def _between(node: Call, scope: Scope) -> Value:
+    given = _Arguments(node, ("x", "g"))
+    return Numbers(_group_means(given, scope))
+
+
+def _within(node: Call, scope: Scope) -> Value:
+    given = _Arguments(node, ("x", "g"))
+    return Numbers(given.rows("x", scope) - _group_means(given, scope))
+
+
+def _group_means(given: _Arguments, scope: Scope) -> Floats:
+    """Mean of x in the row's group: the fit's, or of the new rows for a new group."""
+    x = given.rows("x", scope)
+    groups = _read_categories(given, "g", scope)
+    key = f"mean({print_node(given.node_of('x'))}, {print_node(given.node_of('g'))})"
+    known = (groups.codes >= 0) & ~np.isnan(x)
+    codes = groups.codes[known]
+    size = len(groups.levels)
+    counts = np.bincount(codes, minlength=size)
+    with np.errstate(all="ignore"):
+        means = np.bincount(codes, x[known], minlength=size) / counts
+    if scope.fitting:
+        filled = counts > 0
+        levels = [v for v, here in zip(groups.levels, filled.tolist(), strict=True) if here]
+        scope.state[key] = GroupMeans(tuple(levels), tuple(means[filled].tolist()))
+    else:
+        state = scope.remembered(key, GroupMeans)
+        every = Categories(np.arange(size, dtype=np.int32), groups.levels)
+        place, unseen = match_levels(every, state.levels)
+        means = np.where(unseen, means, np.array([*state.means, np.nan])[place])
+    return np.append(means, np.nan)[groups.codes]
+
+
+FUNCTIONS: dict[str, Callable[[Call, Any], Value]] = {
+    "I": _identity,
+    "c": _combine,
+    "log": _log,
+    "round": _round,
+    "ifelse": _choose,
+    "scale": _scale,
+    "center": _scale,
+    "poly": _poly,
+    "bs": _spline,
+    "ns": _spline,
+    "factor": _factor,
+    "as.factor": _factor,
+    "ordered": _factor,
+    "C": _contrasted,
+    "relevel": _relevel,
+    "interaction": _interaction,
+    "as.numeric": _as_numeric,
+    "lag": _lag,
+    "between": _between,
+    "within": _within,
+}

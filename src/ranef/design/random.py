@@ -1,0 +1,269 @@
+"""Random terms: model matrix, grouping factor, structure and positions."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ranef.design.frame import Frame
+from ranef.design.grouping import GroupRecipe
+from ranef.design.labels import number_text
+from ranef.design.matrix import Layout, Variable, check_memory, lay_out, model_matrix
+from ranef.design.model import Bar, Terms
+from ranef.design.specification import GroupingFactor, RandomTerm
+from ranef.design.syntax import Node, column_names, print_node
+from ranef.design.values import Categories, Numbers, match_levels
+from ranef.errors import FormulaError, LevelError, ModelError, RankWarning
+
+__all__ = ["RandomRecipe", "check_identifiable", "group_of", "random_terms", "term_columns"]
+
+Floats = NDArray[np.float64]
+ON_TIME = frozenset(("ar1", "hetar1", "toep"))
+IN_SPACE = frozenset(("ou", "exp", "gau", "mat"))
+UNSTRUCTURED = frozenset(("us", "diag", "homdiag", "cs", "homcs"))
+
+
+@dataclass(frozen=True, eq=False)
+class RandomRecipe:
+    """How to make one random term's arrays from another table.
+
+    Attributes
+    ----------
+    bar : int
+        Index into the model's bars.
+    factor : int
+        Index into the grouping factors.
+    picked : tuple of int or None
+        Columns of the bar's model matrix that the term has; None for all.
+    positions : (r, d) float64 array or None
+        Distinct coordinates, where each has its own column.
+    """
+
+    bar: int
+    factor: int
+    picked: tuple[int, ...] | None = None
+    positions: Floats | None = None
+
+
+def group_of(nodes: tuple[Node, ...], frame: Frame) -> tuple[GroupRecipe, GroupingFactor]:
+    """Make a grouping factor from its columns."""
+    keys = tuple(print_node(node) for node in nodes)
+    recipe, codes = GroupRecipe.of(keys, [frame.group(key) for key in keys])
+    columns = tuple(dict.fromkeys(name for node in nodes for name in column_names(node)))
+    return recipe, GroupingFactor(":".join(keys), columns, codes, recipe.labels())
+
+
+def _own_terms(bar: Bar) -> Terms:
+    """Return the terms left of the bar; structures over time and space have no intercept."""
+    if bar.structure in ON_TIME | IN_SPACE:
+        return replace(bar.left, intercept=False)
+    return bar.left
+
+
+def _coordinates(bar: Bar, frame: Frame) -> Floats | None:
+    """Return numeric coordinates, (n, d); None where a factor gives the columns."""
+    if bar.structure not in ON_TIME | IN_SPACE:
+        return None
+    variables = frame.variables(bar.left)
+    plain = all(len(term) == 1 for term in bar.left.terms)
+    if not variables or not plain:
+        raise FormulaError(
+            f"{bar.structure}({bar.text} | ...) needs a time or coordinates left of the bar"
+        )
+    numeric = [isinstance(v.value, Numbers) and v.value.values.ndim == 1 for v in variables]
+    if bar.structure in ON_TIME and len(variables) > 1:
+        raise FormulaError(f"{bar.structure}() takes one time variable, not {bar.text}")
+    if bar.structure in ON_TIME and not numeric[0]:
+        return None
+    if not all(numeric):
+        odd = variables[numeric.index(False)].key
+        raise FormulaError(f"{bar.structure}() needs numbers as coordinates; {odd} is not one")
+    values = np.column_stack([v.value.values for v in variables if isinstance(v.value, Numbers)])
+    if bar.structure in ON_TIME and not np.array_equal(values, np.round(values)):
+        raise ModelError(
+            f"{bar.structure}() needs whole numbers as times; {bar.text} has others: "
+            "use ou() for continuous time, or a factor"
+        )
+    return values
+
+
+def _position_names(keys: tuple[str, ...], positions: Floats) -> tuple[str, ...]:
+    printed = [[number_text(v) for v in row] for row in positions.tolist()]
+    if len(keys) == 1:
+        return tuple(keys[0] + row[0] for row in printed)
+    return tuple(f"({','.join(keys)})({','.join(row)})" for row in printed)
+
+
+def _one_hot(codes: NDArray[np.intp], size: int) -> Floats:
+    out = np.zeros((len(codes), size))
+    out[np.arange(len(codes)), codes] = 1.0
+    return out
+
+
+def random_terms(
+    index: int, bar: Bar, factor: int, group: str, frame: Frame, fixed: tuple[Layout, Floats] | None
+) -> list[tuple[RandomRecipe, RandomTerm]]:
+    """Make the random terms of one bar and one grouping factor.
+
+    Parameters
+    ----------
+    fixed : tuple or None
+        Layout and model matrix of the fixed effects, which a term with the
+        same columns shares.
+    """
+    label = f"{bar.text} | {group}"
+    if bar.structure != "us":
+        extra = f", {bar.rank}" if bar.structure == "rr" else ""
+        extra = f", {bar.kernel}" if bar.kernel else extra
+        label = f"{bar.structure}({label}{extra})"
+    recipe = RandomRecipe(index, factor)
+    coordinates = _coordinates(bar, frame)
+    if coordinates is not None:
+        return [_over_positions(recipe, bar, label, coordinates)]
+    terms = _own_terms(bar)
+    layout = lay_out(terms, frame.variables(terms), frame.n_rows)
+    if not layout.names:
+        raise ModelError(f"the random term ({label}) has no columns")
+    if fixed is not None and fixed[0] == layout and fixed[1].shape[1] == len(layout.names):
+        z = fixed[1]
+    else:
+        z = model_matrix(layout, frame.variables(terms), frame.n_rows)
+    picked = _sound_columns(z, layout.names, label)
+    if bar.independent:
+        return [_single(replace(recipe, picked=(j,)), layout.names[j], z, group) for j in picked]
+    positions = _factor_positions(bar, frame) if bar.structure in ON_TIME else None
+    names = layout.names
+    if len(picked) < len(names):
+        z, names = np.ascontiguousarray(z[:, picked]), tuple(names[j] for j in picked)
+        recipe = replace(recipe, picked=tuple(picked))
+    structure = "us" if bar.structure == "kernel" else bar.structure
+    if bar.rank is not None and bar.rank > len(names):
+        raise ModelError(f"{label} asks for rank {bar.rank}, but has {len(names)} columns")
+    return [(recipe, RandomTerm(label, factor, names, z, structure, bar.rank, positions))]
+
+
+def _single(
+    recipe: RandomRecipe, name: str, z: Floats, group: str
+) -> tuple[RandomRecipe, RandomTerm]:
+    """Make the term of one column of a double bar."""
+    assert recipe.picked is not None
+    left = "1" if name == "(Intercept)" else f"0 + {name}"
+    column = np.ascontiguousarray(z[:, list(recipe.picked)])
+    return recipe, RandomTerm(f"{left} | {group}", recipe.factor, (name,), column)
+
+
+def _over_positions(
+    recipe: RandomRecipe, bar: Bar, label: str, coordinates: Floats
+) -> tuple[RandomRecipe, RandomTerm]:
+    positions, codes = np.unique(coordinates, axis=0, return_inverse=True)
+    check_memory(len(coordinates), len(positions), label)
+    if bar.structure == "toep" and len(positions) > 2 and np.ptp(np.diff(positions[:, 0])) > 0:
+        raise ModelError(f"{label} needs equally spaced times; {bar.text} has gaps")
+    names = _position_names(bar.left.keys, positions)
+    z = _one_hot(codes.reshape(-1), len(positions))
+    term = RandomTerm(label, recipe.factor, names, z, bar.structure, None, positions)
+    return replace(recipe, positions=positions), term
+
+
+def _factor_positions(bar: Bar, frame: Frame) -> Floats:
+    """Return the places of a time factor's levels among its declared levels."""
+    key = bar.left.keys[0]
+    coding = frame.variable(key).coding
+    assert coding is not None
+    declared = frame.declared[key]
+    every = Categories(np.arange(len(coding.levels), dtype=np.int32), coding.levels)
+    places, _ = match_levels(every, declared)
+    if bar.structure == "toep" and len(places) > 2 and np.ptp(np.diff(places)) > 0:
+        raise ModelError(f"toep({bar.text} | ...) needs all levels of {key}; some do not occur")
+    return places.astype(np.float64)[:, None]
+
+
+def _sound_columns(z: Floats, names: tuple[str, ...], label: str) -> list[int]:
+    """Leave out columns that are zero in every row; refuse equal ones."""
+    filled = z.any(axis=0)
+    picked = np.flatnonzero(filled).tolist()
+    if not picked:
+        raise ModelError(f"every column of the random term ({label}) is zero")
+    if len(picked) < len(names):
+        empty = ", ".join(name for name, here in zip(names, filled, strict=True) if not here)
+        warnings.warn(
+            f"the random term ({label}) leaves out columns that are zero in every row: {empty}",
+            RankWarning,
+            stacklevel=4,
+        )
+    head = z[:64]
+    for place, i in enumerate(picked):
+        for j in picked[place + 1 :]:
+            if np.array_equal(head[:, i], head[:, j]) and np.array_equal(z[:, i], z[:, j]):
+                raise ModelError(
+                    f"the columns {names[i]} and {names[j]} of the random term ({label}) are "
+                    "the same, so their variances cannot be told apart; leave one out"
+                )
+    return picked
+
+
+def check_identifiable(term: RandomTerm, factor: GroupingFactor, n: int) -> None:
+    """Refuse a term whose variance cannot be told from the residual's."""
+    free = term.structure in UNSTRUCTURED | {"rr"} and term.kernel is None
+    if factor.n_levels < 2 and free:
+        raise ModelError(
+            f"the grouping factor {factor.name!r} has one level ({factor.levels[0]!r}) in the rows "
+            f"used; the variance of ({term.label}) needs two or more: leave the term out"
+        )
+    if factor.n_levels >= n and free:
+        raise ModelError(
+            f"the grouping factor {factor.name!r} has as many levels as there are rows ({n}), so "
+            f"({term.label}) cannot be told from the residual; group by a coarser factor"
+        )
+    if term.structure in UNSTRUCTURED and term.kernel is None and factor.n_levels * term.size >= n:
+        raise ModelError(
+            f"({term.label}) has {factor.n_levels} x {term.size} = {factor.n_levels * term.size} "
+            f"random effects for {n} rows, so its variances cannot be told from the residual; "
+            "take out a column, or write || for uncorrelated effects"
+        )
+
+
+def term_columns(recipe: RandomRecipe, bar: Bar, frame: Frame) -> tuple[Floats, NDArray[np.bool_]]:
+    """Make a term's model matrix in another table.
+
+    Returns
+    -------
+    z : (N, r) float64 array
+        NaN where a column is missing.
+    known : (N,) bool array
+    """
+    frame.add_terms(bar.left)
+    gone = frame.missing_rows()
+    known = np.ones(frame.n_rows, dtype=bool) if gone is None else ~gone
+    if recipe.positions is not None:
+        z = _at_positions(recipe.positions, frame.variables(bar.left), known, bar)
+    else:
+        terms = _own_terms(bar)
+        variables = frame.variables(terms)
+        layout = lay_out(terms, variables, frame.n_rows)
+        z = model_matrix(layout, variables, frame.n_rows)
+        if recipe.picked is not None:
+            z = np.ascontiguousarray(z[:, list(recipe.picked)])
+    z[~known] = np.nan
+    return z, known
+
+
+def _at_positions(
+    positions: Floats, variables: list[Variable], known: NDArray[np.bool_], bar: Bar
+) -> Floats:
+    values = np.column_stack([v.value.values for v in variables if isinstance(v.value, Numbers)])
+    place = {tuple(row): i for i, row in enumerate(positions.tolist())}
+    z = np.zeros((len(values), len(positions)))
+    for row in np.flatnonzero(known).tolist():
+        found = place.get(tuple(values[row].tolist()))
+        if found is None:
+            where = ", ".join(number_text(v) for v in values[row].tolist())
+            raise LevelError(
+                f"row {row} has {bar.text} at {where}, where the fit has no row; "
+                f"{bar.structure}() predicts at the positions of the fit"
+            )
+        z[row, found] = 1.0
+    return z

@@ -1,0 +1,322 @@
+"""How a fit's matrices are made again from another table.
+
+A recipe holds the formula as text and what was learned from the data (levels,
+contrasts, knots, means) as plain values. Reading one from a stranger's file
+parses a formula and checks values; it runs nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ranef.design.evaluate import CONSTANTS
+from ranef.design.frame import Frame
+from ranef.design.grouping import GroupRecipe
+from ranef.design.matrix import lay_out, model_matrix
+from ranef.design.model import Model, model_with_dot
+from ranef.design.random import RandomRecipe, term_columns
+from ranef.design.state import (
+    State,
+    level_from_json,
+    level_to_json,
+    state_from_json,
+    state_to_json,
+)
+from ranef.design.syntax import Call, Name, print_node, walk
+from ranef.errors import FileError, ModelError, RanefError
+from ranef.tables import Table
+
+__all__ = ["Recipe"]
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int32]
+VERSION = 1
+
+
+@dataclass(frozen=True, eq=False)
+class Recipe:
+    """How to make the same matrices from another table.
+
+    Attributes
+    ----------
+    model : Model
+        The formula as read.
+    dot : tuple of str or None
+        The columns that ``.`` stood for.
+    state : dict
+        What was learned from the data, by printed call or variable.
+    kept : tuple of int
+        Columns of the fixed effects' model matrix that were not redundant.
+    groups : tuple of GroupRecipe
+    random : tuple of RandomRecipe
+        One for each random term.
+    weights_column, offset_column : str or None
+        Columns named by the arguments `weights` and `offset`.
+    offset_given : bool
+        True when the offset was given as an array.
+    functions : mapping
+        Functions that the call handed over.
+    """
+
+    model: Model
+    dot: tuple[str, ...] | None
+    state: dict[str, State]
+    kept: tuple[int, ...]
+    groups: tuple[GroupRecipe, ...]
+    random_recipes: tuple[RandomRecipe, ...]
+    weights_column: str | None = None
+    offset_column: str | None = None
+    offset_given: bool = False
+    functions: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of the columns used, in order of first use."""
+        extra = [name for name in (self.weights_column, self.offset_column) if name is not None]
+        kernels = {bar.kernel for bar in self.model.bars}
+        names = [name for name in self.model.names if name not in CONSTANTS]
+        return tuple(dict.fromkeys([*(n for n in names if n not in kernels), *extra]))
+
+    def fixed(self, data: Any) -> tuple[Floats, NDArray[np.bool_]]:
+        """Make the fixed effects' model matrix.
+
+        Returns
+        -------
+        X : (N, p) float64 array
+            NaN in rows where a column is missing.
+        kept : (N,) bool array
+            True where no column is missing.
+
+        Raises
+        ------
+        LevelError
+            When a categorical column has a level that the fit has not seen.
+        """
+        frame = self._frame(data)
+        terms = self.model.fixed
+        frame.add_terms(terms)
+        variables = frame.variables(terms)
+        layout = lay_out(terms, variables, frame.n_rows)
+        X = model_matrix(layout, variables, frame.n_rows)
+        if self.kept and max(self.kept) >= X.shape[1]:
+            raise FileError("the saved model's columns do not fit its formula; it is damaged")
+        if len(self.kept) < X.shape[1]:
+            X = np.ascontiguousarray(X[:, list(self.kept)])
+        gone = frame.missing_rows()
+        if gone is None:
+            return X, np.ones(frame.n_rows, dtype=bool)
+        X[gone] = np.nan
+        return X, ~gone
+
+    def offset(self, data: Any) -> Floats | None:
+        """Make the offset, (N,); None when the model has none."""
+        if self.offset_given:
+            raise ModelError(
+                "the model's offset was given as an array, which another table does not have; "
+                "name a column (offset='...') or write offset(...) in the formula"
+            )
+        if not self.model.offsets and self.offset_column is None:
+            return None
+        frame = self._frame(data)
+        total = np.zeros(frame.n_rows)
+        for node in self.model.offsets:
+            total = total + frame.numbers(node, print_node(node))
+        if self.offset_column is not None:
+            total = total + frame.numbers(Name(self.offset_column), self.offset_column)
+        return total
+
+    def random(self, data: Any, term: int) -> tuple[Ints, Floats]:
+        """Make the arrays of one random term.
+
+        Returns
+        -------
+        codes : (N,) int32 array
+            Level of each row; -1 where it is missing or the fit has not seen it.
+        z : (N, r) float64 array
+            NaN in rows where a column is missing.
+        """
+        frame = self._frame(data)
+        recipe = self.random_recipes[term]
+        bar = self.model.bars[recipe.bar]
+        z, _ = term_columns(recipe, bar, frame)
+        return self._codes(frame, recipe.factor), z
+
+    def _codes(self, frame: Frame, factor: int) -> Ints:
+        recipe = self.groups[factor]
+        nodes = {
+            print_node(node): node
+            for bar in self.model.bars
+            for group in bar.groups
+            for node in group
+        }
+        for key in recipe.keys:
+            frame.add_group(nodes[key])
+        return recipe.codes([frame.group(key) for key in recipe.keys])
+
+    def response(self, data: Any) -> Floats:
+        """Evaluate the response, (N,), NaN where missing."""
+        node = self.model.response
+        if node is None:
+            raise ModelError("the formula has no response")
+        return self._frame(data).numbers(node, print_node(node)).copy()
+
+    def _frame(self, data: Any) -> Frame:
+        self._require_functions()
+        return Frame(Table.of(data), self.functions, dict(self.state), fitting=False)
+
+    def _require_functions(self) -> None:
+        absent = [name for name in self._function_names() if name not in self.functions]
+        if absent:
+            raise ModelError(
+                f"the formula uses {', '.join(absent)}, which a saved model does not hold; "
+                "hand it over again with functions={...}"
+            )
+
+    def _function_names(self) -> list[str]:
+        """Return the functions of the formula that are not built in."""
+        from ranef.design.functions import ELEMENTWISE, FUNCTIONS
+
+        model = self.model
+        nodes = [*model.fixed.variables, *model.offsets]
+        nodes += [model.response] if model.response is not None else []
+        for bar in model.bars:
+            nodes += [*bar.left.variables, *(node for group in bar.groups for node in group)]
+        called = [part.function for node in nodes for part in walk(node) if isinstance(part, Call)]
+        known = FUNCTIONS.keys() | ELEMENTWISE.keys()
+        contrasts = [name for name in called if name.startswith("contr.") or name[:1].isupper()]
+        return [name for name in dict.fromkeys(called) if name not in known | set(contrasts)]
+
+    def with_functions(self, functions: Mapping[str, Callable[..., Any]]) -> Recipe:
+        """Return the recipe with functions handed over again."""
+        from dataclasses import replace
+
+        return replace(self, functions=dict(functions))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the recipe as plain JSON values; floats stay exact."""
+        return {
+            "version": VERSION,
+            "formula": self.model.text,
+            "dot": None if self.dot is None else list(self.dot),
+            "state": {key: state_to_json(state) for key, state in self.state.items()},
+            "kept": list(self.kept),
+            "groups": [
+                {
+                    "keys": list(group.keys),
+                    "levels": [[level_to_json(v) for v in levels] for levels in group.levels],
+                    "cells": None if len(group.keys) == 1 else group.cells.tolist(),
+                }
+                for group in self.groups
+            ],
+            "random": [
+                {
+                    "bar": recipe.bar,
+                    "factor": recipe.factor,
+                    "picked": None if recipe.picked is None else list(recipe.picked),
+                    "positions": None if recipe.positions is None else recipe.positions.tolist(),
+                }
+                for recipe in self.random_recipes
+            ],
+            "weights_column": self.weights_column,
+            "offset_column": self.offset_column,
+            "offset_given": self.offset_given,
+        }
+
+    @classmethod
+    def from_json(
+        cls, data: Any, functions: Mapping[str, Callable[..., Any]] | None = None
+    ) -> Recipe:
+        """Read a recipe back; anything unexpected is a `FileError`."""
+        try:
+            return _read(data, dict(functions or {}))
+        except RanefError:
+            raise
+        except (
+            KeyError,
+            TypeError,
+            ValueError,
+            IndexError,
+            AttributeError,
+            OverflowError,
+        ) as error:
+            raise FileError(f"the saved model is damaged: {error}") from error
+
+
+def _read(data: Any, functions: Mapping[str, Callable[..., Any]]) -> Recipe:
+    if not isinstance(data, Mapping):
+        raise FileError("the saved model is damaged: it is not a table of values")
+    if data.get("version") != VERSION:
+        raise FileError(
+            f"the saved model has format {str(data.get('version'))[:20]!r}; "
+            f"this version of ranef reads format {VERSION}"
+        )
+    dot = None if data["dot"] is None else tuple(_texts(data["dot"]))
+    model = model_with_dot(_text(data["formula"]), dot)
+    states = {_text(key): state_from_json(value) for key, value in data["state"].items()}
+    groups = tuple(_read_group(group, model) for group in data["groups"])
+    random = tuple(_read_random(item, model, len(groups)) for item in data["random"])
+    kept = tuple(_index(i, 10**6) for i in data["kept"])
+    return Recipe(
+        model,
+        dot,
+        states,
+        kept,
+        groups,
+        random,
+        None if data["weights_column"] is None else _text(data["weights_column"]),
+        None if data["offset_column"] is None else _text(data["offset_column"]),
+        data["offset_given"] is True,
+        functions,
+    )
+
+
+def _read_group(data: Any, model: Model) -> GroupRecipe:
+    keys = tuple(_texts(data["keys"]))
+    known = {print_node(node) for bar in model.bars for group in bar.groups for node in group}
+    levels = tuple(tuple(level_from_json(v) for v in part) for part in data["levels"])
+    if not keys or not set(keys) <= known or len(levels) != len(keys):
+        raise FileError("the saved model's grouping factors do not fit its formula")
+    if data["cells"] is None:
+        cells = np.arange(len(levels[0]), dtype=np.int32)[:, None]
+        return GroupRecipe(keys, levels, cells)
+    rows = [[_index(code, len(levels[j])) for j, code in enumerate(row)] for row in data["cells"]]
+    if any(len(row) != len(keys) for row in rows):
+        raise FileError("the saved model's grouping factors do not hold together")
+    return GroupRecipe(keys, levels, np.array(rows, dtype=np.int32).reshape(-1, len(keys)))
+
+
+def _read_random(data: Any, model: Model, n_groups: int) -> RandomRecipe:
+    bar = _index(data["bar"], len(model.bars))
+    factor = _index(data["factor"], n_groups)
+    picked, positions = data["picked"], data["positions"]
+    if picked is not None:
+        picked = tuple(_index(i, 10**6) for i in picked)
+    if positions is not None:
+        width = len(model.bars[bar].left.variables)
+        positions = np.array(positions, dtype=np.float64).reshape(-1, width)
+        if not np.isfinite(positions).all():
+            raise FileError("the saved model's positions are not finite")
+    return RandomRecipe(bar, factor, picked, positions)
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise FileError(f"the saved model is damaged: {str(value)[:40]!r} should be a text")
+    return value
+
+
+def _texts(values: Any) -> list[str]:
+    if not isinstance(values, list):
+        raise FileError(f"the saved model is damaged: {str(values)[:40]!r} should be a list")
+    return [_text(value) for value in values]
+
+
+def _index(value: Any, size: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < size:
+        raise FileError(f"the saved model is damaged: {str(value)[:40]!r} is no valid index")
+    return value

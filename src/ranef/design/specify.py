@@ -1,0 +1,322 @@
+"""From a formula and a table to a Specification: the data are read once."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ranef.design.contrasts import read_contrast
+from ranef.design.frame import Frame
+from ranef.design.grouping import GroupRecipe
+from ranef.design.kernels import kernel_of
+from ranef.design.matrix import Layout, lay_out, model_matrix
+from ranef.design.model import Model, expand_dot, model_with_dot
+from ranef.design.random import RandomRecipe, check_identifiable, group_of, random_terms
+from ranef.design.rank import independent_columns
+from ranef.design.recipe import Recipe
+from ranef.design.specification import Accounting, GroupingFactor, RandomTerm, Specification
+from ranef.design.syntax import Call, print_node, strip_parens
+from ranef.errors import (
+    DataError,
+    FormulaError,
+    ModelError,
+    RankWarning,
+    UnknownColumnError,
+    suggestion,
+)
+from ranef.tables import Table
+from ranef.tables.columns import read_column
+
+__all__ = ["specify"]
+
+Floats = NDArray[np.float64]
+Mask = NDArray[np.bool_]
+
+
+def specify(
+    formula: str,
+    data: Any,
+    *,
+    weights: Any = None,
+    offset: Any = None,
+    contrasts: Mapping[str, Any] | None = None,
+    missing: str = "drop",
+    kernels: Mapping[str, Any] | None = None,
+    functions: Mapping[str, Callable[..., Any]] | None = None,
+) -> Specification:
+    """Read a formula against a table.
+
+    Parameters
+    ----------
+    formula : str
+        ``"y ~ x + (x | g)"``.
+    data : table
+        pandas, polars or pyarrow, or a dict of arrays.
+    weights, offset : str or (n_rows,) array-like, optional
+        A column's name, or the numbers themselves.
+    contrasts : mapping, optional
+        Categorical variable -> name of contrasts (``"sum"``) or matrix.
+    missing : {"drop", "raise"}
+        What to do with rows that miss a value in a column used.
+    kernels : mapping, optional
+        Labelled matrices that ``kernel(1 | id, K)`` names.
+    functions : mapping, optional
+        Functions that the formula may call.
+
+    Examples
+    --------
+    >>> table = {"y": [1.0, 2, 4, 3, 5, 7], "x": [0, 1, 2, 0, 1, 2], "g": list("aaabbb")}
+    >>> spec = specify("y ~ x + (1 | g)", table)
+    >>> spec.names, spec.factors[0].levels
+    (('(Intercept)', 'x'), ['a', 'b'])
+    """
+    if missing not in ("drop", "raise"):
+        raise ModelError(f"missing is 'drop' or 'raise', not {missing!r}")
+    table = Table.of(data)
+    reserved = [value for value in (weights, offset) if isinstance(value, str)]
+    dot = expand_dot(formula, table.columns, reserved)
+    model = model_with_dot(formula, dot)
+    _check_model(model)
+    if table.n_rows == 0:
+        raise DataError("the table has no rows")
+    frame = Frame(table, _functions(functions), {}, fitting=True)
+    w = _given(weights, "weights", frame)
+    shift = _given(offset, "offset", frame)
+    _evaluate(model, frame)
+    accounting = _account(frame, w, missing)
+    if accounting.kept is not None:
+        frame.keep(accounting.kept)
+        w = None if w is None else w[accounting.kept]
+        shift = None if shift is None else shift[accounting.kept]
+    return _assemble(model, dot, frame, accounting, w, shift, contrasts, kernels, weights, offset)
+
+
+def _functions(given: Mapping[str, Callable[..., Any]] | None) -> dict[str, Callable[..., Any]]:
+    functions = dict(given or {})
+    for name, function in functions.items():
+        if not callable(function):
+            raise FormulaError(f"functions[{name!r}] is not a function")
+    return functions
+
+
+def _check_model(model: Model) -> None:
+    """Refuse what a linear mixed model cannot be."""
+    if model.response is None:
+        raise FormulaError(f"the formula has no response: write y {model.text.strip()}")
+    response = strip_parens(model.response)
+    if isinstance(response, Call) and response.function == "cbind":
+        raise ModelError(
+            f"{print_node(response)} counts successes and failures: a generalised (binomial) "
+            "model's response. A linear model needs one number for each row"
+        )
+    if not model.bars:
+        raise ModelError(
+            "the formula has no random term; a mixed model needs one, such as (1 | g): "
+            "without it, ordinary least squares is the method"
+        )
+
+
+def _given(value: Any, what: str, frame: Frame) -> Floats | None:
+    """Read weights or offset, named or handed over."""
+    if value is None:
+        return None
+    table = frame.scope.table
+    if isinstance(value, str):
+        if value not in table:
+            raise UnknownColumnError(
+                f"no column {value!r} for {what}{suggestion(value, table.columns)}"
+            )
+        values, name = table.numeric(value), value
+    else:
+        if np.ndim(value) == 0:
+            raise DataError(f"{what} is a column's name or one number for each row")
+        values, name = read_column(what, value).numeric(), what
+    if len(values) != table.n_rows:
+        raise DataError(f"{what} has {len(values)} values for {table.n_rows} rows")
+    frame.note_missing(name, values)
+    if what == "weights" and (values < 0).any():
+        rows = np.flatnonzero(values < 0)
+        raise DataError(
+            f"{len(rows)} weights are negative (first {values[rows[0]]:g} in row {rows[0]}); "
+            "a weight is positive, or zero to leave the row out"
+        )
+    return np.array(values)
+
+
+def _evaluate(model: Model, frame: Frame) -> None:
+    assert model.response is not None
+    frame.numbers(model.response, print_node(model.response))
+    frame.add_terms(model.fixed)
+    for node in model.offsets:
+        frame.numbers(node, print_node(node))
+    for bar in model.bars:
+        frame.add_terms(bar.left)
+        for group in bar.groups:
+            for node in group:
+                frame.add_group(node)
+
+
+def _account(frame: Frame, weights: Floats | None, policy: str) -> Accounting:
+    """Decide which rows are used, and count by column why others are not."""
+    n_rows = frame.n_rows
+    counts = {name: int(np.count_nonzero(mask)) for name, mask in frame.missing.items()}
+    gone = frame.missing_rows()
+    if gone is not None and policy == "raise":
+        listed = ", ".join(f"{name} ({count} rows)" for name, count in counts.items())
+        raise DataError(f"values are missing in {listed}; missing='drop' leaves these rows out")
+    zero = weights is not None and bool((weights == 0).any())
+    if gone is None and not zero:
+        return Accounting(n_rows)
+    kept = np.ones(n_rows, dtype=bool) if gone is None else ~gone
+    n_zero = 0
+    if weights is not None and zero:
+        n_zero = int(np.count_nonzero(kept & (weights == 0)))
+        kept &= weights != 0
+    if not kept.any():
+        listed = ", ".join(f"{name} ({count})" for name, count in counts.items())
+        causes = f"missing values: {listed}" if listed else "every weight is zero"
+        raise DataError(f"no row of {n_rows} is left to use; {causes}")
+    return Accounting(n_rows, kept, counts, n_zero)
+
+
+def _assemble(
+    model: Model,
+    dot: tuple[str, ...] | None,
+    frame: Frame,
+    accounting: Accounting,
+    weights: Floats | None,
+    shift: Floats | None,
+    contrasts: Mapping[str, Any] | None,
+    kernels: Mapping[str, Any] | None,
+    weights_given: Any,
+    offset_given: Any,
+) -> Specification:
+    assert model.response is not None
+    _take_contrasts(model, frame, contrasts)
+    layout, X, kept_columns = _fixed(model, frame)
+    names = tuple(layout.names[j] for j in kept_columns)
+    dropped = tuple(name for j, name in enumerate(layout.names) if j not in set(kept_columns))
+    groups, factors, recipes, terms = _random(model, frame, (layout, X), kernels)
+    recipe = Recipe(
+        model,
+        dot,
+        frame.scope.state,
+        kept_columns,
+        groups,
+        recipes,
+        weights_given if isinstance(weights_given, str) else None,
+        offset_given if isinstance(offset_given, str) else None,
+        offset_given is not None and not isinstance(offset_given, str),
+        frame.scope.functions,
+    )
+    key = print_node(model.response)
+    return Specification(
+        model.text,
+        key,
+        np.array(frame.numbers(model.response, key)),
+        X,
+        names,
+        dropped,
+        weights,
+        _offset(model, frame, shift),
+        terms,
+        factors,
+        accounting,
+        recipe,
+    )
+
+
+def _take_contrasts(model: Model, frame: Frame, contrasts: Mapping[str, Any] | None) -> None:
+    given = dict(contrasts or {})
+    known = [*model.fixed.keys, *(key for bar in model.bars for key in bar.left.keys)]
+    for name in given:
+        if name not in known or not frame.is_categorical(name):
+            what = "is not categorical" if name in known else "is not in the formula"
+            raise ModelError(f"contrasts for {name!r}, which {what}{suggestion(name, known)}")
+    frame.contrasts = {name: read_contrast(value, name) for name, value in given.items()}
+
+
+def _fixed(model: Model, frame: Frame) -> tuple[Layout, Floats, tuple[int, ...]]:
+    """Make the fixed effects' matrix without redundant columns."""
+    variables = frame.variables(model.fixed)
+    layout = lay_out(model.fixed, variables, frame.n_rows)
+    X = model_matrix(layout, variables, frame.n_rows)
+    kept = independent_columns(X)
+    if len(kept) < X.shape[1]:
+        chosen = set(kept.tolist())
+        redundant = [name for j, name in enumerate(layout.names) if j not in chosen]
+        warnings.warn(
+            f"the fixed effects have {len(redundant)} redundant column"
+            f"{'s' if len(redundant) > 1 else ''}, left out: {', '.join(redundant)}",
+            RankWarning,
+            stacklevel=4,
+        )
+        X = np.ascontiguousarray(X[:, kept])
+    if frame.n_rows <= X.shape[1]:
+        raise ModelError(
+            f"{frame.n_rows} rows are too few for {X.shape[1]} fixed effects; "
+            "a fit needs more rows than fixed effects"
+        )
+    return layout, X, tuple(kept.tolist())
+
+
+def _random(
+    model: Model, frame: Frame, fixed: tuple[Layout, Floats], kernels: Mapping[str, Any] | None
+) -> tuple[
+    tuple[GroupRecipe, ...],
+    tuple[GroupingFactor, ...],
+    tuple[RandomRecipe, ...],
+    tuple[RandomTerm, ...],
+]:
+    places: dict[str, int] = {}
+    groups: list[GroupRecipe] = []
+    factors: list[GroupingFactor] = []
+    made: list[tuple[RandomRecipe, RandomTerm]] = []
+    for index, bar in enumerate(model.bars):
+        for nodes in bar.groups:
+            name = ":".join(print_node(node) for node in nodes)
+            if name not in places:
+                places[name] = len(factors)
+                group, factor = group_of(nodes, frame)
+                groups.append(group)
+                factors.append(factor)
+            made += random_terms(index, bar, places[name], name, frame, fixed)
+    terms = [_with_kernel(recipe, term, model, factors, kernels) for recipe, term in made]
+    _check_terms(terms, factors, frame.n_rows)
+    return tuple(groups), tuple(factors), tuple(recipe for recipe, _ in made), tuple(terms)
+
+
+def _with_kernel(
+    recipe: RandomRecipe,
+    term: RandomTerm,
+    model: Model,
+    factors: list[GroupingFactor],
+    kernels: Mapping[str, Any] | None,
+) -> RandomTerm:
+    name = model.bars[recipe.bar].kernel
+    if name is None:
+        return term
+    factor = factors[term.factor]
+    return replace(term, kernel=kernel_of(kernels, name, factor.levels, factor.name))
+
+
+def _check_terms(terms: list[RandomTerm], factors: list[GroupingFactor], n: int) -> None:
+    seen: set[str] = set()
+    for term in terms:
+        if term.label in seen:
+            raise ModelError(f"the random term ({term.label}) appears twice")
+        seen.add(term.label)
+        check_identifiable(term, factors[term.factor], n)
+
+
+def _offset(model: Model, frame: Frame, shift: Floats | None) -> Floats | None:
+    total = shift
+    for node in model.offsets:
+        values = frame.numbers(node, print_node(node))
+        total = values.copy() if total is None else total + values
+    return total

@@ -1,0 +1,107 @@
+"""What the parts of a formula evaluate to: numbers or categories, row by row."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Categories", "Constant", "Numbers", "Value", "drop_unused", "match_levels"]
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int32]
+
+
+@dataclass(frozen=True, eq=False)
+class Numbers:
+    """A number, or several, for each row.
+
+    Attributes
+    ----------
+    values : (N,) or (N, k) float64 array
+        NaN where missing.
+    suffixes : tuple of str
+        What names of coefficients end in, one for each of the k columns.
+    logical : bool
+        True when the numbers stand for TRUE (1) and FALSE (0).
+    """
+
+    values: Floats
+    suffixes: tuple[str, ...] = ("",)
+    logical: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Categories:
+    """A category for each row.
+
+    Attributes
+    ----------
+    codes : (N,) int32 array
+        Index into `levels`, -1 where missing.
+    levels : sequence
+        In the user's order and type.
+    complete : bool
+        True when every level is known to occur.
+    contrast : object or None
+        A `ranef.design.contrasts.Contrast` asked for by ``C()``.
+    """
+
+    codes: Ints
+    levels: Sequence[Any]
+    complete: bool = False
+    contrast: Any = None
+
+
+Constant = float | str | bool | tuple[Any, ...] | None
+Value = Numbers | Categories | Constant
+
+
+def drop_unused(value: Categories) -> Categories:
+    """Return the same categories without levels that do not occur."""
+    if value.complete:
+        return value
+    present = np.zeros(len(value.levels) + 1, dtype=bool)
+    present[value.codes] = True
+    present = present[:-1]
+    if present.all():
+        return Categories(value.codes, value.levels, True, value.contrast)
+    lookup = np.append(np.cumsum(present, dtype=np.int32) - np.int32(1), np.int32(-1))
+    levels = [level for level, here in zip(value.levels, present.tolist(), strict=True) if here]
+    return Categories(lookup[value.codes], levels, True, value.contrast)
+
+
+def match_levels(value: Categories, levels: Sequence[Any]) -> tuple[Ints, NDArray[np.bool_]]:
+    """Recode by other levels.
+
+    Returns
+    -------
+    codes : (N,) int32 array
+        Index into `levels`, -1 where missing or not among them.
+    unseen : (N,) bool array
+        True where there is a level that is not among `levels`.
+    """
+    place = {_hashable(level): i for i, level in enumerate(levels)}
+    found = [place.get(_hashable(level), -1) for level in value.levels]
+    codes = np.array([*found, -1], dtype=np.int32)[value.codes]
+    return codes, (codes < 0) & (value.codes >= 0)
+
+
+def _hashable(level: Any) -> Any:
+    """Return a level such that 1, 1.0 and numpy's 1 agree, and True does not."""
+    if isinstance(level, (bool, np.bool_)):
+        return ("logical", bool(level))
+    if isinstance(level, (np.datetime64, np.timedelta64)):
+        return _hashable(
+            level.astype("datetime64[us]" if level.dtype.kind == "M" else "m8[us]").item()
+        )
+    if isinstance(level, np.generic):
+        return level.item()
+    if type(level).__name__ == "Timestamp":
+        return level.to_pydatetime()
+    if type(level).__name__ == "Timedelta":
+        return level.to_pytimedelta()
+    return level

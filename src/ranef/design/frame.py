@@ -145,7 +145,7 @@ class Frame:
             if name in self.scope.table:
                 here = _missing_in(self.scope.table, name) & gone
                 if here.any():
-                    self.missing[name] = self.missing.get(name, False) | here
+                    self.missing[name] = np.logical_or(here, self.missing.get(name, here))
                 left &= ~here
         if left.any():
             self._derived(left, node, key)

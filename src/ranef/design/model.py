@@ -241,10 +241,12 @@ class _Reader:
             predictor.intercept,
         )
 
-    def bar(self, inside: Binary, structure: str, call: Call | None = None) -> None:
+    def bar(self, inside: Binary, structure: str, call: Call | None) -> None:
         independent = inside.operator == "||"
         if independent and structure != "us":
-            raise self.error(f"{structure}() takes a single bar; '||' is a structure itself", call)
+            raise self.error(
+                f"{structure}() takes a single bar; '||' is a structure itself", inside
+            )
         if any(_is_bar(strip_parens(node)) for node in walk(inside) if node is not inside):
             raise self.error("a bar inside a bar", inside)
         rank, kernel = self.extras(structure, call) if call is not None else (None, None)

@@ -104,15 +104,15 @@ def _one_hot(codes: NDArray[np.intp], size: int) -> Floats:
 
 
 def random_terms(
-    index: int, bar: Bar, factor: int, group: str, frame: Frame, fixed: tuple[Layout, Floats] | None
+    index: int, bar: Bar, factor: int, group: str, frame: Frame, fixed: tuple[Layout, Floats]
 ) -> list[tuple[RandomRecipe, RandomTerm]]:
     """Make the random terms of one bar and one grouping factor.
 
     Parameters
     ----------
-    fixed : tuple or None
-        Layout and model matrix of the fixed effects, which a term with the
-        same columns shares.
+    fixed : tuple
+        Layout and model matrix of the fixed effects (of full rank), which a
+        term with the same columns shares.
     """
     label = f"{bar.text} | {group}"
     if bar.structure != "us":
@@ -127,11 +127,12 @@ def random_terms(
     layout = lay_out(terms, frame.variables(terms), frame.n_rows)
     if not layout.names:
         raise ModelError(f"the random term ({label}) has no columns")
-    if fixed is not None and fixed[0] == layout and fixed[1].shape[1] == len(layout.names):
+    picked = list(range(len(layout.names)))
+    if fixed[0] == layout and fixed[1].shape[1] == len(layout.names):
         z = fixed[1]
     else:
         z = model_matrix(layout, frame.variables(terms), frame.n_rows)
-    picked = _sound_columns(z, layout.names, label)
+        picked = _sound_columns(z, layout.names, label)
     if bar.independent:
         return [_single(replace(recipe, picked=(j,)), layout.names[j], z, group) for j in picked]
     positions = _factor_positions(bar, frame) if bar.structure in ON_TIME else None
@@ -183,8 +184,9 @@ def _factor_positions(bar: Bar, frame: Frame) -> Floats:
 
 def _sound_columns(z: Floats, names: tuple[str, ...], label: str) -> list[int]:
     """Leave out columns that are zero in every row; refuse equal ones."""
-    filled = z.any(axis=0)
-    picked = np.flatnonzero(filled).tolist()
+    head = z[:64]
+    filled = [bool(head[:, j].any() or z[:, j].any()) for j in range(len(names))]
+    picked = [j for j, here in enumerate(filled) if here]
     if not picked:
         raise ModelError(f"every column of the random term ({label}) is zero")
     if len(picked) < len(names):
@@ -194,7 +196,6 @@ def _sound_columns(z: Floats, names: tuple[str, ...], label: str) -> list[int]:
             RankWarning,
             stacklevel=4,
         )
-    head = z[:64]
     for place, i in enumerate(picked):
         for j in picked[place + 1 :]:
             if np.array_equal(head[:, i], head[:, j]) and np.array_equal(z[:, i], z[:, j]):

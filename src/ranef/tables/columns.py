@@ -335,7 +335,9 @@ def _read_pandas(name: str, series: Any) -> Column:
 
 def _read_numpy(name: str, native: Any) -> NumpyColumn:
     if isinstance(native, np.ma.MaskedArray):
-        native = native.astype(object).filled(None)
+        masked = np.ma.getmaskarray(native)
+        native = native.data.astype(object)
+        native[masked] = None
     if isinstance(native, (list, tuple, range)):
         array = _array_of_list(list(native))
     else:
@@ -467,13 +469,13 @@ def _seconds(times: NDArray[Any]) -> NDArray[np.float64]:
     if times.dtype.kind == "M":
         if np.datetime_data(times.dtype)[0] in ("Y", "M", "W", "D", "h", "m"):
             times = times.astype("datetime64[s]")
-        times = times - np.datetime64(0, np.datetime_data(times.dtype)[0])
+        times = times - np.zeros(1, dtype=times.dtype)
     return np.asarray(times / unit, dtype=np.float64)
 
 
 def _minus_one(codes: NDArray[Any]) -> NDArray[np.int32]:
     """Codes in float64 with NaN where missing, as int32 with -1."""
-    return np.nan_to_num(codes, nan=-1.0).astype(np.int32)
+    return np.asarray(np.nan_to_num(codes, nan=-1.0).astype(np.int32))
 
 
 def _codes_of_integers(array: NDArray[Any]) -> Codes:
@@ -487,7 +489,7 @@ def _codes_of_integers(array: NDArray[Any]) -> Codes:
     present = np.zeros(high - low + 1, dtype=bool)
     present[shifted] = True
     where = np.flatnonzero(present)
-    levels = [int(v) + low for v in where.tolist()]
+    levels = (where + low).tolist() if high < 2**62 else [v + low for v in where.tolist()]
     if len(where) == len(present):
         return shifted.astype(np.int32), levels
     lookup = np.cumsum(present, dtype=np.int32) - np.int32(1)
@@ -521,9 +523,9 @@ def _level_list(uniques: NDArray[Any]) -> list[Any]:
 
 def _missing_values(array: NDArray[Any]) -> NDArray[np.bool_]:
     if array.dtype.kind == "f":
-        return np.isnan(array)
+        return np.asarray(np.isnan(array))
     if array.dtype.kind in "Mm":
-        return np.isnat(array)
+        return np.asarray(np.isnat(array))
     return np.zeros(len(array), dtype=bool)
 
 

@@ -32,9 +32,11 @@ html_static_path = ["_static"]
 html_css_files = ["ranef.css"]
 html_math_renderer = "mathml"
 html_show_sourcelink = False
+html_sidebars = {"**": []}
 html_theme_options = {
     "navbar_end": ["theme-switcher"],
-    "show_nav_level": 2,
+    "header_links_before_dropdown": 6,
+    "secondary_sidebar_items": ["page-toc"],
     "pygments_light_style": "a11y-high-contrast-light",
     "pygments_dark_style": "a11y-high-contrast-dark",
 }

@@ -1,0 +1,463 @@
+"""Correlation matrices of few parameters."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ranef.covariance.pairs import UNIT
+from ranef.covariance.structure import EVERY, Parameter
+from ranef.errors import ModelError
+
+__all__ = [
+    "Autoregressive",
+    "Correlation",
+    "Exchangeable",
+    "Exponential",
+    "Gaussian",
+    "Matern",
+    "Toeplitz",
+    "Uncorrelated",
+]
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Correlation(ABC):
+    """A correlation matrix R of its natural parameters rho, and the map from phi.
+
+    Attributes
+    ----------
+    distance : (r, r) float64 array
+        Between columns: lags, times or Euclidean distances; zero on the diagonal only.
+    """
+
+    distance: Floats
+
+    @property
+    @abstractmethod
+    def description(self) -> str:
+        """In words."""
+
+    @abstractmethod
+    def parameters(self) -> tuple[Parameter, ...]:
+        """What the entries of rho are."""
+
+    @abstractmethod
+    def matrix(self, rho: Floats) -> Floats:
+        """R (r, r)."""
+
+    @abstractmethod
+    def derivatives(self, rho: Floats) -> Floats:
+        """Derivatives of R, (c, r, r)."""
+
+    @abstractmethod
+    def to_phi(self, rho: Floats) -> Floats:
+        """A phi (c,) of the same R; any phi is valid."""
+
+    @abstractmethod
+    def from_phi(self, phi: Floats) -> Floats:
+        """Natural parameters (c,)."""
+
+    @abstractmethod
+    def jacobian(self, phi: Floats) -> Floats:
+        """Derivatives of rho with respect to phi, (c, c)."""
+
+    def boundary(self, rho: Floats) -> tuple[str, ...]:
+        """In words, the limits of the family that rho has reached."""
+        off = self.matrix(rho)[np.triu_indices(len(self.distance), 1)]
+        if np.all(np.abs(off) >= 1.0 - UNIT):
+            return ("the columns are perfectly correlated",)
+        return ()
+
+
+def at_distance_zero(values: Floats) -> Floats:
+    """`values` (..., r, r) with zeros on the diagonal."""
+    values[..., np.arange(values.shape[-1]), np.arange(values.shape[-1])] = 0.0
+    return values
+
+
+def within(value: float, low: float, high: float, what: str) -> float:
+    """`value`, checked to lie in a closed interval."""
+    if not low <= value <= high:
+        raise ModelError(f"{what} lies between {low:.4g} and {high:.4g}, not at {value:.6g}")
+    return value
+
+
+@dataclass(frozen=True, eq=False)
+class Uncorrelated(Correlation):
+    """R = I."""
+
+    @property
+    def description(self) -> str:
+        return "diagonal, no correlation"
+
+    def parameters(self) -> tuple[Parameter, ...]:
+        """There are none."""
+        return ()
+
+    def matrix(self, rho: Floats) -> Floats:
+        """The identity."""
+        return np.eye(len(self.distance))
+
+    def derivatives(self, rho: Floats) -> Floats:
+        """None."""
+        return np.empty((0, *self.distance.shape))
+
+    def to_phi(self, rho: Floats) -> Floats:
+        """Nothing to map."""
+        return np.empty(0)
+
+    def from_phi(self, phi: Floats) -> Floats:
+        """Nothing to map."""
+        return np.empty(0)
+
+    def jacobian(self, phi: Floats) -> Floats:
+        """Nothing to map."""
+        return np.empty((0, 0))
+
+    def boundary(self, rho: Floats) -> tuple[str, ...]:
+        """There is none."""
+        return ()
+
+
+@dataclass(frozen=True, eq=False)
+class Exchangeable(Correlation):
+    """One correlation for every pair, from -1 / (r - 1) to 1, through a sine.
+
+    rho = middle + half sin(phi): the ends of the range are interior points of phi.
+    """
+
+    @property
+    def low(self) -> float:
+        """Lowest correlation, at which R is singular."""
+        return -1.0 / (len(self.distance) - 1)
+
+    @property
+    def description(self) -> str:
+        return "compound symmetric, one correlation for all pairs"
+
+    def parameters(self) -> tuple[Parameter, ...]:
+        """Return the correlation."""
+        return (Parameter("corr"),)
+
+    def matrix(self, rho: Floats) -> Floats:
+        """Ones on the diagonal, rho elsewhere."""
+        return np.where(self.distance > 0.0, rho[0], 1.0)
+
+    def derivatives(self, rho: Floats) -> Floats:
+        """Ones off the diagonal."""
+        return np.where(self.distance > 0.0, 1.0, 0.0)[None]
+
+    def to_phi(self, rho: Floats) -> Floats:
+        """Inverse sine within the range."""
+        value = within(float(rho[0]), self.low, 1.0, "the correlation of compound symmetry")
+        return np.arcsin(np.array([2.0 * (value - self.low) / (1.0 - self.low) - 1.0]))
+
+    def from_phi(self, phi: Floats) -> Floats:
+        """Sine within the range."""
+        return self.low + (1.0 - self.low) * 0.5 * (1.0 + np.sin(phi))
+
+    def jacobian(self, phi: Floats) -> Floats:
+        """Cosine times half the range."""
+        return np.diag((1.0 - self.low) * 0.5 * np.cos(phi))
+
+    def boundary(self, rho: Floats) -> tuple[str, ...]:
+        """Return the two ends of the range."""
+        if rho[0] >= 1.0 - UNIT:
+            return ("the correlation is 1",)
+        if rho[0] <= self.low + UNIT:
+            return (f"the correlation is at its lowest, {self.low:.4g}: the effects sum to zero",)
+        return ()
+
+
+@dataclass(frozen=True, eq=False)
+class Autoregressive(Correlation):
+    """rho^lag, rho = sin(phi)."""
+
+    @property
+    def description(self) -> str:
+        return "first-order autoregressive over time"
+
+    def parameters(self) -> tuple[Parameter, ...]:
+        """Return the correlation at lag one."""
+        return (Parameter("corr"),)
+
+    def matrix(self, rho: Floats) -> Floats:
+        """rho^lag."""
+        return np.asarray(rho[0] ** self.distance)
+
+    def derivatives(self, rho: Floats) -> Floats:
+        """Lag rho^(lag - 1)."""
+        return np.asarray(self.distance * rho[0] ** np.maximum(self.distance - 1.0, 0.0))[None]
+
+    def to_phi(self, rho: Floats) -> Floats:
+        """Inverse sine."""
+        return np.arcsin(np.array([within(float(rho[0]), -1.0, 1.0, "an autocorrelation")]))
+
+    def from_phi(self, phi: Floats) -> Floats:
+        """Sine."""
+        return np.sin(phi)
+
+    def jacobian(self, phi: Floats) -> Floats:
+        """Cosine."""
+        return np.diag(np.cos(phi))
+
+    def boundary(self, rho: Floats) -> tuple[str, ...]:
+        """Return the two ends of the range."""
+        if abs(rho[0]) < 1.0 - UNIT:
+            return ()
+        return (f"the autocorrelation is {'1' if rho[0] > 0.0 else '-1'}",)
+
+
+@dataclass(frozen=True, eq=False)
+class Toeplitz(Correlation):
+    """A correlation for each lag, through partial autocorrelations sin(phi_k).
+
+    The map and its derivative are the Durbin-Levinson recursion
+    (Barndorff-Nielsen & Schou 1973, J. Multivariate Anal. 3, 408-419).
+    """
+
+    @property
+    def description(self) -> str:
+        return "Toeplitz, a correlation for each lag"
+
+    @property
+    def lags(self) -> NDArray[np.intp]:
+        """Lag of each pair, (r, r)."""
+        return self.distance.astype(np.intp)
+
+    def parameters(self) -> tuple[Parameter, ...]:
+        """Return the correlations at lag 1, 2, ..."""
+        return tuple(Parameter("corr", EVERY, f"lag {k}") for k in range(1, len(self.distance)))
+
+    def matrix(self, rho: Floats) -> Floats:
+        """R_ij = rho of the lag."""
+        return np.append(1.0, rho)[self.lags]
+
+    def derivatives(self, rho: Floats) -> Floats:
+        """Ones at the lag."""
+        return np.where(self.lags == np.arange(1, len(self.distance))[:, None, None], 1.0, 0.0)
+
+    def to_phi(self, rho: Floats) -> Floats:
+        """Partial autocorrelations; zero after one of +-1, where nothing is left."""
+        partial = np.zeros(len(rho))
+        ar = np.empty(0)
+        variance = 1.0
+        for k in range(len(rho)):
+            rest = float(rho[k] - ar @ rho[:k][::-1])
+            if variance <= UNIT:
+                within(rest, -1e-6, 1e-6, f"what is left of the correlation at lag {k + 1}")
+                break
+            partial[k] = within(
+                rest / variance, -1.0 - UNIT, 1.0 + UNIT, f"the partial correlation at lag {k + 1}"
+            )
+            ar = np.append(ar - partial[k] * ar[::-1], partial[k])
+            variance *= 1.0 - partial[k] ** 2
+        return np.arcsin(np.clip(partial, -1.0, 1.0))
+
+    def from_phi(self, phi: Floats) -> Floats:
+        """Autocorrelations of the partial ones."""
+        return self.recursion(phi)[0]
+
+    def jacobian(self, phi: Floats) -> Floats:
+        """Lower triangular."""
+        return self.recursion(phi)[1]
+
+    def recursion(self, phi: Floats) -> tuple[Floats, Floats]:
+        """Return the autocorrelations (c,) and their derivatives (c, c) in phi."""
+        c = len(phi)
+        rho, d_rho = np.zeros(c), np.zeros((c, c))
+        ar, d_ar = np.empty(0), np.empty((0, c))
+        variance, d_variance = 1.0, np.zeros(c)
+        for k in range(c):
+            partial = float(np.sin(phi[k]))
+            d_partial = np.zeros(c)
+            d_partial[k] = np.cos(phi[k])
+            back, d_back = rho[:k][::-1], d_rho[:k][::-1]
+            rho[k] = partial * variance + ar @ back
+            d_rho[k] = d_partial * variance + partial * d_variance + back @ d_ar + ar @ d_back
+            d_ar = np.vstack(
+                [d_ar - partial * d_ar[::-1] - np.outer(ar[::-1], d_partial), d_partial]
+            )
+            ar = np.append(ar - partial * ar[::-1], partial)
+            d_variance = d_variance * (1.0 - partial**2) - 2.0 * variance * partial * d_partial
+            variance *= 1.0 - partial**2
+        return rho, d_rho
+
+    def boundary(self, rho: Floats) -> tuple[str, ...]:
+        """Return the lag from which on the process is determined by its past."""
+        partial = np.sin(self.to_phi(rho))
+        sure = np.flatnonzero(np.abs(partial) >= 1.0 - UNIT)
+        if not len(sure):
+            return ()
+        return (f"an effect is determined by the {sure[0] + 1} before it",)
+
+
+def median_distance(distance: Floats) -> float:
+    """Median over pairs, the unit of phi."""
+    return float(np.median(distance[np.triu_indices(len(distance), 1)]))
+
+
+@dataclass(frozen=True, eq=False)
+class Exponential(Correlation):
+    """exp(-distance / range), phi = sqrt(median distance / range).
+
+    Attributes
+    ----------
+    rate : bool
+        The parameter is 1 / range (`ou`), not the range.
+    """
+
+    rate: bool = False
+
+    @property
+    def description(self) -> str:
+        if self.rate:
+            return "Ornstein-Uhlenbeck over time, correlation exp(-rate times the time between)"
+        return "exponential, correlation exp(-distance / range)"
+
+    def parameters(self) -> tuple[Parameter, ...]:
+        """Return the rate or the range."""
+        return (Parameter("rate" if self.rate else "range"),)
+
+    def matrix(self, rho: Floats) -> Floats:
+        """exp(-rate distance)."""
+        with np.errstate(divide="ignore"):
+            rate = rho[0] if self.rate else np.divide(1.0, rho[0])
+        return np.exp(-np.where(self.distance > 0.0, rate, 0.0) * self.distance)
+
+    def derivatives(self, rho: Floats) -> Floats:
+        """-distance R in the rate, distance / range^2 R in the range."""
+        slope = -self.distance if self.rate else self.distance / float(rho[0]) ** 2
+        return np.asarray(slope * self.matrix(rho))[None]
+
+    def to_phi(self, rho: Floats) -> Floats:
+        """Return the root of the rate in units of the median distance."""
+        positive(float(rho[0]), "the rate" if self.rate else "the range", zero=self.rate)
+        rate = float(rho[0]) if self.rate else 1.0 / float(rho[0])
+        return np.sqrt(np.array([rate * median_distance(self.distance)]))
+
+    def from_phi(self, phi: Floats) -> Floats:
+        """Infinite range, or rate zero, at phi = 0."""
+        unit = median_distance(self.distance)
+        with np.errstate(divide="ignore"):
+            return phi**2 / unit if self.rate else unit / phi**2
+
+    def jacobian(self, phi: Floats) -> Floats:
+        """2 phi / median, or -2 median / phi^3."""
+        unit = median_distance(self.distance)
+        with np.errstate(divide="ignore"):
+            return np.diag(2.0 * phi / unit if self.rate else -2.0 * unit / phi**3)
+
+
+def positive(value: float, what: str, *, zero: bool = False) -> float:
+    """`value`, checked to be positive, or zero where that is allowed."""
+    if not (value > 0.0 or (zero and value == 0.0)):
+        raise ModelError(f"{what} is positive, not {value:.6g}")
+    return value
+
+
+@dataclass(frozen=True, eq=False)
+class Gaussian(Correlation):
+    """exp(-(distance / range)^2), phi = +- median distance / range."""
+
+    @property
+    def description(self) -> str:
+        return "Gaussian, correlation exp(-(distance / range)^2)"
+
+    def parameters(self) -> tuple[Parameter, ...]:
+        """Return the range."""
+        return (Parameter("range"),)
+
+    def matrix(self, rho: Floats) -> Floats:
+        """exp(-(distance / range)^2)."""
+        return np.asarray(np.exp(-((self.distance / float(rho[0])) ** 2)))
+
+    def derivatives(self, rho: Floats) -> Floats:
+        """2 distance^2 / range^3 R."""
+        return np.asarray(2.0 * self.distance**2 / float(rho[0]) ** 3 * self.matrix(rho))[None]
+
+    def to_phi(self, rho: Floats) -> Floats:
+        """Median distance / range."""
+        return np.array([median_distance(self.distance) / positive(float(rho[0]), "the range")])
+
+    def from_phi(self, phi: Floats) -> Floats:
+        """Infinite at phi = 0."""
+        with np.errstate(divide="ignore"):
+            return median_distance(self.distance) / np.abs(phi)
+
+    def jacobian(self, phi: Floats) -> Floats:
+        """-median / phi^2, with the sign of phi."""
+        with np.errstate(divide="ignore"):
+            return np.diag(-median_distance(self.distance) * np.sign(phi) / phi**2)
+
+
+@dataclass(frozen=True, eq=False)
+class Matern(Correlation):
+    """2^(1 - nu) / Gamma(nu) x^nu K_nu(x), x = distance / range, nu the smoothness.
+
+    phi = (log(median distance / range), log nu). (Stein 1999, *Interpolation of
+    Spatial Data*, section 2.7.)
+    """
+
+    @property
+    def description(self) -> str:
+        return "Matern over distance, with a range and a smoothness"
+
+    def parameters(self) -> tuple[Parameter, ...]:
+        """Range and smoothness."""
+        return (Parameter("range"), Parameter("smoothness"))
+
+    def matrix(self, rho: Floats) -> Floats:
+        """Ones where the distance is zero or lost beside the range."""
+        return self.of(float(rho[0]), float(rho[1]))
+
+    def of(self, range_: float, nu: float) -> Floats:
+        """R at a range and a smoothness."""
+        from scipy.special import gammaln, kve
+
+        x = self.distance / range_
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            log_r = (1.0 - nu) * np.log(2.0) - gammaln(nu) + nu * np.log(x) + np.log(kve(nu, x)) - x
+            r = np.exp(log_r)
+        return np.where(np.isfinite(r), r, 1.0)
+
+    def derivatives(self, rho: Floats) -> Floats:
+        """In the range exactly; in nu by differences of order eight, about 1e-11.
+
+        d/dx x^nu K_nu(x) = -x^nu K_(nu - 1)(x).
+        """
+        from scipy.special import gammaln, kve
+
+        range_, nu = float(rho[0]), float(rho[1])
+        x = self.distance / range_
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            logs = (1.0 - nu) * np.log(2.0) - gammaln(nu) + nu * np.log(x) - x
+            slope = np.exp(logs + np.log(kve(nu - 1.0, x))) * x / range_
+        in_range = np.where(np.isfinite(slope), slope, 0.0)
+        step = 0.02 * nu
+        weights = (4 / 5, -1 / 5, 4 / 105, -1 / 280)
+        in_nu = sum(
+            w * (self.of(range_, nu + k * step) - self.of(range_, nu - k * step))
+            for k, w in enumerate(weights, 1)
+        )
+        return at_distance_zero(np.stack([in_range, np.asarray(in_nu) / step]))
+
+    def to_phi(self, rho: Floats) -> Floats:
+        """Logarithms."""
+        range_ = positive(float(rho[0]), "the range")
+        nu = positive(float(rho[1]), "the smoothness")
+        return np.log([median_distance(self.distance) / range_, nu])
+
+    def from_phi(self, phi: Floats) -> Floats:
+        """Exponentials."""
+        return np.array([median_distance(self.distance) * np.exp(-phi[0]), np.exp(phi[1])])
+
+    def jacobian(self, phi: Floats) -> Floats:
+        """Minus the range, and nu."""
+        return np.diag(self.from_phi(phi) * np.array([-1.0, 1.0]))

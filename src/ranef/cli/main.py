@@ -1,0 +1,184 @@
+"""From arguments to an exit code."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+import traceback
+import warnings
+from argparse import Namespace
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, TextIO
+
+from ranef.cli.parser import (
+    BUG,
+    FILE_ERROR,
+    INTERRUPTED,
+    NOT_CONVERGED,
+    OK,
+    PIPE_CLOSED,
+    USAGE_ERROR,
+    make_parser,
+)
+from ranef.errors import FileError, RanefError
+
+__all__ = ["main"]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command ``ranef`` and return its exit code.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        The arguments after the command's name; those of the process by default.
+
+    Returns
+    -------
+    int
+        0 done, 1 fitted but the optimum is not proved, 2 wrong usage, formula
+        or data, 3 a file cannot be read or written, 130 interrupted.
+
+    Examples
+    --------
+    >>> main(["--version"])
+    ranef ...
+    0
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    parser = make_parser()
+    try:
+        options = parser.parse_args(arguments)
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    if options.command is None:
+        parser.print_help(sys.stderr)
+        return USAGE_ERROR
+    options.call = shlex.join(["ranef", *arguments])
+    with _warnings_in_one_line():
+        return _guarded(options)
+
+
+def _guarded(options: Namespace) -> int:
+    """Run the chosen command; turn every error into a line and a code."""
+    try:
+        code = _run(options)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        sys.stdout = _nowhere()
+        return PIPE_CLOSED
+    except KeyboardInterrupt:
+        return _complain("interrupted", INTERRUPTED)
+    except FileError as error:
+        return _complain(str(error), FILE_ERROR)
+    except RanefError as error:
+        return _complain(str(error), USAGE_ERROR)
+    except MemoryError as error:
+        return _complain(f"not enough memory: {error}", USAGE_ERROR)
+    except Exception:
+        traceback.print_exc()
+        return _complain("this is a bug in ranef; please report it with the lines above", BUG)
+
+
+def _run(options: Namespace) -> int:
+    if options.command == "plan":
+        return _plan(options)
+    return _fit(options)
+
+
+def _plan(options: Namespace) -> int:
+    import ranef
+
+    data = _read(options)
+    print(ranef.plan(options.formula, data, path=options.path, **_model(options)))
+    return OK
+
+
+def _fit(options: Namespace) -> int:
+    import ranef
+    from ranef.cli.writing import check_outputs, write_outputs
+
+    check_outputs(options)
+    data = _read(options)
+    fit = ranef.lmm(
+        options.formula,
+        data,
+        reml=not options.ml,
+        path=options.path,
+        n_jobs=options.n_jobs,
+        progress=False if options.quiet or not sys.stderr.isatty() else None,
+        **_model(options),
+    )
+    if not options.quiet:
+        print(fit.summary(conf_level=options.conf_level))
+    write_outputs(fit, options)
+    return OK if fit.optimum.converged else NOT_CONVERGED
+
+
+def _model(options: Namespace) -> dict[str, Any]:
+    """Return the arguments that `ranef.lmm` and `ranef.plan` share."""
+    return {
+        "weights": options.weights,
+        "offset": options.offset,
+        "missing": options.missing,
+    }
+
+
+def _read(options: Namespace) -> Any:
+    """Read the table; tell on stderr what was decided about it."""
+    from ranef.cli.checks import check_formula
+    from ranef.cli.reading import Reading, read_table
+
+    check_formula(options.formula, options.data)
+    reading = Reading(
+        separator=options.sep,
+        decimal=options.decimal,
+        encoding=options.encoding,
+        missing=tuple(options.na),
+        factors=tuple(options.factor),
+        numbers=tuple(options.number),
+    )
+    data, notes = read_table(options.data, reading)
+    for note in notes:
+        print(f"ranef: note: {note}", file=sys.stderr)
+    return data
+
+
+def _complain(message: str, code: int) -> int:
+    line = " ".join(message.split())
+    print(f"ranef: {'' if code == INTERRUPTED else 'error: '}{line}", file=sys.stderr)
+    return code
+
+
+@contextmanager
+def _warnings_in_one_line() -> Iterator[None]:
+    """Show ranef's warnings as sentences, without file and line."""
+    from ranef.errors import RanefWarning
+
+    usual = warnings.showwarning
+
+    def show(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
+        if issubclass(category, RanefWarning):
+            print(f"ranef: warning: {' '.join(str(message).split())}", file=sys.stderr)
+        else:
+            usual(message, category, filename, lineno, file, line)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", RanefWarning)
+        warnings.showwarning = show
+        yield
+
+
+def _nowhere() -> TextIO:
+    """Return a stream that takes what is still to be flushed at exit."""
+    return open(os.devnull, "w", encoding="utf-8")

@@ -1,0 +1,243 @@
+"""The arguments of the command, and the help that teaches them."""
+
+from __future__ import annotations
+
+import argparse
+import os
+
+from ranef._version import __version__
+
+__all__ = [
+    "BUG",
+    "FILE_ERROR",
+    "INTERRUPTED",
+    "NOT_CONVERGED",
+    "OK",
+    "PIPE_CLOSED",
+    "USAGE_ERROR",
+    "make_parser",
+]
+
+OK = 0
+NOT_CONVERGED = 1
+USAGE_ERROR = 2
+FILE_ERROR = 3
+BUG = 70
+INTERRUPTED = 130
+PIPE_CLOSED = 141
+
+DESCRIPTION = "Mixed-effects models: from a formula and a table to a proved optimum."
+
+EXAMPLES = """\
+first steps (sleepstudy comes with ranef):
+  ranef fit "Reaction ~ Days + (Days | Subject)" sleepstudy
+  ranef fit "Reaction ~ Days + (Days | Subject)" sleepstudy --report sleep.html
+  ranef plan "y ~ x + (1 | school/class)" scores.csv.gz
+
+ranef fit --help explains the formula, the files and the options.
+"""
+
+FIT_HELP = """\
+the formula, in quotes (a shell gives ( | ) a meaning of its own):
+  y ~ x                    mean of y depends on x; y ~ x - 1 has no intercept
+  a + b, a:b, a * b        two effects, their interaction, all of these
+  log(y) ~ poly(x, 2)      functions: log exp sqrt I(x^2) poly ns bs scale factor ...
+  (1 | g)                  each level of g has its own intercept
+  (x | g)                  ... and its own slope of x, correlated with the intercept
+  (x || g)                 ... not correlated; (0 + x | g) the slope alone
+  (1 | school/class)       classes within schools
+  (1 | rater) + (1 | item) crossed factors
+  `blood pressure` ~ ...   backticks around a name with spaces
+
+the table:
+  CSV and other delimited text, Parquet or Feather, each also compressed (gzip,
+  bzip2, xz, zip, zstd); - reads standard input; the name of a data set that
+  comes with ranef (sleepstudy, Penicillin, Pastes ...) needs no file.
+  In text, the separator is found from the first line. A field is missing when
+  it is empty or NA, N/A, #N/A, NaN, nan or a single dot. Codes with leading
+  zeros (007) stay text. Text columns are categories; --factor makes a column of
+  numbers one. A grouping factor may hold numbers without --factor.
+
+results:
+  --out fit.json           every table, the optimum and the rows used (strict
+                           JSON: missing and infinite values are null)
+  --out fit.csv            the fixed effects
+  --report fit.html        one page with tables, pictures and the certificate
+  --save fit.ranef         the whole fit, for ranef.load in Python
+  Files are written whole or not at all.
+
+examples:
+  ranef fit "Reaction ~ Days + (Days | Subject)" sleepstudy --report sleep.html
+  ranef fit "diameter ~ 1 + (1 | plate) + (1 | sample)" Penicillin --out fit.json
+  ranef fit "score ~ ses + (ses | school)" pupils.csv --ml --weights w --quiet --out fit.csv
+  zcat long.tsv.gz | ranef fit "y ~ time * arm + (time | id)" - --factor arm
+
+exit codes:
+  0  done
+  1  fitted, but the search did not prove its optimum (the result is printed)
+  2  something is wrong with the arguments, the formula or the data
+  3  a file cannot be read or written
+  70 a bug in ranef    130 interrupted    141 the reader of the output went away
+"""
+
+PLAN_HELP = """\
+The model is laid out but not fitted: the plan says which blocks there are, what
+memory and how many operations they need, and which path the solver would take.
+
+examples:
+  ranef plan "y ~ x + (x | g)" big.parquet
+  ranef plan "y ~ x + (1 | a) + (1 | b)" big.parquet --path crossed
+"""
+
+
+class _Formatter(argparse.RawDescriptionHelpFormatter):
+    """Keep the layout of the examples; leave room for the options."""
+
+    def __init__(self, prog: str) -> None:
+        width = min(100, int(os.environ.get("COLUMNS", "0") or 0) or _terminal_width())
+        super().__init__(prog, max_help_position=30, width=width)
+
+
+def _terminal_width() -> int:
+    from shutil import get_terminal_size
+
+    return get_terminal_size((88, 24)).columns
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of ``ranef``."""
+    parser = argparse.ArgumentParser(
+        prog="ranef",
+        description=DESCRIPTION,
+        epilog=EXAMPLES,
+        formatter_class=_Formatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"ranef {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
+    _add_fit(commands)
+    _add_plan(commands)
+    return parser
+
+
+def _add_fit(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser(
+        "fit",
+        help="fit a linear mixed model and print its summary",
+        description="Fit a linear mixed model and print its summary.",
+        epilog=FIT_HELP,
+        formatter_class=_Formatter,
+        allow_abbrev=False,
+    )
+    _add_model(parser)
+    results = parser.add_argument_group("results")
+    results.add_argument(
+        "--out",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="write results to a .json or .csv file; may be given several times",
+    )
+    results.add_argument("--report", metavar="FILE.html", help="write the report, one HTML page")
+    results.add_argument("--save", metavar="FILE", help="write the fit for ranef.load in Python")
+    results.add_argument(
+        "--conf-level",
+        type=_conf_level,
+        default=0.95,
+        metavar="P",
+        help="confidence level of intervals (0.95)",
+    )
+    results.add_argument(
+        "--quiet", action="store_true", help="print no summary and no progress, only problems"
+    )
+    search = parser.add_argument_group("fitting")
+    search.add_argument("--ml", action="store_true", help="maximum likelihood instead of REML")
+    search.add_argument(
+        "--n-jobs", type=_positive, metavar="N", help="threads (all that this process may use)"
+    )
+
+
+def _add_plan(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser(
+        "plan",
+        help="say what a fit would cost before it runs",
+        description="Say what a fit would cost before it runs.",
+        epilog=PLAN_HELP,
+        formatter_class=_Formatter,
+        allow_abbrev=False,
+    )
+    _add_model(parser)
+
+
+def _add_model(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "formula", metavar="FORMULA", help="the model, in quotes: 'y ~ x + (x | g)'"
+    )
+    parser.add_argument("data", metavar="DATA", help="the table: a file, - or a bundled data set")
+    model = parser.add_argument_group("model")
+    model.add_argument(
+        "--weights", metavar="COL", help="precision weights: Var(residual) = sigma^2 / weight"
+    )
+    model.add_argument("--offset", metavar="COL", help="added to the mean with coefficient 1")
+    model.add_argument(
+        "--missing",
+        choices=("drop", "raise"),
+        metavar="HOW",
+        default="drop",
+        help="rows with missing values: leave out and report (drop), or refuse (raise)",
+    )
+    model.add_argument(
+        "--path",
+        choices=("single", "nested", "crossed"),
+        metavar="PATH",
+        help="force the solver's path: single, nested or crossed",
+    )
+    table = parser.add_argument_group("reading the table")
+    table.add_argument(
+        "--factor",
+        action="append",
+        default=[],
+        metavar="COL",
+        help="a column of numbers to treat as categories; may be given several times",
+    )
+    table.add_argument(
+        "--number",
+        action="append",
+        default=[],
+        metavar="COL",
+        help="a column that holds numbers whatever it looks like",
+    )
+    table.add_argument("--sep", type=_separator, help="field separator of text: ',' ';' '\\t' ...")
+    table.add_argument("--decimal", choices=(".", ","), metavar="MARK", help="decimal mark of text")
+    table.add_argument("--encoding", help="encoding of text (UTF-8, or UTF-16 by its mark)")
+    table.add_argument(
+        "--na",
+        action="append",
+        default=[],
+        metavar="TEXT",
+        help="a further mark of a missing value, such as --na=-999",
+    )
+
+
+def _conf_level(written: str) -> float:
+    try:
+        value = float(written)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{written!r} is not a number between 0 and 1") from None
+    if 0.0 < value < 1.0:
+        return value
+    hint = f"; did you mean {value / 100:g}?" if 1.0 < value < 100.0 else ""
+    raise argparse.ArgumentTypeError(f"{written} is not between 0 and 1{hint}")
+
+
+def _positive(written: str) -> int:
+    if written.isdecimal() and int(written) > 0:
+        return int(written)
+    raise argparse.ArgumentTypeError(f"{written!r} is not a positive whole number")
+
+
+def _separator(written: str) -> str:
+    value = {"\\t": "\t", "tab": "\t", "space": " "}.get(written, written)
+    if len(value) == 1:
+        return value
+    raise argparse.ArgumentTypeError(f"{written!r} is not one character (for a tab write '\\t')")

@@ -1,0 +1,185 @@
+"""The files that a fit leaves behind."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import platform
+from argparse import Namespace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ranef.errors import FileError, ModelError
+
+if TYPE_CHECKING:
+    from ranef.api import LinearMixedModelFit
+
+__all__ = ["check_outputs", "results", "strict", "write_outputs"]
+
+KINDS = (".json", ".csv")
+
+
+def check_outputs(options: Namespace) -> None:
+    """Refuse, before any work, files that could not be written after it."""
+    for name in options.out:
+        if Path(name).suffix.lower() not in KINDS:
+            raise ModelError(
+                f"--out {name}: the name decides the format and must end in .json or .csv"
+            )
+    wanted = [*options.out, options.report, options.save]
+    given = [Path(name) for name in wanted if name is not None]
+    for path in given:
+        _check_place(path)
+    twice = {str(path) for path in given if given.count(path) > 1}
+    if twice:
+        raise ModelError(f"{sorted(twice)[0]!r} is asked for twice; give each result its own file")
+
+
+def _check_place(path: Path) -> None:
+    if path.is_dir():
+        raise FileError(f"cannot write {str(path)!r}: it is a folder; give a file name")
+    if not path.parent.is_dir():
+        raise FileError(
+            f"cannot write {str(path)!r}: there is no folder {str(path.parent)!r}; create it first"
+        )
+    if not os.access(path.parent, os.W_OK):
+        raise FileError(f"cannot write {str(path)!r}: the folder is not writable")
+
+
+def write_outputs(fit: LinearMixedModelFit, options: Namespace) -> None:
+    """Write every file that was asked for, each whole or not at all."""
+    from ranef import report
+
+    for name in options.out:
+        if name.lower().endswith(".json"):
+            text = json.dumps(results(fit, options), allow_nan=False, ensure_ascii=False, indent=1)
+            report.write_atomically(name, f"{text}\n")
+        else:
+            report.write_atomically(name, _fixed_csv(fit, options.conf_level))
+    if options.report is not None:
+        report.write(fit, options.report, conf_level=options.conf_level, call=options.call)
+    if options.save is not None:
+        fit.save(options.save)
+
+
+def results(fit: LinearMixedModelFit, options: Namespace) -> dict[str, Any]:
+    """Return everything about a fit as plain JSON values."""
+    spec = fit.estimate.specification
+    level = options.conf_level
+    return {
+        "versions": _versions(),
+        "call": options.call,
+        "model": {
+            "formula": fit.formula,
+            "response": spec.response,
+            "reml": fit.estimate.reml,
+            "weights": options.weights,
+            "offset": options.offset,
+            "conf_level": level,
+        },
+        "accounting": {
+            "n_rows": spec.accounting.n_rows,
+            "n_used": spec.accounting.n_used,
+            "n_dropped": spec.accounting.n_dropped,
+            "missing": {name: int(count) for name, count in spec.accounting.missing.items()},
+            "groups": {factor.name: factor.n_levels for factor in spec.factors},
+            "dropped_columns": list(spec.dropped_columns),
+        },
+        "glance": _records(fit.glance())[0],
+        "fixed": _records(fit.tidy("fixed", conf_level=level)),
+        "variance": _records(fit.tidy("variance", conf_level=level)),
+        "random": _records(fit.tidy("random", conf_level=level)),
+        "optimum": _optimum(fit),
+    }
+
+
+def strict(value: Any) -> Any:
+    """Return `value` as JSON knows it: NumPy scalars plain, what is not finite None.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> strict(np.float64("nan")), strict(np.int32(3)), strict("a")
+    (None, 3, 'a')
+    """
+    if hasattr(value, "item"):
+        value = value.item()
+    if value is None or isinstance(value, (bool, int, str)):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return None if value != value else str(value)
+
+
+def _optimum(fit: LinearMixedModelFit) -> dict[str, Any]:
+    found, terms = fit.optimum, fit.estimate.specification.terms
+    numbers = {
+        name: [strict(value) for value in getattr(found, name)]
+        for name in ("theta", "gradient", "trace")
+    }
+    plain = {
+        name: strict(getattr(found, name))
+        for name in (
+            "criterion",
+            "decrement",
+            "tolerance",
+            "converged",
+            "singular",
+            "evaluations",
+            "restarts",
+            "path",
+            "message",
+        )
+    }
+    faces = [
+        {
+            "term": terms[face.term].label,
+            "rank": int(face.rank),
+            "size": int(face.size),
+            "description": face.description,
+            "curvature": strict(face.curvature),
+        }
+        for face in found.faces
+    ]
+    return {**plain, **numbers, "faces": faces}
+
+
+def _records(table: Any) -> list[dict[str, Any]]:
+    """Return a table as one dictionary a row."""
+    from ranef.tables import Table
+
+    source = Table.of(table)
+    columns = [source.values(name).tolist() for name in source.columns]
+    names = source.columns
+    return [
+        {name: strict(value) for name, value in zip(names, row, strict=True)}
+        for row in zip(*columns, strict=True)
+    ]
+
+
+def _fixed_csv(fit: LinearMixedModelFit, conf_level: float) -> str:
+    import csv
+    import io
+
+    stream = io.StringIO()
+    rows = _records(fit.tidy("fixed", conf_level=conf_level))
+    names = list(rows[0]) if rows else ["term", "estimate"]
+    writer = csv.DictWriter(stream, names, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return stream.getvalue()
+
+
+def _versions() -> dict[str, str]:
+    import numpy as np
+    import scipy
+
+    from ranef._version import __version__
+
+    return {
+        "ranef": __version__,
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "scipy": scipy.__version__,
+    }

@@ -131,7 +131,7 @@ class Frame:
     def _examine(self, value: Numbers | Categories, node: Node, key: str) -> None:
         """Note missing rows by column; refuse infinities and what is no number."""
         if isinstance(value, Categories):
-            gone = value.codes < 0
+            gone: Mask = value.codes < 0
             if not gone.any():
                 return
         else:
@@ -139,13 +139,13 @@ class Frame:
             if finite.all():
                 return
             self._refuse_infinities(value.values, node, key)
-            gone = ~finite if finite.ndim == 1 else ~finite.all(axis=1)
+            gone = ~finite if finite.ndim == 1 else ~np.asarray(finite.all(axis=1))
         left = gone.copy()
         for name in column_names(node):
             if name in self.scope.table:
-                here = _missing_in(self.scope.table, name) & gone
+                here: Mask = _missing_in(self.scope.table, name) & gone
                 if here.any():
-                    self.missing[name] = np.logical_or(here, self.missing.get(name, here))
+                    self.missing[name] = np.asarray(here | self.missing.get(name, here))
                 left &= ~here
         if left.any():
             self._derived(left, node, key)

@@ -366,14 +366,14 @@ def _printed(given: _Arguments) -> str:
 
 
 def _interaction(node: Call, scope: Scope) -> Value:
-    """``interaction(a, b)``: one category for each pair of levels that occurs."""
+    """``interaction(a, b)``: a category for each pair that occurs, `a` running fastest."""
     from ranef.design.grouping import cross
 
     if node.keywords or not node.arguments:
         raise FormulaError(f"{print_node(node)}: interaction() takes columns")
     parts = [_read_categories(_one(node, argument), "x", scope) for argument in node.arguments]
-    crossed = cross(parts)
-    return Categories(crossed.codes, crossed.labels("."), complete=True)
+    crossed = cross(parts[::-1])
+    return Categories(crossed.codes, crossed.labels(".", backwards=True), complete=True)
 
 
 def _one(node: Call, argument: Node) -> _Arguments:

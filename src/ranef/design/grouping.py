@@ -35,14 +35,14 @@ class Crossed:
     cells: Ints
     levels: tuple[Sequence[Any], ...]
 
-    def labels(self, joint: str = ":") -> list[str]:
-        """Return the levels in print, joined."""
+    def labels(self, joint: str = ":", backwards: bool = False) -> list[str]:
+        """Return the levels in print, joined; `backwards` writes the last part first."""
         printed = [[level_text(level) for level in levels] for levels in self.levels]
         columns = [
             [texts[code] for code in self.cells[:, part].tolist()]
             for part, texts in enumerate(printed)
         ]
-        return [joint.join(cell) for cell in zip(*columns, strict=True)]
+        return [joint.join(cell) for cell in zip(*columns[:: -1 if backwards else 1], strict=True)]
 
 
 def cross(parts: Sequence[Categories]) -> Crossed:

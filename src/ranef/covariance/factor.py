@@ -12,6 +12,11 @@ __all__ = ["lower_entries", "lower_factor", "standard_deviations"]
 Floats = NDArray[np.float64]
 Indices = NDArray[np.intp]
 
+SAFE_PIVOT = 1e-8
+"""A pivot of a correlation matrix above this is not made of rounding."""
+DEPENDENT = 1e3
+"""A row whose rest is below this many rounding units depends on the rows above."""
+
 
 def lower_entries(size: int, rank: int | None = None) -> tuple[Indices, Indices]:
     """Rows and columns of a lower triangle or trapezoid, column by column.
@@ -120,9 +125,9 @@ def _factor_of_correlations(corr: Floats) -> Floats:
     except np.linalg.LinAlgError:
         pass
     else:
-        if np.all(np.diag(lam) ** 2 > rounding):
+        if np.all(np.diag(lam) ** 2 > SAFE_PIVOT):
             return np.asarray(lam)
-    return _triangle(_pivoted(corr, rounding), rounding)
+    return _triangle(_pivoted(corr, rounding), DEPENDENT * rounding)
 
 
 def _pivoted(corr: Floats, rounding: float) -> Floats:
@@ -145,7 +150,7 @@ def _pivoted(corr: Floats, rounding: float) -> Floats:
     return factor
 
 
-def _triangle(factor: Floats, rounding: float) -> Floats:
+def _triangle(factor: Floats, negligible: float) -> Floats:
     """B times an orthogonal matrix, as a lower triangle with zero columns."""
     size, rank = factor.shape
     rows = factor.copy()
@@ -154,7 +159,7 @@ def _triangle(factor: Floats, rounding: float) -> Floats:
     for i in range(size):
         v = rows[i, c:].copy()
         norm = float(np.linalg.norm(v))
-        if c == rank or norm <= rounding:
+        if c == rank or norm <= negligible:
             continue
         v[0] += np.copysign(norm, v[0])
         rows[i:, c:] -= np.outer(rows[i:, c:] @ v, v) * (2.0 / (v @ v))

@@ -71,7 +71,7 @@ class Pairs:
         """Name zero variances, correlations of one, and what rank is left otherwise."""
         size = len(self.psi)
         zero = self.sd <= ZERO * max(1.0, float(self.sd.max(initial=0.0)))
-        notes = [f"the variance of {names[i]} is zero" for i in np.flatnonzero(zero)]
+        notes = [f"the variance of {names[int(i)]} is zero" for i in np.flatnonzero(zero)]
         for j in range(size):
             for i in range(j + 1, size):
                 if not (zero[i] or zero[j]) and abs(self.corr[i, j]) >= 1.0 - UNIT:

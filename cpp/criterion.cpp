@@ -624,6 +624,14 @@ void Criterion::solve() {
         x_ = x;
 }
 
+void Criterion::score() {
+    solve();
+    for (int d = static_cast<int>(b_.chain.size()) - 1; d >= 0; --d) {
+        const bool large = b_.chain[d].panel.size() > 20000;
+        for_chunks(b_.chunks, large ? threads_ : 1, [&](int c) { descend<0>(d, c, false); });
+    }
+}
+
 void Criterion::top_covariance(bool with_fixed) {
     if (with_fixed)
         R_XX_ = C_;

@@ -37,6 +37,8 @@ class Criterion {
     double factorise(const double* phi);
     // Fixed effects, modes and scores at the last phi.
     void solve();
+    // The same with the chain's modes and scores.
+    void score();
     // Gradient and Hessian (column-major) at the last phi; calls solve().
     void differentiate(double* gradient, double* hessian);
 

@@ -158,7 +158,6 @@ class Problem {
         options.max_evaluations = max_evaluations;
         nb::object report = progress;
         bool raised = false;
-        nb::python_error* error = nullptr;
         std::unique_ptr<nb::python_error> pending;
         options.progress = [&](int count, double criterion, double decrement) {
             nb::gil_scoped_acquire acquire;
@@ -172,7 +171,6 @@ class Problem {
             }
             return true;
         };
-        (void)error;
         Outcome out;
         {
             nb::gil_scoped_release release;
@@ -255,7 +253,7 @@ class Problem {
                 if (derivatives)
                     criterion.differentiate(gradient.data(), hessian.data());
                 else
-                    criterion.solve();
+                    criterion.score();
             }
         }
         nb::dict d;
@@ -347,6 +345,26 @@ class Problem {
             criterion.quadratic_forms(rows, l, zs, X.data(), out.data());
         }
         return to_array(std::move(out));
+    }
+
+    // Z'Py of one factor in the user's level order, (q, r), in the basis of b_e.
+    Array scores(Input<1> y, bool reml, Input<1> phi, int factor) {
+        check(y.shape(0), phi.shape(0));
+        const Factor& f = blocks_->factors.at(factor);
+        const size_t q = f.q, r = f.r;
+        Vector out(q * r);
+        const Response response = blocks_->respond(y.data());
+        {
+            nb::gil_scoped_release release;
+            Criterion criterion(*blocks_, reml, threads_);
+            criterion.use(response);
+            criterion.factorise(phi.data());
+            criterion.score();
+            for (size_t l = 0; l < q; ++l)
+                std::copy_n(criterion.scores(factor).begin() + l * r, r,
+                            out.begin() + static_cast<size_t>(f.level_at[l]) * r);
+        }
+        return to_array(std::move(out), {q, r});
     }
 
     nb::list fixed_scores(Input<1> y, bool reml, Input<1> phi) {
@@ -514,6 +532,7 @@ NB_MODULE(_core, m) {
              "with_fixed"_a)
         .def("quadratic_forms", &Problem::quadratic_forms, "y"_a, "reml"_a, "phi"_a, "levels"_a,
              "z"_a, "X"_a)
+        .def("scores", &Problem::scores, "y"_a, "reml"_a, "phi"_a, "factor"_a)
         .def("fixed_scores", &Problem::fixed_scores, "y"_a, "reml"_a, "phi"_a);
     nb::class_<StructureFace>(m, "Structure")
         .def(nb::init<const std::string&, int, int, const nb::object&>(), "kind"_a, "size"_a,

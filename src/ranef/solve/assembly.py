@@ -1,0 +1,328 @@
+"""A specification on the scale that the core works on, and the way back.
+
+Columns of X are scaled to unit mean square (orthogonalised where they are nearly
+dependent), the response is freed of its least-squares fit and scaled; the core
+itself standardises the columns of Z. None of this shows outside.
+
+May import `_core`, `covariance`, `design.specification`, `errors`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ranef import _core, covariance
+from ranef.design.specification import RandomTerm, Specification
+from ranef.errors import ModelError
+from ranef.solve.layout import Block, Layout, choose_layout
+from ranef.solve.resources import available_cores, available_memory, use_lapack
+
+__all__ = ["Assembly", "assemble"]
+
+Floats = NDArray[np.float64]
+
+NEARLY_DEPENDENT = 1e-5
+NO_VARIATION = 1e-10
+
+
+@dataclass(frozen=True, eq=False)
+class FixedScale:
+    """X_core = X T and what it does to the criterion.
+
+    Attributes
+    ----------
+    X : (n, p) float64 array
+    transform : (p, p) float64 array
+    log_determinant : float
+        log |det T|.
+    """
+
+    X: Floats
+    transform: Floats
+    log_determinant: float
+
+
+def scale_fixed(X: Floats) -> FixedScale:
+    """Scale the columns of X, or make them orthogonal where that is not enough."""
+    n, p = X.shape
+    if p == 0:
+        return FixedScale(np.ascontiguousarray(X), np.empty((0, 0)), 0.0)
+    size = np.sqrt(np.einsum("ij,ij->j", X, X) / n)
+    scaled = np.ascontiguousarray(X / size)
+    pivots = np.linalg.eigvalsh(scaled.T @ scaled / n)
+    if pivots[0] > NEARLY_DEPENDENT:
+        return FixedScale(scaled, np.diag(1 / size), -float(np.log(size).sum()))
+    q, r = np.linalg.qr(scaled)
+    transform = np.linalg.solve(r, np.eye(p)) * np.sqrt(n)
+    log_det = -float(np.log(np.abs(np.diag(r))).sum()) + p * float(np.log(n)) / 2
+    return FixedScale(
+        np.ascontiguousarray(q * np.sqrt(n)),
+        transform / size[:, None],
+        log_det - float(np.log(size).sum()),
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Term:
+    """Where a random term lives in the core.
+
+    Attributes
+    ----------
+    term : RandomTerm
+    block : int
+        Its block.
+    first : int
+        Its first column within the block.
+    offset : int
+        Its first parameter in phi.
+    structure : covariance.Structure
+    basis : (r, r) float64 array
+        b_user = basis b_core.
+    """
+
+    term: RandomTerm
+    block: int
+    first: int
+    offset: int
+    structure: covariance.Structure
+    basis: Floats
+
+    @property
+    def size(self) -> int:
+        return self.term.size
+
+    @property
+    def count(self) -> int:
+        return self.structure.n_parameters
+
+    @cached_property
+    def inverse_basis(self) -> Floats:
+        return np.linalg.inv(self.basis)
+
+    def of(self, matrix: Floats) -> Floats:
+        """Cut this term's part out of a block's (r, r) matrix."""
+        part = slice(self.first, self.first + self.size)
+        return matrix[part, part]
+
+    def psi_user(self, psi: Floats) -> Floats:
+        """Relative covariance matrix of the user's effects."""
+        out: Floats = self.basis @ self.of(psi) @ self.basis.T
+        return out
+
+    def gradient_user(self, G: Floats) -> Floats:
+        """Turn d criterion / d Psi of the core into that of the user's Psi."""
+        out: Floats = self.inverse_basis.T @ self.of(G) @ self.inverse_basis
+        return out
+
+    def theta(self, phi: Floats, psi: Floats, rank: int | None) -> Floats:
+        """Reported parameters: of phi, or for `us` of Psi with its rank."""
+        part = phi[self.offset : self.offset + self.count]
+        kind = self.term.structure
+        if kind == "us":
+            known = self.size if rank is None else rank
+            matrix = np.ascontiguousarray(self.psi_user(psi))
+            if known == self.size:
+                return self.structure.from_psi(matrix)
+            return _core.trapezoid(matrix, known)
+        if kind == "diag":
+            return np.abs(part * np.diag(self.basis))
+        return self.structure.from_phi(self._rescaled(self.basis[0, 0], part))
+
+    def phi(self, theta: Floats, rank: int | None = None) -> Floats:
+        """Parameters of the core for reported ones."""
+        kind = self.term.structure
+        if kind == "us":
+            inner = self.inverse_basis @ self.structure.psi(theta) @ self.inverse_basis.T
+            known = self.size if rank is None else rank
+            return _core.trapezoid(np.ascontiguousarray(inner), known)
+        if kind == "diag":
+            return np.asarray(theta / np.diag(self.basis))
+        return self._rescaled(1 / self.basis[0, 0], self.structure.to_phi(theta))
+
+    def _rescaled(self, scale: float, phi: Floats) -> Floats:
+        core = _core.Structure(
+            self.term.structure, self.size, self.term.rank or 0, positions_of(self.term)
+        )
+        return core.rescale(float(scale), np.ascontiguousarray(phi))
+
+
+def positions_of(term: RandomTerm) -> Floats:
+    """Coordinates of a term's columns, (r, 0) where it has none."""
+    if term.positions is None:
+        return np.empty((term.size, 0))
+    return np.ascontiguousarray(term.positions, dtype=np.float64)
+
+
+@dataclass(frozen=True, eq=False)
+class Assembly:
+    """The core's problem with the scales that lead to and from it.
+
+    Attributes
+    ----------
+    spec : Specification
+    blocks : tuple of Block
+    layout : Layout
+    core : _core.Problem
+    fixed : FixedScale
+    terms : tuple of Term
+        In formula order.
+    """
+
+    spec: Specification
+    blocks: tuple[Block, ...]
+    layout: Layout
+    core: _core.Problem
+    fixed: FixedScale
+    terms: tuple[Term, ...]
+
+    def respond(self, y: Floats) -> tuple[Floats, Floats, float]:
+        """Free a response of its least-squares fit and scale it.
+
+        Parameters
+        ----------
+        y : (n,) or (k, n) float64 array
+            Responses, row by row.
+
+        Returns
+        -------
+        response : array like y
+        beta : (p,) or (k, p) float64 array
+            Coefficients taken out, on the core's scale of X.
+        scale : float or (k,) float64 array
+
+        Raises
+        ------
+        ModelError
+            When the fixed effects reproduce the response.
+        """
+        X = self.fixed.X
+        inner = y if self.spec.offset is None else y - self.spec.offset
+        size = np.sqrt(np.mean(np.square(inner), axis=-1))
+        gram = X.T @ X
+        beta = (
+            np.linalg.solve(gram, (inner @ X).T).T if X.shape[1] else np.zeros((*y.shape[:-1], 0))
+        )
+        rest = inner - beta @ X.T
+        if X.shape[1]:
+            more = np.linalg.solve(gram, (rest @ X).T).T
+            beta = beta + more
+            rest = rest - more @ X.T
+        scale = np.sqrt(np.mean(np.square(rest), axis=-1))
+        if np.any(scale <= NO_VARIATION * size) or np.any(scale == 0):
+            raise ModelError(
+                f"the fixed effects reproduce the response {self.spec.response} exactly: nothing "
+                "varies that a mixed model could explain (is the response constant, or a "
+                "combination of the predictors?)"
+            )
+        return np.ascontiguousarray(rest / scale[..., None]), beta, scale
+
+    def criterion_shift(self, reml: bool, scale: Any) -> Any:
+        """Return what to add to the core's criterion for the user's."""
+        m = self.spec.n - (self.spec.p if reml else 0)
+        shift = 2 * m * np.log(scale)
+        return shift - 2 * self.fixed.log_determinant if reml else shift
+
+    def theta(self, phi: Floats, psi: list[Floats], ranks: dict[int, int]) -> Floats:
+        """Reported parameters in formula order."""
+        parts = [t.theta(phi, psi[t.block], ranks.get(i)) for i, t in enumerate(self.terms)]
+        return np.concatenate(parts)
+
+    def phi(self, theta: Floats, ranks: dict[int, int]) -> Floats:
+        """Parameters of the core for reported ones."""
+        out = np.empty(self.core.parameters)
+        for (i, t), part in zip(enumerate(self.terms), self.split(theta), strict=True):
+            out[t.offset : t.offset + t.count] = t.phi(part, ranks.get(i))
+        return out
+
+    def split(self, theta: Floats) -> list[Floats]:
+        """Cut reported parameters by term."""
+        ends = np.cumsum([t.count for t in self.terms])
+        return np.split(theta, ends[:-1])
+
+
+_assembled: WeakKeyDictionary[Specification, dict[str | None, Assembly]] = WeakKeyDictionary()
+
+
+def assemble(spec: Specification, path: str | None = None, n_jobs: int | None = None) -> Assembly:
+    """Cross-products of a specification; made once for each path.
+
+    Raises
+    ------
+    ModelError
+        When the design does not fit the path, or memory does not suffice.
+    """
+    known = _assembled.setdefault(spec, {})
+    if path in known:
+        return known[path]
+    blocks, layout = choose_layout(spec, path)
+    check_memory(layout)
+    if layout.order > _core.small_order:
+        use_lapack()
+    fixed = scale_fixed(spec.X)
+    core = _core.Problem(
+        [_factor(spec, block) for block in blocks],
+        fixed.X,
+        None if spec.weights is None else np.ascontiguousarray(spec.weights),
+        list(layout.chain),
+        available_cores(n_jobs),
+    )
+    assembly = Assembly(spec, blocks, layout, core, fixed, _terms(spec, blocks, core))
+    known[path] = known[layout.path] = assembly
+    return assembly
+
+
+def check_memory(layout: Layout) -> None:
+    """Refuse what does not fit, before anything is allocated."""
+    free = available_memory()
+    if free is not None and layout.bytes > free:
+        raise ModelError(
+            f"this model needs about {layout.bytes / 1e9:.1f} GB (a dense matrix of order "
+            f"{layout.order:,} among other things), and {free / 1e9:.1f} GB are free; "
+            "ranef.plan() shows where it goes"
+        )
+
+
+def _factor(spec: Specification, block: Block) -> dict[str, Any]:
+    terms = [spec.terms[i] for i in block.terms]
+    z = terms[0].z if len(terms) == 1 else np.hstack([t.z for t in terms])
+    out: dict[str, Any] = {
+        "codes": np.ascontiguousarray(block.factor.codes, dtype=np.int32),
+        "z": np.ascontiguousarray(z, dtype=np.float64),
+        "levels": block.factor.n_levels,
+        "terms": [
+            {
+                "structure": t.structure,
+                "size": t.size,
+                "rank": t.rank or 0,
+                "positions": positions_of(t),
+            }
+            for t in terms
+        ],
+    }
+    if block.kernel:
+        kernel = terms[0].kernel
+        assert kernel is not None
+        out["kernel"] = np.ascontiguousarray(covariance.lower_factor(kernel))
+    return out
+
+
+def _terms(spec: Specification, blocks: tuple[Block, ...], core: _core.Problem) -> tuple[Term, ...]:
+    found: dict[int, Term] = {}
+    offset = 0
+    for b, block in enumerate(blocks):
+        first = 0
+        for position, i in enumerate(block.terms):
+            term = spec.terms[i]
+            structure = covariance.structure(
+                term.structure, term.size, rank=term.rank, positions=term.positions
+            )
+            found[i] = Term(term, b, first, offset, structure, core.basis(b, position))
+            first += term.size
+            offset += structure.n_parameters
+    return tuple(found[i] for i in range(len(spec.terms)))

@@ -1,0 +1,189 @@
+"""What a fit would cost before it runs.
+
+May import `design.specification`, `errors` and the layout.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ranef.design.specification import Specification
+from ranef.solve.layout import choose_layout
+from ranef.solve.resources import available_memory
+
+__all__ = ["Plan", "PlannedBlock", "plan"]
+
+COMFORTABLE_ORDER = 8000
+FLOPS_PER_SECOND = 1e10
+
+
+@dataclass(frozen=True)
+class PlannedBlock:
+    """One grouping factor in the plan.
+
+    Attributes
+    ----------
+    name : str
+    terms : tuple of str
+    n_levels, size : int
+        Levels, and columns per level.
+    role : str
+        ``"eliminated level by level"`` or ``"in the dense tail"``.
+    """
+
+    name: str
+    terms: tuple[str, ...]
+    n_levels: int
+    size: int
+    role: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Cost of a fit: blocks, memory, operations and the chosen path.
+
+    Attributes
+    ----------
+    formula : str
+    n : int
+        Rows used.
+    n_dropped : int
+        Rows left out.
+    p : int
+        Fixed effects.
+    n_parameters : int
+        Covariance parameters, theta.
+    blocks : tuple of PlannedBlock
+    path : str
+    order : int
+        Order of the dense matrix that is factored in each evaluation.
+    flops : float
+        Of one evaluation with gradient.
+    bytes : int
+        Memory for cross-products and work space.
+    memory : int or None
+        Bytes free on this machine.
+    """
+
+    formula: str
+    n: int
+    n_dropped: int
+    p: int
+    n_parameters: int
+    blocks: tuple[PlannedBlock, ...]
+    path: str
+    order: int
+    flops: float
+    bytes: int
+    memory: int | None
+
+    @property
+    def fits(self) -> bool:
+        """Whether the memory suffices, as far as it is known."""
+        return self.memory is None or self.bytes <= self.memory
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What is uncomfortable about this plan, in words."""
+        found = []
+        if not self.fits:
+            found.append(
+                f"it needs {readable_bytes(self.bytes)} and {readable_bytes(self.memory or 0)} "
+                "are free: it will be refused"
+            )
+        if self.order > COMFORTABLE_ORDER:
+            found.append(
+                f"a dense matrix of order {self.order:,} is factored in every evaluation; "
+                f"above {COMFORTABLE_ORDER:,} this is slow"
+            )
+        return tuple(found)
+
+    def __str__(self) -> str:
+        lines = [
+            f"Plan for {self.formula}",
+            f"  rows {self.n:,}" + (f" ({self.n_dropped:,} left out)" if self.n_dropped else ""),
+            f"  fixed effects {self.p:,}, covariance parameters {self.n_parameters:,}",
+            f"  path: {self.path}",
+        ]
+        lines += [
+            f"    {b.name}: {b.n_levels:,} levels x {b.size} ({', '.join(b.terms)}), {b.role}"
+            for b in self.blocks
+        ]
+        seconds = self.flops / FLOPS_PER_SECOND
+        lines += [
+            f"  dense matrix of order {self.order:,}",
+            f"  memory about {readable_bytes(self.bytes)}",
+            f"  one evaluation about {self.flops:.2g} operations ({readable_seconds(seconds)} "
+            "at 10 Gflop/s)",
+        ]
+        return "\n".join(lines + [f"  note: {w}" for w in self.warnings])
+
+    __repr__ = __str__
+
+
+def readable_bytes(n: int) -> str:
+    """Return bytes in a unit that suits them.
+
+    Examples
+    --------
+    >>> readable_bytes(20_000_000)
+    '20 MB'
+    """
+    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if n >= size:
+            return f"{n / size:.3g} {unit}"
+    return f"{n} bytes"
+
+
+def readable_seconds(s: float) -> str:
+    """Return a duration in a unit that suits it.
+
+    Examples
+    --------
+    >>> readable_seconds(0.0021)
+    '2.1 ms'
+    """
+    for unit, size in (("s", 1.0), ("ms", 1e-3), ("us", 1e-6)):
+        if s >= size:
+            return f"{s / size:.2g} {unit}"
+    return "under 1 us"
+
+
+def plan(spec: Specification, path: str | None = None) -> Plan:
+    """Forecast the cost of fitting a specification.
+
+    Raises
+    ------
+    ModelError
+        When the design does not fit the path asked for.
+    """
+    from ranef import covariance
+
+    blocks, layout = choose_layout(spec, path)
+    count = sum(
+        covariance.structure(t.structure, t.size, rank=t.rank, positions=t.positions).n_parameters
+        for t in spec.terms
+    )
+    planned = tuple(
+        PlannedBlock(
+            block.factor.name,
+            tuple(spec.terms[i].label for i in block.terms),
+            block.factor.n_levels,
+            block.size,
+            "eliminated level by level" if i in layout.chain else "in the dense tail",
+        )
+        for i, block in enumerate(blocks)
+    )
+    return Plan(
+        formula=spec.formula,
+        n=spec.n,
+        n_dropped=spec.accounting.n_dropped,
+        p=spec.p,
+        n_parameters=count,
+        blocks=planned,
+        path=layout.path,
+        order=layout.order,
+        flops=layout.flops,
+        bytes=layout.bytes,
+        memory=available_memory(),
+    )

@@ -1,0 +1,193 @@
+"""Which factors are eliminated level by level, and which end in the dense tail.
+
+May import `_core`, `design.specification`, `errors`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ranef import _core
+from ranef.design.specification import GroupingFactor, RandomTerm, Specification
+from ranef.errors import ModelError, suggestion
+
+__all__ = ["PATHS", "Block", "Layout", "blocks_of", "choose_layout"]
+
+PATHS = ("single", "nested", "crossed")
+
+
+@dataclass(frozen=True, eq=False)
+class Block:
+    """All terms of one grouping factor, or one term with a kernel.
+
+    Attributes
+    ----------
+    factor : GroupingFactor
+    terms : tuple of int
+        Indices of the random terms.
+    size : int
+        Columns per level, r.
+    kernel : bool
+        True where levels are correlated by a known matrix.
+    """
+
+    factor: GroupingFactor
+    terms: tuple[int, ...]
+    size: int
+    kernel: bool
+
+    @property
+    def columns(self) -> int:
+        return self.factor.n_levels * self.size
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The chosen path.
+
+    Attributes
+    ----------
+    path : str
+        ``"single"``, ``"nested"`` or ``"crossed"``.
+    chain : tuple of int
+        Blocks eliminated level by level, finest first.
+    tail : tuple of int
+        Blocks in the dense tail.
+    order : int
+        Order of the dense matrix: columns of the tail plus fixed effects.
+    flops : float
+        Predicted floating-point operations of one evaluation with gradient.
+    bytes : int
+        Predicted memory of cross-products and work space.
+    """
+
+    path: str
+    chain: tuple[int, ...]
+    tail: tuple[int, ...]
+    order: int
+    flops: float
+    bytes: int
+
+
+def blocks_of(terms: Sequence[RandomTerm], factors: Sequence[GroupingFactor]) -> tuple[Block, ...]:
+    """Gather the terms that share a grouping factor."""
+    shared: dict[int, list[int]] = {}
+    blocks: list[tuple[int, list[int], bool]] = []
+    for i, term in enumerate(terms):
+        if term.kernel is not None:
+            blocks.append((term.factor, [i], True))
+        elif term.factor in shared:
+            shared[term.factor].append(i)
+        else:
+            shared[term.factor] = [i]
+            blocks.append((term.factor, shared[term.factor], False))
+    return tuple(
+        Block(factors[f], tuple(members), sum(terms[i].size for i in members), kernel)
+        for f, members, kernel in blocks
+    )
+
+
+def choose_layout(spec: Specification, path: str | None = None) -> tuple[tuple[Block, ...], Layout]:
+    """Choose the path of least predicted cost, or check the one asked for.
+
+    Raises
+    ------
+    ModelError
+        When the path's name is unknown or the design does not allow it.
+    """
+    if path is not None and path not in PATHS:
+        raise ModelError(
+            f"unknown path {path!r}{suggestion(str(path), PATHS)} "
+            f"Choose one of {', '.join(PATHS)}, or None for the cheapest."
+        )
+    blocks = blocks_of(spec.terms, spec.factors)
+    candidates = _candidates(spec, blocks)
+    if path is None:
+        return blocks, min(candidates, key=lambda layout: layout.flops)
+    for layout in candidates:
+        if layout.path == path:
+            return blocks, layout
+    raise ModelError(f"path {path!r} does not fit this design: {_why_not(path, blocks)}")
+
+
+def _why_not(path: str, blocks: tuple[Block, ...]) -> str:
+    names = ", ".join(block.factor.name for block in blocks)
+    if path == "single":
+        return f"it needs one grouping factor without a kernel, here are: {names}"
+    return f"its grouping factors ({names}) do not nest in each other"
+
+
+def _candidates(spec: Specification, blocks: tuple[Block, ...]) -> list[Layout]:
+    plain = [i for i, block in enumerate(blocks) if not block.kernel]
+    found: list[Layout] = []
+    if len(blocks) == 1 and plain:
+        found.append(_chain_layout("single", spec, blocks, [0]))
+        found.append(_tail_layout(spec, blocks, None))
+        return found
+    if len(plain) == len(blocks):
+        chain = _nesting(blocks)
+        if chain:
+            found.append(_chain_layout("nested", spec, blocks, chain))
+    leader = max(plain, key=lambda i: blocks[i].columns, default=None)
+    found.append(_tail_layout(spec, blocks, leader))
+    return found
+
+
+def _nesting(blocks: tuple[Block, ...]) -> list[int] | None:
+    """Order the blocks finest first if each nests in the next, else None."""
+    order = sorted(range(len(blocks)), key=lambda i: -blocks[i].factor.n_levels)
+    for fine, coarse in pairwise(order):
+        if not _nested(blocks[fine].factor, blocks[coarse].factor):
+            return None
+    return order
+
+
+def _nested(fine: GroupingFactor, coarse: GroupingFactor) -> bool:
+    if fine.n_levels < coarse.n_levels:
+        return False
+    parent = np.empty(fine.n_levels, dtype=np.int32)
+    parent[fine.codes] = coarse.codes
+    return bool(np.array_equal(parent[fine.codes], coarse.codes))
+
+
+def _chain_layout(
+    path: str, spec: Specification, blocks: tuple[Block, ...], chain: list[int]
+) -> Layout:
+    flops, doubles, above = 0.0, 0, spec.p + 1
+    for i in reversed(chain):
+        q, r = blocks[i].factor.n_levels, blocks[i].size
+        width = r + above
+        flops += 6.0 * q * r * width * width
+        doubles += q * r * (3 * width + r)
+        above = width
+    return Layout(path, tuple(chain), (), spec.p, flops, 8 * doubles)
+
+
+def _tail_layout(spec: Specification, blocks: tuple[Block, ...], leader: int | None) -> Layout:
+    tail = tuple(i for i in range(len(blocks)) if i != leader)
+    order = sum(blocks[i].columns for i in tail) + spec.p
+    flops, doubles = float(order) ** 3, 2 * order * order
+    if leader is not None:
+        q, r = blocks[leader].factor.n_levels, blocks[leader].size
+        touched = _touched(blocks, leader, tail)
+        flops += 6.0 * r * (touched * touched / max(q, 1) + q * (r + spec.p) ** 2)
+        doubles += int(2 * r * touched) + q * r * (3 * (r + spec.p) + r)
+    flops += sum(4.0 * blocks[i].columns * float(order) ** 2 for i in tail if blocks[i].kernel)
+    chain = () if leader is None else (leader,)
+    return Layout("crossed", chain, tail, order, flops, 8 * doubles)
+
+
+def _touched(blocks: tuple[Block, ...], leader: int, tail: tuple[int, ...]) -> float:
+    """Columns of the tail that the leader's levels meet, summed over levels."""
+    first = blocks[leader].factor
+    return sum(float(_pairs(first, blocks[i].factor)) * blocks[i].size for i in tail)
+
+
+def _pairs(f: GroupingFactor, g: GroupingFactor) -> int:
+    codes: NDArray[np.int32] = f.codes
+    return _core.count_pairs(codes, f.n_levels, g.codes, g.n_levels, len(codes))

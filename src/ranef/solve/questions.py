@@ -1,0 +1,189 @@
+"""What can be asked of an estimate: curvature, covariances of the modes,
+prediction errors, derivatives of the fixed effects' covariance.
+
+May import `_core`, `covariance`, `design.specification`, `errors`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ranef.solve.assembly import Assembly, assemble
+from ranef.solve.search import ranks_of, solution_at, theta_gradient
+
+if TYPE_CHECKING:
+    from ranef.models.estimate import Estimate
+
+__all__ = [
+    "conditional_covariances",
+    "free",
+    "hessian",
+    "prediction_variance",
+    "r2_derivatives",
+    "vcov_derivatives",
+]
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int32]
+
+STEP = 1e-3
+
+
+def _assembly(estimate: Estimate) -> Assembly:
+    return assemble(estimate.specification, estimate.optimum.path)
+
+
+def free(estimate: Estimate) -> NDArray[np.bool_]:
+    """Which entries of theta are free on the faces of the optimum, (k,)."""
+    assembly = _assembly(estimate)
+    ranks = ranks_of(estimate.optimum)
+    parts = []
+    for i, (term, part) in enumerate(
+        zip(assembly.terms, assembly.split(estimate.theta), strict=True)
+    ):
+        kept = np.ones(len(part), dtype=np.bool_)
+        if i in ranks and term.term.structure == "us":
+            columns = np.repeat(np.arange(term.size), np.arange(term.size, 0, -1))
+            kept = columns < ranks[i]
+        elif i in ranks:
+            kept = part != 0 if ranks[i] > 0 else np.zeros(len(part), dtype=np.bool_)
+        parts.append(kept)
+    return np.concatenate(parts)
+
+
+def hessian(estimate: Estimate) -> Floats:
+    """Second derivatives of the profiled criterion with respect to theta, (k, k).
+
+    Central differences of the exact gradient, extrapolated once (Richardson):
+    the error is of fourth order in the step, about 1e-9 relative. Rows and
+    columns of entries that are not `free` are zero.
+    """
+    assembly, theta = _assembly(estimate), estimate.theta
+    ranks = ranks_of(estimate.optimum)
+    y, _, _ = assembly.respond(estimate.specification.y)
+    movable = np.flatnonzero(free(estimate))
+    out = np.zeros((len(theta), len(theta)))
+
+    def difference(i: int, step: float) -> Floats:
+        up, down = theta.copy(), theta.copy()
+        up[i] += step
+        down[i] -= step
+        high = theta_gradient(assembly, up, ranks, y, estimate.reml)
+        low = theta_gradient(assembly, down, ranks, y, estimate.reml)
+        return (high - low) / (2 * step)
+
+    for i in movable:
+        step = STEP * max(abs(theta[i]), 0.1)
+        out[i] = (4 * difference(i, step / 2) - difference(i, step)) / 3
+    keep = np.ix_(movable, movable)
+    symmetric = np.zeros_like(out)
+    symmetric[keep] = (out[keep] + out[keep].T) / 2
+    return symmetric
+
+
+def r2_derivatives(estimate: Estimate) -> Floats:
+    """Derivatives of log r2 with respect to theta, (k,), with r2 = y'Py."""
+    assembly, theta = _assembly(estimate), estimate.theta
+    y, phi, scale = solution_at(assembly, estimate)
+    state = assembly.core.state(y, estimate.reml, phi, False)
+    parts = []
+    for term, part in zip(assembly.terms, assembly.split(theta), strict=True):
+        # s = Z'Py by level; d r2 = -sum_l s_l' dPsi s_l. The modes are Psi s.
+        scores = _scores(assembly, estimate, term.block)[:, term.first : term.first + term.size]
+        gram = scores.T @ scores
+        user = term.inverse_basis.T @ gram @ term.inverse_basis
+        parts.append(-np.einsum("kij,ij->k", term.structure.derivatives(part), user) / state["rss"])
+    return np.concatenate(parts)
+
+
+def _scores(assembly: Assembly, estimate: Estimate, block: int) -> Floats:
+    y, phi, _ = solution_at(assembly, estimate)
+    return assembly.core.scores(y, estimate.reml, phi, block)
+
+
+def vcov_derivatives(estimate: Estimate) -> Floats:
+    """Derivatives of C(theta) with respect to theta, (k, p, p); vcov = sigma^2 C.
+
+    dC = C [sum_l X'H^-1 Z_l dPsi Z_l'H^-1 X] C with C = (X'H^-1 X)^-1.
+    """
+    assembly, theta = _assembly(estimate), estimate.theta
+    y, phi, _ = solution_at(assembly, estimate)
+    sums = assembly.core.fixed_scores(y, estimate.reml, phi)
+    C = assembly.core.state(y, estimate.reml, phi, False)["fixed_covariance"]
+    T = assembly.fixed.transform
+    TC = T @ C
+    parts = []
+    for term, part in zip(assembly.terms, assembly.split(theta), strict=True):
+        cut = slice(term.first, term.first + term.size)
+        B = term.inverse_basis
+        inner = np.einsum("kij,ai,bj->kab", term.structure.derivatives(part), B, B)
+        middle = np.einsum("kab,abij->kij", inner, sums[term.block][cut, cut])
+        parts.append(TC @ middle @ TC.T)
+    return np.concatenate(parts)
+
+
+def conditional_covariances(estimate: Estimate) -> tuple[tuple[Floats, Floats], ...]:
+    """Covariance matrices of each term's modes, by level, sigma included.
+
+    Returns
+    -------
+    tuple of (given_parameters, prediction_error), each (q, r, r)
+        Given beta and theta; and of the prediction error b - b_hat, which adds
+        what is not known about beta.
+    """
+    assembly = _assembly(estimate)
+    y, phi, _ = solution_at(assembly, estimate)
+    both = {
+        b: tuple(
+            assembly.core.mode_covariances(y, estimate.reml, phi, b, with_fixed)
+            for with_fixed in (False, True)
+        )
+        for b in range(len(assembly.blocks))
+    }
+    out = []
+    for term in assembly.terms:
+        cut = slice(term.first, term.first + term.size)
+        given, error = (
+            estimate.sigma**2 * (term.basis @ matrices[:, cut, cut] @ term.basis.T)
+            for matrices in both[term.block]
+        )
+        out.append((given, error))
+    return tuple(out)
+
+
+def prediction_variance(
+    estimate: Estimate, X: Floats, random: Sequence[tuple[Ints, Floats] | None]
+) -> Floats:
+    """Variance of the prediction error of x'beta + z'b, (N,).
+
+    Parameters
+    ----------
+    estimate : Estimate
+    X : (N, p) array
+    random : one (codes (N,), z (N, r)) for each term, or None
+        Code -1 is a new level: it adds z' Psi z. None leaves the term out.
+    """
+    assembly = _assembly(estimate)
+    y, phi, _ = solution_at(assembly, estimate)
+    rows = len(X)
+    codes = [np.full(rows, -1, dtype=np.int32) for _ in assembly.blocks]
+    z = [np.zeros((rows, block.size)) for block in assembly.blocks]
+    new = np.zeros(rows)
+    for i, (term, given) in enumerate(zip(assembly.terms, random, strict=True)):
+        if given is None:
+            continue
+        level, columns = given
+        known = level >= 0
+        psi = estimate.covariances[i]
+        new[~known] += np.einsum("ij,jk,ik->i", columns[~known], psi, columns[~known])
+        codes[term.block] = np.where(known, level, codes[term.block]).astype(np.int32)
+        cut = slice(term.first, term.first + term.size)
+        z[term.block][known, cut] = columns[known] @ term.basis
+    inner = np.ascontiguousarray(X @ assembly.fixed.transform)
+    forms = assembly.core.quadratic_forms(y, estimate.reml, phi, codes, z, inner)
+    variance: Floats = estimate.sigma**2 * forms + new
+    return variance

@@ -1,0 +1,299 @@
+"""The search for the optimum, of one response or of many.
+
+May import `_core`, `covariance`, `design.specification`, `errors`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ranef.design.specification import Specification
+from ranef.errors import ModelError
+from ranef.solve.assembly import Assembly, Term, assemble
+from ranef.solve.optimum import Face, Optimum
+from ranef.solve.resources import available_cores
+
+if TYPE_CHECKING:
+    from ranef.models.estimate import Estimate
+
+__all__ = ["Progress", "Refits", "Solution", "fit", "ranks_of", "refit_many", "solution_at"]
+
+Floats = NDArray[np.float64]
+Progress = Callable[[int, float, float], object]
+
+MAX_EVALUATIONS = 500
+
+
+@dataclass(frozen=True, eq=False)
+class Solution:
+    """What the search found, on the user's scale.
+
+    Attributes
+    ----------
+    beta : (p,) float64 array
+    vcov : (p, p) float64 array
+        Covariance of beta given theta, sigma included.
+    theta : (k,) float64 array
+    sigma : float
+    covariances : tuple of (r, r) float64 arrays
+    modes : tuple of (q, r) float64 arrays
+    optimum : Optimum
+    """
+
+    beta: Floats
+    vcov: Floats
+    theta: Floats
+    sigma: float
+    covariances: tuple[Floats, ...]
+    modes: tuple[Floats, ...]
+    optimum: Optimum
+
+
+@dataclass(frozen=True, eq=False)
+class Refits:
+    """One fit per response.
+
+    Attributes
+    ----------
+    theta : (m, k) float64 array
+    beta : (m, p) float64 array
+    sigma, loglik : (m,) float64 arrays
+    evaluations : (m,) int array
+    converged : (m,) bool array
+    """
+
+    theta: Floats
+    beta: Floats
+    sigma: Floats
+    loglik: Floats
+    evaluations: NDArray[np.int_]
+    converged: NDArray[np.bool_]
+
+
+def fit(
+    spec: Specification,
+    *,
+    reml: bool = True,
+    path: str | None = None,
+    start: Floats | None = None,
+    max_evaluations: int = MAX_EVALUATIONS,
+    n_jobs: int | None = None,
+    progress: Progress | None = None,
+) -> Solution:
+    """Find the optimum of the profiled (restricted) deviance.
+
+    Parameters
+    ----------
+    spec : Specification
+    reml : bool
+    path : str or None
+        Force a path; None takes the cheapest.
+    start : (k,) array or None
+        Reported parameters to start from.
+    max_evaluations : int
+        Factorisations at most.
+    n_jobs : int or None
+        Threads.
+    progress : callable or None
+        Called after each evaluation with its number, the criterion (up to a
+        constant) and the last decrement.
+
+    Raises
+    ------
+    ModelError
+        When the design does not fit the path or the memory, the response does
+        not vary, or `start` has the wrong length.
+    """
+    assembly = assemble(spec, path, n_jobs)
+    y, beta0, scale = assembly.respond(spec.y)
+    phi = assembly.core.start() if start is None else _checked_start(assembly, start)
+    found = assembly.core.fit(y, reml, phi, max_evaluations, progress)
+    if not np.isfinite(found["criterion"]):
+        raise ModelError(
+            "the likelihood is unbounded: the random effects can reproduce the response exactly "
+            "(as many effects as rows?); use fewer random effects"
+        )
+    return _solution(assembly, found, y, beta0, float(scale), reml)
+
+
+def _checked_start(assembly: Assembly, start: Floats) -> Floats:
+    theta = np.asarray(start, dtype=np.float64)
+    count = sum(t.count for t in assembly.terms)
+    if theta.shape != (count,) or not np.all(np.isfinite(theta)):
+        raise ModelError(f"start must hold {count} finite numbers, one for each entry of theta")
+    return assembly.phi(theta, {})
+
+
+def ranks_of(optimum: Optimum) -> dict[int, int]:
+    """Rank of each term that lies on a face."""
+    return {face.term: face.rank for face in optimum.faces}
+
+
+def _term_order(assembly: Assembly) -> list[int]:
+    """Index of the random term for each term of the core, in the core's order."""
+    return [i for block in assembly.blocks for i in block.terms]
+
+
+def _solution(
+    assembly: Assembly, found: dict[str, Any], y: Floats, beta0: Floats, scale: float, reml: bool
+) -> Solution:
+    phi = found["phi"]
+    state = assembly.core.state(y, reml, phi, False)
+    order = _term_order(assembly)
+    ranks = {order[number]: int(rank) for number, rank, _ in found["faces"]}
+    theta = assembly.theta(phi, state["psi"], ranks)
+    faces = tuple(
+        _face(assembly.terms[order[number]], order[number], theta, assembly, rank, curvature)
+        for number, rank, curvature in found["faces"]
+    )
+    shift = float(assembly.criterion_shift(reml, scale))
+    criterion = float(state["criterion"]) + shift
+    optimum = Optimum(
+        criterion=criterion,
+        theta=theta,
+        gradient=theta_gradient(assembly, theta, ranks, y, reml),
+        decrement=found["decrement"],
+        tolerance=found["tolerance"],
+        converged=found["converged"],
+        faces=faces,
+        evaluations=found["evaluations"],
+        restarts=found["restarts"],
+        path=assembly.layout.path,
+        trace=found["trace"] + shift,
+        message=found["message"],
+    )
+    return _on_user_scale(assembly, state, beta0, scale, theta, optimum)
+
+
+def _on_user_scale(
+    assembly: Assembly,
+    state: dict[str, Any],
+    beta0: Floats,
+    scale: float,
+    theta: Floats,
+    optimum: Optimum,
+) -> Solution:
+    sigma2 = scale**2 * state["rss"] / state["degrees"]
+    T = assembly.fixed.transform
+    return Solution(
+        beta=T @ (beta0 + scale * state["beta"]),
+        vcov=sigma2 * (T @ state["fixed_covariance"] @ T.T),
+        theta=theta,
+        sigma=float(np.sqrt(sigma2)),
+        covariances=tuple(sigma2 * t.psi_user(state["psi"][t.block]) for t in assembly.terms),
+        modes=tuple(
+            scale * state["modes"][t.block][:, t.first : t.first + t.size] for t in assembly.terms
+        ),
+        optimum=optimum,
+    )
+
+
+def _face(
+    term: Term, index: int, theta: Floats, assembly: Assembly, rank: int, curvature: float
+) -> Face:
+    part = assembly.split(theta)[index]
+    words = term.structure.boundary(part, term.term.names)
+    text = "; ".join(words) if words else f"rank {rank} of {term.size}"
+    return Face(index, rank, term.size, text, float(curvature))
+
+
+def theta_gradient(
+    assembly: Assembly, theta: Floats, ranks: dict[int, int], y: Floats, reml: bool
+) -> Floats:
+    """Exact gradient of the criterion with respect to the reported parameters."""
+    state = assembly.core.state(y, reml, assembly.phi(theta, ranks), True)
+    parts = []
+    for term, part in zip(assembly.terms, assembly.split(theta), strict=True):
+        G = term.gradient_user(state["psi_gradient"][term.block])
+        parts.append(np.einsum("kij,ij->k", term.structure.derivatives(part), G))
+    return np.concatenate(parts)
+
+
+def solution_at(assembly: Assembly, estimate: Estimate) -> tuple[Floats, Floats, float]:
+    """Response, parameters of the core, and scale, to ask the core more."""
+    y, _, scale = assembly.respond(estimate.specification.y)
+    return y, assembly.phi(estimate.theta, ranks_of(estimate.optimum)), float(scale)
+
+
+def refit_many(
+    estimate: Estimate,
+    Y: Floats,
+    *,
+    n_jobs: int | None = None,
+    max_evaluations: int = MAX_EVALUATIONS,
+) -> Refits:
+    """Fit the same model to other responses.
+
+    Parameters
+    ----------
+    estimate : Estimate
+        The fit whose design is used again; its theta is the start.
+    Y : (n, m) float64 array
+        Responses by column.
+
+    Raises
+    ------
+    ModelError
+        When a response does not vary about its least-squares fit.
+    """
+    spec, reml = estimate.specification, estimate.reml
+    assembly = assemble(spec, estimate.optimum.path)
+    responses = np.ascontiguousarray(np.asarray(Y, dtype=np.float64).T)
+    inner, beta0, scale = assembly.respond(responses)
+    start = assembly.phi(estimate.theta, ranks_of(estimate.optimum))
+    # a start on a face could not leave it without a search of its own
+    start = np.where(np.abs(start) < 0.05, 0.3 * assembly.core.start() + 0.05, start)
+    found = assembly.core.fit_many(inner, reml, start, max_evaluations, available_cores(n_jobs))
+    m = spec.n - (spec.p if reml else 0)
+    criterion = found["criterion"] + assembly.criterion_shift(reml, scale)
+    return Refits(
+        theta=_many_thetas(assembly, found),
+        beta=(beta0 + scale[:, None] * found["beta"]) @ assembly.fixed.transform.T,
+        sigma=scale * np.sqrt(found["rss"] / m),
+        loglik=-0.5 * criterion,
+        evaluations=found["evaluations"].astype(np.int_),
+        converged=found["converged"] > 0,
+    )
+
+
+def _many_thetas(assembly: Assembly, found: dict[str, Any]) -> Floats:
+    """Reported parameters of every refit."""
+    phis, ranks = found["phi"], found["ranks"]
+    order = _term_order(assembly)
+    position = {term: number for number, term in enumerate(order)}
+    out = [
+        _term_thetas(t, phis[:, t.offset : t.offset + t.count], ranks[:, position[i]])
+        for i, t in enumerate(assembly.terms)
+    ]
+    return np.hstack(out)
+
+
+def _term_thetas(term: Term, phi: Floats, ranks: Floats) -> Floats:
+    kind = term.term.structure
+    if kind == "diag" or (kind == "us" and term.size == 1):
+        return np.abs(phi * np.diag(term.basis))
+    if kind != "us":
+        return np.array([term.theta(row, phi, None) for row in _placed(term, phi)])
+    out = np.empty_like(phi)
+    for i, row in enumerate(phi):
+        inner = term.structure.psi(row)
+        psi = np.ascontiguousarray(term.basis @ inner @ term.basis.T)
+        rank = term.size if ranks[i] < 0 else int(ranks[i])
+        out[i] = _core_factor(psi, rank)
+    return out
+
+
+def _placed(term: Term, phi: Floats) -> Floats:
+    """Pad a term's parameters on the left to where `Term.theta` looks for them."""
+    return np.hstack([np.zeros((len(phi), term.offset)), phi])
+
+
+def _core_factor(psi: Floats, rank: int) -> Floats:
+    from ranef import _core
+
+    return _core.trapezoid(psi, rank)

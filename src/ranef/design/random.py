@@ -227,15 +227,8 @@ def check_identifiable(term: RandomTerm, factor: GroupingFactor, n: int) -> None
         )
 
 
-def term_columns(recipe: RandomRecipe, bar: Bar, frame: Frame) -> tuple[Floats, NDArray[np.bool_]]:
-    """Make a term's model matrix in another table.
-
-    Returns
-    -------
-    z : (N, r) float64 array
-        NaN where a column is missing.
-    known : (N,) bool array
-    """
+def term_columns(recipe: RandomRecipe, bar: Bar, frame: Frame) -> Floats:
+    """Make a term's model matrix in another table, (N, r), NaN where a column is missing."""
     frame.add_terms(bar.left)
     gone = frame.missing_rows()
     known = np.ones(frame.n_rows, dtype=bool) if gone is None else ~gone
@@ -249,7 +242,7 @@ def term_columns(recipe: RandomRecipe, bar: Bar, frame: Frame) -> tuple[Floats, 
         if recipe.picked is not None:
             z = np.ascontiguousarray(z[:, list(recipe.picked)])
     z[~known] = np.nan
-    return z, known
+    return z
 
 
 def _at_positions(

@@ -140,11 +140,14 @@ class Recipe:
         z : (N, r) float64 array
             NaN in rows where a column is missing.
         """
-        frame = self._frame(data)
+        table = Table.of(data)
+        codes = self._codes(self._frame(table), self.random_recipes[term].factor)
+        return codes, self.random_columns(table, term)
+
+    def random_columns(self, data: Any, term: int) -> Floats:
+        """Make one random term's model matrix, (N, r), without its grouping factor."""
         recipe = self.random_recipes[term]
-        bar = self.model.bars[recipe.bar]
-        z, _ = term_columns(recipe, bar, frame)
-        return self._codes(frame, recipe.factor), z
+        return term_columns(recipe, self.model.bars[recipe.bar], self._frame(data))
 
     def _codes(self, frame: Frame, factor: int) -> Ints:
         recipe = self.groups[factor]

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranef.design.functions import ELEMENTWISE, FUNCTIONS, as_numbers, call_user, same_as
+from ranef.design.labels import list_text
 from ranef.design.state import State
 from ranef.design.syntax import (
     Binary,
@@ -32,7 +33,7 @@ from ranef.design.values import Categories, Constant, Numbers, Value
 from ranef.errors import DataError, FileError, FormulaError, UnknownColumnError, suggestion
 from ranef.tables import Table
 
-__all__ = ["CONSTANTS", "Scope", "evaluate", "read_column"]
+__all__ = ["CONSTANTS", "Scope", "evaluate", "read_column", "unknown_column"]
 
 Floats = NDArray[np.float64]
 CONSTANTS: dict[str, Constant] = {
@@ -125,8 +126,15 @@ def _name(node: Name, scope: Scope) -> Value:
         return read_column(node.value, scope.table)
     if node.value in CONSTANTS:
         return CONSTANTS[node.value]
-    known = [*scope.table.columns, *(["n"] if not scope.table.columns else [])]
-    raise UnknownColumnError(f"no column {node.value!r}{suggestion(node.value, known)}")
+    raise unknown_column(node.value, scope.table)
+
+
+def unknown_column(name: str, table: Table) -> UnknownColumnError:
+    """Return the error for a name that is no column: with a suggestion, or with what there is."""
+    hint = suggestion(name, table.columns)
+    return UnknownColumnError(
+        f"no column {name!r}{hint or f'; the table has {list_text(table.columns, 8)}'}"
+    )
 
 
 def read_column(name: str, table: Table) -> Value:
@@ -191,7 +199,10 @@ def _compare_text(left: Value, right: Value, operator: str, node: Node) -> Numbe
     if isinstance(right, Categories) and not isinstance(left, Categories):
         left, right = right, left
     if not isinstance(left, Categories) or isinstance(right, Categories):
-        raise FormulaError(f"{print_node(node)}: compare a categorical column with a quoted level")
+        raise FormulaError(
+            f"{print_node(node)}: a categorical column is compared with a quoted level, "
+            "a numeric one with a number"
+        )
     equal = _among(left, (right,), node)
     return equal if operator == "==" else Numbers(1.0 - equal.values, logical=True)
 

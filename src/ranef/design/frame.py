@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ranef.design.contrasts import Contrast, code_levels
 from ranef.design.evaluate import Scope
 from ranef.design.functions import as_categories, as_numbers
-from ranef.design.labels import list_text
+from ranef.design.labels import count_text, list_text
 from ranef.design.matrix import Variable
 from ranef.design.model import Terms
 from ranef.design.state import Coding, State
@@ -171,7 +171,8 @@ class Frame:
             if name in self.scope.table and self.scope.table.kind(name) == "numeric"
         ]
         where = f"first in row {first}" + (f", where {' and '.join(given)}" if given else "")
-        raise DataError(f"{key} is not a number in {np.count_nonzero(rows)} rows ({where})")
+        count = count_text(int(np.count_nonzero(rows)), "row")
+        raise DataError(f"{key} is not a number in {count} ({where})")
 
     def missing_rows(self) -> Mask | None:
         """Return where any column is missing; None when nowhere."""
@@ -229,8 +230,9 @@ class Frame:
         if unseen.any():
             new = [value.levels[code] for code in np.unique(value.codes[unseen]).tolist()]
             raise LevelError(
-                f"{key} has {list_text(new)} in {np.count_nonzero(unseen)} rows, which the fit "
-                f"has not seen; its levels are {list_text(list(coding.levels), 10)}"
+                f"{key} has a level that the fit has not seen: {list_text(new)} "
+                f"(in {count_text(int(np.count_nonzero(unseen)), 'row')}); "
+                f"its levels are {list_text(list(coding.levels), 10)}"
             )
         return Variable(key, Categories(codes, coding.levels, True), coding)
 
@@ -245,9 +247,8 @@ def _missing_in(table: Table, name: str) -> Mask:
 def _refuse_infinite(values: Floats, name: str) -> None:
     rows = np.flatnonzero(np.isinf(values) if values.ndim == 1 else np.isinf(values).any(axis=1))
     if len(rows):
-        plural = "s" if len(rows) > 1 else ""
         raise DataError(
-            f"{name} is infinite in {len(rows)} row{plural} (first in row {rows[0]}); "
+            f"{name} is infinite in {count_text(len(rows), 'row')} (first in row {rows[0]}); "
             "mark such values as missing or leave the rows out"
         )
 
@@ -263,8 +264,8 @@ def _refuse_numbers_as_text(name: str, table: Table) -> None:
     if wrong and n_right >= 5 and n_right >= 4 * len(wrong):
         row = int(np.flatnonzero(codes == levels.index(wrong[0]))[0])
         raise DataError(
-            f"column {name!r} holds numbers as text, and {len(wrong)} values that are no number "
-            f"(first {wrong[0]!r} in row {row}); convert it, or write factor({name}) for categories"
+            f"column {name!r} holds numbers as text, but {wrong[0]!r} in row {row} is no number; "
+            f"mark it as missing and convert the column, or write factor({name}) for categories"
         )
     if decimal and not wrong:
         raise DataError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["level_text", "list_text", "number_text"]
+__all__ = ["count_text", "level_text", "list_text", "number_text"]
 
 
 def number_text(value: float) -> str:
@@ -48,6 +48,11 @@ def list_text(items: list[Any], limit: int = 5) -> str:
     shown = ", ".join(repr(_plain(item)) for item in items[:limit])
     more = len(items) - limit
     return f"{shown} and {more} more" if more > 0 else shown
+
+
+def count_text(count: int, what: str) -> str:
+    """Write a count with its noun: ``1 row``, ``3 rows``."""
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
 def _plain(item: Any) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from ranef.design.syntax import Binary, Call, Name, Node, Number, Paren, Sum, Text, Unary
 from ranef.design.tokens import Token, formula_error, tokenize
@@ -61,6 +62,13 @@ def parse_formula(text: str) -> tuple[Node | None, Node]:
         None when nothing stands left of the tilde.
     predictors : Node
     """
+    if not isinstance(text, str):
+        raise FormulaError(f"a formula is a text, not {type(text).__name__}")
+    return _parse(text)
+
+
+@lru_cache(maxsize=512)
+def _parse(text: str) -> tuple[Node | None, Node]:
     parser = _Parser(text)
     if parser.here.kind == "end":
         raise FormulaError("the formula is empty; write one such as 'y ~ x + (1 | g)'")
@@ -92,8 +100,6 @@ class _Parser:
     text: str
 
     def __post_init__(self) -> None:
-        if not isinstance(self.text, str):
-            raise FormulaError(f"a formula is a text, not {type(self.text).__name__}")
         self.tokens = tokenize(self.text)
         self.index = 0
         self.nesting = 0

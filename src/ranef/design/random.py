@@ -16,7 +16,7 @@ from ranef.design.model import Bar, Terms
 from ranef.design.specification import GroupingFactor, RandomTerm
 from ranef.design.syntax import Node, column_names, print_node
 from ranef.design.values import Categories, Numbers, match_levels
-from ranef.errors import FormulaError, LevelError, ModelError, RankWarning
+from ranef.errors import FileError, FormulaError, LevelError, ModelError, RankWarning
 
 __all__ = ["RandomRecipe", "check_identifiable", "group_of", "random_terms", "term_columns"]
 
@@ -240,6 +240,8 @@ def term_columns(recipe: RandomRecipe, bar: Bar, frame: Frame) -> Floats:
         layout = lay_out(terms, variables, frame.n_rows)
         z = model_matrix(layout, variables, frame.n_rows)
         if recipe.picked is not None:
+            if max(recipe.picked, default=0) >= z.shape[1]:
+                raise FileError("the saved model's random terms do not fit its formula")
             z = np.ascontiguousarray(z[:, list(recipe.picked)])
     z[~known] = np.nan
     return z

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ranef.design.evaluate import CONSTANTS
 from ranef.design.frame import Frame
 from ranef.design.grouping import GroupRecipe
 from ranef.design.matrix import lay_out, model_matrix
@@ -61,6 +60,8 @@ class Recipe:
         True when the offset was given as an array.
     functions : mapping
         Functions that the call handed over.
+    formula_columns : tuple of str
+        Columns that the formula uses.
     """
 
     model: Model
@@ -73,14 +74,13 @@ class Recipe:
     offset_column: str | None = None
     offset_given: bool = False
     functions: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
+    formula_columns: tuple[str, ...] = ()
 
     @property
     def columns(self) -> tuple[str, ...]:
         """Names of the columns used, in order of first use."""
         extra = [name for name in (self.weights_column, self.offset_column) if name is not None]
-        kernels = {bar.kernel for bar in self.model.bars}
-        names = [name for name in self.model.names if name not in CONSTANTS]
-        return tuple(dict.fromkeys([*(n for n in names if n not in kernels), *extra]))
+        return tuple(dict.fromkeys([*self.formula_columns, *extra]))
 
     def fixed(self, data: Any) -> tuple[Floats, NDArray[np.bool_]]:
         """Make the fixed effects' model matrix.
@@ -228,6 +228,7 @@ class Recipe:
             "weights_column": self.weights_column,
             "offset_column": self.offset_column,
             "offset_given": self.offset_given,
+            "columns": list(self.formula_columns),
         }
 
     @classmethod
@@ -275,6 +276,7 @@ def _read(data: Any, functions: Mapping[str, Callable[..., Any]]) -> Recipe:
         None if data["offset_column"] is None else _text(data["offset_column"]),
         data["offset_given"] is True,
         functions,
+        tuple(_texts(data["columns"])),
     )
 
 

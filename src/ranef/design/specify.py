@@ -14,6 +14,7 @@ from ranef.design.contrasts import read_contrast
 from ranef.design.frame import Frame
 from ranef.design.grouping import GroupRecipe
 from ranef.design.kernels import kernel_of
+from ranef.design.labels import count_text
 from ranef.design.matrix import Layout, lay_out, model_matrix
 from ranef.design.model import Model, expand_dot, model_with_dot
 from ranef.design.random import RandomRecipe, check_identifiable, group_of, random_terms
@@ -142,8 +143,8 @@ def _given(value: Any, what: str, frame: Frame) -> Floats | None:
     if what == "weights" and (values < 0).any():
         rows = np.flatnonzero(values < 0)
         raise DataError(
-            f"{len(rows)} weights are negative (first {values[rows[0]]:g} in row {rows[0]}); "
-            "a weight is positive, or zero to leave the row out"
+            f"{what} is negative in {count_text(len(rows), 'row')} (first {values[rows[0]]:g} in "
+            f"row {rows[0]}); a weight is positive, or zero to leave the row out"
         )
     return np.array(values)
 
@@ -167,7 +168,7 @@ def _account(frame: Frame, weights: Floats | None, policy: str) -> Accounting:
     counts = {name: int(np.count_nonzero(mask)) for name, mask in frame.missing.items()}
     gone = frame.missing_rows()
     if gone is not None and policy == "raise":
-        listed = ", ".join(f"{name} ({count} rows)" for name, count in counts.items())
+        listed = ", ".join(f"{name} ({count_text(n, 'row')})" for name, n in counts.items())
         raise DataError(f"values are missing in {listed}; missing='drop' leaves these rows out")
     zero = weights is not None and bool((weights == 0).any())
     if gone is None and not zero:
@@ -213,6 +214,7 @@ def _assemble(
         offset_given if isinstance(offset_given, str) else None,
         offset_given is not None and not isinstance(offset_given, str),
         frame.scope.functions,
+        tuple(name for name in model.names if name in frame.scope.table),
     )
     key = print_node(model.response)
     return Specification(
@@ -251,8 +253,8 @@ def _fixed(model: Model, frame: Frame) -> tuple[Layout, Floats, tuple[int, ...]]
         chosen = set(kept.tolist())
         redundant = [name for j, name in enumerate(layout.names) if j not in chosen]
         warnings.warn(
-            f"the fixed effects have {len(redundant)} redundant column"
-            f"{'s' if len(redundant) > 1 else ''}, left out: {', '.join(redundant)}",
+            f"the fixed effects have {count_text(len(redundant), 'redundant column')}, "
+            f"left out: {', '.join(redundant)}",
             RankWarning,
             stacklevel=4,
         )

@@ -1,0 +1,41 @@
+"""How each package fits a problem, one file each.
+
+A Python adapter has ``MODULE`` (what is imported), ``DISTRIBUTION`` (whose
+version is reported), ``prepare(table, problem)`` (what a user of the package
+would already hold: the table; raises `Unsupported` with the reason),
+``fit(table, problem)`` (the whole call, returns the package's own result) and
+``read(result)`` (an `Answer`). ``refit(result, table, problem, responses)``,
+where the package can, fits the model to every column of an array.
+lme4 has the same in ``lme4.R``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["ALL", "Answer", "Unsupported"]
+
+ALL = ("ranef", "lme4", "glmm", "mixedlm", "statsmodels", "gpboost")
+
+
+class Unsupported(Exception):
+    """The package has no way to fit this model."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a fit reports.
+
+    Attributes
+    ----------
+    loglik : float
+        Log-likelihood of the criterion asked for.
+    evaluations : int or None
+        Evaluations of the criterion; None where the package does not count.
+    converged : bool or None
+        What the package itself says.
+    """
+
+    loglik: float
+    evaluations: int | None
+    converged: bool | None

@@ -1,0 +1,28 @@
+"""ranef."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from benchmarks.adapters import Answer
+
+MODULE = DISTRIBUTION = "ranef"
+
+
+def prepare(table: Any, problem: dict[str, Any]) -> Any:
+    return table
+
+
+def fit(table: Any, problem: dict[str, Any]) -> Any:
+    import ranef
+
+    return ranef.lmm(problem["formula"], table, reml=problem["reml"])
+
+
+def read(result: Any) -> Answer:
+    optimum = result.optimum
+    return Answer(result.loglik, optimum.evaluations, optimum.converged)
+
+
+def refit(result: Any, table: Any, problem: dict[str, Any], responses: Any) -> None:
+    result.refit(responses)

@@ -63,7 +63,7 @@ class Loadings final : public Structure {
         }
     }
 
-    bool free_scale() const override { return true; }
+    bool free_scale() const override { return rank_ == r; }
     bool unstructured() const override { return rank_ == r; }
 
     void rescale(double s, double* phi) const override {
@@ -227,7 +227,7 @@ class Correlated final : public Structure {
         if (correlation_) correlation_->start(phi + sds_);
     }
 
-    bool free_scale() const override { return !homogeneous_ || r == 1; }
+    bool free_scale() const override { return false; }
 
     void rescale(double s, double* phi) const override {
         const double factor = homogeneous_ ? s : std::sqrt(s);

@@ -202,6 +202,7 @@ def test_partial_autocorrelations_of_one_leave_the_rest_free() -> None:
     assert np.linalg.matrix_rank(s.psi(theta), tol=1e-9) == 2
     np.testing.assert_allclose(s.psi(s.from_phi(s.to_phi(theta))), s.psi(theta), atol=1e-9)
     assert s.boundary(theta) == ("an effect is determined by the 2 before it",)
+    assert s.free(theta).tolist() == [True] * 6 + [False] * 3
 
 
 @pytest.mark.parametrize(
@@ -223,6 +224,8 @@ def test_partial_autocorrelations_of_one_leave_the_rest_free() -> None:
         ("gau", [1.0, np.inf], ("the columns are perfectly correlated",)),
         ("mat", [1.0, 1e12, 1.5], ("the columns are perfectly correlated",)),
         ("mat", [1.0, 1.0, 1.5], ()),
+        ("ou", [1.0, 100.0], ("no two columns are near enough to be correlated",)),
+        ("cs", [1.0, 0.0, 1.0], ("the variance of b is zero",)),
         ("rr", [0.0, 0.0], ("the variance of a is zero", "the variance of b is zero",
                             "the loadings have rank 0 of 1")),
     ],
@@ -230,6 +233,26 @@ def test_partial_autocorrelations_of_one_leave_the_rest_free() -> None:
 def test_boundaries_in_words(kind: str, theta: list[float], words: tuple[str, ...]) -> None:
     s = structure(kind, 2, 1 if kind == "rr" else None, TIMES[:2])
     assert s.boundary(np.array(theta), ["a", "b"]) == words
+
+
+@pytest.mark.parametrize(
+    ("kind", "theta", "free"),
+    [
+        ("us", [1.0, 2.0, 0.0], [True, True, False]),
+        ("us", [1.0, 2.0, 1.0], [True, True, True]),
+        ("diag", [0.0, 2.0], [False, True]),
+        ("cs", [1.0, 0.0, 0.3], [True, False, False]),
+        ("cs", [1.0, 2.0, -1.0], [True, True, False]),
+        ("homcs", [0.0, 0.3], [False, False]),
+        ("ar1", [1.0, 1.0], [True, False]),
+        ("ou", [1.0, 0.0], [True, False]),
+        ("mat", [1.0, 1.0, 0.5], [True, True, True]),
+        ("rr", [0.0, 0.0], [False, False]),
+    ],
+)
+def test_free_parameters(kind: str, theta: list[float], free: list[bool]) -> None:
+    s = structure(kind, 2, 1 if kind == "rr" else None, TIMES[:2])
+    assert s.free(np.array(theta)).tolist() == free
 
 
 def test_lost_rank_in_words() -> None:

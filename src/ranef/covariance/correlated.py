@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranef.covariance.correlation import Correlation
-from ranef.covariance.pairs import ZERO
+from ranef.covariance.pairs import not_zero
 from ranef.covariance.structure import EVERY, Component, Parameter, Structure
 from ranef.errors import ModelError
 
@@ -137,12 +137,25 @@ class Correlated(Structure):
     def boundary(self, theta: Floats, names: Sequence[str] | None = None) -> tuple[str, ...]:
         """Zero standard deviations, and the limits of the correlation."""
         theta = self.checked(theta)
-        sds = theta[: self.n_sds]
-        zero = sds <= ZERO * max(1.0, float(sds.max()))
+        zero = ~not_zero(theta[: self.n_sds])
         if self.homogeneous and zero[0]:
             return ("the variance is zero",)
         labels = self.column_names(names)
         notes = tuple(f"the variance of {labels[i]} is zero" for i in np.flatnonzero(zero))
-        if self.correlation is None or np.sum(~zero) < 2 - self.homogeneous:
+        if self.correlation is None or not self.correlation_matters(theta):
             return notes
         return (*notes, *self.correlation.boundary(theta[self.n_sds :]))
+
+    def correlation_matters(self, theta: Floats) -> bool:
+        """Whether at least two columns vary."""
+        alive = int(np.sum(not_zero(theta[: self.n_sds])))
+        return alive >= (1 if self.homogeneous else 2)
+
+    def free(self, theta: Floats) -> NDArray[np.bool_]:
+        """Positive standard deviations, and correlations inside their range."""
+        theta = self.checked(theta)
+        out = np.zeros(len(theta), dtype=np.bool_)
+        out[: self.n_sds] = not_zero(theta[: self.n_sds])
+        if self.correlation is not None and self.correlation_matters(theta):
+            out[self.n_sds :] = self.correlation.free(theta[self.n_sds :])
+        return out

@@ -71,10 +71,16 @@ class Correlation(ABC):
 
     def boundary(self, rho: Floats) -> tuple[str, ...]:
         """In words, the limits of the family that rho has reached."""
-        off = self.matrix(rho)[np.triu_indices(len(self.distance), 1)]
-        if np.all(np.abs(off) >= 1.0 - UNIT):
+        off = np.abs(self.matrix(rho)[np.triu_indices(len(self.distance), 1)])
+        if np.all(off >= 1.0 - UNIT):
             return ("the columns are perfectly correlated",)
+        if np.all(off <= UNIT):
+            return ("no two columns are near enough to be correlated",)
         return ()
+
+    def free(self, rho: Floats) -> NDArray[np.bool_]:
+        """Which entries of rho (c,) are inside their range."""
+        return np.full(len(rho), not self.boundary(rho))
 
 
 def within(value: float, low: float, high: float, what: str) -> float:
@@ -289,11 +295,15 @@ class Toeplitz(Correlation):
 
     def boundary(self, rho: Floats) -> tuple[str, ...]:
         """Return the lag from which on the process is determined by its past."""
-        partial = np.sin(self.to_phi(rho))
-        sure = np.flatnonzero(np.abs(partial) >= 1.0 - UNIT)
-        if not len(sure):
+        inside = int(np.sum(self.free(rho)))
+        if inside == len(rho):
             return ()
-        return (f"an effect is determined by the {sure[0] + 1} before it",)
+        return (f"an effect is determined by the {inside + 1} before it",)
+
+    def free(self, rho: Floats) -> NDArray[np.bool_]:
+        """Lags before the first partial autocorrelation of one."""
+        partial = np.sin(self.to_phi(rho))
+        return np.logical_and.accumulate(np.abs(partial) < 1.0 - UNIT)
 
 
 def median_distance(distance: Floats) -> float:

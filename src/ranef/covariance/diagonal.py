@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ranef.covariance.pairs import ZERO
+from ranef.covariance.pairs import not_zero
 from ranef.covariance.structure import Component, Parameter, Structure
 
 __all__ = ["Diagonal"]
@@ -70,7 +70,11 @@ class Diagonal(Structure):
 
     def boundary(self, theta: Floats, names: Sequence[str] | None = None) -> tuple[str, ...]:
         """Variances that are zero."""
-        sd = self.checked(theta)
-        zero = sd <= ZERO * max(1.0, float(sd.max(initial=0.0)))
         labels = self.column_names(names)
-        return tuple(f"the variance of {labels[i]} is zero" for i in np.flatnonzero(zero))
+        return tuple(
+            f"the variance of {labels[i]} is zero" for i in np.flatnonzero(~self.free(theta))
+        )
+
+    def free(self, theta: Floats) -> NDArray[np.bool_]:
+        """Standard deviations that are not zero."""
+        return not_zero(self.checked(theta))

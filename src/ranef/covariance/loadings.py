@@ -133,3 +133,8 @@ class Loadings(Structure):
         if rank < self.rank:
             notes.append(f"the loadings have rank {rank} of {self.rank}")
         return tuple(notes)
+
+    def free(self, theta: Floats) -> NDArray[np.bool_]:
+        """Entries of columns that are not zero throughout."""
+        alive = np.any(self.loadings(theta) != 0.0, axis=0)
+        return np.asarray(alive[lower_entries(self.size, self.rank)[1]])

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ranef.covariance.factor import standard_deviations
 from ranef.covariance.structure import Component, Parameter
 
-__all__ = ["NULL", "UNIT", "ZERO", "Pairs"]
+__all__ = ["NULL", "UNIT", "ZERO", "Pairs", "not_zero"]
 
 Floats = NDArray[np.float64]
 
@@ -21,6 +21,11 @@ UNIT = 1e-9
 """A correlation within this of one is one."""
 NULL = 1e-13
 """An eigenvalue of a correlation matrix below this is zero."""
+
+
+def not_zero(sds: Floats) -> NDArray[np.bool_]:
+    """Which standard deviations are above zero, beside the largest and sigma."""
+    return np.asarray(sds > ZERO * max(1.0, float(sds.max(initial=0.0))))
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,7 +75,7 @@ class Pairs:
     def boundary(self, names: Sequence[str]) -> tuple[str, ...]:
         """Name zero variances, correlations of one, and what rank is left otherwise."""
         size = len(self.psi)
-        zero = self.sd <= ZERO * max(1.0, float(self.sd.max(initial=0.0)))
+        zero = ~not_zero(self.sd)
         notes = [f"the variance of {names[int(i)]} is zero" for i in np.flatnonzero(zero)]
         for j in range(size):
             for i in range(j + 1, size):

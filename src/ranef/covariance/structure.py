@@ -133,6 +133,10 @@ class Structure(ABC):
     def boundary(self, theta: Floats, names: Sequence[str] | None = None) -> tuple[str, ...]:
         """In words, on which boundaries of the family theta lies; () if inside."""
 
+    @abstractmethod
+    def free(self, theta: Floats) -> NDArray[np.bool_]:
+        """Which entries of theta (k,) are inside their range and matter."""
+
     def column_names(self, names: Sequence[str] | None) -> tuple[str, ...]:
         """`names`, or numbers from 1, checked to be one a column."""
         if names is None:

@@ -125,7 +125,6 @@ Criterion::Criterion(const Blocks& blocks, bool reml, int threads)
     beta_.resize(b_.p);
     C_.resize(static_cast<size_t>(b_.p) * b_.p);
     R_XX_.resize(C_.size());
-    log_rss_gradient_.resize(K);
     const int chunks = b_.chunks, p = b_.p;
     size_t rr = 0;
     for (const ChainBlock& c : b_.chain) rr += static_cast<size_t>(c.r) * c.r;
@@ -526,7 +525,6 @@ void Criterion::scale_vector(const double* in, double* out) const {
 
 double Criterion::factorise(const double* phi) {
     const int N = b_.order(), T = b_.T, p = b_.p;
-    inverted_ = false;
     prepare(phi);
     const bool large = !b_.chain.empty() && b_.chain[0].panel.size() > 40000;
     for_chunks(b_.chunks, large ? threads_ : 1, [&](int c) { eliminate_chunk(c); });
@@ -559,7 +557,6 @@ double Criterion::factorise(const double* phi) {
     solve_lower(N, 1, S_.data(), N, x_.data(), std::max(N, 1));
     r2_ = Qyy_ - inner(N, x_.data(), x_.data());
     if (!(r2_ > 0) || !std::isfinite(logdet)) return infinity;
-    logdet_ = logdet;
     return logdet - b_.log_weights + m_ * (1 + std::log(two_pi * r2_ / m_));
 }
 
@@ -650,8 +647,6 @@ void Criterion::invert_tail(bool with_fixed) {
         for (int j = 0; j < N; ++j)
             for (int i = std::max(j, T); i < N; ++i) S_[at(i, j, N)] = 0;
     }
-    inverted_ = true;
-    inverted_with_fixed_ = with_fixed;
 }
 
 // G of the tail factors: sum over levels of (B Lambda)_jj with
@@ -1311,7 +1306,6 @@ void Criterion::differentiate(double* gradient, double* hessian) {
                     inner(p, e.data() + at(0, i, p), Ce.data() + at(0, k, p));
     }
     for (int i = 0; i < K; ++i) {
-        log_rss_gradient_[i] = -t[i] / r2_;
         const Vector& G = G_[factor_of_[i]];
         gradient[i] = inner(static_cast<int>(G.size()), G.data(), dpsi_[i].data());
         for (int k = 0; k <= i; ++k)

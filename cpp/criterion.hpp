@@ -53,12 +53,8 @@ class Criterion {
     const Vector& psi(int factor) const { return psi_[factor]; }
     // d criterion / d Psi by factor (r, r); after differentiate().
     const Vector& gradient_psi(int factor) const { return G_[factor]; }
-    const Vector& derivative_psi(int parameter) const { return dpsi_[parameter]; }
-    int factor_of(int parameter) const { return factor_of_[parameter]; }
     // (X'H^-1X)^-1, (p, p) full; after solve().
     const Vector& fixed_covariance() const { return C_; }
-    // d log r2 / d phi; after differentiate().
-    const Vector& log_rss_gradient() const { return log_rss_gradient_; }
 
     // After factorise(): covariance of the conditional modes relative to sigma^2,
     // (q, r, r) by level: given beta, and with beta's uncertainty. Basis: b_e.
@@ -72,7 +68,6 @@ class Criterion {
     std::vector<Vector> fixed_scores();
 
   private:
-    struct Work;
     void prepare(const double* phi);
     template <int R>
     void eliminate(int depth, int chunk);
@@ -98,7 +93,7 @@ class Criterion {
     const Response* y_ = nullptr;
     bool reml_;
     int threads_;
-    double m_ = 0, r2_ = 0, logdet_ = 0;
+    double m_ = 0, r2_ = 0;
     Vector phi_;
     std::vector<int> factor_of_;
     std::vector<Vector> lambda_, psi_, dpsi_, G_;
@@ -110,8 +105,6 @@ class Criterion {
     Vector Q_, Qy_, S_, x_;
     double Qyy_ = 0;
     Vector beta_, C_, R_XX_, Y_;
-    Vector log_rss_gradient_;
-    bool inverted_ = false, inverted_with_fixed_ = false;
     // by chunk
     std::vector<Vector> sum_XX_, sum_Xy_, sum_G_, sum_gram_, sum_t_, sum_e_;
     Vector sum_yy_, sum_logdet_;

@@ -156,14 +156,14 @@ class Problem {
         check(y.shape(0), start.shape(0));
         SearchOptions options;
         options.max_evaluations = max_evaluations;
-        nb::object report = progress;
+        nb::object call = progress;
         bool raised = false;
         std::unique_ptr<nb::python_error> pending;
         options.progress = [&](int count, double criterion, double decrement) {
             nb::gil_scoped_acquire acquire;
             try {
                 if (PyErr_CheckSignals() != 0) throw nb::python_error();
-                if (!report.is_none()) report(count, criterion, decrement);
+                if (!call.is_none()) call(count, criterion, decrement);
             } catch (nb::python_error& e) {
                 pending = std::make_unique<nb::python_error>(std::move(e));
                 raised = true;
@@ -172,18 +172,21 @@ class Problem {
             return true;
         };
         Outcome out;
+        const Response response = blocks_->respond(y.data());
+        Criterion criterion(*blocks_, reml, threads_);
+        criterion.use(response);
         {
             nb::gil_scoped_release release;
-            const Response response = blocks_->respond(y.data());
-            Criterion criterion(*blocks_, reml, threads_);
-            criterion.use(response);
             out = search(criterion, Vector(start.data(), start.data() + start.size()), options);
         }
         if (raised) {
             pending->restore();
             throw nb::python_error();
         }
-        return describe(out);
+        nb::dict d = describe(out);
+        // the search ends with derivatives taken at its optimum
+        if (!out.gradient.empty()) report(criterion, d);
+        return d;
     }
 
     // One search per column of Y, on own threads.
@@ -240,16 +243,16 @@ class Problem {
     // Everything that is known at phi.
     nb::dict state(Input<1> y, bool reml, Input<1> phi, bool derivatives) {
         check(y.shape(0), phi.shape(0));
-        const size_t K = blocks_->parameters, p = blocks_->p;
+        const size_t K = blocks_->parameters;
         Vector gradient(K), hessian(K * K);
-        double criterion_value = 0;
+        double value = 0;
         const Response response = blocks_->respond(y.data());
         Criterion criterion(*blocks_, reml, threads_);
         criterion.use(response);
         {
             nb::gil_scoped_release release;
-            criterion_value = criterion.factorise(phi.data());
-            if (criterion_value < std::numeric_limits<double>::infinity()) {
+            value = criterion.factorise(phi.data());
+            if (value < std::numeric_limits<double>::infinity()) {
                 if (derivatives)
                     criterion.differentiate(gradient.data(), hessian.data());
                 else
@@ -257,44 +260,11 @@ class Problem {
             }
         }
         nb::dict d;
-        d["criterion"] = criterion_value;
-        d["rss"] = criterion.rss();
-        d["degrees"] = criterion.degrees();
-        d["beta"] = to_array(criterion.beta());
-        d["fixed_covariance"] = to_array(criterion.fixed_covariance(), {p, p});
-        nb::list modes, psi, psi_gradient;
-        for (size_t f = 0; f < blocks_->factors.size(); ++f) {
-            const Factor& factor = blocks_->factors[f];
-            const size_t r = factor.r, q = factor.q;
-            Vector b(q * r, 0.0);
-            for (size_t l = 0; l < q; ++l) {
-                const double* from = criterion.modes(static_cast<int>(f)).data() + l * r;
-                double* to = b.data() + static_cast<size_t>(factor.level_at[l]) * r;
-                for (const Term& term : factor.terms) {
-                    const int s = term.structure->r;
-                    for (int a = 0; a < s; ++a)
-                        for (int e = 0; e < s; ++e)
-                            to[term.first + a] += term.basis[a * s + e] * from[term.first + e];
-                }
-            }
-            modes.append(to_array(std::move(b), {q, r}));
-            psi.append(to_array(criterion.psi(static_cast<int>(f)), {r, r}));
-            if (derivatives)
-                psi_gradient.append(to_array(criterion.gradient_psi(static_cast<int>(f)), {r, r}));
-        }
-        d["modes"] = modes;
-        d["psi"] = psi;
+        d["criterion"] = value;
+        report(criterion, d);
         if (derivatives) {
             d["gradient"] = to_array(std::move(gradient));
             d["hessian"] = to_array(std::move(hessian), {K, K});
-            d["psi_gradient"] = psi_gradient;
-            d["log_rss_gradient"] = to_array(criterion.log_rss_gradient());
-            nb::list derivative;
-            for (size_t i = 0; i < K; ++i) {
-                const size_t r = blocks_->factors[criterion.factor_of(static_cast<int>(i))].r;
-                derivative.append(to_array(criterion.derivative_psi(static_cast<int>(i)), {r, r}));
-            }
-            d["psi_derivatives"] = derivative;
         }
         return d;
     }
@@ -392,6 +362,38 @@ class Problem {
         if (rows != blocks_->n) throw std::invalid_argument("y must have one value per row");
         if (parameters != static_cast<size_t>(blocks_->parameters))
             throw std::invalid_argument("phi has the wrong number of parameters");
+    }
+
+    // What a criterion holds after differentiate() (or score(), but for G).
+    void report(const Criterion& criterion, nb::dict& d) const {
+        const size_t p = blocks_->p;
+        d["rss"] = criterion.rss();
+        d["degrees"] = criterion.degrees();
+        d["beta"] = to_array(criterion.beta());
+        d["fixed_covariance"] = to_array(criterion.fixed_covariance(), {p, p});
+        nb::list modes, psi, psi_gradient;
+        for (size_t f = 0; f < blocks_->factors.size(); ++f) {
+            const Factor& factor = blocks_->factors[f];
+            const int k = static_cast<int>(f);
+            const size_t r = factor.r, q = factor.q;
+            Vector b(q * r, 0.0);
+            for (size_t l = 0; l < q; ++l) {
+                const double* from = criterion.modes(k).data() + l * r;
+                double* to = b.data() + static_cast<size_t>(factor.level_at[l]) * r;
+                for (const Term& term : factor.terms) {
+                    const int s = term.structure->r;
+                    for (int a = 0; a < s; ++a)
+                        for (int e = 0; e < s; ++e)
+                            to[term.first + a] += term.basis[a * s + e] * from[term.first + e];
+                }
+            }
+            modes.append(to_array(std::move(b), {q, r}));
+            psi.append(to_array(criterion.psi(k), {r, r}));
+            psi_gradient.append(to_array(criterion.gradient_psi(k), {r, r}));
+        }
+        d["modes"] = modes;
+        d["psi"] = psi;
+        d["psi_gradient"] = psi_gradient;
     }
 
     static nb::dict describe(const Outcome& out) {

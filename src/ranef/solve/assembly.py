@@ -38,12 +38,15 @@ class FixedScale:
     Attributes
     ----------
     X : (n, p) float64 array
+    gram : (p, p) float64 array
+        X'X of the scaled columns.
     transform : (p, p) float64 array
     log_determinant : float
         log |det T|.
     """
 
     X: Floats
+    gram: Floats
     transform: Floats
     log_determinant: float
 
@@ -52,20 +55,17 @@ def scale_fixed(X: Floats) -> FixedScale:
     """Scale the columns of X, or make them orthogonal where that is not enough."""
     n, p = X.shape
     if p == 0:
-        return FixedScale(np.ascontiguousarray(X), np.empty((0, 0)), 0.0)
+        return FixedScale(np.ascontiguousarray(X), np.empty((0, 0)), np.empty((0, 0)), 0.0)
     size = np.sqrt(np.einsum("ij,ij->j", X, X) / n)
     scaled = np.ascontiguousarray(X / size)
-    pivots = np.linalg.eigvalsh(scaled.T @ scaled / n)
-    if pivots[0] > NEARLY_DEPENDENT:
-        return FixedScale(scaled, np.diag(1 / size), -float(np.log(size).sum()))
+    gram = scaled.T @ scaled
+    if np.linalg.eigvalsh(gram)[0] > NEARLY_DEPENDENT * n:
+        return FixedScale(scaled, gram, np.diag(1 / size), -float(np.log(size).sum()))
     q, r = np.linalg.qr(scaled)
-    transform = np.linalg.solve(r, np.eye(p)) * np.sqrt(n)
-    log_det = -float(np.log(np.abs(np.diag(r))).sum()) + p * float(np.log(n)) / 2
-    return FixedScale(
-        np.ascontiguousarray(q * np.sqrt(n)),
-        transform / size[:, None],
-        log_det - float(np.log(size).sum()),
-    )
+    transform = np.linalg.solve(r, np.eye(p)) * np.sqrt(n) / size[:, None]
+    log_det = p * float(np.log(n)) / 2 - float(np.log(np.abs(np.diag(r)) * size).sum())
+    X = np.ascontiguousarray(q * np.sqrt(n))
+    return FixedScale(X, X.T @ X, transform, log_det)
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,7 +103,7 @@ class Term:
 
     @cached_property
     def inverse_basis(self) -> Floats:
-        return np.linalg.inv(self.basis)
+        return np.asarray(np.linalg.inv(self.basis), dtype=np.float64)
 
     def of(self, matrix: Floats) -> Floats:
         """Cut this term's part out of a block's (r, r) matrix."""
@@ -127,8 +127,6 @@ class Term:
         if kind == "us":
             known = self.size if rank is None else rank
             matrix = np.ascontiguousarray(self.psi_user(psi))
-            if known == self.size:
-                return self.structure.from_psi(matrix)
             return _core.trapezoid(matrix, known)
         if kind == "diag":
             return np.abs(part * np.diag(self.basis))
@@ -181,46 +179,48 @@ class Assembly:
     fixed: FixedScale
     terms: tuple[Term, ...]
 
-    def respond(self, y: Floats) -> tuple[Floats, Floats, float]:
-        """Free a response of its least-squares fit and scale it.
+    def respond(self, y: Floats) -> tuple[Floats, Floats, Floats]:
+        """Free responses of their least-squares fit and scale them.
 
         Parameters
         ----------
-        y : (n,) or (k, n) float64 array
+        y : (k, n) float64 array
             Responses, row by row.
 
         Returns
         -------
-        response : array like y
-        beta : (p,) or (k, p) float64 array
+        response : (k, n) float64 array
+        beta : (k, p) float64 array
             Coefficients taken out, on the core's scale of X.
-        scale : float or (k,) float64 array
+        scale : (k,) float64 array
 
         Raises
         ------
         ModelError
-            When the fixed effects reproduce the response.
+            When the fixed effects reproduce a response.
         """
-        X = self.fixed.X
-        inner = y if self.spec.offset is None else y - self.spec.offset
-        size = np.sqrt(np.mean(np.square(inner), axis=-1))
-        gram = X.T @ X
-        beta = (
-            np.linalg.solve(gram, (inner @ X).T).T if X.shape[1] else np.zeros((*y.shape[:-1], 0))
-        )
-        rest = inner - beta @ X.T
-        if X.shape[1]:
-            more = np.linalg.solve(gram, (rest @ X).T).T
-            beta = beta + more
-            rest = rest - more @ X.T
-        scale = np.sqrt(np.mean(np.square(rest), axis=-1))
-        if np.any(scale <= NO_VARIATION * size) or np.any(scale == 0):
+        X, gram, n = self.fixed.X, self.fixed.gram, self.spec.n
+        rest = np.array(y) if self.spec.offset is None else y - self.spec.offset
+        size = np.sqrt(np.einsum("ij,ij->i", rest, rest) / n)
+        beta = np.zeros((len(y), X.shape[1]))
+        for _ in range(2 if X.shape[1] else 0):
+            step = np.linalg.solve(gram, (rest @ X).T).T
+            rest -= step @ X.T
+            beta += step
+        scale: Floats = np.sqrt(np.einsum("ij,ij->i", rest, rest) / n)
+        if np.any(scale <= NO_VARIATION * size):
             raise ModelError(
                 f"the fixed effects reproduce the response {self.spec.response} exactly: nothing "
                 "varies that a mixed model could explain (is the response constant, or a "
                 "combination of the predictors?)"
             )
-        return np.ascontiguousarray(rest / scale[..., None]), beta, scale
+        rest /= scale[:, None]
+        return rest, beta, scale
+
+    def response(self) -> Floats:
+        """Return the model's own response as the core takes it, (n,)."""
+        y: Floats = self.respond(self.spec.y[None])[0][0]
+        return y
 
     def criterion_shift(self, reml: bool, scale: Any) -> Any:
         """Return what to add to the core's criterion for the user's."""

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranef.solve.assembly import Assembly, assemble
-from ranef.solve.search import ranks_of, solution_at, theta_gradient
+from ranef.solve.search import ranks_of, theta_gradient
 
 if TYPE_CHECKING:
     from ranef.models.estimate import Estimate
@@ -35,6 +35,12 @@ STEP = 1e-3
 
 def _assembly(estimate: Estimate) -> Assembly:
     return assemble(estimate.specification, estimate.optimum.path)
+
+
+def _at(assembly: Assembly, estimate: Estimate) -> tuple[Floats, bool, Floats]:
+    """Response, criterion and parameters as the core takes them."""
+    phi = assembly.phi(estimate.theta, ranks_of(estimate.optimum))
+    return assembly.response(), estimate.reml, phi
 
 
 def free(estimate: Estimate) -> NDArray[np.bool_]:
@@ -64,20 +70,20 @@ def hessian(estimate: Estimate) -> Floats:
     """
     assembly, theta = _assembly(estimate), estimate.theta
     ranks = ranks_of(estimate.optimum)
-    y, _, _ = assembly.respond(estimate.specification.y)
+    y = assembly.response()
     movable = np.flatnonzero(free(estimate))
     out = np.zeros((len(theta), len(theta)))
 
-    def difference(i: int, step: float) -> Floats:
+    def difference(i: np.intp, step: float) -> Floats:
         up, down = theta.copy(), theta.copy()
         up[i] += step
         down[i] -= step
         high = theta_gradient(assembly, up, ranks, y, estimate.reml)
         low = theta_gradient(assembly, down, ranks, y, estimate.reml)
-        return (high - low) / (2 * step)
+        return np.asarray((high - low) / (2 * step), dtype=np.float64)
 
     for i in movable:
-        step = STEP * max(abs(theta[i]), 0.1)
+        step = STEP * max(abs(float(theta[i])), 0.1)
         out[i] = (4 * difference(i, step / 2) - difference(i, step)) / 3
     keep = np.ix_(movable, movable)
     symmetric = np.zeros_like(out)
@@ -88,21 +94,16 @@ def hessian(estimate: Estimate) -> Floats:
 def r2_derivatives(estimate: Estimate) -> Floats:
     """Derivatives of log r2 with respect to theta, (k,), with r2 = y'Py."""
     assembly, theta = _assembly(estimate), estimate.theta
-    y, phi, scale = solution_at(assembly, estimate)
-    state = assembly.core.state(y, estimate.reml, phi, False)
+    at = _at(assembly, estimate)
+    rss = assembly.core.state(*at, False)["rss"]
     parts = []
     for term, part in zip(assembly.terms, assembly.split(theta), strict=True):
         # s = Z'Py by level; d r2 = -sum_l s_l' dPsi s_l. The modes are Psi s.
-        scores = _scores(assembly, estimate, term.block)[:, term.first : term.first + term.size]
-        gram = scores.T @ scores
+        scores = assembly.core.scores(*at, term.block)
+        gram = term.of(scores.T @ scores)
         user = term.inverse_basis.T @ gram @ term.inverse_basis
-        parts.append(-np.einsum("kij,ij->k", term.structure.derivatives(part), user) / state["rss"])
+        parts.append(-np.einsum("kij,ij->k", term.structure.derivatives(part), user) / rss)
     return np.concatenate(parts)
-
-
-def _scores(assembly: Assembly, estimate: Estimate, block: int) -> Floats:
-    y, phi, _ = solution_at(assembly, estimate)
-    return assembly.core.scores(y, estimate.reml, phi, block)
 
 
 def vcov_derivatives(estimate: Estimate) -> Floats:
@@ -111,9 +112,9 @@ def vcov_derivatives(estimate: Estimate) -> Floats:
     dC = C [sum_l X'H^-1 Z_l dPsi Z_l'H^-1 X] C with C = (X'H^-1 X)^-1.
     """
     assembly, theta = _assembly(estimate), estimate.theta
-    y, phi, _ = solution_at(assembly, estimate)
-    sums = assembly.core.fixed_scores(y, estimate.reml, phi)
-    C = assembly.core.state(y, estimate.reml, phi, False)["fixed_covariance"]
+    at = _at(assembly, estimate)
+    sums = assembly.core.fixed_scores(*at)
+    C = assembly.core.state(*at, False)["fixed_covariance"]
     T = assembly.fixed.transform
     TC = T @ C
     parts = []
@@ -136,12 +137,9 @@ def conditional_covariances(estimate: Estimate) -> tuple[tuple[Floats, Floats], 
         what is not known about beta.
     """
     assembly = _assembly(estimate)
-    y, phi, _ = solution_at(assembly, estimate)
+    at = _at(assembly, estimate)
     both = {
-        b: tuple(
-            assembly.core.mode_covariances(y, estimate.reml, phi, b, with_fixed)
-            for with_fixed in (False, True)
-        )
+        b: tuple(assembly.core.mode_covariances(*at, b, with_fixed) for with_fixed in (False, True))
         for b in range(len(assembly.blocks))
     }
     out = []
@@ -168,7 +166,7 @@ def prediction_variance(
         Code -1 is a new level: it adds z' Psi z. None leaves the term out.
     """
     assembly = _assembly(estimate)
-    y, phi, _ = solution_at(assembly, estimate)
+    at = _at(assembly, estimate)
     rows = len(X)
     codes = [np.full(rows, -1, dtype=np.int32) for _ in assembly.blocks]
     z = [np.zeros((rows, block.size)) for block in assembly.blocks]
@@ -184,6 +182,6 @@ def prediction_variance(
         cut = slice(term.first, term.first + term.size)
         z[term.block][known, cut] = columns[known] @ term.basis
     inner = np.ascontiguousarray(X @ assembly.fixed.transform)
-    forms = assembly.core.quadratic_forms(y, estimate.reml, phi, codes, z, inner)
+    forms = assembly.core.quadratic_forms(*at, codes, z, inner)
     variance: Floats = estimate.sigma**2 * forms + new
     return variance

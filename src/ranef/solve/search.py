@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ranef import _core
 from ranef.design.specification import Specification
 from ranef.errors import ModelError
 from ranef.solve.assembly import Assembly, Term, assemble
@@ -21,7 +22,7 @@ from ranef.solve.resources import available_cores
 if TYPE_CHECKING:
     from ranef.models.estimate import Estimate
 
-__all__ = ["Progress", "Refits", "Solution", "fit", "ranks_of", "refit_many", "solution_at"]
+__all__ = ["Progress", "Refits", "Solution", "fit", "ranks_of", "refit_many", "theta_gradient"]
 
 Floats = NDArray[np.float64]
 Progress = Callable[[int, float, float], object]
@@ -110,15 +111,15 @@ def fit(
         not vary, or `start` has the wrong length.
     """
     assembly = assemble(spec, path, n_jobs)
-    y, beta0, scale = assembly.respond(spec.y)
+    y, beta0, scale = assembly.respond(spec.y[None])
     phi = assembly.core.start() if start is None else _checked_start(assembly, start)
-    found = assembly.core.fit(y, reml, phi, max_evaluations, progress)
+    found = assembly.core.fit(y[0], reml, phi, max_evaluations, progress)
     if not np.isfinite(found["criterion"]):
         raise ModelError(
             "the likelihood is unbounded: the random effects can reproduce the response exactly "
             "(as many effects as rows?); use fewer random effects"
         )
-    return _solution(assembly, found, y, beta0, float(scale), reml)
+    return _solution(assembly, found, beta0[0], float(scale[0]), reml)
 
 
 def _checked_start(assembly: Assembly, start: Floats) -> Floats:
@@ -140,23 +141,20 @@ def _term_order(assembly: Assembly) -> list[int]:
 
 
 def _solution(
-    assembly: Assembly, found: dict[str, Any], y: Floats, beta0: Floats, scale: float, reml: bool
+    assembly: Assembly, found: dict[str, Any], beta0: Floats, scale: float, reml: bool
 ) -> Solution:
-    phi = found["phi"]
-    state = assembly.core.state(y, reml, phi, False)
     order = _term_order(assembly)
     ranks = {order[number]: int(rank) for number, rank, _ in found["faces"]}
-    theta = assembly.theta(phi, state["psi"], ranks)
+    theta = assembly.theta(found["phi"], found["psi"], ranks)
     faces = tuple(
         _face(assembly.terms[order[number]], order[number], theta, assembly, rank, curvature)
         for number, rank, curvature in found["faces"]
     )
     shift = float(assembly.criterion_shift(reml, scale))
-    criterion = float(state["criterion"]) + shift
     optimum = Optimum(
-        criterion=criterion,
+        criterion=float(found["criterion"]) + shift,
         theta=theta,
-        gradient=theta_gradient(assembly, theta, ranks, y, reml),
+        gradient=_theta_gradient(assembly, theta, found["psi_gradient"]),
         decrement=found["decrement"],
         tolerance=found["tolerance"],
         converged=found["converged"],
@@ -167,7 +165,7 @@ def _solution(
         trace=found["trace"] + shift,
         message=found["message"],
     )
-    return _on_user_scale(assembly, state, beta0, scale, theta, optimum)
+    return _on_user_scale(assembly, found, beta0, scale, theta, optimum)
 
 
 def _on_user_scale(
@@ -202,22 +200,21 @@ def _face(
     return Face(index, rank, term.size, text, float(curvature))
 
 
-def theta_gradient(
-    assembly: Assembly, theta: Floats, ranks: dict[int, int], y: Floats, reml: bool
-) -> Floats:
-    """Exact gradient of the criterion with respect to the reported parameters."""
-    state = assembly.core.state(y, reml, assembly.phi(theta, ranks), True)
+def _theta_gradient(assembly: Assembly, theta: Floats, psi_gradient: list[Floats]) -> Floats:
+    """Turn d criterion / d Psi into the gradient in the reported parameters."""
     parts = []
     for term, part in zip(assembly.terms, assembly.split(theta), strict=True):
-        G = term.gradient_user(state["psi_gradient"][term.block])
+        G = term.gradient_user(psi_gradient[term.block])
         parts.append(np.einsum("kij,ij->k", term.structure.derivatives(part), G))
     return np.concatenate(parts)
 
 
-def solution_at(assembly: Assembly, estimate: Estimate) -> tuple[Floats, Floats, float]:
-    """Response, parameters of the core, and scale, to ask the core more."""
-    y, _, scale = assembly.respond(estimate.specification.y)
-    return y, assembly.phi(estimate.theta, ranks_of(estimate.optimum)), float(scale)
+def theta_gradient(
+    assembly: Assembly, theta: Floats, ranks: dict[int, int], y: Floats, reml: bool
+) -> Floats:
+    """Exact gradient of the criterion with respect to the reported parameters, anywhere."""
+    state = assembly.core.state(y, reml, assembly.phi(theta, ranks), True)
+    return _theta_gradient(assembly, theta, state["psi_gradient"])
 
 
 def refit_many(
@@ -284,16 +281,10 @@ def _term_thetas(term: Term, phi: Floats, ranks: Floats) -> Floats:
         inner = term.structure.psi(row)
         psi = np.ascontiguousarray(term.basis @ inner @ term.basis.T)
         rank = term.size if ranks[i] < 0 else int(ranks[i])
-        out[i] = _core_factor(psi, rank)
+        out[i] = _core.trapezoid(psi, rank)
     return out
 
 
 def _placed(term: Term, phi: Floats) -> Floats:
     """Pad a term's parameters on the left to where `Term.theta` looks for them."""
     return np.hstack([np.zeros((len(phi), term.offset)), phi])
-
-
-def _core_factor(psi: Floats, rank: int) -> Floats:
-    from ranef import _core
-
-    return _core.trapezoid(psi, rank)

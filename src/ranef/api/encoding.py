@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranef.api.frame import Frame
+from ranef.covariance import structure_of
 from ranef.design.recipe import Recipe
 from ranef.design.specification import Accounting, GroupingFactor, RandomTerm, Specification
 from ranef.errors import DataError, FileError
@@ -67,10 +68,10 @@ def encode(estimate: Estimate, frame: Frame) -> Bundle:
     return Bundle(values, {name: _array(a) for name, a in arrays.items() if a is not None})
 
 
-def decode(bundle: Bundle) -> tuple[Estimate, Frame]:
+def decode(bundle: Bundle, functions: Mapping[str, Callable[..., Any]]) -> tuple[Estimate, Frame]:
     """Put an estimate together again."""
     values, arrays = bundle.values, bundle.arrays
-    spec = _read_specification(values["specification"], arrays)
+    spec = _read_specification(values["specification"], arrays, functions)
     p, sizes = spec.p, [(spec.factors[t.factor].n_levels, t.size) for t in spec.terms]
     estimate = Estimate(
         specification=spec,
@@ -111,11 +112,16 @@ def _specification_values(spec: Specification) -> dict[str, Any]:
         ],
         "n_rows": int(spec.accounting.n_rows),
         "missing": {name: int(count) for name, count in spec.accounting.missing.items()},
+        "n_zero_weight": int(spec.accounting.n_zero_weight),
         "recipe": spec.recipe.to_json(),
     }  # fmt: skip
 
 
-def _read_specification(values: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Any:
+def _read_specification(
+    values: Mapping[str, Any],
+    arrays: Mapping[str, NDArray[Any]],
+    functions: Mapping[str, Callable[..., Any]],
+) -> Specification:
     y = _shaped(arrays, "y", "f", (None,))
     n, names = len(y), _strings(values, "names")
     factors = tuple(
@@ -138,7 +144,7 @@ def _read_specification(values: Mapping[str, Any], arrays: Mapping[str, NDArray[
         terms=terms,
         factors=factors,
         accounting=_read_accounting(values, n, arrays),
-        recipe=Recipe.from_json(_typed(values, "recipe", dict)),
+        recipe=Recipe.from_json(_typed(values, "recipe", dict), functions),
     )
 
 
@@ -179,7 +185,7 @@ def _read_accounting(
     n_rows = _typed(values, "n_rows", int)
     kept = _shaped(arrays, "kept", "b", (n_rows,)) if "kept" in arrays else None
     missing = {str(k): int(v) for k, v in _typed(values, "missing", dict).items()}
-    rows = Accounting(n_rows, kept, missing)
+    rows = Accounting(n_rows, kept, missing, _typed(values, "n_zero_weight", int))
     if rows.n_used != n:
         raise FileError("the rows kept are not as many as the rows in the model")
     return rows
@@ -187,12 +193,7 @@ def _read_accounting(
 
 def _check_theta(estimate: Estimate) -> None:
     """Theta must have the length that the terms ask for."""
-    from ranef.covariance import parameter_names
-
-    wanted = sum(
-        len(parameter_names(t.structure, t.names, rank=t.rank))
-        for t in estimate.specification.terms
-    )
+    wanted = sum(structure_of(t).n_parameters for t in estimate.specification.terms)
     if len(estimate.theta) != wanted or len(estimate.optimum.theta) != wanted:
         raise FileError(f"theta has {len(estimate.theta)} entries, the terms ask for {wanted}")
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ranef.api import checks
 from ranef.api.frame import Frame
 from ranef.api.linear import LinearMixedModelFit, warn_unless_proved
+from ranef.api.progress import SearchBar
 from ranef.tables import Table
 
 if TYPE_CHECKING:
@@ -108,7 +109,15 @@ def lmm(
     jobs = None if n_jobs is None else checks.count("n_jobs", n_jobs)
     bar = checks.optional_flag("progress", progress)
     table, spec = _specify(formula, data, weights, offset, contrasts, missing, kernels, functions)
-    estimate = fit_lmm(spec, reml=restricted, path=chosen, start=theta, n_jobs=jobs, progress=bar)
+    with SearchBar(bar) as watch:
+        estimate = fit_lmm(
+            spec,
+            reml=restricted,
+            path=chosen,
+            start=theta,
+            n_jobs=jobs,
+            progress=watch if watch.shown else None,
+        )
     warn_unless_proved(estimate)
     return LinearMixedModelFit(estimate, Frame.of(table, spec.accounting))
 

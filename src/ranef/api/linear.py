@@ -155,12 +155,12 @@ class LinearMixedModelFit(ReaderNames, LikelihoodFit):
                   term  estimate    df
         0  (Intercept)    251.41  17.0
         1         Days     10.47  17.0
-        >>> fit.tidy("variance")[["group", "term", "term2", "parameter"]]
-              group         term term2 parameter
-        0   Subject  (Intercept)  None        sd
-        1   Subject         Days  None        sd
-        2   Subject  (Intercept)  Days      corr
-        3  Residual         None  None        sd
+        >>> fit.tidy("variance")[["group", "parameter", "estimate"]].round(2)
+              group parameter  estimate
+        0   Subject        sd     24.74
+        1   Subject        sd      5.92
+        2   Subject      corr      0.07
+        3  Residual        sd     25.59
         """
         effects = checks.choice("effects", effects, EFFECTS)
         level = checks.conf_level(conf_level)
@@ -358,8 +358,8 @@ class LinearMixedModelFit(ReaderNames, LikelihoodFit):
         conf_level : float, optional
             Add standard errors and intervals at this level.
         interval : {"mean", "new"}
-            For the expected value, or for a new observation (of weight 1 when
-            `new` is given).
+            For the expected value, or for a new observation. In a new table its
+            weight is read from the column that `weights` named, else it is 1.
 
         Returns
         -------
@@ -381,18 +381,18 @@ class LinearMixedModelFit(ReaderNames, LikelihoodFit):
         >>> fit.predict(new, kind="typical", conf_level=0.95).round(2)
            estimate  std_error  conf_low  conf_high
         0    251.41       6.82    237.01     265.80
-        1    356.08      16.61    321.04     391.12
+        1    356.08      16.02    322.29     389.87
         """
         kind = checks.choice("kind", kind, KINDS)
         checks.choice("type", type, ("response", "link"))
         new_observation = checks.choice("interval", interval, ("mean", "new")) == "new"
         if conf_level is None and new_observation:
             raise ModelError("interval='new' needs a conf_level, such as conf_level=0.95")
-        random = kind == "conditional" or (kind == "population" and new_observation)
+        effects = {"conditional": "own", "population": "new" if new_observation else None}.get(kind)
         if new is None:
             rows, frame = model_rows(self.estimate.specification), self.frame
         else:
-            rows, frame = read_rows(self.estimate.specification, new, kind, random=random)
+            rows, frame = read_rows(self.estimate.specification, new, effects)
         if conf_level is None:
             given = (rows.random or ()) if kind == "conditional" else ()
             return frame.expand(
@@ -444,7 +444,7 @@ class LinearMixedModelFit(ReaderNames, LikelihoodFit):
         --------
         >>> import ranef
         >>> fit = ranef.lmm("Yield ~ 1 + (1 | Batch)", ranef.data.load("Dyestuff"))
-        >>> abs(fit.residuals("marginal").sum()) < 1e-6
+        >>> bool(abs(fit.residuals("marginal").sum()) < 1e-6)
         True
         """
         kind = checks.choice("kind", kind, RESIDUALS)

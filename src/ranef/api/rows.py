@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from ranef.api.frame import Frame
 from ranef.design.specification import Accounting, Specification
-from ranef.errors import UnknownColumnError, suggestion
+from ranef.errors import DataError, UnknownColumnError, suggestion
 from ranef.inference import NewRows
 from ranef.tables import Table
 
@@ -24,31 +24,46 @@ def model_rows(spec: Specification) -> NewRows:
     return NewRows(spec.X, spec.offset, random, spec.weights)
 
 
-def read_rows(spec: Specification, new: Any, kind: str, *, random: bool) -> tuple[NewRows, Frame]:
+def read_rows(spec: Specification, new: Any, effects: str | None) -> tuple[NewRows, Frame]:
     """Read a new table as the model's matrices; rows with a missing value are left out.
 
-    `random` says whether the prediction needs the random effects' columns.
+    `effects` says what the prediction needs of the random effects: those of the
+    rows' ``"own"`` levels, of ``"new"`` levels, or nothing (None).
     """
     table = Table.of(new)
-    X, kept = spec.recipe.fixed(table)
-    offset = spec.recipe.offset(table)
-    if offset is not None:
-        kept = kept & np.isfinite(offset)
-    terms = []
-    if random:
-        terms = [spec.recipe.random(table, t) for t in range(len(spec.terms))]
+    recipe = spec.recipe
+    X, kept = recipe.fixed(table)
+    offset, weights = recipe.offset(table), _weights(recipe.weights_column, table)
+    terms: list[tuple[NDArray[np.int32], NDArray[np.float64]]] = []
+    if effects == "own":
         kept = kept & _known_groups(spec, table)
-        for _, z in terms:
-            kept = kept & np.isfinite(z).all(axis=1)
-    everything = bool(kept.all())
-    take = slice(None) if everything else kept
+        terms = [recipe.random(table, t) for t in range(len(spec.terms))]
+    elif effects == "new":
+        unseen = np.full(table.n_rows, -1, dtype=np.int32)
+        terms = [(unseen, recipe.random_columns(table, t)) for t in range(len(spec.terms))]
+    for values in (offset, weights, *(z for _, z in terms)):
+        if values is not None:
+            finite = np.isfinite(values)
+            kept = kept & (finite if finite.ndim == 1 else finite.all(axis=1))
+    take = slice(None) if kept.all() else kept
     rows = NewRows(
         X[take],
         None if offset is None else offset[take],
-        [(codes[take], z[take]) for codes, z in terms] if random else None,
+        [(codes[take], z[take]) for codes, z in terms] if effects else None,
+        None if weights is None else weights[take],
     )
-    accounting = Accounting(table.n_rows, None if everything else kept)
-    return rows, Frame.of(table, accounting)
+    return rows, Frame.of(table, Accounting(table.n_rows, None if kept.all() else kept))
+
+
+def _weights(column: str | None, table: Table) -> NDArray[np.float64] | None:
+    """Precision weights of the rows, where the model's column of weights is there."""
+    if column is None or column not in table:
+        return None
+    weights = table.numeric(column)
+    wrong = int(np.count_nonzero(weights <= 0))
+    if wrong:
+        raise DataError(f"weights must be positive; column {column!r} has {wrong} that are not")
+    return weights
 
 
 def _known_groups(spec: Specification, table: Table) -> Bools:

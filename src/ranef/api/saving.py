@@ -14,7 +14,7 @@ import json
 import os
 import tempfile
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -66,12 +66,17 @@ def save(estimate: Estimate, frame: Frame, path: str | PathLike[str]) -> None:
         raise
 
 
-def load(path: str | PathLike[str]) -> LinearMixedModelFit:
+def load(
+    path: str | PathLike[str], *, functions: Mapping[str, Callable[..., Any]] | None = None
+) -> LinearMixedModelFit:
     """Read a fit that `fit.save` wrote.
 
     Parameters
     ----------
     path : str or path
+    functions : dict, optional
+        Functions that were handed to `lmm`: a file does not hold them, and
+        predictions for new tables need them again.
 
     Returns
     -------
@@ -103,13 +108,15 @@ def load(path: str | PathLike[str]) -> LinearMixedModelFit:
         raise FileError(f"cannot read {source}: {error.strerror or error}") from error
     except (ValueError, RuntimeError, EOFError, NotImplementedError, MemoryError) as error:
         raise FileError(f"{source} is damaged: {error}") from error
-    return LinearMixedModelFit(*_decoded(bundle, source))
+    return LinearMixedModelFit(*_decoded(bundle, functions or {}, source))
 
 
-def _decoded(bundle: Bundle, source: Path) -> tuple[Estimate, Frame]:
+def _decoded(
+    bundle: Bundle, functions: Mapping[str, Callable[..., Any]], source: Path
+) -> tuple[Estimate, Frame]:
     """Rebuild the estimate; whatever does not fit together means damage."""
     try:
-        return decode(bundle)
+        return decode(bundle, functions)
     except (RanefError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError,
             RecursionError) as error:  # fmt: skip
         reason = str(error) or type(error).__name__

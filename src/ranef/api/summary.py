@@ -83,8 +83,10 @@ def accounting_line(rows: Accounting) -> str:
     """How many rows are in the model and why the others are not."""
     if not rows.n_dropped:
         return f"{rows.n_used:,} rows, all used."
-    causes = ", ".join(f"{name} ({count:,})" for name, count in rows.missing.items() if count)
-    reason = f": missing in {causes}" if causes else ""
+    missing = ", ".join(f"{name} ({count:,})" for name, count in rows.missing.items() if count)
+    causes = [f"missing in {missing}"] if missing else []
+    causes += [f"weight zero ({rows.n_zero_weight:,})"] if rows.n_zero_weight else []
+    reason = f": {', '.join(causes)}" if causes else ""
     return f"{rows.n_used:,} of {rows.n_rows:,} rows used; {rows.n_dropped:,} left out{reason}."
 
 
@@ -135,15 +137,28 @@ def _variance_table(
     rows = []
     last: tuple[str, int | None] | None = None
     for v in found:
-        if v.kind != "sd":
+        if _is_pair(v):
             continue
         group = group_name(estimate, v.term)
         shown = group if (group, v.term) != last else ""
         last = (group, v.term)
-        places = decimals(v.estimate)
-        bounds = (number(v.conf_low, places), number(v.conf_high, places))
-        rows.append((shown, v.name or "", number(v.estimate, places), *bounds, _partners(v, found)))
-    return TextTable("Random effects (Wald intervals on the log scale)", header, tuple(rows), 2)
+        places = decimals(v.estimate, 4)
+        values = (number(x, places) for x in (v.estimate, v.conf_low, v.conf_high))
+        rows.append((shown, _parameter_name(v), *values, _partners(v, found)))
+    caption = "Random effects (Wald intervals on the log scale)"
+    return TextTable(caption, header, tuple(rows), 2)
+
+
+def _is_pair(v: VarianceParameter) -> bool:
+    """Tell whether it is the correlation of two columns, shown beside the second one's sd."""
+    return v.kind == "corr" and v.name2 is not None and not v.name2.startswith("lag ")
+
+
+def _parameter_name(v: VarianceParameter) -> str:
+    """Column of an sd; of another parameter also its kind."""
+    if v.kind == "sd":
+        return v.name or ""
+    return " ".join(part for part in (v.kind, v.name2 or v.name) if part)
 
 
 def _partners(own: VarianceParameter, found: Sequence[VarianceParameter]) -> str:
@@ -151,7 +166,7 @@ def _partners(own: VarianceParameter, found: Sequence[VarianceParameter]) -> str
     pairs = [
         f"{v.name} {number(v.estimate, 2)}"
         for v in found
-        if v.kind == "corr" and v.term == own.term and v.name2 == own.name
+        if own.kind == "sd" and _is_pair(v) and v.term == own.term and v.name2 == own.name
         and not np.isnan(v.estimate)
     ]  # fmt: skip
     return ", ".join(pairs[:3]) + (", ..." if len(pairs) > 3 else "")

@@ -1,4 +1,4 @@
-"""Standard deviations and correlations of the random effects, with intervals."""
+"""Standard deviations, correlations and their like, with intervals."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ranef.covariance import Component, structure_of
 from ranef.design.specification import RandomTerm
 from ranef.inference.parameters import ParameterCovariance
 from ranef.inference.wald import quantile
@@ -17,23 +18,26 @@ __all__ = ["VarianceParameter", "intraclass_correlations", "variance_parameters"
 
 Floats = NDArray[np.float64]
 
-ZERO_SHARE = 1e-10
+ZERO = 1e-8
 UNIT_CORRELATION = 1.0 - 1e-8
 
 
 @dataclass(frozen=True)
 class VarianceParameter:
-    """One standard deviation or correlation.
+    """One standard deviation, correlation, range ...
 
     Attributes
     ----------
     term : int or None
         Index of the random term; None for the residual.
     name, name2 : str or None
-        The coefficients: one of an sd, two of a correlation.
-    kind : {"sd", "corr"}
+        The coefficients: one of an sd, two of a correlation; ``"(all)"`` where
+        all share the parameter.
+    kind : str
+        ``"sd"``, ``"corr"``, ``"rate"``, ``"range"`` or ``"smoothness"``.
     estimate : float
-        NaN for the correlation with an effect that does not vary.
+        Standard deviations with sigma included. NaN for the correlation with
+        an effect that does not vary.
     conf_low, conf_high : float
         NaN on a face: a variance of zero, a correlation of one.
     """
@@ -47,49 +51,38 @@ class VarianceParameter:
     conf_high: float
 
 
-@dataclass(frozen=True, eq=False)
-class Covariance:
-    """A term's relative covariance matrix and its derivatives with respect to theta.
-
-    Attributes
-    ----------
-    psi : (r, r) float64 array
-        Lambda Lambda'.
-    derivatives : (k, r, r) float64 array
-        Over all of theta, zero outside the term's own.
-    """
-
-    psi: Floats
-    derivatives: Floats
-
-
 def variance_parameters(
     estimate: Estimate, parameters: ParameterCovariance, conf_level: float = 0.95
 ) -> tuple[VarianceParameter, ...]:
-    """All standard deviations and correlations, the residual's last.
+    """All parameters of the random effects, term by term, and the residual sd.
 
-    Intervals are Wald's on the scale of log sd and of Fisher's z = atanh(corr),
-    by the delta method from the covariance matrix of (theta, sigma), carried
-    back. (Pinheiro & Bates 2000, section 2.4.3, recommend these scales.)
+    Intervals are Wald's, carried back from the scale of the logarithm, for a
+    correlation of Fisher's z = atanh(corr); standard errors there are by the
+    delta method from the covariance matrix of (theta, sigma). (Pinheiro & Bates
+    2000, section 2.4.3, recommend these scales.)
     """
     reach = float(quantile(conf_level, np.array(np.inf)))
-    found: list[VarianceParameter] = []
-    on_face = {face.term for face in estimate.optimum.faces}
-    for t, (term, matrix) in enumerate(_relative_covariances(estimate)):
-        share = np.diag(matrix.psi) * np.mean(term.z**2, axis=0)
-        zero = share <= (ZERO_SHARE if t in on_face else 0.0)
-        for j, name in enumerate(term.names):
-            gradient = _log_sd_gradient(matrix, j, estimate.sigma)
-            se = np.nan if zero[j] else _standard_error(gradient, parameters)
-            sd = estimate.sigma * float(np.sqrt(matrix.psi[j, j]))
-            found.append(VarianceParameter(t, name, None, "sd", sd, *_log_interval(sd, reach * se)))
-        for i, j in _pairs(term):
-            found.append(_correlation(term, t, i, j, matrix, zero, parameters, reach))
-    last = np.zeros(len(estimate.theta) + 1)
-    last[-1] = 1.0 / estimate.sigma
-    bounds = _log_interval(estimate.sigma, reach * _standard_error(last, parameters))
-    found.append(VarianceParameter(None, None, None, "sd", estimate.sigma, *bounds))
-    return tuple(found)
+    found = []
+    for t, term, component, gradient in _components(estimate):
+        value, scale = component.value, 1.0
+        if component.parameter.kind == "sd":
+            scale = estimate.sigma
+        se = np.nan
+        if not _on_face(estimate, t, term, component):
+            se = _standard_error(_transformed(component, gradient, estimate.sigma), parameters)
+        bounds = _bounds(component.parameter.kind, value, reach * se)
+        found.append(
+            VarianceParameter(
+                t,
+                component.parameter.term,
+                component.parameter.term2 or None,
+                component.parameter.kind,
+                scale * value,
+                scale * bounds[0],
+                scale * bounds[1],
+            )
+        )
+    return (*found, _residual(estimate, parameters, reach))
 
 
 def intraclass_correlations(estimate: Estimate) -> tuple[float, ...] | None:
@@ -108,80 +101,62 @@ def intraclass_correlations(estimate: Estimate) -> tuple[float, ...] | None:
     return tuple(float(v) for v in variances / total)
 
 
-def _relative_covariances(estimate: Estimate) -> Iterator[tuple[RandomTerm, Covariance]]:
-    """Each term with its matrix and derivatives; Psi = Lambda Lambda', Lambda linear in theta."""
+def _components(estimate: Estimate) -> Iterator[tuple[int, RandomTerm, Component, Floats]]:
+    """Each component with its term and its gradient (k,) over all of theta."""
     start = 0
-    k = len(estimate.theta)
-    for term in estimate.specification.terms:
-        rows, columns = _positions(term)
-        own = slice(start, start + len(rows))
-        factor = np.zeros((term.size, term.size))
-        factor[rows, columns] = estimate.theta[own]
-        derivatives = np.zeros((k, term.size, term.size))
-        for entry, (i, j) in enumerate(zip(rows, columns, strict=True)):
-            derivatives[start + entry, i, :] += factor[:, j]
-            derivatives[start + entry, :, i] += factor[:, j]
+    for t, term in enumerate(estimate.specification.terms):
+        family = structure_of(term)
+        own = slice(start, start + family.n_parameters)
         start = own.stop
-        yield term, Covariance(factor @ factor.T, derivatives)
+        for component in family.components(estimate.theta[own], term.names):
+            gradient = np.zeros(len(estimate.theta))
+            gradient[own] = component.gradient
+            yield t, term, component, gradient
 
 
-def _positions(term: RandomTerm) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Row and column in Lambda of each theta of a term."""
-    if term.structure == "diag":
-        diagonal = np.arange(term.size)
-        return diagonal, diagonal
-    columns, rows = np.triu_indices(term.size)
-    return rows, columns
+def _on_face(estimate: Estimate, t: int, term: RandomTerm, component: Component) -> bool:
+    """Tell whether a component stands at the boundary of its range."""
+    value = component.value
+    if np.isnan(value) or not np.isfinite(component.gradient).all():
+        return True
+    if component.parameter.kind == "corr":
+        return abs(value) >= UNIT_CORRELATION
+    if all(face.term != t for face in estimate.optimum.faces):
+        return value <= 0.0
+    name = component.parameter.term
+    columns = [term.names.index(name)] if name in term.names else slice(None)
+    return bool(value * np.sqrt(np.mean(term.z[:, columns] ** 2)) <= ZERO)
 
 
-def _pairs(term: RandomTerm) -> list[tuple[int, int]]:
-    """Pairs of coefficients whose correlation is a parameter, column by column."""
-    if term.structure == "diag":
-        return []
-    return [(i, j) for j in range(term.size) for i in range(j + 1, term.size)]
-
-
-def _log_sd_gradient(matrix: Covariance, j: int, sigma: float) -> Floats:
-    """D log sd_j / d (theta, sigma)."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        theta = matrix.derivatives[:, j, j] / (2.0 * matrix.psi[j, j])
-    return np.append(theta, 1.0 / sigma)
-
-
-def _correlation(
-    term: RandomTerm,
-    t: int,
-    i: int,
-    j: int,
-    matrix: Covariance,
-    zero: NDArray[np.bool_],
-    parameters: ParameterCovariance,
-    reach: float,
-) -> VarianceParameter:
-    """The correlation of coefficients i and j of a term."""
-    names = (term.names[j], term.names[i])
-    if zero[i] or zero[j]:
-        return VarianceParameter(t, *names, "corr", np.nan, np.nan, np.nan)
-    vi, vj = matrix.psi[i, i], matrix.psi[j, j]
-    rho = float(np.clip(matrix.psi[i, j] / np.sqrt(vi * vj), -1.0, 1.0))
-    if abs(rho) >= UNIT_CORRELATION:
-        return VarianceParameter(t, *names, "corr", rho, np.nan, np.nan)
-    d = matrix.derivatives
-    slope = d[:, i, j] / np.sqrt(vi * vj) - rho / 2.0 * (d[:, i, i] / vi + d[:, j, j] / vj)
-    z_gradient = np.append(slope / (1.0 - rho**2), 0.0)
-    half = reach * _standard_error(z_gradient, parameters)
-    z = np.arctanh(rho)
-    return VarianceParameter(
-        t, *names, "corr", rho, float(np.tanh(z - half)), float(np.tanh(z + half))
-    )
+def _transformed(component: Component, gradient: Floats, sigma: float) -> Floats:
+    """Gradient (k + 1,) of log value or atanh value with respect to (theta, sigma)."""
+    kind, value = component.parameter.kind, component.value
+    slope = 1.0 / (1.0 - value**2) if kind == "corr" else 1.0 / value
+    return np.append(slope * gradient, 1.0 / sigma if kind == "sd" else 0.0)
 
 
 def _standard_error(gradient: Floats, parameters: ParameterCovariance) -> float:
-    """Delta method: gradient (k + 1,) over all of theta and sigma."""
+    """Delta method; NaN when no free entry of theta moves the parameter."""
     g = gradient[np.append(parameters.free, True)]
+    if not g[:-1].any():
+        return float("nan")
     return float(np.sqrt(max(float(g @ parameters.covariance @ g), 0.0)))
 
 
-def _log_interval(sd: float, half: float) -> tuple[float, float]:
-    """Interval of an sd from the half-width on the log scale."""
-    return float(sd * np.exp(-half)), float(sd * np.exp(half))
+def _bounds(kind: str, value: float, half: float) -> tuple[float, float]:
+    """Interval from the half-width on the scale of log or atanh."""
+    if np.isnan(half):
+        return float("nan"), float("nan")
+    if kind == "corr":
+        z = np.arctanh(value)
+        return float(np.tanh(z - half)), float(np.tanh(z + half))
+    return float(value * np.exp(-half)), float(value * np.exp(half))
+
+
+def _residual(
+    estimate: Estimate, parameters: ParameterCovariance, reach: float
+) -> VarianceParameter:
+    """The residual standard deviation."""
+    half = reach * float(np.sqrt(parameters.covariance[-1, -1])) / estimate.sigma
+    low, high = _bounds("sd", estimate.sigma, half)
+    return VarianceParameter(None, None, None, "sd", estimate.sigma, low, high)

@@ -1,0 +1,56 @@
+"""A progress bar for a search whose length is not known beforehand."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+from typing import Any
+
+__all__ = ["SearchBar"]
+
+PATIENCE = 1.0
+
+
+class SearchBar:
+    """Shows evaluations as the solver reports them.
+
+    Parameters
+    ----------
+    wanted : bool or None
+        Always, never, or (None) for work that lasts longer than a second,
+        where a person can see it.
+    """
+
+    def __init__(self, wanted: bool | None) -> None:
+        self.shown = _someone_looks() if wanted is None else wanted
+        self._due = time.monotonic() + (PATIENCE if wanted is None else 0.0)
+        self._bar: Any = None
+
+    def __enter__(self) -> SearchBar:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    def __call__(self, evaluation: int, criterion: float, decrement: float) -> None:
+        """Take one report: number of the evaluation, criterion, last decrement."""
+        if self._bar is None:
+            if time.monotonic() < self._due:
+                return
+            from tqdm.auto import tqdm
+
+            self._bar = tqdm(desc="fitting", unit=" evaluations")
+        self._bar.update(evaluation - self._bar.n)
+        self._bar.set_postfix_str(f"criterion {criterion:.6g}, next step {decrement:.1e}")
+
+
+def _someone_looks() -> bool:
+    """Tell whether the output goes to a terminal or a notebook."""
+    return "ipykernel" in sys.modules or bool(getattr(sys.stderr, "isatty", bool)())

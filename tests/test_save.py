@@ -1,0 +1,414 @@
+"""Saved fits: everything works after loading, and hostile files are refused."""
+
+from __future__ import annotations
+
+import datetime
+import io
+import json
+import pickle
+import zipfile
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+
+import ranef
+from ranef.errors import DataError, FileError, ModelError, RanefError
+
+FORMULA = "Reaction ~ Days + (Days | Subject)"
+
+
+@pytest.fixture(scope="module")
+def fit():
+    return ranef.lmm(FORMULA, ranef.data.load("sleepstudy"))
+
+
+@pytest.fixture
+def stored(fit, tmp_path):
+    path = tmp_path / "sleep.ranef"
+    fit.save(path)
+    return path
+
+
+def members(path):
+    with zipfile.ZipFile(path) as archive:
+        return {name: archive.read(name) for name in archive.namelist()}
+
+
+def rewrite(path, contents):
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in contents.items():
+            archive.writestr(name, data)
+
+
+def edited(path, change):
+    """Apply `change` to the head of a saved fit."""
+    contents = members(path)
+    head = json.loads(contents["fit.json"])
+    change(head)
+    contents["fit.json"] = json.dumps(head)
+    rewrite(path, contents)
+
+
+def npy(array, **options):
+    stream = io.BytesIO()
+    np.save(stream, array, **options)
+    return stream.getvalue()
+
+
+def again(fit, path):
+    fit.save(path)
+    return ranef.load(path)
+
+
+# --- there and back ------------------------------------------------------------------
+
+
+def assert_same(one, two, new):
+    assert str(one.summary()) == str(two.summary())
+    for effects in ("fixed", "variance", "random"):
+        pd.testing.assert_frame_equal(one.tidy(effects), two.tidy(effects), check_dtype=False)
+    pd.testing.assert_series_equal(one.fitted(), two.fitted())
+    pd.testing.assert_frame_equal(one.augment(), two.augment(), check_dtype=False)
+    for kind in ("conditional", "typical", "population"):
+        pd.testing.assert_frame_equal(
+            one.predict(new, kind=kind, conf_level=0.9), two.predict(new, kind=kind, conf_level=0.9)
+        )
+    pd.testing.assert_frame_equal(one.simulate(2, rng=1), two.simulate(2, rng=1))
+    y = one.simulate(1, rng=2)["sim_1"]
+    assert one.refit(y).loglik == two.refit(y).loglik
+    np.testing.assert_array_equal(
+        one.refit(one.simulate(2, rng=3)).coef, two.refit(one.simulate(2, rng=3)).coef
+    )
+    assert str(one.equation()) == str(two.equation())
+    assert one.optimum.faces == two.optimum.faces
+    np.testing.assert_array_equal(one.optimum.trace, two.optimum.trace)
+
+
+CASES = {
+    "slope": ("sleepstudy", FORMULA),
+    "nested": ("Pastes", "strength ~ 1 + (1 | batch/cask)"),
+    "singular": ("Dyestuff2", "Yield ~ 1 + (1 | Batch)"),
+    "factors": ("Oats", "yield ~ Variety * factor(nitro) + (1 | Block/Variety)"),
+    "structure": ("sleepstudy", "Reaction ~ Days + ar1(0 + Days | Subject)"),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_everything_works_after_loading(case, tmp_path):
+    name, formula = CASES[case]
+    table = ranef.data.load(name)
+    fit = ranef.lmm(formula, table)
+    assert_same(fit, again(fit, tmp_path / "a.ranef"), table.head(7))
+
+
+def test_learned_transformations_are_remembered(tmp_path):
+    sleep = ranef.data.load("sleepstudy")
+    fit = ranef.lmm("log(Reaction) ~ ns(Days, 3) + (1 | Subject)", sleep)
+    back = again(fit, tmp_path / "a.ranef")
+    new = pd.DataFrame({"Days": [0.5, 3.25], "Subject": ["308", "309"]})
+    np.testing.assert_array_equal(back.predict(new), fit.predict(new))
+
+
+def test_weights_offset_and_dropped_rows_come_back(tmp_path):
+    table = ranef.data.load("sleepstudy").assign(w=np.linspace(1, 2, 180), shift=0.5)
+    table.loc[5, "Reaction"] = np.nan
+    fit = ranef.lmm(FORMULA, table, weights="w", offset="shift")
+    back = again(fit, tmp_path / "a.ranef")
+    assert_same(fit, back, table.head(9))
+    assert back.n_obs == 179
+    assert back.fitted().isna().sum() == 1
+
+
+@pytest.mark.parametrize(
+    "index",
+    [
+        pd.Index([f"row {i}" for i in range(180)], name="row"),
+        pd.RangeIndex(10, 190),
+        pd.date_range("2024-01-01", periods=180, freq="h", tz="Europe/Berlin"),
+        pd.MultiIndex.from_product([list("abc"), range(60)], names=["a", "b"]),
+    ],
+    ids=["text", "integer", "time", "two levels"],
+)
+def test_row_labels_come_back(fit, index, tmp_path):
+    table = ranef.data.load("sleepstudy").set_index(index)
+    back = again(ranef.lmm(FORMULA, table), tmp_path / "a.ranef")
+    assert back.fitted().index.equals(table.index)
+
+
+@pytest.mark.parametrize(
+    "levels",
+    [
+        ["a", "b", "c"],
+        [3, 1, 2],
+        [True, False],
+        [datetime.date(2024, 1, 1), datetime.date(2024, 1, 2), datetime.date(2023, 1, 1)],
+        list(pd.to_datetime(["2024-01-01", "2023-05-01", "2024-02-01"])),
+    ],
+    ids=["text", "integer", "boolean", "date", "timestamp"],
+)
+def test_levels_come_back_in_their_type(levels, tmp_path):
+    rng = np.random.default_rng(0)
+    g = levels * 20
+    table = pd.DataFrame({"y": rng.normal(size=len(g)), "g": g})
+    fit = ranef.lmm("y ~ 1 + (1 | g)", table)
+    back = again(fit, tmp_path / "a.ranef")
+    assert list(back.tidy("random")["level"]) == list(fit.tidy("random")["level"])
+    np.testing.assert_array_equal(back.predict(table), fit.fitted())
+
+
+def test_polars_comes_back_as_polars(tmp_path):
+    fit = ranef.lmm(FORMULA, pl.from_pandas(ranef.data.load("sleepstudy")))
+    back = again(fit, tmp_path / "a.ranef")
+    assert isinstance(back.tidy(), pl.DataFrame)
+    assert back.tidy().equals(fit.tidy())
+
+
+def test_functions_are_handed_over_again(tmp_path):
+    sleep = ranef.data.load("sleepstudy")
+
+    def half(x):
+        return x / 2
+
+    fit = ranef.lmm("Reaction ~ half(Days) + (1 | Subject)", sleep, functions={"half": half})
+    path = tmp_path / "a.ranef"
+    fit.save(path)
+    with pytest.raises(ModelError, match="half"):
+        ranef.load(path).predict(sleep)
+    back = ranef.load(path, functions={"half": half})
+    np.testing.assert_array_equal(back.predict(sleep), fit.predict(sleep))
+
+
+def test_a_fit_also_pickles(fit):
+    assert str(pickle.loads(pickle.dumps(fit))) == str(fit)
+
+
+# --- writing -------------------------------------------------------------------------
+
+
+def test_saving_leaves_only_the_file(fit, tmp_path):
+    fit.save(tmp_path / "a.ranef")
+    fit.save(str(tmp_path / "a.ranef"))
+    assert [p.name for p in tmp_path.iterdir()] == ["a.ranef"]
+
+
+def test_a_failed_write_leaves_the_old_file(fit, stored, monkeypatch):
+    before = stored.read_bytes()
+
+    def broken(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("ranef.api.saving._write", broken)
+    with pytest.raises(KeyboardInterrupt):
+        fit.save(stored)
+    assert stored.read_bytes() == before
+    assert len(list(stored.parent.iterdir())) == 1
+
+
+def test_a_folder_that_is_not_there_is_named(fit, tmp_path):
+    with pytest.raises(FileError, match=r"cannot write .*no such folder"):
+        fit.save(tmp_path / "no such folder" / "a.ranef")
+
+
+def test_levels_that_a_file_cannot_hold_are_refused(tmp_path):
+    rng = np.random.default_rng(0)
+    g = [complex(i % 4) for i in range(60)]
+    table = pd.DataFrame({"y": rng.normal(size=60), "g": pd.Categorical(g)})
+    with pytest.raises(RanefError, match="complex"):
+        ranef.lmm("y ~ 1 + (1 | g)", table).save(tmp_path / "a.ranef")
+    assert list(tmp_path.iterdir()) == []
+
+
+# --- reading what may be hostile -----------------------------------------------------
+
+
+def test_a_missing_file_is_an_oserror_too(tmp_path):
+    with pytest.raises(OSError, match="cannot read"):
+        ranef.load(tmp_path / "nowhere.ranef")
+
+
+@pytest.mark.parametrize("content", [b"", b"not a zip", b"PK\x03\x04 cut off"])
+def test_other_files_are_refused(content, tmp_path):
+    path = tmp_path / "a.ranef"
+    path.write_bytes(content)
+    with pytest.raises(FileError, match="not a saved fit"):
+        ranef.load(path)
+
+
+def test_a_cut_file_is_refused(stored):
+    content = stored.read_bytes()
+    stored.write_bytes(content[: len(content) // 2])
+    with pytest.raises(FileError):
+        ranef.load(stored)
+
+
+def test_another_zip_is_refused(tmp_path):
+    path = tmp_path / "a.zip"
+    rewrite(path, {"hello.txt": "hello"})
+    with pytest.raises(FileError, match=r"no single fit\.json"):
+        ranef.load(path)
+    rewrite(path, {"fit.json": "{}"})
+    with pytest.raises(FileError, match="not a saved fit"):
+        ranef.load(path)
+    rewrite(path, {"fit.json": "{"})
+    with pytest.raises(FileError, match="damaged"):
+        ranef.load(path)
+
+
+def test_a_newer_format_says_so(stored):
+    edited(stored, lambda head: head.update(version=99, ranef="9.9"))
+    with pytest.raises(FileError, match=r"ranef 9\.9 .* update ranef"):
+        ranef.load(stored)
+
+
+class Trap:
+    """Would leave a trace if it were unpickled."""
+
+    def __reduce__(self):
+        return (print, ("code was run",))
+
+
+def test_pickled_arrays_are_refused_and_not_run(stored, capsys):
+    contents = members(stored)
+    contents["y.npy"] = npy(np.array([Trap()], dtype=object), allow_pickle=True)
+    rewrite(stored, contents)
+    with pytest.raises(FileError):
+        ranef.load(stored)
+    head = json.loads(contents["fit.json"])
+    head["arrays"]["y"] = ["|O", [1]]
+    contents["fit.json"] = json.dumps(head)
+    rewrite(stored, contents)
+    with pytest.raises(FileError, match="'y'"):
+        ranef.load(stored)
+    assert "code was run" not in capsys.readouterr().out
+
+
+def test_a_bomb_is_refused_before_it_unpacks(stored):
+    contents = members(stored)
+    head = json.loads(contents["fit.json"])
+    head["arrays"]["y"] = ["<f8", [200_000_000]]
+    contents["fit.json"] = json.dumps(head)
+    rewrite(stored, contents)
+    block = bytes(1 << 24)
+    with (
+        zipfile.ZipFile(stored, "a", zipfile.ZIP_DEFLATED) as archive,
+        archive.open("bomb.npy", "w", force_zip64=True) as stream,
+    ):
+        for _ in range(70):
+            stream.write(block)
+    with pytest.raises(FileError, match="far more than a saved fit"):
+        ranef.load(stored)
+
+
+def test_an_array_larger_than_stated_is_refused(stored):
+    contents = members(stored)
+    contents["y.npy"] = npy(np.zeros(100_000))
+    rewrite(stored, contents)
+    with pytest.raises(FileError, match="wrong size"):
+        ranef.load(stored)
+
+
+def test_a_repeated_member_is_refused(stored):
+    with zipfile.ZipFile(stored, "a") as archive, pytest.warns(UserWarning, match="Duplicate"):
+        archive.writestr("fit.json", "{}")
+    with pytest.raises(FileError, match="no single"):
+        ranef.load(stored)
+
+
+def _pop(*path):
+    def change(head):
+        for key in path[:-1]:
+            head = head[key]
+        del head[path[-1]]
+
+    return change
+
+
+def _set(value, *path):
+    def change(head):
+        for key in path[:-1]:
+            head = head[key]
+        head[path[-1]] = value
+
+    return change
+
+
+SPEC = ("values", "specification")
+DAMAGE = {
+    "no arrays": _pop("arrays"),
+    "no values": _pop("values"),
+    "version as text": _set("1", "version"),
+    "version zero": _set(0, "version"),
+    "array gone": _pop("arrays", "beta"),
+    "negative shape": _set(["<f8", [-1]], "arrays", "y"),
+    "shape as text": _set(["<f8", ["180"]], "arrays", "y"),
+    "huge shape": _set(["<f8", [2**62, 2**62]], "arrays", "y"),
+    "four dimensions": _set(["<f8", [1, 1, 1, 180]], "arrays", "y"),
+    "strange type": _set(["<c16", [90]], "arrays", "y"),
+    "path outside": _set(["<f8", [1]], "arrays", "../../y"),
+    "sigma as text": _set("25", "values", "sigma"),
+    "reml as number": _set(1, "values", "reml"),
+    "no recipe": _pop(*SPEC, "recipe"),
+    "recipe as list": _set([], *SPEC, "recipe"),
+    "recipe empty": _set({}, *SPEC, "recipe"),
+    "names too few": _set(["(Intercept)"], *SPEC, "names"),
+    "names as numbers": _set([1, 2], *SPEC, "names"),
+    "levels too few": _set(["308"], *SPEC, "factors", 0, "levels"),
+    "levels nested": _set([[["x"]]] * 18, *SPEC, "factors", 0, "levels"),
+    "term of no factor": _set(7, *SPEC, "terms", 0, "factor"),
+    "unknown structure": _set("zzz", *SPEC, "terms", 0, "structure"),
+    "rows miscounted": _set(181, *SPEC, "n_rows"),
+    "library unknown": _set("os", "values", "frame", "library"),
+    "index too short": _set({"labels": [1], "name": None}, "values", "frame", "index"),
+    "optimum empty": _set({}, "values", "optimum"),
+    "face of no term": _set(
+        [{"term": 5, "rank": 0, "size": 1, "description": "", "curvature": 0.0}], "values", "faces"
+    ),
+}
+
+
+@pytest.mark.parametrize("case", DAMAGE)
+def test_damage_is_a_file_error(case, stored):
+    edited(stored, DAMAGE[case])
+    with pytest.raises(FileError, match=r"sleep\.ranef"):
+        ranef.load(stored)
+
+
+def test_any_member_lost_is_a_file_error(stored):
+    contents = members(stored)
+    for lost in contents:
+        rewrite(stored, {k: v for k, v in contents.items() if k != lost})
+        with pytest.raises(FileError):
+            ranef.load(stored)
+
+
+def test_random_bytes_in_the_head_never_escape_as_another_error(stored):
+    contents = members(stored)
+    text = bytearray(contents["fit.json"])
+    rng = np.random.default_rng(0)
+    for _ in range(150):
+        broken = bytearray(text)
+        for place in rng.integers(0, len(text), 3):
+            broken[place] = rng.integers(32, 127)
+        rewrite(stored, {**contents, "fit.json": bytes(broken)})
+        try:
+            ranef.load(stored)
+        except FileError:
+            continue
+
+
+def test_codes_beyond_the_levels_are_refused(stored):
+    contents = members(stored)
+    codes = np.load(io.BytesIO(contents["factor0.codes.npy"]))
+    codes[0] = 18
+    contents["factor0.codes.npy"] = npy(codes)
+    rewrite(stored, contents)
+    with pytest.raises(FileError, match="level that is not listed"):
+        ranef.load(stored)
+
+
+def test_loading_a_file_error_is_also_catchable_as_ranef_error(tmp_path):
+    with pytest.raises(RanefError):
+        ranef.load(tmp_path / "nothing.ranef")
+    assert not issubclass(FileError, DataError)

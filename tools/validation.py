@@ -21,7 +21,7 @@ REFERENCE = Path(__file__).parent.parent / "tests" / "reference" / "lmm.json"
 
 def prepare(case: dict[str, Any]) -> pd.DataFrame:
     """Return the table that R fitted: columns added, cells emptied, rows left out."""
-    table = ranef.data.load(case["table"])
+    table = ranef.data.load(case["table"]).copy()
     for name, values in (case["add"] or {}).items():
         table[name] = values
     for name, rows in (case["missing"] or {}).items():

@@ -99,6 +99,15 @@ def test_readme_example_prints_the_output_below_it(tmp_path):
     assert run([str(script)], tmp_path).split() == shown.split()
 
 
+def test_formula_page_names_every_function_and_structure():
+    from ranef.design.functions import ELEMENTWISE, FUNCTIONS
+    from ranef.design.model import STRUCTURES
+
+    page = (ROOT / "docs" / "formula.md").read_text("utf-8")
+    words = set(re.findall(r"[\w.]+", page))
+    assert {*ELEMENTWISE, *FUNCTIONS, *STRUCTURES} <= words
+
+
 def test_version_is_stated_the_same_everywhere():
     import ranef
 

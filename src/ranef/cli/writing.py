@@ -31,6 +31,8 @@ def check_outputs(options: Namespace) -> None:
     given = [Path(name) for name in wanted if name is not None]
     for path in given:
         _check_place(path)
+        if path.exists() and path.resolve() == Path(options.data).resolve():
+            raise ModelError(f"{str(path)!r} is the table itself; give the result another name")
     twice = {str(path) for path in given if given.count(path) > 1}
     if twice:
         raise ModelError(f"{sorted(twice)[0]!r} is asked for twice; give each result its own file")
@@ -82,6 +84,7 @@ def results(fit: LinearMixedModelFit, options: Namespace) -> dict[str, Any]:
             "n_rows": spec.accounting.n_rows,
             "n_used": spec.accounting.n_used,
             "n_dropped": spec.accounting.n_dropped,
+            "n_zero_weight": spec.accounting.n_zero_weight,
             "missing": {name: int(count) for name, count in spec.accounting.missing.items()},
             "groups": {factor.name: factor.n_levels for factor in spec.factors},
             "dropped_columns": list(spec.dropped_columns),
@@ -109,7 +112,7 @@ def strict(value: Any) -> Any:
         return value
     if isinstance(value, float):
         return value if math.isfinite(value) else None
-    return None if value != value else str(value)
+    return None if str(value) in ("<NA>", "NaT") else str(value)
 
 
 def _optimum(fit: LinearMixedModelFit) -> dict[str, Any]:

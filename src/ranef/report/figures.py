@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import re
+import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -34,6 +35,9 @@ PROPERTIES = {
     style.ACCENT: "var(--accent)",
     style.BAND: "var(--band)",
 }
+
+_ONE_AT_A_TIME = threading.Lock()
+"""matplotlib's settings are shared by all threads."""
 
 _FONT = re.compile(r"font: (?:(\w+) )?([\d.]+)px [^;]*")
 
@@ -83,7 +87,7 @@ def _parsed(
 
     settings: Any = {"svg.fonttype": "none", "svg.hashsalt": name, "path.simplify": True}
     stream = io.StringIO()
-    with rc_context(settings), _quiet_about_glyphs():
+    with _ONE_AT_A_TIME, rc_context(settings), _quiet_about_glyphs():
         canvas = Figure(layout="constrained", dpi=180)
         FigureCanvasSVG(canvas)
         draw(canvas)

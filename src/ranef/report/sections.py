@@ -130,7 +130,9 @@ def _left_out(rows: Accounting) -> str:
     if rows.n_dropped == 0:
         return "none is left out."
     verb = "is" if rows.n_dropped == 1 else "are"
-    return f"{number(rows.n_dropped, 0)} {verb} left out."
+    zero = rows.n_zero_weight
+    reason = f", {number(zero, 0)} of them because the weight is zero" if zero else ""
+    return f"{number(rows.n_dropped, 0)} {verb} left out{reason}."
 
 
 def _groups(estimate: Estimate) -> Markup:
@@ -212,6 +214,22 @@ def _deviations(fit: Fitted, conf_level: float) -> Markup:
         columns += [Column(f"{level} low", _digits(low)), Column(f"{level} high", _digits(high))]
     caption = "Standard deviations of the random effects and of the residuals"
     return table(caption, Column("Group", [str(groups[i]) for i in kept]), columns)
+
+
+def _further(fit: Fitted, conf_level: float) -> Markup:
+    """Return the parameters that are neither deviations nor correlations: rates, ranges."""
+    source = Table.of(fit.tidy("variance", conf_level=conf_level))
+    kinds = [str(kind) for kind in source.values("parameter")]
+    kept = [i for i, kind in enumerate(kinds) if kind not in ("sd", "corr")]
+    if not kept:
+        return Markup("")
+    groups = source.values("group")
+    columns = [
+        Column("Parameter", [kinds[i] for i in kept], numeric=False),
+        Column("Estimate", _digits(source.numeric("estimate")[kept])),
+    ]
+    names = Column("Group", [str(groups[i]) for i in kept])
+    return table("Further parameters of the covariance structures", names, columns)
 
 
 def _digits(values: Floats) -> list[str]:

@@ -1,0 +1,714 @@
+"""The command: exit codes, messages, files of every kind, and nothing half written."""
+
+from __future__ import annotations
+
+import bz2
+import csv
+import gzip
+import io
+import json
+import lzma
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+from pyarrow import feather
+
+import ranef
+from ranef.cli import main
+from ranef.cli.delimited import Dialect, read_delimited
+from ranef.cli.reading import Reading, read_table
+from ranef.cli.writing import strict
+from ranef.errors import FileError
+
+FORMULA = "Reaction ~ Days + (Days | Subject)"
+LOGLIK = -871.814136  # lme4, REML (tests/reference)
+
+Ran = tuple[int, str, str]
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Callable[..., Ran]:
+    def call(*arguments: object) -> Ran:
+        capsys.readouterr()
+        code = main([str(argument) for argument in arguments])
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return call
+
+
+@pytest.fixture
+def sleep(tmp_path: Path) -> Path:
+    path = tmp_path / "sleepstudy.csv"
+    ranef.data.load("sleepstudy").to_csv(path, index=False)
+    return path
+
+
+def in_a_shell(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "ranef", *arguments]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    return subprocess.run(
+        command, capture_output=True, text=True, timeout=120, env=environment, **options
+    )
+
+
+# --- help ----------------------------------------------------------------------------
+
+
+def test_help_teaches(run: Callable[..., Ran]) -> None:
+    code, out, _ = run("--help")
+    assert code == 0
+    assert 'ranef fit "Reaction ~ Days + (Days | Subject)" sleepstudy' in out
+    code, out, _ = run("fit", "--help")
+    assert code == 0
+    for words in ("(x || g)", "(1 | school/class)", "exit codes:", "examples:", "--weights COL"):
+        assert words in out
+
+
+def test_the_examples_of_the_help_are_commands(run: Callable[..., Ran]) -> None:
+    import shlex
+
+    from ranef.cli.parser import make_parser
+
+    _, out, _ = run("fit", "--help")
+    lines = [line.strip().rpartition("| ranef ")[2] for line in out.splitlines()]
+    examples = [line for line in lines if line.startswith(("ranef fit", 'fit "'))]
+    assert len(examples) == 4
+    for example in examples:
+        words = [word for word in shlex.split(example) if word != "ranef"]
+        assert make_parser().parse_args(words).command == "fit"
+
+
+def test_help_is_quick_because_it_imports_little() -> None:
+    code = (
+        "import sys; from ranef.cli import main; main(['--help']); "
+        "sys.exit(any(m in sys.modules for m in ('pandas', 'numpy', 'scipy', 'formulaic')))"
+    )
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True)
+    assert done.returncode == 0
+
+
+def test_version(run: Callable[..., Ran]) -> None:
+    assert run("--version")[:2] == (0, f"ranef {ranef.__version__}\n")
+
+
+def test_no_command_shows_the_help(run: Callable[..., Ran]) -> None:
+    code, out, err = run()
+    assert (code, out) == (2, "")
+    assert "usage: ranef" in err
+
+
+# --- a fit ---------------------------------------------------------------------------
+
+
+def test_a_fit_prints_its_summary(run: Callable[..., Ran], sleep: Path) -> None:
+    code, out, err = run("fit", FORMULA, sleep)
+    assert (code, err) == (0, "")
+    assert out == f"{ranef.lmm(FORMULA, pd.read_csv(sleep)).summary()}\n"
+
+
+def test_the_module_runs_as_the_command(sleep: Path) -> None:
+    done = in_a_shell("fit", FORMULA, str(sleep))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "-871.814" in done.stdout
+
+
+def test_a_bundled_data_set_needs_no_file(run: Callable[..., Ran]) -> None:
+    code, out, _ = run("fit", FORMULA, "sleepstudy")
+    assert code == 0
+    assert "-871.814" in out
+
+
+def test_a_file_comes_before_a_bundled_data_set(
+    run: Callable[..., Ran], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("sleepstudy").write_text("y,g\n1,a\n2,a\n4,b\n5,b\n9,c\n7,c\n")
+    code, out, _ = run("fit", "y ~ 1 + (1 | g)", "sleepstudy")
+    assert code == 0
+    assert "6 rows" in out
+
+
+def test_standard_input(sleep: Path) -> None:
+    done = in_a_shell("fit", FORMULA, "-", "--quiet", input=sleep.read_text())
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_options_reach_the_model(run: Callable[..., Ran], tmp_path: Path) -> None:
+    data = ranef.data.load("sleepstudy")
+    data["w"] = np.linspace(1, 2, 180)
+    data["known"] = np.linspace(0, 9, 180)
+    source, out = tmp_path / "d.csv", tmp_path / "fit.json"
+    data.to_csv(source, index=False)
+    options = ["--ml", "--weights", "w", "--offset", "known", "--path", "crossed", "--n-jobs", "1"]
+    code, _, err = run(
+        "fit", FORMULA, source, *options, "--out", out, "--conf-level", "0.8", "--quiet"
+    )
+    assert (code, err) == (0, "")
+    found = json.loads(out.read_text())
+    fit = ranef.lmm(
+        FORMULA, pd.read_csv(source), reml=False, weights="w", offset="known", path="crossed"
+    )
+    assert found["optimum"]["path"] == "crossed"
+    assert found["model"]["reml"] is False
+    np.testing.assert_allclose(found["glance"]["loglik"], fit.loglik, rtol=1e-12)
+    low = fit.tidy(conf_level=0.8)["conf_low"]
+    np.testing.assert_allclose([row["conf_low"] for row in found["fixed"]], low, rtol=1e-12)
+
+
+def test_plan(run: Callable[..., Ran], sleep: Path) -> None:
+    code, out, err = run("plan", FORMULA, sleep)
+    assert (code, err) == (0, "")
+    assert out == f"{ranef.plan(FORMULA, pd.read_csv(sleep))}\n"
+    assert run("plan", FORMULA, sleep, "--path", "crossed")[1] != out
+
+
+def test_numbers_become_categories_by_factor(run: Callable[..., Ran], sleep: Path) -> None:
+    code, out, _ = run("fit", "Reaction ~ Days + (1 | Subject)", sleep, "--factor", "Days")
+    assert code == 0
+    assert "Days9" in out
+
+
+# --- exit codes and messages ---------------------------------------------------------
+
+
+def complaint(ran: Ran) -> tuple[int, str]:
+    """Exit code and the one line of a failed command."""
+    code, out, err = ran
+    assert out == ""
+    assert err.startswith("ranef: error: ")
+    assert err.count("\n") == 1
+    assert "Traceback" not in err
+    return code, err
+
+
+def test_a_wrong_column_is_named_with_the_right_one(run: Callable[..., Ran], sleep: Path) -> None:
+    code, err = complaint(run("fit", "Reaction ~ Dayz + (1 | Subject)", sleep))
+    assert code == 2
+    assert "'Dayz'" in err
+    assert "'Days'" in err
+    code, err = complaint(run("fit", FORMULA, sleep, "--factor", "subject"))
+    assert code == 2
+    assert "did you mean 'Subject'?" in err
+    code, err = complaint(run("fit", FORMULA, sleep, "--weights", "day"))
+    assert code == 2
+    assert "'day'" in err
+
+
+@pytest.mark.parametrize("formula", ["Reaction ~ Days + (Days | Subject", "Reaction ~ + * Days"])
+def test_a_formula_typo_is_one_line(run: Callable[..., Ran], sleep: Path, formula: str) -> None:
+    assert complaint(run("fit", formula, sleep))[0] == 2
+
+
+def test_swapped_arguments_are_recognised(run: Callable[..., Ran], sleep: Path) -> None:
+    code, err = complaint(run("fit", sleep, FORMULA))
+    assert code == 2
+    assert "the formula comes first" in err
+    code, err = complaint(run("fit", sleep, "sleepstudy"))
+    assert code == 2
+    assert "is a file" in err
+    code, err = complaint(run("fit", "Reaction + Days", sleep))
+    assert code == 2
+    assert "has no '~'" in err
+
+
+def test_missing_values_can_be_refused(run: Callable[..., Ran], tmp_path: Path) -> None:
+    source = tmp_path / "d.csv"
+    source.write_text("y,g\n1,a\n,a\n3,b\n4,b\n6,c\n5,c\n")
+    assert run("fit", "y ~ 1 + (1 | g)", source)[0] == 0
+    code, err = complaint(run("fit", "y ~ 1 + (1 | g)", source, "--missing", "raise"))
+    assert code == 2
+    assert "y (1 row)" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["fit"], "required: FORMULA, DATA"),
+        (["fit", "y ~ x", "d.csv", "--conf-level", "95"], "did you mean 0.95?"),
+        (["fit", "y ~ x", "d.csv", "--conf-level", "high"], "'high' is not a number"),
+        (["fit", "y ~ x", "d.csv", "--n-jobs", "0"], "'0' is not a positive whole number"),
+        (["fit", "y ~ x", "d.csv", "--path", "short"], "invalid choice: 'short'"),
+        (["fit", "y ~ x", "d.csv", "--sep", "ab"], "is not one character"),
+        (["fit", "y ~ x", "d.csv", "--colour"], "unrecognized arguments: --colour"),
+        (["fti"], "invalid choice: 'fti'"),
+    ],
+)
+def test_wrong_usage_is_code_2(run: Callable[..., Ran], arguments: list[str], said: str) -> None:
+    code, out, err = run(*arguments)
+    assert (code, out) == (2, "")
+    assert said in err
+    assert "Traceback" not in err
+
+
+def test_a_missing_file_brings_the_nearest_name(run: Callable[..., Ran], sleep: Path) -> None:
+    code, err = complaint(run("fit", FORMULA, sleep.with_name("slepstudy.csv")))
+    assert code == 3
+    assert "no file 'slepstudy.csv'" in err
+    assert "did you mean 'sleepstudy.csv'?" in err
+    code, err = complaint(run("fit", FORMULA, sleep.parent / "nowhere" / "d.csv"))
+    assert code == 3
+    assert "there is no folder" in err
+    code, err = complaint(run("fit", FORMULA, sleep.parent))
+    assert code == 3
+    assert "is a folder" in err
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "is empty"),
+        (b"  \n\n", "is empty"),
+        (b"Reaction,Days,Subject\n", "column names but no rows"),
+        (b"\x00\x01\x02binary", "neither text nor Parquet nor Feather"),
+        (b"PAR1 and then nothing", "damaged Parquet file"),
+        (b"ARROW1 and then nothing", "damaged Feather file"),
+        (b"\x1f\x8b\x08 broken", "damaged gzip file"),
+        (b"BZh9 broken", "damaged bzip2 file"),
+        (b"\xfd7zXZ\x00 broken", "damaged xz file"),
+        (b"PK\x03\x04 broken", "damaged zip file"),
+        (b"\x28\xb5\x2f\xfd broken", "damaged zstd file"),
+        (b"a,a\n1,2\n", "several columns named 'a'"),
+        (b"a,b\n1,2,3,4\n", "2 column names and 4 fields in the first row"),
+        (b"a,b\n1,2\n1,2,3\n", "Expected 2 fields in line 3, saw 3"),
+        ("a,b\n1,2\nf\xfcr,3\n".encode("latin-1"), "is not UTF-8 text (line 3)"),
+    ],
+)
+def test_a_file_without_a_table_is_code_3(
+    run: Callable[..., Ran], tmp_path: Path, content: bytes, said: str
+) -> None:
+    source = tmp_path / "d.csv"
+    source.write_bytes(content)
+    code, err = complaint(run("fit", FORMULA, source))
+    assert code == 3
+    assert said in err
+
+
+def test_an_unreadable_file(
+    run: Callable[..., Ran], sleep: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def denied(path: Path) -> bytes:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "read_bytes", denied)
+    code, err = complaint(run("fit", FORMULA, sleep))
+    assert code == 3
+    assert "permission denied" in err
+
+
+def test_an_unproved_optimum_is_code_1_and_still_printed(
+    run: Callable[..., Ran], sleep: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ranef.models import lmm as floor
+
+    fit = floor.fit_lmm
+
+    def stopped(*arguments: Any, **options: Any) -> Any:
+        estimate = fit(*arguments, **options)
+        optimum = replace(estimate.optimum, converged=False, message="the budget ran out")
+        return replace(estimate, optimum=optimum)
+
+    monkeypatch.setattr(floor, "fit_lmm", stopped)
+    out = tmp_path / "fit.json"
+    code, printed, err = run("fit", FORMULA, sleep, "--out", out)
+    assert code == 1
+    assert "-871.814" in printed
+    assert err.startswith("ranef: warning: ")
+    assert err.count("\n") == 1
+    assert json.loads(out.read_text())["optimum"]["converged"] is False
+
+
+def test_an_interruption_is_code_130_and_one_line(
+    run: Callable[..., Ran], sleep: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*arguments: Any, **options: Any) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ranef, "lmm", interrupted, raising=False)
+    assert run("fit", FORMULA, sleep) == (130, "", "ranef: interrupted\n")
+
+
+def test_ctrl_c_ends_a_running_command(tmp_path: Path) -> None:
+    pipe = tmp_path / "endless.csv"
+    os.mkfifo(pipe)
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-m", "ranef", "fit", FORMULA, str(pipe)]
+    running = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    )
+    with pipe.open("w") as stream:
+        stream.write("Reaction,Days,Subject\n")
+        stream.flush()
+        time.sleep(0.2)
+        running.send_signal(signal.SIGINT)
+        out, err = running.communicate(timeout=30)
+    assert (running.returncode, out, err) == (130, "", "ranef: interrupted\n")
+
+
+def test_a_reader_that_goes_away_is_no_error(sleep: Path) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-m", "ranef", "fit", FORMULA, str(sleep)]
+    with os.fdopen(writing, "wb") as stream:
+        done = subprocess.run(command, stdout=stream, stderr=subprocess.PIPE, env=environment)
+    assert (done.returncode, done.stderr) == (141, b"")
+
+
+def test_a_bug_shows_its_traceback_and_is_code_70(
+    run: Callable[..., Ran], sleep: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*arguments: Any, **options: Any) -> Any:
+        raise ZeroDivisionError("a bug")
+
+    monkeypatch.setattr(ranef, "lmm", broken, raising=False)
+    code, _, err = run("fit", FORMULA, sleep)
+    assert code == 70
+    assert "ZeroDivisionError: a bug" in err
+    assert "please report it" in err
+
+
+def test_warnings_are_sentences(run: Callable[..., Ran], tmp_path: Path) -> None:
+    source = tmp_path / "d.csv"
+    data = ranef.data.load("sleepstudy").assign(Twice=lambda d: 2 * d["Days"])
+    data.to_csv(source, index=False)
+    code, _, err = run("fit", "Reaction ~ Days + Twice + (1 | Subject)", source)
+    assert code == 0
+    assert err.startswith("ranef: warning: ")
+    assert "Twice" in err
+    assert err.count("\n") == 1
+
+
+# --- kinds of files ------------------------------------------------------------------
+
+
+def zipped(content: bytes) -> bytes:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("sleepstudy.csv", content)
+        archive.writestr("__MACOSX/._sleepstudy.csv", b"junk")
+    return stream.getvalue()
+
+
+def zstandard(content: bytes) -> bytes:
+    stream = pa.BufferOutputStream()
+    with pa.CompressedOutputStream(stream, "zstd") as compressed:
+        compressed.write(content)
+    return bytes(stream.getvalue())
+
+
+COMPRESSIONS: dict[str, Callable[[bytes], bytes]] = {
+    "": bytes,
+    ".gz": gzip.compress,
+    ".bz2": bz2.compress,
+    ".xz": lzma.compress,
+    ".zip": zipped,
+    ".zst": zstandard,
+}
+
+
+def as_csv(data: pd.DataFrame) -> bytes:
+    return data.to_csv(index=False).encode()
+
+
+def as_tsv(data: pd.DataFrame) -> bytes:
+    return data.to_csv(index=False, sep="\t").encode()
+
+
+def as_parquet(data: pd.DataFrame) -> bytes:
+    return bytes(data.to_parquet())
+
+
+def as_feather(data: pd.DataFrame) -> bytes:
+    stream = pa.BufferOutputStream()
+    feather.write_feather(data, stream, compression="uncompressed")
+    return bytes(stream.getvalue())
+
+
+FORMATS: dict[str, Callable[[pd.DataFrame], bytes]] = {
+    ".csv": as_csv,
+    ".tsv": as_tsv,
+    ".parquet": as_parquet,
+    ".feather": as_feather,
+}
+
+
+@pytest.mark.parametrize("compression", COMPRESSIONS)
+@pytest.mark.parametrize("kind", FORMATS)
+def test_every_format_and_compression_gives_the_same_fit(
+    run: Callable[..., Ran], tmp_path: Path, kind: str, compression: str
+) -> None:
+    content = COMPRESSIONS[compression](FORMATS[kind](ranef.data.load("sleepstudy")))
+    source, out = tmp_path / f"d{kind}{compression}", tmp_path / "fit.json"
+    source.write_bytes(content)
+    code, _, err = run("fit", FORMULA, source, "--out", out)
+    assert (code, err) == (0, "")
+    found = json.loads(out.read_text())
+    assert abs(found["glance"]["loglik"] - LOGLIK) < 1e-6
+    assert found["accounting"]["groups"] == {"Subject": 18}
+
+
+def test_the_content_counts_and_not_the_name(run: Callable[..., Ran], tmp_path: Path) -> None:
+    source = tmp_path / "misnamed.csv"
+    source.write_bytes(gzip.compress(as_parquet(ranef.data.load("sleepstudy"))))
+    assert run("fit", FORMULA, source, "--quiet") == (0, "", "")
+
+
+def test_a_zip_must_hold_one_table(run: Callable[..., Ran], tmp_path: Path) -> None:
+    source = tmp_path / "d.zip"
+    with zipfile.ZipFile(source, "w") as archive:
+        archive.writestr("a.csv", "x\n1\n")
+        archive.writestr("b.csv", "x\n1\n")
+    code, err = complaint(run("fit", FORMULA, source))
+    assert code == 3
+    assert "must hold one file and holds 2 ('a.csv', 'b.csv')" in err
+    with zipfile.ZipFile(source, "w") as archive:
+        archive.writestr("[Content_Types].xml", "<x/>")
+        archive.writestr("xl/workbook.xml", "<x/>")
+    code, err = complaint(run("fit", FORMULA, source))
+    assert code == 3
+    assert "Excel workbook" in err
+
+
+def test_an_index_with_a_name_is_a_column(tmp_path: Path) -> None:
+    source = tmp_path / "d.parquet"
+    pd.DataFrame({"y": [1.0, 2.0]}, index=pd.Index(["a", "b"], name="id")).to_parquet(source)
+    data, _ = read_table(str(source), Reading())
+    assert data.columns.tolist() == ["id", "y"]
+
+
+# --- delimited text ------------------------------------------------------------------
+
+
+def read(content: str | bytes, **dialect: Any) -> tuple[dict[str, list[Any]], list[str]]:
+    raw = content.encode() if isinstance(content, str) else content
+    data, notes = read_delimited(raw, "'d.csv'", Dialect(**dialect))
+    columns = {name: data[name].astype(object).tolist() for name in data.columns}
+    return columns, [note.text for note in notes]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "y,g\n1.5,a\n2,b c\n",
+        "y;g\n1.5;a\n2;b c\n",
+        "y;g\n1,5;a\n2;b c\n",
+        "y\tg\n1.5\ta\n2\tb c\n",
+        "y|g\n1.5|a\n2|b c\n",
+        'y,g\r\n1.5,"a"\r\n2,"b c"\r\n',
+        "\ufeffy,g\n1.5,a\n2,b c\n",
+        "\n\ny,g\n\n1.5,a\n2,b c\n",
+        '"y" "g"\n"1" 1.5 "a"\n"2" 2 "b c"\n',
+        "y,g,\n1.5,a,\n2,b c,\n",
+        "y,g\n1.5,a,\n2,b c,\n",
+        '"","y","g"\n"1",1.5,"a"\n"2",2,"b c"\n',
+    ],
+)
+def test_text_tables_are_read_as_they_were_meant(content: str) -> None:
+    assert read(content)[0] == {"y": [1.5, 2.0], "g": ["a", "b c"]}
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-8-sig"])
+def test_marked_encodings_are_found(encoding: str) -> None:
+    assert read("y,g\n1,\u00e9\n02,b\n".encode(encoding))[0] == {
+        "y": ["1", "02"],
+        "g": ["\u00e9", "b"],
+    }
+
+
+def test_named_encodings_are_obeyed() -> None:
+    assert read("y,g\n1,\u00e9\n".encode("cp1252"), encoding="cp1252")[0]["g"] == ["\u00e9"]
+    with pytest.raises(FileError, match="no such encoding"):
+        read("y,g\n1,2\n", encoding="utf-88")
+
+
+def test_missing_marks_are_those_of_the_help() -> None:
+    marks = ["", "NA", "N/A", "#N/A", "NaN", "nan", "."]
+    columns, _ = read("x,y\n" + "".join(f"{mark},1\n" for mark in [*marks, "2.5"]))
+    assert [math.isnan(value) for value in columns["x"]] == [True] * 7 + [False]
+
+
+def test_words_that_only_look_missing_are_levels() -> None:
+    columns, _ = read("g,y\nNone,1\nnull,2\nNULL,3\n-,4\n")
+    assert columns["g"] == ["None", "null", "NULL", "-"]
+
+
+def test_further_marks_can_be_given(run: Callable[..., Ran], tmp_path: Path) -> None:
+    source, out = tmp_path / "d.csv", tmp_path / "o.json"
+    source.write_text("y,g\n1,a\n-999,a\n3,b\n4,b\n6,c\n5,c\n")
+    assert run("fit", "y ~ 1 + (1 | g)", source, "--na=-999", "--out", out)[0] == 0
+    assert json.loads(out.read_text())["accounting"]["missing"] == {"y": 1}
+
+
+def test_codes_with_leading_zeros_stay_text() -> None:
+    columns, notes = read("id,zip,y\n007,01234,0.5\n010,98765,00.7\n")
+    assert columns == {"id": ["007", "010"], "zip": ["01234", "98765"], "y": [0.5, 0.7]}
+    assert len(notes) == 2
+    assert "'id' has codes with leading zeros" in notes[0]
+
+
+def test_leading_zeros_can_be_numbers(run: Callable[..., Ran], tmp_path: Path) -> None:
+    source = tmp_path / "d.csv"
+    source.write_text("y,g\n01,a\n02,a\n03,b\n04,b\n06,c\n05,c\n")
+    code, _, err = run("fit", "y ~ 1 + (1 | g)", source)
+    assert code == 2
+    assert "ranef: note: column 'y' has codes with leading zeros" in err
+    assert run("fit", "y ~ 1 + (1 | g)", source, "--number", "y", "--quiet") == (0, "", "")
+
+
+def test_a_word_among_numbers_is_found(run: Callable[..., Ran], tmp_path: Path) -> None:
+    source = tmp_path / "d.csv"
+    source.write_text("y,g\n1,a\ntwo,a\n3,b\n4,b\n")
+    code, err = complaint(run("fit", "y ~ 1 + (1 | g)", source, "--number", "y"))
+    assert code == 2
+    assert "'two' in row 2 is not a number" in err
+
+
+def test_whole_numbers_with_gaps_stay_whole(run: Callable[..., Ran], tmp_path: Path) -> None:
+    source, out = tmp_path / "d.csv", tmp_path / "o.json"
+    source.write_text("y,id\n1,308\n2,308\n3,\n4,309\n6,309\n5,310\n7,310\n")
+    assert run("fit", "y ~ 1 + (1 | id)", source, "--out", out)[0] == 0
+    found = json.loads(out.read_text())
+    assert [row["level"] for row in found["random"]] == [308, 309, 310]
+    assert found["accounting"]["missing"] == {"id": 1}
+
+
+def test_row_names_are_left_out_with_a_note() -> None:
+    columns, notes = read('"","y"\n"1",2\n"2",3\n')
+    assert columns == {"y": [2, 3]}
+    assert notes == ["a column without a name (row names?) is left out"]
+
+
+# --- results -------------------------------------------------------------------------
+
+
+def test_json_holds_everything_strictly(run: Callable[..., Ran], sleep: Path) -> None:
+    out = sleep.with_name("fit.json")
+    assert run("fit", FORMULA, sleep, "--out", out)[0] == 0
+
+    def refuse(word: str) -> Any:
+        raise AssertionError(f"{word} is not JSON")
+
+    found = json.loads(out.read_text("utf-8"), parse_constant=refuse)
+    assert list(found) == [
+        "versions",
+        "call",
+        "model",
+        "accounting",
+        "glance",
+        "fixed",
+        "variance",
+        "random",
+        "optimum",
+    ]
+    fit = ranef.lmm(FORMULA, pd.read_csv(sleep))
+    for name in ("fixed", "variance", "random"):
+        table = fit.tidy(name)
+        assert list(found[name][0]) == table.columns.tolist()
+        estimates = [row["estimate"] for row in found[name]]
+        np.testing.assert_allclose(estimates, table["estimate"], rtol=1e-12)
+    assert found["accounting"]["n_used"] == 180
+    assert found["optimum"]["converged"] is True
+    assert found["optimum"]["singular"] is False
+    np.testing.assert_allclose(found["optimum"]["theta"], fit.theta, rtol=1e-12)
+    assert found["versions"]["ranef"] == ranef.__version__
+    assert found["call"] == f"ranef fit '{FORMULA}' {sleep} --out {out}"
+
+
+def test_values_json_does_not_know_are_null() -> None:
+    values = [float("nan"), float("inf"), np.float64("-inf"), None, pd.NA, pd.NaT]
+    assert [strict(value) for value in values] == [None] * 6
+    assert [strict(value) for value in (np.bool_(True), np.int32(2), "a")] == [True, 2, "a"]
+    assert strict(pd.Timestamp("2024-01-02")) == "2024-01-02 00:00:00"
+
+
+def test_faces_are_in_the_json(run: Callable[..., Ran], tmp_path: Path) -> None:
+    out = tmp_path / "fit.json"
+    assert run("fit", "Yield ~ 1 + (1 | Batch)", "Dyestuff2", "--out", out)[0] == 0
+    (face,) = json.loads(out.read_text())["optimum"]["faces"]
+    assert (face["rank"], face["size"]) == (0, 1)
+    assert face["curvature"] >= 0
+
+
+def test_csv_holds_the_fixed_effects(run: Callable[..., Ran], sleep: Path) -> None:
+    out = sleep.with_name("fixed.csv")
+    assert run("fit", FORMULA, sleep, "--out", out)[0] == 0
+    rows = list(csv.DictReader(out.read_text().splitlines()))
+    table = ranef.lmm(FORMULA, pd.read_csv(sleep)).tidy()
+    assert list(rows[0]) == table.columns.tolist()
+    assert [row["term"] for row in rows] == ["(Intercept)", "Days"]
+    np.testing.assert_allclose([float(r["estimate"]) for r in rows], table["estimate"], rtol=1e-12)
+
+
+def test_every_result_at_once(run: Callable[..., Ran], sleep: Path) -> None:
+    folder = sleep.parent
+    names = ["a.json", "a.csv", "a.html", "a.ranef"]
+    json_, csv_, html_, ranef_ = (folder / name for name in names)
+    options = ["--out", json_, "--out", csv_, "--report", html_, "--save", ranef_, "--quiet"]
+    assert run("fit", FORMULA, sleep, *options) == (0, "", "")
+    assert {entry.name for entry in folder.iterdir()} == {*names, "sleepstudy.csv"}
+    assert "<h1>Linear mixed model of Reaction</h1>" in html_.read_text("utf-8")
+    assert f"ranef fit &#x27;{FORMULA}&#x27;" in html_.read_text("utf-8")
+    assert abs(ranef.load(ranef_).loglik - LOGLIK) < 1e-6
+
+
+@pytest.mark.parametrize(
+    ("option", "name", "code", "said"),
+    [
+        ("--out", "fit.xlsx", 2, "must end in .json or .csv"),
+        ("--out", "nowhere/fit.json", 3, "there is no folder"),
+        ("--report", "nowhere/fit.html", 3, "there is no folder"),
+        ("--save", "nowhere/fit.ranef", 3, "there is no folder"),
+        ("--report", ".", 3, "it is a folder"),
+    ],
+)
+def test_results_that_cannot_be_written_stop_before_the_work(
+    run: Callable[..., Ran],
+    sleep: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    option: str,
+    name: str,
+    code: int,
+    said: str,
+) -> None:
+    monkeypatch.chdir(sleep.parent)
+    monkeypatch.setattr(ranef, "lmm", None, raising=False)
+    found, err = complaint(run("fit", FORMULA, sleep, option, name))
+    assert found == code
+    assert said in err
+
+
+def test_one_file_cannot_hold_two_results(run: Callable[..., Ran], sleep: Path) -> None:
+    out = sleep.with_name("fit.json")
+    code, err = complaint(run("fit", FORMULA, sleep, "--out", out, "--save", out))
+    assert code == 2
+    assert "asked for twice" in err
+
+
+def test_a_failed_fit_leaves_old_results(run: Callable[..., Ran], sleep: Path) -> None:
+    out = sleep.with_name("fit.json")
+    out.write_text("before")
+    assert run("fit", "Reaction ~ Dayz + (1 | Subject)", sleep, "--out", out)[0] == 2
+    assert out.read_text() == "before"
+
+
+def test_the_table_that_is_read_cannot_be_overwritten(run: Callable[..., Ran], sleep: Path) -> None:
+    before = sleep.read_bytes()
+    code, err = complaint(run("fit", FORMULA, sleep, "--out", sleep))
+    assert code == 2
+    assert "is the table itself" in err
+    assert sleep.read_bytes() == before

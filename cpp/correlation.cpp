@@ -94,22 +94,29 @@ class Autoregressive final : public ByDistance {
 };
 
 // A correlation for each lag 1 .. r - 1, through the partial autocorrelations
-// sin(phi_k), by the Durbin-Levinson recursion (Barndorff-Nielsen & Schou 1973).
+// sin(phi_k). Rotations only, so that R is semidefinite to rounding: the lattice
+// of Gray & Markel (1975) run without input. b_k is the correlation of x_0 with
+// the normalised error of predicting x_(t-k) from the k values after it; f is that
+// of the forward errors; f_0 = b_0 is the autocorrelation.
 class Toeplitz final : public ByDistance {
   public:
     using ByDistance::ByDistance;
     int parameters() const override { return distinct; }
     void values(const Jet* phi, Jet* rho) const override {
-        std::vector<Jet> ar, previous;
-        Jet variance = constant(1.0);
+        std::vector<Jet> sines, cosines, b(distinct + 1);
         for (int k = 0; k < distinct; ++k) {
-            const Jet partial = sin(phi[k]);
-            rho[k] = partial * variance;
-            for (int j = 0; j < k; ++j) rho[k] = rho[k] + ar[j] * rho[k - 1 - j];
-            previous = ar;
-            for (int j = 0; j < k; ++j) ar[j] = previous[j] - partial * previous[k - 1 - j];
-            ar.push_back(partial);
-            variance = variance * (constant(1.0) - partial * partial);
+            sines.push_back(sin(phi[k]));
+            cosines.push_back(cos(phi[k]));
+        }
+        b[0] = constant(1.0);
+        for (int t = 0; t < distinct; ++t) {
+            Jet f;
+            for (int k = t; k >= 0; --k) {
+                const Jet behind = b[k];
+                b[k + 1] = cosines[k] * behind - sines[k] * f;
+                f = cosines[k] * f + sines[k] * behind;
+            }
+            rho[t] = b[0] = f;
         }
     }
     void start(double* phi) const override {

@@ -37,6 +37,10 @@ inline Jet sin(const Jet& x) {
     return chain(x, std::sin(x.v), std::cos(x.v), -std::sin(x.v));
 }
 
+inline Jet cos(const Jet& x) {
+    return chain(x, std::cos(x.v), -std::sin(x.v), -std::cos(x.v));
+}
+
 inline Jet exp(const Jet& x) {
     const double e = std::exp(x.v);
     return chain(x, e, e, e);

@@ -113,17 +113,6 @@ class Correlated(Structure):
             return sds
         return np.concatenate([sds, self.correlation.from_phi(phi[self.n_sds :])])
 
-    def jacobian(self, phi: Floats) -> Floats:
-        """Block diagonal."""
-        phi = self.checked(phi)
-        out = np.zeros((len(phi), len(phi)))
-        first = phi[: self.n_sds]
-        slope = np.where(first < 0.0, -1.0, 1.0) if self.homogeneous else 2.0 * first
-        out[: self.n_sds, : self.n_sds] = np.diag(slope)
-        if self.correlation is not None:
-            out[self.n_sds :, self.n_sds :] = self.correlation.jacobian(phi[self.n_sds :])
-        return out
-
     def components(
         self, theta: Floats, names: Sequence[str] | None = None
     ) -> tuple[Component, ...]:

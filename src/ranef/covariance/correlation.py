@@ -65,10 +65,6 @@ class Correlation(ABC):
     def from_phi(self, phi: Floats) -> Floats:
         """Natural parameters (c,)."""
 
-    @abstractmethod
-    def jacobian(self, phi: Floats) -> Floats:
-        """Derivatives of rho with respect to phi, (c, c)."""
-
     def boundary(self, rho: Floats) -> tuple[str, ...]:
         """In words, the limits of the family that rho has reached."""
         off = np.abs(self.matrix(rho)[np.triu_indices(len(self.distance), 1)])
@@ -118,10 +114,6 @@ class Uncorrelated(Correlation):
         """Nothing to map."""
         return np.empty(0)
 
-    def jacobian(self, phi: Floats) -> Floats:
-        """Nothing to map."""
-        return np.empty((0, 0))
-
     def boundary(self, rho: Floats) -> tuple[str, ...]:
         """There is none."""
         return ()
@@ -164,10 +156,6 @@ class Exchangeable(Correlation):
         """Sine within the range."""
         return np.asarray(self.low + (1.0 - self.low) * 0.5 * (1.0 + np.sin(phi)))
 
-    def jacobian(self, phi: Floats) -> Floats:
-        """Cosine times half the range."""
-        return np.diag((1.0 - self.low) * 0.5 * np.cos(phi))
-
     def boundary(self, rho: Floats) -> tuple[str, ...]:
         """Return the two ends of the range."""
         if rho[0] >= 1.0 - UNIT:
@@ -207,10 +195,6 @@ class Autoregressive(Correlation):
         """Sine."""
         return np.asarray(np.sin(phi))
 
-    def jacobian(self, phi: Floats) -> Floats:
-        """Cosine."""
-        return np.diag(np.cos(phi))
-
     def boundary(self, rho: Floats) -> tuple[str, ...]:
         """Return the two ends of the range."""
         if abs(rho[0]) < 1.0 - UNIT:
@@ -222,8 +206,10 @@ class Autoregressive(Correlation):
 class Toeplitz(Correlation):
     """A correlation for each lag, through partial autocorrelations sin(phi_k).
 
-    The map and its derivative are the Durbin-Levinson recursion
-    (Barndorff-Nielsen & Schou 1973, J. Multivariate Anal. 3, 408-419).
+    Any partial autocorrelations are valid (Barndorff-Nielsen & Schou 1973,
+    J. Multivariate Anal. 3, 408-419). From them to rho by the rotations of the
+    normalised lattice (Gray & Markel 1975, IEEE Trans. ASSP 23, 268-277), which
+    lose nothing near a singular R; back by the Durbin-Levinson recursion.
     """
 
     @property
@@ -265,33 +251,24 @@ class Toeplitz(Correlation):
         return np.arcsin(np.clip(partial, -1.0, 1.0))
 
     def from_phi(self, phi: Floats) -> Floats:
-        """Autocorrelations of the partial ones."""
-        return self.recursion(phi)[0]
+        """Autocorrelations of the partial ones.
 
-    def jacobian(self, phi: Floats) -> Floats:
-        """Lower triangular."""
-        return self.recursion(phi)[1]
-
-    def recursion(self, phi: Floats) -> tuple[Floats, Floats]:
-        """Return the autocorrelations (c,) and their derivatives (c, c) in phi."""
-        c = len(phi)
-        rho, d_rho = np.zeros(c), np.zeros((c, c))
-        ar, d_ar = np.empty(0), np.empty((0, c))
-        variance, d_variance = 1.0, np.zeros(c)
-        for k in range(c):
-            partial = float(np.sin(phi[k]))
-            d_partial = np.zeros(c)
-            d_partial[k] = np.cos(phi[k])
-            back, d_back = rho[:k][::-1], d_rho[:k][::-1]
-            rho[k] = partial * variance + ar @ back
-            d_rho[k] = d_partial * variance + partial * d_variance + back @ d_ar + ar @ d_back
-            d_ar = np.vstack(
-                [d_ar - partial * d_ar[::-1] - np.outer(ar[::-1], d_partial), d_partial]
-            )
-            ar = np.append(ar - partial * ar[::-1], partial)
-            d_variance = d_variance * (1.0 - partial**2) - 2.0 * variance * partial * d_partial
-            variance *= 1.0 - partial**2
-        return rho, d_rho
+        The lattice runs without input: b_k is the correlation of x_0 with the
+        normalised error of predicting x_(t - k) from the k values after it, f
+        that of the forward errors, f_0 = b_0 the autocorrelation.
+        """
+        sines, cosines = np.sin(phi).tolist(), np.cos(phi).tolist()
+        b = [1.0] + [0.0] * len(phi)
+        rho = []
+        for t in range(len(phi)):
+            f = 0.0
+            for k in range(t, -1, -1):
+                behind = b[k]
+                b[k + 1] = cosines[k] * behind - sines[k] * f
+                f = cosines[k] * f + sines[k] * behind
+            b[0] = f
+            rho.append(f)
+        return np.array(rho)
 
     def boundary(self, rho: Floats) -> tuple[str, ...]:
         """Return the lag from which on the process is determined by its past."""
@@ -356,12 +333,6 @@ class Exponential(Correlation):
         with np.errstate(divide="ignore"):
             return phi**2 / unit if self.rate else unit / phi**2
 
-    def jacobian(self, phi: Floats) -> Floats:
-        """2 phi / median, or -2 median / phi^3."""
-        unit = median_distance(self.distance)
-        with np.errstate(divide="ignore"):
-            return np.diag(2.0 * phi / unit if self.rate else -2.0 * unit / phi**3)
-
 
 def positive(value: float, what: str, *, zero: bool = False) -> float:
     """`value`, checked to be positive, or zero where that is allowed."""
@@ -398,11 +369,6 @@ class Gaussian(Correlation):
         """Infinite at phi = 0."""
         with np.errstate(divide="ignore"):
             return np.asarray(median_distance(self.distance) / np.abs(phi))
-
-    def jacobian(self, phi: Floats) -> Floats:
-        """-median / phi^2, with the sign of phi."""
-        with np.errstate(divide="ignore"):
-            return np.diag(-median_distance(self.distance) * np.sign(phi) / phi**2)
 
 
 def matern(x: float, nu: float) -> tuple[float, float, float]:
@@ -481,7 +447,3 @@ class Matern(Correlation):
     def from_phi(self, phi: Floats) -> Floats:
         """Exponentials."""
         return np.array([median_distance(self.distance) * np.exp(-phi[0]), np.exp(phi[1])])
-
-    def jacobian(self, phi: Floats) -> Floats:
-        """Minus the range, and nu."""
-        return np.diag(self.from_phi(phi) * np.array([-1.0, 1.0]))

@@ -54,10 +54,6 @@ class Diagonal(Structure):
         """Absolute values."""
         return np.abs(self.checked(phi))
 
-    def jacobian(self, phi: Floats) -> Floats:
-        """Signs on the diagonal."""
-        return np.diag(np.where(self.checked(phi) < 0.0, -1.0, 1.0))
-
     def components(
         self, theta: Floats, names: Sequence[str] | None = None
     ) -> tuple[Component, ...]:

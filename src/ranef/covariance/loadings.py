@@ -94,10 +94,6 @@ class Loadings(Structure):
         """Columns of L with the sign that makes their first nonzero entry positive."""
         return self.checked(phi) * self.signs(phi) + 0.0
 
-    def jacobian(self, phi: Floats) -> Floats:
-        """Signs on the diagonal."""
-        return np.diag(self.signs(phi))
-
     def signs(self, phi: Floats) -> Floats:
         """Sign (k,) by which each entry of phi changes."""
         L = self.loadings(phi)

@@ -117,13 +117,6 @@ class Structure(ABC):
         """The theta (k,) that `phi` stands for."""
 
     @abstractmethod
-    def jacobian(self, phi: Floats) -> Floats:
-        """Derivatives of theta with respect to phi, (k, k), theta by rows.
-
-        Zero on the diagonal where theta is at the boundary of its range.
-        """
-
-    @abstractmethod
     def components(
         self, theta: Floats, names: Sequence[str] | None = None
     ) -> tuple[Component, ...]:

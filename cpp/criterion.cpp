@@ -14,6 +14,8 @@ namespace {
 constexpr double infinity = std::numeric_limits<double>::infinity();
 constexpr double two_pi = 6.283185307179586476925286766559;
 constexpr double nearly_singular = 1e-5;
+constexpr double dense_share = 0.2; // of the tail that a leader's level touches
+constexpr int dense_block = 512;    // rows of the leader handed to BLAS at once
 
 inline size_t at(int i, int j, int ld) {
     return static_cast<size_t>(j) * ld + i;
@@ -405,6 +407,48 @@ void Criterion::scatter_leader() {
     });
 }
 
+// Where most levels of the leader touch most of the tail, BLAS on zero-filled
+// panels is faster than scattering.
+bool Criterion::dense_leader() const {
+    if (b_.chain.empty() || b_.T == 0 || !use_lapack(b_.order())) return false;
+    const double full = static_cast<double>(b_.chain[0].q) * b_.T;
+    return static_cast<double>(b_.tail_column.size()) > dense_share * full;
+}
+
+void Criterion::scatter_leader_dense() {
+    const ChainBlock& c = b_.chain[0];
+    const int N = b_.order(), T = b_.T, p = b_.p, r = c.r, wp = c.width - r;
+    const int nodes = std::max(1, dense_block / r);
+    Vector panel(static_cast<size_t>(N) * nodes * r);
+    // the fixed effects' own block has been taken care of by chunks
+    Vector fixed(static_cast<size_t>(p) * p);
+    for (int e = 0; e < p; ++e)
+        for (int a = e; a < p; ++a) fixed[at(a, e, p)] = Q_[at(T + a, T + e, N)];
+    for (int start = 0; start < c.q; start += nodes) {
+        const int count = std::min(nodes, c.q - start);
+        std::fill(panel.begin(), panel.begin() + static_cast<size_t>(N) * count * r, 0.0);
+        for (int k = 0; k < count; ++k) {
+            const int64_t first = b_.tail_ptr[start + k];
+            const int m = static_cast<int>(b_.tail_ptr[start + k + 1] - first);
+            const int32_t* col = b_.tail_column.data() + first;
+            for (int s = 0; s < r; ++s) {
+                double* x = panel.data() + at(0, k * r + s, N);
+                const double* w = tail_W_.data() + first * r + static_cast<size_t>(s) * m;
+                const size_t row = static_cast<size_t>(start + k) * r + s;
+                const double wy = Wy_[0][row];
+                for (int e = 0; e < m; ++e) {
+                    x[col[e]] = w[e];
+                    Qy_[col[e]] -= w[e] * wy;
+                }
+                std::copy_n(W_[0].data() + row * wp, p, x + T);
+            }
+        }
+        subtract_gram(N, count * r, panel.data(), N, Q_.data(), N);
+    }
+    for (int e = 0; e < p; ++e)
+        for (int a = e; a < p; ++a) Q_[at(T + a, T + e, N)] = fixed[at(a, e, p)];
+}
+
 // v (T, columns) := K v or K'v on the columns of factors with a kernel.
 void Criterion::kernel_vector(Vector& v, int columns, bool transposed) const {
     for (int t : b_.tail) {
@@ -542,7 +586,10 @@ double Criterion::factorise(const double* phi) {
         }
     }
     if (T > 0) {
-        if (!b_.chain.empty()) scatter_leader();
+        if (dense_leader())
+            scatter_leader_dense();
+        else if (!b_.chain.empty())
+            scatter_leader();
         bool kernel = false;
         for (int t : b_.tail) kernel = kernel || !b_.factors[t].kernel.empty();
         if (kernel) {
@@ -906,6 +953,9 @@ void Criterion::descend(int depth, int chunk, bool derivatives) {
         for (int i = 0; i < K; ++i)
             if (factor_of_[i] == c.factor) own.push_back(i);
     Vector v(own.size() * r), Mv(own.size() * r);
+    const bool dense = crossed && covariances && dense_leader();
+    const size_t nodes = std::max(1, dense_block / r);
+    Vector full_K(dense ? static_cast<size_t>(N) * nodes * r : 0), full_RK(full_K.size());
     size_t g_at = 0;
     for (int d = 0; d < depth; ++d) g_at += static_cast<size_t>(b_.chain[d].r) * b_.chain[d].r;
     double* G = sum_G_[chunk].data() + g_at;
@@ -952,7 +1002,42 @@ void Criterion::descend(int depth, int chunk, bool derivatives) {
         multiply<R>(r, wp, Nm, AP, width, Kp);
         // B = M - K R K'
         for (int k = 0; k < r * r; ++k) B[k] = M[k];
-        for (int a = 0; a < r; ++a) {
+        if (dense) {
+            const size_t place = (j - b_.chunk[depth][chunk]) % nodes;
+            if (place == 0) {
+                // K for the next levels as columns over [tail, X], and R K'
+                const size_t last = std::min(j + nodes, b_.chunk[depth][chunk + 1]);
+                std::fill(full_K.begin(), full_K.end(), 0.0);
+                for (size_t i = j; i < last; ++i) {
+                    const double* Ai = panel(depth, static_cast<int>(i));
+                    const Level<R> other{r,      width, Ai, L_[depth].data() + i * r * r,
+                                         Lambda, V,     Nm, M};
+                    other.resolve(scratch);
+                    const int64_t first = b_.tail_ptr[i];
+                    const int mi = static_cast<int>(b_.tail_ptr[i + 1] - first);
+                    sparse.resize(static_cast<size_t>(r) * (mi + wp));
+                    double* KX = sparse.data() + static_cast<size_t>(r) * mi;
+                    multiply<R>(r, mi, Nm, b_.tail_value.data() + first * r, mi, sparse.data());
+                    multiply<R>(r, wp, Nm, Ai + r, width, KX);
+                    for (int a = 0; a < r; ++a) {
+                        double* column = full_K.data() + at(0, static_cast<int>(i - j) * r + a, N);
+                        for (int e = 0; e < mi; ++e)
+                            column[b_.tail_column[first + e]] =
+                                sparse[static_cast<size_t>(a) * mi + e];
+                        std::copy_n(KX + static_cast<size_t>(a) * wp, p, column + T);
+                    }
+                }
+                symmetric_times(N, static_cast<int>(last - j) * r, S_.data(), N, full_K.data(), N,
+                                full_RK.data(), N);
+                level.resolve(scratch);
+            }
+            const double* k0 = full_K.data() + at(0, static_cast<int>(place) * r, N);
+            const double* y0 = full_RK.data() + at(0, static_cast<int>(place) * r, N);
+            for (int a = 0; a < r; ++a)
+                for (int f = 0; f < r; ++f)
+                    B[a * r + f] -= inner(N, k0 + at(0, a, N), y0 + at(0, f, N));
+        }
+        for (int a = 0; a < r && !dense; ++a) {
             double* row = KR + static_cast<size_t>(a) * wp;
             const double* ka = Kp + static_cast<size_t>(a) * wp;
             for (int e = 0; e < wp; ++e)
@@ -965,6 +1050,8 @@ void Criterion::descend(int depth, int chunk, bool derivatives) {
             sparse.resize(static_cast<size_t>(r) * m * 2);
             multiply<R>(r, m, Nm, C, m, sparse.data());
             KT = sparse.data();
+        }
+        if (crossed && !dense) {
             double* KRT = sparse.data() + static_cast<size_t>(r) * m;
             // (K R) on the touched columns, tail part and X part, then with K'
             for (int a = 0; a < r; ++a) {
@@ -1204,7 +1291,7 @@ void Criterion::differentiate(double* gradient, double* hessian) {
                 std::fill(sum->begin(), sum->end(), 0.0);
         }
         if (!b_.chain.empty()) {
-            const bool large = b_.tail_column.size() > 10000;
+            const bool large = b_.tail_column.size() > 10000 && !dense_leader();
             for_chunks(b_.chunks, large ? threads_ : 1, [&](int c) {
                 switch (b_.chain[0].r) {
                 case 1:

@@ -73,6 +73,8 @@ class Criterion {
     void eliminate(int depth, int chunk);
     void eliminate_chunk(int chunk);
     void scatter_leader();
+    void scatter_leader_dense();
+    bool dense_leader() const;
     void base_tail();
     void scale_tail();
     void to_kernel_both(Vector& A);

@@ -12,11 +12,11 @@ Lapack& lapack() {
     return table;
 }
 
-namespace {
-
 bool use_lapack(int n) {
     return n > small_order && lapack().potrf != nullptr;
 }
+
+namespace {
 
 inline std::size_t at(int i, int j, int ld) {
     return static_cast<std::size_t>(j) * ld + i;
@@ -136,6 +136,12 @@ void symmetric_times(int n, int k, const double* A, int lda, const double* X, in
             y[j] += s;
         }
     }
+}
+
+void subtract_gram(int n, int k, const double* X, int ldx, double* A, int lda) {
+    char uplo = 'L', trans = 'N';
+    double minus = -1, one = 1;
+    lapack().syrk(&uplo, &trans, &n, &k, &minus, const_cast<double*>(X), &ldx, &one, A, &lda);
 }
 
 void triangle_times(int n, int k, const double* K, int ldk, bool transposed, double* X, int ldx) {

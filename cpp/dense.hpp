@@ -15,17 +15,21 @@ struct Lapack {
     using symm_t = void (*)(char*, char*, int*, int*, double*, double*, int*, double*, int*,
                             double*, double*, int*);
     using trmm_t = trsm_t;
+    using syrk_t = void (*)(char*, char*, int*, int*, double*, double*, int*, double*, double*,
+                            int*);
     potrf_t potrf = nullptr;
     potri_t potri = nullptr;
     trsm_t trsm = nullptr;
     symm_t symm = nullptr;
     trmm_t trmm = nullptr;
+    syrk_t syrk = nullptr;
 };
 
 // Orders up to this run without LAPACK.
 constexpr int small_order = 96;
 
 Lapack& lapack();
+bool use_lapack(int n);
 
 // A = L L' in place; false when a pivot is not positive.
 bool cholesky(int n, double* A, int lda);
@@ -37,6 +41,8 @@ void solve_lower_transposed(int n, int k, const double* L, int lda, double* X, i
 // Y (n, k) := A X, A symmetric, lower triangle stored.
 void symmetric_times(int n, int k, const double* A, int lda, const double* X, int ldx, double* Y,
                      int ldy);
+// A -= X X', X (n, k), lower triangle; needs LAPACK.
+void subtract_gram(int n, int k, const double* X, int ldx, double* A, int lda);
 // X (n, k) := K X or K' X, K lower triangular (n, n); X may have any ldx.
 void triangle_times(int n, int k, const double* K, int ldk, bool transposed, double* X, int ldx);
 // X (k, n) := X K or X K'.

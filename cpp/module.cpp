@@ -69,6 +69,9 @@ void set_lapack(const nb::dict& blas, const nb::dict& lapack_table) {
     table.potri = reinterpret_cast<Lapack::potri_t>(routine(lapack_table, "dpotri", factor, dl));
     table.trsm = reinterpret_cast<Lapack::trsm_t>(routine(blas, "dtrsm", triangle, db));
     table.trmm = reinterpret_cast<Lapack::trmm_t>(routine(blas, "dtrmm", triangle, db));
+    table.syrk = reinterpret_cast<Lapack::syrk_t>(
+        routine(blas, "dsyrk",
+                "void (char *, char *, int *, int *, @ *, @ *, int *, @ *, @ *, int *)", db));
     table.symm = reinterpret_cast<Lapack::symm_t>(routine(blas, "dsymm", symmetric, db));
     lapack() = table;
 }

@@ -13,6 +13,7 @@ constexpr double early_face = 1e-3; // Psi's eigenvalue that invites a step onto
 constexpr double late_face = 1e-5;  // the same once the search has converged
 constexpr double negative_curvature = 1e-6;
 constexpr int most_releases = 8;
+constexpr double learn_below = 0.05; // decrease below which steps teach the Hessian
 
 inline size_t at(int i, int j, int ld) {
     return static_cast<size_t>(j) * ld + i;
@@ -61,6 +62,7 @@ class Search {
     void decompose();
     double step(double radius, Vector& s) const;
     void mark_free();
+    void learn(const Vector& s, const Vector& old_gradient);
     bool step_onto_faces(double threshold, bool final);
     bool leave_faces();
     Vector term_block(const Vector& full, const TermState& t) const;
@@ -74,9 +76,10 @@ class Search {
     std::vector<TermState> terms_;
     Outcome out_;
     Vector phi_, g_, H_;
+    Vector secant_;                       // correction of the Hessian by what was seen
     std::vector<int> index_;              // free parameters
     Vector values_, vectors_, projected_; // of H on the free parameters
-    double f_ = 0, decrement_ = 0, tolerance_ = 0, radius_ = 1;
+    double f_ = 0, decrement_ = 0, tolerance_ = 0, radius_ = 2;
 };
 
 double Search::evaluate(const Vector& phi) {
@@ -122,7 +125,28 @@ void Search::differentiate() {
     H_.resize(static_cast<size_t>(K_) * K_);
     c_.differentiate(g_.data(), H_.data());
     tolerance_ = std::max(options_.tolerance, options_.rounding * std::fabs(f_));
+    secant_.assign(H_.size(), 0.0);
     decompose();
+}
+
+// Average information is not quite the Hessian, and alone converges linearly.
+// A symmetric rank-one correction carries the difference that the last steps
+// have shown (a structured secant method: Dennis, Gay, Welsch 1981). H_ and
+// g_ are those of the new point, secant_ still that of the old one.
+void Search::learn(const Vector& s, const Vector& old_gradient) {
+    Vector v(K_);
+    double vs = 0, vv = 0, ss = 0;
+    for (int i = 0; i < K_; ++i) {
+        double Bs = 0;
+        for (int j = 0; j < K_; ++j) Bs += (H_[at(i, j, K_)] + secant_[at(i, j, K_)]) * s[j];
+        v[i] = out_.free[i] ? g_[i] - old_gradient[i] - Bs : 0.0;
+        vs += v[i] * s[i];
+        vv += v[i] * v[i];
+        ss += s[i] * s[i];
+    }
+    if (std::fabs(vs) > 1e-2 * std::sqrt(vv * ss))
+        for (int j = 0; j < K_; ++j)
+            for (int i = 0; i < K_; ++i) secant_[at(i, j, K_)] += v[i] * v[j] / vs;
 }
 
 // Spectrum of the Hessian on the free parameters, and the decrement that a
@@ -132,7 +156,10 @@ void Search::decompose() {
     const int k = static_cast<int>(index_.size());
     Vector A(static_cast<size_t>(k) * k);
     for (int j = 0; j < k; ++j)
-        for (int i = 0; i < k; ++i) A[at(i, j, k)] = H_[at(index_[i], index_[j], K_)];
+        for (int i = 0; i < k; ++i) {
+            const size_t from = at(index_[i], index_[j], K_);
+            A[at(i, j, k)] = H_[from] + secant_[from];
+        }
     values_.resize(k);
     vectors_.resize(static_cast<size_t>(k) * k);
     eigen_symmetric(k, A.data(), values_.data(), vectors_.data());
@@ -207,7 +234,14 @@ bool Search::descend() {
                 radius_ = std::max(radius_, (ratio > 0.9 ? 4 : 2) * norm);
             else if (ratio < 0.25)
                 radius_ = norm / 2;
+            const Vector old_gradient = g_, correction = secant_;
+            const bool near = predicted < learn_below && ratio > 0.5;
             differentiate();
+            if (near) {
+                secant_ = correction;
+                learn(s, old_gradient);
+                decompose();
+            }
             stuck = 0;
             if (decrement_ > tolerance_ && step_onto_faces(early_face, false)) {
                 f_ = evaluate(phi_);

@@ -3,7 +3,8 @@
 
 VENV ?= .venv
 RUN := $(VENV)/bin
-PIP := $(RUN)/python -m pip --disable-pip-version-check --quiet
+# Python compiles what it imports; compiling whole packages takes longer than installing them.
+INSTALL := $(RUN)/python -m pip --disable-pip-version-check --quiet install --no-compile
 STAMPS := $(VENV)/stamps
 
 SOURCES := $(shell find src cpp \( -name '*.py' -o -name '*.pyi' -o -name py.typed \
@@ -46,12 +47,12 @@ $(STAMPS)/docs: | $(STAMPS)/package
 SETS := $(addprefix $(STAMPS)/,build runtime test lint docs)
 $(SETS): $(STAMPS)/venv pyproject.toml tools/requirements.py
 	@echo "installing: $(@F)"
-	@$(RUN)/python tools/requirements.py $(@F) > $@.txt && $(PIP) install -r $@.txt
+	@$(RUN)/python tools/requirements.py $(@F) > $@.txt && $(INSTALL) -r $@.txt
 	@touch $@
 
 $(STAMPS)/package: $(STAMPS)/build $(STAMPS)/runtime CMakeLists.txt README.md LICENSE $(SOURCES)
 	@echo "building ranef"
-	@PATH="$(abspath $(RUN)):$$PATH" $(PIP) install --no-deps --no-build-isolation \
+	@PATH="$(abspath $(RUN)):$$PATH" $(INSTALL) --no-deps --no-build-isolation \
 	    --force-reinstall .
 	@touch $@
 
@@ -77,7 +78,7 @@ study: $(STAMPS)/package $(STAMPS)/test
 bench: $(STAMPS)/package
 	@echo "installing: bench"
 	@for package in $$($(RUN)/python tools/requirements.py bench); do \
-	    $(PIP) install "$$package" || echo "left out: $$package cannot be installed here"; done
+	    $(INSTALL) "$$package" || echo "left out: $$package cannot be installed here"; done
 	$(RUN)/python -m benchmarks
 
 docs: $(STAMPS)/package $(STAMPS)/docs

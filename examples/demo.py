@@ -17,4 +17,7 @@ ranef.data.load("sleepstudy").to_csv(data, index=False)
 
 formula = "Reaction ~ Days + (Days | Subject)"
 print(f'$ ranef fit "{formula}" {data} --report {report}\n', flush=True)
-sys.exit(main(["fit", formula, str(data), "--report", str(report)]))
+code = main(["fit", formula, str(data), "--report", str(report)])
+if code == 0:
+    print(f"\nThe report: {report.resolve()}")
+sys.exit(code)

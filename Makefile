@@ -63,7 +63,7 @@ demo: $(STAMPS)/package
 	@$(RUN)/python examples/demo.py demo
 
 test: lint
-	$(RUN)/python -m pytest -n 2 --doctest-modules --pyargs tests ranef
+	$(RUN)/python -m pytest -n 2 --doctest-modules --pyargs ./tests ranef
 
 lint: $(STAMPS)/package $(STAMPS)/test $(STAMPS)/lint
 	$(RUN)/ruff check .

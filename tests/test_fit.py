@@ -16,6 +16,7 @@ import twin
 
 import ranef
 from ranef.api.summary import optimum_line
+from ranef.covariance import structure_of
 from ranef.errors import ConvergenceWarning, DataError, ModelError, RankWarning
 
 FORMULA = "Reaction ~ Days + (Days | Subject)"
@@ -282,7 +283,7 @@ def test_summary_gives_the_answer(fit):
         "18 levels of Subject",
         "Satterthwaite",
         "95% low",
-        "for a typical Subject",
+        "the other columns equal",
         "log-likelihood -871.814 on 6 parameters",
         "n = 180 rows",
         "Optimum proved; no variance at zero.",
@@ -355,6 +356,30 @@ def test_equation_names_every_part(sleep):
     assert latex.count(r"\begin{aligned}") == latex.count(r"\end{aligned}") == 1
     assert latex.count("{") == latex.count("}")
     assert fit.equation()._repr_latex_() == f"$${latex}$$"
+
+
+def test_equation_says_the_structure(sleep):
+    table = sleep.assign(day=sleep["Days"].astype(int))
+    fit = ranef.lmm("Reaction ~ 1 + ar1(0 + day | Subject)", table)
+    words = structure_of(fit.estimate.specification.terms[0]).description
+    assert str(fit.equation()).startswith("Reaction[i] = b0 + u[Subject[i], day[i]] + e[i]")
+    assert f"(Psi {words})" in str(fit.equation())
+    assert words in fit.equation().latex
+
+
+def test_summary_names_reference_levels_and_interactions():
+    fit = ranef.lmm("yield ~ Variety * nitro + (1 | Block/Variety)", ranef.data.load("Oats"))
+    text = str(fit)
+    first = ranef.data.load("Oats")["Variety"].cat.categories[0]
+    assert f"reference levels: Variety {first}." in text
+    assert "part of an interaction counts where its partner is 0" in text
+
+
+def test_plot_is_the_accessor_of_this_fit(fit):
+    from ranef.plots import FitPlots
+
+    assert isinstance(fit.plot, FitPlots)
+    assert fit.plot.fit is fit
 
 
 def test_coefficients_by_level_add_fixed_and_random(fit):

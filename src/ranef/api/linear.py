@@ -566,5 +566,5 @@ def warn_unless_proved(estimate: Estimate) -> None:
             f"{optimum_line(estimate)} Rescale the columns or simplify the random effects; "
             "fit.optimum has the details.",
             ConvergenceWarning,
-            stacklevel=4,
+            stacklevel=3,
         )

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
 __all__ = ["Page", "Paragraph", "TextTable", "decimals", "number", "p_value"]
 
+WIDTH = 100
+
 
 @dataclass(frozen=True)
 class Paragraph:
-    """One or more lines of words."""
+    """One or more sentences, each on a line of its own; long ones are wrapped in text."""
 
     lines: tuple[str, ...]
 
     def text(self) -> str:
-        return "\n".join(self.lines)
+        return "\n".join(textwrap.fill(line, WIDTH) for line in self.lines)
 
     def html(self) -> str:
         return "<p>" + "<br>".join(escape(line) for line in self.lines) + "</p>"

@@ -10,6 +10,7 @@ import numpy as np
 from ranef.api.rendering import Page, Paragraph, TextTable, decimals, number, p_value
 from ranef.api.tidying import group_name
 from ranef.design.specification import Accounting, RandomTerm, Specification
+from ranef.design.state import Coding
 from ranef.inference import Intervals, VarianceParameter, intraclass_correlations
 from ranef.models.estimate import Estimate
 from ranef.solve.optimum import Face, Optimum
@@ -118,15 +119,28 @@ def _reading(spec: Specification) -> tuple[Paragraph, ...]:
     if not slopes:
         return ()
     group = " and ".join(dict.fromkeys(f.name for f in spec.factors))
-    return (
-        Paragraph(
-            (
-                f"A coefficient is the difference in expected {spec.response} for one unit more of",
-                f"its column, the other columns equal: for a typical {group} and, since the",
-                "model is linear, on average over all of them.",
-            )
-        ),
-    )
+    lines = [
+        f"A coefficient is the difference in expected {spec.response} for one unit more of its "
+        f"column, the other columns equal: for a typical {group} and, since the model is "
+        "linear, on average over all of them."
+    ]
+    references = _reference_levels(spec)
+    if references:
+        lines.append(f"Categories are compared with their reference levels: {references}.")
+    if any(":" in name for name in slopes):
+        lines.append("A column that is also part of an interaction counts where its partner is 0.")
+    return (Paragraph(tuple(lines)),)
+
+
+def _reference_levels(spec: Specification) -> str:
+    """``"Type T1"`` for each category under treatment contrasts."""
+    found = []
+    if "(Intercept)" in spec.names:
+        for key in spec.recipe.model.fixed.keys:
+            coding = spec.recipe.state.get(f"levels of {key}")
+            if isinstance(coding, Coding) and coding.base >= 0:
+                found.append(f"{key} {coding.levels[coding.base]}")
+    return ", ".join(found)
 
 
 def _variance_table(

@@ -66,10 +66,9 @@ def satterthwaite(estimate: Estimate, L: Floats, parameters: Parameters) -> Floa
     41; Fai & Cornelius 1996).
     """
     known = parameters()
-    v = np.einsum("qi,ij,qj->q", L, estimate.vcov, L)
-    products = np.matmul(L, known.vcov_gradient)
-    g = np.einsum("kqi,qi->qk", products, L)
-    spread = np.einsum("qk,kl,ql->q", g, known.covariance, g)
+    v = np.sum(L @ estimate.vcov * L, axis=1)
+    g = np.column_stack([np.sum(L @ d * L, axis=1) for d in known.vcov_gradient])
+    spread = np.sum(g @ known.covariance * g, axis=1)
     with np.errstate(invalid="ignore", divide="ignore"):
         df: Floats = 2.0 * v**2 / spread
     return df

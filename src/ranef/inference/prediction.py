@@ -98,9 +98,8 @@ def error_variance(
     unseen: bool,
 ) -> Floats:
     """Variance (N,) of the prediction error; `unseen` draws every level anew."""
-    terms = estimate.specification.terms
     if random is None:
-        given: list[tuple[Ints, Floats] | None] = [None] * len(terms)
-    else:
-        given = [(np.full_like(codes, -1) if unseen else codes, z) for codes, z in random]
+        fixed: Floats = np.sum(X @ estimate.vcov * X, axis=1)
+        return fixed
+    given = [(np.full_like(codes, -1) if unseen else codes, z) for codes, z in random]
     return np.asarray(solve.prediction_variance(estimate, X, given))

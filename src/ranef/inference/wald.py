@@ -65,7 +65,7 @@ def intervals(
     """Estimate, t test and interval of l'beta for each row of L (q, p)."""
     L = np.atleast_2d(np.asarray(L, dtype=np.float64))
     value = L @ estimate.beta
-    error = np.sqrt(np.einsum("qi,ij,qj->q", L, estimate.vcov, L))
+    error = np.sqrt(np.sum(L @ estimate.vcov * L, axis=1))
     nu = degrees_of_freedom(estimate, L, df, parameters)
     with np.errstate(divide="ignore", invalid="ignore"):
         statistic = value / error

@@ -113,12 +113,11 @@ def evaluate(node: Node, scope: Scope) -> Value:
         return scope.evaluate(node.inner)
     if isinstance(node, Call):
         return _call(node, scope)
-    with np.errstate(all="ignore"):
-        if isinstance(node, Unary):
-            return _unary(node, scope)
-        if isinstance(node, Sum):
-            return _sum(node, scope)
-        return _binary(node, scope)
+    if isinstance(node, Unary):
+        return _unary(node, scope)
+    if isinstance(node, Sum):
+        return _sum(node, scope)
+    return _binary(node, scope)
 
 
 def _name(node: Name, scope: Scope) -> Value:
@@ -198,7 +197,7 @@ def _has_text(*values: Value) -> bool:
 def _compare_text(left: Value, right: Value, operator: str, node: Node) -> Numbers:
     if isinstance(right, Categories) and not isinstance(left, Categories):
         left, right = right, left
-    if not isinstance(left, Categories) or isinstance(right, Categories):
+    if not isinstance(left, Categories) or isinstance(right, (Categories, Numbers)):
         raise FormulaError(
             f"{print_node(node)}: a categorical column is compared with a quoted level, "
             "a numeric one with a number"
@@ -253,5 +252,4 @@ def _elementwise(node: Call, scope: Scope) -> Value:
         plural = "s" if arity > 1 else ""
         raise FormulaError(f"{print_node(node)}: {node.function}() takes {arity} argument{plural}")
     values = [as_numbers(scope.evaluate(argument), node) for argument in node.arguments]
-    with np.errstate(all="ignore"):
-        return _wrapped(function(*values))
+    return _wrapped(function(*values))

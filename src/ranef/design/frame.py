@@ -67,7 +67,8 @@ class Frame:
         return found
 
     def _evaluated(self, node: Node, key: str) -> Numbers | Categories:
-        value = self.scope.evaluate(node)
+        with np.errstate(all="ignore"):
+            value = self.scope.evaluate(node)
         if not isinstance(value, (Numbers, Categories)):
             raise FormulaError(f"{key} does not depend on a column")
         if isinstance(value, Categories):
@@ -120,7 +121,8 @@ class Frame:
     def _numeric(self, node: Node) -> Any:
         if isinstance(node, Name) and node.value in self.scope.table:
             return Numbers(self.scope.table.numeric(node.value))
-        return self.scope.evaluate(node)
+        with np.errstate(all="ignore"):
+            return self.scope.evaluate(node)
 
     def note_missing(self, name: str, values: Floats) -> None:
         """Note where numbers from outside the formula are missing."""

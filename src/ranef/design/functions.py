@@ -229,10 +229,9 @@ def _log(node: Call, scope: Scope) -> Value:
     given = _Arguments(node, ("x", "base"))
     values = as_numbers(scope.evaluate(given.node_of("x")), node)
     base = given.constant("base", scope)
-    with np.errstate(all="ignore"):
-        found = np.log(values)
-        if base is not None:
-            found = found / np.log(as_numbers(base, node))
+    found = np.log(values)
+    if base is not None:
+        found = found / np.log(as_numbers(base, node))
     return Numbers(found) if np.ndim(found) else float(found)
 
 
@@ -424,7 +423,7 @@ def _group_means(given: _Arguments, scope: Scope) -> Floats:
     codes = groups.codes[known]
     size = len(groups.levels)
     counts = np.bincount(codes, minlength=size)
-    with np.errstate(all="ignore"):
+    with np.errstate(invalid="ignore"):
         means = np.bincount(codes, x[known], minlength=size) / counts
     if scope.fitting:
         filled = counts > 0

@@ -212,10 +212,10 @@ class _Parser:
         while not self.at(")"):
             following = self.tokens[min(self.index + 1, len(self.tokens) - 1)]
             if self.here.kind == "name" and following == Token("operator", "=", following.position):
-                key = self.advance().value
+                key = self.here.value
                 if key in dict(keywords):
                     raise self.error(f"the argument {key!r} is given twice")
-                self.advance()
+                self.index += 2
                 keywords.append((key, self.expression(0)))
             elif keywords:
                 raise self.error("an argument without a name follows one with a name")

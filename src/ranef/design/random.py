@@ -250,7 +250,10 @@ def term_columns(recipe: RandomRecipe, bar: Bar, frame: Frame) -> Floats:
 def _at_positions(
     positions: Floats, variables: list[Variable], known: NDArray[np.bool_], bar: Bar
 ) -> Floats:
-    values = np.column_stack([v.value.values for v in variables if isinstance(v.value, Numbers)])
+    numeric = [v.value.values for v in variables if isinstance(v.value, Numbers)]
+    if len(numeric) != positions.shape[1] or any(values.ndim > 1 for values in numeric):
+        raise FileError(f"the saved positions of {bar.structure}({bar.text} | ...) do not fit")
+    values = np.column_stack(numeric)
     place = {tuple(row): i for i, row in enumerate(positions.tolist())}
     z = np.zeros((len(values), len(positions)))
     for row in np.flatnonzero(known).tolist():

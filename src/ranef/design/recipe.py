@@ -284,7 +284,8 @@ def _read_group(data: Any, model: Model) -> GroupRecipe:
     keys = tuple(_texts(data["keys"]))
     known = {print_node(node) for bar in model.bars for group in bar.groups for node in group}
     levels = tuple(tuple(level_from_json(v) for v in part) for part in data["levels"])
-    if not keys or not set(keys) <= known or len(levels) != len(keys):
+    whole = (data["cells"] is None) == (len(keys) == 1)
+    if not keys or not set(keys) <= known or len(levels) != len(keys) or not whole:
         raise FileError("the saved model's grouping factors do not fit its formula")
     if data["cells"] is None:
         cells = np.arange(len(levels[0]), dtype=np.int32)[:, None]

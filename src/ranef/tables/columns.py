@@ -485,7 +485,8 @@ def _codes_of_integers(array: NDArray[Any]) -> Codes:
     low, high = int(array.min()), int(array.max())
     if high - low > 4 * len(array) + 1024:
         return _codes_by_sorting(array)
-    shifted = array if low == 0 else (array - np.asarray(low, dtype=array.dtype))
+    wide = array if array.dtype.itemsize == 8 else array.astype(np.int64)
+    shifted = wide if low == 0 else (wide - np.asarray(low, dtype=wide.dtype))
     present = np.zeros(high - low + 1, dtype=bool)
     present[shifted] = True
     where = np.flatnonzero(present)

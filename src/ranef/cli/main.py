@@ -109,7 +109,7 @@ def _fit(options: Namespace) -> int:
         reml=not options.ml,
         path=options.path,
         n_jobs=options.n_jobs,
-        progress=False if options.quiet or not sys.stderr.isatty() else None,
+        progress=False if options.quiet else None,
         **_model(options),
     )
     if not options.quiet:

@@ -17,8 +17,7 @@ from ranef.plots.style import (
     MUTED,
     finish,
     label,
-    on_axes,
-    on_figure,
+    panels,
     percent,
     plain,
 )
@@ -33,8 +32,6 @@ Floats = NDArray[np.float64]
 
 NAMED_LEVELS = 60
 """Up to this many levels each has its name; above, the axis counts them."""
-
-COLUMNS = 3
 
 
 def random(
@@ -80,29 +77,12 @@ def random(
     effects = [e for e in random_effects(fit, conf_level, group) if term in (None, e.term)]
     if not effects:
         raise ModelError(f"no random effect of {term!r}; see fit.tidy('random')")
-    if ax is not None and len(effects) > 1:
-        panels = ", ".join(f"{e.group}: {e.term}" for e in effects)
-        raise ModelError(
-            f"ax= holds one panel and this picture has {len(effects)} ({panels}); "
-            "choose one by group= and term=, or leave ax= out"
-        )
-    axes = _panels(effects, ax, figure)
+    titles = [f"{plain(e.group)}: {plain(e.term)}" for e in effects]
+    height = _height(max(len(e.names) for e in effects))
+    axes = panels(titles, ax, figure, single=(6.4, height), height=height)
     for panel, shown in zip(axes, effects, strict=True):
         _caterpillar(panel, shown, conf_level)
     return axes[0] if len(axes) == 1 else np.array(axes, dtype=object)
-
-
-def _panels(effects: list[Effects], ax: Axes | None, figure: Figure | None) -> list[Axes]:
-    columns = min(COLUMNS, len(effects))
-    rows = -(-len(effects) // columns)
-    height = _height(max(len(e.names) for e in effects))
-    if len(effects) == 1:
-        return [on_axes(ax, figure, 6.4, height)]
-    grid = on_figure(figure, {2: 9.0, 3: 10.5}[columns], height * rows)
-    axes = grid.subplots(rows, columns, squeeze=False).ravel()
-    for unused in axes[len(effects) :]:
-        unused.remove()
-    return list(axes[: len(effects)])
 
 
 def _height(levels: int) -> float:

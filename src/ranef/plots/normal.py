@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from ranef.errors import ModelError
 from ranef.plots.reading import Fitted, random_effects, residual_pairs, usual_residuals
 from ranef.plots.residual import cloud
-from ranef.plots.style import BAND, MARK, MUTED, finish, label, on_axes, on_figure, plain
+from ranef.plots.style import BAND, MARK, MUTED, finish, label, panels, plain
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,7 +20,7 @@ __all__ = ["qq"]
 
 Floats = NDArray[np.float64]
 
-COLUMNS = 3
+BAND_POINTS = 401
 
 
 def qq(
@@ -64,12 +64,7 @@ def qq(
     2
     """
     samples = _samples(fit, effects, group, term)
-    if ax is not None and len(samples) > 1:
-        raise ModelError(
-            f"ax= holds one panel and this picture has {len(samples)} ({', '.join(samples)}); "
-            "choose one by group= and term=, or leave ax= out"
-        )
-    axes = _panels(len(samples), ax, figure)
+    axes = panels(list(samples), ax, figure, single=(5.4, 4.2), height=3.8)
     for panel, (title, values) in zip(axes, samples.items(), strict=True):
         _quantiles(panel, title, values)
     return axes[0] if len(axes) == 1 else np.array(axes, dtype=object)
@@ -87,24 +82,15 @@ def _samples(fit: Fitted, effects: str, group: str | None, term: str | None) -> 
     return {f"{plain(e.group)}: {plain(e.term)}": e.estimate for e in found}
 
 
-def _panels(count: int, ax: Axes | None, figure: Figure | None) -> list[Axes]:
-    if count == 1:
-        return [on_axes(ax, figure, 5.4, 4.2)]
-    columns = min(COLUMNS, count)
-    rows = -(-count // columns)
-    grid = on_figure(figure, {2: 9.0, 3: 10.5}[columns], 3.8 * rows)
-    axes = grid.subplots(rows, columns, squeeze=False).ravel()
-    for unused in axes[count:]:
-        unused.remove()
-    return list(axes[:count])
-
-
 def _quantiles(ax: Axes, title: str, values: Floats) -> None:
     ordered = np.sort(values)
     expected, low, high = normal_order_statistics(len(ordered))
     middle, slope = _quartile_line(ordered)
     if len(ordered) > 2:
-        ax.fill_between(expected, middle + slope * low, middle + slope * high, color=BAND, lw=0)
+        even = np.linspace(expected[0], expected[-1], BAND_POINTS)
+        at = np.unique(np.searchsorted(expected, even).clip(0, len(expected) - 1))
+        lower, upper = middle + slope * low[at], middle + slope * high[at]
+        ax.fill_between(expected[at], lower, upper, color=BAND, lw=0)
     ax.axline((0.0, middle), slope=slope, color=MUTED, linewidth=1.0)
     ax.plot(expected, ordered, "o", color=MARK, **cloud(len(ordered)))
     label(ax, title=title, x="Normal quantile", y="Observed")

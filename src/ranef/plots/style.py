@@ -7,6 +7,7 @@ blue and vermilion) and keep a contrast of at least 3:1 on white.
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ranef.errors import ModelError
@@ -26,7 +27,7 @@ __all__ = [
     "finish",
     "label",
     "on_axes",
-    "on_figure",
+    "panels",
     "percent",
     "plain",
 ]
@@ -38,7 +39,7 @@ MARK = "#0072b2"
 ACCENT = "#c44601"
 BAND = "#d3e4ef"
 
-MANY_POINTS = 4000
+MANY_POINTS = 2000
 """Above this many marks a picture stores them as pixels, also in SVG and PDF."""
 
 
@@ -73,6 +74,32 @@ def on_axes(ax: Axes | None, figure: Figure | None, width: float, height: float)
             raise ModelError("give ax= or figure=, not both")
         return ax
     return on_figure(figure, width, height).subplots()
+
+
+def panels(
+    titles: Sequence[str],
+    ax: Axes | None,
+    figure: Figure | None,
+    *,
+    single: tuple[float, float],
+    height: float,
+) -> list[Axes]:
+    """Return one panel a title: of the size `single` if it is alone, else in a grid of three."""
+    count = len(titles)
+    if count == 1:
+        return [on_axes(ax, figure, *single)]
+    if ax is not None:
+        raise ModelError(
+            f"ax= holds one panel and this picture has {count} ({', '.join(titles)}); "
+            "choose one by group= and term=, or leave ax= out"
+        )
+    columns = min(3, count)
+    rows = -(-count // columns)
+    grid = on_figure(figure, {2: 9.0, 3: 10.5}[columns], height * rows)
+    axes = grid.subplots(rows, columns, squeeze=False).ravel()
+    for unused in axes[count:]:
+        unused.remove()
+    return list(axes[:count])
 
 
 def on_figure(figure: Figure | None, width: float, height: float) -> Figure:

@@ -36,7 +36,7 @@ def alt_text(fit: Fitted, picture: str, *, conf_level: float = 0.95) -> str:
     >>> import ranef
     >>> fit = ranef.lmm("Reaction ~ Days + (Days | Subject)", ranef.data.load("sleepstudy"))
     >>> print(alt_text(fit, "fixed"))
-    Point and interval plot of 1 coefficient. Days: 10.5, 95% interval 7.42 to 13.5.
+    Point and interval plot of 1 coefficient. Days: 10.5, 95% interval 7.21 to 13.7.
     """
     match picture:
         case "random":

@@ -34,7 +34,7 @@ def number(value: float, places: int) -> str:
     >>> number(1.5, 2), number(float("inf"), 2), number(2.5e12, 0)
     ('1.50', '∞', '2.50e12')
     >>> ascii(number(-1234567.0, 0))
-    "'\\u22121\\u202f234\\u202f567'"
+    "'\\u22121,234,567'"
     """
     if math.isnan(value):
         return ABSENT
@@ -43,7 +43,7 @@ def number(value: float, places: int) -> str:
     if places > 7 or abs(value) >= 1e9:
         mantissa, _, power = f"{value:.2e}".partition("e")
         return _sign(f"{mantissa}e{int(power)}")
-    return _sign(f"{value:,.{places}f}".replace(",", "\u202f"))
+    return _sign(f"{value:,.{places}f}")
 
 
 def significant(value: float, digits: int = 4) -> str:
@@ -62,8 +62,8 @@ def exact(value: float) -> str:
 
     Examples
     --------
-    >>> exact(743.628272)
-    '743.6283'
+    >>> exact(1743.628272)
+    '1,743.6283'
     """
     return number(value, 4)
 
@@ -73,8 +73,8 @@ def count(value: int, singular: str, plural: str | None = None) -> str:
 
     Examples
     --------
-    >>> count(1, "row"), count(120, "row"), count(2, "factor of", "factors of")
-    ('1 row', '120 rows', '2 factors of')
+    >>> count(1, "row"), count(1200, "row"), count(2, "factor of", "factors of")
+    ('1 row', '1,200 rows', '2 factors of')
     """
     noun = singular if value == 1 else plural or f"{singular}s"
     return f"{number(value, 0)} {noun}"

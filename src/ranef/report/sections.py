@@ -70,7 +70,7 @@ def key_facts(estimate: Estimate) -> Markup:
     facts += [(f"Levels of {f.name}", number(f.n_levels, 0)) for f in spec.factors]
     facts += [
         ("Fitted by", "REML" if estimate.reml else "ML"),
-        ("Log-likelihood", exact(estimate.loglik)),
+        ("Log-likelihood", number(estimate.loglik, 3)),
         ("Residual SD", significant(estimate.sigma)),
         ("Optimum", "proved" if estimate.optimum.converged else "not proved"),
     ]
@@ -144,10 +144,16 @@ def _groups(estimate: Estimate) -> Markup:
         [
             Column("Levels", [number(f.n_levels, 0) for f in factors]),
             Column("Fewest rows", [number(int(s.min()), 0) for s in sizes]),
-            Column("Median", align([f"{np.median(s):g}" for s in sizes])),
+            Column("Median", align([_half(s) for s in sizes])),
             Column("Most rows", [number(int(s.max()), 0) for s in sizes]),
         ],
     )
+
+
+def _half(sizes: NDArray[np.intp]) -> str:
+    """Return the median of whole numbers."""
+    median = float(np.median(sizes))
+    return number(median, 0 if median.is_integer() else 1)
 
 
 def _fixed(fit: Fitted, conf_level: float) -> Markup:
@@ -353,15 +359,28 @@ def _pairs(caption: str, rows: Sequence[tuple[str, str]]) -> Markup:
     return table(caption, Column("Quantity", names), [Column("Value", values, numeric=False)])
 
 
+def _arguments(estimate: Estimate) -> list[str]:
+    """Return the arguments of the call that makes this fit, given the table `data`."""
+    spec = estimate.specification
+    recipe = spec.recipe
+    written = [repr(spec.formula), "data"]
+    if not estimate.reml:
+        written.append("reml=False")
+    if spec.weights is not None:
+        name = recipe.weights_column
+        written.append("weights=weights" if name is None else f"weights={name!r}")
+    if recipe.offset_given:
+        written.append("offset=offset")
+    elif recipe.offset_column is not None:
+        written.append(f"offset={recipe.offset_column!r}")
+    return written
+
+
 def _reproduce(estimate: Estimate, call: str | None) -> Markup:
     import scipy
 
-    spec = estimate.specification
-    options = "" if estimate.reml else ", reml=False"
-    if spec.weights is not None:
-        options += ", weights=..."
-    lines = ["import ranef", "", f"fit = ranef.lmm({spec.formula!r}, data{options})"]
-    parts = [element("pre", element("code", "\n".join(lines)))]
+    code = f"import ranef\n\nfit = ranef.lmm({', '.join(_arguments(estimate))})"
+    parts = [element("pre", element("code", code))]
     if call is not None:
         parts.append(element("p", "This report was made by the command"))
         parts.append(element("pre", element("code", call)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -79,7 +79,9 @@ def specify(
     if missing not in ("drop", "raise"):
         raise ModelError(f"missing is 'drop' or 'raise', not {missing!r}")
     table = Table.of(data)
-    reserved = [value for value in (weights, offset) if isinstance(value, str)]
+    weights_column = weights if isinstance(weights, str) else None
+    offset_column = offset if isinstance(offset, str) else None
+    reserved = [name for name in (weights_column, offset_column) if name is not None]
     dot = expand_dot(formula, table.columns, reserved)
     model = model_with_dot(formula, dot)
     _check_model(model)
@@ -90,11 +92,69 @@ def specify(
     shift = _given(offset, "offset", frame)
     _evaluate(model, frame)
     accounting = _account(frame, w, missing)
-    if accounting.kept is not None:
-        frame.keep(accounting.kept)
-        w = None if w is None else w[accounting.kept]
-        shift = None if shift is None else shift[accounting.kept]
-    return _assemble(model, dot, frame, accounting, w, shift, contrasts, kernels, weights, offset)
+    kept = accounting.kept
+    if kept is not None:
+        frame.keep(kept)
+        w = None if w is None else w[kept]
+        shift = None if shift is None else shift[kept]
+    _take_contrasts(model, frame, contrasts)
+    fixed = _fixed(model, frame)
+    random = _random(model, frame, fixed, kernels)
+    recipe = Recipe(
+        model,
+        dot,
+        frame.scope.state,
+        fixed.kept,
+        random.groups,
+        random.recipes,
+        weights_column,
+        offset_column,
+        offset is not None and offset_column is None,
+        frame.scope.functions,
+        tuple(name for name in model.names if name in table),
+    )
+    return Specification(
+        formula=model.text,
+        response=_response_key(model),
+        y=np.array(_response(model, frame)),
+        X=fixed.X,
+        names=fixed.names,
+        dropped_columns=fixed.redundant,
+        weights=w,
+        offset=_offset(model, frame, shift),
+        terms=random.terms,
+        factors=random.factors,
+        accounting=accounting,
+        recipe=recipe,
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Fixed:
+    """The fixed effects: layout of all columns, matrix of those that are not redundant."""
+
+    layout: Layout
+    X: Floats
+    kept: tuple[int, ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(self.layout.names[j] for j in self.kept)
+
+    @property
+    def redundant(self) -> tuple[str, ...]:
+        kept = set(self.kept)
+        return tuple(name for j, name in enumerate(self.layout.names) if j not in kept)
+
+
+@dataclass(frozen=True, eq=False)
+class _Random:
+    """The random terms with their grouping factors, and the recipes of both."""
+
+    groups: tuple[GroupRecipe, ...]
+    factors: tuple[GroupingFactor, ...]
+    recipes: tuple[RandomRecipe, ...]
+    terms: tuple[RandomTerm, ...]
 
 
 def _functions(given: Mapping[str, Callable[..., Any]] | None) -> dict[str, Callable[..., Any]]:
@@ -149,9 +209,18 @@ def _given(value: Any, what: str, frame: Frame) -> Floats | None:
     return np.array(values)
 
 
-def _evaluate(model: Model, frame: Frame) -> None:
+def _response_key(model: Model) -> str:
     assert model.response is not None
-    frame.numbers(model.response, print_node(model.response))
+    return print_node(model.response)
+
+
+def _response(model: Model, frame: Frame) -> Floats:
+    assert model.response is not None
+    return frame.numbers(model.response, _response_key(model))
+
+
+def _evaluate(model: Model, frame: Frame) -> None:
+    _response(model, frame)
     frame.add_terms(model.fixed)
     for node in model.offsets:
         frame.numbers(node, print_node(node))
@@ -185,54 +254,6 @@ def _account(frame: Frame, weights: Floats | None, policy: str) -> Accounting:
     return Accounting(n_rows, kept, counts, n_zero)
 
 
-def _assemble(
-    model: Model,
-    dot: tuple[str, ...] | None,
-    frame: Frame,
-    accounting: Accounting,
-    weights: Floats | None,
-    shift: Floats | None,
-    contrasts: Mapping[str, Any] | None,
-    kernels: Mapping[str, Any] | None,
-    weights_given: Any,
-    offset_given: Any,
-) -> Specification:
-    assert model.response is not None
-    _take_contrasts(model, frame, contrasts)
-    layout, X, kept_columns = _fixed(model, frame)
-    names = tuple(layout.names[j] for j in kept_columns)
-    dropped = tuple(name for j, name in enumerate(layout.names) if j not in set(kept_columns))
-    groups, factors, recipes, terms = _random(model, frame, (layout, X), kernels)
-    recipe = Recipe(
-        model,
-        dot,
-        frame.scope.state,
-        kept_columns,
-        groups,
-        recipes,
-        weights_given if isinstance(weights_given, str) else None,
-        offset_given if isinstance(offset_given, str) else None,
-        offset_given is not None and not isinstance(offset_given, str),
-        frame.scope.functions,
-        tuple(name for name in model.names if name in frame.scope.table),
-    )
-    key = print_node(model.response)
-    return Specification(
-        model.text,
-        key,
-        np.array(frame.numbers(model.response, key)),
-        X,
-        names,
-        dropped,
-        weights,
-        _offset(model, frame, shift),
-        terms,
-        factors,
-        accounting,
-        recipe,
-    )
-
-
 def _take_contrasts(model: Model, frame: Frame, contrasts: Mapping[str, Any] | None) -> None:
     given = dict(contrasts or {})
     known = [*model.fixed.keys, *(key for bar in model.bars for key in bar.left.keys)]
@@ -243,38 +264,33 @@ def _take_contrasts(model: Model, frame: Frame, contrasts: Mapping[str, Any] | N
     frame.contrasts = {name: read_contrast(value, name) for name, value in given.items()}
 
 
-def _fixed(model: Model, frame: Frame) -> tuple[Layout, Floats, tuple[int, ...]]:
+def _fixed(model: Model, frame: Frame) -> _Fixed:
     """Make the fixed effects' matrix without redundant columns."""
     variables = frame.variables(model.fixed)
     layout = lay_out(model.fixed, variables, frame.n_rows)
     X = model_matrix(layout, variables, frame.n_rows)
     kept = independent_columns(X)
     if len(kept) < X.shape[1]:
-        chosen = set(kept.tolist())
-        redundant = [name for j, name in enumerate(layout.names) if j not in chosen]
-        warnings.warn(
-            f"the fixed effects have {count_text(len(redundant), 'redundant column')}, "
-            f"left out: {', '.join(redundant)}",
-            RankWarning,
-            stacklevel=4,
-        )
         X = np.ascontiguousarray(X[:, kept])
+    fixed = _Fixed(layout, X, tuple(kept.tolist()))
+    if fixed.redundant:
+        warnings.warn(
+            f"the fixed effects have {count_text(len(fixed.redundant), 'redundant column')}, "
+            f"left out: {', '.join(fixed.redundant)}",
+            RankWarning,
+            stacklevel=3,
+        )
     if frame.n_rows <= X.shape[1]:
         raise ModelError(
             f"{frame.n_rows} rows are too few for {X.shape[1]} fixed effects; "
             "a fit needs more rows than fixed effects"
         )
-    return layout, X, tuple(kept.tolist())
+    return fixed
 
 
 def _random(
-    model: Model, frame: Frame, fixed: tuple[Layout, Floats], kernels: Mapping[str, Any] | None
-) -> tuple[
-    tuple[GroupRecipe, ...],
-    tuple[GroupingFactor, ...],
-    tuple[RandomRecipe, ...],
-    tuple[RandomTerm, ...],
-]:
+    model: Model, frame: Frame, fixed: _Fixed, kernels: Mapping[str, Any] | None
+) -> _Random:
     places: dict[str, int] = {}
     groups: list[GroupRecipe] = []
     factors: list[GroupingFactor] = []
@@ -287,10 +303,12 @@ def _random(
                 group, factor = group_of(nodes, frame)
                 groups.append(group)
                 factors.append(factor)
-            made += random_terms(index, bar, places[name], name, frame, fixed)
+            shared = (fixed.layout, fixed.X)
+            made += random_terms(index, bar, places[name], name, frame, shared)
     terms = [_with_kernel(recipe, term, model, factors, kernels) for recipe, term in made]
     _check_terms(terms, factors, frame.n_rows)
-    return tuple(groups), tuple(factors), tuple(recipe for recipe, _ in made), tuple(terms)
+    recipes = tuple(recipe for recipe, _ in made)
+    return _Random(tuple(groups), tuple(factors), recipes, tuple(terms))
 
 
 def _with_kernel(

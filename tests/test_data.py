@@ -87,7 +87,10 @@ def test_sample_of_pastes_is_cask_within_batch():
 def test_a_loaded_table_can_be_changed_without_changing_the_next():
     table = ranef.data.load("sleepstudy")
     table.loc[0, "Reaction"] = 0.0
-    assert ranef.data.load("sleepstudy").loc[0, "Reaction"] == 249.56
+    table.loc[0, "Subject"] = None
+    fresh = ranef.data.load("sleepstudy")
+    assert fresh.loc[0, "Reaction"] == 249.56
+    assert fresh.loc[0, "Subject"] == "308"
 
 
 @pytest.mark.parametrize("call", [ranef.data.load, ranef.data.describe])

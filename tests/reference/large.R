@@ -19,7 +19,7 @@ cases <- list(
 # an evaluation takes a second.
 tightest <- function(criterion, start, lower) {
   theta <- minqa::bobyqa(start, criterion, lower, control = list(rhobeg = 0.2, rhoend = 1e-8))$par
-  polish(criterion, theta, lower, steps = 1)
+  polish(criterion, theta, lower, steps = 2)
 }
 
 describe_table <- function(table, columns) {

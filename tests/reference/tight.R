@@ -16,19 +16,25 @@ lax <- function(optimizer = "bobyqa") {
   )
 }
 
+# What rounding may add to a criterion of this size.
+rounding <- function(value) 1e-11 * abs(value) + 1e-10
+
 # Newton steps on the parameters that are not at their bound, kept only while
-# they do not raise the criterion beyond its rounding.
+# they do not raise the criterion beyond its rounding. The steps of Richardson's
+# differences are wide, since rounding is what limits them here.
 polish <- function(criterion, theta, lower, steps = 3) {
-  free <- theta > lower + 1e-7
+  free <- theta > lower + 1e-4
   theta[!free] <- lower[!free]
   if (!any(free)) return(theta)
   along <- function(x) criterion(replace(theta, free, x))
+  wide <- list(d = 0.01, eps = 0.01, zero.tol = 1e-3)
   for (step in seq_len(steps)) {
-    gradient <- numDeriv::grad(along, theta[free])
-    hessian <- numDeriv::hessian(along, theta[free])
+    gradient <- numDeriv::grad(along, theta[free], method.args = wide)
+    hessian <- numDeriv::hessian(along, theta[free], method.args = wide)
     if (min(eigen(hessian, TRUE, TRUE)$values) <= 1e-8 * max(abs(hessian))) break
     proposal <- theta[free] - solve(hessian, gradient)
-    if (any(proposal < lower[free]) || along(proposal) > along(theta[free]) + 1e-8) break
+    value <- along(theta[free])
+    if (any(proposal < lower[free]) || along(proposal) > value + rounding(value)) break
     theta[free] <- proposal
   }
   theta
@@ -52,7 +58,8 @@ tightest <- function(criterion, start, lower) {
   best <- minqa::bobyqa(best, criterion, lower,
     control = list(rhobeg = 1e-3, rhoend = 1e-12, maxfun = 20000))$par
   polished <- polish(criterion, best, lower)
-  if (criterion(polished) <= criterion(best) + 1e-8) polished else best
+  value <- criterion(best)
+  if (criterion(polished) <= value + rounding(value)) polished else best
 }
 
 # A fit at the tightest optimum; `...` may hold weights and offset.

@@ -67,7 +67,7 @@ def load(name: str, library: str = "pandas") -> Any:
     table = _read(describe(name).name)
     if library == "pandas":
         _require("pandas")
-        return table.to_pandas()
+        return table.to_pandas().copy()  # the user's own: Arrow's memory is read-only
     return _polars(table) if library == "polars" else table
 
 

@@ -7,6 +7,9 @@
 namespace ranef {
 namespace {
 
+constexpr double pi = 3.141592653589793238;
+constexpr double smallest = 1e-150; // of x whose square is no underflow
+
 // psi(x) and psi'(x), x > 0: recurrence to x >= 12, then the asymptotic series.
 std::pair<double, double> polygamma(double x) {
     double psi = 0.0, psi1 = 0.0;
@@ -30,17 +33,27 @@ std::pair<double, double> polygamma(double x) {
     return {psi, psi1};
 }
 
-// Sums over the trapezoidal rule for the integral over t of
-// exp(nu t - c(t)), c(t) = x cosh t, both measured from the peak (t0, c0).
+// log Gamma(x) less (x - 1/2) log x - x + log(2 pi) / 2, small where x is large.
+double stirling_rest(double x) {
+    if (x < 12.0) return std::lgamma(x) - (x - 0.5) * std::log(x) + x - 0.5 * std::log(2.0 * pi);
+    const double z = 1.0 / (x * x);
+    return (1.0 / 12 -
+            z * (1.0 / 360 -
+                 z * (1.0 / 1260 - z * (1.0 / 1680 - z * (1.0 / 1188 - z * (691.0 / 360360)))))) /
+           x;
+}
+
+// Sums over the trapezoidal rule for the integral over t of exp(nu t - c(t)),
+// c(t) = x cosh t, both measured from the peak, where c is c0 = nu + excess.
 struct Moments {
     double step, total = 0.0, t = 0.0, c = 0.0, tt = 0.0, tc = 0.0, cc = 0.0;
 };
 
-Moments integrate(double log_x, double nu, double t0, double c0) {
-    Moments sum{std::min(0.125, 0.5 / std::sqrt(c0))};
+Moments integrate(double nu, double excess) {
+    Moments sum{std::min(0.125, 0.5 / std::sqrt(nu + excess))};
     const auto add = [&](int k) {
         const double t = k * sum.step;
-        const double c = 0.5 * (std::exp(log_x + t0 + t) + std::exp(log_x - t0 - t)) - c0;
+        const double c = (nu + 0.5 * excess) * std::expm1(t) + 0.5 * excess * std::expm1(-t);
         const double w = std::exp(nu * t - c);
         sum.total += w;
         sum.t += w * t;
@@ -50,10 +63,9 @@ Moments integrate(double log_x, double nu, double t0, double c0) {
         sum.cc += w * c * c;
         return nu * t - c > -50.0;
     };
-    for (int k = 0; add(k); ++k) {
-    }
-    for (int k = -1; add(k); --k) {
-    }
+    int right = 0, left = -1;
+    while (add(right)) ++right;
+    while (add(left)) --left;
     return sum;
 }
 
@@ -63,22 +75,24 @@ Moments integrate(double log_x, double nu, double t0, double c0) {
 // and falling doubly exponentially, so the trapezoidal rule is accurate to
 // rounding (Trefethen & Weideman 2014). The derivatives of log K in nu and
 // log x are means and covariances of t and -c under that density. Its peak is
-// where sinh t0 = nu / x.
+// where sinh t = nu / x; nothing large is subtracted there.
 Jet matern(const Jet& log_x, const Jet& nu) {
     const double n = nu.v, x = std::exp(log_x.v);
-    if (x == 0.0) return constant(1.0);
-    const double c0 = std::hypot(x, n), log_sum = std::log(n + c0);
-    const double peak = (1.0 - n) * std::log(2.0) - std::lgamma(n) + n * log_sum - c0;
+    if (x < smallest) return constant(1.0);
+    const double c0 = std::hypot(x, n), excess = x * x / (n + c0);
+    const double log_ratio = std::log1p(0.5 * excess / n);
+    const double peak =
+        std::log(2.0) + 0.5 * std::log(0.5 * n / pi) - stirling_rest(n) + n * log_ratio - excess;
     if (!(peak > -800.0)) return constant(0.0);
 
-    const Moments sum = integrate(log_x.v, n, log_sum - log_x.v, c0);
+    const Moments sum = integrate(n, excess);
     const double t = sum.t / sum.total, c = sum.c / sum.total;
     const double tt = sum.tt / sum.total - t * t, tc = sum.tc / sum.total - t * c;
     const double cc = sum.cc / sum.total - c * c;
 
     const auto [psi, psi1] = polygamma(n);
     const double value = std::exp(peak + std::log(0.5 * sum.step * sum.total));
-    const double d_nu = log_sum + t - std::log(2.0) - psi, d_x = n - c0 - c;
+    const double d_nu = std::log(n) - psi + log_ratio + t, d_x = -excess - c;
     const double d_nu_nu = tt - psi1 + d_nu * d_nu, d_x_nu = 1.0 - tc + d_x * d_nu;
     const double d_x_x = cc - c0 - c + d_x * d_x;
     const Jet relative{1.0, d_x * log_x.a + d_nu * nu.a, d_x * log_x.b + d_nu * nu.b,

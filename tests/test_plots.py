@@ -99,6 +99,17 @@ def test_the_smooth_line_can_be_left_out(sleep: Any) -> None:
     assert style.ACCENT not in [line.get_color() for line in without.lines]
 
 
+@pytest.mark.parametrize("library", ["polars", "pyarrow"])
+def test_fits_of_every_table_library_are_drawn(library: str, sleep: Any) -> None:
+    data = ranef.data.load("sleepstudy", library)
+    fit = ranef.lmm("Reaction ~ Days + (Days | Subject)", data)
+    drawn = [points(ax)[0] for ax in plots.random(fit, figure=Figure())]
+    expected = [points(ax)[0] for ax in plots.random(sleep, figure=Figure())]
+    np.testing.assert_allclose(drawn, expected, rtol=1e-8)
+    assert len(points(plots.residuals(fit, ax=panel()))[0]) == 180
+    assert len(points(plots.fixed(fit, ax=panel()))[0]) == 1
+
+
 # --- random effects ------------------------------------------------------------------
 
 

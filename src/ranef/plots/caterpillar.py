@@ -121,10 +121,11 @@ def _counted_levels(ax: Axes, shown: Effects) -> None:
     rows = np.arange(1, len(shown.names) + 1)
     pixels = len(rows) > MANY_POINTS
     width = float(np.clip(240.0 / len(rows), 0.4, 1.6))
-    ax.plot(*_comb(shown, rows), color=BAND, linewidth=width, rasterized=pixels)
+    ax.plot(*_comb(shown, rows), color=BAND, linewidth=width, rasterized=pixels, zorder=1)
     size = float(np.clip(600.0 / len(rows), 1.0, 3.0))
     ax.plot(shown.estimate, rows, "o", color=MARK, markersize=size, mew=0, rasterized=pixels)
     ax.margins(y=0.01)
+    ax.yaxis.set_major_formatter("{x:,.0f}")
 
 
 def _comb(shown: Effects, rows: NDArray[np.intp]) -> tuple[Floats, Floats]:

@@ -79,6 +79,6 @@ def cloud(n: int) -> dict[str, Any]:
     return {
         "markersize": float(np.clip(60.0 / np.sqrt(max(n, 1)), 1.2, 4.5)),
         "markeredgewidth": 0.0,
-        "alpha": float(np.clip(70.0 / max(n, 1) ** 0.75, 0.08, 0.7)),
+        "alpha": float(np.clip(70.0 / max(n, 1) ** 0.75, 0.03, 0.7)),
         "rasterized": n > MANY_POINTS,
     }

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ranef.design.functions import ELEMENTWISE, FUNCTIONS, as_numbers, call_user, same_as
+from ranef.design.arguments import as_numbers, same_as
+from ranef.design.functions import ELEMENTWISE, FUNCTIONS, call_user
 from ranef.design.labels import list_text
 from ranef.design.state import State
 from ranef.design.syntax import (

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ranef.design.arguments import as_categories, as_numbers
 from ranef.design.contrasts import Contrast, code_levels
 from ranef.design.evaluate import Scope
-from ranef.design.functions import as_categories, as_numbers
 from ranef.design.labels import count_text, list_text
 from ranef.design.matrix import Variable
 from ranef.design.model import Terms

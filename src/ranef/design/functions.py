@@ -14,17 +14,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranef.design import bases
+from ranef.design.arguments import Arguments, as_categories, as_numbers, same_as
 from ranef.design.contrasts import Contrast, read_contrast_node
 from ranef.design.labels import level_text
 from ranef.design.state import GroupMeans, Polynomial, Scaled, Spline
 from ranef.design.syntax import Call, Name, Node, print_node
 from ranef.design.values import Categories, Numbers, Value, match_levels
-from ranef.errors import DataError, FormulaError, LevelError, RanefError
+from ranef.errors import FormulaError, LevelError, RanefError
 
 if TYPE_CHECKING:
     from ranef.design.evaluate import Scope
 
-__all__ = ["ELEMENTWISE", "FUNCTIONS", "as_categories", "as_numbers", "call_user", "same_as"]
+__all__ = ["ELEMENTWISE", "FUNCTIONS", "call_user"]
 
 Floats = NDArray[np.float64]
 
@@ -55,56 +56,6 @@ ELEMENTWISE: dict[str, tuple[Callable[..., Any], int]] = {
     "pmin": (np.minimum, 2),
     "pmax": (np.maximum, 2),
 }
-
-
-def as_numbers(value: Value, node: Node) -> Any:
-    """Return a value as float64, one for each row or a single one."""
-    if isinstance(value, Numbers):
-        if value.values.ndim == 2 and value.values.shape[1] == 1:
-            return value.values[:, 0]
-        if value.values.ndim != 1:
-            raise FormulaError(f"{print_node(node)}: a basis of several columns cannot stand here")
-        return value.values
-    if isinstance(value, (bool, int, float)):
-        return np.float64(value)
-    if isinstance(value, Categories):
-        raise DataError(
-            f"{print_node(node)} needs numbers, but was given categories such as "
-            f"{_example(value)!r}"
-        )
-    raise FormulaError(f"{print_node(node)}: {value!r} is not a number")
-
-
-def _example(value: Categories) -> str:
-    return level_text(value.levels[0]) if len(value.levels) else ""
-
-
-def as_categories(value: Value, node: Node) -> Categories:
-    """Return a value as categories; distinct numbers become levels, in order."""
-    if isinstance(value, Categories):
-        return value
-    if not isinstance(value, Numbers):
-        raise FormulaError(f"{print_node(node)} does not depend on a column")
-    values = as_numbers(value, node)
-    known = ~np.isnan(values)
-    if value.logical:
-        return Categories(np.where(known, values == 1.0, -1).astype(np.int32), [False, True])
-    levels, inverse = np.unique(values[known], return_inverse=True)
-    codes = np.full(len(values), -1, dtype=np.int32)
-    codes[known] = inverse
-    return Categories(codes, _whole(levels), complete=True)
-
-
-def _whole(levels: Floats) -> list[Any]:
-    """Whole numbers as int, so that levels read 1 and not 1.0."""
-    return [int(v) if v.is_integer() and abs(v) < 2**53 else v for v in levels.tolist()]
-
-
-def same_as(level: Any, wanted: Any) -> bool:
-    """Tell whether a level is the one that a formula writes."""
-    return bool(level == wanted) or (
-        isinstance(wanted, (str, float)) and level_text(level) == level_text(wanted)
-    )
 
 
 def call_user(node: Call, scope: Scope) -> Value:
@@ -145,71 +96,8 @@ def _counted(count: int) -> tuple[str, ...]:
     return ("",) if count == 1 else tuple(str(i + 1) for i in range(count))
 
 
-class _Arguments:
-    """The arguments of a call by name."""
-
-    def __init__(self, node: Call, names: tuple[str, ...]) -> None:
-        self.node = node
-        self.found: dict[str, Node] = {}
-        if len(node.arguments) > len(names):
-            raise self.error(f"takes at most {len(names)} arguments")
-        self.found.update(zip(names, node.arguments, strict=False))
-        for key, value in node.keywords:
-            if key not in names:
-                raise self.error(f"has no argument {key!r}; it has {', '.join(names)}")
-            if key in self.found:
-                raise self.error(f"is given {key!r} twice")
-            self.found[key] = value
-
-    def error(self, message: str) -> FormulaError:
-        return FormulaError(f"{print_node(self.node)}: {self.node.function}() {message}")
-
-    def node_of(self, name: str) -> Node:
-        if name not in self.found:
-            raise self.error(f"needs {name!r}")
-        return self.found[name]
-
-    def rows(self, name: str, scope: Scope) -> Floats:
-        """Return an argument that is a number in each row."""
-        values = as_numbers(scope.evaluate(self.node_of(name)), self.node)
-        if np.ndim(values) == 0:
-            raise self.error("does not depend on a column")
-        return np.asarray(values)
-
-    def constant(self, name: str, scope: Scope, default: Any = None) -> Any:
-        if name not in self.found:
-            return default
-        value = scope.evaluate(self.found[name])
-        if isinstance(value, (Numbers, Categories)):
-            raise self.error(f"takes a constant as {name!r}, not a column")
-        return value
-
-    def whole(self, name: str, scope: Scope, default: int | None, low: int, high: int) -> Any:
-        value = self.constant(name, scope, default)
-        if value is None:
-            return None
-        if isinstance(value, (bool, str, tuple)) or value % 1 or not low <= value <= high:
-            raise self.error(f"needs a whole number from {low} to {high} as {name!r}")
-        return int(value)
-
-    def flag(self, name: str, scope: Scope, default: bool) -> bool:
-        value = self.constant(name, scope, default)
-        if not isinstance(value, bool):
-            raise self.error(f"takes TRUE or FALSE as {name!r}")
-        return value
-
-    def numbers(self, name: str, scope: Scope) -> tuple[float, ...] | None:
-        value = self.constant(name, scope)
-        if value is None:
-            return None
-        values = value if isinstance(value, tuple) else (value,)
-        if not all(isinstance(v, (int, float)) and np.isfinite(v) for v in values):
-            raise self.error(f"takes numbers as {name!r}")
-        return tuple(float(v) for v in values)
-
-
 def _identity(node: Call, scope: Scope) -> Value:
-    return scope.evaluate(_Arguments(node, ("x",)).node_of("x"))
+    return scope.evaluate(Arguments(node, ("x",)).node_of("x"))
 
 
 def _combine(node: Call, scope: Scope) -> Value:
@@ -226,7 +114,7 @@ def _combine(node: Call, scope: Scope) -> Value:
 
 
 def _log(node: Call, scope: Scope) -> Value:
-    given = _Arguments(node, ("x", "base"))
+    given = Arguments(node, ("x", "base"))
     values = as_numbers(scope.evaluate(given.node_of("x")), node)
     base = given.constant("base", scope)
     found = np.log(values)
@@ -236,13 +124,13 @@ def _log(node: Call, scope: Scope) -> Value:
 
 
 def _round(node: Call, scope: Scope) -> Value:
-    given = _Arguments(node, ("x", "digits"))
+    given = Arguments(node, ("x", "digits"))
     return Numbers(np.round(given.rows("x", scope), given.whole("digits", scope, 0, -300, 300)))
 
 
 def _choose(node: Call, scope: Scope) -> Value:
     """``ifelse(test, yes, no)``."""
-    given = _Arguments(node, ("test", "yes", "no"))
+    given = Arguments(node, ("test", "yes", "no"))
     test = given.rows("test", scope)
     yes = as_numbers(scope.evaluate(given.node_of("yes")), node)
     no = as_numbers(scope.evaluate(given.node_of("no")), node)
@@ -250,7 +138,7 @@ def _choose(node: Call, scope: Scope) -> Value:
 
 
 def _scale(node: Call, scope: Scope) -> Value:
-    given = _Arguments(node, ("x", "center", "scale") if node.function == "scale" else ("x",))
+    given = Arguments(node, ("x", "center", "scale") if node.function == "scale" else ("x",))
     x = given.rows("x", scope)
     key = print_node(node)
     if scope.fitting:
@@ -264,7 +152,7 @@ def _scale(node: Call, scope: Scope) -> Value:
 
 
 def _poly(node: Call, scope: Scope) -> Value:
-    given = _Arguments(node, ("x", "degree", "raw"))
+    given = Arguments(node, ("x", "degree", "raw"))
     x = given.rows("x", scope)
     degree = given.whole("degree", scope, 1, 1, 50)
     key = print_node(node)
@@ -281,7 +169,7 @@ def _spline(node: Call, scope: Scope) -> Value:
     names: tuple[str, ...] = ("x", "df", "knots", "intercept", "Boundary.knots")
     if not natural:
         names = ("x", "df", "knots", "degree", "intercept", "Boundary.knots")
-    given = _Arguments(node, names)
+    given = Arguments(node, names)
     x = given.rows("x", scope)
     key = print_node(node)
     if scope.fitting:
@@ -290,7 +178,7 @@ def _spline(node: Call, scope: Scope) -> Value:
     return _basis(bases.natural_spline(x, state) if natural else bases.b_spline(x, state))
 
 
-def _learn_spline(given: _Arguments, x: Floats, key: str, natural: bool, scope: Scope) -> Spline:
+def _learn_spline(given: Arguments, x: Floats, key: str, natural: bool, scope: Scope) -> Spline:
     boundary = given.numbers("Boundary.knots", scope)
     if boundary is not None and len(boundary) != 2:
         raise given.error("takes two boundary knots: c(0, 10)")
@@ -311,7 +199,7 @@ def _basis(values: Floats) -> Numbers:
 
 
 def _factor(node: Call, scope: Scope) -> Value:
-    given = _Arguments(node, ("x", "levels"))
+    given = Arguments(node, ("x", "levels"))
     value = _read_categories(given, "x", scope)
     levels = given.constant("levels", scope)
     if levels is None:
@@ -323,7 +211,7 @@ def _factor(node: Call, scope: Scope) -> Value:
     return Categories(match_levels(value, found)[0], found)
 
 
-def _read_categories(given: _Arguments, name: str, scope: Scope) -> Categories:
+def _read_categories(given: Arguments, name: str, scope: Scope) -> Categories:
     """Return an argument as categories; a column keeps its own type of levels."""
     node = given.node_of(name)
     if isinstance(node, Name) and node.value in scope.table:
@@ -335,7 +223,7 @@ def _read_categories(given: _Arguments, name: str, scope: Scope) -> Categories:
 
 def _contrasted(node: Call, scope: Scope) -> Value:
     """``C(g, contr.sum)``."""
-    given = _Arguments(node, ("object", "contr", "base", "levels"))
+    given = Arguments(node, ("object", "contr", "base", "levels"))
     value = _read_categories(given, "object", scope)
     contrast = value.contrast
     if "contr" in given.found:
@@ -347,7 +235,7 @@ def _contrasted(node: Call, scope: Scope) -> Value:
 
 
 def _relevel(node: Call, scope: Scope) -> Value:
-    given = _Arguments(node, ("x", "ref"))
+    given = Arguments(node, ("x", "ref"))
     value = _read_categories(given, "x", scope)
     wanted = given.constant("ref", scope)
     place = next((i for i, level in enumerate(value.levels) if same_as(level, wanted)), None)
@@ -360,7 +248,7 @@ def _relevel(node: Call, scope: Scope) -> Value:
     return Categories(match_levels(value, levels)[0], levels, value.complete, value.contrast)
 
 
-def _printed(given: _Arguments) -> str:
+def _printed(given: Arguments) -> str:
     return print_node(given.node_of("x"))
 
 
@@ -375,12 +263,12 @@ def _interaction(node: Call, scope: Scope) -> Value:
     return Categories(crossed.codes, crossed.labels(".", backwards=True), complete=True)
 
 
-def _one(node: Call, argument: Node) -> _Arguments:
-    return _Arguments(Call(node.function, (argument,)), ("x",))
+def _one(node: Call, argument: Node) -> Arguments:
+    return Arguments(Call(node.function, (argument,)), ("x",))
 
 
 def _as_numeric(node: Call, scope: Scope) -> Value:
-    given = _Arguments(node, ("x",))
+    given = Arguments(node, ("x",))
     inner = given.node_of("x")
     if isinstance(inner, Name) and inner.value in scope.table:
         if scope.table.kind(inner.value) in ("datetime", "duration"):
@@ -391,7 +279,7 @@ def _as_numeric(node: Call, scope: Scope) -> Value:
 
 def _lag(node: Call, scope: Scope) -> Value:
     """Value of the row before, within each group, in the order of the rows."""
-    given = _Arguments(node, ("x", "g", "n"))
+    given = Arguments(node, ("x", "g", "n"))
     x = given.rows("x", scope)
     codes = _read_categories(given, "g", scope).codes
     steps = given.whole("n", scope, 1, 1, 10**6)
@@ -405,16 +293,16 @@ def _lag(node: Call, scope: Scope) -> Value:
 
 
 def _between(node: Call, scope: Scope) -> Value:
-    given = _Arguments(node, ("x", "g"))
+    given = Arguments(node, ("x", "g"))
     return Numbers(_group_means(given, scope))
 
 
 def _within(node: Call, scope: Scope) -> Value:
-    given = _Arguments(node, ("x", "g"))
+    given = Arguments(node, ("x", "g"))
     return Numbers(given.rows("x", scope) - _group_means(given, scope))
 
 
-def _group_means(given: _Arguments, scope: Scope) -> Floats:
+def _group_means(given: Arguments, scope: Scope) -> Floats:
     """Mean of x in the row's group: the fit's, or of the new rows for a new group."""
     x = given.rows("x", scope)
     groups = _read_categories(given, "g", scope)

@@ -14,20 +14,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranef.errors import DataError
+from ranef.tables.codes import (
+    Codes,
+    codes_by_sorting,
+    codes_of_floats,
+    codes_of_integers,
+    codes_of_objects,
+    minus_one,
+    sorted_codes,
+    text_for_numbers,
+)
+from ranef.tables.kinds import (
+    KINDS_OF_DTYPE,
+    arrow_kind,
+    kind_of_objects,
+    missing_objects,
+    narwhals_kind,
+    seconds,
+    times_of_objects,
+)
 
 __all__ = ["Column", "read_column"]
-
-Codes = tuple[NDArray[np.int32], list[Any]]
-KINDS_OF_DTYPE = {
-    "f": "numeric",
-    "i": "numeric",
-    "u": "numeric",
-    "b": "boolean",
-    "M": "datetime",
-    "m": "duration",
-    "U": "text",
-    "T": "text",
-}
 
 
 class Column(ABC):
@@ -63,7 +70,7 @@ class Column(ABC):
     def seconds(self) -> NDArray[np.float64]:
         if self.kind not in ("datetime", "duration"):
             raise DataError(f"column {self.name!r} holds {self.kind} values, not times")
-        return _seconds(self._as_time())
+        return seconds(self._as_time())
 
     @abstractmethod
     def values(self) -> NDArray[Any]:
@@ -81,7 +88,7 @@ class Column(ABC):
 
     def _not_numeric(self) -> str:
         if self.kind in ("text", "categorical"):
-            return _text_for_numbers(self.name, *self.codes())
+            return text_for_numbers(self.name, *self.codes())
         if self.kind in ("datetime", "duration"):
             return (
                 f"column {self.name!r} holds {self.kind}s, not numbers; "
@@ -113,7 +120,7 @@ class NumpyColumn(Column):
 
     def __init__(self, name: str, array: NDArray[Any]) -> None:
         self._array = array
-        super().__init__(name, KINDS_OF_DTYPE.get(array.dtype.kind) or _kind_of_objects(array))
+        super().__init__(name, KINDS_OF_DTYPE.get(array.dtype.kind) or kind_of_objects(array))
 
     def values(self) -> NDArray[Any]:
         return self._array
@@ -121,7 +128,7 @@ class NumpyColumn(Column):
     def _as_float(self) -> NDArray[np.float64]:
         if self._array.dtype != object:
             return self._array.astype(np.float64, copy=False)
-        missing = _missing_objects(self._array)
+        missing = missing_objects(self._array)
         out = np.full(len(self._array), np.nan)
         out[~missing] = self._array[~missing].astype(np.float64)
         return out
@@ -129,17 +136,17 @@ class NumpyColumn(Column):
     def _as_codes(self) -> Codes:
         array = self._array
         if array.dtype == object:
-            return _codes_of_objects(self.name, array, self.kind)
+            return codes_of_objects(self.name, array, self.kind)
         if array.dtype.kind == "b":
             return array.astype(np.int32), [False, True]
         if array.dtype.kind in "iu":
-            return _codes_of_integers(array)
-        return _codes_by_sorting(array)
+            return codes_of_integers(array)
+        return codes_by_sorting(array)
 
     def _as_time(self) -> NDArray[Any]:
         if self._array.dtype != object:
             return self._array
-        return _times_of_objects(self._array)
+        return times_of_objects(self._array)
 
 
 class PandasColumn(Column):
@@ -174,7 +181,7 @@ class PandasColumn(Column):
             codes = self._series.to_numpy(dtype=np.float64, na_value=-1.0).astype(np.int32)
             return codes, [False, True]
         raw, uniques = pd.factorize(self._series)
-        return _sorted_codes(self.name, raw, uniques.tolist())
+        return sorted_codes(self.name, raw, uniques.tolist())
 
     def _as_time(self) -> NDArray[Any]:
         series = self._series
@@ -196,7 +203,7 @@ class ArrowColumn(Column):
             if isinstance(array, pa.ChunkedArray):
                 array = pa.concat_arrays(array.chunks) if array.num_chunks else array.chunk(0)
         self._array = array
-        super().__init__(name, _arrow_kind(array.type))
+        super().__init__(name, arrow_kind(array.type))
 
     def values(self) -> NDArray[Any]:
         if self.kind in ("numeric", "boolean") and self._array.null_count == 0:
@@ -220,19 +227,19 @@ class ArrowColumn(Column):
         if self.kind == "numeric":
             whole = pa.types.is_integer(self._array.type)
             if self._array.null_count == 0 and whole:
-                return _codes_of_integers(self.values())
-            return _codes_of_floats(self.numeric(), whole)
+                return codes_of_integers(self.values())
+            return codes_of_floats(self.numeric(), whole)
         if self.kind == "empty":
             return np.full(len(self._array), -1, dtype=np.int32), []
         if self.kind == "boolean":
-            return _minus_one(self._as_float()), [False, True]
+            return minus_one(self._as_float()), [False, True]
         own_order = pa.types.is_dictionary(self._array.type)
         encoded = self._array if own_order else self._array.dictionary_encode()
         raw = encoded.indices.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
         levels = encoded.dictionary.to_pylist()
         if own_order:
-            return _minus_one(raw), levels
-        return _sorted_codes(self.name, _minus_one(raw), levels)
+            return minus_one(raw), levels
+        return sorted_codes(self.name, minus_one(raw), levels)
 
     def _as_time(self) -> NDArray[Any]:
         import pyarrow as pa
@@ -253,7 +260,7 @@ class PolarsColumn(Column):
 
         self._native = native
         self._series: nw.Series[Any] = nw.from_native(native, series_only=True)
-        super().__init__(name, _narwhals_kind(self._series.dtype))
+        super().__init__(name, narwhals_kind(self._series.dtype))
 
     def values(self) -> NDArray[Any]:
         if self.kind in ("numeric", "boolean") and self._series.null_count() == 0:
@@ -274,18 +281,18 @@ class PolarsColumn(Column):
         if self.kind == "numeric":
             whole = series.dtype.is_integer()
             if series.null_count() == 0 and whole:
-                return _codes_of_integers(self.values())
-            return _codes_of_floats(self.numeric(), whole)
+                return codes_of_integers(self.values())
+            return codes_of_floats(self.numeric(), whole)
         if self.kind == "boolean":
-            return _minus_one(self._as_float()), [False, True]
+            return minus_one(self._as_float()), [False, True]
         if isinstance(series.dtype, nw.Enum):
-            return _minus_one(_polars_floats(self._native.to_physical())), list(
+            return minus_one(_polars_floats(self._native.to_physical())), list(
                 series.dtype.categories
             )
         if self.kind == "categorical":
             series = series.cast(nw.String)
         if self.kind == "mixed":
-            return _codes_of_objects(self.name, self.values(), self.kind)
+            return codes_of_objects(self.name, self.values(), self.kind)
         present = series.drop_nulls().unique().sort()
         levels = present.to_list()
         if not levels:
@@ -293,7 +300,7 @@ class PolarsColumn(Column):
         numbers = np.arange(len(levels), dtype=np.float64)
         native = nw.to_native(series)
         raw = native.replace_strict(nw.to_native(present), numbers, default=None)
-        return _minus_one(_polars_floats(raw)), levels
+        return minus_one(_polars_floats(raw)), levels
 
     def _as_time(self) -> NDArray[Any]:
         series = self._series
@@ -367,224 +374,3 @@ def _array_of_list(values: list[Any]) -> NDArray[Any]:
     array = np.empty(len(values), dtype=object)
     array[:] = values
     return array
-
-
-def _arrow_kind(kind: Any) -> str:
-    import pyarrow as pa
-
-    types = pa.types
-    if types.is_dictionary(kind):
-        return "categorical"
-    if types.is_boolean(kind):
-        return "boolean"
-    if types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind):
-        return "numeric"
-    if types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind):
-        return "text"
-    if types.is_timestamp(kind) or types.is_date(kind):
-        return "datetime"
-    if types.is_duration(kind):
-        return "duration"
-    return "empty" if types.is_null(kind) else "mixed"
-
-
-def _narwhals_kind(dtype: Any) -> str:
-    import narwhals as nw
-
-    if dtype.is_numeric():
-        return "numeric"
-    kinds: list[tuple[Any, str]] = [
-        (nw.Boolean, "boolean"),
-        (nw.String, "text"),
-        (nw.Categorical, "categorical"),
-        (nw.Enum, "categorical"),
-        (nw.Datetime, "datetime"),
-        (nw.Date, "datetime"),
-        (nw.Duration, "duration"),
-    ]
-    for known, kind in kinds:
-        if isinstance(dtype, known) or dtype == known:
-            return kind
-    return "empty" if type(dtype).__name__ in ("Null", "Unknown") else "mixed"
-
-
-def _missing_objects(array: NDArray[Any]) -> NDArray[np.bool_]:
-    """Return True where an object is None, NaN, NaT or pandas.NA."""
-    return np.fromiter((_is_missing(v) for v in array), dtype=bool, count=len(array))
-
-
-def _is_missing(value: Any) -> bool:
-    if value is None:
-        return True
-    if isinstance(value, (float, np.floating, np.datetime64, np.timedelta64)):
-        return bool(value != value)
-    return type(value).__name__ in ("NAType", "NaTType")
-
-
-def _kind_of_objects(array: NDArray[Any]) -> str:
-    import datetime
-    import decimal
-    import fractions
-
-    kinds = set()
-    numbers = (int, float, np.number, decimal.Decimal, fractions.Fraction)
-    for value in array:
-        if _is_missing(value):
-            continue
-        if isinstance(value, str):
-            kinds.add("text")
-        elif isinstance(value, (bool, np.bool_)):
-            kinds.add("boolean")
-        elif isinstance(value, (np.timedelta64, datetime.timedelta)):
-            kinds.add("duration")
-        elif isinstance(value, (datetime.date, np.datetime64)):
-            kinds.add("datetime")
-        elif isinstance(value, numbers):
-            kinds.add("numeric")
-        else:
-            kinds.add("mixed")
-    if not kinds:
-        return "empty"
-    return kinds.pop() if len(kinds) == 1 else "mixed"
-
-
-def _times_of_objects(array: NDArray[Any]) -> NDArray[Any]:
-    import datetime
-
-    def plain(value: Any) -> Any:
-        if _is_missing(value):
-            return None
-        if isinstance(value, datetime.datetime) and value.tzinfo is not None:
-            value = value.astimezone(datetime.UTC).replace(tzinfo=None)
-        return value
-
-    values = [plain(value) for value in array]
-    if any(isinstance(v, (datetime.timedelta, np.timedelta64)) for v in values):
-        return np.array(values, dtype="timedelta64[us]")
-    return np.array(values, dtype="datetime64[us]")
-
-
-def _seconds(times: NDArray[Any]) -> NDArray[np.float64]:
-    unit = np.timedelta64(1, "s")
-    if times.dtype.kind == "M":
-        if np.datetime_data(times.dtype)[0] in ("Y", "M", "W", "D", "h", "m"):
-            times = times.astype("datetime64[s]")
-        times = times - np.zeros(1, dtype=times.dtype)
-    return np.asarray(times / unit, dtype=np.float64)
-
-
-def _minus_one(codes: NDArray[Any]) -> NDArray[np.int32]:
-    """Codes in float64 with NaN where missing, as int32 with -1."""
-    return np.asarray(np.nan_to_num(codes, nan=-1.0).astype(np.int32))
-
-
-def _codes_of_integers(array: NDArray[Any]) -> Codes:
-    """Codes by counting where the range is narrow, else by hashing or sorting."""
-    if len(array) == 0:
-        return np.empty(0, dtype=np.int32), []
-    low, high = int(array.min()), int(array.max())
-    if high - low > 4 * len(array) + 1024:
-        return _codes_by_sorting(array)
-    wide = array if array.dtype.itemsize == 8 else array.astype(np.int64)
-    shifted = wide if low == 0 else (wide - np.asarray(low, dtype=wide.dtype))
-    present = np.zeros(high - low + 1, dtype=bool)
-    present[shifted] = True
-    where = np.flatnonzero(present)
-    levels = (where + low).tolist() if high < 2**62 else [v + low for v in where.tolist()]
-    if len(where) == len(present):
-        return shifted.astype(np.int32), levels
-    lookup = np.cumsum(present, dtype=np.int32) - np.int32(1)
-    return lookup[shifted], levels
-
-
-def _codes_of_floats(array: NDArray[np.float64], whole: bool) -> Codes:
-    codes, levels = _codes_by_sorting(array)
-    return codes, [int(level) for level in levels] if whole else levels
-
-
-def _codes_by_sorting(array: NDArray[Any]) -> Codes:
-    pandas = sys.modules.get("pandas")
-    if pandas is not None and array.dtype.kind in "iufMm":
-        raw, uniques = pandas.factorize(array, sort=True)
-        return raw.astype(np.int32), _level_list(np.asarray(uniques))
-    if pandas is not None and array.dtype.kind in "UT":
-        raw, uniques = pandas.factorize(array.astype(object), sort=True)
-        return raw.astype(np.int32), [str(level) for level in uniques]
-    missing = _missing_values(array)
-    codes = np.full(len(array), -1, dtype=np.int32)
-    uniques, inverse = np.unique(array[~missing], return_inverse=True)
-    codes[~missing] = inverse
-    return codes, _level_list(uniques)
-
-
-def _level_list(uniques: NDArray[Any]) -> list[Any]:
-    """Levels as Python scalars; times stay NumPy scalars."""
-    return list(uniques) if uniques.dtype.kind in "Mm" else uniques.tolist()
-
-
-def _missing_values(array: NDArray[Any]) -> NDArray[np.bool_]:
-    if array.dtype.kind == "f":
-        return np.asarray(np.isnan(array))
-    if array.dtype.kind in "Mm":
-        return np.asarray(np.isnat(array))
-    return np.zeros(len(array), dtype=bool)
-
-
-def _codes_of_objects(name: str, array: NDArray[Any], kind: str) -> Codes:
-    if kind == "boolean":
-        missing = _missing_objects(array)
-        return np.where(missing, -1, array == True).astype(np.int32), [False, True]  # noqa: E712
-    pandas = sys.modules.get("pandas")
-    if pandas is not None:
-        raw, uniques = pandas.factorize(array)
-        return _sorted_codes(name, raw, list(uniques))
-    lookup: dict[Any, int] = {}
-    raw = np.fromiter(
-        (-1 if _is_missing(v) else lookup.setdefault(v, len(lookup)) for v in array),
-        dtype=np.int32,
-        count=len(array),
-    )
-    return _sorted_codes(name, raw, list(lookup))
-
-
-def _sorted_codes(name: str, raw: NDArray[Any], levels: list[Any]) -> Codes:
-    """Renumber codes so that the levels are sorted."""
-    try:
-        order = sorted(range(len(levels)), key=levels.__getitem__)
-    except TypeError:
-        types = ", ".join(sorted({type(level).__name__ for level in levels}))
-        raise DataError(
-            f"column {name!r} mixes types ({types}), so its levels have no order; "
-            "convert it to text or to one type"
-        ) from None
-    rank = np.empty(len(levels) + 1, dtype=np.int32)
-    rank[order] = np.arange(len(levels), dtype=np.int32)
-    rank[-1] = -1
-    return rank[raw], [levels[i] for i in order]
-
-
-def _text_for_numbers(name: str, codes: NDArray[np.int32], levels: list[Any]) -> str:
-    """Say why a column of text is not a column of numbers."""
-    wrong = np.fromiter((not _reads_as_number(v) for v in levels), dtype=bool, count=len(levels))
-    rows = np.flatnonzero((codes >= 0) & np.append(wrong, False)[codes])
-    what = f"column {name!r} holds text, not numbers"
-    if len(rows) == 0:
-        example = next((repr(levels[c]) for c in codes.tolist() if c >= 0), "''")
-        return f"{what}, though every value reads as one (such as {example}); convert it to numbers"
-    offending = f"the first is {levels[codes[rows[0]]]!r} in row {rows[0]}"
-    if wrong.all():
-        return f"{what}; {offending}"
-    return (
-        f"{what}: most look like numbers, but {len(rows)} of {len(codes)} rows do not; "
-        f"{offending}. Mark those as missing and convert the column"
-        if len(rows) * 2 < len(codes)
-        else f"{what}; {len(rows)} of {len(codes)} rows are no numbers, {offending}"
-    )
-
-
-def _reads_as_number(value: Any) -> bool:
-    try:
-        float(value)
-    except (TypeError, ValueError):
-        return False
-    return True

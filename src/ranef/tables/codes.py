@@ -1,0 +1,145 @@
+"""Columns as codes of levels: small integers, and the levels in order."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ranef.errors import DataError
+from ranef.tables.kinds import is_missing, missing_objects
+
+__all__ = [
+    "Codes",
+    "codes_by_sorting",
+    "codes_of_floats",
+    "codes_of_integers",
+    "codes_of_objects",
+    "minus_one",
+    "sorted_codes",
+    "text_for_numbers",
+]
+
+Codes = tuple[NDArray[np.int32], list[Any]]
+
+
+def minus_one(codes: NDArray[Any]) -> NDArray[np.int32]:
+    """Codes in float64 with NaN where missing, as int32 with -1."""
+    return np.asarray(np.nan_to_num(codes, nan=-1.0).astype(np.int32))
+
+
+def codes_of_integers(array: NDArray[Any]) -> Codes:
+    """Codes by counting where the range is narrow, else by hashing or sorting."""
+    if len(array) == 0:
+        return np.empty(0, dtype=np.int32), []
+    low, high = int(array.min()), int(array.max())
+    if high - low > 4 * len(array) + 1024:
+        return codes_by_sorting(array)
+    wide = array if array.dtype.itemsize == 8 else array.astype(np.int64)
+    shifted = wide if low == 0 else (wide - np.asarray(low, dtype=wide.dtype))
+    present = np.zeros(high - low + 1, dtype=bool)
+    present[shifted] = True
+    where = np.flatnonzero(present)
+    levels = (where + low).tolist() if high < 2**62 else [v + low for v in where.tolist()]
+    if len(where) == len(present):
+        return shifted.astype(np.int32), levels
+    lookup = np.cumsum(present, dtype=np.int32) - np.int32(1)
+    return lookup[shifted], levels
+
+
+def codes_of_floats(array: NDArray[np.float64], whole: bool) -> Codes:
+    """Codes of numbers with NaN; the levels become int where `whole`."""
+    codes, levels = codes_by_sorting(array)
+    return codes, [int(level) for level in levels] if whole else levels
+
+
+def codes_by_sorting(array: NDArray[Any]) -> Codes:
+    """Codes of any plain NumPy type, the levels sorted."""
+    pandas = sys.modules.get("pandas")
+    if pandas is not None and array.dtype.kind in "iufMm":
+        raw, uniques = pandas.factorize(array, sort=True)
+        return raw.astype(np.int32), _level_list(np.asarray(uniques))
+    if pandas is not None and array.dtype.kind in "UT":
+        raw, uniques = pandas.factorize(array.astype(object), sort=True)
+        return raw.astype(np.int32), [str(level) for level in uniques]
+    missing = _missing_values(array)
+    codes = np.full(len(array), -1, dtype=np.int32)
+    uniques, inverse = np.unique(array[~missing], return_inverse=True)
+    codes[~missing] = inverse
+    return codes, _level_list(uniques)
+
+
+def _level_list(uniques: NDArray[Any]) -> list[Any]:
+    """Levels as Python scalars; times stay NumPy scalars."""
+    return list(uniques) if uniques.dtype.kind in "Mm" else uniques.tolist()
+
+
+def _missing_values(array: NDArray[Any]) -> NDArray[np.bool_]:
+    if array.dtype.kind == "f":
+        return np.asarray(np.isnan(array))
+    if array.dtype.kind in "Mm":
+        return np.asarray(np.isnat(array))
+    return np.zeros(len(array), dtype=bool)
+
+
+def codes_of_objects(name: str, array: NDArray[Any], kind: str) -> Codes:
+    """Codes of Python objects, the levels sorted."""
+    if kind == "boolean":
+        missing = missing_objects(array)
+        return np.where(missing, -1, array == True).astype(np.int32), [False, True]  # noqa: E712
+    pandas = sys.modules.get("pandas")
+    if pandas is not None:
+        raw, uniques = pandas.factorize(array)
+        return sorted_codes(name, raw, list(uniques))
+    lookup: dict[Any, int] = {}
+    raw = np.fromiter(
+        (-1 if is_missing(v) else lookup.setdefault(v, len(lookup)) for v in array),
+        dtype=np.int32,
+        count=len(array),
+    )
+    return sorted_codes(name, raw, list(lookup))
+
+
+def sorted_codes(name: str, raw: NDArray[Any], levels: list[Any]) -> Codes:
+    """Renumber codes so that the levels are sorted."""
+    try:
+        order = sorted(range(len(levels)), key=levels.__getitem__)
+    except TypeError:
+        types = ", ".join(sorted({type(level).__name__ for level in levels}))
+        raise DataError(
+            f"column {name!r} mixes types ({types}), so its levels have no order; "
+            "convert it to text or to one type"
+        ) from None
+    rank = np.empty(len(levels) + 1, dtype=np.int32)
+    rank[order] = np.arange(len(levels), dtype=np.int32)
+    rank[-1] = -1
+    return rank[raw], [levels[i] for i in order]
+
+
+def text_for_numbers(name: str, codes: NDArray[np.int32], levels: list[Any]) -> str:
+    """Say why a column of text is not a column of numbers."""
+    wrong = np.fromiter((not _reads_as_number(v) for v in levels), dtype=bool, count=len(levels))
+    rows = np.flatnonzero((codes >= 0) & np.append(wrong, False)[codes])
+    what = f"column {name!r} holds text, not numbers"
+    if len(rows) == 0:
+        example = next((repr(levels[c]) for c in codes.tolist() if c >= 0), "''")
+        return f"{what}, though every value reads as one (such as {example}); convert it to numbers"
+    offending = f"the first is {levels[codes[rows[0]]]!r} in row {rows[0]}"
+    if wrong.all():
+        return f"{what}; {offending}"
+    return (
+        f"{what}: most look like numbers, but {len(rows)} of {len(codes)} rows do not; "
+        f"{offending}. Mark those as missing and convert the column"
+        if len(rows) * 2 < len(codes)
+        else f"{what}; {len(rows)} of {len(codes)} rows are no numbers, {offending}"
+    )
+
+
+def _reads_as_number(value: Any) -> bool:
+    try:
+        float(value)
+    except (TypeError, ValueError):
+        return False
+    return True

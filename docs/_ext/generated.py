@@ -18,6 +18,12 @@ from sphinx.errors import ExtensionError
 ROOT = Path(__file__).resolve().parents[2]
 
 
+FIRST = """
+import ranef
+print(ranef.lmm("Reaction ~ Days + (Days | Subject)", ranef.data.load("sleepstudy")))
+"""
+
+
 def run(arguments: list[str], folder: Path) -> str:
     environment = {**os.environ, "MPLBACKEND": "Agg", "COLUMNS": "88"}
     done = subprocess.run(
@@ -41,6 +47,7 @@ def write(app: Sphinx) -> None:
         if script.stem != "demo":
             shown = run([str(script), str(folder)], folder)
             (folder / f"{script.stem}.txt").write_text(shown, encoding="utf-8")
+    (folder / "summary.txt").write_text(run(["-c", FIRST], folder), encoding="utf-8")
     for command in ("fit", "plan"):
         shown = run(["-m", "ranef", command, "--help"], folder)
         (folder / f"help-{command}.txt").write_text(shown, encoding="utf-8")

@@ -283,7 +283,7 @@ def test_summary_gives_the_answer(fit):
         "18 levels of Subject",
         "Satterthwaite",
         "95% low",
-        "the other columns equal",
+        "A coefficient is the difference in expected Reaction for one unit more",
         "log-likelihood -871.814 on 6 parameters",
         "n = 180 rows",
         "Optimum proved; no variance at zero.",

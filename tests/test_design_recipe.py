@@ -137,7 +137,7 @@ def test_an_unseen_time_is_named(data, spec):
 
 def test_levels_match_across_types_of_columns(data):
     spec = specify("y ~ factor(t) + (1 | g)", data)
-    for kind in (np.int8, np.float64, "Int64", "category"):
+    for kind in (np.int8, np.float64, "Int64", "category", str):
         X, _ = spec.recipe.fixed(data.assign(t=data.t.astype(kind)))
         np.testing.assert_array_equal(X, spec.X)
         codes, _ = spec.recipe.random(data.assign(g=data.g.astype(kind)), 0)

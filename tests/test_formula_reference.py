@@ -43,6 +43,26 @@ def columns(formula, contrasts=None):
     return list(layout.names), model_matrix(layout, variables, len(DATA))
 
 
+RANDOM = REFERENCE["random"]
+
+
+@pytest.mark.parametrize("case", RANDOM, ids=[c["bars"] for c in RANDOM])
+def test_random_terms_are_those_of_lme4(case):
+    """Columns, levels and codes of lFormula; enough rows that no check objects."""
+    data = pd.concat([DATA] * 6, ignore_index=True)
+    spec = specify(f"y ~ 1 + {case['bars']}", data.assign(y=np.arange(len(data)) ** 1.5))
+    assert len(spec.terms) == len(case["terms"])
+    for i, (term, theirs) in enumerate(zip(spec.terms, case["terms"], strict=True)):
+        factor = spec.factors[term.factor]
+        assert list(term.names) == theirs["names"]
+        assert factor.name == theirs["factor"].replace("(", "").replace(")", "")
+        assert [str(level) for level in factor.levels] == theirs["levels"]
+        codes, z = spec.recipe.random(DATA, i)
+        np.testing.assert_array_equal(codes, theirs["codes"])
+        if "poly" not in case["bars"] and "scale" not in case["bars"]:
+            np.testing.assert_allclose(z, theirs["z"], rtol=1e-12)
+
+
 @pytest.mark.parametrize("case", CASES, ids=[c["formula"] for c in CASES])
 def test_names_and_values_are_those_of_r(case):
     names, X = columns(case["formula"], case["contrasts"])

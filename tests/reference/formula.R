@@ -68,5 +68,37 @@ named <- list(
   list("~ a + b:c", list(a = "contr.poly", b = "contr.sum"))
 )
 cases <- c(lapply(formulas, case), lapply(named, function(p) case(p[[1]], p[[2]])))
-out <- list(R = R.version.string, data = as.list(d), new = as.list(new), cases = cases)
+# Random terms: columns, levels and codes of lme4's lFormula, in the order of findbars.
+library(lme4)
+bars <- c(
+  "(1 | a)", "(x | a)", "(x || a)", "(0 + x | a)", "(x - 1 | a)", "(1 | a:b)", "(1 | a / b)",
+  "(b | a)", "(0 + b | a)", "(b * x | a)", "(0 + b:x | a)", "(1 | a) + (0 + x | b)",
+  "(x | a / b)", "(poly(x, 2) | a)", "(I(x^2) + log(z) | c)", "(factor(k) | a)", "(1 | k)",
+  "(scale(x) || c)", "(1 | a / b / c)"
+)
+d$y <- seq_len(nrow(d))
+off <- do.call(lmerControl, c(list(calc.derivs = FALSE), sapply(
+  c("check.nobs.vs.nlev", "check.nobs.vs.nRE", "check.nobs.vs.rankZ", "check.nlev.gtr.1"),
+  function(x) "ignore", simplify = FALSE
+)))
+random <- function(s) {
+  lf <- lFormula(as.formula(paste("y ~ 1 +", s)), d, control = off)
+  terms <- lapply(findbars(as.formula(paste("y ~ 1 +", s))), function(bar) {
+    t <- mkReTrms(list(bar), lf$fr, reorder.terms = FALSE)
+    f <- t$flist[[1]]
+    Zt <- as.matrix(t$Zt)
+    r <- length(t$cnms[[1]])
+    codes <- as.integer(f) - 1L
+    z <- t(sapply(seq_along(codes), function(i) Zt[codes[i] * r + seq_len(r), i]))
+    list(
+      names = I(t$cnms[[1]]), factor = names(t$flist)[1], levels = I(levels(f)), codes = codes,
+      z = matrix(z, ncol = r)
+    )
+  })
+  list(bars = s, terms = terms)
+}
+
+d2 <- d
+d2$y <- NULL
+out <- list(random = lapply(bars, random), lme4 = as.character(packageVersion("lme4")), R = R.version.string, data = as.list(d2), new = as.list(new), cases = cases)
 write_json(out, "formula.json", digits = 15, auto_unbox = TRUE, matrix = "rowmajor")

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ranef.design.labels import level_text
+
 __all__ = ["Categories", "Constant", "Numbers", "Value", "drop_unused", "match_levels"]
 
 Floats = NDArray[np.float64]
@@ -77,6 +79,9 @@ def drop_unused(value: Categories) -> Categories:
 def match_levels(value: Categories, levels: Sequence[Any]) -> tuple[Ints, NDArray[np.bool_]]:
     """Recode by other levels.
 
+    Levels agree by value; where one side holds texts and the other does not
+    (``"308"`` and 308), they agree in print, as they do in R.
+
     Returns
     -------
     codes : (N,) int32 array
@@ -85,9 +90,17 @@ def match_levels(value: Categories, levels: Sequence[Any]) -> tuple[Ints, NDArra
         True where there is a level that is not among `levels`.
     """
     place = {_hashable(level): i for i, level in enumerate(levels)}
-    found = [place.get(_hashable(level), -1) for level in value.levels]
+    if _is_text(levels) != _is_text(value.levels):
+        place = {level_text(level): i for i, level in enumerate(levels)}
+        found = [place.get(level_text(level), -1) for level in value.levels]
+    else:
+        found = [place.get(_hashable(level), -1) for level in value.levels]
     codes = np.array([*found, -1], dtype=np.int32)[value.codes]
     return codes, (codes < 0) & (value.codes >= 0)
+
+
+def _is_text(levels: Sequence[Any]) -> bool:
+    return len(levels) > 0 and isinstance(levels[0], str)
 
 
 def _hashable(level: Any) -> Any:

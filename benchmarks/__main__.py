@@ -68,7 +68,7 @@ def line(name: str, outcome: dict[str, Any]) -> str:
 def measure(options: argparse.Namespace) -> dict[str, Any]:
     """Run what was asked for."""
     asked = options.peers or list(ALL)
-    missing = {name: why for name in asked if (why := absent(name))}
+    missing = {name: why for name in dict.fromkeys([options.base, *asked]) if (why := absent(name))}
     for name, why in missing.items():
         say(f"left out: {name} ({why})")
     if options.base in missing:

@@ -70,11 +70,11 @@ def survey(names: list[str], count: int, limit: float, folder: Path) -> dict[str
     report: dict[str, Any] = {"count": count, "miss": MISS}
     for name, values in own.items():
         excess = np.asarray(values) - least
-        missed = np.isnan(excess) | (excess > MISS)
+        missed = ~(excess <= MISS)
         report[name] = {
             "missed": int(missed.sum()),
             "refused": int(np.isnan(excess).sum()),
-            "worst": float(np.nanmax(excess)),
+            "worst": float(np.max(excess, where=~np.isnan(excess), initial=0.0)),
             "which": np.flatnonzero(missed).tolist(),
         }
     return report

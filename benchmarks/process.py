@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -35,11 +35,7 @@ def absent(peer: str) -> str | None:
         )
         done = subprocess.run(["Rscript", "-e", probe], capture_output=True, check=False)
         return "R lacks lme4 or jsonlite" if done.returncode else None
-    try:
-        version(peer)
-    except PackageNotFoundError:
-        return "not installed"
-    return None
+    return None if find_spec(peer) else "not installed"
 
 
 class Peer:

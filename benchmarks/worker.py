@@ -12,6 +12,7 @@ import sys
 import time
 import warnings
 from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from benchmarks.adapters import Unsupported
@@ -50,6 +51,14 @@ def seconds_to_import(module: str) -> float:
     return time.perf_counter() - start
 
 
+def version_of(distribution: str) -> str:
+    """Return what is installed, or a package's own word: ranef may run from its sources."""
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return str(import_module(distribution).__version__)
+
+
 class Worker:
     """One package, one problem at a time."""
 
@@ -58,14 +67,12 @@ class Worker:
         self.import_seconds = seconds_to_import(self.adapter.MODULE)
 
     def open(self, order: dict[str, Any]) -> dict[str, Any]:
-        from importlib.metadata import version
-
         import pandas as pd
 
         self.problem = order["problem"]
         self.table = self.adapter.prepare(pd.read_parquet(order["parquet"]), self.problem)
         return {
-            "version": version(self.adapter.DISTRIBUTION),
+            "version": version_of(self.adapter.DISTRIBUTION),
             "import_seconds": self.import_seconds,
         }
 

@@ -465,6 +465,20 @@ def test_simulate_repeats_itself_with_the_same_rng(fit):
     assert not np.allclose(one, fit.simulate(3, rng=8))
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"n": 0}, "at least 1"),
+        ({"rng": "a"}, "rng must be a whole number"),
+        ({"rng": -1}, "rng must be a whole number"),
+        ({"kind": "old"}, "'new', 'conditional'"),
+    ],
+)
+def test_simulate_says_what_is_wrong(fit, arguments, message):
+    with pytest.raises(ModelError, match=message):
+        fit.simulate(**arguments)
+
+
 @pytest.mark.parametrize("weighted", [False, True])
 def test_simulated_responses_have_the_models_moments(sleep, weighted):
     w = np.linspace(0.5, 2, 180) if weighted else None

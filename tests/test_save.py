@@ -211,6 +211,14 @@ def test_a_folder_that_is_not_there_is_named(fit, tmp_path):
         fit.save(tmp_path / "no such folder" / "a.ranef")
 
 
+@pytest.mark.parametrize("path", ["", 5, None])
+def test_what_is_no_path_is_refused(fit, path):
+    with pytest.raises(FileError, match="must be text or a path"):
+        fit.save(path)
+    with pytest.raises(FileError, match="must be text or a path"):
+        ranef.load(path)
+
+
 def test_levels_that_a_file_cannot_hold_are_refused(tmp_path):
     rng = np.random.default_rng(0)
     g = [complex(i % 4) for i in range(60)]

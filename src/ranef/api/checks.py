@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from os import PathLike
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ranef.errors import FormulaError, ModelError, suggestion
+from ranef.errors import FileError, FormulaError, ModelError, suggestion
 
-__all__ = ["choice", "conf_level", "count", "flag", "formula", "optional_flag", "start"]
+__all__ = [
+    "choice",
+    "conf_level",
+    "count",
+    "flag",
+    "formula",
+    "generator",
+    "optional_flag",
+    "path",
+    "start",
+]
 
 
 def formula(value: Any) -> str:
@@ -76,6 +88,23 @@ def start(value: Any) -> NDArray[np.float64] | None:
     if theta.ndim != 1 or not np.isfinite(theta).all():
         raise ModelError("start must be one list of finite numbers, one a covariance parameter")
     return theta
+
+
+def generator(value: Any) -> np.random.Generator:
+    """Return a generator of random numbers from a seed, a generator or nothing."""
+    try:
+        return np.random.default_rng(value)
+    except (TypeError, ValueError):
+        raise ModelError(
+            f"rng must be a whole number or a numpy.random.Generator, not {_typed(value)}"
+        ) from None
+
+
+def path(value: Any) -> Path:
+    """Return the path of a file."""
+    if isinstance(value, (str, PathLike)) and str(value):
+        return Path(value)
+    raise FileError(f"the path of a file must be text or a path, not {_typed(value)}")
 
 
 def _typed(value: Any) -> str:

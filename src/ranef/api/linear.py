@@ -480,9 +480,7 @@ class LinearMixedModelFit(ReaderNames, LikelihoodFit):
         """
         n = checks.count("n", n)
         conditional = checks.choice("kind", kind, ("new", "conditional")) == "conditional"
-        drawn = inference.simulate(
-            self.estimate, n, np.random.default_rng(rng), conditional=conditional
-        )
+        drawn = inference.simulate(self.estimate, n, checks.generator(rng), conditional=conditional)
         return self.frame.table({f"sim_{j + 1}": drawn[:, j] for j in range(n)})
 
     def refit(self, y: Any, *, n_jobs: int | None = None) -> LinearMixedModelFit | Refits:

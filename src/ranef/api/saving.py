@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranef._version import __version__
+from ranef.api import checks
 from ranef.api.encoding import Bundle, decode, encode
 from ranef.api.frame import Frame
 from ranef.api.linear import LinearMixedModelFit
@@ -45,7 +46,7 @@ Arrays = Mapping[str, NDArray[Any]]
 def save(estimate: Estimate, frame: Frame, path: str | PathLike[str]) -> None:
     """Write an estimate and its frame, first aside and then in place."""
     bundle = encode(estimate, frame)
-    target = Path(path)
+    target = checks.path(path)
     try:
         handle, name = tempfile.mkstemp(
             dir=target.parent, prefix=f".{target.name}.", suffix=".part"
@@ -96,7 +97,7 @@ def load(
     ...
     ranef.errors.FileError: cannot read nowhere.ranef: No such file or directory
     """
-    source = Path(path)
+    source = checks.path(path)
     try:
         with zipfile.ZipFile(source) as archive:
             bundle = _read(archive, source)

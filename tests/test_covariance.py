@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.linalg import solve_toeplitz
 
@@ -92,6 +92,7 @@ def test_derivatives_in_theta(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", STRUCTURES)
+@settings(deadline=None)
 @given(seed=st.integers(0, 10**6), scale=st.sampled_from([0.3, 1.0, 3.0]))
 def test_any_phi_is_valid(kind: str, seed: int, scale: float) -> None:
     s = make(kind)
@@ -275,6 +276,7 @@ def test_descriptions_are_words(kind: str) -> None:
 
 
 @pytest.mark.parametrize("rank", [0, 1, 2, 5, 7])
+@settings(deadline=None)
 @given(seed=st.integers(0, 10**6))
 def test_factor_of_a_singular_matrix(rank: int, seed: int) -> None:
     rng = np.random.default_rng(seed)

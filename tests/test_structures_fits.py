@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.linalg import solve_triangular
 
 import ranef
 from ranef.covariance import structure_of
@@ -57,7 +58,7 @@ def dense_deviance(y, X, V, reml: bool) -> float:
     """Minus twice the (restricted) log-likelihood, sigma^2 profiled out of V."""
     n, p = X.shape
     L = np.linalg.cholesky(V)
-    yw, Xw = np.linalg.solve(L, y), np.linalg.solve(L, X)
+    yw, Xw = solve_triangular(L, y, lower=True), solve_triangular(L, X, lower=True)
     beta = np.linalg.lstsq(Xw, yw, rcond=None)[0]
     m = n - p if reml else n
     rss = float(np.sum((yw - Xw @ beta) ** 2))
@@ -108,7 +109,7 @@ def assert_dense_optimum(fit, reml: bool) -> None:
     ],
 )
 def test_fits_by_dense_algebra(term: str, reml: bool) -> None:
-    fit = ranef.lmm(f"y ~ dose + {term}", table("simulated"), reml=reml)
+    fit = ranef.lmm(f"y ~ dose + {term}", table("simulated").query("g <= 'g14'"), reml=reml)
     assert fit.optimum.converged
     assert_dense_optimum(fit, reml)
 
@@ -123,7 +124,7 @@ def pedigree(n: int, rng: np.random.Generator) -> np.ndarray:
     return A
 
 
-def animals(seed: int = 11, n: int = 60) -> tuple[pd.DataFrame, pd.DataFrame]:
+def animals(seed: int = 11, n: int = 40) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Records of related animals, in another order than their relationship matrix."""
     rng = np.random.default_rng(seed)
     names = [f"a{i:02d}" for i in range(n)]
@@ -176,11 +177,11 @@ def test_singular_kernel() -> None:
     """Twins share one effect: their rows of the kernel are equal."""
     data, A = animals()
     twin = A.copy()
-    twin.loc["a59"] = twin.loc["a58"]
-    twin["a59"] = twin["a58"]
-    twin.loc["a59", "a59"] = twin.loc["a58", "a58"]
+    twin.loc["a39"] = twin.loc["a38"]
+    twin["a39"] = twin["a38"]
+    twin.loc["a39", "a39"] = twin.loc["a38", "a38"]
     fit = ranef.lmm("y ~ x + kernel(1 | id, A)", data, kernels={"A": twin})
-    merged = data.assign(id=data["id"].replace("a59", "a58"))
+    merged = data.assign(id=data["id"].replace("a39", "a38"))
     one = ranef.lmm("y ~ x + kernel(1 | id, A)", merged, kernels={"A": A})
     assert fit.loglik == pytest.approx(one.loglik, rel=0, abs=1e-7)
 

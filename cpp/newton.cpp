@@ -13,6 +13,7 @@ constexpr double early_face = 1e-3; // Psi's eigenvalue that invites a step onto
 constexpr double late_face = 1e-5;  // the same once the search has converged
 constexpr double negative_curvature = 1e-6;
 constexpr int most_releases = 8;
+constexpr double polished = 1e-11;   // decrement at which the last digits are right
 constexpr double learn_below = 0.05; // decrease below which steps teach the Hessian
 
 inline size_t at(int i, int j, int ld) {
@@ -58,7 +59,9 @@ class Search {
   private:
     double evaluate(const Vector& phi);
     bool descend();
+    void polish();
     void differentiate();
+    void differentiate_after(const Vector& s, bool near);
     void decompose();
     double step(double radius, Vector& s) const;
     void mark_free();
@@ -206,6 +209,39 @@ double Search::step(double radius, Vector& s) const {
     return predicted;
 }
 
+// Derivatives at the end of a step s; a step near the optimum teaches the
+// Hessian.
+void Search::differentiate_after(const Vector& s, bool near) {
+    const Vector old_gradient = g_, correction = secant_;
+    differentiate();
+    if (!near) return;
+    secant_ = correction;
+    learn(s, old_gradient);
+    decompose();
+}
+
+// The criterion cannot see the last digits of the parameters, the gradient can:
+// plain Newton steps as long as they shrink the decrement.
+void Search::polish() {
+    for (int i = 0; i < 2 && decrement_ > polished && !out_of_budget(); ++i) {
+        Vector s;
+        step(radius_, s);
+        const Vector phi = phi_;
+        const double f = f_, decrement = decrement_;
+        for (int k = 0; k < K_; ++k) phi_[k] += s[k];
+        f_ = evaluate(phi_);
+        if (std::isfinite(f_)) {
+            differentiate_after(s, true);
+            if (decrement_ < decrement) continue;
+        }
+        phi_ = phi;
+        f_ = evaluate(phi_);
+        differentiate();
+        f_ = f;
+        return;
+    }
+}
+
 // Newton until the decrement falls below the tolerance; false when it could not.
 // Expects f_, g_, H_ at phi_.
 bool Search::descend() {
@@ -234,14 +270,7 @@ bool Search::descend() {
                 radius_ = std::max(radius_, (ratio > 0.9 ? 4 : 2) * norm);
             else if (ratio < 0.25)
                 radius_ = norm / 2;
-            const Vector old_gradient = g_, correction = secant_;
-            const bool near = predicted < learn_below && ratio > 0.5;
-            differentiate();
-            if (near) {
-                secant_ = correction;
-                learn(s, old_gradient);
-                decompose();
-            }
+            differentiate_after(s, predicted < learn_below && ratio > 0.5);
             stuck = 0;
             if (decrement_ > tolerance_ && step_onto_faces(early_face, false)) {
                 f_ = evaluate(phi_);
@@ -440,6 +469,7 @@ Outcome Search::run(const Vector& start) {
             differentiate();
         }
     }
+    if (ok) polish();
     out_.phi = phi_;
     out_.gradient = g_;
     out_.hessian = H_;

@@ -55,8 +55,8 @@ def free(estimate: Estimate) -> NDArray[np.bool_]:
         if i in ranks and term.term.structure == "us":
             columns = np.repeat(np.arange(term.size), np.arange(term.size, 0, -1))
             kept = columns < ranks[i]
-        elif i in ranks:
-            kept = part != 0 if ranks[i] > 0 else np.zeros(len(part), dtype=np.bool_)
+        elif term.term.structure != "us":
+            kept = term.structure.free(part)
         parts.append(kept)
     return np.concatenate(parts)
 
@@ -73,6 +73,7 @@ def hessian(estimate: Estimate) -> Floats:
     y = assembly.response()
     movable = np.flatnonzero(free(estimate))
     out = np.zeros((len(theta), len(theta)))
+    room = _room(assembly, theta)
 
     def difference(i: np.intp, step: float) -> Floats:
         up, down = theta.copy(), theta.copy()
@@ -84,11 +85,26 @@ def hessian(estimate: Estimate) -> Floats:
 
     for i in movable:
         step = STEP * max(abs(float(theta[i])), 0.1)
+        step = min(step, room[i] / 2)
         out[i] = (4 * difference(i, step / 2) - difference(i, step)) / 3
     keep = np.ix_(movable, movable)
     symmetric = np.zeros_like(out)
     symmetric[keep] = (out[keep] + out[keep].T) / 2
     return symmetric
+
+
+def _room(assembly: Assembly, theta: Floats) -> Floats:
+    """Distance (k,) of each entry of theta to where its range ends, inf where it does not."""
+    parts = []
+    for term, part in zip(assembly.terms, assembly.split(theta), strict=True):
+        ends = np.full(len(part), np.inf)
+        for j, parameter in enumerate(term.structure.parameters(term.term.names)):
+            if parameter.kind == "corr":
+                ends[j] = 1 - abs(part[j])
+                if term.term.structure in ("cs", "homcs") and part[j] < 0:
+                    ends[j] = part[j] + 1 / (term.size - 1)
+        parts.append(ends)
+    return np.concatenate(parts)
 
 
 def r2_derivatives(estimate: Estimate) -> Floats:

@@ -149,7 +149,7 @@ def _solution(
     faces = tuple(
         _face(assembly.terms[order[number]], order[number], theta, assembly, rank, curvature)
         for number, rank, curvature in found["faces"]
-    )
+    ) + _edges(assembly, theta, found, set(ranks))
     shift = float(assembly.criterion_shift(reml, scale))
     optimum = Optimum(
         criterion=float(found["criterion"]) + shift,
@@ -198,6 +198,27 @@ def _face(
     words = term.structure.boundary(part, term.term.names)
     text = "; ".join(words) if words else f"rank {rank} of {term.size}"
     return Face(index, rank, term.size, text, float(curvature))
+
+
+def _edges(
+    assembly: Assembly, theta: Floats, found: dict[str, Any], known: set[int]
+) -> tuple[Face, ...]:
+    """Find structured terms at the end of a parameter's range (a correlation of one, say).
+
+    Such an end is an ordinary stationary point of phi: what proves it is the
+    curvature there.
+    """
+    faces = []
+    for i, (term, part) in enumerate(zip(assembly.terms, assembly.split(theta), strict=True)):
+        if i in known or term.term.structure in ("us", "diag"):
+            continue
+        words = term.structure.boundary(part, term.term.names)
+        if words:
+            rank = int(np.linalg.matrix_rank(term.structure.psi(part), hermitian=True))
+            stuck = term.offset + np.flatnonzero(~term.structure.free(part))
+            curvature = min((float(found["hessian"][j, j]) for j in stuck), default=0.0)
+            faces.append(Face(i, rank, term.size, "; ".join(words), curvature))
+    return tuple(faces)
 
 
 def _theta_gradient(assembly: Assembly, theta: Floats, psi_gradient: list[Floats]) -> Floats:

@@ -406,6 +406,31 @@ def test_random_bytes_in_the_head_never_escape_as_another_error(stored):
             continue
 
 
+def test_flipped_bytes_anywhere_never_escape_as_another_error(stored):
+    content = stored.read_bytes()
+    rng = np.random.default_rng(1)
+    refused = 0
+    for _ in range(200):
+        broken = bytearray(content)
+        broken[int(rng.integers(len(content)))] ^= int(rng.integers(1, 256))
+        stored.write_bytes(broken)
+        try:
+            ranef.load(stored)
+        except FileError:
+            refused += 1
+    assert refused > 150
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_other_compressions_are_refused(stored, method):
+    contents = members(stored)
+    with zipfile.ZipFile(stored, "w", method) as archive:
+        for name, data in contents.items():
+            archive.writestr(name, data)
+    with pytest.raises(FileError, match="packed in another way"):
+        ranef.load(stored)
+
+
 def test_codes_beyond_the_levels_are_refused(stored):
     contents = members(stored)
     codes = np.load(io.BytesIO(contents["factor0.codes.npy"]))

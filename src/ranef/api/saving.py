@@ -14,6 +14,7 @@ import json
 import os
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Callable, Mapping
 from os import PathLike
 from pathlib import Path
@@ -107,7 +108,7 @@ def load(
         raise FileError(f"{source} is not a saved fit, or is damaged: {error}") from error
     except OSError as error:
         raise FileError(f"cannot read {source}: {error.strerror or error}") from error
-    except (ValueError, RuntimeError, EOFError, NotImplementedError, MemoryError) as error:
+    except (ValueError, RuntimeError, EOFError, MemoryError, zlib.error) as error:
         raise FileError(f"{source} is damaged: {error}") from error
     return LinearMixedModelFit(*_decoded(bundle, functions or {}, source))
 
@@ -151,6 +152,9 @@ def _write(bundle: Bundle, stream: Any) -> None:
 def _read(archive: zipfile.ZipFile, source: Path) -> Bundle:
     sizes = {info.filename: info.file_size for info in archive.infolist()}
     _refuse_bombs(sizes, source)
+    methods = {info.compress_type for info in archive.infolist()}
+    if not methods <= {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}:
+        raise FileError(f"{source} is not a saved fit: it is packed in another way")
     if len(sizes) != len(archive.infolist()) or CONTENTS not in sizes:
         raise FileError(f"{source} is not a saved fit: it has no single {CONTENTS}")
     head = json.loads(archive.read(CONTENTS).decode("utf-8"))

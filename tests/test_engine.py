@@ -117,12 +117,15 @@ DESIGNS: dict[str, tuple[Callable[[], Specification], tuple[str, ...]]] = {
     "crossed with slopes": (crossed((2, 3, 1), (20, 12, 6)), ("crossed",)),
     "crossed, slope in the tail": (crossed((1, 2), (40, 12)), ("crossed",)),
     "crossed through LAPACK, sparse": (crossed((1, 1), (300, 130), 700), ("crossed",)),
-    "crossed through LAPACK, dense": (crossed((2, 4), (40, 30), 900), ("crossed",)),
+    "crossed through LAPACK, dense": (crossed((1, 3), (45, 36), 500), ("crossed",)),
     "several terms, weights, offset": (several_terms, ("crossed",)),
     "kernel alone": (kernels(False), ("crossed",)),
     "kernel and a factor": (kernels(True), ("crossed",)),
 }
 CASES = [(name, path) for name, (_, paths) in DESIGNS.items() for path in paths]
+# small enough for the twin to differentiate V numerically, or to search by itself
+SMALL = [case for case in CASES if "LAPACK" not in case[0] and "of 6" not in case[0]]
+SMALL = [case for case in SMALL if "wide" not in case[0] and "slopes" not in case[0]]
 
 
 def a_theta(spec: Specification, seed: int = 5) -> Floats:
@@ -176,7 +179,7 @@ def test_gradient_and_hessian_by_finite_differences(name: str, path: str, reml: 
 
 
 @pytest.mark.parametrize("reml", [True, False])
-@pytest.mark.parametrize(("name", "path"), CASES)
+@pytest.mark.parametrize(("name", "path"), SMALL)
 def test_average_information_is_its_formula(name: str, path: str, reml: bool) -> None:
     """(m/r2) w'Pw - (m/r2^2)(w'Py)(w'Py) + <G, d2 Psi>, formed from dense matrices."""
     spec = DESIGNS[name][0]()
@@ -268,7 +271,7 @@ def test_prediction_variance(name: str, path: str) -> None:
     np.testing.assert_allclose(found, twin.prediction_variance(spec, e.theta, X, random), rtol=1e-7)
 
 
-@pytest.mark.parametrize("name", list(DESIGNS))
+@pytest.mark.parametrize("name", sorted({name for name, _ in SMALL}))
 def test_no_start_finds_a_better_optimum(name: str) -> None:
     spec = DESIGNS[name][0]()
     e = fit_lmm(spec)

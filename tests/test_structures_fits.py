@@ -261,3 +261,32 @@ def test_a_hundred_times(kind: str) -> None:
     corr = found["corr"] if "corr" in found else np.exp(-found["rate"])
     assert corr == pytest.approx(0.8, abs=0.05)
     assert found["sd"] == pytest.approx(1.0, abs=0.1)
+
+
+def equal_times() -> pd.DataFrame:
+    """Times that differ less than by chance: every correlation wants to be one."""
+    rng = np.random.default_rng(5)
+    data = grouped(np.repeat(2.0 * rng.standard_normal((25, 1)), 4, axis=1), 3, 6)
+    spread = data.groupby(["g", "t"])["y"].transform("mean")
+    level = data.groupby("g")["y"].transform("mean")
+    return data.assign(y=data["y"] - 0.9 * (spread - level))
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ["homcs(0 + factor(t) | g)", "cs(0 + factor(t) | g)", "ar1(t | g)", "hetar1(t | g)",
+     "toep(t | g)", "ou(t | g)", "exp(t | g)", "gau(t | g)"],
+)  # fmt: skip
+def test_a_boundary_is_reported_and_leaves_the_rest_testable(kind: str) -> None:
+    fit = ranef.lmm(f"y ~ t + {kind}", equal_times())
+    assert fit.optimum.converged
+    assert fit.optimum.singular
+    term = fit.estimate.specification.terms[0]
+    words = structure_of(term).boundary(fit.estimate.theta, term.names)
+    assert words
+    assert "; ".join(words) in {face.description for face in fit.optimum.faces}
+    assert np.all(fit.tidy()["df"] > 1.0)
+    rows = fit.tidy("variance").set_index("parameter")
+    assert np.isfinite(rows.loc["sd", ["conf_low", "conf_high"]].to_numpy(dtype=float)).all()
+    edge = rows.drop("sd")[["conf_low", "conf_high"]].to_numpy(dtype=float)
+    assert np.isnan(edge).all()

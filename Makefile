@@ -6,6 +6,8 @@ RUN := $(VENV)/bin
 # Python compiles what it imports; compiling whole packages takes longer than installing them.
 INSTALL := $(RUN)/python -m pip --disable-pip-version-check --quiet install --no-compile
 STAMPS := $(VENV)/stamps
+# One BLAS thread for each of the two workers: more only wait for each other.
+PYTEST := OPENBLAS_NUM_THREADS=1 $(RUN)/python -m pytest
 
 SOURCES := $(shell find src cpp \( -name '*.py' -o -name '*.pyi' -o -name py.typed \
     -o -name '*.cpp' -o -name '*.hpp' -o -name '*.h' -o -name '*.parquet' -o -name '*.html' \
@@ -63,7 +65,7 @@ demo: $(STAMPS)/package
 	@$(RUN)/python examples/demo.py demo
 
 test: lint
-	$(RUN)/python -m pytest -n 2 --doctest-modules --pyargs ./tests ranef
+	$(PYTEST) -n 2 --doctest-modules --pyargs ./tests ranef
 
 lint: $(STAMPS)/package $(STAMPS)/test $(STAMPS)/lint
 	$(RUN)/ruff check .
@@ -73,7 +75,7 @@ lint: $(STAMPS)/package $(STAMPS)/test $(STAMPS)/lint
 	$(RUN)/clang-format --dry-run -Werror $(wildcard cpp/*.cpp cpp/*.hpp cpp/*.h)
 
 study: $(STAMPS)/package $(STAMPS)/test
-	$(RUN)/python -m pytest -m study tests
+	$(PYTEST) -m study tests
 
 bench: $(STAMPS)/package
 	@echo "installing: bench"

@@ -95,7 +95,7 @@ class Peer:
         return answer
 
     def last_words(self) -> str:
-        """Return the last line it wrote to standard error."""
+        """Return its exit code (of a signal: negative) and its last line on standard error."""
         self.errors.seek(0)
         lines = [line for line in self.errors.read().splitlines() if line.strip()]
-        return lines[-1] if lines else "without a message"
+        return f"code {self.process.wait()}, {lines[-1] if lines else 'without a message'}"

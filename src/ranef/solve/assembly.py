@@ -21,7 +21,7 @@ from ranef import _core, covariance
 from ranef.design.specification import RandomTerm, Specification
 from ranef.errors import ModelError
 from ranef.solve.layout import Block, Layout, choose_layout
-from ranef.solve.resources import available_cores, available_memory, use_lapack
+from ranef.solve.resources import available_cores, available_memory, hold_blas, use_lapack
 
 __all__ = ["Assembly", "assemble"]
 
@@ -104,6 +104,17 @@ class Term:
     @cached_property
     def inverse_basis(self) -> Floats:
         return np.asarray(np.linalg.inv(self.basis), dtype=np.float64)
+
+    @cached_property
+    def units(self) -> Floats:
+        """Scale (k,) of each reported parameter: one over its column's size."""
+        scale = np.abs(np.diag(self.basis))
+        if self.term.structure == "us":
+            return scale[np.triu_indices(self.size)[1]]
+        if self.term.structure == "diag":
+            return scale
+        kinds = [p.kind for p in self.structure.parameters(self.term.names)]
+        return np.array([scale[0] if kind in ("sd", "loading") else 1.0 for kind in kinds])
 
     def of(self, matrix: Floats) -> Floats:
         """Cut this term's part out of a block's (r, r) matrix."""
@@ -265,13 +276,14 @@ def assemble(spec: Specification, path: str | None = None, n_jobs: int | None = 
     if layout.order > _core.small_order:
         use_lapack()
     fixed = scale_fixed(spec.X)
-    core = _core.Problem(
+    problem = _core.Problem(
         [_factor(spec, block) for block in blocks],
         fixed.X,
         None if spec.weights is None else np.ascontiguousarray(spec.weights),
         list(layout.chain),
         available_cores(n_jobs),
     )
+    core = hold_blas(problem, layout.order)
     assembly = Assembly(spec, blocks, layout, core, fixed, _terms(spec, blocks, core))
     known[path] = known[layout.path] = assembly
     return assembly

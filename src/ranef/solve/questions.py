@@ -74,6 +74,7 @@ def hessian(estimate: Estimate) -> Floats:
     movable = np.flatnonzero(free(estimate))
     out = np.zeros((len(theta), len(theta)))
     room = _room(assembly, theta)
+    unit = np.concatenate([term.units for term in assembly.terms])
 
     def difference(i: np.intp, step: float) -> Floats:
         up, down = theta.copy(), theta.copy()
@@ -84,7 +85,7 @@ def hessian(estimate: Estimate) -> Floats:
         return np.asarray((high - low) / (2 * step), dtype=np.float64)
 
     for i in movable:
-        step = STEP * max(abs(float(theta[i])), 0.1)
+        step = STEP * max(abs(float(theta[i])), 0.1 * float(unit[i]))
         step = min(step, room[i] / 2)
         out[i] = (4 * difference(i, step / 2) - difference(i, step)) / 3
     keep = np.ix_(movable, movable)

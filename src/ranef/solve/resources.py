@@ -6,12 +6,18 @@ May import `_core` and `errors`.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from functools import cache, wraps
 from pathlib import Path
+from typing import Any, cast
 
 from ranef import _core
 from ranef.errors import ModelError
 
-__all__ = ["available_cores", "available_memory", "use_lapack"]
+__all__ = ["available_cores", "available_memory", "hold_blas", "one_blas_thread", "use_lapack"]
+
+LARGE_ORDER = 700
 
 
 def available_cores(n_jobs: int | None = None) -> int:
@@ -92,3 +98,48 @@ def use_lapack() -> None:
         raise ModelError(
             f"this SciPy cannot be used for large models: {error}; install SciPy from PyPI"
         ) from error
+
+
+@cache
+def _controller() -> Any:
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()
+
+
+def one_blas_thread() -> AbstractContextManager[Any]:
+    """Hold BLAS to one thread: for small matrices, and while own threads run."""
+    held: AbstractContextManager[Any] = _controller().limit(limits=1, user_api="blas")
+    return held
+
+
+class _Held:
+    """A problem whose every call runs with BLAS held to one thread."""
+
+    def __init__(self, problem: _core.Problem) -> None:
+        self._problem = problem
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._problem, name)
+        return _held(found) if callable(found) else found
+
+
+def _held(call: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(call)
+    def run(*args: Any, **more: Any) -> Any:
+        with one_blas_thread():
+            return call(*args, **more)
+
+    return run
+
+
+def hold_blas(problem: _core.Problem, order: int) -> _core.Problem:
+    """Keep BLAS from waking its threads for matrices that are too small for them.
+
+    Between `small_order` and LARGE_ORDER a second thread costs more than it
+    gives, and on a busy machine very much more; above, BLAS keeps the threads
+    that the user gave it.
+    """
+    if _core.small_order < order <= LARGE_ORDER:
+        return cast(_core.Problem, _Held(problem))
+    return problem

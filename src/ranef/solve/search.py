@@ -6,6 +6,7 @@ May import `_core`, `covariance`, `design.specification`, `errors`.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ from ranef.design.specification import Specification
 from ranef.errors import ModelError
 from ranef.solve.assembly import Assembly, Term, assemble
 from ranef.solve.optimum import Face, Optimum
-from ranef.solve.resources import available_cores
+from ranef.solve.resources import available_cores, one_blas_thread
 
 if TYPE_CHECKING:
     from ranef.models.estimate import Estimate
@@ -266,7 +267,9 @@ def refit_many(
     start = assembly.phi(estimate.theta, ranks_of(estimate.optimum))
     # a start on a face could not leave it without a search of its own
     start = np.where(np.abs(start) < 0.05, 0.3 * assembly.core.start() + 0.05, start)
-    found = assembly.core.fit_many(inner, reml, start, max_evaluations, available_cores(n_jobs))
+    large = assembly.layout.order > _core.small_order
+    with one_blas_thread() if large else nullcontext():
+        found = assembly.core.fit_many(inner, reml, start, max_evaluations, available_cores(n_jobs))
     m = spec.n - (spec.p if reml else 0)
     criterion = found["criterion"] + assembly.criterion_shift(reml, scale)
     return Refits(

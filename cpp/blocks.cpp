@@ -13,6 +13,7 @@ namespace {
 constexpr int most_chunks = 64;
 constexpr double most_accumulated = 8e6;
 constexpr int row_parts = 16;
+constexpr size_t worth_threads = 10000; // rows
 
 double weight(const Blocks& b, size_t i) {
     return b.w ? b.w[i] : 1.0;
@@ -381,6 +382,7 @@ void choose_chunks(Blocks& b) {
 std::unique_ptr<Blocks> assemble(size_t n, const std::vector<FactorInput>& inputs, const double* X,
                                  int p, const double* weights, const std::vector<int>& chain,
                                  int threads) {
+    if (n < worth_threads) threads = 1;
     auto out = std::make_unique<Blocks>();
     Blocks& b = *out;
     b.n = n;

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -18,6 +20,7 @@ DEPENDENT = 1e3
 """A row whose rest is below this many rounding units depends on the rows above."""
 
 
+@cache
 def lower_entries(size: int, rank: int | None = None) -> tuple[Indices, Indices]:
     """Rows and columns of a lower triangle or trapezoid, column by column.
 
@@ -40,6 +43,8 @@ def lower_entries(size: int, rank: int | None = None) -> tuple[Indices, Indices]
     [(0, 0), (1, 0), (2, 0), (1, 1), (2, 1), (2, 2)]
     """
     columns, rows = np.triu_indices(size if rank is None else rank, m=size)
+    for entries in (rows, columns):
+        entries.flags.writeable = False
     return rows, columns
 
 

@@ -29,6 +29,7 @@ Floats = NDArray[np.float64]
 
 NEARLY_DEPENDENT = 1e-5
 NO_VARIATION = 1e-10
+ALWAYS_THERE = 50_000_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,7 +98,7 @@ class Term:
     def size(self) -> int:
         return self.term.size
 
-    @property
+    @cached_property
     def count(self) -> int:
         return self.structure.n_parameters
 
@@ -291,6 +292,8 @@ def assemble(spec: Specification, path: str | None = None, n_jobs: int | None = 
 
 def check_memory(layout: Layout) -> None:
     """Refuse what does not fit, before anything is allocated."""
+    if layout.bytes < ALWAYS_THERE:
+        return
     free = available_memory()
     if free is not None and layout.bytes > free:
         raise ModelError(

@@ -58,6 +58,7 @@ def _environment(*names: str) -> list[int]:
     return [int(text) for text in found if text.isdigit() and int(text) > 0]
 
 
+@cache
 def _quota() -> list[int]:
     try:
         quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()

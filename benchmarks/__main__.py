@@ -95,6 +95,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         say(problem.title)
         found = with_tables(compare, problem, options.base, peers, settings)
         results["cases"][problem.key] = found
+        keep(results)
         for name, outcome in found.items():
             say(line(name, outcome))
             if "version" in outcome["about"]:
@@ -111,6 +112,12 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         results["boundary"] = with_tables(survey, able, count, limit)
         say(json.dumps(results["boundary"]))
     return results
+
+
+def keep(results: dict[str, Any]) -> None:
+    """Write what is there so far: an interrupted run is not lost."""
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / "so-far.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
 
 
 def described(about: dict[str, Any]) -> str:

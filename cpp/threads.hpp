@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <exception>
 #include <thread>
 #include <vector>
 
@@ -23,10 +24,16 @@ void for_chunks(int chunks, int threads, Task&& task) {
         const int last = static_cast<int>(static_cast<long long>(chunks) * (t + 1) / used);
         for (int c = first; c < last; ++c) task(c);
     };
+    // where no further thread can be had, this one does its share
     std::vector<std::thread> workers;
-    workers.reserve(used - 1);
-    for (int t = 1; t < used; ++t) workers.emplace_back(run, t);
+    int started = 1;
+    try {
+        workers.reserve(used - 1);
+        for (; started < used; ++started) workers.emplace_back(run, started);
+    } catch (const std::exception&) {
+    }
     run(0);
+    for (int t = started; t < used; ++t) run(t);
     for (auto& w : workers) w.join();
 }
 

@@ -599,7 +599,7 @@ double Criterion::factorise(const double* phi) {
     }
     scale_tail();
     scale_vector(Qy_.data(), x_.data());
-    if (!cholesky(N, S_.data(), N)) return infinity;
+    if (!cholesky(N, S_.data(), N, threads_)) return infinity;
     for (int j = 0; j < (reml_ ? N : T); ++j) logdet += 2 * std::log(S_[at(j, j, N)]);
     solve_lower(N, 1, S_.data(), N, x_.data(), std::max(N, 1));
     r2_ = Qyy_ - inner(N, x_.data(), x_.data());
@@ -688,9 +688,9 @@ void Criterion::invert_tail(bool with_fixed) {
     const int N = b_.order(), T = b_.T;
     if (T == 0) return;
     if (with_fixed)
-        inverse_from_cholesky(N, S_.data(), N);
+        inverse_from_cholesky(N, S_.data(), N, threads_);
     else {
-        inverse_from_cholesky(T, S_.data(), N);
+        inverse_from_cholesky(T, S_.data(), N, threads_);
         for (int j = 0; j < N; ++j)
             for (int i = std::max(j, T); i < N; ++i) S_[at(i, j, N)] = 0;
     }

@@ -5,6 +5,8 @@
 #include <numeric>
 #include <vector>
 
+#include "threads.hpp"
+
 namespace ranef {
 
 Lapack& lapack() {
@@ -22,9 +24,79 @@ inline std::size_t at(int i, int j, int ld) {
     return static_cast<std::size_t>(j) * ld + i;
 }
 
+// X (n, k) := L^-1 X, or with L' (trans = 'T').
+void blas_solve(char trans, int n, int k, const double* L, int lda, double* X, int ldx) {
+    char side = 'L', uplo = 'L', diag = 'N';
+    double one = 1;
+    lapack().trsm(&side, &uplo, &trans, &diag, &n, &k, &one, const_cast<double*>(L), &lda, X, &ldx);
+}
+
+bool tiled(int n, int threads) {
+    return threads > 1 && n >= least_tiled && n <= most_tiled && use_lapack(n);
+}
+
+int tile_size(int n, int k) {
+    return std::min(tile, n - k * tile);
+}
+
+bool cholesky_tiled(int n, double* A, int lda, int threads) {
+    const int tiles = (n + tile - 1) / tile;
+    for (int k = 0; k < tiles; ++k) {
+        double* diagonal = A + at(k * tile, k * tile, lda);
+        char uplo = 'L', side = 'R', trans = 'T', plain = 'N', diag = 'N';
+        int nk = tile_size(n, k), info = 0;
+        double one = 1, minus = -1;
+        lapack().potrf(&uplo, &nk, diagonal, &lda, &info);
+        if (info != 0) return false;
+        const int below = tiles - k - 1;
+        for_tasks(below, threads, [&](int t) {
+            int i = k + 1 + t, ni = tile_size(n, i), m = nk;
+            lapack().trsm(&side, &uplo, &trans, &diag, &ni, &m, &one, diagonal, &lda,
+                          A + at(i * tile, k * tile, lda), &lda);
+        });
+        for_tasks(below * (below + 1) / 2, threads, [&](int t) {
+            int j = 0;
+            for (; t >= below - j; ++j) t -= below - j;
+            int row = k + 1 + j + t, column = k + 1 + j;
+            int ni = tile_size(n, row), nj = tile_size(n, column), m = nk;
+            lapack().gemm(&plain, &trans, &ni, &nj, &m, &minus, A + at(row * tile, k * tile, lda),
+                          &lda, A + at(column * tile, k * tile, lda), &lda, &one,
+                          A + at(row * tile, column * tile, lda), &lda);
+        });
+    }
+    return true;
+}
+
+// X = L^-1 by columns of tiles, then X'X by tiles.
+void inverse_tiled(int n, double* A, int lda, int threads) {
+    const int tiles = (n + tile - 1) / tile;
+    std::vector<double> X(static_cast<std::size_t>(n) * n, 0.0);
+    for_tasks(tiles, threads, [&](int j) {
+        char side = 'L', uplo = 'L', plain = 'N', diag = 'N';
+        int start = j * tile, rest = n - start, nj = tile_size(n, j), ldx = n;
+        double one = 1;
+        double* x = X.data() + at(start, start, n);
+        for (int c = 0; c < nj; ++c) x[at(c, c, n)] = 1;
+        lapack().trsm(&side, &uplo, &plain, &diag, &rest, &nj, &one, A + at(start, start, lda),
+                      &lda, x, &ldx);
+    });
+    for_tasks(tiles * (tiles + 1) / 2, threads, [&](int t) {
+        int j = 0;
+        for (; t >= tiles - j; ++j) t -= tiles - j;
+        char trans = 'T', plain = 'N';
+        int i = j + t, start = i * tile, rest = n - start, ldx = n;
+        int ni = tile_size(n, i), nj = tile_size(n, j);
+        double one = 1, zero = 0;
+        lapack().gemm(&trans, &plain, &ni, &nj, &rest, &one, X.data() + at(start, start, n), &ldx,
+                      X.data() + at(start, j * tile, n), &ldx, &zero, A + at(start, j * tile, lda),
+                      &lda);
+    });
+}
+
 } // namespace
 
-bool cholesky(int n, double* A, int lda) {
+bool cholesky(int n, double* A, int lda, int threads) {
+    if (tiled(n, threads)) return cholesky_tiled(n, A, lda, threads);
     if (use_lapack(n)) {
         char uplo = 'L';
         int info = 0;
@@ -47,7 +119,11 @@ bool cholesky(int n, double* A, int lda) {
     return true;
 }
 
-void inverse_from_cholesky(int n, double* A, int lda) {
+void inverse_from_cholesky(int n, double* A, int lda, int threads) {
+    if (tiled(n, threads)) {
+        inverse_tiled(n, A, lda, threads);
+        return;
+    }
     if (use_lapack(n)) {
         char uplo = 'L';
         int info = 0;
@@ -75,11 +151,8 @@ void inverse_from_cholesky(int n, double* A, int lda) {
 }
 
 void solve_lower(int n, int k, const double* L, int lda, double* X, int ldx) {
-    if (use_lapack(n) && lapack().trsm) {
-        char side = 'L', uplo = 'L', trans = 'N', diag = 'N';
-        double one = 1;
-        lapack().trsm(&side, &uplo, &trans, &diag, &n, &k, &one, const_cast<double*>(L), &lda, X,
-                      &ldx);
+    if (use_lapack(n)) {
+        blas_solve('N', n, k, L, lda, X, ldx);
         return;
     }
     for (int c = 0; c < k; ++c) {
@@ -93,11 +166,8 @@ void solve_lower(int n, int k, const double* L, int lda, double* X, int ldx) {
 }
 
 void solve_lower_transposed(int n, int k, const double* L, int lda, double* X, int ldx) {
-    if (use_lapack(n) && lapack().trsm) {
-        char side = 'L', uplo = 'L', trans = 'T', diag = 'N';
-        double one = 1;
-        lapack().trsm(&side, &uplo, &trans, &diag, &n, &k, &one, const_cast<double*>(L), &lda, X,
-                      &ldx);
+    if (use_lapack(n)) {
+        blas_solve('T', n, k, L, lda, X, ldx);
         return;
     }
     for (int c = 0; c < k; ++c) {
@@ -114,7 +184,7 @@ void solve_lower_transposed(int n, int k, const double* L, int lda, double* X, i
 void symmetric_times(int n, int k, const double* A, int lda, const double* X, int ldx, double* Y,
                      int ldy) {
     if (n == 0 || k == 0) return;
-    if (use_lapack(n) && lapack().symm) {
+    if (use_lapack(n)) {
         char side = 'L', uplo = 'L';
         double one = 1, zero = 0;
         lapack().symm(&side, &uplo, &n, &k, &one, const_cast<double*>(A), &lda,
@@ -145,7 +215,7 @@ void subtract_gram(int n, int k, const double* X, int ldx, double* A, int lda) {
 }
 
 void triangle_times(int n, int k, const double* K, int ldk, bool transposed, double* X, int ldx) {
-    if (use_lapack(n) && lapack().trmm) {
+    if (use_lapack(n)) {
         char side = 'L', uplo = 'L', trans = transposed ? 'T' : 'N', diag = 'N';
         double one = 1;
         lapack().trmm(&side, &uplo, &trans, &diag, &n, &k, &one, const_cast<double*>(K), &ldk, X,
@@ -171,7 +241,7 @@ void triangle_times(int n, int k, const double* K, int ldk, bool transposed, dou
 }
 
 void times_triangle(int n, int k, const double* K, int ldk, bool transposed, double* X, int ldx) {
-    if (use_lapack(n) && lapack().trmm) {
+    if (use_lapack(n)) {
         char side = 'R', uplo = 'L', trans = transposed ? 'T' : 'N', diag = 'N';
         double one = 1;
         lapack().trmm(&side, &uplo, &trans, &diag, &k, &n, &one, const_cast<double*>(K), &ldk, X,

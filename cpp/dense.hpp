@@ -17,24 +17,30 @@ struct Lapack {
     using trmm_t = trsm_t;
     using syrk_t = void (*)(char*, char*, int*, int*, double*, double*, int*, double*, double*,
                             int*);
+    using gemm_t = void (*)(char*, char*, int*, int*, int*, double*, double*, int*, double*, int*,
+                            double*, double*, int*);
     potrf_t potrf = nullptr;
     potri_t potri = nullptr;
     trsm_t trsm = nullptr;
     symm_t symm = nullptr;
     trmm_t trmm = nullptr;
     syrk_t syrk = nullptr;
+    gemm_t gemm = nullptr;
 };
 
 // Orders up to this run without LAPACK.
 constexpr int small_order = 96;
+// Orders between these run in tiles on our own threads: BLAS's threads spin
+// while they wait, which a busy machine does not forgive.
+constexpr int least_tiled = 400, most_tiled = 1500, tile = 192;
 
 Lapack& lapack();
 bool use_lapack(int n);
 
 // A = L L' in place; false when a pivot is not positive.
-bool cholesky(int n, double* A, int lda);
+bool cholesky(int n, double* A, int lda, int threads = 1);
 // L in place of A -> lower triangle of (L L')^-1.
-void inverse_from_cholesky(int n, double* A, int lda);
+void inverse_from_cholesky(int n, double* A, int lda, int threads = 1);
 // X (n, k) := L^-1 X, or L^-T X.
 void solve_lower(int n, int k, const double* L, int lda, double* X, int ldx);
 void solve_lower_transposed(int n, int k, const double* L, int lda, double* X, int ldx);

@@ -72,6 +72,11 @@ void set_lapack(const nb::dict& blas, const nb::dict& lapack_table) {
     table.syrk = reinterpret_cast<Lapack::syrk_t>(
         routine(blas, "dsyrk",
                 "void (char *, char *, int *, int *, @ *, @ *, int *, @ *, @ *, int *)", db));
+    table.gemm = reinterpret_cast<Lapack::gemm_t>(
+        routine(blas, "dgemm",
+                "void (char *, char *, int *, int *, int *, @ *, @ *, int *, @ *, int *, @ *, @ *, "
+                "int *)",
+                db));
     table.symm = reinterpret_cast<Lapack::symm_t>(routine(blas, "dsymm", symmetric, db));
     lapack() = table;
 }
@@ -154,9 +159,16 @@ class Problem {
         return to_array(t.basis, {r, r});
     }
 
-    nb::dict fit(Input<1> y, bool reml, Input<1> start, int max_evaluations,
+    // start None: by moments
+    nb::dict fit(Input<1> y, bool reml, const nb::object& start, int max_evaluations,
                  const nb::object& progress) {
-        check(y.shape(0), start.shape(0));
+        check(y.shape(0), blocks_->parameters);
+        Vector from;
+        if (!start.is_none()) {
+            const auto given = nb::cast<Input<1>>(start);
+            check(y.shape(0), given.shape(0));
+            from.assign(given.data(), given.data() + given.size());
+        }
         SearchOptions options;
         options.max_evaluations = max_evaluations;
         nb::object call = progress;
@@ -180,7 +192,7 @@ class Problem {
         criterion.use(response);
         {
             nb::gil_scoped_release release;
-            out = search(criterion, Vector(start.data(), start.data() + start.size()), options);
+            out = search(criterion, from.empty() ? blocks_->start(response) : from, options);
         }
         if (raised) {
             pending->restore();
@@ -528,7 +540,7 @@ NB_MODULE(_core, m) {
         .def_prop_ro("bytes", &Problem::bytes)
         .def("start", &Problem::start)
         .def("basis", &Problem::basis, "factor"_a, "term"_a)
-        .def("fit", &Problem::fit, "y"_a, "reml"_a, "start"_a, "max_evaluations"_a,
+        .def("fit", &Problem::fit, "y"_a, "reml"_a, "start"_a.none(), "max_evaluations"_a,
              "progress"_a.none())
         .def("fit_many", &Problem::fit_many, "Y"_a, "reml"_a, "start"_a, "max_evaluations"_a,
              "threads"_a)

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <algorithm>
+#include <atomic>
 #include <cstddef>
 #include <exception>
 #include <thread>
@@ -35,6 +36,17 @@ void for_chunks(int chunks, int threads, Task&& task) {
     run(0);
     for (int t = started; t < used; ++t) run(t);
     for (auto& w : workers) w.join();
+}
+
+// Calls task(i) for i = 0 .. tasks-1, each on whichever thread is free. For
+// tasks that write to places of their own: the result does not depend on who
+// did what.
+template <class Task>
+void for_tasks(int tasks, int threads, Task&& task) {
+    std::atomic<int> next{0};
+    for_chunks(std::min(tasks, threads), threads, [&](int) {
+        for (int i = next++; i < tasks; i = next++) task(i);
+    });
 }
 
 // Boundaries of `chunks` nearly equal parts of 0 .. n.

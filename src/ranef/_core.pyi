@@ -37,7 +37,7 @@ class Problem:
         self,
         y: _Floats,
         reml: bool,
-        start: _Floats,
+        start: _Floats | None,
         max_evaluations: int,
         progress: Callable[[int, float, float], object] | None,
     ) -> dict[str, Any]: ...

@@ -113,7 +113,7 @@ def fit(
     """
     assembly = assemble(spec, path, n_jobs)
     y, beta0, scale = assembly.respond(spec.y[None])
-    phi = assembly.core.start() if start is None else _checked_start(assembly, start)
+    phi = None if start is None else _checked_start(assembly, start)
     found = assembly.core.fit(y[0], reml, phi, max_evaluations, progress)
     if not np.isfinite(found["criterion"]):
         raise ModelError(

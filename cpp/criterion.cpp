@@ -468,26 +468,14 @@ void Criterion::kernel_vector(Vector& v, int columns, bool transposed) const {
     }
 }
 
-// A (N, N) symmetric, lower stored: A := K'AK (to) or K A K' (from).
-void Criterion::to_kernel_both(Vector& A) {
+// A (N, N) symmetric, lower stored: A := K'AK (transposed) or K A K'.
+void Criterion::kernel_both(Vector& A, bool transposed) {
     const int N = b_.order();
     for (int pass = 0; pass < 2; ++pass) {
         if (pass == 0)
             for (int j = 0; j < N; ++j)
                 for (int i = j + 1; i < N; ++i) A[at(j, i, N)] = A[at(i, j, N)];
-        kernel_vector(A, N, true);
-        for (int j = 0; j < N; ++j)
-            for (int i = j + 1; i < N; ++i) std::swap(A[at(j, i, N)], A[at(i, j, N)]);
-    }
-}
-
-void Criterion::from_kernel_both(Vector& A) {
-    const int N = b_.order();
-    for (int pass = 0; pass < 2; ++pass) {
-        if (pass == 0)
-            for (int j = 0; j < N; ++j)
-                for (int i = j + 1; i < N; ++i) A[at(j, i, N)] = A[at(i, j, N)];
-        kernel_vector(A, N, false);
+        kernel_vector(A, N, transposed);
         for (int j = 0; j < N; ++j)
             for (int i = j + 1; i < N; ++i) std::swap(A[at(j, i, N)], A[at(i, j, N)]);
     }
@@ -593,7 +581,7 @@ double Criterion::factorise(const double* phi) {
         bool kernel = false;
         for (int t : b_.tail) kernel = kernel || !b_.factors[t].kernel.empty();
         if (kernel) {
-            to_kernel_both(Q_);
+            kernel_both(Q_, true);
             kernel_vector(Qy_, 1, true);
         }
     }
@@ -1284,7 +1272,7 @@ void Criterion::differentiate(double* gradient, double* hessian) {
         Vector covariance;
         if (kernel) {
             covariance = S_;
-            from_kernel_both(S_);
+            kernel_both(S_, false);
         }
         for (int c = 0; c < b_.chunks; ++c) {
             for (Vector* sum : {&sum_G_[c], &sum_gram_[c], &sum_t_[c], &sum_e_[c]})
@@ -1432,7 +1420,7 @@ void Criterion::mode_covariances(int factor, bool with_fixed, double* out) {
     const int r = f.r, N = b_.order();
     bool kernel = false;
     for (int t : b_.tail) kernel = kernel || !b_.factors[t].kernel.empty();
-    if (kernel) from_kernel_both(S_);
+    if (kernel) kernel_both(S_, false);
     if (f.depth < 0) {
         for (int l = 0; l < f.q; ++l)
             for (int a = 0; a < r; ++a)

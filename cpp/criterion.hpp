@@ -77,8 +77,7 @@ class Criterion {
     bool dense_leader() const;
     void base_tail();
     void scale_tail();
-    void to_kernel_both(Vector& A);
-    void from_kernel_both(Vector& A);
+    void kernel_both(Vector& A, bool transposed);
     void kernel_vector(Vector& v, int columns, bool transposed) const;
     void scale_vector(const double* in, double* out) const;
     template <int R>

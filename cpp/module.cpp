@@ -13,6 +13,7 @@
 #include "blocks.hpp"
 #include "criterion.hpp"
 #include "dense.hpp"
+#include "families/binding.hpp"
 #include "newton.hpp"
 #include "threads.hpp"
 
@@ -560,4 +561,5 @@ NB_MODULE(_core, m) {
         .def("second", &StructureFace::second, "phi"_a, "i"_a, "j"_a)
         .def("start", &StructureFace::start)
         .def("rescale", &StructureFace::rescale, "s"_a, "phi"_a);
+    bind_families(m);
 }

@@ -16,6 +16,21 @@ def has_lapack() -> bool: ...
 def count_pairs(f: _Codes, f_levels: int, g: _Codes, g_levels: int, limit: int) -> int: ...
 def trapezoid(psi: _Floats, rank: int) -> _Floats: ...
 
+def make_family(name: str, link: str, zero: bool = False, categories: int = 0) -> Family: ...
+
+class Family:
+    @property
+    def predictors(self) -> int: ...
+    def evaluate(
+        self,
+        y: _Floats,
+        extra: _Floats | None,
+        eta: _Floats,
+        order: int,
+        active: Sequence[int],
+        threads: int = 1,
+    ) -> _Floats: ...
+
 class Problem:
     def __init__(
         self,

@@ -473,9 +473,9 @@ Response Blocks::respond(const double* y) const {
     return out;
 }
 
-Vector Blocks::start(const Response& response) const {
+Vector Blocks::start(const Response& response, bool known_scale) const {
     constexpr double least = 0.15, most = 5, least_residual = 0.1;
-    const double total = response.square / static_cast<double>(n);
+    const double total = known_scale ? 1.0 : response.square / static_cast<double>(n);
     std::vector<Vector> variance; // [factor] of each column, relative to the total
     double explained = 0;
     for (size_t k = 0; k < factors.size(); ++k) {
@@ -502,7 +502,7 @@ Vector Blocks::start(const Response& response) const {
         }
         variance.push_back(std::move(v));
     }
-    const double residual = std::max(1 - explained, least_residual);
+    const double residual = known_scale ? 1.0 : std::max(1 - explained, least_residual);
     auto relative = [&](double v) {
         return std::min(std::max(std::sqrt(v / residual), least), most);
     };

@@ -98,8 +98,9 @@ struct Blocks {
     size_t bytes() const;
     Response respond(const double* y) const;
     // Parameters to start from, by moments: each column's variance between
-    // levels, as if it were alone (Henderson's first method, roughly).
-    Vector start(const Response& response) const;
+    // levels, as if it were alone (Henderson's first method, roughly); relative
+    // to the residual variance, or with a known scale to one.
+    Vector start(const Response& response, bool known_scale = false) const;
 };
 
 struct TermInput {

@@ -97,9 +97,6 @@ struct Blocks {
     int order() const { return T + p; }
     size_t bytes() const;
     Response respond(const double* y) const;
-    // Parameters to start from, by moments: each column's variance between
-    // levels, as if it were alone (Henderson's first method, roughly).
-    Vector start(const Response& response) const;
 };
 
 struct TermInput {

@@ -53,6 +53,9 @@ class Criterion {
     const Vector& psi(int factor) const { return psi_[factor]; }
     // d criterion / d Psi by factor (r, r); after differentiate().
     const Vector& gradient_psi(int factor) const { return G_[factor]; }
+    // What the last Hessian lacks to be exact, as far as it is known at no cost:
+    // (k, k), or empty. Good near the optimum, bad far from it.
+    const Vector& correction() const { return correction_; }
     // (X'H^-1X)^-1, (p, p) full; after solve().
     const Vector& fixed_covariance() const { return C_; }
 
@@ -86,6 +89,7 @@ class Criterion {
     void invert_tail(bool with_fixed);
     void tail_gradient(bool with_fixed);
     void tail_gradient_exact(int factor);
+    void second_order(double ratio, const Vector& gram);
     void information_up(int chunk);
     void gather_ancestors(int depth, int level, Vector& PP) const;
     const double* panel(int depth, int level) const;
@@ -106,6 +110,8 @@ class Criterion {
     Vector Q_, Qy_, S_, x_;
     double Qyy_ = 0;
     Vector beta_, C_, R_XX_, Y_;
+    Vector correction_;
+    Vector tail_squares_; // by pairs of factors: squared norms of I - S^-1
     // by chunk
     std::vector<Vector> sum_XX_, sum_Xy_, sum_G_, sum_gram_, sum_t_, sum_e_;
     Vector sum_yy_, sum_logdet_;

@@ -13,6 +13,7 @@
 #include "blocks.hpp"
 #include "criterion.hpp"
 #include "dense.hpp"
+#include "moments.hpp"
 #include "newton.hpp"
 #include "threads.hpp"
 
@@ -192,7 +193,7 @@ class Problem {
         criterion.use(response);
         {
             nb::gil_scoped_release release;
-            out = search(criterion, from.empty() ? blocks_->start(response) : from, options);
+            out = search(criterion, from.empty() ? moment_start(*blocks_, response) : from, options);
         }
         if (raised) {
             pending->restore();

@@ -473,58 +473,6 @@ Response Blocks::respond(const double* y) const {
     return out;
 }
 
-Vector Blocks::start(const Response& response, bool known_scale) const {
-    constexpr double least = 0.15, most = 5, least_residual = 0.1;
-    const double total = known_scale ? 1.0 : response.square / static_cast<double>(n);
-    std::vector<Vector> variance; // [factor] of each column, relative to the total
-    double explained = 0;
-    for (size_t k = 0; k < factors.size(); ++k) {
-        const Factor& f = factors[k];
-        Vector v(f.r, 0.0);
-        const auto place = std::find(tail.begin(), tail.end(), static_cast<int>(k));
-        for (int a = 0; a < f.r; ++a) {
-            double between = 0, size = 0;
-            for (int l = 0; l < f.q; ++l) {
-                const size_t row = static_cast<size_t>(l) * f.r + a;
-                double A, b;
-                if (f.depth >= 0) {
-                    A = chain[f.depth].panel[row * chain[f.depth].width + a];
-                    b = response.chain[f.depth][row];
-                } else {
-                    A = tail_diagonal[place - tail.begin()][row * f.r + a];
-                    b = response.tail[f.column + row];
-                }
-                if (A > 0) between += b * b / A - total;
-                size += A;
-            }
-            v[a] = size > 0 ? std::max(between / (total * size), 0.0) : 0.0;
-            explained += v[a] * size / static_cast<double>(n);
-        }
-        variance.push_back(std::move(v));
-    }
-    const double residual = known_scale ? 1.0 : std::max(1 - explained, least_residual);
-    auto relative = [&](double v) {
-        return std::min(std::max(std::sqrt(v / residual), least), most);
-    };
-    Vector phi(parameters);
-    for (size_t k = 0; k < factors.size(); ++k)
-        for (const Term& t : factors[k].terms) {
-            const int r = t.structure->r;
-            const double* v = variance[k].data() + t.first;
-            double* part = phi.data() + t.offset;
-            t.structure->start(part);
-            if (!t.structure->free_scale()) {
-                t.structure->rescale(relative(std::accumulate(v, v + r, 0.0) / r), part);
-                continue;
-            }
-            for (int a = 0, i = 0; a < r; ++a) {
-                part[i] *= relative(v[a]);
-                i += t.structure->unstructured() ? r - a : 1;
-            }
-        }
-    return phi;
-}
-
 size_t Blocks::bytes() const {
     size_t total = tail_value.size() * 8 + tail_column.size() * 4 + tail_fixed.size() * 8;
     for (const ChainBlock& c : chain) total += c.panel.size() * 8;

@@ -97,10 +97,6 @@ struct Blocks {
     int order() const { return T + p; }
     size_t bytes() const;
     Response respond(const double* y) const;
-    // Parameters to start from, by moments: each column's variance between
-    // levels, as if it were alone (Henderson's first method, roughly); relative
-    // to the residual variance, or with a known scale to one.
-    Vector start(const Response& response, bool known_scale = false) const;
 };
 
 struct TermInput {

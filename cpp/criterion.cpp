@@ -14,8 +14,9 @@ namespace {
 constexpr double infinity = std::numeric_limits<double>::infinity();
 constexpr double two_pi = 6.283185307179586476925286766559;
 constexpr double nearly_singular = 1e-5;
-constexpr double dense_share = 0.2; // of the tail that a leader's level touches
-constexpr int dense_block = 512;    // rows of the leader handed to BLAS at once
+constexpr double safe_lambda = 1e-3; // Lambda by which may be divided twice
+constexpr double dense_share = 0.2;  // of the tail that a leader's level touches
+constexpr int dense_block = 512;     // rows of the leader handed to BLAS at once
 
 inline size_t at(int i, int j, int ld) {
     return static_cast<size_t>(j) * ld + i;
@@ -766,11 +767,14 @@ void Criterion::tail_gradient(bool with_fixed) {
     fill_diagonal_blocks();
     const int parts = static_cast<size_t>(T) * T > 200000 ? 16 : 1;
     std::vector<std::vector<Vector>> partial(parts, BL);
+    const size_t F = b_.factors.size();
+    std::vector<Vector> part_squares(parts, Vector(scalar ? F * F : 0, 0.0));
     std::vector<int> bound(parts + 1, T);
     for (int k = 0; k < parts; ++k)
         bound[k] = static_cast<int>(T * (1 - std::sqrt(1 - static_cast<double>(k) / parts)));
     for_chunks(parts, threads_, [&](int part) {
         auto& out = partial[part];
+        Vector& squares = part_squares[part];
         for (int tg : b_.tail) {
             const Factor& g = b_.factors[tg];
             const int rg = g.r;
@@ -791,14 +795,20 @@ void Criterion::tail_gradient(bool with_fixed) {
                     if (scalar) {
                         const double* q = Q_.data() + at(0, j, N);
                         const double* s = S_.data() + at(0, j, N);
-                        double sum = 0;
+                        double sum = 0, square = 0;
                         if (i == j) {
                             out[tg][0] += q[j] * s[j] * Lg[0];
+                            squares[static_cast<size_t>(tg) * F + tg] += (1 - s[j]) * (1 - s[j]);
                             ++i;
                         }
-                        for (; i < end; ++i) sum += q[i] * s[i];
+                        for (; i < end; ++i) {
+                            sum += q[i] * s[i];
+                            square += s[i] * s[i];
+                        }
                         out[tg][0] += sum * Lf[0];
                         out[tf][0] += sum * Lg[0];
+                        squares[static_cast<size_t>(tf) * F + tg] += square;
+                        squares[static_cast<size_t>(tg) * F + tf] += square;
                         continue;
                     }
                     for (; i < end; i += rf) {
@@ -845,6 +855,9 @@ void Criterion::tail_gradient(bool with_fixed) {
     for (const auto& part : partial)
         for (int t : b_.tail)
             for (size_t k = 0; k < BL[t].size(); ++k) BL[t][k] += part[t][k];
+    tail_squares_.assign(scalar ? F * F : 0, 0.0);
+    for (const Vector& part : part_squares)
+        for (size_t k = 0; k < part.size(); ++k) tail_squares_[k] += part[k];
     tail_covariance();
     for (int t : b_.tail) {
         const Factor& f = b_.factors[t];
@@ -1410,6 +1423,7 @@ void Criterion::differentiate(double* gradient, double* hessian) {
             hessian[at(i, k, K)] = hessian[at(k, i, K)] =
                 ratio * gram[static_cast<size_t>(i) * K + k] - t_share * t[i] * t[k];
     }
+    second_order(ratio, gram);
     for (size_t f = 0; f < b_.factors.size(); ++f)
         for (const Term& term : b_.factors[f].terms) {
             const int s = term.structure->r, r = b_.factors[f].r;
@@ -1545,6 +1559,28 @@ void Criterion::covariances() {
             }
         }
     });
+}
+
+// Where all factors of the tail have one column, tr(P V_i P V_j) is known for
+// them, V_i = Z dPsi_i Z': Lambda Z'PZ Lambda = I - S^-1. Average information
+// stands for it in the Hessian; this is the difference.
+void Criterion::second_order(double ratio, const Vector& gram) {
+    const int K = b_.parameters;
+    const size_t F = b_.factors.size();
+    correction_.assign(tail_squares_.empty() ? 0 : static_cast<size_t>(K) * K, 0.0);
+    auto known = [&](int i) {
+        const int f = factor_of_[i];
+        return b_.factors[f].depth < 0 && std::fabs(lambda_[f][0]) > safe_lambda;
+    };
+    for (int i = 0; i < K && !correction_.empty(); ++i)
+        for (int k = 0; k <= i; ++k) {
+            if (!known(i) || !known(k)) continue;
+            const int f = factor_of_[i], g = factor_of_[k];
+            const double trace =
+                tail_squares_[f * F + g] * dpsi_[i][0] * dpsi_[k][0] / (psi_[f][0] * psi_[g][0]);
+            correction_[at(i, k, K)] = correction_[at(k, i, K)] =
+                ratio * gram[static_cast<size_t>(i) * K + k] - trace;
+        }
 }
 
 void Criterion::mode_covariances(int factor, bool with_fixed, double* out) {

@@ -66,6 +66,7 @@ class Criterion final : public Objective {
     const Vector& gradient_psi(int factor) const override { return G_[factor]; }
     // X'H^-1 w_i, (p, parameters) column-major; after differentiate().
     const Vector& fixed_information() const { return c_; }
+    const Vector& correction() const override { return correction_; }
     // (X'H^-1X)^-1, (p, p) full; after solve().
     const Vector& fixed_covariance() const { return C_; }
 
@@ -119,6 +120,7 @@ class Criterion final : public Objective {
     void tail_covariance();
     void leader_covariances(int chunk);
     void tail_gradient_exact(int factor);
+    void second_order(double ratio, const Vector& gram);
     void information_up(int chunk);
     void gather_ancestors(const std::vector<Vector>& from, int depth, int level, Vector& PP) const;
     double ratio() const { return known_scale_ ? 1.0 : m_ / r2_; }
@@ -145,6 +147,8 @@ class Criterion final : public Objective {
     Vector beta_, C_, R_XX_, Y_, c_;
     std::vector<Vector> chain_R_;
     Vector leader_R_;
+    Vector correction_;
+    Vector tail_squares_; // by pairs of factors: squared norms of I - S^-1
     // by chunk
     std::vector<Vector> sum_XX_, sum_Xy_, sum_G_, sum_gram_, sum_t_, sum_e_;
     Vector sum_yy_, sum_logdet_;

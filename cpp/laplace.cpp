@@ -23,6 +23,48 @@ inline size_t at(int i, int j, int ld) {
     return static_cast<size_t>(j) * ld + i;
 }
 
+// Standard deviations by moments, each column of Z as if it were alone:
+// E (z'r)^2 / z'Wz = 1 + psi z'Wz, r the working residual of known scale.
+Vector moments(const Blocks& b, const Response& y) {
+    constexpr double least = 0.15, most = 5;
+    Vector phi(b.parameters);
+    for (size_t k = 0; k < b.factors.size(); ++k) {
+        const Factor& f = b.factors[k];
+        const auto place = std::find(b.tail.begin(), b.tail.end(), static_cast<int>(k));
+        Vector sd(f.r);
+        for (int a = 0; a < f.r; ++a) {
+            double between = 0, size = 0;
+            for (int l = 0; l < f.q; ++l) {
+                const size_t row = static_cast<size_t>(l) * f.r + a;
+                const double A = f.depth >= 0
+                                     ? b.chain[f.depth].panel[row * b.chain[f.depth].width + a]
+                                     : b.tail_diagonal[place - b.tail.begin()][row * f.r + a];
+                const double v = f.depth >= 0 ? y.chain[f.depth][row] : y.tail[f.column + row];
+                if (A > 0) between += v * v / A - 1;
+                size += A;
+            }
+            sd[a] = std::sqrt(size > 0 ? std::max(between / size, 0.0) : 0.0);
+            sd[a] = std::min(std::max(sd[a], least), most);
+        }
+        for (const Term& t : f.terms) {
+            const int r = t.structure->r;
+            double* part = phi.data() + t.offset;
+            t.structure->start(part);
+            if (!t.structure->free_scale()) {
+                double sum = 0;
+                for (int a = 0; a < r; ++a) sum += sd[t.first + a] / r;
+                t.structure->rescale(sum, part);
+                continue;
+            }
+            for (int a = 0, i = 0; a < r; ++a) {
+                part[i] *= sd[t.first + a];
+                i += t.structure->unstructured() ? r - a : 1;
+            }
+        }
+    }
+    return phi;
+}
+
 } // namespace
 
 Laplace::Laplace(const Family& family, const Predictors& predictors, const Blocks& pattern,
@@ -421,6 +463,10 @@ void Laplace::differentiate(double* gradient, double* hessian) {
     outer_c_.hold_fixed(false);
     outer_c_.add_gradient(nullptr);
     C_ = outer_c_.fixed_covariance();
+    const Vector& lacking = outer_c_.correction();
+    correction_.assign(lacking.empty() ? 0 : static_cast<size_t>(D) * D, 0.0);
+    for (int i = 0; i < K_ && !lacking.empty(); ++i)
+        for (int k = 0; k < K_; ++k) correction_[at(i, k, D)] = lacking[at(i, k, K_)];
     const Vector& c = outer_c_.fixed_information();
     Vector Cc(static_cast<size_t>(p_) * K_);
     symmetric_times(p_, K_, C_.data(), p_, c.data(), p_, Cc.data(), p_);
@@ -504,7 +550,7 @@ Vector Laplace::start(const double* from) {
     set_fixed(from);
     double ascent;
     pass(inner_, predictors_.random(), false, true, &ascent);
-    Vector phi = inner_.blocks->start(inner_.response, true);
+    Vector phi = moments(*inner_.blocks, inner_.response);
     criterion_.evaluate(phi.data());
     joint_mode(phi.data(), beta, 6);
     SearchOptions options;

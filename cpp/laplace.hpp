@@ -47,6 +47,8 @@ class Laplace final : public Objective {
     const Vector& psi(int factor) const override { return criterion_.psi(factor); }
     const Vector& gradient_psi(int factor) const override { return outer_c_.gradient_psi(factor); }
 
+    const Vector& correction() const override { return correction_; }
+
     // From coefficients (p) to a fair start (phi, beta): moments, the joint mode
     // of b and the mean's coefficients, and the covariances of the working model.
     Vector start(const double* beta);
@@ -94,7 +96,7 @@ class Laplace final : public Objective {
     bool warm_known_ = false;
     double logdet_ = 0, density_ = 0;
     std::vector<Vector> extra_gradient_;
-    Vector C_;
+    Vector C_, correction_;
     LaplaceCounts counts_;
 };
 

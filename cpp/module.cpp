@@ -16,6 +16,7 @@
 #include "dense.hpp"
 #include "families/binding.hpp"
 #include "generalised.hpp"
+#include "moments.hpp"
 #include "newton.hpp"
 #include "threads.hpp"
 
@@ -129,7 +130,8 @@ class Problem {
         criterion.use(response);
         {
             nb::gil_scoped_release release;
-            out = search(criterion, from.empty() ? blocks_->start(response) : from, options);
+            out =
+                search(criterion, from.empty() ? moment_start(*blocks_, response) : from, options);
         }
         report_progress.rethrow();
         nb::dict d = describe(out);

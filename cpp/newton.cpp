@@ -14,6 +14,8 @@ constexpr double late_face = 1e-5;  // the same once the search has converged
 constexpr double negative_curvature = 1e-6;
 constexpr int most_releases = 8;
 constexpr double polished = 1e-11;   // decrement at which the last digits are right
+constexpr double fine = 3e-6;        // step, relative to the parameters, not worth an evaluation
+constexpr double fine_floor = 0.01;  // parameters below count as this
 constexpr double learn_below = 0.05; // decrease below which steps teach the Hessian
 
 inline size_t at(int i, int j, int ld) {
@@ -130,6 +132,10 @@ void Search::differentiate() {
     tolerance_ = std::max(options_.tolerance, options_.rounding * std::fabs(f_));
     secant_.assign(H_.size(), 0.0);
     decompose();
+    const Vector& correction = c_.correction();
+    if (correction.empty() || decrement_ > learn_below) return;
+    for (size_t k = 0; k < H_.size(); ++k) H_[k] += correction[k];
+    decompose();
 }
 
 // Average information is not quite the Hessian, and alone converges linearly.
@@ -221,11 +227,15 @@ void Search::differentiate_after(const Vector& s, bool near) {
 }
 
 // The criterion cannot see the last digits of the parameters, the gradient can:
-// plain Newton steps as long as they shrink the decrement.
+// plain Newton steps as long as they shrink the decrement and change something.
 void Search::polish() {
     for (int i = 0; i < 2 && decrement_ > polished && !out_of_budget(); ++i) {
         Vector s;
         step(radius_, s);
+        double largest = 0;
+        for (int k = 0; k < K_; ++k)
+            largest = std::max(largest, std::fabs(s[k]) / std::max(std::fabs(phi_[k]), fine_floor));
+        if (largest < fine) return;
         const Vector phi = phi_;
         const double f = f_, decrement = decrement_;
         for (int k = 0; k < K_; ++k) phi_[k] += s[k];

@@ -22,6 +22,12 @@ class Objective {
     // of the value with respect to it after differentiate(); (r, r).
     virtual const Vector& psi(int factor) const = 0;
     virtual const Vector& gradient_psi(int factor) const = 0;
+    // What the last Hessian lacks to be exact, as far as it is known at no cost,
+    // in its shape, or empty. Good near the optimum, bad far from it.
+    virtual const Vector& correction() const { return none_; }
+
+  private:
+    Vector none_;
 };
 
 } // namespace ranef

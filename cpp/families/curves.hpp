@@ -11,6 +11,7 @@
 namespace ranef {
 
 constexpr double infinity = std::numeric_limits<double>::infinity();
+constexpr double pi = 3.14159265358979323846;
 constexpr double log_2pi = 1.8378770664093454836;
 
 inline Curve exp_curve(double x) {
@@ -73,10 +74,39 @@ Jet<K, O> expit(const Jet<K, O>& u) {
     return compose(expit_curve(u.value()), u);
 }
 
+// exp(x) - 1 - x
+inline Curve exp_remainder_curve(double x) {
+    const double e = std::exp(x), m = std::expm1(x);
+    double f = m - x;
+    if (std::fabs(x) < 0.5) {
+        double term = x * x / 2;
+        f = term;
+        for (int n = 3; n < 18; ++n) f += term *= x / n;
+    }
+    return {f, m, e, e};
+}
+
 // A curve of special.hpp at a jet; of a constant only the value is computed.
 template <class F, int K, int O>
 Jet<K, O> apply(F&& curve, const Jet<K, O>& u) {
     return compose(curve(u.value(), u.constant() ? 0 : O), u);
+}
+
+// F(u, v), F known by its derivatives to third order at the values of u and v.
+template <int K, int O>
+Jet<K, O> compose(const Jet<2, 3>& F, const Jet<K, O>& u, const Jet<K, O>& v) {
+    using J = Jet<K, O>;
+    if (u.constant() && v.constant()) return J(F.value());
+    const J du = u - u.value(), dv = v - v.value();
+    J r = F.d[1] * du + F.d[2] * dv + F.d[0];
+    if constexpr (O > 1) {
+        const J uu = du * du, uv = du * dv, vv = dv * dv;
+        r += (F.d[3] / 2) * uu + F.d[4] * uv + (F.d[5] / 2) * vv;
+        if constexpr (O > 2)
+            r += (F.d[6] / 6) * (uu * du) + (F.d[7] / 2) * (uu * dv) + (F.d[8] / 2) * (uv * dv) +
+                 (F.d[9] / 6) * (vv * dv);
+    }
+    return r;
 }
 
 } // namespace ranef

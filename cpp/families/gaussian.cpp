@@ -1,7 +1,7 @@
-// Gaussian: predictors mean and log sigma, Var(y) = sigma^2.
-#include "factory.hpp"
-#include "links.hpp"
-#include "rowwise.hpp"
+// Gaussian: predictors mean and log sigma, Var(y) = sigma^2. Censored: y is between
+// its lower end (y) and its upper (extra); equal ends are an observation.
+#include "counts.hpp"
+#include "interval.hpp"
 
 namespace ranef {
 
@@ -17,12 +17,28 @@ struct Gaussian : Plain {
     }
 };
 
+struct Censored : Gaussian {
+    static double no_extra(double y) { return y; }
+    template <class T>
+    T log_density(double lower, double upper, const T* eta) const {
+        if (lower == upper) return Gaussian::log_density(lower, 0, eta);
+        if (!(lower < upper)) return T(-infinity);
+        const T mu = mean(link, eta[0]), precision = exp(-eta[1]);
+        const bool below = lower > -infinity, above = upper < infinity;
+        if (below && above)
+            return log_normal_interval((lower - mu) * precision, (upper - lower) * precision);
+        if (below) return apply(log_normal, (mu - lower) * precision);
+        return above ? apply(log_normal, (upper - mu) * precision) : T(0);
+    }
+};
+
 } // namespace
 
 std::unique_ptr<Family> gaussian(Link link) {
-    Gaussian f;
-    f.link = link;
-    return std::make_unique<Rowwise<Gaussian>>(f);
+    return linked<Gaussian>(link);
+}
+std::unique_ptr<Family> censored(Link link) {
+    return linked<Censored>(link);
 }
 
 } // namespace ranef

@@ -1,11 +1,10 @@
 // Negative binomial: predictors mean and log phi.
 // nbinom2: Var(y) = mu (1 + mu / phi), size phi. nbinom1: Var(y) = mu (1 + phi),
 // size mu / phi. Both are written so that their Poisson limit is exact:
-//     y log mu - y log(1 + odds) - mu log(1 + odds) / odds + the sum of
+//     y log mu - y log(1 + odds) - size log(1 + odds) + the sum of
 //     log(1 + j / size) over j < y - log y!,   odds = mu / size.
-#include "factory.hpp"
-#include "links.hpp"
-#include "rowwise.hpp"
+// Truncated: given that y > 0.
+#include "counts.hpp"
 
 namespace ranef {
 
@@ -15,34 +14,54 @@ template <bool Linear>
 struct NegativeBinomial : Plain {
     static constexpr int predictors = 2;
     Link link;
+
+    template <class T>
+    struct Terms {
+        T log_mu, log_odds, log_size, miss; // miss: minus the log probability of zero
+    };
+    template <class T>
+    Terms<T> terms(const T* eta) const {
+        Terms<T> t;
+        t.log_mu = log_mean(link, eta[0]);
+        t.log_odds = Linear ? eta[1] : t.log_mu - eta[1];
+        t.log_size = Linear ? t.log_mu - eta[1] : eta[1];
+        t.miss = t.log_odds.value() > 0 ? exp(t.log_size) * softplus(t.log_odds)
+                                        : exp(t.log_mu) * apply(log1p_over, t.log_odds);
+        return t;
+    }
     template <class T>
     T log_density(double y, double, const T* eta) const {
-        const T log_mu = log_mean(link, eta[0]);
-        const T log_odds = Linear ? eta[1] : log_mu - eta[1];
-        const T log_size = Linear ? log_mu - eta[1] : eta[1];
-        T r = -exp(log_mu) * apply(log1p_over, log_odds);
-        if (y > 0) {
-            auto rising = [y](double l, int order) { return log_rising(l, order, y); };
-            r += y * (log_mu - softplus(log_odds)) + apply(rising, log_size) - log_factorial(y);
-        }
-        return r;
+        return density(y, terms(eta));
+    }
+    template <class T>
+    T log_positive(double y, const T* eta) const {
+        const auto t = terms(eta);
+        return density(y, t) - apply(log_hit, log(t.miss));
+    }
+
+  private:
+    template <class T>
+    static T density(double y, const Terms<T>& t) {
+        if (!(y > 0)) return -t.miss;
+        auto rising = [y](double l, int order) { return log_rising(l, order, y); };
+        return y * (t.log_mu - softplus(t.log_odds)) + apply(rising, t.log_size) - t.miss -
+               log_factorial(y);
     }
 };
-
-template <bool Linear>
-std::unique_ptr<Family> make(Link link) {
-    NegativeBinomial<Linear> f;
-    f.link = link;
-    return std::make_unique<Rowwise<NegativeBinomial<Linear>>>(f);
-}
 
 } // namespace
 
 std::unique_ptr<Family> nbinom1(Link link) {
-    return make<true>(link);
+    return linked<NegativeBinomial<true>>(link);
 }
 std::unique_ptr<Family> nbinom2(Link link) {
-    return make<false>(link);
+    return linked<NegativeBinomial<false>>(link);
+}
+std::unique_ptr<Family> truncated_nbinom1(Link link) {
+    return truncated<NegativeBinomial<true>>(link);
+}
+std::unique_ptr<Family> truncated_nbinom2(Link link) {
+    return truncated<NegativeBinomial<false>>(link);
 }
 
 } // namespace ranef

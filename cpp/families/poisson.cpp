@@ -1,7 +1,5 @@
-// Poisson: one predictor, the mean's; Var(y) = mu.
-#include "factory.hpp"
-#include "links.hpp"
-#include "rowwise.hpp"
+// Poisson: one predictor, the mean's; Var(y) = mu. Truncated: given that y > 0.
+#include "counts.hpp"
 
 namespace ranef {
 
@@ -17,14 +15,19 @@ struct Poisson : Plain {
         if (y > 0) r += y * log_mu;
         return r;
     }
+    template <class T>
+    T log_positive(double y, const T* eta) const {
+        return log_density(y, 0, eta) - apply(log_hit, log_mean(link, eta[0]));
+    }
 };
 
 } // namespace
 
 std::unique_ptr<Family> poisson(Link link) {
-    Poisson f;
-    f.link = link;
-    return std::make_unique<Rowwise<Poisson>>(f);
+    return linked<Poisson>(link);
+}
+std::unique_ptr<Family> truncated_poisson(Link link) {
+    return truncated<Poisson>(link);
 }
 
 } // namespace ranef

@@ -24,4 +24,29 @@ Curve log_rising(double l, int order, double y);
 Curve log1p_over(double t, int order);
 Curve log1p_ratio(double t, int order);
 
+// log(1 + x) / x as a function of x > -1.
+Curve log1p_slope(double x, int order);
+
+// k log k - k - log Gamma(k) as a function of l = log k.
+Curve log_gamma_deficit(double l, int order);
+
+// log Gamma(x + 1/2) - log Gamma(x) - log(x) / 2 as a function of l = log x: it
+// vanishes as x grows.
+Curve half_step(double l, int order);
+
+// log Phi(x), Phi the standard normal distribution function.
+Curve log_normal(double x, int order);
+
+// log(1 - exp(-exp(s))): the chance of a Poisson count above zero, s its log mean.
+Curve log_hit(double s, int order);
+
+// log(exp(s) - 1), s > 0.
+Curve log_expm1(double s, int order);
+
+// Stirling's remainder log Gamma(x) - (x - 1/2) log x + x - log(2 pi) / 2, x >= 15.
+Curve stirling_remainder(double x, int order);
+
+// (1 + u) log(1 + u) - u, which is u^2 / 2 for small u.
+double relative_entropy(double u);
+
 } // namespace ranef

@@ -17,20 +17,6 @@ constexpr double stirling[] = {1.0 / 12,    -1.0 / 360,       1.0 / 1260,
                                1.0 / 156,   -3617.0 / 122400, 43867.0 / 244188};
 constexpr int terms = sizeof(stirling) / sizeof(double);
 
-// Stirling's remainder: the sum of c_k x^(1 - 2k), as a function of x (x >= shifted).
-Curve remainder(double x, int order) {
-    const double r = 1 / x, r2 = r * r;
-    Curve c;
-    for (int k = terms - 1; k >= 0; --k) {
-        const double p = 2 * k + 1, s = stirling[k];
-        c.f = c.f * r2 + s;
-        if (order > 0) c.f1 = c.f1 * r2 - p * s;
-        if (order > 1) c.f2 = c.f2 * r2 + p * (p + 1) * s;
-        if (order > 2) c.f3 = c.f3 * r2 - p * (p + 1) * (p + 2) * s;
-    }
-    return {c.f * r, c.f1 * r2, c.f2 * r2 * r, c.f3 * r2 * r2};
-}
-
 constexpr int factorials = 171;
 
 std::array<double, factorials> make_factorials() {
@@ -47,6 +33,20 @@ const std::array<double, factorials> log_factorials = make_factorials();
 
 } // namespace
 
+// The sum of c_k x^(1 - 2k).
+Curve stirling_remainder(double x, int order) {
+    const double r = 1 / x, r2 = r * r;
+    Curve c;
+    for (int k = terms - 1; k >= 0; --k) {
+        const double p = 2 * k + 1, s = stirling[k];
+        c.f = c.f * r2 + s;
+        if (order > 0) c.f1 = c.f1 * r2 - p * s;
+        if (order > 1) c.f2 = c.f2 * r2 + p * (p + 1) * s;
+        if (order > 2) c.f3 = c.f3 * r2 - p * (p + 1) * (p + 2) * s;
+    }
+    return {c.f * r, c.f1 * r2, c.f2 * r2 * r, c.f3 * r2 * r2};
+}
+
 Curve log_gamma(double x, int order) {
     Curve c;
     double product = 1;
@@ -58,7 +58,7 @@ Curve log_gamma(double x, int order) {
         if (order > 2) c.f3 -= 2 * r * r * r;
         x += 1;
     }
-    const Curve s = remainder(x, order);
+    const Curve s = stirling_remainder(x, order);
     const double l = std::log(x), r = 1 / x;
     c.f = (x - 0.5) * l - x + 0.5 * log_2pi + s.f - std::log(product);
     if (order > 0) c.f1 += l - 0.5 * r + s.f1;
@@ -169,7 +169,6 @@ Curve short_rising(double l, int order, int y) {
 // By Stirling's series, r = exp(l) >= shifted.
 Jet<1, 3> long_rising(const Jet<1, 3>& l, double y) {
     const Jet<1, 3> t = std::log(y) - l, r = exp(l);
-    auto stirling_remainder = [](double x, int order) { return remainder(x, order); };
     return y * apply(log1p_ratio, t) + (y - 0.5) * softplus(t) + apply(stirling_remainder, r + y) -
            apply(stirling_remainder, r);
 }
@@ -192,6 +191,33 @@ Curve log_rising(double l, int order, double y) {
         const J log1p_m = softplus(std::log(static_cast<double>(m)) - x);
         v = compose(head, x) + long_rising(x + log1p_m, y - m) + (y - m) * log1p_m;
     }
+    return {v.d[0], v.d[1], v.d[2], v.d[3]};
+}
+
+Curve log_gamma_deficit(double l, int order) {
+    const double k = std::exp(l);
+    if (k >= shifted) {
+        using J = Jet<1, 3>;
+        const J x = J::variable(l, 0);
+        const J v = 0.5 * x - 0.5 * log_2pi - apply(stirling_remainder, exp(x));
+        return {v.d[0], v.d[1], v.d[2], v.d[3]};
+    }
+    const Curve g = log_gamma_exp(l, order);
+    const double kl = l < -745 ? 0 : k * l;
+    return {kl - k - g.f, kl - g.f1, kl + k - g.f2, kl + 2 * k - g.f3};
+}
+
+Curve half_step(double l, int order) {
+    using J = Jet<1, 3>;
+    const J t = J::variable(l, 0), x = exp(t);
+    J v;
+    if (l > 600) return {};
+    if (x.value() >= shifted)
+        v = 0.5 * apply(log1p_ratio, std::log(0.5) - t) + apply(stirling_remainder, x + 0.5) -
+            apply(stirling_remainder, x);
+    else
+        v = apply([](double r, int o) { return log_gamma(r, o); }, x + 0.5) -
+            compose(log_gamma_exp(l, order), t) - 0.5 * t;
     return {v.d[0], v.d[1], v.d[2], v.d[3]};
 }
 

@@ -398,7 +398,10 @@ void Criterion::scatter_leader() {
                 for (int s = 0; s < r; ++s) {
                     const double* w = W + static_cast<size_t>(s) * m;
                     const double v = w[e];
-                    for (int a = e; a < m; ++a) q[col[a]] -= v * w[a];
+                    if (m == T)
+                        for (int a = e; a < T; ++a) q[a] -= v * w[a];
+                    else
+                        for (int a = e; a < m; ++a) q[col[a]] -= v * w[a];
                     const double* wx = WX + static_cast<size_t>(s) * wp;
                     for (int a = 0; a < p; ++a) q[T + a] -= v * wx[a];
                     Qy_[col[e]] -= v * Wy[s];

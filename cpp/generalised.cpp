@@ -2,6 +2,9 @@
 // factors as arrays; their criterion, its search, and what is known at a point.
 #include "generalised.hpp"
 
+#include <limits>
+#include <mutex>
+
 #include "arrays.hpp"
 #include "laplace.hpp"
 
@@ -47,7 +50,8 @@ class GeneralisedProblem {
         laplace_ = std::make_unique<Laplace>(f, *predictors_, *pattern, y.data(), e, w);
     }
 
-    int parameters() const { return laplace_->parameters(); }
+    int parameters() const { return laplace_->blocks().parameters; }
+    int coefficients() const { return predictors_->coefficients(); }
     int order() const { return laplace_->blocks().order(); }
 
     Array basis(int factor, int term) const {
@@ -61,6 +65,7 @@ class GeneralisedProblem {
         Vector x;
         {
             nb::gil_scoped_release release;
+            const std::lock_guard<std::mutex> lock(mutex_);
             x = laplace_->start(beta.data());
         }
         return to_array(std::move(x));
@@ -78,11 +83,12 @@ class GeneralisedProblem {
         const Vector from(start.data(), start.data() + start.shape(0));
         {
             nb::gil_scoped_release release;
+            const std::lock_guard<std::mutex> lock(mutex_);
             out = search(*laplace_, from, options);
         }
         report_progress.rethrow();
         nb::dict d = describe(out);
-        if (!out.gradient.empty()) report(d);
+        report(d);
         return d;
     }
 
@@ -93,6 +99,7 @@ class GeneralisedProblem {
         double value;
         {
             nb::gil_scoped_release release;
+            const std::lock_guard<std::mutex> lock(mutex_);
             value = laplace_->evaluate(x.data());
             if (derivatives && value < std::numeric_limits<double>::infinity())
                 laplace_->differentiate(gradient.data(), hessian.data());
@@ -107,22 +114,65 @@ class GeneralisedProblem {
         return d;
     }
 
-    // After fit or state: at its point.
-    Array mode_covariances(int factor) {
+    // Given Psi, at the point x: of one factor, the covariances of its modes.
+    Array mode_covariances(Input<1> x, int factor, bool with_fixed) {
+        check(x.shape(0), laplace_->parameters());
         const Factor& f = laplace_->blocks().factors.at(factor);
         const size_t q = f.q, r = f.r;
         Vector out(q * r * r);
         {
             nb::gil_scoped_release release;
-            laplace_->mode_covariances(factor, out.data());
+            const std::lock_guard<std::mutex> lock(mutex_);
+            settle(x.data());
+            laplace_->mode_covariances(factor, with_fixed, out.data());
         }
         return to_array(std::move(out), {q, r, r});
+    }
+
+    Array quadratic_forms(Input<1> x, const std::vector<Codes>& levels,
+                          const std::vector<Input<2>>& z, Input<2> X) {
+        check(x.shape(0), laplace_->parameters());
+        const auto& factors = laplace_->blocks().factors;
+        const size_t rows = X.shape(0);
+        if (levels.size() != factors.size() || z.size() != factors.size() ||
+            X.shape(1) != static_cast<size_t>(coefficients()))
+            throw std::invalid_argument("levels, z and X do not fit the model");
+        std::vector<const int32_t*> l;
+        std::vector<const double*> zs;
+        for (size_t f = 0; f < factors.size(); ++f) {
+            if (levels[f].shape(0) != rows || z[f].shape(0) != rows ||
+                z[f].shape(1) != static_cast<size_t>(factors[f].r))
+                throw std::invalid_argument("levels, z and X do not fit the model");
+            for (size_t i = 0; i < rows; ++i)
+                if (levels[f].data()[i] >= factors[f].q)
+                    throw std::invalid_argument("a level code is out of range");
+            l.push_back(levels[f].data());
+            zs.push_back(z[f].data());
+        }
+        Vector out(rows);
+        {
+            nb::gil_scoped_release release;
+            const std::lock_guard<std::mutex> lock(mutex_);
+            settle(x.data());
+            laplace_->quadratic_forms(rows, l, zs, X.data(), out.data());
+        }
+        return to_array(std::move(out));
     }
 
   private:
     static void check(size_t given, int needed) {
         if (given != static_cast<size_t>(needed))
             throw std::invalid_argument("the parameters have the wrong length");
+    }
+
+    // Everything at x.
+    void settle(const double* x) {
+        const size_t D = laplace_->parameters();
+        Vector gradient(D), hessian(D * D);
+        if (laplace_->evaluate(x) < std::numeric_limits<double>::infinity())
+            laplace_->differentiate(gradient.data(), hessian.data());
+        else
+            throw std::domain_error("the likelihood is not finite at these parameters");
     }
 
     const double* optional(const nb::object& values, size_t n) {
@@ -176,6 +226,7 @@ class GeneralisedProblem {
     }
 
     std::vector<nb::object> keep_;
+    std::mutex mutex_;
     std::unique_ptr<Predictors> predictors_;
     std::unique_ptr<Laplace> laplace_;
 };
@@ -189,12 +240,16 @@ void bind_generalised(nb::module_& m) {
              "family"_a, "y"_a, "extra"_a.none(), "weights"_a.none(), "predictors"_a,
              "coefficients"_a, "factors"_a, "chain"_a, "threads"_a)
         .def_prop_ro("parameters", &GeneralisedProblem::parameters)
+        .def_prop_ro("coefficients", &GeneralisedProblem::coefficients)
         .def_prop_ro("order", &GeneralisedProblem::order)
         .def("basis", &GeneralisedProblem::basis, "factor"_a, "term"_a)
         .def("start", &GeneralisedProblem::start, "beta"_a)
         .def("fit", &GeneralisedProblem::fit, "start"_a, "max_evaluations"_a, "progress"_a.none())
         .def("state", &GeneralisedProblem::state, "x"_a, "derivatives"_a)
-        .def("mode_covariances", &GeneralisedProblem::mode_covariances, "factor"_a);
+        .def("mode_covariances", &GeneralisedProblem::mode_covariances, "x"_a, "factor"_a,
+             "with_fixed"_a)
+        .def("quadratic_forms", &GeneralisedProblem::quadratic_forms, "x"_a, "levels"_a, "z"_a,
+             "X"_a);
 }
 
 } // namespace ranef

@@ -576,9 +576,8 @@ Vector Laplace::start(const double* from) {
     return x;
 }
 
-void Laplace::mode_covariances(int factor, double* out) {
-    criterion_.evaluate(phi_.data());
-    criterion_.mode_covariances(factor, false, out);
+void Laplace::mode_covariances(int factor, bool with_fixed, double* out) {
+    outer_c_.mode_covariances(factor, with_fixed, out);
 }
 
 } // namespace ranef

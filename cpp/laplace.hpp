@@ -61,9 +61,14 @@ class Laplace final : public Objective {
     Vector log_density() const;
     // (X'V^-1X)^-1 after differentiate(): covariance of beta given Psi.
     const Vector& fixed_covariance() const { return C_; }
-    // Covariance of the modes given beta and Psi, (q, r, r) in the user's level
-    // order and the basis of b_e. After evaluate().
-    void mode_covariances(int factor, double* out);
+    // Given Psi, after differentiate(): covariance of the modes, (q, r, r) in the
+    // user's level order and the basis of b_e, given beta or with beta's
+    // uncertainty; and the variance of combinations of b_e and beta.
+    void mode_covariances(int factor, bool with_fixed, double* out);
+    void quadratic_forms(size_t rows, const std::vector<const int32_t*>& levels,
+                         const std::vector<const double*>& z, const double* X, double* out) {
+        outer_c_.quadratic_forms(rows, levels, z, X, out);
+    }
 
   private:
     using Modes = std::vector<Vector>;

@@ -85,6 +85,7 @@ class Criterion {
     void scale_vector(const double* in, double* out) const;
     template <int R>
     void descend(int depth, int chunk, bool derivatives);
+    void fixed_modes();
     void top_covariance(bool with_fixed);
     void invert_tail(bool with_fixed);
     void tail_gradient(bool with_fixed);
@@ -107,7 +108,7 @@ class Criterion {
     std::vector<Vector> schur_, schur_y_, L_, W_, Wy_, post_, push_;
     Vector tail_W_;
     // dense end: order T + p
-    Vector Q_, Qy_, S_, x_;
+    Vector Q_, Qy_, S_, x_, work_;
     double Qyy_ = 0;
     Vector beta_, C_, R_XX_, Y_;
     Vector correction_;

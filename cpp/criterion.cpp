@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "dense.hpp"
+#include "sums.hpp"
 #include "threads.hpp"
 
 namespace ranef {
@@ -82,7 +83,9 @@ void multiply(int r_, int m, const double* B, const double* X, int ldx, double* 
     }
 }
 
+// Short sums keep their plain order, long ones are split.
 double inner(int n, const double* a, const double* b) {
+    if (n >= 16) return dot(n, a, b);
     double s = 0;
     for (int i = 0; i < n; ++i) s += a[i] * b[i];
     return s;
@@ -647,24 +650,28 @@ void Criterion::solve() {
             std::copy(first, first + static_cast<std::ptrdiff_t>(modes_[t].size()),
                       modes_[t].begin());
         }
-        // Y = S_TT^-1 S_TX, scaled back
-        Y_.assign(static_cast<size_t>(T) * p, 0.0);
-        for (int e = 0; e < p; ++e)
-            for (int i = 0; i < T; ++i) Y_[at(i, e, T)] = S_[at(T + e, i, N)];
-        solve_lower_transposed(T, p, S_.data(), N, Y_.data(), T);
-        for (int t : b_.tail) {
-            const Factor& f = b_.factors[t];
-            const Vector& Lf = lambda_[t];
-            for (int e = 0; e < p; ++e)
-                for (int i = f.column; i < f.column + f.q * f.r; i += f.r)
-                    for (int a = f.r - 1; a >= 0; --a) {
-                        double s = 0;
-                        for (int k = 0; k <= a; ++k) s += Lf[a * f.r + k] * Y_[at(i + k, e, T)];
-                        Y_[at(i + a, e, T)] = s;
-                    }
-        }
     } else
         x_ = x;
+}
+
+// Y = S_TT^-1 S_TX, scaled back: the tail's modes of X's columns. Before S is inverted.
+void Criterion::fixed_modes() {
+    const int N = b_.order(), T = b_.T, p = b_.p;
+    Y_.assign(static_cast<size_t>(T) * p, 0.0);
+    for (int e = 0; e < p; ++e)
+        for (int i = 0; i < T; ++i) Y_[at(i, e, T)] = S_[at(T + e, i, N)];
+    solve_lower_transposed(T, p, S_.data(), N, Y_.data(), T);
+    for (int t : b_.tail) {
+        const Factor& f = b_.factors[t];
+        const Vector& Lf = lambda_[t];
+        for (int e = 0; e < p; ++e)
+            for (int i = f.column; i < f.column + f.q * f.r; i += f.r)
+                for (int a = f.r - 1; a >= 0; --a) {
+                    double s = 0;
+                    for (int k = 0; k <= a; ++k) s += Lf[a * f.r + k] * Y_[at(i + k, e, T)];
+                    Y_[at(i + a, e, T)] = s;
+                }
+    }
 }
 
 void Criterion::score() {
@@ -687,9 +694,9 @@ void Criterion::invert_tail(bool with_fixed) {
     const int N = b_.order(), T = b_.T;
     if (T == 0) return;
     if (with_fixed)
-        inverse_from_cholesky(N, S_.data(), N, threads_);
+        inverse_from_cholesky(N, S_.data(), N, threads_, &work_);
     else {
-        inverse_from_cholesky(T, S_.data(), N, threads_);
+        inverse_from_cholesky(T, S_.data(), N, threads_, &work_);
         for (int j = 0; j < N; ++j)
             for (int i = std::max(j, T); i < N; ++i) S_[at(i, j, N)] = 0;
     }
@@ -798,16 +805,14 @@ void Criterion::tail_gradient(bool with_fixed) {
                     if (scalar) {
                         const double* q = Q_.data() + at(0, j, N);
                         const double* s = S_.data() + at(0, j, N);
-                        double sum = 0, square = 0;
+                        double sum, square;
                         if (i == j) {
                             out[tg][0] += q[j] * s[j] * Lg[0];
                             squares[static_cast<size_t>(tg) * F + tg] += (1 - s[j]) * (1 - s[j]);
                             ++i;
                         }
-                        for (; i < end; ++i) {
-                            sum += q[i] * s[i];
-                            square += s[i] * s[i];
-                        }
+                        sum = dot(end - i, q + i, s + i);
+                        square = dot(end - i, s + i, s + i);
                         out[tg][0] += sum * Lf[0];
                         out[tf][0] += sum * Lg[0];
                         squares[static_cast<size_t>(tf) * F + tg] += square;
@@ -1269,6 +1274,7 @@ void Criterion::differentiate(double* gradient, double* hessian) {
     Vector e(static_cast<size_t>(N) * K, 0.0);
     if (crossed) {
         // the tail's own columns, before S is overwritten
+        if (!reml_) fixed_modes();
         invert_tail(reml_);
         tail_gradient(reml_);
         Vector v(static_cast<size_t>(N) * K, 0.0);
@@ -1725,6 +1731,7 @@ std::vector<Vector> Criterion::fixed_scores() {
     const Vector phi = phi_;
     factorise(phi.data());
     solve();
+    fixed_modes();
     const int N = b_.order(), T = b_.T, p = b_.p, depth = static_cast<int>(b_.chain.size());
     std::vector<Vector> out(b_.factors.size());
     for (size_t f = 0; f < b_.factors.size(); ++f)

@@ -113,6 +113,7 @@ class Criterion final : public Objective {
     void scale_vector(const double* in, double* out) const;
     template <int R>
     void descend(int depth, int chunk, bool derivatives);
+    void fixed_modes();
     void top_covariance(bool with_fixed);
     void invert_tail(bool with_fixed);
     void tail_gradient(bool with_fixed);
@@ -142,7 +143,7 @@ class Criterion final : public Objective {
     std::vector<Vector> schur_, schur_y_, L_, W_, Wy_, post_, push_;
     Vector tail_W_;
     // dense end: order T + p
-    Vector Q_, Qy_, S_, x_;
+    Vector Q_, Qy_, S_, x_, work_;
     double Qyy_ = 0;
     Vector beta_, C_, R_XX_, Y_, c_;
     std::vector<Vector> chain_R_;

@@ -1,10 +1,14 @@
 #include "dense.hpp"
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <numeric>
+#include <thread>
+#include <utility>
 #include <vector>
 
+#include "sums.hpp"
 #include "threads.hpp"
 
 namespace ranef {
@@ -39,54 +43,105 @@ int tile_size(int n, int k) {
     return std::min(tile, n - k * tile);
 }
 
-bool cholesky_tiled(int n, double* A, int lda, int threads) {
-    const int tiles = (n + tile - 1) / tile;
-    for (int k = 0; k < tiles; ++k) {
-        double* diagonal = A + at(k * tile, k * tile, lda);
-        char uplo = 'L', side = 'R', trans = 'T', plain = 'N', diag = 'N';
-        int nk = tile_size(n, k), info = 0;
-        double one = 1, minus = -1;
-        lapack().potrf(&uplo, &nk, diagonal, &lda, &info);
-        if (info != 0) return false;
-        const int below = tiles - k - 1;
-        for_tasks(below, threads, [&](int t) {
-            int i = k + 1 + t, ni = tile_size(n, i), m = nk;
-            lapack().trsm(&side, &uplo, &trans, &diag, &ni, &m, &one, diagonal, &lda,
-                          A + at(i * tile, k * tile, lda), &lda);
-        });
-        for_tasks(below * (below + 1) / 2, threads, [&](int t) {
-            int j = 0;
-            for (; t >= below - j; ++j) t -= below - j;
-            int row = k + 1 + j + t, column = k + 1 + j;
-            int ni = tile_size(n, row), nj = tile_size(n, column), m = nk;
-            lapack().gemm(&plain, &trans, &ni, &nj, &m, &minus, A + at(row * tile, k * tile, lda),
-                          &lda, A + at(column * tile, k * tile, lda), &lda, &one,
-                          A + at(row * tile, column * tile, lda), &lda);
-        });
+// Which tiles are done. Tasks are taken in an order in which each depends on
+// earlier ones only, so that whoever waits waits for somebody at work.
+class Progress {
+  public:
+    explicit Progress(int count) : done_(count) {}
+    void set(int k) { done_[k].store(1, std::memory_order_release); }
+    bool has(int k) const { return done_[k].load(std::memory_order_acquire) != 0; }
+    void wait(int k) const {
+        while (!has(k)) std::this_thread::yield();
     }
-    return true;
+
+  private:
+    std::vector<std::atomic<char>> done_;
+};
+
+int packed(int i, int j) {
+    return i * (i + 1) / 2 + j;
 }
 
-// X = L^-1 by columns of tiles, then X'X by tiles.
-void inverse_tiled(int n, double* A, int lda, int threads) {
+// Left-looking by tiles: L_ij = (A_ij - sum_k L_ik L_jk') L_jj^-T.
+bool cholesky_tiled(int n, double* A, int lda, int threads) {
     const int tiles = (n + tile - 1) / tile;
-    std::vector<double> X(static_cast<std::size_t>(n) * n, 0.0);
-    for_tasks(tiles, threads, [&](int j) {
-        char side = 'L', uplo = 'L', plain = 'N', diag = 'N';
-        int start = j * tile, rest = n - start, nj = tile_size(n, j), ldx = n;
-        double one = 1;
-        double* x = X.data() + at(start, start, n);
-        for (int c = 0; c < nj; ++c) x[at(c, c, n)] = 1;
-        lapack().trsm(&side, &uplo, &plain, &diag, &rest, &nj, &one, A + at(start, start, lda),
-                      &lda, x, &ldx);
+    Progress done(packed(tiles, 0));
+    std::atomic<bool> good{true};
+    std::vector<std::pair<int, int>> order;
+    for (int j = 0; j < tiles; ++j)
+        for (int i = j; i < tiles; ++i) order.emplace_back(i, j);
+    for_tasks(static_cast<int>(order.size()), threads, [&](int t) {
+        const int i = order[t].first, j = order[t].second;
+        for (int k = 0; k < j; ++k) {
+            done.wait(packed(i, k));
+            done.wait(packed(j, k));
+        }
+        char uplo = 'L', side = 'R', trans = 'T', plain = 'N', diag = 'N';
+        int ni = tile_size(n, i), nj = tile_size(n, j), before = j * tile, info = 0;
+        double one = 1, minus = -1;
+        double* target = A + at(i * tile, j * tile, lda);
+        if (good && before > 0) {
+            if (i == j)
+                lapack().syrk(&uplo, &plain, &nj, &before, &minus, A + i * tile, &lda, &one, target,
+                              &lda);
+            else
+                lapack().gemm(&plain, &trans, &ni, &nj, &before, &minus, A + i * tile, &lda,
+                              A + j * tile, &lda, &one, target, &lda);
+        }
+        if (i == j) {
+            if (good) lapack().potrf(&uplo, &nj, target, &lda, &info);
+            if (info != 0) good = false;
+        } else {
+            done.wait(packed(j, j));
+            if (good)
+                lapack().trsm(&side, &uplo, &trans, &diag, &ni, &nj, &one,
+                              A + at(j * tile, j * tile, lda), &lda, target, &lda);
+        }
+        done.set(packed(i, j));
     });
-    for_tasks(tiles * (tiles + 1) / 2, threads, [&](int t) {
-        int j = 0;
-        for (; t >= tiles - j; ++j) t -= tiles - j;
-        char trans = 'T', plain = 'N';
-        int i = j + t, start = i * tile, rest = n - start, ldx = n;
+    return good;
+}
+
+// X = L^-1 by tiles, X_ij = -L_ii^-1 sum_k L_ik X_kj, then X'X.
+void inverse_tiled(int n, double* A, int lda, int threads, std::vector<double>& X) {
+    const int tiles = (n + tile - 1) / tile, count = packed(tiles, 0);
+    X.resize(static_cast<std::size_t>(n) * n);
+    Progress done(count);
+    // tasks: X by diagonals, short sums first; then the products, late columns first
+    std::vector<std::pair<int, int>> order;
+    for (int d = 0; d < tiles; ++d)
+        for (int j = 0; j + d < tiles; ++j) order.emplace_back(j + d, j);
+    for (int j = tiles - 1; j >= 0; --j)
+        for (int i = j; i < tiles; ++i) order.emplace_back(i, j);
+    for_tasks(2 * count, threads, [&](int t) {
+        char side = 'L', uplo = 'L', plain = 'N', trans = 'T', diag = 'N';
+        int i = order[t].first, j = order[t].second, ldx = n;
         int ni = tile_size(n, i), nj = tile_size(n, j);
-        double one = 1, zero = 0;
+        double one = 1, zero = 0, minus = -1;
+        double* x = X.data() + at(i * tile, j * tile, n);
+        if (t < count) {
+            for (int c = 0; c < nj; ++c) std::fill(x + at(0, c, n), x + at(ni, c, n), 0.0);
+            if (i == j)
+                for (int c = 0; c < nj; ++c) x[at(c, c, n)] = 1;
+            else {
+                for (int k = j; k < i; ++k) done.wait(packed(k, j));
+                int between = (i - j) * tile;
+                lapack().gemm(&plain, &plain, &ni, &nj, &between, &minus,
+                              A + at(i * tile, j * tile, lda), &lda,
+                              X.data() + at(j * tile, j * tile, n), &ldx, &zero, x, &ldx);
+            }
+            lapack().trsm(&side, &uplo, &plain, &diag, &ni, &nj, &one,
+                          A + at(i * tile, i * tile, lda), &lda, x, &ldx);
+            done.set(packed(i, j));
+            return;
+        }
+        for (int k = i; k < tiles; ++k) {
+            done.wait(packed(k, i));
+            done.wait(packed(k, j));
+        }
+        // the product overwrites L_ij: nobody may still read it
+        for (int k = 0; k <= i; ++k) done.wait(packed(i, k));
+        int start = i * tile, rest = n - start;
         lapack().gemm(&trans, &plain, &ni, &nj, &rest, &one, X.data() + at(start, start, n), &ldx,
                       X.data() + at(start, j * tile, n), &ldx, &zero, A + at(start, j * tile, lda),
                       &lda);
@@ -119,9 +174,10 @@ bool cholesky(int n, double* A, int lda, int threads) {
     return true;
 }
 
-void inverse_from_cholesky(int n, double* A, int lda, int threads) {
+void inverse_from_cholesky(int n, double* A, int lda, int threads, std::vector<double>* work) {
     if (tiled(n, threads)) {
-        inverse_tiled(n, A, lda, threads);
+        std::vector<double> own;
+        inverse_tiled(n, A, lda, threads, work ? *work : own);
         return;
     }
     if (use_lapack(n)) {
@@ -151,7 +207,7 @@ void inverse_from_cholesky(int n, double* A, int lda, int threads) {
 }
 
 void solve_lower(int n, int k, const double* L, int lda, double* X, int ldx) {
-    if (use_lapack(n)) {
+    if (use_lapack(n) && k > 1) {
         blas_solve('N', n, k, L, lda, X, ldx);
         return;
     }
@@ -166,7 +222,7 @@ void solve_lower(int n, int k, const double* L, int lda, double* X, int ldx) {
 }
 
 void solve_lower_transposed(int n, int k, const double* L, int lda, double* X, int ldx) {
-    if (use_lapack(n)) {
+    if (use_lapack(n) && k > 1) {
         blas_solve('T', n, k, L, lda, X, ldx);
         return;
     }
@@ -174,9 +230,7 @@ void solve_lower_transposed(int n, int k, const double* L, int lda, double* X, i
         double* x = X + at(0, c, ldx);
         for (int j = n - 1; j >= 0; --j) {
             const double* lj = L + at(0, j, lda);
-            double s = x[j];
-            for (int i = j + 1; i < n; ++i) s -= lj[i] * x[i];
-            x[j] = s / lj[j];
+            x[j] = (x[j] - dot(n - j - 1, lj + j + 1, x + j + 1)) / lj[j];
         }
     }
 }
@@ -184,7 +238,7 @@ void solve_lower_transposed(int n, int k, const double* L, int lda, double* X, i
 void symmetric_times(int n, int k, const double* A, int lda, const double* X, int ldx, double* Y,
                      int ldy) {
     if (n == 0 || k == 0) return;
-    if (use_lapack(n)) {
+    if (use_lapack(n) && k > few_columns) { // BLAS would copy all of A first
         char side = 'L', uplo = 'L';
         double one = 1, zero = 0;
         lapack().symm(&side, &uplo, &n, &k, &one, const_cast<double*>(A), &lda,
@@ -198,12 +252,8 @@ void symmetric_times(int n, int k, const double* A, int lda, const double* X, in
         for (int j = 0; j < n; ++j) {
             const double* aj = A + at(0, j, lda);
             const double xj = x[j];
-            double s = aj[j] * xj;
-            for (int i = j + 1; i < n; ++i) {
-                y[i] += aj[i] * xj;
-                s += aj[i] * x[i];
-            }
-            y[j] += s;
+            for (int i = j + 1; i < n; ++i) y[i] += aj[i] * xj;
+            y[j] += aj[j] * xj + dot(n - j - 1, aj + j + 1, x + j + 1);
         }
     }
 }

@@ -45,7 +45,7 @@ class GeneralisedProblem {
         const double* e = optional(extra, n);
         const double* w = optional(weights, n);
         nb::gil_scoped_release release;
-        const auto pattern = assemble(n, inputs, nullptr, 0, nullptr, chain, threads);
+        const auto pattern = assemble(n, inputs, FixedInput{}, nullptr, chain, threads);
         predictors_ = std::make_unique<Predictors>(*pattern, owners, rows, coefficients, threads);
         laplace_ = std::make_unique<Laplace>(f, *predictors_, *pattern, y.data(), e, w);
     }

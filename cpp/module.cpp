@@ -16,6 +16,7 @@
 #include "dense.hpp"
 #include "families/binding.hpp"
 #include "generalised.hpp"
+#include "least_squares.hpp"
 #include "moments.hpp"
 #include "newton.hpp"
 #include "threads.hpp"
@@ -72,10 +73,15 @@ void set_lapack(const nb::dict& blas, const nb::dict& lapack_table) {
 // A model's cross-products and the questions one can ask of them.
 class Problem {
   public:
-    Problem(const nb::list& factors, Input<2> X, const nb::object& weights,
-            const std::vector<int>& chain, int threads)
+    Problem(const nb::list& factors, Input<2> X, Input<1> scale, Input<2> gram,
+            const nb::object& weights, const std::vector<int>& chain, int threads)
         : X_(X), threads_(threads) {
-        const size_t n = X.shape(0);
+        const size_t n = X.shape(0), p = X.shape(1);
+        if (scale.shape(0) != p || gram.shape(0) != p || gram.shape(1) != p)
+            throw std::invalid_argument("X, its scale and its cross-products do not fit together");
+        FixedInput fixed{X.data(), static_cast<int>(p), Vector(scale.data(), scale.data() + p),
+                         Vector(gram.data(), gram.data() + p * p)};
+        gram_ = fixed.gram;
         std::vector<FactorInput> inputs;
         for (nb::handle item : factors) {
             inputs.push_back(read_factor(nb::cast<nb::dict>(item), n, keep_));
@@ -88,12 +94,32 @@ class Problem {
             keep_.push_back(nb::cast(array));
         }
         nb::gil_scoped_release release;
-        blocks_ = assemble(n, inputs, X.data(), static_cast<int>(X.shape(1)), w, chain, threads);
+        blocks_ = assemble(n, inputs, fixed, w, chain, threads);
+    }
+
+    // Responses (k, n) freed of their least-squares fit: (rest, beta, scale, size).
+    nb::tuple respond(Input<2> Y, const nb::object& offset) const {
+        const size_t k = Y.shape(0), n = blocks_->n, p = blocks_->p;
+        const double* shift = nullptr;
+        Input<1> given;
+        if (!offset.is_none()) {
+            given = nb::cast<Input<1>>(offset);
+            shift = given.data();
+        }
+        if (Y.shape(1) != n || (shift && given.shape(0) != n))
+            throw std::invalid_argument("y and offset must have one value per row");
+        Freed out;
+        {
+            nb::gil_scoped_release release;
+            out = free_of_fixed(n, blocks_->p, blocks_->X, blocks_->x_scale, gram_, k, Y.data(),
+                                shift, threads_);
+        }
+        return nb::make_tuple(to_array(std::move(out.rest), {k, n}),
+                              to_array(std::move(out.beta), {k, p}), to_array(std::move(out.scale)),
+                              to_array(std::move(out.size)));
     }
 
     int parameters() const { return blocks_->parameters; }
-    int order() const { return blocks_->order(); }
-    size_t bytes() const { return blocks_->bytes(); }
 
     Array start() const {
         Vector phi(blocks_->parameters);
@@ -125,7 +151,7 @@ class Problem {
             return report_progress(count, criterion, decrement);
         };
         Outcome out;
-        const Response response = blocks_->respond(y.data());
+        const Response response = blocks_->respond(y.data(), threads_);
         Criterion criterion(*blocks_, reml, threads_);
         criterion.use(response);
         {
@@ -197,7 +223,7 @@ class Problem {
         const size_t K = blocks_->parameters;
         Vector gradient(K), hessian(K * K);
         double value = 0;
-        const Response response = blocks_->respond(y.data());
+        const Response response = blocks_->respond(y.data(), threads_);
         Criterion criterion(*blocks_, reml, threads_);
         criterion.use(response);
         {
@@ -225,7 +251,7 @@ class Problem {
         const Factor& f = blocks_->factors.at(factor);
         const size_t q = f.q, r = f.r;
         Vector out(q * r * r);
-        const Response response = blocks_->respond(y.data());
+        const Response response = blocks_->respond(y.data(), threads_);
         {
             nb::gil_scoped_release release;
             Criterion criterion(*blocks_, reml, threads_);
@@ -257,7 +283,7 @@ class Problem {
             zs.push_back(z[f].data());
         }
         Vector out(rows);
-        const Response response = blocks_->respond(y.data());
+        const Response response = blocks_->respond(y.data(), threads_);
         {
             nb::gil_scoped_release release;
             Criterion criterion(*blocks_, reml, threads_);
@@ -274,7 +300,7 @@ class Problem {
         const Factor& f = blocks_->factors.at(factor);
         const size_t q = f.q, r = f.r;
         Vector out(q * r);
-        const Response response = blocks_->respond(y.data());
+        const Response response = blocks_->respond(y.data(), threads_);
         {
             nb::gil_scoped_release release;
             Criterion criterion(*blocks_, reml, threads_);
@@ -291,7 +317,7 @@ class Problem {
     nb::list fixed_scores(Input<1> y, bool reml, Input<1> phi) {
         check(y.shape(0), phi.shape(0));
         std::vector<Vector> sums;
-        const Response response = blocks_->respond(y.data());
+        const Response response = blocks_->respond(y.data(), threads_);
         {
             nb::gil_scoped_release release;
             Criterion criterion(*blocks_, reml, threads_);
@@ -337,6 +363,7 @@ class Problem {
     }
 
     Input<2> X_;
+    Vector gram_;
     std::vector<nb::object> keep_;
     std::unique_ptr<Blocks> blocks_;
     int threads_;
@@ -433,11 +460,11 @@ NB_MODULE(_core, m) {
         },
         "psi"_a, "rank"_a);
     nb::class_<Problem>(m, "Problem")
-        .def(nb::init<const nb::list&, Input<2>, const nb::object&, const std::vector<int>&, int>(),
-             "factors"_a, "X"_a, "weights"_a.none(), "chain"_a, "threads"_a)
+        .def(nb::init<const nb::list&, Input<2>, Input<1>, Input<2>, const nb::object&,
+                      const std::vector<int>&, int>(),
+             "factors"_a, "X"_a, "scale"_a, "gram"_a, "weights"_a.none(), "chain"_a, "threads"_a)
         .def_prop_ro("parameters", &Problem::parameters)
-        .def_prop_ro("order", &Problem::order)
-        .def_prop_ro("bytes", &Problem::bytes)
+        .def("respond", &Problem::respond, "Y"_a, "offset"_a.none())
         .def("start", &Problem::start)
         .def("basis", &Problem::basis, "factor"_a, "term"_a)
         .def("fit", &Problem::fit, "y"_a, "reml"_a, "start"_a.none(), "max_evaluations"_a,

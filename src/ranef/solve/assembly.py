@@ -43,19 +43,24 @@ ALWAYS_THERE = 50_000_000
 
 @dataclass(frozen=True, eq=False)
 class FixedScale:
-    """X_core = X T and what it does to the criterion.
+    """X_core = X diag(scale), which spans the user's columns, and what it does to the criterion.
 
     Attributes
     ----------
     X : (n, p) float64 array
+        The user's columns, or orthogonal ones where those are nearly dependent.
+    scale : (p,) float64 array
+        Factors that bring the columns of `X` to unit mean square.
     gram : (p, p) float64 array
-        X'X of the scaled columns.
+        Cross-products of the scaled columns.
     transform : (p, p) float64 array
+        X_core = X_user transform.
     log_determinant : float
-        log |det T|.
+        log |det transform|.
     """
 
     X: Floats
+    scale: Floats
     gram: Floats
     transform: Floats
     log_determinant: float
@@ -65,17 +70,20 @@ def scale_fixed(X: Floats) -> FixedScale:
     """Scale the columns of X, or make them orthogonal where that is not enough."""
     n, p = X.shape
     if p == 0:
-        return FixedScale(np.ascontiguousarray(X), np.empty((0, 0)), np.empty((0, 0)), 0.0)
-    size = np.sqrt(np.einsum("ij,ij->j", X, X) / n)
-    scaled = np.ascontiguousarray(X / size)
-    gram = scaled.T @ scaled
+        return FixedScale(
+            np.ascontiguousarray(X), np.empty(0), np.empty((0, 0)), np.empty((0, 0)), 0.0
+        )
+    gram = X.T @ X
+    scale = np.sqrt(n / np.diag(gram))
+    gram = gram * scale[:, None] * scale
     if np.linalg.eigvalsh(gram)[0] > NEARLY_DEPENDENT * n:
-        return FixedScale(scaled, gram, np.diag(1 / size), -float(np.log(size).sum()))
-    q, r = np.linalg.qr(scaled)
-    transform = np.linalg.solve(r, np.eye(p)) * np.sqrt(n) / size[:, None]
-    log_det = p * float(np.log(n)) / 2 - float(np.log(np.abs(np.diag(r)) * size).sum())
+        log_det = float(np.log(scale).sum())
+        return FixedScale(np.ascontiguousarray(X), scale, gram, np.diag(scale), log_det)
+    q, r = np.linalg.qr(X * scale)
+    transform = np.linalg.solve(r, np.eye(p)) * np.sqrt(n) * scale[:, None]
+    log_det = p * float(np.log(n)) / 2 - float(np.log(np.abs(np.diag(r)) / scale).sum())
     X = np.ascontiguousarray(q * np.sqrt(n))
-    return FixedScale(X, X.T @ X, transform, log_det)
+    return FixedScale(X, np.ones(p), X.T @ X, transform, log_det)
 
 
 @dataclass(frozen=True, eq=False)
@@ -247,22 +255,13 @@ class Assembly(Parametrisation):
         ModelError
             When the fixed effects reproduce a response.
         """
-        X, gram, n = self.fixed.X, self.fixed.gram, self.spec.n
-        rest = np.array(y) if self.spec.offset is None else y - self.spec.offset
-        size = np.sqrt(np.einsum("ij,ij->i", rest, rest) / n)
-        beta = np.zeros((len(y), X.shape[1]))
-        for _ in range(2 if X.shape[1] else 0):
-            step = np.linalg.solve(gram, (rest @ X).T).T
-            rest -= step @ X.T
-            beta += step
-        scale: Floats = np.sqrt(np.einsum("ij,ij->i", rest, rest) / n)
+        rest, beta, scale, size = self.core.respond(np.ascontiguousarray(y), self.spec.offset)
         if np.any(scale <= NO_VARIATION * size):
             raise ModelError(
                 f"the fixed effects reproduce the response {self.spec.response} exactly: nothing "
                 "varies that a mixed model could explain (is the response constant, or a "
                 "combination of the predictors?)"
             )
-        rest /= scale[:, None]
         return rest, beta, scale
 
     def response(self) -> Floats:
@@ -299,6 +298,8 @@ def assemble(spec: Specification, path: str | None = None, n_jobs: int | None = 
     problem = _core.Problem(
         [factor_of(spec, block) for block in blocks],
         fixed.X,
+        fixed.scale,
+        np.ascontiguousarray(fixed.gram),
         None if spec.weights is None else np.ascontiguousarray(spec.weights),
         list(layout.chain),
         available_cores(n_jobs),

@@ -181,7 +181,7 @@ def _scaled(design: GeneralisedDesign) -> tuple[list[dict[str, object]], Floats]
         X, columns = _contiguous(predictor.X), predictor.coefficients
         if X.shape[1] and np.all(uses[columns] == 1):
             fixed = scale_fixed(X)
-            X = fixed.X
+            X = fixed.X * fixed.scale
             transform[np.ix_(columns, columns)] = fixed.transform
         out.append(
             {

@@ -9,7 +9,8 @@ namespace ranef {
 namespace {
 
 double log_choose(double n, double y) {
-    return n > 1 ? log_factorial(n) - log_factorial(y) - log_factorial(n - y) : 0;
+    return n > 1 && y >= 0 && y <= n ? log_factorial(n) - log_factorial(y) - log_factorial(n - y)
+                                     : 0;
 }
 
 template <class T>
@@ -24,6 +25,7 @@ struct Binomial {
     static constexpr int predictors = 1;
     Link link;
     static double no_extra(double) { return 1; }
+    static double log_constant(double y, double n) { return log_choose(n, y); }
     template <class T>
     T log_density(double y, double n, const T* eta) const {
         if (!(y >= 0 && y <= n)) return T(-infinity);
@@ -54,7 +56,7 @@ struct BetaBinomial {
 } // namespace
 
 std::unique_ptr<Family> binomial(Link link) {
-    return linked<Binomial>(link);
+    return linked<Binomial>(link, Link::logit, inner_binomial_logit);
 }
 std::unique_ptr<Family> betabinomial(Link link) {
     return linked<BetaBinomial>(link);

@@ -168,6 +168,7 @@ struct Conway : Plain {
     };
     template <class T>
     T log_density(double y, double, const T* eta) const {
+        if (!(y >= 0)) return T(-infinity);
         return density(y, natural(eta));
     }
     template <class T>

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "factory.hpp"
+#include "inner.hpp"
 #include "links.hpp"
 #include "rowwise.hpp"
 
@@ -13,6 +14,14 @@ std::unique_ptr<Family> linked(Link link) {
     F family;
     family.link = link;
     return std::make_unique<Rowwise<F>>(family);
+}
+
+// The same with an inner loop of its own for the link `fast`.
+template <class F>
+std::unique_ptr<Family> linked(Link link, Link fast, void (*inner)(const Inner&)) {
+    F family;
+    family.link = link;
+    return std::make_unique<WithInner<F>>(family, link == fast ? inner : nullptr);
 }
 
 // The family F given that y > 0; F has log_positive(y, eta) beside log_density.

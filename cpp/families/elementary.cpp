@@ -49,22 +49,38 @@ Curve log_normal(double x, int) {
     return {x > 0 ? std::log1p(-q) : std::log(p), r, -r * d, r * (d * (d + r) - 1)};
 }
 
-Curve log_hit(double s, int) {
+Curve log_hit_over(double s, int order) {
+    const double u = std::exp(s);
+    if (!(u < 0.5)) {
+        Curve c = log_hit(s, order);
+        c.f -= s;
+        c.f1 -= 1;
+        return c;
+    }
+    // u / (exp(u) - 1) by Bernoulli's numbers: the sum of b_n u^n
+    constexpr double b[] = {-1.0 / 2, 1.0 / 12,       0, -1.0 / 720,
+                            0,        1.0 / 30240,    0, -1.0 / 1209600,
+                            0,        1.0 / 47900160, 0, -691.0 / 1307674368000.0};
+    Curve c;
+    double power = 1;
+    for (int n = 1; n <= 12; ++n) {
+        power *= u;
+        const double t = b[n - 1] * power;
+        c.f += t / n;
+        c.f1 += t;
+        c.f2 += n * t;
+        c.f3 += n * n * t;
+    }
+    return c;
+}
+
+Curve log_hit(double s, int order) {
     const double u = std::exp(s);
     if (u > 745) return {};
-    if (u < 0.5) { // u / (exp(u) - 1) by Bernoulli's numbers: the sum of b_n u^n
-        constexpr double b[] = {-1.0 / 2, 1.0 / 12,       0, -1.0 / 720,
-                                0,        1.0 / 30240,    0, -1.0 / 1209600,
-                                0,        1.0 / 47900160, 0, -691.0 / 1307674368000.0};
-        Curve c{u < 1e-5 ? s - u / 2 + u * u / 24 : std::log(-std::expm1(-u)), 1, 0, 0};
-        double power = 1;
-        for (int n = 1; n <= 12; ++n) {
-            power *= u;
-            const double t = b[n - 1] * power;
-            c.f1 += t;
-            c.f2 += n * t;
-            c.f3 += n * n * t;
-        }
+    if (u < 0.5) {
+        Curve c = log_hit_over(s, order);
+        c.f += s;
+        c.f1 += 1;
         return c;
     }
     const double w = u / std::expm1(u), v = 1 - u - w, w1 = w * v;

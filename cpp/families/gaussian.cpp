@@ -10,6 +10,7 @@ namespace {
 struct Gaussian : Plain {
     static constexpr int predictors = 2;
     Link link;
+    static double log_constant(double, double) { return 0; }
     template <class T>
     T log_density(double y, double, const T* eta) const {
         const T z = (y - mean(link, eta[0])) * exp(-eta[1]);
@@ -35,7 +36,7 @@ struct Censored : Gaussian {
 } // namespace
 
 std::unique_ptr<Family> gaussian(Link link) {
-    return linked<Gaussian>(link);
+    return linked<Gaussian>(link, Link::identity, inner_gaussian);
 }
 std::unique_ptr<Family> censored(Link link) {
     return linked<Censored>(link);

@@ -14,6 +14,7 @@ struct GeneralisedPoisson : Plain {
     Link link;
     template <class T>
     T log_density(double y, double, const T* eta) const {
+        if (!(y >= 0)) return T(-infinity);
         const T log_theta = log_theta_of(eta), theta = exp(log_theta);
         if (!(y > 0)) return -theta;
         const T more = -y * expm1(-0.5 * eta[1]), rate = theta + more;

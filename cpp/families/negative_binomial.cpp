@@ -31,21 +31,29 @@ struct NegativeBinomial : Plain {
     }
     template <class T>
     T log_density(double y, double, const T* eta) const {
+        if (!(y >= 0)) return T(-infinity);
         return density(y, terms(eta));
     }
     template <class T>
     T log_positive(double y, const T* eta) const {
         const auto t = terms(eta);
-        return density(y, t) - apply(log_hit, log(t.miss));
+        if (t.log_odds.value() > 0) return density(y, t) - apply(log_hit, log(t.miss));
+        // log(miss) is log(mu) and little more: one log(mu) is taken off by itself
+        const T more = log(apply(log1p_over, t.log_odds));
+        return density(y, t, y - 1) - more - apply(log_hit_over, t.log_mu + more);
     }
 
   private:
     template <class T>
-    static T density(double y, const Terms<T>& t) {
+    static T density(double y, const Terms<T>& t, double times_log_mu) {
         if (!(y > 0)) return -t.miss;
         auto rising = [y](double l, int order) { return log_rising(l, order, y); };
-        return y * (t.log_mu - softplus(t.log_odds)) + apply(rising, t.log_size) - t.miss -
-               log_factorial(y);
+        return times_log_mu * t.log_mu - y * softplus(t.log_odds) + apply(rising, t.log_size) -
+               t.miss - log_factorial(y);
+    }
+    template <class T>
+    static T density(double y, const Terms<T>& t) {
+        return density(y, t, y);
     }
 };
 

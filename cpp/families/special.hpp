@@ -40,6 +40,9 @@ Curve log_normal(double x, int order);
 // log(1 - exp(-exp(s))): the chance of a Poisson count above zero, s its log mean.
 Curve log_hit(double s, int order);
 
+// log_hit(s) - s, which vanishes as s falls.
+Curve log_hit_over(double s, int order);
+
 // log(exp(s) - 1), s > 0.
 Curve log_expm1(double s, int order);
 

@@ -17,7 +17,8 @@ template <class T>
 T log_zero(const T& f, const T& z) {
     if (!(f.value() > -infinity)) return -softplus(-z);
     if (f.value() > -0.5) return log1p(expit(-z) * expm1(f));
-    return f + softplus(z - f) - softplus(z);
+    const T larger = z.value() > f.value() ? z : f, smaller = z.value() > f.value() ? f : z;
+    return larger + softplus(smaller - larger) - softplus(z);
 }
 
 class ZeroInflated : public Family {

@@ -178,6 +178,7 @@ def compois(y, extra, link, e):
     mu, nu = INVERSE[link](e[0]), exp(-e[1])
     shifted = mu + (nu - 1) / (2 * nu)
     start = nu * log(shifted) if shifted > 0 and mu > 0.3 else log(mu)
+
     def gap(theta):
         return log(conway_sums(theta, nu)[1]) - log(mu)
 

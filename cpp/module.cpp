@@ -438,6 +438,8 @@ class StructureFace {
 
 NB_MODULE(_core, m) {
     using namespace ranef;
+    // a fit that is alive when Python ends is no leak worth a message
+    nb::set_leak_warnings(false);
     m.doc() = "Compiled kernels: cross-products in blocks, criterion, search.";
     m.def("set_lapack", &set_lapack, "blas"_a, "lapack"_a);
     m.def("has_lapack", [] { return lapack().potrf != nullptr; });

@@ -16,8 +16,8 @@ constexpr double infinity = std::numeric_limits<double>::infinity();
 constexpr double two_pi = 6.283185307179586476925286766559;
 constexpr double nearly_singular = 1e-5;
 constexpr double safe_lambda = 1e-3; // Lambda by which may be divided twice
-constexpr double dense_share = 0.2; // of the tail that a leader's level touches
-constexpr int dense_block = 512;    // rows of the leader handed to BLAS at once
+constexpr double dense_share = 0.2;  // of the tail that a leader's level touches
+constexpr int dense_block = 512;     // rows of the leader handed to BLAS at once
 
 inline size_t at(int i, int j, int ld) {
     return static_cast<size_t>(j) * ld + i;
@@ -684,9 +684,9 @@ void Criterion::invert_tail(bool with_fixed) {
     const int N = b_.order(), T = b_.T;
     if (T == 0) return;
     if (with_fixed)
-        inverse_from_cholesky(N, S_.data(), N, threads_, &work_);
+        inverse_from_cholesky(N, S_.data(), N, threads_);
     else {
-        inverse_from_cholesky(T, S_.data(), N, threads_, &work_);
+        inverse_from_cholesky(T, S_.data(), N, threads_);
         for (int j = 0; j < N; ++j)
             for (int i = std::max(j, T); i < N; ++i) S_[at(i, j, N)] = 0;
     }
@@ -1442,8 +1442,8 @@ void Criterion::second_order(double ratio, const Vector& gram) {
         for (int k = 0; k <= i; ++k) {
             if (!known(i) || !known(k)) continue;
             const int f = factor_of_[i], g = factor_of_[k];
-            const double trace = tail_squares_[f * F + g] * dpsi_[i][0] * dpsi_[k][0] /
-                                 (psi_[f][0] * psi_[g][0]);
+            const double trace =
+                tail_squares_[f * F + g] * dpsi_[i][0] * dpsi_[k][0] / (psi_[f][0] * psi_[g][0]);
             correction_[at(i, k, K)] = correction_[at(k, i, K)] =
                 ratio * gram[static_cast<size_t>(i) * K + k] - trace;
         }

@@ -219,7 +219,8 @@ class Problem {
         criterion.use(response);
         {
             nb::gil_scoped_release release;
-            out = search(criterion, from.empty() ? moment_start(*blocks_, response) : from, options);
+            out =
+                search(criterion, from.empty() ? moment_start(*blocks_, response) : from, options);
         }
         if (raised) {
             pending->restore();

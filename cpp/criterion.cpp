@@ -694,9 +694,9 @@ void Criterion::invert_tail(bool with_fixed) {
     const int N = b_.order(), T = b_.T;
     if (T == 0) return;
     if (with_fixed)
-        inverse_from_cholesky(N, S_.data(), N, threads_, &work_);
+        inverse_from_cholesky(N, S_.data(), N, threads_);
     else {
-        inverse_from_cholesky(T, S_.data(), N, threads_, &work_);
+        inverse_from_cholesky(T, S_.data(), N, threads_);
         for (int j = 0; j < N; ++j)
             for (int i = std::max(j, T); i < N; ++i) S_[at(i, j, N)] = 0;
     }

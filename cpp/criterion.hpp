@@ -143,7 +143,7 @@ class Criterion final : public Objective {
     std::vector<Vector> schur_, schur_y_, L_, W_, Wy_, post_, push_;
     Vector tail_W_;
     // dense end: order T + p
-    Vector Q_, Qy_, S_, x_, work_;
+    Vector Q_, Qy_, S_, x_;
     double Qyy_ = 0;
     Vector beta_, C_, R_XX_, Y_, c_;
     std::vector<Vector> chain_R_;

@@ -102,36 +102,49 @@ bool cholesky_tiled(int n, double* A, int lda, int threads) {
     return good;
 }
 
-// X = L^-1 by tiles, X_ij = -L_ii^-1 sum_k L_ik X_kj, then X'X.
-void inverse_tiled(int n, double* A, int lda, int threads, std::vector<double>& X) {
+// U = L^-T by tiles, U_ji = -(sum_k U_jk L_ik') U_ii, then UU'. U takes the upper
+// triangle of A; its diagonal tiles have a place of their own.
+void inverse_tiled(int n, double* A, int lda, int threads) {
     const int tiles = (n + tile - 1) / tile, count = packed(tiles, 0);
-    X.resize(static_cast<std::size_t>(n) * n);
+    std::vector<double> diagonal(static_cast<std::size_t>(tiles) * tile * tile);
     Progress done(count);
-    // tasks: X by diagonals, short sums first; then the products, late columns first
+    // tasks: U by diagonals, short sums first; then the products, late columns first
     std::vector<std::pair<int, int>> order;
     for (int d = 0; d < tiles; ++d)
         for (int j = 0; j + d < tiles; ++j) order.emplace_back(j + d, j);
     for (int j = tiles - 1; j >= 0; --j)
         for (int i = j; i < tiles; ++i) order.emplace_back(i, j);
     for_tasks(2 * count, threads, [&](int t) {
-        char side = 'L', uplo = 'L', plain = 'N', trans = 'T', diag = 'N';
-        int i = order[t].first, j = order[t].second, ldx = n;
+        char right = 'R', uplo = 'L', plain = 'N', trans = 'T', diag = 'N';
+        int i = order[t].first, j = order[t].second, size = tile;
         int ni = tile_size(n, i), nj = tile_size(n, j);
         double one = 1, zero = 0, minus = -1;
-        double* x = X.data() + at(i * tile, j * tile, n);
-        if (t < count) {
-            for (int c = 0; c < nj; ++c) std::fill(x + at(0, c, n), x + at(ni, c, n), 0.0);
-            if (i == j)
-                for (int c = 0; c < nj; ++c) x[at(c, c, n)] = 1;
-            else {
-                for (int k = j; k < i; ++k) done.wait(packed(k, j));
-                int between = (i - j) * tile;
-                lapack().gemm(&plain, &plain, &ni, &nj, &between, &minus,
-                              A + at(i * tile, j * tile, lda), &lda,
-                              X.data() + at(j * tile, j * tile, n), &ldx, &zero, x, &ldx);
+        double* own = diagonal.data() + at(0, i * tile, tile);
+        double* L_ij = A + at(i * tile, j * tile, lda);
+        double* U_ji = A + at(j * tile, i * tile, lda);
+        if (t < count && i == j) {
+            for (int c = 0; c < ni; ++c) {
+                std::fill_n(own + at(0, c, tile), static_cast<std::size_t>(ni), 0.0);
+                own[at(c, c, tile)] = 1;
             }
-            lapack().trsm(&side, &uplo, &plain, &diag, &ni, &nj, &one,
-                          A + at(i * tile, i * tile, lda), &lda, x, &ldx);
+            lapack().trsm(&right, &uplo, &trans, &diag, &ni, &ni, &one, L_ij, &lda, own, &size);
+            done.set(packed(i, i));
+            return;
+        }
+        if (t < count) {
+            for (int k = j; k < i; ++k) done.wait(packed(k, j));
+            done.wait(packed(i, i));
+            int between = (i - j - 1) * tile;
+            std::vector<double> sum(static_cast<std::size_t>(tile) * ni);
+            lapack().gemm(&plain, &trans, &nj, &ni, &nj, &minus,
+                          diagonal.data() + at(0, j * tile, tile), &size, L_ij, &lda, &zero,
+                          sum.data(), &size);
+            if (between > 0)
+                lapack().gemm(&plain, &trans, &nj, &ni, &between, &minus,
+                              A + at(j * tile, (j + 1) * tile, lda), &lda,
+                              A + at(i * tile, (j + 1) * tile, lda), &lda, &one, sum.data(), &size);
+            lapack().gemm(&plain, &plain, &nj, &ni, &ni, &one, sum.data(), &size, own, &size, &zero,
+                          U_ji, &lda);
             done.set(packed(i, j));
             return;
         }
@@ -141,10 +154,14 @@ void inverse_tiled(int n, double* A, int lda, int threads, std::vector<double>& 
         }
         // the product overwrites L_ij: nobody may still read it
         for (int k = 0; k <= i; ++k) done.wait(packed(i, k));
-        int start = i * tile, rest = n - start;
-        lapack().gemm(&trans, &plain, &ni, &nj, &rest, &one, X.data() + at(start, start, n), &ldx,
-                      X.data() + at(start, j * tile, n), &ldx, &zero, A + at(start, j * tile, lda),
-                      &lda);
+        int after = (i + 1) * tile, rest = n - after;
+        const double* first = i == j ? own : U_ji;
+        int ld_first = i == j ? size : lda;
+        lapack().gemm(&plain, &trans, &ni, &nj, &ni, &one, own, &size, const_cast<double*>(first),
+                      &ld_first, &zero, L_ij, &lda);
+        if (rest > 0)
+            lapack().gemm(&plain, &trans, &ni, &nj, &rest, &one, A + at(i * tile, after, lda), &lda,
+                          A + at(j * tile, after, lda), &lda, &one, L_ij, &lda);
     });
 }
 
@@ -174,10 +191,9 @@ bool cholesky(int n, double* A, int lda, int threads) {
     return true;
 }
 
-void inverse_from_cholesky(int n, double* A, int lda, int threads, std::vector<double>* work) {
+void inverse_from_cholesky(int n, double* A, int lda, int threads) {
     if (tiled(n, threads)) {
-        std::vector<double> own;
-        inverse_tiled(n, A, lda, threads, work ? *work : own);
+        inverse_tiled(n, A, lda, threads);
         return;
     }
     if (use_lapack(n)) {
@@ -245,12 +261,13 @@ void symmetric_times(int n, int k, const double* A, int lda, const double* X, in
                       const_cast<double*>(X), &ldx, &zero, Y, &ldy);
         return;
     }
-    for (int c = 0; c < k; ++c) {
-        const double* x = X + at(0, c, ldx);
-        double* y = Y + at(0, c, ldy);
-        std::fill(y, y + n, 0.0);
-        for (int j = 0; j < n; ++j) {
-            const double* aj = A + at(0, j, lda);
+    for (int c = 0; c < k; ++c) std::fill_n(Y + at(0, c, ldy), n, 0.0);
+    // A is read once for all columns
+    for (int j = 0; j < n; ++j) {
+        const double* aj = A + at(0, j, lda);
+        for (int c = 0; c < k; ++c) {
+            const double* x = X + at(0, c, ldx);
+            double* y = Y + at(0, c, ldy);
             const double xj = x[j];
             for (int i = j + 1; i < n; ++i) y[i] += aj[i] * xj;
             y[j] += aj[j] * xj + dot(n - j - 1, aj + j + 1, x + j + 1);

@@ -4,7 +4,6 @@
 #pragma once
 
 #include <cstddef>
-#include <vector>
 
 namespace ranef {
 
@@ -42,9 +41,8 @@ bool use_lapack(int n);
 // A = L L' in place; false when a pivot is not positive.
 bool cholesky(int n, double* A, int lda, int threads = 1);
 // L in place of A -> lower triangle of (L L')^-1.
-// `work` keeps the work space of middle orders from call to call.
-void inverse_from_cholesky(int n, double* A, int lda, int threads = 1,
-                           std::vector<double>* work = nullptr);
+// The other triangle of A is work space.
+void inverse_from_cholesky(int n, double* A, int lda, int threads = 1);
 // X (n, k) := L^-1 X, or L^-T X.
 void solve_lower(int n, int k, const double* L, int lda, double* X, int ldx);
 void solve_lower_transposed(int n, int k, const double* L, int lda, double* X, int ldx);

@@ -2,9 +2,9 @@
 
 #include <algorithm>
 #include <cmath>
-#include <numeric>
 
 #include "dense.hpp"
+#include "sums.hpp"
 
 namespace ranef {
 
@@ -62,7 +62,7 @@ class Moments {
     void list_entries();
     void levels();
     void own_levels(int f);
-    void pair(int f, int g, int l, int m, const double* C, int row_step, int column_step);
+    void pair(int f, int g, int l, int m, const double* C, int step);
     void all_pairs();
     void project();
     void total();
@@ -78,6 +78,7 @@ class Moments {
     std::vector<int> tail_place_;
     std::vector<Vector> w_, GX_; // by factor: (q, r); (q, r, p) = Z'X (X'X)^-1
     Vector inverse_;             // (X'X)^-1
+    Vector B_;                   // Z'X (X'X)^-1 X'Z of a pair of levels
     Vector M_, rhs_;
     int unknowns_ = 0;
 };
@@ -148,10 +149,7 @@ void Moments::levels() {
                 w_[k][at(l, a, r)] = square > 0 ? 1 / std::sqrt(square) : 0.0;
                 const double* x = fixed(f, l, a);
                 double* out = GX_[k].data() + at(l, a, r) * p;
-                for (int e = 0; e < p; ++e) {
-                    const double* row = inverse_.data() + at(e, 0, p);
-                    out[e] = std::inner_product(row, row + p, x, 0.0);
-                }
+                for (int e = 0; e < p; ++e) out[e] = dot(p, inverse_.data() + at(e, 0, p), x);
             }
         }
     }
@@ -164,50 +162,43 @@ void Moments::own_levels(int f) {
     for (int l = 0; l < factor.q; ++l) {
         int width;
         const double* A = block(f, l, &width);
-        pair(f, f, l, l, A, width, 1);
+        pair(f, f, l, l, A, width);
         for (int i : of_factor_[f]) {
             const int a = entries_[i].a, c = entries_[i].c;
             const double ww = weight(f, l, a) * weight(f, l, c);
             const double* x = fixed(f, l, c);
             const double* gx = GX_[f].data() + at(l, a, r) * p;
             rhs_[i] += ww * response(f, l, a) * response(f, l, c);
-            M_[at(i, s, unknowns_)] +=
-                ww * (A[at(a, c, width)] - std::inner_product(x, x + p, gx, 0.0));
-            M_[at(s, i, unknowns_)] +=
-                (a == c ? 1 : 2) * (A[at(a, c, width)] - std::inner_product(x, x + p, gx, 0.0));
+            const double left = A[at(a, c, width)] - dot(p, x, gx);
+            M_[at(i, s, unknowns_)] += ww * left;
+            M_[at(s, i, unknowns_)] += (a == c ? 1 : 2) * left;
         }
     }
 }
 
-// Level l of f meets level m of g with cross-products C: what C C' and the
-// mixed products of C and Z'X (X'X)^-1 X'Z add to the equations of f.
-void Moments::pair(int f, int g, int l, int m, const double* C, int row_step, int column_step) {
+// Level l of f meets level m of g with cross-products C, (r_f, r_g), rows `step`
+// apart: what CC' and the mixed products of C and Z'X (X'X)^-1 X'Z add to the
+// equations of both.
+void Moments::pair(int f, int g, int l, int m, const double* C, int step) {
     const int rf = b_.factors[f].r, rg = b_.factors[g].r, p = b_.p;
-    double small[64];
-    Vector large;
-    double* B = small;
-    if (rf * rg > 64) {
-        large.resize(static_cast<size_t>(rf) * rg);
-        B = large.data();
-    }
+    B_.resize(static_cast<size_t>(rf) * rg);
     for (int a = 0; a < rf; ++a)
-        for (int d = 0; d < rg; ++d) {
-            const double* gx = GX_[f].data() + at(l, a, rf) * p;
-            const double* x = fixed(g, m, d);
-            B[at(a, d, rg)] = std::inner_product(x, x + p, gx, 0.0);
-        }
+        for (int d = 0; d < rg; ++d)
+            B_[at(a, d, rg)] = dot(p, fixed(g, m, d), GX_[f].data() + at(l, a, rf) * p);
     auto product = [&](int a, int d, int c, int e) {
-        const double ad = C[a * row_step + d * column_step], ce = C[c * row_step + e * column_step];
-        return ad * ce - ad * B[at(c, e, rg)] - B[at(a, d, rg)] * ce;
+        const double ad = C[a * step + d], ce = C[c * step + e];
+        return ad * ce - ad * B_[at(c, e, rg)] - B_[at(a, d, rg)] * ce;
     };
     for (int i : of_factor_[f]) {
         const int a = entries_[i].a, c = entries_[i].c;
         const double ww = weight(f, l, a) * weight(f, l, c);
-        double* row = M_.data() + at(i, 0, unknowns_);
         for (int j : of_factor_[g]) {
             const int d = entries_[j].a, e = entries_[j].c;
-            row[j] +=
-                ww * (d == e ? product(a, d, c, d) : product(a, d, c, e) + product(a, e, c, d));
+            const double ad_ce = product(a, d, c, e);
+            const double both = a == c && d == e ? ad_ce : ad_ce + product(a, e, c, d);
+            M_[at(i, j, unknowns_)] += ww * (d == e ? ad_ce : both);
+            if (f == g) continue;
+            M_[at(j, i, unknowns_)] += weight(g, m, d) * weight(g, m, e) * (a == c ? ad_ce : both);
         }
     }
 }
@@ -220,8 +211,7 @@ void Moments::all_pairs() {
             for (size_t k = 0; k < c.ancestor.size(); ++k) {
                 const int up = b_.chain[b_.factors[c.factor].depth + 1 + k].factor;
                 const double* C = c.panel.data() + static_cast<size_t>(l) * c.r * c.width + column;
-                pair(c.factor, up, l, c.ancestor[k][l], C, c.width, 1);
-                pair(up, c.factor, c.ancestor[k][l], l, C, 1, c.width);
+                pair(c.factor, up, l, c.ancestor[k][l], C, c.width);
                 column += b_.factors[up].r;
             }
         }
@@ -239,8 +229,7 @@ void Moments::all_pairs() {
                 const Factor& g = b_.factors[b_.tail[t]];
                 const int level = (b_.tail_column[start + k] - g.column) / g.r;
                 const double* C = b_.tail_value.data() + start * r + k;
-                pair(leader, b_.tail[t], l, level, C, m, 1);
-                pair(b_.tail[t], leader, level, l, C, 1, m);
+                pair(leader, b_.tail[t], l, level, C, m);
                 k += g.r;
             }
         }
@@ -249,8 +238,7 @@ void Moments::all_pairs() {
         const int size = b_.factors[pairs.f].r * b_.factors[pairs.g].r, rg = b_.factors[pairs.g].r;
         for (size_t k = 0; k < pairs.level_f.size(); ++k) {
             const double* C = pairs.values.data() + k * size;
-            pair(pairs.f, pairs.g, pairs.level_f[k], pairs.level_g[k], C, rg, 1);
-            pair(pairs.g, pairs.f, pairs.level_g[k], pairs.level_f[k], C, 1, rg);
+            pair(pairs.f, pairs.g, pairs.level_f[k], pairs.level_g[k], C, rg);
         }
     }
 }

@@ -34,7 +34,7 @@ T log_normal_interval(const T& b, const T& w) {
     const T m = b + 0.5 * w;
     if (w.value() < 0.5 && -m.value() * w.value() < 5) return interval::by_quadrature(m, 0.5 * w);
     const T upper = apply(log_normal, a), ratio = upper - apply(log_normal, b);
-    return upper + apply(log_expm1, ratio) - ratio;
+    return upper + apply(log_hit, log(ratio));
 }
 
 } // namespace ranef

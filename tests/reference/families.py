@@ -77,7 +77,8 @@ def censored(y, extra, link, e):
     if extra == inf:
         return [log_normal((mu - y) / s)]
     a, b = (extra - mu) / s, (y - mu) / s
-    return [log(normal(-b) - normal(-a)) if b > 0 else log(normal(a) - normal(b))]
+    inside = normal(-b) - normal(-a) if b > 0 else normal(a) - normal(b)
+    return [log_of(inside, normal(b) + normal(-a))]
 
 
 def student(y, extra, link, e):
@@ -98,9 +99,9 @@ def choose(n, y):
 def binomial(y, n, link, e):
     terms = choose(n, y)
     if y > 0:
-        terms.append(y * log(INVERSE[link](e[0])))
+        terms.append(y * log_of(INVERSE[link](e[0]), COMPLEMENT[link](e[0])))
     if y < n:
-        terms.append((n - y) * log(COMPLEMENT[link](e[0])))
+        terms.append((n - y) * log_of(COMPLEMENT[link](e[0]), INVERSE[link](e[0])))
     return terms
 
 
@@ -222,7 +223,7 @@ def ordbeta(y, extra, link, e):
         return [log(expit(-above))]
     if y == 1:
         return [log(expit(top))]
-    return [log(expit(above)), log(expit(-top)), log(-expm1(-exp(e[3])))] + beta(y, extra, link, e)
+    return [log(expit(above)), log(expit(-top)), log(-expm1(-exp(e[3]))), *beta(y, extra, link, e)]
 
 
 def tweedie(y, extra, link, e):
@@ -248,14 +249,18 @@ def tweedie(y, extra, link, e):
     return [-lam, -y / scale, -log(y), log(total), *sizes]
 
 
+def log_of(p, q):
+    return log(p) if p < HALF else log1p(-q)
+
+
 def cumulative(y, categories, link, e):
     f, g = INVERSE[link], COMPLEMENT[link]
     if y == 0:
-        return [log(f(e[1] - e[0]))]
+        return [log_of(f(e[1] - e[0]), g(e[1] - e[0]))]
     if y == categories - 1:
-        return [log(g(e[2] - e[0]))]
+        return [log_of(g(e[2] - e[0]), f(e[2] - e[0]))]
     a, b = e[1] - e[0], e[2] - e[0]
-    return [log(g(b) - g(a)) if b > 0 else log(f(a) - f(b))]
+    return [log_of(g(b) - g(a) if b > 0 else f(a) - f(b), f(b) + g(a))]
 
 
 def multinomial(y, categories, link, e):
@@ -351,7 +356,7 @@ def points():
     yield from grid("truncated_poisson", "log", (1, 2, 40), (*tails, -1.0, *means))
     yield from grid("genpois", "log", counts, means, (-0.2, 0.0, 1e-6, 1.5, 8.0))
     yield from grid("truncated_genpois", "log", (1, 3), means, (-0.2, 0.0, 1.5))
-    yield from grid("compois", "log", (0, 1, 3, 40), (-12.0, -2.0, 0.4, 3.0), (-2.0, 0.0, 0.7))
+    yield from grid("compois", "log", (0, 1, 40), (-12.0, -2.0, 0.4, 3.0), (-2.0, 0.0, 0.7))
     yield from grid("compois", "log", (950,), (7.0,), (-1.0, 1.0))
     yield from grid("truncated_compois", "log", (1, 3), (-2.0, 0.4, 3.0), (-2.0, 0.7))
     for name in ("Gamma", "inverse.gaussian", "lognormal"):
@@ -407,8 +412,7 @@ def digits(name, eta):
     """Decimal digits at which the textbook form still has twenty after cancellation."""
     if name in ("compois", "truncated_compois", "tweedie"):
         return 40
-    saturated = name in ("binomial", "multinomial", "cumulative", "ordbeta")
-    return 50 + (int(max(abs(v) for v in eta)) if saturated and abs(eta[0]) < 1e3 else 10)
+    return 50 + (int(max(abs(v) for v in eta)) if name == "multinomial" else 10)
 
 
 def row(name, link, zero, y, extra, eta):

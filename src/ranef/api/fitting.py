@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from ranef.api import checks
 from ranef.api.frame import Frame
-from ranef.api.linear import LinearMixedModelFit, warn_unless_proved
+from ranef.api.linear import LinearMixedModelFit
+from ranef.api.mixed import warn_unless_proved
 from ranef.api.progress import SearchBar
 from ranef.tables import Table
 

@@ -26,19 +26,16 @@ __all__ = [
     "encode",
     "frame_arrays",
     "frame_values",
-    "label",
     "optimum_arrays",
     "optimum_values",
     "plain_arrays",
     "read_effects",
     "read_frame",
-    "read_label",
     "read_optimum",
     "read_specification",
     "shaped",
     "specification_arrays",
     "specification_values",
-    "strings",
     "typed",
 ]
 
@@ -165,7 +162,7 @@ def specification_values(spec: Specification) -> dict[str, Any]:
             for t in spec.terms
         ],
         "factors": [
-            {"name": f.name, "columns": list(f.columns), "levels": [label(x) for x in f.levels]}
+            {"name": f.name, "columns": list(f.columns), "levels": [_label(x) for x in f.levels]}
             for f in spec.factors
         ],
         "n_rows": int(spec.accounting.n_rows),
@@ -185,7 +182,7 @@ def read_specification(
     kept = {"kept": arrays["kept"]} if "kept" in arrays else {}
     arrays = {k.removeprefix(prefix): a for k, a in arrays.items() if k.startswith(prefix)} | kept
     y = shaped(arrays, "y", "f", (None,))
-    n, names = len(y), strings(values, "names")
+    n, names = len(y), _strings(values, "names")
     factors = tuple(
         _read_factor(entry, shaped(arrays, f"factor{f}.codes", "i", (n,)))
         for f, entry in enumerate(typed(values, "factors", list))
@@ -200,7 +197,7 @@ def read_specification(
         y=y,
         X=shaped(arrays, "X", "f", (n, len(names))),
         names=names,
-        dropped_columns=strings(values, "dropped_columns"),
+        dropped_columns=_strings(values, "dropped_columns"),
         weights=shaped(arrays, "weights", "f", (n,)) if "weights" in arrays else None,
         offset=shaped(arrays, "offset", "f", (n,)) if "offset" in arrays else None,
         terms=terms,
@@ -211,10 +208,10 @@ def read_specification(
 
 
 def _read_factor(entry: Mapping[str, Any], codes: NDArray[np.int32]) -> GroupingFactor:
-    levels = [read_label(x) for x in typed(entry, "levels", list)]
+    levels = [_read_label(x) for x in typed(entry, "levels", list)]
     if len(codes) and (codes.min() < 0 or codes.max() >= len(levels)):
         raise FileError("a row belongs to a level that is not listed")
-    return GroupingFactor(typed(entry, "name", str), strings(entry, "columns"), codes, levels)
+    return GroupingFactor(typed(entry, "name", str), _strings(entry, "columns"), codes, levels)
 
 
 def _read_term(
@@ -224,7 +221,7 @@ def _read_term(
     factors: Sequence[GroupingFactor],
     arrays: Mapping[str, NDArray[Any]],
 ) -> RandomTerm:
-    names, factor = strings(entry, "names"), typed(entry, "factor", int)
+    names, factor = _strings(entry, "names"), typed(entry, "factor", int)
     if not 0 <= factor < len(factors):
         raise FileError("a random term names no grouping factor")
     q, r = factors[factor].n_levels, len(names)
@@ -316,9 +313,9 @@ def _encode_index(index: Any) -> dict[str, Any] | None:
     if isinstance(index, pd.RangeIndex) and index.equals(pd.RangeIndex(len(index))):
         return None
     if isinstance(index, pd.MultiIndex):
-        labels: list[Any] = [[label(x) for x in row] for row in index]
+        labels: list[Any] = [[_label(x) for x in row] for row in index]
         return {"labels": labels, "names": [_name(name) for name in index.names]}
-    return {"labels": [label(x) for x in index], "name": _name(index.name)}
+    return {"labels": [_label(x) for x in index], "name": _name(index.name)}
 
 
 def _name(name: Any) -> str | None:
@@ -341,12 +338,12 @@ def _read_index(entry: Mapping[str, Any] | None, n_rows: int) -> Any:
     if len(labels) != n_rows:
         raise FileError("the row labels are not as many as the rows")
     if "names" in entry:
-        rows = [tuple(read_label(x) for x in row) for row in labels]
+        rows = [tuple(_read_label(x) for x in row) for row in labels]
         return pd.MultiIndex.from_tuples(rows, names=entry["names"])
-    return pd.Index([read_label(x) for x in labels], name=entry["name"])
+    return pd.Index([_read_label(x) for x in labels], name=entry["name"])
 
 
-def label(value: Any) -> Any:
+def _label(value: Any) -> Any:
     """A level or row label as JSON: plain values as they are, times as tagged text."""
     if isinstance(value, np.generic):
         value = value.item() if value.dtype.kind in "biufSU" else _numpy_time(value)
@@ -373,7 +370,7 @@ def _numpy_time(value: Any) -> Any:
     return value.item()
 
 
-def read_label(value: Any) -> Any:
+def _read_label(value: Any) -> Any:
     """Read a label back in its type."""
     if not isinstance(value, dict):
         if value is None or isinstance(value, (str, bool, int, float)):
@@ -412,7 +409,7 @@ def typed(values: Mapping[str, Any], name: str, kind: type) -> Any:
     return value
 
 
-def strings(values: Mapping[str, Any], name: str) -> tuple[str, ...]:
+def _strings(values: Mapping[str, Any], name: str) -> tuple[str, ...]:
     found = typed(values, name, list)
     if not all(isinstance(x, str) for x in found):
         raise FileError(f"{name!r} should hold text")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ranef.api.labels import CONDITIONAL, CoefficientLabel, coefficient_labels, factors_of
-from ranef.api.ratios import predictor_of, ratio, variance_words
+from ranef.api.ratios import natural, predictor_of, ratio, variance_words
 from ranef.api.rendering import Page, Paragraph, TextTable, decimals, number, p_value
 from ranef.api.summary import (
     Summary,
@@ -214,7 +214,10 @@ def _spread(
     lines = []
     for section in constants:
         own = predictor_of(estimate, section.part)
-        value, low, high = natural(own.link, section.found)
+        found = section.found
+        value, low, high = (
+            natural(own.link, float(x[0])) for x in (found.estimate, found.conf_low, found.conf_high)
+        )
         places = decimals(abs(value), 4)
         text = (
             f"{own.label} = {number(value, places)} ({100 * conf_level:g}% interval "
@@ -224,16 +227,3 @@ def _spread(
         head = "Dispersion" if own.name == "dispersion" else "Shape"
         lines.append(f"{head} {text}{meaning}.")
     return [Paragraph(tuple(lines))] if lines else []
-
-
-def natural(link: str, found: Intervals) -> tuple[float, float, float]:
-    """Estimate and bounds of a constant, carried back from its link."""
-    values = (float(found.estimate[0]), float(found.conf_low[0]), float(found.conf_high[0]))
-    with np.errstate(over="ignore"):
-        if link == "log":
-            carried = tuple(float(np.exp(v)) for v in values)
-        elif link == "logit(p - 1)":
-            carried = tuple(float(1 + 1 / (1 + np.exp(-v))) for v in values)
-        else:
-            carried = values
-    return carried[0], carried[1], carried[2]

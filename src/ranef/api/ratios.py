@@ -5,10 +5,20 @@ Knows families by their names and links; computes nothing.
 
 from __future__ import annotations
 
+import math
+
 from ranef.families import Family, Predictor, Truncated
 from ranef.models.estimate import Component, GeneralisedEstimate
 
-__all__ = ["EXPONENTIAL", "predictor_of", "ratio", "ratio_word", "variance_words"]
+__all__ = [
+    "EXPONENTIAL",
+    "link_of",
+    "natural",
+    "predictor_of",
+    "ratio",
+    "ratio_word",
+    "variance_words",
+]
 
 EXPONENTIAL = ("log", "logit", "cloglog")
 """Links whose coefficients become ratios by the exponential."""
@@ -66,7 +76,9 @@ def ratio_word(family: Family) -> str | None:
 
     Examples
     --------
-    >>> from ranef.families import family
+    >>> import math
+
+from ranef.families import family
     >>> ratio_word(family("binomial")), ratio_word(family("nbinom2"))
     ('odds ratio', 'rate ratio')
     >>> ratio_word(family("binomial", link="probit")) is None
@@ -87,6 +99,21 @@ def variance_words(family: Family) -> str:
     if isinstance(family, Truncated):
         return f"{words} (of the counts before truncation)"
     return words
+
+
+def natural(link: str, value: float) -> float:
+    """Carry a constant dispersion or shape back from its link.
+
+    Examples
+    --------
+    >>> natural("log", 0.0), natural("logit(p - 1)", 0.0), natural("identity", 2.0)
+    (1.0, 1.5, 2.0)
+    """
+    if link == "log":
+        return math.exp(value) if value < 700 else math.inf
+    if link == "logit(p - 1)":
+        return 1.0 + 1.0 / (1.0 + math.exp(-value) if value > -700 else math.inf)
+    return value
 
 
 def _base(family: Family) -> str:

@@ -33,7 +33,7 @@ from ranef.models.estimate import Component, GeneralisedEstimate
 from ranef.solve.predictors import GeneralisedDesign, LinearPredictor
 from ranef.solve.search import Progress
 
-__all__ = ["fit_glmm", "part_names", "refit_glmm"]
+__all__ = ["fit_glmm", "lay_out", "part_names", "refit_glmm"]
 
 Floats = NDArray[np.float64]
 
@@ -114,6 +114,24 @@ def fit_glmm(
         runaway=found.runaway,
         design=plan.design,
     )
+
+
+def lay_out(
+    parts: Mapping[str, Specification], family: Family, extra: Floats | None = None
+) -> _Plan:
+    """Bring the parts of a model to one design without fitting it.
+
+    Returns
+    -------
+    object
+        ``design``, ``components`` and ``start``, the coefficients to start from.
+
+    Raises
+    ------
+    ModelError
+        When the parts do not fit the family or each other.
+    """
+    return _plan(parts, family, extra)
 
 
 def refit_glmm(

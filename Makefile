@@ -72,7 +72,7 @@ lint: $(STAMPS)/package $(STAMPS)/test $(STAMPS)/lint
 	$(RUN)/ruff format --check .
 	$(RUN)/mypy
 	$(RUN)/lint-imports --no-logo
-	$(RUN)/clang-format --dry-run -Werror $(wildcard cpp/*.cpp cpp/*.hpp cpp/*.h)
+	$(RUN)/clang-format --dry-run -Werror $(wildcard cpp/*.cpp cpp/*.hpp cpp/*/*.cpp cpp/*/*.hpp)
 
 study: $(STAMPS)/package $(STAMPS)/test
 	$(PYTEST) -m study tests

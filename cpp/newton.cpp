@@ -34,8 +34,8 @@ struct TermState {
 
 class Search {
   public:
-    Search(Criterion& criterion, const SearchOptions& options)
-        : c_(criterion), options_(options), K_(criterion.blocks().parameters) {
+    Search(Objective& objective, const SearchOptions& options)
+        : c_(objective), options_(options), K_(objective.parameters()) {
         for (size_t f = 0; f < c_.blocks().factors.size(); ++f)
             for (const Term& term : c_.blocks().factors[f].terms) {
                 const Structure* s = term.structure.get();
@@ -75,7 +75,7 @@ class Search {
         return out_.stopped || out_.evaluations >= options_.max_evaluations;
     }
 
-    Criterion& c_;
+    Objective& c_;
     const SearchOptions& options_;
     int K_;
     std::vector<TermState> terms_;
@@ -89,7 +89,7 @@ class Search {
 
 double Search::evaluate(const Vector& phi) {
     ++out_.evaluations;
-    const double f = c_.factorise(phi.data());
+    const double f = c_.evaluate(phi.data());
     out_.trace.push_back(f);
     if (options_.progress && !options_.progress(out_.evaluations, f, decrement_))
         out_.stopped = true;
@@ -290,7 +290,7 @@ bool Search::descend() {
             radius_ = norm / 4;
             if (++stuck > 12 || radius_ < 1e-12) {
                 // nothing below here: rounding, or a kink
-                c_.factorise(phi_.data());
+                c_.evaluate(phi_.data());
                 return decrement_ <= 100 * tolerance_;
             }
         }
@@ -532,8 +532,8 @@ void trapezoid(int r, int rank, const Vector& psi, double* phi) {
     }
 }
 
-Outcome search(Criterion& criterion, const Vector& start, const SearchOptions& options) {
-    return Search(criterion, options).run(start);
+Outcome search(Objective& objective, const Vector& start, const SearchOptions& options) {
+    return Search(objective, options).run(start);
 }
 
 } // namespace ranef

@@ -53,7 +53,7 @@ struct Derivatives {
     }
     int first(int a) const { return 1 + a; }
     int second(int a, int b) const { return 1 + k + pair(a, b, k); } // a <= b
-    int third(int a, int b, int c) const {                          // a <= b <= c
+    int third(int a, int b, int c) const {                           // a <= b <= c
         int n = 1 + k + k * (k + 1) / 2;
         for (int i = 0; i < a; ++i) n += (k - i) * (k - i + 1) / 2;
         return n + pair(b - a, c - a, k - a);

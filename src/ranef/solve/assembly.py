@@ -20,10 +20,19 @@ from numpy.typing import NDArray
 from ranef import _core, covariance
 from ranef.design.specification import RandomTerm, Specification
 from ranef.errors import ModelError
-from ranef.solve.layout import Block, Layout, choose_layout
+from ranef.solve.layout import Block, Grouped, Layout, choose_layout
 from ranef.solve.resources import available_cores, available_memory, hold_blas, use_lapack
 
-__all__ = ["Assembly", "assemble"]
+__all__ = [
+    "Assembly",
+    "Parametrisation",
+    "Term",
+    "assemble",
+    "check_memory",
+    "factor_of",
+    "scale_fixed",
+    "terms_of",
+]
 
 Floats = NDArray[np.float64]
 
@@ -178,26 +187,53 @@ def positions_of(term: RandomTerm) -> Floats:
 
 
 @dataclass(frozen=True, eq=False)
-class Assembly:
+class Parametrisation:
+    """Reported covariance parameters and those of the core.
+
+    Attributes
+    ----------
+    blocks : tuple of Block
+    layout : Layout
+    terms : tuple of Term
+        In formula order.
+    """
+
+    blocks: tuple[Block, ...]
+    layout: Layout
+    terms: tuple[Term, ...]
+
+    def theta(self, phi: Floats, psi: list[Floats], ranks: dict[int, int]) -> Floats:
+        """Reported parameters in formula order."""
+        parts = [t.theta(phi, psi[t.block], ranks.get(i)) for i, t in enumerate(self.terms)]
+        return np.concatenate(parts)
+
+    def phi(self, theta: Floats, ranks: dict[int, int]) -> Floats:
+        """Parameters of the core for reported ones."""
+        out = np.empty(sum(t.count for t in self.terms))
+        for (i, t), part in zip(enumerate(self.terms), self.split(theta), strict=True):
+            out[t.offset : t.offset + t.count] = t.phi(part, ranks.get(i))
+        return out
+
+    def split(self, theta: Floats) -> list[Floats]:
+        """Cut reported parameters by term."""
+        ends = np.cumsum([t.count for t in self.terms])
+        return np.split(theta, ends[:-1])
+
+
+@dataclass(frozen=True, eq=False)
+class Assembly(Parametrisation):
     """The core's problem with the scales that lead to and from it.
 
     Attributes
     ----------
     spec : Specification
-    blocks : tuple of Block
-    layout : Layout
     core : _core.Problem
     fixed : FixedScale
-    terms : tuple of Term
-        In formula order.
     """
 
     spec: Specification
-    blocks: tuple[Block, ...]
-    layout: Layout
     core: _core.Problem
     fixed: FixedScale
-    terms: tuple[Term, ...]
 
     def respond(self, y: Floats) -> tuple[Floats, Floats, Floats]:
         """Free responses of their least-squares fit and scale them.
@@ -239,23 +275,6 @@ class Assembly:
         shift = 2 * m * np.log(scale)
         return shift - 2 * self.fixed.log_determinant if reml else shift
 
-    def theta(self, phi: Floats, psi: list[Floats], ranks: dict[int, int]) -> Floats:
-        """Reported parameters in formula order."""
-        parts = [t.theta(phi, psi[t.block], ranks.get(i)) for i, t in enumerate(self.terms)]
-        return np.concatenate(parts)
-
-    def phi(self, theta: Floats, ranks: dict[int, int]) -> Floats:
-        """Parameters of the core for reported ones."""
-        out = np.empty(self.core.parameters)
-        for (i, t), part in zip(enumerate(self.terms), self.split(theta), strict=True):
-            out[t.offset : t.offset + t.count] = t.phi(part, ranks.get(i))
-        return out
-
-    def split(self, theta: Floats) -> list[Floats]:
-        """Cut reported parameters by term."""
-        ends = np.cumsum([t.count for t in self.terms])
-        return np.split(theta, ends[:-1])
-
 
 _assembled: WeakKeyDictionary[Specification, dict[str | None, Assembly]] = WeakKeyDictionary()
 
@@ -277,7 +296,7 @@ def assemble(spec: Specification, path: str | None = None, n_jobs: int | None = 
         use_lapack()
     fixed = scale_fixed(spec.X)
     problem = _core.Problem(
-        [_factor(spec, block) for block in blocks],
+        [factor_of(spec, block) for block in blocks],
         fixed.X,
         fixed.scale,
         np.ascontiguousarray(fixed.gram),
@@ -286,7 +305,8 @@ def assemble(spec: Specification, path: str | None = None, n_jobs: int | None = 
         available_cores(n_jobs),
     )
     core = hold_blas(problem, layout.order)
-    assembly = Assembly(spec, blocks, layout, core, fixed, _terms(spec, blocks, core))
+    terms = terms_of(spec, blocks, core)
+    assembly = Assembly(blocks, layout, terms, spec, core, fixed)
     known[path] = known[layout.path] = assembly
     return assembly
 
@@ -304,7 +324,8 @@ def check_memory(layout: Layout) -> None:
         )
 
 
-def _factor(spec: Specification, block: Block) -> dict[str, Any]:
+def factor_of(spec: Grouped, block: Block) -> dict[str, Any]:
+    """One block as the core takes it."""
     terms = [spec.terms[i] for i in block.terms]
     z = terms[0].z if len(terms) == 1 else np.hstack([t.z for t in terms])
     out: dict[str, Any] = {
@@ -328,7 +349,10 @@ def _factor(spec: Specification, block: Block) -> dict[str, Any]:
     return out
 
 
-def _terms(spec: Specification, blocks: tuple[Block, ...], core: _core.Problem) -> tuple[Term, ...]:
+def terms_of(
+    spec: Grouped, blocks: tuple[Block, ...], core: _core.Problem | _core.GeneralisedProblem
+) -> tuple[Term, ...]:
+    """Where each random term lives in the core."""
     found: dict[int, Term] = {}
     offset = 0
     for b, block in enumerate(blocks):

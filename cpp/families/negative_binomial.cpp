@@ -1,0 +1,75 @@
+// Negative binomial: predictors mean and log phi.
+// nbinom2: Var(y) = mu (1 + mu / phi), size phi. nbinom1: Var(y) = mu (1 + phi),
+// size mu / phi. Both are written so that their Poisson limit is exact:
+//     y log mu - y log(1 + odds) - size log(1 + odds) + the sum of
+//     log(1 + j / size) over j < y - log y!,   odds = mu / size.
+// Truncated: given that y > 0.
+#include "counts.hpp"
+
+namespace ranef {
+
+namespace {
+
+template <bool Linear>
+struct NegativeBinomial : Plain {
+    static constexpr int predictors = 2;
+    Link link;
+
+    template <class T>
+    struct Terms {
+        T log_mu, log_odds, log_size, miss; // miss: minus the log probability of zero
+    };
+    template <class T>
+    Terms<T> terms(const T* eta) const {
+        Terms<T> t;
+        t.log_mu = log_mean(link, eta[0]);
+        t.log_odds = Linear ? eta[1] : t.log_mu - eta[1];
+        t.log_size = Linear ? t.log_mu - eta[1] : eta[1];
+        t.miss = t.log_odds.value() > 0 ? exp(t.log_size) * softplus(t.log_odds)
+                                        : exp(t.log_mu) * apply(log1p_over, t.log_odds);
+        return t;
+    }
+    template <class T>
+    T log_density(double y, double, const T* eta) const {
+        if (!(y >= 0)) return T(-infinity);
+        return density(y, terms(eta));
+    }
+    template <class T>
+    T log_positive(double y, const T* eta) const {
+        const auto t = terms(eta);
+        if (t.log_odds.value() > 0) return density(y, t) - apply(log_hit, log(t.miss));
+        // log(miss) is log(mu) and little more: one log(mu) is taken off by itself
+        const T more = log(apply(log1p_over, t.log_odds));
+        return density(y, t, y - 1) - more - apply(log_hit_over, t.log_mu + more);
+    }
+
+  private:
+    template <class T>
+    static T density(double y, const Terms<T>& t, double times_log_mu) {
+        if (!(y > 0)) return -t.miss;
+        auto rising = [y](double l, int order) { return log_rising(l, order, y); };
+        return times_log_mu * t.log_mu - y * softplus(t.log_odds) + apply(rising, t.log_size) -
+               t.miss - log_factorial(y);
+    }
+    template <class T>
+    static T density(double y, const Terms<T>& t) {
+        return density(y, t, y);
+    }
+};
+
+} // namespace
+
+std::unique_ptr<Family> nbinom1(Link link) {
+    return linked<NegativeBinomial<true>>(link);
+}
+std::unique_ptr<Family> nbinom2(Link link) {
+    return linked<NegativeBinomial<false>>(link);
+}
+std::unique_ptr<Family> truncated_nbinom1(Link link) {
+    return truncated<NegativeBinomial<true>>(link);
+}
+std::unique_ptr<Family> truncated_nbinom2(Link link) {
+    return truncated<NegativeBinomial<false>>(link);
+}
+
+} // namespace ranef

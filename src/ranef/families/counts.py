@@ -1,0 +1,247 @@
+"""Families of counts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ranef.families.checks import require, whole
+from ranef.families.family import Family, Predictor, Start, centre, spread
+
+__all__ = [
+    "ConwayMaxwellPoisson",
+    "Count",
+    "GeneralisedPoisson",
+    "NegativeBinomial1",
+    "NegativeBinomial2",
+    "Poisson",
+]
+
+Floats = NDArray[np.float64]
+PHI = (Predictor("dispersion", "log", "phi"),)
+LIMITS = (1e-3, 1e4)
+
+
+def by_inversion(
+    rng: np.random.Generator,
+    n: int,
+    log_mass: Callable[[NDArray[np.int64], int], Floats],
+    lowest: int,
+) -> Floats:
+    """Draw counts by walking up their distribution functions.
+
+    ``log_mass(rows, y)`` is the log probability of the count y in those rows.
+    """
+    y = np.full(n, float(lowest))
+    left = rng.random(n)
+    rows = np.arange(n)
+    count = lowest
+    largest = np.full(n, -np.inf)
+    while rows.size:
+        mass = log_mass(rows, count)
+        left[rows] -= np.exp(mass)
+        falling = mass < largest[rows]
+        largest[rows] = np.maximum(largest[rows], mass)
+        y[rows] = count
+        rows = rows[(left[rows] > 0) & ~(falling & (mass < -40))]
+        count += 1
+    return y
+
+
+@dataclass(frozen=True)
+class Count(Family):
+    """What families of counts share: whole numbers from 0, a positive mean."""
+
+    link: str = "log"
+
+    links: ClassVar[tuple[str, ...]] = ("log", "identity", "sqrt", "inverse")
+    takes_zero: ClassVar[bool] = True
+
+    def _check(self, y: Floats, extra: Floats | None, excused: NDArray[np.bool_]) -> None:
+        require(self.name, "whole numbers from 0", y, whole(y) & (y >= 0))
+
+    def _start(self, y: Floats, extra: Floats | None) -> Start:
+        mean = max(centre(y), 1e-2)
+        constants = [float(self.link_function(mean))]
+        if self.others:
+            constants.append(float(np.log(np.clip(self._moment(mean, spread(y)), *LIMITS))))
+        return Start(np.array(constants), self.link_function(y + 0.1))
+
+    def _moment(self, mean: float, variance: float) -> float:
+        """The dispersion parameter of a response with these moments."""
+        return 1.0
+
+
+@dataclass(frozen=True)
+class Poisson(Count):
+    """Poisson: Var(y) = mu. One predictor, the mean's.
+
+    Examples
+    --------
+    >>> from ranef.families import Poisson
+    >>> Poisson().log_density([0.0, 2.0], [[0.0, 0.0]]).round(4)
+    array([-1.    , -1.6931])
+    """
+
+    name: ClassVar[str] = "poisson"
+
+    def _variance(self, etas: Floats, extra: ArrayLike | None) -> Floats:
+        return self.inverse_link(etas[0])
+
+    def _simulate(self, rng: np.random.Generator, etas: Floats, extra: ArrayLike | None) -> Floats:
+        return rng.poisson(self.inverse_link(etas[0])).astype(np.float64)
+
+
+@dataclass(frozen=True)
+class NegativeBinomial1(Count):
+    """Negative binomial with linear variance: Var(y) = mu (1 + phi).
+
+    Predictors: mean, log phi (glmmTMB's nbinom1).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from ranef.families import NegativeBinomial1
+    >>> NegativeBinomial1().variance([[np.log(3.0)], [np.log(2.0)]])
+    array([9.])
+    """
+
+    name: ClassVar[str] = "nbinom1"
+    others: ClassVar[tuple[Predictor, ...]] = PHI
+
+    def _variance(self, etas: Floats, extra: ArrayLike | None) -> Floats:
+        return np.asarray(self.inverse_link(etas[0]) * (1 + np.exp(etas[1])))
+
+    def _simulate(self, rng: np.random.Generator, etas: Floats, extra: ArrayLike | None) -> Floats:
+        phi = np.exp(etas[1])
+        return _poisson_gamma(rng, self.inverse_link(etas[0]) / phi, phi)
+
+    def _moment(self, mean: float, variance: float) -> float:
+        return variance / mean - 1
+
+
+@dataclass(frozen=True)
+class NegativeBinomial2(Count):
+    """Negative binomial with quadratic variance: Var(y) = mu (1 + mu / phi).
+
+    Predictors: mean, log phi (glmmTMB's nbinom2, MASS's theta).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from ranef.families import NegativeBinomial2
+    >>> NegativeBinomial2().variance([[np.log(3.0)], [np.log(2.0)]])
+    array([7.5])
+    """
+
+    name: ClassVar[str] = "nbinom2"
+    others: ClassVar[tuple[Predictor, ...]] = PHI
+
+    def _variance(self, etas: Floats, extra: ArrayLike | None) -> Floats:
+        mu = self.inverse_link(etas[0])
+        return np.asarray(mu * (1 + mu / np.exp(etas[1])))
+
+    def _simulate(self, rng: np.random.Generator, etas: Floats, extra: ArrayLike | None) -> Floats:
+        phi = np.exp(etas[1])
+        return _poisson_gamma(rng, phi, self.inverse_link(etas[0]) / phi)
+
+    def _moment(self, mean: float, variance: float) -> float:
+        excess = variance - mean
+        return mean**2 / excess if excess > 0 else LIMITS[1]
+
+
+def _poisson_gamma(rng: np.random.Generator, shape: Floats, scale: Floats) -> Floats:
+    return rng.poisson(rng.gamma(shape, scale)).astype(np.float64)
+
+
+@dataclass(frozen=True)
+class GeneralisedPoisson(Count):
+    """Generalised Poisson (Consul and Famoye 1992): Var(y) = mu phi.
+
+    Predictors: mean, log phi (glmmTMB's genpois). With phi < 1 the counts end
+    where mu + (sqrt(phi) - 1) y reaches zero; the density is then, as is customary,
+    not divided by its sum, and the moments are approximate.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from ranef.families import GeneralisedPoisson
+    >>> GeneralisedPoisson().variance([[np.log(3.0)], [np.log(2.0)]])
+    array([6.])
+    """
+
+    name: ClassVar[str] = "genpois"
+    others: ClassVar[tuple[Predictor, ...]] = PHI
+
+    def _variance(self, etas: Floats, extra: ArrayLike | None) -> Floats:
+        return np.asarray(self.inverse_link(etas[0]) * np.exp(etas[1]))
+
+    def _simulate(self, rng: np.random.Generator, etas: Floats, extra: ArrayLike | None) -> Floats:
+        q = np.exp(-0.5 * etas[1])
+        theta = self.inverse_link(etas[0]) * q
+
+        def log_mass(rows: NDArray[np.int64], y: int) -> Floats:
+            from scipy.special import gammaln
+
+            if y == 0:
+                return np.asarray(-theta[rows])
+            rate = theta[rows] + (1 - q[rows]) * y
+            with np.errstate(divide="ignore", invalid="ignore"):
+                mass = np.log(theta[rows]) + (y - 1) * np.log(rate) - rate - gammaln(y + 1.0)
+            return np.where(rate > 0, mass, -np.inf)
+
+        return by_inversion(rng, theta.size, log_mass, 0)
+
+    def _moment(self, mean: float, variance: float) -> float:
+        return variance / mean
+
+
+@dataclass(frozen=True)
+class ConwayMaxwellPoisson(Count):
+    """Conway-Maxwell-Poisson by its mean (Huang 2017): P(y) = lambda^y / (y!)^nu / Z.
+
+    Predictors: mean, log(1 / nu) (glmmTMB's compois). nu = 1 is Poisson; larger 1 / nu
+    is wider. Var(y) has no closed form; it is about mu / nu.
+
+    Examples
+    --------
+    >>> from ranef.families import ConwayMaxwellPoisson
+    >>> ConwayMaxwellPoisson().log_density([2.0], [[0.0], [0.0]]).round(4)
+    array([-1.6931])
+    """
+
+    name: ClassVar[str] = "compois"
+    others: ClassVar[tuple[Predictor, ...]] = (Predictor("dispersion", "log", "1 / nu"),)
+
+    def _variance(self, etas: Floats, extra: ArrayLike | None) -> Floats:
+        zeros = np.zeros(etas.shape[1])
+        # d log P(0) / d log mu = -mu^2 / Var(y)
+        derivative = compois_log(self.inverse_link(etas[0]), etas[1], zeros, 1)[1]
+        return np.asarray(-(self.inverse_link(etas[0]) ** 2) / derivative)
+
+    def _simulate(self, rng: np.random.Generator, etas: Floats, extra: ArrayLike | None) -> Floats:
+        mu, nu = self.inverse_link(etas[0]), np.exp(-etas[1])
+        zeros = np.zeros(mu.size)
+        mass = compois_log(mu, etas[1], zeros, 0)[0]
+        theta = compois_log(mu, etas[1], zeros + 1, 0)[0] - mass
+
+        def log_mass(rows: NDArray[np.int64], y: int) -> Floats:
+            if y:
+                mass[rows] += theta[rows] - nu[rows] * np.log(y)
+            return np.asarray(mass[rows])
+
+        return by_inversion(rng, mu.size, log_mass, 0)
+
+    def _moment(self, mean: float, variance: float) -> float:
+        return variance / mean
+
+
+def compois_log(mu: Floats, log_inverse_nu: Floats, y: Floats, order: int) -> Floats:
+    """The Conway-Maxwell-Poisson log probability and its derivatives in log(mu)."""
+    core = ConwayMaxwellPoisson().core()
+    etas = np.ascontiguousarray(np.vstack([np.log(mu), log_inverse_nu]))
+    return core.evaluate(y, None, etas, order, [0])

@@ -1,0 +1,148 @@
+"""The fit of a generalised linear mixed model by the Laplace approximation.
+
+May import `_core`, `covariance`, `design.specification`, `errors`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ranef.errors import ModelError
+from ranef.solve.optimum import Optimum
+from ranef.solve.predictors import GeneralisedAssembly, GeneralisedDesign, assemble_generalised
+from ranef.solve.search import (
+    MAX_EVALUATIONS,
+    Progress,
+    chain_rule,
+    theta_and_faces,
+)
+
+__all__ = ["GeneralisedSolution", "fit_generalised"]
+
+Floats = NDArray[np.float64]
+
+LEAST_INFORMATION = 1e-5
+
+
+@dataclass(frozen=True, eq=False)
+class GeneralisedSolution:
+    """What the search found, on the user's scale.
+
+    Attributes
+    ----------
+    coefficients : (P,) float64 array
+    vcov : (P, P) float64 array
+        Covariance of the coefficients given theta.
+    theta : (k,) float64 array
+    covariances : tuple of (r, r) float64 arrays
+        By term of the design.
+    modes : tuple of (q, r) float64 arrays
+    predictors : (M, n) float64 array
+        The linear predictors at the modes.
+    runaway : tuple of int
+        Coefficients about which the data hold next to no information: they
+        run off to plus or minus infinity.
+    optimum : Optimum
+    """
+
+    coefficients: Floats
+    vcov: Floats
+    theta: Floats
+    covariances: tuple[Floats, ...]
+    modes: tuple[Floats, ...]
+    predictors: Floats
+    runaway: tuple[int, ...]
+    optimum: Optimum
+
+
+def fit_generalised(
+    design: GeneralisedDesign,
+    coefficients: Floats,
+    *,
+    theta: Floats | None = None,
+    path: str | None = None,
+    max_evaluations: int = MAX_EVALUATIONS,
+    n_jobs: int | None = None,
+    progress: Progress | None = None,
+) -> GeneralisedSolution:
+    """Maximise the likelihood in theta and all coefficients.
+
+    Parameters
+    ----------
+    design : GeneralisedDesign
+    coefficients : (P,) array
+        To start from; rough values do.
+    theta : (k,) array or None
+        To start from. When given, `coefficients` are taken as they are;
+        otherwise both come from the joint mode of a working linear model.
+    path : str or None
+        Force a path; None takes the cheapest.
+    max_evaluations : int
+    n_jobs : int or None
+    progress : callable or None
+
+    Raises
+    ------
+    ModelError
+        When the likelihood is not finite where the search starts.
+    """
+    assembly = assemble_generalised(design, path, n_jobs)
+    if theta is None:
+        start = assembly.core.start(assembly.inner(coefficients))
+    else:
+        start = assembly.point(_checked(assembly, theta), coefficients, {})
+    found = assembly.core.fit(start, max_evaluations, progress)
+    if not np.isfinite(found["criterion"]):
+        raise ModelError(
+            "the likelihood is not finite where the search starts: does the response fit the "
+            "family and its link? Other starting values can be given"
+        )
+    return _solution(assembly, found)
+
+
+def _checked(assembly: GeneralisedAssembly, theta: Floats) -> Floats:
+    values = np.asarray(theta, dtype=np.float64)
+    count = sum(t.count for t in assembly.terms)
+    if values.shape != (count,) or not np.all(np.isfinite(values)):
+        raise ModelError(f"start must hold {count} finite numbers, one for each entry of theta")
+    return values
+
+
+def _solution(assembly: GeneralisedAssembly, found: dict[str, Any]) -> GeneralisedSolution:
+    theta, faces = theta_and_faces(assembly, found)
+    T, inner = assembly.transform, found["phi"][assembly.core.parameters :]
+    runaway = _runaway(found["fixed_covariance"])
+    optimum = Optimum(
+        criterion=float(found["criterion"]),
+        theta=theta,
+        gradient=chain_rule(assembly, theta, found["psi_gradient"]),
+        decrement=found["decrement"],
+        tolerance=found["tolerance"],
+        converged=found["converged"] and not runaway,
+        faces=faces,
+        evaluations=found["evaluations"],
+        restarts=found["restarts"],
+        path=assembly.layout.path,
+        trace=found["trace"],
+        message="coefficients run off to infinity" if runaway else found["message"],
+    )
+    return GeneralisedSolution(
+        coefficients=T @ inner,
+        vcov=T @ found["fixed_covariance"] @ T.T,
+        theta=theta,
+        covariances=tuple(t.psi_user(found["psi"][t.block]) for t in assembly.terms),
+        modes=tuple(found["modes"][t.block][:, t.first : t.first + t.size] for t in assembly.terms),
+        predictors=found["predictors"],
+        runaway=runaway,
+        optimum=optimum,
+    )
+
+
+def _runaway(covariance: Floats) -> tuple[int, ...]:
+    """Coefficients of columns of unit mean square with next to no information."""
+    variance = np.diag(covariance)
+    return tuple(int(k) for k in np.flatnonzero(variance > 1 / LEAST_INFORMATION))

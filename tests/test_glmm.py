@@ -344,9 +344,9 @@ def test_quadrature_is_that_of_lme4(entry):
         {"conditional": spec}, family("binomial"), extra=size, quadrature=entry["nodes"]
     )
     assert estimate.optimum.converged
-    # lme4's optimiser stops at about 1e-4 of a standard error
+    # lme4's optimiser stops at some 1e-4 standard errors (here 0.18 to 0.43)
     np.testing.assert_allclose(estimate.theta, [entry["sd"]], rtol=5e-5)
-    np.testing.assert_allclose(estimate.beta, entry["beta"], atol=5e-5)
+    np.testing.assert_allclose(estimate.beta, entry["beta"], atol=1e-4)
     if entry["nodes"] == 25:  # all constants included
         assert estimate.loglik == pytest.approx(-91.983369, abs=1e-6)
 

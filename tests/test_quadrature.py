@@ -74,17 +74,18 @@ def test_gradient_is_exact(case, nodes):
     np.testing.assert_allclose(gradient, numeric, atol=1e-8 * np.abs(numeric).max())
 
 
-def test_one_node_is_the_laplace_approximation():
-    """The limit of the formulas: a single node at the mode."""
-    model, phi, beta = CASES["slopes"]
-    x = np.array(phi + beta)
+def test_one_node_stands_at_the_mode():
     nodes, log_weights = _core.hermite(1)
     assert nodes == 0
     assert log_weights == pytest.approx(0, abs=1e-15)
-    laplace = model.core([0]).state(x, True)["criterion"]
+
+
+def test_more_nodes_converge():
+    model, phi, beta = CASES["slopes"]
+    x = np.array(phi + beta)
     values = [model.core([0], nodes=k).state(x, False)["criterion"] for k in (2, 4, 8, 16)]
-    steps = np.abs(np.diff([laplace, *values]))
-    assert np.all(steps[1:] < steps[:-1])
+    steps = np.abs(np.diff(values))
+    assert np.all(steps[1:] < steps[:-1] / 50)
 
 
 def test_integral_of_a_normal_response_is_exact():

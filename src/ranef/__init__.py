@@ -19,11 +19,13 @@ from typing import TYPE_CHECKING, Any
 from ranef._version import __version__
 
 if TYPE_CHECKING:
-    from ranef import data, errors
+    from ranef import data, errors, families
     from ranef.api import (
         Fit,
+        GeneralizedMixedModelFit,
         LikelihoodFit,
         LinearMixedModelFit,
+        glmm,
         lmm,
         load,
         plan,
@@ -31,17 +33,20 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Fit",
+    "GeneralizedMixedModelFit",
     "LikelihoodFit",
     "LinearMixedModelFit",
     "__version__",
     "data",
     "errors",
+    "families",
+    "glmm",
     "lmm",
     "load",
     "plan",
 ]
 
-ROOMS = ("data", "errors")
+ROOMS = ("data", "errors", "families")
 
 
 def __getattr__(name: str) -> Any:

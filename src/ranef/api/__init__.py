@@ -6,7 +6,8 @@ happen below. May import every floor but `cli`.
 """
 
 from ranef.api.fit import Fit
-from ranef.api.fitting import lmm, plan
+from ranef.api.fitting import glmm, lmm, plan
+from ranef.api.generalised import GeneralizedMixedModelFit
 from ranef.api.likelihood import LikelihoodFit
 from ranef.api.linear import LinearMixedModelFit
 from ranef.api.refits import Refits
@@ -14,9 +15,11 @@ from ranef.api.saving import load
 
 __all__ = [
     "Fit",
+    "GeneralizedMixedModelFit",
     "LikelihoodFit",
     "LinearMixedModelFit",
     "Refits",
+    "glmm",
     "lmm",
     "load",
     "plan",

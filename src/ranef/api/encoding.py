@@ -125,10 +125,12 @@ def effect_arrays(covariances: Sequence[Any], modes: Sequence[Any]) -> dict[str,
 
 
 def optimum_arrays(optimum: Optimum) -> dict[str, Any]:
+    """Arrays of an optimum."""
     return {f"optimum.{name}": getattr(optimum, name) for name in OPTIMUM_ARRAYS}
 
 
 def optimum_values(optimum: Optimum) -> dict[str, Any]:
+    """Plain values of an optimum."""
     return {
         "optimum": {name: _plain(getattr(optimum, name)) for name in OPTIMUM_VALUES},
         "faces": [{k: _plain(v) for k, v in asdict(face).items()} for face in optimum.faces],
@@ -136,10 +138,12 @@ def optimum_values(optimum: Optimum) -> dict[str, Any]:
 
 
 def frame_arrays(frame: Frame) -> dict[str, Any]:
+    """Which rows of the table are in the model."""
     return {"kept": frame.accounting.kept}
 
 
 def frame_values(frame: Frame) -> dict[str, Any]:
+    """Library and row labels of the table."""
     return {"library": frame.library, "index": _encode_index(frame.index)}
 
 
@@ -149,6 +153,7 @@ def plain_arrays(arrays: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
 
 
 def specification_values(spec: Specification) -> dict[str, Any]:
+    """Plain values of a specification."""
     return {
         "formula": spec.formula,
         "response": spec.response,
@@ -287,6 +292,7 @@ def _face(entry: Mapping[str, Any], n_terms: int) -> Face:
 def read_optimum(
     values: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]], n_terms: int
 ) -> Optimum:
+    """Put an optimum together again."""
     plain = typed(values, "optimum", dict)
     return Optimum(
         criterion=typed(plain, "criterion", float),
@@ -323,6 +329,7 @@ def _name(name: Any) -> str | None:
 
 
 def read_frame(values: Mapping[str, Any], accounting: Accounting) -> Frame:
+    """Put a frame together again."""
     library = typed(values, "library", str)
     if library not in LIBRARIES:
         raise FileError(f"no data-frame library {library!r}")

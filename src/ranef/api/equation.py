@@ -180,9 +180,7 @@ def latex_predictor(
 
 def latex_distributions(spec: Specification, own: Sequence[str], first: int = 0) -> list[str]:
     """One line of LaTeX a random term; `first` terms stand before this part's."""
-    return [
-        _latex_distribution(spec, t, own[t], first + t + 1) for t in range(len(spec.terms))
-    ]
+    return [_latex_distribution(spec, t, own[t], first + t + 1) for t in range(len(spec.terms))]
 
 
 def _latex_distribution(spec: Specification, t: int, letter: str, number: int) -> str:

@@ -63,9 +63,7 @@ def generalised_equation(
         summed = " + ".join(text_predictor(spec, own, part.names, symbol)) or "0"
         latex_summed = " + ".join(latex_predictor(spec, own, part.names, greek)) or "0"
         text.append(f"{left} = " + (f"c[j] - ({summed})" if minus else summed))
-        latex.append(
-            f"{latex_left} &= " + (rf"c_j - ({latex_summed})" if minus else latex_summed)
-        )
+        latex.append(f"{latex_left} &= " + (rf"c_j - ({latex_summed})" if minus else latex_summed))
         spreads += text_distributions(spec, own)
         latex_spreads += latex_distributions(spec, own, part.terms.start)
     return Equation("\n".join([*text, *spreads]), aligned([*latex, *latex_spreads]))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from ranef import inference
 from ranef.api import checks, labels
+from ranef.api.concerns import warn_about
 from ranef.api.equation import Equation
 from ranef.api.equation_generalised import generalised_equation
 from ranef.api.frame import Frame
@@ -18,17 +19,19 @@ from ranef.api.generalised_summary import generalised_summary
 from ranef.api.mixed import MixedModelFit
 from ranef.api.ratios import EXPONENTIAL, link_of, natural, predictor_of
 from ranef.api.refits import Refits
-from ranef.api.refits_generalised import refit_generalised
-from ranef.api.rows import model_parts, read_parts
+from ranef.api.refits_generalised import coded_responses, refit_many
+from ranef.api.rows import read_parts
 from ranef.api.summary import Summary
 from ranef.errors import ModelError
-from ranef.families import Family
-from ranef.inference import Intervals, VarianceParameter
+from ranef.families import Cumulative, Family, Multinomial
+from ranef.inference import Intervals, VarianceParameter, generalised
 from ranef.models.estimate import GeneralisedEstimate
+from ranef.models.glmm import refit_glmm
 
 __all__ = ["GeneralizedMixedModelFit"]
 
 KINDS = ("conditional", "typical", "population")
+TYPES = ("response", "link", "class", "zero", "dispersion")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -396,9 +399,7 @@ class GeneralizedMixedModelFit(MixedModelFit):
         drawn = inference.simulate(self.estimate, n, checks.generator(rng), conditional=conditional)
         return self.frame.table({f"sim_{j + 1}": self._labelled(drawn[:, j]) for j in range(n)})
 
-    def refit(
-        self, y: Any, *, progress: bool | None = None
-    ) -> GeneralizedMixedModelFit | Refits:
+    def refit(self, y: Any, *, progress: bool | None = None) -> GeneralizedMixedModelFit | Refits:
         """Fit the same model to another response, or to many in turn.
 
         Parameters

@@ -216,7 +216,8 @@ def _spread(
         own = predictor_of(estimate, section.part)
         found = section.found
         value, low, high = (
-            natural(own.link, float(x[0])) for x in (found.estimate, found.conf_low, found.conf_high)
+            natural(own.link, float(x[0]))
+            for x in (found.estimate, found.conf_low, found.conf_high)
         )
         places = decimals(abs(value), 4)
         text = (

@@ -14,8 +14,8 @@ from ranef.models.estimate import Component, Estimate, GeneralisedEstimate
 
 __all__ = [
     "CONDITIONAL",
-    "Coefficients",
     "CoefficientLabel",
+    "Coefficients",
     "category",
     "coefficient_labels",
     "conditional_coefficients",

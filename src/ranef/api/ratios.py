@@ -78,7 +78,7 @@ def ratio_word(family: Family) -> str | None:
     --------
     >>> import math
 
-from ranef.families import family
+    from ranef.families import family
     >>> ratio_word(family("binomial")), ratio_word(family("nbinom2"))
     ('odds ratio', 'rate ratio')
     >>> ratio_word(family("binomial", link="probit")) is None

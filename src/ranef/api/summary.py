@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ranef.api.rendering import Page, Paragraph, TextTable, decimals, number, p_value
 from ranef.api.labels import CONDITIONAL, Levels, category, group_name, term_component
+from ranef.api.rendering import Page, Paragraph, TextTable, decimals, number, p_value
 from ranef.design.specification import Accounting, GroupingFactor, Specification
 from ranef.design.state import Coding
 from ranef.inference import Intervals, VarianceParameter, intraclass_correlations

@@ -121,6 +121,12 @@ class Problem {
 
     int parameters() const { return blocks_->parameters; }
 
+    // Where a search starts: parameters by moments of a response that X has left.
+    Array moment_start(Input<1> y) const {
+        check(y.shape(0), blocks_->parameters);
+        return to_array(ranef::moment_start(*blocks_, blocks_->respond(y.data(), threads_)));
+    }
+
     Array start() const {
         Vector phi(blocks_->parameters);
         for (const Factor& f : blocks_->factors)
@@ -156,8 +162,8 @@ class Problem {
         criterion.use(response);
         {
             nb::gil_scoped_release release;
-            out =
-                search(criterion, from.empty() ? moment_start(*blocks_, response) : from, options);
+            out = search(criterion, from.empty() ? ranef::moment_start(*blocks_, response) : from,
+                         options);
         }
         report_progress.rethrow();
         nb::dict d = describe(out);
@@ -468,6 +474,7 @@ NB_MODULE(_core, m) {
         .def_prop_ro("parameters", &Problem::parameters)
         .def("respond", &Problem::respond, "Y"_a, "offset"_a.none())
         .def("start", &Problem::start)
+        .def("moment_start", &Problem::moment_start, "y"_a)
         .def("basis", &Problem::basis, "factor"_a, "term"_a)
         .def("fit", &Problem::fit, "y"_a, "reml"_a, "start"_a.none(), "max_evaluations"_a,
              "progress"_a.none())

@@ -244,35 +244,40 @@ void Moments::all_pairs() {
 }
 
 // What the products of Z'X (X'X)^-1 X'Z with itself add, over all pairs of
-// levels at once: <U_ac, T_de>, U = sum_l w w x_c x_a'(X'X)^-1, T the same unweighted.
+// levels at once: tr(U_ac T_de), U = sum_l w w x_c x_a'(X'X)^-1, T the same
+// unweighted, in both orders of d and e.
 void Moments::project() {
     const int p = b_.p;
     const size_t pp = static_cast<size_t>(p) * p;
-    std::vector<Vector> U, T;
-    for (const Entry& entry : entries_) {
-        Vector u(pp, 0.0), t(pp, 0.0);
+    // sum over levels of x_c x_a'(X'X)^-1, weighted or not
+    auto sum = [&](const Entry& entry, int a, int c, bool weighted) {
+        Vector out(pp, 0.0);
         const int f = entry.factor, r = b_.factors[f].r;
         for (int l = 0; l < b_.factors[f].q; ++l) {
-            const double ww = weight(f, l, entry.a) * weight(f, l, entry.c);
-            const double* x = fixed(f, l, entry.c);
-            const double* gx = GX_[f].data() + at(l, entry.a, r) * p;
+            const double ww = weighted ? weight(f, l, a) * weight(f, l, c) : 1.0;
+            const double* x = fixed(f, l, c);
+            const double* gx = GX_[f].data() + at(l, a, r) * p;
             for (int i = 0; i < p; ++i)
-                for (int k = 0; k < p; ++k) {
-                    u[at(i, k, p)] += ww * x[i] * gx[k];
-                    t[at(i, k, p)] += x[i] * gx[k];
-                }
+                for (int k = 0; k < p; ++k) out[at(i, k, p)] += ww * x[i] * gx[k];
         }
-        U.push_back(std::move(u));
-        T.push_back(std::move(t));
+        return out;
+    };
+    std::vector<Vector> U, T; // T transposed
+    for (const Entry& entry : entries_) {
+        U.push_back(sum(entry, entry.a, entry.c, true));
+        Vector t = sum(entry, entry.a, entry.c, false), both(pp);
+        for (int i = 0; i < p; ++i)
+            for (int k = 0; k < p; ++k) both[at(i, k, p)] = t[at(k, i, p)];
+        if (entry.a != entry.c) {
+            t = sum(entry, entry.c, entry.a, false);
+            for (int i = 0; i < p; ++i)
+                for (int k = 0; k < p; ++k) both[at(i, k, p)] += t[at(k, i, p)];
+        }
+        T.push_back(std::move(both));
     }
-    // x_a'G x_d x_c'G x_e = tr(G x_d (x_e'G) x_c x_a') with T_de ~ x_e x_d'G
     for (size_t i = 0; i < entries_.size(); ++i)
-        for (size_t j = 0; j < entries_.size(); ++j) {
-            double sum = 0;
-            for (int a = 0; a < p; ++a)
-                for (int c = 0; c < p; ++c) sum += U[i][at(a, c, p)] * T[j][at(c, a, p)];
-            M_[at(i, j, unknowns_)] += (entries_[j].a == entries_[j].c ? 1 : 2) * sum;
-        }
+        for (size_t j = 0; j < entries_.size(); ++j)
+            M_[at(i, j, unknowns_)] += dot(static_cast<int>(pp), U[i].data(), T[j].data());
 }
 
 void Moments::total() {

@@ -335,7 +335,7 @@ void Predictors::refill_tail_factor(Blocks& b, Response& y, const Weights& W,
     const size_t column = b.factors[b.tail[t]].column;
     Vector& diagonal = b.tail_diagonal[t];
     std::fill(diagonal.begin(), diagonal.end(), 0.0);
-    std::fill_n(y.tail.begin() + column, b.factors[b.tail[t]].q * r, 0.0);
+    std::fill_n(y.tail.begin() + column, static_cast<size_t>(b.factors[b.tail[t]].q) * r, 0.0);
     std::fill_n(b.tail_fixed.begin() + column * p,
                 static_cast<size_t>(b.factors[b.tail[t]].q) * r * p, 0.0);
     const RowWeight weight(W, random_);

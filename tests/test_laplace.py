@@ -9,6 +9,8 @@ import pytest
 from generalised import Model, Term, dense_criterion, numeric_gradient
 
 from ranef import _core
+from ranef.errors import ModelError
+from ranef.families import FAMILIES, family
 
 N = 160
 
@@ -217,6 +219,48 @@ def test_refuses_what_does_not_fit():
         replace(model, terms=[Term(0, np.ones((N, 1)), predictor=4)]).core(chain)
     with pytest.raises(ValueError, match="wrong length"):
         model.core(chain).state(np.zeros(9), False)
+
+
+def of_family(name: str, zero: bool) -> tuple[Model, np.ndarray]:
+    """A response drawn from the family, random effects in its first two predictors."""
+    rng = np.random.default_rng(30)
+    g, h = grouping(rng)
+    kind = family(name)
+    predictors = kind.predictors(zero)
+    z, one = columns(rng), np.ones((N, 1))
+    etas = np.zeros((len(predictors), N))
+    etas[0] = kind.link_function(0.4) + 0.1 * z[:, 1] + 0.2 * rng.normal(size=12)[g]
+    for m, predictor in enumerate(predictors[1:], start=1):
+        etas[m] = {"cut 1": -1.0, "df": 1.5}.get(predictor.label, 0.3 if m < 2 else 0.2)
+    extra = np.full(N, 5.0) if name == "betabinomial" else None
+    y = kind.simulate(rng, etas, extra, zero=zero)
+    terms = [Term(0, one), Term(1, one)]
+    if len(predictors) > 1:
+        terms.append(Term(0, one, 1))
+    X = [z] + [one] * (len(predictors) - 1)
+    return Model(kind.core(zero), y, X, [g, h], terms, extra=extra), etas.mean(axis=1)
+
+
+PLAIN = [n for n in FAMILIES if n not in ("cumulative", "multinomial", "censored")]
+
+
+@pytest.mark.parametrize("zero", [False, True])
+@pytest.mark.parametrize("name", PLAIN)
+def test_every_family(name, zero):
+    """Value and gradient near the values that drew the response."""
+    if zero and not family(name).takes_zero:
+        with pytest.raises(ModelError, match="takes no zero inflation"):
+            family(name).core(True)
+        return
+    model, constants = of_family(name, zero)
+    core = model.core([0])
+    phi = np.array([0.3, 0.2, 0.4][: core.parameters])
+    x = np.concatenate([phi, [constants[0], 0.05], constants[1:]])
+    value = core.state(x, False)["criterion"]
+    assert value == pytest.approx(dense_criterion(model, core, x), rel=1e-9)
+    gradient = core.state(x, True)["gradient"]
+    numeric = numeric_gradient(core, x)
+    np.testing.assert_allclose(gradient, numeric, atol=1e-6 * (1 + np.abs(numeric).max()))
 
 
 def test_progress_sees_every_evaluation_and_can_stop():

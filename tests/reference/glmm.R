@@ -72,11 +72,27 @@ nodes <- function(k) {
   list(nodes = k, sd = unname(getME(m, "theta")), beta = unname(fixef(m)))
 }
 
+# clmm's names of cloglog and loglog are those of clm exchanged: its "loglog" is
+# the cloglog of clm and of the literature.
+suppressMessages(library(ordinal))
+data("wine", package = "ordinal")
+tables$wine <- wine[c("rating", "temp", "contact", "judge")]
+tables$wine$rating <- as.integer(wine$rating) - 1L
+ordinal_fit <- function(link, threshold) {
+  m <- suppressWarnings(clmm(rating ~ temp + contact + (1 | judge), wine, threshold = threshold,
+    link = if (link == "cloglog") "loglog" else link, control = clmm.control(gradTol = 1e-10)))
+  list(link = link, threshold = threshold, loglik = as.numeric(logLik(m)),
+    thresholds = unname(m$alpha), beta = unname(m$beta), sd = sqrt(unname(VarCorr(m)$judge[1])))
+}
+ordinal_cases <- do.call(c, lapply(c("logit", "probit", "cloglog"), function(link)
+  lapply(c("flexible", "symmetric", "equidistant"), function(t) ordinal_fit(link, t))))
+
 out <- list(
   versions = list(R = as.character(getRversion()), glmmTMB = as.character(packageVersion("glmmTMB")),
-    lme4 = as.character(packageVersion("lme4"))),
+    lme4 = as.character(packageVersion("lme4")), ordinal = as.character(packageVersion("ordinal"))),
   tables = tables,
   cases = lapply(cases, fit),
+  ordinal = ordinal_cases,
   quadrature = lapply(c(1, 5, 25), nodes)
 )
 write(toJSON(out, digits = 10, auto_unbox = TRUE, dataframe = "columns", null = "null"),

@@ -12,11 +12,9 @@ from numpy.typing import NDArray
 
 from ranef import solve
 from ranef.design.specification import RandomTerm, Specification
+from ranef.families import Family
 from ranef.solve.optimum import Optimum
 from ranef.solve.predictors import GeneralisedDesign
-
-if TYPE_CHECKING:
-    from ranef.models.family import Family
 
 __all__ = ["Component", "Estimate", "GeneralisedEstimate", "LinearEstimate"]
 

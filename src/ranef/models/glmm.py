@@ -5,8 +5,9 @@ formula, by name:
 
 - ``"conditional"``: the mean; its response, weights and random terms;
 - ``"zero"``: the zero-inflation (or hurdle) part; present only if asked for;
-- ``"dispersion"`` and the names of shapes (``"df"``, ...): the family's own; a
-  part that is not given is one constant.
+- ``"dispersion"``, ``"shape"``: the family's own (`part_names`); a part that is not
+  given is one constant. `Cumulative` has a component ``"threshold"`` instead, and
+  `Multinomial` one ``"conditional"`` component for each category but the first.
 
 All specifications have the same rows. Terms of several parts that share a
 grouping factor stand in one block. The answer is a `GeneralisedEstimate`, whose
@@ -27,24 +28,19 @@ from numpy.typing import NDArray
 from ranef import solve
 from ranef.design.specification import GroupingFactor, RandomTerm, Specification
 from ranef.errors import DataError, ModelError, suggestion
+from ranef.families import Cumulative, Family, Multinomial
 from ranef.models.estimate import Component, GeneralisedEstimate
-from ranef.models.family import Family
-from ranef.models.thresholds import (
-    THRESHOLDS,
-    first_thresholds,
-    threshold_matrix,
-    threshold_names,
-)
 from ranef.solve.predictors import GeneralisedDesign, LinearPredictor
 from ranef.solve.search import Progress
 
-__all__ = ["fit_glmm", "refit_glmm"]
+__all__ = ["fit_glmm", "part_names", "refit_glmm"]
 
 Floats = NDArray[np.float64]
 
 CONDITIONAL = "conditional"
 ZERO = "zero"
 INTERCEPT = "(Intercept)"
+MOST_NODES = 100
 
 
 def fit_glmm(
@@ -67,10 +63,10 @@ def fit_glmm(
     family : Family
     extra : (n,) array or None
         What the family needs beside the response: trials of a binomial, the
-        upper ends of a censored response.
+        upper ends of a censored response, the number of ordered categories.
     quadrature : int
-        Nodes of the quadrature over the random effects; 1 is the Laplace
-        approximation.
+        Nodes of adaptive Gauss-Hermite quadrature for each random effect, of one
+        grouping factor with up to three; 1 is the Laplace approximation.
     path : str or None
         ``"single"``, ``"nested"``, ``"crossed"``; None takes the cheapest.
     start : (k,) array or None
@@ -87,13 +83,22 @@ def fit_glmm(
         When the parts do not fit the family or each other, or the model cannot
         be fitted; the message says why.
     """
-    if quadrature != 1:
-        raise ModelError(f"quadrature must be 1 (the Laplace approximation), not {quadrature}")
+    if not 1 <= quadrature <= MOST_NODES:
+        raise ModelError(
+            f"quadrature must be a number of nodes from 1 (the Laplace approximation) to "
+            f"{MOST_NODES}, not {quadrature}"
+        )
     if extra is not None:
         extra = np.ascontiguousarray(extra, dtype=np.float64)
     plan = _plan(parts, family, extra)
     found = solve.fit_generalised(
-        plan.design, plan.start, theta=start, path=path, n_jobs=n_jobs, progress=progress
+        plan.design,
+        plan.start,
+        theta=start,
+        quadrature=quadrature,
+        path=path,
+        n_jobs=n_jobs,
+        progress=progress,
     )
     own = plan.components[0]
     return GeneralisedEstimate(
@@ -114,7 +119,7 @@ def fit_glmm(
         term_covariances=found.covariances,
         term_modes=found.modes,
         predictors=found.predictors,
-        extra=extra,
+        extra=plan.design.extra,
         quadrature=quadrature,
         runaway=found.runaway,
         design=plan.design,
@@ -226,21 +231,21 @@ class _Builder:
         self.factors.append(factor)
         return len(self.factors) - 1
 
-    def add_thresholds(self, y: Floats, kind: str, link: str) -> None:
+    def add_thresholds(self, y: Floats, family: Cumulative, categories: int, start: Floats) -> None:
         """Add the upper and the lower threshold of each row: shared coefficients."""
-        categories = int(y.max()) + 1
-        A = threshold_matrix(categories, kind)
+        A = family.threshold_basis(categories)
         own = self.take(A.shape[1])
         coefficients = np.arange(own.start, own.stop)
         category = y.astype(np.int_)
-        padded = np.vstack([np.zeros((1, A.shape[1])), A, np.zeros((1, A.shape[1]))])
+        none = np.zeros((1, A.shape[1]))
+        padded = np.vstack([none, A, none])
         number = len(self.predictors)
         for rows in (padded[category + 1], padded[category]):
             self.predictors.append(LinearPredictor(np.ascontiguousarray(rows), coefficients))
-        names = threshold_names(categories, kind)
-        none = slice(len(self.terms), len(self.terms))
-        self.components.append(Component("threshold", None, number, names, own, none, None))
-        self.start.append(_least_squares(A, first_thresholds(y, categories, link)))
+        names = family.threshold_names(categories)
+        terms = slice(len(self.terms), len(self.terms))
+        self.components.append(Component("threshold", None, number, names, own, terms, None))
+        self.start.append(start)
 
     def plan(self, spec: Specification, family: Family, extra: Floats | None, zero: bool) -> _Plan:
         design = GeneralisedDesign(
@@ -270,25 +275,27 @@ def _least_squares(X: Floats, target: Floats) -> Floats:
 
 def _plan(parts: Mapping[str, Specification], family: Family, extra: Floats | None) -> _Plan:
     spec = _conditional(parts)
-    _check_parts(parts, family)
-    ordinal, nominal = family.name == "cumulative", family.name == "multinomial"
     zero = ZERO in parts
+    names = _check_parts(parts, family)
+    ordinal = isinstance(family, Cumulative)
+    if ordinal and extra is None:
+        extra = np.full(spec.n, spec.y.max() + 1)
+    family.check(spec.y, extra, zero=zero)
+    start = family.start(spec.y, extra, zero=zero)
+    first = start.constants[0] if start.eta is None else start.eta
     builder = _Builder()
-    levels = list(family.start(spec.y, extra))
-    if nominal:
-        categories = int(spec.y.max()) + 1
-        for k, level in enumerate(levels[: categories - 1]):
-            builder.add(CONDITIONAL, spec, spec.n, level, response=str(k + 1))
+    if isinstance(family, Multinomial):
+        for k, level in enumerate(start.constants):
+            builder.add(CONDITIONAL, spec, spec.n, float(level), response=str(k + 1))
     else:
-        builder.add(CONDITIONAL, spec, spec.n, levels[0], keep_intercept=not ordinal)
-    if ordinal:
-        builder.add_thresholds(spec.y, getattr(family, "thresholds", THRESHOLDS[0]), family.link)
-    elif not nominal:
-        for parameter, level in zip(family.parameters[1:], levels[1:], strict=False):
-            if parameter.name != ZERO:
-                builder.add(parameter.name, parts.get(parameter.name), spec.n, level)
-    if zero:
-        builder.add(ZERO, parts[ZERO], spec.n, _zero_start(spec.y))
+        builder.add(CONDITIONAL, spec, spec.n, first, keep_intercept=not ordinal)
+    if isinstance(family, Cumulative):
+        assert extra is not None
+        assert start.thresholds is not None
+        builder.add_thresholds(spec.y, family, int(extra[0]), start.thresholds)
+    else:
+        for name, level in zip(names, start.constants[-len(names) :], strict=False):
+            builder.add(name, parts.get(name), spec.n, float(level))
     if not builder.terms:
         raise ModelError(
             "no part of the model has a random effect; a generalised linear model without them "
@@ -303,9 +310,21 @@ def _conditional(parts: Mapping[str, Specification]) -> Specification:
     return parts[CONDITIONAL]
 
 
-def _check_parts(parts: Mapping[str, Specification], family: Family) -> None:
-    names = [p.name for p in family.parameters[1:]]
-    known = [CONDITIONAL, *names, ZERO]
+def part_names(family: Family, zero: bool) -> tuple[str, ...]:
+    """Names of the parts of a family beside the mean: those that may have a formula.
+
+    Several shapes of one kind go by their labels.
+    """
+    if isinstance(family, Cumulative | Multinomial):
+        return ()
+    others = family.predictors(zero)[1:]
+    kinds = [p.name for p in others]
+    return tuple(p.name if kinds.count(p.name) == 1 else p.label for p in others)
+
+
+def _check_parts(parts: Mapping[str, Specification], family: Family) -> tuple[str, ...]:
+    names = part_names(family, ZERO in parts)
+    known = [CONDITIONAL, *names]
     n = parts[CONDITIONAL].n
     for name, spec in parts.items():
         if name not in known:
@@ -315,8 +334,4 @@ def _check_parts(parts: Mapping[str, Specification], family: Family) -> None:
             )
         if spec.n != n:
             raise ModelError(f"part {name!r} has {spec.n} rows, the conditional part {n}")
-
-
-def _zero_start(y: Floats) -> float:
-    share = min(max(float(np.mean(y == 0)) / 2, 0.01), 0.9)
-    return float(np.log(share / (1 - share)))
+    return names

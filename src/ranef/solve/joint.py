@@ -33,7 +33,9 @@ Ints = NDArray[np.int32]
 
 
 def _assembly(estimate: GeneralisedEstimate) -> GeneralisedAssembly:
-    return assemble_generalised(estimate.design, estimate.optimum.path)
+    return assemble_generalised(
+        estimate.design, estimate.optimum.path, quadrature=estimate.quadrature
+    )
 
 
 def _point(assembly: GeneralisedAssembly, estimate: GeneralisedEstimate) -> Floats:
@@ -42,16 +44,17 @@ def _point(assembly: GeneralisedAssembly, estimate: GeneralisedEstimate) -> Floa
 
 
 def _gradient(
-    assembly: GeneralisedAssembly, coefficients: Floats, theta: Floats, ranks: dict[int, int]
+    assembly: GeneralisedAssembly, inner: Floats, theta: Floats, ranks: dict[int, int]
 ) -> Floats:
-    state = assembly.core.state(assembly.point(theta, coefficients, ranks), True)
+    """Gradient in the core's coefficients and in theta."""
+    x = np.concatenate([assembly.phi(theta, ranks), inner])
+    state = assembly.core.state(x, True)
     if not np.isfinite(state["criterion"]):
         raise ModelError(
             "the likelihood is not finite a small step from the optimum: no covariance matrix "
             "of the estimates can be given"
         )
-    inner = state["gradient"][assembly.core.parameters :]
-    by_coefficient = np.linalg.solve(assembly.transform.T, inner)
+    by_coefficient = state["gradient"][assembly.core.parameters :]
     return np.concatenate([by_coefficient, chain_rule(assembly, theta, state["psi_gradient"])])
 
 
@@ -65,27 +68,27 @@ def joint_gradient(estimate: GeneralisedEstimate, coefficients: Floats, theta: F
     coefficients : (P,) array
     theta : (k,) array
     """
-    return _gradient(_assembly(estimate), coefficients, theta, ranks_of(estimate.optimum))
+    assembly = _assembly(estimate)
+    ranks = ranks_of(estimate.optimum)
+    g = _gradient(assembly, assembly.inner(coefficients), theta, ranks)
+    P = len(coefficients)
+    g[:P] = np.linalg.solve(assembly.transform.T, g[:P])
+    return g
 
 
-def joint_hessian(estimate: GeneralisedEstimate) -> tuple[Floats, NDArray[np.bool_]]:
-    """Second derivatives of minus twice the log-likelihood at the optimum.
+def _inner_hessian(
+    assembly: GeneralisedAssembly, estimate: GeneralisedEstimate
+) -> tuple[Floats, NDArray[np.bool_]]:
+    """Second derivatives in the core's coefficients and in theta, and what is free.
 
     Central differences of the exact gradient, extrapolated once.
-
-    Returns
-    -------
-    hessian : (P + k, P + k) float64 array
-        Coefficients first, then theta; zero where theta is held by a face.
-    free : (P + k,) bool array
     """
-    assembly, ranks = _assembly(estimate), ranks_of(estimate.optimum)
-    beta, theta = estimate.coefficients, estimate.theta
-    P = len(beta)
+    ranks, theta = ranks_of(estimate.optimum), estimate.theta
+    inner = assembly.inner(estimate.coefficients)
+    P = len(inner)
     loose = np.concatenate([np.ones(P, dtype=np.bool_), free_entries(assembly, theta, ranks)])
-    # a step of the predictor for each coefficient, in the units of its column
-    steps = np.concatenate([_coefficient_steps(assembly), _theta_steps(assembly, theta)])
-    x = np.concatenate([beta, theta])
+    steps = np.concatenate([np.full(P, STEP), _theta_steps(assembly, theta)])
+    x = np.concatenate([inner, theta])
     out = np.zeros((len(x), len(x)))
 
     def difference(i: np.intp, step: float) -> Floats:
@@ -105,14 +108,33 @@ def joint_hessian(estimate: GeneralisedEstimate) -> tuple[Floats, NDArray[np.boo
     return symmetric, loose
 
 
-def _coefficient_steps(assembly: GeneralisedAssembly) -> Floats:
-    return np.asarray(STEP * np.abs(assembly.transform).max(axis=1), dtype=np.float64)
-
-
 def _theta_steps(assembly: GeneralisedAssembly, theta: Floats) -> Floats:
     unit = np.concatenate([term.units for term in assembly.terms])
     steps = STEP * np.maximum(np.abs(theta), 0.1 * unit)
     return np.asarray(np.minimum(steps, room(assembly, theta) / 2), dtype=np.float64)
+
+
+def _carried(matrix: Floats, transform: Floats) -> Floats:
+    """A matrix over coefficients and theta with the coefficients transformed."""
+    full = np.eye(len(matrix))
+    P = len(transform)
+    full[:P, :P] = transform
+    return np.asarray(full @ matrix @ full.T, dtype=np.float64)
+
+
+def joint_hessian(estimate: GeneralisedEstimate) -> tuple[Floats, NDArray[np.bool_]]:
+    """Second derivatives of minus twice the log-likelihood at the optimum.
+
+    Returns
+    -------
+    hessian : (P + k, P + k) float64 array
+        Coefficients first, then theta; zero where theta is held by a face.
+    free : (P + k,) bool array
+    """
+    assembly = _assembly(estimate)
+    hessian, loose = _inner_hessian(assembly, estimate)
+    back = np.asarray(np.linalg.inv(assembly.transform).T, dtype=np.float64)
+    return _carried(hessian, back), loose
 
 
 def joint_covariance(estimate: GeneralisedEstimate) -> Floats:
@@ -127,7 +149,8 @@ def joint_covariance(estimate: GeneralisedEstimate) -> Floats:
         When the Hessian is not positive definite: the estimates are no proper
         maximum.
     """
-    hessian, loose = joint_hessian(estimate)
+    assembly = _assembly(estimate)
+    hessian, loose = _inner_hessian(assembly, estimate)
     keep = np.ix_(loose, loose)
     scale = np.sqrt(np.abs(np.diag(hessian[keep])))
     scale[scale == 0] = 1.0
@@ -140,7 +163,7 @@ def joint_covariance(estimate: GeneralisedEstimate) -> Floats:
         )
     out = np.zeros_like(hessian)
     out[keep] = 2 * np.linalg.inv(scaled) / np.outer(scale, scale)
-    return out
+    return _carried(out, assembly.transform)
 
 
 def generalised_conditional_covariances(

@@ -134,7 +134,7 @@ def _left(
             rf"\mathrm{{{link}}}\,P({roman(response)}_i \le j)",
         )
     if isinstance(family, Multinomial):
-        own = category(part, levels)
+        own = str(category(part.response, levels))
         first = "0" if levels is None else str(levels[0])
         return (
             f"log P({response}[i] = {own}) / P({response}[i] = {first})",

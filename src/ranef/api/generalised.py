@@ -24,14 +24,14 @@ from ranef.api.rows import read_parts
 from ranef.api.summary import Summary
 from ranef.errors import ModelError
 from ranef.families import Cumulative, Family, Multinomial
-from ranef.inference import Intervals, VarianceParameter, generalised
+from ranef.inference import Intervals, LevelEffects, VarianceParameter, generalised
 from ranef.models.estimate import GeneralisedEstimate
 from ranef.models.glmm import refit_glmm
+from ranef.tables import make_table
 
 __all__ = ["GeneralizedMixedModelFit"]
 
 KINDS = ("conditional", "typical", "population")
-TYPES = ("response", "link", "class", "zero", "dispersion")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -111,11 +111,15 @@ class GeneralizedMixedModelFit(MixedModelFit):
         return Intervals(**{name: values[own] for name, values in vars(found).items()})
 
     def _coefficient_intervals(self, conf_level: float, df: str) -> Intervals:
+        checks.choice("df", df, ("normal",))
         identity = np.eye(len(self.estimate.coefficients))
         return inference.intervals(self.estimate, identity, conf_level=conf_level, df=df)
 
     def _variance_parameters(self, conf_level: float) -> tuple[VarianceParameter, ...]:
         return inference.variance_parameters(self.estimate, conf_level=conf_level)
+
+    def _coefficients_by_level(self, factor: int) -> tuple[LevelEffects, ...]:
+        return generalised.coefficients_by_level(self.estimate, factor)
 
     def _carried(self, exponentiate: bool) -> NDArray[np.bool_]:
         """Coefficients whose exponential is a ratio, if it is asked for."""
@@ -260,7 +264,7 @@ class GeneralizedMixedModelFit(MixedModelFit):
         >>> fit.augment(cbpp).columns.tolist()[-4:]
         ['fitted', 'typical', 'residual', 'pearson']
         """
-        fitted = inference.fitted(self.estimate, conditional=True)
+        fitted = generalised.fitted(self.estimate)
         if self._categorical:
             own = {
                 f"fitted_{name}": np.ascontiguousarray(fitted[:, j])
@@ -269,7 +273,7 @@ class GeneralizedMixedModelFit(MixedModelFit):
             return self._augmented(data, own)
         own = {
             "fitted": fitted,
-            "typical": inference.fitted(self.estimate, conditional=False),
+            "typical": generalised.fitted(self.estimate, kind="typical"),
             "residual": generalised.residuals(self.estimate, "response"),
             "pearson": generalised.residuals(self.estimate, "pearson"),
         }
@@ -318,12 +322,12 @@ class GeneralizedMixedModelFit(MixedModelFit):
             error); with random effects set to zero; averaged over the
             population's random effects, by quadrature. The last two differ
             unless the link is the identity.
-        type : {"response", "link", "class", "zero", "dispersion"}
+        type : {"response", "link", "prob", "class", "zero", "dispersion"}
             The mean of the response (of a binomial one the probability), zero
-            part included; the linear predictor of the mean; the most probable
-            category; the probability of an extra zero; the dispersion. Where
-            the response has categories ``"response"`` gives the probability of
-            each.
+            part included; the linear predictor of the mean; the probability of
+            each category, which is also the ``"response"`` where it has them;
+            the most probable category; the probability of an extra zero; the
+            dispersion.
         conf_level : float, optional
             Add standard errors and intervals at this level.
         interval : {"mean", "new"}
@@ -352,20 +356,103 @@ class GeneralizedMixedModelFit(MixedModelFit):
         array([0.198, 0.05 ])
         """
         kind = checks.choice("kind", kind, KINDS)
-        type = checks.choice("type", type, TYPES)
+        type = checks.choice("type", type, generalised.TYPES)
         new_observation = checks.choice("interval", interval, ("mean", "new")) == "new"
         if conf_level is None and new_observation:
             raise ModelError("interval='new' needs a conf_level, such as conf_level=0.95")
         effects = {"conditional": "own", "population": "new"}.get(kind)
         if new is None:
-            rows, frame = model_parts(self.estimate), self.frame
+            rows, frame = generalised.own_rows(self.estimate), self.frame
         else:
             rows, frame = read_parts(self.estimate, new, effects, trials=new_observation)
         level = None if conf_level is None else checks.conf_level(conf_level)
         found = generalised.predict(
-            self.estimate, rows, kind, type=type, conf_level=level, new=new_observation
+            self.estimate, rows, kind=kind, type=type, conf_level=level, interval=interval
         )
-        return self._predicted(found, frame, level)
+        columns = {name: values for name, values in vars(found).items() if values is not None}
+        if type == "class":
+            return frame.expand(self._labelled(found.estimate))
+        if level is None:
+            return frame.expand(found.estimate)
+        if found.estimate.ndim == 1:
+            return frame.table(columns)
+        return self._long(columns, frame, type)
+
+    def _long(self, columns: dict[str, NDArray[Any]], frame: Frame, type: str) -> Any:
+        """One row for each row of the table and category (or predictor) of the response."""
+        full = {name: frame.expand(values) for name, values in columns.items()}
+        n, count = full["estimate"].shape
+        names = self._categories if type != "link" else self._categories[1:]
+        return make_table(
+            {
+                "row": np.repeat(np.arange(n), count),
+                "category": list(names) * n,
+                **{name: values.ravel() for name, values in full.items()},
+            },
+            frame.library,
+        )
+
+    def fitted(self, kind: str = "conditional") -> Any:
+        """Return fitted values, one a row of the user's table; NaN where a row was dropped.
+
+        Parameters
+        ----------
+        kind : {"conditional", "typical", "population"}
+            As in `predict`.
+
+        Returns
+        -------
+        column
+            The mean of the response, of a binomial one the probability. Where
+            the response has categories a table of their probabilities.
+
+        Examples
+        --------
+        >>> import ranef
+        >>> fit = ranef.glmm("rating ~ temp + contact + (1 | judge)", ranef.data.load("wine"),
+        ...                  family="cumulative")
+        >>> fit.fitted("typical").round(2).head(2)
+              1     2     3     4    5
+        0  0.21  0.57  0.19  0.02  0.0
+        1  0.21  0.57  0.19  0.02  0.0
+        """
+        kind = checks.choice("kind", kind, KINDS)
+        values = generalised.fitted(self.estimate, kind=kind)
+        if values.ndim == 1:
+            return self.frame.column(values, "fitted")
+        columns = dict(zip(self._categories, values.T, strict=True))
+        return self.frame.table(columns)
+
+    def residuals(self, kind: str = "response") -> Any:
+        """Return residuals, one a row of the user's table; NaN where a row was dropped.
+
+        Parameters
+        ----------
+        kind : {"response", "pearson", "deviance", "working"}
+            - ``"response"``: response minus fitted mean, the random effects at
+              their modes; of trials the proportion minus the probability.
+            - ``"pearson"``: that divided by the standard deviation that the
+              family gives it.
+            - ``"deviance"``: the root of the row's unit deviance, with the sign
+              of the response residual, for families that have one.
+            - ``"working"``: the response residual on the scale of the link.
+
+        Raises
+        ------
+        ranef.errors.ModelError
+            Categories have no difference from a mean; some families have no
+            deviance.
+
+        Examples
+        --------
+        >>> import ranef
+        >>> fit = ranef.glmm("cbind(incidence, size - incidence) ~ period + (1 | herd)",
+        ...                  ranef.data.load("cbpp"), family="binomial")
+        >>> round(float((fit.residuals("pearson") ** 2).sum()), 1)
+        54.7
+        """
+        kind = checks.choice("kind", kind, generalised.RESIDUALS)
+        return self.frame.column(generalised.residuals(self.estimate, kind), "residual")
 
     def simulate(self, n: int = 1, *, rng: Any = None, kind: str = "new") -> Any:
         """Draw responses from the fitted model.
@@ -396,7 +483,9 @@ class GeneralizedMixedModelFit(MixedModelFit):
         """
         n = checks.count("n", n)
         conditional = checks.choice("kind", kind, ("new", "conditional")) == "conditional"
-        drawn = inference.simulate(self.estimate, n, checks.generator(rng), conditional=conditional)
+        drawn = generalised.simulate(
+            self.estimate, n, checks.generator(rng), conditional=conditional
+        )
         return self.frame.table({f"sim_{j + 1}": self._labelled(drawn[:, j]) for j in range(n)})
 
     def refit(self, y: Any, *, progress: bool | None = None) -> GeneralizedMixedModelFit | Refits:

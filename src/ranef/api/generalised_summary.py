@@ -186,7 +186,7 @@ def _row(section: _Section, j: int, *, tested: bool, carried: bool) -> tuple[str
 def _ratio_number(log_value: float) -> str:
     with np.errstate(over="ignore"):
         value = float(np.exp(log_value))
-    return number(value, decimals(value, 3)) if value < 1e6 else f"{value:.3g}"
+    return number(value, decimals(value, 3)) if 1e-4 <= value < 1e6 else f"{value:.3g}"
 
 
 def _reading(estimate: GeneralisedEstimate, levels: Sequence[object] | None) -> Paragraph:
@@ -224,7 +224,7 @@ def _spread(
             f"{own.label} = {number(value, places)} ({100 * conf_level:g}% interval "
             f"{number(low, places)} to {number(high, places)})"
         )
-        meaning = f": {variance_words(estimate.family)}" if own.name == "dispersion" else ""
+        meaning = f". {variance_words(estimate.family)}" if own.name == "dispersion" else ""
         head = "Dispersion" if own.name == "dispersion" else "Shape"
         lines.append(f"{head} {text}{meaning}.")
     return [Paragraph(tuple(lines))] if lines else []

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranef.design.specification import GroupingFactor, RandomTerm
-from ranef.models.estimate import Component, Estimate, GeneralisedEstimate
+from ranef.models.estimate import Estimate, GeneralisedEstimate
 
 __all__ = [
     "CONDITIONAL",
@@ -21,7 +21,6 @@ __all__ = [
     "conditional_coefficients",
     "factors_of",
     "group_name",
-    "term_component",
     "terms_of",
     "threshold_label",
 ]
@@ -73,7 +72,7 @@ def coefficient_labels(estimate: Estimate, levels: Levels = None) -> tuple[Coeff
         return tuple(CoefficientLabel(CONDITIONAL, None, name) for name in names)
     labels = []
     for part in estimate.components:
-        response = None if part.response is None else category(part, levels)
+        response = category(part.response, levels)
         names = part.names
         if part.name == "threshold":
             names = tuple(threshold_label(name, levels) for name in names)
@@ -81,10 +80,11 @@ def coefficient_labels(estimate: Estimate, levels: Levels = None) -> tuple[Coeff
     return tuple(labels)
 
 
-def category(part: Component, levels: Levels) -> str:
-    """Category of a multinomial response that a component belongs to."""
-    code = int(part.response or 0)
-    return str(code) if levels is None else str(levels[code])
+def category(response: str | None, levels: Levels) -> str | None:
+    """Category of a multinomial response, whose code a component, term or effect has."""
+    if response is None or levels is None:
+        return response
+    return str(levels[int(response)])
 
 
 def threshold_label(name: str, levels: Levels) -> str:
@@ -120,15 +120,6 @@ def factors_of(estimate: Estimate) -> tuple[GroupingFactor, ...]:
     if isinstance(estimate, GeneralisedEstimate):
         return estimate.design.factors
     return estimate.specification.factors
-
-
-def term_component(estimate: Estimate, term: int | None) -> Component | None:
-    """Component that a random term belongs to; None in a linear model."""
-    if term is not None and isinstance(estimate, GeneralisedEstimate):
-        for part in estimate.components:
-            if part.terms.start <= term < part.terms.stop:
-                return part
-    return None
 
 
 def group_name(estimate: Estimate, term: int | None) -> str:

@@ -17,7 +17,7 @@ from ranef.api.refits import Refits, read_responses, wrap_refits
 from ranef.api.rows import model_rows, read_rows
 from ranef.api.summary import Summary, linear_summary
 from ranef.errors import ModelError
-from ranef.inference import Intervals, ParameterCovariance, VarianceParameter
+from ranef.inference import Intervals, LevelEffects, ParameterCovariance, VarianceParameter
 from ranef.models.estimate import Estimate
 
 __all__ = ["LinearMixedModelFit"]
@@ -150,6 +150,9 @@ class LinearMixedModelFit(MixedModelFit):
 
     def _variance_parameters(self, conf_level: float) -> tuple[VarianceParameter, ...]:
         return inference.variance_parameters(self.estimate, self._parameters, conf_level)
+
+    def _coefficients_by_level(self, factor: int) -> tuple[LevelEffects, ...]:
+        return (inference.coefficients_by_level(self.estimate, factor),)
 
     def glance(self) -> Any:
         """Return the fit in one row.

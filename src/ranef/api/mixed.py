@@ -20,7 +20,7 @@ from ranef.api.likelihood import LikelihoodFit
 from ranef.api.readers import ReaderNames
 from ranef.api.summary import optimum_line
 from ranef.errors import ConvergenceWarning, DataError, ModelError, suggestion
-from ranef.inference import Intervals, VarianceParameter
+from ranef.inference import Intervals, LevelEffects, VarianceParameter
 from ranef.models.estimate import Estimate
 from ranef.tables import Table, make_table
 
@@ -86,7 +86,7 @@ class MixedModelFit(ReaderNames, LikelihoodFit):
     def _variance_parameters(self, conf_level: float) -> Sequence[VarianceParameter]: ...
 
     @cached_property
-    def _level_effects(self) -> tuple[inference.LevelEffects, ...]:
+    def _level_effects(self) -> tuple[LevelEffects, ...]:
         return inference.level_effects(self.estimate)
 
     def _tidy(self, effects: str, conf_level: float, df: str, exponentiate: bool) -> Any:
@@ -130,8 +130,9 @@ class MixedModelFit(ReaderNames, LikelihoodFit):
         Returns
         -------
         table
-            ``group, level, term, estimate, std_error, conf_low, conf_high``. The
-            standard error counts the covariance of fixed and random effect.
+            ``group, level, term, estimate, std_error, conf_low, conf_high``, led by
+            ``component`` in generalised models. The standard error counts the
+            covariance of fixed and random effect.
 
         Examples
         --------
@@ -143,10 +144,12 @@ class MixedModelFit(ReaderNames, LikelihoodFit):
         1   309  (Intercept)    211.01
         """
         level = checks.conf_level(conf_level)
-        found = inference.coefficients_by_level(self.estimate, self._factor(group))
-        return make_table(
-            tidying.coefficient_columns(self.estimate, found, level), self.frame.library
-        )
+        found = self._coefficients_by_level(self._factor(group))
+        columns = tidying.coefficient_columns(self.estimate, found, level, self._levels)
+        return make_table(columns, self.frame.library)
+
+    @abstractmethod
+    def _coefficients_by_level(self, factor: int) -> Sequence[LevelEffects]: ...
 
     def _factor(self, group: str | None) -> int:
         """Index of a grouping factor."""

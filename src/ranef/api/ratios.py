@@ -30,19 +30,19 @@ VARIANCES = {
     "censored": "Var(y) = sigma^2 before censoring",
     "t": "Var(y) = sigma^2 df / (df - 2) where df > 2",
     "nbinom1": "Var(y) = mu (1 + phi)",
-    "nbinom2": "Var(y) = mu (1 + mu / phi): a larger phi is less overdispersion",
+    "nbinom2": "Var(y) = mu (1 + mu / phi); a larger phi is less overdispersion",
     "compois": "Var(y) is about mu times (1 / nu); 1 / nu = 1 is Poisson",
     "genpois": "Var(y) = mu phi; phi = 1 is Poisson",
-    "Gamma": "Var(y) = (sigma mu)^2: sigma is the coefficient of variation",
+    "Gamma": "Var(y) = (sigma mu)^2; sigma is the coefficient of variation",
     "inverse.gaussian": "Var(y) = phi mu^3",
     "lognormal": "Var(y) = sigma^2, of the response itself",
     "tweedie": "Var(y) = phi mu^p",
     "betabinomial": (
-        "Var(y) = n mu (1 - mu) (phi + n) / (phi + 1) of n trials: "
+        "Var(y) = n mu (1 - mu) (phi + n) / (phi + 1) of n trials; "
         "a larger phi is less overdispersion"
     ),
-    "beta": "Var(y) = mu (1 - mu) / (1 + phi): a larger phi is less variance",
-    "ordbeta": "Var(y) = mu (1 - mu) / (1 + phi) between 0 and 1: a larger phi is less variance",
+    "beta": "Var(y) = mu (1 - mu) / (1 + phi); a larger phi is less variance",
+    "ordbeta": "Var(y) = mu (1 - mu) / (1 + phi) between 0 and 1; a larger phi is less variance",
 }
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ranef.api.labels import CONDITIONAL, Levels, category, group_name, term_component
+from ranef.api.labels import CONDITIONAL, Levels, category, group_name
 from ranef.api.rendering import Page, Paragraph, TextTable, decimals, number, p_value
 from ranef.design.specification import Accounting, GroupingFactor, Specification
 from ranef.design.state import Coding
@@ -172,7 +172,7 @@ def variance_table(
     for v in found:
         if _is_pair(v):
             continue
-        group = _place(estimate, v.term, levels)
+        group = _place(estimate, v, levels)
         shown = group if (group, v.term) != last else ""
         last = (group, v.term)
         places = decimals(v.estimate, 4)
@@ -182,13 +182,11 @@ def variance_table(
     return TextTable(caption, header, tuple(rows), 2)
 
 
-def _place(estimate: Estimate, term: int | None, levels: Levels) -> str:
+def _place(estimate: Estimate, v: VarianceParameter, levels: Levels) -> str:
     """Grouping factor of a term, and the component where that is not the mean."""
-    group, part = group_name(estimate, term), term_component(estimate, term)
-    if part is None:
-        return group
-    remarks = [] if part.name == CONDITIONAL else [part.name]
-    remarks += [] if part.response is None else [category(part, levels)]
+    group, response = group_name(estimate, v.term), category(v.response, levels)
+    remarks = [] if v.component == CONDITIONAL else [v.component]
+    remarks += [] if response is None else [response]
     return f"{group} ({', '.join(remarks)})" if remarks else group
 
 

@@ -8,18 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ranef.api.labels import (
-    CONDITIONAL,
-    CoefficientLabel,
-    Levels,
-    category,
-    factors_of,
-    group_name,
-    term_component,
-)
+from ranef.api.labels import CoefficientLabel, Levels, category, factors_of, group_name
 from ranef.inference import Intervals, LevelEffects, VarianceParameter
 from ranef.inference.wald import quantile
-from ranef.models.estimate import Estimate
+from ranef.models.estimate import Estimate, GeneralisedEstimate
 
 __all__ = ["coefficient_columns", "fixed_columns", "random_columns", "variance_columns"]
 
@@ -55,7 +47,7 @@ def variance_columns(
 ) -> Columns:
     """One row a standard deviation or correlation, the residual's last."""
     return {
-        **_places(estimate, [v.term for v in found], levels),
+        **_places([(v, 1) for v in found], levels),
         "group": [group_name(estimate, v.term) for v in found],
         "term": [v.name for v in found],
         "term2": [v.name2 for v in found],
@@ -72,8 +64,7 @@ def random_columns(
     """One row a level and coefficient, with both standard deviations."""
     columns = effect_columns(estimate, found, conf_level)
     given = [np.asarray(e.cond_sd).T.ravel() for e in found]
-    owners = [t for t, e in enumerate(found) for _ in range(e.estimate.size)]
-    ordered: Columns = _places(estimate, owners, levels)
+    ordered: Columns = _places([(e, e.estimate.size) for e in found], levels)
     for name, values in columns.items():
         if name == "std_error":
             ordered["cond_sd"] = np.concatenate(given)
@@ -81,9 +72,14 @@ def random_columns(
     return ordered
 
 
-def coefficient_columns(estimate: Estimate, found: LevelEffects, conf_level: float) -> Columns:
+def coefficient_columns(
+    estimate: Estimate, found: Sequence[LevelEffects], conf_level: float, levels: Levels = None
+) -> Columns:
     """One row a level and coefficient: fixed plus random effect."""
-    return effect_columns(estimate, [found], conf_level)
+    columns = effect_columns(estimate, found, conf_level)
+    if not isinstance(estimate, GeneralisedEstimate):
+        return columns
+    return {**_places([(e, e.estimate.size) for e in found], levels), **columns}
 
 
 def effect_columns(estimate: Estimate, found: Sequence[LevelEffects], conf_level: float) -> Columns:
@@ -104,15 +100,13 @@ def effect_columns(estimate: Estimate, found: Sequence[LevelEffects], conf_level
     }
 
 
-def _places(estimate: Estimate, terms: Sequence[int | None], levels: Levels) -> Columns:
-    """Component, and category of the response, that each random term belongs to."""
-    known = {t: term_component(estimate, t) for t in dict.fromkeys(terms)}
-    parts = [known[t] for t in terms]
+def _places(
+    found: Sequence[tuple[LevelEffects | VarianceParameter, int]], levels: Levels
+) -> Columns:
+    """Component, and category of the response, of each with its number of rows."""
     return {
-        "component": [CONDITIONAL if part is None else part.name for part in parts],
-        **_responses(
-            [None if p is None or p.response is None else category(p, levels) for p in parts]
-        ),
+        "component": [e.component for e, rows in found for _ in range(rows)],
+        **_responses([category(e.response, levels) for e, rows in found for _ in range(rows)]),
     }
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ranef.design.specification import Specification
-from ranef.solve.layout import Grouped, choose_layout
+from ranef.solve.layout import choose_layout
 from ranef.solve.resources import available_memory
 
 if TYPE_CHECKING:

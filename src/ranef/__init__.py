@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         glmm,
         lmm,
         load,
+        marginal,
         plan,
     )
 
@@ -43,6 +44,7 @@ __all__ = [
     "glmm",
     "lmm",
     "load",
+    "marginal",
     "plan",
 ]
 

@@ -5,6 +5,7 @@ and wraps the answer: labels, the user's data-frame library, words. Numbers
 happen below. May import every floor but `cli`.
 """
 
+from ranef.api.averages import PopulationAverage, marginal
 from ranef.api.fit import Fit
 from ranef.api.fitting import glmm, lmm, plan
 from ranef.api.generalised import GeneralizedMixedModelFit
@@ -18,9 +19,11 @@ __all__ = [
     "GeneralizedMixedModelFit",
     "LikelihoodFit",
     "LinearMixedModelFit",
+    "PopulationAverage",
     "Refits",
     "glmm",
     "lmm",
     "load",
+    "marginal",
     "plan",
 ]

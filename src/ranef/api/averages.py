@@ -9,13 +9,13 @@ import numpy as np
 
 from ranef.api import checks
 from ranef.api.generalised import GeneralizedMixedModelFit
-from ranef.api.labels import category, factors_of, threshold_label
-from ranef.api.ratios import ratio_word
 from ranef.api.rendering import Page, Paragraph, TextTable, decimals, number, p_value
 from ranef.api.summary import Summary
 from ranef.errors import ModelError
 from ranef.inference import generalised
 from ranef.inference.generalised import Marginal
+from ranef.models.meaning import ratio_word
+from ranef.models.naming import category, factors_of, threshold_label
 from ranef.tables import make_table
 
 __all__ = ["PopulationAverage", "marginal"]

@@ -6,13 +6,13 @@ import warnings
 
 import numpy as np
 
-from ranef.api.labels import Levels, coefficient_labels
-from ranef.api.mixed import warn_unless_proved
+from ranef.api.proof import warn_unless_proved
 from ranef.errors import ConvergenceWarning, DataWarning
 from ranef.families import Multinomial
 from ranef.models.estimate import GeneralisedEstimate
+from ranef.models.naming import Levels, coefficient_labels
 
-__all__ = ["laplace_concern", "separation_concern", "warn_about"]
+__all__ = ["laplace_concern", "sentence", "separation_concern", "warn_about"]
 
 FEW_TRIALS = 5.0
 LARGE_SD = 1.0
@@ -25,7 +25,7 @@ def warn_about(estimate: GeneralisedEstimate, levels: Levels = None) -> None:
     if separated is not None:
         warnings.warn(separated, ConvergenceWarning, stacklevel=3)
     else:
-        warn_unless_proved(estimate)
+        warn_unless_proved(estimate, stacklevel=4)
     poor = laplace_concern(estimate)
     if poor is not None:
         warnings.warn(poor, DataWarning, stacklevel=3)
@@ -68,6 +68,11 @@ def laplace_concern(estimate: GeneralisedEstimate) -> str | None:
         if few < FEW_TRIALS and sd > LARGE_SD and term.structure in ("us", "diag"):
             return _poor(estimate, factor.name, few, sd)
     return None
+
+
+def sentence(text: str) -> str:
+    """Return a message as a sentence."""
+    return text[:1].upper() + text[1:]
 
 
 def _poor(estimate: GeneralisedEstimate, group: str, few: float, sd: float) -> str:

@@ -15,10 +15,10 @@ from ranef.api.equation import (
     text_distributions,
     text_predictor,
 )
-from ranef.api.labels import CONDITIONAL, category
-from ranef.api.ratios import link_of, predictor_of
 from ranef.families import Cumulative, Multinomial, Truncated
 from ranef.models.estimate import Component, GeneralisedEstimate
+from ranef.models.meaning import link_of, predictor_of
+from ranef.models.naming import CONDITIONAL, category
 
 __all__ = ["generalised_equation"]
 

@@ -10,8 +10,8 @@ from ranef.api.concerns import warn_about
 from ranef.api.frame import Frame
 from ranef.api.generalised import GeneralizedMixedModelFit
 from ranef.api.linear import LinearMixedModelFit
-from ranef.api.mixed import warn_unless_proved
 from ranef.api.progress import SearchBar
+from ranef.api.proof import warn_unless_proved
 from ranef.errors import FormulaError, ModelError
 from ranef.tables import Table
 

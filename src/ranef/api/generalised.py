@@ -10,14 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranef import inference
-from ranef.api import checks, labels
+from ranef.api import checks
 from ranef.api.concerns import warn_about
 from ranef.api.equation import Equation
 from ranef.api.equation_generalised import generalised_equation
 from ranef.api.frame import Frame
 from ranef.api.generalised_summary import generalised_summary
 from ranef.api.mixed import MixedModelFit
-from ranef.api.ratios import EXPONENTIAL, link_of, natural, predictor_of
 from ranef.api.refits import Refits
 from ranef.api.refits_generalised import coded_responses, refit_many
 from ranef.api.rows import read_parts
@@ -25,8 +24,10 @@ from ranef.api.summary import Summary
 from ranef.errors import ModelError
 from ranef.families import Cumulative, Family, Multinomial
 from ranef.inference import Intervals, LevelEffects, VarianceParameter, generalised
+from ranef.models import naming
 from ranef.models.estimate import GeneralisedEstimate
 from ranef.models.glmm import refit_glmm
+from ranef.models.meaning import EXPONENTIAL, link_of, natural, predictor_of
 from ranef.tables import make_table
 
 __all__ = ["GeneralizedMixedModelFit"]
@@ -90,7 +91,7 @@ class GeneralizedMixedModelFit(MixedModelFit):
     @property
     def df_resid(self) -> int:
         """Rows minus coefficients of the mean."""
-        own = [x for x in labels.coefficient_labels(self.estimate) if x.component == "conditional"]
+        own = [x for x in naming.coefficient_labels(self.estimate) if x.component == "conditional"]
         return self.n_obs - len(own)
 
     @property
@@ -106,7 +107,7 @@ class GeneralizedMixedModelFit(MixedModelFit):
     def intervals(self, conf_level: float = 0.95, df: str = "normal") -> Intervals:
         """Return tests and intervals of the coefficients of the mean as arrays."""
         found = self._coefficient_intervals(checks.conf_level(conf_level), df)
-        named = labels.coefficient_labels(self.estimate, self.levels)
+        named = naming.coefficient_labels(self.estimate, self.levels)
         own = np.array([label.component == "conditional" for label in named], dtype=np.bool_)
         return Intervals(**{name: values[own] for name, values in vars(found).items()})
 
@@ -423,12 +424,12 @@ class GeneralizedMixedModelFit(MixedModelFit):
         columns = dict(zip(self._categories, values.T, strict=True))
         return self.frame.table(columns)
 
-    def residuals(self, kind: str = "response") -> Any:
+    def residuals(self, kind: str = "response", *, rng: Any = 0) -> Any:
         """Return residuals, one a row of the user's table; NaN where a row was dropped.
 
         Parameters
         ----------
-        kind : {"response", "pearson", "deviance", "working"}
+        kind : {"response", "pearson", "deviance", "working", "quantile"}
             - ``"response"``: response minus fitted mean, the random effects at
               their modes; of trials the proportion minus the probability.
             - ``"pearson"``: that divided by the standard deviation that the
@@ -436,6 +437,11 @@ class GeneralizedMixedModelFit(MixedModelFit):
             - ``"deviance"``: the root of the row's unit deviance, with the sign
               of the response residual, for families that have one.
             - ``"working"``: the response residual on the scale of the link.
+            - ``"quantile"``: the normal quantile of the response's rank among
+              responses that the model draws, ties broken at random: standard
+              normal for every family if the model holds.
+        rng : int or numpy.random.Generator
+            For ``"quantile"``; the same gives the same residuals.
 
         Raises
         ------
@@ -451,8 +457,12 @@ class GeneralizedMixedModelFit(MixedModelFit):
         >>> round(float((fit.residuals("pearson") ** 2).sum()), 1)
         54.7
         """
-        kind = checks.choice("kind", kind, generalised.RESIDUALS)
-        return self.frame.column(generalised.residuals(self.estimate, kind), "residual")
+        kind = checks.choice("kind", kind, (*generalised.RESIDUALS, "quantile"))
+        if kind == "quantile":
+            values = generalised.quantile_residuals(self.estimate, checks.generator(rng))
+        else:
+            values = generalised.residuals(self.estimate, kind)
+        return self.frame.column(values, "residual")
 
     def simulate(self, n: int = 1, *, rng: Any = None, kind: str = "new") -> Any:
         """Draw responses from the fitted model.

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ranef.api.labels import CONDITIONAL, CoefficientLabel, coefficient_labels, factors_of
-from ranef.api.ratios import natural, predictor_of, ratio, variance_words
+from ranef.api.concerns import sentence, separation_concern
 from ranef.api.rendering import Page, Paragraph, TextTable, decimals, number, p_value
 from ranef.api.summary import (
     Summary,
@@ -21,8 +20,10 @@ from ranef.api.summary import (
 from ranef.families import Cumulative, Multinomial
 from ranef.inference import Intervals, VarianceParameter
 from ranef.models.estimate import Component, GeneralisedEstimate
+from ranef.models.meaning import approximation, natural, predictor_of, ratio, variance_words
+from ranef.models.naming import CONDITIONAL, CoefficientLabel, coefficient_labels, factors_of
 
-__all__ = ["approximation", "family_line", "generalised_summary", "subject_specific"]
+__all__ = ["family_line", "generalised_summary", "subject_specific"]
 
 Part = Paragraph | TextTable
 
@@ -66,7 +67,9 @@ def generalised_summary(
     parts += _spread(estimate, constants, conf_level)
     if variance:
         parts.append(variance_table(estimate, variance, conf_level, levels))
-    parts.append(Paragraph((information_line(estimate), optimum_line(estimate))))
+    concern = separation_concern(estimate, levels)
+    last = (information_line(estimate), optimum_line(estimate))
+    parts.append(Paragraph(last if concern is None else (*last, sentence(concern))))
     title = f"Generalised linear mixed model: {estimate.specification.formula}"
     return Summary(Page(title, tuple(parts)))
 
@@ -79,13 +82,6 @@ def family_line(estimate: GeneralisedEstimate) -> str:
         f"Family {family.name}, link {family.link}{thresholds}; maximum likelihood by "
         f"{approximation(estimate)}."
     )
-
-
-def approximation(estimate: GeneralisedEstimate) -> str:
-    """How the likelihood was approximated."""
-    if estimate.quadrature == 1:
-        return "the Laplace approximation"
-    return f"adaptive Gauss-Hermite quadrature with {estimate.quadrature} nodes"
 
 
 def subject_specific(estimate: GeneralisedEstimate) -> str:

@@ -12,7 +12,8 @@ from ranef import inference
 from ranef.api import checks
 from ranef.api.equation import Equation, equation
 from ranef.api.frame import Frame
-from ranef.api.mixed import MixedModelFit, warn_unless_proved
+from ranef.api.mixed import MixedModelFit
+from ranef.api.proof import warn_unless_proved
 from ranef.api.refits import Refits, read_responses, wrap_refits
 from ranef.api.rows import model_rows, read_rows
 from ranef.api.summary import Summary, linear_summary

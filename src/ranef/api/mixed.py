@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -13,18 +12,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranef import inference
-from ranef.api import checks, labels, tidying
+from ranef.api import checks, tidying
 from ranef.api.frame import Frame, matrix, vector
-from ranef.api.labels import Coefficients
 from ranef.api.likelihood import LikelihoodFit
 from ranef.api.readers import ReaderNames
-from ranef.api.summary import optimum_line
-from ranef.errors import ConvergenceWarning, DataError, ModelError, suggestion
+from ranef.errors import DataError, ModelError, suggestion
 from ranef.inference import Intervals, LevelEffects, VarianceParameter
+from ranef.models import naming
 from ranef.models.estimate import Estimate
+from ranef.models.naming import Coefficients
 from ranef.tables import Table, make_table
 
-__all__ = ["MixedModelFit", "warn_unless_proved"]
+__all__ = ["MixedModelFit"]
 
 EFFECTS = ("fixed", "variance", "random")
 
@@ -53,7 +52,7 @@ class MixedModelFit(ReaderNames, LikelihoodFit):
 
     @property
     def n_groups(self) -> dict[str, int]:
-        return {f.name: f.n_levels for f in labels.factors_of(self.estimate)}
+        return {f.name: f.n_levels for f in naming.factors_of(self.estimate)}
 
     @property
     def coef(self) -> Any:
@@ -72,7 +71,7 @@ class MixedModelFit(ReaderNames, LikelihoodFit):
 
     @cached_property
     def _conditional(self) -> Coefficients:
-        return labels.conditional_coefficients(self.estimate, self._levels)
+        return naming.conditional_coefficients(self.estimate, self._levels)
 
     @abstractmethod
     def _coefficient_intervals(self, conf_level: float, df: str) -> Intervals:
@@ -103,13 +102,13 @@ class MixedModelFit(ReaderNames, LikelihoodFit):
             return tidying.variance_columns(estimate, self._variance_parameters(level), levels)
         if effects == "random":
             return tidying.random_columns(estimate, self._level_effects, level, levels)
-        named = labels.coefficient_labels(estimate, levels)
+        named = naming.coefficient_labels(estimate, levels)
         found = self._coefficient_intervals(level, df)
         return tidying.fixed_columns(named, found, self._carried(exponentiate))
 
     def _confint(self, conf_level: float, df: str) -> Any:
         found = self._coefficient_intervals(conf_level, df)
-        named = labels.coefficient_labels(self.estimate, self._levels)
+        named = naming.coefficient_labels(self.estimate, self._levels)
         columns = {
             "term": [label.full for label in named],
             "estimate": found.estimate,
@@ -153,7 +152,7 @@ class MixedModelFit(ReaderNames, LikelihoodFit):
 
     def _factor(self, group: str | None) -> int:
         """Index of a grouping factor."""
-        names = [f.name for f in labels.factors_of(self.estimate)]
+        names = [f.name for f in naming.factors_of(self.estimate)]
         if group is None:
             if len(names) > 1:
                 raise ModelError(f"say which group: one of {', '.join(map(repr, names))}")
@@ -200,7 +199,7 @@ class MixedModelFit(ReaderNames, LikelihoodFit):
         """Response and grouping factors, one value a row of the user's table."""
         name = self.estimate.specification.response
         columns: dict[str, Any] = {name: self.frame.expand(self._response_column())}
-        for factor in labels.factors_of(self.estimate):
+        for factor in naming.factors_of(self.estimate):
             named = np.empty(factor.n_levels, dtype=object)
             named[:] = list(factor.levels)
             columns[factor.name] = self.frame.expand(named[factor.codes])
@@ -236,14 +235,3 @@ class MixedModelFit(ReaderNames, LikelihoodFit):
         from ranef.api.saving import save
 
         save(self, path)
-
-
-def warn_unless_proved(estimate: Estimate) -> None:
-    """Warn when the search ended without a proof."""
-    if not estimate.optimum.converged:
-        warnings.warn(
-            f"{optimum_line(estimate)} Rescale the columns or simplify the random effects; "
-            "fit.optimum has the details.",
-            ConvergenceWarning,
-            stacklevel=3,
-        )

@@ -8,12 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranef.api.frame import Frame
-from ranef.api.labels import Levels, coefficient_labels
 from ranef.api.progress import counted
 from ranef.api.refits import Refits, Responses, read_responses
 from ranef.errors import DataError
 from ranef.models.estimate import GeneralisedEstimate
 from ranef.models.glmm import refit_glmm
+from ranef.models.naming import Levels, coefficient_labels
 from ranef.tables import Table
 
 __all__ = ["coded_responses", "refit_many"]

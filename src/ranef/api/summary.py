@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ranef.api.labels import CONDITIONAL, Levels, category, group_name
 from ranef.api.rendering import Page, Paragraph, TextTable, decimals, number, p_value
 from ranef.design.specification import Accounting, GroupingFactor, Specification
 from ranef.design.state import Coding
 from ranef.inference import Intervals, VarianceParameter, intraclass_correlations
 from ranef.models.estimate import Estimate
+from ranef.models.naming import CONDITIONAL, Levels, category, group_name
 from ranef.solve.optimum import Face, Optimum
 
 __all__ = [

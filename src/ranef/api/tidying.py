@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ranef.api.labels import CoefficientLabel, Levels, category, factors_of, group_name
 from ranef.inference import Intervals, LevelEffects, VarianceParameter
 from ranef.inference.wald import quantile
 from ranef.models.estimate import Estimate, GeneralisedEstimate
+from ranef.models.naming import CoefficientLabel, Levels, category, factors_of, group_name
 
 __all__ = ["coefficient_columns", "fixed_columns", "random_columns", "variance_columns"]
 

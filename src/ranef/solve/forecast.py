@@ -179,7 +179,9 @@ def plan_generalised(
     return _plan(design, formula, n_dropped, path)
 
 
-def _plan(spec: Grouped, formula: str, n_dropped: int, path: str | None) -> Plan:
+def _plan(
+    spec: Specification | GeneralisedDesign, formula: str, n_dropped: int, path: str | None
+) -> Plan:
     from ranef import covariance
 
     blocks, layout = choose_layout(spec, path)

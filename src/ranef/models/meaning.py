@@ -1,6 +1,6 @@
 """What the exponential of a coefficient is, and what a dispersion means, in words.
 
-Knows families by their names and links; computes nothing.
+Knows families by their names and links. May import `families` and the estimates.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from ranef.models.estimate import Component, GeneralisedEstimate
 
 __all__ = [
     "EXPONENTIAL",
+    "approximation",
     "link_of",
     "natural",
     "predictor_of",
@@ -44,6 +45,13 @@ VARIANCES = {
     "beta": "Var(y) = mu (1 - mu) / (1 + phi); a larger phi is less variance",
     "ordbeta": "Var(y) = mu (1 - mu) / (1 + phi) between 0 and 1; a larger phi is less variance",
 }
+
+
+def approximation(estimate: GeneralisedEstimate) -> str:
+    """How the likelihood was approximated."""
+    if estimate.quadrature == 1:
+        return "the Laplace approximation"
+    return f"adaptive Gauss-Hermite quadrature with {estimate.quadrature} nodes"
 
 
 def predictor_of(estimate: GeneralisedEstimate, part: Component) -> Predictor:

@@ -1,4 +1,7 @@
-"""What an estimate's coefficients and random terms are called, and where they belong."""
+"""What an estimate's coefficients and random terms are called, and where they belong.
+
+May import the estimates and specifications.
+"""
 
 from __future__ import annotations
 

@@ -2,11 +2,14 @@
 // factors as arrays; their criterion, its search, and what is known at a point.
 #include "generalised.hpp"
 
+#include <nanobind/stl/pair.h>
+
 #include <limits>
 #include <mutex>
 
 #include "arrays.hpp"
 #include "laplace.hpp"
+#include "quadrature.hpp"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -19,7 +22,8 @@ class GeneralisedProblem {
   public:
     GeneralisedProblem(const nb::object& family, Input<1> y, const nb::object& extra,
                        const nb::object& weights, const nb::list& predictors, int coefficients,
-                       const nb::list& factors, const std::vector<int>& chain, int threads) {
+                       const nb::list& factors, const std::vector<int>& chain, int threads,
+                       int nodes) {
         const size_t n = y.shape(0);
         const Family& f = nb::cast<const Family&>(family);
         keep_.push_back(family);
@@ -48,6 +52,7 @@ class GeneralisedProblem {
         const auto pattern = assemble(n, inputs, FixedInput{}, nullptr, chain, threads);
         predictors_ = std::make_unique<Predictors>(*pattern, owners, rows, coefficients, threads);
         laplace_ = std::make_unique<Laplace>(f, *predictors_, *pattern, y.data(), e, w);
+        if (nodes > 1) quadrature_ = std::make_unique<Quadrature>(*laplace_, nodes);
     }
 
     int parameters() const { return laplace_->blocks().parameters; }
@@ -67,6 +72,7 @@ class GeneralisedProblem {
             nb::gil_scoped_release release;
             const std::lock_guard<std::mutex> lock(mutex_);
             x = laplace_->start(beta.data());
+            if (quadrature_) x = near_optimum(x);
         }
         return to_array(std::move(x));
     }
@@ -84,7 +90,7 @@ class GeneralisedProblem {
         {
             nb::gil_scoped_release release;
             const std::lock_guard<std::mutex> lock(mutex_);
-            out = search(*laplace_, from, options);
+            out = search(objective(), from, options);
         }
         report_progress.rethrow();
         nb::dict d = describe(out);
@@ -100,9 +106,9 @@ class GeneralisedProblem {
         {
             nb::gil_scoped_release release;
             const std::lock_guard<std::mutex> lock(mutex_);
-            value = laplace_->evaluate(x.data());
+            value = objective().evaluate(x.data());
             if (derivatives && value < std::numeric_limits<double>::infinity())
-                laplace_->differentiate(gradient.data(), hessian.data());
+                objective().differentiate(gradient.data(), hessian.data());
         }
         nb::dict d;
         d["criterion"] = value;
@@ -165,6 +171,20 @@ class GeneralisedProblem {
             throw std::invalid_argument("the parameters have the wrong length");
     }
 
+    Objective& objective() const {
+        if (quadrature_) return *quadrature_;
+        return *laplace_;
+    }
+
+    // Roughly the optimum of the Laplace approximation, to start a quadrature from.
+    Vector near_optimum(const Vector& x) {
+        SearchOptions options;
+        options.max_evaluations = 20;
+        options.tolerance = 1e-3;
+        const Outcome found = search(*laplace_, x, options);
+        return std::isfinite(found.criterion) ? found.phi : x;
+    }
+
     // Everything at x.
     void settle(const double* x) {
         const size_t D = laplace_->parameters();
@@ -210,7 +230,7 @@ class GeneralisedProblem {
             const size_t r = factor.r;
             modes.append(user_modes(factor, laplace_->modes(k)));
             psi.append(to_array(laplace_->psi(k), {r, r}));
-            psi_gradient.append(to_array(laplace_->gradient_psi(k), {r, r}));
+            psi_gradient.append(to_array(objective().gradient_psi(k), {r, r}));
         }
         d["modes"] = modes;
         d["psi"] = psi;
@@ -229,16 +249,26 @@ class GeneralisedProblem {
     std::mutex mutex_;
     std::unique_ptr<Predictors> predictors_;
     std::unique_ptr<Laplace> laplace_;
+    std::unique_ptr<Quadrature> quadrature_;
 };
 
 } // namespace
 
 void bind_generalised(nb::module_& m) {
+    m.def(
+        "hermite",
+        [](int count) {
+            if (count < 1) throw std::invalid_argument("one node or more");
+            Vector nodes, log_weights;
+            hermite(count, nodes, log_weights);
+            return std::make_pair(to_array(std::move(nodes)), to_array(std::move(log_weights)));
+        },
+        "count"_a);
     nb::class_<GeneralisedProblem>(m, "GeneralisedProblem")
         .def(nb::init<const nb::object&, Input<1>, const nb::object&, const nb::object&,
-                      const nb::list&, int, const nb::list&, const std::vector<int>&, int>(),
+                      const nb::list&, int, const nb::list&, const std::vector<int>&, int, int>(),
              "family"_a, "y"_a, "extra"_a.none(), "weights"_a.none(), "predictors"_a,
-             "coefficients"_a, "factors"_a, "chain"_a, "threads"_a)
+             "coefficients"_a, "factors"_a, "chain"_a, "threads"_a, "nodes"_a = 1)
         .def_prop_ro("parameters", &GeneralisedProblem::parameters)
         .def_prop_ro("coefficients", &GeneralisedProblem::coefficients)
         .def_prop_ro("order", &GeneralisedProblem::order)

@@ -54,6 +54,20 @@ class Laplace final : public Objective {
     Vector start(const double* beta);
 
     const LaplaceCounts& counts() const { return counts_; }
+    const Family& family() const { return family_; }
+    const Predictors& predictors() const { return predictors_; }
+    const Rows& rows() const { return rows_; }
+    const Vector& weights() const { return weights_; } // empty: all one
+    // At the last point evaluated, in the order of the predictors' rows.
+    const Vector& fixed(int m) const { return fixed_[m]; }
+    std::vector<const double*> predictors_at_mode() const {
+        std::vector<const double*> out;
+        for (const Vector& v : eta_) out.push_back(v.data());
+        return out;
+    }
+    // Psi^-1 of the modes, and Lambda of the first factor.
+    const Vector& score(int factor) const { return score_[factor]; }
+    const double* lambda() const { return criterion_.lambda(0).data(); }
     // At the last point evaluated: the modes as they multiply the data, internal
     // order; the predictors and log densities of the rows, the user's order.
     const Vector& modes(int factor) const { return mode_[factor]; }

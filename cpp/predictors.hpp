@@ -53,6 +53,13 @@ struct Working {
 
 class Predictors {
   public:
+    struct Random {
+        int r = 0;
+        Indices level;          // (n) internal
+        Vector z;               // (n, r) standardised
+        std::vector<int> owner; // (r) index into random_
+    };
+
     // owners[f]: the predictor of each column of factor f.
     Predictors(const Blocks& pattern, const std::vector<std::vector<int>>& owners,
                const std::vector<PredictorInput>& inputs, int coefficients, int threads);
@@ -68,6 +75,7 @@ class Predictors {
     const std::vector<size_t>& ranges() const { return ranges_; }
     int chunks() const { return static_cast<int>(ranges_.size()) - 1; }
     int threads() const { return threads_; }
+    const Random& factor(int f) const { return factors_[f]; }
 
     // A user's vector (n) in the order of the rows here; in place of null: null.
     Vector gather(const double* values) const;
@@ -104,12 +112,6 @@ class Predictors {
         const double* X = nullptr;
         std::vector<int> coefficient;
         Vector offset;
-    };
-    struct Random {
-        int r = 0;
-        Indices level;          // (n) internal
-        Vector z;               // (n, r) standardised
-        std::vector<int> owner; // (r) index into random_
     };
 
     void weighted_row(const Weights& W, int m, size_t i, double* u) const;

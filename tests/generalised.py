@@ -40,7 +40,9 @@ class Model:
     offset: np.ndarray | None = None
     kernels: dict[int, np.ndarray] | None = None
 
-    def core(self, chain: Sequence[int], threads: int = 1) -> _core.GeneralisedProblem:
+    def core(
+        self, chain: Sequence[int], threads: int = 1, nodes: int = 1
+    ) -> _core.GeneralisedProblem:
         predictors: list[dict[str, Any]] = []
         count = 0
         for m, X in enumerate(self.X):
@@ -64,6 +66,7 @@ class Model:
             factors,
             list(chain),
             threads,
+            nodes,
         )
 
     def _factor(self, f: int) -> dict[str, Any]:

@@ -333,3 +333,38 @@ def test_shapes_of_one_kind_go_by_their_labels():
     assert part_names(family("ordbeta"), False) == ("dispersion", "cut 1", "cut 2 - cut 1")
     assert part_names(family("poisson"), True) == ("zero",)
     assert part_names(Cumulative(), False) == ()
+
+
+@pytest.mark.parametrize("entry", REFERENCE["quadrature"], ids=lambda e: f"{e['nodes']}_nodes")
+def test_quadrature_is_that_of_lme4(entry):
+    data = table("cbpp")
+    spec = specify("incidence ~ period + (1 | herd)", data)
+    size = data["size"].to_numpy(float)
+    estimate = fit_glmm(
+        {"conditional": spec}, family("binomial"), extra=size, quadrature=entry["nodes"]
+    )
+    assert estimate.optimum.converged
+    # lme4's optimiser stops at some 1e-4 standard errors (here 0.18 to 0.43)
+    np.testing.assert_allclose(estimate.theta, [entry["sd"]], rtol=5e-5)
+    np.testing.assert_allclose(estimate.beta, entry["beta"], atol=1e-4)
+    if entry["nodes"] == 25:  # all constants included
+        assert estimate.loglik == pytest.approx(-91.983369, abs=1e-6)
+
+
+def test_quadrature_refuses_what_it_cannot_do():
+    data = table("cbpp")
+    one = specify("incidence ~ period + (1 | herd)", data)
+    plain = {"extra": data["size"].to_numpy(float), "quadrature": 5}
+    with pytest.raises(ModelError, match="number of nodes from 1"):
+        fit_glmm({"conditional": one}, family("binomial"), quadrature=0)
+    two = specify("incidence ~ (1 | herd) + (1 | period)", data)
+    with pytest.raises(ModelError, match="one grouping factor, here are 2"):
+        fit_glmm({"conditional": two}, family("binomial"), **plain)
+    z = np.vander(np.linspace(-1, 1, one.n), 4)
+    term = replace(one.terms[0], names=("a", "b", "c", "d"), z=np.ascontiguousarray(z))
+    wide = replace(one, terms=(term,))
+    with pytest.raises(ModelError, match="up to 3 random effects for each level, here are 4"):
+        fit_glmm({"conditional": wide}, family("binomial"), **plain)
+    tied = specify("incidence ~ size + cs(1 + size | herd)", data)
+    with pytest.raises(ModelError, match="unstructured or diagonal"):
+        fit_glmm({"conditional": tied}, family("binomial"), **plain)

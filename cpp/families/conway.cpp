@@ -13,6 +13,7 @@ namespace ranef {
 namespace {
 
 constexpr double negligible = -50; // log of a term beside the largest
+constexpr size_t most = 200000;    // terms: where nu is near 0 a mean up to some 4,000
 constexpr double large = 1000;     // from here on differences of log j! by Stirling
 
 // The distribution at (theta, nu): counts, -log y! and weights around the largest
@@ -23,8 +24,9 @@ class Distribution {
     Distribution(double theta, double nu) : theta_(theta), nu_(nu) {
         const double middle = std::exp(theta / nu), width = std::sqrt(middle / nu);
         stride_ = width > 20 && middle > 12 * width ? std::floor(width / 2) : 1;
-        centre_ = std::floor(middle);
-        if (!(centre_ < 1e300)) return;
+        centre_ = stride_ > 1 ? middle : std::floor(middle);
+        if (!(centre_ < 1e300 && nu > 1e-300)) return;
+        slope_ = stride_ > 1 ? 0 : theta - nu * std::log(centre_);
         add(0);
         for (double d = stride_; add(d); d += stride_) {
         }
@@ -33,7 +35,7 @@ class Distribution {
         average();
     }
 
-    bool valid() const { return total_ > 0; }
+    bool valid() const { return total_ > 0 && !wide_; }
     double mean() const { return centre_ + mean_[0]; }
     double variance() const { return moment(2, 0); }
 
@@ -91,8 +93,11 @@ class Distribution {
     bool add(double d) {
         auto& terms = scratch();
         if (d == 0) terms.clear();
-        const double l = -factorial_difference(d), h = d * theta_ + nu_ * l;
-        if (!(h > negligible)) return false;
+        if (terms.size() >= most) wide_ = true;
+        const double l = -factorial_difference(d);
+        const double h = centre_ >= large && centre_ + d >= 20 ? d * slope_ - nu_ * excess(d)
+                                                               : d * theta_ + nu_ * l;
+        if (!(h > negligible) || wide_) return false;
         terms.push_back({d, l, std::exp(h)});
         if (d != 0) rest_ += terms.back().w;
         return true;
@@ -101,8 +106,13 @@ class Distribution {
     double factorial_difference(double d) const {
         if (centre_ < large || centre_ + d < 20)
             return log_factorial(centre_ + d) - log_factorial(centre_);
+        return d * std::log(centre_) + excess(d);
+    }
+
+    // log (centre + d)! - log centre! - d log centre by Stirling's series
+    double excess(double d) const {
         const double u = d / centre_;
-        return d * std::log(centre_) + centre_ * relative_entropy(u) + 0.5 * std::log1p(u) +
+        return centre_ * relative_entropy(u) + 0.5 * std::log1p(u) +
                stirling_remainder(centre_ + d, 0).f - stirling_remainder(centre_, 0).f;
     }
 
@@ -129,7 +139,8 @@ class Distribution {
         return sum / total_;
     }
 
-    double theta_, nu_, stride_, centre_, rest_ = 0, total_ = 0, mean_[2] = {0, 0};
+    double theta_, nu_, stride_, centre_, slope_ = 0, rest_ = 0, total_ = 0, mean_[2] = {0, 0};
+    bool wide_ = false;
 };
 
 double start(double log_mu, double nu) {

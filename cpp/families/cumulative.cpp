@@ -35,21 +35,23 @@ struct Cumulative {
         case Link::cloglog:
             return apply(log_hit, b + apply(log_expm1, w)) - exp(b);
         case Link::cauchit:
-            return log(angle(b, w) * (1 / pi));
+            return log_angle(b, w) - std::log(pi);
         default:
             return log_normal_interval(b, w);
         }
     }
 
-    // atan(b + w) - atan(b)
+    // log(atan(b + w) - atan(b)); the tangent of that angle is w / c
     template <class T>
-    static T angle(const T& b, const T& w) {
+    static T log_angle(const T& b, const T& w) {
         const T c = b * (b + w) + 1.0;
-        if (std::fabs(c.value()) > w.value()) {
+        if (c.value() * 0.3 > w.value()) { // log w stands alone: its derivatives do not cancel
             const T t = w * reciprocal(c);
-            return arctan(t) + (c.value() < 0 ? pi : 0.0);
+            return log(w) - log(c) + log(compose(atan_slope(t.value()), t));
         }
-        return pi / 2 - arctan(c * reciprocal(w));
+        if (-c.value() > w.value()) return log(arctan(w * reciprocal(c)) + pi);
+        if (c.value() > w.value()) return log(arctan(w * reciprocal(c)));
+        return log(pi / 2 - arctan(c * reciprocal(w)));
     }
     template <class T>
     static T reciprocal(const T& u) {

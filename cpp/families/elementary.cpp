@@ -26,6 +26,21 @@ Curve log1p_slope(double x, int order) {
     return c;
 }
 
+Curve atan_slope(double x) {
+    const double x2 = x * x;
+    Curve c{1, 0, 0, 0};
+    double power = 1; // x^(2n - 2)
+    for (int n = 1; n <= 18; ++n) {
+        const double k = 2 * n, s = (n % 2 ? -power : power) / (k + 1);
+        c.f += s * x2;
+        c.f1 += k * s * x;
+        c.f2 += k * (k - 1) * s;
+        if (x != 0) c.f3 += k * (k - 1) * (k - 2) * (s / x);
+        power *= x2;
+    }
+    return c;
+}
+
 namespace {
 
 // The lower tail by Laplace's continued fraction of Mills' ratio, z = -x >= 5:

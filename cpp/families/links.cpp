@@ -75,8 +75,8 @@ Curve log_cauchy(double x) {
 
 // log(1 - exp(x)), x < 0.
 Curve log1mexp(double x) {
-    const double v = -1 / std::expm1(x) - 1;
-    return {std::log(-std::expm1(x)), -v, -v * (1 + v), -v * (1 + v) * (1 + 2 * v)};
+    const double e = std::exp(x), m = std::expm1(x), v = -e / m;
+    return {x < -0.7 ? std::log1p(-e) : std::log(-m), -v, -v * (1 + v), -v * (1 + v) * (1 + 2 * v)};
 }
 
 } // namespace

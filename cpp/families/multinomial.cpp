@@ -28,7 +28,7 @@ class Multinomial : public Family {
             for (int m = 0; m < M; ++m) sum += odds[m] = std::exp(eta[m][i] - top);
             sum += std::exp(-top);
             const double value = log_share(y, eta, i, top, odds);
-            const bool allowed = y >= 0 && y < categories_ && value > -infinity;
+            const bool allowed = y >= 0 && y < categories_ && value > -infinity && sum < infinity;
             for (int a = 0; a < k; ++a) {
                 p[a] = allowed ? odds[active[a]] / sum : 0;
                 q[a] = allowed ? others(active[a], top, odds) / sum : 0;

@@ -37,7 +37,8 @@ struct NegativeBinomial : Plain {
     template <class T>
     T log_positive(double y, const T* eta) const {
         const auto t = terms(eta);
-        if (t.log_odds.value() > 0) return density(y, t) - apply(log_hit, log(t.miss));
+        if (t.log_odds.value() > 0)
+            return density(y, t) - apply(log_hit, t.log_size + log(softplus(t.log_odds)));
         // log(miss) is log(mu) and little more: one log(mu) is taken off by itself
         const T more = log(apply(log1p_over, t.log_odds));
         return density(y, t, y - 1) - more - apply(log_hit_over, t.log_mu + more);

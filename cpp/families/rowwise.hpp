@@ -74,10 +74,10 @@ class Rowwise : public Family {
         }
     }
 
-    // Neither impossible nor with derivatives beyond a double.
+    // Neither impossible nor beyond a double.
     template <class T>
     static bool allowed(const T& r) {
-        if (!(r.value() > -infinity)) return false;
+        if (!(std::fabs(r.value()) < infinity)) return false;
         for (int c = 1; c < T::size; ++c)
             if (std::isnan(r.d[c])) return false;
         return true;

@@ -30,6 +30,9 @@ Curve log1p_slope(double x, int order);
 // k log k - k - log Gamma(k) as a function of l = log k.
 Curve log_gamma_deficit(double l, int order);
 
+// atan(x) / x, |x| <= 0.3.
+Curve atan_slope(double x);
+
 // log Gamma(x + 1/2) - log Gamma(x) - log(x) / 2 as a function of l = log x: it
 // vanishes as x grows.
 Curve half_step(double l, int order);

@@ -14,6 +14,7 @@ namespace ranef {
 namespace {
 
 constexpr double negligible = -50; // log of a term beside the largest
+constexpr double furthest = 25;    // of logit(p - 1) from 0
 constexpr double large = 1000;     // from here on differences of log Gamma by Stirling
 
 // The logarithm of the sum and its derivatives in (c, s), a = exp(-s). The terms
@@ -21,19 +22,23 @@ constexpr double large = 1000;     // from here on differences of log Gamma by S
 // wide, every `stride`-th is enough (Poisson's summation formula: with a stride of
 // half their standard deviation the error is below exp(-70)). Error: 1e-12 times
 // the sum of the magnitudes j c, log j! and log Gamma(j a) of the largest term.
+// logit(p - 1) beyond 25 is not allowed: p is then 1 or 2 to all that a fit can tell.
 class Series {
   public:
     Series(double c, double s, int order) : c_(c), s_(s), a_(std::exp(-s)), order_(order) {
         const double middle = std::exp((c + a_ * s) / (1 + a_));
         const double width = std::sqrt(middle / (1 + a_));
         stride_ = width > 20 ? std::floor(width / 2) : 1;
-        centre_ = std::max(1.0, std::floor(middle));
+        centre_ = stride_ > 1 ? middle : std::max(1.0, std::floor(middle));
+        stirling_ = centre_ >= large && centre_ * a_ >= large;
+        // d log(term) / dj at the centre, which is the maximum where it need not be whole
+        slope_ = stride_ > 1 ? 0 : c - std::log(centre_) - a_ * (std::log(centre_) - s);
         direct_ = centre_ < large ? log_factorial(centre_) : 0;
         gamma_ = log_gamma_exp(std::log(centre_) - s, order);
     }
 
     Jet<2, 3> log_sum() {
-        if (!(centre_ < 1e300 && a_ < 1e300)) return Jet<2, 3>(-infinity);
+        if (!(centre_ < 1e300 && std::fabs(s_) <= furthest)) return Jet<2, 3>(-infinity);
         add(0);
         for (double d = stride_; add(d); d += stride_) {
         }
@@ -81,11 +86,20 @@ class Series {
 
     double direct() const { return centre_ < large ? direct_ : log_factorial(centre_); }
 
+    // The logarithm of a term less that of the centre.
+    double log_term(double d, double u, double gamma) const {
+        const double j = centre_ + d;
+        if (!stirling_ || j < 20 || j * a_ < 20) return d * c_ - factorial_difference(d, u) + gamma;
+        return d * slope_ - centre_ * (1 + a_) * relative_entropy(u) - stirling_remainder(j, 0).f +
+               stirling_remainder(centre_, 0).f - stirling_remainder(j * a_, 0).f +
+               stirling_remainder(centre_ * a_, 0).f;
+    }
+
     // Adds the term of centre + d; false where it is negligible.
     bool add(double d) {
         const double u = d / centre_;
         const Curve g = gamma_difference(d, u);
-        const double h = d * c_ - factorial_difference(d, u) + g.f;
+        const double h = log_term(d, u, g.f);
         if (!(h > negligible)) return false;
         const double w = std::exp(h);
         const double g2 = g.f2 + g.f1 * g.f1, g3 = g.f3 + 3 * g.f1 * g.f2 + g.f1 * g.f1 * g.f1;
@@ -94,7 +108,8 @@ class Series {
         return true;
     }
 
-    double c_, s_, a_, stride_, centre_, direct_;
+    double c_, s_, a_, stride_, centre_, slope_, direct_;
+    bool stirling_;
     int order_;
     Curve gamma_;
     Jet<2, 3> sum_{0};

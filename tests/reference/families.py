@@ -370,9 +370,10 @@ def points():
     yield from grid("beta", "probit", (0.3,), (0.4,), (1.3,))
     etas = ((-3.0, 0.4, 30.0), (1.3,), (-1.0, 0.2), (-4.0, 1.0))
     yield from grid("ordbeta", "logit", (0.0, 0.3, 1.0), *etas)
-    etas = ((-2.0, 0.4, 5.0), (-3.0, 0.5, 3.0), (-2.0, 0.1, 2.0))
+    etas = ((0.4,), (-2.0, 0.5, 3.0), (-2.0, 0.1, 2.0))
     yield from grid("tweedie", "log", (0.0, 0.02, 1.3, 60.0), *etas)
-    yield from grid("tweedie", "log", (900.0,), (6.8,), (-6.0,), (0.1, 1.5))
+    yield from grid("tweedie", "log", (0.0, 1.3), (-2.0, 5.0), (0.5,), (0.1,))
+    yield from grid("tweedie", "log", (900.0,), (6.8,), (-6.0,), (0.1,))
     for link in ("logit", "probit", "cloglog", "cauchit"):
         eta = (-37.0, -1.3, 0.35, 8.0) if link != "cloglog" else (-4.0, -1.3, 0.35, 30.0)
         for upper, lower in ((0.5, 0.25), (0.5, 0.4999), (3.0, -3.0), (1.0, -2.0)):

@@ -40,6 +40,7 @@ Floats = NDArray[np.float64]
 CONDITIONAL = "conditional"
 ZERO = "zero"
 INTERCEPT = "(Intercept)"
+MOST_NODES = 100
 
 
 def fit_glmm(
@@ -64,8 +65,8 @@ def fit_glmm(
         What the family needs beside the response: trials of a binomial, the
         upper ends of a censored response, the number of ordered categories.
     quadrature : int
-        Nodes of the quadrature over the random effects; 1 is the Laplace
-        approximation.
+        Nodes of adaptive Gauss-Hermite quadrature for each random effect, of one
+        grouping factor with up to three; 1 is the Laplace approximation.
     path : str or None
         ``"single"``, ``"nested"``, ``"crossed"``; None takes the cheapest.
     start : (k,) array or None
@@ -82,13 +83,22 @@ def fit_glmm(
         When the parts do not fit the family or each other, or the model cannot
         be fitted; the message says why.
     """
-    if quadrature != 1:
-        raise ModelError(f"quadrature must be 1 (the Laplace approximation), not {quadrature}")
+    if not 1 <= quadrature <= MOST_NODES:
+        raise ModelError(
+            f"quadrature must be a number of nodes from 1 (the Laplace approximation) to "
+            f"{MOST_NODES}, not {quadrature}"
+        )
     if extra is not None:
         extra = np.ascontiguousarray(extra, dtype=np.float64)
     plan = _plan(parts, family, extra)
     found = solve.fit_generalised(
-        plan.design, plan.start, theta=start, path=path, n_jobs=n_jobs, progress=progress
+        plan.design,
+        plan.start,
+        theta=start,
+        quadrature=quadrature,
+        path=path,
+        n_jobs=n_jobs,
+        progress=progress,
     )
     own = plan.components[0]
     return GeneralisedEstimate(

@@ -33,7 +33,9 @@ Ints = NDArray[np.int32]
 
 
 def _assembly(estimate: GeneralisedEstimate) -> GeneralisedAssembly:
-    return assemble_generalised(estimate.design, estimate.optimum.path)
+    return assemble_generalised(
+        estimate.design, estimate.optimum.path, quadrature=estimate.quadrature
+    )
 
 
 def _point(assembly: GeneralisedAssembly, estimate: GeneralisedEstimate) -> Floats:
@@ -131,7 +133,8 @@ def joint_hessian(estimate: GeneralisedEstimate) -> tuple[Floats, NDArray[np.boo
     """
     assembly = _assembly(estimate)
     hessian, loose = _inner_hessian(assembly, estimate)
-    return _carried(hessian, np.linalg.inv(assembly.transform).T), loose
+    back = np.asarray(np.linalg.inv(assembly.transform).T, dtype=np.float64)
+    return _carried(hessian, back), loose
 
 
 def joint_covariance(estimate: GeneralisedEstimate) -> Floats:

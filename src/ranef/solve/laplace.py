@@ -1,4 +1,4 @@
-"""The fit of a generalised linear mixed model by the Laplace approximation.
+"""The fit of a generalised linear mixed model: Laplace approximation or quadrature.
 
 May import `_core`, `covariance`, `design.specification`, `errors`.
 """
@@ -64,6 +64,7 @@ def fit_generalised(
     coefficients: Floats,
     *,
     theta: Floats | None = None,
+    quadrature: int = 1,
     path: str | None = None,
     max_evaluations: int = MAX_EVALUATIONS,
     n_jobs: int | None = None,
@@ -79,6 +80,8 @@ def fit_generalised(
     theta : (k,) array or None
         To start from. When given, `coefficients` are taken as they are;
         otherwise both come from the joint mode of a working linear model.
+    quadrature : int
+        Nodes of adaptive Gauss-Hermite quadrature; 1 is the Laplace approximation.
     path : str or None
         Force a path; None takes the cheapest.
     max_evaluations : int
@@ -88,9 +91,10 @@ def fit_generalised(
     Raises
     ------
     ModelError
-        When the likelihood is not finite where the search starts.
+        When the likelihood is not finite where the search starts, or the design
+        does not fit the quadrature.
     """
-    assembly = assemble_generalised(design, path, n_jobs)
+    assembly = assemble_generalised(design, path, n_jobs, quadrature)
     if theta is None:
         start = assembly.core.start(assembly.inner(coefficients))
     else:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from ranef import _core
 from ranef.design.specification import GroupingFactor, RandomTerm
+from ranef.errors import ModelError
 from ranef.solve.assembly import (
     Parametrisation,
     check_memory,
@@ -31,6 +32,8 @@ __all__ = ["GeneralisedAssembly", "GeneralisedDesign", "LinearPredictor", "assem
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int_]
+
+MOST_COLUMNS = 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,24 +121,31 @@ class GeneralisedAssembly(Parametrisation):
         return np.concatenate([self.phi(theta, ranks), self.inner(coefficients)])
 
 
-_assembled: WeakKeyDictionary[GeneralisedDesign, dict[str | None, GeneralisedAssembly]] = (
-    WeakKeyDictionary()
-)
+_assembled: WeakKeyDictionary[
+    GeneralisedDesign, dict[tuple[str | None, int], GeneralisedAssembly]
+] = WeakKeyDictionary()
 
 
 def assemble_generalised(
-    design: GeneralisedDesign, path: str | None = None, n_jobs: int | None = None
+    design: GeneralisedDesign,
+    path: str | None = None,
+    n_jobs: int | None = None,
+    quadrature: int = 1,
 ) -> GeneralisedAssembly:
-    """Bring a design to the core; done once for each path.
+    """Bring a design to the core; done once for each path and number of nodes.
 
     Raises
     ------
     ModelError
-        When the design does not fit the path, or memory does not suffice.
+        When the design does not fit the path or quadrature, or memory does not
+        suffice.
     """
     known = _assembled.setdefault(design, {})
-    if path in known:
-        return known[path]
+    if (path, quadrature) in known:
+        return known[path, quadrature]
+    if quadrature > 1:
+        _check_quadrature(design)
+        path = "single"
     blocks, layout = choose_layout(design, path)
     check_memory(layout)
     if layout.order > _core.small_order:
@@ -158,12 +168,35 @@ def assemble_generalised(
         factors,
         list(layout.chain),
         available_cores(n_jobs),
+        quadrature,
     )
     core = hold_blas(problem, layout.order)
     terms = terms_of(design, blocks, core)
     assembly = GeneralisedAssembly(blocks, layout, terms, design, core, transform)
-    known[path] = known[layout.path] = assembly
+    known[path, quadrature] = known[layout.path, quadrature] = assembly
     return assembly
+
+
+def _check_quadrature(design: GeneralisedDesign) -> None:
+    """Quadrature takes one factor, three columns, and terms without structure."""
+    if len(design.factors) > 1:
+        names = ", ".join(f.name for f in design.factors)
+        raise ModelError(
+            f"quadrature takes one grouping factor, here are {len(design.factors)} ({names}); "
+            "quadrature=1 (the Laplace approximation) takes any number"
+        )
+    columns = sum(t.size for t in design.terms)
+    if columns > MOST_COLUMNS:
+        raise ModelError(
+            f"quadrature takes up to {MOST_COLUMNS} random effects for each level, here are "
+            f"{columns}; use quadrature=1 (the Laplace approximation)"
+        )
+    for term in design.terms:
+        if term.kernel is not None or term.structure not in ("us", "diag"):
+            raise ModelError(
+                f"quadrature takes terms that are unstructured or diagonal, which ({term.label}) "
+                "is not; use quadrature=1 (the Laplace approximation)"
+            )
 
 
 def _contiguous(values: Floats) -> Floats:

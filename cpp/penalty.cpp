@@ -45,8 +45,7 @@ PriorValue evaluate(const Prior& prior, double x) {
         return {z * z, 2 * z / prior.scale, 2 / (prior.scale * prior.scale)};
     case Prior::Kind::student: {
         const double nu = prior.shape, u = 1 + z * z / nu, c = 2 * (nu + 1) / (nu * prior.scale);
-        return {(nu + 1) * std::log(u), c * z / u,
-                c / prior.scale * (1 - z * z / nu) / (u * u)};
+        return {(nu + 1) * std::log(u), c * z / u, c / prior.scale * (1 - z * z / nu) / (u * u)};
     }
     case Prior::Kind::gamma: {
         const double k = prior.shape - 1;

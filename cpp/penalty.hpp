@@ -60,9 +60,7 @@ class Penalised final : public Objective {
   private:
     double of_term(const TermPrior& t, const double* phi, Vector* G) const;
     Vector slope(const TermPrior& t, const double* phi) const;
-    const Term& term(const TermPrior& t) const {
-        return blocks().factors[t.factor].terms[t.term];
-    }
+    const Term& term(const TermPrior& t) const { return blocks().factors[t.factor].terms[t.term]; }
 
     Objective& inner_;
     Penalty penalty_;

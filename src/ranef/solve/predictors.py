@@ -26,6 +26,7 @@ from ranef.solve.assembly import (
     terms_of,
 )
 from ranef.solve.layout import choose_layout
+from ranef.solve.penalty import Penalty, core_terms
 from ranef.solve.resources import available_cores, hold_blas, use_lapack
 
 __all__ = ["GeneralisedAssembly", "GeneralisedDesign", "LinearPredictor", "assemble_generalised"]
@@ -75,6 +76,8 @@ class GeneralisedDesign:
     factors : tuple of GroupingFactor
     n_coefficients : int
         Length P of the coefficient vector.
+    penalty : Penalty or None
+        Priors of its parameters.
     """
 
     family: _core.Family
@@ -86,6 +89,7 @@ class GeneralisedDesign:
     owners: tuple[int, ...]
     factors: tuple[GroupingFactor, ...]
     n_coefficients: int
+    penalty: Penalty | None = None
 
     @property
     def n(self) -> int:
@@ -170,8 +174,14 @@ def assemble_generalised(
         available_cores(n_jobs),
         quadrature,
     )
+    terms = terms_of(design, blocks, problem)
+    if design.penalty is not None:
+        rows = [
+            (np.ascontiguousarray(transform[k]), prior.core())
+            for k, prior in design.penalty.coefficients
+        ]
+        problem.penalise(core_terms(design.penalty, terms, blocks), rows)
     core = hold_blas(problem, layout.order)
-    terms = terms_of(design, blocks, core)
     assembly = GeneralisedAssembly(blocks, layout, terms, design, core, transform)
     known[path, quadrature] = known[layout.path, quadrature] = assembly
     return assembly

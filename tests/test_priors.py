@@ -194,6 +194,26 @@ def test_priors_work_with_quadrature() -> None:
     np.testing.assert_allclose(g, 0, atol=2e-4)
 
 
+@pytest.mark.parametrize("formula", ["y ~ x + (x | g)", "y ~ x + (x || g)"])
+def test_the_gradient_of_a_quadrature_by_differences(formula: str) -> None:
+    """A few nodes see how Psi is factored: the gradient in theta is that of the sum itself."""
+    from ranef.solve.predictors import assemble_generalised
+
+    estimate = fit(formula, table(), {"sd": priors.HalfT(3, 0.5)}, quadrature=5)
+    assembly = assemble_generalised(estimate.design, None, quadrature=5)
+    x = np.concatenate([estimate.coefficients + 0.2, 1.2 * estimate.theta + 0.05])
+    g = joint_gradient(estimate, x[:2], x[2:])
+
+    def criterion(at: Floats) -> float:
+        return float(assembly.core.state(assembly.point(at[2:], at[:2], {}), False)["criterion"])
+
+    for i in range(len(x)):
+        step = np.zeros(len(x))
+        step[i] = 1e-4
+        slope = (criterion(x + step) - criterion(x - step)) / 2e-4
+        assert slope == pytest.approx(g[i], rel=1e-5, abs=1e-5)
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [

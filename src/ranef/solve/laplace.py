@@ -17,7 +17,6 @@ from ranef.solve.predictors import GeneralisedAssembly, GeneralisedDesign, assem
 from ranef.solve.search import (
     MAX_EVALUATIONS,
     Progress,
-    chain_rule,
     theta_and_faces,
 )
 
@@ -127,7 +126,7 @@ def _solution(assembly: GeneralisedAssembly, found: dict[str, Any]) -> Generalis
     optimum = Optimum(
         criterion=float(found["criterion"]),
         theta=theta,
-        gradient=chain_rule(assembly, theta, found["psi_gradient"]),
+        gradient=assembly.theta_gradient(theta, {f.term: f.rank for f in faces}, found),
         decrement=found["decrement"],
         tolerance=found["tolerance"],
         converged=found["converged"] and not runaway,

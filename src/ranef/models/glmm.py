@@ -30,6 +30,8 @@ from ranef.design.specification import GroupingFactor, RandomTerm, Specification
 from ranef.errors import DataError, ModelError, suggestion
 from ranef.families import Cumulative, Family, Multinomial
 from ranef.models.estimate import Component, GeneralisedEstimate
+from ranef.models.penalties import penalty_of
+from ranef.priors import Prior
 from ranef.solve.predictors import GeneralisedDesign, LinearPredictor
 from ranef.solve.search import Progress
 
@@ -49,6 +51,7 @@ def fit_glmm(
     *,
     extra: Floats | None = None,
     quadrature: int = 1,
+    priors: Mapping[str, Prior] | None = None,
     path: str | None = None,
     start: Floats | None = None,
     n_jobs: int | None = None,
@@ -67,6 +70,9 @@ def fit_glmm(
     quadrature : int
         Nodes of adaptive Gauss-Hermite quadrature for each random effect, of one
         grouping factor with up to three; 1 is the Laplace approximation.
+    priors : dict of Prior or None
+        Maximise the likelihood times these densities; keys as in
+        `ranef.models.penalties`.
     path : str or None
         ``"single"``, ``"nested"``, ``"crossed"``; None takes the cheapest.
     start : (k,) array or None
@@ -90,7 +96,7 @@ def fit_glmm(
         )
     if extra is not None:
         extra = np.ascontiguousarray(extra, dtype=np.float64)
-    plan = _plan(parts, family, extra)
+    plan = _plan(parts, family, extra, priors)
     found = solve.fit_generalised(
         plan.design,
         plan.start,
@@ -109,7 +115,7 @@ def fit_glmm(
         sigma=1.0,
         covariances=found.covariances[own.terms],
         modes=found.modes[own.terms],
-        loglik=-0.5 * found.optimum.criterion,
+        loglik=-0.5 * (found.optimum.criterion - found.penalty),
         optimum=found.optimum,
         family=family,
         parts=dict(parts),
@@ -123,6 +129,7 @@ def fit_glmm(
         quadrature=quadrature,
         runaway=found.runaway,
         design=plan.design,
+        priors=dict(priors or {}),
     )
 
 
@@ -175,6 +182,7 @@ def refit_glmm(
         estimate.family,
         extra=estimate.extra if extra is None else extra,
         quadrature=estimate.quadrature,
+        priors=estimate.priors,
         path=estimate.optimum.path,
     )
 
@@ -265,7 +273,14 @@ class _Builder:
         self.components.append(Component("threshold", None, number, names, own, terms, None))
         self.start.append(start)
 
-    def plan(self, spec: Specification, family: Family, extra: Floats | None, zero: bool) -> _Plan:
+    def plan(
+        self,
+        spec: Specification,
+        family: Family,
+        extra: Floats | None,
+        zero: bool,
+        priors: Mapping[str, Prior] | None,
+    ) -> _Plan:
         design = GeneralisedDesign(
             family=family.core(zero),
             y=spec.y,
@@ -276,6 +291,7 @@ class _Builder:
             owners=tuple(self.owners),
             factors=tuple(self.factors),
             n_coefficients=self.count,
+            penalty=penalty_of(priors, self.components, self.terms, self.factors),
         )
         if len(self.predictors) != design.family.predictors:
             raise ModelError(
@@ -291,7 +307,12 @@ def _least_squares(X: Floats, target: Floats) -> Floats:
     return np.asarray(np.linalg.lstsq(X, target, rcond=None)[0], dtype=np.float64)
 
 
-def _plan(parts: Mapping[str, Specification], family: Family, extra: Floats | None) -> _Plan:
+def _plan(
+    parts: Mapping[str, Specification],
+    family: Family,
+    extra: Floats | None,
+    priors: Mapping[str, Prior] | None,
+) -> _Plan:
     spec = _conditional(parts)
     zero = ZERO in parts
     names = _check_parts(parts, family)
@@ -319,7 +340,7 @@ def _plan(parts: Mapping[str, Specification], family: Family, extra: Floats | No
             "no part of the model has a random effect; a generalised linear model without them "
             "is not a mixed model"
         )
-    return builder.plan(spec, family, extra, zero)
+    return builder.plan(spec, family, extra, zero, priors)
 
 
 def _conditional(parts: Mapping[str, Specification]) -> Specification:

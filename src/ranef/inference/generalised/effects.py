@@ -203,7 +203,8 @@ def _log_joint(estimate: GeneralisedEstimate, root: Floats, u: Floats) -> Floats
     logs = family.log_density(spec.y, etas, estimate.extra, zero=has_zero(estimate))
     logs = logs if spec.weights is None else spec.weights * logs
     codes = estimate.design.factors[0].codes
-    return np.bincount(codes, logs, minlength=len(u)) - 0.5 * np.sum(u**2, axis=1)
+    sums = np.bincount(codes, logs, minlength=len(u))
+    return np.asarray(sums - 0.5 * np.sum(u**2, axis=1))
 
 
 def _own_thresholds(y: Floats, etas: Floats) -> Floats:

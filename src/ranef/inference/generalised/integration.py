@@ -157,11 +157,9 @@ def _grid(factor: Factor, active: list[int], sd: Floats) -> tuple[Floats, Floats
         step = min(LARGEST_STEP, 2 * np.pi * factor.strip / (s * DIGITS[len(active)]))
         half = int(np.ceil((REACH + (s if factor.grows else 0.0)) / step))
         axes.append(step * np.arange(-half, half + 1))
-    nodes = np.array(list(product(*axes))).T if len(axes) > 1 else axes[0][None]
-    log_weights = -0.5 * np.sum(nodes**2, axis=0)
-    kept = log_weights > -0.5 * (REACH + 30) ** 2
-    weights = np.exp(log_weights[kept])
-    return nodes[:, kept], weights / weights.sum()
+    nodes = np.array(list(product(*axes)), dtype=np.float64).T
+    weights = np.exp(-0.5 * np.sum(nodes**2, axis=0))
+    return nodes, np.asarray(weights / weights.sum())
 
 
 def _quadrature(factor: Factor, active: list[int], etas: Floats, variances: Floats) -> Expectation:

@@ -147,7 +147,7 @@ def _inverse_gaussian(y: Floats, mu: Floats, etas: Floats) -> Floats:
 
 def _nbinom2(y: Floats, mu: Floats, etas: Floats) -> Floats:
     phi = np.exp(etas[1])
-    return 2 * (_log_ratio(y, mu) - (y + phi) * np.log((y + phi) / (mu + phi)))
+    return np.asarray(2 * (_log_ratio(y, mu) - (y + phi) * np.log((y + phi) / (mu + phi))))
 
 
 def _tweedie(y: Floats, mu: Floats, etas: Floats) -> Floats:

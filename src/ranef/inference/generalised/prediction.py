@@ -210,8 +210,9 @@ def _variances(
     conditional: bool,
 ) -> Floats:
     """Variances (N, K) of values with these derivatives."""
-    out = np.empty(by_mean.shape[1:])
-    for k in range(out.shape[1]):
+    _, N, K = by_mean.shape
+    out = np.empty((N, K))
+    for k in range(K):
         w, v = np.ascontiguousarray(by_mean[:, :, k]), by_variance[:, :, k]
         if conditional:
             out[:, k] = error_variance(estimate, parts, w, True)
@@ -235,7 +236,7 @@ def _through_link(
 ) -> GeneralisedPrediction:
     """Predict the inverse of a link at one predictor, its interval from that predictor."""
     link, uses = LINKS[wanted.scale], wanted.factors[0].uses
-    if len(uses) > 1:
+    if len(uses) != 1:
         found = evaluate(wanted, etas, None)
         error = np.sqrt(_variances(estimate, parts, found.by_mean, found.by_variance, conditional))
         return _carried_back(found.value, error, "identity", conf_level)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -123,9 +122,9 @@ def _response(estimate: GeneralisedEstimate) -> Target:
         factors.append(_rest(count))
     bounded = isinstance(family, Binomial | Beta | OrderedBeta) or has_categories(family)
     link = family.mean_link
-    if link in (None, "sqrt", "inverse") or has_zero(estimate):
+    if link is None or link in ("sqrt", "inverse") or has_zero(estimate):
         link = "logit" if bounded else "log"
-    return Target(tuple(factors), cast("str", link))
+    return Target(tuple(factors), link)
 
 
 def _mean(family: Family, count: int, zero: bool) -> Factor:

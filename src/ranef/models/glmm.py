@@ -6,8 +6,9 @@ formula, by name:
 - ``"conditional"``: the mean; its response, weights and random terms;
 - ``"zero"``: the zero-inflation (or hurdle) part; present only if asked for;
 - ``"dispersion"`` and shapes by their labels (``"df"``): the family's own
-  (`part_names`); a part that is not given is one constant. `Cumulative` has a component ``"threshold"`` instead, and
-  `Multinomial` one ``"conditional"`` component for each category but the first.
+  (`part_names`); a part that is not given is one constant. `Cumulative` has a
+  component ``"threshold"`` instead, and `Multinomial` one ``"conditional"``
+  component for each category but the first.
 
 All specifications have the same rows. Terms of several parts that share a
 grouping factor stand in one block. The answer is a `GeneralisedEstimate`, whose

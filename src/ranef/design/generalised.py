@@ -119,7 +119,8 @@ def specify_generalised(
     """
     table = Table.of(data)
     kind_of_family = prototype(family)
-    texts = {CONDITIONAL: formula, ZERO: zero, DISPERSION: dispersion, **(shapes or {})}
+    texts = {CONDITIONAL: formula, ZERO: zero, DISPERSION: dispersion}
+    texts |= _shapes(shapes, kind_of_family)
     parts = _parts(texts, table, kind_of_family, weights, offset)
     node = _response_of(parts, kind_of_family)
     builder = Builder(table, functions, kernels, missing)
@@ -148,9 +149,11 @@ def _parts(
     texts: Mapping[str, str], table: Table, family: Family, weights: Any, offset: Any
 ) -> dict[str, Part]:
     """Read the formulas; leave out parts that are one constant or not there."""
-    known = _known_parts(family)
     for name, text in texts.items():
-        _check_part(name, text, family, known)
+        if not isinstance(text, str):
+            raise FormulaError(
+                f"the formula of the {name} part is a text such as '~ x', not {type(text).__name__}"
+            )
     reserved = {value for value in (weights, offset) if isinstance(value, str)}
     reserved = reserved.union(*(taken_columns(text) for text in texts.values()))
     parts: dict[str, Part] = {}
@@ -159,7 +162,7 @@ def _parts(
         model = model_with_dot(text, dot)
         if name == CONDITIONAL:
             parts[name] = Part(model, dot, weights=weights, offset=offset)
-        elif _is_wanted(name, model, family, known):
+        elif _is_wanted(name, model, family):
             words = f"fixed effects of the {name} part"
             parts[name] = Part(model, dot, words, residual="")
     if family.name not in ADDITIVE or _is_known(parts.get(DISPERSION)):
@@ -167,26 +170,20 @@ def _parts(
     return parts
 
 
-def _known_parts(family: Family) -> list[str]:
-    """Return the names of the parts that a family has beside its mean."""
-    others = [p for p in family.parameters if p.name in (DISPERSION, "shape")]
-    return [p.label if p.name == "shape" else DISPERSION for p in others]
+def _shapes(given: Mapping[str, str] | None, family: Family) -> dict[str, str]:
+    """Return the formulas of the shapes; refuse names that are none."""
+    known = [p.label for p in family.parameters if p.name == "shape"]
+    there = f"it has {', '.join(known)}" if known else "it has none"
+    for name in given or {}:
+        if name not in known:
+            raise ModelError(
+                f"the family {family.name!r} has no shape {name!r}"
+                f"{suggestion(str(name), known)}; {there}"
+            )
+    return dict(given or {})
 
 
-def _check_part(name: str, text: str, family: Family, known: list[str]) -> None:
-    if not isinstance(text, str):
-        raise FormulaError(
-            f"the formula of the {name} part is a text such as '~ x', not {type(text).__name__}"
-        )
-    if name not in (CONDITIONAL, ZERO, DISPERSION, *known):
-        shapes = [other for other in known if other != DISPERSION]
-        there = f"it has {', '.join(shapes)}" if shapes else "it has none"
-        raise ModelError(
-            f"the family {family.name!r} has no shape {name!r}{suggestion(name, shapes)}; {there}"
-        )
-
-
-def _is_wanted(name: str, model: Model, family: Family, known: list[str]) -> bool:
+def _is_wanted(name: str, model: Model, family: Family) -> bool:
     """Tell whether a part is more than its default; refuse what it cannot be."""
     if model.response is not None:
         raise FormulaError(
@@ -204,7 +201,7 @@ def _is_wanted(name: str, model: Model, family: Family, known: list[str]) -> boo
             f"{name}={model.text!r} leaves nothing of the {name}; '~ 1' is one constant, "
             "'~ 0 + offset(x)' a known one (on the scale of its link)"
         )
-    if more and name not in known:
+    if more and name == DISPERSION and all(p.name != name for p in family.parameters):
         raise ModelError(f"the family {family.name!r} has no {name}; leave {name} out")
     return more
 

@@ -181,8 +181,7 @@ def _levels(node: Node, takes: str, frame: Frame, rows: Ints) -> tuple[Any, ...]
     unused = [level for level in declared.levels if level not in levels]
     if unused:
         warnings.warn(
-            f"{name} has {count_text(len(unused), 'category')} that no row used has, left out: "
-            f"{list_text(unused)}",
+            f"no row used has {list_text(unused)} in {name}; such categories are left out",
             DataWarning,
             stacklevel=4,
         )

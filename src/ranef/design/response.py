@@ -201,7 +201,8 @@ def read_response(
         return success.copy(), success + failure
     if found.kind == INTERVAL:
         lower, upper = _ends(node, frame)
-        return lower.copy(), upper.copy()
+        unknown = np.isneginf(lower) & np.isposinf(upper)
+        return np.where(unknown, np.nan, lower), np.where(unknown, np.nan, upper)
     if found.kind == PROPORTION:
         assert trials is not None
         product = frame.numbers(node, found.name) * trials

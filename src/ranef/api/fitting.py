@@ -18,6 +18,7 @@ from ranef.tables import Table
 if TYPE_CHECKING:
     from ranef.design import GeneralisedSpecification
     from ranef.families import Family
+    from ranef.priors import Prior
     from ranef.solve.forecast import Plan
 
 __all__ = ["glmm", "lmm", "plan"]
@@ -138,6 +139,7 @@ def glmm(
     zero: str = "~0",
     shapes: Mapping[str, str] | None = None,
     quadrature: int = 1,
+    priors: Mapping[str, Prior] | None = None,
     weights: Any = None,
     offset: Any = None,
     contrasts: Mapping[str, Any] | None = None,
@@ -149,7 +151,7 @@ def glmm(
     n_jobs: int | None = None,
     progress: bool | None = None,
 ) -> GeneralizedMixedModelFit:
-    """Fit a generalised linear mixed model by maximum likelihood.
+    """Fit a generalised linear mixed model by maximum likelihood, penalised if priors are given.
 
     Parameters
     ----------
@@ -176,6 +178,13 @@ def glmm(
     quadrature : int
         Nodes of the adaptive Gauss-Hermite quadrature over the random effects
         of one grouping factor; 1 is the Laplace approximation.
+    priors : dict, optional
+        Priors of `ranef.priors` by the parameters that they hold, such as
+        ``{"sd": ranef.priors.HalfT(3, 2.5), "fixed": ranef.priors.Normal(0, 2.5)}``:
+        the likelihood times their density is maximised. Names are ``"fixed"``
+        (all coefficients of the mean but the intercept), a coefficient's own
+        (``"Days"``, ``"zero: Days"``), ``"sd"`` and ``"corr"``, also of one
+        factor: ``"sd: Subject"``.
     weights : str or (n,) array, optional
         They multiply the log density of a row; of a proportion they are its
         numbers of trials.
@@ -245,6 +254,7 @@ def glmm(
             spec.family,
             extra=spec.extra,
             quadrature=nodes,
+            priors=priors,
             path=chosen,
             start=theta,
             n_jobs=jobs,

@@ -89,6 +89,10 @@ class GeneralizedMixedModelFit(MixedModelFit):
         return found
 
     @property
+    def _criterion(self) -> str:
+        return "penalised ML" if self.estimate.priors else "ML"
+
+    @property
     def df_resid(self) -> int:
         """Rows minus coefficients of the mean."""
         own = [x for x in naming.coefficient_labels(self.estimate) if x.component == "conditional"]

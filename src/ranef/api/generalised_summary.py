@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ranef.api.concerns import sentence, separation_concern
+from ranef.api.concerns import sentence, separation_concern, uncertainty_concern
 from ranef.api.rendering import Page, Paragraph, TextTable, decimals, number, p_value
 from ranef.api.summary import (
     Summary,
@@ -67,9 +67,9 @@ def generalised_summary(
     parts += _spread(estimate, constants, conf_level)
     if variance:
         parts.append(variance_table(estimate, variance, conf_level, levels))
-    concern = separation_concern(estimate, levels)
-    last = (information_line(estimate), optimum_line(estimate))
-    parts.append(Paragraph(last if concern is None else (*last, sentence(concern))))
+    concerns = (separation_concern(estimate, levels), uncertainty_concern(estimate))
+    told = (sentence(concern) for concern in concerns if concern is not None)
+    parts.append(Paragraph((information_line(estimate), optimum_line(estimate), *told)))
     title = f"Generalised linear mixed model: {estimate.specification.formula}"
     return Summary(Page(title, tuple(parts)))
 
@@ -78,8 +78,9 @@ def family_line(estimate: GeneralisedEstimate) -> str:
     """Family, link and approximation in one sentence."""
     family = estimate.family
     thresholds = f", {family.thresholds} thresholds" if isinstance(family, Cumulative) else ""
+    what = "maximum penalised likelihood" if estimate.priors else "maximum likelihood"
     return (
-        f"Family {family.name}, link {family.link}{thresholds}; maximum likelihood by "
+        f"Family {family.name}, link {family.link}{thresholds}; {what} by "
         f"{approximation(estimate)}."
     )
 
@@ -122,6 +123,9 @@ def _rows(estimate: GeneralisedEstimate) -> tuple[str, ...]:
         total = float(extra.sum())
         if total != spec.n:
             lines.insert(1, f"{spec.y.sum():,.0f} successes in {total:,.0f} trials.")
+    if estimate.priors:
+        held = ", ".join(f"{name} {prior!r}" for name, prior in estimate.priors.items())
+        lines.append(f"Priors: {held}. The log-likelihood below is without them.")
     if spec.weights is not None:
         lines.append("Weights multiply the log density of each row.")
     return tuple(lines)

@@ -61,6 +61,18 @@ def test_reference_has_every_family():
     assert len(NAMES) == 23
 
 
+PEERS = json.loads(PATH.with_name("families_peers.json").read_text(encoding="utf-8"))["fits"]
+
+
+@pytest.mark.parametrize("fit", PEERS, ids=lambda fit: f"{fit['name']}-{fit['link']}-{fit['zero']}")
+def test_peers(fit):
+    """glmmTMB, ordinal and nnet: the log-likelihood at their estimates is theirs."""
+    family = make(fit["name"], fit["link"], fit["zero"], len(fit["eta"]) + 1)
+    extra = fit["extra"] or None
+    value = evaluate(family, fit["y"], extra, fit["eta"], 0, [])[0].sum()
+    assert value == pytest.approx(fit["loglik"], abs=1e-9)
+
+
 # --- the same function whatever is asked ----------------------------------------------------------
 
 LINKS = {
@@ -121,9 +133,7 @@ def test_any_subset_and_order(name, link):
     if name == "cumulative":
         eta[1] = eta[2] + 0.5
     full = evaluate(family, y, extra, eta, 3, list(range(m)))
-    keys = [
-        c for k in range(4) for c in itertools.combinations_with_replacement(range(m), k)
-    ]
+    keys = [c for k in range(4) for c in itertools.combinations_with_replacement(range(m), k)]
     place = {key: i for i, key in enumerate(keys)}
     for size in range(m + 1):
         for active in itertools.combinations(range(m), size):
@@ -180,7 +190,9 @@ def test_never_nan(name, link):
 @pytest.mark.parametrize("name", ["compois", "truncated_compois"])
 def test_conway_maxwell_never_nan(name):
     family = make(name, "log")
-    for mean, phi, y in itertools.product((-800.0, -40.0, 0.5, 9.0, np.nan), (-6.0, 0.3, 3.0), (1, 7)):
+    for mean, phi, y in itertools.product(
+        (-800.0, -40.0, 0.5, 9.0, np.nan), (-6.0, 0.3, 3.0), (1, 7)
+    ):
         out = evaluate(family, y, None, [mean, phi], 3, [0, 1])
         assert not np.isnan(out).any()
 
@@ -273,7 +285,7 @@ def test_densities_integrate_to_one(name):
     assert total == pytest.approx(1, abs=1e-7)
 
 
-# --- limits that are other families -----------------------------------------------------------------
+# --- limits that are other families ---------------------------------------------------------------
 
 
 def test_limits():
@@ -293,7 +305,7 @@ def test_limits():
     np.testing.assert_allclose(got, gaussian, rtol=1e-12, atol=1e-12)
 
 
-# --- refusals ---------------------------------------------------------------------------------------
+# --- refusals -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

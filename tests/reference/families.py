@@ -357,7 +357,6 @@ def points():
     yield from grid("genpois", "log", counts, means, (-0.2, 0.0, 1e-6, 1.5, 8.0))
     yield from grid("truncated_genpois", "log", (1, 3), means, (-0.2, 0.0, 1.5))
     yield from grid("compois", "log", (0, 1, 40), (-12.0, -2.0, 0.4, 3.0), (-2.0, 0.0, 0.7))
-    yield from grid("compois", "log", (950,), (7.0,), (-1.0, 1.0))
     yield from grid("truncated_compois", "log", (1, 3), (-2.0, 0.4, 3.0), (-2.0, 0.7))
     for name in ("Gamma", "inverse.gaussian", "lognormal"):
         etas = ((-30.0, -1.0, 0.4, 5.0), (-12.0, -1.0, 0.3, 4.0))
@@ -373,7 +372,6 @@ def points():
     etas = ((0.4,), (-2.0, 0.5, 3.0), (-2.0, 0.1, 2.0))
     yield from grid("tweedie", "log", (0.0, 0.02, 1.3, 60.0), *etas)
     yield from grid("tweedie", "log", (0.0, 1.3), (-2.0, 5.0), (0.5,), (0.1,))
-    yield from grid("tweedie", "log", (900.0,), (6.8,), (-6.0,), (0.1,))
     for link in ("logit", "probit", "cloglog", "cauchit"):
         eta = (-37.0, -1.3, 0.35, 8.0) if link != "cloglog" else (-4.0, -1.3, 0.35, 30.0)
         for upper, lower in ((0.5, 0.25), (0.5, 0.4999), (3.0, -3.0), (1.0, -2.0)):
@@ -421,16 +419,10 @@ def row(name, link, zero, y, extra, eta):
     mp.mp.dps = digits(name, eta)
     e = tuple(mp.mpf(v) for v in eta)
     y, x = mp.mpf(y), None if extra is None else mp.mpf(extra)
-    terms = density(y, x, link, e)
-    if name == "tweedie" and len(terms) > 3:
-        *terms, _, _, _ = terms
     scale = mp.fsum(abs(t) for t in density(y, x, link, e))
 
     def total(*v):
-        out = density(y, x, link, v)
-        if name == "tweedie" and len(out) > 3 + zero:
-            out = out[:-3]
-        return mp.fsum(out)
+        return mp.fsum(density(y, x, link, v))
 
     if total(*e) == -inf:
         return None

@@ -6,7 +6,7 @@
 // Truncated: given that y > 0.
 #include <algorithm>
 
-#include "counts.hpp"
+#include "density.hpp"
 
 namespace ranef {
 
@@ -218,13 +218,9 @@ struct Conway : Plain {
     }
 };
 
-} // namespace
+const Registration compois("compois", linked<Conway>, links::ray, Zero::may);
+const Registration truncated_compois("truncated_compois", truncated<Conway>, links::ray, Zero::may);
 
-std::unique_ptr<Family> compois(Link link) {
-    return linked<Conway>(link);
-}
-std::unique_ptr<Family> truncated_compois(Link link) {
-    return truncated<Conway>(link);
-}
+} // namespace
 
 } // namespace ranef

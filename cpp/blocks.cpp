@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <numeric>
+#include <type_traits>
 
 #include "threads.hpp"
 
@@ -126,37 +127,67 @@ void visit_by_level(size_t n, const Factor& f, int threads, Visit&& visit) {
     }
     const auto bounds = partition(f.q, threads);
     for_chunks(threads, threads, [&](int c) {
+        auto mine = visit; // with work space of its own
         const auto low = static_cast<int32_t>(bounds[c]),
                    high = static_cast<int32_t>(bounds[c + 1]);
         for (size_t i = 0; i < n; ++i) {
             const int32_t l = f.rank_of[f.codes[i]];
-            if (l >= low && l < high) visit(i, l);
+            if (l >= low && l < high) mine(i, l);
         }
     });
 }
 
+// z of a row in the inner basis.
+template <int R>
+void inner_columns(const Factor& f, size_t i, double* out) {
+    const int r = R > 0 ? R : f.r;
+    const double* z = f.z + i * r;
+    for (int a = 0; a < r; ++a) out[a] = (z[a] - f.shift[a]) * f.inverse_scale[a];
+}
+
+template <int R>
 void fill_panel(Blocks& b, int depth, int threads) {
     ChainBlock& c = b.chain[depth];
     const Factor& f = b.factors[c.factor];
-    const int r = c.r, p = b.p, width = c.width;
+    const int r = R > 0 ? R : c.r, p = b.p, width = c.width;
     c.panel.assign(static_cast<size_t>(c.q) * r * width, 0.0);
     std::vector<const Factor*> above;
     for (size_t k = depth + 1; k < b.chain.size(); ++k)
         above.push_back(&b.factors[b.chain[k].factor]);
-    visit_by_level(b.n, f, threads, [&](size_t i, int32_t l) {
+    visit_by_level(b.n, f, threads, [&, own = Vector(r)](size_t i, int32_t l) mutable {
         const double wi = weight(b, i);
         double* panel = c.panel.data() + static_cast<size_t>(l) * r * width;
         const double* x = b.X + i * p;
+        inner_columns<R>(f, i, own.data());
         for (int a = 0; a < r; ++a) {
-            const double v = wi * f.z_at(i, a);
+            const double v = wi * own[a];
             double* row = panel + a * width;
-            for (int e = 0; e < r; ++e) row[e] += v * f.z_at(i, e);
+            for (int e = 0; e < r; ++e) row[e] += v * own[e];
             int col = r;
             for (const Factor* g : above)
                 for (int e = 0; e < g->r; ++e) row[col++] += v * g->z_at(i, e);
             for (int e = 0; e < p; ++e) row[col + e] += v * x[e];
         }
     });
+    for (size_t row = 0; row < static_cast<size_t>(c.q) * r; ++row)
+        for (int e = 0; e < p; ++e) c.panel[row * width + width - p + e] *= b.x_scale[e];
+}
+
+// Calls fill(r) with r as a constant; 0 stands for more than four.
+template <class Fill>
+void by_columns(int r, Fill&& fill) {
+    switch (r) {
+    case 1:
+        return fill(std::integral_constant<int, 1>());
+    case 2:
+        return fill(std::integral_constant<int, 2>());
+    case 3:
+        return fill(std::integral_constant<int, 3>());
+    case 4:
+        return fill(std::integral_constant<int, 4>());
+    default:
+        return fill(std::integral_constant<int, 0>());
+    }
 }
 
 void fill_ancestors(Blocks& b, int depth) {
@@ -170,8 +201,12 @@ void fill_ancestors(Blocks& b, int depth) {
     }
 }
 
-void fill_fixed(Blocks& b, int threads) {
+void fill_fixed(Blocks& b, const Vector& gram, int threads) {
     const int p = b.p;
+    if (!b.w) {
+        b.fixed = gram;
+        return;
+    }
     b.fixed.assign(static_cast<size_t>(p) * p, 0.0);
     const auto bounds = partition(b.n, row_parts);
     std::vector<Vector> parts(row_parts, Vector(static_cast<size_t>(p) * p, 0.0));
@@ -191,7 +226,8 @@ void fill_fixed(Blocks& b, int threads) {
     for (const Vector& part : parts)
         for (size_t k = 0; k < part.size(); ++k) b.fixed[k] += part[k];
     for (int a = 0; a < p; ++a)
-        for (int e = 0; e < a; ++e) b.fixed[e * p + a] = b.fixed[a * p + e];
+        for (int e = 0; e <= a; ++e)
+            b.fixed[e * p + a] = b.fixed[a * p + e] *= b.x_scale[a] * b.x_scale[e];
 }
 
 // Rows of the table in the order of a factor's levels.
@@ -335,6 +371,8 @@ void fill_tail(Blocks& b, int threads) {
             }
         });
     }
+    for (int row = 0; row < b.T; ++row)
+        for (int e = 0; e < p; ++e) b.tail_fixed[static_cast<size_t>(row) * p + e] *= b.x_scale[e];
     for (size_t s = 0; s < b.tail.size(); ++s)
         for (size_t t = s + 1; t < b.tail.size(); ++t)
             b.tail_pairs.push_back(pair_block(b, b.tail[s], b.tail[t]));
@@ -379,15 +417,17 @@ void choose_chunks(Blocks& b) {
 
 } // namespace
 
-std::unique_ptr<Blocks> assemble(size_t n, const std::vector<FactorInput>& inputs, const double* X,
-                                 int p, const double* weights, const std::vector<int>& chain,
-                                 int threads) {
+std::unique_ptr<Blocks> assemble(size_t n, const std::vector<FactorInput>& inputs,
+                                 const FixedInput& fixed, const double* weights,
+                                 const std::vector<int>& chain, int threads) {
     if (n < worth_threads) threads = 1;
     auto out = std::make_unique<Blocks>();
     Blocks& b = *out;
+    const int p = fixed.p;
     b.n = n;
     b.p = p;
-    b.X = X;
+    b.X = fixed.X;
+    b.x_scale = fixed.scale;
     b.w = weights;
     if (weights)
         for (size_t i = 0; i < n; ++i) b.log_weights += std::log(weights[i]);
@@ -429,10 +469,10 @@ std::unique_ptr<Blocks> assemble(size_t n, const std::vector<FactorInput>& input
         c.width = above += c.r;
     }
     for (int d = 0; d < static_cast<int>(chain.size()); ++d) {
-        fill_panel(b, d, threads);
+        by_columns(b.chain[d].r, [&](auto r) { fill_panel<r()>(b, d, threads); });
         fill_ancestors(b, d);
     }
-    fill_fixed(b, threads);
+    fill_fixed(b, fixed.gram, threads);
     if (b.T > 0) {
         if (!chain.empty()) fill_leader_tail(b, threads);
         fill_tail(b, threads);
@@ -441,88 +481,51 @@ std::unique_ptr<Blocks> assemble(size_t n, const std::vector<FactorInput>& input
     return out;
 }
 
-Response Blocks::respond(const double* y) const {
-    Response out;
-    for (const ChainBlock& c : chain) {
-        const Factor& f = factors[c.factor];
-        Vector v(static_cast<size_t>(c.q) * c.r, 0.0);
-        for (size_t i = 0; i < n; ++i) {
-            const double wy = weight(*this, i) * y[i];
-            double* row = v.data() + static_cast<size_t>(f.rank_of[f.codes[i]]) * c.r;
-            for (int a = 0; a < c.r; ++a) row[a] += wy * f.z_at(i, a);
-        }
-        out.chain.push_back(std::move(v));
-    }
-    out.tail.assign(T, 0.0);
-    for (int t : tail) {
-        const Factor& f = factors[t];
-        for (size_t i = 0; i < n; ++i) {
-            const double wy = weight(*this, i) * y[i];
-            double* row =
-                out.tail.data() + f.column + static_cast<size_t>(f.rank_of[f.codes[i]]) * f.r;
-            for (int a = 0; a < f.r; ++a) row[a] += wy * f.z_at(i, a);
-        }
-    }
-    out.fixed.assign(p, 0.0);
-    for (size_t i = 0; i < n; ++i) {
-        const double wy = weight(*this, i) * y[i];
-        const double* x = X + i * p;
-        for (int e = 0; e < p; ++e) out.fixed[e] += wy * x[e];
-        out.square += wy * y[i];
-    }
-    return out;
+namespace {
+
+template <int R>
+void fill_response(const Blocks& b, const Factor& f, const double* y, int threads, double* out) {
+    const int r = R > 0 ? R : f.r;
+    visit_by_level(b.n, f, threads, [&, own = Vector(r)](size_t i, int32_t l) mutable {
+        const double wy = weight(b, i) * y[i];
+        inner_columns<R>(f, i, own.data());
+        double* row = out + static_cast<size_t>(l) * r;
+        for (int a = 0; a < r; ++a) row[a] += wy * own[a];
+    });
 }
 
-Vector Blocks::start(const Response& response) const {
-    constexpr double least = 0.15, most = 5, least_residual = 0.1;
-    const double total = response.square / static_cast<double>(n);
-    std::vector<Vector> variance; // [factor] of each column, relative to the total
-    double explained = 0;
-    for (size_t k = 0; k < factors.size(); ++k) {
-        const Factor& f = factors[k];
-        Vector v(f.r, 0.0);
-        const auto place = std::find(tail.begin(), tail.end(), static_cast<int>(k));
-        for (int a = 0; a < f.r; ++a) {
-            double between = 0, size = 0;
-            for (int l = 0; l < f.q; ++l) {
-                const size_t row = static_cast<size_t>(l) * f.r + a;
-                double A, b;
-                if (f.depth >= 0) {
-                    A = chain[f.depth].panel[row * chain[f.depth].width + a];
-                    b = response.chain[f.depth][row];
-                } else {
-                    A = tail_diagonal[place - tail.begin()][row * f.r + a];
-                    b = response.tail[f.column + row];
-                }
-                if (A > 0) between += b * b / A - total;
-                size += A;
-            }
-            v[a] = size > 0 ? std::max(between / (total * size), 0.0) : 0.0;
-            explained += v[a] * size / static_cast<double>(n);
-        }
-        variance.push_back(std::move(v));
-    }
-    const double residual = std::max(1 - explained, least_residual);
-    auto relative = [&](double v) {
-        return std::min(std::max(std::sqrt(v / residual), least), most);
+} // namespace
+
+Response Blocks::respond(const double* y, int threads) const {
+    Response out;
+    auto fill = [&](const Factor& f, double* to) {
+        by_columns(f.r, [&](auto r) { fill_response<r()>(*this, f, y, threads, to); });
     };
-    Vector phi(parameters);
-    for (size_t k = 0; k < factors.size(); ++k)
-        for (const Term& t : factors[k].terms) {
-            const int r = t.structure->r;
-            const double* v = variance[k].data() + t.first;
-            double* part = phi.data() + t.offset;
-            t.structure->start(part);
-            if (!t.structure->free_scale()) {
-                t.structure->rescale(relative(std::accumulate(v, v + r, 0.0) / r), part);
-                continue;
-            }
-            for (int a = 0, i = 0; a < r; ++a) {
-                part[i] *= relative(v[a]);
-                i += t.structure->unstructured() ? r - a : 1;
-            }
+    for (const ChainBlock& c : chain) {
+        out.chain.emplace_back(static_cast<size_t>(c.q) * c.r, 0.0);
+        fill(factors[c.factor], out.chain.back().data());
+    }
+    out.tail.assign(T, 0.0);
+    for (int t : tail) fill(factors[t], out.tail.data() + factors[t].column);
+    const auto bounds = partition(n, row_parts);
+    std::vector<Vector> parts(row_parts, Vector(p + 1, 0.0));
+    for_chunks(row_parts, n > worth_threads ? threads : 1, [&](int c) {
+        double* sums = parts[c].data();
+        double square = 0;
+        for (size_t i = bounds[c]; i < bounds[c + 1]; ++i) {
+            const double wy = weight(*this, i) * y[i];
+            const double* x = X + i * p;
+            for (int e = 0; e < p; ++e) sums[e] += wy * x[e];
+            square += wy * y[i];
         }
-    return phi;
+        sums[p] = square;
+    });
+    out.fixed.assign(p, 0.0);
+    for (const Vector& part : parts) {
+        for (int e = 0; e < p; ++e) out.fixed[e] += part[e] * x_scale[e];
+        out.square += part[p];
+    }
+    return out;
 }
 
 size_t Blocks::bytes() const {

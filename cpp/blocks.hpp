@@ -75,6 +75,7 @@ struct Blocks {
     size_t n = 0;
     int p = 0, T = 0;
     const double* X = nullptr; // (n, p) row-major
+    Vector x_scale;            // (p) its columns are to be multiplied by
     const double* w = nullptr; // (n) or null
     double log_weights = 0;
     std::vector<Factor> factors;
@@ -96,10 +97,7 @@ struct Blocks {
 
     int order() const { return T + p; }
     size_t bytes() const;
-    Response respond(const double* y) const;
-    // Parameters to start from, by moments: each column's variance between
-    // levels, as if it were alone (Henderson's first method, roughly).
-    Vector start(const Response& response) const;
+    Response respond(const double* y, int threads = 1) const;
 };
 
 struct TermInput {
@@ -116,10 +114,17 @@ struct FactorInput {
     Vector kernel;
 };
 
+struct FixedInput {
+    const double* X = nullptr; // (n, p) row-major
+    int p = 0;
+    Vector scale; // (p) factors of its columns
+    Vector gram;  // (p, p) X'X of the scaled columns, without weights
+};
+
 // chain: factor indices, finest first; the other factors form the tail.
-std::unique_ptr<Blocks> assemble(size_t n, const std::vector<FactorInput>& factors, const double* X,
-                                 int p, const double* weights, const std::vector<int>& chain,
-                                 int threads);
+std::unique_ptr<Blocks> assemble(size_t n, const std::vector<FactorInput>& factors,
+                                 const FixedInput& fixed, const double* weights,
+                                 const std::vector<int>& chain, int threads);
 
 // Distinct pairs of levels that occur together; -1 once they exceed `limit`.
 int64_t count_pairs(size_t n, const int32_t* f, int qf, const int32_t* g, int qg, int64_t limit);

@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "dense.hpp"
+#include "sums.hpp"
 #include "threads.hpp"
 
 namespace ranef {
@@ -14,8 +15,9 @@ namespace {
 constexpr double infinity = std::numeric_limits<double>::infinity();
 constexpr double two_pi = 6.283185307179586476925286766559;
 constexpr double nearly_singular = 1e-5;
-constexpr double dense_share = 0.2; // of the tail that a leader's level touches
-constexpr int dense_block = 512;    // rows of the leader handed to BLAS at once
+constexpr double safe_lambda = 1e-3; // Lambda by which may be divided twice
+constexpr double dense_share = 0.2;  // of the tail that a leader's level touches
+constexpr int dense_block = 512;     // rows of the leader handed to BLAS at once
 
 inline size_t at(int i, int j, int ld) {
     return static_cast<size_t>(j) * ld + i;
@@ -81,7 +83,9 @@ void multiply(int r_, int m, const double* B, const double* X, int ldx, double* 
     }
 }
 
+// Short sums keep their plain order, long ones are split.
 double inner(int n, const double* a, const double* b) {
+    if (n >= 16) return dot(n, a, b);
     double s = 0;
     for (int i = 0; i < n; ++i) s += a[i] * b[i];
     return s;
@@ -89,8 +93,8 @@ double inner(int n, const double* a, const double* b) {
 
 } // namespace
 
-Criterion::Criterion(const Blocks& blocks, bool reml, int threads)
-    : b_(blocks), reml_(reml), threads_(threads) {
+Criterion::Criterion(const Blocks& blocks, bool reml, int threads, bool known_scale)
+    : b_(blocks), reml_(reml), threads_(threads), known_scale_(known_scale) {
     m_ = static_cast<double>(b_.n) - (reml ? b_.p : 0);
     const int K = b_.parameters, N = b_.order();
     for (size_t f = 0; f < b_.factors.size(); ++f) {
@@ -397,7 +401,10 @@ void Criterion::scatter_leader() {
                 for (int s = 0; s < r; ++s) {
                     const double* w = W + static_cast<size_t>(s) * m;
                     const double v = w[e];
-                    for (int a = e; a < m; ++a) q[col[a]] -= v * w[a];
+                    if (m == T)
+                        for (int a = e; a < T; ++a) q[a] -= v * w[a];
+                    else
+                        for (int a = e; a < m; ++a) q[col[a]] -= v * w[a];
                     const double* wx = WX + static_cast<size_t>(s) * wp;
                     for (int a = 0; a < p; ++a) q[T + a] -= v * wx[a];
                     Qy_[col[e]] -= v * Wy[s];
@@ -466,6 +473,12 @@ void Criterion::kernel_vector(Vector& v, int columns, bool transposed) const {
                     v[at(f.column + l * f.r + a, c, ld)] = part[at(l, c, f.q)];
         }
     }
+}
+
+bool Criterion::any_kernel() const {
+    for (int t : b_.tail)
+        if (!b_.factors[t].kernel.empty()) return true;
+    return false;
 }
 
 // A (N, N) symmetric, lower stored: A := K'AK (transposed) or K A K'.
@@ -578,9 +591,7 @@ double Criterion::factorise(const double* phi) {
             scatter_leader_dense();
         else if (!b_.chain.empty())
             scatter_leader();
-        bool kernel = false;
-        for (int t : b_.tail) kernel = kernel || !b_.factors[t].kernel.empty();
-        if (kernel) {
+        if (any_kernel()) {
             kernel_both(Q_, true);
             kernel_vector(Qy_, 1, true);
         }
@@ -591,6 +602,8 @@ double Criterion::factorise(const double* phi) {
     for (int j = 0; j < (reml_ ? N : T); ++j) logdet += 2 * std::log(S_[at(j, j, N)]);
     solve_lower(N, 1, S_.data(), N, x_.data(), std::max(N, 1));
     r2_ = Qyy_ - inner(N, x_.data(), x_.data());
+    logdet_ = logdet;
+    if (known_scale_) return std::isfinite(logdet + r2_) ? logdet + r2_ : infinity;
     if (!(r2_ > 0) || !std::isfinite(logdet)) return infinity;
     return logdet - b_.log_weights + m_ * (1 + std::log(two_pi * r2_ / m_));
 }
@@ -599,6 +612,7 @@ double Criterion::factorise(const double* phi) {
 void Criterion::solve() {
     const int N = b_.order(), T = b_.T, p = b_.p;
     Vector x = x_;
+    if (held_) std::fill(x.begin() + T, x.end(), 0.0);
     solve_lower_transposed(N, 1, S_.data(), N, x.data(), std::max(N, 1));
     std::copy(x.begin() + T, x.end(), beta_.begin());
     Vector L(static_cast<size_t>(p) * p, 0.0);
@@ -636,24 +650,28 @@ void Criterion::solve() {
             std::copy(first, first + static_cast<std::ptrdiff_t>(modes_[t].size()),
                       modes_[t].begin());
         }
-        // Y = S_TT^-1 S_TX, scaled back
-        Y_.assign(static_cast<size_t>(T) * p, 0.0);
-        for (int e = 0; e < p; ++e)
-            for (int i = 0; i < T; ++i) Y_[at(i, e, T)] = S_[at(T + e, i, N)];
-        solve_lower_transposed(T, p, S_.data(), N, Y_.data(), T);
-        for (int t : b_.tail) {
-            const Factor& f = b_.factors[t];
-            const Vector& Lf = lambda_[t];
-            for (int e = 0; e < p; ++e)
-                for (int i = f.column; i < f.column + f.q * f.r; i += f.r)
-                    for (int a = f.r - 1; a >= 0; --a) {
-                        double s = 0;
-                        for (int k = 0; k <= a; ++k) s += Lf[a * f.r + k] * Y_[at(i + k, e, T)];
-                        Y_[at(i + a, e, T)] = s;
-                    }
-        }
     } else
         x_ = x;
+}
+
+// Y = S_TT^-1 S_TX, scaled back: the tail's modes of X's columns. Before S is inverted.
+void Criterion::fixed_modes() {
+    const int N = b_.order(), T = b_.T, p = b_.p;
+    Y_.assign(static_cast<size_t>(T) * p, 0.0);
+    for (int e = 0; e < p; ++e)
+        for (int i = 0; i < T; ++i) Y_[at(i, e, T)] = S_[at(T + e, i, N)];
+    solve_lower_transposed(T, p, S_.data(), N, Y_.data(), T);
+    for (int t : b_.tail) {
+        const Factor& f = b_.factors[t];
+        const Vector& Lf = lambda_[t];
+        for (int e = 0; e < p; ++e)
+            for (int i = f.column; i < f.column + f.q * f.r; i += f.r)
+                for (int a = f.r - 1; a >= 0; --a) {
+                    double s = 0;
+                    for (int k = 0; k <= a; ++k) s += Lf[a * f.r + k] * Y_[at(i + k, e, T)];
+                    Y_[at(i + a, e, T)] = s;
+                }
+    }
 }
 
 void Criterion::score() {
@@ -684,6 +702,67 @@ void Criterion::invert_tail(bool with_fixed) {
     }
 }
 
+// The upper halves of the diagonal blocks of Q and S.
+void Criterion::fill_diagonal_blocks() {
+    const int N = b_.order();
+    for (int t : b_.tail) {
+        const Factor& f = b_.factors[t];
+        for (int j = f.column; j < f.column + f.q * f.r; j += f.r)
+            for (int a = 0; a < f.r; ++a)
+                for (int e = a + 1; e < f.r; ++e) {
+                    S_[at(j + a, j + e, N)] = S_[at(j + e, j + a, N)];
+                    Q_[at(j + a, j + e, N)] = Q_[at(j + e, j + a, N)];
+                }
+    }
+}
+
+// S := Lambda S^-1 Lambda', S^-1 given with full diagonal blocks.
+void Criterion::tail_covariance() {
+    const int N = b_.order();
+    for (int tg : b_.tail) {
+        const Factor& g = b_.factors[tg];
+        const int rg = g.r;
+        const Vector& Lg = lambda_[tg];
+        const int pieces = static_cast<size_t>(g.q) * N > 100000 ? threads_ : 1;
+        const auto bounds = partition(g.q, pieces);
+        for_chunks(pieces, pieces, [&](int piece) {
+            for (size_t l = bounds[piece]; l < bounds[piece + 1]; ++l) {
+                const int j = g.column + static_cast<int>(l) * rg;
+                for (int e = rg - 1; e >= 0; --e) {
+                    double* s = S_.data() + at(0, j + e, N);
+                    const double d = Lg[e * rg + e];
+                    for (int i = j; i < N; ++i) s[i] *= d;
+                    for (int k = 0; k < e; ++k) {
+                        const double v = Lg[e * rg + k];
+                        if (v == 0) continue;
+                        const double* sk = S_.data() + at(0, j + k, N);
+                        for (int i = j; i < N; ++i) s[i] += v * sk[i];
+                    }
+                }
+                for (int tf : b_.tail) {
+                    const Factor& f = b_.factors[tf];
+                    const int rf = f.r;
+                    const Vector& Lf = lambda_[tf];
+                    const int from = std::max(f.column, j), to = f.column + f.q * rf;
+                    for (int e = 0; e < rg; ++e) {
+                        double* s = S_.data() + at(0, j + e, N);
+                        if (rf == 1) {
+                            for (int i = from; i < to; ++i) s[i] *= Lf[0];
+                            continue;
+                        }
+                        for (int i = from; i < to; i += rf)
+                            for (int a = rf - 1; a >= 0; --a) {
+                                double v = 0;
+                                for (int k = 0; k <= a; ++k) v += Lf[a * rf + k] * s[i + k];
+                                s[i + a] = v;
+                            }
+                    }
+                }
+            }
+        });
+    }
+}
+
 // G of the tail factors: sum over levels of (B Lambda)_jj with
 // B Lambda = [Q Lambda, Q_X] S^-1, then without Lambda; finally S becomes the
 // covariance R = Lambda S^-1 Lambda'.
@@ -695,23 +774,17 @@ void Criterion::tail_gradient(bool with_fixed) {
         BL[t].assign(static_cast<size_t>(b_.factors[t].r) * b_.factors[t].r, 0.0);
         scalar = scalar && b_.factors[t].r == 1;
     }
-    // the diagonal blocks full, in Q and S
-    for (int t : b_.tail) {
-        const Factor& f = b_.factors[t];
-        for (int j = f.column; j < f.column + f.q * f.r; j += f.r)
-            for (int a = 0; a < f.r; ++a)
-                for (int e = a + 1; e < f.r; ++e) {
-                    S_[at(j + a, j + e, N)] = S_[at(j + e, j + a, N)];
-                    Q_[at(j + a, j + e, N)] = Q_[at(j + e, j + a, N)];
-                }
-    }
+    fill_diagonal_blocks();
     const int parts = static_cast<size_t>(T) * T > 200000 ? 16 : 1;
     std::vector<std::vector<Vector>> partial(parts, BL);
+    const size_t F = b_.factors.size();
+    std::vector<Vector> part_squares(parts, Vector(scalar ? F * F : 0, 0.0));
     std::vector<int> bound(parts + 1, T);
     for (int k = 0; k < parts; ++k)
         bound[k] = static_cast<int>(T * (1 - std::sqrt(1 - static_cast<double>(k) / parts)));
     for_chunks(parts, threads_, [&](int part) {
         auto& out = partial[part];
+        Vector& squares = part_squares[part];
         for (int tg : b_.tail) {
             const Factor& g = b_.factors[tg];
             const int rg = g.r;
@@ -732,14 +805,18 @@ void Criterion::tail_gradient(bool with_fixed) {
                     if (scalar) {
                         const double* q = Q_.data() + at(0, j, N);
                         const double* s = S_.data() + at(0, j, N);
-                        double sum = 0;
+                        double sum, square;
                         if (i == j) {
                             out[tg][0] += q[j] * s[j] * Lg[0];
+                            squares[static_cast<size_t>(tg) * F + tg] += (1 - s[j]) * (1 - s[j]);
                             ++i;
                         }
-                        for (; i < end; ++i) sum += q[i] * s[i];
+                        sum = dot(end - i, q + i, s + i);
+                        square = dot(end - i, s + i, s + i);
                         out[tg][0] += sum * Lf[0];
                         out[tf][0] += sum * Lg[0];
+                        squares[static_cast<size_t>(tf) * F + tg] += square;
+                        squares[static_cast<size_t>(tg) * F + tf] += square;
                         continue;
                     }
                     for (; i < end; i += rf) {
@@ -786,49 +863,10 @@ void Criterion::tail_gradient(bool with_fixed) {
     for (const auto& part : partial)
         for (int t : b_.tail)
             for (size_t k = 0; k < BL[t].size(); ++k) BL[t][k] += part[t][k];
-    // S := Lambda S^-1 Lambda'
-    for (int tg : b_.tail) {
-        const Factor& g = b_.factors[tg];
-        const int rg = g.r;
-        const Vector& Lg = lambda_[tg];
-        const int pieces = static_cast<size_t>(g.q) * N > 100000 ? threads_ : 1;
-        const auto bounds = partition(g.q, pieces);
-        for_chunks(pieces, pieces, [&](int piece) {
-            for (size_t l = bounds[piece]; l < bounds[piece + 1]; ++l) {
-                const int j = g.column + static_cast<int>(l) * rg;
-                for (int e = rg - 1; e >= 0; --e) {
-                    double* s = S_.data() + at(0, j + e, N);
-                    const double d = Lg[e * rg + e];
-                    for (int i = j; i < N; ++i) s[i] *= d;
-                    for (int k = 0; k < e; ++k) {
-                        const double v = Lg[e * rg + k];
-                        if (v == 0) continue;
-                        const double* sk = S_.data() + at(0, j + k, N);
-                        for (int i = j; i < N; ++i) s[i] += v * sk[i];
-                    }
-                }
-                for (int tf : b_.tail) {
-                    const Factor& f = b_.factors[tf];
-                    const int rf = f.r;
-                    const Vector& Lf = lambda_[tf];
-                    const int from = std::max(f.column, j), to = f.column + f.q * rf;
-                    for (int e = 0; e < rg; ++e) {
-                        double* s = S_.data() + at(0, j + e, N);
-                        if (rf == 1) {
-                            for (int i = from; i < to; ++i) s[i] *= Lf[0];
-                            continue;
-                        }
-                        for (int i = from; i < to; i += rf)
-                            for (int a = rf - 1; a >= 0; --a) {
-                                double v = 0;
-                                for (int k = 0; k <= a; ++k) v += Lf[a * rf + k] * s[i + k];
-                                s[i + a] = v;
-                            }
-                    }
-                }
-            }
-        });
-    }
+    tail_squares_.assign(scalar ? F * F : 0, 0.0);
+    for (const Vector& part : part_squares)
+        for (size_t k = 0; k < part.size(); ++k) tail_squares_[k] += part[k];
+    tail_covariance();
     for (int t : b_.tail) {
         const Factor& f = b_.factors[t];
         const int r = f.r;
@@ -886,13 +924,14 @@ void Criterion::tail_gradient_exact(int t) {
 
 // Covariance of what remains once the levels of `depth` are gone: the
 // ancestors of one level, then X; (wp, wp) row-major.
-void Criterion::gather_ancestors(int depth, int level, Vector& PP) const {
+void Criterion::gather_ancestors(const std::vector<Vector>& from, int depth, int level,
+                                 Vector& PP) const {
     const ChainBlock& c = b_.chain[depth];
     const int wp = c.width - c.r, p = b_.p;
     int off = 0;
     for (size_t k = 0; k < c.ancestor.size(); ++k) {
         const ChainBlock& up = b_.chain[depth + 1 + k];
-        const double* row = post_[depth + 1 + k].data() +
+        const double* row = from[depth + 1 + k].data() +
                             static_cast<size_t>(c.ancestor[k][level]) * up.r * up.width;
         for (int a = 0; a < up.r; ++a)
             for (int e = 0; e < up.width; ++e)
@@ -933,7 +972,7 @@ void Criterion::descend(int depth, int chunk, bool derivatives) {
     double* s = rhs + r;
     Vector rest(wp), PP(covariances ? static_cast<size_t>(wp) * wp : 0), sparse;
     int32_t parent = -1;
-    if (covariances && up_count == 0) gather_ancestors(depth, 0, PP);
+    if (covariances && up_count == 0) gather_ancestors(post_, depth, 0, PP);
     for (int e = 0; e < p; ++e) rest[wp - p + e] = beta_[e];
     // own parameters
     std::vector<int> own;
@@ -950,7 +989,7 @@ void Criterion::descend(int depth, int chunk, bool derivatives) {
     double* gram = sum_gram_[chunk].data();
     double* tsum = sum_t_[chunk].data();
     const int e_rows = crossed ? N : p;
-    const double ratio = m_ / r2_;
+    const double ratio = this->ratio();
     for (size_t j = b_.chunk[depth][chunk]; j < b_.chunk[depth][chunk + 1]; ++j) {
         const double* A = panel(depth, static_cast<int>(j));
         const double* AP = A + r;
@@ -965,7 +1004,7 @@ void Criterion::descend(int depth, int chunk, bool derivatives) {
                     modes_[up.factor].data() + static_cast<size_t>(c.ancestor[k][j]) * up.r;
                 for (int a = 0; a < up.r; ++a) rest[off++] = mode[a];
             }
-            if (covariances) gather_ancestors(depth, static_cast<int>(j), PP);
+            if (covariances) gather_ancestors(post_, depth, static_cast<int>(j), PP);
         }
         for (int a = 0; a < r; ++a)
             rhs[a] = ys[j * r + a] - inner(wp, AP + static_cast<size_t>(a) * width, rest.data());
@@ -1229,12 +1268,13 @@ void Criterion::differentiate(double* gradient, double* hessian) {
         }
     for (Vector& G : G_) std::fill(G.begin(), G.end(), 0.0);
     top_covariance(reml_);
-    const double ratio = m_ / r2_;
+    const double ratio = this->ratio();
     Vector gram(static_cast<size_t>(K) * K, 0.0), t(K, 0.0);
     const bool crossed = T > 0;
     Vector e(static_cast<size_t>(N) * K, 0.0);
     if (crossed) {
         // the tail's own columns, before S is overwritten
+        if (!reml_) fixed_modes();
         invert_tail(reml_);
         tail_gradient(reml_);
         Vector v(static_cast<size_t>(N) * K, 0.0);
@@ -1267,8 +1307,7 @@ void Criterion::differentiate(double* gradient, double* hessian) {
                 gram[static_cast<size_t>(i) * K + k] +=
                     inner(N, v.data() + at(0, i, N), e.data() + at(0, k, N));
         // the leader's columns meet the tail's v below
-        bool kernel = false;
-        for (int f : b_.tail) kernel = kernel || !b_.factors[f].kernel.empty();
+        const bool kernel = any_kernel();
         Vector covariance;
         if (kernel) {
             covariance = S_;
@@ -1360,18 +1399,19 @@ void Criterion::differentiate(double* gradient, double* hessian) {
         Vector Re(static_cast<size_t>(N) * K);
         symmetric_times(N, K, S_.data(), N, e.data(), N, Re.data(), N);
         Vector u(static_cast<size_t>(p) * K, 0.0), Cu(u.size());
-        if (!reml_) {
+        if (!reml_ || known_scale_) {
             for (int i = 0; i < K; ++i)
                 for (int k = 0; k < p; ++k)
                     u[at(k, i, p)] = e[at(T + k, i, N)] -
                                      inner(T, Y_.data() + at(0, k, T), e.data() + at(0, i, N));
-            symmetric_times(p, K, C_.data(), p, u.data(), p, Cu.data(), p);
+            if (!reml_) symmetric_times(p, K, C_.data(), p, u.data(), p, Cu.data(), p);
         }
         for (int i = 0; i < K; ++i)
             for (int k = 0; k <= i; ++k)
                 gram[static_cast<size_t>(i) * K + k] -=
                     inner(N, e.data() + at(0, i, N), Re.data() + at(0, k, N)) +
                     inner(p, u.data() + at(0, i, p), Cu.data() + at(0, k, p));
+        c_ = std::move(u);
     } else {
         Vector Ce(static_cast<size_t>(p) * K);
         symmetric_times(p, K, C_.data(), p, e.data(), p, Ce.data(), p);
@@ -1379,14 +1419,20 @@ void Criterion::differentiate(double* gradient, double* hessian) {
             for (int k = 0; k <= i; ++k)
                 gram[static_cast<size_t>(i) * K + k] -=
                     inner(p, e.data() + at(0, i, p), Ce.data() + at(0, k, p));
+        c_ = std::move(e);
     }
+    if (extra_)
+        for (size_t f = 0; f < G_.size(); ++f)
+            for (size_t k = 0; k < G_[f].size(); ++k) G_[f][k] += (*extra_)[f][k];
+    const double t_share = known_scale_ ? 0.0 : ratio / r2_;
     for (int i = 0; i < K; ++i) {
         const Vector& G = G_[factor_of_[i]];
         gradient[i] = inner(static_cast<int>(G.size()), G.data(), dpsi_[i].data());
         for (int k = 0; k <= i; ++k)
             hessian[at(i, k, K)] = hessian[at(k, i, K)] =
-                ratio * gram[static_cast<size_t>(i) * K + k] - ratio / r2_ * t[i] * t[k];
+                ratio * gram[static_cast<size_t>(i) * K + k] - t_share * t[i] * t[k];
     }
+    second_order(ratio, gram);
     for (size_t f = 0; f < b_.factors.size(); ++f)
         for (const Term& term : b_.factors[f].terms) {
             const int s = term.structure->r, r = b_.factors[f].r;
@@ -1407,6 +1453,145 @@ void Criterion::differentiate(double* gradient, double* hessian) {
         }
 }
 
+// R_lP and R_ll of the leader's levels in one chunk: J = V C,
+// R_lT = -J R_TT on the touched columns, R_ll = V + J R_TT J'.
+void Criterion::leader_covariances(int chunk) {
+    const ChainBlock& c = b_.chain[0];
+    const int r = c.r, width = c.width, N = b_.order();
+    Vector V(static_cast<size_t>(r) * r), Nm(V.size()), M(V.size()), scratch(V.size()), J;
+    const double* Lambda = lambda_[c.factor].data();
+    const bool dense = dense_leader();
+    const size_t nodes = std::max(1, dense_block / r);
+    Vector full(dense ? static_cast<size_t>(N) * nodes * r : 0), full_R(full.size());
+    const size_t first = b_.chunk[0][chunk], last = b_.chunk[0][chunk + 1];
+    for (size_t start = first; start < last; start += nodes) {
+        const size_t end = std::min(start + nodes, last);
+        std::fill(full.begin(), full.end(), 0.0);
+        for (int pass = dense ? 0 : 1; pass < 2; ++pass) {
+            for (size_t j = start; j < end; ++j) {
+                const Level<0> level{r,
+                                     width,
+                                     panel(0, static_cast<int>(j)),
+                                     L_[0].data() + j * r * r,
+                                     Lambda,
+                                     V.data(),
+                                     Nm.data(),
+                                     M.data()};
+                level.resolve(scratch.data());
+                const int64_t ptr = b_.tail_ptr[j];
+                const int m = static_cast<int>(b_.tail_ptr[j + 1] - ptr);
+                const int32_t* col = b_.tail_column.data() + ptr;
+                J.resize(static_cast<size_t>(r) * m);
+                multiply<0>(r, m, V.data(), b_.tail_value.data() + ptr * r, m, J.data());
+                const size_t place = (j - start) * r;
+                if (pass == 0) {
+                    for (int a = 0; a < r; ++a)
+                        for (int e = 0; e < m; ++e)
+                            full[at(col[e], static_cast<int>(place) + a, N)] = J[a * m + e];
+                    continue;
+                }
+                double* R = leader_R_.data() + ptr * r;
+                std::fill(R, R + static_cast<size_t>(r) * m, 0.0);
+                for (int a = 0; a < r; ++a) {
+                    const double* ja = J.data() + static_cast<size_t>(a) * m;
+                    double* out = R + static_cast<size_t>(a) * m;
+                    if (dense) {
+                        const double* x = full_R.data() + at(0, static_cast<int>(place) + a, N);
+                        for (int e = 0; e < m; ++e) out[e] = -x[col[e]];
+                        continue;
+                    }
+                    for (int e = 0; e < m; ++e) {
+                        const double* S = S_.data() + static_cast<size_t>(col[e]) * N;
+                        double sum = S[col[e]] * ja[e];
+                        for (int i = e + 1; i < m; ++i) {
+                            sum += S[col[i]] * ja[i];
+                            out[i] -= S[col[i]] * ja[e];
+                        }
+                        out[e] -= sum;
+                    }
+                }
+                double* own = chain_R_[0].data() + j * r * width;
+                for (int a = 0; a < r; ++a)
+                    for (int f = 0; f < r; ++f)
+                        own[a * width + f] =
+                            V[a * r + f] - inner(m, R + static_cast<size_t>(a) * m,
+                                                 J.data() + static_cast<size_t>(f) * m);
+            }
+            if (pass == 0)
+                symmetric_times(N, static_cast<int>(end - start) * r, S_.data(), N, full.data(), N,
+                                full_R.data(), N);
+        }
+    }
+}
+
+void Criterion::covariances() {
+    const int depth = static_cast<int>(b_.chain.size());
+    chain_R_.resize(depth);
+    for (int d = 0; d < depth; ++d)
+        chain_R_[d].resize(static_cast<size_t>(b_.chain[d].q) * b_.chain[d].r * b_.chain[d].width);
+    if (b_.T > 0) {
+        invert_tail(false);
+        fill_diagonal_blocks();
+        tail_covariance();
+        if (any_kernel()) kernel_both(S_, false);
+        leader_R_.resize(b_.tail_value.size());
+        const bool large = b_.tail_column.size() > 10000 && !dense_leader();
+        for_chunks(b_.chunks, large ? threads_ : 1, [&](int c) { leader_covariances(c); });
+        return;
+    }
+    std::fill(R_XX_.begin(), R_XX_.end(), 0.0);
+    const bool large = b_.chain[0].panel.size() > 20000;
+    for_chunks(b_.chunks, large ? threads_ : 1, [&](int chunk) {
+        for (int d = depth - 1; d >= 0; --d) {
+            const ChainBlock& c = b_.chain[d];
+            const int r = c.r, width = c.width, wp = width - r;
+            const double* Lambda = lambda_[c.factor].data();
+            Vector V(static_cast<size_t>(r) * r), Nm(V.size()), M(V.size()), scratch(V.size());
+            Vector J(static_cast<size_t>(r) * wp), PP(static_cast<size_t>(wp) * wp, 0.0);
+            for (size_t j = b_.chunk[d][chunk]; j < b_.chunk[d][chunk + 1]; ++j) {
+                const double* A = panel(d, static_cast<int>(j));
+                const Level<0> level{r,      width,    A,         L_[d].data() + j * r * r,
+                                     Lambda, V.data(), Nm.data(), M.data()};
+                level.resolve(scratch.data());
+                double* out = chain_R_[d].data() + j * r * width;
+                if (d + 1 < depth) gather_ancestors(chain_R_, d, static_cast<int>(j), PP);
+                multiply<0>(r, wp, V.data(), A + r, width, J.data());
+                for (int a = 0; a < r; ++a) {
+                    double* row = out + static_cast<size_t>(a) * width;
+                    const double* ja = J.data() + static_cast<size_t>(a) * wp;
+                    for (int e = 0; e < wp; ++e)
+                        row[r + e] = -inner(wp, PP.data() + static_cast<size_t>(e) * wp, ja);
+                    for (int f = 0; f < r; ++f)
+                        row[f] = V[a * r + f] -
+                                 inner(wp, row + r, J.data() + static_cast<size_t>(f) * wp);
+                }
+            }
+        }
+    });
+}
+
+// Where all factors of the tail have one column, tr(P V_i P V_j) is known for
+// them, V_i = Z dPsi_i Z': Lambda Z'PZ Lambda = I - S^-1. Average information
+// stands for it in the Hessian; this is the difference.
+void Criterion::second_order(double ratio, const Vector& gram) {
+    const int K = b_.parameters;
+    const size_t F = b_.factors.size();
+    correction_.assign(tail_squares_.empty() ? 0 : static_cast<size_t>(K) * K, 0.0);
+    auto known = [&](int i) {
+        const int f = factor_of_[i];
+        return b_.factors[f].depth < 0 && std::fabs(lambda_[f][0]) > safe_lambda;
+    };
+    for (int i = 0; i < K && !correction_.empty(); ++i)
+        for (int k = 0; k <= i; ++k) {
+            if (!known(i) || !known(k)) continue;
+            const int f = factor_of_[i], g = factor_of_[k];
+            const double trace =
+                tail_squares_[f * F + g] * dpsi_[i][0] * dpsi_[k][0] / (psi_[f][0] * psi_[g][0]);
+            correction_[at(i, k, K)] = correction_[at(k, i, K)] =
+                ratio * gram[static_cast<size_t>(i) * K + k] - trace;
+        }
+}
+
 void Criterion::mode_covariances(int factor, bool with_fixed, double* out) {
     const Vector phi = phi_;
     factorise(phi.data());
@@ -1418,9 +1603,7 @@ void Criterion::mode_covariances(int factor, bool with_fixed, double* out) {
     }
     const Factor& f = b_.factors[factor];
     const int r = f.r, N = b_.order();
-    bool kernel = false;
-    for (int t : b_.tail) kernel = kernel || !b_.factors[t].kernel.empty();
-    if (kernel) kernel_both(S_, false);
+    if (any_kernel()) kernel_both(S_, false);
     if (f.depth < 0) {
         for (int l = 0; l < f.q; ++l)
             for (int a = 0; a < r; ++a)
@@ -1548,6 +1731,7 @@ std::vector<Vector> Criterion::fixed_scores() {
     const Vector phi = phi_;
     factorise(phi.data());
     solve();
+    fixed_modes();
     const int N = b_.order(), T = b_.T, p = b_.p, depth = static_cast<int>(b_.chain.size());
     std::vector<Vector> out(b_.factors.size());
     for (size_t f = 0; f < b_.factors.size(); ++f)

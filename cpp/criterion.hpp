@@ -19,19 +19,28 @@
 // and the covariance R of what remains (relative to sigma^2):
 //   Z_l'PZ_l = M - K R K',  s = N A_y - K b_P,
 //   R_ll = V + J R J',  R_lP = -J R.
+//
+// With a known scale (sigma = 1: the working model of a generalised one) the
+// criterion is log|H| + r2, and m / r2 becomes one.
 #pragma once
 
 #include <limits>
 
 #include "blocks.hpp"
+#include "objective.hpp"
 
 namespace ranef {
 
-class Criterion {
+class Criterion final : public Objective {
   public:
-    Criterion(const Blocks& blocks, bool reml, int threads);
+    Criterion(const Blocks& blocks, bool reml, int threads, bool known_scale = false);
 
     void use(const Response& response) { y_ = &response; }
+    // Solve for the modes as if the fixed effects were zero.
+    void hold_fixed(bool hold) { held_ = hold; }
+    // What else depends on Psi, by factor (r, r): added to the derivative with
+    // respect to it. Null for nothing.
+    void add_gradient(const std::vector<Vector>* extra) { extra_ = extra; }
 
     // The deviance at phi; infinity where a factor breaks down.
     double factorise(const double* phi);
@@ -40,9 +49,11 @@ class Criterion {
     // The same with the chain's modes and scores.
     void score();
     // Gradient and Hessian (column-major) at the last phi; calls solve().
-    void differentiate(double* gradient, double* hessian);
+    void differentiate(double* gradient, double* hessian) override;
+    double evaluate(const double* phi) override { return factorise(phi); }
 
-    const Blocks& blocks() const { return b_; }
+    const Blocks& blocks() const override { return b_; }
+    double log_determinant() const { return logdet_; }
     const Vector& beta() const { return beta_; }
     double rss() const { return r2_; }
     double degrees() const { return m_; }
@@ -50,15 +61,35 @@ class Criterion {
     const Vector& modes(int factor) const { return modes_[factor]; }
     const Vector& scores(int factor) const { return scores_[factor]; }
     const Vector& lambda(int factor) const { return lambda_[factor]; }
-    const Vector& psi(int factor) const { return psi_[factor]; }
+    const Vector& psi(int factor) const override { return psi_[factor]; }
     // d criterion / d Psi by factor (r, r); after differentiate().
-    const Vector& gradient_psi(int factor) const { return G_[factor]; }
+    const Vector& gradient_psi(int factor) const override { return G_[factor]; }
+    // X'H^-1 w_i, (p, parameters) column-major; after differentiate().
+    const Vector& fixed_information() const { return c_; }
+    const Vector& correction() const override { return correction_; }
     // (X'H^-1X)^-1, (p, p) full; after solve().
     const Vector& fixed_covariance() const { return C_; }
 
     // After factorise(): covariance of the conditional modes relative to sigma^2,
     // (q, r, r) by level: given beta, and with beta's uncertainty. Basis: b_e.
     void mode_covariances(int factor, bool with_fixed, double* out);
+    // After factorise(): covariances of the modes given beta, of every pair of
+    // levels that meet in a row. The factorisation is used up.
+    void covariances();
+    // (r, width): a level of the chain with itself and its ancestors.
+    const double* chain_covariance(int depth, size_t level) const {
+        const ChainBlock& c = b_.chain[depth];
+        return chain_R_[depth].data() + level * c.r * c.width;
+    }
+    // (r, m): a level of the leader with the tail columns that it touches.
+    const double* leader_covariance(size_t level) const {
+        return leader_R_.data() + b_.tail_ptr[level] * b_.chain[0].r;
+    }
+    // Two columns of the tail.
+    double tail_covariance(int i, int j) const {
+        return i > j ? S_[static_cast<size_t>(j) * b_.order() + i]
+                     : S_[static_cast<size_t>(i) * b_.order() + j];
+    }
     // After factorise(): a'Omega^-1 a for a = contrasts of (b_e, beta), one row at
     // a time; level -1 leaves a factor out. rows of z: per factor (N, r) in b_e.
     void quadratic_forms(size_t rows, const std::vector<const int32_t*>& levels,
@@ -82,19 +113,28 @@ class Criterion {
     void scale_vector(const double* in, double* out) const;
     template <int R>
     void descend(int depth, int chunk, bool derivatives);
+    void fixed_modes();
     void top_covariance(bool with_fixed);
     void invert_tail(bool with_fixed);
     void tail_gradient(bool with_fixed);
+    void fill_diagonal_blocks();
+    void tail_covariance();
+    void leader_covariances(int chunk);
     void tail_gradient_exact(int factor);
+    void second_order(double ratio, const Vector& gram);
     void information_up(int chunk);
-    void gather_ancestors(int depth, int level, Vector& PP) const;
+    void gather_ancestors(const std::vector<Vector>& from, int depth, int level, Vector& PP) const;
+    double ratio() const { return known_scale_ ? 1.0 : m_ / r2_; }
+    bool any_kernel() const;
     const double* panel(int depth, int level) const;
 
     const Blocks& b_;
     const Response* y_ = nullptr;
     bool reml_;
     int threads_;
-    double m_ = 0, r2_ = 0;
+    bool known_scale_, held_ = false;
+    const std::vector<Vector>* extra_ = nullptr;
+    double m_ = 0, r2_ = 0, logdet_ = 0;
     Vector phi_;
     std::vector<int> factor_of_;
     std::vector<Vector> lambda_, psi_, dpsi_, G_;
@@ -105,7 +145,11 @@ class Criterion {
     // dense end: order T + p
     Vector Q_, Qy_, S_, x_;
     double Qyy_ = 0;
-    Vector beta_, C_, R_XX_, Y_;
+    Vector beta_, C_, R_XX_, Y_, c_;
+    std::vector<Vector> chain_R_;
+    Vector leader_R_;
+    Vector correction_;
+    Vector tail_squares_; // by pairs of factors: squared norms of I - S^-1
     // by chunk
     std::vector<Vector> sum_XX_, sum_Xy_, sum_G_, sum_gram_, sum_t_, sum_e_;
     Vector sum_yy_, sum_logdet_;

@@ -1,10 +1,14 @@
 #include "dense.hpp"
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <numeric>
+#include <thread>
+#include <utility>
 #include <vector>
 
+#include "sums.hpp"
 #include "threads.hpp"
 
 namespace ranef {
@@ -39,57 +43,125 @@ int tile_size(int n, int k) {
     return std::min(tile, n - k * tile);
 }
 
-bool cholesky_tiled(int n, double* A, int lda, int threads) {
-    const int tiles = (n + tile - 1) / tile;
-    for (int k = 0; k < tiles; ++k) {
-        double* diagonal = A + at(k * tile, k * tile, lda);
-        char uplo = 'L', side = 'R', trans = 'T', plain = 'N', diag = 'N';
-        int nk = tile_size(n, k), info = 0;
-        double one = 1, minus = -1;
-        lapack().potrf(&uplo, &nk, diagonal, &lda, &info);
-        if (info != 0) return false;
-        const int below = tiles - k - 1;
-        for_tasks(below, threads, [&](int t) {
-            int i = k + 1 + t, ni = tile_size(n, i), m = nk;
-            lapack().trsm(&side, &uplo, &trans, &diag, &ni, &m, &one, diagonal, &lda,
-                          A + at(i * tile, k * tile, lda), &lda);
-        });
-        for_tasks(below * (below + 1) / 2, threads, [&](int t) {
-            int j = 0;
-            for (; t >= below - j; ++j) t -= below - j;
-            int row = k + 1 + j + t, column = k + 1 + j;
-            int ni = tile_size(n, row), nj = tile_size(n, column), m = nk;
-            lapack().gemm(&plain, &trans, &ni, &nj, &m, &minus, A + at(row * tile, k * tile, lda),
-                          &lda, A + at(column * tile, k * tile, lda), &lda, &one,
-                          A + at(row * tile, column * tile, lda), &lda);
-        });
+// Which tiles are done. Tasks are taken in an order in which each depends on
+// earlier ones only, so that whoever waits waits for somebody at work.
+class Progress {
+  public:
+    explicit Progress(int count) : done_(count) {}
+    void set(int k) { done_[k].store(1, std::memory_order_release); }
+    bool has(int k) const { return done_[k].load(std::memory_order_acquire) != 0; }
+    void wait(int k) const {
+        while (!has(k)) std::this_thread::yield();
     }
-    return true;
+
+  private:
+    std::vector<std::atomic<char>> done_;
+};
+
+int packed(int i, int j) {
+    return i * (i + 1) / 2 + j;
 }
 
-// X = L^-1 by columns of tiles, then X'X by tiles.
-void inverse_tiled(int n, double* A, int lda, int threads) {
+// Left-looking by tiles: L_ij = (A_ij - sum_k L_ik L_jk') L_jj^-T.
+bool cholesky_tiled(int n, double* A, int lda, int threads) {
     const int tiles = (n + tile - 1) / tile;
-    std::vector<double> X(static_cast<std::size_t>(n) * n, 0.0);
-    for_tasks(tiles, threads, [&](int j) {
-        char side = 'L', uplo = 'L', plain = 'N', diag = 'N';
-        int start = j * tile, rest = n - start, nj = tile_size(n, j), ldx = n;
-        double one = 1;
-        double* x = X.data() + at(start, start, n);
-        for (int c = 0; c < nj; ++c) x[at(c, c, n)] = 1;
-        lapack().trsm(&side, &uplo, &plain, &diag, &rest, &nj, &one, A + at(start, start, lda),
-                      &lda, x, &ldx);
+    Progress done(packed(tiles, 0));
+    std::atomic<bool> good{true};
+    std::vector<std::pair<int, int>> order;
+    for (int j = 0; j < tiles; ++j)
+        for (int i = j; i < tiles; ++i) order.emplace_back(i, j);
+    for_tasks(static_cast<int>(order.size()), threads, [&](int t) {
+        const int i = order[t].first, j = order[t].second;
+        for (int k = 0; k < j; ++k) {
+            done.wait(packed(i, k));
+            done.wait(packed(j, k));
+        }
+        char uplo = 'L', side = 'R', trans = 'T', plain = 'N', diag = 'N';
+        int ni = tile_size(n, i), nj = tile_size(n, j), before = j * tile, info = 0;
+        double one = 1, minus = -1;
+        double* target = A + at(i * tile, j * tile, lda);
+        if (good && before > 0) {
+            if (i == j)
+                lapack().syrk(&uplo, &plain, &nj, &before, &minus, A + i * tile, &lda, &one, target,
+                              &lda);
+            else
+                lapack().gemm(&plain, &trans, &ni, &nj, &before, &minus, A + i * tile, &lda,
+                              A + j * tile, &lda, &one, target, &lda);
+        }
+        if (i == j) {
+            if (good) lapack().potrf(&uplo, &nj, target, &lda, &info);
+            if (info != 0) good = false;
+        } else {
+            done.wait(packed(j, j));
+            if (good)
+                lapack().trsm(&side, &uplo, &trans, &diag, &ni, &nj, &one,
+                              A + at(j * tile, j * tile, lda), &lda, target, &lda);
+        }
+        done.set(packed(i, j));
     });
-    for_tasks(tiles * (tiles + 1) / 2, threads, [&](int t) {
-        int j = 0;
-        for (; t >= tiles - j; ++j) t -= tiles - j;
-        char trans = 'T', plain = 'N';
-        int i = j + t, start = i * tile, rest = n - start, ldx = n;
+    return good;
+}
+
+// U = L^-T by tiles, U_ji = -(sum_k U_jk L_ik') U_ii, then UU'. U takes the upper
+// triangle of A; its diagonal tiles have a place of their own.
+void inverse_tiled(int n, double* A, int lda, int threads) {
+    const int tiles = (n + tile - 1) / tile, count = packed(tiles, 0);
+    std::vector<double> diagonal(static_cast<std::size_t>(tiles) * tile * tile);
+    Progress done(count);
+    // tasks: U by diagonals, short sums first; then the products, late columns first
+    std::vector<std::pair<int, int>> order;
+    for (int d = 0; d < tiles; ++d)
+        for (int j = 0; j + d < tiles; ++j) order.emplace_back(j + d, j);
+    for (int j = tiles - 1; j >= 0; --j)
+        for (int i = j; i < tiles; ++i) order.emplace_back(i, j);
+    for_tasks(2 * count, threads, [&](int t) {
+        char right = 'R', uplo = 'L', plain = 'N', trans = 'T', diag = 'N';
+        int i = order[t].first, j = order[t].second, size = tile;
         int ni = tile_size(n, i), nj = tile_size(n, j);
-        double one = 1, zero = 0;
-        lapack().gemm(&trans, &plain, &ni, &nj, &rest, &one, X.data() + at(start, start, n), &ldx,
-                      X.data() + at(start, j * tile, n), &ldx, &zero, A + at(start, j * tile, lda),
-                      &lda);
+        double one = 1, zero = 0, minus = -1;
+        double* own = diagonal.data() + at(0, i * tile, tile);
+        double* L_ij = A + at(i * tile, j * tile, lda);
+        double* U_ji = A + at(j * tile, i * tile, lda);
+        if (t < count && i == j) {
+            for (int c = 0; c < ni; ++c) {
+                std::fill_n(own + at(0, c, tile), static_cast<std::size_t>(ni), 0.0);
+                own[at(c, c, tile)] = 1;
+            }
+            lapack().trsm(&right, &uplo, &trans, &diag, &ni, &ni, &one, L_ij, &lda, own, &size);
+            done.set(packed(i, i));
+            return;
+        }
+        if (t < count) {
+            for (int k = j; k < i; ++k) done.wait(packed(k, j));
+            done.wait(packed(i, i));
+            int between = (i - j - 1) * tile;
+            std::vector<double> sum(static_cast<std::size_t>(tile) * ni);
+            lapack().gemm(&plain, &trans, &nj, &ni, &nj, &minus,
+                          diagonal.data() + at(0, j * tile, tile), &size, L_ij, &lda, &zero,
+                          sum.data(), &size);
+            if (between > 0)
+                lapack().gemm(&plain, &trans, &nj, &ni, &between, &minus,
+                              A + at(j * tile, (j + 1) * tile, lda), &lda,
+                              A + at(i * tile, (j + 1) * tile, lda), &lda, &one, sum.data(), &size);
+            lapack().gemm(&plain, &plain, &nj, &ni, &ni, &one, sum.data(), &size, own, &size, &zero,
+                          U_ji, &lda);
+            done.set(packed(i, j));
+            return;
+        }
+        for (int k = i; k < tiles; ++k) {
+            done.wait(packed(k, i));
+            done.wait(packed(k, j));
+        }
+        // the product overwrites L_ij: nobody may still read it
+        for (int k = 0; k <= i; ++k) done.wait(packed(i, k));
+        int after = (i + 1) * tile, rest = n - after;
+        const double* first = i == j ? own : U_ji;
+        int ld_first = i == j ? size : lda;
+        lapack().gemm(&plain, &trans, &ni, &nj, &ni, &one, own, &size, const_cast<double*>(first),
+                      &ld_first, &zero, L_ij, &lda);
+        if (rest > 0)
+            lapack().gemm(&plain, &trans, &ni, &nj, &rest, &one, A + at(i * tile, after, lda), &lda,
+                          A + at(j * tile, after, lda), &lda, &one, L_ij, &lda);
     });
 }
 
@@ -151,7 +223,7 @@ void inverse_from_cholesky(int n, double* A, int lda, int threads) {
 }
 
 void solve_lower(int n, int k, const double* L, int lda, double* X, int ldx) {
-    if (use_lapack(n)) {
+    if (use_lapack(n) && k > 1) {
         blas_solve('N', n, k, L, lda, X, ldx);
         return;
     }
@@ -166,7 +238,7 @@ void solve_lower(int n, int k, const double* L, int lda, double* X, int ldx) {
 }
 
 void solve_lower_transposed(int n, int k, const double* L, int lda, double* X, int ldx) {
-    if (use_lapack(n)) {
+    if (use_lapack(n) && k > 1) {
         blas_solve('T', n, k, L, lda, X, ldx);
         return;
     }
@@ -174,9 +246,7 @@ void solve_lower_transposed(int n, int k, const double* L, int lda, double* X, i
         double* x = X + at(0, c, ldx);
         for (int j = n - 1; j >= 0; --j) {
             const double* lj = L + at(0, j, lda);
-            double s = x[j];
-            for (int i = j + 1; i < n; ++i) s -= lj[i] * x[i];
-            x[j] = s / lj[j];
+            x[j] = (x[j] - dot(n - j - 1, lj + j + 1, x + j + 1)) / lj[j];
         }
     }
 }
@@ -184,26 +254,23 @@ void solve_lower_transposed(int n, int k, const double* L, int lda, double* X, i
 void symmetric_times(int n, int k, const double* A, int lda, const double* X, int ldx, double* Y,
                      int ldy) {
     if (n == 0 || k == 0) return;
-    if (use_lapack(n)) {
+    if (use_lapack(n) && k > few_columns) { // BLAS would copy all of A first
         char side = 'L', uplo = 'L';
         double one = 1, zero = 0;
         lapack().symm(&side, &uplo, &n, &k, &one, const_cast<double*>(A), &lda,
                       const_cast<double*>(X), &ldx, &zero, Y, &ldy);
         return;
     }
-    for (int c = 0; c < k; ++c) {
-        const double* x = X + at(0, c, ldx);
-        double* y = Y + at(0, c, ldy);
-        std::fill(y, y + n, 0.0);
-        for (int j = 0; j < n; ++j) {
-            const double* aj = A + at(0, j, lda);
+    for (int c = 0; c < k; ++c) std::fill_n(Y + at(0, c, ldy), n, 0.0);
+    // A is read once for all columns
+    for (int j = 0; j < n; ++j) {
+        const double* aj = A + at(0, j, lda);
+        for (int c = 0; c < k; ++c) {
+            const double* x = X + at(0, c, ldx);
+            double* y = Y + at(0, c, ldy);
             const double xj = x[j];
-            double s = aj[j] * xj;
-            for (int i = j + 1; i < n; ++i) {
-                y[i] += aj[i] * xj;
-                s += aj[i] * x[i];
-            }
-            y[j] += s;
+            for (int i = j + 1; i < n; ++i) y[i] += aj[i] * xj;
+            y[j] += aj[j] * xj + dot(n - j - 1, aj + j + 1, x + j + 1);
         }
     }
 }

@@ -30,9 +30,10 @@ struct Lapack {
 
 // Orders up to this run without LAPACK.
 constexpr int small_order = 96;
+constexpr int few_columns = 6;
 // Orders between these run in tiles on our own threads: BLAS's threads spin
 // while they wait, which a busy machine does not forgive.
-constexpr int least_tiled = 400, most_tiled = 1500, tile = 192;
+constexpr int least_tiled = 400, most_tiled = 1500, tile = 128;
 
 Lapack& lapack();
 bool use_lapack(int n);
@@ -40,6 +41,7 @@ bool use_lapack(int n);
 // A = L L' in place; false when a pivot is not positive.
 bool cholesky(int n, double* A, int lda, int threads = 1);
 // L in place of A -> lower triangle of (L L')^-1.
+// The other triangle of A is work space.
 void inverse_from_cholesky(int n, double* A, int lda, int threads = 1);
 // X (n, k) := L^-1 X, or L^-T X.
 void solve_lower(int n, int k, const double* L, int lda, double* X, int ldx);

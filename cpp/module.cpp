@@ -10,10 +10,14 @@
 #include <mutex>
 #include <stdexcept>
 
+#include "arrays.hpp"
 #include "blocks.hpp"
 #include "criterion.hpp"
 #include "dense.hpp"
 #include "families/binding.hpp"
+#include "generalised.hpp"
+#include "least_squares.hpp"
+#include "moments.hpp"
 #include "newton.hpp"
 #include "threads.hpp"
 
@@ -23,22 +27,6 @@ using namespace nb::literals;
 namespace ranef {
 
 namespace {
-
-template <int D>
-using Input = nb::ndarray<const double, nb::ndim<D>, nb::c_contig, nb::device::cpu>;
-using Codes = nb::ndarray<const int32_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
-using Array = nb::ndarray<nb::numpy, double>;
-
-Array to_array(Vector values, std::vector<size_t> shape) {
-    auto* owned = new Vector(std::move(values));
-    nb::capsule owner(owned, [](void* p) noexcept { delete static_cast<Vector*>(p); });
-    return Array(owned->data(), shape.size(), shape.data(), owner);
-}
-
-Array to_array(Vector values) {
-    const size_t n = values.size();
-    return to_array(std::move(values), {n});
-}
 
 // A BLAS or LAPACK routine from SciPy's capsule, whose name is its C signature:
 // `d` is the double type of the module that exports it. Anything else (64-bit
@@ -85,52 +73,18 @@ void set_lapack(const nb::dict& blas, const nb::dict& lapack_table) {
 // A model's cross-products and the questions one can ask of them.
 class Problem {
   public:
-    Problem(const nb::list& factors, Input<2> X, const nb::object& weights,
-            const std::vector<int>& chain, int threads)
+    Problem(const nb::list& factors, Input<2> X, Input<1> scale, Input<2> gram,
+            const nb::object& weights, const std::vector<int>& chain, int threads)
         : X_(X), threads_(threads) {
-        const size_t n = X.shape(0);
+        const size_t n = X.shape(0), p = X.shape(1);
+        if (scale.shape(0) != p || gram.shape(0) != p || gram.shape(1) != p)
+            throw std::invalid_argument("X, its scale and its cross-products do not fit together");
+        FixedInput fixed{X.data(), static_cast<int>(p), Vector(scale.data(), scale.data() + p),
+                         Vector(gram.data(), gram.data() + p * p)};
+        gram_ = fixed.gram;
         std::vector<FactorInput> inputs;
         for (nb::handle item : factors) {
-            const nb::dict d = nb::cast<nb::dict>(item);
-            const auto codes = nb::cast<Codes>(d["codes"]);
-            const auto z = nb::cast<Input<2>>(d["z"]);
-            if (codes.shape(0) != n || z.shape(0) != n)
-                throw std::invalid_argument("codes, z and X must have the same number of rows");
-            FactorInput in;
-            in.codes = codes.data();
-            in.z = z.data();
-            in.q = nb::cast<int>(d["levels"]);
-            int columns = 0;
-            for (nb::handle t : nb::cast<nb::list>(d["terms"])) {
-                const nb::dict td = nb::cast<nb::dict>(t);
-                TermInput term;
-                term.structure = nb::cast<std::string>(td["structure"]);
-                term.size = nb::cast<int>(td["size"]);
-                term.rank = nb::cast<int>(td["rank"]);
-                const auto positions = nb::cast<Input<2>>(td["positions"]);
-                term.dimensions = static_cast<int>(positions.shape(1));
-                term.positions.assign(positions.data(), positions.data() + positions.size());
-                columns += term.size;
-                in.terms.push_back(std::move(term));
-            }
-            if (static_cast<size_t>(columns) != z.shape(1))
-                throw std::invalid_argument(
-                    "the terms of a factor must cover the columns of its z");
-            for (size_t i = 0; i < n; ++i)
-                if (in.codes[i] < 0 || in.codes[i] >= in.q)
-                    throw std::invalid_argument("a level code is out of range");
-            if (d.contains("kernel")) {
-                const auto kernel = nb::cast<Input<2>>(d["kernel"]); // lower factor, row-major
-                const size_t q = in.q;
-                if (kernel.shape(0) != q || kernel.shape(1) != q)
-                    throw std::invalid_argument("a kernel must have one row per level");
-                in.kernel.assign(q * q, 0.0);
-                for (size_t i = 0; i < q; ++i)
-                    for (size_t j = 0; j <= i; ++j) in.kernel[j * q + i] = kernel.data()[i * q + j];
-            }
-            keep_.push_back(nb::cast(codes));
-            keep_.push_back(nb::cast(z));
-            inputs.push_back(std::move(in));
+            inputs.push_back(read_factor(nb::cast<nb::dict>(item), n, keep_));
         }
         const double* w = nullptr;
         if (!weights.is_none()) {
@@ -140,12 +94,38 @@ class Problem {
             keep_.push_back(nb::cast(array));
         }
         nb::gil_scoped_release release;
-        blocks_ = assemble(n, inputs, X.data(), static_cast<int>(X.shape(1)), w, chain, threads);
+        blocks_ = assemble(n, inputs, fixed, w, chain, threads);
+    }
+
+    // Responses (k, n) freed of their least-squares fit: (rest, beta, scale, size).
+    nb::tuple respond(Input<2> Y, const nb::object& offset) const {
+        const size_t k = Y.shape(0), n = blocks_->n, p = blocks_->p;
+        const double* shift = nullptr;
+        Input<1> given;
+        if (!offset.is_none()) {
+            given = nb::cast<Input<1>>(offset);
+            shift = given.data();
+        }
+        if (Y.shape(1) != n || (shift && given.shape(0) != n))
+            throw std::invalid_argument("y and offset must have one value per row");
+        Freed out;
+        {
+            nb::gil_scoped_release release;
+            out = free_of_fixed(n, blocks_->p, blocks_->X, blocks_->x_scale, gram_, k, Y.data(),
+                                shift, threads_);
+        }
+        return nb::make_tuple(to_array(std::move(out.rest), {k, n}),
+                              to_array(std::move(out.beta), {k, p}), to_array(std::move(out.scale)),
+                              to_array(std::move(out.size)));
     }
 
     int parameters() const { return blocks_->parameters; }
-    int order() const { return blocks_->order(); }
-    size_t bytes() const { return blocks_->bytes(); }
+
+    // Where a search starts: parameters by moments of a response that X has left.
+    Array moment_start(Input<1> y) const {
+        check(y.shape(0), blocks_->parameters);
+        return to_array(ranef::moment_start(*blocks_, blocks_->respond(y.data(), threads_)));
+    }
 
     Array start() const {
         Vector phi(blocks_->parameters);
@@ -172,33 +152,20 @@ class Problem {
         }
         SearchOptions options;
         options.max_evaluations = max_evaluations;
-        nb::object call = progress;
-        bool raised = false;
-        std::unique_ptr<nb::python_error> pending;
+        Progress report_progress(progress);
         options.progress = [&](int count, double criterion, double decrement) {
-            nb::gil_scoped_acquire acquire;
-            try {
-                if (PyErr_CheckSignals() != 0) throw nb::python_error();
-                if (!call.is_none()) call(count, criterion, decrement);
-            } catch (nb::python_error& e) {
-                pending = std::make_unique<nb::python_error>(std::move(e));
-                raised = true;
-                return false;
-            }
-            return true;
+            return report_progress(count, criterion, decrement);
         };
         Outcome out;
-        const Response response = blocks_->respond(y.data());
+        const Response response = blocks_->respond(y.data(), threads_);
         Criterion criterion(*blocks_, reml, threads_);
         criterion.use(response);
         {
             nb::gil_scoped_release release;
-            out = search(criterion, from.empty() ? blocks_->start(response) : from, options);
+            out = search(criterion, from.empty() ? ranef::moment_start(*blocks_, response) : from,
+                         options);
         }
-        if (raised) {
-            pending->restore();
-            throw nb::python_error();
-        }
+        report_progress.rethrow();
         nb::dict d = describe(out);
         // the search ends with derivatives taken at its optimum
         if (!out.gradient.empty()) report(criterion, d);
@@ -262,7 +229,7 @@ class Problem {
         const size_t K = blocks_->parameters;
         Vector gradient(K), hessian(K * K);
         double value = 0;
-        const Response response = blocks_->respond(y.data());
+        const Response response = blocks_->respond(y.data(), threads_);
         Criterion criterion(*blocks_, reml, threads_);
         criterion.use(response);
         {
@@ -290,7 +257,7 @@ class Problem {
         const Factor& f = blocks_->factors.at(factor);
         const size_t q = f.q, r = f.r;
         Vector out(q * r * r);
-        const Response response = blocks_->respond(y.data());
+        const Response response = blocks_->respond(y.data(), threads_);
         {
             nb::gil_scoped_release release;
             Criterion criterion(*blocks_, reml, threads_);
@@ -322,7 +289,7 @@ class Problem {
             zs.push_back(z[f].data());
         }
         Vector out(rows);
-        const Response response = blocks_->respond(y.data());
+        const Response response = blocks_->respond(y.data(), threads_);
         {
             nb::gil_scoped_release release;
             Criterion criterion(*blocks_, reml, threads_);
@@ -339,7 +306,7 @@ class Problem {
         const Factor& f = blocks_->factors.at(factor);
         const size_t q = f.q, r = f.r;
         Vector out(q * r);
-        const Response response = blocks_->respond(y.data());
+        const Response response = blocks_->respond(y.data(), threads_);
         {
             nb::gil_scoped_release release;
             Criterion criterion(*blocks_, reml, threads_);
@@ -356,7 +323,7 @@ class Problem {
     nb::list fixed_scores(Input<1> y, bool reml, Input<1> phi) {
         check(y.shape(0), phi.shape(0));
         std::vector<Vector> sums;
-        const Response response = blocks_->respond(y.data());
+        const Response response = blocks_->respond(y.data(), threads_);
         {
             nb::gil_scoped_release release;
             Criterion criterion(*blocks_, reml, threads_);
@@ -391,19 +358,8 @@ class Problem {
         for (size_t f = 0; f < blocks_->factors.size(); ++f) {
             const Factor& factor = blocks_->factors[f];
             const int k = static_cast<int>(f);
-            const size_t r = factor.r, q = factor.q;
-            Vector b(q * r, 0.0);
-            for (size_t l = 0; l < q; ++l) {
-                const double* from = criterion.modes(k).data() + l * r;
-                double* to = b.data() + static_cast<size_t>(factor.level_at[l]) * r;
-                for (const Term& term : factor.terms) {
-                    const int s = term.structure->r;
-                    for (int a = 0; a < s; ++a)
-                        for (int e = 0; e < s; ++e)
-                            to[term.first + a] += term.basis[a * s + e] * from[term.first + e];
-                }
-            }
-            modes.append(to_array(std::move(b), {q, r}));
+            const size_t r = factor.r;
+            modes.append(user_modes(factor, criterion.modes(k)));
             psi.append(to_array(criterion.psi(k), {r, r}));
             psi_gradient.append(to_array(criterion.gradient_psi(k), {r, r}));
         }
@@ -412,32 +368,8 @@ class Problem {
         d["psi_gradient"] = psi_gradient;
     }
 
-    static nb::dict describe(const Outcome& out) {
-        nb::dict d;
-        const size_t K = out.phi.size();
-        d["phi"] = to_array(out.phi);
-        d["gradient"] = to_array(out.gradient);
-        d["hessian"] = to_array(out.hessian, {K, out.hessian.empty() ? 0 : K});
-        d["trace"] = to_array(out.trace);
-        nb::list free;
-        for (char f : out.free) free.append(f != 0);
-        d["free"] = free;
-        nb::list faces;
-        for (const TermFace& f : out.faces)
-            faces.append(nb::make_tuple(f.term, f.rank, f.curvature));
-        d["faces"] = faces;
-        d["criterion"] = out.criterion;
-        d["decrement"] = out.decrement;
-        d["tolerance"] = out.tolerance;
-        d["evaluations"] = out.evaluations;
-        d["restarts"] = out.restarts;
-        d["converged"] = out.converged;
-        d["stopped"] = out.stopped;
-        d["message"] = out.message;
-        return d;
-    }
-
     Input<2> X_;
+    Vector gram_;
     std::vector<nb::object> keep_;
     std::unique_ptr<Blocks> blocks_;
     int threads_;
@@ -512,6 +444,8 @@ class StructureFace {
 
 NB_MODULE(_core, m) {
     using namespace ranef;
+    // a fit that is alive when Python ends is no leak worth a message
+    nb::set_leak_warnings(false);
     m.doc() = "Compiled kernels: cross-products in blocks, criterion, search.";
     m.def("set_lapack", &set_lapack, "blas"_a, "lapack"_a);
     m.def("has_lapack", [] { return lapack().potrf != nullptr; });
@@ -534,12 +468,13 @@ NB_MODULE(_core, m) {
         },
         "psi"_a, "rank"_a);
     nb::class_<Problem>(m, "Problem")
-        .def(nb::init<const nb::list&, Input<2>, const nb::object&, const std::vector<int>&, int>(),
-             "factors"_a, "X"_a, "weights"_a.none(), "chain"_a, "threads"_a)
+        .def(nb::init<const nb::list&, Input<2>, Input<1>, Input<2>, const nb::object&,
+                      const std::vector<int>&, int>(),
+             "factors"_a, "X"_a, "scale"_a, "gram"_a, "weights"_a.none(), "chain"_a, "threads"_a)
         .def_prop_ro("parameters", &Problem::parameters)
-        .def_prop_ro("order", &Problem::order)
-        .def_prop_ro("bytes", &Problem::bytes)
+        .def("respond", &Problem::respond, "Y"_a, "offset"_a.none())
         .def("start", &Problem::start)
+        .def("moment_start", &Problem::moment_start, "y"_a)
         .def("basis", &Problem::basis, "factor"_a, "term"_a)
         .def("fit", &Problem::fit, "y"_a, "reml"_a, "start"_a.none(), "max_evaluations"_a,
              "progress"_a.none())
@@ -562,4 +497,5 @@ NB_MODULE(_core, m) {
         .def("start", &StructureFace::start)
         .def("rescale", &StructureFace::rescale, "s"_a, "phi"_a);
     bind_families(m);
+    bind_generalised(m);
 }

@@ -14,6 +14,8 @@ constexpr double late_face = 1e-5;  // the same once the search has converged
 constexpr double negative_curvature = 1e-6;
 constexpr int most_releases = 8;
 constexpr double polished = 1e-11;   // decrement at which the last digits are right
+constexpr double fine = 3e-6;        // step, relative to the parameters, not worth an evaluation
+constexpr double fine_floor = 0.01;  // parameters below count as this
 constexpr double learn_below = 0.05; // decrease below which steps teach the Hessian
 
 inline size_t at(int i, int j, int ld) {
@@ -32,8 +34,8 @@ struct TermState {
 
 class Search {
   public:
-    Search(Criterion& criterion, const SearchOptions& options)
-        : c_(criterion), options_(options), K_(criterion.blocks().parameters) {
+    Search(Objective& objective, const SearchOptions& options)
+        : c_(objective), options_(options), K_(objective.parameters()) {
         for (size_t f = 0; f < c_.blocks().factors.size(); ++f)
             for (const Term& term : c_.blocks().factors[f].terms) {
                 const Structure* s = term.structure.get();
@@ -73,7 +75,7 @@ class Search {
         return out_.stopped || out_.evaluations >= options_.max_evaluations;
     }
 
-    Criterion& c_;
+    Objective& c_;
     const SearchOptions& options_;
     int K_;
     std::vector<TermState> terms_;
@@ -87,7 +89,7 @@ class Search {
 
 double Search::evaluate(const Vector& phi) {
     ++out_.evaluations;
-    const double f = c_.factorise(phi.data());
+    const double f = c_.evaluate(phi.data());
     out_.trace.push_back(f);
     if (options_.progress && !options_.progress(out_.evaluations, f, decrement_))
         out_.stopped = true;
@@ -129,6 +131,10 @@ void Search::differentiate() {
     c_.differentiate(g_.data(), H_.data());
     tolerance_ = std::max(options_.tolerance, options_.rounding * std::fabs(f_));
     secant_.assign(H_.size(), 0.0);
+    decompose();
+    const Vector& correction = c_.correction();
+    if (correction.empty() || decrement_ > learn_below) return;
+    for (size_t k = 0; k < H_.size(); ++k) H_[k] += correction[k];
     decompose();
 }
 
@@ -221,11 +227,15 @@ void Search::differentiate_after(const Vector& s, bool near) {
 }
 
 // The criterion cannot see the last digits of the parameters, the gradient can:
-// plain Newton steps as long as they shrink the decrement.
+// plain Newton steps as long as they shrink the decrement and change something.
 void Search::polish() {
     for (int i = 0; i < 2 && decrement_ > polished && !out_of_budget(); ++i) {
         Vector s;
         step(radius_, s);
+        double largest = 0;
+        for (int k = 0; k < K_; ++k)
+            largest = std::max(largest, std::fabs(s[k]) / std::max(std::fabs(phi_[k]), fine_floor));
+        if (largest < fine) return;
         const Vector phi = phi_;
         const double f = f_, decrement = decrement_;
         for (int k = 0; k < K_; ++k) phi_[k] += s[k];
@@ -280,7 +290,7 @@ bool Search::descend() {
             radius_ = norm / 4;
             if (++stuck > 12 || radius_ < 1e-12) {
                 // nothing below here: rounding, or a kink
-                c_.factorise(phi_.data());
+                c_.evaluate(phi_.data());
                 return decrement_ <= 100 * tolerance_;
             }
         }
@@ -522,8 +532,8 @@ void trapezoid(int r, int rank, const Vector& psi, double* phi) {
     }
 }
 
-Outcome search(Criterion& criterion, const Vector& start, const SearchOptions& options) {
-    return Search(criterion, options).run(start);
+Outcome search(Objective& objective, const Vector& start, const SearchOptions& options) {
+    return Search(objective, options).run(start);
 }
 
 } // namespace ranef

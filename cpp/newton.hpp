@@ -9,8 +9,10 @@
 #pragma once
 
 #include <functional>
+#include <limits>
+#include <string>
 
-#include "criterion.hpp"
+#include "objective.hpp"
 
 namespace ranef {
 
@@ -38,7 +40,7 @@ struct Outcome {
     std::string message;
 };
 
-Outcome search(Criterion& criterion, const Vector& start, const SearchOptions& options);
+Outcome search(Objective& objective, const Vector& start, const SearchOptions& options);
 
 // Psi (r, r) of rank `rank` -> column-major lower trapezoidal parameters of `us`.
 void trapezoid(int r, int rank, const Vector& psi, double* phi);

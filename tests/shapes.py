@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Shape", "big", "boundary", "crossed", "kb07", "mrk17"]
+__all__ = ["Shape", "big", "binary", "boundary", "crossed", "kb07", "mrk17", "ordinal"]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -158,6 +158,26 @@ def big(n: int = 1_000_000, levels: int = 100_000) -> Shape:
     drawn = effects(rng, levels, correlated(np.array([0.8, 0.5]), 0.3))
     y = 1 + 0.5 * x + added(drawn, g, z) + rng.standard_normal(n)
     return Shape("big", "y ~ x + (x | g)", {"y": y, "x": x, "g": g})
+
+
+def binary(n: int = 1_000_000, levels: int = 100_000) -> Shape:
+    """Bernoulli rows of one factor of many levels."""
+    rng = np.random.default_rng(101)
+    g = rng.permutation(np.arange(n) % levels)
+    x = rng.standard_normal(n)
+    eta = -0.5 + 0.7 * x + rng.standard_normal(levels)[g]
+    y = (rng.random(n) < 1 / (1 + np.exp(-eta))).astype(np.float64)
+    return Shape("binary", "y ~ x + (1 | g)", {"y": y, "x": x, "g": g})
+
+
+def ordinal(n: int = 10_000, levels: int = 500) -> Shape:
+    """Five ordered categories 1 to 5 by a cumulative logit."""
+    rng = np.random.default_rng(102)
+    g = rng.permutation(np.arange(n) % levels)
+    x = rng.standard_normal(n)
+    latent = 0.8 * x + 0.9 * rng.standard_normal(levels)[g] + rng.logistic(size=n)
+    y = 1 + np.searchsorted([-1.5, -0.3, 0.6, 2.0], latent)
+    return Shape("ordinal", "y ~ x + (1 | g)", {"y": y, "x": x, "g": g})
 
 
 BOUNDARY_SDS = tuple(product((0.0, 0.1, 0.5), repeat=4))

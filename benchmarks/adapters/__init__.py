@@ -6,16 +6,17 @@ would already hold: the table; raises `Unsupported` with the reason),
 ``fit(table, problem)`` (the whole call, returns the package's own result) and
 ``read(result)`` (an `Answer`). ``refit(result, table, problem, responses)``,
 where the package can, fits the model to every column of an array.
-lme4 has the same in ``lme4.R``.
+Packages of R have the same in R: ``peer.R`` reads the orders, a file a package fits.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["ALL", "Answer", "Unsupported"]
+__all__ = ["ALL", "IN_R", "Answer", "Unsupported"]
 
-ALL = ("ranef", "lme4", "glmm", "mixedlm", "statsmodels", "gpboost")
+ALL = ("ranef", "lme4", "glmmTMB", "ordinal", "glmm", "mixedlm", "statsmodels", "gpboost")
+IN_R = ("lme4", "glmmTMB", "ordinal")
 
 
 class Unsupported(Exception):

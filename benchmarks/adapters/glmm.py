@@ -4,19 +4,23 @@ from __future__ import annotations
 
 from typing import Any
 
-from benchmarks.adapters import Answer
+from benchmarks.adapters import Answer, Unsupported
 
 MODULE = DISTRIBUTION = "glmm"
 
 
 def prepare(table: Any, problem: dict[str, Any]) -> Any:
+    if problem["family"] not in (None, "binomial", "poisson") or problem["zero"] != "~0":
+        raise Unsupported(f"no {problem['family']} with such parts")
     return table
 
 
 def fit(table: Any, problem: dict[str, Any]) -> Any:
     import glmm
 
-    return glmm.fit(table, problem["formula"], reml=problem["reml"])
+    if problem["family"] is None:
+        return glmm.fit(table, problem["formula"], reml=problem["reml"])
+    return glmm.fit(table, problem["formula"], problem["family"], nagq=problem["quadrature"])
 
 
 def read(result: Any) -> Answer:

@@ -16,7 +16,10 @@ def prepare(table: Any, problem: dict[str, Any]) -> Any:
 def fit(table: Any, problem: dict[str, Any]) -> Any:
     import ranef
 
-    return ranef.lmm(problem["formula"], table, reml=problem["reml"])
+    if problem["family"] is None:
+        return ranef.lmm(problem["formula"], table, reml=problem["reml"])
+    parts = ("family", "link", "zero", "dispersion", "quadrature")
+    return ranef.glmm(problem["formula"], table, **{part: problem[part] for part in parts})
 
 
 def read(result: Any) -> Answer:

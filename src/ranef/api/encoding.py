@@ -15,7 +15,7 @@ from ranef.covariance import structure_of
 from ranef.design.recipe import Recipe
 from ranef.design.specification import Accounting, GroupingFactor, RandomTerm, Specification
 from ranef.errors import DataError, FileError
-from ranef.models.estimate import Estimate
+from ranef.models.estimate import Estimate, LinearEstimate
 from ranef.solve.optimum import Face, Optimum
 
 __all__ = ["Bundle", "decode", "encode"]
@@ -68,12 +68,14 @@ def encode(estimate: Estimate, frame: Frame) -> Bundle:
     return Bundle(values, {name: _array(a) for name, a in arrays.items() if a is not None})
 
 
-def decode(bundle: Bundle, functions: Mapping[str, Callable[..., Any]]) -> tuple[Estimate, Frame]:
+def decode(
+    bundle: Bundle, functions: Mapping[str, Callable[..., Any]]
+) -> tuple[LinearEstimate, Frame]:
     """Put an estimate together again."""
     values, arrays = bundle.values, bundle.arrays
     spec = _read_specification(values["specification"], arrays, functions)
     p, sizes = spec.p, [(spec.factors[t.factor].n_levels, t.size) for t in spec.terms]
-    estimate = Estimate(
+    estimate = LinearEstimate(
         specification=spec,
         reml=_typed(values, "reml", bool),
         beta=_shaped(arrays, "beta", "f", (p,)),

@@ -1,40 +1,49 @@
-"""The estimate: what the solver found, frozen."""
+"""The estimates: what the solver found, frozen."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ranef.design.specification import Specification
+from ranef import solve
+from ranef.design.specification import RandomTerm, Specification
+from ranef.families import Family
+from ranef.priors import Prior
 from ranef.solve.optimum import Optimum
+from ranef.solve.predictors import GeneralisedDesign
 
-__all__ = ["Estimate"]
+__all__ = ["Component", "Estimate", "GeneralisedEstimate", "LinearEstimate"]
 
 Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
 class Estimate:
-    """A fitted linear mixed model as arrays.
+    """A fitted mixed model as arrays: what every kind has.
 
     Attributes
     ----------
     specification : Specification
+        Of the mean.
     reml : bool
     beta : (p,) float64 array
-        Fixed effects.
+        Fixed effects of the mean.
     vcov : (p, p) float64 array
-        Their covariance matrix, given theta (sigma included).
+        Their covariance matrix.
     theta : (k,) float64 array
-        Relative covariance parameters, see `Optimum.theta`.
+        Covariance parameters of all terms, see `Optimum.theta`: relative to sigma.
     sigma : float
-        Residual standard deviation (of a row of weight 1).
+        Residual standard deviation; 1 in generalised models, whose theta is
+        absolute.
     covariances : tuple of (r, r) float64 arrays
-        Covariance matrix of each random term's effects (sigma included).
+        Covariance matrix of the effects of each random term of the mean.
     modes : tuple of (q, r) float64 arrays
-        Conditional modes (BLUPs) of each term, by level.
+        Conditional modes (BLUPs) of each of these terms, by level.
     loglik : float
         (Restricted) log-likelihood, all constants included.
     optimum : Optimum
@@ -43,13 +52,17 @@ class Estimate:
     specification: Specification
     reml: bool
     beta: Floats
-    vcov: Floats
     theta: Floats
     sigma: float
     covariances: tuple[Floats, ...]
     modes: tuple[Floats, ...]
     loglik: float
     optimum: Optimum
+
+    if TYPE_CHECKING:
+
+        @property
+        def vcov(self) -> Floats: ...
 
     @property
     def deviance(self) -> float:
@@ -58,5 +71,127 @@ class Estimate:
 
     @property
     def n_parameters(self) -> int:
+        """All free parameters."""
+        raise AttributeError("an estimate of no particular kind")
+
+
+@dataclass(frozen=True, eq=False)
+class LinearEstimate(Estimate):
+    """A fitted linear mixed model.
+
+    Attributes
+    ----------
+    vcov : (p, p) float64 array
+        Covariance matrix of beta given theta, sigma included.
+    """
+
+    vcov: Floats
+
+    @property
+    def n_parameters(self) -> int:
         """All free parameters: p + len(theta) + 1."""
         return len(self.beta) + len(self.theta) + 1
+
+
+@dataclass(frozen=True, eq=False)
+class Component:
+    """One part of a generalised model: a linear predictor, or one for each response.
+
+    Attributes
+    ----------
+    name : str
+        ``"conditional"``, ``"zero"``, ``"dispersion"``, ``"threshold"``, or the
+        family's name of a shape (``"df"``).
+    response : str or None
+        Category that the part belongs to (multinomial).
+    predictor : int
+        The first linear predictor that it enters.
+    names : tuple of str
+        Of its coefficients.
+    coefficients : slice
+        Where these stand among all.
+    terms : slice
+        Where its random terms stand among all.
+    specification : Specification or None
+        None where the part is a constant.
+    """
+
+    name: str
+    response: str | None
+    predictor: int
+    names: tuple[str, ...]
+    coefficients: slice
+    terms: slice
+    specification: Specification | None
+
+
+@dataclass(frozen=True, eq=False)
+class GeneralisedEstimate(Estimate):
+    """A fitted generalised linear mixed model.
+
+    Attributes
+    ----------
+    family : Family
+    parts : dict of Specification
+        As given: ``"conditional"`` and others by name.
+    components : tuple of Component
+        The mean's first.
+    coefficients : (P,) float64 array
+        Of all components.
+    coefficient_vcov : (P, P) float64 array
+        Their covariance given theta; for the covariance that allows for theta's
+        uncertainty see `vcov` and `joint_covariance`.
+    term_covariances : tuple of (r, r) float64 arrays
+        Of the random terms of all components.
+    term_modes : tuple of (q, r) float64 arrays
+    predictors : (M, n) float64 array
+        Linear predictors of the rows at the modes, random effects included.
+    extra : (n,) float64 array or None
+        Trials, upper ends: what the family needs beside the response.
+    quadrature : int
+        Nodes; 1 is the Laplace approximation.
+    runaway : tuple of int
+        Coefficients that run off to infinity.
+    design : GeneralisedDesign
+    priors : dict of Prior
+        As given; empty where the likelihood alone was maximised.
+    """
+
+    family: Family
+    parts: Mapping[str, Specification]
+    components: tuple[Component, ...]
+    coefficients: Floats
+    coefficient_vcov: Floats
+    term_covariances: tuple[Floats, ...]
+    term_modes: tuple[Floats, ...]
+    predictors: Floats
+    extra: Floats | None
+    quadrature: int
+    runaway: tuple[int, ...]
+    design: GeneralisedDesign
+    priors: Mapping[str, Prior] = field(default_factory=dict)
+
+    @cached_property
+    def joint_covariance(self) -> Floats:
+        """Covariance (P + k, P + k) of coefficients and theta, from the exact Hessian.
+
+        Made when first asked for. Rows and columns of entries of theta that a
+        face holds are zero.
+        """
+        return solve.joint_covariance(self)
+
+    @cached_property
+    def vcov(self) -> Floats:
+        """Covariance (p, p) of beta, the uncertainty of theta included."""
+        own = self.components[0].coefficients
+        return np.array(self.joint_covariance[own, own])
+
+    @property
+    def terms(self) -> tuple[RandomTerm, ...]:
+        """The random terms of all components."""
+        return self.design.terms
+
+    @property
+    def n_parameters(self) -> int:
+        """All free parameters: coefficients of every component, and theta."""
+        return len(self.coefficients) + len(self.theta)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ranef import solve
 from ranef.design.specification import Specification
 from ranef.errors import DataError
-from ranef.models.estimate import Estimate
+from ranef.models.estimate import Estimate, LinearEstimate
 from ranef.solve.search import Progress
 
 __all__ = ["fit_lmm", "refit"]
@@ -29,7 +29,7 @@ def fit_lmm(
     start: Floats | None = None,
     n_jobs: int | None = None,
     progress: Progress | None = None,
-) -> Estimate:
+) -> LinearEstimate:
     """Fit a linear mixed model by (restricted) maximum likelihood.
 
     Parameters
@@ -53,7 +53,7 @@ def fit_lmm(
         When the model cannot be fitted; the message says why.
     """
     found = solve.fit(spec, reml=reml, path=path, start=start, n_jobs=n_jobs, progress=progress)
-    return Estimate(
+    return LinearEstimate(
         specification=spec,
         reml=reml,
         beta=found.beta,
@@ -67,7 +67,7 @@ def fit_lmm(
     )
 
 
-def refit(estimate: Estimate, y: Floats) -> Estimate:
+def refit(estimate: Estimate, y: Floats) -> LinearEstimate:
     """Fit the same model to another response.
 
     Parameters

@@ -5,6 +5,14 @@ core. Policy lives here: which path, how many threads, what scale; the numbers
 are made in `_core`.
 """
 
+from ranef.solve.joint import (
+    generalised_conditional_covariances,
+    generalised_prediction_variance,
+    joint_covariance,
+    joint_gradient,
+    joint_hessian,
+)
+from ranef.solve.laplace import GeneralisedSolution, fit_generalised
 from ranef.solve.optimum import Face, Optimum
 from ranef.solve.questions import (
     conditional_covariances,
@@ -18,13 +26,20 @@ from ranef.solve.search import Refits, Solution, fit, refit_many
 
 __all__ = [
     "Face",
+    "GeneralisedSolution",
     "Optimum",
     "Refits",
     "Solution",
     "conditional_covariances",
     "fit",
+    "fit_generalised",
     "free",
+    "generalised_conditional_covariances",
+    "generalised_prediction_variance",
     "hessian",
+    "joint_covariance",
+    "joint_gradient",
+    "joint_hessian",
     "prediction_variance",
     "r2_derivatives",
     "refit_many",

@@ -20,10 +20,19 @@ from numpy.typing import NDArray
 from ranef import _core, covariance
 from ranef.design.specification import RandomTerm, Specification
 from ranef.errors import ModelError
-from ranef.solve.layout import Block, Layout, choose_layout
+from ranef.solve.layout import Block, Grouped, Layout, choose_layout
 from ranef.solve.resources import available_cores, available_memory, hold_blas, use_lapack
 
-__all__ = ["Assembly", "assemble"]
+__all__ = [
+    "Assembly",
+    "Parametrisation",
+    "Term",
+    "assemble",
+    "check_memory",
+    "factor_of",
+    "scale_fixed",
+    "terms_of",
+]
 
 Floats = NDArray[np.float64]
 
@@ -34,19 +43,24 @@ ALWAYS_THERE = 50_000_000
 
 @dataclass(frozen=True, eq=False)
 class FixedScale:
-    """X_core = X T and what it does to the criterion.
+    """X_core = X diag(scale), which spans the user's columns, and what it does to the criterion.
 
     Attributes
     ----------
     X : (n, p) float64 array
+        The user's columns, or orthogonal ones where those are nearly dependent.
+    scale : (p,) float64 array
+        Factors that bring the columns of `X` to unit mean square.
     gram : (p, p) float64 array
-        X'X of the scaled columns.
+        Cross-products of the scaled columns.
     transform : (p, p) float64 array
+        X_core = X_user transform.
     log_determinant : float
-        log |det T|.
+        log |det transform|.
     """
 
     X: Floats
+    scale: Floats
     gram: Floats
     transform: Floats
     log_determinant: float
@@ -56,17 +70,20 @@ def scale_fixed(X: Floats) -> FixedScale:
     """Scale the columns of X, or make them orthogonal where that is not enough."""
     n, p = X.shape
     if p == 0:
-        return FixedScale(np.ascontiguousarray(X), np.empty((0, 0)), np.empty((0, 0)), 0.0)
-    size = np.sqrt(np.einsum("ij,ij->j", X, X) / n)
-    scaled = np.ascontiguousarray(X / size)
-    gram = scaled.T @ scaled
+        return FixedScale(
+            np.ascontiguousarray(X), np.empty(0), np.empty((0, 0)), np.empty((0, 0)), 0.0
+        )
+    gram = X.T @ X
+    scale = np.sqrt(n / np.diag(gram))
+    gram = gram * scale[:, None] * scale
     if np.linalg.eigvalsh(gram)[0] > NEARLY_DEPENDENT * n:
-        return FixedScale(scaled, gram, np.diag(1 / size), -float(np.log(size).sum()))
-    q, r = np.linalg.qr(scaled)
-    transform = np.linalg.solve(r, np.eye(p)) * np.sqrt(n) / size[:, None]
-    log_det = p * float(np.log(n)) / 2 - float(np.log(np.abs(np.diag(r)) * size).sum())
+        log_det = float(np.log(scale).sum())
+        return FixedScale(np.ascontiguousarray(X), scale, gram, np.diag(scale), log_det)
+    q, r = np.linalg.qr(X * scale)
+    transform = np.linalg.solve(r, np.eye(p)) * np.sqrt(n) * scale[:, None]
+    log_det = p * float(np.log(n)) / 2 - float(np.log(np.abs(np.diag(r)) / scale).sum())
     X = np.ascontiguousarray(q * np.sqrt(n))
-    return FixedScale(X, X.T @ X, transform, log_det)
+    return FixedScale(X, np.ones(p), X.T @ X, transform, log_det)
 
 
 @dataclass(frozen=True, eq=False)
@@ -170,26 +187,53 @@ def positions_of(term: RandomTerm) -> Floats:
 
 
 @dataclass(frozen=True, eq=False)
-class Assembly:
+class Parametrisation:
+    """Reported covariance parameters and those of the core.
+
+    Attributes
+    ----------
+    blocks : tuple of Block
+    layout : Layout
+    terms : tuple of Term
+        In formula order.
+    """
+
+    blocks: tuple[Block, ...]
+    layout: Layout
+    terms: tuple[Term, ...]
+
+    def theta(self, phi: Floats, psi: list[Floats], ranks: dict[int, int]) -> Floats:
+        """Reported parameters in formula order."""
+        parts = [t.theta(phi, psi[t.block], ranks.get(i)) for i, t in enumerate(self.terms)]
+        return np.concatenate(parts)
+
+    def phi(self, theta: Floats, ranks: dict[int, int]) -> Floats:
+        """Parameters of the core for reported ones."""
+        out = np.empty(sum(t.count for t in self.terms))
+        for (i, t), part in zip(enumerate(self.terms), self.split(theta), strict=True):
+            out[t.offset : t.offset + t.count] = t.phi(part, ranks.get(i))
+        return out
+
+    def split(self, theta: Floats) -> list[Floats]:
+        """Cut reported parameters by term."""
+        ends = np.cumsum([t.count for t in self.terms])
+        return np.split(theta, ends[:-1])
+
+
+@dataclass(frozen=True, eq=False)
+class Assembly(Parametrisation):
     """The core's problem with the scales that lead to and from it.
 
     Attributes
     ----------
     spec : Specification
-    blocks : tuple of Block
-    layout : Layout
     core : _core.Problem
     fixed : FixedScale
-    terms : tuple of Term
-        In formula order.
     """
 
     spec: Specification
-    blocks: tuple[Block, ...]
-    layout: Layout
     core: _core.Problem
     fixed: FixedScale
-    terms: tuple[Term, ...]
 
     def respond(self, y: Floats) -> tuple[Floats, Floats, Floats]:
         """Free responses of their least-squares fit and scale them.
@@ -211,22 +255,13 @@ class Assembly:
         ModelError
             When the fixed effects reproduce a response.
         """
-        X, gram, n = self.fixed.X, self.fixed.gram, self.spec.n
-        rest = np.array(y) if self.spec.offset is None else y - self.spec.offset
-        size = np.sqrt(np.einsum("ij,ij->i", rest, rest) / n)
-        beta = np.zeros((len(y), X.shape[1]))
-        for _ in range(2 if X.shape[1] else 0):
-            step = np.linalg.solve(gram, (rest @ X).T).T
-            rest -= step @ X.T
-            beta += step
-        scale: Floats = np.sqrt(np.einsum("ij,ij->i", rest, rest) / n)
+        rest, beta, scale, size = self.core.respond(np.ascontiguousarray(y), self.spec.offset)
         if np.any(scale <= NO_VARIATION * size):
             raise ModelError(
                 f"the fixed effects reproduce the response {self.spec.response} exactly: nothing "
                 "varies that a mixed model could explain (is the response constant, or a "
                 "combination of the predictors?)"
             )
-        rest /= scale[:, None]
         return rest, beta, scale
 
     def response(self) -> Floats:
@@ -239,23 +274,6 @@ class Assembly:
         m = self.spec.n - (self.spec.p if reml else 0)
         shift = 2 * m * np.log(scale)
         return shift - 2 * self.fixed.log_determinant if reml else shift
-
-    def theta(self, phi: Floats, psi: list[Floats], ranks: dict[int, int]) -> Floats:
-        """Reported parameters in formula order."""
-        parts = [t.theta(phi, psi[t.block], ranks.get(i)) for i, t in enumerate(self.terms)]
-        return np.concatenate(parts)
-
-    def phi(self, theta: Floats, ranks: dict[int, int]) -> Floats:
-        """Parameters of the core for reported ones."""
-        out = np.empty(self.core.parameters)
-        for (i, t), part in zip(enumerate(self.terms), self.split(theta), strict=True):
-            out[t.offset : t.offset + t.count] = t.phi(part, ranks.get(i))
-        return out
-
-    def split(self, theta: Floats) -> list[Floats]:
-        """Cut reported parameters by term."""
-        ends = np.cumsum([t.count for t in self.terms])
-        return np.split(theta, ends[:-1])
 
 
 _assembled: WeakKeyDictionary[Specification, dict[str | None, Assembly]] = WeakKeyDictionary()
@@ -278,14 +296,17 @@ def assemble(spec: Specification, path: str | None = None, n_jobs: int | None = 
         use_lapack()
     fixed = scale_fixed(spec.X)
     problem = _core.Problem(
-        [_factor(spec, block) for block in blocks],
+        [factor_of(spec, block) for block in blocks],
         fixed.X,
+        fixed.scale,
+        np.ascontiguousarray(fixed.gram),
         None if spec.weights is None else np.ascontiguousarray(spec.weights),
         list(layout.chain),
         available_cores(n_jobs),
     )
     core = hold_blas(problem, layout.order)
-    assembly = Assembly(spec, blocks, layout, core, fixed, _terms(spec, blocks, core))
+    terms = terms_of(spec, blocks, core)
+    assembly = Assembly(blocks, layout, terms, spec, core, fixed)
     known[path] = known[layout.path] = assembly
     return assembly
 
@@ -303,7 +324,8 @@ def check_memory(layout: Layout) -> None:
         )
 
 
-def _factor(spec: Specification, block: Block) -> dict[str, Any]:
+def factor_of(spec: Grouped, block: Block) -> dict[str, Any]:
+    """One block as the core takes it."""
     terms = [spec.terms[i] for i in block.terms]
     z = terms[0].z if len(terms) == 1 else np.hstack([t.z for t in terms])
     out: dict[str, Any] = {
@@ -327,7 +349,10 @@ def _factor(spec: Specification, block: Block) -> dict[str, Any]:
     return out
 
 
-def _terms(spec: Specification, blocks: tuple[Block, ...], core: _core.Problem) -> tuple[Term, ...]:
+def terms_of(
+    spec: Grouped, blocks: tuple[Block, ...], core: _core.Problem | _core.GeneralisedProblem
+) -> tuple[Term, ...]:
+    """Where each random term lives in the core."""
     found: dict[int, Term] = {}
     offset = 0
     for b, block in enumerate(blocks):

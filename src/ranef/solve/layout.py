@@ -8,17 +8,29 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ranef import _core
-from ranef.design.specification import GroupingFactor, RandomTerm, Specification
+from ranef.design.specification import GroupingFactor, RandomTerm
 from ranef.errors import ModelError, suggestion
 
-__all__ = ["PATHS", "Block", "Layout", "blocks_of", "choose_layout"]
+__all__ = ["PATHS", "Block", "Grouped", "Layout", "blocks_of", "choose_layout"]
 
 PATHS = ("single", "nested", "crossed")
+
+
+class Grouped(Protocol):
+    """What has random terms: a specification, or the design of a generalised model."""
+
+    @property
+    def terms(self) -> tuple[RandomTerm, ...]: ...
+    @property
+    def factors(self) -> tuple[GroupingFactor, ...]: ...
+    @property
+    def p(self) -> int: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,7 +104,7 @@ def blocks_of(terms: Sequence[RandomTerm], factors: Sequence[GroupingFactor]) ->
     )
 
 
-def choose_layout(spec: Specification, path: str | None = None) -> tuple[tuple[Block, ...], Layout]:
+def choose_layout(spec: Grouped, path: str | None = None) -> tuple[tuple[Block, ...], Layout]:
     """Choose the path of least predicted cost, or check the one asked for.
 
     Raises
@@ -122,7 +134,7 @@ def _why_not(path: str, blocks: tuple[Block, ...]) -> str:
     return f"its grouping factors ({names}) do not nest in each other"
 
 
-def _candidates(spec: Specification, blocks: tuple[Block, ...]) -> list[Layout]:
+def _candidates(spec: Grouped, blocks: tuple[Block, ...]) -> list[Layout]:
     plain = [i for i, block in enumerate(blocks) if not block.kernel]
     found: list[Layout] = []
     if len(blocks) == 1 and plain:
@@ -155,9 +167,7 @@ def _nested(fine: GroupingFactor, coarse: GroupingFactor) -> bool:
     return bool(np.array_equal(parent[fine.codes], coarse.codes))
 
 
-def _chain_layout(
-    path: str, spec: Specification, blocks: tuple[Block, ...], chain: list[int]
-) -> Layout:
+def _chain_layout(path: str, spec: Grouped, blocks: tuple[Block, ...], chain: list[int]) -> Layout:
     flops, doubles, above = 0.0, 0, spec.p + 1
     for i in reversed(chain):
         q, r = blocks[i].factor.n_levels, blocks[i].size
@@ -168,7 +178,7 @@ def _chain_layout(
     return Layout(path, tuple(chain), (), spec.p, flops, 8 * doubles)
 
 
-def _tail_layout(spec: Specification, blocks: tuple[Block, ...], leader: int | None) -> Layout:
+def _tail_layout(spec: Grouped, blocks: tuple[Block, ...], leader: int | None) -> Layout:
     tail = tuple(i for i in range(len(blocks)) if i != leader)
     order = sum(blocks[i].columns for i in tail) + spec.p
     flops, doubles = float(order) ** 3, 2 * order * order

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from ranef.solve.assembly import Assembly, assemble
+from ranef.solve.assembly import Assembly, Parametrisation, assemble
 from ranef.solve.search import ranks_of, theta_gradient
 
 if TYPE_CHECKING:
@@ -45,12 +45,15 @@ def _at(assembly: Assembly, estimate: Estimate) -> tuple[Floats, bool, Floats]:
 
 def free(estimate: Estimate) -> NDArray[np.bool_]:
     """Which entries of theta are free on the faces of the optimum, (k,)."""
-    assembly = _assembly(estimate)
-    ranks = ranks_of(estimate.optimum)
+    return free_entries(_assembly(estimate), estimate.theta, ranks_of(estimate.optimum))
+
+
+def free_entries(
+    assembly: Parametrisation, theta: Floats, ranks: dict[int, int]
+) -> NDArray[np.bool_]:
+    """Which entries of theta are free where some terms have less than full rank, (k,)."""
     parts = []
-    for i, (term, part) in enumerate(
-        zip(assembly.terms, assembly.split(estimate.theta), strict=True)
-    ):
+    for i, (term, part) in enumerate(zip(assembly.terms, assembly.split(theta), strict=True)):
         kept = np.ones(len(part), dtype=np.bool_)
         if i in ranks and term.term.structure == "us":
             columns = np.repeat(np.arange(term.size), np.arange(term.size, 0, -1))
@@ -73,7 +76,7 @@ def hessian(estimate: Estimate) -> Floats:
     y = assembly.response()
     movable = np.flatnonzero(free(estimate))
     out = np.zeros((len(theta), len(theta)))
-    room = _room(assembly, theta)
+    ends = room(assembly, theta)
     unit = np.concatenate([term.units for term in assembly.terms])
 
     def difference(i: np.intp, step: float) -> Floats:
@@ -86,7 +89,7 @@ def hessian(estimate: Estimate) -> Floats:
 
     for i in movable:
         step = STEP * max(abs(float(theta[i])), 0.1 * float(unit[i]))
-        step = min(step, room[i] / 2)
+        step = min(step, ends[i] / 2)
         out[i] = (4 * difference(i, step / 2) - difference(i, step)) / 3
     keep = np.ix_(movable, movable)
     symmetric = np.zeros_like(out)
@@ -94,7 +97,7 @@ def hessian(estimate: Estimate) -> Floats:
     return symmetric
 
 
-def _room(assembly: Assembly, theta: Floats) -> Floats:
+def room(assembly: Parametrisation, theta: Floats) -> Floats:
     """Distance (k,) of each entry of theta to where its range ends, inf where it does not."""
     parts = []
     for term, part in zip(assembly.terms, assembly.split(theta), strict=True):

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from functools import cache, wraps
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from ranef import _core
 from ranef.errors import ModelError
@@ -18,6 +18,8 @@ from ranef.errors import ModelError
 __all__ = ["available_cores", "available_memory", "hold_blas", "one_blas_thread", "use_lapack"]
 
 LARGE_ORDER = 1500
+
+Core = TypeVar("Core", _core.Problem, _core.GeneralisedProblem)
 
 
 def available_cores(n_jobs: int | None = None) -> int:
@@ -117,7 +119,7 @@ def one_blas_thread() -> AbstractContextManager[Any]:
 class _Held:
     """A problem whose every call runs with BLAS held to one thread."""
 
-    def __init__(self, problem: _core.Problem) -> None:
+    def __init__(self, problem: Any) -> None:
         self._problem = problem
 
     def __getattr__(self, name: str) -> Any:
@@ -134,7 +136,7 @@ def _held(call: Callable[..., Any]) -> Callable[..., Any]:
     return run
 
 
-def hold_blas(problem: _core.Problem, order: int) -> _core.Problem:
+def hold_blas(problem: Core, order: int) -> Core:
     """Keep BLAS from waking its threads for matrices that are too small for them.
 
     Between `small_order` and LARGE_ORDER a second thread gives little (15% at
@@ -143,5 +145,5 @@ def hold_blas(problem: _core.Problem, order: int) -> _core.Problem:
     user gave it.
     """
     if _core.small_order < order <= LARGE_ORDER:
-        return cast(_core.Problem, _Held(problem))
+        return cast(Core, _Held(problem))
     return problem

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ranef import _core
 from ranef.design.specification import Specification
 from ranef.errors import ModelError
-from ranef.solve.assembly import Assembly, Term, assemble
+from ranef.solve.assembly import Assembly, Parametrisation, Term, assemble
 from ranef.solve.optimum import Face, Optimum
 from ranef.solve.resources import available_cores, one_blas_thread
 
@@ -136,7 +136,7 @@ def ranks_of(optimum: Optimum) -> dict[int, int]:
     return {face.term: face.rank for face in optimum.faces}
 
 
-def _term_order(assembly: Assembly) -> list[int]:
+def term_order(assembly: Parametrisation) -> list[int]:
     """Index of the random term for each term of the core, in the core's order."""
     return [i for block in assembly.blocks for i in block.terms]
 
@@ -144,18 +144,12 @@ def _term_order(assembly: Assembly) -> list[int]:
 def _solution(
     assembly: Assembly, found: dict[str, Any], beta0: Floats, scale: float, reml: bool
 ) -> Solution:
-    order = _term_order(assembly)
-    ranks = {order[number]: int(rank) for number, rank, _ in found["faces"]}
-    theta = assembly.theta(found["phi"], found["psi"], ranks)
-    faces = tuple(
-        _face(assembly.terms[order[number]], order[number], theta, assembly, rank, curvature)
-        for number, rank, curvature in found["faces"]
-    ) + _edges(assembly, theta, found, set(ranks))
+    theta, faces = theta_and_faces(assembly, found)
     shift = float(assembly.criterion_shift(reml, scale))
     optimum = Optimum(
         criterion=float(found["criterion"]) + shift,
         theta=theta,
-        gradient=_theta_gradient(assembly, theta, found["psi_gradient"]),
+        gradient=chain_rule(assembly, theta, found["psi_gradient"]),
         decrement=found["decrement"],
         tolerance=found["tolerance"],
         converged=found["converged"],
@@ -167,6 +161,20 @@ def _solution(
         message=found["message"],
     )
     return _on_user_scale(assembly, found, beta0, scale, theta, optimum)
+
+
+def theta_and_faces(
+    assembly: Parametrisation, found: dict[str, Any]
+) -> tuple[Floats, tuple[Face, ...]]:
+    """Reported parameters at the end of a search, and the boundaries they lie on."""
+    order = term_order(assembly)
+    ranks = {order[number]: int(rank) for number, rank, _ in found["faces"]}
+    theta = assembly.theta(found["phi"], found["psi"], ranks)
+    faces = tuple(
+        _face(assembly.terms[order[number]], order[number], theta, assembly, rank, curvature)
+        for number, rank, curvature in found["faces"]
+    ) + _edges(assembly, theta, found, set(ranks))
+    return theta, faces
 
 
 def _on_user_scale(
@@ -193,7 +201,7 @@ def _on_user_scale(
 
 
 def _face(
-    term: Term, index: int, theta: Floats, assembly: Assembly, rank: int, curvature: float
+    term: Term, index: int, theta: Floats, assembly: Parametrisation, rank: int, curvature: float
 ) -> Face:
     part = assembly.split(theta)[index]
     words = term.structure.boundary(part, term.term.names)
@@ -202,7 +210,7 @@ def _face(
 
 
 def _edges(
-    assembly: Assembly, theta: Floats, found: dict[str, Any], known: set[int]
+    assembly: Parametrisation, theta: Floats, found: dict[str, Any], known: set[int]
 ) -> tuple[Face, ...]:
     """Find structured terms at the end of a parameter's range (a correlation of one, say).
 
@@ -222,7 +230,7 @@ def _edges(
     return tuple(faces)
 
 
-def _theta_gradient(assembly: Assembly, theta: Floats, psi_gradient: list[Floats]) -> Floats:
+def chain_rule(assembly: Parametrisation, theta: Floats, psi_gradient: list[Floats]) -> Floats:
     """Turn d criterion / d Psi into the gradient in the reported parameters."""
     parts = []
     for term, part in zip(assembly.terms, assembly.split(theta), strict=True):
@@ -236,7 +244,7 @@ def theta_gradient(
 ) -> Floats:
     """Exact gradient of the criterion with respect to the reported parameters, anywhere."""
     state = assembly.core.state(y, reml, assembly.phi(theta, ranks), True)
-    return _theta_gradient(assembly, theta, state["psi_gradient"])
+    return chain_rule(assembly, theta, state["psi_gradient"])
 
 
 def refit_many(
@@ -285,7 +293,7 @@ def refit_many(
 def _many_thetas(assembly: Assembly, found: dict[str, Any]) -> Floats:
     """Reported parameters of every refit."""
     phis, ranks = found["phi"], found["ranks"]
-    order = _term_order(assembly)
+    order = term_order(assembly)
     position = {term: number for number, term in enumerate(order)}
     out = [
         _term_thetas(t, phis[:, t.offset : t.offset + t.count], ranks[:, position[i]])

@@ -1,0 +1,583 @@
+#include "laplace.hpp"
+
+#include <algorithm>
+#include <cmath>
+
+#include "dense.hpp"
+#include "threads.hpp"
+
+namespace ranef {
+
+namespace {
+
+constexpr double infinity = std::numeric_limits<double>::infinity();
+constexpr size_t batch = 1024;       // rows handed to the family at once
+constexpr double at_mode = 1e-10;    // decrement after which one step is enough
+constexpr int most_inner = 100;      // Newton steps for one mode
+constexpr int most_halvings = 30;    // of one step
+constexpr int start_evaluations = 8; // of the working model
+constexpr double start_decrement = 1e-2;
+constexpr double least_weight = 1e-8; // of a projected information
+
+inline size_t at(int i, int j, int ld) {
+    return static_cast<size_t>(j) * ld + i;
+}
+
+// Standard deviations by moments, each column of Z as if it were alone:
+// E (z'r)^2 / z'Wz = 1 + psi z'Wz, r the working residual of known scale.
+Vector moments(const Blocks& b, const Response& y) {
+    constexpr double least = 0.15, most = 5;
+    Vector phi(b.parameters);
+    for (size_t k = 0; k < b.factors.size(); ++k) {
+        const Factor& f = b.factors[k];
+        const auto place = std::find(b.tail.begin(), b.tail.end(), static_cast<int>(k));
+        Vector sd(f.r);
+        for (int a = 0; a < f.r; ++a) {
+            double between = 0, size = 0;
+            for (int l = 0; l < f.q; ++l) {
+                const size_t row = static_cast<size_t>(l) * f.r + a;
+                const double A = f.depth >= 0
+                                     ? b.chain[f.depth].panel[row * b.chain[f.depth].width + a]
+                                     : b.tail_diagonal[place - b.tail.begin()][row * f.r + a];
+                const double v = f.depth >= 0 ? y.chain[f.depth][row] : y.tail[f.column + row];
+                if (A > 0) between += v * v / A - 1;
+                size += A;
+            }
+            sd[a] = std::sqrt(size > 0 ? std::max(between / size, 0.0) : 0.0);
+            sd[a] = std::min(std::max(sd[a], least), most);
+        }
+        for (const Term& t : f.terms) {
+            const int r = t.structure->r;
+            double* part = phi.data() + t.offset;
+            t.structure->start(part);
+            if (!t.structure->free_scale()) {
+                double sum = 0;
+                for (int a = 0; a < r; ++a) sum += sd[t.first + a] / r;
+                t.structure->rescale(sum, part);
+                continue;
+            }
+            for (int a = 0, i = 0; a < r; ++a) {
+                part[i] *= sd[t.first + a];
+                i += t.structure->unstructured() ? r - a : 1;
+            }
+        }
+    }
+    return phi;
+}
+
+} // namespace
+
+Laplace::Laplace(const Family& family, const Predictors& predictors, const Blocks& pattern,
+                 const double* y, const double* extra, const double* weights)
+    : family_(family), predictors_(predictors), n_(predictors.rows()), M_(predictors.count()),
+      p_(predictors.coefficients()), K_(pattern.parameters), y_(predictors.gather(y)),
+      extra_(predictors.gather(extra)), weights_(predictors.gather(weights)),
+      inner_(predictors.working(pattern, false)), outer_(predictors.working(pattern, true)),
+      criterion_(*inner_.blocks, false, predictors.threads(), true),
+      outer_c_(*outer_.blocks, false, predictors.threads(), true), W_(n_, M_), outer_W_(n_, M_) {
+    rows_ = {n_, y_.data(), extra ? extra_.data() : nullptr};
+    for (int m = 0; m < M_; ++m) {
+        all_.push_back(m);
+        fixed_.emplace_back(n_);
+        eta_.emplace_back(n_);
+        f1_.emplace_back(n_);
+        q_.emplace_back(n_);
+        t_.emplace_back();
+    }
+    for (size_t k = 0; k < predictors.random().size(); ++k) zb_.emplace_back(n_);
+    for (const Factor& f : pattern.factors) {
+        const size_t size = static_cast<size_t>(f.q) * f.r;
+        mode_.emplace_back(size, 0.0);
+        score_.emplace_back(size, 0.0);
+        extra_gradient_.emplace_back(static_cast<size_t>(f.r) * f.r, 0.0);
+    }
+    phi_.resize(K_);
+    beta_.resize(p_);
+    criterion_.use(inner_.response);
+    outer_c_.use(outer_.response);
+    C_.resize(static_cast<size_t>(p_) * p_);
+}
+
+std::vector<const double*> Laplace::pointers(const Modes& modes) const {
+    std::vector<const double*> out;
+    for (const Vector& m : modes) out.push_back(m.data());
+    return out;
+}
+
+void Laplace::set_fixed(const double* beta) {
+    std::copy(beta, beta + p_, beta_.begin());
+    for_chunks(predictors_.chunks(), predictors_.threads(), [&](int c) {
+        const size_t first = predictors_.ranges()[c], last = predictors_.ranges()[c + 1];
+        for (int m = 0; m < M_; ++m) {
+            predictors_.fixed(m, beta_.data(), first, last, fixed_[m].data());
+            std::copy(fixed_[m].begin() + first, fixed_[m].begin() + last, eta_[m].begin() + first);
+        }
+    });
+}
+
+double Laplace::sum_weighted(const double* f, size_t first, size_t last) const {
+    double s = 0;
+    for (size_t i = first; i < last; ++i) {
+        const double w = weights_.empty() ? 1.0 : weights_[i];
+        if (w != 0) s += w * f[i - first];
+    }
+    return s;
+}
+
+// Make the information of the rows positive semidefinite: the absolute values
+// of its eigenvalues.
+void Laplace::project(const std::vector<int>& active, size_t first, size_t last) {
+    const int k = static_cast<int>(active.size());
+    auto mended = [](double v) {
+        return std::isfinite(v) ? std::max(std::fabs(v), least_weight) : 1.0;
+    };
+    if (k == 1) {
+        Vector& w = W_.make(active[0], active[0]);
+        for (size_t i = first; i < last; ++i) w[i] = mended(w[i]);
+        return;
+    }
+    Vector A(static_cast<size_t>(k) * k), values(k), vectors(A.size());
+    for (size_t i = first; i < last; ++i) {
+        for (int a = 0; a < k; ++a)
+            for (int e = 0; e < k; ++e) A[at(a, e, k)] = W_.at(active[a], active[e])[i];
+        eigen_symmetric(k, A.data(), values.data(), vectors.data());
+        for (double& v : values) v = mended(v);
+        for (int a = 0; a < k; ++a)
+            for (int e = 0; e <= a; ++e) {
+                double s = 0;
+                for (int j = 0; j < k; ++j)
+                    s += values[j] * vectors[at(a, j, k)] * vectors[at(e, j, k)];
+                W_.make(active[a], active[e])[i] = s;
+            }
+    }
+}
+
+// One pass over the rows at the modes `mode_`: log density (returned), f', W and
+// the working responses q = f' + W (Zb [+ X beta]) of the active predictors, and
+// with them the cross-products. `ascent` receives f'(old) . (eta - eta(old)).
+double Laplace::pass(Working& to, const std::vector<int>& active, bool joint, bool projected,
+                     double* ascent) {
+    ++counts_.inner;
+    const std::vector<int>& random = predictors_.random();
+    const int k = static_cast<int>(active.size()), A = static_cast<int>(random.size());
+    const Derivatives places{k};
+    const int count = places.count(2);
+    const auto modes = pointers(mode_);
+    std::vector<double*> zb;
+    for (Vector& v : zb_) zb.push_back(v.data());
+    std::vector<const double*> eta, q(M_, nullptr);
+    for (Vector& v : eta_) eta.push_back(v.data());
+    for (int m : active) q[m] = q_[m].data();
+    for (int a = 0; a < k; ++a)
+        for (int e = 0; e <= a; ++e) W_.make(active[a], active[e]);
+    const int chunks = predictors_.chunks();
+    Vector sums(chunks), ascents(chunks);
+    for_chunks(chunks, predictors_.threads(), [&](int c) {
+        const size_t first = predictors_.ranges()[c], last = predictors_.ranges()[c + 1];
+        predictors_.random(modes, first, last, zb.data());
+        double sum = 0, up = 0;
+        for (int j = 0; j < A; ++j) {
+            const int m = random[j];
+            for (size_t i = first; i < last; ++i) {
+                const double e = fixed_[m][i] + zb_[j][i];
+                up += f1_[m][i] * (e - eta_[m][i]);
+                eta_[m][i] = e;
+            }
+        }
+        Vector buffer(batch * count);
+        std::vector<double*> out(count);
+        for (size_t start = first; start < last; start += batch) {
+            const size_t end = std::min(start + batch, last);
+            for (int d = 0; d < count; ++d) out[d] = buffer.data() + d * batch - start;
+            family_.evaluate(rows_, 2, active, eta.data(), start, end, out.data());
+            sum += sum_weighted(buffer.data(), start, end);
+            for (int a = 0; a < k; ++a) {
+                const double* f1 = out[places.first(a)];
+                double* to_f1 = f1_[active[a]].data();
+                for (size_t i = start; i < end; ++i)
+                    to_f1[i] = weights_.empty() ? f1[i] : weights_[i] * f1[i];
+                for (int e = a; e < k; ++e) {
+                    const double* f2 = out[places.second(a, e)];
+                    double* w = W_.make(active[a], active[e]).data();
+                    for (size_t i = start; i < end; ++i)
+                        w[i] = weights_.empty() ? -f2[i] : -weights_[i] * f2[i];
+                }
+            }
+        }
+        if (projected) project(active, first, last);
+        for (int a = 0; a < k; ++a) {
+            double* to_q = q_[active[a]].data();
+            std::copy(f1_[active[a]].begin() + first, f1_[active[a]].begin() + last, to_q + first);
+            for (int j = 0; j < A; ++j) {
+                const double* w = W_.at(active[a], random[j]);
+                if (!w) continue;
+                for (size_t i = first; i < last; ++i) to_q[i] += w[i] * zb_[j][i];
+            }
+            for (int e = 0; e < k && joint; ++e) {
+                // the part of eta that comes from beta, offsets taken out
+                const double* w = W_.at(active[a], active[e]);
+                for (size_t i = first; i < last; ++i) to_q[i] += w[i] * t_[active[e]][i];
+            }
+        }
+        predictors_.refill(to, W_, q.data(), c);
+        sums[c] = sum;
+        ascents[c] = up;
+    });
+    predictors_.refill_shared(to, W_, q.data());
+    double sum = 0;
+    *ascent = 0;
+    for (int c = 0; c < chunks; ++c) {
+        sum += sums[c];
+        *ascent += ascents[c];
+    }
+    return sum;
+}
+
+// sum over levels of s'Psi o.
+double Laplace::penalty(const Modes& score, const Modes& other) const {
+    double sum = 0;
+    for (size_t f = 0; f < score.size(); ++f) {
+        const int r = blocks().factors[f].r;
+        const double* Psi = criterion_.psi(static_cast<int>(f)).data();
+        for (size_t l = 0; l < score[f].size(); l += r)
+            for (int a = 0; a < r; ++a)
+                for (int e = 0; e < r; ++e)
+                    sum += score[f][l + a] * Psi[a * r + e] * other[f][l + e];
+    }
+    return sum;
+}
+
+// Newton's method for the modes. From given modes whose scores are not known the
+// first step is taken as it is; from zero every step must increase the penalised
+// log density.
+bool Laplace::newton(const double* phi, bool from_zero) {
+    Modes old_mode, old_score;
+    bool known = from_zero;
+    double old_value = -infinity;
+    int halvings = 0;
+    for (int i = 0; i < most_inner; ++i) {
+        double ascent;
+        const double f = pass(inner_, predictors_.random(), false, false, &ascent);
+        if (!std::isfinite(f) && old_mode.empty()) return false;
+        const double value = known ? f - penalty(score_, score_) / 2 : infinity;
+        const double slack = 1e-12 * (1 + std::fabs(old_value));
+        const bool stepped = !old_mode.empty();
+        if (stepped && !(std::isfinite(f) && value >= old_value - slack)) {
+            if (old_value == -infinity || ++halvings > most_halvings) return false;
+            for (size_t k = 0; k < mode_.size(); ++k)
+                for (size_t j = 0; j < mode_[k].size(); ++j) {
+                    mode_[k][j] = (mode_[k][j] + old_mode[k][j]) / 2;
+                    score_[k][j] = (score_[k][j] + old_score[k][j]) / 2;
+                }
+            continue;
+        }
+        double decrement = infinity;
+        if (stepped && known && halvings == 0 && std::isfinite(old_value)) {
+            // f'(eta+ - eta) - s'(b+ - b)
+            decrement = ascent - (penalty(old_score, score_) - penalty(old_score, old_score));
+        }
+        halvings = 0;
+        const bool last = decrement < at_mode;
+        bool ok = criterion_.evaluate(phi) < infinity;
+        if (last) {
+            logdet_ = criterion_.log_determinant();
+            density_ = f;
+            return ok;
+        }
+        if (!ok) {
+            pass(inner_, predictors_.random(), false, true, &ascent);
+            ok = criterion_.evaluate(phi) < infinity;
+            if (!ok) return false;
+        }
+        criterion_.score();
+        // from modes without scores nothing is known to compare with
+        old_value = known ? value : -infinity;
+        old_mode = mode_;
+        old_score = score_;
+        for (size_t k = 0; k < mode_.size(); ++k) {
+            mode_[k] = criterion_.modes(static_cast<int>(k));
+            score_[k] = criterion_.scores(static_cast<int>(k));
+        }
+        known = true;
+    }
+    return false;
+}
+
+bool Laplace::find_mode(const double* phi) {
+    if (warm_known_) {
+        mode_ = warm_;
+        if (newton(phi, false)) return true;
+    }
+    for (Vector& v : mode_) std::fill(v.begin(), v.end(), 0.0);
+    for (Vector& v : score_) std::fill(v.begin(), v.end(), 0.0);
+    return newton(phi, true);
+}
+
+double Laplace::evaluate(const double* x) {
+    ++counts_.evaluations;
+    std::copy(x, x + K_, phi_.begin());
+    set_fixed(x + K_);
+    if (!find_mode(phi_.data())) return infinity;
+    const double d = -2 * density_ + penalty(score_, score_) + logdet_;
+    return std::isfinite(d) ? d : infinity;
+}
+
+Vector Laplace::log_density() const {
+    Vector out(n_);
+    std::vector<const double*> eta;
+    for (const Vector& v : eta_) eta.push_back(v.data());
+    double* to[] = {out.data()};
+    for_chunks(predictors_.chunks(), predictors_.threads(), [&](int c) {
+        family_.evaluate(rows_, 0, {}, eta.data(), predictors_.ranges()[c],
+                         predictors_.ranges()[c + 1], to);
+    });
+    return out;
+}
+
+Vector Laplace::predictor(int m) const {
+    Vector out(n_);
+    predictors_.scatter(eta_[m].data(), out.data());
+    return out;
+}
+
+// f', W of all predictors, t and the cross-products with X, at the mode.
+void Laplace::third() {
+    const std::vector<int>& random = predictors_.random();
+    const int A = static_cast<int>(random.size()), S_size = A * (A + 1) / 2;
+    const Derivatives places{M_};
+    const int count = places.count(3);
+    std::vector<const double*> eta, q;
+    for (int m = 0; m < M_; ++m) {
+        eta.push_back(eta_[m].data());
+        q.push_back(q_[m].data());
+        t_[m].resize(n_);
+        for (int l = 0; l <= m; ++l) outer_W_.make(m, l);
+    }
+    criterion_.covariances();
+    for_chunks(predictors_.chunks(), predictors_.threads(), [&](int c) {
+        const size_t first = predictors_.ranges()[c], last = predictors_.ranges()[c + 1];
+        Vector buffer(batch * count), S(batch * S_size);
+        std::vector<double*> out(count);
+        for (size_t start = first; start < last; start += batch) {
+            const size_t end = std::min(start + batch, last);
+            for (int d = 0; d < count; ++d) out[d] = buffer.data() + d * batch - start;
+            family_.evaluate(rows_, 3, all_, eta.data(), start, end, out.data());
+            for (size_t i = start; i < end; ++i)
+                predictors_.row_covariance(criterion_, *inner_.blocks, i,
+                                           S.data() + (i - start) * S_size);
+            for (int m = 0; m < M_; ++m) {
+                const double* f1 = out[places.first(m)];
+                for (size_t i = start; i < end; ++i) {
+                    f1_[m][i] = weights_.empty() ? f1[i] : weights_[i] * f1[i];
+                    t_[m][i] = 0;
+                }
+                for (int l = m; l < M_; ++l) {
+                    const double* f2 = out[places.second(m, l)];
+                    double* w = outer_W_.make(m, l).data();
+                    for (size_t i = start; i < end; ++i)
+                        w[i] = weights_.empty() ? -f2[i] : -weights_[i] * f2[i];
+                }
+                for (int k = 0, pair = 0; k < A; ++k)
+                    for (int l = k; l < A; ++l, ++pair) {
+                        int index[] = {random[k], random[l], m};
+                        std::sort(index, index + 3);
+                        const double* f3 = out[places.third(index[0], index[1], index[2])];
+                        const double twice = k == l ? 1.0 : 2.0;
+                        for (size_t i = start; i < end; ++i)
+                            t_[m][i] += twice * (weights_.empty() ? 1.0 : weights_[i]) * f3[i] *
+                                        S[(i - start) * S_size + pair];
+                    }
+            }
+        }
+        for (int m = 0; m < M_; ++m) {
+            std::copy(f1_[m].begin() + first, f1_[m].begin() + last, q_[m].begin() + first);
+            for (int j = 0; j < A; ++j) {
+                const double* w = outer_W_.at(m, random[j]);
+                for (size_t i = first; i < last; ++i) q_[m][i] += w[i] * zb_[j][i];
+            }
+        }
+        predictors_.refill(outer_, outer_W_, q.data(), c);
+    });
+    predictors_.refill_shared(outer_, outer_W_, q.data());
+}
+
+void Laplace::differentiate(double* gradient, double* hessian) {
+    const std::vector<int>& random = predictors_.random();
+    const int A = static_cast<int>(random.size()), D = K_ + p_;
+    warm_ = mode_;
+    warm_known_ = true;
+    third();
+    // v and a = Psi v, by the inner system with Z't on the right
+    Response right = inner_.response;
+    std::vector<const double*> t;
+    for (const Vector& v : t_) t.push_back(v.data());
+    predictors_.respond(*inner_.blocks, right, t.data());
+    criterion_.use(right);
+    criterion_.evaluate(phi_.data());
+    criterion_.score();
+    criterion_.use(inner_.response);
+    for (size_t f = 0; f < mode_.size(); ++f) {
+        const int r = blocks().factors[f].r;
+        const Vector &v = criterion_.scores(static_cast<int>(f)), &s = score_[f];
+        Vector& G = extra_gradient_[f];
+        std::fill(G.begin(), G.end(), 0.0);
+        for (size_t l = 0; l < v.size(); l += r)
+            for (int a = 0; a < r; ++a)
+                for (int e = 0; e < r; ++e)
+                    G[a * r + e] -= (v[l + a] * s[l + e] + s[l + a] * v[l + e]) / 2;
+    }
+    Modes along;
+    for (size_t f = 0; f < mode_.size(); ++f)
+        along.push_back(criterion_.modes(static_cast<int>(f)));
+    // q_m = -2 f'_m - t_m + (W Za)_m
+    const auto modes = pointers(along);
+    std::vector<Vector> za(A, Vector(n_));
+    std::vector<double*> za_to;
+    for (Vector& v : za) za_to.push_back(v.data());
+    for_chunks(predictors_.chunks(), predictors_.threads(), [&](int c) {
+        const size_t first = predictors_.ranges()[c], last = predictors_.ranges()[c + 1];
+        predictors_.random(modes, first, last, za_to.data());
+        for (int m = 0; m < M_; ++m) {
+            for (size_t i = first; i < last; ++i) t_[m][i] = -2 * f1_[m][i] - t_[m][i];
+            for (int j = 0; j < A; ++j) {
+                const double* w = outer_W_.at(m, random[j]);
+                for (size_t i = first; i < last; ++i) t_[m][i] += w[i] * za[j][i];
+            }
+        }
+    });
+    std::fill(gradient, gradient + D, 0.0);
+    for (int m = 0; m < M_; ++m) predictors_.fixed_transposed(m, t_[m].data(), gradient + K_);
+    // the working model, its block for beta made definite where it is not
+    Blocks& b = *outer_.blocks;
+    double largest = 0, ridge = 0;
+    for (int e = 0; e < p_; ++e) largest = std::max(largest, std::fabs(b.fixed[at(e, e, p_)]));
+    for (int i = 0; outer_c_.evaluate(phi_.data()) == infinity && i < 12; ++i) {
+        const double next = ridge == 0 ? 1e-6 * largest + 1e-12 : 10 * ridge;
+        for (int e = 0; e < p_; ++e) b.fixed[at(e, e, p_)] += next - ridge;
+        ridge = next;
+    }
+    Vector H(static_cast<size_t>(K_) * K_);
+    outer_c_.hold_fixed(true);
+    outer_c_.add_gradient(&extra_gradient_);
+    outer_c_.differentiate(gradient, H.data());
+    outer_c_.hold_fixed(false);
+    outer_c_.add_gradient(nullptr);
+    C_ = outer_c_.fixed_covariance();
+    const Vector& lacking = outer_c_.correction();
+    correction_.assign(lacking.empty() ? 0 : static_cast<size_t>(D) * D, 0.0);
+    for (int i = 0; i < K_ && !lacking.empty(); ++i)
+        for (int k = 0; k < K_; ++k) correction_[at(i, k, D)] = lacking[at(i, k, K_)];
+    const Vector& c = outer_c_.fixed_information();
+    Vector Cc(static_cast<size_t>(p_) * K_);
+    symmetric_times(p_, K_, C_.data(), p_, c.data(), p_, Cc.data(), p_);
+    std::fill(hessian, hessian + static_cast<size_t>(D) * D, 0.0);
+    for (int i = 0; i < K_; ++i) {
+        for (int k = 0; k < K_; ++k) {
+            double s = H[at(i, k, K_)];
+            for (int e = 0; e < p_; ++e) s += 2 * c[at(e, i, p_)] * Cc[at(e, k, p_)];
+            hessian[at(i, k, D)] = s;
+        }
+        for (int e = 0; e < p_; ++e)
+            hessian[at(K_ + e, i, D)] = hessian[at(i, K_ + e, D)] = 2 * c[at(e, i, p_)];
+    }
+    Vector information = C_;
+    cholesky(p_, information.data(), std::max(p_, 1));
+    inverse_from_cholesky(p_, information.data(), std::max(p_, 1));
+    for (int e = 0; e < p_; ++e)
+        for (int i = e; i < p_; ++i)
+            hessian[at(K_ + i, K_ + e, D)] = hessian[at(K_ + e, K_ + i, D)] =
+                2 * (information[at(i, e, p_)] - (i == e ? ridge : 0.0));
+}
+
+// Newton steps for b and the mean's coefficients together, at given Psi.
+void Laplace::joint_mode(const double* phi, Vector& beta, int iterations) {
+    std::vector<int> active = predictors_.random();
+    if (std::find(active.begin(), active.end(), 0) == active.end())
+        active.insert(active.begin(), 0);
+    std::sort(active.begin(), active.end());
+    double old_value = -infinity;
+    Vector old_beta = beta;
+    Modes old_mode = mode_, old_score = score_;
+    for (int i = 0, halvings = 0; i < iterations && halvings < most_halvings; ++i) {
+        set_fixed(beta.data());
+        Vector zero(p_, 0.0), offset(n_);
+        for (int m : active) { // X beta without the offset
+            t_[m].resize(n_);
+            predictors_.fixed(m, zero.data(), 0, n_, offset.data());
+            for (size_t r = 0; r < n_; ++r) t_[m][r] = fixed_[m][r] - offset[r];
+        }
+        double ascent;
+        const double f = pass(outer_, active, true, true, &ascent);
+        const double value = f - penalty(score_, score_) / 2;
+        if (!(value >= old_value - 1e-9 * std::fabs(old_value))) {
+            if (old_value == -infinity) return;
+            for (size_t k = 0; k < mode_.size(); ++k)
+                for (size_t j = 0; j < mode_[k].size(); ++j) {
+                    mode_[k][j] = (mode_[k][j] + old_mode[k][j]) / 2;
+                    score_[k][j] = (score_[k][j] + old_score[k][j]) / 2;
+                }
+            for (int e = 0; e < p_; ++e) beta[e] = (beta[e] + old_beta[e]) / 2;
+            ++halvings;
+            continue;
+        }
+        const bool done = value - old_value < start_decrement;
+        old_value = value;
+        old_beta = beta;
+        old_mode = mode_;
+        old_score = score_;
+        // coefficients that are held have no information: let it be one
+        Blocks& b = *outer_.blocks;
+        for (int e = 0; e < p_; ++e)
+            if (!(b.fixed[at(e, e, p_)] > 0)) {
+                b.fixed[at(e, e, p_)] = 1;
+                outer_.response.fixed[e] = beta[e];
+            }
+        if (outer_c_.evaluate(phi) == infinity) return;
+        outer_c_.score();
+        if (done) return;
+        for (size_t k = 0; k < mode_.size(); ++k) {
+            mode_[k] = outer_c_.modes(static_cast<int>(k));
+            score_[k] = outer_c_.scores(static_cast<int>(k));
+        }
+        beta = outer_c_.beta();
+    }
+}
+
+Vector Laplace::start(const double* from) {
+    Vector beta(from, from + p_), x(K_ + p_);
+    for (Vector& v : mode_) std::fill(v.begin(), v.end(), 0.0);
+    for (Vector& v : score_) std::fill(v.begin(), v.end(), 0.0);
+    set_fixed(from);
+    double ascent;
+    pass(inner_, predictors_.random(), false, true, &ascent);
+    Vector phi = moments(*inner_.blocks, inner_.response);
+    criterion_.evaluate(phi.data());
+    joint_mode(phi.data(), beta, 6);
+    SearchOptions options;
+    options.max_evaluations = start_evaluations;
+    options.tolerance = start_decrement;
+    const Outcome found = search(outer_c_, phi, options);
+    if (std::isfinite(found.criterion)) {
+        phi = found.phi;
+        outer_c_.evaluate(phi.data());
+        outer_c_.score();
+        beta = outer_c_.beta();
+        for (size_t k = 0; k < mode_.size(); ++k) {
+            mode_[k] = outer_c_.modes(static_cast<int>(k));
+            score_[k] = outer_c_.scores(static_cast<int>(k));
+        }
+        criterion_.evaluate(phi.data());
+        joint_mode(phi.data(), beta, 2);
+    }
+    std::copy(phi.begin(), phi.end(), x.begin());
+    std::copy(beta.begin(), beta.end(), x.begin() + K_);
+    warm_ = mode_;
+    warm_known_ = true;
+    return x;
+}
+
+void Laplace::mode_covariances(int factor, bool with_fixed, double* out) {
+    outer_c_.mode_covariances(factor, with_fixed, out);
+}
+
+} // namespace ranef

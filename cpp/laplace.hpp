@@ -1,0 +1,122 @@
+// The Laplace approximation to the likelihood of a generalised linear mixed model
+// and its exact gradient.
+//
+// With f_i(eta_i) the log density of row i, w_i its weight, b ~ N(0, Psi) and
+// Lambda Lambda' = Psi,
+//   d(Psi, beta) = -2 sum_i w_i f_i + b'Psi^-1 b + log|I + Lambda'Z'WZ Lambda|
+// at the mode b of the joint density, W_i = -w_i d2 f_i the observed information
+// of the row's predictors (Breslow and Clayton 1993; Skaug and Fournier 2006).
+// All constants are in f; those of the normal densities cancel.
+//
+// The mode is found by Newton's method: with the working response W Zb + f' the
+// next b is the solution of a linear mixed model with known scale. Scores
+// s = Z'f' stand for Psi^-1 b, so that nothing is divided by a standard deviation.
+//
+// The gradient is by the implicit function theorem. With S_i the covariance of
+// the row's predictors given beta, S_i = Z_i (Psi^-1 + Z'WZ)^-1 Z_i', and
+//   t_im = sum_kl S_i,kl w_i f'''_i,klm,   v = (I + Z'WZ Psi)^-1 Z't,   a = Psi v,
+//   dd/dbeta = -2 X'f' - X't + X'W Za,
+//   dd/dPsi = sum_l Z_l'V^-1 Z_l - s s' - (v s' + s v')/2,   V = W^-1 + Z Psi Z'.
+// The Hessian is modelled by that of the working linear model (average
+// information for Psi, observed information for beta).
+#pragma once
+
+#include <memory>
+
+#include "criterion.hpp"
+#include "families/family.hpp"
+#include "newton.hpp"
+#include "predictors.hpp"
+
+namespace ranef {
+
+struct LaplaceCounts {
+    int evaluations = 0, inner = 0;
+};
+
+class Laplace final : public Objective {
+  public:
+    // y, extra, weights: the user's order; extra and weights may be null.
+    Laplace(const Family& family, const Predictors& predictors, const Blocks& pattern,
+            const double* y, const double* extra, const double* weights);
+
+    const Blocks& blocks() const override { return *inner_.blocks; }
+    int parameters() const override { return K_ + p_; }
+    double evaluate(const double* x) override;
+    void differentiate(double* gradient, double* hessian) override;
+    const Vector& psi(int factor) const override { return criterion_.psi(factor); }
+    const Vector& gradient_psi(int factor) const override { return outer_c_.gradient_psi(factor); }
+
+    const Vector& correction() const override { return correction_; }
+
+    // From coefficients (p) to a fair start (phi, beta): moments, the joint mode
+    // of b and the mean's coefficients, and the covariances of the working model.
+    Vector start(const double* beta);
+
+    const LaplaceCounts& counts() const { return counts_; }
+    const Family& family() const { return family_; }
+    const Predictors& predictors() const { return predictors_; }
+    const Rows& rows() const { return rows_; }
+    const Vector& weights() const { return weights_; } // empty: all one
+    // At the last point evaluated, in the order of the predictors' rows.
+    const Vector& fixed(int m) const { return fixed_[m]; }
+    std::vector<const double*> predictors_at_mode() const {
+        std::vector<const double*> out;
+        for (const Vector& v : eta_) out.push_back(v.data());
+        return out;
+    }
+    // Psi^-1 of the modes, and Lambda of the first factor.
+    const Vector& score(int factor) const { return score_[factor]; }
+    const double* lambda() const { return criterion_.lambda(0).data(); }
+    // At the last point evaluated: the modes as they multiply the data, internal
+    // order; the predictors and log densities of the rows, the user's order.
+    const Vector& modes(int factor) const { return mode_[factor]; }
+    Vector predictor(int m) const;
+    Vector log_density() const;
+    // (X'V^-1X)^-1 after differentiate(): covariance of beta given Psi.
+    const Vector& fixed_covariance() const { return C_; }
+    // Given Psi, after differentiate(): covariance of the modes, (q, r, r) in the
+    // user's level order and the basis of b_e, given beta or with beta's
+    // uncertainty; and the variance of combinations of b_e and beta.
+    void mode_covariances(int factor, bool with_fixed, double* out);
+    void quadratic_forms(size_t rows, const std::vector<const int32_t*>& levels,
+                         const std::vector<const double*>& z, const double* X, double* out) {
+        outer_c_.quadratic_forms(rows, levels, z, X, out);
+    }
+
+  private:
+    using Modes = std::vector<Vector>;
+
+    void set_fixed(const double* beta);
+    double pass(Working& to, const std::vector<int>& active, bool joint, bool project,
+                double* ascent);
+    void project(const std::vector<int>& active, size_t first, size_t last);
+    double penalty(const Modes& score, const Modes& other) const;
+    bool find_mode(const double* phi);
+    bool newton(const double* phi, bool from_zero);
+    void third();
+    void joint_mode(const double* phi, Vector& beta, int iterations);
+    std::vector<const double*> pointers(const Modes& modes) const;
+    double sum_weighted(const double* f, size_t first, size_t last) const;
+
+    const Family& family_;
+    const Predictors& predictors_;
+    size_t n_;
+    int M_, p_, K_;
+    Vector y_, extra_, weights_;
+    Rows rows_;
+    Working inner_, outer_;
+    Criterion criterion_, outer_c_;
+    std::vector<int> all_;
+    Vector phi_, beta_;
+    std::vector<Vector> fixed_, eta_, zb_, f1_, q_, t_;
+    Weights W_, outer_W_;
+    Modes mode_, score_, warm_;
+    bool warm_known_ = false;
+    double logdet_ = 0, density_ = 0;
+    std::vector<Vector> extra_gradient_;
+    Vector C_, correction_;
+    LaplaceCounts counts_;
+};
+
+} // namespace ranef

@@ -1,0 +1,358 @@
+"""The generalised linear mixed model: specifications in, an estimate out.
+
+`fit_glmm(parts, family, ...)` takes one `Specification` for each part that has a
+formula, by name:
+
+- ``"conditional"``: the mean; its response, weights and random terms;
+- ``"zero"``: the zero-inflation (or hurdle) part; present only if asked for;
+- ``"dispersion"``, ``"shape"``: the family's own (`part_names`); a part that is not
+  given is one constant. `Cumulative` has a component ``"threshold"`` instead, and
+  `Multinomial` one ``"conditional"`` component for each category but the first.
+
+All specifications have the same rows. Terms of several parts that share a
+grouping factor stand in one block. The answer is a `GeneralisedEstimate`, whose
+`components` say where each part's coefficients and terms stand. `refit` fits the
+same model to another response.
+
+May import `solve` and what lies below it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ranef import solve
+from ranef.design.specification import GroupingFactor, RandomTerm, Specification
+from ranef.errors import DataError, ModelError, suggestion
+from ranef.families import Cumulative, Family, Multinomial
+from ranef.models.estimate import Component, GeneralisedEstimate
+from ranef.models.penalties import penalty_of
+from ranef.priors import Prior
+from ranef.solve.predictors import GeneralisedDesign, LinearPredictor
+from ranef.solve.search import Progress
+
+__all__ = ["fit_glmm", "part_names", "refit_glmm"]
+
+Floats = NDArray[np.float64]
+
+CONDITIONAL = "conditional"
+ZERO = "zero"
+INTERCEPT = "(Intercept)"
+MOST_NODES = 100
+
+
+def fit_glmm(
+    parts: Mapping[str, Specification],
+    family: Family,
+    *,
+    extra: Floats | None = None,
+    quadrature: int = 1,
+    priors: Mapping[str, Prior] | None = None,
+    path: str | None = None,
+    start: Floats | None = None,
+    n_jobs: int | None = None,
+    progress: Progress | None = None,
+) -> GeneralisedEstimate:
+    """Fit a generalised linear mixed model by maximum likelihood.
+
+    Parameters
+    ----------
+    parts : dict of Specification
+        By name, ``"conditional"`` among them; see the module's docstring.
+    family : Family
+    extra : (n,) array or None
+        What the family needs beside the response: trials of a binomial, the
+        upper ends of a censored response, the number of ordered categories.
+    quadrature : int
+        Nodes of adaptive Gauss-Hermite quadrature for each random effect, of one
+        grouping factor with up to three; 1 is the Laplace approximation.
+    priors : dict of Prior or None
+        Maximise the likelihood times these densities; keys as in
+        `ranef.models.penalties`.
+    path : str or None
+        ``"single"``, ``"nested"``, ``"crossed"``; None takes the cheapest.
+    start : (k,) array or None
+        Theta to start from.
+    n_jobs : int or None
+        Threads; None means the cores this process may use.
+    progress : callable or None
+        Called after each evaluation with its number, the criterion and the
+        decrement.
+
+    Raises
+    ------
+    ModelError
+        When the parts do not fit the family or each other, or the model cannot
+        be fitted; the message says why.
+    """
+    if not 1 <= quadrature <= MOST_NODES:
+        raise ModelError(
+            f"quadrature must be a number of nodes from 1 (the Laplace approximation) to "
+            f"{MOST_NODES}, not {quadrature}"
+        )
+    if extra is not None:
+        extra = np.ascontiguousarray(extra, dtype=np.float64)
+    plan = _plan(parts, family, extra, priors)
+    found = solve.fit_generalised(
+        plan.design,
+        plan.start,
+        theta=start,
+        quadrature=quadrature,
+        path=path,
+        n_jobs=n_jobs,
+        progress=progress,
+    )
+    own = plan.components[0]
+    return GeneralisedEstimate(
+        specification=parts[CONDITIONAL],
+        reml=False,
+        beta=found.coefficients[own.coefficients],
+        theta=found.theta,
+        sigma=1.0,
+        covariances=found.covariances[own.terms],
+        modes=found.modes[own.terms],
+        loglik=-0.5 * (found.optimum.criterion - found.penalty),
+        optimum=found.optimum,
+        family=family,
+        parts=dict(parts),
+        components=plan.components,
+        coefficients=found.coefficients,
+        coefficient_vcov=found.vcov,
+        term_covariances=found.covariances,
+        term_modes=found.modes,
+        predictors=found.predictors,
+        extra=plan.design.extra,
+        quadrature=quadrature,
+        runaway=found.runaway,
+        design=plan.design,
+        priors=dict(priors or {}),
+    )
+
+
+def refit_glmm(
+    estimate: GeneralisedEstimate, y: Floats, extra: Floats | None = None
+) -> GeneralisedEstimate:
+    """Fit the same model to another response.
+
+    Parameters
+    ----------
+    estimate : GeneralisedEstimate
+    y : (n,) array
+        The new response, one value for each row used.
+    extra : (n,) array or None
+        None keeps the estimate's.
+
+    Raises
+    ------
+    DataError
+        When `y` has another length or values that are not finite.
+    """
+    spec = estimate.specification
+    values = np.ascontiguousarray(y, dtype=np.float64)
+    if values.shape != (spec.n,):
+        raise DataError(f"the new response has shape {values.shape}; the model uses {spec.n} rows")
+    if not np.all(np.isfinite(values)):
+        bad = int(np.count_nonzero(~np.isfinite(values)))
+        raise DataError(f"the new response has {bad} values that are missing or infinite")
+    parts = dict(estimate.parts) | {CONDITIONAL: replace(spec, y=values)}
+    return fit_glmm(
+        parts,
+        estimate.family,
+        extra=estimate.extra if extra is None else extra,
+        quadrature=estimate.quadrature,
+        priors=estimate.priors,
+        path=estimate.optimum.path,
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Plan:
+    design: GeneralisedDesign
+    components: tuple[Component, ...]
+    start: Floats
+
+
+class _Builder:
+    """Gathers predictors, coefficients and random terms, part by part."""
+
+    def __init__(self) -> None:
+        self.predictors: list[LinearPredictor] = []
+        self.components: list[Component] = []
+        self.terms: list[RandomTerm] = []
+        self.owners: list[int] = []
+        self.factors: list[GroupingFactor] = []
+        self.start: list[Floats] = []
+        self.count = 0
+
+    def take(self, size: int) -> slice:
+        """Reserve coefficients."""
+        self.count += size
+        return slice(self.count - size, self.count)
+
+    def add(
+        self,
+        name: str,
+        spec: Specification | None,
+        n: int,
+        level: float | Floats,
+        response: str | None = None,
+        keep_intercept: bool = True,
+    ) -> None:
+        """Add one predictor, which `level` is a first guess of."""
+        number = len(self.predictors)
+        if spec is None:
+            X, offset = np.ones((n, 1)), None
+            names: tuple[str, ...] = (INTERCEPT,)
+        else:
+            kept = [k for k, c in enumerate(spec.names) if keep_intercept or c != INTERCEPT]
+            X, offset = spec.X[:, kept], spec.offset
+            names = tuple(spec.names[k] for k in kept)
+        own = self.take(X.shape[1])
+        first = len(self.terms)
+        if spec is not None:
+            self._add_terms(spec, number)
+        self.predictors.append(LinearPredictor(X, np.arange(own.start, own.stop), offset))
+        self.components.append(
+            Component(name, response, number, names, own, slice(first, len(self.terms)), spec)
+        )
+        target = np.broadcast_to(np.asarray(level, dtype=np.float64), (n,))
+        self.start.append(_least_squares(X, target if offset is None else target - offset))
+
+    def _add_terms(self, spec: Specification, number: int) -> None:
+        for term in spec.terms:
+            factor = spec.factors[term.factor]
+            self.terms.append(replace(term, factor=self._factor(factor)))
+            self.owners.append(number)
+
+    def _factor(self, factor: GroupingFactor) -> int:
+        for k, known in enumerate(self.factors):
+            if known is factor or (
+                known.columns == factor.columns
+                and known.n_levels == factor.n_levels
+                and np.array_equal(known.codes, factor.codes)
+            ):
+                return k
+        self.factors.append(factor)
+        return len(self.factors) - 1
+
+    def add_thresholds(self, y: Floats, family: Cumulative, categories: int, start: Floats) -> None:
+        """Add the upper and the lower threshold of each row: shared coefficients."""
+        A = family.threshold_basis(categories)
+        own = self.take(A.shape[1])
+        coefficients = np.arange(own.start, own.stop)
+        category = y.astype(np.int_)
+        none = np.zeros((1, A.shape[1]))
+        padded = np.vstack([none, A, none])
+        number = len(self.predictors)
+        for rows in (padded[category + 1], padded[category]):
+            self.predictors.append(LinearPredictor(np.ascontiguousarray(rows), coefficients))
+        names = family.threshold_names(categories)
+        terms = slice(len(self.terms), len(self.terms))
+        self.components.append(Component("threshold", None, number, names, own, terms, None))
+        self.start.append(start)
+
+    def plan(
+        self,
+        spec: Specification,
+        family: Family,
+        extra: Floats | None,
+        zero: bool,
+        priors: Mapping[str, Prior] | None,
+    ) -> _Plan:
+        design = GeneralisedDesign(
+            family=family.core(zero),
+            y=spec.y,
+            extra=extra,
+            weights=spec.weights,
+            predictors=tuple(self.predictors),
+            terms=tuple(self.terms),
+            owners=tuple(self.owners),
+            factors=tuple(self.factors),
+            n_coefficients=self.count,
+            penalty=penalty_of(priors, self.components, self.terms, self.factors),
+        )
+        if len(self.predictors) != design.family.predictors:
+            raise ModelError(
+                f"the family {family.name} has {design.family.predictors} linear predictors, "
+                f"not {len(self.predictors)}"
+            )
+        return _Plan(design, tuple(self.components), np.concatenate(self.start))
+
+
+def _least_squares(X: Floats, target: Floats) -> Floats:
+    if X.shape[1] == 0:
+        return np.zeros(0)
+    return np.asarray(np.linalg.lstsq(X, target, rcond=None)[0], dtype=np.float64)
+
+
+def _plan(
+    parts: Mapping[str, Specification],
+    family: Family,
+    extra: Floats | None,
+    priors: Mapping[str, Prior] | None,
+) -> _Plan:
+    spec = _conditional(parts)
+    zero = ZERO in parts
+    names = _check_parts(parts, family)
+    ordinal = isinstance(family, Cumulative)
+    if ordinal and extra is None:
+        extra = np.full(spec.n, spec.y.max() + 1)
+    family.check(spec.y, extra, zero=zero)
+    start = family.start(spec.y, extra, zero=zero)
+    first = start.constants[0] if start.eta is None else start.eta
+    builder = _Builder()
+    if isinstance(family, Multinomial):
+        for k, level in enumerate(start.constants):
+            builder.add(CONDITIONAL, spec, spec.n, float(level), response=str(k + 1))
+    else:
+        builder.add(CONDITIONAL, spec, spec.n, first, keep_intercept=not ordinal)
+    if isinstance(family, Cumulative):
+        assert extra is not None
+        assert start.thresholds is not None
+        builder.add_thresholds(spec.y, family, int(extra[0]), start.thresholds)
+    else:
+        for name, level in zip(names, start.constants[-len(names) :], strict=False):
+            builder.add(name, parts.get(name), spec.n, float(level))
+    if not builder.terms:
+        raise ModelError(
+            "no part of the model has a random effect; a generalised linear model without them "
+            "is not a mixed model"
+        )
+    return builder.plan(spec, family, extra, zero, priors)
+
+
+def _conditional(parts: Mapping[str, Specification]) -> Specification:
+    if CONDITIONAL not in parts:
+        raise ModelError("the parts of a model must hold 'conditional', the formula of the mean")
+    return parts[CONDITIONAL]
+
+
+def part_names(family: Family, zero: bool) -> tuple[str, ...]:
+    """Names of the parts of a family beside the mean: those that may have a formula.
+
+    Several shapes of one kind go by their labels.
+    """
+    if isinstance(family, Cumulative | Multinomial):
+        return ()
+    others = family.predictors(zero)[1:]
+    kinds = [p.name for p in others]
+    return tuple(p.name if kinds.count(p.name) == 1 else p.label for p in others)
+
+
+def _check_parts(parts: Mapping[str, Specification], family: Family) -> tuple[str, ...]:
+    names = part_names(family, ZERO in parts)
+    known = [CONDITIONAL, *names]
+    n = parts[CONDITIONAL].n
+    for name, spec in parts.items():
+        if name not in known:
+            raise ModelError(
+                f"the family {family.name} has no part {name!r}{suggestion(name, known)} "
+                f"Its parts are {', '.join(known)}."
+            )
+        if spec.n != n:
+            raise ModelError(f"part {name!r} has {spec.n} rows, the conditional part {n}")
+    return names

@@ -1,0 +1,226 @@
+"""What can be asked of a generalised estimate: the joint covariance of
+coefficients and theta, covariances of the modes, prediction errors.
+
+May import `_core`, `covariance`, `design.specification`, `errors`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ranef.errors import ModelError
+from ranef.solve.predictors import GeneralisedAssembly, assemble_generalised
+from ranef.solve.questions import STEP, free_entries, room
+from ranef.solve.search import ranks_of
+
+if TYPE_CHECKING:
+    from ranef.models.estimate import GeneralisedEstimate
+
+__all__ = [
+    "generalised_conditional_covariances",
+    "generalised_prediction_variance",
+    "joint_covariance",
+    "joint_gradient",
+    "joint_hessian",
+]
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int32]
+
+
+def _assembly(estimate: GeneralisedEstimate) -> GeneralisedAssembly:
+    return assemble_generalised(
+        estimate.design, estimate.optimum.path, quadrature=estimate.quadrature
+    )
+
+
+def _point(assembly: GeneralisedAssembly, estimate: GeneralisedEstimate) -> Floats:
+    ranks = ranks_of(estimate.optimum)
+    return assembly.point(estimate.theta, estimate.coefficients, ranks)
+
+
+def _gradient(
+    assembly: GeneralisedAssembly, inner: Floats, theta: Floats, ranks: dict[int, int]
+) -> Floats:
+    """Gradient in the core's coefficients and in theta."""
+    x = np.concatenate([assembly.phi(theta, ranks), inner])
+    state = assembly.core.state(x, True)
+    if not np.isfinite(state["criterion"]):
+        raise ModelError(
+            "the likelihood is not finite a small step from the optimum: no covariance matrix "
+            "of the estimates can be given"
+        )
+    by_coefficient = state["gradient"][assembly.core.parameters :]
+    return np.concatenate([by_coefficient, assembly.theta_gradient(theta, ranks, state)])
+
+
+def joint_gradient(estimate: GeneralisedEstimate, coefficients: Floats, theta: Floats) -> Floats:
+    """Exact gradient (P + k,) of minus twice the log-likelihood, coefficients first.
+
+    Parameters
+    ----------
+    estimate : GeneralisedEstimate
+        Gives the model; the point may be any.
+    coefficients : (P,) array
+    theta : (k,) array
+    """
+    assembly = _assembly(estimate)
+    ranks = ranks_of(estimate.optimum)
+    g = _gradient(assembly, assembly.inner(coefficients), theta, ranks)
+    P = len(coefficients)
+    g[:P] = np.linalg.solve(assembly.transform.T, g[:P])
+    return g
+
+
+def _inner_hessian(
+    assembly: GeneralisedAssembly, estimate: GeneralisedEstimate
+) -> tuple[Floats, NDArray[np.bool_]]:
+    """Second derivatives in the core's coefficients and in theta, and what is free.
+
+    Central differences of the exact gradient, extrapolated once.
+    """
+    ranks, theta = ranks_of(estimate.optimum), estimate.theta
+    inner = assembly.inner(estimate.coefficients)
+    P = len(inner)
+    loose = np.concatenate([np.ones(P, dtype=np.bool_), free_entries(assembly, theta, ranks)])
+    steps = np.concatenate([np.full(P, STEP), _theta_steps(assembly, theta)])
+    x = np.concatenate([inner, theta])
+    out = np.zeros((len(x), len(x)))
+
+    def difference(i: np.intp, step: float) -> Floats:
+        up, down = x.copy(), x.copy()
+        up[i] += step
+        down[i] -= step
+        high = _gradient(assembly, up[:P], up[P:], ranks)
+        low = _gradient(assembly, down[:P], down[P:], ranks)
+        return np.asarray((high - low) / (2 * step), dtype=np.float64)
+
+    for i in np.flatnonzero(loose):
+        step = float(steps[i])
+        out[i] = (4 * difference(i, step / 2) - difference(i, step)) / 3
+    keep = np.ix_(loose, loose)
+    symmetric = np.zeros_like(out)
+    symmetric[keep] = (out[keep] + out[keep].T) / 2
+    return symmetric, loose
+
+
+def _theta_steps(assembly: GeneralisedAssembly, theta: Floats) -> Floats:
+    unit = np.concatenate([term.units for term in assembly.terms])
+    steps = STEP * np.maximum(np.abs(theta), 0.1 * unit)
+    return np.asarray(np.minimum(steps, room(assembly, theta) / 2), dtype=np.float64)
+
+
+def _carried(matrix: Floats, transform: Floats) -> Floats:
+    """A matrix over coefficients and theta with the coefficients transformed."""
+    full = np.eye(len(matrix))
+    P = len(transform)
+    full[:P, :P] = transform
+    return np.asarray(full @ matrix @ full.T, dtype=np.float64)
+
+
+def joint_hessian(estimate: GeneralisedEstimate) -> tuple[Floats, NDArray[np.bool_]]:
+    """Second derivatives of minus twice the log-likelihood at the optimum.
+
+    Returns
+    -------
+    hessian : (P + k, P + k) float64 array
+        Coefficients first, then theta; zero where theta is held by a face.
+    free : (P + k,) bool array
+    """
+    assembly = _assembly(estimate)
+    hessian, loose = _inner_hessian(assembly, estimate)
+    back = np.asarray(np.linalg.inv(assembly.transform).T, dtype=np.float64)
+    return _carried(hessian, back), loose
+
+
+def joint_covariance(estimate: GeneralisedEstimate) -> Floats:
+    """Covariance matrix (P + k, P + k) of the estimates, coefficients first.
+
+    The inverse of half the Hessian on the free parameters; rows and columns of
+    entries of theta that a face holds are zero.
+
+    Raises
+    ------
+    ModelError
+        When the Hessian is not positive definite: the estimates are no proper
+        maximum.
+    """
+    assembly = _assembly(estimate)
+    hessian, loose = _inner_hessian(assembly, estimate)
+    keep = np.ix_(loose, loose)
+    scale = np.sqrt(np.abs(np.diag(hessian[keep])))
+    scale[scale == 0] = 1.0
+    scaled = hessian[keep] / np.outer(scale, scale)
+    if np.linalg.eigvalsh(scaled)[0] <= 0:
+        raise ModelError(
+            "the matrix of second derivatives of the log-likelihood is not definite, so that "
+            "there are no standard errors: a coefficient or a variance cannot be estimated "
+            "from these data"
+        )
+    out = np.zeros_like(hessian)
+    out[keep] = 2 * np.linalg.inv(scaled) / np.outer(scale, scale)
+    return _carried(out, assembly.transform)
+
+
+def generalised_conditional_covariances(
+    estimate: GeneralisedEstimate,
+) -> tuple[tuple[Floats, Floats], ...]:
+    """Covariance matrices of each term's modes, by level.
+
+    Returns
+    -------
+    tuple of (given_parameters, prediction_error), each (q, r, r)
+        For each term of the design: given coefficients and theta; and with
+        what is not known about the coefficients.
+    """
+    assembly = _assembly(estimate)
+    x = _point(assembly, estimate)
+    both = [
+        tuple(assembly.core.mode_covariances(x, b, with_fixed) for with_fixed in (False, True))
+        for b in range(len(assembly.blocks))
+    ]
+    out = []
+    for term in assembly.terms:
+        cut = slice(term.first, term.first + term.size)
+        given, error = (
+            term.basis @ matrices[:, cut, cut] @ term.basis.T for matrices in both[term.block]
+        )
+        out.append((given, error))
+    return tuple(out)
+
+
+def generalised_prediction_variance(
+    estimate: GeneralisedEstimate, X: Floats, random: Sequence[tuple[Ints, Floats] | None]
+) -> Floats:
+    """Variance of the prediction error of x'beta + z'b given theta, (N,).
+
+    Parameters
+    ----------
+    estimate : GeneralisedEstimate
+    X : (N, P) array
+        Over all coefficients: zero where a coefficient has no part.
+    random : one (codes (N,), z (N, r)) for each term of the design, or None
+        Code -1 is a new level: it adds z' Psi z. None leaves the term out.
+    """
+    assembly = _assembly(estimate)
+    rows = len(X)
+    codes = [np.full(rows, -1, dtype=np.int32) for _ in assembly.blocks]
+    z = [np.zeros((rows, block.size)) for block in assembly.blocks]
+    new = np.zeros(rows)
+    for i, (term, given) in enumerate(zip(assembly.terms, random, strict=True)):
+        if given is None:
+            continue
+        level, columns = given
+        known = level >= 0
+        psi = estimate.term_covariances[i]
+        new[~known] += np.einsum("ij,jk,ik->i", columns[~known], psi, columns[~known])
+        codes[term.block] = np.where(known, level, codes[term.block]).astype(np.int32)
+        cut = slice(term.first, term.first + term.size)
+        z[term.block][known, cut] = columns[known] @ term.basis
+    inner = np.ascontiguousarray(X @ assembly.transform)
+    forms = assembly.core.quadratic_forms(_point(assembly, estimate), codes, z, inner)
+    return np.asarray(forms + new, dtype=np.float64)

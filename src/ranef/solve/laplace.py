@@ -1,0 +1,168 @@
+"""The fit of a generalised linear mixed model: Laplace approximation or quadrature.
+
+May import `_core`, `covariance`, `design.specification`, `errors`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ranef.errors import ModelError
+from ranef.solve.optimum import Optimum
+from ranef.solve.predictors import GeneralisedAssembly, GeneralisedDesign, assemble_generalised
+from ranef.solve.search import (
+    MAX_EVALUATIONS,
+    Progress,
+    theta_and_faces,
+)
+
+__all__ = ["GeneralisedSolution", "fit_generalised"]
+
+Floats = NDArray[np.float64]
+
+LEAST_INFORMATION = 1e-5
+
+
+@dataclass(frozen=True, eq=False)
+class GeneralisedSolution:
+    """What the search found, on the user's scale.
+
+    Attributes
+    ----------
+    coefficients : (P,) float64 array
+    vcov : (P, P) float64 array
+        Covariance of the coefficients given theta.
+    theta : (k,) float64 array
+    covariances : tuple of (r, r) float64 arrays
+        By term of the design.
+    modes : tuple of (q, r) float64 arrays
+    predictors : (M, n) float64 array
+        The linear predictors at the modes.
+    runaway : tuple of int
+        Coefficients about which the data hold next to no information: they
+        run off to plus or minus infinity.
+    penalty : float
+        Minus twice the log density of the priors, a part of the criterion.
+    optimum : Optimum
+    """
+
+    coefficients: Floats
+    vcov: Floats
+    theta: Floats
+    covariances: tuple[Floats, ...]
+    modes: tuple[Floats, ...]
+    predictors: Floats
+    runaway: tuple[int, ...]
+    penalty: float
+    optimum: Optimum
+
+
+def fit_generalised(
+    design: GeneralisedDesign,
+    coefficients: Floats,
+    *,
+    theta: Floats | None = None,
+    quadrature: int = 1,
+    path: str | None = None,
+    max_evaluations: int = MAX_EVALUATIONS,
+    n_jobs: int | None = None,
+    progress: Progress | None = None,
+) -> GeneralisedSolution:
+    """Maximise the likelihood in theta and all coefficients.
+
+    Parameters
+    ----------
+    design : GeneralisedDesign
+    coefficients : (P,) array
+        To start from; rough values do.
+    theta : (k,) array or None
+        To start from. When given, `coefficients` are taken as they are;
+        otherwise both come from the joint mode of a working linear model.
+    quadrature : int
+        Nodes of adaptive Gauss-Hermite quadrature; 1 is the Laplace approximation.
+    path : str or None
+        Force a path; None takes the cheapest.
+    max_evaluations : int
+    n_jobs : int or None
+    progress : callable or None
+
+    Raises
+    ------
+    ModelError
+        When the likelihood is not finite where the search starts, or the design
+        does not fit the quadrature.
+    """
+    assembly = assemble_generalised(design, path, n_jobs, quadrature)
+    if theta is None:
+        start = assembly.core.start(assembly.inner(coefficients))
+    else:
+        start = assembly.point(_checked(assembly, theta), coefficients, {})
+    found = assembly.core.fit(start, max_evaluations, progress)
+    if not np.isfinite(found["criterion"]):
+        raise ModelError(
+            "the likelihood is not finite where the search starts: does the response fit the "
+            "family and its link? Other starting values can be given"
+        )
+    return _solution(assembly, found)
+
+
+def _checked(assembly: GeneralisedAssembly, theta: Floats) -> Floats:
+    values = np.asarray(theta, dtype=np.float64)
+    count = sum(t.count for t in assembly.terms)
+    if values.shape != (count,) or not np.all(np.isfinite(values)):
+        raise ModelError(f"start must hold {count} finite numbers, one for each entry of theta")
+    return values
+
+
+def _solution(assembly: GeneralisedAssembly, found: dict[str, Any]) -> GeneralisedSolution:
+    theta, faces = theta_and_faces(assembly, found)
+    T, inner = assembly.transform, found["phi"][assembly.core.parameters :]
+    covariance = _with_priors(found["fixed_covariance"], assembly, T @ inner)
+    runaway = _runaway(covariance)
+    optimum = Optimum(
+        criterion=float(found["criterion"]),
+        theta=theta,
+        gradient=assembly.theta_gradient(theta, {f.term: f.rank for f in faces}, found),
+        decrement=found["decrement"],
+        tolerance=found["tolerance"],
+        converged=found["converged"] and not runaway,
+        faces=faces,
+        evaluations=found["evaluations"],
+        restarts=found["restarts"],
+        path=assembly.layout.path,
+        trace=found["trace"],
+        message="coefficients run off to infinity" if runaway else found["message"],
+    )
+    return GeneralisedSolution(
+        coefficients=T @ inner,
+        vcov=T @ covariance @ T.T,
+        theta=theta,
+        covariances=tuple(t.psi_user(found["psi"][t.block]) for t in assembly.terms),
+        modes=tuple(found["modes"][t.block][:, t.first : t.first + t.size] for t in assembly.terms),
+        predictors=found["predictors"],
+        runaway=runaway,
+        penalty=float(assembly.core.penalty(found["phi"])),
+        optimum=optimum,
+    )
+
+
+def _with_priors(covariance: Floats, assembly: GeneralisedAssembly, coefficients: Floats) -> Floats:
+    """Add what priors know about the coefficients to what the data know."""
+    penalty = assembly.design.penalty
+    if penalty is None or not penalty.coefficients:
+        return covariance
+    information = np.linalg.pinv(covariance, hermitian=True)
+    for k, prior in penalty.coefficients:
+        row = assembly.transform[k]
+        information += prior.information(float(coefficients[k])) * np.outer(row, row)
+    return np.asarray(np.linalg.inv(information), dtype=np.float64)
+
+
+def _runaway(covariance: Floats) -> tuple[int, ...]:
+    """Coefficients of columns of unit mean square with next to no information."""
+    variance = np.diag(covariance)
+    return tuple(int(k) for k in np.flatnonzero(variance > 1 / LEAST_INFORMATION))

@@ -42,18 +42,22 @@ class Binomial(Family):
     array([-1.3863])
     >>> f.check([3.0, 5.0], [4.0, 4.0])
     Traceback (most recent call last):
-    ranef.errors.DataError: binomial needs whole numbers from 0 to the number of trials; row 1 has
-    5; 1 row is like this
+    ranef.families.checks.ResponseError: binomial needs whole numbers from 0 to the number of
+    trials; row 1 has 5; 1 row is like this
     """
 
     link: str = "logit"
 
     name: ClassVar[str] = "binomial"
+    response: ClassVar[str] = "successes"
     links: ClassVar[tuple[str, ...]] = LINKS
     takes_zero: ClassVar[bool] = True
 
     def _mean(self, etas: Floats, extra: ArrayLike | None) -> Floats:
         return trials(etas[0], extra) * self.inverse_link(etas[0])
+
+    def _mean_derivatives(self, etas: Floats, extra: ArrayLike | None) -> Floats:
+        return super()._mean_derivatives(etas, extra) * trials(etas[0], extra)
 
     def _variance(self, etas: Floats, extra: ArrayLike | None) -> Floats:
         p = self.inverse_link(etas[0])
@@ -67,8 +71,8 @@ class Binomial(Family):
         n = trials(y, extra)
         require(self.name, "whole numbers of trials from 0", n, whole(n) & (n >= 0))
         needs = "whole numbers from 0 to the number of trials" if extra is not None else "0 or 1"
-        hint = "; proportions take the numbers of trials" if extra is None else ""
-        require(self.name, needs, y, whole(y) & (y >= 0) & (y <= n), hint)
+        hint = "; counts are written cbind(success, failure), proportions take trials as weights"
+        require(self.name, needs, y, whole(y) & (y >= 0) & (y <= n), hint if extra is None else "")
 
     def _start(self, y: Floats, extra: Floats | None) -> Start:
         n = trials(y, extra)
@@ -189,6 +193,24 @@ class OrderedBeta(Family):
     def _mean(self, etas: Floats, extra: ArrayLike | None) -> Floats:
         zero, one = self._shares(etas)
         return one + (1 - zero - one) * self.inverse_link(etas[0])
+
+    @property
+    def mean_link(self) -> str | None:
+        return None
+
+    @property
+    def in_mean(self) -> tuple[int, ...]:
+        return (0, 2, 3)
+
+    def _mean_derivatives(self, etas: Floats, extra: ArrayLike | None) -> Floats:
+        zero, one = self._shares(etas)
+        p, gap = self.inverse_link(etas[0]), np.exp(etas[3])
+        dp, dzero, done = p * (1 - p), zero * (1 - zero), one * (1 - one)
+        slopes = np.zeros(etas.shape)
+        slopes[0] = done + (dzero - done) * p + (1 - zero - one) * dp
+        slopes[2] = (done - dzero) * p - done
+        slopes[3] = -done * (1 - p) * gap
+        return slopes
 
     def _variance(self, etas: Floats, extra: ArrayLike | None) -> Floats:
         zero, one = self._shares(etas)

@@ -5,9 +5,10 @@ formula, by name:
 
 - ``"conditional"``: the mean; its response, weights and random terms;
 - ``"zero"``: the zero-inflation (or hurdle) part; present only if asked for;
-- ``"dispersion"``, ``"shape"``: the family's own (`part_names`); a part that is not
-  given is one constant. `Cumulative` has a component ``"threshold"`` instead, and
-  `Multinomial` one ``"conditional"`` component for each category but the first.
+- ``"dispersion"`` and shapes by their labels (``"df"``): the family's own
+  (`part_names`); a part that is not given is one constant. `Cumulative` has a
+  component ``"threshold"`` instead, and `Multinomial` one ``"conditional"``
+  component for each category but the first.
 
 All specifications have the same rows. Terms of several parts that share a
 grouping factor stand in one block. The answer is a `GeneralisedEstimate`, whose
@@ -35,7 +36,7 @@ from ranef.priors import Prior
 from ranef.solve.predictors import GeneralisedDesign, LinearPredictor
 from ranef.solve.search import Progress
 
-__all__ = ["fit_glmm", "part_names", "refit_glmm"]
+__all__ = ["fit_glmm", "lay_out", "part_names", "refit_glmm"]
 
 Floats = NDArray[np.float64]
 
@@ -131,6 +132,27 @@ def fit_glmm(
         design=plan.design,
         priors=dict(priors or {}),
     )
+
+
+def lay_out(
+    parts: Mapping[str, Specification],
+    family: Family,
+    extra: Floats | None = None,
+    priors: Mapping[str, Prior] | None = None,
+) -> _Plan:
+    """Bring the parts of a model to one design without fitting it.
+
+    Returns
+    -------
+    object
+        ``design``, ``components`` and ``start``, the coefficients to start from.
+
+    Raises
+    ------
+    ModelError
+        When the parts do not fit the family or each other.
+    """
+    return _plan(parts, family, extra, priors)
 
 
 def refit_glmm(
@@ -334,13 +356,12 @@ def _conditional(parts: Mapping[str, Specification]) -> Specification:
 def part_names(family: Family, zero: bool) -> tuple[str, ...]:
     """Names of the parts of a family beside the mean: those that may have a formula.
 
-    Several shapes of one kind go by their labels.
+    Shapes go by their labels.
     """
     if isinstance(family, Cumulative | Multinomial):
         return ()
     others = family.predictors(zero)[1:]
-    kinds = [p.name for p in others]
-    return tuple(p.name if kinds.count(p.name) == 1 else p.label for p in others)
+    return tuple(p.label if p.name == "shape" else p.name for p in others)
 
 
 def _check_parts(parts: Mapping[str, Specification], family: Family) -> tuple[str, ...]:

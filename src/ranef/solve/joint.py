@@ -26,6 +26,7 @@ __all__ = [
     "joint_covariance",
     "joint_gradient",
     "joint_hessian",
+    "mode_derivatives",
 ]
 
 Floats = NDArray[np.float64]
@@ -224,3 +225,46 @@ def generalised_prediction_variance(
     inner = np.ascontiguousarray(X @ assembly.transform)
     forms = assembly.core.quadratic_forms(_point(assembly, estimate), codes, z, inner)
     return np.asarray(forms + new, dtype=np.float64)
+
+
+def mode_derivatives(estimate: GeneralisedEstimate) -> tuple[Floats, ...]:
+    """Derivatives of the modes with respect to coefficients and theta.
+
+    Central differences of the modes, each found anew, extrapolated once; zero
+    where a face holds an entry of theta.
+
+    Returns
+    -------
+    tuple of (q, r, P + k) float64 arrays
+        For each term of the design, coefficients first.
+    """
+    assembly, ranks = _assembly(estimate), ranks_of(estimate.optimum)
+    theta, inner = estimate.theta, assembly.inner(estimate.coefficients)
+    P = len(inner)
+    loose = np.concatenate([np.ones(P, dtype=np.bool_), free_entries(assembly, theta, ranks)])
+    steps = np.concatenate([np.full(P, STEP), _theta_steps(assembly, theta)])
+
+    def modes(i: np.intp, step: float) -> list[Floats]:
+        at, moved = inner.copy(), theta.copy()
+        if i < P:
+            at[i] += step
+        else:
+            moved[i - P] += step
+        x = np.concatenate([assembly.phi(moved, ranks), at])
+        found: list[Floats] = assembly.core.state(x, False)["modes"]
+        return [found[t.block][:, t.first : t.first + t.size] for t in assembly.terms]
+
+    def difference(i: np.intp, step: float) -> list[Floats]:
+        pairs = zip(modes(i, step), modes(i, -step), strict=True)
+        return [(high - low) / (2 * step) for high, low in pairs]
+
+    out = [np.zeros((*b.shape, len(loose))) for b in estimate.term_modes]
+    for i in np.flatnonzero(loose):
+        step = float(steps[i])
+        halves = zip(out, difference(i, step / 2), difference(i, step), strict=True)
+        for target, fine, coarse in halves:
+            target[:, :, i] = (4 * fine - coarse) / 3
+    back = np.linalg.inv(assembly.transform)
+    for target in out:
+        target[:, :, :P] = target[:, :, :P] @ back
+    return tuple(out)

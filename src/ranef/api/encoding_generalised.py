@@ -60,6 +60,7 @@ def encode_generalised(estimate: GeneralisedEstimate, frame: Frame) -> Bundle:
         "family": _family_values(estimate.family),
         "parts": {name: specification_values(spec) for name, spec in estimate.parts.items()},
         "frame": frame_values(frame),
+        "reml": estimate.reml,
         "quadrature": int(estimate.quadrature),
         "priors": {
             name: {"kind": type(prior).__name__, "values": _plain_fields(prior)}
@@ -82,7 +83,8 @@ def decode_generalised(
     family = _read_family(typed(values, "family", dict))
     extra = shaped(arrays, "extra", "f", (spec.n,)) if "extra" in arrays else None
     known = {name: _read_prior(entry) for name, entry in typed(values, "priors", dict).items()}
-    layout = lay_out(parts, family, extra, known)
+    reml = typed(values, "reml", bool)
+    layout = lay_out(parts, family, extra, priors=known, reml=reml)
     design, own = layout.design, layout.components[0]
     P = design.n_coefficients
     covariances, modes = read_effects(arrays, design.terms, design.factors)
@@ -90,7 +92,7 @@ def decode_generalised(
     loglik = typed(values, "loglik", float)
     estimate = GeneralisedEstimate(
         specification=spec,
-        reml=False,
+        reml=reml,
         beta=coefficients[own.coefficients],
         theta=shaped(arrays, "theta", "f", (None,)),
         sigma=1.0,

@@ -139,6 +139,7 @@ def glmm(
     zero: str = "~0",
     shapes: Mapping[str, str] | None = None,
     quadrature: int = 1,
+    reml: bool = False,
     priors: Mapping[str, Prior] | None = None,
     weights: Any = None,
     offset: Any = None,
@@ -178,6 +179,10 @@ def glmm(
     quadrature : int
         Nodes of the adaptive Gauss-Hermite quadrature over the random effects
         of one grouping factor; 1 is the Laplace approximation.
+    reml : bool
+        Integrate the coefficients of the mean out as well, by the Laplace
+        approximation (restricted likelihood): less bias in the covariance
+        parameters where there are few levels.
     priors : dict, optional
         Priors of `ranef.priors` by the parameters that they hold, such as
         ``{"sd": ranef.priors.HalfT(3, 2.5), "fixed": ranef.priors.Normal(0, 2.5)}``:
@@ -239,7 +244,7 @@ def glmm(
     """
     from ranef.models.glmm import fit_glmm
 
-    nodes = checks.count("quadrature", quadrature)
+    nodes, restricted = checks.count("quadrature", quadrature), checks.flag("reml", reml)
     chosen = None if path is None else checks.choice("path", path, PATHS)
     theta = checks.start(start)
     jobs = None if n_jobs is None else checks.count("n_jobs", n_jobs)
@@ -254,6 +259,7 @@ def glmm(
             spec.family,
             extra=spec.extra,
             quadrature=nodes,
+            reml=restricted,
             priors=priors,
             path=chosen,
             start=theta,

@@ -90,7 +90,8 @@ class GeneralizedMixedModelFit(MixedModelFit):
 
     @property
     def _criterion(self) -> str:
-        return "penalised ML" if self.estimate.priors else "ML"
+        word = "REML" if self.estimate.reml else "ML"
+        return f"penalised {word}" if self.estimate.priors else word
 
     @property
     def df_resid(self) -> int:

@@ -20,7 +20,7 @@ from ranef.api.summary import (
 from ranef.families import Cumulative, Multinomial
 from ranef.inference import Intervals, VarianceParameter
 from ranef.models.estimate import Component, GeneralisedEstimate
-from ranef.models.meaning import approximation, natural, predictor_of, ratio, variance_words
+from ranef.models.meaning import approximation, criterion, natural, predictor_of, ratio, variance_words
 from ranef.models.naming import CONDITIONAL, CoefficientLabel, coefficient_labels, factors_of
 
 __all__ = ["family_line", "generalised_summary", "subject_specific"]
@@ -78,9 +78,8 @@ def family_line(estimate: GeneralisedEstimate) -> str:
     """Family, link and approximation in one sentence."""
     family = estimate.family
     thresholds = f", {family.thresholds} thresholds" if isinstance(family, Cumulative) else ""
-    what = "maximum penalised likelihood" if estimate.priors else "maximum likelihood"
     return (
-        f"Family {family.name}, link {family.link}{thresholds}; {what} by "
+        f"Family {family.name}, link {family.link}{thresholds}; maximum {criterion(estimate)} by "
         f"{approximation(estimate)}."
     )
 

@@ -66,7 +66,8 @@ def residuals(
     response = plain(fit.estimate.specification.response)
     across = "Linear predictor, typical level" if kind == QUANTILE else f"Fitted {response}"
     name = "Residual" if kind == "response" else f"{kind.capitalize()} residual"
-    label(ax, title="Residuals against fitted values", x=across, y=name)
+    title = "linear predictor" if kind == QUANTILE else "fitted values"
+    label(ax, title=f"Residuals against {title}", x=across, y=name)
     finish(ax, grid="both")
     return ax
 

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ranef.design.specification import GroupingFactor, RandomTerm, Specification
+from ranef.design.specification import GroupingFactor, RandomTerm
 from ranef.families import Cumulative
 from ranef.models.estimate import Estimate, GeneralisedEstimate
 from ranef.models.meaning import approximation, natural, predictor_of, ratio, variance_words
+from ranef.models.meaning import criterion as likelihood
 from ranef.models.naming import terms_of
 from ranef.report.numbers import count, significant
 from ranef.tables import Table
@@ -77,8 +78,7 @@ def listed(items: Sequence[str]) -> str:
 def method(estimate: Estimate) -> str:
     """Return the criterion's name."""
     if isinstance(estimate, GeneralisedEstimate):
-        what = "maximum penalised likelihood" if estimate.priors else "maximum likelihood"
-        return f"{what} with {approximation(estimate)}"
+        return f"maximum {likelihood(estimate)} with {approximation(estimate)}"
     return "restricted maximum likelihood (REML)" if estimate.reml else "maximum likelihood (ML)"
 
 
@@ -86,22 +86,24 @@ def criterion(estimate: Estimate) -> str:
     """Return the criterion in a word."""
     if isinstance(estimate, GeneralisedEstimate):
         how = "Laplace" if estimate.quadrature == 1 else f"{estimate.quadrature} nodes"
-        return f"{'penalised ML' if estimate.priors else 'ML'}, {how}"
+        word = "REML" if estimate.reml else "ML"
+        return f"{'penalised ' if estimate.priors else ''}{word}, {how}"
     return "REML" if estimate.reml else "ML"
 
 
 def model(estimate: Estimate) -> str:
     """Say what is modelled by what, and how it was fitted."""
     spec = estimate.specification
+    names = spec.names
     kind, weights = "linear", "The residual variance of a row is divided by its weight."
     if isinstance(estimate, GeneralisedEstimate):
-        family = estimate.family
+        family, names = estimate.family, estimate.components[0].names
         kind = f"generalised linear ({family.name} family, {family.link} link)"
         weights = "The log density of a row is multiplied by its weight."
     sentences = [
         f"A {kind} mixed model of {spec.response}, fitted by {method(estimate)} to "
         f"{count(spec.n, 'row')}.",
-        _fixed_part(spec),
+        _fixed_part(names),
     ]
     if spec.offset is not None:
         sentences.append("An offset with a coefficient of one is part of the mean.")
@@ -184,6 +186,8 @@ def generalised_arguments(estimate: GeneralisedEstimate) -> list[str]:
         elif name != "conditional":
             shapes[name] = part.formula
     written += [f"shapes={shapes!r}"] if shapes else []
+    if estimate.reml:
+        written.append("reml=True")
     if estimate.quadrature != 1:
         written.append(f"quadrature={estimate.quadrature}")
     if estimate.priors:
@@ -235,9 +239,9 @@ def gradient_norm(estimate: Estimate) -> float:
     return float(np.max(np.abs(estimate.optimum.gradient), initial=0.0))
 
 
-def _fixed_part(spec: Specification) -> str:
-    slopes = [name for name in spec.names if name != "(Intercept)"]
-    with_intercept = "(Intercept)" in spec.names
+def _fixed_part(names: Sequence[str]) -> str:
+    slopes = [name for name in names if name != "(Intercept)"]
+    with_intercept = "(Intercept)" in names
     if not slopes:
         return "The mean is a constant." if with_intercept else "The mean is zero."
     shown = slopes if len(slopes) <= 8 else [*slopes[:7], f"{len(slopes) - 7} more coefficients"]

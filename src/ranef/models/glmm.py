@@ -50,6 +50,7 @@ def fit_glmm(
     *,
     extra: Floats | None = None,
     quadrature: int = 1,
+    reml: bool = False,
     path: str | None = None,
     start: Floats | None = None,
     n_jobs: int | None = None,
@@ -68,6 +69,9 @@ def fit_glmm(
     quadrature : int
         Nodes of adaptive Gauss-Hermite quadrature for each random effect, of one
         grouping factor with up to three; 1 is the Laplace approximation.
+    reml : bool
+        Integrate the coefficients of the conditional part out as well, with a
+        flat prior (restricted likelihood), by the Laplace approximation.
     path : str or None
         ``"single"``, ``"nested"``, ``"crossed"``; None takes the cheapest.
     start : (k,) array or None
@@ -91,7 +95,7 @@ def fit_glmm(
         )
     if extra is not None:
         extra = np.ascontiguousarray(extra, dtype=np.float64)
-    plan = _plan(parts, family, extra)
+    plan = _plan(parts, family, extra, reml)
     found = solve.fit_generalised(
         plan.design,
         plan.start,
@@ -104,7 +108,7 @@ def fit_glmm(
     own = plan.components[0]
     return GeneralisedEstimate(
         specification=parts[CONDITIONAL],
-        reml=False,
+        reml=reml,
         beta=found.coefficients[own.coefficients],
         theta=found.theta,
         sigma=1.0,
@@ -158,6 +162,7 @@ def refit_glmm(
         estimate.family,
         extra=estimate.extra if extra is None else extra,
         quadrature=estimate.quadrature,
+        reml=estimate.reml,
         path=estimate.optimum.path,
     )
 
@@ -248,7 +253,10 @@ class _Builder:
         self.components.append(Component("threshold", None, number, names, own, terms, None))
         self.start.append(start)
 
-    def plan(self, spec: Specification, family: Family, extra: Floats | None, zero: bool) -> _Plan:
+    def plan(
+        self, spec: Specification, family: Family, extra: Floats | None, zero: bool, reml: bool
+    ) -> _Plan:
+        inside = [c.coefficients for c in self.components if reml and c.name == CONDITIONAL]
         design = GeneralisedDesign(
             family=family.core(zero),
             y=spec.y,
@@ -259,6 +267,7 @@ class _Builder:
             owners=tuple(self.owners),
             factors=tuple(self.factors),
             n_coefficients=self.count,
+            integrated=tuple(k for own in inside for k in range(own.start, own.stop)),
         )
         if len(self.predictors) != design.family.predictors:
             raise ModelError(
@@ -274,7 +283,9 @@ def _least_squares(X: Floats, target: Floats) -> Floats:
     return np.asarray(np.linalg.lstsq(X, target, rcond=None)[0], dtype=np.float64)
 
 
-def _plan(parts: Mapping[str, Specification], family: Family, extra: Floats | None) -> _Plan:
+def _plan(
+    parts: Mapping[str, Specification], family: Family, extra: Floats | None, reml: bool
+) -> _Plan:
     spec = _conditional(parts)
     zero = ZERO in parts
     names = _check_parts(parts, family)
@@ -302,7 +313,7 @@ def _plan(parts: Mapping[str, Specification], family: Family, extra: Floats | No
             "no part of the model has a random effect; a generalised linear model without them "
             "is not a mixed model"
         )
-    return builder.plan(spec, family, extra, zero)
+    return builder.plan(spec, family, extra, zero, reml)
 
 
 def _conditional(parts: Mapping[str, Specification]) -> Specification:

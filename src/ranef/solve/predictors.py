@@ -75,6 +75,9 @@ class GeneralisedDesign:
     factors : tuple of GroupingFactor
     n_coefficients : int
         Length P of the coefficient vector.
+    integrated : tuple of int
+        Coefficients to integrate out (restricted likelihood): all of some
+        predictors or none.
     """
 
     family: _core.Family
@@ -86,6 +89,7 @@ class GeneralisedDesign:
     owners: tuple[int, ...]
     factors: tuple[GroupingFactor, ...]
     n_coefficients: int
+    integrated: tuple[int, ...] = ()
 
     @property
     def n(self) -> int:
@@ -116,9 +120,20 @@ class GeneralisedAssembly(Parametrisation):
         """Coefficients of the core for the user's."""
         return np.asarray(np.linalg.solve(self.transform, coefficients), dtype=np.float64)
 
+    @property
+    def outer(self) -> Ints:
+        """Coefficients that are parameters of the criterion, not integrated out."""
+        return np.setdiff1d(np.arange(self.design.n_coefficients), self.design.integrated)
+
     def point(self, theta: Floats, coefficients: Floats, ranks: dict[int, int]) -> Floats:
-        """Return all parameters as the core takes them."""
-        return np.concatenate([self.phi(theta, ranks), self.inner(coefficients)])
+        """Return the parameters of the criterion as the core takes them."""
+        return np.concatenate([self.phi(theta, ranks), self.inner(coefficients)[self.outer]])
+
+    @property
+    def shift(self) -> float:
+        """What to add to the core's criterion for the user's."""
+        own = np.ix_(self.design.integrated, self.design.integrated)
+        return -2 * float(np.linalg.slogdet(self.transform[own])[1])
 
 
 _assembled: WeakKeyDictionary[
@@ -169,6 +184,7 @@ def assemble_generalised(
         list(layout.chain),
         available_cores(n_jobs),
         quadrature,
+        list(design.integrated),
     )
     core = hold_blas(problem, layout.order)
     terms = terms_of(design, blocks, core)
@@ -179,6 +195,10 @@ def assemble_generalised(
 
 def _check_quadrature(design: GeneralisedDesign) -> None:
     """Quadrature takes one factor, three columns, and terms without structure."""
+    if design.integrated:
+        raise ModelError(
+            "quadrature cannot integrate the fixed effects out; give reml=False or quadrature=1"
+        )
     if len(design.factors) > 1:
         names = ", ".join(f.name for f in design.factors)
         raise ModelError(

@@ -75,6 +75,10 @@ class Cumulative(Family):
     def parameters(self) -> tuple[Predictor, ...]:
         return (Predictor("mean", "identity", "eta"), *self.others)
 
+    @property
+    def mean_link(self) -> str | None:
+        return None
+
     def threshold_basis(self, categories: int) -> Floats:
         """Return the (J - 1, k) matrix from threshold parameters to thresholds."""
         cuts = categories - 1
@@ -124,6 +128,16 @@ class Cumulative(Family):
         n = etas.shape[1]
         edges = np.vstack([np.zeros(n), below, np.ones(n)])
         return np.diff(edges, axis=0).T
+
+    def _mean_derivatives(self, etas: Floats, extra: ArrayLike | None) -> Floats:
+        """Derivatives of the probabilities in eta and all thresholds, (J, n, J)."""
+        slopes = self.inverse_link_derivatives(etas[1:] - etas[0])[0]
+        out = np.zeros((*etas.shape, len(etas)))
+        for j, slope in enumerate(slopes):
+            out[j + 1, :, j] = slope
+            out[j + 1, :, j + 1] = -slope
+        out[0] = -out[1:].sum(axis=0)
+        return out
 
     def _variance(self, etas: Floats, extra: ArrayLike | None) -> Floats:
         """Variances of the categories' indicators, (n, J)."""
@@ -196,6 +210,22 @@ class Multinomial(Family):
         full = np.vstack([np.zeros(etas.shape[1]), columns(etas)])
         odds = np.exp(full - full.max(axis=0))
         return np.asarray((odds / odds.sum(axis=0)).T)
+
+    @property
+    def mean_link(self) -> str | None:
+        return None
+
+    @property
+    def in_mean(self) -> tuple[int, ...]:
+        return tuple(range(self.categories - 1))
+
+    def _mean_derivatives(self, etas: Floats, extra: ArrayLike | None) -> Floats:
+        """Derivatives of the probabilities in the predictors, (J - 1, n, J)."""
+        p = self._mean(etas, extra)
+        out = -p.T[1:, :, None] * p
+        for m in range(len(etas)):
+            out[m, :, m + 1] += p[:, m + 1]
+        return out
 
     def _variance(self, etas: Floats, extra: ArrayLike | None) -> Floats:
         """Variances of the categories' indicators, (n, J)."""

@@ -197,6 +197,40 @@ class Family(ABC):
         mean, rest = self._mean(etas[:-1], extra), expit(-etas[-1])
         return rest * (self._variance(etas[:-1], extra) + expit(etas[-1]) * mean**2)
 
+    @property
+    def mean_link(self) -> str | None:
+        """Return the link of the response's mean, None where that is no link of one predictor.
+
+        Of a binomial response it is that of the probability.
+        """
+        return self.link
+
+    @property
+    def in_mean(self) -> tuple[int, ...]:
+        """Return the predictors that the mean depends on, zero inflation apart."""
+        return (0,)
+
+    def mean_derivatives(
+        self, etas: ArrayLike, extra: ArrayLike | None = None, *, zero: bool = False
+    ) -> Floats:
+        """Return the derivatives of `mean` in each predictor, (M, n).
+
+        Of families of categories they are (M, n, J).
+
+        Examples
+        --------
+        >>> from ranef.families import Poisson
+        >>> Poisson().mean_derivatives([[0.0]])
+        array([[1.]])
+        """
+        etas = columns(etas)
+        if not zero:
+            return self._mean_derivatives(etas, extra)
+        rest = expit(-etas[-1])
+        slopes = self._mean_derivatives(etas[:-1], extra) * rest
+        last = -self._mean(etas[:-1], extra) * rest * expit(etas[-1])
+        return np.vstack([slopes, last])
+
     def simulate(
         self,
         rng: np.random.Generator,
@@ -222,6 +256,11 @@ class Family(ABC):
 
     def _mean(self, etas: Floats, extra: ArrayLike | None) -> Floats:
         return self.inverse_link(etas[0])
+
+    def _mean_derivatives(self, etas: Floats, extra: ArrayLike | None) -> Floats:
+        slopes = np.zeros(etas.shape)
+        slopes[0] = self.inverse_link_derivatives(etas[0])[0]
+        return slopes
 
     # --- a response at hand
 

@@ -56,6 +56,9 @@ class Binomial(Family):
     def _mean(self, etas: Floats, extra: ArrayLike | None) -> Floats:
         return trials(etas[0], extra) * self.inverse_link(etas[0])
 
+    def _mean_derivatives(self, etas: Floats, extra: ArrayLike | None) -> Floats:
+        return super()._mean_derivatives(etas, extra) * trials(etas[0], extra)
+
     def _variance(self, etas: Floats, extra: ArrayLike | None) -> Floats:
         p = self.inverse_link(etas[0])
         return trials(p, extra) * p * (1 - p)
@@ -190,6 +193,24 @@ class OrderedBeta(Family):
     def _mean(self, etas: Floats, extra: ArrayLike | None) -> Floats:
         zero, one = self._shares(etas)
         return one + (1 - zero - one) * self.inverse_link(etas[0])
+
+    @property
+    def mean_link(self) -> str | None:
+        return None
+
+    @property
+    def in_mean(self) -> tuple[int, ...]:
+        return (0, 2, 3)
+
+    def _mean_derivatives(self, etas: Floats, extra: ArrayLike | None) -> Floats:
+        zero, one = self._shares(etas)
+        p, gap = self.inverse_link(etas[0]), np.exp(etas[3])
+        dp, dzero, done = p * (1 - p), zero * (1 - zero), one * (1 - one)
+        slopes = np.zeros(etas.shape)
+        slopes[0] = done + (dzero - done) * p + (1 - zero - one) * dp
+        slopes[2] = (done - dzero) * p - done
+        slopes[3] = -done * (1 - p) * gap
+        return slopes
 
     def _variance(self, etas: Floats, extra: ArrayLike | None) -> Floats:
         zero, one = self._shares(etas)

@@ -76,6 +76,22 @@ class Truncated(Family):
     def _mean(self, etas: Floats, extra: ArrayLike | None) -> Floats:
         return self.base.mean(etas) / -np.expm1(self._log_zero(etas))
 
+    @property
+    def mean_link(self) -> str | None:
+        return None
+
+    @property
+    def in_mean(self) -> tuple[int, ...]:
+        return tuple(range(len(self.base.parameters)))
+
+    def _mean_derivatives(self, etas: Floats, extra: ArrayLike | None) -> Floats:
+        M, n = etas.shape
+        at = np.ascontiguousarray(etas)
+        log_zero, *slopes = self.base.core().evaluate(np.zeros(n), None, at, 1, list(range(M)))
+        positive = -np.expm1(log_zero)
+        share = self.base.mean(etas) * np.exp(log_zero) / positive**2
+        return np.asarray(self.base.mean_derivatives(etas) / positive + share * slopes)
+
     def _variance(self, etas: Floats, extra: ArrayLike | None) -> Floats:
         mean = self.base.mean(etas)
         second = (self.base.variance(etas) + mean**2) / -np.expm1(self._log_zero(etas))

@@ -1,12 +1,16 @@
 """Questions asked of an estimate: degrees of freedom, tests, intervals, predictions.
 
 Every function takes an `Estimate` and arrays and returns arrays or a small
-frozen dataclass; none sees a formula or a data frame. What is costly (the
+frozen dataclass; none sees a formula or a data frame. Those here answer for linear
+models, and `intervals`, `f_test`, `variance_parameters` and `level_effects` for
+generalised ones as well; what only a generalised model can be asked is in
+`ranef.inference.generalised`. What is costly (the
 second derivatives of the criterion) is computed by the caller once, as a
 `ParameterCovariance`, and handed on. May import `ranef.models`, `ranef.solve`
 and the floors below; SciPy inside functions only.
 """
 
+from ranef.inference import generalised
 from ranef.inference.degrees import METHODS, check_method, degrees_of_freedom, denominator
 from ranef.inference.effects import LevelEffects, coefficients_by_level, level_effects
 from ranef.inference.means import fitted, linear_predictor, residuals
@@ -35,6 +39,7 @@ __all__ = [
     "denominator",
     "f_test",
     "fitted",
+    "generalised",
     "intervals",
     "intraclass_correlations",
     "level_effects",

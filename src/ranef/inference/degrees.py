@@ -98,6 +98,8 @@ def denominator(
     Methods that give each row the same df give it here too.
     """
     L = np.atleast_2d(L)
+    if check_method(method) == "normal":
+        return float(np.inf)
     _, vectors = np.linalg.eigh(L @ estimate.vcov @ L.T)
     nu = degrees_of_freedom(estimate, vectors.T @ L, method, parameters)
     if np.isinf(nu).any():

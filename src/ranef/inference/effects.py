@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranef import solve
-from ranef.models.estimate import Estimate
+from ranef.models.estimate import Component, Estimate, GeneralisedEstimate
 
 __all__ = ["LevelEffects", "coefficients_by_level", "level_effects"]
 
@@ -22,7 +22,8 @@ class LevelEffects:
     Attributes
     ----------
     factor : int
-        Index into `Specification.factors`.
+        Index into `Specification.factors`; of a generalised model, into those of
+        its design.
     names : tuple of str
         The r coefficients.
     estimate : (q, r) float64 array
@@ -31,6 +32,10 @@ class LevelEffects:
     std_error : (q, r) float64 array
         Standard deviation of the prediction error: with the uncertainty of
         the fixed effects.
+    component : str
+        The part of the model that the effects belong to.
+    response : str or None
+        Its category, in a multinomial model.
     """
 
     factor: int
@@ -38,16 +43,36 @@ class LevelEffects:
     estimate: Floats
     cond_sd: Floats | None
     std_error: Floats
+    component: str = "conditional"
+    response: str | None = None
 
 
 def level_effects(estimate: Estimate) -> tuple[LevelEffects, ...]:
-    """Conditional modes of every term, in formula order."""
+    """Conditional modes of every term, in formula order, component by component."""
+    if isinstance(estimate, GeneralisedEstimate):
+        return _generalised(estimate)
     terms = estimate.specification.terms
     matrices = solve.conditional_covariances(estimate)
     return tuple(
         LevelEffects(term.factor, term.names, b, diagonal_roots(given), diagonal_roots(error))
         for term, b, (given, error) in zip(terms, estimate.modes, matrices, strict=True)
     )
+
+
+def _generalised(estimate: GeneralisedEstimate) -> tuple[LevelEffects, ...]:
+    matrices = solve.generalised_conditional_covariances(estimate)
+    out = []
+    for t, (given, error) in enumerate(matrices):
+        term, part = estimate.terms[t], component_of(estimate, t)
+        roots = diagonal_roots(given), diagonal_roots(error)
+        b = estimate.term_modes[t]
+        out.append(LevelEffects(term.factor, term.names, b, *roots, part.name, part.response))
+    return tuple(out)
+
+
+def component_of(estimate: GeneralisedEstimate, term: int) -> Component:
+    """Return the component that a term of the design belongs to."""
+    return next(c for c in estimate.components if c.terms.start <= term < c.terms.stop)
 
 
 def coefficients_by_level(estimate: Estimate, factor: int) -> LevelEffects:

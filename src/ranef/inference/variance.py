@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ranef.covariance import Component, structure_of
 from ranef.design.specification import RandomTerm
-from ranef.inference.parameters import ParameterCovariance
+from ranef.inference.effects import component_of
+from ranef.inference.parameters import ParameterCovariance, parameter_covariance
 from ranef.inference.wald import quantile
-from ranef.models.estimate import Estimate
+from ranef.models.estimate import Estimate, GeneralisedEstimate
 
 __all__ = ["VarianceParameter", "intraclass_correlations", "variance_parameters"]
 
@@ -29,7 +30,8 @@ class VarianceParameter:
     Attributes
     ----------
     term : int or None
-        Index of the random term; None for the residual.
+        Index of the random term, of a generalised model among those of its
+        design; None for the residual.
     name, name2 : str or None
         The coefficients: one of an sd, two of a correlation; ``"(all)"`` where
         all share the parameter.
@@ -40,6 +42,10 @@ class VarianceParameter:
         an effect that does not vary.
     conf_low, conf_high : float
         NaN on a face: a variance of zero, a correlation of one.
+    component : str
+        The part of the model that the term belongs to.
+    response : str or None
+        Its category, in a multinomial model.
     """
 
     term: int | None
@@ -49,40 +55,64 @@ class VarianceParameter:
     estimate: float
     conf_low: float
     conf_high: float
+    component: str = "conditional"
+    response: str | None = None
 
 
 def variance_parameters(
-    estimate: Estimate, parameters: ParameterCovariance, conf_level: float = 0.95
+    estimate: Estimate,
+    parameters: ParameterCovariance | None = None,
+    conf_level: float = 0.95,
 ) -> tuple[VarianceParameter, ...]:
     """All parameters of the random effects, term by term, and the residual sd.
 
     Intervals are Wald's, carried back from the scale of the logarithm, for a
     correlation of Fisher's z = atanh(corr); standard errors there are by the
-    delta method from the covariance matrix of (theta, sigma). (Pinheiro & Bates
+    delta method from the covariance matrix of (theta, sigma), of a generalised
+    model from the joint one of coefficients and theta. (Pinheiro & Bates
     2000, section 2.4.3, recommend these scales.)
+
+    A generalised model has no residual sd, and needs no `parameters`.
     """
     reach = float(quantile(conf_level, np.array(np.inf)))
+    if isinstance(estimate, GeneralisedEstimate):
+        return _generalised(estimate, reach)
+    known = parameter_covariance(estimate) if parameters is None else parameters
     found = []
-    for t, term, component, gradient in _components(estimate):
-        value, scale = component.value, 1.0
-        if component.parameter.kind == "sd":
-            scale = estimate.sigma
+    for t, term, component, gradient in _components(estimate.specification.terms, estimate.theta):
         se = np.nan
         if not _on_face(estimate, t, term, component):
-            se = _standard_error(_transformed(component, gradient, estimate.sigma), parameters)
-        bounds = _bounds(component.parameter.kind, value, reach * se)
-        found.append(
-            VarianceParameter(
-                t,
-                component.parameter.term,
-                component.parameter.term2 or None,
-                component.parameter.kind,
-                scale * value,
-                scale * bounds[0],
-                scale * bounds[1],
-            )
-        )
-    return (*found, _residual(estimate, parameters, reach))
+            se = _standard_error(_transformed(component, gradient, estimate.sigma), known)
+        scale = estimate.sigma if component.parameter.kind == "sd" else 1.0
+        found.append(_parameter(t, component, scale, reach * se))
+    return (*found, _residual(estimate, known, reach))
+
+
+def _generalised(estimate: GeneralisedEstimate, reach: float) -> tuple[VarianceParameter, ...]:
+    """Absolute standard deviations and correlations of the terms of all components."""
+    P = len(estimate.coefficients)
+    covariance = estimate.joint_covariance[P:, P:]
+    found = []
+    for t, term, component, gradient in _components(estimate.terms, estimate.theta):
+        se = np.nan
+        if not _on_face(estimate, t, term, component):
+            slope = _transformed(component, gradient, 1.0)[:-1]
+            variance = float(slope @ covariance @ slope)
+            se = np.sqrt(variance) if variance > 0 else np.nan
+        part = component_of(estimate, t)
+        one = _parameter(t, component, 1.0, reach * se)
+        found.append(replace(one, component=part.name, response=part.response))
+    return tuple(found)
+
+
+def _parameter(t: int, component: Component, scale: float, half: float) -> VarianceParameter:
+    """One row, from the half-width of its interval on the scale of log or atanh."""
+    own = component.parameter
+    low, high = _bounds(own.kind, component.value, half)
+    value = scale * component.value
+    return VarianceParameter(
+        t, own.term, own.term2 or None, own.kind, value, scale * low, scale * high
+    )
 
 
 def intraclass_correlations(estimate: Estimate) -> tuple[float, ...] | None:
@@ -101,15 +131,17 @@ def intraclass_correlations(estimate: Estimate) -> tuple[float, ...] | None:
     return tuple(float(v) for v in variances / total)
 
 
-def _components(estimate: Estimate) -> Iterator[tuple[int, RandomTerm, Component, Floats]]:
+def _components(
+    terms: Sequence[RandomTerm], theta: Floats
+) -> Iterator[tuple[int, RandomTerm, Component, Floats]]:
     """Each component with its term and its gradient (k,) over all of theta."""
     start = 0
-    for t, term in enumerate(estimate.specification.terms):
+    for t, term in enumerate(terms):
         family = structure_of(term)
         own = slice(start, start + family.n_parameters)
         start = own.stop
-        for component in family.components(estimate.theta[own], term.names):
-            gradient = np.zeros(len(estimate.theta))
+        for component in family.components(theta[own], term.names):
+            gradient = np.zeros(len(theta))
             gradient[own] = component.gradient
             yield t, term, component, gradient
 

@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranef.errors import ModelError
-from ranef.inference.degrees import Parameters, degrees_of_freedom, denominator
-from ranef.models.estimate import Estimate
+from ranef.inference.degrees import Parameters, check_method, degrees_of_freedom, denominator
+from ranef.models.estimate import Estimate, GeneralisedEstimate
 
-__all__ = ["FTest", "Intervals", "f_test", "intervals", "quantile"]
+__all__ = ["FTest", "Intervals", "f_test", "intervals", "quantile", "wald"]
 
 Floats = NDArray[np.float64]
 
@@ -59,19 +59,38 @@ def intervals(
     L: Floats,
     *,
     conf_level: float = 0.95,
-    df: str = "satterthwaite",
+    df: str | None = None,
     parameters: Parameters | None = None,
 ) -> Intervals:
-    """Estimate, t test and interval of l'beta for each row of L (q, p)."""
+    """Estimate, test and interval of l'beta for each row of L.
+
+    Parameters
+    ----------
+    estimate : Estimate
+    L : (q, p) array
+        One hypothesis a row. Of a generalised model (q, P): over the coefficients
+        of all components.
+    conf_level : float
+    df : str or None
+        A name in `METHODS`; None is Satterthwaite's for a linear model and the
+        normal distribution, the only one there is, for a generalised one.
+    parameters : callable, optional
+        Gives the `ParameterCovariance` of a linear model when the method needs it.
+    """
     L = np.atleast_2d(np.asarray(L, dtype=np.float64))
-    value = L @ estimate.beta
-    error = np.sqrt(np.sum(L @ estimate.vcov * L, axis=1))
-    nu = degrees_of_freedom(estimate, L, df, parameters)
+    beta, vcov = _coefficients(estimate)
+    error = np.sqrt(np.sum(L @ vcov * L, axis=1))
+    nu = degrees_of_freedom(estimate, L, _method(estimate, df), parameters)
+    return wald(L @ beta, error, nu, conf_level)
+
+
+def wald(value: Floats, error: Floats, df: Floats, conf_level: float) -> Intervals:
+    """Tests and intervals of values with these standard errors and degrees of freedom."""
     with np.errstate(divide="ignore", invalid="ignore"):
         statistic = value / error
-    reach = quantile(conf_level, nu) * error
+    reach = quantile(conf_level, df) * error
     return Intervals(
-        value, error, nu, statistic, two_sided(statistic, nu), value - reach, value + reach
+        value, error, df, statistic, two_sided(statistic, df), value - reach, value + reach
     )
 
 
@@ -80,32 +99,55 @@ def f_test(
     L: Floats,
     rhs: Floats | None = None,
     *,
-    df: str = "satterthwaite",
+    df: str | None = None,
     parameters: Parameters | None = None,
 ) -> FTest:
     """Test L beta = rhs by F = (L beta - rhs)' (L vcov L')^-1 (L beta - rhs) / rank.
 
     Redundant rows of L are reduced to a basis of its row space first; `rhs`
-    must then lie in its range.
+    must then lie in its range. Of a generalised model L is over the coefficients of
+    all components, and `df2` is infinite: rank times F is chi-squared.
     """
     from scipy.special import chdtrc, fdtrc
 
-    basis, target = row_basis(estimate, L, rhs)
-    gap = basis @ estimate.beta - target
+    beta, vcov = _coefficients(estimate)
+    basis, target = row_basis(len(beta), L, rhs)
+    gap = basis @ beta - target
     rank = len(basis)
-    statistic = float(gap @ np.linalg.solve(basis @ estimate.vcov @ basis.T, gap)) / rank
-    df2 = denominator(estimate, basis, df, parameters)
+    statistic = float(gap @ np.linalg.solve(basis @ vcov @ basis.T, gap)) / rank
+    df2 = denominator(estimate, basis, _method(estimate, df), parameters)
     tail = chdtrc(rank, rank * statistic) if np.isinf(df2) else fdtrc(rank, df2, statistic)
     return FTest(statistic, rank, df2, float(tail))
 
 
-def row_basis(estimate: Estimate, L: Floats, rhs: Floats | None) -> tuple[Floats, Floats]:
+def _coefficients(estimate: Estimate) -> tuple[Floats, Floats]:
+    """The coefficients that a hypothesis is about, and their covariance."""
+    if isinstance(estimate, GeneralisedEstimate):
+        P = len(estimate.coefficients)
+        return estimate.coefficients, estimate.joint_covariance[:P, :P]
+    return estimate.beta, estimate.vcov
+
+
+def _method(estimate: Estimate, df: str | None) -> str:
+    """Name the method of the degrees of freedom."""
+    if not isinstance(estimate, GeneralisedEstimate):
+        return "satterthwaite" if df is None else df
+    if df not in (None, "normal"):
+        check_method(df)
+        raise ModelError(
+            f"df={df!r} is for linear models: the tests of a generalised model rest on the "
+            "normal distribution of its estimates in large samples; use df='normal'"
+        )
+    return "normal"
+
+
+def row_basis(p: int, L: Floats, rhs: Floats | None) -> tuple[Floats, Floats]:
     """Orthonormal basis (rank, p) of the rows of L, and the right-hand side for it."""
     L = np.atleast_2d(np.asarray(L, dtype=np.float64))
-    if L.shape[1] != len(estimate.beta):
+    if L.shape[1] != p:
         raise ModelError(
-            f"the hypothesis has {L.shape[1]} columns but the model has "
-            f"{len(estimate.beta)} coefficients; give one column a coefficient"
+            f"the hypothesis has {L.shape[1]} columns but the model has {p} coefficients; "
+            "give one column a coefficient"
         )
     wanted = np.zeros(len(L)) if rhs is None else np.broadcast_to(rhs, len(L)).astype(np.float64)
     U, singular, Vt = np.linalg.svd(L, full_matrices=False)

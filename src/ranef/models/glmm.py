@@ -31,10 +31,12 @@ from ranef.design.specification import GroupingFactor, RandomTerm, Specification
 from ranef.errors import DataError, ModelError, suggestion
 from ranef.families import Cumulative, Family, Multinomial
 from ranef.models.estimate import Component, GeneralisedEstimate
+from ranef.models.penalties import penalty_of
+from ranef.priors import Prior
 from ranef.solve.predictors import GeneralisedDesign, LinearPredictor
 from ranef.solve.search import Progress
 
-__all__ = ["fit_glmm", "part_names", "refit_glmm"]
+__all__ = ["fit_glmm", "lay_out", "part_names", "refit_glmm"]
 
 Floats = NDArray[np.float64]
 
@@ -51,6 +53,7 @@ def fit_glmm(
     extra: Floats | None = None,
     quadrature: int = 1,
     reml: bool = False,
+    priors: Mapping[str, Prior] | None = None,
     path: str | None = None,
     start: Floats | None = None,
     n_jobs: int | None = None,
@@ -72,6 +75,9 @@ def fit_glmm(
     reml : bool
         Integrate the coefficients of the conditional part out as well, with a
         flat prior (restricted likelihood), by the Laplace approximation.
+    priors : dict of Prior or None
+        Maximise the likelihood times these densities; keys as in
+        `ranef.models.penalties`.
     path : str or None
         ``"single"``, ``"nested"``, ``"crossed"``; None takes the cheapest.
     start : (k,) array or None
@@ -95,7 +101,7 @@ def fit_glmm(
         )
     if extra is not None:
         extra = np.ascontiguousarray(extra, dtype=np.float64)
-    plan = _plan(parts, family, extra, reml)
+    plan = _plan(parts, family, extra, priors, reml)
     found = solve.fit_generalised(
         plan.design,
         plan.start,
@@ -114,7 +120,7 @@ def fit_glmm(
         sigma=1.0,
         covariances=found.covariances[own.terms],
         modes=found.modes[own.terms],
-        loglik=-0.5 * found.optimum.criterion,
+        loglik=-0.5 * (found.optimum.criterion - found.penalty),
         optimum=found.optimum,
         family=family,
         parts=dict(parts),
@@ -128,7 +134,26 @@ def fit_glmm(
         quadrature=quadrature,
         runaway=found.runaway,
         design=plan.design,
+        priors=dict(priors or {}),
     )
+
+
+def lay_out(
+    parts: Mapping[str, Specification], family: Family, extra: Floats | None = None
+) -> _Plan:
+    """Bring the parts of a model to one design without fitting it.
+
+    Returns
+    -------
+    object
+        ``design``, ``components`` and ``start``, the coefficients to start from.
+
+    Raises
+    ------
+    ModelError
+        When the parts do not fit the family or each other.
+    """
+    return _plan(parts, family, extra, None, False)
 
 
 def refit_glmm(
@@ -163,6 +188,7 @@ def refit_glmm(
         extra=estimate.extra if extra is None else extra,
         quadrature=estimate.quadrature,
         reml=estimate.reml,
+        priors=estimate.priors,
         path=estimate.optimum.path,
     )
 
@@ -254,7 +280,13 @@ class _Builder:
         self.start.append(start)
 
     def plan(
-        self, spec: Specification, family: Family, extra: Floats | None, zero: bool, reml: bool
+        self,
+        spec: Specification,
+        family: Family,
+        extra: Floats | None,
+        zero: bool,
+        priors: Mapping[str, Prior] | None,
+        reml: bool,
     ) -> _Plan:
         inside = [c.coefficients for c in self.components if reml and c.name == CONDITIONAL]
         design = GeneralisedDesign(
@@ -268,6 +300,7 @@ class _Builder:
             factors=tuple(self.factors),
             n_coefficients=self.count,
             integrated=tuple(k for own in inside for k in range(own.start, own.stop)),
+            penalty=penalty_of(priors, self.components, self.terms, self.factors),
         )
         if len(self.predictors) != design.family.predictors:
             raise ModelError(
@@ -284,7 +317,11 @@ def _least_squares(X: Floats, target: Floats) -> Floats:
 
 
 def _plan(
-    parts: Mapping[str, Specification], family: Family, extra: Floats | None, reml: bool
+    parts: Mapping[str, Specification],
+    family: Family,
+    extra: Floats | None,
+    priors: Mapping[str, Prior] | None,
+    reml: bool,
 ) -> _Plan:
     spec = _conditional(parts)
     zero = ZERO in parts
@@ -313,7 +350,7 @@ def _plan(
             "no part of the model has a random effect; a generalised linear model without them "
             "is not a mixed model"
         )
-    return builder.plan(spec, family, extra, zero, reml)
+    return builder.plan(spec, family, extra, zero, priors, reml)
 
 
 def _conditional(parts: Mapping[str, Specification]) -> Specification:

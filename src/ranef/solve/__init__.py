@@ -11,6 +11,7 @@ from ranef.solve.joint import (
     joint_covariance,
     joint_gradient,
     joint_hessian,
+    mode_derivatives,
 )
 from ranef.solve.laplace import GeneralisedSolution, fit_generalised
 from ranef.solve.optimum import Face, Optimum
@@ -40,6 +41,7 @@ __all__ = [
     "joint_covariance",
     "joint_gradient",
     "joint_hessian",
+    "mode_derivatives",
     "prediction_variance",
     "r2_derivatives",
     "refit_many",

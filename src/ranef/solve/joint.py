@@ -7,15 +7,20 @@ May import `_core`, `covariance`, `design.specification`, `errors`.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ranef.errors import ModelError
-from ranef.solve.predictors import GeneralisedAssembly, assemble_generalised
+from ranef.solve.predictors import (
+    GeneralisedAssembly,
+    GeneralisedDesign,
+    assemble_generalised,
+)
 from ranef.solve.questions import STEP, free_entries, room
-from ranef.solve.search import chain_rule, ranks_of
+from ranef.solve.search import ranks_of
 
 if TYPE_CHECKING:
     from ranef.models.estimate import GeneralisedEstimate
@@ -26,15 +31,18 @@ __all__ = [
     "joint_covariance",
     "joint_gradient",
     "joint_hessian",
+    "mode_derivatives",
 ]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int32]
 
 
-def _assembly(estimate: GeneralisedEstimate) -> GeneralisedAssembly:
+def _assembly(
+    estimate: GeneralisedEstimate, design: GeneralisedDesign | None = None
+) -> GeneralisedAssembly:
     return assemble_generalised(
-        estimate.design, estimate.optimum.path, quadrature=estimate.quadrature
+        design or estimate.design, estimate.optimum.path, quadrature=estimate.quadrature
     )
 
 
@@ -55,8 +63,8 @@ def _state(
             "of the estimates can be given"
         )
     by_coefficient = state["gradient"][assembly.core.parameters :]
-    gradient = np.concatenate([by_coefficient, chain_rule(assembly, theta, state["psi_gradient"])])
-    return gradient, state["coefficients"]
+    by_theta = assembly.theta_gradient(theta, ranks, state)
+    return np.concatenate([by_coefficient, by_theta]), state["coefficients"]
 
 
 def joint_gradient(estimate: GeneralisedEstimate, coefficients: Floats, theta: Floats) -> Floats:
@@ -257,3 +265,49 @@ def generalised_prediction_variance(
     inner = np.ascontiguousarray(X @ assembly.transform)
     forms = assembly.core.quadratic_forms(_point(assembly, estimate), codes, z, inner)
     return np.asarray(forms + new, dtype=np.float64)
+
+
+def mode_derivatives(estimate: GeneralisedEstimate) -> tuple[Floats, ...]:
+    """Derivatives of the modes with respect to coefficients and theta.
+
+    Central differences of the modes, each found anew, extrapolated once; zero
+    where a face holds an entry of theta.
+
+    Returns
+    -------
+    tuple of (q, r, P + k) float64 arrays
+        For each term of the design, coefficients first.
+    """
+    # the modes given all coefficients, also of those that the fit integrated out
+    design = replace(estimate.design, integrated=())
+    assembly = _assembly(estimate, design if estimate.design.integrated else None)
+    ranks = ranks_of(estimate.optimum)
+    theta, inner = estimate.theta, assembly.inner(estimate.coefficients)
+    P = len(inner)
+    loose = np.concatenate([np.ones(P, dtype=np.bool_), free_entries(assembly, theta, ranks)])
+    steps = np.concatenate([np.full(P, STEP), _theta_steps(assembly, theta)])
+
+    def modes(i: np.intp, step: float) -> list[Floats]:
+        at, moved = inner.copy(), theta.copy()
+        if i < P:
+            at[i] += step
+        else:
+            moved[i - P] += step
+        x = np.concatenate([assembly.phi(moved, ranks), at])
+        found: list[Floats] = assembly.core.state(x, False)["modes"]
+        return [found[t.block][:, t.first : t.first + t.size] for t in assembly.terms]
+
+    def difference(i: np.intp, step: float) -> list[Floats]:
+        pairs = zip(modes(i, step), modes(i, -step), strict=True)
+        return [(high - low) / (2 * step) for high, low in pairs]
+
+    out = [np.zeros((*b.shape, len(loose))) for b in estimate.term_modes]
+    for i in np.flatnonzero(loose):
+        step = float(steps[i])
+        halves = zip(out, difference(i, step / 2), difference(i, step), strict=True)
+        for target, fine, coarse in halves:
+            target[:, :, i] = (4 * fine - coarse) / 3
+    back = np.linalg.inv(assembly.transform)
+    for target in out:
+        target[:, :, :P] = target[:, :, :P] @ back
+    return tuple(out)

@@ -1,0 +1,136 @@
+"""How well linear predictors are known: derivatives, variances, what random effects add.
+
+Weights (M, N) stand for one function of each row: its derivatives with respect to
+the M linear predictors, so that the variance of sum_a w_a eta_a is that of the
+function by the delta method.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from weakref import WeakKeyDictionary
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ranef import solve
+from ranef.covariance import structure_of
+from ranef.inference.generalised.rows import LinearPart
+from ranef.models.estimate import GeneralisedEstimate
+
+__all__ = [
+    "error_variance",
+    "gradient",
+    "linear_predictors",
+    "random_variance",
+    "random_variance_gradient",
+    "theta_slices",
+]
+
+Floats = NDArray[np.float64]
+Parts = Sequence[LinearPart]
+
+
+def linear_predictors(estimate: GeneralisedEstimate, parts: Parts, conditional: bool) -> Floats:
+    """Return the predictors (M, N), with the modes of the random effects or without."""
+    out = np.empty((len(parts), len(parts[0].X)))
+    for eta, part in zip(out, parts, strict=True):
+        eta[:] = part.X @ estimate.coefficients[part.columns]
+        if part.offset is not None:
+            eta += part.offset
+        for term, codes, z in part.random if conditional else ():
+            b = estimate.term_modes[term][codes]
+            eta += np.where(codes >= 0, np.einsum("nr,nr->n", z, b), 0.0)
+    return out
+
+
+def theta_slices(estimate: GeneralisedEstimate) -> list[slice]:
+    """Return where the parameters of each term stand in theta."""
+    ends = np.cumsum([0] + [structure_of(term).n_parameters for term in estimate.terms])
+    return [slice(int(a), int(b)) for a, b in itertools.pairwise(ends)]
+
+
+def random_variance(estimate: GeneralisedEstimate, parts: Parts) -> Floats:
+    """Variance (M, N) that the random effects of new levels give to each predictor.
+
+    The sum of z' Psi z over a predictor's terms, which are independent.
+    """
+    out = np.zeros((len(parts), len(parts[0].X)))
+    for v, part in zip(out, parts, strict=True):
+        for term, _, z in part.random:
+            v += np.einsum("ni,ij,nj->n", z, estimate.term_covariances[term], z)
+    return out
+
+
+def random_variance_gradient(
+    estimate: GeneralisedEstimate, parts: Parts, weights: Floats
+) -> Floats:
+    """Derivatives (N, P + k) of the weighted sum of the `random_variance` of the predictors."""
+    P, own = len(estimate.coefficients), theta_slices(estimate)
+    out = np.zeros((weights.shape[1], P + len(estimate.theta)))
+    for w, part in zip(weights, parts, strict=True):
+        for term, _, z in part.random:
+            place = own[term]
+            slopes = structure_of(estimate.terms[term]).derivatives(estimate.theta[place])
+            forms = np.einsum("ni,kij,nj->nk", z, slopes, z)
+            out[:, P + place.start : P + place.stop] += w[:, None] * forms
+    return np.where(np.isfinite(out), out, 0.0)
+
+
+def gradient(
+    estimate: GeneralisedEstimate, parts: Parts, weights: Floats, conditional: bool
+) -> Floats:
+    """Derivatives (N, P + k) of sum_a w_a eta_a with respect to coefficients and theta.
+
+    With `conditional` those of the modes count, which move with both.
+    """
+    out = np.zeros((weights.shape[1], len(estimate.coefficients) + len(estimate.theta)))
+    for w, part in zip(weights, parts, strict=True):
+        out[:, part.columns] += w[:, None] * part.X
+        for term, codes, z in part.random if conditional else ():
+            known = codes >= 0
+            moved = _mode_derivatives(estimate)[term][codes[known]]
+            for j in range(z.shape[1]):
+                out[known] += (w * z[:, j])[known, None] * moved[:, j]
+    return out
+
+
+def error_variance(
+    estimate: GeneralisedEstimate, parts: Parts, weights: Floats, conditional: bool
+) -> Floats:
+    """Variance (N,) of the error of sum_a w_a eta_a.
+
+    Without the random effects J V J', V the joint covariance of coefficients and
+    theta. With them (Kass & Steffey 1989, J. Am. Stat. Assoc. 84: the variance given
+    the parameters, and that of the modes as the parameters vary)
+
+        z' C z + J V J',
+
+    C the covariance of the effects given data and parameters, J with the movement
+    of the modes. The solver gives z' C z + J_b V_b J_b', V_b the covariance of the
+    coefficients given theta. An unseen level adds z' Psi z.
+    """
+    J = gradient(estimate, parts, weights, conditional)
+    joint: Floats = np.sum(J @ estimate.joint_covariance * J, axis=1)
+    if not conditional:
+        return joint
+    P = len(estimate.coefficients)
+    X = np.zeros((weights.shape[1], P))
+    random: list[tuple[NDArray[np.int32], Floats] | None] = [None] * len(estimate.terms)
+    for w, part in zip(weights, parts, strict=True):
+        X[:, part.columns] += w[:, None] * part.X
+        for term, codes, z in part.random:
+            random[term] = (codes, np.ascontiguousarray(w[:, None] * z))
+    given = solve.generalised_prediction_variance(estimate, X, random)
+    fixed = J[:, :P]
+    return np.asarray(given + joint - np.sum(fixed @ estimate.coefficient_vcov * fixed, axis=1))
+
+
+_moved: WeakKeyDictionary[GeneralisedEstimate, tuple[Floats, ...]] = WeakKeyDictionary()
+
+
+def _mode_derivatives(estimate: GeneralisedEstimate) -> tuple[Floats, ...]:
+    if estimate not in _moved:
+        _moved[estimate] = solve.mode_derivatives(estimate)
+    return _moved[estimate]

@@ -139,7 +139,10 @@ def fit_glmm(
 
 
 def lay_out(
-    parts: Mapping[str, Specification], family: Family, extra: Floats | None = None
+    parts: Mapping[str, Specification],
+    family: Family,
+    extra: Floats | None = None,
+    priors: Mapping[str, Prior] | None = None,
 ) -> _Plan:
     """Bring the parts of a model to one design without fitting it.
 
@@ -153,7 +156,7 @@ def lay_out(
     ModelError
         When the parts do not fit the family or each other.
     """
-    return _plan(parts, family, extra, None, False)
+    return _plan(parts, family, extra, priors, False)
 
 
 def refit_glmm(

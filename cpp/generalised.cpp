@@ -9,6 +9,7 @@
 
 #include "arrays.hpp"
 #include "laplace.hpp"
+#include "penalty.hpp"
 #include "quadrature.hpp"
 
 namespace nb = nanobind;
@@ -98,6 +99,47 @@ class GeneralisedProblem {
         return d;
     }
 
+    // Adds priors from here on. terms: (factor, term, basis, sd, lkj) with sd a list of
+    // priors, one a column; coefficients: (row, prior); a prior: (kind, location,
+    // scale, shape).
+    void penalise(const nb::list& terms, const nb::list& coefficients) {
+        Penalty penalty;
+        for (nb::handle item : terms) {
+            const nb::tuple t = nb::cast<nb::tuple>(item);
+            TermPrior prior;
+            prior.factor = nb::cast<int>(t[0]);
+            prior.term = nb::cast<int>(t[1]);
+            const Structure& own =
+                *laplace_->blocks().factors.at(prior.factor).terms.at(prior.term).structure;
+            const auto basis = nb::cast<Input<2>>(t[2]);
+            const size_t r = own.r;
+            const nb::list sd = nb::cast<nb::list>(t[3]);
+            if (basis.shape(0) != r || basis.shape(1) != r || nb::len(sd) != r)
+                throw std::invalid_argument("the priors do not fit the term");
+            prior.basis.assign(basis.data(), basis.data() + r * r);
+            for (nb::handle one : sd) prior.sd.push_back(read_prior(nb::cast<nb::tuple>(one)));
+            prior.lkj = nb::cast<double>(t[4]);
+            penalty.terms.push_back(std::move(prior));
+        }
+        for (nb::handle item : coefficients) {
+            const nb::tuple t = nb::cast<nb::tuple>(item);
+            const auto row = nb::cast<Input<1>>(t[0]);
+            check(row.shape(0), predictors_->coefficients());
+            penalty.coefficients.push_back({Vector(row.data(), row.data() + row.shape(0)),
+                                            read_prior(nb::cast<nb::tuple>(t[1]))});
+        }
+        Objective* base = laplace_.get();
+        if (quadrature_) base = quadrature_.get();
+        penalised_laplace_ = std::make_unique<Penalised>(*laplace_, penalty);
+        penalised_ = std::make_unique<Penalised>(*base, std::move(penalty));
+    }
+
+    // The penalty alone at x; zero without priors.
+    double penalty(Input<1> x) const {
+        check(x.shape(0), laplace_->parameters());
+        return penalised_ ? penalised_->penalty(x.data()) : 0.0;
+    }
+
     nb::dict state(Input<1> x, bool derivatives) {
         check(x.shape(0), laplace_->parameters());
         const size_t D = laplace_->parameters();
@@ -166,13 +208,33 @@ class GeneralisedProblem {
     }
 
   private:
+    static Prior read_prior(const nb::tuple& t) {
+        const std::string kind = nb::cast<std::string>(t[0]);
+        Prior prior;
+        prior.location = nb::cast<double>(t[1]);
+        prior.scale = nb::cast<double>(t[2]);
+        prior.shape = nb::cast<double>(t[3]);
+        prior.kind = kind == "normal"    ? Prior::Kind::normal
+                     : kind == "student" ? Prior::Kind::student
+                     : kind == "gamma"   ? Prior::Kind::gamma
+                                         : Prior::Kind::none;
+        return prior;
+    }
+
     static void check(size_t given, int needed) {
         if (given != static_cast<size_t>(needed))
             throw std::invalid_argument("the parameters have the wrong length");
     }
 
+    // Laplace or the quadrature, with the penalty if there is one.
     Objective& objective() const {
+        if (penalised_) return *penalised_;
         if (quadrature_) return *quadrature_;
+        return *laplace_;
+    }
+
+    Objective& approximation() const {
+        if (penalised_laplace_) return *penalised_laplace_;
         return *laplace_;
     }
 
@@ -181,7 +243,7 @@ class GeneralisedProblem {
         SearchOptions options;
         options.max_evaluations = 20;
         options.tolerance = 1e-3;
-        const Outcome found = search(*laplace_, x, options);
+        const Outcome found = search(approximation(), x, options);
         return std::isfinite(found.criterion) ? found.phi : x;
     }
 
@@ -250,6 +312,7 @@ class GeneralisedProblem {
     std::unique_ptr<Predictors> predictors_;
     std::unique_ptr<Laplace> laplace_;
     std::unique_ptr<Quadrature> quadrature_;
+    std::unique_ptr<Penalised> penalised_laplace_, penalised_;
 };
 
 } // namespace
@@ -275,6 +338,8 @@ void bind_generalised(nb::module_& m) {
         .def("basis", &GeneralisedProblem::basis, "factor"_a, "term"_a)
         .def("start", &GeneralisedProblem::start, "beta"_a)
         .def("fit", &GeneralisedProblem::fit, "start"_a, "max_evaluations"_a, "progress"_a.none())
+        .def("penalise", &GeneralisedProblem::penalise, "terms"_a, "coefficients"_a)
+        .def("penalty", &GeneralisedProblem::penalty, "x"_a)
         .def("state", &GeneralisedProblem::state, "x"_a, "derivatives"_a)
         .def("mode_covariances", &GeneralisedProblem::mode_covariances, "x"_a, "factor"_a,
              "with_fixed"_a)

@@ -121,9 +121,7 @@ def test_any_subset_and_order(name, link):
     if name == "cumulative":
         eta[1] = eta[2] + 0.5
     full = evaluate(family, y, extra, eta, 3, list(range(m)))
-    keys = [
-        c for k in range(4) for c in itertools.combinations_with_replacement(range(m), k)
-    ]
+    keys = [c for k in range(4) for c in itertools.combinations_with_replacement(range(m), k)]
     place = {key: i for i, key in enumerate(keys)}
     for size in range(m + 1):
         for active in itertools.combinations(range(m), size):
@@ -180,7 +178,9 @@ def test_never_nan(name, link):
 @pytest.mark.parametrize("name", ["compois", "truncated_compois"])
 def test_conway_maxwell_never_nan(name):
     family = make(name, "log")
-    for mean, phi, y in itertools.product((-800.0, -40.0, 0.5, 9.0, np.nan), (-6.0, 0.3, 3.0), (1, 7)):
+    for mean, phi, y in itertools.product(
+        (-800.0, -40.0, 0.5, 9.0, np.nan), (-6.0, 0.3, 3.0), (1, 7)
+    ):
         out = evaluate(family, y, None, [mean, phi], 3, [0, 1])
         assert not np.isnan(out).any()
 

@@ -329,7 +329,7 @@ def test_multinomial_has_a_component_for_each_category():
 
 
 def test_shapes_of_one_kind_go_by_their_labels():
-    assert part_names(family("tweedie"), False) == ("dispersion", "shape")
+    assert part_names(family("tweedie"), False) == ("dispersion", "p")
     assert part_names(family("ordbeta"), False) == ("dispersion", "cut 1", "cut 2 - cut 1")
     assert part_names(family("poisson"), True) == ("zero",)
     assert part_names(Cumulative(), False) == ()

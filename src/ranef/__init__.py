@@ -19,29 +19,36 @@ from typing import TYPE_CHECKING, Any
 from ranef._version import __version__
 
 if TYPE_CHECKING:
-    from ranef import data, errors
+    from ranef import data, errors, families
     from ranef.api import (
         Fit,
+        GeneralizedMixedModelFit,
         LikelihoodFit,
         LinearMixedModelFit,
+        glmm,
         lmm,
         load,
+        marginal,
         plan,
     )
 
 __all__ = [
     "Fit",
+    "GeneralizedMixedModelFit",
     "LikelihoodFit",
     "LinearMixedModelFit",
     "__version__",
     "data",
     "errors",
+    "families",
+    "glmm",
     "lmm",
     "load",
+    "marginal",
     "plan",
 ]
 
-ROOMS = ("data", "errors")
+ROOMS = ("data", "errors", "families")
 
 
 def __getattr__(name: str) -> Any:

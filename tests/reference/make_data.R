@@ -8,8 +8,11 @@ folder <- commandArgs(trailingOnly = TRUE)[1]
 dir.create(folder, showWarnings = FALSE, recursive = TRUE)
 
 sets <- list(
-  lme4 = c("sleepstudy", "Dyestuff", "Dyestuff2", "Penicillin", "Pastes", "cake"),
-  nlme = c("Machines", "Oats", "Orthodont", "ergoStool")
+  lme4 = c("sleepstudy", "Dyestuff", "Dyestuff2", "Penicillin", "Pastes", "cake", "cbpp"),
+  nlme = c("Machines", "Oats", "Orthodont", "ergoStool"),
+  geepack = "ohio",
+  glmmTMB = "Salamanders",
+  ordinal = "wine"
 )
 
 describe_column <- function(x) {

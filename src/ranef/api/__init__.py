@@ -5,8 +5,10 @@ and wraps the answer: labels, the user's data-frame library, words. Numbers
 happen below. May import every floor but `cli`.
 """
 
+from ranef.api.averages import PopulationAverage, marginal
 from ranef.api.fit import Fit
-from ranef.api.fitting import lmm, plan
+from ranef.api.fitting import glmm, lmm, plan
+from ranef.api.generalised import GeneralizedMixedModelFit
 from ranef.api.likelihood import LikelihoodFit
 from ranef.api.linear import LinearMixedModelFit
 from ranef.api.refits import Refits
@@ -14,10 +16,14 @@ from ranef.api.saving import load
 
 __all__ = [
     "Fit",
+    "GeneralizedMixedModelFit",
     "LikelihoodFit",
     "LinearMixedModelFit",
+    "PopulationAverage",
     "Refits",
+    "glmm",
     "lmm",
     "load",
+    "marginal",
     "plan",
 ]

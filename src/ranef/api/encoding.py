@@ -18,7 +18,26 @@ from ranef.errors import DataError, FileError
 from ranef.models.estimate import Estimate, LinearEstimate
 from ranef.solve.optimum import Face, Optimum
 
-__all__ = ["Bundle", "decode", "encode"]
+__all__ = [
+    "Bundle",
+    "check_theta",
+    "decode",
+    "effect_arrays",
+    "encode",
+    "frame_arrays",
+    "frame_values",
+    "optimum_arrays",
+    "optimum_values",
+    "plain_arrays",
+    "read_effects",
+    "read_frame",
+    "read_optimum",
+    "read_specification",
+    "shaped",
+    "specification_arrays",
+    "specification_values",
+    "typed",
+]
 
 LIBRARIES = ("pandas", "polars", "pyarrow", "dict")
 OPTIMUM_VALUES = (
@@ -37,65 +56,104 @@ class Bundle:
 
 
 def encode(estimate: Estimate, frame: Frame) -> Bundle:
-    """Take an estimate apart."""
-    spec, optimum = estimate.specification, estimate.optimum
+    """Take a linear estimate apart."""
+    spec = estimate.specification
     arrays: dict[str, Any] = {
-        "y": spec.y, "X": spec.X, "weights": spec.weights, "offset": spec.offset,
-        "kept": spec.accounting.kept, "beta": estimate.beta, "vcov": estimate.vcov,
-    }  # fmt: skip
-    for name in OPTIMUM_ARRAYS:
-        arrays[f"optimum.{name}"] = getattr(optimum, name)
-    arrays["theta"] = estimate.theta
-    for t, term in enumerate(spec.terms):
-        arrays |= {
-            f"term{t}.z": term.z,
-            f"term{t}.positions": term.positions,
-            f"term{t}.kernel": term.kernel,
-            f"term{t}.covariance": estimate.covariances[t],
-            f"term{t}.modes": estimate.modes[t],
-        }
-    for f, factor in enumerate(spec.factors):
-        arrays[f"factor{f}.codes"] = factor.codes
+        **specification_arrays(spec),
+        **frame_arrays(frame),
+        **optimum_arrays(estimate.optimum),
+        "beta": estimate.beta,
+        "vcov": estimate.vcov,
+        "theta": estimate.theta,
+        **effect_arrays(estimate.covariances, estimate.modes),
+    }
     values = {
-        "specification": _specification_values(spec),
-        "frame": {"library": frame.library, "index": _encode_index(frame.index)},
+        "specification": specification_values(spec),
+        "frame": frame_values(frame),
         "reml": estimate.reml,
         "sigma": float(estimate.sigma),
         "loglik": float(estimate.loglik),
-        "optimum": {name: _plain(getattr(optimum, name)) for name in OPTIMUM_VALUES},
-        "faces": [{k: _plain(v) for k, v in asdict(face).items()} for face in optimum.faces],
+        **optimum_values(estimate.optimum),
     }
-    return Bundle(values, {name: _array(a) for name, a in arrays.items() if a is not None})
+    return Bundle(values, plain_arrays(arrays))
 
 
 def decode(
     bundle: Bundle, functions: Mapping[str, Callable[..., Any]]
 ) -> tuple[LinearEstimate, Frame]:
-    """Put an estimate together again."""
+    """Put a linear estimate together again."""
     values, arrays = bundle.values, bundle.arrays
-    spec = _read_specification(values["specification"], arrays, functions)
-    p, sizes = spec.p, [(spec.factors[t.factor].n_levels, t.size) for t in spec.terms]
+    spec = read_specification(values["specification"], arrays, functions)
+    p = spec.p
+    covariances, modes = read_effects(arrays, spec.terms, spec.factors)
     estimate = LinearEstimate(
         specification=spec,
-        reml=_typed(values, "reml", bool),
-        beta=_shaped(arrays, "beta", "f", (p,)),
-        vcov=_shaped(arrays, "vcov", "f", (p, p)),
-        theta=_shaped(arrays, "theta", "f", (None,)),
-        sigma=_typed(values, "sigma", float),
-        covariances=tuple(
-            _shaped(arrays, f"term{t}.covariance", "f", (r, r)) for t, (_, r) in enumerate(sizes)
-        ),
-        modes=tuple(
-            _shaped(arrays, f"term{t}.modes", "f", (q, r)) for t, (q, r) in enumerate(sizes)
-        ),
-        loglik=_typed(values, "loglik", float),
-        optimum=_read_optimum(values, arrays, spec),
+        reml=typed(values, "reml", bool),
+        beta=shaped(arrays, "beta", "f", (p,)),
+        vcov=shaped(arrays, "vcov", "f", (p, p)),
+        theta=shaped(arrays, "theta", "f", (None,)),
+        sigma=typed(values, "sigma", float),
+        covariances=covariances,
+        modes=modes,
+        loglik=typed(values, "loglik", float),
+        optimum=read_optimum(values, arrays, len(spec.terms)),
     )
-    _check_theta(estimate)
-    return estimate, _read_frame(values["frame"], spec)
+    check_theta(estimate, spec.terms)
+    return estimate, read_frame(values["frame"], spec.accounting)
 
 
-def _specification_values(spec: Specification) -> dict[str, Any]:
+def specification_arrays(spec: Specification, prefix: str = "") -> dict[str, Any]:
+    """Arrays of a specification by name; None where it has none."""
+    arrays: dict[str, Any] = {
+        "y": spec.y, "X": spec.X, "weights": spec.weights, "offset": spec.offset,
+    }  # fmt: skip
+    for t, term in enumerate(spec.terms):
+        arrays |= {
+            f"term{t}.z": term.z,
+            f"term{t}.positions": term.positions,
+            f"term{t}.kernel": term.kernel,
+        }
+    for f, factor in enumerate(spec.factors):
+        arrays[f"factor{f}.codes"] = factor.codes
+    return {f"{prefix}{name}": values for name, values in arrays.items()}
+
+
+def effect_arrays(covariances: Sequence[Any], modes: Sequence[Any]) -> dict[str, Any]:
+    """Covariance matrix and modes of each random term."""
+    arrays = {f"term{t}.covariance": psi for t, psi in enumerate(covariances)}
+    return arrays | {f"term{t}.modes": b for t, b in enumerate(modes)}
+
+
+def optimum_arrays(optimum: Optimum) -> dict[str, Any]:
+    """Arrays of an optimum."""
+    return {f"optimum.{name}": getattr(optimum, name) for name in OPTIMUM_ARRAYS}
+
+
+def optimum_values(optimum: Optimum) -> dict[str, Any]:
+    """Plain values of an optimum."""
+    return {
+        "optimum": {name: _plain(getattr(optimum, name)) for name in OPTIMUM_VALUES},
+        "faces": [{k: _plain(v) for k, v in asdict(face).items()} for face in optimum.faces],
+    }
+
+
+def frame_arrays(frame: Frame) -> dict[str, Any]:
+    """Which rows of the table are in the model."""
+    return {"kept": frame.accounting.kept}
+
+
+def frame_values(frame: Frame) -> dict[str, Any]:
+    """Library and row labels of the table."""
+    return {"library": frame.library, "index": _encode_index(frame.index)}
+
+
+def plain_arrays(arrays: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
+    """Those that are there, in the types that a file holds."""
+    return {name: _array(a) for name, a in arrays.items() if a is not None}
+
+
+def specification_values(spec: Specification) -> dict[str, Any]:
+    """Plain values of a specification."""
     return {
         "formula": spec.formula,
         "response": spec.response,
@@ -119,42 +177,46 @@ def _specification_values(spec: Specification) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _read_specification(
+def read_specification(
     values: Mapping[str, Any],
     arrays: Mapping[str, NDArray[Any]],
     functions: Mapping[str, Callable[..., Any]],
+    prefix: str = "",
 ) -> Specification:
-    y = _shaped(arrays, "y", "f", (None,))
+    """Put a specification together; its arrays' names begin with `prefix`, the rows' do not."""
+    kept = {"kept": arrays["kept"]} if "kept" in arrays else {}
+    arrays = {k.removeprefix(prefix): a for k, a in arrays.items() if k.startswith(prefix)} | kept
+    y = shaped(arrays, "y", "f", (None,))
     n, names = len(y), _strings(values, "names")
     factors = tuple(
-        _read_factor(entry, _shaped(arrays, f"factor{f}.codes", "i", (n,)))
-        for f, entry in enumerate(_typed(values, "factors", list))
+        _read_factor(entry, shaped(arrays, f"factor{f}.codes", "i", (n,)))
+        for f, entry in enumerate(typed(values, "factors", list))
     )
     terms = tuple(
         _read_term(entry, t, n, factors, arrays)
-        for t, entry in enumerate(_typed(values, "terms", list))
+        for t, entry in enumerate(typed(values, "terms", list))
     )
     return Specification(
-        formula=_typed(values, "formula", str),
-        response=_typed(values, "response", str),
+        formula=typed(values, "formula", str),
+        response=typed(values, "response", str),
         y=y,
-        X=_shaped(arrays, "X", "f", (n, len(names))),
+        X=shaped(arrays, "X", "f", (n, len(names))),
         names=names,
         dropped_columns=_strings(values, "dropped_columns"),
-        weights=_shaped(arrays, "weights", "f", (n,)) if "weights" in arrays else None,
-        offset=_shaped(arrays, "offset", "f", (n,)) if "offset" in arrays else None,
+        weights=shaped(arrays, "weights", "f", (n,)) if "weights" in arrays else None,
+        offset=shaped(arrays, "offset", "f", (n,)) if "offset" in arrays else None,
         terms=terms,
         factors=factors,
         accounting=_read_accounting(values, n, arrays),
-        recipe=Recipe.from_json(_typed(values, "recipe", dict), functions),
+        recipe=Recipe.from_json(typed(values, "recipe", dict), functions),
     )
 
 
 def _read_factor(entry: Mapping[str, Any], codes: NDArray[np.int32]) -> GroupingFactor:
-    levels = [_read_label(x) for x in _typed(entry, "levels", list)]
+    levels = [_read_label(x) for x in typed(entry, "levels", list)]
     if len(codes) and (codes.min() < 0 or codes.max() >= len(levels)):
         raise FileError("a row belongs to a level that is not listed")
-    return GroupingFactor(_typed(entry, "name", str), _strings(entry, "columns"), codes, levels)
+    return GroupingFactor(typed(entry, "name", str), _strings(entry, "columns"), codes, levels)
 
 
 def _read_term(
@@ -164,72 +226,87 @@ def _read_term(
     factors: Sequence[GroupingFactor],
     arrays: Mapping[str, NDArray[Any]],
 ) -> RandomTerm:
-    names, factor = _strings(entry, "names"), _typed(entry, "factor", int)
+    names, factor = _strings(entry, "names"), typed(entry, "factor", int)
     if not 0 <= factor < len(factors):
         raise FileError("a random term names no grouping factor")
     q, r = factors[factor].n_levels, len(names)
     positions, kernel = f"term{t}.positions", f"term{t}.kernel"
     return RandomTerm(
-        label=_typed(entry, "label", str),
+        label=typed(entry, "label", str),
         factor=factor,
         names=names,
-        z=_shaped(arrays, f"term{t}.z", "f", (n, r)),
-        structure=_typed(entry, "structure", str),
-        rank=None if entry["rank"] is None else _typed(entry, "rank", int),
-        positions=_shaped(arrays, positions, "f", (r, None)) if positions in arrays else None,
-        kernel=_shaped(arrays, kernel, "f", (q, q)) if kernel in arrays else None,
+        z=shaped(arrays, f"term{t}.z", "f", (n, r)),
+        structure=typed(entry, "structure", str),
+        rank=None if entry["rank"] is None else typed(entry, "rank", int),
+        positions=shaped(arrays, positions, "f", (r, None)) if positions in arrays else None,
+        kernel=shaped(arrays, kernel, "f", (q, q)) if kernel in arrays else None,
     )
 
 
 def _read_accounting(
     values: Mapping[str, Any], n: int, arrays: Mapping[str, NDArray[Any]]
 ) -> Accounting:
-    n_rows = _typed(values, "n_rows", int)
-    kept = _shaped(arrays, "kept", "b", (n_rows,)) if "kept" in arrays else None
-    missing = {str(k): int(v) for k, v in _typed(values, "missing", dict).items()}
-    rows = Accounting(n_rows, kept, missing, _typed(values, "n_zero_weight", int))
+    n_rows = typed(values, "n_rows", int)
+    kept = shaped(arrays, "kept", "b", (n_rows,)) if "kept" in arrays else None
+    missing = {str(k): int(v) for k, v in typed(values, "missing", dict).items()}
+    rows = Accounting(n_rows, kept, missing, typed(values, "n_zero_weight", int))
     if rows.n_used != n:
         raise FileError("the rows kept are not as many as the rows in the model")
     return rows
 
 
-def _check_theta(estimate: Estimate) -> None:
+def read_effects(
+    arrays: Mapping[str, NDArray[Any]],
+    terms: Sequence[RandomTerm],
+    factors: Sequence[GroupingFactor],
+) -> tuple[tuple[NDArray[Any], ...], tuple[NDArray[Any], ...]]:
+    """Covariance matrix (r, r) and modes (q, r) of each random term."""
+    sizes = [(factors[t.factor].n_levels, t.size) for t in terms]
+    covariances = tuple(
+        shaped(arrays, f"term{t}.covariance", "f", (r, r)) for t, (_, r) in enumerate(sizes)
+    )
+    modes = tuple(shaped(arrays, f"term{t}.modes", "f", (q, r)) for t, (q, r) in enumerate(sizes))
+    return covariances, modes
+
+
+def check_theta(estimate: Estimate, terms: Sequence[RandomTerm]) -> None:
     """Theta must have the length that the terms ask for."""
-    wanted = sum(structure_of(t).n_parameters for t in estimate.specification.terms)
+    wanted = sum(structure_of(t).n_parameters for t in terms)
     if len(estimate.theta) != wanted or len(estimate.optimum.theta) != wanted:
         raise FileError(f"theta has {len(estimate.theta)} entries, the terms ask for {wanted}")
 
 
-def _face(entry: Mapping[str, Any], spec: Specification) -> Face:
+def _face(entry: Mapping[str, Any], n_terms: int) -> Face:
     face = Face(
-        term=_typed(entry, "term", int),
-        rank=_typed(entry, "rank", int),
-        size=_typed(entry, "size", int),
-        description=_typed(entry, "description", str),
-        curvature=_typed(entry, "curvature", float),
+        term=typed(entry, "term", int),
+        rank=typed(entry, "rank", int),
+        size=typed(entry, "size", int),
+        description=typed(entry, "description", str),
+        curvature=typed(entry, "curvature", float),
     )
-    if not 0 <= face.term < len(spec.terms):
+    if not 0 <= face.term < n_terms:
         raise FileError("a face names no random term")
     return face
 
 
-def _read_optimum(
-    values: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]], spec: Specification
+def read_optimum(
+    values: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]], n_terms: int
 ) -> Optimum:
-    plain = _typed(values, "optimum", dict)
+    """Put an optimum together again."""
+    plain = typed(values, "optimum", dict)
     return Optimum(
-        criterion=_typed(plain, "criterion", float),
-        theta=_shaped(arrays, "optimum.theta", "f", (None,)),
-        gradient=_shaped(arrays, "optimum.gradient", "f", (None,)),
-        decrement=_typed(plain, "decrement", float),
-        tolerance=_typed(plain, "tolerance", float),
-        converged=_typed(plain, "converged", bool),
-        faces=tuple(_face(entry, spec) for entry in _typed(values, "faces", list)),
-        evaluations=_typed(plain, "evaluations", int),
-        restarts=_typed(plain, "restarts", int),
-        path=_typed(plain, "path", str),
-        trace=_shaped(arrays, "optimum.trace", "f", (None,)),
-        message=_typed(plain, "message", str),
+        criterion=typed(plain, "criterion", float),
+        theta=shaped(arrays, "optimum.theta", "f", (None,)),
+        gradient=shaped(arrays, "optimum.gradient", "f", (None,)),
+        decrement=typed(plain, "decrement", float),
+        tolerance=typed(plain, "tolerance", float),
+        converged=typed(plain, "converged", bool),
+        faces=tuple(_face(entry, n_terms) for entry in typed(values, "faces", list)),
+        evaluations=typed(plain, "evaluations", int),
+        restarts=typed(plain, "restarts", int),
+        path=typed(plain, "path", str),
+        trace=shaped(arrays, "optimum.trace", "f", (None,)),
+        message=typed(plain, "message", str),
     )
 
 
@@ -251,11 +328,12 @@ def _name(name: Any) -> str | None:
     return None if name is None else str(name)
 
 
-def _read_frame(values: Mapping[str, Any], spec: Specification) -> Frame:
-    library = _typed(values, "library", str)
+def read_frame(values: Mapping[str, Any], accounting: Accounting) -> Frame:
+    """Put a frame together again."""
+    library = typed(values, "library", str)
     if library not in LIBRARIES:
         raise FileError(f"no data-frame library {library!r}")
-    return Frame(library, _read_index(values["index"], spec.accounting.n_rows), spec.accounting)
+    return Frame(library, _read_index(values["index"], accounting.n_rows), accounting)
 
 
 def _read_index(entry: Mapping[str, Any] | None, n_rows: int) -> Any:
@@ -263,7 +341,7 @@ def _read_index(entry: Mapping[str, Any] | None, n_rows: int) -> Any:
         return None
     import pandas as pd
 
-    labels = _typed(entry, "labels", list)
+    labels = typed(entry, "labels", list)
     if len(labels) != n_rows:
         raise FileError("the row labels are not as many as the rows")
     if "names" in entry:
@@ -308,13 +386,13 @@ def _read_label(value: Any) -> Any:
     if "timestamp" in value:
         import pandas as pd
 
-        moment = pd.Timestamp(_typed(value, "timestamp", str))
+        moment = pd.Timestamp(typed(value, "timestamp", str))
         return moment if value["zone"] is None else moment.tz_convert(value["zone"])
     if "datetime" in value:
         return datetime.datetime.fromisoformat(value["datetime"])
     if "date" in value:
         return datetime.date.fromisoformat(value["date"])
-    return np.datetime64(_typed(value, "numpy", str), _typed(value, "unit", str))
+    return np.datetime64(typed(value, "numpy", str), typed(value, "unit", str))
 
 
 def _array(values: Any) -> NDArray[Any]:
@@ -328,7 +406,7 @@ def _plain(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
 
 
-def _typed(values: Mapping[str, Any], name: str, kind: type) -> Any:
+def typed(values: Mapping[str, Any], name: str, kind: type) -> Any:
     """An entry of the stated type, or a complaint."""
     value = values[name]
     if kind is float and type(value) is int:
@@ -339,13 +417,13 @@ def _typed(values: Mapping[str, Any], name: str, kind: type) -> Any:
 
 
 def _strings(values: Mapping[str, Any], name: str) -> tuple[str, ...]:
-    found = _typed(values, name, list)
+    found = typed(values, name, list)
     if not all(isinstance(x, str) for x in found):
         raise FileError(f"{name!r} should hold text")
     return tuple(found)
 
 
-def _shaped(
+def shaped(
     arrays: Mapping[str, NDArray[Any]], name: str, kind: str, shape: tuple[int | None, ...]
 ) -> NDArray[Any]:
     """An array of the stated kind and shape (None: any size), or a complaint."""

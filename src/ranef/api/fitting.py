@@ -1,4 +1,4 @@
-"""`lmm` fits a linear mixed model; `plan` says what that would cost."""
+"""`lmm` and `glmm` fit mixed models; `plan` says what that would cost."""
 
 from __future__ import annotations
 
@@ -6,15 +6,21 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ranef.api import checks
+from ranef.api.concerns import warn_about
 from ranef.api.frame import Frame
-from ranef.api.linear import LinearMixedModelFit, warn_unless_proved
+from ranef.api.generalised import GeneralizedMixedModelFit
+from ranef.api.linear import LinearMixedModelFit
 from ranef.api.progress import SearchBar
+from ranef.api.proof import warn_unless_proved
+from ranef.errors import FormulaError, ModelError
 from ranef.tables import Table
 
 if TYPE_CHECKING:
+    from ranef.design import GeneralisedSpecification
+    from ranef.families import Family
     from ranef.solve.forecast import Plan
 
-__all__ = ["lmm", "plan"]
+__all__ = ["glmm", "lmm", "plan"]
 
 PATHS = ("single", "nested", "crossed")
 MISSING = ("drop", "raise")
@@ -122,6 +128,133 @@ def lmm(
     return LinearMixedModelFit(estimate, Frame.of(table, spec.accounting))
 
 
+def glmm(
+    formula: str,
+    data: Any,
+    *,
+    family: str | Family,
+    link: str | None = None,
+    dispersion: str = "~1",
+    zero: str = "~0",
+    shapes: Mapping[str, str] | None = None,
+    quadrature: int = 1,
+    weights: Any = None,
+    offset: Any = None,
+    contrasts: Mapping[str, Any] | None = None,
+    missing: str = "drop",
+    kernels: Mapping[str, Any] | None = None,
+    functions: Mapping[str, Callable[..., Any]] | None = None,
+    path: str | None = None,
+    start: Any = None,
+    n_jobs: int | None = None,
+    progress: bool | None = None,
+) -> GeneralizedMixedModelFit:
+    """Fit a generalised linear mixed model by maximum likelihood.
+
+    Parameters
+    ----------
+    formula : str
+        The mean, as in lme4: ``"y ~ x + (x | g)"``. A binomial response is 0
+        and 1, a category of two levels, ``cbind(success, failure)``, or a
+        proportion whose trials are the `weights`; a censored one is
+        ``cbind(lower, upper)``.
+    data : table
+        pandas, polars or pyarrow table, or a dict of arrays.
+    family : str or Family
+        R's or glmmTMB's name, such as ``"binomial"``, ``"poisson"``,
+        ``"nbinom2"``, ``"Gamma"``, ``"beta"``, ``"cumulative"`` (ordered
+        categories), ``"multinomial"``; or an object of `ranef.families`.
+    link : str, optional
+        Link of the mean; the family's own by default.
+    dispersion : str
+        Formula of the dispersion on its log scale; ``"~1"`` is one constant.
+    zero : str
+        Formula of the log odds of an extra zero (of any zero in truncated
+        families, which makes a hurdle model); ``"~0"`` has no such part.
+    shapes : dict, optional
+        Formulas of further parameters by their names, ``{"df": "~ x"}``.
+    quadrature : int
+        Nodes of the adaptive Gauss-Hermite quadrature over the random effects
+        of one grouping factor; 1 is the Laplace approximation.
+    weights : str or (n,) array, optional
+        They multiply the log density of a row; of a proportion they are its
+        numbers of trials.
+    offset : str or (n,) array, optional
+        Added to the linear predictor of the mean with coefficient 1.
+    contrasts, missing, kernels, functions, path
+        As in `lmm`; contrasts hold in all formulas.
+    start : array, optional
+        Covariance parameters to start from, absolute, see `Optimum.theta`.
+    n_jobs : int, optional
+        Threads; None for all that this process may use.
+    progress : bool, optional
+        Show a progress bar; None shows one when the work is long.
+
+    Returns
+    -------
+    GeneralizedMixedModelFit
+
+    Raises
+    ------
+    ranef.errors.FormulaError
+        A formula cannot be read or names an unknown column.
+    ranef.errors.DataError
+        The table holds what the family cannot use.
+    ranef.errors.ModelError
+        The model cannot be fitted, or an argument is not valid.
+
+    Warns
+    -----
+    ranef.errors.ConvergenceWarning
+        The search ended without a proof that it stands at the optimum, or the
+        data separate the response, so that a coefficient has no finite
+        estimate.
+    ranef.errors.DataWarning
+        The Laplace approximation is known to be poor for such data.
+
+    See Also
+    --------
+    marginal : coefficients of the population.
+    plan : the cost of a fit before it runs.
+
+    Examples
+    --------
+    >>> import ranef
+    >>> cbpp = ranef.data.load("cbpp")
+    >>> fit = ranef.glmm("cbind(incidence, size - incidence) ~ period + (1 | herd)", cbpp,
+    ...                  family="binomial")
+    >>> round(fit.loglik, 6)
+    -92.026282
+    >>> fit.coef.round(3).to_dict()
+    {'(Intercept)': -1.399, 'period2': -0.992, 'period3': -1.129, 'period4': -1.58}
+    """
+    from ranef.models.glmm import fit_glmm
+
+    nodes = checks.count("quadrature", quadrature)
+    chosen = None if path is None else checks.choice("path", path, PATHS)
+    theta = checks.start(start)
+    jobs = None if n_jobs is None else checks.count("n_jobs", n_jobs)
+    bar = checks.optional_flag("progress", progress)
+    table, spec = _specify_generalised(
+        formula, data, family, link, dispersion, zero, shapes,
+        weights, offset, contrasts, missing, kernels, functions,
+    )  # fmt: skip
+    with SearchBar(bar) as watch:
+        estimate = fit_glmm(
+            spec.parts,
+            spec.family,
+            extra=spec.extra,
+            quadrature=nodes,
+            path=chosen,
+            start=theta,
+            n_jobs=jobs,
+            progress=watch if watch.shown else None,
+        )
+    fit = GeneralizedMixedModelFit(estimate, Frame.of(table, spec.accounting))
+    warn_about(estimate, fit.levels)
+    return fit
+
+
 def plan(
     formula: str,
     data: Any,
@@ -133,10 +266,16 @@ def plan(
     kernels: Mapping[str, Any] | None = None,
     functions: Mapping[str, Callable[..., Any]] | None = None,
     path: str | None = None,
+    family: str | Family | None = None,
+    link: str | None = None,
+    dispersion: str = "~1",
+    zero: str = "~0",
+    shapes: Mapping[str, str] | None = None,
 ) -> Plan:
     """Say what a fit would cost before it runs: blocks, memory, flops, chosen path.
 
-    Takes the arguments of `lmm` that shape the model.
+    Takes the arguments of `lmm` that shape the model; with a `family` those of
+    `glmm`.
 
     Examples
     --------
@@ -144,10 +283,26 @@ def plan(
     >>> sleep = ranef.data.load("sleepstudy")
     >>> ranef.plan("Reaction ~ Days + (Days | Subject)", sleep).path
     'single'
+    >>> plan = ranef.plan("count ~ spp + (1 | site)", ranef.data.load("Salamanders"),
+    ...                   family="nbinom2", zero="~ spp + (1 | site)")
+    >>> plan.p, plan.n_parameters
+    (15, 2)
     """
     from ranef.solve import forecast
 
     chosen = None if path is None else checks.choice("path", path, PATHS)
+    if family is not None:
+        from ranef.models.glmm import lay_out
+
+        _, parts = _specify_generalised(
+            formula, data, family, link, dispersion, zero, shapes,
+            weights, offset, contrasts, missing, kernels, functions,
+        )  # fmt: skip
+        laid = lay_out(parts.parts, parts.family, parts.extra)
+        return forecast.plan_generalised(
+            laid.design, formula, parts.accounting.n_dropped, path=chosen
+        )
+    _refuse_without_family(link=link, dispersion=dispersion, zero=zero, shapes=shapes)
     _, spec = _specify(formula, data, weights, offset, contrasts, missing, kernels, functions)
     return forecast.plan(spec, path=chosen)
 
@@ -179,3 +334,72 @@ def _specify(
         functions=functions,
     )
     return table, spec
+
+
+def _specify_generalised(
+    formula: str,
+    data: Any,
+    family: str | Family,
+    link: str | None,
+    dispersion: str,
+    zero: str,
+    shapes: Mapping[str, str] | None,
+    weights: Any,
+    offset: Any,
+    contrasts: Mapping[str, Any] | None,
+    missing: str,
+    kernels: Mapping[str, Any] | None,
+    functions: Mapping[str, Callable[..., Any]] | None,
+) -> tuple[Table, GeneralisedSpecification]:
+    """Read the table once and turn it into the specifications of all parts."""
+    from ranef.design import specify_generalised
+
+    text = checks.formula(formula)
+    checks.choice("missing", missing, MISSING)
+    table = Table.of(data)
+    spec = specify_generalised(
+        text,
+        table,
+        family=_family(family, link),
+        zero=_part("zero", zero),
+        dispersion=_part("dispersion", dispersion),
+        shapes={name: _part(f"shapes[{name!r}]", f) for name, f in (shapes or {}).items()},
+        weights=weights,
+        offset=offset,
+        contrasts=contrasts,
+        missing=missing,
+        kernels=kernels,
+        functions=functions,
+    )
+    return table, spec
+
+
+def _family(value: Any, link: str | None) -> str | Family:
+    """Return the family; the multinomial one by its name, since it needs the categories first."""
+    from ranef.families import Family, Multinomial, family
+
+    if not isinstance(value, (str, Family)):
+        raise ModelError(
+            f"family must be a name such as 'binomial' or an object of ranef.families, "
+            f"not {type(value).__name__}"
+        )
+    if value == Multinomial.name and link in (None, "logit"):
+        return Multinomial.name
+    return family(value, link)
+
+
+def _part(name: str, value: Any) -> str:
+    """Return the formula of a part."""
+    if not isinstance(value, str) or not value.strip().startswith("~"):
+        raise FormulaError(
+            f"{name} takes a formula that begins with '~', such as '~ x', not {value!r}"
+        )
+    return value
+
+
+def _refuse_without_family(**given: Any) -> None:
+    """The arguments of generalised models mean nothing without a family."""
+    usual = {"link": None, "dispersion": "~1", "zero": "~0", "shapes": None}
+    for name, value in given.items():
+        if value != usual[name]:
+            raise ModelError(f"{name}={value!r} belongs to a generalised model: give a family too")

@@ -31,7 +31,7 @@ class LikelihoodFit(Fit):
 
     @property
     def df_model(self) -> int:
-        """Number of free parameters: fixed effects, covariance parameters, sigma."""
+        """Number of free parameters: all coefficients, covariance parameters, dispersion."""
         return self.estimate.n_parameters
 
     @property
@@ -46,13 +46,8 @@ class LikelihoodFit(Fit):
 
     @property
     def theta(self) -> NDArray[np.float64]:
-        """Relative covariance parameters, see `Optimum.theta`."""
+        """Covariance parameters, relative to sigma in linear models; see `Optimum.theta`."""
         return self.estimate.theta.copy()
-
-    @property
-    def sigma(self) -> float:
-        """Residual standard deviation (of a row of weight 1)."""
-        return self.estimate.sigma
 
     @property
     def optimum(self) -> Optimum:

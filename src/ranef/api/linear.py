@@ -2,37 +2,33 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from functools import cached_property
-from os import PathLike
 from typing import Any
 
 import numpy as np
 
 from ranef import inference
-from ranef.api import checks, tidying
+from ranef.api import checks
 from ranef.api.equation import Equation, equation
-from ranef.api.frame import Frame, matrix, vector
-from ranef.api.likelihood import LikelihoodFit
-from ranef.api.readers import ReaderNames
+from ranef.api.frame import Frame
+from ranef.api.mixed import MixedModelFit
+from ranef.api.proof import warn_unless_proved
 from ranef.api.refits import Refits, read_responses, wrap_refits
 from ranef.api.rows import model_rows, read_rows
-from ranef.api.summary import Summary, linear_summary, optimum_line
-from ranef.errors import ConvergenceWarning, DataError, ModelError, suggestion
-from ranef.inference import Intervals, ParameterCovariance
+from ranef.api.summary import Summary, linear_summary
+from ranef.errors import ModelError
+from ranef.inference import Intervals, LevelEffects, ParameterCovariance, VarianceParameter
 from ranef.models.estimate import Estimate
-from ranef.tables import Table, make_table
 
-__all__ = ["LinearMixedModelFit", "warn_unless_proved"]
+__all__ = ["LinearMixedModelFit"]
 
 KINDS = ("conditional", "typical", "population")
 RESIDUALS = ("response", "pearson", "conditional", "marginal")
-EFFECTS = ("fixed", "variance", "random")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class LinearMixedModelFit(ReaderNames, LikelihoodFit):
+class LinearMixedModelFit(MixedModelFit):
     """A fitted linear mixed model; `ranef.lmm` makes one.
 
     Attributes
@@ -54,31 +50,14 @@ class LinearMixedModelFit(ReaderNames, LikelihoodFit):
     frame: Frame
 
     @property
-    def formula(self) -> str:
-        return self.estimate.specification.formula
-
-    @property
-    def n_obs(self) -> int:
-        return self.estimate.specification.n
-
-    @property
-    def n_groups(self) -> dict[str, int]:
-        return {f.name: f.n_levels for f in self.estimate.specification.factors}
-
-    @property
-    def coef(self) -> Any:
-        names = self.estimate.specification.names
-        return vector(self.estimate.beta, names, "estimate", self.frame.library)
-
-    @property
-    def vcov(self) -> Any:
-        names = self.estimate.specification.names
-        return matrix(self.estimate.vcov, names, names, self.frame.library)
-
-    @property
     def reml(self) -> bool:
         """True if the restricted likelihood was maximised."""
         return self.estimate.reml
+
+    @property
+    def sigma(self) -> float:
+        """Residual standard deviation (of a row of weight 1)."""
+        return self.estimate.sigma
 
     @cached_property
     def _parameters(self) -> ParameterCovariance:
@@ -113,7 +92,7 @@ class LinearMixedModelFit(ReaderNames, LikelihoodFit):
         """
         level = checks.conf_level(conf_level)
         fixed = self.intervals(level, df)
-        variance = inference.variance_parameters(self.estimate, self._parameters, level)
+        variance = self._variance_parameters(level)
         return linear_summary(self.estimate, fixed, variance, level, df)
 
     def tidy(
@@ -162,82 +141,19 @@ class LinearMixedModelFit(ReaderNames, LikelihoodFit):
         2   Subject      corr      0.07
         3  Residual        sd     25.59
         """
-        effects = checks.choice("effects", effects, EFFECTS)
-        level = checks.conf_level(conf_level)
-        inference.check_method(df)
-        if checks.flag("exponentiate", exponentiate) and effects != "fixed":
-            raise ModelError("exponentiate=True applies to effects='fixed' only")
-        columns = getattr(self, f"_{effects}_columns")(level, df, exponentiate)
-        return make_table(columns, self.frame.library)
+        return self._tidy(effects, conf_level, df, exponentiate)
 
-    def _fixed_columns(self, level: float, df: str, exponentiate: bool) -> dict[str, Any]:
-        return tidying.fixed_columns(self.estimate, self.intervals(level, df), exponentiate)
+    def _coefficient_intervals(self, conf_level: float, df: str) -> Intervals:
+        return self.intervals(conf_level, df)
 
-    def _variance_columns(self, level: float, *_: Any) -> dict[str, Any]:
-        found = inference.variance_parameters(self.estimate, self._parameters, level)
-        return tidying.variance_columns(self.estimate, found)
+    def _carried(self, exponentiate: bool) -> bool:
+        return exponentiate
 
-    def _random_columns(self, level: float, *_: Any) -> dict[str, Any]:
-        return tidying.random_columns(self.estimate, self._level_effects, level)
+    def _variance_parameters(self, conf_level: float) -> tuple[VarianceParameter, ...]:
+        return inference.variance_parameters(self.estimate, self._parameters, conf_level)
 
-    @cached_property
-    def _level_effects(self) -> tuple[inference.LevelEffects, ...]:
-        return inference.level_effects(self.estimate)
-
-    def _confint(self, conf_level: float, df: str) -> Any:
-        found = self.intervals(conf_level, df)
-        columns = {
-            "term": list(self.estimate.specification.names),
-            "estimate": found.estimate,
-            "conf_low": found.conf_low,
-            "conf_high": found.conf_high,
-        }
-        return make_table(columns, self.frame.library)
-
-    def coef_by_level(self, group: str | None = None, *, conf_level: float = 0.95) -> Any:
-        """Return fixed plus random effect of every level of a grouping factor.
-
-        Parameters
-        ----------
-        group : str, optional
-            Name of the grouping factor; may be left out when there is one.
-        conf_level : float
-
-        Returns
-        -------
-        table
-            ``group, level, term, estimate, std_error, conf_low, conf_high``. The
-            standard error counts the covariance of fixed and random effect.
-
-        Examples
-        --------
-        >>> import ranef
-        >>> fit = ranef.lmm("Reaction ~ Days + (Days | Subject)", ranef.data.load("sleepstudy"))
-        >>> fit.coef_by_level("Subject").loc[:1, ["level", "term", "estimate"]].round(2)
-          level         term  estimate
-        0   308  (Intercept)    253.66
-        1   309  (Intercept)    211.01
-        """
-        level = checks.conf_level(conf_level)
-        found = inference.coefficients_by_level(self.estimate, self._factor(group))
-        return make_table(
-            tidying.coefficient_columns(self.estimate, found, level), self.frame.library
-        )
-
-    def _factor(self, group: str | None) -> int:
-        """Index of a grouping factor."""
-        names = [f.name for f in self.estimate.specification.factors]
-        if group is None:
-            if len(names) > 1:
-                raise ModelError(f"say which group: one of {', '.join(map(repr, names))}")
-            return 0
-        if group not in names:
-            known = ", ".join(map(repr, names))
-            raise ModelError(
-                f"the model has no grouping factor {group!r}{suggestion(str(group), names)}; "
-                f"it has {known}"
-            )
-        return names.index(group)
+    def _coefficients_by_level(self, factor: int) -> tuple[LevelEffects, ...]:
+        return (inference.coefficients_by_level(self.estimate, factor),)
 
     def glance(self) -> Any:
         """Return the fit in one row.
@@ -256,20 +172,8 @@ class LinearMixedModelFit(ReaderNames, LikelihoodFit):
            n_obs  df_model criterion  singular
         0     30         3      REML     False
         """
-        columns = {
-            "n_obs": [self.n_obs],
-            "df_model": [self.df_model],
-            "df_resid": [self.df_resid],
-            "sigma": [self.sigma],
-            "loglik": [self.loglik],
-            "deviance": [self.deviance],
-            "aic": [self.aic],
-            "bic": [self.bic],
-            "criterion": ["REML" if self.reml else "ML"],
-            "converged": [self.optimum.converged],
-            "singular": [self.optimum.singular],
-        }
-        return make_table(columns, self.frame.library)
+        own = {"df_model": self.df_model, "df_resid": self.df_resid, "sigma": self.sigma}
+        return self._glanced(own)
 
     def augment(self, data: Any = None) -> Any:
         """Return the rows with what the fit says of each.
@@ -302,34 +206,7 @@ class LinearMixedModelFit(ReaderNames, LikelihoodFit):
             "residual": inference.residuals(self.estimate),
             "pearson": inference.residuals(self.estimate, pearson=True),
         }
-        given = self._model_columns() if data is None else self._table_columns(data)
-        taken = [name for name in given if name in own]
-        if taken:
-            raise DataError(
-                f"the table has a column named {taken[0]!r}, which augment adds; rename it"
-            )
-        expanded = {name: self.frame.expand(values) for name, values in own.items()}
-        return make_table({**given, **expanded}, self.frame.library, self.frame.index)
-
-    def _model_columns(self) -> dict[str, Any]:
-        """Response and grouping factors, one value a row of the user's table."""
-        spec = self.estimate.specification
-        columns: dict[str, Any] = {spec.response: self.frame.expand(spec.y)}
-        for factor in spec.factors:
-            labels = np.empty(factor.n_levels, dtype=object)
-            labels[:] = list(factor.levels)
-            columns[factor.name] = self.frame.expand(labels[factor.codes])
-        return columns
-
-    def _table_columns(self, data: Any) -> dict[str, Any]:
-        table = Table.of(data)
-        wanted = self.frame.accounting.n_rows
-        if table.n_rows != wanted:
-            raise DataError(
-                f"the table has {table.n_rows} rows, the one fitted had {wanted}; "
-                "use predict() for other rows"
-            )
-        return {name: table.values(name) for name in table.columns}
+        return self._augmented(data, own)
 
     def predict(
         self,
@@ -534,35 +411,3 @@ class LinearMixedModelFit(ReaderNames, LikelihoodFit):
         e[i] ~ Normal(0, sigma^2)
         """
         return equation(self.estimate.specification)
-
-    def save(self, path: str | PathLike[str]) -> None:
-        """Write the fit to a file that `ranef.load` reads.
-
-        The file is a zip of JSON and plain arrays; it holds no code. It is
-        written aside and then moved, so that no half-written file stands at
-        `path`.
-
-        Examples
-        --------
-        >>> import ranef, tempfile, pathlib
-        >>> fit = ranef.lmm("Yield ~ 1 + (1 | Batch)", ranef.data.load("Dyestuff"))
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     fit.save(pathlib.Path(folder) / "dyestuff.ranef")
-        ...     again = ranef.load(pathlib.Path(folder) / "dyestuff.ranef")
-        >>> again.loglik == fit.loglik
-        True
-        """
-        from ranef.api.saving import save
-
-        save(self.estimate, self.frame, path)
-
-
-def warn_unless_proved(estimate: Estimate) -> None:
-    """Warn when the search ended without a proof."""
-    if not estimate.optimum.converged:
-        warnings.warn(
-            f"{optimum_line(estimate)} Rescale the columns or simplify the random effects; "
-            "fit.optimum has the details.",
-            ConvergenceWarning,
-            stacklevel=3,
-        )

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import Any
 
-__all__ = ["SearchBar"]
+__all__ = ["SearchBar", "counted"]
 
 PATIENCE = 1.0
 
@@ -49,6 +50,18 @@ class SearchBar:
             self._bar = tqdm(desc="fitting", unit=" evaluations")
         self._bar.update(evaluation - self._bar.n)
         self._bar.set_postfix_str(f"criterion {criterion:.6g}, next step {decrement:.1e}")
+
+
+def counted(work: Sequence[int], what: str, wanted: bool | None) -> Iterator[int]:
+    """Go through a list of work with a bar: always, never, or (None) where a person looks."""
+    shown = _someone_looks() if wanted is None else wanted
+    if not shown:
+        yield from work
+        return
+    from tqdm.auto import tqdm
+
+    delay = PATIENCE if wanted is None else 0.0
+    yield from tqdm(work, desc=what, unit=" fits", delay=delay)
 
 
 def _someone_looks() -> bool:

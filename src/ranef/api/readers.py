@@ -11,11 +11,13 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ranef.api import checks
 from ranef.api.frame import Frame, matrix, vector
 from ranef.inference import Intervals
 from ranef.models.estimate import Estimate
+from ranef.models.naming import Coefficients
 
 __all__ = ["ReaderNames"]
 
@@ -35,13 +37,15 @@ class Readable(Protocol):
     def estimate(self) -> Estimate: ...
     @property
     def frame(self) -> Frame: ...
+    @property
+    def _conditional(self) -> Coefficients: ...
     def fitted(self, kind: str = ...) -> Any: ...
     def residuals(self, kind: str = ...) -> Any: ...
-    def intervals(self, conf_level: float = ..., df: str = ...) -> Intervals: ...
+    def intervals(self, conf_level: float = ...) -> Intervals: ...
 
 
 class ReaderNames:
-    """The names; a mixin of `LinearMixedModelFit`."""
+    """The names; a mixin of `MixedModelFit`."""
 
     @property
     def params(self: Readable) -> Any:
@@ -51,25 +55,23 @@ class ReaderNames:
     @property
     def bse(self: Readable) -> Any:
         """Standard errors of the fixed effects."""
-        return _by_term(self, np.sqrt(np.diag(self.estimate.vcov)), "std_error")
+        return _by_term(self, _errors(self), "std_error")
 
     @property
     def tvalues(self: Readable) -> Any:
         """Estimates divided by their standard errors."""
-        return _by_term(
-            self, self.estimate.beta / np.sqrt(np.diag(self.estimate.vcov)), "statistic"
-        )
+        return _by_term(self, self._conditional.estimate / _errors(self), "statistic")
 
     @property
     def pvalues(self: Readable) -> Any:
-        """Two-sided p-values with Satterthwaite's degrees of freedom."""
+        """Two-sided p-values, as `tidy`'s."""
         return _by_term(self, self.intervals().p_value, "p_value")
 
     def conf_int(self: Readable, alpha: float = 0.05) -> Any:
         """Return intervals at level 1 - alpha, columns 0 and 1 as in statsmodels."""
         found = self.intervals(checks.conf_level(1.0 - alpha))
         bounds = np.column_stack([found.conf_low, found.conf_high])
-        return matrix(bounds, self.estimate.specification.names, [0, 1], self.frame.library)
+        return matrix(bounds, self._conditional.names, [0, 1], self.frame.library)
 
     def cov_params(self: Readable) -> Any:
         """Return the covariance matrix of the fixed effects, as `vcov`."""
@@ -88,7 +90,7 @@ class ReaderNames:
     @property
     def df_resid(self: Readable) -> int:
         """Rows minus fixed effects."""
-        return self.estimate.specification.n - self.estimate.specification.p
+        return self.n_obs - len(self._conditional.estimate)
 
     @property
     def fittedvalues(self: Readable) -> Any:
@@ -102,4 +104,9 @@ class ReaderNames:
 
 
 def _by_term(fit: Readable, values: Any, name: str) -> Any:
-    return vector(values, fit.estimate.specification.names, name, fit.frame.library)
+    return vector(values, fit._conditional.names, name, fit.frame.library)
+
+
+def _errors(fit: Readable) -> NDArray[np.float64]:
+    roots: NDArray[np.float64] = np.sqrt(np.diag(fit._conditional.vcov))
+    return roots

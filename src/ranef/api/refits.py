@@ -31,8 +31,10 @@ class Refits:
         The fixed effects.
     coef : (k, p) float64 array
     theta : (k, t) float64 array
-        Relative covariance parameters.
-    sigma, loglik : (k,) float64 arrays
+        Covariance parameters, relative to sigma in linear models.
+    sigma : (k,) float64 array or None
+        None in generalised models.
+    loglik : (k,) float64 array
     evaluations : (k,) int array
     converged : (k,) bool array
     library : str
@@ -53,7 +55,7 @@ class Refits:
     terms: tuple[str, ...]
     coef: Floats
     theta: Floats
-    sigma: Floats
+    sigma: Floats | None
     loglik: Floats
     evaluations: NDArray[Any]
     converged: NDArray[np.bool_]
@@ -66,7 +68,8 @@ class Refits:
         """Return one row a response: fixed effects, sigma, loglik, converged."""
         columns: dict[str, Any] = {"response": list(self.names)}
         columns |= {term: self.coef[:, j].copy() for j, term in enumerate(self.terms)}
-        columns |= {"sigma": self.sigma, "loglik": self.loglik, "converged": self.converged}
+        columns |= {} if self.sigma is None else {"sigma": self.sigma}
+        columns |= {"loglik": self.loglik, "converged": self.converged}
         return make_table(columns, self.library)
 
     def __repr__(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,11 +12,16 @@ from ranef.api.frame import Frame
 from ranef.design.specification import Accounting, Specification
 from ranef.errors import DataError, UnknownColumnError, suggestion
 from ranef.inference import NewRows
+from ranef.inference.generalised import Rows
+from ranef.models.estimate import GeneralisedEstimate
 from ranef.tables import Table
 
-__all__ = ["model_rows", "read_rows"]
+__all__ = ["model_rows", "read_parts", "read_rows"]
 
 Bools = NDArray[np.bool_]
+Floats = NDArray[np.float64]
+
+TRIALS = ("binomial", "betabinomial")
 
 
 def model_rows(spec: Specification) -> NewRows:
@@ -31,28 +37,65 @@ def read_rows(spec: Specification, new: Any, effects: str | None) -> tuple[NewRo
     rows' ``"own"`` levels, of ``"new"`` levels, or nothing (None).
     """
     table = Table.of(new)
+    rows, kept = _all_rows(spec, table, effects)
+    rows = replace(rows, weights=_weights(spec.recipe.weights_column, table))
+    if rows.weights is not None:
+        kept = kept & np.isfinite(rows.weights)
+    return _taken(rows, kept), _frame(table, kept)
+
+
+def read_parts(
+    estimate: GeneralisedEstimate, new: Any, effects: str | None, *, trials: bool
+) -> tuple[Rows, Frame]:
+    """Read a new table for every part of a generalised model, as `read_rows` does.
+
+    Numbers of trials are read where `trials` asks for them.
+    """
+    table = Table.of(new)
+    read = {name: _all_rows(spec, table, effects) for name, spec in estimate.parts.items()}
+    kept = np.logical_and.reduce([own for _, own in read.values()])
+    extra = None
+    if trials and estimate.family.name in TRIALS:
+        extra = estimate.specification.recipe.response_and_extra(table)[1]
+        if extra is not None:
+            kept = kept & np.isfinite(extra)
+            extra = extra[kept]
+    parts = {name: _taken(rows, kept) for name, (rows, _) in read.items()}
+    return Rows(parts, extra), _frame(table, kept)
+
+
+def _frame(table: Table, kept: Bools) -> Frame:
+    return Frame.of(table, Accounting(table.n_rows, None if kept.all() else kept))
+
+
+def _all_rows(spec: Specification, table: Table, effects: str | None) -> tuple[NewRows, Bools]:
+    """Matrices of all rows of the table, and which rows lack nothing."""
     recipe = spec.recipe
     X, kept = recipe.fixed(table)
-    offset, weights = recipe.offset(table), _weights(recipe.weights_column, table)
-    terms: list[tuple[NDArray[np.int32], NDArray[np.float64]]] = []
+    offset = recipe.offset(table)
+    terms: list[tuple[NDArray[np.int32], Floats]] = []
     if effects == "own":
         kept = kept & _known_groups(spec, table)
         terms = [recipe.random(table, t) for t in range(len(spec.terms))]
     elif effects == "new":
         unseen = np.full(table.n_rows, -1, dtype=np.int32)
         terms = [(unseen, recipe.random_columns(table, t)) for t in range(len(spec.terms))]
-    for values in (offset, weights, *(z for _, z in terms)):
+    for values in (offset, *(z for _, z in terms)):
         if values is not None:
             finite = np.isfinite(values)
             kept = kept & (finite if finite.ndim == 1 else finite.all(axis=1))
+    return NewRows(X, offset, terms if effects else None, None), kept
+
+
+def _taken(rows: NewRows, kept: Bools) -> NewRows:
+    """The rows that lack nothing."""
     take = slice(None) if kept.all() else kept
-    rows = NewRows(
-        X[take],
-        None if offset is None else offset[take],
-        [(codes[take], z[take]) for codes, z in terms] if effects else None,
-        None if weights is None else weights[take],
+    return NewRows(
+        rows.X[take],
+        None if rows.offset is None else rows.offset[take],
+        None if rows.random is None else [(codes[take], z[take]) for codes, z in rows.random],
+        None if rows.weights is None else rows.weights[take],
     )
-    return rows, Frame.of(table, Accounting(table.n_rows, None if kept.all() else kept))
 
 
 def _weights(column: str | None, table: Table) -> NDArray[np.float64] | None:

@@ -26,15 +26,16 @@ from numpy.typing import NDArray
 from ranef._version import __version__
 from ranef.api import checks
 from ranef.api.encoding import Bundle, decode, encode
-from ranef.api.frame import Frame
+from ranef.api.encoding_generalised import decode_generalised, encode_generalised
+from ranef.api.generalised import GeneralizedMixedModelFit
 from ranef.api.linear import LinearMixedModelFit
+from ranef.api.mixed import MixedModelFit
 from ranef.errors import FileError, RanefError
-from ranef.models.estimate import Estimate
 
 __all__ = ["load", "save"]
 
 FORMAT = "ranef fit"
-VERSION = 1
+VERSION = 2
 CONTENTS = "fit.json"
 DTYPES = ("<f8", "<i4", "|b1")
 FREE_BYTES = 1 << 30
@@ -44,9 +45,12 @@ HEADER_BYTES = 4096
 Arrays = Mapping[str, NDArray[Any]]
 
 
-def save(estimate: Estimate, frame: Frame, path: str | PathLike[str]) -> None:
-    """Write an estimate and its frame, first aside and then in place."""
-    bundle = encode(estimate, frame)
+def save(fit: MixedModelFit, path: str | PathLike[str]) -> None:
+    """Write a fit, first aside and then in place."""
+    if isinstance(fit, GeneralizedMixedModelFit):
+        bundle = encode_generalised(fit.estimate, fit.frame)
+    else:
+        bundle = encode(fit.estimate, fit.frame)
     target = checks.path(path)
     try:
         handle, name = tempfile.mkstemp(
@@ -70,19 +74,19 @@ def save(estimate: Estimate, frame: Frame, path: str | PathLike[str]) -> None:
 
 def load(
     path: str | PathLike[str], *, functions: Mapping[str, Callable[..., Any]] | None = None
-) -> LinearMixedModelFit:
+) -> LinearMixedModelFit | GeneralizedMixedModelFit:
     """Read a fit that `fit.save` wrote.
 
     Parameters
     ----------
     path : str or path
     functions : dict, optional
-        Functions that were handed to `lmm`: a file does not hold them, and
+        Functions that were handed to `lmm` or `glmm`: a file does not hold them, and
         predictions for new tables need them again.
 
     Returns
     -------
-    LinearMixedModelFit
+    LinearMixedModelFit or GeneralizedMixedModelFit
 
     Raises
     ------
@@ -110,15 +114,17 @@ def load(
         raise FileError(f"cannot read {source}: {error.strerror or error}") from error
     except (ValueError, RuntimeError, EOFError, MemoryError, zlib.error) as error:
         raise FileError(f"{source} is damaged: {error}") from error
-    return LinearMixedModelFit(*_decoded(bundle, functions or {}, source))
+    return _decoded(bundle, functions or {}, source)
 
 
 def _decoded(
     bundle: Bundle, functions: Mapping[str, Callable[..., Any]], source: Path
-) -> tuple[Estimate, Frame]:
-    """Rebuild the estimate; whatever does not fit together means damage."""
+) -> LinearMixedModelFit | GeneralizedMixedModelFit:
+    """Rebuild the fit; whatever does not fit together means damage."""
     try:
-        return decode(bundle, functions)
+        if bundle.values.get("model", "linear") == "generalised":
+            return GeneralizedMixedModelFit(*decode_generalised(bundle, functions))
+        return LinearMixedModelFit(*decode(bundle, functions))
     except (RanefError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError,
             RecursionError) as error:  # fmt: skip
         reason = str(error) or type(error).__name__

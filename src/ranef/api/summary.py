@@ -8,14 +8,23 @@ from dataclasses import dataclass
 import numpy as np
 
 from ranef.api.rendering import Page, Paragraph, TextTable, decimals, number, p_value
-from ranef.api.tidying import group_name
-from ranef.design.specification import Accounting, RandomTerm, Specification
+from ranef.design.specification import Accounting, GroupingFactor, Specification
 from ranef.design.state import Coding
 from ranef.inference import Intervals, VarianceParameter, intraclass_correlations
 from ranef.models.estimate import Estimate
+from ranef.models.naming import CONDITIONAL, Levels, category, group_name
 from ranef.solve.optimum import Face, Optimum
 
-__all__ = ["Summary", "linear_summary"]
+__all__ = [
+    "Summary",
+    "accounting_line",
+    "information_line",
+    "linear_summary",
+    "optimum_line",
+    "reference_levels",
+    "rows_used",
+    "variance_table",
+]
 
 DF_WORDS = {
     "satterthwaite": "t tests with Satterthwaite's degrees of freedom",
@@ -61,19 +70,25 @@ def linear_summary(
         Paragraph(_rows(spec)),
         _fixed_table(spec, fixed, conf_level, df),
         *_reading(spec),
-        _variance_table(estimate, variance, conf_level),
+        variance_table(estimate, variance, conf_level),
         *_shares(estimate),
-        Paragraph((_likelihood(estimate, criterion), optimum_line(estimate))),
+        Paragraph((information_line(estimate), optimum_line(estimate))),
     )
     return Summary(Page(f"Linear mixed model by {criterion}: {spec.formula}", parts))
 
 
 def _rows(spec: Specification) -> tuple[str, ...]:
-    """Rows used and dropped, groups, redundant columns."""
-    groups = ", ".join(f"{f.n_levels:,} levels of {f.name}" for f in spec.factors)
-    lines = [accounting_line(spec.accounting), f"Groups: {groups}."]
+    """Rows used and dropped, groups, weights, redundant columns."""
+    lines = list(rows_used(spec, spec.factors))
     if spec.weights is not None:
-        lines.append("Precision weights: the residual variance of a row is sigma^2 / weight.")
+        lines.insert(2, "Precision weights: the residual variance of a row is sigma^2 / weight.")
+    return tuple(lines)
+
+
+def rows_used(spec: Specification, factors: Sequence[GroupingFactor]) -> tuple[str, ...]:
+    """Rows used and dropped, groups, redundant columns."""
+    groups = ", ".join(f"{f.n_levels:,} levels of {f.name}" for f in factors)
+    lines = [accounting_line(spec.accounting), f"Groups: {groups}."]
     if spec.dropped_columns:
         names = ", ".join(spec.dropped_columns)
         lines.append(f"Left out, because other columns determine them: {names}.")
@@ -124,7 +139,7 @@ def _reading(spec: Specification) -> tuple[Paragraph, ...]:
         f"column, the other columns equal: for a typical {group} and, since the model is "
         "linear, on average over all of them."
     ]
-    references = _reference_levels(spec)
+    references = reference_levels(spec)
     if references:
         lines.append(f"Categories are compared with their reference levels: {references}.")
     if any(":" in name for name in slopes):
@@ -132,7 +147,7 @@ def _reading(spec: Specification) -> tuple[Paragraph, ...]:
     return (Paragraph(tuple(lines)),)
 
 
-def _reference_levels(spec: Specification) -> str:
+def reference_levels(spec: Specification) -> str:
     """``"Type T1"`` for each category under treatment contrasts."""
     found = []
     if "(Intercept)" in spec.names:
@@ -143,9 +158,13 @@ def _reference_levels(spec: Specification) -> str:
     return ", ".join(found)
 
 
-def _variance_table(
-    estimate: Estimate, found: Sequence[VarianceParameter], conf_level: float
+def variance_table(
+    estimate: Estimate,
+    found: Sequence[VarianceParameter],
+    conf_level: float,
+    levels: Levels = None,
 ) -> TextTable:
+    """Standard deviations of all random terms; `levels` are categories of the response."""
     percent = f"{100 * conf_level:g}%"
     header = ("group", "term", "sd", f"{percent} low", f"{percent} high", "correlation with")
     rows = []
@@ -153,7 +172,7 @@ def _variance_table(
     for v in found:
         if _is_pair(v):
             continue
-        group = group_name(estimate, v.term)
+        group = _place(estimate, v, levels)
         shown = group if (group, v.term) != last else ""
         last = (group, v.term)
         places = decimals(v.estimate, 4)
@@ -161,6 +180,14 @@ def _variance_table(
         rows.append((shown, _parameter_name(v), *values, _partners(v, found)))
     caption = "Random effects (Wald intervals on the log scale)"
     return TextTable(caption, header, tuple(rows), 2)
+
+
+def _place(estimate: Estimate, v: VarianceParameter, levels: Levels) -> str:
+    """Grouping factor of a term, and the component where that is not the mean."""
+    group, response = group_name(estimate, v.term), category(v.response, levels)
+    remarks = [] if v.component == CONDITIONAL else [v.component]
+    remarks += [] if response is None else [response]
+    return f"{group} ({', '.join(remarks)})" if remarks else group
 
 
 def _is_pair(v: VarianceParameter) -> bool:
@@ -194,7 +221,9 @@ def _shares(estimate: Estimate) -> tuple[Paragraph, ...]:
     return (Paragraph((f"Share of the variance (ICC): {', '.join(named)}.",)),)
 
 
-def _likelihood(estimate: Estimate, criterion: str) -> str:
+def information_line(estimate: Estimate) -> str:
+    """Log-likelihood, parameters, AIC and BIC."""
+    criterion = "REML" if estimate.reml else "ML"
     n, df = estimate.specification.n, estimate.n_parameters
     aic, bic = estimate.deviance + 2 * df, estimate.deviance + np.log(n) * df
     return (
@@ -210,7 +239,7 @@ def optimum_line(estimate: Estimate) -> str:
         return f"Optimum not proved: {optimum.message or _distance(optimum)}."
     if not optimum.singular:
         return "Optimum proved; no variance at zero."
-    faces = "; ".join(_face(face, estimate.specification) for face in optimum.faces)
+    faces = "; ".join(_face(face, estimate) for face in optimum.faces)
     return f"Optimum proved, on the boundary: {faces}."
 
 
@@ -221,7 +250,6 @@ def _distance(optimum: Optimum) -> str:
     )
 
 
-def _face(face: Face, spec: Specification) -> str:
-    term: RandomTerm = spec.terms[face.term]
-    group = spec.factors[term.factor].name
+def _face(face: Face, estimate: Estimate) -> str:
+    group = group_name(estimate, face.term)
     return f"{face.description} ({group}: rank {face.rank} of {face.size})"

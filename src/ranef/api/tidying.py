@@ -10,34 +10,44 @@ from numpy.typing import NDArray
 
 from ranef.inference import Intervals, LevelEffects, VarianceParameter
 from ranef.inference.wald import quantile
-from ranef.models.estimate import Estimate
+from ranef.models.estimate import Estimate, GeneralisedEstimate
+from ranef.models.naming import CoefficientLabel, Levels, category, factors_of, group_name
 
 __all__ = ["coefficient_columns", "fixed_columns", "random_columns", "variance_columns"]
 
 Columns = dict[str, Any]
+Bools = NDArray[np.bool_]
 
 
-def fixed_columns(estimate: Estimate, found: Intervals, exponentiate: bool) -> Columns:
-    """One row a fixed effect; `exponentiate` carries estimate and interval over."""
-    carry = np.exp if exponentiate else np.asarray
-    names = estimate.specification.names
+def fixed_columns(
+    labels: Sequence[CoefficientLabel], found: Intervals, carried: bool | Bools
+) -> Columns:
+    """One row a coefficient; where `carried`, estimate and interval are exponentiated."""
+
+    def shown(values: NDArray[np.float64]) -> NDArray[np.float64]:
+        with np.errstate(over="ignore"):
+            return np.where(carried, np.exp(values), values)
+
     return {
-        "component": ["conditional"] * len(names),
-        "term": list(names),
-        "estimate": carry(found.estimate),
+        "component": [label.component for label in labels],
+        **_responses([label.response for label in labels]),
+        "term": [label.term for label in labels],
+        "estimate": shown(found.estimate),
         "std_error": found.std_error,
         "df": found.df,
         "statistic": found.statistic,
         "p_value": found.p_value,
-        "conf_low": carry(found.conf_low),
-        "conf_high": carry(found.conf_high),
+        "conf_low": shown(found.conf_low),
+        "conf_high": shown(found.conf_high),
     }
 
 
-def variance_columns(estimate: Estimate, found: Sequence[VarianceParameter]) -> Columns:
+def variance_columns(
+    estimate: Estimate, found: Sequence[VarianceParameter], levels: Levels = None
+) -> Columns:
     """One row a standard deviation or correlation, the residual's last."""
     return {
-        "component": ["conditional"] * len(found),
+        **_places([(v, 1) for v in found], levels),
         "group": [group_name(estimate, v.term) for v in found],
         "term": [v.name for v in found],
         "term2": [v.name2 for v in found],
@@ -48,11 +58,13 @@ def variance_columns(estimate: Estimate, found: Sequence[VarianceParameter]) -> 
     }
 
 
-def random_columns(estimate: Estimate, found: Sequence[LevelEffects], conf_level: float) -> Columns:
+def random_columns(
+    estimate: Estimate, found: Sequence[LevelEffects], conf_level: float, levels: Levels = None
+) -> Columns:
     """One row a level and coefficient, with both standard deviations."""
     columns = effect_columns(estimate, found, conf_level)
     given = [np.asarray(e.cond_sd).T.ravel() for e in found]
-    ordered: Columns = {"component": ["conditional"] * len(columns["estimate"])}
+    ordered: Columns = _places([(e, e.estimate.size) for e in found], levels)
     for name, values in columns.items():
         if name == "std_error":
             ordered["cond_sd"] = np.concatenate(given)
@@ -60,14 +72,19 @@ def random_columns(estimate: Estimate, found: Sequence[LevelEffects], conf_level
     return ordered
 
 
-def coefficient_columns(estimate: Estimate, found: LevelEffects, conf_level: float) -> Columns:
+def coefficient_columns(
+    estimate: Estimate, found: Sequence[LevelEffects], conf_level: float, levels: Levels = None
+) -> Columns:
     """One row a level and coefficient: fixed plus random effect."""
-    return effect_columns(estimate, [found], conf_level)
+    columns = effect_columns(estimate, found, conf_level)
+    if not isinstance(estimate, GeneralisedEstimate):
+        return columns
+    return {**_places([(e, e.estimate.size) for e in found], levels), **columns}
 
 
 def effect_columns(estimate: Estimate, found: Sequence[LevelEffects], conf_level: float) -> Columns:
     """Effects, coefficient by coefficient within each term, with normal intervals."""
-    factors = estimate.specification.factors
+    factors = factors_of(estimate)
     groups = [factors[e.factor].name for e in found for _ in range(e.estimate.size)]
     value = np.concatenate([e.estimate.T.ravel() for e in found])
     error = np.concatenate([e.std_error.T.ravel() for e in found])
@@ -83,12 +100,19 @@ def effect_columns(estimate: Estimate, found: Sequence[LevelEffects], conf_level
     }
 
 
-def group_name(estimate: Estimate, term: int | None) -> str:
-    """Name of a term's grouping factor, ``"Residual"`` for the residual."""
-    if term is None:
-        return "Residual"
-    spec = estimate.specification
-    return spec.factors[spec.terms[term].factor].name
+def _places(
+    found: Sequence[tuple[LevelEffects | VarianceParameter, int]], levels: Levels
+) -> Columns:
+    """Component, and category of the response, of each with its number of rows."""
+    return {
+        "component": [e.component for e, rows in found for _ in range(rows)],
+        **_responses([category(e.response, levels) for e, rows in found for _ in range(rows)]),
+    }
+
+
+def _responses(values: Sequence[str | None]) -> Columns:
+    """A column ``response`` where there is more than one."""
+    return {"response": list(values)} if any(v is not None for v in values) else {}
 
 
 def _levels(blocks: Sequence[list[Any]]) -> NDArray[Any] | list[Any]:

@@ -10,7 +10,7 @@ import warnings
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from ranef.cli.parser import (
     BUG,
@@ -22,7 +22,10 @@ from ranef.cli.parser import (
     USAGE_ERROR,
     make_parser,
 )
-from ranef.errors import FileError, RanefError
+from ranef.errors import FileError, ModelError, RanefError
+
+if TYPE_CHECKING:
+    from ranef.api import GeneralizedMixedModelFit, LinearMixedModelFit
 
 __all__ = ["main"]
 
@@ -92,34 +95,74 @@ def _run(options: Namespace) -> int:
 def _plan(options: Namespace) -> int:
     import ranef
 
+    _check_family(options)
     data = _read(options)
-    print(ranef.plan(options.formula, data, path=options.path, **_model(options)))
+    found = ranef.plan(
+        options.formula, data, path=options.path, **_model(options), **_generalised(options)
+    )
+    print(found)
     return OK
 
 
 def _fit(options: Namespace) -> int:
-    import ranef
     from ranef.cli.writing import check_outputs, write_outputs
 
+    _check_family(options)
     check_outputs(options)
-    data = _read(options)
-    fit = ranef.lmm(
-        options.formula,
-        data,
-        reml=not options.ml,
-        path=options.path,
-        n_jobs=options.n_jobs,
-        progress=False if options.quiet else None,
-        **_model(options),
-    )
+    fit = _fitted(options, _read(options))
     if not options.quiet:
         print(fit.summary(conf_level=options.conf_level))
     write_outputs(fit, options)
     return OK if fit.optimum.converged else NOT_CONVERGED
 
 
+def _fitted(options: Namespace, data: Any) -> LinearMixedModelFit | GeneralizedMixedModelFit:
+    """Fit the linear model, or with --family the generalised one."""
+    import ranef
+
+    shared: dict[str, Any] = {
+        "path": options.path,
+        "n_jobs": options.n_jobs,
+        "progress": False if options.quiet else None,
+        **_model(options),
+    }
+    if options.family is None:
+        return ranef.lmm(options.formula, data, reml=not options.ml, **shared)
+    quadrature = 1 if options.quadrature is None else options.quadrature
+    return ranef.glmm(
+        options.formula, data, quadrature=quadrature, **_generalised(options), **shared
+    )
+
+
+def _check_family(options: Namespace) -> None:
+    """Refuse options of generalised models without a family."""
+    given = {
+        "--link": options.link,
+        "--zero": options.zero,
+        "--dispersion": options.dispersion,
+        "--quadrature": getattr(options, "quadrature", None),
+        "--shape": options.shape or None,
+    }
+    for name, value in given.items():
+        if options.family is None and value is not None:
+            raise ModelError(
+                f"{name} belongs to a generalised model: add --family, such as --family poisson"
+            )
+
+
+def _generalised(options: Namespace) -> dict[str, Any]:
+    """Return the arguments of `ranef.glmm` that were given."""
+    if options.family is None:
+        return {}
+    named = {"link": options.link, "zero": options.zero, "dispersion": options.dispersion}
+    found: dict[str, Any] = {name: text for name, text in named.items() if text is not None}
+    if options.shape:
+        found["shapes"] = dict(options.shape)
+    return {"family": options.family, **found}
+
+
 def _model(options: Namespace) -> dict[str, Any]:
-    """Return the arguments that `ranef.lmm` and `ranef.plan` share."""
+    """Return the arguments that `lmm`, `glmm` and `plan` share."""
     return {
         "weights": options.weights,
         "offset": options.offset,

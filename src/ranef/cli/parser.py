@@ -38,6 +38,8 @@ ranef fit --help explains the formula, the files and the options.
 """
 
 FIT_HELP = """\
+without --family the model is linear; with it generalised.
+
 the formula, in quotes (a shell gives ( | ) a meaning of its own):
   y ~ x                    mean of y depends on x; y ~ x - 1 has no intercept
   a + b, a:b, a * b        two effects, their interaction, all of these
@@ -70,6 +72,8 @@ examples:
   ranef fit "Reaction ~ Days + (Days | Subject)" sleepstudy --report sleep.html
   ranef fit "diameter ~ 1 + (1 | plate) + (1 | sample)" Penicillin --out fit.json
   ranef fit "score ~ ses + (ses | school)" pupils.csv --ml --weights w --quiet --out fit.csv
+  ranef fit "cbind(incidence, size - incidence) ~ period + (1 | herd)" cbpp --family binomial
+  ranef fit "count ~ spp * mined + (1 | site)" Salamanders --family nbinom2 --zero "~ mined"
   zcat long.tsv.gz | ranef fit "y ~ time * arm + (time | id)" - --factor arm
 
 exit codes:
@@ -87,6 +91,7 @@ memory and how many operations they need, and which path the solver would take.
 examples:
   ranef plan "y ~ x + (x | g)" big.parquet
   ranef plan "y ~ x + (1 | a) + (1 | b)" big.parquet --path crossed
+  ranef plan "cases ~ x + (1 | town)" big.parquet --family poisson --zero "~ 1"
 """
 
 
@@ -123,8 +128,9 @@ def make_parser() -> argparse.ArgumentParser:
 def _add_fit(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = commands.add_parser(
         "fit",
-        help="fit a linear mixed model and print its summary",
-        description="Fit a linear mixed model and print its summary.",
+        help="fit a linear or generalised mixed model and print its summary",
+        description="Fit a linear or, with --family, a generalised mixed model and print its "
+        "summary.",
         epilog=FIT_HELP,
         formatter_class=_Formatter,
         allow_abbrev=False,
@@ -151,7 +157,17 @@ def _add_fit(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         "--quiet", action="store_true", help="print no summary and no progress, only problems"
     )
     search = parser.add_argument_group("fitting")
-    search.add_argument("--ml", action="store_true", help="maximum likelihood instead of REML")
+    search.add_argument(
+        "--ml",
+        action="store_true",
+        help="maximum likelihood instead of REML (a model with --family always is)",
+    )
+    search.add_argument(
+        "--quadrature",
+        type=_positive,
+        metavar="N",
+        help="nodes of adaptive quadrature over one grouping factor (1: Laplace)",
+    )
     search.add_argument(
         "--n-jobs", type=_positive, metavar="N", help="threads (all that this process may use)"
     )
@@ -176,7 +192,10 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("data", metavar="DATA", help="the table: a file, - or a bundled data set")
     model = parser.add_argument_group("model")
     model.add_argument(
-        "--weights", metavar="COL", help="precision weights: Var(residual) = sigma^2 / weight"
+        "--weights",
+        metavar="COL",
+        help="precision weights: Var(residual) = sigma^2 / weight; with --family weights of the "
+        "log density, of proportions the trials",
     )
     model.add_argument("--offset", metavar="COL", help="added to the mean with coefficient 1")
     model.add_argument(
@@ -192,6 +211,7 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
         metavar="PATH",
         help="force the solver's path: single, nested or crossed",
     )
+    _add_family(parser)
     table = parser.add_argument_group("reading the table")
     table.add_argument(
         "--factor",
@@ -217,6 +237,37 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
         metavar="TEXT",
         help="a further mark of a missing value, such as --na=-999",
     )
+
+
+def _add_family(parser: argparse.ArgumentParser) -> None:
+    family = parser.add_argument_group("generalised models")
+    family.add_argument(
+        "--family",
+        metavar="NAME",
+        help="family of the response: binomial, poisson, nbinom2, Gamma, beta, cumulative ...",
+    )
+    family.add_argument("--link", metavar="NAME", help="link of the mean (the family's own)")
+    family.add_argument(
+        "--zero", metavar="FORMULA", help="log odds of an extra zero, such as '~ x + (1 | g)'"
+    )
+    family.add_argument(
+        "--dispersion", metavar="FORMULA", help="log of the dispersion, such as '~ x'"
+    )
+    family.add_argument(
+        "--shape",
+        type=_named_formula,
+        action="append",
+        default=[],
+        metavar="NAME=FORMULA",
+        help="a further parameter of the family, such as 'df=~ x'",
+    )
+
+
+def _named_formula(written: str) -> tuple[str, str]:
+    name, equals, formula = written.partition("=")
+    if name.strip() and equals and formula.strip().startswith("~"):
+        return name.strip(), formula.strip()
+    raise argparse.ArgumentTypeError(f"{written!r} is not of the form 'df=~ x'")
 
 
 def _conf_level(written: str) -> float:

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 from ranef.errors import FileError, ModelError
 
 if TYPE_CHECKING:
-    from ranef.api import LinearMixedModelFit
+    from ranef.api import GeneralizedMixedModelFit, LinearMixedModelFit
+
+    MixedFit = LinearMixedModelFit | GeneralizedMixedModelFit
 
 __all__ = ["check_outputs", "results", "strict", "write_outputs"]
 
@@ -49,7 +51,7 @@ def _check_place(path: Path) -> None:
         raise FileError(f"cannot write {str(path)!r}: the folder is not writable")
 
 
-def write_outputs(fit: LinearMixedModelFit, options: Namespace) -> None:
+def write_outputs(fit: MixedFit, options: Namespace) -> None:
     """Write every file that was asked for, each whole or not at all."""
     from ranef import report
 
@@ -65,8 +67,10 @@ def write_outputs(fit: LinearMixedModelFit, options: Namespace) -> None:
         fit.save(options.save)
 
 
-def results(fit: LinearMixedModelFit, options: Namespace) -> dict[str, Any]:
+def results(fit: MixedFit, options: Namespace) -> dict[str, Any]:
     """Return everything about a fit as plain JSON values."""
+    from ranef.models.naming import factors_of
+
     spec = fit.estimate.specification
     level = options.conf_level
     return {
@@ -79,6 +83,7 @@ def results(fit: LinearMixedModelFit, options: Namespace) -> dict[str, Any]:
             "weights": options.weights,
             "offset": options.offset,
             "conf_level": level,
+            **_family(fit),
         },
         "accounting": {
             "n_rows": spec.accounting.n_rows,
@@ -86,7 +91,7 @@ def results(fit: LinearMixedModelFit, options: Namespace) -> dict[str, Any]:
             "n_dropped": spec.accounting.n_dropped,
             "n_zero_weight": spec.accounting.n_zero_weight,
             "missing": {name: int(count) for name, count in spec.accounting.missing.items()},
-            "groups": {factor.name: factor.n_levels for factor in spec.factors},
+            "groups": {factor.name: factor.n_levels for factor in factors_of(fit.estimate)},
             "dropped_columns": list(spec.dropped_columns),
         },
         "glance": _records(fit.glance())[0],
@@ -115,8 +120,10 @@ def strict(value: Any) -> Any:
     return None if str(value) in ("<NA>", "NaT") else str(value)
 
 
-def _optimum(fit: LinearMixedModelFit) -> dict[str, Any]:
-    found, terms = fit.optimum, fit.estimate.specification.terms
+def _optimum(fit: MixedFit) -> dict[str, Any]:
+    from ranef.models.naming import terms_of
+
+    found, terms = fit.optimum, terms_of(fit.estimate)
     numbers = {
         name: [strict(value) for value in getattr(found, name)]
         for name in ("theta", "gradient", "trace")
@@ -148,6 +155,21 @@ def _optimum(fit: LinearMixedModelFit) -> dict[str, Any]:
     return {**plain, **numbers, "faces": faces}
 
 
+def _family(fit: MixedFit) -> dict[str, Any]:
+    """Return what a generalised model has beside a linear one."""
+    from ranef.models.estimate import GeneralisedEstimate
+
+    estimate = fit.estimate
+    if not isinstance(estimate, GeneralisedEstimate):
+        return {}
+    return {
+        "family": estimate.family.name,
+        "link": estimate.family.link,
+        "quadrature": estimate.quadrature,
+        "formulas": {name: part.formula for name, part in estimate.parts.items()},
+    }
+
+
 def _records(table: Any) -> list[dict[str, Any]]:
     """Return a table as one dictionary a row."""
     from ranef.tables import Table
@@ -161,7 +183,7 @@ def _records(table: Any) -> list[dict[str, Any]]:
     ]
 
 
-def _fixed_csv(fit: LinearMixedModelFit, conf_level: float) -> str:
+def _fixed_csv(fit: MixedFit, conf_level: float) -> str:
     import csv
     import io
 

@@ -253,6 +253,95 @@ CATALOGUE = (
         },
         formula="effort ~ Type + (1 | Subject)",
     ),
+    Description(
+        name="cbpp",
+        title="contagious bovine pleuropneumonia in zebu herds",
+        source=(
+            "New serological cases by herd and period of about three months, after the disease "
+            "entered the herd; 15 commercial herds in Ethiopia; R package lme4."
+        ),
+        citation=(
+            "Lesnoff M, Laval G, Bonnet P, Abdicho S, Workalemahu A, Kifle D, Peyraud A, Lancelot "
+            "R, Thiaucourt F (2004). Within-herd spread of contagious bovine pleuropneumonia in "
+            "Ethiopian highlands. Preventive Veterinary Medicine 64, 27-40."
+        ),
+        rows=56,
+        columns={
+            "herd": "herd, 15 levels",
+            "incidence": "new cases in the period",
+            "size": "animals at risk at the beginning of the period",
+            "period": "period, 4 levels",
+        },
+        formula="cbind(incidence, size - incidence) ~ period + (1 | herd)",
+    ),
+    Description(
+        name="ohio",
+        title="wheeze in children of Steubenville, Ohio",
+        source=(
+            "Wheezing status of 537 children at ages 7 to 10, and whether the mother smoked at "
+            "the start; R package geepack."
+        ),
+        citation=(
+            "Fitzmaurice GM, Laird NM (1993). A likelihood-based method for analysing "
+            "longitudinal binary responses. Biometrika 80, 141-151."
+        ),
+        rows=2148,
+        columns={
+            "resp": "1 if the child wheezed, else 0",
+            "id": "child, 537 numbers",
+            "age": "age in years minus 9",
+            "smoke": "1 if the mother smoked at the first year of the study, else 0",
+        },
+        formula="resp ~ age * smoke + (1 | id)",
+    ),
+    Description(
+        name="Salamanders",
+        title="salamanders in streams below mountaintop mining",
+        source=(
+            "Counts of salamanders by species and life stage at 23 sites, each sampled four "
+            "times; R package glmmTMB, from the authors' data on Dryad (CC0)."
+        ),
+        citation=(
+            "Price SJ, Muncy BL, Bonner SJ, Drayer AN, Barton CD (2016). Effects of mountaintop "
+            "removal mining and valley filling on the occupancy and abundance of stream "
+            "salamanders. Journal of Applied Ecology 53, 459-468."
+        ),
+        rows=644,
+        columns={
+            "site": "site, 23 levels",
+            "mined": "whether the site is affected by mining",
+            "cover": "cover objects in the stream (scaled)",
+            "sample": "number of the sample, 1 to 4",
+            "DOP": "days since precipitation (scaled)",
+            "Wtemp": "water temperature (scaled)",
+            "DOY": "day of the year (scaled)",
+            "spp": "species, larvae and adults apart: 7 levels",
+            "count": "salamanders seen",
+        },
+        formula="count ~ spp * mined + (1 | site)",
+    ),
+    Description(
+        name="wine",
+        title="bitterness of white wine",
+        source=(
+            "Ratings by 9 judges of 8 bottles, two of each combination of temperature and "
+            "contact with the skins while pressing; R package ordinal."
+        ),
+        citation=(
+            "Randall JH (1989). The analysis of sensory data by generalized linear model. "
+            "Biometrical Journal 31, 781-793."
+        ),
+        rows=72,
+        columns={
+            "response": "bitterness on a scale from 0 to 100",
+            "rating": "the same in 5 ordered categories, 1 the least bitter",
+            "temp": "temperature while pressing, cold or warm",
+            "contact": "contact of juice and skins while pressing, no or yes",
+            "bottle": "bottle, 8 levels",
+            "judge": "judge, 9 levels",
+        },
+        formula="rating ~ temp + contact + (1 | judge)",
+    ),
 )
 
 

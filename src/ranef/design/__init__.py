@@ -4,13 +4,27 @@
 its `Recipe` makes the same matrices from other tables. The way there: `tokens`
 and `parser` read the text, `model` works out its terms, `evaluate` and
 `functions` compute variables, `matrix` codes and multiplies them, `random` and
-`grouping` make the random terms, `rank` finds redundant columns. May import
-`ranef.tables` and `ranef.errors`; pandas, scipy and formulaic only inside the
+`grouping` make the random terms, `rank` finds redundant columns.
+`specify_generalised` does so for all parts of a generalised model at once;
+`response` and `outcome` read what its family takes. May import `ranef.tables`,
+`ranef.families` and `ranef.errors`; pandas, scipy and formulaic only inside the
 functions that need them.
 """
 
+from ranef.design.generalised import GeneralisedSpecification, specify_generalised
 from ranef.design.recipe import Recipe
+from ranef.design.response import ResponseKind
 from ranef.design.specification import Accounting, GroupingFactor, RandomTerm, Specification
 from ranef.design.specify import specify
 
-__all__ = ["Accounting", "GroupingFactor", "RandomTerm", "Recipe", "Specification", "specify"]
+__all__ = [
+    "Accounting",
+    "GeneralisedSpecification",
+    "GroupingFactor",
+    "RandomTerm",
+    "Recipe",
+    "ResponseKind",
+    "Specification",
+    "specify",
+    "specify_generalised",
+]

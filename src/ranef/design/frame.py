@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -118,6 +118,33 @@ class Frame:
         assert isinstance(found, Numbers)
         return found.values
 
+    def end(self, node: Node, open_end: float) -> Floats:
+        """Evaluate one end of an interval, `open_end` where its columns have no value."""
+        key = print_node(node)
+        held = f"end {open_end} {key}"
+        if held not in self._values:
+            values = np.array(
+                np.broadcast_to(as_numbers(self._numeric(node), node), self.scope.n_rows)
+            )
+            gone = np.isnan(values)
+            left = gone.copy()
+            for _, here in self._missing_columns(node, gone):
+                left &= ~here
+            if left.any():
+                self._derived(left, node, key)
+            values[gone] = open_end
+            self._values[held] = Numbers(values)
+        found = self._values[held]
+        assert isinstance(found, Numbers)
+        return found.values
+
+    def holds_categories(self, node: Node) -> bool:
+        """Tell whether a node is a column of categories or text, or makes categories."""
+        if isinstance(node, Name) and node.value in self.scope.table:
+            return self.scope.table.kind(node.value) in ("categorical", "text", "mixed")
+        with np.errstate(all="ignore"):
+            return isinstance(self.scope.evaluate(node), Categories)
+
     def _numeric(self, node: Node) -> Any:
         if isinstance(node, Name) and node.value in self.scope.table:
             return Numbers(self.scope.table.numeric(node.value))
@@ -143,14 +170,19 @@ class Frame:
             self._refuse_infinities(value.values, node, key)
             gone = ~finite if finite.ndim == 1 else ~np.asarray(finite.all(axis=1))
         left = gone.copy()
+        for name, here in self._missing_columns(node, gone):
+            self.missing[name] = np.asarray(here | self.missing.get(name, here))
+            left &= ~here
+        if left.any():
+            self._derived(left, node, key)
+
+    def _missing_columns(self, node: Node, gone: Mask) -> Iterator[tuple[str, Mask]]:
+        """Yield the columns of a node that are missing in some of these rows."""
         for name in column_names(node):
             if name in self.scope.table:
                 here: Mask = _missing_in(self.scope.table, name) & gone
                 if here.any():
-                    self.missing[name] = np.asarray(here | self.missing.get(name, here))
-                left &= ~here
-        if left.any():
-            self._derived(left, node, key)
+                    yield name, here
 
     def _refuse_infinities(self, values: Floats, node: Node, key: str) -> None:
         for name in column_names(node):

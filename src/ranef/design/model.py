@@ -37,6 +37,7 @@ __all__ = [
     "expand_dot",
     "model_with_dot",
     "read_formula",
+    "taken_columns",
 ]
 
 MAX_TERMS = 5_000
@@ -168,23 +169,25 @@ def expand_dot(
         raise FormulaError(f"a formula is a text, not {type(text).__name__}")
     if "." not in text or "." in columns:
         return None
-    response, predictors = parse_formula(text)
+    _, predictors = parse_formula(text)
     if not any(isinstance(node, Name) and node.value == "." for node in walk(predictors)):
         return None
-    return _dot(response, predictors, columns, frozenset(reserved))
-
-
-def _dot(
-    response: Node | None, predictors: Node, columns: Sequence[str], reserved: frozenset[str]
-) -> tuple[str, ...]:
-    """Return all columns that have no other part in the model."""
-    taken = set(reserved) | set(column_names(response) if response else ())
+    taken = taken_columns(text) | set(reserved)
     for node in walk(predictors):
-        if isinstance(node, Binary) and node.operator in ("|", "||"):
-            taken.update(column_names(node.right))
         if isinstance(node, Call) and node.function == "offset":
             taken.update(column_names(node))
     return tuple(name for name in columns if name not in taken)
+
+
+def taken_columns(text: str) -> set[str]:
+    """Return the columns of a formula's response and grouping factors."""
+    response, predictors = parse_formula(text)
+    taken = set(column_names(response) if response else ())
+    for node in walk(predictors):
+        if _is_bar(node):
+            assert isinstance(node, Binary)
+            taken.update(column_names(node.right))
+    return taken
 
 
 class _Reader:

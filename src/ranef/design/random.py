@@ -18,7 +18,14 @@ from ranef.design.syntax import Node, column_names, print_node
 from ranef.design.values import Categories, Numbers, match_levels
 from ranef.errors import FileError, FormulaError, LevelError, ModelError, RankWarning
 
-__all__ = ["RandomRecipe", "check_identifiable", "group_of", "random_terms", "term_columns"]
+__all__ = [
+    "RandomRecipe",
+    "check_identifiable",
+    "group_of",
+    "is_free",
+    "random_terms",
+    "term_columns",
+]
 
 Floats = NDArray[np.float64]
 ON_TIME = frozenset(("ar1", "hetar1", "toep"))
@@ -206,23 +213,41 @@ def _sound_columns(z: Floats, names: tuple[str, ...], label: str) -> list[int]:
     return picked
 
 
-def check_identifiable(term: RandomTerm, factor: GroupingFactor, n: int) -> None:
-    """Refuse a term whose variance cannot be told from the residual's."""
-    free = term.structure in UNSTRUCTURED | {"rr"} and term.kernel is None
+def is_free(term: RandomTerm) -> bool:
+    """Tell whether levels of a term are independent and its columns have no known positions."""
+    return term.structure in UNSTRUCTURED | {"rr"} and term.kernel is None
+
+
+def check_identifiable(
+    term: RandomTerm, factor: GroupingFactor, n: int, residual: str = "the residual"
+) -> None:
+    """Refuse a term whose variance cannot be told from others.
+
+    Parameters
+    ----------
+    n : int
+        Number of rows.
+    residual : str
+        What an effect of each row would be mistaken for; empty where a level for
+        each row makes sense (overdispersed counts).
+    """
+    free = is_free(term)
     if factor.n_levels < 2 and free:
         raise ModelError(
             f"the grouping factor {factor.name!r} has one level ({factor.levels[0]!r}) in the rows "
             f"used; the variance of ({term.label}) needs two or more: leave the term out"
         )
-    if factor.n_levels >= n and free:
+    if factor.n_levels >= n and free and residual:
         raise ModelError(
             f"the grouping factor {factor.name!r} has as many levels as there are rows ({n}), so "
-            f"({term.label}) cannot be told from the residual; group by a coarser factor"
+            f"({term.label}) cannot be told from {residual}; group by a coarser factor"
         )
-    if term.structure in UNSTRUCTURED and term.kernel is None and factor.n_levels * term.size >= n:
+    effects = factor.n_levels * term.size
+    too_many = effects >= n if residual else effects > n
+    if term.structure in UNSTRUCTURED and term.kernel is None and too_many:
         raise ModelError(
-            f"({term.label}) has {factor.n_levels} x {term.size} = {factor.n_levels * term.size} "
-            f"random effects for {n} rows, so its variances cannot be told from the residual; "
+            f"({term.label}) has {factor.n_levels} x {term.size} = {effects} random effects for "
+            f"{n} rows, so its variances cannot be told from {residual or 'each other'}; "
             "take out a column, or write || for uncorrelated effects"
         )
 

@@ -19,6 +19,7 @@ from ranef.design.grouping import GroupRecipe
 from ranef.design.matrix import lay_out, model_matrix
 from ranef.design.model import Model, model_with_dot
 from ranef.design.random import RandomRecipe, term_columns
+from ranef.design.response import ResponseKind, read_response
 from ranef.design.state import (
     State,
     level_from_json,
@@ -62,6 +63,8 @@ class Recipe:
         Functions that the call handed over.
     formula_columns : tuple of str
         Columns that the formula uses.
+    reading : ResponseKind or None
+        How the response of a generalised model is read.
     """
 
     model: Model
@@ -75,6 +78,7 @@ class Recipe:
     offset_given: bool = False
     functions: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
     formula_columns: tuple[str, ...] = ()
+    reading: ResponseKind | None = None
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -163,10 +167,44 @@ class Recipe:
 
     def response(self, data: Any) -> Floats:
         """Evaluate the response, (N,), NaN where missing."""
+        return self.response_and_extra(data)[0]
+
+    def response_and_extra(self, data: Any) -> tuple[Floats, Floats | None]:
+        """Read the response, and what stands beside it, as in the fit.
+
+        Returns
+        -------
+        y : (N,) float64 array
+            NaN where missing.
+        extra : (N,) float64 array or None
+            Trials, upper ends or the number of categories, where the family needs
+            them.
+
+        Raises
+        ------
+        LevelError
+            When it has a category that the fit has not seen.
+        ModelError
+            When trials were given as an array, which another table does not have.
+        """
         node = self.model.response
         if node is None:
             raise ModelError("the formula has no response")
-        return self._frame(data).numbers(node, print_node(node)).copy()
+        frame = self._frame(data)
+        if self.reading is None:
+            return frame.numbers(node, print_node(node)).copy(), None
+        return read_response(node, self.reading, frame, self._trials(frame))
+
+    def _trials(self, frame: Frame) -> Floats | None:
+        """Return the trials of proportions."""
+        if self.reading is None or self.reading.kind != "proportion":
+            return None
+        if self.weights_column is None:
+            raise ModelError(
+                "the trials of the proportions were given as an array, which another table does "
+                "not have; name a column (weights='...') or write cbind(success, failure)"
+            )
+        return frame.numbers(Name(self.weights_column), self.weights_column)
 
     def _frame(self, data: Any) -> Frame:
         self._require_functions()
@@ -190,7 +228,7 @@ class Recipe:
         for bar in model.bars:
             nodes += [*bar.left.variables, *(node for group in bar.groups for node in group)]
         called = [part.function for node in nodes for part in walk(node) if isinstance(part, Call)]
-        known = FUNCTIONS.keys() | ELEMENTWISE.keys()
+        known = FUNCTIONS.keys() | ELEMENTWISE.keys() | {"cbind"}
         contrasts = [name for name in called if name.startswith("contr.") or name[:1].isupper()]
         return [name for name in dict.fromkeys(called) if name not in known | set(contrasts)]
 
@@ -229,6 +267,7 @@ class Recipe:
             "offset_column": self.offset_column,
             "offset_given": self.offset_given,
             "columns": list(self.formula_columns),
+            "response": None if self.reading is None else self.reading.to_json(),
         }
 
     @classmethod
@@ -265,6 +304,7 @@ def _read(data: Any, functions: Mapping[str, Callable[..., Any]]) -> Recipe:
     groups = tuple(_read_group(group, model) for group in data["groups"])
     random = tuple(_read_random(item, model, len(groups)) for item in data["random"])
     kept = tuple(_index(i, 10**6) for i in data["kept"])
+    reading = data.get("response")
     return Recipe(
         model,
         dot,
@@ -277,6 +317,7 @@ def _read(data: Any, functions: Mapping[str, Callable[..., Any]]) -> Recipe:
         data["offset_given"] is True,
         functions,
         tuple(_texts(data["columns"])),
+        None if reading is None else ResponseKind.from_json(reading, model.response),
     )
 
 

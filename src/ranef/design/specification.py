@@ -120,7 +120,7 @@ class RandomTerm:
 
 @dataclass(frozen=True, eq=False)
 class Specification:
-    """A linear mixed model as arrays.
+    """A linear mixed model, or a part of a generalised one, as arrays.
 
     Attributes
     ----------
@@ -136,10 +136,11 @@ class Specification:
     dropped_columns : tuple of str
         Redundant columns that were left out of `X`.
     weights : (n,) float64 array or None
-        Precision weights, all positive (rows of weight 0 are dropped).
+        All positive (rows of weight 0 are dropped): precisions in a linear model,
+        factors of the log density in a generalised one.
     offset : (n,) float64 array or None
     terms : tuple of RandomTerm
-        In formula order, at least one.
+        In formula order; at least one in a linear model.
     factors : tuple of GroupingFactor
         In order of first use.
     accounting : Accounting

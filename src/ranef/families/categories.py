@@ -56,6 +56,7 @@ class Cumulative(Family):
     thresholds: Literal["flexible", "symmetric", "equidistant"] = "flexible"
 
     name: ClassVar[str] = "cumulative"
+    response: ClassVar[str] = "ordered categories"
     links: ClassVar[tuple[str, ...]] = ("logit", "probit", "cloglog", "cauchit")
     others: ClassVar[tuple[Predictor, ...]] = (
         Predictor("threshold", "identity", "upper threshold"),
@@ -184,6 +185,7 @@ class Multinomial(Family):
     link: str = "logit"
 
     name: ClassVar[str] = "multinomial"
+    response: ClassVar[str] = "categories"
     links: ClassVar[tuple[str, ...]] = ("logit",)
 
     def __init__(self, categories: int, link: str = "logit") -> None:

@@ -7,9 +7,37 @@ from numpy.typing import NDArray
 
 from ranef.errors import DataError
 
-__all__ = ["refuse", "require"]
+__all__ = ["ResponseError", "refuse", "require"]
 
 Floats = NDArray[np.float64]
+
+
+class ResponseError(DataError):
+    """Values that a family cannot have.
+
+    Attributes
+    ----------
+    needs : str
+        What was expected, of whom.
+    row : int
+        The first such value, counted from 0.
+    value : float
+    count : int
+    hint : str
+    """
+
+    def __init__(self, needs: str, row: int, value: float, count: int, hint: str) -> None:
+        self.needs, self.row, self.value, self.count, self.hint = needs, row, value, count, hint
+        super().__init__(f"{needs}; row {row} has {value:g}; {self._number()}{hint}")
+
+    def _number(self) -> str:
+        return "1 row is like this" if self.count == 1 else f"{self.count:,} rows are like this"
+
+    def of_column(self, name: str, row: int) -> DataError:
+        """Return the error with the column's name and the row of the table."""
+        return DataError(
+            f"{self.needs}; {name} is {self.value:g} in row {row}; {self._number()}{self.hint}"
+        )
 
 
 def refuse(name: str, needs: str, y: Floats, wrong: NDArray[np.bool_], hint: str = "") -> None:
@@ -28,21 +56,21 @@ def refuse(name: str, needs: str, y: Floats, wrong: NDArray[np.bool_], hint: str
 
     Raises
     ------
-    DataError
+    ResponseError
         If any row is wrong: with the first (counted from 0), its value, and their number.
 
     Examples
     --------
     >>> refuse("poisson", "whole numbers from 0", np.array([1.0, 2.5]), np.array([False, True]))
     Traceback (most recent call last):
-    ranef.errors.DataError: poisson needs whole numbers from 0; row 1 has 2.5; 1 row is like this
+    ranef.families.checks.ResponseError: poisson needs whole numbers from 0; row 1 has 2.5; 1 row
+    is like this
     """
     rows = np.flatnonzero(wrong)
     if not rows.size:
         return
     first = int(rows[0])
-    number = "1 row is like this" if rows.size == 1 else f"{rows.size:,} rows are like this"
-    raise DataError(f"{name} needs {needs}; row {first} has {y[first]:g}; {number}{hint}")
+    raise ResponseError(f"{name} needs {needs}", first, float(y[first]), rows.size, hint)
 
 
 def require(name: str, needs: str, y: Floats, right: NDArray[np.bool_], hint: str = "") -> None:

@@ -69,6 +69,7 @@ class CensoredGaussian(Gaussian):
     """
 
     name: ClassVar[str] = "censored"
+    response: ClassVar[str] = "interval"
 
     def _check(self, y: Floats, extra: Floats | None, excused: NDArray[np.bool_]) -> None:
         upper = y if extra is None else extra

@@ -94,11 +94,15 @@ class Family(ABC):
         The link of the mean.
     name : str
         R's and glmmTMB's name.
+    response : str
+        What a response is: ``"numbers"``; ``"successes"``, with trials; ``"interval"``,
+        with upper ends; ``"ordered categories"``, with their number; ``"categories"``.
     """
 
     link: str
 
     name: ClassVar[str]
+    response: ClassVar[str] = "numbers"
     links: ClassVar[tuple[str, ...]]
     others: ClassVar[tuple[Predictor, ...]] = ()
     takes_zero: ClassVar[bool] = False

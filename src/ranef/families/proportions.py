@@ -42,13 +42,14 @@ class Binomial(Family):
     array([-1.3863])
     >>> f.check([3.0, 5.0], [4.0, 4.0])
     Traceback (most recent call last):
-    ranef.errors.DataError: binomial needs whole numbers from 0 to the number of trials; row 1 has
-    5; 1 row is like this
+    ranef.families.checks.ResponseError: binomial needs whole numbers from 0 to the number of
+    trials; row 1 has 5; 1 row is like this
     """
 
     link: str = "logit"
 
     name: ClassVar[str] = "binomial"
+    response: ClassVar[str] = "successes"
     links: ClassVar[tuple[str, ...]] = LINKS
     takes_zero: ClassVar[bool] = True
 
@@ -70,8 +71,8 @@ class Binomial(Family):
         n = trials(y, extra)
         require(self.name, "whole numbers of trials from 0", n, whole(n) & (n >= 0))
         needs = "whole numbers from 0 to the number of trials" if extra is not None else "0 or 1"
-        hint = "; proportions take the numbers of trials" if extra is None else ""
-        require(self.name, needs, y, whole(y) & (y >= 0) & (y <= n), hint)
+        hint = "; counts are written cbind(success, failure), proportions take trials as weights"
+        require(self.name, needs, y, whole(y) & (y >= 0) & (y <= n), hint if extra is None else "")
 
     def _start(self, y: Floats, extra: Floats | None) -> Start:
         n = trials(y, extra)

@@ -90,6 +90,10 @@ def family(name: str | Family, link: str | None = None, categories: int | None =
         if link is not None and link != name.link:
             raise ModelError(f"the family {name.name!r} has the link {name.link!r}, not {link!r}")
         return name
+    if not isinstance(name, str):
+        raise ModelError(
+            f"a family is a name such as 'poisson' or an object such as Poisson(), not {name!r}"
+        )
     given = {} if link is None else {"link": link}
     if name == Multinomial.name:
         if categories is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from ranef import solve
 from ranef.design.specification import RandomTerm, Specification
 from ranef.families import Family
+from ranef.priors import Prior
 from ranef.solve.optimum import Optimum
 from ranef.solve.predictors import GeneralisedDesign
 
@@ -152,6 +153,8 @@ class GeneralisedEstimate(Estimate):
     runaway : tuple of int
         Coefficients that run off to infinity.
     design : GeneralisedDesign
+    priors : dict of Prior
+        As given; empty where the likelihood alone was maximised.
     """
 
     family: Family
@@ -166,6 +169,7 @@ class GeneralisedEstimate(Estimate):
     quadrature: int
     runaway: tuple[int, ...]
     design: GeneralisedDesign
+    priors: Mapping[str, Prior] = field(default_factory=dict)
 
     @cached_property
     def joint_covariance(self) -> Floats:

@@ -5,9 +5,10 @@ formula, by name:
 
 - ``"conditional"``: the mean; its response, weights and random terms;
 - ``"zero"``: the zero-inflation (or hurdle) part; present only if asked for;
-- ``"dispersion"``, ``"shape"``: the family's own (`part_names`); a part that is not
-  given is one constant. `Cumulative` has a component ``"threshold"`` instead, and
-  `Multinomial` one ``"conditional"`` component for each category but the first.
+- ``"dispersion"`` and shapes by their labels (``"df"``): the family's own
+  (`part_names`); a part that is not given is one constant. `Cumulative` has a
+  component ``"threshold"`` instead, and `Multinomial` one ``"conditional"``
+  component for each category but the first.
 
 All specifications have the same rows. Terms of several parts that share a
 grouping factor stand in one block. The answer is a `GeneralisedEstimate`, whose
@@ -30,10 +31,12 @@ from ranef.design.specification import GroupingFactor, RandomTerm, Specification
 from ranef.errors import DataError, ModelError, suggestion
 from ranef.families import Cumulative, Family, Multinomial
 from ranef.models.estimate import Component, GeneralisedEstimate
+from ranef.models.penalties import penalty_of
+from ranef.priors import Prior
 from ranef.solve.predictors import GeneralisedDesign, LinearPredictor
 from ranef.solve.search import Progress
 
-__all__ = ["fit_glmm", "part_names", "refit_glmm"]
+__all__ = ["fit_glmm", "lay_out", "part_names", "refit_glmm"]
 
 Floats = NDArray[np.float64]
 
@@ -49,6 +52,7 @@ def fit_glmm(
     *,
     extra: Floats | None = None,
     quadrature: int = 1,
+    priors: Mapping[str, Prior] | None = None,
     path: str | None = None,
     start: Floats | None = None,
     n_jobs: int | None = None,
@@ -67,6 +71,9 @@ def fit_glmm(
     quadrature : int
         Nodes of adaptive Gauss-Hermite quadrature for each random effect, of one
         grouping factor with up to three; 1 is the Laplace approximation.
+    priors : dict of Prior or None
+        Maximise the likelihood times these densities; keys as in
+        `ranef.models.penalties`.
     path : str or None
         ``"single"``, ``"nested"``, ``"crossed"``; None takes the cheapest.
     start : (k,) array or None
@@ -90,7 +97,7 @@ def fit_glmm(
         )
     if extra is not None:
         extra = np.ascontiguousarray(extra, dtype=np.float64)
-    plan = _plan(parts, family, extra)
+    plan = _plan(parts, family, extra, priors)
     found = solve.fit_generalised(
         plan.design,
         plan.start,
@@ -109,7 +116,7 @@ def fit_glmm(
         sigma=1.0,
         covariances=found.covariances[own.terms],
         modes=found.modes[own.terms],
-        loglik=-0.5 * found.optimum.criterion,
+        loglik=-0.5 * (found.optimum.criterion - found.penalty),
         optimum=found.optimum,
         family=family,
         parts=dict(parts),
@@ -123,7 +130,26 @@ def fit_glmm(
         quadrature=quadrature,
         runaway=found.runaway,
         design=plan.design,
+        priors=dict(priors or {}),
     )
+
+
+def lay_out(
+    parts: Mapping[str, Specification], family: Family, extra: Floats | None = None
+) -> _Plan:
+    """Bring the parts of a model to one design without fitting it.
+
+    Returns
+    -------
+    object
+        ``design``, ``components`` and ``start``, the coefficients to start from.
+
+    Raises
+    ------
+    ModelError
+        When the parts do not fit the family or each other.
+    """
+    return _plan(parts, family, extra)
 
 
 def refit_glmm(
@@ -157,6 +183,7 @@ def refit_glmm(
         estimate.family,
         extra=estimate.extra if extra is None else extra,
         quadrature=estimate.quadrature,
+        priors=estimate.priors,
         path=estimate.optimum.path,
     )
 
@@ -247,7 +274,14 @@ class _Builder:
         self.components.append(Component("threshold", None, number, names, own, terms, None))
         self.start.append(start)
 
-    def plan(self, spec: Specification, family: Family, extra: Floats | None, zero: bool) -> _Plan:
+    def plan(
+        self,
+        spec: Specification,
+        family: Family,
+        extra: Floats | None,
+        zero: bool,
+        priors: Mapping[str, Prior] | None,
+    ) -> _Plan:
         design = GeneralisedDesign(
             family=family.core(zero),
             y=spec.y,
@@ -258,6 +292,7 @@ class _Builder:
             owners=tuple(self.owners),
             factors=tuple(self.factors),
             n_coefficients=self.count,
+            penalty=penalty_of(priors, self.components, self.terms, self.factors),
         )
         if len(self.predictors) != design.family.predictors:
             raise ModelError(
@@ -273,7 +308,12 @@ def _least_squares(X: Floats, target: Floats) -> Floats:
     return np.asarray(np.linalg.lstsq(X, target, rcond=None)[0], dtype=np.float64)
 
 
-def _plan(parts: Mapping[str, Specification], family: Family, extra: Floats | None) -> _Plan:
+def _plan(
+    parts: Mapping[str, Specification],
+    family: Family,
+    extra: Floats | None,
+    priors: Mapping[str, Prior] | None,
+) -> _Plan:
     spec = _conditional(parts)
     zero = ZERO in parts
     names = _check_parts(parts, family)
@@ -301,7 +341,7 @@ def _plan(parts: Mapping[str, Specification], family: Family, extra: Floats | No
             "no part of the model has a random effect; a generalised linear model without them "
             "is not a mixed model"
         )
-    return builder.plan(spec, family, extra, zero)
+    return builder.plan(spec, family, extra, zero, priors)
 
 
 def _conditional(parts: Mapping[str, Specification]) -> Specification:
@@ -313,13 +353,12 @@ def _conditional(parts: Mapping[str, Specification]) -> Specification:
 def part_names(family: Family, zero: bool) -> tuple[str, ...]:
     """Names of the parts of a family beside the mean: those that may have a formula.
 
-    Several shapes of one kind go by their labels.
+    Shapes go by their labels.
     """
     if isinstance(family, Cumulative | Multinomial):
         return ()
     others = family.predictors(zero)[1:]
-    kinds = [p.name for p in others]
-    return tuple(p.name if kinds.count(p.name) == 1 else p.label for p in others)
+    return tuple(p.label if p.name == "shape" else p.name for p in others)
 
 
 def _check_parts(parts: Mapping[str, Specification], family: Family) -> tuple[str, ...]:

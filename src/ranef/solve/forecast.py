@@ -6,12 +6,16 @@ May import `design.specification`, `errors` and the layout.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from ranef.design.specification import Specification
 from ranef.solve.layout import choose_layout
 from ranef.solve.resources import available_memory
 
-__all__ = ["Plan", "PlannedBlock", "plan"]
+if TYPE_CHECKING:
+    from ranef.solve.predictors import GeneralisedDesign
+
+__all__ = ["Plan", "PlannedBlock", "plan", "plan_generalised"]
 
 COMFORTABLE_ORDER = 8000
 FLOPS_PER_SECOND = 1e10
@@ -157,6 +161,27 @@ def plan(spec: Specification, path: str | None = None) -> Plan:
     ModelError
         When the design does not fit the path asked for.
     """
+    return _plan(spec, spec.formula, spec.accounting.n_dropped, path)
+
+
+def plan_generalised(
+    design: GeneralisedDesign, formula: str, n_dropped: int = 0, path: str | None = None
+) -> Plan:
+    """Forecast the cost of fitting a generalised design.
+
+    One evaluation is one step of the inner search; a fit takes some dozens.
+
+    Raises
+    ------
+    ModelError
+        When the design does not fit the path asked for.
+    """
+    return _plan(design, formula, n_dropped, path)
+
+
+def _plan(
+    spec: Specification | GeneralisedDesign, formula: str, n_dropped: int, path: str | None
+) -> Plan:
     from ranef import covariance
 
     blocks, layout = choose_layout(spec, path)
@@ -175,9 +200,9 @@ def plan(spec: Specification, path: str | None = None) -> Plan:
         for i, block in enumerate(blocks)
     )
     return Plan(
-        formula=spec.formula,
+        formula=formula,
         n=spec.n,
-        n_dropped=spec.accounting.n_dropped,
+        n_dropped=n_dropped,
         p=spec.p,
         n_parameters=count,
         blocks=planned,

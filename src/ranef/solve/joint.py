@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ranef.errors import ModelError
 from ranef.solve.predictors import GeneralisedAssembly, assemble_generalised
 from ranef.solve.questions import STEP, free_entries, room
-from ranef.solve.search import chain_rule, ranks_of
+from ranef.solve.search import ranks_of
 
 if TYPE_CHECKING:
     from ranef.models.estimate import GeneralisedEstimate
@@ -56,7 +56,7 @@ def _gradient(
             "of the estimates can be given"
         )
     by_coefficient = state["gradient"][assembly.core.parameters :]
-    return np.concatenate([by_coefficient, chain_rule(assembly, theta, state["psi_gradient"])])
+    return np.concatenate([by_coefficient, assembly.theta_gradient(theta, ranks, state)])
 
 
 def joint_gradient(estimate: GeneralisedEstimate, coefficients: Floats, theta: Floats) -> Floats:

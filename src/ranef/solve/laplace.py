@@ -17,7 +17,6 @@ from ranef.solve.predictors import GeneralisedAssembly, GeneralisedDesign, assem
 from ranef.solve.search import (
     MAX_EVALUATIONS,
     Progress,
-    chain_rule,
     theta_and_faces,
 )
 
@@ -46,6 +45,8 @@ class GeneralisedSolution:
     runaway : tuple of int
         Coefficients about which the data hold next to no information: they
         run off to plus or minus infinity.
+    penalty : float
+        Minus twice the log density of the priors, a part of the criterion.
     optimum : Optimum
     """
 
@@ -56,6 +57,7 @@ class GeneralisedSolution:
     modes: tuple[Floats, ...]
     predictors: Floats
     runaway: tuple[int, ...]
+    penalty: float
     optimum: Optimum
 
 
@@ -119,11 +121,12 @@ def _checked(assembly: GeneralisedAssembly, theta: Floats) -> Floats:
 def _solution(assembly: GeneralisedAssembly, found: dict[str, Any]) -> GeneralisedSolution:
     theta, faces = theta_and_faces(assembly, found)
     T, inner = assembly.transform, found["phi"][assembly.core.parameters :]
-    runaway = _runaway(found["fixed_covariance"])
+    covariance = _with_priors(found["fixed_covariance"], assembly, T @ inner)
+    runaway = _runaway(covariance)
     optimum = Optimum(
         criterion=float(found["criterion"]),
         theta=theta,
-        gradient=chain_rule(assembly, theta, found["psi_gradient"]),
+        gradient=assembly.theta_gradient(theta, {f.term: f.rank for f in faces}, found),
         decrement=found["decrement"],
         tolerance=found["tolerance"],
         converged=found["converged"] and not runaway,
@@ -136,14 +139,27 @@ def _solution(assembly: GeneralisedAssembly, found: dict[str, Any]) -> Generalis
     )
     return GeneralisedSolution(
         coefficients=T @ inner,
-        vcov=T @ found["fixed_covariance"] @ T.T,
+        vcov=T @ covariance @ T.T,
         theta=theta,
         covariances=tuple(t.psi_user(found["psi"][t.block]) for t in assembly.terms),
         modes=tuple(found["modes"][t.block][:, t.first : t.first + t.size] for t in assembly.terms),
         predictors=found["predictors"],
         runaway=runaway,
+        penalty=float(assembly.core.penalty(found["phi"])),
         optimum=optimum,
     )
+
+
+def _with_priors(covariance: Floats, assembly: GeneralisedAssembly, coefficients: Floats) -> Floats:
+    """Add what priors know about the coefficients to what the data know."""
+    penalty = assembly.design.penalty
+    if penalty is None or not penalty.coefficients:
+        return covariance
+    information = np.linalg.pinv(covariance, hermitian=True)
+    for k, prior in penalty.coefficients:
+        row = assembly.transform[k]
+        information += prior.information(float(coefficients[k])) * np.outer(row, row)
+    return np.asarray(np.linalg.inv(information), dtype=np.float64)
 
 
 def _runaway(covariance: Floats) -> tuple[int, ...]:

@@ -10,6 +10,7 @@ May import `_core`, `covariance`, `design.specification`, `errors`.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -26,7 +27,9 @@ from ranef.solve.assembly import (
     terms_of,
 )
 from ranef.solve.layout import choose_layout
+from ranef.solve.penalty import Penalty, core_terms
 from ranef.solve.resources import available_cores, hold_blas, use_lapack
+from ranef.solve.search import chain_rule
 
 __all__ = ["GeneralisedAssembly", "GeneralisedDesign", "LinearPredictor", "assemble_generalised"]
 
@@ -34,6 +37,7 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int_]
 
 MOST_COLUMNS = 3
+SMALL = 1e-6
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,6 +79,8 @@ class GeneralisedDesign:
     factors : tuple of GroupingFactor
     n_coefficients : int
         Length P of the coefficient vector.
+    penalty : Penalty or None
+        Priors of its parameters.
     """
 
     family: _core.Family
@@ -86,6 +92,7 @@ class GeneralisedDesign:
     owners: tuple[int, ...]
     factors: tuple[GroupingFactor, ...]
     n_coefficients: int
+    penalty: Penalty | None = None
 
     @property
     def n(self) -> int:
@@ -106,11 +113,36 @@ class GeneralisedAssembly(Parametrisation):
     core : _core.GeneralisedProblem
     transform : (P, P) float64 array
         Coefficients = transform @ those of the core.
+    nodes : int
+        Of the quadrature; 1 is the Laplace approximation.
     """
 
     design: GeneralisedDesign
     core: _core.GeneralisedProblem
     transform: Floats
+    nodes: int
+
+    def theta_gradient(self, theta: Floats, ranks: dict[int, int], found: dict[str, Any]) -> Floats:
+        """Gradient in the reported parameters, from what the core says of a point.
+
+        A quadrature with few nodes is a function of the parameters of the factor, not of
+        Psi alone, so its gradient goes through these.
+        """
+        if self.nodes == 1:
+            return chain_rule(self, theta, found["psi_gradient"])
+        by_phi: Floats = found["gradient"][: self.core.parameters]
+        return np.asarray(self._phi_derivatives(theta, ranks).T @ by_phi)
+
+    def _phi_derivatives(self, theta: Floats, ranks: dict[int, int]) -> Floats:
+        """Derivatives (k, k) of the core's parameters, by differences: both are smooth."""
+        unit = np.concatenate([term.units for term in self.terms])
+        columns = []
+        for i, step in enumerate(SMALL * np.maximum(np.abs(theta), unit)):
+            up, down = theta.copy(), theta.copy()
+            up[i] += step
+            down[i] -= step
+            columns.append((self.phi(up, ranks) - self.phi(down, ranks)) / (2 * step))
+        return np.column_stack(columns)
 
     def inner(self, coefficients: Floats) -> Floats:
         """Coefficients of the core for the user's."""
@@ -170,9 +202,15 @@ def assemble_generalised(
         available_cores(n_jobs),
         quadrature,
     )
+    terms = terms_of(design, blocks, problem)
+    if design.penalty is not None:
+        rows = [
+            (np.ascontiguousarray(transform[k]), prior.core())
+            for k, prior in design.penalty.coefficients
+        ]
+        problem.penalise(core_terms(design.penalty, terms, blocks), rows)
     core = hold_blas(problem, layout.order)
-    terms = terms_of(design, blocks, core)
-    assembly = GeneralisedAssembly(blocks, layout, terms, design, core, transform)
+    assembly = GeneralisedAssembly(blocks, layout, terms, design, core, transform, quadrature)
     known[path, quadrature] = known[layout.path, quadrature] = assembly
     return assembly
 

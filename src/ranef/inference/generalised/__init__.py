@@ -20,6 +20,7 @@ from ranef.inference.generalised.prediction import (
     contrasts,
     predict,
 )
+from ranef.inference.generalised.quantile import quantile_residuals
 from ranef.inference.generalised.rows import Rows, own_rows
 from ranef.inference.generalised.targets import TYPES
 
@@ -39,6 +40,7 @@ __all__ = [
     "own_rows",
     "posterior_means",
     "predict",
+    "quantile_residuals",
     "residuals",
     "simulate",
 ]

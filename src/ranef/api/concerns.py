@@ -1,0 +1,87 @@
+"""What a generalised fit should warn of: separation, a poor Laplace approximation."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+
+from ranef.api.proof import warn_unless_proved
+from ranef.errors import ConvergenceWarning, DataWarning
+from ranef.families import Multinomial
+from ranef.models.estimate import GeneralisedEstimate
+from ranef.models.naming import Levels, coefficient_labels
+
+__all__ = ["laplace_concern", "sentence", "separation_concern", "warn_about"]
+
+FEW_TRIALS = 5.0
+LARGE_SD = 1.0
+BINARY = ("binomial", "betabinomial", "cumulative", "multinomial")
+
+
+def warn_about(estimate: GeneralisedEstimate, levels: Levels = None) -> None:
+    """Warn of what makes the estimates untrue or poor."""
+    separated = separation_concern(estimate, levels)
+    if separated is not None:
+        warnings.warn(separated, ConvergenceWarning, stacklevel=3)
+    else:
+        warn_unless_proved(estimate, stacklevel=4)
+    poor = laplace_concern(estimate)
+    if poor is not None:
+        warnings.warn(poor, DataWarning, stacklevel=3)
+
+
+def separation_concern(estimate: GeneralisedEstimate, levels: Levels = None) -> str | None:
+    """Say which coefficients run off to infinity, in which direction, and what to do."""
+    if not estimate.runaway:
+        return None
+    labels = coefficient_labels(estimate, levels)
+    named = [
+        f"{labels[k].full} towards {'plus' if estimate.coefficients[k] > 0 else 'minus'} infinity"
+        for k in estimate.runaway
+    ]
+    one = len(named) == 1
+    return (
+        f"{'a coefficient runs' if one else 'coefficients run'} off: {'; '.join(named)}. The data "
+        f"separate the response there ({'its column predicts' if one else 'the columns predict'} "
+        "it without error), so that no finite estimate exists; the numbers printed for "
+        f"{'it' if one else 'them'} mean nothing. Leave the column out, join categories that "
+        "hold only one outcome, or gather more data."
+    )
+
+
+def laplace_concern(estimate: GeneralisedEstimate) -> str | None:
+    """Say where the Laplace approximation is known to be poor.
+
+    With few trials in each level and a large standard deviation it biases the
+    variance and, through it, the coefficients (Breslow and Lin 1995, Biometrika
+    82; Joe 2008, Comput. Stat. Data Anal. 52).
+    """
+    if estimate.quadrature != 1 or estimate.family.name not in BINARY:
+        return None
+    trials = estimate.extra if estimate.family.name in BINARY[:2] else None
+    for t, term in enumerate(estimate.terms):
+        factor = estimate.design.factors[term.factor]
+        per_level = np.bincount(factor.codes, weights=trials, minlength=factor.n_levels)
+        sd = float(np.sqrt(np.max(np.diag(estimate.term_covariances[t]))))
+        few = float(np.median(per_level))
+        if few < FEW_TRIALS and sd > LARGE_SD and term.structure in ("us", "diag"):
+            return _poor(estimate, factor.name, few, sd)
+    return None
+
+
+def sentence(text: str) -> str:
+    """Return a message as a sentence."""
+    return text[:1].upper() + text[1:]
+
+
+def _poor(estimate: GeneralisedEstimate, group: str, few: float, sd: float) -> str:
+    noun = "rows" if estimate.family.name in BINARY[2:] else "trials"
+    text = (
+        f"the Laplace approximation is poor here: the levels of {group} have a median of {few:g} "
+        f"{noun} and their standard deviation is {sd:.2f}, so that it and the coefficients may "
+        "be off."
+    )
+    if len(estimate.design.factors) == 1 and not isinstance(estimate.family, Multinomial):
+        return f"{text} quadrature=25 integrates exactly; compare the two."
+    return f"{text} Read them with care."

@@ -1,0 +1,553 @@
+"""A fitted generalised linear mixed model: check, call one function below, and wrap."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ranef import inference
+from ranef.api import checks
+from ranef.api.concerns import warn_about
+from ranef.api.equation import Equation
+from ranef.api.equation_generalised import generalised_equation
+from ranef.api.frame import Frame
+from ranef.api.generalised_summary import generalised_summary
+from ranef.api.mixed import MixedModelFit
+from ranef.api.refits import Refits
+from ranef.api.refits_generalised import coded_responses, refit_many
+from ranef.api.rows import read_parts
+from ranef.api.summary import Summary
+from ranef.errors import ModelError
+from ranef.families import Cumulative, Family, Multinomial
+from ranef.inference import Intervals, LevelEffects, VarianceParameter, generalised
+from ranef.models import naming
+from ranef.models.estimate import GeneralisedEstimate
+from ranef.models.glmm import refit_glmm
+from ranef.models.meaning import EXPONENTIAL, link_of, natural, predictor_of
+from ranef.tables import make_table
+
+__all__ = ["GeneralizedMixedModelFit"]
+
+KINDS = ("conditional", "typical", "population")
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class GeneralizedMixedModelFit(MixedModelFit):
+    """A fitted generalised linear mixed model; `ranef.glmm` makes one.
+
+    Attributes
+    ----------
+    estimate : GeneralisedEstimate
+        What the solver found, as arrays.
+    frame : Frame
+        Where the rows came from.
+
+    Examples
+    --------
+    >>> import ranef
+    >>> fit = ranef.glmm("cbind(incidence, size - incidence) ~ period + (1 | herd)",
+    ...                  ranef.data.load("cbpp"), family="binomial")
+    >>> round(fit.loglik, 4), fit.df_model, fit.n_groups
+    (-92.0263, 5, {'herd': 15})
+    """
+
+    estimate: GeneralisedEstimate
+    frame: Frame
+
+    @property
+    def family(self) -> Family:
+        """The family of the response, see `ranef.families`."""
+        return self.estimate.family
+
+    @property
+    def quadrature(self) -> int:
+        """Nodes of the quadrature; 1 is the Laplace approximation."""
+        return self.estimate.quadrature
+
+    @property
+    def dispersion(self) -> dict[str, float]:
+        """Dispersion and shapes that are one number each, on their own scale.
+
+        Examples
+        --------
+        >>> import ranef
+        >>> fit = ranef.glmm("count ~ mined + (1 | site)", ranef.data.load("Salamanders"),
+        ...                  family="nbinom2")
+        >>> {name: round(value, 3) for name, value in fit.dispersion.items()}
+        {'phi': 0.594}
+        """
+        found = {}
+        for part in self.estimate.components:
+            if part.specification is None and part.name != "threshold":
+                own = predictor_of(self.estimate, part)
+                value = self.estimate.coefficients[part.coefficients]
+                found[own.label] = natural(own.link, float(value[0]))
+        return found
+
+    @property
+    def df_resid(self) -> int:
+        """Rows minus coefficients of the mean."""
+        own = [x for x in naming.coefficient_labels(self.estimate) if x.component == "conditional"]
+        return self.n_obs - len(own)
+
+    @property
+    def levels(self) -> tuple[Any, ...] | None:
+        """Categories of a categorical response, in the user's order and type."""
+        reading = self.estimate.specification.recipe.reading
+        return None if reading is None else reading.levels
+
+    @property
+    def _levels(self) -> Sequence[Any] | None:
+        return self.levels
+
+    def intervals(self, conf_level: float = 0.95, df: str = "normal") -> Intervals:
+        """Return tests and intervals of the coefficients of the mean as arrays."""
+        found = self._coefficient_intervals(checks.conf_level(conf_level), df)
+        named = naming.coefficient_labels(self.estimate, self.levels)
+        own = np.array([label.component == "conditional" for label in named], dtype=np.bool_)
+        return Intervals(**{name: values[own] for name, values in vars(found).items()})
+
+    def _coefficient_intervals(self, conf_level: float, df: str) -> Intervals:
+        checks.choice("df", df, ("normal",))
+        identity = np.eye(len(self.estimate.coefficients))
+        return inference.intervals(self.estimate, identity, conf_level=conf_level, df=df)
+
+    def _variance_parameters(self, conf_level: float) -> tuple[VarianceParameter, ...]:
+        return inference.variance_parameters(self.estimate, conf_level=conf_level)
+
+    def _coefficients_by_level(self, factor: int) -> tuple[LevelEffects, ...]:
+        return generalised.coefficients_by_level(self.estimate, factor)
+
+    def _carried(self, exponentiate: bool) -> NDArray[np.bool_]:
+        """Coefficients whose exponential is a ratio, if it is asked for."""
+        carried = np.zeros(len(self.estimate.coefficients), dtype=np.bool_)
+        if not exponentiate:
+            return carried
+        for part in self.estimate.components:
+            link = link_of(self.estimate, part)
+            if part.name == "conditional" and link not in (*EXPONENTIAL, "identity"):
+                raise ModelError(
+                    f"exponentiate=True makes no ratio of coefficients under the link {link!r}; "
+                    f"it does under {', '.join(EXPONENTIAL)}"
+                )
+            carried[part.coefficients] = part.name != "threshold" and (
+                link in EXPONENTIAL or part.name == "conditional"
+            )
+        return carried
+
+    def summary(self, *, conf_level: float = 0.95, df: str = "normal") -> Summary:
+        """Return the answer in words and tables.
+
+        Beside the coefficients stand odds or rate ratios where the link makes
+        them; zero part, dispersion and thresholds have their own tables.
+
+        Parameters
+        ----------
+        conf_level : float
+        df : {"normal"}
+            The tests are normal.
+
+        Examples
+        --------
+        >>> import ranef
+        >>> fit = ranef.glmm("cbind(incidence, size - incidence) ~ period + (1 | herd)",
+        ...                  ranef.data.load("cbpp"), family="binomial")
+        >>> "odds ratio" in str(fit.summary())
+        True
+        """
+        level = checks.conf_level(conf_level)
+        found = self._coefficient_intervals(level, df)
+        variance = self._variance_parameters(level)
+        return generalised_summary(self.estimate, self.levels, found, variance, level)
+
+    def tidy(
+        self,
+        effects: str = "fixed",
+        *,
+        conf_level: float = 0.95,
+        df: str = "normal",
+        exponentiate: bool = False,
+    ) -> Any:
+        """Return estimates as a table in the library the data came in.
+
+        Parameters
+        ----------
+        effects : {"fixed", "variance", "random"}
+            The tables of `LinearMixedModelFit.tidy`. Their `component` is
+            ``"conditional"`` (the mean), ``"zero"``, ``"dispersion"``,
+            ``"threshold"`` or the name of a shape, each on the scale of its
+            link; a multinomial model adds `response`, the category that is
+            compared with the first. Standard deviations are on the scale of
+            the link, and there is no residual row.
+        conf_level : float
+        df : {"normal"}
+            The tests are normal.
+        exponentiate : bool
+            Carry the estimates and bounds of the fixed effects through exp
+            where that makes ratios (links log, logit, cloglog); thresholds and
+            standard errors stay on the scale fitted.
+
+        Examples
+        --------
+        >>> import ranef
+        >>> fit = ranef.glmm("cbind(incidence, size - incidence) ~ period + (1 | herd)",
+        ...                  ranef.data.load("cbpp"), family="binomial")
+        >>> fit.tidy(exponentiate=True)[["term", "estimate", "conf_low", "conf_high"]].round(2)
+                  term  estimate  conf_low  conf_high
+        0  (Intercept)      0.25      0.16       0.39
+        1      period2      0.37      0.20       0.67
+        2      period3      0.32      0.17       0.61
+        3      period4      0.21      0.09       0.47
+        >>> fit.tidy("variance")[["component", "group", "parameter", "estimate"]].round(3)
+             component group parameter  estimate
+        0  conditional  herd        sd     0.642
+        """
+        return self._tidy(effects, conf_level, df, exponentiate)
+
+    def confint(self, method: str = "wald", *, conf_level: float = 0.95, df: str = "normal") -> Any:
+        """Return confidence intervals of all coefficients, see `Fit.confint`."""
+        return super().confint(method, conf_level=conf_level, df=df)
+
+    def glance(self) -> Any:
+        """Return the fit in one row.
+
+        Returns
+        -------
+        table
+            ``n_obs, family, link, quadrature, df_model, df_resid, loglik,
+            deviance, aic, bic, criterion, converged, singular``.
+
+        Examples
+        --------
+        >>> import ranef
+        >>> fit = ranef.glmm("resp ~ age + smoke + (1 | id)", ranef.data.load("ohio"),
+        ...                  family="binomial", quadrature=25)
+        >>> fit.glance()[["family", "link", "quadrature", "df_model"]]
+             family   link  quadrature  df_model
+        0  binomial  logit          25         4
+        """
+        own = {
+            "family": self.family.name,
+            "link": self.family.link,
+            "quadrature": self.quadrature,
+            "df_model": self.df_model,
+            "df_resid": self.df_resid,
+        }
+        return self._glanced(own)
+
+    def augment(self, data: Any = None) -> Any:
+        """Return the rows with what the fit says of each.
+
+        Parameters
+        ----------
+        data : table, optional
+            The table that was fitted: its columns come first. Without it the
+            response and the grouping factors do.
+
+        Returns
+        -------
+        table
+            One row for each row of the user's table, ending in ``fitted,
+            typical, residual, pearson`` (see `fitted` and `residuals`), or for
+            a response of categories in the fitted probability of each,
+            ``fitted_<category>``. NaN in rows that were dropped.
+
+        Examples
+        --------
+        >>> import ranef
+        >>> cbpp = ranef.data.load("cbpp")
+        >>> fit = ranef.glmm("cbind(incidence, size - incidence) ~ period + (1 | herd)", cbpp,
+        ...                  family="binomial")
+        >>> fit.augment(cbpp).columns.tolist()[-4:]
+        ['fitted', 'typical', 'residual', 'pearson']
+        """
+        fitted = generalised.fitted(self.estimate)
+        if self._categorical:
+            own = {
+                f"fitted_{name}": np.ascontiguousarray(fitted[:, j])
+                for j, name in enumerate(self._categories)
+            }
+            return self._augmented(data, own)
+        own = {
+            "fitted": fitted,
+            "typical": generalised.fitted(self.estimate, kind="typical"),
+            "residual": generalised.residuals(self.estimate, "response"),
+            "pearson": generalised.residuals(self.estimate, "pearson"),
+        }
+        return self._augmented(data, own)
+
+    @property
+    def _categorical(self) -> bool:
+        return isinstance(self.family, Cumulative | Multinomial)
+
+    @property
+    def _categories(self) -> tuple[str, ...]:
+        """Names of the categories of the response."""
+        return tuple(str(level) for level in self.levels or ())
+
+    def _response_column(self) -> NDArray[Any]:
+        """The response of the rows in the model, categories by their labels."""
+        return self._labelled(self.estimate.specification.y)
+
+    def _labelled(self, y: NDArray[np.float64]) -> NDArray[Any]:
+        """Values of a response, categories by their labels."""
+        if self.levels is None:
+            return y
+        named = np.empty(len(self.levels), dtype=object)
+        named[:] = list(self.levels)
+        return named[y.astype(np.intp)]
+
+    def predict(
+        self,
+        new: Any = None,
+        *,
+        kind: str = "conditional",
+        type: str = "response",
+        conf_level: float | None = None,
+        interval: str = "mean",
+    ) -> Any:
+        """Predict rows of the table fitted, or of a new one.
+
+        Parameters
+        ----------
+        new : table, optional
+            Needs the columns that the formulas use, but the response. Without
+            it the rows of the table fitted are predicted.
+        kind : {"conditional", "typical", "population"}
+            With the random effects of the row's own levels (a level that the
+            fit has not seen counts as 0, and its variance enters the standard
+            error); with random effects set to zero; averaged over the
+            population's random effects, by quadrature. The last two differ
+            unless the link is the identity.
+        type : {"response", "link", "prob", "class", "zero", "dispersion"}
+            The mean of the response (of a binomial one the probability), zero
+            part included; the linear predictor of the mean; the probability of
+            each category, which is also the ``"response"`` where it has them;
+            the most probable category; the probability of an extra zero; the
+            dispersion.
+        conf_level : float, optional
+            Add standard errors and intervals at this level.
+        interval : {"mean", "new"}
+            For the expected value, or for a new observation.
+
+        Returns
+        -------
+        array or table
+            Without `conf_level` an array, one value a row (a column for each
+            category where the response has them); with it a table ``estimate,
+            std_error, conf_low, conf_high``, led by ``row`` and ``category``
+            where the response has categories. NaN where a needed value is
+            missing. Standard errors carry the uncertainty of all coefficients
+            and of the covariance parameters, and of the random effects where
+            they are conditional. Intervals are made on the scale of the link.
+
+        Examples
+        --------
+        >>> import ranef
+        >>> fit = ranef.glmm("cbind(incidence, size - incidence) ~ period + (1 | herd)",
+        ...                  ranef.data.load("cbpp"), family="binomial")
+        >>> new = {"period": ["1", "4"], "herd": ["1", "1"]}
+        >>> fit.predict(new).round(3)
+        array([0.323, 0.09 ])
+        >>> fit.predict(new, kind="typical").round(3)
+        array([0.198, 0.05 ])
+        """
+        kind = checks.choice("kind", kind, KINDS)
+        type = checks.choice("type", type, generalised.TYPES)
+        new_observation = checks.choice("interval", interval, ("mean", "new")) == "new"
+        if conf_level is None and new_observation:
+            raise ModelError("interval='new' needs a conf_level, such as conf_level=0.95")
+        effects = {"conditional": "own", "population": "new"}.get(kind)
+        if new is None:
+            rows, frame = generalised.own_rows(self.estimate), self.frame
+        else:
+            rows, frame = read_parts(self.estimate, new, effects, trials=new_observation)
+        level = None if conf_level is None else checks.conf_level(conf_level)
+        found = generalised.predict(
+            self.estimate, rows, kind=kind, type=type, conf_level=level, interval=interval
+        )
+        columns = {name: values for name, values in vars(found).items() if values is not None}
+        if type == "class":
+            return frame.expand(self._labelled(found.estimate))
+        if level is None:
+            return frame.expand(found.estimate)
+        if found.estimate.ndim == 1:
+            return frame.table(columns)
+        return self._long(columns, frame, type)
+
+    def _long(self, columns: dict[str, NDArray[Any]], frame: Frame, type: str) -> Any:
+        """One row for each row of the table and category (or predictor) of the response."""
+        full = {name: frame.expand(values) for name, values in columns.items()}
+        n, count = full["estimate"].shape
+        names = self._categories if type != "link" else self._categories[1:]
+        return make_table(
+            {
+                "row": np.repeat(np.arange(n), count),
+                "category": list(names) * n,
+                **{name: values.ravel() for name, values in full.items()},
+            },
+            frame.library,
+        )
+
+    def fitted(self, kind: str = "conditional") -> Any:
+        """Return fitted values, one a row of the user's table; NaN where a row was dropped.
+
+        Parameters
+        ----------
+        kind : {"conditional", "typical", "population"}
+            As in `predict`.
+
+        Returns
+        -------
+        column
+            The mean of the response, of a binomial one the probability. Where
+            the response has categories a table of their probabilities.
+
+        Examples
+        --------
+        >>> import ranef
+        >>> fit = ranef.glmm("rating ~ temp + contact + (1 | judge)", ranef.data.load("wine"),
+        ...                  family="cumulative")
+        >>> fit.fitted("typical").round(2).head(2)
+              1     2     3     4    5
+        0  0.21  0.57  0.19  0.02  0.0
+        1  0.21  0.57  0.19  0.02  0.0
+        """
+        kind = checks.choice("kind", kind, KINDS)
+        values = generalised.fitted(self.estimate, kind=kind)
+        if values.ndim == 1:
+            return self.frame.column(values, "fitted")
+        columns = dict(zip(self._categories, values.T, strict=True))
+        return self.frame.table(columns)
+
+    def residuals(self, kind: str = "response", *, rng: Any = 0) -> Any:
+        """Return residuals, one a row of the user's table; NaN where a row was dropped.
+
+        Parameters
+        ----------
+        kind : {"response", "pearson", "deviance", "working", "quantile"}
+            - ``"response"``: response minus fitted mean, the random effects at
+              their modes; of trials the proportion minus the probability.
+            - ``"pearson"``: that divided by the standard deviation that the
+              family gives it.
+            - ``"deviance"``: the root of the row's unit deviance, with the sign
+              of the response residual, for families that have one.
+            - ``"working"``: the response residual on the scale of the link.
+            - ``"quantile"``: the normal quantile of the response's rank among
+              responses that the model draws, ties broken at random: standard
+              normal for every family if the model holds.
+        rng : int or numpy.random.Generator
+            For ``"quantile"``; the same gives the same residuals.
+
+        Raises
+        ------
+        ranef.errors.ModelError
+            Categories have no difference from a mean; some families have no
+            deviance.
+
+        Examples
+        --------
+        >>> import ranef
+        >>> fit = ranef.glmm("cbind(incidence, size - incidence) ~ period + (1 | herd)",
+        ...                  ranef.data.load("cbpp"), family="binomial")
+        >>> round(float((fit.residuals("pearson") ** 2).sum()), 1)
+        54.7
+        """
+        kind = checks.choice("kind", kind, (*generalised.RESIDUALS, "quantile"))
+        if kind == "quantile":
+            values = generalised.quantile_residuals(self.estimate, checks.generator(rng))
+        else:
+            values = generalised.residuals(self.estimate, kind)
+        return self.frame.column(values, "residual")
+
+    def simulate(self, n: int = 1, *, rng: Any = None, kind: str = "new") -> Any:
+        """Draw responses from the fitted model.
+
+        Parameters
+        ----------
+        n : int
+            Number of responses.
+        rng : int or numpy.random.Generator, optional
+            The same gives the same draws.
+        kind : {"new", "conditional"}
+            Draw the random effects anew, or keep them at their modes.
+
+        Returns
+        -------
+        table
+            Columns ``sim_1 .. sim_n``, one row a row of the user's table;
+            missing where a row was dropped. A binomial response is its number
+            of successes. `refit` takes the table as it is.
+
+        Examples
+        --------
+        >>> import ranef
+        >>> fit = ranef.glmm("cbind(incidence, size - incidence) ~ period + (1 | herd)",
+        ...                  ranef.data.load("cbpp"), family="binomial")
+        >>> fit.simulate(2, rng=1).shape
+        (56, 2)
+        """
+        n = checks.count("n", n)
+        conditional = checks.choice("kind", kind, ("new", "conditional")) == "conditional"
+        drawn = generalised.simulate(
+            self.estimate, n, checks.generator(rng), conditional=conditional
+        )
+        return self.frame.table({f"sim_{j + 1}": self._labelled(drawn[:, j]) for j in range(n)})
+
+    def refit(self, y: Any, *, progress: bool | None = None) -> GeneralizedMixedModelFit | Refits:
+        """Fit the same model to another response, or to many in turn.
+
+        Parameters
+        ----------
+        y : (n,) array, (n, k) array or table of k columns
+            One value for each row in the model, or for each row of its table,
+            as `simulate` draws them: of a binomial response the number of
+            successes, of categories their labels.
+        progress : bool, optional
+            Show a progress bar for many responses; None shows one when the
+            work is long.
+
+        Returns
+        -------
+        GeneralizedMixedModelFit
+            For one response.
+        Refits
+            For a matrix or table: the estimates, one row a response.
+
+        Examples
+        --------
+        >>> import ranef
+        >>> fit = ranef.glmm("cbind(incidence, size - incidence) ~ period + (1 | herd)",
+        ...                  ranef.data.load("cbpp"), family="binomial")
+        >>> fit.refit(fit.simulate(3, rng=1)).converged.tolist()
+        [True, True, True]
+        """
+        shown = checks.optional_flag("progress", progress)
+        responses = coded_responses(y, self.frame, self.levels)
+        if responses.single:
+            estimate = refit_glmm(self.estimate, np.ascontiguousarray(responses.y[:, 0]))
+            warn_about(estimate, self.levels)
+            return GeneralizedMixedModelFit(estimate, self.frame)
+        return refit_many(
+            self.estimate, responses, self.frame.library, levels=self.levels, progress=shown
+        )
+
+    def equation(self) -> Equation:
+        """Return the model in symbols; prints as text, shows as LaTeX in notebooks.
+
+        Examples
+        --------
+        >>> import ranef
+        >>> fit = ranef.glmm("count ~ mined + (1 | site)", ranef.data.load("Salamanders"),
+        ...                  family="nbinom2", zero="~ 1")
+        >>> print(fit.equation())
+        count[i] ~ 0 with probability p[i], else Negative binomial 2(mu[i], phi)
+        log(mu[i]) = b0 + b1*minedno[i] + u0[site[i]]
+        logit(p[i]) = g0
+        u0 ~ Normal(0, sd^2) over the levels of site
+        """
+        return generalised_equation(self.estimate, self.levels)

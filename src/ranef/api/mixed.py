@@ -1,0 +1,237 @@
+"""What every mixed model's fit has, linear or generalised."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from os import PathLike
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ranef import inference
+from ranef.api import checks, tidying
+from ranef.api.frame import Frame, matrix, vector
+from ranef.api.likelihood import LikelihoodFit
+from ranef.api.readers import ReaderNames
+from ranef.errors import DataError, ModelError, suggestion
+from ranef.inference import Intervals, LevelEffects, VarianceParameter
+from ranef.models import naming
+from ranef.models.estimate import Estimate
+from ranef.models.naming import Coefficients
+from ranef.tables import Table, make_table
+
+__all__ = ["MixedModelFit"]
+
+EFFECTS = ("fixed", "variance", "random")
+
+
+class MixedModelFit(ReaderNames, LikelihoodFit):
+    """A fitted mixed model, linear or generalised.
+
+    Attributes
+    ----------
+    estimate : Estimate
+        What the solver found, as arrays.
+    frame : Frame
+        Where the rows came from.
+    """
+
+    estimate: Estimate
+    frame: Frame
+
+    @property
+    def formula(self) -> str:
+        return self.estimate.specification.formula
+
+    @property
+    def n_obs(self) -> int:
+        return self.estimate.specification.n
+
+    @property
+    def n_groups(self) -> dict[str, int]:
+        return {f.name: f.n_levels for f in naming.factors_of(self.estimate)}
+
+    @property
+    def coef(self) -> Any:
+        own = self._conditional
+        return vector(own.estimate, own.names, "estimate", self.frame.library)
+
+    @property
+    def vcov(self) -> Any:
+        own = self._conditional
+        return matrix(own.vcov, own.names, own.names, self.frame.library)
+
+    @property
+    def _levels(self) -> Sequence[Any] | None:
+        """Categories of a categorical response."""
+        return None
+
+    @cached_property
+    def _conditional(self) -> Coefficients:
+        return naming.conditional_coefficients(self.estimate, self._levels)
+
+    @abstractmethod
+    def _coefficient_intervals(self, conf_level: float, df: str) -> Intervals:
+        """Tests and intervals of all coefficients."""
+
+    @abstractmethod
+    def _carried(self, exponentiate: bool) -> bool | NDArray[np.bool_]:
+        """Which coefficients `exponentiate` carries through exp."""
+
+    @abstractmethod
+    def _variance_parameters(self, conf_level: float) -> Sequence[VarianceParameter]: ...
+
+    @cached_property
+    def _level_effects(self) -> tuple[LevelEffects, ...]:
+        return inference.level_effects(self.estimate)
+
+    def _tidy(self, effects: str, conf_level: float, df: str, exponentiate: bool) -> Any:
+        effects = checks.choice("effects", effects, EFFECTS)
+        level = checks.conf_level(conf_level)
+        inference.check_method(df)
+        if checks.flag("exponentiate", exponentiate) and effects != "fixed":
+            raise ModelError("exponentiate=True applies to effects='fixed' only")
+        return make_table(self._tidied(effects, level, df, exponentiate), self.frame.library)
+
+    def _tidied(self, effects: str, level: float, df: str, exponentiate: bool) -> dict[str, Any]:
+        estimate, levels = self.estimate, self._levels
+        if effects == "variance":
+            return tidying.variance_columns(estimate, self._variance_parameters(level), levels)
+        if effects == "random":
+            return tidying.random_columns(estimate, self._level_effects, level, levels)
+        named = naming.coefficient_labels(estimate, levels)
+        found = self._coefficient_intervals(level, df)
+        return tidying.fixed_columns(named, found, self._carried(exponentiate))
+
+    def _confint(self, conf_level: float, df: str) -> Any:
+        found = self._coefficient_intervals(conf_level, df)
+        named = naming.coefficient_labels(self.estimate, self._levels)
+        columns = {
+            "term": [label.full for label in named],
+            "estimate": found.estimate,
+            "conf_low": found.conf_low,
+            "conf_high": found.conf_high,
+        }
+        return make_table(columns, self.frame.library)
+
+    def coef_by_level(self, group: str | None = None, *, conf_level: float = 0.95) -> Any:
+        """Return fixed plus random effect of every level of a grouping factor.
+
+        Parameters
+        ----------
+        group : str, optional
+            Name of the grouping factor; may be left out when there is one.
+        conf_level : float
+
+        Returns
+        -------
+        table
+            ``group, level, term, estimate, std_error, conf_low, conf_high``, led by
+            ``component`` in generalised models. The standard error counts the
+            covariance of fixed and random effect.
+
+        Examples
+        --------
+        >>> import ranef
+        >>> fit = ranef.lmm("Reaction ~ Days + (Days | Subject)", ranef.data.load("sleepstudy"))
+        >>> fit.coef_by_level("Subject").loc[:1, ["level", "term", "estimate"]].round(2)
+          level         term  estimate
+        0   308  (Intercept)    253.66
+        1   309  (Intercept)    211.01
+        """
+        level = checks.conf_level(conf_level)
+        found = self._coefficients_by_level(self._factor(group))
+        columns = tidying.coefficient_columns(self.estimate, found, level, self._levels)
+        return make_table(columns, self.frame.library)
+
+    @abstractmethod
+    def _coefficients_by_level(self, factor: int) -> Sequence[LevelEffects]: ...
+
+    def _factor(self, group: str | None) -> int:
+        """Index of a grouping factor."""
+        names = [f.name for f in naming.factors_of(self.estimate)]
+        if group is None:
+            if len(names) > 1:
+                raise ModelError(f"say which group: one of {', '.join(map(repr, names))}")
+            return 0
+        if group not in names:
+            known = ", ".join(map(repr, names))
+            raise ModelError(
+                f"the model has no grouping factor {group!r}{suggestion(str(group), names)}; "
+                f"it has {known}"
+            )
+        return names.index(group)
+
+    def _glanced(self, own: Mapping[str, Any]) -> Any:
+        """One row: what every fit has, with what this kind has in its place."""
+        columns = {
+            "n_obs": self.n_obs,
+            **own,
+            "loglik": self.loglik,
+            "deviance": self.deviance,
+            "aic": self.aic,
+            "bic": self.bic,
+            "criterion": "REML" if self.estimate.reml else "ML",
+            "converged": self.optimum.converged,
+            "singular": self.optimum.singular,
+        }
+        return make_table({name: [value] for name, value in columns.items()}, self.frame.library)
+
+    def _augmented(self, data: Any, own: Mapping[str, NDArray[Any]]) -> Any:
+        """The user's rows, or response and grouping factors, and the columns `own`."""
+        given = self._model_columns() if data is None else self._table_columns(data)
+        taken = [name for name in given if name in own]
+        if taken:
+            raise DataError(
+                f"the table has a column named {taken[0]!r}, which augment adds; rename it"
+            )
+        expanded = {name: self.frame.expand(values) for name, values in own.items()}
+        return make_table({**given, **expanded}, self.frame.library, self.frame.index)
+
+    def _response_column(self) -> NDArray[Any]:
+        """The response of the rows in the model."""
+        return self.estimate.specification.y
+
+    def _model_columns(self) -> dict[str, Any]:
+        """Response and grouping factors, one value a row of the user's table."""
+        name = self.estimate.specification.response
+        columns: dict[str, Any] = {name: self.frame.expand(self._response_column())}
+        for factor in naming.factors_of(self.estimate):
+            named = np.empty(factor.n_levels, dtype=object)
+            named[:] = list(factor.levels)
+            columns[factor.name] = self.frame.expand(named[factor.codes])
+        return columns
+
+    def _table_columns(self, data: Any) -> dict[str, Any]:
+        table = Table.of(data)
+        wanted = self.frame.accounting.n_rows
+        if table.n_rows != wanted:
+            raise DataError(
+                f"the table has {table.n_rows} rows, the one fitted had {wanted}; "
+                "use predict() for other rows"
+            )
+        return {name: table.values(name) for name in table.columns}
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write the fit to a file that `ranef.load` reads.
+
+        The file is a zip of JSON and plain arrays; it holds no code. It is
+        written aside and then moved, so that no half-written file stands at
+        `path`.
+
+        Examples
+        --------
+        >>> import ranef, tempfile, pathlib
+        >>> fit = ranef.lmm("Yield ~ 1 + (1 | Batch)", ranef.data.load("Dyestuff"))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     fit.save(pathlib.Path(folder) / "dyestuff.ranef")
+        ...     again = ranef.load(pathlib.Path(folder) / "dyestuff.ranef")
+        >>> again.loglik == fit.loglik
+        True
+        """
+        from ranef.api.saving import save
+
+        save(self, path)

@@ -1,0 +1,246 @@
+"""Responses of generalised models: how the left side of a formula is read.
+
+A `ResponseKind` says what was found in the fit, so that the response of
+another table is read the same way. May import what lies below it in `design`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ranef.design.frame import Frame
+from ranef.design.labels import count_text, list_text
+from ranef.design.state import level_from_json, level_to_json
+from ranef.design.syntax import Call, Node, print_node, strip_parens
+from ranef.design.values import match_levels
+from ranef.errors import FileError, FormulaError, LevelError, ModelError
+
+__all__ = [
+    "CATEGORIES",
+    "NUMBERS",
+    "PROPORTION",
+    "SUCCESSES",
+    "ResponseKind",
+    "is_whole_product",
+    "no_trials",
+    "note_response",
+    "read_pair",
+    "read_response",
+]
+
+Floats = NDArray[np.float64]
+Mask = NDArray[np.bool_]
+NUMBERS = "numbers"
+PROPORTION = "proportion"
+SUCCESSES = "counts of successes"
+CATEGORIES = "categories"
+INTERVAL = "interval"
+KINDS = (NUMBERS, PROPORTION, SUCCESSES, CATEGORIES, INTERVAL)
+TAKES = {
+    "numbers": (NUMBERS,),
+    "successes": (NUMBERS, PROPORTION, SUCCESSES, CATEGORIES),
+    "interval": (NUMBERS, INTERVAL),
+    "ordered categories": (CATEGORIES,),
+    "categories": (CATEGORIES,),
+}
+PAIRS = {"successes": "cbind(success, failure)", "interval": "cbind(lower, upper)"}
+TOLERANCE = 1e-8
+
+
+@dataclass(frozen=True)
+class ResponseKind:
+    """How a response is read.
+
+    Attributes
+    ----------
+    name : str
+        As in print: ``"y"``, ``"cbind(success, failure)"``.
+    kind : str
+        ``"numbers"``; ``"proportion"``, whose trials are the weights; ``"counts
+        of successes"`` beside those of failures; ``"categories"``;
+        ``"interval"`` between two ends.
+    takes : str
+        What the family's responses are: `ranef.families.Family.response`.
+    levels : tuple or None
+        The categories in the user's order and type; y holds their places. Of
+        two levels of a binomial response the second is the success.
+    """
+
+    name: str
+    kind: str
+    takes: str = "numbers"
+    levels: tuple[Any, ...] | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the kind as plain JSON values."""
+        levels = None if self.levels is None else [level_to_json(v) for v in self.levels]
+        return {"name": self.name, "kind": self.kind, "takes": self.takes, "levels": levels}
+
+    @classmethod
+    def from_json(cls, data: Any, node: Node | None) -> ResponseKind:
+        """Read a kind back, that of the response `node`."""
+        levels = None if data["levels"] is None else tuple(map(level_from_json, data["levels"]))
+        found = cls(data["name"], data["kind"], data["takes"], levels)
+        if not _holds_together(found, node):
+            raise FileError("the saved model's response does not fit its formula; it is damaged")
+        return found
+
+
+def _holds_together(found: ResponseKind, node: Node | None) -> bool:
+    if node is None or found.name != print_node(node) or not isinstance(found.takes, str):
+        return False
+    return (
+        found.kind in TAKES.get(found.takes, ())
+        and _is_pair(node) == (found.kind in (SUCCESSES, INTERVAL))
+        and (found.levels is not None) == (found.kind == CATEGORIES)
+        and (found.levels is None or len(found.levels) >= 2)
+    )
+
+
+def _is_pair(node: Node) -> bool:
+    inner = strip_parens(node)
+    return isinstance(inner, Call) and inner.function == "cbind"
+
+
+def _pair_of(node: Node, takes: str, family: str) -> tuple[Node, Node]:
+    """Return the two sides of ``cbind(a, b)``, if the family takes such a response."""
+    call = strip_parens(node)
+    assert isinstance(call, Call)
+    if takes not in PAIRS:
+        raise ModelError(
+            f"{print_node(node)} is the response of a binomial family (successes and failures) or "
+            f"of the censored one (lower and upper ends); {family} needs one value in each row"
+        )
+    if len(call.arguments) != 2 or call.keywords:
+        raise FormulaError(f"{print_node(node)}: cbind() takes two columns: {PAIRS[takes]}")
+    return call.arguments[0], call.arguments[1]
+
+
+def note_response(node: Node, takes: str, family: str, frame: Frame, weights: Any) -> str:
+    """Evaluate a response and note where it is missing; return its kind."""
+    if _is_pair(node):
+        return _note_pair(node, takes, family, frame)
+    if takes in ("ordered categories", "categories") or (
+        takes == "successes" and frame.holds_categories(node)
+    ):
+        frame.add_group(node)
+        return CATEGORIES
+    values = frame.numbers(node, print_node(node))
+    if takes == "successes" and weights is not None and not _zero_or_one(values, weights):
+        return PROPORTION
+    return NUMBERS
+
+
+def _note_pair(node: Node, takes: str, family: str, frame: Frame) -> str:
+    first, second = _pair_of(node, takes, family)
+    if takes == "successes":
+        for side in (first, second):
+            frame.numbers(side, print_node(side))
+        return SUCCESSES
+    lower, upper = _ends(node, frame)
+    unknown = np.isneginf(lower) & np.isposinf(upper)
+    if unknown.any():
+        frame.missing[print_node(node)] = unknown
+    return INTERVAL
+
+
+def _ends(node: Node, frame: Frame) -> tuple[Floats, Floats]:
+    call = strip_parens(node)
+    assert isinstance(call, Call)
+    return (
+        frame.end(call.arguments[0], -np.inf),
+        frame.end(call.arguments[1], np.inf),
+    )
+
+
+def _zero_or_one(values: Floats, weights: Floats) -> bool:
+    """Tell whether all are 0 or 1 and the weights, not being whole, are no trials."""
+    known = ~np.isnan(values) & ~np.isnan(weights)
+    w = weights[known]
+    return bool(np.isin(values[known], (0.0, 1.0)).all() and (w != np.round(w)).any())
+
+
+def no_trials(node: Node, kind: str, frame: Frame) -> Mask | None:
+    """Return the rows that count neither successes nor failures; None where none does."""
+    if kind != SUCCESSES:
+        return None
+    success, failure = read_pair(node, frame)
+    empty: Mask = (success == 0) & (failure == 0)
+    return empty if empty.any() else None
+
+
+def read_pair(node: Node, frame: Frame) -> tuple[Floats, Floats]:
+    """Return successes and failures."""
+    call = strip_parens(node)
+    assert isinstance(call, Call)
+    first, second = (frame.numbers(side, print_node(side)) for side in call.arguments)
+    return first, second
+
+
+def read_response(
+    node: Node, found: ResponseKind, frame: Frame, trials: Floats | None
+) -> tuple[Floats, Floats | None]:
+    """Return y and what stands beside it, (n,) each.
+
+    Parameters
+    ----------
+    trials : (n,) array or None
+        Those of proportions.
+
+    Returns
+    -------
+    y, extra
+        `extra` is None, or the trials, upper ends or number of categories.
+    """
+    if found.kind == SUCCESSES:
+        success, failure = read_pair(node, frame)
+        return success.copy(), success + failure
+    if found.kind == INTERVAL:
+        lower, upper = _ends(node, frame)
+        unknown = np.isneginf(lower) & np.isposinf(upper)
+        return np.where(unknown, np.nan, lower), np.where(unknown, np.nan, upper)
+    if found.kind == PROPORTION:
+        assert trials is not None
+        product = frame.numbers(node, found.name) * trials
+        whole = is_whole_product(product, trials)
+        return np.where(whole, np.round(product), product), trials.copy()
+    if found.kind == CATEGORIES:
+        y = _places(node, found, frame)
+    else:
+        y = frame.numbers(node, found.name).copy()
+    return y, _beside(y, found)
+
+
+def is_whole_product(product: Floats, trials: Floats) -> Mask:
+    """Tell which proportions times trials are whole but for rounding."""
+    slack = np.maximum(TOLERANCE, 4 * np.finfo(np.float64).eps * trials)
+    return np.asarray(np.abs(product - np.round(product)) <= slack)
+
+
+def _beside(y: Floats, found: ResponseKind) -> Floats | None:
+    if found.takes == "successes":
+        return np.ones(len(y))
+    if found.takes == "interval":
+        return y.copy()
+    if found.takes == "ordered categories":
+        assert found.levels is not None
+        return np.full(len(y), float(len(found.levels)))
+    return None
+
+
+def _places(node: Node, found: ResponseKind, frame: Frame) -> Floats:
+    assert found.levels is not None
+    value = frame.group(frame.add_group(node))
+    codes, unseen = match_levels(value, found.levels)
+    if unseen.any():
+        new = [value.levels[code] for code in np.unique(value.codes[unseen]).tolist()]
+        raise LevelError(
+            f"{found.name} has a category that the fit has not seen: {list_text(new)} "
+            f"(in {count_text(int(np.count_nonzero(unseen)), 'row')}); "
+            f"its categories are {list_text(list(found.levels), 10)}"
+        )
+    return np.where(codes < 0, np.nan, codes).astype(np.float64)

@@ -1,0 +1,132 @@
+"""What an estimate's coefficients and random terms are called, and where they belong.
+
+May import the estimates and specifications.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ranef.design.specification import GroupingFactor, RandomTerm
+from ranef.models.estimate import Estimate, GeneralisedEstimate
+
+__all__ = [
+    "CONDITIONAL",
+    "CoefficientLabel",
+    "Coefficients",
+    "category",
+    "coefficient_labels",
+    "conditional_coefficients",
+    "factors_of",
+    "group_name",
+    "terms_of",
+    "threshold_label",
+]
+
+Floats = NDArray[np.float64]
+Levels = Sequence[Any] | None
+
+CONDITIONAL = "conditional"
+
+
+@dataclass(frozen=True)
+class CoefficientLabel:
+    """One coefficient: its component, the response category it belongs to, its name."""
+
+    component: str
+    response: str | None
+    term: str
+
+    @property
+    def full(self) -> str:
+        """One name for all three: ``"Days"``, ``"zero: Days"``, ``"bus: Days"``."""
+        part = None if self.component in (CONDITIONAL, "threshold") else self.component
+        return ": ".join(x for x in (part, self.response, self.term) if x)
+
+
+@dataclass(frozen=True, eq=False)
+class Coefficients:
+    """The coefficients of the mean.
+
+    Attributes
+    ----------
+    names : tuple of str
+    estimate : (p,) float64 array
+    vcov : (p, p) float64 array
+    """
+
+    names: tuple[str, ...]
+    estimate: Floats
+    vcov: Floats
+
+
+def coefficient_labels(estimate: Estimate, levels: Levels = None) -> tuple[CoefficientLabel, ...]:
+    """Label every coefficient, in the order of the estimate's.
+
+    `levels` are the categories of a categorical response.
+    """
+    if not isinstance(estimate, GeneralisedEstimate):
+        names = estimate.specification.names
+        return tuple(CoefficientLabel(CONDITIONAL, None, name) for name in names)
+    labels = []
+    for part in estimate.components:
+        response = category(part.response, levels)
+        names = part.names
+        if part.name == "threshold":
+            names = tuple(threshold_label(name, levels) for name in names)
+        labels += [CoefficientLabel(part.name, response, name) for name in names]
+    return tuple(labels)
+
+
+def category(response: str | None, levels: Levels) -> str | None:
+    """Category of a multinomial response, whose code a component, term or effect has."""
+    if response is None or levels is None:
+        return response
+    return str(levels[int(response)])
+
+
+def threshold_label(name: str, levels: Levels) -> str:
+    """``"1|2"`` in the user's categories: ``"low|high"``; other names stay."""
+    low, bar, high = name.partition("|")
+    if levels is None or not (bar and low.isdecimal() and high.isdecimal()):
+        return name
+    return f"{levels[int(low) - 1]}|{levels[int(high) - 1]}"
+
+
+def conditional_coefficients(estimate: Estimate, levels: Levels = None) -> Coefficients:
+    """Coefficients of the mean with their covariance matrix."""
+    if not isinstance(estimate, GeneralisedEstimate):
+        return Coefficients(estimate.specification.names, estimate.beta, estimate.vcov)
+    labels = coefficient_labels(estimate, levels)
+    own = np.array([k for k, x in enumerate(labels) if x.component == CONDITIONAL], dtype=np.intp)
+    return Coefficients(
+        tuple(labels[k].full for k in own),
+        estimate.coefficients[own],
+        estimate.joint_covariance[np.ix_(own, own)],
+    )
+
+
+def terms_of(estimate: Estimate) -> tuple[RandomTerm, ...]:
+    """Random terms of all components."""
+    if isinstance(estimate, GeneralisedEstimate):
+        return estimate.terms
+    return estimate.specification.terms
+
+
+def factors_of(estimate: Estimate) -> tuple[GroupingFactor, ...]:
+    """Grouping factors of all components."""
+    if isinstance(estimate, GeneralisedEstimate):
+        return estimate.design.factors
+    return estimate.specification.factors
+
+
+def group_name(estimate: Estimate, term: int | None) -> str:
+    """Name of a term's grouping factor, ``"Residual"`` for the residual."""
+    if term is None:
+        return "Residual"
+    return factors_of(estimate)[terms_of(estimate)[term].factor].name

@@ -368,6 +368,17 @@ def test_no_mean_of_an_inverse_link():
     assert np.all(found.estimate < found.conf_high)
 
 
+def test_rows_without_columns_for_the_random_effects_are_refused():
+    estimate = fit("slopes")
+    own = generalised.own_rows(estimate).parts["conditional"]
+    given = generalised.Rows({"conditional": replace(own, random=None)})
+    for kind in ("conditional", "population"):
+        with pytest.raises(ModelError, match="only kind='typical'"):
+            generalised.predict(estimate, given, kind=kind)
+    typical = generalised.predict(estimate, given, kind="typical").estimate
+    np.testing.assert_allclose(typical, np.exp(own.X @ estimate.beta))
+
+
 # --- intervals -----------------------------------------------------------------------
 
 
@@ -435,6 +446,22 @@ def test_variance_parameters_name_their_component():
         "conditional"
     ] * 2
     assert [p.response for p in inference.variance_parameters(fit("multinomial"))] == ["1", "2"]
+
+
+@pytest.mark.parametrize(
+    ("case", "residual"),
+    [("cbpp", np.pi**2 / 3), ("cbpp_probit", 1.0), ("cbpp_cloglog", np.pi**2 / 6)],
+)
+def test_intraclass_correlation_of_the_latent_response(case, residual):
+    estimate, _ = reference_fit(case)
+    v = estimate.theta[0] ** 2
+    assert inference.intraclass_correlations(estimate) == pytest.approx((v / (v + residual),))
+
+
+def test_no_intraclass_correlation_without_a_latent_response():
+    assert inference.intraclass_correlations(reference_fit("owls")[0]) is None
+    assert inference.intraclass_correlations(fit("slopes")) is None
+    assert inference.intraclass_correlations(fit("gamma")) is None
 
 
 def test_no_interval_on_a_face():

@@ -54,7 +54,8 @@ def theta_slices(estimate: GeneralisedEstimate) -> list[slice]:
 def random_variance(estimate: GeneralisedEstimate, parts: Parts) -> Floats:
     """Variance (M, N) that the random effects of new levels give to each predictor.
 
-    The sum of z' Psi z over a predictor's terms, which are independent.
+    The sum of z' Psi z over a predictor's terms, which are independent; a term with a
+    kernel counts as for a level whose own entry in it is 1.
     """
     out = np.zeros((len(parts), len(parts[0].X)))
     for v, part in zip(out, parts, strict=True):

@@ -67,7 +67,10 @@ def random_variance(estimate: GeneralisedEstimate, parts: Parts) -> Floats:
 def random_variance_gradient(
     estimate: GeneralisedEstimate, parts: Parts, weights: Floats
 ) -> Floats:
-    """Derivatives (N, P + k) of the weighted sum of the `random_variance` of the predictors."""
+    """Derivatives (N, P + k) of the weighted sum of the `random_variance` of the predictors.
+
+    Zero where Psi has none: on a face, where theta is held.
+    """
     P, own = len(estimate.coefficients), theta_slices(estimate)
     out = np.zeros((weights.shape[1], P + len(estimate.theta)))
     for w, part in zip(weights, parts, strict=True):

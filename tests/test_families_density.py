@@ -61,6 +61,18 @@ def test_reference_has_every_family():
     assert len(NAMES) == 23
 
 
+PEERS = json.loads(PATH.with_name("families_peers.json").read_text(encoding="utf-8"))["fits"]
+
+
+@pytest.mark.parametrize("fit", PEERS, ids=lambda fit: f"{fit['name']}-{fit['link']}-{fit['zero']}")
+def test_peers(fit):
+    """glmmTMB, ordinal and nnet: the log-likelihood at their estimates is theirs."""
+    family = make(fit["name"], fit["link"], fit["zero"], len(fit["eta"]) + 1)
+    extra = fit["extra"] or None
+    value = evaluate(family, fit["y"], extra, fit["eta"], 0, [])[0].sum()
+    assert value == pytest.approx(fit["loglik"], abs=1e-9)
+
+
 # --- the same function whatever is asked ----------------------------------------------------------
 
 LINKS = {
@@ -273,7 +285,7 @@ def test_densities_integrate_to_one(name):
     assert total == pytest.approx(1, abs=1e-7)
 
 
-# --- limits that are other families -----------------------------------------------------------------
+# --- limits that are other families ---------------------------------------------------------------
 
 
 def test_limits():
@@ -293,7 +305,7 @@ def test_limits():
     np.testing.assert_allclose(got, gaussian, rtol=1e-12, atol=1e-12)
 
 
-# --- refusals ---------------------------------------------------------------------------------------
+# --- refusals -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

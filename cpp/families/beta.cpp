@@ -1,7 +1,7 @@
 // Beta: predictors mean and log phi, Var(y) = mu (1 - mu) / (1 + phi).
 // Ordered beta (Kubinec 2022): y in [0, 1]; predictors mean, log phi, cut 1 and the
 // log of cut 2 - cut 1. P(y = 0) = expit(cut1 - eta), P(y = 1) = expit(eta - cut2).
-#include "counts.hpp"
+#include "density.hpp"
 
 namespace ranef {
 
@@ -40,13 +40,9 @@ struct OrderedBeta : Plain {
     }
 };
 
-} // namespace
+const Registration beta("beta", linked<Beta>, links::unit, Zero::may);
+const Registration ordbeta("ordbeta", linked<OrderedBeta>, links::logit, Zero::never);
 
-std::unique_ptr<Family> beta(Link link) {
-    return linked<Beta>(link);
-}
-std::unique_ptr<Family> ordbeta(Link link) {
-    return linked<OrderedBeta>(link);
-}
+} // namespace
 
 } // namespace ranef

@@ -2,7 +2,7 @@
 // predictor, the probability's.
 // Beta-binomial (Morris 1997): predictors mean and log phi,
 // Var(y) = n mu (1 - mu) (phi + n) / (phi + 1); its binomial limit is exact.
-#include "counts.hpp"
+#include "density.hpp"
 
 namespace ranef {
 
@@ -53,13 +53,11 @@ struct BetaBinomial {
     }
 };
 
-} // namespace
+const Registration binomial(
+    "binomial", [](Link link) { return linked<Binomial>(link, Link::logit, inner_binomial_logit); },
+    links::unit, Zero::may);
+const Registration betabinomial("betabinomial", linked<BetaBinomial>, links::unit, Zero::may);
 
-std::unique_ptr<Family> binomial(Link link) {
-    return linked<Binomial>(link, Link::logit, inner_binomial_logit);
-}
-std::unique_ptr<Family> betabinomial(Link link) {
-    return linked<BetaBinomial>(link);
-}
+} // namespace
 
 } // namespace ranef

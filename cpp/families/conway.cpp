@@ -6,13 +6,13 @@
 // Truncated: given that y > 0.
 #include <algorithm>
 
-#include "counts.hpp"
+#include "density.hpp"
 
 namespace ranef {
 
 namespace {
 
-constexpr double negligible = -50; // log of a term beside the largest
+constexpr double negligible = -60; // log of a term beside the largest
 constexpr size_t most = 200000;    // terms: where nu is near 0 a mean up to some 4,000
 constexpr double large = 1000;     // from here on differences of log j! by Stirling
 
@@ -77,7 +77,7 @@ class Distribution {
 
     double log_normaliser() const {
         const double top = centre_ * theta_ - nu_ * log_factorial(centre_);
-        return top + (stride_ == 1 ? std::log1p(total_ - 1) : std::log(stride_ * total_));
+        return top + (stride_ == 1 ? std::log1p(rest_) : std::log(stride_ * total_));
     }
 
   private:
@@ -163,7 +163,8 @@ double solve(double log_mu, double nu) {
         step = std::min(std::max(step, -most), most);
         double next = theta + step;
         if (!(next >= low && next <= high)) next = low + (high - low) / 2;
-        if (std::fabs(next - theta) <= 4e-16 * std::max(1.0, std::fabs(theta))) return next;
+        // Newton's error after a step is its square
+        if (std::fabs(next - theta) <= 1e-9) return next;
         theta = next;
     }
     return theta;
@@ -217,13 +218,9 @@ struct Conway : Plain {
     }
 };
 
-} // namespace
+const Registration compois("compois", linked<Conway>, links::ray, Zero::may);
+const Registration truncated_compois("truncated_compois", truncated<Conway>, links::ray, Zero::may);
 
-std::unique_ptr<Family> compois(Link link) {
-    return linked<Conway>(link);
-}
-std::unique_ptr<Family> truncated_compois(Link link) {
-    return truncated<Conway>(link);
-}
+} // namespace
 
 } // namespace ranef

@@ -3,7 +3,7 @@
 //     P(y) = F(upper - eta) - F(lower - eta),
 // without the lower end in the first category and the upper in the last.
 // With w = upper - lower known to all digits nothing cancels, however far out.
-#include "counts.hpp"
+#include "density.hpp"
 #include "interval.hpp"
 
 namespace ranef {
@@ -65,10 +65,8 @@ struct Cumulative {
     }
 };
 
-} // namespace
+const Registration cumulative("cumulative", linked<Cumulative>, links::threshold, Zero::never);
 
-std::unique_ptr<Family> cumulative(Link link) {
-    return linked<Cumulative>(link);
-}
+} // namespace
 
 } // namespace ranef

@@ -1,4 +1,4 @@
-// The families by name.
+// The families by name. Each registers itself in its own file.
 #pragma once
 
 #include <memory>
@@ -15,28 +15,27 @@ namespace ranef {
 std::unique_ptr<Family> make_family(const std::string& name, const std::string& link,
                                     bool zero_inflated, int categories = 0);
 
-std::unique_ptr<Family> gaussian(Link link);
-std::unique_ptr<Family> censored(Link link);
-std::unique_ptr<Family> student(Link link);
-std::unique_ptr<Family> binomial(Link link);
-std::unique_ptr<Family> betabinomial(Link link);
-std::unique_ptr<Family> poisson(Link link);
-std::unique_ptr<Family> nbinom1(Link link);
-std::unique_ptr<Family> nbinom2(Link link);
-std::unique_ptr<Family> compois(Link link);
-std::unique_ptr<Family> genpois(Link link);
-std::unique_ptr<Family> truncated_poisson(Link link);
-std::unique_ptr<Family> truncated_nbinom1(Link link);
-std::unique_ptr<Family> truncated_nbinom2(Link link);
-std::unique_ptr<Family> truncated_compois(Link link);
-std::unique_ptr<Family> truncated_genpois(Link link);
-std::unique_ptr<Family> gamma(Link link);
-std::unique_ptr<Family> inverse_gaussian(Link link);
-std::unique_ptr<Family> lognormal(Link link);
-std::unique_ptr<Family> beta(Link link);
-std::unique_ptr<Family> ordbeta(Link link);
-std::unique_ptr<Family> tweedie(Link link);
-std::unique_ptr<Family> cumulative(Link link);
+// Sets of links, by what the mean may be.
+namespace links {
+constexpr int of(Link link) {
+    return 1 << static_cast<int>(link);
+}
+constexpr int line = of(Link::identity) | of(Link::log) | of(Link::inverse);
+constexpr int ray = line | of(Link::sqrt);
+constexpr int logit = of(Link::logit);
+constexpr int threshold = logit | of(Link::probit) | of(Link::cloglog) | of(Link::cauchit);
+constexpr int unit = threshold | of(Link::identity) | of(Link::log);
+} // namespace links
+
+// May the family be zero-inflated, or given a hurdle?
+enum class Zero { never, may };
+
+// An object of this type beside a family makes it known by its name.
+struct Registration {
+    using Maker = std::unique_ptr<Family> (*)(Link);
+    Registration(const char* name, Maker make, int links, Zero zero);
+};
+
 std::unique_ptr<Family> multinomial(int categories);
 
 // `base` with one predictor more, the logit of the probability of an extra zero.

@@ -1,6 +1,6 @@
 // Gaussian: predictors mean and log sigma, Var(y) = sigma^2. Censored: y is between
 // its lower end (y) and its upper (extra); equal ends are an observation.
-#include "counts.hpp"
+#include "density.hpp"
 #include "interval.hpp"
 
 namespace ranef {
@@ -33,13 +33,11 @@ struct Censored : Gaussian {
     }
 };
 
-} // namespace
+const Registration gaussian(
+    "gaussian", [](Link link) { return linked<Gaussian>(link, Link::identity, inner_gaussian); },
+    links::line, Zero::never);
+const Registration censored("censored", linked<Censored>, links::line, Zero::never);
 
-std::unique_ptr<Family> gaussian(Link link) {
-    return linked<Gaussian>(link, Link::identity, inner_gaussian);
-}
-std::unique_ptr<Family> censored(Link link) {
-    return linked<Censored>(link);
-}
+} // namespace
 
 } // namespace ranef

@@ -3,7 +3,7 @@
 //     log theta + (y - 1) log(theta + lambda y) - theta - lambda y - log y!.
 // For phi < 1 the counts end where theta + lambda y reaches zero.
 // Truncated: given that y > 0.
-#include "counts.hpp"
+#include "density.hpp"
 
 namespace ranef {
 
@@ -35,13 +35,10 @@ struct GeneralisedPoisson : Plain {
     }
 };
 
-} // namespace
+const Registration genpois("genpois", linked<GeneralisedPoisson>, links::ray, Zero::may);
+const Registration truncated_genpois("truncated_genpois", truncated<GeneralisedPoisson>, links::ray,
+                                     Zero::may);
 
-std::unique_ptr<Family> genpois(Link link) {
-    return linked<GeneralisedPoisson>(link);
-}
-std::unique_ptr<Family> truncated_genpois(Link link) {
-    return truncated<GeneralisedPoisson>(link);
-}
+} // namespace
 
 } // namespace ranef

@@ -4,7 +4,7 @@
 //     y log mu - y log(1 + odds) - size log(1 + odds) + the sum of
 //     log(1 + j / size) over j < y - log y!,   odds = mu / size.
 // Truncated: given that y > 0.
-#include "counts.hpp"
+#include "density.hpp"
 
 namespace ranef {
 
@@ -58,19 +58,13 @@ struct NegativeBinomial : Plain {
     }
 };
 
-} // namespace
+const Registration nbinom1("nbinom1", linked<NegativeBinomial<true>>, links::ray, Zero::may);
+const Registration nbinom2("nbinom2", linked<NegativeBinomial<false>>, links::ray, Zero::may);
+const Registration truncated_nbinom1("truncated_nbinom1", truncated<NegativeBinomial<true>>,
+                                     links::ray, Zero::may);
+const Registration truncated_nbinom2("truncated_nbinom2", truncated<NegativeBinomial<false>>,
+                                     links::ray, Zero::may);
 
-std::unique_ptr<Family> nbinom1(Link link) {
-    return linked<NegativeBinomial<true>>(link);
-}
-std::unique_ptr<Family> nbinom2(Link link) {
-    return linked<NegativeBinomial<false>>(link);
-}
-std::unique_ptr<Family> truncated_nbinom1(Link link) {
-    return truncated<NegativeBinomial<true>>(link);
-}
-std::unique_ptr<Family> truncated_nbinom2(Link link) {
-    return truncated<NegativeBinomial<false>>(link);
-}
+} // namespace
 
 } // namespace ranef

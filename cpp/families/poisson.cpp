@@ -1,5 +1,5 @@
 // Poisson: one predictor, the mean's; Var(y) = mu. Truncated: given that y > 0.
-#include "counts.hpp"
+#include "density.hpp"
 
 namespace ranef {
 
@@ -26,13 +26,12 @@ struct Poisson : Plain {
     }
 };
 
-} // namespace
+const Registration poisson(
+    "poisson", [](Link link) { return linked<Poisson>(link, Link::log, inner_poisson_log); },
+    links::ray, Zero::may);
+const Registration truncated_poisson("truncated_poisson", truncated<Poisson>, links::ray,
+                                     Zero::may);
 
-std::unique_ptr<Family> poisson(Link link) {
-    return linked<Poisson>(link, Link::log, inner_poisson_log);
-}
-std::unique_ptr<Family> truncated_poisson(Link link) {
-    return truncated<Poisson>(link);
-}
+} // namespace
 
 } // namespace ranef

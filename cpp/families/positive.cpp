@@ -2,7 +2,7 @@
 // Gamma: log sigma, shape 1 / sigma^2, Var(y) = (sigma mu)^2.
 // Inverse Gaussian: log phi, Var(y) = phi mu^3.
 // Lognormal: log sigma, Var(y) = sigma^2, mean and sigma those of y itself.
-#include "counts.hpp"
+#include "density.hpp"
 
 namespace ranef {
 
@@ -48,16 +48,11 @@ struct Lognormal : Plain {
     }
 };
 
-} // namespace
+const Registration gamma("Gamma", linked<Gamma>, links::ray, Zero::may);
+const Registration inverse_gaussian("inverse.gaussian", linked<InverseGaussian>, links::ray,
+                                    Zero::may);
+const Registration lognormal("lognormal", linked<Lognormal>, links::ray, Zero::may);
 
-std::unique_ptr<Family> gamma(Link link) {
-    return linked<Gamma>(link);
-}
-std::unique_ptr<Family> inverse_gaussian(Link link) {
-    return linked<InverseGaussian>(link);
-}
-std::unique_ptr<Family> lognormal(Link link) {
-    return linked<Lognormal>(link);
-}
+} // namespace
 
 } // namespace ranef

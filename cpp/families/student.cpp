@@ -1,6 +1,6 @@
 // Student t: predictors mean, log sigma (the scale) and log df;
 // Var(y) = sigma^2 df / (df - 2) where df > 2.
-#include "counts.hpp"
+#include "density.hpp"
 
 namespace ranef {
 
@@ -23,10 +23,8 @@ struct Student : Plain {
     }
 };
 
-} // namespace
+const Registration student("t", linked<Student>, links::line, Zero::never);
 
-std::unique_ptr<Family> student(Link link) {
-    return linked<Student>(link);
-}
+} // namespace
 
 } // namespace ranef

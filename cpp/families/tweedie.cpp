@@ -7,7 +7,7 @@
 // where c is free of mu.
 #include <algorithm>
 
-#include "counts.hpp"
+#include "density.hpp"
 
 namespace ranef {
 
@@ -17,57 +17,60 @@ constexpr double negligible = -50; // log of a term beside the largest
 constexpr double furthest = 25;    // of logit(p - 1) from 0
 constexpr double large = 1000;     // from here on differences of log Gamma by Stirling
 
-// The logarithm of the sum and its derivatives in (c, s), a = exp(-s). The terms
-// are log-concave in j; it walks from the largest to both sides. Where they are
-// wide, every `stride`-th is enough (Poisson's summation formula: with a stride of
-// half their standard deviation the error is below exp(-70)). Error: 1e-12 times
-// the sum of the magnitudes j c, log j! and log Gamma(j a) of the largest term.
-// logit(p - 1) beyond 25 is not allowed: p is then 1 or 2 to all that a fit can tell.
+// The term about which the sum is taken, and how far apart the terms taken are. The
+// terms are log-concave in j. Where they are wide every `stride`-th is enough
+// (Poisson's summation formula: with a stride of half their standard deviation the
+// error is below exp(-70)), and the centre, their maximum, need not be whole.
+struct Middle {
+    double j, stride;
+    Middle(double c, double s) {
+        const double a = std::exp(-s), mode = std::exp((c + a * s) / (1 + a));
+        const double width = std::sqrt(mode / (1 + a));
+        stride = width > 20 ? std::floor(width / 2) : 1;
+        j = stride > 1 ? mode : std::max(1.0, std::floor(mode));
+    }
+};
+
+// The logarithm of the sum over its term at the middle, with derivatives in (v, s),
+// a = exp(-s), v = c - a log(a m), m the middle: term m + d is then
+//     d v - log (m + d)!/m! - log Gamma(a (m + d)) / Gamma(a m) + d a log(a m),
+// in which nothing large is left. Error: 1e-12 times the sum of the magnitudes m c,
+// log m! and log Gamma(a m). logit(p - 1) beyond 25 is not allowed: p is then 1 or 2
+// to all that a fit can tell.
 class Series {
   public:
-    Series(double c, double s, int order) : c_(c), s_(s), a_(std::exp(-s)), order_(order) {
-        const double middle = std::exp((c + a_ * s) / (1 + a_));
-        const double width = std::sqrt(middle / (1 + a_));
-        stride_ = width > 20 ? std::floor(width / 2) : 1;
-        centre_ = stride_ > 1 ? middle : std::max(1.0, std::floor(middle));
-        stirling_ = centre_ >= large && centre_ * a_ >= large;
-        // d log(term) / dj at the centre, which is the maximum where it need not be whole
-        slope_ = stride_ > 1 ? 0 : c - std::log(centre_) - a_ * (std::log(centre_) - s);
-        direct_ = centre_ < large ? log_factorial(centre_) : 0;
-        gamma_ = log_gamma_exp(std::log(centre_) - s, order);
+    Series(const Middle& middle, double v, double s, int order)
+        : middle_(middle.j), stride_(middle.stride), v_(v), s_(s), a_(std::exp(-s)), order_(order),
+          factorial_(middle_ < 1e300 ? log_factorial(middle_) : 0) {
+        stirling_ = middle_ >= large && middle_ * a_ >= large;
+        gamma_ = log_gamma_exp(std::log(middle_) - s, order);
     }
 
     Jet<2, 3> log_sum() {
-        if (!(centre_ < 1e300 && std::fabs(s_) <= furthest)) return Jet<2, 3>(-infinity);
+        if (!(middle_ < 1e300 && std::fabs(s_) <= furthest)) return Jet<2, 3>(-infinity);
         add(0);
         for (double d = stride_; add(d); d += stride_) {
         }
-        for (double d = -stride_; centre_ + d >= 1 && add(d); d -= stride_) {
+        for (double d = -stride_; middle_ + d >= 1 && add(d); d -= stride_) {
         }
-        using J = Jet<2, 3>;
-        const double top = centre_ * c_ - log_factorial(centre_) - gamma_.f;
-        if (order_ == 0) return J(top + std::log(stride_ * sum_.d[0]));
-        const J c = J::variable(c_, 0), s = J::variable(s_, 1);
-        return log(sum_) + std::log(stride_) + (c - c_) * centre_ + top -
-               compose(gamma_at_centre(), s);
+        return order_ == 0 ? Jet<2, 3>(std::log(stride_ * sum_.d[0]))
+                           : log(sum_) + std::log(stride_);
     }
 
   private:
-    // log Gamma(centre a) as a function of s = -log a, without its value
-    Curve gamma_at_centre() const { return {0, -gamma_.f1, gamma_.f2, -gamma_.f3}; }
-
-    // -log Gamma(j a) less its value at the centre, as a function of s.
+    // -log Gamma(j a) / Gamma(m a) + d a log(a m) as a function of s.
     Curve gamma_difference(double d, double u) const {
-        const double j = centre_ + d;
-        if (centre_ * a_ < large || j * a_ < 20) {
+        const double j = middle_ + d;
+        if (middle_ * a_ < large || j * a_ < 20) {
             const Curve g = log_gamma_exp(std::log(j) - s_, order_);
-            return {gamma_.f - g.f, g.f1 - gamma_.f1, gamma_.f2 - g.f2, g.f3 - gamma_.f3};
+            const double ad = a_ * d, l = ad * (std::log(middle_) - s_);
+            return {gamma_.f - g.f + l, g.f1 - gamma_.f1 - (l + ad), gamma_.f2 - g.f2 + l + 2 * ad,
+                    g.f3 - gamma_.f3 - (l + 3 * ad)};
         }
-        const double l = std::log1p(u), ad = a_ * d;
-        const double b = -ad * (std::log(centre_) - s_) - a_ * centre_ * relative_entropy(u);
-        const Curve r = remainder(j * a_), r0 = remainder(centre_ * a_);
-        return {b + 0.5 * l + r0.f - r.f, ad - b + r0.f1 - r.f1, b - 2 * ad + r0.f2 - r.f2,
-                3 * ad - b + r0.f3 - r.f3};
+        const double b = a_ * middle_ * relative_entropy(u);
+        const Curve r = remainder(j * a_), r0 = remainder(middle_ * a_);
+        return {0.5 * std::log1p(u) - b + r0.f - r.f, b + r0.f1 - r.f1, r0.f2 - r.f2 - b,
+                b + r0.f3 - r.f3};
     }
 
     // Stirling's remainder at x as a function of s = -log x
@@ -77,29 +80,21 @@ class Series {
         return {r.f, -r1, r1 + r2, -(r1 + 3 * r2 + r3)};
     }
 
-    // log j! less its value at the centre
+    // d v - log (m + d)! / m!
     double factorial_difference(double d, double u) const {
-        if (centre_ < large || centre_ + d < 20) return log_factorial(centre_ + d) - direct();
-        return d * std::log(centre_) + centre_ * relative_entropy(u) + 0.5 * std::log1p(u) +
-               stirling_remainder(centre_ + d, 0).f - stirling_remainder(centre_, 0).f;
+        if (middle_ < large || middle_ + d < 20)
+            return d * v_ - (log_factorial(middle_ + d) - factorial_);
+        // v is log m at a maximum that need not be whole
+        const double slope = stride_ > 1 && stirling_ ? 0 : v_ - std::log(middle_);
+        return d * slope - middle_ * relative_entropy(u) - 0.5 * std::log1p(u) +
+               stirling_remainder(middle_, 0).f - stirling_remainder(middle_ + d, 0).f;
     }
 
-    double direct() const { return centre_ < large ? direct_ : log_factorial(centre_); }
-
-    // The logarithm of a term less that of the centre.
-    double log_term(double d, double u, double gamma) const {
-        const double j = centre_ + d;
-        if (!stirling_ || j < 20 || j * a_ < 20) return d * c_ - factorial_difference(d, u) + gamma;
-        return d * slope_ - centre_ * (1 + a_) * relative_entropy(u) - stirling_remainder(j, 0).f +
-               stirling_remainder(centre_, 0).f - stirling_remainder(j * a_, 0).f +
-               stirling_remainder(centre_ * a_, 0).f;
-    }
-
-    // Adds the term of centre + d; false where it is negligible.
+    // Adds the term of middle + d; false where it is negligible.
     bool add(double d) {
-        const double u = d / centre_;
+        const double u = d / middle_;
         const Curve g = gamma_difference(d, u);
-        const double h = log_term(d, u, g.f);
+        const double h = factorial_difference(d, u) + g.f;
         if (!(h > negligible)) return false;
         const double w = std::exp(h);
         const double g2 = g.f2 + g.f1 * g.f1, g3 = g.f3 + 3 * g.f1 * g.f2 + g.f1 * g.f1 * g.f1;
@@ -108,9 +103,10 @@ class Series {
         return true;
     }
 
-    double c_, s_, a_, stride_, centre_, slope_, direct_;
-    bool stirling_;
+    double middle_, stride_, v_, s_, a_;
     int order_;
+    double factorial_;
+    bool stirling_;
     Curve gamma_;
     Jet<2, 3> sum_{0};
 };
@@ -126,17 +122,31 @@ struct Tweedie : Plain {
         if (!(y > 0)) return T(-infinity);
         const double log_y = std::log(y);
         const T rate = exp(softplus(-s) - log_phi - expit(s) * log_mu); // 1 / gamma
-        const T c = softplus(s) - log_phi + exp(-s) * (log_y - log_phi + softplus(-s));
-        const int order = c.constant() ? 0 : T::order;
-        const T sum = compose(Series(c.value(), s.value(), order).log_sum(), c, s);
+        const T outer = softplus(s) - log_phi, a = exp(-s);
+        const double odds = log_y - log_phi.value() + softplus(-s).value();
+        const Middle middle(outer.value() + a.value() * odds, s.value());
+        const T v = outer + a * (outer + (log_y - std::log(middle.j)));
+        const int order = v.constant() ? 0 : T::order;
+        Series series(middle, v.value(), s.value(), order);
+        const T sum = compose(series.log_sum(), v, s) + largest(middle.j, log_y, outer, s);
         return sum - lambda - y * rate - log_y;
+    }
+
+  private:
+    // The logarithm of term j, j c - log j! - log Gamma(x), x = j a, where c is
+    // outer + a (log y + outer - s). In Stirling's form of log Gamma(x) the large parts meet.
+    template <class T>
+    static T largest(double j, double log_y, const T& outer, const T& s) {
+        const double log_j = std::log(j);
+        const T linear = j * outer - log_factorial(j), log_x = log_j - s, x = exp(log_x);
+        if (x.value() < 15) return linear + x * (log_y + outer - s) - apply(log_gamma_exp, log_x);
+        return linear + x * (outer + (log_y - log_j + 1)) + 0.5 * (log_x - log_2pi) -
+               apply(stirling_remainder, x);
     }
 };
 
-} // namespace
+const Registration tweedie("tweedie", linked<Tweedie>, links::ray, Zero::may);
 
-std::unique_ptr<Family> tweedie(Link link) {
-    return linked<Tweedie>(link);
-}
+} // namespace
 
 } // namespace ranef

@@ -81,10 +81,14 @@ class ZeroInflated : public Family {
         using T = Jet<K, O>;
         double columns[third::size(most, 3)][chunk];
         double* place[third::size(most, 3)];
-        for (int c = 0; c < third::size(most, 3); ++c) place[c] = columns[c] - first;
+        for (int c = 0; c < third::size(most, 3); ++c) place[c] = columns[c];
         const int k = O > 0 ? static_cast<int>(t.active.size()) : 0;
         const int asked = O < t.order ? O : t.order;
-        base_->evaluate(t.rows, k > 0 ? O : 0, t.active, t.eta, first, last, place);
+        const Rows rows{last - first, t.rows.y + first,
+                        t.rows.extra ? t.rows.extra + first : nullptr};
+        const double* eta[most + 1];
+        for (int m = 0; m < base_->predictors(); ++m) eta[m] = t.eta[m] + first;
+        base_->evaluate(rows, k > 0 ? O : 0, t.active, eta, 0, rows.n, place);
         const double* z = t.eta[base_->predictors()];
         const int count = O > 0 ? third::size(K, asked) : 1;
         for (size_t i = first; i < last; ++i) {

@@ -1,4 +1,5 @@
-// Families with one link and nothing in `extra`; counts, and counts given y > 0.
+// What the file of a family includes: how a density becomes a family, and counts
+// given that y > 0.
 #pragma once
 
 #include "factory.hpp"

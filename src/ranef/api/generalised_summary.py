@@ -20,7 +20,14 @@ from ranef.api.summary import (
 from ranef.families import Cumulative, Multinomial
 from ranef.inference import Intervals, VarianceParameter
 from ranef.models.estimate import Component, GeneralisedEstimate
-from ranef.models.meaning import approximation, criterion, natural, predictor_of, ratio, variance_words
+from ranef.models.meaning import (
+    approximation,
+    criterion,
+    natural,
+    predictor_of,
+    ratio,
+    variance_words,
+)
 from ranef.models.naming import CONDITIONAL, CoefficientLabel, coefficient_labels, factors_of
 
 __all__ = ["family_line", "generalised_summary", "subject_specific"]

@@ -142,6 +142,7 @@ def lay_out(
     parts: Mapping[str, Specification],
     family: Family,
     extra: Floats | None = None,
+    *,
     priors: Mapping[str, Prior] | None = None,
     reml: bool = False,
 ) -> _Plan:

@@ -1399,12 +1399,12 @@ void Criterion::differentiate(double* gradient, double* hessian) {
         Vector Re(static_cast<size_t>(N) * K);
         symmetric_times(N, K, S_.data(), N, e.data(), N, Re.data(), N);
         Vector u(static_cast<size_t>(p) * K, 0.0), Cu(u.size());
-        if (!reml_ || known_scale_) {
+        if (!reml_) {
             for (int i = 0; i < K; ++i)
                 for (int k = 0; k < p; ++k)
                     u[at(k, i, p)] = e[at(T + k, i, N)] -
                                      inner(T, Y_.data() + at(0, k, T), e.data() + at(0, i, N));
-            if (!reml_) symmetric_times(p, K, C_.data(), p, u.data(), p, Cu.data(), p);
+            symmetric_times(p, K, C_.data(), p, u.data(), p, Cu.data(), p);
         }
         for (int i = 0; i < K; ++i)
             for (int k = 0; k <= i; ++k)
@@ -1454,11 +1454,12 @@ void Criterion::differentiate(double* gradient, double* hessian) {
 }
 
 // R_lP and R_ll of the leader's levels in one chunk: J = V C,
-// R_lT = -J R_TT on the touched columns, R_ll = V + J R_TT J'.
+// R_lT = -J R_TT on the touched columns (and those of X), R_ll = V + J R_TT J'.
 void Criterion::leader_covariances(int chunk) {
     const ChainBlock& c = b_.chain[0];
-    const int r = c.r, width = c.width, N = b_.order();
-    Vector V(static_cast<size_t>(r) * r), Nm(V.size()), M(V.size()), scratch(V.size()), J;
+    const int r = c.r, width = c.width, N = b_.order(), p = b_.p;
+    Vector V(static_cast<size_t>(r) * r), Nm(V.size()), M(V.size()), scratch(V.size()), C, J;
+    Indices col;
     const double* Lambda = lambda_[c.factor].data();
     const bool dense = dense_leader();
     const size_t nodes = std::max(1, dense_block / r);
@@ -1469,20 +1470,23 @@ void Criterion::leader_covariances(int chunk) {
         std::fill(full.begin(), full.end(), 0.0);
         for (int pass = dense ? 0 : 1; pass < 2; ++pass) {
             for (size_t j = start; j < end; ++j) {
-                const Level<0> level{r,
-                                     width,
-                                     panel(0, static_cast<int>(j)),
-                                     L_[0].data() + j * r * r,
-                                     Lambda,
-                                     V.data(),
-                                     Nm.data(),
-                                     M.data()};
+                const double* A = panel(0, static_cast<int>(j));
+                const Level<0> level{r,      width,    A,         L_[0].data() + j * r * r,
+                                     Lambda, V.data(), Nm.data(), M.data()};
                 level.resolve(scratch.data());
                 const int64_t ptr = b_.tail_ptr[j];
-                const int m = static_cast<int>(b_.tail_ptr[j + 1] - ptr);
-                const int32_t* col = b_.tail_column.data() + ptr;
-                J.resize(static_cast<size_t>(r) * m);
-                multiply<0>(r, m, V.data(), b_.tail_value.data() + ptr * r, m, J.data());
+                const int touched = static_cast<int>(b_.tail_ptr[j + 1] - ptr), m = touched + p;
+                col.assign(b_.tail_column.begin() + ptr, b_.tail_column.begin() + ptr + touched);
+                for (int e = 0; e < p; ++e) col.push_back(b_.T + e);
+                C.resize(static_cast<size_t>(r) * m);
+                for (int a = 0; a < r; ++a) {
+                    std::copy_n(b_.tail_value.data() + ptr * r + static_cast<size_t>(a) * touched,
+                                touched, C.data() + static_cast<size_t>(a) * m);
+                    std::copy_n(A + static_cast<size_t>(a) * width + r, p,
+                                C.data() + static_cast<size_t>(a) * m + touched);
+                }
+                J.resize(C.size());
+                multiply<0>(r, m, V.data(), C.data(), m, J.data());
                 const size_t place = (j - start) * r;
                 if (pass == 0) {
                     for (int a = 0; a < r; ++a)
@@ -1490,7 +1494,7 @@ void Criterion::leader_covariances(int chunk) {
                             full[at(col[e], static_cast<int>(place) + a, N)] = J[a * m + e];
                     continue;
                 }
-                double* R = leader_R_.data() + ptr * r;
+                double* R = leader_R_.data() + (ptr + static_cast<int64_t>(j) * p) * r;
                 std::fill(R, R + static_cast<size_t>(r) * m, 0.0);
                 for (int a = 0; a < r; ++a) {
                     const double* ja = J.data() + static_cast<size_t>(a) * m;
@@ -1524,22 +1528,24 @@ void Criterion::leader_covariances(int chunk) {
     }
 }
 
-void Criterion::covariances() {
+void Criterion::covariances(bool with_fixed) {
     const int depth = static_cast<int>(b_.chain.size());
     chain_R_.resize(depth);
     for (int d = 0; d < depth; ++d)
         chain_R_[d].resize(static_cast<size_t>(b_.chain[d].q) * b_.chain[d].r * b_.chain[d].width);
     if (b_.T > 0) {
-        invert_tail(false);
+        invert_tail(with_fixed);
         fill_diagonal_blocks();
         tail_covariance();
         if (any_kernel()) kernel_both(S_, false);
-        leader_R_.resize(b_.tail_value.size());
+        if (b_.chain.empty()) return;
+        leader_R_.resize(b_.tail_value.size() +
+                         static_cast<size_t>(b_.chain[0].q) * b_.chain[0].r * b_.p);
         const bool large = b_.tail_column.size() > 10000 && !dense_leader();
         for_chunks(b_.chunks, large ? threads_ : 1, [&](int c) { leader_covariances(c); });
         return;
     }
-    std::fill(R_XX_.begin(), R_XX_.end(), 0.0);
+    top_covariance(with_fixed);
     const bool large = b_.chain[0].panel.size() > 20000;
     for_chunks(b_.chunks, large ? threads_ : 1, [&](int chunk) {
         for (int d = depth - 1; d >= 0; --d) {
@@ -1548,6 +1554,7 @@ void Criterion::covariances() {
             const double* Lambda = lambda_[c.factor].data();
             Vector V(static_cast<size_t>(r) * r), Nm(V.size()), M(V.size()), scratch(V.size());
             Vector J(static_cast<size_t>(r) * wp), PP(static_cast<size_t>(wp) * wp, 0.0);
+            if (d + 1 == depth) gather_ancestors(chain_R_, d, 0, PP);
             for (size_t j = b_.chunk[d][chunk]; j < b_.chunk[d][chunk + 1]; ++j) {
                 const double* A = panel(d, static_cast<int>(j));
                 const Level<0> level{r,      width,    A,         L_[d].data() + j * r * r,

@@ -64,7 +64,7 @@ class Criterion final : public Objective {
     const Vector& psi(int factor) const override { return psi_[factor]; }
     // d criterion / d Psi by factor (r, r); after differentiate().
     const Vector& gradient_psi(int factor) const override { return G_[factor]; }
-    // X'H^-1 w_i, (p, parameters) column-major; after differentiate().
+    // X'H^-1 w_i, (p, parameters) column-major; after differentiate(), without REML.
     const Vector& fixed_information() const { return c_; }
     const Vector& correction() const override { return correction_; }
     // (X'H^-1X)^-1, (p, p) full; after solve().
@@ -73,19 +73,27 @@ class Criterion final : public Objective {
     // After factorise(): covariance of the conditional modes relative to sigma^2,
     // (q, r, r) by level: given beta, and with beta's uncertainty. Basis: b_e.
     void mode_covariances(int factor, bool with_fixed, double* out);
-    // After factorise(): covariances of the modes given beta, of every pair of
-    // levels that meet in a row. The factorisation is used up.
-    void covariances();
-    // (r, width): a level of the chain with itself and its ancestors.
+    // After factorise(): covariances of the modes, of every pair of levels that
+    // meet in a row, given beta or with beta's uncertainty (after solve() then).
+    // The factorisation is used up.
+    void covariances(bool with_fixed);
+    // (r, width): a level of the chain with itself, its ancestors and beta (the
+    // leader of a tail: with itself only).
     const double* chain_covariance(int depth, size_t level) const {
         const ChainBlock& c = b_.chain[depth];
         return chain_R_[depth].data() + level * c.r * c.width;
     }
-    // (r, m): a level of the leader with the tail columns that it touches.
+    // (r, m + p): a level of the leader with the tail columns that it touches, and
+    // with beta.
     const double* leader_covariance(size_t level) const {
-        return leader_R_.data() + b_.tail_ptr[level] * b_.chain[0].r;
+        return leader_R_.data() +
+               (b_.tail_ptr[level] + static_cast<int64_t>(level) * b_.p) * b_.chain[0].r;
     }
-    // Two columns of the tail.
+    double fixed_covariance(int i, int j) const {
+        return b_.T > 0 ? tail_covariance(b_.T + i, b_.T + j)
+                        : R_XX_[static_cast<size_t>(i) * b_.p + j];
+    }
+    // Two columns of the tail, the fixed effects after the random ones.
     double tail_covariance(int i, int j) const {
         return i > j ? S_[static_cast<size_t>(j) * b_.order() + i]
                      : S_[static_cast<size_t>(i) * b_.order() + j];

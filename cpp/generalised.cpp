@@ -24,7 +24,7 @@ class GeneralisedProblem {
     GeneralisedProblem(const nb::object& family, Input<1> y, const nb::object& extra,
                        const nb::object& weights, const nb::list& predictors, int coefficients,
                        const nb::list& factors, const std::vector<int>& chain, int threads,
-                       int nodes) {
+                       int nodes, const std::vector<int>& integrated) {
         const size_t n = y.shape(0);
         const Family& f = nb::cast<const Family&>(family);
         keep_.push_back(family);
@@ -52,7 +52,9 @@ class GeneralisedProblem {
         nb::gil_scoped_release release;
         const auto pattern = assemble(n, inputs, FixedInput{}, nullptr, chain, threads);
         predictors_ = std::make_unique<Predictors>(*pattern, owners, rows, coefficients, threads);
-        laplace_ = std::make_unique<Laplace>(f, *predictors_, *pattern, y.data(), e, w);
+        laplace_ = std::make_unique<Laplace>(f, *predictors_, *pattern, y.data(), e, w, integrated);
+        if (nodes > 1 && !integrated.empty())
+            throw std::invalid_argument("quadrature integrates no coefficients");
         if (nodes > 1) quadrature_ = std::make_unique<Quadrature>(*laplace_, nodes);
     }
 
@@ -284,6 +286,7 @@ class GeneralisedProblem {
 
     void report(nb::dict& d) const {
         const size_t p = predictors_->coefficients(), n = predictors_->rows();
+        d["coefficients"] = to_array(laplace_->coefficients());
         d["fixed_covariance"] = to_array(laplace_->fixed_covariance(), {p, p});
         nb::list modes, psi, psi_gradient;
         for (size_t f = 0; f < laplace_->blocks().factors.size(); ++f) {
@@ -329,9 +332,11 @@ void bind_generalised(nb::module_& m) {
         "count"_a);
     nb::class_<GeneralisedProblem>(m, "GeneralisedProblem")
         .def(nb::init<const nb::object&, Input<1>, const nb::object&, const nb::object&,
-                      const nb::list&, int, const nb::list&, const std::vector<int>&, int, int>(),
+                      const nb::list&, int, const nb::list&, const std::vector<int>&, int, int,
+                      const std::vector<int>&>(),
              "family"_a, "y"_a, "extra"_a.none(), "weights"_a.none(), "predictors"_a,
-             "coefficients"_a, "factors"_a, "chain"_a, "threads"_a, "nodes"_a = 1)
+             "coefficients"_a, "factors"_a, "chain"_a, "threads"_a, "nodes"_a = 1,
+             "integrated"_a = std::vector<int>())
         .def_prop_ro("parameters", &GeneralisedProblem::parameters)
         .def_prop_ro("coefficients", &GeneralisedProblem::coefficients)
         .def_prop_ro("order", &GeneralisedProblem::order)

@@ -11,9 +11,11 @@ namespace ranef {
 namespace {
 
 constexpr double infinity = std::numeric_limits<double>::infinity();
+constexpr double log_two_pi = 1.837877066409345483560659472811;
 constexpr size_t batch = 1024;       // rows handed to the family at once
 constexpr double at_mode = 1e-10;    // decrement after which one step is enough
 constexpr int most_inner = 100;      // Newton steps for one mode
+constexpr int most_ridges = 12;      // tried on an indefinite information
 constexpr int most_halvings = 30;    // of one step
 constexpr int start_evaluations = 8; // of the working model
 constexpr double start_decrement = 1e-2;
@@ -21,6 +23,12 @@ constexpr double least_weight = 1e-8; // of a projected information
 
 inline size_t at(int i, int j, int ld) {
     return static_cast<size_t>(j) * ld + i;
+}
+
+std::vector<int> sequence(int n) {
+    std::vector<int> out(n);
+    for (int i = 0; i < n; ++i) out[i] = i;
+    return out;
 }
 
 // Standard deviations by moments, each column of Z as if it were alone:
@@ -68,22 +76,33 @@ Vector moments(const Blocks& b, const Response& y) {
 } // namespace
 
 Laplace::Laplace(const Family& family, const Predictors& predictors, const Blocks& pattern,
-                 const double* y, const double* extra, const double* weights)
+                 const double* y, const double* extra, const double* weights,
+                 const std::vector<int>& integrated)
     : family_(family), predictors_(predictors), n_(predictors.rows()), M_(predictors.count()),
       p_(predictors.coefficients()), K_(pattern.parameters), y_(predictors.gather(y)),
-      extra_(predictors.gather(extra)), weights_(predictors.gather(weights)),
-      inner_(predictors.working(pattern, false)), outer_(predictors.working(pattern, true)),
-      criterion_(*inner_.blocks, false, predictors.threads(), true),
+      extra_(predictors.gather(extra)), weights_(predictors.gather(weights)), all_(sequence(M_)),
+      active_(predictors.random()), all_coefficients_(sequence(p_)), integrated_(integrated),
+      inside_(p_, 0), inner_(predictors.working(pattern, integrated)),
+      outer_(predictors.working(pattern, all_coefficients_)),
+      criterion_(*inner_.blocks, !integrated.empty(), predictors.threads(), true),
       outer_c_(*outer_.blocks, false, predictors.threads(), true), W_(n_, M_), outer_W_(n_, M_) {
     rows_ = {n_, y_.data(), extra ? extra_.data() : nullptr};
+    for (int k : integrated_) inside_[k] = 1;
+    for (int k = 0; k < p_; ++k)
+        if (!inside_[k]) outer_coefficients_.push_back(k);
     for (int m = 0; m < M_; ++m) {
-        all_.push_back(m);
         fixed_.emplace_back(n_);
         eta_.emplace_back(n_);
         f1_.emplace_back(n_);
         q_.emplace_back(n_);
         t_.emplace_back();
+        xb_.emplace_back();
+        const bool in_mode = std::any_of(integrated_.begin(), integrated_.end(),
+                                         [&](int k) { return predictors_.enters(k, m); });
+        if (in_mode && std::find(active_.begin(), active_.end(), m) == active_.end())
+            active_.push_back(m);
     }
+    std::sort(active_.begin(), active_.end());
     for (size_t k = 0; k < predictors.random().size(); ++k) zb_.emplace_back(n_);
     for (const Factor& f : pattern.factors) {
         const size_t size = static_cast<size_t>(f.q) * f.r;
@@ -93,6 +112,7 @@ Laplace::Laplace(const Family& family, const Predictors& predictors, const Block
     }
     phi_.resize(K_);
     beta_.resize(p_);
+    warm_beta_.resize(p_);
     criterion_.use(inner_.response);
     outer_c_.use(outer_.response);
     C_.resize(static_cast<size_t>(p_) * p_);
@@ -104,12 +124,15 @@ std::vector<const double*> Laplace::pointers(const Modes& modes) const {
     return out;
 }
 
-void Laplace::set_fixed(const double* beta) {
-    std::copy(beta, beta + p_, beta_.begin());
+// o + X beta, without the coefficients that belong to the mode.
+void Laplace::set_fixed(const std::vector<char>& inside) {
+    Vector held = beta_;
+    for (int k = 0; k < p_; ++k)
+        if (inside[k]) held[k] = 0;
     for_chunks(predictors_.chunks(), predictors_.threads(), [&](int c) {
         const size_t first = predictors_.ranges()[c], last = predictors_.ranges()[c + 1];
         for (int m = 0; m < M_; ++m) {
-            predictors_.fixed(m, beta_.data(), first, last, fixed_[m].data());
+            predictors_.fixed(m, held.data(), first, last, fixed_[m].data());
             std::copy(fixed_[m].begin() + first, fixed_[m].begin() + last, eta_[m].begin() + first);
         }
     });
@@ -152,22 +175,50 @@ void Laplace::project(const std::vector<int>& active, size_t first, size_t last)
     }
 }
 
-// One pass over the rows at the modes `mode_`: log density (returned), f', W and
-// the working responses q = f' + W (Zb [+ X beta]) of the active predictors, and
-// with them the cross-products. `ascent` receives f'(old) . (eta - eta(old)).
-double Laplace::pass(Working& to, const std::vector<int>& active, bool joint, bool projected,
-                     double* ascent) {
+// q = f' + W (Zb [+ X beta]): working responses of the active predictors.
+void Laplace::working_responses(const std::vector<int>& active, const Weights& W, bool joint,
+                                size_t first, size_t last) {
+    const std::vector<int>& random = predictors_.random();
+    for (int m : active) {
+        double* q = q_[m].data();
+        std::copy(f1_[m].begin() + first, f1_[m].begin() + last, q + first);
+        for (size_t j = 0; j < random.size(); ++j) {
+            const double* w = W.at(m, random[j]);
+            if (!w) continue;
+            for (size_t i = first; i < last; ++i) q[i] += w[i] * zb_[j][i];
+        }
+        if (!joint) continue;
+        for (int l : active) {
+            const double* w = W.at(m, l);
+            for (size_t i = first; i < last; ++i) q[i] += w[i] * xb_[l][i];
+        }
+    }
+}
+
+// One pass over the rows at the modes `mode_` (and, of coefficients `inside`,
+// beta_): log density (returned), f', W and the working responses of the active
+// predictors, and with them the cross-products. `ascent` receives
+// f'(old) . (eta - eta(old)).
+double Laplace::pass(Working& to, const std::vector<int>& active, const std::vector<char>& inside,
+                     bool projected, double* ascent) {
     ++counts_.inner;
     const std::vector<int>& random = predictors_.random();
-    const int k = static_cast<int>(active.size()), A = static_cast<int>(random.size());
+    const int k = static_cast<int>(active.size());
     const Derivatives places{k};
     const int count = places.count(2);
     const auto modes = pointers(mode_);
+    const bool joint = to.blocks->p > 0;
+    Vector own(p_, 0.0);
+    for (int e = 0; e < p_ && joint; ++e)
+        if (inside[e]) own[e] = beta_[e];
     std::vector<double*> zb;
     for (Vector& v : zb_) zb.push_back(v.data());
     std::vector<const double*> eta, q(M_, nullptr);
     for (Vector& v : eta_) eta.push_back(v.data());
-    for (int m : active) q[m] = q_[m].data();
+    for (int m : active) {
+        q[m] = q_[m].data();
+        if (joint) xb_[m].resize(n_);
+    }
     for (int a = 0; a < k; ++a)
         for (int e = 0; e <= a; ++e) W_.make(active[a], active[e]);
     const int chunks = predictors_.chunks();
@@ -176,10 +227,13 @@ double Laplace::pass(Working& to, const std::vector<int>& active, bool joint, bo
         const size_t first = predictors_.ranges()[c], last = predictors_.ranges()[c + 1];
         predictors_.random(modes, first, last, zb.data());
         double sum = 0, up = 0;
-        for (int j = 0; j < A; ++j) {
-            const int m = random[j];
+        for (int m : active) {
+            const auto place = std::find(random.begin(), random.end(), m);
+            const double* z = place == random.end() ? nullptr : zb[place - random.begin()];
+            const double* x = joint ? xb_[m].data() : nullptr;
+            if (joint) predictors_.fixed(m, own.data(), first, last, xb_[m].data(), false);
             for (size_t i = first; i < last; ++i) {
-                const double e = fixed_[m][i] + zb_[j][i];
+                const double e = fixed_[m][i] + (z ? z[i] : 0.0) + (x ? x[i] : 0.0);
                 up += f1_[m][i] * (e - eta_[m][i]);
                 eta_[m][i] = e;
             }
@@ -205,20 +259,7 @@ double Laplace::pass(Working& to, const std::vector<int>& active, bool joint, bo
             }
         }
         if (projected) project(active, first, last);
-        for (int a = 0; a < k; ++a) {
-            double* to_q = q_[active[a]].data();
-            std::copy(f1_[active[a]].begin() + first, f1_[active[a]].begin() + last, to_q + first);
-            for (int j = 0; j < A; ++j) {
-                const double* w = W_.at(active[a], random[j]);
-                if (!w) continue;
-                for (size_t i = first; i < last; ++i) to_q[i] += w[i] * zb_[j][i];
-            }
-            for (int e = 0; e < k && joint; ++e) {
-                // the part of eta that comes from beta, offsets taken out
-                const double* w = W_.at(active[a], active[e]);
-                for (size_t i = first; i < last; ++i) to_q[i] += w[i] * t_[active[e]][i];
-            }
-        }
+        working_responses(active, W_, joint, first, last);
         predictors_.refill(to, W_, q.data(), c);
         sums[c] = sum;
         ascents[c] = up;
@@ -247,28 +288,43 @@ double Laplace::penalty(const Modes& score, const Modes& other) const {
     return sum;
 }
 
+void Laplace::take_modes(Criterion& from, const std::vector<int>& coefficients) {
+    for (size_t k = 0; k < mode_.size(); ++k) {
+        mode_[k] = from.modes(static_cast<int>(k));
+        score_[k] = from.scores(static_cast<int>(k));
+    }
+    for (size_t e = 0; e < coefficients.size(); ++e) beta_[coefficients[e]] = from.beta()[e];
+}
+
+// Halfway back to an earlier point.
+void Laplace::halve(const Modes& mode, const Modes& score, const Vector& beta) {
+    for (size_t k = 0; k < mode_.size(); ++k)
+        for (size_t j = 0; j < mode_[k].size(); ++j) {
+            mode_[k][j] = (mode_[k][j] + mode[k][j]) / 2;
+            score_[k][j] = (score_[k][j] + score[k][j]) / 2;
+        }
+    for (int e = 0; e < p_; ++e) beta_[e] = (beta_[e] + beta[e]) / 2;
+}
+
 // Newton's method for the modes. From given modes whose scores are not known the
 // first step is taken as it is; from zero every step must increase the penalised
 // log density.
 bool Laplace::newton(const double* phi, bool from_zero) {
     Modes old_mode, old_score;
+    Vector old_beta;
     bool known = from_zero;
     double old_value = -infinity;
     int halvings = 0;
     for (int i = 0; i < most_inner; ++i) {
         double ascent;
-        const double f = pass(inner_, predictors_.random(), false, false, &ascent);
+        const double f = pass(inner_, active_, inside_, false, &ascent);
         if (!std::isfinite(f) && old_mode.empty()) return false;
         const double value = known ? f - penalty(score_, score_) / 2 : infinity;
         const double slack = 1e-12 * (1 + std::fabs(old_value));
         const bool stepped = !old_mode.empty();
         if (stepped && !(std::isfinite(f) && value >= old_value - slack)) {
             if (old_value == -infinity || ++halvings > most_halvings) return false;
-            for (size_t k = 0; k < mode_.size(); ++k)
-                for (size_t j = 0; j < mode_[k].size(); ++j) {
-                    mode_[k][j] = (mode_[k][j] + old_mode[k][j]) / 2;
-                    score_[k][j] = (score_[k][j] + old_score[k][j]) / 2;
-                }
+            halve(old_mode, old_score, old_beta);
             continue;
         }
         double decrement = infinity;
@@ -285,7 +341,7 @@ bool Laplace::newton(const double* phi, bool from_zero) {
             return ok;
         }
         if (!ok) {
-            pass(inner_, predictors_.random(), false, true, &ascent);
+            pass(inner_, active_, inside_, true, &ascent);
             ok = criterion_.evaluate(phi) < infinity;
             if (!ok) return false;
         }
@@ -294,10 +350,8 @@ bool Laplace::newton(const double* phi, bool from_zero) {
         old_value = known ? value : -infinity;
         old_mode = mode_;
         old_score = score_;
-        for (size_t k = 0; k < mode_.size(); ++k) {
-            mode_[k] = criterion_.modes(static_cast<int>(k));
-            score_[k] = criterion_.scores(static_cast<int>(k));
-        }
+        old_beta = beta_;
+        take_modes(criterion_, integrated_);
         known = true;
     }
     return false;
@@ -306,19 +360,24 @@ bool Laplace::newton(const double* phi, bool from_zero) {
 bool Laplace::find_mode(const double* phi) {
     if (warm_known_) {
         mode_ = warm_;
+        for (int k : integrated_) beta_[k] = warm_beta_[k];
         if (newton(phi, false)) return true;
     }
     for (Vector& v : mode_) std::fill(v.begin(), v.end(), 0.0);
     for (Vector& v : score_) std::fill(v.begin(), v.end(), 0.0);
+    for (int k : integrated_) beta_[k] = warm_beta_[k];
     return newton(phi, true);
 }
 
 double Laplace::evaluate(const double* x) {
     ++counts_.evaluations;
     std::copy(x, x + K_, phi_.begin());
-    set_fixed(x + K_);
+    for (size_t e = 0; e < outer_coefficients_.size(); ++e)
+        beta_[outer_coefficients_[e]] = x[K_ + e];
+    set_fixed(inside_);
     if (!find_mode(phi_.data())) return infinity;
-    const double d = -2 * density_ + penalty(score_, score_) + logdet_;
+    const double d = -2 * density_ + penalty(score_, score_) + logdet_ -
+                     static_cast<double>(integrated_.size()) * log_two_pi;
     return std::isfinite(d) ? d : infinity;
 }
 
@@ -342,8 +401,7 @@ Vector Laplace::predictor(int m) const {
 
 // f', W of all predictors, t and the cross-products with X, at the mode.
 void Laplace::third() {
-    const std::vector<int>& random = predictors_.random();
-    const int A = static_cast<int>(random.size()), S_size = A * (A + 1) / 2;
+    const int A = static_cast<int>(active_.size()), S_size = A * (A + 1) / 2;
     const Derivatives places{M_};
     const int count = places.count(3);
     std::vector<const double*> eta, q;
@@ -353,7 +411,8 @@ void Laplace::third() {
         t_[m].resize(n_);
         for (int l = 0; l <= m; ++l) outer_W_.make(m, l);
     }
-    criterion_.covariances();
+    if (!integrated_.empty()) criterion_.solve();
+    criterion_.covariances(!integrated_.empty());
     for_chunks(predictors_.chunks(), predictors_.threads(), [&](int c) {
         const size_t first = predictors_.ranges()[c], last = predictors_.ranges()[c + 1];
         Vector buffer(batch * count), S(batch * S_size);
@@ -363,7 +422,7 @@ void Laplace::third() {
             for (int d = 0; d < count; ++d) out[d] = buffer.data() + d * batch - start;
             family_.evaluate(rows_, 3, all_, eta.data(), start, end, out.data());
             for (size_t i = start; i < end; ++i)
-                predictors_.row_covariance(criterion_, *inner_.blocks, i,
+                predictors_.row_covariance(criterion_, inner_, active_, i,
                                            S.data() + (i - start) * S_size);
             for (int m = 0; m < M_; ++m) {
                 const double* f1 = out[places.first(m)];
@@ -379,7 +438,7 @@ void Laplace::third() {
                 }
                 for (int k = 0, pair = 0; k < A; ++k)
                     for (int l = k; l < A; ++l, ++pair) {
-                        int index[] = {random[k], random[l], m};
+                        int index[] = {active_[k], active_[l], m};
                         std::sort(index, index + 3);
                         const double* f3 = out[places.third(index[0], index[1], index[2])];
                         const double twice = k == l ? 1.0 : 2.0;
@@ -389,33 +448,39 @@ void Laplace::third() {
                     }
             }
         }
-        for (int m = 0; m < M_; ++m) {
-            std::copy(f1_[m].begin() + first, f1_[m].begin() + last, q_[m].begin() + first);
-            for (int j = 0; j < A; ++j) {
-                const double* w = outer_W_.at(m, random[j]);
-                for (size_t i = first; i < last; ++i) q_[m][i] += w[i] * zb_[j][i];
-            }
-        }
+        working_responses(all_, outer_W_, false, first, last);
         predictors_.refill(outer_, outer_W_, q.data(), c);
     });
     predictors_.refill_shared(outer_, outer_W_, q.data());
 }
 
 void Laplace::differentiate(double* gradient, double* hessian) {
-    const std::vector<int>& random = predictors_.random();
-    const int A = static_cast<int>(random.size()), D = K_ + p_;
     warm_ = mode_;
+    warm_beta_ = beta_;
     warm_known_ = true;
     third();
-    // v and a = Psi v, by the inner system with Z't on the right
+    std::fill(gradient, gradient + parameters(), 0.0);
+    differentiate_beta(gradient + K_);
+    if (integrated_.empty())
+        unrestricted(gradient, hessian);
+    else
+        restricted(gradient, hessian);
+}
+
+// The gradient in the outer coefficients, and what the derivative with respect to
+// Psi owes to the modes: v and a = Psi v, by the inner system with Z't (and X't)
+// on the right.
+void Laplace::differentiate_beta(double* gradient) {
+    const std::vector<int>& random = predictors_.random();
     Response right = inner_.response;
     std::vector<const double*> t;
     for (const Vector& v : t_) t.push_back(v.data());
-    predictors_.respond(*inner_.blocks, right, t.data());
+    predictors_.respond(inner_, right, t.data());
     criterion_.use(right);
     criterion_.evaluate(phi_.data());
     criterion_.score();
     criterion_.use(inner_.response);
+    Modes along;
     for (size_t f = 0; f < mode_.size(); ++f) {
         const int r = blocks().factors[f].r;
         const Vector &v = criterion_.scores(static_cast<int>(f)), &s = score_[f];
@@ -425,37 +490,57 @@ void Laplace::differentiate(double* gradient, double* hessian) {
             for (int a = 0; a < r; ++a)
                 for (int e = 0; e < r; ++e)
                     G[a * r + e] -= (v[l + a] * s[l + e] + s[l + a] * v[l + e]) / 2;
-    }
-    Modes along;
-    for (size_t f = 0; f < mode_.size(); ++f)
         along.push_back(criterion_.modes(static_cast<int>(f)));
-    // q_m = -2 f'_m - t_m + (W Za)_m
+    }
+    Vector along_beta(p_, 0.0);
+    for (size_t e = 0; e < integrated_.size(); ++e)
+        along_beta[integrated_[e]] = criterion_.beta()[e];
+    // q_m = -2 f'_m - t_m + (W (Za + X a))_m
     const auto modes = pointers(along);
-    std::vector<Vector> za(A, Vector(n_));
+    std::vector<Vector> step(M_);
     std::vector<double*> za_to;
-    for (Vector& v : za) za_to.push_back(v.data());
+    for (int m : active_) step[m].assign(n_, 0.0);
+    for (int m : random) za_to.push_back(step[m].data());
     for_chunks(predictors_.chunks(), predictors_.threads(), [&](int c) {
         const size_t first = predictors_.ranges()[c], last = predictors_.ranges()[c + 1];
         predictors_.random(modes, first, last, za_to.data());
+        Vector xa(integrated_.empty() ? 0 : n_);
+        for (int m : active_) {
+            if (integrated_.empty()) break;
+            predictors_.fixed(m, along_beta.data(), first, last, xa.data(), false);
+            for (size_t i = first; i < last; ++i) step[m][i] += xa[i];
+        }
         for (int m = 0; m < M_; ++m) {
             for (size_t i = first; i < last; ++i) t_[m][i] = -2 * f1_[m][i] - t_[m][i];
-            for (int j = 0; j < A; ++j) {
-                const double* w = outer_W_.at(m, random[j]);
-                for (size_t i = first; i < last; ++i) t_[m][i] += w[i] * za[j][i];
+            for (int l : active_) {
+                const double* w = outer_W_.at(m, l);
+                for (size_t i = first; i < last; ++i) t_[m][i] += w[i] * step[l][i];
             }
         }
     });
-    std::fill(gradient, gradient + D, 0.0);
-    for (int m = 0; m < M_; ++m) predictors_.fixed_transposed(m, t_[m].data(), gradient + K_);
-    // the working model, its block for beta made definite where it is not
+    Vector all(p_, 0.0);
+    for (int m = 0; m < M_; ++m) predictors_.fixed_transposed(m, t_[m].data(), all.data());
+    for (size_t e = 0; e < outer_coefficients_.size(); ++e)
+        gradient[e] = all[outer_coefficients_[e]];
+}
+
+// Factorise the working model with all coefficients, its block for beta made
+// definite where it is not. Returns the ridge that this took.
+double Laplace::working_model() {
     Blocks& b = *outer_.blocks;
     double largest = 0, ridge = 0;
     for (int e = 0; e < p_; ++e) largest = std::max(largest, std::fabs(b.fixed[at(e, e, p_)]));
-    for (int i = 0; outer_c_.evaluate(phi_.data()) == infinity && i < 12; ++i) {
+    for (int i = 0; outer_c_.evaluate(phi_.data()) == infinity && i < most_ridges; ++i) {
         const double next = ridge == 0 ? 1e-6 * largest + 1e-12 : 10 * ridge;
         for (int e = 0; e < p_; ++e) b.fixed[at(e, e, p_)] += next - ridge;
         ridge = next;
     }
+    return ridge;
+}
+
+void Laplace::unrestricted(double* gradient, double* hessian) {
+    const int D = parameters();
+    const double ridge = working_model();
     Vector H(static_cast<size_t>(K_) * K_);
     outer_c_.hold_fixed(true);
     outer_c_.add_gradient(&extra_gradient_);
@@ -489,40 +574,78 @@ void Laplace::differentiate(double* gradient, double* hessian) {
                 2 * (information[at(i, e, p_)] - (i == e ? ridge : 0.0));
 }
 
-// Newton steps for b and the mean's coefficients together, at given Psi.
-void Laplace::joint_mode(const double* phi, Vector& beta, int iterations) {
+// With coefficients integrated out the derivative with respect to Psi is that of
+// the inner system; the outer coefficients' part of the Hessian comes from the
+// working model with all coefficients, (C_oo)^-1 being X_o'P X_o.
+void Laplace::restricted(double* gradient, double* hessian) {
+    const int D = parameters(), P = D - K_;
+    Vector H(static_cast<size_t>(K_) * K_);
+    criterion_.evaluate(phi_.data());
+    criterion_.add_gradient(&extra_gradient_);
+    criterion_.differentiate(gradient, H.data());
+    criterion_.add_gradient(nullptr);
+    correction_.clear();
+    std::fill(hessian, hessian + static_cast<size_t>(D) * D, 0.0);
+    for (int i = 0; i < K_; ++i)
+        for (int k = 0; k < K_; ++k) hessian[at(i, k, D)] = H[at(i, k, K_)];
+    const double ridge = working_model();
+    Vector unused(K_);
+    outer_c_.hold_fixed(true);
+    outer_c_.differentiate(unused.data(), H.data());
+    outer_c_.hold_fixed(false);
+    C_ = outer_c_.fixed_covariance();
+    if (P == 0) return;
+    const Vector& c = outer_c_.fixed_information();
+    Vector Cc(static_cast<size_t>(p_) * K_), own(static_cast<size_t>(P) * P);
+    symmetric_times(p_, K_, C_.data(), p_, c.data(), p_, Cc.data(), p_);
+    for (int a = 0; a < P; ++a)
+        for (int e = 0; e < P; ++e)
+            own[at(a, e, P)] = C_[at(outer_coefficients_[a], outer_coefficients_[e], p_)];
+    cholesky(P, own.data(), P);
+    inverse_from_cholesky(P, own.data(), P); // X_o'P X_o
+    for (int a = 0; a < P; ++a)
+        for (int e = 0; e < a; ++e) own[at(e, a, P)] = own[at(a, e, P)];
+    // X_o'P w_i = X_o'P X_o (C c)_o
+    for (int i = 0; i < K_; ++i)
+        for (int a = 0; a < P; ++a) {
+            double cross = 0;
+            for (int e = 0; e < P; ++e)
+                cross += own[at(a, e, P)] * Cc[at(outer_coefficients_[e], i, p_)];
+            hessian[at(K_ + a, i, D)] = hessian[at(i, K_ + a, D)] = 2 * cross;
+            for (int k = 0; k < K_; ++k)
+                hessian[at(i, k, D)] += cross * Cc[at(outer_coefficients_[a], k, p_)];
+        }
+    for (int a = 0; a < P; ++a)
+        for (int e = 0; e < P; ++e)
+            hessian[at(K_ + a, K_ + e, D)] = 2 * (own[at(a, e, P)] - (a == e ? ridge : 0.0));
+}
+
+// Newton steps for b and the coefficients of the predictors with random effects
+// and of the mean together, at given Psi.
+void Laplace::joint_mode(const double* phi, int iterations) {
     std::vector<int> active = predictors_.random();
-    if (std::find(active.begin(), active.end(), 0) == active.end())
-        active.insert(active.begin(), 0);
-    std::sort(active.begin(), active.end());
+    if (active.front() != 0) active.insert(active.begin(), 0);
+    std::vector<char> inside(p_, 0);
+    for (int k = 0; k < p_; ++k)
+        for (int m : active)
+            if (predictors_.enters(k, m)) inside[k] = 1;
+    set_fixed(inside);
     double old_value = -infinity;
-    Vector old_beta = beta;
+    Vector old_beta = beta_;
     Modes old_mode = mode_, old_score = score_;
     for (int i = 0, halvings = 0; i < iterations && halvings < most_halvings; ++i) {
-        set_fixed(beta.data());
-        Vector zero(p_, 0.0), offset(n_);
-        for (int m : active) { // X beta without the offset
-            t_[m].resize(n_);
-            predictors_.fixed(m, zero.data(), 0, n_, offset.data());
-            for (size_t r = 0; r < n_; ++r) t_[m][r] = fixed_[m][r] - offset[r];
-        }
         double ascent;
-        const double f = pass(outer_, active, true, true, &ascent);
+        const double f = pass(outer_, active, inside, true, &ascent);
         const double value = f - penalty(score_, score_) / 2;
         if (!(value >= old_value - 1e-9 * std::fabs(old_value))) {
             if (old_value == -infinity) return;
-            for (size_t k = 0; k < mode_.size(); ++k)
-                for (size_t j = 0; j < mode_[k].size(); ++j) {
-                    mode_[k][j] = (mode_[k][j] + old_mode[k][j]) / 2;
-                    score_[k][j] = (score_[k][j] + old_score[k][j]) / 2;
-                }
-            for (int e = 0; e < p_; ++e) beta[e] = (beta[e] + old_beta[e]) / 2;
+            halve(old_mode, old_score, old_beta);
             ++halvings;
             continue;
         }
         const bool done = value - old_value < start_decrement;
         old_value = value;
-        old_beta = beta;
+        old_beta = beta_;
         old_mode = mode_;
         old_score = score_;
         // coefficients that are held have no information: let it be one
@@ -530,29 +653,27 @@ void Laplace::joint_mode(const double* phi, Vector& beta, int iterations) {
         for (int e = 0; e < p_; ++e)
             if (!(b.fixed[at(e, e, p_)] > 0)) {
                 b.fixed[at(e, e, p_)] = 1;
-                outer_.response.fixed[e] = beta[e];
+                outer_.response.fixed[e] = beta_[e];
             }
         if (outer_c_.evaluate(phi) == infinity) return;
         outer_c_.score();
         if (done) return;
-        for (size_t k = 0; k < mode_.size(); ++k) {
-            mode_[k] = outer_c_.modes(static_cast<int>(k));
-            score_[k] = outer_c_.scores(static_cast<int>(k));
-        }
-        beta = outer_c_.beta();
+        take_modes(outer_c_, all_coefficients_);
     }
 }
 
 Vector Laplace::start(const double* from) {
-    Vector beta(from, from + p_), x(K_ + p_);
+    Vector x(parameters());
+    const std::vector<char> none(p_, 0);
+    std::copy(from, from + p_, beta_.begin());
     for (Vector& v : mode_) std::fill(v.begin(), v.end(), 0.0);
     for (Vector& v : score_) std::fill(v.begin(), v.end(), 0.0);
-    set_fixed(from);
+    set_fixed(none);
     double ascent;
-    pass(inner_, predictors_.random(), false, true, &ascent);
+    pass(inner_, active_, none, true, &ascent);
     Vector phi = moments(*inner_.blocks, inner_.response);
     criterion_.evaluate(phi.data());
-    joint_mode(phi.data(), beta, 6);
+    joint_mode(phi.data(), 6);
     SearchOptions options;
     options.max_evaluations = start_evaluations;
     options.tolerance = start_decrement;
@@ -561,17 +682,15 @@ Vector Laplace::start(const double* from) {
         phi = found.phi;
         outer_c_.evaluate(phi.data());
         outer_c_.score();
-        beta = outer_c_.beta();
-        for (size_t k = 0; k < mode_.size(); ++k) {
-            mode_[k] = outer_c_.modes(static_cast<int>(k));
-            score_[k] = outer_c_.scores(static_cast<int>(k));
-        }
+        take_modes(outer_c_, all_coefficients_);
         criterion_.evaluate(phi.data());
-        joint_mode(phi.data(), beta, 2);
+        joint_mode(phi.data(), 2);
     }
     std::copy(phi.begin(), phi.end(), x.begin());
-    std::copy(beta.begin(), beta.end(), x.begin() + K_);
+    for (size_t e = 0; e < outer_coefficients_.size(); ++e)
+        x[K_ + e] = beta_[outer_coefficients_[e]];
     warm_ = mode_;
+    warm_beta_ = beta_;
     warm_known_ = true;
     return x;
 }

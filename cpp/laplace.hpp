@@ -19,6 +19,11 @@
 //   dd/dPsi = sum_l Z_l'V^-1 Z_l - s s' - (v s' + s v')/2,   V = W^-1 + Z Psi Z'.
 // The Hessian is modelled by that of the working linear model (average
 // information for Psi, observed information for beta).
+//
+// Coefficients may be integrated out as well, with a flat prior: the generalised
+// counterpart of the restricted likelihood. They join b in the mode, H becomes
+// that of (b, beta), S the covariance with beta's uncertainty, and
+//   d = .. + log|X'V^-1X| - p log 2 pi,   dd/dPsi = sum_l Z_l'PZ_l - ..
 #pragma once
 
 #include <memory>
@@ -37,19 +42,27 @@ struct LaplaceCounts {
 class Laplace final : public Objective {
   public:
     // y, extra, weights: the user's order; extra and weights may be null.
+    // integrated: coefficients to integrate out, ascending.
     Laplace(const Family& family, const Predictors& predictors, const Blocks& pattern,
-            const double* y, const double* extra, const double* weights);
+            const double* y, const double* extra, const double* weights,
+            const std::vector<int>& integrated = {});
 
     const Blocks& blocks() const override { return *inner_.blocks; }
-    int parameters() const override { return K_ + p_; }
+    // Those of the structures, then the coefficients that are not integrated out.
+    int parameters() const override { return K_ + static_cast<int>(outer_coefficients_.size()); }
     double evaluate(const double* x) override;
     void differentiate(double* gradient, double* hessian) override;
     const Vector& psi(int factor) const override { return criterion_.psi(factor); }
-    const Vector& gradient_psi(int factor) const override { return outer_c_.gradient_psi(factor); }
+    const Vector& gradient_psi(int factor) const override {
+        return integrated_.empty() ? outer_c_.gradient_psi(factor)
+                                   : criterion_.gradient_psi(factor);
+    }
 
     const Vector& correction() const override { return correction_; }
 
-    // From coefficients (p) to a fair start (phi, beta): moments, the joint mode
+    // All coefficients at the last point evaluated, (p).
+    const Vector& coefficients() const { return beta_; }
+    // From coefficients (p) to a fair start of the parameters: moments, the joint mode
     // of b and the mean's coefficients, and the covariances of the working model.
     Vector start(const double* beta);
 
@@ -58,7 +71,7 @@ class Laplace final : public Objective {
     const Predictors& predictors() const { return predictors_; }
     const Rows& rows() const { return rows_; }
     const Vector& weights() const { return weights_; } // empty: all one
-    // At the last point evaluated, in the order of the predictors' rows.
+    // At the last point evaluated, in the order of the predictors' rows: o + X beta.
     const Vector& fixed(int m) const { return fixed_[m]; }
     std::vector<const double*> predictors_at_mode() const {
         std::vector<const double*> out;
@@ -87,15 +100,23 @@ class Laplace final : public Objective {
   private:
     using Modes = std::vector<Vector>;
 
-    void set_fixed(const double* beta);
-    double pass(Working& to, const std::vector<int>& active, bool joint, bool project,
-                double* ascent);
+    void set_fixed(const std::vector<char>& inside);
+    double pass(Working& to, const std::vector<int>& active, const std::vector<char>& inside,
+                bool project, double* ascent);
+    void working_responses(const std::vector<int>& active, const Weights& W, bool joint,
+                           size_t first, size_t last);
+    void take_modes(Criterion& from, const std::vector<int>& coefficients);
+    void halve(const Modes& mode, const Modes& score, const Vector& beta);
     void project(const std::vector<int>& active, size_t first, size_t last);
     double penalty(const Modes& score, const Modes& other) const;
     bool find_mode(const double* phi);
     bool newton(const double* phi, bool from_zero);
     void third();
-    void joint_mode(const double* phi, Vector& beta, int iterations);
+    void joint_mode(const double* phi, int iterations);
+    void differentiate_beta(double* gradient);
+    void restricted(double* gradient, double* hessian);
+    void unrestricted(double* gradient, double* hessian);
+    double working_model();
     std::vector<const double*> pointers(const Modes& modes) const;
     double sum_weighted(const double* f, size_t first, size_t last) const;
 
@@ -105,13 +126,19 @@ class Laplace final : public Objective {
     int M_, p_, K_;
     Vector y_, extra_, weights_;
     Rows rows_;
+    std::vector<int> all_, active_; // predictors: all, those of the inner mode
+    std::vector<int> all_coefficients_;
+    std::vector<int> integrated_, outer_coefficients_;
+    std::vector<char> inside_; // integrated, by coefficient
     Working inner_, outer_;
     Criterion criterion_, outer_c_;
-    std::vector<int> all_;
     Vector phi_, beta_;
-    std::vector<Vector> fixed_, eta_, zb_, f1_, q_, t_;
+    // by predictor: o + X beta held, X beta in the mode, all, and f', working responses, t
+    std::vector<Vector> fixed_, xb_, eta_, f1_, q_, t_;
+    std::vector<Vector> zb_; // by random predictor
     Weights W_, outer_W_;
     Modes mode_, score_, warm_;
+    Vector warm_beta_;
     bool warm_known_ = false;
     double logdet_ = 0, density_ = 0;
     std::vector<Vector> extra_gradient_;

@@ -131,9 +131,10 @@ void Predictors::scatter(const double* here, double* values) const {
     for (size_t i = 0; i < n_; ++i) values[order_.empty() ? i : order_[i]] = here[i];
 }
 
-void Predictors::fixed(int m, const double* beta, size_t first, size_t last, double* eta) const {
+void Predictors::fixed(int m, const double* beta, size_t first, size_t last, double* eta,
+                       bool offset) const {
     const Fixed& f = fixed_[m];
-    if (f.offset.empty())
+    if (f.offset.empty() || !offset)
         std::fill(eta + first, eta + last, 0.0);
     else
         std::copy(f.offset.begin() + first, f.offset.begin() + last, eta + first);
@@ -151,6 +152,11 @@ void Predictors::fixed(int m, const double* beta, size_t first, size_t last, dou
         for (int c = 0; c < k; ++c) s += x[c] * own[c];
         eta[i] += s;
     }
+}
+
+bool Predictors::enters(int coefficient, int m) const {
+    const auto& own = fixed_[m].coefficient;
+    return std::find(own.begin(), own.end(), coefficient) != own.end();
 }
 
 void Predictors::random(const std::vector<const double*>& modes, size_t first, size_t last,
@@ -189,10 +195,14 @@ void Predictors::fixed_transposed(int m, const double* q, double* gradient) cons
         for (int e = 0; e < k; ++e) gradient[f.coefficient[e]] += s[e];
 }
 
-Working Predictors::working(const Blocks& pattern, bool with_fixed) const {
-    Working out{std::make_unique<Blocks>(pattern), {}, std::vector<Vector>(chunks())};
+Working Predictors::working(const Blocks& pattern, const std::vector<int>& coefficients) const {
+    Working out{std::make_unique<Blocks>(pattern),
+                {},
+                std::vector<Vector>(chunks()),
+                std::vector<int>(p_, -1)};
     Blocks& b = *out.blocks;
-    const int p = with_fixed ? p_ : 0;
+    const int p = static_cast<int>(coefficients.size());
+    for (int k = 0; k < p; ++k) out.column[coefficients[k]] = k;
     b.p = p;
     b.X = nullptr;
     b.w = nullptr;
@@ -210,24 +220,35 @@ Working Predictors::working(const Blocks& pattern, bool with_fixed) const {
 }
 
 // u (p) = row m of W_i X_i
-void Predictors::weighted_row(const Weights& W, int m, size_t i, double* u) const {
-    std::fill(u, u + p_, 0.0);
+void Predictors::weighted_row(const Working& to, const Weights& W, int m, size_t i,
+                              double* u) const {
+    std::fill(u, u + to.blocks->p, 0.0);
     for (int l = 0; l < count(); ++l) {
         const Fixed& f = fixed_[l];
         const double* w = W.at(m, l);
-        if (!w || f.columns == 0) continue;
-        if (f.one) {
-            u[f.coefficient[0]] += w[i];
-            continue;
+        if (!w) continue;
+        for (int e = 0; e < f.columns; ++e) {
+            const int k = to.column[f.coefficient[e]];
+            if (k >= 0) u[k] += f.one ? w[i] : w[i] * f.X[i * f.columns + e];
         }
-        const double* x = f.X + i * f.columns;
-        for (int e = 0; e < f.columns; ++e) u[f.coefficient[e]] += w[i] * x[e];
+    }
+}
+
+// x (p) = row m of X_i
+void Predictors::fixed_row(const Working& of, int m, size_t i, double* x) const {
+    const Fixed& f = fixed_[m];
+    std::fill(x, x + of.blocks->p, 0.0);
+    for (int e = 0; e < f.columns; ++e) {
+        const int k = of.column[f.coefficient[e]];
+        if (k >= 0) x[k] += f.one ? 1.0 : f.X[i * f.columns + e];
     }
 }
 
 template <bool One>
-void Predictors::refill_chain(Blocks& b, Response& y, const Weights& W, const double* const* q,
-                              size_t first, size_t last) const {
+void Predictors::refill_chain(Working& to, const Weights& W, const double* const* q, size_t first,
+                              size_t last) const {
+    Blocks& b = *to.blocks;
+    Response& y = to.response;
     const int A = static_cast<int>(random_.size()), p = b.p;
     const RowWeight weight(W, random_);
     Vector u(static_cast<size_t>(A) * p);
@@ -240,7 +261,7 @@ void Predictors::refill_chain(Blocks& b, Response& y, const Weights& W, const do
             for (int k = 0; k < A; ++k)
                 for (int l = 0; l < A; ++l) w[k * A + l] = weight(k, l, i);
         if (p > 0)
-            for (int k = 0; k < A; ++k) weighted_row(W, random_[k], i, u.data() + k * p);
+            for (int k = 0; k < A; ++k) weighted_row(to, W, random_[k], i, u.data() + k * p);
         for (size_t d = 0; d < depth; ++d) {
             ChainBlock& c = b.chain[d];
             const Random& f = factors_[c.factor];
@@ -279,20 +300,22 @@ void Predictors::refill_chain(Blocks& b, Response& y, const Weights& W, const do
     }
 }
 
-void Predictors::refill_fixed(const Blocks& b, const Weights& W, const double* const* q,
+void Predictors::refill_fixed(const Working& to, const Weights& W, const double* const* q,
                               size_t first, size_t last, double* XX, double* Xq) const {
-    const int p = b.p;
+    const int p = to.blocks->p;
     Vector u(p);
     for (int m = 0; m < count(); ++m) {
         const Fixed& f = fixed_[m];
-        if (f.columns == 0) continue;
+        const bool any = std::any_of(f.coefficient.begin(), f.coefficient.end(),
+                                     [&](int k) { return to.column[k] >= 0; });
+        if (!any) continue;
         for (size_t i = first; i < last; ++i) {
-            weighted_row(W, m, i, u.data());
+            weighted_row(to, W, m, i, u.data());
             const double* x = f.X + i * f.columns;
             for (int c = 0; c < f.columns; ++c) {
                 const double v = f.one ? 1.0 : x[c];
-                if (v == 0) continue;
-                const int k = f.coefficient[c];
+                const int k = to.column[f.coefficient[c]];
+                if (v == 0 || k < 0) continue;
                 double* row = XX + static_cast<size_t>(k) * p;
                 for (int e = 0; e <= k; ++e) row[e] += v * u[e];
                 if (q[m]) Xq[k] += v * q[m][i];
@@ -317,19 +340,21 @@ void Predictors::refill(Working& to, const Weights& W, const double* const* q, i
     }
     if (!b.chain.empty()) {
         if (random_.size() == 1)
-            refill_chain<true>(b, y, W, q, first, last);
+            refill_chain<true>(to, W, q, first, last);
         else
-            refill_chain<false>(b, y, W, q, first, last);
+            refill_chain<false>(to, W, q, first, last);
     }
     if (b.p == 0) return;
     const size_t p = b.p;
     Vector& sum = to.sums[c];
     sum.assign(p * p + p, 0.0);
-    refill_fixed(b, W, q, first, last, sum.data(), sum.data() + p * p);
+    refill_fixed(to, W, q, first, last, sum.data(), sum.data() + p * p);
 }
 
-void Predictors::refill_tail_factor(Blocks& b, Response& y, const Weights& W,
-                                    const double* const* q, size_t t) const {
+void Predictors::refill_tail_factor(Working& to, const Weights& W, const double* const* q,
+                                    size_t t) const {
+    Blocks& b = *to.blocks;
+    Response& y = to.response;
     const Random& f = factors_[b.tail[t]];
     const int r = f.r, p = b.p, A = static_cast<int>(random_.size());
     const size_t column = b.factors[b.tail[t]].column;
@@ -344,7 +369,7 @@ void Predictors::refill_tail_factor(Blocks& b, Response& y, const Weights& W,
         const double* z = f.z.data() + i * r;
         const size_t first = static_cast<size_t>(f.level[i]) * r;
         if (p > 0)
-            for (int k = 0; k < A; ++k) weighted_row(W, random_[k], i, u.data() + k * p);
+            for (int k = 0; k < A; ++k) weighted_row(to, W, random_[k], i, u.data() + k * p);
         for (int a = 0; a < r; ++a) {
             const int k = f.owner[a];
             double* d = diagonal.data() + (first + a) * r;
@@ -377,7 +402,7 @@ void Predictors::refill_shared(Working& to, const Weights& W, const double* cons
     const int tasks = factors + static_cast<int>(b.tail_pairs.size());
     for_tasks(tasks, threads_, [&](int task) {
         if (task < factors)
-            refill_tail_factor(b, y, W, q, task);
+            refill_tail_factor(to, W, q, task);
         else
             refill_pair(b.tail_pairs[task - factors], pair_place_[task - factors], W);
     });
@@ -393,7 +418,8 @@ void Predictors::refill_shared(Working& to, const Weights& W, const double* cons
         for (size_t e = 0; e < a; ++e) b.fixed[e * p + a] = b.fixed[a * p + e];
 }
 
-void Predictors::respond(const Blocks& b, Response& y, const double* const* q) const {
+void Predictors::respond(const Working& of, Response& y, const double* const* q) const {
+    const Blocks& b = *of.blocks;
     for (Vector& v : y.chain) std::fill(v.begin(), v.end(), 0.0);
     std::fill(y.tail.begin(), y.tail.end(), 0.0);
     std::fill(y.fixed.begin(), y.fixed.end(), 0.0);
@@ -410,9 +436,12 @@ void Predictors::respond(const Blocks& b, Response& y, const double* const* q) c
             add(factors_[b.chain[d].factor], y.chain[d].data(), ranges_[c], ranges_[c + 1]);
     });
     for (int t : b.tail) add(factors_[t], y.tail.data() + b.factors[t].column, 0, n_);
-    if (b.p > 0)
-        for (int m = 0; m < count(); ++m)
-            if (q[m]) fixed_transposed(m, q[m], y.fixed.data());
+    if (b.p == 0) return;
+    Vector all(p_, 0.0);
+    for (int m = 0; m < count(); ++m)
+        if (q[m]) fixed_transposed(m, q[m], all.data());
+    for (int k = 0; k < p_; ++k)
+        if (of.column[k] >= 0) y.fixed[of.column[k]] = all[k];
 }
 
 } // namespace ranef

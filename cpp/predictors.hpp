@@ -49,6 +49,7 @@ struct Working {
     std::unique_ptr<Blocks> blocks;
     Response response;
     std::vector<Vector> sums; // [chunk] of X'WX and X'q
+    std::vector<int> column;  // of each coefficient among the fixed effects, or -1
 };
 
 class Predictors {
@@ -81,28 +82,33 @@ class Predictors {
     Vector gather(const double* values) const;
     void scatter(const double* here, double* values) const;
 
-    // eta = o_m + X_m beta on a range of rows.
-    void fixed(int m, const double* beta, size_t first, size_t last, double* eta) const;
+    // eta = o_m + X_m beta on a range of rows, or without the offset.
+    void fixed(int m, const double* beta, size_t first, size_t last, double* eta,
+               bool offset = true) const;
+    // Whether a coefficient enters a predictor.
+    bool enters(int coefficient, int m) const;
     // out[k] = Z_m b of the k-th random predictor.
     void random(const std::vector<const double*>& modes, size_t first, size_t last,
                 double* const* out) const;
     // gradient += X_m'q
     void fixed_transposed(int m, const double* q, double* gradient) const;
 
-    // Blocks of the pattern, with room for X or without.
-    Working working(const Blocks& pattern, bool with_fixed) const;
+    // Blocks of the pattern, with room for the columns of X of some coefficients.
+    Working working(const Blocks& pattern, const std::vector<int>& coefficients) const;
     // Refill the part that chunk c owns from W and q (one (n) for each
     // predictor; null is zero).
     void refill(Working& to, const Weights& W, const double* const* q, int c) const;
     // What crosses chunks: the tail's own blocks. After every chunk.
     void refill_shared(Working& to, const Weights& W, const double* const* q) const;
-    // Z'q (and X'q where the blocks have fixed effects) only.
-    void respond(const Blocks& b, Response& y, const double* const* q) const;
+    // Z'q and X'q only.
+    void respond(const Working& of, Response& y, const double* const* q) const;
 
-    // s[(k, l)] of row i, k <= l over random predictors, row-major pairs: the
-    // covariance of Z_k b and Z_l b.
+    // s[(k, l)] of row i, k <= l over the predictors `active` (those with random
+    // effects among them), pairs row by row: the covariance of their values,
+    // X beta counted where the blocks hold X.
     template <class Covariance>
-    void row_covariance(const Covariance& R, const Blocks& b, size_t i, double* s) const;
+    void row_covariance(const Covariance& R, const Working& of, const std::vector<int>& active,
+                        size_t i, double* s) const;
 
   private:
     struct Fixed {
@@ -114,14 +120,14 @@ class Predictors {
         Vector offset;
     };
 
-    void weighted_row(const Weights& W, int m, size_t i, double* u) const;
+    void weighted_row(const Working& to, const Weights& W, int m, size_t i, double* u) const;
+    void fixed_row(const Working& of, int m, size_t i, double* x) const;
     template <bool One>
-    void refill_chain(Blocks& b, Response& y, const Weights& W, const double* const* q,
-                      size_t first, size_t last) const;
-    void refill_tail_factor(Blocks& b, Response& y, const Weights& W, const double* const* q,
-                            size_t t) const;
+    void refill_chain(Working& to, const Weights& W, const double* const* q, size_t first,
+                      size_t last) const;
+    void refill_tail_factor(Working& to, const Weights& W, const double* const* q, size_t t) const;
     void refill_pair(PairBlock& pair, const Indices& place, const Weights& W) const;
-    void refill_fixed(const Blocks& b, const Weights& W, const double* const* q, size_t first,
+    void refill_fixed(const Working& to, const Weights& W, const double* const* q, size_t first,
                       size_t last, double* XX, double* Xq) const;
 
     size_t n_;
@@ -136,53 +142,79 @@ class Predictors {
 };
 
 template <class Covariance>
-void Predictors::row_covariance(const Covariance& R, const Blocks& b, size_t i, double* s) const {
-    const int A = static_cast<int>(random_.size());
+void Predictors::row_covariance(const Covariance& R, const Working& of,
+                                const std::vector<int>& active, size_t i, double* s) const {
+    const Blocks& b = *of.blocks;
+    const int A = static_cast<int>(active.size()), p = b.p;
     std::fill(s, s + A * (A + 1) / 2, 0.0);
     auto add = [&](int k, int l, double v) {
         if (k > l) std::swap(k, l);
         s[k * A - k * (k - 1) / 2 + l - k] += v;
     };
-    // a pair of columns of different factors stands for two terms of z'Rz,
+    // place of a random predictor among the active ones
+    auto place = [&](int owner) {
+        int k = owner;
+        while (active[k] != random_[owner]) ++k;
+        return k;
+    };
+    // a pair of columns of different blocks stands for two terms of z'Rz,
     // which fall together on the diagonal (k, k)
     auto cross = [&](const Random& f, int a, const Random& g, int e, double value) {
         const double v = f.z[i * f.r + a] * g.z[i * g.r + e] * value;
-        add(f.owner[a], g.owner[e], f.owner[a] == g.owner[e] ? 2 * v : v);
+        add(place(f.owner[a]), place(g.owner[e]), f.owner[a] == g.owner[e] ? 2 * v : v);
     };
-    auto own = [&](const Random& f, const double* block, int width) {
-        for (int a = 0; a < f.r; ++a) {
-            add(f.owner[a], f.owner[a], f.z[i * f.r + a] * f.z[i * f.r + a] * block[a * width + a]);
-            for (int e = 0; e < a; ++e) cross(f, a, f, e, block[a * width + e]);
+    auto own = [&](const Random& f, int a, double value) {
+        const int k = place(f.owner[a]);
+        add(k, k, f.z[i * f.r + a] * f.z[i * f.r + a] * value);
+    };
+    Vector x(static_cast<size_t>(A) * p); // rows of X by predictor
+    for (int k = 0; k < A && p > 0; ++k) fixed_row(of, active[k], i, x.data() + k * p);
+    auto with_fixed = [&](const Random& f, int a, int e, double value) {
+        const int k = place(f.owner[a]);
+        for (int l = 0; l < A; ++l) {
+            const double v = f.z[i * f.r + a] * x[l * p + e] * value;
+            if (v != 0) add(k, l, k == l ? 2 * v : v);
         }
     };
     for (size_t d = 0; d < b.chain.size(); ++d) {
         const ChainBlock& c = b.chain[d];
         const Random& f = factors_[c.factor];
         const double* block = R.chain_covariance(static_cast<int>(d), f.level[i]);
-        own(f, block, c.width);
+        for (int a = 0; a < f.r; ++a) {
+            own(f, a, block[a * c.width + a]);
+            for (int e = 0; e < a; ++e) cross(f, a, f, e, block[a * c.width + e]);
+        }
         int col = c.r;
         for (size_t k = d + 1; k < b.chain.size(); ++k) {
             const Random& g = factors_[b.chain[k].factor];
             for (int e = 0; e < g.r; ++e, ++col)
                 for (int a = 0; a < f.r; ++a) cross(f, a, g, e, block[a * c.width + col]);
         }
+        for (int e = 0; e < p && b.T == 0; ++e)
+            for (int a = 0; a < f.r; ++a) with_fixed(f, a, e, block[a * c.width + col + e]);
+    }
+    if (b.T > 0 && !b.chain.empty()) {
+        const Random& f = factors_[b.chain[0].factor];
+        const int32_t l = f.level[i];
+        const int64_t touched = b.tail_ptr[l + 1] - b.tail_ptr[l], m = touched + p;
+        const double* block = R.leader_covariance(l);
+        for (int a = 0; a < f.r; ++a) {
+            for (size_t t = 0; t < b.tail.size(); ++t) {
+                const Random& g = factors_[b.tail[t]];
+                for (int e = 0; e < g.r; ++e)
+                    cross(f, a, g, e, block[a * m + leader_place_[t][i] + e]);
+            }
+            for (int e = 0; e < p; ++e) with_fixed(f, a, e, block[a * m + touched + e]);
+        }
     }
     for (size_t t = 0; t < b.tail.size(); ++t) {
         const Random& g = factors_[b.tail[t]];
         const int column = b.factors[b.tail[t]].column + g.level[i] * g.r;
-        if (!b.chain.empty()) {
-            const Random& f = factors_[b.chain[0].factor];
-            const int32_t l = f.level[i];
-            const double* block = R.leader_covariance(l) + leader_place_[t][i];
-            const int64_t m = b.tail_ptr[l + 1] - b.tail_ptr[l];
-            for (int a = 0; a < f.r; ++a)
-                for (int e = 0; e < g.r; ++e) cross(f, a, g, e, block[a * m + e]);
-        }
         for (int a = 0; a < g.r; ++a) {
-            add(g.owner[a], g.owner[a],
-                g.z[i * g.r + a] * g.z[i * g.r + a] * R.tail_covariance(column + a, column + a));
+            own(g, a, R.tail_covariance(column + a, column + a));
             for (int e = 0; e < a; ++e)
                 cross(g, a, g, e, R.tail_covariance(column + a, column + e));
+            for (int e = 0; e < p; ++e) with_fixed(g, a, e, R.tail_covariance(b.T + e, column + a));
         }
         for (size_t u = t + 1; u < b.tail.size(); ++u) {
             const Random& h = factors_[b.tail[u]];
@@ -192,6 +224,11 @@ void Predictors::row_covariance(const Covariance& R, const Blocks& b, size_t i, 
                     cross(g, a, h, e, R.tail_covariance(column + a, other + e));
         }
     }
+    for (int k = 0; k < A && p > 0; ++k)
+        for (int l = k; l < A; ++l)
+            for (int e = 0; e < p; ++e)
+                for (int f = 0; f < p; ++f)
+                    add(k, l, x[k * p + e] * x[l * p + f] * R.fixed_covariance(e, f));
 }
 
 } // namespace ranef

@@ -41,7 +41,11 @@ class Model:
     kernels: dict[int, np.ndarray] | None = None
 
     def core(
-        self, chain: Sequence[int], threads: int = 1, nodes: int = 1
+        self,
+        chain: Sequence[int],
+        threads: int = 1,
+        nodes: int = 1,
+        integrated: Sequence[int] = (),
     ) -> _core.GeneralisedProblem:
         predictors: list[dict[str, Any]] = []
         count = 0
@@ -67,6 +71,7 @@ class Model:
             list(chain),
             threads,
             nodes,
+            list(integrated),
         )
 
     def _factor(self, f: int) -> dict[str, Any]:

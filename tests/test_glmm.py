@@ -84,7 +84,8 @@ def fitted(case: str) -> tuple[GeneralisedEstimate, dict[str, Any]]:
     for name in ("zero", "dispersion"):
         if entry[name] not in ("~0", "~1") or (name, entry[name]) == ("zero", "~1"):
             parts[name] = part(spec.response, entry[name], data, group)
-    estimate = fit_glmm(parts, family(entry["family"], link=entry["link"]), extra=extra)
+    kind = family(entry["family"], link=entry["link"])
+    estimate = fit_glmm(parts, kind, extra=extra, reml=entry["reml"])
     return estimate, entry
 
 
@@ -351,12 +352,35 @@ def test_quadrature_is_that_of_lme4(entry):
         assert estimate.loglik == pytest.approx(-91.983369, abs=1e-6)
 
 
+def test_refit_keeps_the_restricted_likelihood():
+    estimate, entry = fitted("cbpp_reml")
+    assert estimate.reml
+    assert estimate.beta.shape == (4,)
+    again = refit_glmm(estimate, estimate.specification.y)
+    assert again.loglik == pytest.approx(entry["loglik"], abs=1e-6)
+
+
+def test_restricted_likelihood_in_other_units():
+    """The integral over beta is one over the user's coefficients."""
+    data = table("cbpp")
+    data = data.assign(x=np.arange(len(data)) % 7.0)
+    size = data["size"].to_numpy(float)
+    values = []
+    for scale in (1.0, 100.0):
+        spec = specify("incidence ~ x + (1 | herd)", data.assign(x=scale * data["x"]))
+        fit = fit_glmm({"conditional": spec}, family("binomial"), extra=size, reml=True)
+        values.append(fit.loglik)
+    assert values[0] - values[1] == pytest.approx(np.log(100.0), abs=1e-7)
+
+
 def test_quadrature_refuses_what_it_cannot_do():
     data = table("cbpp")
     one = specify("incidence ~ period + (1 | herd)", data)
     plain = {"extra": data["size"].to_numpy(float), "quadrature": 5}
     with pytest.raises(ModelError, match="number of nodes from 1"):
         fit_glmm({"conditional": one}, family("binomial"), quadrature=0)
+    with pytest.raises(ModelError, match="cannot integrate the fixed effects out"):
+        fit_glmm({"conditional": one}, family("binomial"), reml=True, **plain)
     two = specify("incidence ~ (1 | herd) + (1 | period)", data)
     with pytest.raises(ModelError, match="one grouping factor, here are 2"):
         fit_glmm({"conditional": two}, family("binomial"), **plain)

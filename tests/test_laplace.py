@@ -149,6 +149,49 @@ def test_fit_ends_at_an_optimum(name):
         assert core.state(other, False)["criterion"] >= found["criterion"] - 1e-9
 
 
+@pytest.mark.parametrize("name", DESIGNS)
+def test_gradient_with_the_mean_integrated_out(name):
+    model, chain = DESIGNS[name]
+    inside = range(model.X[0].shape[1])
+    core = model.core(chain, integrated=inside)
+    x = np.delete(point(core), core.parameters + np.arange(len(inside)))
+    gradient = core.state(x, True)["gradient"]
+    numeric = numeric_gradient(core, x)
+    np.testing.assert_allclose(gradient, numeric, atol=2e-7 * np.abs(numeric).max())
+    found = core.fit(core.start(np.zeros(core.coefficients)), 200, None)
+    assert found["converged"]
+    assert np.abs(found["gradient"][np.array(found["free"])]).max() < 1e-4
+
+
+def test_restricted_likelihood_of_a_normal_response():
+    """Integrating beta out is REML, exactly: with crossed factors, by dense algebra."""
+    rng = np.random.default_rng(17)
+    g, h = grouping(rng)
+    X, one = columns(rng), np.ones((N, 1))
+    y = X @ [1.0, 0.5] + rng.normal(size=12)[g] + rng.normal(size=7)[h] + rng.normal(size=N)
+    model = Model(
+        _core.make_family("gaussian", "identity"),
+        y,
+        [X, one],
+        [g, h],
+        [Term(0, one), Term(1, one)],
+    )
+    core = model.core([0], integrated=[0, 1])
+    V = np.exp(-0.2) * np.eye(N) + 0.49 * (g[:, None] == g) + 0.25 * (h[:, None] == h)
+    inverse = np.linalg.inv(V)
+    beta = np.linalg.solve(X.T @ inverse @ X, X.T @ inverse @ y)
+    r = y - X @ beta
+    expected = (
+        (N - 2) * np.log(2 * np.pi)
+        + np.linalg.slogdet(V)[1]
+        + np.linalg.slogdet(X.T @ inverse @ X)[1]
+        + r @ inverse @ r
+    )
+    state = core.state(np.array([0.7, 0.5, -0.1]), False)
+    assert state["criterion"] == pytest.approx(expected, rel=1e-12)
+    np.testing.assert_allclose(state["coefficients"], [*beta, -0.1], rtol=1e-9)
+
+
 @pytest.mark.parametrize("name", ["nested", "crossed_slopes", "parts"])
 def test_order_of_rows_does_not_matter(name):
     model, chain = DESIGNS[name]

@@ -10,8 +10,23 @@ MODULE = DISTRIBUTION = "glmm"
 
 
 def prepare(table: Any, problem: dict[str, Any]) -> Any:
-    if problem["family"] not in (None, "binomial", "poisson") or problem["zero"] != "~0":
+    """Give it what its formulas cannot say: 0/1 responses, failures and scaled columns."""
+    if problem["family"] is None:
+        return table
+    if problem["family"] not in ("binomial", "poisson") or problem["zero"] != "~0":
         raise Unsupported(f"no {problem['family']} with such parts")
+    table, formula = table.copy(), problem["formula"]
+    if "size - incidence" in formula:
+        table["failures"] = table["size"] - table["incidence"]
+        formula = formula.replace("size - incidence", "failures")
+    if "scale(HEIGHT)" in formula:
+        height = table["HEIGHT"]
+        table["scaled"] = (height - height.mean()) / height.std()
+        formula = formula.replace("scale(HEIGHT)", "scaled")
+    response = formula.split("~")[0].strip()
+    if response in table and table[response].dtype == "category":
+        table[response] = table[response].cat.codes.astype(float)
+    problem["formula"] = formula
     return table
 
 

@@ -101,6 +101,7 @@ class GeneralisedProblem:
         chain: Sequence[int],
         threads: int,
         nodes: int = 1,
+        integrated: Sequence[int] = (),
     ) -> None: ...
     @property
     def parameters(self) -> int: ...

@@ -26,8 +26,9 @@ tables <- list(
   Contraception = Contraception[c("district", "used", "livch", "age", "urban")]
 )
 
-case <- function(table, formula, family, zero = ~0, dispersion = ~1)
-  list(table = table, formula = formula, family = family, zero = zero, dispersion = dispersion)
+case <- function(table, formula, family, zero = ~0, dispersion = ~1, reml = FALSE)
+  list(table = table, formula = formula, family = family, zero = zero, dispersion = dispersion,
+    reml = reml)
 
 ticks <- TICKS ~ YEAR + height + (1 | BROOD) + (1 | INDEX) + (1 | LOCATION)
 herds <- cbind(incidence, healthy) ~ period + (1 | herd)
@@ -47,7 +48,10 @@ cases <- list(
   salamanders_zero_random = case("Salamanders", site, poisson(), zero = ~mined + (1 | site)),
   salamanders_full = case("Salamanders", site, nbinom2(), zero = ~spp + mined),
   owls = case("Owls",
-    calls ~ FoodTreatment * SexParent + offset(log_brood) + (1 | Nest), nbinom1(), zero = ~1)
+    calls ~ FoodTreatment * SexParent + offset(log_brood) + (1 | Nest), nbinom1(), zero = ~1),
+  cbpp_reml = case("cbpp", herds, binomial(), reml = TRUE),
+  salamanders_reml = case("Salamanders", count ~ spp + mined + (1 | site), nbinom2(),
+    zero = ~mined, reml = TRUE)
 )
 
 control <- glmmTMBControl(optCtrl = list(iter.max = 1e4, eval.max = 1e4, rel.tol = 1e-15, x.tol = 0))
@@ -55,10 +59,10 @@ text <- function(f) paste(deparse(f, width.cutoff = 500), collapse = "")
 fit <- function(c) {
   data <- if (c$table == "VerbAgg") VerbAgg else tables[[c$table]]
   m <- suppressWarnings(glmmTMB(c$formula, data, c$family, ziformula = c$zero,
-    dispformula = c$dispersion, control = control))
+    dispformula = c$dispersion, REML = c$reml, control = control))
   list(
     table = c$table, formula = text(c$formula), family = c$family$family,
-    link = c$family$link, zero = text(c$zero), dispersion = text(c$dispersion),
+    link = c$family$link, reml = c$reml, zero = text(c$zero), dispersion = text(c$dispersion),
     loglik = as.numeric(logLik(m)), conditional = unname(fixef(m)$cond),
     zero_estimates = unname(fixef(m)$zi), dispersion_estimates = unname(fixef(m)$disp),
     log_sd = unname(m$fit$par[names(m$fit$par) %in% c("theta", "thetazi")]),

@@ -18,6 +18,7 @@ from ranef.tables import Table
 if TYPE_CHECKING:
     from ranef.design import GeneralisedSpecification
     from ranef.families import Family
+    from ranef.priors import Prior
     from ranef.solve.forecast import Plan
 
 __all__ = ["glmm", "lmm", "plan"]
@@ -138,6 +139,8 @@ def glmm(
     zero: str = "~0",
     shapes: Mapping[str, str] | None = None,
     quadrature: int = 1,
+    reml: bool = False,
+    priors: Mapping[str, Prior] | None = None,
     weights: Any = None,
     offset: Any = None,
     contrasts: Mapping[str, Any] | None = None,
@@ -149,7 +152,7 @@ def glmm(
     n_jobs: int | None = None,
     progress: bool | None = None,
 ) -> GeneralizedMixedModelFit:
-    """Fit a generalised linear mixed model by maximum likelihood.
+    """Fit a generalised linear mixed model by maximum likelihood, penalised if priors are given.
 
     Parameters
     ----------
@@ -176,6 +179,17 @@ def glmm(
     quadrature : int
         Nodes of the adaptive Gauss-Hermite quadrature over the random effects
         of one grouping factor; 1 is the Laplace approximation.
+    reml : bool
+        Integrate the coefficients of the mean out as well, by the Laplace
+        approximation (restricted likelihood): less bias in the covariance
+        parameters where there are few levels.
+    priors : dict, optional
+        Priors of `ranef.priors` by the parameters that they hold, such as
+        ``{"sd": ranef.priors.HalfT(3, 2.5), "fixed": ranef.priors.Normal(0, 2.5)}``:
+        the likelihood times their density is maximised. Names are ``"fixed"``
+        (all coefficients of the mean but the intercept), a coefficient's own
+        (``"Days"``, ``"zero: Days"``), ``"sd"`` and ``"corr"``, also of one
+        factor: ``"sd: Subject"``.
     weights : str or (n,) array, optional
         They multiply the log density of a row; of a proportion they are its
         numbers of trials.
@@ -230,7 +244,7 @@ def glmm(
     """
     from ranef.models.glmm import fit_glmm
 
-    nodes = checks.count("quadrature", quadrature)
+    nodes, restricted = checks.count("quadrature", quadrature), checks.flag("reml", reml)
     chosen = None if path is None else checks.choice("path", path, PATHS)
     theta = checks.start(start)
     jobs = None if n_jobs is None else checks.count("n_jobs", n_jobs)
@@ -245,6 +259,8 @@ def glmm(
             spec.family,
             extra=spec.extra,
             quadrature=nodes,
+            reml=restricted,
+            priors=priors,
             path=chosen,
             start=theta,
             n_jobs=jobs,

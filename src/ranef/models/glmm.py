@@ -52,6 +52,7 @@ def fit_glmm(
     *,
     extra: Floats | None = None,
     quadrature: int = 1,
+    reml: bool = False,
     priors: Mapping[str, Prior] | None = None,
     path: str | None = None,
     start: Floats | None = None,
@@ -71,6 +72,9 @@ def fit_glmm(
     quadrature : int
         Nodes of adaptive Gauss-Hermite quadrature for each random effect, of one
         grouping factor with up to three; 1 is the Laplace approximation.
+    reml : bool
+        Integrate the coefficients of the conditional part out as well, with a
+        flat prior (restricted likelihood), by the Laplace approximation.
     priors : dict of Prior or None
         Maximise the likelihood times these densities; keys as in
         `ranef.models.penalties`.
@@ -97,7 +101,7 @@ def fit_glmm(
         )
     if extra is not None:
         extra = np.ascontiguousarray(extra, dtype=np.float64)
-    plan = _plan(parts, family, extra, priors)
+    plan = _plan(parts, family, extra, priors, reml)
     found = solve.fit_generalised(
         plan.design,
         plan.start,
@@ -110,7 +114,7 @@ def fit_glmm(
     own = plan.components[0]
     return GeneralisedEstimate(
         specification=parts[CONDITIONAL],
-        reml=False,
+        reml=reml,
         beta=found.coefficients[own.coefficients],
         theta=found.theta,
         sigma=1.0,
@@ -138,7 +142,9 @@ def lay_out(
     parts: Mapping[str, Specification],
     family: Family,
     extra: Floats | None = None,
+    *,
     priors: Mapping[str, Prior] | None = None,
+    reml: bool = False,
 ) -> _Plan:
     """Bring the parts of a model to one design without fitting it.
 
@@ -152,7 +158,7 @@ def lay_out(
     ModelError
         When the parts do not fit the family or each other.
     """
-    return _plan(parts, family, extra, priors)
+    return _plan(parts, family, extra, priors, reml)
 
 
 def refit_glmm(
@@ -186,6 +192,7 @@ def refit_glmm(
         estimate.family,
         extra=estimate.extra if extra is None else extra,
         quadrature=estimate.quadrature,
+        reml=estimate.reml,
         priors=estimate.priors,
         path=estimate.optimum.path,
     )
@@ -284,7 +291,9 @@ class _Builder:
         extra: Floats | None,
         zero: bool,
         priors: Mapping[str, Prior] | None,
+        reml: bool,
     ) -> _Plan:
+        inside = [c.coefficients for c in self.components if reml and c.name == CONDITIONAL]
         design = GeneralisedDesign(
             family=family.core(zero),
             y=spec.y,
@@ -295,6 +304,7 @@ class _Builder:
             owners=tuple(self.owners),
             factors=tuple(self.factors),
             n_coefficients=self.count,
+            integrated=tuple(k for own in inside for k in range(own.start, own.stop)),
             penalty=penalty_of(priors, self.components, self.terms, self.factors),
         )
         if len(self.predictors) != design.family.predictors:
@@ -316,6 +326,7 @@ def _plan(
     family: Family,
     extra: Floats | None,
     priors: Mapping[str, Prior] | None,
+    reml: bool,
 ) -> _Plan:
     spec = _conditional(parts)
     zero = ZERO in parts
@@ -344,7 +355,7 @@ def _plan(
             "no part of the model has a random effect; a generalised linear model without them "
             "is not a mixed model"
         )
-    return builder.plan(spec, family, extra, zero, priors)
+    return builder.plan(spec, family, extra, zero, priors, reml)
 
 
 def _conditional(parts: Mapping[str, Specification]) -> Specification:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
-from weakref import WeakKeyDictionary
+from weakref import ReferenceType, WeakKeyDictionary, ref
 
 import numpy as np
 from numpy.typing import NDArray
@@ -226,14 +226,22 @@ class Assembly(Parametrisation):
 
     Attributes
     ----------
-    spec : Specification
+    known_by : weak reference to the Specification
+        Weak, since the assembly lives as long as its specification.
     core : _core.Problem
     fixed : FixedScale
     """
 
-    spec: Specification
+    known_by: ReferenceType[Specification]
     core: _core.Problem
     fixed: FixedScale
+
+    @property
+    def spec(self) -> Specification:
+        """The specification; whoever asks holds it."""
+        spec = self.known_by()
+        assert spec is not None
+        return spec
 
     def respond(self, y: Floats) -> tuple[Floats, Floats, Floats]:
         """Free responses of their least-squares fit and scale them.
@@ -306,7 +314,7 @@ def assemble(spec: Specification, path: str | None = None, n_jobs: int | None = 
     )
     core = hold_blas(problem, layout.order)
     terms = terms_of(spec, blocks, core)
-    assembly = Assembly(blocks, layout, terms, spec, core, fixed)
+    assembly = Assembly(blocks, layout, terms, ref(spec), core, fixed)
     known[path] = known[layout.path] = assembly
     return assembly
 

@@ -7,13 +7,18 @@ May import `_core`, `covariance`, `design.specification`, `errors`.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ranef.errors import ModelError
-from ranef.solve.predictors import GeneralisedAssembly, assemble_generalised
+from ranef.solve.predictors import (
+    GeneralisedAssembly,
+    GeneralisedDesign,
+    assemble_generalised,
+)
 from ranef.solve.questions import STEP, free_entries, room
 from ranef.solve.search import ranks_of
 
@@ -33,9 +38,11 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int32]
 
 
-def _assembly(estimate: GeneralisedEstimate) -> GeneralisedAssembly:
+def _assembly(
+    estimate: GeneralisedEstimate, design: GeneralisedDesign | None = None
+) -> GeneralisedAssembly:
     return assemble_generalised(
-        estimate.design, estimate.optimum.path, quadrature=estimate.quadrature
+        design or estimate.design, estimate.optimum.path, quadrature=estimate.quadrature
     )
 
 
@@ -44,10 +51,10 @@ def _point(assembly: GeneralisedAssembly, estimate: GeneralisedEstimate) -> Floa
     return assembly.point(estimate.theta, estimate.coefficients, ranks)
 
 
-def _gradient(
+def _state(
     assembly: GeneralisedAssembly, inner: Floats, theta: Floats, ranks: dict[int, int]
-) -> Floats:
-    """Gradient in the core's coefficients and in theta."""
+) -> tuple[Floats, Floats]:
+    """Gradient in the core's outer coefficients and theta, and all coefficients."""
     x = np.concatenate([assembly.phi(theta, ranks), inner])
     state = assembly.core.state(x, True)
     if not np.isfinite(state["criterion"]):
@@ -56,57 +63,67 @@ def _gradient(
             "of the estimates can be given"
         )
     by_coefficient = state["gradient"][assembly.core.parameters :]
-    return np.concatenate([by_coefficient, assembly.theta_gradient(theta, ranks, state)])
+    by_theta = assembly.theta_gradient(theta, ranks, state)
+    return np.concatenate([by_coefficient, by_theta]), state["coefficients"]
 
 
 def joint_gradient(estimate: GeneralisedEstimate, coefficients: Floats, theta: Floats) -> Floats:
-    """Exact gradient (P + k,) of minus twice the log-likelihood, coefficients first.
+    """Exact gradient of minus twice the log-likelihood, coefficients first.
 
     Parameters
     ----------
     estimate : GeneralisedEstimate
         Gives the model; the point may be any.
     coefficients : (P,) array
+        Those that are integrated out (under REML) are not read.
     theta : (k,) array
+
+    Returns
+    -------
+    (P + k,) array
+        Without the entries of coefficients that are integrated out.
     """
     assembly = _assembly(estimate)
-    ranks = ranks_of(estimate.optimum)
-    g = _gradient(assembly, assembly.inner(coefficients), theta, ranks)
-    P = len(coefficients)
-    g[:P] = np.linalg.solve(assembly.transform.T, g[:P])
+    ranks, outer = ranks_of(estimate.optimum), assembly.outer
+    g, _ = _state(assembly, assembly.inner(coefficients)[outer], theta, ranks)
+    T = assembly.transform[np.ix_(outer, outer)]
+    g[: len(outer)] = np.linalg.solve(T.T, g[: len(outer)])
     return g
 
 
-def _inner_hessian(
+def _curvature(
     assembly: GeneralisedAssembly, estimate: GeneralisedEstimate
-) -> tuple[Floats, NDArray[np.bool_]]:
-    """Second derivatives in the core's coefficients and in theta, and what is free.
+) -> tuple[Floats, NDArray[np.bool_], Floats]:
+    """Hessian in the core's outer coefficients and theta, what is free, and the
+    derivatives of all the core's coefficients with respect to these.
 
     Central differences of the exact gradient, extrapolated once.
     """
     ranks, theta = ranks_of(estimate.optimum), estimate.theta
-    inner = assembly.inner(estimate.coefficients)
-    P = len(inner)
-    loose = np.concatenate([np.ones(P, dtype=np.bool_), free_entries(assembly, theta, ranks)])
-    steps = np.concatenate([np.full(P, STEP), _theta_steps(assembly, theta)])
+    inner = assembly.inner(estimate.coefficients)[assembly.outer]
+    m = len(inner)
+    loose = np.concatenate([np.ones(m, dtype=np.bool_), free_entries(assembly, theta, ranks)])
+    steps = np.concatenate([np.full(m, STEP), _theta_steps(assembly, theta)])
     x = np.concatenate([inner, theta])
-    out = np.zeros((len(x), len(x)))
+    hessian = np.zeros((len(x), len(x)))
+    moved = np.zeros((assembly.design.n_coefficients, len(x)))
 
-    def difference(i: np.intp, step: float) -> Floats:
+    def difference(i: np.intp, step: float) -> tuple[Floats, Floats]:
         up, down = x.copy(), x.copy()
         up[i] += step
         down[i] -= step
-        high = _gradient(assembly, up[:P], up[P:], ranks)
-        low = _gradient(assembly, down[:P], down[P:], ranks)
-        return np.asarray((high - low) / (2 * step), dtype=np.float64)
+        high = _state(assembly, up[:m], up[m:], ranks)
+        low = _state(assembly, down[:m], down[m:], ranks)
+        return (high[0] - low[0]) / (2 * step), (high[1] - low[1]) / (2 * step)
 
     for i in np.flatnonzero(loose):
-        step = float(steps[i])
-        out[i] = (4 * difference(i, step / 2) - difference(i, step)) / 3
+        fine = difference(i, float(steps[i]) / 2)
+        coarse = difference(i, float(steps[i]))
+        hessian[i], moved[:, i] = ((4 * f - c) / 3 for f, c in zip(fine, coarse, strict=True))
     keep = np.ix_(loose, loose)
-    symmetric = np.zeros_like(out)
-    symmetric[keep] = (out[keep] + out[keep].T) / 2
-    return symmetric, loose
+    symmetric = np.zeros_like(hessian)
+    symmetric[keep] = (hessian[keep] + hessian[keep].T) / 2
+    return symmetric, loose, moved
 
 
 def _theta_steps(assembly: GeneralisedAssembly, theta: Floats) -> Floats:
@@ -118,8 +135,8 @@ def _theta_steps(assembly: GeneralisedAssembly, theta: Floats) -> Floats:
 def _carried(matrix: Floats, transform: Floats) -> Floats:
     """A matrix over coefficients and theta with the coefficients transformed."""
     full = np.eye(len(matrix))
-    P = len(transform)
-    full[:P, :P] = transform
+    m = len(transform)
+    full[:m, :m] = transform
     return np.asarray(full @ matrix @ full.T, dtype=np.float64)
 
 
@@ -129,20 +146,23 @@ def joint_hessian(estimate: GeneralisedEstimate) -> tuple[Floats, NDArray[np.boo
     Returns
     -------
     hessian : (P + k, P + k) float64 array
-        Coefficients first, then theta; zero where theta is held by a face.
+        Coefficients (without those that are integrated out) first, then theta;
+        zero where theta is held by a face.
     free : (P + k,) bool array
     """
     assembly = _assembly(estimate)
-    hessian, loose = _inner_hessian(assembly, estimate)
-    back = np.asarray(np.linalg.inv(assembly.transform).T, dtype=np.float64)
-    return _carried(hessian, back), loose
+    hessian, loose, _ = _curvature(assembly, estimate)
+    T = assembly.transform[np.ix_(assembly.outer, assembly.outer)]
+    return _carried(hessian, np.asarray(np.linalg.inv(T).T, dtype=np.float64)), loose
 
 
 def joint_covariance(estimate: GeneralisedEstimate) -> Floats:
     """Covariance matrix (P + k, P + k) of the estimates, coefficients first.
 
     The inverse of half the Hessian on the free parameters; rows and columns of
-    entries of theta that a face holds are zero.
+    entries of theta that a face holds are zero. Coefficients that are integrated
+    out have their covariance given the others, plus what the others' uncertainty
+    moves them (by the delta method).
 
     Raises
     ------
@@ -151,20 +171,40 @@ def joint_covariance(estimate: GeneralisedEstimate) -> Floats:
         maximum.
     """
     assembly = _assembly(estimate)
-    hessian, loose = _inner_hessian(assembly, estimate)
+    hessian, loose, moved = _curvature(assembly, estimate)
     keep = np.ix_(loose, loose)
-    scale = np.sqrt(np.abs(np.diag(hessian[keep])))
+    outside = np.zeros_like(hessian)
+    outside[keep] = _inverse_of_half(hessian[keep])
+    P, outer = len(estimate.coefficients), assembly.outer
+    inside = np.array(estimate.design.integrated, dtype=np.int_)
+    # rows: all coefficients and theta; columns: the parameters of the criterion
+    spread = np.zeros((P + len(estimate.theta), len(hessian)))
+    spread[:P] = moved
+    spread[outer] = np.eye(len(hessian))[: len(outer)]
+    spread[P:] = np.eye(len(hessian))[len(outer) :]
+    out = spread @ outside @ spread.T
+    if len(inside):
+        back = np.linalg.inv(assembly.transform)
+        C = back @ estimate.coefficient_vcov @ back.T
+        given = C[np.ix_(inside, inside)]
+        if len(outer):
+            cross = C[np.ix_(inside, outer)]
+            given = given - cross @ np.linalg.solve(C[np.ix_(outer, outer)], cross.T)
+        out[np.ix_(inside, inside)] += given
+    return _carried(out, assembly.transform)
+
+
+def _inverse_of_half(hessian: Floats) -> Floats:
+    scale = np.sqrt(np.abs(np.diag(hessian)))
     scale[scale == 0] = 1.0
-    scaled = hessian[keep] / np.outer(scale, scale)
-    if np.linalg.eigvalsh(scaled)[0] <= 0:
+    scaled = hessian / np.outer(scale, scale)
+    if len(scaled) and np.linalg.eigvalsh(scaled)[0] <= 0:
         raise ModelError(
             "the matrix of second derivatives of the log-likelihood is not definite, so that "
             "there are no standard errors: a coefficient or a variance cannot be estimated "
             "from these data"
         )
-    out = np.zeros_like(hessian)
-    out[keep] = 2 * np.linalg.inv(scaled) / np.outer(scale, scale)
-    return _carried(out, assembly.transform)
+    return np.asarray(2 * np.linalg.inv(scaled) / np.outer(scale, scale), dtype=np.float64)
 
 
 def generalised_conditional_covariances(
@@ -238,7 +278,10 @@ def mode_derivatives(estimate: GeneralisedEstimate) -> tuple[Floats, ...]:
     tuple of (q, r, P + k) float64 arrays
         For each term of the design, coefficients first.
     """
-    assembly, ranks = _assembly(estimate), ranks_of(estimate.optimum)
+    # the modes given all coefficients, also of those that the fit integrated out
+    design = replace(estimate.design, integrated=())
+    assembly = _assembly(estimate, design if estimate.design.integrated else None)
+    ranks = ranks_of(estimate.optimum)
     theta, inner = estimate.theta, assembly.inner(estimate.coefficients)
     P = len(inner)
     loose = np.concatenate([np.ones(P, dtype=np.bool_), free_entries(assembly, theta, ranks)])

@@ -80,8 +80,8 @@ def fit_generalised(
     coefficients : (P,) array
         To start from; rough values do.
     theta : (k,) array or None
-        To start from. When given, `coefficients` are taken as they are;
-        otherwise both come from the joint mode of a working linear model.
+        To start from. Otherwise theta comes from a working linear model; the
+        coefficients are those of its joint mode with the random effects.
     quadrature : int
         Nodes of adaptive Gauss-Hermite quadrature; 1 is the Laplace approximation.
     path : str or None
@@ -97,10 +97,9 @@ def fit_generalised(
         does not fit the quadrature.
     """
     assembly = assemble_generalised(design, path, n_jobs, quadrature)
-    if theta is None:
-        start = assembly.core.start(assembly.inner(coefficients))
-    else:
-        start = assembly.point(_checked(assembly, theta), coefficients, {})
+    start = assembly.core.start(assembly.inner(coefficients))
+    if theta is not None:
+        start[: assembly.core.parameters] = assembly.phi(_checked(assembly, theta), {})
     found = assembly.core.fit(start, max_evaluations, progress)
     if not np.isfinite(found["criterion"]):
         raise ModelError(
@@ -120,11 +119,11 @@ def _checked(assembly: GeneralisedAssembly, theta: Floats) -> Floats:
 
 def _solution(assembly: GeneralisedAssembly, found: dict[str, Any]) -> GeneralisedSolution:
     theta, faces = theta_and_faces(assembly, found)
-    T, inner = assembly.transform, found["phi"][assembly.core.parameters :]
+    T, inner = assembly.transform, found["coefficients"]
     covariance = _with_priors(found["fixed_covariance"], assembly, T @ inner)
     runaway = _runaway(covariance)
     optimum = Optimum(
-        criterion=float(found["criterion"]),
+        criterion=float(found["criterion"]) + assembly.shift,
         theta=theta,
         gradient=assembly.theta_gradient(theta, {f.term: f.rank for f in faces}, found),
         decrement=found["decrement"],
@@ -134,7 +133,7 @@ def _solution(assembly: GeneralisedAssembly, found: dict[str, Any]) -> Generalis
         evaluations=found["evaluations"],
         restarts=found["restarts"],
         path=assembly.layout.path,
-        trace=found["trace"],
+        trace=found["trace"] + assembly.shift,
         message="coefficients run off to infinity" if runaway else found["message"],
     )
     return GeneralisedSolution(

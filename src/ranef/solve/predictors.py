@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
-from weakref import WeakKeyDictionary
+from weakref import ReferenceType, WeakKeyDictionary, ref
 
 import numpy as np
 from numpy.typing import NDArray
@@ -79,6 +79,9 @@ class GeneralisedDesign:
     factors : tuple of GroupingFactor
     n_coefficients : int
         Length P of the coefficient vector.
+    integrated : tuple of int
+        Coefficients to integrate out (restricted likelihood): all of some
+        predictors or none.
     penalty : Penalty or None
         Priors of its parameters.
     """
@@ -92,6 +95,7 @@ class GeneralisedDesign:
     owners: tuple[int, ...]
     factors: tuple[GroupingFactor, ...]
     n_coefficients: int
+    integrated: tuple[int, ...] = ()
     penalty: Penalty | None = None
 
     @property
@@ -109,7 +113,8 @@ class GeneralisedAssembly(Parametrisation):
 
     Attributes
     ----------
-    design : GeneralisedDesign
+    known_by : weak reference to the GeneralisedDesign
+        Weak, since the assembly lives as long as its design.
     core : _core.GeneralisedProblem
     transform : (P, P) float64 array
         Coefficients = transform @ those of the core.
@@ -117,10 +122,17 @@ class GeneralisedAssembly(Parametrisation):
         Of the quadrature; 1 is the Laplace approximation.
     """
 
-    design: GeneralisedDesign
+    known_by: ReferenceType[GeneralisedDesign]
     core: _core.GeneralisedProblem
     transform: Floats
     nodes: int
+
+    @property
+    def design(self) -> GeneralisedDesign:
+        """The design; whoever asks holds it."""
+        design = self.known_by()
+        assert design is not None
+        return design
 
     def theta_gradient(self, theta: Floats, ranks: dict[int, int], found: dict[str, Any]) -> Floats:
         """Gradient in the reported parameters, from what the core says of a point.
@@ -148,9 +160,20 @@ class GeneralisedAssembly(Parametrisation):
         """Coefficients of the core for the user's."""
         return np.asarray(np.linalg.solve(self.transform, coefficients), dtype=np.float64)
 
+    @property
+    def outer(self) -> Ints:
+        """Coefficients that are parameters of the criterion, not integrated out."""
+        return np.setdiff1d(np.arange(self.design.n_coefficients), self.design.integrated)
+
     def point(self, theta: Floats, coefficients: Floats, ranks: dict[int, int]) -> Floats:
-        """Return all parameters as the core takes them."""
-        return np.concatenate([self.phi(theta, ranks), self.inner(coefficients)])
+        """Return the parameters of the criterion as the core takes them."""
+        return np.concatenate([self.phi(theta, ranks), self.inner(coefficients)[self.outer]])
+
+    @property
+    def shift(self) -> float:
+        """What to add to the core's criterion for the user's."""
+        own = np.ix_(self.design.integrated, self.design.integrated)
+        return -2 * float(np.linalg.slogdet(self.transform[own])[1])
 
 
 _assembled: WeakKeyDictionary[
@@ -178,6 +201,11 @@ def assemble_generalised(
     if quadrature > 1:
         _check_quadrature(design)
         path = "single"
+    if design.integrated and design.penalty is not None and design.penalty.coefficients:
+        raise ModelError(
+            "priors on coefficients and reml=True exclude each other: one maximises over the "
+            "coefficients, the other integrates over them"
+        )
     blocks, layout = choose_layout(design, path)
     check_memory(layout)
     if layout.order > _core.small_order:
@@ -201,6 +229,7 @@ def assemble_generalised(
         list(layout.chain),
         available_cores(n_jobs),
         quadrature,
+        list(design.integrated),
     )
     terms = terms_of(design, blocks, problem)
     if design.penalty is not None:
@@ -210,13 +239,17 @@ def assemble_generalised(
         ]
         problem.penalise(core_terms(design.penalty, terms, blocks), rows)
     core = hold_blas(problem, layout.order)
-    assembly = GeneralisedAssembly(blocks, layout, terms, design, core, transform, quadrature)
+    assembly = GeneralisedAssembly(blocks, layout, terms, ref(design), core, transform, quadrature)
     known[path, quadrature] = known[layout.path, quadrature] = assembly
     return assembly
 
 
 def _check_quadrature(design: GeneralisedDesign) -> None:
     """Quadrature takes one factor, three columns, and terms without structure."""
+    if design.integrated:
+        raise ModelError(
+            "quadrature cannot integrate the fixed effects out; give reml=False or quadrature=1"
+        )
     if len(design.factors) > 1:
         names = ", ".join(f.name for f in design.factors)
         raise ModelError(

@@ -151,6 +151,11 @@ def test_what_is_learned_is_learned_once(data):
     np.testing.assert_array_equal(spec.parts["conditional"].X[:, 1], spec.parts["zero"].X[:, 1])
 
 
+def test_a_family_without_dispersion_has_no_such_part(data):
+    spec = specify_generalised("count ~ (1 | g)", data, family="poisson", dispersion="~0")
+    assert list(spec.parts) == ["conditional"]
+
+
 def test_bars_may_stand_in_any_part(data):
     spec = specify_generalised("count ~ x", data, family="poisson", zero="~ (1 | g)")
     assert not spec.parts["conditional"].terms

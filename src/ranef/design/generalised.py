@@ -196,13 +196,15 @@ def _is_wanted(name: str, model: Model, family: Family) -> bool:
             family.predictors(zero=True)
             return True
         return False
+    if name == DISPERSION and all(p.name != name for p in family.parameters):
+        if more:
+            raise ModelError(f"the family {family.name!r} has no {name}; leave {name} out")
+        return False
     if not more and not model.fixed.intercept:
         raise ModelError(
             f"{name}={model.text!r} leaves nothing of the {name}; '~ 1' is one constant, "
             "'~ 0 + offset(x)' a known one (on the scale of its link)"
         )
-    if more and name == DISPERSION and all(p.name != name for p in family.parameters):
-        raise ModelError(f"the family {family.name!r} has no {name}; leave {name} out")
     return more
 
 

@@ -300,3 +300,15 @@ def test_weights_as_numbers_are_refused_with_priors() -> None:
             weights=np.ones(len(sleep)),
             priors={"sd": priors.HalfT()},
         )
+
+
+def test_shapes_go_by_their_labels() -> None:
+    data = table().assign(t=lambda d: d["x"] + np.random.default_rng(2).standard_t(4, len(d)))
+    penalised = [
+        fit("t ~ x + (1 | g)", data, {key: priors.Normal(3.0, 0.05)}, family="t")
+        for key in ("df: (Intercept)", " df:(Intercept)")
+    ]
+    free = fit("t ~ x + (1 | g)", data, family="t")
+    one, two = (e.coefficients[e.components[-1].coefficients][0] for e in penalised)
+    assert one == two
+    assert abs(one - 3.0) < abs(free.coefficients[free.components[-1].coefficients][0] - 3.0)

@@ -57,10 +57,8 @@ def approximation(estimate: GeneralisedEstimate) -> str:
 
 def criterion(estimate: GeneralisedEstimate) -> str:
     """Name what was maximised: ``"restricted likelihood"``, ``"penalised likelihood"``."""
-    words = [
-        *(["penalised"] if estimate.priors else []),
-        *(["restricted"] if estimate.reml else []),
-    ]
+    words = ["penalised"] if estimate.priors else []
+    words += ["restricted"] if estimate.reml else []
     return " ".join([*words, "likelihood"])
 
 

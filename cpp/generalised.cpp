@@ -19,6 +19,8 @@ namespace ranef {
 
 namespace {
 
+constexpr double modest = 0.3; // a standard deviation to start from
+
 class GeneralisedProblem {
   public:
     GeneralisedProblem(const nb::object& family, Input<1> y, const nb::object& extra,
@@ -89,7 +91,7 @@ class GeneralisedProblem {
             return report_progress(count, criterion, decrement);
         };
         Outcome out;
-        const Vector from(start.data(), start.data() + start.shape(0));
+        const Vector from = admissible(Vector(start.data(), start.data() + start.shape(0)));
         {
             nb::gil_scoped_release release;
             const std::lock_guard<std::mutex> lock(mutex_);
@@ -233,6 +235,17 @@ class GeneralisedProblem {
         if (penalised_) return *penalised_;
         if (quadrature_) return *quadrature_;
         return *laplace_;
+    }
+
+    // Priors may forbid a variance of zero, where a start may stand.
+    Vector admissible(Vector x) const {
+        if (!penalised_ || std::isfinite(penalised_->penalty(x.data()))) return x;
+        for (const Factor& f : laplace_->blocks().factors)
+            for (const Term& t : f.terms) {
+                t.structure->start(x.data() + t.offset);
+                t.structure->rescale(modest, x.data() + t.offset);
+            }
+        return x;
     }
 
     Objective& approximation() const {

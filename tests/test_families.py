@@ -256,7 +256,7 @@ BAD = [
     ("nbinom2", [0, 2.5, 1, -1], None, "nbinom2 needs whole numbers from 0; row 1 has 2.5; 2 rows"),
     ("poisson", [0, np.nan], None, "row 1 has nan; 1 row is like this"),
     ("truncated_poisson", [1, 0], None, r"whole numbers from 1; row 1 has 0; .* a hurdle"),
-    ("binomial", [0, 2], None, "binomial needs 0 or 1; row 1 has 2; .*, proportions take"),
+    ("binomial", [0, 2], None, "binomial needs 0 or 1; row 1 has 2; .* proportions take"),
     ("binomial", [3, 5], [4, 4], "from 0 to the number of trials; row 1 has 5"),
     ("binomial", [3, 3], [4, 4.5], "whole numbers of trials from 0; row 1 has 4.5"),
     ("betabinomial", [0.5], [4], "row 0 has 0.5"),

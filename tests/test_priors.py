@@ -10,6 +10,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy import stats
 
+import ranef
 from ranef import families, priors
 from ranef.design import specify
 from ranef.errors import ModelError
@@ -257,3 +258,57 @@ def test_shapes_go_by_their_labels() -> None:
     one, two = (e.coefficients[e.components[-1].coefficients][0] for e in penalised)
     assert one == two
     assert abs(one - 3.0) < abs(free.coefficients[free.components[-1].coefficients][0] - 3.0)
+
+
+def test_a_linear_model_with_priors_is_the_linear_model_when_they_say_little() -> None:
+    sleep = ranef.data.load("sleepstudy")
+    sleep["w"] = np.random.default_rng(1).uniform(0.5, 2, len(sleep))
+    formula = "Reaction ~ Days + (Days | Subject)"
+    for reml in (True, False):
+        plain = ranef.lmm(formula, sleep, weights="w", reml=reml)
+        weak = {"sd": priors.HalfNormal(1e8)} if reml else {"fixed": priors.Normal(0, 1e6)}
+        held = ranef.lmm(formula, sleep, weights="w", reml=reml, priors=weak)
+        assert held.loglik == pytest.approx(plain.loglik, abs=1e-6)
+        np.testing.assert_allclose(held.coef, plain.coef, rtol=1e-5)
+
+
+def test_a_penalised_linear_model_by_brute_force() -> None:
+    """Dyestuff2, REML and a gamma prior of the sd: the optimum of three parameters by hand."""
+    from scipy.optimize import minimize
+
+    data = ranef.data.load("Dyestuff2")
+    fit = ranef.lmm("Yield ~ 1 + (1 | Batch)", data, priors={"sd": priors.Gamma(2.5, 0.7)})
+    y = data["Yield"].to_numpy(float)
+    Z = (data["Batch"].to_numpy()[:, None] == np.unique(data["Batch"])).astype(float)
+    one = np.ones((len(y), 1))
+
+    def deviance(at: Floats) -> float:
+        sd, sigma = np.exp(at)
+        V = sd**2 * Z @ Z.T + sigma**2 * np.eye(len(y))
+        XVX = one.T @ np.linalg.solve(V, one)
+        r = y - (one.T @ np.linalg.solve(V, y) / XVX[0, 0])[0]
+        value = np.linalg.slogdet(V)[1] + np.log(XVX[0, 0]) + r @ np.linalg.solve(V, r)
+        prior = stats.gamma.logpdf(sd, 2.5, scale=1 / 0.7)
+        return float(value + (len(y) - 1) * np.log(2 * np.pi) - 2 * prior)
+
+    best = minimize(
+        deviance, [0.0, 1.0], method="Nelder-Mead", options={"xatol": 1e-9, "fatol": 1e-12}
+    )
+    sd, sigma = np.exp(best.x)
+    assert fit.theta[0] == pytest.approx(sd, rel=1e-5)
+    table = fit.tidy()
+    found = float(np.exp(table.loc[table["component"] == "dispersion", "estimate"].iloc[0]))
+    assert found == pytest.approx(sigma, rel=1e-5)
+    expected = -0.5 * (best.fun + 2 * stats.gamma.logpdf(sd, 2.5, scale=1 / 0.7))
+    assert fit.loglik == pytest.approx(expected, abs=1e-6)
+
+
+def test_weights_as_numbers_are_refused_with_priors() -> None:
+    sleep = ranef.data.load("sleepstudy")
+    with pytest.raises(ModelError, match="name of a column"):
+        ranef.lmm(
+            "Reaction ~ Days + (1 | Subject)",
+            sleep,
+            weights=np.ones(len(sleep)),
+            priors={"sd": priors.HalfT()},
+        )

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from ranef._version import __version__
 
 if TYPE_CHECKING:
-    from ranef import data, errors, families
+    from ranef import data, errors, families, priors
     from ranef.api import (
         Fit,
         GeneralizedMixedModelFit,
@@ -46,9 +46,10 @@ __all__ = [
     "load",
     "marginal",
     "plan",
+    "priors",
 ]
 
-ROOMS = ("data", "errors", "families")
+ROOMS = ("data", "errors", "families", "priors")
 
 
 def __getattr__(name: str) -> Any:

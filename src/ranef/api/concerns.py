@@ -12,7 +12,7 @@ from ranef.families import Multinomial
 from ranef.models.estimate import GeneralisedEstimate
 from ranef.models.naming import Levels, coefficient_labels
 
-__all__ = ["laplace_concern", "sentence", "separation_concern", "warn_about"]
+__all__ = ["laplace_concern", "sentence", "separation_concern", "uncertainty_concern", "warn_about"]
 
 FEW_TRIALS = 5.0
 LARGE_SD = 1.0
@@ -45,8 +45,19 @@ def separation_concern(estimate: GeneralisedEstimate, levels: Levels = None) -> 
         f"{'a coefficient runs' if one else 'coefficients run'} off: {'; '.join(named)}. The data "
         f"separate the response there ({'its column predicts' if one else 'the columns predict'} "
         "it without error), so that no finite estimate exists; the numbers printed for "
-        f"{'it' if one else 'them'} mean nothing. Leave the column out, join categories that "
-        "hold only one outcome, or gather more data."
+        f"{'it' if one else 'them'} mean nothing. A prior gives one: "
+        "priors={'fixed': ranef.priors.Normal(0, 2.5)}; or leave the column out, or join "
+        "categories that hold only one outcome."
+    )
+
+
+def uncertainty_concern(estimate: GeneralisedEstimate) -> str | None:
+    """Say that there are no standard errors, where there are none."""
+    if not np.isnan(estimate.joint_covariance).any():
+        return None
+    return (
+        "No standard errors: the matrix of second derivatives is not definite, so a coefficient "
+        "or a variance cannot be estimated from these data; a simpler model or a prior helps."
     )
 
 

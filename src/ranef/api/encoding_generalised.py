@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ranef import families
+from ranef import families, priors
 from ranef.api.encoding import (
     Bundle,
     check_theta,
@@ -33,6 +34,7 @@ from ranef.errors import FileError
 from ranef.families import Cumulative, Family, Multinomial
 from ranef.models.estimate import GeneralisedEstimate
 from ranef.models.glmm import lay_out
+from ranef.priors import Prior
 
 __all__ = ["decode_generalised", "encode_generalised"]
 
@@ -58,7 +60,12 @@ def encode_generalised(estimate: GeneralisedEstimate, frame: Frame) -> Bundle:
         "family": _family_values(estimate.family),
         "parts": {name: specification_values(spec) for name, spec in estimate.parts.items()},
         "frame": frame_values(frame),
+        "reml": estimate.reml,
         "quadrature": int(estimate.quadrature),
+        "priors": {
+            name: {"kind": type(prior).__name__, "values": _plain_fields(prior)}
+            for name, prior in estimate.priors.items()
+        },
         "runaway": [int(k) for k in estimate.runaway],
         "loglik": float(estimate.loglik),
         **optimum_values(estimate.optimum),
@@ -75,7 +82,9 @@ def decode_generalised(
     spec = parts[ROWS]
     family = _read_family(typed(values, "family", dict))
     extra = shaped(arrays, "extra", "f", (spec.n,)) if "extra" in arrays else None
-    layout = lay_out(parts, family, extra)
+    known = {name: _read_prior(entry) for name, entry in typed(values, "priors", dict).items()}
+    reml = typed(values, "reml", bool)
+    layout = lay_out(parts, family, extra, priors=known, reml=reml)
     design, own = layout.design, layout.components[0]
     P = design.n_coefficients
     covariances, modes = read_effects(arrays, design.terms, design.factors)
@@ -83,7 +92,7 @@ def decode_generalised(
     loglik = typed(values, "loglik", float)
     estimate = GeneralisedEstimate(
         specification=spec,
-        reml=False,
+        reml=reml,
         beta=coefficients[own.coefficients],
         theta=shaped(arrays, "theta", "f", (None,)),
         sigma=1.0,
@@ -103,6 +112,7 @@ def decode_generalised(
         quadrature=typed(values, "quadrature", int),
         runaway=_read_runaway(values, P),
         design=design,
+        priors=known,
     )
     check_theta(estimate, design.terms)
     _check_levels(estimate)
@@ -124,6 +134,19 @@ def _read_family(values: Mapping[str, Any]) -> Family:
         return Cumulative(link, values["thresholds"])
     categories = typed(values, "categories", int) if name == Multinomial.name else None
     return families.family(name, link, categories)
+
+
+def _plain_fields(prior: Prior) -> dict[str, float]:
+    return {name: float(value) for name, value in asdict(prior).items()}
+
+
+def _read_prior(entry: Mapping[str, Any]) -> Prior:
+    kind = typed(entry, "kind", str)
+    if kind not in priors.__all__ or kind == Prior.__name__:
+        raise FileError(f"no prior {kind!r}")
+    fields = typed(entry, "values", dict)
+    made: Prior = getattr(priors, kind)(**{name: typed(fields, name, float) for name in fields})
+    return made
 
 
 def _read_parts(

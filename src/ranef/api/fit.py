@@ -81,7 +81,7 @@ class Fit(ABC):
         """Return the rows with what the fit says of each."""
 
     @abstractmethod
-    def predict(self, new: Any = None, *, kind: str = "conditional") -> Any:
+    def predict(self, new: Any = None, *, kind: str = "conditional", type: str = "response") -> Any:
         """Return predictions."""
 
     @abstractmethod

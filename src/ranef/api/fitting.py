@@ -18,6 +18,7 @@ from ranef.tables import Table
 if TYPE_CHECKING:
     from ranef.design import GeneralisedSpecification
     from ranef.families import Family
+    from ranef.priors import Prior
     from ranef.solve.forecast import Plan
 
 __all__ = ["glmm", "lmm", "plan"]
@@ -37,11 +38,12 @@ def lmm(
     missing: str = "drop",
     kernels: Mapping[str, Any] | None = None,
     functions: Mapping[str, Callable[..., Any]] | None = None,
+    priors: Mapping[str, Prior] | None = None,
     path: str | None = None,
     start: Any = None,
     n_jobs: int | None = None,
     progress: bool | None = None,
-) -> LinearMixedModelFit:
+) -> LinearMixedModelFit | GeneralizedMixedModelFit:
     """Fit a linear mixed model.
 
     Parameters
@@ -68,6 +70,12 @@ def lmm(
         Name -> labelled matrix for ``kernel(1 | id, K)``.
     functions : dict, optional
         Name -> function of an array that the formula may use.
+    priors : dict, optional
+        Maximise the (restricted) likelihood times the densities of `ranef.priors`,
+        keys as in `glmm`: where two laboratories or three machines are all there
+        is, ``{"sd": ranef.priors.Gamma(2, 0.1)}`` keeps a variance from zero. The
+        engine of `glmm` fits such a model, exactly, and the answer is a fit of its
+        kind: normal tests, sigma among its components. `weights` must then be a column.
     path : {"single", "nested", "crossed"}, optional
         Force a way of solving; by default the one of least predicted cost.
     start : array, optional
@@ -80,6 +88,7 @@ def lmm(
     Returns
     -------
     LinearMixedModelFit
+        With `priors` a GeneralizedMixedModelFit of the Gaussian family.
 
     Raises
     ------
@@ -106,9 +115,19 @@ def lmm(
     >>> fit = ranef.lmm("Reaction ~ Days + (Days | Subject)", sleep)
     >>> round(fit.loglik, 3)
     -871.814
+    >>> held = ranef.lmm("Yield ~ 1 + (1 | Batch)", ranef.data.load("Dyestuff2"),
+    ...                  priors={"sd": ranef.priors.Gamma(2, 0.1)})
+    >>> held.optimum.singular
+    False
     """
     from ranef.models.lmm import fit_lmm
 
+    if priors:
+        return glmm(
+            formula, data, family="gaussian", dispersion=_precision(weights), reml=reml,
+            priors=priors, offset=offset, contrasts=contrasts, missing=missing, kernels=kernels,
+            functions=functions, path=path, start=start, n_jobs=n_jobs, progress=progress,
+        )  # fmt: skip
     restricted = checks.flag("reml", reml)
     chosen = None if path is None else checks.choice("path", path, PATHS)
     theta = checks.start(start)
@@ -138,6 +157,8 @@ def glmm(
     zero: str = "~0",
     shapes: Mapping[str, str] | None = None,
     quadrature: int = 1,
+    reml: bool = False,
+    priors: Mapping[str, Prior] | None = None,
     weights: Any = None,
     offset: Any = None,
     contrasts: Mapping[str, Any] | None = None,
@@ -149,7 +170,7 @@ def glmm(
     n_jobs: int | None = None,
     progress: bool | None = None,
 ) -> GeneralizedMixedModelFit:
-    """Fit a generalised linear mixed model by maximum likelihood.
+    """Fit a generalised linear mixed model by maximum likelihood, penalised if priors are given.
 
     Parameters
     ----------
@@ -176,6 +197,17 @@ def glmm(
     quadrature : int
         Nodes of the adaptive Gauss-Hermite quadrature over the random effects
         of one grouping factor; 1 is the Laplace approximation.
+    reml : bool
+        Integrate the coefficients of the mean out as well, by the Laplace
+        approximation (restricted likelihood): less bias in the covariance
+        parameters where there are few levels.
+    priors : dict, optional
+        Priors of `ranef.priors` by the parameters that they hold, such as
+        ``{"sd": ranef.priors.HalfT(3, 2.5), "fixed": ranef.priors.Normal(0, 2.5)}``:
+        the likelihood times their density is maximised. Names are ``"fixed"``
+        (all coefficients of the mean but the intercept), a coefficient's own
+        (``"Days"``, ``"zero: Days"``), ``"sd"`` and ``"corr"``, also of one
+        factor: ``"sd: Subject"``.
     weights : str or (n,) array, optional
         They multiply the log density of a row; of a proportion they are its
         numbers of trials.
@@ -230,7 +262,7 @@ def glmm(
     """
     from ranef.models.glmm import fit_glmm
 
-    nodes = checks.count("quadrature", quadrature)
+    nodes, restricted = checks.count("quadrature", quadrature), checks.flag("reml", reml)
     chosen = None if path is None else checks.choice("path", path, PATHS)
     theta = checks.start(start)
     jobs = None if n_jobs is None else checks.count("n_jobs", n_jobs)
@@ -245,6 +277,8 @@ def glmm(
             spec.family,
             extra=spec.extra,
             quadrature=nodes,
+            reml=restricted,
+            priors=priors,
             path=chosen,
             start=theta,
             n_jobs=jobs,
@@ -395,6 +429,17 @@ def _part(name: str, value: Any) -> str:
             f"{name} takes a formula that begins with '~', such as '~ x', not {value!r}"
         )
     return value
+
+
+def _precision(weights: Any) -> str:
+    """Dispersion formula of precision weights: log sigma_i = log sigma - log(w_i) / 2."""
+    if weights is None:
+        return "~1"
+    if not isinstance(weights, str):
+        raise ModelError(
+            "with priors, weights must be the name of a column; put the numbers into the table"
+        )
+    return f"~ 1 + offset(-log(`{weights}`) / 2)"
 
 
 def _refuse_without_family(**given: Any) -> None:

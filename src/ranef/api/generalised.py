@@ -89,6 +89,11 @@ class GeneralizedMixedModelFit(MixedModelFit):
         return found
 
     @property
+    def _criterion(self) -> str:
+        word = "REML" if self.estimate.reml else "ML"
+        return f"penalised {word}" if self.estimate.priors else word
+
+    @property
     def df_resid(self) -> int:
         """Rows minus coefficients of the mean."""
         own = [x for x in naming.coefficient_labels(self.estimate) if x.component == "conditional"]

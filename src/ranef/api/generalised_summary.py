@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ranef.api.concerns import sentence, separation_concern
+from ranef.api.concerns import sentence, separation_concern, uncertainty_concern
 from ranef.api.rendering import Page, Paragraph, TextTable, decimals, number, p_value
 from ranef.api.summary import (
     Summary,
@@ -20,7 +20,14 @@ from ranef.api.summary import (
 from ranef.families import Cumulative, Multinomial
 from ranef.inference import Intervals, VarianceParameter
 from ranef.models.estimate import Component, GeneralisedEstimate
-from ranef.models.meaning import approximation, natural, predictor_of, ratio, variance_words
+from ranef.models.meaning import (
+    approximation,
+    criterion,
+    natural,
+    predictor_of,
+    ratio,
+    variance_words,
+)
 from ranef.models.naming import CONDITIONAL, CoefficientLabel, coefficient_labels, factors_of
 
 __all__ = ["family_line", "generalised_summary", "subject_specific"]
@@ -67,9 +74,9 @@ def generalised_summary(
     parts += _spread(estimate, constants, conf_level)
     if variance:
         parts.append(variance_table(estimate, variance, conf_level, levels))
-    concern = separation_concern(estimate, levels)
-    last = (information_line(estimate), optimum_line(estimate))
-    parts.append(Paragraph(last if concern is None else (*last, sentence(concern))))
+    concerns = (separation_concern(estimate, levels), uncertainty_concern(estimate))
+    told = (sentence(concern) for concern in concerns if concern is not None)
+    parts.append(Paragraph((information_line(estimate), optimum_line(estimate), *told)))
     title = f"Generalised linear mixed model: {estimate.specification.formula}"
     return Summary(Page(title, tuple(parts)))
 
@@ -79,7 +86,7 @@ def family_line(estimate: GeneralisedEstimate) -> str:
     family = estimate.family
     thresholds = f", {family.thresholds} thresholds" if isinstance(family, Cumulative) else ""
     return (
-        f"Family {family.name}, link {family.link}{thresholds}; maximum likelihood by "
+        f"Family {family.name}, link {family.link}{thresholds}; maximum {criterion(estimate)} by "
         f"{approximation(estimate)}."
     )
 
@@ -122,6 +129,9 @@ def _rows(estimate: GeneralisedEstimate) -> tuple[str, ...]:
         total = float(extra.sum())
         if total != spec.n:
             lines.insert(1, f"{spec.y.sum():,.0f} successes in {total:,.0f} trials.")
+    if estimate.priors:
+        held = ", ".join(f"{name} {prior!r}" for name, prior in estimate.priors.items())
+        lines.append(f"Priors: {held}. The log-likelihood below is without them.")
     if spec.weights is not None:
         lines.append("Weights multiply the log density of each row.")
     return tuple(lines)

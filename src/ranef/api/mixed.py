@@ -174,11 +174,16 @@ class MixedModelFit(ReaderNames, LikelihoodFit):
             "deviance": self.deviance,
             "aic": self.aic,
             "bic": self.bic,
-            "criterion": "REML" if self.estimate.reml else "ML",
+            "criterion": self._criterion,
             "converged": self.optimum.converged,
             "singular": self.optimum.singular,
         }
         return make_table({name: [value] for name, value in columns.items()}, self.frame.library)
+
+    @property
+    def _criterion(self) -> str:
+        """What was maximised."""
+        return "REML" if self.estimate.reml else "ML"
 
     def _augmented(self, data: Any, own: Mapping[str, NDArray[Any]]) -> Any:
         """The user's rows, or response and grouping factors, and the columns `own`."""

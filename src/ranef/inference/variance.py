@@ -21,6 +21,7 @@ Floats = NDArray[np.float64]
 
 ZERO = 1e-8
 UNIT_CORRELATION = 1.0 - 1e-8
+LATENT = {"logit": np.pi**2 / 3, "probit": 1.0, "cloglog": np.pi**2 / 6}
 
 
 @dataclass(frozen=True)
@@ -119,15 +120,26 @@ def intraclass_correlations(estimate: Estimate) -> tuple[float, ...] | None:
     """Share of each term's variance in the total, where that is one number.
 
     None unless every term is a random intercept without a kernel and the rows
-    have equal weights.
+    have equal weights. Of a generalised model the total is that of the latent
+    response on the scale of the link, where the link is the distribution function
+    of one: pi^2 / 3 for the logit, 1 for the probit, pi^2 / 6 for the cloglog is
+    added to the terms' variances (Nakagawa, Johnson & Schielzeth 2017, J. R. Soc.
+    Interface 14); of binary, binomial and ordered responses without a zero part.
     """
     spec = estimate.specification
     if spec.weights is not None or any(
         term.names != ("(Intercept)",) or term.kernel is not None for term in spec.terms
     ):
         return None
+    residual = estimate.sigma**2
+    if isinstance(estimate, GeneralisedEstimate):
+        family = estimate.family
+        latent = family.name in ("binomial", "cumulative") and len(estimate.parts) == 1
+        if not latent or family.link not in LATENT:
+            return None
+        residual = LATENT[family.link]
     variances = np.array([float(psi[0, 0]) for psi in estimate.covariances])
-    total = variances.sum() + estimate.sigma**2
+    total = variances.sum() + residual
     return tuple(float(v) for v in variances / total)
 
 

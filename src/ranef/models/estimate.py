@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ranef import solve
 from ranef.design.specification import RandomTerm, Specification
+from ranef.errors import ModelError
 from ranef.families import Family
 from ranef.priors import Prior
 from ranef.solve.optimum import Optimum
@@ -176,9 +177,14 @@ class GeneralisedEstimate(Estimate):
         """Covariance (P + k, P + k) of coefficients and theta, from the exact Hessian.
 
         Made when first asked for. Rows and columns of entries of theta that a
-        face holds are zero.
+        face holds are zero. NaN where the Hessian is not definite, so that there
+        are no standard errors (`solve.joint_covariance` says so in an error).
         """
-        return solve.joint_covariance(self)
+        try:
+            return solve.joint_covariance(self)
+        except ModelError:
+            count = len(self.coefficients) + len(self.theta)
+            return np.full((count, count), np.nan)
 
     @cached_property
     def vcov(self) -> Floats:

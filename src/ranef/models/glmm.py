@@ -142,7 +142,9 @@ def lay_out(
     parts: Mapping[str, Specification],
     family: Family,
     extra: Floats | None = None,
+    *,
     priors: Mapping[str, Prior] | None = None,
+    reml: bool = False,
 ) -> _Plan:
     """Bring the parts of a model to one design without fitting it.
 
@@ -156,7 +158,7 @@ def lay_out(
     ModelError
         When the parts do not fit the family or each other.
     """
-    return _plan(parts, family, extra, priors, False)
+    return _plan(parts, family, extra, priors, reml)
 
 
 def refit_glmm(

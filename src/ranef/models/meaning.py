@@ -13,6 +13,7 @@ from ranef.models.estimate import Component, GeneralisedEstimate
 __all__ = [
     "EXPONENTIAL",
     "approximation",
+    "criterion",
     "link_of",
     "natural",
     "predictor_of",
@@ -52,6 +53,15 @@ def approximation(estimate: GeneralisedEstimate) -> str:
     if estimate.quadrature == 1:
         return "the Laplace approximation"
     return f"adaptive Gauss-Hermite quadrature with {estimate.quadrature} nodes"
+
+
+def criterion(estimate: GeneralisedEstimate) -> str:
+    """Name what was maximised: ``"restricted likelihood"``, ``"penalised likelihood"``."""
+    words = [
+        *(["penalised"] if estimate.priors else []),
+        *(["restricted"] if estimate.reml else []),
+    ]
+    return " ".join([*words, "likelihood"])
 
 
 def predictor_of(estimate: GeneralisedEstimate, part: Component) -> Predictor:

@@ -17,12 +17,17 @@ __all__ = [
     "Fitted",
     "Intervals",
     "fixed_effects",
+    "has_residuals",
+    "is_generalised",
     "random_effects",
     "residual_pairs",
     "usual_residuals",
 ]
 
 Floats = NDArray[np.float64]
+
+QUANTILE = "quantile"
+"""The residuals of generalised models that are normal if the model holds."""
 
 
 class Fitted(Protocol):
@@ -39,6 +44,8 @@ class Fitted(Protocol):
     def fitted(self) -> Any: ...
 
     def residuals(self, kind: Any = ...) -> Any: ...
+
+    def predict(self, new: Any = ..., *, kind: str = ..., type: str = ...) -> Any: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,14 +87,30 @@ class Effects(Intervals):
 
 
 def fixed_effects(fit: Fitted, conf_level: float, *, intercept: bool) -> Intervals:
-    """Return the fixed effects; without the intercept unless it is all there is."""
+    """Return the coefficients of the mean; without intercepts unless they are all there is."""
     table = Table.of(fit.tidy("fixed", conf_level=conf_level))
-    names = tuple(str(name) for name in table.values("term"))
+    terms = [str(name) for name in table.values("term")]
     found = Intervals(
-        names, table.numeric("estimate"), table.numeric("conf_low"), table.numeric("conf_high")
+        tuple(_named(table, terms)),
+        table.numeric("estimate"),
+        table.numeric("conf_low"),
+        table.numeric("conf_high"),
     )
-    rows = np.array([i for i, name in enumerate(names) if name != "(Intercept)"], dtype=np.intp)
-    return found if intercept or len(rows) == 0 else found.take(rows)
+    components = [str(c) for c in table.values("component")]
+    of_mean = [i for i, c in enumerate(components) if c == "conditional"] or range(len(terms))
+    slopes = [i for i in of_mean if terms[i] != "(Intercept)"]
+    return found.take(np.array(of_mean if intercept or not slopes else slopes, dtype=np.intp))
+
+
+def _named(table: Table, terms: Sequence[str]) -> list[str]:
+    """Names of coefficients, led by the category of the response where there are several."""
+    if "response" not in table.columns:
+        return list(terms)
+    responses = table.values("response")
+    return [
+        term if response is None or response != response else f"{response}: {term}"
+        for response, term in zip(responses, terms, strict=True)
+    ]
 
 
 def random_effects(fit: Fitted, conf_level: float, group: str | None) -> tuple[Effects, ...]:
@@ -95,20 +118,27 @@ def random_effects(fit: Fitted, conf_level: float, group: str | None) -> tuple[E
     table = Table.of(fit.tidy("random", conf_level=conf_level))
     groups = [str(g) for g in table.values("group")]
     _check_group(group, groups)
-    terms = [str(t) for t in table.values("term")]
+    parts = [str(c) for c in table.values("component")]
+    terms = _named(table, [str(t) for t in table.values("term")])
     levels = table.values("level")
     value, low, high = (table.numeric(c) for c in ("estimate", "conf_low", "conf_high"))
     found = []
-    for (of_group, of_term), rows in _blocks(groups, terms).items():
+    for (part, of_group, of_term), rows in _blocks(parts, groups, terms).items():
         if group in (None, of_group):
             names = tuple(str(levels[i]) for i in rows)
-            found.append(Effects(names, value[rows], low[rows], high[rows], of_group, of_term))
+            title = of_group if part == "conditional" else f"{of_group} ({part})"
+            found.append(Effects(names, value[rows], low[rows], high[rows], title, of_term))
     return tuple(found)
 
 
 def residual_pairs(fit: Fitted, kind: str) -> tuple[Floats, Floats]:
-    """Return fitted values and residuals of the rows that the model used."""
-    fitted = np.asarray(fit.fitted(), dtype=np.float64)
+    """Return fitted values and residuals of the rows that the model used.
+
+    Quantile residuals are ranks among new levels, so what belongs to them is the
+    linear predictor of a typical level.
+    """
+    across = fit.predict(kind="typical", type="link") if kind == QUANTILE else fit.fitted()
+    fitted = np.asarray(across, dtype=np.float64)
     residual = np.asarray(fit.residuals(kind), dtype=np.float64)
     used = np.isfinite(fitted) & np.isfinite(residual)
     return fitted[used], residual[used]
@@ -116,12 +146,24 @@ def residual_pairs(fit: Fitted, kind: str) -> tuple[Floats, Floats]:
 
 def usual_residuals(fit: Fitted) -> str:
     """Return the kind whose spread should be constant if the model holds."""
+    if is_generalised(fit):
+        return QUANTILE
     return "response" if fit.estimate.specification.weights is None else "pearson"
 
 
-def _blocks(groups: Sequence[str], terms: Sequence[str]) -> dict[tuple[str, str], Any]:
-    rows: dict[tuple[str, str], list[int]] = {}
-    for i, key in enumerate(zip(groups, terms, strict=True)):
+def is_generalised(fit: Fitted) -> bool:
+    """Tell a generalised model from a linear one."""
+    return hasattr(fit.estimate, "family")
+
+
+def has_residuals(fit: Fitted) -> bool:
+    """Tell whether the responses have an order, and so residuals."""
+    return not is_generalised(fit) or fit.estimate.family.name not in ("multinomial", "censored")
+
+
+def _blocks(*columns: Sequence[str]) -> dict[tuple[str, ...], Any]:
+    rows: dict[tuple[str, ...], list[int]] = {}
+    for i, key in enumerate(zip(*columns, strict=True)):
         rows.setdefault(key, []).append(i)
     return {key: np.array(found, dtype=np.intp) for key, found in rows.items()}
 

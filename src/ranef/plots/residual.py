@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ranef.plots.reading import Fitted, residual_pairs, usual_residuals
+from ranef.plots.reading import QUANTILE, Fitted, residual_pairs, usual_residuals
 from ranef.plots.smooth import smooth_line
 from ranef.plots.style import ACCENT, MANY_POINTS, MARK, MUTED, finish, label, on_axes, plain
 
@@ -34,8 +34,10 @@ def residuals(
     ----------
     fit : a fit of ranef
     kind : str, optional
-        Kind of residual, see ``fit.residuals``: the response's, or in a
-        weighted model Pearson's.
+        Kind of residual, see ``fit.residuals``: the response's, in a weighted
+        model Pearson's, in a generalised one quantile residuals, which are
+        standard normal if the model holds and are drawn against the linear
+        predictor.
     smooth : bool
         Whether to draw the line.
     ax : matplotlib Axes, optional
@@ -62,8 +64,10 @@ def residuals(
     if smooth:
         ax.plot(*smooth_line(fitted, residual), color=ACCENT, linewidth=2.0)
     response = plain(fit.estimate.specification.response)
+    across = "Linear predictor, typical level" if kind == QUANTILE else f"Fitted {response}"
     name = "Residual" if kind == "response" else f"{kind.capitalize()} residual"
-    label(ax, title="Residuals against fitted values", x=f"Fitted {response}", y=name)
+    title = "linear predictor" if kind == QUANTILE else "fitted values"
+    label(ax, title=f"Residuals against {title}", x=across, y=name)
     finish(ax, grid="both")
     return ax
 

@@ -6,6 +6,7 @@ import numpy as np
 
 from ranef.errors import ModelError
 from ranef.plots.reading import (
+    QUANTILE,
     Effects,
     Fitted,
     Intervals,
@@ -66,8 +67,14 @@ def _caterpillar(effects: Effects, conf_level: float) -> str:
 def _residuals(fit: Fitted) -> str:
     fitted, residual = residual_pairs(fit, usual_residuals(fit))
     _, line = smooth_line(fitted, residual)
+    kind = usual_residuals(fit)
+    what = (
+        "quantile residuals against the linear predictor"
+        if kind == QUANTILE
+        else ("residuals against fitted values")
+    )
     text = (
-        f"Scatter plot of {len(residual):,} residuals against fitted values; residuals run "
+        f"Scatter plot of {len(residual):,} {what}; residuals run "
         f"from {residual.min():.3g} to {residual.max():.3g}, standard deviation "
         f"{residual.std():.3g}."
     )

@@ -6,11 +6,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranef.design.specification import Specification
-from ranef.models.estimate import Estimate
+from ranef.models.estimate import Estimate, GeneralisedEstimate
 from ranef.report.markup import Markup, element, join
 from ranef.report.numbers import MINUS, significant
 
-__all__ = ["covariance_matrix", "equation"]
+__all__ = ["covariance_matrix", "covariance_of", "equation"]
 
 Floats = NDArray[np.float64]
 
@@ -39,14 +39,14 @@ def equation(estimate: Estimate) -> Markup:
 
 def covariance_matrix(estimate: Estimate, index: int) -> Markup:
     """Return the estimated covariance matrix of one term as an equation."""
-    psi = estimate.covariances[index]
+    psi = covariance_of(estimate, index)
     scale = np.sqrt(np.diag(psi))
     rows = [
         element("mtr", *(element("mtd", _mn(_entry(psi, scale, i, j))) for j in range(len(psi))))
         for i in range(len(psi))
     ]
     brackets = _row(element("mo", "("), element("mtable", *rows), element("mo", ")"))
-    symbol = _psi(estimate.specification, index)
+    symbol = _psi(len(psi), index)
     return element("math", _row(symbol, _mo("="), brackets), display="block")
 
 
@@ -100,11 +100,11 @@ def _distribution(spec: Specification, index: int) -> tuple[Markup, Markup]:
     over = element("mtext", f"\u2003over the levels of {name}")
     if term.kernel is not None:
         left = _effect(spec, index, _word(name), vector=True)
-        known = join([_psi(spec, index), _sub(_vector("K"), _word(name))])
+        known = join([_psi(term.size, index), _sub(_vector("K"), _word(name))])
         return _row(left, _mo("~")), _row(_normal(_vector("0"), known))
     zero = _mn("0") if term.size == 1 else _vector("0")
     left = _row(_effects(spec, index), _mo("~"))
-    return left, _row(_normal(zero, _psi(spec, index)), over)
+    return left, _row(_normal(zero, _psi(term.size, index)), over)
 
 
 def _effects(spec: Specification, index: int) -> Markup:
@@ -125,10 +125,17 @@ def _effect(spec: Specification, index: int, place: Markup, *, vector: bool = Fa
     return element("msubsup", _strut(letter), place, number)
 
 
-def _psi(spec: Specification, index: int) -> Markup:
+def covariance_of(estimate: Estimate, index: int) -> Floats:
+    """Covariance matrix of one term, counted over all parts of a model."""
+    if isinstance(estimate, GeneralisedEstimate):
+        return estimate.term_covariances[index]
+    return estimate.covariances[index]
+
+
+def _psi(size: int, index: int) -> Markup:
     """Return the symbol of a term's variance or covariance matrix."""
     number = _mn(str(index + 1))
-    if spec.terms[index].size == 1:
+    if size == 1:
         return element("msubsup", _strut(_mi("τ")), number, _mn("2"))
     return _sub(_vector("Ψ"), number)
 

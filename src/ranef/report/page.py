@@ -7,7 +7,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from ranef._version import __version__
-from ranef.plots.reading import Fitted
+from ranef.plots.reading import Fitted, is_generalised
 from ranef.report.files import write_atomically
 from ranef.report.markup import Markup, element, join
 from ranef.report.sections import Section, all_sections, key_facts
@@ -37,7 +37,8 @@ def html(
     >>> html(fit).splitlines()[0]
     '<!DOCTYPE html>'
     """
-    heading = f"Linear mixed model of {fit.estimate.specification.response}"
+    kind = "Generalised linear" if is_generalised(fit) else "Linear"
+    heading = f"{kind} mixed model of {fit.estimate.specification.response}"
     heading = heading if title is None else title
     sections = all_sections(fit, conf_level, call)
     head = element(

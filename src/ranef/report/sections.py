@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from ranef import plots
 from ranef._version import __version__
 from ranef.design.specification import Accounting
-from ranef.models.estimate import Estimate
-from ranef.plots.reading import Fitted
+from ranef.models.estimate import Estimate, GeneralisedEstimate
+from ranef.models.naming import factors_of, group_name, terms_of
+from ranef.plots.reading import Fitted, is_generalised
 from ranef.report import mathml, words
 from ranef.report.figures import figure
 from ranef.report.markup import Column, Markup, element, join, table
@@ -67,11 +68,15 @@ def key_facts(estimate: Estimate) -> Markup:
     """Return what a reader asks first."""
     spec = estimate.specification
     facts = [("Rows used", number(spec.n, 0))]
-    facts += [(f"Levels of {f.name}", number(f.n_levels, 0)) for f in spec.factors]
+    facts += [(f"Levels of {f.name}", number(f.n_levels, 0)) for f in factors_of(estimate)]
+    if isinstance(estimate, GeneralisedEstimate):
+        last = ("Family", f"{estimate.family.name}, {estimate.family.link}")
+    else:
+        last = ("Residual SD", significant(estimate.sigma))
     facts += [
-        ("Fitted by", "REML" if estimate.reml else "ML"),
+        ("Fitted by", words.criterion(estimate)),
         ("Log-likelihood", number(estimate.loglik, 3)),
-        ("Residual SD", significant(estimate.sigma)),
+        last,
         ("Optimum", "proved" if estimate.optimum.converged else "not proved"),
     ]
     return element("dl", *(_fact(name, value) for name, value in facts), class_="facts")
@@ -82,16 +87,23 @@ def _fact(name: str, value: str) -> Markup:
 
 
 def _model(estimate: Estimate) -> Markup:
-    spec = estimate.specification
-    varying = [element("li", words.random_term(spec, term)) for term in spec.terms]
-    return join(
-        [
-            element("p", words.model(estimate)),
-            element("ul", *varying),
-            element("pre", element("code", spec.formula)),
-            element("div", mathml.equation(estimate), class_="equation"),
+    factors = factors_of(estimate)
+    varying = [
+        element("li", words.random_term(term, factors[term.factor], words.place(estimate, t)))
+        for t, term in enumerate(terms_of(estimate))
+    ]
+    parts = [element("p", words.model(estimate)), element("ul", *varying)]
+    if isinstance(estimate, GeneralisedEstimate):
+        parts += [
+            element("pre", element("code", f"{name}: {part.formula}"))
+            if name != "conditional"
+            else element("pre", element("code", part.formula))
+            for name, part in estimate.parts.items()
         ]
-    )
+        lines = [element("li", line) for line in words.reading(estimate)]
+        return join([*parts, element("ul", *lines)])
+    parts.append(element("pre", element("code", estimate.specification.formula)))
+    return join([*parts, element("div", mathml.equation(estimate), class_="equation")])
 
 
 def _data(estimate: Estimate) -> Markup:
@@ -136,7 +148,7 @@ def _left_out(rows: Accounting) -> str:
 
 
 def _groups(estimate: Estimate) -> Markup:
-    factors = estimate.specification.factors
+    factors = factors_of(estimate)
     sizes = [np.bincount(f.codes, minlength=f.n_levels) for f in factors]
     return table(
         "Grouping factors and their rows per level",
@@ -158,14 +170,32 @@ def _half(sizes: NDArray[np.intp]) -> str:
 
 def _fixed(fit: Fitted, conf_level: float) -> Markup:
     source = Table.of(fit.tidy("fixed", conf_level=conf_level))
-    names = [str(name) for name in source.values("term")]
-    if not names:
+    if not source.n_rows:
         return element("p", "The model has no fixed effects.")
-    places = [decimals(se) for se in source.numeric("std_error")]
     level = plots.style.percent(conf_level)
+    estimate: Estimate = fit.estimate
+    tables = [
+        _coefficients(source, rows, caption, word, level)
+        for caption, word, rows in words.coefficient_tables(estimate, source, level)
+    ]
+    picture = figure(
+        lambda canvas: plots.fixed(fit, conf_level=conf_level, figure=canvas),
+        name="fixed",
+        alt=plots.alt_text(fit, "fixed", conf_level=conf_level),
+        caption=f"Fixed effects with {level} confidence intervals. The dashed line marks zero.",
+    )
+    return join([tables[0], picture, *tables[1:]])
+
+
+def _coefficients(
+    source: Table, rows: Sequence[int], caption: str, word: str | None, level: str
+) -> Markup:
+    """Return the table of one component's coefficients; `word` names their exponentials."""
+    kept = list(rows)
+    places = [decimals(se) for se in source.numeric("std_error")[kept]]
 
     def written(column: str) -> list[str]:
-        pairs = zip(source.numeric(column), places, strict=True)
+        pairs = zip(source.numeric(column)[kept], places, strict=True)
         return align([number(value, place) for value, place in pairs])
 
     columns = [
@@ -173,18 +203,39 @@ def _fixed(fit: Fitted, conf_level: float) -> Markup:
         Column("Standard error", written("std_error")),
         Column(f"{level} low", written("conf_low")),
         Column(f"{level} high", written("conf_high")),
-        Column("df", align([_degrees(value) for value in source.numeric("df")])),
-        Column("t", align([number(value, 2) for value in source.numeric("statistic")])),
-        Column("p", align([p_value(value) for value in source.numeric("p_value")])),
     ]
-    caption = f"Fixed effects with {level} confidence intervals"
-    picture = figure(
-        lambda canvas: plots.fixed(fit, conf_level=conf_level, figure=canvas),
-        name="fixed",
-        alt=plots.alt_text(fit, "fixed", conf_level=conf_level),
-        caption=f"{caption}. The dashed line marks zero.",
-    )
-    return join([table(caption, Column("Coefficient", names), columns), picture])
+    df = source.numeric("df")[kept]
+    if np.isfinite(df).any():
+        columns.append(Column("df", align([_degrees(value) for value in df])))
+    statistic = source.numeric("statistic")[kept]
+    columns += [
+        Column("t" if np.isfinite(df).any() else "z", align([number(v, 2) for v in statistic])),
+        Column("p", align([p_value(value) for value in source.numeric("p_value")[kept]])),
+    ]
+    if word is not None:
+        columns += _ratios(source, kept, word, level)
+    names = [str(source.values("term")[i]) for i in kept]
+    return table(caption, Column("Coefficient", names), columns)
+
+
+def _ratios(source: Table, kept: list[int], word: str, level: str) -> list[Column]:
+    """Return the exponentials of the coefficients and their intervals; none of intercepts."""
+    terms = source.values("term")
+    heads = {
+        "estimate": word.capitalize(),
+        "conf_low": f"{level} low",
+        "conf_high": f"{level} high",
+    }
+    found = []
+    for name, head in heads.items():
+        with np.errstate(over="ignore"):
+            values = np.exp(source.numeric(name)[kept])
+        shown = [
+            "" if terms[i] == "(Intercept)" else significant(float(value), 3)
+            for i, value in zip(kept, values, strict=True)
+        ]
+        found.append(Column(head, align(shown)))
+    return found
 
 
 def _degrees(value: float) -> str:
@@ -194,20 +245,24 @@ def _degrees(value: float) -> str:
 def _variance(fit: Fitted, conf_level: float) -> Markup:
     estimate: Estimate = fit.estimate
     parts = [_deviations(fit, conf_level)]
-    for index, psi in enumerate(estimate.covariances):
+    if isinstance(estimate, GeneralisedEstimate):
+        covariances = estimate.term_covariances
+    else:
+        covariances = estimate.covariances
+    for index, psi in enumerate(covariances):
         if len(psi) > 1:
             parts.append(_correlations(estimate, index))
         if 1 < len(psi) <= SHOWN_MATRIX:
             matrix = mathml.covariance_matrix(estimate, index)
             parts.append(element("div", matrix, class_="equation"))
-    return join(parts)
+    return join([*parts, _further(fit, conf_level)])
 
 
 def _deviations(fit: Fitted, conf_level: float) -> Markup:
     """Return the table of standard deviations, with intervals where the fit has them."""
     source = Table.of(fit.tidy("variance", conf_level=conf_level))
     kept = [i for i, kind in enumerate(source.values("parameter")) if kind == "sd"]
-    groups, terms = source.values("group"), source.values("term")
+    groups, terms = words.group_names(source), source.values("term")
     sd = source.numeric("estimate")[kept]
     low, high = (source.numeric(c)[kept] for c in ("conf_low", "conf_high"))
     columns = [
@@ -218,7 +273,8 @@ def _deviations(fit: Fitted, conf_level: float) -> Markup:
     if np.isfinite(low).any() or np.isfinite(high).any():
         level = plots.style.percent(conf_level)
         columns += [Column(f"{level} low", _digits(low)), Column(f"{level} high", _digits(high))]
-    caption = "Standard deviations of the random effects and of the residuals"
+    caption = "Standard deviations of the random effects"
+    caption += " on the scale of the link" if is_generalised(fit) else " and of the residuals"
     return table(caption, Column("Group", [str(groups[i]) for i in kept]), columns)
 
 
@@ -229,7 +285,7 @@ def _further(fit: Fitted, conf_level: float) -> Markup:
     kept = [i for i, kind in enumerate(kinds) if kind not in ("sd", "corr")]
     if not kept:
         return Markup("")
-    groups = source.values("group")
+    groups = words.group_names(source)
     columns = [
         Column("Parameter", [kinds[i] for i in kept], numeric=False),
         Column("Estimate", _digits(source.numeric("estimate")[kept])),
@@ -249,14 +305,13 @@ def _named(term: Any) -> str:
 
 def _correlations(estimate: Estimate, index: int) -> Markup:
     """Return the lower triangle of one term's correlations."""
-    spec, psi = estimate.specification, estimate.covariances[index]
-    term = spec.terms[index]
+    psi, term = mathml.covariance_of(estimate, index), terms_of(estimate)[index]
     sd = np.sqrt(np.diag(psi))
     columns = []
     for j, name in enumerate(term.names[:-1]):
         cells = ["" if i <= j else _correlation(psi, sd, i, j) for i in range(1, term.size)]
         columns.append(Column(name, cells))
-    caption = f"Correlations between the effects of {spec.factors[term.factor].name}"
+    caption = f"Correlations between the effects of {group_name(estimate, index)}"
     return table(caption, Column("Coefficient", term.names[1:]), columns)
 
 
@@ -305,6 +360,16 @@ def _levels(effects: plots.reading.Effects, level: str) -> Markup:
 
 
 def _residuals(fit: Fitted) -> Markup:
+    if not plots.reading.has_residuals(fit):
+        return element(
+            "p", "Responses without an order, or not fully known, have no residuals to draw."
+        )
+    if is_generalised(fit):
+        return join([element("p", words.QUANTILE_RESIDUALS), _residual_pair(fit)])
+    return _residual_pair(fit)
+
+
+def _residual_pair(fit: Fitted) -> Markup:
     cloud = figure(
         lambda canvas: plots.residuals(fit, figure=canvas),
         name="residuals",
@@ -326,6 +391,8 @@ def _residuals(fit: Fitted) -> Markup:
 def _optimum(estimate: Estimate) -> Markup:
     found = estimate.optimum
     name = "REML criterion" if estimate.reml else "Deviance"
+    if isinstance(estimate, GeneralisedEstimate) and estimate.priors:
+        name = "Penalised deviance"
     rows = [
         (f"{name} ({MINUS}2 log-likelihood)", exact(found.criterion)),
         ("Largest entry of the gradient", _tiny(words.gradient_norm(estimate))),
@@ -334,7 +401,7 @@ def _optimum(estimate: Estimate) -> Markup:
         ("Evaluations", number(found.evaluations, 0)),
         ("Restarts", number(found.restarts, 0)),
         ("Path of the solver", found.path),
-        ("Relative covariance parameters (theta)", _theta(found.theta)),
+        (f"{_theta_name(estimate)} (theta)", _theta(found.theta)),
     ]
     status = "proved" if found.converged else "unproved"
     parts = [element("p", words.verdict(estimate), class_=f"verdict {status}")]
@@ -343,6 +410,11 @@ def _optimum(estimate: Estimate) -> Markup:
         parts.append(element("ul", *boundaries))
     parts.append(_pairs("What the search found", rows))
     return join(parts)
+
+
+def _theta_name(estimate: Estimate) -> str:
+    generalised = isinstance(estimate, GeneralisedEstimate)
+    return "Covariance parameters" if generalised else "Relative covariance parameters"
 
 
 def _tiny(value: float) -> str:
@@ -364,7 +436,9 @@ def _arguments(estimate: Estimate) -> list[str]:
     spec = estimate.specification
     recipe = spec.recipe
     written = [repr(spec.formula), "data"]
-    if not estimate.reml:
+    if isinstance(estimate, GeneralisedEstimate):
+        written += words.generalised_arguments(estimate)
+    elif not estimate.reml:
         written.append("reml=False")
     if spec.weights is not None:
         name = recipe.weights_column
@@ -379,7 +453,8 @@ def _arguments(estimate: Estimate) -> list[str]:
 def _reproduce(estimate: Estimate, call: str | None) -> Markup:
     import scipy
 
-    code = f"import ranef\n\nfit = ranef.lmm({', '.join(_arguments(estimate))})"
+    function = "glmm" if isinstance(estimate, GeneralisedEstimate) else "lmm"
+    code = f"import ranef\n\nfit = ranef.{function}({', '.join(_arguments(estimate))})"
     parts = [element("pre", element("code", code))]
     if call is not None:
         parts.append(element("p", "This report was made by the command"))

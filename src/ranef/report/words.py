@@ -6,11 +6,44 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ranef.design.specification import RandomTerm, Specification
-from ranef.models.estimate import Estimate
-from ranef.report.numbers import count
+from ranef.design.specification import GroupingFactor, RandomTerm
+from ranef.families import Cumulative
+from ranef.models.estimate import Estimate, GeneralisedEstimate
+from ranef.models.meaning import approximation, natural, predictor_of, ratio, variance_words
+from ranef.models.meaning import criterion as likelihood
+from ranef.models.naming import terms_of
+from ranef.report.numbers import count, significant
+from ranef.tables import Table
 
-__all__ = ["faces", "gradient_norm", "listed", "method", "model", "random_term", "verdict"]
+__all__ = [
+    "QUANTILE_RESIDUALS",
+    "coefficient_tables",
+    "criterion",
+    "faces",
+    "generalised_arguments",
+    "gradient_norm",
+    "group_names",
+    "listed",
+    "method",
+    "model",
+    "place",
+    "random_term",
+    "reading",
+    "verdict",
+]
+
+HEADINGS = {
+    "conditional": "Fixed effects",
+    "zero": "Zero part: log odds of an extra zero",
+    "dispersion": "Dispersion",
+    "threshold": "Thresholds",
+}
+
+QUANTILE_RESIDUALS = (
+    "Quantile residuals: the normal quantile of the rank of each response among 250 responses "
+    "that the model draws with new random effects, ties broken at random. They are standard "
+    "normal for every family if the model holds."
+)
 
 STRUCTURES = {
     "us": "each with its own variance, all correlated",
@@ -44,33 +77,133 @@ def listed(items: Sequence[str]) -> str:
 
 def method(estimate: Estimate) -> str:
     """Return the criterion's name."""
+    if isinstance(estimate, GeneralisedEstimate):
+        return f"maximum {likelihood(estimate)} with {approximation(estimate)}"
     return "restricted maximum likelihood (REML)" if estimate.reml else "maximum likelihood (ML)"
+
+
+def criterion(estimate: Estimate) -> str:
+    """Return the criterion in a word."""
+    if isinstance(estimate, GeneralisedEstimate):
+        how = "Laplace" if estimate.quadrature == 1 else f"{estimate.quadrature} nodes"
+        word = "REML" if estimate.reml else "ML"
+        return f"{'penalised ' if estimate.priors else ''}{word}, {how}"
+    return "REML" if estimate.reml else "ML"
 
 
 def model(estimate: Estimate) -> str:
     """Say what is modelled by what, and how it was fitted."""
     spec = estimate.specification
+    names = spec.names
+    kind, weights = "linear", "The residual variance of a row is divided by its weight."
+    if isinstance(estimate, GeneralisedEstimate):
+        family, names = estimate.family, estimate.components[0].names
+        kind = f"generalised linear ({family.name} family, {family.link} link)"
+        weights = "The log density of a row is multiplied by its weight."
     sentences = [
-        f"A linear mixed model of {spec.response}, fitted by {method(estimate)} to "
+        f"A {kind} mixed model of {spec.response}, fitted by {method(estimate)} to "
         f"{count(spec.n, 'row')}.",
-        _fixed_part(spec),
+        _fixed_part(names),
     ]
     if spec.offset is not None:
         sentences.append("An offset with a coefficient of one is part of the mean.")
     if spec.weights is not None:
-        sentences.append("The residual variance of a row is divided by its weight.")
+        sentences.append(weights)
     return " ".join(sentences)
 
 
-def random_term(spec: Specification, term: RandomTerm) -> str:
+def reading(estimate: GeneralisedEstimate) -> list[str]:
+    """Say which question the coefficients answer, and what the dispersion means."""
+    lines = [
+        "Coefficients are subject-specific: they compare rows of the same levels. Those of the "
+        "population are in ranef.marginal(fit)."
+    ]
+    for part in estimate.components:
+        if part.specification is not None or part.name == "threshold":
+            continue
+        own = predictor_of(estimate, part)
+        value = natural(own.link, float(estimate.coefficients[part.coefficients][0]))
+        meaning = f" {variance_words(estimate.family)}." if own.name == "dispersion" else ""
+        lines.append(f"{own.name.capitalize()} {own.label} = {significant(value)}.{meaning}")
+    return lines
+
+
+def place(estimate: Estimate, term: int) -> str:
+    """Name the part that a random term belongs to, where that is not the mean."""
+    if isinstance(estimate, GeneralisedEstimate):
+        for part in estimate.components:
+            if part.terms.start <= term < part.terms.stop and part.name != "conditional":
+                return f"In the {part.name} part "
+    return ""
+
+
+def coefficient_tables(
+    estimate: Estimate, source: Table, level: str
+) -> list[tuple[str, str | None, list[int]]]:
+    """Return caption, name of the exponentials and rows of each component's table."""
+    if not isinstance(estimate, GeneralisedEstimate):
+        caption = f"Fixed effects with {level} confidence intervals"
+        return [(caption, None, list(range(source.n_rows)))]
+    found = []
+    for part in estimate.components:
+        rows = list(range(part.coefficients.start, part.coefficients.stop))
+        if not rows or (part.specification is None and part.name != "threshold"):
+            continue
+        heading = HEADINGS.get(part.name, f"Shape ({part.name})")
+        if part.response is not None:
+            heading = f"{heading}: {source.values('response')[rows[0]]} against the first category"
+        caption = f"{heading}, with {level} confidence intervals"
+        found.append((caption, ratio(estimate, part), rows))
+    return found
+
+
+def group_names(source: Table) -> list[str]:
+    """Grouping factors of a table of variances, with the part where that is not the mean."""
+    parts = ["" if str(c) == "conditional" else str(c) for c in source.values("component")]
+    if "response" in source.columns:
+        parts = [
+            part if r is None or r != r else str(r)
+            for part, r in zip(parts, source.values("response"), strict=True)
+        ]
+    return [
+        f"{group} ({part})" if part else str(group)
+        for group, part in zip(source.values("group"), parts, strict=True)
+    ]
+
+
+def generalised_arguments(estimate: GeneralisedEstimate) -> list[str]:
+    """Return the arguments of `glmm` beside the formula, as code."""
+    family = estimate.family
+    if isinstance(family, Cumulative) and family.thresholds != "flexible":
+        named = f"ranef.families.Cumulative({family.link!r}, {family.thresholds!r})"
+        written = [f"family={named}"]
+    else:
+        written = [f"family={family.name!r}", f"link={family.link!r}"]
+    shapes = {}
+    for name, part in estimate.parts.items():
+        if name in ("zero", "dispersion"):
+            written.append(f"{name}={part.formula!r}")
+        elif name != "conditional":
+            shapes[name] = part.formula
+    written += [f"shapes={shapes!r}"] if shapes else []
+    if estimate.reml:
+        written.append("reml=True")
+    if estimate.quadrature != 1:
+        written.append(f"quadrature={estimate.quadrature}")
+    if estimate.priors:
+        priors = ", ".join(f"{k!r}: ranef.priors.{v!r}" for k, v in estimate.priors.items())
+        written.append(f"priors={{{priors}}}")
+    return written
+
+
+def random_term(term: RandomTerm, factor: GroupingFactor, before: str = "") -> str:
     """Say what varies between the levels of which factor."""
-    factor = spec.factors[term.factor]
     where = f"the {count(factor.n_levels, 'level')} of {factor.name}"
     names = [_coefficient(name) for name in term.names[:6]]
     if term.size > 6:
         names = [*names[:5], f"{term.size - 5} more coefficients"]
     verb = "varies" if term.size == 1 else "vary"
-    text = f"Between {where} {verb} {listed(names)}"
+    text = f"{before}{'between' if before else 'Between'} {where} {verb} {listed(names)}"
     if term.kernel is not None:
         return f"{text}, with a known covariance between the levels."
     if term.size == 1:
@@ -93,9 +226,9 @@ def verdict(estimate: Estimate) -> str:
 
 def faces(estimate: Estimate) -> list[str]:
     """Say on which boundaries the optimum lies."""
-    spec = estimate.specification
+    terms = terms_of(estimate)
     return [
-        f"{spec.terms[face.term].label}: {face.description} (the covariance matrix has rank "
+        f"{terms[face.term].label}: {face.description} (the covariance matrix has rank "
         f"{face.rank} of {face.size}; smallest curvature away from it {face.curvature:.3g})."
         for face in estimate.optimum.faces
     ]
@@ -106,9 +239,9 @@ def gradient_norm(estimate: Estimate) -> float:
     return float(np.max(np.abs(estimate.optimum.gradient), initial=0.0))
 
 
-def _fixed_part(spec: Specification) -> str:
-    slopes = [name for name in spec.names if name != "(Intercept)"]
-    with_intercept = "(Intercept)" in spec.names
+def _fixed_part(names: Sequence[str]) -> str:
+    slopes = [name for name in names if name != "(Intercept)"]
+    with_intercept = "(Intercept)" in names
     if not slopes:
         return "The mean is a constant." if with_intercept else "The mean is zero."
     shown = slopes if len(slopes) <= 8 else [*slopes[:7], f"{len(slopes) - 7} more coefficients"]

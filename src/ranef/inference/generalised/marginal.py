@@ -212,7 +212,8 @@ def _one(
 
 def _predictor(estimate: GeneralisedEstimate, component: str) -> tuple[int, str]:
     """Number and link of the predictor of a component."""
-    names = [c.name for c in estimate.components if c.name not in ("threshold", "shape")]
+    own = [c.name for c in estimate.components]
+    names = [name for name in ("conditional", "zero", "dispersion") if name in own]
     if component not in names:
         known = ", ".join(repr(name) for name in dict.fromkeys(names))
         raise ModelError(
@@ -223,8 +224,8 @@ def _predictor(estimate: GeneralisedEstimate, component: str) -> tuple[int, str]
         return count_of(estimate) - 1, "logit"
     if component == "conditional":
         return 0, estimate.family.link
-    own = target(estimate, component)
-    return own.factors[0].uses[0], own.scale
+    wanted = target(estimate, component)
+    return wanted.factors[0].uses[0], wanted.scale
 
 
 def _below(

@@ -107,6 +107,8 @@ def predict(
     trials it is the proportion. ``std_error`` is then the draws' standard deviation.
     """
     _check(estimate, kind, type, interval, conf_level)
+    if kind != "typical":
+        _check_random(estimate, rows)
     parts = linear_parts(estimate, rows)
     if kind == "population" and type == "link":
         return _population_link(estimate, parts, conf_level)
@@ -168,6 +170,8 @@ def contrasts(
     C = np.atleast_2d(np.asarray(C, dtype=np.float64))
     if C.shape[1] != rows.n:
         raise ModelError(f"the contrast has {C.shape[1]} columns; there are {rows.n} rows")
+    if kind == "population":
+        _check_random(estimate, rows)
     parts = linear_parts(estimate, rows)
     etas = linear_predictors(estimate, parts, False)
     variances = random_variance(estimate, parts) if kind == "population" else None
@@ -195,6 +199,15 @@ def _check(
         if has_categories(estimate.family):
             raise ModelError(
                 "a new category has no interval; type='prob' gives the probabilities of all"
+            )
+
+
+def _check_random(estimate: GeneralisedEstimate, rows: Rows) -> None:
+    for name, spec in estimate.parts.items():
+        if spec.terms and rows.parts[name].random is None:
+            raise ModelError(
+                f"the part {name!r} has random effects, and the rows have no columns for them; "
+                "only kind='typical' does without"
             )
 
 

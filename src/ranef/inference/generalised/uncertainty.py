@@ -54,7 +54,8 @@ def theta_slices(estimate: GeneralisedEstimate) -> list[slice]:
 def random_variance(estimate: GeneralisedEstimate, parts: Parts) -> Floats:
     """Variance (M, N) that the random effects of new levels give to each predictor.
 
-    The sum of z' Psi z over a predictor's terms, which are independent.
+    The sum of z' Psi z over a predictor's terms, which are independent; a term with a
+    kernel counts as for a level whose own entry in it is 1.
     """
     out = np.zeros((len(parts), len(parts[0].X)))
     for v, part in zip(out, parts, strict=True):
@@ -66,7 +67,10 @@ def random_variance(estimate: GeneralisedEstimate, parts: Parts) -> Floats:
 def random_variance_gradient(
     estimate: GeneralisedEstimate, parts: Parts, weights: Floats
 ) -> Floats:
-    """Derivatives (N, P + k) of the weighted sum of the `random_variance` of the predictors."""
+    """Derivatives (N, P + k) of the weighted sum of the `random_variance` of the predictors.
+
+    Zero where Psi has none: on a face, where theta is held.
+    """
     P, own = len(estimate.coefficients), theta_slices(estimate)
     out = np.zeros((weights.shape[1], P + len(estimate.theta)))
     for w, part in zip(weights, parts, strict=True):

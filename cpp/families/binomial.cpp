@@ -25,6 +25,7 @@ struct Binomial {
     static constexpr int predictors = 1;
     Link link;
     static double no_extra(double) { return 1; }
+    static bool has_constant(const Rows& rows) { return rows.extra; }
     static double log_constant(double y, double n) { return log_choose(n, y); }
     template <class T>
     T log_density(double y, double n, const T* eta) const {

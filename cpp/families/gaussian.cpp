@@ -10,6 +10,7 @@ namespace {
 struct Gaussian : Plain {
     static constexpr int predictors = 2;
     Link link;
+    static bool has_constant(const Rows&) { return false; }
     static double log_constant(double, double) { return 0; }
     template <class T>
     T log_density(double y, double, const T* eta) const {

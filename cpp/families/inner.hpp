@@ -20,7 +20,8 @@ void inner_binomial_logit(const Inner& rows); // extra: trials
 void inner_poisson_log(const Inner& rows);    // without log y!
 void inner_gaussian(const Inner& rows);       // eta1: log sigma
 
-// A row-wise family that has an inner loop for one of its links.
+// A row-wise family that has an inner loop for one of its links. What the loop leaves
+// out, F::log_constant(y, extra), is added where F::has_constant(rows).
 template <class F>
 class WithInner : public Rowwise<F> {
   public:
@@ -46,6 +47,7 @@ class WithInner : public Rowwise<F> {
                     given > 1 ? out[2] + i : spare[1],
                     given > 2 ? out[3] + i : spare[2]};
             inner_(r);
+            if (!F::has_constant(rows)) continue;
             for (size_t j = 0; j < n; ++j) r.v[j] += F::log_constant(r.y[j], r.extra[j]);
         }
     }

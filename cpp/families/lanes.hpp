@@ -33,8 +33,7 @@ RANEF_INLINE double exp(double x) {
     constexpr double ln2_high = 6.93147180369123816490e-01, ln2_low = 1.90821492927058770002e-10;
     const double shifted = x * 1.4426950408889634074 + rounder;
     const double k = shifted - rounder, r = (x - k * ln2_high) - k * ln2_low;
-    double p = 1.0 / 6227020800;
-    p = p * r + 1.0 / 479001600;
+    double p = 1.0 / 479001600;
     p = p * r + 1.0 / 39916800;
     p = p * r + 1.0 / 3628800;
     p = p * r + 1.0 / 362880;
@@ -58,8 +57,7 @@ RANEF_INLINE double exp(double x) {
 RANEF_INLINE double log1p(double e) {
     const bool half = e > 0.41421356237309504880;
     const double s = (half ? e - 1 : e) / (half ? e + 3 : e + 2), s2 = s * s;
-    double p = 1.0 / 21;
-    p = p * s2 + 1.0 / 19;
+    double p = 1.0 / 19;
     p = p * s2 + 1.0 / 17;
     p = p * s2 + 1.0 / 15;
     p = p * s2 + 1.0 / 13;

@@ -8,6 +8,7 @@ namespace {
 struct Poisson : Plain {
     static constexpr int predictors = 1;
     Link link;
+    static bool has_constant(const Rows&) { return true; }
     static double log_constant(double y, double) { return y > 1 ? -log_factorial(y) : 0; }
     template <class T>
     T log_density(double y, double, const T* eta) const {

@@ -353,10 +353,14 @@ def test_rows_without_trials_are_left_out(data):
     for formula, weights in [
         ("cbind(hits, size - hits) ~ x + (1 | g)", None),
         ("share ~ x + (1 | g)", "size"),
+        ("hits / size ~ x + (1 | g)", "size"),
     ]:
         spec = specify_generalised(formula, data, family="binomial", weights=weights)
         assert spec.accounting.n_used == N - 2
         assert (spec.extra > 0).all()
+        y, extra = spec.parts["conditional"].recipe.response_and_extra(data)
+        np.testing.assert_array_equal(extra, data["size"])
+        np.testing.assert_array_equal(y[spec.accounting.kept], spec.parts["conditional"].y)
     only = specify_generalised("cbind(hits, size - hits) ~ (1 | g)", data, family="binomial")
     assert only.accounting.n_zero_weight == 2
 
@@ -692,7 +696,7 @@ def table():
 
 
 left = words(
-    "y x k b s f t z m log(z) k/w w/w cbind(k,w) cbind(y,up) cbind(k,w-k) I(k>1) factor(k) "
+    "y x k b s f t z m log(z) k/w w/w x/w cbind(k,w) cbind(y,up) cbind(k,w-k) I(k>1) factor(k) "
     "cbind(y) cbind(m,y) cbind(log(x),log(z)) offset(k) poly(x,2) nope d ordered(s) -y b+0"
 )
 sides = st.one_of(joined, expressions, st.sampled_from(["0", "1", "-1", "."]))

@@ -248,6 +248,18 @@ def test_priors_that_cannot_be_are_refused(make: Any) -> None:
         make()
 
 
+def test_shapes_go_by_their_labels() -> None:
+    data = table().assign(t=lambda d: d["x"] + np.random.default_rng(2).standard_t(4, len(d)))
+    penalised = [
+        fit("t ~ x + (1 | g)", data, {key: priors.Normal(3.0, 0.05)}, family="t")
+        for key in ("df: (Intercept)", " df:(Intercept)")
+    ]
+    free = fit("t ~ x + (1 | g)", data, family="t")
+    one, two = (e.coefficients[e.components[-1].coefficients][0] for e in penalised)
+    assert one == two
+    assert abs(one - 3.0) < abs(free.coefficients[free.components[-1].coefficients][0] - 3.0)
+
+
 def test_a_linear_model_with_priors_is_the_linear_model_when_they_say_little() -> None:
     sleep = ranef.data.load("sleepstudy")
     sleep["w"] = np.random.default_rng(1).uniform(0.5, 2, len(sleep))

@@ -105,14 +105,15 @@ class Frame:
         assert isinstance(found, Categories)
         return found
 
-    def numbers(self, node: Node, key: str) -> Floats:
-        """Evaluate something that must be one number in each row."""
+    def numbers(self, node: Node, key: str, excused: Mask | None = None) -> Floats:
+        """Evaluate something that must be one number in each row but those `excused`."""
         held = f"number {key}"
         if held not in self._values:
             values = as_numbers(self._numeric(node), node)
             if np.ndim(values) == 0:
                 values = np.full(self.scope.n_rows, float(values))
-            self._examine(Numbers(values), node, key)
+            seen = values if excused is None else np.where(excused, 0.0, values)
+            self._examine(Numbers(seen), node, key)
             self._values[held] = Numbers(values)
         found = self._values[held]
         assert isinstance(found, Numbers)

@@ -120,7 +120,7 @@ def _pair_of(node: Node, takes: str, family: str) -> tuple[Node, Node]:
     return call.arguments[0], call.arguments[1]
 
 
-def note_response(node: Node, takes: str, family: str, frame: Frame, weights: Any) -> str:
+def note_response(node: Node, takes: str, family: str, frame: Frame, weights: Floats | None) -> str:
     """Evaluate a response and note where it is missing; return its kind."""
     if _is_pair(node):
         return _note_pair(node, takes, family, frame)
@@ -129,7 +129,8 @@ def note_response(node: Node, takes: str, family: str, frame: Frame, weights: An
     ):
         frame.add_group(node)
         return CATEGORIES
-    values = frame.numbers(node, print_node(node))
+    empty = weights == 0 if takes == "successes" and weights is not None else None
+    values = frame.numbers(node, print_node(node), empty)
     if takes == "successes" and weights is not None and not _zero_or_one(values, weights):
         return PROPORTION
     return NUMBERS
@@ -205,7 +206,8 @@ def read_response(
         return np.where(unknown, np.nan, lower), np.where(unknown, np.nan, upper)
     if found.kind == PROPORTION:
         assert trials is not None
-        product = frame.numbers(node, found.name) * trials
+        values = frame.numbers(node, found.name, trials == 0)
+        product = np.where(trials == 0, 0.0, values) * trials
         whole = is_whole_product(product, trials)
         return np.where(whole, np.round(product), product), trials.copy()
     if found.kind == CATEGORIES:

@@ -53,7 +53,8 @@ def penalty_of(
     coefficients: dict[int, Prior] = {}
     deviations: list[list[Prior | None]] = [[None] * term.size for term in terms]
     correlations = [1.0] * len(terms)
-    named = [(_normal_form(key), key, prior) for key, prior in priors.items()]
+    heads = {"sd", "corr", *(component.name for component in components)}
+    named = [(_normal_form(key, heads), key, prior) for key, prior in priors.items()]
     for name, key, prior in sorted(named, key=_generality):
         if name in by_coefficient:
             _check(key, prior, OF_COEFFICIENTS, "a coefficient")
@@ -82,16 +83,13 @@ def _generality(named: tuple[str, str, Any]) -> tuple[bool, int]:
     return named[0] not in ("fixed", "sd", "corr"), named[0].count(":")
 
 
-def _normal_form(key: Any) -> str:
+def _normal_form(key: Any, heads: set[str]) -> str:
     """Return a key with one space after each colon that separates its parts."""
     if not isinstance(key, str):
         raise ModelError(f"the names in priors are text, not {key!r}")
     head, *rest = key.split(":", 1)
-    return f"{head.strip()}: {rest[0].strip()}" if rest and _is_kind(head) else key.strip()
-
-
-def _is_kind(head: str) -> bool:
-    return head.strip() in ("sd", "corr", "zero", "dispersion", "shape")
+    parted = bool(rest) and head.strip() in heads
+    return f"{head.strip()}: {rest[0].strip()}" if parted else key.strip()
 
 
 def _check(key: str, prior: Any, kinds: tuple[type, ...], what: str) -> None:

@@ -306,6 +306,36 @@ def test_conditional_errors_are_those_of_effects_and_parameters(name):
     np.testing.assert_allclose(got.std_error, expected, rtol=1e-6)
 
 
+def test_conditional_errors_under_reml():
+    """The posterior of effects and coefficients given theta, and what theta moves."""
+    plain = fit("slopes")
+    estimate = fit_glmm(plain.parts, families.Poisson(), reml=True)
+    which = np.array([0, 11, 100])
+    parts = rows.linear_parts(estimate, some(estimate, which))
+    parts_all = rows.linear_parts(estimate, generalised.own_rows(estimate))
+    Z = dense_z(estimate, parts_all, np.ones((1, 240)))
+    X, W = estimate.specification.X, np.exp(estimate.predictors[0])[:, None]
+    given_beta = np.linalg.inv(dense_covariance(estimate, parts_all))
+    cross = X.T @ (W * Z)
+    curvature = np.block([[X.T @ (W * X), cross], [cross.T, given_beta]])
+    A = np.hstack([X[which], dense_z(estimate, parts, np.ones((1, 3)))])
+    given = np.einsum("ni,ij,nj->n", A, np.linalg.inv(curvature), A)
+    assembly = solve.joint._assembly(estimate)
+
+    def eta(theta):
+        point = assembly.point(theta, estimate.coefficients, {})
+        state = assembly.core.state(point, False)
+        return A @ np.concatenate(
+            [assembly.transform @ state["coefficients"], state["modes"][0].ravel()]
+        )
+
+    J = differences(eta, estimate.theta)
+    hessian, _ = solve.joint_hessian(estimate)
+    moved_by_theta = np.einsum("ni,ij,nj->n", J, 2 * np.linalg.inv(hessian), J)
+    found = generalised.predict(estimate, some(estimate, which), type="link", conf_level=0.9)
+    np.testing.assert_allclose(found.std_error, np.sqrt(given + moved_by_theta), rtol=1e-6)
+
+
 def dense_z(estimate, parts, weights) -> np.ndarray:
     """Rows (N, all effects) of sum_a w_a z_a."""
     starts = np.cumsum([0] + [b.size for b in estimate.term_modes])

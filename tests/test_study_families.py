@@ -119,8 +119,10 @@ class Case:
         predictors = self.family.predictors(self.zero)[1:]
         right = {}
         if not isinstance(self.family, Cumulative | Multinomial):
-            right = {p.label if p.name == "shape" else p.name: part.right
-                     for p, part in zip(predictors, self.others, strict=True)}
+            right = {
+                p.label if p.name == "shape" else p.name: part.right
+                for p, part in zip(predictors, self.others, strict=True)
+            }
         kind: Any = "multinomial" if isinstance(self.family, Multinomial) else self.family
         spec = specify_generalised(
             f"{left} {self.mean.right}",

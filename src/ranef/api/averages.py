@@ -53,10 +53,10 @@ def marginal(fit: GeneralizedMixedModelFit, *, conf_level: float = 0.95) -> Popu
     ...                  family="binomial", quadrature=25)
     >>> ranef.marginal(fit).tidy()[["term", "conditional", "estimate"]].round(3)
               term  conditional  estimate
-    0  (Intercept)       -3.120    -1.910
-    1          age       -0.228    -0.142
-    2        smoke        0.471     0.300
-    3    age:smoke        0.115     0.071
+    0  (Intercept)       -3.128    -1.893
+    1          age       -0.216    -0.142
+    2        smoke        0.462     0.300
+    3    age:smoke        0.105     0.071
     """
     if not isinstance(fit, GeneralizedMixedModelFit):
         raise ModelError(

@@ -92,9 +92,7 @@ def ratio_word(family: Family) -> str | None:
 
     Examples
     --------
-    >>> import math
-
-    from ranef.families import family
+    >>> from ranef.families import family
     >>> ratio_word(family("binomial")), ratio_word(family("nbinom2"))
     ('odds ratio', 'rate ratio')
     >>> ratio_word(family("binomial", link="probit")) is None
@@ -106,6 +104,8 @@ def ratio_word(family: Family) -> str | None:
         return "hazard ratio"
     if family.link != "log":
         return None
+    if _base(family) in ("binomial", "betabinomial"):
+        return "risk ratio"
     return "rate ratio" if _base(family) in COUNTS else "ratio of means"
 
 

@@ -75,6 +75,36 @@ def test_known_optima(cbpp, wine):
     assert wine.loglik == pytest.approx(-81.5653, abs=1e-3)
 
 
+REFERENCE = json.loads(
+    (Path(__file__).parent / "reference" / "glmm.json").read_text(encoding="utf-8")
+)
+ORDER = {
+    "spp": ["GP", "PR", "DM", "EC-A", "EC-L", "DES-L", "DF"],
+    "mined": ["yes", "no"],
+    "livch": ["0", "1", "2", "3+"],
+}
+
+
+@pytest.mark.parametrize("name", [c for c in REFERENCE["cases"] if c != "verbagg"])
+def test_reaches_glmmtmb_from_formula_and_table(name):
+    case = REFERENCE["cases"][name]
+    data = pd.DataFrame(REFERENCE["tables"][case["table"]])
+    for column, levels in ORDER.items():
+        if column in data and set(data[column].astype(str)) <= set(levels):
+            data[column] = pd.Categorical(data[column].astype(str), levels)
+    fit = ranef.glmm(
+        case["formula"], data, family=case["family"], link=case["link"],
+        zero=case["zero"], dispersion=case["dispersion"], reml=case["reml"],
+    )  # fmt: skip
+    assert fit.optimum.converged
+    assert fit.loglik == pytest.approx(case["loglik"], abs=2e-5)
+    assert fit.loglik >= case["loglik"] - 1e-6
+    if name != "salamanders_full":  # its zero part is nearly flat
+        fixed = fit.tidy().query("component == 'conditional'")
+        np.testing.assert_allclose(fixed.estimate, case["conditional"], rtol=2e-4, atol=2e-6)
+        np.testing.assert_allclose(fixed.std_error, case["std_errors"], rtol=1e-3)
+
+
 def test_gaussian_is_the_linear_model():
     sleep = ranef.data.load("sleepstudy")
     formula = "Reaction ~ Days + (Days | Subject)"

@@ -85,9 +85,12 @@ def intervals(
 
 
 def wald(value: Floats, error: Floats, df: Floats, conf_level: float) -> Intervals:
-    """Tests and intervals of values with these standard errors and degrees of freedom."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        statistic = value / error
+    """Tests and intervals of values with these standard errors and degrees of freedom.
+
+    What has a standard error of zero is known, not estimated (a coefficient that is
+    held): it has no test, and its interval is the value.
+    """
+    statistic = np.divide(value, error, out=np.full(len(value), np.nan), where=error != 0)
     reach = quantile(conf_level, df) * error
     return Intervals(
         value, error, df, statistic, two_sided(statistic, df), value - reach, value + reach

@@ -26,8 +26,8 @@ models <- list(
   # log phi = 1.5, log odds of an extra zero = -1, sd of Nest = 0.5
   owls = glmmTMB(calls ~ FoodTreatment + SexParent + offset(log_brood) + (1 | Nest), owls,
     nbinom1(), ziformula = ~1, control = control,
-    map = list(betadisp = factor(NA), betazi = factor(NA), theta = factor(NA)),
-    start = list(betadisp = 1.5, betazi = -1, theta = log(0.5))),
+    map = list(betad = factor(NA), betazi = factor(NA), theta = factor(NA)),
+    start = list(betad = 1.5, betazi = -1, theta = log(0.5))),
   # Days = 10, sd of its effects = 6
   sleep = glmmTMB(Reaction ~ Days + diag(Days | Subject), sleepstudy, gaussian,
     control = control, map = list(beta = factor(c(1, NA)), theta = factor(c(1, NA))),
@@ -38,11 +38,18 @@ models <- list(
     start = list(theta = c(log(25), log(6))))
 )
 
+# standard errors of the coefficients, each in the place that the map gives it
+errors <- function(m) {
+  own <- m$modelInfo$map$beta
+  if (is.null(own)) return(unname(sqrt(diag(vcov(m)$cond))))
+  V <- m$sdr$cov.fixed
+  unname(sqrt(diag(V))[rownames(V) == "beta"][as.integer(own)])
+}
+
 answers <- lapply(models, function(m) {
-  table <- coef(summary(m))$cond
   list(
     loglik = as.numeric(logLik(m)), df = attr(logLik(m), "df"),
-    coef = unname(table[, "Estimate"]), se = unname(table[, "Std. Error"]),
+    coef = unname(fixef(m)$cond), se = errors(m),
     sd = unname(unlist(lapply(VarCorr(m)$cond, function(v) attr(v, "stddev"))))
   )
 })

@@ -284,7 +284,7 @@ def glmm(
     ...                   family="binomial", fixed={"period4": -1.5},
     ...                   equal=[("period2", "period3")])
     >>> held.coef.round(3).to_dict(), held.df_model
-    ({'(Intercept)': -1.404, 'period2': -1.047, 'period3': -1.047, 'period4': -1.5}, 3)
+    ({'(Intercept)': -1.41, 'period2': -1.044, 'period3': -1.044, 'period4': -1.5}, 3)
     """
     from ranef.models.glmm import fit_glmm
 

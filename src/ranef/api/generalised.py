@@ -200,7 +200,8 @@ class GeneralizedMixedModelFit(MixedModelFit):
         Notes
         -----
         A parameter that is held (`fixed` of `glmm`) is known: its standard error is
-        0, its interval the value itself, its statistic and p-value NaN.
+        0, its interval the value itself, its statistic and p-value NaN. A standard
+        deviation that is held has no interval (NaN).
 
         Examples
         --------

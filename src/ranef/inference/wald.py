@@ -117,7 +117,13 @@ def f_test(
     basis, target = row_basis(len(beta), L, rhs)
     gap = basis @ beta - target
     rank = len(basis)
-    statistic = float(gap @ np.linalg.solve(basis @ vcov @ basis.T, gap)) / rank
+    known = basis @ vcov @ basis.T
+    if np.linalg.matrix_rank(known, hermitian=True) < rank:
+        raise ModelError(
+            "the hypothesis is about coefficients that are held at a value or equal by request: "
+            "there is nothing to test; leave them out of it"
+        )
+    statistic = float(gap @ np.linalg.solve(known, gap)) / rank
     df2 = denominator(estimate, basis, _method(estimate, df), parameters)
     tail = chdtrc(rank, rank * statistic) if np.isinf(df2) else fdtrc(rank, df2, statistic)
     return FTest(statistic, rank, df2, float(tail))

@@ -238,6 +238,32 @@ class _Guess:
 
 
 @dataclass(frozen=True, eq=False)
+class _Thresholds:
+    """First guesses of the thresholds' coefficients; in order where each is one threshold."""
+
+    component: Component
+    values: Floats
+    ordered: bool
+
+    def coefficients(self, constraints: Constraints, count: int) -> Floats:
+        """Move them to where the held ones stand, the others between and beside these."""
+        first = self.component.coefficients.start
+        held = [(k - first, v) for k, v in constraints.coefficients if 0 <= k - first < len(self)]
+        out = self.values.copy()
+        if held and self.ordered:
+            at, wanted = (np.array(column) for column in zip(*held, strict=True))
+            known = self.values[at]
+            inside = np.interp(self.values, known, wanted)
+            out = inside + self.values - np.clip(self.values, known[0], known[-1])
+        for k, value in held:
+            out[k] = value
+        return out
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+
+@dataclass(frozen=True, eq=False)
 class _Plan:
     design: GeneralisedDesign
     components: tuple[Component, ...]
@@ -253,7 +279,7 @@ class _Builder:
         self.terms: list[RandomTerm] = []
         self.owners: list[int] = []
         self.factors: list[GroupingFactor] = []
-        self.start: list[_Guess | Floats] = []
+        self.start: list[_Guess | _Thresholds] = []
         self.count = 0
 
     def take(self, size: int) -> slice:
@@ -321,7 +347,8 @@ class _Builder:
         names = family.threshold_names(categories)
         terms = slice(len(self.terms), len(self.terms))
         self.components.append(Component("threshold", None, number, names, own, terms, None))
-        self.start.append(start)
+        ordered = family.thresholds == "flexible"
+        self.start.append(_Thresholds(self.components[-1], start, ordered))
 
     def plan(
         self,
@@ -354,10 +381,7 @@ class _Builder:
                 f"the family {family.name} has {design.family.predictors} linear predictors, "
                 f"not {len(self.predictors)}"
             )
-        start = [
-            guess.coefficients(constraints, self.count) if isinstance(guess, _Guess) else guess
-            for guess in self.start
-        ]
+        start = [guess.coefficients(constraints, self.count) for guess in self.start]
         return _Plan(design, tuple(self.components), np.concatenate(start))
 
 

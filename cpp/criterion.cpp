@@ -1084,7 +1084,7 @@ void Criterion::descend(int depth, int chunk, bool derivatives) {
             for (int a = 0; a < r; ++a) {
                 const double* ka = KT + static_cast<size_t>(a) * m;
                 double* out = KRT + static_cast<size_t>(a) * m;
-                std::fill(out, out + m, 0.0);
+                std::fill_n(out, m, 0.0);
                 const double* kx = Kp + static_cast<size_t>(a) * wp;
                 for (int e = 0; e < m; ++e) {
                     const double* R_e = S_.data() + static_cast<size_t>(col[e]) * N;

@@ -86,7 +86,7 @@ def test_the_examples_of_the_help_are_commands(run: Callable[..., Ran]) -> None:
     _, out, _ = run("fit", "--help")
     lines = [line.strip().rpartition("| ranef ")[2] for line in out.splitlines()]
     examples = [line for line in lines if line.startswith(("ranef fit", 'fit "'))]
-    assert len(examples) == 4
+    assert len(examples) == 6
     for example in examples:
         words = [word for word in shlex.split(example) if word != "ranef"]
         assert make_parser().parse_args(words).command == "fit"

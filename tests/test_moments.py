@@ -91,7 +91,8 @@ def by_moments(assembly: Assembly, y: Floats) -> list[Floats]:
 
 @pytest.mark.parametrize("name", DESIGNS)
 def test_the_start_solves_the_moment_equations(name: str) -> None:
-    assembly = assemble(DESIGNS[name]())
+    spec = DESIGNS[name]()
+    assembly = assemble(spec)
     y = assembly.response()
     expected = by_moments(assembly, y)
     assert min(np.linalg.eigvalsh(psi)[0] for psi in expected) > 0.1**2, "or it would be clipped"

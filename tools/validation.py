@@ -1,7 +1,7 @@
-"""Print the table of the validation page: ranef beside lme4 on the reference models.
+"""Print the tables of the validation page: ranef beside lme4 and glmmTMB.
 
-Fits every case of tests/reference/lmm.json (values by R, tightest settings; the
-R scripts are beside it) and prints Markdown.
+Fits every case of tests/reference/lmm.json and glmm.json (values by R, tightest
+settings; the R scripts are beside them) and prints Markdown.
 """
 
 from __future__ import annotations
@@ -16,7 +16,14 @@ import pandas as pd
 
 import ranef
 
-REFERENCE = Path(__file__).parent.parent / "tests" / "reference" / "lmm.json"
+FOLDER = Path(__file__).parent.parent / "tests" / "reference"
+REFERENCE = FOLDER / "lmm.json"
+GENERALISED = FOLDER / "glmm.json"
+ORDER = {
+    "spp": ["GP", "PR", "DM", "EC-A", "EC-L", "DES-L", "DF"],
+    "mined": ["yes", "no"],
+    "livch": ["0", "1", "2", "3+"],
+}
 
 
 def prepare(case: dict[str, Any]) -> pd.DataFrame:
@@ -72,6 +79,51 @@ def row(case: dict[str, Any], criterion: str) -> str:
     return "| " + " | ".join(cells) + " |"
 
 
+def generalised_row(case: dict[str, Any], table: dict[str, Any]) -> str:
+    """Return one row of the table of generalised models."""
+    data = pd.DataFrame(table)
+    for column, levels in ORDER.items():
+        if column in data and set(data[column].astype(str)) <= set(levels):
+            data[column] = pd.Categorical(data[column].astype(str), levels)
+    parts = {name: case[name] for name in ("zero", "dispersion")}
+    ours = ranef.glmm(
+        case["formula"], data, family=case["family"], link=case["link"], reml=case["reml"], **parts
+    )
+    fixed = ours.tidy().query("component == 'conditional'")
+    gaps = [
+        distance(fixed[name].to_numpy(dtype=float), case[theirs])
+        for name, theirs in (("estimate", "conditional"), ("std_error", "std_errors"))
+    ]
+    usual = {"zero": "~0", "dispersion": "~1"}
+    extras = "".join(f", {k} `{v}`" for k, v in parts.items() if v != usual[k])
+    formula = case["formula"].replace("|", "\\|")
+    cells = [
+        case["table"],
+        f"`{formula}`{extras}".replace(" | ", " \\| "),
+        f"{case['family']}, {case['link']}{', REML' if case['reml'] else ''}",
+        f"{case['loglik']:.6f}",
+        f"{ours.loglik - case['loglik']:+.0e}",
+        *(f"{gap:.0e}" for gap in gaps),
+        str(ours.optimum.evaluations),
+    ]
+    return "| " + " | ".join(cells) + " |"
+
+
+def generalised() -> None:
+    """Print the versions and the table of generalised models."""
+    reference = json.loads(GENERALISED.read_text(encoding="utf-8"))
+    versions = reference["versions"]
+    print(f"\nGeneralised models: glmmTMB {versions['glmmTMB']}.\n")
+    print(
+        "| data | model | family | log-likelihood by glmmTMB | ranef minus glmmTMB "
+        "| estimates | standard errors | evaluations |"
+    )
+    print("|---|---|---|--:|--:|--:|--:|--:|")
+    for case in reference["cases"].values():
+        if case["table"] in reference["tables"]:
+            print(generalised_row(case, reference["tables"][case["table"]]))
+
+
 def main() -> None:
     """Print the versions and the table."""
     reference = json.loads(REFERENCE.read_text(encoding="utf-8"))
@@ -86,6 +138,7 @@ def main() -> None:
     for case in reference["cases"].values():
         for criterion in ("reml", "ml"):
             print(row(case, criterion))
+    generalised()
 
 
 if __name__ == "__main__":

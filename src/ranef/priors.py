@@ -158,7 +158,7 @@ class Gamma(Prior):
 
 @dataclass(frozen=True)
 class LKJ(Prior):
-    """Prior of a correlation matrix R with density proportional to |R|^(eta - 1).
+    """Prior of a correlation matrix R with density proportional to ``|R|^(eta - 1)``.
 
     Lewandowski, Kurowicka & Joe (2009, J. Multivariate Anal. 100).
 

@@ -10,8 +10,9 @@ import numpy as np
 from ranef.api import checks
 from ranef.api.generalised import GeneralizedMixedModelFit
 from ranef.api.rendering import Page, Paragraph, TextTable, decimals, number, p_value
+from ranef.api.rows import read_parts
 from ranef.api.summary import Summary
-from ranef.errors import ModelError
+from ranef.errors import DataError, ModelError
 from ranef.inference import generalised
 from ranef.inference.generalised import Marginal
 from ranef.models.meaning import ratio_word
@@ -53,10 +54,10 @@ def marginal(fit: GeneralizedMixedModelFit, *, conf_level: float = 0.95) -> Popu
     ...                  family="binomial", quadrature=25)
     >>> ranef.marginal(fit).tidy()[["term", "conditional", "estimate"]].round(3)
               term  conditional  estimate
-    0  (Intercept)       -3.120    -1.910
-    1          age       -0.228    -0.142
-    2        smoke        0.471     0.300
-    3    age:smoke        0.115     0.071
+    0  (Intercept)       -3.128    -1.893
+    1          age       -0.216    -0.142
+    2        smoke        0.462     0.300
+    3    age:smoke        0.105     0.071
     """
     if not isinstance(fit, GeneralizedMixedModelFit):
         raise ModelError(
@@ -136,6 +137,42 @@ class PopulationAverage:
             Add standard errors and intervals at this level.
         """
         return self.fit.predict(new, kind="population", conf_level=conf_level)
+
+    def contrasts(self, new: Any, C: Any) -> Any:
+        """Compare means of the population: linear functions of them, with intervals.
+
+        Parameters
+        ----------
+        new : table
+            N rows.
+        C : (q, N) array
+            One contrast a row: ``[[-1, 1]]`` is the mean of the second row minus
+            that of the first.
+
+        Returns
+        -------
+        table
+            ``estimate, std_error, statistic, p_value, conf_low, conf_high``.
+
+        Examples
+        --------
+        >>> import ranef
+        >>> fit = ranef.glmm("resp ~ age + smoke + (1 | id)", ranef.data.load("ohio"),
+        ...                  family="binomial", quadrature=25)
+        >>> both = {"age": [0, 0], "smoke": [0, 1]}
+        >>> ranef.marginal(fit).contrasts(both, [[-1, 1]])[["estimate", "std_error"]].round(3)
+           estimate  std_error
+        0     0.033      0.023
+        """
+        rows, frame = read_parts(self.fit.estimate, new, "new", trials=False)
+        if frame.accounting.n_dropped:
+            raise DataError(
+                f"{frame.accounting.n_dropped} rows of the table lack a value; contrasts need all"
+            )
+        found = generalised.contrasts(self.fit.estimate, rows, C, conf_level=self.conf_level)
+        names = ("estimate", "std_error", "statistic", "p_value", "conf_low", "conf_high")
+        columns = {name: getattr(found, name) for name in names}
+        return make_table(columns, self.fit.frame.library)
 
     def summary(self) -> Summary:
         """Return the coefficients in words and a table."""

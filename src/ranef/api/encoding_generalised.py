@@ -142,7 +142,7 @@ def _read_family(values: Mapping[str, Any]) -> Family:
 
 
 def _plain_fields(prior: Prior) -> dict[str, float]:
-    return {name: float(value) for name, value in asdict(prior).items()}
+    return {name: value for name, value in asdict(prior).items()}
 
 
 def _read_prior(entry: Mapping[str, Any]) -> Prior:
@@ -150,7 +150,9 @@ def _read_prior(entry: Mapping[str, Any]) -> Prior:
     if kind not in priors.__all__ or kind == Prior.__name__:
         raise FileError(f"no prior {kind!r}")
     fields = typed(entry, "values", dict)
-    made: Prior = getattr(priors, kind)(**{name: typed(fields, name, float) for name in fields})
+    if not all(type(value) in (int, float) for value in fields.values()):
+        raise FileError(f"the prior {kind!r} holds what is not a number")
+    made: Prior = getattr(priors, kind)(**fields)
     return made
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranef import inference
-from ranef.api import checks
+from ranef.api import checks, tidying
 from ranef.api.concerns import warn_about
 from ranef.api.equation import Equation
 from ranef.api.equation_generalised import generalised_equation
@@ -78,7 +78,7 @@ class GeneralizedMixedModelFit(MixedModelFit):
         >>> fit = ranef.glmm("count ~ mined + (1 | site)", ranef.data.load("Salamanders"),
         ...                  family="nbinom2")
         >>> {name: round(value, 3) for name, value in fit.dispersion.items()}
-        {'phi': 0.594}
+        {'phi': 0.639}
         """
         found = {}
         for part in self.estimate.components:
@@ -211,9 +211,9 @@ class GeneralizedMixedModelFit(MixedModelFit):
         >>> fit.tidy(exponentiate=True)[["term", "estimate", "conf_low", "conf_high"]].round(2)
                   term  estimate  conf_low  conf_high
         0  (Intercept)      0.25      0.16       0.39
-        1      period2      0.37      0.20       0.67
+        1      period2      0.37      0.20       0.68
         2      period3      0.32      0.17       0.61
-        3      period4      0.21      0.09       0.47
+        3      period4      0.21      0.09       0.48
         >>> fit.tidy("variance")[["component", "group", "parameter", "estimate"]].round(3)
              component group parameter  estimate
         0  conditional  herd        sd     0.642
@@ -321,6 +321,7 @@ class GeneralizedMixedModelFit(MixedModelFit):
         type: str = "response",
         conf_level: float | None = None,
         interval: str = "mean",
+        rng: Any = 0,
     ) -> Any:
         """Predict rows of the table fitted, or of a new one.
 
@@ -344,7 +345,10 @@ class GeneralizedMixedModelFit(MixedModelFit):
         conf_level : float, optional
             Add standard errors and intervals at this level.
         interval : {"mean", "new"}
-            For the expected value, or for a new observation.
+            For the expected value, or for a new observation, whose predictive
+            distribution is drawn.
+        rng : int or numpy.random.Generator
+            For ``interval="new"``; the same gives the same interval.
 
         Returns
         -------
@@ -364,9 +368,9 @@ class GeneralizedMixedModelFit(MixedModelFit):
         ...                  ranef.data.load("cbpp"), family="binomial")
         >>> new = {"period": ["1", "4"], "herd": ["1", "1"]}
         >>> fit.predict(new).round(3)
-        array([0.323, 0.09 ])
+        array([0.308, 0.084])
         >>> fit.predict(new, kind="typical").round(3)
-        array([0.198, 0.05 ])
+        array([0.198, 0.048])
         """
         kind = checks.choice("kind", kind, KINDS)
         type = checks.choice("type", type, generalised.TYPES)
@@ -380,7 +384,13 @@ class GeneralizedMixedModelFit(MixedModelFit):
             rows, frame = read_parts(self.estimate, new, effects, trials=new_observation)
         level = None if conf_level is None else checks.conf_level(conf_level)
         found = generalised.predict(
-            self.estimate, rows, kind=kind, type=type, conf_level=level, interval=interval
+            self.estimate,
+            rows,
+            kind=kind,
+            type=type,
+            conf_level=level,
+            interval=interval,
+            rng=checks.generator(rng),
         )
         columns = {name: values for name, values in vars(found).items() if values is not None}
         if type == "class":
@@ -426,8 +436,8 @@ class GeneralizedMixedModelFit(MixedModelFit):
         ...                  family="cumulative")
         >>> fit.fitted("typical").round(2).head(2)
               1     2     3     4    5
-        0  0.21  0.57  0.19  0.02  0.0
-        1  0.21  0.57  0.19  0.02  0.0
+        0  0.16  0.65  0.17  0.01  0.0
+        1  0.16  0.65  0.17  0.01  0.0
         """
         kind = checks.choice("kind", kind, KINDS)
         values = generalised.fitted(self.estimate, kind=kind)
@@ -467,7 +477,7 @@ class GeneralizedMixedModelFit(MixedModelFit):
         >>> fit = ranef.glmm("cbind(incidence, size - incidence) ~ period + (1 | herd)",
         ...                  ranef.data.load("cbpp"), family="binomial")
         >>> round(float((fit.residuals("pearson") ** 2).sum()), 1)
-        54.7
+        63.1
         """
         kind = checks.choice("kind", kind, (*generalised.RESIDUALS, "quantile"))
         if kind == "quantile":
@@ -475,6 +485,43 @@ class GeneralizedMixedModelFit(MixedModelFit):
         else:
             values = generalised.residuals(self.estimate, kind)
         return self.frame.column(values, "residual")
+
+    def posterior_means(self) -> Any:
+        """Return posterior means of the random effects beside their modes.
+
+        By adaptive quadrature around the modes, given the estimated parameters;
+        for one grouping factor and up to three effects a level. Where a level
+        has few rows the two differ, as the posterior is skewed.
+
+        Returns
+        -------
+        table
+            ``component, group, level, term, mode, mean, sd``; a multinomial
+            model adds `response`.
+
+        Raises
+        ------
+        ranef.errors.ModelError
+            The model has several grouping factors, a kernel, or more effects.
+
+        Examples
+        --------
+        >>> import ranef
+        >>> fit = ranef.glmm("cbind(incidence, size - incidence) ~ period + (1 | herd)",
+        ...                  ranef.data.load("cbpp"), family="binomial")
+        >>> fit.posterior_means()[["level", "mode", "mean", "sd"]].round(2).head(2)
+          level  mode  mean    sd
+        0     1  0.59  0.57  0.35
+        1     2 -0.30 -0.33  0.37
+        """
+        means = generalised.posterior_means(self.estimate)
+        columns = tidying.random_columns(self.estimate, self._level_effects, 0.95, self.levels)
+        kept = ("component", "response", "group", "level", "term")
+        table = {name: columns[name] for name in kept if name in columns}
+        table["mode"] = columns["estimate"]
+        table["mean"] = np.concatenate([found.mean.T.ravel() for found in means])
+        table["sd"] = np.concatenate([found.sd.T.ravel() for found in means])
+        return make_table(table, self.frame.library)
 
     def simulate(self, n: int = 1, *, rng: Any = None, kind: str = "new") -> Any:
         """Draw responses from the fitted model.

@@ -15,6 +15,7 @@ from ranef.api.summary import (
     optimum_line,
     reference_levels,
     rows_used,
+    variance_shares,
     variance_table,
 )
 from ranef.families import Cumulative, Multinomial
@@ -74,6 +75,7 @@ def generalised_summary(
     parts += _spread(estimate, constants, conf_level)
     if variance:
         parts.append(variance_table(estimate, variance, conf_level, levels))
+        parts += variance_shares(estimate)
     concerns = (separation_concern(estimate, levels), uncertainty_concern(estimate))
     told = (sentence(concern) for concern in concerns if concern is not None)
     parts.append(Paragraph((information_line(estimate), optimum_line(estimate), *told)))

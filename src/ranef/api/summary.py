@@ -23,6 +23,7 @@ __all__ = [
     "optimum_line",
     "reference_levels",
     "rows_used",
+    "variance_shares",
     "variance_table",
 ]
 
@@ -71,7 +72,7 @@ def linear_summary(
         _fixed_table(spec, fixed, conf_level, df),
         *_reading(spec),
         variance_table(estimate, variance, conf_level),
-        *_shares(estimate),
+        *variance_shares(estimate),
         Paragraph((information_line(estimate), optimum_line(estimate))),
     )
     return Summary(Page(f"Linear mixed model by {criterion}: {spec.formula}", parts))
@@ -213,12 +214,14 @@ def _partners(own: VarianceParameter, found: Sequence[VarianceParameter]) -> str
     return ", ".join(pairs[:3]) + (", ..." if len(pairs) > 3 else "")
 
 
-def _shares(estimate: Estimate) -> tuple[Paragraph, ...]:
+def variance_shares(estimate: Estimate) -> tuple[Paragraph, ...]:
+    """The intraclass correlations, where they are one number a term."""
     shares = intraclass_correlations(estimate)
     if shares is None:
         return ()
     named = [f"{group_name(estimate, t)} {number(share, 3)}" for t, share in enumerate(shares)]
-    return (Paragraph((f"Share of the variance (ICC): {', '.join(named)}.",)),)
+    latent = " on the latent scale of the link" if hasattr(estimate, "family") else ""
+    return (Paragraph((f"Share of the variance{latent} (ICC): {', '.join(named)}.",)),)
 
 
 def information_line(estimate: Estimate) -> str:

@@ -130,7 +130,12 @@ def _fitted(options: Namespace, data: Any) -> LinearMixedModelFit | GeneralizedM
         return ranef.lmm(options.formula, data, reml=not options.ml, **shared)
     quadrature = 1 if options.quadrature is None else options.quadrature
     return ranef.glmm(
-        options.formula, data, quadrature=quadrature, **_generalised(options), **shared
+        options.formula,
+        data,
+        quadrature=quadrature,
+        reml=options.reml,
+        **_generalised(options),
+        **shared,
     )
 
 
@@ -142,6 +147,7 @@ def _check_family(options: Namespace) -> None:
         "--dispersion": options.dispersion,
         "--quadrature": getattr(options, "quadrature", None),
         "--shape": options.shape or None,
+        "--reml": getattr(options, "reml", False) or None,
     }
     for name, value in given.items():
         if options.family is None and value is not None:

@@ -160,7 +160,10 @@ def _add_fit(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     search.add_argument(
         "--ml",
         action="store_true",
-        help="maximum likelihood instead of REML (a model with --family always is)",
+        help="maximum likelihood instead of REML in a linear model",
+    )
+    search.add_argument(
+        "--reml", action="store_true", help="restricted likelihood in a model with --family"
     )
     search.add_argument(
         "--quadrature",

@@ -57,10 +57,8 @@ def approximation(estimate: GeneralisedEstimate) -> str:
 
 def criterion(estimate: GeneralisedEstimate) -> str:
     """Name what was maximised: ``"restricted likelihood"``, ``"penalised likelihood"``."""
-    words = [
-        *(["penalised"] if estimate.priors else []),
-        *(["restricted"] if estimate.reml else []),
-    ]
+    words = ["penalised"] if estimate.priors else []
+    words += ["restricted"] if estimate.reml else []
     return " ".join([*words, "likelihood"])
 
 
@@ -94,9 +92,7 @@ def ratio_word(family: Family) -> str | None:
 
     Examples
     --------
-    >>> import math
-
-    from ranef.families import family
+    >>> from ranef.families import family
     >>> ratio_word(family("binomial")), ratio_word(family("nbinom2"))
     ('odds ratio', 'rate ratio')
     >>> ratio_word(family("binomial", link="probit")) is None
@@ -108,6 +104,8 @@ def ratio_word(family: Family) -> str | None:
         return "hazard ratio"
     if family.link != "log":
         return None
+    if _base(family) in ("binomial", "betabinomial"):
+        return "risk ratio"
     return "rate ratio" if _base(family) in COUNTS else "ratio of means"
 
 

@@ -59,7 +59,7 @@ def fixed(
     ax.plot(shown.estimate, rows, "o", color=MARK, markersize=5.5)
     ax.set_yticks(rows, [plain(name, 40) for name in shown.names], color=INK, parse_math=False)
     ax.set_ylim(count - 0.4, -0.6)
-    scale = f" on the scale of the {fit.estimate.family.link}" if is_generalised(fit) else ""
+    scale = f" on the scale of the link ({fit.estimate.family.link})" if is_generalised(fit) else ""
     label(ax, title="Fixed effects", x=f"Estimate{scale}, {percent(conf_level)} interval", y="")
     finish(ax, grid="x")
     ax.tick_params(axis="y", length=0)

@@ -275,7 +275,7 @@ def test_the_tables_show_what_is_held(tmp_path: Path) -> None:
     np.testing.assert_allclose(
         loaded.estimate.joint_covariance, fit.estimate.joint_covariance, rtol=1e-8
     )
-    y = fit.simulate(1, rng=3)
+    y = fit.simulate(1, rng=3)["sim_1"]
     again, other = (f.refit(y) for f in (fit, loaded))
     assert again.coef["period4"] == -1.5
     assert again.coef["period2"] == again.coef["period3"]

@@ -77,6 +77,7 @@ class GeneralisedProblem {
             nb::gil_scoped_release release;
             const std::lock_guard<std::mutex> lock(mutex_);
             x = laplace_->start(beta.data());
+            keep_held(x);
             if (quadrature_) x = near_optimum(x);
         }
         return to_array(std::move(x));
@@ -86,6 +87,7 @@ class GeneralisedProblem {
         check(start.shape(0), laplace_->parameters());
         SearchOptions options;
         options.max_evaluations = max_evaluations;
+        options.held = held_;
         Progress report_progress(progress);
         options.progress = [&](int count, double criterion, double decrement) {
             return report_progress(count, criterion, decrement);
@@ -136,6 +138,20 @@ class GeneralisedProblem {
         if (quadrature_) base = quadrature_.get();
         penalised_laplace_ = std::make_unique<Penalised>(*laplace_, penalty);
         penalised_ = std::make_unique<Penalised>(*base, std::move(penalty));
+    }
+
+    // Holds entries of the covariance parameters at these values in every search from
+    // here on.
+    void hold(const std::vector<int>& entries, Input<1> values) {
+        check(values.shape(0), static_cast<int>(entries.size()));
+        held_.assign(laplace_->parameters(), 0);
+        kept_.assign(laplace_->parameters(), 0.0);
+        for (size_t i = 0; i < entries.size(); ++i) {
+            if (entries[i] < 0 || entries[i] >= parameters())
+                throw std::invalid_argument("no such covariance parameter to hold");
+            held_[entries[i]] = 1;
+            kept_[entries[i]] = values.data()[i];
+        }
     }
 
     // The penalty alone at x; zero without priors.
@@ -239,13 +255,20 @@ class GeneralisedProblem {
 
     // Priors may forbid a variance of zero, where a start may stand.
     Vector admissible(Vector x) const {
+        keep_held(x);
         if (!penalised_ || std::isfinite(penalised_->penalty(x.data()))) return x;
         for (const Factor& f : laplace_->blocks().factors)
             for (const Term& t : f.terms) {
                 t.structure->start(x.data() + t.offset);
                 t.structure->rescale(modest, x.data() + t.offset);
             }
+        keep_held(x);
         return x;
+    }
+
+    void keep_held(Vector& x) const {
+        for (size_t i = 0; i < held_.size(); ++i)
+            if (held_[i]) x[i] = kept_[i];
     }
 
     Objective& approximation() const {
@@ -257,6 +280,7 @@ class GeneralisedProblem {
     Vector near_optimum(const Vector& x) {
         SearchOptions options;
         options.max_evaluations = 20;
+        options.held = held_;
         options.tolerance = 1e-3;
         const Outcome found = search(approximation(), x, options);
         return std::isfinite(found.criterion) ? found.phi : x;
@@ -324,6 +348,8 @@ class GeneralisedProblem {
     }
 
     std::vector<nb::object> keep_;
+    std::vector<char> held_; // parameters that a search leaves alone; empty: none
+    Vector kept_;            // their values
     std::mutex mutex_;
     std::unique_ptr<Predictors> predictors_;
     std::unique_ptr<Laplace> laplace_;
@@ -357,6 +383,7 @@ void bind_generalised(nb::module_& m) {
         .def("start", &GeneralisedProblem::start, "beta"_a)
         .def("fit", &GeneralisedProblem::fit, "start"_a, "max_evaluations"_a, "progress"_a.none())
         .def("penalise", &GeneralisedProblem::penalise, "terms"_a, "coefficients"_a)
+        .def("hold", &GeneralisedProblem::hold, "entries"_a, "values"_a)
         .def("penalty", &GeneralisedProblem::penalty, "x"_a)
         .def("state", &GeneralisedProblem::state, "x"_a, "derivatives"_a)
         .def("mode_covariances", &GeneralisedProblem::mode_covariances, "x"_a, "factor"_a,

@@ -71,6 +71,7 @@ class Search {
     bool step_onto_faces(double threshold, bool final);
     bool leave_faces();
     Vector term_block(const Vector& full, const TermState& t) const;
+    bool held(int i) const { return !options_.held.empty() && options_.held[i]; }
     bool out_of_budget() const {
         return out_.stopped || out_.evaluations >= options_.max_evaluations;
     }
@@ -106,7 +107,7 @@ Vector Search::term_block(const Vector& full, const TermState& t) const {
 }
 
 void Search::mark_free() {
-    std::fill(out_.free.begin(), out_.free.end(), 1);
+    for (int i = 0; i < K_; ++i) out_.free[i] = !held(i);
     for (const TermState& t : terms_) {
         if (t.structure->unstructured()) {
             int i = t.offset;
@@ -303,6 +304,7 @@ bool Search::step_onto_faces(double threshold, bool final) {
     bool moved = false;
     for (TermState& t : terms_) {
         if (!final && t.releases > 0) continue;
+        if (!t.diagonal && held(t.offset)) continue;
         const Vector G = term_block(c_.gradient_psi(t.factor), t);
         const Vector psi = term_block(c_.psi(t.factor), t);
         if (t.structure->unstructured()) {
@@ -326,7 +328,8 @@ bool Search::step_onto_faces(double threshold, bool final) {
             moved = true;
         } else if (t.diagonal) {
             for (int a = 0; a < t.r; ++a)
-                if (!t.zero[a] && psi[a * t.r + a] < threshold && G[a * t.r + a] > 0) {
+                if (!t.zero[a] && !held(t.offset + a) && psi[a * t.r + a] < threshold &&
+                    G[a * t.r + a] > 0) {
                     t.zero[a] = 1;
                     phi_[t.offset + a] = 0;
                     moved = true;
@@ -449,6 +452,8 @@ Outcome Search::run(const Vector& start) {
     f_ = evaluate(phi_);
     for (int i = 0; i < 20 && !std::isfinite(f_) && !out_of_budget(); ++i) {
         for (const TermState& t : terms_) t.structure->rescale(0.25, phi_.data() + t.offset);
+        for (int k = 0; k < K_; ++k)
+            if (held(k)) phi_[k] = start[k];
         f_ = evaluate(phi_);
     }
     bool ok = std::isfinite(f_);

@@ -22,6 +22,9 @@ struct SearchOptions {
     double rounding = 2e-13;  // of the criterion, relative
     // called after each evaluation; false stops the search
     std::function<bool(int, double, double)> progress;
+    // parameters that keep their values of the start; none or one entry for each. Of a
+    // structure's parameters all or none, but for diagonal ones.
+    std::vector<char> held;
 };
 
 struct TermFace {
@@ -32,7 +35,7 @@ struct TermFace {
 
 struct Outcome {
     Vector phi, gradient, hessian, trace;
-    std::vector<char> free; // parameters that are not fixed by a face
+    std::vector<char> free; // parameters that are neither held nor fixed by a face
     std::vector<TermFace> faces;
     double criterion = 0, decrement = 0, tolerance = 0;
     int evaluations = 0, restarts = 0;

@@ -66,6 +66,8 @@ def encode_generalised(estimate: GeneralisedEstimate, frame: Frame) -> Bundle:
             name: {"kind": type(prior).__name__, "values": _plain_fields(prior)}
             for name, prior in estimate.priors.items()
         },
+        "fixed": {name: float(value) for name, value in estimate.fixed.items()},
+        "equal": [list(group) for group in estimate.equal],
         "runaway": [int(k) for k in estimate.runaway],
         "loglik": float(estimate.loglik),
         **optimum_values(estimate.optimum),
@@ -84,7 +86,8 @@ def decode_generalised(
     extra = shaped(arrays, "extra", "f", (spec.n,)) if "extra" in arrays else None
     known = {name: _read_prior(entry) for name, entry in typed(values, "priors", dict).items()}
     reml = typed(values, "reml", bool)
-    layout = lay_out(parts, family, extra, priors=known, reml=reml)
+    fixed, equal = typed(values, "fixed", dict), typed(values, "equal", list)
+    layout = lay_out(parts, family, extra, priors=known, fixed=fixed, equal=equal, reml=reml)
     design, own = layout.design, layout.components[0]
     P = design.n_coefficients
     covariances, modes = read_effects(arrays, design.terms, design.factors)
@@ -113,6 +116,8 @@ def decode_generalised(
         runaway=_read_runaway(values, P),
         design=design,
         priors=known,
+        fixed=fixed,
+        equal=tuple(tuple(group) for group in equal),
     )
     check_theta(estimate, design.terms)
     _check_levels(estimate)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ranef.api import checks
@@ -39,6 +39,8 @@ def lmm(
     kernels: Mapping[str, Any] | None = None,
     functions: Mapping[str, Callable[..., Any]] | None = None,
     priors: Mapping[str, Prior] | None = None,
+    fixed: Mapping[str, float] | None = None,
+    equal: Sequence[Collection[str]] | None = None,
     path: str | None = None,
     start: Any = None,
     n_jobs: int | None = None,
@@ -76,6 +78,10 @@ def lmm(
         is, ``{"sd": ranef.priors.Gamma(2, 0.1)}`` keeps a variance from zero. The
         engine of `glmm` fits such a model, exactly, and the answer is a fit of its
         kind: normal tests, sigma among its components. `weights` must then be a column.
+    fixed, equal : optional
+        Parameters that are held at a value or have one value in common, as in
+        `glmm`, whose engine fits such a model too; standard deviations are absolute,
+        and ``{"dispersion: (Intercept)": math.log(2.0)}`` holds sigma at 2.
     path : {"single", "nested", "crossed"}, optional
         Force a way of solving; by default the one of least predicted cost.
     start : array, optional
@@ -88,7 +94,8 @@ def lmm(
     Returns
     -------
     LinearMixedModelFit
-        With `priors` a GeneralizedMixedModelFit of the Gaussian family.
+        With `priors`, `fixed` or `equal` a GeneralizedMixedModelFit of the Gaussian
+        family.
 
     Raises
     ------
@@ -122,11 +129,12 @@ def lmm(
     """
     from ranef.models.lmm import fit_lmm
 
-    if priors:
+    if priors or fixed or equal:
         return glmm(
             formula, data, family="gaussian", dispersion=_precision(weights), reml=reml,
-            priors=priors, offset=offset, contrasts=contrasts, missing=missing, kernels=kernels,
-            functions=functions, path=path, start=start, n_jobs=n_jobs, progress=progress,
+            priors=priors, fixed=fixed, equal=equal, offset=offset, contrasts=contrasts,
+            missing=missing, kernels=kernels, functions=functions, path=path, start=start,
+            n_jobs=n_jobs, progress=progress,
         )  # fmt: skip
     restricted = checks.flag("reml", reml)
     chosen = None if path is None else checks.choice("path", path, PATHS)
@@ -159,6 +167,8 @@ def glmm(
     quadrature: int = 1,
     reml: bool = False,
     priors: Mapping[str, Prior] | None = None,
+    fixed: Mapping[str, float] | None = None,
+    equal: Sequence[Collection[str]] | None = None,
     weights: Any = None,
     offset: Any = None,
     contrasts: Mapping[str, Any] | None = None,
@@ -208,6 +218,17 @@ def glmm(
         (all coefficients of the mean but the intercept), a coefficient's own
         (``"Days"``, ``"zero: Days"``), ``"sd"`` and ``"corr"``, also of one
         factor: ``"sd: Subject"``.
+    fixed : dict, optional
+        Parameters that are held at a value instead of estimated, by the same names:
+        ``{"x": 0.5, "dispersion: (Intercept)": 0.0, "sd: Subject": 1.0}``.
+        Coefficients are on the scale of their part's link. Standard deviations can
+        be held in terms with one column and in ``diag`` (that is, ``||``) and
+        ``homdiag``. What is held has a standard error of 0, takes no part in
+        `df_model` and AIC, and the summary says so.
+    equal : list of groups, optional
+        Coefficients of one part that have one common value:
+        ``[("x1", "x2")]``, as if their columns were added up. The group counts as
+        one parameter.
     weights : str or (n,) array, optional
         They multiply the log density of a row; of a proportion they are its
         numbers of trials.
@@ -259,6 +280,11 @@ def glmm(
     -92.026282
     >>> fit.coef.round(3).to_dict()
     {'(Intercept)': -1.399, 'period2': -0.992, 'period3': -1.129, 'period4': -1.58}
+    >>> held = ranef.glmm("cbind(incidence, size - incidence) ~ period + (1 | herd)", cbpp,
+    ...                   family="binomial", fixed={"period4": -1.5},
+    ...                   equal=[("period2", "period3")])
+    >>> held.coef.round(3).to_dict(), held.df_model
+    ({'(Intercept)': -1.41, 'period2': -1.044, 'period3': -1.044, 'period4': -1.5}, 3)
     """
     from ranef.models.glmm import fit_glmm
 
@@ -279,6 +305,8 @@ def glmm(
             quadrature=nodes,
             reml=restricted,
             priors=priors,
+            fixed=fixed,
+            equal=equal,
             path=chosen,
             start=theta,
             n_jobs=jobs,
@@ -437,7 +465,8 @@ def _precision(weights: Any) -> str:
         return "~1"
     if not isinstance(weights, str):
         raise ModelError(
-            "with priors, weights must be the name of a column; put the numbers into the table"
+            "with priors, fixed or equal, weights must be the name of a column; put the numbers "
+            "into the table"
         )
     return f"~ 1 + offset(-log(`{weights}`) / 2)"
 

@@ -95,9 +95,10 @@ class GeneralizedMixedModelFit(MixedModelFit):
 
     @property
     def df_resid(self) -> int:
-        """Rows minus coefficients of the mean."""
-        own = [x for x in naming.coefficient_labels(self.estimate) if x.component == "conditional"]
-        return self.n_obs - len(own)
+        """Rows minus free coefficients of the mean."""
+        labels = naming.coefficient_labels(self.estimate)
+        own = [k for k, label in enumerate(labels) if label.component == "conditional"]
+        return self.n_obs - self.estimate.design.constraints.n_free_of(own)
 
     @property
     def levels(self) -> tuple[Any, ...] | None:
@@ -195,6 +196,12 @@ class GeneralizedMixedModelFit(MixedModelFit):
             Carry the estimates and bounds of the fixed effects through exp
             where that makes ratios (links log, logit, cloglog); thresholds and
             standard errors stay on the scale fitted.
+
+        Notes
+        -----
+        A parameter that is held (`fixed` of `glmm`) is known: its standard error is
+        0, its interval the value itself, its statistic and p-value NaN. A standard
+        deviation that is held has no interval (NaN).
 
         Examples
         --------

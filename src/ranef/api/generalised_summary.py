@@ -134,6 +134,12 @@ def _rows(estimate: GeneralisedEstimate) -> tuple[str, ...]:
     if estimate.priors:
         held = ", ".join(f"{name} {prior!r}" for name, prior in estimate.priors.items())
         lines.append(f"Priors: {held}. The log-likelihood below is without them.")
+    if estimate.fixed:
+        held = ", ".join(f"{name} = {value:g}" for name, value in estimate.fixed.items())
+        lines.append(f"Held, not estimated: {held}.")
+    if estimate.equal:
+        tied = "; ".join(" = ".join(group) for group in estimate.equal)
+        lines.append(f"Equal by request: {tied}.")
     if spec.weights is not None:
         lines.append("Weights multiply the log density of each row.")
     return tuple(lines)

@@ -11,7 +11,7 @@ from ranef.api.rendering import Page, Paragraph, TextTable, decimals, number, p_
 from ranef.design.specification import Accounting, GroupingFactor, Specification
 from ranef.design.state import Coding
 from ranef.inference import Intervals, VarianceParameter, intraclass_correlations
-from ranef.models.estimate import Estimate
+from ranef.models.estimate import Estimate, GeneralisedEstimate
 from ranef.models.naming import CONDITIONAL, Levels, category, group_name
 from ranef.solve.optimum import Face, Optimum
 
@@ -241,9 +241,16 @@ def optimum_line(estimate: Estimate) -> str:
     if not optimum.converged:
         return f"Optimum not proved: {optimum.message or _distance(optimum)}."
     if not optimum.singular:
-        return "Optimum proved; no variance at zero."
+        return f"Optimum proved; no {_which_variance(estimate)} at zero."
     faces = "; ".join(_face(face, estimate) for face in optimum.faces)
     return f"Optimum proved, on the boundary: {faces}."
+
+
+def _which_variance(estimate: Estimate) -> str:
+    """Say of which variances: one that is held may be zero."""
+    held = estimate.fixed.items() if isinstance(estimate, GeneralisedEstimate) else ()
+    zero = any(name.strip().startswith("sd") and value == 0 for name, value in held)
+    return "estimated variance" if zero else "variance"
 
 
 def _distance(optimum: Optimum) -> str:

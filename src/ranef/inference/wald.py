@@ -85,9 +85,12 @@ def intervals(
 
 
 def wald(value: Floats, error: Floats, df: Floats, conf_level: float) -> Intervals:
-    """Tests and intervals of values with these standard errors and degrees of freedom."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        statistic = value / error
+    """Tests and intervals of values with these standard errors and degrees of freedom.
+
+    What has a standard error of zero is known, not estimated (a coefficient that is
+    held): it has no test, and its interval is the value.
+    """
+    statistic = np.divide(value, error, out=np.full(len(value), np.nan), where=error != 0)
     reach = quantile(conf_level, df) * error
     return Intervals(
         value, error, df, statistic, two_sided(statistic, df), value - reach, value + reach
@@ -114,7 +117,13 @@ def f_test(
     basis, target = row_basis(len(beta), L, rhs)
     gap = basis @ beta - target
     rank = len(basis)
-    statistic = float(gap @ np.linalg.solve(basis @ vcov @ basis.T, gap)) / rank
+    known = basis @ vcov @ basis.T
+    if np.linalg.matrix_rank(known, hermitian=True) < rank:
+        raise ModelError(
+            "the hypothesis is about coefficients that are held at a value or equal by request: "
+            "there is nothing to test; leave them out of it"
+        )
+    statistic = float(gap @ np.linalg.solve(known, gap)) / rank
     df2 = denominator(estimate, basis, _method(estimate, df), parameters)
     tail = chdtrc(rank, rank * statistic) if np.isinf(df2) else fdtrc(rank, df2, statistic)
     return FTest(statistic, rank, df2, float(tail))

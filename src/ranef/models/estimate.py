@@ -156,6 +156,10 @@ class GeneralisedEstimate(Estimate):
     design : GeneralisedDesign
     priors : dict of Prior
         As given; empty where the likelihood alone was maximised.
+    fixed : dict of float
+        Parameters that are held, as given; they have no uncertainty.
+    equal : tuple of tuple of str
+        Coefficients with a common value, as given.
     """
 
     family: Family
@@ -171,13 +175,15 @@ class GeneralisedEstimate(Estimate):
     runaway: tuple[int, ...]
     design: GeneralisedDesign
     priors: Mapping[str, Prior] = field(default_factory=dict)
+    fixed: Mapping[str, float] = field(default_factory=dict)
+    equal: tuple[tuple[str, ...], ...] = ()
 
     @cached_property
     def joint_covariance(self) -> Floats:
         """Covariance (P + k, P + k) of coefficients and theta, from the exact Hessian.
 
-        Made when first asked for. Rows and columns of entries of theta that a
-        face holds are zero. NaN where the Hessian is not definite, so that there
+        Made when first asked for. Rows and columns of parameters that are held, by
+        a face or by `fixed`, are zero. NaN where the Hessian is not definite, so that there
         are no standard errors (`solve.joint_covariance` says so in an error).
         """
         try:
@@ -200,4 +206,4 @@ class GeneralisedEstimate(Estimate):
     @property
     def n_parameters(self) -> int:
         """All free parameters: coefficients of every component, and theta."""
-        return len(self.coefficients) + len(self.theta)
+        return self.design.constraints.n_free(len(self.coefficients), len(self.theta))

@@ -20,7 +20,7 @@ May import `solve` and what lies below it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -30,9 +30,11 @@ from ranef import solve
 from ranef.design.specification import GroupingFactor, RandomTerm, Specification
 from ranef.errors import DataError, ModelError, suggestion
 from ranef.families import Cumulative, Family, Multinomial
+from ranef.models.constraining import constraints_of
 from ranef.models.estimate import Component, GeneralisedEstimate
 from ranef.models.penalties import penalty_of
 from ranef.priors import Prior
+from ranef.solve.constraints import Constraints
 from ranef.solve.predictors import GeneralisedDesign, LinearPredictor
 from ranef.solve.search import Progress
 
@@ -54,6 +56,8 @@ def fit_glmm(
     quadrature: int = 1,
     reml: bool = False,
     priors: Mapping[str, Prior] | None = None,
+    fixed: Mapping[str, float] | None = None,
+    equal: Sequence[Collection[str]] | None = None,
     path: str | None = None,
     start: Floats | None = None,
     n_jobs: int | None = None,
@@ -77,7 +81,11 @@ def fit_glmm(
         flat prior (restricted likelihood), by the Laplace approximation.
     priors : dict of Prior or None
         Maximise the likelihood times these densities; keys as in
-        `ranef.models.penalties`.
+        `ranef.models.keys`.
+    fixed : dict of float or None
+        Values at which parameters are held; the same keys.
+    equal : sequence of groups of str or None
+        Coefficients of one part that have one common value.
     path : str or None
         ``"single"``, ``"nested"``, ``"crossed"``; None takes the cheapest.
     start : (k,) array or None
@@ -101,7 +109,7 @@ def fit_glmm(
         )
     if extra is not None:
         extra = np.ascontiguousarray(extra, dtype=np.float64)
-    plan = _plan(parts, family, extra, priors, reml)
+    plan = _plan(parts, family, extra, _Wishes(priors, fixed, equal), reml)
     found = solve.fit_generalised(
         plan.design,
         plan.start,
@@ -135,6 +143,8 @@ def fit_glmm(
         runaway=found.runaway,
         design=plan.design,
         priors=dict(priors or {}),
+        fixed=dict(fixed or {}),
+        equal=tuple(tuple(group) for group in equal or ()),
     )
 
 
@@ -144,6 +154,8 @@ def lay_out(
     extra: Floats | None = None,
     *,
     priors: Mapping[str, Prior] | None = None,
+    fixed: Mapping[str, float] | None = None,
+    equal: Sequence[Collection[str]] | None = None,
     reml: bool = False,
 ) -> _Plan:
     """Bring the parts of a model to one design without fitting it.
@@ -158,7 +170,7 @@ def lay_out(
     ModelError
         When the parts do not fit the family or each other.
     """
-    return _plan(parts, family, extra, priors, reml)
+    return _plan(parts, family, extra, _Wishes(priors, fixed, equal), reml)
 
 
 def refit_glmm(
@@ -194,8 +206,61 @@ def refit_glmm(
         quadrature=estimate.quadrature,
         reml=estimate.reml,
         priors=estimate.priors,
+        fixed=estimate.fixed,
+        equal=estimate.equal,
         path=estimate.optimum.path,
     )
+
+
+@dataclass(frozen=True, eq=False)
+class _Wishes:
+    """What the user says of the parameters."""
+
+    priors: Mapping[str, Prior] | None
+    fixed: Mapping[str, float] | None
+    equal: Sequence[Collection[str]] | None
+
+
+@dataclass(frozen=True, eq=False)
+class _Guess:
+    """A first guess (n,) of a linear predictor without its offset."""
+
+    component: Component
+    X: Floats
+    target: Floats
+
+    def coefficients(self, constraints: Constraints, count: int) -> Floats:
+        """Its coefficients by least squares, as far as they are free."""
+        own, free = self.component.coefficients, constraints.free(count)
+        M, c = free.M[own], free.c[own]
+        M = M[:, M.any(axis=0)]
+        return np.asarray(M @ _least_squares(self.X @ M, self.target - self.X @ c) + c)
+
+
+@dataclass(frozen=True, eq=False)
+class _Thresholds:
+    """First guesses of the thresholds' coefficients; in order where each is one threshold."""
+
+    component: Component
+    values: Floats
+    ordered: bool
+
+    def coefficients(self, constraints: Constraints, count: int) -> Floats:
+        """Move them to where the held ones stand, the others between and beside these."""
+        first = self.component.coefficients.start
+        held = [(k - first, v) for k, v in constraints.coefficients if 0 <= k - first < len(self)]
+        out = self.values.copy()
+        if held and self.ordered:
+            at, wanted = (np.array(column) for column in zip(*held, strict=True))
+            known = self.values[at]
+            inside = np.interp(self.values, known, wanted)
+            out = inside + self.values - np.clip(self.values, known[0], known[-1])
+        for k, value in held:
+            out[k] = value
+        return out
+
+    def __len__(self) -> int:
+        return len(self.values)
 
 
 @dataclass(frozen=True, eq=False)
@@ -214,7 +279,7 @@ class _Builder:
         self.terms: list[RandomTerm] = []
         self.owners: list[int] = []
         self.factors: list[GroupingFactor] = []
-        self.start: list[Floats] = []
+        self.start: list[_Guess | _Thresholds] = []
         self.count = 0
 
     def take(self, size: int) -> slice:
@@ -245,11 +310,11 @@ class _Builder:
         if spec is not None:
             self._add_terms(spec, number)
         self.predictors.append(LinearPredictor(X, np.arange(own.start, own.stop), offset))
-        self.components.append(
-            Component(name, response, number, names, own, slice(first, len(self.terms)), spec)
-        )
+        terms = slice(first, len(self.terms))
+        self.components.append(Component(name, response, number, names, own, terms, spec))
         target = np.broadcast_to(np.asarray(level, dtype=np.float64), (n,))
-        self.start.append(_least_squares(X, target if offset is None else target - offset))
+        rest = target if offset is None else target - offset
+        self.start.append(_Guess(self.components[-1], X, rest))
 
     def _add_terms(self, spec: Specification, number: int) -> None:
         for term in spec.terms:
@@ -282,7 +347,8 @@ class _Builder:
         names = family.threshold_names(categories)
         terms = slice(len(self.terms), len(self.terms))
         self.components.append(Component("threshold", None, number, names, own, terms, None))
-        self.start.append(start)
+        ordered = family.thresholds == "flexible"
+        self.start.append(_Thresholds(self.components[-1], start, ordered))
 
     def plan(
         self,
@@ -290,9 +356,11 @@ class _Builder:
         family: Family,
         extra: Floats | None,
         zero: bool,
-        priors: Mapping[str, Prior] | None,
+        wishes: _Wishes,
         reml: bool,
     ) -> _Plan:
+        known = (self.components, self.terms, self.factors)
+        constraints = constraints_of(wishes.fixed, wishes.equal, *known)
         inside = [c.coefficients for c in self.components if reml and c.name == CONDITIONAL]
         design = GeneralisedDesign(
             family=family.core(zero),
@@ -305,14 +373,16 @@ class _Builder:
             factors=tuple(self.factors),
             n_coefficients=self.count,
             integrated=tuple(k for own in inside for k in range(own.start, own.stop)),
-            penalty=penalty_of(priors, self.components, self.terms, self.factors),
+            penalty=penalty_of(wishes.priors, *known, constraints),
+            constraints=constraints,
         )
         if len(self.predictors) != design.family.predictors:
             raise ModelError(
                 f"the family {family.name} has {design.family.predictors} linear predictors, "
                 f"not {len(self.predictors)}"
             )
-        return _Plan(design, tuple(self.components), np.concatenate(self.start))
+        start = [guess.coefficients(constraints, self.count) for guess in self.start]
+        return _Plan(design, tuple(self.components), np.concatenate(start))
 
 
 def _least_squares(X: Floats, target: Floats) -> Floats:
@@ -325,7 +395,7 @@ def _plan(
     parts: Mapping[str, Specification],
     family: Family,
     extra: Floats | None,
-    priors: Mapping[str, Prior] | None,
+    wishes: _Wishes,
     reml: bool,
 ) -> _Plan:
     spec = _conditional(parts)
@@ -355,7 +425,7 @@ def _plan(
             "no part of the model has a random effect; a generalised linear model without them "
             "is not a mixed model"
         )
-    return builder.plan(spec, family, extra, zero, priors, reml)
+    return builder.plan(spec, family, extra, zero, wishes, reml)
 
 
 def _conditional(parts: Mapping[str, Specification]) -> Specification:

@@ -1,32 +1,31 @@
 """Which parameter each prior belongs to.
 
-Keys, from the general to the particular (the particular one counts):
+The keys are those of `models.keys`.
 
-- ``"fixed"``: every coefficient of the mean but its intercept;
-- a coefficient of the mean by name, ``"Days"``; of another part ``"zero: Days"``;
-- ``"sd"``: every standard deviation; ``"sd: Subject"``: those of a grouping factor;
-  ``"sd: Subject: Days"``: that of one effect;
-- ``"corr"``: every correlation matrix; ``"corr: Subject"``: those of a factor.
-
-May import `priors`, `covariance`, `solve.penalty`, `design.specification`, `errors`.
+May import `models.keys`, `priors`, `solve`, `design.specification`, `errors`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from ranef.covariance.vocabulary import HOMOGENEOUS
 from ranef.design.specification import GroupingFactor, RandomTerm
 from ranef.errors import ModelError, suggestion
+from ranef.models.constraining import held_deviations
 from ranef.models.estimate import Component
+from ranef.models.keys import (
+    coefficient_keys,
+    deviation_keys,
+    generality,
+    matrix_keys,
+    normal_form,
+)
 from ranef.priors import LKJ, OF_COEFFICIENTS, OF_DEVIATIONS, Prior
+from ranef.solve.constraints import Constraints
 from ranef.solve.penalty import Penalty
 
 __all__ = ["penalty_of"]
-
-INTERCEPT = "(Intercept)"
-CONDITIONAL = "conditional"
 
 
 def penalty_of(
@@ -34,35 +33,41 @@ def penalty_of(
     components: Sequence[Component],
     terms: Sequence[RandomTerm],
     factors: Sequence[GroupingFactor],
+    constraints: Constraints,
 ) -> Penalty | None:
-    """Match priors with the parameters of a model.
+    """Match priors with the parameters of a model that are free.
+
+    A prior of several parameters leaves out those that are held; coefficients that
+    are equal have one.
 
     Raises
     ------
     ModelError
-        When a key names no parameter, or a prior is not for such a parameter.
+        When a key names no parameter, or only parameters that are held; or a prior
+        is not for such a parameter.
     """
     if not priors:
         return None
     if not isinstance(priors, Mapping):
         raise ModelError('priors is a mapping such as {"sd": ranef.priors.HalfT(3, 2.5)}')
-    by_coefficient = _coefficient_keys(components)
-    by_deviation = _deviation_keys(terms, factors)
-    by_matrix = _matrix_keys(terms, factors)
+    by_coefficient = coefficient_keys(components)
+    by_deviation = deviation_keys(terms, factors)
+    by_matrix = matrix_keys(terms, factors)
     known = list(dict.fromkeys([*by_coefficient, *by_deviation, *by_matrix]))
     coefficients: dict[int, Prior] = {}
     deviations: list[list[Prior | None]] = [[None] * term.size for term in terms]
     correlations = [1.0] * len(terms)
-    heads = {"sd", "corr", *(component.name for component in components)}
-    named = [(_normal_form(key, heads), key, prior) for key, prior in priors.items()]
-    for name, key, prior in sorted(named, key=_generality):
+    held = {k for k, _ in constraints.coefficients}
+    still = held_deviations(constraints, terms)
+    named = [(normal_form(key, components, "priors"), key, prior) for key, prior in priors.items()]
+    for name, key, prior in sorted(named, key=generality):
         if name in by_coefficient:
             _check(key, prior, OF_COEFFICIENTS, "a coefficient")
-            for k in by_coefficient[name]:
+            for k in _free(key, by_coefficient[name], held):
                 coefficients[k] = prior
         elif name in by_deviation:
             _check(key, prior, OF_DEVIATIONS, "a standard deviation")
-            for t, column in by_deviation[name]:
+            for t, column in _free(key, by_deviation[name], still):
                 deviations[t][column] = prior
         elif name in by_matrix:
             _check(key, prior, (LKJ,), "a correlation matrix")
@@ -73,23 +78,11 @@ def penalty_of(
                 f"no parameter {key!r} for a prior{suggestion(name, known)}; "
                 f"there are {', '.join(map(repr, known))}"
             )
+    for group in constraints.equal:
+        _join(coefficients, group, components)
     return Penalty(
         tuple(sorted(coefficients.items())), tuple(map(tuple, deviations)), tuple(correlations)
     )
-
-
-def _generality(named: tuple[str, str, Any]) -> tuple[bool, int]:
-    """Sort what speaks of many parameters before what speaks of few."""
-    return named[0] not in ("fixed", "sd", "corr"), named[0].count(":")
-
-
-def _normal_form(key: Any, heads: set[str]) -> str:
-    """Return a key with one space after each colon that separates its parts."""
-    if not isinstance(key, str):
-        raise ModelError(f"the names in priors are text, not {key!r}")
-    head, *rest = key.split(":", 1)
-    parted = bool(rest) and head.strip() in heads
-    return f"{head.strip()}: {rest[0].strip()}" if parted else key.strip()
 
 
 def _check(key: str, prior: Any, kinds: tuple[type, ...], what: str) -> None:
@@ -100,37 +93,29 @@ def _check(key: str, prior: Any, kinds: tuple[type, ...], what: str) -> None:
         )
 
 
-def _coefficient_keys(components: Sequence[Component]) -> dict[str, list[int]]:
-    keys: dict[str, list[int]] = {}
-    for component in components:
-        for k, name in enumerate(component.names):
-            own = name if component.name == CONDITIONAL else f"{component.name}: {name}"
-            keys.setdefault(own, []).append(component.coefficients.start + k)
-            if component.name == CONDITIONAL and name != INTERCEPT:
-                keys.setdefault("fixed", []).append(component.coefficients.start + k)
-    return keys
+def _free(key: str, named: list[Any], held: Collection[Any]) -> list[Any]:
+    """Those of the parameters of a key that are not held."""
+    free = [parameter for parameter in named if parameter not in held]
+    if not free:
+        raise ModelError(
+            f"{key!r} has a prior and is held at a value as well; a parameter that does not "
+            "move needs no prior: leave one of them out"
+        )
+    return free
 
 
-def _deviation_keys(
-    terms: Sequence[RandomTerm], factors: Sequence[GroupingFactor]
-) -> dict[str, list[tuple[int, int]]]:
-    keys: dict[str, list[tuple[int, int]]] = {}
-    for t, term in enumerate(terms):
-        group = factors[term.factor].name
-        # where all columns share one standard deviation, the first speaks for it
-        count = 1 if term.structure in HOMOGENEOUS else term.size
-        for column in range(count):
-            for key in ("sd", f"sd: {group}", f"sd: {group}: {term.names[column]}"):
-                keys.setdefault(key, []).append((t, column))
-    return keys
-
-
-def _matrix_keys(
-    terms: Sequence[RandomTerm], factors: Sequence[GroupingFactor]
-) -> dict[str, list[int]]:
-    keys: dict[str, list[int]] = {}
-    for t, term in enumerate(terms):
-        if term.structure == "us" and term.size > 1:
-            for key in ("corr", f"corr: {factors[term.factor].name}"):
-                keys.setdefault(key, []).append(t)
-    return keys
+def _join(
+    coefficients: dict[int, Prior], group: tuple[int, ...], components: Sequence[Component]
+) -> None:
+    """Leave one prior to coefficients that are equal."""
+    given = [coefficients.pop(k) for k in group if k in coefficients]
+    if any(prior != given[0] for prior in given):
+        names = ", ".join(
+            c.names[k - c.coefficients.start]
+            for k in group
+            for c in components
+            if c.coefficients.start <= k < c.coefficients.stop
+        )
+        raise ModelError(f"{names} are one coefficient: give them one prior, not several")
+    if given:
+        coefficients[group[0]] = given[0]

@@ -193,6 +193,10 @@ def generalised_arguments(estimate: GeneralisedEstimate) -> list[str]:
     if estimate.priors:
         priors = ", ".join(f"{k!r}: ranef.priors.{v!r}" for k, v in estimate.priors.items())
         written.append(f"priors={{{priors}}}")
+    if estimate.fixed:
+        written.append(f"fixed={dict(estimate.fixed)!r}")
+    if estimate.equal:
+        written.append(f"equal={list(estimate.equal)!r}")
     return written
 
 

@@ -75,18 +75,20 @@ def joint_gradient(estimate: GeneralisedEstimate, coefficients: Floats, theta: F
     estimate : GeneralisedEstimate
         Gives the model; the point may be any.
     coefficients : (P,) array
-        Those that are integrated out (under REML) are not read.
+        Those that are held, or integrated out (under REML), are not read; of equal
+        ones the first is.
     theta : (k,) array
 
     Returns
     -------
-    (P + k,) array
-        Without the entries of coefficients that are integrated out.
+    (F + k,) array
+        Of the free coefficients (equal ones are one), without those that are
+        integrated out.
     """
     assembly = _assembly(estimate)
     ranks, outer = ranks_of(estimate.optimum), assembly.outer
     g, _ = _state(assembly, assembly.inner(coefficients)[outer], theta, ranks)
-    T = assembly.transform[np.ix_(outer, outer)]
+    T = assembly.scale[np.ix_(outer, outer)]
     g[: len(outer)] = np.linalg.solve(T.T, g[: len(outer)])
     return g
 
@@ -102,11 +104,11 @@ def _curvature(
     ranks, theta = ranks_of(estimate.optimum), estimate.theta
     inner = assembly.inner(estimate.coefficients)[assembly.outer]
     m = len(inner)
-    loose = np.concatenate([np.ones(m, dtype=np.bool_), free_entries(assembly, theta, ranks)])
+    loose = np.concatenate([np.ones(m, dtype=np.bool_), _loose(assembly, theta, ranks)])
     steps = np.concatenate([np.full(m, STEP), _theta_steps(assembly, theta)])
     x = np.concatenate([inner, theta])
     hessian = np.zeros((len(x), len(x)))
-    moved = np.zeros((assembly.design.n_coefficients, len(x)))
+    moved = np.zeros((assembly.free.count, len(x)))
 
     def difference(i: np.intp, step: float) -> tuple[Floats, Floats]:
         up, down = x.copy(), x.copy()
@@ -126,6 +128,13 @@ def _curvature(
     return symmetric, loose, moved
 
 
+def _loose(
+    assembly: GeneralisedAssembly, theta: Floats, ranks: dict[int, int]
+) -> NDArray[np.bool_]:
+    """Which entries of theta neither a face nor the user holds, (k,)."""
+    return free_entries(assembly, theta, ranks) & ~assembly.held(theta)
+
+
 def _theta_steps(assembly: GeneralisedAssembly, theta: Floats) -> Floats:
     unit = np.concatenate([term.units for term in assembly.terms])
     steps = STEP * np.maximum(np.abs(theta), 0.1 * unit)
@@ -134,9 +143,11 @@ def _theta_steps(assembly: GeneralisedAssembly, theta: Floats) -> Floats:
 
 def _carried(matrix: Floats, transform: Floats) -> Floats:
     """A matrix over coefficients and theta with the coefficients transformed."""
-    full = np.eye(len(matrix))
-    m = len(transform)
-    full[:m, :m] = transform
+    rows, columns = transform.shape
+    k = len(matrix) - columns
+    full = np.zeros((rows + k, columns + k))
+    full[:rows, :columns] = transform
+    full[rows:, columns:] = np.eye(k)
     return np.asarray(full @ matrix @ full.T, dtype=np.float64)
 
 
@@ -145,14 +156,14 @@ def joint_hessian(estimate: GeneralisedEstimate) -> tuple[Floats, NDArray[np.boo
 
     Returns
     -------
-    hessian : (P + k, P + k) float64 array
-        Coefficients (without those that are integrated out) first, then theta;
-        zero where theta is held by a face.
-    free : (P + k,) bool array
+    hessian : (F + k, F + k) float64 array
+        Free coefficients (equal ones are one, without those that are integrated
+        out) first, then theta; zero where theta is held, by a face or by the user.
+    free : (F + k,) bool array
     """
     assembly = _assembly(estimate)
     hessian, loose, _ = _curvature(assembly, estimate)
-    T = assembly.transform[np.ix_(assembly.outer, assembly.outer)]
+    T = assembly.scale[np.ix_(assembly.outer, assembly.outer)]
     return _carried(hessian, np.asarray(np.linalg.inv(T).T, dtype=np.float64)), loose
 
 
@@ -160,7 +171,8 @@ def joint_covariance(estimate: GeneralisedEstimate) -> Floats:
     """Covariance matrix (P + k, P + k) of the estimates, coefficients first.
 
     The inverse of half the Hessian on the free parameters; rows and columns of
-    entries of theta that a face holds are zero. Coefficients that are integrated
+    parameters that are held, by a face or by the user, are zero, and those of equal
+    coefficients are equal. Coefficients that are integrated
     out have their covariance given the others, plus what the others' uncertainty
     moves them (by the delta method).
 
@@ -175,23 +187,22 @@ def joint_covariance(estimate: GeneralisedEstimate) -> Floats:
     keep = np.ix_(loose, loose)
     outside = np.zeros_like(hessian)
     outside[keep] = _inverse_of_half(hessian[keep])
-    P, outer = len(estimate.coefficients), assembly.outer
-    inside = np.array(estimate.design.integrated, dtype=np.int_)
-    # rows: all coefficients and theta; columns: the parameters of the criterion
-    spread = np.zeros((P + len(estimate.theta), len(hessian)))
-    spread[:P] = moved
+    F, outer, inside = assembly.free.count, assembly.outer, assembly.integrated
+    # rows: the free coefficients and theta; columns: the parameters of the criterion
+    spread = np.zeros((F + len(estimate.theta), len(hessian)))
+    spread[:F] = moved
     spread[outer] = np.eye(len(hessian))[: len(outer)]
-    spread[P:] = np.eye(len(hessian))[len(outer) :]
+    spread[F:] = np.eye(len(hessian))[len(outer) :]
     out = spread @ outside @ spread.T
     if len(inside):
-        back = np.linalg.inv(assembly.transform)
+        back = assembly.back
         C = back @ estimate.coefficient_vcov @ back.T
         given = C[np.ix_(inside, inside)]
         if len(outer):
             cross = C[np.ix_(inside, outer)]
             given = given - cross @ np.linalg.solve(C[np.ix_(outer, outer)], cross.T)
         out[np.ix_(inside, inside)] += given
-    return _carried(out, assembly.transform)
+    return _carried(_carried(out, assembly.scale), assembly.free.M)
 
 
 def _inverse_of_half(hessian: Floats) -> Floats:
@@ -271,7 +282,8 @@ def mode_derivatives(estimate: GeneralisedEstimate) -> tuple[Floats, ...]:
     """Derivatives of the modes with respect to coefficients and theta.
 
     Central differences of the modes, each found anew, extrapolated once; zero
-    where a face holds an entry of theta.
+    where a parameter is held. Of equal coefficients the first has the derivative
+    with respect to their common value.
 
     Returns
     -------
@@ -283,16 +295,16 @@ def mode_derivatives(estimate: GeneralisedEstimate) -> tuple[Floats, ...]:
     assembly = _assembly(estimate, design if estimate.design.integrated else None)
     ranks = ranks_of(estimate.optimum)
     theta, inner = estimate.theta, assembly.inner(estimate.coefficients)
-    P = len(inner)
-    loose = np.concatenate([np.ones(P, dtype=np.bool_), free_entries(assembly, theta, ranks)])
-    steps = np.concatenate([np.full(P, STEP), _theta_steps(assembly, theta)])
+    F = len(inner)
+    loose = np.concatenate([np.ones(F, dtype=np.bool_), _loose(assembly, theta, ranks)])
+    steps = np.concatenate([np.full(F, STEP), _theta_steps(assembly, theta)])
 
     def modes(i: np.intp, step: float) -> list[Floats]:
         at, moved = inner.copy(), theta.copy()
-        if i < P:
+        if i < F:
             at[i] += step
         else:
-            moved[i - P] += step
+            moved[i - F] += step
         x = np.concatenate([assembly.phi(moved, ranks), at])
         found: list[Floats] = assembly.core.state(x, False)["modes"]
         return [found[t.block][:, t.first : t.first + t.size] for t in assembly.terms]
@@ -307,7 +319,7 @@ def mode_derivatives(estimate: GeneralisedEstimate) -> tuple[Floats, ...]:
         halves = zip(out, difference(i, step / 2), difference(i, step), strict=True)
         for target, fine, coarse in halves:
             target[:, :, i] = (4 * fine - coarse) / 3
-    back = np.linalg.inv(assembly.transform)
-    for target in out:
-        target[:, :, :P] = target[:, :, :P] @ back
-    return tuple(out)
+    return tuple(
+        np.concatenate([target[:, :, :F] @ assembly.back, target[:, :, F:]], axis=2)
+        for target in out
+    )

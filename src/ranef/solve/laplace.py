@@ -35,7 +35,7 @@ class GeneralisedSolution:
     ----------
     coefficients : (P,) float64 array
     vcov : (P, P) float64 array
-        Covariance of the coefficients given theta.
+        Covariance of the coefficients given theta; zero where they are held.
     theta : (k,) float64 array
     covariances : tuple of (r, r) float64 arrays
         By term of the design.
@@ -119,9 +119,11 @@ def _checked(assembly: GeneralisedAssembly, theta: Floats) -> Floats:
 
 def _solution(assembly: GeneralisedAssembly, found: dict[str, Any]) -> GeneralisedSolution:
     theta, faces = theta_and_faces(assembly, found)
-    T, inner = assembly.transform, found["coefficients"]
-    covariance = _with_priors(found["fixed_covariance"], assembly, T @ inner)
-    runaway = _runaway(covariance)
+    entries = set(assembly.design.constraints.entries.tolist())
+    faces = tuple(face for face in faces if not _all_held(assembly, face.term, entries))
+    coefficients = assembly.coefficients(found["coefficients"])
+    covariance = _with_priors(found["fixed_covariance"], assembly, coefficients)
+    runaway = tuple(int(assembly.free.first[k]) for k in _runaway(covariance))
     optimum = Optimum(
         criterion=float(found["criterion"]) + assembly.shift,
         theta=theta,
@@ -137,8 +139,8 @@ def _solution(assembly: GeneralisedAssembly, found: dict[str, Any]) -> Generalis
         message="coefficients run off to infinity" if runaway else found["message"],
     )
     return GeneralisedSolution(
-        coefficients=T @ inner,
-        vcov=T @ covariance @ T.T,
+        coefficients=coefficients,
+        vcov=assembly.covariance(covariance),
         theta=theta,
         covariances=tuple(t.psi_user(found["psi"][t.block]) for t in assembly.terms),
         modes=tuple(found["modes"][t.block][:, t.first : t.first + t.size] for t in assembly.terms),
@@ -147,6 +149,12 @@ def _solution(assembly: GeneralisedAssembly, found: dict[str, Any]) -> Generalis
         penalty=float(assembly.core.penalty(found["phi"])),
         optimum=optimum,
     )
+
+
+def _all_held(assembly: GeneralisedAssembly, term: int, entries: set[int]) -> bool:
+    """Tell whether a term's covariance parameters are all held."""
+    first = sum(t.count for t in assembly.terms[:term])
+    return entries.issuperset(range(first, first + assembly.terms[term].count))
 
 
 def _with_priors(covariance: Floats, assembly: GeneralisedAssembly, coefficients: Floats) -> Floats:

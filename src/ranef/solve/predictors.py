@@ -2,14 +2,16 @@
 
 Row i has linear predictors eta_m = o_m + X_m beta + Z_m b. The columns of X_m
 belong to entries of one coefficient vector; each random term belongs to one
-predictor; terms of several predictors may share a grouping factor.
+predictor; terms of several predictors may share a grouping factor. The core knows
+only the coefficients that are free (`solve.constraints`).
 
 May import `_core`, `covariance`, `design.specification`, `errors`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 from weakref import ReferenceType, WeakKeyDictionary, ref
 
@@ -26,6 +28,7 @@ from ranef.solve.assembly import (
     scale_fixed,
     terms_of,
 )
+from ranef.solve.constraints import Constraints, FreeCoefficients
 from ranef.solve.layout import choose_layout
 from ranef.solve.penalty import Penalty, core_terms
 from ranef.solve.resources import available_cores, hold_blas, use_lapack
@@ -84,6 +87,8 @@ class GeneralisedDesign:
         predictors or none.
     penalty : Penalty or None
         Priors of its parameters.
+    constraints : Constraints
+        Parameters that are held or equal.
     """
 
     family: _core.Family
@@ -97,6 +102,7 @@ class GeneralisedDesign:
     n_coefficients: int
     integrated: tuple[int, ...] = ()
     penalty: Penalty | None = None
+    constraints: Constraints = field(default_factory=Constraints)
 
     @property
     def n(self) -> int:
@@ -116,15 +122,18 @@ class GeneralisedAssembly(Parametrisation):
     known_by : weak reference to the GeneralisedDesign
         Weak, since the assembly lives as long as its design.
     core : _core.GeneralisedProblem
-    transform : (P, P) float64 array
-        Coefficients = transform @ those of the core.
+    free : FreeCoefficients
+        The map from the F coefficients that are free, and what the others are.
+    scale : (F, F) float64 array
+        Free coefficients = scale @ those of the core.
     nodes : int
         Of the quadrature; 1 is the Laplace approximation.
     """
 
     known_by: ReferenceType[GeneralisedDesign]
     core: _core.GeneralisedProblem
-    transform: Floats
+    free: FreeCoefficients
+    scale: Floats
     nodes: int
 
     @property
@@ -157,13 +166,38 @@ class GeneralisedAssembly(Parametrisation):
         return np.column_stack(columns)
 
     def inner(self, coefficients: Floats) -> Floats:
-        """Coefficients of the core for the user's."""
-        return np.asarray(np.linalg.solve(self.transform, coefficients), dtype=np.float64)
+        """Coefficients of the core for the user's; those that are held are not read."""
+        return np.asarray(np.linalg.solve(self.scale, coefficients[self.free.first]))
+
+    def coefficients(self, inner: Floats) -> Floats:
+        """All coefficients of the user for those of the core."""
+        return np.asarray(self.free.M @ (self.scale @ inner) + self.free.c)
+
+    @cached_property
+    def transform(self) -> Floats:
+        """Derivatives (P, F) of the coefficients with respect to those of the core."""
+        return np.asarray(self.free.M @ self.scale)
+
+    @cached_property
+    def back(self) -> Floats:
+        """Derivatives (F, P) of the core's coefficients with respect to the user's."""
+        out = np.zeros((self.free.count, len(self.free.c)))
+        out[:, self.free.first] = np.linalg.inv(self.scale)
+        return out
+
+    def covariance(self, inner: Floats) -> Floats:
+        """Covariance (P, P) of the coefficients: equal ones have equal rows, held ones none."""
+        return np.asarray(self.free.M @ (self.scale @ inner @ self.scale.T) @ self.free.M.T)
+
+    @property
+    def integrated(self) -> Ints:
+        """Coefficients of the core that are integrated out."""
+        return _free_among(self.free, self.design.integrated)
 
     @property
     def outer(self) -> Ints:
-        """Coefficients that are parameters of the criterion, not integrated out."""
-        return np.setdiff1d(np.arange(self.design.n_coefficients), self.design.integrated)
+        """Coefficients of the core that are parameters of the criterion."""
+        return np.setdiff1d(np.arange(self.free.count), self.integrated)
 
     def point(self, theta: Floats, coefficients: Floats, ranks: dict[int, int]) -> Floats:
         """Return the parameters of the criterion as the core takes them."""
@@ -172,8 +206,14 @@ class GeneralisedAssembly(Parametrisation):
     @property
     def shift(self) -> float:
         """What to add to the core's criterion for the user's."""
-        own = np.ix_(self.design.integrated, self.design.integrated)
-        return -2 * float(np.linalg.slogdet(self.transform[own])[1])
+        own = np.ix_(self.integrated, self.integrated)
+        return -2 * float(np.linalg.slogdet(self.scale[own])[1])
+
+    def held(self, theta: Floats) -> NDArray[np.bool_]:
+        """Which entries of theta are held, (k,)."""
+        out = np.zeros(len(theta), dtype=np.bool_)
+        out[self.design.constraints.entries] = True
+        return out
 
 
 _assembled: WeakKeyDictionary[
@@ -210,7 +250,8 @@ def assemble_generalised(
     check_memory(layout)
     if layout.order > _core.small_order:
         use_lapack()
-    predictors, transform = _scaled(design)
+    free = design.constraints.free(design.n_coefficients)
+    predictors, scale = _scaled(design, free)
     factors = []
     for block in blocks:
         factor = factor_of(design, block)
@@ -224,22 +265,26 @@ def assemble_generalised(
         None if design.extra is None else _contiguous(design.extra),
         None if design.weights is None else _contiguous(design.weights),
         predictors,
-        design.n_coefficients,
+        free.count,
         factors,
         list(layout.chain),
         available_cores(n_jobs),
         quadrature,
-        list(design.integrated),
+        [int(f) for f in _free_among(free, design.integrated)],
     )
     terms = terms_of(design, blocks, problem)
     if design.penalty is not None:
+        transform = free.M @ scale
         rows = [
             (np.ascontiguousarray(transform[k]), prior.core())
             for k, prior in design.penalty.coefficients
         ]
         problem.penalise(core_terms(design.penalty, terms, blocks), rows)
     core = hold_blas(problem, layout.order)
-    assembly = GeneralisedAssembly(blocks, layout, terms, ref(design), core, transform, quadrature)
+    assembly = GeneralisedAssembly(
+        blocks, layout, terms, ref(design), core, free, scale, quadrature
+    )
+    _hold(assembly, problem)
     known[path, quadrature] = known[layout.path, quadrature] = assembly
     return assembly
 
@@ -274,19 +319,40 @@ def _contiguous(values: Floats) -> Floats:
     return np.ascontiguousarray(values, dtype=np.float64)
 
 
-def _scaled(design: GeneralisedDesign) -> tuple[list[dict[str, object]], Floats]:
+def _hold(assembly: GeneralisedAssembly, problem: _core.GeneralisedProblem) -> None:
+    """Tell the core which of its covariance parameters stay where."""
+    constraints = assembly.design.constraints
+    if not constraints.deviations:
+        return
+    unit = np.concatenate([term.units for term in assembly.terms])
+    entries = constraints.entries
+    phi = assembly.phi(constraints.hold(unit), {})
+    places = np.concatenate([term.offset + np.arange(term.count) for term in assembly.terms])
+    held = places[entries]
+    problem.hold([int(i) for i in held], _contiguous(phi[held]))
+
+
+def _free_among(free: FreeCoefficients, coefficients: tuple[int, ...]) -> Ints:
+    """Free coefficients that these are."""
+    return np.flatnonzero(free.M[list(coefficients)].any(axis=0))
+
+
+def _scaled(
+    design: GeneralisedDesign, free: FreeCoefficients
+) -> tuple[list[dict[str, object]], Floats]:
     """Scale the columns of each predictor whose coefficients are its own."""
-    uses = np.zeros(design.n_coefficients, dtype=np.int_)
-    for predictor in design.predictors:
+    given = [_free_columns(predictor, free) for predictor in design.predictors]
+    uses = np.zeros(free.count, dtype=np.int_)
+    for predictor in given:
         uses[predictor.coefficients] += 1
-    transform = np.eye(design.n_coefficients)
+    scale = np.eye(free.count)
     out: list[dict[str, object]] = []
-    for predictor in design.predictors:
+    for predictor in given:
         X, columns = _contiguous(predictor.X), predictor.coefficients
         if X.shape[1] and np.all(uses[columns] == 1):
             fixed = scale_fixed(X)
             X = fixed.X * fixed.scale
-            transform[np.ix_(columns, columns)] = fixed.transform
+            scale[np.ix_(columns, columns)] = fixed.transform
         out.append(
             {
                 "X": X,
@@ -294,4 +360,19 @@ def _scaled(design: GeneralisedDesign) -> tuple[list[dict[str, object]], Floats]
                 "offset": None if predictor.offset is None else _contiguous(predictor.offset),
             }
         )
-    return out, transform
+    return out, scale
+
+
+def _free_columns(predictor: LinearPredictor, free: FreeCoefficients) -> LinearPredictor:
+    """Add up the columns of equal coefficients; those of held ones go into the offset."""
+    own = predictor.coefficients
+    M, c = free.M[own], free.c[own]
+    columns = np.flatnonzero(M.any(axis=0))
+    same = len(columns) == len(own)
+    X = predictor.X if same else predictor.X @ M[:, columns]
+    if not c.any():
+        return LinearPredictor(X, columns, predictor.offset)
+    offset = predictor.X @ c
+    return LinearPredictor(
+        X, columns, offset if predictor.offset is None else predictor.offset + offset
+    )

@@ -97,7 +97,8 @@ def fit_generalised(
         does not fit the quadrature.
     """
     assembly = assemble_generalised(design, path, n_jobs, quadrature)
-    start = assembly.core.start(assembly.inner(coefficients))
+    given = assembly.inner(coefficients)
+    start = assembly.core.start(given)
     if theta is not None:
         start[: assembly.core.parameters] = assembly.phi(_checked(assembly, theta), {})
     found = assembly.core.fit(start, max_evaluations, progress)
@@ -106,7 +107,7 @@ def fit_generalised(
             "the likelihood is not finite where the search starts: does the response fit the "
             "family and its link? Other starting values can be given"
         )
-    return _solution(assembly, found)
+    return _solution(assembly, found, _scales(design, given))
 
 
 def _checked(assembly: GeneralisedAssembly, theta: Floats) -> Floats:
@@ -117,11 +118,25 @@ def _checked(assembly: GeneralisedAssembly, theta: Floats) -> Floats:
     return values
 
 
-def _solution(assembly: GeneralisedAssembly, found: dict[str, Any]) -> GeneralisedSolution:
+def _scales(design: GeneralisedDesign, inner: Floats) -> Floats:
+    """The scale of each coefficient's predictor where the search starts, at least 1.
+
+    The predictor of an identity link has the response's unit.
+    """
+    scales = np.ones_like(inner)
+    for predictor in design.predictors:
+        own = predictor.coefficients
+        scales[own] = np.max(np.abs(inner[own]), initial=1.0)
+    return scales
+
+
+def _solution(
+    assembly: GeneralisedAssembly, found: dict[str, Any], scales: Floats
+) -> GeneralisedSolution:
     theta, faces = theta_and_faces(assembly, found)
     T, inner = assembly.transform, found["coefficients"]
     covariance = _with_priors(found["fixed_covariance"], assembly, T @ inner)
-    runaway = _runaway(covariance)
+    runaway = _runaway(covariance, scales)
     optimum = Optimum(
         criterion=float(found["criterion"]) + assembly.shift,
         theta=theta,
@@ -161,7 +176,7 @@ def _with_priors(covariance: Floats, assembly: GeneralisedAssembly, coefficients
     return np.asarray(np.linalg.inv(information), dtype=np.float64)
 
 
-def _runaway(covariance: Floats) -> tuple[int, ...]:
+def _runaway(covariance: Floats, scales: Floats) -> tuple[int, ...]:
     """Coefficients of columns of unit mean square with next to no information."""
-    variance = np.diag(covariance)
+    variance = np.diag(covariance) / scales**2
     return tuple(int(k) for k in np.flatnonzero(variance > 1 / LEAST_INFORMATION))

@@ -54,6 +54,7 @@ inline FactorInput read_factor(const nb::dict& d, size_t n, std::vector<nb::obje
         const auto positions = nb::cast<Input<2>>(td["positions"]);
         term.dimensions = static_cast<int>(positions.shape(1));
         term.positions.assign(positions.data(), positions.data() + positions.size());
+        if (td.contains("unit")) term.unit = nb::cast<double>(td["unit"]);
         columns += term.size;
         in.terms.push_back(std::move(term));
     }

@@ -80,6 +80,7 @@ void standardise(size_t n, Factor& f, int threads) {
         if (!term.structure->free_scale())
             for (int a = 0; a < r; ++a)
                 f.inverse_scale[first + a] = total > 0 ? 1 / std::sqrt(total) : 1.0;
+        for (int a = 0; a < r; ++a) f.inverse_scale[first + a] *= term.unit;
         term.basis.assign(static_cast<size_t>(r) * r, 0.0);
         for (int a = 0; a < r; ++a) {
             term.basis[a * r + a] = f.inverse_scale[first + a];
@@ -440,6 +441,7 @@ std::unique_ptr<Blocks> assemble(size_t n, const std::vector<FactorInput>& input
         for (const TermInput& t : in.terms) {
             Term term;
             term.first = f.r;
+            term.unit = t.unit;
             term.structure = make_structure(t.structure, t.size, t.rank, t.positions, t.dimensions);
             term.parameters = term.structure->parameters();
             term.offset = b.parameters;

@@ -28,9 +28,10 @@ using Indices = std::vector<int32_t>;
 struct Term {
     int first; // its first column within the factor
     std::shared_ptr<Structure> structure;
-    int parameters; // of the structure
-    int offset;     // of its parameters in phi
-    Vector basis;   // (r, r) row-major
+    int parameters;  // of the structure
+    int offset;      // of its parameters in phi
+    Vector basis;    // (r, r) row-major
+    double unit = 1; // of the linear predictor: of which b_e is a multiple
 };
 
 struct Factor {
@@ -104,6 +105,7 @@ struct TermInput {
     std::string structure;
     int size = 0, rank = 0, dimensions = 0;
     Vector positions;
+    double unit = 1; // of the linear predictor
 };
 
 struct FactorInput {

@@ -288,7 +288,8 @@ def test_a_penalised_linear_model_by_brute_force() -> None:
     found = float(np.exp(table.loc[table["component"] == "dispersion", "estimate"].iloc[0]))
     assert found == pytest.approx(sigma, rel=1e-5)
     expected = -0.5 * (best.fun + 2 * stats.gamma.logpdf(sd, 2.5, scale=1 / 0.7))
-    assert fit.loglik == pytest.approx(expected, abs=1e-6)
+    # not stationary there: as exact as the parameters are
+    assert fit.loglik == pytest.approx(expected, abs=1e-5)
 
 
 def test_weights_as_numbers_are_refused_with_priors() -> None:

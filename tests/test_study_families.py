@@ -143,6 +143,7 @@ USUAL = Part((1.0, 0.5), 0.5)
 HALF = Part((-0.7,))
 ZERO = Part((-0.5,))
 LOGIT = Part((0.3, 0.6), 0.7)
+ORDERED = Part((0.0, 0.6), 0.7)
 
 CASES = [
     case("gaussian", None, USUAL, HALF),
@@ -186,12 +187,12 @@ CASES = [
     case("inverse.gaussian", None, USUAL, Part((-2.0,))),
     case("lognormal", None, USUAL, Part((0.0,))),
     case("tweedie", None, USUAL, Part((0.3,)), Part((0.0,))),
-    case("cumulative", "logit", LOGIT, thresholds=(-1.0, 0.2, 1.3)),
-    case("cumulative", "probit", LOGIT, thresholds=(-1.0, 0.2, 1.3)),
-    case("cumulative", "cloglog", LOGIT, thresholds=(-1.5, -0.3, 0.6)),
-    Case(families.Cumulative("cauchit"), LOGIT, thresholds=(-1.0, 0.2, 1.3)),
+    case("cumulative", "logit", ORDERED, thresholds=(-1.0, 0.2, 1.3)),
+    case("cumulative", "probit", ORDERED, thresholds=(-1.0, 0.2, 1.3)),
+    case("cumulative", "cloglog", ORDERED, thresholds=(-1.5, -0.3, 0.6)),
+    Case(families.Cumulative("cauchit"), ORDERED, thresholds=(-1.0, 0.2, 1.3)),
     Case(Multinomial(3), LOGIT, each=25),
-]  # fmt: skip
+]
 
 
 def deviations(case: Case, draws: int = DRAWS) -> dict[str, Floats]:

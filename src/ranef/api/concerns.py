@@ -16,6 +16,7 @@ __all__ = ["laplace_concern", "sentence", "separation_concern", "uncertainty_con
 
 FEW_TRIALS = 5.0
 LARGE_SD = 1.0
+SEPARABLE = ("conditional", "zero", "threshold")
 BINARY = ("binomial", "betabinomial", "cumulative", "multinomial")
 
 
@@ -41,8 +42,15 @@ def separation_concern(estimate: GeneralisedEstimate, levels: Levels = None) -> 
         for k in estimate.runaway
     ]
     one = len(named) == 1
+    runs = f"{'a coefficient runs' if one else 'coefficients run'} off: {'; '.join(named)}."
+    if not any(labels[k].component in SEPARABLE for k in estimate.runaway):
+        return (
+            f"{runs} The likelihood is highest at this limit, where the family becomes a simpler "
+            "one (without overdispersion the negative binomial is the Poisson): take that one, "
+            "or give the coefficient a prior of its own, see ranef.priors."
+        )
     return (
-        f"{'a coefficient runs' if one else 'coefficients run'} off: {'; '.join(named)}. The data "
+        f"{runs} The data "
         f"separate the response there ({'its column predicts' if one else 'the columns predict'} "
         "it without error), so that no finite estimate exists; the numbers printed for "
         f"{'it' if one else 'them'} mean nothing. A prior gives one: "

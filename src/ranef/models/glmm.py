@@ -295,6 +295,7 @@ class _Builder:
         level: float | Floats,
         response: str | None = None,
         keep_intercept: bool = True,
+        unit: float = 1.0,
     ) -> None:
         """Add one predictor, which `level` is a first guess of."""
         number = len(self.predictors)
@@ -309,7 +310,7 @@ class _Builder:
         first = len(self.terms)
         if spec is not None:
             self._add_terms(spec, number)
-        self.predictors.append(LinearPredictor(X, np.arange(own.start, own.stop), offset))
+        self.predictors.append(LinearPredictor(X, np.arange(own.start, own.stop), offset, unit))
         terms = slice(first, len(self.terms))
         self.components.append(Component(name, response, number, names, own, terms, spec))
         target = np.broadcast_to(np.asarray(level, dtype=np.float64), (n,))
@@ -412,7 +413,8 @@ def _plan(
         for k, level in enumerate(start.constants):
             builder.add(CONDITIONAL, spec, spec.n, float(level), response=str(k + 1))
     else:
-        builder.add(CONDITIONAL, spec, spec.n, first, keep_intercept=not ordinal)
+        unit = predictor_unit(family.link, spec.y)
+        builder.add(CONDITIONAL, spec, spec.n, first, keep_intercept=not ordinal, unit=unit)
     if isinstance(family, Cumulative):
         assert extra is not None
         assert start.thresholds is not None
@@ -426,6 +428,25 @@ def _plan(
             "is not a mixed model"
         )
     return builder.plan(spec, family, extra, zero, wishes, reml)
+
+
+def predictor_unit(link: str, y: Floats) -> float:
+    """The size of the mean's predictor where the link keeps the response's unit; else 1.
+
+    Examples
+    --------
+    >>> predictor_unit("identity", np.array([1e6, 3e6])), predictor_unit("log", np.ones(2))
+    (1000000.0, 1.0)
+    """
+    finite = y[np.isfinite(y)]
+    if link == "identity":
+        size = float(np.std(finite)) if finite.size else 0.0
+    elif link in ("inverse", "sqrt"):
+        mean = abs(float(np.mean(finite))) if finite.size else 0.0
+        size = np.sqrt(mean) if link == "sqrt" else 1 / mean if mean > 0 else 0.0
+    else:
+        return 1.0
+    return float(size) if 0 < size < np.inf else 1.0
 
 
 def _conditional(parts: Mapping[str, Specification]) -> Specification:

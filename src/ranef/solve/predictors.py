@@ -10,7 +10,7 @@ May import `_core`, `covariance`, `design.specification`, `errors`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 from weakref import ReferenceType, WeakKeyDictionary, ref
@@ -53,11 +53,15 @@ class LinearPredictor:
     coefficients : (c,) int array
         Entry of the coefficient vector that each column multiplies.
     offset : (n,) float64 array or None
+    unit : float
+        The predictor's own unit, of which the core takes coefficients and random
+        effects as multiples: the spread of the response under an identity link.
     """
 
     X: Floats
     coefficients: Ints
     offset: Floats | None = None
+    unit: float = 1.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -258,6 +262,8 @@ def assemble_generalised(
         factor["owners"] = [
             design.owners[i] for i in block.terms for _ in range(design.terms[i].size)
         ]
+        for term, i in zip(factor["terms"], block.terms, strict=True):
+            term["unit"] = design.predictors[design.owners[i]].unit
         factors.append(factor)
     problem = _core.GeneralisedProblem(
         design.family,
@@ -351,8 +357,8 @@ def _scaled(
         X, columns = _contiguous(predictor.X), predictor.coefficients
         if X.shape[1] and np.all(uses[columns] == 1):
             fixed = scale_fixed(X)
-            X = fixed.X * fixed.scale
-            scale[np.ix_(columns, columns)] = fixed.transform
+            X = fixed.X * (fixed.scale * predictor.unit)
+            scale[np.ix_(columns, columns)] = fixed.transform * predictor.unit
         out.append(
             {
                 "X": X,
@@ -371,8 +377,8 @@ def _free_columns(predictor: LinearPredictor, free: FreeCoefficients) -> LinearP
     same = len(columns) == len(own)
     X = predictor.X if same else predictor.X @ M[:, columns]
     if not c.any():
-        return LinearPredictor(X, columns, predictor.offset)
+        return replace(predictor, X=X, coefficients=columns)
     offset = predictor.X @ c
-    return LinearPredictor(
-        X, columns, offset if predictor.offset is None else predictor.offset + offset
-    )
+    if predictor.offset is not None:
+        offset = offset + predictor.offset
+    return replace(predictor, X=X, coefficients=columns, offset=offset)

@@ -17,8 +17,10 @@ fit <- function() {
     nAGQ = problem$quadrature))
 }
 
+# by quadrature glmer leaves the binomial coefficients out of its log-likelihood
 describe <- function(last) {
-  list(evaluations = last@optinfo$feval, converged = length(last@optinfo$conv$lme4$code) == 0)
+  list(evaluations = last@optinfo$feval, converged = length(last@optinfo$conv$lme4$code) == 0,
+    comparable = problem$quadrature == 1 || !grepl("cbind", problem$formula))
 }
 
 again <- function(last, response) suppressMessages(refit(last, response))

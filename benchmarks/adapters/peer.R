@@ -51,7 +51,8 @@ operations <- list(
     before <- status("VmRSS")
     seconds <- vapply(seq_len(order$rounds), function(i) clock(last <<- fit()), 0)
     found <- describe(last)
-    answer(seconds = I(seconds), loglik = as.numeric(logLik(last)),
+    loglik <- if (isFALSE(found$comparable)) NULL else as.numeric(logLik(last))
+    answer(seconds = I(seconds), loglik = loglik,
       evaluations = found$evaluations, converged = found$converged,
       before = before, peak = status("VmHWM"))
   },

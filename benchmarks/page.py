@@ -71,8 +71,8 @@ def heading(results: dict[str, Any]) -> str:
         "covers the whole call from data frame to fit object. Linear cases are by REML unless "
         "their name says ML; the others are by the Laplace approximation unless they say how "
         "many quadrature nodes. Packages of R are timed inside R. glmer runs with "
-        "tolPwrss = 1e-10: with its default the log-likelihood is uncertain in the second "
-        "decimal.",
+        "tolPwrss = 1e-10 and clmm with gradTol = 1e-9: with their defaults the log-likelihood is "
+        "uncertain in the second and in the sixth decimal.",
         f"- Machine: {results['machine']}\n- Versions: {shared}\n- Date: {results['date']}\n"
         f"- Command: `{results['command']}`"
         + (f"\n- Not measured here: {missing}" if missing else ""),

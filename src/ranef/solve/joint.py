@@ -19,7 +19,7 @@ from ranef.solve.predictors import (
     GeneralisedDesign,
     assemble_generalised,
 )
-from ranef.solve.questions import STEP, free_entries, room
+from ranef.solve.questions import STEP, free_entries, level_rows, room
 from ranef.solve.search import ranks_of
 
 if TYPE_CHECKING:
@@ -259,20 +259,7 @@ def generalised_prediction_variance(
         Code -1 is a new level: it adds z' Psi z. None leaves the term out.
     """
     assembly = _assembly(estimate)
-    rows = len(X)
-    codes = [np.full(rows, -1, dtype=np.int32) for _ in assembly.blocks]
-    z = [np.zeros((rows, block.size)) for block in assembly.blocks]
-    new = np.zeros(rows)
-    for i, (term, given) in enumerate(zip(assembly.terms, random, strict=True)):
-        if given is None:
-            continue
-        level, columns = given
-        known = level >= 0
-        psi = estimate.term_covariances[i]
-        new[~known] += np.einsum("ij,jk,ik->i", columns[~known], psi, columns[~known])
-        codes[term.block] = np.where(known, level, codes[term.block]).astype(np.int32)
-        cut = slice(term.first, term.first + term.size)
-        z[term.block][known, cut] = columns[known] @ term.basis
+    codes, z, new = level_rows(assembly, estimate.term_covariances, len(X), random)
     inner = np.ascontiguousarray(X @ assembly.transform)
     forms = assembly.core.quadratic_forms(_point(assembly, estimate), codes, z, inner)
     return np.asarray(forms + new, dtype=np.float64)

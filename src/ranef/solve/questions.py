@@ -173,6 +173,38 @@ def conditional_covariances(estimate: Estimate) -> tuple[tuple[Floats, Floats], 
     return tuple(out)
 
 
+def level_rows(
+    assembly: Parametrisation,
+    covariances: Sequence[Floats],
+    rows: int,
+    random: Sequence[tuple[Ints, Floats] | None],
+) -> tuple[list[Ints], list[Floats], Floats]:
+    """Rows of random effects by block, as the core takes them.
+
+    Returns
+    -------
+    codes : list of (N,) int32 arrays
+        By block; -1 where the row has none of its levels.
+    z : list of (N, r) float64 arrays
+        In the core's basis.
+    new : (N,) float64 array
+        z' Psi z of the levels that the fit has not seen.
+    """
+    codes = [np.full(rows, -1, dtype=np.int32) for _ in assembly.blocks]
+    z = [np.zeros((rows, block.size)) for block in assembly.blocks]
+    new = np.zeros(rows)
+    for term, psi, given in zip(assembly.terms, covariances, random, strict=True):
+        if given is None:
+            continue
+        level, columns = given
+        known = level >= 0
+        new[~known] += np.einsum("ij,jk,ik->i", columns[~known], psi, columns[~known])
+        codes[term.block] = np.where(known, level, codes[term.block]).astype(np.int32)
+        cut = slice(term.first, term.first + term.size)
+        z[term.block][known, cut] = columns[known] @ term.basis
+    return codes, z, new
+
+
 def prediction_variance(
     estimate: Estimate, X: Floats, random: Sequence[tuple[Ints, Floats] | None]
 ) -> Floats:
@@ -187,20 +219,7 @@ def prediction_variance(
     """
     assembly = _assembly(estimate)
     at = _at(assembly, estimate)
-    rows = len(X)
-    codes = [np.full(rows, -1, dtype=np.int32) for _ in assembly.blocks]
-    z = [np.zeros((rows, block.size)) for block in assembly.blocks]
-    new = np.zeros(rows)
-    for i, (term, given) in enumerate(zip(assembly.terms, random, strict=True)):
-        if given is None:
-            continue
-        level, columns = given
-        known = level >= 0
-        psi = estimate.covariances[i]
-        new[~known] += np.einsum("ij,jk,ik->i", columns[~known], psi, columns[~known])
-        codes[term.block] = np.where(known, level, codes[term.block]).astype(np.int32)
-        cut = slice(term.first, term.first + term.size)
-        z[term.block][known, cut] = columns[known] @ term.basis
+    codes, z, new = level_rows(assembly, estimate.covariances, len(X), random)
     inner = np.ascontiguousarray(X @ assembly.fixed.transform)
     forms = assembly.core.quadratic_forms(*at, codes, z, inner)
     variance: Floats = estimate.sigma**2 * forms + new

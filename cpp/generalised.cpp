@@ -4,6 +4,8 @@
 
 #include <nanobind/stl/pair.h>
 
+#include <algorithm>
+#include <cmath>
 #include <limits>
 #include <mutex>
 
@@ -197,6 +199,27 @@ class GeneralisedProblem {
         return to_array(std::move(out), {q, r, r});
     }
 
+    // At the point x, by quadrature: of one factor, the means of its effects given the data,
+    // (q, r), and the covariances of b_e, (q, r, r).
+    std::pair<Array, Array> posterior(Input<1> x, int factor) {
+        check(x.shape(0), laplace_->parameters());
+        if (!quadrature_) throw std::invalid_argument("a posterior takes nodes of a quadrature");
+        const Factor& f = laplace_->blocks().factors.at(factor);
+        const size_t q = f.q, r = f.r;
+        Vector mean, covariance, squares(q * r * r);
+        {
+            nb::gil_scoped_release release;
+            const std::lock_guard<std::mutex> lock(mutex_);
+            if (!std::isfinite(quadrature_->evaluate(x.data())))
+                throw std::domain_error("the likelihood is not finite at these parameters");
+            quadrature_->posterior(factor, mean, covariance);
+            for (size_t l = 0; l < q; ++l)
+                std::copy_n(covariance.begin() + l * r * r, r * r,
+                            squares.begin() + f.level_at[l] * r * r);
+        }
+        return {user_modes(f, mean), to_array(std::move(squares), {q, r, r})};
+    }
+
     Array quadratic_forms(Input<1> x, const std::vector<Codes>& levels,
                           const std::vector<Input<2>>& z, Input<2> X) {
         check(x.shape(0), laplace_->parameters());
@@ -388,6 +411,7 @@ void bind_generalised(nb::module_& m) {
         .def("state", &GeneralisedProblem::state, "x"_a, "derivatives"_a)
         .def("mode_covariances", &GeneralisedProblem::mode_covariances, "x"_a, "factor"_a,
              "with_fixed"_a)
+        .def("posterior", &GeneralisedProblem::posterior, "x"_a, "factor"_a)
         .def("quadratic_forms", &GeneralisedProblem::quadratic_forms, "x"_a, "levels"_a, "z"_a,
              "X"_a);
 }

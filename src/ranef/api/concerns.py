@@ -6,9 +6,9 @@ import warnings
 
 import numpy as np
 
+from ranef import solve
 from ranef.api.proof import warn_unless_proved
 from ranef.errors import ConvergenceWarning, DataWarning
-from ranef.families import Multinomial
 from ranef.models.estimate import GeneralisedEstimate
 from ranef.models.naming import Levels, coefficient_labels
 
@@ -101,6 +101,7 @@ def _poor(estimate: GeneralisedEstimate, group: str, few: float, sd: float) -> s
         f"{noun} and their standard deviation is {sd:.2f}, so that it and the coefficients may "
         "be off."
     )
-    if len(estimate.design.factors) == 1 and not isinstance(estimate.family, Multinomial):
-        return f"{text} quadrature=25 integrates exactly; compare the two."
+    if solve.integrable(estimate.design):
+        nodes = solve.comfortable_nodes(estimate.design)
+        return f"{text} quadrature={nodes} integrates exactly; compare the two."
     return f"{text} Read them with care."

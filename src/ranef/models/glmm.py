@@ -45,7 +45,6 @@ Floats = NDArray[np.float64]
 CONDITIONAL = "conditional"
 ZERO = "zero"
 INTERCEPT = "(Intercept)"
-MOST_NODES = 100
 
 
 def fit_glmm(
@@ -75,7 +74,8 @@ def fit_glmm(
         upper ends of a censored response, the number of ordered categories.
     quadrature : int
         Nodes of adaptive Gauss-Hermite quadrature for each random effect, of one
-        grouping factor with up to three; 1 is the Laplace approximation.
+        grouping factor or of factors nested in each other, with up to three each; 1 is
+        the Laplace approximation.
     reml : bool
         Integrate the coefficients of the conditional part out as well, with a
         flat prior (restricted likelihood), by the Laplace approximation.
@@ -102,11 +102,7 @@ def fit_glmm(
         When the parts do not fit the family or each other, or the model cannot
         be fitted; the message says why.
     """
-    if not 1 <= quadrature <= MOST_NODES:
-        raise ModelError(
-            f"quadrature must be a number of nodes from 1 (the Laplace approximation) to "
-            f"{MOST_NODES}, not {quadrature}"
-        )
+    solve.check_nodes(quadrature)
     if extra is not None:
         extra = np.ascontiguousarray(extra, dtype=np.float64)
     plan = _plan(parts, family, extra, _Wishes(priors, fixed, equal), reml)

@@ -12,9 +12,11 @@ from ranef.solve.joint import (
     joint_gradient,
     joint_hessian,
     mode_derivatives,
+    posterior_moments,
 )
 from ranef.solve.laplace import GeneralisedSolution, fit_generalised
 from ranef.solve.optimum import Face, Optimum
+from ranef.solve.quadrature import check_nodes, comfortable_nodes, integrable
 from ranef.solve.questions import (
     conditional_covariances,
     free,
@@ -31,6 +33,8 @@ __all__ = [
     "Optimum",
     "Refits",
     "Solution",
+    "check_nodes",
+    "comfortable_nodes",
     "conditional_covariances",
     "fit",
     "fit_generalised",
@@ -38,10 +42,12 @@ __all__ = [
     "generalised_conditional_covariances",
     "generalised_prediction_variance",
     "hessian",
+    "integrable",
     "joint_covariance",
     "joint_gradient",
     "joint_hessian",
     "mode_derivatives",
+    "posterior_moments",
     "prediction_variance",
     "r2_derivatives",
     "refit_many",

@@ -31,6 +31,7 @@ from ranef.solve.assembly import (
 from ranef.solve.constraints import Constraints, FreeCoefficients
 from ranef.solve.layout import choose_layout
 from ranef.solve.penalty import Penalty, core_terms
+from ranef.solve.quadrature import quadrature_layout
 from ranef.solve.resources import available_cores, hold_blas, use_lapack
 from ranef.solve.search import chain_rule
 
@@ -39,7 +40,6 @@ __all__ = ["GeneralisedAssembly", "GeneralisedDesign", "LinearPredictor", "assem
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int_]
 
-MOST_COLUMNS = 3
 SMALL = 1e-6
 
 
@@ -242,15 +242,15 @@ def assemble_generalised(
     known = _assembled.setdefault(design, {})
     if (path, quadrature) in known:
         return known[path, quadrature]
-    if quadrature > 1:
-        _check_quadrature(design)
-        path = "single"
     if design.integrated and design.penalty is not None and design.penalty.coefficients:
         raise ModelError(
             "priors on coefficients and reml=True exclude each other: one maximises over the "
             "coefficients, the other integrates over them"
         )
-    blocks, layout = choose_layout(design, path)
+    if quadrature > 1:
+        blocks, layout = quadrature_layout(design, quadrature, path)
+    else:
+        blocks, layout = choose_layout(design, path)
     check_memory(layout)
     if layout.order > _core.small_order:
         use_lapack()
@@ -293,32 +293,6 @@ def assemble_generalised(
     _hold(assembly, problem)
     known[path, quadrature] = known[layout.path, quadrature] = assembly
     return assembly
-
-
-def _check_quadrature(design: GeneralisedDesign) -> None:
-    """Quadrature takes one factor, three columns, and terms without structure."""
-    if design.integrated:
-        raise ModelError(
-            "quadrature cannot integrate the fixed effects out; give reml=False or quadrature=1"
-        )
-    if len(design.factors) > 1:
-        names = ", ".join(f.name for f in design.factors)
-        raise ModelError(
-            f"quadrature takes one grouping factor, here are {len(design.factors)} ({names}); "
-            "quadrature=1 (the Laplace approximation) takes any number"
-        )
-    columns = sum(t.size for t in design.terms)
-    if columns > MOST_COLUMNS:
-        raise ModelError(
-            f"quadrature takes up to {MOST_COLUMNS} random effects for each level, here are "
-            f"{columns}; use quadrature=1 (the Laplace approximation)"
-        )
-    for term in design.terms:
-        if term.kernel is not None or term.structure not in ("us", "diag"):
-            raise ModelError(
-                f"quadrature takes terms that are unstructured or diagonal, which ({term.label}) "
-                "is not; use quadrature=1 (the Laplace approximation)"
-            )
 
 
 def _contiguous(values: Floats) -> Floats:

@@ -409,7 +409,7 @@ void Quadrature::score_rows(int chunk, Sums& sums) {
     for (int m = 0; m < M_; ++m) all[m] = m;
     const Derivatives places{M_};
     const int count = places.count(2);
-    Vector buffer(batch * count);
+    Vector buffer(batch * count), weight(batch), share(batch);
     std::vector<double*> out(count);
     const std::vector<const double*> eta = predictors_here();
     for (size_t start = first; start < last; start += batch) {
@@ -417,23 +417,36 @@ void Quadrature::score_rows(int chunk, Sums& sums) {
         for (int d = 0; d < count; ++d) out[d] = buffer.data() + d * batch - start;
         laplace_.family().evaluate(laplace_.rows(), 2, all, eta.data(), start, end, out.data());
         for (size_t i = start; i < end; ++i) {
-            const double wi = w.empty() ? 1.0 : w[i];
-            const double share = wi * leaf.joint[level[i]];
-            if (wi == 0 || share == 0) continue;
-            for (int m = 0; m < M_; ++m) mean_[m][i] += share * out[places.first(m)][i];
-            double* score = leaf.first.data() + level[i] * columns;
-            for (int d = 0; d < depths(); ++d) {
-                const Predictors::Random& f = predictors_.factor(depth_[d].factor);
-                const double* z = f.z.data() + i * f.r;
-                double* G = sums.G[d].data();
-                for (int a = 0; a < f.r; ++a) {
-                    const int m = random[f.owner[a]];
-                    *score++ += wi * z[a] * out[places.first(m)][i];
-                    for (int e = 0; e < f.r; ++e) {
-                        const int n = random[f.owner[e]];
-                        const double f2 = out[places.second(std::min(m, n), std::max(m, n))][i];
-                        G[a * f.r + e] -= share * z[a] * f2 * z[e];
-                    }
+            weight[i - start] = w.empty() ? 1.0 : w[i];
+            share[i - start] = weight[i - start] * leaf.joint[level[i]];
+            if (share[i - start] != 0) continue;
+            weight[i - start] = 0; // derivatives may be infinite there
+            for (int d = 0; d < count; ++d) out[d][i] = 0;
+        }
+        for (int m = 0; m < M_; ++m) {
+            const double* f1 = out[places.first(m)];
+            double* mean = mean_[m].data();
+            for (size_t i = start; i < end; ++i) mean[i] += share[i - start] * f1[i];
+        }
+        size_t column = 0;
+        for (int d = 0; d < depths(); ++d) {
+            const Predictors::Random& f = predictors_.factor(depth_[d].factor);
+            const int r = f.r;
+            const double* z = f.z.data();
+            for (int a = 0; a < r; ++a, ++column) {
+                const int m = random[f.owner[a]];
+                const double* f1 = out[places.first(m)];
+                double* score = leaf.first.data() + column;
+                for (size_t i = start; i < end; ++i)
+                    score[level[i] * columns] += weight[i - start] * z[i * r + a] * f1[i];
+                for (int e = 0; e <= a; ++e) {
+                    const int n = random[f.owner[e]];
+                    const double* f2 = out[places.second(std::min(m, n), std::max(m, n))];
+                    double sum = 0;
+                    for (size_t i = start; i < end; ++i)
+                        sum -= share[i - start] * z[i * r + a] * f2[i] * z[i * r + e];
+                    sums.G[d][a * r + e] += sum;
+                    if (e < a) sums.G[d][e * r + a] += sum;
                 }
             }
         }

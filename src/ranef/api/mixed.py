@@ -17,7 +17,8 @@ from ranef.api.frame import Frame, matrix, vector
 from ranef.api.likelihood import LikelihoodFit
 from ranef.api.readers import ReaderNames
 from ranef.errors import DataError, ModelError, suggestion
-from ranef.inference import Intervals, LevelEffects, VarianceParameter
+from ranef.inference import FTest, Intervals, LevelEffects, VarianceParameter
+from ranef.inference.degrees import Parameters
 from ranef.models import naming
 from ranef.models.estimate import Estimate
 from ranef.models.naming import Coefficients
@@ -83,6 +84,31 @@ class MixedModelFit(ReaderNames, LikelihoodFit):
 
     @abstractmethod
     def _variance_parameters(self, conf_level: float) -> Sequence[VarianceParameter]: ...
+
+    def _known_parameters(self) -> Parameters | None:
+        """What gives the covariance of the variance parameters, computed once a fit."""
+        return None
+
+    def _hypotheses(
+        self, L: NDArray[np.float64], conf_level: float = 0.95, df: str | None = None
+    ) -> Intervals:
+        """Estimate, test and interval of each row of L (q, p), see `inference.intervals`."""
+        return inference.intervals(
+            self.estimate, L, conf_level=conf_level, df=df, parameters=self._known_parameters()
+        )
+
+    def _joint_test(
+        self,
+        L: NDArray[np.float64],
+        rhs: NDArray[np.float64] | None = None,
+        df: str | None = None,
+    ) -> FTest:
+        """Test all rows of L (q, p) at once, see `inference.f_test`."""
+        return inference.f_test(self.estimate, L, rhs, df=df, parameters=self._known_parameters())
+
+    def _covariance(self, df: str | None = None) -> NDArray[np.float64]:
+        """Covariance of all coefficients under a method, see `inference.coefficient_covariance`."""
+        return inference.coefficient_covariance(self.estimate, df)
 
     @cached_property
     def _level_effects(self) -> tuple[LevelEffects, ...]:

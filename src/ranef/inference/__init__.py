@@ -22,7 +22,13 @@ from ranef.inference.variance import (
     intraclass_correlations,
     variance_parameters,
 )
-from ranef.inference.wald import FTest, Intervals, f_test, intervals
+from ranef.inference.wald import (
+    FTest,
+    Intervals,
+    coefficient_covariance,
+    f_test,
+    intervals,
+)
 
 __all__ = [
     "METHODS",
@@ -34,6 +40,7 @@ __all__ = [
     "Prediction",
     "VarianceParameter",
     "check_method",
+    "coefficient_covariance",
     "coefficients_by_level",
     "degrees_of_freedom",
     "denominator",

@@ -11,7 +11,15 @@ from ranef.errors import ModelError
 from ranef.inference.degrees import Parameters, check_method, degrees_of_freedom, denominator
 from ranef.models.estimate import Estimate, GeneralisedEstimate
 
-__all__ = ["FTest", "Intervals", "f_test", "intervals", "quantile", "wald"]
+__all__ = [
+    "FTest",
+    "Intervals",
+    "coefficient_covariance",
+    "f_test",
+    "intervals",
+    "quantile",
+    "wald",
+]
 
 Floats = NDArray[np.float64]
 
@@ -127,6 +135,15 @@ def f_test(
     df2 = denominator(estimate, basis, _method(estimate, df), parameters)
     tail = chdtrc(rank, rank * statistic) if np.isinf(df2) else fdtrc(rank, df2, statistic)
     return FTest(statistic, rank, df2, float(tail))
+
+
+def coefficient_covariance(estimate: Estimate, df: str | None = None) -> Floats:
+    """Covariance of the coefficients of `intervals` on which the tests of a method rest.
+
+    (p, p), of a generalised model (P, P) over the coefficients of all components.
+    """
+    _method(estimate, df)
+    return _coefficients(estimate)[1]
 
 
 def _coefficients(estimate: Estimate) -> tuple[Floats, Floats]:

@@ -36,7 +36,7 @@ HEADINGS = {
     "dispersion": "Dispersion",
     "threshold": "Thresholds",
 }
-RANDOM = "Random effects (standard deviations and correlations)"
+RANDOM = "Random effects (sd, corr)"
 FIT = "Fit"
 LAST = {RANDOM: 1, FIT: 2}
 HEADS = {
@@ -235,22 +235,22 @@ def table(
     >>> print(ranef.table(models, columns=["estimate", "std_error"], statistics=["n", "aic"]))
     Mixed models of Reaction
     <BLANKLINE>
-                                                                 intercepts               slopes
-                                                            Estimate  Std. error   Estimate  Std. error
+                                            intercepts               slopes
+                                       Estimate  Std. error   Estimate  Std. error
     <BLANKLINE>
     Fixed effects
-      (Intercept)                                             251.41        9.75     251.41        6.82
-      Days                                                    10.467       0.804      10.47        1.55
+      (Intercept)                        251.41        9.75     251.41        6.82
+      Days                               10.467       0.804      10.47        1.55
     <BLANKLINE>
-    Random effects (standard deviations and correlations)
-      Subject: (Intercept)                                     37.12                  24.74
-      Subject: Days                                                                   5.922
-      Subject: (Intercept) with Days                                                   0.07
-      Residual                                                 30.99                  25.59
+    Random effects (sd, corr)
+      Subject: (Intercept)                37.12                  24.74
+      Subject: Days                                              5.922
+      Subject: (Intercept) with Days                              0.07
+      Residual                            30.99                  25.59
     <BLANKLINE>
     Fit
-      Rows                                                          180                    180
-      AIC                                                         1794.47                1755.63
+      Rows                                     180                    180
+      AIC                                    1794.47                1755.63
     <BLANKLINE>
     All models by restricted maximum likelihood (REML). Linear models: t tests with Satterthwaite's
     degrees of freedom.

@@ -118,7 +118,7 @@ def test_every_line_of_every_format_has_all_columns(tmp_path):
     document = Document(str(tmp_path / "t.docx"))
     [table] = document.tables
     assert len(table.columns) == 7
-    texts = [cell.text for cell in table.columns[0].cells]
+    texts = [row.cells[0].text for row in table.rows]
     assert "\u2003Days" in texts
     row = table.rows[texts.index("\u2003Days")]
     assert row.cells[1].text == "10.47"

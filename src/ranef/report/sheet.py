@@ -214,7 +214,7 @@ class Sheet:
             )
             lines += [self._latex_row(row) for row in block.rows]
         lines += [r"\bottomrule", r"\end{tabular}"]
-        lines += [rf"\par\smallskip\footnotesize {_tex(note)}" for note in self.notes]
+        lines += [rf"\par\smallskip\raggedright\footnotesize {_tex(note)}" for note in self.notes]
         return "\n".join([*lines, r"\end{table}"]) + "\n"
 
     def _latex_row(self, row: Row) -> str:
@@ -235,6 +235,7 @@ class Sheet:
         n_rows = 2 + sum(1 + len(block.rows) for block in self.blocks)
         table = document.add_table(n_rows, self.width + 1)
         _fill_docx(table, self)
+        _set_widths(document, table, self)
         for note in self.notes:
             _small(document.add_paragraph(note))
         document.save(str(path))
@@ -306,11 +307,12 @@ def _fill_docx(table: Any, sheet: Sheet) -> None:
         ("", [(name, 1) for own in sheet.columns for name in own], "columns"),
     ]
     for block in sheet.blocks:
-        lines.append((block.heading, [("", sheet.width)], "heading"))
+        lines.append((block.heading, [], "heading"))
         lines += [(row.label, sheet.full(row.cells), "row") for row in block.rows]
     for i, (label, cells, kind) in enumerate(lines):
         own = table.rows[i].cells
-        _write_cell(own[0], ("\u2003" if kind == "row" else "") + label, kind, "left")
+        first = own[0].merge(own[-1]) if kind == "heading" else own[0]
+        _write_cell(first, ("\u2003" if kind == "row" else "") + label, kind, "left")
         at = 1
         for text, span in cells:
             cell = own[at] if span == 1 else own[at].merge(own[at + span - 1])
@@ -322,6 +324,25 @@ def _fill_docx(table: Any, sheet: Sheet) -> None:
     _rule(table.rows[len(lines) - 1], "bottom", 12)
 
 
+def _set_widths(document: Any, table: Any, sheet: Sheet) -> None:
+    """Give each column the room of its longest cell; turn the page where it is too narrow."""
+    from docx.enum.section import WD_ORIENT
+    from docx.shared import Emu, Pt
+
+    page = document.sections[0]
+    longest = [label for block in sheet.blocks for label in (row.label for row in block.rows)]
+    sizes = [2 + max(map(len, longest), default=0), *sum(_text_widths(sheet), [])]
+    wanted = [Pt(10 + 4.8 * size) for size in sizes]
+    if sum(wanted) > page.page_width - page.left_margin - page.right_margin:
+        page.orientation = WD_ORIENT.LANDSCAPE
+        page.page_width, page.page_height = page.page_height, page.page_width
+    room = page.page_width - page.left_margin - page.right_margin
+    shrink = min(1.0, room / sum(wanted))
+    table.autofit = False
+    for column, width in zip(table.columns, wanted, strict=True):
+        column.width = Emu(int(shrink * width))
+
+
 def _write_cell(cell: Any, text: str, kind: str, side: str) -> None:
     from docx.enum.text import WD_ALIGN_PARAGRAPH
     from docx.shared import Pt
@@ -329,7 +350,7 @@ def _write_cell(cell: Any, text: str, kind: str, side: str) -> None:
     paragraph = cell.paragraphs[0]
     paragraph.alignment = getattr(WD_ALIGN_PARAGRAPH, side.upper())
     paragraph.paragraph_format.space_after = Pt(0)
-    run = paragraph.add_run(text)
+    run = paragraph.add_run(text if kind == "heading" else text.replace(" ", "\u00a0"))
     run.font.size = Pt(9)
     run.bold = kind == "head"
     run.italic = kind == "heading"

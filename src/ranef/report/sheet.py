@@ -330,8 +330,9 @@ def _set_widths(document: Any, table: Any, sheet: Sheet) -> None:
     from docx.shared import Emu, Pt
 
     page = document.sections[0]
-    longest = [label for block in sheet.blocks for label in (row.label for row in block.rows)]
-    sizes = [2 + max(map(len, longest), default=0), *sum(_text_widths(sheet), [])]
+    labels = [row.label for block in sheet.blocks for row in block.rows]
+    cells = [width for own in _text_widths(sheet) for width in own]
+    sizes = [2 + max(map(len, labels), default=0), *cells]
     wanted = [Pt(10 + 4.8 * size) for size in sizes]
     if sum(wanted) > page.page_width - page.left_margin - page.right_margin:
         page.orientation = WD_ORIENT.LANDSCAPE

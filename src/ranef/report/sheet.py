@@ -333,7 +333,7 @@ def _set_widths(document: Any, table: Any, sheet: Sheet) -> None:
     labels = [row.label for block in sheet.blocks for row in block.rows]
     cells = [width for own in _text_widths(sheet) for width in own]
     sizes = [2 + max(map(len, labels), default=0), *cells]
-    wanted = [Pt(10 + 4.8 * size) for size in sizes]
+    wanted = [Pt(14 + 5.6 * size) for size in sizes]
     if sum(wanted) > page.page_width - page.left_margin - page.right_margin:
         page.orientation = WD_ORIENT.LANDSCAPE
         page.page_width, page.page_height = page.page_height, page.page_width

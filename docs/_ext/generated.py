@@ -59,12 +59,14 @@ class Example:
     figures: dict[str, str]
 
     @classmethod
-    def read(cls, script: Path) -> "Example":
+    def read(cls, script: Path) -> Example:
         told = ast.get_docstring(ast.parse(script.read_text(encoding="utf-8"))) or ""
         title, _, rest = told.partition("\n")
         figures = {name: " ".join(alt.split()) for name, alt in FIGURE.findall(rest)}
         if not figures:
-            raise ExtensionError(f"{script.name}: the docstring describes no 'Figure NAME.png: ...'")
+            raise ExtensionError(
+                f"{script.name}: the docstring describes no 'Figure NAME.png: ...'"
+            )
         story = re.sub(r"Usage:.*", "", FIGURE.sub("", rest), flags=re.DOTALL).strip()
         return cls(script.stem, title.rstrip("."), story, figures)
 

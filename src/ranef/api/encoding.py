@@ -17,6 +17,7 @@ from ranef.design.specification import Accounting, GroupingFactor, RandomTerm, S
 from ranef.errors import DataError, FileError
 from ranef.models.estimate import Estimate, LinearEstimate
 from ranef.solve.optimum import Face, Optimum
+from ranef.tables import Table
 
 __all__ = [
     "Bundle",
@@ -99,7 +100,7 @@ def decode(
         optimum=read_optimum(values, arrays, len(spec.terms)),
     )
     check_theta(estimate, spec.terms)
-    return estimate, read_frame(values["frame"], spec.accounting)
+    return estimate, read_frame(values["frame"], arrays, spec.accounting)
 
 
 def specification_arrays(spec: Specification, prefix: str = "") -> dict[str, Any]:
@@ -138,13 +139,81 @@ def optimum_values(optimum: Optimum) -> dict[str, Any]:
 
 
 def frame_arrays(frame: Frame) -> dict[str, Any]:
-    """Which rows of the table are in the model."""
-    return {"kept": frame.accounting.kept}
+    """Which rows of the table are in the model, and the columns that the formulas use."""
+    arrays = {"kept": frame.accounting.kept}
+    if frame.data is not None:
+        arrays |= {
+            f"column{j}": _column_array(frame.data, name)
+            for j, name in enumerate(_held_columns(frame.data))
+        }
+    return arrays
 
 
 def frame_values(frame: Frame) -> dict[str, Any]:
-    """Library and row labels of the table."""
-    return {"library": frame.library, "index": _encode_index(frame.index)}
+    """Library and row labels of the table, and what its columns' arrays hold."""
+    columns = None if frame.data is None else _held_columns(frame.data)
+    return {"library": frame.library, "index": _encode_index(frame.index), "columns": columns}
+
+
+def _held_columns(data: Table) -> dict[str, Any]:
+    """What the array of each column holds: numbers, or codes of levels."""
+    held: dict[str, Any] = {}
+    for name in data.columns:
+        kind = data.kind(name)
+        if kind in ("numeric", "boolean", "duration"):
+            whole = kind == "numeric" and data.values(name).dtype.kind in "iu"
+            held[name] = {"kind": "integer" if whole else kind}
+        elif kind in ("categorical", "text", "datetime"):
+            held[name] = {"kind": kind, "levels": [_label(x) for x in data.codes(name)[1]]}
+    return held
+
+
+def _column_array(data: Table, name: str) -> NDArray[Any]:
+    kind = data.kind(name)
+    if kind == "duration":
+        return data.seconds(name)
+    return data.numeric(name) if kind in ("numeric", "boolean") else data.codes(name)[0]
+
+
+def _read_columns(
+    held: Any, arrays: Mapping[str, NDArray[Any]], library: str, index: Any, rows: int
+) -> Table | None:
+    """The columns that the formulas use; None where the file has none."""
+    if held is None:
+        return None
+    if not isinstance(held, dict):
+        raise FileError("the columns of the table are not listed by name")
+    native = {
+        name: _read_column(entry, f"column{j}", arrays, rows)
+        for j, (name, entry) in enumerate(held.items())
+    }
+    return Table(native, {name: name for name in native}, rows, library, index)
+
+
+def _read_column(
+    entry: Mapping[str, Any], place: str, arrays: Mapping[str, NDArray[Any]], rows: int
+) -> Any:
+    kind = typed(entry, "kind", str)
+    if kind in ("numeric", "integer", "boolean", "duration"):
+        numbers = shaped(arrays, place, "f", (rows,))
+        if kind == "duration":
+            return np.round(numbers * 1e6).astype("timedelta64[us]")
+        if kind == "numeric" or np.isnan(numbers).any():
+            return numbers
+        return numbers.astype(np.bool_ if kind == "boolean" else np.int64)
+    codes = shaped(arrays, place, "i", (rows,))
+    levels = [_read_label(x) for x in typed(entry, "levels", list)]
+    if kind not in ("categorical", "text", "datetime"):
+        raise FileError(f"no column of kind {kind!r}")
+    if len(codes) and (codes.min() < -1 or codes.max() >= len(levels)):
+        raise FileError("a column has a value that is not listed")
+    if kind == "categorical":
+        import pandas as pd
+
+        return pd.Categorical.from_codes(codes, categories=levels)
+    labels = np.empty(len(levels) + 1, dtype=object)
+    labels[: len(levels)] = levels
+    return labels[codes]
 
 
 def plain_arrays(arrays: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
@@ -328,12 +397,17 @@ def _name(name: Any) -> str | None:
     return None if name is None else str(name)
 
 
-def read_frame(values: Mapping[str, Any], accounting: Accounting) -> Frame:
+def read_frame(
+    values: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]], accounting: Accounting
+) -> Frame:
     """Put a frame together again."""
     library = typed(values, "library", str)
     if library not in LIBRARIES:
         raise FileError(f"no data-frame library {library!r}")
-    return Frame(library, _read_index(values["index"], accounting.n_rows), accounting)
+    rows = accounting.n_rows
+    index = _read_index(values["index"], rows)
+    data = _read_columns(values.get("columns"), arrays, library, index, rows)
+    return Frame(library, index, accounting, data)
 
 
 def _read_index(entry: Mapping[str, Any] | None, n_rows: int) -> Any:

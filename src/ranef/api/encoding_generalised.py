@@ -121,7 +121,7 @@ def decode_generalised(
     )
     check_theta(estimate, design.terms)
     _check_levels(estimate)
-    return estimate, read_frame(values["frame"], spec.accounting)
+    return estimate, read_frame(values["frame"], arrays, spec.accounting)
 
 
 def _family_values(family: Family) -> dict[str, Any]:

@@ -152,7 +152,7 @@ def lmm(
             progress=watch if watch.shown else None,
         )
     warn_unless_proved(estimate)
-    return LinearMixedModelFit(estimate, Frame.of(table, spec.accounting))
+    return LinearMixedModelFit(estimate, Frame.of(table, spec.accounting, spec.recipe.columns))
 
 
 def glmm(
@@ -316,7 +316,8 @@ def glmm(
             n_jobs=jobs,
             progress=watch if watch.shown else None,
         )
-    fit = GeneralizedMixedModelFit(estimate, Frame.of(table, spec.accounting))
+    columns = dict.fromkeys(name for part in spec.parts.values() for name in part.recipe.columns)
+    fit = GeneralizedMixedModelFit(estimate, Frame.of(table, spec.accounting, columns))
     warn_about(estimate, fit.levels)
     return fit
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranef.design.specification import Accounting
+from ranef.errors import ModelError
 from ranef.tables import Table, make_table
 
 __all__ = ["Frame", "matrix", "vector"]
@@ -30,15 +31,28 @@ class Frame:
         Row labels of the user's table.
     accounting : Accounting
         Which of its rows are in the model.
+    data : Table or None
+        The columns that the model's formulas use, all rows; None for a fit from a file
+        that does not hold them.
     """
 
     library: str
     index: Any
     accounting: Accounting
+    data: Table | None = None
 
     @classmethod
-    def of(cls, table: Table, accounting: Accounting) -> Frame:
-        return cls(table.library, table.index, accounting)
+    def of(cls, table: Table, accounting: Accounting, columns: Iterable[str] = ()) -> Frame:
+        return cls(table.library, table.index, accounting, table.snapshot(columns))
+
+    def rows_used(self) -> dict[str, Any]:
+        """Return the columns that the formulas use, of the rows in the model."""
+        if self.data is None:
+            raise ModelError(
+                "the fit comes from a file that does not hold the columns of its table; "
+                "fit the model again, or hand the table over"
+            )
+        return self.data.mapping(self.accounting.kept)
 
     def expand(self, values: NDArray[Any]) -> NDArray[Any]:
         """Put values of the used rows (n_used, ...) in their places, NaN or None elsewhere."""

@@ -19,6 +19,7 @@ from ranef.api.rows import model_rows, read_rows
 from ranef.api.summary import Summary, linear_summary
 from ranef.errors import ModelError
 from ranef.inference import Intervals, LevelEffects, ParameterCovariance, VarianceParameter
+from ranef.inference.degrees import Parameters
 from ranef.models.estimate import Estimate
 
 __all__ = ["LinearMixedModelFit"]
@@ -66,13 +67,10 @@ class LinearMixedModelFit(MixedModelFit):
     def intervals(self, conf_level: float = 0.95, df: str = "satterthwaite") -> Intervals:
         """Return tests and intervals of the fixed effects as arrays."""
         identity = np.eye(self.estimate.specification.p)
-        return inference.intervals(
-            self.estimate,
-            identity,
-            conf_level=checks.conf_level(conf_level),
-            df=inference.check_method(df),
-            parameters=lambda: self._parameters,
-        )
+        return self._hypotheses(identity, checks.conf_level(conf_level), inference.check_method(df))
+
+    def _known_parameters(self) -> Parameters:
+        return lambda: self._parameters
 
     def summary(self, *, conf_level: float = 0.95, df: str = "satterthwaite") -> Summary:
         """Return the answer in words and tables.
@@ -281,7 +279,7 @@ class LinearMixedModelFit(MixedModelFit):
             kind,
             conf_level=checks.conf_level(conf_level),
             new=new_observation,
-            parameters=lambda: self._parameters,
+            parameters=self._known_parameters(),
         )
         return frame.table(vars(found))
 

@@ -17,7 +17,8 @@ from ranef.api.frame import Frame, matrix, vector
 from ranef.api.likelihood import LikelihoodFit
 from ranef.api.readers import ReaderNames
 from ranef.errors import DataError, ModelError, suggestion
-from ranef.inference import Intervals, LevelEffects, VarianceParameter
+from ranef.inference import FTest, Intervals, LevelEffects, VarianceParameter
+from ranef.inference.degrees import Parameters
 from ranef.models import naming
 from ranef.models.estimate import Estimate
 from ranef.models.naming import Coefficients
@@ -83,6 +84,31 @@ class MixedModelFit(ReaderNames, LikelihoodFit):
 
     @abstractmethod
     def _variance_parameters(self, conf_level: float) -> Sequence[VarianceParameter]: ...
+
+    def _known_parameters(self) -> Parameters | None:
+        """What gives the covariance of the variance parameters, computed once a fit."""
+        return None
+
+    def _hypotheses(
+        self, L: NDArray[np.float64], conf_level: float = 0.95, df: str | None = None
+    ) -> Intervals:
+        """Estimate, test and interval of each row of L (q, p), see `inference.intervals`."""
+        return inference.intervals(
+            self.estimate, L, conf_level=conf_level, df=df, parameters=self._known_parameters()
+        )
+
+    def _joint_test(
+        self,
+        L: NDArray[np.float64],
+        rhs: NDArray[np.float64] | None = None,
+        df: str | None = None,
+    ) -> FTest:
+        """Test all rows of L (q, p) at once, see `inference.f_test`."""
+        return inference.f_test(self.estimate, L, rhs, df=df, parameters=self._known_parameters())
+
+    def _covariance(self, df: str | None = None) -> NDArray[np.float64]:
+        """Covariance of all coefficients under a method, see `inference.coefficient_covariance`."""
+        return inference.coefficient_covariance(self.estimate, df)
 
     @cached_property
     def _level_effects(self) -> tuple[LevelEffects, ...]:
@@ -219,6 +245,31 @@ class MixedModelFit(ReaderNames, LikelihoodFit):
                 "use predict() for other rows"
             )
         return {name: table.values(name) for name in table.columns}
+
+    def methods(self, *, conf_level: float = 0.95, df: str | None = None) -> str:
+        """Return a paragraph for the methods section of a paper: what was done, in prose.
+
+        Parameters
+        ----------
+        conf_level : float
+            Level of the intervals that the paper shows.
+        df : str, optional
+            Method of the degrees of freedom that it uses, as in `tidy`.
+
+        Examples
+        --------
+        >>> import ranef, textwrap
+        >>> fit = ranef.lmm("Reaction ~ Days + (Days | Subject)", ranef.data.load("sleepstudy"))
+        >>> print(textwrap.fill(fit.methods()[:262], 80))
+        A linear mixed model of Reaction, fitted by restricted maximum likelihood (REML)
+        to 180 rows. The mean depends on an intercept and Days. Between the 18 levels of
+        Subject vary the intercept and the coefficient of Days, each with its own
+        variance, all correlated.
+        """
+        from ranef.report.methods import methods
+
+        level = checks.conf_level(conf_level)
+        return methods(self.estimate, level, inference.method_of(self.estimate, df))
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write the fit to a file that `ranef.load` reads.

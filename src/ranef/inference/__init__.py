@@ -22,7 +22,14 @@ from ranef.inference.variance import (
     intraclass_correlations,
     variance_parameters,
 )
-from ranef.inference.wald import FTest, Intervals, f_test, intervals
+from ranef.inference.wald import (
+    FTest,
+    Intervals,
+    coefficient_covariance,
+    f_test,
+    intervals,
+    method_of,
+)
 
 __all__ = [
     "METHODS",
@@ -34,6 +41,7 @@ __all__ = [
     "Prediction",
     "VarianceParameter",
     "check_method",
+    "coefficient_covariance",
     "coefficients_by_level",
     "degrees_of_freedom",
     "denominator",
@@ -44,6 +52,7 @@ __all__ = [
     "intraclass_correlations",
     "level_effects",
     "linear_predictor",
+    "method_of",
     "parameter_covariance",
     "predict",
     "residuals",

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from copy import copy
 from typing import Any
 
 import numpy as np
@@ -128,6 +129,28 @@ class Table:
             self._read[name] = found
         return found
 
+    def snapshot(self, columns: Iterable[str]) -> Table:
+        """Return a table of these columns that later changes of the user's own cannot reach.
+
+        Columns of pandas 3 (copy on write), polars and Arrow are shared, others copied.
+        """
+        keys = {name: name for name in columns}
+        native = {name: _kept(self._native[self._keys[name]]) for name in keys}
+        return Table(native, keys, self.n_rows, self.library, self.index)
+
+    def mapping(self, rows: NDArray[np.bool_] | None = None) -> dict[str, Any]:
+        """Return the columns by name, of these rows, each in its own type and with its levels."""
+        take = slice(None) if rows is None else rows
+        return {name: self._taken(name, take) for name in self.columns}
+
+    def _taken(self, name: str, take: Any) -> Any:
+        if self.kind(name) != "categorical":
+            return self.values(name)[take]
+        import pandas as pd
+
+        codes, levels = self.codes(name)
+        return pd.Categorical.from_codes(codes[take], categories=levels)
+
     def kind(self, name: str) -> str:
         """Say what a column holds.
 
@@ -159,6 +182,16 @@ class Table:
         read as UTC.
         """
         return self.column(name).seconds()
+
+
+def _kept(native: Any) -> Any:
+    """A column that nobody else can change."""
+    pandas = sys.modules.get("pandas")
+    if pandas is not None and isinstance(native, pandas.Series):
+        return native.copy(deep=int(pandas.__version__.split(".")[0]) < 3)
+    if type(native).__module__.partition(".")[0] in ("polars", "pyarrow"):
+        return native
+    return copy(native)
 
 
 def _unique(names: list[Any]) -> dict[str, Any]:

@@ -80,11 +80,13 @@ def laplace_concern(estimate: GeneralisedEstimate) -> str | None:
         return None
     trials = estimate.extra if estimate.family.name in BINARY[:2] else None
     for t, term in enumerate(estimate.terms):
+        sd = float(np.sqrt(np.max(np.diag(estimate.term_covariances[t]))))
+        if sd <= LARGE_SD or term.structure not in ("us", "diag"):
+            continue
         factor = estimate.design.factors[term.factor]
         per_level = np.bincount(factor.codes, weights=trials, minlength=factor.n_levels)
-        sd = float(np.sqrt(np.max(np.diag(estimate.term_covariances[t]))))
         few = float(np.median(per_level))
-        if few < FEW_TRIALS and sd > LARGE_SD and term.structure in ("us", "diag"):
+        if few < FEW_TRIALS:
             return _poor(estimate, factor.name, few, sd)
     return None
 

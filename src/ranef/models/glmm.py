@@ -34,7 +34,7 @@ from ranef.models.constraining import constraints_of
 from ranef.models.estimate import Component, GeneralisedEstimate
 from ranef.models.penalties import penalty_of
 from ranef.priors import Prior
-from ranef.solve.constraints import Constraints
+from ranef.solve.constraints import Constraints, FreeCoefficients
 from ranef.solve.predictors import GeneralisedDesign, LinearPredictor
 from ranef.solve.search import Progress
 
@@ -225,9 +225,11 @@ class _Guess:
     X: Floats
     target: Floats
 
-    def coefficients(self, constraints: Constraints, count: int) -> Floats:
+    def coefficients(self, constraints: Constraints, free: FreeCoefficients) -> Floats:
         """Its coefficients by least squares, as far as they are free."""
-        own, free = self.component.coefficients, constraints.free(count)
+        if free.everything:
+            return _least_squares(self.X, self.target)
+        own = self.component.coefficients
         M, c = free.M[own], free.c[own]
         M = M[:, M.any(axis=0)]
         return np.asarray(M @ _least_squares(self.X @ M, self.target - self.X @ c) + c)
@@ -241,7 +243,7 @@ class _Thresholds:
     values: Floats
     ordered: bool
 
-    def coefficients(self, constraints: Constraints, count: int) -> Floats:
+    def coefficients(self, constraints: Constraints, free: FreeCoefficients) -> Floats:
         """Move them to where the held ones stand, the others between and beside these."""
         first = self.component.coefficients.start
         held = [(k - first, v) for k, v in constraints.coefficients if 0 <= k - first < len(self)]
@@ -378,7 +380,8 @@ class _Builder:
                 f"the family {family.name} has {design.family.predictors} linear predictors, "
                 f"not {len(self.predictors)}"
             )
-        start = [guess.coefficients(constraints, self.count) for guess in self.start]
+        free = constraints.free(self.count)
+        start = [guess.coefficients(constraints, free) for guess in self.start]
         return _Plan(design, tuple(self.components), np.concatenate(start))
 
 

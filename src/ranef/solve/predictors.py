@@ -193,12 +193,12 @@ class GeneralisedAssembly(Parametrisation):
         """Covariance (P, P) of the coefficients: equal ones have equal rows, held ones none."""
         return np.asarray(self.free.M @ (self.scale @ inner @ self.scale.T) @ self.free.M.T)
 
-    @property
+    @cached_property
     def integrated(self) -> Ints:
         """Coefficients of the core that are integrated out."""
         return _free_among(self.free, self.design.integrated)
 
-    @property
+    @cached_property
     def outer(self) -> Ints:
         """Coefficients of the core that are parameters of the criterion."""
         return np.setdiff1d(np.arange(self.free.count), self.integrated)
@@ -210,6 +210,8 @@ class GeneralisedAssembly(Parametrisation):
     @property
     def shift(self) -> float:
         """What to add to the core's criterion for the user's."""
+        if not len(self.integrated):
+            return 0.0
         own = np.ix_(self.integrated, self.integrated)
         return -2 * float(np.linalg.slogdet(self.scale[own])[1])
 
@@ -314,6 +316,8 @@ def _hold(assembly: GeneralisedAssembly, problem: _core.GeneralisedProblem) -> N
 
 def _free_among(free: FreeCoefficients, coefficients: tuple[int, ...]) -> Ints:
     """Free coefficients that these are."""
+    if not coefficients:
+        return np.arange(0)
     return np.flatnonzero(free.M[list(coefficients)].any(axis=0))
 
 
@@ -345,6 +349,8 @@ def _scaled(
 
 def _free_columns(predictor: LinearPredictor, free: FreeCoefficients) -> LinearPredictor:
     """Add up the columns of equal coefficients; those of held ones go into the offset."""
+    if free.everything:
+        return predictor
     own = predictor.coefficients
     M, c = free.M[own], free.c[own]
     columns = np.flatnonzero(M.any(axis=0))

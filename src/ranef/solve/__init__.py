@@ -24,26 +24,32 @@ from ranef.solve.questions import (
     vcov_derivatives,
 )
 from ranef.solve.search import Refits, Solution, fit, refit_many
+from ranef.solve.whitening import Movement, Whitened, generalised_whitened, movement, whitened
 
 __all__ = [
     "Face",
     "GeneralisedSolution",
+    "Movement",
     "Optimum",
     "Refits",
     "Solution",
+    "Whitened",
     "conditional_covariances",
     "fit",
     "fit_generalised",
     "free",
     "generalised_conditional_covariances",
     "generalised_prediction_variance",
+    "generalised_whitened",
     "hessian",
     "joint_covariance",
     "joint_gradient",
     "joint_hessian",
     "mode_derivatives",
+    "movement",
     "prediction_variance",
     "r2_derivatives",
     "refit_many",
     "vcov_derivatives",
+    "whitened",
 ]

@@ -30,6 +30,9 @@ if TYPE_CHECKING:
         load,
         marginal,
         plan,
+        posterior,
+        rank,
+        standardized_ratios,
     )
 
 __all__ = [
@@ -46,7 +49,10 @@ __all__ = [
     "load",
     "marginal",
     "plan",
+    "posterior",
     "priors",
+    "rank",
+    "standardized_ratios",
 ]
 
 ROOMS = ("data", "errors", "families", "priors")

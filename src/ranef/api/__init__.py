@@ -11,19 +11,29 @@ from ranef.api.fitting import glmm, lmm, plan
 from ranef.api.generalised import GeneralizedMixedModelFit
 from ranef.api.likelihood import LikelihoodFit
 from ranef.api.linear import LinearMixedModelFit
+from ranef.api.posteriors import LevelPosterior, posterior
+from ranef.api.profiling import ControlLimits, StandardizedRatios, standardized_ratios
+from ranef.api.ranking import Ranking, rank
 from ranef.api.refits import Refits
 from ranef.api.saving import load
 
 __all__ = [
+    "ControlLimits",
     "Fit",
     "GeneralizedMixedModelFit",
+    "LevelPosterior",
     "LikelihoodFit",
     "LinearMixedModelFit",
     "PopulationAverage",
+    "Ranking",
     "Refits",
+    "StandardizedRatios",
     "glmm",
     "lmm",
     "load",
     "marginal",
     "plan",
+    "posterior",
+    "rank",
+    "standardized_ratios",
 ]

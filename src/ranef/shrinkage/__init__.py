@@ -9,6 +9,7 @@ from ranef.shrinkage.combinations import (
     Combinations,
     coefficients,
     components_of,
+    fixed_effects,
     names_of,
     own_terms,
     predictions,
@@ -18,7 +19,7 @@ from ranef.shrinkage.funnel import OVERDISPERSION, ROBUST, Counts, Funnel, funne
 from ranef.shrinkage.limits import binomial_limits, moment_limits, normal_limits, poisson_limits
 from ranef.shrinkage.poisson_gamma import PoissonGamma, poisson_gamma
 from ranef.shrinkage.posterior import GIVEN, Posterior, posterior
-from ranef.shrinkage.ranks import Ranks, pairwise, ranks, ranks_of_draws
+from ranef.shrinkage.ranks import Ranks, pairwise, pairwise_of_draws, ranks, ranks_of_draws
 from ranef.shrinkage.ratios import REFERENCES, Ratios, ratios
 from ranef.shrinkage.raw import RawEffects, raw_effects
 from ranef.shrinkage.reliability import Reliability, reliability
@@ -41,6 +42,7 @@ __all__ = [
     "coefficients",
     "components_of",
     "constrained",
+    "fixed_effects",
     "funnel",
     "mixture_quantiles",
     "moment_limits",
@@ -48,6 +50,7 @@ __all__ = [
     "normal_limits",
     "own_terms",
     "pairwise",
+    "pairwise_of_draws",
     "poisson_gamma",
     "poisson_limits",
     "posterior",

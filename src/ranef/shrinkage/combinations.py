@@ -15,6 +15,7 @@ __all__ = [
     "Combinations",
     "coefficients",
     "components_of",
+    "fixed_effects",
     "modes_of",
     "names_of",
     "own_terms",
@@ -44,7 +45,7 @@ class Combinations:
 
     def value(self, estimate: Estimate) -> Floats:
         """Return the combinations at the estimates and modes, (N,)."""
-        out: Floats = self.constant + self.X @ _coefficients(estimate)
+        out: Floats = self.constant + self.X @ fixed_effects(estimate)
         for given, b in zip(self.random, modes_of(estimate), strict=True):
             if given is not None:
                 codes, z = given
@@ -64,9 +65,7 @@ def components_of(estimate: Estimate) -> tuple[Component, ...]:
 def own_terms(estimate: Estimate, part: Component, factor: int) -> tuple[int, ...]:
     """Return the random terms that a part has for a factor."""
     terms = terms_of(estimate)
-    return tuple(
-        t for t in range(part.terms.start, part.terms.stop) if terms[t].factor == factor
-    )
+    return tuple(t for t in range(part.terms.start, part.terms.stop) if terms[t].factor == factor)
 
 
 def names_of(estimate: Estimate, part: Component, factor: int) -> tuple[str, ...]:
@@ -83,7 +82,8 @@ def modes_of(estimate: Estimate) -> tuple[Floats, ...]:
     return estimate.modes
 
 
-def _coefficients(estimate: Estimate) -> Floats:
+def fixed_effects(estimate: Estimate) -> Floats:
+    """Return the coefficients of all parts."""
     return estimate.coefficients if isinstance(estimate, GeneralisedEstimate) else estimate.beta
 
 
@@ -96,7 +96,7 @@ def coefficients(
     coefficient without a fixed effect of its name varies around zero.
     """
     q, m = factors_of(estimate)[factor].n_levels, len(names)
-    X = np.zeros((q * m, len(_coefficients(estimate))))
+    X = np.zeros((q * m, len(fixed_effects(estimate))))
     if with_fixed:
         fixed = np.array([[float(have == name) for have in part.names] for name in names])
         X[:, part.coefficients] = np.tile(fixed.reshape(m, len(part.names)), (q, 1))
@@ -128,7 +128,7 @@ def predictions(
         Of the offset.
     """
     q = factors_of(estimate)[factor].n_levels
-    X = np.zeros((q, len(_coefficients(estimate))))
+    X = np.zeros((q, len(fixed_effects(estimate))))
     X[:, part.coefficients] = x
     columns = {part.terms.start + t: np.atleast_2d(row) for t, row in enumerate(z)}
     return Combinations(X, _random(estimate, part, factor, columns, 1), constant)

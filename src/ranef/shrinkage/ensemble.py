@@ -72,8 +72,8 @@ def mixture_quantiles(mean: Floats, sd: Floats) -> Floats:
     if q > 500:
         inside = np.concatenate([[True], np.diff(value) > 0])
         return np.asarray(np.interp(levels, value[inside], grid[inside]))
-    above = np.clip(np.searchsorted(value, levels), 1, GRID - 1)
-    below, above = grid[above - 1], grid[above]
+    cell = np.clip(np.searchsorted(value, levels), 1, GRID - 1)
+    below, above = grid[cell - 1], grid[cell]
     for _ in range(40):
         middle = (below + above) / 2
         low_half = _mixture(middle, mean, sd) >= levels

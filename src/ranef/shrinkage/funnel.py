@@ -94,7 +94,9 @@ class Funnel:
         at = np.geomspace(E.min() * 0.8, E.max() * 1.1, points)
         trials = None
         if self.counts.trials is not None:
-            trials = at * self.counts.trials.sum() / E.sum()
+            probability = E.sum() / self.counts.trials.sum()
+            trials = np.unique(np.maximum(np.round(at / probability), 1.0))
+            at = trials * probability
         low, high = _limits(Counts(at, at, trials), self)
         return at, low, high
 
@@ -135,13 +137,9 @@ def funnel(
     if overdispersion == "additive":
         tau = float(np.sqrt(_between(phi, len(kept), weights)))
     empty = np.empty((0, len(z)))
-    found = Funnel(
-        counts, middle, tuple(sorted(levels)), empty, empty, z, phi, tau, overdispersion
-    )
+    found = Funnel(counts, middle, tuple(sorted(levels)), empty, empty, z, phi, tau, overdispersion)
     low, high = _limits(counts, found)
-    return Funnel(
-        counts, middle, found.levels, low, high, z, phi, tau, overdispersion
-    )
+    return Funnel(counts, middle, found.levels, low, high, z, phi, tau, overdispersion)
 
 
 def _robust(z: Floats, error: Floats, how: str, share: float) -> tuple[Floats, Floats]:
@@ -222,6 +220,6 @@ def _exact(counts: Counts, target: float, tail: float) -> tuple[Floats, Floats]:
     def quantile(p: float) -> Floats:
         r = law.ppf(p)
         excess = (law.cdf(r) - p) / np.maximum(law.pmf(r), 1e-300)
-        return np.maximum(r - excess, 0.0)
+        return np.asarray(np.maximum(r - excess, 0.0))
 
     return quantile(tail) / counts.expected, quantile(1 - tail) / counts.expected

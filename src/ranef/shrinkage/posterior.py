@@ -111,17 +111,23 @@ def posterior(estimate: Estimate, what: Combinations, given: str = "variance") -
         When the parts of so many combinations do not fit into memory, or (given
         "nothing") the second derivatives of the likelihood are not definite.
     """
-    generalised = isinstance(estimate, GeneralisedEstimate)
-    if generalised:
+    if isinstance(estimate, GeneralisedEstimate):
         found = solve.generalised_whitened(estimate, what.X, what.random)
     else:
         found = solve.whitened(estimate, what.X, what.random)
-    parts = [found.tail]
-    if given == "variance" or (given == "nothing" and not generalised):
-        parts.append(found.fixed)
-    if given == "nothing":
-        parts.append(_moved_generalised(estimate, what) if generalised else _moved(estimate, what))
+    parts = [found.tail, *_uncertain(estimate, what, found.fixed, given)]
     return Posterior(what.value(estimate), found.chain, np.hstack(parts))
+
+
+def _uncertain(estimate: Estimate, what: Combinations, fixed: Floats, given: str) -> list[Floats]:
+    """Roots of what the uncertainty of coefficients and variance parameters adds."""
+    if given == "parameters":
+        return []
+    if given == "variance":
+        return [fixed]
+    if isinstance(estimate, GeneralisedEstimate):
+        return [_moved_generalised(estimate, what)]
+    return [fixed, _moved(estimate, what)]
 
 
 def _moved(estimate: Estimate, what: Combinations) -> Floats:
@@ -136,9 +142,8 @@ def _moved(estimate: Estimate, what: Combinations) -> Floats:
     return np.asarray(J @ _root(known.covariance[:-1, :-1]))
 
 
-def _moved_generalised(estimate: Estimate, what: Combinations) -> Floats:
+def _moved_generalised(estimate: GeneralisedEstimate, what: Combinations) -> Floats:
     """Root (N, P + k) of what the uncertainty of coefficients and theta adds."""
-    assert isinstance(estimate, GeneralisedEstimate)
     G = np.hstack([what.X, np.zeros((len(what.X), len(estimate.theta)))])
     for given, moved in zip(what.random, solve.mode_derivatives(estimate), strict=True):
         if given is not None:

@@ -9,7 +9,7 @@ it is the optimal estimate.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,11 +23,11 @@ from ranef.shrinkage.ensemble import (
 )
 from ranef.shrinkage.posterior import Posterior
 
-__all__ = ["Ranks", "pairwise", "ranks", "ranks_of_draws"]
+__all__ = ["Ranks", "pairwise", "pairwise_of_draws", "ranks", "ranks_of_draws"]
 
 Floats = NDArray[np.float64]
 
-MOST_PAIRS = 4000
+MOST_PAIRS = 2000
 """Up to this many levels expected ranks are exact; above, they are means of draws."""
 
 BYTES = 2_000_000_000
@@ -74,6 +74,27 @@ class Ranks:
     exact: bool
     draws: Floats | None = None
 
+    def carried(self, through: Callable[[Floats], Floats]) -> Ranks:
+        """Return the numbers on another scale, through a function that rises."""
+        return replace(
+            self,
+            estimate=through(self.estimate),
+            low=through(self.low),
+            high=through(self.high),
+            triple_goal=through(self.triple_goal),
+            constrained=through(self.constrained),
+        )
+
+    def descending(self) -> Ranks:
+        """Return the ranks counted from the largest number."""
+        q = len(self.expected)
+        return replace(
+            self,
+            expected=q + 1 - self.expected,
+            rank_low=q + 1 - self.rank_high,
+            rank_high=q + 1 - self.rank_low,
+        )
+
 
 def pairwise(found: Posterior) -> Floats:
     """Probabilities (q, q) that the row's number exceeds the column's; 1/2 on the diagonal.
@@ -94,6 +115,16 @@ def pairwise(found: Posterior) -> Floats:
     return np.asarray(out)
 
 
+def pairwise_of_draws(draws: Floats) -> Floats:
+    """The same from draws (n, q)."""
+    q = draws.shape[1]
+    out = np.empty((q, q))
+    for i in range(q):
+        own = draws[:, i, None]
+        out[i] = np.mean(own > draws, axis=0) + np.mean(own == draws, axis=0) / 2
+    return out
+
+
 def ranks(
     found: Posterior,
     *,
@@ -105,7 +136,7 @@ def ranks(
 ) -> Ranks:
     """Ranks of the numbers of a joint normal posterior.
 
-    Expected ranks (up to 4000 levels), probabilities of exceeding the threshold and
+    Expected ranks (up to 2,000 levels), probabilities of exceeding the threshold and
     estimates are exact; rank intervals and the probabilities of the ends of the list
     are by drawing.
 
@@ -146,9 +177,7 @@ def ranks(
     )
 
 
-def _above(
-    mean: Floats, sd: Floats, threshold: float, ndtr: Callable[[Floats], Floats]
-) -> Floats:
+def _above(mean: Floats, sd: Floats, threshold: float, ndtr: Callable[[Floats], Floats]) -> Floats:
     gap = mean - threshold
     z = np.divide(gap, sd, out=np.sign(gap) * np.inf, where=sd > 0)
     return np.where(np.isnan(z), 0.5, ndtr(np.nan_to_num(z, nan=0.0)))

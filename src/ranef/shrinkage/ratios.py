@@ -14,7 +14,7 @@ a random intercept R_l = exp(b). The expectation is that of a level with effect 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -117,7 +117,7 @@ class _Model:
     q: int
 
     def sums(self, values: Floats) -> Floats:
-        return np.bincount(self.codes, values, self.q)
+        return np.bincount(self.codes, values, self.q).astype(np.float64)
 
 
 def ratios(
@@ -317,7 +317,8 @@ def _raw_limits(
         # trials that would give binomial counts the variance that these have
         p = model.mean(model.eta) / model.trials
         inflated = model.sums(model.variance(model.eta)) / model.sums(model.trials * p * (1 - p))
-        found = binomial_limits(*(v / inflated for v in (observed, trials, expected)), conf_level)
+        scaled = observed / inflated, trials / inflated, expected / inflated
+        found = binomial_limits(*scaled, conf_level)
         return "binomial of the effective number of trials", *found
     if model.kind == "numbers":
         sd = np.sqrt(model.sums(model.variance(model.eta)))

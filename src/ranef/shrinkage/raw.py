@@ -55,7 +55,7 @@ class _Rows:
         """Sum (n, ...) by level, (q, ...)."""
         flat = values.reshape(len(values), -1)
         out = np.stack([np.bincount(self.codes, v, self.q) for v in flat.T], axis=1)
-        return out.reshape(self.q, *values.shape[1:])
+        return np.asarray(out.reshape(self.q, *values.shape[1:]), dtype=np.float64)
 
     def linear(self, b: Floats) -> Floats:
         return np.asarray(np.einsum("nm,nm->n", self.z, b[self.codes]))

@@ -171,7 +171,5 @@ def _estimates(
     """Fixed effects and the modes of each term at the core's parameters phi."""
     state = assembly.core.state(y, reml, phi, False)
     beta = assembly.fixed.transform @ (beta0 + scale * state["beta"])
-    modes = [
-        scale * state["modes"][t.block][:, t.first : t.first + t.size] for t in assembly.terms
-    ]
+    modes = [scale * state["modes"][t.block][:, t.first : t.first + t.size] for t in assembly.terms]
     return [beta, *modes]

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from ranef import shrinkage
 from ranef.api.mixed import MixedModelFit
+from ranef.design.syntax import print_node
 from ranef.errors import LevelError, ModelError, suggestion
 from ranef.models.estimate import Component, GeneralisedEstimate
 from ranef.models.naming import category, factors_of
@@ -129,10 +130,12 @@ def level_values(levels: Sequence[Any], positions: NDArray[np.intp]) -> list[Any
 def adjusted_for(place: Place) -> tuple[str, ...]:
     """What the comparison holds equal: fixed effects, exposure, other random effects."""
     estimate, part = place.fit.estimate, place.part
-    named = [name for name in part.names if name != "(Intercept)"]
     spec = part.specification
-    if spec is not None and spec.offset is not None:
-        named.append("the offset")
+    named: list[str] = []
+    if spec is not None:
+        model = spec.recipe.model
+        named += model.fixed.keys
+        named += [f"the offset {print_node(node)}" for node in model.offsets]
     factors = factors_of(estimate)
     if isinstance(estimate, GeneralisedEstimate):
         terms = estimate.terms[part.terms]

@@ -126,7 +126,7 @@ def ranks(ranking: Ranked, *, ax: Axes | None = None, figure: Figure | None = No
         y="" if len(by) <= NAMED_LEVELS else f"{len(by):,} levels, by expected rank",
     )
     ax.set_xlim(0.3, len(by) + 0.7)
-    ax.xaxis.get_major_locator().set_params(integer=True)
+    ax.locator_params(axis="x", integer=True)
     finish(ax, grid="x")
     if len(by) <= NAMED_LEVELS:
         ax.tick_params(axis="y", length=0)

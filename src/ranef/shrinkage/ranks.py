@@ -21,6 +21,7 @@ from ranef.shrinkage.ensemble import (
     pooled_quantiles,
     triple_goal,
 )
+from ranef.shrinkage.normal import exceeds
 from ranef.shrinkage.posterior import Posterior
 
 __all__ = ["Ranks", "pairwise", "pairwise_of_draws", "ranks", "ranks_of_draws"]
@@ -101,18 +102,13 @@ def pairwise(found: Posterior) -> Floats:
 
     Phi((m_i - m_k) / sd(i - k)), with the covariance of the two.
     """
-    from scipy.special import ndtr
-
     V = found.covariance()
     v = np.diag(V)
-    gap = found.mean[:, None] - found.mean
     sd = np.sqrt(np.maximum(v[:, None] + v - 2 * V, 0.0))
-    known = sd > 1e-7 * np.sqrt(v[:, None] + v)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        z = np.where(known, gap / sd, np.sign(gap) * np.inf)
-    out = np.where(np.isnan(z), 0.5, ndtr(np.where(np.isnan(z), 0.0, z)))
+    sd[sd <= 1e-7 * np.sqrt(v[:, None] + v)] = 0.0
+    out = exceeds(found.mean[:, None] - found.mean, sd)
     np.fill_diagonal(out, 0.5)
-    return np.asarray(out)
+    return out
 
 
 def pairwise_of_draws(draws: Floats) -> Floats:
@@ -151,7 +147,7 @@ def ranks(
     draws : int
     rng : numpy.random.Generator
     """
-    from scipy.special import ndtr, ndtri
+    from scipy.special import ndtri
 
     q, sd = len(found.mean), found.sd
     drawn = _ranked(q, draws, conf_level, k, lambda n: found.draws(n, rng), rng)
@@ -170,17 +166,11 @@ def ranks(
         rank_high=drawn.high,
         top=drawn.top,
         bottom=drawn.bottom,
-        above=None if threshold is None else _above(found.mean, sd, threshold, ndtr),
+        above=None if threshold is None else exceeds(found.mean - threshold, sd),
         triple_goal=triple_goal(expected, mixture_quantiles(found.mean, sd)),
         constrained=constrained(found.mean, _spread(found)),
         exact=exact,
     )
-
-
-def _above(mean: Floats, sd: Floats, threshold: float, ndtr: Callable[[Floats], Floats]) -> Floats:
-    gap = mean - threshold
-    z = np.divide(gap, sd, out=np.sign(gap) * np.inf, where=sd > 0)
-    return np.where(np.isnan(z), 0.5, ndtr(np.nan_to_num(z, nan=0.0)))
 
 
 def _spread(found: Posterior) -> float:

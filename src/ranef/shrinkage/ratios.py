@@ -40,6 +40,7 @@ from ranef.shrinkage.limits import (
     normal_limits,
     poisson_limits,
 )
+from ranef.shrinkage.normal import exceeds
 from ranef.shrinkage.posterior import posterior
 from ranef.shrinkage.reliability import prior_covariance
 
@@ -357,16 +358,13 @@ class _Shrunk:
 
     def monotone(self, b: Floats, sd: Floats) -> tuple[Floats, Floats, Floats, Floats]:
         """Ratio, limits and probability of one effect a level, by the monotone R."""
-        from scipy.special import ndtr, ndtri
+        from scipy.special import ndtri
 
         reach = float(ndtri(0.5 + self.conf_level / 2)) * sd
         root = np.zeros_like(b)
         if not (self.typical and self.threshold == 1.0):
             root = self._root(b, sd)
-        gap = b - root
-        z = np.divide(gap, sd, out=np.sign(gap) * np.inf, where=sd > 0)
-        above = np.where(np.isnan(z), 0.5, ndtr(np.nan_to_num(z, nan=0.0)))
-        return self.at(b), self.at(b - reach), self.at(b + reach), above
+        return self.at(b), self.at(b - reach), self.at(b + reach), exceeds(b - root, sd)
 
     def _root(self, b: Floats, sd: Floats) -> Floats:
         """Where R crosses the threshold, within 12 standard deviations."""

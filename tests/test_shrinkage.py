@@ -35,14 +35,18 @@ GENERALISED = {
         {"family": "binomial"},
     ),
     "quadrature": ("ohio", "resp ~ age + (1 | id)", {"family": "binomial", "quadrature": 9}),
-    "zero": ("Salamanders", "count ~ mined + (1 | site)", {"family": "nbinom2", "zero": "~ 1 + (1 | site)"}),
+    "zero": (
+        "Salamanders",
+        "count ~ mined + (1 | site)",
+        {"family": "nbinom2", "zero": "~ 1 + (1 | site)"},
+    ),
     "ordinal": ("wine", "rating ~ temp + contact + (1 | judge)", {"family": "cumulative"}),
     "reml": (
         "cbpp",
         "cbind(incidence, size - incidence) ~ period + (1 | herd)",
         {"family": "binomial", "reml": True},
     ),
-}  # fmt: skip
+}
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +77,8 @@ def uneven():
     y = 1 + x + rng.normal(0, 1.0, 12)[a] + rng.normal(0, 0.8, 7)[b] + rng.normal(size=len(a))
     y += rng.normal(0, 0.5, 7)[b] * x
     w = rng.uniform(0.5, 2.0, len(a))
-    return pd.DataFrame({"a": [f"a{i}" for i in a], "b": [f"b{i}" for i in b], "x": x, "y": y, "w": w})  # fmt: skip
+    named = {"a": [f"a{i}" for i in a], "b": [f"b{i}" for i in b]}
+    return pd.DataFrame({**named, "x": x, "y": y, "w": w})
 
 
 # --- the joint posterior
@@ -567,6 +572,25 @@ def test_parts_of_a_model_are_ranked_by_their_name(fits):
     own = fits("zero").tidy("random").query("component == 'zero'")
     np.testing.assert_allclose(found["estimate"], own["estimate"])
     assert (found["component"] == "zero").all()
+
+
+def test_categories_of_a_multinomial_response_are_chosen_by_name():
+    rng = np.random.default_rng(12)
+    g = np.repeat(np.arange(15), 20)
+    logits = np.column_stack([np.zeros(len(g)), *(rng.normal(0, 0.8, 15)[g] for _ in range(2))])
+    mode = np.array(["bus", "car", "train"])[(logits + rng.gumbel(size=logits.shape)).argmax(1)]
+    fit = ranef.glmm("mode ~ 1 + (1 | g)", {"mode": mode, "g": g}, family="multinomial")
+    found = ranef.rank(fit, response="train").tidy()
+    own = fit.tidy("random").query("response == 'train'")
+    np.testing.assert_allclose(found["estimate"], own["estimate"])
+    np.testing.assert_allclose(
+        ranef.posterior(fit, response="car").tidy()["std_error"],
+        fit.tidy("random").query("response == 'car'")["std_error"],
+    )
+    with pytest.raises(ModelError, match="choose one of 'car', 'train'"):
+        ranef.rank(fit)
+    assert fit.shrinkage()["response"].tolist() == ["car"] * 15 + ["train"] * 15
+    assert fit.reliability()["reliability"].between(0, 1).all()
 
 
 def test_the_same_rng_gives_the_same_ranks(fits):

@@ -454,6 +454,13 @@ class ControlLimits:
             "multiplicative": f"limits {np.sqrt(max(found.phi, 1.0)):.2f} times as wide as by "
             "chance",
         }[found.overdispersion]
+        doubtful = found.phi > found.chance * (1 + 2 * np.sqrt(2 / q))
+        more = ""
+        if found.overdispersion == "none" and doubtful:
+            more = (
+                "; that speaks of differences between most levels, for which exact limits make no "
+                "allowance (overdispersion='additive' does)"
+            )
         further = "".join(
             f", {int(np.sum(np.abs(found.side) > k))} outside those of {100 * level:g}%"
             for k, level in enumerate(found.levels)
@@ -463,13 +470,8 @@ class ControlLimits:
             f"{outside} of {q:,} levels lie outside the {100 * found.levels[0]:g}% limits around "
             f"{found.target:.3f}{further}; by chance {chance:.1f} would lie outside the first. "
             f"These are {allowance}.",
-            f"Squared distances average {found.phi:.2f} (1 by chance alone)"
-            + (
-                "; that speaks of differences between most levels, for which exact limits make "
-                "no allowance."
-                if found.overdispersion == "none" and found.phi > 1 + 2 * np.sqrt(2 / q)
-                else "."
-            ),
+            f"Squared distances average {found.phi:.2f} ({found.chance:.2f} by chance "
+            f"alone){more}.",
             NOT_A_CLAIM,
             f"Adjusted for: {', '.join(self.ratios.adjusted_for) or 'nothing'}.",
         )

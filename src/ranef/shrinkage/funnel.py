@@ -9,7 +9,7 @@ variance-stabilised scale (ibid., section 4; Spiegelhalter et al. 2012, J. R. St
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,7 +56,9 @@ class Funnel:
     z : (q,) float64 array
         Distance from the target in standard errors, before any allowance.
     phi : float
-        Mean of the squared z (winsorised or trimmed): 1 without overdispersion.
+        Mean of the squared z, winsorised or trimmed.
+    chance : float
+        What it would be by chance alone: 1, and less after winsorising or trimming.
     tau : float
         Standard deviation between levels on the stabilised scale; 0 unless additive.
     overdispersion : str
@@ -69,6 +71,7 @@ class Funnel:
     high: Floats
     z: Floats
     phi: float
+    chance: float
     tau: float
     overdispersion: str
 
@@ -137,9 +140,12 @@ def funnel(
     if overdispersion == "additive":
         tau = float(np.sqrt(_between(phi, len(kept), weights)))
     empty = np.empty((0, len(z)))
-    found = Funnel(counts, middle, tuple(sorted(levels)), empty, empty, z, phi, tau, overdispersion)
+    chance = _by_chance(robust, share)
+    found = Funnel(
+        counts, middle, tuple(sorted(levels)), empty, empty, z, phi, chance, tau, overdispersion
+    )
     low, high = _limits(counts, found)
-    return Funnel(counts, middle, found.levels, low, high, z, phi, tau, overdispersion)
+    return replace(found, low=low, high=high)
 
 
 def _robust(z: Floats, error: Floats, how: str, share: float) -> tuple[Floats, Floats]:
@@ -152,6 +158,17 @@ def _robust(z: Floats, error: Floats, how: str, share: float) -> tuple[Floats, F
         return np.clip(z, low, high), weights
     inside = (z >= low) & (z <= high)
     return z[inside], weights[inside]
+
+
+def _by_chance(how: str, share: float) -> float:
+    """Mean square of standard normal scores after the same treatment."""
+    from scipy.special import ndtri
+
+    if how == "none" or share <= 0:
+        return 1.0
+    c = float(ndtri(1 - share))
+    inside = 1 - 2 * share - 2 * c * float(np.exp(-c * c / 2) / np.sqrt(2 * np.pi))
+    return inside + 2 * share * c * c if how == "winsorise" else inside / (1 - 2 * share)
 
 
 def _between(phi: float, count: int, w: Floats) -> float:

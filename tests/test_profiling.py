@@ -10,7 +10,7 @@ import pytest
 from scipy import stats
 
 import ranef
-from ranef import shrinkage
+from ranef import plots, shrinkage
 from ranef.errors import ModelError
 
 REFERENCE = json.loads(
@@ -223,6 +223,43 @@ def test_overdispersed_counts_have_wider_limits():
     assert np.all(table["ratio_low"] <= low)
 
 
+def test_extra_zeros_widen_the_limits_as_their_variance_says():
+    rng = np.random.default_rng(5)
+    g = np.repeat(np.arange(20), 30)
+    y = rng.poisson(np.exp(1 + rng.normal(0, 0.4, 20)[g])) * (rng.random(600) < 0.7)
+    fit = ranef.glmm("y ~ 1 + (1 | g)", {"y": y, "g": g}, family="poisson", zero="~ 1")
+    found = ranef.standardized_ratios(fit)
+    assert found.found.limits == "negative binomial by moments"
+    table = found.tidy()
+    np.testing.assert_allclose(table["expected"], 30 * fit.fitted("typical").iloc[0])
+    np.testing.assert_allclose(table["shrunken"], np.exp(fit.tidy("random")["estimate"]))
+    p = 1 / (1 + np.exp(-fit.tidy().query("component == 'zero'")["estimate"].item()))
+    for column, tail in (("ratio_low", "sf"), ("ratio_high", "cdf")):
+        mu = table[column] * table["expected"] / 30 / (1 - p)
+        variance = 30 * (1 - p) * mu * (1 + p * mu)
+        size = (30 * (1 - p) * mu) ** 2 / (variance - 30 * (1 - p) * mu)
+        law = stats.nbinom(size, size / (size + 30 * (1 - p) * mu))
+        seen = table["observed"]
+        np.testing.assert_allclose(law.sf(seen - 1) if tail == "sf" else law.cdf(seen), 0.025)
+
+
+def test_a_root_link_has_variance_in_proportion_to_the_mean():
+    data = wards(family="nbinom1", seed=6)
+    fit = ranef.glmm(
+        "y ~ 1 + (1 | ward)", data, family=ranef.families.NegativeBinomial1(link="sqrt")
+    )
+    found = ranef.standardized_ratios(fit)
+    table, phi = found.tidy(), fit.dispersion["phi"]
+    mean = table["ratio_high"] * table["expected"]
+    law = stats.nbinom(mean / phi, 1 / (1 + phi))
+    np.testing.assert_allclose(law.cdf(table["observed"]), 0.025, rtol=1e-6)
+    with pytest.raises(ModelError, match="log, logit and cloglog"):
+        ranef.rank(fit, scale="ratio")
+    ranks = ranef.rank(fit, scale="response").tidy()
+    eta = fit.coef.iloc[0] + fit.tidy("random")["estimate"]
+    np.testing.assert_allclose(ranks["estimate"], eta**2)
+
+
 def test_betabinomial_counts_have_fewer_effective_trials():
     rng = np.random.default_rng(2)
     g = np.repeat(np.arange(20), 5)
@@ -433,6 +470,23 @@ def test_families_without_counts_are_refused():
     fit = ranef.glmm("rating ~ temp + (1 | judge)", ranef.data.load("wine"), family="cumulative")
     with pytest.raises(ModelError, match="has none of these"):
         ranef.standardized_ratios(fit)
+    data = wards()
+    some = {name: np.asarray(values)[data["y"] > 0] for name, values in data.items()}
+    fit = ranef.glmm("y ~ 1 + (1 | ward)", some, family="truncated_poisson")
+    with pytest.raises(ModelError, match="truncated_poisson"):
+        ranef.standardized_ratios(fit)
+
+
+def test_a_saved_fit_answers_the_same(poisson, tmp_path):
+    poisson.save(tmp_path / "wards.ranef")
+    again = ranef.load(tmp_path / "wards.ranef")
+    for ask in (
+        lambda fit: ranef.rank(fit).tidy(),
+        lambda fit: ranef.standardized_ratios(fit).tidy(),
+        lambda fit: fit.shrinkage(),
+    ):
+        a, b = (ask(fit).select_dtypes("number") for fit in (poisson, again))
+        np.testing.assert_allclose(a, b, rtol=1e-6)
 
 
 def test_missing_rows_are_left_out_of_the_sums():
@@ -521,4 +575,8 @@ def test_picture_of_two_dimensions_and_of_levels_without_raw_estimates():
     data["y"] = np.where(np.array(data["ward"]) == "w03", 0, data["y"])
     fit = ranef.glmm("y ~ kind + (1 | ward) + offset(log(days))", data, family="poisson")
     assert "1 of 25 have no raw estimate" in fit.plot.shrinkage().get_title(loc="left")
+    text = plots.alt_text(fit, "shrinkage")
+    assert "24 of 25 levels have a raw estimate" in text
+    raw, own = (fit.shrinkage()[c].dropna() for c in ("raw", "estimate"))
+    assert f"from {raw.std(ddof=0):.3g} to {own[raw.index].std(ddof=0):.3g}" in text
     plt.close("all")

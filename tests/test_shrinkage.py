@@ -246,6 +246,49 @@ def test_matrix_of_one_level_is_that_of_the_equations(fits):
     np.testing.assert_allclose(fit.vcov_by_level("Subject", level=level), R @ C @ R.T, rtol=1e-9)
 
 
+def test_combinations_of_levels_that_do_not_belong_together(fits):
+    """A cask with another batch: two ways up the chain, that meet in the fixed effects."""
+    for name in ("nested", "uneven"):
+        estimate = fits(name).estimate
+        spec, rng = estimate.specification, np.random.default_rng(4)
+        n = 30
+        random = tuple(
+            (
+                rng.integers(0, spec.factors[t.factor].n_levels, n).astype(np.int32),
+                rng.normal(size=(n, t.size)),
+            )
+            for t in spec.terms
+        )
+        what = shrinkage.Combinations(rng.normal(size=(n, spec.p)), random)
+        R = rows_of(estimate, what)
+        expected = R @ dense_posterior(estimate) @ R.T
+        found = shrinkage.posterior(estimate, what).covariance()
+        np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-10 * np.abs(expected).max())
+
+
+def test_a_crossed_generalised_model_and_three_nested_levels():
+    rng = np.random.default_rng(21)
+    a, b = np.repeat(np.arange(14), 25), rng.integers(0, 9, 350)
+    y = rng.poisson(np.exp(0.3 + rng.normal(0, 0.5, 14)[a] + rng.normal(0, 0.5, 9)[b]))
+    fit = ranef.glmm("y ~ 1 + (1 | a) + (1 | b)", {"y": y, "a": a, "b": b}, family="poisson")
+    C = np.linalg.inv(dense_precision(fit.estimate))
+    for what in questions(fit.estimate):
+        R = rows_of(fit.estimate, what)
+        found = shrinkage.posterior(fit.estimate, what).covariance()
+        np.testing.assert_allclose(found, R @ C @ R.T, rtol=1e-6, atol=1e-9)
+    region = np.repeat(np.arange(5), 24)
+    school = region * 4 + np.tile(np.repeat(np.arange(4), 6), 5)
+    room = school * 3 + np.tile([0, 0, 1, 1, 2, 2], 20)
+    effects = rng.normal(size=5)[region] + rng.normal(size=20)[school] + rng.normal(size=60)[room]
+    table = {"y": effects + rng.normal(size=120), "region": region, "school": school, "room": room}
+    nested = ranef.lmm("y ~ 1 + (1 | region) + (1 | school) + (1 | room)", table)
+    C = dense_posterior(nested.estimate)
+    for what in questions(nested.estimate):
+        R = rows_of(nested.estimate, what)
+        found = shrinkage.posterior(nested.estimate, what).covariance()
+        np.testing.assert_allclose(found, R @ C @ R.T, rtol=1e-8, atol=1e-10)
+
+
 def test_draws_have_mean_and_covariance(fits):
     found = ranef.posterior(fits("uneven"), "a").found
     drawn = found.draws(40_000, np.random.default_rng(5))
@@ -749,3 +792,36 @@ def test_a_kernel_scales_the_prior_of_each_level():
     P[1:, 1:] += np.linalg.inv(term.kernel * float(fit.estimate.covariances[0][0, 0]))
     found = ranef.posterior(fit)
     np.testing.assert_allclose(found.covariance(), np.linalg.inv(P)[1:, 1:], rtol=1e-6)
+
+
+@pytest.mark.study
+def test_intervals_of_effects_and_ranks_cover_in_an_unbalanced_crossed_design():
+    """1,000 data sets: 12 x 7 crossed, half of the cells empty, variances estimated.
+
+    At 95% the effects are covered 93.0% given the variance parameters and 93.7% with their
+    uncertainty (docs/shrinkage.md states this shortfall; Monte Carlo error 0.3%); rank
+    intervals, of whole ranks, 97.8%.
+    """
+    rng = np.random.default_rng(20)
+    table = uneven()
+    a, b = (np.unique(table[c], return_inverse=True)[1] for c in "ab")
+    covered = {"effects": [], "nothing": [], "ranks": []}
+    for _ in range(1000):
+        effects = rng.normal(0, 1.0, 12)
+        table["y"] = 1 + table["x"] + effects[a] + rng.normal(0, 0.8, 7)[b]
+        table["y"] += rng.normal(size=len(a))
+        fit = ranef.lmm("y ~ x + (1 | a) + (1 | b)", table)
+        order = np.argsort(np.argsort(effects)) + 1
+        names = np.unique(table["a"])
+        for given in ("variance", "nothing"):
+            own = ranef.posterior(fit, "a", given=given).tidy().set_index("level").loc[names]
+            inside = (own["conf_low"] <= effects) & (effects <= own["conf_high"])
+            covered["effects" if given == "variance" else given].append(inside.mean())
+        ranking = ranef.rank(fit, "a", draws=1000).tidy().set_index("level").loc[names]
+        inside = (ranking["rank_low"] <= order) & (order <= ranking["rank_high"])
+        covered["ranks"].append(inside.mean())
+    share = {name: float(np.mean(values)) for name, values in covered.items()}
+    assert share["effects"] == pytest.approx(0.930, abs=0.01)
+    assert share["nothing"] == pytest.approx(0.937, abs=0.01)
+    assert share["nothing"] > share["effects"]
+    assert share["ranks"] > 0.95

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranef.errors import ModelError
-from ranef.families import Binomial, Family, Gaussian, Truncated
+from ranef.families import Binomial, Family, Gaussian
 from ranef.families.counts import Count
 from ranef.inference.generalised.rows import linear_parts, own_rows
 from ranef.inference.generalised.targets import has_zero
@@ -107,6 +107,7 @@ class _Model:
 
     kind: str
     family: Family
+    poisson: bool
     y: Floats
     eta: Floats
     mean: Mean
@@ -221,7 +222,7 @@ def _model(estimate: Estimate, factor: int) -> _Model:
     eta = fitted(estimate, conditional=False)
     same, constant = (lambda e: e), (lambda e: spread)
     ones = np.ones(spec.n)
-    return _Model("numbers", Gaussian(), spec.y, eta, same, constant, ones, None, *place)
+    return _Model("numbers", Gaussian(), False, spec.y, eta, same, constant, ones, None, *place)
 
 
 def _generalised(
@@ -240,6 +241,7 @@ def _generalised(
         trials = exposure = exposure if estimate.extra is None else estimate.extra
     elif kind == "counts" and family.link == "log":
         exposure = np.exp(offset)
+    poisson = family.name == "poisson" and not zero
     times = np.ones(spec.n) if trials is None else trials
 
     def with_others(eta: Floats) -> Floats:
@@ -253,16 +255,17 @@ def _generalised(
     def variance(eta: Floats) -> Floats:
         return np.asarray(family.variance(with_others(eta), estimate.extra, zero=zero))
 
-    return _Model(kind, family, spec.y, etas[0], mean, variance, exposure, trials, codes, z, q)
+    return _Model(
+        kind, family, poisson, spec.y, etas[0], mean, variance, exposure, trials, codes, z, q
+    )
 
 
 def _kind(family: Family) -> str:
-    base = family.base if isinstance(family, Truncated) else family
-    if isinstance(base, Count):
+    if isinstance(family, Count):
         return "counts"
-    if isinstance(base, Binomial):
+    if isinstance(family, Binomial):
         return "proportions"
-    if isinstance(base, Gaussian):
+    if isinstance(family, Gaussian):
         return "numbers"
     raise ModelError(
         f"standardised ratios compare counts, proportions and sums of normal responses; the "
@@ -324,16 +327,28 @@ def _raw_limits(
     if model.kind == "numbers":
         sd = np.sqrt(model.sums(model.variance(model.eta)))
         return "normal", *normal_limits(*at, sd, conf_level)
-    if model.family.name == "poisson" or model.family.link != "log":
+    if model.poisson:
         return "exact Poisson", *poisson_limits(*at, conf_level)
+    found = moment_limits(*at, _count_variance(model, expected), conf_level)
+    return "negative binomial by moments", *found
 
+
+def _count_variance(model: _Model, expected: Floats) -> Callable[[Floats], Floats]:
+    """Variance of the sums where they are a ratio times the expected ones.
+
+    Under a log link at predictors moved by the log of the ratio; under others in
+    proportion to the mean.
+    """
     scale = model.sums(model.mean(model.eta)) / expected
+    if model.family.link != "log":
+        proportion = model.sums(model.variance(model.eta)) / scale
+        return lambda ratio: ratio * proportion
 
-    def variance(ratio: Floats) -> Floats:
+    def moved(ratio: Floats) -> Floats:
         shift = np.log(np.maximum(ratio / scale, 1e-12))[model.codes]
         return model.sums(model.variance(model.eta + shift))
 
-    return "negative binomial by moments", *moment_limits(*at, variance, conf_level)
+    return moved
 
 
 # --- shrunken ratios

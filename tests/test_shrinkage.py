@@ -236,6 +236,36 @@ def test_coefficients_by_level_and_their_matrices_agree(fits, name):
         np.testing.assert_allclose(np.sqrt(own.loc[known.index]), known, rtol=1e-8)
 
 
+STRUCTURED = {
+    "cs": "y ~ t + cs(0 + f | g)",
+    "homcs": "y ~ t + homcs(0 + f | g)",
+    "ar1": "y ~ t + ar1(0 + f | g)",
+    "toep": "y ~ t + toep(0 + f | g)",
+    "diag": "y ~ t + diag(0 + f | g) + (1 | h)",
+}
+
+
+@pytest.mark.parametrize("name", list(STRUCTURED))
+def test_every_structure_has_its_standard_deviations(name):
+    rng = np.random.default_rng(17)
+    g, t = np.repeat(np.arange(25), 8), np.tile(np.repeat(np.arange(4), 2), 25)
+    root = np.linalg.cholesky(0.6 ** np.abs(np.subtract.outer(np.arange(4), np.arange(4))))
+    h = rng.integers(0, 8, 200)
+    y = 1 + 0.3 * t + (rng.normal(size=(25, 4)) @ root.T)[g, t] + rng.normal(size=8)[h]
+    y += rng.normal(0, 0.6, 200)
+    table = {"y": y, "t": t, "f": [f"t{k}" for k in t], "g": g, "h": h}
+    fit = ranef.lmm(STRUCTURED[name], table)
+    estimate, random = fit.estimate, fit.tidy("random").query("group == 'g'")
+    C, p = dense_posterior(estimate), estimate.specification.p
+    given_beta = np.linalg.inv(np.linalg.inv(C)[p:, p:])
+    own = slice(0, 100)
+    for column, matrix in (("std_error", C[p:, p:]), ("cond_sd", given_beta)):
+        sd = np.sqrt(np.diag(matrix)[own]).reshape(25, 4).T.ravel()
+        np.testing.assert_allclose(random[column], sd, rtol=1e-7)
+    found = ranef.posterior(fit, "g").covariance().to_numpy()
+    np.testing.assert_allclose(found, C[p:, p:][own, own], atol=1e-9 * np.abs(found).max())
+
+
 def test_matrix_of_one_level_is_that_of_the_equations(fits):
     fit = fits("slope")
     C = dense_posterior(fit.estimate)

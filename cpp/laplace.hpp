@@ -96,6 +96,10 @@ class Laplace final : public Objective {
                          const std::vector<const double*>& z, const double* X, double* out) {
         outer_c_.quadratic_forms(rows, levels, z, X, out);
     }
+    HalfSolves half_solves(size_t rows, const std::vector<const int32_t*>& levels,
+                           const std::vector<const double*>& z, const double* X) {
+        return outer_c_.half_solves(rows, levels, z, X);
+    }
 
   private:
     using Modes = std::vector<Vector>;

@@ -74,6 +74,15 @@ class Problem:
         z: Sequence[_Floats],
         X: _Floats,
     ) -> _Floats: ...
+    def half_solves(
+        self,
+        y: _Floats,
+        reml: bool,
+        phi: _Floats,
+        levels: Sequence[_Codes],
+        z: Sequence[_Floats],
+        X: _Floats,
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64], _Floats, int, _Floats]: ...
     def scores(self, y: _Floats, reml: bool, phi: _Floats, factor: int) -> _Floats: ...
     def fixed_scores(self, y: _Floats, reml: bool, phi: _Floats) -> list[_Floats]: ...
 
@@ -130,3 +139,6 @@ class GeneralisedProblem:
     def quadratic_forms(
         self, x: _Floats, levels: Sequence[_Codes], z: Sequence[_Floats], X: _Floats
     ) -> _Floats: ...
+    def half_solves(
+        self, x: _Floats, levels: Sequence[_Codes], z: Sequence[_Floats], X: _Floats
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64], _Floats, int, _Floats]: ...

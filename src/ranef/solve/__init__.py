@@ -26,13 +26,16 @@ from ranef.solve.questions import (
     vcov_derivatives,
 )
 from ranef.solve.search import Refits, Solution, fit, refit_many
+from ranef.solve.whitening import Movement, Whitened, generalised_whitened, movement, whitened
 
 __all__ = [
     "Face",
     "GeneralisedSolution",
+    "Movement",
     "Optimum",
     "Refits",
     "Solution",
+    "Whitened",
     "check_nodes",
     "comfortable_nodes",
     "conditional_covariances",
@@ -41,15 +44,18 @@ __all__ = [
     "free",
     "generalised_conditional_covariances",
     "generalised_prediction_variance",
+    "generalised_whitened",
     "hessian",
     "integrable",
     "joint_covariance",
     "joint_gradient",
     "joint_hessian",
     "mode_derivatives",
+    "movement",
     "posterior_moments",
     "prediction_variance",
     "r2_derivatives",
     "refit_many",
     "vcov_derivatives",
+    "whitened",
 ]

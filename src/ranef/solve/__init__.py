@@ -7,6 +7,7 @@ are made in `_core`.
 
 from ranef.solve.joint import (
     generalised_conditional_covariances,
+    generalised_criterion,
     generalised_prediction_variance,
     joint_covariance,
     joint_gradient,
@@ -15,6 +16,7 @@ from ranef.solve.joint import (
 )
 from ranef.solve.laplace import GeneralisedSolution, fit_generalised
 from ranef.solve.optimum import Face, Optimum
+from ranef.solve.point import LinearPoint, linear_point, stepped_point
 from ranef.solve.questions import (
     conditional_covariances,
     free,
@@ -28,6 +30,7 @@ from ranef.solve.search import Refits, Solution, fit, refit_many
 __all__ = [
     "Face",
     "GeneralisedSolution",
+    "LinearPoint",
     "Optimum",
     "Refits",
     "Solution",
@@ -36,14 +39,17 @@ __all__ = [
     "fit_generalised",
     "free",
     "generalised_conditional_covariances",
+    "generalised_criterion",
     "generalised_prediction_variance",
     "hessian",
     "joint_covariance",
     "joint_gradient",
     "joint_hessian",
+    "linear_point",
     "mode_derivatives",
     "prediction_variance",
     "r2_derivatives",
     "refit_many",
+    "stepped_point",
     "vcov_derivatives",
 ]

@@ -25,11 +25,19 @@ if TYPE_CHECKING:
         GeneralizedMixedModelFit,
         LikelihoodFit,
         LinearMixedModelFit,
+        check,
+        collinearity,
         glmm,
+        heterogeneity,
+        icc,
+        influence,
+        leverage,
         lmm,
         load,
         marginal,
         plan,
+        r2,
+        simulated_residuals,
     )
 
 __all__ = [
@@ -38,15 +46,23 @@ __all__ = [
     "LikelihoodFit",
     "LinearMixedModelFit",
     "__version__",
+    "check",
+    "collinearity",
     "data",
     "errors",
     "families",
     "glmm",
+    "heterogeneity",
+    "icc",
+    "influence",
+    "leverage",
     "lmm",
     "load",
     "marginal",
     "plan",
     "priors",
+    "r2",
+    "simulated_residuals",
 ]
 
 ROOMS = ("data", "errors", "families", "priors")

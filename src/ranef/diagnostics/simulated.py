@@ -55,11 +55,15 @@ class Simulated:
     draws : (m, N) float64 array
     scaled : (m,) float64 array
         Uniform on (0, 1) if the model holds.
+    predicted : (m,) float64 array
+        Linear predictor that the draws were made with, of new levels that of typical
+        ones; of groups the mean of it.
     """
 
     observed: Floats
     draws: Floats
     scaled: Floats
+    predicted: Floats
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,8 +85,16 @@ class Posterior:
     sigma: float
 
 
-def simulated(estimate: Estimate, n: int, effects: str, rng: np.random.Generator) -> Simulated:
+def simulated(
+    estimate: Estimate,
+    n: int,
+    effects: str,
+    rng: np.random.Generator,
+    given: Posterior | None = None,
+) -> Simulated:
     """Draw n responses for each row and rank the data among them.
+
+    `given` is a draw of `posterior` to use, where there is one already.
 
     Raises
     ------
@@ -102,8 +114,11 @@ def simulated(estimate: Estimate, n: int, effects: str, rng: np.random.Generator
             f"{n:,} draws of {len(y):,} rows would take {8e-9 * len(y) * n:.1f} GB; "
             f"take n={max(MOST_CELLS // len(y), 19)} or fewer"
         )
-    draws = _draws(estimate, n, effects, rng)
-    return Simulated(y, draws, ranks(y, draws, rng))
+    if given is None:
+        draws, predicted = _draws(estimate, n, effects, rng)
+    else:
+        draws, predicted = drawn_around(estimate, given, n, rng), given.predictors[0]
+    return Simulated(y, draws, ranks(y, draws, rng), predicted)
 
 
 def grouped(found: Simulated, codes: Codes, rng: np.random.Generator) -> Simulated:
@@ -115,7 +130,9 @@ def grouped(found: Simulated, codes: Codes, rng: np.random.Generator) -> Simulat
     starts = np.flatnonzero(np.diff(ordered, prepend=-1))
     y = np.bincount(codes[kept], found.observed[kept], count)
     draws = np.add.reduceat(found.draws[kept][order], starts, axis=0)
-    return Simulated(y, draws, ranks(y, draws, rng))
+    predicted = np.bincount(codes[kept], found.predicted[kept], count)
+    predicted /= np.bincount(codes[kept], minlength=count)
+    return Simulated(y, draws, ranks(y, draws, rng), predicted)
 
 
 def ranks(y: Floats, draws: Floats, rng: np.random.Generator) -> Floats:
@@ -126,13 +143,26 @@ def ranks(y: Floats, draws: Floats, rng: np.random.Generator) -> Floats:
     return np.asarray((below + rng.random(len(y)) * (equal + 1.0)) / (N + 1.0))
 
 
-def _draws(estimate: Estimate, n: int, effects: str, rng: np.random.Generator) -> Floats:
+def _draws(
+    estimate: Estimate, n: int, effects: str, rng: np.random.Generator
+) -> tuple[Floats, Floats]:
+    """Draws (n_used, n) and the linear predictor (n_used,) they were made with."""
     if effects != "posterior":
         conditional = effects == "conditional"
         if isinstance(estimate, GeneralisedEstimate):
-            return generalised.simulate(estimate, n, rng, conditional=conditional)
-        return inference.simulate(estimate, n, rng, conditional=conditional)
+            parts = linear_parts(estimate, own_rows(estimate))
+            eta = linear_predictors(estimate, parts[:1], conditional)[0]
+            return generalised.simulate(estimate, n, rng, conditional=conditional), eta
+        mean = inference.fitted(estimate, conditional=conditional)
+        return inference.simulate(estimate, n, rng, conditional=conditional), mean
     given = posterior(estimate, rng)
+    return drawn_around(estimate, given, n, rng), given.predictors[0]
+
+
+def drawn_around(
+    estimate: Estimate, given: Posterior, n: int, rng: np.random.Generator
+) -> Floats:
+    """Draw n responses for each row at one draw of everything else, (n_used, n)."""
     out = np.empty((n, estimate.specification.n))
     if isinstance(estimate, GeneralisedEstimate):
         zero = has_zero(estimate)

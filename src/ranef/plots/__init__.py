@@ -9,8 +9,23 @@ functions, and never its global state.
 from ranef.plots.accessor import FitPlots
 from ranef.plots.caterpillar import random
 from ranef.plots.coefficients import fixed
+from ranef.plots.criticism import check_page
+from ranef.plots.influence import influence
 from ranef.plots.normal import qq
 from ranef.plots.residual import residuals
+from ranef.plots.scale import scale_location
+from ranef.plots.simulated import simulated
 from ranef.plots.words import alt_text
 
-__all__ = ["FitPlots", "alt_text", "fixed", "qq", "random", "residuals"]
+__all__ = [
+    "FitPlots",
+    "alt_text",
+    "check_page",
+    "fixed",
+    "influence",
+    "qq",
+    "random",
+    "residuals",
+    "scale_location",
+    "simulated",
+]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,7 @@ from ranef.plots.coefficients import fixed
 from ranef.plots.normal import qq
 from ranef.plots.reading import Fitted
 from ranef.plots.residual import residuals
+from ranef.plots.scale import scale_location
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -71,5 +72,40 @@ class FitPlots:
         """Draw the fixed effects with intervals, see `ranef.plots.fixed`."""
         return fixed(self.fit, conf_level=conf_level, intercept=intercept, ax=ax)
 
+    def scale_location(
+        self, *, kind: str | None = None, smooth: bool = True, ax: Axes | None = None
+    ) -> Axes:
+        """Draw the size of residuals against fitted values, see `ranef.plots.scale_location`."""
+        return scale_location(self.fit, kind=kind, smooth=smooth, ax=ax)
+
+    def simulated(
+        self, n: int = 250, *, effects: str = "posterior", rng: Any = 0
+    ) -> NDArray[np.object_]:
+        """Draw scaled residuals, see `ranef.simulated_residuals` and its plot."""
+        found = self._diagnosed.simulated_residuals(n, effects=effects, rng=rng)
+        return cast("NDArray[np.object_]", found.plot())
+
+    def influence(
+        self,
+        statistic: str = "cook",
+        *,
+        by: Any = None,
+        method: str | None = None,
+        term: str | None = None,
+        most: int = 25,
+        ax: Axes | None = None,
+    ) -> Axes | NDArray[np.object_]:
+        """Draw what moves the fit most, see `ranef.influence` and its plot."""
+        found = self._diagnosed.influence(by=by, method=method)
+        return cast("Axes", found.plot(statistic, term=term, most=most, ax=ax))
+
+    @property
+    def _diagnosed(self) -> Any:
+        """The fit, which has its diagnostics as methods."""
+        return self.fit
+
     def __repr__(self) -> str:
-        return "plots of a fit: .random(), .residuals(), .qq(), .fixed()"
+        return (
+            "plots of a fit: .random(), .residuals(), .qq(), .fixed(), .scale_location(), "
+            ".simulated(), .influence()"
+        )

@@ -1,0 +1,609 @@
+"""What `check` looks at: each function looks at one thing and says what it saw.
+
+A `Candidate` holds the words for both outcomes. Those with a p-value are judged together
+(`judged`): with m tests each has to be below alpha / m, and its effect large enough to
+matter, so that a page of a correct model is calm with probability 1 - alpha or more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ranef import diagnostics
+from ranef.api import concerns
+from ranef.api.influence import Influence
+from ranef.api.mixed import MixedModelFit
+from ranef.api.predictors import collinear
+from ranef.api.simulated import SimulatedResiduals, has_zeros
+from ranef.diagnostics import Posterior, Tested
+from ranef.models.estimate import GeneralisedEstimate
+from ranef.models.naming import group_name
+from ranef.solve.optimum import Face
+
+__all__ = ["LOOKS", "Candidate", "Case", "Finding", "judged"]
+
+Floats = NDArray[np.float64]
+
+FINE, NOTE, LOOK = "fine", "note", "look"
+
+HIGH_VIF = 10.0
+FEW_LEVELS = 5
+FEW_FOR_SHAPE = 10
+DISTRIBUTION_FREE = ("poisson", "binomial", "truncated_poisson")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One row of a check.
+
+    Attributes
+    ----------
+    what : str
+        What was looked at.
+    verdict : {"fine", "note", "look"}
+        Nothing to see; something to know; something to act on.
+    words : str
+        The verdict in plain words.
+    number : float
+        The statistic; NaN where there is none.
+    p_value : float
+        NaN where it is no test.
+    advice : str
+        What to do; empty where there is nothing to do.
+    """
+
+    what: str
+    verdict: str
+    words: str
+    number: float
+    p_value: float
+    advice: str
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """What was seen, with the words for both outcomes.
+
+    Attributes
+    ----------
+    what : str
+    calm, alarm, advice : str
+    number, p_value : float
+    matters : bool
+        Whether the effect is large enough; of what is no test, whether it is there.
+    verdict : str
+        The verdict if it is.
+    """
+
+    what: str
+    calm: str
+    alarm: str
+    advice: str
+    number: float = float("nan")
+    p_value: float = float("nan")
+    matters: bool = False
+    verdict: str = LOOK
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """What the looks share.
+
+    Attributes
+    ----------
+    fit : fit
+    residuals : SimulatedResiduals or None
+        None where the response has no rank.
+    given : Posterior or None
+        The draw of effects and coefficients that they rest on.
+    left_out : dict of Influence
+        By grouping factor.
+    time, by : str, column or None
+    rng : Generator
+    """
+
+    fit: MixedModelFit
+    residuals: SimulatedResiduals | None
+    given: Posterior | None
+    left_out: dict[str, Influence]
+    time: Any
+    by: Any
+    rng: np.random.Generator
+
+    @property
+    def generalised(self) -> GeneralisedEstimate | None:
+        estimate = self.fit.estimate
+        return estimate if isinstance(estimate, GeneralisedEstimate) else None
+
+    @cached_property
+    def scores(self) -> Floats:
+        """Normal scores of the residuals; of a linear model its standardised residuals."""
+        assert self.residuals is not None
+        if self.generalised is not None or self.given is None:
+            return diagnostics.normal_scores(self.residuals.scaled)
+        spec = self.fit.estimate.specification
+        w = 1.0 if spec.weights is None else np.sqrt(spec.weights)
+        return np.asarray((spec.y - self.given.predictors[0]) * w / self.given.sigma)
+
+
+def judged(candidates: Sequence[Candidate], alpha: float) -> tuple[Finding, ...]:
+    """Decide what is fine, sorted with what needs a look first."""
+    tests = sum(np.isfinite(c.p_value) for c in candidates)
+    out = []
+    for c in candidates:
+        seen = c.matters and (not np.isfinite(c.p_value) or c.p_value <= alpha / max(tests, 1))
+        verdict = c.verdict if seen else FINE
+        words, advice = (c.alarm, c.advice) if seen else (c.calm, "")
+        out.append(Finding(c.what, verdict, words, c.number, c.p_value, advice))
+    order = {LOOK: 0, NOTE: 1, FINE: 2}
+    return tuple(sorted(out, key=lambda f: order[f.verdict]))
+
+
+# --- the estimate
+
+
+def _optimum(case: Case) -> Iterator[Candidate]:
+    optimum = case.fit.optimum
+    runaway = case.generalised is not None and bool(case.generalised.runaway)
+    yield Candidate(
+        "optimum",
+        "The search ended at a proved optimum.",
+        "The optimum is not proved: the search could go on.",
+        "Centre and scale the predictors, give starting values (start=), or take random terms "
+        "away that the data hardly know.",
+        optimum.decrement,
+        matters=not optimum.converged and not runaway,
+    )
+
+
+def _separation(case: Case) -> Iterator[Candidate]:
+    estimate = case.generalised
+    if estimate is None:
+        return
+    text = concerns.separation_concern(estimate, case.fit._levels) or ""
+    yield Candidate(
+        "separation",
+        "No coefficient runs off to infinity.",
+        concerns.sentence(text),
+        "See the priors of glmm, or leave the column out.",
+        matters=bool(text),
+    )
+    known = concerns.uncertainty_concern(estimate) if not text else None
+    if known is not None:
+        yield Candidate(
+            "standard errors", "", known, "Take a simpler model, or a prior.", matters=True
+        )
+
+
+def _laplace(case: Case) -> Iterator[Candidate]:
+    estimate = case.generalised
+    if estimate is None or estimate.quadrature != 1:
+        return
+    text = concerns.laplace_concern(estimate)
+    yield Candidate(
+        "Laplace approximation",
+        "No sign that the Laplace approximation is poor.",
+        concerns.sentence(text or ""),
+        "Fit with quadrature=25 and compare, where there is one grouping factor.",
+        matters=text is not None,
+    )
+
+
+def _singular(case: Case) -> Iterator[Candidate]:
+    faces = case.fit.optimum.faces
+    if not faces:
+        yield Candidate("singularity", "No variance at zero, no correlation at one.", "", "")
+        return
+    for face in faces:
+        group = group_name(case.fit.estimate, face.term)
+        yield Candidate(
+            f"singularity ({group})",
+            "",
+            f"The fit lies on a boundary: {face.description}.",
+            singularity_advice(case.fit, face),
+            matters=True,
+            verdict=NOTE,
+        )
+
+
+def singularity_advice(fit: MixedModelFit, face: Face) -> str:
+    """Say what to do about one boundary that a fit lies on."""
+    terms = fit.estimate.specification.terms
+    term = terms[face.term] if face.term < len(terms) else None
+    if face.rank == 0:
+        return (
+            "These data show no variation that this term would explain. The other estimates are "
+            "as if the term were not there; leave it in where the design asks for it, take it "
+            "out otherwise."
+        )
+    if face.rank == face.size:
+        return "A parameter of its structure stands at the end of its range; a simpler one will do."
+    if "correlation" in face.description:
+        label = "the term" if term is None else f"({term.label})"
+        return (
+            f"The data know fewer dimensions of variation ({face.rank}) than {label} has "
+            f"({face.size}). Write || in place of | to leave correlations out, or keep it: the "
+            "fixed effects and their tests remain valid."
+        )
+    return (
+        f"Of the {face.size} effects of this term the data show {face.rank}. Leave out those "
+        "whose variance is zero, or keep them where the design asks for them."
+    )
+
+
+# --- the distribution of the residuals
+
+
+def _uniform(case: Case) -> Iterator[Candidate]:
+    if case.residuals is None or case.generalised is None:
+        return
+    test = _named(case, "uniformity")
+    yield Candidate(
+        "distribution",
+        "The responses fall among draws of the model as they should.",
+        f"The responses do not have the distribution of the family "
+        f"{case.generalised.family.name}: they fall elsewhere among its draws.",
+        "Look at the other findings first, and at the picture of simulated residuals; then "
+        "try another family.",
+        test.statistic,
+        test.p_value,
+        test.statistic > 0.03,
+    )
+
+
+def _normal(case: Case) -> Iterator[Candidate]:
+    if case.residuals is None or case.generalised is not None or len(case.scores) < 8:
+        return
+    found = diagnostics.shape(case.scores)
+    skewed = abs(found.skewness) > 0.3
+    heavy = found.kurtosis > 0.6
+    how = (
+        f"skewed to the {'right' if found.skewness > 0 else 'left'} "
+        f"(skewness {found.skewness:.2f})"
+        if skewed
+        else f"heavier in the tails than normal (excess kurtosis {found.kurtosis:.1f})"
+        if heavy
+        else f"not normal (skewness {found.skewness:.2f}, excess kurtosis {found.kurtosis:.1f})"
+    )
+    positive = bool(np.min(case.fit.estimate.specification.y) > 0)
+    advice = "With many rows means and their tests hardly mind; predictions for rows do. "
+    if skewed and positive and found.skewness > 0:
+        advice += "A logarithm of the response, or glmm with family 'Gamma' or 'lognormal', fits "
+        advice += "a long right tail."
+    elif heavy:
+        advice += "glmm with family='t' allows for heavy tails."
+    else:
+        advice += "Look at the normal quantile plot."
+    yield Candidate(
+        "residuals normal",
+        "The residuals are about normal.",
+        f"The residuals are {how}.",
+        advice,
+        found.statistic,
+        found.p_value,
+        abs(found.skewness) > 0.2 or abs(found.kurtosis) > 0.5,
+    )
+
+
+def _dispersion(case: Case) -> Iterator[Candidate]:
+    estimate = case.generalised
+    if case.residuals is None or estimate is None or estimate.family.name not in DISTRIBUTION_FREE:
+        return
+    binomial = estimate.family.name == "binomial"
+    if binomial and (estimate.extra is None or np.max(estimate.extra) <= 1):
+        return
+    test = _named(case, "dispersion")
+    ratio = test.statistic
+    over = ratio > 1
+    family = "binomial" if binomial else "Poisson"
+    wide = "family='betabinomial'" if binomial else "family='nbinom2'"
+    yield Candidate(
+        "dispersion",
+        f"The responses vary as much as the {family} distribution says.",
+        f"The responses vary {ratio:.2g} times as much as the {family} distribution says"
+        + ("" if over else ", which is less")
+        + ": standard errors are too "
+        + ("small." if over else "large."),
+        f"Take {wide}, or give each row an effect of its own."
+        if over
+        else "Take family='compois' or 'genpois'."
+        if not binomial
+        else "Look for rows that are not independent trials.",
+        ratio,
+        test.p_value,
+        abs(np.log(max(ratio, 1e-300))) > 0.1,
+    )
+
+
+def _zeros(case: Case) -> Iterator[Candidate]:
+    if case.residuals is None or not has_zeros(case.fit):
+        return
+    test = _named(case, "zeros")
+    if not np.isfinite(test.statistic) and test.p_value > 0.05:
+        return
+    more = test.statistic > 1
+    there = case.generalised is not None and "zero" in case.generalised.parts
+    yield Candidate(
+        "zeros",
+        "There are about as many zeros as the model says.",
+        f"There are {test.statistic:.2g} times as many zeros as the model says.",
+        (
+            "Where the responses vary too much as well, take family='nbinom2' first; then zero='~ "
+            "1', or a formula of what makes extra zeros."
+            if more and not there
+            else "Leave the zero part out, or look at what it depends on."
+        ),
+        test.statistic,
+        test.p_value,
+        abs(np.log(max(test.statistic, 1e-300))) > 0.1,
+    )
+
+
+def _outliers(case: Case) -> Iterator[Candidate]:
+    if case.residuals is None:
+        return
+    test = _named(case, "outliers")
+    n = len(case.residuals.scaled)
+    rows, expected = round(test.statistic * n), test.expected * n
+    yield Candidate(
+        "outliers",
+        "No more rows than expected lie beyond all their draws.",
+        f"{rows:,} rows lie beyond all draws of the model, where {expected:.1f} are expected.",
+        "Look at these rows: simulated_residuals(fit) is nearest 0 and 1 there. If they are "
+        "right, another family or a missing predictor makes room for them.",
+        float(rows),
+        test.p_value,
+        rows > 2 * expected,
+    )
+
+
+# --- against what is known of the rows
+
+
+def _against_fit(case: Case) -> Iterator[Candidate]:
+    if case.residuals is None:
+        return
+    tests = [t for t in case.residuals.tests if t.name.startswith("trend")]
+    for test in tests:
+        yield Candidate(
+            "residuals against the fit",
+            "The residuals do not depend on the fitted value.",
+            "The residuals depend on the fitted value: the model bends or spreads where the "
+            "data do not.",
+            "Add a curve (poly(x, 2), ns(x, 3)) or an interaction, or transform the response or "
+            "change the link.",
+            test.statistic,
+            test.p_value,
+            test.statistic > 0.05,
+        )
+
+
+def _against_predictors(case: Case) -> Iterator[Candidate]:
+    if case.residuals is None:
+        return
+    spec = case.fit.estimate.specification
+    for term in diagnostics.terms_of_columns(spec):
+        x = spec.X[:, term.columns[0]]
+        if term.interaction or len(term.columns) > 1 or len(np.unique(x)) < 4:
+            continue
+        test = diagnostics.trend(x, case.residuals.scaled, term.name)
+        yield Candidate(
+            f"residuals against {term.name}",
+            f"The residuals do not depend on {term.name}.",
+            f"The residuals depend on {term.name}: its effect is not a straight line on this "
+            "scale, or the spread changes with it.",
+            f"Try poly({term.name}, 2) or ns({term.name}, 3); plot the residuals against it.",
+            test.statistic,
+            test.p_value,
+            test.statistic > 0.05,
+        )
+
+
+def _spread(case: Case) -> Iterator[Candidate]:
+    if case.residuals is None or case.residuals.found.predicted.size == 0:
+        return
+    linear = case.generalised is None
+    widen = (
+        "A logarithm of the response often cures it; else glmm(..., family='gaussian', "
+        "dispersion='~ x') models the spread, or weights= give it where it is known."
+        if linear
+        else "dispersion='~ x' models the spread; another family has another variance function."
+    )
+    r, p = diagnostics.spread_against(case.scores, case.residuals.found.predicted)
+    yield Candidate(
+        "spread against the fit",
+        "The spread does not depend on the fitted value.",
+        f"The spread {'grows' if r > 0 else 'shrinks'} with the fitted value.",
+        widen,
+        r,
+        p,
+        abs(r) > 0.1,
+    )
+    for factor in case.fit.estimate.specification.factors:
+        F, p = diagnostics.spread_by_group(case.scores, factor.codes.astype(np.int_))
+        if not np.isfinite(p):
+            continue
+        yield Candidate(
+            f"spread by {factor.name}",
+            f"The spread is about the same in all levels of {factor.name}.",
+            f"The spread differs between levels of {factor.name}.",
+            f"Look at the levels with the largest residuals; dispersion='~ (1 | {factor.name})' "
+            "lets the spread vary in glmm.",
+            F,
+            p,
+            F > 1.2,
+        )
+
+
+def _time(case: Case) -> Iterator[Candidate]:
+    if case.residuals is None or case.time is None:
+        return
+    test = case.residuals.temporal(case.time, by=case.by, rng=case.rng)
+    yield Candidate(
+        "order in time",
+        "Neighbours in time are no more alike than others.",
+        f"Neighbours in time are {'alike' if test.statistic > 0 else 'opposed'} (correlation "
+        f"{test.statistic:.2f}): rows are not independent, and standard errors are wrong.",
+        "Add ar1(0 + factor(time) | group) or ou(0 + time | group), or a smooth curve of time.",
+        test.statistic,
+        test.p_value,
+        abs(test.statistic) > 0.05,
+    )
+
+
+# --- the random effects and the fixed effects' columns
+
+
+def _effects(case: Case) -> Iterator[Candidate]:
+    if case.given is None:
+        return
+    estimate = case.fit.estimate
+    spec = estimate.specification
+    for term, psi, b in zip(spec.terms, estimate.covariances, case.given.effects, strict=True):
+        if term.kernel is not None or len(b) < FEW_FOR_SHAPE:
+            continue
+        group = spec.factors[term.factor].name
+        for j, name in enumerate(term.names):
+            sd = float(np.sqrt(psi[j, j]))
+            if sd <= 1e-8:
+                continue
+            found = diagnostics.shape(b[:, j] / sd)
+            yield Candidate(
+                f"effects of {group}: {name}",
+                f"The effects of {group} ({name}) are about normal.",
+                f"The effects of {group} ({name}) are not normal (skewness "
+                f"{found.skewness:.2f}, excess kurtosis {found.kurtosis:.1f}).",
+                "Fixed effects mind little, predictions for levels more. Look for outlying "
+                "levels or a predictor of the levels that is missing. (Shrunken modes look more "
+                "normal than the effects are, so that this is found late.)",
+                found.statistic,
+                found.p_value,
+                abs(found.skewness) > 0.3 or abs(found.kurtosis) > 0.6,
+            )
+
+
+def _heterogeneity(case: Case) -> Iterator[Candidate]:
+    names = [f.name for f in case.fit.estimate.specification.factors]
+    for h in diagnostics.heterogeneity(case.fit.estimate):
+        group = names[h.factor]
+        slopes = "" if np.isnan(h.within) else f" ({h.within:.3g} and {h.between:.3g})"
+        yield Candidate(
+            f"{h.term} within and between {group}",
+            f"{h.term} has one slope within and between levels of {group}.",
+            f"{h.term} has different slopes within and between levels of {group}{slopes}; its "
+            f"one coefficient mixes them. Of its own variance {100 * h.icc:.0f}% lies between.",
+            f"Write within({h.term}, {group}) + between({h.term}, {group}) in place of {h.term}.",
+            h.test.statistic,
+            h.test.p_value,
+            True,
+        )
+
+
+def _collinear(case: Case) -> Iterator[Candidate]:
+    found, _ = collinear(case.fit)
+    inside = {part for t in found.terms if t.interaction for part in t.name.split(":")}
+    plain = [
+        (t.name, float(v))
+        for t, v in zip(found.terms, found.adjusted, strict=True)
+        if not t.interaction and t.name not in inside
+    ]
+    if len(found.terms) < 2 or not plain:
+        return
+    high = [f"{name} ({v:.0f})" for name, v in plain if v > HIGH_VIF]
+    yield Candidate(
+        "collinearity",
+        "The predictors are distinct enough.",
+        f"Other predictors all but determine {', '.join(high)} (variance inflation in "
+        "parentheses): its coefficient is poorly known.",
+        "Leave one of them out, join them, or read only what they do together.",
+        max(v for _, v in plain),
+        matters=bool(high),
+    )
+
+
+def _groups(case: Case) -> Iterator[Candidate]:
+    spec = case.fit.estimate.specification
+    for factor in spec.factors:
+        few = factor.n_levels < FEW_LEVELS
+        single = float(np.mean(np.bincount(factor.codes) == 1))
+        lonely = not few and 0.8 < single and factor.n_levels < spec.n
+        alarm = (
+            f"{factor.name} has {factor.n_levels} levels: hardly enough to know a variance from."
+            if few
+            else f"{100 * single:.0f}% of the levels of {factor.name} have a single row, which "
+            "cannot tell a level's effect from the residual."
+        )
+        yield Candidate(
+            f"levels of {factor.name}",
+            f"{factor.name} has {factor.n_levels:,} levels.",
+            alarm,
+            f"Consider fixed effects of {factor.name}, or a prior of its standard deviation; "
+            "intervals of what varies between levels are wide for good reason."
+            if few
+            else "Read the variances with care.",
+            float(factor.n_levels),
+            matters=few or lonely,
+            verdict=NOTE,
+        )
+
+
+def _influence(case: Case) -> Iterator[Candidate]:
+    from scipy.special import chdtri
+
+    for group, left_out in case.left_out.items():
+        cook = np.nan_to_num(left_out.cook, nan=0.0)
+        p = max(len(left_out.terms), 1)
+        edge = float(chdtri(p, 0.5)) / p
+        worst = int(np.argmax(cook))
+        rest = np.delete(cook, worst)
+        apart = cook[worst] > 4.0 * float(rest.max(initial=0.0))
+        moved = left_out.found.dfbetas[worst]
+        j = int(np.nanargmax(np.abs(moved))) if np.isfinite(moved).any() else 0
+        known = bool(left_out.terms)
+        text = ""
+        if known:
+            now, without = left_out.found.beta[worst, j] + left_out.found.dfbeta[worst, j], 0.0
+            without = left_out.found.beta[worst, j]
+            text = f": {left_out.terms[j]} goes from {now:.3g} to {without:.3g}"
+        yield Candidate(
+            f"influence of {group}",
+            f"No single level of {group} carries the result.",
+            f"Without {group} {left_out.labels[worst]} the coefficients are others{text}.",
+            f"Look at {group} {left_out.labels[worst]}: check its rows, and report the result "
+            "with and without it.",
+            float(cook[worst]),
+            matters=bool(known and (cook[worst] > 2.0 * edge or (cook[worst] > edge and apart))),
+        )
+
+
+def _named(case: Case, name: str) -> Tested:
+    assert case.residuals is not None
+    return next(t for t in case.residuals.tests if t.name == name)
+
+
+LOOKS: tuple[Callable[[Case], Iterator[Candidate]], ...] = (
+    _optimum,
+    _separation,
+    _laplace,
+    _singular,
+    _dispersion,
+    _zeros,
+    _uniform,
+    _normal,
+    _outliers,
+    _against_fit,
+    _against_predictors,
+    _spread,
+    _time,
+    _effects,
+    _heterogeneity,
+    _influence,
+    _collinear,
+    _groups,
+)

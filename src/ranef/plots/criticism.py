@@ -1,0 +1,93 @@
+"""Six pictures that show whether a model holds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ranef.plots.influence import influence
+from ranef.plots.normal import qq
+from ranef.plots.reading import has_residuals
+from ranef.plots.residual import residuals
+from ranef.plots.scale import scale_location
+from ranef.plots.simulated import quartile_lines
+from ranef.plots.style import MUTED, on_figure
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = ["Checked", "check_page"]
+
+MOST_LEVELS = 12
+
+
+class Checked(Protocol):
+    """What the picture reads of a check."""
+
+    @property
+    def fit(self) -> Any: ...
+    @property
+    def residuals(self) -> Any: ...
+    @property
+    def left_out(self) -> Mapping[str, Any]: ...
+
+
+def check_page(check: Checked, *, figure: Figure | None = None) -> NDArray[np.object_]:
+    """Draw six panels: residuals, their quantiles, the effects', draws, influence, spread.
+
+    Parameters
+    ----------
+    check : Check
+    figure : matplotlib Figure, optional
+        An empty figure to use instead of a new one; it is resized.
+
+    Returns
+    -------
+    array of six matplotlib Axes
+
+    Examples
+    --------
+    >>> import ranef
+    >>> fit = ranef.lmm("Reaction ~ Days + (Days | Subject)", ranef.data.load("sleepstudy"))
+    >>> [ax.get_title(loc="left") for ax in check_page(ranef.check(fit))][:2]
+    ['Residuals against fitted values', 'Normal quantiles of residuals']
+    """
+    axes = on_figure(figure, 13.0, 7.8).subplots(2, 3).ravel()
+    fit = check.fit
+    if has_residuals(fit):
+        residuals(fit, ax=axes[0])
+        qq(fit, ax=axes[1])
+        scale_location(fit, ax=axes[5])
+    else:
+        for ax in (axes[0], axes[1], axes[5]):
+            _empty(ax, "These responses have no residuals")
+    _effects(axes[2], fit)
+    if check.residuals is None:
+        _empty(axes[3], "These responses have no rank")
+    else:
+        quartile_lines(axes[3], check.residuals)
+    if check.left_out:
+        group = max(check.left_out, key=lambda g: len(check.left_out[g].labels))
+        influence(check.left_out[group], most=MOST_LEVELS, ax=axes[4])
+    else:
+        _empty(axes[4], "No level was left out")
+    return np.asarray(axes, dtype=object)
+
+
+def _effects(ax: Axes, fit: Any) -> None:
+    """Draw quantiles of the first coefficient of the factor with the most levels."""
+    spec = fit.estimate.specification
+    if not spec.terms:
+        _empty(ax, "The mean has no random effects")
+        return
+    term = max(spec.terms, key=lambda t: spec.factors[t.factor].n_levels)
+    qq(fit, "random", group=spec.factors[term.factor].name, term=term.names[0], ax=ax)
+
+
+def _empty(ax: Axes, words: str) -> None:
+    ax.set_axis_off()
+    ax.text(0.5, 0.5, words, ha="center", va="center", color=MUTED, transform=ax.transAxes)

@@ -10,7 +10,7 @@ from ranef.api.checking import Check, check
 from ranef.api.fit import Fit
 from ranef.api.fitting import glmm, lmm, plan
 from ranef.api.generalised import GeneralizedMixedModelFit
-from ranef.api.influence import Influence, Leverage, influence, leverage
+from ranef.api.left_out import Influence, Leverage, influence, leverage
 from ranef.api.likelihood import LikelihoodFit
 from ranef.api.linear import LinearMixedModelFit
 from ranef.api.partition import ICC, R2, icc, r2
@@ -20,18 +20,18 @@ from ranef.api.saving import load
 from ranef.api.simulated import SimulatedResiduals, simulated_residuals
 
 __all__ = [
+    "ICC",
+    "R2",
     "Check",
     "Collinearity",
     "Fit",
     "GeneralizedMixedModelFit",
     "Heterogeneity",
-    "ICC",
     "Influence",
     "Leverage",
     "LikelihoodFit",
     "LinearMixedModelFit",
     "PopulationAverage",
-    "R2",
     "Refits",
     "SimulatedResiduals",
     "check",

@@ -15,7 +15,7 @@ from ranef import diagnostics
 from ranef.api import checks
 from ranef.api.diagnosing import fitted_model
 from ranef.api.findings import FINE, LOOK, LOOKS, NOTE, Case, Finding, judged
-from ranef.api.influence import Influence, influence
+from ranef.api.left_out import Influence, influence
 from ranef.api.mixed import MixedModelFit
 from ranef.api.rendering import Page, Paragraph, TextTable, number, p_value
 from ranef.api.simulated import SimulatedResiduals
@@ -56,7 +56,7 @@ class Check:
     >>> fit = ranef.glmm("cbind(incidence, size - incidence) ~ period + (1 | herd)",
     ...                  ranef.data.load("cbpp"), family="binomial")
     >>> ranef.check(fit).verdict
-    'look'
+    'fine'
     """
 
     findings: tuple[Finding, ...]
@@ -139,6 +139,18 @@ class Check:
         return f"In order: {', '.join(fine)}." if fine else ""
 
     @property
+    def follow_line(self) -> str:
+        """What may follow from a graver finding, in one sentence."""
+        by_root: dict[str, list[str]] = {}
+        for f in self.findings:
+            if f.after:
+                by_root.setdefault(f.after, []).append(f.what)
+        said = [f"from {root}: {', '.join(whats)}" for root, whats in by_root.items()]
+        if not said:
+            return ""
+        return f"Seen too, but may follow {'; '.join(said)}. Mend that first and check again."
+
+    @property
     def small_print(self) -> tuple[str, ...]:
         """How it was judged, and what was not looked at."""
         tests = sum(np.isfinite(f.p_value) for f in self.findings)
@@ -157,8 +169,11 @@ class Check:
     def page(self) -> Page:
         """What `repr` and notebooks show."""
         parts: list[Paragraph | TextTable] = [Paragraph((self.headline,))]
-        for finding in (*self.of(LOOK), *self.of(NOTE)):
+        notes = [f for f in self.of(NOTE) if not f.after]
+        for finding in (*self.of(LOOK), *notes):
             parts.append(Paragraph(_lines(finding)))
+        if self.follow_line:
+            parts.append(Paragraph((self.follow_line,)))
         if self.calm_line:
             parts.append(Paragraph((self.calm_line,)))
         parts.append(Paragraph(self.small_print))
@@ -231,7 +246,7 @@ def check(
     >>> salamanders = ranef.data.load("Salamanders")
     >>> fit = ranef.glmm("count ~ mined + (1 | site)", salamanders, family="poisson")
     >>> print(ranef.check(fit).headline)
-    5 things need a look.
+    1 thing needs a look.
     >>> better = ranef.glmm("count ~ mined + spp + (1 | site)", salamanders, family="nbinom2")
     >>> print(ranef.check(better).headline)
     Nothing found that speaks against the model.

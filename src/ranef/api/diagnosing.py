@@ -13,7 +13,7 @@ from ranef.errors import DataError, ModelError, UnknownColumnError, suggestion
 from ranef.models.naming import factors_of
 from ranef.tables import Table
 
-__all__ = ["column_of", "fitted_model", "groups_of", "labels_of", "time_of"]
+__all__ = ["column_of", "fitted_model", "groups_of", "is_categorical", "labels_of", "time_of"]
 
 Floats = NDArray[np.float64]
 Codes = NDArray[np.int_]
@@ -59,7 +59,7 @@ def _present(codes: Any, levels: Sequence[Any], name: str) -> tuple[Codes, list[
     present = np.flatnonzero(np.bincount(codes[codes >= 0], minlength=len(levels)))
     place = np.full(len(levels) + 1, -1)
     place[present] = np.arange(len(present))
-    return place[codes], [levels[i] for i in present], name
+    return place[codes], [levels[int(i)] for i in present], name
 
 
 def column_of(fit: MixedModelFit, given: Any, argument: str) -> tuple[Floats, str]:
@@ -72,6 +72,14 @@ def column_of(fit: MixedModelFit, given: Any, argument: str) -> tuple[Floats, st
         return _numbers(Table.of({argument: values}), argument), argument
     table = _data(fit, given, argument)
     return _used(fit, _numbers(table, given)), given
+
+
+def is_categorical(fit: MixedModelFit, given: Any) -> bool:
+    """Tell whether a column, or values, have no order of numbers or times."""
+    table = fit.frame.data if isinstance(given, str) else Table.of({"x": np.asarray(given)})
+    name = given if isinstance(given, str) else "x"
+    numbers = ("numeric", "boolean", "datetime", "duration")
+    return table is not None and name in table and table.kind(name) not in numbers
 
 
 def time_of(fit: MixedModelFit, given: Any) -> Floats:

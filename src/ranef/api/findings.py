@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from ranef import diagnostics
 from ranef.api import concerns
-from ranef.api.influence import Influence
+from ranef.api.left_out import Influence
 from ranef.api.mixed import MixedModelFit
 from ranef.api.predictors import collinear
 from ranef.api.simulated import SimulatedResiduals, has_zeros
@@ -56,6 +56,8 @@ class Finding:
         NaN where it is no test.
     advice : str
         What to do; empty where there is nothing to do.
+    after : str
+        Another finding that this one may follow from: a note until that is mended.
     """
 
     what: str
@@ -64,6 +66,7 @@ class Finding:
     number: float
     p_value: float
     advice: str
+    after: str = ""
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,8 @@ class Candidate:
         Whether the effect is large enough; of what is no test, whether it is there.
     verdict : str
         The verdict if it is.
+    after : tuple of str
+        Findings that would bring this one about.
     """
 
     what: str
@@ -89,6 +94,7 @@ class Candidate:
     p_value: float = float("nan")
     matters: bool = False
     verdict: str = LOOK
+    after: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,12 +141,18 @@ class Case:
 def judged(candidates: Sequence[Candidate], alpha: float) -> tuple[Finding, ...]:
     """Decide what is fine, sorted with what needs a look first."""
     tests = sum(np.isfinite(c.p_value) for c in candidates)
+    level = alpha / max(tests, 1)
+    seen = {
+        c.what: c.matters and (not np.isfinite(c.p_value) or c.p_value <= level) for c in candidates
+    }
     out = []
     for c in candidates:
-        seen = c.matters and (not np.isfinite(c.p_value) or c.p_value <= alpha / max(tests, 1))
-        verdict = c.verdict if seen else FINE
-        words, advice = (c.alarm, c.advice) if seen else (c.calm, "")
-        out.append(Finding(c.what, verdict, words, c.number, c.p_value, advice))
+        if not seen[c.what]:
+            out.append(Finding(c.what, FINE, c.calm, c.number, c.p_value, ""))
+            continue
+        root = next((name for name in c.after if seen.get(name)), "")
+        verdict = NOTE if root else c.verdict
+        out.append(Finding(c.what, verdict, c.alarm, c.number, c.p_value, c.advice, root))
     order = {LOOK: 0, NOTE: 1, FINE: 2}
     return tuple(sorted(out, key=lambda f: order[f.verdict]))
 
@@ -254,6 +266,7 @@ def _uniform(case: Case) -> Iterator[Candidate]:
         test.statistic,
         test.p_value,
         test.statistic > 0.03,
+        after=("dispersion",),
     )
 
 
@@ -264,8 +277,7 @@ def _normal(case: Case) -> Iterator[Candidate]:
     skewed = abs(found.skewness) > 0.3
     heavy = found.kurtosis > 0.6
     how = (
-        f"skewed to the {'right' if found.skewness > 0 else 'left'} "
-        f"(skewness {found.skewness:.2f})"
+        f"skewed to the {'right' if found.skewness > 0 else 'left'} (skewness {found.skewness:.2f})"
         if skewed
         else f"heavier in the tails than normal (excess kurtosis {found.kurtosis:.1f})"
         if heavy
@@ -288,6 +300,7 @@ def _normal(case: Case) -> Iterator[Candidate]:
         found.statistic,
         found.p_value,
         abs(found.skewness) > 0.2 or abs(found.kurtosis) > 0.5,
+        after=("spread against the fit",),
     )
 
 
@@ -342,6 +355,7 @@ def _zeros(case: Case) -> Iterator[Candidate]:
         test.statistic,
         test.p_value,
         abs(np.log(max(test.statistic, 1e-300))) > 0.1,
+        after=("dispersion",),
     )
 
 
@@ -360,6 +374,7 @@ def _outliers(case: Case) -> Iterator[Candidate]:
         float(rows),
         test.p_value,
         rows > 2 * expected,
+        after=("dispersion", "residuals normal", "spread against the fit"),
     )
 
 
@@ -381,6 +396,7 @@ def _against_fit(case: Case) -> Iterator[Candidate]:
             test.statistic,
             test.p_value,
             test.statistic > 0.05,
+            after=("dispersion",),
         )
 
 
@@ -402,6 +418,7 @@ def _against_predictors(case: Case) -> Iterator[Candidate]:
             test.statistic,
             test.p_value,
             test.statistic > 0.05,
+            after=("dispersion",),
         )
 
 
@@ -424,6 +441,7 @@ def _spread(case: Case) -> Iterator[Candidate]:
         r,
         p,
         abs(r) > 0.1,
+        after=("dispersion",),
     )
     for factor in case.fit.estimate.specification.factors:
         F, p = diagnostics.spread_by_group(case.scores, factor.codes.astype(np.int_))
@@ -433,11 +451,13 @@ def _spread(case: Case) -> Iterator[Candidate]:
             f"spread by {factor.name}",
             f"The spread is about the same in all levels of {factor.name}.",
             f"The spread differs between levels of {factor.name}.",
-            f"Look at the levels with the largest residuals; dispersion='~ (1 | {factor.name})' "
-            "lets the spread vary in glmm.",
+            f"A slope that varies between levels of {factor.name} and is not in the model looks "
+            f"like this: (x | {factor.name}). Else dispersion='~ (1 | {factor.name})' lets the "
+            "spread itself vary in glmm.",
             F,
             p,
             F > 1.2,
+            after=("dispersion", "spread against the fit"),
         )
 
 
@@ -474,10 +494,11 @@ def _effects(case: Case) -> Iterator[Candidate]:
             if sd <= 1e-8:
                 continue
             found = diagnostics.shape(b[:, j] / sd)
+            which = name.strip("()").lower() if name == "(Intercept)" else name
             yield Candidate(
-                f"effects of {group}: {name}",
-                f"The effects of {group} ({name}) are about normal.",
-                f"The effects of {group} ({name}) are not normal (skewness "
+                f"effects of {group}: {which}",
+                f"The effects of {group} ({which}) are about normal.",
+                f"The effects of {group} ({which}) are not normal (skewness "
                 f"{found.skewness:.2f}, excess kurtosis {found.kurtosis:.1f}).",
                 "Fixed effects mind little, predictions for levels more. Look for outlying "
                 "levels or a predictor of the levels that is missing. (Shrunken modes look more "
@@ -532,7 +553,7 @@ def _groups(case: Case) -> Iterator[Candidate]:
     for factor in spec.factors:
         few = factor.n_levels < FEW_LEVELS
         single = float(np.mean(np.bincount(factor.codes) == 1))
-        lonely = not few and 0.8 < single and factor.n_levels < spec.n
+        lonely = not few and single > 0.8 and factor.n_levels < spec.n
         alarm = (
             f"{factor.name} has {factor.n_levels} levels: hardly enough to know a variance from."
             if few

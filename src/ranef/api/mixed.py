@@ -26,7 +26,7 @@ from ranef.tables import Table, make_table
 
 if TYPE_CHECKING:
     from ranef.api.checking import Check
-    from ranef.api.influence import Influence
+    from ranef.api.left_out import Influence
     from ranef.api.simulated import SimulatedResiduals
 
 __all__ = ["MixedModelFit"]
@@ -227,6 +227,17 @@ class MixedModelFit(ReaderNames, LikelihoodFit):
         expanded = {name: self.frame.expand(values) for name, values in own.items()}
         return make_table({**given, **expanded}, self.frame.library, self.frame.index)
 
+    def _influence_columns(self, wanted: bool) -> dict[str, NDArray[Any]]:
+        """Hat value and Cook's distance of each row in the model, if they are asked for."""
+        if not checks.flag("influence", wanted):
+            return {}
+        from ranef import diagnostics
+
+        return {
+            "hat": diagnostics.leverage(self.estimate).hat,
+            "cooksd": diagnostics.influence_of_rows(self.estimate).cook,
+        }
+
     def _response_column(self) -> NDArray[Any]:
         """The response of the rows in the model."""
         return self.estimate.specification.y
@@ -265,7 +276,7 @@ class MixedModelFit(ReaderNames, LikelihoodFit):
 
     def influence(self, **options: Any) -> Influence:
         """Say what the fit would be without rows or groups, see `ranef.influence`."""
-        from ranef.api.influence import influence
+        from ranef.api.left_out import influence
 
         return influence(self, **options)
 

@@ -235,7 +235,7 @@ class ICC:
     >>> fit = ranef.lmm("Yield ~ 1 + (1 | Batch)", ranef.data.load("Dyestuff"))
     >>> ranef.icc(fit).tidy().round(3)
        group  adjusted  unadjusted  levels  size  design_effect
-    0  Batch      0.42        0.42       6   5.0          2.679
+    0  Batch     0.418       0.418       6   5.0          2.674
     """
 
     parts: Partition
@@ -258,8 +258,7 @@ class ICC:
     def tidy(self) -> Any:
         """Return ``group, adjusted, unadjusted, levels, size, design_effect``."""
         columns = {
-            name: [getattr(g, name) for g in self.groups]
-            for name in GroupICC.__dataclass_fields__
+            name: [getattr(g, name) for g in self.groups] for name in GroupICC.__dataclass_fields__
         }
         return make_table(columns, self.library)
 
@@ -328,7 +327,7 @@ def icc(
     >>> import ranef
     >>> fit = ranef.lmm("Reaction ~ Days + (Days | Subject)", ranef.data.load("sleepstudy"))
     >>> [round(ranef.icc(fit, at={"Days": day}).adjusted, 3) for day in (0, 5, 9)]
-    [0.483, 0.713, 0.84]
+    [0.483, 0.708, 0.847]
     """
     fit = fitted_model(fit)
     parts = _partition(fit, method, mean)
@@ -391,8 +390,6 @@ def _by_group(fit: MixedModelFit, parts: Partition) -> tuple[GroupICC, ...]:
         sizes = np.bincount(factor.codes, minlength=factor.n_levels)
         effect, size = diagnostics.design_effect(sizes, adjusted)
         out.append(
-            GroupICC(
-                factor.name, adjusted, variance / parts.total, factor.n_levels, size, effect
-            )
+            GroupICC(factor.name, adjusted, variance / parts.total, factor.n_levels, size, effect)
         )
     return tuple(out)

@@ -11,7 +11,14 @@ from numpy.typing import NDArray
 
 from ranef import diagnostics
 from ranef.api import checks
-from ranef.api.diagnosing import column_of, fitted_model, groups_of, labels_of, time_of
+from ranef.api.diagnosing import (
+    column_of,
+    fitted_model,
+    groups_of,
+    is_categorical,
+    labels_of,
+    time_of,
+)
 from ranef.api.mixed import MixedModelFit
 from ranef.api.rendering import Page, Paragraph, TextTable, number, p_value
 from ranef.diagnostics import Simulated, Tested
@@ -20,7 +27,7 @@ from ranef.models.estimate import GeneralisedEstimate
 from ranef.tables import make_table
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+    pass
 
 __all__ = ["SimulatedResiduals", "simulated_residuals"]
 
@@ -168,18 +175,20 @@ class SimulatedResiduals:
         Parameters
         ----------
         predictor : str or column
-            A column that the formulas use, or one value a row.
+            A column that the formulas use, or one value a row. Categories are compared
+            with each other, numbers by a smooth curve.
 
         Examples
         --------
         >>> import ranef
-        >>> fit = ranef.lmm("Reaction ~ 1 + (1 | Subject)", ranef.data.load("sleepstudy"))
-        >>> bool(ranef.simulated_residuals(fit).against("Subject").p_value > 0.05)
+        >>> fit = ranef.lmm("Reaction ~ Days + (Days | Subject)", ranef.data.load("sleepstudy"))
+        >>> ranef.simulated_residuals(fit).against("Days").p_value > 0.05
         True
         """
         values, name = column_of(self.fit, predictor, "predictor")
         values, scaled = self._rows(values)
-        return diagnostics.trend(values, scaled, name)
+        categories = is_categorical(self.fit, predictor)
+        return diagnostics.trend(values, scaled, name, categories=categories)
 
     def temporal(self, time: Any, *, by: Any = None, rng: Any = 0) -> Tested:
         """Test whether neighbours in time are alike, within groups, by permutation.

@@ -43,7 +43,7 @@ def _compacted(factor: GroupingFactor, keep: Bools) -> tuple[GroupingFactor, NDA
     present = np.flatnonzero(np.bincount(codes, minlength=factor.n_levels))
     place = np.full(factor.n_levels, -1, dtype=np.int32)
     place[present] = np.arange(len(present), dtype=np.int32)
-    levels = [factor.levels[i] for i in present]
+    levels = [factor.levels[int(i)] for i in present]
     return replace(factor, codes=place[codes], levels=levels), present
 
 
@@ -94,8 +94,6 @@ def independent_sets(spec: Specification, sets: Codes) -> bool:
     return True
 
 
-def parts_without_rows(
-    parts: Mapping[str, Specification], keep: Bools
-) -> dict[str, Specification]:
+def parts_without_rows(parts: Mapping[str, Specification], keep: Bools) -> dict[str, Specification]:
     """Return all parts of a generalised model with the rows kept."""
     return {name: without_rows(spec, keep) for name, spec in parts.items()}

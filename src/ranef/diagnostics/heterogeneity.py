@@ -138,9 +138,7 @@ def _described(
         return Heterogeneity(term.name, f, icc, nothing, nothing, nothing, nothing, test)
     within, contextual = float(beta[term.columns[0]]), float(beta[spec.p])
     error = float(np.sqrt(vcov[spec.p, spec.p]))
-    return Heterogeneity(
-        term.name, f, icc, within, within + contextual, contextual, error, test
-    )
+    return Heterogeneity(term.name, f, icc, within, within + contextual, contextual, error, test)
 
 
 def _fitted(estimate: Estimate, X: Floats, added: int) -> tuple[Floats, Floats, FTest]:

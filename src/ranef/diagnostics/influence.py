@@ -189,9 +189,9 @@ def influence_of_sets(
     possible = _possible(estimate.specification.X, sets)
     one_step = method == "one-step"
     model = linearised(estimate) if one_step else None
-    if model is not None and count * len(sets) > MOST_ROWS_SOLVED:
-        if independent_sets(model.specification, sets):
-            return _masked(_at_theta(estimate, model, sets, possible))
+    large = count * len(sets) > MOST_ROWS_SOLVED
+    if model is not None and large and independent_sets(model.specification, sets):
+        return _masked(_at_theta(estimate, model, sets, possible))
     whole = None if model is None else model.point()
 
     def work(g: int) -> _Without | None:

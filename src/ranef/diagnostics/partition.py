@@ -72,9 +72,7 @@ class Partition:
         return self.fixed + self.random + self.residual
 
 
-def partition(
-    estimate: Estimate, method: str = "auto", mean: float | None = None
-) -> Partition:
+def partition(estimate: Estimate, method: str = "auto", mean: float | None = None) -> Partition:
     """Return the parts of the variance.
 
     Parameters

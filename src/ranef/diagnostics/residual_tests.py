@@ -132,18 +132,21 @@ def outliers(found: Simulated) -> Tested:
     )
 
 
-def trend(x: Floats, scaled: Floats, name: str, degree: int = 3) -> Tested:
+def trend(
+    x: Floats, scaled: Floats, name: str, degree: int = 3, *, categories: bool = False
+) -> Tested:
     """Test whether the quartiles of the residuals depend on x.
 
     With D (n, 3) the rows' indicators of lying below each quartile minus its level, B an
-    orthonormal basis in x (polynomials of its ranks, or the categories of few values)
+    orthonormal basis in x (polynomials of its ranks; of few values, or with `categories`,
+    one column a value)
     and S the covariance of a row of D, tr(S^-1 D'BB'D) is chi-squared: a score test for
     quantile regressions on x. The statistic shown is the multiple correlation that goes
     with it.
     """
     from scipy.special import chdtrc
 
-    B = _basis(x, degree)
+    B = _basis(x, degree, categories)
     if B.shape[1] == 0:
         return Tested(f"trend: {name}", 0.0, 0.0, 1.0, "quartiles against the predictor")
     D = (scaled[:, None] < QUANTILES) - QUANTILES
@@ -158,12 +161,12 @@ def trend(x: Floats, scaled: Floats, name: str, degree: int = 3) -> Tested:
     )
 
 
-def _basis(x: Floats, degree: int) -> Floats:
+def _basis(x: Floats, degree: int, categories: bool) -> Floats:
     """Orthonormal columns (n, k) in x, orthogonal to the constant."""
     values, codes, counts = np.unique(x, return_inverse=True, return_counts=True)
     if len(values) < 2:
         return np.empty((len(x), 0))
-    if len(values) <= degree + 1:
+    if categories or len(values) <= degree + 1:
         columns = (codes[:, None] == np.arange(1, len(values))).astype(np.float64)
     else:
         place = (np.cumsum(counts) - 0.5 * counts) / len(x)
@@ -204,7 +207,7 @@ def autocorrelation(
         drawn[k] = statistic(z[np.argsort(starts + rng.random(len(z)), kind="stable")])
     return Tested(
         "autocorrelation",
-        own - float(drawn.mean()),
+        float(own - drawn.mean()),
         0.0,
         _among(own, drawn),
         "neighbours in time within groups, by permutation",
@@ -237,6 +240,4 @@ def spatial(
 
     own = statistic(z)
     drawn = np.array([statistic(rng.permutation(z)) for _ in range(permutations)])
-    return Tested(
-        "spatial autocorrelation", own, -1.0 / (n - 1), _among(own, drawn), "Moran's I"
-    )
+    return Tested("spatial autocorrelation", own, -1.0 / (n - 1), _among(own, drawn), "Moran's I")

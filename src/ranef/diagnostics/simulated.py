@@ -128,10 +128,10 @@ def grouped(found: Simulated, codes: Codes, rng: np.random.Generator) -> Simulat
     order = np.argsort(codes[kept], kind="stable")
     ordered = codes[kept][order]
     starts = np.flatnonzero(np.diff(ordered, prepend=-1))
-    y = np.bincount(codes[kept], found.observed[kept], count)
+    size = np.bincount(codes[kept], minlength=count).astype(np.float64)
+    y = np.bincount(codes[kept], found.observed[kept], count).astype(np.float64)
+    predicted = np.bincount(codes[kept], found.predicted[kept], count) / size
     draws = np.add.reduceat(found.draws[kept][order], starts, axis=0)
-    predicted = np.bincount(codes[kept], found.predicted[kept], count)
-    predicted /= np.bincount(codes[kept], minlength=count)
     return Simulated(y, draws, ranks(y, draws, rng), predicted)
 
 
@@ -159,9 +159,7 @@ def _draws(
     return drawn_around(estimate, given, n, rng), given.predictors[0]
 
 
-def drawn_around(
-    estimate: Estimate, given: Posterior, n: int, rng: np.random.Generator
-) -> Floats:
+def drawn_around(estimate: Estimate, given: Posterior, n: int, rng: np.random.Generator) -> Floats:
     """Draw n responses for each row at one draw of everything else, (n_used, n)."""
     out = np.empty((n, estimate.specification.n))
     if isinstance(estimate, GeneralisedEstimate):

@@ -14,7 +14,7 @@ from ranef.plots.reading import has_residuals
 from ranef.plots.residual import residuals
 from ranef.plots.scale import scale_location
 from ranef.plots.simulated import quartile_lines
-from ranef.plots.style import MUTED, on_figure
+from ranef.plots.style import MUTED, label, on_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -86,6 +86,8 @@ def _effects(ax: Axes, fit: Any) -> None:
         return
     term = max(spec.terms, key=lambda t: spec.factors[t.factor].n_levels)
     qq(fit, "random", group=spec.factors[term.factor].name, term=term.names[0], ax=ax)
+    title = f"Normal quantiles of {ax.get_title(loc='left')}"
+    label(ax, title=title, x=ax.get_xlabel(), y=ax.get_ylabel())
 
 
 def _empty(ax: Axes, words: str) -> None:

@@ -23,7 +23,7 @@ TITLES = {
     "covratio": "Covariance ratio",
     "displacement": "Likelihood displacement",
     "dfbetas": "DFBETAS",
-    "variance": "Relative change of the sd",
+    "variance": "Relative change of the standard deviation",
 }
 CENTRES = {"covratio": 1.0}
 
@@ -84,7 +84,9 @@ def influence(
     height = 1.4 + 0.17 * max(shown, 6)
     axes = panels(list(columns), ax, figure, single=(6.0, height), height=height)
     for panel, (title, values) in zip(axes, columns.items(), strict=True):
-        _dots(panel, title, values, left_out, most, CENTRES.get(statistic, 0.0))
+        several = statistic in ("dfbetas", "variance")
+        across = TITLES[statistic] if several else "Value"
+        _dots(panel, title, across, values, left_out, most, CENTRES.get(statistic, 0.0))
     return axes[0] if len(axes) == 1 else np.array(axes, dtype=object)
 
 
@@ -107,15 +109,17 @@ def _columns(left_out: LeftOut, statistic: str, term: str | None) -> dict[str, F
             f"no {TITLES[statistic]} of {term!r}{suggestion(term, names)}; there are "
             f"{', '.join(map(repr, names))}"
         )
-    return {
-        f"{TITLES[statistic]}: {plain(name)}": table[:, j]
-        for j, name in enumerate(names)
-        if term in (None, name)
-    }
+    return {plain(name, 28): table[:, j] for j, name in enumerate(names) if term in (None, name)}
 
 
 def _dots(
-    ax: Axes, title: str, values: Floats, left_out: LeftOut, most: int, centre: float
+    ax: Axes,
+    title: str,
+    across: str,
+    values: Floats,
+    left_out: LeftOut,
+    most: int,
+    centre: float,
 ) -> None:
     """Draw the largest from the top, as dots on stems from the neutral value."""
     size = np.abs(np.nan_to_num(values, nan=centre) - centre)
@@ -134,8 +138,9 @@ def _dots(
     ax.set_ylim(max(len(rows), 1) - 0.4, -0.6)
     hidden = int(np.isfinite(values).sum()) - len(order)
     more = f"the {len(order)} largest of {hidden + len(order):,}" if hidden else "all shown"
-    label(ax, title=title, x=f"Value ({more})", y="")
+    label(ax, title=title, x=f"{across} ({more})", y="")
     finish(ax, grid="x")
+    ax.locator_params(axis="x", nbins=5)
     ax.tick_params(axis="y", length=0)
 
 

@@ -37,9 +37,7 @@ class ScaledResiduals(Protocol):
     def tests(self) -> Any: ...
 
 
-def simulated(
-    residuals: ScaledResiduals, *, figure: Figure | None = None
-) -> NDArray[np.object_]:
+def simulated(residuals: ScaledResiduals, *, figure: Figure | None = None) -> NDArray[np.object_]:
     """Draw two panels: quantiles of scaled residuals, and residuals against the fit.
 
     The left one compares them with a uniform distribution; the band holds each point
@@ -104,9 +102,7 @@ def quartile_lines(ax: Axes, residuals: ScaledResiduals) -> None:
         if len(line[0]):
             ax.plot(*line, color=ACCENT if alarm else MARK, linewidth=2.0)
     ax.set_ylim(-0.03, 1.03)
-    label(
-        ax, title="Scaled residuals against the fit", x="Fit, by rank", y="Scaled residual"
-    )
+    label(ax, title="Scaled residuals against the fit", x="Fit, by rank", y="Scaled residual")
     finish(ax, grid="both")
 
 

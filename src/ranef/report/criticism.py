@@ -72,9 +72,7 @@ def check_html(check: Checked, *, title: str | None = None) -> str:
     return f"<!DOCTYPE html>\n{element('html', head, body, lang='en')}\n"
 
 
-def write_check(
-    check: Checked, path: str | os.PathLike[str], *, title: str | None = None
-) -> Path:
+def write_check(check: Checked, path: str | os.PathLike[str], *, title: str | None = None) -> Path:
     """Write a check to a file, whole or not at all.
 
     Examples

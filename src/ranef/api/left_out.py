@@ -253,9 +253,7 @@ def influence(
         def track(work: Sequence[int]) -> Iterable[int]:
             return counted(work, f"without each {name}", shown)
 
-        found = diagnostics.influence_of_sets(
-            fit.estimate, codes, method, n_jobs=jobs, track=track
-        )
+        found = diagnostics.influence_of_sets(fit.estimate, codes, method, n_jobs=jobs, track=track)
     sizes = np.bincount(codes[codes >= 0], minlength=len(labels))
     terms = _terms(fit)
     return Influence(
@@ -368,7 +366,7 @@ def leverage(fit: Any) -> Leverage:
     >>> import ranef
     >>> fit = ranef.lmm("Reaction ~ Days + (Days | Subject)", ranef.data.load("sleepstudy"))
     >>> ranef.leverage(fit)
-    <Leverage: 29.02 effective parameters, of which 2.00 fixed; largest hat value 0.229; .tidy() ...
+    <Leverage: 29.02 effective parameters, of which 2.00 fixed; largest hat value ...>
     """
     fit = fitted_model(fit)
     return Leverage(diagnostics.leverage(fit.estimate), fit.frame)

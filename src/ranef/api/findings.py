@@ -33,6 +33,8 @@ Floats = NDArray[np.float64]
 FINE, NOTE, LOOK = "fine", "note", "look"
 
 HIGH_VIF = 10.0
+TAILS = 3.0
+"""Excess kurtosis over squared skewness above which tails are the matter: gammas have 1.5."""
 FEW_LEVELS = 5
 FEW_FOR_SHAPE = 10
 DISTRIBUTION_FREE = ("poisson", "binomial", "truncated_poisson")
@@ -275,17 +277,17 @@ def _normal(case: Case) -> Iterator[Candidate]:
         return
     found = diagnostics.shape(case.scores)
     skewed = abs(found.skewness) > 0.3
-    heavy = found.kurtosis > 0.6
+    heavy = found.kurtosis > max(0.6, TAILS * found.skewness**2)
     how = (
         f"skewed to the {'right' if found.skewness > 0 else 'left'} (skewness {found.skewness:.2f})"
-        if skewed
+        if skewed and not heavy
         else f"heavier in the tails than normal (excess kurtosis {found.kurtosis:.1f})"
         if heavy
         else f"not normal (skewness {found.skewness:.2f}, excess kurtosis {found.kurtosis:.1f})"
     )
     positive = bool(np.min(case.fit.estimate.specification.y) > 0)
     advice = "With many rows means and their tests hardly mind; predictions for rows do. "
-    if skewed and positive and found.skewness > 0:
+    if skewed and not heavy and positive and found.skewness > 0:
         advice += "A logarithm of the response, or glmm with family 'Gamma' or 'lognormal', fits "
         advice += "a long right tail."
     elif heavy:
@@ -494,18 +496,21 @@ def _effects(case: Case) -> Iterator[Candidate]:
             if sd <= 1e-8:
                 continue
             found = diagnostics.shape(b[:, j] / sd)
+            farthest = spec.factors[term.factor].levels[int(np.argmax(np.abs(b[:, j])))]
             which = name.strip("()").lower() if name == "(Intercept)" else name
             yield Candidate(
                 f"effects of {group}: {which}",
                 f"The effects of {group} ({which}) are about normal.",
                 f"The effects of {group} ({which}) are not normal (skewness "
                 f"{found.skewness:.2f}, excess kurtosis {found.kurtosis:.1f}).",
-                "Fixed effects mind little, predictions for levels more. Look for outlying "
-                "levels or a predictor of the levels that is missing. (Shrunken modes look more "
-                "normal than the effects are, so that this is found late.)",
+                "Fixed effects mind little, predictions for levels more. Look at outlying levels "
+                f"({farthest} lies farthest out), or for a predictor of the levels that is "
+                "missing. (Shrunken modes look more normal than the effects are, so that this is "
+                "found late.)",
                 found.statistic,
                 found.p_value,
                 abs(found.skewness) > 0.3 or abs(found.kurtosis) > 0.6,
+                after=(f"influence of {group}",),
             )
 
 
@@ -578,19 +583,19 @@ def _influence(case: Case) -> Iterator[Candidate]:
     from scipy.special import chdtri
 
     for group, left_out in case.left_out.items():
-        cook = np.nan_to_num(left_out.cook, nan=0.0)
+        size = _distance(left_out)
         p = max(len(left_out.terms), 1)
         edge = float(chdtri(p, 0.5)) / p
-        worst = int(np.argmax(cook))
-        rest = np.delete(cook, worst)
-        apart = cook[worst] > 4.0 * float(rest.max(initial=0.0))
+        worst = int(np.argmax(size))
+        rest = np.delete(size, worst)
+        apart = size[worst] > 4.0 * float(rest.max(initial=0.0))
         moved = left_out.found.dfbetas[worst]
         j = int(np.nanargmax(np.abs(moved))) if np.isfinite(moved).any() else 0
         known = bool(left_out.terms)
         text = ""
         if known:
-            now, without = left_out.found.beta[worst, j] + left_out.found.dfbeta[worst, j], 0.0
             without = left_out.found.beta[worst, j]
+            now = without + left_out.found.dfbeta[worst, j]
             text = f": {left_out.terms[j]} goes from {now:.3g} to {without:.3g}"
         yield Candidate(
             f"influence of {group}",
@@ -598,9 +603,20 @@ def _influence(case: Case) -> Iterator[Candidate]:
             f"Without {group} {left_out.labels[worst]} the coefficients are others{text}.",
             f"Look at {group} {left_out.labels[worst]}: check its rows, and report the result "
             "with and without it.",
-            float(cook[worst]),
-            matters=bool(known and (cook[worst] > 2.0 * edge or (cook[worst] > edge and apart))),
+            float(size[worst]),
+            matters=bool(known and (size[worst] > 2.0 * edge or (size[worst] > edge and apart))),
         )
+
+
+def _distance(left_out: Influence) -> Floats:
+    """Cook's distance, or the mean square of DFBETAS where that is larger.
+
+    A level that lies far out widens the covariance that Cook's distance is measured in.
+    """
+    cook = np.nan_to_num(left_out.cook, nan=0.0)
+    if not left_out.terms:
+        return cook
+    return np.maximum(cook, np.nan_to_num(np.mean(left_out.found.dfbetas**2, axis=1), nan=0.0))
 
 
 def _named(case: Case, name: str) -> Tested:

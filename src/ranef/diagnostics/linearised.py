@@ -148,7 +148,8 @@ def _working(estimate: GeneralisedEstimate) -> tuple[Floats, Floats]:
     """Working response and weights (n,) of the mean's predictor.
 
     Expected weights of exponential families, observed ones of the others; those that
-    are not positive are raised to a small value.
+    are not positive are raised to a small value. Thresholds of ordered categories stay
+    where they are, but for a common shift.
     """
     family, spec = estimate.family, estimate.specification
     zero = has_zero(estimate)
@@ -160,7 +161,8 @@ def _working(estimate: GeneralisedEstimate) -> tuple[Floats, Floats]:
         slope = family.inverse_link_derivatives(etas[0])[0]
         trials = estimate.extra if family.name == "binomial" else None
         many = 1.0 if trials is None else trials
-        w = (many * slope) ** 2 / family.variance(etas, trials)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            w = (many * slope) ** 2 / family.variance(etas, trials)
     if spec.weights is not None:
         u, w = u * spec.weights, w * spec.weights
     w = np.where(np.isfinite(w), w, 0.0)

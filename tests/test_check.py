@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import re
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import matplotlib
@@ -287,6 +292,37 @@ def test_check_refuses_multinomial_models_and_other_things():
         ranef.check({"y": [1]})
 
 
+# --- the example
+
+
+def test_falls_are_criticised_mended_and_answered(tmp_path):
+    root = Path(__file__).parent.parent
+    done = subprocess.run(
+        [sys.executable, str(root / "examples" / "falls.py"), str(tmp_path)],
+        env={**os.environ, "MPLBACKEND": "Agg"},
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    for fault in ("LOOK: dispersion", "LOOK: staff within and between home",
+                  "LOOK: influence of home"):  # fmt: skip
+        assert fault in done.stdout
+    assert "Nothing found" in done.stdout
+    within, low, high = map(
+        float, re.search(r"than usual: (\S+) \((\S+) to (\S+)\)", done.stdout).groups()
+    )
+    assert low < np.exp(-0.30) < high
+    assert low < within < high
+    assert (tmp_path / "falls.png").stat().st_size > 5_000
+
+
+def test_the_table_of_falls_comes_from_its_script(tmp_path):
+    folder = Path(__file__).parent.parent / "examples" / "data"
+    copy = tmp_path / "make_falls.py"
+    copy.write_text((folder / "make_falls.py").read_text("utf-8"), "utf-8")
+    subprocess.run([sys.executable, str(copy)], check=True)
+    assert (tmp_path / "falls.csv").read_text("utf-8") == (folder / "falls.csv").read_text("utf-8")
+
+
 # --- simulated residuals
 
 
@@ -508,3 +544,57 @@ def test_scale_location_and_accessor(sleep, salamanders):
     assert "linear predictor" in salamanders.plot.scale_location().get_title(loc="left")
     assert sleep.plot.influence("dfbetas", term="Days", ax=panel()).get_title(loc="left") == "Days"
     assert "scale_location" in repr(sleep.plot)
+
+
+def test_the_page_in_the_documentation_is_the_page(salamanders):
+    text = (Path(__file__).parent.parent / "docs" / "diagnostics.md").read_text("utf-8")
+    [shown] = re.findall(r"```text\n(.*?)\n```", text, re.DOTALL)
+    assert shown == repr(ranef.check(salamanders))
+
+
+# --- models at the edges
+
+
+def test_models_without_fixed_effects_or_with_held_ones():
+    rng, g, x, b = groups(30)
+    table = {"y": b + rng.normal(size=300), "c": rng.poisson(np.exp(0.4 * x + 0.5 * b)), "x": x,
+             "g": g}  # fmt: skip
+    bare = ranef.lmm("y ~ 0 + (1 | g)", table)
+    assert ranef.check(bare).healthy
+    assert ranef.influence(bare).found.beta.shape == (30, 0)
+    assert len(ranef.collinearity(bare).tidy()) == 0
+    held = ranef.glmm("c ~ x + (1 | g)", table, family="poisson", fixed={"x": 0.4})
+    assert ranef.check(held).healthy
+    found = ranef.influence(held).found
+    np.testing.assert_array_equal(found.dfbeta[:, 1], 0.0)
+    vcov = held.estimate.coefficient_vcov[0, 0]
+    np.testing.assert_allclose(found.cook, found.dfbeta[:, 0] ** 2 / vcov, rtol=1e-8)
+    with pytest.raises(ModelError, match="method='exact'"):
+        ranef.influence(held, method="one-step")
+
+
+@pytest.mark.parametrize("term", ["cs(f | g)", "ar1(0 + f | g)", "kernel(1 | g, K)", "(1 | g/h)"])
+def test_structures_kernels_and_nesting_are_checked(term):
+    rng, g, x, b = groups(31, 20, 12)
+    K = pd.DataFrame(np.exp(-np.abs(np.subtract.outer(np.arange(20), np.arange(20))) / 3.0))
+    table = {"y": x + b + rng.normal(size=240), "x": x, "g": g, "f": np.tile(list("abcd"), 60),
+             "h": np.tile(np.repeat(["u", "v"], 6), 20)}  # fmt: skip
+    kernels = {"K": K} if "K" in term else None
+    fit = ranef.lmm(f"y ~ x + {term}", table, kernels=kernels)
+    assert ranef.check(fit).healthy
+    again = ranef.lmm(fit.formula, {k: np.asarray(v)[g != 4] for k, v in table.items()},
+                      kernels=kernels and {"K": K.drop(index=4, columns=4)})  # fmt: skip
+    exact = ranef.influence(fit, by="g").found
+    np.testing.assert_allclose(exact.beta[4], again.coef, rtol=1e-5, atol=1e-7)
+
+
+def test_effects_in_another_part_only():
+    rng, g, x, b = groups(32)
+    y = np.where(rng.random(300) < 1 / (1 + np.exp(-b)), 0, rng.poisson(np.exp(1 + 0.3 * x)))
+    fit = ranef.glmm("y ~ x", {"y": y, "x": x, "g": g}, family="poisson", zero="~ 1 + (1 | g)")
+    check = ranef.check(fit)
+    assert check.healthy
+    check.plot(figure=Figure(layout="constrained"))
+    with pytest.raises(ModelError, match="stand in another part"):
+        ranef.leverage(fit)
+    assert np.isfinite(ranef.influence(fit, by="g").cook).all()

@@ -155,8 +155,8 @@ class Check:
         """How it was judged, and what was not looked at."""
         tests = sum(np.isfinite(f.p_value) for f in self.findings)
         lines = [
-            f"{tests} tests, judged together: a page of a correct model is calm with probability "
-            f"{100 * (1 - self.alpha):g}%."
+            f"{tests} tests, judged together: {100 * (1 - self.alpha):g}% of correct models pass "
+            "them all."
         ]
         missing = [] if self.timed else ["order in time (time=)"]
         if self.residuals is None:
@@ -285,7 +285,9 @@ def _residuals(
 def _left_out(fit: MixedModelFit) -> dict[str, Influence]:
     """Leave out each level of every factor with enough of them, one step from the estimate."""
     spec = fit.estimate.specification
-    out = {}
+    out: dict[str, Influence] = {}
+    if diagnostics.is_constrained(fit.estimate):
+        return out
     for factor in spec.factors:
         if not 3 <= factor.n_levels < fit.n_obs:
             continue

@@ -21,7 +21,7 @@ from ranef.api.left_out import Influence
 from ranef.api.mixed import MixedModelFit
 from ranef.api.predictors import collinear
 from ranef.api.simulated import SimulatedResiduals, has_zeros
-from ranef.diagnostics import Posterior, Tested
+from ranef.diagnostics import Posterior, ResidualTest
 from ranef.models.estimate import GeneralisedEstimate
 from ranef.models.naming import group_name
 from ranef.solve.optimum import Face
@@ -36,6 +36,8 @@ HIGH_VIF = 10.0
 TAILS = 3.0
 """Excess kurtosis over squared skewness above which tails are the matter: gammas have 1.5."""
 RARE = 0.005
+MIXED = 0.02
+"""Share of a predictor's variance within and between groups from which one coefficient mixes."""
 FEW_LEVELS = 5
 FEW_FOR_SHAPE = 10
 DISTRIBUTION_FREE = ("poisson", "binomial", "truncated_poisson")
@@ -518,6 +520,8 @@ def _effects(case: Case) -> Iterator[Candidate]:
 def _heterogeneity(case: Case) -> Iterator[Candidate]:
     names = [f.name for f in case.fit.estimate.specification.factors]
     for h in diagnostics.heterogeneity(case.fit.estimate):
+        if not MIXED <= h.icc <= 1.0 - MIXED:
+            continue
         group = names[h.factor]
         slopes = "" if np.isnan(h.within) else f" ({h.within:.3g} and {h.between:.3g})"
         yield Candidate(
@@ -538,7 +542,7 @@ def _collinear(case: Case) -> Iterator[Candidate]:
     plain = [
         (t.name, float(v))
         for t, v in zip(found.terms, found.adjusted, strict=True)
-        if not t.interaction and t.name not in inside
+        if not t.interaction and t.name not in inside and np.isfinite(v)
     ]
     if len(found.terms) < 2 or not plain:
         return
@@ -604,8 +608,8 @@ def _influence(case: Case) -> Iterator[Candidate]:
 def _heaviest(left_out: Influence) -> tuple[int, bool]:
     """The level that moves the coefficients most, and whether it moves them far.
 
-    Far is the edge of their 50% region (Cook 1977, Technometrics 19), twice over, or once
-    if no other level comes near. A level that lies far out widens the covariance in which
+    Far is beyond the edge of their 50% region (Cook 1977, Technometrics 19): four times in
+    square, or twice if no other level comes near. A level that lies far out widens the covariance in which
     that is measured; in that without it, the distance has the tail of a studentised
     deviate among as many levels.
     """
@@ -618,7 +622,7 @@ def _heaviest(left_out: Influence) -> tuple[int, bool]:
     edge = float(chdtri(p, 0.5)) / p
     worst = int(np.argmax(cook))
     others = float(np.delete(cook, worst).max(initial=0.0))
-    if cook[worst] > 2.0 * edge or (cook[worst] > edge and cook[worst] > 4.0 * others):
+    if cook[worst] > 4.0 * edge or (cook[worst] > 2.0 * edge and cook[worst] > 3.0 * others):
         return worst, True
     own = np.nan_to_num(np.mean(left_out.found.dfbetas**2, axis=1), nan=0.0)
     farthest = int(np.argmax(own))
@@ -628,7 +632,7 @@ def _heaviest(left_out: Influence) -> tuple[int, bool]:
     return worst, False
 
 
-def _named(case: Case, name: str) -> Tested:
+def _named(case: Case, name: str) -> ResidualTest:
     assert case.residuals is not None
     return next(t for t in case.residuals.tests if t.name == name)
 

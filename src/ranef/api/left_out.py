@@ -56,10 +56,10 @@ class Influence:
     >>> import ranef
     >>> fit = ranef.lmm("Reaction ~ Days + (Days | Subject)", ranef.data.load("sleepstudy"))
     >>> found = ranef.influence(fit)
-    >>> found.tidy().nlargest(2, "cook")[["Subject", "cook"]].round(3)
-        Subject   cook
-    11      337  0.236
-    1       309  0.149
+    >>> found.tidy().nlargest(2, "cook")[["Subject", "cook"]].round(2)
+      Subject  cook
+    1     309  0.15
+    8     335  0.13
     """
 
     found: diagnostics.Influence
@@ -225,10 +225,10 @@ def influence(
     --------
     >>> import ranef
     >>> fit = ranef.lmm("Reaction ~ Days + (Days | Subject)", ranef.data.load("sleepstudy"))
-    >>> ranef.influence(fit).tidy("dfbeta").head(2).round(3)
-      Subject  rows  (Intercept)   Days
-    0     308    10       -0.424  0.665
-    1     309    10       -2.727 -0.483
+    >>> ranef.influence(fit).tidy("dfbeta").head(2).round(2)
+      Subject  rows  (Intercept)  Days
+    0     308    10        -0.42  0.66
+    1     309    10        -2.73 -0.48
     >>> rows = ranef.influence(fit, by="row")
     >>> int(rows.cook.argmax())
     57

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,13 +21,10 @@ from ranef.api.diagnosing import (
 )
 from ranef.api.mixed import MixedModelFit
 from ranef.api.rendering import Page, Paragraph, TextTable, number, p_value
-from ranef.diagnostics import Simulated, Tested
+from ranef.diagnostics import ResidualTest, Simulated
 from ranef.errors import ModelError
 from ranef.models.estimate import GeneralisedEstimate
 from ranef.tables import make_table
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["SimulatedResiduals", "simulated_residuals"]
 
@@ -91,11 +88,11 @@ def simulated_residuals(
     >>> found = ranef.simulated_residuals(fit)
     >>> found.tidy()[["test", "statistic", "p_value"]].round(3)
                       test  statistic  p_value
-    0           uniformity      0.199      0.0
-    1           dispersion      3.113      0.0
-    2             outliers      0.067      0.0
-    3                zeros      1.425      0.0
-    4  trend: fitted value      0.192      0.0
+    0           uniformity      0.144      0.0
+    1           dispersion      2.544      0.0
+    2             outliers      0.053      0.0
+    3                zeros      1.423      0.0
+    4  trend: fitted value      0.144      0.0
     """
     fit = fitted_model(fit)
     n = checks.count("n", n)
@@ -147,7 +144,7 @@ class SimulatedResiduals:
         return make_table(columns, self.fit.frame.library)
 
     @cached_property
-    def tests(self) -> tuple[Tested, ...]:
+    def tests(self) -> tuple[ResidualTest, ...]:
         """Uniformity, dispersion, outliers, zeros (of counts), trend against the fit."""
         found = self.found
         out = [
@@ -169,7 +166,7 @@ class SimulatedResiduals:
         """
         return make_table(_columns(self.tests), self.fit.frame.library)
 
-    def against(self, predictor: Any) -> Tested:
+    def against(self, predictor: Any) -> ResidualTest:
         """Test whether the quartiles of the residuals depend on a predictor.
 
         Parameters
@@ -190,7 +187,7 @@ class SimulatedResiduals:
         categories = is_categorical(self.fit, predictor)
         return diagnostics.trend(values, scaled, name, categories=categories)
 
-    def temporal(self, time: Any, *, by: Any = None, rng: Any = 0) -> Tested:
+    def temporal(self, time: Any, *, by: Any = None, rng: Any = 0) -> ResidualTest:
         """Test whether neighbours in time are alike, within groups, by permutation.
 
         Parameters
@@ -215,7 +212,7 @@ class SimulatedResiduals:
             self.scaled, time_of(self.fit, time), groups, checks.generator(rng)
         )
 
-    def spatial(self, x: Any, y: Any, *, rng: Any = 0) -> Tested:
+    def spatial(self, x: Any, y: Any, *, rng: Any = 0) -> ResidualTest:
         """Test whether rows near each other are alike, by Moran's I and permutation.
 
         Parameters
@@ -256,8 +253,15 @@ class SimulatedResiduals:
             return np.zeros(spec.n, dtype=np.int_)
         return max(several, key=lambda f: f.n_levels).codes.astype(np.int_)
 
-    def plot(self, *, figure: Any = None) -> NDArray[np.object_]:
+    def plot(self, *, axes: Any = None, figure: Any = None) -> NDArray[np.object_]:
         """Draw uniform quantiles, and the residuals against the fit with quartile lines.
+
+        Parameters
+        ----------
+        axes : two matplotlib Axes, optional
+            Where to draw; a new figure otherwise.
+        figure : matplotlib Figure, optional
+            An empty figure to use instead.
 
         Examples
         --------
@@ -268,7 +272,7 @@ class SimulatedResiduals:
         """
         from ranef.plots import simulated
 
-        return simulated(self, figure=figure)
+        return simulated(self, axes=axes, figure=figure)
 
     @property
     def page(self) -> Page:
@@ -293,7 +297,7 @@ class SimulatedResiduals:
         return self.page.html()
 
 
-def _columns(tests: tuple[Tested, ...]) -> dict[str, Any]:
+def _columns(tests: tuple[ResidualTest, ...]) -> dict[str, Any]:
     return {
         "test": [t.name for t in tests],
         "statistic": np.array([t.statistic for t in tests]),

@@ -17,7 +17,7 @@ from ranef.diagnostics.distribution import Shape, shape, spread_against, spread_
 from ranef.diagnostics.heterogeneity import Heterogeneity, heterogeneity, variance_between
 from ranef.diagnostics.influence import Influence, influence_of_rows, influence_of_sets
 from ranef.diagnostics.leverage import Leverage, leverage
-from ranef.diagnostics.linearised import Linearised, linearised
+from ranef.diagnostics.linearised import Linearised, is_constrained, linearised
 from ranef.diagnostics.partition import (
     METHODS,
     Partition,
@@ -26,7 +26,7 @@ from ranef.diagnostics.partition import (
     term_variances,
 )
 from ranef.diagnostics.residual_tests import (
-    Tested,
+    ResidualTest,
     autocorrelation,
     dispersion,
     normal_scores,
@@ -48,10 +48,10 @@ __all__ = [
     "Linearised",
     "Partition",
     "Posterior",
+    "ResidualTest",
     "Shape",
     "Simulated",
     "Term",
-    "Tested",
     "autocorrelation",
     "collinearity",
     "design_effect",
@@ -60,6 +60,7 @@ __all__ = [
     "heterogeneity",
     "influence_of_rows",
     "influence_of_sets",
+    "is_constrained",
     "leverage",
     "linearised",
     "normal_scores",

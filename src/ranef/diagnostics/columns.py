@@ -91,8 +91,7 @@ def _begins(name: str, term: tuple[str, ...]) -> bool:
         if place < 0:
             return False
         rest = rest[place + 1 + len(key) :]
-    # a one-variable term has no colon left over but those inside a level's name
-    return len(term) > 1 or ":" not in rest or not any(c in rest for c in ":")
+    return True
 
 
 def collinearity(X: Floats, vcov: Floats, terms: Sequence[Term]) -> Collinearity:
@@ -100,12 +99,14 @@ def collinearity(X: Floats, vcov: Floats, terms: Sequence[Term]) -> Collinearity
 
     GVIF = det R_1 det R_2 / det R, R the correlation of the coefficients but the
     intercept's, R_1 the term's part, R_2 the others' (Fox & Monette 1992, J. Am. Stat.
-    Assoc. 87); condition indices of Belsley, Kuh & Welsch (1980, Regression
-    Diagnostics).
+    Assoc. 87); NaN where a coefficient is held or has no finite variance. Condition indices
+    of Belsley, Kuh & Welsch (1980, Regression Diagnostics).
     """
     own = [j for term in terms for j in term.columns]
     gvif = np.ones(len(terms))
-    if own:
+    if own and not np.all(np.diag(vcov)[own] > 0):
+        gvif[:] = np.nan
+    elif own:
         sd = np.sqrt(np.diag(vcov))[own]
         R = vcov[np.ix_(own, own)] / np.outer(sd, sd)
         place = {j: i for i, j in enumerate(own)}
@@ -116,6 +117,9 @@ def collinearity(X: Floats, vcov: Floats, terms: Sequence[Term]) -> Collinearity
             parts = np.linalg.slogdet(R[np.ix_(inside, inside)])[1]
             parts += np.linalg.slogdet(R[np.ix_(outside, outside)])[1] if outside else 0.0
             gvif[t] = np.exp(parts - whole)
+    if X.shape[1] == 0:
+        nothing = np.empty((0, 0))
+        return Collinearity((), gvif, np.empty(0, dtype=np.int_), np.empty(0), nothing)
     scale = np.sqrt(np.sum(X**2, axis=0))
     _, singular, Vt = np.linalg.svd((X / scale).T @ (X / scale))
     roots = np.sqrt(np.maximum(singular, 1e-300))

@@ -18,7 +18,7 @@ from ranef import inference
 from ranef.design.rank import independent_columns
 from ranef.design.specification import Specification
 from ranef.diagnostics.columns import Term, terms_of_columns
-from ranef.diagnostics.linearised import linearised
+from ranef.diagnostics.linearised import is_constrained, linearised
 from ranef.errors import ModelError
 from ranef.inference.wald import FTest
 from ranef.models.estimate import Estimate, GeneralisedEstimate
@@ -65,10 +65,13 @@ def heterogeneity(estimate: Estimate) -> tuple[Heterogeneity, ...]:
     """Test every term that varies within and between the levels of a grouping factor.
 
     Linear models are fitted again with the means; of generalised ones the working linear
-    model is solved with them at the estimate's theta (a score step).
+    model is solved with them at the estimate's theta (a score step). Models with
+    parameters that are held or equal by request have none of this.
     """
     spec = estimate.specification
-    found = []
+    found: list[Heterogeneity] = []
+    if is_constrained(estimate):
+        return ()
     for term in terms_of_columns(spec):
         if term.interaction:
             continue

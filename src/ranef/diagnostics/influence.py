@@ -29,7 +29,7 @@ from ranef.diagnostics.deletion import (
     without_rows,
 )
 from ranef.diagnostics.leverage import inverse_times, leverage, projected
-from ranef.diagnostics.linearised import Linearised, linearised
+from ranef.diagnostics.linearised import Linearised, is_constrained, linearised
 from ranef.errors import ModelError
 from ranef.families import Cumulative
 from ranef.models.estimate import Estimate, GeneralisedEstimate
@@ -100,6 +100,7 @@ class _Without:
 
 def influence_of_rows(estimate: Estimate) -> Influence:
     """Influence of every row at the estimate's theta, in closed form."""
+    _refuse_constrained(estimate)
     model = linearised(estimate)
     spec, point = model.specification, model.point()
     weights = model.weights
@@ -188,6 +189,8 @@ def influence_of_sets(
         )
     possible = _possible(estimate.specification.X, sets)
     one_step = method == "one-step"
+    if one_step:
+        _refuse_constrained(estimate)
     model = linearised(estimate) if one_step else None
     large = count * len(sets) > MOST_ROWS_SOLVED
     if model is not None and large and independent_sets(model.specification, sets):
@@ -215,6 +218,14 @@ def influence_of_sets(
             pool.shutdown(wait=False, cancel_futures=True)
             raise
     return _gathered(estimate, found, _reference_vcov(estimate, model, whole))
+
+
+def _refuse_constrained(estimate: Estimate) -> None:
+    if is_constrained(estimate):
+        raise ModelError(
+            "one-step influence takes all coefficients for free, and this model has parameters "
+            "that are held or equal by request; use method='exact'"
+        )
 
 
 def _possible(X: Floats, sets: Codes) -> NDArray[np.bool_]:
@@ -385,22 +396,28 @@ def _gathered(estimate: Estimate, found: Sequence[_Without | None], vcov: Floats
     beta, theta = np.full((G, p), np.nan), np.full((G, k), np.nan)
     sd, errors = np.full((G, s), np.nan), np.full((G, p), np.nan)
     ratio, moved = np.full(G, np.nan), np.full(G, np.nan)
-    log_whole = float(np.linalg.slogdet(vcov)[1]) if p else 0.0
+    known = np.flatnonzero(np.diag(vcov) > 0)
+    own = np.ix_(known, known)
+    log_whole = float(np.linalg.slogdet(vcov[own])[1]) if len(known) else 0.0
     for g, one in enumerate(found):
         if one is None:
             continue
         beta[g], theta[g], sd[g], moved[g] = one.beta, one.theta, one.sd, one.displacement
         errors[g] = np.sqrt(np.diag(one.vcov))
-        ratio[g] = np.exp(float(np.linalg.slogdet(one.vcov)[1]) - log_whole) if p else 1.0
+        ratio[g] = 1.0
+        if len(known):
+            ratio[g] = np.exp(float(np.linalg.slogdet(one.vcov[own])[1]) - log_whole)
     dfbeta = estimate.beta - beta
-    form = np.einsum("gp,pq,gq->g", dfbeta, np.linalg.inv(vcov), dfbeta) if p else np.zeros(G)
+    inverse = np.linalg.pinv(vcov, hermitian=True) if p else np.zeros((0, 0))
+    form = np.einsum("gp,pq,gq->g", dfbeta, inverse, dfbeta)
     with np.errstate(divide="ignore", invalid="ignore"):
         change = sd / _sd(estimate) - 1.0
+        dfbetas = np.where(errors > 0, dfbeta / errors, np.where(np.isnan(errors), np.nan, 0.0))
     return Influence(
         beta,
         dfbeta,
-        dfbeta / errors,
-        form / max(p, 1),
+        dfbetas,
+        form / max(len(known), 1),
         ratio,
         theta - estimate.theta,
         change,

@@ -24,7 +24,7 @@ from ranef.models.estimate import Estimate, GeneralisedEstimate
 from ranef.solve.point import LinearPoint, linear_point, stepped_point
 from ranef.solve.search import ranks_of
 
-__all__ = ["Linearised", "linearised", "refuse_unordered"]
+__all__ = ["Linearised", "is_constrained", "linearised", "refuse_unordered"]
 
 Floats = NDArray[np.float64]
 
@@ -123,7 +123,7 @@ def linearised(estimate: Estimate) -> Linearised:
     theta = estimate.theta[slices[0].start : slices[-1].stop]
     z, w = _working(estimate)
     return Linearised(
-        replace(spec, y=z, weights=w),
+        replace(_constrained(estimate, spec), y=z, weights=w),
         theta,
         1.0,
         True,
@@ -132,6 +132,24 @@ def linearised(estimate: Estimate) -> Linearised:
         {t: rank for t, rank in ranks.items() if t < own.stop},
         estimate.covariances,
     )
+
+
+def is_constrained(estimate: Estimate) -> bool:
+    """Tell whether parameters are held or equal by request."""
+    return isinstance(estimate, GeneralisedEstimate) and bool(estimate.fixed or estimate.equal)
+
+
+def _constrained(estimate: GeneralisedEstimate, spec: Specification) -> Specification:
+    """Columns of the coefficients that are free; those that are held go into the offset."""
+    if not is_constrained(estimate) or isinstance(estimate.family, Cumulative):
+        return spec
+    free = estimate.design.constraints.free(len(estimate.coefficients))
+    own = estimate.components[0].coefficients
+    M, c = free.M[own], free.c[own]
+    X = spec.X @ M[:, M.any(axis=0)]
+    offset = spec.X @ c + (0.0 if spec.offset is None else spec.offset)
+    names = tuple(f"free {j}" for j in range(X.shape[1]))
+    return replace(spec, X=X, names=names, offset=offset)
 
 
 def refuse_unordered(estimate: Estimate, wants: str) -> None:

@@ -15,7 +15,7 @@ from ranef.diagnostics.simulated import Simulated
 from ranef.errors import ModelError
 
 __all__ = [
-    "Tested",
+    "ResidualTest",
     "autocorrelation",
     "dispersion",
     "normal_scores",
@@ -34,7 +34,7 @@ MOST_PLACES = 4000
 
 
 @dataclass(frozen=True)
-class Tested:
+class ResidualTest:
     """One test.
 
     Attributes
@@ -62,19 +62,19 @@ def normal_scores(scaled: Floats) -> Floats:
     return np.asarray(ndtri(scaled), dtype=np.float64)
 
 
-def uniformity(found: Simulated) -> Tested:
+def uniformity(found: Simulated) -> ResidualTest:
     """Test of Kolmogorov and Smirnov; exact up to 10,000 rows, then asymptotic."""
     from scipy.stats import kstest
 
     method = "exact" if len(found.scaled) <= 10_000 else "asymp"
     test = kstest(found.scaled, "uniform", method=method)
     expected = 0.87 / np.sqrt(len(found.scaled))
-    return Tested(
+    return ResidualTest(
         "uniformity", float(test.statistic), expected, float(test.pvalue), "Kolmogorov-Smirnov"
     )
 
 
-def dispersion(found: Simulated) -> Tested:
+def dispersion(found: Simulated) -> ResidualTest:
     """Compare the spread of the data about the rows' means with that of the draws.
 
     The sum over rows of (y - m)^2 / v, m and v mean and variance of a row over data and
@@ -88,16 +88,18 @@ def dispersion(found: Simulated) -> Tested:
     theirs = np.mean((found.draws[some] - m[some, None]) ** 2 / v[some, None], axis=0)
     ratio = own / float(theirs.mean()) if some.any() else 1.0
     p = _among(own, theirs) if some.any() else 1.0
-    return Tested("dispersion", ratio, 1.0, p, "spread of the data over that of the draws")
+    return ResidualTest("dispersion", ratio, 1.0, p, "spread of the data over that of the draws")
 
 
-def zeros(found: Simulated) -> Tested:
+def zeros(found: Simulated) -> ResidualTest:
     """Compare the number of zeros in the data with those of the draws."""
     own = float(np.count_nonzero(found.observed == 0))
     theirs = np.count_nonzero(found.draws == 0, axis=0).astype(np.float64)
     expected = float(theirs.mean())
     ratio = own / expected if expected > 0 else (1.0 if own == 0 else np.inf)
-    return Tested("zeros", ratio, 1.0, _among(own, theirs), "zeros in the data over those drawn")
+    return ResidualTest(
+        "zeros", ratio, 1.0, _among(own, theirs), "zeros in the data over those drawn"
+    )
 
 
 def _among(own: float, theirs: Floats) -> float:
@@ -118,7 +120,7 @@ def _among(own: float, theirs: Floats) -> float:
     return min(1.0, p)
 
 
-def outliers(found: Simulated) -> Tested:
+def outliers(found: Simulated) -> ResidualTest:
     """Count rows beyond all their draws: binomial with probability 2 / (N + 1)."""
     from scipy.stats import binomtest
 
@@ -127,14 +129,14 @@ def outliers(found: Simulated) -> Tested:
     beyond = int(np.count_nonzero((found.scaled < edge) | (found.scaled > 1.0 - edge)))
     n = len(found.scaled)
     test = binomtest(beyond, n, 2.0 * edge)
-    return Tested(
+    return ResidualTest(
         "outliers", beyond / n, 2.0 * edge, float(test.pvalue), "rows beyond all their draws"
     )
 
 
 def trend(
     x: Floats, scaled: Floats, name: str, degree: int = 3, *, categories: bool = False
-) -> Tested:
+) -> ResidualTest:
     """Test whether the quartiles of the residuals depend on x.
 
     With D (n, 3) the rows' indicators of lying below each quartile minus its level, B an
@@ -148,7 +150,7 @@ def trend(
 
     B = _basis(x, degree, categories)
     if B.shape[1] == 0:
-        return Tested(f"trend: {name}", 0.0, 0.0, 1.0, "quartiles against the predictor")
+        return ResidualTest(f"trend: {name}", 0.0, 0.0, 1.0, "quartiles against the predictor")
     D = (scaled[:, None] < QUANTILES) - QUANTILES
     S = np.minimum.outer(QUANTILES, QUANTILES) - np.outer(QUANTILES, QUANTILES)
     M = B.T @ D
@@ -156,7 +158,7 @@ def trend(
     df = M.size
     size = np.sqrt(statistic / (len(QUANTILES) * len(x)))
     expected = np.sqrt(df / (len(QUANTILES) * len(x)))
-    return Tested(
+    return ResidualTest(
         f"trend: {name}", size, expected, float(chdtrc(df, statistic)), "quartiles by predictor"
     )
 
@@ -178,7 +180,7 @@ def _basis(x: Floats, degree: int, categories: bool) -> Floats:
 
 def autocorrelation(
     scaled: Floats, time: Floats, codes: Codes, rng: np.random.Generator, permutations: int = 499
-) -> Tested:
+) -> ResidualTest:
     """Correlation of neighbours in time within groups, tested by permutation within groups.
 
     The statistic is sum z_t z_(t-1) over the mean square times the number of pairs, z
@@ -205,7 +207,7 @@ def autocorrelation(
     starts = place.astype(np.float64)
     for k in range(permutations):
         drawn[k] = statistic(z[np.argsort(starts + rng.random(len(z)), kind="stable")])
-    return Tested(
+    return ResidualTest(
         "autocorrelation",
         float(own - drawn.mean()),
         0.0,
@@ -216,7 +218,7 @@ def autocorrelation(
 
 def spatial(
     scaled: Floats, x: Floats, y: Floats, rng: np.random.Generator, permutations: int = 499
-) -> Tested:
+) -> ResidualTest:
     """Moran's I of the normal scores with inverse distances as weights, by permutation."""
     kept = np.isfinite(x) & np.isfinite(y)
     z = normal_scores(scaled[kept])
@@ -240,4 +242,6 @@ def spatial(
 
     own = statistic(z)
     drawn = np.array([statistic(rng.permutation(z)) for _ in range(permutations)])
-    return Tested("spatial autocorrelation", own, -1.0 / (n - 1), _among(own, drawn), "Moran's I")
+    return ResidualTest(
+        "spatial autocorrelation", own, -1.0 / (n - 1), _among(own, drawn), "Moran's I"
+    )

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ranef.plots.influence import influence
 from ranef.plots.normal import qq
-from ranef.plots.reading import has_residuals
+from ranef.plots.reading import has_residuals, is_generalised
 from ranef.plots.residual import residuals
 from ranef.plots.scale import scale_location
 from ranef.plots.simulated import quartile_lines
@@ -59,9 +59,14 @@ def check_page(check: Checked, *, figure: Figure | None = None) -> NDArray[np.ob
     axes = on_figure(figure, 13.0, 7.8).subplots(2, 3).ravel()
     fit = check.fit
     if has_residuals(fit):
-        residuals(fit, ax=axes[0])
-        qq(fit, ax=axes[1])
-        scale_location(fit, ax=axes[5])
+        shown = _Drawn(check) if is_generalised(fit) and check.residuals is not None else fit
+        residuals(shown, ax=axes[0])
+        qq(shown, ax=axes[1])
+        scale_location(shown, ax=axes[5])
+        if shown is not fit:
+            for ax in (axes[0], axes[5]):
+                title = ax.get_title(loc="left")
+                label(ax, title=title, x="Linear predictor", y=ax.get_ylabel())
     else:
         for ax in (axes[0], axes[1], axes[5]):
             _empty(ax, "These responses have no residuals")
@@ -76,6 +81,30 @@ def check_page(check: Checked, *, figure: Figure | None = None) -> NDArray[np.ob
     else:
         _empty(axes[4], "No level was left out")
     return np.asarray(axes, dtype=object)
+
+
+class _Drawn:
+    """The fit with the residuals that the check rests on as its quantile residuals."""
+
+    def __init__(self, check: Checked) -> None:
+        from scipy.special import ndtri
+
+        found = check.residuals.found
+        self.formula = check.fit.formula
+        self.estimate = check.fit.estimate
+        self._predicted, self._scores = found.predicted, ndtri(found.scaled)
+
+    def tidy(self, effects: str = "fixed", *, conf_level: float = 0.95) -> Any:
+        raise NotImplementedError
+
+    def fitted(self) -> Any:
+        return self._predicted
+
+    def residuals(self, kind: Any = None) -> Any:
+        return self._scores
+
+    def predict(self, new: Any = None, *, kind: str = "typical", type: str = "link") -> Any:
+        return self._predicted
 
 
 def _effects(ax: Axes, fit: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -37,7 +38,9 @@ class ScaledResiduals(Protocol):
     def tests(self) -> Any: ...
 
 
-def simulated(residuals: ScaledResiduals, *, figure: Figure | None = None) -> NDArray[np.object_]:
+def simulated(
+    residuals: ScaledResiduals, *, axes: Sequence[Axes] | None = None, figure: Figure | None = None
+) -> NDArray[np.object_]:
     """Draw two panels: quantiles of scaled residuals, and residuals against the fit.
 
     The left one compares them with a uniform distribution; the band holds each point
@@ -48,6 +51,8 @@ def simulated(residuals: ScaledResiduals, *, figure: Figure | None = None) -> ND
     Parameters
     ----------
     residuals : SimulatedResiduals
+    axes : two matplotlib Axes, optional
+        Where to draw; a new figure otherwise.
     figure : matplotlib Figure, optional
         An empty figure to use instead of a new one; it is resized.
 
@@ -62,7 +67,10 @@ def simulated(residuals: ScaledResiduals, *, figure: Figure | None = None) -> ND
     >>> len(simulated(ranef.simulated_residuals(fit)))
     2
     """
-    axes = on_figure(figure, 9.6, 4.2).subplots(1, 2)
+    if axes is not None and (figure is not None or len(axes) != 2):
+        raise ModelError("give axes= two panels, or figure=, not both")
+    if axes is None:
+        axes = list(on_figure(figure, 9.6, 4.2).subplots(1, 2))
     uniform_quantiles(axes[0], residuals)
     quartile_lines(axes[1], residuals)
     return np.asarray(axes, dtype=object)

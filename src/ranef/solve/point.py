@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 
 from ranef.design.specification import Specification
 from ranef.solve.assembly import Assembly, assemble
-from ranef.solve.search import theta_and_faces
 
 __all__ = ["LinearPoint", "linear_point", "stepped_point"]
 
@@ -115,8 +114,7 @@ def stepped_point(
     for _ in range(4):
         there = assembly.core.state(y, reml, phi + step, False)
         if there["criterion"] <= here["criterion"]:
-            found = {**there, "phi": phi + step, "faces": []}
-            moved, _ = theta_and_faces(assembly, found)
+            moved = assembly.theta(phi + step, there["psi"], {})
             return _point(assembly, phi + step, moved, reml, spec.y)
         step = step / 2
     return _point(assembly, phi, np.asarray(theta), reml, spec.y)

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from ranef import diagnostics
 from ranef.api import checks
 from ranef.api.diagnosing import fitted_model
-from ranef.api.findings import FINE, LOOK, LOOKS, NOTE, Case, Finding, judged
+from ranef.api.findings import FINE, LOOK, NOTE, Case, Finding, judged
 from ranef.api.left_out import Influence, influence
+from ranef.api.looks import LOOKS
 from ranef.api.mixed import MixedModelFit
 from ranef.api.rendering import Page, Paragraph, TextTable, number, p_value
 from ranef.api.simulated import SimulatedResiduals

@@ -231,7 +231,7 @@ def influence(
     1     309    10        -2.73 -0.48
     >>> rows = ranef.influence(fit, by="row")
     >>> int(rows.cook.argmax())
-    57
+    59
     """
     fit = fitted_model(fit)
     _refuse_multinomial(fit)

@@ -98,10 +98,17 @@ def _findings(check: Checked) -> Markup:
             Column("p", ["" if f.p_value != f.p_value else p_value(f.p_value) for f in own]),
         ]
         if verdict != "fine":
-            columns.append(Column("What to do", [f.advice for f in own], numeric=False))
-        parts.append(table(WORDS[verdict], Column("Of", [f.what for f in own]), columns))
+            columns.append(Column("What to do", [_advice(f) for f in own], numeric=False))
+        parts.append(table(WORDS[verdict], Column("What", [f.what for f in own]), columns))
     parts += [element("p", line) for line in check.small_print]
     return element("section", join(parts, "\n"), id="findings", aria_labelledby="findings-heading")
+
+
+def _advice(finding: Any) -> str:
+    """What to do: mend the graver finding first that this one may follow from."""
+    if not finding.after:
+        return str(finding.advice)
+    return f"May follow from {finding.after}: mend that first and check again."
 
 
 def _pictures(check: Checked) -> Markup:
@@ -110,7 +117,7 @@ def _pictures(check: Checked) -> Markup:
         name="check",
         alt=_alt(check),
         caption="Dashed lines and bands show where points and lines lie if the model holds.",
-        size=(13.0, 7.8),
+        size=(10.8, 6.9),
     )
     heading = element("h2", "Pictures", id="pictures-heading")
     return element("section", heading, drawn, id="pictures", aria_labelledby="pictures-heading")

@@ -66,6 +66,11 @@ class Frame:
             self._values[key] = found
         return found
 
+    def hold(self, key: str, values: Floats) -> None:
+        """Give a numeric variable its values, instead of evaluating it."""
+        count = values.shape[1] if values.ndim == 2 else 1
+        self._values[key] = Numbers(values, tuple(str(j + 1) for j in range(count)))
+
     def _evaluated(self, node: Node, key: str) -> Numbers | Categories:
         with np.errstate(all="ignore"):
             value = self.scope.evaluate(node)

@@ -6,22 +6,32 @@ happen below. May import every floor but `cli`.
 """
 
 from ranef.api.averages import PopulationAverage, marginal
+from ranef.api.contrasts import Contrasts, contrasts
 from ranef.api.fit import Fit
 from ranef.api.fitting import glmm, lmm, plan
 from ranef.api.generalised import GeneralizedMixedModelFit
 from ranef.api.likelihood import LikelihoodFit
 from ranef.api.linear import LinearMixedModelFit
+from ranef.api.means import JointTests, MarginalMeans, emmeans, joint_tests
 from ranef.api.refits import Refits
 from ranef.api.saving import load
+from ranef.api.trends import emtrends
 
 __all__ = [
+    "Contrasts",
     "Fit",
     "GeneralizedMixedModelFit",
+    "JointTests",
     "LikelihoodFit",
     "LinearMixedModelFit",
+    "MarginalMeans",
     "PopulationAverage",
     "Refits",
+    "contrasts",
+    "emmeans",
+    "emtrends",
     "glmm",
+    "joint_tests",
     "lmm",
     "load",
     "marginal",

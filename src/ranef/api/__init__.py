@@ -6,7 +6,7 @@ happen below. May import every floor but `cli`.
 """
 
 from ranef.api.averages import PopulationAverage, marginal
-from ranef.api.contrasts import Contrasts, contrasts
+from ranef.api.comparisons import Contrasts, contrasts
 from ranef.api.fit import Fit
 from ranef.api.fitting import glmm, lmm, plan
 from ranef.api.generalised import GeneralizedMixedModelFit

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ranef import inference
 from ranef.api import checks
 from ranef.api.generalised import GeneralizedMixedModelFit
 from ranef.api.linear import LinearMixedModelFit
@@ -27,6 +28,7 @@ from ranef.inference.generalised.functions import (
 )
 from ranef.inference.generalised.rows import LinearPart
 from ranef.inference.marginal_means import Functions, Knowledge, redundancy, wald_test
+from ranef.inference.transformed import transformed_means
 from ranef.inference.unit import unit_functions
 from ranef.models import naming
 from ranef.tables import Table
@@ -126,6 +128,13 @@ class Source:
         return tuple(len(v.values) for v in self.variables)
 
     @property
+    def linear(self) -> bool:
+        """Tell whether the rows are linear in the coefficients, and stay so."""
+        return self.asked.type == "link" or (
+            isinstance(self.asked.fit, LinearMixedModelFit) and self.asked.transformed == "identity"
+        )
+
+    @property
     def category(self) -> str | None:
         """Name of the response, where its categories are a variable of the grid."""
         extra = len(self.variables) > len(self.grid.variables)
@@ -160,8 +169,10 @@ def read_question(
         raise ModelError("unit= asks for one level's own means, which are of no other kind")
     if offset is not None and not np.isfinite(offset):
         raise ModelError(f"offset must be a finite number, not {offset!r}")
+    if linear and df is not None:
+        inference.check_method(df)
     fit._covariance(df)
-    if linear:
+    if isinstance(fit, LinearMixedModelFit):
         type = type or "link"
         if type not in ("link", "response"):
             raise ModelError(f"type={type!r} is for categories; a linear mixed model has none")
@@ -290,14 +301,30 @@ def source_of(asked: Asked, grid: ReferenceGrid) -> Source:
     if asked.unit:
         return _unit_source(asked, grid, gap)
     if isinstance(asked.fit, LinearMixedModelFit):
+        if asked.kind == "population" and asked.transformed != "identity":
+            return _transformed_source(asked, grid, gap)
         read = _read(asked, "conditional", grid, False)
         value = read.X @ estimate.beta + (0.0 if read.offset is None else read.offset)
         rows = Functions(value, read.X, gap)
         link = asked.transformed
-        return Source(
-            asked, grid.variables, grid, rows, grid.counts, link, link, _linear(asked)
-        )
+        return Source(asked, grid.variables, grid, rows, grid.counts, link, link, _linear(asked))
     return _generalised_source(asked, grid, gap)
+
+
+def _transformed_source(asked: Asked, grid: ReferenceGrid, gap: Floats) -> Source:
+    """Means of the response of a linear model that took its log or root."""
+    fit = asked.fit
+    assert isinstance(fit, LinearMixedModelFit)
+    read = _read(asked, "conditional", grid, True)
+    random = [z for _, z in read.random or ()]
+    found = transformed_means(
+        fit.estimate, read.X, read.offset, random, asked.transformed, fit._parameters
+    )
+    rows = Functions(found.value, found.jacobian, gap)
+    rows = replace(rows, gap=rows.own_gaps())
+    return Source(
+        asked, grid.variables, grid, rows, grid.counts, "identity", "log", _normal(found.covariance)
+    )
 
 
 def _generalised_source(asked: Asked, grid: ReferenceGrid, gap: Floats) -> Source:
@@ -321,7 +348,7 @@ def _generalised_source(asked: Asked, grid: ReferenceGrid, gap: Floats) -> Sourc
     variables, counts = grid.variables, np.tile(grid.counts, K)
     if K > 1:
         levels = fit.levels or ()
-        named = levels if K == len(levels) else levels[1:]
+        named = levels if len(levels) == K else levels[1:]
         name = estimate.specification.response
         if name in grid.names:
             raise ModelError(f"a predictor has the name of the response, {name!r}")
@@ -330,7 +357,9 @@ def _generalised_source(asked: Asked, grid: ReferenceGrid, gap: Floats) -> Sourc
         rows = replace(rows, gap=rows.own_gaps())
     link = found.link if as_link and asked.type != "link" else "identity"
     scale = "identity" if asked.type == "link" else found.link
-    return Source(asked, variables, grid, rows, counts, link, scale, _generalised(asked))
+    return Source(
+        asked, variables, grid, rows, counts, link, scale, _normal(estimate.joint_covariance)
+    )
 
 
 def _unit_source(asked: Asked, grid: ReferenceGrid, gap: Floats) -> Source:
@@ -352,13 +381,8 @@ def _unit_source(asked: Asked, grid: ReferenceGrid, gap: Floats) -> Source:
         part, link = LinearPart(read.X, columns, read.offset, random), asked.transformed
     named = tuple((t, codes, z) for t, codes, z in part.random if (codes > -2).all())
     found = unit_functions(estimate, replace(part, random=named))
-    covariance = found.covariance
-    knowledge = Knowledge(
-        covariance,
-        lambda L: np.full(len(L), np.inf),
-        lambda L, value: wald_test(L, value, covariance),
-    )
     rows = Functions(found.value, found.jacobian, gap)
+    knowledge = _normal(found.covariance)
     return Source(asked, grid.variables, grid, rows, grid.counts, link, link, knowledge)
 
 
@@ -372,10 +396,8 @@ def _linear(asked: Asked) -> Knowledge:
     )
 
 
-def _generalised(asked: Asked) -> Knowledge:
-    fit = asked.fit
-    assert isinstance(fit, GeneralizedMixedModelFit)
-    covariance = fit.estimate.joint_covariance
+def _normal(covariance: Floats) -> Knowledge:
+    """Parameters that are normal with this covariance."""
     return Knowledge(
         covariance,
         lambda L: np.full(len(L), np.inf),

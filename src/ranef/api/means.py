@@ -35,7 +35,7 @@ from ranef.tables import make_table
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from ranef.api.contrasts import Contrasts
+    from ranef.api.comparisons import Contrasts
 
 __all__ = ["JointTests", "MarginalMeans", "emmeans", "joint_tests"]
 
@@ -227,7 +227,7 @@ def _weights(source: Source, codes: Ints, others: list[int], weights: Any) -> Fl
     if weights == "flat":
         return (counts > 0).astype(np.float64)
     if weights == "proportional":
-        return np.bincount(cell, counts, minlength=size)[cell]
+        return np.asarray(np.bincount(cell, counts, minlength=size)[cell], dtype=np.float64)
     out = np.ones(len(counts))
     for i in others if weights == "outer" else ():
         out *= np.bincount(codes[i], counts, minlength=source.shape[i])[codes[i]]
@@ -412,7 +412,7 @@ class MarginalMeans:
         rng: Any = None,
     ) -> Contrasts:
         """Compare the means, see `ranef.contrasts`."""
-        from ranef.api.contrasts import contrasts_of
+        from ranef.api.comparisons import contrasts_of
 
         return contrasts_of(
             self,
@@ -472,17 +472,15 @@ class MarginalMeans:
 
     def _effect(self, rest: Sequence[str], term: Sequence[str]) -> Floats:
         """Contrasts of a term: differences along its predictors, means along the others."""
-        C = np.eye(1)
+        C: Floats = np.ones((1, 1))
         for name in rest:
             levels = [str(i) for i in range(len(self.levels(name)))]
             k = len(levels)
             own = contrast_matrix("consecutive", levels).C if name in term else np.ones((1, k)) / k
-            C = np.kron(own, C)
+            C = np.asarray(np.kron(own, C), dtype=np.float64)
         return C
 
-    def letters(
-        self, *, alpha: float = 0.05, adjust: str | None = None, by: Any = None
-    ) -> Any:
+    def letters(self, *, alpha: float = 0.05, adjust: str | None = None, by: Any = None) -> Any:
         """Return the means with letters: those that share one are not told apart.
 
         Means without a common letter differ at level `alpha`. The converse is no
@@ -728,5 +726,3 @@ def _is_number(text: str) -> bool:
     except ValueError:
         return False
     return True
-
-

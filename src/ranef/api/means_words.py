@@ -11,7 +11,7 @@ from ranef.api.asking import Source
 from ranef.api.rendering import decimals, number, p_value
 from ranef.api.summary import DF_WORDS
 from ranef.design.labels import level_text
-from ranef.families import Binomial, BetaBinomial, Cumulative, Multinomial
+from ranef.families import BetaBinomial, Binomial, Cumulative, Multinomial
 from ranef.inference import Intervals
 from ranef.inference.marginal_means import Examined
 from ranef.models.naming import factors_of
@@ -109,18 +109,21 @@ def degrees_words(source: Source) -> str:
     """Say on what distribution tests and intervals rest."""
     asked = source.asked
     if asked.unit or hasattr(asked.fit, "family"):
-        return "Normal tests and intervals"
-    words = DF_WORDS.get(asked.df or "satterthwaite", f"t tests, df {asked.df!r}")
-    return words[0].upper() + words[1:]
+        return "By normal tests"
+    return "By " + DF_WORDS.get(asked.df or "satterthwaite", f"t tests, df {asked.df!r}")
 
 
 def interval_words(examined: Examined, conf_level: float, link: str) -> str:
     """Say at which level intervals are, how adjusted, and on what scale they are made."""
-    used = {made.interval_method for made in examined.adjusted} - {"none"}
-    size = max((np.count_nonzero(np.isfinite(made.critical)) for made in examined.adjusted), default=0)
-    together = "".join(f", together for {size} by {ADJUSTED[name]}" for name in sorted(used))
+    size = max((int(np.isfinite(made.critical).sum()) for made in examined.adjusted), default=0)
     scale = "" if link == "identity" else f", made on the scale of the {link}"
-    return f"{100 * conf_level:g}% intervals{together}{scale}."
+    words = f"{100 * conf_level:g}% intervals"
+    methods = {(made.method, made.interval_method) for made in examined.adjusted}
+    for method, of_interval in sorted(methods - {("none", "none")}):
+        words += f", together for {size} by {ADJUSTED[of_interval]}"
+        if method != of_interval:
+            words += f" ({ADJUSTED[method].partition(' (')[0]} has none)"
+    return f"{words}{scale}."
 
 
 def means_notes(means: MarginalMeans, misleading: Sequence[str]) -> tuple[str, ...]:
@@ -154,7 +157,10 @@ def _kind_note(source: Source) -> list[str]:
     if not hasattr(asked.fit, "family") or asked.type == "link":
         return []
     if asked.kind == "population":
-        return [f"Averaged over the {groups} of the population: random effects integrated out."]
+        return [
+            f"Means of the population: averaged over the random effects of {groups}, exactly; "
+            "kind='typical' sets these to zero."
+        ]
     return [
         f"For a typical {groups} (random effects zero), not the mean of the population; "
         "kind='population' gives that."

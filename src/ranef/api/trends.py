@@ -158,10 +158,16 @@ def slopes_at(asked: Asked, grid: ReferenceGrid, var: str, degree: int) -> Sourc
         stacked = np.array([getattr(own, name) for own in rows])
         found = np.tensordot(weights / scales[:, None], stacked, axes=1)
         # the degree runs fastest: (degree, rows, ...) to (rows, degree, ...)
-        return np.ascontiguousarray(np.swapaxes(found, 0, 1).reshape(-1, *stacked.shape[2:]))
+        shape = (degree * stacked.shape[1], *stacked.shape[2:])
+        return np.ascontiguousarray(np.swapaxes(found, 0, 1).reshape(shape))
 
     base = source_of(asked, grid)
-    gap = combined("gap") * (step if degree == 1 else 1.0)
+    if base.linear:
+        gap = (
+            combined("gap") * np.tile(width ** np.arange(1, degree + 1), len(base.counts))[:, None]
+        )
+    else:
+        gap = np.repeat(_on_scale(base).own_gaps(), degree, axis=0)
     rowwise = Functions(combined("value"), combined("jacobian"), gap)
     variables, counts = base.variables, base.counts
     if degree > 1:

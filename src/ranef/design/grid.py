@@ -332,7 +332,7 @@ class _Reader:
         """Place among the grid's values of each row's level; -1 where it is not there."""
         codes, levels = self.table.codes(own.name)
         places = [next((j for j, v in enumerate(own.values) if v == lv), -1) for lv in levels]
-        return np.array([*places, -1], dtype=np.intp)[codes[self.rows]]
+        return np.asarray(np.array([*places, -1], dtype=np.intp)[codes[self.rows]])
 
 
 def unknown_variable(said: str, name: str, known: Any) -> UnknownColumnError:

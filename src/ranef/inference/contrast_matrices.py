@@ -146,9 +146,7 @@ def _mean_change(labels: list[str], minus: str) -> Rows:
     """Mean of all later levels less that of all earlier ones."""
     k = len(labels)
     cuts = range(1, k)
-    return [
-        (f"{labels[i - 1]}|{labels[i]}", [-1 / i] * i + [1 / (k - i)] * (k - i)) for i in cuts
-    ]
+    return [(f"{labels[i - 1]}|{labels[i]}", [-1 / i] * i + [1 / (k - i)] * (k - i)) for i in cuts]
 
 
 def _helmert(labels: list[str], minus: str) -> Rows:

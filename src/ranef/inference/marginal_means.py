@@ -19,16 +19,16 @@ from ranef.inference.multiplicity import Adjusted, Family, adjust
 from ranef.inference.wald import FTest, Intervals
 
 __all__ = [
+    "Examined",
     "Functions",
     "Knowledge",
-    "Examined",
     "averaged",
     "estimable_basis",
+    "examined",
     "independent_rows",
     "joint_test",
     "redundancy",
     "shown",
-    "examined",
     "wald_test",
 ]
 
@@ -85,9 +85,7 @@ class Functions:
             return self
         known: Link = LINKS[link]
         slope = known.first(self.value)
-        return Functions(
-            known.inverse(self.value), slope[:, None] * self.jacobian, self.own_gaps()
-        )
+        return Functions(known.inverse(self.value), slope[:, None] * self.jacobian, self.own_gaps())
 
     def own_gaps(self) -> Floats:
         """A column for each that cannot be estimated, so that differences do not hide it."""
@@ -201,9 +199,7 @@ def examined(
     for own in families:
         spread = J[own] @ V @ J[own].T
         known = np.isfinite(df[own]) | (df[own] == np.inf)
-        family = Family(
-            statistic[own], df[own], _correlation(spread), _rank(J[own][known]), means
-        )
+        family = Family(statistic[own], df[own], _correlation(spread), _rank(J[own][known]), means)
         made = adjust(family, method, conf_level, rng)
         p[own], critical[own] = made.p_value, made.critical
         done.append(made)
@@ -285,5 +281,3 @@ def shown(found: Intervals, link: str) -> Intervals:
         conf_low=np.fmin(low, high),
         conf_high=np.fmax(low, high),
     )
-
-

@@ -242,7 +242,9 @@ def _dunnettx(family: Family, raw: Floats, level: float) -> tuple[Floats, Floats
         wide = range_tail(np.sqrt(2.0) * t, k, df)
         return np.asarray(((m - 1) * wide + single) / m)
 
-    return _by_df(family, tail, lambda df: _root(lambda t: float(tail(np.array([t]), df)[0]), level))
+    return _by_df(
+        family, tail, lambda df: _root(lambda t: float(tail(np.array([t]), df)[0]), level)
+    )
 
 
 def _root(tail: Callable[[float], float], level: float) -> float:

@@ -135,4 +135,4 @@ def _points(count: int, dimensions: int, rng: np.random.Generator) -> Floats:
     from scipy.stats import qmc
 
     blocks = [qmc.Sobol(dimensions, scramble=True, seed=rng).random(count) for _ in range(SHIFTS)]
-    return np.clip(np.concatenate(blocks), 1e-13, 1 - 1e-13)
+    return np.asarray(np.clip(np.concatenate(blocks), 1e-13, 1 - 1e-13))

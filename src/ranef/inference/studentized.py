@@ -53,7 +53,7 @@ def range_tail(q: Floats, k: float, df: float) -> Floats:
     pieces = [_normal_tail(w[i : i + rows, None] * s, k) @ weight for i in range(0, len(w), rows)]
     out[known] = np.concatenate(pieces) if pieces else w
     out[q == np.inf] = 0.0
-    return np.clip(out, 0.0, 1.0)
+    return np.asarray(np.clip(out, 0.0, 1.0))
 
 
 def range_quantile(conf_level: float, k: float, df: float) -> float:

@@ -23,6 +23,7 @@ from ranef import solve
 from ranef.errors import ModelError
 from ranef.inference.generalised.rows import LinearPart
 from ranef.inference.generalised.uncertainty import error_variance
+from ranef.models import naming
 from ranef.models.estimate import Estimate, GeneralisedEstimate
 
 __all__ = ["UnitFunctions", "unit_functions"]
@@ -61,9 +62,9 @@ def unit_functions(estimate: Estimate, part: LinearPart) -> UnitFunctions:
         count, by level. Code -1 is a level that the fit has not seen: its effect is
         zero, and its variance counts.
     """
-    generalised = isinstance(estimate, GeneralisedEstimate)
-    coefficients = estimate.coefficients if generalised else estimate.beta
-    modes = estimate.term_modes if generalised else estimate.modes
+    coefficients, modes = estimate.beta, estimate.modes
+    if isinstance(estimate, GeneralisedEstimate):
+        coefficients, modes = estimate.coefficients, estimate.term_modes
     P, N = len(coefficients), len(part.X)
     fixed = np.zeros((N, P))
     fixed[:, part.columns] = part.X
@@ -94,8 +95,7 @@ def _covariance(estimate: Estimate, P: int, picked: Sequence[tuple[int, int]]) -
 
 def _polarised(estimate: Estimate, P: int, picked: Sequence[tuple[int, int]]) -> Floats:
     """From the variances of all sums of two parameters, Cov(a, b) = [V(a+b) - V(a) - V(b)] / 2."""
-    generalised = isinstance(estimate, GeneralisedEstimate)
-    terms = estimate.terms if generalised else estimate.specification.terms
+    terms = naming.terms_of(estimate)
     sizes = [terms[t].size for t, _ in picked]
     K = P + sum(sizes)
     first, second = np.triu_indices(K)
@@ -127,7 +127,7 @@ def _variances(estimate: Estimate, X: Floats, random: Sequence[Term]) -> Floats:
 def _henderson(estimate: Estimate, picked: Sequence[tuple[int, int]]) -> Floats:
     """From the mixed model equations in u, b = Lambda u, which a singular Psi leaves regular.
 
-        sigma^2 [X'WX, X'WZ Lambda; Lambda'Z'WX, Lambda'Z'WZ Lambda + I]^-1
+    sigma^2 [X'WX, X'WZ Lambda; Lambda'Z'WX, Lambda'Z'WZ Lambda + I]^-1
     """
     from scipy import sparse
     from scipy.sparse.linalg import splu
@@ -181,4 +181,3 @@ def _root(matrix: Floats) -> Floats:
     """Symmetric square root of a matrix that may be singular."""
     values, vectors = np.linalg.eigh(matrix)
     return np.asarray((vectors * np.sqrt(np.maximum(values, 0.0))) @ vectors.T)
-

@@ -44,7 +44,7 @@ def contrasts(
     ref: Any = None,
     adjust: str | None = None,
     compare: str | None = None,
-    conf_level: float = 0.95,
+    conf_level: float | None = None,
     unit: Mapping[str, Any] | None = None,
     rng: Any = None,
     **question: Any,
@@ -83,7 +83,8 @@ def contrasts(
         How means of the response are compared: by their difference, ratio, odds ratio,
         or on the scale of the link. Left out, by ratios under a log link, odds ratios
         under a logit, and differences elsewhere.
-    conf_level : float
+    conf_level : float, optional
+        0.95, or that of the means.
     unit : mapping, optional
         ``{"ward": "A"}``: one level's own contrasts, its random effects included.
     rng : int or numpy.random.Generator, optional
@@ -121,7 +122,12 @@ def contrasts(
         wanted = read_specs(specs, by)
         method = wanted.method or method
         means = emmeans(
-            fit, list(wanted.factors), wanted.by, conf_level=conf_level, unit=unit, **question
+            fit,
+            list(wanted.factors),
+            wanted.by,
+            conf_level=0.95 if conf_level is None else conf_level,
+            unit=unit,
+            **question,
         )
         split = None
     return means.contrasts(
@@ -303,7 +309,8 @@ def _interaction(
             f"interaction= has {len(methods)} methods for {len(rest)} predictors "
             f"({', '.join(rest)})"
         )
-    C, names = np.eye(1), [()]
+    C: Floats = np.ones((1, 1))
+    names: list[tuple[str, ...]] = [()]
     heads = []
     for name, method in zip(rest, methods, strict=True):
         texts = [level_text(v) for v in means.levels(name)]
@@ -313,7 +320,7 @@ def _interaction(
             contrast_matrix(method, labels) if isinstance(method, str) else _own(method, len(texts))
         )
         heads.append(f"{name}_{contrast_method(method) if isinstance(method, str) else 'own'}")
-        C = np.kron(made.C, C)
+        C = np.asarray(np.kron(made.C, C), dtype=np.float64)
         names = [(*before, own) for own in made.names for before in names]
     columns = {head: [row[i] for row in names] for i, head in enumerate(heads)}
     return columns, C, "none"

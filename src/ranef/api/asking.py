@@ -19,7 +19,7 @@ from ranef.design.specification import Specification
 from ranef.design.syntax import Call, strip_parens
 from ranef.errors import DataError, LevelError, ModelError, UnknownColumnError, suggestion
 from ranef.families import Cumulative, Multinomial
-from ranef.inference import NewRows
+from ranef.inference import FTest, NewRows
 from ranef.inference.generalised import Rows
 from ranef.inference.generalised.functions import (
     component_link,
@@ -27,7 +27,7 @@ from ranef.inference.generalised.functions import (
     row_functions,
 )
 from ranef.inference.generalised.rows import LinearPart
-from ranef.inference.marginal_means import Functions, Knowledge, redundancy, wald_test
+from ranef.inference.marginal_means import Functions, Knowledge, f_tail, redundancy, wald_test
 from ranef.inference.transformed import transformed_means
 from ranef.inference.unit import unit_functions
 from ranef.models import naming
@@ -389,11 +389,17 @@ def _unit_source(asked: Asked, grid: ReferenceGrid, gap: Floats) -> Source:
 def _linear(asked: Asked) -> Knowledge:
     fit, df = asked.fit, asked.df
     beta = fit.estimate.beta
-    return Knowledge(
-        fit._covariance(df),
-        lambda L: fit._hypotheses(L, 0.95, df).df,
-        lambda L, value: fit._joint_test(L, L @ beta - value, df),
-    )
+
+    def joint(L: Floats, value: Floats) -> FTest:
+        found = fit._joint_test(L, L @ beta - value, df)
+        if df not in (None, "satterthwaite"):
+            return found
+        df2 = inference.denominator(
+            fit.estimate, L, "satterthwaite", fit._known_parameters()
+        )  # of these rows, whatever basis of them the test took
+        return f_tail(found.statistic, found.df1, df2)
+
+    return Knowledge(fit._covariance(df), lambda L: fit._hypotheses(L, 0.95, df).df, joint)
 
 
 def _normal(covariance: Floats) -> Knowledge:

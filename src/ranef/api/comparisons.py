@@ -197,6 +197,7 @@ def contrasts_of(
         adjusted,
         level,
         _word(means, scale, link),
+        C,
         _compared(means, families) if pairs else None,
         means.rng if rng is None else checks.generator(rng),
     )
@@ -345,6 +346,8 @@ class Contrasts:
     conf_level : float
     quantity : str
         ``"difference"``, ``"ratio"``, ``"odds ratio"``.
+    matrix : (q, k) float64 array
+        Coefficients of the means in each family.
     compared : int or None
         Number of means whose pairs these are.
     """
@@ -358,6 +361,7 @@ class Contrasts:
     adjust: str
     conf_level: float
     quantity: str
+    matrix: Floats
     compared: int | None = None
     rng: np.random.Generator | None = None
 
@@ -402,8 +406,9 @@ class Contrasts:
         """
         scale = float(np.abs(self.functions.jacobian).max(initial=0.0))
         knowledge = self.means.source.knowledge
+        basis = marginal_means.independent_rows(self.matrix) @ np.linalg.pinv(self.matrix)
         found = [
-            marginal_means.joint_test(self.functions.taken(own), knowledge, scale)
+            marginal_means.joint_test(self.functions.taken(own).combined(basis), knowledge, scale)
             for own in self.families
         ]
         columns: dict[str, Any] = {

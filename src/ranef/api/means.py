@@ -23,12 +23,19 @@ from ranef.api.means_words import (
 from ranef.api.rendering import Page, Paragraph, TextTable, number, p_value
 from ranef.api.specs import Specs, names_of, read_specs
 from ranef.api.summary import Summary
-from ranef.design.grid import interacting, unknown_variable
+from ranef.design.grid import codes_of, interacting, unknown_variable
 from ranef.design.labels import level_text
 from ranef.errors import DataError, ModelError
 from ranef.inference import Intervals, marginal_means
 from ranef.inference.contrast_matrices import contrast_matrix
-from ranef.inference.marginal_means import Examined, Functions, averaged, examined, joint_test
+from ranef.inference.marginal_means import (
+    Examined,
+    Functions,
+    averaged,
+    examined,
+    independent_rows,
+    joint_test,
+)
 from ranef.inference.multiplicity import check_adjustment
 from ranef.tables import make_table
 
@@ -197,7 +204,7 @@ def means_of(
 
 
 def _averaged(source: Source, kept: tuple[str, ...], weights: Any) -> Functions:
-    codes = np.array(np.unravel_index(np.arange(len(source.counts)), source.shape, order="F"))
+    codes = codes_of(source.shape)
     places = [source.names.index(name) for name in kept]
     others = [i for i in range(len(source.names)) if i not in places]
     shape = [source.shape[i] for i in places]
@@ -319,9 +326,7 @@ class MarginalMeans:
     @cached_property
     def cells(self) -> dict[str, list[Any]]:
         """Value of each predictor, a row each."""
-        size = len(self.functions.value)
-        codes = np.unravel_index(np.arange(size), self.shape or (1,), order="F")
-        own = zip(self.names, codes, strict=False)
+        own = zip(self.names, codes_of(self.shape), strict=True)
         return {name: [self.levels(name)[i] for i in code] for name, code in own}
 
     def labels(self, names: Sequence[str]) -> list[str]:
@@ -471,12 +476,14 @@ class MarginalMeans:
         return JointTests(self, tuple(split), tuple(rows))
 
     def _effect(self, rest: Sequence[str], term: Sequence[str]) -> Floats:
-        """Contrasts of a term: differences along its predictors, means along the others."""
+        """Contrasts of a term, orthonormal along its predictors, means along the others."""
         C: Floats = np.ones((1, 1))
         for name in rest:
             levels = [str(i) for i in range(len(self.levels(name)))]
             k = len(levels)
-            own = contrast_matrix("consecutive", levels).C if name in term else np.ones((1, k)) / k
+            own = np.ones((1, k)) / k
+            if name in term:
+                own = independent_rows(contrast_matrix("consecutive", levels).C)
             C = np.asarray(np.kron(own, C), dtype=np.float64)
         return C
 
@@ -505,8 +512,8 @@ class MarginalMeans:
         >>> ranef.emmeans(fit, "Type").letters()[["Type", "estimate", "letters"]].round(2)
           Type  estimate letters
         0   T1      8.56       a
-        1   T2     12.44       b
-        2   T3     10.78       c
+        1   T2     12.44       c
+        2   T3     10.78       b
         3   T4      9.22       a
         """
         from ranef.inference.letters import compact_letters

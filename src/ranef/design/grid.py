@@ -105,9 +105,7 @@ class ReferenceGrid:
     @property
     def codes(self) -> Ints:
         """Place of each row's value in each variable, (variables, G)."""
-        if not self.variables:
-            return np.zeros((0, 1), dtype=np.intp)
-        return np.array(np.unravel_index(np.arange(self.size), self.shape, order="F"))
+        return codes_of(self.shape)
 
     def variable(self, name: str) -> GridVariable:
         """Return a variable by name."""
@@ -181,6 +179,16 @@ def reference_grid(
         target = grid.held if own.held else grid.columns
         target[own.name] = _filled(table, own, code)
     return grid
+
+
+def codes_of(shape: Sequence[int]) -> Ints:
+    """All combinations of codes below the sizes of a shape, (len(shape), G), the first fastest."""
+    size = int(np.prod(shape, dtype=np.int64))
+    out, stride = np.empty((len(shape), size), dtype=np.intp), 1
+    for row, count in zip(out, shape, strict=True):
+        row[:] = np.arange(size) // stride % count
+        stride *= count
+    return out
 
 
 def _nodes(recipe: Recipe, random: bool) -> Iterator[Node]:

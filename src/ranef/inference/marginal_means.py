@@ -25,6 +25,7 @@ __all__ = [
     "averaged",
     "estimable_basis",
     "examined",
+    "f_tail",
     "independent_rows",
     "joint_test",
     "redundancy",
@@ -105,8 +106,8 @@ class Knowledge:
     degrees : callable
         Degrees of freedom (q,) of linear functions of the parameters (q, K).
     joint : callable
-        F test that linear functions (q, K) of the parameters have the values (q,): it
-        is given the functions and the estimates' distance from these values.
+        F test that functions with the derivatives (q, K), all independent, and the
+        values (q,) are zero.
     """
 
     covariance: Floats
@@ -218,13 +219,12 @@ def _rank(L: Floats) -> int:
     return len(independent_rows(L)) if len(L) else 0
 
 
-def independent_rows(L: Floats, scale: float | None = None) -> Floats:
-    """Orthonormal basis (rank, K) of the rows of L; rows far below `scale` count as zero."""
+def independent_rows(L: Floats) -> Floats:
+    """Orthonormal basis (rank, K) of the rows of L."""
     if not L.size:
         return np.zeros((0, L.shape[1]))
     _, singular, Vt = np.linalg.svd(L, full_matrices=False)
-    largest = float(singular.max(initial=0.0)) if scale is None else scale
-    return np.asarray(Vt[singular > 1e-8 * largest])
+    return np.asarray(Vt[singular > 1e-8 * singular.max(initial=0.0)])
 
 
 def estimable_basis(functions: Functions) -> Floats:
@@ -244,28 +244,35 @@ def joint_test(functions: Functions, knowledge: Knowledge, scale: float) -> FTes
     """Test that all functions are zero, as far as they can be estimated.
 
     None where nothing is left to test: the functions vanish, or none can be estimated.
-    `scale` is the size of the derivatives that the functions are differences of.
+    `scale` is the size of the derivatives that the functions are differences of. The
+    functions are orthonormal contrasts of means: then degrees of freedom that depend on
+    the basis do not depend on how the factors are coded.
     """
     combined = functions.combined(estimable_basis(functions))
     J = combined.jacobian
     if not J.size:
         return None
-    U, singular, Vt = np.linalg.svd(J, full_matrices=False)
-    keep = singular > 1e-8 * scale
-    if not keep.any():
+    U, singular, _ = np.linalg.svd(J, full_matrices=False)
+    keep = U[:, singular > 1e-8 * scale].T
+    if not len(keep):
         return None
-    value = (U[:, keep].T @ combined.value) / singular[keep]
-    return knowledge.joint(np.asarray(Vt[keep]), value)
+    return knowledge.joint(np.asarray(keep @ J), np.asarray(keep @ combined.value))
 
 
 def wald_test(L: Floats, value: Floats, covariance: Floats) -> FTest:
     """Chi-squared test, as F with infinite denominator, that functions of these values are zero."""
-    from scipy.special import chdtrc
-
     spread = L @ covariance @ L.T
     rank = int(np.linalg.matrix_rank(spread, hermitian=True))
     statistic = float(value @ np.linalg.pinv(spread, hermitian=True) @ value) / max(rank, 1)
-    return FTest(statistic, rank, float(np.inf), float(chdtrc(rank, rank * statistic)))
+    return f_tail(statistic, rank, float(np.inf))
+
+
+def f_tail(statistic: float, df1: int, df2: float) -> FTest:
+    """An F test with its p-value."""
+    from scipy.special import chdtrc, fdtrc
+
+    tail = chdtrc(df1, df1 * statistic) if np.isinf(df2) else fdtrc(df1, df2, statistic)
+    return FTest(statistic, df1, df2, float(tail))
 
 
 def shown(found: Intervals, link: str) -> Intervals:

@@ -16,7 +16,7 @@ Floats = NDArray[np.float64]
 
 REACH = 9.0
 STEP = 0.125
-NEGLIGIBLE = 45.0
+NEGLIGIBLE = 70.0
 CHUNK = 2_000_000
 
 

@@ -651,6 +651,11 @@ class JointTests:
         )
         table = TextTable("Joint tests of marginal means", header, rows, 1 + len(self.by))
         lines = (f"{degrees_words(self.means.source)}.", *self.means.notes)
+        if not self.means.functions.estimable.all():
+            lines = (
+                *lines,
+                "Where cells have no rows, of that part of an effect which data determine.",
+            )
         title = f"Joint tests: {self.means.source.asked.fit.formula}"
         return Summary(Page(title, (table, Paragraph(lines))))
 

@@ -6,7 +6,7 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from os import PathLike
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,9 @@ from ranef.models import naming
 from ranef.models.estimate import Estimate
 from ranef.models.naming import Coefficients
 from ranef.tables import Table, make_table
+
+if TYPE_CHECKING:
+    from ranef.api.means import MarginalMeans
 
 __all__ = ["MixedModelFit"]
 
@@ -245,6 +248,22 @@ class MixedModelFit(ReaderNames, LikelihoodFit):
                 "use predict() for other rows"
             )
         return {name: table.values(name) for name in table.columns}
+
+    def emmeans(self, specs: Any, by: Any = None, **question: Any) -> MarginalMeans:
+        """Estimate marginal means, see `ranef.emmeans`.
+
+        Examples
+        --------
+        >>> import ranef
+        >>> fit = ranef.lmm("effort ~ Type + (1 | Subject)", ranef.data.load("ergoStool"))
+        >>> fit.emmeans("Type").tidy()[["Type", "estimate"]].round(2).head(2)
+          Type  estimate
+        0   T1      8.56
+        1   T2     12.44
+        """
+        from ranef.api.means import emmeans
+
+        return emmeans(self, specs, by, **question)
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write the fit to a file that `ranef.load` reads.

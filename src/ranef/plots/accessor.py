@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,5 +71,21 @@ class FitPlots:
         """Draw the fixed effects with intervals, see `ranef.plots.fixed`."""
         return fixed(self.fit, conf_level=conf_level, intercept=intercept, ax=ax)
 
+    def means(
+        self, specs: Any, by: Any = None, *, ax: Axes | None = None, **question: Any
+    ) -> Axes | NDArray[np.object_]:
+        """Draw marginal means with intervals and comparison arrows, see `ranef.emmeans`.
+
+        Examples
+        --------
+        >>> import ranef
+        >>> fit = ranef.lmm("effort ~ Type + (1 | Subject)", ranef.data.load("ergoStool"))
+        >>> [text.get_text() for text in fit.plot.means("Type").get_yticklabels()]
+        ['T1', 'T2', 'T3', 'T4']
+        """
+        fit: Any = self.fit
+        axes: Axes | NDArray[np.object_] = fit.emmeans(specs, by, **question).plot(ax=ax)
+        return axes
+
     def __repr__(self) -> str:
-        return "plots of a fit: .random(), .residuals(), .qq(), .fixed()"
+        return "plots of a fit: .random(), .residuals(), .qq(), .fixed(), .means()"

@@ -449,6 +449,18 @@ def test_a_generalised_model_with_a_missing_cell():
     ]
 
 
+def test_a_combination_that_a_single_factor_has_not_seen_is_empty_too():
+    own = ranef.lmm("y ~ interaction(treatment, site) + age + (1 | clinic)", TRIAL)
+    means, slopes = (
+        ranef.emmeans(own, ["treatment", "site"]).tidy(),
+        ranef.emtrends(own, ["treatment", "site"], "age").tidy(),
+    )
+    crossed = ranef.emmeans(fit("holed"), ["treatment", "site"]).tidy()
+    np.testing.assert_allclose(means["estimate"], crossed["estimate"], rtol=1e-7)
+    hole = (means["treatment"] == "C") & (means["site"] == "west")
+    assert (slopes["estimate"].isna() == hole).all()
+
+
 # --- slopes
 
 
@@ -741,6 +753,32 @@ def test_links_without_ratios_compare_by_differences():
     assert found.quantity == "difference"
     means = ranef.emmeans(own, "period").tidy()["estimate"]
     assert found.tidy()["estimate"][0] == pytest.approx(means[0] - means[1])
+
+
+def test_a_link_without_a_population_mean_says_what_else_there_is():
+    table = TRIAL.assign(wait=np.exp(TRIAL["y"] / 10))
+    own = ranef.glmm("wait ~ treatment + (1 | clinic)", table,
+                     family=ranef.families.Gamma(link="inverse"))  # fmt: skip
+    with pytest.raises(ModelError, match="kind='typical'"):
+        ranef.emmeans(own, "treatment")
+    found = ranef.emmeans(own, "treatment", kind="typical").tidy()
+    link = ranef.emmeans(own, "treatment", type="link").tidy()
+    np.testing.assert_allclose(found["estimate"], 1 / link["estimate"])
+    assert (found["conf_low"] < found["estimate"]).all()
+    assert (found["estimate"] < found["conf_high"]).all()
+
+
+def test_a_stationary_structure_is_integrated_at_any_time():
+    rng = np.random.default_rng(6)
+    g, time = np.repeat(np.arange(20), 6), np.tile(np.arange(6), 20)
+    x = rng.choice(["a", "b"], 120)
+    n = rng.poisson(np.exp(1 + 0.1 * time + rng.normal(size=20)[g] * 0.5))
+    own = ranef.glmm("n ~ x + time + ar1(0 + time | g)",
+                     {"n": n, "x": x, "g": g, "time": time}, family="poisson")  # fmt: skip
+    found = ranef.emmeans(own, "x").tidy()["estimate"]
+    link = ranef.emmeans(own, "x", type="link").tidy()["estimate"]
+    v = own.estimate.term_covariances[0][0, 0]
+    np.testing.assert_allclose(found, np.exp(link + v / 2), rtol=1e-10)
 
 
 # --- one level's own

@@ -16,8 +16,8 @@ from ranef.api.linear import LinearMixedModelFit
 from ranef.design.grid import GridVariable, ReferenceGrid, reference_grid
 from ranef.design.parser import parse_expression
 from ranef.design.specification import Specification
-from ranef.design.syntax import Call, strip_parens
-from ranef.errors import DataError, LevelError, ModelError, UnknownColumnError, suggestion
+from ranef.design.syntax import Call, Name, strip_parens
+from ranef.errors import LevelError, ModelError, UnknownColumnError, suggestion
 from ranef.families import Cumulative, Multinomial
 from ranef.inference import FTest, NewRows
 from ranef.inference.generalised import Rows
@@ -33,13 +33,14 @@ from ranef.inference.unit import unit_functions
 from ranef.models import naming
 from ranef.tables import Table
 
-__all__ = ["Asked", "Source", "ask", "read_question", "source_of"]
+__all__ = ["Asked", "Source", "ask", "read_question", "source_of", "unseen_rows"]
 
 Floats = NDArray[np.float64]
 
 TYPES = ("response", "link", "prob", "mean_class")
 COMPONENTS = ("conditional", "zero", "dispersion", "response")
 CARRIED_BACK = ("log", "sqrt")
+STATIONARY = ("ar1", "ou", "exp", "gau", "mat")
 
 MixedFit = LinearMixedModelFit | GeneralizedMixedModelFit
 
@@ -336,9 +337,13 @@ def _generalised_source(asked: Asked, grid: ReferenceGrid, gap: Floats) -> Sourc
     )
     random = asked.kind == "population"
     parts = {name: _read(asked, name, grid, random) for name in estimate.parts}
-    found = row_functions(
-        estimate, Rows(parts), asked.component, asked.kind, "link" if as_link else asked.type
-    )
+    wanted = "link" if as_link else asked.type
+    try:
+        found = row_functions(estimate, Rows(parts), asked.component, asked.kind, wanted)
+    except ModelError as error:
+        if asked.kind != "population":
+            raise
+        raise ModelError(f"{error}; kind='typical' sets the random effects to zero") from None
     K = found.value.shape[1]
     rows = Functions(
         found.value.T.ravel(),
@@ -415,17 +420,14 @@ def _read(asked: Asked, part: str, grid: ReferenceGrid, random: bool) -> NewRows
     """Matrices of one part at the grid's rows."""
     spec, table = asked.specifications[part], _table(grid)
     held = {key: v for key, v in grid.held.items() if key in _keys(spec)}
-    X, kept = spec.recipe.fixed(table, held)
-    if not kept.all():
-        raise DataError(
-            "the predictors have no value at some rows of the grid; choose others with at={...}"
-        )
+    X, kept = spec.recipe.fixed(table, held, unseen_is_missing=True)
+    X[~kept] = 0.0  # what _gap marks
     offset = _offset(asked, spec, table, part)
     if not random:
         return NewRows(X, offset, None)
     terms = []
     for t, term in enumerate(spec.terms):
-        z = spec.recipe.random_columns(table, t, held)
+        z = spec.recipe.random_columns(_at_positions(spec, t, table), t, held)
         codes = np.full(grid.size, -1, dtype=np.int32)
         if asked.unit:
             columns = spec.factors[term.factor].columns
@@ -433,6 +435,26 @@ def _read(asked: Asked, part: str, grid: ReferenceGrid, random: bool) -> NewRows
             codes = spec.recipe.levels_of(table, t) if inside else codes - np.int32(1)
         terms.append((codes, z))
     return NewRows(X, offset, terms)
+
+
+def _at_positions(spec: Specification, t: int, table: Table) -> Table:
+    """The table with a term's coordinates moved to the nearest that the fit has.
+
+    The variance of these structures is the same at every position.
+    """
+    recipe, term = spec.recipe.random_recipes[t], spec.terms[t]
+    names = [
+        n.value for n in spec.recipe.model.bars[recipe.bar].left.variables if isinstance(n, Name)
+    ]
+    if recipe.positions is None or term.structure not in STATIONARY:
+        return table
+    if len(names) != recipe.positions.shape[1] or not all(name in table for name in names):
+        return table
+    here = np.column_stack([table.numeric(name) for name in names])
+    far = ((here[:, None, :] - recipe.positions[None]) ** 2).sum(axis=2)
+    nearest = recipe.positions[far.argmin(axis=1)]
+    columns = {name: table.values(name) for name in table.columns}
+    return Table.of({**columns, **dict(zip(names, nearest.T, strict=True))})
 
 
 def _keys(spec: Specification) -> set[str]:
@@ -450,17 +472,41 @@ def _offset(asked: Asked, spec: Specification, table: Table, part: str) -> Float
     return spec.recipe.offset(table)
 
 
+def _unseen(spec: Specification, grid: ReferenceGrid) -> Floats:
+    """A column for each row at which the formula has no value, such as an unseen level."""
+    held = {key: v for key, v in grid.held.items() if key in _keys(spec)}
+    kept = spec.recipe.fixed(_table(grid), held, unseen_is_missing=True)[1]
+    missing = np.flatnonzero(~kept)
+    out = np.zeros((grid.size, len(missing)))
+    out[missing, np.arange(len(missing))] = 1.0
+    return out
+
+
+def unseen_rows(asked: Asked, grid: ReferenceGrid) -> Floats:
+    """A column for each row of the grid at which a part has no value, (G, m)."""
+    found = [asked.specifications.get(name) for name in asked.own]
+    return np.hstack([_none(grid), *(_unseen(spec, grid) for spec in found if spec is not None)])
+
+
+def _none(grid: ReferenceGrid) -> Floats:
+    return np.zeros((grid.size, 0))
+
+
 def _gap(asked: Asked, grid: ReferenceGrid) -> Floats:
     """What the redundant columns say at each row beyond what the others say, (G, d)."""
-    blocks = [np.zeros((grid.size, 0))]
+    blocks = [_none(grid)]
     for name in asked.own:
         spec = asked.specifications.get(name)
-        if spec is None or not spec.dropped_columns:
+        if spec is None:
+            continue
+        blocks.append(_unseen(spec, grid))
+        if not spec.dropped_columns:
             continue
         recipe, data = spec.recipe, asked.fit.frame.data
         assert data is not None
         held = {key: v for key, v in grid.held.items() if key in _keys(spec)}
-        full = recipe.fixed(_table(grid), held, redundant=True)[0]
+        full = recipe.fixed(_table(grid), held, redundant=True, unseen_is_missing=True)[0]
+        full = np.nan_to_num(full)
         rows = recipe.fixed(data, redundant=True)[0]
         kept = asked.fit.frame.accounting.kept
         rows = rows if kept is None else rows[kept]

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranef.api import checks
-from ranef.api.asking import Asked, Source, ask, read_question, source_of
+from ranef.api.asking import Asked, Source, ask, read_question, source_of, unseen_rows
 from ranef.api.means import MarginalMeans, _generator, means_of
 from ranef.api.specs import read_specs
 from ranef.design.grid import GridVariable, ReferenceGrid, unknown_variable
@@ -163,9 +163,9 @@ def slopes_at(asked: Asked, grid: ReferenceGrid, var: str, degree: int) -> Sourc
 
     base = source_of(asked, grid)
     if base.linear:
-        gap = (
-            combined("gap") * np.tile(width ** np.arange(1, degree + 1), len(base.counts))[:, None]
-        )
+        powers = np.tile(width ** np.arange(1, degree + 1), len(base.counts))
+        unseen = np.tile(unseen_rows(asked, grid), (len(base.counts) // grid.size, 1))
+        gap = np.hstack([combined("gap") * powers[:, None], np.repeat(unseen, degree, axis=0)])
     else:
         gap = np.repeat(_on_scale(base).own_gaps(), degree, axis=0)
     rowwise = Functions(combined("value"), combined("jacobian"), gap)

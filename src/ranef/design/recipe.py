@@ -88,7 +88,12 @@ class Recipe:
         return tuple(dict.fromkeys([*self.formula_columns, *extra]))
 
     def fixed(
-        self, data: Any, held: Mapping[str, Floats] | None = None, *, redundant: bool = False
+        self,
+        data: Any,
+        held: Mapping[str, Floats] | None = None,
+        *,
+        redundant: bool = False,
+        unseen_is_missing: bool = False,
     ) -> tuple[Floats, NDArray[np.bool_]]:
         """Make the fixed effects' model matrix.
 
@@ -100,6 +105,8 @@ class Recipe:
             instead of evaluated: ``within(x, g)`` of rows that stand for no group.
         redundant : bool
             With the redundant columns that the fit left out.
+        unseen_is_missing : bool
+            Count a level that the fit has not seen as missing, instead of refusing it.
 
         Returns
         -------
@@ -114,6 +121,7 @@ class Recipe:
             When a categorical column has a level that the fit has not seen.
         """
         frame = self._frame(data, held)
+        frame.unseen_is_missing = unseen_is_missing
         terms = self.model.fixed
         frame.add_terms(terms)
         variables = frame.variables(terms)

@@ -50,15 +50,20 @@ class MultivariateT:
         error = float(inside.std(ddof=1) / np.sqrt(SHIFTS))
         return float(1.0 - inside.mean()), error
 
-    def quantile(self, conf_level: float) -> float:
-        """Return the t that max |T| exceeds with probability 1 - conf_level."""
+    def quantile(self, conf_level: float, low: float, high: float) -> float:
+        """Return the t between two bounds that max |T| exceeds with probability 1 - conf_level."""
         from scipy.optimize import brentq
 
-        low, high = 0.0, 8.0
-        while self.outside(high)[0] > 1.0 - conf_level and high < 1e6:
-            low, high = high, 4.0 * high
         alpha = 1.0 - conf_level
-        return float(brentq(lambda t: self.outside(t)[0] - alpha, low, high, xtol=1e-9, rtol=1e-9))
+
+        def gap(t: float) -> float:
+            return self.outside(t)[0] - alpha
+
+        if gap(low) <= 0:
+            return low
+        if gap(high) >= 0:
+            return high
+        return float(brentq(gap, low, high, xtol=1e-8, rtol=1e-8))
 
 
 def multivariate_t(

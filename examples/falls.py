@@ -4,6 +4,8 @@ The monthly reports arrive with homes spelled in several ways, -9 for "not
 reported", and reports that were sent twice. The question: how do falls change in
 months in which a home has more staff than usual? The first model counts falls as
 Poisson, with staff as it stands in the table. `check` says what is wrong with it.
+
+Figure falls.png: What the check saw in the first model and in its repair.
 Usage: ``python examples/falls.py [FOLDER]``
 """
 

@@ -27,6 +27,7 @@ from ranef.tables import Table, make_table
 if TYPE_CHECKING:
     from ranef.api.checking import Check
     from ranef.api.left_out import Influence
+    from ranef.api.means import MarginalMeans
     from ranef.api.simulated import SimulatedResiduals
 
 __all__ = ["MixedModelFit"]
@@ -413,6 +414,22 @@ class MixedModelFit(ReaderNames, LikelihoodFit):
         from ranef.api.left_out import influence
 
         return influence(self, **options)
+
+    def emmeans(self, specs: Any, by: Any = None, **question: Any) -> MarginalMeans:
+        """Estimate marginal means, see `ranef.emmeans`.
+
+        Examples
+        --------
+        >>> import ranef
+        >>> fit = ranef.lmm("effort ~ Type + (1 | Subject)", ranef.data.load("ergoStool"))
+        >>> fit.emmeans("Type").tidy()[["Type", "estimate"]].round(2).head(2)
+          Type  estimate
+        0   T1      8.56
+        1   T2     12.44
+        """
+        from ranef.api.means import emmeans
+
+        return emmeans(self, specs, by, **question)
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write the fit to a file that `ranef.load` reads.

@@ -138,6 +138,22 @@ class FitPlots:
         """The fit, which has its diagnostics as methods."""
         return self.fit
 
+    def means(
+        self, specs: Any, by: Any = None, *, ax: Axes | None = None, **question: Any
+    ) -> Axes | NDArray[np.object_]:
+        """Draw marginal means with intervals and comparison arrows, see `ranef.emmeans`.
+
+        Examples
+        --------
+        >>> import ranef
+        >>> fit = ranef.lmm("effort ~ Type + (1 | Subject)", ranef.data.load("ergoStool"))
+        >>> [text.get_text() for text in fit.plot.means("Type").get_yticklabels()]
+        ['T1', 'T2', 'T3', 'T4']
+        """
+        fit: Any = self.fit
+        axes: Axes | NDArray[np.object_] = fit.emmeans(specs, by, **question).plot(ax=ax)
+        return axes
+
     def __repr__(self) -> str:
         names = [name for name in vars(type(self)) if not name.startswith("_")]
         return f"plots of a fit: {', '.join(f'.{name}()' for name in names)}"

@@ -5,7 +5,8 @@ reported", and reports that were sent twice. The question: how do falls change i
 months in which a home has more staff than usual? The first model counts falls as
 Poisson, with staff as it stands in the table. `check` says what is wrong with it.
 
-Figure falls.png: What the check saw in the first model and in its repair.
+Figure falls.png: Scaled residuals as quantiles and against the fit: far off for the first model,
+on the line for its repair.
 Usage: ``python examples/falls.py [FOLDER]``
 """
 

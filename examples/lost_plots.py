@@ -6,7 +6,7 @@ trial stayed whole, which of them differ, and how yield rises. The combination w
 rows stays empty: no model knows it.
 
 Figure lost_plots.png: Marginal mean yields of each variety at each amount of nitrogen, with
-intervals.
+intervals, and of nitrogen over all varieties with comparison arrows.
 Usage: ``python examples/lost_plots.py [FOLDER]``
 """
 

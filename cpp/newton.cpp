@@ -11,6 +11,7 @@ namespace {
 
 constexpr double early_face = 1e-3; // Psi's eigenvalue that invites a step onto a face
 constexpr double late_face = 1e-5;  // the same once the search has converged
+constexpr double next_to_face = 1e-6; // so near it that theta does not feel which way Psi wants
 constexpr double negative_curvature = 1e-6;
 constexpr int most_releases = 8;
 constexpr double polished = 1e-11;   // decrement at which the last digits are right
@@ -319,7 +320,7 @@ bool Search::step_onto_faces(double threshold, bool final) {
                 double vGv = 0;
                 for (int a = 0; a < t.r; ++a)
                     for (int b = 0; b < t.r; ++b) vGv += v[a] * G[a * t.r + b] * v[b];
-                if (!(vGv > 0) && !(final && values[e] < 1e-9 * scale)) break;
+                if (!(vGv > 0) && !(final && values[e] < next_to_face * scale)) break;
                 --rank;
             }
             if (rank == t.rank) continue;

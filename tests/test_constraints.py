@@ -383,3 +383,23 @@ def test_what_cannot_be_is_refused(how: dict[str, Any], message: str) -> None:
 def test_a_negative_standard_deviation_is_refused() -> None:
     with pytest.raises(ModelError, match="0 or more, not -1"):
         ranef.glmm("y ~ x1 + (1 | g)", table(), family="poisson", fixed={"sd": -1})
+
+
+def test_no_rest_beside_a_face_that_the_criterion_wants_to_leave():
+    """At an sd next to zero the gradient in theta vanishes though Psi wants to grow."""
+    trial = json.loads((REFERENCE / "marginal_means_data.json").read_text("utf-8"))["trial"]
+    data = pd.DataFrame(trial)
+    n = len(data)
+    rng = np.random.default_rng(0)
+    rng.choice(2, n), rng.integers(0, 300, n), rng.uniform(0.5, 2, n), rng.integers(0, 4, n)
+    clinics = 0.3 * rng.normal(size=12)[pd.Categorical(data["clinic"]).codes]
+    data["n"] = rng.poisson(np.exp(0.3 + 0.5 * (data["treatment"] == "B") + clinics))
+    call = {"family": "poisson", "fixed": {"treatmentB": 0.0}}
+    fit = ranef.glmm("n ~ treatment + (1 | clinic)", data, **call)
+    assert fit.optimum.converged
+    assert fit.tidy("variance")["estimate"][0] == pytest.approx(0.003626, rel=1e-2)
+    assert fit.tidy()["std_error"][0] > 0.05
+    for sd in (0.0, 1e-4, 3e-3, 5e-3, 1e-2):
+        held = {**call, "fixed": {"treatmentB": 0.0, "sd: clinic": sd}}
+        beside = ranef.glmm("n ~ treatment + (1 | clinic)", data, **held)
+        assert beside.loglik <= fit.loglik + 1e-9

@@ -194,7 +194,8 @@ def _bounds(kind: str, value: float, half: float) -> tuple[float, float]:
     if kind == "corr":
         z = np.arctanh(value)
         return float(np.tanh(z - half)), float(np.tanh(z + half))
-    return float(value * np.exp(-half)), float(value * np.exp(half))
+    with np.errstate(over="ignore"):
+        return float(value * np.exp(-half)), float(value * np.exp(half))
 
 
 def _residual(

@@ -31,6 +31,20 @@
 
 namespace ranef {
 
+// A symmetric matrix (r, r) in the place of a factor's Psi, row-major: V = Z D Z'.
+struct Direction {
+    int factor;
+    Vector matrix;
+};
+
+// What second derivatives along directions i, j are made of, row-major.
+struct Curvature {
+    Vector traces;   // (k, k): tr(M V_i M V_j), M = P under REML, H^-1 under ML
+    Vector scores;   // (k): y'P V_i P y
+    Vector fixed;    // (k, p, p): X'H^-1 V_i H^-1 X
+    Vector products; // (k c, k c): w_ia'P w_jb, see Criterion::curvature
+};
+
 class Criterion final : public Objective {
   public:
     Criterion(const Blocks& blocks, bool reml, int threads, bool known_scale = false);
@@ -105,8 +119,16 @@ class Criterion final : public Objective {
     // After factorise(): sum over levels of (Z_l'H^-1X) by pairs:
     // out[factor] = (r, r, p, p): sum_l y_la y_le' with y_la = X'H^-1 z_la.
     std::vector<Vector> fixed_scores();
+    // After factorise(), which is used up. The c columns w_i of `products` are
+    // V_i Py (c = 1), or those of V_i H^-1 X (c = p).
+    Curvature curvature(const std::vector<Direction>& directions, bool of_fixed);
 
   private:
+    friend class ChainCurvature;
+    friend class CrossedCurvature;
+    // X'H^-1 z by level, (q, r, p) by factor; after solve().
+    std::vector<Vector> level_fixed_scores();
+    std::vector<Vector> sum_fixed_scores(const std::vector<Vector>& scores) const;
     void prepare(const double* phi);
     template <int R>
     void eliminate(int depth, int chunk);

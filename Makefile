@@ -83,7 +83,7 @@ bench: $(STAMPS)/package
 	    $(INSTALL) "$$package" || echo "left out: $$package cannot be installed here"; done
 	$(RUN)/python -m benchmarks
 
-docs: $(STAMPS)/package $(STAMPS)/docs
+docs: $(STAMPS)/package $(STAMPS)/test $(STAMPS)/docs
 	$(RUN)/python -m sphinx -W --keep-going -b html docs docs/_build/html
 	@echo "docs/_build/html/index.html"
 

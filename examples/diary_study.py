@@ -5,6 +5,9 @@ The answers have ids such as ``" p07 "`` beside ``"P07"``, empty cells, -99 for
 the same people 1, 2, 3 and lacks one of them. The question: on occasions when a
 person is more stressed than usual for them, how much lower is their mood, how
 much does that differ between people, and does training soften it?
+
+Figure diary_study.png: Caterpillar plot of each person's intercept and slope of mood
+on stress, with intervals.
 Usage: ``python examples/diary_study.py [FOLDER]``
 """
 

@@ -3,7 +3,10 @@
 The Oats data (Yates, 1935): three varieties on plots, four amounts of nitrogen
 on the subplots of each. Asks whether the varieties differ (a question at the
 level of plots, of which there are few), what nitrogen does, and what yield to
-expect on a new field. Usage: ``python examples/field_trial.py [FOLDER]``
+expect on a new field.
+
+Figure field_trial.png: Residuals of the field trial against fitted values.
+Usage: ``python examples/field_trial.py [FOLDER]``
 """
 
 import sys

@@ -7,6 +7,9 @@ settings; the R scripts are beside them) and prints Markdown.
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+import tempfile
 import warnings
 from pathlib import Path
 from typing import Any
@@ -124,6 +127,44 @@ def generalised() -> None:
             print(generalised_row(case, reference["tables"][case["table"]]))
 
 
+def questions() -> None:
+    """Run the tests that compare with a peer and print what they compared."""
+    with tempfile.TemporaryDirectory() as folder:
+        target = Path(folder) / "comparisons.jsonl"
+        command = [sys.executable, "-m", "pytest", "-q", "--no-header", "-p", "no:cacheprovider"]
+        done = subprocess.run(
+            [*command, str(FOLDER.parent), "--validation", str(target)],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            raise SystemExit(done.stdout + done.stderr)
+        found = [json.loads(line) for line in target.read_text(encoding="utf-8").splitlines()]
+    print(f"\n{len(found)} comparisons of {sum(row['count'] for row in found):,} values.\n")
+    print("| call | value | how many | ranef | peer | by | tolerance | difference |")
+    print("|---|---|--:|--:|--:|---|---|--:|")
+    for row in sorted(found, key=lambda row: (row["function"], row["quantity"])):
+        print(question_row(row))
+
+
+def question_row(row: dict[str, Any]) -> str:
+    """Return one comparison as a row: its worst value."""
+    allowed = [f"{row['rtol']:.0e} relative"] if row["rtol"] else []
+    allowed += [f"{row['atol']:.0e}"] if row["atol"] else []
+    cells = [
+        f"`{row['function']}`",
+        row["quantity"],
+        str(row["count"]),
+        f"{row['value']:.8g}",
+        f"{row['theirs']:.8g}",
+        row["peer"],
+        " + ".join(allowed) or "exact",
+        f"{row['difference']:.0e}",
+    ]
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
 def main() -> None:
     """Print the versions and the table."""
     reference = json.loads(REFERENCE.read_text(encoding="utf-8"))
@@ -139,6 +180,7 @@ def main() -> None:
         for criterion in ("reml", "ml"):
             print(row(case, criterion))
     generalised()
+    questions()
 
 
 if __name__ == "__main__":

@@ -2,14 +2,20 @@
 
 What the examples and the command line print, the figures the examples draw,
 and the table of the validation page all come from the installed package, so
-that a page cannot show what the code does not do.
+that a page cannot show what the code does not do. Each script in ``examples/`` gets a page
+of the gallery: its docstring, its code, what it prints, and the figures that it leaves, whose
+descriptions stand in the docstring in lines ``Figure NAME.png: what it shows``.
 """
 
 from __future__ import annotations
 
+import ast
 import os
+import re
+import shutil
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 from sphinx.application import Sphinx
@@ -40,13 +46,70 @@ def run(arguments: list[str], folder: Path) -> str:
     return done.stdout
 
 
+FIGURE = re.compile(r"^Figure (\S+\.png): (.*?)(?=^Figure |^Usage|\Z)", re.MULTILINE | re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Example:
+    """A script of the gallery: what its docstring says."""
+
+    name: str
+    title: str
+    story: str
+    figures: dict[str, str]
+
+    @classmethod
+    def read(cls, script: Path) -> Example:
+        told = ast.get_docstring(ast.parse(script.read_text(encoding="utf-8"))) or ""
+        title, _, rest = told.partition("\n")
+        figures = {name: " ".join(alt.split()) for name, alt in FIGURE.findall(rest)}
+        if not figures:
+            raise ExtensionError(
+                f"{script.name}: the docstring describes no 'Figure NAME.png: ...'"
+            )
+        story = re.sub(r"Usage:.*", "", FIGURE.sub("", rest), flags=re.DOTALL).strip()
+        return cls(script.stem, title.rstrip("."), story, figures)
+
+    def page(self, shown: str) -> str:
+        pictures = "\n".join(
+            f"```{{image}} {name}\n:alt: {alt}\n```\n" for name, alt in self.figures.items()
+        )
+        return (
+            f"# {self.title}\n\n{self.story}\n\n{pictures}\n## The code\n\n"
+            f"```{{literalinclude}} ../../examples/{self.name}.py\n:language: python\n```\n\n"
+            f"## What it prints\n\n```text\n{shown}```\n"
+        )
+
+    def card(self) -> str:
+        name, alt = next(iter(self.figures.items()))
+        return (
+            f":::{{grid-item-card}} {self.title}\n:link: gallery/{self.name}\n:link-type: doc\n"
+            f":img-top: gallery/{name}\n:img-alt: {alt}\n:::\n"
+        )
+
+
+def write_gallery(docs: Path) -> None:
+    """Run every example and write its page, and the cards that lead there."""
+    folder = docs / "gallery"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    examples = []
+    for script in sorted((ROOT / "examples").glob("*.py")):
+        if script.stem == "demo":
+            continue
+        example = Example.read(script)
+        page = example.page(run([str(script), str(folder)], folder))
+        (folder / f"{script.stem}.md").write_text(page, encoding="utf-8")
+        examples.append(example)
+    cards = "\n".join(example.card() for example in examples)
+    grid = f"::::{{grid}} 1 2 2 3\n:gutter: 3\n\n{cards}\n::::\n"
+    (docs / "_generated" / "gallery.md").write_text(grid, encoding="utf-8")
+
+
 def write(app: Sphinx) -> None:
     folder = Path(app.srcdir) / "_generated"
     folder.mkdir(exist_ok=True)
-    for script in sorted((ROOT / "examples").glob("*.py")):
-        if script.stem != "demo":
-            shown = run([str(script), str(folder)], folder)
-            (folder / f"{script.stem}.txt").write_text(shown, encoding="utf-8")
+    write_gallery(Path(app.srcdir))
     (folder / "summary.txt").write_text(run(["-c", FIRST], folder), encoding="utf-8")
     for command in ("fit", "plan"):
         shown = run(["-m", "ranef", command, "--help"], folder)

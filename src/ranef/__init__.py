@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         load,
         marginal,
         plan,
+        table,
     )
 
 __all__ = [
@@ -47,6 +48,7 @@ __all__ = [
     "marginal",
     "plan",
     "priors",
+    "table",
 ]
 
 ROOMS = ("data", "errors", "families", "priors")

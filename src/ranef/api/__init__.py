@@ -11,6 +11,7 @@ from ranef.api.fitting import glmm, lmm, plan
 from ranef.api.generalised import GeneralizedMixedModelFit
 from ranef.api.likelihood import LikelihoodFit
 from ranef.api.linear import LinearMixedModelFit
+from ranef.api.paper import ModelTable, table
 from ranef.api.refits import Refits
 from ranef.api.saving import load
 
@@ -19,6 +20,7 @@ __all__ = [
     "GeneralizedMixedModelFit",
     "LikelihoodFit",
     "LinearMixedModelFit",
+    "ModelTable",
     "PopulationAverage",
     "Refits",
     "glmm",
@@ -26,4 +28,5 @@ __all__ = [
     "load",
     "marginal",
     "plan",
+    "table",
 ]

@@ -246,6 +246,31 @@ class MixedModelFit(ReaderNames, LikelihoodFit):
             )
         return {name: table.values(name) for name in table.columns}
 
+    def methods(self, *, conf_level: float = 0.95, df: str | None = None) -> str:
+        """Return a paragraph for the methods section of a paper: what was done, in prose.
+
+        Parameters
+        ----------
+        conf_level : float
+            Level of the intervals that the paper shows.
+        df : str, optional
+            Method of the degrees of freedom that it uses, as in `tidy`.
+
+        Examples
+        --------
+        >>> import ranef, textwrap
+        >>> fit = ranef.lmm("Reaction ~ Days + (Days | Subject)", ranef.data.load("sleepstudy"))
+        >>> print(textwrap.fill(fit.methods()[:262], 80))
+        A linear mixed model of Reaction, fitted by restricted maximum likelihood (REML)
+        to 180 rows. The mean depends on an intercept and Days. Between the 18 levels of
+        Subject vary the intercept and the coefficient of Days, each with its own
+        variance, all correlated.
+        """
+        from ranef.report.methods import methods
+
+        level = checks.conf_level(conf_level)
+        return methods(self.estimate, level, inference.method_of(self.estimate, df))
+
     def save(self, path: str | PathLike[str]) -> None:
         """Write the fit to a file that `ranef.load` reads.
 

@@ -28,6 +28,7 @@ from ranef.inference.wald import (
     coefficient_covariance,
     f_test,
     intervals,
+    method_of,
 )
 
 __all__ = [
@@ -51,6 +52,7 @@ __all__ = [
     "intraclass_correlations",
     "level_effects",
     "linear_predictor",
+    "method_of",
     "parameter_covariance",
     "predict",
     "residuals",

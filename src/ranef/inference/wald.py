@@ -17,6 +17,7 @@ __all__ = [
     "coefficient_covariance",
     "f_test",
     "intervals",
+    "method_of",
     "quantile",
     "wald",
 ]
@@ -88,7 +89,7 @@ def intervals(
     L = np.atleast_2d(np.asarray(L, dtype=np.float64))
     beta, vcov = _coefficients(estimate)
     error = np.sqrt(np.sum(L @ vcov * L, axis=1))
-    nu = degrees_of_freedom(estimate, L, _method(estimate, df), parameters)
+    nu = degrees_of_freedom(estimate, L, method_of(estimate, df), parameters)
     return wald(L @ beta, error, nu, conf_level)
 
 
@@ -132,7 +133,7 @@ def f_test(
             "there is nothing to test; leave them out of it"
         )
     statistic = float(gap @ np.linalg.solve(known, gap)) / rank
-    df2 = denominator(estimate, basis, _method(estimate, df), parameters)
+    df2 = denominator(estimate, basis, method_of(estimate, df), parameters)
     tail = chdtrc(rank, rank * statistic) if np.isinf(df2) else fdtrc(rank, df2, statistic)
     return FTest(statistic, rank, df2, float(tail))
 
@@ -142,7 +143,7 @@ def coefficient_covariance(estimate: Estimate, df: str | None = None) -> Floats:
 
     (p, p), of a generalised model (P, P) over the coefficients of all components.
     """
-    _method(estimate, df)
+    method_of(estimate, df)
     return _coefficients(estimate)[1]
 
 
@@ -154,10 +155,10 @@ def _coefficients(estimate: Estimate) -> tuple[Floats, Floats]:
     return estimate.beta, estimate.vcov
 
 
-def _method(estimate: Estimate, df: str | None) -> str:
-    """Name the method of the degrees of freedom."""
+def method_of(estimate: Estimate, df: str | None) -> str:
+    """Name the method of the degrees of freedom, the kind's own for None."""
     if not isinstance(estimate, GeneralisedEstimate):
-        return "satterthwaite" if df is None else df
+        return "satterthwaite" if df is None else check_method(df)
     if df not in (None, "normal"):
         check_method(df)
         raise ModelError(

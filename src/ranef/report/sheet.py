@@ -1,0 +1,382 @@
+"""A table for a paper: several models side by side, as text, Markdown, HTML, LaTeX and Word.
+
+A sheet holds finished strings; it knows nothing of models.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+from os import PathLike
+from typing import Any
+
+__all__ = ["Block", "Row", "Sheet"]
+
+INDENT = "  "
+WIDTH = 100
+LATEX = {
+    "\\": r"\textbackslash{}",
+    "&": r"\&",
+    "%": r"\%",
+    "$": r"\$",
+    "#": r"\#",
+    "_": r"\_",
+    "{": r"\{",
+    "}": r"\}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "|": r"\textbar{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "\u2212": r"$-$",
+    "\u2013": r"--",
+    "\u00b2": r"\textsuperscript{2}",
+}
+STYLE = """
+.ranef-sheet table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
+.ranef-sheet caption { text-align: left; font-weight: bold; padding: .4em 0; }
+.ranef-sheet th, .ranef-sheet td { padding: .15em .7em; text-align: right; font-weight: normal;
+  white-space: nowrap; }
+.ranef-sheet th[scope=row], .ranef-sheet th[scope=rowgroup] { text-align: left; }
+.ranef-sheet tr.models > * { border-top: 2px solid currentColor; text-align: center;
+  font-weight: bold; }
+.ranef-sheet tr.columns > * { border-bottom: 1px solid currentColor; }
+.ranef-sheet tbody th[scope=rowgroup] { font-style: italic; padding-top: .6em; }
+.ranef-sheet tbody th[scope=row] { padding-left: 1.6em; }
+.ranef-sheet td.whole { text-align: center; }
+.ranef-sheet tbody:last-of-type tr:last-child > * { border-bottom: 2px solid currentColor; }
+.ranef-sheet p { font-size: .9em; max-width: 70em; }
+"""
+PAGE_STYLE = """
+:root { color-scheme: light dark; }
+body { font: 1rem/1.45 system-ui, sans-serif; margin: 2rem; }
+"""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line: its name, and for each model its cells.
+
+    Attributes
+    ----------
+    label : str
+    cells : tuple of tuple of str
+        For each model one string a column, or a single one for the whole width, or
+        none where the model has no such line.
+    """
+
+    label: str
+    cells: tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True)
+class Block:
+    """Lines under one heading."""
+
+    heading: str
+    rows: tuple[Row, ...]
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """A table for a paper.
+
+    Attributes
+    ----------
+    title : str
+    models : tuple of str
+        Heads that span the columns of each model.
+    columns : tuple of tuple of str
+        Heads of the columns of each model.
+    blocks : tuple of Block
+    notes : tuple of str
+        Sentences below the table.
+    """
+
+    title: str
+    models: tuple[str, ...]
+    columns: tuple[tuple[str, ...], ...]
+    blocks: tuple[Block, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def width(self) -> int:
+        """Number of columns beside the labels."""
+        return sum(len(own) for own in self.columns)
+
+    def full(self, cells: Sequence[Sequence[str]]) -> list[tuple[str, int]]:
+        """Return the cells of a line with the number of columns that each spans."""
+        out: list[tuple[str, int]] = []
+        for own, columns in zip(cells, self.columns, strict=True):
+            if len(own) == len(columns):
+                out += [(text, 1) for text in own]
+            else:
+                out.append((own[0] if own else "", len(columns)))
+        return out
+
+    def text(self) -> str:
+        """Write plain text, one blank line between blocks."""
+        lines = [self.title, "", *_text_lines(self)]
+        notes = [textwrap.fill(note, WIDTH) for note in self.notes]
+        return "\n".join([*lines, "", *notes]).rstrip()
+
+    def markdown(self) -> str:
+        """Write a pipe table; the head joins the names of model and column."""
+        heads = [
+            f"{model}: {column}" if len(self.models) > 1 else column
+            for model, own in zip(self.models, self.columns, strict=True)
+            for column in own
+        ]
+        lines = [f"**{_pipe(self.title)}**", "", _line(["", *map(_pipe, heads)])]
+        lines.append("|:--|" + "--:|" * self.width)
+        for block in self.blocks:
+            lines.append(_line([f"*{_pipe(block.heading)}*", *[""] * self.width]))
+            for row in block.rows:
+                cells = [
+                    cell
+                    for text, span in self.full(row.cells)
+                    for cell in [text] + [""] * (span - 1)
+                ]
+                lines.append(_line([_pipe(row.label), *map(_pipe, cells)]))
+        return "\n".join([*lines, "", *map(_pipe, self.notes)]).rstrip() + "\n"
+
+    def fragment(self) -> str:
+        """Write an HTML table with its style, to be put into a page."""
+        tops = "".join(
+            f'<th scope="colgroup" colspan="{len(own)}">{escape(model)}</th>'
+            for model, own in zip(self.models, self.columns, strict=True)
+        )
+        heads = "".join(
+            f'<th scope="col">{escape(name)}</th>' for own in self.columns for name in own
+        )
+        bodies = "".join(self._html_block(block) for block in self.blocks)
+        notes = "".join(f"<p>{escape(note)}</p>" for note in self.notes)
+        return (
+            f'<style>{STYLE}</style><div class="ranef-sheet"><table>'
+            f"<caption>{escape(self.title)}</caption><thead>"
+            f'<tr class="models"><td></td>{tops}</tr><tr class="columns"><td></td>{heads}</tr>'
+            f"</thead>{bodies}</table>{notes}</div>"
+        )
+
+    def _html_block(self, block: Block) -> str:
+        heading = (
+            f'<tr><th scope="rowgroup" colspan="{self.width + 1}">{escape(block.heading)}</th></tr>'
+        )
+        return f"<tbody>{heading}{''.join(map(self._html_row, block.rows))}</tbody>"
+
+    def _html_row(self, row: Row) -> str:
+        cells = "".join(
+            f"<td>{escape(text)}</td>"
+            if span == 1
+            else f'<td class="whole" colspan="{span}">{escape(text)}</td>'
+            for text, span in self.full(row.cells)
+        )
+        return f'<tr><th scope="row">{escape(row.label)}</th>{cells}</tr>'
+
+    def html(self) -> str:
+        """Write a page of its own."""
+        return (
+            '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
+            '<meta name="viewport" content="width=device-width">'
+            f"<title>{escape(self.title)}</title><style>{PAGE_STYLE}</style></head>"
+            f"<body>{self.fragment()}</body></html>\n"
+        )
+
+    def latex(self) -> str:
+        r"""Write a ``table`` environment; it needs ``\usepackage{booktabs}``."""
+        ends, at = [], 2
+        for own in self.columns:
+            ends.append((at, at + len(own) - 1))
+            at += len(own)
+        tops = " & ".join(
+            rf"\multicolumn{{{len(own)}}}{{c}}{{{_tex(model)}}}"
+            for model, own in zip(self.models, self.columns, strict=True)
+        )
+        rules = "".join(rf"\cmidrule(lr){{{a}-{b}}}" for a, b in ends)
+        heads = " & ".join(_tex(name) for own in self.columns for name in own)
+        lines = [
+            "% needs \\usepackage{booktabs}",
+            r"\begin{table}",
+            r"\centering",
+            rf"\caption{{{_tex(self.title)}}}",
+            rf"\begin{{tabular}}{{l{'r' * self.width}}}",
+            r"\toprule",
+            rf" & {tops} \\",
+            rules,
+            rf" & {heads} \\",
+        ]
+        for block in self.blocks:
+            lines.append(r"\midrule")
+            lines.append(
+                rf"\multicolumn{{{self.width + 1}}}{{l}}{{\textit{{{_tex(block.heading)}}}}} \\"
+            )
+            lines += [self._latex_row(row) for row in block.rows]
+        lines += [r"\bottomrule", r"\end{tabular}"]
+        lines += [rf"\par\smallskip\raggedright\footnotesize {_tex(note)}" for note in self.notes]
+        return "\n".join([*lines, r"\end{table}"]) + "\n"
+
+    def _latex_row(self, row: Row) -> str:
+        cells = [
+            _tex(text) if span == 1 else rf"\multicolumn{{{span}}}{{c}}{{{_tex(text)}}}"
+            for text, span in self.full(row.cells)
+        ]
+        return rf"\quad {_tex(row.label)} & {' & '.join(cells)} \\"
+
+    def write_docx(self, path: str | PathLike[str]) -> None:
+        """Write a Word document."""
+        from docx import Document
+
+        document = Document()
+        document.core_properties.title = self.title
+        document.core_properties.author = ""
+        document.add_heading(self.title, level=2)
+        n_rows = 2 + sum(1 + len(block.rows) for block in self.blocks)
+        table = document.add_table(n_rows, self.width + 1)
+        _fill_docx(table, self)
+        _set_widths(document, table, self)
+        for note in self.notes:
+            _small(document.add_paragraph(note))
+        document.save(str(path))
+
+
+def _text_lines(sheet: Sheet) -> list[str]:
+    """The lines of the table in plain text, columns aligned."""
+    label = max(
+        [len(block.heading) for block in sheet.blocks]
+        + [len(INDENT + row.label) for block in sheet.blocks for row in block.rows]
+        + [0]
+    )
+    widths = _text_widths(sheet)
+    lines = [_text_line("", [((m,), w) for m, w in zip(sheet.models, widths, strict=True)], label)]
+    lines.append(_text_line("", list(zip(sheet.columns, widths, strict=True)), label))
+    for block in sheet.blocks:
+        lines += ["", block.heading]
+        for row in block.rows:
+            cells = list(zip(row.cells, widths, strict=True))
+            lines.append(_text_line(INDENT + row.label, cells, label))
+    return lines
+
+
+def _text_widths(sheet: Sheet) -> list[list[int]]:
+    """Widths of each model's columns, wide enough for what spans them."""
+    out = []
+    rows = [row for block in sheet.blocks for row in block.rows]
+    for m, columns in enumerate(sheet.columns):
+        widths = [len(name) for name in columns]
+        spans = [len(sheet.models[m])]
+        for row in rows:
+            own = row.cells[m]
+            if len(own) == len(columns):
+                widths = [max(w, len(cell)) for w, cell in zip(widths, own, strict=True)]
+            elif own:
+                spans.append(len(own[0]))
+        widths[-1] += max(0, max(spans) - sum(widths) - 2 * (len(widths) - 1))
+        out.append(widths)
+    return out
+
+
+def _text_line(label: str, cells: Sequence[tuple[Sequence[str], Sequence[int]]], width: int) -> str:
+    parts = [label.ljust(width)]
+    for own, widths in cells:
+        if len(own) == len(widths):
+            parts.append("  ".join(c.rjust(w) for c, w in zip(own, widths, strict=True)))
+        else:
+            whole = sum(widths) + 2 * (len(widths) - 1)
+            parts.append((own[0] if own else "").center(whole))
+    return "   ".join(parts).rstrip()
+
+
+def _line(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def _pipe(text: str) -> str:
+    return text.replace("\\", "\\\\").replace("|", "\\|").replace("*", "\\*").replace("_", "\\_")
+
+
+def _tex(text: str) -> str:
+    return "".join(LATEX.get(character, character) for character in text)
+
+
+def _fill_docx(table: Any, sheet: Sheet) -> None:
+    """Put the sheet into a Word table: three rules, numbers on the right."""
+    lines: list[tuple[str, list[tuple[str, int]], str]] = [
+        ("", [(m, len(c)) for m, c in zip(sheet.models, sheet.columns, strict=True)], "head"),
+        ("", [(name, 1) for own in sheet.columns for name in own], "columns"),
+    ]
+    for block in sheet.blocks:
+        lines.append((block.heading, [], "heading"))
+        lines += [(row.label, sheet.full(row.cells), "row") for row in block.rows]
+    for i, (label, cells, kind) in enumerate(lines):
+        own = table.rows[i].cells
+        first = own[0].merge(own[-1]) if kind == "heading" else own[0]
+        _write_cell(first, ("\u2003" if kind == "row" else "") + label, kind, "left")
+        at = 1
+        for text, span in cells:
+            cell = own[at] if span == 1 else own[at].merge(own[at + span - 1])
+            middle = span > 1 or kind == "head"
+            _write_cell(cell, text, kind, "center" if middle else "right")
+            at += span
+    _rule(table.rows[0], "top", 12)
+    _rule(table.rows[1], "bottom", 6)
+    _rule(table.rows[len(lines) - 1], "bottom", 12)
+
+
+def _set_widths(document: Any, table: Any, sheet: Sheet) -> None:
+    """Give each column the room of its longest cell; turn the page where it is too narrow."""
+    from docx.enum.section import WD_ORIENT
+    from docx.shared import Emu, Pt
+
+    page = document.sections[0]
+    labels = [row.label for block in sheet.blocks for row in block.rows]
+    cells = [width for own in _text_widths(sheet) for width in own]
+    sizes = [2 + max(map(len, labels), default=0), *cells]
+    wanted = [Pt(14 + 5.6 * size) for size in sizes]
+    if sum(wanted) > page.page_width - page.left_margin - page.right_margin:
+        page.orientation = WD_ORIENT.LANDSCAPE
+        page.page_width, page.page_height = page.page_height, page.page_width
+    room = page.page_width - page.left_margin - page.right_margin
+    shrink = min(1.0, room / sum(wanted))
+    table.autofit = False
+    for column, width in zip(table.columns, wanted, strict=True):
+        column.width = Emu(int(shrink * width))
+
+
+def _write_cell(cell: Any, text: str, kind: str, side: str) -> None:
+    from docx.enum.text import WD_ALIGN_PARAGRAPH
+    from docx.shared import Pt
+
+    paragraph = cell.paragraphs[0]
+    paragraph.alignment = getattr(WD_ALIGN_PARAGRAPH, side.upper())
+    paragraph.paragraph_format.space_after = Pt(0)
+    run = paragraph.add_run(text if kind == "heading" else text.replace(" ", "\u00a0"))
+    run.font.size = Pt(9)
+    run.bold = kind == "head"
+    run.italic = kind == "heading"
+
+
+def _rule(row: Any, side: str, eighths: int) -> None:
+    """Draw a line above or below a row of a Word table; its width is in eighths of a point."""
+    from docx.oxml import OxmlElement
+    from docx.oxml.ns import qn
+
+    for element in row._tr.tc_lst:
+        properties = element.get_or_add_tcPr()
+        borders = properties.find(qn("w:tcBorders"))
+        if borders is None:
+            borders = OxmlElement("w:tcBorders")
+            properties.append(borders)
+        line = OxmlElement(f"w:{side}")
+        for name, value in (("val", "single"), ("sz", str(eighths)), ("color", "auto")):
+            line.set(qn(f"w:{name}"), value)
+        borders.append(line)
+
+
+def _small(paragraph: Any) -> None:
+    from docx.shared import Pt
+
+    for run in paragraph.runs:
+        run.font.size = Pt(8)
+    paragraph.paragraph_format.space_after = Pt(2)

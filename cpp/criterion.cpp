@@ -1097,6 +1097,21 @@ void Criterion::descend(int depth, int chunk, bool derivatives) {
     }
 }
 
+void Criterion::descend_by_size(int depth, int chunk, bool derivatives) {
+    switch (b_.chain[depth].r) {
+    case 1:
+        return descend<1>(depth, chunk, derivatives);
+    case 2:
+        return descend<2>(depth, chunk, derivatives);
+    case 3:
+        return descend<3>(depth, chunk, derivatives);
+    case 4:
+        return descend<4>(depth, chunk, derivatives);
+    default:
+        return descend<0>(depth, chunk, derivatives);
+    }
+}
+
 // Average information of a nested chain, from the finest levels up: the
 // columns w_i = Z dPsi_i s are carried as right-hand sides.
 void Criterion::information_up(int chunk) {
@@ -1248,24 +1263,8 @@ void Criterion::differentiate(double* gradient, double* hessian) {
         }
         if (!b_.chain.empty()) {
             const bool large = b_.tail_column.size() > 10000 && !dense_leader();
-            for_chunks(b_.chunks, large ? threads_ : 1, [&](int c) {
-                switch (b_.chain[0].r) {
-                case 1:
-                    descend<1>(0, c, true);
-                    break;
-                case 2:
-                    descend<2>(0, c, true);
-                    break;
-                case 3:
-                    descend<3>(0, c, true);
-                    break;
-                case 4:
-                    descend<4>(0, c, true);
-                    break;
-                default:
-                    descend<0>(0, c, true);
-                }
-            });
+            for_chunks(b_.chunks, large ? threads_ : 1,
+                       [&](int c) { descend_by_size(0, c, true); });
         }
         Vector leader(static_cast<size_t>(N) * K, 0.0);
         for (int c = 0; c < b_.chunks; ++c)
@@ -1294,22 +1293,7 @@ void Criterion::differentiate(double* gradient, double* hessian) {
             for (Vector* sum : {&sum_G_[c], &sum_gram_[c], &sum_t_[c], &sum_e_[c]})
                 std::fill(sum->begin(), sum->end(), 0.0);
             for (int d = static_cast<int>(b_.chain.size()) - 1; d >= 0; --d) {
-                switch (b_.chain[d].r) {
-                case 1:
-                    descend<1>(d, c, true);
-                    break;
-                case 2:
-                    descend<2>(d, c, true);
-                    break;
-                case 3:
-                    descend<3>(d, c, true);
-                    break;
-                case 4:
-                    descend<4>(d, c, true);
-                    break;
-                default:
-                    descend<0>(d, c, true);
-                }
+                descend_by_size(d, c, true);
             }
             if (!alone) information_up(c);
         });

@@ -43,6 +43,8 @@ struct Curvature {
     Vector scores;   // (k): y'P V_i P y
     Vector fixed;    // (k, p, p): X'H^-1 V_i H^-1 X
     Vector products; // (k c, k c): w_ia'P w_jb, see Criterion::curvature
+    // (r, r) by factor: d criterion / d Psi, as far as Psi has range.
+    std::vector<Vector> gradient;
 };
 
 class Criterion final : public Objective {
@@ -119,7 +121,7 @@ class Criterion final : public Objective {
     // After factorise(): sum over levels of (Z_l'H^-1X) by pairs:
     // out[factor] = (r, r, p, p): sum_l y_la y_le' with y_la = X'H^-1 z_la.
     std::vector<Vector> fixed_scores();
-    // After factorise(), which is used up. The c columns w_i of `products` are
+    // At the last phi; the factorisation is used up. The c columns w_i of `products` are
     // V_i Py (c = 1), or those of V_i H^-1 X (c = p).
     Curvature curvature(const std::vector<Direction>& directions, bool of_fixed);
 
@@ -143,6 +145,7 @@ class Criterion final : public Objective {
     void scale_vector(const double* in, double* out) const;
     template <int R>
     void descend(int depth, int chunk, bool derivatives);
+    void descend_by_size(int depth, int chunk, bool derivatives);
     void fixed_modes();
     void top_covariance(bool with_fixed);
     void invert_tail(bool with_fixed);

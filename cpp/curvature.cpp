@@ -150,6 +150,7 @@ class ChainCurvature {
     };
     struct Sums {
         Vector traces, products;
+        std::vector<Vector> middle;   // by depth: sum of Z_l'M Z_l
         std::vector<Carried> carried; // by depth; the last is X's
         std::vector<Vector> rest;     // by depth: covariance of what remains
         std::vector<int> parent;      // whose it is
@@ -210,6 +211,7 @@ void ChainCurvature::visit(int depth, size_t level, Sums& sums) const {
         if (i != j) sums.traces[static_cast<size_t>(j) * k_ + i] += value;
     };
 
+    for (size_t n = 0; n < rr; ++n) sums.middle[depth][n] += M[n] - KRK[n];
     // own with own: tr(D M D M) - 2 tr(D M D K R K')
     double *MD = room.take(n_own * rr), *XD = room.take(n_own * rr);
     for (int i = 0; i < n_own; ++i) {
@@ -351,6 +353,7 @@ ChainCurvature::Sums ChainCurvature::empty_sums() const {
         if (d == depth) break;
         const size_t r = b_.chain[d].r, wp = width - r;
         sums.rest.emplace_back(wp * wp, 0.0);
+        sums.middle.emplace_back(r * r, 0.0);
         sums.parent.push_back(-1);
         most = std::max(most, r * r * (10 + 3 * k) + r * wp * (5 + 2 * k) + 3 * k * r * count_);
     }
@@ -380,14 +383,16 @@ void ChainCurvature::run(Curvature& out) {
         collect(sums[0].products, sums[part].products);
         collect(E, sums[part].carried[depth].E);
         collect(w, sums[part].carried[depth].w);
+        for (int d = 0; d < depth; ++d) collect(sums[0].middle[d], sums[part].middle[d]);
     }
+    for (int d = 0; d < depth; ++d) out.gradient[b_.chain[d].factor] = std::move(sums[0].middle[d]);
     out.traces = std::move(sums[0].traces);
     out.products = std::move(sums[0].products);
     // X is the last to go, with covariance C
     Vector CE(E.size()), Cw(w.size());
     for (int i = 0; i < k_; ++i) {
+        mirror_lower(p, E.data() + i * pp);
         if (c_.reml_) {
-            mirror_lower(p, E.data() + i * pp);
             times_symmetric(p, p, E.data() + i * pp, c_.C_.data(), CE.data() + i * pp);
             for (int j = 0; j <= i; ++j) {
                 const double t = trace_of(p, CE.data() + i * pp, CE.data() + j * pp);
@@ -414,6 +419,7 @@ void ChainCurvature::run(Curvature& out) {
             double &one = out.products[a * kc + e], &other = out.products[e * kc + a];
             one = other = one + other;
         }
+    out.fixed = E; // X'H^-1 V_i H^-1 X
 }
 
 // With a tail: crossed factors, kernels.
@@ -448,9 +454,12 @@ class CrossedCurvature {
     void gather_dense(int i, Vector& E) const;
     void scale_both(Vector& A) const;
     bool scaled_directions();
+    void tail_gradient(const double* W, int ld, bool scaled);
     void tail_pairs(const double* W, int ld, const std::vector<Vector>& D);
     void tail_with_leader(int i, const double* left, const double* right);
     void tail_exactly(const std::vector<Vector>& E);
+    void solve(Vector& A) const;
+    void leader_pairs(int first, int last, Vector& traces, Vector& middle) const;
     void leader_pairs();
 
     Criterion& c_;
@@ -459,6 +468,7 @@ class CrossedCurvature {
     const std::vector<Vector>& columns_;
     int count_, k_, N_, T_, n_;
     std::vector<std::vector<int>> own_;
+    std::vector<Vector> pseudo_; // Lambda^+ by factor of the tail
     std::vector<Vector> scaled_; // X with Lambda X Lambda' = D, of directions in the tail
     Vector v_, e_, u_;           // (N, k c), (p, k c): w as the tail and X meet it
     Curvature* out_ = nullptr;
@@ -658,17 +668,32 @@ void CrossedCurvature::scale_both(Vector& A) const {
     }
 }
 
+// A := S^-1 A by columns.
+void CrossedCurvature::solve(Vector& A) const {
+    const int parts = static_cast<size_t>(n_) * n_ > 100000 ? most_parts : 1;
+    const auto bounds = partition(n_, parts);
+    for_chunks(parts, c_.threads_, [&](int part) {
+        double* first = A.data() + bounds[part] * N_;
+        const int count = static_cast<int>(bounds[part + 1] - bounds[part]);
+        solve_lower(n_, count, c_.S_.data(), N_, first, N_);
+        solve_lower_transposed(n_, count, c_.S_.data(), N_, first, N_);
+    });
+}
+
 // X = Lambda^+ D Lambda^+' for each direction of the tail; false where a D does not
 // lie in the range of Lambda, or Lambda is too small to be divided by.
 bool CrossedCurvature::scaled_directions() {
     scaled_.assign(k_, Vector());
+    pseudo_.assign(b_.factors.size(), Vector());
     for (int t : b_.tail) {
         if (own_[t].empty()) continue;
         const int r = b_.factors[t].r;
         const Vector& Lambda = c_.lambda_[t];
         const size_t rr = static_cast<size_t>(r) * r;
         // Lambda^+ = (Lambda'Lambda)^+ Lambda'
-        Vector gram(rr, 0.0), values(r), vectors(rr), inverse(rr, 0.0), pseudo(rr, 0.0);
+        Vector gram(rr, 0.0), values(r), vectors(rr), inverse(rr, 0.0);
+        Vector& pseudo = pseudo_[t];
+        pseudo.assign(rr, 0.0);
         for (int a = 0; a < r; ++a)
             for (int e = 0; e < r; ++e)
                 for (int h = 0; h < r; ++h)
@@ -703,6 +728,27 @@ bool CrossedCurvature::scaled_directions() {
         }
     }
     return true;
+}
+
+// The sum of W's diagonal blocks, without Lambda.
+void CrossedCurvature::tail_gradient(const double* W, int ld, bool scaled) {
+    for (int t : b_.tail) {
+        const Factor& f = b_.factors[t];
+        const int r = f.r;
+        const size_t rr = static_cast<size_t>(r) * r;
+        Vector sum(rr, 0.0);
+        for (int l = f.column; l < f.column + f.q * r; l += r)
+            for (int a = 0; a < r; ++a)
+                for (int e = 0; e < r; ++e) sum[a * r + e] += W[at(l + a, l + e, ld)];
+        if (scaled && !own_[t].empty()) {
+            // P'W P with P = Lambda^+
+            const Vector& P = pseudo_[t];
+            Vector half(rr);
+            multiply<0>(r, r, sum.data(), P.data(), r, half.data());
+            small_times(r, r, P.data(), true, half.data(), sum.data());
+        }
+        out_->gradient[t] = std::move(sum);
+    }
 }
 
 // sum over levels l of f, k of g of tr(D_i W_lk D_j W_kl); W (T, T) full.
@@ -801,6 +847,7 @@ void CrossedCurvature::tail_exactly(const std::vector<Vector>& E) {
         U[n] = -U[n];
     }
     for (int j = 0; j < T_; ++j) U[at(j, j, N_)] += 1;
+    tail_gradient(B.data(), N_, false);
     tail_pairs(B.data(), N_, scaled_);
     if (!leads()) return;
     n_ = N_;
@@ -810,8 +857,9 @@ void CrossedCurvature::tail_exactly(const std::vector<Vector>& E) {
     }
 }
 
-// Within the leader's levels: tr(D M D M) - 2 tr(D M D K R K').
-void CrossedCurvature::leader_pairs() {
+// Within the leader's levels first .. last: tr(D M D M) - 2 tr(D M D K R K'), and
+// the sum of B = M - K R K'.
+void CrossedCurvature::leader_pairs(int first, int last, Vector& traces, Vector& middle) const {
     const ChainBlock& block = b_.chain[0];
     const int r = block.r, nodes = std::max(1, dense_block / r);
     const size_t rr = static_cast<size_t>(r) * r;
@@ -821,8 +869,8 @@ void CrossedCurvature::leader_pairs() {
     Row row;
     Vector full(dense ? static_cast<size_t>(N_) * nodes * r : 0), full_R(full.size()), RK, KRK(rr);
     Vector MD(rr * own.size()), XD(rr * own.size());
-    for (int start = 0; start < block.q; start += nodes) {
-        const int end = std::min(start + nodes, block.q);
+    for (int start = first; start < last; start += nodes) {
+        const int end = std::min(start + nodes, last);
         if (dense) {
             std::fill(full.begin(), full.end(), 0.0);
             for (int l = start; l < end; ++l) {
@@ -837,35 +885,59 @@ void CrossedCurvature::leader_pairs() {
         for (int l = start; l < end; ++l) {
             resolve(l, row);
             const int m = static_cast<int>(row.columns.size());
+            const int32_t* column = row.columns.data();
             RK.assign(row.K.size(), 0.0);
             for (int a = 0; a < r; ++a) {
                 const double* K = row.K.data() + static_cast<size_t>(a) * m;
                 double* out = RK.data() + static_cast<size_t>(a) * m;
                 for (int e = 0; e < m; ++e) {
                     if (dense) {
-                        out[e] = full_R[at(row.columns[e], (l - start) * r + a, N_)];
+                        out[e] = full_R[at(column[e], (l - start) * r + a, N_)];
                         continue;
                     }
-                    const double* column = R + static_cast<size_t>(row.columns[e]) * N_;
-                    double sum = column[row.columns[e]] * K[e];
+                    const double* R_e = R + static_cast<size_t>(column[e]) * N_;
+                    double sum = R_e[column[e]] * K[e];
                     for (int h = e + 1; h < m; ++h) {
-                        sum += column[row.columns[h]] * K[h];
-                        out[h] += column[row.columns[h]] * K[e];
+                        const double x = R_e[column[h]];
+                        sum += x * K[h];
+                        out[h] += x * K[e];
                     }
                     out[e] += sum;
                 }
             }
             times_transposed(r, m, RK.data(), row.K.data(), KRK.data());
+            for (size_t n = 0; n < rr; ++n) middle[n] += row.M[n] - KRK[n];
             for (size_t i = 0; i < own.size(); ++i) {
                 const double* D = directions_[own[i]].matrix.data();
                 multiply<0>(r, r, row.M.data(), D, r, MD.data() + i * rr);
                 multiply<0>(r, r, KRK.data(), D, r, XD.data() + i * rr);
                 for (size_t j = 0; j <= i; ++j)
-                    add(own[i], own[j],
+                    traces[i * own.size() + j] +=
                         trace_of(r, MD.data() + i * rr, MD.data() + j * rr) -
-                            2 * trace_of(r, MD.data() + i * rr, XD.data() + j * rr));
+                        2 * trace_of(r, MD.data() + i * rr, XD.data() + j * rr);
             }
         }
+    }
+}
+
+void CrossedCurvature::leader_pairs() {
+    const ChainBlock& block = b_.chain[0];
+    const size_t rr = static_cast<size_t>(block.r) * block.r, own = leading().size();
+    const bool shared = b_.tail_column.size() > 10000 && !c_.dense_leader();
+    const int parts = shared ? most_parts : 1;
+    const auto bounds = partition(block.q, parts);
+    std::vector<Vector> traces(parts, Vector(own * own, 0.0)), middle(parts, Vector(rr, 0.0));
+    for_chunks(parts, c_.threads_, [&](int part) {
+        leader_pairs(static_cast<int>(bounds[part]), static_cast<int>(bounds[part + 1]),
+                     traces[part], middle[part]);
+    });
+    Vector& G = out_->gradient[block.factor];
+    G.assign(rr, 0.0);
+    for (int part = 0; part < parts; ++part) {
+        for (size_t n = 0; n < rr; ++n) G[n] += middle[part][n];
+        for (size_t i = 0; i < own; ++i)
+            for (size_t j = 0; j <= i; ++j)
+                add(leading()[i], leading()[j], traces[part][i * own + j]);
     }
 }
 
@@ -902,8 +974,7 @@ void CrossedCurvature::run(Curvature& out) {
     for (Vector& y : Y) { // (S^-1 Lambda'E Lambda)'
         fill_upper(N_, y.data(), N_);
         scale_both(y);
-        solve_lower(n_, n_, c_.S_.data(), N_, y.data(), N_);
-        solve_lower_transposed(n_, n_, c_.S_.data(), N_, y.data(), N_);
+        solve(y);
         transpose(n_, y.data(), N_);
     }
     c_.invert_tail(c_.reml_);
@@ -918,6 +989,7 @@ void CrossedCurvature::run(Curvature& out) {
         Vector W(c_.S_.begin(), c_.S_.begin() + static_cast<std::ptrdiff_t>(N_) * T_);
         for (double& x : W) x = -x;
         for (int j = 0; j < T_; ++j) W[at(j, j, N_)] += 1;
+        tail_gradient(W.data(), N_, true);
         tail_pairs(W.data(), N_, scaled_);
     }
     Y.clear();
@@ -930,45 +1002,59 @@ void CrossedCurvature::run(Curvature& out) {
     leader_pairs();
 }
 
+namespace {
+
+// sum_ae D_ae S_ae.. of each direction, S (r, r, ...) by factor.
+Vector along(const std::vector<Direction>& directions, const std::vector<Vector>& S) {
+    Vector out;
+    for (const Direction& direction : directions) {
+        const Vector &D = direction.matrix, &all = S[direction.factor];
+        const size_t size = all.size() / D.size(), first = out.size();
+        out.resize(first + size, 0.0);
+        for (size_t a = 0; a < D.size(); ++a)
+            for (size_t n = 0; n < size; ++n) out[first + n] += D[a] * all[a * size + n];
+    }
+    return out;
+}
+
+} // namespace
+
 Curvature Criterion::curvature(const std::vector<Direction>& directions, bool of_fixed) {
-    const Vector phi = phi_;
-    factorise(phi.data());
     solve();
     top_covariance(reml_);
     const int depth = static_cast<int>(b_.chain.size()), p = b_.p;
-    const size_t k = directions.size();
+    std::vector<Vector> sums;
     for (int d = 1; d < depth; ++d)
         post_[d].assign(static_cast<size_t>(b_.chain[d].q) * b_.chain[d].r * b_.chain[d].width,
                         0.0);
     for (int d = depth - 1; d >= 0; --d) {
         const bool large = b_.chain[d].panel.size() > 20000;
-        for_chunks(b_.chunks, large ? threads_ : 1, [&](int c) { descend<0>(d, c, false); });
+        for_chunks(b_.chunks, large ? threads_ : 1, [&](int c) { descend_by_size(d, c, false); });
     }
-    std::vector<Vector> scores = level_fixed_scores();
     Curvature out;
-    const std::vector<Vector> sums = sum_fixed_scores(scores);
-    for (const Direction& direction : directions) {
-        const Factor& f = b_.factors[direction.factor];
-        const Vector &D = direction.matrix, &s = scores_[direction.factor];
-        double score = 0;
-        for (int l = 0; l < f.q; ++l)
-            for (int a = 0; a < f.r; ++a)
-                for (int e = 0; e < f.r; ++e)
-                    score += s[l * f.r + a] * D[a * f.r + e] * s[l * f.r + e];
-        out.scores.push_back(score);
-        Vector fixed(static_cast<size_t>(p) * p, 0.0);
-        for (size_t a = 0; a < D.size(); ++a)
-            for (size_t n = 0; n < fixed.size(); ++n)
-                fixed[n] += D[a] * sums[direction.factor][a * fixed.size() + n];
-        out.fixed.insert(out.fixed.end(), fixed.begin(), fixed.end());
-    }
-    if (k == 0) return out;
-    if (!of_fixed) scores = scores_;
+    out.gradient.resize(b_.factors.size());
+    const bool crossed = b_.T > 0;
+    std::vector<Vector> columns;
+    if (crossed || of_fixed) columns = level_fixed_scores();
+    if (crossed) out.fixed = along(directions, sum_fixed_scores(columns));
+    if (!of_fixed) columns = scores_;
     const int c = of_fixed ? p : 1;
-    if (b_.T > 0)
-        CrossedCurvature(*this, directions, scores, c).run(out);
+    if (crossed)
+        CrossedCurvature(*this, directions, columns, c).run(out);
     else
-        ChainCurvature(*this, directions, scores, c).run(out);
+        ChainCurvature(*this, directions, columns, c).run(out);
+    for (size_t f = 0; f < b_.factors.size(); ++f) {
+        const size_t r = b_.factors[f].r, q = b_.factors[f].q;
+        Vector outer(r * r, 0.0);
+        for (size_t l = 0; l < q; ++l) {
+            const double* s = scores_[f].data() + l * r;
+            for (size_t a = 0; a < r; ++a)
+                for (size_t e = 0; e < r; ++e) outer[a * r + e] += s[a] * s[e];
+        }
+        for (size_t n = 0; n < r * r; ++n) out.gradient[f][n] -= ratio() * outer[n];
+        sums.push_back(std::move(outer));
+    }
+    out.scores = along(directions, sums);
     return out;
 }
 

@@ -354,15 +354,24 @@ class Problem {
         }
         Curvature found;
         const Response response = blocks_->respond(y.data(), threads_);
+        Criterion criterion(*blocks_, reml, threads_);
+        criterion.use(response);
         {
             nb::gil_scoped_release release;
-            Criterion criterion(*blocks_, reml, threads_);
-            criterion.use(response);
             criterion.factorise(phi.data());
             found = criterion.curvature(given, of_fixed);
         }
         const size_t k = given.size(), p = blocks_->p, c = of_fixed ? p : 1;
         nb::dict d;
+        nb::list gradient;
+        for (size_t f = 0; f < blocks_->factors.size(); ++f) {
+            const size_t r = blocks_->factors[f].r;
+            gradient.append(to_array(std::move(found.gradient[f]), {r, r}));
+        }
+        d["psi_gradient"] = gradient;
+        d["rss"] = criterion.rss();
+        d["degrees"] = criterion.degrees();
+        d["fixed_covariance"] = to_array(criterion.fixed_covariance(), {p, p});
         d["traces"] = to_array(std::move(found.traces), {k, k});
         d["scores"] = to_array(std::move(found.scores));
         d["fixed"] = to_array(std::move(found.fixed), {k, p, p});

@@ -83,7 +83,7 @@ class Problem:
         phi: _Floats,
         directions: Sequence[tuple[int, _Floats]],
         of_fixed: bool,
-    ) -> dict[str, _Floats]: ...
+    ) -> dict[str, Any]: ...
 
 class Structure:
     def __init__(

@@ -5,6 +5,7 @@ core. Policy lives here: which path, how many threads, what scale; the numbers
 are made in `_core`.
 """
 
+from ranef.solve.curvature import Curvature, Information, curvature, information
 from ranef.solve.joint import (
     generalised_conditional_covariances,
     generalised_prediction_variance,
@@ -18,32 +19,30 @@ from ranef.solve.optimum import Face, Optimum
 from ranef.solve.questions import (
     conditional_covariances,
     free,
-    hessian,
     prediction_variance,
-    r2_derivatives,
-    vcov_derivatives,
 )
 from ranef.solve.search import Refits, Solution, fit, refit_many
 
 __all__ = [
+    "Curvature",
     "Face",
     "GeneralisedSolution",
+    "Information",
     "Optimum",
     "Refits",
     "Solution",
     "conditional_covariances",
+    "curvature",
     "fit",
     "fit_generalised",
     "free",
     "generalised_conditional_covariances",
     "generalised_prediction_variance",
-    "hessian",
+    "information",
     "joint_covariance",
     "joint_gradient",
     "joint_hessian",
     "mode_derivatives",
     "prediction_variance",
-    "r2_derivatives",
     "refit_many",
-    "vcov_derivatives",
 ]

@@ -33,6 +33,7 @@ namespace {
 constexpr double safe_scale = 1e-3; // singular values of Lambda by which may be divided
 constexpr double in_range = 1e-10;
 constexpr int most_parts = 16;
+constexpr int multiplied_parts = 8;   // of a large product
 constexpr double most_products = 3e7; // doubles of sums kept apart
 constexpr int dense_block = 512;      // rows of the leader handed to BLAS at once
 
@@ -76,19 +77,14 @@ void mirror_lower(int n, double* A) {
             A[static_cast<size_t>(e) * n + a] = A[static_cast<size_t>(a) * n + e];
 }
 
-// The same of (N, N), column-major.
+// The same of (N, N), column-major, by blocks that fit the cache.
 void fill_upper(int n, double* A, int lda) {
-    for (int j = 0; j < n; ++j)
-        for (int i = j + 1; i < n; ++i) A[at(j, i, lda)] = A[at(i, j, lda)];
-}
-
-void transpose(int n, double* A, int lda) {
     constexpr int block = 32;
     for (int j0 = 0; j0 < n; j0 += block)
         for (int i0 = j0; i0 < n; i0 += block)
             for (int j = j0; j < std::min(j0 + block, n); ++j)
                 for (int i = std::max(i0, j + 1); i < std::min(i0 + block, n); ++i)
-                    std::swap(A[at(i, j, lda)], A[at(j, i, lda)]);
+                    A[at(j, i, lda)] = A[at(i, j, lda)];
 }
 
 // sum_ij A_ij B_ji
@@ -458,7 +454,7 @@ class CrossedCurvature {
     void tail_pairs(const double* W, int ld, const std::vector<Vector>& D);
     void tail_with_leader(int i, const double* left, const double* right);
     void tail_exactly(const std::vector<Vector>& E);
-    void solve(Vector& A) const;
+    Vector times_inverse(const Vector& A) const;
     void leader_pairs(int first, int last, Vector& traces, Vector& middle) const;
     void leader_pairs();
 
@@ -655,29 +651,44 @@ void CrossedCurvature::gather_dense(int i, Vector& E) const {
 void CrossedCurvature::scale_both(Vector& A) const {
     const int parts = static_cast<size_t>(N_) * N_ > 100000 ? c_.threads_ : 1;
     const auto bounds = partition(N_, parts);
-    for (int pass = 0; pass < 2; ++pass) {
+    for_chunks(parts, parts, [&](int part) { // left, by columns
+        Vector column(N_);
+        for (size_t j = bounds[part]; j < bounds[part + 1]; ++j) {
+            double* a = A.data() + j * N_;
+            c_.scale_vector(a, column.data());
+            std::copy(column.begin(), column.end(), a);
+        }
+    });
+    for (int t : b_.tail) { // right, by levels
+        const Factor& f = b_.factors[t];
+        const Vector& L = c_.lambda_[t];
+        const auto levels = partition(f.q, parts);
         for_chunks(parts, parts, [&](int part) {
-            Vector column(N_);
-            for (size_t j = bounds[part]; j < bounds[part + 1]; ++j) {
-                double* a = A.data() + j * N_;
-                c_.scale_vector(a, column.data());
-                std::copy(column.begin(), column.end(), a);
-            }
+            for (size_t l = levels[part]; l < levels[part + 1]; ++l)
+                for (int e = 0; e < f.r; ++e) {
+                    double* a = A.data() + at(0, f.column + static_cast<int>(l) * f.r + e, N_);
+                    for (int i = 0; i < N_; ++i) a[i] *= L[e * f.r + e];
+                    for (int k = e + 1; k < f.r; ++k) {
+                        const double* other = a + static_cast<size_t>(k - e) * N_;
+                        for (int i = 0; i < N_; ++i) a[i] += L[k * f.r + e] * other[i];
+                    }
+                }
         });
-        transpose(N_, A.data(), N_);
     }
 }
 
-// A := S^-1 A by columns.
-void CrossedCurvature::solve(Vector& A) const {
-    const int parts = static_cast<size_t>(n_) * n_ > 100000 ? most_parts : 1;
+// A S^-1, both (n, n); S^-1 with both triangles.
+Vector CrossedCurvature::times_inverse(const Vector& A) const {
+    Vector out(A.size());
+    const int parts = static_cast<size_t>(n_) * n_ > 100000 ? multiplied_parts : 1;
     const auto bounds = partition(n_, parts);
     for_chunks(parts, c_.threads_, [&](int part) {
-        double* first = A.data() + bounds[part] * N_;
-        const int count = static_cast<int>(bounds[part + 1] - bounds[part]);
-        solve_lower(n_, count, c_.S_.data(), N_, first, N_);
-        solve_lower_transposed(n_, count, c_.S_.data(), N_, first, N_);
+        const int first = static_cast<int>(bounds[part]),
+                  count = static_cast<int>(bounds[part + 1]) - first;
+        symmetric_times(n_, count, A.data(), N_, c_.S_.data() + at(0, first, N_), N_,
+                        out.data() + at(0, first, N_), N_);
     });
+    return out;
 }
 
 // X = Lambda^+ D Lambda^+' for each direction of the tail; false where a D does not
@@ -967,30 +978,35 @@ void CrossedCurvature::run(Curvature& out) {
                                   inner(T_, c_.Y_.data() + at(0, e, T_), e_.data() + at(0, a, N_));
     }
     const bool scaled = scaled_directions();
-    if (scaled)
-        Y = std::move(E);
-    else
-        Y = E;
-    for (Vector& y : Y) { // (S^-1 Lambda'E Lambda)'
-        fill_upper(N_, y.data(), N_);
-        scale_both(y);
-        solve(y);
-        transpose(n_, y.data(), N_);
-    }
     c_.invert_tail(c_.reml_);
+    fill_upper(N_, c_.S_.data(), N_);
+    for (Vector& e : E) { // Lambda'E Lambda S^-1
+        Vector kept = scaled ? std::move(e) : e;
+        fill_upper(N_, kept.data(), N_);
+        scale_both(kept);
+        Y.push_back(times_inverse(kept));
+    }
     for (size_t i = 0; i < Y.size(); ++i)
         for (size_t j = 0; j <= i; ++j)
             add(leading()[i], leading()[j], trace_of_product(n_, Y[i].data(), Y[j].data(), N_));
-    fill_upper(N_, c_.S_.data(), N_);
     if (scaled) {
         for (size_t i = 0; i < Y.size(); ++i)
             tail_with_leader(leading()[i], Y[i].data(), c_.S_.data());
         Y.clear();
-        Vector W(c_.S_.begin(), c_.S_.begin() + static_cast<std::ptrdiff_t>(N_) * T_);
-        for (double& x : W) x = -x;
-        for (int j = 0; j < T_; ++j) W[at(j, j, N_)] += 1;
-        tail_gradient(W.data(), N_, true);
-        tail_pairs(W.data(), N_, scaled_);
+        // W = I - S^-1 in its place, and back
+        double* W = c_.S_.data();
+        Vector diagonal(T_);
+        for (int j = 0; j < T_; ++j) {
+            diagonal[j] = W[at(j, j, N_)];
+            for (int i = 0; i < N_; ++i) W[at(i, j, N_)] *= -1;
+            W[at(j, j, N_)] = 1 - diagonal[j];
+        }
+        tail_gradient(W, N_, true);
+        tail_pairs(W, N_, scaled_);
+        for (int j = 0; j < T_; ++j) {
+            for (int i = 0; i < N_; ++i) W[at(i, j, N_)] *= -1;
+            W[at(j, j, N_)] = diagonal[j];
+        }
     }
     Y.clear();
     c_.fill_diagonal_blocks();

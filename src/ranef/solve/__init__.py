@@ -5,7 +5,7 @@ core. Policy lives here: which path, how many threads, what scale; the numbers
 are made in `_core`.
 """
 
-from ranef.solve.curvature import Curvature, Information, curvature, information
+from ranef.solve.second_order import Curvature, Information, curvature, information
 from ranef.solve.joint import (
     generalised_conditional_covariances,
     generalised_prediction_variance,

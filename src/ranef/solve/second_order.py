@@ -159,21 +159,22 @@ class _Questions:
     def __init__(self, estimate: Estimate) -> None:
         self.assembly: Assembly = assemble(estimate.specification, estimate.optimum.path)
         self.at = at_optimum(self.assembly, estimate)
-        self.free = free_entries(self.assembly, estimate.theta, ranks_of(estimate.optimum))
+        ranks = ranks_of(estimate.optimum)
+        self.free = free_entries(self.assembly, estimate.theta, ranks)
         self.directions: list[tuple[int, Floats]] = []
         self.parts: list[_Part] = []
         split = self.assembly.split
         loose = split(self.free.astype(np.float64))
-        for term, theta, kept in zip(
-            self.assembly.terms, split(estimate.theta), loose, strict=True
-        ):
+        given = zip(self.assembly.terms, split(estimate.theta), loose, strict=True)
+        for i, (term, theta, kept) in enumerate(given):
             inside = kept > 0
             first = len(self.directions)
             derivatives = term.structure.derivatives(theta)[inside]
             self.directions += [self._placed(term, D) for D in derivatives]
             second = term.structure.second_derivatives(theta)[np.ix_(inside, inside)]
             own = slice(first, len(self.directions))
-            self.parts.append(_Part(term, own, derivatives, second))
+            flat = i in ranks and term.term.structure == "us"
+            self.parts.append(_Part(term, own, derivatives, second, flat))
 
     def ask(self, *, of_fixed: bool) -> dict[str, Any]:
         """What the core knows along the directions."""
@@ -192,7 +193,9 @@ class _Questions:
     def bend(self) -> Floats:
         """Add the directions that second derivatives of Psi need, and write these in all.
 
-        None is needed where Psi can be given parameters in which it is linear.
+        None is needed where Psi can be given parameters in which it is linear. An
+        unstructured Psi of less than full rank cannot, but is a boundary of a family that
+        can: it is taken to move in the tangent space of that boundary.
 
         Returns
         -------
@@ -203,6 +206,8 @@ class _Questions:
         pieces = []
         for part in self.parts:
             inside, outside, added = decomposed(part.first, part.second)
+            if part.flat:
+                outside, added = outside[:, :, :0], added[:0]
             start = len(self.directions)
             self.directions += [self._placed(part.term, D) for D in added]
             pieces.append((part.own, inside, slice(start, len(self.directions)), outside))
@@ -238,12 +243,24 @@ class _Questions:
 
 @dataclass(frozen=True, eq=False)
 class _Part:
-    """One term: its place among the directions, first and second derivatives of Psi."""
+    """One term.
+
+    Attributes
+    ----------
+    term : Term
+    own : slice
+        Of the directions.
+    first, second : (f, r, r), (f, f, r, r) float64 arrays
+        Derivatives of Psi with respect to its free parameters.
+    flat : bool
+        The term is unstructured and has less than full rank.
+    """
 
     term: Term
     own: slice
     first: Floats
     second: Floats
+    flat: bool
 
 
 def decomposed(first: Floats, second: Floats) -> tuple[Floats, Floats, Floats]:
@@ -262,6 +279,8 @@ def decomposed(first: Floats, second: Floats) -> tuple[Floats, Floats, Floats]:
         second_ij = sum_k inside_ijk first_k + sum_m outside_ijm added_m.
     """
     f, r = len(first), first.shape[-1]
+    if f == 0:
+        return np.zeros((0, 0, 0)), np.zeros((0, 0, 0)), np.zeros((0, r, r))
     A = first.reshape(f, r * r).T
     B = second.reshape(f * f, r * r).T
     size = np.linalg.norm(A, axis=0)
@@ -270,6 +289,7 @@ def decomposed(first: Floats, second: Floats) -> tuple[Floats, Floats, Floats]:
     rest[:, np.linalg.norm(rest, axis=0) <= SPANNED * np.linalg.norm(B, axis=0)] = 0.0
     U, singular, Vt = np.linalg.svd(rest, full_matrices=False)
     kept = singular > SPANNED * singular.max(initial=0.0)
-    outside = (singular[kept, None] * Vt[kept]).T.reshape(f, f, -1)
-    added = U[:, kept].T.reshape(-1, r, r)
+    m = int(kept.sum())
+    outside = (singular[kept, None] * Vt[kept]).T.reshape(f, f, m)
+    added = U[:, kept].T.reshape(m, r, r)
     return inside.T.reshape(f, f, f), outside, added

@@ -5,7 +5,6 @@ core. Policy lives here: which path, how many threads, what scale; the numbers
 are made in `_core`.
 """
 
-from ranef.solve.second_order import Curvature, Information, curvature, information
 from ranef.solve.joint import (
     generalised_conditional_covariances,
     generalised_prediction_variance,
@@ -22,6 +21,7 @@ from ranef.solve.questions import (
     prediction_variance,
 )
 from ranef.solve.search import Refits, Solution, fit, refit_many
+from ranef.solve.second_order import Curvature, Information, curvature, information
 
 __all__ = [
     "Curvature",

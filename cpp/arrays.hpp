@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "blocks.hpp"
+#include "criterion.hpp"
 #include "newton.hpp"
 
 namespace nb = nanobind;
@@ -92,6 +93,46 @@ inline Array user_modes(const Factor& factor, const Vector& modes) {
         }
     }
     return to_array(std::move(b), {q, r});
+}
+
+// Rows of random effects as the questions of the core take them, checked.
+struct EffectRows {
+    std::vector<const int32_t*> levels;
+    std::vector<const double*> z;
+};
+
+inline EffectRows read_effect_rows(const std::vector<Factor>& factors, size_t rows,
+                                   const std::vector<Codes>& levels,
+                                   const std::vector<Input<2>>& z) {
+    if (levels.size() != factors.size() || z.size() != factors.size())
+        throw std::invalid_argument("levels, z and X do not fit the model");
+    EffectRows out;
+    for (size_t f = 0; f < factors.size(); ++f) {
+        if (levels[f].shape(0) != rows || z[f].shape(0) != rows ||
+            z[f].shape(1) != static_cast<size_t>(factors[f].r))
+            throw std::invalid_argument("levels, z and X do not fit the model");
+        for (size_t i = 0; i < rows; ++i)
+            if (levels[f].data()[i] >= factors[f].q)
+                throw std::invalid_argument("a level code is out of range");
+        out.levels.push_back(levels[f].data());
+        out.z.push_back(z[f].data());
+    }
+    return out;
+}
+
+// (ptr, index, value, columns) of the chain's part, and the tail (rows, order).
+inline nb::tuple describe(HalfSolves found, size_t rows, size_t order) {
+    using Integers = nb::ndarray<nb::numpy, int64_t>;
+    auto integers = [](std::vector<int64_t> values) {
+        auto* owned = new std::vector<int64_t>(std::move(values));
+        nb::capsule owner(owned,
+                          [](void* p) noexcept { delete static_cast<std::vector<int64_t>*>(p); });
+        const size_t n = owned->size();
+        return Integers(owned->data(), 1, &n, owner);
+    };
+    return nb::make_tuple(integers(std::move(found.ptr)), integers(std::move(found.index)),
+                          to_array(std::move(found.value)), found.columns,
+                          to_array(std::move(found.tail), {rows, order}));
 }
 
 inline nb::dict describe(const Outcome& out) {

@@ -47,6 +47,14 @@ struct Curvature {
     std::vector<Vector> gradient;
 };
 
+// See Criterion::half_solves: one row a combination.
+struct HalfSolves {
+    int64_t columns = 0;             // of the chain's part
+    std::vector<int64_t> ptr, index; // the chain's part by rows (compressed)
+    Vector value;
+    Vector tail; // (rows, order) row-major
+};
+
 class Criterion final : public Objective {
   public:
     Criterion(const Blocks& blocks, bool reml, int threads, bool known_scale = false);
@@ -118,6 +126,9 @@ class Criterion final : public Objective {
     // a time; level -1 leaves a factor out. rows of z: per factor (N, r) in b_e.
     void quadratic_forms(size_t rows, const std::vector<const int32_t*>& levels,
                          const std::vector<const double*>& z, const double* X, double* out);
+    // The same combinations, each as w = L^-1 a: see half_solves.cpp.
+    HalfSolves half_solves(size_t rows, const std::vector<const int32_t*>& levels,
+                           const std::vector<const double*>& z, const double* X);
     // After factorise(): sum over levels of (Z_l'H^-1X) by pairs:
     // out[factor] = (r, r, p, p): sum_l y_la y_le' with y_la = X'H^-1 z_la.
     std::vector<Vector> fixed_scores();

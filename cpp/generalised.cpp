@@ -4,6 +4,8 @@
 
 #include <nanobind/stl/pair.h>
 
+#include <algorithm>
+#include <cmath>
 #include <limits>
 #include <mutex>
 
@@ -197,34 +199,63 @@ class GeneralisedProblem {
         return to_array(std::move(out), {q, r, r});
     }
 
+    // At the point x, by quadrature: of one factor, the means of its effects given the data,
+    // (q, r), and the covariances of b_e, (q, r, r).
+    std::pair<Array, Array> posterior(Input<1> x, int factor) {
+        check(x.shape(0), laplace_->parameters());
+        if (!quadrature_) throw std::invalid_argument("a posterior takes nodes of a quadrature");
+        const Factor& f = laplace_->blocks().factors.at(factor);
+        const size_t q = f.q, r = f.r;
+        Vector mean, covariance, squares(q * r * r);
+        {
+            nb::gil_scoped_release release;
+            const std::lock_guard<std::mutex> lock(mutex_);
+            if (!std::isfinite(quadrature_->evaluate(x.data())))
+                throw std::domain_error("the likelihood is not finite at these parameters");
+            quadrature_->posterior(factor, mean, covariance);
+            for (size_t l = 0; l < q; ++l)
+                std::copy_n(covariance.begin() + l * r * r, r * r,
+                            squares.begin() + f.level_at[l] * r * r);
+        }
+        return {user_modes(f, mean), to_array(std::move(squares), {q, r, r})};
+    }
+
     Array quadratic_forms(Input<1> x, const std::vector<Codes>& levels,
                           const std::vector<Input<2>>& z, Input<2> X) {
         check(x.shape(0), laplace_->parameters());
-        const auto& factors = laplace_->blocks().factors;
         const size_t rows = X.shape(0);
-        if (levels.size() != factors.size() || z.size() != factors.size() ||
-            X.shape(1) != static_cast<size_t>(coefficients()))
+        if (X.shape(1) != static_cast<size_t>(coefficients()))
             throw std::invalid_argument("levels, z and X do not fit the model");
-        std::vector<const int32_t*> l;
-        std::vector<const double*> zs;
-        for (size_t f = 0; f < factors.size(); ++f) {
-            if (levels[f].shape(0) != rows || z[f].shape(0) != rows ||
-                z[f].shape(1) != static_cast<size_t>(factors[f].r))
-                throw std::invalid_argument("levels, z and X do not fit the model");
-            for (size_t i = 0; i < rows; ++i)
-                if (levels[f].data()[i] >= factors[f].q)
-                    throw std::invalid_argument("a level code is out of range");
-            l.push_back(levels[f].data());
-            zs.push_back(z[f].data());
-        }
+        const EffectRows given = read_effect_rows(laplace_->blocks().factors, rows, levels, z);
         Vector out(rows);
         {
             nb::gil_scoped_release release;
             const std::lock_guard<std::mutex> lock(mutex_);
             settle(x.data());
-            laplace_->quadratic_forms(rows, l, zs, X.data(), out.data());
+            laplace_->quadratic_forms(rows, given.levels, given.z, X.data(), out.data());
         }
         return to_array(std::move(out));
+    }
+
+    // Given Psi, at the point x: combinations of effects and coefficients, each as half
+    // of a solve.
+    nb::tuple half_solves(Input<1> x, const std::vector<Codes>& levels,
+                          const std::vector<Input<2>>& z, Input<2> X) {
+        check(x.shape(0), laplace_->parameters());
+        const size_t rows = X.shape(0);
+        if (X.shape(1) != static_cast<size_t>(coefficients()))
+            throw std::invalid_argument("levels, z and X do not fit the model");
+        const EffectRows given = read_effect_rows(laplace_->blocks().factors, rows, levels, z);
+        HalfSolves found;
+        size_t order = 0;
+        {
+            nb::gil_scoped_release release;
+            const std::lock_guard<std::mutex> lock(mutex_);
+            settle(x.data());
+            found = laplace_->half_solves(rows, given.levels, given.z, X.data());
+            order = rows ? found.tail.size() / rows : 0;
+        }
+        return describe(std::move(found), rows, order);
     }
 
   private:
@@ -388,8 +419,10 @@ void bind_generalised(nb::module_& m) {
         .def("state", &GeneralisedProblem::state, "x"_a, "derivatives"_a)
         .def("mode_covariances", &GeneralisedProblem::mode_covariances, "x"_a, "factor"_a,
              "with_fixed"_a)
+        .def("posterior", &GeneralisedProblem::posterior, "x"_a, "factor"_a)
         .def("quadratic_forms", &GeneralisedProblem::quadratic_forms, "x"_a, "levels"_a, "z"_a,
-             "X"_a);
+             "X"_a)
+        .def("half_solves", &GeneralisedProblem::half_solves, "x"_a, "levels"_a, "z"_a, "X"_a);
 }
 
 } // namespace ranef

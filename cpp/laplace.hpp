@@ -78,9 +78,9 @@ class Laplace final : public Objective {
         for (const Vector& v : eta_) out.push_back(v.data());
         return out;
     }
-    // Psi^-1 of the modes, and Lambda of the first factor.
+    // Psi^-1 of the modes, and Lambda of a factor.
     const Vector& score(int factor) const { return score_[factor]; }
-    const double* lambda() const { return criterion_.lambda(0).data(); }
+    const double* lambda(int factor) const { return criterion_.lambda(factor).data(); }
     // At the last point evaluated: the modes as they multiply the data, internal
     // order; the predictors and log densities of the rows, the user's order.
     const Vector& modes(int factor) const { return mode_[factor]; }
@@ -95,6 +95,10 @@ class Laplace final : public Objective {
     void quadratic_forms(size_t rows, const std::vector<const int32_t*>& levels,
                          const std::vector<const double*>& z, const double* X, double* out) {
         outer_c_.quadratic_forms(rows, levels, z, X, out);
+    }
+    HalfSolves half_solves(size_t rows, const std::vector<const int32_t*>& levels,
+                           const std::vector<const double*>& z, const double* X) {
+        return outer_c_.half_solves(rows, levels, z, X);
     }
 
   private:

@@ -271,23 +271,10 @@ class Problem {
     Array quadratic_forms(Input<1> y, bool reml, Input<1> phi, const std::vector<Codes>& levels,
                           const std::vector<Input<2>>& z, Input<2> X) {
         check(y.shape(0), phi.shape(0));
-        const size_t rows = X.shape(0), factors = blocks_->factors.size();
-        if (levels.size() != factors || z.size() != factors ||
-            X.shape(1) != static_cast<size_t>(blocks_->p))
+        const size_t rows = X.shape(0);
+        if (X.shape(1) != static_cast<size_t>(blocks_->p))
             throw std::invalid_argument("levels, z and X do not fit the model");
-        std::vector<const int32_t*> l;
-        std::vector<const double*> zs;
-        for (size_t f = 0; f < factors; ++f) {
-            const Factor& factor = blocks_->factors[f];
-            if (levels[f].shape(0) != rows || z[f].shape(0) != rows ||
-                z[f].shape(1) != static_cast<size_t>(factor.r))
-                throw std::invalid_argument("levels, z and X do not fit the model");
-            for (size_t i = 0; i < rows; ++i)
-                if (levels[f].data()[i] >= factor.q)
-                    throw std::invalid_argument("a level code is out of range");
-            l.push_back(levels[f].data());
-            zs.push_back(z[f].data());
-        }
+        const EffectRows given = read_effect_rows(blocks_->factors, rows, levels, z);
         Vector out(rows);
         const Response response = blocks_->respond(y.data(), threads_);
         {
@@ -295,9 +282,29 @@ class Problem {
             Criterion criterion(*blocks_, reml, threads_);
             criterion.use(response);
             criterion.factorise(phi.data());
-            criterion.quadratic_forms(rows, l, zs, X.data(), out.data());
+            criterion.quadratic_forms(rows, given.levels, given.z, X.data(), out.data());
         }
         return to_array(std::move(out));
+    }
+
+    // Combinations of effects and coefficients, each as half of a solve.
+    nb::tuple half_solves(Input<1> y, bool reml, Input<1> phi, const std::vector<Codes>& levels,
+                          const std::vector<Input<2>>& z, Input<2> X) {
+        check(y.shape(0), phi.shape(0));
+        const size_t rows = X.shape(0);
+        if (X.shape(1) != static_cast<size_t>(blocks_->p))
+            throw std::invalid_argument("levels, z and X do not fit the model");
+        const EffectRows given = read_effect_rows(blocks_->factors, rows, levels, z);
+        const Response response = blocks_->respond(y.data(), threads_);
+        HalfSolves found;
+        {
+            nb::gil_scoped_release release;
+            Criterion criterion(*blocks_, reml, threads_);
+            criterion.use(response);
+            criterion.factorise(phi.data());
+            found = criterion.half_solves(rows, given.levels, given.z, X.data());
+        }
+        return describe(std::move(found), rows, blocks_->order());
     }
 
     // Z'Py of one factor in the user's level order, (q, r), in the basis of b_e.
@@ -524,6 +531,8 @@ NB_MODULE(_core, m) {
              "with_fixed"_a)
         .def("quadratic_forms", &Problem::quadratic_forms, "y"_a, "reml"_a, "phi"_a, "levels"_a,
              "z"_a, "X"_a)
+        .def("half_solves", &Problem::half_solves, "y"_a, "reml"_a, "phi"_a, "levels"_a, "z"_a,
+             "X"_a)
         .def("scores", &Problem::scores, "y"_a, "reml"_a, "phi"_a, "factor"_a)
         .def("fixed_scores", &Problem::fixed_scores, "y"_a, "reml"_a, "phi"_a)
         .def("curvature", &Problem::curvature, "y"_a, "reml"_a, "phi"_a, "directions"_a,

@@ -36,7 +36,7 @@ struct RowWeight {
 
 Predictors::Predictors(const Blocks& pattern, const std::vector<std::vector<int>>& owners,
                        const std::vector<PredictorInput>& inputs, int coefficients, int threads)
-    : n_(pattern.n), p_(coefficients), threads_(n_ < worth_threads ? 1 : threads) {
+    : n_(pattern.n), p_(coefficients), threads_(threads) {
     for (const auto& owner : owners)
         for (int m : owner)
             if (std::find(random_.begin(), random_.end(), m) == random_.end()) random_.push_back(m);
@@ -120,6 +120,10 @@ Predictors::Predictors(const Blocks& pattern, const std::vector<std::vector<int>
     }
 }
 
+int Predictors::threads(size_t visits) const {
+    return visits < worth_threads ? 1 : threads_;
+}
+
 Vector Predictors::gather(const double* values) const {
     if (!values) return {};
     Vector out(values, values + n_);
@@ -180,7 +184,7 @@ void Predictors::fixed_transposed(int m, const double* q, double* gradient) cons
     if (k == 0) return;
     const int parts = static_cast<int>(ranges_.size()) - 1;
     std::vector<Vector> sums(parts, Vector(k, 0.0));
-    for_chunks(parts, threads_, [&](int c) {
+    for_chunks(parts, threads(), [&](int c) {
         double* s = sums[c].data();
         for (size_t i = ranges_[c]; i < ranges_[c + 1]; ++i) {
             if (f.one) {
@@ -400,7 +404,7 @@ void Predictors::refill_shared(Working& to, const Weights& W, const double* cons
     Response& y = to.response;
     const int factors = static_cast<int>(b.tail.size());
     const int tasks = factors + static_cast<int>(b.tail_pairs.size());
-    for_tasks(tasks, threads_, [&](int task) {
+    for_tasks(tasks, threads(), [&](int task) {
         if (task < factors)
             refill_tail_factor(to, W, q, task);
         else
@@ -431,7 +435,7 @@ void Predictors::respond(const Working& of, Response& y, const double* const* q)
                 to[static_cast<size_t>(f.level[i]) * f.r + a] += f.z[i * f.r + a] * from[i];
         }
     };
-    for_chunks(chunks(), threads_, [&](int c) {
+    for_chunks(chunks(), threads(), [&](int c) {
         for (size_t d = 0; d < b.chain.size(); ++d)
             add(factors_[b.chain[d].factor], y.chain[d].data(), ranges_[c], ranges_[c + 1]);
     });

@@ -75,7 +75,9 @@ class Predictors {
     // Ranges of rows, one for each chunk of the blocks.
     const std::vector<size_t>& ranges() const { return ranges_; }
     int chunks() const { return static_cast<int>(ranges_.size()) - 1; }
-    int threads() const { return threads_; }
+    int threads() const { return threads(n_); }
+    // For work that grows with this many visits of a row.
+    int threads(size_t visits) const;
     const Random& factor(int f) const { return factors_[f]; }
 
     // A user's vector (n) in the order of the rows here; in place of null: null.

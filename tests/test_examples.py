@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 ROOT = Path(__file__).parent.parent
@@ -67,6 +68,36 @@ def test_diary_tables_come_from_their_script(tmp_path):
     copy.write_text((folder / "make_diary.py").read_text("utf-8"), "utf-8")
     run([str(copy)], tmp_path)
     for name in ("diary_answers.csv", "diary_people.csv"):
+        assert (tmp_path / name).read_text("utf-8") == (folder / name).read_text("utf-8")
+
+
+def test_hospital_wards_finds_the_truth_it_was_made_with(tmp_path):
+    sys.path.insert(0, str(ROOT / "examples" / "data"))
+    try:
+        import make_wards
+    finally:
+        sys.path.pop(0)
+    truth = make_wards.wards(np.random.default_rng(20231231)).set_index("ward")
+    shown = run([str(ROOT / "examples" / "hospital_wards.py"), str(tmp_path)], tmp_path)
+    first = re.search(r"^(W\d\d) comes first.*?interval (\S+) to (\S+)\)", shown, re.M | re.S)
+    assert first is not None, shown
+    ward, low, high = first[1], float(first[2]), float(first[3])
+    assert low < truth.loc[int(ward[1:]), "ratio"] < high
+    assert truth["ratio"].rank(ascending=False)[int(ward[1:])] <= 3
+    spread = re.search(r"ward +\(Intercept\) +(\S+) +(\S+) +(\S+)", shown)
+    assert float(spread[2]) < make_wards.SPREAD < float(spread[3])
+    kind = re.search(r"kindmedical.* (\S+) +(\S+)$", shown, re.M)
+    assert float(kind[1]) < 1 / make_wards.INTENSIVE < float(kind[2])
+    for words in ("15 were reported twice", "nor a causal claim", "Adjusted for: kind"):
+        assert words in shown
+
+
+def test_ward_tables_come_from_their_script(tmp_path):
+    folder = ROOT / "examples" / "data"
+    copy = tmp_path / "make_wards.py"
+    copy.write_text((folder / "make_wards.py").read_text("utf-8"), "utf-8")
+    run([str(copy)], tmp_path)
+    for name in ("wards_register.csv", "wards_bed_days.csv"):
         assert (tmp_path / name).read_text("utf-8") == (folder / name).read_text("utf-8")
 
 

@@ -881,9 +881,9 @@ def test_posterior_means_of_slopes_and_of_several_parts():
             assert np.abs(a.mean - mode).max() < 0.5 * a.sd.max()
 
 
-def test_posterior_means_need_one_factor():
-    estimate, _ = reference_fit("grouseticks")
-    with pytest.raises(ModelError, match="one grouping factor"):
+def test_posterior_means_need_factors_that_nest():
+    estimate = fit("crossed")
+    with pytest.raises(ModelError, match="are crossed: the likelihood then does not factorise"):
         generalised.posterior_means(estimate)
 
 

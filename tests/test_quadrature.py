@@ -140,10 +140,10 @@ def test_fit_ends_at_an_optimum(case):
         assert core.state(other, False)["criterion"] >= found["criterion"] - 1e-9
 
 
-def test_refuses_two_factors():
+def test_refuses_crossed_factors():
     rng = np.random.default_rng(15)
     model = binary(slopes=False)
     h = rng.integers(0, 5, N).astype(np.int32)
     two = replace(model, codes=[*model.codes, h], terms=[*model.terms, Term(1, np.ones((N, 1)))])
-    with pytest.raises(ValueError, match="one factor with up to three columns"):
+    with pytest.raises(ValueError, match="nested in each other"):
         two.core([0], nodes=3)

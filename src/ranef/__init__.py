@@ -30,6 +30,9 @@ if TYPE_CHECKING:
         load,
         marginal,
         plan,
+        posterior,
+        rank,
+        standardized_ratios,
         table,
     )
 
@@ -47,7 +50,10 @@ __all__ = [
     "load",
     "marginal",
     "plan",
+    "posterior",
     "priors",
+    "rank",
+    "standardized_ratios",
     "table",
 ]
 

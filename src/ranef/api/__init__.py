@@ -12,21 +12,31 @@ from ranef.api.generalised import GeneralizedMixedModelFit
 from ranef.api.likelihood import LikelihoodFit
 from ranef.api.linear import LinearMixedModelFit
 from ranef.api.paper import ModelTable, table
+from ranef.api.posteriors import LevelPosterior, posterior
+from ranef.api.profiling import ControlLimits, StandardizedRatios, standardized_ratios
+from ranef.api.ranking import Ranking, rank
 from ranef.api.refits import Refits
 from ranef.api.saving import load
 
 __all__ = [
+    "ControlLimits",
     "Fit",
     "GeneralizedMixedModelFit",
+    "LevelPosterior",
     "LikelihoodFit",
     "LinearMixedModelFit",
     "ModelTable",
     "PopulationAverage",
+    "Ranking",
     "Refits",
+    "StandardizedRatios",
     "glmm",
     "lmm",
     "load",
     "marginal",
     "plan",
+    "posterior",
+    "rank",
+    "standardized_ratios",
     "table",
 ]

@@ -6,9 +6,9 @@ import warnings
 
 import numpy as np
 
+from ranef import solve
 from ranef.api.proof import warn_unless_proved
 from ranef.errors import ConvergenceWarning, DataWarning
-from ranef.families import Multinomial
 from ranef.models.estimate import GeneralisedEstimate
 from ranef.models.naming import Levels, coefficient_labels
 
@@ -80,11 +80,13 @@ def laplace_concern(estimate: GeneralisedEstimate) -> str | None:
         return None
     trials = estimate.extra if estimate.family.name in BINARY[:2] else None
     for t, term in enumerate(estimate.terms):
+        sd = float(np.sqrt(np.max(np.diag(estimate.term_covariances[t]))))
+        if sd <= LARGE_SD or term.structure not in ("us", "diag"):
+            continue
         factor = estimate.design.factors[term.factor]
         per_level = np.bincount(factor.codes, weights=trials, minlength=factor.n_levels)
-        sd = float(np.sqrt(np.max(np.diag(estimate.term_covariances[t]))))
         few = float(np.median(per_level))
-        if few < FEW_TRIALS and sd > LARGE_SD and term.structure in ("us", "diag"):
+        if few < FEW_TRIALS:
             return _poor(estimate, factor.name, few, sd)
     return None
 
@@ -101,6 +103,7 @@ def _poor(estimate: GeneralisedEstimate, group: str, few: float, sd: float) -> s
         f"{noun} and their standard deviation is {sd:.2f}, so that it and the coefficients may "
         "be off."
     )
-    if len(estimate.design.factors) == 1 and not isinstance(estimate.family, Multinomial):
-        return f"{text} quadrature=25 integrates exactly; compare the two."
+    if solve.integrable(estimate.design):
+        nodes = solve.comfortable_nodes(estimate.design)
+        return f"{text} quadrature={nodes} integrates exactly; compare the two."
     return f"{text} Read them with care."

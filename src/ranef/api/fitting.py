@@ -205,8 +205,12 @@ def glmm(
     shapes : dict, optional
         Formulas of further parameters by their names, ``{"df": "~ x"}``.
     quadrature : int
-        Nodes of the adaptive Gauss-Hermite quadrature over the random effects
-        of one grouping factor; 1 is the Laplace approximation.
+        Nodes of the adaptive Gauss-Hermite quadrature for each random effect; 1 is
+        the Laplace approximation. For one grouping factor, or factors nested in each
+        other such as ``(1 | school/class)``, with up to three effects a level each.
+        A row's density is taken at nodes^effects points, a million at most: two
+        nested intercepts with 25 nodes make 625. Crossed factors are refused, since
+        their likelihood does not factorise.
     reml : bool
         Integrate the coefficients of the mean out as well, by the Laplace
         approximation (restricted likelihood): less bias in the covariance
@@ -334,6 +338,7 @@ def plan(
     dispersion: str = "~1",
     zero: str = "~0",
     shapes: Mapping[str, str] | None = None,
+    quadrature: int = 1,
 ) -> Plan:
     """Say what a fit would cost before it runs: blocks, memory, flops, chosen path.
 
@@ -350,10 +355,14 @@ def plan(
     ...                   family="nbinom2", zero="~ spp + (1 | site)")
     >>> plan.p, plan.n_parameters
     (15, 2)
+    >>> ranef.plan("count ~ spp + (1 | site)", ranef.data.load("Salamanders"),
+    ...            family="nbinom2", quadrature=25).points
+    25
     """
     from ranef.solve import forecast
 
     chosen = None if path is None else checks.choice("path", path, PATHS)
+    nodes = checks.count("quadrature", quadrature)
     if family is not None:
         from ranef.models.glmm import lay_out
 
@@ -363,9 +372,11 @@ def plan(
         )  # fmt: skip
         laid = lay_out(parts.parts, parts.family, parts.extra)
         return forecast.plan_generalised(
-            laid.design, formula, parts.accounting.n_dropped, path=chosen
+            laid.design, formula, parts.accounting.n_dropped, path=chosen, quadrature=nodes
         )
-    _refuse_without_family(link=link, dispersion=dispersion, zero=zero, shapes=shapes)
+    _refuse_without_family(
+        link=link, dispersion=dispersion, zero=zero, shapes=shapes, quadrature=nodes
+    )
     _, spec = _specify(formula, data, weights, offset, contrasts, missing, kernels, functions)
     return forecast.plan(spec, path=chosen)
 
@@ -474,7 +485,7 @@ def _precision(weights: Any) -> str:
 
 def _refuse_without_family(**given: Any) -> None:
     """The arguments of generalised models mean nothing without a family."""
-    usual = {"link": None, "dispersion": "~1", "zero": "~0", "shapes": None}
+    usual = {"link": None, "dispersion": "~1", "zero": "~0", "shapes": None, "quadrature": 1}
     for name, value in given.items():
         if value != usual[name]:
             raise ModelError(f"{name}={value!r} belongs to a generalised model: give a family too")

@@ -489,8 +489,9 @@ class GeneralizedMixedModelFit(MixedModelFit):
         """Return posterior means of the random effects beside their modes.
 
         By adaptive quadrature around the modes, given the estimated parameters;
-        for one grouping factor and up to three effects a level. Where a level
-        has few rows the two differ, as the posterior is skewed.
+        for one grouping factor, or factors nested in each other, and up to three
+        effects a level. Where a level has few rows the two differ, as the posterior
+        is skewed.
 
         Returns
         -------
@@ -501,7 +502,7 @@ class GeneralizedMixedModelFit(MixedModelFit):
         Raises
         ------
         ranef.errors.ModelError
-            The model has several grouping factors, a kernel, or more effects.
+            The model has crossed grouping factors, a kernel, or more effects.
 
         Examples
         --------

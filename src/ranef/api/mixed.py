@@ -173,6 +173,115 @@ class MixedModelFit(ReaderNames, LikelihoodFit):
         columns = tidying.coefficient_columns(self.estimate, found, level, self._levels)
         return make_table(columns, self.frame.library)
 
+    def vcov_by_level(self, group: str | None = None, *, level: Any = None) -> Any:
+        """Return the covariance matrices of the coefficients of `coef_by_level`.
+
+        Parameters
+        ----------
+        group : str, optional
+            Name of the grouping factor; may be left out when there is one.
+        level : optional
+            Only of this level, as a labelled matrix (of the mean's coefficients).
+
+        Returns
+        -------
+        table
+            ``group, level, term, term2, covariance``, led by ``component`` in
+            generalised models; or one matrix. Fixed and random effects covary, and
+            that is counted. See `ranef.posterior` for covariances between levels.
+
+        Examples
+        --------
+        >>> import ranef
+        >>> fit = ranef.lmm("Reaction ~ Days + (Days | Subject)", ranef.data.load("sleepstudy"))
+        >>> fit.vcov_by_level("Subject", level="308").round(1)
+                     (Intercept)  Days
+        (Intercept)        150.2 -22.2
+        Days               -22.2   5.5
+        """
+        from ranef.api.level_tables import covariances
+
+        return covariances(self, group, level)
+
+    def reliability(self, group: str | None = None, *, given: str = "parameters") -> Any:
+        """Return how much of the variance of each effect is known, 1 - v / tau^2.
+
+        Parameters
+        ----------
+        group : str, optional
+            Name of the grouping factor; may be left out when there is one.
+        given : {"parameters", "variance"}
+            v is the variance of the effect given the parameters (`cond_sd` squared;
+            Raudenbush & Bryk's reliability, n tau^2 / (n tau^2 + sigma^2) for a random
+            intercept), or of the error of prediction (`std_error` squared).
+
+        Returns
+        -------
+        table
+            ``group, level, term, reliability, sd, tau``, led by ``component`` in
+            generalised models; `sd` is the root of v. Where a level has several
+            effects each has its own; they inform each other through their
+            correlation. NaN where tau is zero.
+
+        Examples
+        --------
+        >>> import ranef
+        >>> fit = ranef.lmm("Yield ~ 1 + (1 | Batch)", ranef.data.load("Dyestuff"))
+        >>> fit.reliability().head(2).round(3)
+           group level         term  reliability      sd     tau
+        0  Batch     A  (Intercept)        0.783  19.587  42.001
+        1  Batch     B  (Intercept)        0.783  19.587  42.001
+        """
+        from ranef.api.level_tables import reliabilities
+
+        return reliabilities(self, group, given)
+
+    def shrinkage(self, group: str | None = None, *, scale: str = "coefficient") -> Any:
+        """Return raw estimates of each level beside shrunken ones.
+
+        Parameters
+        ----------
+        group : str, optional
+            Name of the grouping factor; may be left out when there is one.
+        scale : {"coefficient", "effect"}
+            Fixed plus random effect, or the random effect alone.
+
+        Returns
+        -------
+        table
+            ``group, level, term, raw, raw_std_error, estimate, std_error, centre``, led
+            by ``component`` in generalised models. `raw` maximises the likelihood of the
+            level's own rows, without pooling (least squares in a linear model); what
+            else is in the model stays at its estimate. It is NaN where it does not
+            exist: too few rows, a covariate that does not vary, or an estimate at
+            infinity (no events). `centre` is what estimates are shrunken to.
+
+        Examples
+        --------
+        >>> import ranef
+        >>> fit = ranef.lmm("Reaction ~ Days + (Days | Subject)", ranef.data.load("sleepstudy"))
+        >>> table = fit.shrinkage("Subject").query("term == 'Days'")
+        >>> table[["level", "raw", "estimate", "centre"]].head(2).round(2)
+           level    raw  estimate  centre
+        18   308  21.76     19.67   10.47
+        19   309   2.26      1.85   10.47
+        """
+        from ranef.api.level_tables import shrinkages
+
+        return shrinkages(self, group, scale)
+
+    def rank(self, by: str | None = None, **options: Any) -> Any:
+        """Rank the levels of a grouping factor, see `ranef.rank`."""
+        from ranef.api.ranking import rank
+
+        return rank(self, by, **options)
+
+    def standardized_ratios(self, by: str | None = None, **options: Any) -> Any:
+        """Compare levels with what is expected of them, see `ranef.standardized_ratios`."""
+        from ranef.api.profiling import standardized_ratios
+
+        return standardized_ratios(self, by, **options)
+
     @abstractmethod
     def _coefficients_by_level(self, factor: int) -> Sequence[LevelEffects]: ...
 

@@ -128,11 +128,9 @@ def _fitted(options: Namespace, data: Any) -> LinearMixedModelFit | GeneralizedM
     }
     if options.family is None:
         return ranef.lmm(options.formula, data, reml=not options.ml, **shared)
-    quadrature = 1 if options.quadrature is None else options.quadrature
     return ranef.glmm(
         options.formula,
         data,
-        quadrature=quadrature,
         reml=options.reml,
         **_generalised(options),
         **shared,
@@ -145,7 +143,7 @@ def _check_family(options: Namespace) -> None:
         "--link": options.link,
         "--zero": options.zero,
         "--dispersion": options.dispersion,
-        "--quadrature": getattr(options, "quadrature", None),
+        "--quadrature": options.quadrature,
         "--shape": options.shape or None,
         "--reml": getattr(options, "reml", False) or None,
     }
@@ -162,6 +160,8 @@ def _generalised(options: Namespace) -> dict[str, Any]:
         return {}
     named = {"link": options.link, "zero": options.zero, "dispersion": options.dispersion}
     found: dict[str, Any] = {name: text for name, text in named.items() if text is not None}
+    if options.quadrature is not None:
+        found["quadrature"] = options.quadrature
     if options.shape:
         found["shapes"] = dict(options.shape)
     return {"family": options.family, **found}

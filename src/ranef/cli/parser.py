@@ -166,12 +166,6 @@ def _add_fit(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         "--reml", action="store_true", help="restricted likelihood in a model with --family"
     )
     search.add_argument(
-        "--quadrature",
-        type=_positive,
-        metavar="N",
-        help="nodes of adaptive quadrature over one grouping factor (1: Laplace)",
-    )
-    search.add_argument(
         "--n-jobs", type=_positive, metavar="N", help="threads (all that this process may use)"
     )
 
@@ -263,6 +257,12 @@ def _add_family(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="NAME=FORMULA",
         help="a further parameter of the family, such as 'df=~ x'",
+    )
+    family.add_argument(
+        "--quadrature",
+        type=_positive,
+        metavar="N",
+        help="nodes of adaptive quadrature over one grouping factor or nested ones (1: Laplace)",
     )
 
 

@@ -50,6 +50,10 @@ class Loadings(Structure):
             )
 
     @property
+    def n_parameters(self) -> int:
+        return self.size * self.rank - self.rank * (self.rank - 1) // 2
+
+    @property
     def description(self) -> str:
         if self.kind == "rr":
             return f"of reduced rank, {self.rank} of {self.size}"

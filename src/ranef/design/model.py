@@ -172,14 +172,15 @@ def expand_dot(
     _, predictors = parse_formula(text)
     if not any(isinstance(node, Name) and node.value == "." for node in walk(predictors)):
         return None
-    taken = taken_columns(text) | set(reserved)
+    taken = {*taken_columns(text), *reserved}
     for node in walk(predictors):
         if isinstance(node, Call) and node.function == "offset":
             taken.update(column_names(node))
     return tuple(name for name in columns if name not in taken)
 
 
-def taken_columns(text: str) -> set[str]:
+@lru_cache(maxsize=512)
+def taken_columns(text: str) -> frozenset[str]:
     """Return the columns of a formula's response and grouping factors."""
     response, predictors = parse_formula(text)
     taken = set(column_names(response) if response else ())
@@ -187,7 +188,7 @@ def taken_columns(text: str) -> set[str]:
         if _is_bar(node):
             assert isinstance(node, Binary)
             taken.update(column_names(node.right))
-    return taken
+    return frozenset(taken)
 
 
 class _Reader:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
+from typing import cast
 
 from ranef.design.labels import number_text
 
@@ -24,8 +26,21 @@ __all__ = [
 ]
 
 
+class _Readable:
+    """What a node reads and names, made once: formulas live on between fits."""
+
+    @cached_property
+    def printed(self) -> str:
+        return _print(cast("Node", self))
+
+    @cached_property
+    def named(self) -> tuple[str, ...]:
+        parts = walk(cast("Node", self))
+        return tuple(dict.fromkeys(part.value for part in parts if isinstance(part, Name)))
+
+
 @dataclass(frozen=True)
-class Number:
+class Number(_Readable):
     """A number, ``2`` or ``1e-3``."""
 
     value: float
@@ -34,7 +49,7 @@ class Number:
 
 
 @dataclass(frozen=True)
-class Text:
+class Text(_Readable):
     """A quoted text, ``"a"``."""
 
     value: str
@@ -43,7 +58,7 @@ class Text:
 
 
 @dataclass(frozen=True)
-class Name:
+class Name(_Readable):
     """A name of a column, or one of the words TRUE, FALSE, NULL, pi."""
 
     value: str
@@ -52,7 +67,7 @@ class Name:
 
 
 @dataclass(frozen=True)
-class Call:
+class Call(_Readable):
     """A function with its arguments, ``poly(x, 2, raw = TRUE)``."""
 
     function: str
@@ -63,7 +78,7 @@ class Call:
 
 
 @dataclass(frozen=True)
-class Unary:
+class Unary(_Readable):
     """``-x``, ``+x`` or ``!x``."""
 
     operator: str
@@ -73,7 +88,7 @@ class Unary:
 
 
 @dataclass(frozen=True)
-class Binary:
+class Binary(_Readable):
     """Two operands and an operator other than ``+`` and ``-``."""
 
     operator: str
@@ -84,7 +99,7 @@ class Binary:
 
 
 @dataclass(frozen=True)
-class Sum:
+class Sum(_Readable):
     """Two or more parts joined by ``+`` and ``-``; the first sign is ``+``."""
 
     signs: tuple[str, ...]
@@ -94,7 +109,7 @@ class Sum:
 
 
 @dataclass(frozen=True)
-class Paren:
+class Paren(_Readable):
     """Something in parentheses."""
 
     inner: Node
@@ -115,6 +130,10 @@ def print_node(node: Node) -> str:
     >>> print_node(Call("poly", (Name("x"), Number(2.0))))
     'poly(x, 2)'
     """
+    return node.printed
+
+
+def _print(node: Node) -> str:
     if isinstance(node, Name):
         return node.value if _is_syntactic(node.value) else f"`{node.value}`"
     if isinstance(node, Number):
@@ -156,7 +175,7 @@ def walk(node: Node) -> Iterator[Node]:
 
 def column_names(node: Node) -> list[str]:
     """Return the names in a node in order of appearance, each once."""
-    return list(dict.fromkeys(part.value for part in walk(node) if isinstance(part, Name)))
+    return list(node.named)
 
 
 def _children(node: Node) -> tuple[Node, ...]:

@@ -34,7 +34,7 @@ from ranef.models.constraining import constraints_of
 from ranef.models.estimate import Component, GeneralisedEstimate
 from ranef.models.penalties import penalty_of
 from ranef.priors import Prior
-from ranef.solve.constraints import Constraints
+from ranef.solve.constraints import Constraints, FreeCoefficients
 from ranef.solve.predictors import GeneralisedDesign, LinearPredictor
 from ranef.solve.search import Progress
 
@@ -45,7 +45,6 @@ Floats = NDArray[np.float64]
 CONDITIONAL = "conditional"
 ZERO = "zero"
 INTERCEPT = "(Intercept)"
-MOST_NODES = 100
 
 
 def fit_glmm(
@@ -75,7 +74,8 @@ def fit_glmm(
         upper ends of a censored response, the number of ordered categories.
     quadrature : int
         Nodes of adaptive Gauss-Hermite quadrature for each random effect, of one
-        grouping factor with up to three; 1 is the Laplace approximation.
+        grouping factor or of factors nested in each other, with up to three each; 1 is
+        the Laplace approximation.
     reml : bool
         Integrate the coefficients of the conditional part out as well, with a
         flat prior (restricted likelihood), by the Laplace approximation.
@@ -102,11 +102,7 @@ def fit_glmm(
         When the parts do not fit the family or each other, or the model cannot
         be fitted; the message says why.
     """
-    if not 1 <= quadrature <= MOST_NODES:
-        raise ModelError(
-            f"quadrature must be a number of nodes from 1 (the Laplace approximation) to "
-            f"{MOST_NODES}, not {quadrature}"
-        )
+    solve.check_nodes(quadrature)
     if extra is not None:
         extra = np.ascontiguousarray(extra, dtype=np.float64)
     plan = _plan(parts, family, extra, _Wishes(priors, fixed, equal), reml)
@@ -229,9 +225,11 @@ class _Guess:
     X: Floats
     target: Floats
 
-    def coefficients(self, constraints: Constraints, count: int) -> Floats:
+    def coefficients(self, constraints: Constraints, free: FreeCoefficients) -> Floats:
         """Its coefficients by least squares, as far as they are free."""
-        own, free = self.component.coefficients, constraints.free(count)
+        if free.everything:
+            return _least_squares(self.X, self.target)
+        own = self.component.coefficients
         M, c = free.M[own], free.c[own]
         M = M[:, M.any(axis=0)]
         return np.asarray(M @ _least_squares(self.X @ M, self.target - self.X @ c) + c)
@@ -245,7 +243,7 @@ class _Thresholds:
     values: Floats
     ordered: bool
 
-    def coefficients(self, constraints: Constraints, count: int) -> Floats:
+    def coefficients(self, constraints: Constraints, free: FreeCoefficients) -> Floats:
         """Move them to where the held ones stand, the others between and beside these."""
         first = self.component.coefficients.start
         held = [(k - first, v) for k, v in constraints.coefficients if 0 <= k - first < len(self)]
@@ -382,7 +380,8 @@ class _Builder:
                 f"the family {family.name} has {design.family.predictors} linear predictors, "
                 f"not {len(self.predictors)}"
             )
-        start = [guess.coefficients(constraints, self.count) for guess in self.start]
+        free = constraints.free(self.count)
+        start = [guess.coefficients(constraints, free) for guess in self.start]
         return _Plan(design, tuple(self.components), np.concatenate(start))
 
 

@@ -10,7 +10,20 @@ from ranef.plots.accessor import FitPlots
 from ranef.plots.caterpillar import random
 from ranef.plots.coefficients import fixed
 from ranef.plots.normal import qq
+from ranef.plots.ranks import funnel, league, ranks
 from ranef.plots.residual import residuals
+from ranef.plots.shrinkage import shrinkage
 from ranef.plots.words import alt_text
 
-__all__ = ["FitPlots", "alt_text", "fixed", "qq", "random", "residuals"]
+__all__ = [
+    "FitPlots",
+    "alt_text",
+    "fixed",
+    "funnel",
+    "league",
+    "qq",
+    "random",
+    "ranks",
+    "residuals",
+    "shrinkage",
+]

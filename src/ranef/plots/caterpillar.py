@@ -40,6 +40,7 @@ def random(
     group: str | None = None,
     term: str | None = None,
     conf_level: float = 0.95,
+    bars: str = "interval",
     ax: Axes | None = None,
     figure: Figure | None = None,
 ) -> Axes | NDArray[np.object_]:
@@ -58,6 +59,11 @@ def random(
         Only this coefficient, for example ``"(Intercept)"``.
     conf_level : float
         Level of the intervals.
+    bars : {"interval", "comparison"}
+        Intervals of each level; or shorter ones (83% for 95%) of which two that do not
+        meet differ at that level, for levels that are independent and about equally well
+        known (Goldstein & Healy 1995, J. R. Stat. Soc. A 158). For pairs that matter see
+        ``ranef.rank(fit).pairwise()``.
     ax : matplotlib Axes, optional
         Where to draw when there is one panel.
     figure : matplotlib Figure, optional
@@ -74,22 +80,47 @@ def random(
     >>> [panel.get_title(loc="left") for panel in random(fit)]
     ['Subject: (Intercept)', 'Subject: Days']
     """
-    effects = [e for e in random_effects(fit, conf_level, group) if term in (None, e.term)]
+    if bars not in ("interval", "comparison"):
+        raise ModelError(f"bars is 'interval' or 'comparison', not {bars!r}")
+    level = conf_level if bars == "interval" else comparison_level(conf_level)
+    effects = [e for e in random_effects(fit, level, group) if term in (None, e.term)]
     if not effects:
         raise ModelError(f"no random effect of {term!r}; see fit.tidy('random')")
     titles = [f"{plain(e.group)}: {plain(e.term)}" for e in effects]
     height = _height(max(len(e.names) for e in effects))
     axes = panels(titles, ax, figure, single=(6.4, height), height=height)
     for panel, shown in zip(axes, effects, strict=True):
-        _caterpillar(panel, shown, conf_level)
+        _caterpillar(panel, shown, _words(conf_level, bars))
     return axes[0] if len(axes) == 1 else np.array(axes, dtype=object)
+
+
+def comparison_level(conf_level: float) -> float:
+    """Return the level of bars whose ends meet where two levels differ at `conf_level`.
+
+    Two equal normal intervals of reach c sd just meet at a difference of 2 c sd, whose own
+    standard deviation is sqrt(2) sd.
+
+    Examples
+    --------
+    >>> round(comparison_level(0.95), 4)
+    0.8342
+    """
+    from scipy.special import ndtr, ndtri
+
+    return float(2 * ndtr(ndtri(0.5 + conf_level / 2) / np.sqrt(2)) - 1)
+
+
+def _words(conf_level: float, bars: str) -> str:
+    if bars == "interval":
+        return f"{percent(conf_level)} prediction interval"
+    return f"bars that meet: not different at {percent(conf_level)}"
 
 
 def _height(levels: int) -> float:
     return 1.3 + 0.17 * max(levels, 6) if levels <= NAMED_LEVELS else 5.0
 
 
-def _caterpillar(ax: Axes, effects: Effects, conf_level: float) -> None:
+def _caterpillar(ax: Axes, effects: Effects, words: str) -> None:
     shown = effects.sorted()
     named = len(shown.names) <= NAMED_LEVELS
     ax.axvline(0.0, color=MUTED, linewidth=0.9, linestyle=(0, (4, 3)))
@@ -100,7 +131,7 @@ def _caterpillar(ax: Axes, effects: Effects, conf_level: float) -> None:
     label(
         ax,
         title=f"{plain(effects.group)}: {plain(effects.term)}",
-        x=f"Effect, {percent(conf_level)} prediction interval",
+        x=f"Effect, {words}",
         y="" if named else f"{len(shown.names):,} levels, sorted",
     )
     finish(ax, grid="x")

@@ -16,11 +16,14 @@ __all__ = [
     "Effects",
     "Fitted",
     "Intervals",
+    "Levelled",
+    "Shrinkage",
     "fixed_effects",
     "has_residuals",
     "is_generalised",
     "random_effects",
     "residual_pairs",
+    "shrinkage_effects",
     "usual_residuals",
 ]
 
@@ -46,6 +49,19 @@ class Fitted(Protocol):
     def residuals(self, kind: Any = ...) -> Any: ...
 
     def predict(self, new: Any = ..., *, kind: str = ..., type: str = ...) -> Any: ...
+
+
+class Levelled(Protocol):
+    """The part of a mixed model's fit that pictures of its levels read."""
+
+    @property
+    def n_groups(self) -> dict[str, int]: ...
+
+    def shrinkage(self, group: str | None = ...) -> Any: ...
+
+    def rank(self, by: str | None = ..., **options: Any) -> Any: ...
+
+    def standardized_ratios(self, by: str | None = ..., **options: Any) -> Any: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,6 +100,52 @@ class Effects(Intervals):
 
     group: str
     term: str
+
+
+@dataclass(frozen=True, eq=False)
+class Shrinkage:
+    """Raw and shrunken estimates of one coefficient of the levels of one factor.
+
+    Attributes
+    ----------
+    group, term : str
+    names : tuple of str
+    raw, estimate : (q,) float64 arrays
+        `raw` is NaN where there is none.
+    centre : float
+        What estimates are shrunken to.
+    """
+
+    group: str
+    term: str
+    names: tuple[str, ...]
+    raw: Floats
+    estimate: Floats
+    centre: float
+
+    def take(self, rows: NDArray[np.intp]) -> Self:
+        """Return the given rows, in the given order."""
+        names = tuple(self.names[i] for i in rows)
+        return replace(self, names=names, raw=self.raw[rows], estimate=self.estimate[rows])
+
+
+def shrinkage_effects(fit: Levelled, group: str | None) -> tuple[Shrinkage, ...]:
+    """Return raw and shrunken estimates, one entry for each coefficient of a factor."""
+    table = Table.of(fit.shrinkage(next(iter(fit.n_groups)) if group is None else group))
+    groups = [str(g) for g in table.values("group")]
+    parts = ["conditional"] * len(groups)
+    if "component" in table.columns:
+        parts = [str(c) for c in table.values("component")]
+    terms = _named(table, [str(t) for t in table.values("term")])
+    levels = table.values("level")
+    raw, value, centre = (table.numeric(c) for c in ("raw", "estimate", "centre"))
+    found = []
+    for (part, of_group, of_term), rows in _blocks(parts, groups, terms).items():
+        names = tuple(str(levels[i]) for i in rows)
+        title = of_group if part == "conditional" else f"{of_group} ({part})"
+        middle = float(centre[rows[0]])
+        found.append(Shrinkage(title, of_term, names, raw[rows], value[rows], middle))
+    return tuple(found)
 
 
 def fixed_effects(fit: Fitted, conf_level: float, *, intercept: bool) -> Intervals:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import numpy as np
 
 from ranef.errors import ModelError
@@ -10,9 +12,12 @@ from ranef.plots.reading import (
     Effects,
     Fitted,
     Intervals,
+    Levelled,
+    Shrinkage,
     fixed_effects,
     random_effects,
     residual_pairs,
+    shrinkage_effects,
     usual_residuals,
 )
 from ranef.plots.smooth import smooth_line
@@ -27,7 +32,7 @@ def alt_text(fit: Fitted, picture: str, *, conf_level: float = 0.95) -> str:
     Parameters
     ----------
     fit : a fit of ranef
-    picture : {"random", "residuals", "qq", "fixed"}
+    picture : {"random", "shrinkage", "residuals", "qq", "fixed"}
         Which of the functions of `ranef.plots` drew it.
     conf_level : float
         Level of the intervals in it.
@@ -43,13 +48,18 @@ def alt_text(fit: Fitted, picture: str, *, conf_level: float = 0.95) -> str:
         case "random":
             found = random_effects(fit, conf_level, None)
             return " ".join(_caterpillar(effects, conf_level) for effects in found)
+        case "shrinkage":
+            shown = shrinkage_effects(cast(Levelled, fit), None)
+            return " ".join(_shrinkage(one) for one in shown)
         case "residuals":
             return _residuals(fit)
         case "qq":
             return _quantiles(fit)
         case "fixed":
             return _fixed(fixed_effects(fit, conf_level, intercept=False), conf_level)
-    raise ModelError(f"picture is 'random', 'residuals', 'qq' or 'fixed', not {picture!r}")
+    raise ModelError(
+        f"picture is 'random', 'shrinkage', 'residuals', 'qq' or 'fixed', not {picture!r}"
+    )
 
 
 def _caterpillar(effects: Effects, conf_level: float) -> str:
@@ -61,6 +71,20 @@ def _caterpillar(effects: Effects, conf_level: float) -> str:
         f"{'level' if count == 1 else 'levels'} from {shown.estimate[0]:.3g} "
         f"({shown.names[0]}) to {shown.estimate[-1]:.3g} ({shown.names[-1]}); "
         f"{apart:,} of the {percent(conf_level)} intervals exclude zero."
+    )
+
+
+def _shrinkage(shown: Shrinkage) -> str:
+    there = np.isfinite(shown.raw)
+    text = f"Raw and shrunken estimates of {shown.term} by {shown.group}, centre {shown.centre:.3g}"
+    if not there.any():
+        return f"{text}; no level has a raw estimate."
+    before, after = (np.std(values[there]) for values in (shown.raw, shown.estimate))
+    moved = np.where(there, np.abs(shown.raw - shown.estimate), -1.0)
+    return (
+        f"{text}: {int(there.sum()):,} of {len(there):,} levels have a raw estimate, whose "
+        f"standard deviation goes from {before:.3g} to {after:.3g}; "
+        f"{shown.names[int(np.argmax(moved))]} moves most."
     )
 
 

@@ -12,9 +12,11 @@ from ranef.solve.joint import (
     joint_gradient,
     joint_hessian,
     mode_derivatives,
+    posterior_moments,
 )
 from ranef.solve.laplace import GeneralisedSolution, fit_generalised
 from ranef.solve.optimum import Face, Optimum
+from ranef.solve.quadrature import check_nodes, comfortable_nodes, integrable
 from ranef.solve.questions import (
     conditional_covariances,
     free,
@@ -22,15 +24,20 @@ from ranef.solve.questions import (
 )
 from ranef.solve.search import Refits, Solution, fit, refit_many
 from ranef.solve.second_order import Curvature, Information, curvature, information
+from ranef.solve.whitening import Movement, Whitened, generalised_whitened, movement, whitened
 
 __all__ = [
     "Curvature",
     "Face",
     "GeneralisedSolution",
     "Information",
+    "Movement",
     "Optimum",
     "Refits",
     "Solution",
+    "Whitened",
+    "check_nodes",
+    "comfortable_nodes",
     "conditional_covariances",
     "curvature",
     "fit",
@@ -38,11 +45,16 @@ __all__ = [
     "free",
     "generalised_conditional_covariances",
     "generalised_prediction_variance",
+    "generalised_whitened",
     "information",
+    "integrable",
     "joint_covariance",
     "joint_gradient",
     "joint_hessian",
     "mode_derivatives",
+    "movement",
+    "posterior_moments",
     "prediction_variance",
     "refit_many",
+    "whitened",
 ]

@@ -216,8 +216,11 @@ class Parametrisation:
 
     def split(self, theta: Floats) -> list[Floats]:
         """Cut reported parameters by term."""
-        ends = np.cumsum([t.count for t in self.terms])
-        return np.split(theta, ends[:-1])
+        parts, first = [], 0
+        for term in self.terms:
+            parts.append(theta[first : first + term.count])
+            first += term.count
+        return parts
 
 
 @dataclass(frozen=True, eq=False)

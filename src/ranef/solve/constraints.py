@@ -45,6 +45,11 @@ class FreeCoefficients:
     def count(self) -> int:
         return len(self.first)
 
+    @property
+    def everything(self) -> bool:
+        """Whether every coefficient is free and its own: M is the identity, c zero."""
+        return len(self.first) == len(self.c)
+
 
 @dataclass(frozen=True, eq=False)
 class Constraints:
@@ -66,6 +71,8 @@ class Constraints:
 
     def free(self, count: int) -> FreeCoefficients:
         """Return the map from the free coefficients to all `count`."""
+        if not self.coefficients and not self.equal:
+            return FreeCoefficients(np.eye(count), np.zeros(count), np.arange(count))
         c = np.zeros(count)
         for k, value in self.coefficients:
             c[k] = value

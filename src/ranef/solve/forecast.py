@@ -5,11 +5,17 @@ May import `design.specification`, `errors` and the layout.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ranef.design.specification import Specification
 from ranef.solve.layout import choose_layout
+from ranef.solve.quadrature import (
+    check_differentiable,
+    check_nodes,
+    points_of,
+    quadrature_layout,
+)
 from ranef.solve.resources import available_memory
 
 if TYPE_CHECKING:
@@ -67,6 +73,8 @@ class Plan:
         Memory for cross-products and work space.
     memory : int or None
         Bytes free on this machine.
+    points : int
+        Points of the quadrature at which each row's density is taken; 1 without.
     """
 
     formula: str
@@ -80,6 +88,7 @@ class Plan:
     flops: float
     bytes: int
     memory: int | None
+    points: int = 1
 
     @property
     def fits(self) -> bool:
@@ -114,6 +123,8 @@ class Plan:
             for b in self.blocks
         ]
         seconds = self.flops / FLOPS_PER_SECOND
+        if self.points > 1:
+            lines.append(f"  quadrature: the density of every row at {self.points:,} points")
         lines += [
             f"  dense matrix of order {self.order:,}",
             f"  memory about {readable_bytes(self.bytes)}",
@@ -165,18 +176,31 @@ def plan(spec: Specification, path: str | None = None) -> Plan:
 
 
 def plan_generalised(
-    design: GeneralisedDesign, formula: str, n_dropped: int = 0, path: str | None = None
+    design: GeneralisedDesign,
+    formula: str,
+    n_dropped: int = 0,
+    path: str | None = None,
+    quadrature: int = 1,
 ) -> Plan:
     """Forecast the cost of fitting a generalised design.
 
-    One evaluation is one step of the inner search; a fit takes some dozens.
+    One evaluation is one step of the inner search, with quadrature the sum over all
+    points; a fit takes some dozens.
 
     Raises
     ------
     ModelError
-        When the design does not fit the path asked for.
+        When the design does not fit the path asked for, or the quadrature.
     """
-    return _plan(design, formula, n_dropped, path)
+    check_nodes(quadrature)
+    if quadrature == 1:
+        return _plan(design, formula, n_dropped, path)
+    check_differentiable(design)
+    blocks, layout = quadrature_layout(design, quadrature, path)
+    plain = _plan(design, formula, n_dropped, layout.path)
+    return replace(
+        plain, flops=layout.flops, bytes=layout.bytes, points=points_of(blocks, quadrature)
+    )
 
 
 def _plan(

@@ -32,6 +32,7 @@ __all__ = [
     "joint_gradient",
     "joint_hessian",
     "mode_derivatives",
+    "posterior_moments",
 ]
 
 Floats = NDArray[np.float64]
@@ -310,3 +311,38 @@ def mode_derivatives(estimate: GeneralisedEstimate) -> tuple[Floats, ...]:
         np.concatenate([target[:, :, :F] @ assembly.back, target[:, :, F:]], axis=2)
         for target in out
     )
+
+
+def posterior_moments(
+    estimate: GeneralisedEstimate, nodes: int
+) -> tuple[tuple[Floats, Floats], ...]:
+    """Means and covariances of each term's effects by level, given data and parameters.
+
+    By adaptive Gauss-Hermite quadrature, whatever the approximation by which the
+    parameters were estimated.
+
+    Parameters
+    ----------
+    estimate : GeneralisedEstimate
+    nodes : int
+        For each random effect, 2 or more.
+
+    Returns
+    -------
+    tuple of (mean, covariance), (q, r) and (q, r, r)
+
+    Raises
+    ------
+    ModelError
+        When quadrature cannot integrate the model.
+    """
+    design = replace(estimate.design, integrated=(), penalty=None)
+    assembly = assemble_generalised(design, quadrature=nodes)
+    point = _point(assembly, estimate)
+    both = [assembly.core.posterior(point, b) for b in range(len(assembly.blocks))]
+    out = []
+    for term in assembly.terms:
+        cut = slice(term.first, term.first + term.size)
+        mean, covariance = both[term.block]
+        out.append((mean[:, cut], term.basis @ covariance[:, cut, cut] @ term.basis.T))
+    return tuple(out)

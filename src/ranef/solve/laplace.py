@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from ranef.errors import ModelError
 from ranef.solve.optimum import Optimum
 from ranef.solve.predictors import GeneralisedAssembly, GeneralisedDesign, assemble_generalised
+from ranef.solve.quadrature import check_differentiable
 from ranef.solve.search import (
     MAX_EVALUATIONS,
     Progress,
@@ -96,6 +97,8 @@ def fit_generalised(
         When the likelihood is not finite where the search starts, or the design
         does not fit the quadrature.
     """
+    if quadrature > 1:
+        check_differentiable(design)
     assembly = assemble_generalised(design, path, n_jobs, quadrature)
     start = assembly.core.start(assembly.inner(coefficients))
     if theta is not None:

@@ -17,7 +17,16 @@ from ranef import _core
 from ranef.design.specification import GroupingFactor, RandomTerm
 from ranef.errors import ModelError, suggestion
 
-__all__ = ["PATHS", "Block", "Grouped", "Layout", "blocks_of", "choose_layout"]
+__all__ = [
+    "PATHS",
+    "Block",
+    "Grouped",
+    "Layout",
+    "blocks_of",
+    "choose_layout",
+    "finest_first",
+    "nests",
+]
 
 PATHS = ("single", "nested", "crossed")
 
@@ -152,14 +161,20 @@ def _candidates(spec: Grouped, blocks: tuple[Block, ...]) -> list[Layout]:
 
 def _nesting(blocks: tuple[Block, ...]) -> list[int] | None:
     """Order the blocks finest first if each nests in the next, else None."""
-    order = sorted(range(len(blocks)), key=lambda i: -blocks[i].factor.n_levels)
+    order = finest_first(blocks)
     for fine, coarse in pairwise(order):
-        if not _nested(blocks[fine].factor, blocks[coarse].factor):
+        if not nests(blocks[fine].factor, blocks[coarse].factor):
             return None
     return order
 
 
-def _nested(fine: GroupingFactor, coarse: GroupingFactor) -> bool:
+def finest_first(blocks: Sequence[Block]) -> list[int]:
+    """Order the blocks by their numbers of levels, the most first."""
+    return sorted(range(len(blocks)), key=lambda i: -blocks[i].factor.n_levels)
+
+
+def nests(fine: GroupingFactor, coarse: GroupingFactor) -> bool:
+    """Tell whether each level of one factor lies within one level of the other."""
     if fine.n_levels < coarse.n_levels:
         return False
     parent = np.empty(fine.n_levels, dtype=np.int32)

@@ -31,6 +31,7 @@ from ranef.solve.assembly import (
 from ranef.solve.constraints import Constraints, FreeCoefficients
 from ranef.solve.layout import choose_layout
 from ranef.solve.penalty import Penalty, core_terms
+from ranef.solve.quadrature import quadrature_layout
 from ranef.solve.resources import available_cores, hold_blas, use_lapack
 from ranef.solve.search import chain_rule
 
@@ -39,7 +40,6 @@ __all__ = ["GeneralisedAssembly", "GeneralisedDesign", "LinearPredictor", "assem
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int_]
 
-MOST_COLUMNS = 3
 SMALL = 1e-6
 
 
@@ -193,12 +193,12 @@ class GeneralisedAssembly(Parametrisation):
         """Covariance (P, P) of the coefficients: equal ones have equal rows, held ones none."""
         return np.asarray(self.free.M @ (self.scale @ inner @ self.scale.T) @ self.free.M.T)
 
-    @property
+    @cached_property
     def integrated(self) -> Ints:
         """Coefficients of the core that are integrated out."""
         return _free_among(self.free, self.design.integrated)
 
-    @property
+    @cached_property
     def outer(self) -> Ints:
         """Coefficients of the core that are parameters of the criterion."""
         return np.setdiff1d(np.arange(self.free.count), self.integrated)
@@ -210,6 +210,8 @@ class GeneralisedAssembly(Parametrisation):
     @property
     def shift(self) -> float:
         """What to add to the core's criterion for the user's."""
+        if not len(self.integrated):
+            return 0.0
         own = np.ix_(self.integrated, self.integrated)
         return -2 * float(np.linalg.slogdet(self.scale[own])[1])
 
@@ -242,15 +244,15 @@ def assemble_generalised(
     known = _assembled.setdefault(design, {})
     if (path, quadrature) in known:
         return known[path, quadrature]
-    if quadrature > 1:
-        _check_quadrature(design)
-        path = "single"
     if design.integrated and design.penalty is not None and design.penalty.coefficients:
         raise ModelError(
             "priors on coefficients and reml=True exclude each other: one maximises over the "
             "coefficients, the other integrates over them"
         )
-    blocks, layout = choose_layout(design, path)
+    if quadrature > 1:
+        blocks, layout = quadrature_layout(design, quadrature, path)
+    else:
+        blocks, layout = choose_layout(design, path)
     check_memory(layout)
     if layout.order > _core.small_order:
         use_lapack()
@@ -295,32 +297,6 @@ def assemble_generalised(
     return assembly
 
 
-def _check_quadrature(design: GeneralisedDesign) -> None:
-    """Quadrature takes one factor, three columns, and terms without structure."""
-    if design.integrated:
-        raise ModelError(
-            "quadrature cannot integrate the fixed effects out; give reml=False or quadrature=1"
-        )
-    if len(design.factors) > 1:
-        names = ", ".join(f.name for f in design.factors)
-        raise ModelError(
-            f"quadrature takes one grouping factor, here are {len(design.factors)} ({names}); "
-            "quadrature=1 (the Laplace approximation) takes any number"
-        )
-    columns = sum(t.size for t in design.terms)
-    if columns > MOST_COLUMNS:
-        raise ModelError(
-            f"quadrature takes up to {MOST_COLUMNS} random effects for each level, here are "
-            f"{columns}; use quadrature=1 (the Laplace approximation)"
-        )
-    for term in design.terms:
-        if term.kernel is not None or term.structure not in ("us", "diag"):
-            raise ModelError(
-                f"quadrature takes terms that are unstructured or diagonal, which ({term.label}) "
-                "is not; use quadrature=1 (the Laplace approximation)"
-            )
-
-
 def _contiguous(values: Floats) -> Floats:
     return np.ascontiguousarray(values, dtype=np.float64)
 
@@ -340,6 +316,8 @@ def _hold(assembly: GeneralisedAssembly, problem: _core.GeneralisedProblem) -> N
 
 def _free_among(free: FreeCoefficients, coefficients: tuple[int, ...]) -> Ints:
     """Free coefficients that these are."""
+    if not coefficients:
+        return np.arange(0)
     return np.flatnonzero(free.M[list(coefficients)].any(axis=0))
 
 
@@ -371,6 +349,8 @@ def _scaled(
 
 def _free_columns(predictor: LinearPredictor, free: FreeCoefficients) -> LinearPredictor:
     """Add up the columns of equal coefficients; those of held ones go into the offset."""
+    if free.everything:
+        return predictor
     own = predictor.coefficients
     M, c = free.M[own], free.c[own]
     columns = np.flatnonzero(M.any(axis=0))

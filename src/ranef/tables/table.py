@@ -6,6 +6,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from copy import copy
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -43,13 +44,14 @@ class Table:
     (array([1, 0, 1], dtype=int32), ['a', 'b'])
     """
 
-    __slots__ = ("_keys", "_native", "_read", "columns", "index", "library", "n_rows")
+    __slots__ = ("_given", "_keys", "_native", "_read", "columns", "index", "library", "n_rows")
 
     def __init__(
         self, native: Any, keys: Mapping[str, Any], n_rows: int, library: str, index: Any
     ) -> None:
         self._native = native
         self._keys = keys
+        self._given: dict[str, Any] = {}
         self._read: dict[str, Column] = {}
         self.columns = list(keys)
         self.n_rows = n_rows
@@ -125,8 +127,15 @@ class Table:
         if found is None:
             if name not in self._keys:
                 raise UnknownColumnError(f"no column {name!r}{suggestion(name, self.columns)}")
-            found = read_column(name, self._native[self._keys[name]])
+            found = read_column(name, self._column_given(name))
             self._read[name] = found
+        return found
+
+    def _column_given(self, name: str) -> Any:
+        """Return the column in the user's library, taken from the table once."""
+        found = self._given.get(name)
+        if found is None:
+            found = self._given[name] = self._native[self._keys[name]]
         return found
 
     def snapshot(self, columns: Iterable[str]) -> Table:
@@ -135,7 +144,8 @@ class Table:
         Columns of pandas 3 (copy on write), polars and Arrow are shared, others copied.
         """
         keys = {name: name for name in columns}
-        native = {name: _kept(self._native[self._keys[name]]) for name in keys}
+        keep = _as_it_is if self.library == "pandas" and _copies_on_write() else _kept
+        native = {name: keep(self._column_given(name)) for name in keys}
         return Table(native, keys, self.n_rows, self.library, self.index)
 
     def mapping(self, rows: NDArray[np.bool_] | None = None) -> dict[str, Any]:
@@ -188,10 +198,23 @@ def _kept(native: Any) -> Any:
     """A column that nobody else can change."""
     pandas = sys.modules.get("pandas")
     if pandas is not None and isinstance(native, pandas.Series):
-        return native.copy(deep=int(pandas.__version__.split(".")[0]) < 3)
+        return native.copy(deep=not _copies_on_write())
     if type(native).__module__.partition(".")[0] in ("polars", "pyarrow"):
         return native
     return copy(native)
+
+
+def _as_it_is(native: Any) -> Any:
+    """A column that pandas has taken from its table for us: nobody else has the object."""
+    return native
+
+
+@cache
+def _copies_on_write() -> bool:
+    """Tell whether pandas copies shared values before it changes them."""
+    import pandas as pd
+
+    return int(pd.__version__.split(".")[0]) >= 3
 
 
 def _unique(names: list[Any]) -> dict[str, Any]:

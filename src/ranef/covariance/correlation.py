@@ -547,9 +547,12 @@ class Matern(Correlation):
         """By the chain rule from log x = log distance - log range, and nu."""
         range_, nu = float(rho[0]), float(rho[1])
         slope = self.spread(0.0, lambda x: matern(x, nu)[1], range_)
-        bends = [self.spread(0.0, lambda x, i=i: matern_bends(x, nu)[i], range_) for i in range(3)]
-        mixed = -bends[1] / range_
-        return np.array([[(bends[0] + slope) / range_**2, mixed], [mixed, bends[2]]])
+
+        def bend(i: int) -> Floats:
+            return self.spread(0.0, lambda x: matern_bends(x, nu)[i], range_)
+
+        mixed = -bend(1) / range_
+        return np.array([[(bend(0) + slope) / range_**2, mixed], [mixed, bend(2)]])
 
     def to_phi(self, rho: Floats) -> Floats:
         """Logarithms."""

@@ -6,37 +6,68 @@ happen below. May import every floor but `cli`.
 """
 
 from ranef.api.averages import PopulationAverage, marginal
+from ranef.api.checking import Check, check
+from ranef.api.comparisons import Contrasts, contrasts
 from ranef.api.fit import Fit
 from ranef.api.fitting import glmm, lmm, plan
 from ranef.api.generalised import GeneralizedMixedModelFit
+from ranef.api.left_out import Influence, Leverage, influence, leverage
 from ranef.api.likelihood import LikelihoodFit
 from ranef.api.linear import LinearMixedModelFit
+from ranef.api.means import JointTests, MarginalMeans, emmeans, joint_tests
 from ranef.api.paper import ModelTable, table
+from ranef.api.partition import ICC, R2, icc, r2
 from ranef.api.posteriors import LevelPosterior, posterior
+from ranef.api.predictors import Collinearity, Heterogeneity, collinearity, heterogeneity
 from ranef.api.profiling import ControlLimits, StandardizedRatios, standardized_ratios
 from ranef.api.ranking import Ranking, rank
 from ranef.api.refits import Refits
 from ranef.api.saving import load
+from ranef.api.simulated import SimulatedResiduals, simulated_residuals
+from ranef.api.trends import emtrends
 
 __all__ = [
+    "ICC",
+    "R2",
+    "Check",
+    "Collinearity",
+    "Contrasts",
     "ControlLimits",
     "Fit",
     "GeneralizedMixedModelFit",
+    "Heterogeneity",
+    "Influence",
+    "JointTests",
     "LevelPosterior",
+    "Leverage",
     "LikelihoodFit",
     "LinearMixedModelFit",
+    "MarginalMeans",
     "ModelTable",
     "PopulationAverage",
     "Ranking",
     "Refits",
+    "SimulatedResiduals",
     "StandardizedRatios",
+    "check",
+    "collinearity",
+    "contrasts",
+    "emmeans",
+    "emtrends",
     "glmm",
+    "heterogeneity",
+    "icc",
+    "influence",
+    "joint_tests",
+    "leverage",
     "lmm",
     "load",
     "marginal",
     "plan",
     "posterior",
+    "r2",
     "rank",
+    "simulated_residuals",
     "standardized_ratios",
     "table",
 ]

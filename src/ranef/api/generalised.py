@@ -250,7 +250,7 @@ class GeneralizedMixedModelFit(MixedModelFit):
         }
         return self._glanced(own)
 
-    def augment(self, data: Any = None) -> Any:
+    def augment(self, data: Any = None, *, influence: bool = False) -> Any:
         """Return the rows with what the fit says of each.
 
         Parameters
@@ -258,6 +258,9 @@ class GeneralizedMixedModelFit(MixedModelFit):
         data : table, optional
             The table that was fitted: its columns come first. Without it the
             response and the grouping factors do.
+        influence : bool
+            Add ``hat`` and ``cooksd``, leverage and Cook's distance of the row in the
+            working linear model; see `ranef.influence`.
 
         Returns
         -------
@@ -282,12 +285,14 @@ class GeneralizedMixedModelFit(MixedModelFit):
                 f"fitted_{name}": np.ascontiguousarray(fitted[:, j])
                 for j, name in enumerate(self._categories)
             }
+            own |= self._influence_columns(influence)
             return self._augmented(data, own)
         own = {
             "fitted": fitted,
             "typical": generalised.fitted(self.estimate, kind="typical"),
             "residual": generalised.residuals(self.estimate, "response"),
             "pearson": generalised.residuals(self.estimate, "pearson"),
+            **self._influence_columns(influence),
         }
         return self._augmented(data, own)
 

@@ -175,7 +175,7 @@ class LinearMixedModelFit(MixedModelFit):
         own = {"df_model": self.df_model, "df_resid": self.df_resid, "sigma": self.sigma}
         return self._glanced(own)
 
-    def augment(self, data: Any = None) -> Any:
+    def augment(self, data: Any = None, *, influence: bool = False) -> Any:
         """Return the rows with what the fit says of each.
 
         Parameters
@@ -183,6 +183,9 @@ class LinearMixedModelFit(MixedModelFit):
         data : table, optional
             The table that was fitted: its columns come first. Without it the
             response and the grouping factors do.
+        influence : bool
+            Add ``hat``, the leverage of the row in the conditional fit, and ``cooksd``,
+            its Cook's distance at the estimate's theta; see `ranef.influence`.
 
         Returns
         -------
@@ -205,6 +208,7 @@ class LinearMixedModelFit(MixedModelFit):
             "typical": inference.fitted(self.estimate, conditional=False),
             "residual": inference.residuals(self.estimate),
             "pearson": inference.residuals(self.estimate, pearson=True),
+            **self._influence_columns(influence),
         }
         return self._augmented(data, own)
 

@@ -6,7 +6,7 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from os import PathLike
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,12 @@ from ranef.models import naming
 from ranef.models.estimate import Estimate
 from ranef.models.naming import Coefficients
 from ranef.tables import Table, make_table
+
+if TYPE_CHECKING:
+    from ranef.api.checking import Check
+    from ranef.api.left_out import Influence
+    from ranef.api.means import MarginalMeans
+    from ranef.api.simulated import SimulatedResiduals
 
 __all__ = ["MixedModelFit"]
 
@@ -331,6 +337,17 @@ class MixedModelFit(ReaderNames, LikelihoodFit):
         expanded = {name: self.frame.expand(values) for name, values in own.items()}
         return make_table({**given, **expanded}, self.frame.library, self.frame.index)
 
+    def _influence_columns(self, wanted: bool) -> dict[str, NDArray[Any]]:
+        """Hat value and Cook's distance of each row in the model, if they are asked for."""
+        if not checks.flag("influence", wanted):
+            return {}
+        from ranef import diagnostics
+
+        return {
+            "hat": diagnostics.leverage(self.estimate).hat,
+            "cooksd": diagnostics.influence_of_rows(self.estimate).cook,
+        }
+
     def _response_column(self) -> NDArray[Any]:
         """The response of the rows in the model."""
         return self.estimate.specification.y
@@ -379,6 +396,40 @@ class MixedModelFit(ReaderNames, LikelihoodFit):
 
         level = checks.conf_level(conf_level)
         return methods(self.estimate, level, inference.method_of(self.estimate, df))
+
+    def check(self, **options: Any) -> Check:
+        """Criticise the fit on one page, see `ranef.check`."""
+        from ranef.api.checking import check
+
+        return check(self, **options)
+
+    def simulated_residuals(self, n: int = 250, **options: Any) -> SimulatedResiduals:
+        """Rank responses among draws of the model, see `ranef.simulated_residuals`."""
+        from ranef.api.simulated import simulated_residuals
+
+        return simulated_residuals(self, n, **options)
+
+    def influence(self, **options: Any) -> Influence:
+        """Say what the fit would be without rows or groups, see `ranef.influence`."""
+        from ranef.api.left_out import influence
+
+        return influence(self, **options)
+
+    def emmeans(self, specs: Any, by: Any = None, **question: Any) -> MarginalMeans:
+        """Estimate marginal means, see `ranef.emmeans`.
+
+        Examples
+        --------
+        >>> import ranef
+        >>> fit = ranef.lmm("effort ~ Type + (1 | Subject)", ranef.data.load("ergoStool"))
+        >>> fit.emmeans("Type").tidy()[["Type", "estimate"]].round(2).head(2)
+          Type  estimate
+        0   T1      8.56
+        1   T2     12.44
+        """
+        from ranef.api.means import emmeans
+
+        return emmeans(self, specs, by, **question)
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write the fit to a file that `ranef.load` reads.

@@ -39,6 +39,8 @@ class Frame:
         Where each column has no value, among the columns used so far.
     declared : dict of str to sequence
         Levels of each categorical variable before unused ones were dropped.
+    unseen_is_missing : bool
+        Whether a level that the fit has not seen counts as missing; else it is an error.
     """
 
     def __init__(
@@ -56,6 +58,7 @@ class Frame:
         self._values: dict[str, Numbers | Categories] = {}
         self._coded: dict[str, Variable] = {}
         self._kept: Mask | None = None
+        self.unseen_is_missing = False
 
     def add(self, node: Node, key: str) -> Numbers | Categories:
         """Evaluate a variable, and note where it is missing."""
@@ -65,6 +68,11 @@ class Frame:
             self._examine(found, node, key)
             self._values[key] = found
         return found
+
+    def hold(self, key: str, values: Floats) -> None:
+        """Give a numeric variable its values, instead of evaluating it."""
+        count = values.shape[1] if values.ndim == 2 else 1
+        self._values[key] = Numbers(values, tuple(str(j + 1) for j in range(count)))
 
     def _evaluated(self, node: Node, key: str) -> Numbers | Categories:
         with np.errstate(all="ignore"):
@@ -262,7 +270,9 @@ class Frame:
     def _coded_as_in_fit(self, key: str, value: Categories) -> Variable:
         coding: Coding = self.scope.remembered(f"levels of {key}", Coding)
         codes, unseen = match_levels(value, coding.levels)
-        if unseen.any():
+        if unseen.any() and self.unseen_is_missing:
+            self.missing[key] = np.asarray(unseen | self.missing.get(key, unseen))
+        elif unseen.any():
             new = [value.levels[code] for code in np.unique(value.codes[unseen]).tolist()]
             raise LevelError(
                 f"{key} has a level that the fit has not seen: {list_text(new)} "

@@ -27,7 +27,8 @@ from ranef.design.state import (
     state_from_json,
     state_to_json,
 )
-from ranef.design.syntax import Call, Name, print_node, walk
+from ranef.design.syntax import Call, Name, Node, print_node, walk
+from ranef.design.values import Categories, Numbers
 from ranef.errors import FileError, ModelError, RanefError
 from ranef.tables import Table
 
@@ -86,8 +87,26 @@ class Recipe:
         extra = [name for name in (self.weights_column, self.offset_column) if name is not None]
         return tuple(dict.fromkeys([*self.formula_columns, *extra]))
 
-    def fixed(self, data: Any) -> tuple[Floats, NDArray[np.bool_]]:
+    def fixed(
+        self,
+        data: Any,
+        held: Mapping[str, Floats] | None = None,
+        *,
+        redundant: bool = False,
+        unseen_is_missing: bool = False,
+    ) -> tuple[Floats, NDArray[np.bool_]]:
         """Make the fixed effects' model matrix.
+
+        Parameters
+        ----------
+        data : table
+        held : mapping of str to (N,) or (N, c) arrays, optional
+            Numeric variables of the formula, by their print, whose values are given
+            instead of evaluated: ``within(x, g)`` of rows that stand for no group.
+        redundant : bool
+            With the redundant columns that the fit left out.
+        unseen_is_missing : bool
+            Count a level that the fit has not seen as missing, instead of refusing it.
 
         Returns
         -------
@@ -101,7 +120,8 @@ class Recipe:
         LevelError
             When a categorical column has a level that the fit has not seen.
         """
-        frame = self._frame(data)
+        frame = self._frame(data, held)
+        frame.unseen_is_missing = unseen_is_missing
         terms = self.model.fixed
         frame.add_terms(terms)
         variables = frame.variables(terms)
@@ -109,7 +129,7 @@ class Recipe:
         X = model_matrix(layout, variables, frame.n_rows)
         if self.kept and max(self.kept) >= X.shape[1]:
             raise FileError("the saved model's columns do not fit its formula; it is damaged")
-        if len(self.kept) < X.shape[1]:
+        if len(self.kept) < X.shape[1] and not redundant:
             X = np.ascontiguousarray(X[:, list(self.kept)])
         gone = frame.missing_rows()
         if gone is None:
@@ -148,10 +168,20 @@ class Recipe:
         codes = self._codes(self._frame(table), self.random_recipes[term].factor)
         return codes, self.random_columns(table, term)
 
-    def random_columns(self, data: Any, term: int) -> Floats:
+    def random_columns(
+        self, data: Any, term: int, held: Mapping[str, Floats] | None = None
+    ) -> Floats:
         """Make one random term's model matrix, (N, r), without its grouping factor."""
         recipe = self.random_recipes[term]
-        return term_columns(recipe, self.model.bars[recipe.bar], self._frame(data))
+        return term_columns(recipe, self.model.bars[recipe.bar], self._frame(data, held))
+
+    def levels_of(self, data: Any, term: int) -> Ints:
+        """Code the level of each row of one random term's factor, as `random` does."""
+        return self._codes(self._frame(data), self.random_recipes[term].factor)
+
+    def evaluate(self, data: Any, node: Node) -> Numbers | Categories:
+        """Evaluate a variable of the formula in another table."""
+        return self._frame(data).add(node, print_node(node))
 
     def _codes(self, frame: Frame, factor: int) -> Ints:
         recipe = self.groups[factor]
@@ -206,9 +236,12 @@ class Recipe:
             )
         return frame.numbers(Name(self.weights_column), self.weights_column)
 
-    def _frame(self, data: Any) -> Frame:
+    def _frame(self, data: Any, held: Mapping[str, Floats] | None = None) -> Frame:
         self._require_functions()
-        return Frame(Table.of(data), self.functions, dict(self.state), fitting=False)
+        frame = Frame(Table.of(data), self.functions, dict(self.state), fitting=False)
+        for key, values in (held or {}).items():
+            frame.hold(key, values)
+        return frame
 
     def _require_functions(self) -> None:
         absent = [name for name in self._function_names() if name not in self.functions]

@@ -14,6 +14,7 @@ from ranef.plots.normal import qq
 from ranef.plots.ranks import funnel, ranks
 from ranef.plots.reading import Fitted, Levelled
 from ranef.plots.residual import residuals
+from ranef.plots.scale import scale_location
 from ranef.plots.shrinkage import shrinkage
 
 if TYPE_CHECKING:
@@ -105,8 +106,54 @@ class FitPlots:
         """The fit, of a mixed model."""
         return cast(Levelled, self.fit)
 
+    def scale_location(
+        self, *, kind: str | None = None, smooth: bool = True, ax: Axes | None = None
+    ) -> Axes:
+        """Draw the size of residuals against fitted values, see `ranef.plots.scale_location`."""
+        return scale_location(self.fit, kind=kind, smooth=smooth, ax=ax)
+
+    def simulated(
+        self, n: int = 250, *, effects: str = "posterior", rng: Any = 0
+    ) -> NDArray[np.object_]:
+        """Draw scaled residuals, see `ranef.simulated_residuals` and its plot."""
+        found = self._diagnosed.simulated_residuals(n, effects=effects, rng=rng)
+        return cast("NDArray[np.object_]", found.plot())
+
+    def influence(
+        self,
+        statistic: str = "cook",
+        *,
+        by: Any = None,
+        method: str | None = None,
+        term: str | None = None,
+        most: int = 25,
+        ax: Axes | None = None,
+    ) -> Axes | NDArray[np.object_]:
+        """Draw what moves the fit most, see `ranef.influence` and its plot."""
+        found = self._diagnosed.influence(by=by, method=method)
+        return cast("Axes", found.plot(statistic, term=term, most=most, ax=ax))
+
+    @property
+    def _diagnosed(self) -> Any:
+        """The fit, which has its diagnostics as methods."""
+        return self.fit
+
+    def means(
+        self, specs: Any, by: Any = None, *, ax: Axes | None = None, **question: Any
+    ) -> Axes | NDArray[np.object_]:
+        """Draw marginal means with intervals and comparison arrows, see `ranef.emmeans`.
+
+        Examples
+        --------
+        >>> import ranef
+        >>> fit = ranef.lmm("effort ~ Type + (1 | Subject)", ranef.data.load("ergoStool"))
+        >>> [text.get_text() for text in fit.plot.means("Type").get_yticklabels()]
+        ['T1', 'T2', 'T3', 'T4']
+        """
+        fit: Any = self.fit
+        axes: Axes | NDArray[np.object_] = fit.emmeans(specs, by, **question).plot(ax=ax)
+        return axes
+
     def __repr__(self) -> str:
-        return (
-            "plots of a fit: .random(), .shrinkage(), .ranks(), .funnel(), .residuals(), .qq(), "
-            ".fixed()"
-        )
+        names = [name for name in vars(type(self)) if not name.startswith("_")]
+        return f"plots of a fit: {', '.join(f'.{name}()' for name in names)}"

@@ -7,6 +7,7 @@ are made in `_core`.
 
 from ranef.solve.joint import (
     generalised_conditional_covariances,
+    generalised_criterion,
     generalised_prediction_variance,
     joint_covariance,
     joint_gradient,
@@ -16,6 +17,7 @@ from ranef.solve.joint import (
 )
 from ranef.solve.laplace import GeneralisedSolution, fit_generalised
 from ranef.solve.optimum import Face, Optimum
+from ranef.solve.point import LinearPoint, linear_point, stepped_point
 from ranef.solve.quadrature import check_nodes, comfortable_nodes, integrable
 from ranef.solve.questions import (
     conditional_covariances,
@@ -31,6 +33,7 @@ __all__ = [
     "Face",
     "GeneralisedSolution",
     "Information",
+    "LinearPoint",
     "Movement",
     "Optimum",
     "Refits",
@@ -44,6 +47,7 @@ __all__ = [
     "fit_generalised",
     "free",
     "generalised_conditional_covariances",
+    "generalised_criterion",
     "generalised_prediction_variance",
     "generalised_whitened",
     "information",
@@ -51,10 +55,12 @@ __all__ = [
     "joint_covariance",
     "joint_gradient",
     "joint_hessian",
+    "linear_point",
     "mode_derivatives",
     "movement",
     "posterior_moments",
     "prediction_variance",
     "refit_many",
+    "stepped_point",
     "whitened",
 ]

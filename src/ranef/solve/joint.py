@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "generalised_conditional_covariances",
+    "generalised_criterion",
     "generalised_prediction_variance",
     "joint_covariance",
     "joint_gradient",
@@ -92,6 +93,19 @@ def joint_gradient(estimate: GeneralisedEstimate, coefficients: Floats, theta: F
     T = assembly.scale[np.ix_(outer, outer)]
     g[: len(outer)] = np.linalg.solve(T.T, g[: len(outer)])
     return g
+
+
+def generalised_criterion(
+    estimate: GeneralisedEstimate, coefficients: Floats, theta: Floats
+) -> float:
+    """Minus twice the log-likelihood (of the criterion fitted) at any point.
+
+    Coefficients that are held or integrated out are not read.
+    """
+    assembly = _assembly(estimate)
+    inner = assembly.inner(coefficients)[assembly.outer]
+    x = np.concatenate([assembly.phi(theta, {}), inner])
+    return float(assembly.core.state(x, False)["criterion"]) + assembly.shift
 
 
 def _curvature(

@@ -1,0 +1,530 @@
+"""What `check` looks at: each function looks at one thing and says what it saw."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ranef import diagnostics
+from ranef.api import concerns
+from ranef.api.findings import NOTE, Candidate, Case
+from ranef.api.left_out import Influence
+from ranef.api.mixed import MixedModelFit
+from ranef.api.predictors import collinear
+from ranef.api.simulated import has_zeros
+from ranef.diagnostics import ResidualTest
+from ranef.models.naming import group_name
+from ranef.solve.optimum import Face
+
+__all__ = ["LOOKS", "singularity_advice"]
+
+Floats = NDArray[np.float64]
+
+HIGH_VIF = 10.0
+TAILS = 3.0
+"""Excess kurtosis over squared skewness above which tails are the matter: gammas have 1.5."""
+RARE = 0.005
+MIXED = 0.02
+"""Share of a predictor's variance within and between groups from which one coefficient mixes."""
+FEW_LEVELS = 5
+FEW_FOR_SHAPE = 10
+WITHOUT_DISPERSION = ("poisson", "binomial", "truncated_poisson")
+
+
+# --- the estimate
+
+
+def _optimum(case: Case) -> Iterator[Candidate]:
+    optimum = case.fit.optimum
+    runaway = case.generalised is not None and bool(case.generalised.runaway)
+    yield Candidate(
+        "optimum",
+        "The search ended at a proved optimum.",
+        "The optimum is not proved: the search could go on.",
+        "Centre and scale the predictors, give starting values (start=), or take random terms "
+        "away that the data hardly know.",
+        optimum.decrement,
+        matters=not optimum.converged and not runaway,
+    )
+
+
+def _separation(case: Case) -> Iterator[Candidate]:
+    estimate = case.generalised
+    if estimate is None:
+        return
+    text = concerns.separation_concern(estimate, case.fit._levels) or ""
+    yield Candidate(
+        "separation",
+        "No coefficient runs off to infinity.",
+        concerns.sentence(text),
+        "See the priors of glmm, or leave the column out.",
+        matters=bool(text),
+    )
+    known = concerns.uncertainty_concern(estimate) if not text else None
+    if known is not None:
+        yield Candidate(
+            "standard errors", "", known, "Take a simpler model, or a prior.", matters=True
+        )
+
+
+def _laplace(case: Case) -> Iterator[Candidate]:
+    estimate = case.generalised
+    if estimate is None or estimate.quadrature != 1:
+        return
+    text = concerns.laplace_concern(estimate)
+    yield Candidate(
+        "Laplace approximation",
+        "No sign that the Laplace approximation is poor.",
+        concerns.sentence(text or ""),
+        "Fit with quadrature=25 and compare, where there is one grouping factor.",
+        matters=text is not None,
+    )
+
+
+def _singular(case: Case) -> Iterator[Candidate]:
+    faces = case.fit.optimum.faces
+    if not faces:
+        yield Candidate("singularity", "No variance at zero, no correlation at one.", "", "")
+        return
+    for face in faces:
+        group = group_name(case.fit.estimate, face.term)
+        yield Candidate(
+            f"singularity ({group})",
+            "",
+            f"The fit lies on a boundary: {face.description}.",
+            singularity_advice(case.fit, face),
+            matters=True,
+            verdict=NOTE,
+        )
+
+
+def singularity_advice(fit: MixedModelFit, face: Face) -> str:
+    """Say what to do about one boundary that a fit lies on."""
+    terms = fit.estimate.specification.terms
+    term = terms[face.term] if face.term < len(terms) else None
+    if face.rank == 0:
+        return (
+            "These data show no variation that this term would explain. The other estimates are "
+            "as if the term were not there; leave it in where the design asks for it, take it "
+            "out otherwise."
+        )
+    if face.rank == face.size:
+        return "A parameter of its structure stands at the end of its range; a simpler one will do."
+    if "correlation" in face.description:
+        label = "the term" if term is None else f"({term.label})"
+        return (
+            f"The data know fewer dimensions of variation ({face.rank}) than {label} has "
+            f"({face.size}). Write || in place of | to leave correlations out, or keep it: the "
+            "fixed effects and their tests remain valid."
+        )
+    return (
+        f"Of the {face.size} effects of this term the data show {face.rank}. Leave out those "
+        "whose variance is zero, or keep them where the design asks for them."
+    )
+
+
+# --- the distribution of the residuals
+
+
+def _uniform(case: Case) -> Iterator[Candidate]:
+    if case.residuals is None or case.generalised is None:
+        return
+    test = _named(case, "uniformity")
+    yield Candidate(
+        "distribution",
+        "The responses fall among draws of the model as they should.",
+        f"The responses do not have the distribution of the family "
+        f"{case.generalised.family.name}: they fall elsewhere among its draws.",
+        "Look at the other findings first, and at the picture of simulated residuals; then "
+        "try another family.",
+        test.statistic,
+        test.p_value,
+        test.statistic > 0.03,
+        after=("dispersion",),
+    )
+
+
+def _normal(case: Case) -> Iterator[Candidate]:
+    if case.residuals is None or case.generalised is not None or len(case.scores) < 8:
+        return
+    found = diagnostics.shape(case.scores)
+    skewed = abs(found.skewness) > 0.3
+    heavy = found.kurtosis > max(0.6, TAILS * found.skewness**2)
+    how = (
+        f"skewed to the {'right' if found.skewness > 0 else 'left'} (skewness {found.skewness:.2f})"
+        if skewed and not heavy
+        else f"heavier in the tails than normal (excess kurtosis {found.kurtosis:.1f})"
+        if heavy
+        else f"not normal (skewness {found.skewness:.2f}, excess kurtosis {found.kurtosis:.1f})"
+    )
+    positive = bool(np.min(case.fit.estimate.specification.y) > 0)
+    advice = "With many rows means and their tests hardly mind; predictions for rows do. "
+    if skewed and not heavy and positive and found.skewness > 0:
+        advice += "A logarithm of the response, or glmm with family 'Gamma' or 'lognormal', fits "
+        advice += "a long right tail."
+    elif heavy:
+        advice += "glmm with family='t' allows for heavy tails."
+    else:
+        advice += "Look at the normal quantile plot."
+    yield Candidate(
+        "residuals normal",
+        "The residuals are about normal.",
+        f"The residuals are {how}.",
+        advice,
+        found.statistic,
+        found.p_value,
+        abs(found.skewness) > 0.2 or abs(found.kurtosis) > 0.5,
+        after=("spread against the fit",),
+    )
+
+
+def _dispersion(case: Case) -> Iterator[Candidate]:
+    estimate = case.generalised
+    if case.residuals is None or estimate is None or estimate.family.name not in WITHOUT_DISPERSION:
+        return
+    binomial = estimate.family.name == "binomial"
+    if binomial and (estimate.extra is None or np.max(estimate.extra) <= 1):
+        return
+    test = _named(case, "dispersion")
+    ratio = test.statistic
+    over = ratio > 1
+    family = "binomial" if binomial else "Poisson"
+    wide = "family='betabinomial'" if binomial else "family='nbinom2'"
+    yield Candidate(
+        "dispersion",
+        f"The responses vary as much as the {family} distribution says.",
+        f"The responses vary {ratio:.2g} times as much as the {family} distribution says"
+        + ("" if over else ", which is less")
+        + ": standard errors are too "
+        + ("small." if over else "large."),
+        f"Take {wide}, or give each row an effect of its own."
+        if over
+        else "Take family='compois' or 'genpois'."
+        if not binomial
+        else "Look for rows that are not independent trials.",
+        ratio,
+        test.p_value,
+        abs(np.log(max(ratio, 1e-300))) > 0.1,
+    )
+
+
+def _zeros(case: Case) -> Iterator[Candidate]:
+    if case.residuals is None or not has_zeros(case.fit):
+        return
+    test = _named(case, "zeros")
+    if not np.isfinite(test.statistic) and test.p_value > 0.05:
+        return
+    more = test.statistic > 1
+    there = case.generalised is not None and "zero" in case.generalised.parts
+    yield Candidate(
+        "zeros",
+        "There are about as many zeros as the model says.",
+        f"There are {test.statistic:.2g} times as many zeros as the model says.",
+        (
+            "Where the responses vary too much as well, take family='nbinom2' first; then zero='~ "
+            "1', or a formula of what makes extra zeros."
+            if more and not there
+            else "Leave the zero part out, or look at what it depends on."
+        ),
+        test.statistic,
+        test.p_value,
+        abs(np.log(max(test.statistic, 1e-300))) > 0.1,
+        after=("dispersion",),
+    )
+
+
+def _outliers(case: Case) -> Iterator[Candidate]:
+    if case.residuals is None:
+        return
+    test = _named(case, "outliers")
+    n = len(case.residuals.scaled)
+    rows, expected = round(test.statistic * n), test.expected * n
+    yield Candidate(
+        "outliers",
+        "No more rows than expected lie beyond all their draws.",
+        f"{rows:,} rows lie beyond all draws of the model, where {expected:.1f} are expected.",
+        "Look at these rows: simulated_residuals(fit) is nearest 0 and 1 there. If they are "
+        "right, another family or a missing predictor makes room for them.",
+        float(rows),
+        test.p_value,
+        rows > 2 * expected,
+        after=("dispersion", "residuals normal", "spread against the fit"),
+    )
+
+
+# --- against what is known of the rows
+
+
+def _against_fit(case: Case) -> Iterator[Candidate]:
+    if case.residuals is None:
+        return
+    tests = [t for t in case.residuals.tests if t.name.startswith("trend")]
+    for test in tests:
+        yield Candidate(
+            "residuals against the fit",
+            "The residuals do not depend on the fitted value.",
+            "The residuals depend on the fitted value: the model bends or spreads where the "
+            "data do not.",
+            "Add a curve (poly(x, 2), ns(x, 3)) or an interaction, or transform the response or "
+            "change the link.",
+            test.statistic,
+            test.p_value,
+            test.statistic > 0.05,
+            after=("dispersion",),
+        )
+
+
+def _against_predictors(case: Case) -> Iterator[Candidate]:
+    if case.residuals is None:
+        return
+    spec = case.fit.estimate.specification
+    for term in diagnostics.terms_of_columns(spec):
+        x = spec.X[:, term.columns[0]]
+        if term.interaction or len(term.columns) > 1 or len(np.unique(x)) < 4:
+            continue
+        test = diagnostics.trend(x, case.residuals.scaled, term.name)
+        yield Candidate(
+            f"residuals against {term.name}",
+            f"The residuals do not depend on {term.name}.",
+            f"The residuals depend on {term.name}: its effect is not a straight line on this "
+            "scale, or the spread changes with it.",
+            f"Try poly({term.name}, 2) or ns({term.name}, 3); plot the residuals against it.",
+            test.statistic,
+            test.p_value,
+            test.statistic > 0.05,
+            after=("dispersion",),
+        )
+
+
+def _spread(case: Case) -> Iterator[Candidate]:
+    if case.residuals is None or case.residuals.found.predicted.size == 0:
+        return
+    linear = case.generalised is None
+    widen = (
+        "A logarithm of the response often cures it; else glmm(..., family='gaussian', "
+        "dispersion='~ x') models the spread, or weights= give it where it is known."
+        if linear
+        else "dispersion='~ x' models the spread; another family has another variance function."
+    )
+    r, p = diagnostics.spread_against(case.scores, case.residuals.found.predicted)
+    yield Candidate(
+        "spread against the fit",
+        "The spread does not depend on the fitted value.",
+        f"The spread {'grows' if r > 0 else 'shrinks'} with the fitted value.",
+        widen,
+        r,
+        p,
+        abs(r) > 0.1,
+        after=("dispersion",),
+    )
+    for factor in case.fit.estimate.specification.factors:
+        F, p = diagnostics.spread_by_group(case.scores, factor.codes.astype(np.int_))
+        if not np.isfinite(p):
+            continue
+        yield Candidate(
+            f"spread by {factor.name}",
+            f"The spread is about the same in all levels of {factor.name}.",
+            f"The spread differs between levels of {factor.name}.",
+            f"A slope that varies between levels of {factor.name} and is not in the model looks "
+            f"like this: (x | {factor.name}). Else dispersion='~ (1 | {factor.name})' lets the "
+            "spread itself vary in glmm.",
+            F,
+            p,
+            F > 1.2,
+            after=("dispersion", "spread against the fit"),
+        )
+
+
+def _time(case: Case) -> Iterator[Candidate]:
+    if case.residuals is None or case.time is None:
+        return
+    test = case.residuals.temporal(case.time, by=case.by, rng=case.rng)
+    yield Candidate(
+        "order in time",
+        "Neighbours in time are no more alike than others.",
+        f"Neighbours in time are {'alike' if test.statistic > 0 else 'opposed'} (correlation "
+        f"{test.statistic:.2f}): rows are not independent, and standard errors are wrong.",
+        "Add ar1(0 + factor(time) | group) or ou(0 + time | group), or a smooth curve of time.",
+        test.statistic,
+        test.p_value,
+        abs(test.statistic) > 0.05,
+    )
+
+
+# --- the random effects and the fixed effects' columns
+
+
+def _effects(case: Case) -> Iterator[Candidate]:
+    if case.given is None:
+        return
+    estimate = case.fit.estimate
+    spec = estimate.specification
+    for term, psi, b in zip(spec.terms, estimate.covariances, case.given.effects, strict=True):
+        if term.kernel is not None or len(b) < FEW_FOR_SHAPE:
+            continue
+        group = spec.factors[term.factor].name
+        for j, name in enumerate(term.names):
+            sd = float(np.sqrt(psi[j, j]))
+            if sd <= 1e-8:
+                continue
+            found = diagnostics.shape(b[:, j] / sd)
+            farthest = spec.factors[term.factor].levels[int(np.argmax(np.abs(b[:, j])))]
+            which = name.strip("()").lower() if name == "(Intercept)" else name
+            yield Candidate(
+                f"effects of {group}: {which}",
+                f"The effects of {group} ({which}) are about normal.",
+                f"The effects of {group} ({which}) are not normal (skewness "
+                f"{found.skewness:.2f}, excess kurtosis {found.kurtosis:.1f}).",
+                "Fixed effects mind little, predictions for levels more. Look at outlying levels "
+                f"({farthest} lies farthest out), or for a predictor of the levels that is "
+                "missing. (Shrunken modes look more normal than the effects are, so that this is "
+                "found late.)",
+                found.statistic,
+                found.p_value,
+                abs(found.skewness) > 0.3 or abs(found.kurtosis) > 0.6,
+                after=(f"influence of {group}",),
+            )
+
+
+def _heterogeneity(case: Case) -> Iterator[Candidate]:
+    names = [f.name for f in case.fit.estimate.specification.factors]
+    for h in diagnostics.heterogeneity(case.fit.estimate):
+        if not MIXED <= h.icc <= 1.0 - MIXED:
+            continue
+        group = names[h.factor]
+        slopes = "" if np.isnan(h.within) else f" ({h.within:.3g} and {h.between:.3g})"
+        yield Candidate(
+            f"{h.term} within and between {group}",
+            f"{h.term} has one slope within and between levels of {group}.",
+            f"{h.term} has different slopes within and between levels of {group}{slopes}; its "
+            f"one coefficient mixes them. Of its own variance {100 * h.icc:.0f}% lies between.",
+            f"Write within({h.term}, {group}) + between({h.term}, {group}) in place of {h.term}.",
+            h.test.statistic,
+            h.test.p_value,
+            True,
+        )
+
+
+def _collinear(case: Case) -> Iterator[Candidate]:
+    found, _ = collinear(case.fit)
+    inside = {part for t in found.terms if t.interaction for part in t.name.split(":")}
+    plain = [
+        (t.name, float(v))
+        for t, v in zip(found.terms, found.adjusted, strict=True)
+        if not t.interaction and t.name not in inside and np.isfinite(v)
+    ]
+    if len(found.terms) < 2 or not plain:
+        return
+    high = [f"{name} ({v:.0f})" for name, v in plain if v > HIGH_VIF]
+    yield Candidate(
+        "collinearity",
+        "The predictors are distinct enough.",
+        f"Other predictors all but determine {', '.join(high)} (variance inflation in "
+        "parentheses): its coefficient is poorly known.",
+        "Leave one of them out, join them, or read only what they do together.",
+        max(v for _, v in plain),
+        matters=bool(high),
+    )
+
+
+def _groups(case: Case) -> Iterator[Candidate]:
+    spec = case.fit.estimate.specification
+    for factor in spec.factors:
+        few = factor.n_levels < FEW_LEVELS
+        single = float(np.mean(np.bincount(factor.codes) == 1))
+        lonely = not few and single > 0.8 and factor.n_levels < spec.n
+        alarm = (
+            f"{factor.name} has {factor.n_levels} levels: hardly enough to know a variance from."
+            if few
+            else f"{100 * single:.0f}% of the levels of {factor.name} have a single row, which "
+            "cannot tell a level's effect from the residual."
+        )
+        yield Candidate(
+            f"levels of {factor.name}",
+            f"{factor.name} has {factor.n_levels:,} levels.",
+            alarm,
+            f"Consider fixed effects of {factor.name}, or a prior of its standard deviation; "
+            "intervals of what varies between levels are wide for good reason."
+            if few
+            else "Read the variances with care.",
+            float(factor.n_levels),
+            matters=few or lonely,
+            verdict=NOTE,
+        )
+
+
+def _influence(case: Case) -> Iterator[Candidate]:
+    for group, left_out in case.left_out.items():
+        worst, carries = _heaviest(left_out)
+        moved = left_out.found.dfbetas[worst]
+        text = ""
+        if carries:
+            j = int(np.nanargmax(np.abs(moved)))
+            without = left_out.found.beta[worst, j]
+            now = without + left_out.found.dfbeta[worst, j]
+            text = f": {left_out.terms[j]} goes from {now:.3g} to {without:.3g}"
+        yield Candidate(
+            f"influence of {group}",
+            f"No single level of {group} carries the result.",
+            f"Without {group} {left_out.labels[worst]} the coefficients are others{text}.",
+            f"Look at {group} {left_out.labels[worst]}: check its rows, and report the result "
+            "with and without it.",
+            float(left_out.cook[worst]),
+            matters=carries,
+        )
+
+
+def _heaviest(left_out: Influence) -> tuple[int, bool]:
+    """The level that moves the coefficients most, and whether it moves them far.
+
+    Far is beyond the edge of their 50% region (Cook 1977, Technometrics 19): four times in
+    square, or twice if no other level comes near. A level that lies far out widens the
+    covariance in which that is measured; in that without it, the distance has the tail of
+    a studentised deviate among as many levels.
+    """
+    from scipy.special import chdtri, stdtrit
+
+    count, p = len(left_out), len(left_out.terms)
+    if p == 0:
+        return 0, False
+    cook = np.nan_to_num(left_out.cook, nan=0.0)
+    edge = float(chdtri(p, 0.5)) / p
+    worst = int(np.argmax(cook))
+    others = float(np.delete(cook, worst).max(initial=0.0))
+    if cook[worst] > 4.0 * edge or (cook[worst] > 2.0 * edge and cook[worst] > 3.0 * others):
+        return worst, True
+    own = np.nan_to_num(np.mean(left_out.found.dfbetas**2, axis=1), nan=0.0)
+    farthest = int(np.argmax(own))
+    tail = float(stdtrit(max(count - 2, 1), RARE / (2.0 * count)))
+    if own[farthest] > max(edge, tail**2 / (count - 1)):
+        return farthest, True
+    return worst, False
+
+
+def _named(case: Case, name: str) -> ResidualTest:
+    assert case.residuals is not None
+    return next(t for t in case.residuals.tests if t.name == name)
+
+
+LOOKS: tuple[Callable[[Case], Iterator[Candidate]], ...] = (
+    _optimum,
+    _separation,
+    _laplace,
+    _singular,
+    _dispersion,
+    _zeros,
+    _uniform,
+    _normal,
+    _outliers,
+    _against_fit,
+    _against_predictors,
+    _spread,
+    _time,
+    _effects,
+    _heterogeneity,
+    _influence,
+    _collinear,
+    _groups,
+)

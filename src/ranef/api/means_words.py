@@ -1,0 +1,215 @@
+"""Marginal means and contrasts in words, and the columns of their tables."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ranef.api.asking import Source
+from ranef.api.rendering import decimals, number, p_value
+from ranef.api.summary import DF_WORDS
+from ranef.design.labels import level_text
+from ranef.families import BetaBinomial, Binomial, Cumulative, Multinomial
+from ranef.inference import Intervals
+from ranef.inference.marginal_means import Examined
+from ranef.models.naming import factors_of
+
+if TYPE_CHECKING:
+    from ranef.api.means import MarginalMeans
+
+__all__ = ["degrees_words", "interval_words", "means_notes", "quantity_of", "row_of", "table_of"]
+
+ADJUSTED = {
+    "tukey": "Tukey's method (studentised range)",
+    "dunnett": "Dunnett's method (multivariate t)",
+    "dunnettx": "Dunnett's method (approximation for correlations of 1/2)",
+    "mvt": "the multivariate t distribution",
+    "sidak": "Sidak's method",
+    "scheffe": "Scheffe's method",
+    "bonferroni": "Bonferroni's method",
+    "holm": "Holm's method",
+    "hochberg": "Hochberg's method",
+    "hommel": "Hommel's method",
+    "bh": "Benjamini and Hochberg's method (false discovery rate)",
+    "by": "Benjamini and Yekutieli's method (false discovery rate)",
+}
+
+
+def table_of(found: Intervals, tested: bool) -> dict[str, Any]:
+    """Columns of estimates with their intervals."""
+    columns: dict[str, Any] = {
+        "estimate": found.estimate,
+        "std_error": found.std_error,
+        "df": found.df,
+    }
+    if tested:
+        columns |= {"statistic": found.statistic, "p_value": found.p_value}
+    return {**columns, "conf_low": found.conf_low, "conf_high": found.conf_high}
+
+
+def row_of(found: Intervals, j: int, tested: bool) -> tuple[str, ...]:
+    """Cells of one estimate in print."""
+    places = decimals(float(found.std_error[j]))
+    df = float(found.df[j])
+    tests = (number(float(found.statistic[j]), 2), p_value(float(found.p_value[j])))
+    return (
+        number(float(found.estimate[j]), places),
+        number(float(found.std_error[j]), places),
+        number(df, 1 if df < 1000 else 0),
+        *(tests if tested else ()),
+        number(float(found.conf_low[j]), places),
+        number(float(found.conf_high[j]), places),
+    )
+
+
+def quantity_of(source: Source, slope: str | None = None) -> str:
+    """Say what is estimated: ``"mean"``, ``"probability"``, ``"slope of age"``."""
+    what = _what(source)
+    return what if slope is None else f"slope of {slope}: change in the {what} for one unit more"
+
+
+def _what(source: Source) -> str:
+    asked = source.asked
+    response = asked.fit.estimate.specification.response
+    family = getattr(asked.fit, "family", None)
+    if family is None:
+        return _linear_mean(source, response)
+    if asked.component == "zero":
+        return "log odds of an extra zero" if asked.type == "link" else "probability of a zero"
+    if asked.component == "dispersion":
+        return "dispersion" if asked.type == "response" else "linear predictor of the dispersion"
+    if asked.type == "prob":
+        return f"probability of each {response}"
+    if asked.type == "mean_class":
+        return f"mean {response}, its categories numbered from 1"
+    if asked.type == "link":
+        return _predictor(family, response)
+    if isinstance(family, Binomial | BetaBinomial):
+        return "probability"
+    return f"mean of {response}"
+
+
+def _linear_mean(source: Source, response: str) -> str:
+    if source.asked.transformed == "identity":
+        return f"mean of {response}"
+    return f"{response} carried back from its mean"
+
+
+def _predictor(family: Any, response: str) -> str:
+    if isinstance(family, Cumulative):
+        return f"latent {response}, less the mean threshold"
+    if isinstance(family, Multinomial):
+        return f"log odds of each {response} against the first"
+    return f"linear predictor of {response} (link {family.link})"
+
+
+def degrees_words(source: Source) -> str:
+    """Say on what distribution tests and intervals rest."""
+    asked = source.asked
+    if asked.unit or hasattr(asked.fit, "family"):
+        return "By normal tests"
+    return "By " + DF_WORDS.get(asked.df or "satterthwaite", f"t tests, df {asked.df!r}")
+
+
+def interval_words(examined: Examined, conf_level: float, link: str) -> str:
+    """Say at which level intervals are, how adjusted, and on what scale they are made."""
+    size = max((int(np.isfinite(made.critical).sum()) for made in examined.adjusted), default=0)
+    scale = "" if link == "identity" else f", made on the scale of the {link}"
+    words = f"{100 * conf_level:g}% intervals"
+    methods = {(made.method, made.interval_method) for made in examined.adjusted}
+    for method, of_interval in sorted(methods - {("none", "none")}):
+        words += f", together for {size} by {ADJUSTED[of_interval]}"
+        if method != of_interval:
+            words += f" ({ADJUSTED[method].partition(' (')[0]} has none)"
+    return f"{words}{scale}."
+
+
+def means_notes(means: MarginalMeans, misleading: Sequence[str]) -> tuple[str, ...]:
+    """What to know when reading a table of means."""
+    lines = [*_kind_note(means.source), *_over_note(means), *_at_note(means)]
+    if misleading:
+        names = " and ".join(misleading)
+        lines.append(
+            f"Averages may mislead: {' and '.join(means.specs)} interacts with {names}, over "
+            "which they are taken."
+        )
+    return tuple(lines)
+
+
+def _kind_note(source: Source) -> list[str]:
+    asked = source.asked
+    groups = " and ".join(dict.fromkeys(f.name for f in factors_of(asked.fit.estimate)))
+    if asked.unit:
+        named = ", ".join(f"{name} {level}" for name, level in asked.unit.items())
+        return [
+            f"Of {named} itself: its own random effects count, and the standard errors are those "
+            "of predictions of it."
+        ]
+    if asked.transformed != "identity":
+        if asked.kind == "population":
+            return ["Means of the response: the random effects and the residual integrated out."]
+        return [
+            "Carried back from the scale fitted: these are medians, not means, of the response "
+            "of a typical level."
+        ]
+    if not hasattr(asked.fit, "family") or asked.type == "link":
+        return []
+    if asked.kind == "population":
+        return [
+            f"Means of the population: averaged over the random effects of {groups}, exactly; "
+            "kind='typical' sets these to zero."
+        ]
+    return [
+        f"For a typical {groups} (random effects zero), not the mean of the population; "
+        "kind='population' gives that."
+    ]
+
+
+def _over_note(means: MarginalMeans) -> list[str]:
+    source = means.source
+    own = _columns_of_component(source)
+    over = [
+        v.name
+        for v in source.variables
+        if len(v.values) > 1 and v.name not in means.names and v.name in own
+    ]
+    if not over:
+        return []
+    how = {
+        "equal": "with equal weights",
+        "proportional": "by how often their combinations occur",
+        "outer": "by the product of how often their levels occur",
+        "cells": "by the rows of each cell",
+        "flat": "equally over the cells that occur",
+        "given": "by the weights given",
+    }[means.weights]
+    return [f"Averaged over {', '.join(over)}, {how}."]
+
+
+def _at_note(means: MarginalMeans) -> list[str]:
+    own = _columns_of_component(means.source)
+    fixed = [
+        f"{v.name} = {_shown(v.values[0])}"
+        for v in means.source.variables
+        if len(v.values) == 1 and v.name not in means.names and v.name in own
+    ]
+    return [f"At {', '.join(fixed)}."] if fixed else []
+
+
+def _columns_of_component(source: Source) -> set[str]:
+    """Variables of the grid on which the means depend."""
+    own: set[str] = set() if source.category is None else {source.category}
+    for name in source.asked.own:
+        spec = source.asked.specifications.get(name)
+        if spec is not None:
+            own |= {*spec.recipe.formula_columns, *spec.recipe.model.fixed.keys}
+            own |= {spec.recipe.offset_column or ""}
+    return own
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, tuple):
+        return "its mean"
+    return f"{value:.5g}" if isinstance(value, float) else level_text(value)

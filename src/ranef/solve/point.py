@@ -1,0 +1,148 @@
+"""A linear model at given covariance parameters: what is there without a search.
+
+Influence and posterior draws ask for many such points: other rows, other responses,
+the same theta.
+
+May import `_core`, `covariance`, `design.specification`, `errors`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ranef.design.specification import Specification
+from ranef.solve.assembly import Assembly, assemble
+
+__all__ = ["LinearPoint", "linear_point", "stepped_point"]
+
+Floats = NDArray[np.float64]
+
+LEAST_CURVATURE = 1e-8
+MOST_CHANGE = 2.0
+
+
+@dataclass(frozen=True, eq=False)
+class LinearPoint:
+    """The linear model at one theta, sigma profiled out.
+
+    Attributes
+    ----------
+    theta : (k,) float64 array
+    criterion : float
+        Minus twice the profiled (restricted) log-likelihood.
+    beta : (p,) float64 array
+    C : (p, p) float64 array
+        (X'H^-1 X)^-1 with H = V / sigma^2.
+    modes : tuple of (q, r) float64 arrays
+    r2 : float
+        y'Py, the penalised residual sum of squares.
+    degrees : float
+        n - p under REML, n under ML; sigma^2 = r2 / degrees.
+    covariances : tuple of (r, r) float64 arrays
+        Relative to sigma^2.
+    """
+
+    theta: Floats
+    criterion: float
+    beta: Floats
+    C: Floats
+    modes: tuple[Floats, ...]
+    r2: float
+    degrees: float
+    covariances: tuple[Floats, ...]
+
+    @property
+    def sigma(self) -> float:
+        return float(np.sqrt(self.r2 / self.degrees))
+
+
+def linear_point(
+    spec: Specification,
+    theta: Floats,
+    *,
+    reml: bool = True,
+    path: str | None = None,
+    ranks: Mapping[int, int] | None = None,
+    y: Floats | None = None,
+    n_jobs: int | None = None,
+) -> LinearPoint:
+    """Solve the linear model at this theta.
+
+    Parameters
+    ----------
+    spec : Specification
+    theta : (k,) array
+    reml : bool
+    path : str or None
+    ranks : mapping, optional
+        Rank of each term that lies on a face.
+    y : (n,) array, optional
+        Another response than the specification's.
+    n_jobs : int or None
+        Threads of a problem that is not assembled yet.
+    """
+    assembly = assemble(spec, path, n_jobs)
+    phi = assembly.phi(theta, dict(ranks or {}))
+    return _point(assembly, phi, np.asarray(theta), reml, spec.y if y is None else y)
+
+
+def stepped_point(
+    spec: Specification,
+    theta: Floats,
+    *,
+    reml: bool = True,
+    path: str | None = None,
+    ranks: Mapping[int, int] | None = None,
+    n_jobs: int | None = None,
+) -> LinearPoint:
+    """Solve the linear model one Newton step of theta further.
+
+    The step goes along directions of positive curvature and is halved until the
+    criterion falls; where it does not fall, theta stays.
+    """
+    assembly = assemble(spec, path, n_jobs)
+    phi = assembly.phi(theta, dict(ranks or {}))
+    y = assembly.response()
+    here = assembly.core.state(y, reml, phi, True)
+    step = _newton(here["gradient"], here["hessian"])
+    reach = MOST_CHANGE * (np.abs(phi) + 0.1)
+    step = step * min(1.0, float(np.min(reach / np.maximum(np.abs(step), 1e-300), initial=1.0)))
+    for _ in range(4):
+        there = assembly.core.state(y, reml, phi + step, False)
+        if there["criterion"] <= here["criterion"]:
+            moved = assembly.theta(phi + step, there["psi"], {})
+            return _point(assembly, phi + step, moved, reml, spec.y)
+        step = step / 2
+    return _point(assembly, phi, np.asarray(theta), reml, spec.y)
+
+
+def _newton(gradient: Floats, hessian: Floats) -> Floats:
+    values, vectors = np.linalg.eigh(hessian)
+    keep = values > LEAST_CURVATURE * max(float(values.max(initial=0.0)), LEAST_CURVATURE)
+    kept = vectors[:, keep]
+    step: Floats = -(kept / values[keep]) @ (kept.T @ gradient)
+    return step
+
+
+def _point(
+    assembly: Assembly, phi: Floats, theta: Floats, reml: bool, response: Floats
+) -> LinearPoint:
+    y, beta0, scale = assembly.respond(np.ascontiguousarray(response[None], dtype=np.float64))
+    state = assembly.core.state(y[0], reml, phi, False)
+    s, T = float(scale[0]), assembly.fixed.transform
+    return LinearPoint(
+        theta=theta,
+        criterion=float(state["criterion"]) + float(assembly.criterion_shift(reml, s)),
+        beta=T @ (beta0[0] + s * state["beta"]),
+        C=T @ state["fixed_covariance"] @ T.T,
+        modes=tuple(
+            s * state["modes"][t.block][:, t.first : t.first + t.size] for t in assembly.terms
+        ),
+        r2=s**2 * float(state["rss"]),
+        degrees=float(state["degrees"]),
+        covariances=tuple(t.psi_user(state["psi"][t.block]) for t in assembly.terms),
+    )

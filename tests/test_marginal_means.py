@@ -1,0 +1,1036 @@
+"""Marginal means against emmeans, against algebra by hand, and at their limits.
+
+`tests/reference/emmeans.json` (emmeans 1.8.4-1 with lme4 1.1-31, lmerTest 3.1-3, pbkrtest
+0.5.2) and `marginal_means.json` (its script beside it, with glmmTMB 1.1.5 and ordinal
+2022.11-16) hold the reference values. Where emmeans differs it is said at the test:
+its slopes are one-sided differences, its multi-row tests have the smallest of the rows'
+degrees of freedom where ours (and lmerTest's) are Fai and Cornelius', and its mvt is
+Monte Carlo to three digits.
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import pandas as pd
+import pytest
+
+import ranef
+from ranef.errors import (
+    DataError,
+    LevelError,
+    ModelError,
+    RankWarning,
+    UnknownColumnError,
+)
+from ranef.inference import METHODS
+
+matplotlib.use("Agg")
+
+HERE = Path(__file__).parent / "reference"
+BASE = json.loads((HERE / "emmeans.json").read_text("utf-8"))
+MORE = json.loads((HERE / "marginal_means.json").read_text("utf-8"))
+TABLES = json.loads((HERE / "marginal_means_data.json").read_text("utf-8"))
+TRIAL = pd.DataFrame(TABLES["trial"])
+OATS = ranef.data.load("Oats")
+DROPPED = [1, 2, 3, 5, 8, 13, 21, 34, 55]
+
+METHOD = {
+    "satterthwaite": "satterthwaite",
+    "kenward-roger": "kenward-roger",
+    "asymptotic": "normal",
+}
+ESTIMATE = ("emmean", "estimate", "response", "prob", "ratio", "odds.ratio", "mean.class")
+CONTRAST = ("lower.CL", "asymp.LCL")
+
+
+def column(rows, *names):
+    """Values of the first of these columns that there is; null is NaN."""
+    name = next(n for n in names if any(n in row for row in rows))
+    return np.array([np.nan if row.get(name) is None else row[name] for row in rows], dtype=float)
+
+
+def agree(found, rows, rtol=1e-6, df_rtol=1e-4, estimate=(), df=True, interval=True):
+    """Compare a table of ours with one of emmeans'."""
+    table = found.tidy()
+    assert len(table) == len(rows)
+    expected = column(rows, *estimate, *ESTIMATE)
+    np.testing.assert_allclose(table["estimate"], expected, rtol=rtol, atol=1e-7)
+    np.testing.assert_allclose(table["std_error"], column(rows, "SE"), rtol=rtol)
+    if df:
+        theirs = column(rows, "df")
+        theirs = np.where(np.isnan(theirs) & ~np.isnan(expected), np.inf, theirs)
+        np.testing.assert_allclose(table["df"], theirs, rtol=df_rtol)
+    if df and interval and any(name in rows[0] for name in CONTRAST):
+        low, high = column(rows, *CONTRAST), column(rows, "upper.CL", "asymp.UCL")
+        scale = np.nanmax(np.abs(high - low))
+        np.testing.assert_allclose(table["conf_low"], low, rtol=1e-5, atol=1e-5 * scale)
+        np.testing.assert_allclose(table["conf_high"], high, rtol=1e-5, atol=1e-5 * scale)
+    if df and "p.value" in rows[0]:
+        np.testing.assert_allclose(table["p_value"], column(rows, "p.value"), rtol=1e-3, atol=1e-9)
+
+
+def quiet(formula, table, **rest):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RankWarning)
+        return ranef.lmm(formula, table, **rest)
+
+
+def fitted(name):
+    if name == "ergo":
+        return ranef.lmm("effort ~ Type + (1 | Subject)", ranef.data.load("ergoStool"))
+    if name == "oats_add":
+        return ranef.lmm("yield ~ Variety + factor(nitro) + (1 | Block/Variety)", OATS)
+    if name == "oats_int":
+        return ranef.lmm("yield ~ Variety * factor(nitro) + (1 | Block/Variety)", OATS)
+    if name == "oats_unbal":
+        table = OATS.drop(index=OATS.index[[i - 1 for i in DROPPED]])
+        return ranef.lmm("yield ~ Variety + factor(nitro) + (1 | Block/Variety)", table)
+    if name == "orth":
+        table = ranef.data.load("Orthodont")
+        table["Sex"] = pd.Categorical(table["Sex"].astype(str), ["Female", "Male"])
+        return ranef.lmm("distance ~ age * Sex + (I(age - 11) | Subject)", table)
+    if name == "additive":
+        formula = "y ~ treatment + sex + site + log(dose) + poly(age, 2) + (1 | clinic)"
+        return ranef.lmm(formula, TRIAL)
+    if name == "crossed":
+        return ranef.lmm("y ~ treatment * sex + age * treatment + I(age^2) + (1 | clinic)", TRIAL)
+    if name == "holed":
+        return quiet("y ~ treatment * site + age + (1 | clinic)", TRIAL)
+    if name == "cbpp":
+        formula = "cbind(incidence, size - incidence) ~ period + (1 | herd)"
+        return ranef.glmm(formula, pd.DataFrame(TABLES["cbpp"]), family="binomial")
+    if name == "owls":
+        formula = "calls ~ food * sex + offset(log(brood)) + (1 | nest)"
+        table = pd.DataFrame(TABLES["Owls"])
+        return ranef.glmm(formula, table, family="nbinom2", zero="~ food")
+    assert name == "wine"
+    table = pd.DataFrame(TABLES["wine"])
+    table["rating"] = pd.Categorical(table["rating"], ordered=True)
+    return ranef.glmm("rating ~ temp + contact + (1 | judge)", table, family="cumulative")
+
+
+FITS: dict[str, object] = {}
+
+
+def fit(name):
+    if name not in FITS:
+        FITS[name] = fitted(name)
+    return FITS[name]
+
+
+# --- the values of emmeans, each method of df
+
+
+BY_METHOD = pytest.mark.parametrize(
+    ("theirs", "df"),
+    [
+        pytest.param(
+            name,
+            df,
+            id=name,
+            marks=pytest.mark.skipif(df not in METHODS, reason=f"no degrees of freedom {df!r}"),
+        )
+        for name, df in METHOD.items()
+    ],
+)
+
+
+@BY_METHOD
+def test_stools_by_emmeans(theirs, df):
+    reference = BASE["ergo"][theirs]
+    means = ranef.emmeans(fit("ergo"), "Type", df=df)
+    agree(means, reference["emm"])
+    for adjust, rows in reference["pairs"].items():
+        agree(means.contrasts(adjust=adjust), rows)
+    for adjust, rows in reference["trtvsctrl"].items():
+        name = "dunnettx" if adjust == "dunnett" else adjust
+        found = means.contrasts("trt.vs.ctrl", adjust=name)
+        agree(found, rows, interval=adjust != "dunnett")
+
+
+@BY_METHOD
+@pytest.mark.parametrize("name", ["oats_add", "oats_unbal"])
+def test_oats_by_emmeans(name, theirs, df):
+    reference, own = BASE[name][theirs], fit(name)
+    agree(ranef.emmeans(own, "Variety", df=df), reference["variety"])
+    agree(ranef.emmeans(own, "nitro", df=df), reference["nitro"])
+    agree(ranef.contrasts(own, "nitro", df=df), reference["pairs"])
+    if name == "oats_add":
+        agree(ranef.contrasts(own, "nitro", "polynomial", df=df), reference["poly"])
+        agree(ranef.contrasts(own, "Variety", df=df), reference["pairsV"])
+
+
+@BY_METHOD
+def test_oats_with_interaction_by_emmeans(theirs, df):
+    reference, own = BASE["oats_int"][theirs], fit("oats_int")
+    rest = {"rtol": 5e-6}  # lmer stops that far from the optimum, see the next test
+    agree(ranef.emmeans(own, "nitro | Variety", df=df), reference["by"], **rest)
+    means = ranef.emmeans(own, ["Variety", "nitro"], df=df)
+    agree(means.contrasts(interaction=["pairwise", "poly"]), reference["ic"], **rest)
+    for by, key in ((None, "joint"), ("Variety", "joint_by")):
+        table, rows = means.joint_tests(by=by).tidy(), reference[key]
+        np.testing.assert_array_equal(table["df1"], column(rows, "df1"))
+        np.testing.assert_allclose(table["statistic"], column(rows, "F.ratio"), atol=5e-4)
+        np.testing.assert_allclose(table["p_value"], column(rows, "p.value"), rtol=1e-4)
+
+
+def test_a_balanced_split_plot_has_the_standard_error_of_its_mean_squares():
+    """9.1069774; emmeans has 9.1070103, as lmer stopped short of the optimum."""
+    y = OATS.assign(plot=OATS["Block"].astype(str) + OATS["Variety"].astype(str))
+    treated = y.groupby(["Variety", "nitro"], observed=True)["yield"].transform("mean")
+    blocks = y.groupby("Block", observed=True)["yield"].transform("mean") - y["yield"].mean()
+    variety = y.groupby("Variety", observed=True)["yield"].transform("mean")
+    plots = y.groupby("plot")["yield"].transform("mean") - variety - blocks
+    rest = y["yield"] - treated - blocks - plots
+    block, plot, error = ((e**2).sum() / n for e, n in ((blocks, 5), (plots, 10), (rest, 45)))
+    s2, w, b = error, (plot - error) / 4, (block - plot) / 12
+    found = ranef.emmeans(fit("oats_int"), "nitro | Variety").tidy()["std_error"]
+    np.testing.assert_allclose(found, np.sqrt((s2 + w + b) / 6), rtol=1e-9)
+
+
+@BY_METHOD
+def test_growth_by_emmeans(theirs, df):
+    reference, own = BASE["orth"][theirs], fit("orth")
+    rest = {"rtol": 3e-6}  # lmer stops that far from the optimum
+    slopes = ranef.emtrends(own, "Sex", "age", df=df)
+    agree(slopes, reference["trends"], estimate=("age.trend",), **rest)
+    agree(slopes.contrasts(), reference["trend_pairs"], **rest)
+    agree(ranef.emmeans(own, "Sex | age", at={"age": [8, 14]}, df=df), reference["at"], **rest)
+
+
+def test_mvt_is_monte_carlo_in_emmeans_and_stated_here():
+    found = ranef.contrasts(fit("ergo"), "Type", adjust="mvt")
+    rows = BASE["ergo"]["mvt_kr"]
+    np.testing.assert_allclose(found.tidy()["p_value"], column(rows, "p.value"), atol=2e-4)
+    np.testing.assert_allclose(found.tidy()["conf_low"], column(rows, "lower.CL"), atol=2e-3)
+    exact = ranef.contrasts(fit("ergo"), "Type", adjust="tukey").tidy()["p_value"]
+    np.testing.assert_allclose(found.tidy()["p_value"], exact, atol=5e-5)
+    assert "standard error of the integral" in str(found)
+
+
+# --- weights, covariates, transformations
+
+
+@pytest.mark.parametrize("weights", ["equal", "proportional", "outer", "cells", "flat"])
+def test_weights_by_emmeans(weights):
+    agree(ranef.emmeans(fit("additive"), "treatment", weights=weights), MORE["weights"][weights])
+
+
+def test_weights_within_groups_and_given():
+    own = fit("additive")
+    found = ranef.emmeans(own, "treatment | sex", weights="proportional")
+    agree(found, MORE["weights"]["by"])
+    agree(ranef.emmeans(own, "treatment", weights=range(1, 7)), MORE["weights"]["given"])
+
+
+def test_cell_weights_of_a_saturated_model_give_the_fixed_part_of_the_rows():
+    own = ranef.lmm("y ~ treatment * sex + (1 | clinic)", TRIAL)
+    found = ranef.emmeans(own, "treatment", weights="cells").tidy()
+    typical = pd.Series(own.fitted("typical")).groupby(TRIAL["treatment"]).mean()
+    np.testing.assert_allclose(found["estimate"], typical, rtol=1e-10)
+
+
+def test_covariates_stand_at_their_raw_mean_or_where_asked():
+    own = fit("additive")
+    at = {"age": [40, 60], "dose": 2, "treatment": ["C", "A"]}
+    agree(ranef.emmeans(own, ["treatment", "age"], at=at), MORE["at"])
+    agree(ranef.emmeans(own, "age", cov_reduce="range"), MORE["range"])
+    agree(ranef.emmeans(own, "~ 1"), MORE["overall"])
+    median = ranef.emmeans(own, "dose", cov_reduce={"dose": np.median}).tidy()
+    assert median["dose"].tolist() == [TRIAL["dose"].median()]
+    every = ranef.emmeans(own, "dose", cov_reduce={"dose": "keep"})
+    assert len(every) == TRIAL["dose"].nunique()
+
+
+def test_a_number_with_two_values_is_kept_at_both():
+    own = ranef.lmm("y ~ treatment + visit + (1 | clinic)", TRIAL)
+    agree(ranef.emmeans(own, "visit"), MORE["two_valued"])
+    mean = ranef.emmeans(own, "visit", cov_reduce={"visit": "mean"}).tidy()
+    assert mean["visit"].tolist() == [TRIAL["visit"].mean()]
+
+
+def test_booleans_and_conditions_are_factors():
+    table = TRIAL.assign(old=TRIAL["age"] > 50)
+    by_column = ranef.lmm("y ~ old + treatment + (1 | clinic)", table)
+    assert ranef.emmeans(by_column, "old").tidy()["old"].tolist() == [False, True]
+    by_condition = ranef.lmm("y ~ I(age > 50) + treatment + (1 | clinic)", table)
+    one, two = (
+        ranef.contrasts(by_column, "old", "revpairwise").tidy(),
+        ranef.contrasts(by_condition, "age", "revpairwise", at={"age": [30, 60]}).tidy(),
+    )
+    np.testing.assert_allclose(one["estimate"], two["estimate"])
+    np.testing.assert_allclose(one["estimate"], by_column.coef["oldTRUE"])
+
+
+def test_an_interaction_that_is_averaged_over_is_named():
+    found = ranef.emmeans(fit("crossed"), "treatment")
+    assert any("interacts with sex" in note for note in found.notes)
+    assert not any("mislead" in note for note in ranef.emmeans(fit("additive"), "treatment").notes)
+
+
+def test_interactions_simple_effects_and_contrasts_by_emmeans():
+    means = ranef.emmeans(fit("crossed"), "~ treatment * sex")
+    agree(means, MORE["interaction"]["means"])
+    agree(means.contrasts(simple="sex"), MORE["interaction"]["simple"])
+    agree(means.contrasts(interaction=["consec", "pairwise"]), MORE["interaction"]["contrast"])
+    split = ranef.contrasts(fit("crossed"), "pairwise ~ treatment | sex").tidy()
+    np.testing.assert_allclose(means.contrasts(by="sex").tidy()["p_value"], split["p_value"])
+
+
+@pytest.mark.parametrize(
+    ("options", "key"),
+    [({}, "joint"), ({"by": "sex"}, "joint_by"), ({"at": {"age": 30}}, "joint_at")],
+)
+def test_joint_tests_by_emmeans(options, key):
+    table, rows = ranef.joint_tests(fit("crossed"), **options).tidy(), MORE["interaction"][key]
+    assert table["term"].tolist() == [row["model term"] for row in rows]
+    np.testing.assert_array_equal(table["df1"], column(rows, "df1"))
+    np.testing.assert_allclose(table["statistic"], column(rows, "F.ratio"), atol=6e-4)
+    single = table["df1"].to_numpy() == 1
+    np.testing.assert_allclose(table["df2"][single], column(rows, "df2")[single], atol=6e-3)
+
+
+def test_joint_tests_do_not_depend_on_the_coding():
+    own = fit("crossed")
+    coded = ranef.lmm(own.formula, TRIAL, contrasts={"treatment": "sum", "sex": "helmert"})
+    one, two = (ranef.joint_tests(f).tidy() for f in (own, coded))
+    np.testing.assert_allclose(one["statistic"], two["statistic"], rtol=1e-6)
+    np.testing.assert_allclose(one["df2"], two["df2"], rtol=1e-5)
+
+
+OWN = {"ab": [1, -1, 0], "abc": [0.5, 0.5, -1]}
+
+
+@pytest.mark.parametrize("name", list(MORE["methods"]))
+def test_contrast_methods_by_emmeans(name):
+    method, rest = name, {}
+    if name == "ref2":
+        method, rest = "reference", {"ref": "B"}
+    elif name == "own":
+        method = OWN
+    found = ranef.contrasts(fit("additive"), "treatment", method, adjust="none", **rest)
+    agree(found, MORE["methods"][name])
+
+
+def test_own_contrasts_as_matrix_and_table():
+    own = fit("additive")
+    expected = ranef.contrasts(own, "treatment", OWN).tidy()
+    matrix = ranef.contrasts(own, "treatment", [[1, -1, 0], [0.5, 0.5, -1]]).tidy()
+    table = ranef.contrasts(own, "treatment", pd.DataFrame(OWN)).tidy()
+    np.testing.assert_allclose(matrix["estimate"], expected["estimate"])
+    pd.testing.assert_frame_equal(table, expected)
+
+
+@pytest.mark.parametrize("adjust", list(MORE["adjust"]))
+def test_adjustments_by_emmeans(adjust):
+    rows = MORE["adjust"][adjust]
+    if adjust == "means":
+        agree(ranef.emmeans(fit("additive"), "treatment", adjust="sidak"), rows)
+    elif adjust in ("dunnettx", "mvt"):
+        found = ranef.contrasts(fit("additive"), ["treatment", "sex"], "reference", adjust=adjust)
+        table = found.tidy()
+        agree(found, [{k: v for k, v in row.items() if k != "p.value"} for row in rows],
+              interval=False)  # fmt: skip
+        np.testing.assert_allclose(table["p_value"], column(rows, "p.value"), atol=2e-4)
+        error = {"dunnettx": 1e-4, "mvt": 6e-3}[adjust]  # their uniroot; their Monte Carlo
+        half = (table["conf_high"] - table["conf_low"]) / 2
+        theirs = (column(rows, "upper.CL") - column(rows, "lower.CL")) / 2
+        np.testing.assert_allclose(half, theirs, rtol=error)
+    else:
+        agree(ranef.contrasts(fit("additive"), ["treatment", "sex"], adjust=adjust), rows)
+
+
+@pytest.mark.parametrize(
+    ("method", "used"),
+    [("pairwise", "tukey"), ("reference", "dunnettx"), ("poly", "none"), ("eff", "bh"),
+     ("consecutive", "mvt"), (OWN, "none")],
+)  # fmt: skip
+def test_customary_adjustments(method, used):
+    found = ranef.contrasts(fit("additive"), "treatment", method)
+    assert found.examined.adjusted[0].method == used
+
+
+def test_intervals_that_a_method_has_not_are_said_to_be_bonferroni():
+    means = ranef.emmeans(fit("ergo"), "Type")
+    holm, bonferroni = (means.contrasts(adjust=a) for a in ("holm", "bonferroni"))
+    pd.testing.assert_series_equal(holm.tidy()["conf_low"], bonferroni.tidy()["conf_low"])
+    assert "by Bonferroni's method (Holm's method has none)" in str(holm).replace("\n", " ")
+
+
+def test_tukey_of_what_is_not_all_pairs_becomes_sidak_and_says_so():
+    found = ranef.contrasts(fit("ergo"), "Type", "reference", adjust="tukey")
+    assert found.examined.adjusted[0].method == "sidak"
+    assert "Tukey's is for all pairs" in str(found).replace("\n", " ")
+
+
+# --- cells without rows
+
+
+def test_missing_cells_by_emmeans():
+    own = fit("holed")
+    agree(ranef.emmeans(own, "~ treatment * site"), MORE["holed"]["means"])
+    agree(ranef.emmeans(own, "treatment"), MORE["holed"]["treatment"])
+    agree(ranef.emmeans(own, "treatment", weights="cells"), MORE["holed"]["cells"])
+    found, rows = ranef.contrasts(own, "treatment | site", adjust="sidak"), MORE["holed"]["pairs"]
+    table = found.tidy()
+    np.testing.assert_allclose(table["estimate"], column(rows, "estimate"), rtol=1e-7)
+    # emmeans counts tests that cannot be made in the size of the family; here they do not
+    whole = np.array([row["site"] != "west" for row in rows])
+    np.testing.assert_allclose(
+        table["p_value"][whole], column(rows, "p.value")[whole], rtol=1e-5, atol=1e-12
+    )
+    alone = table[(table["site"] == "west") & table["estimate"].notna()]
+    raw = ranef.contrasts(own, "treatment | site", adjust="none").tidy()["p_value"]
+    np.testing.assert_allclose(alone["p_value"], raw[alone.index])
+    assert "cannot be estimated" in str(found)
+
+
+def test_joint_tests_around_a_missing_cell_by_emmeans():
+    """The part of each effect that the data determine; emmeans adds a line for the rest."""
+    table = ranef.joint_tests(fit("holed")).tidy()
+    rows = [row for row in MORE["holed"]["joint"] if row["model term"] != "(confounded)"]
+    assert table["term"].tolist() == [row["model term"] for row in rows]
+    np.testing.assert_array_equal(table["df1"], column(rows, "df1"))
+    np.testing.assert_allclose(table["statistic"], column(rows, "F.ratio"), atol=6e-4)
+
+
+def test_what_cannot_be_estimated_is_never_a_number():
+    own = fit("holed")
+    means = ranef.emmeans(own, ["treatment", "site"])
+    table = means.tidy()
+    hole = (table["treatment"] == "C") & (table["site"] == "west")
+    assert table.loc[hole, "estimate"].isna().all()
+    assert table.loc[~hole, "estimate"].notna().all()
+    pairs = means.contrasts().tidy()
+    touched = pairs["contrast"].str.contains("C west")
+    assert (
+        pairs.loc[touched, ["estimate", "std_error", "p_value", "conf_low"]].isna().all(axis=None)
+    )
+    assert pairs.loc[~touched, "estimate"].notna().all()
+    letters = means.letters()
+    assert letters.loc[hole, "letters"].tolist() == [""]
+    slope = ranef.emtrends(own, ["treatment", "site"], "age").tidy()
+    assert slope["estimate"].notna().all()
+
+
+def test_the_coding_of_a_factor_does_not_change_what_can_be_estimated():
+    table = TRIAL.assign(
+        site=pd.Categorical(TRIAL["site"], ["west", "north", "east"]),
+        treatment=pd.Categorical(TRIAL["treatment"], ["C", "B", "A"]),
+    )
+    one = ranef.emmeans(fit("holed"), ["treatment", "site"]).tidy()
+    two = ranef.emmeans(quiet("y ~ treatment * site + age + (1 | clinic)", table),
+                        ["treatment", "site"]).tidy()  # fmt: skip
+    both = one.merge(two.astype({"treatment": str, "site": str}), on=["treatment", "site"])
+    np.testing.assert_allclose(both["estimate_x"], both["estimate_y"], rtol=1e-6)
+    np.testing.assert_allclose(both["std_error_x"], both["std_error_y"], rtol=1e-5)
+
+
+def test_a_generalised_model_with_a_missing_cell():
+    table = TRIAL.assign(ill=(TRIAL["y"] > TRIAL["y"].median()).astype(int))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        own = ranef.glmm("ill ~ treatment * site + (1 | clinic)", table, family="binomial")
+    for rest in ({}, {"kind": "typical"}, {"type": "link"}):
+        means = ranef.emmeans(own, ["treatment", "site"], **rest)
+        found = means.tidy()
+        hole = (found["treatment"] == "C") & (found["site"] == "west")
+        assert (found["estimate"].isna() == hole).all()
+        assert means.contrasts(compare="difference").tidy()["estimate"].isna().sum() == 8
+    assert ranef.emmeans(own, "treatment").tidy()["estimate"].isna().tolist() == [
+        False,
+        False,
+        True,
+    ]
+
+
+def test_a_combination_that_a_single_factor_has_not_seen_is_empty_too():
+    own = ranef.lmm("y ~ interaction(treatment, site) + age + (1 | clinic)", TRIAL)
+    means, slopes = (
+        ranef.emmeans(own, ["treatment", "site"]).tidy(),
+        ranef.emtrends(own, ["treatment", "site"], "age").tidy(),
+    )
+    crossed = ranef.emmeans(fit("holed"), ["treatment", "site"]).tidy()
+    np.testing.assert_allclose(means["estimate"], crossed["estimate"], rtol=1e-7)
+    hole = (means["treatment"] == "C") & (means["site"] == "west")
+    assert (slopes["estimate"].isna() == hole).all()
+
+
+# --- slopes
+
+
+def test_slopes_are_exact_derivatives():
+    """By hand; emmeans' one-sided differences agree to a thousandth of their range."""
+    own = fit("crossed")
+    b, age = own.coef, TRIAL["age"].mean()
+    base = b["age"] + 2 * age * b["I(age^2)"]
+    expected = [base, base + b["treatmentB:age"], base + b["treatmentC:age"]]
+    found = ranef.emtrends(own, "treatment", "age")
+    np.testing.assert_allclose(found.tidy()["estimate"], expected, rtol=1e-10)
+    theirs = column(MORE["trends"]["age"], "age.trend")
+    np.testing.assert_allclose(theirs, expected, rtol=2e-3)
+    agree(found.contrasts(), MORE["trends"]["pairs"])
+
+
+def test_slopes_where_asked_and_through_a_logarithm():
+    own = fit("crossed")
+    found = ranef.emtrends(own, "treatment | age", "age", at={"age": [35, 55]})
+    expected = own.coef["age"] + 2 * 35 * own.coef["I(age^2)"]
+    assert found.tidy()["estimate"][0] == pytest.approx(expected, rel=1e-10)
+    log = ranef.emtrends(fit("additive"), "~ 1", "dose").tidy()
+    exact = fit("additive").coef["log(dose)"] / TRIAL["dose"].mean()
+    assert log["estimate"][0] == pytest.approx(exact, rel=1e-9)
+
+
+def test_slopes_of_polynomials_and_splines_agree_with_predictions():
+    for term in ("poly(age, 3)", "ns(age, df = 3)", "bs(age, df = 5)"):
+        own = ranef.lmm(f"y ~ {term} + (1 | clinic)", TRIAL)
+        slope = ranef.emtrends(own, "~ 1", "age", at={"age": 44.0}).tidy()["estimate"][0]
+        near = own.predict({"age": [44.0 - 1e-4, 44.0 + 1e-4]}, kind="typical")
+        assert slope == pytest.approx((near[1] - near[0]) / 2e-4, rel=1e-5)
+
+
+def test_taylor_coefficients_by_emmeans():
+    found = ranef.emtrends(fit("crossed"), "~ 1 | treatment", "age", max_degree=2)
+    table, rows = found.tidy(), MORE["trends"]["degrees"]
+    assert table["degree"].tolist() == [row["degree"] for row in rows]
+    np.testing.assert_allclose(table["estimate"], column(rows, "age.trend"), rtol=2e-3)
+    square = table.loc[table["degree"] == "quadratic", "estimate"]
+    np.testing.assert_allclose(square, fit("crossed").coef["I(age^2)"], rtol=1e-8)
+
+
+def test_slope_of_a_variable_within_its_group():
+    rng = np.random.default_rng(2)
+    person = np.repeat(np.arange(30), 8)
+    stress = rng.normal(size=240) + person % 5
+    group = np.where(person % 2, "trained", "waiting")
+    mood = 5 - 0.4 * stress + 0.2 * stress * (group == "trained") + rng.normal(size=30)[person]
+    table = pd.DataFrame({"mood": mood + rng.normal(size=240), "stress": stress, "person": person,
+                          "group": group})  # fmt: skip
+    formula = "mood ~ group * within(stress, person) + between(stress, person) + (1 | person)"
+    own = ranef.lmm(formula, table)
+    found = ranef.emtrends(own, "group", "within(stress, person)").tidy()
+    b = own.coef
+    slope = b["within(stress, person)"]
+    np.testing.assert_allclose(
+        found["estimate"], [slope, slope + b["groupwaiting:within(stress, person)"]], rtol=1e-8
+    )
+    means = ranef.emmeans(own, "group").tidy()
+    assert means["estimate"].notna().all()
+    with pytest.raises((ModelError, UnknownColumnError), match="within"):
+        ranef.emtrends(own, "group", "stress")
+
+
+def test_slopes_of_the_mean_of_a_generalised_model():
+    table = TRIAL.assign(ill=(TRIAL["y"] > 24).astype(int))
+    own = ranef.glmm("ill ~ treatment + age + (1 | clinic)", table, family="binomial")
+    for kind in ("population", "typical"):
+        slope = ranef.emtrends(own, "treatment", "age", kind=kind, at={"age": 50}).tidy()
+        h = 1e-4
+        ages = np.repeat([50 - h, 50 + h], 3)
+        new = {"treatment": list("ABC") * 2, "age": ages, "clinic": ["c00"] * 6}
+        near = np.asarray(own.predict(new, kind=kind)).reshape(2, 3)
+        np.testing.assert_allclose(slope["estimate"], (near[1] - near[0]) / (2 * h), rtol=1e-5)
+    link = ranef.emtrends(own, "treatment", "age").tidy()
+    np.testing.assert_allclose(link["estimate"], own.coef["age"], rtol=1e-9)
+
+
+# --- a response in logs
+
+
+def test_a_response_in_logs_by_emmeans():
+    own = ranef.lmm("log(y) ~ treatment + age + (1 | clinic)", TRIAL)
+    agree(ranef.emmeans(own, "treatment", type="response"), MORE["logged"]["means"])
+    agree(ranef.contrasts(own, "treatment", type="response"), MORE["logged"]["ratios"])
+    plain = ranef.emmeans(own, "treatment").tidy()["estimate"]
+    back = ranef.emmeans(own, "treatment", type="response").tidy()["estimate"]
+    np.testing.assert_allclose(np.exp(plain), back)
+
+
+@pytest.mark.parametrize(("response", "inverse"), [("log(y)", np.exp), ("sqrt(y)", np.square)])
+def test_means_of_a_transformed_response_integrate_all_that_varies(response, inverse):
+    own = ranef.lmm(f"{response} ~ treatment + age + (age | clinic)", TRIAL)
+    found = ranef.emmeans(own, "treatment", type="response", kind="population", at={"age": 50})
+    link = ranef.emmeans(own, "treatment", at={"age": 50}).tidy()["estimate"].to_numpy()
+    z = np.array([1.0, 50.0])
+    v = z @ own.estimate.covariances[0] @ z + own.sigma**2
+    nodes, weights = np.polynomial.hermite_e.hermegauss(60)
+    integral = inverse(link[:, None] + np.sqrt(v) * nodes) @ weights / weights.sum()
+    np.testing.assert_allclose(found.tidy()["estimate"], integral, rtol=1e-10)
+    # the derivatives, by differences in theta and sigma
+    estimate, J = own.estimate, found.functions.back(found.link).jacobian
+    assert J.shape[1] == 4 + len(estimate.theta) + 1
+    h = 1e-6
+
+    def mean(theta, sigma):
+        L = np.array([[theta[0], 0], [theta[1], theta[2]]]) * sigma
+        spread = z @ L @ L.T @ z + sigma**2
+        return inverse(link[:, None] + np.sqrt(spread) * nodes) @ weights / weights.sum()
+
+    if own.optimum.singular:
+        return
+    for k in range(3):
+        step = h * np.eye(3)[k]
+        slope = mean(estimate.theta + step, own.sigma) - mean(estimate.theta - step, own.sigma)
+        np.testing.assert_allclose(J[:, 4 + k], slope / (2 * h), rtol=1e-4, atol=1e-6)
+    slope = mean(estimate.theta, own.sigma + h) - mean(estimate.theta, own.sigma - h)
+    np.testing.assert_allclose(J[:, -1], slope / (2 * h), rtol=1e-5)
+
+
+# --- generalised models
+
+
+def test_cbpp_on_the_link_and_for_a_typical_herd_by_emmeans():
+    own, rest = fit("cbpp"), {"rtol": 2e-5, "df": False}
+    agree(ranef.emmeans(own, "period", type="link"), MORE["cbpp"]["link"], **rest)
+    agree(ranef.emmeans(own, "period", kind="typical"), MORE["cbpp"]["response"], **rest)
+    found = ranef.contrasts(own, "period", kind="typical")
+    agree(found, MORE["cbpp"]["odds"], **rest)
+    statistic = column(MORE["cbpp"]["odds"], "t.ratio", "z.ratio")
+    np.testing.assert_allclose(found.tidy()["statistic"], statistic, rtol=2e-5)
+    found = ranef.contrasts(own, "period", kind="typical", compare="difference")
+    agree(found, MORE["cbpp"]["regrid"], **rest)
+    test = ranef.joint_tests(own).tidy()
+    assert test["statistic"][0] == pytest.approx(MORE["cbpp"]["joint"][0]["F.ratio"], abs=6e-4)
+    assert test["df2"][0] == np.inf
+
+
+def test_cbpp_plug_in_against_glmer():
+    """Estimates; glmer's standard errors rest on coarse differences."""
+    found = ranef.emmeans(fit("cbpp"), "period", kind="typical").tidy()
+    np.testing.assert_allclose(
+        found["estimate"], column(BASE["cbpp"]["response"], "prob"), rtol=1e-3
+    )
+
+
+def test_population_means_are_integrals_and_no_taylor_step():
+    """Period 1: plug-in 0.198, exact 0.2161; emmeans' second-order step has 0.2179."""
+    own = fit("cbpp")
+    found = ranef.emmeans(own, "period").tidy()
+    link = ranef.emmeans(own, "period", type="link").tidy()["estimate"].to_numpy()
+    sd = float(own.tidy("variance")["estimate"][0])
+    nodes, weights = np.polynomial.hermite_e.hermegauss(80)
+    p = 1 / (1 + np.exp(-(link[:, None] + sd * nodes)))
+    np.testing.assert_allclose(found["estimate"], p @ weights / weights.sum(), rtol=1e-9)
+    assert found["estimate"][0] == pytest.approx(0.21611, abs=2e-4)
+    taylor = BASE["cbpp"]["resp_bias"][0]["prob"]
+    assert taylor - found["estimate"][0] > 1e-3
+    new = pd.DataFrame({"period": ["1", "2", "3", "4"], "herd": ["1"] * 4})
+    predicted = own.predict(new, kind="population", conf_level=0.95)
+    for name in ("estimate", "std_error", "conf_low", "conf_high"):
+        np.testing.assert_allclose(found[name], predicted[name], rtol=1e-9)
+
+
+def test_population_contrasts_carry_the_uncertainty_of_theta():
+    own = fit("cbpp")
+    population = ranef.marginal(own)
+    new = {"period": ["1", "2"], "herd": ["1", "1"]}
+    expected = population.contrasts(new, [[1, -1]])
+    found = ranef.contrasts(own, "period", compare="difference", adjust="none").tidy()
+    for name in ("estimate", "std_error", "p_value", "conf_low"):
+        assert found[name][0] == pytest.approx(expected[name][0], rel=1e-9)
+    ratio = ranef.contrasts(own, "period", compare="ratio", adjust="none").tidy()
+    mean = ranef.emmeans(own, "period").tidy()["estimate"]
+    assert ratio["estimate"][0] == pytest.approx(mean[0] / mean[1])
+    odds = ranef.contrasts(own, "period", adjust="none").tidy()
+    raw = mean / (1 - mean)
+    assert odds["estimate"][0] == pytest.approx(raw[0] / raw[1])
+    typical = ranef.contrasts(own, "period", kind="typical").tidy()
+    assert 1 < odds["estimate"][0] < typical["estimate"][0]
+
+
+def test_population_standard_errors_by_the_bootstrap_distribution_of_parameters():
+    """Draw coefficients and theta from their joint normal distribution and integrate anew."""
+    own = fit("cbpp")
+    means = ranef.emmeans(own, "period")
+    rng = np.random.default_rng(9)
+    estimate = own.estimate
+    draws = rng.multivariate_normal(
+        np.append(estimate.coefficients, estimate.theta), estimate.joint_covariance * 1e-4, 4000
+    )
+    nodes, weights = np.polynomial.hermite_e.hermegauss(30)
+    X = np.column_stack([np.ones(4), np.eye(4)[:, 1:]])
+    eta = (draws[:, :4] @ X.T)[:, :, None] + np.abs(draws[:, 4])[:, None, None] * nodes
+    p = (1 / (1 + np.exp(-eta))) @ weights / weights.sum()
+    np.testing.assert_allclose(means.tidy()["std_error"], 100 * p.std(axis=0), rtol=0.04)
+
+
+def test_counts_with_offset_and_zero_part_by_emmeans():
+    own, rest = fit("owls"), {"rtol": 3e-5, "df": False}
+    agree(ranef.emmeans(own, "food", kind="typical"), MORE["owls"]["means"], **rest)
+    agree(ranef.emmeans(own, "food", kind="typical", offset=0), MORE["owls"]["offset"], **rest)
+    agree(ranef.contrasts(own, "food | sex", kind="typical"), MORE["owls"]["ratios"], **rest)
+    zero = ranef.emmeans(own, "food", component="zero", kind="typical")
+    agree(zero, MORE["owls"]["zero"], **rest)
+
+
+def test_the_mean_of_what_is_observed_counts_the_zeros():
+    own = fit("owls")
+    for kind in ("population", "typical"):
+        observed = ranef.emmeans(own, "food | sex", component="response", kind=kind).tidy()
+        part = ranef.emmeans(own, "food | sex", kind=kind).tidy()["estimate"]
+        zero = ranef.emmeans(own, "food | sex", component="zero", kind=kind).tidy()["estimate"]
+        np.testing.assert_allclose(observed["estimate"], part * (1 - zero), rtol=1e-9)
+        new = pd.DataFrame({"food": observed["food"], "sex": observed["sex"], "nest": "x",
+                            "brood": pd.DataFrame(TABLES["Owls"])["brood"].mean()})  # fmt: skip
+        predicted = own.predict(new, kind=kind, conf_level=0.95)
+        np.testing.assert_allclose(observed["estimate"], predicted["estimate"], rtol=1e-9)
+        np.testing.assert_allclose(observed["std_error"], predicted["std_error"], rtol=1e-8)
+
+
+def test_ratios_of_a_log_link_do_not_depend_on_the_kind():
+    own = fit("owls")
+    one, two = (
+        ranef.contrasts(own, "food | sex", kind=kind).tidy() for kind in ("population", "typical")
+    )
+    np.testing.assert_allclose(one["estimate"], two["estimate"], rtol=1e-10)
+    np.testing.assert_allclose(one["std_error"], two["std_error"], rtol=1e-8)
+    assert ranef.contrasts(own, "food | sex").quantity == "ratio"
+
+
+def test_ordered_categories_by_emmeans():
+    """clmm's standard errors are from differences of its Hessian, good to about 1%."""
+    own = fit("wine")
+    for found, key in (
+        (ranef.emmeans(own, "temp", type="link"), "latent"),
+        (ranef.emmeans(own, "rating | temp", kind="typical"), "prob"),
+        (ranef.emmeans(own, "temp", type="mean_class", kind="typical"), "mean_class"),
+    ):
+        table, rows = found.tidy(), MORE["wine"][key]
+        np.testing.assert_allclose(table["estimate"], column(rows, *ESTIMATE), rtol=2e-5)
+        np.testing.assert_allclose(table["std_error"], column(rows, "SE"), rtol=1.2e-2)
+
+
+def test_probabilities_of_categories_add_to_one_and_stay_by_category():
+    own = fit("wine")
+    for kind in ("population", "typical"):
+        found = ranef.emmeans(own, "temp", kind=kind)
+        assert found.by == ("rating",)
+        table = found.tidy()
+        np.testing.assert_allclose(table.groupby("temp")["estimate"].sum(), 1)
+    pairs = found.contrasts(compare="difference").tidy()
+    assert pairs["rating"].tolist() == list(own.levels)
+    np.testing.assert_allclose(pairs["estimate"].sum(), 0, atol=1e-12)
+
+
+def test_multinomial_means():
+    rng = np.random.default_rng(5)
+    g = np.repeat(np.arange(25), 12)
+    x = rng.choice(["a", "b"], 300)
+    eta = np.column_stack([np.zeros(300), (x == "b") * 1.0, 0.3 + rng.normal(size=25)[g] * 0.5])
+    p = np.exp(eta) / np.exp(eta).sum(axis=1, keepdims=True)
+    choice = [["bus", "car", "train"][rng.choice(3, p=row)] for row in p]
+    table = pd.DataFrame({"choice": choice, "x": x, "g": g})
+    own = ranef.glmm("choice ~ x + (1 | g)", table, family="multinomial")
+    found = ranef.emmeans(own, "choice | x", kind="typical").tidy()
+    new = {"x": ["a", "b"], "g": [0, 0]}
+    np.testing.assert_allclose(
+        found["estimate"].to_numpy().reshape(2, 3), own.predict(new, kind="typical"), rtol=1e-10
+    )
+    link = ranef.emmeans(own, "x", type="link").tidy()
+    assert link["choice"].unique().tolist() == ["car", "train"]
+
+
+def test_dispersion_is_a_component():
+    table = pd.DataFrame(TABLES["Owls"])
+    own = ranef.glmm("calls ~ food + (1 | nest)", table, family="nbinom2", dispersion="~ sex")
+    found = ranef.emmeans(own, "sex", component="dispersion").tidy()
+    new = {"food": ["Deprived"] * 2, "sex": found["sex"], "nest": ["x"] * 2}
+    expected = own.predict(new, kind="typical", type="dispersion")
+    np.testing.assert_allclose(found["estimate"], expected)
+
+
+def test_links_without_ratios_compare_by_differences():
+    table = pd.DataFrame(TABLES["cbpp"])
+    own = ranef.glmm("cbind(incidence, size - incidence) ~ period + (1 | herd)", table,
+                     family=ranef.families.Binomial(link="probit"))  # fmt: skip
+    found = ranef.contrasts(own, "period")
+    assert found.quantity == "difference"
+    means = ranef.emmeans(own, "period").tidy()["estimate"]
+    assert found.tidy()["estimate"][0] == pytest.approx(means[0] - means[1])
+
+
+def test_a_link_without_a_population_mean_says_what_else_there_is():
+    table = TRIAL.assign(wait=np.exp(TRIAL["y"] / 10))
+    own = ranef.glmm("wait ~ treatment + (1 | clinic)", table,
+                     family=ranef.families.Gamma(link="inverse"))  # fmt: skip
+    with pytest.raises(ModelError, match="kind='typical'"):
+        ranef.emmeans(own, "treatment")
+    found = ranef.emmeans(own, "treatment", kind="typical").tidy()
+    link = ranef.emmeans(own, "treatment", type="link").tidy()
+    np.testing.assert_allclose(found["estimate"], 1 / link["estimate"])
+    assert (found["conf_low"] < found["estimate"]).all()
+    assert (found["estimate"] < found["conf_high"]).all()
+
+
+def test_a_stationary_structure_is_integrated_at_any_time():
+    rng = np.random.default_rng(6)
+    g, time = np.repeat(np.arange(20), 6), np.tile(np.arange(6), 20)
+    x = rng.choice(["a", "b"], 120)
+    n = rng.poisson(np.exp(1 + 0.1 * time + rng.normal(size=20)[g] * 0.5))
+    own = ranef.glmm("n ~ x + time + ar1(0 + time | g)",
+                     {"n": n, "x": x, "g": g, "time": time}, family="poisson")  # fmt: skip
+    found = ranef.emmeans(own, "x").tidy()["estimate"]
+    link = ranef.emmeans(own, "x", type="link").tidy()["estimate"]
+    v = own.estimate.term_covariances[0][0, 0]
+    np.testing.assert_allclose(found, np.exp(link + v / 2), rtol=1e-10)
+
+
+# --- one level's own
+
+
+def dense_errors(own):
+    """Covariance of (beta_hat - beta, b_hat - b) by Henderson's equations with dense matrices."""
+    spec = own.estimate.specification
+    blocks, inverse = [spec.X], [np.zeros((spec.p, spec.p))]
+    for term, psi in zip(spec.terms, own.estimate.covariances, strict=True):
+        factor = spec.factors[term.factor]
+        Z = np.zeros((spec.n, factor.n_levels, term.size))
+        Z[np.arange(spec.n), factor.codes] = term.z
+        blocks.append(Z.reshape(spec.n, -1))
+        inverse.append(np.kron(np.eye(factor.n_levels), np.linalg.inv(psi)))
+    A = np.hstack(blocks)
+    w = np.ones(spec.n) if spec.weights is None else spec.weights
+    M = A.T @ (w[:, None] * A) / own.sigma**2
+    at = 0
+    for block in inverse:
+        cut = slice(at, at + len(block))
+        M[cut, cut] += block
+        at += len(block)
+    return np.linalg.inv(M)
+
+
+def test_one_level_has_its_own_means_and_contrasts():
+    own = ranef.lmm("Reaction ~ Days + (Days | Subject)", ranef.data.load("sleepstudy"))
+    found = ranef.emmeans(own, "Days", at={"Days": [0, 9]}, unit={"Subject": "309"})
+    new = {"Days": [0.0, 9.0], "Subject": ["309", "309"]}
+    predicted = own.predict(new, conf_level=0.95)
+    for name in ("estimate", "std_error", "conf_low", "conf_high"):
+        np.testing.assert_allclose(found.tidy()[name], predicted[name], rtol=1e-9)
+    change = found.contrasts("revpairwise").tidy()
+    C, q = dense_errors(own), list(own.estimate.specification.factors[0].levels).index("309")
+    a = np.zeros(len(C))
+    a[1] = a[2 + 2 * q + 1] = 9.0
+    assert change["std_error"][0] == pytest.approx(np.sqrt(a @ C @ a), rel=1e-8)
+    per_day = own.coef_by_level("Subject")
+    row = per_day[(per_day["level"] == "309") & (per_day["term"] == "Days")]
+    assert change["estimate"][0] == pytest.approx(9 * float(row["estimate"].iloc[0]))
+    assert change["std_error"][0] == pytest.approx(9 * float(row["std_error"].iloc[0]), rel=1e-8)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_contrasts_across_levels_of_a_nested_factor_count_them_all(weighted):
+    """Plots of different varieties in one block: two levels of the same term."""
+    table = OATS.assign(w=np.linspace(0.5, 2, len(OATS)))
+    own = ranef.lmm("yield ~ Variety + nitro + (1 | Block/Variety)", table,
+                    weights="w" if weighted else None)  # fmt: skip
+    found = ranef.contrasts(own, "Variety", unit={"Block": "I"}, adjust="none").tidy()
+    spec, C = own.estimate.specification, dense_errors(own)
+    starts, a = [spec.p], np.zeros(len(C))
+    for term in spec.terms:
+        starts.append(starts[-1] + spec.factors[term.factor].n_levels * term.size)
+    a[spec.names.index("VarietyMarvellous")] = -1.0
+    value = -own.coef["VarietyMarvellous"]
+    for t, term in enumerate(spec.terms):
+        factor = spec.factors[term.factor]
+        if ":" not in factor.name:
+            continue
+        for sign, variety in ((1, "Golden Rain"), (-1, "Marvellous")):
+            rows = (OATS["Block"].astype(str) == "I") & (OATS["Variety"].astype(str) == variety)
+            level = factor.codes[np.flatnonzero(rows)[0]]
+            a[starts[t] + level] = sign
+            value += sign * own.estimate.modes[t][level, 0]
+    assert found["estimate"][0] == pytest.approx(value, rel=1e-9)
+    assert found["std_error"][0] == pytest.approx(np.sqrt(a @ C @ a), rel=1e-7)
+
+
+def test_one_level_of_a_generalised_model():
+    own = fit("cbpp")
+    found = ranef.emmeans(own, "period", unit={"herd": "4"})
+    new = pd.DataFrame({"period": ["1", "2", "3", "4"], "herd": ["4"] * 4})
+    predicted = own.predict(new, conf_level=0.95)
+    for name in ("estimate", "std_error", "conf_low", "conf_high"):
+        np.testing.assert_allclose(found.tidy()[name], predicted[name], rtol=1e-8)
+    odds = ranef.contrasts(own, "period", unit={"herd": "4"})
+    typical = ranef.contrasts(own, "period", kind="typical").tidy()
+    np.testing.assert_allclose(odds.tidy()["estimate"], typical["estimate"], rtol=1e-9)
+    difference = ranef.contrasts(own, "period", unit={"herd": "4"}, compare="difference").tidy()
+    p = found.tidy()["estimate"]
+    assert difference["estimate"][0] == pytest.approx(p[0] - p[1])
+
+
+def test_a_units_own_slope_has_the_error_of_its_prediction():
+    own = ranef.lmm("Reaction ~ Days + (Days | Subject)", ranef.data.load("sleepstudy"))
+    slope = ranef.emtrends(own, "~ 1", "Days", unit={"Subject": "308"}).tidy()
+    row = own.coef_by_level("Subject")
+    row = row[(row["level"] == "308") & (row["term"] == "Days")]
+    assert slope["estimate"][0] == pytest.approx(float(row["estimate"].iloc[0]), rel=1e-9)
+    assert slope["std_error"][0] == pytest.approx(float(row["std_error"].iloc[0]), rel=1e-7)
+
+
+# --- tables, pictures, refusals
+
+
+def test_tables_come_in_the_users_library():
+    pl = pytest.importorskip("polars")
+    own = ranef.lmm("y ~ treatment + age + (1 | clinic)", pl.DataFrame(TRIAL.to_dict("list")))
+    means = ranef.emmeans(own, "treatment")
+    assert isinstance(means.tidy(), pl.DataFrame)
+    assert isinstance(means.contrasts().tidy(), pl.DataFrame)
+    assert isinstance(means.letters(), pl.DataFrame)
+    assert isinstance(ranef.joint_tests(own).tidy(), pl.DataFrame)
+    expected = ranef.emmeans(ranef.lmm(own.formula, TRIAL), "treatment").tidy()["estimate"]
+    np.testing.assert_allclose(means.tidy()["estimate"], expected)
+
+
+def test_a_saved_fit_answers_the_same(tmp_path):
+    own = fit("additive")
+    own.save(tmp_path / "fit.ranef")
+    again = ranef.load(tmp_path / "fit.ranef")
+    one, two = (ranef.contrasts(f, "treatment").tidy() for f in (own, again))
+    pd.testing.assert_frame_equal(one, two)
+
+
+def test_rows_that_were_dropped_do_not_count():
+    table = TRIAL.copy()
+    table.loc[[3, 9, 27], "age"] = np.nan
+    table.loc[[5, 60], "y"] = np.nan
+    own = ranef.lmm("y ~ treatment + sex + age + (1 | clinic)", table)
+    clean = ranef.lmm(own.formula, table.dropna())
+    for weights in ("equal", "proportional", "cells"):
+        one, two = (ranef.emmeans(f, "treatment", weights=weights).tidy() for f in (own, clean))
+        np.testing.assert_allclose(one["estimate"], two["estimate"], rtol=1e-9)
+
+
+def test_levels_keep_their_order_and_type():
+    table = TRIAL.assign(treatment=pd.Categorical(TRIAL["treatment"], ["C", "A", "B"]),
+                         visit=TRIAL["visit"].astype("category"))  # fmt: skip
+    own = ranef.lmm("y ~ treatment + visit + (1 | clinic)", table)
+    assert ranef.emmeans(own, "treatment").tidy()["treatment"].tolist() == ["C", "A", "B"]
+    assert ranef.emmeans(own, "visit").tidy()["visit"].tolist() == [1, 2]
+    names = ranef.contrasts(own, "visit").tidy()["contrast"].tolist()
+    assert names == ["visit1 - visit2"]
+
+
+def test_offsets_as_column_array_and_number():
+    table = TRIAL.assign(base=TRIAL["age"] / 10)
+    by_name = ranef.lmm("y ~ treatment + (1 | clinic)", table, offset="base")
+    by_array = ranef.lmm("y ~ treatment + (1 | clinic)", table, offset=table["base"].to_numpy())
+    means = [ranef.emmeans(f, "treatment").tidy()["estimate"] for f in (by_name, by_array)]
+    np.testing.assert_allclose(*means)
+    none = ranef.emmeans(by_name, "treatment", offset=0).tidy()["estimate"]
+    np.testing.assert_allclose(means[0] - none, table["base"].mean())
+
+
+def test_a_singular_fit_and_an_intercept_alone():
+    singular = ranef.lmm("Yield ~ 1 + (1 | Batch)", ranef.data.load("Dyestuff2"))
+    found = ranef.emmeans(singular, "~ 1").tidy()
+    assert found["estimate"][0] == pytest.approx(singular.coef["(Intercept)"])
+    assert np.isfinite(found["std_error"][0])
+
+
+def test_summaries_speak():
+    text = str(ranef.emmeans(fit("cbpp"), "pairwise ~ period")).replace("\n", " ")
+    assert "averaged over the random effects of herd, exactly" in text
+    assert "Odds ratio" in text
+    assert "Tukey" in text
+    typical = str(ranef.emmeans(fit("cbpp"), "period", kind="typical")).replace("\n", " ")
+    assert "For a typical herd (random effects zero), not the mean of the population" in typical
+    assert "<table>" in ranef.emmeans(fit("cbpp"), "period")._repr_html_()
+    assert "<table>" in ranef.joint_tests(fit("crossed"))._repr_html_()
+
+
+@pytest.mark.parametrize("name", ["oats_int", "cbpp", "holed"])
+def test_pictures_show_the_table(name):
+    import matplotlib.pyplot as plt
+
+    spec = {"oats_int": "nitro", "cbpp": "period", "holed": "treatment"}[name]
+    means = ranef.emmeans(fit(name), spec)
+    ax = means.plot()
+    [points] = [line for line in ax.lines if line.get_marker() == "o"]
+    np.testing.assert_allclose(points.get_xdata(), means.tidy()["estimate"])
+    assert [t.get_text() for t in ax.get_yticklabels()] == [
+        str(v) if isinstance(v, str) else f"{v:g}" for v in means.tidy()[spec]
+    ]
+    assert "Arrows that do not overlap" in ax.get_xlabel()
+    plt.close("all")
+
+
+def test_pictures_by_group_and_of_interactions():
+    import matplotlib.pyplot as plt
+
+    means = ranef.emmeans(fit("oats_int"), "nitro | Variety")
+    assert len(means.plot()) == 3
+    _, ax = plt.subplots()
+    both = ranef.emmeans(fit("oats_int"), ["nitro", "Variety"])
+    assert both.plot("interaction", ax=ax) is ax
+    assert [line.get_label() for line in ax.lines] == ["Golden Rain", "Marvellous", "Victory"]
+    table = both.tidy()
+    own = table.loc[table["Variety"] == "Victory", "estimate"]
+    np.testing.assert_allclose(ax.lines[2].get_ydata(), own)
+    turned = both.plot("interaction", x="Variety", trace="nitro")
+    own = table.loc[table["nitro"] == 0.2, "estimate"]
+    np.testing.assert_allclose(turned.lines[1].get_ydata(), own)
+    plt.close("all")
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "words"),
+    [
+        (lambda f: ranef.emmeans(f, "treatmnet"), UnknownColumnError, "did you mean 'treatment'"),
+        (lambda f: ranef.emmeans(f, "treatment", by="sxe"), UnknownColumnError, "'sex'"),
+        (lambda f: ranef.emmeans(f, "treatment", at={"agee": 3}), UnknownColumnError, "'age'"),
+        (lambda f: ranef.emmeans(f, "treatment", at={"sex": "x"}), LevelError, "no level of sex"),
+        (lambda f: ranef.emmeans(f, "treatment", at={"age": "old"}), DataError, "numeric"),
+        (lambda f: ranef.emmeans(f, "treatment", weights="equall"), ModelError, "'equal'"),
+        (lambda f: ranef.emmeans(f, "treatment", weights=[1, 2]), DataError, "takes 6"),
+        (lambda f: ranef.emmeans(f, "treatment", df="satterthwait"), ModelError, "satterthwaite"),
+        (lambda f: ranef.emmeans(f, "treatment", adjust="bonf"), ModelError, "bonferroni"),
+        (lambda f: ranef.emmeans(f, "treatment", cov_reduce="men"), ModelError, "'mean'"),
+        (lambda f: ranef.emmeans(f, "treatment", component="zero"), ModelError, "no component"),
+        (lambda f: ranef.emmeans(f, "treatment", type="prob"), ModelError, "categories"),
+        (lambda f: ranef.emmeans(f, "treatment", unit={"x": 1}), UnknownColumnError, "'clinic'"),
+        (lambda f: ranef.emmeans(f, "treatment", unit={"clinic": "c99"}), LevelError, "no level"),
+        (lambda f: ranef.emmeans("fit", "treatment"), ModelError, "a fit of ranef.lmm"),
+        (lambda f: ranef.emmeans(f, 3), ModelError, "name or a list of names"),
+        (lambda f: ranef.emmeans(f, "a | b", by="c"), ModelError, "leave by= out"),
+        (lambda f: ranef.contrasts(f, "treatment", "pairwize"), ModelError, "'pairwise'"),
+        (lambda f: ranef.contrasts(f, "treatment", [1, -1]), DataError, "3 means"),
+        (lambda f: ranef.contrasts(f, "treatment", "reference", ref="D"), LevelError, "none of"),
+        (lambda f: ranef.contrasts(f, "treatment", compare="ratios"), ModelError, "'ratio'"),
+        (lambda f: ranef.contrasts(f, "treatment", interaction=["poly"] * 2), ModelError, "2 met"),
+        (lambda f: ranef.contrasts(f), ModelError, "say what to compare"),
+        (lambda f: ranef.emtrends(f, "treatment", "sex"), ModelError, "not numeric"),
+        (lambda f: ranef.emtrends(f, "treatment", "agee"), UnknownColumnError, "'age'"),
+        (lambda f: ranef.emtrends(f, "treatment", "age", max_degree=9), ModelError, "at most 5"),
+        (lambda f: ranef.emmeans(f, "treatment").plot("box"), ModelError, "interaction"),
+    ],
+)  # fmt: skip
+def test_refusals_say_what_and_how(call, error, words):
+    with pytest.raises(error, match=words):
+        call(fit("additive"))
+
+
+def test_generalised_refusals():
+    own = fit("cbpp")
+    with pytest.raises(ModelError, match="for linear models"):
+        ranef.emmeans(own, "period", df="satterthwaite")
+    with pytest.raises(ModelError, match="typical level"):
+        ranef.emmeans(own, "period", type="link", kind="population")
+    with pytest.raises(ModelError, match="type='response'"):
+        ranef.contrasts(own, "period", type="link", compare="odds")
+    with pytest.raises(ModelError, match="has no categories"):
+        ranef.emmeans(own, "period", type="mean_class")
+
+
+def test_a_grid_that_is_too_large_is_refused():
+    table = TRIAL.assign(**{f"f{i}": np.arange(len(TRIAL)) % 10 for i in range(6)})
+    terms = " + ".join(f"factor(f{i})" for i in range(6))
+    own = quiet(f"y ~ {terms} + (1 | clinic)", table)
+    with pytest.raises(ModelError, match="1,000,000 combinations"):
+        ranef.emmeans(own, "f0")

@@ -16,6 +16,7 @@ from typing import Any
 
 from benchmarks.adapters import ALL
 from benchmarks.boundary import survey
+from benchmarks.degrees import degrees
 from benchmarks.machine import machine, versions
 from benchmarks.measure import Settings, compare, refits
 from benchmarks.page import page, shortfalls
@@ -25,7 +26,7 @@ from benchmarks.process import ROOT, absent
 RESULTS = Path(__file__).parent / "results"
 DOCS = ROOT / "docs" / "benchmarks.md"
 SUMMARY = "Time ranef beside its peers on the same tables."
-EXTRA = ("refits", "boundary")
+EXTRA = ("refits", "degrees", "boundary")
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -107,6 +108,11 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         able = [name for name in names if name in sleep.peers]
         results["refits"] = with_tables(refits, sleep, able, settings)
         say(json.dumps(results["refits"]))
+    if not wanted or "degrees" in wanted:
+        say("degrees of freedom")
+        able = [name for name in names if name in ("ranef", "lme4")]
+        results["degrees"] = with_tables(degrees, able, settings, options.quick)
+        say(json.dumps(results["degrees"]))
     if not wanted or "boundary" in wanted:
         count = 30 if options.quick else 300
         say(f"{count} problems near the boundary")

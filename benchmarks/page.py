@@ -25,6 +25,7 @@ def page(results: dict[str, Any]) -> str:
         memory(results),
         first_use(results),
         refits(results),
+        degrees(results),
         boundary(results),
         reasons(results),
     ]
@@ -183,6 +184,27 @@ def refits(results: dict[str, Any]) -> str:
     )
 
 
+def degrees(results: dict[str, Any]) -> str:
+    found = results.get("degrees")
+    if not found:
+        return ""
+    rows = []
+    for title, case in found.items():
+        own, peer = case.get("ranef", {}), case.get("lme4", {})
+        ours, theirs = own.get("df kenward-roger"), peer.get("df kenward-roger")
+        gap = "-"
+        if ours and theirs:
+            gap = f"{max(abs(a / b - 1) for a, b in zip(ours, theirs, strict=True)):.0e}"
+        cells = [own.get(key) for key in ("fit", "satterthwaite", "kenward-roger")]
+        rows.append([title, *map(seconds, cells), seconds(peer.get("kenward-roger")), gap])
+    head = ["model", "fit", "Satterthwaite", "Kenward-Roger", "pbkrtest", "difference of df"]
+    return (
+        "## Degrees of freedom\n\nOf every coefficient, beside ranef's own fit; the last columns "
+        "are Kenward-Roger's degrees of freedom by pbkrtest and the largest relative "
+        f"difference from these.\n\n{table(head, rows)}"
+    )
+
+
 def boundary(results: dict[str, Any]) -> str:
     found = results.get("boundary")
     if not found:
@@ -210,6 +232,10 @@ def reasons(results: dict[str, Any]) -> str:
     for name, own in (results.get("refits") or {}).items():
         if own.get("refused"):
             lines.append(f"- a thousand refits, {name}: {own['refused'].splitlines()[0]}")
+    for title, case in (results.get("degrees") or {}).items():
+        for name, own in case.items():
+            if own.get("refused"):
+                lines.append(f"- degrees of freedom, {title}, {name}: {own['refused']}")
     return "## Why a cell is empty\n\n" + "\n".join(lines) if lines else ""
 
 

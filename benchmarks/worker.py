@@ -99,6 +99,14 @@ class Worker:
         self.adapter.refit(self.result, self.table, self.problem, responses)
         return {"seconds": time.perf_counter() - start}
 
+    def degrees(self, order: dict[str, Any]) -> dict[str, Any]:
+        if not hasattr(self.adapter, "degrees"):
+            raise Unsupported("no degrees of freedom")
+        fresh = self.adapter.forget(self.result)
+        start = time.perf_counter()
+        df = self.adapter.degrees(fresh, order["method"])
+        return {"seconds": time.perf_counter() - start, "df": df}
+
 
 def main(peer: str) -> None:
     """Answer every line; what packages print themselves goes to standard error."""

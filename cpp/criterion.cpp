@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "dense.hpp"
+#include "levels.hpp"
 #include "sums.hpp"
 #include "threads.hpp"
 
@@ -18,78 +19,6 @@ constexpr double nearly_singular = 1e-5;
 constexpr double safe_lambda = 1e-3; // Lambda by which may be divided twice
 constexpr double dense_share = 0.2;  // of the tail that a leader's level touches
 constexpr int dense_block = 512;     // rows of the leader handed to BLAS at once
-
-inline size_t at(int i, int j, int ld) {
-    return static_cast<size_t>(j) * ld + i;
-}
-
-// One level of the chain: D = I + Lambda'A Lambda = LL' and what follows from it.
-// A is the leading (r, r) of a panel with row length `width`.
-template <int R>
-struct Level {
-    int r, width;
-    const double* A;
-    const double* L;
-    const double* Lambda;
-    double *V, *N, *M;
-
-    int size() const { return R > 0 ? R : r; }
-
-    // V = Lambda D^-1 Lambda', N = I - A V, M = N A
-    void resolve(double* scratch) const {
-        const int n = size();
-        for (int c = 0; c < n; ++c) { // scratch column c = L^-1 Lambda' e_c
-            double* t = scratch + c * n;
-            for (int a = 0; a < n; ++a) {
-                double s = c >= a ? Lambda[c * n + a] : 0.0;
-                for (int k = 0; k < a; ++k) s -= L[a * n + k] * t[k];
-                t[a] = s / L[a * n + a];
-            }
-        }
-        for (int a = 0; a < n; ++a)
-            for (int c = 0; c <= a; ++c) {
-                double s = 0;
-                for (int k = 0; k < n; ++k) s += scratch[a * n + k] * scratch[c * n + k];
-                V[a * n + c] = V[c * n + a] = s;
-            }
-        for (int a = 0; a < n; ++a)
-            for (int c = 0; c < n; ++c) {
-                double s = a == c ? 1.0 : 0.0;
-                for (int k = 0; k < n; ++k) s -= A[a * width + k] * V[k * n + c];
-                N[a * n + c] = s;
-            }
-        for (int a = 0; a < n; ++a)
-            for (int c = 0; c < n; ++c) {
-                double s = 0;
-                for (int k = 0; k < n; ++k) s += N[a * n + k] * A[k * width + c];
-                M[a * n + c] = s;
-            }
-    }
-};
-
-// y (r, m) = B (r, r) X, X's rows `ldx` apart
-template <int R>
-void multiply(int r_, int m, const double* B, const double* X, int ldx, double* y) {
-    const int r = R > 0 ? R : r_;
-    for (int a = 0; a < r; ++a) {
-        double* out = y + static_cast<size_t>(a) * m;
-        const double b0 = B[a * r];
-        for (int c = 0; c < m; ++c) out[c] = b0 * X[c];
-        for (int k = 1; k < r; ++k) {
-            const double bk = B[a * r + k];
-            const double* x = X + static_cast<size_t>(k) * ldx;
-            for (int c = 0; c < m; ++c) out[c] += bk * x[c];
-        }
-    }
-}
-
-// Short sums keep their plain order, long ones are split.
-double inner(int n, const double* a, const double* b) {
-    if (n >= 16) return dot(n, a, b);
-    double s = 0;
-    for (int i = 0; i < n; ++i) s += a[i] * b[i];
-    return s;
-}
 
 } // namespace
 
@@ -1168,6 +1097,21 @@ void Criterion::descend(int depth, int chunk, bool derivatives) {
     }
 }
 
+void Criterion::descend_by_size(int depth, int chunk, bool derivatives) {
+    switch (b_.chain[depth].r) {
+    case 1:
+        return descend<1>(depth, chunk, derivatives);
+    case 2:
+        return descend<2>(depth, chunk, derivatives);
+    case 3:
+        return descend<3>(depth, chunk, derivatives);
+    case 4:
+        return descend<4>(depth, chunk, derivatives);
+    default:
+        return descend<0>(depth, chunk, derivatives);
+    }
+}
+
 // Average information of a nested chain, from the finest levels up: the
 // columns w_i = Z dPsi_i s are carried as right-hand sides.
 void Criterion::information_up(int chunk) {
@@ -1319,24 +1263,8 @@ void Criterion::differentiate(double* gradient, double* hessian) {
         }
         if (!b_.chain.empty()) {
             const bool large = b_.tail_column.size() > 10000 && !dense_leader();
-            for_chunks(b_.chunks, large ? threads_ : 1, [&](int c) {
-                switch (b_.chain[0].r) {
-                case 1:
-                    descend<1>(0, c, true);
-                    break;
-                case 2:
-                    descend<2>(0, c, true);
-                    break;
-                case 3:
-                    descend<3>(0, c, true);
-                    break;
-                case 4:
-                    descend<4>(0, c, true);
-                    break;
-                default:
-                    descend<0>(0, c, true);
-                }
-            });
+            for_chunks(b_.chunks, large ? threads_ : 1,
+                       [&](int c) { descend_by_size(0, c, true); });
         }
         Vector leader(static_cast<size_t>(N) * K, 0.0);
         for (int c = 0; c < b_.chunks; ++c)
@@ -1365,22 +1293,7 @@ void Criterion::differentiate(double* gradient, double* hessian) {
             for (Vector* sum : {&sum_G_[c], &sum_gram_[c], &sum_t_[c], &sum_e_[c]})
                 std::fill(sum->begin(), sum->end(), 0.0);
             for (int d = static_cast<int>(b_.chain.size()) - 1; d >= 0; --d) {
-                switch (b_.chain[d].r) {
-                case 1:
-                    descend<1>(d, c, true);
-                    break;
-                case 2:
-                    descend<2>(d, c, true);
-                    break;
-                case 3:
-                    descend<3>(d, c, true);
-                    break;
-                case 4:
-                    descend<4>(d, c, true);
-                    break;
-                default:
-                    descend<0>(d, c, true);
-                }
+                descend_by_size(d, c, true);
             }
             if (!alone) information_up(c);
         });
@@ -1738,20 +1651,33 @@ std::vector<Vector> Criterion::fixed_scores() {
     const Vector phi = phi_;
     factorise(phi.data());
     solve();
+    return sum_fixed_scores(level_fixed_scores());
+}
+
+std::vector<Vector> Criterion::sum_fixed_scores(const std::vector<Vector>& scores) const {
+    const int p = b_.p;
+    std::vector<Vector> out;
+    for (size_t f = 0; f < b_.factors.size(); ++f) {
+        const size_t r = b_.factors[f].r, q = b_.factors[f].q;
+        Vector sum(r * r * p * p, 0.0);
+        for (size_t l = 0; l < q; ++l) {
+            const double* y = scores[f].data() + l * r * p;
+            for (size_t a = 0; a < r; ++a)
+                for (size_t e = 0; e < r; ++e)
+                    for (int i = 0; i < p; ++i)
+                        for (int k = 0; k < p; ++k)
+                            sum[((a * r + e) * p + i) * p + k] += y[a * p + i] * y[e * p + k];
+        }
+        out.push_back(std::move(sum));
+    }
+    return out;
+}
+
+std::vector<Vector> Criterion::level_fixed_scores() {
     fixed_modes();
     const int N = b_.order(), T = b_.T, p = b_.p, depth = static_cast<int>(b_.chain.size());
-    std::vector<Vector> out(b_.factors.size());
-    for (size_t f = 0; f < b_.factors.size(); ++f)
-        out[f].assign(static_cast<size_t>(b_.factors[f].r) * b_.factors[f].r * p * p, 0.0);
-    auto accumulate = [&](int f, const double* y, Vector& sum) { // y (r, p)
-        const int r = b_.factors[f].r;
-        for (int a = 0; a < r; ++a)
-            for (int e = 0; e < r; ++e)
-                for (int i = 0; i < p; ++i)
-                    for (int k = 0; k < p; ++k)
-                        sum[((static_cast<size_t>(a) * r + e) * p + i) * p + k] +=
-                            y[a * p + i] * y[e * p + k];
-    };
+    std::vector<Vector> out;
+    for (const Factor& f : b_.factors) out.emplace_back(static_cast<size_t>(f.q) * f.r * p);
     Vector raw = Y_; // modes of X's columns, as they multiply the data
     if (T > 0) {
         Vector v(static_cast<size_t>(N) * p, 0.0), Qv(v.size());
@@ -1760,14 +1686,10 @@ std::vector<Vector> Criterion::fixed_scores() {
         symmetric_times(N, p, Q_.data(), N, v.data(), N, Qv.data(), N);
         for (int t : b_.tail) {
             const Factor& f = b_.factors[t];
-            Vector y(static_cast<size_t>(f.r) * p);
-            for (int l = 0; l < f.q; ++l) {
-                for (int a = 0; a < f.r; ++a) {
-                    const int i = f.column + l * f.r + a;
-                    for (int e = 0; e < p; ++e)
-                        y[a * p + e] = Q_[at(T + e, i, N)] - Qv[at(i, e, N)];
-                }
-                accumulate(t, y.data(), out[t]);
+            for (int k = 0; k < f.q * f.r; ++k) {
+                const int i = f.column + k;
+                for (int e = 0; e < p; ++e)
+                    out[t][static_cast<size_t>(k) * p + e] = Q_[at(T + e, i, N)] - Qv[at(i, e, N)];
             }
         }
         kernel_vector(raw, p, false);
@@ -1778,7 +1700,7 @@ std::vector<Vector> Criterion::fixed_scores() {
         const int r = c.r, width = c.width, wp = width - r;
         modes[d].assign(static_cast<size_t>(c.q) * r * p, 0.0);
         Vector V(r * r), Nm(r * r), M(r * r), scratch(r * r);
-        Vector rhs(static_cast<size_t>(r) * p), y(rhs.size());
+        Vector rhs(static_cast<size_t>(r) * p);
         const double* Lambda = lambda_[c.factor].data();
         const double* Psi = psi_[c.factor].data();
         for (int j = 0; j < c.q; ++j) {
@@ -1807,9 +1729,9 @@ std::vector<Vector> Criterion::fixed_scores() {
                             rhs[a * p + e] -= C[i] * raw[at(b_.tail_column[first + i], e, T)];
                 }
             }
-            multiply<0>(r, p, Nm.data(), rhs.data(), p, y.data());
-            multiply<0>(r, p, Psi, y.data(), p, modes[d].data() + static_cast<size_t>(j) * r * p);
-            accumulate(c.factor, y.data(), out[c.factor]);
+            double* y = out[c.factor].data() + static_cast<size_t>(j) * r * p;
+            multiply<0>(r, p, Nm.data(), rhs.data(), p, y);
+            multiply<0>(r, p, Psi, y, p, modes[d].data() + static_cast<size_t>(j) * r * p);
         }
     }
     return out;

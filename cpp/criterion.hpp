@@ -31,6 +31,22 @@
 
 namespace ranef {
 
+// A symmetric matrix (r, r) in the place of a factor's Psi, row-major: V = Z D Z'.
+struct Direction {
+    int factor;
+    Vector matrix;
+};
+
+// What second derivatives along directions i, j are made of, row-major.
+struct Curvature {
+    Vector traces;   // (k, k): tr(M V_i M V_j), M = P under REML, H^-1 under ML
+    Vector scores;   // (k): y'P V_i P y
+    Vector fixed;    // (k, p, p): X'H^-1 V_i H^-1 X
+    Vector products; // (k c, k c): w_ia'P w_jb, see Criterion::curvature
+    // (r, r) by factor: d criterion / d Psi, as far as Psi has range.
+    std::vector<Vector> gradient;
+};
+
 // See Criterion::half_solves: one row a combination.
 struct HalfSolves {
     int64_t columns = 0;             // of the chain's part
@@ -116,8 +132,16 @@ class Criterion final : public Objective {
     // After factorise(): sum over levels of (Z_l'H^-1X) by pairs:
     // out[factor] = (r, r, p, p): sum_l y_la y_le' with y_la = X'H^-1 z_la.
     std::vector<Vector> fixed_scores();
+    // At the last phi; the factorisation is used up. The c columns w_i of `products` are
+    // V_i Py (c = 1), or those of V_i H^-1 X (c = p).
+    Curvature curvature(const std::vector<Direction>& directions, bool of_fixed);
 
   private:
+    friend class ChainCurvature;
+    friend class CrossedCurvature;
+    // X'H^-1 z by level, (q, r, p) by factor; after solve().
+    std::vector<Vector> level_fixed_scores();
+    std::vector<Vector> sum_fixed_scores(const std::vector<Vector>& scores) const;
     void prepare(const double* phi);
     template <int R>
     void eliminate(int depth, int chunk);
@@ -132,6 +156,7 @@ class Criterion final : public Objective {
     void scale_vector(const double* in, double* out) const;
     template <int R>
     void descend(int depth, int chunk, bool derivatives);
+    void descend_by_size(int depth, int chunk, bool derivatives);
     void fixed_modes();
     void top_covariance(bool with_fixed);
     void invert_tail(bool with_fixed);

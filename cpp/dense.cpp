@@ -281,6 +281,13 @@ void subtract_gram(int n, int k, const double* X, int ldx, double* A, int lda) {
     lapack().syrk(&uplo, &trans, &n, &k, &minus, const_cast<double*>(X), &ldx, &one, A, &lda);
 }
 
+void add_product(int n, int k, const double* X, const double* Y, int ldx, double* A, int lda) {
+    char plain = 'N', trans = 'T';
+    double one = 1;
+    lapack().gemm(&plain, &trans, &n, &n, &k, &one, const_cast<double*>(X), &ldx,
+                  const_cast<double*>(Y), &ldx, &one, A, &lda);
+}
+
 void triangle_times(int n, int k, const double* K, int ldk, bool transposed, double* X, int ldx) {
     if (use_lapack(n)) {
         char side = 'L', uplo = 'L', trans = transposed ? 'T' : 'N', diag = 'N';

@@ -51,6 +51,8 @@ void symmetric_times(int n, int k, const double* A, int lda, const double* X, in
                      int ldy);
 // A -= X X', X (n, k), lower triangle; needs LAPACK.
 void subtract_gram(int n, int k, const double* X, int ldx, double* A, int lda);
+// A += X Y', X and Y (n, k), both triangles; needs LAPACK.
+void add_product(int n, int k, const double* X, const double* Y, int ldx, double* A, int lda);
 // X (n, k) := K X or K' X, K lower triangular (n, n); X may have any ldx.
 void triangle_times(int n, int k, const double* K, int ldk, bool transposed, double* X, int ldx);
 // X (k, n) := X K or X K'.

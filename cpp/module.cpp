@@ -347,6 +347,45 @@ class Problem {
         return out;
     }
 
+    // What second derivatives along symmetric matrices are made of: (factor, (r, r))
+    // in the basis of b_e.
+    nb::dict curvature(Input<1> y, bool reml, Input<1> phi,
+                       const std::vector<std::pair<int, Input<2>>>& directions, bool of_fixed) {
+        check(y.shape(0), phi.shape(0));
+        std::vector<Direction> given;
+        for (const auto& [factor, matrix] : directions) {
+            const size_t r = blocks_->factors.at(factor).r;
+            if (matrix.shape(0) != r || matrix.shape(1) != r)
+                throw std::invalid_argument("a direction does not fit its factor");
+            given.push_back({factor, Vector(matrix.data(), matrix.data() + r * r)});
+        }
+        Curvature found;
+        const Response response = blocks_->respond(y.data(), threads_);
+        Criterion criterion(*blocks_, reml, threads_);
+        criterion.use(response);
+        {
+            nb::gil_scoped_release release;
+            criterion.factorise(phi.data());
+            found = criterion.curvature(given, of_fixed);
+        }
+        const size_t k = given.size(), p = blocks_->p, c = of_fixed ? p : 1;
+        nb::dict d;
+        nb::list gradient;
+        for (size_t f = 0; f < blocks_->factors.size(); ++f) {
+            const size_t r = blocks_->factors[f].r;
+            gradient.append(to_array(std::move(found.gradient[f]), {r, r}));
+        }
+        d["psi_gradient"] = gradient;
+        d["rss"] = criterion.rss();
+        d["degrees"] = criterion.degrees();
+        d["fixed_covariance"] = to_array(criterion.fixed_covariance(), {p, p});
+        d["traces"] = to_array(std::move(found.traces), {k, k});
+        d["scores"] = to_array(std::move(found.scores));
+        d["fixed"] = to_array(std::move(found.fixed), {k, p, p});
+        d["products"] = to_array(std::move(found.products), {k, c, k, c});
+        return d;
+    }
+
   private:
     void check(size_t rows, size_t parameters) const {
         if (rows != blocks_->n) throw std::invalid_argument("y must have one value per row");
@@ -495,7 +534,9 @@ NB_MODULE(_core, m) {
         .def("half_solves", &Problem::half_solves, "y"_a, "reml"_a, "phi"_a, "levels"_a, "z"_a,
              "X"_a)
         .def("scores", &Problem::scores, "y"_a, "reml"_a, "phi"_a, "factor"_a)
-        .def("fixed_scores", &Problem::fixed_scores, "y"_a, "reml"_a, "phi"_a);
+        .def("fixed_scores", &Problem::fixed_scores, "y"_a, "reml"_a, "phi"_a)
+        .def("curvature", &Problem::curvature, "y"_a, "reml"_a, "phi"_a, "directions"_a,
+             "of_fixed"_a);
     nb::class_<StructureFace>(m, "Structure")
         .def(nb::init<const std::string&, int, int, const nb::object&>(), "kind"_a, "size"_a,
              "rank"_a = 0, "positions"_a.none() = nb::none())

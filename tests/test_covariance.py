@@ -19,6 +19,7 @@ from ranef.covariance import (
     structure,
     structure_of,
 )
+from ranef.covariance.correlation import matern, matern_bends
 from ranef.design.specification import RandomTerm
 from ranef.errors import ModelError
 
@@ -370,3 +371,27 @@ def test_a_random_term_tells_its_structure() -> None:
     np.testing.assert_array_equal(
         structure_of(term).psi(theta), relative_covariance("exp", theta, term)
     )
+
+
+@pytest.mark.parametrize("kind", STRUCTURES)
+def test_second_derivatives_in_theta(kind: str) -> None:
+    s = make(kind)
+    theta = s.from_phi(some_phi(s, scale=0.7))
+    want = differences(s.derivatives, theta)
+    found = s.second_derivatives(theta)
+    np.testing.assert_allclose(found, want, atol=1e-7 * max(1, np.abs(want).max()))
+    np.testing.assert_array_equal(found, found.transpose(1, 0, 2, 3))
+
+
+@pytest.mark.parametrize("nu", [0.05, 0.5, 3.0, 40.0])
+@pytest.mark.parametrize("x", [1e-3, 0.1, 2.0, 30.0])
+def test_second_derivatives_of_matern(x: float, nu: float) -> None:
+    step = 1e-3
+
+    def slopes(at: tuple[float, float]) -> np.ndarray:
+        return np.array(matern(x * np.exp(at[0]), nu * np.exp(at[1]))[1:])
+
+    by_difference = differences(slopes, np.zeros(2), step)
+    in_log_x, mixed, in_nu = matern_bends(x, nu)
+    want = [by_difference[0, 0], by_difference[0, 1], by_difference[1, 1] / nu]
+    np.testing.assert_allclose([in_log_x, mixed, in_nu], want, rtol=1e-6, atol=1e-9)

@@ -79,12 +79,9 @@ def test_satterthwaite_of_any_contrast_by_brute_force(fits, name, reml):
 
 
 def test_split_plot_degrees_of_freedom_are_the_classical_ones(fits):
-    """Balanced layouts have exact tests: (blocks - 1)(treatments - 1) = 24 for ergoStool.
-
-    They hold at the optimum, to which a proved fit is as near as 1e-5 relative.
-    """
+    """Balanced layouts have exact tests: (blocks - 1)(treatments - 1) = 24 for ergoStool."""
     found = fits("factor").tidy()
-    np.testing.assert_allclose(found["df"][1:], 24.0, rtol=1e-5)
+    np.testing.assert_allclose(found["df"][1:], 24.0, rtol=1e-9)
 
 
 def test_satterthwaite_on_a_face_counts_the_free_parameters_only():

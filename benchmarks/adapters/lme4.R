@@ -24,3 +24,11 @@ describe <- function(last) {
 }
 
 again <- function(last, response) suppressMessages(refit(last, response))
+
+# Kenward-Roger's of every coefficient, by pbkrtest
+degrees <- function(last, method) {
+  if (method != "kenward-roger") stop("no such degrees of freedom")
+  adjusted <- pbkrtest::vcovAdj(last)
+  rows <- diag(length(fixef(last)))
+  apply(rows, 1, function(l) pbkrtest::Lb_ddf(l, vcov(last), adjusted))
+}

@@ -1,7 +1,7 @@
 # A package of R, asked by JSON lines on standard input and answering on standard
 # output. Times are taken inside R; reading the table is outside the clock.
 # Rscript peer.R PACKAGE: the file PACKAGE.R beside it defines fit(), describe(last)
-# and again (refitting one response, or NULL).
+# and again (refitting one response, or NULL); degrees (of freedom by a method), if it can.
 options(warn = -1, digits = 15)
 package <- commandArgs(trailingOnly = TRUE)[1]
 here <- dirname(sub("^--file=", "", grep("^--file=", commandArgs(), value = TRUE)[1]))
@@ -34,6 +34,7 @@ clock <- function(expression) {
 problem <- NULL
 table <- NULL
 last <- NULL
+degrees <- NULL
 
 source(file.path(here, paste0(package, ".R")))
 
@@ -61,6 +62,11 @@ operations <- list(
     responses <- as.matrix(read.csv(order$csv, header = FALSE))[, seq_len(order$count), drop = FALSE]
     seconds <- clock(for (k in seq_len(ncol(responses))) again(last, responses[, k]))
     answer(seconds = seconds)
+  },
+  degrees = function(order) {
+    if (is.null(degrees)) stop("no degrees of freedom")
+    seconds <- clock(df <- degrees(last, order$method))
+    answer(seconds = seconds, df = I(unname(df)))
   }
 )
 

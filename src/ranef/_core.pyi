@@ -85,6 +85,14 @@ class Problem:
     ) -> tuple[NDArray[np.int64], NDArray[np.int64], _Floats, int, _Floats]: ...
     def scores(self, y: _Floats, reml: bool, phi: _Floats, factor: int) -> _Floats: ...
     def fixed_scores(self, y: _Floats, reml: bool, phi: _Floats) -> list[_Floats]: ...
+    def curvature(
+        self,
+        y: _Floats,
+        reml: bool,
+        phi: _Floats,
+        directions: Sequence[tuple[int, _Floats]],
+        of_fixed: bool,
+    ) -> dict[str, Any]: ...
 
 class Structure:
     def __init__(

@@ -118,7 +118,6 @@ class GeneralizedMixedModelFit(MixedModelFit):
         return Intervals(**{name: values[own] for name, values in vars(found).items()})
 
     def _coefficient_intervals(self, conf_level: float, df: str) -> Intervals:
-        checks.choice("df", df, ("normal",))
         identity = np.eye(len(self.estimate.coefficients))
         return inference.intervals(self.estimate, identity, conf_level=conf_level, df=df)
 

@@ -78,8 +78,9 @@ class LinearMixedModelFit(MixedModelFit):
         Parameters
         ----------
         conf_level : float
-        df : {"satterthwaite", "residual", "normal"}
-            Degrees of freedom of the t tests of the fixed effects.
+        df : {"satterthwaite", "kenward-roger", "containment", "residual", "normal"}
+            Degrees of freedom of the t tests of the fixed effects; Kenward and Roger's
+            method has standard errors of its own as well.
 
         Examples
         --------
@@ -118,8 +119,9 @@ class LinearMixedModelFit(MixedModelFit):
               deviation of the effect given the parameters, `std_error` that of
               the prediction error, from which the (normal) interval is made.
         conf_level : float
-        df : {"satterthwaite", "residual", "normal"}
-            Degrees of freedom of the t tests of the fixed effects.
+        df : {"satterthwaite", "kenward-roger", "containment", "residual", "normal"}
+            Degrees of freedom of the t tests of the fixed effects; Kenward and Roger's
+            method has standard errors of its own as well.
         exponentiate : bool
             Carry the estimates and bounds of the fixed effects through exp, as
             for a response in logs; standard errors stay on the scale fitted.
@@ -218,6 +220,7 @@ class LinearMixedModelFit(MixedModelFit):
         type: str = "response",
         conf_level: float | None = None,
         interval: str = "mean",
+        df: str = "satterthwaite",
     ) -> Any:
         """Predict rows of the table fitted, or of a new one.
 
@@ -239,6 +242,9 @@ class LinearMixedModelFit(MixedModelFit):
         interval : {"mean", "new"}
             For the expected value, or for a new observation. In a new table its
             weight is read from the column that `weights` named, else it is 1.
+        df : str
+            Method of the degrees of freedom, as in `tidy`, for the mean of
+            ``"typical"`` and ``"population"``. Needs `conf_level`.
 
         Returns
         -------
@@ -247,8 +253,8 @@ class LinearMixedModelFit(MixedModelFit):
             ``estimate, std_error, conf_low, conf_high``. NaN where a needed
             value is missing. Standard errors carry the uncertainty of the fixed
             and the random effects given the variance parameters. The mean of
-            ``"typical"`` and ``"population"`` has t intervals with
-            Satterthwaite's degrees of freedom, the others are normal.
+            ``"typical"`` and ``"population"`` has t intervals by the method `df`, the
+            others are normal.
 
         Examples
         --------
@@ -264,6 +270,7 @@ class LinearMixedModelFit(MixedModelFit):
         """
         kind = checks.choice("kind", kind, KINDS)
         checks.choice("type", type, ("response", "link"))
+        inference.check_method(df)
         new_observation = checks.choice("interval", interval, ("mean", "new")) == "new"
         if conf_level is None and new_observation:
             raise ModelError("interval='new' needs a conf_level, such as conf_level=0.95")
@@ -283,6 +290,7 @@ class LinearMixedModelFit(MixedModelFit):
             kind,
             conf_level=checks.conf_level(conf_level),
             new=new_observation,
+            df=df,
             parameters=self._known_parameters(),
         )
         return frame.table(vars(found))

@@ -10,7 +10,7 @@ import numpy as np
 from ranef.api.rendering import Page, Paragraph, TextTable, decimals, number, p_value
 from ranef.design.specification import Accounting, GroupingFactor, Specification
 from ranef.design.state import Coding
-from ranef.inference import Intervals, VarianceParameter, intraclass_correlations
+from ranef.inference import METHODS, Intervals, VarianceParameter, intraclass_correlations
 from ranef.models.estimate import Estimate, GeneralisedEstimate
 from ranef.models.naming import CONDITIONAL, Levels, category, group_name
 from ranef.solve.optimum import Face, Optimum
@@ -27,11 +27,7 @@ __all__ = [
     "variance_table",
 ]
 
-DF_WORDS = {
-    "satterthwaite": "t tests with Satterthwaite's degrees of freedom",
-    "residual": "t tests with n - p degrees of freedom",
-    "normal": "normal tests",
-}
+DF_WORDS = {name: method.words for name, method in METHODS.items()}
 
 
 @dataclass(frozen=True)

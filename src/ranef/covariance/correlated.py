@@ -93,6 +93,25 @@ class Correlated(Structure):
         in_rho = np.outer(sds, sds) * self.correlation.derivatives(rho)
         return np.concatenate([in_sds, in_rho])
 
+    def second_derivatives(self, theta: Floats) -> Floats:
+        """Of S R S: both sds in place, sds with dR, and S d2R S."""
+        sds, rho = self.split(theta)
+        k, m, r = self.n_parameters, self.n_sds, self.size
+        # e_i of every sd, as a diagonal: which columns it scales
+        scales = np.ones((1, r)) if self.homogeneous else np.eye(r)
+        out = np.zeros((k, k, r, r))
+        pairs = np.einsum("ia,jb->ijab", scales, scales)
+        out[:m, :m] = (pairs + pairs.transpose(1, 0, 2, 3)) * self.correlations(rho)
+        if self.correlation is None:
+            return out
+        dR = self.correlation.derivatives(rho)
+        half = np.einsum("ia,b->iab", scales, sds)
+        mixed = (half + half.transpose(0, 2, 1))[:, None] * dR
+        out[:m, m:] = mixed
+        out[m:, :m] = mixed.transpose(1, 0, 2, 3)
+        out[m:, m:] = np.outer(sds, sds) * self.correlation.second_derivatives(rho)
+        return out
+
     def to_phi(self, theta: Floats) -> Floats:
         """Roots of the sds if there is one for each column."""
         theta = self.checked(theta)

@@ -58,6 +58,10 @@ class Correlation(ABC):
         """Derivatives of R, (c, r, r)."""
 
     @abstractmethod
+    def second_derivatives(self, rho: Floats) -> Floats:
+        """Second derivatives of R, (c, c, r, r)."""
+
+    @abstractmethod
     def to_phi(self, rho: Floats) -> Floats:
         """A phi (c,) of the same R; any phi is valid."""
 
@@ -106,6 +110,10 @@ class Uncorrelated(Correlation):
         """None."""
         return np.empty((0, *self.distance.shape))
 
+    def second_derivatives(self, rho: Floats) -> Floats:
+        """None."""
+        return np.empty((0, 0, *self.distance.shape))
+
     def to_phi(self, rho: Floats) -> Floats:
         """Nothing to map."""
         return np.empty(0)
@@ -147,6 +155,10 @@ class Exchangeable(Correlation):
         """Ones off the diagonal."""
         return np.where(self.distance > 0.0, 1.0, 0.0)[None]
 
+    def second_derivatives(self, rho: Floats) -> Floats:
+        """Zero: R is linear in rho."""
+        return np.zeros((1, 1, *self.distance.shape))
+
     def to_phi(self, rho: Floats) -> Floats:
         """Inverse sine within the range."""
         value = within(float(rho[0]), self.low, 1.0, "the correlation of compound symmetry")
@@ -184,6 +196,11 @@ class Autoregressive(Correlation):
     def derivatives(self, rho: Floats) -> Floats:
         """Lag rho^(lag - 1)."""
         return np.asarray(self.distance * rho[0] ** np.maximum(self.distance - 1.0, 0.0))[None]
+
+    def second_derivatives(self, rho: Floats) -> Floats:
+        """Lag (lag - 1) rho^(lag - 2)."""
+        lag = self.distance
+        return np.asarray(lag * (lag - 1.0) * rho[0] ** np.maximum(lag - 2.0, 0.0))[None, None]
 
     def to_phi(self, rho: Floats) -> Floats:
         """Inverse sine."""
@@ -232,6 +249,10 @@ class Toeplitz(Correlation):
     def derivatives(self, rho: Floats) -> Floats:
         """Ones at the lag."""
         return np.where(self.lags == np.arange(1, len(self.distance))[:, None, None], 1.0, 0.0)
+
+    def second_derivatives(self, rho: Floats) -> Floats:
+        """Zero: R is linear in rho."""
+        return np.zeros((len(rho), len(rho), *self.distance.shape))
 
     def to_phi(self, rho: Floats) -> Floats:
         """Partial autocorrelations; zero after one of +-1, where nothing is left."""
@@ -283,6 +304,10 @@ class Toeplitz(Correlation):
         return np.logical_and.accumulate(np.abs(partial) < 1.0 - UNIT)
 
 
+TINY = 1e-150
+"""A distance below this, in units of the range, is none."""
+
+
 def median_distance(distance: Floats) -> float:
     """Median over pairs, the unit of phi."""
     return float(np.median(distance[np.triu_indices(len(distance), 1)]))
@@ -320,6 +345,12 @@ class Exponential(Correlation):
         """-distance R in the rate, distance / range^2 R in the range."""
         slope = -self.distance if self.rate else self.distance / float(rho[0]) ** 2
         return np.asarray(slope * self.matrix(rho))[None]
+
+    def second_derivatives(self, rho: Floats) -> Floats:
+        """distance^2 R in the rate; (distance^2 / range - 2 distance) / range^3 R in the range."""
+        d, at = self.distance, float(rho[0])
+        bend = d**2 if self.rate else (d**2 / at - 2.0 * d) / at**3
+        return np.asarray(bend * self.matrix(rho))[None, None]
 
     def to_phi(self, rho: Floats) -> Floats:
         """Return the root of the rate in units of the median distance."""
@@ -361,6 +392,12 @@ class Gaussian(Correlation):
         """2 distance^2 / range^3 R."""
         return np.asarray(2.0 * self.distance**2 / float(rho[0]) ** 3 * self.matrix(rho))[None]
 
+    def second_derivatives(self, rho: Floats) -> Floats:
+        """(4 distance^4 / range^6 - 6 distance^2 / range^4) R."""
+        at = float(rho[0])
+        square = (self.distance / at) ** 2
+        return np.asarray((4.0 * square**2 - 6.0 * square) / at**2 * self.matrix(rho))[None, None]
+
     def to_phi(self, rho: Floats) -> Floats:
         """Median distance / range."""
         return np.array([median_distance(self.distance) / positive(float(rho[0]), "the range")])
@@ -386,15 +423,64 @@ def matern(x: float, nu: float) -> tuple[float, float, float]:
     """
     from scipy.special import digamma
 
-    if x < 1e-150:
-        return 1.0, 0.0, 0.0
+    at = _matern_moments(x, nu)
+    if at is None:
+        return float(x < TINY), 0.0, 0.0
+    in_log_x = -at.excess - at.c
+    in_nu = math.log(nu) - float(digamma(nu)) + at.log_ratio + at.t
+    return at.value, at.value * in_log_x, at.value * in_nu
+
+
+def matern_bends(x: float, nu: float) -> tuple[float, float, float]:
+    """Second derivatives of `matern` in log x twice, log x and nu, nu twice.
+
+    Those of log K are covariances under the same density, of t and x cosh t.
+
+    Examples
+    --------
+    >>> in_log_x = matern_bends(2.0, 0.5)[0]
+    >>> np.allclose(in_log_x, (4 - 2) * np.exp(-2), rtol=1e-12)
+    True
+    """
+    from scipy.special import digamma, polygamma
+
+    at = _matern_moments(x, nu)
+    if at is None:
+        return 0.0, 0.0, 0.0
+    in_log_x = -at.excess - at.c
+    in_nu = math.log(nu) - float(digamma(nu)) + at.log_ratio + at.t
+    return (
+        at.value * (at.cc - (nu + at.excess + at.c) + in_log_x**2),
+        at.value * (1.0 - at.ct + in_log_x * in_nu),
+        at.value * (at.tt - float(polygamma(1, nu)) + in_nu**2),
+    )
+
+
+@dataclass(frozen=True)
+class _Moments:
+    """Matern correlation and moments of t and c = x cosh t - (nu + excess), t from the peak."""
+
+    value: float
+    excess: float
+    log_ratio: float
+    c: float
+    t: float
+    cc: float
+    ct: float
+    tt: float
+
+
+def _matern_moments(x: float, nu: float) -> _Moments | None:
+    """None where the correlation is one or zero to rounding."""
+    if x < TINY:
+        return None
     peak_c = math.hypot(x, nu)
     excess = x * x / (nu + peak_c)
     log_ratio = math.log1p(0.5 * excess / nu)
     log_peak = math.log(2.0) + 0.5 * math.log(0.5 * nu / math.pi) - stirling_rest(nu)
     log_peak += nu * log_ratio - excess
     if not log_peak > -800.0:
-        return 0.0, 0.0, 0.0
+        return None
     step = min(0.125, 0.5 / math.sqrt(peak_c))
     peak_t, end = math.asinh(nu / x), math.log(2.0 * (peak_c + 10.0 * nu + 50.0) / x)
     t = step * np.arange(math.floor((-end - peak_t) / step), math.ceil((end - peak_t) / step) + 1)
@@ -402,9 +488,13 @@ def matern(x: float, nu: float) -> tuple[float, float, float]:
     weight = np.exp(nu * t - c)
     total = float(weight.sum())
     value = math.exp(log_peak + math.log(0.5 * step * total))
-    in_log_x = -excess - float(weight @ c) / total
-    in_nu = math.log(nu) - float(digamma(nu)) + log_ratio + float(weight @ t) / total
-    return value, value * in_log_x, value * in_nu
+    weight = weight / total
+    mean_c, mean_t = float(weight @ c), float(weight @ t)
+    from_c, from_t = c - mean_c, t - mean_t
+    cc, ct, tt = (
+        float(weight @ (a * b)) for a, b in ((from_c,) * 2, (from_c, from_t), (from_t,) * 2)
+    )
+    return _Moments(value, excess, log_ratio, mean_c, mean_t, cc, ct, tt)
 
 
 def stirling_rest(x: float) -> float:
@@ -452,6 +542,17 @@ class Matern(Correlation):
         distinct, place = np.unique(self.distance, return_inverse=True)
         values = [diagonal, *(of(float(d) / range_) for d in distinct[1:])]
         return np.array(values)[place.reshape(self.distance.shape)]
+
+    def second_derivatives(self, rho: Floats) -> Floats:
+        """By the chain rule from log x = log distance - log range, and nu."""
+        range_, nu = float(rho[0]), float(rho[1])
+        slope = self.spread(0.0, lambda x: matern(x, nu)[1], range_)
+
+        def bend(i: int) -> Floats:
+            return self.spread(0.0, lambda x: matern_bends(x, nu)[i], range_)
+
+        mixed = -bend(1) / range_
+        return np.array([[(bend(0) + slope) / range_**2, mixed], [mixed, bend(2)]])
 
     def to_phi(self, rho: Floats) -> Floats:
         """Logarithms."""

@@ -46,6 +46,13 @@ class Diagonal(Structure):
         out[i, i, i] = 2.0 * self.checked(theta)
         return out
 
+    def second_derivatives(self, theta: Floats) -> Floats:
+        """2 in place (i, i)."""
+        out = np.zeros((self.size,) * 4)
+        i = np.arange(self.size)
+        out[i, i, i, i] = 2.0
+        return out
+
     def to_phi(self, theta: Floats) -> Floats:
         """Theta itself."""
         return self.checked(theta).copy()

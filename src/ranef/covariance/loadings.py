@@ -90,6 +90,14 @@ class Loadings(Structure):
         half[np.arange(len(rows)), rows, :] = L[:, columns].T
         return half + half.transpose(0, 2, 1)
 
+    def second_derivatives(self, theta: Floats) -> Floats:
+        """E F' + F E' for entries E, F of one column."""
+        rows, columns = lower_entries(self.size, self.rank)
+        first, second = np.nonzero(columns[:, None] == columns)
+        half = np.zeros((len(rows), len(rows), self.size, self.size))
+        half[first, second, rows[first], rows[second]] = 1.0
+        return half + half.transpose(0, 1, 3, 2)
+
     def to_phi(self, theta: Floats) -> Floats:
         """Theta itself."""
         return self.checked(theta).copy()

@@ -109,6 +109,10 @@ class Structure(ABC):
         """Derivatives of Psi with respect to theta, (k, r, r)."""
 
     @abstractmethod
+    def second_derivatives(self, theta: Floats) -> Floats:
+        """Second derivatives of Psi with respect to theta, (k, k, r, r)."""
+
+    @abstractmethod
     def to_phi(self, theta: Floats) -> Floats:
         """A phi (k,) of the same Psi."""
 

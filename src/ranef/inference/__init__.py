@@ -11,8 +11,18 @@ and the floors below; SciPy inside functions only.
 """
 
 from ranef.inference import generalised
-from ranef.inference.degrees import METHODS, check_method, degrees_of_freedom, denominator
+from ranef.inference.containment import Strata, strata
+from ranef.inference.degrees import (
+    METHODS,
+    Method,
+    ScaledF,
+    check_method,
+    degrees_of_freedom,
+    denominator,
+    scaled_f,
+)
 from ranef.inference.effects import LevelEffects, coefficients_by_level, level_effects
+from ranef.inference.kenward import KenwardRoger, kenward_roger
 from ranef.inference.means import fitted, linear_predictor, residuals
 from ranef.inference.parameters import ParameterCovariance, parameter_covariance
 from ranef.inference.prediction import NewRows, Prediction, predict
@@ -35,10 +45,14 @@ __all__ = [
     "METHODS",
     "FTest",
     "Intervals",
+    "KenwardRoger",
     "LevelEffects",
+    "Method",
     "NewRows",
     "ParameterCovariance",
     "Prediction",
+    "ScaledF",
+    "Strata",
     "VarianceParameter",
     "check_method",
     "coefficient_covariance",
@@ -50,12 +64,15 @@ __all__ = [
     "generalised",
     "intervals",
     "intraclass_correlations",
+    "kenward_roger",
     "level_effects",
     "linear_predictor",
     "method_of",
     "parameter_covariance",
     "predict",
     "residuals",
+    "scaled_f",
     "simulate",
+    "strata",
     "variance_parameters",
 ]

@@ -1,25 +1,58 @@
 """Denominator degrees of freedom of tests on the fixed effects.
 
-A method is a function of an estimate, the hypotheses L (q, p) and the
-covariance of the variance parameters; `METHODS` names them. A further method
-(Kenward-Roger, containment) is one more function and one more entry.
+`METHODS` names the methods. Each says how many degrees of freedom the t test of a row of
+L (q, p) has, how the F test of all rows is referred, and on which covariance of the
+coefficients both rest.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ranef.errors import ModelError, suggestion
+from ranef.inference.containment import strata
+from ranef.inference.kenward import ScaledF, kenward_roger
 from ranef.inference.parameters import ParameterCovariance, parameter_covariance
 from ranef.models.estimate import Estimate
 
-__all__ = ["METHODS", "check_method", "degrees_of_freedom", "denominator"]
+__all__ = [
+    "METHODS",
+    "Method",
+    "ScaledF",
+    "check_method",
+    "degrees_of_freedom",
+    "denominator",
+    "scaled_f",
+]
 
 Floats = NDArray[np.float64]
 Parameters = Callable[[], ParameterCovariance]
+
+
+@dataclass(frozen=True)
+class Method:
+    """What a method of degrees of freedom answers.
+
+    Attributes
+    ----------
+    words : str
+        For a summary: "t tests with ...".
+    rows : callable
+        (estimate, L, parameters) -> (q,) degrees of freedom of each row's t test.
+    joint : callable
+        (estimate, L, parameters) -> `ScaledF` of the q independent rows together.
+    covariance : callable
+        estimate -> (p, p) covariance of the coefficients.
+    """
+
+    words: str
+    rows: Callable[[Estimate, Floats, Parameters], Floats]
+    joint: Callable[[Estimate, Floats, Parameters], ScaledF]
+    covariance: Callable[[Estimate], Floats] = lambda estimate: estimate.vcov
 
 
 def check_method(method: str) -> str:
@@ -54,8 +87,36 @@ def degrees_of_freedom(
     (q,) float64 array
         Infinite for ``"normal"``; NaN for a row of zeros.
     """
-    known = parameters or (lambda: parameter_covariance(estimate))
-    return METHODS[check_method(method)](estimate, np.atleast_2d(L), known)
+    rows = METHODS[check_method(method)].rows
+    return rows(estimate, np.atleast_2d(L), _known(estimate, parameters))
+
+
+def scaled_f(
+    estimate: Estimate,
+    L: Floats,
+    method: str = "satterthwaite",
+    parameters: Parameters | None = None,
+) -> ScaledF:
+    """Scale and denominator degrees of freedom of the F test of all rows of L at once.
+
+    The rows must be linearly independent.
+    """
+    joint = METHODS[check_method(method)].joint
+    return joint(estimate, np.atleast_2d(L), _known(estimate, parameters))
+
+
+def denominator(
+    estimate: Estimate,
+    L: Floats,
+    method: str = "satterthwaite",
+    parameters: Parameters | None = None,
+) -> float:
+    """Denominator degrees of freedom of `scaled_f`."""
+    return scaled_f(estimate, L, method, parameters).df2
+
+
+def _known(estimate: Estimate, parameters: Parameters | None) -> Parameters:
+    return parameters or (lambda: parameter_covariance(estimate))
 
 
 def satterthwaite(estimate: Estimate, L: Floats, parameters: Parameters) -> Floats:
@@ -74,6 +135,30 @@ def satterthwaite(estimate: Estimate, L: Floats, parameters: Parameters) -> Floa
     return df
 
 
+def fai_cornelius(estimate: Estimate, L: Floats, parameters: Parameters) -> ScaledF:
+    """Denominator of the F test by Satterthwaite's method.
+
+    Fai & Cornelius (1996, J. Stat. Comput. Simul. 54): L vcov L' = P D P' gives
+    q independent t tests with nu_i degrees of freedom; F with E = sum nu_i /
+    (nu_i - 2) over nu_i > 2 has 2 E / (E - q). If some nu_i <= 2 it has 2.
+    """
+    _, vectors = np.linalg.eigh(L @ estimate.vcov @ L.T)
+    nu = satterthwaite(estimate, vectors.T @ L, parameters)
+    if np.isinf(nu).any():
+        return ScaledF(1.0, float(np.inf))
+    if np.ptp(nu) < 1e-8 * nu.max():
+        return ScaledF(1.0, float(nu.mean()))
+    if (nu <= 2).any():
+        return ScaledF(1.0, 2.0)
+    expected = float(np.sum(nu / (nu - 2)))
+    return ScaledF(1.0, 2.0 * expected / (expected - len(nu)))
+
+
+def containment(estimate: Estimate, L: Floats, parameters: Parameters) -> Floats:
+    """Of the stratum of the coefficients that a row involves, the fewest of several."""
+    return strata(estimate.specification).degrees_of_freedom(L)
+
+
 def residual(estimate: Estimate, L: Floats, parameters: Parameters) -> Floats:
     """Rows minus columns, n - p, for every hypothesis."""
     return np.full(len(L), float(estimate.specification.n - estimate.specification.p))
@@ -84,36 +169,32 @@ def normal(estimate: Estimate, L: Floats, parameters: Parameters) -> Floats:
     return np.full(len(L), np.inf)
 
 
-def denominator(
-    estimate: Estimate,
-    L: Floats,
-    method: str = "satterthwaite",
-    parameters: Parameters | None = None,
-) -> float:
-    """Denominator degrees of freedom of the F test of all rows of L at once.
+def fewest(
+    rows: Callable[[Estimate, Floats, Parameters], Floats],
+) -> Callable[[Estimate, Floats, Parameters], ScaledF]:
+    """Return the F test with the fewest degrees of freedom among its rows, unscaled."""
 
-    Fai & Cornelius (1996, J. Stat. Comput. Simul. 54): L vcov L' = P D P' gives
-    q independent t tests with nu_i degrees of freedom; F with E = sum nu_i /
-    (nu_i - 2) over nu_i > 2 has 2 E / (E - q). If some nu_i <= 2 it has 2.
-    Methods that give each row the same df give it here too.
-    """
-    L = np.atleast_2d(L)
-    if check_method(method) == "normal":
-        return float(np.inf)
-    _, vectors = np.linalg.eigh(L @ estimate.vcov @ L.T)
-    nu = degrees_of_freedom(estimate, vectors.T @ L, method, parameters)
-    if np.isinf(nu).any():
-        return float(np.inf)
-    if np.ptp(nu) < 1e-8 * nu.max():
-        return float(nu.mean())
-    if (nu <= 2).any():
-        return 2.0
-    expected = float(np.sum(nu / (nu - 2)))
-    return 2.0 * expected / (expected - len(nu))
+    def joint(estimate: Estimate, L: Floats, parameters: Parameters) -> ScaledF:
+        return ScaledF(1.0, float(rows(estimate, L, parameters).min()))
+
+    return joint
 
 
-METHODS: dict[str, Callable[[Estimate, Floats, Parameters], Floats]] = {
-    "satterthwaite": satterthwaite,
-    "residual": residual,
-    "normal": normal,
+METHODS: dict[str, Method] = {
+    "satterthwaite": Method(
+        "t tests with Satterthwaite's degrees of freedom", satterthwaite, fai_cornelius
+    ),
+    "kenward-roger": Method(
+        "t tests with Kenward and Roger's standard errors and degrees of freedom",
+        lambda estimate, L, _: kenward_roger(estimate).degrees_of_freedom(L),
+        lambda estimate, L, _: kenward_roger(estimate).scaled_f(L),
+        lambda estimate: kenward_roger(estimate).adjusted,
+    ),
+    "containment": Method(
+        "t tests with degrees of freedom by strata (containment)",
+        containment,
+        fewest(containment),
+    ),
+    "residual": Method("t tests with n - p degrees of freedom", residual, fewest(residual)),
+    "normal": Method("normal tests", normal, fewest(normal)),
 }

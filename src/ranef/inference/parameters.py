@@ -50,19 +50,18 @@ def parameter_covariance(estimate: Estimate) -> ParameterCovariance:
     2 vcov / sigma. (Parametrisation of Kuznetsova, Brockhoff & Christensen
     2017, J. Stat. Softw. 82(13); the derivatives here are exact.)
     """
-    free = np.asarray(solve.free(estimate), dtype=np.bool_)
+    found = solve.curvature(estimate)
     m = residual_count(estimate)
-    sigma = estimate.sigma
-    g = np.asarray(solve.r2_derivatives(estimate))[free]
+    sigma, g = estimate.sigma, found.log_r2
     f = len(g)
     joint = np.empty((f + 1, f + 1))
-    joint[:f, :f] = np.asarray(solve.hessian(estimate))[np.ix_(free, free)] + m * np.outer(g, g)
+    joint[:f, :f] = found.hessian + m * np.outer(g, g)
     joint[:f, f] = joint[f, :f] = -2.0 * m * g / sigma
     joint[f, f] = 4.0 * m / sigma**2
     gradient = np.empty((f + 1, *estimate.vcov.shape))
-    gradient[:f] = sigma**2 * np.asarray(solve.vcov_derivatives(estimate))[free]
+    gradient[:f] = sigma**2 * found.fixed
     gradient[f] = 2.0 * estimate.vcov / sigma
-    return ParameterCovariance(free, 2.0 * positive_inverse(joint), gradient)
+    return ParameterCovariance(found.free, 2.0 * positive_inverse(joint), gradient)
 
 
 def residual_count(estimate: Estimate) -> int:

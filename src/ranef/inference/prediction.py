@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ranef import solve
 from ranef.inference.degrees import Parameters, degrees_of_freedom
 from ranef.inference.means import linear_predictor
-from ranef.inference.wald import quantile
+from ranef.inference.wald import coefficient_covariance, quantile
 from ranef.models.estimate import Estimate
 
 __all__ = ["NewRows", "Prediction", "predict"]
@@ -58,6 +58,7 @@ def predict(
     *,
     conf_level: float,
     new: bool = False,
+    df: str = "satterthwaite",
     parameters: Parameters | None = None,
 ) -> Prediction:
     """Predict rows and say how well.
@@ -66,27 +67,30 @@ def predict(
 
     - conditional: var(x'beta_hat + z'b_hat - x'beta - z'b); an unseen level
       has b_hat = 0 and adds z' Psi z;
-    - typical, and the mean of the population: x' vcov x;
+    - typical, and the mean of the population: x' vcov x, vcov that of the method `df`;
     - a new observation (`new`) adds sigma^2 / w, and from the population
       z' Psi z of levels not seen.
 
-    Intervals take the t distribution with Satterthwaite's degrees of freedom
-    where the variance is x' vcov x, so that they agree with those of the
-    coefficients, and the normal elsewhere.
+    Intervals take the t distribution with the degrees of freedom of `df` where the
+    variance is x' vcov x, so that they agree with those of the coefficients, and the
+    normal elsewhere.
     """
     uses_random = kind == "conditional" or (kind == "population" and new)
     random = rows.random if uses_random else None
     value = linear_predictor(
         estimate, rows.X, rows.offset, (random or ()) if kind == "conditional" else ()
     )
-    variance = error_variance(estimate, rows.X, random, unseen=kind == "population")
+    nu = np.full(len(value), np.inf)
+    if not uses_random and not new:
+        vcov = coefficient_covariance(estimate, df)
+        variance = np.sum(rows.X @ vcov * rows.X, axis=1)
+        nu = degrees_of_freedom(estimate, rows.X, df, parameters)
+    else:
+        variance = error_variance(estimate, rows.X, random, unseen=kind == "population")
     if new:
         variance = variance + estimate.sigma**2 / (1.0 if rows.weights is None else rows.weights)
-    df = np.full(len(value), np.inf)
-    if not uses_random and not new:
-        df = degrees_of_freedom(estimate, rows.X, "satterthwaite", parameters)
     error = np.sqrt(np.maximum(variance, 0.0))
-    reach = np.where(error > 0, quantile(conf_level, df), 0.0) * error
+    reach = np.where(error > 0, quantile(conf_level, nu), 0.0) * error
     return Prediction(value, error, value - reach, value + reach)
 
 

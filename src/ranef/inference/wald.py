@@ -8,7 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranef.errors import ModelError
-from ranef.inference.degrees import Parameters, check_method, degrees_of_freedom, denominator
+from ranef.inference.degrees import (
+    METHODS,
+    Parameters,
+    check_method,
+    degrees_of_freedom,
+    scaled_f,
+)
 from ranef.models.estimate import Estimate, GeneralisedEstimate
 
 __all__ = [
@@ -23,6 +29,8 @@ __all__ = [
 ]
 
 Floats = NDArray[np.float64]
+
+NEARLY_DEPENDENT = 1e-6
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,9 +95,10 @@ def intervals(
         Gives the `ParameterCovariance` of a linear model when the method needs it.
     """
     L = np.atleast_2d(np.asarray(L, dtype=np.float64))
-    beta, vcov = _coefficients(estimate)
+    method = method_of(estimate, df)
+    beta, vcov = _coefficients(estimate, method)
     error = np.sqrt(np.sum(L @ vcov * L, axis=1))
-    nu = degrees_of_freedom(estimate, L, method_of(estimate, df), parameters)
+    nu = degrees_of_freedom(estimate, L, method, parameters)
     return wald(L @ beta, error, nu, conf_level)
 
 
@@ -114,7 +123,9 @@ def f_test(
     df: str | None = None,
     parameters: Parameters | None = None,
 ) -> FTest:
-    """Test L beta = rhs by F = (L beta - rhs)' (L vcov L')^-1 (L beta - rhs) / rank.
+    """Test L beta = rhs by F = scale (L beta - rhs)' (L vcov L')^-1 (L beta - rhs) / rank.
+
+    The scale is 1, and vcov that of the estimate, but for Kenward and Roger's method.
 
     Redundant rows of L are reduced to a basis of its row space first; `rhs`
     must then lie in its range. Of a generalised model L is over the coefficients of
@@ -122,18 +133,22 @@ def f_test(
     """
     from scipy.special import chdtrc, fdtrc
 
-    beta, vcov = _coefficients(estimate)
-    basis, target = row_basis(len(beta), L, rhs)
+    method = method_of(estimate, df)
+    beta, vcov = _coefficients(estimate, method)
+    basis, target = independent_rows(len(beta), L, rhs)
     gap = basis @ beta - target
     rank = len(basis)
     known = basis @ vcov @ basis.T
-    if np.linalg.matrix_rank(known, hermitian=True) < rank:
+    spread = np.sqrt(np.diag(known))
+    scaled = known / np.outer(spread, spread) if spread.all() else known
+    if np.linalg.matrix_rank(scaled, hermitian=True) < rank:
         raise ModelError(
             "the hypothesis is about coefficients that are held at a value or equal by request: "
             "there is nothing to test; leave them out of it"
         )
-    statistic = float(gap @ np.linalg.solve(known, gap)) / rank
-    df2 = denominator(estimate, basis, method_of(estimate, df), parameters)
+    reference = scaled_f(estimate, basis, method, parameters)
+    statistic = reference.scale * float(gap @ np.linalg.solve(known, gap)) / rank
+    df2 = reference.df2
     tail = chdtrc(rank, rank * statistic) if np.isinf(df2) else fdtrc(rank, df2, statistic)
     return FTest(statistic, rank, df2, float(tail))
 
@@ -143,16 +158,15 @@ def coefficient_covariance(estimate: Estimate, df: str | None = None) -> Floats:
 
     (p, p), of a generalised model (P, P) over the coefficients of all components.
     """
-    method_of(estimate, df)
-    return _coefficients(estimate)[1]
+    return _coefficients(estimate, method_of(estimate, df))[1]
 
 
-def _coefficients(estimate: Estimate) -> tuple[Floats, Floats]:
-    """The coefficients that a hypothesis is about, and their covariance."""
+def _coefficients(estimate: Estimate, method: str) -> tuple[Floats, Floats]:
+    """The coefficients that a hypothesis is about, and their covariance under a method."""
     if isinstance(estimate, GeneralisedEstimate):
         P = len(estimate.coefficients)
         return estimate.coefficients, estimate.joint_covariance[:P, :P]
-    return estimate.beta, estimate.vcov
+    return estimate.beta, METHODS[check_method(method)].covariance(estimate)
 
 
 def method_of(estimate: Estimate, df: str | None) -> str:
@@ -168,8 +182,12 @@ def method_of(estimate: Estimate, df: str | None) -> str:
     return "normal"
 
 
-def row_basis(p: int, L: Floats, rhs: Floats | None) -> tuple[Floats, Floats]:
-    """Orthonormal basis (rank, p) of the rows of L, and the right-hand side for it."""
+def independent_rows(p: int, L: Floats, rhs: Floats | None) -> tuple[Floats, Floats]:
+    """Return rows (rank, p) that ask the same as those of L, and their right-hand side.
+
+    The rows themselves where they are independent, since Fai and Cornelius's degrees of
+    freedom depend on how a hypothesis is written; else an orthonormal basis of their space.
+    """
     L = np.atleast_2d(np.asarray(L, dtype=np.float64))
     if L.shape[1] != p:
         raise ModelError(
@@ -177,12 +195,18 @@ def row_basis(p: int, L: Floats, rhs: Floats | None) -> tuple[Floats, Floats]:
             "give one column a coefficient"
         )
     wanted = np.zeros(len(L)) if rhs is None else np.broadcast_to(rhs, len(L)).astype(np.float64)
-    U, singular, Vt = np.linalg.svd(L, full_matrices=False)
-    keep = singular > singular.max(initial=0.0) * max(L.shape) * np.finfo(float).eps
-    if not keep.any():
+    length = np.linalg.norm(L, axis=1)
+    unit = L / np.where(length > 0, length, 1.0)[:, None]
+    U, singular, Vt = np.linalg.svd(unit, full_matrices=False)
+    largest = singular.max(initial=0.0)
+    if largest == 0:
         raise ModelError("the hypothesis is all zeros: it asks nothing of the coefficients")
-    target = (U[:, keep].T @ wanted) / singular[keep]
-    if not np.allclose(L @ (Vt[keep].T @ target), wanted):
+    if len(L) <= p and singular.min() > NEARLY_DEPENDENT * largest:
+        return L, wanted
+    keep = singular > largest * max(L.shape) * np.finfo(float).eps
+    scaled = np.divide(wanted, length, out=wanted.copy(), where=length > 0)
+    target = (U[:, keep].T @ scaled) / singular[keep]
+    if not np.allclose(unit @ (Vt[keep].T @ target), scaled):
         raise ModelError("the rows of the hypothesis contradict each other")
     return Vt[keep], target
 

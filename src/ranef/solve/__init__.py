@@ -22,17 +22,17 @@ from ranef.solve.quadrature import check_nodes, comfortable_nodes, integrable
 from ranef.solve.questions import (
     conditional_covariances,
     free,
-    hessian,
     prediction_variance,
-    r2_derivatives,
-    vcov_derivatives,
 )
 from ranef.solve.search import Refits, Solution, fit, refit_many
+from ranef.solve.second_order import Curvature, Information, curvature, information
 from ranef.solve.whitening import Movement, Whitened, generalised_whitened, movement, whitened
 
 __all__ = [
+    "Curvature",
     "Face",
     "GeneralisedSolution",
+    "Information",
     "LinearPoint",
     "Movement",
     "Optimum",
@@ -42,6 +42,7 @@ __all__ = [
     "check_nodes",
     "comfortable_nodes",
     "conditional_covariances",
+    "curvature",
     "fit",
     "fit_generalised",
     "free",
@@ -49,7 +50,7 @@ __all__ = [
     "generalised_criterion",
     "generalised_prediction_variance",
     "generalised_whitened",
-    "hessian",
+    "information",
     "integrable",
     "joint_covariance",
     "joint_gradient",
@@ -59,9 +60,7 @@ __all__ = [
     "movement",
     "posterior_moments",
     "prediction_variance",
-    "r2_derivatives",
     "refit_many",
     "stepped_point",
-    "vcov_derivatives",
     "whitened",
 ]

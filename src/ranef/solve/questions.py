@@ -1,5 +1,5 @@
-"""What can be asked of an estimate: curvature, covariances of the modes,
-prediction errors, derivatives of the fixed effects' covariance.
+"""What can be asked of an estimate: covariances of the modes, prediction errors,
+which parameters are free.
 
 May import `_core`, `covariance`, `design.specification`, `errors`.
 """
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranef.solve.assembly import Assembly, Parametrisation, assemble
-from ranef.solve.search import ranks_of, theta_gradient
+from ranef.solve.search import ranks_of
 
 if TYPE_CHECKING:
     from ranef.models.estimate import Estimate
@@ -21,23 +21,21 @@ if TYPE_CHECKING:
 __all__ = [
     "conditional_covariances",
     "free",
-    "hessian",
     "prediction_variance",
-    "r2_derivatives",
-    "vcov_derivatives",
 ]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int32]
 
 STEP = 1e-3
+"""Of a difference quotient, relative to the parameter."""
 
 
 def _assembly(estimate: Estimate) -> Assembly:
     return assemble(estimate.specification, estimate.optimum.path)
 
 
-def _at(assembly: Assembly, estimate: Estimate) -> tuple[Floats, bool, Floats]:
+def at_optimum(assembly: Assembly, estimate: Estimate) -> tuple[Floats, bool, Floats]:
     """Response, criterion and parameters as the core takes them."""
     phi = assembly.phi(estimate.theta, ranks_of(estimate.optimum))
     return assembly.response(), estimate.reml, phi
@@ -64,39 +62,6 @@ def free_entries(
     return np.concatenate(parts)
 
 
-def hessian(estimate: Estimate) -> Floats:
-    """Second derivatives of the profiled criterion with respect to theta, (k, k).
-
-    Central differences of the exact gradient, extrapolated once (Richardson):
-    the error is of fourth order in the step, about 1e-9 relative. Rows and
-    columns of entries that are not `free` are zero.
-    """
-    assembly, theta = _assembly(estimate), estimate.theta
-    ranks = ranks_of(estimate.optimum)
-    y = assembly.response()
-    movable = np.flatnonzero(free(estimate))
-    out = np.zeros((len(theta), len(theta)))
-    ends = room(assembly, theta)
-    unit = np.concatenate([term.units for term in assembly.terms])
-
-    def difference(i: np.intp, step: float) -> Floats:
-        up, down = theta.copy(), theta.copy()
-        up[i] += step
-        down[i] -= step
-        high = theta_gradient(assembly, up, ranks, y, estimate.reml)
-        low = theta_gradient(assembly, down, ranks, y, estimate.reml)
-        return np.asarray((high - low) / (2 * step), dtype=np.float64)
-
-    for i in movable:
-        step = STEP * max(abs(float(theta[i])), 0.1 * float(unit[i]))
-        step = min(step, ends[i] / 2)
-        out[i] = (4 * difference(i, step / 2) - difference(i, step)) / 3
-    keep = np.ix_(movable, movable)
-    symmetric = np.zeros_like(out)
-    symmetric[keep] = (out[keep] + out[keep].T) / 2
-    return symmetric
-
-
 def room(assembly: Parametrisation, theta: Floats) -> Floats:
     """Distance (k,) of each entry of theta to where its range ends, inf where it does not."""
     parts = []
@@ -111,42 +76,6 @@ def room(assembly: Parametrisation, theta: Floats) -> Floats:
     return np.concatenate(parts)
 
 
-def r2_derivatives(estimate: Estimate) -> Floats:
-    """Derivatives of log r2 with respect to theta, (k,), with r2 = y'Py."""
-    assembly, theta = _assembly(estimate), estimate.theta
-    at = _at(assembly, estimate)
-    rss = assembly.core.state(*at, False)["rss"]
-    parts = []
-    for term, part in zip(assembly.terms, assembly.split(theta), strict=True):
-        # s = Z'Py by level; d r2 = -sum_l s_l' dPsi s_l. The modes are Psi s.
-        scores = assembly.core.scores(*at, term.block)
-        gram = term.of(scores.T @ scores)
-        user = term.inverse_basis.T @ gram @ term.inverse_basis
-        parts.append(-np.einsum("kij,ij->k", term.structure.derivatives(part), user) / rss)
-    return np.concatenate(parts)
-
-
-def vcov_derivatives(estimate: Estimate) -> Floats:
-    """Derivatives of C(theta) with respect to theta, (k, p, p); vcov = sigma^2 C.
-
-    dC = C [sum_l X'H^-1 Z_l dPsi Z_l'H^-1 X] C with C = (X'H^-1 X)^-1.
-    """
-    assembly, theta = _assembly(estimate), estimate.theta
-    at = _at(assembly, estimate)
-    sums = assembly.core.fixed_scores(*at)
-    C = assembly.core.state(*at, False)["fixed_covariance"]
-    T = assembly.fixed.transform
-    TC = T @ C
-    parts = []
-    for term, part in zip(assembly.terms, assembly.split(theta), strict=True):
-        cut = slice(term.first, term.first + term.size)
-        B = term.inverse_basis
-        inner = np.einsum("kij,ai,bj->kab", term.structure.derivatives(part), B, B)
-        middle = np.einsum("kab,abij->kij", inner, sums[term.block][cut, cut])
-        parts.append(TC @ middle @ TC.T)
-    return np.concatenate(parts)
-
-
 def conditional_covariances(estimate: Estimate) -> tuple[tuple[Floats, Floats], ...]:
     """Covariance matrices of each term's modes, by level, sigma included.
 
@@ -157,7 +86,7 @@ def conditional_covariances(estimate: Estimate) -> tuple[tuple[Floats, Floats], 
         what is not known about beta.
     """
     assembly = _assembly(estimate)
-    at = _at(assembly, estimate)
+    at = at_optimum(assembly, estimate)
     both = {
         b: tuple(assembly.core.mode_covariances(*at, b, with_fixed) for with_fixed in (False, True))
         for b in range(len(assembly.blocks))
@@ -218,7 +147,7 @@ def prediction_variance(
         Code -1 is a new level: it adds z' Psi z. None leaves the term out.
     """
     assembly = _assembly(estimate)
-    at = _at(assembly, estimate)
+    at = at_optimum(assembly, estimate)
     codes, z, new = level_rows(assembly, estimate.covariances, len(X), random)
     inner = np.ascontiguousarray(X @ assembly.fixed.transform)
     forms = assembly.core.quadratic_forms(*at, codes, z, inner)

@@ -1,0 +1,208 @@
+"""Exact second derivatives: the core's traces and products against matrices of order n."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import twin
+from numpy.typing import NDArray
+from test_engine import CASES, DESIGNS, a_theta
+
+import ranef
+from ranef import solve
+from ranef.design import specify
+from ranef.design.specification import Specification
+from ranef.errors import ModelError
+from ranef.models.lmm import fit_lmm
+from ranef.solve import second_order
+from ranef.solve.assembly import Assembly, assemble
+from ranef.solve.second_order import decomposed
+
+Floats = NDArray[np.float64]
+
+# what is not of full rank: nothing, or the last column of every unstructured term
+PLACES = ["inside", "face"]
+
+
+def on_face(spec: Specification, theta: Floats) -> tuple[Floats, dict[int, int]]:
+    """Theta with the last column of each unstructured factor at zero, and the ranks."""
+    parts, ranks = twin.split(spec, theta), {}
+    for i, term in enumerate(spec.terms):
+        if term.structure == "us":
+            parts[i] = parts[i].copy()
+            parts[i][-1] = 0.0
+            ranks[i] = term.size - 1
+    return np.concatenate(parts), ranks
+
+
+def directions_at(
+    spec: Specification, assembly: Assembly, theta: Floats, ranks: dict[int, int]
+) -> tuple[list[tuple[int, Floats]], list[Floats]]:
+    """Derivatives of Psi by the parameters that are free: as the core takes them, and dV (n, n)."""
+    inner, outer = [], []
+    for i, (term, part) in enumerate(zip(assembly.terms, assembly.split(theta), strict=True)):
+        derivatives = term.structure.derivatives(part)
+        for D in derivatives[:-1] if i in ranks else derivatives:
+            size = assembly.blocks[term.block].size
+            placed = np.zeros((size, size))
+            cut = slice(term.first, term.first + term.size)
+            placed[cut, cut] = term.inverse_basis @ D @ term.inverse_basis.T
+            inner.append((term.block, placed))
+            outer.append(twin.sandwich(spec, term.term, D))
+    return inner, outer
+
+
+def close(found: Floats, expected: Floats, tolerance: float = 1e-9) -> None:
+    largest = np.abs(expected).max(initial=1e-300)
+    assert np.abs(found - expected).max(initial=0.0) <= tolerance * largest
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("reml", [True, False])
+@pytest.mark.parametrize(("name", "path"), CASES)
+def test_traces_and_products(name: str, path: str, reml: bool, place: str) -> None:
+    spec = DESIGNS[name][0]()
+    assembly = assemble(spec, path)
+    theta, ranks = (a_theta(spec), {}) if place == "inside" else on_face(spec, a_theta(spec))
+    inner, V = directions_at(spec, assembly, theta, ranks)
+    at = twin.profile(spec, theta, reml)
+    y, _, [scale] = assembly.respond(spec.y[None])
+    asked = (y[0], reml, assembly.phi(theta, ranks), inner)
+
+    found: dict[str, Any] = assembly.core.curvature(*asked, False)
+    if not V:
+        assert found["traces"].shape == (0, 0)
+        return
+    M = at.P if reml else at.Vi
+    MV = [M @ v for v in V]
+    close(found["traces"], np.array([[np.sum(a * b.T) for b in MV] for a in MV]))
+    close(found["scores"], np.array([at.Py @ v @ at.Py for v in V]) / scale**2)
+    w = np.array([v @ at.Py for v in V]) / scale
+    close(found["products"][:, 0, :, 0], w @ at.P @ w.T)
+    inverse = np.linalg.inv(assembly.fixed.transform)
+    around = at.Vi @ spec.X
+    F = np.array([around.T @ v @ around for v in V])
+    close(np.array([inverse.T @ f @ inverse for f in found["fixed"]]), F)
+    slopes = [np.sum(M * v) - at.m / at.r2 * (at.Py @ v @ at.Py) for v in V]
+    close(
+        np.array([np.sum(found["psi_gradient"][b] * D) for b, D in inner]), np.array(slopes), 1e-8
+    )
+
+    both = assembly.core.curvature(*asked, True)["products"]
+    columns = [v @ around for v in V]
+    expected = np.array([[a.T @ at.P @ b for b in columns] for a in columns])
+    close(np.einsum("ka,iajb,bl->ijkl", inverse.T, both, inverse), expected)
+
+
+@pytest.mark.parametrize("r", [1, 2])
+def test_a_leader_that_meets_most_of_the_tail(r: int) -> None:
+    """Such a leader is handed to BLAS in dense panels."""
+    rng = np.random.default_rng(r)
+    n = 1500
+    X = np.column_stack([np.ones(n), rng.normal(size=n)])
+    factors = [
+        twin.factor(np.arange(n) % (100 // r), "g"),
+        twin.factor(rng.integers(0, 96, n), "h"),
+    ]
+    terms = [twin.term(0, X[:, :r]), twin.term(1, np.ones(n))]
+    spec = twin.specification(rng.normal(size=n), X, terms, factors)
+    assembly = assemble(spec, "crossed")
+    assert assembly.layout.order > 96
+    theta = a_theta(spec)
+    inner, V = directions_at(spec, assembly, theta, {})
+    y, _, _ = assembly.respond(spec.y[None])
+    at = twin.profile(spec, theta)
+    found = assembly.core.curvature(y[0], True, assembly.phi(theta, {}), inner, False)
+    PV = [at.P @ v for v in V]
+    close(found["traces"], np.array([[np.sum(a * b.T) for b in PV] for a in PV]))
+
+
+def test_any_number_of_threads_gives_the_same_bits() -> None:
+    """A nested chain of many levels, and a dense tail."""
+    rng = np.random.default_rng(0)
+    n = 30_000
+    leaf = rng.integers(0, 6000, n)
+    table = pd.DataFrame({"a": leaf, "b": leaf // 20, "c": rng.integers(0, 200, n)})
+    table["x"] = rng.normal(size=n)
+    table["y"] = rng.normal(size=n) + rng.normal(size=6000)[leaf]
+    for formula in ("y ~ x + (x | a) + (1 | b)", "y ~ x + (1 | a) + (1 | c)"):
+        answers = []
+        for jobs in (1, 2, 3):
+            estimate = fit_lmm(specify(formula, table), n_jobs=jobs)
+            answers.append(solve.curvature(estimate).hessian)
+        assert np.array_equal(answers[0], answers[1])
+        assert np.array_equal(answers[0], answers[2])
+
+
+STRUCTURED = {
+    "homcs": "y ~ x + homcs(0 + factor(t) | g)",
+    "cs": "y ~ x + cs(0 + factor(t) | g)",
+    "ar1": "y ~ x + ar1(t | g)",
+    "hetar1": "y ~ x + hetar1(t | g)",
+    "toep": "y ~ x + toep(t | g)",
+    "ou": "y ~ x + ou(t | g)",
+    "gau": "y ~ x + gau(t | g)",
+    "mat": "y ~ x + mat(t | g)",
+    "rr": "y ~ x + rr(0 + factor(t) | g, 1)",
+    "two": "y ~ x + ar1(t | g) + (x | h)",
+}
+
+
+def in_time(seed: int = 5, groups: int = 24) -> pd.DataFrame:
+    """Four times a group, some rows missing, with effects that fade over time."""
+    rng = np.random.default_rng(seed)
+    root = np.linalg.cholesky(0.6 ** np.abs(np.subtract.outer(np.arange(4), np.arange(4))))
+    b = rng.normal(size=(groups, 4)) @ root.T
+    g, t = (v.ravel() for v in np.indices((groups, 4)))
+    g, t = np.repeat(g, 3), np.repeat(t, 3)
+    keep = rng.random(len(g)) < 0.85
+    g, t = g[keep], t[keep]
+    x, h = rng.normal(size=len(g)), rng.integers(0, 7, len(g))
+    y = 1 + x + b[g, t] + 0.5 * rng.normal(size=7)[h] + 0.7 * rng.normal(size=len(g))
+    return pd.DataFrame({"y": y, "x": x, "t": t, "g": g, "h": h})
+
+
+@pytest.mark.parametrize("reml", [True, False])
+@pytest.mark.parametrize("name", STRUCTURED)
+def test_hessian_of_every_kind_of_structure(name: str, reml: bool) -> None:
+    """In the reported parameters, against the dense twin, which differences Psi."""
+    estimate = fit_lmm(specify(STRUCTURED[name], in_time()), reml=reml)
+    found = solve.curvature(estimate)
+    assert found.free.sum() > 1
+    kept = np.ix_(found.free, found.free)
+    expected = twin.hessian(estimate.specification, estimate.theta, reml)[kept]
+    scale = np.sqrt(np.abs(np.diag(expected)))
+    close(found.hessian / np.outer(scale, scale), expected / np.outer(scale, scale), 1e-7)
+
+
+def test_second_derivatives_beside_the_span_of_the_first() -> None:
+    rng = np.random.default_rng(1)
+    first = rng.normal(size=(2, 3, 3))
+    first = first + first.transpose(0, 2, 1)
+    inside = rng.normal(size=(2, 2, 2))
+    extra = np.eye(3)
+    second = np.einsum("ijk,kab->ijab", inside, first)
+    second[1, 1] += extra
+    found, outside, added = decomposed(first, second)
+    assert added.shape == (1, 3, 3)
+    again = np.einsum("ijk,kab->ijab", found, first) + np.einsum("ijm,mab->ijab", outside, added)
+    np.testing.assert_allclose(again, second, atol=1e-12)
+    second[1, 1] -= extra
+    assert decomposed(first, second)[2].shape == (0, 3, 3)
+
+
+def test_memory_is_asked_for_before_it_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    n = 4000
+    table = pd.DataFrame({"a": rng.integers(0, 1500, n), "b": rng.integers(0, 1300, n)})
+    table["y"] = rng.normal(size=n) + rng.normal(size=1500)[table["a"]]
+    table["y"] += rng.normal(size=1300)[table["b"]]
+    fit = ranef.lmm("y ~ 1 + (1 | a) + (1 | b)", table)
+    monkeypatch.setattr(second_order, "ALWAYS_THERE", 0)
+    monkeypatch.setattr(second_order, "available_memory", lambda: 1000)
+    with pytest.raises(ModelError, match=r"dense matrices of order 1,2\d\d.*df='normal'"):
+        fit.tidy()
+    assert np.isinf(fit.tidy(df="normal")["df"]).all()

@@ -5,6 +5,7 @@ and wraps the answer: labels, the user's data-frame library, words. Numbers
 happen below. May import every floor but `cli`.
 """
 
+from ranef.api.average import AverageEffect, average
 from ranef.api.averages import PopulationAverage, marginal
 from ranef.api.fit import Fit
 from ranef.api.fitting import glmm, lmm, plan
@@ -15,12 +16,14 @@ from ranef.api.refits import Refits
 from ranef.api.saving import load
 
 __all__ = [
+    "AverageEffect",
     "Fit",
     "GeneralizedMixedModelFit",
     "LikelihoodFit",
     "LinearMixedModelFit",
     "PopulationAverage",
     "Refits",
+    "average",
     "glmm",
     "lmm",
     "load",

@@ -28,6 +28,7 @@ from ranef.design.state import (
     state_to_json,
 )
 from ranef.design.syntax import Call, Name, print_node, walk
+from ranef.design.values import Categories
 from ranef.errors import FileError, ModelError, RanefError
 from ranef.tables import Table
 
@@ -153,7 +154,16 @@ class Recipe:
         recipe = self.random_recipes[term]
         return term_columns(recipe, self.model.bars[recipe.bar], self._frame(data))
 
+    def unseen(self, data: Any, factor: int) -> tuple[Ints, list[tuple[str, ...]]]:
+        """Return the levels of a grouping factor that the fit has not seen, (N,), by label."""
+        frame = self._frame(data)
+        return self.groups[factor].unseen(self._grouped(frame, factor))
+
     def _codes(self, frame: Frame, factor: int) -> Ints:
+        return self.groups[factor].codes(self._grouped(frame, factor))
+
+    def _grouped(self, frame: Frame, factor: int) -> list[Categories]:
+        """Columns of a grouping factor."""
         recipe = self.groups[factor]
         nodes = {
             print_node(node): node
@@ -163,7 +173,7 @@ class Recipe:
         }
         for key in recipe.keys:
             frame.add_group(nodes[key])
-        return recipe.codes([frame.group(key) for key in recipe.keys])
+        return [frame.group(key) for key in recipe.keys]
 
     def response(self, data: Any) -> Floats:
         """Evaluate the response, (N,), NaN where missing."""

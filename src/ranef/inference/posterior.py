@@ -79,6 +79,14 @@ class EffectPosterior:
         m = self.roots.T @ self.vector(effects)
         return np.asarray(m.T @ self.factor.solve(np.ascontiguousarray(m)))
 
+    def by_predictor(self, X: Floats) -> Floats:
+        """Movement (Q, c) of the modes as c moves of the linear predictors are held against.
+
+        X (n M, c); the derivatives of the modes in coefficients of these columns are
+        minus it.
+        """
+        return np.asarray(self.roots @ self.factor.solve(np.ascontiguousarray(self.working @ X)))
+
     def movement(self, effects: Effects, X: Floats) -> Floats:
         """Derivatives (S, c) of S linear functions of the modes in coefficients.
 

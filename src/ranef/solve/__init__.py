@@ -12,14 +12,19 @@ from ranef.solve.joint import (
     joint_gradient,
     joint_hessian,
     mode_derivatives,
+    modes_given,
 )
 from ranef.solve.laplace import GeneralisedSolution, fit_generalised
+from ranef.solve.layout import cheapest_path
 from ranef.solve.optimum import Face, Optimum
 from ranef.solve.questions import (
     conditional_covariances,
+    effect_derivatives,
     free,
     hessian,
+    modes_of,
     prediction_variance,
+    prediction_variance_derivatives,
     r2_derivatives,
     vcov_derivatives,
 )
@@ -31,7 +36,9 @@ __all__ = [
     "Optimum",
     "Refits",
     "Solution",
+    "cheapest_path",
     "conditional_covariances",
+    "effect_derivatives",
     "fit",
     "fit_generalised",
     "free",
@@ -42,7 +49,10 @@ __all__ = [
     "joint_gradient",
     "joint_hessian",
     "mode_derivatives",
+    "modes_given",
+    "modes_of",
     "prediction_variance",
+    "prediction_variance_derivatives",
     "r2_derivatives",
     "refit_many",
     "vcov_derivatives",

@@ -50,7 +50,9 @@ def test_the_standard_error_and_df_by_differences(name):
     def at(moved):
         beta = gls(fit, moved)
         value = rows.X @ beta
-        for psi, (codes, z), b in zip(psis(fit, moved), rows.random, scores(fit, moved, beta)):
+        for psi, (codes, z), b in zip(
+            psis(fit, moved), rows.random, scores(fit, moved, beta), strict=True
+        ):
             value += np.where(codes >= 0, np.einsum("nr,nr->n", z, (b @ psi)[codes]), 0.0)
         return value, twin.prediction_variance(spec, moved, rows.X, rows.random)
 
@@ -104,7 +106,7 @@ def scores(fit, theta, beta):
     """Z'V^-1 (y - X beta) by level, from the n x n matrix."""
     spec = fit.estimate.specification
     V = np.eye(spec.n)
-    for psi, term in zip(psis(fit, theta), spec.terms):
+    for psi, term in zip(psis(fit, theta), spec.terms, strict=True):
         codes = spec.factors[term.factor].codes
         V += (codes[:, None] == codes) * (term.z @ psi @ term.z.T)
     r = np.linalg.solve(V, spec.y - spec.X @ beta)

@@ -5,7 +5,7 @@ and wraps the answer: labels, the user's data-frame library, words. Numbers
 happen below. May import every floor but `cli`.
 """
 
-from ranef.api.average import AverageEffect, average
+from ranef.api.average_effect import AverageEffect, average
 from ranef.api.averages import PopulationAverage, marginal
 from ranef.api.fit import Fit
 from ranef.api.fitting import glmm, lmm, plan

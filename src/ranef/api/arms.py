@@ -366,7 +366,7 @@ def _as_number(variable: str, value: Any) -> float:
 def _printed(level: Any) -> str:
     if isinstance(level, float | np.floating):
         return f"{level:g}"
-    return level_text(level)
+    return str(level) if isinstance(level, bool | np.bool_) else level_text(level)
 
 
 def _filled(n: int, level: Any) -> NDArray[Any]:

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ranef import solve
 from ranef.covariance import structure_of
 from ranef.errors import ModelError
 from ranef.inference.generalised.integration import Expectation
@@ -31,6 +32,7 @@ from ranef.inference.generalised.uncertainty import (
     random_variance,
     theta_slices,
 )
+from ranef.inference.parameters import ParameterCovariance
 from ranef.inference.posterior import effect_posterior
 from ranef.inference.prediction import NewRows
 from ranef.models.estimate import Estimate, GeneralisedEstimate
@@ -266,9 +268,12 @@ def _evaluated(wanted: Target, etas: Floats, variances: Floats | None) -> tuple[
 
 
 def average_covariance(
-    estimate: Estimate, found: Means, vcov: Floats | None = None
+    estimate: Estimate,
+    found: Means,
+    vcov: Floats | None = None,
+    known: ParameterCovariance | None = None,
 ) -> tuple[Floats, Floats]:
-    """Covariance (S, S) of averages, and their full derivatives in the parameters.
+    """Covariance (S, S) of averages, and their full derivatives in the coefficients.
 
     J V J' with V the covariance of beta (`vcov`), of a generalised model that of
     coefficients and theta. Averages at the modes move with these, and the effects
@@ -289,7 +294,15 @@ def average_covariance(
             J += np.einsum("sqr,qrd->sd", m, moved)
     else:
         J += posterior.movement(found.effects, estimate.specification.X)
-    return J @ V @ J.T + posterior.covariance(found.effects), J
+    covariance = J @ V @ J.T + posterior.covariance(found.effects)
+    if known is not None:
+        by_beta, by_mode = solve.effect_derivatives(estimate)
+        d = found.jacobian @ by_beta
+        for m, moved in zip(found.effects, by_mode, strict=True):
+            d = d + np.einsum("sqr,qrk->sk", m, moved)
+        d = d[:, known.free]
+        covariance = covariance + d @ known.covariance[:-1, :-1] @ d.T
+    return covariance, J
 
 
 # --- comparisons

@@ -238,8 +238,9 @@ def _by_delta(
     fit = question.fit
     vcov = fit._covariance(question.df)
     estimate = fit.estimate
-    if question.linear:
-        covariance, J = averaging.average_covariance(estimate, found, vcov)
+    if isinstance(fit, LinearMixedModelFit):
+        known = fit._parameters if found.effects is not None else None
+        covariance, J = averaging.average_covariance(estimate, found, vcov, known)
     else:
         covariance, J = averaging.average_covariance(estimate, found)
     layout = _Layout(people, tuple(arms), question.categories)
@@ -254,7 +255,9 @@ def _by_delta(
         return wald(value, error, df, level)
 
     contrast = answers(asked.value, asked.weights)
-    means = _carried(question, found.value, answers(found.value, np.eye(len(found.value))), level)
+    shown = layout.shown
+    mean = shown @ found.value
+    means = _carried(question, mean, answers(mean, shown), level)
     return AverageEffect(
         **_named(question, layout),
         comparisons=_on_own_scale(question.compare, contrast),
@@ -349,7 +352,9 @@ def _by_bootstrap(
     return AverageEffect(
         **_named(question, layout),
         comparisons=own,
-        averages=_percentiles(found.value, drawn[good], level, None),
+        averages=_percentiles(
+            layout.shown @ found.value, drawn[good] @ layout.shown.T, level, None
+        ),
         covariance=np.atleast_2d(np.cov(drawn[good].T)),
         conf_level=level,
         n_failed=int(count - good.sum()),
@@ -429,6 +434,22 @@ class _Layout:
     @property
     def divisor(self) -> float:
         return self.arms[0].divisor
+
+    @property
+    def shown(self) -> Floats:
+        """Averages that a table shows, as functions of all; the two arms of a slope are one."""
+        unit = np.eye(len(self.arms) * self.each)
+        if not self.arms[0].slope:
+            return unit
+        half: Floats = (unit[: self.each] + unit[self.each :]) / 2
+        return half
+
+    @property
+    def shown_labels(self) -> list[str]:
+        """Values of the variable under which a table shows averages."""
+        arms = self.arms[:1] if self.arms[0].slope else self.arms
+        names = ["as it is"] if self.arms[0].slope else [arm.label for arm in arms]
+        return [name for name in names for _ in range(self.each)]
 
     def pairs(self) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
         """Averages compared: each arm but the reference with it."""
@@ -535,10 +556,10 @@ class AverageEffect:
             The variable, the columns of `by`, ``category`` where the response has
             them, ``estimate, std_error, conf_low, conf_high``.
         """
-        arms, own = self.layout.arms, self.averages
+        own, names = self.averages, self.layout.shown_labels
         columns = {
-            self.question.variable: [arm.label for arm in arms for _ in range(self.layout.each)],
-            **self.layout.columns(len(arms)),
+            self.question.variable: names,
+            **self.layout.columns(len(names) // self.layout.each),
             "estimate": own.estimate,
             "std_error": own.std_error,
             "conf_low": own.conf_low,
@@ -700,7 +721,7 @@ class AverageEffect:
         percent = f"{100 * self.conf_level:g}%"
         labels = self.layout.columns(len(self.layout.arms) - 1)
         finite = bool(np.isfinite(self.comparisons.df).any())
-        tests = ("df", "t", "p") if finite else ("z", "p")
+        tests: tuple[str, ...] = ("df", "t", "p") if finite else ("z", "p")
         if self.n_failed is not None:
             tests = ("p",)
         header = ("", *labels, self._compared(), "std_error", *tests)
@@ -729,10 +750,10 @@ class AverageEffect:
 
     def _means_table(self) -> TextTable:
         percent = f"{100 * self.conf_level:g}%"
-        own, arms = self.averages, self.layout.arms
+        own, names = self.averages, self.layout.shown_labels
         labels = {
-            self.question.variable: [arm.label for arm in arms for _ in range(self.layout.each)],
-            **self.layout.columns(len(arms)),
+            self.question.variable: names,
+            **self.layout.columns(len(names) // self.layout.each),
         }
         rows = []
         for i in range(len(own.estimate)):
@@ -745,7 +766,7 @@ class AverageEffect:
                 )
             )
         header = (*labels, "mean", "std_error", f"{percent} low", f"{percent} high")
-        caption = f"Average {self._outcome()} under each value"
+        caption = f"{self._outcome().capitalize()}, averaged, under each value"
         return TextTable(caption, header, tuple(rows), len(labels))
 
     def _needed_lines(self) -> tuple[str, ...]:
@@ -788,7 +809,8 @@ class AverageEffect:
         return (
             f"This compares predictions. To read it as the effect of changing "
             f"{self.question.variable} needs assumptions that no model can check: no unmeasured "
-            f"cause of both{given}, every value possible for everybody, and the model right."
+            f"cause of both{given} (which randomisation gives), every value possible for everybody, "
+            "and the model right."
         )
 
     def __repr__(self) -> str:

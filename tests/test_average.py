@@ -422,7 +422,7 @@ def test_refusals(ohio, cbpp):
         ranef.average(ohio, "smoke", kind="conditional", method="bootstrap")
     with pytest.raises(ModelError, match="no zero part"):
         ranef.average(ohio, "smoke", type="zero")
-    with pytest.raises(ModelError, match="a fit of ranef.lmm or ranef.glmm"):
+    with pytest.raises(ModelError, match=r"a fit of ranef\.lmm or ranef\.glmm"):
         ranef.average("fit", "smoke")
     with pytest.raises(DataError, match="nobody to average over"):
         ranef.average(ohio, "smoke", population={"age": [np.nan]})

@@ -46,7 +46,8 @@ def brute(fit, seen, new, theta=None, beta=None):
         z = np.vstack([term.z, *(spec.recipe.random_columns(one, t) for one in tables[1:])])
         columns = spec.factors[term.factor].columns
         label = np.concatenate(
-            [[":".join(map(str, cell)) for cell in zip(*(one.values(c) for c in columns), strict=True)]
+            [[":".join(map(str, cell))
+              for cell in zip(*(one.values(c) for c in columns), strict=True)]
              for one in tables]
         )  # fmt: skip
         same = (label[:, None] == label[None, :]).astype(float)

@@ -6,14 +6,18 @@
 suppressMessages({
   library(lme4)
   library(jsonlite)
-  library(statmod)
 })
 data(ohio, package = "geepack")
 fit <- glmer(resp ~ age * smoke + (1 | id), ohio, binomial, nAGQ = 25,
-  control = glmerControl(optCtrl = list(rhoend = 1e-9)))
+  control = glmerControl("bobyqa", optCtrl = list(rhoend = 1e-9)))
 b <- fixef(fit)
 sd <- sqrt(VarCorr(fit)$id[1])
-nodes <- gauss.quad.prob(101, "normal")
+# nodes and weights for the standard normal distribution (Golub & Welsch 1969)
+side <- sqrt(seq_len(100))
+jacobi <- diag(0, 101)
+jacobi[cbind(1:100, 2:101)] <- jacobi[cbind(2:101, 1:100)] <- side
+parts <- eigen(jacobi, symmetric = TRUE)
+nodes <- list(nodes = parts$values, weights = parts$vectors[1, ]^2)
 eta <- function(age, smoke) b[[1]] + b[[2]] * age + b[[3]] * smoke + b[[4]] * age * smoke
 marginal <- function(age, smoke) sum(nodes$weights * plogis(eta(age, smoke) + sd * nodes$nodes))
 grid <- expand.grid(age = -2:1, smoke = 0:1)
@@ -24,4 +28,7 @@ write_json(list(ohio = list(
   subject = as.list(b), sd = sd,
   mean_marginal_mu = mean(mapply(marginal, ohio$age, ohio$smoke)),
   grid = grid, AME_smoke = effect
+), versions = list(
+  R = as.character(getRversion()), lme4 = as.character(packageVersion("lme4")),
+  geepack = as.character(packageVersion("geepack"))
 )), "tests/reference/average.json", auto_unbox = TRUE, digits = NA, pretty = TRUE)

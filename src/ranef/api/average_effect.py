@@ -809,8 +809,8 @@ class AverageEffect:
         return (
             f"This compares predictions. To read it as the effect of changing "
             f"{self.question.variable} needs assumptions that no model can check: no unmeasured "
-            f"cause of both{given} (which randomisation gives), every value possible for everybody, "
-            "and the model right."
+            f"cause of both{given} (which randomisation gives), every value possible for "
+            "everybody, and the model right."
         )
 
     def __repr__(self) -> str:

@@ -26,7 +26,7 @@ from ranef.inference.averaging import COMPARISONS, Means, number_needed
 from ranef.inference.generalised.targets import target
 from ranef.inference.wald import Intervals, quantile, wald
 from ranef.models.estimate import Estimate, GeneralisedEstimate
-from ranef.models.naming import factors_of
+from ranef.models.naming import factors_of, outcome_name
 from ranef.tables import make_table
 
 if TYPE_CHECKING:
@@ -636,7 +636,7 @@ class AverageEffect:
         own = self.comparisons
         labels = self.layout.columns(len(self.layout.arms) - 1)
         names = [
-            ", ".join([name, *(str(values[i]) for values in labels.values())])
+            ", ".join([name, *(f"{key} {values[i]}" for key, values in labels.items())])
             for i, name in enumerate(self.contrasts)
         ]
         return average_effect(
@@ -663,7 +663,7 @@ class AverageEffect:
 
     def _outcome(self) -> str:
         question = self.question
-        response = question.fit.estimate.specification.response
+        response = outcome_name(question.fit.estimate.specification)
         if question.type == "zero":
             return "probability of an extra zero"
         if question.type == "dispersion":

@@ -10,7 +10,8 @@ from ranef.plots.accessor import FitPlots
 from ranef.plots.caterpillar import random
 from ranef.plots.coefficients import fixed
 from ranef.plots.normal import qq
+from ranef.plots.predictions import predictions
 from ranef.plots.residual import residuals
 from ranef.plots.words import alt_text
 
-__all__ = ["FitPlots", "alt_text", "fixed", "qq", "random", "residuals"]
+__all__ = ["FitPlots", "alt_text", "fixed", "predictions", "qq", "random", "residuals"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from ranef.plots.caterpillar import random
 from ranef.plots.coefficients import fixed
 from ranef.plots.normal import qq
+from ranef.plots.predictions import predictions
 from ranef.plots.reading import Fitted
 from ranef.plots.residual import residuals
 
@@ -71,5 +72,23 @@ class FitPlots:
         """Draw the fixed effects with intervals, see `ranef.plots.fixed`."""
         return fixed(self.fit, conf_level=conf_level, intercept=intercept, ax=ax)
 
+    def predictions(
+        self,
+        x: str | None = None,
+        *,
+        group: str | None = None,
+        by: str | None = None,
+        kind: str = "population",
+        category: Any = None,
+        conf_level: float = 0.95,
+        data: bool = True,
+        ax: Axes | None = None,
+    ) -> Axes | NDArray[np.object_]:
+        """Draw predictions by level and of the population, see `ranef.plots.predictions`."""
+        return predictions(
+            self.fit, x, group=group, by=by, kind=kind, category=category,
+            conf_level=conf_level, data=data, ax=ax,
+        )  # fmt: skip
+
     def __repr__(self) -> str:
-        return "plots of a fit: .random(), .residuals(), .qq(), .fixed()"
+        return "plots of a fit: .random(), .residuals(), .qq(), .fixed(), .predictions()"

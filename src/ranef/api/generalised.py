@@ -395,7 +395,7 @@ class GeneralizedMixedModelFit(MixedModelFit):
         array([0.198, 0.048])
         >>> seen = {"period": ["1"], "herd": ["16"], "incidence": [6], "size": [15]}
         >>> fit.predict({"period": ["1", "2"], "herd": ["16", "16"]}, history=seen).round(3)
-        array([0.291, 0.132])
+        array([0.306, 0.141])
         """
         kind = checks.choice("kind", kind, KINDS)
         type = checks.choice("type", type, generalised.TYPES)

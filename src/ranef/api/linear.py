@@ -282,7 +282,7 @@ class LinearMixedModelFit(MixedModelFit):
         1    356.08      16.02    322.29     389.87
         >>> seen = {"Days": [0.0, 1.0], "Subject": ["somebody new"] * 2, "Reaction": [300.0, 310.0]}
         >>> fit.predict(new, history=seen).round(2)
-        array([253.66, 408.71])
+        array([253.66, 400.47])
         """
         kind = checks.choice("kind", kind, KINDS)
         checks.choice("type", type, ("response", "link"))

@@ -143,7 +143,7 @@ def _moved(estimate: Estimate, x: Floats) -> Estimate:
 
 
 def _model_data(fit: MixedModelFit, pl: Any) -> tuple[dict[str, Any], list[str]]:
-    """Return the columns of the model as polars', categories as Enums, and the predictors' names."""
+    """Return the predictors as columns of polars, categories as Enums, and their names."""
     table = Table.of(fit.frame.rows_used())
     used: list[str] = []
     estimate = fit.estimate
@@ -156,7 +156,7 @@ def _model_data(fit: MixedModelFit, pl: Any) -> tuple[dict[str, Any], list[str]]
         used += [n for node in model.fixed.variables for n in column_names(node)]
     variables = [name for name in table.columns if name in used]
     columns = {}
-    for name in table.columns:
+    for name in variables:
         if table.kind(name) in ("categorical", "text", "mixed"):
             codes, levels = table.codes(name)
             labels = [str(level) for level in levels]

@@ -373,3 +373,14 @@ def test_answers_come_in_the_user_s_library():
     found = fit.predict(new, history=seen, conf_level=0.9)
     assert isinstance(found, pl.DataFrame)
     assert found["estimate"].is_nan().to_list() == [False, True]
+
+
+def test_a_level_that_the_history_does_not_touch_is_predicted_as_without():
+    """Degrees of freedom take x + z'db as known, which moves the bounds by less than 1%."""
+    fit = ranef.lmm(SLEEP, ranef.data.load("sleepstudy"))
+    new = {"Days": [0.0, 9.0, 3.0], "Subject": ["308", "309", "372"]}
+    seen = {"Days": [1.0], "Subject": ["somebody"], "Reaction": [250.0]}
+    told, plain = (fit.predict(new, history=h, conf_level=0.95) for h in (seen, None))
+    np.testing.assert_allclose(told["estimate"], plain["estimate"], rtol=1e-9)
+    np.testing.assert_allclose(told["std_error"], plain["std_error"], rtol=1e-6)
+    np.testing.assert_allclose(told["conf_low"], plain["conf_low"], rtol=1e-2)

@@ -82,7 +82,5 @@ if __name__ == "__main__":
     who = patients(generator)
     spoil(cultures(who, generator), generator).to_csv(here / "trial_cultures.csv", index=False)
     listed = who.assign(drug=who["drug"].replace({"standard": "Standard "}))
-    listed.sample(frac=1.0, random_state=generator).to_csv(
-        here / "trial_patients.csv", index=False
-    )
+    listed.sample(frac=1.0, random_state=generator).to_csv(here / "trial_patients.csv", index=False)
     registry().to_csv(here / "trial_registry.csv", index=False)

@@ -136,7 +136,8 @@ def predict_updated(
 
     Given the parameters the variance of z'b is z' C z; beta_hat and theta_hat, which
     are those of the fit, move the prediction x'beta + z'b(beta, theta) by (x + z'db)
-    and, beta_hat moving with theta_hat, by d.
+    and, beta_hat moving with theta_hat, by d. In the degrees of freedom x + z'db counts
+    as known.
     """
     random = rows.random or ()
     value = predicted_updated(estimate, updated, rows)

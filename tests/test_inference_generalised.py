@@ -19,6 +19,7 @@ from ranef.design.specification import GroupingFactor
 from ranef.errors import ModelError
 from ranef.inference import NewRows, generalised
 from ranef.inference.generalised import integration, rows, targets, uncertainty
+from ranef.inference.simulation import effect_draws
 from ranef.models import GeneralisedEstimate, fit_glmm
 
 PREDICTIONS = json.loads(
@@ -721,7 +722,7 @@ def test_draws_of_a_kernel_share_its_correlation():
     spec = specify("y ~ 1 + (1 | g)", data)
     spec = replace(spec, terms=(replace(spec.terms[0], kernel=K),))
     estimate = fit_glmm({"conditional": spec}, families.Poisson())
-    (effects,) = generalised.drawing._effects(estimate)
+    (effects,) = effect_draws(estimate.terms, estimate.term_covariances, [20])
     rng = np.random.default_rng(4)
     b = np.array([effects.draw(rng)[:, 0] for _ in range(4000)])
     expected = K * estimate.term_covariances[0][0, 0]

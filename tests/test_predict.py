@@ -9,6 +9,8 @@ import twin
 from scipy import stats
 
 import ranef
+from ranef import inference
+from ranef.api.rows import model_rows, read_rows
 from ranef.errors import LevelError, ModelError, RanefError, UnknownColumnError
 
 FORMULA = "Reaction ~ Days + (Days | Subject)"
@@ -33,6 +35,15 @@ def rows_of(fit, new):
     codes = [levels.index(s) if s in levels else -1 for s in new["Subject"]]
     X = np.c_[np.ones(len(new)), new["Days"]]
     return X, np.array(codes, dtype=np.int32)
+
+
+def given_theta(fit, new, kind, interval="mean"):
+    """What is predicted if the variance parameters were known."""
+    effects = "own" if kind == "conditional" else "new"
+    rows, _ = read_rows(fit.estimate.specification, new, effects)
+    return inference.predict(
+        fit.estimate, rows, kind, conf_level=0.9, new=interval == "new", known_theta=True
+    )
 
 
 def test_three_kinds_of_value(fit, new):
@@ -62,12 +73,16 @@ def test_standard_errors_by_the_twin(fit, new, kind, interval):
     found = fit.predict(new, kind=kind, conf_level=0.9, interval=interval)
     assert list(found.columns) == ["estimate", "std_error", "conf_low", "conf_high"]
     assert list(found.index) == list("wxyz")
-    np.testing.assert_allclose(found["std_error"], np.sqrt(variance), rtol=1e-6)
-    reach = found["conf_high"] - found["estimate"]
+    known = given_theta(fit, new, kind, interval)
+    np.testing.assert_allclose(known.std_error, np.sqrt(variance), rtol=1e-6)
     if random is None and interval == "mean":
-        assert (reach > stats.norm.ppf(0.95) * found["std_error"]).all()
+        np.testing.assert_allclose(found["std_error"], known.std_error)
     else:
-        np.testing.assert_allclose(reach, stats.norm.ppf(0.95) * found["std_error"])
+        assert (found["std_error"] > 0.999999 * known.std_error).all()
+        assert (found["std_error"] < 1.2 * known.std_error).all()
+    reach = found["conf_high"] - found["estimate"]
+    assert (reach > stats.norm.ppf(0.95) * found["std_error"]).all()
+    assert (reach < stats.t.ppf(0.95, 10) * found["std_error"]).all()
 
 
 def test_the_prediction_at_zero_is_the_intercepts_row(fit):
@@ -116,7 +131,12 @@ def test_without_a_table_the_fitted_rows_are_predicted():
     random = [(spec.factors[0].codes, spec.terms[0].z)]
     variance = twin.prediction_variance(spec, fit.theta, spec.X, random)
     variance = variance + fit.sigma**2 / spec.weights
-    np.testing.assert_allclose(found["std_error"].dropna(), np.sqrt(variance), rtol=1e-6)
+    known = inference.predict(
+        fit.estimate, model_rows(spec), "conditional", conf_level=0.9, new=True, known_theta=True
+    )
+    np.testing.assert_allclose(known.std_error, np.sqrt(variance), rtol=1e-6)
+    ratio = found["std_error"].dropna() / known.std_error
+    assert ratio.between(1.0, 1.05).all()
 
 
 def test_intervals_for_new_observations_cover(fit):
@@ -138,8 +158,8 @@ def test_crossed_effects_share_their_covariance():
         (np.array([0, 1, -1], dtype=np.int32), one),
     ]
     variance = twin.prediction_variance(spec, fit.theta, one, random)
-    found = fit.predict(new, conf_level=0.95)
-    np.testing.assert_allclose(found["std_error"], np.sqrt(variance), rtol=1e-6)
+    known = given_theta(fit, new, "conditional").std_error
+    np.testing.assert_allclose(known, np.sqrt(variance), rtol=1e-6)
 
 
 def test_a_category_never_seen_is_an_error_that_names_it():

@@ -5,6 +5,7 @@ and wraps the answer: labels, the user's data-frame library, words. Numbers
 happen below. May import every floor but `cli`.
 """
 
+from ranef.api.average_effect import AverageEffect, average
 from ranef.api.averages import PopulationAverage, marginal
 from ranef.api.checking import Check, check
 from ranef.api.comparisons import Contrasts, contrasts
@@ -29,6 +30,7 @@ from ranef.api.trends import emtrends
 __all__ = [
     "ICC",
     "R2",
+    "AverageEffect",
     "Check",
     "Collinearity",
     "Contrasts",
@@ -49,6 +51,7 @@ __all__ = [
     "Refits",
     "SimulatedResiduals",
     "StandardizedRatios",
+    "average",
     "check",
     "collinearity",
     "contrasts",

@@ -21,14 +21,25 @@ from ranef.api.refits import Refits
 from ranef.api.refits_generalised import coded_responses, refit_many
 from ranef.api.rows import read_parts
 from ranef.api.summary import Summary
+from ranef.api.unseen import (
+    NEW_LEVELS,
+    check_history,
+    history_of_parts,
+    placed_parts,
+    settled_parts,
+    simulated_parts,
+)
 from ranef.errors import ModelError
 from ranef.families import Cumulative, Family, Multinomial
 from ranef.inference import Intervals, LevelEffects, VarianceParameter, generalised
+from ranef.inference.history import updated_generalised
+from ranef.inference.parameter_draws import generalised_draws
+from ranef.inference.simulation import KINDS as SIMULATIONS
 from ranef.models import naming
 from ranef.models.estimate import GeneralisedEstimate
 from ranef.models.glmm import refit_glmm
 from ranef.models.meaning import EXPONENTIAL, link_of, natural, predictor_of
-from ranef.tables import make_table
+from ranef.tables import Table, make_table
 
 __all__ = ["GeneralizedMixedModelFit"]
 
@@ -325,6 +336,8 @@ class GeneralizedMixedModelFit(MixedModelFit):
         type: str = "response",
         conf_level: float | None = None,
         interval: str = "mean",
+        new_levels: str = "draw",
+        history: Any = None,
         rng: Any = 0,
     ) -> Any:
         """Predict rows of the table fitted, or of a new one.
@@ -335,11 +348,9 @@ class GeneralizedMixedModelFit(MixedModelFit):
             Needs the columns that the formulas use, but the response. Without
             it the rows of the table fitted are predicted.
         kind : {"conditional", "typical", "population"}
-            With the random effects of the row's own levels (a level that the
-            fit has not seen counts as 0, and its variance enters the standard
-            error); with random effects set to zero; averaged over the
-            population's random effects, by quadrature. The last two differ
-            unless the link is the identity.
+            With the random effects of the row's own levels; with random effects
+            set to zero; averaged over the population's random effects, by
+            quadrature. The last two differ unless the link is the identity.
         type : {"response", "link", "prob", "class", "zero", "dispersion"}
             The mean of the response (of a binomial one the probability), zero
             part included; the linear predictor of the mean; the probability of
@@ -351,6 +362,17 @@ class GeneralizedMixedModelFit(MixedModelFit):
         interval : {"mean", "new"}
             For the expected value, or for a new observation, whose predictive
             distribution is drawn.
+        new_levels : {"draw", "zero", "raise"}
+            Of conditional predictions for a level that the fit has not seen: its
+            effect is drawn from the fitted distribution, with its variance in the
+            interval, around the value at effect 0, the median; it is known to be
+            0; it is refused.
+        history : table, optional
+            Rows with a response, such as the first observations of a new patient:
+            the random effects of conditional predictions are the modes that these
+            observations and those of the fit give together, at the fitted
+            parameters and without a refit. For a known level they are added to
+            its own in the fit.
         rng : int or numpy.random.Generator
             For ``interval="new"``; the same gives the same interval.
 
@@ -375,20 +397,34 @@ class GeneralizedMixedModelFit(MixedModelFit):
         array([0.308, 0.084])
         >>> fit.predict(new, kind="typical").round(3)
         array([0.198, 0.048])
+        >>> seen = {"period": ["1"], "herd": ["16"], "incidence": [6], "size": [15]}
+        >>> fit.predict({"period": ["1", "2"], "herd": ["16", "16"]}, history=seen).round(3)
+        array([0.306, 0.141])
         """
         kind = checks.choice("kind", kind, KINDS)
         type = checks.choice("type", type, generalised.TYPES)
         new_observation = checks.choice("interval", interval, ("mean", "new")) == "new"
+        policy = checks.choice("new_levels", new_levels, NEW_LEVELS)
         if conf_level is None and new_observation:
             raise ModelError("interval='new' needs a conf_level, such as conf_level=0.95")
+        level = None if conf_level is None else checks.conf_level(conf_level)
+        estimate, places = self.estimate, None
+        if history is not None:
+            check_history(kind)
+            observed, places = history_of_parts(estimate, history)
+            estimate = updated_generalised(estimate, observed)
         effects = {"conditional": "own", "population": "new"}.get(kind)
         if new is None:
             rows, frame = generalised.own_rows(self.estimate), self.frame
         else:
-            rows, frame = read_parts(self.estimate, new, effects, trials=new_observation)
-        level = None if conf_level is None else checks.conf_level(conf_level)
+            table = Table.of(new)
+            rows, frame = read_parts(self.estimate, table, effects, trials=new_observation)
+            if places is not None:
+                rows = placed_parts(self.estimate, rows, table, frame, places)
+            if kind == "conditional":
+                rows = settled_parts(self.estimate, rows, table, frame, policy)
         found = generalised.predict(
-            self.estimate,
+            estimate,
             rows,
             kind=kind,
             type=type,
@@ -528,7 +564,15 @@ class GeneralizedMixedModelFit(MixedModelFit):
         table["sd"] = np.concatenate([found.sd.T.ravel() for found in means])
         return make_table(table, self.frame.library)
 
-    def simulate(self, n: int = 1, *, rng: Any = None, kind: str = "new") -> Any:
+    def simulate(
+        self,
+        n: int = 1,
+        *,
+        rng: Any = None,
+        kind: str = "new",
+        new: Any = None,
+        parameters: str = "fixed",
+    ) -> Any:
         """Draw responses from the fitted model.
 
         Parameters
@@ -537,14 +581,23 @@ class GeneralizedMixedModelFit(MixedModelFit):
             Number of responses.
         rng : int or numpy.random.Generator, optional
             The same gives the same draws.
-        kind : {"new", "conditional"}
-            Draw the random effects anew, or keep them at their modes.
+        kind : {"new", "conditional", "posterior"}
+            Draw the random effects anew; keep them at their modes; draw them from
+            the normal approximation of their distribution given the data.
+        new : table, optional
+            Rows to draw responses for, with the columns that the formulas use, but
+            the response; the rows of the model if left out. Each level that the fit
+            has not seen has an effect of its own, drawn from the fitted distribution
+            whatever `kind` is.
+        parameters : {"fixed", "draw"}
+            At the estimates, or drawn for each response from the normal distribution
+            of their estimates, the random effects' modes moving with them.
 
         Returns
         -------
         table
-            Columns ``sim_1 .. sim_n``, one row a row of the user's table;
-            missing where a row was dropped. A binomial response is its number
+            Columns ``sim_1 .. sim_n``, one row a row of the table; missing
+            where a row was dropped. A binomial response is its number
             of successes. `refit` takes the table as it is.
 
         Examples
@@ -556,11 +609,21 @@ class GeneralizedMixedModelFit(MixedModelFit):
         (56, 2)
         """
         n = checks.count("n", n)
-        conditional = checks.choice("kind", kind, ("new", "conditional")) == "conditional"
+        kind = checks.choice("kind", kind, SIMULATIONS)
+        drawn_parameters = checks.choice("parameters", parameters, ("fixed", "draw")) == "draw"
+        rows, n_levels, frame = None, None, self.frame
+        if new is not None:
+            rows, n_levels, frame = simulated_parts(self.estimate, new)
         drawn = generalised.simulate(
-            self.estimate, n, checks.generator(rng), conditional=conditional
+            self.estimate,
+            n,
+            checks.generator(rng),
+            kind=kind,
+            rows=rows,
+            n_levels=n_levels,
+            draws=generalised_draws(self.estimate) if drawn_parameters else None,
         )
-        return self.frame.table({f"sim_{j + 1}": self._labelled(drawn[:, j]) for j in range(n)})
+        return frame.table({f"sim_{j + 1}": self._labelled(drawn[:, j]) for j in range(n)})
 
     def refit(self, y: Any, *, progress: bool | None = None) -> GeneralizedMixedModelFit | Refits:
         """Fit the same model to another response, or to many in turn.

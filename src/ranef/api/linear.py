@@ -17,10 +17,22 @@ from ranef.api.proof import warn_unless_proved
 from ranef.api.refits import Refits, read_responses, wrap_refits
 from ranef.api.rows import model_rows, read_rows
 from ranef.api.summary import Summary, linear_summary
+from ranef.api.unseen import (
+    NEW_LEVELS,
+    check_history,
+    history_of,
+    placed,
+    settled,
+    simulated_rows,
+)
 from ranef.errors import ModelError
 from ranef.inference import Intervals, LevelEffects, ParameterCovariance, VarianceParameter
 from ranef.inference.degrees import Parameters
+from ranef.inference.history import predict_updated, predicted_updated, updated_linear
+from ranef.inference.parameter_draws import linear_draws
+from ranef.inference.simulation import KINDS as SIMULATIONS
 from ranef.models.estimate import Estimate
+from ranef.tables import Table
 
 __all__ = ["LinearMixedModelFit"]
 
@@ -221,6 +233,8 @@ class LinearMixedModelFit(MixedModelFit):
         conf_level: float | None = None,
         interval: str = "mean",
         df: str = "satterthwaite",
+        new_levels: str = "draw",
+        history: Any = None,
     ) -> Any:
         """Predict rows of the table fitted, or of a new one.
 
@@ -230,11 +244,10 @@ class LinearMixedModelFit(MixedModelFit):
             Needs the columns that the formula uses, but the response. Without
             it the rows of the table fitted are predicted.
         kind : {"conditional", "typical", "population"}
-            With the random effects of the row's own levels (a level that the
-            fit has not seen counts as 0, and its variance enters the standard
-            error); with random effects set to zero; averaged over the
-            population. In a linear model the last two predict the same value,
-            but a new observation from the population varies with its levels.
+            With the random effects of the row's own levels; with random effects
+            set to zero; averaged over the population. In a linear model the last
+            two predict the same value, but a new observation from the population
+            varies with its levels.
         type : {"response", "link"}
             The same in a linear model.
         conf_level : float, optional
@@ -245,6 +258,16 @@ class LinearMixedModelFit(MixedModelFit):
         df : str
             Method of the degrees of freedom, as in `tidy`, for the mean of
             ``"typical"`` and ``"population"``. Needs `conf_level`.
+        new_levels : {"draw", "zero", "raise"}
+            Of conditional predictions for a level that the fit has not seen: its
+            effect is drawn from the fitted distribution, 0 in the mean, with its
+            variance in the interval; it is known to be 0; it is refused.
+        history : table, optional
+            Rows with a response, such as the first observations of a new patient:
+            the random effects of conditional predictions are those that these
+            observations and those of the fit give together, at the fitted
+            parameters and without a refit. For a known level they are added to
+            its own in the fit.
 
         Returns
         -------
@@ -252,9 +275,9 @@ class LinearMixedModelFit(MixedModelFit):
             Without `conf_level` an array, one value a row; with it a table
             ``estimate, std_error, conf_low, conf_high``. NaN where a needed
             value is missing. Standard errors carry the uncertainty of the fixed
-            and the random effects given the variance parameters. The mean of
-            ``"typical"`` and ``"population"`` has t intervals by the method `df`, the
-            others are normal.
+            and the random effects and of the variance parameters; intervals are
+            of the t distribution with Satterthwaite's degrees of freedom of the
+            error variance (at least 2), see `ranef.inference.prediction.predict`.
 
         Examples
         --------
@@ -267,19 +290,31 @@ class LinearMixedModelFit(MixedModelFit):
            estimate  std_error  conf_low  conf_high
         0    251.41       6.82    237.01     265.80
         1    356.08      16.02    322.29     389.87
+        >>> seen = {"Days": [0.0, 1.0], "Subject": ["somebody new"] * 2, "Reaction": [300.0, 310.0]}
+        >>> fit.predict(new, history=seen).round(2)
+        array([253.66, 400.47])
         """
         kind = checks.choice("kind", kind, KINDS)
         checks.choice("type", type, ("response", "link"))
         inference.check_method(df)
+        policy = checks.choice("new_levels", new_levels, NEW_LEVELS)
         new_observation = checks.choice("interval", interval, ("mean", "new")) == "new"
         if conf_level is None and new_observation:
             raise ModelError("interval='new' needs a conf_level, such as conf_level=0.95")
+        level = None if conf_level is None else checks.conf_level(conf_level)
+        if history is not None:
+            check_history(kind)
+            return self._predict_updated(new, history, level, new_observation, policy)
         effects = {"conditional": "own", "population": "new" if new_observation else None}.get(kind)
+        spec = self.estimate.specification
         if new is None:
-            rows, frame = model_rows(self.estimate.specification), self.frame
+            rows, frame = model_rows(spec), self.frame
         else:
-            rows, frame = read_rows(self.estimate.specification, new, effects)
-        if conf_level is None:
+            table = Table.of(new)
+            rows, frame = read_rows(spec, table, effects)
+            if kind == "conditional":
+                rows = settled(spec, rows, table, frame, policy)
+        if level is None:
             given = (rows.random or ()) if kind == "conditional" else ()
             return frame.expand(
                 inference.linear_predictor(self.estimate, rows.X, rows.offset, given)
@@ -288,10 +323,36 @@ class LinearMixedModelFit(MixedModelFit):
             self.estimate,
             rows,
             kind,
-            conf_level=checks.conf_level(conf_level),
+            conf_level=level,
             new=new_observation,
             df=df,
             parameters=self._known_parameters(),
+        )
+        return frame.table(vars(found))
+
+    def _predict_updated(
+        self, new: Any, history: Any, level: float | None, new_observation: bool, policy: str
+    ) -> Any:
+        """Predict with the random effects that further observations give."""
+        spec = self.estimate.specification
+        observed, places = history_of(spec, history)
+        updated = updated_linear(self.estimate, observed)
+        if new is None:
+            rows, frame = model_rows(spec), self.frame
+        else:
+            table = Table.of(new)
+            rows, frame = read_rows(spec, table, "own")
+            rows = placed(spec, rows, table, frame, places)
+            rows = settled(spec, rows, table, frame, policy)
+        if level is None:
+            return frame.expand(predicted_updated(self.estimate, updated, rows))
+        found = predict_updated(
+            self.estimate,
+            updated,
+            rows,
+            conf_level=level,
+            new=new_observation,
+            known=self._parameters,
         )
         return frame.table(vars(found))
 
@@ -340,7 +401,15 @@ class LinearMixedModelFit(MixedModelFit):
         )
         return self.frame.column(values, "residual")
 
-    def simulate(self, n: int = 1, *, rng: Any = None, kind: str = "new") -> Any:
+    def simulate(
+        self,
+        n: int = 1,
+        *,
+        rng: Any = None,
+        kind: str = "new",
+        new: Any = None,
+        parameters: str = "fixed",
+    ) -> Any:
         """Draw responses from the fitted model.
 
         Parameters
@@ -349,13 +418,22 @@ class LinearMixedModelFit(MixedModelFit):
             Number of responses.
         rng : int or numpy.random.Generator, optional
             The same gives the same draws.
-        kind : {"new", "conditional"}
-            Draw the random effects anew, or keep them at their modes.
+        kind : {"new", "conditional", "posterior"}
+            Draw the random effects anew; keep them at their modes; draw them from
+            their distribution given the data.
+        new : table, optional
+            Rows to draw responses for, with the columns that the formula uses, but
+            the response; the rows of the model if left out. Each level that the fit
+            has not seen has an effect of its own, drawn from the fitted distribution
+            whatever `kind` is.
+        parameters : {"fixed", "draw"}
+            At the estimates, or drawn for each response from the normal distribution
+            of their estimates, the random effects' modes moving with them.
 
         Returns
         -------
         table
-            Columns ``sim_1 .. sim_n``, one row a row of the user's table; NaN
+            Columns ``sim_1 .. sim_n``, one row a row of the table; NaN
             where a row was dropped. `refit` takes it as it is.
 
         Examples
@@ -364,11 +442,24 @@ class LinearMixedModelFit(MixedModelFit):
         >>> fit = ranef.lmm("Yield ~ 1 + (1 | Batch)", ranef.data.load("Dyestuff"))
         >>> fit.simulate(2, rng=1).shape
         (30, 2)
+        >>> fit.simulate(3, rng=1, new={"Batch": ["A", "another"]}, kind="posterior").shape
+        (2, 3)
         """
         n = checks.count("n", n)
-        conditional = checks.choice("kind", kind, ("new", "conditional")) == "conditional"
-        drawn = inference.simulate(self.estimate, n, checks.generator(rng), conditional=conditional)
-        return self.frame.table({f"sim_{j + 1}": drawn[:, j] for j in range(n)})
+        kind = checks.choice("kind", kind, SIMULATIONS)
+        drawn_parameters = checks.choice("parameters", parameters, ("fixed", "draw")) == "draw"
+        rows, frame = None, self.frame
+        if new is not None:
+            rows, frame = simulated_rows(self.estimate.specification, new)
+        drawn = inference.simulate(
+            self.estimate,
+            n,
+            checks.generator(rng),
+            kind=kind,
+            rows=rows,
+            draws=linear_draws(self.estimate, self._parameters) if drawn_parameters else None,
+        )
+        return frame.table({f"sim_{j + 1}": drawn[:, j] for j in range(n)})
 
     def refit(self, y: Any, *, n_jobs: int | None = None) -> LinearMixedModelFit | Refits:
         """Fit the same model to another response, or to many at once.

@@ -431,6 +431,29 @@ class MixedModelFit(ReaderNames, LikelihoodFit):
 
         return emmeans(self, specs, by, **question)
 
+    def for_marginaleffects(self, kind: str = "population") -> Any:
+        """Return the fit as the package marginaleffects takes a model.
+
+        Its `avg_comparisons`, `avg_slopes`, `predictions` and their like then run on
+        the fit, with predictions of the population or of a typical level and with
+        standard errors through all coefficients and variance parameters. `ranef.average`
+        answers the same questions without that package, with exact derivatives, and in
+        linear models with degrees of freedom.
+
+        Parameters
+        ----------
+        kind : {"population", "typical"}
+            As in `predict`.
+
+        Examples
+        --------
+        >>> from marginaleffects import avg_comparisons  # doctest: +SKIP
+        >>> avg_comparisons(fit.for_marginaleffects(), variables="drug")  # doctest: +SKIP
+        """
+        from ranef.api.marginaleffects import marginaleffects_model
+
+        return marginaleffects_model(self, kind)
+
     def save(self, path: str | PathLike[str]) -> None:
         """Write the fit to a file that `ranef.load` reads.
 

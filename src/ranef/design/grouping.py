@@ -130,3 +130,28 @@ class GroupRecipe:
         place = {tuple(cell): i for i, cell in enumerate(self.cells.tolist())}
         found = [place.get(tuple(cell), -1) for cell in crossed.cells.tolist()]
         return np.array([*found, -1], dtype=np.int32)[crossed.codes]
+
+    def unseen(self, parts: Sequence[Categories]) -> tuple[Ints, list[tuple[str, ...]]]:
+        """Return the levels of a table that the fit has not seen.
+
+        Returns
+        -------
+        codes : (N,) int32 array
+            Index into `labels`; -1 where the level is known or missing.
+        labels : list of tuples
+            The parts of each such level in print.
+        """
+        unknown = self.codes(parts) < 0
+        for part in parts:
+            unknown &= part.codes >= 0
+        crossed = cross([Categories(np.where(unknown, p.codes, -1), p.levels) for p in parts])
+        labels = [
+            tuple(level_text(p.levels[code]) for p, code in zip(parts, cell, strict=True))
+            for cell in crossed.cells.tolist()
+        ]
+        if len(parts) > 1:
+            return crossed.codes, labels
+        present = np.unique(crossed.codes[unknown])
+        places = np.full(len(labels) + 1, -1, dtype=np.int32)
+        places[present] = np.arange(len(present))
+        return places[crossed.codes], [labels[k] for k in present.tolist()]

@@ -183,7 +183,16 @@ class Recipe:
         """Evaluate a variable of the formula in another table."""
         return self._frame(data).add(node, print_node(node))
 
+    def unseen(self, data: Any, factor: int) -> tuple[Ints, list[tuple[str, ...]]]:
+        """Return the levels of a grouping factor that the fit has not seen, (N,), by label."""
+        frame = self._frame(data)
+        return self.groups[factor].unseen(self._grouped(frame, factor))
+
     def _codes(self, frame: Frame, factor: int) -> Ints:
+        return self.groups[factor].codes(self._grouped(frame, factor))
+
+    def _grouped(self, frame: Frame, factor: int) -> list[Categories]:
+        """Columns of a grouping factor."""
         recipe = self.groups[factor]
         nodes = {
             print_node(node): node
@@ -193,7 +202,7 @@ class Recipe:
         }
         for key in recipe.keys:
             frame.add_group(nodes[key])
-        return recipe.codes([frame.group(key) for key in recipe.keys])
+        return [frame.group(key) for key in recipe.keys]
 
     def response(self, data: Any) -> Floats:
         """Evaluate the response, (N,), NaN where missing."""

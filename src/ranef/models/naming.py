@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ranef.design.specification import GroupingFactor, RandomTerm
+from ranef.design.specification import GroupingFactor, RandomTerm, Specification
+from ranef.design.syntax import Call, print_node
 from ranef.models.estimate import Estimate, GeneralisedEstimate
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "conditional_coefficients",
     "factors_of",
     "group_name",
+    "outcome_name",
     "terms_of",
     "threshold_label",
 ]
@@ -130,3 +132,20 @@ def group_name(estimate: Estimate, term: int | None) -> str:
     if term is None:
         return "Residual"
     return factors_of(estimate)[terms_of(estimate)[term].factor].name
+
+
+def outcome_name(spec: Specification) -> str:
+    """Name of what a mean is the mean of: of ``cbind(success, failure)`` the first.
+
+    Examples
+    --------
+    >>> import ranef
+    >>> fit = ranef.glmm("cbind(incidence, size - incidence) ~ period + (1 | herd)",
+    ...                  ranef.data.load("cbpp"), family="binomial")
+    >>> outcome_name(fit.estimate.specification)
+    'incidence'
+    """
+    node = spec.recipe.model.response
+    if isinstance(node, Call) and node.function == "cbind":
+        return print_node(node.arguments[0])
+    return spec.response

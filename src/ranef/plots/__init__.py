@@ -12,6 +12,7 @@ from ranef.plots.coefficients import fixed
 from ranef.plots.criticism import check_page
 from ranef.plots.influence import influence
 from ranef.plots.normal import qq
+from ranef.plots.predictions import predictions
 from ranef.plots.ranks import funnel, league, ranks
 from ranef.plots.residual import residuals
 from ranef.plots.scale import scale_location
@@ -27,6 +28,7 @@ __all__ = [
     "funnel",
     "influence",
     "league",
+    "predictions",
     "qq",
     "random",
     "ranks",

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from ranef.plots.caterpillar import random
 from ranef.plots.coefficients import fixed
 from ranef.plots.normal import qq
+from ranef.plots.predictions import predictions
 from ranef.plots.ranks import funnel, ranks
 from ranef.plots.reading import Fitted, Levelled
 from ranef.plots.residual import residuals
@@ -153,6 +154,24 @@ class FitPlots:
         fit: Any = self.fit
         axes: Axes | NDArray[np.object_] = fit.emmeans(specs, by, **question).plot(ax=ax)
         return axes
+
+    def predictions(
+        self,
+        x: str | None = None,
+        *,
+        group: str | None = None,
+        by: str | None = None,
+        kind: str = "population",
+        category: Any = None,
+        conf_level: float = 0.95,
+        data: bool = True,
+        ax: Axes | None = None,
+    ) -> Axes | NDArray[np.object_]:
+        """Draw predictions by level and of the population, see `ranef.plots.predictions`."""
+        return predictions(
+            self.fit, x, group=group, by=by, kind=kind, category=category,
+            conf_level=conf_level, data=data, ax=ax,
+        )  # fmt: skip
 
     def __repr__(self) -> str:
         names = [name for name in vars(type(self)) if not name.startswith("_")]

@@ -13,16 +13,21 @@ from ranef.solve.joint import (
     joint_gradient,
     joint_hessian,
     mode_derivatives,
+    modes_given,
     posterior_moments,
 )
 from ranef.solve.laplace import GeneralisedSolution, fit_generalised
+from ranef.solve.layout import cheapest_path
 from ranef.solve.optimum import Face, Optimum
 from ranef.solve.point import LinearPoint, linear_point, stepped_point
 from ranef.solve.quadrature import check_nodes, comfortable_nodes, integrable
 from ranef.solve.questions import (
     conditional_covariances,
+    effect_derivatives,
     free,
+    modes_of,
     prediction_variance,
+    prediction_variance_derivatives,
 )
 from ranef.solve.search import Refits, Solution, fit, refit_many
 from ranef.solve.second_order import Curvature, Information, curvature, information
@@ -39,10 +44,12 @@ __all__ = [
     "Refits",
     "Solution",
     "Whitened",
+    "cheapest_path",
     "check_nodes",
     "comfortable_nodes",
     "conditional_covariances",
     "curvature",
+    "effect_derivatives",
     "fit",
     "fit_generalised",
     "free",
@@ -57,9 +64,12 @@ __all__ = [
     "joint_hessian",
     "linear_point",
     "mode_derivatives",
+    "modes_given",
+    "modes_of",
     "movement",
     "posterior_moments",
     "prediction_variance",
+    "prediction_variance_derivatives",
     "refit_many",
     "stepped_point",
     "whitened",

@@ -7,7 +7,7 @@ May import `_core`, `covariance`, `design.specification`, `errors`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -33,6 +33,7 @@ __all__ = [
     "joint_gradient",
     "joint_hessian",
     "mode_derivatives",
+    "modes_given",
     "posterior_moments",
 ]
 
@@ -278,6 +279,46 @@ def generalised_prediction_variance(
     inner = np.ascontiguousarray(X @ assembly.transform)
     forms = assembly.core.quadratic_forms(_point(assembly, estimate), codes, z, inner)
     return np.asarray(forms + new, dtype=np.float64)
+
+
+@dataclass(frozen=True, eq=False)
+class GivenModes:
+    """Random effects of a design at parameters that were found elsewhere.
+
+    Attributes
+    ----------
+    modes : tuple of (q, r) float64 arrays
+        Of each term.
+    predictors : (M, n) float64 array
+        At the modes.
+    coefficient_vcov : (P, P) float64 array
+        Of the coefficients given theta, from these rows.
+    """
+
+    modes: tuple[Floats, ...]
+    predictors: Floats
+    coefficient_vcov: Floats
+
+
+def modes_given(estimate: GeneralisedEstimate) -> GivenModes:
+    """Modes of an estimate's design at its coefficients and theta.
+
+    Raises
+    ------
+    ModelError
+        When they cannot be found: a response that the parameters make impossible.
+    """
+    design = replace(estimate.design, integrated=())
+    assembly = _assembly(estimate, design if estimate.design.integrated else None)
+    # only with derivatives the core has the covariance of the coefficients
+    found = assembly.core.state(_point(assembly, estimate), True)
+    if not np.isfinite(found["criterion"]):
+        raise ModelError(
+            "at the fitted parameters some of these observations are impossible, so that the "
+            "random effects of their levels cannot be found"
+        )
+    modes = tuple(found["modes"][t.block][:, t.first : t.first + t.size] for t in assembly.terms)
+    return GivenModes(modes, found["predictors"], assembly.covariance(found["fixed_covariance"]))
 
 
 def mode_derivatives(estimate: GeneralisedEstimate) -> tuple[Floats, ...]:

@@ -23,6 +23,7 @@ __all__ = [
     "Grouped",
     "Layout",
     "blocks_of",
+    "cheapest_path",
     "choose_layout",
     "finest_first",
     "nests",
@@ -134,6 +135,11 @@ def choose_layout(spec: Grouped, path: str | None = None) -> tuple[tuple[Block, 
         if layout.path == path:
             return blocks, layout
     raise ModelError(f"path {path!r} does not fit this design: {_why_not(path, blocks)}")
+
+
+def cheapest_path(spec: Grouped) -> str:
+    """Return the name of the path of least predicted cost."""
+    return choose_layout(spec)[1].path
 
 
 def _why_not(path: str, blocks: tuple[Block, ...]) -> str:

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ranef import covariance
 from ranef.solve.assembly import Assembly, Parametrisation, assemble
 from ranef.solve.search import ranks_of
 
@@ -20,8 +22,11 @@ if TYPE_CHECKING:
 
 __all__ = [
     "conditional_covariances",
+    "effect_derivatives",
     "free",
+    "modes_of",
     "prediction_variance",
+    "prediction_variance_derivatives",
 ]
 
 Floats = NDArray[np.float64]
@@ -29,6 +34,8 @@ Ints = NDArray[np.int32]
 
 STEP = 1e-3
 """Of a difference quotient, relative to the parameter."""
+
+MANY_ROWS = 2000
 
 
 def _assembly(estimate: Estimate) -> Assembly:
@@ -74,6 +81,87 @@ def room(assembly: Parametrisation, theta: Floats) -> Floats:
                     ends[j] = part[j] + 1 / (term.size - 1)
         parts.append(ends)
     return np.concatenate(parts)
+
+
+def modes_of(estimate: Estimate, responses: Floats) -> tuple[tuple[Floats, ...], Floats]:
+    """Modes and fixed effects that other responses would have at the same theta.
+
+    Parameters
+    ----------
+    estimate : Estimate
+    responses : (k, n) float64 array
+        Without an offset.
+
+    Returns
+    -------
+    modes : tuple of (k, q, r) float64 arrays
+        Of each term: Psi Z'Py.
+    beta : (k, p) float64 array
+    """
+    assembly = _assembly(estimate)
+    _, reml, phi = at_optimum(assembly, estimate)
+    rest, taken, scale, _ = assembly.core.respond(np.ascontiguousarray(responses), None)
+    modes = [
+        np.zeros((len(responses), estimate.specification.factors[t.term.factor].n_levels, t.size))
+        for t in assembly.terms
+    ]
+    beta = np.array(taken)
+    for j in np.flatnonzero(scale > 0):
+        state = assembly.core.state(np.ascontiguousarray(rest[j]), reml, phi, False)
+        beta[j] += scale[j] * state["beta"]
+        for out, t in zip(modes, assembly.terms, strict=True):
+            out[j] = scale[j] * state["modes"][t.block][:, t.first : t.first + t.size]
+    return tuple(modes), np.asarray(beta @ assembly.fixed.transform.T)
+
+
+def effect_derivatives(estimate: Estimate) -> tuple[Floats, tuple[Floats, ...]]:
+    """Derivatives of the fixed effects and the modes with respect to theta, exact.
+
+    With s = Z'Py, b = Psi s and dP = -P Z dPsi Z' P,
+
+        db = dPsi s - modes of the response Z dPsi s,
+        d beta = -beta of the response Z dPsi s.
+
+    Returns
+    -------
+    beta : (p, k) float64 array
+    modes : tuple of (q, r, k) float64 arrays
+        Zero for entries of theta that are not `free`.
+    """
+    if estimate not in _derivatives:
+        _derivatives[estimate] = _effect_derivatives(estimate)
+    return _derivatives[estimate]
+
+
+_derivatives: WeakKeyDictionary[Estimate, tuple[Floats, tuple[Floats, ...]]] = WeakKeyDictionary()
+
+
+def _effect_derivatives(estimate: Estimate) -> tuple[Floats, tuple[Floats, ...]]:
+    assembly, theta, spec = _assembly(estimate), estimate.theta, estimate.specification
+    y, reml, phi = at_optimum(assembly, estimate)
+    scale = float(assembly.respond(spec.y[None])[2][0])
+    movable = free_entries(assembly, theta, ranks_of(estimate.optimum))
+    beta = np.zeros((spec.p, len(theta)))
+    moved = tuple(np.zeros((*b.shape, len(theta))) for b in estimate.modes)
+    place = 0
+    for i, (term, part) in enumerate(zip(assembly.terms, assembly.split(theta), strict=True)):
+        slopes = term.structure.derivatives(part)
+        codes = spec.factors[term.term.factor].codes
+        scores = assembly.core.scores(y, reml, phi, term.block)
+        s = scale * scores[:, term.first : term.first + term.size] @ term.inverse_basis
+        own = np.flatnonzero(movable[place : place + term.count])
+        direct = np.einsum("kij,qj->kqi", slopes[own], s)
+        if term.term.kernel is not None:
+            direct = np.einsum("ab,kbi->kai", covariance.lower_factor(term.term.kernel), direct)
+        responses = np.einsum("kni,ni->kn", direct[:, codes], term.term.z)
+        if len(own):
+            modes, fixed = modes_of(estimate, responses)
+            beta[:, place + own] = -fixed.T
+            for out, b in zip(moved, modes, strict=True):
+                out[:, :, place + own] = -np.moveaxis(b, 0, 2)
+            moved[i][:, :, place + own] += np.moveaxis(direct, 0, 2)
+        place += term.count
+    return beta, moved
 
 
 def conditional_covariances(estimate: Estimate) -> tuple[tuple[Floats, Floats], ...]:
@@ -153,3 +241,42 @@ def prediction_variance(
     forms = assembly.core.quadratic_forms(*at, codes, z, inner)
     variance: Floats = estimate.sigma**2 * forms + new
     return variance
+
+
+def prediction_variance_derivatives(
+    estimate: Estimate, X: Floats, random: Sequence[tuple[Ints, Floats] | None]
+) -> Floats:
+    """Derivatives (N, k) of `prediction_variance` with respect to theta, sigma held.
+
+    By central differences, of many rows (above 2,000) by forward ones, good to three
+    digits; zero for entries that are not `free`.
+    """
+    assembly, theta = _assembly(estimate), estimate.theta
+    y, reml, _ = at_optimum(assembly, estimate)
+    ranks = ranks_of(estimate.optimum)
+    inner = np.ascontiguousarray(X @ assembly.fixed.transform)
+    ends = room(assembly, theta)
+    unit = np.concatenate([term.units for term in assembly.terms])
+    out = np.zeros((len(X), len(theta)))
+
+    def variance(at: Floats) -> Floats:
+        psi = [
+            term.structure.psi(part)
+            for term, part in zip(assembly.terms, assembly.split(at), strict=True)
+        ]
+        codes, z, new = level_rows(assembly, psi, len(X), random)
+        phi = assembly.phi(at, ranks)
+        forms: Floats = assembly.core.quadratic_forms(y, reml, phi, codes, z, inner) + new
+        return forms
+
+    middle = variance(theta) if len(X) > MANY_ROWS else None
+    for i in np.flatnonzero(free_entries(assembly, theta, ranks)):
+        step = min(STEP * max(abs(float(theta[i])), 0.1 * float(unit[i])), ends[i] / 2)
+        up, down = theta.copy(), theta.copy()
+        up[i] += step
+        if middle is None:
+            down[i] -= step
+            out[:, i] = (variance(up) - variance(down)) / (2 * step)
+        else:
+            out[:, i] = (variance(up) - middle) / step
+    return np.asarray(estimate.sigma**2 * out)

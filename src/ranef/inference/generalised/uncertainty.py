@@ -23,6 +23,7 @@ __all__ = [
     "error_variance",
     "gradient",
     "linear_predictors",
+    "mode_derivatives",
     "random_variance",
     "random_variance_gradient",
     "theta_slices",
@@ -94,7 +95,7 @@ def gradient(
         out[:, part.columns] += w[:, None] * part.X
         for term, codes, z in part.random if conditional else ():
             known = codes >= 0
-            moved = _mode_derivatives(estimate)[term][codes[known]]
+            moved = mode_derivatives(estimate)[term][codes[known]]
             for j in range(z.shape[1]):
                 out[known] += (w * z[:, j])[known, None] * moved[:, j]
     return out
@@ -134,7 +135,8 @@ def error_variance(
 _moved: WeakKeyDictionary[GeneralisedEstimate, tuple[Floats, ...]] = WeakKeyDictionary()
 
 
-def _mode_derivatives(estimate: GeneralisedEstimate) -> tuple[Floats, ...]:
+def mode_derivatives(estimate: GeneralisedEstimate) -> tuple[Floats, ...]:
+    """Return `solve.mode_derivatives`, made once an estimate."""
     if estimate not in _moved:
         _moved[estimate] = solve.mode_derivatives(estimate)
     return _moved[estimate]

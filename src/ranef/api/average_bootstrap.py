@@ -1,0 +1,132 @@
+"""`average` by the parametric bootstrap: refits to responses that the model draws."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ranef import inference
+from ranef.api import checks
+from ranef.api.arms import Arm, People
+from ranef.api.average_answer import AverageEffect
+from ranef.api.average_question import Layout, Question, asked_of, named
+from ranef.api.progress import counted
+from ranef.errors import ModelError
+from ranef.inference import averaging, generalised
+from ranef.inference.averaging import COMPARISONS, Means
+from ranef.inference.wald import Intervals
+from ranef.models.estimate import Estimate, GeneralisedEstimate
+
+__all__ = ["by_bootstrap"]
+
+Floats = NDArray[np.float64]
+
+LEAST_DRAWS = 20
+
+
+def by_bootstrap(
+    question: Question,
+    people: People,
+    arms: Sequence[Arm],
+    found: Means,
+    level: float,
+    n: int,
+    rng: Any,
+    progress: bool | None,
+) -> AverageEffect:
+    """Answer by refits: percentile intervals, standard deviations, and how many failed."""
+    if question.kind == "conditional":
+        raise ModelError(
+            "the parametric bootstrap draws new random effects, so that the levels' own effects "
+            "are others in each draw; use kind='population', or method='delta'"
+        )
+    count = checks.count("n", n)
+    if count < LEAST_DRAWS:
+        raise ModelError(f"n={n} refits give no quantiles; use 200 or more")
+    drawn = _refitted(question, people, arms, checks.generator(rng), count, progress)
+    good = np.isfinite(drawn).all(axis=1)
+    if good.sum() < LEAST_DRAWS:
+        raise ModelError(f"only {good.sum()} of {count} refits succeeded; use method='delta'")
+    layout = Layout(people, tuple(arms), question.categories)
+    asked = asked_of(question, layout, found)
+    high, low = layout.pairs()
+    values = np.array(
+        [
+            averaging.compare(row, high, low, question.compare, layout.divisor).value
+            for row in drawn[good]
+        ]
+    )
+    contrast = percentiles(asked.value, values, level, COMPARISONS[question.compare].null)
+    back = COMPARISONS[question.compare].back
+    own = Intervals(
+        back(contrast.estimate),
+        np.std(back(values), axis=0, ddof=1),
+        contrast.df,
+        contrast.statistic,
+        contrast.p_value,
+        back(contrast.conf_low),
+        back(contrast.conf_high),
+    )
+    return AverageEffect(
+        **named(question, layout),
+        comparisons=own,
+        averages=percentiles(layout.shown @ found.value, drawn[good] @ layout.shown.T, level, None),
+        covariance=np.atleast_2d(np.cov(drawn[good].T)),
+        conf_level=level,
+        n_failed=int(count - good.sum()),
+    )
+
+
+def percentiles(value: Floats, drawn: Floats, level: float, null: float | None) -> Intervals:
+    """Percentile intervals; the test is of a difference of zero on the draws' own scale."""
+    tails = ((1 - level) / 2, (1 + level) / 2)
+    low, high = np.quantile(drawn, tails, axis=0)
+    error = np.std(drawn, axis=0, ddof=1)
+    none = np.full(len(value), np.nan)
+    p = none
+    if null is not None:
+        B = len(drawn)
+        below = (1 + np.sum(drawn <= 0, axis=0)) / (B + 1)
+        above = (1 + np.sum(drawn >= 0, axis=0)) / (B + 1)
+        p = np.minimum(1.0, 2 * np.minimum(below, above))
+    return Intervals(value, error, np.full(len(value), np.inf), none, p, low, high)
+
+
+def _refitted(
+    question: Question,
+    people: People,
+    arms: Sequence[Arm],
+    rng: np.random.Generator,
+    n: int,
+    progress: bool | None,
+) -> Floats:
+    """Averages (n, S) of refits to responses that the model draws; NaN where one failed."""
+    estimate = question.fit.estimate
+    rows = question.rows(people, arms)
+    refit = _refitter(estimate)
+    out = np.full((n, len(question.means(estimate, people, arms).value)), np.nan)
+    draw = _drawer(estimate)
+    for j in counted(range(n), "bootstrap", progress):
+        try:
+            again = refit(draw(rng))
+        except ModelError:
+            continue
+        out[j] = averaging.joined([question.of_rows(again, people, r) for r in rows]).value
+    return out
+
+
+def _refitter(estimate: Estimate) -> Callable[[Floats], Estimate]:
+    from ranef.models import glmm, lmm
+
+    if isinstance(estimate, GeneralisedEstimate):
+        return lambda y: glmm.refit_glmm(estimate, y)
+    return lambda y: lmm.refit(estimate, y)
+
+
+def _drawer(estimate: Estimate) -> Callable[[np.random.Generator], Floats]:
+    if isinstance(estimate, GeneralisedEstimate):
+        return lambda rng: np.ascontiguousarray(generalised.simulate(estimate, 1, rng)[:, 0])
+    return lambda rng: np.ascontiguousarray(inference.simulate(estimate, 1, rng)[:, 0])

@@ -1,0 +1,127 @@
+"""Predictions by group as a picture: what is drawn is what the fit predicts."""
+
+from __future__ import annotations
+
+import matplotlib
+import numpy as np
+import pytest
+
+import ranef
+from ranef.errors import ModelError, UnknownColumnError
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+
+SLEEP = "Reaction ~ Days + (Days | Subject)"
+
+
+@pytest.fixture(autouse=True)
+def _closed():
+    yield
+    plt.close("all")
+
+
+def by_label(ax, start):
+    return next(line for line in ax.lines if str(line.get_label()).startswith(start))
+
+
+def test_every_subject_has_its_line_and_the_population_its_band():
+    fit = ranef.lmm(SLEEP, ranef.data.load("sleepstudy"))
+    ax = fit.plot.predictions()
+    lines = [line for line in ax.lines if len(line.get_xdata()) == 60]
+    assert len(lines) == 19
+    population = by_label(ax, "population")
+    at = np.asarray(population.get_xdata())
+    shown = fit.predict({"Days": at}, kind="population", conf_level=0.95)
+    np.testing.assert_allclose(population.get_ydata(), shown["estimate"])
+    band = ax.collections[0].get_paths()[0].vertices
+    assert band[:, 1].min() == pytest.approx(shown["conf_low"].min())
+    own = by_label(ax, "each Subject")
+    np.testing.assert_allclose(
+        own.get_ydata(), fit.predict({"Days": own.get_xdata(), "Subject": ["308"] * 60})
+    )
+    dots = ax.lines[0]
+    np.testing.assert_array_equal(dots.get_ydata(), fit.estimate.specification.y)
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("Days", "Reaction")
+
+
+def test_panels_hold_their_own_rows():
+    data = ranef.data.load("Orthodont")
+    fit = ranef.lmm("distance ~ age * Sex + (age | Subject)", data)
+    axes = fit.plot.predictions(by="Sex")
+    assert [a.get_title(loc="left") for a in axes] == ["Sex: Male", "Sex: Female"]
+    assert axes[0].get_ylim() == axes[1].get_ylim()
+    for ax, sex in zip(axes, ("Male", "Female"), strict=True):
+        line = by_label(ax, "population")
+        expected = fit.predict({"age": line.get_xdata(), "Sex": [sex] * 60}, kind="population")
+        np.testing.assert_allclose(line.get_ydata(), expected)
+        count = data[data["Sex"] == sex]["Subject"].nunique()
+        assert len(ax.lines) == count + 2
+    with pytest.raises(ModelError, match="ax= holds one panel"):
+        fit.plot.predictions(by="Sex", ax=axes[0])
+
+
+def test_categories_along_the_axis_and_trials():
+    fit = ranef.glmm(
+        "cbind(incidence, size - incidence) ~ period + (1 | herd)",
+        ranef.data.load("cbpp"),
+        family="binomial",
+    )
+    ax = fit.plot.predictions()
+    assert [t.get_text() for t in ax.get_xticklabels()] == ["1", "2", "3", "4"]
+    assert ax.get_ylabel() == "Probability of incidence"
+    line = by_label(ax, "population")
+    expected = fit.predict({"period": list("1234")}, kind="population")
+    np.testing.assert_allclose(line.get_ydata(), expected)
+    assert np.max(ax.lines[0].get_ydata()) <= 1
+    typical = by_label(fit.plot.predictions(kind="typical"), "typical herd")
+    assert (np.asarray(typical.get_ydata()) < expected).all()
+
+
+def test_other_factors_and_many_levels():
+    oats = ranef.lmm("yield ~ nitro + Variety + (1 | Block/Variety)", ranef.data.load("Oats"))
+    axes = oats.plot.predictions(by="Variety", group="Block")
+    assert len(axes) == 3
+    penicillin = ranef.data.load("Penicillin")
+    penicillin["x"] = np.arange(len(penicillin)) % 7
+    crossed = ranef.lmm("diameter ~ x + (1 | plate) + (1 | sample)", penicillin)
+    ax = crossed.plot.predictions(group="sample")
+    one = by_label(ax, "each sample")
+    own = crossed.predict({"x": one.get_xdata(), "plate": ["?"] * 60, "sample": ["A"] * 60})
+    np.testing.assert_allclose(one.get_ydata(), own)
+    ohio = ranef.glmm(
+        "resp ~ age + (1 | id)", ranef.data.load("ohio"), family="binomial", quadrature=9
+    )
+    ax = ohio.plot.predictions()
+    assert by_label(ax, "200 of 537 id") is not None
+    y = np.asarray(ax.lines[0].get_ydata())
+    assert ((y >= 0) & (y <= 1)).all()
+
+
+def test_categorical_responses_show_one_category():
+    wine = ranef.glmm(
+        "rating ~ temp + contact + (1 | judge)", ranef.data.load("wine"), family="cumulative"
+    )
+    ax = wine.plot.predictions(category="3")
+    line = by_label(ax, "population")
+    new = {"temp": ["cold", "warm"], "contact": ["no", "no"]}
+    np.testing.assert_allclose(line.get_ydata(), wine.predict(new, kind="population")[:, 2])
+    with pytest.raises(ModelError, match="choose one by category="):
+        wine.plot.predictions()
+
+
+def test_refusals():
+    fit = ranef.lmm(SLEEP, ranef.data.load("sleepstudy"))
+    with pytest.raises(UnknownColumnError, match="no predictor 'Day'; did you mean 'Days'"):
+        fit.plot.predictions("Day")
+    with pytest.raises(ModelError, match="no grouping factor 'Subjekt'"):
+        fit.plot.predictions(group="Subjekt")
+    with pytest.raises(UnknownColumnError, match="no column 'Sex'"):
+        fit.plot.predictions(by="Sex")
+    with pytest.raises(ModelError, match="kind is 'population' or 'typical'"):
+        fit.plot.predictions(kind="new")
+    with pytest.raises(ModelError, match="panels are for up to 12"):
+        fit.plot.predictions(by="Subject")
+    flat = ranef.lmm("Yield ~ 1 + (1 | Batch)", ranef.data.load("Dyestuff"))
+    with pytest.raises(ModelError, match="an intercept alone"):
+        flat.plot.predictions()

@@ -213,6 +213,11 @@ def _reading(estimate: GeneralisedEstimate, levels: Sequence[object] | None) -> 
             f"P(y <= j) = F(threshold_j - x'b): a positive coefficient raises the higher "
             f"categories{order}."
         )
+        if "threshold" in estimate.parts:
+            lines.append(
+                f"Nominal effects {estimate.parts['threshold'].formula}: a coefficient of their "
+                "own on each threshold; a positive one lowers the categories above it."
+            )
     references = reference_levels(spec)
     if references:
         lines.append(f"Categories are compared with their reference levels: {references}.")

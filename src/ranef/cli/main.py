@@ -143,6 +143,7 @@ def _check_family(options: Namespace) -> None:
         "--link": options.link,
         "--zero": options.zero,
         "--dispersion": options.dispersion,
+        "--nominal": options.nominal,
         "--quadrature": options.quadrature,
         "--shape": options.shape or None,
         "--reml": getattr(options, "reml", False) or None,
@@ -158,7 +159,12 @@ def _generalised(options: Namespace) -> dict[str, Any]:
     """Return the arguments of `ranef.glmm` that were given."""
     if options.family is None:
         return {}
-    named = {"link": options.link, "zero": options.zero, "dispersion": options.dispersion}
+    named = {
+        "link": options.link,
+        "zero": options.zero,
+        "dispersion": options.dispersion,
+        "nominal": options.nominal,
+    }
     found: dict[str, Any] = {name: text for name, text in named.items() if text is not None}
     if options.quadrature is not None:
         found["quadrature"] = options.quadrature

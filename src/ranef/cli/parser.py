@@ -251,6 +251,11 @@ def _add_family(parser: argparse.ArgumentParser) -> None:
         "--dispersion", metavar="FORMULA", help="log of the dispersion, such as '~ x'"
     )
     family.add_argument(
+        "--nominal",
+        metavar="FORMULA",
+        help="of ordered categories: effects that differ between the thresholds, such as '~ x'",
+    )
+    family.add_argument(
         "--shape",
         type=_named_formula,
         action="append",

@@ -56,7 +56,11 @@ def _parts(estimate: Estimate) -> list[str]:
     """The formulas of what is modelled beside the mean."""
     if not isinstance(estimate, GeneralisedEstimate):
         return []
-    named = {"zero": "The log odds of an extra zero", "dispersion": "The dispersion"}
+    named = {
+        "zero": "The log odds of an extra zero",
+        "dispersion": "The dispersion",
+        "threshold": "Each threshold",
+    }
     return [
         f"{named.get(name, f'The shape {name}')} depended on {part.formula.lstrip('~ ')}."
         for name, part in estimate.parts.items()

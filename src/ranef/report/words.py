@@ -39,6 +39,8 @@ HEADINGS = {
     "threshold": "Thresholds",
 }
 
+ARGUMENTS = {"zero": "zero", "dispersion": "dispersion", "threshold": "nominal"}
+
 QUANTILE_RESIDUALS = (
     "Quantile residuals: the normal quantile of the rank of each response among 250 responses "
     "that the model draws with new random effects, ties broken at random. They are standard "
@@ -181,8 +183,8 @@ def generalised_arguments(estimate: GeneralisedEstimate) -> list[str]:
         written = [f"family={family.name!r}", f"link={family.link!r}"]
     shapes = {}
     for name, part in estimate.parts.items():
-        if name in ("zero", "dispersion"):
-            written.append(f"{name}={part.formula!r}")
+        if name in ARGUMENTS:
+            written.append(f"{ARGUMENTS[name]}={part.formula!r}")
         elif name != "conditional":
             shapes[name] = part.formula
     written += [f"shapes={shapes!r}"] if shapes else []

@@ -42,9 +42,9 @@ def separation_concern(estimate: GeneralisedEstimate, levels: Levels = None) -> 
     if outcome is not None:
         side = "minus" if not estimate.specification.y.any() else "plus"
         return (
-            f"the response is {outcome} in every row, so that the fit runs off: {INTERCEPT} towards "
-            f"{side} infinity. No coefficient has a finite estimate, the numbers printed mean "
-            "nothing, and nothing can be learned from such rows."
+            f"the response is {outcome} in every row, so that the fit runs off: {INTERCEPT} "
+            f"towards {side} infinity. No coefficient has a finite estimate, the numbers printed "
+            "mean nothing, and nothing can be learned from such rows."
         )
     if _is_needless(estimate):
         return (

@@ -346,11 +346,16 @@ def plan(
     nominal: str = "~1",
     shapes: Mapping[str, str] | None = None,
     quadrature: int = 1,
+    reml: bool = False,
+    priors: Mapping[str, Any] | None = None,
+    fixed: Mapping[str, float] | None = None,
+    equal: Sequence[Collection[str]] | None = None,
 ) -> Plan:
     """Say what a fit would cost before it runs: blocks, memory, flops, chosen path.
 
     Takes the arguments of `lmm` that shape the model; with a `family` those of
-    `glmm`.
+    `glmm`. With `priors`, `fixed` or `equal` a linear model is planned as it is fitted, by
+    the engine of `glmm`. Parameters are counted as far as they are free.
 
     Examples
     --------
@@ -363,13 +368,18 @@ def plan(
     >>> plan.p, plan.n_parameters
     (15, 2)
     >>> ranef.plan("count ~ spp + (1 | site)", ranef.data.load("Salamanders"),
+    ...            family="nbinom2", fixed={"sd: site": 0.5}).n_parameters
+    0
+    >>> ranef.plan("count ~ spp + (1 | site)", ranef.data.load("Salamanders"),
     ...            family="nbinom2", quadrature=25).points
     25
     """
     from ranef.solve import forecast
 
     chosen = None if path is None else checks.choice("path", path, PATHS)
-    nodes = checks.count("quadrature", quadrature)
+    nodes, restricted = checks.count("quadrature", quadrature), checks.flag("reml", reml)
+    if family is None and (priors or fixed or equal):
+        family, dispersion, weights = "gaussian", _precision(weights), None
     if family is not None:
         from ranef.models.glmm import lay_out
 
@@ -377,7 +387,15 @@ def plan(
             formula, data, family, link, dispersion, zero, nominal, shapes,
             weights, offset, contrasts, missing, kernels, functions,
         )  # fmt: skip
-        laid = lay_out(parts.parts, parts.family, parts.extra)
+        laid = lay_out(
+            parts.parts,
+            parts.family,
+            parts.extra,
+            priors=priors,
+            fixed=fixed,
+            equal=equal,
+            reml=restricted,
+        )
         return forecast.plan_generalised(
             laid.design, formula, parts.accounting.n_dropped, path=chosen, quadrature=nodes
         )

@@ -16,6 +16,7 @@ __all__ = [
     "counts",
     "criterion",
     "exact",
+    "for_all",
     "link_of",
     "natural",
     "predictor_of",
@@ -63,6 +64,11 @@ def exact(estimate: GeneralisedEstimate) -> bool:
     family, own = estimate.family, estimate.components[0].terms
     normal = family.name == "gaussian" and family.link == "identity"
     return normal and ZERO not in estimate.parts and own.stop == len(estimate.terms)
+
+
+def for_all(estimate: GeneralisedEstimate) -> bool:
+    """Tell whether the mean is linear in the effects, so that it averages to the population's."""
+    return estimate.family.mean_link == "identity" and ZERO not in estimate.parts
 
 
 def counts(family: Family) -> bool:

@@ -61,11 +61,14 @@ def _parts(estimate: Estimate) -> list[str]:
         "dispersion": "The dispersion",
         "threshold": "Each threshold",
     }
-    return [
-        f"{named.get(name, f'The shape {name}')} depended on {part.formula.lstrip('~ ')}."
-        for name, part in estimate.parts.items()
-        if name != "conditional"
-    ]
+    found = []
+    for name, part in estimate.parts.items():
+        if name == "conditional":
+            continue
+        right = part.formula.lstrip("~ ")
+        how = "were the same in every row" if right == "1" else f"depended on {right}"
+        found.append(f"{named.get(name, f'The shape {name}')} {how}.")
+    return found
 
 
 def _references(spec: Specification) -> list[str]:

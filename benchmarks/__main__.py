@@ -60,9 +60,10 @@ def with_tables(function: Any, *arguments: Any) -> Any:
 def line(name: str, outcome: dict[str, Any]) -> str:
     if outcome["refused"]:
         return f"  {name:<12} {outcome['refused'].splitlines()[0]}"
+    loglik = "not compared" if outcome["loglik"] is None else f"{outcome['loglik']:.6f}"
     return (
         f"  {name:<12} {outcome['seconds']:10.4f} s  {outcome['ratio']:8.2f} x  "
-        f"{outcome['loglik']:18.6f}  {outcome['evaluations']} evaluations"
+        f"{loglik:>18}  {outcome['evaluations']} evaluations"
     )
 
 

@@ -121,3 +121,53 @@ def test_what_is_wrong_is_told(run, arguments, words):
     code, out, err = run("fit", "count ~ mined + (1 | site)", "Salamanders", *arguments)
     assert (code, out) == (2, "")
     assert words in err
+
+
+def test_priors_and_constraints(run):
+    model = ("count ~ spp + mined + (1 | site)", "Salamanders", "--family", "nbinom2")
+    given = (
+        "--prior", "fixed=Normal(0, 2.5)", "--prior", "sd: site=HalfT(3, 1)",
+        "--fixed", "dispersion: (Intercept)=0", "--equal", "sppDM = sppDF",
+    )  # fmt: skip
+    code, out, err = run("fit", *model, *given)
+    assert (code, err) == (0, "")
+    table = ranef.data.load("Salamanders")
+    fit = ranef.glmm(
+        model[0], table, family="nbinom2",
+        priors={"fixed": ranef.priors.Normal(0, 2.5), "sd: site": ranef.priors.HalfT(3, 1)},
+        fixed={"dispersion: (Intercept)": 0.0}, equal=[("sppDM", "sppDF")],
+    )  # fmt: skip
+    assert out.strip() == str(fit).strip()
+    code, out, _ = run("plan", *model, *given)
+    assert code == 0
+    assert "fixed effects 7, covariance parameters 1" in out
+
+
+def test_priors_of_a_linear_model(run):
+    model = ("score ~ Machine + (1 | Worker)", "Machines")
+    code, out, _ = run("fit", *model, "--prior", "sd=Gamma(2, 0.1)")
+    assert code == 0
+    assert "Priors: sd Gamma(shape=2, rate=0.1)" in out
+    code, out, _ = run("plan", *model, "--fixed", "sd: Worker=2")
+    assert code == 0
+    assert "covariance parameters 0" in out
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "says"),
+    [
+        ("--prior", "sd", "is not of the form"),
+        ("--prior", "sd=Gamma(a)", "is not of the form"),
+        ("--prior", "sd=Gama(2, 0.1)", "did you mean 'Gamma'"),
+        ("--prior", "sd=Gamma(2, 0.1, 3)", "takes shape, rate, not 3 numbers"),
+        ("--fixed", "x", "is not of the form"),
+        ("--fixed", "x=a", "is not of the form"),
+        ("--fixed", "sppDX=1", "no parameter 'sppDX' to hold"),
+        ("--equal", "a=b", "with spaces around the sign"),
+    ],
+)
+def test_priors_and_constraints_that_are_none(run, option, value, says):
+    model = ("count ~ spp + (1 | site)", "Salamanders", "--family", "nbinom2")
+    code, _, err = run("fit", *model, option, value)
+    assert code == 2
+    assert says in " ".join(err.split())

@@ -10,8 +10,10 @@ from scipy import stats
 from scipy.integrate import quad_vec
 
 from ranef import families
+from ranef.api.equation_generalised import NAMES
 from ranef.errors import DataError, ModelError
 from ranef.families import Cumulative, Multinomial, Truncated, family
+from ranef.models.meaning import variance_words
 
 COUNTS = ["poisson", "nbinom1", "nbinom2", "compois", "genpois"]
 TRUNCATED = [f"truncated_{name}" for name in COUNTS]
@@ -379,3 +381,12 @@ def test_predictors():
         ("zero", "probability of an extra zero"),
     ]
     assert [p.label for p in family("t").parameters] == ["mean", "sigma", "df"]
+
+
+@pytest.mark.parametrize("name", [n for n in families.FAMILIES if not n.startswith("truncated_")])
+def test_words_of_a_family(name):
+    """What the summary and the equation say of it: a new family needs both."""
+    own = family(name, categories=3) if name == "multinomial" else family(name)
+    assert own.name in NAMES
+    if any(p.name == "dispersion" for p in own.parameters):
+        assert "Var(y)" in variance_words(own)

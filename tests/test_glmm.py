@@ -333,7 +333,8 @@ def test_shapes_of_one_kind_go_by_their_labels():
     assert part_names(family("tweedie"), False) == ("dispersion", "p")
     assert part_names(family("ordbeta"), False) == ("dispersion", "cut 1", "cut 2 - cut 1")
     assert part_names(family("poisson"), True) == ("zero",)
-    assert part_names(Cumulative(), False) == ()
+    assert part_names(Cumulative(), False) == ("threshold",)
+    assert part_names(Multinomial(3), False) == ()
 
 
 @pytest.mark.parametrize("entry", REFERENCE["quadrature"], ids=lambda e: f"{e['nodes']}_nodes")

@@ -10,12 +10,14 @@ from ranef import solve
 from ranef.api.proof import warn_unless_proved
 from ranef.errors import ConvergenceWarning, DataWarning
 from ranef.models.estimate import GeneralisedEstimate
-from ranef.models.naming import Levels, coefficient_labels
+from ranef.models.meaning import counts
+from ranef.models.naming import CONDITIONAL, Levels, coefficient_labels
 
 __all__ = ["laplace_concern", "sentence", "separation_concern", "uncertainty_concern", "warn_about"]
 
 FEW_TRIALS = 5.0
 LARGE_SD = 1.0
+INTERCEPT = "(Intercept)"
 SEPARABLE = ("conditional", "zero", "threshold")
 BINARY = ("binomial", "betabinomial", "cumulative", "multinomial")
 
@@ -36,6 +38,20 @@ def separation_concern(estimate: GeneralisedEstimate, levels: Levels = None) -> 
     """Say which coefficients run off to infinity, in which direction, and what to do."""
     if not estimate.runaway:
         return None
+    outcome = _only_outcome(estimate)
+    if outcome is not None:
+        side = "minus" if not estimate.specification.y.any() else "plus"
+        return (
+            f"the response is {outcome} in every row, so that the fit runs off: {INTERCEPT} "
+            f"towards {side} infinity. No coefficient has a finite estimate, the numbers printed "
+            "mean nothing, and nothing can be learned from such rows."
+        )
+    if _is_needless(estimate):
+        return (
+            "a coefficient runs off: zero: (Intercept) towards minus infinity. The data show no "
+            "more zeros than the model has without its zero part, whose likelihood is the same; "
+            "leave zero out."
+        )
     labels = coefficient_labels(estimate, levels)
     named = [
         f"{labels[k].full} towards {'plus' if estimate.coefficients[k] > 0 else 'minus'} infinity"
@@ -54,9 +70,45 @@ def separation_concern(estimate: GeneralisedEstimate, levels: Levels = None) -> 
         f"separate the response there ({'its column predicts' if one else 'the columns predict'} "
         "it without error), so that no finite estimate exists; the numbers printed for "
         f"{'it' if one else 'them'} mean nothing. A prior gives one: "
-        "priors={'fixed': ranef.priors.Normal(0, 2.5)}; or leave the column out, or join "
+        f"priors={{{_offer(estimate)}}}; or leave the column out, or join "
         "categories that hold only one outcome."
     )
+
+
+def _offer(estimate: GeneralisedEstimate) -> str:
+    """Priors that make every coefficient that runs off finite, as code."""
+    keys: list[str] = []
+    for part in estimate.components:
+        own = [k for k in estimate.runaway if part.coefficients.start <= k < part.coefficients.stop]
+        names = [part.names[k - part.coefficients.start] for k in own]
+        if part.name == CONDITIONAL:
+            slopes = any(name != INTERCEPT for name in names)
+            keys += ["fixed"] if slopes else names
+        else:
+            keys += [f"{part.name}: {name}" for name in names]
+    if "fixed" in keys:
+        keys = [key for key in keys if not key.startswith("threshold: ")]
+    normal = "ranef.priors.Normal(0, 2.5)"
+    return ", ".join(f"{key!r}: {normal}" for key in dict.fromkeys(keys))
+
+
+def _only_outcome(estimate: GeneralisedEstimate) -> str | None:
+    """The outcome of all rows, where they are all at one end of what the family can have."""
+    y, extra, family = estimate.specification.y, estimate.extra, estimate.family
+    if family.name in BINARY[:2]:
+        successes = y == (1.0 if extra is None else extra)
+        if successes.all():
+            return "a success"
+        return "a failure" if not y.any() else None
+    return "0" if counts(family) and not y.any() else None
+
+
+def _is_needless(estimate: GeneralisedEstimate) -> bool:
+    """Tell whether a zero part that is one constant runs off, and nothing else."""
+    zero = [c for c in estimate.components if c.name == "zero" and c.names == (INTERCEPT,)]
+    if not zero or estimate.runaway != (zero[0].coefficients.start,):
+        return False
+    return bool(estimate.coefficients[estimate.runaway[0]] < 0)
 
 
 def uncertainty_concern(estimate: GeneralisedEstimate) -> str | None:

@@ -15,6 +15,7 @@ from ranef.api.equation import (
     text_distributions,
     text_predictor,
 )
+from ranef.design.specification import Specification
 from ranef.families import Cumulative, Multinomial, Truncated
 from ranef.models.estimate import Component, GeneralisedEstimate
 from ranef.models.meaning import link_of, predictor_of
@@ -56,6 +57,10 @@ def generalised_equation(
         spec = part.specification
         if spec is None:
             continue
+        if part.name == "threshold":
+            text.append(_threshold_line(spec))
+            latex.append(_latex_threshold_line(spec))
+            continue
         own = all_letters[part.terms]
         symbol, greek = COEFFICIENTS.get(part.name, ("b" if _is_mean(part) else "s", r"\beta"))
         left, latex_left = _left(estimate, part, levels)
@@ -67,6 +72,23 @@ def generalised_equation(
         spreads += text_distributions(spec, own)
         latex_spreads += latex_distributions(spec, own, part.terms.start)
     return Equation("\n".join([*text, *spreads]), aligned([*latex, *latex_spreads]))
+
+
+def _threshold_line(spec: Specification) -> str:
+    """Thresholds of a row with nominal effects."""
+    right = [
+        summand.replace(f"c{k}", f"c{k}[j]", 1)
+        for k, summand in enumerate(text_predictor(spec, (), symbol="c"))
+    ]
+    return f"c[j] = {' + '.join(right)}"
+
+
+def _latex_threshold_line(spec: Specification) -> str:
+    right = [
+        summand.replace(rf"c_{{{k}}}", rf"c_{{j{k}}}", 1)
+        for k, summand in enumerate(latex_predictor(spec, (), symbol="c"))
+    ]
+    return rf"c_j &= {' + '.join(right)}"
 
 
 def _is_mean(part: Component) -> bool:

@@ -163,6 +163,7 @@ def glmm(
     link: str | None = None,
     dispersion: str = "~1",
     zero: str = "~0",
+    nominal: str = "~1",
     shapes: Mapping[str, str] | None = None,
     quadrature: int = 1,
     reml: bool = False,
@@ -202,6 +203,11 @@ def glmm(
     zero : str
         Formula of the log odds of an extra zero (of any zero in truncated
         families, which makes a hurdle model); ``"~0"`` has no such part.
+    nominal : str
+        Of ordered categories: fixed effects that are not the same on all thresholds,
+        ``"~ x"`` (partial proportional odds). Each of their columns has a coefficient
+        on every threshold, and stands here instead of in `formula`. A new row whose
+        thresholds come out of order is predicted NaN.
     shapes : dict, optional
         Formulas of further parameters by their names, ``{"df": "~ x"}``.
     quadrature : int
@@ -298,7 +304,7 @@ def glmm(
     jobs = None if n_jobs is None else checks.count("n_jobs", n_jobs)
     bar = checks.optional_flag("progress", progress)
     table, spec = _specify_generalised(
-        formula, data, family, link, dispersion, zero, shapes,
+        formula, data, family, link, dispersion, zero, nominal, shapes,
         weights, offset, contrasts, missing, kernels, functions,
     )  # fmt: skip
     with SearchBar(bar) as watch:
@@ -337,13 +343,19 @@ def plan(
     link: str | None = None,
     dispersion: str = "~1",
     zero: str = "~0",
+    nominal: str = "~1",
     shapes: Mapping[str, str] | None = None,
     quadrature: int = 1,
+    reml: bool = False,
+    priors: Mapping[str, Any] | None = None,
+    fixed: Mapping[str, float] | None = None,
+    equal: Sequence[Collection[str]] | None = None,
 ) -> Plan:
     """Say what a fit would cost before it runs: blocks, memory, flops, chosen path.
 
     Takes the arguments of `lmm` that shape the model; with a `family` those of
-    `glmm`.
+    `glmm`. With `priors`, `fixed` or `equal` a linear model is planned as it is fitted, by
+    the engine of `glmm`. Parameters are counted as far as they are free.
 
     Examples
     --------
@@ -356,26 +368,44 @@ def plan(
     >>> plan.p, plan.n_parameters
     (15, 2)
     >>> ranef.plan("count ~ spp + (1 | site)", ranef.data.load("Salamanders"),
+    ...            family="nbinom2", fixed={"sd: site": 0.5}).n_parameters
+    0
+    >>> ranef.plan("count ~ spp + (1 | site)", ranef.data.load("Salamanders"),
     ...            family="nbinom2", quadrature=25).points
     25
     """
     from ranef.solve import forecast
 
     chosen = None if path is None else checks.choice("path", path, PATHS)
-    nodes = checks.count("quadrature", quadrature)
+    nodes, restricted = checks.count("quadrature", quadrature), checks.flag("reml", reml)
+    if family is None and (priors or fixed or equal):
+        family, dispersion, weights = "gaussian", _precision(weights), None
     if family is not None:
         from ranef.models.glmm import lay_out
 
         _, parts = _specify_generalised(
-            formula, data, family, link, dispersion, zero, shapes,
+            formula, data, family, link, dispersion, zero, nominal, shapes,
             weights, offset, contrasts, missing, kernels, functions,
         )  # fmt: skip
-        laid = lay_out(parts.parts, parts.family, parts.extra)
+        laid = lay_out(
+            parts.parts,
+            parts.family,
+            parts.extra,
+            priors=priors,
+            fixed=fixed,
+            equal=equal,
+            reml=restricted,
+        )
         return forecast.plan_generalised(
             laid.design, formula, parts.accounting.n_dropped, path=chosen, quadrature=nodes
         )
     _refuse_without_family(
-        link=link, dispersion=dispersion, zero=zero, shapes=shapes, quadrature=nodes
+        link=link,
+        dispersion=dispersion,
+        zero=zero,
+        nominal=nominal,
+        shapes=shapes,
+        quadrature=nodes,
     )
     _, spec = _specify(formula, data, weights, offset, contrasts, missing, kernels, functions)
     return forecast.plan(spec, path=chosen)
@@ -417,6 +447,7 @@ def _specify_generalised(
     link: str | None,
     dispersion: str,
     zero: str,
+    nominal: str,
     shapes: Mapping[str, str] | None,
     weights: Any,
     offset: Any,
@@ -437,6 +468,7 @@ def _specify_generalised(
         family=_family(family, link),
         zero=_part("zero", zero),
         dispersion=_part("dispersion", dispersion),
+        nominal=_part("nominal", nominal),
         shapes={name: _part(f"shapes[{name!r}]", f) for name, f in (shapes or {}).items()},
         weights=weights,
         offset=offset,
@@ -485,7 +517,14 @@ def _precision(weights: Any) -> str:
 
 def _refuse_without_family(**given: Any) -> None:
     """The arguments of generalised models mean nothing without a family."""
-    usual = {"link": None, "dispersion": "~1", "zero": "~0", "shapes": None, "quadrature": 1}
+    usual = {
+        "link": None,
+        "dispersion": "~1",
+        "zero": "~0",
+        "nominal": "~1",
+        "shapes": None,
+        "quadrature": 1,
+    }
     for name, value in given.items():
         if value != usual[name]:
             raise ModelError(f"{name}={value!r} belongs to a generalised model: give a family too")

@@ -24,6 +24,7 @@ from ranef.models.estimate import Component, GeneralisedEstimate
 from ranef.models.meaning import (
     approximation,
     criterion,
+    for_all,
     natural,
     predictor_of,
     ratio,
@@ -96,6 +97,11 @@ def family_line(estimate: GeneralisedEstimate) -> str:
 def subject_specific(estimate: GeneralisedEstimate) -> str:
     """Which question the coefficients answer, and who answers the other one."""
     group = " and ".join(dict.fromkeys(f.name for f in factors_of(estimate)))
+    if for_all(estimate):
+        return (
+            f"Coefficients hold for a typical level of {group} and for the population alike (the "
+            "link is the identity)."
+        )
     return (
         f"Coefficients are subject-specific: they hold for a typical level of {group}; those of "
         "the population are in ranef.marginal(fit)."
@@ -213,6 +219,11 @@ def _reading(estimate: GeneralisedEstimate, levels: Sequence[object] | None) -> 
             f"P(y <= j) = F(threshold_j - x'b): a positive coefficient raises the higher "
             f"categories{order}."
         )
+        if "threshold" in estimate.parts:
+            lines.append(
+                f"Nominal effects {estimate.parts['threshold'].formula}: a coefficient of their "
+                "own on each threshold; a positive one lowers the categories above it."
+            )
     references = reference_levels(spec)
     if references:
         lines.append(f"Categories are compared with their reference levels: {references}.")

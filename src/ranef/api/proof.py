@@ -4,19 +4,40 @@ from __future__ import annotations
 
 import warnings
 
+from ranef import solve
 from ranef.api.summary import optimum_line
 from ranef.errors import ConvergenceWarning
-from ranef.models.estimate import Estimate
+from ranef.models.estimate import Estimate, GeneralisedEstimate
+from ranef.models.meaning import counts
 
 __all__ = ["warn_unless_proved"]
+
+MANY = 1e7
 
 
 def warn_unless_proved(estimate: Estimate, stacklevel: int = 3) -> None:
     """Warn when the search ended without a proof; `stacklevel` as in `warnings.warn`."""
     if not estimate.optimum.converged:
         warnings.warn(
-            f"{optimum_line(estimate)} Rescale the columns or simplify the random effects; "
-            "fit.optimum has the details.",
+            f"{optimum_line(estimate)} {_advice(estimate)}; fit.optimum has the details.",
             ConvergenceWarning,
             stacklevel=stacklevel,
         )
+
+
+def _advice(estimate: Estimate) -> str:
+    """What to do about it."""
+    if isinstance(estimate, GeneralisedEstimate):
+        if "Laplace" in estimate.optimum.message:
+            simpler = "leave random effects out of the zero part and the dispersion"
+            if not solve.integrable(estimate.design):
+                return simpler[:1].upper() + simpler[1:]
+            nodes = min(solve.comfortable_nodes(estimate.design), 9)
+            return f"Integrate, quadrature={nodes}, or {simpler}"
+        largest = float(estimate.specification.y.max())
+        if counts(estimate.family) and largest > MANY:
+            return (
+                f"The counts reach {largest:.3g}, where the log density of a count keeps too few "
+                "digits: take a family of positive numbers (Gamma, lognormal)"
+            )
+    return "Rescale the columns or simplify the random effects"

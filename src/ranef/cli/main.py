@@ -10,6 +10,7 @@ import warnings
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any, TextIO
 
 from ranef.cli.parser import (
@@ -22,7 +23,7 @@ from ranef.cli.parser import (
     USAGE_ERROR,
     make_parser,
 )
-from ranef.errors import FileError, ModelError, RanefError
+from ranef.errors import FileError, ModelError, RanefError, suggestion
 
 if TYPE_CHECKING:
     from ranef.api import GeneralizedMixedModelFit, LinearMixedModelFit
@@ -143,6 +144,7 @@ def _check_family(options: Namespace) -> None:
         "--link": options.link,
         "--zero": options.zero,
         "--dispersion": options.dispersion,
+        "--nominal": options.nominal,
         "--quadrature": options.quadrature,
         "--shape": options.shape or None,
         "--reml": getattr(options, "reml", False) or None,
@@ -158,7 +160,12 @@ def _generalised(options: Namespace) -> dict[str, Any]:
     """Return the arguments of `ranef.glmm` that were given."""
     if options.family is None:
         return {}
-    named = {"link": options.link, "zero": options.zero, "dispersion": options.dispersion}
+    named = {
+        "link": options.link,
+        "zero": options.zero,
+        "dispersion": options.dispersion,
+        "nominal": options.nominal,
+    }
     found: dict[str, Any] = {name: text for name, text in named.items() if text is not None}
     if options.quadrature is not None:
         found["quadrature"] = options.quadrature
@@ -167,9 +174,27 @@ def _generalised(options: Namespace) -> dict[str, Any]:
     return {"family": options.family, **found}
 
 
+def _prior(kind: str, numbers: tuple[float, ...]) -> Any:
+    """Return a prior of `ranef.priors` by its name."""
+    from ranef import priors
+
+    known = [name for name in priors.__all__ if name != "Prior"]
+    if kind not in known:
+        listed = ", ".join(known)
+        raise ModelError(f"no prior {kind!r}{suggestion(kind, known)}; there are {listed}")
+    made = getattr(priors, kind)
+    if len(numbers) > len(fields(made)):
+        names = ", ".join(field.name for field in fields(made))
+        raise ModelError(f"the prior {kind} takes {names}, not {len(numbers)} numbers")
+    return made(*numbers)
+
+
 def _model(options: Namespace) -> dict[str, Any]:
     """Return the arguments that `lmm`, `glmm` and `plan` share."""
     return {
+        "priors": {name: _prior(*prior) for name, prior in options.prior} or None,
+        "fixed": dict(options.fixed) or None,
+        "equal": options.equal or None,
         "weights": options.weights,
         "offset": options.offset,
         "missing": options.missing,

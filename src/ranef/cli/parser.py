@@ -208,6 +208,31 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
         metavar="PATH",
         help="force the solver's path: single, nested or crossed",
     )
+    model.add_argument(
+        "--prior",
+        type=_prior,
+        action="append",
+        default=[],
+        metavar="NAME=PRIOR",
+        help="maximise the likelihood times a prior: 'fixed=Normal(0, 2.5)', 'sd=Gamma(2, 0.1)', "
+        "'sd: school=HalfT(3, 1)', 'corr=LKJ(2)'",
+    )
+    model.add_argument(
+        "--fixed",
+        type=_held,
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="a parameter that is held: 'x=0.5', 'sd: school=1'",
+    )
+    model.add_argument(
+        "--equal",
+        type=_equals,
+        action="append",
+        default=[],
+        metavar="'A = B'",
+        help="coefficients with one common value, ' = ' between their names",
+    )
     _add_family(parser)
     table = parser.add_argument_group("reading the table")
     table.add_argument(
@@ -251,6 +276,11 @@ def _add_family(parser: argparse.ArgumentParser) -> None:
         "--dispersion", metavar="FORMULA", help="log of the dispersion, such as '~ x'"
     )
     family.add_argument(
+        "--nominal",
+        metavar="FORMULA",
+        help="of ordered categories: effects that differ between the thresholds, such as '~ x'",
+    )
+    family.add_argument(
         "--shape",
         type=_named_formula,
         action="append",
@@ -271,6 +301,44 @@ def _named_formula(written: str) -> tuple[str, str]:
     if name.strip() and equals and formula.strip().startswith("~"):
         return name.strip(), formula.strip()
     raise argparse.ArgumentTypeError(f"{written!r} is not of the form 'df=~ x'")
+
+
+def _prior(written: str) -> tuple[str, tuple[str, tuple[float, ...]]]:
+    name, _, prior = written.rpartition("=")
+    kind, bracket, rest = prior.strip().partition("(")
+    try:
+        numbers = tuple(_plain(x) for x in rest.removesuffix(")").split(",") if x.strip())
+    except ValueError:
+        numbers, bracket = (), ""
+    if name.strip() and kind.isidentifier() and bracket and rest.endswith(")"):
+        return name.strip(), (kind, numbers)
+    raise argparse.ArgumentTypeError(f"{written!r} is not of the form 'sd=Gamma(2, 0.1)'")
+
+
+def _plain(written: str) -> float:
+    """Return a number as it is written in Python: 2 is whole."""
+    value = float(written)
+    return int(value) if written.strip().isdecimal() else value
+
+
+def _held(written: str) -> tuple[str, float]:
+    name, _, value = written.rpartition("=")
+    try:
+        number = float(value)
+    except ValueError:
+        name, number = "", 0.0
+    if name.strip():
+        return name.strip(), number
+    raise argparse.ArgumentTypeError(f"{written!r} is not of the form 'x=0.5'")
+
+
+def _equals(written: str) -> tuple[str, ...]:
+    names = tuple(name.strip() for name in written.split(" = "))
+    if len(names) > 1 and all(names):
+        return names
+    raise argparse.ArgumentTypeError(
+        f"{written!r} is not of the form 'x1 = x2', with spaces around the sign"
+    )
 
 
 def _conf_level(written: str) -> float:

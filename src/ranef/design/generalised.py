@@ -13,6 +13,7 @@ from ranef.design.building import Answer, Builder, Part, response_of, zero_weigh
 from ranef.design.model import Model, expand_dot, model_with_dot, taken_columns
 from ranef.design.outcome import Outcome, prototype, read_outcome
 from ranef.design.random import is_free
+from ranef.design.rank import independent_columns
 from ranef.design.response import CATEGORIES, ResponseKind, no_trials, note_response
 from ranef.design.specification import Accounting, Specification
 from ranef.design.syntax import Node, print_node
@@ -27,6 +28,9 @@ Mask = NDArray[np.bool_]
 CONDITIONAL = "conditional"
 ZERO = "zero"
 DISPERSION = "dispersion"
+THRESHOLD = "threshold"
+INTERCEPT = "(Intercept)"
+WORDS = {THRESHOLD: "nominal"}
 ADDITIVE = frozenset(("gaussian", "censored", "lognormal"))
 
 
@@ -38,9 +42,9 @@ class GeneralisedSpecification:
     ----------
     parts : dict of Specification
         ``"conditional"``, and those that have a formula of their own among
-        ``"zero"``, ``"dispersion"`` and the family's shapes (``"df"``); all with the
-        same rows. An ordinal model's conditional part keeps its intercept column,
-        in place of which the model has thresholds.
+        ``"zero"``, ``"dispersion"``, ``"threshold"`` (nominal effects) and the family's
+        shapes (``"df"``); all with the same rows. An ordinal model's conditional part
+        keeps its intercept column, in place of which the model has thresholds.
     extra : (n,) float64 array or None
         What the family needs beside the response: trials, upper ends, the number
         of categories.
@@ -67,6 +71,7 @@ def specify_generalised(
     family: str | Family,
     zero: str = "~0",
     dispersion: str = "~1",
+    nominal: str = "~1",
     shapes: Mapping[str, str] | None = None,
     weights: Any = None,
     offset: Any = None,
@@ -92,6 +97,8 @@ def specify_generalised(
         Formula of zero inflation, ``"~ x + (1 | g)"``; ``"~0"`` for none.
     dispersion : str
         Formula of the dispersion; ``"~1"`` for one constant.
+    nominal : str
+        Fixed effects that an ordinal model has on each threshold; ``"~1"`` for none.
     shapes : mapping, optional
         Formulas of the family's shapes by name, such as ``{"df": "~ x"}``.
     weights : str or (n_rows,) array-like, optional
@@ -119,7 +126,7 @@ def specify_generalised(
     """
     table = Table.of(data)
     kind_of_family = prototype(family)
-    texts = {CONDITIONAL: formula, ZERO: zero, DISPERSION: dispersion}
+    texts = {CONDITIONAL: formula, ZERO: zero, DISPERSION: dispersion, THRESHOLD: nominal}
     texts |= _shapes(shapes, kind_of_family)
     parts = _parts(texts, table, kind_of_family, weights, offset)
     node = _response_of(parts, kind_of_family)
@@ -134,6 +141,7 @@ def specify_generalised(
     w = builder.given(weights, "weights")
     outcome = read_outcome(node, kind, family, builder.frame, w, accounting, zero=ZERO in parts)
     made = _specifications(parts, outcome, builder, accounting)
+    _refuse_both(made[CONDITIONAL], made.get(THRESHOLD))
     _refuse_single_answers(made[CONDITIONAL], outcome)
     return GeneralisedSpecification(
         made,
@@ -152,7 +160,8 @@ def _parts(
     for name, text in texts.items():
         if not isinstance(text, str):
             raise FormulaError(
-                f"the formula of the {name} part is a text such as '~ x', not {type(text).__name__}"
+                f"the formula of the {WORDS.get(name, name)} part is a text such as '~ x', not "
+                f"{type(text).__name__}"
             )
     reserved = {value for value in (weights, offset) if isinstance(value, str)}
     reserved = reserved.union(*(taken_columns(text) for text in texts.values()))
@@ -163,7 +172,7 @@ def _parts(
         if name == CONDITIONAL:
             parts[name] = Part(model, dot, weights=weights, offset=offset)
         elif _is_wanted(name, model, family):
-            words = f"fixed effects of the {name} part"
+            words = f"fixed effects of the {WORDS.get(name, name)} part"
             parts[name] = Part(model, dot, words, residual="")
     if family.name not in ADDITIVE or _is_known(parts.get(DISPERSION)):
         parts[CONDITIONAL] = replace(parts[CONDITIONAL], residual="")
@@ -187,7 +196,8 @@ def _is_wanted(name: str, model: Model, family: Family) -> bool:
     """Tell whether a part is more than its default; refuse what it cannot be."""
     if model.response is not None:
         raise FormulaError(
-            f"the formula of the {name} part has no left side: write {name}="
+            f"the formula of the {WORDS.get(name, name)} part has no left side: write "
+            f"{WORDS.get(name, name)}="
             f"'~{model.text.partition('~')[2]}', not {model.text!r}"
         )
     more = bool(model.fixed.terms or model.bars or model.offsets)
@@ -196,6 +206,8 @@ def _is_wanted(name: str, model: Model, family: Family) -> bool:
             family.predictors(zero=True)
             return True
         return False
+    if name == THRESHOLD:
+        return _is_nominal(model, family)
     if name == DISPERSION and all(p.name != name for p in family.parameters):
         if more:
             raise ModelError(f"the family {family.name!r} has no {name}; leave {name} out")
@@ -206,6 +218,28 @@ def _is_wanted(name: str, model: Model, family: Family) -> bool:
             "'~ 0 + offset(x)' a known one (on the scale of its link)"
         )
     return more
+
+
+def _is_nominal(model: Model, family: Family) -> bool:
+    """Tell whether an ordinal model has nominal effects; refuse what these cannot be."""
+    if not (model.fixed.terms or model.bars or model.offsets) and model.fixed.intercept:
+        return False
+    if family.response != "ordered categories":
+        raise ModelError(
+            f"the family {family.name!r} has no thresholds, so nominal={model.text!r} means "
+            "nothing; it belongs to family='cumulative'"
+        )
+    if model.bars or model.offsets:
+        what = "a random term" if model.bars else "an offset"
+        raise ModelError(
+            f"nominal={model.text!r} has {what}; nominal effects are fixed, and {what} stands in "
+            "the formula of the response"
+        )
+    if not model.fixed.intercept:
+        raise ModelError(
+            f"the thresholds are the intercepts of nominal={model.text!r}: leave '0 +' or '- 1' out"
+        )
+    return True
 
 
 def _is_known(dispersion: Part | None) -> bool:
@@ -228,7 +262,8 @@ def _response_of(parts: Mapping[str, Part], family: Family) -> Node:
     for name, part in parts.items():
         if print_node(response) in part.model.fixed.keys:
             raise FormulaError(
-                f"the response {print_node(response)} also stands in the {name} formula"
+                f"the response {print_node(response)} also stands in the "
+                f"{WORDS.get(name, name)} formula"
             )
     if family.response == "ordered categories" and not model.fixed.intercept:
         raise ModelError(
@@ -254,6 +289,22 @@ def _specifications(
             answer = replace(answer, weights=outcome.weights, kind=outcome.kind)
         made[name] = builder.specification(part, answer, accounting)
     return made
+
+
+def _refuse_both(mean: Specification, nominal: Specification | None) -> None:
+    """Refuse columns of the mean that the thresholds have as well."""
+    if nominal is None:
+        return
+    own = [k for k, name in enumerate(mean.names) if name != INTERCEPT]
+    W = nominal.X
+    kept = set(independent_columns(np.hstack([W, mean.X[:, own]])).tolist())
+    both = [mean.names[k] for j, k in enumerate(own, W.shape[1]) if j not in kept]
+    if both:
+        raise ModelError(
+            f"{', '.join(both)} in the formula cannot be told from nominal="
+            f"{nominal.formula!r}: an effect on every threshold holds the common one; leave it "
+            "out of the formula"
+        )
 
 
 def _refuse_single_answers(spec: Specification, outcome: Outcome) -> None:

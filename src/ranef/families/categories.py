@@ -37,7 +37,8 @@ class Cumulative(Family):
     (`threshold_basis`): ``"flexible"`` has one for each, ``"symmetric"`` a middle (one
     or two) and the same distances to both sides, ``"equidistant"`` the first and one
     distance. For `mean`, `variance` and `simulate`, ``etas`` is (J, n): eta and then
-    all J - 1 thresholds.
+    all J - 1 thresholds. A row whose thresholds are out of order, as nominal effects can
+    bring about, has no probabilities: NaN, and no draw.
 
     Examples
     --------
@@ -127,7 +128,9 @@ class Cumulative(Family):
         below = self.inverse_link(etas[1:] - etas[0])
         n = etas.shape[1]
         edges = np.vstack([np.zeros(n), below, np.ones(n)])
-        return np.diff(edges, axis=0).T
+        found = np.diff(edges, axis=0)
+        found[:, (etas[2:] < etas[1:-1]).any(axis=0)] = np.nan
+        return found.T
 
     def _mean_derivatives(self, etas: Floats, extra: ArrayLike | None) -> Floats:
         """Derivatives of the probabilities in eta and all thresholds, (J, n, J)."""
@@ -145,7 +148,16 @@ class Cumulative(Family):
         return p * (1 - p)
 
     def _simulate(self, rng: np.random.Generator, etas: Floats, extra: ArrayLike | None) -> Floats:
-        return _draw(rng, self._mean(etas, extra))
+        probabilities = self._mean(etas, extra)
+        wrong = np.flatnonzero(np.isnan(probabilities).any(axis=1))
+        if len(wrong):
+            rows = "1 row" if len(wrong) == 1 else f"{len(wrong)} rows"
+            raise ModelError(
+                f"the thresholds of {rows} (first row {wrong[0]}) are out of order, so that a "
+                "category would have a negative probability: the nominal effects do not reach so "
+                "far"
+            )
+        return _draw(rng, probabilities)
 
     def _check(self, y: Floats, extra: Floats | None, excused: NDArray[np.bool_]) -> None:
         _check_categories(self.name, y, extra)

@@ -24,6 +24,7 @@ __all__ = [
 Floats = NDArray[np.float64]
 PHI = (Predictor("dispersion", "log", "phi"),)
 LIMITS = (1e-3, 1e4)
+WIDE = 150.0
 
 
 def by_inversion(
@@ -237,7 +238,8 @@ class ConwayMaxwellPoisson(Count):
         return by_inversion(rng, mu.size, log_mass, 0)
 
     def _moment(self, mean: float, variance: float) -> float:
-        return variance / mean
+        # what the effects explain is in the variance too, and a wide distribution costs much
+        return min(variance / mean, max(2.0, mean / WIDE))
 
 
 def compois_log(mu: Floats, log_inverse_nu: Floats, y: Floats, order: int) -> Floats:

@@ -55,6 +55,26 @@ _MAKERS: dict[str, Callable[..., Family]] = {
     "bernoulli": Binomial,
 }
 
+_ELSEWHERE = {
+    "beta_family": "beta",
+    "exponential": "Gamma",
+    "gamma": "Gamma",
+    "hurdle": "truncated_poisson",
+    "logistic": "binomial",
+    "multinom": "multinomial",
+    "negative_binomial": "nbinom2",
+    "negbin": "nbinom2",
+    "negbinomial": "nbinom2",
+    "normal": "gaussian",
+    "ordinal": "cumulative",
+    "ordered": "cumulative",
+    "polr": "cumulative",
+    "student": "t",
+    "t_family": "t",
+    "tobit": "censored",
+    "zip": "poisson",
+}
+
 FAMILIES: tuple[str, ...] = (*_MAKERS, Multinomial.name)
 """The names that `family` knows."""
 
@@ -100,5 +120,10 @@ def family(name: str | Family, link: str | None = None, categories: int | None =
             raise ModelError("multinomial needs the number of categories")
         return Multinomial(categories, **given)
     if name not in _MAKERS:
-        raise ModelError(f"no family {name!r}{suggestion(name, FAMILIES)}")
+        raise ModelError(f"no family {name!r}{_hint(name)}")
     return _MAKERS[name](**given)
+
+
+def _hint(name: str) -> str:
+    known = _ELSEWHERE.get(name.lower())
+    return suggestion(name, FAMILIES) if known is None else f"; did you mean {known!r}?"

@@ -6,9 +6,10 @@ formula, by name:
 - ``"conditional"``: the mean; its response, weights and random terms;
 - ``"zero"``: the zero-inflation (or hurdle) part; present only if asked for;
 - ``"dispersion"`` and shapes by their labels (``"df"``): the family's own
-  (`part_names`); a part that is not given is one constant. `Cumulative` has a
-  component ``"threshold"`` instead, and `Multinomial` one ``"conditional"``
-  component for each category but the first.
+  (`part_names`); a part that is not given is one constant. `Multinomial` has one
+  ``"conditional"`` component for each category but the first;
+- ``"threshold"`` of `Cumulative`: the intercept and the nominal effects, columns that
+  have a coefficient on each threshold; without it the thresholds are constants.
 
 All specifications have the same rows. Terms of several parts that share a
 grouping factor stand in one block. The answer is a `GeneralisedEstimate`, whose
@@ -38,12 +39,13 @@ from ranef.solve.constraints import Constraints, FreeCoefficients
 from ranef.solve.predictors import GeneralisedDesign, LinearPredictor
 from ranef.solve.search import Progress
 
-__all__ = ["fit_glmm", "lay_out", "part_names", "refit_glmm"]
+__all__ = ["fit_glmm", "lay_out", "part_names", "refit_glmm", "threshold_columns"]
 
 Floats = NDArray[np.float64]
 
 CONDITIONAL = "conditional"
 ZERO = "zero"
+THRESHOLD = "threshold"
 INTERCEPT = "(Intercept)"
 
 
@@ -237,22 +239,27 @@ class _Guess:
 
 @dataclass(frozen=True, eq=False)
 class _Thresholds:
-    """First guesses of the thresholds' coefficients; in order where each is one threshold."""
+    """First guesses of the thresholds' coefficients.
+
+    The first `n_ordered` are thresholds themselves, which stand in order.
+    """
 
     component: Component
     values: Floats
-    ordered: bool
+    n_ordered: int
 
     def coefficients(self, constraints: Constraints, free: FreeCoefficients) -> Floats:
         """Move them to where the held ones stand, the others between and beside these."""
         first = self.component.coefficients.start
         held = [(k - first, v) for k, v in constraints.coefficients if 0 <= k - first < len(self)]
         out = self.values.copy()
-        if held and self.ordered:
-            at, wanted = (np.array(column) for column in zip(*held, strict=True))
-            known = self.values[at]
-            inside = np.interp(self.values, known, wanted)
-            out = inside + self.values - np.clip(self.values, known[0], known[-1])
+        cuts = out[: self.n_ordered]
+        cut_at = [(k, value) for k, value in held if k < self.n_ordered]
+        if cut_at:
+            at, wanted = (np.array(column) for column in zip(*cut_at, strict=True))
+            known = cuts[at]
+            inside = np.interp(cuts, known, wanted)
+            cuts[:] = inside + cuts - np.clip(cuts, known[0], known[-1])
         for k, value in held:
             out[k] = value
         return out
@@ -332,22 +339,42 @@ class _Builder:
         self.factors.append(factor)
         return len(self.factors) - 1
 
-    def add_thresholds(self, y: Floats, family: Cumulative, categories: int, start: Floats) -> None:
-        """Add the upper and the lower threshold of each row: shared coefficients."""
+    def add_thresholds(
+        self,
+        y: Floats,
+        family: Cumulative,
+        categories: int,
+        start: Floats,
+        nominal: Specification | None,
+    ) -> None:
+        """Add the upper and the lower threshold of each row: shared coefficients.
+
+        Each column of `nominal` has a coefficient on every parameter of the thresholds.
+        """
         A = family.threshold_basis(categories)
-        own = self.take(A.shape[1])
+        n_columns = 1 if nominal is None else nominal.X.shape[1]
+        own = self.take(A.shape[1] * n_columns)
         coefficients = np.arange(own.start, own.stop)
         category = y.astype(np.int_)
         none = np.zeros((1, A.shape[1]))
         padded = np.vstack([none, A, none])
         number = len(self.predictors)
         for rows in (padded[category + 1], padded[category]):
-            self.predictors.append(LinearPredictor(np.ascontiguousarray(rows), coefficients))
+            if nominal is not None:
+                rows = threshold_columns(nominal.X, rows)
+            self.predictors.append(
+                LinearPredictor(
+                    np.ascontiguousarray(rows), coefficients, together=nominal is not None
+                )
+            )
         names = family.threshold_names(categories)
+        cuts = len(names) if family.thresholds == "flexible" else 0
+        if nominal is not None:
+            names += tuple(f"{cut}: {column}" for column in nominal.names[1:] for cut in names)
+            start = np.append(start, np.zeros(len(names) - len(start)))
         terms = slice(len(self.terms), len(self.terms))
-        self.components.append(Component("threshold", None, number, names, own, terms, None))
-        ordered = family.thresholds == "flexible"
-        self.start.append(_Thresholds(self.components[-1], start, ordered))
+        self.components.append(Component(THRESHOLD, None, number, names, own, terms, nominal))
+        self.start.append(_Thresholds(self.components[-1], start, cuts))
 
     def plan(
         self,
@@ -417,7 +444,8 @@ def _plan(
     if isinstance(family, Cumulative):
         assert extra is not None
         assert start.thresholds is not None
-        builder.add_thresholds(spec.y, family, int(extra[0]), start.thresholds)
+        nominal = _nominal(parts.get(THRESHOLD))
+        builder.add_thresholds(spec.y, family, int(extra[0]), start.thresholds, nominal)
     else:
         for name, level in zip(names, start.constants[-len(names) :], strict=False):
             builder.add(name, parts.get(name), spec.n, float(level))
@@ -427,6 +455,41 @@ def _plan(
             "is not a mixed model"
         )
     return builder.plan(spec, family, extra, zero, wishes, reml)
+
+
+def _nominal(spec: Specification | None) -> Specification | None:
+    """The part of the nominal effects: columns beside the intercept, and nothing else."""
+    if spec is None:
+        return None
+    if spec.terms or spec.offset is not None or spec.names[:1] != (INTERCEPT,):
+        raise ModelError(
+            "nominal effects are fixed effects beside the intercept: no random terms, no offset"
+        )
+    return spec
+
+
+def threshold_columns(W: Floats, rows: Floats) -> Floats:
+    """Columns of thresholds with nominal effects.
+
+    Parameters
+    ----------
+    W : (n, m) array
+        The nominal part's model matrix, its intercept first.
+    rows : (n, k) or (k,) array
+        What the threshold is of its k parameters.
+
+    Returns
+    -------
+    (n, m k) array
+        Those of the first column of `W` first.
+
+    Examples
+    --------
+    >>> threshold_columns(np.array([[1.0, 0.5]]), np.array([0.0, 1.0]))
+    array([[0. , 1. , 0. , 0.5]])
+    """
+    rows = np.broadcast_to(rows, (len(W), rows.shape[-1]))
+    return (W[:, :, None] * rows[:, None, :]).reshape(len(W), -1)
 
 
 def predictor_unit(link: str, y: Floats) -> float:
@@ -459,7 +522,9 @@ def part_names(family: Family, zero: bool) -> tuple[str, ...]:
 
     Shapes go by their labels.
     """
-    if isinstance(family, Cumulative | Multinomial):
+    if isinstance(family, Cumulative):
+        return (THRESHOLD,)
+    if isinstance(family, Multinomial):
         return ()
     others = family.predictors(zero)[1:]
     return tuple(p.label if p.name == "shape" else p.name for p in others)

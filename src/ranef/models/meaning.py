@@ -13,7 +13,10 @@ from ranef.models.estimate import Component, GeneralisedEstimate
 __all__ = [
     "EXPONENTIAL",
     "approximation",
+    "counts",
     "criterion",
+    "exact",
+    "for_all",
     "link_of",
     "natural",
     "predictor_of",
@@ -25,6 +28,7 @@ __all__ = [
 EXPONENTIAL = ("log", "logit", "cloglog")
 """Links whose coefficients become ratios by the exponential."""
 
+ZERO = "zero"
 COUNTS = ("poisson", "nbinom1", "nbinom2", "compois", "genpois")
 
 VARIANCES = {
@@ -51,8 +55,32 @@ VARIANCES = {
 def approximation(estimate: GeneralisedEstimate) -> str:
     """How the likelihood was approximated."""
     if estimate.quadrature == 1:
-        return "the Laplace approximation"
+        return f"the Laplace approximation{' (exact in this model)' if exact(estimate) else ''}"
     return f"adaptive Gauss-Hermite quadrature with {estimate.quadrature} nodes"
+
+
+def exact(estimate: GeneralisedEstimate) -> bool:
+    """Tell whether the response and the random effects are normal together."""
+    family, own = estimate.family, estimate.components[0].terms
+    normal = family.name == "gaussian" and family.link == "identity"
+    return normal and ZERO not in estimate.parts and own.stop == len(estimate.terms)
+
+
+def for_all(estimate: GeneralisedEstimate) -> bool:
+    """Tell whether the mean is linear in the effects, so that it averages to the population's."""
+    return estimate.family.mean_link == "identity" and ZERO not in estimate.parts
+
+
+def counts(family: Family) -> bool:
+    """Tell whether a response is a count.
+
+    Examples
+    --------
+    >>> from ranef.families import family
+    >>> counts(family("truncated_nbinom2")), counts(family("binomial"))
+    (True, False)
+    """
+    return _base(family) in COUNTS
 
 
 def criterion(estimate: GeneralisedEstimate) -> str:

@@ -93,11 +93,18 @@ def category(response: str | None, levels: Levels) -> str | None:
 
 
 def threshold_label(name: str, levels: Levels) -> str:
-    """``"1|2"`` in the user's categories: ``"low|high"``; other names stay."""
-    low, bar, high = name.partition("|")
+    """``"1|2"`` in the user's categories: ``"low|high"``; other names stay.
+
+    Examples
+    --------
+    >>> threshold_label("1|2: dose", ["low", "high"]), threshold_label("spacing", None)
+    ('low|high: dose', 'spacing')
+    """
+    cut, colon, column = name.partition(": ")
+    low, bar, high = cut.partition("|")
     if levels is None or not (bar and low.isdecimal() and high.isdecimal()):
         return name
-    return f"{levels[int(low) - 1]}|{levels[int(high) - 1]}"
+    return f"{levels[int(low) - 1]}|{levels[int(high) - 1]}{colon}{column}"
 
 
 def conditional_coefficients(estimate: Estimate, levels: Levels = None) -> Coefficients:

@@ -56,12 +56,19 @@ def _parts(estimate: Estimate) -> list[str]:
     """The formulas of what is modelled beside the mean."""
     if not isinstance(estimate, GeneralisedEstimate):
         return []
-    named = {"zero": "The log odds of an extra zero", "dispersion": "The dispersion"}
-    return [
-        f"{named.get(name, f'The shape {name}')} depended on {part.formula.lstrip('~ ')}."
-        for name, part in estimate.parts.items()
-        if name != "conditional"
-    ]
+    named = {
+        "zero": "The log odds of an extra zero",
+        "dispersion": "The dispersion",
+        "threshold": "Each threshold",
+    }
+    found = []
+    for name, part in estimate.parts.items():
+        if name == "conditional":
+            continue
+        right = part.formula.lstrip("~ ")
+        how = "were the same in every row" if right == "1" else f"depended on {right}"
+        found.append(f"{named.get(name, f'The shape {name}')} {how}.")
+    return found
 
 
 def _references(spec: Specification) -> list[str]:

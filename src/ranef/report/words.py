@@ -9,7 +9,14 @@ import numpy as np
 from ranef.design.specification import GroupingFactor, RandomTerm
 from ranef.families import Cumulative
 from ranef.models.estimate import Estimate, GeneralisedEstimate
-from ranef.models.meaning import approximation, natural, predictor_of, ratio, variance_words
+from ranef.models.meaning import (
+    approximation,
+    for_all,
+    natural,
+    predictor_of,
+    ratio,
+    variance_words,
+)
 from ranef.models.meaning import criterion as likelihood
 from ranef.models.naming import terms_of
 from ranef.report.numbers import count, significant
@@ -38,6 +45,8 @@ HEADINGS = {
     "dispersion": "Dispersion",
     "threshold": "Thresholds",
 }
+
+ARGUMENTS = {"zero": "zero", "dispersion": "dispersion", "threshold": "nominal"}
 
 QUANTILE_RESIDUALS = (
     "Quantile residuals: the normal quantile of the rank of each response among 250 responses "
@@ -115,8 +124,11 @@ def model(estimate: Estimate) -> str:
 def reading(estimate: GeneralisedEstimate) -> list[str]:
     """Say which question the coefficients answer, and what the dispersion means."""
     lines = [
-        "Coefficients are subject-specific: they compare rows of the same levels. Those of the "
-        "population are in ranef.marginal(fit)."
+        "The link is the identity: coefficients compare rows of the same levels, and the "
+        "population's means alike."
+        if for_all(estimate)
+        else "Coefficients are subject-specific: they compare rows of the same levels. Those of "
+        "the population are in ranef.marginal(fit)."
     ]
     for part in estimate.components:
         if part.specification is not None or part.name == "threshold":
@@ -181,8 +193,8 @@ def generalised_arguments(estimate: GeneralisedEstimate) -> list[str]:
         written = [f"family={family.name!r}", f"link={family.link!r}"]
     shapes = {}
     for name, part in estimate.parts.items():
-        if name in ("zero", "dispersion"):
-            written.append(f"{name}={part.formula!r}")
+        if name in ARGUMENTS:
+            written.append(f"{ARGUMENTS[name]}={part.formula!r}")
         elif name != "conditional":
             shapes[name] = part.formula
     written += [f"shapes={shapes!r}"] if shapes else []

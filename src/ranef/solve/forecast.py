@@ -60,9 +60,9 @@ class Plan:
     n_dropped : int
         Rows left out.
     p : int
-        Fixed effects.
+        Fixed effects that are free.
     n_parameters : int
-        Covariance parameters, theta.
+        Covariance parameters, theta, that are free.
     blocks : tuple of PlannedBlock
     path : str
     order : int
@@ -194,12 +194,22 @@ def plan_generalised(
     """
     check_nodes(quadrature)
     if quadrature == 1:
-        return _plan(design, formula, n_dropped, path)
+        return _free(_plan(design, formula, n_dropped, path), design)
     check_differentiable(design)
     blocks, layout = quadrature_layout(design, quadrature, path)
-    plain = _plan(design, formula, n_dropped, layout.path)
+    plain = _free(_plan(design, formula, n_dropped, layout.path), design)
     return replace(
         plain, flops=layout.flops, bytes=layout.bytes, points=points_of(blocks, quadrature)
+    )
+
+
+def _free(plan: Plan, design: GeneralisedDesign) -> Plan:
+    """Count the parameters as far as they are free."""
+    constraints = design.constraints
+    return replace(
+        plan,
+        p=constraints.free(plan.p).count,
+        n_parameters=plan.n_parameters - len(constraints.entries),
     )
 
 

@@ -26,6 +26,8 @@ __all__ = ["GeneralisedSolution", "fit_generalised"]
 Floats = NDArray[np.float64]
 
 LEAST_INFORMATION = 1e-5
+FLAT = 10.0
+LARGE_OFFSET = 30.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,9 +109,19 @@ def fit_generalised(
     if not np.isfinite(found["criterion"]):
         raise ModelError(
             "the likelihood is not finite where the search starts: does the response fit the "
-            "family and its link? Other starting values can be given"
+            f"family and its link?{_offset(design)} Other starting values can be given"
         )
     return _solution(assembly, found)
+
+
+def _offset(design: GeneralisedDesign) -> str:
+    offset = design.predictors[0].offset
+    if offset is None or np.ptp(offset) < LARGE_OFFSET:
+        return ""
+    return (
+        f" The offset goes from {offset.min():g} to {offset.max():g} on the scale of the link: "
+        "with a log link it is the logarithm of the exposure, offset(log(x))."
+    )
 
 
 def _checked(assembly: GeneralisedAssembly, theta: Floats) -> Floats:
@@ -139,7 +151,7 @@ def _solution(assembly: GeneralisedAssembly, found: dict[str, Any]) -> Generalis
         restarts=found["restarts"],
         path=assembly.layout.path,
         trace=found["trace"] + assembly.shift,
-        message="coefficients run off to infinity" if runaway else found["message"],
+        message=_message(assembly, found, runaway),
     )
     return GeneralisedSolution(
         coefficients=coefficients,
@@ -152,6 +164,43 @@ def _solution(assembly: GeneralisedAssembly, found: dict[str, Any]) -> Generalis
         penalty=float(assembly.core.penalty(found["phi"])),
         optimum=optimum,
     )
+
+
+def _message(assembly: GeneralisedAssembly, found: dict[str, Any], runaway: tuple[int, ...]) -> str:
+    """How the search ended, and why."""
+    if runaway:
+        return "coefficients run off to infinity"
+    message = str(found["message"])
+    flat = None if found["converged"] or assembly.nodes > 1 else _flat_level(assembly, found)
+    if flat is None:
+        return message
+    return (
+        f"the Laplace approximation breaks down: given the data, the effects of {flat} vary more "
+        "than without, since their density is no single hill"
+    )
+
+
+def _flat_level(assembly: GeneralisedAssembly, found: dict[str, Any]) -> str | None:
+    """The level where the joint density of the effects is nearly flat at its mode, if one is.
+
+    Data that say something of a level make its variance smaller than that of the
+    population. Where the log density is not concave (zero inflation, dispersion) two modes can
+    meet; the log determinant of the approximation then runs off to minus infinity.
+    """
+    phi = np.asarray(found["phi"])[: assembly.core.parameters]
+    x = np.concatenate([phi, np.asarray(found["coefficients"])[assembly.outer]])
+    worst, where = FLAT, None
+    for b, block in enumerate(assembly.blocks):
+        if block.kernel:
+            continue
+        given = assembly.core.mode_covariances(x, b, False)
+        ratios = given @ np.linalg.pinv(found["psi"][b], rcond=1e-8, hermitian=True)
+        sizes = np.max(np.abs(np.linalg.eigvals(ratios)), axis=1, initial=0.0)
+        level = int(np.argmax(sizes))
+        if sizes[level] > worst:
+            worst = float(sizes[level])
+            where = f"{block.factor.name} {block.factor.levels[level]}"
+    return where
 
 
 def _all_held(assembly: GeneralisedAssembly, term: int, entries: set[int]) -> bool:

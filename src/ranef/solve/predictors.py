@@ -56,12 +56,16 @@ class LinearPredictor:
     unit : float
         The predictor's own unit, of which the core takes coefficients and random
         effects as multiples: the spread of the response under an identity link.
+    together : bool
+        Whether its columns are scaled with those of the other predictor that has the
+        same coefficients.
     """
 
     X: Floats
     coefficients: Ints
     offset: Floats | None = None
     unit: float = 1.0
+    together: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -324,16 +328,20 @@ def _free_among(free: FreeCoefficients, coefficients: tuple[int, ...]) -> Ints:
 def _scaled(
     design: GeneralisedDesign, free: FreeCoefficients
 ) -> tuple[list[dict[str, object]], Floats]:
-    """Scale the columns of each predictor whose coefficients are its own."""
+    """Scale the columns of each predictor whose coefficients are its own, or two's together."""
     given = [_free_columns(predictor, free) for predictor in design.predictors]
     uses = np.zeros(free.count, dtype=np.int_)
     for predictor in given:
         uses[predictor.coefficients] += 1
     scale = np.eye(free.count)
+    joint = _joint_scale([predictor for predictor in given if predictor.together])
     out: list[dict[str, object]] = []
     for predictor in given:
         X, columns = _contiguous(predictor.X), predictor.coefficients
-        if X.shape[1] and np.all(uses[columns] == 1):
+        if predictor.together and joint is not None:
+            X = _contiguous(X @ joint)
+            scale[np.ix_(columns, columns)] = joint
+        elif X.shape[1] and np.all(uses[columns] == 1):
             fixed = scale_fixed(X)
             X = fixed.X * (fixed.scale * predictor.unit)
             scale[np.ix_(columns, columns)] = fixed.transform * predictor.unit
@@ -345,6 +353,13 @@ def _scaled(
             }
         )
     return out, scale
+
+
+def _joint_scale(together: list[LinearPredictor]) -> Floats | None:
+    """Transform of the coefficients that these predictors share; None where they share none."""
+    if not together or not together[0].X.shape[1]:
+        return None
+    return scale_fixed(np.vstack([predictor.X for predictor in together])).transform
 
 
 def _free_columns(predictor: LinearPredictor, free: FreeCoefficients) -> LinearPredictor:

@@ -319,6 +319,7 @@ def _polars_floats(native: Any) -> NDArray[np.float64]:
 def _read_pandas(name: str, series: Any) -> Column:
     dtype = series.dtype
     if isinstance(dtype, np.dtype):
+        _refuse_complex(name, dtype)
         return NumpyColumn(name, series.to_numpy())
     import pandas as pd
 
@@ -356,11 +357,15 @@ def _read_numpy(name: str, native: Any) -> NumpyColumn:
             f"column {name!r} has {array.ndim} dimensions (shape {array.shape}); "
             "a column has one value a row"
         )
-    if array.dtype.kind == "c":
-        raise DataError(f"column {name!r} holds complex numbers; give its real part")
+    _refuse_complex(name, array.dtype)
     if array.dtype.kind == "S":
         array = np.char.decode(array, "utf-8", "replace")
     return NumpyColumn(name, array)
+
+
+def _refuse_complex(name: str, dtype: np.dtype[Any]) -> None:
+    if dtype.kind == "c":
+        raise DataError(f"column {name!r} holds complex numbers; give its real part")
 
 
 def _array_of_list(values: list[Any]) -> NDArray[Any]:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from ranef.families import Cumulative
 from ranef.inference.prediction import NewRows
 from ranef.models.estimate import Component, GeneralisedEstimate
+from ranef.models.glmm import threshold_columns
 
 __all__ = ["LinearPart", "Rows", "linear_parts", "own_rows"]
 
@@ -78,7 +79,7 @@ def linear_parts(estimate: GeneralisedEstimate, rows: Rows) -> tuple[LinearPart,
     found = []
     for component in estimate.components:
         if component.name == "threshold":
-            found.extend(_thresholds(estimate, component, rows.n))
+            found.extend(_thresholds(estimate, component, rows))
         else:
             found.append(_part(component, rows))
     return tuple(found)
@@ -96,11 +97,15 @@ def _part(component: Component, rows: Rows) -> LinearPart:
     return LinearPart(given.X[:, kept], columns, given.offset, random)
 
 
-def _thresholds(estimate: GeneralisedEstimate, component: Component, n: int) -> list[LinearPart]:
+def _thresholds(
+    estimate: GeneralisedEstimate, component: Component, rows: Rows
+) -> list[LinearPart]:
     own = component.coefficients
     columns = np.arange(own.start, own.stop)
+    nominal = component.specification is not None
+    W = rows.parts[component.name].X if nominal else np.ones((rows.n, 1))
     basis = threshold_basis(estimate)
-    return [LinearPart(np.broadcast_to(row, (n, len(row))), columns, None) for row in basis]
+    return [LinearPart(threshold_columns(W, row), columns, None) for row in basis]
 
 
 def threshold_basis(estimate: GeneralisedEstimate) -> Floats:

@@ -25,11 +25,13 @@ if TYPE_CHECKING:
         GeneralizedMixedModelFit,
         LikelihoodFit,
         LinearMixedModelFit,
+        Profile,
         glmm,
         lmm,
         load,
         marginal,
         plan,
+        profile,
     )
 
 __all__ = [
@@ -37,6 +39,7 @@ __all__ = [
     "GeneralizedMixedModelFit",
     "LikelihoodFit",
     "LinearMixedModelFit",
+    "Profile",
     "__version__",
     "data",
     "errors",
@@ -47,6 +50,7 @@ __all__ = [
     "marginal",
     "plan",
     "priors",
+    "profile",
 ]
 
 ROOMS = ("data", "errors", "families", "priors")

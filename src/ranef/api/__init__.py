@@ -11,6 +11,7 @@ from ranef.api.fitting import glmm, lmm, plan
 from ranef.api.generalised import GeneralizedMixedModelFit
 from ranef.api.likelihood import LikelihoodFit
 from ranef.api.linear import LinearMixedModelFit
+from ranef.api.profiling import Profile, profile
 from ranef.api.refits import Refits
 from ranef.api.saving import load
 
@@ -20,10 +21,12 @@ __all__ = [
     "LikelihoodFit",
     "LinearMixedModelFit",
     "PopulationAverage",
+    "Profile",
     "Refits",
     "glmm",
     "lmm",
     "load",
     "marginal",
     "plan",
+    "profile",
 ]

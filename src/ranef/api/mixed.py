@@ -6,7 +6,7 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from os import PathLike
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from ranef import inference
 from ranef.api import checks, tidying
 from ranef.api.frame import Frame, matrix, vector
+from ranef.api.intervals import interval_columns
 from ranef.api.likelihood import LikelihoodFit
 from ranef.api.readers import ReaderNames
 from ranef.errors import DataError, ModelError, suggestion
@@ -23,6 +24,9 @@ from ranef.models import naming
 from ranef.models.estimate import Estimate
 from ranef.models.naming import Coefficients
 from ranef.tables import Table, make_table
+
+if TYPE_CHECKING:
+    from ranef.api.profiling import Profile
 
 __all__ = ["MixedModelFit"]
 
@@ -132,16 +136,60 @@ class MixedModelFit(ReaderNames, LikelihoodFit):
         found = self._coefficient_intervals(level, df)
         return tidying.fixed_columns(named, found, self._carried(exponentiate))
 
-    def _confint(self, conf_level: float, df: str) -> Any:
-        found = self._coefficient_intervals(conf_level, df)
-        named = naming.coefficient_labels(self.estimate, self._levels)
-        columns = {
-            "term": [label.full for label in named],
-            "estimate": found.estimate,
-            "conf_low": found.conf_low,
-            "conf_high": found.conf_high,
-        }
+    def _confint(
+        self,
+        method: str,
+        parameters: str | Sequence[str],
+        conf_level: float,
+        df: str,
+        options: Mapping[str, Any],
+    ) -> Any:
+        form = "fixed" if parameters == "fixed" else "all"
+        if method == "wald":
+            inference.check_method(df)
+            if options:
+                raise ModelError(
+                    f"method='wald' takes no {next(iter(options))!r}; profiles and bootstraps do"
+                )
+            columns = self._wald_columns(parameters, conf_level, df, form)
+        elif method == "profile":
+            level = max(conf_level, 0.95)
+            found = self.profile(parameters, **{"conf_level": level, **options})
+            columns = found._columns(conf_level, form)
+        else:
+            kind = dict(options).pop("kind", "percentile")
+            rest = {name: value for name, value in options.items() if name != "kind"}
+            columns = self._bootstrapped(rest)._columns(conf_level, kind, parameters, form)
         return make_table(columns, self.frame.library)
+
+    def _wald_columns(
+        self, parameters: str | Sequence[str], level: float, df: str, form: str
+    ) -> dict[str, Any]:
+        """Wald's intervals of coefficients and variance parameters."""
+        known = inference.model_parameters(self.estimate, self._levels)
+        wanted = inference.chosen(known, parameters)
+        found = self._coefficient_intervals(level, df)
+        values = np.column_stack([found.estimate, found.conf_low, found.conf_high])
+        if any(not known[k].fixed for k in wanted):
+            own = self._variance_parameters(level)
+            values = np.vstack([values, [(v.estimate, v.conf_low, v.conf_high) for v in own]])
+        estimate, low, high = values[list(wanted)].T
+        return interval_columns([known[k] for k in wanted], estimate, low, high, form)
+
+    def profile(self, parameters: str | Sequence[str] | None = None, **options: Any) -> Profile:
+        """Profile the likelihood, see `ranef.profile`.
+
+        Examples
+        --------
+        >>> import ranef
+        >>> fit = ranef.lmm("Yield ~ 1 + (1 | Batch)", ranef.data.load("Dyestuff"))
+        >>> fit.profile("sigma").confint()[["conf_low", "conf_high"]].round(2)
+           conf_low  conf_high
+        0     38.23      67.66
+        """
+        from ranef.api.profiling import profile
+
+        return profile(self, parameters, **options)
 
     def coef_by_level(self, group: str | None = None, *, conf_level: float = 0.95) -> Any:
         """Return fixed plus random effect of every level of a grouping factor.

@@ -13,6 +13,7 @@ and the floors below; SciPy inside functions only.
 from ranef.inference import generalised
 from ranef.inference.degrees import METHODS, check_method, degrees_of_freedom, denominator
 from ranef.inference.effects import LevelEffects, coefficients_by_level, level_effects
+from ranef.inference.listing import ModelParameter, chosen, model_parameters
 from ranef.inference.means import fitted, linear_predictor, residuals
 from ranef.inference.parameters import ParameterCovariance, parameter_covariance
 from ranef.inference.prediction import NewRows, Prediction, predict
@@ -35,11 +36,13 @@ __all__ = [
     "FTest",
     "Intervals",
     "LevelEffects",
+    "ModelParameter",
     "NewRows",
     "ParameterCovariance",
     "Prediction",
     "VarianceParameter",
     "check_method",
+    "chosen",
     "coefficient_covariance",
     "coefficients_by_level",
     "degrees_of_freedom",

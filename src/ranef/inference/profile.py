@@ -12,15 +12,32 @@ May import what `ranef.inference` may.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ranef.solve.slices import Evaluation, Slice
+from ranef.errors import ModelError
+from ranef.inference.listing import ModelParameter
+from ranef.models.estimate import Estimate, GeneralisedEstimate
+from ranef.models.glmm import fit_glmm
+from ranef.models.lmm import fit_lmm
+from ranef.solve.charts import Reading
+from ranef.solve.resources import available_cores
+from ranef.solve.slices import (
+    Evaluation,
+    Slice,
+    coefficient_slice,
+    covariance_slice,
+    generalised_slice,
+    scale_slice,
+)
 
-__all__ = ["Curve", "trace"]
+__all__ = ["Curve", "at_criterion", "profile", "trace"]
 
 Floats = NDArray[np.float64]
 
@@ -35,6 +52,7 @@ DECREMENT = 1e-9
 ROUNDING = 4e-13
 FAR = 1e7
 WIDEST = 4.0
+WORTH_THREADS = 2000
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,6 +72,8 @@ class Curve:
     low, high : float
         Values at the ends of the range that the profile reached: the parameter's own
         bound (0, +-1) where the range ends there, infinite where zeta stays bounded.
+    reading : Reading
+        The parameter for a coordinate.
     evaluations : int
     better : float
         How far the criterion fell below that of the fit, 0 if nowhere.
@@ -65,6 +85,7 @@ class Curve:
     slope: Floats
     low: float
     high: float
+    reading: Reading
     evaluations: int
     better: float
 
@@ -79,7 +100,7 @@ class Curve:
         return out
 
     def at(self, c: Floats) -> tuple[Floats, Floats]:
-        """zeta and its slope at coordinates within the grid, by cubic Hermite splines."""
+        """Return zeta and its slope at coordinates within the grid, by cubic Hermite splines."""
         k = np.clip(np.searchsorted(self.c, c, side="right") - 1, 0, len(self.c) - 2)
         h = self.c[k + 1] - self.c[k]
         t = (c - self.c[k]) / h
@@ -89,17 +110,108 @@ class Curve:
         zeta = ((cubic * t + square) * t + p) * t + a
         return zeta, ((3 * cubic * t + 2 * square) * t + p) / h
 
+    def interval(self, conf_level: float) -> tuple[float, float]:
+        """Values between which |zeta| is below the normal quantile of the level.
+
+        The end of the parameter's range where zeta does not reach it; infinite where
+        it would not, however far the parameter went.
+        """
+        reach = NormalDist().inv_cdf((1 + conf_level) / 2)
+        low, high = self.solve(-reach), self.solve(reach)
+        return (
+            self.low if np.isnan(low) else self.reading(low),
+            self.high if np.isnan(high) else self.reading(high),
+        )
+
     def solve(self, zeta: float) -> float:
         """Coordinate at which zeta has this value, NaN where the grid does not reach it."""
         if len(self.c) < 2 or not self.zeta[0] <= zeta <= self.zeta[-1]:
             return float("nan")
         k = int(np.clip(np.searchsorted(self.zeta, zeta) - 1, 0, len(self.c) - 2))
-        low, high = float(self.c[k]), float(self.c[k + 1])
-        for _ in range(60):
-            middle = (low + high) / 2
-            below = float(self.at(np.array([middle]))[0][0]) < zeta
-            low, high = (middle, high) if below else (low, middle)
-        return (low + high) / 2
+        h = float(self.c[k + 1] - self.c[k])
+        a, b = float(self.zeta[k]), float(self.zeta[k + 1])
+        p, q = h * float(self._slopes[k]), h * float(self._slopes[k + 1])
+        cubic, square = 2 * (a - b) + p + q, 3 * (b - a) - 2 * p - q
+        low, high = 0.0, 1.0
+        for _ in range(52):
+            t = (low + high) / 2
+            below = ((cubic * t + square) * t + p) * t + a < zeta
+            low, high = (t, high) if below else (low, t)
+        return float(self.c[k]) + h * (low + high) / 2
+
+
+def at_criterion(estimate: Estimate, reml: bool) -> Estimate:
+    """Return the estimate, or that of the same model by the other criterion."""
+    if estimate.reml == reml:
+        return estimate
+    path = estimate.optimum.path
+    if not isinstance(estimate, GeneralisedEstimate):
+        return fit_lmm(estimate.specification, reml=reml, path=path)
+    return fit_glmm(
+        estimate.parts, estimate.family, extra=estimate.extra, quadrature=estimate.quadrature,
+        reml=reml, priors=estimate.priors, fixed=estimate.fixed, equal=estimate.equal, path=path,
+    )  # fmt: skip
+
+
+def profile(
+    estimate: Estimate,
+    parameters: Sequence[ModelParameter],
+    conf_level: float,
+    *,
+    n_jobs: int | None = None,
+    each: Callable[[Iterable[Curve | None]], Iterable[Curve | None]] = iter,
+) -> tuple[Curve | None, ...]:
+    """Profile parameters of a model at its estimate.
+
+    Parameters
+    ----------
+    estimate : Estimate
+        By the criterion to be profiled. Fixed effects are profiled on the likelihood:
+        the restricted one does not depend on them.
+    parameters : sequence of ModelParameter
+    conf_level : float
+        The highest level that the profiles are to reach.
+    n_jobs : int or None
+        Threads over the parameters, of tables that are worth it; the answer is the same.
+    each : callable
+        Is handed the curves as they come, to show progress.
+
+    Returns
+    -------
+    tuple of Curve or None
+        None where a parameter cannot be profiled: it is held by the user, not defined at
+        the optimum, or a function of several coordinates.
+    """
+    reach = NormalDist().inv_cdf((1 + conf_level) / 2)
+
+    def one(parameter: ModelParameter) -> Curve | None:
+        own = _slice_of(estimate, parameter)
+        return None if own is None else trace(own, reach)
+
+    jobs = min(available_cores(n_jobs), len(parameters))
+    if jobs < 2 or estimate.specification.n < WORTH_THREADS:
+        return tuple(each(map(one, parameters)))
+    with ThreadPoolExecutor(jobs) as pool:
+        try:
+            return tuple(each(pool.map(one, parameters)))
+        except KeyboardInterrupt:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _slice_of(estimate: Estimate, parameter: ModelParameter) -> Slice | None:
+    if isinstance(estimate, GeneralisedEstimate):
+        if parameter.fixed:
+            return generalised_slice(estimate, coefficient=parameter.coefficient)
+        assert parameter.random is not None
+        return generalised_slice(estimate, t=parameter.random, held=parameter.held)
+    if parameter.fixed:
+        if estimate.reml:
+            raise ModelError("the restricted likelihood does not depend on the fixed effects")
+        return coefficient_slice(estimate, parameter.coefficient)
+    if parameter.random is None or parameter.held is None:
+        return scale_slice(estimate)
+    return covariance_slice(estimate, parameter.random, parameter.held)
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,28 +250,28 @@ class _Walk:
             out[i] = (pair[0] - pair[1]) / (2 * step)
         return (out + out.T) / 2
 
-    def settle(self, x: Floats, c: float, B: Floats) -> tuple[_Point, Floats]:
-        """Minimise over x by BFGS from the Hessian B; return the point and the last B."""
+    def settle(self, x: Floats, c: float, C: Floats) -> tuple[_Point, Floats]:
+        """Minimise over x by BFGS from the inverse Hessian C; return the point and the last C."""
         at = self.evaluate(x, c)
-        for _ in range(MOST_STEPS):
-            if not np.isfinite(at.value) or not len(x):
+        for _ in range(MOST_STEPS if len(x) else 0):
+            if not np.isfinite(at.value):
                 break
-            step = -_solved(B, at.gradient, self.own.units)
+            step = -(C @ at.gradient)
             decrement = -float(at.gradient @ step)
             if decrement <= max(DECREMENT, ROUNDING * abs(at.value)):
                 break
             found = self._shorten(x, c, at, step)
             if found is None:
                 break
-            moved, new = found
-            B = _updated(B, moved - x, new.gradient - at.gradient)
-            x, at = moved, new
-        return _Point(c, x, at), B
+            t, new = found
+            C = _updated(C, t * step, new.gradient - at.gradient, t, at.gradient, decrement)
+            x, at = x + t * step, new
+        return _Point(c, x, at), C
 
     def _shorten(
         self, x: Floats, c: float, at: Evaluation, step: Floats
-    ) -> tuple[Floats, Evaluation] | None:
-        """Halve a step until the criterion falls."""
+    ) -> tuple[float, Evaluation] | None:
+        """Halve a step until the criterion falls; return how much of it was taken."""
         widest = float(np.max(np.abs(step) / self.own.units))
         t = min(1.0, WIDEST / widest) if widest > 0 else 1.0
         slope = float(at.gradient @ step)
@@ -167,45 +279,52 @@ class _Walk:
         for _ in range(30):
             new = self.evaluate(x + t * step, c)
             if new.value <= at.value + 1e-4 * t * slope + noise:
-                return x + t * step, new
+                return t, new
             t /= 2
         return None
 
-    def optimum(self, x: Floats, c: float, B: Floats) -> tuple[_Point, Floats]:
+    def optimum(self, x: Floats, c: float, C: Floats) -> tuple[_Point, Floats]:
         """Settle, and leave a boundary on which the criterion falls to the inside."""
-        point, B = self.settle(x, c, B)
+        point, C = self.settle(x, c, C)
         for _ in range(3):
             if not np.isfinite(point.at.value):
                 break
             inside = self.own.leave(point.x, c, point.at)
             if inside is None:
                 break
-            start = np.diag(np.maximum(np.abs(np.diag(B)), 1.0 / self.own.units**2))
-            other, C = self.settle(inside, c, start)
+            start = np.diag(np.minimum(np.abs(np.diag(C)), self.own.units**2))
+            other, D = self.settle(inside, c, start)
             if not other.at.value < point.at.value:
                 break
-            point, B = other, C
-        return point, B
+            point, C = other, D
+        return point, C
 
 
-def _solved(B: Floats, g: Floats, units: Floats) -> Floats:
-    """B^-1 g with B made positive definite, in the coordinates' own units."""
-    values, vectors = np.linalg.eigh(B * np.outer(units, units))
+def _inverse(H: Floats, units: Floats) -> Floats:
+    """Inverse of H with its eigenvalues made positive, in the coordinates' own units."""
+    if not len(H):
+        return H
+    values, vectors = np.linalg.eigh(H * np.outer(units, units))
     size = np.maximum(np.abs(values), 1e-6 * max(1.0, float(np.abs(values).max())))
-    return np.asarray(units * (vectors @ ((vectors.T @ (units * g)) / size)))
+    return np.asarray((vectors / size) @ vectors.T * np.outer(units, units))
 
 
-def _updated(B: Floats, s: Floats, y: Floats) -> Floats:
-    """BFGS with Powell's damping, so that B stays positive definite."""
-    Bs = B @ s
-    curvature, change = float(s @ Bs), float(s @ y)
+def _updated(C: Floats, s: Floats, y: Floats, t: float, g: Floats, decrement: float) -> Floats:
+    """BFGS of the inverse Hessian with Powell's damping, so that it stays positive definite.
+
+    s is t times the full step -C g, so that C^-1 s = -t g and s'C^-1 s = t^2 g'C g.
+    """
+    curvature, change = t * t * decrement, float(s @ y)
     if not curvature > 0:
-        return B
+        return C
     if change < 0.1 * curvature:
         part = 0.9 * curvature / (curvature - change)
-        y = part * y + (1 - part) * Bs
+        y = part * y - (1 - part) * t * g
         change = float(s @ y)
-    return np.asarray(B - np.outer(Bs, Bs) / curvature + np.outer(y, y) / change)
+    Cy = C @ y
+    mixed = np.outer(s, Cy)
+    widened = (1.0 + float(y @ Cy) / change) / change
+    return np.asarray(C - (mixed + mixed.T) / change + widened * np.outer(s, s))
 
 
 def trace(own: Slice, reach: float) -> Curve:
@@ -218,24 +337,27 @@ def trace(own: Slice, reach: float) -> Curve:
     walk = _Walk(own)
     H = walk.curvature(own.x, own.c)
     k = len(own.x)
-    B = _definite(H[:k, :k], own.units)
-    centre, B = walk.optimum(own.x, own.c, B)
-    tangent = -_solved(B, H[:k, k], own.units) if k else np.zeros(0)
+    C = _inverse(H[:k, :k], own.units)
+    tangent = -(C @ H[:k, k])
+    centre, C = walk.optimum(own.x, own.c, C)
     bend = float(H[k, k] + H[:k, k] @ tangent)
-    side = _Side(walk, centre, B, tangent, max(bend, 0.0), reach)
+    side = _Side(walk, centre, C, tangent, max(bend, 0.0), reach)
     up, high = side.go(1)
     down, low = side.go(-1)
     points = [*reversed(down), centre, *up]
     ends = (low, high)
+    curve = _curve(own, points, centre, ends, bend, walk.evaluations)
     for wanted in (-reach, -USUAL, USUAL, reach):
+        count = len(points)
         if abs(wanted) <= reach:
+            points = _refined(walk, curve, points, wanted, C)
+        if len(points) > count:
             curve = _curve(own, points, centre, ends, bend, walk.evaluations)
-            points = _refined(walk, curve, points, wanted, B)
-    return _curve(own, points, centre, ends, bend, walk.evaluations)
+    return curve
 
 
 def _refined(
-    walk: _Walk, curve: Curve, points: list[_Point], zeta: float, B: Floats
+    walk: _Walk, curve: Curve, points: list[_Point], zeta: float, C: Floats
 ) -> list[_Point]:
     """Add a point where the curve has this zeta, unless one is near."""
     c = curve.solve(zeta)
@@ -245,17 +367,8 @@ def _refined(
     before, after = points[k - 1], points[k]
     share = (c - before.c) / (after.c - before.c)
     x = before.x + share * (after.x - before.x)
-    point, _ = walk.optimum(x, c, B)
+    point, _ = walk.optimum(x, c, C)
     return [*points[:k], point, *points[k:]] if np.isfinite(point.at.value) else points
-
-
-def _definite(H: Floats, units: Floats) -> Floats:
-    """H with its eigenvalues made positive, in the coordinates' own units."""
-    if not len(H):
-        return H
-    values, vectors = np.linalg.eigh(H * np.outer(units, units))
-    size = np.maximum(np.abs(values), 1e-6 * max(1.0, float(np.abs(values).max())))
-    return np.asarray((vectors * size) @ vectors.T / np.outer(units, units))
 
 
 @dataclass(frozen=True, eq=False)
@@ -264,7 +377,7 @@ class _Side:
 
     walk: _Walk
     centre: _Point
-    B: Floats
+    C: Floats
     tangent: Floats
     bend: float
     reach: float
@@ -285,7 +398,7 @@ class _Side:
         own = self.walk.own
         end = own.ends[1] if sign > 0 else own.ends[0]
         near = 1e-8 * own.unit
-        points, B = [self.centre], self.B
+        points, C = [self.centre], self.C
         zetas, rates = [0.0], [np.sqrt(self.bend / 2)]
         step = self._first()
         for _ in range(MOST_POINTS):
@@ -300,7 +413,7 @@ class _Side:
                 if sign * (c - end) >= 0 or abs(end - c) < 0.1 * abs(end - last.c):
                     c = end
                 x = self._predicted(points, c)
-                point, C = self.walk.optimum(x, c, B)
+                point, D = self.walk.optimum(x, c, C)
                 zeta = self._zeta(point)
                 usable = np.isfinite(point.at.value) and zeta <= zetas[-1] + LONGEST
                 if usable or step < 1e-10 * own.unit:
@@ -310,7 +423,7 @@ class _Side:
             if not np.isfinite(found.at.value):
                 return points[1:], self._beyond(sign)
             points.append(found)
-            B = C
+            C = D
             zetas.append(zeta)
             rates.append(sign * found.at.slope / (2 * zeta) if zeta > 1e-3 else rates[-1])
             step = self._next(points, zetas, rates)
@@ -362,7 +475,7 @@ class _Side:
     def _end(self, sign: int, end: float) -> float:
         """Return the value at the end of the range."""
         own = self.walk.own
-        return own.value(end) if np.isfinite(end) else sign * np.inf
+        return own.reading(end) if np.isfinite(end) else sign * np.inf
 
     def _beyond(self, sign: int) -> float:
         """Return the bound of a profile that ended before its range did: there is none."""
@@ -389,5 +502,5 @@ def _curve(
     with np.errstate(divide="ignore", invalid="ignore"):
         rate = np.where(np.abs(zeta) > 1e-3, slope / (2.0 * zeta), np.sqrt(max(bend, 0.0) / 2.0))
     rate[here] = np.sqrt(max(bend, 0.0) / 2.0)
-    value = np.array([own.value(x) for x in c])
-    return Curve(c, value, zeta, rate, ends[0], ends[1], evaluations, better)
+    value = np.array([own.reading(x) for x in c])
+    return Curve(c, value, zeta, rate, ends[0], ends[1], own.reading, evaluations, better)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ranef.errors import ModelError
 from ranef.plots.caterpillar import random
 from ranef.plots.coefficients import fixed
 from ranef.plots.normal import qq
+from ranef.plots.profile import density, zeta
 from ranef.plots.reading import Fitted
 from ranef.plots.residual import residuals
 
@@ -18,6 +21,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 __all__ = ["FitPlots"]
+
+PROFILES = {"zeta": zeta, "density": density}
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,5 +76,29 @@ class FitPlots:
         """Draw the fixed effects with intervals, see `ranef.plots.fixed`."""
         return fixed(self.fit, conf_level=conf_level, intercept=intercept, ax=ax)
 
+    def profile(
+        self,
+        parameters: str | Sequence[str] | None = None,
+        *,
+        kind: str = "zeta",
+        conf_level: float = 0.95,
+        ax: Axes | None = None,
+    ) -> Any:
+        """Profile the likelihood (`ranef.profile`) and draw it.
+
+        Parameters
+        ----------
+        parameters : str or list of str, optional
+            As in `ranef.profile`; all of them if not given.
+        kind : {"zeta", "density"}
+        conf_level : float
+        ax : matplotlib Axes, optional
+            Where to draw when there is one parameter.
+        """
+        if kind not in PROFILES:
+            raise ModelError(f"kind={kind!r} is not known; use one of 'zeta', 'density'")
+        found = self.fit.profile(parameters, conf_level=max(0.99, conf_level))
+        return PROFILES[kind](found, conf_level=conf_level, ax=ax)
+
     def __repr__(self) -> str:
-        return "plots of a fit: .random(), .residuals(), .qq(), .fixed()"
+        return "plots of a fit: .random(), .residuals(), .qq(), .fixed(), .profile()"

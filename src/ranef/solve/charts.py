@@ -13,19 +13,21 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cached_property
+from math import cos, sin
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ranef import _core
-from ranef.covariance import lower_entries, lower_factor
+from ranef.covariance import Structure, lower_entries, lower_factor
 from ranef.solve.assembly import Term
 
-__all__ = ["Chart", "Held", "chart", "holdable"]
+__all__ = ["Chart", "Held", "Reading", "chart", "holdable"]
 
 Floats = NDArray[np.float64]
 
 SMALL = 1e-6
+CLEAR = 1e-3
 RIGHT_ANGLE = np.pi / 2
 ROWWISE = ("us", "kernel")
 
@@ -47,6 +49,39 @@ class Held:
     kind: str
     columns: tuple[int, ...] = ()
     entry: int = -1
+
+
+@dataclass(frozen=True, eq=False)
+class Reading:
+    """The reported parameter for a coordinate c: (shift + c)^power, or sin c, or what a
+    structure makes of it.
+
+    Attributes
+    ----------
+    shift : float
+    power : int
+    sine : bool
+    structure : Structure or None
+        Whose entry `entry` of phi is `sign` times c.
+    entry : int
+    sign : float
+    """
+
+    shift: float = 0.0
+    power: int = 1
+    sine: bool = False
+    structure: Structure | None = None
+    entry: int = -1
+    sign: float = 1.0
+
+    def __call__(self, c: float) -> float:
+        if self.sine:
+            return sin(c)
+        if self.structure is None:
+            return float((self.shift + c) ** self.power)
+        phi = np.full(self.structure.n_parameters, 0.5)
+        phi[self.entry] = self.sign * c
+        return float(self.structure.from_phi(phi)[self.entry])
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,11 +119,23 @@ class Chart(ABC):
 
     @abstractmethod
     def pull(self, x: Floats, c: float, G: Floats) -> tuple[Floats, float]:
-        """Turn d criterion / d Psi, symmetric (r, r), into derivatives in x (count,) and in c."""
+        """Turn d criterion / d Psi into derivatives in x (count,) and in c.
+
+        G (r, r), symmetric, is with respect to Psi in the core's basis.
+        """
 
     @abstractmethod
     def phi(self, x: Floats, c: float) -> Floats:
         """Parameters of the core."""
+
+    @abstractmethod
+    def inside(self, x: Floats, c: float) -> bool:
+        """Tell whether Psi is clearly of full rank; cheap."""
+
+    def _user(self, G: Floats) -> Floats:
+        """Turn a derivative with respect to the core's Psi into that of the user's."""
+        out: Floats = self.term.inverse_basis.T @ G @ self.term.inverse_basis
+        return out
 
     @abstractmethod
     def place(self, psi: Floats, theta: Floats | None) -> tuple[Floats, float]:
@@ -99,9 +146,10 @@ class Chart(ABC):
         """Range of c."""
         return (0.0, np.inf)
 
-    def value(self, c: float) -> float:
-        """Return the reported parameter that c stands for."""
-        return c
+    @property
+    def reading(self) -> Reading:
+        """What c stands for."""
+        return Reading()
 
     @property
     def power(self) -> int:
@@ -155,8 +203,13 @@ class FactorChart(Chart):
         return np.append(self._own, self.term.size) if self._pair else self._own
 
     @cached_property
+    def _sizes(self) -> Floats:
+        """Size of a modest standard deviation of each row."""
+        return np.asarray(np.sqrt(np.diag(self.term.basis @ self.term.basis.T))[self.order])
+
+    @cached_property
     def units(self) -> Floats:
-        size = np.sqrt(np.diag(self.term.basis @ self.term.basis.T))[self.order]
+        size = self._sizes
         own: Floats = size[self._entries[0][self._own]]
         return np.append(own, size[1]) if self._pair else own
 
@@ -164,16 +217,29 @@ class FactorChart(Chart):
     def ends(self) -> tuple[float, float]:
         return (-RIGHT_ANGLE, RIGHT_ANGLE) if self._pair else (0.0, np.inf)
 
-    def value(self, c: float) -> float:
-        return float(np.sin(c)) if self._pair else c
+    @property
+    def reading(self) -> Reading:
+        return Reading(sine=self._pair)
+
+    @cached_property
+    def _flat(self) -> NDArray[np.intp]:
+        """Places of the coordinates in L, row by row."""
+        rows, columns = self._entries
+        return np.asarray(rows[self._own] * self.term.size + columns[self._own])
+
+    @cached_property
+    def _to_core(self) -> Floats:
+        """Rows of L to the core's basis."""
+        return np.ascontiguousarray(self.term.inverse_basis[:, self.order])
 
     def _factor(self, x: Floats, c: float) -> Floats:
-        rows, columns = self._entries
         L = np.zeros((self.term.size, self.term.size))
-        L[rows[self._own], columns[self._own]] = x[: len(self._own)]
         if self._pair:
-            L[1, 0], L[1, 1] = x[-1] * np.sin(c), x[-1] * np.cos(c)
-        elif self._single:
+            L.flat[self._flat] = x[:-1]
+            L[1, 0], L[1, 1] = x[-1] * sin(c), x[-1] * cos(c)
+            return L
+        L.flat[self._flat] = x
+        if self._single:
             L[0, 0] = c
         return L
 
@@ -184,21 +250,24 @@ class FactorChart(Chart):
         return out
 
     def pull(self, x: Floats, c: float, G: Floats) -> tuple[Floats, float]:
-        rows, columns = self._entries
-        dL = 2.0 * G[np.ix_(self.order, self.order)] @ self._factor(x, c)
-        own = dL[rows[self._own], columns[self._own]]
+        A = self._to_core
+        dL = 2.0 * (A.T @ (G @ (A @ self._factor(x, c))))
+        own = dL.ravel()[self._flat]
         if not self._pair:
             return own, float(dL[0, 0]) if self._single else 0.0
-        sine, cosine = np.sin(c), np.cos(c)
-        radial = sine * dL[1, 0] + cosine * dL[1, 1]
-        return np.append(own, radial), float(x[-1] * (cosine * dL[1, 0] - sine * dL[1, 1]))
+        sine, cosine, first, second = sin(c), cos(c), float(dL[1, 0]), float(dL[1, 1])
+        radial = sine * first + cosine * second
+        return np.append(own, radial), float(x[-1]) * (cosine * first - sine * second)
 
     def phi(self, x: Floats, c: float) -> Floats:
-        psi = self.psi(x, c)
         if self.term.term.structure == "us":
-            inner = self.term.inverse_basis @ psi @ self.term.inverse_basis.T
-            return _core.trapezoid(np.ascontiguousarray(inner), self.term.size)
-        return self.term.core_phi(lower_factor(psi)[self._entries])
+            K = self._to_core @ self._factor(x, c)
+            return _core.trapezoid(K @ K.T, self.term.size)
+        return self.term.core_phi(lower_factor(self.psi(x, c))[self._entries])
+
+    def inside(self, x: Floats, c: float) -> bool:
+        diagonal = np.abs(self._factor(x, c).diagonal())
+        return bool((diagonal > CLEAR * self._sizes).all())
 
     def place(self, psi: Floats, theta: Floats | None) -> tuple[Floats, float]:
         rows, columns = self._entries
@@ -234,12 +303,15 @@ class DiagonalChart(Chart):
         return np.diag(self._roots(x, c) ** 2)
 
     def pull(self, x: Floats, c: float, G: Floats) -> tuple[Floats, float]:
-        slope = 2.0 * self._roots(x, c) * np.diag(G)
+        slope = 2.0 * self._roots(x, c) * np.diag(self._user(G))
         by_c = 0.0 if self.held is None else float(slope[self.held.columns[0]])
         return slope[self.entries], by_c
 
     def phi(self, x: Floats, c: float) -> Floats:
         return np.asarray(self._roots(x, c) / np.diag(self.term.basis))
+
+    def inside(self, x: Floats, c: float) -> bool:
+        return bool(np.abs(self.phi(x, c)).min() > CLEAR)
 
     def place(self, psi: Floats, theta: Floats | None) -> tuple[Floats, float]:
         roots = np.sqrt(np.maximum(np.diag(psi), 0.0))
@@ -290,11 +362,10 @@ class StructureChart(Chart):
     def power(self) -> int:
         return 1 if self._linear else 2
 
-    def value(self, c: float) -> float:
+    @property
+    def reading(self) -> Reading:
         assert self.held is not None
-        phi = np.full(self.term.count, 0.5)
-        phi[self.held.entry] = self._sign * c
-        return float(self.term.structure.from_phi(phi)[self.held.entry])
+        return Reading(structure=self.term.structure, entry=self.held.entry, sign=self._sign)
 
     def _full(self, x: Floats, c: float) -> Floats:
         out = np.empty(self.term.count)
@@ -309,7 +380,8 @@ class StructureChart(Chart):
 
     def pull(self, x: Floats, c: float, G: Floats) -> tuple[Floats, float]:
         structure, phi = self.term.structure, self._full(x, c)
-        by_theta = np.einsum("kij,ij->k", structure.derivatives(structure.from_phi(phi)), G)
+        dpsi = structure.derivatives(structure.from_phi(phi))
+        by_theta = np.einsum("kij,ij->k", dpsi, self._user(G))
         by_phi = np.empty(len(phi))
         for k in range(len(phi)):
             step = np.zeros(len(phi))
@@ -321,6 +393,10 @@ class StructureChart(Chart):
 
     def phi(self, x: Floats, c: float) -> Floats:
         return self.term.core_phi(self._full(x, c))
+
+    def inside(self, x: Floats, c: float) -> bool:
+        # the ends of its ranges are interior points of phi, which the search passes
+        return True
 
     def place(self, psi: Floats, theta: Floats | None) -> tuple[Floats, float]:
         assert theta is not None

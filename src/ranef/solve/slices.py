@@ -11,6 +11,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
+from math import exp
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,8 +20,12 @@ from numpy.typing import NDArray
 
 from ranef.design.specification import Specification
 from ranef.solve.assembly import Assembly, Parametrisation, assemble
-from ranef.solve.charts import Chart, Held, chart, holdable
-from ranef.solve.predictors import GeneralisedAssembly, assemble_generalised
+from ranef.solve.charts import Chart, Held, Reading, chart, holdable
+from ranef.solve.predictors import (
+    GeneralisedAssembly,
+    GeneralisedDesign,
+    assemble_generalised,
+)
 
 if TYPE_CHECKING:
     from ranef.models.estimate import Estimate, GeneralisedEstimate
@@ -63,7 +69,7 @@ class Evaluation:
     found: dict[str, Any]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Slice(ABC):
     """The criterion with one parameter held.
 
@@ -99,30 +105,45 @@ class Slice(ABC):
         """Tell whether the user holds all of these coordinates."""
         return cut.start == cut.stop
 
-    def value(self, c: float) -> float:
-        """Return the reported parameter that c stands for."""
-        return c
+    @property
+    def reading(self) -> Reading:
+        """The reported parameter that c stands for."""
+        return Reading()
 
-    def _cut(self, x: Floats) -> list[Floats]:
-        ends = np.cumsum([own.count for own in self.charts])
-        return np.split(x[: ends[-1]], ends[:-1])
+    @cached_property
+    def _places(self) -> tuple[tuple[Chart, slice, slice, slice], ...]:
+        """Each chart with its part of x, of phi, and of its block's columns."""
+        out, first = [], 0
+        for own in self.charts:
+            term, x = own.term, slice(first, first + own.count)
+            phi = slice(term.offset, term.offset + term.count)
+            out.append((own, x, phi, slice(term.first, term.first + term.size)))
+            first = x.stop
+        return tuple(out)
+
+    @cached_property
+    def _count(self) -> int:
+        """Coordinates of all charts."""
+        return self._places[-1][1].stop
 
     def _phi(self, x: Floats, c: float) -> Floats:
-        phi = np.empty(sum(term.count for term in self.parametrisation.terms))
-        for own, part in zip(self.charts, self._cut(x), strict=True):
-            term = own.term
-            phi[term.offset : term.offset + term.count] = own.phi(part, c)
+        phi = np.empty(self._places_of_phi)
+        for own, cut, place, _ in self._places:
+            phi[place] = own.phi(x[cut], c)
         return phi
+
+    @cached_property
+    def _places_of_phi(self) -> int:
+        return sum(term.count for term in self.parametrisation.terms)
 
     def _pull(self, x: Floats, c: float, found: dict[str, Any]) -> tuple[Floats, float]:
         """Derivatives in the charts' coordinates and in c, by way of Psi."""
-        parts, slope = [], 0.0
-        for own, part in zip(self.charts, self._cut(x), strict=True):
-            G = own.term.gradient_user(found["psi_gradient"][own.term.block])
-            by_x, by_c = own.pull(part, c, G)
-            parts.append(by_x)
+        out, slope = np.empty(self._count), 0.0
+        for own, cut, _, columns in self._places:
+            G = found["psi_gradient"][own.term.block][columns, columns]
+            out[cut], by_c = own.pull(x[cut], c, G)
             slope += by_c
-        return np.concatenate(parts), slope
+        return out, slope
 
     def leave(self, x: Floats, c: float, at: Evaluation) -> Floats | None:
         """Step off a boundary on which the criterion falls to the inside; None if there is none.
@@ -132,13 +153,12 @@ class Slice(ABC):
         null space.
         """
         out, moved = x.copy(), False
-        first = 0
-        for own, part in zip(self.charts, self._cut(x), strict=True):
-            term, cut = own.term, slice(first, first + own.count)
-            first += own.count
-            if term.term.structure not in ("us", "diag") or self._is_frozen(cut):
+        for own, cut, _, _ in self._places:
+            term = own.term
+            free = term.term.structure in ("us", "diag") and not self._is_frozen(cut)
+            if not free or own.inside(x[cut], c):
                 continue
-            inner = term.inverse_basis @ own.psi(part, c) @ term.inverse_basis.T
+            inner = term.inverse_basis @ own.psi(x[cut], c) @ term.inverse_basis.T
             values, vectors = np.linalg.eigh(inner)
             null = vectors[:, values <= NULL * max(1.0, float(values[-1]))]
             G = term.of(at.found["psi_gradient"][term.block])
@@ -159,7 +179,7 @@ class Slice(ABC):
         return out if moved else None
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class _Linear(Slice):
     """Of a linear model.
 
@@ -174,17 +194,17 @@ class _Linear(Slice):
     scale : float
     """
 
-    assembly: Assembly = None  # type: ignore[assignment]
-    spec: Specification = None  # type: ignore[assignment]
-    reml: bool = False
-    y: Floats = None  # type: ignore[assignment]
-    scale: float = 1.0
+    assembly: Assembly
+    spec: Specification
+    reml: bool
+    y: Floats
+    scale: float
 
     def _broken(self) -> Evaluation:
         return Evaluation(np.inf, np.zeros(len(self.x)), 0.0, {})
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class _Coefficient(_Linear):
     """c = beta_j - its estimate; the response is y - x_j beta_j, and X has no column j.
 
@@ -192,12 +212,13 @@ class _Coefficient(_Linear):
     at the coefficients and modes of e.
     """
 
-    column: Floats = None  # type: ignore[assignment]
-    freed: Floats = None  # type: ignore[assignment]
-    centre: float = 0.0
+    column: Floats
+    freed: Floats
+    centre: float
 
-    def value(self, c: float) -> float:
-        return self.centre + c
+    @property
+    def reading(self) -> Reading:
+        return Reading(shift=self.centre)
 
     def evaluate(self, x: Floats, c: float) -> Evaluation:
         y = self.y - c * self.freed
@@ -220,7 +241,7 @@ class _Coefficient(_Linear):
         return rest if self.spec.weights is None else rest * self.spec.weights
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class _Scale(_Linear):
     """c = sigma: logdets + r2 / c^2 + 2 m log c."""
 
@@ -237,7 +258,7 @@ class _Scale(_Linear):
         return Evaluation(value, gradient, 2.0 * (m - r2) / c, found)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class _Deviation(_Linear):
     """c is a standard deviation, or its root where the chart's coordinate is.
 
@@ -245,15 +266,16 @@ class _Deviation(_Linear):
     criterion is that of the model without the column.
     """
 
-    place: int = 0
+    place: int
 
-    def value(self, c: float) -> float:
-        return c ** self.charts[self.place].power
+    @property
+    def reading(self) -> Reading:
+        return Reading(power=self.charts[self.place].power)
 
     def evaluate(self, x: Floats, c: float) -> Evaluation:
         power = self.charts[self.place].power
-        inverse = np.exp(-x[-1] / power)
-        y = self.y * (self.scale * np.exp(-x[-1]))
+        inverse = exp(-x[-1] / power)
+        y = self.y * (self.scale * exp(-x[-1]))
         relative = float(c * inverse)
         found = self.assembly.core.state(y, self.reml, self._phi(x, relative), True, True)
         if not np.isfinite(found["criterion"]):
@@ -266,17 +288,18 @@ class _Deviation(_Linear):
         return Evaluation(value, np.append(gradient, by_log_sigma), slope, found)
 
     def leave(self, x: Floats, c: float, at: Evaluation) -> Floats | None:
-        return super().leave(x, c * np.exp(-x[-1] / self.charts[self.place].power), at)
+        return super().leave(x, c * exp(-x[-1] / self.charts[self.place].power), at)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class _Relative(_Linear):
     """c is held by one chart, and sigma is profiled out."""
 
-    place: int = 0
+    place: int
 
-    def value(self, c: float) -> float:
-        return self.charts[self.place].value(c)
+    @property
+    def reading(self) -> Reading:
+        return self.charts[self.place].reading
 
     def evaluate(self, x: Floats, c: float) -> Evaluation:
         found = self.assembly.core.state(self.y, self.reml, self._phi(x, c), True)
@@ -285,7 +308,7 @@ class _Relative(_Linear):
         return Evaluation(found["criterion"], *self._pull(x, c, found), found)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class _Generalised(Slice):
     """Of a generalised model: x has its free coefficients behind the charts' coordinates.
 
@@ -304,21 +327,22 @@ class _Generalised(Slice):
         Coordinates that the user holds.
     """
 
-    assembly: GeneralisedAssembly = None  # type: ignore[assignment]
-    design: Any = None
+    assembly: GeneralisedAssembly
+    design: GeneralisedDesign
     place: int = -1
     coefficient: int = -1
-    scale: Floats = None  # type: ignore[assignment]
-    frozen: NDArray[np.bool_] = None  # type: ignore[assignment]
+    scale: Floats
+    frozen: NDArray[np.bool_]
 
     def _is_frozen(self, cut: slice) -> bool:
         return bool(self.frozen[cut].all())
 
-    def value(self, c: float) -> float:
-        return c if self.place < 0 else self.charts[self.place].value(c)
+    @property
+    def reading(self) -> Reading:
+        return Reading() if self.place < 0 else self.charts[self.place].reading
 
     def _coefficients(self, x: Floats, c: float) -> Floats:
-        own = x[sum(chart.count for chart in self.charts) :]
+        own = x[self._count :]
         return own if self.coefficient < 0 else np.insert(own, self.coefficient, c)
 
     def evaluate(self, x: Floats, c: float) -> Evaluation:
@@ -343,7 +367,7 @@ class _Generalised(Slice):
     def _by_phi(self, x: Floats, c: float, found: dict[str, Any]) -> tuple[Floats, float]:
         """The same by way of the core's parameters, which a quadrature depends on."""
         by_phi = found["gradient"][: self.assembly.core.parameters]
-        count = sum(own.count for own in self.charts)
+        count = self._count
         point = np.append(x[:count], c)
         size = np.append(self.units[:count], self.unit)
         held = self.place >= 0
@@ -372,7 +396,7 @@ def coefficient_slice(estimate: Estimate, j: int) -> Slice:
     charts, x, units = _charts(assembly, estimate.covariances, estimate.theta, estimate.sigma)
     return _Coefficient(
         parametrisation=assembly, charts=charts, x=x, c=0.0, units=units,
-        unit=float(np.sqrt(estimate.vcov[j, j])), assembly=assembly, spec=reduced, y=freed[0],
+        unit=float(np.sqrt(estimate.vcov[j, j])), assembly=assembly, spec=reduced, reml=False, y=freed[0],
         scale=float(scale[0]), column=column, freed=freed[1] * (scale[1] / scale[0]),
         centre=centre,
     )  # fmt: skip
@@ -396,7 +420,7 @@ def covariance_slice(estimate: Estimate, t: int, held: Held) -> Slice | None:
     """
     assembly, y, scale = _assembled(estimate)
     term = assembly.terms[t]
-    common = {
+    common: dict[str, Any] = {
         "parametrisation": assembly, "assembly": assembly, "spec": estimate.specification,
         "reml": estimate.reml, "y": y, "scale": scale, "place": t,
     }  # fmt: skip
@@ -451,7 +475,7 @@ def generalised_slice(
     error = np.sqrt(np.maximum(np.diag(estimate.coefficient_vcov)[free.first[outer]], 0.0))
     size = np.where((error > 0) & np.isfinite(error), error, size)
     kept = [k for k in range(len(outer)) if k != place]
-    common = {
+    common: dict[str, Any] = {
         "parametrisation": assembly, "charts": charts, "assembly": assembly, "design": design,
         "scale": scale, "x": np.concatenate([x, gamma[kept]]),
         "units": np.concatenate([units, size[kept]]),

@@ -21,11 +21,13 @@ from ranef._version import __version__
 if TYPE_CHECKING:
     from ranef import data, errors, families, priors
     from ranef.api import (
+        Bootstrap,
         Fit,
         GeneralizedMixedModelFit,
         LikelihoodFit,
         LinearMixedModelFit,
         Profile,
+        bootstrap,
         glmm,
         lmm,
         load,
@@ -35,12 +37,14 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
+    "Bootstrap",
     "Fit",
     "GeneralizedMixedModelFit",
     "LikelihoodFit",
     "LinearMixedModelFit",
     "Profile",
     "__version__",
+    "bootstrap",
     "data",
     "errors",
     "families",

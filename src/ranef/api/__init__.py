@@ -6,6 +6,7 @@ happen below. May import every floor but `cli`.
 """
 
 from ranef.api.averages import PopulationAverage, marginal
+from ranef.api.bootstrapping import Bootstrap, bootstrap
 from ranef.api.fit import Fit
 from ranef.api.fitting import glmm, lmm, plan
 from ranef.api.generalised import GeneralizedMixedModelFit
@@ -16,6 +17,7 @@ from ranef.api.refits import Refits
 from ranef.api.saving import load
 
 __all__ = [
+    "Bootstrap",
     "Fit",
     "GeneralizedMixedModelFit",
     "LikelihoodFit",
@@ -23,6 +25,7 @@ __all__ = [
     "PopulationAverage",
     "Profile",
     "Refits",
+    "bootstrap",
     "glmm",
     "lmm",
     "load",

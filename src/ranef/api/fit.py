@@ -154,8 +154,8 @@ class Fit(ABC):
         >>> fit.confint("profile", parameters="variance").round(2)[
         ...     ["group", "parameter", "conf_low", "conf_high"]]
               group parameter  conf_low  conf_high
-        0     Batch        sd      0.25       2.61
-        1  Residual        sd      0.13       0.80
+        0     Batch        sd      0.38       2.49
+        1  Residual        sd      0.13       0.74
         """
         checks.choice("method", method, CONFINT_METHODS)
         return self._confint(method, parameters, checks.conf_level(conf_level), df, options)

@@ -26,6 +26,7 @@ from ranef.models.naming import Coefficients
 from ranef.tables import Table, make_table
 
 if TYPE_CHECKING:
+    from ranef.api.bootstrapping import Bootstrap
     from ranef.api.profiling import Profile
 
 __all__ = ["MixedModelFit"]
@@ -159,7 +160,7 @@ class MixedModelFit(ReaderNames, LikelihoodFit):
         else:
             kind = dict(options).pop("kind", "percentile")
             rest = {name: value for name, value in options.items() if name != "kind"}
-            columns = self._bootstrapped(rest)._columns(conf_level, kind, parameters, form)
+            columns = self.bootstrap(**rest)._columns(conf_level, kind, parameters, form)
         return make_table(columns, self.frame.library)
 
     def _wald_columns(
@@ -190,6 +191,20 @@ class MixedModelFit(ReaderNames, LikelihoodFit):
         from ranef.api.profiling import profile
 
         return profile(self, parameters, **options)
+
+    def bootstrap(self, n: int = 1000, **options: Any) -> Bootstrap:
+        """Fit the model again to drawn data, see `ranef.bootstrap`.
+
+        Examples
+        --------
+        >>> import ranef
+        >>> fit = ranef.lmm("Yield ~ 1 + (1 | Batch)", ranef.data.load("Dyestuff"))
+        >>> len(fit.bootstrap(20, rng=1))
+        20
+        """
+        from ranef.api.bootstrapping import bootstrap
+
+        return bootstrap(self, n, **options)
 
     def coef_by_level(self, group: str | None = None, *, conf_level: float = 0.95) -> Any:
         """Return fixed plus random effect of every level of a grouping factor.

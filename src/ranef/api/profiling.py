@@ -87,11 +87,11 @@ def profile(
     >>> prof = ranef.profile(fit)
     >>> prof.criterion, prof.refitted
     ('ML', True)
-    >>> prof.confint()[["group", "parameter", "conf_low", "conf_high"]].round(2)
-          group    parameter  conf_low  conf_high
-    0      None  coefficient   1486.45    1568.55
-    1     Batch           sd     12.20      84.06
-    2  Residual           sd     38.23      67.66
+    >>> prof.confint()[["parameter", "estimate", "conf_low", "conf_high"]].round(2)
+         parameter  estimate  conf_low  conf_high
+    0  coefficient   1527.50   1486.45    1568.55
+    1           sd     37.26     12.20      84.06
+    2           sd     49.51     38.23      67.66
     """
     checks.mixed_model("profile", fit)
     level = checks.conf_level(conf_level)

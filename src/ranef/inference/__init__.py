@@ -54,6 +54,7 @@ __all__ = [
     "intraclass_correlations",
     "level_effects",
     "linear_predictor",
+    "model_parameters",
     "parameter_covariance",
     "predict",
     "residuals",

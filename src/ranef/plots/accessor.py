@@ -97,7 +97,8 @@ class FitPlots:
         """
         if kind not in PROFILES:
             raise ModelError(f"kind={kind!r} is not known; use one of 'zeta', 'density'")
-        found = self.fit.profile(parameters, conf_level=max(0.99, conf_level))
+        fit: Any = self.fit
+        found = fit.profile(parameters, conf_level=max(0.99, conf_level))
         return PROFILES[kind](found, conf_level=conf_level, ax=ax)
 
     def __repr__(self) -> str:

@@ -103,7 +103,7 @@ class Slice(ABC):
 
     def _is_frozen(self, cut: slice) -> bool:
         """Tell whether the user holds all of these coordinates."""
-        return cut.start == cut.stop
+        return bool(cut.start == cut.stop)
 
     @property
     def reading(self) -> Reading:
@@ -124,7 +124,7 @@ class Slice(ABC):
     @cached_property
     def _count(self) -> int:
         """Coordinates of all charts."""
-        return self._places[-1][1].stop
+        return int(self._places[-1][1].stop)
 
     def _phi(self, x: Floats, c: float) -> Floats:
         phi = np.empty(self._places_of_phi)
@@ -233,7 +233,7 @@ class _Coefficient(_Linear):
     def _projected(self, y: Floats, found: dict[str, Any]) -> Floats:
         """P y, (n,)."""
         fixed = self.assembly.fixed
-        rest = y - fixed.X @ (fixed.scale * found["beta"])
+        rest: Floats = y - fixed.X @ (fixed.scale * found["beta"])
         for term in self.assembly.terms:
             codes = self.spec.factors[term.term.factor].codes
             b = found["modes"][term.block][:, term.first : term.first + term.size]
@@ -396,7 +396,8 @@ def coefficient_slice(estimate: Estimate, j: int) -> Slice:
     charts, x, units = _charts(assembly, estimate.covariances, estimate.theta, estimate.sigma)
     return _Coefficient(
         parametrisation=assembly, charts=charts, x=x, c=0.0, units=units,
-        unit=float(np.sqrt(estimate.vcov[j, j])), assembly=assembly, spec=reduced, reml=False, y=freed[0],
+        unit=float(np.sqrt(estimate.vcov[j, j])), assembly=assembly, spec=reduced, reml=False,
+        y=freed[0],
         scale=float(scale[0]), column=column, freed=freed[1] * (scale[1] / scale[0]),
         centre=centre,
     )  # fmt: skip

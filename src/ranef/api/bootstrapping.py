@@ -410,7 +410,7 @@ class Bootstrap:
         >>> boot = ranef.bootstrap(fit, 500, rng=1)
         >>> boot.confint(kind="bca", parameters="fixed")[["term", "conf_low", "conf_high"]].round(0)
                   term  conf_low  conf_high
-        0  (Intercept)    1490.0     1564.0
+        0  (Intercept)    1492.0     1567.0
         """
         level = checks.conf_level(conf_level)
         columns = self._columns(level, kind, parameters, "all", cluster)

@@ -94,9 +94,9 @@ class Curve:
         """Slopes that keep the interpolant monotone (Fritsch & Carlson 1980)."""
         out = np.maximum(self.slope, 0.0)
         for k, secant in enumerate(np.diff(self.zeta) / np.diff(self.c)):
-            length = np.hypot(out[k], out[k + 1])
+            length = float(np.hypot(out[k], out[k + 1]))
             if length > 3.0 * secant:
-                out[k : k + 2] *= 3.0 * max(secant, 0.0) / length
+                out[k : k + 2] *= 3.0 * max(float(secant), 0.0) / length if length > 0 else 0.0
         return out
 
     def at(self, c: Floats) -> tuple[Floats, Floats]:
@@ -475,11 +475,21 @@ class _Side:
     def _end(self, sign: int, end: float) -> float:
         """Return the value at the end of the range."""
         own = self.walk.own
+        if sign < 0 and own.least is not None:
+            return own.least
         return own.reading(end) if np.isfinite(end) else sign * np.inf
 
     def _beyond(self, sign: int) -> float:
         """Return the bound of a profile that ended before its range did: there is none."""
         return float("nan")
+
+
+def _outwards(rise: Floats, here: int) -> Floats:
+    """Let it not fall on the way out: an interval ends where the criterion first passes."""
+    out = rise.copy()
+    out[here:] = np.maximum.accumulate(rise[here:])
+    out[: here + 1] = np.maximum.accumulate(rise[here::-1])[::-1]
+    return out
 
 
 def _curve(
@@ -495,7 +505,7 @@ def _curve(
     D = np.array([p.at.value for p in points])
     here, lowest = next(k for k, p in enumerate(points) if p is centre), float(D.min())
     better = max(float(D[here]) - lowest, 0.0)
-    rise = np.maximum(D - D[here], 0.0)
+    rise = _outwards(np.maximum(D - D[here], 0.0), here)
     sign = np.where(np.arange(len(c)) < here, -1.0, 1.0)
     zeta = sign * np.sqrt(rise)
     slope = np.array([p.at.slope for p in points])

@@ -147,6 +147,11 @@ class Chart(ABC):
         return (0.0, np.inf)
 
     @property
+    def exponents(self) -> Floats:
+        """By which power of a common factor of all standard deviations each x is stretched."""
+        return np.ones(self.count)
+
+    @property
     def reading(self) -> Reading:
         """What c stands for."""
         return Reading()
@@ -333,6 +338,12 @@ class StructureChart(Chart):
     @property
     def _sign(self) -> float:
         return -1.0 if self.held is not None and self.held.kind == "range" else 1.0
+
+    @cached_property
+    def exponents(self) -> Floats:
+        kinds = [p.kind for p in self.term.structure.parameters(self.term.term.names)]
+        own = {"sd": 1.0 / self.power, "loading": 1.0}
+        return np.array([own.get(kind, 0.0) for kind in kinds])[self.entries]
 
     @property
     def units(self) -> Floats:

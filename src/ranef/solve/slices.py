@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from math import exp
+from math import exp, log
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -44,6 +44,7 @@ Floats = NDArray[np.float64]
 
 NULL = 1e-9
 KICK = 0.1
+LEAST = 1e-3
 OFF = 1e-6
 
 
@@ -87,6 +88,8 @@ class Slice(ABC):
         The same of c.
     ends : tuple of float
         Range of c.
+    least : float or None
+        The parameter at its lower end, where that is not what c stands for there.
     """
 
     parametrisation: Parametrisation
@@ -96,6 +99,7 @@ class Slice(ABC):
     units: Floats
     unit: float
     ends: tuple[float, float] = (-np.inf, np.inf)
+    least: float | None = None
 
     @abstractmethod
     def evaluate(self, x: Floats, c: float) -> Evaluation:
@@ -243,19 +247,39 @@ class _Coefficient(_Linear):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class _Scale(_Linear):
-    """c = sigma: logdets + r2 / c^2 + 2 m log c."""
+    """c = sigma: logdets + r2 / c^2 + 2 m log c.
+
+    The standard deviations among x are absolute, in units of the estimate of sigma: they
+    hardly change with c. The criterion has a finite limit at c = 0 where the random
+    effects can reproduce the response; a profile that has not crossed a thousandth
+    of the estimate never will.
+    """
+
+    centre: float
+
+    @cached_property
+    def _exponents(self) -> Floats:
+        return np.concatenate([own.exponents for own in self.charts])
 
     def evaluate(self, x: Floats, c: float) -> Evaluation:
         if not c > 0:
             return self._broken()
         y = self.y * (self.scale / c)
-        found = self.assembly.core.state(y, self.reml, self._phi(x, c), True, True)
+        stretch = (self.centre / c) ** self._exponents
+        relative = x * stretch
+        found = self.assembly.core.state(y, self.reml, self._phi(relative, c), True, True)
         if not np.isfinite(found["criterion"]):
             return self._broken()
-        gradient, _ = self._pull(x, c, found)
+        gradient, _ = self._pull(relative, c, found)
         m, r2 = found["degrees"], found["rss"]
-        value = found["criterion"] + 2.0 * m * np.log(c)
-        return Evaluation(value, gradient, 2.0 * (m - r2) / c, found)
+        value = found["criterion"] + 2.0 * m * log(c)
+        by_stretch = float(gradient @ (self._exponents * relative))
+        return Evaluation(value, gradient * stretch, (2.0 * (m - r2) - by_stretch) / c, found)
+
+    def leave(self, x: Floats, c: float, at: Evaluation) -> Floats | None:
+        stretch = (self.centre / c) ** self._exponents
+        inside = super().leave(x * stretch, c, at)
+        return None if inside is None else inside / stretch
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -409,7 +433,8 @@ def scale_slice(estimate: Estimate) -> Slice:
     charts, x, units = _charts(assembly, estimate.covariances, estimate.theta, estimate.sigma)
     return _Scale(
         parametrisation=assembly, charts=charts, x=x, c=estimate.sigma, units=units,
-        unit=0.1 * estimate.sigma, ends=(0.0, np.inf), assembly=assembly,
+        unit=0.1 * estimate.sigma, ends=(LEAST * estimate.sigma, np.inf), least=0.0,
+        centre=estimate.sigma, assembly=assembly,
         spec=estimate.specification, reml=estimate.reml, y=y, scale=scale,
     )  # fmt: skip
 

@@ -115,7 +115,7 @@ class Fit(ABC):
         *,
         parameters: str | Sequence[str] = "fixed",
         conf_level: float = 0.95,
-        df: str = "satterthwaite",
+        df: str | None = None,
         **options: Any,
     ) -> Any:
         """Return confidence intervals.
@@ -130,8 +130,11 @@ class Fit(ABC):
         parameters : {"fixed", "variance", "all"} or list of names
             Names as in `ranef.profile`.
         conf_level : float
-        df : str
-            Degrees of freedom of Wald's quantile for fixed effects, as in `tidy`.
+        df : str, optional
+            Degrees of freedom for fixed effects: of Wald's quantile as in `tidy`
+            (Satterthwaite's in linear models if not given); of a profile ``"normal"``, or
+            ``"satterthwaite"`` where few groups tell of a coefficient, see
+            `Profile.confint`.
         **options
             Of `ranef.profile` or `ranef.bootstrap`; of the latter also ``kind``, that
             of its intervals.
@@ -166,7 +169,7 @@ class Fit(ABC):
         method: str,
         parameters: str | Sequence[str],
         conf_level: float,
-        df: str,
+        df: str | None,
         options: Mapping[str, Any],
     ) -> Any: ...
 

@@ -220,20 +220,6 @@ class GeneralizedMixedModelFit(MixedModelFit):
         """
         return self._tidy(effects, conf_level, df, exponentiate)
 
-    def confint(
-        self,
-        method: str = "wald",
-        *,
-        parameters: str | Sequence[str] = "fixed",
-        conf_level: float = 0.95,
-        df: str = "normal",
-        **options: Any,
-    ) -> Any:
-        """Return confidence intervals, of fixed effects those of all parts; see `Fit.confint`."""
-        return super().confint(
-            method, parameters=parameters, conf_level=conf_level, df=df, **options
-        )
-
     def glance(self) -> Any:
         """Return the fit in one row.
 

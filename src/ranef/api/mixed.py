@@ -21,7 +21,7 @@ from ranef.errors import DataError, ModelError, suggestion
 from ranef.inference import FTest, Intervals, LevelEffects, VarianceParameter
 from ranef.inference.degrees import Parameters
 from ranef.models import naming
-from ranef.models.estimate import Estimate
+from ranef.models.estimate import Estimate, GeneralisedEstimate
 from ranef.models.naming import Coefficients
 from ranef.tables import Table, make_table
 
@@ -90,6 +90,11 @@ class MixedModelFit(ReaderNames, LikelihoodFit):
     @abstractmethod
     def _variance_parameters(self, conf_level: float) -> Sequence[VarianceParameter]: ...
 
+    @property
+    def _usual_df(self) -> str:
+        """Method of degrees of freedom where none is named."""
+        return "normal" if isinstance(self.estimate, GeneralisedEstimate) else "satterthwaite"
+
     def _known_parameters(self) -> Parameters | None:
         """What gives the covariance of the variance parameters, computed once a fit."""
         return None
@@ -142,23 +147,26 @@ class MixedModelFit(ReaderNames, LikelihoodFit):
         method: str,
         parameters: str | Sequence[str],
         conf_level: float,
-        df: str,
+        df: str | None,
         options: Mapping[str, Any],
     ) -> Any:
         form = "fixed" if parameters == "fixed" else "all"
         if method == "wald":
-            inference.check_method(df)
             if options:
                 raise ModelError(
                     f"method='wald' takes no {next(iter(options))!r}; profiles and bootstraps do"
                 )
-            columns = self._wald_columns(parameters, conf_level, df, form)
+            usual = inference.check_method(df or self._usual_df)
+            columns = self._wald_columns(parameters, conf_level, usual, form)
         elif method == "profile":
-            level = max(conf_level, 0.95)
+            # Student's t reaches further than the normal distribution
+            level = max(conf_level, 0.95) if df in (None, "normal") else 1 - (1 - conf_level) / 50
             found = self.profile(parameters, **{"conf_level": level, **options})
-            columns = found._columns(conf_level, form)
+            columns = found._columns(conf_level, form, df or "normal")
         else:
-            kind = dict(options).pop("kind", "percentile")
+            if df is not None:
+                raise ModelError("a bootstrap has no degrees of freedom: leave df= out")
+            kind = options.get("kind", "percentile")
             rest = {name: value for name, value in options.items() if name != "kind"}
             columns = self.bootstrap(**rest)._columns(conf_level, kind, parameters, form)
         return make_table(columns, self.frame.library)

@@ -5,9 +5,12 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from statistics import NormalDist
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ranef.api import checks
 from ranef.api.intervals import interval_columns, interval_table, parameter_columns
@@ -17,9 +20,9 @@ from ranef.api.rendering import Page, Paragraph
 from ranef.api.summary import Summary
 from ranef.errors import ConvergenceWarning, ModelError
 from ranef.inference.listing import ModelParameter, chosen, model_parameters
-from ranef.inference.profile import Curve, at_criterion
+from ranef.inference.profile import Curve, at_criterion, calibrated_reach, normal_reach
 from ranef.inference.profile import profile as profiled
-from ranef.models.estimate import GeneralisedEstimate
+from ranef.models.estimate import Estimate, GeneralisedEstimate
 from ranef.tables import make_table
 
 if TYPE_CHECKING:
@@ -27,7 +30,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Profile", "profile"]
 
+Floats = NDArray[np.float64]
+
 CRITERIA = ("ml", "reml")
+DF = ("normal", "satterthwaite")
 WORTH_SAYING = 1e-4
 
 
@@ -108,7 +114,7 @@ def profile(
 
     curves = profiled(at, own, level, n_jobs=n_jobs, each=each)
     word = "REML" if reml else "penalised ML" if getattr(at, "priors", None) else "ML"
-    found = Profile(fit.formula, word, estimate.reml != reml, level, own, curves, fit.frame.library)
+    found = Profile(fit, word, level, own, curves)
     _warn_of_better(found)
     return found
 
@@ -160,32 +166,43 @@ class Profile:
 
     Attributes
     ----------
-    formula : str
+    fit : the fit
     criterion : str
         ``"ML"``, ``"REML"`` or ``"penalised ML"``: what was profiled.
-    refitted : bool
-        Whether the fit was by another criterion, so that zeta is 0 at the estimates of a
-        refit by this one.
     conf_level : float
         The highest level of its intervals.
     parameters : tuple of ModelParameter
         With the estimates by the criterion profiled.
     curves : tuple of Curve or None
         zeta along each; None where the parameter cannot be profiled.
-    library : str
-        Data-frame library of the tables.
     """
 
-    formula: str
+    fit: MixedModelFit
     criterion: str
-    refitted: bool
     conf_level: float
     parameters: tuple[ModelParameter, ...]
     curves: tuple[Curve | None, ...]
-    library: str
 
-    def confint(self, conf_level: float = 0.95) -> Any:
+    @property
+    def refitted(self) -> bool:
+        """Whether the fit is by another criterion: zeta is 0 at the estimates of a refit."""
+        return self.fit.estimate.reml != (self.criterion == "REML")
+
+    @cached_property
+    def _by_reml(self) -> Estimate:
+        return at_criterion(self.fit.estimate, True)
+
+    def confint(self, conf_level: float = 0.95, *, df: str = "normal") -> Any:
         """Return the intervals at a level, up to that of the profile.
+
+        Parameters
+        ----------
+        conf_level : float
+        df : {"normal", "satterthwaite"}
+            What zeta of a fixed effect is compared with: normal quantiles, as everywhere
+            else, or, in a linear model, what Student's t with Satterthwaite's degrees of
+            freedom makes of it. The first is too short where few groups tell of a
+            coefficient; the second is exact in balanced designs.
 
         Returns
         -------
@@ -203,24 +220,47 @@ class Profile:
            estimate  conf_low  conf_high
         0       0.0       0.0      2.084
         """
-        return make_table(self._columns(conf_level, "all"), self.library)
+        return make_table(self._columns(conf_level, "all", df), self.fit.frame.library)
 
-    def _columns(self, conf_level: float, form: str) -> dict[str, Any]:
-        estimate, low, high = self._intervals(conf_level)
+    def _columns(self, conf_level: float, form: str, df: str) -> dict[str, Any]:
+        estimate, low, high = self._intervals(conf_level, df)
         return interval_columns(self.parameters, estimate, low, high, form)
 
-    def _intervals(self, conf_level: float) -> tuple[Any, Any, Any]:
+    def _intervals(self, conf_level: float, df: str) -> tuple[Floats, Floats, Floats]:
         level = checks.conf_level(conf_level)
+        df = checks.choice("df", df, DF)
+        if df != "normal" and isinstance(self.fit.estimate, GeneralisedEstimate):
+            raise ModelError(
+                "a generalised model has no degrees of freedom to calibrate its profile by; "
+                "use df='normal'"
+            )
         if level > self.conf_level + 1e-12:
             raise ModelError(
                 f"the profile reaches intervals of {100 * self.conf_level:g}%; for "
                 f"{100 * level:g}% profile with conf_level={level:g}"
             )
         limits = np.array(
-            [(np.nan, np.nan) if c is None else c.interval(level) for c in self.curves]
+            [
+                (np.nan, np.nan) if c is None else c.interval(self._reach(p, c, level, df))
+                for p, c in zip(self.parameters, self.curves, strict=True)
+            ]
         ).reshape(-1, 2)
         estimate = np.array([p.estimate for p in self.parameters])
         return estimate, limits[:, 0], limits[:, 1]
+
+    def _reach(self, parameter: ModelParameter, curve: Curve, level: float, df: str) -> float:
+        """How far zeta goes at a level."""
+        if df == "normal" or not parameter.fixed:
+            return normal_reach(level)
+        slope = curve.slope_at_estimate
+        reach = calibrated_reach(self._by_reml, parameter.coefficient, slope, level)
+        needed = 2 * NormalDist().cdf(reach) - 1
+        if needed > self.conf_level:
+            raise ModelError(
+                f"df='satterthwaite' takes the interval of {parameter.label} to where zeta is "
+                f"{reach:.2f}, beyond this profile; profile with conf_level={needed + 1e-4:.4f}"
+            )
+        return reach
 
     def tidy(self) -> Any:
         """Return the points of the profiles, one row each.
@@ -245,7 +285,7 @@ class Profile:
         for name in ("value", "zeta", "slope"):
             parts = [np.asarray(getattr(c, name)) for _, c in pairs]
             columns[name] = np.concatenate([*parts, np.empty(0)])
-        return make_table(columns, self.library)
+        return make_table(columns, self.fit.frame.library)
 
     @property
     def plot(self) -> ProfilePlots:
@@ -265,7 +305,7 @@ class Profile:
         Profile of the likelihood (ML): Yield ~ 1 + (1 | Batch)
         """
         level = min(checks.conf_level(conf_level), self.conf_level)
-        estimate, low, high = self._intervals(level)
+        estimate, low, high = self._intervals(level, "normal")
         percent = f"{100 * level:g}%"
         columns = {"estimate": estimate, f"{percent} low": low, f"{percent} high": high}
         what = "restricted likelihood" if self.criterion == "REML" else "likelihood"
@@ -275,7 +315,7 @@ class Profile:
             interval_table(f"Profile intervals ({percent})", self.parameters, columns),
             Paragraph(tuple(self._remarks(what))),
         )
-        return Summary(Page(f"Profile of the {what} ({self.criterion}): {self.formula}", parts))
+        return Summary(Page(f"Profile of the {what} ({self.criterion}): {self.fit.formula}", parts))
 
     def _remarks(self, what: str) -> list[str]:
         lines = [f"Intervals end where the {what} has fallen as far as the level allows."]

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from ranef.errors import ModelError
 from ranef.inference.listing import ModelParameter
+from ranef.inference.wald import intervals, quantile
 from ranef.models.estimate import Estimate, GeneralisedEstimate
 from ranef.models.glmm import fit_glmm
 from ranef.models.lmm import fit_lmm
@@ -37,7 +38,7 @@ from ranef.solve.slices import (
     scale_slice,
 )
 
-__all__ = ["Curve", "at_criterion", "profile", "trace"]
+__all__ = ["Curve", "at_criterion", "calibrated_reach", "normal_reach", "profile", "trace"]
 
 Floats = NDArray[np.float64]
 
@@ -89,6 +90,11 @@ class Curve:
     evaluations: int
     better: float
 
+    @property
+    def slope_at_estimate(self) -> float:
+        """Slope of zeta in c where it is zero."""
+        return float(self.slope[np.argmin(np.abs(self.zeta))])
+
     @cached_property
     def _slopes(self) -> Floats:
         """Slopes that keep the interpolant monotone (Fritsch & Carlson 1980)."""
@@ -110,13 +116,12 @@ class Curve:
         zeta = ((cubic * t + square) * t + p) * t + a
         return zeta, ((3 * cubic * t + 2 * square) * t + p) / h
 
-    def interval(self, conf_level: float) -> tuple[float, float]:
-        """Values between which |zeta| is below the normal quantile of the level.
+    def interval(self, reach: float) -> tuple[float, float]:
+        """Values between which |zeta| is below `reach`, a normal quantile.
 
         The end of the parameter's range where zeta does not reach it; infinite where
         it would not, however far the parameter went.
         """
-        reach = NormalDist().inv_cdf((1 + conf_level) / 2)
         low, high = self.solve(-reach), self.solve(reach)
         return (
             self.low if np.isnan(low) else self.reading(low),
@@ -138,6 +143,45 @@ class Curve:
             below = ((cubic * t + square) * t + p) * t + a < zeta
             low, high = (t, high) if below else (low, t)
         return float(self.c[k]) + h * (low + high) / 2
+
+
+def normal_reach(conf_level: float) -> float:
+    """Return the normal quantile of a two-sided level."""
+    return NormalDist().inv_cdf((1 + conf_level) / 2)
+
+
+def calibrated_reach(
+    estimate: Estimate, coefficient: int, slope: float, conf_level: float
+) -> float:
+    """Reach of zeta for a fixed effect of a linear model, from Student's t.
+
+    Of a balanced design, and of an ordinary regression, the profile of a coefficient is
+
+        zeta^2 = N log(1 + t^2 / nu),   t = (psi - psi_hat) / se,
+
+    se and nu those of REML, N the number of independent differences that tell of it,
+    the one that was estimated from them included (N = groups for a mean of groups, nu
+    = N - 1). There an interval at t's quantile is exact, where the normal one is short,
+    since it counts the variances as known. Elsewhere nu is Satterthwaite's, and
+    N = nu (se d zeta / d psi)^2 makes both sides agree at the estimate.
+
+    Parameters
+    ----------
+    estimate : Estimate
+        By REML.
+    coefficient : int
+    slope : float
+        d zeta / d psi at the estimate.
+    conf_level : float
+    """
+    L = np.eye(estimate.specification.p)[[coefficient]]
+    found = intervals(estimate, L, df="satterthwaite")
+    nu, error = float(found.df[0]), float(found.std_error[0])
+    if not np.isfinite(nu):
+        return normal_reach(conf_level)
+    t = float(quantile(conf_level, found.df)[0])
+    N = nu * max((error * slope) ** 2, 1.0)
+    return float(np.sqrt(N * np.log1p(t**2 / nu)))
 
 
 def at_criterion(estimate: Estimate, reml: bool) -> Estimate:
@@ -182,7 +226,7 @@ def profile(
         None where a parameter cannot be profiled: it is held by the user, not defined at
         the optimum, or a function of several coordinates.
     """
-    reach = NormalDist().inv_cdf((1 + conf_level) / 2)
+    reach = normal_reach(conf_level)
 
     def one(parameter: ModelParameter) -> Curve | None:
         own = _slice_of(estimate, parameter)

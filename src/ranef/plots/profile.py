@@ -185,6 +185,7 @@ def _lines(profile: Profiled, conf_level: float) -> list[_Line]:
             f"conf_level must be at most that of the profile, {percent(profile.conf_level)}"
         )
     found = []
+    reach = NormalDist().inv_cdf((1 + conf_level) / 2)
     for parameter, curve in zip(profile.parameters, profile.curves, strict=True):
         if curve is None or len(curve.c) < 2:
             continue
@@ -195,7 +196,7 @@ def _lines(profile: Profiled, conf_level: float) -> list[_Line]:
         found.append(
             _Line(
                 plain(_title(parameter)), value[kept], heights[kept], (curve.value, curve.zeta),
-                parameter.estimate, curve.interval(conf_level),
+                parameter.estimate, curve.interval(reach),
             )
         )  # fmt: skip
     if not found:

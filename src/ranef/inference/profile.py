@@ -155,7 +155,8 @@ def calibrated_reach(
 ) -> float:
     """Reach of zeta for a fixed effect of a linear model, from Student's t.
 
-    Of a balanced design, and of an ordinary regression, the profile of a coefficient is
+    In an ordinary regression, and of a coefficient of one stratum of a balanced design,
+    the profile is
 
         zeta^2 = N log(1 + t^2 / nu),   t = (psi - psi_hat) / se,
 

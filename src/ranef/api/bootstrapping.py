@@ -133,7 +133,7 @@ def bootstrap(
     if client is None:
         parts = numbers.draw(fit.estimate, plan, work, n_jobs=n_jobs, statistic=read)
     else:
-        parts = _submitted(client, fit, plan, work, statistic)
+        parts = _submitted(client, fit, plan, work, statistic, len(parameters))
     bar = arriving(parts, n, "bootstrap", progress, size=len)
     found = numbers.joined(list(bar))
     if not found.values.shape[1]:
@@ -172,14 +172,14 @@ def _target(
         ModelParameter(name, STATISTIC, float(value), CONDITIONAL, None, None, name, None)
         for name, value in zip(names, values, strict=True)
     )
-    return parameters, _Reader(fit, statistic)
+    return parameters, _Reader(fit, statistic, len(names))
 
 
 class _Reader:
     """Wraps the estimate of a refit as a fit and asks the statistic of it."""
 
-    def __init__(self, fit: MixedModelFit, statistic: Statistic) -> None:
-        self.fit, self.statistic = fit, statistic
+    def __init__(self, fit: MixedModelFit, statistic: Statistic, width: int) -> None:
+        self.fit, self.statistic, self.width = fit, statistic, width
 
     def __call__(self, estimate: Estimate) -> Floats:
         own = self.fit.frame
@@ -187,7 +187,12 @@ class _Reader:
         same = rows is self.fit.estimate.specification.accounting
         frame = own if same else Frame(own.library, None, Accounting(estimate.specification.n))
         refit = type(self.fit)(estimate, frame)  # type: ignore[call-arg]
-        return _read_statistic(self.statistic(refit))[1]
+        values = _read_statistic(self.statistic(refit))[1]
+        if len(values) != self.width:
+            raise DataError(
+                f"the statistic has {len(values)} values for a refit, {self.width} for the fit"
+            )
+        return values
 
 
 def _read_statistic(value: Any) -> tuple[list[str], Floats]:
@@ -218,6 +223,7 @@ def _submitted(
     plan: numbers.Plan,
     work: Sequence[numbers.Chunk],
     statistic: Statistic | None,
+    width: int,
 ) -> Iterator[numbers.Draws]:
     """Run the chunks where the client sends them; the fit goes there as its file."""
     if not hasattr(client, "submit"):
@@ -229,7 +235,8 @@ def _submitted(
         path = Path(folder) / "fit.ranef"
         fit.save(path)
         content = path.read_bytes()
-    futures = [client.submit(remote_chunk, content, plan, chunk, statistic) for chunk in work]
+    asked = None if statistic is None else (statistic, width)
+    futures = [client.submit(remote_chunk, content, plan, chunk, asked) for chunk in work]
     try:
         for future in futures:
             yield future.result()
@@ -239,11 +246,14 @@ def _submitted(
 
 
 def remote_chunk(
-    content: bytes, plan: numbers.Plan, chunk: numbers.Chunk, statistic: Statistic | None
+    content: bytes,
+    plan: numbers.Plan,
+    chunk: numbers.Chunk,
+    statistic: tuple[Statistic, int] | None,
 ) -> numbers.Draws:
     """Make one chunk of the bootstrap of a fit that came as the bytes of its file."""
     fit = _loaded(content)
-    read = None if statistic is None else _Reader(fit, statistic)
+    read = None if statistic is None else _Reader(fit, *statistic)
     return numbers.Worker(fit.estimate, plan, 1, read)(chunk)
 
 
@@ -444,7 +454,8 @@ class Bootstrap:
         own = self.plan.cluster
         if cluster is not None or own < 0:
             own = cluster_factor(estimate, cluster)
-        read = None if self.statistic is None else _Reader(self.fit, self.statistic)
+        width = len(self.parameters)
+        read = None if self.statistic is None else _Reader(self.fit, self.statistic, width)
         return numbers.jackknife(estimate, own, statistic=read)
 
     @property

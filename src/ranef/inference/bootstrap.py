@@ -38,6 +38,7 @@ __all__ = [
     "Draws",
     "Plan",
     "chunks",
+    "corrected_levels",
     "draw",
     "intervals_of",
     "jackknife",
@@ -367,13 +368,13 @@ def intervals_of(
             continue
         levels = (tail, 1 - tail)
         if kind == "bca":
-            levels = _corrected(x, float(centre), tail, float(0.0 if a is None else a[k]))
+            levels = corrected_levels(x, float(centre), tail, float(0.0 if a is None else a[k]))
         ends = np.quantile(x, levels, method="weibull")
         low[k], high[k] = 2 * centre - ends[::-1] if kind == "basic" else ends
     return low, high
 
 
-def _corrected(x: Floats, centre: float, tail: float, a: float) -> tuple[float, float]:
+def corrected_levels(x: Floats, centre: float, tail: float, a: float) -> tuple[float, float]:
     """Levels of the BCa interval; draws equal to the estimate count half."""
     normal = NormalDist()
     below = (float(np.mean(x < centre)) + float(np.mean(x <= centre))) / 2

@@ -7,7 +7,8 @@ families <- list(
 
 fit <- function() {
   if (is.null(problem$family)) {
-    control <- eval(parse(text = paste0("lmerControl(", problem$lme4, ")")))
+    # bootMer looks for it by its name in the call
+    control <<- eval(parse(text = paste0("lmerControl(", problem$lme4, ")")))
     return(suppressMessages(lmer(problem$model, table, REML = problem$reml, control = control)))
   }
   family <- families[[problem$family]]
@@ -24,3 +25,12 @@ describe <- function(last) {
 }
 
 again <- function(last, response) suppressMessages(refit(last, response))
+
+# all parameters on the scale of standard deviations and correlations, as profile() has them
+bootstrap <- function(last, count) {
+  set.seed(1)
+  parameters <- function(f) c(fixef(f), as.data.frame(VarCorr(f))$sdcor)
+  suppressMessages(suppressWarnings(bootMer(last, parameters, nsim = count)))
+}
+
+profiled <- function(last) suppressMessages(suppressWarnings(profile(last)))

@@ -61,6 +61,14 @@ operations <- list(
     responses <- as.matrix(read.csv(order$csv, header = FALSE))[, seq_len(order$count), drop = FALSE]
     seconds <- clock(for (k in seq_len(ncol(responses))) again(last, responses[, k]))
     answer(seconds = seconds)
+  },
+  bootstrap = function(order) {
+    if (!exists("bootstrap", mode = "function")) stop("no bootstrap")
+    answer(seconds = clock(bootstrap(last, order$count)))
+  },
+  profile = function(order) {
+    if (!exists("profiled", mode = "function")) stop("no profile")
+    answer(seconds = clock(profiled(last)))
   }
 )
 

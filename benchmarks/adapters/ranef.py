@@ -27,5 +27,17 @@ def read(result: Any) -> Answer:
     return Answer(result.loglik, optimum.evaluations, optimum.converged)
 
 
+def bootstrap(result: Any, count: int) -> None:
+    import ranef
+
+    ranef.bootstrap(result, count, rng=1)
+
+
+def profile(result: Any) -> None:
+    import ranef
+
+    ranef.profile(result)
+
+
 def refit(result: Any, table: Any, problem: dict[str, Any], responses: Any) -> None:
     result.refit(responses)

@@ -22,7 +22,8 @@ from ranef.errors import ConvergenceWarning, ModelError
 from ranef.inference.listing import ModelParameter, chosen, model_parameters
 from ranef.inference.profile import Curve, at_criterion, calibrated_reach, normal_reach
 from ranef.inference.profile import profile as profiled
-from ranef.models.estimate import Estimate, GeneralisedEstimate
+from ranef.inference.wald import Intervals, intervals
+from ranef.models.estimate import GeneralisedEstimate
 from ranef.tables import make_table
 
 if TYPE_CHECKING:
@@ -189,8 +190,10 @@ class Profile:
         return self.fit.estimate.reml != (self.criterion == "REML")
 
     @cached_property
-    def _by_reml(self) -> Estimate:
-        return at_criterion(self.fit.estimate, True)
+    def _student(self) -> Intervals:
+        """Degrees of freedom and standard errors of the fixed effects by REML."""
+        by_reml = at_criterion(self.fit.estimate, True)
+        return intervals(by_reml, np.eye(len(by_reml.beta)), df="satterthwaite")
 
     def confint(self, conf_level: float = 0.95, *, df: str = "normal") -> Any:
         """Return the intervals at a level, up to that of the profile.
@@ -252,8 +255,10 @@ class Profile:
         """How far zeta goes at a level."""
         if df == "normal" or not parameter.fixed:
             return normal_reach(level)
-        slope = curve.slope_at_estimate
-        reach = calibrated_reach(self._by_reml, parameter.coefficient, slope, level)
+        k, student = parameter.coefficient, self._student
+        reach = calibrated_reach(
+            float(student.df[k]), float(student.std_error[k]), curve.slope_at_estimate, level
+        )
         needed = 2 * NormalDist().cdf(reach) - 1
         if needed > self.conf_level:
             raise ModelError(

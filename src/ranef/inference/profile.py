@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from ranef.errors import ModelError
 from ranef.inference.listing import ModelParameter
-from ranef.inference.wald import intervals, quantile
+from ranef.inference.wald import quantile
 from ranef.models.estimate import Estimate, GeneralisedEstimate
 from ranef.models.glmm import fit_glmm
 from ranef.models.lmm import fit_lmm
@@ -150,9 +150,7 @@ def normal_reach(conf_level: float) -> float:
     return NormalDist().inv_cdf((1 + conf_level) / 2)
 
 
-def calibrated_reach(
-    estimate: Estimate, coefficient: int, slope: float, conf_level: float
-) -> float:
+def calibrated_reach(nu: float, error: float, slope: float, conf_level: float) -> float:
     """Reach of zeta for a fixed effect of a linear model, from Student's t.
 
     In an ordinary regression, and of a coefficient of one stratum of a balanced design,
@@ -160,27 +158,23 @@ def calibrated_reach(
 
         zeta^2 = N log(1 + t^2 / nu),   t = (psi - psi_hat) / se,
 
-    se and nu those of REML, N the number of independent differences that tell of it,
-    the one that was estimated from them included (N = groups for a mean of groups, nu
-    = N - 1). There an interval at t's quantile is exact, where the normal one is short,
-    since it counts the variances as known. Elsewhere nu is Satterthwaite's, and
-    N = nu (se d zeta / d psi)^2 makes both sides agree at the estimate.
+    se and nu those of REML, N the number of independent differences that tell of the
+    coefficient, the one that was estimated from them included (N = groups for a mean of
+    groups, nu = N - 1). There an interval at t's quantile is exact, where the normal one
+    is short, since it counts the variances as known. Elsewhere nu is Satterthwaite's,
+    and N = nu (se d zeta / d psi)^2 makes both sides agree at the estimate.
 
     Parameters
     ----------
-    estimate : Estimate
-        By REML.
-    coefficient : int
+    nu, error : float
+        Degrees of freedom and standard error by REML.
     slope : float
         d zeta / d psi at the estimate.
     conf_level : float
     """
-    L = np.eye(estimate.specification.p)[[coefficient]]
-    found = intervals(estimate, L, df="satterthwaite")
-    nu, error = float(found.df[0]), float(found.std_error[0])
     if not np.isfinite(nu):
         return normal_reach(conf_level)
-    t = float(quantile(conf_level, found.df)[0])
+    t = float(quantile(conf_level, np.array(nu)))
     N = nu * max((error * slope) ** 2, 1.0)
     return float(np.sqrt(N * np.log1p(t**2 / nu)))
 

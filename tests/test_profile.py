@@ -415,7 +415,7 @@ def check_slices(found: list[tuple[str, Any]], tolerance: float) -> None:
     for name, own in found:
         x = own.x + 0.2 * own.units * rng.normal(size=len(own.x))
         c = own.c + 0.1 * own.unit
-        at = own.evaluate(x, c)
+        at = own.finish(x, c, own.evaluate(x, c))
         assert np.isfinite(at.value)
         for k in range(len(x) + 1):
             step = np.zeros(len(x) + 1)

@@ -85,7 +85,7 @@ def test_coverage_of_profile_intervals(design: str) -> None:
     show(design, 2000, found)
     assert np.all(found["profile, satterthwaite"] >= LEAST)
     assert found["profile, normal"][1] >= LEAST - 0.01
-    assert np.all(found["profile, normal"] >= 0.86)
+    assert np.all(found["profile, normal"] >= 0.84)
 
 
 @pytest.mark.parametrize("design", DESIGNS)

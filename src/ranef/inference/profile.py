@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from statistics import NormalDist
 
@@ -285,6 +285,7 @@ class _Walk:
                 moved = point.copy()
                 moved[i] += sign * step
                 at = self.evaluate(moved[:k], moved[k])
+                at = self.own.finish(moved[:k], moved[k], at)
                 pair.append(np.append(at.gradient, at.slope))
             out[i] = (pair[0] - pair[1]) / (2 * step)
         return (out + out.T) / 2
@@ -336,7 +337,11 @@ class _Walk:
             if not other.at.value < point.at.value:
                 break
             point, C = other, D
-        return point, C
+        if not np.isfinite(point.at.value):
+            return point, C
+        whole = self.own.finish(point.x, c, point.at)
+        # what the core said of the point is large, and has been used
+        return _Point(c, point.x, replace(whole, found={})), C
 
 
 def _inverse(H: Floats, units: Floats) -> Floats:

@@ -103,7 +103,11 @@ class Slice(ABC):
 
     @abstractmethod
     def evaluate(self, x: Floats, c: float) -> Evaluation:
-        """Criterion and derivatives."""
+        """Criterion and derivatives; NaN for a slope that is costly, which `finish` adds."""
+
+    def finish(self, x: Floats, c: float, at: Evaluation) -> Evaluation:
+        """Return the evaluation with its slope."""
+        return at
 
     def _is_frozen(self, cut: slice) -> bool:
         """Tell whether the user holds all of these coordinates."""
@@ -230,9 +234,16 @@ class _Coefficient(_Linear):
         if not np.isfinite(found["criterion"]):
             return self._broken()
         gradient, _ = self._pull(x, c, found)
+        return Evaluation(found["criterion"], gradient, np.nan, found)
+
+    def finish(self, x: Floats, c: float, at: Evaluation) -> Evaluation:
+        found = at.found
+        if not found:
+            return at
         ratio = found["degrees"] / found["rss"]
-        slope = -2.0 * ratio * float(self.column @ self._projected(y, found)) / self.scale
-        return Evaluation(found["criterion"], gradient, slope, found)
+        rest = self._projected(self.y - c * self.freed, found)
+        slope = -2.0 * ratio * float(self.column @ rest) / self.scale
+        return replace(at, slope=slope)
 
     def _projected(self, y: Floats, found: dict[str, Any]) -> Floats:
         """P y, (n,)."""

@@ -696,7 +696,7 @@ def test_an_interrupt_passes(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_better_optimum_on_the_way_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     """A profile from an estimate that is no maximum, as a search that was stopped leaves one."""
-    import ranef.api.profiling as module
+    import ranef.api.profiles as module
 
     def shifted(estimate: Any, parameters: Any, level: float, **_: Any) -> tuple[Curve, ...]:
         own = scale_slice(estimate)

@@ -12,7 +12,7 @@ from ranef.api.fitting import glmm, lmm, plan
 from ranef.api.generalised import GeneralizedMixedModelFit
 from ranef.api.likelihood import LikelihoodFit
 from ranef.api.linear import LinearMixedModelFit
-from ranef.api.profiling import Profile, profile
+from ranef.api.profiles import Profile, profile
 from ranef.api.refits import Refits
 from ranef.api.saving import load
 

@@ -27,7 +27,7 @@ from ranef.tables import Table, make_table
 
 if TYPE_CHECKING:
     from ranef.api.bootstrapping import Bootstrap
-    from ranef.api.profiling import Profile
+    from ranef.api.profiles import Profile
 
 __all__ = ["MixedModelFit"]
 
@@ -196,7 +196,7 @@ class MixedModelFit(ReaderNames, LikelihoodFit):
            conf_low  conf_high
         0     38.23      67.66
         """
-        from ranef.api.profiling import profile
+        from ranef.api.profiles import profile
 
         return profile(self, parameters, **options)
 

@@ -18,7 +18,7 @@ from benchmarks.adapters import ALL
 from benchmarks.boundary import survey
 from benchmarks.degrees import degrees
 from benchmarks.machine import machine, versions
-from benchmarks.measure import Settings, compare, refits
+from benchmarks.measure import Settings, compare, intervals, refits
 from benchmarks.page import page, shortfalls
 from benchmarks.problems import PROBLEMS, chosen
 from benchmarks.process import ROOT, absent
@@ -26,7 +26,7 @@ from benchmarks.process import ROOT, absent
 RESULTS = Path(__file__).parent / "results"
 DOCS = ROOT / "docs" / "benchmarks.md"
 SUMMARY = "Time ranef beside its peers on the same tables."
-EXTRA = ("refits", "degrees", "boundary")
+EXTRA = ("refits", "degrees", "intervals", "boundary")
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -114,6 +114,12 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         able = [name for name in names if name in ("ranef", "lme4")]
         results["degrees"] = with_tables(degrees, able, settings, options.quick)
         say(json.dumps(results["degrees"]))
+    if not wanted or "intervals" in wanted:
+        say("bootstrap and profile of sleepstudy")
+        sleep = chosen(["sleepstudy"], False)[0]
+        able = [name for name in names if name in sleep.peers]
+        results["intervals"] = with_tables(intervals, sleep, options.base, able, settings)
+        say(json.dumps(results["intervals"]))
     if not wanted or "boundary" in wanted:
         count = 30 if options.quick else 300
         say(f"{count} problems near the boundary")

@@ -15,7 +15,9 @@ from benchmarks.adapters import IN_R
 from benchmarks.problems import Problem
 from benchmarks.process import Peer, Refused
 
-__all__ = ["Outcome", "Settings", "compare", "refits"]
+__all__ = ["Outcome", "Settings", "compare", "intervals", "refits"]
+
+QUESTIONS = ("bootstrap", "profile")
 
 
 @dataclass(frozen=True)
@@ -177,3 +179,43 @@ def refits(
             except Refused as reason:
                 found[name] = {"refused": str(reason)}
     return found
+
+
+def intervals(
+    problem: Problem, base: str, names: list[str], settings: Settings, folder: Path
+) -> dict[str, dict[str, dict[str, Any]]]:
+    """Bootstrap and profile one fit; return seconds and ratios by question and name.
+
+    As for fits the two sides of a pair take turns; what takes more than five seconds is
+    done once.
+    """
+    files = write_table(problem, folder, csv=bool({base, *names} & set(IN_R)))
+    found: dict[str, dict[str, dict[str, Any]]] = {question: {} for question in QUESTIONS}
+    with Peer(base, settings.limit) as reference:
+        begin(reference, problem, files)
+        for name in (base, *(n for n in names if n != base)):
+            with Peer(name, settings.limit) as peer:
+                begin(peer, problem, files)
+                for question in QUESTIONS:
+                    found[question][name] = asked(question, reference, peer, settings)
+    return found
+
+
+def asked(question: str, reference: Peer, peer: Peer, settings: Settings) -> dict[str, Any]:
+    """Time one question in pairs."""
+    order = {"count": settings.refits} if question == "bootstrap" else {}
+    pairs: list[list[float]] = []
+    try:
+        for side in (reference, peer):
+            side.ask(question, **({"count": 5} if question == "bootstrap" else {}))
+        while len(pairs) < (n_pairs(pairs[0][1], settings) if pairs else 1):
+            pairs.append(
+                [float(side.ask(question, **order)["seconds"]) for side in (reference, peer)]
+            )
+    except Refused as reason:
+        return {"refused": str(reason)}
+    return {
+        "seconds": median(own for _, own in pairs),
+        "ratio": median(own / base for base, own in pairs),
+        "pairs": pairs,
+    }

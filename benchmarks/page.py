@@ -26,6 +26,7 @@ def page(results: dict[str, Any]) -> str:
         first_use(results),
         refits(results),
         degrees(results),
+        intervals(results),
         boundary(results),
         reasons(results),
     ]
@@ -205,6 +206,34 @@ def degrees(results: dict[str, Any]) -> str:
     )
 
 
+def intervals(results: dict[str, Any]) -> str:
+    found = results.get("intervals")
+    if not found:
+        return ""
+    names = list(dict.fromkeys(name for answers in found.values() for name in answers))
+    rows = [
+        [
+            name,
+            *(_timed(answers.get(name, {}), name == results["base"]) for answers in found.values()),
+        ]
+        for name in names
+        if any("seconds" in answers.get(name, {}) for answers in found.values())
+    ]
+    body = table(["package", "1,000 bootstrap replicates", "profiles of all parameters"], rows)
+    return (
+        "## Intervals\n\nsleepstudy's model, intercept and slope: a parametric bootstrap, drawing "
+        "included, and the profiles of its six parameters (lme4's by `bootMer` and `profile`, "
+        f"with their defaults; mixedlm's are of the two fixed effects alone).\n\n{body}"
+    )
+
+
+def _timed(own: dict[str, Any], base: bool) -> str:
+    if own.get("seconds") is None:
+        return "-"
+    text = seconds(own["seconds"])
+    return text if base else f"{own['ratio']:.3g} x ({text})"
+
+
 def boundary(results: dict[str, Any]) -> str:
     found = results.get("boundary")
     if not found:
@@ -262,6 +291,10 @@ def shortfalls(results: dict[str, Any]) -> list[str]:
             ahead = (other.get("loglik") or -math.inf) - own["loglik"]
             if ahead > SAME:
                 found.append(f"{problem.key}: log-likelihood {ahead:.1e} below {peer}'s")
+    for question, least in (("bootstrap", 100), ("profile", 50)):
+        ratio = (results.get("intervals") or {}).get(question, {}).get("lme4", {}).get("ratio")
+        if ratio is not None and ratio < least:
+            found.append(f"{question}: {ratio:.3g} x lme4, at least {least} x")
     missed = (results.get("boundary") or {}).get(base, {}).get("missed", 0)
     if missed:
         found.append(f"boundary: {missed} missed")

@@ -107,6 +107,19 @@ class Worker:
         df = self.adapter.degrees(fresh, order["method"])
         return {"seconds": time.perf_counter() - start, "df": df}
 
+    def bootstrap(self, order: dict[str, Any]) -> dict[str, Any]:
+        return self.timed("bootstrap", order["count"])
+
+    def profile(self, order: dict[str, Any]) -> dict[str, Any]:
+        return self.timed("profile")
+
+    def timed(self, what: str, *arguments: Any) -> dict[str, Any]:
+        if not hasattr(self.adapter, what):
+            raise Unsupported(f"no {what}")
+        start = time.perf_counter()
+        getattr(self.adapter, what)(self.result, *arguments)
+        return {"seconds": time.perf_counter() - start}
+
 
 def main(peer: str) -> None:
     """Answer every line; what packages print themselves goes to standard error."""

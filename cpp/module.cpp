@@ -223,14 +223,14 @@ class Problem {
         return d;
     }
 
-    // Everything that is known at phi.
-    nb::dict state(Input<1> y, bool reml, Input<1> phi, bool derivatives) {
+    // Everything that is known at phi; with a known scale of sigma = 1.
+    nb::dict state(Input<1> y, bool reml, Input<1> phi, bool derivatives, bool known_scale) {
         check(y.shape(0), phi.shape(0));
         const size_t K = blocks_->parameters;
         Vector gradient(K), hessian(K * K);
         double value = 0;
         const Response response = blocks_->respond(y.data(), threads_);
-        Criterion criterion(*blocks_, reml, threads_);
+        Criterion criterion(*blocks_, reml, threads_, known_scale);
         criterion.use(response);
         {
             nb::gil_scoped_release release;
@@ -526,7 +526,8 @@ NB_MODULE(_core, m) {
              "progress"_a.none())
         .def("fit_many", &Problem::fit_many, "Y"_a, "reml"_a, "start"_a, "max_evaluations"_a,
              "threads"_a)
-        .def("state", &Problem::state, "y"_a, "reml"_a, "phi"_a, "derivatives"_a)
+        .def("state", &Problem::state, "y"_a, "reml"_a, "phi"_a, "derivatives"_a,
+             "known_scale"_a = false)
         .def("mode_covariances", &Problem::mode_covariances, "y"_a, "reml"_a, "phi"_a, "factor"_a,
              "with_fixed"_a)
         .def("quadratic_forms", &Problem::quadratic_forms, "y"_a, "reml"_a, "phi"_a, "levels"_a,

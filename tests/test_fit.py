@@ -185,7 +185,7 @@ def test_df_methods_differ_as_they_should(fit):
 def test_confint_is_the_interval_of_tidy(fit):
     np.testing.assert_array_equal(fit.confint()["conf_low"], fit.tidy()["conf_low"])
     with pytest.raises(ModelError, match="'wald'"):
-        fit.confint("profile")
+        fit.confint("profil")
 
 
 # --- rows ----------------------------------------------------------------------------

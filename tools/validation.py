@@ -165,6 +165,43 @@ def question_row(row: dict[str, Any]) -> str:
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
+def profile_row(case: dict[str, Any]) -> str:
+    """Return one row of the table of profile intervals: the parameter that differs most."""
+    data = ranef.data.load(case["table"])
+    family = {"family": "binomial"} if case["table"] == "cbpp" else {}
+    fit = (ranef.glmm if family else ranef.lmm)(case["formula"], data, **family)
+    found = ranef.profile(fit)
+    limits = found.confint()
+    worst: tuple[float, str] = (-1.0, "")
+    for k, parameter in enumerate(found.parameters):
+        theirs = case["profile"][peer_name(parameter)]
+        ours = limits.loc[k, ["conf_low", "conf_high"]].to_numpy(dtype=float)
+        gap = float(np.max(np.abs(ours - theirs) / np.maximum(np.abs(theirs), 1e-8)))
+        low, high = (f"{x:.6g}" for x in theirs)
+        worst = max(worst, (gap, f"{parameter.label} | {low} to {high}"))
+    formula = case["formula"].replace("|", "\\|")
+    return f"| {case['table']} | `{formula}` | {worst[1]} | {worst[0]:.0e} |"
+
+
+def peer_name(parameter: Any) -> str:
+    """Return lme4's name of a parameter."""
+    if parameter.group == "Residual":
+        return "sigma"
+    if parameter.kind == "corr":
+        return f"cor_{parameter.term2}.{parameter.term}|{parameter.group}"
+    return parameter.term if parameter.fixed else f"sd_{parameter.term}|{parameter.group}"
+
+
+def profiles() -> None:
+    """Print the table of profile intervals."""
+    reference = json.loads((FOLDER / "confint.json").read_text(encoding="utf-8"))
+    print(f"\nProfile intervals (95%): {reference['provenance'].split(';')[0]}.\n")
+    print("| data | model | parameter that differs most | limits by lme4 | difference |")
+    print("|---|---|---|--:|--:|")
+    for case in reference["fits"].values():
+        print(profile_row(case))
+
+
 def main() -> None:
     """Print the versions and the table."""
     reference = json.loads(REFERENCE.read_text(encoding="utf-8"))
@@ -180,6 +217,7 @@ def main() -> None:
         for criterion in ("reml", "ml"):
             print(row(case, criterion))
     generalised()
+    profiles()
     questions()
 
 

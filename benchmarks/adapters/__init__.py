@@ -14,7 +14,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["ALL", "IN_R", "Answer", "Unsupported"]
+__all__ = [
+    "ALL",
+    "IN_R",
+    "Answer",
+    "Unsupported",
+]
 
 ALL = ("ranef", "lme4", "glmmTMB", "ordinal", "glmm", "mixedlm", "statsmodels", "gpboost")
 IN_R = ("lme4", "glmmTMB", "ordinal")

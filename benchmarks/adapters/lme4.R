@@ -7,7 +7,8 @@ families <- list(
 
 fit <- function() {
   if (is.null(problem$family)) {
-    control <- eval(parse(text = paste0("lmerControl(", problem$lme4, ")")))
+    # bootMer looks for it by its name in the call
+    control <<- eval(parse(text = paste0("lmerControl(", problem$lme4, ")")))
     return(suppressMessages(lmer(problem$model, table, REML = problem$reml, control = control)))
   }
   family <- families[[problem$family]]
@@ -32,3 +33,12 @@ degrees <- function(last, method) {
   rows <- diag(length(fixef(last)))
   apply(rows, 1, function(l) pbkrtest::Lb_ddf(l, vcov(last), adjusted))
 }
+
+# all parameters on the scale of standard deviations and correlations, as profile() has them
+bootstrap <- function(last, count) {
+  set.seed(1)
+  parameters <- function(f) c(fixef(f), as.data.frame(VarCorr(f))$sdcor)
+  suppressMessages(suppressWarnings(bootMer(last, parameters, nsim = count)))
+}
+
+profiled <- function(last) suppressMessages(suppressWarnings(profile(last)))

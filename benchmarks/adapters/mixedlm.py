@@ -26,3 +26,14 @@ def read(result: Any) -> Answer:
 def refit(result: Any, table: Any, problem: dict[str, Any], responses: Any) -> None:
     for k in range(responses.shape[1]):
         result.refit(responses[:, k])
+
+
+def bootstrap(result: Any, count: int) -> None:
+    import mixedlm
+
+    mixedlm.bootMer(result, nsim=count, seed=1)
+
+
+def profile(result: Any) -> None:
+    """Profile the fixed effects, the only ones it has profiles of."""
+    result.profile()

@@ -67,6 +67,14 @@ operations <- list(
     if (is.null(degrees)) stop("no degrees of freedom")
     seconds <- clock(df <- degrees(last, order$method))
     answer(seconds = seconds, df = I(unname(df)))
+  },
+  bootstrap = function(order) {
+    if (!exists("bootstrap", mode = "function")) stop("no bootstrap")
+    answer(seconds = clock(bootstrap(last, order$count)))
+  },
+  profile = function(order) {
+    if (!exists("profiled", mode = "function")) stop("no profile")
+    answer(seconds = clock(profiled(last)))
   }
 )
 

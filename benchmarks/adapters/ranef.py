@@ -38,5 +38,17 @@ def degrees(result: Any, method: str) -> list[float]:
     return [float(value) for value in result.tidy(df=method)["df"]]
 
 
+def bootstrap(result: Any, count: int) -> None:
+    import ranef
+
+    ranef.bootstrap(result, count, rng=1)
+
+
+def profile(result: Any) -> None:
+    import ranef
+
+    ranef.profile(result)
+
+
 def refit(result: Any, table: Any, problem: dict[str, Any], responses: Any) -> None:
     result.refit(responses)

@@ -21,11 +21,14 @@ from ranef._version import __version__
 if TYPE_CHECKING:
     from ranef import data, errors, families, priors
     from ranef.api import (
+        Bootstrap,
         Fit,
         GeneralizedMixedModelFit,
         LikelihoodFit,
         LinearMixedModelFit,
+        Profile,
         average,
+        bootstrap,
         check,
         collinearity,
         contrasts,
@@ -42,6 +45,7 @@ if TYPE_CHECKING:
         marginal,
         plan,
         posterior,
+        profile,
         r2,
         rank,
         simulated_residuals,
@@ -50,12 +54,15 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
+    "Bootstrap",
     "Fit",
     "GeneralizedMixedModelFit",
     "LikelihoodFit",
     "LinearMixedModelFit",
+    "Profile",
     "__version__",
     "average",
+    "bootstrap",
     "check",
     "collinearity",
     "contrasts",
@@ -76,6 +83,7 @@ __all__ = [
     "plan",
     "posterior",
     "priors",
+    "profile",
     "r2",
     "rank",
     "simulated_residuals",

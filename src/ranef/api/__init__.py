@@ -7,6 +7,7 @@ happen below. May import every floor but `cli`.
 
 from ranef.api.average_effect import AverageEffect, average
 from ranef.api.averages import PopulationAverage, marginal
+from ranef.api.bootstrapping import Bootstrap, bootstrap
 from ranef.api.checking import Check, check
 from ranef.api.comparisons import Contrasts, contrasts
 from ranef.api.fit import Fit
@@ -20,6 +21,7 @@ from ranef.api.paper import ModelTable, table
 from ranef.api.partition import ICC, R2, icc, r2
 from ranef.api.posteriors import LevelPosterior, posterior
 from ranef.api.predictors import Collinearity, Heterogeneity, collinearity, heterogeneity
+from ranef.api.profiles import Profile, profile
 from ranef.api.profiling import ControlLimits, StandardizedRatios, standardized_ratios
 from ranef.api.ranking import Ranking, rank
 from ranef.api.refits import Refits
@@ -31,6 +33,7 @@ __all__ = [
     "ICC",
     "R2",
     "AverageEffect",
+    "Bootstrap",
     "Check",
     "Collinearity",
     "Contrasts",
@@ -47,11 +50,13 @@ __all__ = [
     "MarginalMeans",
     "ModelTable",
     "PopulationAverage",
+    "Profile",
     "Ranking",
     "Refits",
     "SimulatedResiduals",
     "StandardizedRatios",
     "average",
+    "bootstrap",
     "check",
     "collinearity",
     "contrasts",
@@ -68,6 +73,7 @@ __all__ = [
     "marginal",
     "plan",
     "posterior",
+    "profile",
     "r2",
     "rank",
     "simulated_residuals",

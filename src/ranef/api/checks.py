@@ -19,6 +19,7 @@ __all__ = [
     "flag",
     "formula",
     "generator",
+    "mixed_model",
     "optional_flag",
     "path",
     "start",
@@ -75,6 +76,14 @@ def count(name: str, value: Any) -> int:
     if value < 1:
         raise ModelError(f"{name} must be at least 1, not {value}")
     return int(value)
+
+
+def mixed_model(name: str, value: Any) -> None:
+    """Refuse what is no fit of a mixed model."""
+    if not hasattr(value, "estimate") or not hasattr(value, "frame"):
+        raise ModelError(
+            f"{name}() takes a fit of ranef.lmm or ranef.glmm first, not {_typed(value)}"
+        )
 
 
 def start(value: Any) -> NDArray[np.float64] | None:

@@ -230,10 +230,6 @@ class GeneralizedMixedModelFit(MixedModelFit):
         """
         return self._tidy(effects, conf_level, df, exponentiate)
 
-    def confint(self, method: str = "wald", *, conf_level: float = 0.95, df: str = "normal") -> Any:
-        """Return confidence intervals of all coefficients, see `Fit.confint`."""
-        return super().confint(method, conf_level=conf_level, df=df)
-
     def glance(self) -> Any:
         """Return the fit in one row.
 

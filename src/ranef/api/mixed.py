@@ -14,20 +14,23 @@ from numpy.typing import NDArray
 from ranef import inference
 from ranef.api import checks, tidying
 from ranef.api.frame import Frame, matrix, vector
+from ranef.api.intervals import interval_columns
 from ranef.api.likelihood import LikelihoodFit
 from ranef.api.readers import ReaderNames
 from ranef.errors import DataError, ModelError, suggestion
 from ranef.inference import FTest, Intervals, LevelEffects, VarianceParameter
 from ranef.inference.degrees import Parameters
 from ranef.models import naming
-from ranef.models.estimate import Estimate
+from ranef.models.estimate import Estimate, GeneralisedEstimate
 from ranef.models.naming import Coefficients
 from ranef.tables import Table, make_table
 
 if TYPE_CHECKING:
+    from ranef.api.bootstrapping import Bootstrap
     from ranef.api.checking import Check
     from ranef.api.left_out import Influence
     from ranef.api.means import MarginalMeans
+    from ranef.api.profiles import Profile
     from ranef.api.simulated import SimulatedResiduals
 
 __all__ = ["MixedModelFit"]
@@ -91,6 +94,11 @@ class MixedModelFit(ReaderNames, LikelihoodFit):
     @abstractmethod
     def _variance_parameters(self, conf_level: float) -> Sequence[VarianceParameter]: ...
 
+    @property
+    def _usual_df(self) -> str:
+        """Method of degrees of freedom where none is named."""
+        return "normal" if isinstance(self.estimate, GeneralisedEstimate) else "satterthwaite"
+
     def _known_parameters(self) -> Parameters | None:
         """What gives the covariance of the variance parameters, computed once a fit."""
         return None
@@ -138,16 +146,77 @@ class MixedModelFit(ReaderNames, LikelihoodFit):
         found = self._coefficient_intervals(level, df)
         return tidying.fixed_columns(named, found, self._carried(exponentiate))
 
-    def _confint(self, conf_level: float, df: str) -> Any:
-        found = self._coefficient_intervals(conf_level, df)
-        named = naming.coefficient_labels(self.estimate, self._levels)
-        columns = {
-            "term": [label.full for label in named],
-            "estimate": found.estimate,
-            "conf_low": found.conf_low,
-            "conf_high": found.conf_high,
-        }
+    def _confint(
+        self,
+        method: str,
+        parameters: str | Sequence[str],
+        conf_level: float,
+        df: str | None,
+        options: Mapping[str, Any],
+    ) -> Any:
+        form = "fixed" if parameters == "fixed" else "all"
+        if method == "wald":
+            if options:
+                raise ModelError(
+                    f"method='wald' takes no {next(iter(options))!r}; profiles and bootstraps do"
+                )
+            usual = inference.check_method(df or self._usual_df)
+            columns = self._wald_columns(parameters, conf_level, usual, form)
+        elif method == "profile":
+            # Student's t reaches further than the normal distribution
+            level = max(conf_level, 0.95) if df in (None, "normal") else 1 - (1 - conf_level) / 50
+            found = self.profile(parameters, **{"conf_level": level, **options})
+            columns = found._columns(conf_level, form, df or "normal")
+        else:
+            if df is not None:
+                raise ModelError("a bootstrap has no degrees of freedom: leave df= out")
+            kind = options.get("kind", "percentile")
+            rest = {name: value for name, value in options.items() if name != "kind"}
+            columns = self.bootstrap(**rest)._columns(conf_level, kind, parameters, form)
         return make_table(columns, self.frame.library)
+
+    def _wald_columns(
+        self, parameters: str | Sequence[str], level: float, df: str, form: str
+    ) -> dict[str, Any]:
+        """Wald's intervals of coefficients and variance parameters."""
+        known = inference.model_parameters(self.estimate, self._levels)
+        wanted = inference.chosen(known, parameters)
+        found = self._coefficient_intervals(level, df)
+        values = np.column_stack([found.estimate, found.conf_low, found.conf_high])
+        if any(not known[k].fixed for k in wanted):
+            own = self._variance_parameters(level)
+            values = np.vstack([values, [(v.estimate, v.conf_low, v.conf_high) for v in own]])
+        estimate, low, high = values[list(wanted)].T
+        return interval_columns([known[k] for k in wanted], estimate, low, high, form)
+
+    def profile(self, parameters: str | Sequence[str] | None = None, **options: Any) -> Profile:
+        """Profile the likelihood, see `ranef.profile`.
+
+        Examples
+        --------
+        >>> import ranef
+        >>> fit = ranef.lmm("Yield ~ 1 + (1 | Batch)", ranef.data.load("Dyestuff"))
+        >>> fit.profile("sigma").confint()[["conf_low", "conf_high"]].round(2)
+           conf_low  conf_high
+        0     38.23      67.66
+        """
+        from ranef.api.profiles import profile
+
+        return profile(self, parameters, **options)
+
+    def bootstrap(self, n: int = 1000, **options: Any) -> Bootstrap:
+        """Fit the model again to drawn data, see `ranef.bootstrap`.
+
+        Examples
+        --------
+        >>> import ranef
+        >>> fit = ranef.lmm("Yield ~ 1 + (1 | Batch)", ranef.data.load("Dyestuff"))
+        >>> len(fit.bootstrap(20, rng=1))
+        20
+        """
+        from ranef.api.bootstrapping import bootstrap
+
+        return bootstrap(self, n, **options)
 
     def coef_by_level(self, group: str | None = None, *, conf_level: float = 0.95) -> Any:
         """Return fixed plus random effect of every level of a grouping factor.

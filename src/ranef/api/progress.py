@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
-__all__ = ["SearchBar", "counted"]
+__all__ = ["SearchBar", "arriving", "counted"]
+
+T = TypeVar("T")
 
 PATIENCE = 1.0
 
@@ -54,14 +56,30 @@ class SearchBar:
 
 def counted(work: Sequence[int], what: str, wanted: bool | None) -> Iterator[int]:
     """Go through a list of work with a bar: always, never, or (None) where a person looks."""
+    yield from arriving(work, len(work), what, wanted)
+
+
+def arriving(
+    answers: Iterable[T],
+    total: int,
+    what: str,
+    wanted: bool | None,
+    *,
+    unit: str = " fits",
+    size: Callable[[T], int] = lambda _: 1,
+) -> Iterator[T]:
+    """Hand on answers as they come, with a bar that grows by the `size` of each."""
     shown = _someone_looks() if wanted is None else wanted
     if not shown:
-        yield from work
+        yield from answers
         return
     from tqdm.auto import tqdm
 
     delay = PATIENCE if wanted is None else 0.0
-    yield from tqdm(work, desc=what, unit=" fits", delay=delay)
+    with tqdm(total=total, desc=what, unit=unit, delay=delay) as bar:
+        for answer in answers:
+            yield answer
+            bar.update(size(answer))
 
 
 def _someone_looks() -> bool:

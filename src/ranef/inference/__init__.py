@@ -23,6 +23,7 @@ from ranef.inference.degrees import (
 )
 from ranef.inference.effects import LevelEffects, coefficients_by_level, level_effects
 from ranef.inference.kenward import KenwardRoger, kenward_roger
+from ranef.inference.listing import ModelParameter, chosen, model_parameters
 from ranef.inference.means import fitted, linear_predictor, residuals
 from ranef.inference.parameters import ParameterCovariance, parameter_covariance
 from ranef.inference.prediction import NewRows, Prediction, predict
@@ -48,6 +49,7 @@ __all__ = [
     "KenwardRoger",
     "LevelEffects",
     "Method",
+    "ModelParameter",
     "NewRows",
     "ParameterCovariance",
     "Prediction",
@@ -55,6 +57,7 @@ __all__ = [
     "Strata",
     "VarianceParameter",
     "check_method",
+    "chosen",
     "coefficient_covariance",
     "coefficients_by_level",
     "degrees_of_freedom",
@@ -68,6 +71,7 @@ __all__ = [
     "level_effects",
     "linear_predictor",
     "method_of",
+    "model_parameters",
     "parameter_covariance",
     "predict",
     "residuals",

@@ -172,7 +172,11 @@ def lay_out(
 
 
 def refit_glmm(
-    estimate: GeneralisedEstimate, y: Floats, extra: Floats | None = None
+    estimate: GeneralisedEstimate,
+    y: Floats,
+    extra: Floats | None = None,
+    *,
+    n_jobs: int | None = None,
 ) -> GeneralisedEstimate:
     """Fit the same model to another response.
 
@@ -183,6 +187,8 @@ def refit_glmm(
         The new response, one value for each row used.
     extra : (n,) array or None
         None keeps the estimate's.
+    n_jobs : int or None
+        Threads.
 
     Raises
     ------
@@ -207,6 +213,7 @@ def refit_glmm(
         fixed=estimate.fixed,
         equal=estimate.equal,
         path=estimate.optimum.path,
+        n_jobs=n_jobs,
     )
 
 

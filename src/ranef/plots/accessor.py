@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ranef.errors import ModelError
 from ranef.plots.caterpillar import random
 from ranef.plots.coefficients import fixed
 from ranef.plots.normal import qq
 from ranef.plots.predictions import predictions
+from ranef.plots.profile import density, zeta
 from ranef.plots.ranks import funnel, ranks
 from ranef.plots.reading import Fitted, Levelled
 from ranef.plots.residual import residuals
@@ -22,6 +25,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 __all__ = ["FitPlots"]
+
+PROFILES = {"zeta": zeta, "density": density}
 
 
 @dataclass(frozen=True, eq=False)
@@ -172,6 +177,31 @@ class FitPlots:
             self.fit, x, group=group, by=by, kind=kind, category=category,
             conf_level=conf_level, data=data, ax=ax,
         )  # fmt: skip
+
+    def profile(
+        self,
+        parameters: str | Sequence[str] | None = None,
+        *,
+        kind: str = "zeta",
+        conf_level: float = 0.95,
+        ax: Axes | None = None,
+    ) -> Any:
+        """Profile the likelihood (`ranef.profile`) and draw it.
+
+        Parameters
+        ----------
+        parameters : str or list of str, optional
+            As in `ranef.profile`; all of them if not given.
+        kind : {"zeta", "density"}
+        conf_level : float
+        ax : matplotlib Axes, optional
+            Where to draw when there is one parameter.
+        """
+        if kind not in PROFILES:
+            raise ModelError(f"kind={kind!r} is not known; use one of 'zeta', 'density'")
+        fit: Any = self.fit
+        found = fit.profile(parameters, conf_level=max(0.99, conf_level))
+        return PROFILES[kind](found, conf_level=conf_level, ax=ax)
 
     def __repr__(self) -> str:
         names = [name for name in vars(type(self)) if not name.startswith("_")]

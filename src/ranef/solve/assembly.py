@@ -172,6 +172,10 @@ class Term:
             return np.asarray(theta / np.diag(self.basis))
         return self._rescaled(1 / self.basis[0, 0], self.structure.to_phi(theta))
 
+    def core_phi(self, phi: Floats) -> Floats:
+        """Parameters of the core for the structure's own unbounded ones (not of `us`, `diag`)."""
+        return self._rescaled(1 / self.basis[0, 0], phi)
+
     def _rescaled(self, scale: float, phi: Floats) -> Floats:
         core = _core.Structure(
             self.term.structure, self.size, self.term.rank or 0, positions_of(self.term)

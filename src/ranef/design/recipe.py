@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from ranef.design.frame import Frame
 from ranef.design.grouping import GroupRecipe
-from ranef.design.matrix import lay_out, model_matrix
+from ranef.design.matrix import Layout, Variable, lay_out, model_matrix
 from ranef.design.model import Model, model_with_dot
 from ranef.design.random import RandomRecipe, term_columns
 from ranef.design.response import ResponseKind, read_response
@@ -101,11 +101,7 @@ class Recipe:
         LevelError
             When a categorical column has a level that the fit has not seen.
         """
-        frame = self._frame(data)
-        terms = self.model.fixed
-        frame.add_terms(terms)
-        variables = frame.variables(terms)
-        layout = lay_out(terms, variables, frame.n_rows)
+        frame, variables, layout = self.laid_out(data)
         X = model_matrix(layout, variables, frame.n_rows)
         if self.kept and max(self.kept) >= X.shape[1]:
             raise FileError("the saved model's columns do not fit its formula; it is damaged")
@@ -116,6 +112,21 @@ class Recipe:
             return X, np.ones(frame.n_rows, dtype=bool)
         X[gone] = np.nan
         return X, ~gone
+
+    def laid_out(
+        self, data: Any, rows: NDArray[np.bool_] | None = None
+    ) -> tuple[Frame, list[Variable], Layout]:
+        """Return the table as read, the variables of the fixed effects, and their columns.
+
+        `rows` are those to keep once functions that look at several rows are evaluated.
+        """
+        frame = self._frame(data)
+        terms = self.model.fixed
+        frame.add_terms(terms)
+        if rows is not None:
+            frame.keep(rows)
+        variables = frame.variables(terms)
+        return frame, variables, lay_out(terms, variables, frame.n_rows)
 
     def offset(self, data: Any) -> Floats | None:
         """Make the offset, (N,); None when the model has none."""

@@ -20,6 +20,7 @@ from ranef.solve.questions import (
     free,
     hessian,
     prediction_variance,
+    psi_scores,
     r2_derivatives,
     vcov_derivatives,
 )
@@ -43,6 +44,7 @@ __all__ = [
     "joint_hessian",
     "mode_derivatives",
     "prediction_variance",
+    "psi_scores",
     "r2_derivatives",
     "refit_many",
     "vcov_derivatives",

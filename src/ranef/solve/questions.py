@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from ranef import _core
 from ranef.solve.assembly import Assembly, Parametrisation, assemble
 from ranef.solve.search import ranks_of, theta_gradient
 
@@ -23,6 +24,7 @@ __all__ = [
     "free",
     "hessian",
     "prediction_variance",
+    "psi_scores",
     "r2_derivatives",
     "vcov_derivatives",
 ]
@@ -124,6 +126,41 @@ def r2_derivatives(estimate: Estimate) -> Floats:
         user = term.inverse_basis.T @ gram @ term.inverse_basis
         parts.append(-np.einsum("kij,ij->k", term.structure.derivatives(part), user) / rss)
     return np.concatenate(parts)
+
+
+def psi_scores(estimate: Estimate, psis: Sequence[Floats], Y: Floats) -> list[Floats]:
+    """Derivatives of the criterion with respect to Psi, at one Psi for many responses.
+
+    Parameters
+    ----------
+    estimate : Estimate
+        Gives the model, whose terms are unstructured or diagonal.
+    psis : sequence of (r, r) arrays
+        Covariance matrix of each term relative to sigma^2; may be singular.
+    Y : (n, m) array
+        Responses by column; sigma and beta are profiled out for each.
+
+    Returns
+    -------
+    list of (m, r, r) float64 arrays
+        By term.
+    """
+    assembly = _assembly(estimate)
+    phi = np.empty(sum(t.count for t in assembly.terms))
+    for term, psi in zip(assembly.terms, psis, strict=True):
+        if term.term.structure == "diag":
+            part = np.sqrt(np.diag(psi)) / np.diag(term.basis)
+        else:
+            inner = term.inverse_basis @ psi @ term.inverse_basis.T
+            part = _core.trapezoid(np.ascontiguousarray(inner), term.size)
+        phi[term.offset : term.offset + term.count] = part
+    responses = assembly.respond(np.ascontiguousarray(Y.T))[0]
+    out = [np.empty((len(responses), t.size, t.size)) for t in assembly.terms]
+    for k, y in enumerate(responses):
+        found = assembly.core.state(y, estimate.reml, phi, True)["psi_gradient"]
+        for term, own in zip(assembly.terms, out, strict=True):
+            own[k] = term.gradient_user(found[term.block])
+    return out
 
 
 def vcov_derivatives(estimate: Estimate) -> Floats:

@@ -94,10 +94,7 @@ def effects_of(
     found = [] if not layout.intercept else [_intercept(n_rows)]
     for own in terms.terms:
         found.append(_effect([variables[i] for i in own], n_rows))
-    widths = [1] * layout.intercept + [
-        int(np.prod([_width(variables[i], full) for i, full in part])) for part in layout.parts
-    ]
-    every = np.repeat(np.arange(len(found)), widths)
+    every = layout.assigned(variables)
     assigned = every[list(recipe.kept)]
     reference = _reference(recipe, variables, n_rows)
     return Effects(

@@ -18,7 +18,7 @@ from ranef.design.frame import Frame
 from ranef.design.grouping import GroupRecipe
 from ranef.design.matrix import Layout, Variable, lay_out, model_matrix
 from ranef.design.model import Model, model_with_dot
-from ranef.design.random import RandomRecipe, term_columns
+from ranef.design.random import RandomRecipe, TermPart, term_columns, term_parts
 from ranef.design.response import ResponseKind, read_response
 from ranef.design.state import (
     State,
@@ -163,6 +163,18 @@ class Recipe:
         """Make one random term's model matrix, (N, r), without its grouping factor."""
         recipe = self.random_recipes[term]
         return term_columns(recipe, self.model.bars[recipe.bar], self._frame(data))
+
+    def random_parts(
+        self, data: Any, term: int, rows: NDArray[np.bool_] | None = None
+    ) -> tuple[TermPart, ...]:
+        """Return the terms left of the bar of a random term, see `TermPart`."""
+        frame = self._frame(data)
+        recipe = self.random_recipes[term]
+        bar = self.model.bars[recipe.bar]
+        frame.add_terms(bar.left)
+        if rows is not None:
+            frame.keep(rows)
+        return term_parts(recipe, bar, frame)
 
     def _codes(self, frame: Frame, factor: int) -> Ints:
         recipe = self.groups[factor]

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ranef import solve
 from ranef.inference.boundary import Mixture, chi_bar, entries
 from ranef.inference.nesting import Added, Nesting
-from ranef.inference.simulation import simulate
+from ranef.inference.removal import Ordinary, draw
 from ranef.models.estimate import Estimate, GeneralisedEstimate
 
 __all__ = [
@@ -117,23 +117,21 @@ def likelihood_ratio(small: Estimate, large: Estimate, known: Nesting) -> Likeli
     return LikelihoodRatio(statistic, df, p, naive_tail(statistic, df), found, reason)
 
 
-def null_distribution(small: Estimate | None, large: Estimate, known: Nesting) -> Mixture | None:
-    """The distribution of the ratio under the smaller model; without it no information."""
+def null_distribution(
+    small: Estimate | Ordinary, large: Estimate, known: Nesting
+) -> Mixture | None:
+    """The distribution of the ratio under the smaller model."""
     if known.cone is None:
         return None
     J = None
     several = len(known.cone.blocks) > 1 or max(known.cone.blocks, default=0) > 1
-    if several and known.added and small is not None and not _is_generalised(large):
+    if several and known.added and not isinstance(large, GeneralisedEstimate):
         J = tested_information(small, large, known.added)
     return chi_bar(known.cone, J)
 
 
-def _is_generalised(estimate: Estimate) -> bool:
-    return isinstance(estimate, GeneralisedEstimate)
-
-
 def tested_information(
-    small: Estimate, large: Estimate, added: Sequence[Added]
+    small: Estimate | Ordinary, large: Estimate, added: Sequence[Added]
 ) -> Floats | None:
     """Information about the variances and covariances that are zero in a smaller model.
 
@@ -143,7 +141,7 @@ def tested_information(
     """
     spec = large.specification
     m = int(np.clip(ROWS // spec.n, 200, SCORES))
-    Y = simulate(small, m, np.random.default_rng(0))
+    Y = draw(small, m, np.random.default_rng(0))
     psis = _null_matrices(small, large, added)
     scores = solve.psi_scores(large, psis, Y)
     tested, others = [], []
@@ -171,11 +169,12 @@ def tested_information(
     return np.asarray(J, dtype=np.float64)
 
 
-def _null_matrices(small: Estimate, large: Estimate, added: Sequence[Added]) -> list[Floats]:
+def _null_matrices(small: Estimate | Ordinary, large: Estimate, added: Sequence[Added]) -> list[Floats]:
     """Relative covariance matrices of the larger model's terms that make it the smaller one."""
     psis = [np.zeros((t.size, t.size)) for t in large.specification.terms]
     for block in added:
         for term, columns, at in block.sources:
+            assert isinstance(small, Estimate)
             psi = small.covariances[term] / small.sigma**2
             psis[block.term][np.ix_(at, at)] = psi[np.ix_(columns, columns)]
     return psis

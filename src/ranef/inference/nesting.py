@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranef.design.specification import GroupingFactor, RandomTerm, Specification
-from ranef.inference.boundary import Cone, entries
+from ranef.inference.boundary import Cone
 from ranef.models.estimate import Estimate, GeneralisedEstimate
 
-__all__ = ["Added", "Nesting", "nesting", "same_values"]
+__all__ = ["Added", "Nesting", "everything", "nesting", "same_values"]
 
 Floats = NDArray[np.float64]
 
@@ -279,7 +279,8 @@ def _same_columns(
     )
 
 
-def tested_entries(block: Added) -> list[tuple[int, int]]:
-    """Entries of Psi that are under test in the cone, in the order of `boundary.entries`."""
-    rows, columns = entries(len(block.new))
-    return [(block.new[i], block.new[j]) for i, j in zip(rows, columns, strict=True)]
+def everything(estimate: Estimate) -> tuple[Added, ...]:
+    """All variances of a linear model; none where terms have more structure than a diagonal."""
+    (part,) = _parts(estimate).values()
+    blocks, structured = _split(part.terms)
+    return () if structured else tuple(Added(b.term, b.columns, ()) for b in blocks)

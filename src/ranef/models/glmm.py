@@ -174,7 +174,10 @@ def lay_out(
 
 
 def refit_glmm(
-    estimate: GeneralisedEstimate, y: Floats, extra: Floats | None = None
+    estimate: GeneralisedEstimate,
+    y: Floats,
+    extra: Floats | None = None,
+    n_jobs: int | None = None,
 ) -> GeneralisedEstimate:
     """Fit the same model to another response.
 
@@ -185,6 +188,8 @@ def refit_glmm(
         The new response, one value for each row used.
     extra : (n,) array or None
         None keeps the estimate's.
+    n_jobs : int or None
+        Threads; None means the cores this process may use.
 
     Raises
     ------
@@ -209,6 +214,7 @@ def refit_glmm(
         fixed=estimate.fixed,
         equal=estimate.equal,
         path=estimate.optimum.path,
+        n_jobs=n_jobs,
     )
 
 

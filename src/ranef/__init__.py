@@ -25,11 +25,14 @@ if TYPE_CHECKING:
         GeneralizedMixedModelFit,
         LikelihoodFit,
         LinearMixedModelFit,
+        anova,
         glmm,
         lmm,
         load,
         marginal,
         plan,
+        robust,
+        variance_test,
     )
 
 __all__ = [
@@ -38,6 +41,7 @@ __all__ = [
     "LikelihoodFit",
     "LinearMixedModelFit",
     "__version__",
+    "anova",
     "data",
     "errors",
     "families",
@@ -47,6 +51,8 @@ __all__ = [
     "marginal",
     "plan",
     "priors",
+    "robust",
+    "variance_test",
 ]
 
 ROOMS = ("data", "errors", "families", "priors")

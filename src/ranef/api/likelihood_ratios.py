@@ -24,7 +24,7 @@ from ranef.inference.nesting import nesting, same_values
 from ranef.models.estimate import Estimate, GeneralisedEstimate
 from ranef.tables import make_table
 
-__all__ = ["ModelComparison", "compare_fits", "Ticker"]
+__all__ = ["ModelComparison", "Ticker", "compare_fits"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,9 +95,7 @@ class ModelComparison:
         asymptotic = [math.nan if t is None else t.p_value for t in tests]
         naive = [math.nan if t is None else t.p_naive for t in tests]
         if all(m.bootstrap is None for m in ms):
-            return make_table(
-                columns | {"p_value": asymptotic, "p_naive": naive}, self.library
-            )
+            return make_table(columns | {"p_value": asymptotic, "p_naive": naive}, self.library)
         drawn = [m.bootstrap for m in ms]
         columns["p_value"] = [math.nan if b is None else b.p_value for b in drawn]
         columns |= {"p_naive": naive, "p_asymptotic": asymptotic}
@@ -114,7 +112,17 @@ class ModelComparison:
         """The answer in words and a table."""
         drawn = any(m.bootstrap is not None for m in self.models)
         rows = tuple(self._row(m, drawn) for m in self.models)
-        header = ("", "parameters", "AIC", "BIC", "loglik", "deviance", "chisq", "df", "p")
+        header: tuple[str, ...] = (
+            "",
+            "parameters",
+            "AIC",
+            "BIC",
+            "loglik",
+            "deviance",
+            "chisq",
+            "df",
+            "p",
+        )
         header += ("p naive", "p bootstrap") if drawn else ("p naive",)
         names = tuple(f"{m.name}: {m.formula}" for m in self.models)
         table = TextTable(f"Likelihood-ratio tests ({self.criterion})", header, rows)
@@ -266,9 +274,7 @@ def _check_restricted(estimates: Sequence[Estimate]) -> None:
             )
 
 
-def _test_notes(
-    what: str, test: LikelihoodRatio, small: Estimate, large: Estimate
-) -> list[str]:
+def _test_notes(what: str, test: LikelihoodRatio, small: Estimate, large: Estimate) -> list[str]:
     if test.distribution is None:
         return [f"{what}: no p-value, since {test.reason}."]
     if len(test.distribution.degrees) == 1:
@@ -319,5 +325,3 @@ class Ticker:
         close = getattr(self._work, "close", None)
         if close is not None:
             close()
-
-

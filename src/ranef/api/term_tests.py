@@ -17,7 +17,7 @@ from ranef.inference.hypotheses import term_hypotheses, with_fixed_rows
 from ranef.models.estimate import Component, GeneralisedEstimate
 from ranef.tables import make_table
 
-__all__ = ["TermTests", "test_terms"]
+__all__ = ["TermTests", "tested_terms"]
 
 Floats = NDArray[np.float64]
 
@@ -139,7 +139,7 @@ class TermTests:
         return self.page.html()
 
 
-def test_terms(fit: MixedModelFit, kind: str, df: str | None) -> TermTests:
+def tested_terms(fit: MixedModelFit, kind: str, df: str | None) -> TermTests:
     """Test every term of every part of a fit."""
     estimate = fit.estimate
     generalised = isinstance(estimate, GeneralisedEstimate)
@@ -200,9 +200,7 @@ def _effects(fit: MixedModelFit, spec: Specification) -> Effects:
     return effects_of(spec.recipe, data, fit.frame.accounting.kept)
 
 
-def _placed(
-    L: Floats, copies: Sequence[NDArray[np.intp]], estimate: Any
-) -> Floats:
+def _placed(L: Floats, copies: Sequence[NDArray[np.intp]], estimate: Any) -> Floats:
     """A hypothesis about the columns of a part, over all coefficients, for each copy."""
     if not isinstance(estimate, GeneralisedEstimate):
         return L
@@ -262,5 +260,3 @@ def _covariate_notes(effects: Effects, kind: str) -> list[str]:
             zero = ", ".join(sorted(frozenset().union(*partners)))
             notes.append(f"{own.name} is tested where {zero} is 0; centre it to test elsewhere.")
     return notes
-
-

@@ -76,9 +76,7 @@ class Effects:
     reference_assigned: NDArray[np.intp]
 
 
-def effects_of(
-    recipe: Recipe, data: Any, rows: NDArray[np.bool_] | None = None
-) -> Effects:
+def effects_of(recipe: Recipe, data: Any, rows: NDArray[np.bool_] | None = None) -> Effects:
     """Read the terms of a model's fixed effects over the rows in the model.
 
     Parameters

@@ -163,13 +163,15 @@ def tested_information(
     J = joint[:c, :c]
     if others:
         J = J - joint[:c, c:] @ np.linalg.pinv(joint[c:, c:], hermitian=True) @ joint[c:, :c]
-    scale = np.sqrt(np.diag(J))
-    if not (scale > 0).all() or np.linalg.cond(J / np.outer(scale, scale)) > 1e8:
+    unit = np.sqrt(np.diag(J))
+    if not (unit > 0).all() or np.linalg.cond(J / np.outer(unit, unit)) > 1e8:
         return None
     return np.asarray(J, dtype=np.float64)
 
 
-def _null_matrices(small: Estimate | Ordinary, large: Estimate, added: Sequence[Added]) -> list[Floats]:
+def _null_matrices(
+    small: Estimate | Ordinary, large: Estimate, added: Sequence[Added]
+) -> list[Floats]:
     """Relative covariance matrices of the larger model's terms that make it the smaller one."""
     psis = [np.zeros((t.size, t.size)) for t in large.specification.terms]
     for block in added:

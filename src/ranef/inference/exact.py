@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from ranef.design.specification import Specification
 from ranef.errors import ModelError
+from ranef.inference.simulation import square_root
 
 __all__ = ["NullDraws", "Spectrum", "simulate_ratio", "spectrum"]
 
@@ -32,6 +33,7 @@ MANY = 400
 GRID = 64
 CELLS = 4_000_000
 SAME = 1e-9
+CLOSE = 0.005
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,7 +92,7 @@ def spectrum(spec: Specification, term: int) -> Spectrum:
     """
     own = spec.terms[term]
     factor = spec.factors[own.factor]
-    w = np.ones(spec.n) if spec.weights is None else spec.weights
+    w: Floats = np.ones(spec.n) if spec.weights is None else spec.weights
     q, r = factor.n_levels, own.size
     gram = np.zeros((q, r, r))
     for a in range(r):
@@ -103,16 +105,18 @@ def spectrum(spec: Specification, term: int) -> Spectrum:
         for j in range(spec.p):
             cross[:, a, j] = np.bincount(factor.codes, w * own.z[:, a] * spec.X[:, j], q)
     inner = np.linalg.cholesky(spec.X.T @ (w[:, None] * spec.X)) if spec.p else np.empty((0, 0))
-    B = np.linalg.solve(inner, cross.reshape(q * r, spec.p).T).T if spec.p else np.empty((q * r, 0))
+    B: Floats = np.zeros((q * r, 0))
+    if spec.p:
+        B = np.asarray(np.linalg.solve(inner, cross.reshape(q * r, spec.p).T).T)
     if r == 1 and own.kernel is None:
         xi = gram[:, 0, 0]
         mu = _downdated(xi, B)
     else:
         full = _dense(gram)
         if own.kernel is not None:
-            root = np.linalg.cholesky(own.kernel + 1e-12 * np.eye(q))
+            root = square_root(own.kernel)
             full, B = root.T @ full @ root, root.T @ B
-        xi, mu = np.linalg.eigvalsh(full), np.linalg.eigvalsh(full - B @ B.T)
+        xi, mu = (np.asarray(np.linalg.eigvalsh(a)) for a in (full, full - B @ B.T))
     top = float(xi.max())
     return Spectrum(*_distinct(mu, top), *_distinct(xi, top), spec.n, spec.p)
 
@@ -145,7 +149,7 @@ def _downdated(d: Floats, B: Floats) -> Floats:
         own = np.flatnonzero(groups == k)
         part, size = B[own], len(own)
         if size > B.shape[1]:
-            part = np.linalg.qr(part, mode="r")
+            part = np.asarray(np.linalg.qr(part, mode="r"))
             known.append(np.full(size - len(part), d[own[0]]))
         diagonal.append(np.full(len(part), d[own[0]]))
         rows.append(part)
@@ -158,15 +162,15 @@ def _downdated(d: Floats, B: Floats) -> Floats:
 def _distinct(values: Floats, top: float) -> tuple[Floats, NDArray[np.intp]]:
     """Distinct eigenvalues above rounding, near ones put together where there are many."""
     kept = np.sort(values[values > SAME * top])
-    for gap in (SAME, 1e-4, 1e-3, 4e-3, 0.02):
-        starts = np.concatenate([[True], np.diff(np.log(kept)) > gap]) if len(kept) else []
-        if np.count_nonzero(starts) <= MANY:
-            break
-    if np.count_nonzero(starts) > MANY:
-        starts = np.concatenate([[True], np.diff(np.floor(np.log(kept) / 0.02)) > 0])
-    groups = np.cumsum(starts) - 1 if len(kept) else np.zeros(0, dtype=np.intp)
+    if len(kept) == 0:
+        return kept, np.zeros(0, dtype=np.intp)
+    steps = np.diff(np.log(kept))
+    groups = np.concatenate([[0], np.cumsum(steps > SAME)])
+    if groups[-1] >= MANY:
+        groups = np.floor((np.log(kept) - np.log(kept[0])) / CLOSE)
+        groups = np.unique(groups, return_inverse=True)[1].reshape(-1)
     counts = np.bincount(groups)
-    return np.bincount(groups, kept) / np.maximum(counts, 1), counts
+    return np.bincount(groups, kept) / counts, counts
 
 
 def simulate_ratio(
@@ -191,9 +195,7 @@ def simulate_ratio(
     return NullDraws(out)
 
 
-def _draw(
-    known: Spectrum, draws: int, rng: np.random.Generator, reml: bool, fixed: int
-) -> Floats:
+def _draw(known: Spectrum, draws: int, rng: np.random.Generator, reml: bool, fixed: int) -> Floats:
     m = known.n - known.p if reml else known.n
     rest = known.n - known.p - int(known.counts.sum())
     W = rng.chisquare(known.counts[:, None], (len(known.mu), draws))
@@ -215,12 +217,10 @@ def _draw(
     found[rising] = np.maximum(found[rising], value)
     if fixed and not reml:
         found = found + known.n * np.log1p(rng.chisquare(fixed, draws) / total)
-    return found
+    return np.asarray(found, dtype=np.float64)
 
 
-def _refined(
-    t: Floats, W: Floats, noise: Floats, known: Spectrum, m: int, reml: bool
-) -> Floats:
+def _refined(t: Floats, W: Floats, noise: Floats, known: Spectrum, m: int, reml: bool) -> Floats:
     """Two of Newton's steps for log lambda from the best point of the grid."""
     roots, counts = (known.mu, known.counts) if reml else (known.xi, known.xi_counts)
     low, high = t - 0.37, t + 0.37

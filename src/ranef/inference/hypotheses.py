@@ -97,9 +97,7 @@ def _fixed_rows(rows: Floats, reference: Floats, kind: str, t: int, effects: Eff
 def _own(t: int, known: list[Floats], effects: tuple[Effect, ...]) -> tuple[Floats, Floats]:
     """Bases of the span of the terms that do not contain a term, and of what it adds."""
     p = len(known[t])
-    others = [
-        known[s] for s in range(len(effects)) if s != t and not effects[t].within(effects[s])
-    ]
+    others = [known[s] for s in range(len(effects)) if s != t and not effects[t].within(effects[s])]
     before = _basis(np.hstack([np.empty((p, 0)), *others]), np.empty((p, 0)))
     return before, _basis(known[t], before)
 
@@ -116,7 +114,7 @@ def _orthogonal(t: int, known: list[Floats], effects: tuple[Effect, ...]) -> Flo
     columns = columns / np.abs(columns).max()
     inside, outside = columns.T @ own, columns.T @ beyond
     shift = np.linalg.lstsq(outside, inside, rcond=None)[0]
-    return (own - beyond @ shift).T
+    return np.asarray((own - beyond @ shift).T, dtype=np.float64)
 
 
 def _basis(columns: Floats, before: Floats) -> Floats:
@@ -147,6 +145,4 @@ def with_fixed_rows(
     from scipy.special import fdtrc
 
     df2 = denominator(estimate, L, "satterthwaite", parameters)
-    return FTest(
-        test.statistic, test.df1, df2, float(fdtrc(test.df1, df2, test.statistic))
-    )
+    return FTest(test.statistic, test.df1, df2, float(fdtrc(test.df1, df2, test.statistic)))

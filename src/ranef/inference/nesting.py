@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -104,13 +105,13 @@ def nesting(small: Estimate, large: Estimate) -> Nesting:
         blocks += [len(a.new) for a in random.added if a.new] + list(random.whole)
         added += random.added
         plain = plain and random.plain
-    if isinstance(small, GeneralisedEstimate) and _constrained(small, large):
+    if _constrained(small) or _constrained(large):
         fixed = large.n_parameters - small.n_parameters - free
         fixed -= sum(s * (s + 1) // 2 for s in blocks)
     return Nesting(Cone(fixed + free, tuple(blocks)), fixed, tuple(added) if plain else ())
 
 
-def same_values(a: Floats | None, b: Floats | None) -> bool:
+def same_values(a: NDArray[Any] | None, b: NDArray[Any] | None) -> bool:
     """Tell whether two optional arrays are the same."""
     if a is None or b is None:
         return a is None and b is None
@@ -129,17 +130,16 @@ def _families(small: Estimate, large: Estimate) -> str:
     )
 
 
-def _constrained(small: GeneralisedEstimate, large: GeneralisedEstimate) -> bool:
-    return bool(small.fixed or small.equal or large.fixed or large.equal)
+def _constrained(estimate: Estimate) -> bool:
+    return isinstance(estimate, GeneralisedEstimate) and bool(estimate.fixed or estimate.equal)
 
 
 def _parts(estimate: Estimate) -> dict[tuple[str, str | None], _Part]:
     if not isinstance(estimate, GeneralisedEstimate):
         spec = estimate.specification
         terms = tuple((i, t, spec.factors[t.factor]) for i, t in enumerate(spec.terms))
-        key = ("conditional", None)
-        return {key: _Part(key, spec.X, spec, terms)}
-    found = {}
+        return {("conditional", None): _Part(("conditional", None), spec.X, spec, terms)}
+    found: dict[tuple[str, str | None], _Part] = {}
     for part in estimate.components:
         key = (part.name, part.response)
         places = range(*part.terms.indices(len(estimate.terms)))
@@ -193,7 +193,7 @@ def _random_gap(small: _Part, large: _Part) -> _RandomGap | str:
     theirs, structured = _split(large.terms)
     mine, own_structured = _split(small.terms)
     free, whole = 0, []
-    for i, term, factor in structured:
+    for _, term, factor in structured:
         match = [o for o in own_structured if _same_columns(o[1], o[2], term, factor)]
         if match:
             own_structured.remove(match[0])
@@ -220,9 +220,7 @@ def _random_gap(small: _Part, large: _Part) -> _RandomGap | str:
         s, r = len(new), len(block.columns)
         inner = sum(len(at) * (len(at) + 1) // 2 for _, at in sources)
         free += r * (r + 1) // 2 - inner - s * (s + 1) // 2
-        named = tuple(
-            (b.term, b.columns, tuple(block.columns[j] for j in at)) for b, at in sources
-        )
+        named = tuple((b.term, b.columns, tuple(block.columns[j] for j in at)) for b, at in sources)
         added.append(Added(block.term, tuple(block.columns[j] for j in new), named))
     if mine:
         lost = next(t for i, t, _ in small.terms if i == mine[0].term)
@@ -239,9 +237,7 @@ def _split(
         if term.structure not in PLAIN or term.kernel is not None:
             others.append((i, term, factor))
         elif term.structure == "diag":
-            blocks += [
-                _Block(i, (j,), term.z[:, [j]], factor) for j in range(term.size)
-            ]
+            blocks += [_Block(i, (j,), term.z[:, [j]], factor) for j in range(term.size)]
         else:
             blocks.append(_Block(i, tuple(range(term.size)), term.z, factor))
     return blocks, others
@@ -269,14 +265,8 @@ def _same_groups(a: GroupingFactor, b: GroupingFactor) -> bool:
     return len(np.unique(pairs)) == a.n_levels
 
 
-def _same_columns(
-    a: RandomTerm, own: GroupingFactor, b: RandomTerm, other: GroupingFactor
-) -> bool:
-    return (
-        _same_groups(own, other)
-        and same_values(a.z, b.z)
-        and same_values(a.kernel, b.kernel)
-    )
+def _same_columns(a: RandomTerm, own: GroupingFactor, b: RandomTerm, other: GroupingFactor) -> bool:
+    return _same_groups(own, other) and same_values(a.z, b.z) and same_values(a.kernel, b.kernel)
 
 
 def everything(estimate: Estimate) -> tuple[Added, ...]:

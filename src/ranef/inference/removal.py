@@ -285,5 +285,3 @@ def refuse_penalised(estimate: Estimate, what: str) -> None:
             f"{what} compares maximised likelihoods, and this fit maximised the likelihood times "
             "its priors; fit it without priors"
         )
-
-

@@ -24,6 +24,7 @@ from ranef.solve.questions import (
     r2_derivatives,
     vcov_derivatives,
 )
+from ranef.solve.scores import cluster_scores
 from ranef.solve.search import Refits, Solution, fit, refit_many
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "Optimum",
     "Refits",
     "Solution",
+    "cluster_scores",
     "conditional_covariances",
     "fit",
     "fit_generalised",

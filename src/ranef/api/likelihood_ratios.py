@@ -201,7 +201,8 @@ def compare_fits(
         test = likelihood_ratio(small, large, known)
         notes += _test_notes(f"{models[-1].name} in {name}", test, small, large)
         bootstrap = None
-        if draws is not None and test.df > 0:
+        nested = test.distribution is not None or known.edge
+        if draws is not None and test.df > 0 and nested:
             bootstrap = _bootstrap(small, large, test, draws, rng, n_jobs, progress)
         models.append(ComparedModel(name, fits[i].formula, large, test, bootstrap))
     return ModelComparison(tuple(models), criterion, tuple(notes), fits[0].frame.library)

@@ -17,7 +17,7 @@ from ranef.inference.hypotheses import term_hypotheses, with_fixed_rows
 from ranef.models.estimate import Component, GeneralisedEstimate
 from ranef.tables import make_table
 
-__all__ = ["TermTests", "tested_terms"]
+__all__ = ["TermTests", "tabulate_terms"]
 
 Floats = NDArray[np.float64]
 
@@ -139,7 +139,7 @@ class TermTests:
         return self.page.html()
 
 
-def tested_terms(fit: MixedModelFit, kind: str, df: str | None) -> TermTests:
+def tabulate_terms(fit: MixedModelFit, kind: str, df: str | None) -> TermTests:
     """Test every term of every part of a fit."""
     estimate = fit.estimate
     generalised = isinstance(estimate, GeneralisedEstimate)

@@ -7,7 +7,7 @@ from typing import Any
 from ranef.api import checks
 from ranef.api.likelihood_ratios import ModelComparison, compare_fits
 from ranef.api.mixed import MixedModelFit
-from ranef.api.term_tests import TermTests, tested_terms
+from ranef.api.term_tests import TermTests, tabulate_terms
 from ranef.errors import ModelError
 from ranef.inference.hypotheses import TYPES
 
@@ -110,7 +110,7 @@ def anova(
     if not others:
         if way != "lrt":
             raise ModelError("method='bootstrap' compares two fits; give the smaller one as well")
-        return tested_terms(fit, kind, df)
+        return tabulate_terms(fit, kind, df)
     if df is not None:
         raise ModelError(
             "df belongs to tests of the terms of one fit; a likelihood ratio has no denominator"

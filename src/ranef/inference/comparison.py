@@ -39,13 +39,14 @@ class LikelihoodRatio:
     Attributes
     ----------
     statistic : float
-        Twice the log of the ratio, not below zero.
+        Twice the log of the ratio; not below zero where the models are nested.
     df : int
         Parameters that the smaller model lacks.
     p_value : float
         By `distribution`; NaN where none is known.
     p_naive : float
-        By chi-squared with `df` degrees of freedom, the boundary forgotten.
+        By chi-squared with `df` degrees of freedom, the boundary forgotten; NaN where the
+        models are not nested.
     distribution : Mixture or None
     reason : str
         Why there is no distribution.
@@ -108,8 +109,11 @@ def naive_tail(statistic: float, df: int) -> float:
 
 def likelihood_ratio(small: Estimate, large: Estimate, known: Nesting) -> LikelihoodRatio:
     """Test a smaller model against a larger one, fitted by the same criterion."""
-    statistic = ratio(small.loglik, large.loglik)
     df = large.n_parameters - small.n_parameters
+    if known.cone is None and not known.edge:
+        difference = 2 * (large.loglik - small.loglik)
+        return LikelihoodRatio(difference, df, math.nan, math.nan, None, known.reason)
+    statistic = ratio(small.loglik, large.loglik)
     found, reason = null_distribution(small, large, known), known.reason
     if found is not None and df <= 0:
         found, reason = None, "they have the same number of parameters"
@@ -126,11 +130,11 @@ def null_distribution(
     J = None
     several = len(known.cone.blocks) > 1 or max(known.cone.blocks, default=0) > 1
     if several and known.added and not isinstance(large, GeneralisedEstimate):
-        J = tested_information(small, large, known.added)
+        J = boundary_information(small, large, known.added)
     return chi_bar(known.cone, J)
 
 
-def tested_information(
+def boundary_information(
     small: Estimate | Ordinary, large: Estimate, added: Sequence[Added]
 ) -> Floats | None:
     """Information about the variances and covariances that are zero in a smaller model.

@@ -18,6 +18,7 @@ __all__ = ["Added", "Nesting", "everything", "nesting", "same_values"]
 Floats = NDArray[np.float64]
 
 PLAIN = ("us", "diag")
+UNKNOWN = "so the ratio has no known distribution; method='bootstrap' has one"
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,12 +55,16 @@ class Nesting:
         By term of the larger model, of models whose terms are all unstructured or diagonal.
     reason : str
         Why there is no cone.
+    edge : bool
+        True where they are nested, but the smaller one lies at an edge of the larger one
+        for which no distribution is known.
     """
 
     cone: Cone | None
     fixed: int = 0
     added: tuple[Added, ...] = ()
     reason: str = ""
+    edge: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,6 +92,7 @@ def nesting(small: Estimate, large: Estimate) -> Nesting:
             None,
             reason=f"without its {extra} part the larger model lies at the edge of what its "
             "parameters may be, where no distribution is known; method='bootstrap' has one",
+            edge=True,
         )
     fixed, free = 0, 0
     blocks: list[int] = []
@@ -99,7 +105,7 @@ def nesting(small: Estimate, large: Estimate) -> Nesting:
             return Nesting(None, reason="their fixed effects are not nested")
         random = _random_gap(part, other)
         if isinstance(random, str):
-            return Nesting(None, reason=random)
+            return Nesting(None, reason=random, edge=random.endswith(UNKNOWN))
         fixed += gap
         free += random.free
         blocks += [len(a.new) for a in random.added if a.new] + list(random.whole)
@@ -205,8 +211,8 @@ def _random_gap(small: _Part, large: _Part) -> _RandomGap | str:
             whole.append(term.size)
         else:
             return (
-                f"without the variance of ({term.label}) its other parameters mean nothing, so "
-                "the ratio has no known distribution; method='bootstrap' has one"
+                f"without the variance of ({term.label}) its other parameters mean nothing, "
+                f"{UNKNOWN}"
             )
     if own_structured:
         return f"the larger model lacks ({own_structured[0][1].label})"

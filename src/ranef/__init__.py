@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         LikelihoodFit,
         LinearMixedModelFit,
         Profile,
+        anova,
         average,
         bootstrap,
         check,
@@ -48,9 +49,11 @@ if TYPE_CHECKING:
         profile,
         r2,
         rank,
+        robust,
         simulated_residuals,
         standardized_ratios,
         table,
+        variance_test,
     )
 
 __all__ = [
@@ -61,6 +64,7 @@ __all__ = [
     "LinearMixedModelFit",
     "Profile",
     "__version__",
+    "anova",
     "average",
     "bootstrap",
     "check",
@@ -86,9 +90,11 @@ __all__ = [
     "profile",
     "r2",
     "rank",
+    "robust",
     "simulated_residuals",
     "standardized_ratios",
     "table",
+    "variance_test",
 ]
 
 ROOMS = ("data", "errors", "families", "priors")

@@ -15,6 +15,7 @@ from ranef.api.fitting import glmm, lmm, plan
 from ranef.api.generalised import GeneralizedMixedModelFit
 from ranef.api.left_out import Influence, Leverage, influence, leverage
 from ranef.api.likelihood import LikelihoodFit
+from ranef.api.likelihood_ratios import ModelComparison
 from ranef.api.linear import LinearMixedModelFit
 from ranef.api.means import JointTests, MarginalMeans, emmeans, joint_tests
 from ranef.api.paper import ModelTable, table
@@ -25,9 +26,13 @@ from ranef.api.profiles import Profile, profile
 from ranef.api.profiling import ControlLimits, StandardizedRatios, standardized_ratios
 from ranef.api.ranking import Ranking, rank
 from ranef.api.refits import Refits
+from ranef.api.robust_covariance import RobustCovariance, robust
 from ranef.api.saving import load
 from ranef.api.simulated import SimulatedResiduals, simulated_residuals
+from ranef.api.term_tests import TermTests
 from ranef.api.trends import emtrends
+from ranef.api.variance_analysis import anova
+from ranef.api.variance_tests import VarianceTest, variance_test
 
 __all__ = [
     "ICC",
@@ -48,13 +53,18 @@ __all__ = [
     "LikelihoodFit",
     "LinearMixedModelFit",
     "MarginalMeans",
+    "ModelComparison",
     "ModelTable",
     "PopulationAverage",
     "Profile",
     "Ranking",
     "Refits",
+    "RobustCovariance",
     "SimulatedResiduals",
     "StandardizedRatios",
+    "TermTests",
+    "VarianceTest",
+    "anova",
     "average",
     "bootstrap",
     "check",
@@ -76,7 +86,9 @@ __all__ = [
     "profile",
     "r2",
     "rank",
+    "robust",
     "simulated_residuals",
     "standardized_ratios",
     "table",
+    "variance_test",
 ]

@@ -8,6 +8,7 @@ first variable runs fastest.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -52,6 +53,13 @@ class Layout:
     parts: tuple[tuple[tuple[int, bool], ...], ...]
     names: tuple[str, ...]
     intercept: bool
+
+    def assigned(self, variables: Sequence[Variable]) -> NDArray[np.intp]:
+        """Term of each column, the intercept first where there is one, from 0."""
+        widths = [1] * self.intercept
+        for part in self.parts:
+            widths.append(math.prod(len(_suffixes(variables[i], full)) for i, full in part))
+        return np.repeat(np.arange(len(widths)), widths)
 
 
 def lay_out(terms: Terms, variables: Sequence[Variable], n_rows: int) -> Layout:

@@ -20,11 +20,13 @@ from ranef.errors import FileError, FormulaError, LevelError, ModelError, RankWa
 
 __all__ = [
     "RandomRecipe",
+    "TermPart",
     "check_identifiable",
     "group_of",
     "is_free",
     "random_terms",
     "term_columns",
+    "term_parts",
 ]
 
 Floats = NDArray[np.float64]
@@ -53,6 +55,24 @@ class RandomRecipe:
     factor: int
     picked: tuple[int, ...] | None = None
     positions: Floats | None = None
+
+
+@dataclass(frozen=True)
+class TermPart:
+    """A term left of the bar of a random term.
+
+    Attributes
+    ----------
+    name : str
+        ``"Days"``; ``"1"`` for the intercept.
+    variables : frozenset of str
+    columns : tuple of int or None
+        Of the random term's; None for all.
+    """
+
+    name: str
+    variables: frozenset[str]
+    columns: tuple[int, ...] | None
 
 
 def group_of(nodes: tuple[Node, ...], frame: Frame) -> tuple[GroupRecipe, GroupingFactor]:
@@ -270,6 +290,30 @@ def term_columns(recipe: RandomRecipe, bar: Bar, frame: Frame) -> Floats:
             z = np.ascontiguousarray(z[:, list(recipe.picked)])
     z[~known] = np.nan
     return z
+
+
+def term_parts(recipe: RandomRecipe, bar: Bar, frame: Frame) -> tuple[TermPart, ...]:
+    """Return the terms left of the bar and which columns of the random term each makes.
+
+    Of structures over time and space, whose columns belong together, there is one.
+    """
+    if bar.structure in ON_TIME | IN_SPACE:
+        return (TermPart(bar.text, frozenset(bar.left.keys), None),)
+    frame.add_terms(bar.left)
+    variables = frame.variables(bar.left)
+    layout = lay_out(bar.left, variables, frame.n_rows)
+    sets = [frozenset[str]()] * layout.intercept
+    names = ["1"] * layout.intercept
+    for own in bar.left.terms:
+        sets.append(frozenset(bar.left.keys[i] for i in own))
+        names.append(":".join(bar.left.keys[i] for i in own))
+    assigned = layout.assigned(variables)
+    if recipe.picked is not None:
+        assigned = assigned[list(recipe.picked)]
+    return tuple(
+        TermPart(name, own, tuple(np.flatnonzero(assigned == t).tolist()))
+        for t, (name, own) in enumerate(zip(names, sets, strict=True))
+    )
 
 
 def _at_positions(

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from ranef.design.frame import Frame
 from ranef.design.grouping import GroupRecipe
-from ranef.design.matrix import lay_out, model_matrix
+from ranef.design.matrix import Layout, Variable, lay_out, model_matrix
 from ranef.design.model import Model, model_with_dot
-from ranef.design.random import RandomRecipe, term_columns
+from ranef.design.random import RandomRecipe, TermPart, term_columns, term_parts
 from ranef.design.response import ResponseKind, read_response
 from ranef.design.state import (
     State,
@@ -120,12 +120,9 @@ class Recipe:
         LevelError
             When a categorical column has a level that the fit has not seen.
         """
-        frame = self._frame(data, held)
-        frame.unseen_is_missing = unseen_is_missing
-        terms = self.model.fixed
-        frame.add_terms(terms)
-        variables = frame.variables(terms)
-        layout = lay_out(terms, variables, frame.n_rows)
+        frame, variables, layout = self.laid_out(
+            data, held=held, unseen_is_missing=unseen_is_missing
+        )
         X = model_matrix(layout, variables, frame.n_rows)
         if self.kept and max(self.kept) >= X.shape[1]:
             raise FileError("the saved model's columns do not fit its formula; it is damaged")
@@ -136,6 +133,28 @@ class Recipe:
             return X, np.ones(frame.n_rows, dtype=bool)
         X[gone] = np.nan
         return X, ~gone
+
+    def laid_out(
+        self,
+        data: Any,
+        rows: NDArray[np.bool_] | None = None,
+        *,
+        held: Mapping[str, Floats] | None = None,
+        unseen_is_missing: bool = False,
+    ) -> tuple[Frame, list[Variable], Layout]:
+        """Return the table as read, the variables of the fixed effects, and their columns.
+
+        `rows` are those to keep once functions that look at several rows are evaluated;
+        `held` and `unseen_is_missing` as in `fixed`.
+        """
+        frame = self._frame(data, held)
+        frame.unseen_is_missing = unseen_is_missing
+        terms = self.model.fixed
+        frame.add_terms(terms)
+        if rows is not None:
+            frame.keep(rows)
+        variables = frame.variables(terms)
+        return frame, variables, lay_out(terms, variables, frame.n_rows)
 
     def offset(self, data: Any) -> Floats | None:
         """Make the offset, (N,); None when the model has none."""
@@ -187,6 +206,18 @@ class Recipe:
         """Return the levels of a grouping factor that the fit has not seen, (N,), by label."""
         frame = self._frame(data)
         return self.groups[factor].unseen(self._grouped(frame, factor))
+
+    def random_parts(
+        self, data: Any, term: int, rows: NDArray[np.bool_] | None = None
+    ) -> tuple[TermPart, ...]:
+        """Return the terms left of the bar of a random term, see `TermPart`."""
+        frame = self._frame(data)
+        recipe = self.random_recipes[term]
+        bar = self.model.bars[recipe.bar]
+        frame.add_terms(bar.left)
+        if rows is not None:
+            frame.keep(rows)
+        return term_parts(recipe, bar, frame)
 
     def _codes(self, frame: Frame, factor: int) -> Ints:
         return self.groups[factor].codes(self._grouped(frame, factor))

@@ -9,22 +9,13 @@ import numpy as np
 from ranef._version import __version__
 from ranef.design.specification import Accounting, Specification
 from ranef.design.state import Coding
+from ranef.inference import METHODS
 from ranef.models.estimate import Estimate, GeneralisedEstimate
 from ranef.models.naming import factors_of, terms_of
 from ranef.report import words
 from ranef.report.numbers import count
 
 __all__ = ["methods"]
-
-DF = {
-    "satterthwaite": "t tests with Satterthwaite's approximation to the degrees of freedom",
-    "kenward-roger": (
-        "t tests with the covariance matrix and degrees of freedom of Kenward and Roger (1997)"
-    ),
-    "containment": "t tests with containment degrees of freedom",
-    "residual": "t tests with n - p degrees of freedom",
-    "normal": "normal (Wald) tests",
-}
 
 
 def methods(estimate: Estimate, conf_level: float, df: str) -> str:
@@ -120,7 +111,7 @@ def _held(estimate: Estimate) -> list[str]:
 
 
 def _tests(conf_level: float, df: str) -> str:
-    return f"Inference on coefficients rests on {DF[df]}; intervals have level {conf_level:.0%}."
+    return f"Inference on coefficients rests on {METHODS[df].words}; intervals have level {conf_level:.0%}."
 
 
 def _certificate(estimate: Estimate) -> str:

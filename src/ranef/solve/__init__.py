@@ -28,7 +28,9 @@ from ranef.solve.questions import (
     modes_of,
     prediction_variance,
     prediction_variance_derivatives,
+    psi_scores,
 )
+from ranef.solve.scores import cluster_scores
 from ranef.solve.search import Refits, Solution, fit, refit_many
 from ranef.solve.second_order import Curvature, Information, curvature, information
 from ranef.solve.whitening import Movement, Whitened, generalised_whitened, movement, whitened
@@ -46,6 +48,7 @@ __all__ = [
     "Whitened",
     "cheapest_path",
     "check_nodes",
+    "cluster_scores",
     "comfortable_nodes",
     "conditional_covariances",
     "curvature",
@@ -70,6 +73,7 @@ __all__ = [
     "posterior_moments",
     "prediction_variance",
     "prediction_variance_derivatives",
+    "psi_scores",
     "refit_many",
     "stepped_point",
     "whitened",

@@ -35,7 +35,13 @@ from ranef.solve.quadrature import quadrature_layout
 from ranef.solve.resources import available_cores, hold_blas, use_lapack
 from ranef.solve.search import chain_rule
 
-__all__ = ["GeneralisedAssembly", "GeneralisedDesign", "LinearPredictor", "assemble_generalised"]
+__all__ = [
+    "GeneralisedAssembly",
+    "GeneralisedDesign",
+    "LinearPredictor",
+    "assemble_generalised",
+    "free_columns",
+]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int_]
@@ -329,7 +335,7 @@ def _scaled(
     design: GeneralisedDesign, free: FreeCoefficients
 ) -> tuple[list[dict[str, object]], Floats]:
     """Scale the columns of each predictor whose coefficients are its own, or two's together."""
-    given = [_free_columns(predictor, free) for predictor in design.predictors]
+    given = [free_columns(predictor, free) for predictor in design.predictors]
     uses = np.zeros(free.count, dtype=np.int_)
     for predictor in given:
         uses[predictor.coefficients] += 1
@@ -362,7 +368,7 @@ def _joint_scale(together: list[LinearPredictor]) -> Floats | None:
     return scale_fixed(np.vstack([predictor.X for predictor in together])).transform
 
 
-def _free_columns(predictor: LinearPredictor, free: FreeCoefficients) -> LinearPredictor:
+def free_columns(predictor: LinearPredictor, free: FreeCoefficients) -> LinearPredictor:
     """Add up the columns of equal coefficients; those of held ones go into the offset."""
     if free.everything:
         return predictor

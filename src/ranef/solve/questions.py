@@ -13,7 +13,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from numpy.typing import NDArray
 
-from ranef import covariance
+from ranef import _core, covariance
 from ranef.solve.assembly import Assembly, Parametrisation, assemble
 from ranef.solve.search import ranks_of
 
@@ -27,6 +27,7 @@ __all__ = [
     "modes_of",
     "prediction_variance",
     "prediction_variance_derivatives",
+    "psi_scores",
 ]
 
 Floats = NDArray[np.float64]
@@ -81,6 +82,41 @@ def room(assembly: Parametrisation, theta: Floats) -> Floats:
                     ends[j] = part[j] + 1 / (term.size - 1)
         parts.append(ends)
     return np.concatenate(parts)
+
+
+def psi_scores(estimate: Estimate, psis: Sequence[Floats], Y: Floats) -> list[Floats]:
+    """Derivatives of the criterion with respect to Psi, at one Psi for many responses.
+
+    Parameters
+    ----------
+    estimate : Estimate
+        Gives the model, whose terms are unstructured or diagonal.
+    psis : sequence of (r, r) arrays
+        Covariance matrix of each term relative to sigma^2; may be singular.
+    Y : (n, m) array
+        Responses by column; sigma and beta are profiled out for each.
+
+    Returns
+    -------
+    list of (m, r, r) float64 arrays
+        By term.
+    """
+    assembly = _assembly(estimate)
+    phi = np.empty(sum(t.count for t in assembly.terms))
+    for term, psi in zip(assembly.terms, psis, strict=True):
+        if term.term.structure == "diag":
+            part = np.sqrt(np.diag(psi)) / np.diag(term.basis)
+        else:
+            inner = term.inverse_basis @ psi @ term.inverse_basis.T
+            part = _core.trapezoid(np.ascontiguousarray(inner), term.size)
+        phi[term.offset : term.offset + term.count] = part
+    responses = assembly.respond(np.ascontiguousarray(Y.T))[0]
+    out = [np.empty((len(responses), t.size, t.size)) for t in assembly.terms]
+    for k, y in enumerate(responses):
+        found = assembly.core.state(y, estimate.reml, phi, True)["psi_gradient"]
+        for term, own in zip(assembly.terms, out, strict=True):
+            own[k] = term.gradient_user(found[term.block])
+    return out
 
 
 def modes_of(estimate: Estimate, responses: Floats) -> tuple[tuple[Floats, ...], Floats]:

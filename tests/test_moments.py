@@ -16,7 +16,7 @@ from ranef.design import specify
 from ranef.design.specification import Specification
 from ranef.errors import ModelError
 from ranef.models.lmm import fit_lmm
-from ranef.solve import hessian
+from ranef.solve import curvature
 from ranef.solve.assembly import Assembly, assemble
 
 Floats = NDArray[np.float64]
@@ -161,7 +161,7 @@ def test_second_derivatives_of_a_scalar_tail_are_exact_at_the_end() -> None:
     assert found["converged"]
     order = [i for block in assembly.blocks for i in block.terms]
     unit = np.array([assembly.terms[i].basis[0, 0] for i in order])
-    exact = hessian(estimate)[np.ix_(order, order)] * np.outer(unit, unit)
+    exact = curvature(estimate).hessian[np.ix_(order, order)] * np.outer(unit, unit)
     both = np.ix_([1, 2], [1, 2])
     assert assembly.layout.chain == (0,)
     np.testing.assert_allclose(found["hessian"][both], exact[both], rtol=1e-5)

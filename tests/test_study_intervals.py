@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from interval_coverage import crossed_cells, unbalanced_groups
 from numpy.typing import NDArray
-from test_study import crossed_cells, unbalanced_groups
 
 import ranef
 from ranef.errors import RanefWarning

@@ -111,7 +111,8 @@ def _held(estimate: Estimate) -> list[str]:
 
 
 def _tests(conf_level: float, df: str) -> str:
-    return f"Inference on coefficients rests on {METHODS[df].words}; intervals have level {conf_level:.0%}."
+    how = METHODS[df].words
+    return f"Inference on coefficients rests on {how}; intervals have level {conf_level:.0%}."
 
 
 def _certificate(estimate: Estimate) -> str:

@@ -67,13 +67,13 @@ class ModelComparison:
     notes: tuple[str, ...]
     library: str
 
-    def table(self) -> Any:
+    def tidy(self) -> Any:
         """Return the comparison as a table in the library the data came in.
 
         Returns
         -------
         table
-            ``model, formula, n_parameters, aic, bic, loglik, deviance, chisq, df,
+            ``model, formula, n_parameters, aic, bic, loglik, deviance, statistic, df,
             p_value, p_naive``. `p_value` allows for variances that are zero under the
             smaller model, `p_naive` is the chi-squared tail that does not; NaN where
             there is no known distribution. After a bootstrap `p_value` is its own, and
@@ -89,7 +89,7 @@ class ModelComparison:
             "bic": [m.bic for m in ms],
             "loglik": [m.estimate.loglik for m in ms],
             "deviance": [m.estimate.deviance for m in ms],
-            "chisq": [math.nan if t is None else t.statistic for t in tests],
+            "statistic": [math.nan if t is None else t.statistic for t in tests],
             "df": [math.nan if t is None else float(t.df) for t in tests],
         }
         asymptotic = [math.nan if t is None else t.p_value for t in tests]
@@ -104,8 +104,6 @@ class ModelComparison:
         columns["n_draws"] = [0 if b is None else len(b.draws) for b in drawn]
         columns["n_failed"] = [0 if b is None else b.failed for b in drawn]
         return make_table(columns, self.library)
-
-    tidy = table
 
     @property
     def page(self) -> Page:

@@ -38,7 +38,7 @@ class Refits:
     evaluations : (k,) int array
     converged : (k,) bool array
     library : str
-        Data-frame library of `table`.
+        Data-frame library of `tidy`.
 
     Examples
     --------
@@ -47,7 +47,7 @@ class Refits:
     >>> refits = fit.refit(fit.simulate(3, rng=1))
     >>> len(refits), refits.coef.shape
     (3, (3, 1))
-    >>> refits.table().columns.tolist()
+    >>> refits.tidy().columns.tolist()
     ['response', '(Intercept)', 'sigma', 'loglik', 'converged']
     """
 
@@ -64,7 +64,7 @@ class Refits:
     def __len__(self) -> int:
         return len(self.names)
 
-    def table(self) -> Any:
+    def tidy(self) -> Any:
         """Return one row a response: fixed effects, sigma, loglik, converged."""
         columns: dict[str, Any] = {"response": list(self.names)}
         columns |= {term: self.coef[:, j].copy() for j, term in enumerate(self.terms)}
@@ -74,7 +74,7 @@ class Refits:
 
     def __repr__(self) -> str:
         proved = int(np.count_nonzero(self.converged))
-        return f"<Refits: {len(self)} responses, {proved} proved optima; .table() shows them>"
+        return f"<Refits: {len(self)} responses, {proved} proved optima; .tidy() shows them>"
 
 
 @dataclass(frozen=True, eq=False)

@@ -73,7 +73,7 @@ class TermTests:
     notes: tuple[str, ...]
     library: str
 
-    def table(self) -> Any:
+    def tidy(self) -> Any:
         """Return the tests as a table in the library the data came in.
 
         Returns
@@ -97,8 +97,6 @@ class TermTests:
             **{name: every[name] for name in ("df1", "df2", "statistic", "p_value")},
         }
         return make_table(columns, self.library)
-
-    tidy = table
 
     @property
     def page(self) -> Page:

@@ -96,7 +96,7 @@ class VarianceTest:
     notes: tuple[str, ...]
     library: str
 
-    def table(self) -> Any:
+    def tidy(self) -> Any:
         """Return one row for each effect taken out, in the library the data came in.
 
         Returns
@@ -108,8 +108,6 @@ class VarianceTest:
         names = DroppedTerm.__annotations__
         columns = {name: [getattr(t, name) for t in self.tests] for name in names}
         return make_table(columns, self.library)
-
-    tidy = table
 
     @property
     def page(self) -> Page:
@@ -184,7 +182,7 @@ def variance_test(
     Returns
     -------
     VarianceTest
-        Prints as text; ``table()`` has the numbers.
+        Prints as text; ``tidy()`` has the numbers.
 
     Raises
     ------
@@ -200,7 +198,7 @@ def variance_test(
     >>> import ranef
     >>> fit = ranef.lmm("Yield ~ 1 + (1 | Batch)", ranef.data.load("Dyestuff"))
     >>> found = ranef.variance_test(fit)
-    >>> found.table()[["term", "statistic", "p_naive"]].round(3)
+    >>> found.tidy()[["term", "statistic", "p_naive"]].round(3)
               term  statistic  p_naive
     0  (1 | Batch)      6.369    0.012
     >>> bool(found.tests[0].p_value < 0.005)

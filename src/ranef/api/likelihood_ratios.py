@@ -12,6 +12,7 @@ import numpy as np
 from ranef.api.mixed import MixedModelFit
 from ranef.api.progress import counted
 from ranef.api.rendering import Page, Paragraph, TextTable, number, p_value
+from ranef.api.shown import Shown
 from ranef.errors import DataError, ModelError
 from ranef.inference import removal
 from ranef.inference.comparison import (
@@ -49,7 +50,7 @@ class ComparedModel:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class ModelComparison:
+class ModelComparison(Shown):
     """Fits compared by their likelihoods; `ranef.anova` makes it.
 
     Attributes
@@ -153,12 +154,6 @@ class ModelComparison:
                 )
         return tuple(lines)
 
-    def __repr__(self) -> str:
-        return self.page.text()
-
-    def _repr_html_(self) -> str:
-        return self.page.html()
-
 
 def compare_fits(
     fits: Sequence[MixedModelFit],
@@ -212,7 +207,7 @@ def _check_same_data(fits: Sequence[MixedModelFit]) -> None:
     for number_, fit in enumerate(fits[1:], 2):
         spec = fit.estimate.specification
         which = f"fit 1 and fit {number_}"
-        if spec.n != base.n or not same_values(fit.frame.accounting.kept, _rows_of(first, fit)):
+        if spec.n != base.n or not _same_rows(first, fit):
             raise DataError(
                 f"{which} use different rows ({base.n:,} and {spec.n:,}"
                 f"{_missing(first)}{_missing(fit)}), so their likelihoods cannot be compared; "
@@ -241,6 +236,13 @@ def _check_same_data(fits: Sequence[MixedModelFit]) -> None:
                 )
             if not same_values(first.estimate.extra, fit.estimate.extra):
                 raise DataError(f"{which} have different trials; fit both to the same response")
+
+
+def _same_rows(first: MixedModelFit, other: MixedModelFit) -> bool:
+    """Tell whether two fits may have the same rows; of unlike tables the responses tell."""
+    if first.frame.accounting.n_rows != other.frame.accounting.n_rows:
+        return True
+    return bool(same_values(other.frame.accounting.kept, _rows_of(first, other)))
 
 
 def _rows_of(first: MixedModelFit, other: MixedModelFit) -> Any:

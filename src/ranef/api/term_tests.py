@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from ranef.api.mixed import MixedModelFit
 from ranef.api.rendering import Page, Paragraph, TextTable, decimals, number, p_value
+from ranef.api.shown import Shown
 from ranef.design import Effect, Effects, Specification, effects_of
 from ranef.design.matrix import INTERCEPT
 from ranef.inference.hypotheses import term_hypotheses, with_fixed_rows
@@ -48,7 +49,7 @@ class TermTest:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class TermTests:
+class TermTests(Shown):
     """Tests of the terms of a fit; `ranef.anova` makes it.
 
     Attributes
@@ -130,12 +131,6 @@ class TermTests:
         )
         header = (*(("", "") if parts else ("",)), "df", "chi2", "p")
         return TextTable("Wald tests (chi-squared)", header, rows, 2 if parts else 1)
-
-    def __repr__(self) -> str:
-        return self.page.text()
-
-    def _repr_html_(self) -> str:
-        return self.page.html()
 
 
 def tabulate_terms(fit: MixedModelFit, kind: str, df: str | None) -> TermTests:

@@ -14,6 +14,7 @@ from ranef.api import checks
 from ranef.api.likelihood_ratios import Ticker
 from ranef.api.mixed import MixedModelFit
 from ranef.api.rendering import Page, Paragraph, TextTable, number, p_value
+from ranef.api.shown import Shown
 from ranef.design import Effects, effects_of
 from ranef.errors import ModelError, suggestion
 from ranef.inference import removal
@@ -73,7 +74,7 @@ class DroppedTerm:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class VarianceTest:
+class VarianceTest(Shown):
     """Tests of the random effects, each taken out in turn; `ranef.variance_test` makes it.
 
     Attributes
@@ -124,12 +125,6 @@ class VarianceTest:
         table = TextTable(f"{word} ratios, each effect taken out in turn", header, tuple(rows))
         notes = (Paragraph(self.notes),) if self.notes else ()
         return Page(f"Tests of the random effects: {self.formula}", (table, *notes))
-
-    def __repr__(self) -> str:
-        return self.page.text()
-
-    def _repr_html_(self) -> str:
-        return self.page.html()
 
 
 def variance_test(

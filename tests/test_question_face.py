@@ -8,6 +8,7 @@ import pytest
 
 import ranef
 from ranef.errors import DataError, LevelError, ModelError, UnknownColumnError
+from ranef.inference.arrows import comparison_arrows
 
 
 def table(seed=3):
@@ -180,3 +181,12 @@ def test_refusals_say_what_to_do(linear, binary):
     crossed = ranef.glmm("yes ~ x + (1 | g) + (1 | h)", DATA, family="binomial")
     with pytest.raises(ModelError, match=r"Use method='parametric'$"):
         ranef.bootstrap(crossed, 5, method="cluster")
+
+
+@pytest.mark.parametrize("estimate", [[0.0, 0.1], [0.0, 1.0], [1.0, 0.0, np.nan]])
+def test_the_arrows_of_two_means_share_their_difference(estimate):
+    critical = np.full((len(estimate), len(estimate)), 0.6)
+    found = comparison_arrows(np.array(estimate), critical)
+    np.testing.assert_allclose(found.left[:2], 0.3, rtol=0.02)
+    np.testing.assert_allclose(found.right[:2], 0.3, rtol=0.02)
+    assert found.wrong == ()

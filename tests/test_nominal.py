@@ -133,6 +133,7 @@ def test_the_rest_of_a_fit(wine: Any, fit: Any, tmp_path: Path) -> None:
     text = str(fit)
     assert "Nominal effects ~ contact" in text
     assert "4|5: contactyes" in text
+    assert "Share of the variance on the latent scale" in text
     assert "c[j] = c0[j] + c1[j]*contactyes[i]" in str(fit.equation())
     assert "c_{j1}" in fit.equation().latex
     assert list(fit.tidy().component) == ["conditional"] + 8 * ["threshold"]

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from ranef import solve
 from ranef.inference.parameters import parameter_covariance
+from ranef.inference.prediction import by_theta
 from ranef.models.estimate import Estimate, GeneralisedEstimate
 from ranef.shrinkage.combinations import Combinations
 
@@ -133,12 +134,7 @@ def _uncertain(estimate: Estimate, what: Combinations, fixed: Floats, given: str
 def _moved(estimate: Estimate, what: Combinations) -> Floats:
     """Root (N, f) of the covariance that the uncertainty of theta adds, linear models."""
     known = parameter_covariance(estimate)
-    moved = solve.movement(estimate)
-    J = what.X @ moved.beta
-    for given, by_theta in zip(what.random, moved.modes, strict=True):
-        if given is not None:
-            codes, z = given
-            J = J + np.einsum("nr,nrf->nf", z, by_theta[codes])
+    J = by_theta(estimate, what.X, what.random)[:, known.free]
     return np.asarray(J @ _root(known.covariance[:-1, :-1]))
 
 

@@ -33,7 +33,7 @@ from ranef.solve.questions import (
 from ranef.solve.scores import cluster_scores
 from ranef.solve.search import Refits, Solution, fit, refit_many
 from ranef.solve.second_order import Curvature, Information, curvature, information
-from ranef.solve.whitening import Movement, Whitened, generalised_whitened, movement, whitened
+from ranef.solve.whitening import Whitened, generalised_whitened, whitened
 
 __all__ = [
     "Curvature",
@@ -41,7 +41,6 @@ __all__ = [
     "GeneralisedSolution",
     "Information",
     "LinearPoint",
-    "Movement",
     "Optimum",
     "Refits",
     "Solution",
@@ -69,7 +68,6 @@ __all__ = [
     "mode_derivatives",
     "modes_given",
     "modes_of",
-    "movement",
     "posterior_moments",
     "prediction_variance",
     "prediction_variance_derivatives",

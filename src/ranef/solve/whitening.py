@@ -14,16 +14,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranef.errors import ModelError
-from ranef.solve.assembly import Assembly, Parametrisation, assemble
+from ranef.solve.assembly import Parametrisation, assemble
 from ranef.solve.predictors import assemble_generalised
-from ranef.solve.questions import STEP, free, level_rows, room
+from ranef.solve.questions import level_rows
 from ranef.solve.resources import available_memory
 from ranef.solve.search import ranks_of
 
 if TYPE_CHECKING:
     from ranef.models.estimate import Estimate, GeneralisedEstimate
 
-__all__ = ["Movement", "Whitened", "generalised_whitened", "movement", "whitened"]
+__all__ = ["Whitened", "generalised_whitened", "whitened"]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int32]
@@ -115,61 +115,3 @@ def generalised_whitened(estimate: GeneralisedEstimate, X: Floats, random: Rando
     inner = np.ascontiguousarray(X @ assembly.transform)
     found = assembly.core.half_solves(x, codes, z, inner)
     return _read(found, found[4].shape[1] - inner.shape[1])
-
-
-@dataclass(frozen=True, eq=False)
-class Movement:
-    """How the estimates of a linear model move with the free entries of theta.
-
-    Attributes
-    ----------
-    beta : (p, f) float64 array
-    modes : tuple of (q, r, f) float64 arrays
-        By term.
-    """
-
-    beta: Floats
-    modes: tuple[Floats, ...]
-
-
-def movement(estimate: Estimate) -> Movement:
-    """Derivatives of fixed effects and modes with respect to theta's free entries.
-
-    Central differences, extrapolated once (Richardson).
-    """
-    assembly = assemble(estimate.specification, estimate.optimum.path)
-    y, beta0, scale = assembly.respond(estimate.specification.y[None])
-    ranks, theta = ranks_of(estimate.optimum), estimate.theta
-    unit = np.concatenate([term.units for term in assembly.terms])
-    steps = np.minimum(STEP * np.maximum(np.abs(theta), 0.1 * unit), room(assembly, theta) / 2)
-
-    def estimates(i: np.intp, step: float) -> list[Floats]:
-        moved = theta.copy()
-        moved[i] += step
-        phi = assembly.phi(moved, ranks)
-        return _estimates(assembly, estimate.reml, y[0], phi, beta0[0], float(scale[0]))
-
-    def difference(i: np.intp, step: float) -> list[Floats]:
-        pairs = zip(estimates(i, step), estimates(i, -step), strict=True)
-        return [(high - low) / (2 * step) for high, low in pairs]
-
-    columns = []
-    for i in np.flatnonzero(free(estimate)):
-        step = float(steps[i])
-        halves = zip(difference(i, step / 2), difference(i, step), strict=True)
-        columns.append([(4 * fine - coarse) / 3 for fine, coarse in halves])
-    if not columns:
-        none = [np.zeros((*b.shape, 0)) for b in estimate.modes]
-        return Movement(np.zeros((len(estimate.beta), 0)), tuple(none))
-    stacked = [np.stack(parts, axis=-1) for parts in zip(*columns, strict=True)]
-    return Movement(stacked[0], tuple(stacked[1:]))
-
-
-def _estimates(
-    assembly: Assembly, reml: bool, y: Floats, phi: Floats, beta0: Floats, scale: float
-) -> list[Floats]:
-    """Fixed effects and the modes of each term at the core's parameters phi."""
-    state = assembly.core.state(y, reml, phi, False)
-    beta = assembly.fixed.transform @ (beta0 + scale * state["beta"])
-    modes = [scale * state["modes"][t.block][:, t.first : t.first + t.size] for t in assembly.terms]
-    return [beta, *modes]

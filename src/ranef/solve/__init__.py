@@ -33,7 +33,14 @@ from ranef.solve.questions import (
 from ranef.solve.scores import cluster_scores
 from ranef.solve.search import Refits, Solution, fit, refit_many
 from ranef.solve.second_order import Curvature, Information, curvature, information
-from ranef.solve.whitening import Whitened, generalised_whitened, whitened
+from ranef.solve.whitening import (
+    Whitened,
+    error_covariance,
+    error_covariance_derivatives,
+    generalised_whitened,
+    unseen_covariance,
+    whitened,
+)
 
 __all__ = [
     "Curvature",
@@ -52,6 +59,8 @@ __all__ = [
     "conditional_covariances",
     "curvature",
     "effect_derivatives",
+    "error_covariance",
+    "error_covariance_derivatives",
     "fit",
     "fit_generalised",
     "free",
@@ -74,5 +83,6 @@ __all__ = [
     "psi_scores",
     "refit_many",
     "stepped_point",
+    "unseen_covariance",
     "whitened",
 ]

@@ -14,16 +14,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranef.errors import ModelError
-from ranef.solve.assembly import Parametrisation, assemble
+from ranef.solve.assembly import Assembly, Parametrisation, assemble
 from ranef.solve.predictors import assemble_generalised
-from ranef.solve.questions import level_rows
+from ranef.solve.questions import differences, level_rows
 from ranef.solve.resources import available_memory
 from ranef.solve.search import ranks_of
 
 if TYPE_CHECKING:
     from ranef.models.estimate import Estimate, GeneralisedEstimate
 
-__all__ = ["Whitened", "generalised_whitened", "whitened"]
+__all__ = [
+    "Whitened",
+    "error_covariance",
+    "error_covariance_derivatives",
+    "generalised_whitened",
+    "unseen_covariance",
+    "whitened",
+]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int32]
@@ -84,15 +91,70 @@ def whitened(estimate: Estimate, X: Floats, random: Random) -> Whitened:
     estimate : Estimate
     X : (N, p) array
     random : one (codes (N,), z (N, r)) for each term, or None
-        Codes of levels that the fit has seen. None leaves the term out.
+        None leaves the term out; so does the code -1, of a level that the fit has not
+        seen (see `unseen_covariance`).
     """
     assembly = assemble(estimate.specification, estimate.optimum.path)
-    phi = assembly.phi(estimate.theta, ranks_of(estimate.optimum))
+    return _whitened_at(assembly, estimate, estimate.theta, X, random).scaled(estimate.sigma)
+
+
+def _whitened_at(
+    assembly: Assembly, estimate: Estimate, theta: Floats, X: Floats, random: Random
+) -> Whitened:
+    """Errors of prediction at any theta, relative to sigma."""
+    phi = assembly.phi(theta, ranks_of(estimate.optimum))
     _check_memory(assembly, len(X))
     codes, z, _ = level_rows(assembly, estimate.covariances, len(X), random)
     inner = np.ascontiguousarray(X @ assembly.fixed.transform)
     found = assembly.core.half_solves(assembly.response(), estimate.reml, phi, codes, z, inner)
-    return _read(found, found[4].shape[1] - inner.shape[1]).scaled(estimate.sigma)
+    return _read(found, found[4].shape[1] - inner.shape[1])
+
+
+def unseen_covariance(covariances: Sequence[Floats], random: Random) -> Floats | float:
+    """Covariance (N, N) that levels not seen give: z_i' Psi z_j, one new level to a term.
+
+    0 where no term counts.
+    """
+    out: Floats | float = 0.0
+    for psi, given in zip(covariances, random, strict=True):
+        if given is not None:
+            codes, z = given
+            new = np.where((codes < 0)[:, None], z, 0.0)
+            out = out + new @ psi @ new.T
+    return out
+
+
+def error_covariance(estimate: Estimate, X: Floats, random: Random) -> Floats:
+    """Joint covariance (N, N) of the errors of x'beta + z'b of a linear model, given theta.
+
+    Its diagonal is `prediction_variance`.
+    """
+    assembly = assemble(estimate.specification, estimate.optimum.path)
+    relative = _covariance_at(assembly, estimate, estimate.theta, X, random)
+    return np.asarray(estimate.sigma**2 * relative)
+
+
+def error_covariance_derivatives(estimate: Estimate, X: Floats, random: Random) -> Floats:
+    """Derivatives (k, N, N) of `error_covariance` in theta, sigma held, by central differences.
+
+    Zero for entries that are not `free`.
+    """
+    assembly = assemble(estimate.specification, estimate.optimum.path)
+
+    def covariance(at: Floats) -> Floats:
+        return _covariance_at(assembly, estimate, at, X, random)
+
+    found = differences(assembly, estimate, covariance, (len(X), len(X)))
+    return np.asarray(estimate.sigma**2 * found)
+
+
+def _covariance_at(
+    assembly: Assembly, estimate: Estimate, theta: Floats, X: Floats, random: Random
+) -> Floats:
+    whitened = _whitened_at(assembly, estimate, theta, X, random)
+    dense = np.hstack([whitened.tail, whitened.fixed])
+    own = (whitened.chain @ whitened.chain.T).toarray() + dense @ dense.T
+    return np.asarray(own + unseen_covariance(assembly.psis(theta), random))
 
 
 def generalised_whitened(estimate: GeneralisedEstimate, X: Floats, random: Random) -> Whitened:
@@ -104,7 +166,7 @@ def generalised_whitened(estimate: GeneralisedEstimate, X: Floats, random: Rando
     X : (N, P) array
         Over all coefficients: zero where a coefficient has no part.
     random : one (codes (N,), z (N, r)) for each term of the design, or None
-        Codes of levels that the fit has seen. None leaves the term out.
+        As for `whitened`.
     """
     assembly = assemble_generalised(
         estimate.design, estimate.optimum.path, quadrature=estimate.quadrature

@@ -15,9 +15,8 @@ from ranef.api import checks
 from ranef.api.generalised import GeneralizedMixedModelFit
 from ranef.api.mixed import MixedModelFit
 from ranef.api.rendering import decimals, number, p_value
-from ranef.api.summary import DF_WORDS
 from ranef.errors import DataError, FileError, ModelError, suggestion
-from ranef.inference import intraclass_correlations
+from ranef.inference import METHODS, intraclass_correlations
 from ranef.models.meaning import link_of, ratio
 from ranef.models.naming import group_name
 from ranef.report.files import write_atomically
@@ -552,7 +551,7 @@ def _fitted(fits: Mapping[str, MixedModelFit], df: str | None) -> str:
         text = " ".join(f"{', '.join(names)}: {way}." for way, names in ways.items())
     if any(not isinstance(fit, GeneralizedMixedModelFit) for fit in fits.values()):
         method_name = "satterthwaite" if df is None else df
-        text += f" Linear models: {DF_WORDS.get(method_name, method_name)}."
+        text += f" Linear models: {METHODS[method_name].words}."
     if any(isinstance(fit, GeneralizedMixedModelFit) for fit in fits.values()):
         text += " Generalised models: normal tests."
     return text

@@ -409,7 +409,7 @@ def test_expected_ranks_of_a_generalised_model_are_those_of_the_reference(fits):
 
 def test_probability_of_the_top_is_that_of_200_000_draws(fits):
     """Reference and ours are both Monte Carlo with 200,000 draws: 4 standard errors of 0.0008."""
-    table = ranef.rank(fits("slope"), statistic="Days", top=3, draws=200_000).tidy()
+    table = ranef.rank(fits("slope"), statistic="Days", top=3, n=200_000).tidy()
     known = {str(r["Subject"]): r for r in REFERENCE["mc_sleep_Days"]}
     assert known["308"]["P_top3"] == pytest.approx(0.933, abs=1e-3)
     for level, value in zip(table["level"], table["prob_top"], strict=True):
@@ -445,9 +445,7 @@ def test_ranks_in_an_unbalanced_crossed_design_by_monte_carlo(fits, group):
     n = 60_000
     drawn = np.random.default_rng(8).multivariate_normal(mean, C[np.ix_(own, own)], n)
     place = stats.rankdata(drawn, axis=1)
-    table = ranef.rank(
-        fit, group, statistic="(Intercept)", top=2, draws=60_000, threshold=0.2
-    ).tidy()
+    table = ranef.rank(fit, group, statistic="(Intercept)", top=2, n=60_000, threshold=0.2).tidy()
     error = place.std(axis=0) / np.sqrt(n)
     assert np.abs((table["expected_rank"] - place.mean(axis=0)) / error).max() < 4.5
     for column, values in (
@@ -493,8 +491,8 @@ def test_order_only_turns_the_ranks(fits):
 
 def test_a_function_that_is_a_coefficient_agrees_with_it(fits):
     fit = fits("slope")
-    direct = ranef.rank(fit, statistic="Days", scale="coefficient", threshold=8, draws=20_000)
-    drawn = ranef.rank(fit, statistic=lambda c: c["Days"], threshold=8, draws=20_000, rng=4)
+    direct = ranef.rank(fit, statistic="Days", scale="coefficient", threshold=8, n=20_000)
+    drawn = ranef.rank(fit, statistic=lambda c: c["Days"], threshold=8, n=20_000, rng=4)
     a, b = direct.tidy(), drawn.tidy()
     np.testing.assert_allclose(b["estimate"], a["estimate"])
     assert np.abs(a["expected_rank"] - b["expected_rank"]).max() < 0.12
@@ -564,15 +562,15 @@ def test_many_levels_are_ranked_by_draws_and_agree_with_the_exact_ones():
     g = np.repeat(np.arange(2500), 3)
     y = rng.normal(size=2500)[g] + rng.normal(size=len(g))
     fit = ranef.lmm("y ~ 1 + (1 | g)", {"y": y, "g": g})
-    found = ranef.rank(fit, draws=500)
+    found = ranef.rank(fit, n=500)
     assert not found.found.exact
     known = found.known
     z = (known.mean[:50, None] - known.mean) / np.sqrt(known.variance[:50, None] + known.variance)
     expected = 0.5 + stats.norm.cdf(z).sum(axis=1)
     assert np.abs(found.found.expected[:50] - expected).max() < 150
     assert np.corrcoef(found.found.expected[:50], expected)[0, 1] > 0.999
-    with pytest.raises(ModelError, match="draws="):
-        ranef.rank(fit, draws=10_000_000)
+    with pytest.raises(ModelError, match="n="):
+        ranef.rank(fit, n=10_000_000)
 
 
 def test_ranking_speaks_of_what_it_is_not(fits):
@@ -849,7 +847,7 @@ def test_intervals_of_effects_and_ranks_cover_in_an_unbalanced_crossed_design():
             own = ranef.posterior(fit, "a", given=given).tidy().set_index("level").loc[names]
             inside = (own["conf_low"] <= effects) & (effects <= own["conf_high"])
             covered["effects" if given == "variance" else given].append(inside.mean())
-        ranking = ranef.rank(fit, "a", draws=1000).tidy().set_index("level").loc[names]
+        ranking = ranef.rank(fit, "a", n=1000).tidy().set_index("level").loc[names]
         inside = (ranking["rank_low"] <= order) & (order <= ranking["rank_high"])
         covered["ranks"].append(inside.mean())
     share = {name: float(np.mean(values)) for name, values in covered.items()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -166,9 +167,10 @@ def read_question(
         type = checks.choice("type", type, TYPES)
     if kind is not None:
         kind = checks.choice("kind", kind, ("typical", "population"))
+    unit = checks.mapping("unit", unit, "{'ward': 'A'}")
     if unit and kind is not None:
         raise ModelError("unit= asks for one level's own means, which are of no other kind")
-    if offset is not None and not np.isfinite(offset):
+    if offset is not None and not (isinstance(offset, Real) and np.isfinite(offset)):
         raise ModelError(f"offset must be a finite number, not {offset!r}")
     if linear and df is not None:
         inference.check_method(df)
@@ -192,7 +194,7 @@ def read_question(
         "unit" if unit else asked_kind,
         type,
         df,
-        dict(unit or {}),
+        unit,
         None if offset is None else float(offset),
     )
 
@@ -253,7 +255,7 @@ def ask(
         [spec.recipe for spec in asked.specifications.values()],
         data,
         asked.fit.frame.accounting.kept,
-        at=at,
+        at=checks.mapping("at", at, "{'age': [40, 60]}"),
         cov_reduce=cov_reduce,
         random=asked.kind in ("population", "unit"),
         keep=keep,

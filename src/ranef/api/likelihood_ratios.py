@@ -12,6 +12,7 @@ import numpy as np
 from ranef.api.mixed import MixedModelFit
 from ranef.api.progress import Ticker
 from ranef.api.rendering import Page, Paragraph, TextTable, number, p_value
+from ranef.api.shown import Shown
 from ranef.errors import DataError, ModelError
 from ranef.inference import removal
 from ranef.inference.comparison import (
@@ -50,7 +51,7 @@ class ComparedModel:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class ModelComparison:
+class ModelComparison(Shown):
     """Fits compared by their likelihoods; `ranef.anova` makes it.
 
     Attributes
@@ -68,13 +69,13 @@ class ModelComparison:
     notes: tuple[str, ...]
     library: str
 
-    def table(self) -> Any:
+    def tidy(self) -> Any:
         """Return the comparison as a table in the library the data came in.
 
         Returns
         -------
         table
-            ``model, formula, n_parameters, aic, bic, loglik, deviance, chisq, df,
+            ``model, formula, n_parameters, aic, bic, loglik, deviance, statistic, df,
             p_value, p_naive``. `p_value` allows for variances that are zero under the
             smaller model, `p_naive` is the chi-squared tail that does not; NaN where
             there is no known distribution. After a bootstrap `p_value` is its own, and
@@ -90,7 +91,7 @@ class ModelComparison:
             "bic": [m.bic for m in ms],
             "loglik": [m.estimate.loglik for m in ms],
             "deviance": [m.estimate.deviance for m in ms],
-            "chisq": [math.nan if t is None else t.statistic for t in tests],
+            "statistic": [math.nan if t is None else t.statistic for t in tests],
             "df": [math.nan if t is None else float(t.df) for t in tests],
         }
         asymptotic = [math.nan if t is None else t.p_value for t in tests]
@@ -105,8 +106,6 @@ class ModelComparison:
         columns["n_draws"] = [0 if b is None else len(b.draws) for b in drawn]
         columns["n_failed"] = [0 if b is None else b.failed for b in drawn]
         return make_table(columns, self.library)
-
-    tidy = table
 
     @property
     def page(self) -> Page:
@@ -155,12 +154,6 @@ class ModelComparison:
                     f"{number(b.ddf, 1)} denominator degrees of freedom {p_value(b.p_f)}."
                 )
         return tuple(lines)
-
-    def __repr__(self) -> str:
-        return self.page.text()
-
-    def _repr_html_(self) -> str:
-        return self.page.html()
 
 
 def compare_fits(
@@ -215,7 +208,7 @@ def _check_same_data(fits: Sequence[MixedModelFit]) -> None:
     for number_, fit in enumerate(fits[1:], 2):
         spec = fit.estimate.specification
         which = f"fit 1 and fit {number_}"
-        if spec.n != base.n or not same_values(fit.frame.accounting.kept, _rows_of(first, fit)):
+        if spec.n != base.n or not _same_rows(first, fit):
             raise DataError(
                 f"{which} use different rows ({base.n:,} and {spec.n:,}"
                 f"{_missing(first)}{_missing(fit)}), so their likelihoods cannot be compared; "
@@ -244,6 +237,13 @@ def _check_same_data(fits: Sequence[MixedModelFit]) -> None:
                 )
             if not same_values(first.estimate.extra, fit.estimate.extra):
                 raise DataError(f"{which} have different trials; fit both to the same response")
+
+
+def _same_rows(first: MixedModelFit, other: MixedModelFit) -> bool:
+    """Tell whether two fits may have the same rows; of unlike tables the responses tell."""
+    if first.frame.accounting.n_rows != other.frame.accounting.n_rows:
+        return True
+    return bool(same_values(other.frame.accounting.kept, _rows_of(first, other)))
 
 
 def _rows_of(first: MixedModelFit, other: MixedModelFit) -> Any:

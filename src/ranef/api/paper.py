@@ -264,7 +264,9 @@ def table(
     carried = checks.flag("exponentiate", exponentiate)
     level = checks.conf_level(conf_level)
     target = None if out is None else _target(out)
-    names = dict(labels or {})
+    names = checks.mapping("labels", labels, "{'age': 'Age (years)'}")
+    if title is not None and not isinstance(title, str):
+        raise ModelError(f"title must be text, not {type(title).__name__}")
     lines = tuple(_lines(fit, kept, carried, level, df) for fit in fits.values())
     _refuse_unknown_labels(names, fits)
     sheet = _sheet(fits, lines, shown, names, title, carried, level, df)

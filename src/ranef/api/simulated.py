@@ -21,6 +21,7 @@ from ranef.api.diagnosing import (
 )
 from ranef.api.mixed import MixedModelFit
 from ranef.api.rendering import Page, Paragraph, TextTable, number, p_value
+from ranef.api.shown import Shown
 from ranef.diagnostics import ResidualTest, Simulated
 from ranef.errors import ModelError
 from ranef.models.estimate import GeneralisedEstimate
@@ -109,7 +110,7 @@ def simulated_residuals(
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class SimulatedResiduals:
+class SimulatedResiduals(Shown):
     """Scaled residuals of a fit; `simulated_residuals` makes them.
 
     Attributes
@@ -289,12 +290,6 @@ class SimulatedResiduals:
         )
         title = f"Simulated residuals: {self.fit.formula}"
         return Page(title, (Paragraph(lines), TextTable("Tests", header, rows)))
-
-    def __repr__(self) -> str:
-        return self.page.text()
-
-    def _repr_html_(self) -> str:
-        return self.page.html()
 
 
 def _columns(tests: tuple[ResidualTest, ...]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from ranef.api.mixed import MixedModelFit
 from ranef.api.rendering import Page, Paragraph, TextTable, decimals, number, p_value
+from ranef.api.shown import Shown
 from ranef.design import Effect, Effects, Specification, effects_of
 from ranef.design.matrix import INTERCEPT
 from ranef.inference import METHODS
@@ -42,7 +43,7 @@ class TermTest:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class TermTests:
+class TermTests(Shown):
     """Tests of the terms of a fit; `ranef.anova` makes it.
 
     Attributes
@@ -67,7 +68,7 @@ class TermTests:
     notes: tuple[str, ...]
     library: str
 
-    def table(self) -> Any:
+    def tidy(self) -> Any:
         """Return the tests as a table in the library the data came in.
 
         Returns
@@ -91,8 +92,6 @@ class TermTests:
             **{name: every[name] for name in ("df1", "df2", "statistic", "p_value")},
         }
         return make_table(columns, self.library)
-
-    tidy = table
 
     @property
     def page(self) -> Page:
@@ -124,12 +123,6 @@ class TermTests:
         )
         header = (*(("", "") if parts else ("",)), "df", "chi2", "p")
         return TextTable("Wald tests (chi-squared)", header, rows, 2 if parts else 1)
-
-    def __repr__(self) -> str:
-        return self.page.text()
-
-    def _repr_html_(self) -> str:
-        return self.page.html()
 
 
 def tabulate_terms(fit: MixedModelFit, kind: str, df: str | None) -> TermTests:

@@ -14,6 +14,7 @@ from ranef.api import checks
 from ranef.api.mixed import MixedModelFit
 from ranef.api.progress import Ticker
 from ranef.api.rendering import Page, Paragraph, TextTable, number, p_value
+from ranef.api.shown import Shown
 from ranef.design import Effects, effects_of
 from ranef.errors import ModelError, suggestion
 from ranef.inference import removal
@@ -79,7 +80,7 @@ class DroppedTerm:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class VarianceTest:
+class VarianceTest(Shown):
     """Tests of the random effects, each taken out in turn; `ranef.variance_test` makes it.
 
     Attributes
@@ -102,7 +103,7 @@ class VarianceTest:
     notes: tuple[str, ...]
     library: str
 
-    def table(self) -> Any:
+    def tidy(self) -> Any:
         """Return one row for each effect taken out, in the library the data came in.
 
         Returns
@@ -114,8 +115,6 @@ class VarianceTest:
         names = DroppedTerm.__annotations__
         columns = {name: [getattr(t, name) for t in self.tests] for name in names}
         return make_table(columns, self.library)
-
-    tidy = table
 
     @property
     def page(self) -> Page:
@@ -132,12 +131,6 @@ class VarianceTest:
         table = TextTable(f"{word} ratios, each effect taken out in turn", header, tuple(rows))
         notes = (Paragraph(self.notes),) if self.notes else ()
         return Page(f"Tests of the random effects: {self.formula}", (table, *notes))
-
-    def __repr__(self) -> str:
-        return self.page.text()
-
-    def _repr_html_(self) -> str:
-        return self.page.html()
 
 
 def variance_test(
@@ -190,7 +183,7 @@ def variance_test(
     Returns
     -------
     VarianceTest
-        Prints as text; ``table()`` has the numbers.
+        Prints as text; ``tidy()`` has the numbers.
 
     Raises
     ------
@@ -206,7 +199,7 @@ def variance_test(
     >>> import ranef
     >>> fit = ranef.lmm("Yield ~ 1 + (1 | Batch)", ranef.data.load("Dyestuff"))
     >>> found = ranef.variance_test(fit)
-    >>> found.table()[["term", "statistic", "p_naive"]].round(3)
+    >>> found.tidy()[["term", "statistic", "p_naive"]].round(3)
               term  statistic  p_naive
     0  (1 | Batch)      6.369    0.012
     >>> bool(found.tests[0].p_value < 0.005)

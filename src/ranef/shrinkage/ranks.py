@@ -247,7 +247,7 @@ def _ranked(
     if 4 * q * n > BYTES:
         raise ModelError(
             f"{n:,} draws of the ranks of {q:,} levels need {4 * q * n / 1e9:.1f} GB; "
-            f"ask for fewer, such as draws={BYTES // (4 * q):,}"
+            f"ask for fewer, such as n={BYTES // (4 * q):,}"
         )
     found = np.empty((q, n), dtype=np.int32)
     step = max(1, 2_000_000 // q)

@@ -162,8 +162,9 @@ def ratios(
     expected = model.sums(unit(model.eta))
     if np.any(expected <= 0):
         raise ModelError(
-            f"{int(np.sum(expected <= 0))} levels have an expected sum that is not positive: a "
-            "ratio to it says nothing; compare differences instead (fit.tidy('random'))"
+            f"the expected sum is not positive in {int(np.sum(expected <= 0))} of "
+            f"{len(expected)} levels: a ratio to it says nothing; compare differences instead "
+            "(fit.tidy('random'))"
         )
     observed = model.sums(model.y)
     limits, raw_low, raw_high = _raw_limits(model, observed, expected, conf_level)

@@ -14,7 +14,7 @@ from scipy.linalg import block_diag
 import ranef
 from ranef import shrinkage, solve
 from ranef.errors import LevelError, ModelError
-from ranef.inference import generalised, parameter_covariance
+from ranef.inference import combinations, generalised, parameter_covariance
 from ranef.inference.generalised.rows import linear_parts
 from ranef.models.estimate import GeneralisedEstimate
 
@@ -105,7 +105,7 @@ def dense_posterior(estimate):
 def rows_of(estimate, what):
     """The combinations as rows over (beta, all effects)."""
     blocks = [what.X]
-    for given, b in zip(what.random, shrinkage.combinations.modes_of(estimate), strict=True):
+    for given, b in zip(what.random, combinations.modes_of(estimate), strict=True):
         block = np.zeros((len(what.X), b.size))
         if given is not None:
             codes, z = given

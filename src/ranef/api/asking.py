@@ -370,7 +370,6 @@ def _generalised_source(asked: Asked, grid: ReferenceGrid, gap: Floats) -> Sourc
 
 
 def _unit_source(asked: Asked, grid: ReferenceGrid, gap: Floats) -> Source:
-    estimate = asked.fit.estimate
     if isinstance(asked.fit, GeneralizedMixedModelFit):
         if asked.type not in ("link", "response"):
             raise ModelError(
@@ -387,10 +386,23 @@ def _unit_source(asked: Asked, grid: ReferenceGrid, gap: Floats) -> Source:
         columns = np.arange(read.X.shape[1])
         part, link = LinearPart(read.X, columns, read.offset, random), asked.transformed
     named = tuple((t, codes, z) for t, codes, z in part.random if (codes > -2).all())
-    found = unit_functions(estimate, replace(part, random=named))
-    rows = Functions(found.value, found.jacobian, gap)
-    knowledge = _normal(found.covariance)
+    part = replace(part, random=named)
+    rows, knowledge = _unit_knowledge(asked, part, gap)
     return Source(asked, grid.variables, grid, rows, grid.counts, link, link, knowledge)
+
+
+def _unit_knowledge(asked: Asked, part: LinearPart, gap: Floats) -> tuple[Functions, Knowledge]:
+    """Rows with the effects of their levels, known as well as predictions of them are."""
+    fit = asked.fit
+    known = fit._known_parameters() if isinstance(fit, LinearMixedModelFit) else None
+    found = unit_functions(fit.estimate, part, known)
+
+    def joint(L: Floats, value: Floats) -> FTest:
+        normal = wald_test(L, value, found.covariance)
+        return f_tail(normal.statistic, normal.df1, found.denominator(L))
+
+    rows = Functions(found.value, found.jacobian, gap)
+    return rows, Knowledge(found.covariance, found.degrees, joint)
 
 
 def _linear(asked: Asked) -> Knowledge:

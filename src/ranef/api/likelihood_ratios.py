@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from ranef.api.mixed import MixedModelFit
-from ranef.api.progress import counted
+from ranef.api.progress import Ticker
 from ranef.api.rendering import Page, Paragraph, TextTable, number, p_value
 from ranef.api.shown import Shown
 from ranef.errors import DataError, ModelError
@@ -20,12 +20,13 @@ from ranef.inference.comparison import (
     LikelihoodRatio,
     bootstrap_ratio,
     likelihood_ratio,
+    ratios,
 )
 from ranef.inference.nesting import nesting, same_values
 from ranef.models.estimate import Estimate, GeneralisedEstimate
 from ranef.tables import make_table
 
-__all__ = ["ModelComparison", "Ticker", "compare_fits"]
+__all__ = ["ModelComparison", "compare_fits"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -303,26 +304,5 @@ def _bootstrap(
 ) -> BootstrapRatio:
     Y = removal.draw(small, draws, rng)
     with Ticker(2 * draws, "bootstrap", progress) as advance:
-        below = removal.logliks(small, Y, n_jobs=n_jobs, advance=advance)
-        above = removal.logliks(large, Y, n_jobs=n_jobs, advance=advance)
-    return bootstrap_ratio(test.statistic, test.df, 2 * (above - below))
-
-
-class Ticker:
-    """A progress bar that is told how many pieces of work are done."""
-
-    def __init__(self, total: int, what: str, wanted: bool | None) -> None:
-        self._work = counted(range(total), what, wanted)
-        next(self._work, None)
-
-    def __enter__(self) -> Callable[[int], object]:
-        return self._advance
-
-    def _advance(self, count: int) -> None:
-        for _ in range(count):
-            next(self._work, None)
-
-    def __exit__(self, *raised: object) -> None:
-        close = getattr(self._work, "close", None)
-        if close is not None:
-            close()
+        drawn = ratios(small, large, Y, n_jobs=n_jobs, advance=advance)
+    return bootstrap_ratio(test.statistic, test.df, drawn)

@@ -89,11 +89,11 @@ def simulated_residuals(
     >>> found = ranef.simulated_residuals(fit)
     >>> found.tidy()[["test", "statistic", "p_value"]].round(3)
                       test  statistic  p_value
-    0           uniformity      0.144      0.0
-    1           dispersion      2.544      0.0
-    2             outliers      0.053      0.0
-    3                zeros      1.423      0.0
-    4  trend: fitted value      0.144      0.0
+    0           uniformity      0.151      0.0
+    1           dispersion      2.618      0.0
+    2             outliers      0.047      0.0
+    3                zeros      1.364      0.0
+    4  trend: fitted value      0.129      0.0
     """
     fit = fitted_model(fit)
     n = checks.count("n", n)

@@ -14,6 +14,7 @@ from ranef.api.rendering import Page, Paragraph, TextTable, decimals, number, p_
 from ranef.api.shown import Shown
 from ranef.design import Effect, Effects, Specification, effects_of
 from ranef.design.matrix import INTERCEPT
+from ranef.inference import METHODS
 from ranef.inference.hypotheses import term_hypotheses, with_fixed_rows
 from ranef.models.estimate import Component, GeneralisedEstimate
 from ranef.tables import make_table
@@ -22,13 +23,6 @@ __all__ = ["TermTests", "tabulate_terms"]
 
 Floats = NDArray[np.float64]
 
-METHOD_WORDS = {
-    "satterthwaite": "Satterthwaite's degrees of freedom",
-    "kenward-roger": "Kenward-Roger's covariance and degrees of freedom",
-    "containment": "containment degrees of freedom",
-    "residual": "n - p degrees of freedom",
-    "normal": "the normal distribution",
-}
 TYPE_WORDS = {
     "I": "each term after those before it",
     "II": "each term after all others that do not contain it",
@@ -108,9 +102,7 @@ class TermTests(Shown):
         return Page(title, (body, *notes))
 
     def _linear(self) -> TextTable:
-        caption = f"F tests ({METHOD_WORDS.get(self.df, self.df)})"
-        if self.df == "normal":
-            caption = "F tests (denominator degrees of freedom infinite)"
+        caption = f"F tests ({METHODS[self.df].joint_words})"
         header = ("", "sum_sq", "mean_sq", "df1", "df2", "F", "p")
         rows = []
         for t in self.tests:

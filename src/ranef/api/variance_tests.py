@@ -11,15 +11,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranef.api import checks
-from ranef.api.likelihood_ratios import Ticker
 from ranef.api.mixed import MixedModelFit
+from ranef.api.progress import Ticker
 from ranef.api.rendering import Page, Paragraph, TextTable, number, p_value
 from ranef.api.shown import Shown
 from ranef.design import Effects, effects_of
 from ranef.errors import ModelError, suggestion
 from ranef.inference import removal
 from ranef.inference.boundary import Cone
-from ranef.inference.comparison import bootstrap_ratio, naive_tail, null_distribution, ratio
+from ranef.inference.comparison import (
+    bootstrap_ratio,
+    naive_tail,
+    null_distribution,
+    ratio,
+    ratios,
+)
 from ranef.inference.exact import NullDraws, simulate_ratio, spectrum
 from ranef.inference.nesting import Nesting, everything, nesting
 from ranef.inference.removal import Ordinary, Removal
@@ -394,11 +400,7 @@ def _bootstrapped(
 ) -> Answer:
     Y = removal.draw(small, work.draws, work.rng)
     with Ticker(2 * work.draws, "bootstrap", work.progress) as advance:
-        below = removal.logliks(small, Y, n_jobs=work.n_jobs, advance=advance)
-        above = removal.logliks(estimate, Y, n_jobs=work.n_jobs, advance=advance)
-    draws = np.array(
-        [ratio(a, b) if np.isfinite(a + b) else np.nan for a, b in zip(below, above, strict=True)]
-    )
+        draws = ratios(small, estimate, Y, n_jobs=work.n_jobs, advance=advance)
     found = bootstrap_ratio(statistic, df, draws)
     lost = f", {found.failed} failed" if found.failed else ""
     words = f"bootstrap, {len(found.draws):,} draws{lost}"

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranef.errors import ModelError
+from ranef.inference.joint_posterior import Posterior
 from ranef.shrinkage.ensemble import (
     constrained,
     mixture_quantiles,
@@ -22,7 +23,6 @@ from ranef.shrinkage.ensemble import (
     triple_goal,
 )
 from ranef.shrinkage.normal import exceeds
-from ranef.shrinkage.posterior import Posterior
 
 __all__ = ["Ranks", "pairwise", "pairwise_of_draws", "ranks", "ranks_of_draws"]
 

@@ -25,6 +25,7 @@ from ranef.families.counts import Count
 from ranef.inference.generalised.rows import linear_parts, own_rows
 from ranef.inference.generalised.targets import has_zero
 from ranef.inference.generalised.uncertainty import linear_predictors
+from ranef.inference.joint_posterior import posterior
 from ranef.inference.means import fitted
 from ranef.models.estimate import Estimate, GeneralisedEstimate
 from ranef.models.naming import factors_of, terms_of
@@ -41,7 +42,6 @@ from ranef.shrinkage.limits import (
     poisson_limits,
 )
 from ranef.shrinkage.normal import exceeds
-from ranef.shrinkage.posterior import posterior
 from ranef.shrinkage.reliability import prior_covariance
 
 __all__ = ["REFERENCES", "Ratios", "ratios"]

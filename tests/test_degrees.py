@@ -76,37 +76,35 @@ def test_kenward_roger_of_every_coefficient(fitted, agree, name):
     np.testing.assert_allclose(V, expected, atol=2e-6)
 
 
-@pytest.mark.parametrize("name", TESTS)
-def test_satterthwaite_of_every_coefficient(fitted, agree, name):
-    found = fitted(name).tidy()["df"]
-    agree("tidy()", f"df, {name}", found, TESTS[name]["satterthwaite_df"],
+def test_satterthwaite_of_every_coefficient(fitted, agree):
+    found = np.concatenate([fitted(name).tidy()["df"] for name in TESTS])
+    theirs = np.concatenate([case["satterthwaite_df"] for case in TESTS.values()])
+    agree("tidy()", f"df of every coefficient, {len(TESTS)} models", found, theirs,
           peer=LMERTEST, rtol=1e-6)  # fmt: skip
 
 
-@pytest.mark.parametrize("name", TESTS)
-def test_f_tests_of_several_rows(fitted, agree, name):
+def test_f_tests_of_several_rows(fitted, agree):
     """Rows that mix coefficients among them: Satterthwaite's df depends on how they are written."""
-    fit = fitted(name)
-    ours, theirs = {}, {}
-    for case in TESTS[name]["joint"]:
-        L = np.asarray(case["L"], dtype=float)
-        if name in REGULAR:
-            found = fit._joint_test(L, df="kenward-roger")
-            ours.setdefault(PBKRTEST, []).append([found.statistic, found.df2])
-            theirs.setdefault(PBKRTEST, []).append([case["kr_f"], case["kr_df2"]])
-            scale = kenward_roger(fit.estimate).scaled_f(L).scale
-            assert scale == pytest.approx(case["kr_scale"], rel=1e-6)
-            assert found.p_value == pytest.approx(stats.f.sf(found.statistic, len(L), found.df2))
-        found = fit._joint_test(L)
-        ours.setdefault(LMERTEST, []).append([found.statistic, found.df2])
-        theirs.setdefault(LMERTEST, []).append([case["satterthwaite_f"], case["satterthwaite_df2"]])
-    what = f"F and df2 of slopes and of rows that mix coefficients, {name}"
-    for peer, method, rtol in (
-        (PBKRTEST, "kenward-roger", 1e-6),
-        (LMERTEST, "satterthwaite", 2e-6),
-    ):
-        if peer in ours:
-            agree(f"F tests, df='{method}'", what, ours[peer], theirs[peer], peer=peer, rtol=rtol)
+    kenward, satterthwaite = [], []
+    for name in TESTS:
+        fit = fitted(name)
+        for case in TESTS[name]["joint"]:
+            L = np.asarray(case["L"], dtype=float)
+            if name in REGULAR:
+                found = fit._joint_test(L, df="kenward-roger")
+                kenward += [(found.statistic, case["kr_f"]), (found.df2, case["kr_df2"])]
+                scale = kenward_roger(fit.estimate).scaled_f(L).scale
+                assert scale == pytest.approx(case["kr_scale"], rel=1e-6)
+                p = stats.f.sf(found.statistic, len(L), found.df2)
+                assert found.p_value == pytest.approx(p)
+            found = fit._joint_test(L)
+            satterthwaite.append((found.statistic, case["satterthwaite_f"]))
+            satterthwaite.append((found.df2, case["satterthwaite_df2"]))
+    what = "F and df2 of slopes and of rows that mix coefficients"
+    agree("F tests, df='kenward-roger'", f"{what}, {len(REGULAR)} models",
+          *zip(*kenward, strict=True), peer=PBKRTEST, rtol=1e-6)  # fmt: skip
+    agree("F tests, df='satterthwaite'", f"{what}, {len(TESTS)} models",
+          *zip(*satterthwaite, strict=True), peer=LMERTEST, rtol=2e-6)  # fmt: skip
 
 
 def test_variety_in_the_unbalanced_oats(fitted):
@@ -421,38 +419,44 @@ def test_without_any_variance_it_is_a_regression():
 # --- containment ---------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", STRATA)
-def test_strata_are_those_of_nlme(agree, name):
+def test_strata_are_those_of_nlme(agree):
     """But one: without an intercept nlme gives age 81, where 108 - (27 + 1) = 80 are left."""
-    case = STRATA[name]
-    fit = ranef.lmm(case["formula"], table_of(case["table"]))
-    found = fit.tidy(df="containment").set_index("term")["df"]
-    theirs = dict(zip(case["names"], case["df"], strict=True))
-    if name == "orthodont_no_intercept":
-        assert theirs.pop("age11") == 81
-        assert found["age11"] == 80
-    agree("tidy(df='containment')", f"df, {name}", found[list(theirs)], list(theirs.values()),
+    ours, known = [], []
+    for name, case in STRATA.items():
+        fit = ranef.lmm(case["formula"], table_of(case["table"]))
+        found = fit.tidy(df="containment").set_index("term")["df"]
+        theirs = dict(zip(case["names"], case["df"], strict=True))
+        if name == "orthodont_no_intercept":
+            assert theirs.pop("age11") == 81
+            agree("tidy(df='containment')", "df of age, Orthodont without an intercept",
+                  found["age11"], 108 - (27 + 1), peer="Pinheiro & Bates (2000)")  # fmt: skip
+        ours += list(found[list(theirs)])
+        known += list(theirs.values())
+    agree("tidy(df='containment')", f"df of every coefficient, {len(STRATA)} models", ours, known,
           peer=NLME)  # fmt: skip
 
 
-@pytest.mark.parametrize("name", ["oats_add", "oats", "orthodont", "nested"])
-def test_strata_of_whole_terms(agree, name):
-    case = STRATA[name]
-    fit = ranef.lmm(case["formula"], table_of(case["table"]))
-    names = fit.estimate.specification.names
-    ours = []
-    for term, df1 in zip(case["terms"], case["term_df1"], strict=True):
-        parts = term.split(":")
-        own = [
-            i
-            for i, label in enumerate(names)
-            if len(label.split(":")) == len(parts)
-            and all(piece.startswith(p) for piece, p in zip(label.split(":"), parts, strict=True))
-        ]
-        found = fit._joint_test(np.eye(len(names))[own], df="containment")
-        assert found.df1 == df1
-        ours.append(found.df2)
-    agree("F tests, df='containment'", f"df2 of whole terms, {name}", ours, case["term_df2"],
+def test_strata_of_whole_terms(agree):
+    ours, known = [], []
+    for name in ("oats_add", "oats", "orthodont", "nested"):
+        case = STRATA[name]
+        fit = ranef.lmm(case["formula"], table_of(case["table"]))
+        names = fit.estimate.specification.names
+        for term, df1 in zip(case["terms"], case["term_df1"], strict=True):
+            parts = term.split(":")
+            own = [
+                i
+                for i, label in enumerate(names)
+                if len(label.split(":")) == len(parts)
+                and all(
+                    piece.startswith(p) for piece, p in zip(label.split(":"), parts, strict=True)
+                )
+            ]
+            found = fit._joint_test(np.eye(len(names))[own], df="containment")
+            assert found.df1 == df1
+            ours.append(found.df2)
+        known += case["term_df2"]
+    agree("F tests, df='containment'", "df2 of whole terms, four models", ours, known,
           peer=NLME)  # fmt: skip
 
 

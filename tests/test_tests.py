@@ -128,26 +128,26 @@ def lmertest_case(key, contrast):
     return formula, quiet("y ~ " + formula, data, weights=weights, contrasts=coded)
 
 
-@pytest.mark.parametrize("key", LMERTEST)
-def test_harder_designs_agree_with_lmertest(agree, key):
-    formula, fit = lmertest_case(key, "treatment")
+def test_harder_designs_agree_with_lmertest(agree):
+    """16 designs: nesting, empty cells, weights, polynomials, no intercept."""
     F, df2 = [], []
-    for kind in ("I", "II", "III"):
-        found = rows(ranef.anova(fit, type=kind))
-        for row in LMERTEST[key]["contr.treatment"][kind]:
-            if (formula, kind, row["term"]) in KNOWN:
-                continue
-            own = found[row["term"]]
-            assert own["df1"] == row["NumDF"]
-            assert own["df2"] == pytest.approx(row["DenDF"], rel=1e-4), (kind, row)
-            F.append((own["statistic"], row["F value"]))
-            df2.append((own["df2"], row["DenDF"]))
-    assert len(F) >= 3
-    model = {"w": "with weights", "empty": "one cell empty", "empty2": "two cells empty"}
-    head = key.partition("|")[0]
-    how = f" ({model[head]})" if head in model else ""
-    agree("ranef.anova", f"F of types I to III, y ~ {formula}{how}", *zip(*F, strict=True),
-          peer=BY_LMERTEST, rtol=1e-5)  # fmt: skip
+    for key in LMERTEST:
+        formula, fit = lmertest_case(key, "treatment")
+        compared = 0
+        for kind in ("I", "II", "III"):
+            found = rows(ranef.anova(fit, type=kind))
+            for row in LMERTEST[key]["contr.treatment"][kind]:
+                if (formula, kind, row["term"]) in KNOWN:
+                    continue
+                own = found[row["term"]]
+                assert own["df1"] == row["NumDF"], (key, kind, row)
+                F.append((own["statistic"], row["F value"]))
+                df2.append((own["df2"], row["DenDF"]))
+                compared += 1
+        assert compared >= 3
+    what = f"types I to III of {len(LMERTEST)} designs (nested, cells empty, weights, poly)"
+    agree("ranef.anova", f"F, {what}", *zip(*F, strict=True), peer=BY_LMERTEST, rtol=1e-5)
+    agree("ranef.anova", f"df2, {what}", *zip(*df2, strict=True), peer=BY_LMERTEST, rtol=1e-4)
 
 
 def test_a_term_after_all_others_has_the_same_type_one_and_two_hypothesis(agree):
@@ -214,15 +214,15 @@ def estimable_by_definition(fit, term):
     return np.linalg.lstsq(M.T, K, rcond=None)[0].T
 
 
-@pytest.mark.parametrize("formula", ["a*b*c", "a*x", "a*b*x+c", "x*z+a"])
-def test_type_three_by_its_definition(agree, formula):
-    fit = quiet(f"y ~ {formula} + (1 | g)", DESIGN)
-    F = []
-    for term, own in rows(ranef.anova(fit)).items():
-        test = fit._joint_test(estimable_by_definition(fit, term))
-        assert own["df1"] == test.df1
-        F.append((own["statistic"], test.statistic))
-    agree("ranef.anova", f"F of type III, y ~ {formula} + (1 | g)", *zip(*F, strict=True),
+def test_type_three_by_its_definition(agree):
+    F, formulas = [], ("a*b*c", "a*x", "a*b*x + c", "x*z + a")
+    for formula in formulas:
+        fit = quiet(f"y ~ {formula} + (1 | g)", DESIGN)
+        for term, own in rows(ranef.anova(fit)).items():
+            test = fit._joint_test(estimable_by_definition(fit, term))
+            assert own["df1"] == test.df1
+            F.append((own["statistic"], test.statistic))
+    agree("ranef.anova", f"F of type III, {', '.join(formulas)}", *zip(*F, strict=True),
           peer="SAS's definition, null spaces", rtol=1e-7)  # fmt: skip
 
 
@@ -874,22 +874,25 @@ def club_fit(name):
 
 
 @pytest.mark.parametrize("kind", TYPES)
-@pytest.mark.parametrize("name", ["plain", "nested"])
-def test_robust_of_unbalanced_designs_agrees_with_clubsandwich(agree, name, kind):
-    fit, expected = club_fit(name), CLUBS[name][kind]
-    found = ranef.robust(fit, type=kind)
-    np.testing.assert_allclose(found.covariance, expected["vcov"], rtol=2e-4, atol=1e-6)
-    own, call = found.tidy(), f"ranef.robust(type='{kind}')"
-    model = {"plain": "y ~ a * b + x + (x | g), unbalanced",
-             "nested": "y ~ a + x + (1 | h/g), unbalanced"}[name]  # fmt: skip
-    agree(call, f"standard errors and df, {model}", [*own.std_error, *own.df],
-          [*expected["SE"], *expected["df"]], peer=BY_CLUBS, rtol=1e-4)  # fmt: skip
-    L = np.eye(len(own))[4:6] if name == "plain" else np.eye(len(own))[1:3]
-    test = found.test(L)
-    agree(f"robust(type='{kind}').test", f"F and df2 of two rows, {model}",
-          [test.statistic, test.df2], [expected["F"], expected["df2"]],
-          peer=BY_CLUBS, rtol=1e-3)  # fmt: skip
-    assert test.p_value == pytest.approx(expected["p"], rel=5e-3)
+def test_robust_of_unbalanced_designs_agrees_with_clubsandwich(agree, kind):
+    rows, tests, p = [], [], []
+    for name in ("plain", "nested"):
+        fit, expected = club_fit(name), CLUBS[name][kind]
+        found = ranef.robust(fit, type=kind)
+        np.testing.assert_allclose(found.covariance, expected["vcov"], rtol=2e-4, atol=1e-6)
+        own = found.tidy()
+        rows += zip(own.std_error, expected["SE"], strict=True)
+        rows += zip(own.df, expected["df"], strict=True)
+        L = np.eye(len(own))[4:6] if name == "plain" else np.eye(len(own))[1:3]
+        test = found.test(L)
+        tests += [(test.statistic, expected["F"]), (test.df2, expected["df2"])]
+        p.append((test.p_value, expected["p"]))
+    call, models = f"ranef.robust(type='{kind}')", "a * b + x + (x | g) and a + x + (1 | h/g)"
+    agree(call, f"standard errors and df, unbalanced {models}", *zip(*rows, strict=True),
+          peer=BY_CLUBS, rtol=1e-4)  # fmt: skip
+    agree(f"{call[6:]}.test", f"F and df2 of two rows, unbalanced {models}",
+          *zip(*tests, strict=True), peer=BY_CLUBS, rtol=1e-3)  # fmt: skip
+    np.testing.assert_allclose(*zip(*p, strict=True), rtol=5e-3)
 
 
 def test_study_values_of_the_slope(sleep):
@@ -947,7 +950,8 @@ def test_robust_by_brute_force(agree, kind, weights):
     S, df = brute(fit, codes, kind)
     found = cluster_covariance(fit.estimate, codes, kind)
     np.testing.assert_allclose(found.vcov, S, rtol=1e-7, atol=1e-10)
-    agree(f"ranef.robust(type='{kind}')", f"df, y ~ a + x + (1 | h) + (x | g), weights={weights!r}",
+    agree(f"ranef.robust(type='{kind}')",
+          f"df, a + x + (1 | h) + (x | g) with {'weights' if weights else 'no weights'}",
           found.degrees_of_freedom(np.eye(len(df))), df,
           peer="Pustejovsky & Tipton (2018), n x n", rtol=1e-7)  # fmt: skip
 

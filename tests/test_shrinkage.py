@@ -667,7 +667,7 @@ def test_categories_of_a_multinomial_response_are_chosen_by_name():
         ranef.posterior(fit, response="car").tidy()["std_error"],
         fit.tidy("random").query("response == 'car'")["std_error"],
     )
-    with pytest.raises(ModelError, match="choose one of 'car', 'train'"):
+    with pytest.raises(ModelError, match="response= one of 'car', 'train'"):
         ranef.rank(fit)
     assert fit.shrinkage()["response"].tolist() == ["car"] * 15 + ["train"] * 15
     assert fit.reliability()["reliability"].between(0, 1).all()

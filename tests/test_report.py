@@ -305,7 +305,7 @@ def test_the_page_answers_what_is_asked_of_a_fit(sleep: Any, page: str) -> None:
         "population goes from 251 (0) to 346 (9)",
         "from 2.0 (309)",
         f"the largest is {worst['cook']:.2g} ({worst['Subject']})",
-        "335 moves most",
+        "Raw and shrunken estimates of Days by Subject, centre 10.5: 18 of 18 levels",
         "0 of 18 outside the band",
     ):
         assert found in said, found

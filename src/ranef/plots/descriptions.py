@@ -33,7 +33,7 @@ def ranks_text(ranking: Any) -> str:
     >>> import ranef
     >>> fit = ranef.lmm("Yield ~ 1 + (1 | Batch)", ranef.data.load("Dyestuff"))
     >>> print(ranks_text(ranef.rank(fit)))
-    Expected ranks of 6 levels of Batch by (Intercept): from 1.7 (F) to 5.9 (E). A 95% rank \
+    Expected ranks of 6 levels of Batch by (Intercept): from 1.4 (F) to 5.8 (E). A 95% rank \
 interval spans 4 ranks in the median.
     """
     table = Table.of(ranking.tidy())

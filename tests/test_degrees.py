@@ -67,7 +67,8 @@ def test_kenward_roger_of_every_coefficient(fitted, agree, name):
     assert fit.loglik == pytest.approx(case["loglik"], abs=1e-6)
     call = "tidy(df='kenward-roger')"
     table = fit.tidy(df="kenward-roger")
-    agree(call, f"standard errors and df, {name}", table[["std_error", "df"]],
+    what = f"standard errors and df, {case['formula']}, {case['table']}"
+    agree(call, what, table[["std_error", "df"]],
           np.column_stack([case["kr_std_error"], case["kr_df"]]),
           peer=PBKRTEST, rtol=1e-6)  # fmt: skip
     error = np.asarray(case["kr_std_error"])

@@ -178,21 +178,25 @@ def test_exact_influence_with_weights_offset_and_missing_rows(crossed):
         np.testing.assert_allclose(found.found.beta[i], again.coef, rtol=1e-6)
 
 
-@pytest.mark.parametrize("key", ["sleep_slope", "sleep_int"])
-def test_influence_is_that_of_lme4(agree, key, sleepstudy):
-    formula = {"sleep_slope": "(Days | Subject)", "sleep_int": "(1 | Subject)"}[key]
-    fit = ranef.lmm(f"Reaction ~ Days + {formula}", sleepstudy)
-    expected = REFERENCE["influence"][key]
-    found = ranef.influence(fit)
-    assert [str(v) for v in found.labels] == expected["levels"]
-    agree("ranef.influence", f"coefficients without each subject, {formula}, sleepstudy",
-          found.found.beta, expected["beta"], peer=LME4, rtol=1e-5)  # fmt: skip
+def test_influence_is_that_of_lme4(agree, sleepstudy):
+    formulas = {"sleep_slope": "(Days | Subject)", "sleep_int": "(1 | Subject)"}
+    found = [ranef.influence(ranef.lmm(f"Reaction ~ Days + {term}", sleepstudy))
+             for term in formulas.values()]  # fmt: skip
+    expected = [REFERENCE["influence"][key] for key in formulas]
+    for one, known in zip(found, expected, strict=True):
+        assert [str(v) for v in one.labels] == known["levels"]
+    models = "two models of sleepstudy"
+    agree("ranef.influence", f"coefficients without each subject, {models}",
+          [one.found.beta for one in found], [known["beta"] for known in expected],
+          peer=LME4, rtol=1e-5)  # fmt: skip
     # lme4 1.1-31 multiplies Cook's distance by (G - p) / G, and its DFBETAS are those without
     # the level minus the whole fit's; ours are the definitions, checked against refits above
-    agree("ranef.influence", f"Cook's distance by 16/18, {formula}, sleepstudy",
-          found.cook * 16 / 18, expected["cook"], peer=LME4, rtol=1e-4, atol=1e-6)  # fmt: skip
-    agree("ranef.influence", f"DFBETAS with the other sign, {formula}, sleepstudy",
-          -found.found.dfbetas, expected["dfbetas"], peer=LME4, rtol=1e-3, atol=1e-5)  # fmt: skip
+    agree("ranef.influence", f"Cook's distance by 16/18, {models}",
+          [one.cook * 16 / 18 for one in found], [known["cook"] for known in expected],
+          peer=LME4, rtol=1e-4, atol=1e-6)  # fmt: skip
+    agree("ranef.influence", f"DFBETAS with the other sign, {models}",
+          [-one.found.dfbetas for one in found], [known["dfbetas"] for known in expected],
+          peer=LME4, rtol=1e-3, atol=1e-5)  # fmt: skip
 
 
 def test_influence_of_a_binomial_model_is_that_of_refits(agree, cbpp):

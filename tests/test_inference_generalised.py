@@ -28,6 +28,10 @@ PREDICTIONS = json.loads(
 )
 ROWS = np.array(PREDICTIONS["rows"])
 GLMMTMB = peer("glmmTMB", PREDICTIONS["versions"])
+MODEL_OF = {
+    "cbpp": "cbpp, logit", "cbpp_probit": "cbpp, probit", "owls": "Owls, counts with zeros",
+    "salamanders_zero_random": "Salamanders, effects in the zero part",
+}  # fmt: skip
 
 
 def some(estimate: GeneralisedEstimate, which=ROWS) -> generalised.Rows:
@@ -75,10 +79,10 @@ def test_predictions_are_glmmtmbs(agree, case):
     Its "conditional" is the mean without the zero part: the inverse link of "link".
     """
     estimate, _ = reference_fit(case)
+    gaps, errors, theirs, seen = [], [], [], []
     for kind in ("conditional", "typical"):
-        types = [t for c, k, t in TYPES if (c, k) == (case, kind)]
-        gaps, errors, theirs = [], [], []
-        for type in types:
+        for type in [t for c, k, t in TYPES if (c, k) == (case, kind)]:
+            seen.append(type)
             expected = PREDICTIONS["cases"][case][kind][type]
             own = {"zprob": "zero", "conditional": "link"}.get(type, type)
             found = generalised.predict(
@@ -91,10 +95,11 @@ def test_predictions_are_glmmtmbs(agree, case):
             gaps.append((value - expected["fit"]) / scale)
             errors.append(error)
             theirs.append(scale)
-        call, what = f"predict(kind='{kind}')", f"{case}, types {', '.join(types)}"
-        agree(call, f"values less theirs in standard errors, {what}", gaps,
-              np.zeros_like(gaps), peer=GLMMTMB, atol=2e-3)  # fmt: skip
-        agree(call, f"standard errors, {what}", errors, theirs, peer=GLMMTMB, rtol=2e-3)
+    call = "predict(kind=..., type=...)"
+    what = f"{MODEL_OF[case]}, {', '.join(dict.fromkeys(seen))}"
+    agree(call, f"values less theirs, in standard errors, {what}", gaps, np.zeros_like(gaps),
+          peer=GLMMTMB, atol=2e-3)  # fmt: skip
+    agree(call, f"standard errors, {what}", errors, theirs, peer=GLMMTMB, rtol=2e-3)
 
 
 def test_a_typical_zero_is_of_the_fixed_effects(agree):
@@ -111,7 +116,8 @@ def test_a_typical_zero_is_of_the_fixed_effects(agree):
 def test_pearson_residuals_are_glmmtmbs(agree, case):
     estimate, _ = reference_fit(case)
     found = generalised.residuals(estimate, "pearson")[ROWS]
-    agree("resid('pearson')", f"residuals, {case}", found, PREDICTIONS["cases"][case]["pearson"],
+    expected = PREDICTIONS["cases"][case]["pearson"]
+    agree("residuals('pearson')", f"six rows, {MODEL_OF[case]}", found, expected,
           peer=GLMMTMB, rtol=2e-3, atol=1e-4)  # fmt: skip
 
 

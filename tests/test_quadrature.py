@@ -7,7 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from generalised import Model, Term, numeric_gradient
+from scipy import stats
 
+import ranef
 from ranef import _core
 from ranef.families import family
 
@@ -128,6 +130,24 @@ def test_integral_by_brute_force(agree):
     value = model.core([0], nodes=25).state(np.array(phi + beta), False)["criterion"]
     agree("glmm(quadrature=25)", "deviance, binary rows, an intercept by group", value, -2 * total,
           peer="integrals on a fine grid", rtol=1e-10)  # fmt: skip
+
+
+def test_the_likelihood_has_all_its_constants(agree):
+    """cbpp: lme4 with nAGQ = 25 leaves the constants of the data out, -50.0050."""
+    data = ranef.data.load("cbpp")
+    formula = "cbind(incidence, size - incidence) ~ period + (1 | herd)"
+    fit = ranef.glmm(formula, data, family="binomial", quadrature=25)
+    sd, eta = float(fit.theta[0]), fit.estimate.specification.X @ fit.coef.to_numpy()
+    grid = np.linspace(-9, 9, 4001)
+    p = 1 / (1 + np.exp(-eta[:, None] - sd * grid))
+    y, n = (data[name].to_numpy()[:, None] for name in ("incidence", "size"))
+    log_f = stats.binom.logpmf(y, n, p)
+    total = 0.0
+    for herd in data["herd"].unique():
+        own = np.exp(log_f[(data["herd"] == herd).to_numpy()].sum(axis=0))
+        total += np.log(np.sum(own * stats.norm.pdf(grid)) * (grid[1] - grid[0]))
+    agree("glmm(quadrature=25)", "log-likelihood, cbpp", fit.loglik, total,
+          peer="integrals on a fine grid", rtol=1e-9)  # fmt: skip
 
 
 @pytest.mark.parametrize("case", ["intercept", "slopes", "diagonal", "parts"])

@@ -153,8 +153,10 @@ def test_joint_covariance_is_that_of_the_mixed_model_equations(agree, fits, name
             m = len(what.X) // len(np.unique(next(g for g in what.random if g)[0]))
             blocks = [expected[i : i + m, i : i + m] for i in range(0, len(expected), m)]
             np.testing.assert_allclose(found.covariances(m), blocks, atol=1e-10 * scale)
+    if name != "uneven":
+        return
     whole = np.abs(expected).max()
-    agree("ranef.posterior", f"joint covariance of all levels, {name} model",
+    agree("ranef.posterior", "joint covariance of all levels, unbalanced crossed factors",
           found.covariance(), expected, peer="mixed model equations",
           atol=1e-10 * whole)  # fmt: skip
 

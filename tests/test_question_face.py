@@ -1,6 +1,9 @@
 """The face that all questions share: names of methods and columns, and what refusals say."""
 
 import dataclasses
+import inspect
+import re
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -181,6 +184,32 @@ def test_refusals_say_what_to_do(linear, binary):
     crossed = ranef.glmm("yes ~ x + (1 | g) + (1 | h)", DATA, family="binomial")
     with pytest.raises(ModelError, match=r"Use method='parametric'$"):
         ranef.bootstrap(crossed, 5, method="cluster")
+
+
+def test_the_equation_of_one_trial_is_bernoulli(binary):
+    assert binary.equation().text.startswith("yes[i] ~ Bernoulli(mu[i])\n")
+    assert r"\text{Bernoulli}(\mu_i)" in binary.equation().latex
+    trials = ranef.glmm("cbind(yes, 3 - yes) ~ x + (1 | g)", DATA, family="binomial")
+    assert "~ Binomial(n[i], mu[i])" in trials.equation().text
+
+
+CODE = re.compile(r"`([^`]+)`")
+CALL = re.compile(r"\b(ranef|fit)\.(\w+)(\(([^()]*)\))?")
+PAGE = Path(__file__).parent.parent / "docs" / "from-other-software.md"
+
+
+@pytest.mark.skipif(not PAGE.exists(), reason="the docs are not part of an installation")
+def test_calls_named_for_people_of_other_software_exist(linear):
+    """Every `ranef.x(...)` and `fit.x(...)` of the page: the name and the keywords."""
+    called = [m for code in CODE.findall(PAGE.read_text("utf-8")) for m in CALL.finditer(code)]
+    assert len(called) > 50
+    for match in called:
+        owner, name, _, arguments = match.groups()
+        assert hasattr(ranef if owner == "ranef" else linear, name), match.group()
+        if arguments:
+            known = inspect.signature(getattr(ranef if owner == "ranef" else linear, name))
+            for keyword in re.findall(r"(\w+)=", arguments):
+                assert keyword in known.parameters, match.group()
 
 
 @pytest.mark.parametrize("estimate", [[0.0, 0.1], [0.0, 1.0], [1.0, 0.0, np.nan]])

@@ -26,6 +26,8 @@ extensions = [
 exclude_patterns = ["_build", "_generated"]
 myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3
+# an argument of one call may be an attribute of several results
+suppress_warnings = ["ref.python"]
 nb_execution_mode = "force"
 nb_execution_raise_on_error = True
 

@@ -601,10 +601,10 @@ def test_tidy_and_table() -> None:
     ]  # fmt: skip
     np.testing.assert_allclose(tidy["bias"], boot.draws.mean(axis=0) - boot.estimate)
     np.testing.assert_allclose(tidy["std_error"], boot.draws.std(axis=0, ddof=1))
-    np.testing.assert_array_equal(boot.table().to_numpy(), boot.draws)
+    np.testing.assert_array_equal(boot.replicates().to_numpy(), boot.draws)
     data = pl.from_pandas(ranef.data.load("sleepstudy").astype({"Subject": str}))
     polars = ranef.bootstrap(ranef.lmm("Reaction ~ Days + (1 | Subject)", data), 5, rng=1)
-    for table in (polars.tidy(), polars.table(), polars.confint()):
+    for table in (polars.tidy(), polars.replicates(), polars.confint()):
         assert isinstance(table, pl.DataFrame)
 
 

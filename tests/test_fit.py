@@ -256,7 +256,7 @@ def test_answers_come_in_the_library_of_the_data(sleep, fit, library):
     tables = [
         own.tidy(), own.tidy("variance"), own.tidy("random"), own.glance(), own.augment(),
         own.simulate(2, rng=1), own.confint(), own.coef_by_level(), own.vcov,
-        own.predict(data, conf_level=0.9), own.refit(own.simulate(2, rng=1)).table(),
+        own.predict(data, conf_level=0.9), own.refit(own.simulate(2, rng=1)).tidy(),
     ]  # fmt: skip
     assert [type(table) for table in tables] == [kind] * len(tables)
     assert own.loglik == fit.loglik

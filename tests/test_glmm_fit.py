@@ -251,7 +251,7 @@ def test_simulate_and_refit(cbpp, wine):
     many = cbpp.refit(drawn)
     one = cbpp.refit(drawn["sim_2"])
     np.testing.assert_allclose(many.coef[1], one.coef)
-    assert many.table().columns.tolist()[-2:] == ["loglik", "converged"]
+    assert many.tidy().columns.tolist()[-2:] == ["loglik", "converged"]
     categories = wine.simulate(2, rng=1)
     assert set(categories["sim_1"]) <= set("12345")
     assert wine.refit(categories).terms == ("tempwarm", "contactyes", "1|2", "2|3", "3|4", "4|5")

@@ -20,6 +20,7 @@ import pandas as pd
 import pytest
 
 import ranef
+from ranef.covariance import structure_of
 from ranef.errors import (
     DataError,
     LevelError,
@@ -27,6 +28,7 @@ from ranef.errors import (
     RankWarning,
     UnknownColumnError,
 )
+from ranef.inference import parameter_covariance
 
 matplotlib.use("Agg")
 
@@ -883,11 +885,11 @@ def test_a_stationary_structure_is_integrated_at_any_time():
 # --- one level's own
 
 
-def dense_errors(own):
-    """Covariance of (beta_hat - beta, b_hat - b) by Henderson's equations with dense matrices."""
+def henderson(own, covariances):
+    """Covariance of (beta_hat - beta, b_hat - b) given theta, and the estimates, densely."""
     spec = own.estimate.specification
     blocks, inverse = [spec.X], [np.zeros((spec.p, spec.p))]
-    for term, psi in zip(spec.terms, own.estimate.covariances, strict=True):
+    for term, psi in zip(spec.terms, covariances, strict=True):
         factor = spec.factors[term.factor]
         Z = np.zeros((spec.n, factor.n_levels, term.size))
         Z[np.arange(spec.n), factor.codes] = term.z
@@ -901,7 +903,39 @@ def dense_errors(own):
         cut = slice(at, at + len(block))
         M[cut, cut] += block
         at += len(block)
-    return np.linalg.inv(M)
+    C = np.linalg.inv(M)
+    return C, C @ A.T @ (w * spec.y) / own.sigma**2
+
+
+def dense_errors(own):
+    """Covariance of (beta_hat - beta, b_hat - b) by Henderson's equations, given theta."""
+    return henderson(own, own.estimate.covariances)[0]
+
+
+def dense_moved(own, a):
+    """What the movement of a'(beta_hat, b_hat) with theta_hat adds to its variance: d'Ad.
+
+    The estimates are those of Henderson's equations at other theta, sigma held, since
+    with psi relative to sigma^2 they do not depend on it.
+    """
+    estimate, known = own.estimate, parameter_covariance(own.estimate)
+    assert known.free.all()
+
+    def value(theta):
+        parts = np.split(theta, np.cumsum([structure_of(t).n_parameters for t in terms])[:-1])
+        psis = [structure_of(t).psi(part) for t, part in zip(terms, parts, strict=True)]
+        return a @ henderson(own, [own.sigma**2 * psi for psi in psis])[1]
+
+    terms, h = estimate.specification.terms, 1e-4
+    steps = h * np.eye(len(estimate.theta))
+    d = np.array(
+        [
+            (8 * (value(estimate.theta + s) - value(estimate.theta - s))
+             - value(estimate.theta + 2 * s) + value(estimate.theta - 2 * s)) / (12 * h)
+            for s in steps
+        ]
+    )  # fmt: skip
+    return d @ known.covariance[:-1, :-1] @ d
 
 
 def test_one_level_has_its_own_means_and_contrasts():
@@ -915,11 +949,19 @@ def test_one_level_has_its_own_means_and_contrasts():
     C, q = dense_errors(own), list(own.estimate.specification.factors[0].levels).index("309")
     a = np.zeros(len(C))
     a[1] = a[2 + 2 * q + 1] = 9.0
-    assert change["std_error"][0] == pytest.approx(np.sqrt(a @ C @ a), rel=1e-8)
+    moved = dense_moved(own, a)
+    assert moved > 0.01 * a @ C @ a
+    assert change["std_error"][0] == pytest.approx(np.sqrt(a @ C @ a + moved), rel=1e-7)
+    # the variance of a difference from those of three means on a line
+    middle = own.predict({"Days": [4.5], "Subject": ["309"]}, conf_level=0.95)["std_error"][0]
+    ends = predicted["std_error"]
+    polarised = 2 * ends[0] ** 2 + 2 * ends[1] ** 2 - 4 * middle**2
+    assert change["std_error"][0] == pytest.approx(np.sqrt(polarised), rel=1e-9)
     per_day = own.coef_by_level("Subject")
     row = per_day[(per_day["level"] == "309") & (per_day["term"] == "Days")]
     assert change["estimate"][0] == pytest.approx(9 * float(row["estimate"].iloc[0]))
-    assert change["std_error"][0] == pytest.approx(9 * float(row["std_error"].iloc[0]), rel=1e-8)
+    given_theta = 9 * float(row["std_error"].iloc[0])
+    assert given_theta == pytest.approx(np.sqrt(a @ C @ a), rel=1e-8)
 
 
 @pytest.mark.parametrize("weighted", [False, True])
@@ -945,7 +987,30 @@ def test_contrasts_across_levels_of_a_nested_factor_count_them_all(weighted):
             a[starts[t] + level] = sign
             value += sign * own.estimate.modes[t][level, 0]
     assert found["estimate"][0] == pytest.approx(value, rel=1e-9)
-    assert found["std_error"][0] == pytest.approx(np.sqrt(a @ C @ a), rel=1e-7)
+    expected = np.sqrt(a @ C @ a + dense_moved(own, a))
+    assert found["std_error"][0] == pytest.approx(expected, rel=1e-7)
+    assert 2 <= found["df"][0] < spec.n
+
+
+def test_levels_not_seen_and_joint_tests_of_one_level():
+    """In a block that is named, plots by variety are of the block; a new plot is like no other."""
+    table = OATS.assign(Plot=OATS["Block"].astype(str) + OATS["Variety"].astype(str))
+    table = table[~((table["Block"].astype(str) == "I") & (table["Variety"] == "Victory"))]
+    own = ranef.lmm("yield ~ Variety + nitro + (1 | Block/Variety)", table)
+    found = ranef.emmeans(own, "Variety", at={"nitro": 0.2}, unit={"Block": "I"})
+    new = pd.DataFrame({"Variety": ["Golden Rain", "Marvellous", "Victory"],
+                        "nitro": 0.2, "Block": "I"})  # fmt: skip
+    predicted = own.predict(new, conf_level=0.95)
+    for name in ("estimate", "std_error", "conf_low", "conf_high"):
+        np.testing.assert_allclose(found.tidy()[name], predicted[name], rtol=1e-8)
+    test = found.contrasts("revpairwise", adjust="none")
+    assert np.isfinite(test.tidy()["std_error"]).all()
+    one = ranef.emmeans(own, "nitro", at={"nitro": [0.0, 0.4]}, unit={"Block": "I"})
+    [line] = one.joint_tests().tidy().to_dict("records")
+    pair = one.contrasts("revpairwise").tidy()
+    assert line["statistic"] == pytest.approx(pair["statistic"][0] ** 2)
+    assert line["df2"] == pytest.approx(pair["df"][0])
+    assert line["p_value"] == pytest.approx(pair["p_value"][0])
 
 
 def test_one_level_of_a_generalised_model():
@@ -969,7 +1034,61 @@ def test_a_units_own_slope_has_the_error_of_its_prediction():
     row = own.coef_by_level("Subject")
     row = row[(row["level"] == "308") & (row["term"] == "Days")]
     assert slope["estimate"][0] == pytest.approx(float(row["estimate"].iloc[0]), rel=1e-9)
-    assert slope["std_error"][0] == pytest.approx(float(row["std_error"].iloc[0]), rel=1e-7)
+    a = np.zeros(2 + 2 * 18)
+    a[1] = a[3] = 1.0
+    assert float(row["std_error"].iloc[0]) ** 2 == pytest.approx(a @ dense_errors(own) @ a)
+    expected = np.sqrt(float(row["std_error"].iloc[0]) ** 2 + dense_moved(own, a))
+    assert slope["std_error"][0] == pytest.approx(expected, rel=1e-7)
+    joint = ranef.posterior(
+        own, terms="Days", scale="coefficient", levels=["308"], given="nothing"
+    ).tidy()
+    assert slope["std_error"][0] == pytest.approx(joint["std_error"][0], rel=1e-9)
+
+
+def test_levels_of_one_factor_of_a_generalised_model_are_compared():
+    """Two levels of ward:arm, of a Poisson model whose modes are found densely."""
+    rng = np.random.default_rng(4)
+    ward, arm = np.repeat(np.arange(12), 20), np.tile(["a", "b"], 120)
+    effects = rng.normal(0, 0.5, (12, 3))
+    own_effect = effects[ward, 1 + (arm == "b")]
+    y = rng.poisson(np.exp(0.3 + effects[ward, 0] + own_effect + 0.4 * (arm == "b")))
+    table = pd.DataFrame({"y": y, "ward": ward, "arm": arm})
+    own = ranef.glmm("y ~ arm + (1 | ward/arm)", table, family="poisson")
+    found = ranef.contrasts(own, "arm", unit={"ward": 3}, type="link").tidy()
+    estimate, X = own.estimate, np.column_stack([np.ones(240), arm == "b"])
+    Z = np.hstack([np.eye(len(f.levels))[f.codes] for f in
+                   (estimate.design.factors[t.factor] for t in estimate.terms)])  # fmt: skip
+    sizes = [len(b) for b in estimate.term_modes]
+
+    def modes(parameters):
+        precision = np.diag(np.repeat(1 / parameters[2:] ** 2, sizes))
+        b = np.concatenate(estimate.term_modes)[:, 0]
+        for _ in range(30):
+            mu = np.exp(X @ parameters[:2] + Z @ b)
+            H = Z.T @ (mu[:, None] * Z) + precision
+            b = b + np.linalg.solve(H, Z.T @ (y - mu) - precision @ b)
+        return b, np.linalg.inv(H)
+
+    at = np.concatenate([estimate.coefficients, estimate.theta])
+    b, C = modes(at)
+    np.testing.assert_allclose(b, np.concatenate(estimate.term_modes)[:, 0], atol=1e-6)
+    picked = [estimate.terms[t] for t in range(2)]
+    m = np.zeros(len(b))
+    start = 0
+    for term, size in zip(picked, sizes, strict=True):
+        codes = estimate.design.factors[term.factor].codes
+        for sign, name in ((1, "a"), (-1, "b")):
+            m[start + codes[np.flatnonzero((ward == 3) & (arm == name))[0]]] += sign
+        start += size
+
+    def value(parameters):
+        return -parameters[1] + m @ modes(parameters)[0]
+
+    J = np.array([(value(at + h) - value(at - h)) / 2e-4 for h in 1e-4 * np.eye(4)])
+    expected = np.sqrt(m @ C @ m + J @ estimate.joint_covariance @ J)
+    assert np.count_nonzero(m) == 2
+    assert found["estimate"][0] == pytest.approx(value(at), rel=1e-6)
+    assert found["std_error"][0] == pytest.approx(expected, rel=1e-5)
 
 
 # --- tables, pictures, refusals

@@ -41,6 +41,30 @@ def test_numbers_are_those_of_the_fits():
     assert value(found, "b", "AIC") == SLOPES.aic
 
 
+def test_explained_variance_and_intraclass_correlations_with_slopes():
+    found = ranef.table({"a": SLOPES, "b": COUNTS})
+    assert value(found, "a", "Marginal R2") == ranef.r2(SLOPES).marginal
+    assert value(found, "a", "Conditional R2") == pytest.approx(0.7992, abs=5e-5)
+    assert value(found, "a", "ICC Subject") == ranef.icc(SLOPES).groups[0].adjusted
+    assert value(found, "a", "ICC Subject") != pytest.approx(value(found, "a", "Conditional R2"))
+    assert value(found, "b", "Conditional R2") == ranef.r2(COUNTS).conditional
+    assert value(found, "b", "ICC site") == ranef.icc(COUNTS).adjusted
+    with pytest.raises(ModelError, match="statistics"):
+        ranef.table(SLOPES, statistics=["r22"])
+
+
+def test_a_model_without_an_r2_has_no_line_of_one():
+    rng = np.random.default_rng(8)
+    group = np.repeat(np.arange(12), 15)
+    y = np.array(["a", "b", "c"])[rng.integers(0, 3, len(group))]
+    fit = ranef.glmm("y ~ 1 + (1 | group)", {"y": y, "group": group}, family="multinomial")
+    with pytest.raises(ModelError):
+        ranef.r2(fit)
+    labels = [row.label for block in ranef.table(fit).sheet.blocks for row in block.rows]
+    assert "Rows" in labels
+    assert not any("R2" in label or "ICC" in label for label in labels)
+
+
 def test_ratios_of_generalised_models_only():
     found = ranef.table([SLOPES, COUNTS], exponentiate=True)
     plain = COUNTS.tidy().set_index(["component", "term"])

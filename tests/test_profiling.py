@@ -118,7 +118,7 @@ def test_ratios_of_several_effects_come_from_draws(poisson):
     slopes = ranef.glmm(
         "y ~ kind + (month || ward) + offset(log(days))", {**data, "month": month}, family="poisson"
     )
-    found = ranef.standardized_ratios(slopes, draws=20_000)
+    found = ranef.standardized_ratios(slopes, n=20_000)
     table = found.tidy()
     place = slopes.estimate.design.factors[0].codes
     b = slopes.estimate.term_modes

@@ -87,7 +87,7 @@ def quiet(formula, table, **arguments):
 
 
 def rows(result):
-    return {row["term"]: row for row in result.table().to_dict("records")}
+    return {row["term"]: row for row in result.tidy().to_dict("records")}
 
 
 # anova of one fit
@@ -279,7 +279,7 @@ def test_no_type_depends_on_the_contrasts(formula, coded, kind, empty, seed):
             contrasts[v] = rng.standard_normal((k, k - 1)) if own == "random" else own
     plain = quiet(f"y ~ {formula} + (x | g)", data)
     other = quiet(f"y ~ {formula} + (x | g)", data, contrasts=contrasts)
-    first, second = (ranef.anova(f, type=kind).table() for f in (plain, other))
+    first, second = (ranef.anova(f, type=kind).tidy() for f in (plain, other))
     assert list(first.term) == list(second.term)
     assert list(first.df1) == list(second.df1)
     np.testing.assert_allclose(second.statistic, first.statistic, rtol=1e-4)
@@ -288,7 +288,7 @@ def test_no_type_depends_on_the_contrasts(formula, coded, kind, empty, seed):
 
 def test_row_order_and_order_of_levels_do_not_matter_to_type_three():
     shuffled = DESIGN.sample(frac=1, random_state=3)
-    one, two = (ranef.anova(quiet("y ~ a*b*x + (1|g)", d)).table() for d in (DESIGN, shuffled))
+    one, two = (ranef.anova(quiet("y ~ a*b*x + (1|g)", d)).tidy() for d in (DESIGN, shuffled))
     np.testing.assert_allclose(one.statistic, two.statistic, rtol=1e-5)
 
 
@@ -332,15 +332,15 @@ def test_missing_rows_lag_and_unseen_levels():
     data["a"] = data["a"].astype(object)
     data.loc[5, "y"] = np.nan
     data.loc[5, "a"] = "rare"
-    dropped = ranef.anova(quiet("y ~ a * b + (1 | g)", data)).table()
-    left = ranef.anova(quiet("y ~ a * b + (1 | g)", data.drop(index=5))).table()
+    dropped = ranef.anova(quiet("y ~ a * b + (1 | g)", data)).tidy()
+    left = ranef.anova(quiet("y ~ a * b + (1 | g)", data.drop(index=5))).tidy()
     np.testing.assert_allclose(dropped.statistic, left.statistic, rtol=1e-10)
     lagged = rows(ranef.anova(quiet("y ~ lag(x, g) + a + (1 | g)", DESIGN)))
     assert lagged["lag(x, g)"]["df1"] == 1
 
 
 def test_tables_come_in_the_users_library():
-    table = ranef.anova(quiet("y ~ a + (1 | g)", pl.from_pandas(DESIGN))).table()
+    table = ranef.anova(quiet("y ~ a + (1 | g)", pl.from_pandas(DESIGN))).tidy()
     assert isinstance(table, pl.DataFrame)
     assert table.columns == ["term", "sum_sq", "mean_sq", "df1", "df2", "statistic", "p_value"]
 
@@ -349,7 +349,7 @@ def test_a_saved_fit_can_be_asked(tmp_path):
     fit = quiet("y ~ a * b + (1 | g)", DESIGN)
     fit.save(tmp_path / "fit.ranef")
     again = ranef.load(tmp_path / "fit.ranef")
-    pd.testing.assert_frame_equal(ranef.anova(fit).table(), ranef.anova(again).table())
+    pd.testing.assert_frame_equal(ranef.anova(fit).tidy(), ranef.anova(again).tidy())
     assert ranef.variance_test(again).tests[0].df == 1
     assert ranef.robust(again).n_clusters == 24
 
@@ -431,13 +431,13 @@ def sleep():
 
 def test_fits_are_compared_by_ml(agree, sleep):
     found = ranef.anova(sleep["slope"], sleep["none"])
-    last = found.table().iloc[1]
+    last = found.tidy().iloc[1]
     # pbkrtest's PBmodcomp has the statistic, from fits by ML
-    agree("ranef.anova(fit1, fit2)", "chi-squared of Days, sleepstudy", last["chisq"],
+    agree("ranef.anova(fit1, fit2)", "chi-squared of Days, sleepstudy", last["statistic"],
           PEERS["modcomp"]["PB"][0]["stat"], peer=BY_PBKRTEST, atol=1e-5)  # fmt: skip
     agree("ranef.anova(fit1, fit2)", "p-value of Days, sleepstudy", last["p_value"],
           PEERS["modcomp"]["PB"][0]["p.value"], peer=BY_PBKRTEST, rtol=1e-5)  # fmt: skip
-    assert list(found.table().model) == ["fit 2", "fit 1"]
+    assert list(found.tidy().model) == ["fit 2", "fit 1"]
     assert "Fitted again by ML" in str(found)
     again = ranef.lmm("Reaction ~ Days + (Days | Subject)", TABLES["sleep"], reml=False)
     assert last["loglik"] == pytest.approx(again.loglik, abs=1e-8)
@@ -455,11 +455,11 @@ def test_restricted_likelihoods_of_different_fixed_effects_are_refused(sleep):
 
 def test_mixtures_of_the_slope(agree, sleep):
     # lme4's statistic: 42.8368, naive 4.99e-10, mixture 2.79e-10
-    last = ranef.anova(sleep["intercept"], sleep["slope"], refit=False).table().iloc[1]
+    last = ranef.anova(sleep["intercept"], sleep["slope"], refit=False).tidy().iloc[1]
     call, what = "ranef.anova(fit1, fit2, refit=False)", "of the slope of Days, sleepstudy"
-    agree(call, f"REML ratio {what}", last["chisq"], 42.8368, peer="lme4 1.1-31", atol=1e-4)
+    agree(call, f"REML ratio {what}", last["statistic"], 42.8368, peer="lme4 1.1-31", atol=1e-4)
     agree(call, f"naive p-value {what}", last["p_naive"], 4.99e-10, peer=BY_LMERTEST, rtol=1e-3)
-    half = (stats.chi2.sf(last["chisq"], 1) + stats.chi2.sf(last["chisq"], 2)) / 2
+    half = (stats.chi2.sf(last["statistic"], 1) + stats.chi2.sf(last["statistic"], 2)) / 2
     agree(call, f"p-value {what}", last["p_value"], half,
           peer="half of chi-squared 1, half of 2", rtol=1e-10)  # fmt: skip
     assert last["p_value"] == pytest.approx(2.79e-10, rel=1e-3)
@@ -473,7 +473,7 @@ def test_mixtures_of_the_slope(agree, sleep):
 def test_models_that_are_not_nested_have_no_p_value(sleep):
     other = ranef.lmm("Reaction ~ I(Days^2) + (1 | Subject)", TABLES["sleep"])
     found = ranef.anova(other, sleep["slope"])
-    last = found.table().iloc[1]
+    last = found.tidy().iloc[1]
     assert np.isnan(last["p_value"])
     assert np.isnan(last["p_naive"])
     assert "not nested" in str(found)
@@ -510,9 +510,9 @@ def test_generalised_fits_compared():
     data = ranef.data.load("cbpp")
     one = ranef.glmm(CBPP, data, family="binomial")
     none = ranef.glmm(CBPP.replace("period", "1"), data, family="binomial")
-    last = ranef.anova(none, one).table().iloc[1]
-    assert last["chisq"] == pytest.approx(2 * (one.loglik - none.loglik), rel=1e-10)
-    assert last["p_value"] == pytest.approx(stats.chi2.sf(last["chisq"], 3), rel=1e-8)
+    last = ranef.anova(none, one).tidy().iloc[1]
+    assert last["statistic"] == pytest.approx(2 * (one.loglik - none.loglik), rel=1e-10)
+    assert last["p_value"] == pytest.approx(stats.chi2.sf(last["statistic"], 3), rel=1e-8)
     nodes = ranef.glmm(CBPP, data, family="binomial", quadrature=9)
     with pytest.raises(ModelError, match="quadratures"):
         ranef.anova(none, nodes)
@@ -531,8 +531,8 @@ def test_families_and_zero_parts():
     assert "families differ" in str(ranef.anova(poisson, counts))
     found = ranef.anova(poisson, zero)
     assert "zero part" in str(found)
-    assert np.isnan(found.table().iloc[1]["p_value"])
-    assert found.table().iloc[1]["p_naive"] < 1e-4
+    assert np.isnan(found.tidy().iloc[1]["p_value"])
+    assert found.tidy().iloc[1]["p_naive"] < 1e-4
 
 
 def test_bootstrap_of_two_fits(agree, sleep):
@@ -551,7 +551,7 @@ def test_bootstrap_of_two_fits(agree, sleep):
     agree("ranef.anova(method='bootstrap')", "mean of the ratio under the hypothesis, sleepstudy",
           mean, expected, peer="closed form (F on 1 and 17 df)",
           atol=4 * own.draws.std() / np.sqrt(2000))  # fmt: skip
-    assert set(found.table().columns) >= {"p_bartlett", "p_gamma", "p_f", "n_draws", "n_failed"}
+    assert set(found.tidy().columns) >= {"p_bartlett", "p_gamma", "p_f", "n_draws", "n_failed"}
     gamma = stats.gamma.sf(
         23.5365374, mean**2 / own.draws.var(ddof=1), scale=own.draws.var(ddof=1) / mean
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -166,9 +167,10 @@ def read_question(
         type = checks.choice("type", type, TYPES)
     if kind is not None:
         kind = checks.choice("kind", kind, ("typical", "population"))
+    unit = checks.mapping("unit", unit, "{'ward': 'A'}")
     if unit and kind is not None:
         raise ModelError("unit= asks for one level's own means, which are of no other kind")
-    if offset is not None and not np.isfinite(offset):
+    if offset is not None and not (isinstance(offset, Real) and np.isfinite(offset)):
         raise ModelError(f"offset must be a finite number, not {offset!r}")
     if linear and df is not None:
         inference.check_method(df)
@@ -192,7 +194,7 @@ def read_question(
         "unit" if unit else asked_kind,
         type,
         df,
-        dict(unit or {}),
+        unit,
         None if offset is None else float(offset),
     )
 
@@ -253,7 +255,7 @@ def ask(
         [spec.recipe for spec in asked.specifications.values()],
         data,
         asked.fit.frame.accounting.kept,
-        at=at,
+        at=checks.mapping("at", at, "{'age': [40, 60]}"),
         cov_reduce=cov_reduce,
         random=asked.kind in ("population", "unit"),
         keep=keep,
@@ -368,7 +370,6 @@ def _generalised_source(asked: Asked, grid: ReferenceGrid, gap: Floats) -> Sourc
 
 
 def _unit_source(asked: Asked, grid: ReferenceGrid, gap: Floats) -> Source:
-    estimate = asked.fit.estimate
     if isinstance(asked.fit, GeneralizedMixedModelFit):
         if asked.type not in ("link", "response"):
             raise ModelError(
@@ -385,10 +386,23 @@ def _unit_source(asked: Asked, grid: ReferenceGrid, gap: Floats) -> Source:
         columns = np.arange(read.X.shape[1])
         part, link = LinearPart(read.X, columns, read.offset, random), asked.transformed
     named = tuple((t, codes, z) for t, codes, z in part.random if (codes > -2).all())
-    found = unit_functions(estimate, replace(part, random=named))
-    rows = Functions(found.value, found.jacobian, gap)
-    knowledge = _normal(found.covariance)
+    part = replace(part, random=named)
+    rows, knowledge = _unit_knowledge(asked, part, gap)
     return Source(asked, grid.variables, grid, rows, grid.counts, link, link, knowledge)
+
+
+def _unit_knowledge(asked: Asked, part: LinearPart, gap: Floats) -> tuple[Functions, Knowledge]:
+    """Rows with the effects of their levels, known as well as predictions of them are."""
+    fit = asked.fit
+    known = fit._known_parameters() if isinstance(fit, LinearMixedModelFit) else None
+    found = unit_functions(fit.estimate, part, known)
+
+    def joint(L: Floats, value: Floats) -> FTest:
+        normal = wald_test(L, value, found.covariance)
+        return f_tail(normal.statistic, normal.df1, found.denominator(L))
+
+    rows = Functions(found.value, found.jacobian, gap)
+    return rows, Knowledge(found.covariance, found.degrees, joint)
 
 
 def _linear(asked: Asked) -> Knowledge:

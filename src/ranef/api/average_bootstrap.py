@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ranef import inference
 from ranef.api import checks
 from ranef.api.arms import Arm, People
 from ranef.api.average_answer import AverageEffect
 from ranef.api.average_question import Layout, Question, asked_of, named
-from ranef.api.progress import counted
+from ranef.api.progress import arriving
 from ranef.errors import ModelError
-from ranef.inference import averaging, generalised
+from ranef.inference import averaging, bootstrap
 from ranef.inference.averaging import COMPARISONS, Means
 from ranef.inference.wald import Intervals
-from ranef.models.estimate import Estimate, GeneralisedEstimate
+from ranef.models.estimate import Estimate
 
 __all__ = ["by_bootstrap"]
 
@@ -47,7 +46,7 @@ def by_bootstrap(
     if count < LEAST_DRAWS:
         raise ModelError(f"n={n} refits give no quantiles; use 200 or more")
     drawn = _refitted(question, people, arms, checks.generator(rng), count, progress)
-    good = np.isfinite(drawn).all(axis=1)
+    good = np.isfinite(drawn).all(axis=1) & (drawn.shape[1] > 0)  # no column if all failed
     if good.sum() < LEAST_DRAWS:
         raise ModelError(f"only {good.sum()} of {count} refits succeeded; use method='delta'")
     layout = Layout(people, tuple(arms), question.categories)
@@ -104,29 +103,12 @@ def _refitted(
     progress: bool | None,
 ) -> Floats:
     """Averages (n, S) of refits to responses that the model draws; NaN where one failed."""
-    estimate = question.fit.estimate
+    estimate, plan = question.fit.estimate, bootstrap.Plan("parametric")
     rows = question.rows(people, arms)
-    refit = _refitter(estimate)
-    out = np.full((n, len(question.means(estimate, people, arms).value)), np.nan)
-    draw = _drawer(estimate)
-    for j in counted(range(n), "bootstrap", progress):
-        try:
-            again = refit(draw(rng))
-        except ModelError:
-            continue
-        out[j] = averaging.joined([question.of_rows(again, people, r) for r in rows]).value
-    return out
 
+    def averages(again: Estimate) -> Floats:
+        return averaging.joined([question.of_rows(again, people, r) for r in rows]).value
 
-def _refitter(estimate: Estimate) -> Callable[[Floats], Estimate]:
-    from ranef.models import glmm, lmm
-
-    if isinstance(estimate, GeneralisedEstimate):
-        return lambda y: glmm.refit_glmm(estimate, y)
-    return lambda y: lmm.refit(estimate, y)
-
-
-def _drawer(estimate: Estimate) -> Callable[[np.random.Generator], Floats]:
-    if isinstance(estimate, GeneralisedEstimate):
-        return lambda rng: np.ascontiguousarray(generalised.simulate(estimate, 1, rng)[:, 0])
-    return lambda rng: np.ascontiguousarray(inference.simulate(estimate, 1, rng)[:, 0])
+    work = bootstrap.chunks(estimate, plan, n, rng, True)
+    parts = bootstrap.draw(estimate, plan, work, statistic=averages)
+    return bootstrap.joined(list(arriving(parts, n, "bootstrap", progress, size=len))).values

@@ -9,6 +9,7 @@ import numpy as np
 
 from ranef.api import checks
 from ranef.api.generalised import GeneralizedMixedModelFit
+from ranef.api.mixed import MixedModelFit
 from ranef.api.rendering import Page, Paragraph, TextTable, decimals, number, p_value
 from ranef.api.rows import read_parts
 from ranef.api.summary import Summary
@@ -59,6 +60,8 @@ def marginal(fit: GeneralizedMixedModelFit, *, conf_level: float = 0.95) -> Popu
     2        smoke        0.462     0.300
     3    age:smoke        0.105     0.071
     """
+    if not isinstance(fit, MixedModelFit):
+        raise ModelError(f"marginal() takes a fit of ranef.glmm, not {fit.__class__.__name__}")
     if not isinstance(fit, GeneralizedMixedModelFit):
         raise ModelError(
             "marginal() takes a fit of ranef.glmm; in a linear mixed model the coefficients are "

@@ -342,14 +342,14 @@ class Bootstrap:
         """Count the reasons why refits failed."""
         return Counter(reason for _, reason in self.failures)
 
-    def table(self) -> Any:
+    def replicates(self) -> Any:
         """Return the draws, one row a replicate and one column a parameter.
 
         Examples
         --------
         >>> import ranef
         >>> fit = ranef.lmm("Yield ~ 1 + (1 | Batch)", ranef.data.load("Dyestuff"))
-        >>> ranef.bootstrap(fit, 3, rng=1).table().columns.tolist()
+        >>> ranef.bootstrap(fit, 3, rng=1).replicates().columns.tolist()
         ['(Intercept)', 'sd: Batch: (Intercept)', 'sigma']
         """
         columns = {name: self.draws[:, k].copy() for k, name in enumerate(self.names)}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from numbers import Real
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,13 @@ from numpy.typing import NDArray
 
 from ranef import diagnostics
 from ranef.api import checks
-from ranef.api.diagnosing import fitted_model
+from ranef.api.diagnosing import fitted_model, groups_of
 from ranef.api.findings import FINE, LOOK, NOTE, Case, Finding, judged
 from ranef.api.left_out import Influence, influence
 from ranef.api.looks import LOOKS
 from ranef.api.mixed import MixedModelFit
 from ranef.api.rendering import Page, Paragraph, TextTable, number, p_value
+from ranef.api.shown import Shown
 from ranef.api.simulated import SimulatedResiduals
 from ranef.diagnostics import Posterior
 from ranef.errors import ModelError
@@ -35,7 +37,7 @@ WORDS = {LOOK: "look", NOTE: "note", FINE: "fine"}
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Check:
+class Check(Shown):
     """A fit criticised; `check` makes it.
 
     Attributes
@@ -180,12 +182,6 @@ class Check:
         parts.append(Paragraph(self.small_print))
         return Page(f"Check of {self.fit.formula}", tuple(parts))
 
-    def __repr__(self) -> str:
-        return self.page.text()
-
-    def _repr_html_(self) -> str:
-        return self.page.html()
-
 
 def _lines(finding: Finding) -> tuple[str, ...]:
     numbers = [] if np.isnan(finding.number) else [number(finding.number, 2)]
@@ -259,14 +255,17 @@ def check(
             "a multinomial response has categories without an order: no residuals, and a "
             "coefficient for each category; check the binomial models of pairs of categories"
         )
-    level = checks.conf_level(1.0 - float(alpha))
+    if isinstance(alpha, bool) or not isinstance(alpha, Real) or not 0 < alpha < 1:
+        raise ModelError(f"alpha must be a number between 0 and 1, such as 0.05, not {alpha!r}")
+    if by is not None:
+        groups_of(fit, by)
     generator = checks.generator(rng)
     residuals, given = _residuals(fit, n, generator)
     left_out = _left_out(fit) if checks.flag("influence", influence) else {}
     case = Case(fit, residuals, given, left_out, time, by, generator)
     candidates = [c for look in LOOKS for c in look(case)]
-    found = judged(candidates, 1.0 - level)
-    return Check(found, fit, residuals, left_out, 1.0 - level, time is not None)
+    found = judged(candidates, float(alpha))
+    return Check(found, fit, residuals, left_out, float(alpha), time is not None)
 
 
 def _residuals(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ __all__ = [
     "flag",
     "formula",
     "generator",
+    "mapping",
     "mixed_model",
     "optional_flag",
     "path",
@@ -76,6 +77,13 @@ def count(name: str, value: Any) -> int:
     if value < 1:
         raise ModelError(f"{name} must be at least 1, not {value}")
     return int(value)
+
+
+def mapping(name: str, value: Any, example: str) -> dict[str, Any]:
+    """Return a mapping from names, empty for None."""
+    if value is not None and not isinstance(value, Mapping):
+        raise ModelError(f"{name} must be a dict such as {example}, not {_typed(value)}")
+    return dict(value or {})
 
 
 def mixed_model(name: str, value: Any) -> None:

@@ -100,7 +100,8 @@ def _arguments(estimate: GeneralisedEstimate) -> list[str]:
     family = estimate.family
     if isinstance(family, Cumulative | Multinomial):
         return []
-    trials = ["n[i]"] if family.name in ("binomial", "betabinomial") else []
+    counted = family.name in ("binomial", "betabinomial") and not _yes_or_no(estimate)
+    trials = ["n[i]"] if counted else []
     labels = [p.label for p in family.parameters[1:]]
     varying = {
         predictor_of(estimate, part).label
@@ -110,8 +111,16 @@ def _arguments(estimate: GeneralisedEstimate) -> list[str]:
     return [*trials, "mu[i]", *(f"{x}[i]" if x in varying else x for x in labels)]
 
 
+def _yes_or_no(estimate: GeneralisedEstimate) -> bool:
+    """Tell whether a binomial response has one trial in each row."""
+    one = estimate.extra is None or bool((estimate.extra == 1).all())
+    return estimate.family.name == "binomial" and one
+
+
 def _distribution(estimate: GeneralisedEstimate) -> str:
     family = estimate.family
+    if _yes_or_no(estimate):
+        return "Bernoulli"
     base = family.base.name if isinstance(family, Truncated) else family.name
     truncated = "Truncated " if isinstance(family, Truncated) else ""
     return f"{truncated}{NAMES[base]}"

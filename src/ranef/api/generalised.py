@@ -332,6 +332,7 @@ class GeneralizedMixedModelFit(MixedModelFit):
         type: str = "response",
         conf_level: float | None = None,
         interval: str = "mean",
+        df: str = "normal",
         new_levels: str = "draw",
         history: Any = None,
         rng: Any = 0,
@@ -358,6 +359,8 @@ class GeneralizedMixedModelFit(MixedModelFit):
         interval : {"mean", "new"}
             For the expected value, or for a new observation, whose predictive
             distribution is drawn.
+        df : str
+            ``"normal"``, as in `tidy`.
         new_levels : {"draw", "zero", "raise"}
             Of conditional predictions for a level that the fit has not seen: its
             effect is drawn from the fitted distribution, with its variance in the
@@ -399,6 +402,7 @@ class GeneralizedMixedModelFit(MixedModelFit):
         """
         kind = checks.choice("kind", kind, KINDS)
         type = checks.choice("type", type, generalised.TYPES)
+        inference.method_of(self.estimate, df)
         new_observation = checks.choice("interval", interval, ("mean", "new")) == "new"
         policy = checks.choice("new_levels", new_levels, NEW_LEVELS)
         if conf_level is None and new_observation:

@@ -16,6 +16,7 @@ from ranef.api.frame import Frame
 from ranef.api.mixed import MixedModelFit
 from ranef.api.progress import counted
 from ranef.api.rendering import Page, Paragraph, TextTable, number
+from ranef.api.shown import Shown
 from ranef.errors import ModelError
 from ranef.models.estimate import GeneralisedEstimate
 from ranef.models.naming import factors_of, group_name, terms_of
@@ -30,7 +31,7 @@ STATISTICS = ("cook", "covratio", "displacement")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Influence:
+class Influence(Shown):
     """What the fit would be without each row or group; `influence` makes it.
 
     Attributes
@@ -173,12 +174,6 @@ class Influence:
         shown = (number(float(v), 3) for v in values)
         return (str(self.labels[g]), f"{self.sizes[g]:,}", *shown, worst)
 
-    def __repr__(self) -> str:
-        return self.page.text()
-
-    def _repr_html_(self) -> str:
-        return self.page.html()
-
 
 def influence(
     fit: Any,
@@ -311,8 +306,8 @@ def _deviations(fit: MixedModelFit) -> tuple[str, ...]:
     return tuple(names) if isinstance(estimate, GeneralisedEstimate) else (*names, "Residual")
 
 
-@dataclass(frozen=True, eq=False)
-class Leverage:
+@dataclass(frozen=True, eq=False, repr=False)
+class Leverage(Shown):
     """Hat values of a fit's rows; `leverage` makes them.
 
     Attributes
@@ -336,13 +331,15 @@ class Leverage:
         columns = {"hat": found.hat, "hat_fixed": found.fixed, "hat_random": found.random}
         return self.frame.table(columns)
 
-    def __repr__(self) -> str:
+    @property
+    def page(self) -> Page:
+        """The sums in words."""
         most = float(self.found.hat.max(initial=0.0))
-        return (
-            f"<Leverage: {self.effective:.2f} effective parameters, of which "
-            f"{self.found.fixed.sum():.2f} fixed; largest hat value {most:.3f}; "
-            ".tidy() shows all>"
+        line = (
+            f"{self.effective:.2f} effective parameters, of which {self.found.fixed.sum():.2f} "
+            f"fixed; largest hat value {most:.3f}; tidy() has those of all rows."
         )
+        return Page("Leverage", (Paragraph((line,)),))
 
 
 def leverage(fit: Any) -> Leverage:
@@ -366,7 +363,9 @@ def leverage(fit: Any) -> Leverage:
     >>> import ranef
     >>> fit = ranef.lmm("Reaction ~ Days + (Days | Subject)", ranef.data.load("sleepstudy"))
     >>> ranef.leverage(fit)
-    <Leverage: 29.02 effective parameters, of which 2.00 fixed; largest hat value ...>
+    Leverage
+    <BLANKLINE>
+    29.02 effective parameters, of which 2.00 fixed; largest hat value ...; tidy() has ...
     """
     fit = fitted_model(fit)
     return Leverage(diagnostics.leverage(fit.estimate), fit.frame)

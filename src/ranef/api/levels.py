@@ -93,6 +93,16 @@ def place_of(
     if response is None and len(parts) == 1:
         return Place(fit, factor, parts[0])
     labels = {str(category(part.response, fit._levels)): part for part in parts}
+    if response is None:
+        raise ModelError(
+            f"each category has effects of its own; say which: response= one of "
+            f"{', '.join(map(repr, labels))}"
+        )
+    if labels.keys() == {"None"}:
+        raise ModelError(
+            f"the model has no categories with effects of their own: leave response={response!r} "
+            "out"
+        )
     if str(response) not in labels:
         hint = suggestion(str(response), labels)
         raise ModelError(

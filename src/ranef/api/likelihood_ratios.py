@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from ranef.api.mixed import MixedModelFit
-from ranef.api.progress import counted
+from ranef.api.progress import Ticker
 from ranef.api.rendering import Page, Paragraph, TextTable, number, p_value
+from ranef.api.shown import Shown
 from ranef.errors import DataError, ModelError
 from ranef.inference import removal
 from ranef.inference.comparison import (
@@ -19,12 +20,13 @@ from ranef.inference.comparison import (
     LikelihoodRatio,
     bootstrap_ratio,
     likelihood_ratio,
+    ratios,
 )
 from ranef.inference.nesting import nesting, same_values
 from ranef.models.estimate import Estimate, GeneralisedEstimate
 from ranef.tables import make_table
 
-__all__ = ["ModelComparison", "Ticker", "compare_fits"]
+__all__ = ["ModelComparison", "compare_fits"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +51,7 @@ class ComparedModel:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class ModelComparison:
+class ModelComparison(Shown):
     """Fits compared by their likelihoods; `ranef.anova` makes it.
 
     Attributes
@@ -67,13 +69,13 @@ class ModelComparison:
     notes: tuple[str, ...]
     library: str
 
-    def table(self) -> Any:
+    def tidy(self) -> Any:
         """Return the comparison as a table in the library the data came in.
 
         Returns
         -------
         table
-            ``model, formula, n_parameters, aic, bic, loglik, deviance, chisq, df,
+            ``model, formula, n_parameters, aic, bic, loglik, deviance, statistic, df,
             p_value, p_naive``. `p_value` allows for variances that are zero under the
             smaller model, `p_naive` is the chi-squared tail that does not; NaN where
             there is no known distribution. After a bootstrap `p_value` is its own, and
@@ -89,7 +91,7 @@ class ModelComparison:
             "bic": [m.bic for m in ms],
             "loglik": [m.estimate.loglik for m in ms],
             "deviance": [m.estimate.deviance for m in ms],
-            "chisq": [math.nan if t is None else t.statistic for t in tests],
+            "statistic": [math.nan if t is None else t.statistic for t in tests],
             "df": [math.nan if t is None else float(t.df) for t in tests],
         }
         asymptotic = [math.nan if t is None else t.p_value for t in tests]
@@ -104,8 +106,6 @@ class ModelComparison:
         columns["n_draws"] = [0 if b is None else len(b.draws) for b in drawn]
         columns["n_failed"] = [0 if b is None else b.failed for b in drawn]
         return make_table(columns, self.library)
-
-    tidy = table
 
     @property
     def page(self) -> Page:
@@ -154,12 +154,6 @@ class ModelComparison:
                     f"{number(b.ddf, 1)} denominator degrees of freedom {p_value(b.p_f)}."
                 )
         return tuple(lines)
-
-    def __repr__(self) -> str:
-        return self.page.text()
-
-    def _repr_html_(self) -> str:
-        return self.page.html()
 
 
 def compare_fits(
@@ -214,7 +208,7 @@ def _check_same_data(fits: Sequence[MixedModelFit]) -> None:
     for number_, fit in enumerate(fits[1:], 2):
         spec = fit.estimate.specification
         which = f"fit 1 and fit {number_}"
-        if spec.n != base.n or not same_values(fit.frame.accounting.kept, _rows_of(first, fit)):
+        if spec.n != base.n or not _same_rows(first, fit):
             raise DataError(
                 f"{which} use different rows ({base.n:,} and {spec.n:,}"
                 f"{_missing(first)}{_missing(fit)}), so their likelihoods cannot be compared; "
@@ -243,6 +237,13 @@ def _check_same_data(fits: Sequence[MixedModelFit]) -> None:
                 )
             if not same_values(first.estimate.extra, fit.estimate.extra):
                 raise DataError(f"{which} have different trials; fit both to the same response")
+
+
+def _same_rows(first: MixedModelFit, other: MixedModelFit) -> bool:
+    """Tell whether two fits may have the same rows; of unlike tables the responses tell."""
+    if first.frame.accounting.n_rows != other.frame.accounting.n_rows:
+        return True
+    return bool(same_values(other.frame.accounting.kept, _rows_of(first, other)))
 
 
 def _rows_of(first: MixedModelFit, other: MixedModelFit) -> Any:
@@ -303,26 +304,5 @@ def _bootstrap(
 ) -> BootstrapRatio:
     Y = removal.draw(small, draws, rng)
     with Ticker(2 * draws, "bootstrap", progress) as advance:
-        below = removal.logliks(small, Y, n_jobs=n_jobs, advance=advance)
-        above = removal.logliks(large, Y, n_jobs=n_jobs, advance=advance)
-    return bootstrap_ratio(test.statistic, test.df, 2 * (above - below))
-
-
-class Ticker:
-    """A progress bar that is told how many pieces of work are done."""
-
-    def __init__(self, total: int, what: str, wanted: bool | None) -> None:
-        self._work = counted(range(total), what, wanted)
-        next(self._work, None)
-
-    def __enter__(self) -> Callable[[int], object]:
-        return self._advance
-
-    def _advance(self, count: int) -> None:
-        for _ in range(count):
-            next(self._work, None)
-
-    def __exit__(self, *raised: object) -> None:
-        close = getattr(self._work, "close", None)
-        if close is not None:
-            close()
+        drawn = ratios(small, large, Y, n_jobs=n_jobs, advance=advance)
+    return bootstrap_ratio(test.statistic, test.df, drawn)

@@ -9,10 +9,9 @@ import numpy as np
 
 from ranef.api.asking import Source
 from ranef.api.rendering import decimals, number, p_value
-from ranef.api.summary import DF_WORDS
 from ranef.design.labels import level_text
 from ranef.families import BetaBinomial, Binomial, Cumulative, Multinomial
-from ranef.inference import Intervals
+from ranef.inference import METHODS, Intervals
 from ranef.inference.marginal_means import Examined
 from ranef.models.naming import factors_of
 
@@ -108,9 +107,10 @@ def _predictor(family: Any, response: str) -> str:
 def degrees_words(source: Source) -> str:
     """Say on what distribution tests and intervals rest."""
     asked = source.asked
-    if asked.unit or hasattr(asked.fit, "family"):
+    if hasattr(asked.fit, "family"):
         return "By normal tests"
-    return "By " + DF_WORDS.get(asked.df or "satterthwaite", f"t tests, df {asked.df!r}")
+    method = "satterthwaite" if asked.unit else asked.df or "satterthwaite"
+    return f"By {METHODS[method].words}"
 
 
 def interval_words(examined: Examined, conf_level: float, link: str) -> str:

@@ -14,12 +14,11 @@ import numpy as np
 from ranef.api import checks
 from ranef.api.generalised import GeneralizedMixedModelFit
 from ranef.api.mixed import MixedModelFit
+from ranef.api.partition import icc, r2
 from ranef.api.rendering import decimals, number, p_value
-from ranef.api.summary import DF_WORDS
 from ranef.errors import DataError, FileError, ModelError, suggestion
-from ranef.inference import intraclass_correlations
+from ranef.inference import METHODS
 from ranef.models.meaning import link_of, ratio
-from ranef.models.naming import group_name
 from ranef.report.files import write_atomically
 from ranef.report.numbers import MINUS
 from ranef.report.sheet import Block, Row, Sheet
@@ -29,7 +28,7 @@ from ranef.tables import Table, make_table
 __all__ = ["ModelTable", "table"]
 
 COLUMNS = ("estimate", "std_error", "interval", "statistic", "df", "p_value")
-STATISTICS = ("n", "groups", "icc", "loglik", "aic", "bic")
+STATISTICS = ("n", "groups", "r2", "icc", "loglik", "aic", "bic")
 HEADINGS = {
     "conditional": "Fixed effects",
     "zero": "Zero part (log odds of an extra zero)",
@@ -203,8 +202,10 @@ def table(
         File to write, see `ModelTable.save`: ``"t.docx"``, ``"t.tex"``, ``"t.html"``.
     columns : sequence of {"estimate", "std_error", "interval", "statistic", "df", "p_value"}
         What to show of each coefficient.
-    statistics : sequence of {"n", "groups", "icc", "loglik", "aic", "bic"}
-        What to show of each fit, below the coefficients.
+    statistics : sequence of {"n", "groups", "r2", "icc", "loglik", "aic", "bic"}
+        What to show of each fit, below the coefficients. ``"r2"`` and ``"icc"`` are
+        those of `r2` and `icc` (adjusted, by grouping factor); a model that has none is
+        left without.
     exponentiate : bool
         Show odds, rate or hazard ratios in place of coefficients where a model's link
         makes them; linear models stay as they are, and so do intercepts' names.
@@ -263,7 +264,9 @@ def table(
     carried = checks.flag("exponentiate", exponentiate)
     level = checks.conf_level(conf_level)
     target = None if out is None else _target(out)
-    names = dict(labels or {})
+    names = checks.mapping("labels", labels, "{'age': 'Age (years)'}")
+    if title is not None and not isinstance(title, str):
+        raise ModelError(f"title must be text, not {type(title).__name__}")
     lines = tuple(_lines(fit, kept, carried, level, df) for fit in fits.values())
     _refuse_unknown_labels(names, fits)
     sheet = _sheet(fits, lines, shown, names, title, carried, level, df)
@@ -417,8 +420,8 @@ def _statistics(fit: MixedModelFit, wanted: Sequence[str]) -> list[_Line]:
         elif name == "groups":
             for group, count in fit.n_groups.items():
                 add(f"Levels of {group}", count, 0)
-        elif name == "icc":
-            for label, share in _shares(fit):
+        elif name in SHARES:
+            for label, share in SHARES[name](fit):
                 add(label, share, 3)
         elif name == "loglik":
             add("Log-likelihood", fit.loglik, 2)
@@ -430,9 +433,23 @@ def _statistics(fit: MixedModelFit, wanted: Sequence[str]) -> list[_Line]:
     return out
 
 
-def _shares(fit: MixedModelFit) -> list[tuple[str, float]]:
-    shares = intraclass_correlations(fit.estimate) or ()
-    return [(f"ICC {group_name(fit.estimate, t)}", s) for t, s in enumerate(shares)]
+def _r2(fit: MixedModelFit) -> list[tuple[str, float]]:
+    try:
+        found = r2(fit)
+    except ModelError:
+        return []
+    return [("Marginal R2", found.marginal), ("Conditional R2", found.conditional)]
+
+
+def _icc(fit: MixedModelFit) -> list[tuple[str, float]]:
+    try:
+        found = icc(fit)
+    except ModelError:
+        return []
+    return [(f"ICC {own.group}", own.adjusted) for own in found.groups]
+
+
+SHARES = {"r2": _r2, "icc": _icc}
 
 
 def _sheet(
@@ -552,7 +569,7 @@ def _fitted(fits: Mapping[str, MixedModelFit], df: str | None) -> str:
         text = " ".join(f"{', '.join(names)}: {way}." for way, names in ways.items())
     if any(not isinstance(fit, GeneralizedMixedModelFit) for fit in fits.values()):
         method_name = "satterthwaite" if df is None else df
-        text += f" Linear models: {DF_WORDS.get(method_name, method_name)}."
+        text += f" Linear models: {METHODS[method_name].words}."
     if any(isinstance(fit, GeneralizedMixedModelFit) for fit in fits.values()):
         text += " Generalised models: normal tests."
     return text

@@ -14,6 +14,7 @@ from ranef.api.diagnosing import fitted_model
 from ranef.api.mixed import MixedModelFit
 from ranef.api.rendering import Page, Paragraph, TextTable, decimals, number
 from ranef.api.rows import read_rows
+from ranef.api.shown import Shown
 from ranef.diagnostics import METHODS, Partition
 from ranef.errors import LevelError, ModelError, UnknownColumnError, suggestion
 from ranef.models.estimate import GeneralisedEstimate
@@ -31,7 +32,7 @@ WORDS = {
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class R2:
+class R2(Shown):
     """Explained variance; `r2` makes it.
 
     Attributes
@@ -105,12 +106,6 @@ class R2:
         ]
         table = TextTable("Parts of the variance", ("", "variance", "share"), rows)
         return Page(f"R2: {self.title}", (Paragraph(tuple(lines)), table))
-
-    def __repr__(self) -> str:
-        return self.page.text()
-
-    def _repr_html_(self) -> str:
-        return self.page.html()
 
 
 def _method_lines(parts: Partition) -> list[str]:
@@ -215,7 +210,7 @@ class GroupICC:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class ICC:
+class ICC(Shown):
     """Intraclass correlations; `icc` makes them.
 
     Attributes
@@ -293,12 +288,6 @@ class ICC:
         )
         return Page(f"ICC: {self.title}", (Paragraph(tuple(lines)), table, after))
 
-    def __repr__(self) -> str:
-        return self.page.text()
-
-    def _repr_html_(self) -> str:
-        return self.page.html()
-
 
 def icc(
     fit: Any,
@@ -331,7 +320,7 @@ def icc(
     """
     fit = fitted_model(fit)
     parts = _partition(fit, method, mean)
-    given = dict(at or {})
+    given = checks.mapping("at", at, "{'age': 40}")
     if given:
         parts = _moved(parts, diagnostics.term_variances(fit.estimate, _columns_at(fit, given)))
     return ICC(parts, _by_group(fit, parts), given, fit.n_obs, fit.formula, fit.frame.library)

@@ -11,6 +11,7 @@ from ranef import diagnostics
 from ranef.api.diagnosing import fitted_model
 from ranef.api.mixed import MixedModelFit
 from ranef.api.rendering import Page, Paragraph, TextTable, decimals, number, p_value
+from ranef.api.shown import Shown
 from ranef.errors import ModelError
 from ranef.models.estimate import GeneralisedEstimate
 from ranef.tables import make_table
@@ -19,7 +20,7 @@ __all__ = ["Collinearity", "Heterogeneity", "collinearity", "heterogeneity"]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Collinearity:
+class Collinearity(Shown):
     """Variance inflation and condition indices; `collinearity` makes it.
 
     Attributes
@@ -88,12 +89,6 @@ class Collinearity:
         table = TextTable("Variance inflation", ("term", "df", "VIF", "se x"), rows)
         return Page(f"Collinearity: {self.title}", (table, Paragraph(lines)))
 
-    def __repr__(self) -> str:
-        return self.page.text()
-
-    def _repr_html_(self) -> str:
-        return self.page.html()
-
 
 def collinearity(fit: Any) -> Collinearity:
     """Return variance inflation by term, and condition indices.
@@ -145,7 +140,7 @@ def collinear(fit: MixedModelFit) -> tuple[diagnostics.Collinearity, tuple[str, 
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Heterogeneity:
+class Heterogeneity(Shown):
     """Slopes within and between groups; `heterogeneity` makes it.
 
     Attributes
@@ -214,12 +209,6 @@ class Heterogeneity:
             )
         )
         return Page(title, (TextTable("Tests", header, tuple(rows), 2), advice))
-
-    def __repr__(self) -> str:
-        return self.page.text()
-
-    def _repr_html_(self) -> str:
-        return self.page.html()
 
 
 def heterogeneity(fit: Any) -> Heterogeneity:

@@ -40,7 +40,7 @@ def standardized_ratios(
     per: float = 1.0,
     given: str = "variance",
     conf_level: float = 0.95,
-    draws: int = 2000,
+    n: int = 2000,
     rng: Any = 0,
 ) -> StandardizedRatios:
     """Compare what each level had with what the model expects of its rows.
@@ -69,7 +69,7 @@ def standardized_ratios(
     given : {"variance", "parameters", "nothing"}
         What the posterior of the effects takes as known, see `posterior`.
     conf_level : float
-    draws : int
+    n : int
         Where a level has several effects.
     rng : int or numpy.random.Generator
 
@@ -107,7 +107,7 @@ def standardized_ratios(
         threshold=limit,
         conf_level=level,
         given=given,
-        draws=checks.count("draws", draws),
+        draws=checks.count("n", n),
         rng=checks.generator(rng),
     )
     return StandardizedRatios(

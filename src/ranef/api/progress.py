@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import Any, TypeVar
 
-__all__ = ["SearchBar", "arriving", "counted"]
+__all__ = ["SearchBar", "Ticker", "arriving", "counted"]
 
 T = TypeVar("T")
 
@@ -80,6 +80,26 @@ def arriving(
         for answer in answers:
             yield answer
             bar.update(size(answer))
+
+
+class Ticker:
+    """A progress bar that is told how many pieces of work are done."""
+
+    def __init__(self, total: int, what: str, wanted: bool | None) -> None:
+        self._work = counted(range(total), what, wanted)
+        next(self._work, None)
+
+    def __enter__(self) -> Callable[[int], object]:
+        return self._advance
+
+    def _advance(self, count: int) -> None:
+        for _ in range(count):
+            next(self._work, None)
+
+    def __exit__(self, *raised: object) -> None:
+        close = getattr(self._work, "close", None)
+        if close is not None:
+            close()
 
 
 def _someone_looks() -> bool:

@@ -50,7 +50,7 @@ def rank(
     threshold: float | None = None,
     given: str = "variance",
     conf_level: float = 0.95,
-    draws: int = 4000,
+    n: int = 4000,
     rng: Any = 0,
     component: str = "conditional",
     response: Any = None,
@@ -88,7 +88,7 @@ def rank(
     given : {"variance", "parameters", "nothing"}
         What the posterior takes as known, see `posterior`.
     conf_level : float
-    draws : int
+    n : int
         Joint draws behind rank intervals and the probabilities of either end.
     rng : int or numpy.random.Generator
         The same gives the same answer.
@@ -130,9 +130,7 @@ def rank(
     if k > q:
         raise ModelError(f"top={k} is more than the {q} levels of {place.group!r}")
     asked = _question(place, statistic, scale, at)
-    run = _Run(
-        k, _threshold(threshold), checks.conf_level(conf_level), checks.count("draws", draws)
-    )
+    run = _Run(k, _threshold(threshold), checks.conf_level(conf_level), checks.count("n", n))
     generator = checks.generator(rng)
     if asked.function is not None:
         found, known = _by_function(place, asked, given, run, generator), None

@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranef.api.frame import Frame
+from ranef.api.rendering import Page, Paragraph
+from ranef.api.shown import Shown
 from ranef.errors import DataError
 from ranef.models.estimate import Estimate
 from ranef.tables import Table, make_table
@@ -19,8 +21,8 @@ __all__ = ["Refits", "Responses", "read_responses"]
 Floats = NDArray[np.float64]
 
 
-@dataclass(frozen=True, eq=False)
-class Refits:
+@dataclass(frozen=True, eq=False, repr=False)
+class Refits(Shown):
     """Estimates of one model for k responses.
 
     Attributes
@@ -38,7 +40,7 @@ class Refits:
     evaluations : (k,) int array
     converged : (k,) bool array
     library : str
-        Data-frame library of `table`.
+        Data-frame library of `tidy`.
 
     Examples
     --------
@@ -47,7 +49,7 @@ class Refits:
     >>> refits = fit.refit(fit.simulate(3, rng=1))
     >>> len(refits), refits.coef.shape
     (3, (3, 1))
-    >>> refits.table().columns.tolist()
+    >>> refits.tidy().columns.tolist()
     ['response', '(Intercept)', 'sigma', 'loglik', 'converged']
     """
 
@@ -64,7 +66,7 @@ class Refits:
     def __len__(self) -> int:
         return len(self.names)
 
-    def table(self) -> Any:
+    def tidy(self) -> Any:
         """Return one row a response: fixed effects, sigma, loglik, converged."""
         columns: dict[str, Any] = {"response": list(self.names)}
         columns |= {term: self.coef[:, j].copy() for j, term in enumerate(self.terms)}
@@ -72,9 +74,12 @@ class Refits:
         columns |= {"loglik": self.loglik, "converged": self.converged}
         return make_table(columns, self.library)
 
-    def __repr__(self) -> str:
+    @property
+    def page(self) -> Page:
+        """How many, in words."""
         proved = int(np.count_nonzero(self.converged))
-        return f"<Refits: {len(self)} responses, {proved} proved optima; .table() shows them>"
+        line = f"{len(self)} responses, {proved} proved optima; tidy() has their estimates."
+        return Page("Refits", (Paragraph((line,)),))
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,6 +13,7 @@ from ranef.api import checks
 from ranef.api.frame import matrix
 from ranef.api.mixed import MixedModelFit
 from ranef.api.rendering import Page, Paragraph, TextTable, decimals, number, p_value
+from ranef.api.shown import Shown
 from ranef.design import GroupingFactor
 from ranef.errors import DataError, ModelError, UnknownColumnError, suggestion
 from ranef.inference import FTest, Intervals
@@ -30,7 +31,7 @@ Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class RobustCovariance:
+class RobustCovariance(Shown):
     """Cluster-robust covariance of a fit's coefficients; `ranef.robust` makes it.
 
     Attributes
@@ -100,8 +101,6 @@ class RobustCovariance:
             columns["response"] = [label.response for label in named]
         columns["term"] = [label.term for label in named]
         return make_table(columns | vars(self.intervals(conf_level)), self.fit.frame.library)
-
-    table = tidy
 
     def confint(self, *, conf_level: float = 0.95) -> Any:
         """Return confidence intervals: ``term, estimate, conf_low, conf_high``."""
@@ -225,12 +224,6 @@ class RobustCovariance:
             )
         title = f"Cluster-robust covariance {self.type}: {self.fit.formula}"
         return Page(title, (table, Paragraph(tuple(lines))))
-
-    def __repr__(self) -> str:
-        return self.page.text()
-
-    def _repr_html_(self) -> str:
-        return self.page.html()
 
 
 def robust(fit: MixedModelFit, cluster: Any = None, type: str | None = None) -> RobustCovariance:

@@ -56,7 +56,7 @@ def read_parts(
     kept = np.logical_and.reduce([own for _, own in read.values()])
     extra = None
     if trials and estimate.family.name in TRIALS:
-        extra = estimate.specification.recipe.response_and_extra(table)[1]
+        extra = estimate.specification.recipe.trials(table)
         if extra is not None:
             kept = kept & np.isfinite(extra)
             extra = extra[kept]

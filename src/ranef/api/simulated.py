@@ -21,6 +21,7 @@ from ranef.api.diagnosing import (
 )
 from ranef.api.mixed import MixedModelFit
 from ranef.api.rendering import Page, Paragraph, TextTable, number, p_value
+from ranef.api.shown import Shown
 from ranef.diagnostics import ResidualTest, Simulated
 from ranef.errors import ModelError
 from ranef.models.estimate import GeneralisedEstimate
@@ -88,11 +89,11 @@ def simulated_residuals(
     >>> found = ranef.simulated_residuals(fit)
     >>> found.tidy()[["test", "statistic", "p_value"]].round(3)
                       test  statistic  p_value
-    0           uniformity      0.144      0.0
-    1           dispersion      2.544      0.0
-    2             outliers      0.053      0.0
-    3                zeros      1.423      0.0
-    4  trend: fitted value      0.144      0.0
+    0           uniformity      0.151      0.0
+    1           dispersion      2.618      0.0
+    2             outliers      0.047      0.0
+    3                zeros      1.364      0.0
+    4  trend: fitted value      0.129      0.0
     """
     fit = fitted_model(fit)
     n = checks.count("n", n)
@@ -109,7 +110,7 @@ def simulated_residuals(
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class SimulatedResiduals:
+class SimulatedResiduals(Shown):
     """Scaled residuals of a fit; `simulated_residuals` makes them.
 
     Attributes
@@ -289,12 +290,6 @@ class SimulatedResiduals:
         )
         title = f"Simulated residuals: {self.fit.formula}"
         return Page(title, (Paragraph(lines), TextTable("Tests", header, rows)))
-
-    def __repr__(self) -> str:
-        return self.page.text()
-
-    def _repr_html_(self) -> str:
-        return self.page.html()
 
 
 def _columns(tests: tuple[ResidualTest, ...]) -> dict[str, Any]:

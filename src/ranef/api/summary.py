@@ -27,8 +27,6 @@ __all__ = [
     "variance_table",
 ]
 
-DF_WORDS = {name: method.words for name, method in METHODS.items()}
-
 
 @dataclass(frozen=True)
 class Summary:
@@ -107,7 +105,7 @@ def _fixed_table(spec: Specification, found: Intervals, conf_level: float, df: s
     percent = f"{100 * conf_level:g}%"
     header = ("", "estimate", "std_error", "df", "t", "p", f"{percent} low", f"{percent} high")
     rows = tuple(_fixed_row(name, found, j) for j, name in enumerate(spec.names))
-    return TextTable(f"Fixed effects ({DF_WORDS.get(df, df)})", header, rows)
+    return TextTable(f"Fixed effects ({METHODS[df].words})", header, rows)
 
 
 def _fixed_row(name: str, found: Intervals, j: int) -> tuple[str, ...]:

@@ -11,8 +11,10 @@ from numpy.typing import NDArray
 
 from ranef.api.mixed import MixedModelFit
 from ranef.api.rendering import Page, Paragraph, TextTable, decimals, number, p_value
+from ranef.api.shown import Shown
 from ranef.design import Effect, Effects, Specification, effects_of
 from ranef.design.matrix import INTERCEPT
+from ranef.inference import METHODS
 from ranef.inference.hypotheses import term_hypotheses, with_fixed_rows
 from ranef.models.estimate import Component, GeneralisedEstimate
 from ranef.tables import make_table
@@ -21,13 +23,6 @@ __all__ = ["TermTests", "tabulate_terms"]
 
 Floats = NDArray[np.float64]
 
-METHOD_WORDS = {
-    "satterthwaite": "Satterthwaite's degrees of freedom",
-    "kenward-roger": "Kenward-Roger's covariance and degrees of freedom",
-    "containment": "containment degrees of freedom",
-    "residual": "n - p degrees of freedom",
-    "normal": "the normal distribution",
-}
 TYPE_WORDS = {
     "I": "each term after those before it",
     "II": "each term after all others that do not contain it",
@@ -48,7 +43,7 @@ class TermTest:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class TermTests:
+class TermTests(Shown):
     """Tests of the terms of a fit; `ranef.anova` makes it.
 
     Attributes
@@ -73,7 +68,7 @@ class TermTests:
     notes: tuple[str, ...]
     library: str
 
-    def table(self) -> Any:
+    def tidy(self) -> Any:
         """Return the tests as a table in the library the data came in.
 
         Returns
@@ -98,8 +93,6 @@ class TermTests:
         }
         return make_table(columns, self.library)
 
-    tidy = table
-
     @property
     def page(self) -> Page:
         """The answer in words and a table."""
@@ -109,9 +102,7 @@ class TermTests:
         return Page(title, (body, *notes))
 
     def _linear(self) -> TextTable:
-        caption = f"F tests ({METHOD_WORDS.get(self.df, self.df)})"
-        if self.df == "normal":
-            caption = "F tests (denominator degrees of freedom infinite)"
+        caption = f"F tests ({METHODS[self.df].joint_words})"
         header = ("", "sum_sq", "mean_sq", "df1", "df2", "F", "p")
         rows = []
         for t in self.tests:
@@ -132,12 +123,6 @@ class TermTests:
         )
         header = (*(("", "") if parts else ("",)), "df", "chi2", "p")
         return TextTable("Wald tests (chi-squared)", header, rows, 2 if parts else 1)
-
-    def __repr__(self) -> str:
-        return self.page.text()
-
-    def _repr_html_(self) -> str:
-        return self.page.html()
 
 
 def tabulate_terms(fit: MixedModelFit, kind: str, df: str | None) -> TermTests:

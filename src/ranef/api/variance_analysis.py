@@ -87,17 +87,17 @@ def anova(
     --------
     >>> import ranef
     >>> stool = ranef.data.load("ergoStool")
-    >>> ranef.anova(ranef.lmm("effort ~ Type + (1 | Subject)", stool)).table().round(3)
+    >>> ranef.anova(ranef.lmm("effort ~ Type + (1 | Subject)", stool)).tidy().round(3)
        term  sum_sq  mean_sq  df1   df2  statistic  p_value
     0  Type  81.194   27.065    3  24.0     22.356      0.0
 
     >>> sleep = ranef.data.load("sleepstudy")
     >>> one = ranef.lmm("Reaction ~ Days + (1 | Subject)", sleep)
     >>> two = ranef.lmm("Reaction ~ Days + (Days | Subject)", sleep)
-    >>> ranef.anova(one, two).table()[["model", "n_parameters", "chisq", "df"]].round(2)
-       model  n_parameters  chisq   df
-    0  fit 1             4    NaN  NaN
-    1  fit 2             6  42.14  2.0
+    >>> ranef.anova(one, two).tidy()[["model", "n_parameters", "statistic", "df"]].round(2)
+       model  n_parameters  statistic   df
+    0  fit 1             4        NaN  NaN
+    1  fit 2             6      42.14  2.0
     """
     for number, given in enumerate((fit, *others), 1):
         if not isinstance(given, MixedModelFit):

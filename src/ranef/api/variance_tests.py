@@ -11,14 +11,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranef.api import checks
-from ranef.api.likelihood_ratios import Ticker
 from ranef.api.mixed import MixedModelFit
+from ranef.api.progress import Ticker
 from ranef.api.rendering import Page, Paragraph, TextTable, number, p_value
+from ranef.api.shown import Shown
 from ranef.design import Effects, effects_of
 from ranef.errors import ModelError, suggestion
 from ranef.inference import removal
 from ranef.inference.boundary import Cone
-from ranef.inference.comparison import bootstrap_ratio, naive_tail, null_distribution, ratio
+from ranef.inference.comparison import (
+    bootstrap_ratio,
+    naive_tail,
+    null_distribution,
+    ratio,
+    ratios,
+)
 from ranef.inference.exact import NullDraws, simulate_ratio, spectrum
 from ranef.inference.nesting import Nesting, everything, nesting
 from ranef.inference.removal import Ordinary, Removal
@@ -73,7 +80,7 @@ class DroppedTerm:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class VarianceTest:
+class VarianceTest(Shown):
     """Tests of the random effects, each taken out in turn; `ranef.variance_test` makes it.
 
     Attributes
@@ -96,7 +103,7 @@ class VarianceTest:
     notes: tuple[str, ...]
     library: str
 
-    def table(self) -> Any:
+    def tidy(self) -> Any:
         """Return one row for each effect taken out, in the library the data came in.
 
         Returns
@@ -108,8 +115,6 @@ class VarianceTest:
         names = DroppedTerm.__annotations__
         columns = {name: [getattr(t, name) for t in self.tests] for name in names}
         return make_table(columns, self.library)
-
-    tidy = table
 
     @property
     def page(self) -> Page:
@@ -126,12 +131,6 @@ class VarianceTest:
         table = TextTable(f"{word} ratios, each effect taken out in turn", header, tuple(rows))
         notes = (Paragraph(self.notes),) if self.notes else ()
         return Page(f"Tests of the random effects: {self.formula}", (table, *notes))
-
-    def __repr__(self) -> str:
-        return self.page.text()
-
-    def _repr_html_(self) -> str:
-        return self.page.html()
 
 
 def variance_test(
@@ -184,7 +183,7 @@ def variance_test(
     Returns
     -------
     VarianceTest
-        Prints as text; ``table()`` has the numbers.
+        Prints as text; ``tidy()`` has the numbers.
 
     Raises
     ------
@@ -200,7 +199,7 @@ def variance_test(
     >>> import ranef
     >>> fit = ranef.lmm("Yield ~ 1 + (1 | Batch)", ranef.data.load("Dyestuff"))
     >>> found = ranef.variance_test(fit)
-    >>> found.table()[["term", "statistic", "p_naive"]].round(3)
+    >>> found.tidy()[["term", "statistic", "p_naive"]].round(3)
               term  statistic  p_naive
     0  (1 | Batch)      6.369    0.012
     >>> bool(found.tests[0].p_value < 0.005)
@@ -401,11 +400,7 @@ def _bootstrapped(
 ) -> Answer:
     Y = removal.draw(small, work.draws, work.rng)
     with Ticker(2 * work.draws, "bootstrap", work.progress) as advance:
-        below = removal.logliks(small, Y, n_jobs=work.n_jobs, advance=advance)
-        above = removal.logliks(estimate, Y, n_jobs=work.n_jobs, advance=advance)
-    draws = np.array(
-        [ratio(a, b) if np.isfinite(a + b) else np.nan for a, b in zip(below, above, strict=True)]
-    )
+        draws = ratios(small, estimate, Y, n_jobs=work.n_jobs, advance=advance)
     found = bootstrap_ratio(statistic, df, draws)
     lost = f", {found.failed} failed" if found.failed else ""
     words = f"bootstrap, {len(found.draws):,} draws{lost}"

@@ -251,6 +251,9 @@ class Frame:
         found = self._coded.get(key)
         if found is None:
             value = self._values[key]
+            if isinstance(value, Numbers) and f"levels of {key}" in self.scope.state:
+                # categories in the fit: 1 is the level 1 or "1"
+                value = as_categories(value, Name(key))
             if isinstance(value, Numbers):
                 found = Variable(key, value)
             elif self.scope.fitting:
@@ -268,7 +271,12 @@ class Frame:
         return Variable(key, used, coding)
 
     def _coded_as_in_fit(self, key: str, value: Categories) -> Variable:
-        coding: Coding = self.scope.remembered(f"levels of {key}", Coding)
+        coding = self.scope.state.get(f"levels of {key}")
+        if not isinstance(coding, Coding):
+            raise DataError(
+                f"{key} holds categories here (such as {value.levels[0]!r}), and numbers in the "
+                "rows that the model was fitted to; convert it"
+            )
         codes, unseen = match_levels(value, coding.levels)
         if unseen.any() and self.unseen_is_missing:
             self.missing[key] = np.asarray(unseen | self.missing.get(key, unseen))

@@ -19,7 +19,7 @@ from ranef.design.grouping import GroupRecipe
 from ranef.design.matrix import Layout, Variable, lay_out, model_matrix
 from ranef.design.model import Model, model_with_dot
 from ranef.design.random import RandomRecipe, TermPart, term_columns, term_parts
-from ranef.design.response import ResponseKind, read_response
+from ranef.design.response import PROPORTION, SUCCESSES, ResponseKind, read_response
 from ranef.design.state import (
     State,
     level_from_json,
@@ -264,6 +264,21 @@ class Recipe:
         if self.reading is None:
             return frame.numbers(node, print_node(node)).copy(), None
         return read_response(node, self.reading, frame, self._trials(frame))
+
+    def trials(self, data: Any) -> Floats | None:
+        """Return the numbers of trials (N,) of a table's rows; a response of 0 and 1 has one.
+
+        The response itself is not needed unless it counts the trials.
+        """
+        node, found = self.model.response, self.reading
+        if node is None or found is None or found.takes != "successes":
+            return None
+        frame = self._frame(data)
+        if found.kind == PROPORTION:
+            return self._trials(frame)
+        if found.kind == SUCCESSES:
+            return read_response(node, found, frame, None)[1]
+        return np.ones(frame.n_rows)
 
     def _trials(self, frame: Frame) -> Floats | None:
         """Return the trials of proportions."""

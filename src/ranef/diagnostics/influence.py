@@ -15,7 +15,6 @@ Frees 1997, J. Am. Stat. Assoc. 92):
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,7 +34,7 @@ from ranef.families import Cumulative
 from ranef.models.estimate import Estimate, GeneralisedEstimate
 from ranef.models.glmm import fit_glmm
 from ranef.solve import LinearPoint, generalised_criterion
-from ranef.solve.resources import available_cores
+from ranef.solve.resources import available_cores, in_threads
 
 __all__ = ["Influence", "influence_of_rows", "influence_of_sets"]
 
@@ -208,15 +207,8 @@ def influence_of_sets(
         except (ModelError, np.linalg.LinAlgError):
             return None
 
-    found: list[_Without | None] = [None] * count
-    with ThreadPoolExecutor(available_cores(n_jobs)) as pool:
-        futures = [pool.submit(work, g) for g in range(count)]
-        try:
-            for g in track(range(count)):
-                found[g] = futures[g].result()
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    answers = in_threads(work, range(count), available_cores(n_jobs))
+    found = [one for _, one in zip(track(range(count)), answers, strict=True)]
     return _gathered(estimate, found, _reference_vcov(estimate, model, whole))
 
 

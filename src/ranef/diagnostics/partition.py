@@ -19,6 +19,7 @@ from ranef.families import BetaBinomial, Binomial, Cumulative
 from ranef.inference.generalised.rows import linear_parts, own_rows
 from ranef.inference.generalised.targets import has_zero
 from ranef.inference.generalised.uncertainty import linear_predictors
+from ranef.inference.variance import LATENT
 from ranef.models.estimate import Estimate, GeneralisedEstimate
 
 __all__ = ["METHODS", "Partition", "design_effect", "partition", "term_variances"]
@@ -26,7 +27,6 @@ __all__ = ["METHODS", "Partition", "design_effect", "partition", "term_variances
 Floats = NDArray[np.float64]
 
 METHODS = ("auto", "lognormal", "delta", "trigamma", "latent")
-LATENT = {"logit": np.pi**2 / 3, "probit": 1.0, "cloglog": np.pi**2 / 6}
 NODES = 31
 
 

@@ -10,7 +10,8 @@ What the random effects are in the draws decides what is compared:
   the data. If the model holds, data and draws then have the same joint distribution, so
   that the residuals are uniform *and independent* (Johnson 2007, Bayesian Anal. 2; Yuan
   & Johnson 2012, Biometrics 68). In a linear model this is exact given theta; in a
-  generalised one the distribution is the normal one at the modes.
+  generalised one coefficients are drawn from the normal distribution at their estimates,
+  and effects from their own given these, by Metropolis steps.
 - ``"conditional"``: effects at their modes. Modes follow the data, so residuals are
   too near the middle, the more so the fewer rows a level has.
 - ``"new"``: effects of new levels. Rows of one level move together, so tests that take
@@ -27,7 +28,7 @@ from numpy.typing import NDArray
 from ranef import inference, solve
 from ranef.diagnostics.linearised import Linearised, linearised, refuse_unordered
 from ranef.errors import ModelError
-from ranef.families import CensoredGaussian
+from ranef.families import CensoredGaussian, Cumulative
 from ranef.inference import generalised
 from ranef.inference.generalised.rows import linear_parts, own_rows
 from ranef.inference.generalised.targets import has_zero
@@ -216,28 +217,37 @@ def _deviation(
 
 
 def _generalised_posterior(estimate: GeneralisedEstimate, rng: np.random.Generator) -> Posterior:
-    """Draw around the modes: the mean's part in its working linear model, others by level."""
-    parts = linear_parts(estimate, own_rows(estimate))
-    etas = linear_predictors(estimate, parts, True)
+    """Draw around the modes and let the effects walk from there.
+
+    The mean's part is drawn in its working linear model, others by level; the steps of
+    `metropolis` then take the effects from the normal distribution to their own.
+    """
     own = estimate.components[0].terms
-    effects = estimate.modes
+    etas, effects = estimate.predictors.copy(), list(estimate.term_modes)
+
+    def move(t: int, d: Floats) -> None:
+        term = estimate.terms[t]
+        codes = estimate.design.factors[term.factor].codes
+        etas[estimate.design.owners[t]] += np.einsum("nr,nr->n", term.z, d[codes])
+        effects[t] = effects[t] + d
+
     if own.stop > own.start:
         model = linearised(estimate)
-        spec = model.specification
         beta, moved = _deviation(model, 1.0, rng)
-        shift = spec.X @ beta
-        for term, d in zip(spec.terms, moved, strict=True):
-            shift = shift + np.einsum("nr,nr->n", term.z, d[spec.factors[term.factor].codes])
-        etas[0] += shift
-        effects = tuple(b + d for b, d in zip(estimate.modes, moved, strict=True))
+        etas[0] += model.specification.X @ beta
+        for t, d in zip(range(own.start, own.stop), moved, strict=True):
+            move(t, d)
     elsewhere = [t for t in range(len(estimate.terms)) if not own.start <= t < own.stop]
     if elsewhere:
         given = solve.generalised_conditional_covariances(estimate)
-        for eta, part in zip(etas, parts, strict=True):
-            for t, codes, z in part.random:
-                if t in elsewhere:
-                    eta += np.einsum("nr,nr->n", z, _drawn(given[t][0], rng)[codes])
-    return Posterior(etas, effects, 1.0)
+        for t in elsewhere:
+            move(t, _drawn(given[t][0], rng))
+    etas, settled = generalised.metropolis(estimate, etas, effects, rng)
+    if isinstance(estimate.family, Cumulative):
+        # draws take all thresholds, the density those beside the response
+        parts = linear_parts(estimate, own_rows(estimate))
+        etas = np.vstack([etas[:1], linear_predictors(estimate, parts, True)[1:]])
+    return Posterior(etas, settled[own], 1.0)
 
 
 def _drawn(covariances: Floats, rng: np.random.Generator) -> Floats:

@@ -20,6 +20,7 @@ Floats = NDArray[np.float64]
 
 MARGIN = 0.02
 EVEN = 0.1
+SHARED = 0.01
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,13 +97,17 @@ def _solved(estimate: Floats, critical: Floats, pairs: list[tuple[int, int]], k:
 
 
 def _nearest(sums: Floats, gap: Floats, d: Floats, k: int) -> Floats:
-    """Least squares: sums near the critical differences, both sides of a mean alike."""
+    """Least squares: sums near the critical differences, both sides of a mean alike.
+
+    What that leaves open, as between two means, each mean has half of.
+    """
     from scipy.optimize import nnls
 
     close = np.exp(-2.0 * np.abs(gap - d) / np.where(d > 0, d, 1.0))
     alike = EVEN * np.hstack([np.eye(k), -np.eye(k)])
-    stacked = np.vstack([close[:, None] * sums, alike])
-    return np.asarray(nnls(stacked, np.concatenate([close * d, np.zeros(k)]))[0])
+    half = SHARED * 0.5 * np.mean(d) * np.ones(2 * k)
+    stacked = np.vstack([close[:, None] * sums, alike, SHARED * np.eye(2 * k)])
+    return np.asarray(nnls(stacked, np.concatenate([close * d, np.zeros(k), half]))[0])
 
 
 def _moved(lengths: Floats, constraints: Floats, bound: Floats) -> Floats:

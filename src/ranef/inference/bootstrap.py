@@ -10,7 +10,6 @@ May import what `ranef.inference` may.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from statistics import NormalDist
@@ -29,7 +28,7 @@ from ranef.models.estimate import Estimate, GeneralisedEstimate
 from ranef.models.glmm import fit_glmm, refit_glmm
 from ranef.models.lmm import fit_lmm
 from ranef.models.lmm import refit as refit_lmm
-from ranef.solve.resources import available_cores
+from ranef.solve.resources import available_cores, in_threads
 
 __all__ = [
     "INTERVALS",
@@ -160,15 +159,8 @@ def draw(
     """
     jobs = available_cores(n_jobs)
     if statistic is not None or _is_fast(estimate, plan) or jobs == 1 or len(work) == 1:
-        worker = Worker(estimate, plan, jobs, statistic)
-        yield from map(worker, work)
-        return
-    with ThreadPoolExecutor(jobs) as pool:
-        try:
-            yield from pool.map(Worker(estimate, plan, 1, None), work)
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+        return map(Worker(estimate, plan, jobs, statistic), work)
+    return in_threads(Worker(estimate, plan, 1, None), work, jobs)
 
 
 class Worker:

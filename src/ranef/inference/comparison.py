@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ranef import solve
 from ranef.inference.boundary import Mixture, chi_bar, entries
 from ranef.inference.nesting import Added, Nesting
-from ranef.inference.removal import Ordinary, draw
+from ranef.inference.removal import Ordinary, draw, logliks
 from ranef.models.estimate import Estimate, GeneralisedEstimate
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "naive_tail",
     "null_distribution",
     "ratio",
+    "ratios",
 ]
 
 Floats = NDArray[np.float64]
@@ -98,6 +99,24 @@ def ratio(small: float, large: float) -> float:
     """Twice the difference of two log-likelihoods; what is rounding counts as zero."""
     found = 2 * (large - small)
     return found if found > ROUNDING * (1 + abs(large)) else 0.0
+
+
+def ratios(
+    small: Estimate | Ordinary,
+    large: Estimate,
+    Y: Floats,
+    *,
+    n_jobs: int | None = None,
+    advance: Callable[[int], object] = lambda k: None,
+) -> Floats:
+    """Ratios (m,) of both models fitted to m responses; NaN where a fit failed.
+
+    `advance` is called with the number of fits done, of 2 m.
+    """
+    below = logliks(small, Y, n_jobs=n_jobs, advance=advance)
+    above = logliks(large, Y, n_jobs=n_jobs, advance=advance)
+    pairs = zip(below, above, strict=True)
+    return np.array([ratio(a, b) if math.isfinite(a + b) else math.nan for a, b in pairs])
 
 
 def naive_tail(statistic: float, df: int) -> float:

@@ -24,6 +24,7 @@ __all__ = [
     "Method",
     "ScaledF",
     "check_method",
+    "combined_degrees",
     "degrees_of_freedom",
     "denominator",
     "scaled_f",
@@ -40,7 +41,9 @@ class Method:
     Attributes
     ----------
     words : str
-        For a summary: "t tests with ...".
+        Of t tests, for a summary: "t tests with ...".
+    joint_words : str
+        Of F tests.
     rows : callable
         (estimate, L, parameters) -> (q,) degrees of freedom of each row's t test.
     joint : callable
@@ -50,6 +53,7 @@ class Method:
     """
 
     words: str
+    joint_words: str
     rows: Callable[[Estimate, Floats, Parameters], Floats]
     joint: Callable[[Estimate, Floats, Parameters], ScaledF]
     covariance: Callable[[Estimate], Floats] = lambda estimate: estimate.vcov
@@ -143,15 +147,19 @@ def fai_cornelius(estimate: Estimate, L: Floats, parameters: Parameters) -> Scal
     (nu_i - 2) over nu_i > 2 has 2 E / (E - q). If some nu_i <= 2 it has 2.
     """
     _, vectors = np.linalg.eigh(L @ estimate.vcov @ L.T)
-    nu = satterthwaite(estimate, vectors.T @ L, parameters)
+    return ScaledF(1.0, combined_degrees(satterthwaite(estimate, vectors.T @ L, parameters)))
+
+
+def combined_degrees(nu: Floats) -> float:
+    """Denominator of the F test of which independent t tests have the degrees of freedom nu."""
     if np.isinf(nu).any():
-        return ScaledF(1.0, float(np.inf))
+        return float(np.inf)
     if np.ptp(nu) < 1e-8 * nu.max():
-        return ScaledF(1.0, float(nu.mean()))
+        return float(nu.mean())
     if (nu <= 2).any():
-        return ScaledF(1.0, 2.0)
+        return 2.0
     expected = float(np.sum(nu / (nu - 2)))
-    return ScaledF(1.0, 2.0 * expected / (expected - len(nu)))
+    return 2.0 * expected / (expected - len(nu))
 
 
 def containment(estimate: Estimate, L: Floats, parameters: Parameters) -> Floats:
@@ -182,19 +190,34 @@ def fewest(
 
 METHODS: dict[str, Method] = {
     "satterthwaite": Method(
-        "t tests with Satterthwaite's degrees of freedom", satterthwaite, fai_cornelius
+        "t tests with Satterthwaite's degrees of freedom",
+        "Satterthwaite's degrees of freedom",
+        satterthwaite,
+        fai_cornelius,
     ),
     "kenward-roger": Method(
         "t tests with Kenward and Roger's standard errors and degrees of freedom",
+        "Kenward-Roger's covariance and degrees of freedom",
         lambda estimate, L, _: kenward_roger(estimate).degrees_of_freedom(L),
         lambda estimate, L, _: kenward_roger(estimate).scaled_f(L),
         lambda estimate: kenward_roger(estimate).adjusted,
     ),
     "containment": Method(
         "t tests with degrees of freedom by strata (containment)",
+        "containment degrees of freedom",
         containment,
         fewest(containment),
     ),
-    "residual": Method("t tests with n - p degrees of freedom", residual, fewest(residual)),
-    "normal": Method("normal tests", normal, fewest(normal)),
+    "residual": Method(
+        "t tests with n - p degrees of freedom",
+        "n - p degrees of freedom",
+        residual,
+        fewest(residual),
+    ),
+    "normal": Method(
+        "normal tests",
+        "denominator degrees of freedom infinite",
+        normal,
+        fewest(normal),
+    ),
 }

@@ -15,7 +15,7 @@ from ranef.inference.parameters import ParameterCovariance, parameter_covariance
 from ranef.inference.wald import coefficient_covariance, quantile
 from ranef.models.estimate import Estimate
 
-__all__ = ["NewRows", "Prediction", "Random", "degrees", "interval_of", "predict"]
+__all__ = ["NewRows", "Prediction", "Random", "by_theta", "degrees", "interval_of", "predict"]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int32]
@@ -129,15 +129,25 @@ def moved_by_theta(
     estimate: Estimate, known: ParameterCovariance, X: Floats, random: Random | None
 ) -> Floats:
     """Variance (N,) of predictions as theta_hat varies: d' A d with exact derivatives d."""
+    d = by_theta(estimate, X, random)[:, known.free]
+    A = known.covariance[:-1, :-1]
+    return np.asarray(np.sum(d @ A * d, axis=1))
+
+
+def by_theta(
+    estimate: Estimate, X: Floats, random: Sequence[tuple[Ints, Floats] | None] | None
+) -> Floats:
+    """Derivatives (N, k) of predictions x'beta + z'b in theta; b of a level not seen stays 0."""
     by_beta, by_mode = solve.effect_derivatives(estimate)
     d = X @ by_beta
-    for moved, (codes, z) in zip(by_mode, random or (), strict=False):
+    for moved, given in zip(by_mode, random or (), strict=False):
+        if given is None:
+            continue
+        codes, z = given
         seen = codes >= 0
         for j in range(z.shape[1]):
             d[seen] += z[seen, j, None] * moved[codes[seen], j]
-    d = d[:, known.free]
-    A = known.covariance[:-1, :-1]
-    return np.asarray(np.sum(d @ A * d, axis=1))
+    return d
 
 
 def _slopes(

@@ -13,7 +13,6 @@ May import what `ranef.inference` may.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
 from statistics import NormalDist
@@ -28,7 +27,7 @@ from ranef.models.estimate import Estimate, GeneralisedEstimate
 from ranef.models.glmm import fit_glmm
 from ranef.models.lmm import fit_lmm
 from ranef.solve.charts import Reading
-from ranef.solve.resources import available_cores
+from ranef.solve.resources import available_cores, in_threads
 from ranef.solve.slices import (
     Evaluation,
     Slice,
@@ -228,14 +227,9 @@ def profile(
         return None if own is None else trace(own, reach)
 
     jobs = min(available_cores(n_jobs), len(parameters))
-    if jobs < 2 or estimate.specification.n < WORTH_THREADS:
-        return tuple(each(map(one, parameters)))
-    with ThreadPoolExecutor(jobs) as pool:
-        try:
-            return tuple(each(pool.map(one, parameters)))
-        except KeyboardInterrupt:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    if estimate.specification.n < WORTH_THREADS:
+        jobs = 1
+    return tuple(each(in_threads(one, parameters, jobs)))
 
 
 def _slice_of(estimate: Estimate, parameter: ModelParameter) -> Slice | None:

@@ -16,6 +16,7 @@ from ranef.inference.simulation import simulate as simulate_linear
 from ranef.models.estimate import Estimate, GeneralisedEstimate
 from ranef.models.glmm import fit_glmm, refit_glmm
 from ranef.models.lmm import fit_lmm
+from ranef.solve.resources import available_cores, in_threads
 
 __all__ = [
     "Ordinary",
@@ -259,10 +260,6 @@ def logliks(
 def _generalised_logliks(
     model: GeneralisedEstimate, Y: Floats, n_jobs: int | None, advance: Callable[[int], object]
 ) -> Floats:
-    from concurrent.futures import ThreadPoolExecutor
-
-    from ranef.solve.resources import available_cores
-
     def one(y: Floats) -> float:
         try:
             found = refit_glmm(model, np.ascontiguousarray(y), n_jobs=1)
@@ -271,10 +268,9 @@ def _generalised_logliks(
         return found.loglik if found.optimum.converged else np.nan
 
     out = np.empty(Y.shape[1])
-    with ThreadPoolExecutor(available_cores(n_jobs)) as pool:
-        for k, value in enumerate(pool.map(one, Y.T)):
-            out[k] = value
-            advance(1)
+    for k, value in enumerate(in_threads(one, Y.T, available_cores(n_jobs))):
+        out[k] = value
+        advance(1)
     return out
 
 

@@ -63,11 +63,12 @@ def cluster_factor(estimate: Estimate, name: str | None = None) -> int:
                 raise ModelError(f"{names[k]!r} has one level: there is nothing to draw from")
             return k
         crossed = (factors[k].name, across[0])
+    other = "" if isinstance(estimate, GeneralisedEstimate) else " or method='residual'"
     hint = "" if name is None else f"; to draw levels of {name!r} all other factors must nest in it"
     raise ModelError(
         f"the factors {crossed[0]!r} and {crossed[1]!r} are crossed: a level of one has rows of "
         f"many levels of the other, so that drawing whole levels would tear others apart{hint}. "
-        "Use method='parametric' or method='residual'"
+        f"Use method='parametric'{other}"
     )
 
 

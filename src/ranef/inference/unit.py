@@ -5,32 +5,31 @@ variance from one matrix,
 
     Var [beta_hat - beta; b_hat - b],
 
-which counts the covariance of the two (Henderson 1975, Biometrics 31). Where each random
-term has one level it is filled by polarising quadratic forms that the solver gives;
-where a term has several, Henderson's equations are solved, in a linear model.
+which counts the covariance of the two (Henderson 1975, Biometrics 31) and how both move
+with the variance parameters, as a prediction of one row does (`inference.prediction`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ranef import solve
-from ranef.errors import ModelError
+from ranef.inference.combinations import Combinations, fixed_effects, modes_of
+from ranef.inference.degrees import Parameters, combined_degrees
 from ranef.inference.generalised.rows import LinearPart
-from ranef.inference.generalised.uncertainty import error_variance
-from ranef.models import naming
+from ranef.inference.joint_posterior import by_parameters, posterior
+from ranef.inference.parameters import ParameterCovariance
+from ranef.inference.prediction import by_theta, degrees
 from ranef.models.estimate import Estimate, GeneralisedEstimate
+from ranef.models.naming import terms_of
 
 __all__ = ["UnitFunctions", "unit_functions"]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int32]
-Term = tuple[int, Ints, Floats]
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,14 +43,42 @@ class UnitFunctions:
         In the fixed effects and the effects of the levels concerned.
     covariance : (K, K) float64 array
         Of the errors of both.
+    given : (K, K) float64 array
+        The same given theta.
+    estimate : Estimate
+    known : ParameterCovariance or None
+        None for a generalised model, whose tests are normal.
+    slopes : (f, K, K) float64 array
+        Derivatives of `given` in theta[free], sigma held.
     """
 
     value: Floats
     jacobian: Floats
     covariance: Floats
+    given: Floats
+    estimate: Estimate
+    known: ParameterCovariance | None
+    slopes: Floats
+
+    def degrees(self, L: Floats) -> Floats:
+        """Degrees of freedom (q,) of functions L (q, K): those of predictions."""
+        if self.known is None:
+            return np.full(len(L), np.inf)
+        variance = np.sum(L @ self.given * L, axis=1)
+        slopes = np.einsum("qi,fij,qj->qf", L, self.slopes, L)
+        return degrees(self.estimate, self.known, slopes, variance)
+
+    def denominator(self, L: Floats) -> float:
+        """Denominator of the F test of independent functions L (q, K) together."""
+        if self.known is None:
+            return float(np.inf)
+        _, vectors = np.linalg.eigh(L @ self.covariance @ L.T)
+        return combined_degrees(self.degrees(vectors.T @ L))
 
 
-def unit_functions(estimate: Estimate, part: LinearPart) -> UnitFunctions:
+def unit_functions(
+    estimate: Estimate, part: LinearPart, parameters: Parameters | None = None
+) -> UnitFunctions:
     """Evaluate rows with the random effects of their levels.
 
     Parameters
@@ -61,10 +88,10 @@ def unit_functions(estimate: Estimate, part: LinearPart) -> UnitFunctions:
         The rows: X with its columns among the coefficients, and the random terms that
         count, by level. Code -1 is a level that the fit has not seen: its effect is
         zero, and its variance counts.
+    parameters : callable, optional
+        Gives the `ParameterCovariance` of a linear model.
     """
-    coefficients, modes = estimate.beta, estimate.modes
-    if isinstance(estimate, GeneralisedEstimate):
-        coefficients, modes = estimate.coefficients, estimate.term_modes
+    coefficients, modes = fixed_effects(estimate), modes_of(estimate)
     P, N = len(coefficients), len(part.X)
     fixed = np.zeros((N, P))
     fixed[:, part.columns] = part.X
@@ -79,105 +106,33 @@ def unit_functions(estimate: Estimate, part: LinearPart) -> UnitFunctions:
             picked.append((term, int(level)))
             if level >= 0:
                 value = value + own @ modes[term][level]
-    return UnitFunctions(value, np.hstack(blocks), _covariance(estimate, P, picked))
-
-
-def _covariance(estimate: Estimate, P: int, picked: Sequence[tuple[int, int]]) -> Floats:
-    if len({term for term, _ in picked}) == len(picked):
-        return _polarised(estimate, P, picked)
+    jacobian, basis = np.hstack(blocks), _basis(estimate, P, picked)
     if isinstance(estimate, GeneralisedEstimate):
-        raise ModelError(
-            "the contrast mixes levels of one grouping factor; of a generalised model unit= takes "
-            "contrasts within one level of each factor: name the level of every factor"
-        )
-    return _henderson(estimate, picked)
+        given = posterior(estimate, basis, "parameters").covariance()
+        given += solve.unseen_covariance(estimate.term_covariances, basis.random)
+        J = by_parameters(estimate, basis)
+        spread = given + J @ estimate.joint_covariance @ J.T
+        return UnitFunctions(value, jacobian, spread, given, estimate, None, np.empty((0, 0, 0)))
+    assert parameters is not None
+    known = parameters()
+    given = solve.error_covariance(estimate, basis.X, basis.random)
+    slopes = solve.error_covariance_derivatives(estimate, basis.X, basis.random)[known.free]
+    d = by_theta(estimate, basis.X, basis.random)[:, known.free]
+    spread = given + d @ known.covariance[:-1, :-1] @ d.T
+    return UnitFunctions(value, jacobian, spread, given, estimate, known, slopes)
 
 
-def _polarised(estimate: Estimate, P: int, picked: Sequence[tuple[int, int]]) -> Floats:
-    """From the variances of all sums of two parameters, Cov(a, b) = [V(a+b) - V(a) - V(b)] / 2."""
-    terms = naming.terms_of(estimate)
-    sizes = [terms[t].size for t, _ in picked]
-    K = P + sum(sizes)
-    first, second = np.triu_indices(K)
-    basis = np.zeros((len(first), K))
-    basis[np.arange(len(first)), first] += 1.0
-    basis[np.arange(len(first)), second] += first != second
-    cuts = np.cumsum([P, *sizes])
-    random = [
-        (t, np.full(len(basis), level, dtype=np.int32), np.ascontiguousarray(basis[:, a:b]))
-        for (t, level), a, b in zip(picked, cuts[:-1], cuts[1:], strict=True)
-    ]
-    form = np.zeros((K, K))
-    form[first, second] = _variances(estimate, basis[:, :P], random)
-    own = np.diag(form).copy()
-    out = np.triu((form - own[:, None] - own) / 2, 1)
-    return np.asarray(out + out.T + np.diag(own))
-
-
-def _variances(estimate: Estimate, X: Floats, random: Sequence[Term]) -> Floats:
-    if isinstance(estimate, GeneralisedEstimate):
-        part = LinearPart(X, np.arange(X.shape[1]), None, tuple(random))
-        return error_variance(estimate, (part,), np.ones((1, len(X))), True)
-    given: list[tuple[Ints, Floats] | None] = [None] * len(estimate.specification.terms)
-    for term, codes, z in random:
-        given[term] = (codes, z)
-    return solve.prediction_variance(estimate, np.ascontiguousarray(X), given)
-
-
-def _henderson(estimate: Estimate, picked: Sequence[tuple[int, int]]) -> Floats:
-    """From the mixed model equations in u, b = Lambda u, which a singular Psi leaves regular.
-
-    sigma^2 [X'WX, X'WZ Lambda; Lambda'Z'WX, Lambda'Z'WZ Lambda + I]^-1
-    """
-    from scipy import sparse
-    from scipy.sparse.linalg import splu
-
-    spec = estimate.specification
-    w = np.ones(spec.n) if spec.weights is None else spec.weights
-    roots = [_root(psi) / estimate.sigma for psi in estimate.covariances]
-    columns, starts = [sparse.csr_matrix(spec.X)], []
-    p = start = spec.X.shape[1]
-    lefts = []
-    for term, root in zip(spec.terms, roots, strict=True):
-        factor = spec.factors[term.factor]
-        left = np.eye(factor.n_levels) if term.kernel is None else _root(term.kernel)
-        starts.append(start)
-        lefts.append(left)
-        columns.append(_columns(factor.codes, term.z @ root, left))
-        start += factor.n_levels * term.size
-    A = sparse.hstack(columns).tocsr()
-    ridge = np.concatenate([np.zeros(p), np.ones(start - p)])
-    M = (A.T @ A.multiply(w[:, None]) + sparse.diags(ridge)).tocsc()
-    selected = np.zeros((p + sum(spec.terms[t].size for t, _ in picked), start))
-    selected[:p, :p] = np.eye(p)
-    at, unseen = p, np.zeros((len(selected), len(selected)))
+def _basis(estimate: Estimate, P: int, picked: list[tuple[int, int]]) -> Combinations:
+    """Each coefficient and each effect of the picked levels by itself, (K,)."""
+    terms = terms_of(estimate)
+    K = P + sum(terms[t].size for t, _ in picked)
+    random: list[tuple[Ints, Floats] | None] = [None] * len(terms)
+    at = P
     for t, level in picked:
-        r = spec.terms[t].size
-        rows = slice(at, at + r)
-        if level < 0:
-            unseen[rows, rows] = estimate.covariances[t]
-        else:
-            whole = np.kron(lefts[t][level], roots[t])
-            selected[rows, starts[t] : starts[t] + whole.shape[1]] = whole
-        at += r
-    solved = splu(M).solve(np.ascontiguousarray(selected.T))
-    return np.asarray(estimate.sigma**2 * selected @ solved + unseen)
-
-
-def _columns(codes: Ints, z: Floats, left: Floats) -> Any:
-    """Z Lambda, (n, q r): level by level, the columns of a level together."""
-    from scipy import sparse
-
-    n, r = z.shape
-    indicator = sparse.csr_matrix((np.ones(n), (np.arange(n), codes)), shape=(n, len(left)))
-    levels = (indicator @ sparse.csr_matrix(left)).tocoo()
-    rows = np.repeat(levels.row, r)
-    places = np.repeat(levels.col, r) * r + np.tile(np.arange(r), len(levels.row))
-    values = np.repeat(levels.data, r) * z[levels.row].ravel()
-    return sparse.csr_matrix((values, (rows, places)), shape=(n, len(left) * r))
-
-
-def _root(matrix: Floats) -> Floats:
-    """Symmetric square root of a matrix that may be singular."""
-    values, vectors = np.linalg.eigh(matrix)
-    return np.asarray((vectors * np.sqrt(np.maximum(values, 0.0))) @ vectors.T)
+        size = terms[t].size
+        codes, z = random[t] or (np.full(K, max(level, 0), np.int32), np.zeros((K, size)))
+        random[t] = codes, z
+        codes[at : at + size] = level
+        z[at : at + size] = np.eye(size)
+        at += size
+    return Combinations(np.eye(K, P), tuple(random))

@@ -134,7 +134,7 @@ def intraclass_correlations(estimate: Estimate) -> tuple[float, ...] | None:
     residual = estimate.sigma**2
     if isinstance(estimate, GeneralisedEstimate):
         family = estimate.family
-        latent = family.name in ("binomial", "cumulative") and len(estimate.parts) == 1
+        latent = family.name in ("binomial", "cumulative") and "zero" not in estimate.parts
         if not latent or family.link not in LATENT:
             return None
         residual = LATENT[family.link]

@@ -175,9 +175,15 @@ def method_of(estimate: Estimate, df: str | None) -> str:
         return "satterthwaite" if df is None else check_method(df)
     if df not in (None, "normal"):
         check_method(df)
+        why = (
+            "is for linear models whose parameters are all free, without priors, held or equal "
+            "ones or a dispersion formula: the tests of this one rest"
+            if estimate.family.name == "gaussian"
+            else "is for linear models: the tests of a generalised model rest"
+        )
         raise ModelError(
-            f"df={df!r} is for linear models: the tests of a generalised model rest on the "
-            "normal distribution of its estimates in large samples; use df='normal'"
+            f"df={df!r} {why} on the normal distribution of its estimates in large samples; use "
+            "df='normal'"
         )
     return "normal"
 

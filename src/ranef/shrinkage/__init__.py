@@ -5,11 +5,11 @@ sees a formula or a data frame. May import `ranef.inference` (which does not imp
 room), `ranef.models`, `ranef.solve` and the floors below; SciPy inside functions only.
 """
 
+from ranef.inference.combinations import Combinations, fixed_effects
+from ranef.inference.joint_posterior import GIVEN, Posterior, posterior
 from ranef.shrinkage.combinations import (
-    Combinations,
     coefficients,
     components_of,
-    fixed_effects,
     names_of,
     own_terms,
     predictions,
@@ -18,7 +18,6 @@ from ranef.shrinkage.ensemble import constrained, mixture_quantiles, triple_goal
 from ranef.shrinkage.funnel import OVERDISPERSION, ROBUST, Counts, Funnel, funnel
 from ranef.shrinkage.limits import binomial_limits, moment_limits, normal_limits, poisson_limits
 from ranef.shrinkage.poisson_gamma import PoissonGamma, poisson_gamma
-from ranef.shrinkage.posterior import GIVEN, Posterior, posterior
 from ranef.shrinkage.ranks import Ranks, pairwise, pairwise_of_draws, ranks, ranks_of_draws
 from ranef.shrinkage.ratios import REFERENCES, Ratios, ratios
 from ranef.shrinkage.raw import RawEffects, raw_effects

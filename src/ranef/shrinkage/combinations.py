@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ranef.inference.combinations import Combinations, fixed_effects
 from ranef.models.estimate import Component, Estimate, GeneralisedEstimate
 from ranef.models.naming import factors_of, terms_of
 
 __all__ = [
-    "Combinations",
     "coefficients",
     "components_of",
-    "fixed_effects",
-    "modes_of",
     "names_of",
     "own_terms",
     "predictions",
@@ -24,33 +21,6 @@ __all__ = [
 
 Floats = NDArray[np.float64]
 Codes = NDArray[np.int32]
-
-
-@dataclass(frozen=True, eq=False)
-class Combinations:
-    """N combinations constant + x'beta + z'b.
-
-    Attributes
-    ----------
-    X : (N, P) float64 array
-        Over all coefficients of the estimate.
-    random : tuple of (codes (N,), z (N, r)) or None
-        One entry for each random term of the estimate.
-    constant : float
-    """
-
-    X: Floats
-    random: tuple[tuple[Codes, Floats] | None, ...]
-    constant: float = 0.0
-
-    def value(self, estimate: Estimate) -> Floats:
-        """Return the combinations at the estimates and modes, (N,)."""
-        out: Floats = self.constant + self.X @ fixed_effects(estimate)
-        for given, b in zip(self.random, modes_of(estimate), strict=True):
-            if given is not None:
-                codes, z = given
-                out = out + np.einsum("nr,nr->n", z, b[codes])
-        return out
 
 
 def components_of(estimate: Estimate) -> tuple[Component, ...]:
@@ -73,18 +43,6 @@ def names_of(estimate: Estimate, part: Component, factor: int) -> tuple[str, ...
     terms = terms_of(estimate)
     own = own_terms(estimate, part, factor)
     return tuple(dict.fromkeys(name for t in own for name in terms[t].names))
-
-
-def modes_of(estimate: Estimate) -> tuple[Floats, ...]:
-    """Return the modes of all random terms."""
-    if isinstance(estimate, GeneralisedEstimate):
-        return estimate.term_modes
-    return estimate.modes
-
-
-def fixed_effects(estimate: Estimate) -> Floats:
-    """Return the coefficients of all parts."""
-    return estimate.coefficients if isinstance(estimate, GeneralisedEstimate) else estimate.beta
 
 
 def coefficients(

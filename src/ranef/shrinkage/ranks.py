@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranef.errors import ModelError
+from ranef.inference.joint_posterior import Posterior
 from ranef.shrinkage.ensemble import (
     constrained,
     mixture_quantiles,
@@ -22,7 +23,6 @@ from ranef.shrinkage.ensemble import (
     triple_goal,
 )
 from ranef.shrinkage.normal import exceeds
-from ranef.shrinkage.posterior import Posterior
 
 __all__ = ["Ranks", "pairwise", "pairwise_of_draws", "ranks", "ranks_of_draws"]
 
@@ -247,7 +247,7 @@ def _ranked(
     if 4 * q * n > BYTES:
         raise ModelError(
             f"{n:,} draws of the ranks of {q:,} levels need {4 * q * n / 1e9:.1f} GB; "
-            f"ask for fewer, such as draws={BYTES // (4 * q):,}"
+            f"ask for fewer, such as n={BYTES // (4 * q):,}"
         )
     found = np.empty((q, n), dtype=np.int32)
     step = max(1, 2_000_000 // q)

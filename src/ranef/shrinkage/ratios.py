@@ -25,6 +25,7 @@ from ranef.families.counts import Count
 from ranef.inference.generalised.rows import linear_parts, own_rows
 from ranef.inference.generalised.targets import has_zero
 from ranef.inference.generalised.uncertainty import linear_predictors
+from ranef.inference.joint_posterior import posterior
 from ranef.inference.means import fitted
 from ranef.models.estimate import Estimate, GeneralisedEstimate
 from ranef.models.naming import factors_of, terms_of
@@ -41,7 +42,6 @@ from ranef.shrinkage.limits import (
     poisson_limits,
 )
 from ranef.shrinkage.normal import exceeds
-from ranef.shrinkage.posterior import posterior
 from ranef.shrinkage.reliability import prior_covariance
 
 __all__ = ["REFERENCES", "Ratios", "ratios"]
@@ -162,8 +162,9 @@ def ratios(
     expected = model.sums(unit(model.eta))
     if np.any(expected <= 0):
         raise ModelError(
-            f"{int(np.sum(expected <= 0))} levels have an expected sum that is not positive: a "
-            "ratio to it says nothing; compare differences instead (fit.tidy('random'))"
+            f"the expected sum is not positive in {int(np.sum(expected <= 0))} of "
+            f"{len(expected)} levels: a ratio to it says nothing; compare differences instead "
+            "(fit.tidy('random'))"
         )
     observed = model.sums(model.y)
     limits, raw_low, raw_high = _raw_limits(model, observed, expected, conf_level)

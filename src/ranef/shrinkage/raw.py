@@ -7,10 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ranef.inference.combinations import modes_of
 from ranef.inference.means import fitted
 from ranef.models.estimate import Component, Estimate, GeneralisedEstimate
 from ranef.models.naming import factors_of, terms_of
-from ranef.shrinkage.combinations import components_of, modes_of, names_of, own_terms
+from ranef.shrinkage.combinations import components_of, names_of, own_terms
 
 __all__ = ["RawEffects", "raw_effects"]
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ranef.inference.joint_posterior import posterior
 from ranef.models.estimate import Component, Estimate, GeneralisedEstimate
 from ranef.models.naming import terms_of
 from ranef.shrinkage.combinations import coefficients, names_of, own_terms
-from ranef.shrinkage.posterior import posterior
 
 __all__ = ["Reliability", "prior_covariance", "reliability"]
 

@@ -33,7 +33,14 @@ from ranef.solve.questions import (
 from ranef.solve.scores import cluster_scores
 from ranef.solve.search import Refits, Solution, fit, refit_many
 from ranef.solve.second_order import Curvature, Information, curvature, information
-from ranef.solve.whitening import Movement, Whitened, generalised_whitened, movement, whitened
+from ranef.solve.whitening import (
+    Whitened,
+    error_covariance,
+    error_covariance_derivatives,
+    generalised_whitened,
+    unseen_covariance,
+    whitened,
+)
 
 __all__ = [
     "Curvature",
@@ -41,7 +48,6 @@ __all__ = [
     "GeneralisedSolution",
     "Information",
     "LinearPoint",
-    "Movement",
     "Optimum",
     "Refits",
     "Solution",
@@ -53,6 +59,8 @@ __all__ = [
     "conditional_covariances",
     "curvature",
     "effect_derivatives",
+    "error_covariance",
+    "error_covariance_derivatives",
     "fit",
     "fit_generalised",
     "free",
@@ -69,12 +77,12 @@ __all__ = [
     "mode_derivatives",
     "modes_given",
     "modes_of",
-    "movement",
     "posterior_moments",
     "prediction_variance",
     "prediction_variance_derivatives",
     "psi_scores",
     "refit_many",
     "stepped_point",
+    "unseen_covariance",
     "whitened",
 ]

@@ -218,6 +218,10 @@ class Parametrisation:
             out[t.offset : t.offset + t.count] = t.phi(part, ranks.get(i))
         return out
 
+    def psis(self, theta: Floats) -> list[Floats]:
+        """Relative covariance matrix of each term's effects."""
+        return [t.structure.psi(p) for t, p in zip(self.terms, self.split(theta), strict=True)]
+
     def split(self, theta: Floats) -> list[Floats]:
         """Cut reported parameters by term."""
         parts, first = [], 0

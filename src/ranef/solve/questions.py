@@ -6,7 +6,7 @@ May import `_core`, `covariance`, `design.specification`, `errors`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
@@ -287,32 +287,44 @@ def prediction_variance_derivatives(
     By central differences, of many rows (above 2,000) by forward ones, good to three
     digits; zero for entries that are not `free`.
     """
-    assembly, theta = _assembly(estimate), estimate.theta
+    assembly = _assembly(estimate)
     y, reml, _ = at_optimum(assembly, estimate)
     ranks = ranks_of(estimate.optimum)
     inner = np.ascontiguousarray(X @ assembly.fixed.transform)
-    ends = room(assembly, theta)
-    unit = np.concatenate([term.units for term in assembly.terms])
-    out = np.zeros((len(X), len(theta)))
 
     def variance(at: Floats) -> Floats:
-        psi = [
-            term.structure.psi(part)
-            for term, part in zip(assembly.terms, assembly.split(at), strict=True)
-        ]
-        codes, z, new = level_rows(assembly, psi, len(X), random)
+        codes, z, new = level_rows(assembly, assembly.psis(at), len(X), random)
         phi = assembly.phi(at, ranks)
         forms: Floats = assembly.core.quadratic_forms(y, reml, phi, codes, z, inner) + new
         return forms
 
-    middle = variance(theta) if len(X) > MANY_ROWS else None
-    for i in np.flatnonzero(free_entries(assembly, theta, ranks)):
+    found = differences(assembly, estimate, variance, (len(X),), forward=len(X) > MANY_ROWS)
+    return np.asarray(estimate.sigma**2 * found.T)
+
+
+def differences(
+    assembly: Assembly,
+    estimate: Estimate,
+    function: Callable[[Floats], Floats],
+    shape: tuple[int, ...],
+    *,
+    forward: bool = False,
+) -> Floats:
+    """Derivatives (k, *shape) of a function of theta by difference quotients.
+
+    Central ones, or forward ones; zero for entries that are not `free`.
+    """
+    theta, ends = estimate.theta, room(assembly, estimate.theta)
+    unit = np.concatenate([term.units for term in assembly.terms])
+    out = np.zeros((len(theta), *shape))
+    middle = function(theta) if forward else None
+    for i in np.flatnonzero(free_entries(assembly, theta, ranks_of(estimate.optimum))):
         step = min(STEP * max(abs(float(theta[i])), 0.1 * float(unit[i])), ends[i] / 2)
         up, down = theta.copy(), theta.copy()
         up[i] += step
         if middle is None:
             down[i] -= step
-            out[:, i] = (variance(up) - variance(down)) / (2 * step)
+            out[i] = (function(up) - function(down)) / (2 * step)
         else:
-            out[:, i] = (variance(up) - middle) / step
-    return np.asarray(estimate.sigma**2 * out)
+            out[i] = (function(up) - middle) / step
+    return out

@@ -6,7 +6,8 @@ May import `_core` and `errors`.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from functools import cache, wraps
 from pathlib import Path
@@ -15,11 +16,20 @@ from typing import Any, TypeVar, cast
 from ranef import _core
 from ranef.errors import ModelError
 
-__all__ = ["available_cores", "available_memory", "hold_blas", "one_blas_thread", "use_lapack"]
+__all__ = [
+    "available_cores",
+    "available_memory",
+    "hold_blas",
+    "in_threads",
+    "one_blas_thread",
+    "use_lapack",
+]
 
 LARGE_ORDER = 1500
 
 Core = TypeVar("Core", _core.Problem, _core.GeneralisedProblem)
+T = TypeVar("T")
+S = TypeVar("S")
 
 
 def available_cores(n_jobs: int | None = None) -> int:
@@ -53,6 +63,27 @@ def available_cores(n_jobs: int | None = None) -> int:
     limits = [cores, *_quota(), *_environment("SLURM_CPUS_PER_TASK", "OMP_NUM_THREADS")]
     most = max(1, min(limits))
     return most if n_jobs is None else max(1, most + 1 + n_jobs)
+
+
+def in_threads(work: Callable[[T], S], items: Iterable[T], jobs: int) -> Iterator[S]:
+    """Hand on the answers to each item, in order, as they come.
+
+    Where the caller stops or an answer fails, items that are not begun are left.
+
+    Examples
+    --------
+    >>> list(in_threads(abs, [-2, 3], 2))
+    [2, 3]
+    """
+    if jobs <= 1:
+        yield from map(work, items)
+        return
+    with ThreadPoolExecutor(jobs) as pool:
+        try:
+            yield from pool.map(work, items)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
 
 
 def _environment(*names: str) -> list[int]:

@@ -16,14 +16,21 @@ from numpy.typing import NDArray
 from ranef.errors import ModelError
 from ranef.solve.assembly import Assembly, Parametrisation, assemble
 from ranef.solve.predictors import assemble_generalised
-from ranef.solve.questions import STEP, free, level_rows, room
+from ranef.solve.questions import differences, level_rows
 from ranef.solve.resources import available_memory
 from ranef.solve.search import ranks_of
 
 if TYPE_CHECKING:
     from ranef.models.estimate import Estimate, GeneralisedEstimate
 
-__all__ = ["Movement", "Whitened", "generalised_whitened", "movement", "whitened"]
+__all__ = [
+    "Whitened",
+    "error_covariance",
+    "error_covariance_derivatives",
+    "generalised_whitened",
+    "unseen_covariance",
+    "whitened",
+]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int32]
@@ -84,15 +91,70 @@ def whitened(estimate: Estimate, X: Floats, random: Random) -> Whitened:
     estimate : Estimate
     X : (N, p) array
     random : one (codes (N,), z (N, r)) for each term, or None
-        Codes of levels that the fit has seen. None leaves the term out.
+        None leaves the term out; so does the code -1, of a level that the fit has not
+        seen (see `unseen_covariance`).
     """
     assembly = assemble(estimate.specification, estimate.optimum.path)
-    phi = assembly.phi(estimate.theta, ranks_of(estimate.optimum))
+    return _whitened_at(assembly, estimate, estimate.theta, X, random).scaled(estimate.sigma)
+
+
+def _whitened_at(
+    assembly: Assembly, estimate: Estimate, theta: Floats, X: Floats, random: Random
+) -> Whitened:
+    """Errors of prediction at any theta, relative to sigma."""
+    phi = assembly.phi(theta, ranks_of(estimate.optimum))
     _check_memory(assembly, len(X))
     codes, z, _ = level_rows(assembly, estimate.covariances, len(X), random)
     inner = np.ascontiguousarray(X @ assembly.fixed.transform)
     found = assembly.core.half_solves(assembly.response(), estimate.reml, phi, codes, z, inner)
-    return _read(found, found[4].shape[1] - inner.shape[1]).scaled(estimate.sigma)
+    return _read(found, found[4].shape[1] - inner.shape[1])
+
+
+def unseen_covariance(covariances: Sequence[Floats], random: Random) -> Floats | float:
+    """Covariance (N, N) that levels not seen give: z_i' Psi z_j, one new level to a term.
+
+    0 where no term counts.
+    """
+    out: Floats | float = 0.0
+    for psi, given in zip(covariances, random, strict=True):
+        if given is not None:
+            codes, z = given
+            new = np.where((codes < 0)[:, None], z, 0.0)
+            out = out + new @ psi @ new.T
+    return out
+
+
+def error_covariance(estimate: Estimate, X: Floats, random: Random) -> Floats:
+    """Joint covariance (N, N) of the errors of x'beta + z'b of a linear model, given theta.
+
+    Its diagonal is `prediction_variance`.
+    """
+    assembly = assemble(estimate.specification, estimate.optimum.path)
+    relative = _covariance_at(assembly, estimate, estimate.theta, X, random)
+    return np.asarray(estimate.sigma**2 * relative)
+
+
+def error_covariance_derivatives(estimate: Estimate, X: Floats, random: Random) -> Floats:
+    """Derivatives (k, N, N) of `error_covariance` in theta, sigma held, by central differences.
+
+    Zero for entries that are not `free`.
+    """
+    assembly = assemble(estimate.specification, estimate.optimum.path)
+
+    def covariance(at: Floats) -> Floats:
+        return _covariance_at(assembly, estimate, at, X, random)
+
+    found = differences(assembly, estimate, covariance, (len(X), len(X)))
+    return np.asarray(estimate.sigma**2 * found)
+
+
+def _covariance_at(
+    assembly: Assembly, estimate: Estimate, theta: Floats, X: Floats, random: Random
+) -> Floats:
+    whitened = _whitened_at(assembly, estimate, theta, X, random)
+    dense = np.hstack([whitened.tail, whitened.fixed])
+    own = (whitened.chain @ whitened.chain.T).toarray() + dense @ dense.T
+    return np.asarray(own + unseen_covariance(assembly.psis(theta), random))
 
 
 def generalised_whitened(estimate: GeneralisedEstimate, X: Floats, random: Random) -> Whitened:
@@ -104,7 +166,7 @@ def generalised_whitened(estimate: GeneralisedEstimate, X: Floats, random: Rando
     X : (N, P) array
         Over all coefficients: zero where a coefficient has no part.
     random : one (codes (N,), z (N, r)) for each term of the design, or None
-        Codes of levels that the fit has seen. None leaves the term out.
+        As for `whitened`.
     """
     assembly = assemble_generalised(
         estimate.design, estimate.optimum.path, quadrature=estimate.quadrature
@@ -115,61 +177,3 @@ def generalised_whitened(estimate: GeneralisedEstimate, X: Floats, random: Rando
     inner = np.ascontiguousarray(X @ assembly.transform)
     found = assembly.core.half_solves(x, codes, z, inner)
     return _read(found, found[4].shape[1] - inner.shape[1])
-
-
-@dataclass(frozen=True, eq=False)
-class Movement:
-    """How the estimates of a linear model move with the free entries of theta.
-
-    Attributes
-    ----------
-    beta : (p, f) float64 array
-    modes : tuple of (q, r, f) float64 arrays
-        By term.
-    """
-
-    beta: Floats
-    modes: tuple[Floats, ...]
-
-
-def movement(estimate: Estimate) -> Movement:
-    """Derivatives of fixed effects and modes with respect to theta's free entries.
-
-    Central differences, extrapolated once (Richardson).
-    """
-    assembly = assemble(estimate.specification, estimate.optimum.path)
-    y, beta0, scale = assembly.respond(estimate.specification.y[None])
-    ranks, theta = ranks_of(estimate.optimum), estimate.theta
-    unit = np.concatenate([term.units for term in assembly.terms])
-    steps = np.minimum(STEP * np.maximum(np.abs(theta), 0.1 * unit), room(assembly, theta) / 2)
-
-    def estimates(i: np.intp, step: float) -> list[Floats]:
-        moved = theta.copy()
-        moved[i] += step
-        phi = assembly.phi(moved, ranks)
-        return _estimates(assembly, estimate.reml, y[0], phi, beta0[0], float(scale[0]))
-
-    def difference(i: np.intp, step: float) -> list[Floats]:
-        pairs = zip(estimates(i, step), estimates(i, -step), strict=True)
-        return [(high - low) / (2 * step) for high, low in pairs]
-
-    columns = []
-    for i in np.flatnonzero(free(estimate)):
-        step = float(steps[i])
-        halves = zip(difference(i, step / 2), difference(i, step), strict=True)
-        columns.append([(4 * fine - coarse) / 3 for fine, coarse in halves])
-    if not columns:
-        none = [np.zeros((*b.shape, 0)) for b in estimate.modes]
-        return Movement(np.zeros((len(estimate.beta), 0)), tuple(none))
-    stacked = [np.stack(parts, axis=-1) for parts in zip(*columns, strict=True)]
-    return Movement(stacked[0], tuple(stacked[1:]))
-
-
-def _estimates(
-    assembly: Assembly, reml: bool, y: Floats, phi: Floats, beta0: Floats, scale: float
-) -> list[Floats]:
-    """Fixed effects and the modes of each term at the core's parameters phi."""
-    state = assembly.core.state(y, reml, phi, False)
-    beta = assembly.fixed.transform @ (beta0 + scale * state["beta"])
-    modes = [scale * state["modes"][t.block][:, t.first : t.first + t.size] for t in assembly.terms]
-    return [beta, *modes]

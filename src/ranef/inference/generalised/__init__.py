@@ -22,6 +22,7 @@ from ranef.inference.generalised.prediction import (
 )
 from ranef.inference.generalised.quantile import quantile_residuals
 from ranef.inference.generalised.rows import Rows, own_rows
+from ranef.inference.generalised.sampling import metropolis
 from ranef.inference.generalised.targets import TYPES
 
 __all__ = [
@@ -37,6 +38,7 @@ __all__ = [
     "fitted",
     "marginal",
     "marginal_intervals",
+    "metropolis",
     "own_rows",
     "posterior_means",
     "predict",

@@ -17,11 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranef import solve
+from ranef.inference.combinations import Combinations
+from ranef.inference.generalised.uncertainty import mode_derivatives
 from ranef.inference.parameters import parameter_covariance
+from ranef.inference.prediction import by_theta
 from ranef.models.estimate import Estimate, GeneralisedEstimate
-from ranef.shrinkage.combinations import Combinations
 
-__all__ = ["GIVEN", "Posterior", "posterior"]
+__all__ = ["GIVEN", "Posterior", "by_parameters", "posterior"]
 
 Floats = NDArray[np.float64]
 
@@ -133,23 +135,24 @@ def _uncertain(estimate: Estimate, what: Combinations, fixed: Floats, given: str
 def _moved(estimate: Estimate, what: Combinations) -> Floats:
     """Root (N, f) of the covariance that the uncertainty of theta adds, linear models."""
     known = parameter_covariance(estimate)
-    moved = solve.movement(estimate)
-    J = what.X @ moved.beta
-    for given, by_theta in zip(what.random, moved.modes, strict=True):
-        if given is not None:
-            codes, z = given
-            J = J + np.einsum("nr,nrf->nf", z, by_theta[codes])
+    J = by_theta(estimate, what.X, what.random)[:, known.free]
     return np.asarray(J @ _root(known.covariance[:-1, :-1]))
 
 
 def _moved_generalised(estimate: GeneralisedEstimate, what: Combinations) -> Floats:
     """Root (N, P + k) of what the uncertainty of coefficients and theta adds."""
+    return np.asarray(by_parameters(estimate, what) @ _root(solve.joint_covariance(estimate)))
+
+
+def by_parameters(estimate: GeneralisedEstimate, what: Combinations) -> Floats:
+    """Derivatives (N, P + k) of combinations in coefficients and theta, modes moving with both."""
     G = np.hstack([what.X, np.zeros((len(what.X), len(estimate.theta)))])
-    for given, moved in zip(what.random, solve.mode_derivatives(estimate), strict=True):
+    for given, moved in zip(what.random, mode_derivatives(estimate), strict=True):
         if given is not None:
             codes, z = given
-            G = G + np.einsum("nr,nrf->nf", z, moved[codes])
-    return np.asarray(G @ _root(solve.joint_covariance(estimate)))
+            seen = codes >= 0
+            G[seen] += np.einsum("nr,nrf->nf", z[seen], moved[codes[seen]])
+    return G
 
 
 def _root(matrix: Floats) -> Floats:

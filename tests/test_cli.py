@@ -316,7 +316,7 @@ def test_comparisons(run: Callable[..., Ran], sleep: Path, tmp_path: Path) -> No
 
 
 def test_rank_and_compare_complain_in_one_line(run: Callable[..., Ran], sleep: Path) -> None:
-    small = "Reaction ~ Days + (1 | Subject)"
+    small, other = "Reaction ~ Days + (1 | Subject)", "Reaction ~ 1 + (1 | Subject)"
     for arguments, code, said in (
         (("rank", FORMULA, sleep, "--by", "Subjekt"), 2, "did you mean 'Subject'?"),
         (("rank", FORMULA, sleep, "--statistic", "Dayz"), 2, "'Days'"),
@@ -331,9 +331,7 @@ def test_rank_and_compare_complain_in_one_line(run: Callable[..., Ran], sleep: P
         (("compare", small, "Reaction ~ Dayz + (1 | Subject)", sleep), 2, "'Days'"),
         (("compare", small, FORMULA, sleep, "--out", sleep), 2, "is the table itself"),
         (("compare", small, FORMULA, "nowhere.csv"), 3, "no file 'nowhere.csv'"),
-        (
-            ("compare", small, "Reaction ~ 1 + (1 | Subject)", sleep, "--no-refit"), 2, "restricted likelihoods",
-        ),
+        (("compare", small, other, sleep, "--no-refit"), 2, "restricted likelihoods"),
         (("fit", FORMULA, sleep, "--table", "t.pdf"), 2, "must end in one of .docx"),
     ):  # fmt: skip
         found, err = complaint(run(*arguments))

@@ -219,3 +219,12 @@ def test_the_arrows_of_two_means_share_their_difference(estimate):
     np.testing.assert_allclose(found.left[:2], 0.3, rtol=0.02)
     np.testing.assert_allclose(found.right[:2], 0.3, rtol=0.02)
     assert found.wrong == ()
+
+
+def test_levels_without_variance_are_said_to_be_ties():
+    flat = ranef.lmm("Yield ~ 1 + (1 | Batch)", ranef.data.load("Dyestuff2"))
+    for answer in (flat.rank(n=50), ranef.posterior(flat), flat.standardized_ratios(n=50)):
+        words = " ".join(str(answer).split())
+        assert "The variance of (Intercept) over Batch is estimated as zero" in words
+        assert "all are ties" in words
+    assert "estimated as zero" not in str(ranef.posterior(ranef.lmm("y ~ x + (1 | g)", DATA)))

@@ -163,9 +163,20 @@ def posterior_words(place: Place, given: str) -> str:
         "nothing": "with the uncertainty of the fixed effects and, to first order, of the "
         "variance parameters",
     }[given]
-    if isinstance(place.fit.estimate, GeneralisedEstimate):
-        return (
-            "From the joint posterior of all levels, by the normal approximation at the mode, "
-            f"{known}."
-        )
-    return f"From the joint posterior of all levels, {known}."
+    generalised = isinstance(place.fit.estimate, GeneralisedEstimate)
+    how = "by the normal approximation at the mode, " if generalised else ""
+    return f"From the joint posterior of all levels, {how}{known}.{_without_variance(place)}"
+
+
+def _without_variance(place: Place) -> str:
+    """Say which effects have a variance of zero; nothing where all vary."""
+    variances = np.diag(shrinkage.prior_covariance(place.fit.estimate, place.part, place.factor))
+    still = [name for name, own in zip(place.names, variances, strict=True) if own == 0]
+    if not still:
+        return ""
+    ties = "all are ties" if len(still) == len(place.names) else "levels differ by the others alone"
+    return (
+        f" The variance of {' and '.join(still)} over {place.group} is estimated as zero, so that "
+        f"the model sees no difference there: {ties}, and intervals say nothing of what the "
+        "estimate of zero leaves open."
+    )

@@ -21,7 +21,7 @@ from ranef.shrinkage.poisson_gamma import PoissonGamma, poisson_gamma
 from ranef.shrinkage.ranks import Ranks, pairwise, pairwise_of_draws, ranks, ranks_of_draws
 from ranef.shrinkage.ratios import REFERENCES, Ratios, ratios
 from ranef.shrinkage.raw import RawEffects, raw_effects
-from ranef.shrinkage.reliability import Reliability, reliability
+from ranef.shrinkage.reliability import Reliability, prior_covariance, reliability
 
 __all__ = [
     "GIVEN",
@@ -54,6 +54,7 @@ __all__ = [
     "poisson_limits",
     "posterior",
     "predictions",
+    "prior_covariance",
     "ranks",
     "ranks_of_draws",
     "ratios",

@@ -52,7 +52,7 @@ def write_ranking(ranking: Any, options: Namespace) -> None:
 def write_comparison(comparison: Any, options: Namespace) -> None:
     """Write the comparison, each file whole or not at all."""
     about = {"criterion": comparison.criterion, "notes": list(comparison.notes)}
-    _write(options, comparison.table(), "models", about)
+    _write(options, comparison.tidy(), "models", about)
 
 
 def _write(options: Namespace, table: Any, name: str, about: dict[str, Any]) -> None:

@@ -303,7 +303,7 @@ def test_comparisons(run: Callable[..., Ran], sleep: Path, tmp_path: Path) -> No
     assert shown == f"{comparison}\n"
     found = json.loads(out.read_text())
     assert found["criterion"] == "ML"
-    assert abs(found["models"][1]["chisq"] - 42.1393) < 1e-3  # lme4, anova() by ML
+    assert abs(found["models"][1]["statistic"] - 42.1393) < 1e-3  # lme4, anova() by ML
     assert len(pd.read_csv(short)) == 2
     as_they_are = run("compare", small, FORMULA, sleep, "--no-refit")[1]
     assert "Likelihood-ratio tests (REML)" in as_they_are

@@ -121,8 +121,9 @@ def _rank(options: Namespace) -> int:
     _check_family(options)
     check_answers(options)
     fit = _fitted(options, _read(options, options.formula), options.formula)
-    names = ("statistic", "scale", "order", "top", "threshold", "draws", "conf_level")
-    found = fit.rank(options.by, rng=options.seed, **{n: getattr(options, n) for n in names})
+    names = ("statistic", "scale", "order", "top", "threshold", "conf_level")
+    asked = {name: getattr(options, name) for name in names}
+    found = fit.rank(options.by, n=options.draws, rng=options.seed, **asked)
     if not options.quiet:
         print(found)
     write_ranking(found, options)

@@ -18,6 +18,19 @@ HERE = Path(__file__).parent / "reference"
 PACKAGES = {"InstEval": "lme4", "Chem97": "mlmRev"}
 
 
+# R prints the last number of these after a hyphen
+HYPHENATED = ("lme4", "lmerTest", "nlme", "emmeans", "ordinal", "nnet", "Matrix")
+
+
+def peer(package: str, versions: Mapping[str, str]) -> str:
+    """The name and version of a package, as the page of the validation shows them."""
+    version = versions[package]
+    if package in HYPHENATED and "-" not in version:
+        head, _, last = version.rpartition(".")
+        version = f"{head}-{last}"
+    return f"{package} {version}"
+
+
 @dataclass(frozen=True)
 class Case:
     """A model, its table, and what R found by one method ("reml" or "ml")."""

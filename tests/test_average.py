@@ -35,19 +35,21 @@ def cbpp():
     )
 
 
-def test_ohio_is_the_published_average_marginal_effect(ohio):
+def test_ohio_is_the_published_average_marginal_effect(agree, ohio):
     """R, glmer's fit by 25 nodes integrated with 101: the fits agree to 1e-5 in the sd."""
-    known = REFERENCE["ohio"]
+    known, peer = REFERENCE["ohio"], "lme4 1.1-31, 101 nodes"
     found = ranef.average(ohio, "smoke")
-    assert found.tidy()["estimate"][0] == pytest.approx(known["AME_smoke"], abs=2e-6)
-    means = ranef.average(ohio, "smoke", by="age").means()
-    for cell in known["grid"]:
-        row = means[(means["age"] == cell["age"]) & (means["smoke"] == str(cell["smoke"]))]
-        assert row["estimate"].iloc[0] == pytest.approx(cell["p_marginal"], abs=1e-5)
-    typical = ranef.average(ohio, "smoke", by="age", kind="typical").means()
-    for cell in known["grid"]:
-        row = typical[(typical["age"] == cell["age"]) & (typical["smoke"] == str(cell["smoke"]))]
-        assert row["estimate"].iloc[0] == pytest.approx(cell["p_b0"], abs=1e-5)
+    agree("ranef.average", "average effect of smoke, ohio", found.tidy()["estimate"][0],
+          known["AME_smoke"], peer=peer, atol=2e-6)  # fmt: skip
+    for kind, column in (("population", "p_marginal"), ("typical", "p_b0")):
+        means = ranef.average(ohio, "smoke", by="age", kind=kind).means()
+        own = [
+            means[(means["age"] == cell["age"]) & (means["smoke"] == str(cell["smoke"]))]
+            for cell in known["grid"]
+        ]
+        agree(f"ranef.average(by='age', kind='{kind}')", "probabilities by age and smoke, ohio",
+              [row["estimate"].iloc[0] for row in own], [cell[column] for cell in known["grid"]],
+              peer=peer, atol=1e-5)  # fmt: skip
 
 
 def test_every_comparison_is_of_the_averages(ohio):
@@ -146,7 +148,7 @@ def test_a_slope_with_an_interaction_by_hand():
     assert between["estimate"][0] == pytest.approx((high - low) * slope["estimate"][0], rel=1e-9)
 
 
-def test_a_slope_is_a_derivative_where_the_model_bends(ohio):
+def test_a_slope_is_a_derivative_where_the_model_bends(agree, ohio):
     fit = ranef.lmm("Reaction ~ poly(Days, 3) + (1 | Subject)", ranef.data.load("sleepstudy"))
     found = ranef.average(fit, "Days", change="slope").tidy()["estimate"][0]
     x = fit.frame.rows_used()["Days"]
@@ -155,7 +157,9 @@ def test_a_slope_is_a_derivative_where_the_model_bends(ohio):
     assert found == pytest.approx(np.mean((high - low) / (2 * h)), rel=1e-6)
     means = ranef.average(ohio, "age", change="slope").means()
     assert means["age"].tolist() == ["as it is"]
-    assert means["estimate"][0] == pytest.approx(REFERENCE["ohio"]["mean_marginal_mu"], abs=1e-5)
+    agree("average().means()", "mean probability over the rows, ohio", means["estimate"][0],
+          REFERENCE["ohio"]["mean_marginal_mu"], peer="lme4 1.1-31, 101 nodes",
+          atol=1e-5)  # fmt: skip
 
 
 def test_ratios_of_linear_means_have_degrees_of_freedom():

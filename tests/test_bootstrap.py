@@ -13,6 +13,8 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
+import scipy
+from agreement import Agree
 from numpy.typing import NDArray
 from scipy import stats
 
@@ -111,7 +113,7 @@ def test_structures_have_their_parameters() -> None:
     assert (np.abs(boot.draws[:, 3]) <= 1).all()
 
 
-def test_singular_refits_are_counted() -> None:
+def test_singular_refits_are_counted(agree: Agree) -> None:
     """Share of zero variances of a balanced one-way layout without effects: P(F <= 1) for REML."""
     rng = np.random.default_rng(0)
     g = np.repeat(np.arange(6), 5)
@@ -122,7 +124,9 @@ def test_singular_refits_are_counted() -> None:
         fit = ranef.lmm("y ~ 1 + (1 | g)", data)
     boot = ranef.bootstrap(fit, 4000, rng=1)
     expected = float(stats.f.cdf(1.0, 5, 24))
-    assert boot.n_singular / 4000 == pytest.approx(expected, abs=4 * np.sqrt(0.25 / 4000))
+    agree("ranef.bootstrap", "share of singular refits of 4,000, 6 groups of 5",
+          boot.n_singular / 4000, expected, peer="P(F < 1), exact",
+          atol=4 * np.sqrt(0.25 / 4000))  # fmt: skip
     np.testing.assert_array_equal(boot.singular, boot.draws[:, 1] < 1e-6)
     assert f"{boot.n_singular:,} were singular" in str(boot)
 
@@ -502,7 +506,7 @@ def test_kinds_of_interval_by_their_formulas() -> None:
             assert found == pytest.approx(ends)
 
 
-def test_bca_against_scipy() -> None:
+def test_bca_against_scipy(agree: Agree) -> None:
     """The mean and the spread of skewed data: same draws, same jackknife, same levels."""
     data = np.random.default_rng(0).exponential(size=40)
     for statistic in (np.mean, np.std):
@@ -514,7 +518,9 @@ def test_bca_against_scipy() -> None:
         x, a = peer.bootstrap_distribution, float(numbers.acceleration(deleted)[0])
         levels = numbers.corrected_levels(x, float(statistic(data)), 0.025, a)
         # their rule for quantiles is NumPy's default
-        assert np.quantile(x, levels) == pytest.approx(list(peer.confidence_interval), rel=1e-9)
+        agree("bootstrap().confint(kind='bca')", f"95% limits, {statistic.__name__} of 40 values",
+              np.quantile(x, levels), list(peer.confidence_interval),
+              peer=f"SciPy {scipy.__version__}", rtol=1e-9)  # fmt: skip
         low, high = numbers.intervals_of(
             x[:, None], np.array([statistic(data)]), 0.95, "bca", deleted
         )

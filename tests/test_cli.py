@@ -10,6 +10,7 @@ import json
 import lzma
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -86,10 +87,32 @@ def test_the_examples_of_the_help_are_commands(run: Callable[..., Ran]) -> None:
     _, out, _ = run("fit", "--help")
     lines = [line.strip().rpartition("| ranef ")[2] for line in out.splitlines()]
     examples = [line for line in lines if line.startswith(("ranef fit", 'fit "'))]
-    assert len(examples) == 6
+    assert len(examples) == 7
     for example in examples:
         words = [word for word in shlex.split(example) if word != "ranef"]
         assert make_parser().parse_args(words).command == "fit"
+
+
+def test_the_examples_of_rank_and_compare_run(
+    run: Callable[..., Ran], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import shlex
+
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(3)
+    data = pd.DataFrame({"g": np.repeat(list("abcdefgh"), 12), "x": rng.normal(size=96)})
+    data["z"] = rng.normal(size=96)
+    data["y"] = data["x"] + np.repeat(rng.normal(size=8), 12) + rng.normal(size=96)
+    data.to_csv("data.csv", index=False)
+    for command in ("rank", "compare"):
+        _, out, _ = run(command, "--help")
+        joined = re.sub(r"\\\n +", "", out)
+        examples = [line.strip() for line in joined.splitlines() if f"  ranef {command} " in line]
+        assert len(examples) == 3
+        for example in examples:
+            code, _, err = run(*shlex.split(example.replace(" 1000", " 20"))[1:])
+            assert (code, err) == (0, ""), example
+    assert {"ranks.png", "herds.csv", "models.json"} <= set(os.listdir())
 
 
 def test_help_is_quick_because_it_imports_little() -> None:
@@ -181,6 +204,158 @@ def test_numbers_become_categories_by_factor(run: Callable[..., Ran], sleep: Pat
     code, out, _ = run("fit", "Reaction ~ Days + (1 | Subject)", sleep, "--factor", "Days")
     assert code == 0
     assert "Days9" in out
+
+
+# --- questions -----------------------------------------------------------------------
+
+
+def test_degrees_of_freedom_reach_everything(run: Callable[..., Ran], tmp_path: Path) -> None:
+    from ranef.cli.parser import DF
+    from ranef.inference import METHODS
+
+    assert tuple(METHODS) == DF
+    oats = ranef.data.load("Oats").drop(index=[3, 17, 30])
+    source = tmp_path / "oats.csv"
+    oats.to_csv(source, index=False)
+    formula = "yield ~ nitro + Variety + (1 | Block/Variety)"
+    names = ("f.json", "f.csv", "f.html", "f.md")
+    out, short, page, paper = (tmp_path / name for name in names)
+    code, shown, _ = run(
+        "fit", formula, source, "--df", "kenward-roger", "--out", out, "--out", short,
+        "--report", page, "--table", paper,
+    )  # fmt: skip
+    assert code == 0
+    fit = ranef.lmm(formula, pd.read_csv(source))
+    wanted = fit.tidy(df="kenward-roger")
+    assert f"{fit.summary(df='kenward-roger')}" in shown
+    found = json.loads(out.read_text())["fixed"]
+    np.testing.assert_allclose([r["df"] for r in found], wanted["df"], rtol=1e-10)
+    np.testing.assert_allclose(pd.read_csv(short)["df"], wanted["df"], rtol=1e-10)
+    assert not np.allclose(wanted["df"], fit.tidy()["df"], rtol=1e-4)
+    assert f"{wanted['df'].iloc[2]:.1f}" in page.read_text()
+    assert paper.read_text() == ranef.table(fit, df="kenward-roger").to_markdown()
+
+
+def test_a_check_is_printed_after_the_summary(run: Callable[..., Ran], sleep: Path) -> None:
+    fit = ranef.lmm(FORMULA, pd.read_csv(sleep))
+    code, out, err = run("fit", FORMULA, sleep, "--check")
+    assert (code, err) == (0, "")
+    assert out == f"{fit.summary()}\n\n{fit.check()}\n"
+    assert run("fit", FORMULA, sleep, "--check", "--quiet")[1] == f"{fit.check()}\n"
+
+
+def test_a_check_that_is_refused_comes_after_the_results(
+    run: Callable[..., Ran], tmp_path: Path
+) -> None:
+    rng = np.random.default_rng(8)
+    data = pd.DataFrame({"way": rng.choice(list("abc"), 300), "town": np.repeat(range(20), 15)})
+    source, out = tmp_path / "ways.csv", tmp_path / "ways.json"
+    data.to_csv(source, index=False)
+    given = ["way ~ 1 + (1 | town)", source, "--family", "multinomial", "--out", out, "--check"]
+    code, shown, err = run("fit", *given)
+    assert code == 2
+    assert "categories without an order" in err
+    assert "town" in shown
+    assert json.loads(out.read_text())["model"]["family"] == "multinomial"
+
+
+@pytest.mark.parametrize("name", ["t.docx", "t.tex", "t.html", "t.md", "t.txt"])
+def test_tables_for_a_paper(run: Callable[..., Ran], sleep: Path, name: str) -> None:
+    target = sleep.with_name(name)
+    assert run("fit", FORMULA, sleep, "--table", target, "--quiet") == (0, "", "")
+    content = target.read_bytes()
+    if name == "t.docx":
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            content = archive.read("word/document.xml")
+    assert b"10.47" in content
+
+
+def test_ranks(run: Callable[..., Ran], sleep: Path, tmp_path: Path) -> None:
+    out, short, plot = tmp_path / "r.json", tmp_path / "r.csv", tmp_path / "r.svg"
+    code, shown, err = run(
+        "rank", FORMULA, sleep, "--by", "Subject", "--statistic", "Days", "--top", 3,
+        "--threshold", "5", "--order", "descending", "--draws", 500, "--seed", 7,
+        "--conf-level", "0.9", "--out", out, "--out", short, "--plot", plot,
+    )  # fmt: skip
+    assert (code, err) == (0, "")
+    ranking = ranef.lmm(FORMULA, pd.read_csv(sleep)).rank(
+        "Subject", statistic="Days", top=3, threshold=5.0, order="descending", draws=500, rng=7,
+        conf_level=0.9,
+    )  # fmt: skip
+    assert shown == f"{ranking}\n"
+    wanted = ranking.tidy(sort=True)
+    found = json.loads(out.read_text())
+    assert found["ranking"]["adjusted_for"] == ["Days"]
+    assert [row["level"] for row in found["levels"]] == list(wanted["level"])
+    read = pd.read_csv(short)
+    np.testing.assert_allclose(read["expected_rank"], wanted["expected_rank"], rtol=1e-12)
+    np.testing.assert_array_equal(read["rank_high"], wanted["rank_high"])
+    assert plot.read_text().startswith("<?xml")
+
+
+def test_comparisons(run: Callable[..., Ran], sleep: Path, tmp_path: Path) -> None:
+    small = "Reaction ~ Days + (1 | Subject)"
+    out, short = tmp_path / "c.json", tmp_path / "c.csv"
+    code, shown, err = run("compare", small, FORMULA, sleep, "--out", out, "--out", short)
+    assert (code, err) == (0, "")
+    data = pd.read_csv(sleep)
+    comparison = ranef.anova(ranef.lmm(small, data), ranef.lmm(FORMULA, data))
+    assert shown == f"{comparison}\n"
+    found = json.loads(out.read_text())
+    assert found["criterion"] == "ML"
+    assert abs(found["models"][1]["statistic"] - 42.1393) < 1e-3  # lme4, anova() by ML
+    assert len(pd.read_csv(short)) == 2
+    as_they_are = run("compare", small, FORMULA, sleep, "--no-refit")[1]
+    assert "Likelihood-ratio tests (REML)" in as_they_are
+    drawn = run("compare", small, FORMULA, sleep, "--bootstrap", 30, "--seed", 2)[1]
+    again = ranef.anova(
+        ranef.lmm(small, data), ranef.lmm(FORMULA, data), method="bootstrap", n=30, rng=2
+    )
+    assert drawn == f"{again}\n"
+    assert run("compare", small, FORMULA, sleep, "--quiet") == (0, "", "")
+
+
+def test_rank_and_compare_complain_in_one_line(run: Callable[..., Ran], sleep: Path) -> None:
+    small, other = "Reaction ~ Days + (1 | Subject)", "Reaction ~ 1 + (1 | Subject)"
+    for arguments, code, said in (
+        (("rank", FORMULA, sleep, "--by", "Subjekt"), 2, "did you mean 'Subject'?"),
+        (("rank", FORMULA, sleep, "--statistic", "Dayz"), 2, "'Days'"),
+        (("rank", FORMULA, sleep, "--top", 40), 2, "more than the 18 levels"),
+        (("rank", FORMULA, sleep, "--scale", "ratio"), 2, "exponential"),
+        (("rank", FORMULA, sleep, "--plot", "a.jpg"), 2, "must end in one of .png, .svg, .pdf"),
+        (("rank", FORMULA, sleep, "--out", "a.txt"), 2, "must end in .json or .csv"),
+        (("rank", sleep, FORMULA), 2, "ranef rank"),
+        (("rank", FORMULA, sleep, "--zero", "~ 1"), 2, "add --family"),
+        (("compare", FORMULA, sleep), 2, "two formulas or more"),
+        (("compare", small, sleep, FORMULA), 2, "table last: ranef compare"),
+        (("compare", small, "Reaction ~ Dayz + (1 | Subject)", sleep), 2, "'Days'"),
+        (("compare", small, FORMULA, sleep, "--out", sleep), 2, "is the table itself"),
+        (("compare", small, FORMULA, "nowhere.csv"), 3, "no file 'nowhere.csv'"),
+        (("compare", small, other, sleep, "--no-refit"), 2, "restricted likelihoods"),
+        (("fit", FORMULA, sleep, "--table", "t.pdf"), 2, "must end in one of .docx"),
+    ):  # fmt: skip
+        found, err = complaint(run(*arguments))
+        assert found == code, arguments
+        assert said in err, (arguments, err)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["fit", "y ~ x", "d.csv", "--df", "kenward"], "invalid choice: 'kenward'"),
+        (["rank", "y ~ x", "d.csv", "--threshold", "high"], "'high' is not a number"),
+        (["rank", "y ~ x", "d.csv", "--threshold", "inf"], "inf is not a finite number"),
+        (["rank", "y ~ x", "d.csv", "--seed", "-1"], "is not a whole number from 0 on"),
+        (["rank", "y ~ x", "d.csv", "--top", "0"], "'0' is not a positive whole number"),
+        (["compare", "y ~ x"], "required: DATA"),
+    ],
+)
+def test_wrong_questions_are_code_2(
+    run: Callable[..., Ran], arguments: list[str], said: str
+) -> None:
+    code, out, err = run(*arguments)
+    assert (code, out) == (2, "")
+    assert said in err
 
 
 # --- exit codes and messages ---------------------------------------------------------

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from agreement import Agree
 from numpy.typing import NDArray
 
 import ranef
@@ -19,6 +20,7 @@ Floats = NDArray[np.float64]
 
 REFERENCE = Path(__file__).parent / "reference"
 PEER = json.loads((REFERENCE / "fixed.json").read_text(encoding="utf-8"))["answers"]
+GLMMTMB = "glmmTMB 1.1.5"
 CBPP = "cbind(incidence, size - incidence) ~ period + (1 | herd)"
 
 
@@ -79,20 +81,27 @@ PEERS: dict[str, tuple[str, str, dict[str, Any]]] = {
 }
 
 
-@pytest.mark.parametrize("name", PEERS)
-def test_as_glmmtmb_with_a_map(name: str) -> None:
+def test_as_glmmtmb_with_a_map(agree: Agree) -> None:
     """Log-likelihood to 1e-6, estimates to 1e-5, standard errors to 1e-4 (its Hessian)."""
-    formula, source, how = PEERS[name]
-    data = ranef.data.load(source) if source == "sleepstudy" else peer_table(source)
-    fit = ranef.glmm(formula, data, **how)
-    peer = PEER[name]
-    assert fit.optimum.converged
-    assert fit.df_model == peer["df"]
-    assert fit.loglik == pytest.approx(peer["loglik"], abs=1e-6)
-    np.testing.assert_allclose(fit.coef, peer["coef"], rtol=1e-5)
-    errors = [0.0 if se is None else se for se in peer["se"]]
-    np.testing.assert_allclose(np.sqrt(np.diag(fit.vcov)), errors, rtol=1e-4)
-    np.testing.assert_allclose(fit.theta, np.atleast_1d(peer["sd"]), rtol=2e-5)
+    logliks, coefficients, errors, sds = [], [], [], []
+    for name, (formula, source, how) in PEERS.items():
+        data = ranef.data.load(source) if source == "sleepstudy" else peer_table(source)
+        fit, peer = ranef.glmm(formula, data, **how), PEER[name]
+        assert fit.optimum.converged
+        assert fit.df_model == peer["df"]
+        logliks.append((fit.loglik, peer["loglik"]))
+        coefficients += zip(fit.coef, peer["coef"], strict=True)
+        known = [0.0 if se is None else se for se in peer["se"]]
+        errors += zip(np.sqrt(np.diag(fit.vcov)), known, strict=True)
+        sds += zip(fit.theta, np.atleast_1d(peer["sd"]), strict=True)
+    call, models = "glmm(fixed=..., equal=...)", "five models of cbpp, Owls, sleepstudy"
+    for what, pairs, allowed in (
+        ("log-likelihood", logliks, {"atol": 1e-6}),
+        ("coefficients", coefficients, {"rtol": 1e-5}),
+        ("standard errors", errors, {"rtol": 1e-4}),
+        ("standard deviations", sds, {"rtol": 2e-5}),
+    ):
+        agree(call, f"{what}, {models}", *zip(*pairs, strict=True), peer=GLMMTMB, **allowed)
 
 
 @pytest.mark.parametrize("reml", [False, True])

@@ -30,9 +30,9 @@ STORED = reference.stored("degrees")
 TESTS = STORED["tests"]
 STRATA = STORED["strata"]
 VERSIONS = STORED["versions"]
-PBKRTEST = f"pbkrtest {VERSIONS['pbkrtest']}"
-LMERTEST = f"lmerTest {VERSIONS['lmerTest']}"
-NLME = f"nlme {VERSIONS['nlme']}"
+PBKRTEST, LMERTEST, NLME = (
+    reference.peer(name, VERSIONS) for name in ("pbkrtest", "lmerTest", "nlme")
+)
 METHODS = ["satterthwaite", "kenward-roger", "containment", "residual", "normal"]
 # on the boundary ours leaves out what pbkrtest counts as free: see below
 REGULAR = [name for name in TESTS if name != "nested_slope"]
@@ -67,8 +67,9 @@ def test_kenward_roger_of_every_coefficient(fitted, agree, name):
     assert fit.loglik == pytest.approx(case["loglik"], abs=1e-6)
     call = "tidy(df='kenward-roger')"
     table = fit.tidy(df="kenward-roger")
-    agree(call, f"df, {name}", table["df"], case["kr_df"], peer=PBKRTEST, rtol=1e-6)
-    agree(call, f"std_error, {name}", table["std_error"], case["kr_std_error"],
+    what = f"standard errors and df, {case['formula']}, {case['table']}"
+    agree(call, what, table[["std_error", "df"]],
+          np.column_stack([case["kr_std_error"], case["kr_df"]]),
           peer=PBKRTEST, rtol=1e-6)  # fmt: skip
     error = np.asarray(case["kr_std_error"])
     V = fit._covariance("kenward-roger") / np.outer(error, error)
@@ -76,35 +77,39 @@ def test_kenward_roger_of_every_coefficient(fitted, agree, name):
     np.testing.assert_allclose(V, expected, atol=2e-6)
 
 
-@pytest.mark.parametrize("name", TESTS)
-def test_satterthwaite_of_every_coefficient(fitted, agree, name):
-    found = fitted(name).tidy()["df"]
-    agree("tidy()", f"df, {name}", found, TESTS[name]["satterthwaite_df"],
+def test_satterthwaite_of_every_coefficient(fitted, agree):
+    found = np.concatenate([fitted(name).tidy()["df"] for name in TESTS])
+    theirs = np.concatenate([case["satterthwaite_df"] for case in TESTS.values()])
+    agree("tidy()", f"df of every coefficient, {len(TESTS)} models", found, theirs,
           peer=LMERTEST, rtol=1e-6)  # fmt: skip
 
 
-@pytest.mark.parametrize("name", TESTS)
-def test_f_tests_of_several_rows(fitted, agree, name):
+def test_f_tests_of_several_rows(fitted, agree):
     """Rows that mix coefficients among them: Satterthwaite's df depends on how they are written."""
-    fit = fitted(name)
-    for case, which in zip(TESTS[name]["joint"], ("slopes", "mixed rows"), strict=False):
-        L = np.asarray(case["L"], dtype=float)
-        if name in REGULAR:
-            found = fit._joint_test(L, df="kenward-roger")
-            theirs = [case["kr_f"], case["kr_df2"]]
-            agree("F test, Kenward-Roger", f"F, df2 of {which}, {name}",
-                  [found.statistic, found.df2], theirs, peer=PBKRTEST, rtol=1e-6)  # fmt: skip
-            scale = kenward_roger(fit.estimate).scaled_f(L).scale
-            assert scale == pytest.approx(case["kr_scale"], rel=1e-6)
-            assert found.p_value == pytest.approx(stats.f.sf(found.statistic, len(L), found.df2))
-        found = fit._joint_test(L)
-        theirs = [case["satterthwaite_f"], case["satterthwaite_df2"]]
-        agree("F test, Satterthwaite", f"F, df2 of {which}, {name}",
-              [found.statistic, found.df2], theirs, peer=LMERTEST, rtol=2e-6)  # fmt: skip
+    kenward, satterthwaite = [], []
+    for name in TESTS:
+        fit = fitted(name)
+        for case in TESTS[name]["joint"]:
+            L = np.asarray(case["L"], dtype=float)
+            if name in REGULAR:
+                found = fit._joint_test(L, df="kenward-roger")
+                kenward += [(found.statistic, case["kr_f"]), (found.df2, case["kr_df2"])]
+                scale = kenward_roger(fit.estimate).scaled_f(L).scale
+                assert scale == pytest.approx(case["kr_scale"], rel=1e-6)
+                p = stats.f.sf(found.statistic, len(L), found.df2)
+                assert found.p_value == pytest.approx(p)
+            found = fit._joint_test(L)
+            satterthwaite.append((found.statistic, case["satterthwaite_f"]))
+            satterthwaite.append((found.df2, case["satterthwaite_df2"]))
+    what = "F and df2 of slopes and of rows that mix coefficients"
+    agree("F tests, df='kenward-roger'", f"{what}, {len(REGULAR)} models",
+          *zip(*kenward, strict=True), peer=PBKRTEST, rtol=1e-6)  # fmt: skip
+    agree("F tests, df='satterthwaite'", f"{what}, {len(TESTS)} models",
+          *zip(*satterthwaite, strict=True), peer=LMERTEST, rtol=2e-6)  # fmt: skip
 
 
 def test_variety_in_the_unbalanced_oats(fitted):
-    """The values of the notes: 1.57393 on (2, 9.717) against 1.59044 on (2, 8.842)."""
+    """1.57393 on (2, 9.717) by Kenward and Roger, 1.59044 on (2, 8.842) by Satterthwaite."""
     L = np.eye(6)[1:3]
     fit = fitted("oats_unbalanced")
     kr, satterthwaite = fit._joint_test(L, df="kenward-roger"), fit._joint_test(L)
@@ -126,13 +131,17 @@ BALANCED = {
 
 
 @pytest.mark.parametrize("method", ["satterthwaite", "kenward-roger"])
-@pytest.mark.parametrize("name", BALANCED)
-def test_balanced_layouts_have_the_classical_degrees_of_freedom(name, method):
+def test_balanced_layouts_have_the_classical_degrees_of_freedom(agree, method):
     """Exactly, since the derivatives are."""
-    formula, expected = BALANCED[name]
-    found = ranef.lmm(formula, table_of(name)).tidy(df=method)["df"].to_numpy()
-    exact = np.array([e is not None for e in expected])
-    np.testing.assert_allclose(found[exact], [e for e in expected if e], rtol=1e-8)
+    ours, classical = [], []
+    for name, (formula, expected) in BALANCED.items():
+        found = ranef.lmm(formula, table_of(name)).tidy(df=method)["df"]
+        for value, e in zip(found, expected, strict=True):
+            if e is not None:
+                ours.append(value)
+                classical.append(e)
+    agree(f"tidy(df='{method}')", f"df, {len(BALANCED)} balanced data sets", ours, classical,
+          peer="analysis of variance", rtol=1e-8)  # fmt: skip
 
 
 # --- against matrices of order n -----------------------------------------------------
@@ -411,35 +420,45 @@ def test_without_any_variance_it_is_a_regression():
 # --- containment ---------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", STRATA)
-def test_strata_are_those_of_nlme(agree, name):
+def test_strata_are_those_of_nlme(agree):
     """But one: without an intercept nlme gives age 81, where 108 - (27 + 1) = 80 are left."""
-    case = STRATA[name]
-    fit = ranef.lmm(case["formula"], table_of(case["table"]))
-    found = fit.tidy(df="containment").set_index("term")["df"]
-    theirs = dict(zip(case["names"], case["df"], strict=True))
-    if name == "orthodont_no_intercept":
-        assert theirs.pop("age11") == 81
-        assert found["age11"] == 80
-    agree("tidy(df='containment')", f"df, {name}", found[list(theirs)], list(theirs.values()),
+    ours, known = [], []
+    for name, case in STRATA.items():
+        fit = ranef.lmm(case["formula"], table_of(case["table"]))
+        found = fit.tidy(df="containment").set_index("term")["df"]
+        theirs = dict(zip(case["names"], case["df"], strict=True))
+        if name == "orthodont_no_intercept":
+            assert theirs.pop("age11") == 81
+            agree("tidy(df='containment')", "df of age, Orthodont without an intercept",
+                  found["age11"], 108 - (27 + 1), peer="Pinheiro & Bates (2000)")  # fmt: skip
+        ours += list(found[list(theirs)])
+        known += list(theirs.values())
+    agree("tidy(df='containment')", f"df of every coefficient, {len(STRATA)} models", ours, known,
           peer=NLME)  # fmt: skip
 
 
-@pytest.mark.parametrize("name", ["oats_add", "oats", "orthodont", "nested"])
-def test_strata_of_whole_terms(name):
-    case = STRATA[name]
-    fit = ranef.lmm(case["formula"], table_of(case["table"]))
-    names = fit.estimate.specification.names
-    for term, df1, df2 in zip(case["terms"], case["term_df1"], case["term_df2"], strict=True):
-        parts = term.split(":")
-        own = [
-            i
-            for i, label in enumerate(names)
-            if len(label.split(":")) == len(parts)
-            and all(piece.startswith(p) for piece, p in zip(label.split(":"), parts, strict=True))
-        ]
-        found = fit._joint_test(np.eye(len(names))[own], df="containment")
-        assert (found.df1, found.df2) == (df1, df2)
+def test_strata_of_whole_terms(agree):
+    ours, known = [], []
+    for name in ("oats_add", "oats", "orthodont", "nested"):
+        case = STRATA[name]
+        fit = ranef.lmm(case["formula"], table_of(case["table"]))
+        names = fit.estimate.specification.names
+        for term, df1 in zip(case["terms"], case["term_df1"], strict=True):
+            parts = term.split(":")
+            own = [
+                i
+                for i, label in enumerate(names)
+                if len(label.split(":")) == len(parts)
+                and all(
+                    piece.startswith(p) for piece, p in zip(label.split(":"), parts, strict=True)
+                )
+            ]
+            found = fit._joint_test(np.eye(len(names))[own], df="containment")
+            assert found.df1 == df1
+            ours.append(found.df2)
+        known += case["term_df2"]
+    agree("F tests, df='containment'", "df2 of whole terms, four models", ours, known,
+          peer=NLME)  # fmt: skip
 
 
 def test_a_row_over_two_strata_takes_the_fewer():

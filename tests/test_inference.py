@@ -78,10 +78,11 @@ def test_satterthwaite_of_any_contrast_by_brute_force(fits, name, reml):
     np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
-def test_split_plot_degrees_of_freedom_are_the_classical_ones(fits):
+def test_split_plot_degrees_of_freedom_are_the_classical_ones(agree, fits):
     """Balanced layouts have exact tests: (blocks - 1)(treatments - 1) = 24 for ergoStool."""
     found = fits("factor").tidy()
-    np.testing.assert_allclose(found["df"][1:], 24.0, rtol=1e-9)
+    agree("tidy()", "df of Type, ergoStool", found["df"][1:], np.full(3, 24.0),
+          peer="(blocks - 1)(types - 1)", rtol=1e-9)  # fmt: skip
 
 
 def test_satterthwaite_on_a_face_counts_the_free_parameters_only():
@@ -128,7 +129,7 @@ def test_one_row_f_is_t_squared(fits):
     assert f.p_value == pytest.approx(t.p_value[0])
 
 
-def test_f_of_ergostool_types_is_the_anova_table(fits):
+def test_f_of_ergostool_types_is_the_anova_table(agree, fits):
     """Lmertest and the classical split by blocks: F = 22.3555814 on 3 and 24."""
     L = np.eye(4)[1:]
     found = inference.f_test(fits("factor").estimate, L)
@@ -138,7 +139,8 @@ def test_f_of_ergostool_types_is_the_anova_table(fits):
     wide = table.pivot(index="Subject", columns="Type", values="effort").to_numpy(float)
     residual = wide - wide.mean(0) - wide.mean(1)[:, None] + wide.mean()
     between = 9 * ((wide.mean(0) - wide.mean()) ** 2).sum() / 3
-    assert found.statistic == pytest.approx(between / ((residual**2).sum() / 24), rel=1e-5)
+    agree("ranef.anova", "F of Type, ergoStool", found.statistic,
+          between / ((residual**2).sum() / 24), peer="mean squares", rtol=1e-5)  # fmt: skip
 
 
 def test_f_by_fai_and_cornelius_written_out(fits):

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from reference_cases import peer
 from scipy import integrate, stats
 from test_glmm import fitted as reference_fit
 
@@ -26,6 +27,11 @@ PREDICTIONS = json.loads(
     (Path(__file__).parent / "reference" / "predict_glmm.json").read_text(encoding="utf-8")
 )
 ROWS = np.array(PREDICTIONS["rows"])
+GLMMTMB = peer("glmmTMB", PREDICTIONS["versions"])
+MODEL_OF = {
+    "cbpp": "cbpp, logit", "cbpp_probit": "cbpp, probit", "owls": "Owls, counts with zeros",
+    "salamanders_zero_random": "Salamanders, effects in the zero part",
+}  # fmt: skip
 
 
 def some(estimate: GeneralisedEstimate, which=ROWS) -> generalised.Rows:
@@ -65,38 +71,54 @@ TYPES = [
 ]
 
 
-@pytest.mark.parametrize(("case", "kind", "type"), TYPES)
-def test_predictions_are_glmmtmbs(case, kind, type):
+@pytest.mark.parametrize("case", PREDICTIONS["cases"])
+def test_predictions_are_glmmtmbs(agree, case):
     """Both errors: its joint precision holds random effects and all parameters.
 
     glmmTMB's Hessian is by differences and its optimum ends early, hence 1e-3.
     Its "conditional" is the mean without the zero part: the inverse link of "link".
     """
-    expected = PREDICTIONS["cases"][case][kind][type]
     estimate, _ = reference_fit(case)
-    ours = {"zprob": "zero", "conditional": "link"}.get(type, type)
-    found = generalised.predict(estimate, some(estimate), kind=kind, type=ours, conf_level=0.95)
-    value, error = found.estimate, found.std_error
-    if type == "conditional":
-        value, error = np.exp(value), np.exp(value) * error
-    scale = np.array(expected["se"])
-    np.testing.assert_array_less(np.abs(value - expected["fit"]) / scale, 2e-3)
-    np.testing.assert_allclose(error, scale, rtol=2e-3)
+    gaps, errors, theirs, seen = [], [], [], []
+    for kind in ("conditional", "typical"):
+        for type in [t for c, k, t in TYPES if (c, k) == (case, kind)]:
+            seen.append(type)
+            expected = PREDICTIONS["cases"][case][kind][type]
+            own = {"zprob": "zero", "conditional": "link"}.get(type, type)
+            found = generalised.predict(
+                estimate, some(estimate), kind=kind, type=own, conf_level=0.95
+            )
+            value, error = found.estimate, found.std_error
+            if type == "conditional":
+                value, error = np.exp(value), np.exp(value) * error
+            scale = np.array(expected["se"])
+            gaps.append((value - expected["fit"]) / scale)
+            errors.append(error)
+            theirs.append(scale)
+    call = "predict(kind=..., type=...)"
+    what = f"{MODEL_OF[case]}, {', '.join(dict.fromkeys(seen))}"
+    agree(call, f"values less theirs, in standard errors, {what}", gaps, np.zeros_like(gaps),
+          peer=GLMMTMB, atol=2e-3)  # fmt: skip
+    agree(call, f"standard errors, {what}", errors, theirs, peer=GLMMTMB, rtol=2e-3)
 
 
-def test_a_typical_zero_is_of_the_fixed_effects():
+def test_a_typical_zero_is_of_the_fixed_effects(agree):
     """Plogis(X beta) of glmmTMB's zero part: .7199026 mined, .2161326 not."""
     estimate, _ = reference_fit("salamanders_zero_random")
     found = generalised.predict(estimate, some(estimate), kind="typical", type="zero")
     mined = estimate.parts["zero"].X[ROWS, 1] == 0
-    np.testing.assert_allclose(found.estimate, np.where(mined, 0.7199026, 0.2161326), rtol=1e-4)
+    agree("predict(kind='typical', type='zero')", "zero probability, Salamanders", found.estimate,
+          np.where(mined, 0.7199026, 0.2161326), peer=f"plogis(X beta), {GLMMTMB}",
+          rtol=1e-4)  # fmt: skip
 
 
 @pytest.mark.parametrize("case", ["owls", "salamanders_zero_random"])
-def test_pearson_residuals_are_glmmtmbs(case):
+def test_pearson_residuals_are_glmmtmbs(agree, case):
     estimate, _ = reference_fit(case)
     found = generalised.residuals(estimate, "pearson")[ROWS]
-    np.testing.assert_allclose(found, PREDICTIONS["cases"][case]["pearson"], rtol=2e-3, atol=1e-4)
+    expected = PREDICTIONS["cases"][case]["pearson"]
+    agree("residuals('pearson')", f"six rows, {MODEL_OF[case]}", found, expected,
+          peer=GLMMTMB, rtol=2e-3, atol=1e-4)  # fmt: skip
 
 
 # --- fits of every kind --------------------------------------------------------------

@@ -23,7 +23,7 @@ def ohio():
     return fit_glmm({"conditional": spec}, families.Binomial(), quadrature=25)
 
 
-def test_ohio_is_hedekers_projection(ohio):
+def test_ohio_is_hedekers_projection(agree, ohio):
     """R, 101 nodes at the fit by 25 nodes: -.14156, .30043, .07101.
 
     GLMMadaptive 0.9-7 has -.14175, .30108, .07114 by 3,000 draws, and the standard
@@ -31,9 +31,12 @@ def test_ohio_is_hedekers_projection(ohio):
     """
     found = generalised.marginal(ohio)
     assert found.names == ("(Intercept)", "age", "smoke", "age:smoke")
-    np.testing.assert_allclose(found.estimate[1:], [-0.14156, 0.30043, 0.07101], atol=1e-5)
+    agree("ranef.marginal", "population-averaged coefficients, ohio", found.estimate[1:],
+          [-0.14156, 0.30043, 0.07101], peer="Hedeker (2018), 101 nodes in R",
+          atol=1e-5)  # fmt: skip
     errors = found.intervals.std_error
-    np.testing.assert_allclose(errors, [0.1167, 0.0595, 0.1836, 0.0865], rtol=0.15)
+    agree("ranef.marginal", "standard errors (theirs by 100 replicates), ohio", errors,
+          [0.1167, 0.0595, 0.1836, 0.0865], peer="GLMMadaptive 0.9-7", rtol=0.15)  # fmt: skip
     np.testing.assert_allclose(found.attenuation, found.estimate / ohio.beta)
     assert np.all((found.attenuation > 0.59) & (found.attenuation < 0.69))
 
@@ -68,20 +71,23 @@ def test_the_zero_part_is_averaged_as_well():
     assert np.all(np.abs(found.estimate) < np.abs(found.conditional))
 
 
-def test_probit_is_divided_by_a_root():
+def test_probit_is_divided_by_a_root(agree):
     """Phi(eta) over N(eta, v) is Phi(eta / sqrt(1 + v)), exactly (Zeger, Liang & Albert 1988)."""
     estimate = fit("probit")
     found = generalised.marginal(estimate)
     v = estimate.term_covariances[0][0, 0]
-    np.testing.assert_allclose(found.estimate, estimate.beta / np.sqrt(1 + v), rtol=1e-10)
+    agree("ranef.marginal", "coefficients of a probit model", found.estimate,
+          estimate.beta / np.sqrt(1 + v), peer="Zeger, Liang & Albert (1988)",
+          rtol=1e-10)  # fmt: skip
     assert found.lack_of_fit < 1e-10
 
 
-def test_the_log_link_moves_the_intercept_only():
+def test_the_log_link_moves_the_intercept_only(agree):
     estimate = fit("gamma")
     found = generalised.marginal(estimate)
     v = estimate.term_covariances[0][0, 0]
-    np.testing.assert_allclose(found.estimate, estimate.beta + np.array([v / 2, 0.0]), rtol=1e-10)
+    agree("ranef.marginal", "coefficients of a gamma model with log link", found.estimate,
+          estimate.beta + np.array([v / 2, 0.0]), peer="closed form", rtol=1e-10)  # fmt: skip
 
 
 def test_random_slopes_of_a_log_link_bend_the_mean():
@@ -153,7 +159,7 @@ def test_contrasts_of_marginal_coefficients(ohio):
         generalised.marginal_intervals(found, np.ones((1, 3)))
 
 
-def test_average_effect_of_smoking(ohio):
+def test_average_effect_of_smoking(agree, ohio):
     """Risk difference over the population: .034072 (R, integrated over the random effects)."""
     own = generalised.own_rows(ohio)
     spec = ohio.specification
@@ -172,7 +178,8 @@ def test_average_effect_of_smoking(ohio):
     )
     C = np.concatenate([np.ones(n), -np.ones(n)])[None] / n
     found = generalised.contrasts(ohio, rows, C)
-    assert found.estimate[0] == pytest.approx(0.034072, abs=2e-6)
+    agree("marginal().contrasts", "risk difference of smoke, ohio", found.estimate[0], 0.034072,
+          peer="lme4 1.1-31, 101 nodes", atol=2e-6)  # fmt: skip
 
 
 def test_unknown_component(ohio):

@@ -28,7 +28,7 @@ from ranef.errors import (
     RankWarning,
     UnknownColumnError,
 )
-from ranef.inference import METHODS, parameter_covariance
+from ranef.inference import parameter_covariance
 
 matplotlib.use("Agg")
 
@@ -47,6 +47,7 @@ METHOD = {
 }
 ESTIMATE = ("emmean", "estimate", "response", "prob", "ratio", "odds.ratio", "mean.class")
 CONTRAST = ("lower.CL", "asymp.LCL")
+EMMEANS = "emmeans 1.8.4-1"
 
 
 def column(rows, *names):
@@ -55,24 +56,54 @@ def column(rows, *names):
     return np.array([np.nan if row.get(name) is None else row[name] for row in rows], dtype=float)
 
 
-def agree(found, rows, rtol=1e-6, df_rtol=1e-4, estimate=(), df=True, interval=True):
-    """Compare a table of ours with one of emmeans'."""
-    table = found.tidy()
-    assert len(table) == len(rows)
-    expected = column(rows, *estimate, *ESTIMATE)
-    np.testing.assert_allclose(table["estimate"], expected, rtol=rtol, atol=1e-7)
-    np.testing.assert_allclose(table["std_error"], column(rows, "SE"), rtol=rtol)
-    if df:
-        theirs = column(rows, "df")
-        theirs = np.where(np.isnan(theirs) & ~np.isnan(expected), np.inf, theirs)
-        np.testing.assert_allclose(table["df"], theirs, rtol=df_rtol)
-    if df and interval and any(name in rows[0] for name in CONTRAST):
-        low, high = column(rows, *CONTRAST), column(rows, "upper.CL", "asymp.UCL")
-        scale = np.nanmax(np.abs(high - low))
-        np.testing.assert_allclose(table["conf_low"], low, rtol=1e-5, atol=1e-5 * scale)
-        np.testing.assert_allclose(table["conf_high"], high, rtol=1e-5, atol=1e-5 * scale)
-    if df and "p.value" in rows[0]:
-        np.testing.assert_allclose(table["p_value"], column(rows, "p.value"), rtol=1e-3, atol=1e-9)
+class Tables:
+    """Tables of ours beside those of emmeans; each kind of value is compared over all of them."""
+
+    def __init__(self):
+        self.ours, self.theirs, self.scale = {}, {}, np.inf
+
+    def see(self, kind, ours, theirs):
+        ours, theirs = np.asarray(ours, dtype=float), np.asarray(theirs, dtype=float)
+        assert ours.shape == theirs.shape
+        self.ours.setdefault(kind, []).append(ours)
+        self.theirs.setdefault(kind, []).append(theirs)
+
+    def add(self, found, rows, *, estimate=(), df=True, interval=True, p_value=True):
+        """A table of ours and the rows of emmeans; `df` false: the estimates and errors alone."""
+        table = found.tidy()
+        expected = column(rows, *estimate, *ESTIMATE)
+        self.see("estimates and errors", table["estimate"], expected)
+        self.see("estimates and errors", table["std_error"], column(rows, "SE"))
+        if df:
+            theirs = column(rows, "df")
+            theirs = np.where(np.isnan(theirs) & ~np.isnan(expected), np.inf, theirs)
+            self.see("df", table["df"], theirs)
+        if df and interval and any(name in rows[0] for name in CONTRAST):
+            low, high = column(rows, *CONTRAST), column(rows, "upper.CL", "asymp.UCL")
+            self.scale = min(self.scale, np.nanmax(np.abs(high - low)))
+            self.see("limits", table["conf_low"], low)
+            self.see("limits", table["conf_high"], high)
+        if df and p_value and "p.value" in rows[0]:
+            self.see("p-values", table["p_value"], column(rows, "p.value"))
+        return self
+
+    def compare(self, agree, call, model, rtol=1e-6, df_rtol=None):
+        """One comparison for each kind of value seen; of df apart where their tolerance is."""
+        if df_rtol is None and "df" in self.ours:
+            for seen in (self.ours, self.theirs):
+                own = [*seen.pop("estimates and errors"), *seen.pop("df")]
+                seen["estimates, errors, df"] = own
+        allowed = {
+            "estimates, errors, df": {"rtol": rtol},
+            "estimates and errors": {"rtol": rtol},
+            "df": {"rtol": df_rtol},
+            "limits": {"rtol": 1e-5, "atol": 1e-5 * self.scale},
+            "p-values": {"rtol": 1e-3, "atol": 1e-9},
+        }  # fmt: skip
+        for kind, ours in self.ours.items():
+            theirs = np.concatenate(self.theirs[kind])
+            agree(call, f"{kind}, {model}", np.concatenate(ours), theirs, peer=EMMEANS,
+                  **allowed[kind])  # fmt: skip
 
 
 def quiet(formula, table, **rest):
@@ -127,60 +158,72 @@ def fit(name):
 # --- the values of emmeans, each method of df
 
 
-BY_METHOD = pytest.mark.parametrize(
-    ("theirs", "df"),
-    [
-        pytest.param(
-            name,
-            df,
-            id=name,
-            marks=pytest.mark.skipif(df not in METHODS, reason=f"no degrees of freedom {df!r}"),
-        )
-        for name, df in METHOD.items()
-    ],
-)
+ALL = "by Satterthwaite, Kenward-Roger and normal"
 
 
-@BY_METHOD
-def test_stools_by_emmeans(theirs, df):
-    reference = BASE["ergo"][theirs]
-    means = ranef.emmeans(fit("ergo"), "Type", df=df)
-    agree(means, reference["emm"])
-    for adjust, rows in reference["pairs"].items():
-        agree(means.contrasts(adjust=adjust), rows)
-    for adjust, rows in reference["trtvsctrl"].items():
-        name = "dunnettx" if adjust == "dunnett" else adjust
-        found = means.contrasts("trt.vs.ctrl", adjust=name)
-        agree(found, rows, interval=adjust != "dunnett")
+def test_stools_by_emmeans(agree):
+    seen, adjusted = Tables(), Tables()
+    for theirs, df in METHOD.items():
+        reference = BASE["ergo"][theirs]
+        means = ranef.emmeans(fit("ergo"), "Type", df=df)
+        seen.add(means, reference["emm"])
+        for adjust, rows in reference["pairs"].items():
+            adjusted.add(means.contrasts(adjust=adjust), rows)
+        for adjust, rows in reference["trtvsctrl"].items():
+            name = "dunnettx" if adjust == "dunnett" else adjust
+            found = means.contrasts("trt.vs.ctrl", adjust=name)
+            adjusted.add(found, rows, interval=adjust != "dunnett")
+    seen.compare(agree, "ranef.emmeans(df=...)", f"Type, ergoStool, {ALL}")
+    adjusted.compare(
+        agree, "emmeans().contrasts(adjust=...)",
+        f"pairs and against a control by all adjustments, ergoStool, {ALL}",
+    )  # fmt: skip
 
 
-@BY_METHOD
 @pytest.mark.parametrize("name", ["oats_add", "oats_unbal"])
-def test_oats_by_emmeans(name, theirs, df):
-    reference, own = BASE[name][theirs], fit(name)
-    agree(ranef.emmeans(own, "Variety", df=df), reference["variety"])
-    agree(ranef.emmeans(own, "nitro", df=df), reference["nitro"])
-    agree(ranef.contrasts(own, "nitro", df=df), reference["pairs"])
-    if name == "oats_add":
-        agree(ranef.contrasts(own, "nitro", "polynomial", df=df), reference["poly"])
-        agree(ranef.contrasts(own, "Variety", df=df), reference["pairsV"])
+def test_oats_by_emmeans(agree, name):
+    own, seen = fit(name), Tables()
+    for theirs, df in METHOD.items():
+        reference = BASE[name][theirs]
+        seen.add(ranef.emmeans(own, "Variety", df=df), reference["variety"])
+        seen.add(ranef.emmeans(own, "nitro", df=df), reference["nitro"])
+        seen.add(ranef.contrasts(own, "nitro", df=df), reference["pairs"])
+        if name == "oats_add":
+            found = ranef.contrasts(own, "nitro", "polynomial", df=df)
+            seen.add(found, reference["poly"])
+            seen.add(ranef.contrasts(own, "Variety", df=df), reference["pairsV"])
+    which = {"oats_add": "Oats", "oats_unbal": "Oats less 9 rows"}[name]
+    what = f"means and contrasts of Variety and nitro, {which}, {ALL}"
+    # the derivatives of lmerTest are numerical
+    df_rtol = None if name == "oats_add" else 1e-5
+    seen.compare(agree, "ranef.emmeans(df=...)", what, df_rtol=df_rtol)
 
 
-@BY_METHOD
-def test_oats_with_interaction_by_emmeans(theirs, df):
-    reference, own = BASE["oats_int"][theirs], fit("oats_int")
-    rest = {"rtol": 5e-6}  # lmer stops that far from the optimum, see the next test
-    agree(ranef.emmeans(own, "nitro | Variety", df=df), reference["by"], **rest)
-    means = ranef.emmeans(own, ["Variety", "nitro"], df=df)
-    agree(means.contrasts(interaction=["pairwise", "poly"]), reference["ic"], **rest)
-    for by, key in ((None, "joint"), ("Variety", "joint_by")):
-        table, rows = means.joint_tests(by=by).tidy(), reference[key]
-        np.testing.assert_array_equal(table["df1"], column(rows, "df1"))
-        np.testing.assert_allclose(table["statistic"], column(rows, "F.ratio"), atol=5e-4)
-        np.testing.assert_allclose(table["p_value"], column(rows, "p.value"), rtol=1e-4)
+def test_oats_with_interaction_by_emmeans(agree):
+    own, seen = fit("oats_int"), Tables()
+    F, p = [], []
+    for theirs, df in METHOD.items():
+        reference = BASE["oats_int"][theirs]
+        seen.add(ranef.emmeans(own, "nitro | Variety", df=df), reference["by"])
+        means = ranef.emmeans(own, ["Variety", "nitro"], df=df)
+        seen.add(means.contrasts(interaction=["pairwise", "poly"]), reference["ic"])
+        for by, key in ((None, "joint"), ("Variety", "joint_by")):
+            table, rows = means.joint_tests(by=by).tidy(), reference[key]
+            np.testing.assert_array_equal(table["df1"], column(rows, "df1"))
+            F += zip(table["statistic"], column(rows, "F.ratio"), strict=True)
+            p += zip(table["p_value"], column(rows, "p.value"), strict=True)
+    # lmer stops that far from the optimum, see the next test
+    rest = {"rtol": 5e-6, "df_rtol": 1e-4}
+    model = f"Variety * nitro, Oats, {ALL}"
+    what = f"nitro | Variety and contrasts of interactions of {model}"
+    seen.compare(agree, "ranef.emmeans(df=...)", what, **rest)
+    agree("emmeans().joint_tests()", f"F, printed to three digits, {model}", *zip(*F, strict=True),
+          peer=EMMEANS, atol=5e-4)  # fmt: skip
+    agree("emmeans().joint_tests()", f"p-values, {model}", *zip(*p, strict=True),
+          peer=EMMEANS, rtol=1e-4)  # fmt: skip
 
 
-def test_a_balanced_split_plot_has_the_standard_error_of_its_mean_squares():
+def test_a_balanced_split_plot_has_the_standard_error_of_its_mean_squares(agree):
     """9.1069774; emmeans has 9.1070103, as lmer stopped short of the optimum."""
     y = OATS.assign(plot=OATS["Block"].astype(str) + OATS["Variety"].astype(str))
     treated = y.groupby(["Variety", "nitro"], observed=True)["yield"].transform("mean")
@@ -191,42 +234,51 @@ def test_a_balanced_split_plot_has_the_standard_error_of_its_mean_squares():
     block, plot, error = ((e**2).sum() / n for e, n in ((blocks, 5), (plots, 10), (rest, 45)))
     s2, w, b = error, (plot - error) / 4, (block - plot) / 12
     found = ranef.emmeans(fit("oats_int"), "nitro | Variety").tidy()["std_error"]
-    np.testing.assert_allclose(found, np.sqrt((s2 + w + b) / 6), rtol=1e-9)
+    agree("ranef.emmeans", "standard errors of nitro | Variety, Oats with interaction", found,
+          np.sqrt(np.full(len(found), (s2 + w + b) / 6)), peer="mean squares",
+          rtol=1e-9)  # fmt: skip
 
 
-@BY_METHOD
-def test_growth_by_emmeans(theirs, df):
-    reference, own = BASE["orth"][theirs], fit("orth")
+def test_growth_by_emmeans(agree):
+    own, seen = fit("orth"), Tables()
+    for theirs, df in METHOD.items():
+        reference = BASE["orth"][theirs]
+        slopes = ranef.emtrends(own, "Sex", "age", df=df)
+        seen.add(slopes, reference["trends"], estimate=("age.trend",))
+        seen.add(slopes.contrasts(), reference["trend_pairs"])
+        found = ranef.emmeans(own, "Sex | age", at={"age": [8, 14]}, df=df)
+        seen.add(found, reference["at"])
     rest = {"rtol": 3e-6}  # lmer stops that far from the optimum
-    slopes = ranef.emtrends(own, "Sex", "age", df=df)
-    agree(slopes, reference["trends"], estimate=("age.trend",), **rest)
-    agree(slopes.contrasts(), reference["trend_pairs"], **rest)
-    agree(ranef.emmeans(own, "Sex | age", at={"age": [8, 14]}, df=df), reference["at"], **rest)
+    what = f"slopes of age and means at two ages, Orthodont, {ALL}"
+    seen.compare(agree, "ranef.emtrends, ranef.emmeans(at=...)", what, **rest)
 
 
-def test_mvt_is_monte_carlo_in_emmeans_and_stated_here():
+def test_mvt_is_monte_carlo_in_emmeans_and_stated_here(agree):
     found = ranef.contrasts(fit("ergo"), "Type", adjust="mvt")
     rows = BASE["ergo"]["mvt_kr"]
-    np.testing.assert_allclose(found.tidy()["p_value"], column(rows, "p.value"), atol=2e-4)
-    np.testing.assert_allclose(found.tidy()["conf_low"], column(rows, "lower.CL"), atol=2e-3)
+    call = "ranef.contrasts(adjust='mvt')"
+    agree(call, "p-values of pairs, ergoStool (theirs by draws)", found.tidy()["p_value"],
+          column(rows, "p.value"), peer=EMMEANS, atol=2e-4)  # fmt: skip
+    agree(call, "lower limits of pairs, ergoStool (theirs by draws)", found.tidy()["conf_low"],
+          column(rows, "lower.CL"), peer=EMMEANS, atol=2e-3)  # fmt: skip
     exact = ranef.contrasts(fit("ergo"), "Type", adjust="tukey").tidy()["p_value"]
-    np.testing.assert_allclose(found.tidy()["p_value"], exact, atol=5e-5)
+    agree(call, "p-values of all pairs, ergoStool", found.tidy()["p_value"], exact,
+          peer="studentised range", atol=5e-5)  # fmt: skip
     assert "standard error of the integral" in str(found)
 
 
 # --- weights, covariates, transformations
 
 
-@pytest.mark.parametrize("weights", ["equal", "proportional", "outer", "cells", "flat"])
-def test_weights_by_emmeans(weights):
-    agree(ranef.emmeans(fit("additive"), "treatment", weights=weights), MORE["weights"][weights])
-
-
-def test_weights_within_groups_and_given():
-    own = fit("additive")
+def test_weights_by_emmeans(agree):
+    own, seen = fit("additive"), Tables()
+    for weights in ("equal", "proportional", "outer", "cells", "flat"):
+        found = ranef.emmeans(own, "treatment", weights=weights)
+        seen.add(found, MORE["weights"][weights])
     found = ranef.emmeans(own, "treatment | sex", weights="proportional")
-    agree(found, MORE["weights"]["by"])
-    agree(ranef.emmeans(own, "treatment", weights=range(1, 7)), MORE["weights"]["given"])
+    seen.add(found, MORE["weights"]["by"])
+    seen.add(ranef.emmeans(own, "treatment", weights=range(1, 7)), MORE["weights"]["given"])
+    seen.compare(agree, "ranef.emmeans(weights=...)", "treatment by seven ways of weighting, trial")
 
 
 def test_cell_weights_of_a_saturated_model_give_the_fixed_part_of_the_rows():
@@ -236,12 +288,15 @@ def test_cell_weights_of_a_saturated_model_give_the_fixed_part_of_the_rows():
     np.testing.assert_allclose(found["estimate"], typical, rtol=1e-10)
 
 
-def test_covariates_stand_at_their_raw_mean_or_where_asked():
+def test_covariates_stand_at_their_raw_mean_or_where_asked(agree):
     own = fit("additive")
     at = {"age": [40, 60], "dose": 2, "treatment": ["C", "A"]}
-    agree(ranef.emmeans(own, ["treatment", "age"], at=at), MORE["at"])
-    agree(ranef.emmeans(own, "age", cov_reduce="range"), MORE["range"])
-    agree(ranef.emmeans(own, "~ 1"), MORE["overall"])
+    seen = Tables().add(ranef.emmeans(own, ["treatment", "age"], at=at), MORE["at"])
+    seen.add(ranef.emmeans(own, "age", cov_reduce="range"), MORE["range"])
+    seen.add(ranef.emmeans(own, "~ 1"), MORE["overall"])
+    two = ranef.lmm("y ~ treatment + visit + (1 | clinic)", TRIAL)
+    seen.add(ranef.emmeans(two, "visit"), MORE["two_valued"])
+    seen.compare(agree, "ranef.emmeans(at=..., cov_reduce=...)", "values of covariates, trial")
     median = ranef.emmeans(own, "dose", cov_reduce={"dose": np.median}).tidy()
     assert median["dose"].tolist() == [TRIAL["dose"].median()]
     every = ranef.emmeans(own, "dose", cov_reduce={"dose": "keep"})
@@ -250,7 +305,7 @@ def test_covariates_stand_at_their_raw_mean_or_where_asked():
 
 def test_a_number_with_two_values_is_kept_at_both():
     own = ranef.lmm("y ~ treatment + visit + (1 | clinic)", TRIAL)
-    agree(ranef.emmeans(own, "visit"), MORE["two_valued"])
+    assert ranef.emmeans(own, "visit").tidy()["visit"].tolist() == [1, 2]
     mean = ranef.emmeans(own, "visit", cov_reduce={"visit": "mean"}).tidy()
     assert mean["visit"].tolist() == [TRIAL["visit"].mean()]
 
@@ -274,26 +329,34 @@ def test_an_interaction_that_is_averaged_over_is_named():
     assert not any("mislead" in note for note in ranef.emmeans(fit("additive"), "treatment").notes)
 
 
-def test_interactions_simple_effects_and_contrasts_by_emmeans():
+def test_interactions_simple_effects_and_contrasts_by_emmeans(agree):
     means = ranef.emmeans(fit("crossed"), "~ treatment * sex")
-    agree(means, MORE["interaction"]["means"])
-    agree(means.contrasts(simple="sex"), MORE["interaction"]["simple"])
-    agree(means.contrasts(interaction=["consec", "pairwise"]), MORE["interaction"]["contrast"])
+    seen = Tables().add(means, MORE["interaction"]["means"])
+    seen.add(means.contrasts(simple="sex"), MORE["interaction"]["simple"])
+    found = means.contrasts(interaction=["consec", "pairwise"])
+    seen.add(found, MORE["interaction"]["contrast"])
+    call = "emmeans().contrasts(simple=..., interaction=...)"
+    seen.compare(agree, call, "treatment * sex with an interaction of age, trial", df_rtol=1e-5)
     split = ranef.contrasts(fit("crossed"), "pairwise ~ treatment | sex").tidy()
     np.testing.assert_allclose(means.contrasts(by="sex").tidy()["p_value"], split["p_value"])
 
 
-@pytest.mark.parametrize(
-    ("options", "key"),
-    [({}, "joint"), ({"by": "sex"}, "joint_by"), ({"at": {"age": 30}}, "joint_at")],
-)
-def test_joint_tests_by_emmeans(options, key):
-    table, rows = ranef.joint_tests(fit("crossed"), **options).tidy(), MORE["interaction"][key]
-    assert table["term"].tolist() == [row["model term"] for row in rows]
-    np.testing.assert_array_equal(table["df1"], column(rows, "df1"))
-    np.testing.assert_allclose(table["statistic"], column(rows, "F.ratio"), atol=6e-4)
-    single = table["df1"].to_numpy() == 1
-    np.testing.assert_allclose(table["df2"][single], column(rows, "df2")[single], atol=6e-3)
+def test_joint_tests_by_emmeans(agree):
+    F, df2 = [], []
+    asked = {"joint": {}, "joint_by": {"by": "sex"}, "joint_at": {"at": {"age": 30}}}
+    for key, options in asked.items():
+        table = ranef.joint_tests(fit("crossed"), **options).tidy()
+        rows = MORE["interaction"][key]
+        assert table["term"].tolist() == [row["model term"] for row in rows]
+        np.testing.assert_array_equal(table["df1"], column(rows, "df1"))
+        F += zip(table["statistic"], column(rows, "F.ratio"), strict=True)
+        single = table["df1"].to_numpy() == 1
+        df2 += zip(table["df2"][single], column(rows, "df2")[single], strict=True)
+    call, model = "ranef.joint_tests(by=..., at=...)", "three tables, trial"
+    agree(call, f"F, printed to three digits, {model}", *zip(*F, strict=True),
+          peer=EMMEANS, atol=6e-4)  # fmt: skip
+    agree(call, f"df2 of single rows, printed to two digits, {model}", *zip(*df2, strict=True),
+          peer=EMMEANS, atol=6e-3)  # fmt: skip
 
 
 def test_joint_tests_do_not_depend_on_the_coding():
@@ -307,15 +370,17 @@ def test_joint_tests_do_not_depend_on_the_coding():
 OWN = {"ab": [1, -1, 0], "abc": [0.5, 0.5, -1]}
 
 
-@pytest.mark.parametrize("name", list(MORE["methods"]))
-def test_contrast_methods_by_emmeans(name):
-    method, rest = name, {}
-    if name == "ref2":
-        method, rest = "reference", {"ref": "B"}
-    elif name == "own":
-        method = OWN
-    found = ranef.contrasts(fit("additive"), "treatment", method, adjust="none", **rest)
-    agree(found, MORE["methods"][name])
+def test_contrast_methods_by_emmeans(agree):
+    seen = Tables()
+    for name, rows in MORE["methods"].items():
+        method, rest = name, {}
+        if name == "ref2":
+            method, rest = "reference", {"ref": "B"}
+        elif name == "own":
+            method = OWN
+        found = ranef.contrasts(fit("additive"), "treatment", method, adjust="none", **rest)
+        seen.add(found, rows)
+    seen.compare(agree, "ranef.contrasts(method=...)", f"{len(MORE['methods'])} methods, trial")
 
 
 def test_own_contrasts_as_matrix_and_table():
@@ -327,23 +392,33 @@ def test_own_contrasts_as_matrix_and_table():
     pd.testing.assert_frame_equal(table, expected)
 
 
-@pytest.mark.parametrize("adjust", list(MORE["adjust"]))
-def test_adjustments_by_emmeans(adjust):
-    rows = MORE["adjust"][adjust]
-    if adjust == "means":
-        agree(ranef.emmeans(fit("additive"), "treatment", adjust="sidak"), rows)
-    elif adjust in ("dunnettx", "mvt"):
+def test_adjustments_by_emmeans(agree):
+    own, seen, names = fit("additive"), Tables(), []
+    for adjust, rows in MORE["adjust"].items():
+        if adjust == "means":
+            seen.add(ranef.emmeans(own, "treatment", adjust="sidak"), rows)
+        elif adjust not in ("dunnettx", "mvt"):
+            names.append(adjust.lower())
+            seen.add(ranef.contrasts(own, ["treatment", "sex"], adjust=adjust), rows)
+    call = "ranef.contrasts(adjust=...)"
+    seen.compare(agree, call, f"pairs of six means by {', '.join(names)}, trial")
+
+
+def test_comparisons_with_a_control_by_emmeans(agree):
+    seen = Tables()
+    # their uniroot; their Monte Carlo
+    for adjust, error in (("dunnettx", 1e-4), ("mvt", 6e-3)):
+        rows = MORE["adjust"][adjust]
         found = ranef.contrasts(fit("additive"), ["treatment", "sex"], "reference", adjust=adjust)
-        table = found.tidy()
-        agree(found, [{k: v for k, v in row.items() if k != "p.value"} for row in rows],
-              interval=False)  # fmt: skip
-        np.testing.assert_allclose(table["p_value"], column(rows, "p.value"), atol=2e-4)
-        error = {"dunnettx": 1e-4, "mvt": 6e-3}[adjust]  # their uniroot; their Monte Carlo
+        table, call = found.tidy(), f"ranef.contrasts(adjust='{adjust}')"
+        seen.add(found, rows, interval=False, p_value=False)
+        agree(call, "p-values of five against a control, trial", table["p_value"],
+              column(rows, "p.value"), peer=EMMEANS, atol=2e-4)  # fmt: skip
         half = (table["conf_high"] - table["conf_low"]) / 2
         theirs = (column(rows, "upper.CL") - column(rows, "lower.CL")) / 2
-        np.testing.assert_allclose(half, theirs, rtol=error)
-    else:
-        agree(ranef.contrasts(fit("additive"), ["treatment", "sex"], adjust=adjust), rows)
+        agree(call, "half widths of five against a control, trial", half, theirs,
+              peer=EMMEANS, rtol=error)  # fmt: skip
+    seen.compare(agree, "ranef.contrasts(method='reference')", "five against a control, trial")
 
 
 @pytest.mark.parametrize(
@@ -372,32 +447,36 @@ def test_tukey_of_what_is_not_all_pairs_becomes_sidak_and_says_so():
 # --- cells without rows
 
 
-def test_missing_cells_by_emmeans():
+def test_missing_cells_by_emmeans(agree):
     own = fit("holed")
-    agree(ranef.emmeans(own, "~ treatment * site"), MORE["holed"]["means"])
-    agree(ranef.emmeans(own, "treatment"), MORE["holed"]["treatment"])
-    agree(ranef.emmeans(own, "treatment", weights="cells"), MORE["holed"]["cells"])
+    seen = Tables().add(ranef.emmeans(own, "~ treatment * site"), MORE["holed"]["means"])
+    seen.add(ranef.emmeans(own, "treatment"), MORE["holed"]["treatment"])
+    seen.add(ranef.emmeans(own, "treatment", weights="cells"), MORE["holed"]["cells"])
+    seen.compare(agree, "ranef.emmeans", "treatment * site with a cell without rows, trial")
     found, rows = ranef.contrasts(own, "treatment | site", adjust="sidak"), MORE["holed"]["pairs"]
     table = found.tidy()
-    np.testing.assert_allclose(table["estimate"], column(rows, "estimate"), rtol=1e-7)
+    call = "ranef.contrasts(adjust='sidak')"
+    agree(call, "pairs by site with a cell without rows, trial", table["estimate"],
+          column(rows, "estimate"), peer=EMMEANS, rtol=1e-7)  # fmt: skip
     # emmeans counts tests that cannot be made in the size of the family; here they do not
     whole = np.array([row["site"] != "west" for row in rows])
-    np.testing.assert_allclose(
-        table["p_value"][whole], column(rows, "p.value")[whole], rtol=1e-5, atol=1e-12
-    )
+    agree(call, "p-values of sites with all cells, trial", table["p_value"][whole],
+          column(rows, "p.value")[whole], peer=EMMEANS, rtol=1e-5, atol=1e-12)  # fmt: skip
     alone = table[(table["site"] == "west") & table["estimate"].notna()]
     raw = ranef.contrasts(own, "treatment | site", adjust="none").tidy()["p_value"]
-    np.testing.assert_allclose(alone["p_value"], raw[alone.index])
+    agree(call, "p-value of the one pair of a site that can be tested, trial", alone["p_value"],
+          raw[alone.index], peer="the t-test alone", rtol=1e-7)  # fmt: skip
     assert "cannot be estimated" in str(found)
 
 
-def test_joint_tests_around_a_missing_cell_by_emmeans():
+def test_joint_tests_around_a_missing_cell_by_emmeans(agree):
     """The part of each effect that the data determine; emmeans adds a line for the rest."""
     table = ranef.joint_tests(fit("holed")).tidy()
     rows = [row for row in MORE["holed"]["joint"] if row["model term"] != "(confounded)"]
     assert table["term"].tolist() == [row["model term"] for row in rows]
     np.testing.assert_array_equal(table["df1"], column(rows, "df1"))
-    np.testing.assert_allclose(table["statistic"], column(rows, "F.ratio"), atol=6e-4)
+    agree("ranef.joint_tests", "F with a cell without rows, printed to three digits, trial",
+          table["statistic"], column(rows, "F.ratio"), peer=EMMEANS, atol=6e-4)  # fmt: skip
 
 
 def test_what_cannot_be_estimated_is_never_a_number():
@@ -465,27 +544,31 @@ def test_a_combination_that_a_single_factor_has_not_seen_is_empty_too():
 # --- slopes
 
 
-def test_slopes_are_exact_derivatives():
+def test_slopes_are_exact_derivatives(agree):
     """By hand; emmeans' one-sided differences agree to a thousandth of their range."""
     own = fit("crossed")
     b, age = own.coef, TRIAL["age"].mean()
     base = b["age"] + 2 * age * b["I(age^2)"]
     expected = [base, base + b["treatmentB:age"], base + b["treatmentC:age"]]
     found = ranef.emtrends(own, "treatment", "age")
-    np.testing.assert_allclose(found.tidy()["estimate"], expected, rtol=1e-10)
+    agree("ranef.emtrends", "slopes of a quadratic of age, trial", found.tidy()["estimate"],
+          expected, peer="closed form", rtol=1e-10)  # fmt: skip
     theirs = column(MORE["trends"]["age"], "age.trend")
-    np.testing.assert_allclose(theirs, expected, rtol=2e-3)
-    agree(found.contrasts(), MORE["trends"]["pairs"])
+    agree("ranef.emtrends", "slopes of a quadratic of age, trial (theirs one-sided differences)",
+          found.tidy()["estimate"], theirs, peer=EMMEANS, rtol=1.9e-3)  # fmt: skip
+    seen = Tables().add(found.contrasts(), MORE["trends"]["pairs"])
+    seen.compare(agree, "emtrends().contrasts()", "pairs of slopes of age, trial")
 
 
-def test_slopes_where_asked_and_through_a_logarithm():
+def test_slopes_where_asked_and_through_a_logarithm(agree):
     own = fit("crossed")
     found = ranef.emtrends(own, "treatment | age", "age", at={"age": [35, 55]})
     expected = own.coef["age"] + 2 * 35 * own.coef["I(age^2)"]
     assert found.tidy()["estimate"][0] == pytest.approx(expected, rel=1e-10)
     log = ranef.emtrends(fit("additive"), "~ 1", "dose").tidy()
     exact = fit("additive").coef["log(dose)"] / TRIAL["dose"].mean()
-    assert log["estimate"][0] == pytest.approx(exact, rel=1e-9)
+    agree("ranef.emtrends", "slope through log(dose), trial", log["estimate"][0], exact,
+          peer="closed form", rtol=1e-9)  # fmt: skip
 
 
 def test_slopes_of_polynomials_and_splines_agree_with_predictions():
@@ -496,11 +579,12 @@ def test_slopes_of_polynomials_and_splines_agree_with_predictions():
         assert slope == pytest.approx((near[1] - near[0]) / 2e-4, rel=1e-5)
 
 
-def test_taylor_coefficients_by_emmeans():
+def test_taylor_coefficients_by_emmeans(agree):
     found = ranef.emtrends(fit("crossed"), "~ 1 | treatment", "age", max_degree=2)
     table, rows = found.tidy(), MORE["trends"]["degrees"]
     assert table["degree"].tolist() == [row["degree"] for row in rows]
-    np.testing.assert_allclose(table["estimate"], column(rows, "age.trend"), rtol=2e-3)
+    agree("ranef.emtrends(max_degree=2)", "linear and quadratic slopes of age, trial",
+          table["estimate"], column(rows, "age.trend"), peer=EMMEANS, rtol=2e-3)  # fmt: skip
     square = table.loc[table["degree"] == "quadratic", "estimate"]
     np.testing.assert_allclose(square, fit("crossed").coef["I(age^2)"], rtol=1e-8)
 
@@ -544,10 +628,12 @@ def test_slopes_of_the_mean_of_a_generalised_model():
 # --- a response in logs
 
 
-def test_a_response_in_logs_by_emmeans():
+def test_a_response_in_logs_by_emmeans(agree):
     own = ranef.lmm("log(y) ~ treatment + age + (1 | clinic)", TRIAL)
-    agree(ranef.emmeans(own, "treatment", type="response"), MORE["logged"]["means"])
-    agree(ranef.contrasts(own, "treatment", type="response"), MORE["logged"]["ratios"])
+    found = ranef.emmeans(own, "treatment", type="response")
+    seen = Tables().add(found, MORE["logged"]["means"])
+    seen.add(ranef.contrasts(own, "treatment", type="response"), MORE["logged"]["ratios"])
+    seen.compare(agree, "ranef.emmeans(type='response')", "means and ratios of log(y), trial")
     plain = ranef.emmeans(own, "treatment").tidy()["estimate"]
     back = ranef.emmeans(own, "treatment", type="response").tidy()["estimate"]
     np.testing.assert_allclose(np.exp(plain), back)
@@ -586,30 +672,34 @@ def test_means_of_a_transformed_response_integrate_all_that_varies(response, inv
 # --- generalised models
 
 
-def test_cbpp_on_the_link_and_for_a_typical_herd_by_emmeans():
-    own, rest = fit("cbpp"), {"rtol": 2e-5, "df": False}
-    agree(ranef.emmeans(own, "period", type="link"), MORE["cbpp"]["link"], **rest)
-    agree(ranef.emmeans(own, "period", kind="typical"), MORE["cbpp"]["response"], **rest)
-    found = ranef.contrasts(own, "period", kind="typical")
-    agree(found, MORE["cbpp"]["odds"], **rest)
-    statistic = column(MORE["cbpp"]["odds"], "t.ratio", "z.ratio")
-    np.testing.assert_allclose(found.tidy()["statistic"], statistic, rtol=2e-5)
+def test_cbpp_on_the_link_and_for_a_typical_herd_by_emmeans(agree):
+    own = fit("cbpp")
+    seen = Tables().add(ranef.emmeans(own, "period", type="link"), MORE["cbpp"]["link"], df=False)
+    found = ranef.emmeans(own, "period", kind="typical")
+    seen.add(found, MORE["cbpp"]["response"], df=False)
+    odds = ranef.contrasts(own, "period", kind="typical")
+    seen.add(odds, MORE["cbpp"]["odds"], df=False)
     found = ranef.contrasts(own, "period", kind="typical", compare="difference")
-    agree(found, MORE["cbpp"]["regrid"], **rest)
+    seen.add(found, MORE["cbpp"]["regrid"], df=False)
+    call = "ranef.emmeans(kind='typical')"
+    seen.compare(agree, call, "link, probabilities, odds ratios, differences, cbpp", rtol=2e-5)
+    agree("ranef.contrasts(kind='typical')", "z of odds ratios, cbpp", odds.tidy()["statistic"],
+          column(MORE["cbpp"]["odds"], "t.ratio", "z.ratio"), peer=EMMEANS, rtol=2e-5)  # fmt: skip
     test = ranef.joint_tests(own).tidy()
-    assert test["statistic"][0] == pytest.approx(MORE["cbpp"]["joint"][0]["F.ratio"], abs=6e-4)
+    agree("ranef.joint_tests", "F of period, printed to three digits, cbpp", test["statistic"][0],
+          MORE["cbpp"]["joint"][0]["F.ratio"], peer=EMMEANS, atol=6e-4)  # fmt: skip
     assert test["df2"][0] == np.inf
 
 
-def test_cbpp_plug_in_against_glmer():
+def test_cbpp_plug_in_against_glmer(agree):
     """Estimates; glmer's standard errors rest on coarse differences."""
     found = ranef.emmeans(fit("cbpp"), "period", kind="typical").tidy()
-    np.testing.assert_allclose(
-        found["estimate"], column(BASE["cbpp"]["response"], "prob"), rtol=1e-3
-    )
+    agree("ranef.emmeans(kind='typical')", "probabilities of the periods, cbpp",
+          found["estimate"], column(BASE["cbpp"]["response"], "prob"),
+          peer=f"{EMMEANS} of lme4 1.1-31", rtol=1e-3)  # fmt: skip
 
 
-def test_population_means_are_integrals_and_no_taylor_step():
+def test_population_means_are_integrals_and_no_taylor_step(agree):
     """Period 1: plug-in 0.198, exact 0.2161; emmeans' second-order step has 0.2179."""
     own = fit("cbpp")
     found = ranef.emmeans(own, "period").tidy()
@@ -617,7 +707,8 @@ def test_population_means_are_integrals_and_no_taylor_step():
     sd = float(own.tidy("variance")["estimate"][0])
     nodes, weights = np.polynomial.hermite_e.hermegauss(80)
     p = 1 / (1 + np.exp(-(link[:, None] + sd * nodes)))
-    np.testing.assert_allclose(found["estimate"], p @ weights / weights.sum(), rtol=1e-9)
+    agree("ranef.emmeans", "probabilities of the periods in the population, cbpp",
+          found["estimate"], p @ weights / weights.sum(), peer="80 nodes", rtol=1e-9)  # fmt: skip
     assert found["estimate"][0] == pytest.approx(0.21611, abs=2e-4)
     taylor = BASE["cbpp"]["resp_bias"][0]["prob"]
     assert taylor - found["estimate"][0] > 1e-3
@@ -661,13 +752,18 @@ def test_population_standard_errors_by_the_bootstrap_distribution_of_parameters(
     np.testing.assert_allclose(means.tidy()["std_error"], 100 * p.std(axis=0), rtol=0.04)
 
 
-def test_counts_with_offset_and_zero_part_by_emmeans():
-    own, rest = fit("owls"), {"rtol": 3e-5, "df": False}
-    agree(ranef.emmeans(own, "food", kind="typical"), MORE["owls"]["means"], **rest)
-    agree(ranef.emmeans(own, "food", kind="typical", offset=0), MORE["owls"]["offset"], **rest)
-    agree(ranef.contrasts(own, "food | sex", kind="typical"), MORE["owls"]["ratios"], **rest)
-    zero = ranef.emmeans(own, "food", component="zero", kind="typical")
-    agree(zero, MORE["owls"]["zero"], **rest)
+def test_counts_with_offset_and_zero_part_by_emmeans(agree):
+    own, seen = fit("owls"), Tables()
+    asked = {
+        "means": ranef.emmeans(own, "food", kind="typical"),
+        "offset": ranef.emmeans(own, "food", kind="typical", offset=0),
+        "ratios": ranef.contrasts(own, "food | sex", kind="typical"),
+        "zero": ranef.emmeans(own, "food", component="zero", kind="typical"),
+    }
+    for name, found in asked.items():
+        seen.add(found, MORE["owls"][name], df=False)
+    call = "ranef.emmeans(component=..., offset=...)"
+    seen.compare(agree, call, "counts, ratios and zero part, Owls, nbinom2", rtol=3e-5)
 
 
 def test_the_mean_of_what_is_observed_counts_the_zeros():
@@ -694,17 +790,21 @@ def test_ratios_of_a_log_link_do_not_depend_on_the_kind():
     assert ranef.contrasts(own, "food | sex").quantity == "ratio"
 
 
-def test_ordered_categories_by_emmeans():
+def test_ordered_categories_by_emmeans(agree):
     """clmm's standard errors are from differences of its Hessian, good to about 1%."""
-    own = fit("wine")
+    own, values, errors = fit("wine"), [], []
     for found, key in (
         (ranef.emmeans(own, "temp", type="link"), "latent"),
         (ranef.emmeans(own, "rating | temp", kind="typical"), "prob"),
         (ranef.emmeans(own, "temp", type="mean_class", kind="typical"), "mean_class"),
     ):
         table, rows = found.tidy(), MORE["wine"][key]
-        np.testing.assert_allclose(table["estimate"], column(rows, *ESTIMATE), rtol=2e-5)
-        np.testing.assert_allclose(table["std_error"], column(rows, "SE"), rtol=1.2e-2)
+        values += zip(table["estimate"], column(rows, *ESTIMATE), strict=True)
+        errors += zip(table["std_error"], column(rows, "SE"), strict=True)
+    peer = f"{EMMEANS} of ordinal 2022.11-16"
+    call, what = "ranef.emmeans(type=...)", "latent, probabilities, mean class, wine"
+    agree(call, f"estimates, {what}", *zip(*values, strict=True), peer=peer, rtol=2e-5)
+    agree(call, f"standard errors, {what}", *zip(*errors, strict=True), peer=peer, rtol=1.2e-2)
 
 
 def test_probabilities_of_categories_add_to_one_and_stay_by_category():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
+
 import numpy as np
 import pytest
 
@@ -17,12 +19,16 @@ categories = pytest.mark.skipif(
 )
 
 
-def same(found, ours):
+PEER = f"marginaleffects {version('marginaleffects')} (Python)"
+
+
+def same(agree, what, found, ours):
     """Equal but for its derivatives in the parameters, which are differences.
 
     Its intervals take the t distribution with rows minus coefficients, ours the normal.
     """
-    np.testing.assert_allclose(found.data["estimate"].to_numpy(), ours["estimate"], rtol=1e-6)
+    agree("ranef.average", what, ours["estimate"], found.data["estimate"].to_numpy(),
+          peer=PEER, rtol=1e-6)  # fmt: skip
     np.testing.assert_allclose(found.data["std_error"].to_numpy(), ours["std_error"], rtol=3e-3)
 
 
@@ -33,9 +39,10 @@ def ohio():
 
 
 @pytest.mark.parametrize("kind", ["population", "typical"])
-def test_avg_comparisons(ohio, kind):
+def test_avg_comparisons(agree, ohio, kind):
     found = me.avg_comparisons(ohio.for_marginaleffects(kind), variables="smoke")
-    same(found, ranef.average(ohio, "smoke", kind=kind).tidy())
+    ours = ranef.average(ohio, "smoke", kind=kind).tidy()
+    same(agree, f"effect of smoke, {kind}, ohio", found, ours)
 
 
 def test_avg_slopes(ohio):
@@ -47,21 +54,22 @@ def test_avg_slopes(ohio):
 
 
 @categories
-def test_categories_of_a_linear_model():
+def test_categories_of_a_linear_model(agree):
     fit = ranef.lmm("effort ~ Type + (1 | Subject)", ranef.data.load("ergoStool"))
     found = me.avg_comparisons(fit.for_marginaleffects(), variables="Type")
-    same(found, ranef.average(fit, "Type", df="normal").tidy())
+    ours = ranef.average(fit, "Type", df="normal").tidy()
+    same(agree, "effects of Type, ergoStool", found, ours)
 
 
 @categories
-def test_trials_and_ordered_categories():
+def test_trials_and_ordered_categories(agree):
     cbpp = ranef.glmm(
         "cbind(incidence, size - incidence) ~ period + (1 | herd)",
         ranef.data.load("cbpp"),
         family="binomial",
     )
     found = me.avg_comparisons(cbpp.for_marginaleffects(), variables="period")
-    same(found, ranef.average(cbpp, "period").tidy())
+    same(agree, "effects of period, cbpp", found, ranef.average(cbpp, "period").tidy())
     wine = ranef.glmm(
         "rating ~ temp + contact + (1 | judge)", ranef.data.load("wine"), family="cumulative"
     )

@@ -6,6 +6,7 @@ from itertools import combinations
 
 import numpy as np
 import pytest
+import scipy
 from scipy import integrate, special, stats
 
 from ranef.errors import ModelError
@@ -16,35 +17,57 @@ from ranef.inference.multiplicity import ADJUSTMENTS, Family, adjust, check_adju
 from ranef.inference.multivariate_t import multivariate_t
 from ranef.inference.studentized import range_quantile, range_tail
 
+SCIPY = f"SciPy {scipy.__version__}"
+
 
 def pairwise(k):
     C = contrast_matrix("pairwise", [str(i) for i in range(k)]).C / np.sqrt(2)
     return C @ C.T
 
 
-@pytest.mark.parametrize(
-    ("q", "k", "df"),
-    [(3.5, 3, 10), (4.2, 10, 5), (20, 4, 2), (3, 4, 1), (5, 20, 100), (3, 2, np.inf), (4, 6, 7.3)],
-)
-def test_studentised_range_agrees_with_scipy(q, k, df):
-    ours = range_tail(np.array([q]), k, df)[0]
-    assert ours == pytest.approx(stats.studentized_range.sf(q, k, df), rel=1e-9)
+TUKEY = "ranef.contrasts(adjust='tukey')"
+RANGES = [
+    (3.5, 3, 10), (4.2, 10, 5), (20, 4, 2), (3, 4, 1), (5, 20, 100), (3, 2, np.inf), (4, 6, 7.3),
+]  # fmt: skip
 
 
-# R 4.2.2: ptukey(q, k, df, lower.tail = FALSE), qtukey(.95, 4, 24)
-@pytest.mark.parametrize(
-    ("q", "k", "df", "p"),
-    [(3.5, 3, 10, 0.0771033108386604), (4.2, 10, 5, 0.278443478237503)],
-)
-def test_studentised_range_agrees_with_r(q, k, df, p):
-    assert range_tail(np.array([q]), k, df)[0] == pytest.approx(p, rel=1e-8)
-    assert range_quantile(0.95, 4, 24) == pytest.approx(3.90126195977858, rel=1e-6)
+def test_studentised_range_agrees_with_scipy(agree):
+    ours = [range_tail(np.array([q]), k, df)[0] for q, k, df in RANGES]
+    theirs = [stats.studentized_range.sf(q, k, df) for q, k, df in RANGES]
+    agree(TUKEY, "tail of the studentised range, 2 to 20 means", ours, theirs,
+          peer=SCIPY, rtol=1e-9)  # fmt: skip
 
 
-def test_studentised_range_of_two_means_is_a_t_test_far_into_the_tail():
+def test_studentised_range_agrees_with_r(agree):
+    """R 4.2.2: ptukey(q, k, df, lower.tail = FALSE), qtukey(.95, 4, 24)."""
+    ours = [range_tail(np.array([q]), k, df)[0] for q, k, df in RANGES[:2]]
+    agree(TUKEY, "tail of the studentised range, 3 and 10 means", ours,
+          [0.0771033108386604, 0.278443478237503], peer="R 4.2.2", rtol=1e-8)  # fmt: skip
+    agree(TUKEY, "95% point of the studentised range, 4 means, 24 df",
+          range_quantile(0.95, 4, 24), 3.90126195977858, peer="R 4.2.2", rtol=1e-6)  # fmt: skip
+
+
+def test_studentised_range_where_r_is_off(agree):
+    """R's ptukey(20, 4, 2, lower.tail = FALSE) is 0.0125575, the integral 0.0123998."""
+    t, w = np.polynomial.legendre.leggauss(400)
+    z, s = 12 * t, 12 * (t + 1)
+    inner = np.array([
+        4 * np.sum(12 * w * stats.norm.pdf(z) * (special.ndtr(z) - special.ndtr(z - 20 * u)) ** 3)
+        for u in s
+    ])  # fmt: skip
+    chi = stats.chi(2, scale=1 / np.sqrt(2)).pdf(s)
+    integral = 1 - np.sum(12 * w * chi * inner)
+    ours = range_tail(np.array([20.0]), 4, 2)[0]
+    agree(TUKEY, "tail of the studentised range at 20, 4 means, 2 df", ours, integral,
+          peer="its double integral", rtol=1e-7)  # fmt: skip
+    assert abs(0.0125575045083 - integral) > 1e-4
+
+
+def test_studentised_range_of_two_means_is_a_t_test_far_into_the_tail(agree):
     q = np.array([0.5, 3.0, 20.0, 60.0])
     exact = 2 * special.stdtr(11.0, -q / np.sqrt(2))
-    np.testing.assert_allclose(range_tail(q, 2, 11.0), exact, rtol=1e-9)
+    agree(TUKEY, "tail of the studentised range, 2 means, down to 1e-13", range_tail(q, 2, 11.0),
+          exact, peer="Student's t", rtol=1e-9)  # fmt: skip
     assert exact[-1] < 2e-13
 
 
@@ -91,18 +114,19 @@ def dunnett(t, m, df):
     return 1 - integrate.quad(lambda s: density(s) * given(s), 0, 5, epsabs=1e-10)[0]
 
 
-@pytest.mark.parametrize("m", [2, 3, 7])
-def test_dunnett_is_exact_and_dunnettx_near(m):
+def test_dunnett_is_exact_and_dunnettx_near(agree):
     t, df = 2.4, 15.0
-    correlation = np.full((m, m), 0.5) + np.eye(m) / 2
-    family = Family(np.full(m, t), np.full(m, df), correlation, m)
-    exact = dunnett(t, m, df)
-    found = adjust(family, "dunnett")
-    assert found.p_value[0] == pytest.approx(exact, abs=max(5 * found.error, 1e-5))
-    near = adjust(family, "dunnettx")
-    assert exact < near.p_value[0] < 1.05 * exact
-    at_limit = Family(near.critical, np.full(m, df), correlation, m)
-    np.testing.assert_allclose(adjust(at_limit, "dunnettx").p_value, 0.05, rtol=1e-8)
+    for m in (2, 3, 7):
+        correlation = np.full((m, m), 0.5) + np.eye(m) / 2
+        family = Family(np.full(m, t), np.full(m, df), correlation, m)
+        found, near = adjust(family, "dunnett"), adjust(family, "dunnettx")
+        exact = dunnett(t, m, df)
+        agree("ranef.contrasts(adjust='dunnett')", f"p-value of {m} comparisons with a control",
+              found.p_value[0], exact, peer="Dunnett (1955), two integrals",
+              atol=max(5 * found.error, 1e-5))  # fmt: skip
+        assert exact < near.p_value[0] < 1.05 * exact
+        at_limit = Family(near.critical, np.full(m, df), correlation, m)
+        np.testing.assert_allclose(adjust(at_limit, "dunnettx").p_value, 0.05, rtol=1e-8)
 
 
 # R 4.2.2: p.adjust(c(0.01, 0.02, 0.03, 0.04, 0.05, 0.2, 0.5, 0.013), method)
@@ -120,10 +144,11 @@ ADJUSTED = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("method", ADJUSTED)
-def test_adjusted_p_values_agree_with_r(method):
+def test_adjusted_p_values_agree_with_r(agree):
     family = Family(special.ndtri(P / 2), np.full(8, np.inf), np.eye(8), 8)
-    np.testing.assert_allclose(adjust(family, method).p_value, ADJUSTED[method], rtol=1e-10)
+    agree("ranef.contrasts(adjust=...)", f"eight p-values by {', '.join(ADJUSTED)}",
+          [adjust(family, method).p_value for method in ADJUSTED], list(ADJUSTED.values()),
+          peer="p.adjust, R 4.2.2", rtol=1e-10)  # fmt: skip
 
 
 def simes(p):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from reference_cases import peer
 
 import ranef
 from ranef import inference
@@ -21,7 +22,7 @@ FORMULAS = {
 
 
 @pytest.mark.parametrize("name", FORMULAS)
-def test_glmmtmb(name):
+def test_glmmtmb(agree, name):
     """glmmTMB 1.1.5 (TMB 1.9.2), ML: the optima agree to 1e-9 in the log-likelihood."""
     known = REFERENCE["cases"][name]
     formula, data = FORMULAS[name]
@@ -32,8 +33,9 @@ def test_glmmtmb(name):
     assert fit.loglik == pytest.approx(known["loglik"], abs=1e-8)
     new = {column: [row[column] for row in known["new"]] for column in known["new"][0]}
     found = fit.predict(new, conf_level=0.95)
-    np.testing.assert_allclose(found["estimate"], known["fit"], rtol=1e-5)
-    np.testing.assert_allclose(found["std_error"], known["se"], rtol=1e-5)
+    agree("predict(conf_level=...)", f"values and standard errors, {data}, ML",
+          found[["estimate", "std_error"]], np.column_stack([known["fit"], known["se"]]),
+          peer=peer("glmmTMB", REFERENCE["versions"]), rtol=1e-5)  # fmt: skip
     rows, _ = read_rows(fit.estimate.specification, new, "own")
     given = inference.predict(fit.estimate, rows, "conditional", conf_level=0.95, known_theta=True)
     assert (given.std_error < found["std_error"]).all()

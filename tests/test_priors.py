@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from agreement import Agree
 from numpy.typing import NDArray
 from scipy import stats
 
@@ -260,7 +261,7 @@ def test_a_linear_model_with_priors_is_the_linear_model_when_they_say_little() -
         np.testing.assert_allclose(held.coef, plain.coef, rtol=1e-5)
 
 
-def test_a_penalised_linear_model_by_brute_force() -> None:
+def test_a_penalised_linear_model_by_brute_force(agree: Agree) -> None:
     """Dyestuff2, REML and a gamma prior of the sd: the optimum of three parameters by hand."""
     from scipy.optimize import minimize
 
@@ -283,7 +284,8 @@ def test_a_penalised_linear_model_by_brute_force() -> None:
         deviance, [0.0, 1.0], method="Nelder-Mead", options={"xatol": 1e-9, "fatol": 1e-12}
     )
     sd, sigma = np.exp(best.x)
-    assert fit.theta[0] == pytest.approx(sd, rel=1e-5)
+    agree("lmm(priors=...)", "sd of Batch with a gamma prior, Dyestuff2", fit.theta[0], sd,
+          peer="likelihood written out", rtol=1e-5)  # fmt: skip
     table = fit.tidy()
     found = float(np.exp(table.loc[table["component"] == "dispersion", "estimate"].iloc[0]))
     assert found == pytest.approx(sigma, rel=1e-5)

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
+from agreement import Agree
 from numpy.typing import NDArray
 from scipy.optimize import brentq, minimize, minimize_scalar
 
@@ -28,6 +29,7 @@ mpl.use("Agg")
 
 Floats = NDArray[np.float64]
 PEER = json.loads((Path(__file__).parent / "reference" / "confint.json").read_text())["fits"]
+LME4 = "lme4 1.1-31"
 Z95 = NormalDist().inv_cdf(0.975)
 Z99 = NormalDist().inv_cdf(0.995)
 
@@ -53,42 +55,45 @@ def peer_name(p: Any) -> str:
     return f"cor_{p.term2}.{p.term}|{p.group}"
 
 
-def near(ours: float, theirs: float) -> bool:
-    return bool(abs(ours - theirs) <= 1e-4 * abs(theirs)) if theirs else ours == 0.0
+CALL = "confint('profile')"
 
 
-@pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("level", ["profile", "profile99"])
-def test_limits_of_lme4(name: str, level: str) -> None:
+def test_limits_of_lme4(agree: Agree, level: str) -> None:
     """Within 1e-4 relative, and 0 where the profile does not cross."""
-    fit = ranef.lmm(PEER[name]["formula"], ranef.data.load(PEER[name]["table"]))
-    prof = ranef.profile(fit)
-    table = prof.confint(0.95 if level == "profile" else 0.99)
-    rows = {peer_name(p): k for k, p in enumerate(prof.parameters)}
-    peer = PEER[name][level]
-    assert rows.keys() == peer.keys()
-    for term, ends in peer.items():
-        found = table.loc[rows[term], ["conf_low", "conf_high"]].tolist()
-        right = PEER_IS_OFF.get((name, level, term), (None, None))
-        for ours, theirs, better in zip(found, ends, right, strict=True):
-            wanted = theirs if better is None else better
-            assert near(ours, wanted), (term, ours, wanted)
-            if better is not None:
-                assert abs(ours - better) < 0.2 * abs(ours - theirs), (term, ours, theirs)
+    ours, theirs, exact, right = [], [], [], []
+    for name in MODELS:
+        fit = ranef.lmm(PEER[name]["formula"], ranef.data.load(PEER[name]["table"]))
+        prof = ranef.profile(fit)
+        table = prof.confint(0.95 if level == "profile" else 0.99)
+        rows = {peer_name(p): k for k, p in enumerate(prof.parameters)}
+        peer = PEER[name][level]
+        assert rows.keys() == peer.keys()
+        for term, ends in peer.items():
+            found = table.loc[rows[term], ["conf_low", "conf_high"]].tolist()
+            better = PEER_IS_OFF.get((name, level, term), (None, None))
+            for own, known, value in zip(found, ends, better, strict=True):
+                if value is None:
+                    ours.append(own)
+                    theirs.append(known or 0.0)
+                else:
+                    assert abs(own - value) < 0.2 * abs(own - known), (term, own, known)
+                    exact.append(own)
+                    right.append(value)
+    percent = {"profile": 95, "profile99": 99}[level]
+    what = f"{percent}% limits of every parameter, {len(MODELS)} models"
+    agree(CALL, what, ours, theirs, peer=LME4, rtol=1e-4)
+    agree(CALL, f"{percent}% limits where lme4 is off (Dyestuff, Dyestuff2, sleepstudy)", exact,
+          right, peer="likelihood written out", rtol=1e-4)  # fmt: skip
 
 
-def test_limits_of_glmer() -> None:
+def test_limits_of_glmer(agree: Agree) -> None:
     """cbpp by the Laplace approximation, within 1e-4 relative."""
     fit = cbpp()
     prof = ranef.profile(fit, n_jobs=1)
-    table = prof.confint()
-    for k, p in enumerate(prof.parameters):
-        for ours, theirs in zip(
-            table.loc[k, ["conf_low", "conf_high"]],
-            PEER["cbpp_laplace"]["profile"][peer_name(p)],
-            strict=True,
-        ):
-            assert ours == pytest.approx(theirs, rel=1e-4)
+    ours = prof.confint()[["conf_low", "conf_high"]]
+    theirs = [PEER["cbpp_laplace"]["profile"][peer_name(p)] for p in prof.parameters]
+    agree(CALL, "95% limits of every parameter, cbpp", ours, theirs, peer=LME4, rtol=1e-4)
 
 
 # --- the likelihood written out ---------------------------------------------------------------
@@ -120,7 +125,7 @@ def best_of(f: Callable[[Floats], float], starts: list[list[float]]) -> float:
     )
 
 
-def test_sd_of_dyestuff_by_the_likelihood_written_out() -> None:
+def test_sd_of_dyestuff_by_the_likelihood_written_out(agree: Agree) -> None:
     """lme4's lower limit 12.19854 is not the root; 12.19650528 is."""
     data = ranef.data.load("Dyestuff")
     y, J, X = data["Yield"].to_numpy(float), same_level(data["Batch"]), np.ones((30, 1))
@@ -136,10 +141,11 @@ def test_sd_of_dyestuff_by_the_likelihood_written_out() -> None:
     high = brentq(lambda s: D(s) - lowest - Z95**2, 60, 120, xtol=1e-11)
     assert low == pytest.approx(12.19650528, rel=1e-8)
     found = ranef.profile(ranef.lmm("Yield ~ 1 + (1 | Batch)", data), "sd").confint()
-    assert found.loc[0, ["conf_low", "conf_high"]].tolist() == pytest.approx([low, high], rel=2e-6)
+    agree(CALL, "95% limits of the sd of Batch, Dyestuff", found.loc[0, ["conf_low", "conf_high"]],
+          [low, high], peer="roots of the likelihood", rtol=2e-6)  # fmt: skip
 
 
-def test_mean_of_dyestuff2_by_the_likelihood_written_out() -> None:
+def test_mean_of_dyestuff2_by_the_likelihood_written_out(agree: Agree) -> None:
     """The sd of batches leaves zero on the way: lme4's 4.3121 is not the root."""
     data = ranef.data.load("Dyestuff2")
     y, J = data["Yield"].to_numpy(float), same_level(data["Batch"])
@@ -159,11 +165,12 @@ def test_mean_of_dyestuff2_by_the_likelihood_written_out() -> None:
             )
             assert root == pytest.approx(expected, rel=1e-7)
     prof = ranef.profile(ranef.lmm("Yield ~ 1 + (1 | Batch)", data), "fixed")
-    found = prof.confint().loc[0, ["conf_low", "conf_high"]].tolist()
-    assert found == pytest.approx([4.31283749, 7.01836251], rel=2e-6)
+    found = prof.confint().loc[0, ["conf_low", "conf_high"]]
+    agree(CALL, "95% limits of the mean, Dyestuff2", found,
+          [4.31283749, 7.01836251], peer="roots of the likelihood", rtol=2e-6)  # fmt: skip
 
 
-def test_correlation_of_sleepstudy_by_the_likelihood_written_out() -> None:
+def test_correlation_of_sleepstudy_by_the_likelihood_written_out(agree: Agree) -> None:
     """The upper 99% limit: lme4's 0.86202 is not the root, 0.86217 is."""
     data = ranef.data.load("sleepstudy")
     y, x = data["Reaction"].to_numpy(float), data["Days"].to_numpy(float)
@@ -182,10 +189,11 @@ def test_correlation_of_sleepstudy_by_the_likelihood_written_out() -> None:
     assert D(0.86217486) - fit.deviance == pytest.approx(Z99**2, abs=2e-5)
     assert D(0.8620228) - fit.deviance < Z99**2 - 1e-3
     found = ranef.profile(fit, "corr").confint(0.99).loc[0, "conf_high"]
-    assert found == pytest.approx(0.86217486, rel=5e-6)
+    agree(CALL, "upper 99% limit of the correlation, sleepstudy", found, 0.86217486,
+          peer="root of the likelihood", rtol=5e-6)  # fmt: skip
 
 
-def test_reml_profile_by_the_likelihood_written_out() -> None:
+def test_reml_profile_by_the_likelihood_written_out(agree: Agree) -> None:
     data = ranef.data.load("Dyestuff")
     y, J, X = data["Yield"].to_numpy(float), same_level(data["Batch"]), np.ones((30, 1))
 
@@ -201,10 +209,10 @@ def test_reml_profile_by_the_likelihood_written_out() -> None:
     assert [p.label for p in prof.parameters] == ["sd: Batch: (Intercept)", "sigma"]
     lowest = ranef.lmm("Yield ~ 1 + (1 | Batch)", data).deviance
     table = prof.confint()
-    for end in table.loc[0, ["conf_low", "conf_high"]]:
-        assert D(end, None) - lowest == pytest.approx(Z95**2, abs=1e-4)
-    for end in table.loc[1, ["conf_low", "conf_high"]]:
-        assert D(None, end) - lowest == pytest.approx(Z95**2, abs=1e-4)
+    falls = [D(end, None) - lowest for end in table.loc[0, ["conf_low", "conf_high"]]]
+    falls += [D(None, end) - lowest for end in table.loc[1, ["conf_low", "conf_high"]]]
+    agree("ranef.profile(criterion='reml')", "fall of the deviance at the 95% limits, Dyestuff",
+          falls, np.full(4, Z95**2), peer="likelihood written out", atol=1e-4)  # fmt: skip
     assert "The fit is by ML; these profiles, and the estimates in this table, are by REML" in str(
         prof
     ).replace("\n", " ")
@@ -515,7 +523,9 @@ def test_unbounded_profile_has_an_infinite_limit() -> None:
         ("effort ~ Type + (1 | Subject)", "ergoStool"),
     ],
 )
-def test_calibrated_profiles_of_balanced_data_are_exact(formula: str, data: str) -> None:
+def test_calibrated_profiles_of_balanced_data_are_exact(
+    agree: Agree, formula: str, data: str
+) -> None:
     """There Student's t with Satterthwaite's degrees of freedom is exact."""
     fit = ranef.lmm(formula, ranef.data.load(data))
     exact = fit.confint(df="satterthwaite")
@@ -524,9 +534,10 @@ def test_calibrated_profiles_of_balanced_data_are_exact(formula: str, data: str)
     kept = slice(1 if data == "ergoStool" else 0, None)
     half = (exact["conf_high"] - exact["conf_low"]) / 2
     for end in ("conf_low", "conf_high"):
-        away = (found[end] - exact[end]).abs() / half
-        assert away[kept].max() < 2e-4
-        assert away.max() < 0.01
+        assert ((found[end] - exact[end]).abs() / half).max() < 0.01
+    agree("confint('profile', df='satterthwaite')", f"limits of coefficients, {data} (balanced)",
+          found[["conf_low", "conf_high"]][kept], exact[["conf_low", "conf_high"]][kept],
+          peer="Student's t, exact", atol=2e-4 * half[kept].min())  # fmt: skip
     # the normal ones are too short
     short = fit.confint("profile")
     assert (short["conf_high"] - short["conf_low"] < 0.99 * 2 * half).all()

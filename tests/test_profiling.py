@@ -177,12 +177,14 @@ def test_normal_responses_and_linear_models():
 # --- limits
 
 
-def test_poisson_limits_invert_the_two_tails(poisson):
+def test_poisson_limits_invert_the_two_tails(agree, poisson):
     table = ranef.standardized_ratios(poisson).tidy()
     seen, E = table["observed"], table["expected"]
     some = seen > 0
     np.testing.assert_allclose(stats.poisson.sf(seen - 1, table["ratio_low"] * E)[some], 0.025)
-    np.testing.assert_allclose(stats.poisson.cdf(seen, table["ratio_high"] * E), 0.025)
+    agree("ranef.standardized_ratios", "tail of the upper limits, counts of 25 wards",
+          stats.poisson.cdf(seen, table["ratio_high"] * E), np.full(len(E), 0.025),
+          peer="exact Poisson tail", rtol=1e-7)  # fmt: skip
     low, high = shrinkage.poisson_limits(np.array([0.0]), np.array([2.0]), 0.95)
     assert low[0] == 0
     assert high[0] == pytest.approx(-np.log(0.025) / 2)
@@ -294,22 +296,21 @@ def test_coverage_of_the_exact_limits_is_at_least_nominal():
 # --- Poisson-Gamma
 
 
-def test_poisson_gamma_is_that_of_the_reference():
+def test_poisson_gamma_is_that_of_the_reference(agree):
     """R 4.2.2: optim on dnbinom, reltol 1e-14, then qgamma and pgamma."""
     rows = REFERENCE["tab"]
     seen, E = (np.array([r[c] for r in rows], dtype=float) for c in ("incidence", "E"))
     found = shrinkage.poisson_gamma(seen, E)
-    assert found.a == pytest.approx(2.444338, abs=2e-6)
-    assert found.b == pytest.approx(2.080994, abs=2e-6)
-    assert -found.loglik == pytest.approx(44.204054, abs=1e-6)
-    for column, values in (
-        ("EB", found.estimate),
-        ("lo", found.low),
-        ("hi", found.high),
-        ("p_gt1", found.above),
-        ("B", 1 - found.reliability),
-    ):
-        np.testing.assert_allclose(values, [r[column] for r in rows], rtol=2e-6)
+    call, peer = "standardized_ratios().poisson_gamma()", "R 4.2.2, optim on dnbinom"
+    agree(call, "shape and rate, cbpp", [found.a, found.b], [2.444338, 2.080994],
+          peer=peer, atol=2e-6)  # fmt: skip
+    agree(call, "log-likelihood, cbpp", -found.loglik, 44.204054, peer=peer, atol=1e-6)
+    values = {
+        "EB": found.estimate, "lo": found.low, "hi": found.high, "p_gt1": found.above,
+        "B": 1 - found.reliability,
+    }  # fmt: skip
+    agree(call, "ratios, limits, P(> 1) and shrinkage of herds, cbpp", list(values.values()),
+          [[r[column] for r in rows] for column in values], peer=peer, rtol=2e-6)  # fmt: skip
 
 
 def test_poisson_gamma_is_near_the_lognormal_model(poisson):
@@ -332,14 +333,18 @@ def test_poisson_gamma_refuses_what_it_cannot(binomial):
 # --- funnels
 
 
-def test_exact_limits_of_a_funnel_interpolate_the_quantiles():
+def test_exact_limits_of_a_funnel_interpolate_the_quantiles(agree):
     """Spiegelhalter (2005), appendix A.1.1, written out for one count."""
     found = shrinkage.funnel(shrinkage.Counts(np.array([4.0]), np.array([6.3])), target=1.0)
+    limits, written = [], []
     for k, level in enumerate((0.95, 0.998)):
         for p, own in (((1 - level) / 2, found.low), ((1 + level) / 2, found.high)):
             r = stats.poisson.ppf(p, 6.3)
             alpha = (stats.poisson.cdf(r, 6.3) - p) / stats.poisson.pmf(r, 6.3)
-            assert own[k, 0] == pytest.approx(max(r - alpha, 0) / 6.3)
+            limits.append(own[k, 0])
+            written.append(max(r - alpha, 0) / 6.3)
+    agree("standardized_ratios().funnel()", "95% and 99.8% limits at 6.3 expected", limits, written,
+          peer="Spiegelhalter (2005), A.1.1", rtol=1e-6)  # fmt: skip
     n, p0 = 40.0, 0.2
     found = shrinkage.funnel(
         shrinkage.Counts(np.array([9.0]), np.array([n * p0]), np.array([n])), target=1.1

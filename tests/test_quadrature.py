@@ -7,7 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from generalised import Model, Term, numeric_gradient
+from scipy import stats
 
+import ranef
 from ranef import _core
 from ranef.families import family
 
@@ -41,12 +43,16 @@ def parts() -> Model:
     return Model(kind.core(True), y, [z, one, one], [g], [Term(0, z), Term(0, one, 2)])
 
 
-@pytest.mark.parametrize("count", [1, 2, 5, 25, 100])
-def test_nodes_and_weights(count):
-    nodes, log_weights = _core.hermite(count)
-    expected, weights = np.polynomial.hermite_e.hermegauss(count)
-    np.testing.assert_allclose(nodes, expected, atol=1e-12)
-    np.testing.assert_allclose(np.exp(log_weights), weights / weights.sum(), rtol=1e-10)
+def test_nodes_and_weights(agree):
+    ours, theirs = [], []
+    for count in (1, 2, 5, 25, 100):
+        nodes, log_weights = _core.hermite(count)
+        expected, weights = np.polynomial.hermite_e.hermegauss(count)
+        np.testing.assert_allclose(nodes, expected, atol=1e-12)
+        ours += list(np.exp(log_weights))
+        theirs += list(weights / weights.sum())
+    agree("glmm(quadrature=...)", "weights of 1 to 100 nodes", ours, theirs,
+          peer=f"NumPy {np.__version__}", rtol=1e-10)  # fmt: skip
 
 
 CASES = {
@@ -110,7 +116,7 @@ def test_integral_of_a_normal_response_is_exact():
         assert core.state(x, False)["criterion"] == pytest.approx(expected, rel=1e-12)
 
 
-def test_integral_by_brute_force():
+def test_integral_by_brute_force(agree):
     """One intercept: the integral of each level on a fine grid."""
     model, phi, beta = CASES["intercept"]
     grid = np.linspace(-9, 9, 4001)
@@ -122,7 +128,26 @@ def test_integral_by_brute_force():
         h = log_f[model.codes[0] == level].sum(axis=0) - grid**2 / 2
         total += np.log(np.sum(np.exp(h)) * (grid[1] - grid[0]) / np.sqrt(2 * np.pi))
     value = model.core([0], nodes=25).state(np.array(phi + beta), False)["criterion"]
-    assert value == pytest.approx(-2 * total, rel=1e-10)
+    agree("glmm(quadrature=25)", "deviance, binary rows, an intercept by group", value, -2 * total,
+          peer="integrals on a fine grid", rtol=1e-10)  # fmt: skip
+
+
+def test_the_likelihood_has_all_its_constants(agree):
+    """cbpp: lme4 with nAGQ = 25 leaves the constants of the data out, -50.0050."""
+    data = ranef.data.load("cbpp")
+    formula = "cbind(incidence, size - incidence) ~ period + (1 | herd)"
+    fit = ranef.glmm(formula, data, family="binomial", quadrature=25)
+    sd, eta = float(fit.theta[0]), fit.estimate.specification.X @ fit.coef.to_numpy()
+    grid = np.linspace(-9, 9, 4001)
+    p = 1 / (1 + np.exp(-eta[:, None] - sd * grid))
+    y, n = (data[name].to_numpy()[:, None] for name in ("incidence", "size"))
+    log_f = stats.binom.logpmf(y, n, p)
+    total = 0.0
+    for herd in data["herd"].unique():
+        own = np.exp(log_f[(data["herd"] == herd).to_numpy()].sum(axis=0))
+        total += np.log(np.sum(own * stats.norm.pdf(grid)) * (grid[1] - grid[0]))
+    agree("glmm(quadrature=25)", "log-likelihood, cbpp", fit.loglik, total,
+          peer="integrals on a fine grid", rtol=1e-9)  # fmt: skip
 
 
 @pytest.mark.parametrize("case", ["intercept", "slopes", "diagonal", "parts"])

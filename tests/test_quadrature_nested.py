@@ -210,7 +210,7 @@ def by_level(model: Model, phi: np.ndarray, beta: np.ndarray) -> dict[int, dict[
     return out
 
 
-def test_integral_by_brute_force():
+def test_integral_by_brute_force(agree):
     """Both integrals on a fine grid, which is exact to rounding for smooth integrands."""
     model, chain, phi, beta = CASES["intercepts"]
     total = 0.0
@@ -218,7 +218,8 @@ def test_integral_by_brute_force():
         log_inner = sum(np.log(np.exp(f) @ WEIGHTS) for f in classes.values())
         total += np.log(np.exp(log_inner) @ WEIGHTS)
     value = model.core(chain, nodes=40).state(np.array(phi + beta), False)["criterion"]
-    assert value == pytest.approx(-2 * total, rel=1e-11)
+    agree("glmm(quadrature=40)", "deviance, binary rows, classes in schools", value, -2 * total,
+          peer="integrals on a fine grid", rtol=1e-11)  # fmt: skip
 
 
 def test_integral_of_slopes_by_brute_force():
@@ -253,7 +254,7 @@ def test_integral_of_slopes_by_brute_force():
     assert value == pytest.approx(expected, rel=1e-10)
 
 
-def test_integral_of_a_normal_response_is_exact():
+def test_integral_of_a_normal_response_is_exact(agree):
     """Any number of nodes gives the marginal normal density, three levels deep."""
     codes, X = nested(levels=(3, 6, 12))
     rng = np.random.default_rng(13)
@@ -266,9 +267,9 @@ def test_integral_of_a_normal_response_is_exact():
         V += sd**2 * (c[:, None] == c)
     r = y - X @ x[3:5]
     expected = N * np.log(2 * np.pi) + np.linalg.slogdet(V)[1] + r @ np.linalg.solve(V, r)
-    for nodes in (2, 3, 7):
-        value = model.core([2, 1, 0], nodes=nodes).state(x, False)["criterion"]
-        assert value == pytest.approx(expected, rel=1e-12)
+    found = [model.core([2, 1, 0], nodes=k).state(x, False)["criterion"] for k in (2, 3, 7)]
+    agree("glmm(quadrature=...)", "deviance, normal rows, three levels, 2, 3 and 7 nodes", found,
+          np.full(3, expected), peer="marginal normal density", rtol=1e-12)  # fmt: skip
 
 
 @pytest.mark.parametrize("which", [0, 1])

@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import threading
+from html import unescape
 from html.parser import HTMLParser
 from importlib.resources import files
 from pathlib import Path
@@ -104,9 +105,11 @@ def test_the_page_is_well_formed_and_in_order(page: str) -> None:
         "Model",
         "Data",
         "Fixed effects",
+        "Predictions",
         "Variance components",
         "Random effects",
-        "Residuals",
+        "Does the model fit?",
+        "Profile of the likelihood",
         "Certificate of the optimum",
         "How to reproduce",
     ]
@@ -122,7 +125,7 @@ def test_names_are_unique_and_links_lead_somewhere(page: str) -> None:
     ids = [a["id"] for _, a in read.elements if "id" in a]
     assert len(ids) == len(set(ids))
     links = [a["href"] for a in read.all("a")]
-    assert len(links) == 8
+    assert len(links) == 10
     assert {str(link).removeprefix("#") for link in links} <= set(ids)
     used = [str(a["xlink:href"]).removeprefix("#") for a in read.all("use")]
     assert used
@@ -157,7 +160,15 @@ def test_every_table_has_a_caption_and_headers_with_scope(page: str) -> None:
 
 def test_every_picture_has_words(page: str) -> None:
     read = Page(page)
-    assert len(read.all("svg")) == len(read.all("figure")) == len(read.all("figcaption")) == 4
+    pictures = ["fixed", "predictions", "random", "shrinkage", "ranks", "residuals", "qq", "scale"]
+    pictures += ["influence0", "simulated", "effects", "profile"]
+    assert len(read.all("svg")) == len(read.all("figcaption")) == len(pictures)
+    assert len(read.all("figure")) == len(pictures)
+    ids = {str(a["id"]) for _, a in read.elements if "id" in a}
+    for name in pictures:
+        assert any(found.startswith(f"{name}-") for found in ids), name
+    words = [str(picture["aria-label"]) for picture in read.all("svg")]
+    assert len(set(words)) == len(words)
     for picture in read.all("svg"):
         assert picture["role"] == "img"
         assert len(str(picture["aria-label"])) > 40
@@ -245,7 +256,8 @@ def test_options_reach_the_page(sleep: Any) -> None:
     page = report.html(sleep, title="Sleep & time", conf_level=0.8)
     assert "<h1>Sleep &amp; time</h1>" in page
     assert "80% low" in page
-    assert "95%" not in page.replace("holds 95% of the points", "")
+    said = page.replace("holds 95% of the points", "").replace("95% of correct models", "")
+    assert "95%" not in said
 
 
 def test_the_page_says_how_to_reproduce_the_fit() -> None:
@@ -260,6 +272,113 @@ def test_the_page_says_how_to_reproduce_the_fit() -> None:
 def test_the_same_fit_makes_the_same_page(sleep: Any, page: str) -> None:
     again = report.html(sleep, call="ranef fit 'Reaction ~ Days + (Days | Subject)' sleepstudy")
     assert again == page
+
+
+# --- what the fit is asked ------------------------------------------------------------
+
+
+def plain_words(page: str) -> str:
+    """The text of a page on one line, with plain minus signs."""
+    words = re.sub(r"<style>.*?</style>|<[^>]*>", " ", page, flags=re.DOTALL)
+    return re.sub(r"\s+", " ", unescape(words).replace("\u2212", "-"))
+
+
+def test_the_page_answers_what_is_asked_of_a_fit(sleep: Any, page: str) -> None:
+    words = plain_words(page)
+    icc = sleep.icc().groups[0]
+    profile = sleep.profile("Days").confint(0.95).iloc[0]
+    worst = sleep.influence().tidy().nlargest(1, "cook").iloc[0]
+    for found in (
+        f"Marginal R² {sleep.r2().marginal:.3f}",
+        f"conditional R² {sleep.r2().conditional:.3f}",
+        f"{icc.adjusted:.3f}",
+        f"{icc.design_effect:.2f}",
+        sleep.check().headline,
+        "The residuals are heavier in the tails than normal",
+        f"{profile['conf_low']:.2f} {profile['conf_high']:.2f}",
+        "nor a causal claim",
+        sleep.methods(),
+    ):
+        assert found in words, found
+    said = " ".join(str(picture["aria-label"]) for picture in Page(page).all("svg"))
+    for found in (
+        "population goes from 251 (0) to 346 (9)",
+        "from 2.0 (309)",
+        f"the largest is {worst['cook']:.2g} ({worst['Subject']})",
+        "Raw and shrunken estimates of Days by Subject, centre 10.5: 18 of 18 levels",
+        "0 of 18 outside the band",
+    ):
+        assert found in said, found
+
+
+def test_degrees_of_freedom_reach_table_means_and_methods() -> None:
+    oats = ranef.data.load("Oats").drop(index=[3, 17, 30])
+    fit = ranef.lmm("yield ~ nitro + Variety + (1 | Block/Variety)", oats)
+    words = plain_words(report.html(fit, df="kenward-roger"))
+    fixed = fit.tidy(df="kenward-roger").set_index("term").loc["VarietyVictory"]
+    low, high = fixed["conf_low"], fixed["conf_high"]
+    assert f"{low:.2f} {high:.2f} {fixed['df']:.1f}" in words
+    means = fit.emmeans("Variety", df="kenward-roger").tidy(tests=False).iloc[0]
+    assert f"Golden Rain {means['estimate']:.2f}" in words
+    assert f"{means['conf_low']:.2f} {means['conf_high']:.2f}" in words
+    assert fit.methods(df="kenward-roger") in words
+    assert "Kenward" in words
+    assert words.count("Variety:Block: expected") == 1
+
+
+def test_factors_have_their_means_and_arrows() -> None:
+    fit = ranef.lmm("effort ~ Type + (1 | Subject)", ranef.data.load("ergoStool"))
+    page = report.html(fit)
+    words = plain_words(page)
+    assert "Mean of effort by Type" in words
+    assert "Arrows that do not overlap: different at the 5% level" in words
+    assert "T1 8.556 0.576" in words
+    said = [str(a["aria-label"]) for a in Page(page).all("svg")]
+    assert any(text.startswith("Marginal means by Type") and "T2: 12.4" in text for text in said)
+
+
+def test_nothing_is_ranked_where_no_level_differs() -> None:
+    page = report.html(ranef.lmm("Yield ~ 1 + (1 | Batch)", ranef.data.load("Dyestuff2")))
+    read = Page(page)
+    assert "Shrinkage and ranks are left out, since no level differs from another." in page
+    assert "Predictions" not in read.words["h2"]
+    assert "Profile of the likelihood" not in read.words["h2"]
+    assert "leave it in where the design asks for it" in page
+
+
+def test_many_levels_are_left_out_in_words() -> None:
+    rng = np.random.default_rng(6)
+    g = np.repeat(np.arange(1100), 3)
+    x = rng.normal(size=len(g))
+    y = x + rng.normal(size=1100)[g] + rng.normal(size=len(g))
+    page = report.html(ranef.lmm("y ~ x + (1 | g)", pd.DataFrame({"y": y, "x": x, "g": g})))
+    assert "1,100 arrows would hide each other; fit.plot.shrinkage() draws them" in page
+    assert "Ranks are left out, since g has 1,100 levels" in page
+    assert "shrinkage-" not in page
+    assert len(page) < 2_000_000
+
+
+def test_a_refusal_is_told_and_the_page_is_made(
+    sleep: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(self: Any, *arguments: Any, **options: Any) -> Any:
+        raise ranef.errors.ModelError("no answer to <that>.")
+
+    for name in ("r2", "shrinkage", "rank", "check", "profile"):
+        monkeypatch.setattr(type(sleep), name, refused)
+    page = report.html(sleep)
+    Page(page)
+    assert page.count("no answer to &lt;that&gt;.") == 5
+
+
+def test_too_many_rows_are_not_drawn_anew(sleep: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from ranef.report import fitness
+
+    monkeypatch.setattr(fitness, "MOST_ROWS", 100)
+    page = report.html(sleep)
+    assert "since each of 180 rows would be drawn 99 times; ranef.check(fit)" in page
+    assert "residuals-" in page
+    assert "simulated-" not in page
 
 
 # --- hostile labels ------------------------------------------------------------------
@@ -453,7 +572,7 @@ def test_a_browser_lays_the_page_out(page: str, tmp_path: Path, width: int) -> N
     assert found["overflow"] <= 0
     assert len(found["math"]) == 2
     assert all(wide > 60 and high > 30 for wide, high in found["math"])
-    assert len(found["svg"]) == 4
+    assert len(found["svg"]) == 12
     assert all(150 < wide < found["width"] and high > 60 for wide, high in found["svg"])
     assert all(wide > 100 for wide, _ in found["h1"])
 
@@ -497,7 +616,7 @@ def test_the_page_prints(page: str, tmp_path: Path) -> None:
     browse(tmp_path, page, "--no-pdf-header-footer", f"--print-to-pdf={printed}")
     content = printed.read_bytes()
     assert content.startswith(b"%PDF-")
-    assert 2 <= len(re.findall(rb"/Type\s*/Page\b", content)) <= 8
+    assert 2 <= len(re.findall(rb"/Type\s*/Page\b", content)) <= 12
 
 
 def test_reports_of_two_threads_do_not_mix(sleep: Any, page: str) -> None:

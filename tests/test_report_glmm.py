@@ -57,7 +57,11 @@ def test_a_page_of_counts(counts):
     ):
         assert expected in words, expected
     assert "Residual SD" not in words
-    assert page.count("<figure") == 4
+    assert "among 1,000 responses that the model draws" in words
+    for name in ("means0", "means1", "predictions", "shrinkage", "ranks", "scale", "simulated"):
+        assert f'id="{name}-' in page, name
+    assert "funnel" not in page
+    assert page.count("<figure") == 13
 
 
 def test_a_page_of_ratings_has_thresholds_and_no_intercept(ratings):
@@ -70,8 +74,46 @@ def test_a_page_of_ratings_has_thresholds_and_no_intercept(ratings):
 def test_categories_without_order_have_no_residuals(ways):
     page = report.html(ways)
     assert "have no residuals to draw" in page
-    assert page.count("<figure") == 2
+    assert 'id="qq-' not in page
+    assert 'id="scale-' not in page
+    assert "Probability of 2" in page
     assert "1 against the first category" in page
+
+
+def test_counts_with_an_exposure_have_ratios_and_a_funnel():
+    rng = np.random.default_rng(21)
+    ward = np.repeat([f"W{i:02d}" for i in range(12)], 6)
+    days = rng.uniform(50, 500, len(ward))
+    effect = np.repeat(rng.normal(scale=0.4, size=12), 6)
+    data = {"ward": ward, "days": days, "cases": rng.poisson(days * 0.02 * np.exp(effect))}
+    fit = ranef.glmm("cases ~ 1 + (1 | ward) + offset(log(days))", data, family="poisson")
+    page = report.html(fit)
+    ratios = fit.standardized_ratios("ward")
+    largest = ratios.tidy(sort=True).iloc[0] if hasattr(ratios.tidy(), "iloc") else None
+    assert "Standardised ratios" in page
+    assert 'id="funnel-' in page
+    assert 'id="league-' in page
+    assert "Adjusted for: the offset log(days)" in page
+    if largest is not None:
+        assert f"shrunken from {largest['shrunken']:.2f} ({largest['level']})" in page
+    without = report.html(ranef.glmm("cases ~ 1 + (1 | ward)", data, family="poisson"))
+    assert "Standardised ratios" not in without
+
+
+def test_proportions_have_a_funnel():
+    cbpp = ranef.data.load("cbpp")
+    fit = ranef.glmm(
+        "cbind(incidence, size - incidence) ~ period + (1 | herd)", cbpp, family="binomial"
+    )
+    page = report.html(fit)
+    assert 'id="funnel-' in page
+    assert "on the scale of the link, where an observation counts by the variance of its" in page
+
+
+def test_means_of_a_zero_inflated_model_count_the_zeros(counts):
+    mean = counts.emmeans("mined", component="response").tidy(tests=False)
+    words = re.sub(r"<[^>]+>", " ", report.html(counts))
+    assert f"{mean['estimate'].iloc[1]:.3f}" in words
 
 
 def test_the_call_on_the_page_makes_the_same_fit():

@@ -14,6 +14,7 @@ import pytest
 import twin
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from reference_cases import peer
 from scipy import stats
 from scipy.special import digamma
 
@@ -32,6 +33,9 @@ from ranef.solve.joint import joint_gradient
 HERE = Path(__file__).parent / "reference"
 PEERS = json.loads((HERE / "tests.json").read_text())
 LMERTEST = json.loads((HERE / "anova.json").read_text())["tables"]
+BY_LMERTEST, BY_PBKRTEST, BY_CLUBS, BY_RLRSIM = (
+    peer(name, PEERS["versions"]) for name in ("lmerTest", "pbkrtest", "clubSandwich", "RLRsim")
+)
 CLUBS = json.loads((HERE / "robust.json").read_text())
 DESIGN = pd.read_csv(HERE / "anova.csv")
 CBPP = "cbind(incidence, size - incidence) ~ period + (1 | herd)"
@@ -90,17 +94,24 @@ def rows(result):
 
 
 @pytest.mark.parametrize("kind", ["I", "II", "III"])
-@pytest.mark.parametrize("name", list(PEERS["anova"]))
-def test_terms_agree_with_lmertest(name, kind):
-    found = rows(ranef.anova(study_fit(name), type=kind))
-    for row in PEERS["anova"][name][f"anova_{kind}_satt"]:
-        own = found[row["term"]]
-        assert own["df1"] == row["NumDF"]
-        assert own["df2"] == pytest.approx(row["DenDF"], rel=1e-4)
-        assert own["statistic"] == pytest.approx(row["F value"], rel=1e-5)
-        assert own["sum_sq"] == pytest.approx(row["Sum Sq"], rel=1e-5)
-        assert own["mean_sq"] == pytest.approx(row["Mean Sq"], rel=1e-5)
-        assert own["p_value"] == pytest.approx(row["Pr(>F)"], rel=1e-3)
+def test_terms_agree_with_lmertest(agree, kind):
+    own, theirs = [], []
+    for name in PEERS["anova"]:
+        found = rows(ranef.anova(study_fit(name), type=kind))
+        theirs += PEERS["anova"][name][f"anova_{kind}_satt"]
+        own += [found[row["term"]] for row in PEERS["anova"][name][f"anova_{kind}_satt"]]
+    assert [row["df1"] for row in own] == [row["NumDF"] for row in theirs]
+
+    def compare(what, ours, names, rtol):
+        values = [[[row[k] for k in keys] for row in table]
+                  for table, keys in ((own, ours), (theirs, names))]  # fmt: skip
+        agree(f"ranef.anova(type='{kind}')", f"{what}, terms of {len(PEERS['anova'])} models",
+              *values, peer=BY_LMERTEST, rtol=rtol)  # fmt: skip
+
+    compare("F, sums and mean squares", ["statistic", "sum_sq", "mean_sq"],
+            ["F value", "Sum Sq", "Mean Sq"], 1e-5)  # fmt: skip
+    compare("df2", ["df2"], ["DenDF"], 1e-4)
+    compare("p-values", ["p_value"], ["Pr(>F)"], 1e-3)
 
 
 def lmertest_case(key, contrast):
@@ -117,33 +128,71 @@ def lmertest_case(key, contrast):
     return formula, quiet("y ~ " + formula, data, weights=weights, contrasts=coded)
 
 
-@pytest.mark.parametrize("key", LMERTEST)
-def test_harder_designs_agree_with_lmertest(key):
-    formula, fit = lmertest_case(key, "treatment")
-    compared = 0
-    for kind in ("I", "II", "III"):
-        found = rows(ranef.anova(fit, type=kind))
-        for row in LMERTEST[key]["contr.treatment"][kind]:
-            if (formula, kind, row["term"]) in KNOWN:
-                continue
-            own = found[row["term"]]
-            assert own["df1"] == row["NumDF"]
-            assert own["statistic"] == pytest.approx(row["F value"], rel=1e-5), (kind, row)
-            assert own["df2"] == pytest.approx(row["DenDF"], rel=1e-4), (kind, row)
-            compared += 1
-    assert compared >= 3
+def test_harder_designs_agree_with_lmertest(agree):
+    """16 designs: nesting, empty cells, weights, polynomials, no intercept."""
+    F, df2 = [], []
+    for key in LMERTEST:
+        formula, fit = lmertest_case(key, "treatment")
+        compared = 0
+        for kind in ("I", "II", "III"):
+            found = rows(ranef.anova(fit, type=kind))
+            for row in LMERTEST[key]["contr.treatment"][kind]:
+                if (formula, kind, row["term"]) in KNOWN:
+                    continue
+                own = found[row["term"]]
+                assert own["df1"] == row["NumDF"], (key, kind, row)
+                F.append((own["statistic"], row["F value"]))
+                df2.append((own["df2"], row["DenDF"]))
+                compared += 1
+        assert compared >= 3
+    what = f"types I to III of {len(LMERTEST)} designs (nested, cells empty, weights, poly)"
+    agree("ranef.anova", f"F, {what}", *zip(*F, strict=True), peer=BY_LMERTEST, rtol=1e-5)
+    agree("ranef.anova", f"df2, {what}", *zip(*df2, strict=True), peer=BY_LMERTEST, rtol=1e-4)
 
 
-def test_a_term_after_all_others_has_the_same_type_one_and_two_hypothesis():
+def test_a_term_after_all_others_has_the_same_type_one_and_two_hypothesis(agree):
     # where lmerTest's type II of a:b is not its own type I (see KNOWN)
     fit = quiet("y ~ a:b + c + (1 | g)", DESIGN)
     one, two = (rows(ranef.anova(fit, type=k))["a:b"] for k in ("I", "II"))
     assert one["statistic"] == pytest.approx(two["statistic"], rel=1e-9)
     reference = {r["term"]: r for r in LMERTEST["a:b+c+(1|g)"]["contr.treatment"]["I"]}["a:b"]
-    assert two["statistic"] == pytest.approx(reference["F value"], rel=1e-5)
+    agree("ranef.anova(type='II')", "F of a:b, last in y ~ a:b + c + (1 | g)", two["statistic"],
+          reference["F value"], peer=f"{BY_LMERTEST}, type I", rtol=1e-5)  # fmt: skip
 
 
-def test_type_three_of_a_covariate_is_its_slope_averaged_over_levels():
+# design, term, the terms it is tested beside
+TYPE_TWO = [
+    ("0 + a + b", "a", "b"),
+    ("0 + a * b", "a", "b"),
+    ("poly(x, 2) * b + a", "b", "poly(x, 2) + poly(x, 2):b + a"),
+    ("a:b + c", "a:b", "c"),
+    ("x + I(x^2) + a:x", "x", "I(x^2)"),
+]
+
+
+def test_type_two_by_its_definition(agree):
+    """SAS: what the fall of a sum of squares by a term says of the coefficients of the model.
+
+    Of the designs where lmerTest differs (see KNOWN).
+    """
+    F = []
+    for formula, term, beside in TYPE_TWO:
+        fit = quiet(f"y ~ {formula} + (1 | g)", DESIGN)
+        low, high = (
+            quiet(f"y ~ {fixed} + (1 | g)", DESIGN).estimate.specification.X
+            for fixed in (beside, f"{beside} + {term}")
+        )
+        left = high - low @ np.linalg.lstsq(low, high, rcond=None)[0]
+        left = left[:, np.linalg.norm(left, axis=0) > 1e-8]
+        test = fit._joint_test(left.T @ fit.estimate.specification.X)
+        own = rows(ranef.anova(fit, type="II"))[term]
+        assert own["df1"] == test.df1
+        F.append((own["statistic"], test.statistic))
+    agree("ranef.anova(type='II')", f"F, {', '.join(f'{t} of {f}' for f, t, _ in TYPE_TWO)}",
+          *zip(*F, strict=True), peer="SAS's definition, by hand", rtol=1e-7)  # fmt: skip
+
+
+def test_type_three_of_a_covariate_is_its_slope_averaged_over_levels(agree):
     # where lmerTest tests the slope of the first level (see KNOWN)
     fit = quiet("y ~ x + I(x^2) + a:x + (1 | g)", DESIGN)
     names = list(fit.coef.index)
@@ -152,10 +201,11 @@ def test_type_three_of_a_covariate_is_its_slope_averaged_over_levels():
     for level in ("x:aa2", "x:aa3"):
         L[0, names.index(level)] = 1 / 3
     found = rows(ranef.anova(fit))["x"]
-    assert found["statistic"] == pytest.approx(fit._joint_test(L).statistic, rel=1e-8)
+    agree("ranef.anova", "F of x in y ~ x + I(x^2) + a:x + (1 | g)", found["statistic"],
+          fit._joint_test(L).statistic, peer="the mean slope, by hand", rtol=1e-8)  # fmt: skip
 
 
-def test_type_three_tests_unweighted_means():
+def test_type_three_tests_unweighted_means(agree):
     fit = quiet("y ~ a * b + (1 | g)", DESIGN)
     grid = pd.DataFrame(
         [(a, b) for a in ("a1", "a2", "a3") for b in ("b1", "b2")], columns=["a", "b"]
@@ -164,7 +214,8 @@ def test_type_three_tests_unweighted_means():
     means = np.array([X[grid.a == level].mean(axis=0) for level in ("a1", "a2", "a3")])
     L = means[1:] - means[0]
     found = rows(ranef.anova(fit))["a"]
-    assert found["statistic"] == pytest.approx(fit._joint_test(L).statistic, rel=1e-9)
+    agree("ranef.anova", "F of a in y ~ a * b + (1 | g)", found["statistic"],
+          fit._joint_test(L).statistic, peer="unweighted means, by hand", rtol=1e-9)  # fmt: skip
 
 
 def estimable_by_definition(fit, term):
@@ -195,13 +246,16 @@ def estimable_by_definition(fit, term):
     return np.linalg.lstsq(M.T, K, rcond=None)[0].T
 
 
-@pytest.mark.parametrize("formula", ["a*b*c", "a*x", "a*b*x+c", "x*z+a"])
-def test_type_three_by_its_definition(formula):
-    fit = quiet(f"y ~ {formula} + (1 | g)", DESIGN)
-    for term, own in rows(ranef.anova(fit)).items():
-        test = fit._joint_test(estimable_by_definition(fit, term))
-        assert own["df1"] == test.df1
-        assert own["statistic"] == pytest.approx(test.statistic, rel=1e-7)
+def test_type_three_by_its_definition(agree):
+    F, formulas = [], ("a*b*c", "a*x", "a*b*x + c", "x*z + a")
+    for formula in formulas:
+        fit = quiet(f"y ~ {formula} + (1 | g)", DESIGN)
+        for term, own in rows(ranef.anova(fit)).items():
+            test = fit._joint_test(estimable_by_definition(fit, term))
+            assert own["df1"] == test.df1
+            F.append((own["statistic"], test.statistic))
+    agree("ranef.anova", f"F of type III, {', '.join(formulas)}", *zip(*F, strict=True),
+          peer="SAS's definition, null spaces", rtol=1e-7)  # fmt: skip
 
 
 CONTRASTS = st.sampled_from(["treatment", "sum", "helmert", "sas", "diff", "random"])
@@ -375,12 +429,14 @@ def sleep():
     }
 
 
-def test_fits_are_compared_by_ml(sleep):
+def test_fits_are_compared_by_ml(agree, sleep):
     found = ranef.anova(sleep["slope"], sleep["none"])
     last = found.tidy().iloc[1]
     # pbkrtest's PBmodcomp has the statistic, from fits by ML
-    assert last["statistic"] == pytest.approx(PEERS["modcomp"]["PB"][0]["stat"], abs=1e-5)
-    assert last["p_value"] == pytest.approx(PEERS["modcomp"]["PB"][0]["p.value"], rel=1e-5)
+    agree("ranef.anova(fit1, fit2)", "chi-squared of Days, sleepstudy", last["statistic"],
+          PEERS["modcomp"]["PB"][0]["stat"], peer=BY_PBKRTEST, atol=1e-5)  # fmt: skip
+    agree("ranef.anova(fit1, fit2)", "p-value of Days, sleepstudy", last["p_value"],
+          PEERS["modcomp"]["PB"][0]["p.value"], peer=BY_PBKRTEST, rtol=1e-5)  # fmt: skip
     assert list(found.tidy().model) == ["fit 2", "fit 1"]
     assert "Fitted again by ML" in str(found)
     again = ranef.lmm("Reaction ~ Days + (Days | Subject)", TABLES["sleep"], reml=False)
@@ -397,13 +453,15 @@ def test_restricted_likelihoods_of_different_fixed_effects_are_refused(sleep):
         ranef.anova(sleep["slope"], ml, refit=False)
 
 
-def test_mixtures_of_the_slope(sleep):
-    # the study's values: 42.8368, naive 4.99e-10, mixture 2.79e-10
+def test_mixtures_of_the_slope(agree, sleep):
+    # lme4's statistic: 42.8368, naive 4.99e-10, mixture 2.79e-10
     last = ranef.anova(sleep["intercept"], sleep["slope"], refit=False).tidy().iloc[1]
-    assert last["statistic"] == pytest.approx(42.8368, abs=1e-4)
-    assert last["p_naive"] == pytest.approx(4.99e-10, rel=1e-3)
+    call, what = "ranef.anova(fit1, fit2, refit=False)", "of the slope of Days, sleepstudy"
+    agree(call, f"REML ratio {what}", last["statistic"], 42.8368, peer="lme4 1.1-31", atol=1e-4)
+    agree(call, f"naive p-value {what}", last["p_naive"], 4.99e-10, peer=BY_LMERTEST, rtol=1e-3)
     half = (stats.chi2.sf(last["statistic"], 1) + stats.chi2.sf(last["statistic"], 2)) / 2
-    assert last["p_value"] == pytest.approx(half, rel=1e-10)
+    agree(call, f"p-value {what}", last["p_value"], half,
+          peer="half of chi-squared 1, half of 2", rtol=1e-10)  # fmt: skip
     assert last["p_value"] == pytest.approx(2.79e-10, rel=1e-3)
     three = ranef.anova(*(sleep[k] for k in ("intercept", "diagonal", "slope")), refit=False)
     one, corr = three.models[1].test, three.models[2].test
@@ -477,7 +535,7 @@ def test_families_and_zero_parts():
     assert found.tidy().iloc[1]["p_naive"] < 1e-4
 
 
-def test_bootstrap_of_two_fits(sleep):
+def test_bootstrap_of_two_fits(agree, sleep):
     pair = (sleep["none"], sleep["slope"])
     found = ranef.anova(*pair, method="bootstrap", n=2000, rng=1)
     again = ranef.anova(*pair, method="bootstrap", n=2000, rng=1, n_jobs=1)
@@ -490,7 +548,9 @@ def test_bootstrap_of_two_fits(sleep):
     # with balanced data inside the boundary the ratio is 18 log(1 + F / 17), F on 1 and 17 df
     # (pbkrtest's 500 draws have the mean 23.537 / 17.997 = 1.31, 2.5 standard errors above)
     expected = 18 * (digamma(9) - digamma(8.5))
-    assert mean == pytest.approx(expected, abs=4 * own.draws.std() / np.sqrt(2000))
+    agree("ranef.anova(method='bootstrap')", "mean of the ratio under the hypothesis, sleepstudy",
+          mean, expected, peer="closed form (F on 1 and 17 df)",
+          atol=4 * own.draws.std() / np.sqrt(2000))  # fmt: skip
     assert set(found.tidy().columns) >= {"p_bartlett", "p_gamma", "p_f", "n_draws", "n_failed"}
     gamma = stats.gamma.sf(
         23.5365374, mean**2 / own.draws.var(ddof=1), scale=own.draws.var(ddof=1) / mean
@@ -510,19 +570,22 @@ def test_bootstrap_of_generalised_fits():
 # mixtures
 
 
-def test_mixtures_of_known_cones():
+def test_mixtures_of_known_cones(agree):
     np.testing.assert_allclose(chi_bar(Cone(0, (1,))).weights, [0.5, 0.5])
     assert list(chi_bar(Cone(1, (1,))).degrees) == [1, 2]
     np.testing.assert_allclose(chi_bar(Cone(0, (1, 1, 1))).weights, np.array([1, 3, 3, 1]) / 8)
     # the semidefinite 2 x 2 matrices are a circular cone with an opening of 45 degrees
     inside = (1 - np.cos(np.pi / 4)) / 2
     expected = [inside, 0.5 - inside, 0.5 - inside, inside]
-    np.testing.assert_allclose(chi_bar(Cone(0, (2,))).weights, expected, atol=4e-3)
+    call = "ranef.variance_test(method='mixture')"
+    agree(call, "weights, covariance matrix of order 2", chi_bar(Cone(0, (2,))).weights, expected,
+          peer="closed form (circular cone)", atol=4e-3)  # fmt: skip
     # of order three: Amelunxen & Burgisser (2015, Found. Comput. Math. 15)
     root, pi = np.sqrt(2), np.pi
     half = [0.25 - 1 / (root * pi), root / 4 - 0.25, 1 / (root * pi)]
     expected = [*half, 1 - root / 2, *half[::-1]]
-    np.testing.assert_allclose(chi_bar(Cone(0, (3,))).weights, expected, atol=0.03)
+    agree(call, "weights, covariance matrix of order 3", chi_bar(Cone(0, (3,))).weights, expected,
+          peer="Amelunxen & Bürgisser (2015)", atol=0.03)  # fmt: skip
     np.testing.assert_allclose(chi_bar(Cone(0, (3,))).weights[[0, 6]], half[0], atol=2e-3)
 
 
@@ -614,7 +677,7 @@ def test_nesting_of_random_effects():
 # variances
 
 
-def test_exact_distribution_is_that_of_the_f_test_in_one_way_layouts():
+def test_exact_distribution_is_that_of_the_f_test_in_one_way_layouts(agree):
     """With equal groups the ratio is a function of F, whose distribution is known.
 
     Dyestuff: p is 0.00440; RLRsim's 0.0049 from 100,000 draws is a little off.
@@ -624,47 +687,59 @@ def test_exact_distribution_is_that_of_the_f_test_in_one_way_layouts():
     (own,) = ranef.variance_test(fit, n=400_000, rng=3).tests
     groups = [g.to_numpy() for _, g in data.groupby("Batch").Yield]
     exact = stats.f_oneway(*groups).pvalue
-    assert own.statistic == pytest.approx(PEERS["rlrsim"]["dyestuff"]["statistic"], abs=1e-5)
-    assert own.p_value == pytest.approx(exact, abs=4 * np.sqrt(exact / 400_000))
-    assert own.p_value == pytest.approx(PEERS["rlrsim"]["dyestuff"]["p.value"], abs=1e-3)
-    assert own.p_zero == pytest.approx(stats.f.cdf(1, 5, 24), abs=4e-3)
+    known, call = PEERS["rlrsim"]["dyestuff"], "ranef.variance_test"
+    agree(call, "REML ratio of Batch, Dyestuff", own.statistic, known["statistic"],
+          peer=BY_RLRSIM, atol=1e-5)  # fmt: skip
+    agree(call, "p-value of Batch by 400,000 draws, Dyestuff", own.p_value, exact,
+          peer="exact F test", atol=4 * np.sqrt(exact / 400_000))  # fmt: skip
+    assert own.p_value == pytest.approx(known["p.value"], abs=1e-3)
+    agree(call, "probability of a ratio of zero, Dyestuff", own.p_zero, stats.f.cdf(1, 5, 24),
+          peer="exact: P(F < 1)", atol=4e-3)  # fmt: skip
 
 
-def test_a_variance_of_zero():
+def test_a_variance_of_zero(agree):
     """RLRsim prints P(ratio > 0) where the ratio is zero; P(ratio >= 0) is one."""
     fit = ranef.lmm("Yield ~ 1 + (1 | Batch)", ranef.data.load("Dyestuff2"))
     found = ranef.variance_test(fit)
     (own,) = found.tests
     assert own.statistic == 0
     assert own.p_value == 1
-    assert 1 - own.p_zero == pytest.approx(PEERS["rlrsim"]["dyestuff2"]["p.value"], abs=5e-3)
+    agree("ranef.variance_test", "probability of a ratio above zero, Dyestuff2", 1 - own.p_zero,
+          PEERS["rlrsim"]["dyestuff2"]["p.value"], peer=BY_RLRSIM, atol=5e-3)  # fmt: skip
     assert "exactRLRT" in str(found)
 
 
-def test_statistics_agree_with_rlrsim(sleep):
+def test_statistics_agree_with_rlrsim(agree, sleep):
     peers = PEERS["rlrsim"]
-    (own,) = ranef.variance_test(sleep["intercept"]).tests
-    assert own.statistic == pytest.approx(peers["sleep_int"]["statistic"], abs=1e-4)
+    (one,) = ranef.variance_test(sleep["intercept"]).tests
     own = ranef.variance_test(sleep["diagonal"]).tests[1]
-    assert own.statistic == pytest.approx(peers["sleep_slope_given_int"]["statistic"], abs=1e-4)
+    agree("ranef.variance_test", "REML ratios of the intercept and of the slope, sleepstudy",
+          [one.statistic, own.statistic],
+          [peers["sleep_int"]["statistic"], peers["sleep_slope_given_int"]["statistic"]],
+          peer=BY_RLRSIM, atol=1e-4)  # fmt: skip
     assert own.method == "exact"
     joint = ranef.variance_test(sleep["intercept"], fixed=["Days"])
     expected = peers["exactLRT_sleep_days_and_int"]["statistic"]
-    assert joint.tests[0].statistic == pytest.approx(expected, abs=1e-4)
+    agree("ranef.variance_test(fixed=['Days'])", "ratio of intercepts and Days, sleepstudy",
+          joint.tests[0].statistic, expected, peer=BY_RLRSIM, atol=1e-4)  # fmt: skip
     assert joint.criterion == "ML"
     assert joint.tests[0].df == 2
 
 
-@pytest.mark.parametrize("name", ["sleep_slope", "sleep_diag", "ergo", "oats", "orthodont_slope"])
-def test_statistics_agree_with_ranova(name):
-    fit = study_fit(name)
-    own = {round(t.statistic, 3) for t in ranef.variance_test(fit, method="mixture").tests}
-    for row in PEERS["anova"][name]["ranova"]:
-        if row["LRT"] is not None:
-            assert any(abs(row["LRT"] - x) < 2e-3 for x in own), (row, own)
-    naive = [t.p_naive for t in ranef.variance_test(fit, method="mixture").tests]
-    expected = [r["Pr(>Chisq)"] for r in PEERS["anova"][name]["ranova"] if r["LRT"] is not None]
-    np.testing.assert_allclose(sorted(naive), sorted(expected), rtol=2e-3)
+def test_statistics_agree_with_ranova(agree):
+    ratios, naive = [], []
+    for name in ("sleep_slope", "sleep_diag", "ergo", "oats", "orthodont_slope"):
+        own = ranef.variance_test(study_fit(name), method="mixture").tests
+        theirs = [row for row in PEERS["anova"][name]["ranova"] if row["LRT"] is not None]
+        ratios += zip(sorted(t.statistic for t in own), sorted(r["LRT"] for r in theirs),
+                      strict=True)  # fmt: skip
+        naive += zip(sorted(t.p_naive for t in own), sorted(r["Pr(>Chisq)"] for r in theirs),
+                     strict=True)  # fmt: skip
+    call, models = "ranef.variance_test(method='mixture')", "all variances of five models"
+    agree(call, f"REML ratios, {models}", *zip(*ratios, strict=True),
+          peer=f"ranova, {BY_LMERTEST}", atol=2e-3)  # fmt: skip
+    agree(call, f"naive p-values, {models}", *zip(*naive, strict=True),
+          peer=f"ranova, {BY_LMERTEST}", rtol=2e-3)  # fmt: skip
 
 
 @pytest.mark.parametrize("reml", [True, False])
@@ -753,11 +828,12 @@ def test_whole_terms_groups_and_structures(sleep):
     assert ranef.variance_test(factor).tests[0].term.startswith("factor(Days > 4) in (")
 
 
-def test_bootstrap_of_a_variance():
+def test_bootstrap_of_a_variance(agree):
     data = ranef.data.load("Dyestuff")
     fit = ranef.lmm("Yield ~ 1 + (1 | Batch)", data)
     (own,) = ranef.variance_test(fit, method="bootstrap", n=4000, rng=4).tests
-    assert own.p_value == pytest.approx(0.0044, abs=4 * np.sqrt(0.0044 / 4000))
+    agree("ranef.variance_test(method='bootstrap')", "p-value of Batch by 4,000 draws, Dyestuff",
+          own.p_value, 0.0044, peer="exact F test", atol=4 * np.sqrt(0.0044 / 4000))  # fmt: skip
     assert own.p_zero == pytest.approx(stats.f.cdf(1, 5, 24), abs=0.04)
 
 
@@ -804,20 +880,22 @@ CLUB = {
 
 
 @pytest.mark.parametrize("kind", TYPES)
-@pytest.mark.parametrize("name", CLUB)
-def test_robust_agrees_with_clubsandwich(name, kind):
-    formula, table = CLUB[name]
-    fit = ranef.lmm(formula, TABLES[table])
-    if name == "oats" and kind == "CR1p":
-        with pytest.raises(ModelError, match="more clusters"):
-            ranef.robust(fit, type=kind)
-        return
-    found, expected = ranef.robust(fit, type=kind), PEERS["clubsandwich"][name][kind]
-    assert found.cluster == {"oats": "Block"}.get(name, "Subject")
-    error, df = np.array(expected["SE"]), np.array(expected["df"])
-    own = found.tidy().set_index("term")
-    np.testing.assert_allclose(own.std_error, error, rtol=1e-6)
-    np.testing.assert_allclose(own.df, df, rtol=1e-6)
+def test_robust_agrees_with_clubsandwich(agree, kind):
+    ours, theirs = [], []
+    for name, (formula, table) in CLUB.items():
+        fit = ranef.lmm(formula, TABLES[table])
+        if name == "oats" and kind == "CR1p":
+            with pytest.raises(ModelError, match="more clusters"):
+                ranef.robust(fit, type=kind)
+            continue
+        found, expected = ranef.robust(fit, type=kind), PEERS["clubsandwich"][name][kind]
+        assert found.cluster == {"oats": "Block"}.get(name, "Subject")
+        own = found.tidy()
+        assert len(own) == len(expected["SE"])
+        ours += [*own.std_error, *own.df]
+        theirs += [*expected["SE"], *expected["df"]]
+    agree(f"ranef.robust(type='{kind}')", "standard errors and df, sleepstudy, Orthodont, Oats",
+          ours, theirs, peer=BY_CLUBS, rtol=1e-6)  # fmt: skip
 
 
 def club_fit(name):
@@ -827,20 +905,27 @@ def club_fit(name):
     return quiet("y ~ a * b + x + (x | g)", data)
 
 
-@pytest.mark.parametrize("kind", TYPES)
-@pytest.mark.parametrize("name", ["plain", "nested"])
-def test_robust_of_unbalanced_designs_agrees_with_clubsandwich(name, kind):
-    fit, expected = club_fit(name), CLUBS[name][kind]
-    found = ranef.robust(fit, type=kind)
-    np.testing.assert_allclose(found.covariance, expected["vcov"], rtol=2e-4, atol=1e-6)
-    own = found.tidy()
-    np.testing.assert_allclose(own.std_error, expected["SE"], rtol=1e-4)
-    np.testing.assert_allclose(own.df, expected["df"], rtol=1e-4)
-    L = np.eye(len(own))[4:6] if name == "plain" else np.eye(len(own))[1:3]
-    test = found.test(L)
-    assert test.statistic == pytest.approx(expected["F"], rel=1e-3)
-    assert test.df2 == pytest.approx(expected["df2"], rel=1e-3)
-    assert test.p_value == pytest.approx(expected["p"], rel=5e-3)
+def test_robust_of_unbalanced_designs_agrees_with_clubsandwich(agree):
+    rows, tests, p = [], [], []
+    for name in ("plain", "nested"):
+        fit = club_fit(name)
+        for kind in TYPES:
+            found, expected = ranef.robust(fit, type=kind), CLUBS[name][kind]
+            np.testing.assert_allclose(found.covariance, expected["vcov"], rtol=2e-4, atol=1e-6)
+            own = found.tidy()
+            rows += zip(own.std_error, expected["SE"], strict=True)
+            rows += zip(own.df, expected["df"], strict=True)
+            L = np.eye(len(own))[4:6] if name == "plain" else np.eye(len(own))[1:3]
+            test = found.test(L)
+            tests += [(test.statistic, expected["F"]), (test.df2, expected["df2"])]
+            p.append((test.p_value, expected["p"]))
+    models = f"unbalanced a * b + x + (x | g) and a + x + (1 | h/g), {', '.join(TYPES)}"
+    agree("ranef.robust(type=...)", f"standard errors and df, {models}", *zip(*rows, strict=True),
+          peer=BY_CLUBS, rtol=1e-4)  # fmt: skip
+    agree("robust().test", f"F and df2 of two rows, {models}", *zip(*tests, strict=True),
+          peer=BY_CLUBS, rtol=1e-3)  # fmt: skip
+    agree("robust().test", f"p-value of two rows, {models}", *zip(*p, strict=True),
+          peer=BY_CLUBS, rtol=5e-3)  # fmt: skip
 
 
 def test_study_values_of_the_slope(sleep):
@@ -890,7 +975,7 @@ def brute(fit, codes, kind):
 
 @pytest.mark.parametrize("kind", ["CR0", "CR2", "CR3"])
 @pytest.mark.parametrize("weights", [None, "w"])
-def test_robust_by_brute_force(kind, weights):
+def test_robust_by_brute_force(agree, kind, weights):
     data = DESIGN.drop(index=range(2, 240, 5)).assign(h=lambda d: (d.g + 2) // 3)
     fit = quiet("y ~ a + x + (1 | h) + (x | g)", data, weights=weights)
     codes = fit.estimate.specification.factors[0].codes.astype(np.intp)
@@ -898,7 +983,10 @@ def test_robust_by_brute_force(kind, weights):
     S, df = brute(fit, codes, kind)
     found = cluster_covariance(fit.estimate, codes, kind)
     np.testing.assert_allclose(found.vcov, S, rtol=1e-7, atol=1e-10)
-    np.testing.assert_allclose(found.degrees_of_freedom(np.eye(len(df))), df, rtol=1e-7)
+    agree(f"ranef.robust(type='{kind}')",
+          f"df, a + x + (1 | h) + (x | g) with {'weights' if weights else 'no weights'}",
+          found.degrees_of_freedom(np.eye(len(df))), df,
+          peer="Pustejovsky & Tipton (2018), n x n", rtol=1e-7)  # fmt: skip
 
 
 def test_cr2_is_unbiased_where_the_model_holds():
@@ -918,13 +1006,13 @@ def test_hotelling_with_one_hypothesis_is_the_t_test():
     assert test.p_value == pytest.approx(row.p_value, rel=1e-7)
 
 
-def test_orthodont_wald_test_agrees_with_clubsandwich():
+def test_orthodont_wald_test_agrees_with_clubsandwich(agree):
     fit = ranef.lmm("distance ~ age11 * Sex + (1 | Subject)", TABLES["orthodont"])
     found = ranef.robust(fit)
     names = [name for name in found.terms if "Sex" in name]
     test, expected = found.test(names), PEERS["clubsandwich"]["orth_wald_sex"][2]
-    assert test.statistic == pytest.approx(expected["Fstat"], rel=1e-6)
-    assert test.df2 == pytest.approx(expected["df_denom"], rel=1e-6)
+    agree("robust(type='CR2').test", "F and df2 of Sex, Orthodont", [test.statistic, test.df2],
+          [expected["Fstat"], expected["df_denom"]], peer=BY_CLUBS, rtol=1e-6)  # fmt: skip
     assert test.p_value == pytest.approx(expected["p_val"], rel=1e-5)
 
 

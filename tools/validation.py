@@ -7,6 +7,7 @@ settings; the R scripts are beside them) and prints Markdown.
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import tempfile
@@ -150,19 +151,24 @@ def questions() -> None:
 
 def question_row(row: dict[str, Any]) -> str:
     """Return one comparison as a row: its worst value."""
-    allowed = [f"{row['rtol']:.0e} relative"] if row["rtol"] else []
-    allowed += [f"{row['atol']:.0e}"] if row["atol"] else []
+    allowed = [f"{row['rtol']:.2g} relative"] if row["rtol"] else []
+    allowed += [f"{row['atol']:.2g}"] if row["atol"] else []
     cells = [
-        f"`{row['function']}`",
-        row["quantity"],
+        f"`{row['function']}`".replace("|", "\\|"),
+        plain(row["quantity"]),
         str(row["count"]),
         f"{row['value']:.8g}",
         f"{row['theirs']:.8g}",
-        row["peer"],
+        plain(row["peer"]),
         " + ".join(allowed) or "exact",
-        f"{row['difference']:.0e}",
+        f"{row['difference']:.0e}" if row["difference"] else "0",
     ]
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+    return "| " + " | ".join(cells) + " |"
+
+
+def plain(text: str) -> str:
+    """Return text of which nothing is Markdown: formulas have stars, bars and tildes."""
+    return re.sub(r"([\\`*_~|<\[\]$])", r"\\\1", text)
 
 
 def profile_row(case: dict[str, Any]) -> str:

@@ -41,6 +41,7 @@ from ranef.tables import make_table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
     from ranef.api.comparisons import Contrasts
 
@@ -543,6 +544,7 @@ class MarginalMeans:
         adjust: str | None = None,
         intervals: bool = True,
         ax: Axes | None = None,
+        figure: Figure | None = None,
     ) -> Any:
         """Draw the means.
 
@@ -561,6 +563,8 @@ class MarginalMeans:
         intervals : bool
             With confidence intervals.
         ax : matplotlib Axes, optional
+        figure : matplotlib Figure, optional
+            An empty figure to use instead; it is resized.
 
         Returns
         -------
@@ -569,7 +573,7 @@ class MarginalMeans:
         from ranef.api.means_pictures import draw
 
         kind = checks.choice("kind", kind, ("means", "interaction"))
-        return draw(self, kind, x, trace, arrows, alpha, adjust, intervals, ax)
+        return draw(self, kind, x, trace, arrows, alpha, adjust, intervals, ax, figure)
 
     def summary(self) -> Summary:
         """Return the means in words and a table."""

@@ -14,6 +14,7 @@ from ranef.inference.arrows import comparison_arrows
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
     from ranef.api.means import MarginalMeans
 
@@ -33,14 +34,15 @@ def draw(
     adjust: str | None,
     intervals: bool,
     ax: Axes | None,
+    figure: Figure | None,
 ) -> Any:
     """Draw means with arrows, or lines; see `MarginalMeans.plot`."""
     if kind == "interaction":
-        axes = _interaction(means, x, trace, intervals, ax)
+        axes = _interaction(means, x, trace, intervals, ax, figure)
     else:
         if x is not None or trace is not None:
             raise ModelError("x= and trace= are for kind='interaction'")
-        axes = _means(means, arrows, alpha, adjust, intervals, ax)
+        axes = _means(means, arrows, alpha, adjust, intervals, ax, figure)
     return axes[0] if len(axes) == 1 else np.array(axes, dtype=object)
 
 
@@ -62,6 +64,7 @@ def _means(
     adjust: str | None,
     intervals: bool,
     ax: Axes | None,
+    figure: Figure | None,
 ) -> Any:
     from ranef.plots.means import MeansPanel, draw_means
 
@@ -95,7 +98,7 @@ def _means(
         if wrong:
             note += f"\n(except for {wrong} of the pairs, which no arrows can show; see contrasts)"
     return draw_means(
-        shown, _quantity(means, intervals), axis, "interval" if intervals else "", note, ax
+        shown, _quantity(means, intervals), axis, "interval" if intervals else "", note, ax, figure
     )
 
 
@@ -121,7 +124,12 @@ def _ends(means: MarginalMeans, own: Ints, critical: Floats) -> tuple[Floats, Fl
 
 
 def _interaction(
-    means: MarginalMeans, x: str | None, trace: str | None, intervals: bool, ax: Axes | None
+    means: MarginalMeans,
+    x: str | None,
+    trace: str | None,
+    intervals: bool,
+    ax: Axes | None,
+    figure: Figure | None,
 ) -> Any:
     from ranef.plots.means import TracesPanel, draw_traces
 
@@ -154,7 +162,7 @@ def _interaction(
         )
         shown.append(panel)
     quantity = _quantity(means, intervals)
-    return draw_traces(shown, quantity, x, trace or "", "interval" if intervals else "", ax)
+    return draw_traces(shown, quantity, x, trace or "", "interval" if intervals else "", ax, figure)
 
 
 def _positions(levels: tuple[Any, ...]) -> Floats:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from ranef.api.checking import Check
     from ranef.api.left_out import Influence
     from ranef.api.means import MarginalMeans
+    from ranef.api.partition import ICC, R2
     from ranef.api.profiles import Profile
     from ranef.api.simulated import SimulatedResiduals
 
@@ -471,6 +472,18 @@ class MixedModelFit(ReaderNames, LikelihoodFit):
         from ranef.api.checking import check
 
         return check(self, **options)
+
+    def r2(self, **options: Any) -> R2:
+        """Return marginal and conditional R2, see `ranef.r2`."""
+        from ranef.api.partition import r2
+
+        return r2(self, **options)
+
+    def icc(self, **options: Any) -> ICC:
+        """Return intraclass correlations and design effects, see `ranef.icc`."""
+        from ranef.api.partition import icc
+
+        return icc(self, **options)
 
     def simulated_residuals(self, n: int = 250, **options: Any) -> SimulatedResiduals:
         """Rank responses among draws of the model, see `ranef.simulated_residuals`."""

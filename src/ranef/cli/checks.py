@@ -9,18 +9,18 @@ from ranef.errors import FormulaError
 __all__ = ["check_formula"]
 
 
-def check_formula(formula: str, data: str) -> None:
+def check_formula(formula: str, data: str, command: str = "fit") -> None:
     """Refuse a formula without a tilde; recognise one that changed places with the table."""
     if "~" in formula:
         return
     if "~" in data:
         raise FormulaError(
-            f"the formula comes first and the table second: ranef fit '{data}' '{formula}'"
+            f"the formula comes first and the table last: ranef {command} '{data}' '{formula}'"
         )
     if Path(formula).exists():
         raise FormulaError(
             f"the first argument is the formula, and {formula!r} is a file; "
-            f"write ranef fit 'y ~ x + (1 | g)' '{formula}'"
+            f"write ranef {command} 'y ~ x + (1 | g)' '{formula}'"
         )
     raise FormulaError(
         f"the formula {formula!r} has no '~'; write the response before it and the rest after it, "

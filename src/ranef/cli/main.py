@@ -11,7 +11,7 @@ from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import Any, TextIO
 
 from ranef.cli.parser import (
     BUG,
@@ -24,9 +24,6 @@ from ranef.cli.parser import (
     make_parser,
 )
 from ranef.errors import FileError, ModelError, RanefError, suggestion
-
-if TYPE_CHECKING:
-    from ranef.api import GeneralizedMixedModelFit, LinearMixedModelFit
 
 __all__ = ["main"]
 
@@ -88,16 +85,15 @@ def _guarded(options: Namespace) -> int:
 
 
 def _run(options: Namespace) -> int:
-    if options.command == "plan":
-        return _plan(options)
-    return _fit(options)
+    commands = {"fit": _fit, "rank": _rank, "compare": _compare, "plan": _plan}
+    return commands[options.command](options)
 
 
 def _plan(options: Namespace) -> int:
     import ranef
 
     _check_family(options)
-    data = _read(options)
+    data = _read(options, options.formula)
     found = ranef.plan(
         options.formula, data, path=options.path, **_model(options), **_generalised(options)
     )
@@ -106,18 +102,63 @@ def _plan(options: Namespace) -> int:
 
 
 def _fit(options: Namespace) -> int:
-    from ranef.cli.writing import check_outputs, write_outputs
+    from ranef.cli.writing import check_outputs, degrees, write_outputs
 
     _check_family(options)
     check_outputs(options)
-    fit = _fitted(options, _read(options))
+    fit = _fitted(options, _read(options, options.formula), options.formula)
     if not options.quiet:
-        print(fit.summary(conf_level=options.conf_level))
+        print(fit.summary(conf_level=options.conf_level, **degrees(options)))
     write_outputs(fit, options)
+    if options.check:
+        print(fit.check() if options.quiet else f"\n{fit.check()}")
     return OK if fit.optimum.converged else NOT_CONVERGED
 
 
-def _fitted(options: Namespace, data: Any) -> LinearMixedModelFit | GeneralizedMixedModelFit:
+def _rank(options: Namespace) -> int:
+    from ranef.cli.answers import check_answers, write_ranking
+
+    _check_family(options)
+    check_answers(options)
+    fit = _fitted(options, _read(options, options.formula), options.formula)
+    names = ("statistic", "scale", "order", "top", "threshold", "conf_level")
+    asked = {name: getattr(options, name) for name in names}
+    found = fit.rank(options.by, n=options.draws, rng=options.seed, **asked)
+    if not options.quiet:
+        print(found)
+    write_ranking(found, options)
+    return OK if fit.optimum.converged else NOT_CONVERGED
+
+
+def _compare(options: Namespace) -> int:
+    import ranef
+    from ranef.cli.answers import check_answers, write_comparison
+
+    _check_family(options)
+    if len(options.formulas) < 2:
+        raise ModelError(
+            "compare takes two formulas or more, and then the table: "
+            "ranef compare 'y ~ 1 + (1 | g)' 'y ~ x + (1 | g)' data.csv"
+        )
+    check_answers(options)
+    data = _read(options, *options.formulas)
+    fits = [_fitted(options, data, formula) for formula in options.formulas]
+    drawn = {} if options.bootstrap is None else {"method": "bootstrap", "n": options.bootstrap}
+    found = ranef.anova(
+        *fits,
+        refit=not options.no_refit,
+        rng=options.seed,
+        n_jobs=options.n_jobs,
+        progress=False if options.quiet else None,
+        **drawn,
+    )
+    if not options.quiet:
+        print(found)
+    write_comparison(found, options)
+    return OK if all(fit.optimum.converged for fit in fits) else NOT_CONVERGED
+
+
+def _fitted(options: Namespace, data: Any, formula: str) -> Any:
     """Fit the linear model, or with --family the generalised one."""
     import ranef
 
@@ -128,9 +169,9 @@ def _fitted(options: Namespace, data: Any) -> LinearMixedModelFit | GeneralizedM
         **_model(options),
     }
     if options.family is None:
-        return ranef.lmm(options.formula, data, reml=not options.ml, **shared)
+        return ranef.lmm(formula, data, reml=not options.ml, **shared)
     return ranef.glmm(
-        options.formula,
+        formula,
         data,
         reml=options.reml,
         **_generalised(options),
@@ -201,12 +242,13 @@ def _model(options: Namespace) -> dict[str, Any]:
     }
 
 
-def _read(options: Namespace) -> Any:
+def _read(options: Namespace, *formulas: str) -> Any:
     """Read the table; tell on stderr what was decided about it."""
     from ranef.cli.checks import check_formula
     from ranef.cli.reading import Reading, read_table
 
-    check_formula(options.formula, options.data)
+    for formula in formulas:
+        check_formula(formula, options.data, options.command)
     reading = Reading(
         separator=options.sep,
         decimal=options.decimal,

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import math
 import os
 
 from ranef._version import __version__
 
 __all__ = [
     "BUG",
+    "DF",
     "FILE_ERROR",
     "INTERRUPTED",
     "NOT_CONVERGED",
@@ -26,12 +28,16 @@ BUG = 70
 INTERRUPTED = 130
 PIPE_CLOSED = 141
 
+DF = ("satterthwaite", "kenward-roger", "containment", "residual", "normal")
+
 DESCRIPTION = "Mixed-effects models: from a formula and a table to a proved optimum."
 
 EXAMPLES = """\
 first steps (sleepstudy comes with ranef):
   ranef fit "Reaction ~ Days + (Days | Subject)" sleepstudy
   ranef fit "Reaction ~ Days + (Days | Subject)" sleepstudy --report sleep.html
+  ranef rank "diameter ~ 1 + (1 | plate) + (1 | sample)" Penicillin --by sample
+  ranef compare "Reaction ~ Days + (1 | Subject)" "Reaction ~ Days + (Days | Subject)" sleepstudy
   ranef plan "y ~ x + (1 | school/class)" scores.csv.gz
 
 ranef fit --help explains the formula, the files and the options.
@@ -65,12 +71,14 @@ results:
                            JSON: missing and infinite values are null)
   --out fit.csv            the fixed effects
   --report fit.html        one page with tables, pictures and the certificate
+  --table fit.docx         the table for a paper (also .tex .html .md .txt)
   --save fit.ranef         the whole fit, for ranef.load in Python
   Files are written whole or not at all.
 
 examples:
   ranef fit "Reaction ~ Days + (Days | Subject)" sleepstudy --report sleep.html
   ranef fit "diameter ~ 1 + (1 | plate) + (1 | sample)" Penicillin --out fit.json
+  ranef fit "yield ~ nitro + Variety + (1 | Block/Variety)" Oats --df kenward-roger --check
   ranef fit "score ~ ses + (ses | school)" pupils.csv --ml --weights w --quiet --out fit.csv
   ranef fit "cbind(incidence, size - incidence) ~ period + (1 | herd)" cbpp --family binomial
   ranef fit "count ~ spp * mined + (1 | site)" Salamanders --family nbinom2 --zero "~ mined"
@@ -82,6 +90,34 @@ exit codes:
   2  something is wrong with the arguments, the formula or the data
   3  a file cannot be read or written
   70 a bug in ranef    130 interrupted    141 the reader of the output went away
+"""
+
+RANK_HELP = """\
+Ranks come from the joint posterior of the levels, not from the order of the estimates:
+a level with little data stands near the middle since little is known of it. What is
+printed is no test of one level against another, nor a causal claim; it says what was
+adjusted for.
+
+examples:
+  ranef rank "Reaction ~ Days + (Days | Subject)" sleepstudy --statistic Days --top 3
+  ranef rank "diameter ~ 1 + (1 | plate) + (1 | sample)" Penicillin --by sample --plot ranks.png
+  ranef rank "cbind(incidence, size - incidence) ~ period + (1 | herd)" cbpp \\
+      --family binomial --scale ratio --order descending --threshold 1.5 --out herds.csv
+"""
+
+COMPARE_HELP = """\
+Two formulas or more, then the table. The fits are sorted by their number of parameters
+and each is tested against the one before by its likelihood ratio. Fits by REML are
+fitted again by ML, since REML likelihoods of different fixed effects say nothing about
+each other. Where the smaller model has a variance of zero, the distribution is a mixture
+of chi-squared ones; --bootstrap draws it. Fits that are not nested have no p-value. All
+formulas must use the same rows: complete the table first where they differ.
+
+examples:
+  ranef compare "Reaction ~ Days + (1 | Subject)" "Reaction ~ Days + (Days | Subject)" sleepstudy
+  ranef compare "y ~ 1 + (1 | g)" "y ~ x + (1 | g)" "y ~ x + z + (1 | g)" data.csv --bootstrap 1000
+  ranef compare "count ~ 1 + (1 | site)" "count ~ mined + (1 | site)" Salamanders \\
+      --family nbinom2 --out models.json
 """
 
 PLAN_HELP = """\
@@ -121,6 +157,8 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"ranef {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
     _add_fit(commands)
+    _add_rank(commands)
+    _add_compare(commands)
     _add_plan(commands)
     return parser
 
@@ -137,15 +175,128 @@ def _add_fit(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     )
     _add_model(parser)
     results = parser.add_argument_group("results")
+    _add_out(results, "write results to a .json or .csv file")
+    results.add_argument("--report", metavar="FILE.html", help="write the report, one HTML page")
+    results.add_argument(
+        "--table",
+        metavar="FILE",
+        help="write the table for a paper: .docx, .tex, .html, .md or .txt",
+    )
+    results.add_argument("--save", metavar="FILE", help="write the fit for ranef.load in Python")
+    results.add_argument(
+        "--check", action="store_true", help="print what speaks against the model, and what to do"
+    )
+    results.add_argument(
+        "--df",
+        choices=DF,
+        metavar="METHOD",
+        help="degrees of freedom of a linear model's tests and intervals: satterthwaite (its "
+        "own), kenward-roger, containment, residual or normal",
+    )
+    _add_level(results)
+    results.add_argument(
+        "--quiet", action="store_true", help="print no summary and no progress, only problems"
+    )
+    _add_search(parser)
+
+
+def _add_rank(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser(
+        "rank",
+        help="fit a model and rank the levels of a grouping factor",
+        description="Fit a model and rank the levels of a grouping factor, with how sure the "
+        "order is.",
+        epilog=RANK_HELP,
+        formatter_class=_Formatter,
+        allow_abbrev=False,
+    )
+    _add_model(parser)
+    ranks = parser.add_argument_group("ranking")
+    ranks.add_argument(
+        "--by", metavar="FACTOR", help="the grouping factor; not needed where there is one"
+    )
+    ranks.add_argument(
+        "--statistic",
+        metavar="NAME",
+        help="the coefficient to rank by (the intercept, or the only one that varies)",
+    )
+    ranks.add_argument(
+        "--scale",
+        choices=("effect", "coefficient", "ratio", "response"),
+        metavar="SCALE",
+        help="random effect (effect), with the fixed one (coefficient), its exponential (ratio), "
+        "or the response at the average row (response)",
+    )
+    ranks.add_argument(
+        "--order",
+        choices=("ascending", "descending"),
+        default="ascending",
+        metavar="ORDER",
+        help="rank 1 is the smallest value (ascending) or the largest (descending)",
+    )
+    ranks.add_argument(
+        "--top",
+        type=_positive,
+        metavar="K",
+        help="probability to be among the K largest and smallest (a tenth of the levels)",
+    )
+    ranks.add_argument(
+        "--threshold", type=_number, metavar="X", help="also the probability to exceed this value"
+    )
+    ranks.add_argument(
+        "--draws", type=_positive, default=4000, metavar="N", help="joint draws (4000)"
+    )
+    _add_seed(ranks)
+    results = parser.add_argument_group("results")
+    _add_out(results, "write the ranks of all levels to a .csv or .json file")
+    results.add_argument("--plot", metavar="FILE", help="draw the ranks: .png, .svg or .pdf")
+    _add_level(results)
+    results.add_argument("--quiet", action="store_true", help="print only problems")
+    _add_search(parser)
+
+
+def _add_compare(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser(
+        "compare",
+        help="fit several models of the same rows and compare their likelihoods",
+        description="Fit several models of the same rows and compare their likelihoods.",
+        epilog=COMPARE_HELP,
+        formatter_class=_Formatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("formulas", nargs="+", metavar="FORMULA", help="the models, each in quotes")
+    _add_data(parser)
+    tests = parser.add_argument_group("comparison")
+    tests.add_argument(
+        "--no-refit",
+        action="store_true",
+        help="compare REML fits as they are, which takes the same fixed effects",
+    )
+    tests.add_argument(
+        "--bootstrap",
+        type=_positive,
+        metavar="N",
+        help="draw N tables from the smaller model for the p-value",
+    )
+    _add_seed(tests)
+    results = parser.add_argument_group("results")
+    _add_out(results, "write the comparison to a .csv or .json file")
+    results.add_argument("--quiet", action="store_true", help="print only problems")
+    _add_options(parser)
+    _add_search(parser)
+
+
+def _add_out(results: argparse._ArgumentGroup, words: str) -> None:
     results.add_argument(
         "--out",
         action="append",
         default=[],
         metavar="FILE",
-        help="write results to a .json or .csv file; may be given several times",
+        help=f"{words}; may be given several times",
     )
-    results.add_argument("--report", metavar="FILE.html", help="write the report, one HTML page")
-    results.add_argument("--save", metavar="FILE", help="write the fit for ranef.load in Python")
+
+
+def _add_level(results: argparse._ArgumentGroup) -> None:
     results.add_argument(
         "--conf-level",
         type=_conf_level,
@@ -153,9 +304,19 @@ def _add_fit(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         metavar="P",
         help="confidence level of intervals (0.95)",
     )
-    results.add_argument(
-        "--quiet", action="store_true", help="print no summary and no progress, only problems"
+
+
+def _add_seed(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--seed",
+        type=_whole,
+        default=0,
+        metavar="N",
+        help="of the random numbers: the same gives the same answer (0)",
     )
+
+
+def _add_search(parser: argparse.ArgumentParser) -> None:
     search = parser.add_argument_group("fitting")
     search.add_argument(
         "--ml",
@@ -186,7 +347,15 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "formula", metavar="FORMULA", help="the model, in quotes: 'y ~ x + (x | g)'"
     )
+    _add_data(parser)
+    _add_options(parser)
+
+
+def _add_data(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("data", metavar="DATA", help="the table: a file, - or a bundled data set")
+
+
+def _add_options(parser: argparse.ArgumentParser) -> None:
     model = parser.add_argument_group("model")
     model.add_argument(
         "--weights",
@@ -356,6 +525,22 @@ def _positive(written: str) -> int:
     if written.isdecimal() and int(written) > 0:
         return int(written)
     raise argparse.ArgumentTypeError(f"{written!r} is not a positive whole number")
+
+
+def _whole(written: str) -> int:
+    if written.isdecimal():
+        return int(written)
+    raise argparse.ArgumentTypeError(f"{written!r} is not a whole number from 0 on")
+
+
+def _number(written: str) -> float:
+    try:
+        value = float(written)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{written!r} is not a number") from None
+    if math.isfinite(value):
+        return value
+    raise argparse.ArgumentTypeError(f"{written} is not a finite number")
 
 
 def _separator(written: str) -> str:

@@ -7,6 +7,7 @@ import math
 import os
 import platform
 from argparse import Namespace
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,23 +18,61 @@ if TYPE_CHECKING:
 
     MixedFit = LinearMixedModelFit | GeneralizedMixedModelFit
 
-__all__ = ["check_outputs", "results", "strict", "write_outputs"]
+__all__ = [
+    "as_csv",
+    "check_kinds",
+    "check_outputs",
+    "check_places",
+    "degrees",
+    "records",
+    "results",
+    "strict",
+    "versions",
+    "write_outputs",
+]
 
 KINDS = (".json", ".csv")
+TABLES = (".docx", ".tex", ".html", ".htm", ".md", ".txt")
+
+
+def degrees(options: Namespace) -> dict[str, Any]:
+    """Return the method of the degrees of freedom where one was given."""
+    return {} if options.df is None else {"df": options.df}
 
 
 def check_outputs(options: Namespace) -> None:
     """Refuse, before any work, files that could not be written after it."""
-    for name in options.out:
+    check_kinds(options.out)
+    _check_table(options.table)
+    check_places([*options.out, options.report, options.table, options.save], options.data)
+
+
+def check_kinds(names: Sequence[str]) -> None:
+    """Refuse results whose name says of no format."""
+    for name in names:
         if Path(name).suffix.lower() not in KINDS:
             raise ModelError(
                 f"--out {name}: the name decides the format and must end in .json or .csv"
             )
-    wanted = [*options.out, options.report, options.save]
+
+
+def _check_table(name: str | None) -> None:
+    if name is None:
+        return
+    suffix = Path(name).suffix.lower()
+    if suffix not in TABLES:
+        raise ModelError(
+            f"--table {name}: the name decides the format and must end in one of "
+            f"{', '.join(TABLES)}"
+        )
+
+
+def check_places(wanted: Sequence[str | None], data: str) -> None:
+    """Refuse places that cannot be written, the table itself, and one place for two."""
     given = [Path(name) for name in wanted if name is not None]
     for path in given:
         _check_place(path)
-        if path.exists() and path.resolve() == Path(options.data).resolve():
+        if path.exists() and path.resolve() == Path(data).resolve():
             raise ModelError(f"{str(path)!r} is the table itself; give the result another name")
     twice = {str(path) for path in given if given.count(path) > 1}
     if twice:
@@ -53,6 +92,7 @@ def _check_place(path: Path) -> None:
 
 def write_outputs(fit: MixedFit, options: Namespace) -> None:
     """Write every file that was asked for, each whole or not at all."""
+    import ranef
     from ranef import report
 
     for name in options.out:
@@ -60,9 +100,18 @@ def write_outputs(fit: MixedFit, options: Namespace) -> None:
             text = json.dumps(results(fit, options), allow_nan=False, ensure_ascii=False, indent=1)
             report.write_atomically(name, f"{text}\n")
         else:
-            report.write_atomically(name, _fixed_csv(fit, options.conf_level))
+            fixed = fit.tidy("fixed", conf_level=options.conf_level, **degrees(options))
+            report.write_atomically(name, as_csv(fixed, ("term", "estimate")))
     if options.report is not None:
-        report.write(fit, options.report, conf_level=options.conf_level, call=options.call)
+        report.write(
+            fit,
+            options.report,
+            conf_level=options.conf_level,
+            call=options.call,
+            **degrees(options),
+        )
+    if options.table is not None:
+        ranef.table(fit, options.table, conf_level=options.conf_level, df=options.df)
     if options.save is not None:
         fit.save(options.save)
 
@@ -74,7 +123,7 @@ def results(fit: MixedFit, options: Namespace) -> dict[str, Any]:
     spec = fit.estimate.specification
     level = options.conf_level
     return {
-        "versions": _versions(),
+        "versions": versions(),
         "call": options.call,
         "model": {
             "formula": fit.formula,
@@ -94,10 +143,10 @@ def results(fit: MixedFit, options: Namespace) -> dict[str, Any]:
             "groups": {factor.name: factor.n_levels for factor in factors_of(fit.estimate)},
             "dropped_columns": list(spec.dropped_columns),
         },
-        "glance": _records(fit.glance())[0],
-        "fixed": _records(fit.tidy("fixed", conf_level=level)),
-        "variance": _records(fit.tidy("variance", conf_level=level)),
-        "random": _records(fit.tidy("random", conf_level=level)),
+        "glance": records(fit.glance())[0],
+        "fixed": records(fit.tidy("fixed", conf_level=level, **degrees(options))),
+        "variance": records(fit.tidy("variance", conf_level=level)),
+        "random": records(fit.tidy("random", conf_level=level)),
         "optimum": _optimum(fit),
     }
 
@@ -170,7 +219,7 @@ def _family(fit: MixedFit) -> dict[str, Any]:
     }
 
 
-def _records(table: Any) -> list[dict[str, Any]]:
+def records(table: Any) -> list[dict[str, Any]]:
     """Return a table as one dictionary a row."""
     from ranef.tables import Table
 
@@ -183,20 +232,22 @@ def _records(table: Any) -> list[dict[str, Any]]:
     ]
 
 
-def _fixed_csv(fit: MixedFit, conf_level: float) -> str:
+def as_csv(table: Any, empty: Sequence[str] = ()) -> str:
+    """Return a table as comma-separated text; `empty` are the columns where it has no rows."""
     import csv
     import io
 
     stream = io.StringIO()
-    rows = _records(fit.tidy("fixed", conf_level=conf_level))
-    names = list(rows[0]) if rows else ["term", "estimate"]
+    rows = records(table)
+    names = list(rows[0]) if rows else list(empty)
     writer = csv.DictWriter(stream, names, lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     return stream.getvalue()
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """Return what a result was made with."""
     import numpy as np
     import scipy
 

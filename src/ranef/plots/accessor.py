@@ -102,10 +102,15 @@ class FitPlots:
         return qq(self.fit, effects, group=group, term=term, ax=ax)
 
     def fixed(
-        self, *, conf_level: float = 0.95, intercept: bool = False, ax: Axes | None = None
+        self,
+        *,
+        conf_level: float = 0.95,
+        intercept: bool = False,
+        df: str | None = None,
+        ax: Axes | None = None,
     ) -> Axes:
         """Draw the fixed effects with intervals, see `ranef.plots.fixed`."""
-        return fixed(self.fit, conf_level=conf_level, intercept=intercept, ax=ax)
+        return fixed(self.fit, conf_level=conf_level, intercept=intercept, df=df, ax=ax)
 
     @property
     def _levelled(self) -> Levelled:

@@ -21,6 +21,7 @@ def fixed(
     *,
     conf_level: float = 0.95,
     intercept: bool = False,
+    df: str | None = None,
     ax: Axes | None = None,
     figure: Figure | None = None,
 ) -> Axes:
@@ -34,6 +35,8 @@ def fixed(
     intercept : bool
         Whether to show the intercept, which usually has another scale. It is
         shown when it is the only coefficient.
+    df : str, optional
+        Method of the degrees of freedom, as in ``fit.tidy``.
     ax : matplotlib Axes, optional
         Where to draw; a new figure otherwise.
     figure : matplotlib Figure, optional
@@ -50,7 +53,7 @@ def fixed(
     >>> [text.get_text() for text in fixed(fit).get_yticklabels()]
     ['Days']
     """
-    shown = fixed_effects(fit, conf_level, intercept=intercept)
+    shown = fixed_effects(fit, conf_level, intercept=intercept, df=df)
     count = len(shown.names)
     ax = on_axes(ax, figure, 6.4, 1.3 + 0.3 * max(count, 2))
     rows = np.arange(count)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["Checked", "check_page"]
+__all__ = ["Checked", "DrawnResiduals", "check_page"]
 
 MOST_LEVELS = 12
 
@@ -59,7 +59,9 @@ def check_page(check: Checked, *, figure: Figure | None = None) -> NDArray[np.ob
     axes = on_figure(figure, 13.0, 7.8).subplots(2, 3).ravel()
     fit = check.fit
     if has_residuals(fit):
-        shown = _Drawn(check) if is_generalised(fit) and check.residuals is not None else fit
+        shown = (
+            DrawnResiduals(check) if is_generalised(fit) and check.residuals is not None else fit
+        )
         residuals(shown, ax=axes[0])
         qq(shown, ax=axes[1])
         scale_location(shown, ax=axes[5])
@@ -83,7 +85,7 @@ def check_page(check: Checked, *, figure: Figure | None = None) -> NDArray[np.ob
     return np.asarray(axes, dtype=object)
 
 
-class _Drawn:
+class DrawnResiduals:
     """The fit with the residuals that the check rests on as its quantile residuals."""
 
     def __init__(self, check: Checked) -> None:
@@ -94,7 +96,7 @@ class _Drawn:
         self.estimate = check.fit.estimate
         self._predicted, self._scores = found.predicted, ndtri(found.scaled)
 
-    def tidy(self, effects: str = "fixed", *, conf_level: float = 0.95) -> Any:
+    def tidy(self, effects: str = "fixed", *, conf_level: float = 0.95, df: str = "") -> Any:
         raise NotImplementedError
 
     def fitted(self) -> Any:

@@ -13,6 +13,7 @@ from ranef.plots.style import ACCENT, BAND, INK, MARK, MUTED, finish, label, pan
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 __all__ = ["MeansPanel", "TracesPanel", "draw_means", "draw_traces"]
 
@@ -78,11 +79,12 @@ def draw_means(
     interval: str,
     note: str,
     ax: Axes | None,
+    figure: Figure | None = None,
 ) -> list[Axes]:
     """Draw a row for each mean, the first on top; bars are intervals, arrows comparisons."""
     count = max(len(panel.names) for panel in shown)
     height = 1.5 + 0.36 * max(count, 2)
-    axes = panels([panel.title for panel in shown], ax, None, single=(6.4, height), height=height)
+    axes = panels([panel.title for panel in shown], ax, figure, single=(6.4, height), height=height)
     for own, panel in zip(axes, shown, strict=True):
         _means(own, panel, interval)
         label(own, title=panel.title, x=quantity, y=names)
@@ -147,9 +149,10 @@ def draw_traces(
     trace: str,
     interval: str,
     ax: Axes | None,
+    figure: Figure | None = None,
 ) -> list[Axes]:
     """Draw lines along one predictor, a line for each level of another."""
-    axes = panels([panel.title for panel in shown], ax, None, single=(6.4, 4.2), height=4.0)
+    axes = panels([panel.title for panel in shown], ax, figure, single=(6.4, 4.2), height=4.0)
     for own, panel in zip(axes, shown, strict=True):
         _traces(own, panel, interval)
         label(own, title=panel.title, x=x, y=quantity)

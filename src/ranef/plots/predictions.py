@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["predictions"]
+__all__ = ["predictions", "predictions_text"]
 
 Floats = NDArray[np.float64]
 
@@ -102,6 +102,28 @@ def predictions(
     _same_heights(axes)
     axes[0].legend(frameon=False, fontsize=8.5, loc="best", labelcolor=MUTED)
     return axes[0] if len(axes) == 1 else np.array(axes, dtype=object)
+
+
+def predictions_text(fit: Fitted, *, category: Any = None, conf_level: float = 0.95) -> str:
+    """Describe the picture that `predictions` draws by default: where its line begins and ends.
+
+    Examples
+    --------
+    >>> import ranef
+    >>> fit = ranef.lmm("Reaction ~ Days + (Days | Subject)", ranef.data.load("sleepstudy"))
+    >>> print(predictions_text(fit))
+    Reaction predicted along Days, with a line for each of 18 levels of Subject: the population \
+goes from 251 (0) to 346 (9).
+    """
+    scene = _Scene.of(fit, None, None, None, category)
+    rows = np.arange(len(scene.places))
+    at, value, _, _ = _population(scene, rows, "population", conf_level)
+    ends = [f"{at[i]:.3g}" if scene.ticks is None else scene.ticks[int(at[i])] for i in (0, -1)]
+    return (
+        f"{scene.outcome} predicted along {scene.x}, with a line for each of "
+        f"{len(scene.factor.levels):,} levels of {scene.factor.name}: the population goes from "
+        f"{value[0]:.3g} ({ends[0]}) to {value[-1]:.3g} ({ends[1]})."
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -196,6 +218,17 @@ class _Scene:
         )
         return out
 
+    def native(self, columns: dict[str, Any]) -> dict[str, Any]:
+        """The columns with categories that are numbers as categories."""
+        own = Table.of({name: self.columns[name] for name in columns if name in self.columns})
+        for name in own.columns:
+            if name in self.groups or own.kind(name) != "categorical":
+                continue
+            levels = own.codes(name)[1]
+            if not all(isinstance(level, str) for level in levels):
+                columns[name] = _categories(columns[name], levels)
+        return columns
+
     def _conditions(self) -> Sequence[str]:
         """Columns of other parts and of slopes."""
         wanted: list[str] = []
@@ -227,16 +260,20 @@ def _panel(
             y = y + np.where(y == 0, 1, -1) * np.random.default_rng(0).uniform(0, 0.04, len(y))
         style = {**cloud(len(rows)), "alpha": max(0.25, cloud(len(rows))["alpha"] * 0.7)}
         ax.plot(scene.places[rows], y, "o", color=MUTED, zorder=1, **style)
+    marker = None if scene.values is None else "o"
     alpha = float(np.clip(9.0 / max(len(lines), 1), 0.18, 0.75))
     for i, (at, value) in enumerate(lines):
         some = f"{len(lines)} of {count:,}" if len(lines) < count else "each"
         name = f"{some} {plain(scene.factor.name)}" if i == 0 else None
-        ax.plot(at, value, color=MARK, linewidth=1.1, alpha=alpha, zorder=2, label=name)
+        ax.plot(
+            at, value, marker=marker, markersize=3.5, color=MARK, linewidth=1.1, alpha=alpha,
+            zorder=2, label=name,
+        )  # fmt: skip
     at, value, low, high = _population(scene, rows, kind, conf_level)
     ax.fill_between(at, low, high, color=ACCENT, alpha=0.18, linewidth=0, zorder=3)
     word = "population" if kind == "population" else f"typical {plain(scene.factor.name)}"
     ax.plot(
-        at, value, color=ACCENT, linewidth=2.4, zorder=4,
+        at, value, marker=marker, markersize=6, color=ACCENT, linewidth=2.4, zorder=4,
         label=f"{word}, {percent(conf_level)} interval of the mean",
     )  # fmt: skip
 
@@ -252,7 +289,7 @@ def _population(
     scene: _Scene, rows: NDArray[np.intp], kind: str, conf_level: float
 ) -> tuple[Floats, Floats, Floats, Floats]:
     along = _grid(scene, rows)
-    table = scene.held(rows, len(along), along)
+    table = scene.native(scene.held(rows, len(along), along))
     found = Table.of(scene.fit.predict(table, kind=kind, conf_level=conf_level))
     columns = [found.numeric(c) for c in ("estimate", "conf_low", "conf_high")]
     if scene.category is not None:
@@ -282,7 +319,7 @@ def _level_lines(scene: _Scene, rows: NDArray[np.intp]) -> tuple[list[tuple[Floa
                 table[name] = _filled(len(along), ANOTHER)
         tables.append(table)
         grids.append(along)
-    whole = {name: _joined([t[name] for t in tables]) for name in tables[0]}
+    whole = scene.native({name: _joined([t[name] for t in tables]) for name in tables[0]})
     value = scene.one(scene.fit.predict(whole, kind="conditional"))
     cuts = np.cumsum([len(g) for g in grids])[:-1]
     return list(zip(grids, np.split(value, cuts), strict=True)), count
@@ -378,6 +415,12 @@ def _typical(values: Any, rows: NDArray[np.intp]) -> Any:
 
 def _filled(n: int, value: Any) -> Any:
     return np.full(n, value) if isinstance(value, float | bool) else _objects([value] * n)
+
+
+def _categories(values: Any, levels: Sequence[Any]) -> Any:
+    import pandas as pd
+
+    return pd.Categorical(values, categories=list(levels))
 
 
 def _objects(values: list[Any]) -> NDArray[Any]:

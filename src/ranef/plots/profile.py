@@ -195,7 +195,7 @@ def _lines(profile: Profiled, conf_level: float) -> list[_Line]:
         heights, _ = curve.at(c)
         found.append(
             _Line(
-                plain(_title(parameter)), value[kept], heights[kept], (curve.value, curve.zeta),
+                plain(_title(parameter), 40), value[kept], heights[kept], (curve.value, curve.zeta),
                 parameter.estimate, curve.interval(reach),
             )
         )  # fmt: skip

@@ -180,8 +180,7 @@ def league(ratios: Standardised, *, ax: Axes | None = None, figure: Figure | Non
     finish(ax, grid="x")
     if len(by) <= NAMED_LEVELS:
         ax.tick_params(axis="y", length=0)
-    ax.legend(loc="lower right", frameon=True, facecolor="white", edgecolor="none",
-              framealpha=0.9, fontsize=8.5, labelcolor=INK)  # fmt: skip
+    _legend(ax)
     return ax
 
 
@@ -242,9 +241,17 @@ def funnel(limited: Limited, *, ax: Axes | None = None, figure: Figure | None = 
     label(ax, title=f"{group}: funnel of standardised ratios", x="Expected count",
           y="Observed / expected")  # fmt: skip
     finish(ax, grid="y")
-    ax.legend(loc="upper right", frameon=True, facecolor="white", edgecolor="none",
-              framealpha=0.9, fontsize=8.5, labelcolor=INK)  # fmt: skip
+    _legend(ax)
     return ax
+
+
+def _legend(ax: Axes) -> None:
+    """Put the legend half an inch below the panel, where it covers no level."""
+    inches = ax.get_position().height * ax.get_figure(root=True).get_figheight()  # type: ignore[union-attr]
+    ax.legend(
+        loc="upper left", bbox_to_anchor=(0.0, -0.55 / inches), ncols=4, frameon=False,
+        fontsize=8.5, labelcolor=INK, borderaxespad=0.0, handletextpad=0.4, columnspacing=1.2,
+    )  # fmt: skip
 
 
 def _name_outside(

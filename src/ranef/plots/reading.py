@@ -19,11 +19,13 @@ __all__ = [
     "Levelled",
     "Shrinkage",
     "fixed_effects",
+    "fixed_table",
     "has_residuals",
     "is_generalised",
     "random_effects",
     "residual_pairs",
     "shrinkage_effects",
+    "standardised_residuals",
     "usual_residuals",
 ]
 
@@ -42,7 +44,7 @@ class Fitted(Protocol):
     @property
     def estimate(self) -> Any: ...
 
-    def tidy(self, effects: str = ..., *, conf_level: float = ...) -> Any: ...
+    def tidy(self, effects: str = ..., *, conf_level: float = ..., df: str = ...) -> Any: ...
 
     def fitted(self) -> Any: ...
 
@@ -148,9 +150,11 @@ def shrinkage_effects(fit: Levelled, group: str | None) -> tuple[Shrinkage, ...]
     return tuple(found)
 
 
-def fixed_effects(fit: Fitted, conf_level: float, *, intercept: bool) -> Intervals:
+def fixed_effects(
+    fit: Fitted, conf_level: float, *, intercept: bool, df: str | None = None
+) -> Intervals:
     """Return the coefficients of the mean; without intercepts unless they are all there is."""
-    table = Table.of(fit.tidy("fixed", conf_level=conf_level))
+    table = Table.of(fixed_table(fit, conf_level, df))
     terms = [str(name) for name in table.values("term")]
     found = Intervals(
         tuple(_named(table, terms)),
@@ -162,6 +166,12 @@ def fixed_effects(fit: Fitted, conf_level: float, *, intercept: bool) -> Interva
     of_mean = [i for i, c in enumerate(components) if c == "conditional"] or range(len(terms))
     slopes = [i for i in of_mean if terms[i] != "(Intercept)"]
     return found.take(np.array(of_mean if intercept or not slopes else slopes, dtype=np.intp))
+
+
+def fixed_table(fit: Fitted, conf_level: float, df: str | None) -> Any:
+    """Return the fit's table of coefficients, by its own degrees of freedom without `df`."""
+    method = {} if df is None else {"df": df}
+    return fit.tidy("fixed", conf_level=conf_level, **method)
 
 
 def _named(table: Table, terms: Sequence[str]) -> list[str]:
@@ -211,6 +221,11 @@ def usual_residuals(fit: Fitted) -> str:
     if is_generalised(fit):
         return QUANTILE
     return "response" if fit.estimate.specification.weights is None else "pearson"
+
+
+def standardised_residuals(fit: Fitted) -> str:
+    """Return the kind whose size should be constant, weights counted."""
+    return usual_residuals(fit) if is_generalised(fit) else "pearson"
 
 
 def is_generalised(fit: Fitted) -> bool:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ranef.plots.reading import QUANTILE, Fitted, is_generalised, residual_pairs, usual_residuals
+from ranef.plots.reading import QUANTILE, Fitted, residual_pairs, standardised_residuals
 from ranef.plots.residual import cloud
 from ranef.plots.smooth import smooth_line
 from ranef.plots.style import ACCENT, MARK, MUTED, finish, label, on_axes, plain
@@ -57,7 +57,7 @@ def scale_location(
     >>> scale_location(fit).get_title(loc="left")
     'Size of residuals against fitted values'
     """
-    kind = (usual_residuals(fit) if is_generalised(fit) else "pearson") if kind is None else kind
+    kind = standardised_residuals(fit) if kind is None else kind
     fitted, residual = residual_pairs(fit, kind)
     spread = float(residual.std()) or 1.0
     size = np.sqrt(np.abs(residual / spread))

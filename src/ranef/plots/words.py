@@ -18,6 +18,7 @@ from ranef.plots.reading import (
     random_effects,
     residual_pairs,
     shrinkage_effects,
+    standardised_residuals,
     usual_residuals,
 )
 from ranef.plots.smooth import smooth_line
@@ -26,16 +27,18 @@ from ranef.plots.style import percent
 __all__ = ["alt_text"]
 
 
-def alt_text(fit: Fitted, picture: str, *, conf_level: float = 0.95) -> str:
+def alt_text(fit: Fitted, picture: str, *, conf_level: float = 0.95, df: str | None = None) -> str:
     """Describe a picture of the fit in a few sentences.
 
     Parameters
     ----------
     fit : a fit of ranef
-    picture : {"random", "shrinkage", "residuals", "qq", "fixed"}
+    picture : {"random", "shrinkage", "residuals", "qq", "scale_location", "fixed"}
         Which of the functions of `ranef.plots` drew it.
     conf_level : float
         Level of the intervals in it.
+    df : str, optional
+        Method of the degrees of freedom behind them.
 
     Examples
     --------
@@ -55,10 +58,13 @@ def alt_text(fit: Fitted, picture: str, *, conf_level: float = 0.95) -> str:
             return _residuals(fit)
         case "qq":
             return _quantiles(fit)
+        case "scale_location":
+            return _sizes(fit)
         case "fixed":
-            return _fixed(fixed_effects(fit, conf_level, intercept=False), conf_level)
+            return _fixed(fixed_effects(fit, conf_level, intercept=False, df=df), conf_level)
     raise ModelError(
-        f"picture is 'random', 'shrinkage', 'residuals', 'qq' or 'fixed', not {picture!r}"
+        "picture is 'random', 'shrinkage', 'residuals', 'qq', 'scale_location' or 'fixed', not "
+        f"{picture!r}"
     )
 
 
@@ -105,6 +111,19 @@ def _residuals(fit: Fitted) -> str:
     if len(line) == 0:
         return text
     return f"{text} The smooth line stays between {line.min():.2g} and {line.max():.2g}."
+
+
+def _sizes(fit: Fitted) -> str:
+    fitted, residual = residual_pairs(fit, standardised_residuals(fit))
+    size = np.sqrt(np.abs(residual / (float(residual.std()) or 1.0)))
+    text = f"Scatter plot of the root of the size of {len(size):,} standardised residuals"
+    _, line = smooth_line(fitted, size)
+    if len(line) == 0:
+        return f"{text}."
+    return (
+        f"{text}; the smooth line, level at 0.82 for a constant variance, stays between "
+        f"{line.min():.2f} and {line.max():.2f}."
+    )
 
 
 def _quantiles(fit: Fitted) -> str:

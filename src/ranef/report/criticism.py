@@ -15,7 +15,7 @@ from ranef.report.files import write_atomically
 from ranef.report.markup import Column, Markup, element, join, table
 from ranef.report.numbers import p_value, significant
 
-__all__ = ["check_html", "write_check"]
+__all__ = ["check_html", "findings_tables", "write_check"]
 
 WORDS = {"look": "Needs a look", "note": "To know", "fine": "In order"}
 
@@ -87,8 +87,18 @@ def write_check(check: Checked, path: str | os.PathLike[str], *, title: str | No
 
 
 def _findings(check: Checked) -> Markup:
-    parts = [element("h2", "Findings", id="findings-heading")]
-    for verdict in ("look", "note", "fine"):
+    parts = [
+        element("h2", "Findings", id="findings-heading"),
+        *findings_tables(check, ("look", "note", "fine")),
+        *(element("p", line) for line in check.small_print),
+    ]
+    return element("section", join(parts, "\n"), id="findings", aria_labelledby="findings-heading")
+
+
+def findings_tables(check: Checked, verdicts: Sequence[str]) -> list[Markup]:
+    """Return a table of the findings of each verdict that has any."""
+    parts = []
+    for verdict in verdicts:
         own = [f for f in check.findings if f.verdict == verdict]
         if not own:
             continue
@@ -100,8 +110,7 @@ def _findings(check: Checked) -> Markup:
         if verdict != "fine":
             columns.append(Column("What to do", [_advice(f) for f in own], numeric=False))
         parts.append(table(WORDS[verdict], Column("What", [f.what for f in own]), columns))
-    parts += [element("p", line) for line in check.small_print]
-    return element("section", join(parts, "\n"), id="findings", aria_labelledby="findings-heading")
+    return parts
 
 
 def _advice(finding: Any) -> str:

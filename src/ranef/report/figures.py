@@ -34,6 +34,7 @@ PROPERTIES = {
     style.MARK: "var(--mark)",
     style.ACCENT: "var(--accent)",
     style.BAND: "var(--band)",
+    "#ffffff": "var(--paper)",
 }
 
 _ONE_AT_A_TIME = threading.Lock()

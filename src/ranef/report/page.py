@@ -16,7 +16,12 @@ __all__ = ["html", "write"]
 
 
 def html(
-    fit: Fitted, *, title: str | None = None, conf_level: float = 0.95, call: str | None = None
+    fit: Fitted,
+    *,
+    title: str | None = None,
+    conf_level: float = 0.95,
+    call: str | None = None,
+    df: str | None = None,
 ) -> str:
     """Return the report of a fit as one HTML page.
 
@@ -29,6 +34,8 @@ def html(
         Level of all intervals on the page.
     call : str, optional
         The command that made the fit, shown under "How to reproduce".
+    df : str, optional
+        Method of the degrees of freedom, as in ``fit.tidy``.
 
     Examples
     --------
@@ -40,7 +47,7 @@ def html(
     kind = "Generalised linear" if is_generalised(fit) else "Linear"
     heading = f"{kind} mixed model of {fit.estimate.specification.response}"
     heading = heading if title is None else title
-    sections = all_sections(fit, conf_level, call)
+    sections = all_sections(fit, conf_level, call, df)
     head = element(
         "head",
         Markup('<meta charset="utf-8">\n'),
@@ -70,6 +77,7 @@ def write(
     title: str | None = None,
     conf_level: float = 0.95,
     call: str | None = None,
+    df: str | None = None,
 ) -> Path:
     """Write the report of a fit to a file, whole or not at all.
 
@@ -78,7 +86,7 @@ def write(
     fit : a fit of ranef
     path : path-like
         An existing file is replaced.
-    title, conf_level, call
+    title, conf_level, call, df
         See `html`.
 
     Returns
@@ -93,7 +101,7 @@ def write(
     ...     write(fit, f"{folder}/sleep.html").name
     'sleep.html'
     """
-    return write_atomically(path, html(fit, title=title, conf_level=conf_level, call=call))
+    return write_atomically(path, html(fit, title=title, conf_level=conf_level, call=call, df=df))
 
 
 def _contents(sections: list[Section]) -> Markup:

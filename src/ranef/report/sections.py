@@ -15,9 +15,12 @@ from ranef._version import __version__
 from ranef.design.specification import Accounting
 from ranef.models.estimate import Estimate, GeneralisedEstimate
 from ranef.models.naming import factors_of, group_name, terms_of
-from ranef.plots.reading import Fitted, is_generalised
-from ranef.report import mathml, words
+from ranef.plots.reading import Fitted, fixed_table, is_generalised
+from ranef.report import answers, mathml, words
+from ranef.report.explained import explained
 from ranef.report.figures import figure
+from ranef.report.fitness import fitness
+from ranef.report.levels import has_ratios, levels, ratios
 from ranef.report.markup import Column, Markup, element, join, table
 from ranef.report.numbers import (
     MINUS,
@@ -35,9 +38,7 @@ __all__ = ["Section", "all_sections", "key_facts"]
 
 Floats = NDArray[np.float64]
 
-TABLED_LEVELS = 200
 SHOWN_MATRIX = 5
-HALF = (4.5, 3.7)
 
 
 @dataclass(frozen=True)
@@ -49,18 +50,35 @@ class Section:
     content: Markup
 
 
-def all_sections(fit: Fitted, conf_level: float, call: str | None) -> list[Section]:
+def all_sections(
+    fit: Fitted, conf_level: float, call: str | None, df: str | None = None
+) -> list[Section]:
     """Return the page's sections in order."""
     estimate: Estimate = fit.estimate
-    return [
+    found = [
         Section("model", "Model", _model(estimate)),
         Section("data", "Data", _data(estimate)),
-        Section("fixed", "Fixed effects", _fixed(fit, conf_level)),
+        Section("fixed", "Fixed effects", _fixed(fit, conf_level, df)),
+    ]
+    named = answers.categories(fit)
+    if named:
+        found.append(Section("means", "Marginal means", answers.means(fit, named, conf_level, df)))
+    if answers.has_slopes(fit):
+        found.append(Section("predictions", "Predictions", answers.predictions(fit, conf_level)))
+    found += [
         Section("variance", "Variance components", _variance(fit, conf_level)),
-        Section("random", "Random effects", _random(fit, conf_level)),
-        Section("residuals", "Residuals", _residuals(fit)),
+        Section("random", "Random effects", levels(fit, conf_level)),
+    ]
+    if has_ratios(fit):
+        found.append(Section("ratios", "Standardised ratios", ratios(fit, conf_level)))
+    found.append(Section("check", "Does the model fit?", fitness(fit)))
+    if answers.has_profile(fit):
+        profile = answers.profile(fit, conf_level)
+        found.append(Section("profile", "Profile of the likelihood", profile))
+    return [
+        *found,
         Section("optimum", "Certificate of the optimum", _optimum(estimate)),
-        Section("reproduce", "How to reproduce", _reproduce(estimate, call)),
+        Section("reproduce", "How to reproduce", _reproduce(fit, conf_level, call, df)),
     ]
 
 
@@ -168,8 +186,8 @@ def _half(sizes: NDArray[np.intp]) -> str:
     return number(median, 0 if median.is_integer() else 1)
 
 
-def _fixed(fit: Fitted, conf_level: float) -> Markup:
-    source = Table.of(fit.tidy("fixed", conf_level=conf_level))
+def _fixed(fit: Fitted, conf_level: float, df: str | None) -> Markup:
+    source = Table.of(fixed_table(fit, conf_level, df))
     if not source.n_rows:
         return element("p", "The model has no fixed effects.")
     level = plots.style.percent(conf_level)
@@ -179,9 +197,9 @@ def _fixed(fit: Fitted, conf_level: float) -> Markup:
         for caption, word, rows in words.coefficient_tables(estimate, source, level)
     ]
     picture = figure(
-        lambda canvas: plots.fixed(fit, conf_level=conf_level, figure=canvas),
+        lambda canvas: plots.fixed(fit, conf_level=conf_level, df=df, figure=canvas),
         name="fixed",
-        alt=plots.alt_text(fit, "fixed", conf_level=conf_level),
+        alt=plots.alt_text(fit, "fixed", conf_level=conf_level, df=df),
         caption=f"Fixed effects with {level} confidence intervals. The dashed line marks zero.",
     )
     return join([tables[0], picture, *tables[1:]])
@@ -255,7 +273,7 @@ def _variance(fit: Fitted, conf_level: float) -> Markup:
         if 1 < len(psi) <= SHOWN_MATRIX:
             matrix = mathml.covariance_matrix(estimate, index)
             parts.append(element("div", matrix, class_="equation"))
-    return join([*parts, _further(fit, conf_level)])
+    return join([*parts, _further(fit, conf_level), explained(fit)])
 
 
 def _deviations(fit: Fitted, conf_level: float) -> Markup:
@@ -321,73 +339,6 @@ def _correlation(psi: Floats, sd: Floats, i: int, j: int) -> str:
     return number(float(psi[i, j] / (sd[i] * sd[j])), 3)
 
 
-def _random(fit: Fitted, conf_level: float) -> Markup:
-    level = plots.style.percent(conf_level)
-    picture = figure(
-        lambda canvas: plots.random(fit, conf_level=conf_level, figure=canvas),
-        name="random",
-        alt=plots.alt_text(fit, "random", conf_level=conf_level),
-        caption=f"Predicted effects (conditional modes) of each level, sorted, with {level} "
-        "prediction intervals.",
-    )
-    tables = [
-        element(
-            "details",
-            element("summary", f"{effects.group}: {effects.term} as a table"),
-            _levels(effects, level),
-        )
-        for effects in plots.reading.random_effects(fit, conf_level, None)
-        if len(effects.names) <= TABLED_LEVELS
-    ]
-    return join([picture, *tables])
-
-
-def _levels(effects: plots.reading.Effects, level: str) -> Markup:
-    places = decimals(float(np.median(effects.high - effects.low)) / 4.0)
-
-    def written(values: Floats) -> list[str]:
-        return [number(value, places) for value in values]
-
-    return table(
-        f"Effects on {effects.term} of the levels of {effects.group}",
-        Column("Level", effects.names),
-        [
-            Column("Effect", written(effects.estimate)),
-            Column(f"{level} low", written(effects.low)),
-            Column(f"{level} high", written(effects.high)),
-        ],
-    )
-
-
-def _residuals(fit: Fitted) -> Markup:
-    if not plots.reading.has_residuals(fit):
-        return element(
-            "p", "Responses without an order, or not fully known, have no residuals to draw."
-        )
-    if is_generalised(fit):
-        return join([element("p", words.QUANTILE_RESIDUALS), _residual_pair(fit)])
-    return _residual_pair(fit)
-
-
-def _residual_pair(fit: Fitted) -> Markup:
-    cloud = figure(
-        lambda canvas: plots.residuals(fit, figure=canvas),
-        name="residuals",
-        alt=plots.alt_text(fit, "residuals"),
-        caption="The smooth line should stay near zero and the spread should not change.",
-        size=HALF,
-    )
-    quantiles = figure(
-        lambda canvas: plots.qq(fit, figure=canvas),
-        name="qq",
-        alt=plots.alt_text(fit, "qq"),
-        caption="The shaded band holds 95% of the points that independent normal values would "
-        "give.",
-        size=HALF,
-    )
-    return element("div", cloud, quantiles, class_="pair")
-
-
 def _optimum(estimate: Estimate) -> Markup:
     found = estimate.optimum
     name = "REML criterion" if estimate.reml else "Deviance"
@@ -450,15 +401,20 @@ def _arguments(estimate: Estimate) -> list[str]:
     return written
 
 
-def _reproduce(estimate: Estimate, call: str | None) -> Markup:
+def _reproduce(fit: Any, conf_level: float, call: str | None, df: str | None) -> Markup:
     import scipy
 
+    estimate: Estimate = fit.estimate
     function = "glmm" if isinstance(estimate, GeneralisedEstimate) else "lmm"
     code = f"import ranef\n\nfit = ranef.{function}({', '.join(_arguments(estimate))})"
     parts = [element("pre", element("code", code))]
     if call is not None:
         parts.append(element("p", "This report was made by the command"))
         parts.append(element("pre", element("code", call)))
+    parts += [
+        element("p", "In the methods section of a paper:"),
+        element("blockquote", fit.methods(conf_level=conf_level, df=df)),
+    ]
     versions = [
         ("ranef", __version__),
         ("Python", platform.python_version()),

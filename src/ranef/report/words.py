@@ -49,9 +49,9 @@ HEADINGS = {
 ARGUMENTS = {"zero": "zero", "dispersion": "dispersion", "threshold": "nominal"}
 
 QUANTILE_RESIDUALS = (
-    "Quantile residuals: the normal quantile of the rank of each response among 250 responses "
-    "that the model draws with new random effects, ties broken at random. They are standard "
-    "normal for every family if the model holds."
+    "Quantile residuals: the normal quantile of the rank of each response among {draws} that the "
+    "model draws around one draw of the random effects given the data, ties broken at random. "
+    "They are standard normal for every family if the model holds."
 )
 
 STRUCTURES = {

@@ -1,0 +1,184 @@
+"""What the model says: marginal means, predictions, profiles of the likelihood."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from ranef import plots
+from ranef.design.syntax import column_names
+from ranef.errors import RanefError
+from ranef.models.naming import factors_of
+from ranef.plots import descriptions
+from ranef.plots.predictions import predictions_text
+from ranef.plots.profile import zeta
+from ranef.plots.reading import is_generalised
+from ranef.report.figures import figure
+from ranef.report.leaving import or_why
+from ranef.report.markup import Column, Markup, element, join, table
+from ranef.report.numbers import align, decimals, number
+from ranef.tables import Table
+
+__all__ = ["categories", "has_profile", "has_slopes", "means", "predictions", "profile"]
+
+MOST_FACTORS = 4
+MOST_MEANS = 20
+PROFILED = 9
+OTHER_EFFECTS = 300
+LEADING_EFFECTS = 20_000
+KINDS = ("categorical", "text", "boolean")
+CATEGORIES = ("cumulative", "multinomial")
+
+
+def categories(fit: Any) -> list[str]:
+    """Return the categorical columns of the fixed effects with few enough levels."""
+    try:
+        rows = Table.of(fit.frame.rows_used())
+    except RanefError:
+        return []
+    names = [name for name in _predictors(fit) if rows.kind(name) in KINDS]
+    return [n for n in names if 2 <= len(np.unique(rows.codes(n)[0])) <= MOST_MEANS][:MOST_FACTORS]
+
+
+def _predictors(fit: Any) -> list[str]:
+    nodes = fit.estimate.specification.recipe.model.fixed.variables
+    return list(dict.fromkeys(name for node in nodes for name in column_names(node)))
+
+
+def _parts(fit: Any) -> list[str]:
+    return list(fit.estimate.parts) if is_generalised(fit) else []
+
+
+def means(fit: Any, names: list[str], conf_level: float, df: str | None) -> Markup:
+    """Return the marginal means of each categorical predictor."""
+    words = element(
+        "p",
+        "What the model expects at each level of a categorical predictor, the other categories "
+        "weighted equally and numbers at their means.",
+    )
+    parts = [
+        or_why(f"Means of {name}", partial(_means, fit, name, k, conf_level, df))
+        for k, name in enumerate(names)
+    ]
+    return join([words, *parts])
+
+
+def _means(fit: Any, name: str, place: int, conf_level: float, df: str | None) -> Markup:
+    part = "response" if "zero" in _parts(fit) else "conditional"
+    found = fit.emmeans(name, conf_level=conf_level, df=df, component=part)
+    drawn = figure(
+        lambda canvas: found.plot(figure=canvas),
+        name=f"means{place}",
+        alt=descriptions.means_text(found),
+        caption=f"Marginal means of {name} with {plots.style.percent(conf_level)} intervals (bars) "
+        "and comparison arrows: levels whose arrows do not overlap differ.",
+    )
+    notes = [element("p", note) for note in found.notes]
+    return join([drawn, *notes, _means_table(found, name, conf_level)])
+
+
+def _means_table(found: Any, name: str, conf_level: float) -> Markup:
+    source, level = Table.of(found.tidy(tests=False)), plots.style.percent(conf_level)
+    rows = range(source.n_rows)
+    names = [", ".join(str(source.values(c)[i]) for c in found.names) for i in rows]
+    places = [decimals(float(se)) for se in source.numeric("std_error")]
+
+    def written(column: str) -> list[str]:
+        values = source.numeric(column)
+        return align([number(float(v), p) for v, p in zip(values, places, strict=True)])
+
+    columns = [
+        Column("Mean", written("estimate")),
+        Column("Standard error", written("std_error")),
+        Column(f"{level} low", written("conf_low")),
+        Column(f"{level} high", written("conf_high")),
+    ]
+    caption = f"{found.quantity[0].upper()}{found.quantity[1:]} by {name}"
+    return table(caption, Column(", ".join(found.names), names), columns)
+
+
+def has_slopes(fit: Any) -> bool:
+    """Tell whether there is a column to predict along."""
+    return bool(_predictors(fit)) and bool(fit.n_groups)
+
+
+def predictions(fit: Any, conf_level: float) -> Markup:
+    """Return the picture of predictions along the first numeric predictor."""
+    return or_why("Predictions", lambda: _predictions(fit, conf_level))
+
+
+def _predictions(fit: Any, conf_level: float) -> Markup:
+    category = None
+    if is_generalised(fit) and fit.estimate.family.name in CATEGORIES:
+        category = fit.levels[-1]
+    return figure(
+        lambda canvas: plots.predictions(
+            fit, category=category, conf_level=conf_level, figure=canvas
+        ),
+        name="predictions",
+        alt=predictions_text(fit, category=category, conf_level=conf_level),
+        caption="Each level's own prediction, and the mean of the population (random effects "
+        f"integrated out) with its {plots.style.percent(conf_level)} interval. Other predictors "
+        "are held at their means, categories at the most frequent one.",
+    )
+
+
+def has_profile(fit: Any) -> bool:
+    """Tell whether all profiles of a linear model take no longer than its page does."""
+    estimate = fit.estimate
+    if is_generalised(fit) or estimate.optimum.singular or not estimate.optimum.converged:
+        return False
+    spec = estimate.specification
+    if any(term.kernel is not None for term in spec.terms):
+        return False
+    factors = factors_of(estimate)
+    effects = [0] * len(factors)
+    for term in spec.terms:
+        effects[term.factor] += term.size * factors[term.factor].n_levels
+    effects.sort()
+    parameters = len(spec.names) + len(estimate.optimum.theta) + 1
+    few = parameters <= PROFILED and sum(effects[:-1]) <= OTHER_EFFECTS
+    return few and effects[-1] <= LEADING_EFFECTS
+
+
+def profile(fit: Any, conf_level: float) -> Markup:
+    """Return profile intervals of all parameters and the picture of zeta."""
+    return or_why("Profiles", lambda: _profile(fit, conf_level))
+
+
+def _profile(fit: Any, conf_level: float) -> Markup:
+    found = fit.profile(conf_level=max(0.99, conf_level), progress=False)
+    level = plots.style.percent(conf_level)
+    criterion = "maximum likelihood" if found.criterion == "ML" else "REML"
+    words = (
+        "Each parameter held at other values, all the others fitted anew "
+        f"(criterion: {criterion}). Zeta is the signed root of what that costs, which is about "
+        "standard normal: a straight line means that estimate plus and minus standard errors "
+        "would do."
+    )
+    drawn = figure(
+        lambda canvas: zeta(found, conf_level=conf_level, figure=canvas),
+        name="profile",
+        alt=descriptions.profile_text(found, conf_level),
+        caption=f"Profile zeta, with the {level} interval as a band.",
+    )
+    return join([element("p", words), _profile_table(found, conf_level, level), drawn])
+
+
+def _profile_table(found: Any, conf_level: float, level: str) -> Markup:
+    source = Table.of(found.confint(conf_level))
+    value, low, high = (source.numeric(c) for c in ("estimate", "conf_low", "conf_high"))
+    places = [decimals(float(p)) for p in np.fmax(high - low, 0.0) / 4]
+
+    def written(values: Any) -> list[str]:
+        return align([number(float(v), p) for v, p in zip(values, places, strict=True)])
+
+    columns = [
+        Column("Estimate", written(value)),
+        Column(f"{level} low", written(low)),
+        Column(f"{level} high", written(high)),
+    ]
+    names = [parameter.label for parameter in found.parameters]
+    return table(f"Profile intervals, {level}", Column("Parameter", names), columns)

@@ -251,3 +251,26 @@ def test_fits_go_through_pickle(family):
 
 def doubled(x):
     return 2 * x
+
+
+def test_linear_hypotheses_are_those_of_terms_and_of_wald(linear, binary):
+    whole = ranef.anova(linear, df="kenward-roger").tidy().set_index("term")
+    found = linear.test("x", df="kenward-roger")
+    assert found.statistic == pytest.approx(whole.statistic["x"], rel=1e-10)
+    assert found.df2 == pytest.approx(whole.df2["x"], rel=1e-10)
+    L, rhs = np.array([[0.0, 1, 0], [0, 1, -1]]), np.array([0.3, 0.1])
+    shifted = binary.test(L, rhs)
+    gap, V = L @ binary.coef.to_numpy() - rhs, L @ binary.vcov.to_numpy() @ L.T
+    assert shifted.statistic == pytest.approx(gap @ np.linalg.solve(V, gap) / 2, rel=1e-8)
+    assert (shifted.df1, shifted.df2) == (2, np.inf)
+    for owner in (linear, ranef.robust(linear)):
+        with pytest.raises(ModelError, match="no coefficient 'armz'; did you mean 'armb'"):
+            owner.test(["x", "armz"])
+        with pytest.raises(DataError, match="one column for each of the 3 coefficients"):
+            owner.test([[1, 2]])
+        with pytest.raises(DataError, match=r"rhs has the shape \(2,\); there are 1"):
+            owner.test("x", [1, 2])
+        with pytest.raises(ModelError, match="a hypothesis is a matrix"):
+            owner.test([["a", 1.0, object()]])
+    with pytest.raises(ModelError, match="for linear models"):
+        binary.test("x", df="satterthwaite")

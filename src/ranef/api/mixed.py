@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from ranef import inference
 from ranef.api import checks, tidying
 from ranef.api.frame import Frame, matrix, vector
+from ranef.api.hypotheses import read_hypotheses
 from ranef.api.intervals import interval_columns
 from ranef.api.likelihood import LikelihoodFit
 from ranef.api.readers import ReaderNames
@@ -111,6 +112,40 @@ class MixedModelFit(ReaderNames, LikelihoodFit):
         return inference.intervals(
             self.estimate, L, conf_level=conf_level, df=df, parameters=self._known_parameters()
         )
+
+    def test(self, L: Any, rhs: Any = None, *, df: str | None = None) -> FTest:
+        """Test linear hypotheses about the coefficients, all at once.
+
+        Parameters
+        ----------
+        L : (q, P) array or sequence of str
+            Linear functions of the coefficients (of all parts of a generalised model, in
+            the order of ``tidy()``); or names of coefficients that are zero.
+        rhs : (q,) array, optional
+            What the functions are under the hypothesis; zero by default.
+        df : str, optional
+            Method of the degrees of freedom, as in `tidy`; Kenward and Roger's scales the
+            statistic too.
+
+        Returns
+        -------
+        FTest
+            ``statistic, df1, df2, p_value``: F in a linear model, Wald's statistic over
+            q with ``df2`` infinite in a generalised one.
+
+        Examples
+        --------
+        >>> import ranef
+        >>> fit = ranef.lmm("effort ~ Type + (1 | Subject)", ranef.data.load("ergoStool"))
+        >>> found = fit.test(["TypeT2", "TypeT3", "TypeT4"], df="kenward-roger")
+        >>> round(found.statistic, 4), found.df1, round(found.df2, 6)
+        (22.3556, 3, 24.0)
+        >>> round(fit.test([[0, 1, -1, 0]], rhs=[1]).p_value, 3)
+        0.211
+        """
+        labels = naming.coefficient_labels(self.estimate, self._levels)
+        rows, values = read_hypotheses(L, rhs, tuple(label.full for label in labels))
+        return self._joint_test(rows, values, df)
 
     def _joint_test(
         self,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 
 from ranef.api import checks
 from ranef.api.frame import matrix
+from ranef.api.hypotheses import read_hypotheses
 from ranef.api.mixed import MixedModelFit
 from ranef.api.rendering import Page, Paragraph, TextTable, decimals, number, p_value
 from ranef.api.shown import Shown
@@ -139,8 +139,7 @@ class RobustCovariance(Shown):
         >>> round(found.statistic, 2), found.df1, round(found.df2, 1)
         (28.03, 3, 6.0)
         """
-        rows = self._rows(L)
-        target = None if rhs is None else np.asarray(rhs, dtype=np.float64)
+        rows, target = read_hypotheses(L, rhs, self.terms)
         if self.found is not None:
             return self.found.f_test(rows, target)
         from scipy.special import fdtrc
@@ -157,25 +156,6 @@ class RobustCovariance(Shown):
         statistic = float(gap @ np.linalg.solve(known, gap)) / q
         df2 = self.n_clusters - 1.0
         return FTest(statistic, q, df2, float(fdtrc(q, df2, statistic)))
-
-    def _rows(self, L: Any) -> Floats:
-        names = [L] if isinstance(L, str) else L
-        if isinstance(names, Sequence) and names and all(isinstance(x, str) for x in names):
-            terms = self.terms
-            for name in names:
-                if name not in terms:
-                    raise ModelError(
-                        f"the model has no coefficient {name!r}{suggestion(name, terms)}; it has "
-                        f"{', '.join(map(repr, terms))}"
-                    )
-            return np.eye(len(terms))[[terms.index(name) for name in names]]
-        try:
-            rows = np.atleast_2d(np.asarray(L, dtype=np.float64))
-        except (TypeError, ValueError):
-            raise ModelError(
-                "a hypothesis is a matrix with one column a coefficient, or names of coefficients"
-            ) from None
-        return rows
 
     @property
     def _reading(self) -> str:

@@ -32,9 +32,9 @@ def read_hypotheses(L: Any, rhs: Any, terms: Sequence[str]) -> tuple[Floats, Flo
     else:
         rows = np.atleast_2d(_numbers(L, "a hypothesis is a matrix with one column a coefficient"))
     if rows.ndim != 2 or rows.shape[1] != len(terms) or not len(rows):
-        raise DataError(
-            f"the hypotheses have the shape {rows.shape}; they need one column for each of the "
-            f"{len(terms)} coefficients: {', '.join(terms)}"
+        raise ModelError(
+            f"the hypothesis has {rows.shape[-1]} columns but the model has {len(terms)} "
+            f"coefficients ({', '.join(terms)}); give one column a coefficient"
         )
     if rhs is None:
         return rows, None

@@ -29,10 +29,11 @@ from ranef.diagnostics.linearised import Linearised, linearised, refuse_unordere
 from ranef.errors import ModelError
 from ranef.families import CensoredGaussian
 from ranef.inference import generalised
+from ranef.inference.generalised.quantile import ranked
 from ranef.inference.generalised.rows import linear_parts, own_rows
 from ranef.inference.generalised.targets import has_zero
 from ranef.inference.generalised.uncertainty import linear_predictors
-from ranef.inference.simulation import EffectDraws
+from ranef.inference.simulation import EffectDraws, square_root
 from ranef.models.estimate import Estimate, GeneralisedEstimate
 
 __all__ = ["EFFECTS", "Posterior", "Simulated", "grouped", "posterior", "simulated"]
@@ -118,7 +119,7 @@ def simulated(
         draws, predicted = _draws(estimate, n, effects, rng)
     else:
         draws, predicted = drawn_around(estimate, given, n, rng), given.predictors[0]
-    return Simulated(y, draws, ranks(y, draws, rng), predicted)
+    return Simulated(y, draws, ranked(y, [draws], rng), predicted)
 
 
 def grouped(found: Simulated, codes: Codes, rng: np.random.Generator) -> Simulated:
@@ -132,15 +133,7 @@ def grouped(found: Simulated, codes: Codes, rng: np.random.Generator) -> Simulat
     y = np.bincount(codes[kept], found.observed[kept], count).astype(np.float64)
     predicted = np.bincount(codes[kept], found.predicted[kept], count) / size
     draws = np.add.reduceat(found.draws[kept][order], starts, axis=0)
-    return Simulated(y, draws, ranks(y, draws, rng), predicted)
-
-
-def ranks(y: Floats, draws: Floats, rng: np.random.Generator) -> Floats:
-    """Rank of y (m,) among itself and its draws (m, N), ties at random, over N + 1."""
-    N = draws.shape[1]
-    below = np.count_nonzero(draws < y[:, None], axis=1)
-    equal = np.count_nonzero(draws == y[:, None], axis=1)
-    return np.asarray((below + rng.random(len(y)) * (equal + 1.0)) / (N + 1.0))
+    return Simulated(y, draws, ranked(y, [draws], rng), predicted)
 
 
 def _draws(
@@ -242,7 +235,6 @@ def _generalised_posterior(estimate: GeneralisedEstimate, rng: np.random.Generat
 
 def _drawn(covariances: Floats, rng: np.random.Generator) -> Floats:
     """Draw (q, r) values with these (q, r, r) covariances."""
-    values, vectors = np.linalg.eigh(covariances)
-    roots = vectors * np.sqrt(np.maximum(values, 0.0))[:, None, :]
-    drawn: Floats = np.einsum("qij,qj->qi", roots, rng.standard_normal(values.shape))
+    roots = square_root(covariances)
+    drawn: Floats = np.einsum("qij,qj->qi", roots, rng.standard_normal(roots.shape[:2]))
     return drawn

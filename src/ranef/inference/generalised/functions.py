@@ -24,10 +24,9 @@ from ranef.inference.generalised.targets import (
     through,
 )
 from ranef.inference.generalised.uncertainty import (
-    gradient,
+    expectation_gradient,
     linear_predictors,
     random_variance,
-    random_variance_gradient,
 )
 from ranef.models.estimate import GeneralisedEstimate
 
@@ -155,9 +154,7 @@ def _jacobian(estimate: GeneralisedEstimate, parts: Parts, found: Expectation) -
     N, K = found.value.shape
     out = np.empty((N, K, len(estimate.coefficients) + len(estimate.theta)))
     for k in range(K):
-        by_mean = np.ascontiguousarray(found.by_mean[:, :, k])
-        out[:, k] = gradient(estimate, parts, by_mean, False)
-        out[:, k] += random_variance_gradient(estimate, parts, found.by_variance[:, :, k])
+        out[:, k] = expectation_gradient(estimate, parts, found, k)
     return out
 
 

@@ -16,11 +16,13 @@ from numpy.typing import NDArray
 
 from ranef import solve
 from ranef.covariance import structure_of
+from ranef.inference.generalised.integration import Expectation
 from ranef.inference.generalised.rows import LinearPart
 from ranef.models.estimate import GeneralisedEstimate
 
 __all__ = [
     "error_variance",
+    "expectation_gradient",
     "gradient",
     "linear_predictors",
     "mode_derivatives",
@@ -99,6 +101,14 @@ def gradient(
             for j in range(z.shape[1]):
                 out[known] += (w * z[:, j])[known, None] * moved[:, j]
     return out
+
+
+def expectation_gradient(
+    estimate: GeneralisedEstimate, parts: Parts, found: Expectation, k: int
+) -> Floats:
+    """Derivatives (N, P + k) of the k-th value, the modes held, in coefficients and theta."""
+    J = gradient(estimate, parts, np.ascontiguousarray(found.by_mean[:, :, k]), False)
+    return J + random_variance_gradient(estimate, parts, found.by_variance[:, :, k])
 
 
 def error_variance(

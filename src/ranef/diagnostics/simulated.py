@@ -33,6 +33,7 @@ from ranef.inference.generalised.quantile import ranked
 from ranef.inference.generalised.rows import linear_parts, own_rows
 from ranef.inference.generalised.targets import has_zero
 from ranef.inference.generalised.uncertainty import linear_predictors
+from ranef.inference.means import at_levels
 from ranef.inference.simulation import EffectDraws, square_root
 from ranef.models.estimate import Estimate, GeneralisedEstimate
 
@@ -186,7 +187,7 @@ def posterior(estimate: Estimate, rng: np.random.Generator) -> Posterior:
     if spec.offset is not None:
         mean = mean + spec.offset
     for term, effect in zip(spec.terms, b, strict=True):
-        mean = mean + np.einsum("nr,nr->n", term.z, effect[spec.factors[term.factor].codes])
+        mean = mean + at_levels(effect, spec.factors[term.factor].codes, term.z)
     return Posterior(mean[None], b, sigma)
 
 
@@ -201,7 +202,7 @@ def _deviation(
     for term, psi in zip(spec.terms, model.covariances, strict=True):
         factor = spec.factors[term.factor]
         b0 = EffectDraws.of(factor.n_levels, ratio * psi, term.kernel).draw(rng)
-        y0 = y0 + np.einsum("nr,nr->n", term.z, b0[factor.codes])
+        y0 = y0 + at_levels(b0, factor.codes, term.z)
         drawn.append(b0)
     offset = 0.0 if spec.offset is None else spec.offset
     point = model.point(y=y0 + offset)
@@ -220,7 +221,7 @@ def _generalised_posterior(estimate: GeneralisedEstimate, rng: np.random.Generat
         beta, moved = _deviation(model, 1.0, rng)
         shift = spec.X @ beta
         for term, d in zip(spec.terms, moved, strict=True):
-            shift = shift + np.einsum("nr,nr->n", term.z, d[spec.factors[term.factor].codes])
+            shift = shift + at_levels(d, spec.factors[term.factor].codes, term.z)
         etas[0] += shift
         effects = tuple(b + d for b, d in zip(estimate.modes, moved, strict=True))
     elsewhere = [t for t in range(len(estimate.terms)) if not own.start <= t < own.stop]
@@ -229,7 +230,7 @@ def _generalised_posterior(estimate: GeneralisedEstimate, rng: np.random.Generat
         for eta, part in zip(etas, parts, strict=True):
             for t, codes, z in part.random:
                 if t in elsewhere:
-                    eta += np.einsum("nr,nr->n", z, _drawn(given[t][0], rng)[codes])
+                    eta += at_levels(_drawn(given[t][0], rng), codes, z)
     return Posterior(etas, effects, 1.0)
 
 

@@ -20,9 +20,10 @@ from numpy.typing import NDArray
 from ranef.errors import ModelError, suggestion
 from ranef.families import Cumulative, Multinomial
 from ranef.families.links import LINKS
+from ranef.inference.generalised.functions import component_link, predictor_of
 from ranef.inference.generalised.integration import Factor, expectation
 from ranef.inference.generalised.rows import LinearPart, linear_parts, own_rows
-from ranef.inference.generalised.targets import STRIPS, count_of, target, through
+from ranef.inference.generalised.targets import STRIPS, target, through
 from ranef.inference.generalised.uncertainty import (
     expectation_gradient,
     linear_predictors,
@@ -212,12 +213,7 @@ def _predictor(estimate: GeneralisedEstimate, component: str) -> tuple[int, str]
             f"the model has no component {component!r}{suggestion(component, names)}; "
             f"there are {known}"
         )
-    if component == "zero":
-        return count_of(estimate) - 1, "logit"
-    if component == "conditional":
-        return 0, estimate.family.link
-    wanted = target(estimate, component)
-    return wanted.factors[0].uses[0], wanted.scale
+    return predictor_of(estimate, component), component_link(estimate, component)
 
 
 def _below(

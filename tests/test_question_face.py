@@ -2,6 +2,7 @@
 
 import dataclasses
 import inspect
+import pickle
 import re
 from pathlib import Path
 
@@ -228,3 +229,25 @@ def test_levels_without_variance_are_said_to_be_ties():
         assert "The variance of (Intercept) over Batch is estimated as zero" in words
         assert "all are ties" in words
     assert "estimated as zero" not in str(ranef.posterior(ranef.lmm("y ~ x + (1 | g)", DATA)))
+
+
+@pytest.mark.parametrize("family", ["linear", "binomial", "priors"])
+def test_fits_go_through_pickle(family):
+    hand = {"functions": {"doubled": doubled}}
+    formula = "y ~ doubled(x) + arm + (1 | g)"
+    if family == "linear":
+        fit = ranef.lmm(formula, DATA, **hand)
+    elif family == "priors":
+        prior = {"sd": ranef.priors.Gamma(2, 0.1)}
+        fit = ranef.lmm(formula, DATA, reml=False, priors=prior, **hand)
+    else:
+        fit = ranef.glmm(formula.replace("y ~", "yes ~"), DATA, family="binomial", **hand)
+    again = pickle.loads(pickle.dumps(fit))
+    pd.testing.assert_frame_equal(again.tidy(), fit.tidy())
+    pd.testing.assert_frame_equal(again.tidy("random"), fit.tidy("random"))
+    new = {"x": [0.5], "arm": ["b"], "g": ["g01"]}
+    np.testing.assert_array_equal(again.predict(new), fit.predict(new))
+
+
+def doubled(x):
+    return 2 * x

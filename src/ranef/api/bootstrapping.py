@@ -7,8 +7,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -231,10 +229,9 @@ def _submitted(
             f"client must have submit(), as a Dask client or an executor does; "
             f"{type(client).__name__} has not"
         )
-    with TemporaryDirectory() as folder:
-        path = Path(folder) / "fit.ranef"
-        fit.save(path)
-        content = path.read_bytes()
+    from ranef.api.saving import to_bytes
+
+    content = to_bytes(fit)
     asked = None if statistic is None else (statistic, width)
     futures = [client.submit(remote_chunk, content, plan, chunk, asked) for chunk in work]
     try:
@@ -259,13 +256,9 @@ def remote_chunk(
 
 @lru_cache(maxsize=2)
 def _loaded(content: bytes) -> MixedModelFit:
-    from ranef.api.saving import load
+    from ranef.api.saving import from_bytes
 
-    with TemporaryDirectory() as folder:
-        path = Path(folder) / "fit.ranef"
-        path.write_bytes(content)
-        found: MixedModelFit = load(path)
-    return found
+    return from_bytes(content)
 
 
 def _warn_of_failures(result: Bootstrap) -> None:

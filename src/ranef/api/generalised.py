@@ -155,6 +155,15 @@ class GeneralizedMixedModelFit(MixedModelFit):
             )
         return carried
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the fit as its file, with the functions that the call handed over."""
+        from ranef.api.saving import from_bytes, to_bytes
+
+        functions: dict[str, Any] = {}
+        for spec in self.estimate.parts.values():
+            functions |= spec.recipe.functions
+        return from_bytes, (to_bytes(self), functions)
+
     def summary(self, *, conf_level: float = 0.95, df: str = "normal") -> Summary:
         """Return the answer in words and tables.
 

@@ -32,7 +32,7 @@ from ranef.api.linear import LinearMixedModelFit
 from ranef.api.mixed import MixedModelFit
 from ranef.errors import FileError, RanefError
 
-__all__ = ["load", "save"]
+__all__ = ["from_bytes", "load", "save", "to_bytes"]
 
 FORMAT = "ranef fit"
 VERSION = 2
@@ -47,10 +47,7 @@ Arrays = Mapping[str, NDArray[Any]]
 
 def save(fit: MixedModelFit, path: str | PathLike[str]) -> None:
     """Write a fit, first aside and then in place."""
-    if isinstance(fit, GeneralizedMixedModelFit):
-        bundle = encode_generalised(fit.estimate, fit.frame)
-    else:
-        bundle = encode(fit.estimate, fit.frame)
+    bundle = _encoded(fit)
     target = checks.path(path)
     try:
         handle, name = tempfile.mkstemp(
@@ -70,6 +67,29 @@ def save(fit: MixedModelFit, path: str | PathLike[str]) -> None:
         if isinstance(error, OSError):
             raise FileError(f"cannot write {target}: {error.strerror or error}") from error
         raise
+
+
+def _encoded(fit: MixedModelFit) -> Bundle:
+    if isinstance(fit, GeneralizedMixedModelFit):
+        return encode_generalised(fit.estimate, fit.frame)
+    return encode(fit.estimate, fit.frame)
+
+
+def to_bytes(fit: MixedModelFit) -> bytes:
+    """Return the bytes of a fit's file."""
+    stream = io.BytesIO()
+    _write(_encoded(fit), stream)
+    return stream.getvalue()
+
+
+def from_bytes(
+    content: bytes, functions: Mapping[str, Callable[..., Any]] | None = None
+) -> LinearMixedModelFit | GeneralizedMixedModelFit:
+    """Read a fit from the bytes of its file."""
+    source = Path("a fit sent as bytes")
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        bundle = _read(archive, source, len(content))
+    return _decoded(bundle, functions or {}, source)
 
 
 def load(
@@ -105,7 +125,7 @@ def load(
     source = checks.path(path)
     try:
         with zipfile.ZipFile(source) as archive:
-            bundle = _read(archive, source)
+            bundle = _read(archive, source, source.stat().st_size)
     except FileError:
         raise
     except zipfile.BadZipFile as error:
@@ -155,9 +175,9 @@ def _write(bundle: Bundle, stream: Any) -> None:
             archive.writestr(f"{name}.npy", member.getbuffer())
 
 
-def _read(archive: zipfile.ZipFile, source: Path) -> Bundle:
+def _read(archive: zipfile.ZipFile, source: Path, packed: int) -> Bundle:
     sizes = {info.filename: info.file_size for info in archive.infolist()}
-    _refuse_bombs(sizes, source)
+    _refuse_bombs(sizes, source, packed)
     methods = {info.compress_type for info in archive.infolist()}
     if not methods <= {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}:
         raise FileError(f"{source} is not a saved fit: it is packed in another way")
@@ -171,9 +191,9 @@ def _read(archive: zipfile.ZipFile, source: Path) -> Bundle:
     return Bundle(head["values"], arrays)
 
 
-def _refuse_bombs(sizes: Mapping[str, int], source: Path) -> None:
+def _refuse_bombs(sizes: Mapping[str, int], source: Path, packed: int) -> None:
     total = sum(sizes.values())
-    limit = max(FREE_BYTES, RATIO * source.stat().st_size)
+    limit = max(FREE_BYTES, RATIO * packed)
     if total > limit:
         raise FileError(
             f"{source} claims to unpack to {total / 1e9:.1f} GB, "

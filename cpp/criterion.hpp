@@ -122,7 +122,7 @@ class Criterion final : public Objective {
         return i > j ? S_[static_cast<size_t>(j) * b_.order() + i]
                      : S_[static_cast<size_t>(i) * b_.order() + j];
     }
-    // After factorise(): a'Omega^-1 a for a = contrasts of (b_e, beta), one row at
+    // At the last phi: a'Omega^-1 a for a = contrasts of (b_e, beta), one row at
     // a time; level -1 leaves a factor out. rows of z: per factor (N, r) in b_e.
     void quadratic_forms(size_t rows, const std::vector<const int32_t*>& levels,
                          const std::vector<const double*>& z, const double* X, double* out);
@@ -139,6 +139,9 @@ class Criterion final : public Objective {
   private:
     friend class ChainCurvature;
     friend class CrossedCurvature;
+    // Half solves of some of the rows; after factorise().
+    HalfSolves half_solve(size_t first, size_t rows, const std::vector<const int32_t*>& levels,
+                          const std::vector<const double*>& z, const double* X);
     // X'H^-1 z by level, (q, r, p) by factor; after solve().
     std::vector<Vector> level_fixed_scores();
     std::vector<Vector> sum_fixed_scores(const std::vector<Vector>& scores) const;

@@ -1,9 +1,10 @@
 // Half of a solve: w = L^-1 a of combinations a of (b_e, beta), LL' = Omega.
 //
 // The inverse of Omega is the covariance (relative to sigma^2) of the errors of
-// prediction, so that a'Omega^-1 c = w_a'w_c for any two combinations, and with
-// e ~ N(0, I) the numbers w'e are a joint draw of all of them. Without the last p
-// entries the covariance is that given beta.
+// prediction, so that a'Omega^-1 c = w_a'w_c for any two combinations, the quadratic
+// form of one is the square of its length, and with e ~ N(0, I) the numbers w'e are a
+// joint draw of all of them. Without the last p entries the covariance is that given
+// beta.
 //
 // Elimination goes up the chain and ends in the dense tail: a combination of one
 // level of each factor touches its own levels and their ancestors only, and the
@@ -12,6 +13,7 @@
 
 #include "criterion.hpp"
 #include "dense.hpp"
+#include "levels.hpp"
 
 namespace ranef {
 
@@ -50,6 +52,30 @@ HalfSolves Criterion::half_solves(size_t rows, const std::vector<const int32_t*>
                                   const std::vector<const double*>& z, const double* X) {
     const Vector phi = phi_;
     factorise(phi.data());
+    return half_solve(0, rows, levels, z, X);
+}
+
+void Criterion::quadratic_forms(size_t rows, const std::vector<const int32_t*>& levels,
+                                const std::vector<const double*>& z, const double* X, double* out) {
+    const Vector phi = phi_;
+    factorise(phi.data());
+    const int N = b_.order();
+    constexpr size_t block = 64;
+    for (size_t start = 0; start < rows; start += block) {
+        const size_t m = std::min(block, rows - start);
+        const HalfSolves w = half_solve(start, m, levels, z, X);
+        for (size_t row = 0; row < m; ++row) {
+            const double* chain = w.value.data() + w.ptr[row];
+            const double* tail = w.tail.data() + row * N;
+            out[start + row] = inner(static_cast<int>(w.ptr[row + 1] - w.ptr[row]), chain, chain) +
+                               inner(N, tail, tail);
+        }
+    }
+}
+
+HalfSolves Criterion::half_solve(size_t first, size_t rows,
+                                 const std::vector<const int32_t*>& levels,
+                                 const std::vector<const double*>& z, const double* X) {
     const int N = b_.order(), T = b_.T, p = b_.p, depth = static_cast<int>(b_.chain.size());
     std::vector<int64_t> start(depth + 1, 0); // of the entries of each factor of the chain
     for (int d = 0; d < depth; ++d)
@@ -59,8 +85,8 @@ HalfSolves Criterion::half_solves(size_t rows, const std::vector<const int32_t*>
     out.tail.assign(rows * N, 0.0);
     out.ptr.reserve(rows + 1);
     out.ptr.push_back(0);
-    for (size_t row = 0; row < rows; ++row) {
-        double* x = out.tail.data() + row * N;
+    for (size_t row = first; row < first + rows; ++row) {
+        double* x = out.tail.data() + (row - first) * N;
         std::copy(X + row * p, X + (row + 1) * p, x + T);
         for (int t : b_.tail) {
             const Factor& f = b_.factors[t];

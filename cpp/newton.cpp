@@ -9,8 +9,8 @@ namespace ranef {
 
 namespace {
 
-constexpr double early_face = 1e-3; // Psi's eigenvalue that invites a step onto a face
-constexpr double late_face = 1e-5;  // the same once the search has converged
+constexpr double early_face = 1e-3;   // Psi's eigenvalue that invites a step onto a face
+constexpr double late_face = 1e-5;    // the same once the search has converged
 constexpr double next_to_face = 1e-6; // so near it that theta does not feel which way Psi wants
 constexpr double negative_curvature = 1e-6;
 constexpr int most_releases = 8;

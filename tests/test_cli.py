@@ -279,7 +279,7 @@ def test_ranks(run: Callable[..., Ran], sleep: Path, tmp_path: Path) -> None:
     )  # fmt: skip
     assert (code, err) == (0, "")
     ranking = ranef.lmm(FORMULA, pd.read_csv(sleep)).rank(
-        "Subject", statistic="Days", top=3, threshold=5.0, order="descending", draws=500, rng=7,
+        "Subject", statistic="Days", top=3, threshold=5.0, order="descending", n=500, rng=7,
         conf_level=0.9,
     )  # fmt: skip
     assert shown == f"{ranking}\n"

@@ -636,11 +636,11 @@ def test_draws_given_the_data_of_a_generalised_model(cbpp):
 
 
 def test_ranks_are_uniform_among_exchangeable_values():
-    from ranef.diagnostics.simulated import ranks
+    from ranef.inference.generalised.quantile import ranked
 
     rng = np.random.default_rng(3)
     values = rng.poisson(1.3, size=(20_000, 40)).astype(float)
-    u = ranks(values[:, 0], values[:, 1:], rng)
+    u = ranked(values[:, 0], [values[:, 1:30], values[:, 30:]], rng)
     assert u.min() > 0
     assert u.max() < 1
     assert stats.kstest(u, "uniform").pvalue > 0.01
@@ -652,9 +652,9 @@ def test_ranks_are_uniform_among_exchangeable_values():
 def sample(n: int, seed: int = 1) -> diagnostics.Simulated:
     rng = np.random.default_rng(seed)
     y, draws = rng.normal(size=n), rng.normal(size=(n, 199))
-    from ranef.diagnostics.simulated import ranks
+    from ranef.inference.generalised.quantile import ranked
 
-    return diagnostics.Simulated(y, draws, ranks(y, draws, rng), rng.normal(size=n))
+    return diagnostics.Simulated(y, draws, ranked(y, [draws], rng), rng.normal(size=n))
 
 
 def test_dispersion_is_the_ratio_of_spreads():

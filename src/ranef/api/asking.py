@@ -28,9 +28,11 @@ from ranef.inference.generalised.functions import (
     row_functions,
 )
 from ranef.inference.generalised.rows import LinearPart
-from ranef.inference.marginal_means import Functions, Knowledge, f_tail, redundancy, wald_test
+from ranef.inference.hypotheses import with_fixed_rows
+from ranef.inference.marginal_means import Functions, Knowledge, redundancy, wald_test
 from ranef.inference.transformed import transformed_means
 from ranef.inference.unit import unit_functions
+from ranef.inference.wald import f_tail
 from ranef.models import naming
 from ranef.tables import Table
 
@@ -413,10 +415,7 @@ def _linear(asked: Asked) -> Knowledge:
         found = fit._joint_test(L, L @ beta - value, df)
         if df not in (None, "satterthwaite"):
             return found
-        df2 = inference.denominator(
-            fit.estimate, L, "satterthwaite", fit._known_parameters()
-        )  # of these rows, whatever basis of them the test took
-        return f_tail(found.statistic, found.df1, df2)
+        return with_fixed_rows(found, fit.estimate, L, fit._known_parameters())
 
     return Knowledge(fit._covariance(df), lambda L: fit._hypotheses(L, 0.95, df).df, joint)
 

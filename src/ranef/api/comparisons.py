@@ -406,7 +406,7 @@ class Contrasts:
         """
         scale = float(np.abs(self.functions.jacobian).max(initial=0.0))
         knowledge = self.means.source.knowledge
-        basis = marginal_means.independent_rows(self.matrix) @ np.linalg.pinv(self.matrix)
+        basis = marginal_means.row_basis(self.matrix) @ np.linalg.pinv(self.matrix)
         found = [
             marginal_means.joint_test(self.functions.taken(own).combined(basis), knowledge, scale)
             for own in self.families

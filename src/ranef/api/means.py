@@ -33,11 +33,11 @@ from ranef.inference.marginal_means import (
     Functions,
     averaged,
     examined,
-    independent_rows,
     joint_test,
+    row_basis,
 )
 from ranef.inference.multiplicity import check_adjustment
-from ranef.tables import make_table
+from ranef.tables import make_table, reads_as_number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -339,7 +339,7 @@ class MarginalMeans:
     def _printed(self, name: str) -> list[str]:
         """Levels of a predictor in print; those that are numbers with its name."""
         shown = [level_text(v) for v in self.cells[name]]
-        return [name + text for text in shown] if all(map(_is_number, shown)) else shown
+        return [name + text for text in shown] if all(map(reads_as_number, shown)) else shown
 
     @cached_property
     def families(self) -> tuple[Ints, ...]:
@@ -484,7 +484,7 @@ class MarginalMeans:
             k = len(levels)
             own = np.ones((1, k)) / k
             if name in term:
-                own = independent_rows(contrast_matrix("consecutive", levels).C)
+                own = row_basis(contrast_matrix("consecutive", levels).C)
             C = np.asarray(np.kron(own, C), dtype=np.float64)
         return C
 
@@ -734,11 +734,3 @@ def _row(found: Intervals, j: int, tested: bool) -> tuple[str, ...]:
 
 def _text(value: Any) -> str:
     return level_text(value) if not isinstance(value, float) else f"{value:.6g}"
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True

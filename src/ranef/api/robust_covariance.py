@@ -20,7 +20,7 @@ from ranef.inference import FTest, Intervals
 from ranef.inference.clusters import TYPES, ClusterCovariance, cluster_covariance
 from ranef.inference.generalised.sandwich import SANDWICH_TYPES, sandwich
 from ranef.inference.removal import refuse_penalised
-from ranef.inference.wald import independent_rows, wald
+from ranef.inference.wald import f_tail, independent_rows, wald
 from ranef.models import naming
 from ranef.models.estimate import GeneralisedEstimate
 from ranef.tables import make_table
@@ -142,8 +142,6 @@ class RobustCovariance(Shown):
         rows, target = read_hypotheses(L, rhs, self.terms)
         if self.found is not None:
             return self.found.f_test(rows, target)
-        from scipy.special import fdtrc
-
         basis, wanted = independent_rows(len(self.terms), rows, target)
         gap = basis @ self._coefficients - wanted
         known = basis @ self.covariance @ basis.T
@@ -155,7 +153,7 @@ class RobustCovariance(Shown):
             )
         statistic = float(gap @ np.linalg.solve(known, gap)) / q
         df2 = self.n_clusters - 1.0
-        return FTest(statistic, q, df2, float(fdtrc(q, df2, statistic)))
+        return f_tail(statistic, q, df2)
 
     @property
     def _reading(self) -> str:

@@ -18,7 +18,7 @@ from ranef.design.state import Coding, State
 from ranef.design.syntax import Call, Name, Node, column_names, print_node, walk
 from ranef.design.values import Categories, Numbers, drop_unused, match_levels
 from ranef.errors import DataError, FormulaError, LevelError
-from ranef.tables import Table
+from ranef.tables import Table, reads_as_number
 
 __all__ = ["Frame"]
 
@@ -311,8 +311,8 @@ def _refuse_numbers_as_text(name: str, table: Table) -> None:
     if table.kind(name) != "text":
         return
     codes, levels = table.codes(name)
-    wrong = [level for level in levels if not _is_number(level)]
-    decimal = any("." in level for level in levels if _is_number(level))
+    wrong = [level for level in levels if not reads_as_number(level)]
+    decimal = any("." in level for level in levels if reads_as_number(level))
     n_right = len(levels) - len(wrong)
     if wrong and n_right >= 5 and n_right >= 4 * len(wrong):
         row = int(np.flatnonzero(codes == levels.index(wrong[0]))[0])
@@ -325,11 +325,3 @@ def _refuse_numbers_as_text(name: str, table: Table) -> None:
             f"column {name!r} holds numbers as text (first {levels[codes[codes >= 0][0]]!r}); "
             f"convert it, or write factor({name}) for categories"
         )
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True

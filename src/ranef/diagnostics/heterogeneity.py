@@ -20,7 +20,7 @@ from ranef.design.specification import Specification
 from ranef.diagnostics.columns import Term, terms_of_columns
 from ranef.diagnostics.linearised import is_constrained, linearised
 from ranef.errors import ModelError
-from ranef.inference.wald import FTest
+from ranef.inference.wald import FTest, f_tail
 from ranef.models.estimate import Estimate, GeneralisedEstimate
 from ranef.models.lmm import fit_lmm
 
@@ -162,9 +162,7 @@ def _fitted(estimate: Estimate, X: Floats, added: int) -> tuple[Floats, Floats, 
 
 
 def _wald(beta: Floats, vcov: Floats, L: Floats) -> FTest:
-    from scipy.special import chdtrc
-
     gap = L @ beta
     q = len(L)
     statistic = float(gap @ np.linalg.solve(L @ vcov @ L.T, gap)) / q
-    return FTest(statistic, q, np.inf, float(chdtrc(q, q * statistic)))
+    return f_tail(statistic, q, np.inf)

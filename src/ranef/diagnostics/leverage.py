@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from ranef import solve
 from ranef.diagnostics.linearised import Linearised, linearised
 from ranef.inference.generalised.rows import linear_parts, own_rows
+from ranef.inference.means import at_levels
 from ranef.models.estimate import Estimate, GeneralisedEstimate
 from ranef.solve.point import linear_point
 
@@ -106,5 +107,5 @@ def _random_part(model: Linearised, modes: tuple[Floats, ...]) -> Floats:
     spec = model.specification
     total = np.zeros(spec.n)
     for term, b in zip(spec.terms, modes, strict=True):
-        total += np.einsum("nr,nr->n", term.z, b[spec.factors[term.factor].codes])
+        total += at_levels(b, spec.factors[term.factor].codes, term.z)
     return total

@@ -30,10 +30,12 @@ from ranef.diagnostics.linearised import Linearised, linearised, refuse_unordere
 from ranef.errors import ModelError
 from ranef.families import CensoredGaussian, Cumulative
 from ranef.inference import generalised
+from ranef.inference.generalised.quantile import ranked
 from ranef.inference.generalised.rows import linear_parts, own_rows
 from ranef.inference.generalised.targets import has_zero
 from ranef.inference.generalised.uncertainty import linear_predictors
-from ranef.inference.simulation import EffectDraws
+from ranef.inference.means import at_levels
+from ranef.inference.simulation import EffectDraws, square_root
 from ranef.models.estimate import Estimate, GeneralisedEstimate
 
 __all__ = ["EFFECTS", "Posterior", "Simulated", "grouped", "posterior", "simulated"]
@@ -119,7 +121,7 @@ def simulated(
         draws, predicted = _draws(estimate, n, effects, rng)
     else:
         draws, predicted = drawn_around(estimate, given, n, rng), given.predictors[0]
-    return Simulated(y, draws, ranks(y, draws, rng), predicted)
+    return Simulated(y, draws, ranked(y, [draws], rng), predicted)
 
 
 def grouped(found: Simulated, codes: Codes, rng: np.random.Generator) -> Simulated:
@@ -133,15 +135,7 @@ def grouped(found: Simulated, codes: Codes, rng: np.random.Generator) -> Simulat
     y = np.bincount(codes[kept], found.observed[kept], count).astype(np.float64)
     predicted = np.bincount(codes[kept], found.predicted[kept], count) / size
     draws = np.add.reduceat(found.draws[kept][order], starts, axis=0)
-    return Simulated(y, draws, ranks(y, draws, rng), predicted)
-
-
-def ranks(y: Floats, draws: Floats, rng: np.random.Generator) -> Floats:
-    """Rank of y (m,) among itself and its draws (m, N), ties at random, over N + 1."""
-    N = draws.shape[1]
-    below = np.count_nonzero(draws < y[:, None], axis=1)
-    equal = np.count_nonzero(draws == y[:, None], axis=1)
-    return np.asarray((below + rng.random(len(y)) * (equal + 1.0)) / (N + 1.0))
+    return Simulated(y, draws, ranked(y, [draws], rng), predicted)
 
 
 def _draws(
@@ -194,7 +188,7 @@ def posterior(estimate: Estimate, rng: np.random.Generator) -> Posterior:
     if spec.offset is not None:
         mean = mean + spec.offset
     for term, effect in zip(spec.terms, b, strict=True):
-        mean = mean + np.einsum("nr,nr->n", term.z, effect[spec.factors[term.factor].codes])
+        mean = mean + at_levels(effect, spec.factors[term.factor].codes, term.z)
     return Posterior(mean[None], b, sigma)
 
 
@@ -209,7 +203,7 @@ def _deviation(
     for term, psi in zip(spec.terms, model.covariances, strict=True):
         factor = spec.factors[term.factor]
         b0 = EffectDraws.of(factor.n_levels, ratio * psi, term.kernel).draw(rng)
-        y0 = y0 + np.einsum("nr,nr->n", term.z, b0[factor.codes])
+        y0 = y0 + at_levels(b0, factor.codes, term.z)
         drawn.append(b0)
     offset = 0.0 if spec.offset is None else spec.offset
     point = model.point(y=y0 + offset)
@@ -228,7 +222,7 @@ def _generalised_posterior(estimate: GeneralisedEstimate, rng: np.random.Generat
     def move(t: int, d: Floats) -> None:
         term = estimate.terms[t]
         codes = estimate.design.factors[term.factor].codes
-        etas[estimate.design.owners[t]] += np.einsum("nr,nr->n", term.z, d[codes])
+        etas[estimate.design.owners[t]] += at_levels(d, codes, term.z)
         effects[t] = effects[t] + d
 
     if own.stop > own.start:
@@ -252,7 +246,6 @@ def _generalised_posterior(estimate: GeneralisedEstimate, rng: np.random.Generat
 
 def _drawn(covariances: Floats, rng: np.random.Generator) -> Floats:
     """Draw (q, r) values with these (q, r, r) covariances."""
-    values, vectors = np.linalg.eigh(covariances)
-    roots = vectors * np.sqrt(np.maximum(values, 0.0))[:, None, :]
-    drawn: Floats = np.einsum("qij,qj->qi", roots, rng.standard_normal(values.shape))
+    roots = square_root(covariances)
+    drawn: Floats = np.einsum("qij,qj->qi", roots, rng.standard_normal(roots.shape[:2]))
     return drawn

@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 
 from ranef.errors import ModelError
 from ranef.inference.means import residuals
-from ranef.inference.wald import FTest, independent_rows
+from ranef.inference.simulation import square_root
+from ranef.inference.wald import FTest, f_tail, independent_rows
 from ranef.models.estimate import Estimate
 
 __all__ = ["TYPES", "ClusterCovariance", "cluster_covariance"]
@@ -77,8 +78,6 @@ class ClusterCovariance:
         statistic and eta those of the Wishart distribution with the variance of vcov
         (Tipton & Pustejovsky 2015, J. Educ. Behav. Stat. 40).
         """
-        from scipy.special import fdtrc
-
         basis, target = independent_rows(len(self.beta), L, rhs)
         q = len(basis)
         gap = basis @ self.beta - target
@@ -97,7 +96,7 @@ class ClusterCovariance:
                 f"test {q} hypotheses at once: test fewer at a time"
             )
         statistic = df2 / (eta * q) * wald
-        return FTest(statistic, q, float(df2), float(fdtrc(q, df2, statistic)))
+        return f_tail(statistic, q, float(df2))
 
     def _wishart(self, C: Floats) -> tuple[float, Floats]:
         """Degrees of freedom of C vcov C' as a Wishart matrix, and its expectation.
@@ -265,7 +264,7 @@ def _batch(
     for term, psi, (local, _), count in zip(
         spec.terms, estimate.covariances, locals_, counts, strict=True
     ):
-        root = _root(psi)
+        root = square_root(psi)
         z = term.z[rows] @ root
         spread = np.zeros((*rows.shape, int(count), term.size))
         at = np.arange(len(rows))[:, None], np.arange(rows.shape[1])[None], local[rows]
@@ -282,8 +281,3 @@ def _batch(
     diagonal = np.arange(X.shape[1])
     V[:, diagonal, diagonal] += noise
     return _Batch(clusters, X, V, own)
-
-
-def _root(psi: Floats) -> Floats:
-    values, vectors = np.linalg.eigh(psi)
-    return np.asarray(vectors * np.sqrt(np.maximum(values, 0.0)))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ranef.inference.means import at_levels
 from ranef.models.estimate import Estimate, GeneralisedEstimate
 
 __all__ = ["Combinations", "fixed_effects", "modes_of"]
@@ -39,7 +40,7 @@ class Combinations:
         for given, b in zip(self.random, modes_of(estimate), strict=True):
             if given is not None:
                 codes, z = given
-                out = out + np.where(codes >= 0, np.einsum("nr,nr->n", z, b[codes]), 0.0)
+                out = out + at_levels(b, codes, z)
         return out
 
 

@@ -26,6 +26,7 @@ from ranef.design.specification import Accounting, GroupingFactor, RandomTerm, S
 from ranef.errors import ModelError
 from ranef.families import Cumulative
 from ranef.inference.generalised.rows import Rows
+from ranef.inference.means import at_levels
 from ranef.inference.parameters import ParameterCovariance
 from ranef.inference.prediction import NewRows, Prediction, Random, degrees, interval_of
 from ranef.models.estimate import Estimate, GeneralisedEstimate, LinearEstimate
@@ -147,9 +148,8 @@ def predict_updated(
         given = given + estimate.sigma**2 / (1.0 if rows.weights is None else rows.weights)
     J, d = rows.X.copy(), np.zeros((len(rows.X), len(estimate.theta)))
     for codes, z, by_beta, by_theta in _paired(random, updated):
-        seen = codes >= 0
-        J[seen] += np.einsum("nr,nrp->np", z[seen], by_beta[codes[seen]])
-        d[seen] += np.einsum("nr,nrk->nk", z[seen], by_theta[codes[seen]])
+        J += at_levels(by_beta, codes, z)
+        d += at_levels(by_theta, codes, z)
     d += J @ solve.effect_derivatives(estimate)[0]
     given = given + np.sum(J @ estimate.vcov * J, axis=1)
     d = d[:, known.free]
@@ -167,7 +167,7 @@ def predicted_updated(estimate: Estimate, updated: Updated, rows: NewRows) -> Fl
     if rows.offset is not None:
         value = value + rows.offset
     for (codes, z), b in zip(rows.random or (), updated.estimate.modes, strict=True):
-        value = value + np.where(codes >= 0, np.einsum("nr,nr->n", z, b[codes]), 0.0)
+        value = value + at_levels(b, codes, z)
     return value
 
 

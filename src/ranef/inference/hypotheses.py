@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from ranef.design.effects import Effect, Effects
 from ranef.errors import ModelError
 from ranef.inference.degrees import Parameters, denominator
-from ranef.inference.wald import FTest
+from ranef.inference.wald import FTest, f_tail
 from ranef.models.estimate import Estimate
 
 __all__ = ["TYPES", "term_hypotheses", "with_fixed_rows"]
@@ -142,7 +142,5 @@ def with_fixed_rows(
     test: FTest, estimate: Estimate, L: Floats, parameters: Parameters | None
 ) -> FTest:
     """Give a test Satterthwaite's degrees of freedom for the rows of L as they stand."""
-    from scipy.special import fdtrc
-
     df2 = denominator(estimate, L, "satterthwaite", parameters)
-    return FTest(test.statistic, test.df1, df2, float(fdtrc(test.df1, df2, test.statistic)))
+    return f_tail(test.statistic, test.df1, df2)

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from ranef import solve
 from ranef.inference.combinations import Combinations
 from ranef.inference.generalised.uncertainty import mode_derivatives
+from ranef.inference.means import at_levels
 from ranef.inference.parameters import parameter_covariance
 from ranef.inference.prediction import by_theta
 from ranef.models.estimate import Estimate, GeneralisedEstimate
@@ -150,8 +151,7 @@ def by_parameters(estimate: GeneralisedEstimate, what: Combinations) -> Floats:
     for given, moved in zip(what.random, mode_derivatives(estimate), strict=True):
         if given is not None:
             codes, z = given
-            seen = codes >= 0
-            G[seen] += np.einsum("nr,nrf->nf", z[seen], moved[codes[seen]])
+            G += at_levels(moved, codes, z)
     return G
 
 

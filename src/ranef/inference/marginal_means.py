@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from ranef.families.links import LINKS, Link
 from ranef.inference.multiplicity import Adjusted, Family, adjust
-from ranef.inference.wald import FTest, Intervals
+from ranef.inference.wald import FTest, Intervals, f_tail
 
 __all__ = [
     "Examined",
@@ -25,10 +25,9 @@ __all__ = [
     "averaged",
     "estimable_basis",
     "examined",
-    "f_tail",
-    "independent_rows",
     "joint_test",
     "redundancy",
+    "row_basis",
     "shown",
     "wald_test",
 ]
@@ -216,10 +215,10 @@ def _correlation(covariance: Floats) -> Floats:
 
 
 def _rank(L: Floats) -> int:
-    return len(independent_rows(L)) if len(L) else 0
+    return len(row_basis(L)) if len(L) else 0
 
 
-def independent_rows(L: Floats) -> Floats:
+def row_basis(L: Floats) -> Floats:
     """Orthonormal basis (rank, K) of the rows of L."""
     if not L.size:
         return np.zeros((0, L.shape[1]))
@@ -265,14 +264,6 @@ def wald_test(L: Floats, value: Floats, covariance: Floats) -> FTest:
     rank = int(np.linalg.matrix_rank(spread, hermitian=True))
     statistic = float(value @ np.linalg.pinv(spread, hermitian=True) @ value) / max(rank, 1)
     return f_tail(statistic, rank, float(np.inf))
-
-
-def f_tail(statistic: float, df1: int, df2: float) -> FTest:
-    """An F test with its p-value."""
-    from scipy.special import chdtrc, fdtrc
-
-    tail = chdtrc(df1, df1 * statistic) if np.isinf(df2) else fdtrc(df1, df2, statistic)
-    return FTest(statistic, df1, df2, float(tail))
 
 
 def shown(found: Intervals, link: str) -> Intervals:

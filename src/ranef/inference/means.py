@@ -9,10 +9,24 @@ from numpy.typing import NDArray
 
 from ranef.models.estimate import Estimate
 
-__all__ = ["fitted", "linear_predictor", "residuals"]
+__all__ = ["at_levels", "fitted", "linear_predictor", "residuals"]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int32]
+
+
+def at_levels(values: Floats, codes: Ints, z: Floats) -> Floats:
+    """Sum over r of z times the values of each row's level, (N, ...); 0 where a code is -1.
+
+    values : (q, r) or (q, r, k), codes : (N,), z : (N, r).
+    """
+    seen = codes >= 0
+    if values.ndim == 2:
+        return np.where(seen, np.einsum("nr,nr->n", z, values[codes]), 0.0)
+    out = np.zeros((len(codes), *values.shape[2:]))
+    for j in range(z.shape[1]):
+        out[seen] += z[seen, j, None] * values[codes[seen], j]
+    return out
 
 
 def linear_predictor(
@@ -29,8 +43,7 @@ def linear_predictor(
     if offset is not None:
         total = total + offset
     for b, (codes, z) in zip(estimate.modes, random, strict=False):
-        known = codes >= 0
-        total = total + np.where(known, np.einsum("nr,nr->n", z, b[codes]), 0.0)
+        total = total + at_levels(b, codes, z)
     return total
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ranef import solve
 from ranef.inference.degrees import Parameters, degrees_of_freedom
-from ranef.inference.means import linear_predictor
+from ranef.inference.means import at_levels, linear_predictor
 from ranef.inference.parameters import ParameterCovariance, parameter_covariance
 from ranef.inference.wald import coefficient_covariance, quantile
 from ranef.models.estimate import Estimate
@@ -144,9 +144,7 @@ def by_theta(
         if given is None:
             continue
         codes, z = given
-        seen = codes >= 0
-        for j in range(z.shape[1]):
-            d[seen] += z[seen, j, None] * moved[codes[seen], j]
+        d += at_levels(moved, codes, z)
     return d
 
 

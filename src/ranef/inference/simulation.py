@@ -246,7 +246,7 @@ def drawn_theta(terms: Sequence[RandomTerm], theta: Floats, step: Floats) -> lis
 
 
 def square_root(matrix: Floats) -> Floats:
-    """R with R R' = matrix, for a positive semidefinite matrix."""
+    """R with R R' = matrix, for positive semidefinite matrices (..., r, r)."""
     values, vectors = np.linalg.eigh(matrix)
-    root: Floats = vectors * np.sqrt(np.maximum(values, 0.0))
+    root: Floats = vectors * np.sqrt(np.maximum(values, 0.0))[..., None, :]
     return root

@@ -131,8 +131,6 @@ def f_test(
     must then lie in its range. Of a generalised model L is over the coefficients of
     all components, and `df2` is infinite: rank times F is chi-squared.
     """
-    from scipy.special import chdtrc, fdtrc
-
     method = method_of(estimate, df)
     beta, vcov = _coefficients(estimate, method)
     basis, target = independent_rows(len(beta), L, rhs)
@@ -148,9 +146,15 @@ def f_test(
         )
     reference = scaled_f(estimate, basis, method, parameters)
     statistic = reference.scale * float(gap @ np.linalg.solve(known, gap)) / rank
-    df2 = reference.df2
-    tail = chdtrc(rank, rank * statistic) if np.isinf(df2) else fdtrc(rank, df2, statistic)
-    return FTest(statistic, rank, df2, float(tail))
+    return f_tail(statistic, rank, reference.df2)
+
+
+def f_tail(statistic: float, df1: int, df2: float) -> FTest:
+    """An F test with its p-value; of infinite df2 that of chi-squared."""
+    from scipy.special import chdtrc, fdtrc
+
+    tail = chdtrc(df1, df1 * statistic) if np.isinf(df2) else fdtrc(df1, df2, statistic)
+    return FTest(statistic, df1, df2, float(tail))
 
 
 def coefficient_covariance(estimate: Estimate, df: str | None = None) -> Floats:

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, Protocol
 
 from ranef import plots
-from ranef._version import __version__
 from ranef.report.figures import figure
 from ranef.report.files import write_atomically
 from ranef.report.markup import Column, Markup, element, join, table
 from ranef.report.numbers import p_value, significant
+from ranef.report.page import document
 
 __all__ = ["check_html", "findings_tables", "write_check"]
 
@@ -50,26 +49,9 @@ def check_html(check: Checked, *, title: str | None = None) -> str:
     '<!DOCTYPE html>'
     """
     heading = f"Check of {check.fit.formula}" if title is None else title
-    head = element(
-        "head",
-        Markup('<meta charset="utf-8">\n'),
-        Markup('<meta name="viewport" content="width=device-width, initial-scale=1">\n'),
-        Markup(f'<meta name="generator" content="ranef {__version__}">\n'),
-        element("title", heading),
-        element("style", Markup(files("ranef.report").joinpath("page.css").read_text("utf-8"))),
-    )
     status = "proved" if check.healthy else "unproved"
-    body = element(
-        "body",
-        element(
-            "header",
-            element("h1", heading),
-            element("p", check.headline, class_=f"verdict {status}"),
-        ),
-        element("main", _findings(check), _pictures(check)),
-        element("footer", element("p", f"Made with ranef {__version__}.")),
-    )
-    return f"<!DOCTYPE html>\n{element('html', head, body, lang='en')}\n"
+    verdict = element("p", check.headline, class_=f"verdict {status}")
+    return document(heading, [verdict], [_findings(check), _pictures(check)])
 
 
 def write_check(check: Checked, path: str | os.PathLike[str], *, title: str | None = None) -> Path:

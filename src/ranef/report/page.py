@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 
@@ -48,6 +49,12 @@ def html(
     heading = f"{kind} mixed model of {fit.estimate.specification.response}"
     heading = heading if title is None else title
     sections = all_sections(fit, conf_level, call, df)
+    header = [key_facts(fit.estimate), _contents(sections)]
+    return document(heading, header, [_section(section) for section in sections])
+
+
+def document(heading: str, header: Sequence[Markup], main: Sequence[Markup]) -> str:
+    """Return a whole page, with what its header holds below the heading."""
     head = element(
         "head",
         Markup('<meta charset="utf-8">\n'),
@@ -58,13 +65,8 @@ def html(
     )
     body = element(
         "body",
-        element(
-            "header",
-            element("h1", heading),
-            key_facts(fit.estimate),
-            _contents(sections),
-        ),
-        element("main", *(_section(section) for section in sections)),
+        element("header", element("h1", heading), *header),
+        element("main", *main),
         element("footer", element("p", f"Made with ranef {__version__}.")),
     )
     return f"<!DOCTYPE html>\n{element('html', head, body, lang='en')}\n"

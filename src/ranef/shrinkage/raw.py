@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranef.inference.combinations import modes_of
-from ranef.inference.means import fitted
+from ranef.inference.means import at_levels, fitted
 from ranef.models.estimate import Component, Estimate, GeneralisedEstimate
 from ranef.models.naming import factors_of, terms_of
 from ranef.shrinkage.combinations import components_of, names_of, own_terms
@@ -104,8 +104,7 @@ def _own_part(estimate: Estimate, part: Component, factor: int) -> Floats:
     codes = factors_of(estimate)[factor].codes
     out = np.zeros(len(codes))
     for t in own_terms(estimate, part, factor):
-        b = modes_of(estimate)[t]
-        out += np.einsum("nr,nr->n", terms_of(estimate)[t].z, b[codes])
+        out += at_levels(modes_of(estimate)[t], codes, terms_of(estimate)[t].z)
     return out
 
 

@@ -10,6 +10,7 @@ May import `_core`, `covariance`, `design.specification`, `errors`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -29,7 +30,7 @@ from ranef.solve.assembly import (
     terms_of,
 )
 from ranef.solve.constraints import Constraints, FreeCoefficients
-from ranef.solve.layout import choose_layout
+from ranef.solve.layout import Block, choose_layout
 from ranef.solve.penalty import Penalty, core_terms
 from ranef.solve.quadrature import quadrature_layout
 from ranef.solve.resources import available_cores, hold_blas, use_lapack
@@ -41,6 +42,7 @@ __all__ = [
     "LinearPredictor",
     "assemble_generalised",
     "free_columns",
+    "owned_factors",
 ]
 
 Floats = NDArray[np.float64]
@@ -268,15 +270,7 @@ def assemble_generalised(
         use_lapack()
     free = design.constraints.free(design.n_coefficients)
     predictors, scale = _scaled(design, free)
-    factors = []
-    for block in blocks:
-        factor = factor_of(design, block)
-        factor["owners"] = [
-            design.owners[i] for i in block.terms for _ in range(design.terms[i].size)
-        ]
-        for term, i in zip(factor["terms"], block.terms, strict=True):
-            term["unit"] = design.predictors[design.owners[i]].unit
-        factors.append(factor)
+    factors = owned_factors(design, blocks)
     problem = _core.GeneralisedProblem(
         design.family,
         _contiguous(design.y),
@@ -305,6 +299,20 @@ def assemble_generalised(
     _hold(assembly, problem)
     known[path, quadrature] = known[layout.path, quadrature] = assembly
     return assembly
+
+
+def owned_factors(design: GeneralisedDesign, blocks: Sequence[Block]) -> list[dict[str, Any]]:
+    """The blocks as the core takes them, with the predictor and the unit of each column."""
+    factors = []
+    for block in blocks:
+        factor = factor_of(design, block)
+        factor["owners"] = [
+            design.owners[i] for i in block.terms for _ in range(design.terms[i].size)
+        ]
+        for term, i in zip(factor["terms"], block.terms, strict=True):
+            term["unit"] = design.predictors[design.owners[i]].unit
+        factors.append(factor)
+    return factors
 
 
 def _contiguous(values: Floats) -> Floats:

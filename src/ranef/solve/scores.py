@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from ranef import _core
 from ranef.design.specification import GroupingFactor, RandomTerm
 from ranef.errors import ModelError
-from ranef.solve.assembly import factor_of, terms_of
+from ranef.solve.assembly import terms_of
 from ranef.solve.constraints import FreeCoefficients
 from ranef.solve.layout import choose_layout
 from ranef.solve.predictors import (
@@ -26,6 +26,7 @@ from ranef.solve.predictors import (
     GeneralisedDesign,
     LinearPredictor,
     free_columns,
+    owned_factors,
 )
 from ranef.solve.resources import hold_blas, use_lapack
 from ranef.solve.search import ranks_of
@@ -133,15 +134,7 @@ def _alone(
     blocks, layout = choose_layout(design, "single" if nodes > 1 else None)
     if layout.order > _core.small_order:
         use_lapack()
-    factors = []
-    for block in blocks:
-        factor = factor_of(design, block)
-        factor["owners"] = [
-            design.owners[i] for i in block.terms for _ in range(design.terms[i].size)
-        ]
-        for term, i in zip(factor["terms"], block.terms, strict=True):
-            term["unit"] = design.predictors[design.owners[i]].unit
-        factors.append(factor)
+    factors = owned_factors(design, blocks)
     predictors: list[dict[str, object]] = [
         {
             "X": np.ascontiguousarray(p.X[rows]),

@@ -6,7 +6,8 @@ gives an answer back in the library the data came in. May import
 arrives.
 """
 
+from ranef.tables.codes import reads_as_number
 from ranef.tables.make import make_table
 from ranef.tables.table import Table
 
-__all__ = ["Table", "make_table"]
+__all__ = ["Table", "make_table", "reads_as_number"]

@@ -18,6 +18,7 @@ __all__ = [
     "codes_of_integers",
     "codes_of_objects",
     "minus_one",
+    "reads_as_number",
     "sorted_codes",
     "text_for_numbers",
 ]
@@ -120,7 +121,7 @@ def sorted_codes(name: str, raw: NDArray[Any], levels: list[Any]) -> Codes:
 
 def text_for_numbers(name: str, codes: NDArray[np.int32], levels: list[Any]) -> str:
     """Say why a column of text is not a column of numbers."""
-    wrong = np.fromiter((not _reads_as_number(v) for v in levels), dtype=bool, count=len(levels))
+    wrong = np.fromiter((not reads_as_number(v) for v in levels), dtype=bool, count=len(levels))
     rows = np.flatnonzero((codes >= 0) & np.append(wrong, False)[codes])
     what = f"column {name!r} holds text, not numbers"
     if len(rows) == 0:
@@ -137,7 +138,8 @@ def text_for_numbers(name: str, codes: NDArray[np.int32], levels: list[Any]) -> 
     )
 
 
-def _reads_as_number(value: Any) -> bool:
+def reads_as_number(value: Any) -> bool:
+    """Tell whether a level stands for a number."""
     try:
         float(value)
     except (TypeError, ValueError):

@@ -24,14 +24,19 @@ from ranef.inference.generalised.targets import (
     through,
 )
 from ranef.inference.generalised.uncertainty import (
-    gradient,
+    expectation_gradient,
     linear_predictors,
     random_variance,
-    random_variance_gradient,
 )
 from ranef.models.estimate import GeneralisedEstimate
 
-__all__ = ["RowFunctions", "component_link", "conditional_parts", "row_functions"]
+__all__ = [
+    "RowFunctions",
+    "component_link",
+    "conditional_parts",
+    "predictor_of",
+    "row_functions",
+]
 
 Floats = NDArray[np.float64]
 Parts = tuple[LinearPart, ...]
@@ -105,7 +110,7 @@ def component_link(estimate: GeneralisedEstimate, component: str) -> str:
 
 def _predictors(estimate: GeneralisedEstimate, parts: Parts, component: str) -> RowFunctions:
     """The linear predictors of a component."""
-    family, own = estimate.family, [_number(estimate, component)]
+    family, own = estimate.family, [predictor_of(estimate, component)]
     if component == "conditional" and isinstance(family, Multinomial):
         own = list(range(len(parts)))
     N, total = len(parts[0].X), len(estimate.coefficients) + len(estimate.theta)
@@ -127,7 +132,7 @@ def _add(
     J[:, part.columns] += weight * part.X
 
 
-def _number(estimate: GeneralisedEstimate, component: str) -> int:
+def predictor_of(estimate: GeneralisedEstimate, component: str) -> int:
     """Which predictor a component's is."""
     if component == "conditional":
         return 0
@@ -155,9 +160,7 @@ def _jacobian(estimate: GeneralisedEstimate, parts: Parts, found: Expectation) -
     N, K = found.value.shape
     out = np.empty((N, K, len(estimate.coefficients) + len(estimate.theta)))
     for k in range(K):
-        by_mean = np.ascontiguousarray(found.by_mean[:, :, k])
-        out[:, k] = gradient(estimate, parts, by_mean, False)
-        out[:, k] += random_variance_gradient(estimate, parts, found.by_variance[:, :, k])
+        out[:, k] = expectation_gradient(estimate, parts, found, k)
     return out
 
 
@@ -168,4 +171,4 @@ def conditional_parts(estimate: GeneralisedEstimate, rows: Rows, component: str)
             "unit= is for a mean with one linear predictor; for categories, or with a zero "
             "part, use predict(kind='conditional')"
         )
-    return linear_parts(estimate, rows)[_number(estimate, component)]
+    return linear_parts(estimate, rows)[predictor_of(estimate, component)]

@@ -20,14 +20,14 @@ from numpy.typing import NDArray
 from ranef.errors import ModelError, suggestion
 from ranef.families import Cumulative, Multinomial
 from ranef.families.links import LINKS
-from ranef.inference.generalised.integration import Expectation, Factor, expectation
+from ranef.inference.generalised.functions import component_link, predictor_of
+from ranef.inference.generalised.integration import Factor, expectation
 from ranef.inference.generalised.rows import LinearPart, linear_parts, own_rows
-from ranef.inference.generalised.targets import STRIPS, count_of, target, through
+from ranef.inference.generalised.targets import STRIPS, target, through
 from ranef.inference.generalised.uncertainty import (
-    gradient,
+    expectation_gradient,
     linear_predictors,
     random_variance,
-    random_variance_gradient,
 )
 from ranef.inference.wald import Intervals, wald
 from ranef.models.estimate import GeneralisedEstimate
@@ -186,13 +186,6 @@ def _labels(
     return tuple(name for name, _ in found), tuple(response for _, response in found)
 
 
-def _derivatives(estimate: GeneralisedEstimate, parts: Parts, found: Expectation, k: int) -> Floats:
-    """Derivatives (N, P + k) of the k-th value."""
-    by_mean = np.ascontiguousarray(found.by_mean[:, :, k])
-    J = gradient(estimate, parts, by_mean, False)
-    return J + random_variance_gradient(estimate, parts, found.by_variance[:, :, k])
-
-
 def _less_offset(value: Floats, part: LinearPart) -> Floats:
     return value if part.offset is None else value - part.offset
 
@@ -205,7 +198,7 @@ def _one(
     found = expectation(through(link, a, len(parts)), etas, variances)
     known, mean = LINKS[link], found.value[:, 0]
     value = known.function(mean)
-    slope = _derivatives(estimate, parts, found, 0) / known.first(value)[:, None]
+    slope = expectation_gradient(estimate, parts, found, 0) / known.first(value)[:, None]
     part = parts[a]
     return [_Equation(part.X, part.columns, _less_offset(value, part), slope)]
 
@@ -220,12 +213,7 @@ def _predictor(estimate: GeneralisedEstimate, component: str) -> tuple[int, str]
             f"the model has no component {component!r}{suggestion(component, names)}; "
             f"there are {known}"
         )
-    if component == "zero":
-        return count_of(estimate) - 1, "logit"
-    if component == "conditional":
-        return 0, estimate.family.link
-    wanted = target(estimate, component)
-    return wanted.factors[0].uses[0], wanted.scale
+    return predictor_of(estimate, component), component_link(estimate, component)
 
 
 def _below(
@@ -253,7 +241,7 @@ def _below(
     out = []
     for j in range(J - 1):
         value = link.function(found.value[:, j])
-        J_value = _derivatives(estimate, parts, found, j) / link.first(value)[:, None]
+        J_value = expectation_gradient(estimate, parts, found, j) / link.first(value)[:, None]
         X = np.hstack([-parts[0].X, parts[j + 1].X])
         columns = np.concatenate([parts[0].columns, parts[j + 1].columns])
         if parts[0].offset is not None:
@@ -268,13 +256,13 @@ def _odds(
     """Log odds of each category against the first."""
     found = expectation(target(estimate, "response").factors[0], etas, variances)
     p = found.value
-    base = _derivatives(estimate, parts, found, 0) / p[:, :1]
+    base = expectation_gradient(estimate, parts, found, 0) / p[:, :1]
     return [
         _Equation(
             part.X,
             part.columns,
             _less_offset(np.log(p[:, k] / p[:, 0]), part),
-            _derivatives(estimate, parts, found, k) / p[:, k, None] - base,
+            expectation_gradient(estimate, parts, found, k) / p[:, k, None] - base,
         )
         for k, part in enumerate(parts, 1)
     ]

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from ranef.errors import ModelError, suggestion
 from ranef.families import Binomial
 from ranef.families.links import LINKS
+from ranef.inference.generalised.integration import Expectation
 from ranef.inference.generalised.rows import LinearPart, Rows, linear_parts
 from ranef.inference.generalised.targets import (
     Target,
@@ -20,11 +21,11 @@ from ranef.inference.generalised.targets import (
 )
 from ranef.inference.generalised.uncertainty import (
     error_variance,
-    gradient,
+    expectation_gradient,
     linear_predictors,
     random_variance,
-    random_variance_gradient,
 )
+from ranef.inference.simulation import square_root
 from ranef.inference.wald import Intervals, quantile, wald
 from ranef.models.estimate import GeneralisedEstimate
 
@@ -126,7 +127,7 @@ def predict(
         return GeneralisedPrediction(_squeezed(found.value), spread, low, high)
     if wanted.single and variances is None:
         return _through_link(estimate, parts, wanted, etas, conditional, conf_level)
-    error = np.sqrt(_variances(estimate, parts, found.by_mean, found.by_variance, conditional))
+    error = np.sqrt(_variances(estimate, parts, found, conditional))
     return _carried_back(found.value, error, wanted.scale, conf_level)
 
 
@@ -176,9 +177,7 @@ def contrasts(
     etas = linear_predictors(estimate, parts, False)
     variances = random_variance(estimate, parts) if kind == "population" else None
     found = evaluate(target(estimate, type), etas, variances)
-    J = gradient(estimate, parts, found.by_mean[:, :, 0], False)
-    J += random_variance_gradient(estimate, parts, found.by_variance[:, :, 0])
-    G = C @ J
+    G = C @ expectation_gradient(estimate, parts, found, 0)
     error = np.sqrt(np.sum(G @ estimate.joint_covariance * G, axis=1))
     return wald(C @ found.value[:, 0], error, np.full(len(C), np.inf), conf_level)
 
@@ -218,19 +217,18 @@ def _squeezed(values: Floats) -> Floats:
 def _variances(
     estimate: GeneralisedEstimate,
     parts: Parts,
-    by_mean: Floats,
-    by_variance: Floats,
+    found: Expectation,
     conditional: bool,
 ) -> Floats:
-    """Variances (N, K) of values with these derivatives."""
-    _, N, K = by_mean.shape
+    """Variances (N, K) of values."""
+    N, K = found.value.shape
     out = np.empty((N, K))
     for k in range(K):
-        w, v = np.ascontiguousarray(by_mean[:, :, k]), by_variance[:, :, k]
         if conditional:
+            w = np.ascontiguousarray(found.by_mean[:, :, k])
             out[:, k] = error_variance(estimate, parts, w, True)
             continue
-        J = gradient(estimate, parts, w, False) + random_variance_gradient(estimate, parts, v)
+        J = expectation_gradient(estimate, parts, found, k)
         out[:, k] = np.sum(J @ estimate.joint_covariance * J, axis=1)
     return np.maximum(out, 0.0)
 
@@ -251,7 +249,7 @@ def _through_link(
     link, uses = LINKS[wanted.scale], wanted.factors[0].uses
     if len(uses) != 1:
         found = evaluate(wanted, etas, None)
-        error = np.sqrt(_variances(estimate, parts, found.by_mean, found.by_variance, conditional))
+        error = np.sqrt(_variances(estimate, parts, found, conditional))
         return _carried_back(found.value, error, "identity", conf_level)
     a, weights = uses[0], np.zeros_like(etas)
     weights[a] = 1.0
@@ -297,7 +295,7 @@ def _population_link(
     value = link.function(found.value)
     if conf_level is None:
         return GeneralisedPrediction(_squeezed(value))
-    error = np.sqrt(_variances(estimate, parts, found.by_mean, found.by_variance, False))
+    error = np.sqrt(_variances(estimate, parts, found, False))
     return _carried_back(value, error / np.abs(link.first(value)), "identity", conf_level)
 
 
@@ -369,5 +367,4 @@ def _error_roots(estimate: GeneralisedEstimate, parts: Parts, random: bool) -> F
         for b in range(a):
             own = covariance[:, a, a] + covariance[:, b, b]
             covariance[:, a, b] = covariance[:, b, a] = (variance(a, b) - own) / 2
-    values, vectors = np.linalg.eigh(covariance)
-    return np.asarray(vectors * np.sqrt(np.maximum(values, 0.0))[:, None, :])
+    return square_root(covariance)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -10,7 +12,7 @@ from ranef.families import CensoredGaussian, Multinomial
 from ranef.inference.generalised.drawing import simulate
 from ranef.models.estimate import GeneralisedEstimate
 
-__all__ = ["quantile_residuals"]
+__all__ = ["quantile_residuals", "ranked"]
 
 Floats = NDArray[np.float64]
 
@@ -40,13 +42,18 @@ def quantile_residuals(estimate: GeneralisedEstimate, rng: np.random.Generator) 
             f"the family {estimate.family.name} has no quantile residuals: its responses "
             "have no order or are not known"
         )
-    y = estimate.specification.y
-    below, equal = np.zeros(len(y)), np.zeros(len(y))
-    for _ in range(DRAWS // AT_ONCE):
-        drawn = simulate(estimate, AT_ONCE, rng)
-        below += np.count_nonzero(drawn < y[:, None], axis=1)
-        equal += np.count_nonzero(drawn == y[:, None], axis=1)
     from scipy.special import ndtri
 
-    share = (below + rng.random(len(y)) * (equal + 1.0)) / (DRAWS + 1.0)
+    batches = (simulate(estimate, AT_ONCE, rng) for _ in range(DRAWS // AT_ONCE))
+    share = ranked(estimate.specification.y, batches, rng)
     return np.asarray(ndtri(share), dtype=np.float64)
+
+
+def ranked(y: Floats, batches: Iterable[Floats], rng: np.random.Generator) -> Floats:
+    """Rank of y (m,) among itself and batches of N draws (m, N_k), ties at random, over N + 1."""
+    below, equal, N = np.zeros(len(y)), np.zeros(len(y)), 0
+    for drawn in batches:
+        below += np.count_nonzero(drawn < y[:, None], axis=1)
+        equal += np.count_nonzero(drawn == y[:, None], axis=1)
+        N += drawn.shape[1]
+    return np.asarray((below + rng.random(len(y)) * (equal + 1.0)) / (N + 1.0))

@@ -16,11 +16,14 @@ from numpy.typing import NDArray
 
 from ranef import solve
 from ranef.covariance import structure_of
+from ranef.inference.generalised.integration import Expectation
 from ranef.inference.generalised.rows import LinearPart
+from ranef.inference.means import at_levels
 from ranef.models.estimate import GeneralisedEstimate
 
 __all__ = [
     "error_variance",
+    "expectation_gradient",
     "gradient",
     "linear_predictors",
     "mode_derivatives",
@@ -41,8 +44,7 @@ def linear_predictors(estimate: GeneralisedEstimate, parts: Parts, conditional: 
         if part.offset is not None:
             eta += part.offset
         for term, codes, z in part.random if conditional else ():
-            b = estimate.term_modes[term][codes]
-            eta += np.where(codes >= 0, np.einsum("nr,nr->n", z, b), 0.0)
+            eta += at_levels(estimate.term_modes[term], codes, z)
     return out
 
 
@@ -94,11 +96,16 @@ def gradient(
     for w, part in zip(weights, parts, strict=True):
         out[:, part.columns] += w[:, None] * part.X
         for term, codes, z in part.random if conditional else ():
-            known = codes >= 0
-            moved = mode_derivatives(estimate)[term][codes[known]]
-            for j in range(z.shape[1]):
-                out[known] += (w * z[:, j])[known, None] * moved[:, j]
+            out += at_levels(mode_derivatives(estimate)[term], codes, w[:, None] * z)
     return out
+
+
+def expectation_gradient(
+    estimate: GeneralisedEstimate, parts: Parts, found: Expectation, k: int
+) -> Floats:
+    """Derivatives (N, P + k) of the k-th value, the modes held, in coefficients and theta."""
+    J = gradient(estimate, parts, np.ascontiguousarray(found.by_mean[:, :, k]), False)
+    return J + random_variance_gradient(estimate, parts, found.by_variance[:, :, k])
 
 
 def error_variance(

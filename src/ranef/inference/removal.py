@@ -278,6 +278,6 @@ def refuse_penalised(estimate: Estimate, what: str) -> None:
     """Refuse fits with priors, whose likelihood is not at its maximum."""
     if isinstance(estimate, GeneralisedEstimate) and estimate.priors:
         raise ModelError(
-            f"{what} compares maximised likelihoods, and this fit maximised the likelihood times "
-            "its priors; fit it without priors"
+            f"{what} rests on a maximum of the likelihood, and this fit maximised the likelihood "
+            "times its priors; fit it without priors"
         )

@@ -3,39 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
 
 from ranef import plots
 from ranef.report.figures import figure
 from ranef.report.files import write_atomically
-from ranef.report.markup import Column, Markup, element, join, table
-from ranef.report.numbers import p_value, significant
+from ranef.report.findings import Checked, findings_tables
+from ranef.report.markup import Markup, element, join
 from ranef.report.page import document
 
-__all__ = ["check_html", "findings_tables", "write_check"]
-
-WORDS = {"look": "Needs a look", "note": "To know", "fine": "In order"}
-
-
-class Checked(Protocol):
-    """What the page reads of a check."""
-
-    @property
-    def findings(self) -> Sequence[Any]: ...
-    @property
-    def fit(self) -> Any: ...
-    @property
-    def residuals(self) -> Any: ...
-    @property
-    def left_out(self) -> Mapping[str, Any]: ...
-    @property
-    def headline(self) -> str: ...
-    @property
-    def small_print(self) -> tuple[str, ...]: ...
-    @property
-    def healthy(self) -> bool: ...
+__all__ = ["check_html", "write_check"]
 
 
 def check_html(check: Checked, *, title: str | None = None) -> str:
@@ -75,31 +52,6 @@ def _findings(check: Checked) -> Markup:
         *(element("p", line) for line in check.small_print),
     ]
     return element("section", join(parts, "\n"), id="findings", aria_labelledby="findings-heading")
-
-
-def findings_tables(check: Checked, verdicts: Sequence[str]) -> list[Markup]:
-    """Return a table of the findings of each verdict that has any."""
-    parts = []
-    for verdict in verdicts:
-        own = [f for f in check.findings if f.verdict == verdict]
-        if not own:
-            continue
-        columns = [
-            Column("Finding", [f.words for f in own], numeric=False),
-            Column("Number", ["" if f.number != f.number else significant(f.number) for f in own]),
-            Column("p", ["" if f.p_value != f.p_value else p_value(f.p_value) for f in own]),
-        ]
-        if verdict != "fine":
-            columns.append(Column("What to do", [_advice(f) for f in own], numeric=False))
-        parts.append(table(WORDS[verdict], Column("What", [f.what for f in own]), columns))
-    return parts
-
-
-def _advice(finding: Any) -> str:
-    """What to do: mend the graver finding first that this one may follow from."""
-    if not finding.after:
-        return str(finding.advice)
-    return f"May follow from {finding.after}: mend that first and check again."
 
 
 def _pictures(check: Checked) -> Markup:

@@ -13,8 +13,8 @@ from ranef.plots import descriptions
 from ranef.plots.criticism import DrawnResiduals
 from ranef.plots.reading import Fitted, has_residuals, is_generalised, random_effects
 from ranef.report import words
-from ranef.report.criticism import findings_tables
 from ranef.report.figures import figure
+from ranef.report.findings import findings_tables
 from ranef.report.leaving import left_out, or_why
 from ranef.report.markup import Markup, element, join
 from ranef.report.numbers import count

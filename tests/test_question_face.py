@@ -274,3 +274,11 @@ def test_linear_hypotheses_are_those_of_terms_and_of_wald(linear, binary):
             owner.test([["a", 1.0, object()]])
     with pytest.raises(ModelError, match="for linear models"):
         binary.test("x", df="satterthwaite")
+
+
+@pytest.mark.skipif(not PAGE.exists(), reason="the docs are not part of an installation")
+def test_every_public_function_is_on_the_api_page():
+    listed = (PAGE.parent / "api.md").read_text("utf-8")
+    functions = [n for n in ranef.__all__ if inspect.isfunction(getattr(ranef, n))]
+    assert len(functions) > 25
+    assert [n for n in functions if f"autofunction:: ranef.{n}\n" not in listed] == []

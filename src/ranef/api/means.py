@@ -121,7 +121,8 @@ def emmeans(
         included.
     unit : mapping, optional
         ``{"ward": "A"}``: the means of one level of the grouping factors, its own
-        random effects included.
+        random effects included, with the standard errors and degrees of freedom of
+        ``fit.predict``, whatever `df`.
     offset : float, optional
         In place of the offset at the grid.
     rng : int or numpy.random.Generator, optional

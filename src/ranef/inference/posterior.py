@@ -11,6 +11,11 @@ sparse; it is factored once, and answers for linear functions of effects of any 
 together, which the core's answers of one row's levels do not, and for draws. A
 singular covariance is no exception, since nothing is divided by Lambda.
 
+This is for functions of the effects of *all* levels at once, averages over the rows and
+whole draws. Combinations of a few coefficients and effects, each of one level a term, are
+`inference.joint_posterior`'s, which needs no solve of all effects and counts what is not
+known of coefficients and theta.
+
 May import what `ranef.inference` may; SciPy's sparse matrices inside functions.
 """
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import matplotlib
 import numpy as np
+import pandas as pd
 import pytest
 
 import ranef
@@ -125,3 +126,24 @@ def test_refusals():
     flat = ranef.lmm("Yield ~ 1 + (1 | Batch)", ranef.data.load("Dyestuff"))
     with pytest.raises(ModelError, match="an intercept alone"):
         flat.plot.predictions()
+
+
+def test_numbers_that_a_formula_takes_for_categories_are_predicted_where_they_are():
+    sleep = ranef.data.load("sleepstudy")
+    fit = ranef.lmm("Reaction ~ Days + ar1(0 + factor(Days) | Subject)", sleep)
+    ax = fit.plot.predictions()
+    population = ax.lines[-1]
+    np.testing.assert_array_equal(population.get_xdata(), np.arange(10.0))
+    levels = ranef.lmm("Reaction ~ factor(Days) + (1 | Subject)", sleep).plot.predictions()
+    assert len(levels.lines[-1].get_xdata()) == 10
+
+
+def test_categories_that_are_numbers_are_held_as_categories():
+    oats = ranef.data.load("Oats")
+    oats["Variety"] = pd.Categorical(oats["Variety"].cat.codes + 1)
+    fit = ranef.lmm("yield ~ nitro + Variety + (1 | Block)", oats)
+    ax = fit.plot.predictions()
+    expected = fit.predict(
+        {"nitro": [0.0], "Variety": pd.Categorical([1], [1, 2, 3])}, kind="population"
+    )
+    np.testing.assert_allclose(ax.lines[-1].get_ydata()[0], np.asarray(expected)[0])

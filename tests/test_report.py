@@ -337,6 +337,16 @@ def test_factors_have_their_means_and_arrows() -> None:
     assert any(text.startswith("Marginal means by Type") and "T2: 12.4" in text for text in said)
 
 
+def test_factors_that_interact_are_shown_together() -> None:
+    cake = ranef.data.load("cake")
+    fit = ranef.lmm("angle ~ recipe * temperature + (1 | recipe:replicate)", cake)
+    said = [str(a["aria-label"]) for a in Page(report.html(fit)).all("svg")]
+    (together,) = [t for t in said if t.startswith("Marginal means by temperature and recipe")]
+    first = fit.emmeans(["temperature", "recipe"]).tidy(tests=False).iloc[0]
+    assert f"{first['temperature']}, {first['recipe']}: {first['estimate']:.3g}" in together
+    assert "arrows" not in together
+
+
 def test_nothing_is_ranked_where_no_level_differs() -> None:
     page = report.html(ranef.lmm("Yield ~ 1 + (1 | Batch)", ranef.data.load("Dyestuff2")))
     read = Page(page)

@@ -76,7 +76,7 @@ def funnel_text(limited: Any) -> str:
     )
 
 
-def means_text(means: Any) -> str:
+def means_text(means: Any, *, arrows: bool = True) -> str:
     """Describe the picture of marginal means: each mean and its interval."""
     table = Table.of(means.tidy(tests=False))
     low, high, value = (table.numeric(c) for c in ("conf_low", "conf_high", "estimate"))
@@ -91,7 +91,7 @@ def means_text(means: Any) -> str:
     shown = [*listed[:MOST_NAMED], f"and {len(listed) - MOST_NAMED} more"] if cut else listed
     return (
         f"Marginal means by {' and '.join(means.names)} with {percent(means.conf_level)} "
-        f"intervals and comparison arrows. {'; '.join(shown)}."
+        f"intervals{' and comparison arrows' if arrows else ''}. {'; '.join(shown)}."
     )
 
 

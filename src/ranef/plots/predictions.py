@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -165,6 +166,17 @@ class _Scene:
     outcome: str
     category: int | None
 
+    @property
+    def stepped(self) -> bool:
+        """Whether a formula takes the numbers of x for categories."""
+        call = rf"\b(?:factor|C)\(\s*`?{re.escape(self.x)}`?\s*[,)]"
+        return any(re.search(call, str(spec.formula)) for spec in self._specs())
+
+    def _specs(self) -> Sequence[Any]:
+        if is_generalised(self.fit):
+            return tuple(self.fit.estimate.parts.values())
+        return (_spec(self.fit),)
+
     @classmethod
     def of(
         cls, fit: Any, x: str | None, group: str | None, by: str | None, category: Any
@@ -232,8 +244,7 @@ class _Scene:
     def _conditions(self) -> Sequence[str]:
         """Columns of other parts and of slopes."""
         wanted: list[str] = []
-        specs = self.fit.estimate.parts.values() if is_generalised(self.fit) else (_spec(self.fit),)
-        for spec in specs:
+        for spec in self._specs():
             model = spec.recipe.model
             nodes = [*model.fixed.variables, *model.offsets]
             for bar in model.bars:
@@ -280,7 +291,7 @@ def _panel(
 
 def _grid(scene: _Scene, rows: NDArray[np.intp]) -> Floats:
     places = scene.places[rows]
-    if scene.values is not None:
+    if scene.values is not None or scene.stepped:
         return np.unique(places)
     return np.linspace(places.min(), places.max(), GRID)
 

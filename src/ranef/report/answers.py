@@ -24,6 +24,7 @@ from ranef.tables import Table
 __all__ = ["categories", "has_profile", "has_slopes", "means", "predictions", "profile"]
 
 MOST_FACTORS = 4
+MOST_PAIRS = 2
 MOST_MEANS = 20
 PROFILED = 9
 OTHER_EFFECTS = 300
@@ -47,8 +48,10 @@ def _predictors(fit: Any) -> list[str]:
     return list(dict.fromkeys(name for node in nodes for name in column_names(node)))
 
 
-def _parts(fit: Any) -> list[str]:
-    return list(fit.estimate.parts) if is_generalised(fit) else []
+def _part(fit: Any) -> str:
+    """Return the part whose means are shown: of what is observed, extra zeros included."""
+    zeros = is_generalised(fit) and "zero" in fit.estimate.parts
+    return "response" if zeros else "conditional"
 
 
 def means(fit: Any, names: list[str], conf_level: float, df: str | None) -> Markup:
@@ -62,12 +65,39 @@ def means(fit: Any, names: list[str], conf_level: float, df: str | None) -> Mark
         or_why(f"Means of {name}", partial(_means, fit, name, k, conf_level, df))
         for k, name in enumerate(names)
     ]
+    parts += [
+        or_why(f"Means of {a} and {b}", partial(_together, fit, a, b, k, conf_level, df))
+        for k, (a, b) in enumerate(_pairs(fit, names)[:MOST_PAIRS])
+    ]
     return join([words, *parts])
 
 
+def _pairs(fit: Any, names: list[str]) -> list[tuple[str, str]]:
+    """Return the categorical predictors that interact, the one with more levels first."""
+    fixed = fit.estimate.specification.recipe.model.fixed
+    rows = Table.of(fit.frame.rows_used())
+    found = []
+    for term in fixed.terms:
+        columns = [name for i in term for name in column_names(fixed.variables[i])]
+        if len(term) == len(columns) == 2 and set(columns) <= set(names):
+            a, b = sorted(columns, key=lambda name: -len(np.unique(rows.codes(name)[0])))
+            found.append((a, b))
+    return found
+
+
+def _together(fit: Any, a: str, b: str, place: int, conf_level: float, df: str | None) -> Markup:
+    found = fit.emmeans([a, b], conf_level=conf_level, df=df, component=_part(fit))
+    return figure(
+        lambda canvas: found.plot("interaction", figure=canvas),
+        name=f"together{place}",
+        alt=descriptions.means_text(found, arrows=False),
+        caption=f"Marginal means along {a}, a line for each level of {b}. Parallel lines would "
+        "mean that they do not interact.",
+    )
+
+
 def _means(fit: Any, name: str, place: int, conf_level: float, df: str | None) -> Markup:
-    part = "response" if "zero" in _parts(fit) else "conditional"
-    found = fit.emmeans(name, conf_level=conf_level, df=df, component=part)
+    found = fit.emmeans(name, conf_level=conf_level, df=df, component=_part(fit))
     drawn = figure(
         lambda canvas: found.plot(figure=canvas),
         name=f"means{place}",

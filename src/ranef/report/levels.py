@@ -111,6 +111,8 @@ def _ranked(fit: Any, group: str, conf_level: float) -> Markup:
     options = (
         {} if "(Intercept)" in _varying(fit, group) else {"statistic": _varying(fit, group)[0]}
     )
+    if is_generalised(fit) and fit.estimate.family.name == "multinomial":
+        options["response"] = fit.levels[1]
     ranking = fit.rank(group, conf_level=conf_level, **options)
     return figure(
         lambda canvas: plots.ranks(ranking, figure=canvas),
@@ -139,7 +141,8 @@ def has_ratios(fit: Any) -> bool:
         return False
     if estimate.family.name in COUNTS:
         return estimate.specification.offset is not None
-    return estimate.family.name in PROPORTIONS and estimate.extra is not None
+    trials = estimate.extra
+    return estimate.family.name in PROPORTIONS and trials is not None and np.max(trials) > 1
 
 
 def ratios(fit: Any, conf_level: float) -> Markup:

@@ -22,6 +22,7 @@ REFERENCE = json.loads(
     (Path(__file__).parent / "reference" / "shrinkage_rank.json").read_text("utf-8")
 )
 
+MERTOOLS = "merTools 0.5.2"
 LINEAR = {
     "slope": ("sleepstudy", "Reaction ~ Days + (Days | Subject)"),
     "diagonal": ("sleepstudy", "Reaction ~ Days + (Days || Subject)"),
@@ -134,7 +135,7 @@ def factors_of(estimate):
 
 
 @pytest.mark.parametrize("name", [*LINEAR, "uneven"])
-def test_joint_covariance_is_that_of_the_mixed_model_equations(fits, name):
+def test_joint_covariance_is_that_of_the_mixed_model_equations(agree, fits, name):
     estimate = fits(name).estimate
     C, p = dense_posterior(estimate), estimate.specification.p
     given_beta = np.zeros_like(C)
@@ -152,6 +153,12 @@ def test_joint_covariance_is_that_of_the_mixed_model_equations(fits, name):
             m = len(what.X) // len(np.unique(next(g for g in what.random if g)[0]))
             blocks = [expected[i : i + m, i : i + m] for i in range(0, len(expected), m)]
             np.testing.assert_allclose(found.covariances(m), blocks, atol=1e-10 * scale)
+    if name != "uneven":
+        return
+    whole = np.abs(expected).max()
+    agree("ranef.posterior", "joint covariance of all levels, unbalanced crossed factors",
+          found.covariance(), expected, peer="mixed model equations",
+          atol=1e-10 * whole)  # fmt: skip
 
 
 @pytest.mark.parametrize("name", list(GENERALISED))
@@ -387,43 +394,45 @@ def test_levels_that_are_asked_for_come_in_their_order(fits):
 # --- ranks
 
 
-def test_expected_ranks_are_those_of_the_reference(fits):
+def test_expected_ranks_are_those_of_the_reference(agree, fits):
     """merTools::expectedRank 0.5.2; lme4 stops 1e-6 short of the optimum (0.00002 in a rank)."""
     table = ranef.rank(fits("slope"), statistic="Days", given="parameters").tidy()
     known = {r["groupLevel"]: r for r in REFERENCE["expectedRank_sleep_Days"]}
-    for level, value, percentile in zip(
-        table["level"], table["expected_rank"], table["percentile"], strict=True
-    ):
-        assert value == pytest.approx(known[str(level)]["ER"], abs=5e-5)
-        assert round(percentile) == known[str(level)]["pctER"]
+    rows = [known[str(level)] for level in table["level"]]
+    agree("ranef.rank(statistic='Days')", "expected ranks of subjects, sleepstudy",
+          table["expected_rank"], [r["ER"] for r in rows], peer=MERTOOLS, atol=5e-5)  # fmt: skip
+    assert [round(p) for p in table["percentile"]] == [r["pctER"] for r in rows]
 
 
-def test_expected_ranks_of_a_generalised_model_are_those_of_the_reference(fits):
+def test_expected_ranks_of_a_generalised_model_are_those_of_the_reference(agree, fits):
     """glmer at its default tolerances is 1e-3 from the optimum in the modes."""
     table = ranef.rank(fits("laplace"), given="parameters").tidy().set_index("level")
-    for known in REFERENCE["expectedRank_cbpp"]:
-        assert table.loc[known["groupLevel"], "expected_rank"] == pytest.approx(
-            known["ER"], abs=3e-3
-        )
+    known = REFERENCE["expectedRank_cbpp"]
+    agree("ranef.rank", "expected ranks of herds, cbpp",
+          table.loc[[r["groupLevel"] for r in known], "expected_rank"],
+          [r["ER"] for r in known], peer=MERTOOLS, atol=3e-3)  # fmt: skip
 
 
-def test_probability_of_the_top_is_that_of_200_000_draws(fits):
+def test_probability_of_the_top_is_that_of_200_000_draws(agree, fits):
     """Reference and ours are both Monte Carlo with 200,000 draws: 4 standard errors of 0.0008."""
     table = ranef.rank(fits("slope"), statistic="Days", top=3, n=200_000).tidy()
     known = {str(r["Subject"]): r for r in REFERENCE["mc_sleep_Days"]}
     assert known["308"]["P_top3"] == pytest.approx(0.933, abs=1e-3)
-    for level, value in zip(table["level"], table["prob_top"], strict=True):
-        p = known[str(level)]["P_top3"]
-        assert abs(value - p) < 4 * np.sqrt(2 * max(p * (1 - p), 1e-4) / 200_000)
+    p = np.array([known[str(level)]["P_top3"] for level in table["level"]])
+    error = np.sqrt(2 * np.maximum(p * (1 - p), 1e-4) / 200_000)
+    assert (np.abs(table["prob_top"] - p) < 4 * error).all()
+    agree("ranef.rank(top=3)", "probability of the top three by draws, sleepstudy",
+          table["prob_top"], p, peer="R 4.2.2, 200,000 draws", atol=4 * error.max())  # fmt: skip
 
 
-def test_independent_levels_have_the_closed_form(fits):
+def test_independent_levels_have_the_closed_form(agree, fits):
     fit = fits("laplace")
     found = ranef.rank(fit, given="parameters")
     b, sd = (fit.tidy("random")[c].to_numpy() for c in ("estimate", "cond_sd"))
     z = (b[:, None] - b) / np.sqrt(sd[:, None] ** 2 + sd**2)
     expected = 1 + stats.norm.cdf(z).sum(axis=1) - 0.5
-    np.testing.assert_allclose(found.tidy()["expected_rank"], expected, rtol=1e-8)
+    agree("ranef.rank(given='parameters')", "expected ranks of herds, cbpp",
+          found.tidy()["expected_rank"], expected, peer="closed form", rtol=1e-8)  # fmt: skip
     pairs = found.pairwise().to_numpy()
     np.testing.assert_allclose(pairs + pairs.T, 1)
     np.testing.assert_allclose(pairs.sum(axis=1) + 0.5, expected, rtol=1e-8)
@@ -777,16 +786,19 @@ def test_raw_logistic_slopes_are_those_of_each_level_alone():
     assert table.loc[[3, 5]].isna().all().all()
 
 
-def test_reliability_of_a_random_intercept_is_the_textbooks():
+def test_reliability_of_a_random_intercept_is_the_textbooks(agree):
     fit = ranef.lmm("Yield ~ 1 + (1 | Batch)", ranef.data.load("Dyestuff"))
     tau2, sigma2 = float(fit.estimate.covariances[0][0, 0]), fit.sigma**2
     expected = 5 * tau2 / (5 * tau2 + sigma2)
-    np.testing.assert_allclose(fit.reliability()["reliability"], expected)
+    found = fit.reliability()["reliability"]
+    agree("reliability()", "of batches, Dyestuff", found, np.full(6, expected),
+          peer="n tau2 / (n tau2 + sigma2)", rtol=1e-7)  # fmt: skip
     # PEV of a balanced one-way layout: tau2 (1 - r) + r^2 var(mean of all)
     total = (tau2 + sigma2 / 5) / 6
     pev = tau2 * (1 - expected) + expected**2 * total
     found = fit.reliability(given="variance")["reliability"]
-    np.testing.assert_allclose(found, 1 - pev / tau2)
+    agree("reliability(given='variance')", "of batches, Dyestuff", found,
+          np.full(6, 1 - pev / tau2), peer="closed form", rtol=1e-7)  # fmt: skip
     with pytest.raises(ModelError, match="given='nothing'"):
         fit.reliability(given="nothing")
 

@@ -116,7 +116,7 @@ class Curve:
         return zeta, ((3 * cubic * t + 2 * square) * t + p) / h
 
     def interval(self, reach: float) -> tuple[float, float]:
-        """Values between which |zeta| is below `reach`, a normal quantile.
+        """Values between which abs(zeta) is below `reach`, a normal quantile.
 
         The end of the parameter's range where zeta does not reach it; infinite where
         it would not, however far the parameter went.
@@ -366,7 +366,7 @@ def _updated(C: Floats, s: Floats, y: Floats, t: float, g: Floats, decrement: fl
 
 
 def trace(own: Slice, reach: float) -> Curve:
-    """Profile one parameter to where |zeta| passes `reach`.
+    """Profile one parameter to where abs(zeta) passes `reach`.
 
     Steps are even in zeta: the next one follows from its slope. The rest starts where
     the path through the last points leads and is brought to its optimum by BFGS,

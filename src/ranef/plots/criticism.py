@@ -92,12 +92,13 @@ class DrawnResiduals:
         from scipy.special import ndtri
 
         found = check.residuals.found
+        self._fit = check.fit
         self.formula = check.fit.formula
         self.estimate = check.fit.estimate
         self._predicted, self._scores = found.predicted, ndtri(found.scaled)
 
-    def tidy(self, effects: str = "fixed", *, conf_level: float = 0.95, df: str = "") -> Any:
-        raise NotImplementedError
+    def tidy(self, effects: str = "fixed", *, conf_level: float = 0.95, df: Any = None) -> Any:
+        return self._fit.tidy(effects, conf_level=conf_level, df=df)
 
     def fitted(self) -> Any:
         return self._predicted

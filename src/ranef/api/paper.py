@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -169,12 +168,8 @@ class ModelTable:
         }
         write_atomically(target, writers[target.suffix.lower()]())
 
-    @cached_property
-    def _text(self) -> str:
-        return self.to_text()
-
     def __repr__(self) -> str:
-        return self._text
+        return self.to_text()
 
     def _repr_html_(self) -> str:
         return self.sheet.fragment()

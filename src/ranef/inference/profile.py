@@ -13,8 +13,9 @@ May import what `ranef.inference` may.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
+from math import isfinite, isnan, prod, sqrt
 from statistics import NormalDist
 
 import numpy as np
@@ -48,7 +49,8 @@ NEAR = 0.03
 LONGEST = 0.9
 MOST_POINTS = 40
 MOST_STEPS = 60
-DECREMENT = 1e-9
+REMEMBERED = 4
+DECREMENT = 1e-6
 ROUNDING = 4e-13
 FAR = 1e7
 WIDEST = 4.0
@@ -267,51 +269,55 @@ class _Walk:
         self.evaluations += 1
         return self.own.evaluate(x, c)
 
-    def curvature(self, x: Floats, c: float) -> Floats:
-        """Second derivatives (k + 1, k + 1) in (x, c), by central differences of the gradient."""
-        k = len(x)
-        point = np.append(x, c)
-        steps = 1e-3 * np.append(self.own.units, self.own.unit)
+    def curvature(self, x: Floats, c: float, at: Evaluation) -> Floats:
+        """Second derivatives (k + 1, k + 1) in (x, c) at the optimum.
+
+        By differences of the gradient: along c by central ones, since the slope of zeta
+        at the estimate follows from them; in x, where they only guide the search, to one
+        side.
+        """
+        k, own = len(x), self.own
         out = np.empty((k + 1, k + 1))
-        for i, step in enumerate(steps):
-            pair = []
-            for sign in (1.0, -1.0):
-                moved = point.copy()
-                moved[i] += sign * step
-                at = self.evaluate(moved[:k], moved[k])
-                at = self.own.finish(moved[:k], moved[k], at)
-                pair.append(np.append(at.gradient, at.slope))
-            out[i] = (pair[0] - pair[1]) / (2 * step)
-        return (out + out.T) / 2
+        for i, step in enumerate(1e-3 * own.units):
+            moved = x.copy()
+            moved[i] += step
+            out[i, :k] = (self.evaluate(moved, c).gradient - at.gradient) / step
+        out[:k, :k] = (out[:k, :k] + out[:k, :k].T) / 2
+        step = 1e-3 * own.unit
+        up, down = (own.finish(x, e, self.evaluate(x, e)) for e in (c + step, c - step))
+        out[k, :k] = out[:k, k] = (up.gradient - down.gradient) / (2 * step)
+        out[k, k] = (up.slope - down.slope) / (2 * step)
+        return out
 
     def settle(self, x: Floats, c: float, C: Floats) -> tuple[_Point, Floats]:
         """Minimise over x by BFGS from the inverse Hessian C; return the point and the last C."""
         at = self.evaluate(x, c)
-        for _ in range(MOST_STEPS if len(x) else 0):
-            if not np.isfinite(at.value):
-                break
-            step = -(C @ at.gradient)
-            decrement = -float(at.gradient @ step)
-            if decrement <= max(DECREMENT, ROUNDING * abs(at.value)):
+        if not len(x):
+            return _Point(c, x, at), C
+        step, decrement = _step(C, at)
+        for _ in range(MOST_STEPS):
+            if not decrement > _enough(at):
                 break
             found = self._shorten(x, c, at, step)
             if found is None:
                 break
             t, new = found
-            C = _updated(C, t * step, new.gradient - at.gradient, t, at.gradient, decrement)
-            x, at = x + t * step, new
+            taken = step if t == 1.0 else t * step
+            C = _updated(C, taken, new.gradient - at.gradient, t, at.gradient, decrement)
+            x, at = x + taken, new
+            step, decrement = _step(C, at)
         return _Point(c, x, at), C
 
     def _shorten(
         self, x: Floats, c: float, at: Evaluation, step: Floats
     ) -> tuple[float, Evaluation] | None:
         """Halve a step until the criterion falls; return how much of it was taken."""
-        widest = float(np.max(np.abs(step) / self.own.units))
+        widest = float((np.abs(step) / self.own.units).max())
         t = min(1.0, WIDEST / widest) if widest > 0 else 1.0
         slope = float(at.gradient @ step)
         noise = ROUNDING * abs(at.value)
         for _ in range(30):
-            new = self.evaluate(x + t * step, c)
+            new = self.evaluate(x + (step if t == 1.0 else t * step), c)
             if new.value <= at.value + 1e-4 * t * slope + noise:
                 return t, new
             t /= 2
@@ -321,8 +327,8 @@ class _Walk:
         """Settle, and leave a boundary on which the criterion falls to the inside."""
         point, C = self.settle(x, c, C)
         for _ in range(3):
-            if not np.isfinite(point.at.value):
-                break
+            if not isfinite(point.at.value):
+                return point, C
             inside = self.own.leave(point.x, c, point.at)
             if inside is None:
                 break
@@ -331,11 +337,36 @@ class _Walk:
             if not other.at.value < point.at.value:
                 break
             point, C = other, D
-        if not np.isfinite(point.at.value):
-            return point, C
-        whole = self.own.finish(point.x, c, point.at)
-        # what the core said of the point is large, and has been used
-        return _Point(c, point.x, replace(whole, found={})), C
+        return _Point(c, point.x, self.own.finish(point.x, c, point.at)), C
+
+
+def _step(C: Floats, at: Evaluation) -> tuple[Floats, float]:
+    """Newton's step and its decrement g'C g, NaN where the criterion breaks down."""
+    if not isfinite(at.value):
+        return at.gradient, float("nan")
+    step = -(C @ at.gradient)
+    return step, -float(at.gradient @ step)
+
+
+def _enough(at: Evaluation) -> float:
+    """Decrement at which the last step is taken without another evaluation."""
+    return max(DECREMENT, ROUNDING * abs(at.value))
+
+
+def _completed(point: _Point, C: Floats, tangent: Floats) -> _Point:
+    """Take Newton's last step: to its second order the criterion is known without evaluation.
+
+    The step -C g lowers the criterion by g'C g / 2 and moves its slope in c by
+    -H_cx C g = (dx/dc)'g, since dx/dc = -H_xx^-1 H_xc along the path. What the core
+    said of the point is large, has been used, and is not kept.
+    """
+    at = point.at
+    value, slope, x = at.value, at.slope, point.x
+    if len(x):
+        step, decrement = _step(C, at)
+        if decrement <= _enough(at):
+            value, slope, x = value - decrement / 2, slope + float(tangent @ at.gradient), x + step
+    return _Point(point.c, x, Evaluation(value, at.gradient, slope, {}))
 
 
 def _inverse(H: Floats, units: Floats) -> Floats:
@@ -360,9 +391,10 @@ def _updated(C: Floats, s: Floats, y: Floats, t: float, g: Floats, decrement: fl
         y = part * y - (1 - part) * t * g
         change = float(s @ y)
     Cy = C @ y
-    mixed = np.outer(s, Cy)
-    widened = (1.0 + float(y @ Cy) / change) / change
-    return np.asarray(C - (mixed + mixed.T) / change + widened * np.outer(s, s))
+    s = s / change
+    mixed = s[:, None] * Cy
+    widened = change + float(y @ Cy)
+    return np.asarray(C - mixed - mixed.T + (widened * s)[:, None] * s)
 
 
 def trace(own: Slice, reach: float) -> Curve:
@@ -373,15 +405,17 @@ def trace(own: Slice, reach: float) -> Curve:
     from the exact Hessian at the estimate on.
     """
     walk = _Walk(own)
-    H = walk.curvature(own.x, own.c)
+    first = walk.evaluate(own.x, own.c)
+    H = walk.curvature(own.x, own.c, first)
     k = len(own.x)
     C = _inverse(H[:k, :k], own.units)
-    tangent = -(C @ H[:k, k])
     centre, C = walk.optimum(own.x, own.c, C)
-    bend = float(H[k, k] + H[:k, k] @ tangent)
-    side = _Side(walk, centre, C, tangent, max(bend, 0.0), reach)
-    up, high = side.go(1)
-    down, low = side.go(-1)
+    tangent = -(C @ H[:k, k])
+    centre = _completed(centre, C, tangent)
+    bend = max(float(H[k, k] + H[:k, k] @ tangent), 0.0)
+    side = _Side(walk, centre, C, tangent, bend, reach)
+    up, high = side.go(1, [])
+    down, low = side.go(-1, up)
     points = [*reversed(down), centre, *up]
     ends = (low, high)
     curve = _curve(own, points, centre, ends, bend, walk.evaluations)
@@ -398,15 +432,18 @@ def _refined(
     walk: _Walk, curve: Curve, points: list[_Point], zeta: float, C: Floats
 ) -> list[_Point]:
     """Add a point where the curve has this zeta, unless one is near."""
+    if float(np.abs(curve.zeta - zeta).min()) < NEAR:
+        return points
     c = curve.solve(zeta)
-    if np.isnan(c) or float(np.min(np.abs(curve.zeta - zeta))) < NEAR:
+    if isnan(c):
         return points
     k = int(np.searchsorted(curve.c, c))
     before, after = points[k - 1], points[k]
-    share = (c - before.c) / (after.c - before.c)
-    x = before.x + share * (after.x - before.x)
-    point, _ = walk.optimum(x, c, C)
-    return [*points[:k], point, *points[k:]] if np.isfinite(point.at.value) else points
+    tangent = (after.x - before.x) / (after.c - before.c)
+    point, C = walk.optimum(before.x + (c - before.c) * tangent, c, C)
+    if not isfinite(point.at.value):
+        return points
+    return [*points[:k], _completed(point, C, tangent), *points[k:]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -421,7 +458,7 @@ class _Side:
     reach: float
 
     @cached_property
-    def targets(self) -> Floats:
+    def targets(self) -> list[float]:
         """Where points are wanted: close to the usual level, and just beyond the last."""
         last = self.reach + MARGIN
         parts = [USUAL, last] if last > USUAL + STEP / 2 else [last]
@@ -429,86 +466,101 @@ class _Side:
         for part in parts:
             count = int(np.ceil((part - out[-1]) / STEP - 1e-9))
             out += np.linspace(out[-1], part, count + 1)[1:].tolist()
-        return np.array(out)
+        return out
 
-    def go(self, sign: int) -> tuple[list[_Point], float]:
-        """Return the points beyond the estimate, and where the parameter's range ends."""
+    def go(self, sign: int, behind: list[_Point]) -> tuple[list[_Point], float]:
+        """Return the points beyond the estimate, and where the parameter's range ends.
+
+        `behind` are those of the other side, outwards: the path goes on from them.
+        """
         own = self.walk.own
         end = own.ends[1] if sign > 0 else own.ends[0]
         near = 1e-8 * own.unit
-        points, C = [self.centre], self.C
-        zetas, rates = [0.0], [np.sqrt(self.bend / 2)]
+        points, C = [*reversed(behind[: REMEMBERED - 1]), self.centre], self.C
+        here = len(points)
+        zetas, rates = [0.0], [sqrt(self.bend / 2)]
         step = self._first()
         for _ in range(MOST_POINTS):
             last = points[-1]
             if abs(end - last.c) <= near:
-                return points[1:], self._end(sign, end)
+                return points[here:], self._end(sign, end)
             if zetas[-1] >= self.reach:
-                return points[1:], self._beyond(sign)
+                return points[here:], self._beyond(sign)
             found = None
             while found is None:
                 c = last.c + sign * step
                 if sign * (c - end) >= 0 or abs(end - c) < 0.1 * abs(end - last.c):
                     c = end
-                x = self._predicted(points, c)
-                point, D = self.walk.optimum(x, c, C)
+                point, D = self.walk.optimum(self._predicted(points, c), c, C)
+                point = _completed(point, D, self._tangent(points, point))
                 zeta = self._zeta(point)
-                usable = np.isfinite(point.at.value) and zeta <= zetas[-1] + LONGEST
+                usable = isfinite(point.at.value) and zeta <= zetas[-1] + LONGEST
                 if usable or step < 1e-10 * own.unit:
                     found = point
                 else:
                     step = 0.5 * abs(c - last.c)
-            if not np.isfinite(found.at.value):
-                return points[1:], self._beyond(sign)
+            if not isfinite(found.at.value):
+                return points[here:], self._beyond(sign)
             points.append(found)
             C = D
             zetas.append(zeta)
             rates.append(sign * found.at.slope / (2 * zeta) if zeta > 1e-3 else rates[-1])
-            step = self._next(points, zetas, rates)
+            step = self._next(abs(found.c - last.c), zetas, rates)
             if abs(found.c - self.centre.c) > FAR * own.unit:
                 break
-        return points[1:], self._end(sign, sign * np.inf)
+        return points[here:], self._end(sign, sign * np.inf)
 
     def _first(self) -> float:
-        rate = np.sqrt(self.bend / 2)
-        own = self.walk.own
-        return float(np.clip(STEP / rate if rate > 0 else np.inf, 1e-3 * own.unit, 20 * own.unit))
+        rate = sqrt(self.bend / 2)
+        unit = self.walk.own.unit
+        return min(max(STEP / rate, 1e-3 * unit), 20 * unit) if rate > 0 else 20 * unit
 
-    def _next(self, points: list[_Point], zetas: list[float], rates: list[float]) -> float:
+    def _next(self, done: float, zetas: list[float], rates: list[float]) -> float:
         """Solve zeta + rate s + change s^2 / 2 = next, at most thrice the last step."""
-        done = abs(points[-1].c - points[-2].c)
-        ahead = self.targets[self.targets > zetas[-1] + 0.3 * STEP]
-        wanted = (float(ahead[0]) if len(ahead) else self.targets[-1]) - zetas[-1]
+        beyond = zetas[-1] + 0.3 * STEP
+        wanted = next((z for z in self.targets if z > beyond), self.targets[-1]) - zetas[-1]
         wanted = max(wanted, 0.1 * STEP)
         rate, change = rates[-1], (rates[-1] - rates[-2]) / done
         if not rate > 0:
             return 2.0 * done
         root = rate**2 + 2 * change * wanted
-        step = 2 * wanted / (rate + np.sqrt(root)) if root > 0 else 2 * wanted / rate
-        return float(np.clip(step, 0.05 * done, 3.0 * done))
+        step = 2 * wanted / (rate + sqrt(root)) if root > 0 else 2 * wanted / rate
+        return min(max(step, 0.05 * done), 3.0 * done)
 
     def _predicted(self, points: list[_Point], c: float) -> Floats:
-        """Continue the path of x: along the tangent, then by the last three points."""
+        """Continue the path of x by the polynomial through the last points.
+
+        At the estimate its tangent is known: with d the distance from there,
+        x = x_0 + tangent d + d^2 r(d), and r is continued.
+        """
+        recent = points[-REMEMBERED:]
+        centre = self.centre
+        if centre not in recent:
+            return _combined(_lagrange(c, [p.c for p in recent]), [p.x for p in recent])
+        d = c - centre.c
+        others = [p for p in recent if p is not centre]
+        ahead = centre.x + d * self.tangent
+        if not others:
+            return ahead
+        bent = [
+            (p.x - centre.x) / (p.c - centre.c) ** 2 - self.tangent / (p.c - centre.c)
+            for p in others
+        ]
+        weights = _lagrange(c, [p.c for p in others])
+        return ahead + d**2 * _combined(weights, bent)
+
+    def _tangent(self, points: list[_Point], new: _Point) -> Floats:
+        """dx/dc at a new point, of the parabola through it and what came before."""
         last = points[-1]
+        secant = np.asarray((new.x - last.x) / (new.c - last.c))
         if len(points) == 1:
-            return last.x + self.tangent * (c - last.c)
-        recent = points[-3:]
-        if len(points) == 2:
-            # the parabola through both points with the tangent in the first
-            first = points[0]
-            d, h = c - first.c, last.c - first.c
-            return np.asarray(
-                first.x + self.tangent * d + (last.x - first.x - self.tangent * h) * (d / h) ** 2
-            )
-        out = np.zeros_like(last.x)
-        for i, p in enumerate(recent):
-            others = [q.c for k, q in enumerate(recent) if k != i]
-            weight = np.prod([(c - o) / (p.c - o) for o in others])
-            out += weight * p.x
-        return out
+            return 2 * secant - self.tangent
+        before = points[-2]
+        earlier = (last.x - before.x) / (last.c - before.c)
+        return np.asarray(secant + (new.c - last.c) / (new.c - before.c) * (secant - earlier))
 
     def _zeta(self, point: _Point) -> float:
-        return float(np.sqrt(max(point.at.value - self.centre.at.value, 0.0)))
+        return sqrt(max(point.at.value - self.centre.at.value, 0.0))
 
     def _end(self, sign: int, end: float) -> float:
         """Return the value at the end of the range."""
@@ -520,6 +572,15 @@ class _Side:
     def _beyond(self, sign: int) -> float:
         """Return the bound of a profile that ended before its range did: there is none."""
         return float("nan")
+
+
+def _lagrange(c: float, nodes: list[float]) -> list[float]:
+    """Weights of the values at nodes in the polynomial through them, at c."""
+    return [prod((c - b) / (a - b) for b in nodes if b is not a) for a in nodes]
+
+
+def _combined(weights: list[float], vectors: list[Floats]) -> Floats:
+    return np.asarray(sum(w * v for w, v in zip(weights, vectors, strict=True)))
 
 
 def _outwards(rise: Floats, here: int) -> Floats:

@@ -37,11 +37,13 @@ html_static_path = ["_static"]
 html_css_files = ["ranef.css"]
 html_math_renderer = "mathml"
 html_show_sourcelink = False
-html_sidebars = {"**": []}
+WIDE = ("benchmarks", "validation")  # pages of wide tables have no sidebars
+ALONE = ("index", "getting-started", "examples", "gallery/*", "notebooks/*")
+html_sidebars = {name: [] for name in (*WIDE, *ALONE)}
 html_theme_options = {
     "navbar_end": ["theme-switcher"],
     "header_links_before_dropdown": 6,
-    "secondary_sidebar_items": ["page-toc"],
+    "secondary_sidebar_items": {"**": ["page-toc"], **{name: [] for name in WIDE}},
     "pygments_light_style": "a11y-high-contrast-light",
     "pygments_dark_style": "a11y-high-contrast-dark",
 }

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import ranef
+from ranef.api.asked import Questions
 
 sys.path.insert(0, str(Path(__file__).parent / "_ext"))
 
@@ -52,3 +54,12 @@ autodoc_typehints = "none"
 autodoc_member_order = "bysource"
 napoleon_google_docstring = False
 napoleon_use_rtype = False
+
+
+def without_questions(app: Any, what: str, name: str, *about: Any) -> bool | None:
+    """Leave out the methods that are functions of `ranef`: the page has them once."""
+    return True if name in vars(Questions) and what == "class" else None
+
+
+def setup(app: Any) -> None:
+    app.connect("autodoc-skip-member", without_questions)

@@ -282,3 +282,36 @@ def test_every_public_function_is_on_the_api_page():
     functions = [n for n in ranef.__all__ if inspect.isfunction(getattr(ranef, n))]
     assert len(functions) > 25
     assert [n for n in functions if f"autofunction:: ranef.{n}\n" not in listed] == []
+
+
+QUESTIONS = [
+    name
+    for name in ranef.__all__
+    if inspect.isfunction(function := getattr(ranef, name))
+    and next(iter(inspect.signature(function).parameters), "") == "fit"
+]
+
+
+@pytest.mark.parametrize("name", QUESTIONS)
+def test_every_question_of_a_fit_is_its_method_too(name, linear, binary):
+    """With the function's own arguments, in its order."""
+    function = getattr(ranef, name)
+    wanted = list(inspect.signature(function).parameters.values())[1:]
+    for fit in (linear, binary):
+        method = getattr(fit, name)
+        assert list(inspect.signature(method).parameters.values()) == wanted
+        assert method.__doc__ == function.__doc__
+        assert method.__self__ is fit
+        assert name in dir(fit)
+
+
+def test_a_question_and_its_method_answer_alike(linear, binary):
+    assert len(QUESTIONS) >= 22
+    pd.testing.assert_frame_equal(linear.anova().tidy(), ranef.anova(linear).tidy())
+    pd.testing.assert_frame_equal(
+        binary.contrasts("arm").tidy(), ranef.contrasts(binary, "arm").tidy()
+    )
+    smaller = ranef.lmm("y ~ x + (1 | g)", DATA)
+    assert repr(smaller.anova(linear)) == repr(ranef.anova(smaller, linear))
+    with pytest.raises(ModelError, match="linear"):
+        linear.marginal()

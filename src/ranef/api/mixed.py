@@ -6,13 +6,14 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from os import PathLike
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ranef import inference
 from ranef.api import checks, tidying
+from ranef.api.asked import Questions
 from ranef.api.frame import Frame, matrix, vector
 from ranef.api.hypotheses import read_hypotheses
 from ranef.api.intervals import interval_columns
@@ -26,21 +27,12 @@ from ranef.models.estimate import Estimate, GeneralisedEstimate
 from ranef.models.naming import Coefficients
 from ranef.tables import Table, make_table
 
-if TYPE_CHECKING:
-    from ranef.api.bootstrapping import Bootstrap
-    from ranef.api.checking import Check
-    from ranef.api.left_out import Influence
-    from ranef.api.means import MarginalMeans
-    from ranef.api.partition import ICC, R2
-    from ranef.api.profiles import Profile
-    from ranef.api.simulated import SimulatedResiduals
-
 __all__ = ["MixedModelFit"]
 
 EFFECTS = ("fixed", "variance", "random")
 
 
-class MixedModelFit(ReaderNames, LikelihoodFit):
+class MixedModelFit(Questions, ReaderNames, LikelihoodFit):
     """A fitted mixed model, linear or generalised.
 
     Attributes
@@ -225,35 +217,6 @@ class MixedModelFit(ReaderNames, LikelihoodFit):
         estimate, low, high = values[list(wanted)].T
         return interval_columns([known[k] for k in wanted], estimate, low, high, form)
 
-    def profile(self, parameters: str | Sequence[str] | None = None, **options: Any) -> Profile:
-        """Profile the likelihood, see `ranef.profile`.
-
-        Examples
-        --------
-        >>> import ranef
-        >>> fit = ranef.lmm("Yield ~ 1 + (1 | Batch)", ranef.data.load("Dyestuff"))
-        >>> fit.profile("sigma").confint()[["conf_low", "conf_high"]].round(2)
-           conf_low  conf_high
-        0     38.23      67.66
-        """
-        from ranef.api.profiles import profile
-
-        return profile(self, parameters, **options)
-
-    def bootstrap(self, n: int = 1000, **options: Any) -> Bootstrap:
-        """Fit the model again to drawn data, see `ranef.bootstrap`.
-
-        Examples
-        --------
-        >>> import ranef
-        >>> fit = ranef.lmm("Yield ~ 1 + (1 | Batch)", ranef.data.load("Dyestuff"))
-        >>> len(fit.bootstrap(20, rng=1))
-        20
-        """
-        from ranef.api.bootstrapping import bootstrap
-
-        return bootstrap(self, n, **options)
-
     def coef_by_level(self, group: str | None = None, *, conf_level: float = 0.95) -> Any:
         """Return fixed plus random effect of every level of a grouping factor.
 
@@ -381,18 +344,6 @@ class MixedModelFit(ReaderNames, LikelihoodFit):
 
         return shrinkages(self, group, scale)
 
-    def rank(self, by: str | None = None, **options: Any) -> Any:
-        """Rank the levels of a grouping factor, see `ranef.rank`."""
-        from ranef.api.ranking import rank
-
-        return rank(self, by, **options)
-
-    def standardized_ratios(self, by: str | None = None, **options: Any) -> Any:
-        """Compare levels with what is expected of them, see `ranef.standardized_ratios`."""
-        from ranef.api.profiling import standardized_ratios
-
-        return standardized_ratios(self, by, **options)
-
     @abstractmethod
     def _coefficients_by_level(self, factor: int) -> Sequence[LevelEffects]: ...
 
@@ -501,52 +452,6 @@ class MixedModelFit(ReaderNames, LikelihoodFit):
 
         level = checks.conf_level(conf_level)
         return methods(self.estimate, level, inference.method_of(self.estimate, df))
-
-    def check(self, **options: Any) -> Check:
-        """Criticise the fit on one page, see `ranef.check`."""
-        from ranef.api.checking import check
-
-        return check(self, **options)
-
-    def r2(self, **options: Any) -> R2:
-        """Return marginal and conditional R2, see `ranef.r2`."""
-        from ranef.api.partition import r2
-
-        return r2(self, **options)
-
-    def icc(self, **options: Any) -> ICC:
-        """Return intraclass correlations and design effects, see `ranef.icc`."""
-        from ranef.api.partition import icc
-
-        return icc(self, **options)
-
-    def simulated_residuals(self, n: int = 250, **options: Any) -> SimulatedResiduals:
-        """Rank responses among draws of the model, see `ranef.simulated_residuals`."""
-        from ranef.api.simulated import simulated_residuals
-
-        return simulated_residuals(self, n, **options)
-
-    def influence(self, **options: Any) -> Influence:
-        """Say what the fit would be without rows or groups, see `ranef.influence`."""
-        from ranef.api.left_out import influence
-
-        return influence(self, **options)
-
-    def emmeans(self, specs: Any, by: Any = None, **question: Any) -> MarginalMeans:
-        """Estimate marginal means, see `ranef.emmeans`.
-
-        Examples
-        --------
-        >>> import ranef
-        >>> fit = ranef.lmm("effort ~ Type + (1 | Subject)", ranef.data.load("ergoStool"))
-        >>> fit.emmeans("Type").tidy()[["Type", "estimate"]].round(2).head(2)
-          Type  estimate
-        0   T1      8.56
-        1   T2     12.44
-        """
-        from ranef.api.means import emmeans
-
-        return emmeans(self, specs, by, **question)
 
     def for_marginaleffects(self, kind: str = "population") -> Any:
         """Return the fit as the package marginaleffects takes a model.

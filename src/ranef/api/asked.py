@@ -1,0 +1,75 @@
+"""Every question of `ranef` that is asked of one fit, as a method of the fit as well."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+from types import MethodType
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+if TYPE_CHECKING:
+    from ranef.api.average_effect import AverageEffect
+    from ranef.api.averages import PopulationAverage
+    from ranef.api.bootstrapping import Bootstrap
+    from ranef.api.checking import Check
+    from ranef.api.comparisons import Contrasts
+    from ranef.api.left_out import Influence, Leverage
+    from ranef.api.likelihood_ratios import ModelComparison
+    from ranef.api.means import JointTests, MarginalMeans
+    from ranef.api.partition import ICC, R2
+    from ranef.api.posteriors import LevelPosterior
+    from ranef.api.predictors import Collinearity, Heterogeneity
+    from ranef.api.profiles import Profile
+    from ranef.api.profiling import StandardizedRatios
+    from ranef.api.ranking import Ranking
+    from ranef.api.robust_covariance import RobustCovariance
+    from ranef.api.simulated import SimulatedResiduals
+    from ranef.api.term_tests import TermTests
+    from ranef.api.variance_tests import VarianceTest
+
+__all__ = ["Question", "Questions"]
+
+Answer = TypeVar("Answer")
+
+
+class Question(Generic[Answer]):
+    """The function of `ranef` with the attribute's name, its first argument the fit.
+
+    Its arguments, docstring and refusals are those of the function, which stays the one
+    place where they are written.
+    """
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    def __get__(self, fit: Any, owner: type | None = None) -> Callable[..., Answer]:
+        # when it is asked: the functions import the fits
+        function: Callable[..., Answer] = getattr(import_module("ranef.api"), self.name)
+        return function if fit is None else MethodType(function, fit)
+
+
+class Questions:
+    """The questions asked of a fit: ``fit.emmeans("dose")`` is ``ranef.emmeans(fit, "dose")``."""
+
+    anova: Question[TermTests | ModelComparison] = Question()
+    average: Question[AverageEffect] = Question()
+    bootstrap: Question[Bootstrap] = Question()
+    check: Question[Check] = Question()
+    collinearity: Question[Collinearity] = Question()
+    contrasts: Question[Contrasts] = Question()
+    emmeans: Question[MarginalMeans] = Question()
+    emtrends: Question[MarginalMeans] = Question()
+    heterogeneity: Question[Heterogeneity] = Question()
+    icc: Question[ICC] = Question()
+    influence: Question[Influence] = Question()
+    joint_tests: Question[JointTests] = Question()
+    leverage: Question[Leverage] = Question()
+    marginal: Question[PopulationAverage] = Question()
+    posterior: Question[LevelPosterior] = Question()
+    profile: Question[Profile] = Question()
+    r2: Question[R2] = Question()
+    rank: Question[Ranking] = Question()
+    robust: Question[RobustCovariance] = Question()
+    simulated_residuals: Question[SimulatedResiduals] = Question()
+    standardized_ratios: Question[StandardizedRatios] = Question()
+    variance_test: Question[VarianceTest] = Question()

@@ -712,9 +712,9 @@ def test_named_encodings_are_obeyed() -> None:
 
 
 def test_missing_marks_are_those_of_the_help() -> None:
-    marks = ["", "NA", "N/A", "#N/A", "NaN", "nan", "."]
+    marks = ["", "NA", "N/A", "n/a", "#N/A", "#NA", "<NA>", "NaN", "nan", "."]
     columns, _ = read("x,y\n" + "".join(f"{mark},1\n" for mark in [*marks, "2.5"]))
-    assert [math.isnan(value) for value in columns["x"]] == [True] * 7 + [False]
+    assert [math.isnan(value) for value in columns["x"]] == [True] * 10 + [False]
 
 
 def test_words_that_only_look_missing_are_levels() -> None:

@@ -134,7 +134,8 @@ def test_structures_are_read():
         ("y ~ x + )", r"unexpected '\)'", 8),
         ("y ~ x +", "ends too early", 7),
         ("y ~ (x", r"a '\)' is missing", 6),
-        ("y ~ a b", "an operator such as \\+ is missing", 6),
+        ("y ~ a b", "an operator such as \\+ is missing, or backticks .* \\(`a b`\\)", 6),
+        ("y ~ log(2 b)", "an operator such as \\+ is missing\n", 10),
         ("y ~ x ~ z", "a formula has one '~'", 6),
         ("y ~ 'abc", "quote ' is never closed", 4),
         ("y ~ x[1]", r"cannot contain '\['", 5),
@@ -231,6 +232,20 @@ def test_unknown_names_get_a_suggestion():
 def test_models_that_are_refused(formula, message):
     with pytest.raises(ModelError, match=message):
         specify(formula, DATA)
+
+
+@pytest.mark.parametrize(
+    ("days", "message"),
+    [
+        (["10", "n/a", "7", "n/a", "x"], "'n/a' in row 1 is no number \\(nor are 2 more\\)"),
+        (["10", "8", "7", "9", "?"], "'\\?' in row 4 is no number; mark such cells as missing"),
+        (["10", "8", "7", "9", "6"], "was given numbers as text \\(first '10'\\); convert"),
+    ],
+)
+def test_numbers_as_text_inside_a_function(days, message):
+    table = pd.DataFrame({"y": [1.0, 2.0, 3.0, 4.0, 5.0], "g": list("aabbc"), "days": days})
+    with pytest.raises(DataError, match=message):
+        specify("y ~ log(days) + (1 | g)", table)
 
 
 @pytest.mark.parametrize(

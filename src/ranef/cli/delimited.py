@@ -21,7 +21,7 @@ from ranef.errors import FileError
 
 __all__ = ["MISSING", "Dialect", "Note", "read_delimited"]
 
-MISSING = ("", "NA", "N/A", "#N/A", "NaN", "nan", ".")
+MISSING = ("", "NA", "N/A", "n/a", "#N/A", "#NA", "<NA>", "NaN", "nan", ".")
 
 SEPARATORS = ",;\t|"
 

@@ -62,9 +62,9 @@ the table:
   bzip2, xz, zip, zstd); - reads standard input; the name of a data set that
   comes with ranef (sleepstudy, Penicillin, Pastes ...) needs no file.
   In text, the separator is found from the first line. A field is missing when
-  it is empty or NA, N/A, #N/A, NaN, nan or a single dot. Codes with leading
-  zeros (007) stay text. Text columns are categories; --factor makes a column of
-  numbers one. A grouping factor may hold numbers without --factor.
+  it is empty or NA, N/A, n/a, #N/A, #NA, <NA>, NaN, nan or a single dot. Codes
+  with leading zeros (007) stay text. Text columns are categories; --factor makes a
+  column of numbers one. A grouping factor may hold numbers without --factor.
 
 results:
   --out fit.json           every table, the optimum and the rows used (strict

@@ -11,6 +11,7 @@ from ranef.design.labels import level_text
 from ranef.design.syntax import Call, Node, print_node
 from ranef.design.values import Categories, Numbers, Value
 from ranef.errors import DataError, FormulaError
+from ranef.tables import reads_as_number
 
 if TYPE_CHECKING:
     from ranef.design.evaluate import Scope
@@ -31,15 +32,26 @@ def as_numbers(value: Value, node: Node) -> Any:
     if isinstance(value, (bool, int, float)):
         return np.float64(value)
     if isinstance(value, Categories):
-        raise DataError(
-            f"{print_node(node)} needs numbers, but was given categories such as "
-            f"{_example(value)!r}"
-        )
+        raise DataError(f"{print_node(node)} needs numbers, but {_instead(value)}")
     raise FormulaError(f"{print_node(node)}: {value!r} is not a number")
 
 
-def _example(value: Categories) -> str:
-    return level_text(value.levels[0]) if len(value.levels) else ""
+def _instead(value: Categories) -> str:
+    """What stands in the place of numbers, and what to do about it."""
+    texts = [level_text(level) for level in value.levels]
+    odd = [k for k, text in enumerate(texts) if not reads_as_number(text)]
+    if not texts or len(odd) == len(texts):
+        return f"was given categories such as {texts[0] if texts else ''!r}"
+    if not odd:
+        return f"was given numbers as text (first {texts[0]!r}); convert the column"
+    rows = np.flatnonzero(np.isin(value.codes, odd))
+    wrong = texts[value.codes[rows[0]]] if len(rows) else texts[odd[0]]
+    where = f" in row {rows[0]}" if len(rows) else ""
+    return (
+        f"was given text: {wrong!r}{where} is no number"
+        f"{f' (nor are {len(rows) - 1} more)' if len(rows) > 1 else ''}; mark such cells as "
+        "missing and convert the column"
+    )
 
 
 def as_categories(value: Value, node: Node) -> Categories:

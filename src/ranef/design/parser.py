@@ -125,7 +125,12 @@ class _Parser:
         if self.here.kind == "operator":
             extra = "; a formula has one '~'" if self.here.value == "~" else ""
             return self.error(f"unexpected {self.here.value!r}{extra}")
-        return self.error(f"unexpected {self.here.value!r}; an operator such as + is missing")
+        before = self.tokens[self.index - 1] if self.index else self.here
+        hint = ""
+        if before.kind == self.here.kind == "name":
+            name = f"{before.value} {self.here.value}"
+            hint = f", or backticks around a name with a space (`{name}`)"
+        return self.error(f"unexpected {self.here.value!r}; an operator such as + is missing{hint}")
 
     def expect(self, operator: str) -> None:
         if not self.at(operator):

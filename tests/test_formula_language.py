@@ -499,3 +499,11 @@ def test_trees_are_data():
     response, predictors = parse_formula("log(y) ~ x")
     assert hash(response) == hash(parse_formula("log( y ) ~ x")[0])
     assert predictors == parse_expression(" x")
+
+
+def test_a_group_has_the_name_of_its_column():
+    """Without the backticks that a formula needs around it."""
+    table = DATA.rename(columns={"g": "my group"})
+    assert [f.name for f in specify("y ~ x + (1 | `my group`)", table).factors] == ["my group"]
+    nested = specify("y ~ x + (1 | f / `my group`)", table)
+    assert [f.name for f in nested.factors] == ["my group:f", "f"]

@@ -241,7 +241,11 @@ def test_an_unproved_optimum_is_not_called_proved(sleep: Any) -> None:
     [
         ("diameter ~ 1 + (1 | plate) + (1 | sample)", "Penicillin", "Between the 24 levels"),
         ("strength ~ 1 + (1 | batch/cask)", "Pastes", "Between the 30 levels of cask:batch"),
-        ("angle ~ recipe * temperature + (1 | recipe:replicate)", "cake", "more coefficients"),
+        (
+            "angle ~ recipe * temperature + (1 | recipe:replicate)",
+            "cake",
+            "recipe, temperature and recipe:temperature.",
+        ),
         ("distance ~ age + (age || Subject)", "Orthodont", "varies the coefficient of age"),
         ("score ~ 0 + Machine + (0 + Machine | Worker)", "Machines", "all correlated"),
     ],
@@ -641,3 +645,12 @@ def test_reports_of_two_threads_do_not_mix(sleep: Any, page: str) -> None:
     for thread in threads:
         thread.join()
     assert made == [page, page, page]
+
+
+def test_many_terms_are_counted() -> None:
+    table = ranef.data.load("sleepstudy")
+    rng = np.random.default_rng(1)
+    for k in range(9):
+        table[f"x{k}"] = rng.normal(size=len(table))
+    fit = ranef.lmm("Reaction ~ " + " + ".join(f"x{k}" for k in range(9)) + " + (1|Subject)", table)
+    assert "an intercept, x0, x1, x2, x3, x4, x5, x6 and 2 more terms." in report.html(fit)

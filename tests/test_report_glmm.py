@@ -68,7 +68,7 @@ def test_a_page_of_ratings_has_thresholds_and_no_intercept(ratings):
     words = re.sub(r"<[^>]+>", " ", report.html(ratings))
     assert "Thresholds" in words
     assert "3|4" in words
-    assert "The mean depends on tempwarm and contactyes." in words
+    assert "The mean depends on temp and contact." in words
 
 
 def test_categories_without_order_have_no_residuals(ways):

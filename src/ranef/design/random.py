@@ -14,7 +14,7 @@ from ranef.design.labels import number_text
 from ranef.design.matrix import Layout, Variable, check_memory, lay_out, model_matrix
 from ranef.design.model import Bar, Terms
 from ranef.design.specification import GroupingFactor, RandomTerm
-from ranef.design.syntax import Node, column_names, print_node
+from ranef.design.syntax import Name, Node, column_names, print_node
 from ranef.design.values import Categories, Numbers, match_levels
 from ranef.errors import FileError, FormulaError, LevelError, ModelError, RankWarning
 
@@ -80,7 +80,12 @@ def group_of(nodes: tuple[Node, ...], frame: Frame) -> tuple[GroupRecipe, Groupi
     keys = tuple(print_node(node) for node in nodes)
     recipe, codes = GroupRecipe.of(keys, [frame.group(key) for key in keys])
     columns = tuple(dict.fromkeys(name for node in nodes for name in column_names(node)))
-    return recipe, GroupingFactor(":".join(keys), columns, codes, recipe.labels())
+    return recipe, GroupingFactor(group_name(nodes), columns, codes, recipe.labels())
+
+
+def group_name(nodes: tuple[Node, ...]) -> str:
+    """Return a grouping factor's name: columns without the backticks that a formula needs."""
+    return ":".join(node.value if isinstance(node, Name) else print_node(node) for node in nodes)
 
 
 def _own_terms(bar: Bar) -> Terms:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ranef.design.model import Terms
 from ranef.design.specification import GroupingFactor, RandomTerm
 from ranef.families import Cumulative
 from ranef.models.estimate import Estimate, GeneralisedEstimate
@@ -112,7 +113,7 @@ def model(estimate: Estimate) -> str:
     sentences = [
         f"A {kind} mixed model of {spec.response}, fitted by {method(estimate)} to "
         f"{count(spec.n, 'row')}.",
-        _fixed_part(names),
+        _fixed_part(spec.recipe.model.fixed, "(Intercept)" in names),
     ]
     if spec.offset is not None:
         sentences.append("An offset with a coefficient of one is part of the mean.")
@@ -255,12 +256,12 @@ def gradient_norm(estimate: Estimate) -> float:
     return float(np.max(np.abs(estimate.optimum.gradient), initial=0.0))
 
 
-def _fixed_part(names: Sequence[str]) -> str:
-    slopes = [name for name in names if name != "(Intercept)"]
-    with_intercept = "(Intercept)" in names
-    if not slopes:
+def _fixed_part(fixed: Terms, with_intercept: bool) -> str:
+    """Say on which terms the mean depends, a factor as one."""
+    terms = [":".join(fixed.keys[i] for i in own) for own in fixed.terms]
+    if not terms:
         return "The mean is a constant." if with_intercept else "The mean is zero."
-    shown = slopes if len(slopes) <= 8 else [*slopes[:7], f"{len(slopes) - 7} more coefficients"]
+    shown = terms if len(terms) <= 8 else [*terms[:7], f"{len(terms) - 7} more terms"]
     start = "an intercept, " if with_intercept and len(shown) > 1 else ""
     if with_intercept and len(shown) == 1:
         start = "an intercept and "

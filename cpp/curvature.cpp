@@ -16,7 +16,9 @@
 // Tail. With S = I + Lambda'Q Lambda = LL' (X included under REML),
 //   Lambda'Z'M Z Lambda = I - S^-1,   Z_leader'M Z Lambda = K Lambda S^-1,
 // so that traces between tail and leader are those of S^-1 and of
-// S^-1 Lambda' (sum_l K_l'D K_l) Lambda.
+// S^-1 Lambda' E Lambda, E = sum_l K_l'D K_l. The rows K_l are sparse: E need not be made.
+// Where Lambda is diagonal, S^-1 is the covariance R but for a factor of each row and
+// column, and the search's last derivatives leave R.
 
 #include <algorithm>
 #include <cmath>

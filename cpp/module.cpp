@@ -117,7 +117,7 @@ class LastSearch {
     std::unique_ptr<Differentiated> found_;
 };
 
-constexpr int most_kept = 1500; // order of what LastSearch holds: 36 MB
+constexpr double most_kept = 5e7; // bytes, of what LastSearch holds
 
 // A model's cross-products and the questions one can ask of them.
 class Problem {
@@ -221,7 +221,7 @@ class Problem {
         nb::dict d = describe(out);
         // the search ends with derivatives taken at its optimum
         if (!out.gradient.empty()) report(criterion, d);
-        if (criterion.ready_at(out.phi) && blocks_->order() <= most_kept)
+        if (criterion.ready_at(out.phi) && criterion_bytes() <= most_kept)
             LastSearch::instance().put(this, std::move(made));
         return d;
     }
@@ -444,6 +444,12 @@ class Problem {
     }
 
   private:
+    // Roughly, of a criterion: two dense matrices, and as much as the blocks.
+    double criterion_bytes() const {
+        const double N = blocks_->order(), n = static_cast<double>(blocks_->n);
+        return 8 * (2 * N * N + n) + static_cast<double>(blocks_->bytes());
+    }
+
     void check(size_t rows, size_t parameters) const {
         if (rows != blocks_->n) throw std::invalid_argument("y must have one value per row");
         if (parameters != static_cast<size_t>(blocks_->parameters))

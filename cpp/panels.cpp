@@ -1,6 +1,7 @@
 #include "panels.hpp"
 
 #include <algorithm>
+#include <atomic>
 
 #include "families/lanes.hpp"
 #include "threads.hpp"
@@ -93,23 +94,28 @@ void through_rows(const SparseRows& rows, const std::vector<const double*>& D, i
                     all.data()};
     const int panels = (k + wide - 1) / wide;
     const std::size_t size = static_cast<std::size_t>(n) * wide;
-    for_tasks(panels, threads, [&](int panel) {
-        const int first = panel * wide, count = std::min(wide, k - first);
-        Vector in(size, 0.0), out(size * directions, 0.0), room(static_cast<std::size_t>(r) * wide);
-        for (int b = 0; b < count; ++b) {
-            const double* x = X + static_cast<std::size_t>(first + b) * ld;
-            for (int i = 0; i < n; ++i) in[static_cast<std::size_t>(i) * wide + b] = x[i];
-        }
-        if (r == 1 && directions == 1)
-            run_single(pass, in.data(), out.data());
-        else
-            run_any(pass, in.data(), out.data(), room.data());
-        for (int d = 0; d < directions; ++d)
+    std::atomic<int> next{0};
+    for_chunks(std::min(panels, threads), threads, [&](int) {
+        Vector in(size), out(size * directions), room(static_cast<std::size_t>(r) * wide);
+        for (int panel = next++; panel < panels; panel = next++) {
+            const int first = panel * wide, count = std::min(wide, k - first);
+            if (count < wide) std::fill(in.begin(), in.end(), 0.0);
+            std::fill(out.begin(), out.end(), 0.0);
             for (int b = 0; b < count; ++b) {
-                const double* from = out.data() + d * size + b;
-                double* y = Y[d] + static_cast<std::size_t>(first + b) * ld;
-                for (int i = 0; i < n; ++i) y[i] = from[static_cast<std::size_t>(i) * wide];
+                const double* x = X + static_cast<std::size_t>(first + b) * ld;
+                for (int i = 0; i < n; ++i) in[static_cast<std::size_t>(i) * wide + b] = x[i];
             }
+            if (r == 1 && directions == 1)
+                run_single(pass, in.data(), out.data());
+            else
+                run_any(pass, in.data(), out.data(), room.data());
+            for (int d = 0; d < directions; ++d)
+                for (int b = 0; b < count; ++b) {
+                    const double* from = out.data() + d * size + b;
+                    double* y = Y[d] + static_cast<std::size_t>(first + b) * ld;
+                    for (int i = 0; i < n; ++i) y[i] = from[static_cast<std::size_t>(i) * wide];
+                }
+        }
     });
 }
 

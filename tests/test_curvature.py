@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -241,6 +242,13 @@ def test_what_the_search_left_gives_the_same_bits(
             assert np.array_equal(getattr(found, name), getattr(kept, name))
     expected = solve.curvature(replace(first, optimum=replace(first.optimum, phi=None)))
     close(kept.hessian, expected.hessian, 1e-8)
+
+
+def test_a_fit_that_was_saved_gives_the_same_bits(tmp_path: Path) -> None:
+    fit = ranef.lmm("y ~ x + (1 | a) + (1 | c)", levels(3000))
+    fit.save(tmp_path / "fit.ranef")
+    again = ranef.load(tmp_path / "fit.ranef")
+    assert fit.tidy()["df"].tolist() == again.tidy()["df"].tolist()
 
 
 def test_what_another_search_left_is_not_used() -> None:

@@ -80,7 +80,7 @@ def curvature(estimate: Estimate) -> Curvature:
         + asked.bent(found["psi_gradient"])
     )
     T = asked.assembly.fixed.transform
-    fixed = np.einsum("ab,ibc,dc->iad", T, found["fixed"], T)
+    fixed = T @ found["fixed"] @ T.T
     return Curvature(asked.free, (hessian + hessian.T) / 2, -scores / rss, fixed)
 
 
@@ -131,7 +131,7 @@ def information(estimate: Estimate) -> Information:
     G = found["psi_gradient"]
     slopes = np.array([np.sum(G[block] * D) for block, D in asked.directions])
     mean = slopes + found["degrees"] / found["rss"] * found["scores"]
-    fixed = np.einsum("ab,ibc,dc->iad", T, found["fixed"], T)
+    fixed = T @ found["fixed"] @ T.T
     products = np.einsum("ab,ibjc,dc->ijad", T, found["products"][:f, :, :f], T, optimize=True)
     return Information(
         C=T @ found["fixed_covariance"] @ T.T,

@@ -244,6 +244,16 @@ def test_what_the_search_left_gives_the_same_bits(
     close(kept.hessian, expected.hessian, 1e-8)
 
 
+@pytest.mark.parametrize("reml", [True, False])
+@pytest.mark.parametrize("name", [name for name, path in CASES if path == "crossed"])
+def test_what_the_search_left_of_every_design(name: str, reml: bool) -> None:
+    """Kernels, weights, faces: the first answer and the second."""
+    estimate = fit_lmm(DESIGNS[name][0](), reml=reml, path="crossed")
+    kept, anew = solve.curvature(estimate), solve.curvature(estimate)
+    for field in ("hessian", "log_r2", "fixed"):
+        assert np.array_equal(getattr(kept, field), getattr(anew, field))
+
+
 def test_a_fit_that_was_saved_gives_the_same_bits(tmp_path: Path) -> None:
     fit = ranef.lmm("y ~ x + (1 | a) + (1 | c)", levels(3000))
     fit.save(tmp_path / "fit.ranef")

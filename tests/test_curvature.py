@@ -206,6 +206,7 @@ def test_any_number_of_threads_gives_the_same_bits() -> None:
         "y ~ x + (x | a) + (1 | b)",
         "y ~ x + (1 | a) + (1 | c)",
         "y ~ x + (x | a) + (x | c)",
+        "y ~ x + (1 | a) + (1 | c) + (1 | d)",
     ):
         answers = []
         for jobs in (1, 2, 3):

@@ -102,7 +102,8 @@ class Worker:
     def degrees(self, order: dict[str, Any]) -> dict[str, Any]:
         if not hasattr(self.adapter, "degrees"):
             raise Unsupported("no degrees of freedom")
-        fresh = self.adapter.forget(self.result)
+        # a fit keeps its answers
+        fresh = self.adapter.fit(self.table, self.problem)
         start = time.perf_counter()
         df = self.adapter.degrees(fresh, order["method"])
         return {"seconds": time.perf_counter() - start, "df": df}

@@ -499,6 +499,7 @@ void Criterion::scale_vector(const double* in, double* out) const {
 
 double Criterion::factorise(const double* phi) {
     const int N = b_.order(), T = b_.T, p = b_.p;
+    inverted_ = false;
     prepare(phi);
     const bool large = !b_.chain.empty() && b_.chain[0].panel.size() > 40000;
     for_chunks(b_.chunks, large ? threads_ : 1, [&](int c) { eliminate_chunk(c); });
@@ -629,6 +630,24 @@ void Criterion::invert_tail(bool with_fixed) {
         for (int j = 0; j < N; ++j)
             for (int i = std::max(j, T); i < N; ++i) S_[at(i, j, N)] = 0;
     }
+}
+
+// After factorise() and solve(): S := R, the covariance of the tail and X, and with it all
+// that second derivatives need of the tail.
+void Criterion::invert() {
+    if (!reml_) fixed_modes();
+    invert_tail(reml_);
+    fill_diagonal_blocks();
+    tail_covariance();
+    inverted_ = true;
+}
+
+bool Criterion::scalar_tail() const {
+    return std::all_of(b_.tail.begin(), b_.tail.end(), [&](int t) { return b_.factors[t].r == 1; });
+}
+
+bool Criterion::ready_at(const Vector& phi) const {
+    return inverted_ && b_.T > 0 && scalar_tail() && phi == phi_;
 }
 
 // The upper halves of the diagonal blocks of Q and S.
@@ -1221,6 +1240,7 @@ void Criterion::differentiate(double* gradient, double* hessian) {
         if (!reml_) fixed_modes();
         invert_tail(reml_);
         tail_gradient(reml_);
+        inverted_ = true;
         Vector v(static_cast<size_t>(N) * K, 0.0);
         for (int i = 0; i < K; ++i) {
             const int f = factor_of_[i];
@@ -1552,7 +1572,7 @@ std::vector<Vector> Criterion::fixed_scores() {
     const Vector phi = phi_;
     factorise(phi.data());
     solve();
-    return sum_fixed_scores(level_fixed_scores());
+    return sum_fixed_scores(level_fixed_scores(nullptr));
 }
 
 std::vector<Vector> Criterion::sum_fixed_scores(const std::vector<Vector>& scores) const {
@@ -1574,23 +1594,41 @@ std::vector<Vector> Criterion::sum_fixed_scores(const std::vector<Vector>& score
     return out;
 }
 
-std::vector<Vector> Criterion::level_fixed_scores() {
-    fixed_modes();
+std::vector<Vector> Criterion::level_fixed_scores(const double* B) {
+    if (!inverted_) fixed_modes();
     const int N = b_.order(), T = b_.T, p = b_.p, depth = static_cast<int>(b_.chain.size());
+    const size_t pp = static_cast<size_t>(p) * p;
+    Vector unit(B ? 0 : pp, 0.0);
+    for (int e = 0; e < p && !B; ++e) unit[at(e, e, p)] = 1;
+    const double* by = B ? B : unit.data();
     std::vector<Vector> out;
     for (const Factor& f : b_.factors) out.emplace_back(static_cast<size_t>(f.q) * f.r * p);
-    Vector raw = Y_; // modes of X's columns, as they multiply the data
+    // modes of the columns of XB, as they multiply the data: R_TX = -Y C
+    Vector raw(static_cast<size_t>(T) * p, 0.0), QX(raw.size(), 0.0), given(raw.size());
+    const bool covariance = inverted_ && reml_;
+    for (int i = 0; i < T; ++i)
+        for (int e = 0; e < p; ++e) {
+            given[at(i, e, T)] = Q_[at(T + e, i, N)];
+            if (covariance) raw[at(i, e, T)] = -S_[at(T + e, i, N)];
+        }
+    for (int e = 0; e < p; ++e)
+        for (int h = 0; h < p; ++h) {
+            const double x = by[at(h, e, p)];
+            for (int i = 0; i < T; ++i) QX[at(i, e, T)] += given[at(i, h, T)] * x;
+            if (covariance) continue;
+            for (int i = 0; i < T; ++i) raw[at(i, e, T)] += Y_[at(i, h, T)] * x;
+        }
     if (T > 0) {
         Vector v(static_cast<size_t>(N) * p, 0.0), Qv(v.size());
         for (int e = 0; e < p; ++e)
-            for (int i = 0; i < T; ++i) v[at(i, e, N)] = Y_[at(i, e, T)];
+            for (int i = 0; i < T; ++i) v[at(i, e, N)] = raw[at(i, e, T)];
         symmetric_times(N, p, Q_.data(), N, v.data(), N, Qv.data(), N);
         for (int t : b_.tail) {
             const Factor& f = b_.factors[t];
             for (int k = 0; k < f.q * f.r; ++k) {
                 const int i = f.column + k;
                 for (int e = 0; e < p; ++e)
-                    out[t][static_cast<size_t>(k) * p + e] = Q_[at(T + e, i, N)] - Qv[at(i, e, N)];
+                    out[t][static_cast<size_t>(k) * p + e] = QX[at(i, e, T)] - Qv[at(i, e, N)];
             }
         }
         kernel_vector(raw, p, false);
@@ -1612,7 +1650,8 @@ std::vector<Vector> Criterion::level_fixed_scores() {
             level.resolve(scratch.data());
             for (int a = 0; a < r; ++a) {
                 const double* row = A + static_cast<size_t>(a) * width + r;
-                for (int e = 0; e < p; ++e) rhs[a * p + e] = row[wp - p + e];
+                for (int e = 0; e < p; ++e)
+                    rhs[a * p + e] = inner(p, row + wp - p, by + at(0, e, p));
                 int off = 0;
                 for (size_t k = 0; k < c.ancestor.size(); ++k) {
                     const int ru = b_.chain[d + 1 + k].r;

@@ -41,7 +41,7 @@ struct Direction {
 struct Curvature {
     Vector traces;   // (k, k): tr(M V_i M V_j), M = P under REML, H^-1 under ML
     Vector scores;   // (k): y'P V_i P y
-    Vector fixed;    // (k, p, p): X'H^-1 V_i H^-1 X
+    Vector fixed;    // (k, p, p): C X'H^-1 V_i H^-1 X C, C = (X'H^-1X)^-1
     Vector products; // (k c, k c): w_ia'P w_jb, see Criterion::curvature
     // (r, r) by factor: d criterion / d Psi, as far as Psi has range.
     std::vector<Vector> gradient;
@@ -132,9 +132,11 @@ class Criterion final : public Objective {
     // After factorise(): sum over levels of (Z_l'H^-1X) by pairs:
     // out[factor] = (r, r, p, p): sum_l y_la y_le' with y_la = X'H^-1 z_la.
     std::vector<Vector> fixed_scores();
-    // At the last phi; the factorisation is used up. The c columns w_i of `products` are
-    // V_i Py (c = 1), or those of V_i H^-1 X (c = p).
+    // After factorise(), which is used up; or where ready_at() the last phi. The c columns
+    // w_i of `products` are V_i Py (c = 1), or those of V_i H^-1 X C (c = p).
     Curvature curvature(const std::vector<Direction>& directions, bool of_fixed);
+    // Whether the derivatives taken last left what curvature() makes for itself otherwise.
+    bool ready_at(const Vector& phi) const;
 
   private:
     friend class ChainCurvature;
@@ -143,7 +145,8 @@ class Criterion final : public Objective {
     HalfSolves half_solve(size_t first, size_t rows, const std::vector<const int32_t*>& levels,
                           const std::vector<const double*>& z, const double* X);
     // X'H^-1 z by level, (q, r, p) by factor; after solve().
-    std::vector<Vector> level_fixed_scores();
+    // Of XB, B (p, p) column-major, null for X; of XC alone once S is inverted.
+    std::vector<Vector> level_fixed_scores(const double* B);
     std::vector<Vector> sum_fixed_scores(const std::vector<Vector>& scores) const;
     void prepare(const double* phi);
     template <int R>
@@ -163,6 +166,8 @@ class Criterion final : public Objective {
     void fixed_modes();
     void top_covariance(bool with_fixed);
     void invert_tail(bool with_fixed);
+    void invert();
+    bool scalar_tail() const;
     void tail_gradient(bool with_fixed);
     void fill_diagonal_blocks();
     void tail_covariance();
@@ -180,6 +185,7 @@ class Criterion final : public Objective {
     bool reml_;
     int threads_;
     bool known_scale_, held_ = false;
+    bool inverted_ = false; // S holds R
     const std::vector<Vector>* extra_ = nullptr;
     double m_ = 0, r2_ = 0, logdet_ = 0;
     Vector phi_;

@@ -16,14 +16,18 @@
 // Tail. With S = I + Lambda'Q Lambda = LL' (X included under REML),
 //   Lambda'Z'M Z Lambda = I - S^-1,   Z_leader'M Z Lambda = K Lambda S^-1,
 // so that traces between tail and leader are those of S^-1 and of
-// S^-1 Lambda' (sum_l K_l'D K_l) Lambda.
+// S^-1 Lambda' E Lambda, E = sum_l K_l'D K_l. The rows K_l are sparse: E need not be made.
+// Where Lambda is diagonal, S^-1 is the covariance R but for a factor of each row and
+// column, and the search's last derivatives leave R.
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 
 #include "criterion.hpp"
 #include "dense.hpp"
 #include "levels.hpp"
+#include "panels.hpp"
 #include "threads.hpp"
 
 namespace ranef {
@@ -33,9 +37,11 @@ namespace {
 constexpr double safe_scale = 1e-3; // singular values of Lambda by which may be divided
 constexpr double in_range = 1e-10;
 constexpr int most_parts = 16;
+constexpr int worth_threads = 300;    // columns of a square matrix
 constexpr int multiplied_parts = 8;   // of a large product
 constexpr double most_products = 3e7; // doubles of sums kept apart
 constexpr int dense_block = 512;      // rows of the leader handed to BLAS at once
+constexpr double sparse_cost = 4;     // of a product with sparse rows beside one of BLAS
 
 // tr(A B), (r, r)
 double trace_of(int r, const double* A, const double* B) {
@@ -88,18 +94,21 @@ void fill_upper(int n, double* A, int lda) {
 }
 
 // sum_ij A_ij B_ji
-double trace_of_product(int n, const double* A, const double* B, int lda) {
+double trace_of_product(int n, const double* A, const double* B, int lda, int threads) {
     constexpr int block = 32;
-    double total = 0;
-    for (int j0 = 0; j0 < n; j0 += block)
+    const int blocks = (n + block - 1) / block;
+    Vector sums(blocks, 0.0);
+    for_chunks(blocks, n > worth_threads ? threads : 1, [&](int part) {
+        const int j0 = part * block;
         for (int i0 = 0; i0 < n; i0 += block) {
             double s = 0;
             for (int j = j0; j < std::min(j0 + block, n); ++j)
                 for (int i = i0; i < std::min(i0 + block, n); ++i)
                     s += A[at(i, j, lda)] * B[at(j, i, lda)];
-            total += s;
+            sums[part] += s;
         }
-    return total;
+    });
+    return std::accumulate(sums.begin(), sums.end(), 0.0);
 }
 
 // The directions of each factor.
@@ -415,7 +424,7 @@ void ChainCurvature::run(Curvature& out) {
             double &one = out.products[a * kc + e], &other = out.products[e * kc + a];
             one = other = one + other;
         }
-    out.fixed = E; // X'H^-1 V_i H^-1 X
+    out.fixed = E; // X'H^-1 V_i H^-1 X, without C
 }
 
 // With a tail: crossed factors, kernels.
@@ -452,8 +461,19 @@ class CrossedCurvature {
     bool scaled_directions();
     void tail_gradient(const double* W, int ld, bool scaled);
     void tail_pairs(const double* W, int ld, const std::vector<Vector>& D);
+    Vector tail_sum(int t, const double* left, const double* right) const;
     void tail_with_leader(int i, const double* left, const double* right);
+    std::vector<Vector> gathered() const;
+    void leader_with_leader(const std::vector<Vector>& Y);
+    void tail_squares(const std::vector<double>& once);
+    void tail_whitened();
+    void run_scalar();
+    void run_general();
     void tail_exactly(const std::vector<Vector>& E);
+    bool sparse_leader() const;
+    void scale_row(int touched, const int32_t* column, const Indices& factor_at, double* k) const;
+    SparseRows leader_rows(int n, bool scaled) const;
+    std::vector<Vector> through_leader(int n, int k, const Vector& X, bool scaled) const;
     Vector times_inverse(const Vector& A) const;
     void leader_pairs(int first, int last, Vector& traces, Vector& middle) const;
     void leader_pairs();
@@ -677,7 +697,82 @@ void CrossedCurvature::scale_both(Vector& A) const {
     }
 }
 
-// A S^-1, both (n, n); S^-1 with both triangles.
+// Whether E of the leader's directions is left as a sum over its sparse rows: a
+// product with it then costs less than one with the dense E.
+bool CrossedCurvature::sparse_leader() const {
+    if (!leads() || c_.any_kernel()) return false;
+    const ChainBlock& block = b_.chain[0];
+    const double stored = static_cast<double>(b_.tail_value.size()) +
+                          static_cast<double>(block.q) * block.r * b_.p,
+                 count = static_cast<double>(leading().size());
+    const double cost = use_lapack(N_) ? sparse_cost : 1;
+    return cost * stored * (1 + count) < count * N_ * N_;
+}
+
+// k := k Lambda on the columns of the tail that a row of the leader touches.
+void CrossedCurvature::scale_row(int touched, const int32_t* column, const Indices& factor_at,
+                                 double* k) const {
+    for (int e = 0; e < touched;) {
+        const int f = factor_at[column[e]], r = b_.factors[f].r;
+        const Vector& L = c_.lambda_[f];
+        for (int c = 0; c < r; ++c) {
+            double sum = 0;
+            for (int h = c; h < r; ++h) sum += L[h * r + c] * k[e + h];
+            k[e + c] = sum;
+        }
+        e += r;
+    }
+}
+
+// The leader's rows K, or K Lambda, on the first n columns of tail and X; without the
+// columns of X in which a level has nothing.
+SparseRows CrossedCurvature::leader_rows(int n, bool scaled) const {
+    const int q = b_.chain[0].q, r = b_.chain[0].r;
+    Indices factor_at(T_); // of the tail's columns
+    for (int t : b_.tail)
+        std::fill_n(factor_at.begin() + b_.factors[t].column, b_.factors[t].q * b_.factors[t].r, t);
+    SparseRows out;
+    out.r = r;
+    Row row;
+    std::vector<int> kept;
+    for (int l = 0; l < q; ++l) {
+        resolve(l, row);
+        const int all = static_cast<int>(row.columns.size()), touched = all - b_.p;
+        kept.resize(touched);
+        std::iota(kept.begin(), kept.end(), 0);
+        for (int e = touched; e < all && row.columns[e] < n; ++e) {
+            bool any = false;
+            for (int a = 0; a < r; ++a) any = any || row.K[static_cast<size_t>(a) * all + e] != 0;
+            if (any) kept.push_back(e);
+        }
+        for (int a = 0; a < r; ++a) {
+            double* k = row.K.data() + static_cast<size_t>(a) * all;
+            if (scaled) scale_row(touched, row.columns.data(), factor_at, k);
+            for (int e : kept) out.value.push_back(k[e]);
+        }
+        for (int e : kept) out.column.push_back(row.columns[e]);
+        out.ptr.push_back(static_cast<int64_t>(out.column.size()));
+    }
+    return out;
+}
+
+// E X of each of the leader's directions, or Lambda'E Lambda X; X (n, k).
+std::vector<Vector> CrossedCurvature::through_leader(int n, int k, const Vector& X,
+                                                     bool scaled) const {
+    std::vector<Vector> out;
+    std::vector<const double*> D;
+    std::vector<double*> places;
+    for (int i : leading()) {
+        out.emplace_back(static_cast<size_t>(N_) * k);
+        D.push_back(directions_[i].matrix.data());
+        places.push_back(out.back().data());
+    }
+    if (!D.empty())
+        through_rows(leader_rows(n, scaled), D, n, k, X.data(), places, N_, c_.threads_);
+    return out;
+}
+
+// A S, both (n, n); S with both triangles.
 Vector CrossedCurvature::times_inverse(const Vector& A) const {
     Vector out(A.size());
     const int parts = static_cast<size_t>(n_) * n_ > 100000 ? multiplied_parts : 1;
@@ -826,19 +921,32 @@ void CrossedCurvature::tail_pairs(const double* W, int ld, const std::vector<Vec
             }
 }
 
-// sum over the tail's levels k of tr(D_j B_kk), B = left'right, for leader's i.
-void CrossedCurvature::tail_with_leader(int i, const double* left, const double* right) {
-    const std::vector<Vector>& scaled = scaled_;
-    for (int t : b_.tail) {
-        const Factor& f = b_.factors[t];
-        const int r = f.r;
-        if (own_[t].empty()) continue;
-        Vector sum(static_cast<size_t>(r) * r, 0.0);
-        for (int l = f.column; l < f.column + f.q * r; l += r)
+// sum over the levels k of a factor of B_kk, (r, r), B = left'right.
+Vector CrossedCurvature::tail_sum(int t, const double* left, const double* right) const {
+    const Factor& f = b_.factors[t];
+    const int r = f.r;
+    const size_t rr = static_cast<size_t>(r) * r;
+    Vector sums(rr * most_parts, 0.0), sum(rr, 0.0);
+    const auto levels = partition(f.q, most_parts);
+    for_chunks(most_parts, n_ > worth_threads ? c_.threads_ : 1, [&](int part) {
+        double* own = sums.data() + part * rr;
+        for (size_t k = levels[part]; k < levels[part + 1]; ++k) {
+            const int l = f.column + static_cast<int>(k) * r;
             for (int a = 0; a < r; ++a)
                 for (int e = 0; e < r; ++e)
-                    sum[a * r + e] += inner(n_, left + at(0, l + a, N_), right + at(0, l + e, N_));
-        for (int j : own_[t]) add(i, j, trace_of(r, scaled[j].data(), sum.data()));
+                    own[a * r + e] += inner(n_, left + at(0, l + a, N_), right + at(0, l + e, N_));
+        }
+    });
+    for (size_t n = 0; n < sums.size(); ++n) sum[n % rr] += sums[n];
+    return sum;
+}
+
+// sum over the tail's levels k of tr(D_j B_kk) for leader's i.
+void CrossedCurvature::tail_with_leader(int i, const double* left, const double* right) {
+    for (int t : b_.tail) {
+        if (own_[t].empty()) continue;
+        const Vector sum = tail_sum(t, left, right);
+        for (int j : own_[t]) add(i, j, trace_of(b_.factors[t].r, scaled_[j].data(), sum.data()));
     }
 }
 
@@ -862,9 +970,12 @@ void CrossedCurvature::tail_exactly(const std::vector<Vector>& E) {
     tail_pairs(B.data(), N_, scaled_);
     if (!leads()) return;
     n_ = N_;
+    const bool sparse = sparse_leader();
+    std::vector<Vector> EU;
+    if (sparse) EU = through_leader(N_, T_, U, false);
     for (size_t n = 0; n < leading().size(); ++n) {
-        symmetric_times(N_, T_, E[n].data(), N_, U.data(), N_, QU.data(), N_);
-        tail_with_leader(leading()[n], U.data(), QU.data());
+        if (!sparse) symmetric_times(N_, T_, E[n].data(), N_, U.data(), N_, QU.data(), N_);
+        tail_with_leader(leading()[n], U.data(), sparse ? EU[n].data() : QU.data());
     }
 }
 
@@ -952,24 +1063,158 @@ void CrossedCurvature::leader_pairs() {
     }
 }
 
+// E of the leader's directions, where it is made.
+std::vector<Vector> CrossedCurvature::gathered() const {
+    std::vector<Vector> E;
+    if (!leads() || sparse_leader()) return E;
+    for (int i : leading()) {
+        E.emplace_back(static_cast<size_t>(N_) * N_, 0.0);
+        if (c_.dense_leader())
+            gather_dense(i, E.back());
+        else
+            gather(i, E.back());
+        if (c_.any_kernel()) c_.kernel_both(E.back(), true);
+        fill_upper(N_, E.back().data(), N_);
+    }
+    return E;
+}
+
+// Traces of the leader's directions with each other as far as the tail takes part in
+// them, Y = E R or that with S^-1 in place of R.
+void CrossedCurvature::leader_with_leader(const std::vector<Vector>& Y) {
+    for (size_t i = 0; i < Y.size(); ++i)
+        for (size_t j = 0; j <= i; ++j)
+            add(leading()[i], leading()[j],
+                trace_of_product(n_, Y[i].data(), Y[j].data(), N_, c_.threads_));
+}
+
+// Where all factors of the tail have one column S^-1 is R but for a factor of each
+// row and column, and R is all that is asked.
+void CrossedCurvature::run_scalar() {
+    const double* R = c_.S_.data();
+    fill_upper(N_, c_.S_.data(), N_);
+    const bool scaled = scaled_directions();
+    std::vector<Vector> E = gathered(), Y;
+    if (leads() && sparse_leader()) Y = through_leader(n_, n_, c_.S_, false);
+    for (Vector& e : E) {
+        const Vector kept = scaled ? std::move(e) : e;
+        Y.push_back(times_inverse(kept));
+    }
+    leader_with_leader(Y);
+    if (!scaled) {
+        Y.clear();
+        finish_products();
+        tail_exactly(E);
+        return;
+    }
+    // 1 / lambda^2; no direction belongs to a factor without
+    std::vector<double> once(b_.factors.size(), 0.0);
+    for (int t : b_.tail) {
+        const double lambda = c_.lambda_[t][0];
+        if (!own_[t].empty())
+            once[t] = pseudo_[t][0] * pseudo_[t][0];
+        else if (std::fabs(lambda) > safe_scale)
+            once[t] = 1 / (lambda * lambda);
+    }
+    for (int t : b_.tail)
+        for (size_t i = 0; i < Y.size() && !own_[t].empty(); ++i) {
+            const double sum = once[t] * tail_sum(t, Y[i].data(), R)[0];
+            for (int j : own_[t]) add(leading()[i], j, scaled_[j][0] * sum);
+        }
+    Y.clear();
+    tail_squares(once);
+    finish_products();
+}
+
+// The traces of the tail's directions with each other and its gradient: squares of
+// W = I - S^-1, S^-1_kl = R_kl / (lambda_k lambda_l).
+void CrossedCurvature::tail_squares(const std::vector<double>& once) {
+    const size_t F = b_.factors.size();
+    const double* R = c_.S_.data();
+    std::vector<Vector> sums(most_parts, Vector(F * F, 0.0)), middle(most_parts, Vector(F, 0.0));
+    for_chunks(most_parts, T_ > worth_threads ? c_.threads_ : 1, [&](int part) {
+        for (int g : b_.tail) {
+            const auto bounds = partition(b_.factors[g].q, most_parts);
+            for (size_t k = bounds[part]; k < bounds[part + 1]; ++k) {
+                const int j = b_.factors[g].column + static_cast<int>(k);
+                const double* column = R + at(0, j, N_);
+                const double own = column[j], w = 1 - once[g] * own;
+                middle[part][g] += w;
+                for (int f : b_.tail) {
+                    const Factor& other = b_.factors[f];
+                    const double square =
+                        dot(other.q, column + other.column, column + other.column);
+                    double& sum = sums[part][f * F + g];
+                    if (f == g)
+                        sum += w * w + once[g] * once[g] * (square - own * own);
+                    else
+                        sum += once[f] * once[g] * square;
+                }
+            }
+        }
+    });
+    for (int g : b_.tail) {
+        double trace = 0;
+        for (const Vector& part : middle) trace += part[g];
+        out_->gradient[g] = Vector(1, once[g] * trace);
+        for (int f : b_.tail) {
+            double square = 0;
+            for (const Vector& part : sums) square += part[f * F + g];
+            for (int i : own_[f])
+                for (int j : own_[g])
+                    out_->traces[static_cast<size_t>(i) * k_ + j] +=
+                        scaled_[i][0] * scaled_[j][0] * square;
+        }
+    }
+}
+
+// The tail's gradient and traces from W = I - S^-1, put in the place of S^-1 for a while.
+void CrossedCurvature::tail_whitened() {
+    double* W = c_.S_.data();
+    Vector diagonal(T_);
+    for (int j = 0; j < T_; ++j) {
+        diagonal[j] = W[at(j, j, N_)];
+        for (int i = 0; i < N_; ++i) W[at(i, j, N_)] *= -1;
+        W[at(j, j, N_)] = 1 - diagonal[j];
+    }
+    tail_gradient(W, N_, true);
+    tail_pairs(W, N_, scaled_);
+    for (int j = 0; j < T_; ++j) {
+        for (int i = 0; i < N_; ++i) W[at(i, j, N_)] *= -1;
+        W[at(j, j, N_)] = diagonal[j];
+    }
+}
+
+void CrossedCurvature::run_general() {
+    std::vector<Vector> E = gathered(), Y;
+    const bool scaled = scaled_directions();
+    c_.invert_tail(c_.reml_);
+    fill_upper(N_, c_.S_.data(), N_);
+    // Lambda'E Lambda S^-1
+    if (leads() && sparse_leader()) Y = through_leader(n_, n_, c_.S_, true);
+    for (Vector& e : E) {
+        Vector kept = scaled ? std::move(e) : e;
+        scale_both(kept);
+        Y.push_back(times_inverse(kept));
+    }
+    leader_with_leader(Y);
+    for (size_t i = 0; i < Y.size() && scaled; ++i)
+        tail_with_leader(leading()[i], Y[i].data(), c_.S_.data());
+    Y.clear();
+    if (scaled) tail_whitened();
+    c_.fill_diagonal_blocks();
+    c_.tail_covariance();
+    finish_products();
+    if (!scaled) tail_exactly(E);
+}
+
 void CrossedCurvature::run(Curvature& out) {
     out_ = &out;
     const int kc = k_ * count_, p = b_.p;
     out.traces.assign(static_cast<size_t>(k_) * k_, 0.0);
     out.products.assign(static_cast<size_t>(kc) * kc, 0.0);
     columns_of_tail();
-    std::vector<Vector> E, Y;
-    if (leads()) {
-        columns_of_leader();
-        for (int i : leading()) {
-            E.emplace_back(static_cast<size_t>(N_) * N_, 0.0);
-            if (c_.dense_leader())
-                gather_dense(i, E.back());
-            else
-                gather(i, E.back());
-            if (c_.any_kernel()) c_.kernel_both(E.back(), true);
-        }
-    }
+    if (leads()) columns_of_leader();
     if (!c_.reml_) {
         u_.assign(static_cast<size_t>(p) * kc, 0.0);
         for (int a = 0; a < kc; ++a)
@@ -977,42 +1222,10 @@ void CrossedCurvature::run(Curvature& out) {
                 u_[at(e, a, p)] = e_[at(T_ + e, a, N_)] -
                                   inner(T_, c_.Y_.data() + at(0, e, T_), e_.data() + at(0, a, N_));
     }
-    const bool scaled = scaled_directions();
-    c_.invert_tail(c_.reml_);
-    fill_upper(N_, c_.S_.data(), N_);
-    for (Vector& e : E) { // Lambda'E Lambda S^-1
-        Vector kept = scaled ? std::move(e) : e;
-        fill_upper(N_, kept.data(), N_);
-        scale_both(kept);
-        Y.push_back(times_inverse(kept));
-    }
-    for (size_t i = 0; i < Y.size(); ++i)
-        for (size_t j = 0; j <= i; ++j)
-            add(leading()[i], leading()[j], trace_of_product(n_, Y[i].data(), Y[j].data(), N_));
-    if (scaled) {
-        for (size_t i = 0; i < Y.size(); ++i)
-            tail_with_leader(leading()[i], Y[i].data(), c_.S_.data());
-        Y.clear();
-        // W = I - S^-1 in its place, and back
-        double* W = c_.S_.data();
-        Vector diagonal(T_);
-        for (int j = 0; j < T_; ++j) {
-            diagonal[j] = W[at(j, j, N_)];
-            for (int i = 0; i < N_; ++i) W[at(i, j, N_)] *= -1;
-            W[at(j, j, N_)] = 1 - diagonal[j];
-        }
-        tail_gradient(W, N_, true);
-        tail_pairs(W, N_, scaled_);
-        for (int j = 0; j < T_; ++j) {
-            for (int i = 0; i < N_; ++i) W[at(i, j, N_)] *= -1;
-            W[at(j, j, N_)] = diagonal[j];
-        }
-    }
-    Y.clear();
-    c_.fill_diagonal_blocks();
-    c_.tail_covariance();
-    finish_products();
-    if (!scaled) tail_exactly(E);
+    if (c_.scalar_tail())
+        run_scalar();
+    else
+        run_general();
     if (!leads()) return;
     if (c_.any_kernel()) c_.kernel_both(c_.S_, false);
     leader_pairs();
@@ -1033,32 +1246,54 @@ Vector along(const std::vector<Direction>& directions, const std::vector<Vector>
     return out;
 }
 
+// out_i = B'F_i B, each (p, p) row-major and symmetric, B column-major
+Vector sandwich(int p, const Vector& F, const Vector& B) {
+    const size_t pp = static_cast<size_t>(p) * p;
+    Vector out(F.size()), half(pp);
+    for (size_t first = 0; first < F.size(); first += pp) {
+        for (int a = 0; a < p; ++a)
+            for (int e = 0; e < p; ++e)
+                half[at(a, e, p)] =
+                    inner(p, F.data() + first + static_cast<size_t>(a) * p, B.data() + at(0, e, p));
+        for (int a = 0; a < p; ++a)
+            for (int e = 0; e < p; ++e)
+                out[first + static_cast<size_t>(a) * p + e] =
+                    inner(p, B.data() + at(0, a, p), half.data() + at(0, e, p));
+    }
+    return out;
+}
+
 } // namespace
 
 Curvature Criterion::curvature(const std::vector<Direction>& directions, bool of_fixed) {
-    solve();
-    top_covariance(reml_);
     const int depth = static_cast<int>(b_.chain.size()), p = b_.p;
-    std::vector<Vector> sums;
-    for (int d = 1; d < depth; ++d)
-        post_[d].assign(static_cast<size_t>(b_.chain[d].q) * b_.chain[d].r * b_.chain[d].width,
-                        0.0);
-    for (int d = depth - 1; d >= 0; --d) {
-        const bool large = b_.chain[d].panel.size() > 20000;
-        for_chunks(b_.chunks, large ? threads_ : 1, [&](int c) { descend_by_size(d, c, false); });
+    const bool crossed = b_.T > 0;
+    if (!inverted_) {
+        solve();
+        top_covariance(reml_);
+        for (int d = 1; d < depth; ++d)
+            post_[d].assign(static_cast<size_t>(b_.chain[d].q) * b_.chain[d].r * b_.chain[d].width,
+                            0.0);
+        for (int d = depth - 1; d >= 0; --d) {
+            const bool large = b_.chain[d].panel.size() > 20000;
+            for_chunks(b_.chunks, large ? threads_ : 1,
+                       [&](int c) { descend_by_size(d, c, false); });
+        }
+        if (crossed && scalar_tail()) invert();
     }
     Curvature out;
     out.gradient.resize(b_.factors.size());
-    const bool crossed = b_.T > 0;
-    std::vector<Vector> columns;
-    if (crossed || of_fixed) columns = level_fixed_scores();
+    std::vector<Vector> columns, sums;
+    if (crossed || of_fixed) columns = level_fixed_scores(C_.data());
     if (crossed) out.fixed = along(directions, sum_fixed_scores(columns));
     if (!of_fixed) columns = scores_;
     const int c = of_fixed ? p : 1;
     if (crossed)
         CrossedCurvature(*this, directions, columns, c).run(out);
-    else
+    else {
         ChainCurvature(*this, directions, columns, c).run(out);
+        out.fixed = sandwich(p, out.fixed, C_);
+    }
     for (size_t f = 0; f < b_.factors.size(); ++f) {
         const size_t r = b_.factors[f].r, q = b_.factors[f].q;
         Vector outer(r * r, 0.0);

@@ -35,8 +35,9 @@ void blas_solve(char trans, int n, int k, const double* L, int lda, double* X, i
     lapack().trsm(&side, &uplo, &trans, &diag, &n, &k, &one, const_cast<double*>(L), &lda, X, &ldx);
 }
 
-bool tiled(int n, int threads) {
-    return threads > 1 && n >= least_tiled && n <= most_tiled && use_lapack(n);
+// On one thread too: the bits are to be those of many.
+bool tiled(int n) {
+    return n >= least_tiled && n <= most_tiled && use_lapack(n);
 }
 
 int tile_size(int n, int k) {
@@ -168,7 +169,7 @@ void inverse_tiled(int n, double* A, int lda, int threads) {
 } // namespace
 
 bool cholesky(int n, double* A, int lda, int threads) {
-    if (tiled(n, threads)) return cholesky_tiled(n, A, lda, threads);
+    if (tiled(n)) return cholesky_tiled(n, A, lda, threads);
     if (use_lapack(n)) {
         char uplo = 'L';
         int info = 0;
@@ -192,7 +193,7 @@ bool cholesky(int n, double* A, int lda, int threads) {
 }
 
 void inverse_from_cholesky(int n, double* A, int lda, int threads) {
-    if (tiled(n, threads)) {
+    if (tiled(n)) {
         inverse_tiled(n, A, lda, threads);
         return;
     }

@@ -70,6 +70,55 @@ void set_lapack(const nb::dict& blas, const nb::dict& lapack_table) {
     lapack() = table;
 }
 
+// A response with the criterion that was differentiated with it.
+struct Differentiated {
+    Differentiated(const Blocks& blocks, const double* y, bool reml, int threads)
+        : values(y, y + blocks.n), response(blocks.respond(y, threads)), reml(reml),
+          criterion(blocks, reml, threads) {
+        criterion.use(response);
+    }
+    Vector values;
+    Response response;
+    bool reml;
+    Criterion criterion;
+};
+
+// The end of the search that was made last, of whichever problem, for whoever asks for
+// second derivatives there: one at most, so that memory does not grow with the fits.
+class LastSearch {
+  public:
+    static LastSearch& instance() {
+        static LastSearch last;
+        return last;
+    }
+    void put(const void* problem, std::unique_ptr<Differentiated> found) {
+        const std::lock_guard<std::mutex> guard(mutex_);
+        problem_ = problem;
+        found_.swap(found);
+    }
+    // Empty where it is another's, or was made elsewhere.
+    std::unique_ptr<Differentiated> take(const void* problem, const Input<1>& y, bool reml,
+                                         const Vector& phi) {
+        const std::lock_guard<std::mutex> guard(mutex_);
+        if (!found_ || problem_ != problem || found_->reml != reml ||
+            !found_->criterion.ready_at(phi) ||
+            !std::equal(found_->values.begin(), found_->values.end(), y.data()))
+            return nullptr;
+        return std::move(found_);
+    }
+    void forget(const void* problem) {
+        const std::lock_guard<std::mutex> guard(mutex_);
+        if (problem_ == problem) found_.reset();
+    }
+
+  private:
+    std::mutex mutex_;
+    const void* problem_ = nullptr;
+    std::unique_ptr<Differentiated> found_;
+};
+
+constexpr double most_kept = 5e7; // bytes, of what LastSearch holds
+
 // A model's cross-products and the questions one can ask of them.
 class Problem {
   public:
@@ -96,6 +145,10 @@ class Problem {
         nb::gil_scoped_release release;
         blocks_ = assemble(n, inputs, fixed, w, chain, threads);
     }
+
+    ~Problem() { LastSearch::instance().forget(this); }
+    Problem(const Problem&) = delete;
+    Problem& operator=(const Problem&) = delete;
 
     // Responses (k, n) freed of their least-squares fit: (rest, beta, scale, size).
     nb::tuple respond(Input<2> Y, const nb::object& offset) const {
@@ -157,18 +210,19 @@ class Problem {
             return report_progress(count, criterion, decrement);
         };
         Outcome out;
-        const Response response = blocks_->respond(y.data(), threads_);
-        Criterion criterion(*blocks_, reml, threads_);
-        criterion.use(response);
+        auto made = std::make_unique<Differentiated>(*blocks_, y.data(), reml, threads_);
+        Criterion& criterion = made->criterion;
         {
             nb::gil_scoped_release release;
-            out = search(criterion, from.empty() ? ranef::moment_start(*blocks_, response) : from,
-                         options);
+            if (from.empty()) from = ranef::moment_start(*blocks_, made->response);
+            out = search(criterion, from, options);
         }
         report_progress.rethrow();
         nb::dict d = describe(out);
         // the search ends with derivatives taken at its optimum
         if (!out.gradient.empty()) report(criterion, d);
+        if (criterion.ready_at(out.phi) && criterion_bytes() <= most_kept)
+            LastSearch::instance().put(this, std::move(made));
         return d;
     }
 
@@ -348,7 +402,8 @@ class Problem {
     }
 
     // What second derivatives along symmetric matrices are made of: (factor, (r, r))
-    // in the basis of b_e.
+    // in the basis of b_e. Where a search has just ended there, its last factorisation
+    // is used, and freed.
     nb::dict curvature(Input<1> y, bool reml, Input<1> phi,
                        const std::vector<std::pair<int, Input<2>>>& directions, bool of_fixed) {
         check(y.shape(0), phi.shape(0));
@@ -360,12 +415,14 @@ class Problem {
             given.push_back({factor, Vector(matrix.data(), matrix.data() + r * r)});
         }
         Curvature found;
-        const Response response = blocks_->respond(y.data(), threads_);
-        Criterion criterion(*blocks_, reml, threads_);
-        criterion.use(response);
+        auto made =
+            LastSearch::instance().take(this, y, reml, Vector(phi.data(), phi.data() + phi.size()));
+        const bool known = made != nullptr;
+        if (!known) made = std::make_unique<Differentiated>(*blocks_, y.data(), reml, threads_);
+        Criterion& criterion = made->criterion;
         {
             nb::gil_scoped_release release;
-            criterion.factorise(phi.data());
+            if (!known) criterion.factorise(phi.data());
             found = criterion.curvature(given, of_fixed);
         }
         const size_t k = given.size(), p = blocks_->p, c = of_fixed ? p : 1;
@@ -387,6 +444,12 @@ class Problem {
     }
 
   private:
+    // Roughly, of a criterion: two dense matrices, and as much as the blocks.
+    double criterion_bytes() const {
+        const double N = blocks_->order(), n = static_cast<double>(blocks_->n);
+        return 8 * (2 * N * N + n) + static_cast<double>(blocks_->bytes());
+    }
+
     void check(size_t rows, size_t parameters) const {
         if (rows != blocks_->n) throw std::invalid_argument("y must have one value per row");
         if (parameters != static_cast<size_t>(blocks_->parameters))

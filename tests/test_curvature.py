@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -82,10 +84,10 @@ def test_traces_and_products(name: str, path: str, reml: bool, place: str) -> No
     close(found["scores"], np.array([at.Py @ v @ at.Py for v in V]) / scale**2)
     w = np.array([v @ at.Py for v in V]) / scale
     close(found["products"][:, 0, :, 0], w @ at.P @ w.T)
-    inverse = np.linalg.inv(assembly.fixed.transform)
-    around = at.Vi @ spec.X
+    T = assembly.fixed.transform
+    around = at.Vi @ spec.X @ np.linalg.inv(spec.X.T @ at.Vi @ spec.X)
     F = np.array([around.T @ v @ around for v in V])
-    close(np.array([inverse.T @ f @ inverse for f in found["fixed"]]), F)
+    close(np.array([T @ f @ T.T for f in found["fixed"]]), F)
     slopes = [np.sum(M * v) - at.m / at.r2 * (at.Py @ v @ at.Py) for v in V]
     close(
         np.array([np.sum(found["psi_gradient"][b] * D) for b, D in inner]), np.array(slopes), 1e-8
@@ -94,7 +96,7 @@ def test_traces_and_products(name: str, path: str, reml: bool, place: str) -> No
     both = assembly.core.curvature(*asked, True)["products"]
     columns = [v @ around for v in V]
     expected = np.array([[a.T @ at.P @ b for b in columns] for a in columns])
-    close(np.einsum("ka,iajb,bl->ijkl", inverse.T, both, inverse), expected)
+    close(np.einsum("ka,iajb,lb->ijkl", T, both, T), expected)
 
 
 @pytest.mark.parametrize("r", [1, 2])
@@ -120,21 +122,160 @@ def test_a_leader_that_meets_most_of_the_tail(r: int) -> None:
     close(found["traces"], np.array([[np.sum(a * b.T) for b in PV] for a in PV]))
 
 
-def test_any_number_of_threads_gives_the_same_bits() -> None:
-    """A nested chain of many levels, and a dense tail."""
+def crossed(leader: int, tail: int, weighted: bool) -> Specification:
+    """Many levels of few rows, a tail of two factors that each of them meets in few places.
+
+    `leader` and `tail` are columns of the terms.
+    """
+    rng = np.random.default_rng(10 * leader + tail)
+    n = 600
+    X = np.column_stack([np.ones(n), rng.normal(size=n), np.arange(n) < 100])
+    factors = [
+        twin.factor(np.arange(n) % 420, "g"),
+        twin.factor(rng.integers(0, 180, n), "h"),
+        twin.factor(rng.integers(0, 6, n), "k"),
+    ]
+    terms = [twin.term(0, X[:, :leader]), twin.term(1, X[:, :tail]), twin.term(2, np.ones(n))]
+    weights = rng.uniform(0.5, 2, n) if weighted else None
+    return twin.specification(rng.normal(size=n), X, terms, factors, weights=weights)
+
+
+# of the tail's covariance: of full rank, less, nearly none
+TAILS = ["inside", "face", "small"]
+
+
+@pytest.mark.parametrize("reml", [True, False])
+@pytest.mark.parametrize("place", TAILS)
+@pytest.mark.parametrize(("leader", "tail"), [(1, 1), (2, 1), (1, 2), (2, 2)])
+def test_a_leader_that_meets_little_of_the_tail(
+    leader: int, tail: int, place: str, reml: bool
+) -> None:
+    """Its directions are sums over sparse rows, and are not made dense."""
+    spec = crossed(leader, tail, weighted=reml)
+    assembly = assemble(spec, "crossed")
+    assert assembly.layout.chain == (0,)
+    order, directions = assembly.layout.order, leader * (leader + 1) // 2
+    assert 4 * (600 + 600 + 420 * 3) * leader * tail * (1 + directions) < directions * order**2
+    theta, ranks = a_theta(spec), {}
+    parts = twin.split(spec, theta)
+    if place == "face":
+        parts[1][-1] = 0.0
+        ranks[1] = tail - 1
+    elif place == "small":
+        parts[1][:] *= 1e-5
+    theta = np.concatenate(parts)
+    inner, V = directions_at(spec, assembly, theta, ranks)
+    y, _, [scale] = assembly.respond(spec.y[None])
+    at = twin.profile(spec, theta, reml)
+    M = at.P if reml else at.Vi
+    found = assembly.core.curvature(y[0], reml, assembly.phi(theta, ranks), inner, False)
+    MV = [M @ v for v in V]
+    traces = np.array([[np.sum(a * b.T) for b in MV] for a in MV])
+    size = np.sqrt(np.diag(traces))
+    close(found["traces"] / np.outer(size, size), traces / np.outer(size, size))
+    slopes = [np.sum(M * v) - at.m / at.r2 * (at.Py @ v @ at.Py) for v in V]
+    close(
+        np.array([np.sum(found["psi_gradient"][b] * D) for b, D in inner]), np.array(slopes), 1e-8
+    )
+    w = np.array([v @ at.Py for v in V]) / scale
+    close(found["products"][:, 0, :, 0], w @ at.P @ w.T)
+    around = at.Vi @ spec.X @ np.linalg.inv(spec.X.T @ at.Vi @ spec.X)
+    T = assembly.fixed.transform
+    F = np.array([around.T @ v @ around for v in V])
+    close(np.array([T @ f @ T.T for f in found["fixed"]]), F)
+
+
+def levels(n: int = 30_000) -> pd.DataFrame:
+    """Effects of a, of b that a is within, and of c and d that cross them."""
     rng = np.random.default_rng(0)
-    n = 30_000
     leaf = rng.integers(0, 6000, n)
-    table = pd.DataFrame({"a": leaf, "b": leaf // 20, "c": rng.integers(0, 200, n)})
-    table["x"] = rng.normal(size=n)
+    table = pd.DataFrame({"a": leaf, "b": leaf // 20, "c": rng.integers(0, 150, n)})
+    table["d"] = rng.integers(0, 300, n)
+    table["x"], table["w"] = rng.normal(size=n), rng.uniform(0.5, 2, n)
     table["y"] = rng.normal(size=n) + rng.normal(size=6000)[leaf]
-    for formula in ("y ~ x + (x | a) + (1 | b)", "y ~ x + (1 | a) + (1 | c)"):
+    table["y"] += rng.normal(size=150)[table["c"]] + rng.normal(size=300)[table["d"]]
+    for name, count in (("a", 6000), ("c", 150)):
+        table["y"] += 0.5 * rng.normal(size=count)[table[name]] * table["x"]
+    return table
+
+
+def test_any_number_of_threads_gives_the_same_bits() -> None:
+    """A nested chain of many levels, and dense tails."""
+    table = levels()
+    for formula in (
+        "y ~ x + (x | a) + (1 | b)",
+        "y ~ x + (1 | a) + (1 | c)",
+        "y ~ x + (x | a) + (x | c)",
+        "y ~ x + (1 | a) + (1 | c) + (1 | d)",
+    ):
         answers = []
         for jobs in (1, 2, 3):
             estimate = fit_lmm(specify(formula, table), n_jobs=jobs)
             answers.append(solve.curvature(estimate).hessian)
         assert np.array_equal(answers[0], answers[1])
         assert np.array_equal(answers[0], answers[2])
+
+
+@pytest.mark.parametrize("reml", [True, False])
+@pytest.mark.parametrize(
+    ("formula", "weights"),
+    [
+        ("y ~ x + (1 | a) + (1 | c) + (1 | d)", None),
+        ("y ~ x + (x | a) + (1 | c) + (1 | d)", "w"),
+        ("y ~ x + (1 | a) + (x | c)", None),
+    ],
+)
+def test_what_the_search_left_gives_the_same_bits(
+    formula: str, weights: str | None, reml: bool
+) -> None:
+    """The search's last factorisation serves the first question after it, and is then gone."""
+    spec = specify(formula, levels(), weights=weights)
+    other = specify("y ~ x + (1 | c)", levels(2000))
+    first = fit_lmm(spec, reml=reml)
+    assert not first.optimum.faces
+    kept = solve.curvature(first)
+    anew = solve.curvature(first)
+    again = fit_lmm(spec, reml=reml)
+    fit_lmm(other)
+    displaced = solve.curvature(again)
+    for found in (anew, displaced):
+        for name in ("hessian", "log_r2", "fixed"):
+            assert np.array_equal(getattr(found, name), getattr(kept, name))
+    expected = solve.curvature(replace(first, optimum=replace(first.optimum, phi=None)))
+    close(kept.hessian, expected.hessian, 1e-8)
+
+
+@pytest.mark.parametrize("reml", [True, False])
+@pytest.mark.parametrize("name", [name for name, path in CASES if path == "crossed"])
+def test_what_the_search_left_of_every_design(name: str, reml: bool) -> None:
+    """Kernels, weights, faces: the first answer and the second."""
+    estimate = fit_lmm(DESIGNS[name][0](), reml=reml, path="crossed")
+    kept, anew = solve.curvature(estimate), solve.curvature(estimate)
+    for field in ("hessian", "log_r2", "fixed"):
+        assert np.array_equal(getattr(kept, field), getattr(anew, field))
+
+
+def test_a_fit_that_was_saved_gives_the_same_bits(tmp_path: Path) -> None:
+    fit = ranef.lmm("y ~ x + (1 | a) + (1 | c)", levels(3000))
+    fit.save(tmp_path / "fit.ranef")
+    again = ranef.load(tmp_path / "fit.ranef")
+    assert fit.tidy()["df"].tolist() == again.tidy()["df"].tolist()
+
+
+def test_what_another_search_left_is_not_used() -> None:
+    """The same problem, another criterion, another point."""
+    spec = specify("y ~ x + (1 | a) + (1 | c) + (1 | d)", levels())
+    likelihood = fit_lmm(spec, reml=False)
+    expected = solve.curvature(likelihood)
+    fit_lmm(spec, reml=True)
+    assert np.array_equal(solve.curvature(likelihood).hessian, expected.hessian)
+    fit_lmm(spec, reml=True)
+    moved = replace(likelihood, reml=True, theta=1.1 * likelihood.theta)
+    assert not np.allclose(solve.curvature(moved).hessian, expected.hessian, rtol=1e-3)
+    small = specify("y ~ x + (1 | a) + (1 | c)", levels(3000).query("a < 300"))
+    estimate = fit_lmm(small)
+    at = replace(estimate, theta=1.1 * estimate.theta)
+    close(solve.curvature(at).hessian, twin.hessian(at.specification, at.theta, True), 1e-7)
 
 
 STRUCTURED = {

@@ -5,8 +5,8 @@ version is reported), ``prepare(table, problem)`` (what a user of the package
 would already hold: the table; raises `Unsupported` with the reason),
 ``fit(table, problem)`` (the whole call, returns the package's own result) and
 ``read(result)`` (an `Answer`). ``refit(result, table, problem, responses)``,
-where the package can, fits the model to every column of an array; ``forget(result)``
-and ``degrees(result, method)`` give the degrees of freedom of every coefficient.
+where the package can, fits the model to every column of an array;
+``degrees(result, method)`` gives the degrees of freedom of every coefficient.
 Packages of R have the same in R: ``peer.R`` reads the orders, a file a package fits.
 """
 

@@ -27,13 +27,6 @@ def read(result: Any) -> Answer:
     return Answer(result.loglik, optimum.evaluations, optimum.converged)
 
 
-def forget(result: Any) -> Any:
-    """Return the same fit without the answers that it keeps."""
-    from dataclasses import replace
-
-    return replace(result, estimate=replace(result.estimate))
-
-
 def degrees(result: Any, method: str) -> list[float]:
     return [float(value) for value in result.tidy(df=method)["df"]]
 

@@ -45,7 +45,7 @@ OPTIMUM_VALUES = (
     "criterion", "decrement", "tolerance", "converged", "evaluations", "restarts", "path",
     "message",
 )  # fmt: skip
-OPTIMUM_ARRAYS = ("theta", "gradient", "trace")
+OPTIMUM_ARRAYS = ("theta", "gradient", "trace", "phi")
 
 
 @dataclass(frozen=True, eq=False)
@@ -376,6 +376,7 @@ def read_optimum(
         path=typed(plain, "path", str),
         trace=shaped(arrays, "optimum.trace", "f", (None,)),
         message=typed(plain, "message", str),
+        phi=shaped(arrays, "optimum.phi", "f", (None,)) if "optimum.phi" in arrays else None,
     )
 
 

@@ -25,6 +25,8 @@ def fixed_columns(
     """One row a coefficient; where `carried`, estimate and interval are exponentiated."""
 
     def shown(values: NDArray[np.float64]) -> NDArray[np.float64]:
+        if not np.any(carried):
+            return values
         with np.errstate(over="ignore"):
             return np.where(carried, np.exp(values), values)
 

@@ -132,7 +132,7 @@ def satterthwaite(estimate: Estimate, L: Floats, parameters: Parameters) -> Floa
     """
     known = parameters()
     v = np.sum(L @ estimate.vcov * L, axis=1)
-    g = np.column_stack([np.sum(L @ d * L, axis=1) for d in known.vcov_gradient])
+    g = np.sum(L @ known.vcov_gradient * L, axis=2).T
     spread = np.sum(g @ known.covariance * g, axis=1)
     with np.errstate(invalid="ignore", divide="ignore"):
         df: Floats = 2.0 * v**2 / spread

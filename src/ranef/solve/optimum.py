@@ -70,6 +70,9 @@ class Optimum:
     trace : (evaluations, ) float64 array
         Criterion at each evaluation.
     message : str
+    phi : (k,) float64 array or None
+        Where the search ended, as the core takes it: `theta` but for rounding. None
+        where that is not known.
     """
 
     criterion: float
@@ -84,6 +87,7 @@ class Optimum:
     path: str
     trace: Floats
     message: str
+    phi: Floats | None = None
 
     @property
     def singular(self) -> bool:

@@ -49,6 +49,14 @@ def at_optimum(assembly: Assembly, estimate: Estimate) -> tuple[Floats, bool, Fl
     return assembly.response(), estimate.reml, phi
 
 
+def at_end(assembly: Assembly, estimate: Estimate) -> tuple[Floats, bool, Floats]:
+    """Return the same where the search left the core, to the last bit, if that is known."""
+    optimum = estimate.optimum
+    if optimum.phi is None or not np.array_equal(optimum.theta, estimate.theta):
+        return at_optimum(assembly, estimate)
+    return assembly.response(), estimate.reml, optimum.phi
+
+
 def free(estimate: Estimate) -> NDArray[np.bool_]:
     """Which entries of theta are free on the faces of the optimum, (k,)."""
     return free_entries(_assembly(estimate), estimate.theta, ranks_of(estimate.optimum))

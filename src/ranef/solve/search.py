@@ -159,6 +159,7 @@ def _solution(
         path=assembly.layout.path,
         trace=found["trace"] + shift,
         message=found["message"],
+        phi=found["phi"],
     )
     return _on_user_scale(assembly, found, beta0, scale, theta, optimum)
 

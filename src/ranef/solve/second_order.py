@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from ranef.errors import ModelError
 from ranef.solve.assembly import Assembly, Term, assemble
-from ranef.solve.questions import at_optimum, free_entries
+from ranef.solve.questions import at_end, free_entries
 from ranef.solve.resources import available_memory
 from ranef.solve.search import ranks_of
 
@@ -79,8 +79,8 @@ def curvature(estimate: Estimate) -> Curvature:
         - found["traces"]
         + asked.bent(found["psi_gradient"])
     )
-    TC = asked.assembly.fixed.transform @ found["fixed_covariance"]
-    fixed = np.einsum("ab,ibc,dc->iad", TC, found["fixed"], TC)
+    T = asked.assembly.fixed.transform
+    fixed = T @ found["fixed"] @ T.T
     return Curvature(asked.free, (hessian + hessian.T) / 2, -scores / rss, fixed)
 
 
@@ -127,14 +127,14 @@ def information(estimate: Estimate) -> Information:
     weights = asked.bend()
     found = asked.ask(of_fixed=True)
     f = int(asked.free.sum())
-    TC = asked.assembly.fixed.transform @ found["fixed_covariance"]
+    T = asked.assembly.fixed.transform
     G = found["psi_gradient"]
     slopes = np.array([np.sum(G[block] * D) for block, D in asked.directions])
     mean = slopes + found["degrees"] / found["rss"] * found["scores"]
-    fixed = np.einsum("ab,ibc,dc->iad", TC, found["fixed"], TC)
-    products = np.einsum("ab,ibjc,dc->ijad", TC, found["products"][:f, :, :f], TC, optimize=True)
+    fixed = T @ found["fixed"] @ T.T
+    products = np.einsum("ab,ibjc,dc->ijad", T, found["products"][:f, :, :f], T, optimize=True)
     return Information(
-        C=TC @ asked.assembly.fixed.transform.T,
+        C=T @ found["fixed_covariance"] @ T.T,
         mean=mean[:f],
         traces=found["traces"][:f, :f],
         fixed=fixed[:f],
@@ -158,7 +158,7 @@ class _Questions:
 
     def __init__(self, estimate: Estimate) -> None:
         self.assembly: Assembly = assemble(estimate.specification, estimate.optimum.path)
-        self.at = at_optimum(self.assembly, estimate)
+        self.at = at_end(self.assembly, estimate)
         ranks = ranks_of(estimate.optimum)
         self.free = free_entries(self.assembly, estimate.theta, ranks)
         self.directions: list[tuple[int, Floats]] = []

@@ -88,7 +88,8 @@ struct Differentiated {
 class LastSearch {
   public:
     static LastSearch& instance() {
-        static LastSearch last;
+        // never destroyed, since problems that outlive the module ask for it
+        static LastSearch& last = *new LastSearch;
         return last;
     }
     void put(const void* problem, std::unique_ptr<Differentiated> found) {

@@ -59,7 +59,7 @@ def test_posterior_draws_have_the_integral_s_means(binary):
 
 
 def test_posterior_draws_with_drawn_parameters_scatter_more_and_agree_in_the_mean(binary):
-    fit, data = binary
+    fit, _ = binary
     fixed = fit.simulate(200, rng=1, kind="posterior")
     drawn = fit.simulate(200, rng=1, kind="posterior", parameters="draw")
     totals = [np.nansum(d.to_numpy(), axis=0) for d in (fixed, drawn)]

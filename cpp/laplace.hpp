@@ -113,6 +113,7 @@ class Laplace final : public Objective {
     void halve(const Modes& mode, const Modes& score, const Vector& beta);
     void project(const std::vector<int>& active, size_t first, size_t last);
     double penalty(const Modes& score, const Modes& other) const;
+    double rounding() const;
     bool find_mode(const double* phi);
     bool newton(const double* phi, bool from_zero);
     void third();

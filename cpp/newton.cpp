@@ -13,6 +13,7 @@ constexpr double early_face = 1e-3;   // Psi's eigenvalue that invites a step on
 constexpr double late_face = 1e-5;    // the same once the search has converged
 constexpr double next_to_face = 1e-6; // so near it that theta does not feel which way Psi wants
 constexpr double negative_curvature = 1e-6;
+constexpr double least_curvature = 1e-12; // beside the largest: counts of 1e10 know a slope so well
 constexpr int most_releases = 8;
 constexpr double polished = 1e-11;   // decrement at which the last digits are right
 constexpr double fine = 3e-6;        // step, relative to the parameters, not worth an evaluation
@@ -180,7 +181,7 @@ void Search::decompose() {
     decrement_ = 0;
     for (int e = 0; e < k; ++e) {
         for (int i = 0; i < k; ++i) projected_[e] += vectors_[at(i, e, k)] * g_[index_[i]];
-        values_[e] = std::max({std::fabs(values_[e]), 1e-9 * largest, 1e-12});
+        values_[e] = std::max({std::fabs(values_[e]), least_curvature * largest, 1e-12});
         decrement_ += projected_[e] * projected_[e] / (2 * values_[e]);
     }
 }

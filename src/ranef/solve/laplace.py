@@ -193,7 +193,10 @@ def _flat_level(assembly: GeneralisedAssembly, found: dict[str, Any]) -> str | N
     for b, block in enumerate(assembly.blocks):
         if block.kernel:
             continue
-        given = assembly.core.mode_covariances(x, b, False)
+        try:
+            given = assembly.core.mode_covariances(x, b, False)
+        except ValueError:  # the likelihood is not finite where the search ended
+            return None
         ratios = given @ np.linalg.pinv(found["psi"][b], rcond=1e-8, hermitian=True)
         sizes = np.max(np.abs(np.linalg.eigvals(ratios)), axis=1, initial=0.0)
         level = int(np.argmax(sizes))

@@ -21,6 +21,7 @@ constexpr int start_evaluations = 8; // of the working model
 constexpr double near_mode = 1e-4;   // decrement that may be nothing but rounding
 constexpr double start_decrement = 1e-2;
 constexpr double least_weight = 1e-8; // of a projected information
+constexpr double flat = 10;           // variance given the data beside that without them
 
 inline size_t at(int i, int j, int ld) {
     return static_cast<size_t>(j) * ld + i;
@@ -715,6 +716,26 @@ Vector Laplace::start(const double* from) {
 
 void Laplace::mode_covariances(int factor, bool with_fixed, double* out) {
     outer_c_.mode_covariances(factor, with_fixed, out);
+}
+
+// Data that say something of a level make its variance smaller. Where the log density is
+// not concave two modes can meet, the variance given the data grows without bound, and the
+// log determinant draws the search there.
+bool Laplace::breaks_down() {
+    const auto& factors = blocks().factors;
+    for (size_t f = 0; f < factors.size(); ++f) {
+        const size_t r = factors[f].r;
+        const Vector& Psi = psi(static_cast<int>(f));
+        if (!factors[f].kernel.empty()) continue;
+        Vector given(factors[f].q * r * r);
+        outer_c_.mode_covariances(static_cast<int>(f), false, given.data());
+        for (size_t l = 0; l < static_cast<size_t>(factors[f].q); ++l)
+            for (size_t a = 0; a < r; ++a) {
+                const double prior = Psi[a * r + a];
+                if (prior > 1e-12 && given[(l * r + a) * r + a] > flat * prior) return true;
+            }
+    }
+    return false;
 }
 
 } // namespace ranef

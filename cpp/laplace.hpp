@@ -92,6 +92,7 @@ class Laplace final : public Objective {
     // user's level order and the basis of b_e, given beta or with beta's
     // uncertainty; and the variance of combinations of b_e and beta.
     void mode_covariances(int factor, bool with_fixed, double* out);
+    bool breaks_down() override;
     void quadratic_forms(size_t rows, const std::vector<const int32_t*>& levels,
                          const std::vector<const double*>& z, const double* X, double* out) {
         outer_c_.quadratic_forms(rows, levels, z, X, out);

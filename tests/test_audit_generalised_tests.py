@@ -74,3 +74,12 @@ def test_weights_that_are_taken_as_uncorrelated_are_called_so():
     small = ranef.glmm("y ~ 1 + (1 | h)", data, family="poisson")
     page = str(ranef.anova(small, large))
     assert "as uncorrelated" in page
+
+
+def test_a_laplace_criterion_that_breaks_down_is_left_early():
+    """It took all 500 evaluations to say so."""
+    data = ranef.data.load("Salamanders")
+    with pytest.warns(ranef.errors.ConvergenceWarning, match="breaks down"):
+        fit = ranef.glmm("count ~ spp + mined + (1 | site)", data, family="nbinom2",
+                         zero="~ mined + (1 | site)", dispersion="~ mined")  # fmt: skip
+    assert 60 <= fit.optimum.evaluations < 120

@@ -5,6 +5,7 @@ May import `_core`, `covariance`, `design.specification`, `errors`.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,6 +69,7 @@ def fit_generalised(
     design: GeneralisedDesign,
     coefficients: Floats,
     *,
+    flat: Callable[[], Floats] | None = None,
     theta: Floats | None = None,
     quadrature: int = 1,
     path: str | None = None,
@@ -82,6 +84,9 @@ def fit_generalised(
     design : GeneralisedDesign
     coefficients : (P,) array
         To start from; rough values do.
+    flat : callable or None
+        Gives other coefficients, of one mean in all rows, where the criterion is not
+        finite at these: links whose predictors must be positive.
     theta : (k,) array or None
         To start from. Otherwise theta comes from a working linear model; the
         coefficients are those of its joint mode with the random effects.
@@ -106,6 +111,9 @@ def fit_generalised(
     if theta is not None:
         start[: assembly.core.parameters] = assembly.phi(_checked(assembly, theta), {})
     found = assembly.core.fit(start, max_evaluations, progress)
+    if not np.isfinite(found["criterion"]) and flat is not None:
+        start[assembly.core.parameters :] = assembly.inner(flat())[assembly.outer]
+        found = assembly.core.fit(start, max_evaluations, progress)
     if not np.isfinite(found["criterion"]):
         raise ModelError(
             "the likelihood is not finite where the search starts: does the response fit the "

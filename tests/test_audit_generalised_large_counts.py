@@ -112,4 +112,4 @@ def test_what_large_counts_say_of_groups_is_what_logs_say():
         logs.tidy("variance")["estimate"].iloc[0],
         rtol=0.01,
     )
-    np.testing.assert_allclose(fit.coef, logs.coef + [0.01, 0], rtol=1e-3, atol=2e-3)
+    np.testing.assert_allclose(fit.coef, logs.coef + np.array([0.01, 0.0]), rtol=1e-3, atol=2e-3)

@@ -15,6 +15,8 @@ from ranef.errors import ModelError
 from ranef.families import BetaBinomial, Binomial
 from ranef.inference.averaging import COMPARISONS, number_needed
 from ranef.inference.wald import Intervals
+from ranef.models.estimate import GeneralisedEstimate
+from ranef.models.meaning import zero_words
 from ranef.models.naming import factors_of, outcome_name
 from ranef.tables import make_table
 
@@ -203,7 +205,8 @@ class AverageEffect:
         question = self.question
         response = outcome_name(question.fit.estimate.specification)
         if question.type == "zero":
-            return "probability of an extra zero"
+            assert isinstance(question.fit.estimate, GeneralisedEstimate)
+            return f"probability of {zero_words(question.fit.estimate)}"
         if question.type == "dispersion":
             return "dispersion"
         return f"probability of {response}" if self._probabilities() else f"mean {response}"

@@ -500,7 +500,8 @@ class MixedModelFit(ReaderNames, LikelihoodFit):
         from ranef.report.methods import methods
 
         level = checks.conf_level(conf_level)
-        return methods(self.estimate, level, inference.method_of(self.estimate, df))
+        known = inference.method_of(self.estimate, df)
+        return methods(self.estimate, level, known, getattr(self, "levels", None))
 
     def check(self, **options: Any) -> Check:
         """Criticise the fit on one page, see `ranef.check`."""

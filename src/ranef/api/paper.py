@@ -17,7 +17,7 @@ from ranef.api.partition import icc, r2
 from ranef.api.rendering import decimals, number, p_value
 from ranef.errors import DataError, FileError, ModelError, suggestion
 from ranef.inference import METHODS
-from ranef.models.meaning import link_of, ratio
+from ranef.models.meaning import link_of, ratio, zero_words
 from ranef.report.files import write_atomically
 from ranef.report.numbers import MINUS
 from ranef.report.sheet import Block, Row, Sheet
@@ -350,6 +350,8 @@ def _fixed_lines(fit: MixedModelFit, carried: bool, level: float, df: str | None
             continue
         values = {key: float(numbers[key][i]) for key in keys}
         section = HEADINGS.get(str(component), f"Shape ({component})")
+        if isinstance(fit, GeneralizedMixedModelFit):
+            section = section.replace("an extra zero", zero_words(fit.estimate))
         label = str(term) if responses[i] is None else f"{responses[i]}: {term}"
         if ratios and values["estimate"] != float(plain.numeric("estimate")[i]):
             # the delta method: the standard error of the ratio itself

@@ -88,3 +88,46 @@ def test_profiles_of_a_fit_with_a_held_deviation_are_those_of_that_model(counts)
     sd = ranef.profile(fit).confint().query("parameter == 'sd'").iloc[0]
     assert np.isnan(sd["conf_low"])
     assert np.isnan(sd["conf_high"])
+
+
+def test_predictions_say_where_the_other_columns_are_held(counts):
+    fit = ranef.glmm("y ~ x + kind + (1 | site)", counts, family="poisson")
+    words = [t.get_text() for t in fit.plot.predictions().texts]
+    frequent = max(("a", "b"), key=lambda k: int(np.sum(counts["kind"] == k)))
+    assert words == [f"Population at kind = {frequent}."]
+    along = [t.get_text() for t in fit.plot.predictions("kind").texts]
+    assert along == [f"Population at x = {counts['x'].mean():.4g}."]
+    assert not any(a.texts for a in fit.plot.predictions(by="kind"))
+
+
+def test_the_report_has_the_profiles_of_a_generalised_fit(counts):
+    from ranef.report.page import html
+
+    page = html(ranef.glmm("y ~ x + kind + (1 | site)", counts, family="poisson"))
+    assert "Profile of the likelihood" in page
+    assert "Profile intervals, 95%" in page
+
+
+def test_answers_of_a_fit_without_a_finite_optimum_say_so(counts):
+    """A difference from a coefficient that runs off looked as sure as any."""
+    rare = np.where((counts["y"] > 0) & (counts["x"] > 1.2), "yes", "no")
+    data = {**counts, "hit": (counts["y"] > 0).astype(float), "rare": rare}
+    with pytest.warns(ranef.errors.RanefWarning, match="runs off"):
+        fit = ranef.glmm("hit ~ rare + (1 | site)", data, family="binomial")
+    pages = [ranef.emmeans(fit, "rare"), ranef.contrasts(fit, "rare"), ranef.average(fit, "rare")]
+    for page in pages:
+        assert "Doubtful: rareyes of the fit runs off to infinity" in " ".join(str(page).split())
+    sound = ranef.glmm("hit ~ x + (1 | site)", data, family="binomial")
+    assert "Doubtful" not in str(ranef.emmeans(sound, "x"))
+
+
+def test_tables_say_held_and_pages_name_the_category(counts, choice):
+    fit = ranef.glmm("y ~ x + kind + (1 | site)", counts, family="poisson",
+                     fixed={"x": 0.3, "sd: site": 0.4})  # fmt: skip
+    page = str(ranef.table([fit]))
+    assert page.count("held") == 2
+    assert "0.300 to 0.300" not in page
+    multinomial = ranef.glmm("mode ~ x + (1 | g)", choice, family="multinomial")
+    text = str(ranef.profile(multinomial, "variance"))
+    assert "g (car)" in text
+    assert "g (walk)" in text

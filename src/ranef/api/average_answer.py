@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranef.api.average_question import Layout, Question
+from ranef.api.concerns import doubt
 from ranef.api.rendering import Page, Paragraph, TextTable, decimals, number, p_value
 from ranef.api.summary import Summary
 from ranef.errors import ModelError
@@ -197,7 +198,10 @@ class AverageEffect:
         parts.append(self._means_table())
         if self.question.compare == "difference" and self._probabilities():
             parts.append(Paragraph(self._needed_lines()))
-        parts.append(Paragraph((self._how(), self._causal())))
+        fit = self.question.fit
+        doubtful = doubt(fit.estimate, getattr(fit, "levels", None))
+        lines = (self._how(), self._causal())
+        parts.append(Paragraph(lines if doubtful is None else (doubtful, *lines)))
         title = f"Average effect of {self.question.variable}: {self.question.fit.formula}"
         return Summary(Page(title, tuple(parts)))
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ranef.api.asking import Source
+from ranef.api.concerns import doubt
 from ranef.api.rendering import decimals, number, p_value
 from ranef.design.labels import level_text
 from ranef.families import BetaBinomial, Binomial, Cumulative, Multinomial, Truncated
@@ -144,7 +145,10 @@ def interval_words(examined: Examined, conf_level: float, link: str) -> str:
 
 def means_notes(means: MarginalMeans, misleading: Sequence[str]) -> tuple[str, ...]:
     """What to know when reading a table of means."""
-    lines = [*_kind_note(means.source), *_over_note(means), *_at_note(means)]
+    asked = means.source.asked
+    doubtful = doubt(asked.fit.estimate, getattr(asked.fit, "levels", None))
+    lines = [] if doubtful is None else [doubtful]
+    lines += [*_kind_note(means.source), *_over_note(means), *_at_note(means)]
     if misleading:
         names = " and ".join(misleading)
         lines.append(

@@ -10,6 +10,7 @@ import numpy as np
 from ranef import plots
 from ranef.design.syntax import column_names
 from ranef.errors import RanefError
+from ranef.models.estimate import GeneralisedEstimate
 from ranef.models.naming import factors_of
 from ranef.plots import descriptions
 from ranef.plots.predictions import predictions_text
@@ -29,6 +30,7 @@ MOST_MEANS = 20
 PROFILED = 9
 OTHER_EFFECTS = 300
 LEADING_EFFECTS = 20_000
+GENERALISED_ROWS = 20_000
 KINDS = ("categorical", "text", "boolean")
 CATEGORIES = ("cumulative", "multinomial")
 
@@ -156,10 +158,12 @@ def _predictions(fit: Any, conf_level: float) -> Markup:
 
 
 def has_profile(fit: Any) -> bool:
-    """Tell whether all profiles of a linear model take no longer than its page does."""
+    """Tell whether all profiles of a model take no longer than its page does."""
     estimate = fit.estimate
-    if is_generalised(fit) or estimate.optimum.singular or not estimate.optimum.converged:
+    if estimate.optimum.singular or not estimate.optimum.converged:
         return False
+    if is_generalised(fit):
+        return _has_generalised_profile(estimate)
     spec = estimate.specification
     if any(term.kernel is not None for term in spec.terms):
         return False
@@ -171,6 +175,19 @@ def has_profile(fit: Any) -> bool:
     parameters = len(spec.names) + len(estimate.optimum.theta) + 1
     few = parameters <= PROFILED and sum(effects[:-1]) <= OTHER_EFFECTS
     return few and effects[-1] <= LEADING_EFFECTS
+
+
+def _has_generalised_profile(estimate: GeneralisedEstimate) -> bool:
+    """Each evaluation goes over the rows a few times, for each node of a quadrature."""
+    if any(term.kernel is not None for term in estimate.terms) or estimate.reml:
+        return False
+    parameters = len(estimate.coefficients) + len(estimate.theta)
+    effects = [len(b) * b.shape[1] for b in estimate.term_modes]
+    few = sum(effects) - max(effects) <= OTHER_EFFECTS
+    points = estimate.quadrature ** max(t.size for t in estimate.terms)
+    series = estimate.family.name.endswith(("compois", "tweedie"))
+    cost = estimate.specification.n * points * (30 if series else 1)
+    return parameters <= PROFILED and few and cost <= GENERALISED_ROWS
 
 
 def profile(fit: Any, conf_level: float) -> Markup:

@@ -131,3 +131,14 @@ def test_tables_say_held_and_pages_name_the_category(counts, choice):
     text = str(ranef.profile(multinomial, "variance"))
     assert "g (car)" in text
     assert "g (walk)" in text
+
+
+def test_what_a_profile_finds_stands_on_the_report(counts):
+    """With a root link eta and -eta are one mean: the profile came upon a better optimum."""
+    from ranef.report.page import html
+
+    data = ranef.data.load("Salamanders")
+    fit = ranef.glmm("count ~ mined + (1 | site)", data, dispersion="~ mined",
+                     family=ranef.families.NegativeBinomial2("sqrt"),
+                     priors={"sd": ranef.priors.Gamma(2, 0.5)})  # fmt: skip
+    assert "the likelihood has a better optimum elsewhere" in html(fit)

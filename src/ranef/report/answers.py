@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from functools import partial
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 
 from ranef import plots
 from ranef.design.syntax import column_names
-from ranef.errors import RanefError
+from ranef.errors import RanefError, RanefWarning
 from ranef.models.estimate import GeneralisedEstimate
 from ranef.models.naming import factors_of
 from ranef.plots import descriptions
@@ -196,7 +197,10 @@ def profile(fit: Any, conf_level: float) -> Markup:
 
 
 def _profile(fit: Any, conf_level: float) -> Markup:
-    found = fit.profile(conf_level=max(0.99, conf_level), progress=False)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        found = fit.profile(conf_level=max(0.99, conf_level), progress=False)
+    warned = dict.fromkeys(str(w.message) for w in caught if issubclass(w.category, RanefWarning))
     level = plots.style.percent(conf_level)
     criterion = "maximum likelihood" if found.criterion == "ML" else "REML"
     words = (
@@ -211,7 +215,9 @@ def _profile(fit: Any, conf_level: float) -> Markup:
         alt=descriptions.profile_text(found, conf_level),
         caption=f"Profile zeta, with the {level} interval as a band.",
     )
-    return join([element("p", words), _profile_table(found, conf_level, level), drawn])
+    notes = [element("p", f"{text[:1].upper()}{text[1:]}.") for text in warned]
+    table_of_ends = _profile_table(found, conf_level, level)
+    return join([element("p", words), *notes, table_of_ends, drawn])
 
 
 def _profile_table(found: Any, conf_level: float, level: str) -> Markup:

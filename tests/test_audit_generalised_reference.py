@@ -207,3 +207,18 @@ def test_population_probabilities(fits):
     below = [integrated(cut - eta, sd, expit) for cut in table[2:]]
     steps = np.diff(np.stack([np.zeros(len(x)), *below, np.ones(len(x))], axis=1), axis=1)
     np.testing.assert_allclose(fit.predict(crossed, kind="population"), steps, atol=1e-9)
+
+
+def test_the_mean_without_the_zero_part(fits):
+    """glmmTMB's type = "conditional": exp(eta), whatever zeros and truncation do to it."""
+    for name in ("zinb", "hur", "nb2"):
+        fit, table = fits[name], DATA["counts"]
+        eta = fit.predict(table, kind="typical", type="link")
+        mean = fit.predict(table, kind="typical", type="conditional", conf_level=0.95)
+        np.testing.assert_allclose(mean["estimate"], np.exp(eta), rtol=1e-12)
+        assert np.all(mean["conf_low"] < mean["estimate"])
+        sd = fit.tidy("variance")["estimate"].iloc[0]
+        population = fit.predict(table, kind="population", type="conditional")
+        np.testing.assert_allclose(population, np.exp(eta + sd**2 / 2), rtol=1e-9)
+    with pytest.raises(ranef.errors.ModelError, match="has categories"):
+        fits["ord"].predict(type="conditional")

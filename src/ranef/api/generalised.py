@@ -357,12 +357,13 @@ class GeneralizedMixedModelFit(MixedModelFit):
             With the random effects of the row's own levels; with random effects
             set to zero; averaged over the population's random effects, by
             quadrature. The last two differ unless the link is the identity.
-        type : {"response", "link", "prob", "class", "zero", "dispersion"}
+        type : {"response", "link", "prob", "class", "conditional", "zero", "dispersion"}
             The mean of the response (of a binomial one the probability), zero
             part included; the linear predictor of the mean; the probability of
             each category, which is also the ``"response"`` where it has them;
-            the most probable category; the probability of an extra zero; the
-            dispersion.
+            the most probable category; the mean without the zero part, of truncated
+            counts that before truncation; the probability of an extra zero (of any in
+            a hurdle); the dispersion.
         conf_level : float, optional
             Add standard errors and intervals at this level.
         interval : {"mean", "new"}

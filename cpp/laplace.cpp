@@ -18,8 +18,10 @@ constexpr int most_inner = 100;      // Newton steps for one mode
 constexpr int most_ridges = 12;      // tried on an indefinite information
 constexpr int most_halvings = 30;    // of one step
 constexpr int start_evaluations = 8; // of the working model
+constexpr double near_mode = 1e-4;   // decrement that may be nothing but rounding
 constexpr double start_decrement = 1e-2;
 constexpr double least_weight = 1e-8; // of a projected information
+constexpr double flat = 10;           // variance given the data beside that without them
 
 inline size_t at(int i, int j, int ld) {
     return static_cast<size_t>(j) * ld + i;
@@ -296,6 +298,20 @@ void Laplace::take_modes(Criterion& from, const std::vector<int>& coefficients) 
     for (size_t e = 0; e < coefficients.size(); ++e) beta_[coefficients[e]] = from.beta()[e];
 }
 
+// What the penalised log density can lose to the last digits of linear predictors and
+// scores: next to nothing, but where counts are large.
+double Laplace::rounding() const {
+    double sum = 0;
+    for (int m : active_)
+        for (size_t i = 0; i < n_; ++i) sum += 4 * std::fabs(f1_[m][i] * eta_[m][i]);
+    const std::vector<int>& random = predictors_.random();
+    for (size_t j = 0; j < random.size(); ++j) {
+        const double* w = W_.at(random[j], random[j]);
+        for (size_t i = 0; w && i < n_; ++i) sum += std::fabs(w[i]) * zb_[j][i] * zb_[j][i];
+    }
+    return std::numeric_limits<double>::epsilon() * sum;
+}
+
 // Halfway back to an earlier point.
 void Laplace::halve(const Modes& mode, const Modes& score, const Vector& beta) {
     for (size_t k = 0; k < mode_.size(); ++k)
@@ -312,7 +328,7 @@ void Laplace::halve(const Modes& mode, const Modes& score, const Vector& beta) {
 bool Laplace::newton(const double* phi, bool from_zero) {
     Modes old_mode, old_score;
     Vector old_beta;
-    bool known = from_zero;
+    bool known = from_zero, settled = false;
     double old_value = -infinity;
     int halvings = 0;
     for (int i = 0; i < most_inner; ++i) {
@@ -322,7 +338,8 @@ bool Laplace::newton(const double* phi, bool from_zero) {
         const double value = known ? f - penalty(score_, score_) / 2 : infinity;
         const double slack = 1e-12 * (1 + std::fabs(old_value));
         const bool stepped = !old_mode.empty();
-        if (stepped && !(std::isfinite(f) && value >= old_value - slack)) {
+        const bool lower = stepped && !(std::isfinite(f) && value >= old_value - slack);
+        if (lower && !settled && !(std::isfinite(f) && value >= old_value - rounding())) {
             if (old_value == -infinity || ++halvings > most_halvings) return false;
             halve(old_mode, old_score, old_beta);
             continue;
@@ -333,7 +350,9 @@ bool Laplace::newton(const double* phi, bool from_zero) {
             decrement = ascent - (penalty(old_score, score_) - penalty(old_score, old_score));
         }
         halvings = 0;
-        const bool last = decrement < at_mode;
+        const bool last = settled || decrement < at_mode;
+        // the density sees no further, the modes gain by one more step
+        settled = decrement < near_mode && decrement < rounding();
         bool ok = criterion_.evaluate(phi) < infinity;
         if (last) {
             logdet_ = criterion_.log_determinant();
@@ -697,6 +716,26 @@ Vector Laplace::start(const double* from) {
 
 void Laplace::mode_covariances(int factor, bool with_fixed, double* out) {
     outer_c_.mode_covariances(factor, with_fixed, out);
+}
+
+// Data that say something of a level make its variance smaller. Where the log density is
+// not concave two modes can meet, the variance given the data grows without bound, and the
+// log determinant draws the search there.
+bool Laplace::breaks_down() {
+    const auto& factors = blocks().factors;
+    for (size_t f = 0; f < factors.size(); ++f) {
+        const size_t r = factors[f].r;
+        const Vector& Psi = psi(static_cast<int>(f));
+        if (!factors[f].kernel.empty()) continue;
+        Vector given(factors[f].q * r * r);
+        outer_c_.mode_covariances(static_cast<int>(f), false, given.data());
+        for (size_t l = 0; l < static_cast<size_t>(factors[f].q); ++l)
+            for (size_t a = 0; a < r; ++a) {
+                const double prior = Psi[a * r + a];
+                if (prior > 1e-12 && given[(l * r + a) * r + a] > flat * prior) return true;
+            }
+    }
+    return false;
 }
 
 } // namespace ranef

@@ -92,6 +92,7 @@ class Laplace final : public Objective {
     // user's level order and the basis of b_e, given beta or with beta's
     // uncertainty; and the variance of combinations of b_e and beta.
     void mode_covariances(int factor, bool with_fixed, double* out);
+    bool breaks_down() override;
     void quadratic_forms(size_t rows, const std::vector<const int32_t*>& levels,
                          const std::vector<const double*>& z, const double* X, double* out) {
         outer_c_.quadratic_forms(rows, levels, z, X, out);
@@ -113,6 +114,7 @@ class Laplace final : public Objective {
     void halve(const Modes& mode, const Modes& score, const Vector& beta);
     void project(const std::vector<int>& active, size_t first, size_t last);
     double penalty(const Modes& score, const Modes& other) const;
+    double rounding() const;
     bool find_mode(const double* phi);
     bool newton(const double* phi, bool from_zero);
     void third();

@@ -47,12 +47,57 @@ struct Level {
                 for (int k = 0; k < n; ++k) s -= A[a * width + k] * V[k * n + c];
                 N[a * n + c] = s;
             }
+        if (n == 1)
+            N[0] = 1 / (L[0] * L[0]);
+        else if (well_known())
+            refine(scratch);
         for (int a = 0; a < n; ++a)
             for (int c = 0; c < n; ++c) {
                 double s = 0;
                 for (int k = 0; k < n; ++k) s += N[a * n + k] * A[k * width + c];
                 M[a * n + c] = s;
             }
+    }
+
+  private:
+    // The data say so much more of the effects than their distribution that I - A V cancels.
+    bool well_known() const {
+        const int n = size();
+        for (int a = 0; a < n; ++a)
+            if (L[a * n + a] > 1e3) return true;
+        return false;
+    }
+
+    // N += N (I - N - A Psi N): what cancelled is small, and so is what it is multiplied by.
+    void refine(double* rest) const {
+        const int n = size();
+        double* t = M;
+        for (int a = 0; a < n; ++a) // t = Lambda' N
+            for (int c = 0; c < n; ++c) {
+                double s = 0;
+                for (int k = a; k < n; ++k) s += Lambda[k * n + a] * N[k * n + c];
+                t[a * n + c] = s;
+            }
+        for (int a = n - 1; a >= 0; --a) // t = Psi N
+            for (int c = 0; c < n; ++c) {
+                double s = 0;
+                for (int k = 0; k <= a; ++k) s += Lambda[a * n + k] * t[k * n + c];
+                t[a * n + c] = s;
+            }
+        for (int a = 0; a < n; ++a)
+            for (int c = 0; c < n; ++c) {
+                double s = (a == c ? 1.0 : 0.0) - N[a * n + c];
+                for (int k = 0; k < n; ++k) s -= A[a * width + k] * t[k * n + c];
+                rest[a * n + c] = s;
+            }
+        for (int a = 0; a < n; ++a) {
+            for (int c = 0; c < n; ++c) {
+                double s = N[a * n + c];
+                for (int k = 0; k < n; ++k) s += N[a * n + k] * rest[k * n + c];
+                t[a * n + c] = s;
+            }
+        }
+        for (int k = 0; k < n * n; ++k) N[k] = t[k];
     }
 };
 

@@ -12,7 +12,9 @@ namespace {
 constexpr double early_face = 1e-3;   // Psi's eigenvalue that invites a step onto a face
 constexpr double late_face = 1e-5;    // the same once the search has converged
 constexpr double next_to_face = 1e-6; // so near it that theta does not feel which way Psi wants
+constexpr int patience = 60;          // evaluations before a criterion is suspected
 constexpr double negative_curvature = 1e-6;
+constexpr double least_curvature = 1e-12; // beside the largest: counts of 1e10 know a slope so well
 constexpr int most_releases = 8;
 constexpr double polished = 1e-11;   // decrement at which the last digits are right
 constexpr double fine = 3e-6;        // step, relative to the parameters, not worth an evaluation
@@ -62,6 +64,7 @@ class Search {
   private:
     double evaluate(const Vector& phi);
     bool descend();
+    bool lost();
     void polish();
     void differentiate();
     void differentiate_after(const Vector& s, bool near);
@@ -87,6 +90,7 @@ class Search {
     std::vector<int> index_;              // free parameters
     Vector values_, vectors_, projected_; // of H on the free parameters
     double f_ = 0, decrement_ = 0, tolerance_ = 0, radius_ = 2;
+    int broken_ = 0;
 };
 
 double Search::evaluate(const Vector& phi) {
@@ -180,7 +184,7 @@ void Search::decompose() {
     decrement_ = 0;
     for (int e = 0; e < k; ++e) {
         for (int i = 0; i < k; ++i) projected_[e] += vectors_[at(i, e, k)] * g_[index_[i]];
-        values_[e] = std::max({std::fabs(values_[e]), 1e-9 * largest, 1e-12});
+        values_[e] = std::max({std::fabs(values_[e]), least_curvature * largest, 1e-12});
         decrement_ += projected_[e] * projected_[e] / (2 * values_[e]);
     }
 }
@@ -254,6 +258,14 @@ void Search::polish() {
     }
 }
 
+// Told at each new point of a long search: whether the criterion has broken down at this
+// one and the last.
+bool Search::lost() {
+    if (out_.evaluations < patience) return false;
+    broken_ = c_.breaks_down() ? broken_ + 1 : 0;
+    return broken_ > 1;
+}
+
 // Newton until the decrement falls below the tolerance; false when it could not.
 // Expects f_, g_, H_ at phi_.
 bool Search::descend() {
@@ -284,6 +296,7 @@ bool Search::descend() {
                 radius_ = norm / 2;
             differentiate_after(s, predicted < learn_below && ratio > 0.5);
             stuck = 0;
+            if (decrement_ > tolerance_ && lost()) return false;
             if (decrement_ > tolerance_ && step_onto_faces(early_face, false)) {
                 f_ = evaluate(phi_);
                 differentiate();
@@ -500,6 +513,8 @@ Outcome Search::run(const Vector& start) {
         out_.message = "the criterion is not finite at any start tried";
     else if (!ok && out_.evaluations >= options_.max_evaluations)
         out_.message = "the limit of evaluations was reached";
+    else if (!ok && broken_ > 1)
+        out_.message = "the criterion breaks down";
     else if (!ok)
         out_.message = "no further decrease could be found";
     else

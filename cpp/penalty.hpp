@@ -53,6 +53,7 @@ class Penalised final : public Objective {
     const Vector& psi(int factor) const override { return inner_.psi(factor); }
     const Vector& gradient_psi(int factor) const override { return G_[factor]; }
     const Vector& correction() const override { return inner_.correction(); }
+    bool breaks_down() override { return inner_.breaks_down(); }
 
     // The penalty at x alone.
     double penalty(const double* x) const;

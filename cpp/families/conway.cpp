@@ -143,9 +143,12 @@ class Distribution {
     bool wide_ = false;
 };
 
+// Near nu = 0 the distribution is geometric but for a factor (y!)^-nu, whose logarithm
+// rises by about log(2 mu) a count.
 double start(double log_mu, double nu) {
-    const double shifted = std::exp(log_mu) + (nu - 1) / (2 * nu);
-    if (log_mu < -1 || !(shifted > 0)) return log_mu;
+    const double mu = std::exp(log_mu), shifted = mu + (nu - 1) / (2 * nu);
+    if (log_mu < -1) return log_mu - std::log1p(mu);
+    if (shifted < mu / 2) return log_mu - std::log1p(mu) + nu * std::log1p(2 * mu);
     return nu * std::log(shifted);
 }
 

@@ -2,6 +2,7 @@
 #include "inner.hpp"
 
 #include "lanes.hpp"
+#include "large_counts.hpp"
 
 namespace ranef {
 
@@ -63,6 +64,9 @@ void inner_binomial_logit(const Inner& r) {
 
 void inner_poisson_log(const Inner& r) {
     poisson_log(r.n, r.y, r.eta, r.v, r.d1, r.d2, r.d3);
+    for (size_t i = 0; i < r.n; ++i)
+        if (r.y[i] > large_count && r.v[i] > -infinity)
+            r.v[i] = poisson_deviance(r.y[i], r.eta[i] - std::log(r.y[i]));
 }
 
 void inner_gaussian(const Inner& r) {

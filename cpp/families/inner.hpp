@@ -17,7 +17,7 @@ struct Inner {
 };
 
 void inner_binomial_logit(const Inner& rows); // extra: trials
-void inner_poisson_log(const Inner& rows);    // without log y!
+void inner_poisson_log(const Inner& rows);    // without log y!, less y log y - y if y is large
 void inner_gaussian(const Inner& rows);       // eta1: log sigma
 
 // A row-wise family that has an inner loop for one of its links. What the loop leaves

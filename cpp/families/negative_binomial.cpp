@@ -2,9 +2,11 @@
 // nbinom2: Var(y) = mu (1 + mu / phi), size phi. nbinom1: Var(y) = mu (1 + phi),
 // size mu / phi. Both are written so that their Poisson limit is exact:
 //     y log mu - y log(1 + odds) - size log(1 + odds) + the sum of
-//     log(1 + j / size) over j < y - log y!,   odds = mu / size.
+//     log(1 + j / size) over j < y - log y!,   odds = mu / size,
+// large counts as in large_counts.hpp.
 // Truncated: given that y > 0.
 #include "density.hpp"
+#include "large_counts.hpp"
 
 namespace ranef {
 
@@ -37,6 +39,7 @@ struct NegativeBinomial : Plain {
     template <class T>
     T log_positive(double y, const T* eta) const {
         const auto t = terms(eta);
+        if (y > large_count) return density(y, t) - apply(log_hit, log(t.miss));
         if (t.log_odds.value() > 0)
             return density(y, t) - apply(log_hit, t.log_size + log(softplus(t.log_odds)));
         // log(miss) is log(mu) and little more: one log(mu) is taken off by itself
@@ -48,6 +51,7 @@ struct NegativeBinomial : Plain {
     template <class T>
     static T density(double y, const Terms<T>& t, double times_log_mu) {
         if (!(y > 0)) return -t.miss;
+        if (y > large_count) return negative_binomial_large(y, t.log_mu, t.log_size);
         auto rising = [y](double l, int order) { return log_rising(l, order, y); };
         return times_log_mu * t.log_mu - y * softplus(t.log_odds) + apply(rising, t.log_size) -
                t.miss - log_factorial(y);

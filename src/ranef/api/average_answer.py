@@ -9,12 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranef.api.average_question import Layout, Question
+from ranef.api.concerns import doubt
 from ranef.api.rendering import Page, Paragraph, TextTable, decimals, number, p_value
 from ranef.api.summary import Summary
 from ranef.errors import ModelError
 from ranef.families import BetaBinomial, Binomial
 from ranef.inference.averaging import COMPARISONS, number_needed
 from ranef.inference.wald import Intervals
+from ranef.models.estimate import GeneralisedEstimate
+from ranef.models.meaning import zero_words
 from ranef.models.naming import factors_of, outcome_name
 from ranef.tables import make_table
 
@@ -195,7 +198,10 @@ class AverageEffect:
         parts.append(self._means_table())
         if self.question.compare == "difference" and self._probabilities():
             parts.append(Paragraph(self._needed_lines()))
-        parts.append(Paragraph((self._how(), self._causal())))
+        fit = self.question.fit
+        doubtful = doubt(fit.estimate, getattr(fit, "levels", None))
+        lines = (self._how(), self._causal())
+        parts.append(Paragraph(lines if doubtful is None else (doubtful, *lines)))
         title = f"Average effect of {self.question.variable}: {self.question.fit.formula}"
         return Summary(Page(title, tuple(parts)))
 
@@ -203,7 +209,8 @@ class AverageEffect:
         question = self.question
         response = outcome_name(question.fit.estimate.specification)
         if question.type == "zero":
-            return "probability of an extra zero"
+            assert isinstance(question.fit.estimate, GeneralisedEstimate)
+            return f"probability of {zero_words(question.fit.estimate)}"
         if question.type == "dispersion":
             return "dispersion"
         return f"probability of {response}" if self._probabilities() else f"mean {response}"

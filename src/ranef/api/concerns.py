@@ -9,11 +9,18 @@ import numpy as np
 from ranef import solve
 from ranef.api.proof import warn_unless_proved
 from ranef.errors import ConvergenceWarning, DataWarning
-from ranef.models.estimate import GeneralisedEstimate
+from ranef.models.estimate import Estimate, GeneralisedEstimate
 from ranef.models.meaning import counts
 from ranef.models.naming import CONDITIONAL, Levels, coefficient_labels
 
-__all__ = ["laplace_concern", "sentence", "separation_concern", "uncertainty_concern", "warn_about"]
+__all__ = [
+    "doubt",
+    "laplace_concern",
+    "sentence",
+    "separation_concern",
+    "uncertainty_concern",
+    "warn_about",
+]
 
 FEW_TRIALS = 5.0
 LARGE_SD = 1.0
@@ -73,6 +80,22 @@ def separation_concern(estimate: GeneralisedEstimate, levels: Levels = None) -> 
         f"priors={{{_offer(estimate)}}}; or leave the column out, or join "
         "categories that hold only one outcome."
     )
+
+
+def doubt(estimate: Estimate, levels: Levels = None) -> str | None:
+    """Say to a reader of an answer that the fit behind it has no finite or no proved optimum."""
+    if isinstance(estimate, GeneralisedEstimate) and estimate.runaway:
+        labels = coefficient_labels(estimate, levels)
+        named = " and ".join(labels[k].full for k in estimate.runaway)
+        runs = "run" if len(estimate.runaway) > 1 else "runs"
+        return (
+            f"Doubtful: {named} of the fit {runs} off to infinity, so that standard errors, tests "
+            "and intervals of what rests on it mean nothing (a mean stands at its end of the "
+            "scale, a difference from it looks surer than it is); a prior mends that."
+        )
+    if not estimate.optimum.converged:
+        return "Doubtful: the optimum of the fit is not proved."
+    return None
 
 
 def _offer(estimate: GeneralisedEstimate) -> str:

@@ -357,12 +357,13 @@ class GeneralizedMixedModelFit(MixedModelFit):
             With the random effects of the row's own levels; with random effects
             set to zero; averaged over the population's random effects, by
             quadrature. The last two differ unless the link is the identity.
-        type : {"response", "link", "prob", "class", "zero", "dispersion"}
+        type : {"response", "link", "prob", "class", "conditional", "zero", "dispersion"}
             The mean of the response (of a binomial one the probability), zero
             part included; the linear predictor of the mean; the probability of
             each category, which is also the ``"response"`` where it has them;
-            the most probable category; the probability of an extra zero; the
-            dispersion.
+            the most probable category; the mean without the zero part, of truncated
+            counts that before truncation; the probability of an extra zero (of any in
+            a hurdle); the dispersion.
         conf_level : float, optional
             Add standard errors and intervals at this level.
         interval : {"mean", "new"}
@@ -592,7 +593,9 @@ class GeneralizedMixedModelFit(MixedModelFit):
             The same gives the same draws.
         kind : {"new", "conditional", "posterior"}
             Draw the random effects anew; keep them at their modes; draw them from
-            the normal approximation of their distribution given the data.
+            their distribution given the data and the parameters, by Metropolis steps
+            that begin at a draw of its normal approximation (effects with a kernel
+            stay at that draw).
         new : table, optional
             Rows to draw responses for, with the columns that the formulas use, but
             the response; the rows of the model if left out. Each level that the fit
@@ -634,8 +637,10 @@ class GeneralizedMixedModelFit(MixedModelFit):
         )
         return frame.table({f"sim_{j + 1}": self._labelled(drawn[:, j]) for j in range(n)})
 
-    def refit(self, y: Any, *, progress: bool | None = None) -> GeneralizedMixedModelFit | Refits:
-        """Fit the same model to another response, or to many in turn.
+    def refit(
+        self, y: Any, *, n_jobs: int | None = None, progress: bool | None = None
+    ) -> GeneralizedMixedModelFit | Refits:
+        """Fit the same model to another response, or to many.
 
         Parameters
         ----------
@@ -643,6 +648,9 @@ class GeneralizedMixedModelFit(MixedModelFit):
             One value for each row in the model, or for each row of its table,
             as `simulate` draws them: of a binomial response the number of
             successes, of categories their labels.
+        n_jobs : int, optional
+            Threads; None for all this process may use. The estimates are the same, to
+            the bit, for any number.
         progress : bool, optional
             Show a progress bar for many responses; None shows one when the
             work is long.
@@ -663,14 +671,17 @@ class GeneralizedMixedModelFit(MixedModelFit):
         [True, True, True]
         """
         shown = checks.optional_flag("progress", progress)
+        jobs = None if n_jobs is None else checks.count("n_jobs", n_jobs)
         responses = coded_responses(y, self.frame, self.levels)
         if responses.single:
-            estimate = refit_glmm(self.estimate, np.ascontiguousarray(responses.y[:, 0]))
+            one = np.ascontiguousarray(responses.y[:, 0])
+            estimate = refit_glmm(self.estimate, one, n_jobs=jobs)
             warn_about(estimate, self.levels)
             return GeneralizedMixedModelFit(estimate, self.frame)
         return refit_many(
-            self.estimate, responses, self.frame.library, levels=self.levels, progress=shown
-        )
+            self.estimate, responses, self.frame.library, levels=self.levels,
+            n_jobs=jobs, progress=shown,
+        )  # fmt: skip
 
     def equation(self) -> Equation:
         """Return the model in symbols; prints as text, shows as LaTeX in notebooks.

@@ -29,6 +29,7 @@ from ranef.models.meaning import (
     predictor_of,
     ratio,
     variance_words,
+    zero_words,
 )
 from ranef.models.naming import CONDITIONAL, CoefficientLabel, coefficient_labels, factors_of
 
@@ -171,6 +172,7 @@ def _table(estimate: GeneralisedEstimate, section: _Section, conf_level: float) 
 def _caption(estimate: GeneralisedEstimate, section: _Section, word: str | None) -> str:
     part, family = section.part, estimate.family
     heading = HEADINGS.get(part.name, f"Shape ({part.name})")
+    heading = heading.replace("an extra zero", zero_words(estimate))
     if part.name == "threshold":
         return f"{heading} on the scale of the link"
     if isinstance(family, Multinomial):

@@ -57,10 +57,19 @@ def interval_table(
         values = [float(column[i]) for column in columns.values()]
         finite = [v for v in values if np.isfinite(v)]
         places = decimals(max(np.ptp(finite) if len(finite) > 1 else 0.0, 1e-12) / 4, 3)
-        group = p.group or ""
+        group = _place(p)
         term = " with ".join(x for x in (p.term, p.term2) if x)
         rows.append(
             (p.label if p.fixed else term, group, names[i], *(number(v, places) for v in values))
         )
     header = ("", "group", "parameter", *columns)
     return TextTable(caption, header, tuple(rows), 3)
+
+
+def _place(p: ModelParameter) -> str:
+    """Grouping factor, with the part or category where that is not the mean's only one."""
+    if p.fixed or not p.group:
+        return p.group or ""
+    remarks = [] if p.component == "conditional" else [p.component]
+    remarks += [] if p.response is None else [p.response]
+    return f"{p.group} ({', '.join(remarks)})" if remarks else p.group

@@ -287,6 +287,11 @@ def _test_notes(what: str, test: LikelihoodRatio, small: Estimate, large: Estima
             " The smaller model is itself on its boundary, which this does not allow for;"
             " method='bootstrap' does."
         )
+    if test.distribution.assumed:
+        edge += (
+            " Its weights take the variances under test as uncorrelated, since the information"
+            " about them is not known here; method='bootstrap' does not."
+        )
     return [
         f"{what}: variances are zero in the smaller model, so p is by the mixture "
         f"{test.distribution}, and p naive, by chi2({test.df}), is too large.{edge}"

@@ -26,6 +26,7 @@ from ranef.api.summary import Summary
 from ranef.design.grid import codes_of, interacting, unknown_variable
 from ranef.design.labels import level_text
 from ranef.errors import DataError, ModelError
+from ranef.families import Multinomial
 from ranef.inference import Intervals, marginal_means
 from ranef.inference.contrast_matrices import contrast_matrix
 from ranef.inference.marginal_means import (
@@ -466,9 +467,11 @@ class MarginalMeans:
             raise ModelError("there is nothing to test: every predictor of the table is in by")
         scale = float(np.abs(self.functions.jacobian).max(initial=0.0))
         rows: list[tuple[str, int, Any]] = []
-        for size in range(1, len(rest) + 1):
-            for term in combinations(rest, size):
-                C = self._effect(rest, term)
+        whole = self._log_odds(rest)
+        varied = [name for name in rest if name != whole]
+        for size in range(1, len(varied) + 1):
+            for term in combinations(varied, size):
+                C = self._effect(rest, term, whole)
                 for own in families:
                     found = joint_test(
                         self.functions.taken(own).combined(C), self.source.knowledge, scale
@@ -477,14 +480,28 @@ class MarginalMeans:
                         rows.append((":".join(term), int(own[0]), found))
         return JointTests(self, tuple(split), tuple(rows))
 
-    def _effect(self, rest: Sequence[str], term: Sequence[str]) -> Floats:
-        """Contrasts of a term, orthonormal along its predictors, means along the others."""
+    def _log_odds(self, rest: Sequence[str]) -> str | None:
+        """The response among the predictors, where means are log odds against its first category.
+
+        Their average over categories would depend on which is the first, so that an effect
+        is tested on all of them at once.
+        """
+        asked, category = self.source.asked, self.source.category
+        odds = isinstance(getattr(asked.fit, "family", None), Multinomial) and asked.type == "link"
+        return category if odds and category in rest else None
+
+    def _effect(self, rest: Sequence[str], term: Sequence[str], whole: str | None) -> Floats:
+        """Contrasts of a term, orthonormal along its predictors, means along the others;
+        along `whole` all there is.
+        """
         C: Floats = np.ones((1, 1))
         for name in rest:
             levels = [str(i) for i in range(len(self.levels(name)))]
             k = len(levels)
             own = np.ones((1, k)) / k
-            if name in term:
+            if name == whole:
+                own = np.eye(k)
+            elif name in term:
                 own = row_basis(contrast_matrix("consecutive", levels).C)
             C = np.asarray(np.kron(own, C), dtype=np.float64)
         return C

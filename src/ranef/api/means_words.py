@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ranef.api.asking import Source
+from ranef.api.concerns import doubt
 from ranef.api.rendering import decimals, number, p_value
 from ranef.design.labels import level_text
-from ranef.families import BetaBinomial, Binomial, Cumulative, Multinomial
+from ranef.families import BetaBinomial, Binomial, Cumulative, Multinomial, Truncated
 from ranef.inference import METHODS, Intervals
 from ranef.inference.marginal_means import Examined
+from ranef.models.estimate import GeneralisedEstimate
+from ranef.models.meaning import zero_words
 from ranef.models.naming import factors_of
 
 if TYPE_CHECKING:
@@ -76,7 +79,9 @@ def _what(source: Source) -> str:
     if family is None:
         return _linear_mean(source, response)
     if asked.component == "zero":
-        return "log odds of an extra zero" if asked.type == "link" else "probability of a zero"
+        assert isinstance(asked.fit.estimate, GeneralisedEstimate)
+        zero = zero_words(asked.fit.estimate)
+        return f"{'log odds' if asked.type == 'link' else 'probability'} of {zero}"
     if asked.component == "dispersion":
         return "dispersion" if asked.type == "response" else "linear predictor of the dispersion"
     if asked.type == "prob":
@@ -87,7 +92,19 @@ def _what(source: Source) -> str:
         return _predictor(family, response)
     if isinstance(family, Binomial | BetaBinomial):
         return "probability"
+    if _is_part(source):
+        if isinstance(family, Truncated):
+            return f"mean of the counts before truncation, {response}"
+        return f"mean of {response} without its extra zeros"
     return f"mean of {response}"
+
+
+def _is_part(source: Source) -> bool:
+    """Tell whether means are those of the counts' part, which are not what is observed."""
+    asked, estimate = source.asked, source.asked.fit.estimate
+    if asked.component != "conditional" or not isinstance(estimate, GeneralisedEstimate):
+        return False
+    return "zero" in estimate.parts or isinstance(estimate.family, Truncated)
 
 
 def _linear_mean(source: Source, response: str) -> str:
@@ -128,7 +145,10 @@ def interval_words(examined: Examined, conf_level: float, link: str) -> str:
 
 def means_notes(means: MarginalMeans, misleading: Sequence[str]) -> tuple[str, ...]:
     """What to know when reading a table of means."""
-    lines = [*_kind_note(means.source), *_over_note(means), *_at_note(means)]
+    asked = means.source.asked
+    doubtful = doubt(asked.fit.estimate, getattr(asked.fit, "levels", None))
+    lines = [] if doubtful is None else [doubtful]
+    lines += [*_kind_note(means.source), *_over_note(means), *_at_note(means)]
     if misleading:
         names = " and ".join(misleading)
         lines.append(
@@ -156,14 +176,19 @@ def _kind_note(source: Source) -> list[str]:
         ]
     if not hasattr(asked.fit, "family") or asked.type == "link":
         return []
+    part = []
+    if _is_part(source):
+        part = ["Of the counts' part alone; component='response' is the mean of what is observed."]
     if asked.kind == "population":
         return [
+            *part,
             f"Means of the population: averaged over the random effects of {groups}, exactly; "
-            "kind='typical' sets these to zero."
+            "kind='typical' sets these to zero.",
         ]
     return [
+        *part,
         f"For a typical {groups} (random effects zero), not the mean of the population; "
-        "kind='population' gives that."
+        "kind='population' gives that.",
     ]
 
 

@@ -451,7 +451,8 @@ class MixedModelFit(Questions, ReaderNames, LikelihoodFit):
         from ranef.report.methods import methods
 
         level = checks.conf_level(conf_level)
-        return methods(self.estimate, level, inference.method_of(self.estimate, df))
+        known = inference.method_of(self.estimate, df)
+        return methods(self.estimate, level, known, getattr(self, "levels", None))
 
     def for_marginaleffects(self, kind: str = "population") -> Any:
         """Return the fit as the package marginaleffects takes a model.

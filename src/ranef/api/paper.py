@@ -17,7 +17,7 @@ from ranef.api.partition import icc, r2
 from ranef.api.rendering import decimals, number, p_value
 from ranef.errors import DataError, FileError, ModelError, suggestion
 from ranef.inference import METHODS
-from ranef.models.meaning import link_of, ratio
+from ranef.models.meaning import link_of, ratio, zero_words
 from ranef.report.files import write_atomically
 from ranef.report.numbers import MINUS
 from ranef.report.sheet import Block, Row, Sheet
@@ -61,6 +61,8 @@ class _Line:
         Decimals of what is on the scale of the estimate.
     words : str or None
         What stands in place of numbers.
+    held : bool
+        Held by the user, not estimated: it has no interval.
     """
 
     section: str
@@ -68,6 +70,7 @@ class _Line:
     values: Mapping[str, float]
     places: int | None = 3
     words: str | None = None
+    held: bool = False
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -350,12 +353,20 @@ def _fixed_lines(fit: MixedModelFit, carried: bool, level: float, df: str | None
             continue
         values = {key: float(numbers[key][i]) for key in keys}
         section = HEADINGS.get(str(component), f"Shape ({component})")
+        if isinstance(fit, GeneralizedMixedModelFit):
+            section = section.replace("an extra zero", zero_words(fit.estimate))
         label = str(term) if responses[i] is None else f"{responses[i]}: {term}"
         if ratios and values["estimate"] != float(plain.numeric("estimate")[i]):
             # the delta method: the standard error of the ratio itself
             values["std_error"] *= values["estimate"]
-        out.append(_Line(section, label, values, decimals(values["std_error"])))
+        held = bool(numbers["std_error"][i] == 0) and _is_generalised(fit)
+        places = decimals(abs(values["estimate"]) if held else values["std_error"], 3)
+        out.append(_Line(section, label, values, places, held=held))
     return out
+
+
+def _is_generalised(fit: MixedModelFit) -> bool:
+    return isinstance(fit, GeneralizedMixedModelFit)
 
 
 def _constants(fit: MixedModelFit) -> set[str]:
@@ -381,8 +392,19 @@ def _variance_lines(fit: MixedModelFit, level: float) -> list[_Line]:
         values = {key: float(numbers[key][i]) for key in numbers}
         corr = source.values("parameter")[i] == "corr"
         places = 2 if corr else decimals(abs(values["estimate"]), 4)
-        out.append(_Line(RANDOM, _variance_label(source, i), values, places))
+        held = not corr and _holds(fit, source, i)
+        out.append(_Line(RANDOM, _variance_label(source, i), values, places, held=held))
     return out
+
+
+def _holds(fit: MixedModelFit, source: Table, i: int) -> bool:
+    """Tell whether the user holds a standard deviation; a key stands for all that begin with it."""
+    if not isinstance(fit, GeneralizedMixedModelFit):
+        return False
+    group, term, component = (source.values(c)[i] for c in ("group", "term", "component"))
+    name = f"sd: {group}: {term}"
+    full = name if str(component) == "conditional" else f"{component}: {name}"
+    return any(f"{full}: ".startswith(f"{key}: ") for key in fit.estimate.fixed)
 
 
 def _variance_label(source: Table, i: int) -> str:
@@ -523,10 +545,12 @@ def _cell(line: _Line, name: str) -> str:
     values = line.values
     if name == "interval":
         low, high = (values.get(k, np.nan) for k in ("conf_low", "conf_high"))
+        if line.held:
+            return "held"
         if np.isnan(low) or np.isnan(high):
             return ""
         return f"{_figure(low, line.places)} to {_figure(high, line.places)}"
-    value = values.get(name, np.nan)
+    value = np.nan if line.held and name == "std_error" else values.get(name, np.nan)
     if name == "p_value":
         return p_value(value)
     if name == "statistic":

@@ -8,12 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranef.api.frame import Frame
-from ranef.api.progress import counted
+from ranef.api.progress import arriving
 from ranef.api.refits import Refits, Responses, read_responses
-from ranef.errors import DataError
+from ranef.errors import DataError, ModelError, RanefError
 from ranef.models.estimate import GeneralisedEstimate
 from ranef.models.glmm import refit_glmm
 from ranef.models.naming import Levels, coefficient_labels
+from ranef.solve.resources import available_cores, in_threads
 from ranef.tables import Table
 
 __all__ = ["coded_responses", "refit_many"]
@@ -32,13 +33,23 @@ def refit_many(
     library: str,
     *,
     levels: Levels = None,
+    n_jobs: int | None = None,
     progress: bool | None = None,
 ) -> Refits:
-    """Fit the model to each response in turn."""
-    found = [
-        refit_glmm(estimate, np.ascontiguousarray(responses.y[:, j]))
-        for j in counted(range(responses.y.shape[1]), "refitting", progress)
-    ]
+    """Fit the model to each response, several at a time; the bits are those of one thread."""
+    k = responses.y.shape[1]
+    jobs = available_cores(n_jobs)
+    inside = jobs if k == 1 else 1
+
+    def fit(j: int) -> GeneralisedEstimate:
+        try:
+            return refit_glmm(estimate, np.ascontiguousarray(responses.y[:, j]), n_jobs=inside)
+        except RanefError as error:
+            kind = DataError if isinstance(error, DataError) else ModelError
+            raise kind(f"response {responses.names[j]!r}: {error}") from error
+
+    answers = in_threads(fit, range(k), min(jobs, k))
+    found = list(arriving(answers, k, "refitting", progress))
     return Refits(
         names=responses.names,
         terms=tuple(label.full for label in coefficient_labels(estimate, levels)),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -64,6 +64,8 @@ class DroppedTerm:
         In words.
     p_zero : float
         Probability that the statistic is zero under the hypothesis.
+    assumed : bool
+        True where the weights of a mixture take several variances as uncorrelated.
     """
 
     term: str
@@ -77,6 +79,7 @@ class DroppedTerm:
     method: str
     distribution: str
     p_zero: float
+    assumed: bool = False
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -348,14 +351,14 @@ def _test(
         answer = _exact(estimate, question, statistic, fixed, work)
     if answer is None:
         answer = _mixture(small, estimate, cone, statistic)
-    p, method, words, zero = answer
+    p, method, words, zero, assumed = answer
     return DroppedTerm(
         question.label, question.removal.component, small.n_parameters, small.loglik,
-        statistic, df, p, naive_tail(statistic, df), method, words, zero,
+        statistic, df, p, naive_tail(statistic, df), method, words, zero, assumed,
     )  # fmt: skip
 
 
-Answer = tuple[float, str, str, float]
+Answer = tuple[float, str, str, float, bool]
 
 
 def _exact(
@@ -376,23 +379,20 @@ def _exact(
             raise
         return None
     drawn: NullDraws = simulate_ratio(known, work.draws, work.rng, reml=estimate.reml, fixed=fixed)
-    return drawn.tail(statistic), "exact", f"exact, {work.draws:,} draws", drawn.mass_at_zero
+    return drawn.tail(statistic), "exact", f"exact, {work.draws:,} draws", drawn.mass_at_zero, False
 
 
 def _mixture(
     small: Estimate | Ordinary, estimate: Estimate, cone: Cone | None, statistic: float
 ) -> Answer:
     if cone is None:
-        return math.nan, "", "not known", math.nan
-    known = Nesting(cone)
-    if not isinstance(estimate, GeneralisedEstimate):
-        found = nesting(small, estimate) if isinstance(small, Estimate) else None
-        added = everything(estimate) if found is None else found.added
-        known = replace(known, added=added)
+        return math.nan, "", "not known", math.nan, False
+    found = nesting(small, estimate) if isinstance(small, Estimate) else None
+    known = Nesting(cone, added=everything(estimate) if found is None else found.added)
     law = null_distribution(small, estimate, known)
     assert law is not None
     zero = float(law.weights[law.degrees == 0].sum())
-    return law.tail(statistic), "mixture", str(law), zero
+    return law.tail(statistic), "mixture", str(law), zero, law.assumed
 
 
 def _bootstrapped(
@@ -404,7 +404,7 @@ def _bootstrapped(
     found = bootstrap_ratio(statistic, df, draws)
     lost = f", {found.failed} failed" if found.failed else ""
     words = f"bootstrap, {len(found.draws):,} draws{lost}"
-    return found.p_value, "bootstrap", words, float(np.mean(found.draws <= 0))
+    return found.p_value, "bootstrap", words, float(np.mean(found.draws <= 0)), False
 
 
 def _notes(tests: Sequence[DroppedTerm], estimate: Estimate) -> list[str]:
@@ -427,6 +427,13 @@ def _notes(tests: Sequence[DroppedTerm], estimate: Estimate) -> list[str]:
         notes.append(
             "The exact distributions are those of a model with one random effect; with several "
             "they are approximations (Greven et al. 2008)."
+        )
+    assumed = [t.term for t in tests if t.assumed]
+    if assumed:
+        notes.append(
+            f"{', '.join(assumed)}: the weights of the mixture take the variances under test as "
+            "uncorrelated, since the information about them is not known here; "
+            "method='bootstrap' does not."
         )
     if any(t.method == "mixture" for t in tests):
         notes.append("Mixtures of chi-squared distributions hold for many levels.")

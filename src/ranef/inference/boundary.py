@@ -56,10 +56,14 @@ class Mixture:
     degrees : (k,) int array
         Degrees of freedom; 0 is a point at zero.
     weights : (k,) float64 array
+    assumed : bool
+        True where the weights take several variances under test as uncorrelated, since
+        the information about them is not known.
     """
 
     degrees: NDArray[np.intp]
     weights: Floats
+    assumed: bool = False
 
     def tail(self, x: float) -> float:
         """P(X >= x)."""
@@ -98,7 +102,8 @@ def chi_bar(cone: Cone, information: Floats | None = None) -> Mixture:
         weights = np.array([0.5 - both, 0.5, both])
     else:
         weights = _simulated_weights(cone.blocks, information)
-    return Mixture(cone.free + np.arange(len(weights)), weights)
+    several = len(cone.blocks) > 1 or max(cone.blocks, default=0) > 1
+    return Mixture(cone.free + np.arange(len(weights)), weights, several and information is None)
 
 
 def entries(size: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:

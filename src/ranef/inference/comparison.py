@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from ranef import solve
 from ranef.inference.boundary import Mixture, chi_bar, entries
+from ranef.inference.generalised.null_scores import null_scores
 from ranef.inference.nesting import Added, Nesting
 from ranef.inference.removal import Ordinary, draw, logliks
 from ranef.models.estimate import Estimate, GeneralisedEstimate
@@ -148,7 +149,7 @@ def null_distribution(
         return None
     J = None
     several = len(known.cone.blocks) > 1 or max(known.cone.blocks, default=0) > 1
-    if several and known.added and not isinstance(large, GeneralisedEstimate):
+    if several and known.added:
         J = boundary_information(small, large, known.added)
     return chi_bar(known.cone, J)
 
@@ -159,15 +160,12 @@ def boundary_information(
     """Information about the variances and covariances that are zero in a smaller model.
 
     The covariance of the larger model's scores at the smaller one's estimates, over
-    responses drawn from that; the other variances are profiled out. None where the
+    responses drawn from that (of a generalised model working responses); the other
+    variances are profiled out. None where the
     others are themselves on their boundary.
     """
-    spec = large.specification
-    m = int(np.clip(ROWS // spec.n, 200, SCORES))
-    Y = draw(small, m, np.random.default_rng(0))
-    psis = _null_matrices(small, large, added)
-    scores = solve.psi_scores(large, psis, Y)
-    tested, others = [], []
+    scores, others = _scores(small, large, added)
+    tested = []
     for block in added:
         rows, columns = entries(len(block.new))
         for i, j in zip(rows, columns, strict=True):
@@ -190,6 +188,21 @@ def boundary_information(
     if not (unit > 0).all() or np.linalg.cond(J / np.outer(unit, unit)) > 1e8:
         return None
     return np.asarray(J, dtype=np.float64)
+
+
+def _scores(
+    small: Estimate | Ordinary, large: Estimate, added: Sequence[Added]
+) -> tuple[list[Floats], list[Floats]]:
+    """Scores (m, r, r) by term at the smaller model, and (m,) of what else is profiled out."""
+    if isinstance(large, GeneralisedEstimate):
+        assert isinstance(small, GeneralisedEstimate)
+        width = large.specification.n * len(set(large.design.owners))
+        m = int(np.clip(ROWS // width, 200, SCORES))
+        return null_scores(small, large, m, np.random.default_rng(0))
+    spec = large.specification
+    m = int(np.clip(ROWS // spec.n, 200, SCORES))
+    Y = draw(small, m, np.random.default_rng(0))
+    return solve.psi_scores(large, _null_matrices(small, large, added), Y), []
 
 
 def _null_matrices(

@@ -271,7 +271,8 @@ def shown(found: Intervals, link: str) -> Intervals:
     if link == "identity":
         return found
     known = LINKS[link]
-    low, high = known.inverse(found.conf_low), known.inverse(found.conf_high)
+    with np.errstate(over="ignore"):  # an end at infinity is one
+        low, high = known.inverse(found.conf_low), known.inverse(found.conf_high)
     return replace(
         found,
         estimate=known.inverse(found.estimate),

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from ranef.design.specification import GroupingFactor, RandomTerm, Specification
 from ranef.inference.boundary import Cone
+from ranef.inference.generalised.uncertainty import theta_slices
 from ranef.models.estimate import Estimate, GeneralisedEstimate
 
 __all__ = ["Added", "Nesting", "everything", "nesting", "same_values"]
@@ -146,9 +147,10 @@ def _parts(estimate: Estimate) -> dict[tuple[str, str | None], _Part]:
         terms = tuple((i, t, spec.factors[t.factor]) for i, t in enumerate(spec.terms))
         return {("conditional", None): _Part(("conditional", None), spec.X, spec, terms)}
     found: dict[tuple[str, str | None], _Part] = {}
+    absent = _held_at_zero(estimate)
     for part in estimate.components:
         key = (part.name, part.response)
-        places = range(*part.terms.indices(len(estimate.terms)))
+        places = [i for i in range(*part.terms.indices(len(estimate.terms))) if i not in absent]
         terms = tuple(
             (i, estimate.terms[i], estimate.design.factors[estimate.terms[i].factor])
             for i in places
@@ -157,6 +159,16 @@ def _parts(estimate: Estimate) -> dict[tuple[str, str | None], _Part]:
             key, estimate.design.predictors[part.predictor].X, part.specification, terms
         )
     return found
+
+
+def _held_at_zero(estimate: GeneralisedEstimate) -> set[int]:
+    """Terms whose standard deviations are all held at zero: the model is without them."""
+    zeros = {k for k, value in estimate.design.constraints.deviations if value == 0}
+    return {
+        t
+        for t, (term, own) in enumerate(zip(estimate.terms, theta_slices(estimate), strict=True))
+        if len(zeros & set(range(own.start, own.stop))) == term.size
+    }
 
 
 def _fixed_gap(small: _Part, large: _Part) -> int | None:

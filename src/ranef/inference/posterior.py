@@ -35,7 +35,7 @@ from ranef.inference.simulation import square_root
 from ranef.models.estimate import Estimate, GeneralisedEstimate
 from ranef.models.naming import factors_of, terms_of
 
-__all__ = ["EffectPosterior", "effect_posterior"]
+__all__ = ["EffectPosterior", "effect_posterior", "factorise", "term_columns", "term_root"]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -123,7 +123,7 @@ def _make(estimate: Estimate) -> EffectPosterior:
     terms, factors = terms_of(estimate), factors_of(estimate)
     weights, owners = _weights(estimate)
     Z = sparse.block_array(
-        [[_columns(terms[t], factors, a == own) for t, own in enumerate(owners)]
+        [[term_columns(terms[t], factors, a == own) for t, own in enumerate(owners)]
          for a in range(len(weights))], format="csr",
     )  # fmt: skip
     covariances = (
@@ -132,14 +132,14 @@ def _make(estimate: Estimate) -> EffectPosterior:
         else estimate.covariances
     )
     roots = sparse.block_diag(
-        [_root(term, psi, factors) for term, psi in zip(terms, covariances, strict=True)],
+        [term_root(term, psi, factors) for term, psi in zip(terms, covariances, strict=True)],
         format="csr",
     )
     W = sparse.block_array([[sparse.diags_array(w) for w in row] for row in weights], format="csr")
     ZL = Z @ roots
     working = (ZL.T @ W).tocsr()
     H = (sparse.eye_array(ZL.shape[1]) + working @ ZL).tocsc()
-    factor = _factorise(H)
+    factor = factorise(H)
     scale = sparse.diags_array(np.sqrt(factor.U.diagonal()))
     return EffectPosterior(
         tuple((factors[t.factor].n_levels, t.size) for t in terms),
@@ -151,7 +151,7 @@ def _make(estimate: Estimate) -> EffectPosterior:
     )
 
 
-def _factorise(H: Any) -> Any:
+def factorise(H: Any) -> Any:
     """H = P' L U P without pivoting, so that U = D L'."""
     from scipy.sparse.linalg import splu
 
@@ -165,7 +165,7 @@ def _factorise(H: Any) -> Any:
     return factor
 
 
-def _columns(term: RandomTerm, factors: Sequence[GroupingFactor], own: bool) -> Any:
+def term_columns(term: RandomTerm, factors: Sequence[GroupingFactor], own: bool) -> Any:
     """Columns of Z (n, q r) of one term, zero in a predictor that is not its own."""
     from scipy import sparse
 
@@ -181,7 +181,8 @@ def _columns(term: RandomTerm, factors: Sequence[GroupingFactor], own: bool) -> 
     return found
 
 
-def _root(term: RandomTerm, psi: Floats, factors: Sequence[GroupingFactor]) -> Any:
+def term_root(term: RandomTerm, psi: Floats, factors: Sequence[GroupingFactor]) -> Any:
+    """A root of the covariance matrix of all levels of one term, (q r, q r)."""
     from scipy import sparse
 
     root = square_root(psi)

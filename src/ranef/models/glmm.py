@@ -107,10 +107,12 @@ def fit_glmm(
     solve.check_nodes(quadrature)
     if extra is not None:
         extra = np.ascontiguousarray(extra, dtype=np.float64)
-    plan = _plan(parts, family, extra, _Wishes(priors, fixed, equal), reml)
+    wishes = _Wishes(priors, fixed, equal)
+    plan = _plan(parts, family, extra, wishes, reml)
     found = solve.fit_generalised(
         plan.design,
         plan.start,
+        flat=lambda: _plan(parts, family, extra, wishes, reml, flat=True).start,
         theta=start,
         quadrature=quadrature,
         path=path,
@@ -431,7 +433,9 @@ def _plan(
     extra: Floats | None,
     wishes: _Wishes,
     reml: bool,
+    flat: bool = False,
 ) -> _Plan:
+    """Bring the parts together; `flat` starts from one mean in all rows."""
     spec = _conditional(parts)
     zero = ZERO in parts
     names = _check_parts(parts, family)
@@ -440,7 +444,10 @@ def _plan(
         extra = np.full(spec.n, spec.y.max() + 1)
     family.check(spec.y, extra, zero=zero)
     start = family.start(spec.y, extra, zero=zero)
-    first = start.constants[0] if start.eta is None else start.eta
+    first = start.constants[0] if start.eta is None or flat else start.eta
+    if flat and family.name.endswith("genpois"):
+        # with less variance than a Poisson response has, counts end somewhere
+        start.constants[1] = max(start.constants[1], 0.0)
     builder = _Builder()
     if isinstance(family, Multinomial):
         for k, level in enumerate(start.constants):

@@ -23,6 +23,7 @@ __all__ = [
     "ratio",
     "ratio_word",
     "variance_words",
+    "zero_words",
 ]
 
 EXPONENTIAL = ("log", "logit", "cloglog")
@@ -162,3 +163,17 @@ def natural(link: str, value: float) -> float:
 
 def _base(family: Family) -> str:
     return family.base.name if isinstance(family, Truncated) else family.name
+
+
+def zero_words(estimate: GeneralisedEstimate) -> str:
+    """What the zero part speaks of: all zeros in a hurdle, else those beyond the family's own.
+
+    Examples
+    --------
+    >>> import ranef
+    >>> fit = ranef.glmm("count ~ mined + (1 | site)", ranef.data.load("Salamanders"),
+    ...                  family="truncated_poisson", zero="~ mined")
+    >>> zero_words(fit.estimate)
+    'a zero'
+    """
+    return "a zero" if isinstance(estimate.family, Truncated) else "an extra zero"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -30,6 +31,7 @@ Floats = NDArray[np.float64]
 GRID = 60
 MOST_LINES = 200
 MOST_PANELS = 12
+MOST_HELD = 6
 ANOTHER = "(another)"
 """A level that no table has: its effect is zero in a predicted line."""
 
@@ -98,6 +100,7 @@ def predictions(
         _panel(panel, scene, rows, kind, conf_level, data)
         label(panel, title=title, x=plain(scene.x), y=scene.outcome)
         finish(panel, grid="both")
+        _say_held(panel, scene, rows, kind, by)
         if scene.ticks is not None:
             panel.set_xticks(range(len(scene.ticks)), [plain(t, 16) for t in scene.ticks])
     _same_heights(axes)
@@ -230,6 +233,21 @@ class _Scene:
         )
         return out
 
+    def held_words(self, rows: NDArray[np.intp], by: str | None) -> str:
+        """``"age = 65.4, type = icu"``: what `held` holds beside the axis and the groups."""
+        at = self.held(rows, 1, np.array([self.places[rows[0]]]))
+        groups = {*self.groups, *self.factor.columns, by}
+        said = []
+        for name, values in at.items():
+            if name == self.x or name in groups:
+                continue
+            value = np.asarray(values)[0]
+            real = isinstance(value, int | float | np.number) and not isinstance(value, bool)
+            shown = f"{float(value):.4g}" if real else plain(level_text(value))
+            said.append(f"{plain(name)} = {shown}")
+        more = f" and {len(said) - MOST_HELD} more columns" if len(said) > MOST_HELD else ""
+        return ", ".join(said[:MOST_HELD]) + more
+
     def native(self, columns: dict[str, Any]) -> dict[str, Any]:
         """The columns with categories that are numbers as categories."""
         own = Table.of({name: self.columns[name] for name in columns if name in self.columns})
@@ -287,6 +305,17 @@ def _panel(
         at, value, marker=marker, markersize=6, color=ACCENT, linewidth=2.4, zorder=4,
         label=f"{word}, {percent(conf_level)} interval of the mean",
     )  # fmt: skip
+
+
+def _say_held(ax: Axes, scene: _Scene, rows: NDArray[np.intp], kind: str, by: str | None) -> None:
+    """Below the axis: at which values of the other columns the line with the band stands."""
+    text = scene.held_words(rows, by)
+    if text:
+        word = "Population" if kind == "population" else "Typical level"
+        ax.annotate(
+            textwrap.fill(f"{word} at {text}.", 72), (1, 0), (0, -36), xycoords="axes fraction",
+            textcoords="offset points", ha="right", va="top", fontsize=8, color=MUTED,
+        )  # fmt: skip
 
 
 def _grid(scene: _Scene, rows: NDArray[np.intp]) -> Floats:

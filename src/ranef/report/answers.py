@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from functools import partial
 from typing import Any
 
@@ -9,7 +10,8 @@ import numpy as np
 
 from ranef import plots
 from ranef.design.syntax import column_names
-from ranef.errors import RanefError
+from ranef.errors import RanefError, RanefWarning
+from ranef.models.estimate import GeneralisedEstimate
 from ranef.models.naming import factors_of
 from ranef.plots import descriptions
 from ranef.plots.predictions import predictions_text
@@ -29,6 +31,7 @@ MOST_MEANS = 20
 PROFILED = 9
 OTHER_EFFECTS = 300
 LEADING_EFFECTS = 20_000
+GENERALISED_ROWS = 20_000
 KINDS = ("categorical", "text", "boolean")
 CATEGORIES = ("cumulative", "multinomial")
 
@@ -156,10 +159,12 @@ def _predictions(fit: Any, conf_level: float) -> Markup:
 
 
 def has_profile(fit: Any) -> bool:
-    """Tell whether all profiles of a linear model take no longer than its page does."""
+    """Tell whether all profiles of a model take no longer than its page does."""
     estimate = fit.estimate
-    if is_generalised(fit) or estimate.optimum.singular or not estimate.optimum.converged:
+    if estimate.optimum.singular or not estimate.optimum.converged:
         return False
+    if is_generalised(fit):
+        return _has_generalised_profile(estimate)
     spec = estimate.specification
     if any(term.kernel is not None for term in spec.terms):
         return False
@@ -173,13 +178,29 @@ def has_profile(fit: Any) -> bool:
     return few and effects[-1] <= LEADING_EFFECTS
 
 
+def _has_generalised_profile(estimate: GeneralisedEstimate) -> bool:
+    """Each evaluation goes over the rows a few times, for each node of a quadrature."""
+    if any(term.kernel is not None for term in estimate.terms) or estimate.reml:
+        return False
+    parameters = len(estimate.coefficients) + len(estimate.theta)
+    effects = [len(b) * b.shape[1] for b in estimate.term_modes]
+    few = sum(effects) - max(effects) <= OTHER_EFFECTS
+    points = estimate.quadrature ** max(t.size for t in estimate.terms)
+    series = estimate.family.name.endswith(("compois", "tweedie"))
+    cost = estimate.specification.n * points * (30 if series else 1)
+    return parameters <= PROFILED and few and cost <= GENERALISED_ROWS
+
+
 def profile(fit: Any, conf_level: float) -> Markup:
     """Return profile intervals of all parameters and the picture of zeta."""
     return or_why("Profiles", lambda: _profile(fit, conf_level))
 
 
 def _profile(fit: Any, conf_level: float) -> Markup:
-    found = fit.profile(conf_level=max(0.99, conf_level), progress=False)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        found = fit.profile(conf_level=max(0.99, conf_level), progress=False)
+    warned = dict.fromkeys(str(w.message) for w in caught if issubclass(w.category, RanefWarning))
     level = plots.style.percent(conf_level)
     criterion = "maximum likelihood" if found.criterion == "ML" else "REML"
     words = (
@@ -194,7 +215,9 @@ def _profile(fit: Any, conf_level: float) -> Markup:
         alt=descriptions.profile_text(found, conf_level),
         caption=f"Profile zeta, with the {level} interval as a band.",
     )
-    return join([element("p", words), _profile_table(found, conf_level, level), drawn])
+    notes = [element("p", f"{text[:1].upper()}{text[1:]}.") for text in warned]
+    table_of_ends = _profile_table(found, conf_level, level)
+    return join([element("p", words), *notes, table_of_ends, drawn])
 
 
 def _profile_table(found: Any, conf_level: float, level: str) -> Markup:

@@ -11,14 +11,15 @@ from ranef.design.specification import Accounting, Specification
 from ranef.design.state import Coding
 from ranef.inference import METHODS
 from ranef.models.estimate import Estimate, GeneralisedEstimate
-from ranef.models.naming import factors_of, terms_of
+from ranef.models.meaning import zero_words
+from ranef.models.naming import Levels, factors_of, terms_of
 from ranef.report import words
 from ranef.report.numbers import count
 
 __all__ = ["methods"]
 
 
-def methods(estimate: Estimate, conf_level: float, df: str) -> str:
+def methods(estimate: Estimate, conf_level: float, df: str, levels: Levels = None) -> str:
     """Say what was modelled, how it was fitted and tested, and with what.
 
     Parameters
@@ -27,12 +28,14 @@ def methods(estimate: Estimate, conf_level: float, df: str) -> str:
     conf_level : float
     df : str
         Name of the method of the degrees of freedom.
+    levels : sequence or None
+        Categories of the response.
     """
     sentences = [
         words.model(estimate),
         *_parts(estimate),
         *_references(estimate.specification),
-        *_random(estimate),
+        *_random(estimate, levels),
         *_rows(estimate.specification.accounting),
         *_held(estimate),
         _tests(conf_level, df),
@@ -48,7 +51,7 @@ def _parts(estimate: Estimate) -> list[str]:
     if not isinstance(estimate, GeneralisedEstimate):
         return []
     named = {
-        "zero": "The log odds of an extra zero",
+        "zero": f"The log odds of {zero_words(estimate)}",
         "dispersion": "The dispersion",
         "threshold": "Each threshold",
     }
@@ -56,10 +59,22 @@ def _parts(estimate: Estimate) -> list[str]:
     for name, part in estimate.parts.items():
         if name == "conditional":
             continue
-        right = part.formula.lstrip("~ ")
-        how = "were the same in every row" if right == "1" else f"depended on {right}"
+        right = _without_bars(part.formula.lstrip("~ "))
+        verb = "were" if name == "zero" else "was"
+        how = f"{verb} the same in every row" if right in ("", "1") else f"depended on {right}"
         found.append(f"{named.get(name, f'The shape {name}')} {how}.")
     return found
+
+
+def _without_bars(right: str) -> str:
+    """A right side without its random terms, which have sentences of their own."""
+    kept, depth, start = [], 0, 0
+    for i, sign in enumerate(f"{right}+"):
+        depth += (sign == "(") - (sign == ")")
+        if sign == "+" and depth == 0:
+            kept.append(right[start:i].strip())
+            start = i + 1
+    return " + ".join(piece for piece in kept if "|" not in piece)
 
 
 def _references(spec: Specification) -> list[str]:
@@ -74,10 +89,10 @@ def _references(spec: Specification) -> list[str]:
     return [f"The reference level{'s were' if len(found) > 1 else ' was'} {words.listed(found)}."]
 
 
-def _random(estimate: Estimate) -> list[str]:
+def _random(estimate: Estimate, levels: Levels) -> list[str]:
     factors = factors_of(estimate)
     return [
-        words.random_term(term, factors[term.factor], words.place(estimate, t))
+        words.random_term(term, factors[term.factor], words.place(estimate, t, levels))
         for t, term in enumerate(terms_of(estimate))
     ]
 

@@ -14,7 +14,7 @@ from ranef import plots
 from ranef._version import __version__
 from ranef.design.specification import Accounting
 from ranef.models.estimate import Estimate, GeneralisedEstimate
-from ranef.models.naming import factors_of, group_name, terms_of
+from ranef.models.naming import Levels, factors_of, group_name, terms_of
 from ranef.plots.reading import Fitted, fixed_table, is_generalised
 from ranef.report import answers, mathml, words
 from ranef.report.explained import explained
@@ -56,7 +56,7 @@ def all_sections(
     """Return the page's sections in order."""
     estimate: Estimate = fit.estimate
     found = [
-        Section("model", "Model", _model(estimate)),
+        Section("model", "Model", _model(estimate, getattr(fit, "levels", None))),
         Section("data", "Data", _data(estimate)),
         Section("fixed", "Fixed effects", _fixed(fit, conf_level, df)),
     ]
@@ -104,10 +104,12 @@ def _fact(name: str, value: str) -> Markup:
     return element("div", element("dt", name), element("dd", value))
 
 
-def _model(estimate: Estimate) -> Markup:
+def _model(estimate: Estimate, levels: Levels) -> Markup:
     factors = factors_of(estimate)
     varying = [
-        element("li", words.random_term(term, factors[term.factor], words.place(estimate, t)))
+        element(
+            "li", words.random_term(term, factors[term.factor], words.place(estimate, t, levels))
+        )
         for t, term in enumerate(terms_of(estimate))
     ]
     parts = [element("p", words.model(estimate)), element("ul", *varying)]

@@ -17,9 +17,10 @@ from ranef.models.meaning import (
     predictor_of,
     ratio,
     variance_words,
+    zero_words,
 )
 from ranef.models.meaning import criterion as likelihood
-from ranef.models.naming import terms_of
+from ranef.models.naming import Levels, category, terms_of
 from ranef.report.numbers import count, significant
 from ranef.tables import Table
 
@@ -141,11 +142,15 @@ def reading(estimate: GeneralisedEstimate) -> list[str]:
     return lines
 
 
-def place(estimate: Estimate, term: int) -> str:
+def place(estimate: Estimate, term: int, levels: Levels = None) -> str:
     """Name the part that a random term belongs to, where that is not the mean."""
     if isinstance(estimate, GeneralisedEstimate):
         for part in estimate.components:
-            if part.terms.start <= term < part.terms.stop and part.name != "conditional":
+            if not part.terms.start <= term < part.terms.stop:
+                continue
+            if part.response is not None:
+                return f"In the log odds of category {category(part.response, levels)} "
+            if part.name != "conditional":
                 return f"In the {part.name} part "
     return ""
 
@@ -163,6 +168,7 @@ def coefficient_tables(
         if not rows or (part.specification is None and part.name != "threshold"):
             continue
         heading = HEADINGS.get(part.name, f"Shape ({part.name})")
+        heading = heading.replace("an extra zero", zero_words(estimate))
         if part.response is not None:
             heading = f"{heading}: {source.values('response')[rows[0]]} against the first category"
         caption = f"{heading}, with {level} confidence intervals"

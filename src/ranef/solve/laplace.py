@@ -5,6 +5,7 @@ May import `_core`, `covariance`, `design.specification`, `errors`.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,6 +69,7 @@ def fit_generalised(
     design: GeneralisedDesign,
     coefficients: Floats,
     *,
+    flat: Callable[[], Floats] | None = None,
     theta: Floats | None = None,
     quadrature: int = 1,
     path: str | None = None,
@@ -82,6 +84,9 @@ def fit_generalised(
     design : GeneralisedDesign
     coefficients : (P,) array
         To start from; rough values do.
+    flat : callable or None
+        Gives other coefficients, of one mean in all rows, where the criterion is not
+        finite at these: links whose predictors must be positive.
     theta : (k,) array or None
         To start from. Otherwise theta comes from a working linear model; the
         coefficients are those of its joint mode with the random effects.
@@ -106,6 +111,9 @@ def fit_generalised(
     if theta is not None:
         start[: assembly.core.parameters] = assembly.phi(_checked(assembly, theta), {})
     found = assembly.core.fit(start, max_evaluations, progress)
+    if not np.isfinite(found["criterion"]) and flat is not None:
+        start[assembly.core.parameters :] = assembly.inner(flat())[assembly.outer]
+        found = assembly.core.fit(start, max_evaluations, progress)
     if not np.isfinite(found["criterion"]):
         raise ModelError(
             "the likelihood is not finite where the search starts: does the response fit the "
@@ -193,7 +201,10 @@ def _flat_level(assembly: GeneralisedAssembly, found: dict[str, Any]) -> str | N
     for b, block in enumerate(assembly.blocks):
         if block.kernel:
             continue
-        given = assembly.core.mode_covariances(x, b, False)
+        try:
+            given = assembly.core.mode_covariances(x, b, False)
+        except ValueError:  # the likelihood is not finite where the search ended
+            return None
         ratios = given @ np.linalg.pinv(found["psi"][b], rcond=1e-8, hermitian=True)
         sizes = np.max(np.abs(np.linalg.eigvals(ratios)), axis=1, initial=0.0)
         level = int(np.argmax(sizes))

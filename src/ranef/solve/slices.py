@@ -381,6 +381,7 @@ class _Generalised(Slice):
         return own if self.coefficient < 0 else np.insert(own, self.coefficient, c)
 
     def evaluate(self, x: Floats, c: float) -> Evaluation:
+        x = np.where(self.frozen, self.x, x)
         inner = np.linalg.solve(self.scale, self._coefficients(x, c))
         phi = self._phi(x, c)
         found = self.assembly.core.state(np.concatenate([phi, inner]), True)
@@ -503,6 +504,9 @@ def generalised_slice(
         if not holdable(term, held) or _undefined(covariances[t], held):
             return None
         if held.entry >= 0 and _first_entry(assembly, t) + held.entry in design.constraints.entries:
+            return None
+        own = range(_first_entry(assembly, t), _first_entry(assembly, t) + term.count)
+        if set(own) <= set(design.constraints.entries.tolist()):
             return None
     chosen = (t, held) if held is not None else None
     charts, x, units = _charts(assembly, covariances, estimate.theta, 1.0, chosen)

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranef.inference.generalised.rows import LinearPart, Rows, linear_parts, own_rows
+from ranef.inference.generalised.sampling import settled
 from ranef.inference.generalised.targets import has_zero
 from ranef.inference.simulation import deviations, effect_draws, known_and_new
 from ranef.models.estimate import GeneralisedEstimate
@@ -35,11 +36,11 @@ def simulate(
     """Draw n responses for the rows in the model, or for others, in the form of the response.
 
     The random effects are drawn anew, b ~ N(0, K x Psi) per term (``kind="new"``), stay
-    at their modes (``"conditional"``), or are drawn from the normal approximation of
-    their distribution given the data (``"posterior"``); those of levels that the fit has
-    not seen are drawn anew in any case. Binomial responses are numbers of successes,
-    categories count from 0. Weights stand for no rows of their own: each row is drawn
-    once from its family.
+    at their modes (``"conditional"``), or are drawn from their distribution given data
+    and parameters (``"posterior"``: `metropolis`, begun at a draw of the normal
+    approximation); those of levels that the fit has not seen are drawn anew in any case.
+    Binomial responses are numbers of successes, categories count from 0. Weights stand
+    for no rows of their own: each row is drawn once from its family.
 
     Parameters
     ----------
@@ -78,11 +79,16 @@ def simulate(
     for row, deviation in zip(drawn, deviations(estimate, n, rng, kind), strict=True):
         if draws is not None:
             now = draws(rng)
-            fixed, modes = _fixed(parts, now.coefficients), now.modes
+            beta, modes, covariances = now.coefficients, now.modes, now.covariances
+            fixed = _fixed(parts, beta)
             if anew:
-                anew = effect_draws(estimate.terms, now.covariances, levels)
+                anew = effect_draws(estimate.terms, covariances, levels)
         etas = fixed.copy()
-        b = known_and_new(kind, modes, deviation, anew, rng)
+        known: Sequence[Floats] = modes
+        if deviation is not None:
+            begun = [b + d for b, d in zip(modes, deviation, strict=True)]
+            known = settled(estimate, beta, begun, rng, None if draws is None else covariances)
+        b = known_and_new(kind, known, None, anew, rng)
         for eta, part in zip(etas, parts, strict=True):
             for term, codes, z in part.random:
                 eta += np.einsum("nr,nr->n", z, b[term][codes])

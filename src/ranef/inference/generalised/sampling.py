@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,13 +20,48 @@ from ranef.inference.generalised.targets import has_zero
 from ranef.inference.simulation import square_root
 from ranef.models.estimate import GeneralisedEstimate
 
-__all__ = ["metropolis"]
+__all__ = ["metropolis", "settled"]
 
 Floats = NDArray[np.float64]
 
 SWEEPS = 25
 NULL = 1e-8
 """A direction of a covariance matrix with less of its largest root than this is none."""
+
+
+def settled(
+    estimate: GeneralisedEstimate,
+    coefficients: Floats,
+    effects: Sequence[Floats],
+    rng: np.random.Generator,
+    covariances: Sequence[Floats] | None = None,
+) -> tuple[Floats, ...]:
+    """Take effects, begun anywhere, to their distribution given the data and these parameters.
+
+    Parameters
+    ----------
+    estimate : GeneralisedEstimate
+    coefficients : (P,) float64 array
+    effects : sequence of (q, r) float64 arrays
+        Of every term, as a draw of the normal approximation.
+    rng : numpy.random.Generator
+    covariances : sequence of (r, r) float64 arrays, optional
+        Psi of every term; None for the estimate's.
+
+    Returns
+    -------
+    tuple of (q, r) float64 arrays
+    """
+    design = estimate.design
+    etas = np.empty((len(design.predictors), design.n))
+    for eta, part in zip(etas, design.predictors, strict=True):
+        eta[:] = part.X @ coefficients[part.coefficients]
+        if part.offset is not None:
+            eta += part.offset
+    for term, b, owner in zip(estimate.terms, effects, design.owners, strict=True):
+        codes = design.factors[term.factor].codes
+        etas[owner] += np.einsum("nr,nr->n", term.z, b[codes])
+    return metropolis(estimate, etas, effects, rng, covariances=covariances)[1]
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +88,8 @@ def metropolis(
     effects: Sequence[Floats],
     rng: np.random.Generator,
     sweeps: int = SWEEPS,
+    *,
+    covariances: Sequence[Floats] | None = None,
 ) -> tuple[Floats, tuple[Floats, ...]]:
     """Move effects by Metropolis steps within each term.
 
@@ -71,6 +109,8 @@ def metropolis(
         Of every term.
     rng : numpy.random.Generator
     sweeps : int
+    covariances : sequence of (r, r) float64 arrays, optional
+        Psi of every term; None for the estimate's.
 
     Returns
     -------
@@ -78,7 +118,7 @@ def metropolis(
     effects : tuple of (q, r) float64 arrays
     """
     etas, moved = etas.copy(), [np.array(b) for b in effects]
-    walks = _walks(estimate)
+    walks = _walks(estimate, covariances)
     if not walks:
         return etas, tuple(moved)
     current = _log_density(estimate, etas)
@@ -88,11 +128,22 @@ def metropolis(
     return etas, tuple(moved)
 
 
-def _walks(estimate: GeneralisedEstimate) -> dict[int, _Walk]:
-    """The terms that can move."""
+def _walks(estimate: GeneralisedEstimate, covariances: Sequence[Floats] | None) -> dict[int, _Walk]:
+    """The terms that can move; those of the estimate's own covariances are made once."""
+    if covariances is not None:
+        return _make_walks(estimate, covariances)
+    if estimate not in _known:
+        _known[estimate] = _make_walks(estimate, estimate.term_covariances)
+    return _known[estimate]
+
+
+_known: WeakKeyDictionary[GeneralisedEstimate, dict[int, _Walk]] = WeakKeyDictionary()
+
+
+def _make_walks(estimate: GeneralisedEstimate, covariances: Sequence[Floats]) -> dict[int, _Walk]:
     given = solve.generalised_conditional_covariances(estimate)
     found = {}
-    for t, (term, psi) in enumerate(zip(estimate.terms, estimate.term_covariances, strict=True)):
+    for t, (term, psi) in enumerate(zip(estimate.terms, covariances, strict=True)):
         root = square_root(psi)
         length = np.sqrt(np.sum(root**2, axis=0))
         root = root[:, length > NULL * max(float(length.max()), 1e-300)]

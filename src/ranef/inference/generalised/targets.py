@@ -8,7 +8,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranef.errors import ModelError, suggestion
-from ranef.families import Beta, Binomial, Cumulative, Family, Multinomial, OrderedBeta
+from ranef.families import (
+    Beta,
+    Binomial,
+    Cumulative,
+    Family,
+    Multinomial,
+    OrderedBeta,
+    Truncated,
+)
 from ranef.families.links import LINKS
 from ranef.inference.generalised.integration import Expectation, Factor, at, expectation
 from ranef.inference.generalised.rows import threshold_basis
@@ -18,7 +26,7 @@ __all__ = ["TYPES", "Target", "evaluate", "has_categories", "has_zero", "target"
 
 Floats = NDArray[np.float64]
 
-TYPES = ("response", "link", "prob", "class", "zero", "dispersion")
+TYPES = ("response", "link", "prob", "class", "conditional", "zero", "dispersion")
 STRIPS = {"cauchit": 1.0, "logit": np.pi}
 
 
@@ -74,6 +82,8 @@ def target(estimate: GeneralisedEstimate, type: str) -> Target:
         return _response(estimate)
     if type == "link":
         return Target((_link(estimate.family),), "identity")
+    if type == "conditional":
+        return _part_of_mean(estimate)
     return _zero(estimate) if type == "zero" else _dispersion(estimate)
 
 
@@ -121,10 +131,30 @@ def _response(estimate: GeneralisedEstimate) -> Target:
     if has_zero(estimate):
         factors.append(_rest(count))
     bounded = isinstance(family, Binomial | Beta | OrderedBeta) or has_categories(family)
-    link = family.mean_link
-    if link is None or link in ("sqrt", "inverse") or has_zero(estimate):
-        link = "logit" if bounded else "log"
-    return Target(tuple(factors), link)
+    link = None if has_zero(estimate) else family.mean_link
+    return Target(tuple(factors), _scale(link, bounded))
+
+
+def _part_of_mean(estimate: GeneralisedEstimate) -> Target:
+    """Return the mean without the zero part; of truncated counts that before truncation."""
+    family, count = estimate.family, count_of(estimate)
+    if has_categories(family):
+        raise ModelError(
+            f"the family {family.name} has categories, and no mean beside a zero part: "
+            "type='conditional' is for other responses; use type='prob'"
+        )
+    if isinstance(family, Truncated):
+        return Target((through(family.link, 0, count),), _scale(family.link, False))
+    mean = _mean(family, count, has_zero(estimate))
+    bounded = isinstance(family, Binomial | Beta | OrderedBeta)
+    return Target((mean,), _scale(family.mean_link, bounded))
+
+
+def _scale(link: str | None, bounded: bool) -> str:
+    """Return the scale of an interval of a mean with this link."""
+    if link is None or link in ("sqrt", "inverse"):
+        return "logit" if bounded else "log"
+    return link
 
 
 def _mean(family: Family, count: int, zero: bool) -> Factor:

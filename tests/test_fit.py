@@ -283,7 +283,7 @@ def test_summary_gives_the_answer(fit):
         "18 levels of Subject",
         "Satterthwaite",
         "95% low",
-        "A coefficient is the difference in expected Reaction for one unit more",
+        "A coefficient is the difference in expected Reaction per unit of its column",
         "log-likelihood -871.814 on 6 parameters",
         "n = 180 rows",
         "Optimum proved; no variance at zero.",
@@ -372,7 +372,7 @@ def test_summary_names_reference_levels_and_interactions():
     text = str(fit)
     first = ranef.data.load("Oats")["Variety"].cat.categories[0]
     assert f"reference levels: Variety {first}." in text
-    assert "part of an interaction counts where its partner is 0" in text
+    assert "part of an interaction holds where the other" in text
 
 
 def test_plot_is_the_accessor_of_this_fit(fit):

@@ -1154,11 +1154,11 @@ def test_a_singular_fit_and_an_intercept_alone():
 
 def test_summaries_speak():
     text = str(ranef.emmeans(fit("cbpp"), "pairwise ~ period")).replace("\n", " ")
-    assert "averaged over the random effects of herd, exactly" in text
+    assert "averaged exactly over the random effects of herd" in text
     assert "Odds ratio" in text
     assert "Tukey" in text
     typical = str(ranef.emmeans(fit("cbpp"), "period", kind="typical")).replace("\n", " ")
-    assert "For a typical herd (random effects zero), not the mean of the population" in typical
+    assert "For a typical herd (random effects zero), not the population mean" in typical
     assert "<table>" in ranef.emmeans(fit("cbpp"), "period")._repr_html_()
     assert "<table>" in ranef.joint_tests(fit("crossed"))._repr_html_()
 

@@ -527,7 +527,7 @@ def test_the_warning_offers_as_many_nodes_as_are_quick():
     with pytest.warns(DataWarning, match="quadrature=11 integrates exactly"):
         ranef.glmm("y ~ x + (x | school) + (x || school:room)", data, family="binomial")
     data["item"] = np.tile(np.arange(16), 40)
-    with pytest.warns(DataWarning, match="Read them with care"):
+    with pytest.warns(DataWarning, match="Interpret them with care"):
         ranef.glmm("y ~ x + (1 | school:room) + (1 | item)", data, family="binomial")
 
 

@@ -357,7 +357,7 @@ def test_nothing_is_ranked_where_no_level_differs() -> None:
     assert "Shrinkage and ranks are left out, since no level differs from another." in page
     assert "Predictions" not in read.words["h2"]
     assert "Profile of the likelihood" not in read.words["h2"]
-    assert "leave it in where the design asks for it" in page
+    assert "Keep it if the design asks for it" in page
 
 
 def test_many_levels_are_left_out_in_words() -> None:

@@ -57,7 +57,7 @@ def test_a_page_of_counts(counts):
     ):
         assert expected in words, expected
     assert "Residual SD" not in words
-    assert "among 1,000 responses that the model draws" in words
+    assert "among 1,000 responses simulated from the model" in words
     for name in ("means0", "means1", "predictions", "shrinkage", "ranks", "scale", "simulated"):
         assert f'id="{name}-' in page, name
     assert "funnel" not in page

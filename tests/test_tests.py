@@ -438,7 +438,7 @@ def test_fits_are_compared_by_ml(agree, sleep):
     agree("ranef.anova(fit1, fit2)", "p-value of Days, sleepstudy", last["p_value"],
           PEERS["modcomp"]["PB"][0]["p.value"], peer=BY_PBKRTEST, rtol=1e-5)  # fmt: skip
     assert list(found.tidy().model) == ["fit 2", "fit 1"]
-    assert "Fitted again by ML" in str(found)
+    assert "Refitted by ML" in str(found)
     again = ranef.lmm("Reaction ~ Days + (Days | Subject)", TABLES["sleep"], reml=False)
     assert last["loglik"] == pytest.approx(again.loglik, abs=1e-8)
     assert last["aic"] == pytest.approx(again.aic, abs=1e-7)

@@ -234,7 +234,7 @@ class AverageEffect:
             what = f"the slope of the {self._outcome()} in {variable} (per unit)"
         elif base.own:
             what = (
-                f"the {self._outcome()} if {variable} were changed as stated, beside that with "
+                f"the {self._outcome()} if {variable} were changed as stated, compared with "
                 f"{variable} as it is"
             )
         else:
@@ -339,7 +339,9 @@ class AverageEffect:
             return f"Percentile intervals of a parametric bootstrap{failed}."
         scale = {"ratio": "logarithm", "lift": "logarithm", "odds": "logit"}
         where = scale.get(self.question.compare)
-        made = f" Tests and intervals on the scale of the {where}, carried back." if where else ""
+        made = (
+            f" Tests and intervals on the scale of the {where}, transformed back." if where else ""
+        )
         if self.question.linear:
             return f"Standard errors from the covariance of the fixed effects.{made}"
         return (

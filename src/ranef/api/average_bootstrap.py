@@ -40,7 +40,7 @@ def by_bootstrap(
     if question.kind == "conditional":
         raise ModelError(
             "the parametric bootstrap draws new random effects, so that the levels' own effects "
-            "are others in each draw; use kind='population', or method='delta'"
+            "differ between draws; use kind='population', or method='delta'"
         )
     count = checks.count("n", n)
     if count < LEAST_DRAWS:

@@ -151,7 +151,7 @@ class Check(Shown):
         said = [f"from {root}: {', '.join(whats)}" for root, whats in by_root.items()]
         if not said:
             return ""
-        return f"Seen too, but may follow {'; '.join(said)}. Mend that first and check again."
+        return f"Also seen, but may follow {'; '.join(said)}. Fix that first and check again."
 
     @property
     def small_print(self) -> tuple[str, ...]:

@@ -49,14 +49,14 @@ def separation_concern(estimate: GeneralisedEstimate, levels: Levels = None) -> 
     if outcome is not None:
         side = "minus" if not estimate.specification.y.any() else "plus"
         return (
-            f"the response is {outcome} in every row, so that the fit runs off: {INTERCEPT} "
-            f"towards {side} infinity. No coefficient has a finite estimate, the numbers printed "
-            "mean nothing, and nothing can be learned from such rows."
+            f"the response is {outcome} in every row, so that the fit diverges: {INTERCEPT} "
+            f"towards {side} infinity. No coefficient has a finite estimate, the printed numbers "
+            "are meaningless, and nothing can be learned from such rows."
         )
     if _is_needless(estimate):
         return (
-            "a coefficient runs off: zero: (Intercept) towards minus infinity. The data show no "
-            "more zeros than the model has without its zero part, whose likelihood is the same; "
+            "a coefficient diverges: zero: (Intercept) towards minus infinity. The data show no "
+            "more zeros than the model without its zero part, which has the same likelihood; "
             "leave zero out."
         )
     labels = coefficient_labels(estimate, levels)
@@ -65,18 +65,18 @@ def separation_concern(estimate: GeneralisedEstimate, levels: Levels = None) -> 
         for k in estimate.runaway
     ]
     one = len(named) == 1
-    runs = f"{'a coefficient runs' if one else 'coefficients run'} off: {'; '.join(named)}."
+    runs = f"{'a coefficient diverges' if one else 'coefficients diverge'}: {'; '.join(named)}."
     if not any(labels[k].component in SEPARABLE for k in estimate.runaway):
         return (
             f"{runs} The likelihood is highest at this limit, where the family becomes a simpler "
-            "one (without overdispersion the negative binomial is the Poisson): take that one, "
+            "one (without overdispersion the negative binomial is the Poisson). Use that family, "
             "or give the coefficient a prior of its own, see ranef.priors."
         )
     return (
-        f"{runs} The data "
-        f"separate the response there ({'its column predicts' if one else 'the columns predict'} "
-        "it without error), so that no finite estimate exists; the numbers printed for "
-        f"{'it' if one else 'them'} mean nothing. A prior gives one: "
+        f"{runs} The data show separation "
+        f"({'its column predicts' if one else 'the columns predict'} the response "
+        "without error), so that no finite estimate exists; the numbers printed for "
+        f"{'it' if one else 'them'} are meaningless. A prior gives a finite estimate: "
         f"priors={{{_offer(estimate)}}}; or leave the column out, or join "
         "categories that hold only one outcome."
     )
@@ -139,8 +139,9 @@ def uncertainty_concern(estimate: GeneralisedEstimate) -> str | None:
     if not np.isnan(estimate.joint_covariance).any():
         return None
     return (
-        "No standard errors: the matrix of second derivatives is not definite, so a coefficient "
-        "or a variance cannot be estimated from these data; a simpler model or a prior helps."
+        "No standard errors: the matrix of second derivatives is not positive definite, so a "
+        "coefficient or a variance cannot be estimated from these data; a simpler model or a prior "
+        "helps."
     )
 
 
@@ -181,4 +182,4 @@ def _poor(estimate: GeneralisedEstimate, group: str, few: float, sd: float) -> s
     if solve.integrable(estimate.design):
         nodes = solve.comfortable_nodes(estimate.design)
         return f"{text} quadrature={nodes} integrates exactly; compare the two."
-    return f"{text} Read them with care."
+    return f"{text} Interpret them with care."

@@ -100,12 +100,12 @@ def subject_specific(estimate: GeneralisedEstimate) -> str:
     group = " and ".join(dict.fromkeys(f.name for f in factors_of(estimate)))
     if for_all(estimate):
         return (
-            f"Coefficients hold for a typical level of {group} and for the population alike (the "
-            "link is the identity)."
+            f"Coefficients hold for a typical level of {group} and for population means alike "
+            "(the link is the identity)."
         )
     return (
-        f"Coefficients are subject-specific: they hold for a typical level of {group}; those of "
-        "the population are in ranef.marginal(fit)."
+        f"Coefficients are subject-specific: they hold for a typical level of {group}. For "
+        "population-averaged coefficients see ranef.marginal(fit)."
     )
 
 
@@ -140,7 +140,7 @@ def _rows(estimate: GeneralisedEstimate) -> tuple[str, ...]:
             lines.insert(1, f"{spec.y.sum():,.0f} successes in {total:,.0f} trials.")
     if estimate.priors:
         held = ", ".join(f"{name} {prior!r}" for name, prior in estimate.priors.items())
-        lines.append(f"Priors: {held}. The log-likelihood below is without them.")
+        lines.append(f"Priors: {held}. The log-likelihood below does not include them.")
     if estimate.fixed:
         held = ", ".join(f"{name} = {value:g}" for name, value in estimate.fixed.items())
         lines.append(f"Held, not estimated: {held}.")
@@ -218,19 +218,22 @@ def _reading(estimate: GeneralisedEstimate, levels: Sequence[object] | None) -> 
     if isinstance(family, Cumulative):
         order = "" if levels is None else f" ({' < '.join(str(x) for x in levels)})"
         lines.append(
-            f"P(y <= j) = F(threshold_j - x'b): a positive coefficient raises the higher "
-            f"categories{order}."
+            f"P(y <= j) = F(threshold_j - x'b): a positive coefficient makes higher categories "
+            f"more likely{order}."
         )
         if "threshold" in estimate.parts:
             lines.append(
-                f"Nominal effects {estimate.parts['threshold'].formula}: a coefficient of their "
-                "own on each threshold; a positive one lowers the categories above it."
+                f"Nominal effects {estimate.parts['threshold'].formula}: a separate coefficient "
+                "for each threshold; a positive one makes the categories above it less likely."
             )
     references = reference_levels(spec)
     if references:
         lines.append(f"Categories are compared with their reference levels: {references}.")
     if any(":" in name for name in spec.names):
-        lines.append("A column that is also part of an interaction counts where its partner is 0.")
+        lines.append(
+            "The coefficient of a column that is also part of an interaction holds where the other "
+            "column of the interaction is 0."
+        )
     return Paragraph(tuple(lines))
 
 

@@ -177,6 +177,6 @@ def _without_variance(place: Place) -> str:
     ties = "all are ties" if len(still) == len(place.names) else "levels differ by the others alone"
     return (
         f" The variance of {' and '.join(still)} over {place.group} is estimated as zero, so that "
-        f"the model sees no difference there: {ties}, and intervals say nothing of what the "
-        "estimate of zero leaves open."
+        f"the model sees no difference there: {ties}, and intervals do not include the "
+        "uncertainty of this estimate."
     )

@@ -177,7 +177,7 @@ def compare_fits(
             again = [f"fit {i + 1}" for i, e in enumerate(estimates) if e.reml]
             estimates = [removal.by_likelihood(e) for e in estimates]
             notes.append(
-                f"Fitted again by ML for the comparison: {', '.join(again)} (REML likelihoods of "
+                f"Refitted by ML for the comparison: {', '.join(again)} (REML likelihoods of "
                 "different fixed effects cannot be compared)."
             )
         else:
@@ -212,7 +212,7 @@ def _check_same_data(fits: Sequence[MixedModelFit]) -> None:
             raise DataError(
                 f"{which} use different rows ({base.n:,} and {spec.n:,}"
                 f"{_missing(first)}{_missing(fit)}), so their likelihoods cannot be compared; "
-                "fit both to the rows that lack nothing in either"
+                "fit both to the rows that are complete for both"
             )
         if spec.response != base.response or not same_values(spec.y, base.y):
             raise DataError(
@@ -225,7 +225,8 @@ def _check_same_data(fits: Sequence[MixedModelFit]) -> None:
             first.estimate, GeneralisedEstimate
         ):
             raise ModelError(
-                f"{which} are of different kinds (ranef.lmm and ranef.glmm); fit both by one"
+                f"{which} are of different kinds (ranef.lmm and ranef.glmm); fit both with the "
+                "same function"
             )
         if isinstance(fit.estimate, GeneralisedEstimate):
             assert isinstance(first.estimate, GeneralisedEstimate)
@@ -284,7 +285,7 @@ def _test_notes(what: str, test: LikelihoodRatio, small: Estimate, large: Estima
     edge = ""
     if small.optimum.singular:
         edge = (
-            " The smaller model is itself on its boundary, which this does not allow for;"
+            " The smaller model is itself on its boundary, for which this makes no allowance;"
             " method='bootstrap' does."
         )
     if test.distribution.assumed:

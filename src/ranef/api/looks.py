@@ -42,9 +42,9 @@ def _optimum(case: Case) -> Iterator[Candidate]:
     yield Candidate(
         "optimum",
         "The search ended at a proved optimum.",
-        "The optimum is not proved: the search could go on.",
-        "Centre and scale the predictors, give starting values (start=), or take random terms "
-        "away that the data hardly know.",
+        "The optimum is not proved: the search has not converged.",
+        "Centre and scale the predictors, give starting values (start=), or remove random terms "
+        "about which the data say little.",
         optimum.decrement,
         matters=not optimum.converged and not runaway,
     )
@@ -57,15 +57,15 @@ def _separation(case: Case) -> Iterator[Candidate]:
     text = concerns.separation_concern(estimate, case.fit._levels) or ""
     yield Candidate(
         "separation",
-        "No coefficient runs off to infinity.",
+        "No coefficient diverges to infinity.",
         concerns.sentence(text),
-        "See the priors of glmm, or leave the column out.",
+        "Use a prior (priors= of glmm), or leave the column out.",
         matters=bool(text),
     )
     known = concerns.uncertainty_concern(estimate) if not text else None
     if known is not None:
         yield Candidate(
-            "standard errors", "", known, "Take a simpler model, or a prior.", matters=True
+            "standard errors", "", known, "Fit a simpler model, or use a prior.", matters=True
         )
 
 
@@ -78,7 +78,7 @@ def _laplace(case: Case) -> Iterator[Candidate]:
         "Laplace approximation",
         "No sign that the Laplace approximation is poor.",
         concerns.sentence(text or ""),
-        "Fit with quadrature=25 and compare, where there is one grouping factor.",
+        "If there is one grouping factor, fit with quadrature=25 and compare.",
         matters=text is not None,
     )
 
@@ -107,21 +107,22 @@ def singularity_advice(fit: MixedModelFit, face: Face) -> str:
     if face.rank == 0:
         return (
             "These data show no variation that this term would explain. The other estimates are "
-            "as if the term were not there; leave it in where the design asks for it, take it "
-            "out otherwise."
+            "the same as without the term. Keep it if the design asks for it, otherwise remove it."
         )
     if face.rank == face.size:
-        return "A parameter of its structure stands at the end of its range; a simpler one will do."
+        return (
+            "A parameter of its structure is at the end of its range; a simpler structure suffices."
+        )
     if "correlation" in face.description:
         label = "the term" if term is None else f"({term.label})"
         return (
-            f"The data know fewer dimensions of variation ({face.rank}) than {label} has "
-            f"({face.size}). Write || in place of | to leave correlations out, or keep it: the "
-            "fixed effects and their tests remain valid."
+            f"The data support fewer dimensions of variation ({face.rank}) than {label} has "
+            f"({face.size}). Write || instead of | to leave correlations out, or keep the term: "
+            "the fixed effects and their tests remain valid."
         )
     return (
-        f"Of the {face.size} effects of this term the data show {face.rank}. Leave out those "
-        "whose variance is zero, or keep them where the design asks for them."
+        f"The data support {face.rank} of the {face.size} effects of this term. Leave out those "
+        "whose variance is zero, or keep them if the design asks for them."
     )
 
 
@@ -134,10 +135,10 @@ def _uniform(case: Case) -> Iterator[Candidate]:
     test = _named(case, "uniformity")
     yield Candidate(
         "distribution",
-        "The responses fall among draws of the model as they should.",
-        f"The responses do not have the distribution of the family "
-        f"{case.generalised.family.name}: they fall elsewhere among its draws.",
-        "Look at the other findings first, and at the picture of simulated residuals; then "
+        "The responses are distributed like draws from the model.",
+        f"The responses do not follow the {case.generalised.family.name} family: their ranks "
+        "among draws from the model are not uniform.",
+        "Look at the other findings first, and at the plot of simulated residuals; then "
         "try another family.",
         test.statistic,
         test.p_value,
@@ -160,10 +161,12 @@ def _normal(case: Case) -> Iterator[Candidate]:
         else f"not normal (skewness {found.skewness:.2f}, excess kurtosis {found.kurtosis:.1f})"
     )
     positive = bool(np.min(case.fit.estimate.specification.y) > 0)
-    advice = "With many rows means and their tests hardly mind; predictions for rows do. "
+    advice = (
+        "With many rows this hardly affects means and their tests, but it affects predictions. "
+    )
     if skewed and not heavy and positive and found.skewness > 0:
-        advice += "A logarithm of the response, or glmm with family 'Gamma' or 'lognormal', fits "
-        advice += "a long right tail."
+        advice += "For a long right tail take the logarithm of the response, or glmm with family "
+        advice += "'Gamma' or 'lognormal'."
     elif heavy:
         advice += "glmm with family='t' allows for heavy tails."
     else:
@@ -194,14 +197,13 @@ def _dispersion(case: Case) -> Iterator[Candidate]:
     wide = "family='betabinomial'" if binomial else "family='nbinom2'"
     yield Candidate(
         "dispersion",
-        f"The responses vary as much as the {family} distribution says.",
-        f"The responses vary {ratio:.2g} times as much as the {family} distribution says"
-        + ("" if over else ", which is less")
-        + ": standard errors are too "
+        f"The variance of the responses is what the {family} distribution implies.",
+        f"The variance of the responses is {ratio:.2g} times what the {family} distribution "
+        f"implies ({'over' if over else 'under'}dispersion): standard errors are too "
         + ("small." if over else "large."),
-        f"Take {wide}, or give each row an effect of its own."
+        f"Use {wide}, or add a random effect for each row."
         if over
-        else "Take family='compois' or 'genpois'."
+        else "Use family='compois' or 'genpois'."
         if not binomial
         else "Look for rows that are not independent trials.",
         ratio,
@@ -220,13 +222,13 @@ def _zeros(case: Case) -> Iterator[Candidate]:
     there = case.generalised is not None and "zero" in case.generalised.parts
     yield Candidate(
         "zeros",
-        "There are about as many zeros as the model says.",
-        f"There are {test.statistic:.2g} times as many zeros as the model says.",
+        "There are about as many zeros as the model implies.",
+        f"There are {test.statistic:.2g} times as many zeros as the model implies.",
         (
-            "Where the responses vary too much as well, take family='nbinom2' first; then zero='~ "
-            "1', or a formula of what makes extra zeros."
+            "If the responses are overdispersed as well, use family='nbinom2' first. Then try "
+            "zero='~ 1', or a formula for what causes the extra zeros."
             if more and not there
-            else "Leave the zero part out, or look at what it depends on."
+            else "Leave out the zero part, or reconsider what it depends on."
         ),
         test.statistic,
         test.p_value,
@@ -243,10 +245,11 @@ def _outliers(case: Case) -> Iterator[Candidate]:
     rows, expected = round(test.statistic * n), test.expected * n
     yield Candidate(
         "outliers",
-        "No more rows than expected lie beyond all their draws.",
-        f"{rows:,} rows lie beyond all draws of the model, where {expected:.1f} are expected.",
-        "Look at these rows: simulated_residuals(fit) is nearest 0 and 1 there. If they are "
-        "right, another family or a missing predictor makes room for them.",
+        "No more rows than expected lie outside the range of their draws.",
+        f"{rows:,} rows lie outside the range of all draws from the model; {expected:.1f} are "
+        "expected.",
+        "Look at these rows, which have the simulated residuals closest to 0 and 1. If the data "
+        "are correct, another family or a missing predictor may explain them.",
         float(rows),
         test.p_value,
         rows > 2 * expected,
@@ -265,8 +268,8 @@ def _against_fit(case: Case) -> Iterator[Candidate]:
         yield Candidate(
             "residuals against the fit",
             "The residuals do not depend on the fitted value.",
-            "The residuals depend on the fitted value: the model bends or spreads where the "
-            "data do not.",
+            "The residuals depend on the fitted value: the shape of the mean or the spread is "
+            "wrong.",
             "Add a curve (poly(x, 2), ns(x, 3)) or an interaction, or transform the response or "
             "change the link.",
             test.statistic,
@@ -303,10 +306,10 @@ def _spread(case: Case) -> Iterator[Candidate]:
         return
     linear = case.generalised is None
     widen = (
-        "A logarithm of the response often cures it; else glmm(..., family='gaussian', "
-        "dispersion='~ x') models the spread, or weights= give it where it is known."
+        "The logarithm of the response often helps. Otherwise glmm(..., family='gaussian', "
+        "dispersion='~ x') models the spread; if it is known, give weights=."
         if linear
-        else "dispersion='~ x' models the spread; another family has another variance function."
+        else "dispersion='~ x' models the spread, or use a family with another variance function."
     )
     r, p = diagnostics.spread_against(case.scores, case.residuals.found.predicted)
     yield Candidate(
@@ -327,9 +330,8 @@ def _spread(case: Case) -> Iterator[Candidate]:
             f"spread by {factor.name}",
             f"The spread is about the same in all levels of {factor.name}.",
             f"The spread differs between levels of {factor.name}.",
-            f"A slope that varies between levels of {factor.name} and is not in the model looks "
-            f"like this: (x | {factor.name}). Else dispersion='~ (1 | {factor.name})' lets the "
-            "spread itself vary in glmm.",
+            f"A random slope missing from the model, (x | {factor.name}), can cause this. "
+            f"Otherwise dispersion='~ (1 | {factor.name})' of glmm lets the spread itself vary.",
             F,
             p,
             F > 1.2,
@@ -344,7 +346,7 @@ def _time(case: Case) -> Iterator[Candidate]:
     yield Candidate(
         "order in time",
         "Neighbours in time are no more alike than others.",
-        f"Neighbours in time are {'alike' if test.statistic > 0 else 'opposed'} (correlation "
+        f"Neighbours in time are {'alike' if test.statistic > 0 else 'opposite'} (correlation "
         f"{test.statistic:.2f}): rows are not independent, and standard errors are wrong.",
         "Add ar1(0 + factor(time) | group) or ou(0 + time | group), or a smooth curve of time.",
         test.statistic,
@@ -377,10 +379,10 @@ def _effects(case: Case) -> Iterator[Candidate]:
                 f"The effects of {group} ({which}) are about normal.",
                 f"The effects of {group} ({which}) are not normal (skewness "
                 f"{found.skewness:.2f}, excess kurtosis {found.kurtosis:.1f}).",
-                "Fixed effects mind little, predictions for levels more. Look at outlying levels "
-                f"({farthest} lies farthest out), or for a predictor of the levels that is "
-                "missing. (Shrunken modes look more normal than the effects are, so that this is "
-                "found late.)",
+                "This affects fixed effects little, and predictions for levels more. Look at "
+                f"outlying levels ({farthest} is the most extreme), or for a missing predictor of "
+                "the levels. (Shrunken modes look more normal than the effects are, so that this "
+                "is hard to detect.)",
                 found.statistic,
                 found.p_value,
                 abs(found.skewness) > 0.3 or abs(found.kurtosis) > 0.6,
@@ -398,9 +400,10 @@ def _heterogeneity(case: Case) -> Iterator[Candidate]:
         yield Candidate(
             f"{h.term} within and between {group}",
             f"{h.term} has one slope within and between levels of {group}.",
-            f"{h.term} has different slopes within and between levels of {group}{slopes}; its "
-            f"one coefficient mixes them. Of its own variance {100 * h.icc:.0f}% lies between.",
-            f"Write within({h.term}, {group}) + between({h.term}, {group}) in place of {h.term}.",
+            f"{h.term} has different slopes within and between levels of {group}{slopes}; a "
+            f"single coefficient mixes them. {100 * h.icc:.0f}% of the variance of {h.term} lies "
+            "between levels.",
+            f"Write within({h.term}, {group}) + between({h.term}, {group}) instead of {h.term}.",
             h.test.statistic,
             h.test.p_value,
             True,
@@ -420,10 +423,10 @@ def _collinear(case: Case) -> Iterator[Candidate]:
     high = [f"{name} ({v:.0f})" for name, v in plain if v > HIGH_VIF]
     yield Candidate(
         "collinearity",
-        "The predictors are distinct enough.",
-        f"Other predictors all but determine {', '.join(high)} (variance inflation in "
-        "parentheses): its coefficient is poorly known.",
-        "Leave one of them out, join them, or read only what they do together.",
+        "No predictor is nearly a linear combination of the others.",
+        f"Other predictors almost determine {', '.join(high)} (variance inflation in "
+        "parentheses), so that this coefficient is uncertain.",
+        "Leave one of them out, combine them, or interpret only their joint effect.",
         max(v for _, v in plain),
         matters=bool(high),
     )
@@ -436,7 +439,7 @@ def _groups(case: Case) -> Iterator[Candidate]:
         single = float(np.mean(np.bincount(factor.codes) == 1))
         lonely = not few and single > 0.8 and factor.n_levels < spec.n
         alarm = (
-            f"{factor.name} has {factor.n_levels} levels: hardly enough to know a variance from."
+            f"{factor.name} has {factor.n_levels} levels: hardly enough to estimate a variance."
             if few
             else f"{100 * single:.0f}% of the levels of {factor.name} have a single row, which "
             "cannot tell a level's effect from the residual."
@@ -445,10 +448,10 @@ def _groups(case: Case) -> Iterator[Candidate]:
             f"levels of {factor.name}",
             f"{factor.name} has {factor.n_levels:,} levels.",
             alarm,
-            f"Consider fixed effects of {factor.name}, or a prior of its standard deviation; "
-            "intervals of what varies between levels are wide for good reason."
+            f"Consider fixed effects of {factor.name}, or a prior on its standard deviation. With "
+            "so few levels, wide intervals for between-level effects are justified."
             if few
-            else "Read the variances with care.",
+            else "Interpret the variances with care.",
             float(factor.n_levels),
             matters=few or lonely,
             verdict=NOTE,
@@ -467,8 +470,8 @@ def _influence(case: Case) -> Iterator[Candidate]:
             text = f": {left_out.terms[j]} goes from {now:.3g} to {without:.3g}"
         yield Candidate(
             f"influence of {group}",
-            f"No single level of {group} carries the result.",
-            f"Without {group} {left_out.labels[worst]} the coefficients are others{text}.",
+            f"No single level of {group} dominates the result.",
+            f"Without {group} {left_out.labels[worst]} the coefficients change{text}.",
             f"Look at {group} {left_out.labels[worst]}: check its rows, and report the result "
             "with and without it.",
             float(left_out.cook[worst]),

@@ -69,7 +69,7 @@ def row_of(found: Intervals, j: int, tested: bool) -> tuple[str, ...]:
 def quantity_of(source: Source, slope: str | None = None) -> str:
     """Say what is estimated: ``"mean"``, ``"probability"``, ``"slope of age"``."""
     what = _what(source)
-    return what if slope is None else f"slope of {slope}: change in the {what} for one unit more"
+    return what if slope is None else f"slope of {slope}: change in the {what} per unit"
 
 
 def _what(source: Source) -> str:
@@ -110,7 +110,7 @@ def _is_part(source: Source) -> bool:
 def _linear_mean(source: Source, response: str) -> str:
     if source.asked.transformed == "identity":
         return f"mean of {response}"
-    return f"{response} carried back from its mean"
+    return f"{response} transformed back from its mean"
 
 
 def _predictor(family: Any, response: str) -> str:
@@ -133,11 +133,11 @@ def degrees_words(source: Source) -> str:
 def interval_words(examined: Examined, conf_level: float, link: str) -> str:
     """Say at which level intervals are, how adjusted, and on what scale they are made."""
     size = max((int(np.isfinite(made.critical).sum()) for made in examined.adjusted), default=0)
-    scale = "" if link == "identity" else f", made on the scale of the {link}"
+    scale = "" if link == "identity" else f", computed on the scale of the {link}"
     words = f"{100 * conf_level:g}% intervals"
     methods = {(made.method, made.interval_method) for made in examined.adjusted}
     for method, of_interval in sorted(methods - {("none", "none")}):
-        words += f", together for {size} by {ADJUSTED[of_interval]}"
+        words += f", simultaneous for {size} by {ADJUSTED[of_interval]}"
         if method != of_interval:
             words += f" ({ADJUSTED[method].partition(' (')[0]} has none)"
     return f"{words}{scale}."
@@ -164,15 +164,17 @@ def _kind_note(source: Source) -> list[str]:
     if asked.unit:
         named = ", ".join(f"{name} {level}" for name, level in asked.unit.items())
         return [
-            f"Of {named} itself: its own random effects count, and the standard errors are those "
-            "of predictions of it."
+            f"For {named} itself: its own random effects are included, and the standard errors "
+            "are those of predictions."
         ]
     if asked.transformed != "identity":
         if asked.kind == "population":
-            return ["Means of the response: the random effects and the residual integrated out."]
+            return [
+                "Means of the response, with the random effects and the residual integrated out."
+            ]
         return [
-            "Carried back from the scale fitted: these are medians, not means, of the response "
-            "of a typical level."
+            "Transformed back from the fitted scale: medians, not means, of the response for a "
+            "typical level."
         ]
     if not hasattr(asked.fit, "family") or asked.type == "link":
         return []
@@ -182,12 +184,12 @@ def _kind_note(source: Source) -> list[str]:
     if asked.kind == "population":
         return [
             *part,
-            f"Means of the population: averaged over the random effects of {groups}, exactly; "
+            f"Population means: averaged exactly over the random effects of {groups}; "
             "kind='typical' sets these to zero.",
         ]
     return [
         *part,
-        f"For a typical {groups} (random effects zero), not the mean of the population; "
+        f"For a typical {groups} (random effects zero), not the population mean; "
         "kind='population' gives that.",
     ]
 
@@ -204,11 +206,11 @@ def _over_note(means: MarginalMeans) -> list[str]:
         return []
     how = {
         "equal": "with equal weights",
-        "proportional": "by how often their combinations occur",
-        "outer": "by the product of how often their levels occur",
-        "cells": "by the rows of each cell",
-        "flat": "equally over the cells that occur",
-        "given": "by the weights given",
+        "proportional": "weighted by the frequencies of their combinations",
+        "outer": "weighted by the product of the frequencies of their levels",
+        "cells": "weighted by the frequencies within each cell",
+        "flat": "with equal weights for the cells that occur",
+        "given": "with the weights given",
     }[means.weights]
     return [f"Averaged over {', '.join(over)}, {how}."]
 

@@ -323,7 +323,7 @@ class Profile:
         return Summary(Page(f"Profile of the {what} ({self.criterion}): {self.fit.formula}", parts))
 
     def _remarks(self, what: str) -> list[str]:
-        lines = [f"Intervals end where the {what} has fallen as far as the level allows."]
+        lines = [f"Intervals end where the {what} has fallen by the amount that the level allows."]
         if self.refitted:
             other = "ML" if self.criterion == "REML" else "REML"
             lines.append(

@@ -450,7 +450,7 @@ class ControlLimits:
         allowance = {
             "none": f"exact {law} limits, without allowance for other variation",
             "additive": f"limits with a standard deviation of {found.tau:.3f} between levels "
-            "on the scale of stable variance",
+            "on the variance-stabilised scale",
             "multiplicative": f"limits {np.sqrt(max(found.phi, 1.0)):.2f} times as wide as by "
             "chance",
         }[found.overdispersion]
@@ -458,8 +458,8 @@ class ControlLimits:
         more = ""
         if found.overdispersion == "none" and doubtful:
             more = (
-                "; that speaks of differences between most levels, for which exact limits make no "
-                "allowance (overdispersion='additive' does)"
+                "; this suggests that most levels differ, for which exact limits make no allowance "
+                "(overdispersion='additive' does)"
             )
         further = "".join(
             f", {int(np.sum(np.abs(found.side) > k))} outside those of {100 * level:g}%"

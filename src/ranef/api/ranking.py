@@ -495,8 +495,8 @@ class Ranking:
             posterior_words(self.place, self.given),
             "What this is not: a test of a level against the others or of a pair "
             "(pairwise() has these probabilities), nor a causal claim. Levels may differ in "
-            "whatever the model leaves out; a level with few rows stands near the middle "
-            "because little is known of it.",
+            "whatever the model leaves out; a level with few rows is ranked near the middle "
+            "because little is known about it.",
             f"Adjusted for: {adjusted}.",
         )
 

@@ -160,13 +160,13 @@ class RobustCovariance(Shown):
         """What the standard errors rest on."""
         if self.found is None:
             return (
-                "The estimates are those of the fit; their standard errors come from how its "
-                "scores vary between clusters, which must be independent, and not from its "
+                "The estimates are those of the fit; their standard errors come from the variation "
+                "of its scores between clusters, which must be independent, and not from its "
                 "distributions."
             )
         return (
-            "The estimates are those of the fit; their standard errors hold if its random effects "
-            "or residuals are misspecified, as long as clusters are independent."
+            "The estimates are those of the fit; their standard errors hold even if its random "
+            "effects or residuals are misspecified, as long as clusters are independent."
         )
 
     @property

@@ -130,15 +130,18 @@ def _reading(spec: Specification) -> tuple[Paragraph, ...]:
         return ()
     group = " and ".join(dict.fromkeys(f.name for f in spec.factors))
     lines = [
-        f"A coefficient is the difference in expected {spec.response} for one unit more of its "
-        f"column, the other columns equal: for a typical {group} and, since the model is "
-        "linear, on average over all of them."
+        f"A coefficient is the difference in expected {spec.response} per unit of its column, with "
+        f"the other columns held constant. It applies to a typical {group} and, since the model is "
+        "linear, also on average over all of them."
     ]
     references = reference_levels(spec)
     if references:
         lines.append(f"Categories are compared with their reference levels: {references}.")
     if any(":" in name for name in slopes):
-        lines.append("A column that is also part of an interaction counts where its partner is 0.")
+        lines.append(
+            "The coefficient of a column that is also part of an interaction holds where the other "
+            "column of the interaction is 0."
+        )
     return (Paragraph(tuple(lines)),)
 
 

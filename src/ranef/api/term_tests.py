@@ -25,7 +25,7 @@ Floats = NDArray[np.float64]
 
 TYPE_WORDS = {
     "I": "each term after those before it",
-    "II": "each term after all others that do not contain it",
+    "II": "each term adjusted for all others that do not contain it",
     "III": "unweighted means, whatever the contrasts of the fit",
 }
 
@@ -141,7 +141,7 @@ def tabulate_terms(fit: MixedModelFit, kind: str, df: str | None) -> TermTests:
                 tests.append(_test(fit, name, effect, _placed(L, places, estimate), method))
         notes += _notes(effects, kind)
     notes += [
-        f"{t.term}: no hypothesis, since other terms determine it or it is held."
+        f"{t.term}: no hypothesis, since other terms determine it or it is held fixed."
         for t in tests
         if t.df1 == 0
     ]

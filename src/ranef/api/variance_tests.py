@@ -131,7 +131,7 @@ class VarianceTest(Shown):
             p = (p_value(t.p_value), p_value(t.p_naive))
             rows.append((name, str(t.n_parameters), *values, *p, t.distribution))
         word = "Restricted likelihood" if self.criterion == "REML" else "Likelihood"
-        table = TextTable(f"{word} ratios, each effect taken out in turn", header, tuple(rows))
+        table = TextTable(f"{word} ratios, leaving out each effect in turn", header, tuple(rows))
         notes = (Paragraph(self.notes),) if self.notes else ()
         return Page(f"Tests of the random effects: {self.formula}", (table, *notes))
 
@@ -271,11 +271,11 @@ def _test_all(
         keep = _kept_columns(fit, fixed)
         if estimate.reml:
             estimate = removal.by_likelihood(estimate)
-            notes.append("Fitted again by ML, since fixed effects are tested as well.")
+            notes.append("Refitted by ML, since fixed effects are tested as well.")
     tests = [_test(estimate, q, keep, work) for q in questions]
     notes += _notes(tests, estimate)
     if fixed:
-        notes.append(f"Each test also takes out the fixed effects {', '.join(fixed)}.")
+        notes.append(f"Each test also leaves out the fixed effects {', '.join(fixed)}.")
     criterion = "REML" if estimate.reml else "ML"
     return VarianceTest(
         fit.formula, criterion, estimate.n_parameters, estimate.loglik,
@@ -408,19 +408,21 @@ def _bootstrapped(
 
 
 def _notes(tests: Sequence[DroppedTerm], estimate: Estimate) -> list[str]:
-    notes = ["p naive is by chi-squared with df degrees of freedom: too large for a variance."]
+    notes = [
+        "p naive, by chi-squared with df degrees of freedom, is too large for tests of variances."
+    ]
     for t in tests:
         if t.statistic == 0 and t.df > 0:
             notes.append(
-                f"{t.term}: the estimate is zero, and so is the statistic. It is zero with "
-                f"probability {t.p_zero:.3f} if there is no such effect, and can be no less, so "
-                f"p is 1 (P(LR > 0) = {1 - t.p_zero:.3f} is what exactRLRT of R shows)."
+                f"{t.term}: the estimate is zero, and so is the statistic. Without such an effect "
+                f"it is zero with probability {t.p_zero:.3f}. It cannot be smaller, so p is 1 "
+                f"(R's exactRLRT shows P(LR > 0) = {1 - t.p_zero:.3f})."
             )
     unknown = [t.term for t in tests if not t.method]
     if unknown:
         notes.append(
-            f"{', '.join(unknown)}: correlations or ranges mean nothing where the variance is "
-            "zero, so no distribution is known; method='bootstrap' draws it."
+            f"{', '.join(unknown)}: correlations or ranges are not defined where the variance is "
+            "zero, so no distribution is known; method='bootstrap' simulates it."
         )
     exact = any(t.method == "exact" for t in tests)
     if exact and len(estimate.specification.terms) > 1:
@@ -436,5 +438,7 @@ def _notes(tests: Sequence[DroppedTerm], estimate: Estimate) -> list[str]:
             "method='bootstrap' does not."
         )
     if any(t.method == "mixture" for t in tests):
-        notes.append("Mixtures of chi-squared distributions hold for many levels.")
+        notes.append(
+            "The chi-squared mixtures are large-sample approximations: they need many levels."
+        )
     return notes

@@ -44,7 +44,7 @@ ranef fit --help explains the formula, the files and the options.
 """
 
 FIT_HELP = """\
-without --family the model is linear; with it generalised.
+Without --family the model is linear; with it, generalised.
 
 the formula, in quotes (a shell gives ( | ) a meaning of its own):
   y ~ x                    mean of y depends on x; y ~ x - 1 has no intercept
@@ -94,9 +94,9 @@ exit codes:
 
 RANK_HELP = """\
 Ranks come from the joint posterior of the levels, not from the order of the estimates:
-a level with little data stands near the middle since little is known of it. What is
-printed is no test of one level against another, nor a causal claim; it says what was
-adjusted for.
+a level with little data is ranked near the middle because little is known about it.
+The result is neither a test of one level against another nor a causal claim; it says
+what was adjusted for.
 
 examples:
   ranef rank "Reaction ~ Days + (Days | Subject)" sleepstudy --statistic Days --top 3
@@ -106,12 +106,12 @@ examples:
 """
 
 COMPARE_HELP = """\
-Two formulas or more, then the table. The fits are sorted by their number of parameters
-and each is tested against the one before by its likelihood ratio. Fits by REML are
-fitted again by ML, since REML likelihoods of different fixed effects say nothing about
-each other. Where the smaller model has a variance of zero, the distribution is a mixture
-of chi-squared ones; --bootstrap draws it. Fits that are not nested have no p-value. All
-formulas must use the same rows: complete the table first where they differ.
+Give two or more formulas, then the table. The fits are sorted by their number of
+parameters, and each is tested against the one before by a likelihood-ratio test. Fits
+by REML are refitted by ML, since REML likelihoods with different fixed effects are not
+comparable. Where the smaller model has a variance of zero, the distribution is a mixture
+of chi-squared distributions; --bootstrap simulates it. Fits that are not nested have no
+p-value. All formulas must use the same rows: complete the table first if they differ.
 
 examples:
   ranef compare "Reaction ~ Days + (1 | Subject)" "Reaction ~ Days + (Days | Subject)" sleepstudy
@@ -121,7 +121,7 @@ examples:
 """
 
 PLAN_HELP = """\
-The model is laid out but not fitted: the plan says which blocks there are, what
+The model is set up but not fitted. The plan says which blocks there are, how much
 memory and how many operations they need, and which path the solver would take.
 
 examples:
@@ -204,8 +204,8 @@ def _add_rank(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     parser = commands.add_parser(
         "rank",
         help="fit a model and rank the levels of a grouping factor",
-        description="Fit a model and rank the levels of a grouping factor, with how sure the "
-        "order is.",
+        description="Fit a model and rank the levels of a grouping factor, and show how "
+        "certain the order is.",
         epilog=RANK_HELP,
         formatter_class=_Formatter,
         allow_abbrev=False,
@@ -213,7 +213,7 @@ def _add_rank(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     _add_model(parser)
     ranks = parser.add_argument_group("ranking")
     ranks.add_argument(
-        "--by", metavar="FACTOR", help="the grouping factor; not needed where there is one"
+        "--by", metavar="FACTOR", help="the grouping factor; not needed if there is only one"
     )
     ranks.add_argument(
         "--statistic",
@@ -238,10 +238,13 @@ def _add_rank(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
         "--top",
         type=_positive,
         metavar="K",
-        help="probability to be among the K largest and smallest (a tenth of the levels)",
+        help="probability of being among the K largest and smallest (a tenth of the levels)",
     )
     ranks.add_argument(
-        "--threshold", type=_number, metavar="X", help="also the probability to exceed this value"
+        "--threshold",
+        type=_number,
+        metavar="X",
+        help="also the probability of exceeding this value",
     )
     ranks.add_argument(
         "--draws", type=_positive, default=4000, metavar="N", help="joint draws (4000)"
@@ -270,13 +273,13 @@ def _add_compare(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     tests.add_argument(
         "--no-refit",
         action="store_true",
-        help="compare REML fits as they are, which takes the same fixed effects",
+        help="compare REML fits without refitting; they need the same fixed effects",
     )
     tests.add_argument(
         "--bootstrap",
         type=_positive,
         metavar="N",
-        help="draw N tables from the smaller model for the p-value",
+        help="p-value by a parametric bootstrap: N draws from the smaller model",
     )
     _add_seed(tests)
     results = parser.add_argument_group("results")
@@ -312,7 +315,7 @@ def _add_seed(group: argparse._ArgumentGroup) -> None:
         type=_whole,
         default=0,
         metavar="N",
-        help="of the random numbers: the same gives the same answer (0)",
+        help="seed of the random numbers: the same seed gives the same answer (0)",
     )
 
 
@@ -334,7 +337,7 @@ def _add_search(parser: argparse.ArgumentParser) -> None:
 def _add_plan(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = commands.add_parser(
         "plan",
-        help="say what a fit would cost before it runs",
+        help="predict what a fit would cost, before it runs",
         description="Say what a fit would cost before it runs.",
         epilog=PLAN_HELP,
         formatter_class=_Formatter,
@@ -392,7 +395,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="a parameter that is held: 'x=0.5', 'sd: school=1'",
+        help="hold a parameter at a value: 'x=0.5', 'sd: school=1'",
     )
     model.add_argument(
         "--equal",
@@ -416,7 +419,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="COL",
-        help="a column that holds numbers whatever it looks like",
+        help="treat this column as numbers, whatever it looks like",
     )
     table.add_argument("--sep", type=_separator, help="field separator of text: ',' ';' '\\t' ...")
     table.add_argument("--decimal", choices=(".", ","), metavar="MARK", help="decimal mark of text")
@@ -447,7 +450,7 @@ def _add_family(parser: argparse.ArgumentParser) -> None:
     family.add_argument(
         "--nominal",
         metavar="FORMULA",
-        help="of ordered categories: effects that differ between the thresholds, such as '~ x'",
+        help="for ordered categories: effects that differ between the thresholds, such as '~ x'",
     )
     family.add_argument(
         "--shape",

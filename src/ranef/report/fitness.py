@@ -85,8 +85,8 @@ def _pictures(fit: Fitted, check: Any) -> list[Markup]:
                 lambda canvas: plots.simulated(check.residuals, figure=canvas),
                 name="simulated",
                 alt=descriptions.simulated_text(check.residuals),
-                caption="Where each response falls among draws of the model: on the line, with "
-                "quartiles level across the fit, if the model holds.",
+                caption="The rank of each response among draws from the model. If the model "
+                "holds, the points follow the line and the quartiles are level across the fit.",
             )
         )
     return [*parts, _effects(fit)]
@@ -114,7 +114,7 @@ def _pair(shown: Any, more: Sequence[Markup] = ()) -> Markup:
         name="scale",
         alt=plots.alt_text(shown, "scale_location"),
         caption="The smooth line stays level, near the dashed one, where the variance is what the "
-        "model says.",
+        "model implies.",
         size=HALF,
     )
     return element("div", cloud, quantiles, sizes, *more, class_="pair")

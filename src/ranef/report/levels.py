@@ -88,8 +88,8 @@ def _shrinkage(fit: Any) -> Markup:
             lambda canvas: plots.shrinkage(fit, group=group, figure=canvas),
             name="shrinkage",
             alt=plots.alt_text(fit, "shrinkage"),
-            caption="What the rows of a level alone say (raw), and where the other levels pull "
-            "it (shrunken). Levels with little data move most.",
+            caption="Estimates from each level's own rows (raw), and after they are shrunken "
+            "towards the average. Levels with little data move most.",
         ),
     )
 
@@ -118,9 +118,9 @@ def _ranked(fit: Any, group: str, conf_level: float) -> Markup:
         lambda canvas: plots.ranks(ranking, figure=canvas),
         name="ranks",
         alt=descriptions.ranks_text(ranking),
-        caption="Expected ranks from the joint posterior of the levels, with their intervals: how "
-        "sure the order is. Not a test of one level against the others, nor a causal claim: "
-        "levels may differ in whatever the model leaves out.",
+        caption="Expected ranks from the joint posterior of the levels, with intervals that "
+        "show how certain the order is. Not a test of one level against the others, nor a causal "
+        "claim: levels may differ in whatever the model leaves out.",
     )
 
 
@@ -169,7 +169,7 @@ def _compared(fit: Any, group: str, conf_level: float) -> Markup:
         lambda canvas: plots.league(found, figure=canvas),
         name="league",
         alt=descriptions.league_text(found),
-        caption="Ratios as observed (raw) and shrunken toward 1 as far as the data are few, with "
+        caption="Ratios as observed (raw) and shrunken towards 1, most where data are few, with "
         f"{plots.style.percent(conf_level)} intervals.",
     )
     funnel = figure(

@@ -51,8 +51,9 @@ HEADINGS = {
 ARGUMENTS = {"zero": "zero", "dispersion": "dispersion", "threshold": "nominal"}
 
 QUANTILE_RESIDUALS = (
-    "Quantile residuals: the normal quantile of the rank of each response among {draws} that the "
-    "model draws around one draw of the random effects given the data, ties broken at random. "
+    "Quantile residuals: each response is ranked among {draws} simulated from the model, with one "
+    "draw of the random effects given the data; the normal quantile of its rank is shown, with "
+    "ties broken at random. "
     "They are standard normal for every family if the model holds."
 )
 
@@ -126,11 +127,10 @@ def model(estimate: Estimate) -> str:
 def reading(estimate: GeneralisedEstimate) -> list[str]:
     """Say which question the coefficients answer, and what the dispersion means."""
     lines = [
-        "The link is the identity: coefficients compare rows of the same levels, and the "
-        "population's means alike."
+        "The link is the identity: coefficients hold within levels and for population means alike."
         if for_all(estimate)
-        else "Coefficients are subject-specific: they compare rows of the same levels. Those of "
-        "the population are in ranef.marginal(fit)."
+        else "Coefficients are subject-specific: they compare rows of the same levels. For "
+        "population-averaged coefficients see ranef.marginal(fit)."
     ]
     for part in estimate.components:
         if part.specification is not None or part.name == "threshold":

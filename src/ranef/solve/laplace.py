@@ -177,7 +177,7 @@ def _solution(assembly: GeneralisedAssembly, found: dict[str, Any]) -> Generalis
 def _message(assembly: GeneralisedAssembly, found: dict[str, Any], runaway: tuple[int, ...]) -> str:
     """How the search ended, and why."""
     if runaway:
-        return "coefficients run off to infinity"
+        return "coefficients diverge to infinity"
     message = str(found["message"])
     flat = None if found["converged"] or assembly.nodes > 1 else _flat_level(assembly, found)
     if flat is None:

@@ -16,7 +16,7 @@ from ranef.api.means_words import ADJUSTED, degrees_words, interval_words, row_o
 from ranef.api.rendering import Page, Paragraph, TextTable
 from ranef.api.specs import names_of, read_specs
 from ranef.api.summary import Summary
-from ranef.design.labels import level_text
+from ranef.design.labels import shown_level
 from ranef.errors import DataError, ModelError
 from ranef.inference import Intervals, marginal_means
 from ranef.inference.contrast_matrices import ContrastMatrix, contrast_matrix, contrast_method
@@ -271,8 +271,8 @@ def _reference(
 ) -> str:
     """Label of the reference: a level, or one for each predictor."""
     wanted = [ref] if isinstance(ref, str) or np.ndim(ref) == 0 else list(ref)
-    texts = [" ".join(level_text(means.cells[name][i]) for name in rest) for i in rows]
-    text = " ".join(level_text(v) for v in wanted)
+    texts = [" ".join(shown_level(means.cells[name][i]) for name in rest) for i in rows]
+    text = " ".join(shown_level(v) for v in wanted)
     return labels[texts.index(text)] if text in texts else text
 
 
@@ -314,7 +314,7 @@ def _interaction(
     names: list[tuple[str, ...]] = [()]
     heads = []
     for name, method in zip(rest, methods, strict=True):
-        texts = [level_text(v) for v in means.levels(name)]
+        texts = [shown_level(v) for v in means.levels(name)]
         numeric = all(t.replace(".", "", 1).lstrip("-").isdigit() for t in texts)
         labels = [name + t for t in texts] if numeric else texts
         made = (
@@ -472,4 +472,4 @@ class Contrasts:
 
 
 def _text(value: Any) -> str:
-    return level_text(value) if not isinstance(value, float) else f"{value:.6g}"
+    return shown_level(value) if not isinstance(value, float) else f"{value:.6g}"

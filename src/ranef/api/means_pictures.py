@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ranef.design.labels import level_text
+from ranef.design.labels import shown_level
 from ranef.errors import ModelError
 from ranef.families.links import LINKS
 from ranef.inference.arrows import comparison_arrows
@@ -49,7 +49,7 @@ def draw(
 def _title(means: MarginalMeans, by: tuple[str, ...], row: int, alone: str) -> str:
     if not by:
         return alone
-    return ", ".join(f"{name}: {level_text(means.cells[name][row])}" for name in by)
+    return ", ".join(f"{name}: {shown_level(means.cells[name][row])}" for name in by)
 
 
 def _quantity(means: MarginalMeans, intervals: bool) -> str:
@@ -73,7 +73,7 @@ def _means(
     rest, families = means.regrouped(means.by)
     found, names, axis = means.intervals, means.labels(rest), ""
     if len(rest) == 1:
-        names, axis = [level_text(v) for v in means.cells[rest[0]]], rest[0]
+        names, axis = [shown_level(v) for v in means.cells[rest[0]]], rest[0]
     arrows = arrows and len(families[0]) > 1
     critical = _critical(means, alpha, adjust) if arrows else {}
     shown, wrong = [], 0
@@ -153,9 +153,9 @@ def _interaction(
             index = own.reshape(len(lines), len(levels), order="F").T
         panel = TracesPanel(
             _title(means, by, int(own[0]), "Marginal means"),
-            tuple(level_text(v) for v in levels),
+            tuple(shown_level(v) for v in levels),
             _positions(levels),
-            tuple(level_text(v) for v in lines),
+            tuple(shown_level(v) for v in lines),
             found.estimate[index],
             found.conf_low[index],
             found.conf_high[index],

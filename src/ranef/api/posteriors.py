@@ -15,6 +15,7 @@ from ranef.api.frame import matrix
 from ranef.api.levels import Place, level_positions, level_values, place_of, posterior_words
 from ranef.api.rendering import Page, Paragraph, TextTable, decimals, number
 from ranef.api.summary import Summary
+from ranef.design.labels import spelled
 from ranef.errors import ModelError, suggestion
 from ranef.inference.wald import quantile
 from ranef.shrinkage import Posterior
@@ -109,7 +110,8 @@ def chosen_terms(place: Place, terms: str | Sequence[str] | None) -> tuple[str, 
     """Coefficients asked about, or those there are."""
     if terms is None:
         return place.names
-    wanted = (terms,) if isinstance(terms, str) else tuple(terms)
+    given = (terms,) if isinstance(terms, str) else tuple(terms)
+    wanted = tuple(spelled(str(name), place.names) for name in given)
     for name in wanted:
         if name not in place.names:
             raise ModelError(

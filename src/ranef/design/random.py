@@ -14,7 +14,7 @@ from ranef.design.labels import number_text
 from ranef.design.matrix import Layout, Variable, check_memory, lay_out, model_matrix
 from ranef.design.model import Bar, Terms
 from ranef.design.specification import GroupingFactor, RandomTerm
-from ranef.design.syntax import Node, column_names, print_node
+from ranef.design.syntax import Name, Node, column_names, print_node, strip_parens
 from ranef.design.values import Categories, Numbers, match_levels
 from ranef.errors import FileError, FormulaError, LevelError, ModelError, RankWarning
 
@@ -80,7 +80,14 @@ def group_of(nodes: tuple[Node, ...], frame: Frame) -> tuple[GroupRecipe, Groupi
     keys = tuple(print_node(node) for node in nodes)
     recipe, codes = GroupRecipe.of(keys, [frame.group(key) for key in keys])
     columns = tuple(dict.fromkeys(name for node in nodes for name in column_names(node)))
-    return recipe, GroupingFactor(":".join(keys), columns, codes, recipe.labels())
+    name = ":".join(
+        column_names(node)[0] if _is_column(node) else print_node(node) for node in nodes
+    )
+    return recipe, GroupingFactor(name, columns, codes, recipe.labels())
+
+
+def _is_column(node: Node) -> bool:
+    return isinstance(strip_parens(node), Name)
 
 
 def _own_terms(bar: Bar) -> Terms:

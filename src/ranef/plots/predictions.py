@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ranef.design.labels import level_text
+from ranef.design.labels import shown_level
 from ranef.design.syntax import column_names
 from ranef.errors import ModelError, UnknownColumnError, suggestion
 from ranef.models.naming import outcome_name
@@ -210,7 +210,7 @@ class _Scene:
         used = np.unique(codes[codes >= 0])
         if len(used) > MOST_PANELS:
             raise ModelError(f"{by!r} has {len(used)} values; panels are for up to {MOST_PANELS}")
-        return [level_text(levels[k]) for k in used]
+        return [shown_level(levels[k]) for k in used]
 
     def panels(self, by: str | None) -> list[NDArray[np.intp]]:
         """Rows of each panel."""
@@ -392,7 +392,7 @@ def _places(table: Table, x: str) -> tuple[Floats, list[str] | None, list[Any] |
     used = np.unique(codes)
     values = [levels[k] for k in used]
     places = np.searchsorted(used, codes).astype(np.float64)
-    return places, [level_text(v) for v in values], values
+    return places, [shown_level(v) for v in values], values
 
 
 def _response(fit: Any, category: Any) -> tuple[Floats | None, str, int | None]:

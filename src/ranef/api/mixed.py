@@ -381,17 +381,17 @@ class MixedModelFit(ReaderNames, LikelihoodFit):
 
         return shrinkages(self, group, scale)
 
-    def rank(self, by: str | None = None, **options: Any) -> Any:
+    def rank(self, group: str | None = None, **options: Any) -> Any:
         """Rank the levels of a grouping factor, see `ranef.rank`."""
         from ranef.api.ranking import rank
 
-        return rank(self, by, **options)
+        return rank(self, group, **options)
 
-    def standardized_ratios(self, by: str | None = None, **options: Any) -> Any:
+    def standardized_ratios(self, group: str | None = None, **options: Any) -> Any:
         """Compare levels with what is expected of them, see `ranef.standardized_ratios`."""
         from ranef.api.profiling import standardized_ratios
 
-        return standardized_ratios(self, by, **options)
+        return standardized_ratios(self, group, **options)
 
     @abstractmethod
     def _coefficients_by_level(self, factor: int) -> Sequence[LevelEffects]: ...

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import Any
 
 __all__ = [
     "ConvergenceWarning",
@@ -15,6 +16,7 @@ __all__ = [
     "DataWarning",
     "FileError",
     "FormulaError",
+    "Interrupted",
     "LevelError",
     "ModelError",
     "RanefError",
@@ -54,6 +56,23 @@ class ModelError(RanefError, ValueError):
 
 class FileError(RanefError, OSError):
     """A file cannot be read or written."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C in the midst of long work: what was done until then is not lost.
+
+    A KeyboardInterrupt, so that a script ends as it would, and no partial answer is
+    taken for a whole one.
+
+    Attributes
+    ----------
+    partial : object
+        The answer from what was done: of `ranef.bootstrap` a `Bootstrap` with fewer draws.
+    """
+
+    def __init__(self, message: str, partial: Any) -> None:
+        super().__init__(message)
+        self.partial = partial
 
 
 class RanefWarning(UserWarning):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -30,6 +31,8 @@ Floats = NDArray[np.float64]
 GRID = 60
 MOST_LINES = 200
 MOST_PANELS = 12
+MOST_HELD = 4
+POSITIONED = ("ar1", "hetar1", "toep", "ou", "exp", "gau", "mat")
 ANOTHER = "(another)"
 """A level that no table has: its effect is zero in a predicted line."""
 
@@ -49,9 +52,10 @@ def predictions(
 ) -> Axes | NDArray[np.object_]:
     """Draw predictions along a column: each level's own, and the population's.
 
-    Other columns are held: numbers at their means, categories at each level's most
-    frequent value (for the population's line at that of the rows in the panel). A
-    level's line goes as far as its rows; effects of other grouping factors are zero in
+    Other columns are held: numbers at their means, categories, and numbers that a formula
+    takes for categories or positions, at each level's most frequent value (for the
+    population's line at that of the rows in the panel, which the axis names). A level's
+    line goes as far as its rows; effects of other grouping factors are zero in
     it. Of more than 200 levels every so many is drawn.
 
     Parameters
@@ -96,7 +100,7 @@ def predictions(
     axes = panels(titles, ax, figure, single=(6.4, 4.4), height=3.6)
     for panel, rows, title in zip(axes, scene.panels(by), titles, strict=True):
         _panel(panel, scene, rows, kind, conf_level, data)
-        label(panel, title=title, x=plain(scene.x), y=scene.outcome)
+        label(panel, title=title, x=scene.axis(rows, by), y=scene.outcome)
         finish(panel, grid="both")
         if scene.ticks is not None:
             panel.set_xticks(range(len(scene.ticks)), [plain(t, 16) for t in scene.ticks])
@@ -168,9 +172,31 @@ class _Scene:
 
     @property
     def stepped(self) -> bool:
-        """Whether a formula takes the numbers of x for categories."""
-        call = rf"\b(?:factor|C)\(\s*`?{re.escape(self.x)}`?\s*[,)]"
+        """Whether a formula takes the numbers of x for categories or positions."""
+        return self._is_stepped(self.x) or self.x in self._positions
+
+    def _is_stepped(self, name: str) -> bool:
+        call = rf"\b(?:factor|C)\(\s*`?{re.escape(name)}`?\s*[,)]"
         return any(re.search(call, str(spec.formula)) for spec in self._specs())
+
+    @cached_property
+    def _positions(self) -> frozenset[str]:
+        """Columns that say where a structured effect is, of which only those seen are known."""
+        bars = [bar for spec in self._specs() for bar in spec.recipe.model.bars]
+        placed = [v for bar in bars if bar.structure in POSITIONED for v in bar.left.variables]
+        return frozenset(name for node in placed for name in column_names(node))
+
+    def typical(self, name: str, rows: NDArray[np.intp]) -> Any:
+        """What a column is held at: a mean, or the most frequent value."""
+        frequent = name in self._positions or self._is_stepped(name)
+        return _typical(self.columns[name], rows, frequent)
+
+    def axis(self, rows: NDArray[np.intp], by: str | None) -> str:
+        """Name of the axis, and below it what the population's line is held at."""
+        held = [n for n in self.predictors if n not in (self.x, by, *self.groups)]
+        words = [f"{plain(n)} {_value_text(self.typical(n, rows))}" for n in held[:MOST_HELD]]
+        more = ", ..." if len(held) > MOST_HELD else ""
+        return plain(self.x) + (f"\nline at {', '.join(words)}{more}" if words else "")
 
     def _specs(self) -> Sequence[Any]:
         if is_generalised(self.fit):
@@ -224,7 +250,7 @@ class _Scene:
         out: dict[str, Any] = {}
         for name in dict.fromkeys((*self.predictors, *self._conditions())):
             if name != self.x:
-                out[name] = _filled(n, _typical(self.columns[name], rows))
+                out[name] = _filled(n, self.typical(name, rows))
         out[self.x] = (
             along if self.values is None else _objects([self.values[int(k)] for k in along])
         )
@@ -325,7 +351,7 @@ def _level_lines(scene: _Scene, rows: NDArray[np.intp]) -> tuple[list[tuple[Floa
         table = scene.held(own, len(along), along)
         for name in scene.groups:
             if name in scene.factor.columns:
-                table[name] = _filled(len(along), _typical(scene.columns[name], own))
+                table[name] = _filled(len(along), scene.typical(name, own))
             elif name not in table:
                 table[name] = _filled(len(along), ANOTHER)
         tables.append(table)
@@ -415,13 +441,21 @@ def _response(fit: Any, category: Any) -> tuple[Floats | None, str, int | None]:
     return y, name, None
 
 
-def _typical(values: Any, rows: NDArray[np.intp]) -> Any:
-    """Mean of numbers, most frequent of categories."""
+def _typical(values: Any, rows: NDArray[np.intp], frequent: bool) -> Any:
+    """Mean of numbers, most frequent of categories and where it is asked for."""
     column = Table.of({"v": values})
     if column.kind("v") == "numeric":
-        return float(np.mean(column.numeric("v")[rows]))
+        own = column.numeric("v")[rows]
+        if not frequent:
+            return float(np.mean(own))
+        known, count = np.unique(own, return_counts=True)
+        return float(known[count.argmax()])
     codes, levels = column.codes("v")
     return levels[int(np.bincount(codes[rows]).argmax())]
+
+
+def _value_text(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else shown_level(value)
 
 
 def _filled(n: int, value: Any) -> Any:

@@ -39,6 +39,17 @@ def test_predictions_along_and_at_times(data, term, x):
     assert all(np.isfinite(np.asarray(line.get_ydata(), dtype=float)).all() for line in lines)
 
 
+def test_contrasts_have_a_picture(data):
+    fit = ranef.lmm("y ~ x * arm + (1 | id)", data)
+    found = ranef.contrasts(fit, "arm | x", at={"x": [-1, 1]})
+    panels = found.plot()
+    assert [ax.get_title(loc="left") for ax in panels] == ["x: -1", "x: 1"]
+    assert panels[0].get_yticklabels()[0].get_text() == "new - usual"
+    points = [line for line in panels[1].get_lines() if line.get_marker() == "o"]
+    assert points[0].get_xdata()[0] == found.tidy()["estimate"][1]
+    assert panels[0].get_xlim()[0] < 0 < panels[0].get_xlim()[1]
+
+
 def test_the_axis_names_what_the_line_is_held_at(data):
     fit = ranef.lmm("y ~ x * arm + w + (1 | id)", data)
     ax = fit.plot.predictions("x")

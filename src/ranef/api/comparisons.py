@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,10 @@ from ranef.inference.contrast_matrices import ContrastMatrix, contrast_matrix, c
 from ranef.inference.marginal_means import Examined, Functions, examined
 from ranef.inference.multiplicity import check_adjustment
 from ranef.tables import Table, make_table
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 __all__ = ["Contrasts", "contrasts"]
 
@@ -417,6 +421,24 @@ class Contrasts:
         for name in ("df1", "df2", "statistic", "p_value"):
             columns[name] = np.array([np.nan if t is None else getattr(t, name) for t in found])
         return make_table(columns, self.means.source.asked.fit.frame.library)
+
+    def plot(self, *, ax: Axes | None = None, figure: Figure | None = None) -> Any:
+        """Draw the contrasts with their intervals, and a line where there is no difference.
+
+        Returns
+        -------
+        matplotlib Axes, or an array of them with a panel for each level of `by`
+
+        Examples
+        --------
+        >>> import ranef
+        >>> fit = ranef.lmm("effort ~ Type + (1 | Subject)", ranef.data.load("ergoStool"))
+        >>> ranef.contrasts(fit, "Type").plot().get_xlabel()
+        'Difference: mean of effort, 95% intervals'
+        """
+        from ranef.api.means_pictures import draw_contrasts
+
+        return draw_contrasts(self, ax, figure)
 
     def summary(self) -> Summary:
         """Return the contrasts in words and a table."""

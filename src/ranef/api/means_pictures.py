@@ -16,9 +16,10 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from ranef.api.comparisons import Contrasts
     from ranef.api.means import MarginalMeans
 
-__all__ = ["draw"]
+__all__ = ["draw", "draw_contrasts"]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.intp]
@@ -43,6 +44,32 @@ def draw(
         if x is not None or trace is not None:
             raise ModelError("x= and trace= are for kind='interaction'")
         axes = _means(means, arrows, alpha, adjust, intervals, ax, figure)
+    return axes[0] if len(axes) == 1 else np.array(axes, dtype=object)
+
+
+def draw_contrasts(contrasts: Contrasts, ax: Axes | None, figure: Figure | None) -> Any:
+    """Draw contrasts with their intervals and a line at no difference; see `Contrasts.plot`."""
+    from ranef.plots.means import MeansPanel, draw_means
+
+    found, by = contrasts.intervals, contrasts.by
+    own = [values for name, values in contrasts.columns.items() if name not in by]
+    names = [", ".join(shown_level(v) for v in row) for row in zip(*own, strict=True)]
+    null = 0.0 if contrasts.link == "identity" else 1.0
+    shown = [
+        MeansPanel(
+            ", ".join(f"{n}: {shown_level(contrasts.columns[n][rows[0]])}" for n in by)
+            or "Contrasts",
+            tuple(names[i] for i in rows),
+            found.estimate[rows],
+            found.conf_low[rows],
+            found.conf_high[rows],
+            null=null,
+        )
+        for rows in contrasts.families
+    ]
+    first = contrasts.quantity[0].upper() + contrasts.quantity[1:]
+    across = f"{first}: {contrasts.means.quantity}, {100 * contrasts.conf_level:g}% intervals"
+    axes = draw_means(shown, across, "", "interval", "", ax, figure)
     return axes[0] if len(axes) == 1 else np.array(axes, dtype=object)
 
 

@@ -108,3 +108,34 @@ def test_a_prediction_of_categories_is_a_table_like_fitted():
     fit = ranef.glmm("rating ~ temp + (1 | judge)", wine, family="cumulative")
     pd.testing.assert_frame_equal(fit.predict(), fit.fitted())
     assert fit.predict(wine, type="class").name == "estimate"
+
+
+def test_the_overall_mean_is_asked_for_as_in_r(diary):
+    fit = ranef.lmm("`mood score` ~ `study arm` + (1 | `person id`)", diary)
+    overall = ranef.emmeans(fit, "~ 1").tidy()
+    pd.testing.assert_frame_equal(ranef.emmeans(fit, "1").tidy(), overall)
+    assert len(overall) == 1
+    with pytest.raises(ranef.errors.ModelError, match="specs is empty"):
+        ranef.emmeans(fit, "")
+
+
+def test_warnings_point_at_the_line_of_the_caller(diary):
+    with pytest.warns(ranef.errors.RankWarning) as seen:
+        ranef.lmm(
+            "y ~ x + z + (1 | g)",
+            {
+                "y": diary["mood score"],
+                "x": diary["stress level"],
+                "z": 2 * diary["stress level"],
+                "g": diary["person id"],
+            },
+        )
+    assert seen[0].filename == __file__
+
+
+def test_a_polynomial_is_not_centred_by_advice():
+    orth = ranef.data.load("Orthodont")
+    fit = ranef.lmm("distance ~ poly(age, 2) * Sex + (1 | Subject)", orth)
+    words = " ".join(str(ranef.anova(fit)).split())
+    assert "Sex is tested where all columns of poly(age, 2) are 0; joint_tests()" in words
+    assert "centre" not in words

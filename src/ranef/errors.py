@@ -7,6 +7,8 @@ of ranef.
 from __future__ import annotations
 
 import difflib
+import sys
+import warnings
 from collections.abc import Iterable
 from typing import Any
 
@@ -24,6 +26,7 @@ __all__ = [
     "RankWarning",
     "UnknownColumnError",
     "suggestion",
+    "warn",
 ]
 
 
@@ -107,3 +110,12 @@ def suggestion(name: str, known: Iterable[str]) -> str:
         return f"; did you mean {lowered[name.lower()]!r}?"
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
     return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def warn(message: str, category: type[RanefWarning]) -> None:
+    """Warn at the line of whoever called ranef, however deep inside it is noticed."""
+    inside = __name__.partition(".")[0]
+    level, frame = 2, sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").split(".")[0] == inside:
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, category, stacklevel=level)

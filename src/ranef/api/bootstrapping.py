@@ -20,7 +20,7 @@ from ranef.api.progress import arriving
 from ranef.api.rendering import Page, Paragraph
 from ranef.api.summary import Summary
 from ranef.design.specification import Accounting
-from ranef.errors import ConvergenceWarning, DataError, Interrupted, ModelError
+from ranef.errors import ConvergenceWarning, DataError, Interrupted, ModelError, warn
 from ranef.inference import bootstrap as numbers
 from ranef.inference.listing import ModelParameter, chosen, model_parameters
 from ranef.inference.resampling import ResidualBootstrap, cluster_factor
@@ -287,11 +287,10 @@ def _loaded(content: bytes) -> MixedModelFit:
 
 def _warn_of_failures(result: Bootstrap) -> None:
     if result.n_failed > MANY_FAILED * len(result):
-        warnings.warn(
+        warn(
             f"{result.n_failed:,} of {len(result):,} refits failed, and the intervals leave them "
             f"out; most often: {result.reasons().most_common(1)[0][0]}",
             ConvergenceWarning,
-            stacklevel=3,
         )
 
 

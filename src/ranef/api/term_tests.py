@@ -244,5 +244,14 @@ def _covariate_notes(effects: Effects, kind: str) -> list[str]:
         ]
         if partners:
             zero = ", ".join(sorted(frozenset().union(*partners)))
-            notes.append(f"{own.name} is tested where {zero} is 0; centre it to test elsewhere.")
+            several = any(
+                not e.factors and e.columns.shape[1] > 1 and e.covariates in partners
+                for e in effects.effects
+            )
+            notes.append(
+                f"{own.name} is tested where all columns of {zero} are 0; joint_tests() tests it "
+                "at a value."
+                if several
+                else f"{own.name} is tested where {zero} is 0; centre it to test elsewhere."
+            )
     return notes

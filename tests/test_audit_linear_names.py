@@ -139,3 +139,7 @@ def test_a_polynomial_is_not_centred_by_advice():
     words = " ".join(str(ranef.anova(fit)).split())
     assert "Sex is tested where all columns of poly(age, 2) are 0; joint_tests()" in words
     assert "centre" not in words
+    numeric = orth.assign(late=(orth["age"] > 9) * 1.0)
+    fit = ranef.lmm("distance ~ Sex * (age + late) + (1 | Subject)", numeric)
+    words = " ".join(str(ranef.anova(fit)).split())
+    assert "Sex is tested where age and late are 0; centre them to test elsewhere." in words

@@ -119,6 +119,36 @@ def test_analysis_of_variance(fits, name, type, key, df):
     agree(found["df2"][rows], np.array(expected["df2"])[rows], several)
 
 
+def test_nested_terms_where_lmertest_errs():
+    """y ~ a/b is the model y ~ a*b, and `a` is contained in `a:b` in both: its types II and III are
+    averages over b. lmerTest 3.1-3 has F = 9.543 for both types of a/b (a where b is at its first
+    level), but 64.882, 63.669 and 62.048 for types II, I and III of a*b."""
+    cells = read("cells")
+    full = cells[cells["a"] != "C"]
+    nested = ranef.lmm("y ~ a/b + (1 | block)", full)
+    crossed = ranef.lmm("y ~ a*b + (1 | block)", full)
+    first, second, third = (
+        ranef.anova(nested, type=type).tidy().set_index("term").loc["a"]
+        for type in ("I", "II", "III")
+    )
+    assert first["statistic"] == pytest.approx(63.668757919866, rel=1e-6)
+    assert second["statistic"] == pytest.approx(first["statistic"], rel=1e-9)
+    other = ranef.anova(crossed).tidy().set_index("term").loc["a"]
+    assert third["statistic"] == pytest.approx(62.0475, rel=1e-5)
+    assert third["statistic"] == pytest.approx(other["statistic"], rel=1e-9)
+    assert third["df2"] == pytest.approx(other["df2"], rel=1e-9)
+
+
+def test_the_last_term_has_one_test_where_lmertest_has_two():
+    """After all others is after all before it. lmerTest 3.1-3: 2.140725 (I, III) and 13.452 (II)."""
+    cells = read("cells")
+    fit = ranef.lmm("y ~ a + b + a:b:x + (1 | block)", cells[cells["a"] != "C"])
+    for type in ("I", "II", "III"):
+        last = ranef.anova(fit, type=type).tidy().iloc[-1]
+        assert last["statistic"] == pytest.approx(2.140725362405, rel=1e-6)
+        assert last["df1"] == 9
+
+
 @pytest.mark.parametrize("name", [n for n in FITS if "CR2" in R[n]])
 @pytest.mark.parametrize("type", ["CR0", "CR1", "CR1p", "CR1S", "CR2", "CR3"])
 def test_robust_covariance(fits, name, type):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import ranef
-from ranef.errors import Interrupted
+from ranef.errors import Interrupted, ModelError
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +41,15 @@ def test_before_the_first_draws_there_is_nothing_to_hand_over(fit):
     with pytest.raises(KeyboardInterrupt) as stopped:
         ranef.bootstrap(fit, 50, statistic=stopping(1), rng=4)
     assert not isinstance(stopped.value, Interrupted)
+
+
+def test_bca_of_crossed_factors_names_kinds_that_there_are():
+    penicillin = ranef.data.load("Penicillin")
+    fit = ranef.lmm("diameter ~ 1 + (1 | plate) + (1 | sample)", penicillin)
+    boot = ranef.bootstrap(fit, 20, rng=1)
+    with pytest.raises(ModelError, match=r"kind='bca' needs.*Take kind='percentile'") as refused:
+        boot.confint(kind="bca")
+    assert "method=" not in str(refused.value)
 
 
 def test_confint_hands_it_over_too(fit, monkeypatch):

@@ -469,7 +469,14 @@ class Bootstrap:
         estimate = self.fit.estimate
         own = self.plan.cluster
         if cluster is not None or own < 0:
-            own = cluster_factor(estimate, cluster)
+            try:
+                own = cluster_factor(estimate, cluster)
+            except ModelError as error:
+                raise ModelError(
+                    "kind='bca' needs fits without each level of a factor, for its acceleration: "
+                    f"{str(error).partition('. Use ')[0]}. Take kind='percentile', 'basic' or "
+                    "'normal'"
+                ) from None
         width = len(self.parameters)
         read = None if self.statistic is None else _Reader(self.fit, self.statistic, width)
         return numbers.jackknife(estimate, own, statistic=read)

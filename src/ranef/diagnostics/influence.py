@@ -43,8 +43,8 @@ Floats = NDArray[np.float64]
 Codes = NDArray[np.int_]
 Track = Callable[[Sequence[int]], Iterable[int]]
 
-MOST_ROWS_SOLVED = 20_000_000
-"""Sets times rows up to which the one-step answer solves every set's own problem."""
+MOST_SOLVED = 100_000_000
+"""Sets times rows times columns up to which one step solves every set's own problem."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -192,7 +192,9 @@ def influence_of_sets(
     if one_step:
         _refuse_constrained(estimate)
     model = linearised(estimate) if one_step else None
-    large = count * len(sets) > MOST_ROWS_SOLVED
+    spec = estimate.specification
+    columns = spec.p + sum(term.size for term in spec.terms)
+    large = count * len(sets) * columns > MOST_SOLVED
     if model is not None and large and independent_sets(model.specification, sets):
         return _masked(_at_theta(estimate, model, sets, possible))
     whole = None if model is None else model.point()

@@ -58,3 +58,13 @@ def test_weighted_rows_with_slopes_and_an_offset(type):
     found = ranef.robust(fit, type=type).tidy()
     np.testing.assert_allclose(found["std_error"], std_error, rtol=1e-9)
     np.testing.assert_allclose(found["df"], df, rtol=1e-9)
+
+
+def test_few_degrees_of_freedom_are_said_to_be_few():
+    rng = np.random.default_rng(1)
+    data = pd.DataFrame({"g": np.repeat(np.arange(12), 5), "x": rng.normal(size=60)})
+    data["y"] = data["x"] + rng.normal(size=12)[data["g"]] + rng.normal(size=60)
+    data["site"] = np.where(data["g"] < 6, "a", "b")
+    fit = ranef.lmm("y ~ x + (1 | g)", data)
+    assert "Below 4 degrees of freedom" in str(ranef.robust(fit, cluster=data["site"]))
+    assert "Below 4" not in str(ranef.robust(fit))

@@ -141,6 +141,14 @@ class Criterion final : public Objective {
   private:
     friend class ChainCurvature;
     friend class CrossedCurvature;
+    // Quadratic forms as squares of the lengths of half solves; after factorise().
+    void squared_lengths(size_t rows, const std::vector<const int32_t*>& levels,
+                         const std::vector<const double*>& z, const double* X, double* out);
+    // The same through the inverse of the tail; returns the rows whose digits cancelled.
+    // The factorisation is used up.
+    std::vector<size_t> sparse_forms(size_t rows, const std::vector<const int32_t*>& levels,
+                                     const std::vector<const double*>& z, const double* X,
+                                     double* out);
     // Half solves of some of the rows; after factorise().
     HalfSolves half_solve(size_t first, size_t rows, const std::vector<const int32_t*>& levels,
                           const std::vector<const double*>& z, const double* X);

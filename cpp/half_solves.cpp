@@ -9,11 +9,18 @@
 // Elimination goes up the chain and ends in the dense tail: a combination of one
 // level of each factor touches its own levels and their ancestors only, and the
 // part of w that belongs to the chain stays sparse.
+//
+// Quadratic forms of many rows in crossed designs spare the tail's solve: with t of the
+// leader's level, its panel W and M the inverse of the tail, a row that is x in the tail has
+//   |t|^2 + (x - W't)'M(x - W't),
+// of which x and a level's W touch few columns.
 #include <algorithm>
+#include <cmath>
 
 #include "criterion.hpp"
 #include "dense.hpp"
 #include "levels.hpp"
+#include "threads.hpp"
 
 namespace ranef {
 
@@ -59,6 +66,40 @@ void Criterion::quadratic_forms(size_t rows, const std::vector<const int32_t*>& 
                                 const std::vector<const double*>& z, const double* X, double* out) {
     const Vector phi = phi_;
     factorise(phi.data());
+    if (b_.T == 0 || rows < static_cast<size_t>(b_.order())) {
+        squared_lengths(rows, levels, z, X, out);
+        return;
+    }
+    const std::vector<size_t> lost = sparse_forms(rows, levels, z, X, out);
+    if (lost.empty()) return;
+    // the inverse has taken the factor's place
+    const size_t m = lost.size(), p = b_.p;
+    std::vector<Indices> own_levels;
+    std::vector<Vector> own_z;
+    std::vector<const int32_t*> level_of;
+    std::vector<const double*> z_of;
+    for (size_t f = 0; f < b_.factors.size(); ++f) {
+        const size_t r = b_.factors[f].r;
+        own_levels.emplace_back(m);
+        own_z.emplace_back(m * r);
+        for (size_t i = 0; i < m; ++i) {
+            own_levels[f][i] = levels[f][lost[i]];
+            std::copy_n(z[f] + lost[i] * r, r, own_z[f].data() + i * r);
+        }
+    }
+    for (size_t f = 0; f < b_.factors.size(); ++f) {
+        level_of.push_back(own_levels[f].data());
+        z_of.push_back(own_z[f].data());
+    }
+    Vector own_X(m * p), found(m);
+    for (size_t i = 0; i < m; ++i) std::copy_n(X + lost[i] * p, p, own_X.data() + i * p);
+    factorise(phi.data());
+    squared_lengths(m, level_of, z_of, own_X.data(), found.data());
+    for (size_t i = 0; i < m; ++i) out[lost[i]] = found[i];
+}
+
+void Criterion::squared_lengths(size_t rows, const std::vector<const int32_t*>& levels,
+                                const std::vector<const double*>& z, const double* X, double* out) {
     const int N = b_.order();
     constexpr size_t block = 64;
     for (size_t start = 0; start < rows; start += block) {
@@ -71,6 +112,127 @@ void Criterion::quadratic_forms(size_t rows, const std::vector<const int32_t*>& 
                                inner(N, tail, tail);
         }
     }
+}
+
+std::vector<size_t> Criterion::sparse_forms(size_t rows, const std::vector<const int32_t*>& levels,
+                                            const std::vector<const double*>& z, const double* X,
+                                            double* out) {
+    // a form this much smaller than its parts has lost too many digits
+    constexpr double least = 1e-7;
+    const int N = b_.order(), T = b_.T, p = b_.p;
+    invert_tail(true);
+    fill_diagonal_blocks();
+    tail_covariance();
+    if (any_kernel()) kernel_both(S_, false);
+    for (int j = 0; j < N; ++j)
+        for (int i = j + 1; i < N; ++i) S_[at(j, i, N)] = S_[at(i, j, N)];
+    Vector root(N);
+    for (int i = 0; i < N; ++i) root[i] = std::sqrt(std::max(S_[at(i, i, N)], 0.0));
+
+    // rows by the leader's level; those without one stand last
+    const bool led = !b_.chain.empty();
+    const int leader = led ? b_.chain[0].factor : -1;
+    const size_t q = led ? b_.chain[0].q : 0;
+    const int r = led ? b_.chain[0].r : 0;
+    auto place = [&](size_t row) {
+        const int32_t l = led ? levels[leader][row] : -1;
+        return l < 0 ? q : static_cast<size_t>(b_.factors[leader].rank_of[l]);
+    };
+    std::vector<size_t> first(q + 2, 0), order(rows);
+    for (size_t row = 0; row < rows; ++row) ++first[place(row) + 1];
+    for (size_t j = 0; j <= q; ++j) first[j + 1] += first[j];
+    std::vector<size_t> next(first.begin(), first.end() - 1);
+    for (size_t row = 0; row < rows; ++row) order[next[place(row)]++] = row;
+
+    const int pieces = static_cast<int>(std::min<size_t>(q + 1, 64));
+    const auto bounds = partition(q + 1, pieces);
+    std::vector<std::vector<size_t>> lost(pieces);
+    for_tasks(pieces, threads_, [&](int piece) {
+        Indices touched, columns;
+        Vector W, MW, Q(static_cast<size_t>(r) * r), reach(r), a(r), t(r), x;
+        for (size_t j = bounds[piece]; j < bounds[piece + 1]; ++j) {
+            if (first[j] == first[j + 1]) continue;
+            // W (r, width) of the level and MW (r, p + width): M times it at the fixed effects
+            touched.clear();
+            if (j < q) {
+                const int64_t from = b_.tail_ptr[j], to = b_.tail_ptr[j + 1];
+                touched.assign(b_.tail_column.begin() + from, b_.tail_column.begin() + to);
+                for (int e = 0; e < p; ++e) touched.push_back(T + e);
+            }
+            const int width = static_cast<int>(touched.size()), m = width - p;
+            W.assign(static_cast<size_t>(r) * width, 0.0);
+            MW.assign(static_cast<size_t>(r) * width, 0.0);
+            for (int s = 0; j < q && s < r; ++s) {
+                double* w = W.data() + static_cast<size_t>(s) * width;
+                std::copy_n(tail_W_.data() + b_.tail_ptr[j] * r + static_cast<size_t>(s) * m, m, w);
+                std::copy_n(W_[0].data() + (j * r + s) * p, p, w + m);
+                double* mw = MW.data() + static_cast<size_t>(s) * width;
+                for (int e = 0; e < width; ++e) {
+                    const double* column = S_.data() + at(0, touched[e], N);
+                    double v = 0;
+                    for (int k = 0; k < width; ++k) v += column[touched[k]] * w[k];
+                    mw[e] = v;
+                }
+                reach[s] = 0;
+                for (int e = 0; e < width; ++e) reach[s] += std::abs(w[e]) * root[touched[e]];
+            }
+            for (int s = 0; j < q && s < r; ++s)
+                for (int k = 0; k < r; ++k)
+                    Q[s * r + k] = inner(width, W.data() + static_cast<size_t>(s) * width,
+                                         MW.data() + static_cast<size_t>(k) * width);
+            for (size_t at_row = first[j]; at_row < first[j + 1]; ++at_row) {
+                const size_t row = order[at_row];
+                double form = 0, size = 0, parts = 0;
+                if (j < q) {
+                    std::copy_n(z[leader] + row * r, r, a.data());
+                    t = whitened(r, L_[0].data() + j * r * r, lambda_[leader], a);
+                    for (int s = 0; s < r; ++s) {
+                        form += t[s] * (t[s] + inner(r, Q.data() + s * r, t.data()));
+                        parts += t[s] * t[s];
+                        size += std::abs(t[s]) * reach[s];
+                    }
+                }
+                columns.clear();
+                x.clear();
+                for (int f : b_.tail) {
+                    const Factor& factor = b_.factors[f];
+                    const int32_t l = levels[f][row];
+                    for (int e = 0; l >= 0 && e < factor.r; ++e) {
+                        columns.push_back(factor.column + l * factor.r + e);
+                        x.push_back(z[f][row * factor.r + e]);
+                    }
+                }
+                const size_t random = columns.size();
+                for (int e = 0; e < p; ++e) {
+                    columns.push_back(T + e);
+                    x.push_back(X[row * p + e]);
+                }
+                for (size_t i = 0; i < columns.size(); ++i) {
+                    if (x[i] == 0) continue;
+                    const double* column = S_.data() + at(0, columns[i], N);
+                    double v = x[i] * column[columns[i]];
+                    for (size_t k = 0; k < i; ++k) v += 2 * x[k] * column[columns[k]];
+                    for (int s = 0; j < q && s < r; ++s) {
+                        double mw = 0;
+                        const double* w = W.data() + static_cast<size_t>(s) * width;
+                        if (i < random)
+                            for (int e = 0; e < width; ++e) mw += column[touched[e]] * w[e];
+                        else
+                            mw = MW[static_cast<size_t>(s) * width + m + (i - random)];
+                        v -= 2 * t[s] * mw;
+                    }
+                    form += x[i] * v;
+                    size += std::abs(x[i]) * root[columns[i]];
+                }
+                out[row] = form;
+                if (!(form > least * (parts + size * size))) lost[piece].push_back(row);
+            }
+        }
+    });
+    std::vector<size_t> all;
+    for (const auto& some : lost) all.insert(all.end(), some.begin(), some.end());
+    std::sort(all.begin(), all.end());
+    return all;
 }
 
 HalfSolves Criterion::half_solve(size_t first, size_t rows,

@@ -243,7 +243,7 @@ def test_one_step_of_generalised_models_ranks_levels_as_the_exact_one(cbpp):
 
 def test_sets_without_common_effects_have_a_closed_form(sleep, monkeypatch):
     codes = sleep.estimate.specification.factors[0].codes.astype(np.int_)
-    monkeypatch.setattr(influence_room, "MOST_ROWS_SOLVED", 0)
+    monkeypatch.setattr(influence_room, "MOST_SOLVED", 0)
     found = diagnostics.influence_of_sets(sleep.estimate, codes, "one-step")
     spec, d = sleep.estimate.specification, dense(sleep)
     for g in (0, 7, 17):

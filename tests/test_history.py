@@ -317,7 +317,7 @@ def test_families_with_several_parts_take_a_history():
     tasted = {"temp": ["cold"] * 4, "judge": ["me"] * 4, "rating": ["4", "5", "4", "5"]}
     probabilities = wine.predict({"temp": ["cold"], "judge": ["me"]}, history=tasted)
     without = wine.predict({"temp": ["cold"], "judge": ["me"]})
-    assert probabilities[0, 3:].sum() > 3 * without[0, 3:].sum()
+    assert probabilities[["4", "5"]].sum(axis=1)[0] > 3 * without[["4", "5"]].sum(axis=1)[0]
 
 
 # --- refusals and choices

@@ -81,7 +81,7 @@ def test_without_random_effects_it_is_clm(agree: Agree, link: str, wine: Any) ->
         found = fit.tidy().set_index("term").estimate
         ours += list(found[[t.replace(".contactyes", ": contactyes") for t in entry["terms"]]])
         theirs += entry["coef"]
-        rows = fit.predict(kind="typical")[np.arange(72), wine.rating.astype(int) - 1]
+        rows = fit.predict(kind="typical").to_numpy()[np.arange(72), wine.rating.astype(int) - 1]
         assert fit.loglik == pytest.approx(np.log(rows).sum(), abs=1e-10)
     thresholds = ", ".join(entry["threshold"] for entry in entries)
     agree("glmm(nominal=...)", f"coefficients, wine, {link}, thresholds {thresholds}", ours, theirs,
@@ -131,7 +131,7 @@ def test_thresholds_out_of_order_have_no_probabilities() -> None:
     cuts = np.array([-1.0, 1.0]) + np.outer(x, [0.8, -0.8])
     y = (rng.logistic(size=300)[:, None] > cuts).sum(axis=1)
     fit = ranef.glmm("y ~ (1 | g)", {"y": y, "x": x, "g": g}, family="cumulative", nominal="~ x")
-    found = fit.predict({"x": [0.5, 40.0]}, kind="typical")
+    found = fit.predict({"x": [0.5, 40.0]}, kind="typical").to_numpy()
     assert found[0].sum() == pytest.approx(1)
     assert np.isnan(found[1]).all()
     with pytest.raises(ModelError, match=r"the thresholds of 1 row \(first row 0\)"):

@@ -106,7 +106,7 @@ def test_categorical_responses_show_one_category():
     ax = wine.plot.predictions(category="3")
     line = by_label(ax, "population")
     new = {"temp": ["cold", "warm"], "contact": ["no", "no"]}
-    np.testing.assert_allclose(line.get_ydata(), wine.predict(new, kind="population")[:, 2])
+    np.testing.assert_allclose(line.get_ydata(), wine.predict(new, kind="population")["3"])
     with pytest.raises(ModelError, match="choose one by category="):
         wine.plot.predictions()
 

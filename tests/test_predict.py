@@ -54,7 +54,7 @@ def test_three_kinds_of_value(fit, new):
     np.testing.assert_allclose(fit.predict(new, kind="population"), typical)
     np.testing.assert_allclose(fit.predict(new), typical + (X * b).sum(axis=1))
     np.testing.assert_array_equal(fit.predict(new, type="link"), fit.predict(new))
-    assert isinstance(fit.predict(new), np.ndarray)
+    assert fit.predict(new).name == "estimate"
 
 
 @pytest.mark.parametrize("interval", ["mean", "new"])

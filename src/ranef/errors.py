@@ -7,7 +7,10 @@ of ranef.
 from __future__ import annotations
 
 import difflib
+import sys
+import warnings
 from collections.abc import Iterable
+from typing import Any
 
 __all__ = [
     "ConvergenceWarning",
@@ -15,6 +18,7 @@ __all__ = [
     "DataWarning",
     "FileError",
     "FormulaError",
+    "Interrupted",
     "LevelError",
     "ModelError",
     "RanefError",
@@ -22,6 +26,7 @@ __all__ = [
     "RankWarning",
     "UnknownColumnError",
     "suggestion",
+    "warn",
 ]
 
 
@@ -56,6 +61,23 @@ class FileError(RanefError, OSError):
     """A file cannot be read or written."""
 
 
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C in the midst of long work: what was done until then is not lost.
+
+    A KeyboardInterrupt, so that a script ends as it would, and no partial answer is
+    taken for a whole one.
+
+    Attributes
+    ----------
+    partial : object
+        The answer from what was done: of `ranef.bootstrap` a `Bootstrap` with fewer draws.
+    """
+
+    def __init__(self, message: str, partial: Any) -> None:
+        super().__init__(message)
+        self.partial = partial
+
+
 class RanefWarning(UserWarning):
     """Base of every warning that ranef gives."""
 
@@ -88,3 +110,12 @@ def suggestion(name: str, known: Iterable[str]) -> str:
         return f"; did you mean {lowered[name.lower()]!r}?"
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
     return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def warn(message: str, category: type[RanefWarning]) -> None:
+    """Warn at the line of whoever called ranef, however deep inside it is noticed."""
+    inside = __name__.partition(".")[0]
+    level, frame = 2, sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").split(".")[0] == inside:
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, category, stacklevel=level)

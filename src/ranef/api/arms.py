@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranef.api.mixed import MixedModelFit
-from ranef.design.labels import level_text
+from ranef.design.labels import shown_level
 from ranef.design.specification import Specification
 from ranef.design.syntax import Node, column_names
 from ranef.errors import DataError, LevelError, ModelError, UnknownColumnError, suggestion
@@ -332,8 +332,8 @@ def _level_arms(
         chosen = [base, *chosen]
     if len(chosen) < 2:
         raise ModelError(
-            f"{variable!r} has one value ({level_text(chosen[0]) if chosen else 'none'}), so there "
-            "is nothing to compare; give levels="
+            f"{variable!r} has one value ({shown_level(chosen[0]) if chosen else 'none'}), so "
+            "there is nothing to compare; give levels="
         )
     if len({_printed(level) for level in chosen}) < len(chosen):
         raise ModelError(f"levels= names a value of {variable!r} twice")
@@ -348,9 +348,9 @@ def _one_of(variable: str, level: Any, known: list[Any]) -> Any:
         if type(one) is type(level) and one == level:
             return one
     for one in known:
-        if level_text(one) == level_text(level):
+        if shown_level(one) == shown_level(level):
             return one
-    names = [level_text(one) for one in known]
+    names = [shown_level(one) for one in known]
     raise LevelError(
         f"{variable!r} has no category {level!r}{suggestion(str(level), names)}; "
         f"it has {', '.join(map(repr, names[:10]))}"
@@ -366,7 +366,7 @@ def _as_number(variable: str, value: Any) -> float:
 def _printed(level: Any) -> str:
     if isinstance(level, float | np.floating):
         return f"{level:g}"
-    return str(level) if isinstance(level, bool | np.bool_) else level_text(level)
+    return shown_level(level)
 
 
 def _filled(n: int, level: Any) -> NDArray[Any]:

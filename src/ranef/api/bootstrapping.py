@@ -20,7 +20,7 @@ from ranef.api.progress import arriving
 from ranef.api.rendering import Page, Paragraph
 from ranef.api.summary import Summary
 from ranef.design.specification import Accounting
-from ranef.errors import ConvergenceWarning, DataError, ModelError
+from ranef.errors import ConvergenceWarning, DataError, Interrupted, ModelError, warn
 from ranef.inference import bootstrap as numbers
 from ranef.inference.listing import ModelParameter, chosen, model_parameters
 from ranef.inference.resampling import ResidualBootstrap, cluster_factor
@@ -98,6 +98,8 @@ def bootstrap(
     ------
     ranef.errors.ModelError
         The method does not apply to the model; the message says why.
+    ranef.errors.Interrupted
+        On Ctrl-C: a KeyboardInterrupt whose `partial` is the Bootstrap of the draws so far.
 
     Examples
     --------
@@ -133,14 +135,36 @@ def bootstrap(
     else:
         parts = _submitted(client, fit, plan, work, statistic, len(parameters))
     bar = arriving(parts, n, "bootstrap", progress, size=len)
-    found = numbers.joined(list(bar))
+    done: list[numbers.Draws] = []
+    try:
+        done.extend(part for part in bar)
+    except KeyboardInterrupt:
+        if not any(part.values.shape[1] for part in done):
+            raise
+        partial = _result(fit, plan, parameters, numbers.joined(done), statistic)
+        raise Interrupted(
+            f"bootstrap interrupted after {len(partial.draws):,} of {n:,} refits; this exception "
+            "holds them as .partial (in a notebook: import sys; sys.last_value.partial)",
+            partial,
+        ) from None
+    found = numbers.joined(done)
     if not found.values.shape[1]:
         raise ModelError(f"every refit failed; the first: {found.failures[0][1]}")
-    result = Bootstrap(
-        fit, plan, parameters, found.values, found.singular, found.proved, found.failures, statistic
-    )
+    result = _result(fit, plan, parameters, found, statistic)
     _warn_of_failures(result)
     return result
+
+
+def _result(
+    fit: MixedModelFit,
+    plan: numbers.Plan,
+    parameters: tuple[ModelParameter, ...],
+    found: numbers.Draws,
+    statistic: Statistic | None,
+) -> Bootstrap:
+    return Bootstrap(
+        fit, plan, parameters, found.values, found.singular, found.proved, found.failures, statistic
+    )
 
 
 def _plan(estimate: Estimate, method: str, effects: str, cluster: str | None) -> numbers.Plan:
@@ -263,11 +287,10 @@ def _loaded(content: bytes) -> MixedModelFit:
 
 def _warn_of_failures(result: Bootstrap) -> None:
     if result.n_failed > MANY_FAILED * len(result):
-        warnings.warn(
+        warn(
             f"{result.n_failed:,} of {len(result):,} refits failed, and the intervals leave them "
             f"out; most often: {result.reasons().most_common(1)[0][0]}",
             ConvergenceWarning,
-            stacklevel=3,
         )
 
 
@@ -446,7 +469,14 @@ class Bootstrap:
         estimate = self.fit.estimate
         own = self.plan.cluster
         if cluster is not None or own < 0:
-            own = cluster_factor(estimate, cluster)
+            try:
+                own = cluster_factor(estimate, cluster)
+            except ModelError as error:
+                raise ModelError(
+                    "kind='bca' needs fits without each level of a factor, for its acceleration: "
+                    f"{str(error).partition('. Use ')[0]}. Take kind='percentile', 'basic' or "
+                    "'normal'"
+                ) from None
         width = len(self.parameters)
         read = None if self.statistic is None else _Reader(self.fit, self.statistic, width)
         return numbers.jackknife(estimate, own, statistic=read)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,13 +16,17 @@ from ranef.api.means_words import ADJUSTED, degrees_words, interval_words, row_o
 from ranef.api.rendering import Page, Paragraph, TextTable
 from ranef.api.specs import names_of, read_specs
 from ranef.api.summary import Summary
-from ranef.design.labels import level_text
+from ranef.design.labels import shown_level
 from ranef.errors import DataError, ModelError
 from ranef.inference import Intervals, marginal_means
 from ranef.inference.contrast_matrices import ContrastMatrix, contrast_matrix, contrast_method
 from ranef.inference.marginal_means import Examined, Functions, examined
 from ranef.inference.multiplicity import check_adjustment
 from ranef.tables import Table, make_table
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 __all__ = ["Contrasts", "contrasts"]
 
@@ -271,8 +275,8 @@ def _reference(
 ) -> str:
     """Label of the reference: a level, or one for each predictor."""
     wanted = [ref] if isinstance(ref, str) or np.ndim(ref) == 0 else list(ref)
-    texts = [" ".join(level_text(means.cells[name][i]) for name in rest) for i in rows]
-    text = " ".join(level_text(v) for v in wanted)
+    texts = [" ".join(shown_level(means.cells[name][i]) for name in rest) for i in rows]
+    text = " ".join(shown_level(v) for v in wanted)
     return labels[texts.index(text)] if text in texts else text
 
 
@@ -314,7 +318,7 @@ def _interaction(
     names: list[tuple[str, ...]] = [()]
     heads = []
     for name, method in zip(rest, methods, strict=True):
-        texts = [level_text(v) for v in means.levels(name)]
+        texts = [shown_level(v) for v in means.levels(name)]
         numeric = all(t.replace(".", "", 1).lstrip("-").isdigit() for t in texts)
         labels = [name + t for t in texts] if numeric else texts
         made = (
@@ -418,6 +422,24 @@ class Contrasts:
             columns[name] = np.array([np.nan if t is None else getattr(t, name) for t in found])
         return make_table(columns, self.means.source.asked.fit.frame.library)
 
+    def plot(self, *, ax: Axes | None = None, figure: Figure | None = None) -> Any:
+        """Draw the contrasts with their intervals, and a line where there is no difference.
+
+        Returns
+        -------
+        matplotlib Axes, or an array of them with a panel for each level of `by`
+
+        Examples
+        --------
+        >>> import ranef
+        >>> fit = ranef.lmm("effort ~ Type + (1 | Subject)", ranef.data.load("ergoStool"))
+        >>> ranef.contrasts(fit, "Type").plot().get_xlabel()
+        'Difference: mean of effort, 95% intervals'
+        """
+        from ranef.api.means_pictures import draw_contrasts
+
+        return draw_contrasts(self, ax, figure)
+
     def summary(self) -> Summary:
         """Return the contrasts in words and a table."""
         percent = f"{100 * self.conf_level:g}%"
@@ -472,4 +494,4 @@ class Contrasts:
 
 
 def _text(value: Any) -> str:
-    return level_text(value) if not isinstance(value, float) else f"{value:.6g}"
+    return shown_level(value) if not isinstance(value, float) else f"{value:.6g}"

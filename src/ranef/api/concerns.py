@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import warnings
-
 import numpy as np
 
 from ranef import solve
 from ranef.api.proof import warn_unless_proved
-from ranef.errors import ConvergenceWarning, DataWarning
+from ranef.errors import ConvergenceWarning, DataWarning, warn
 from ranef.models.estimate import Estimate, GeneralisedEstimate
 from ranef.models.meaning import counts
 from ranef.models.naming import CONDITIONAL, Levels, coefficient_labels
@@ -33,12 +31,12 @@ def warn_about(estimate: GeneralisedEstimate, levels: Levels = None) -> None:
     """Warn of what makes the estimates untrue or poor."""
     separated = separation_concern(estimate, levels)
     if separated is not None:
-        warnings.warn(separated, ConvergenceWarning, stacklevel=3)
+        warn(separated, ConvergenceWarning)
     else:
-        warn_unless_proved(estimate, stacklevel=4)
+        warn_unless_proved(estimate)
     poor = laplace_concern(estimate)
     if poor is not None:
-        warnings.warn(poor, DataWarning, stacklevel=3)
+        warn(poor, DataWarning)
 
 
 def separation_concern(estimate: GeneralisedEstimate, levels: Levels = None) -> str | None:

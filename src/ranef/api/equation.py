@@ -211,5 +211,5 @@ def _latex_times(name: str) -> str:
 
 
 def roman(name: str) -> str:
-    r"""Return a name as upright text, ``\mathrm{Days}``."""
-    return r"\mathrm{" + "".join(ESCAPES.get(c, c) for c in name) + "}"
+    r"""Return a name as upright text without backticks, ``\mathrm{Days}``."""
+    return r"\mathrm{" + "".join(ESCAPES.get(c, c) for c in name if c != "`") + "}"

@@ -387,9 +387,10 @@ class GeneralizedMixedModelFit(MixedModelFit):
 
         Returns
         -------
-        array or table
-            Without `conf_level` an array, one value a row (a column for each
-            category where the response has them); with it a table ``estimate,
+        column or table
+            Without `conf_level` a column ``estimate`` in the library of the rows, as
+            `fitted` gives it (where the response has categories a table with a column
+            for each); with it a table ``estimate,
             std_error, conf_low, conf_high``, led by ``row`` and ``category``
             where the response has categories. NaN where a needed value is
             missing. Standard errors carry the uncertainty of all coefficients
@@ -402,13 +403,15 @@ class GeneralizedMixedModelFit(MixedModelFit):
         >>> fit = ranef.glmm("cbind(incidence, size - incidence) ~ period + (1 | herd)",
         ...                  ranef.data.load("cbpp"), family="binomial")
         >>> new = {"period": ["1", "4"], "herd": ["1", "1"]}
-        >>> fit.predict(new).round(3)
-        array([0.308, 0.084])
-        >>> fit.predict(new, kind="typical").round(3)
-        array([0.198, 0.048])
+        >>> fit.predict(new).round(3).tolist()
+        [0.308, 0.084]
+        >>> fit.predict(new, kind="typical").round(3).tolist()
+        [0.198, 0.048]
         >>> seen = {"period": ["1"], "herd": ["16"], "incidence": [6], "size": [15]}
-        >>> fit.predict({"period": ["1", "2"], "herd": ["16", "16"]}, history=seen).round(3)
-        array([0.306, 0.141])
+        >>> fit.predict({"period": ["1", "2"], "herd": ["16", "16"]}, history=seen)
+        0    0.306...
+        1    0.140...
+        Name: estimate, dtype: float64
         """
         kind = checks.choice("kind", kind, KINDS)
         type = checks.choice("type", type, generalised.TYPES)
@@ -444,9 +447,12 @@ class GeneralizedMixedModelFit(MixedModelFit):
         )
         columns = {name: values for name, values in vars(found).items() if values is not None}
         if type == "class":
-            return frame.expand(self._labelled(found.estimate))
+            return frame.column(self._labelled(found.estimate), "estimate")
+        if level is None and found.estimate.ndim == 1:
+            return frame.column(found.estimate, "estimate")
         if level is None:
-            return frame.expand(found.estimate)
+            names = self._categories if type != "link" else self._categories[1:]
+            return frame.table(dict(zip(names, found.estimate.T, strict=True)))
         if found.estimate.ndim == 1:
             return frame.table(columns)
         return self._long(columns, frame, type)

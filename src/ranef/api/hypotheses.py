@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ranef.design.labels import spelled
 from ranef.errors import DataError, ModelError, suggestion
 
 __all__ = ["read_hypotheses"]
@@ -45,6 +46,7 @@ def read_hypotheses(L: Any, rhs: Any, terms: Sequence[str]) -> tuple[Floats, Flo
 
 
 def _named(names: Sequence[str], terms: Sequence[str]) -> Floats:
+    names = [spelled(name, terms) for name in names]
     for name in names:
         if name not in terms:
             raise ModelError(

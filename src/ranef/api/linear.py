@@ -271,8 +271,9 @@ class LinearMixedModelFit(MixedModelFit):
 
         Returns
         -------
-        array or table
-            Without `conf_level` an array, one value a row; with it a table
+        column or table
+            Without `conf_level` a column ``estimate`` in the library of the rows (in
+            pandas a Series with their index), as `fitted` gives it; with it a table
             ``estimate, std_error, conf_low, conf_high``. NaN where a needed
             value is missing. Standard errors carry the uncertainty of the fixed
             and the random effects and of the variance parameters; intervals are
@@ -284,15 +285,15 @@ class LinearMixedModelFit(MixedModelFit):
         >>> import ranef
         >>> fit = ranef.lmm("Reaction ~ Days + (Days | Subject)", ranef.data.load("sleepstudy"))
         >>> new = {"Days": [0.0, 10.0], "Subject": ["308", "somebody new"]}
-        >>> fit.predict(new).round(2)
-        array([253.66, 356.08])
+        >>> fit.predict(new).round(2).tolist()
+        [253.66, 356.08]
         >>> fit.predict(new, kind="typical", conf_level=0.95).round(2)
            estimate  std_error  conf_low  conf_high
         0    251.41       6.82    237.01     265.80
         1    356.08      16.02    322.29     389.87
         >>> seen = {"Days": [0.0, 1.0], "Subject": ["somebody new"] * 2, "Reaction": [300.0, 310.0]}
-        >>> fit.predict(new, history=seen).round(2)
-        array([253.66, 400.47])
+        >>> fit.predict(new, history=seen).round(2).tolist()
+        [253.66, 400.47]
         """
         kind = checks.choice("kind", kind, KINDS)
         checks.choice("type", type, ("response", "link"))
@@ -316,9 +317,8 @@ class LinearMixedModelFit(MixedModelFit):
                 rows = settled(spec, rows, table, frame, policy)
         if level is None:
             given = (rows.random or ()) if kind == "conditional" else ()
-            return frame.expand(
-                inference.linear_predictor(self.estimate, rows.X, rows.offset, given)
-            )
+            value = inference.linear_predictor(self.estimate, rows.X, rows.offset, given)
+            return frame.column(value, "estimate")
         found = inference.predict(
             self.estimate,
             rows,
@@ -345,7 +345,7 @@ class LinearMixedModelFit(MixedModelFit):
             rows = placed(spec, rows, table, frame, places)
             rows = settled(spec, rows, table, frame, policy)
         if level is None:
-            return frame.expand(predicted_updated(self.estimate, updated, rows))
+            return frame.column(predicted_updated(self.estimate, updated, rows), "estimate")
         found = predict_updated(
             self.estimate,
             updated,

@@ -80,7 +80,8 @@ def marginaleffects_model(fit: MixedModelFit, kind: str) -> Any:
         def get_predict(self, params: Any, newdata: Any) -> Any:
             at = _moved(estimate, np.asarray(params, dtype=np.float64))
             rows = newdata.to_polars() if hasattr(newdata, "to_polars") else newdata
-            found = replace(fit, estimate=at).predict(rows, kind=kind)  # type: ignore[type-var]
+            given = replace(fit, estimate=at).predict(rows, kind=kind)  # type: ignore[type-var]
+            found = given.to_numpy()
             n = len(found)
             if found.ndim == 1:
                 return pl.DataFrame({"rowid": np.arange(n), "estimate": found})

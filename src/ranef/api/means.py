@@ -24,7 +24,7 @@ from ranef.api.rendering import Page, Paragraph, TextTable, number, p_value
 from ranef.api.specs import Specs, names_of, read_specs
 from ranef.api.summary import Summary
 from ranef.design.grid import codes_of, interacting, unknown_variable
-from ranef.design.labels import level_text
+from ranef.design.labels import shown_level
 from ranef.errors import DataError, ModelError
 from ranef.families import Multinomial
 from ranef.inference import Intervals, marginal_means
@@ -340,7 +340,7 @@ class MarginalMeans:
 
     def _printed(self, name: str) -> list[str]:
         """Levels of a predictor in print; those that are numbers with its name."""
-        shown = [level_text(v) for v in self.cells[name]]
+        shown = [shown_level(v) for v in self.cells[name]]
         return [name + text for text in shown] if all(map(reads_as_number, shown)) else shown
 
     @cached_property
@@ -751,4 +751,4 @@ def _row(found: Intervals, j: int, tested: bool) -> tuple[str, ...]:
 
 
 def _text(value: Any) -> str:
-    return level_text(value) if not isinstance(value, float) else f"{value:.6g}"
+    return shown_level(value) if not isinstance(value, float) else f"{value:.6g}"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ranef.design.labels import level_text
+from ranef.design.labels import shown_level
 from ranef.errors import ModelError
 from ranef.families.links import LINKS
 from ranef.inference.arrows import comparison_arrows
@@ -16,9 +16,10 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from ranef.api.comparisons import Contrasts
     from ranef.api.means import MarginalMeans
 
-__all__ = ["draw"]
+__all__ = ["draw", "draw_contrasts"]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.intp]
@@ -46,10 +47,36 @@ def draw(
     return axes[0] if len(axes) == 1 else np.array(axes, dtype=object)
 
 
+def draw_contrasts(contrasts: Contrasts, ax: Axes | None, figure: Figure | None) -> Any:
+    """Draw contrasts with their intervals and a line at no difference; see `Contrasts.plot`."""
+    from ranef.plots.means import MeansPanel, draw_means
+
+    found, by = contrasts.intervals, contrasts.by
+    own = [values for name, values in contrasts.columns.items() if name not in by]
+    names = [", ".join(shown_level(v) for v in row) for row in zip(*own, strict=True)]
+    null = 0.0 if contrasts.link == "identity" else 1.0
+    shown = [
+        MeansPanel(
+            ", ".join(f"{n}: {shown_level(contrasts.columns[n][rows[0]])}" for n in by)
+            or "Contrasts",
+            tuple(names[i] for i in rows),
+            found.estimate[rows],
+            found.conf_low[rows],
+            found.conf_high[rows],
+            null=null,
+        )
+        for rows in contrasts.families
+    ]
+    first = contrasts.quantity[0].upper() + contrasts.quantity[1:]
+    across = f"{first}: {contrasts.means.quantity}, {100 * contrasts.conf_level:g}% intervals"
+    axes = draw_means(shown, across, "", "interval", "", ax, figure)
+    return axes[0] if len(axes) == 1 else np.array(axes, dtype=object)
+
+
 def _title(means: MarginalMeans, by: tuple[str, ...], row: int, alone: str) -> str:
     if not by:
         return alone
-    return ", ".join(f"{name}: {level_text(means.cells[name][row])}" for name in by)
+    return ", ".join(f"{name}: {shown_level(means.cells[name][row])}" for name in by)
 
 
 def _quantity(means: MarginalMeans, intervals: bool) -> str:
@@ -73,7 +100,7 @@ def _means(
     rest, families = means.regrouped(means.by)
     found, names, axis = means.intervals, means.labels(rest), ""
     if len(rest) == 1:
-        names, axis = [level_text(v) for v in means.cells[rest[0]]], rest[0]
+        names, axis = [shown_level(v) for v in means.cells[rest[0]]], rest[0]
     arrows = arrows and len(families[0]) > 1
     critical = _critical(means, alpha, adjust) if arrows else {}
     shown, wrong = [], 0
@@ -153,9 +180,9 @@ def _interaction(
             index = own.reshape(len(lines), len(levels), order="F").T
         panel = TracesPanel(
             _title(means, by, int(own[0]), "Marginal means"),
-            tuple(level_text(v) for v in levels),
+            tuple(shown_level(v) for v in levels),
             _positions(levels),
-            tuple(level_text(v) for v in lines),
+            tuple(shown_level(v) for v in lines),
             found.estimate[index],
             found.conf_low[index],
             found.conf_high[index],

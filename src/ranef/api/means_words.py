@@ -10,7 +10,7 @@ import numpy as np
 from ranef.api.asking import Source
 from ranef.api.concerns import doubt
 from ranef.api.rendering import decimals, number, p_value
-from ranef.design.labels import level_text
+from ranef.design.labels import shown_level
 from ranef.families import BetaBinomial, Binomial, Cumulative, Multinomial, Truncated
 from ranef.inference import METHODS, Intervals
 from ranef.inference.marginal_means import Examined
@@ -239,4 +239,4 @@ def _columns_of_component(source: Source) -> set[str]:
 def _shown(value: Any) -> str:
     if isinstance(value, tuple):
         return "its mean"
-    return f"{value:.5g}" if isinstance(value, float) else level_text(value)
+    return f"{value:.5g}" if isinstance(value, float) else shown_level(value)

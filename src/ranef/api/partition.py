@@ -222,6 +222,8 @@ class ICC(Shown):
     at : dict
         Values of covariates at which slopes count; empty for the average over rows.
     n_obs : int
+    slopes : bool
+        True where a random term has more than an intercept.
     title, library : str
 
     Examples
@@ -237,6 +239,7 @@ class ICC(Shown):
     groups: tuple[GroupICC, ...]
     at: Mapping[str, Any]
     n_obs: int
+    slopes: bool
     title: str
     library: str
 
@@ -258,13 +261,21 @@ class ICC(Shown):
         return make_table(columns, self.library)
 
     @property
+    def _slopes(self) -> str:
+        """Where random slopes are taken; nothing where there are none."""
+        if not self.slopes:
+            return ""
+        if self.at:
+            return "Random slopes at " + ", ".join(f"{k} = {v}" for k, v in self.at.items()) + "."
+        return "Random slopes on average over the rows."
+
+    @property
     def page(self) -> Page:
         """What `repr` and notebooks show."""
-        where = ", ".join(f"{k} = {v}" for k, v in self.at.items())
         lines = [
             f"Adjusted ICC (of what the fixed effects leave) {self.adjusted:.4f}; "
             f"unadjusted {self.unadjusted:.4f}.",
-            f"Random slopes at {where}." if where else "Random slopes on average over the rows.",
+            *([self._slopes] if self._slopes else []),
             *_method_lines(self.parts),
         ]
         rows = tuple(
@@ -323,7 +334,9 @@ def icc(
     given = checks.mapping("at", at, "{'age': 40}")
     if given:
         parts = _moved(parts, diagnostics.term_variances(fit.estimate, _columns_at(fit, given)))
-    return ICC(parts, _by_group(fit, parts), given, fit.n_obs, fit.formula, fit.frame.library)
+    slopes = any(term.names != ("(Intercept)",) for term in fit.estimate.specification.terms)
+    groups = _by_group(fit, parts)
+    return ICC(parts, groups, given, fit.n_obs, slopes, fit.formula, fit.frame.library)
 
 
 def _moved(parts: Partition, terms: Any) -> Partition:

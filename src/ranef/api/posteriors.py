@@ -15,6 +15,7 @@ from ranef.api.frame import matrix
 from ranef.api.levels import Place, level_positions, level_values, place_of, posterior_words
 from ranef.api.rendering import Page, Paragraph, TextTable, decimals, number
 from ranef.api.summary import Summary
+from ranef.design.labels import spelled
 from ranef.errors import ModelError, suggestion
 from ranef.inference.wald import quantile
 from ranef.shrinkage import Posterior
@@ -28,7 +29,7 @@ SHOWN = 12
 
 def posterior(
     fit: Any,
-    by: str | None = None,
+    group: str | None = None,
     *,
     terms: str | Sequence[str] | None = None,
     scale: str = "effect",
@@ -47,7 +48,7 @@ def posterior(
     Parameters
     ----------
     fit : a fit of `lmm` or `glmm`
-    by : str, optional
+    group : str, optional
         The grouping factor; may be left out when there is one.
     terms : str or sequence of str, optional
         Coefficients that vary over the levels; all of them if left out.
@@ -90,7 +91,7 @@ def posterior(
     >>> found.draws(1000, rng=1).shape
     (1000, 6, 1)
     """
-    place = place_of(fit, by, component, response, what="posterior()")
+    place = place_of(fit, group, component, response, what="posterior()")
     given = checks.choice("given", given, shrinkage.GIVEN)
     scale = checks.choice("scale", scale, SCALES)
     names = chosen_terms(place, terms)
@@ -109,7 +110,8 @@ def chosen_terms(place: Place, terms: str | Sequence[str] | None) -> tuple[str, 
     """Coefficients asked about, or those there are."""
     if terms is None:
         return place.names
-    wanted = (terms,) if isinstance(terms, str) else tuple(terms)
+    given = (terms,) if isinstance(terms, str) else tuple(terms)
+    wanted = tuple(spelled(str(name), place.names) for name in given)
     for name in wanted:
         if name not in place.names:
             raise ModelError(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,7 +17,7 @@ from ranef.api.mixed import MixedModelFit
 from ranef.api.progress import arriving
 from ranef.api.rendering import Page, Paragraph
 from ranef.api.summary import Summary
-from ranef.errors import ConvergenceWarning, ModelError
+from ranef.errors import ConvergenceWarning, ModelError, warn
 from ranef.inference.listing import ModelParameter, chosen, model_parameters
 from ranef.inference.profile import Curve, at_criterion, calibrated_reach, normal_reach
 from ranef.inference.profile import profile as profiled
@@ -152,12 +151,11 @@ def _warn_of_better(found: Profile) -> None:
     ]
     if better:
         gain, label = max(better)
-        warnings.warn(
+        warn(
             f"along the profile of {label} the deviance falls {gain:.3g} below that of the fit: "
             "the likelihood has a better optimum elsewhere, and these intervals are not to be "
             "trusted. Fit the model again from other starting values (start=)",
             ConvergenceWarning,
-            stacklevel=3,
         )
 
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import warnings
-
 from ranef import solve
 from ranef.api.summary import optimum_line
-from ranef.errors import ConvergenceWarning
+from ranef.errors import ConvergenceWarning, warn
 from ranef.models.estimate import Estimate, GeneralisedEstimate
 from ranef.models.meaning import counts
 
@@ -15,13 +13,12 @@ __all__ = ["warn_unless_proved"]
 MANY = 1e7
 
 
-def warn_unless_proved(estimate: Estimate, stacklevel: int = 3) -> None:
-    """Warn when the search ended without a proof; `stacklevel` as in `warnings.warn`."""
+def warn_unless_proved(estimate: Estimate) -> None:
+    """Warn when the search ended without a proof."""
     if not estimate.optimum.converged:
-        warnings.warn(
+        warn(
             f"{optimum_line(estimate)} {_advice(estimate)}; fit.optimum has the details.",
             ConvergenceWarning,
-            stacklevel=stacklevel,
         )
 
 

@@ -30,6 +30,9 @@ __all__ = ["RobustCovariance", "robust"]
 Floats = NDArray[np.float64]
 
 
+LEAST_DF = 4
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class RobustCovariance(Shown):
     """Cluster-robust covariance of a fit's coefficients; `ranef.robust` makes it.
@@ -199,6 +202,11 @@ class RobustCovariance(Shown):
             lines.append(
                 f"That of {worst} is {np.nanmax(ratio):.1f} times the model's: a random slope may "
                 "be missing."
+            )
+        if self.found is not None and np.nanmin(own.df, initial=np.inf) < LEAST_DF:
+            lines.append(
+                f"Below {LEAST_DF} degrees of freedom the approximation is poor: do not rely on "
+                "p-values and intervals there (Tipton 2015)."
             )
         title = f"Cluster-robust covariance {self.type}: {self.fit.formula}"
         return Page(title, (table, Paragraph(tuple(lines))))

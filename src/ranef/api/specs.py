@@ -42,7 +42,7 @@ def read_specs(specs: Any, by: Any = None) -> Specs:
             if split:
                 raise ModelError(f"{specs!r} has a bar; leave by= out")
             split = _names(given)
-        if not tilde and not factors:
+        if not tilde and not body.strip():
             raise ModelError("specs is empty; name a predictor, such as 'treatment'")
     else:
         factors = names_of("specs", specs)

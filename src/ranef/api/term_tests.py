@@ -243,6 +243,19 @@ def _covariate_notes(effects: Effects, kind: str) -> list[str]:
             and other.covariates > own.covariates
         ]
         if partners:
-            zero = ", ".join(sorted(frozenset().union(*partners)))
-            notes.append(f"{own.name} is tested where {zero} is 0; centre it to test elsewhere.")
+            zero = sorted(frozenset().union(*partners))
+            named = " and ".join([", ".join(zero[:-1]), zero[-1]] if zero[1:] else zero)
+            several = any(
+                not e.factors and e.columns.shape[1] > 1 and e.covariates in partners
+                for e in effects.effects
+            )
+            where = (
+                f"{named} {'are' if zero[1:] else 'is'} 0; centre {'them' if zero[1:] else 'it'}"
+            )
+            notes.append(
+                f"{own.name} is tested where all columns of {named} are 0; joint_tests() tests it "
+                "at a value."
+                if several
+                else f"{own.name} is tested where {where} to test elsewhere."
+            )
     return notes

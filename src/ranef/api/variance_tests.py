@@ -16,6 +16,7 @@ from ranef.api.progress import Ticker
 from ranef.api.rendering import Page, Paragraph, TextTable, number, p_value
 from ranef.api.shown import Shown
 from ranef.design import Effects, effects_of
+from ranef.design.labels import spelled
 from ranef.errors import ModelError, suggestion
 from ranef.inference import removal
 from ranef.inference.boundary import Cone
@@ -325,6 +326,7 @@ def _kept_columns(fit: MixedModelFit, fixed: tuple[str, ...]) -> NDArray[np.intp
     spec = fit.estimate.specification
     effects: Effects = effects_of(spec.recipe, fit.frame.data, fit.frame.accounting.kept)
     names = [effect.name for effect in effects.effects]
+    fixed = tuple(spelled(name, names) for name in fixed)
     for name in fixed:
         if name not in names:
             known = ", ".join(map(repr, names))

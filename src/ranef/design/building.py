@@ -6,7 +6,6 @@ that any part misses is dropped from all, and parts share grouping factors.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -34,6 +33,7 @@ from ranef.errors import (
     RankWarning,
     UnknownColumnError,
     suggestion,
+    warn,
 )
 from ranef.tables import Table
 from ranef.tables.columns import read_column
@@ -347,11 +347,10 @@ def _fixed(part: Part, frame: Frame) -> _Fixed:
         X = np.ascontiguousarray(X[:, kept])
     fixed = _Fixed(layout, X, tuple(kept.tolist()))
     if fixed.redundant:
-        warnings.warn(
+        warn(
             f"the {part.words} have {count_text(len(fixed.redundant), 'redundant column')}, "
             f"left out: {', '.join(fixed.redundant)}",
             RankWarning,
-            stacklevel=4,
         )
     if frame.n_rows <= X.shape[1]:
         raise ModelError(

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
-__all__ = ["count_text", "level_text", "list_text", "number_text"]
+__all__ = [
+    "count_text",
+    "level_text",
+    "list_text",
+    "number_text",
+    "shown_level",
+    "spelled",
+]
 
 
 def number_text(value: float) -> str:
@@ -41,6 +49,32 @@ def level_text(level: Any) -> str:
     if isinstance(level, float):
         return number_text(level)
     return str(level)
+
+
+def shown_level(level: Any) -> str:
+    """Write a level as its owner does, in tables and pictures: ``True``, not R's ``TRUE``.
+
+    Examples
+    --------
+    >>> [shown_level(v) for v in ("a", 2.0, True)]
+    ['a', '2', 'True']
+    """
+    return str(bool(level)) if type(level).__name__ in ("bool", "bool_") else level_text(level)
+
+
+def spelled(name: str, known: Iterable[str]) -> str:
+    """Return a known name, also where it was written without the backticks of a formula.
+
+    Examples
+    --------
+    >>> spelled("blood pressure", ["(Intercept)", "`blood pressure`"])
+    '`blood pressure`'
+    """
+    names = list(known)
+    if name in names:
+        return name
+    bare = [k for k in names if k.replace("`", "") == name]
+    return bare[0] if len(bare) == 1 else name
 
 
 def list_text(items: list[Any], limit: int = 5) -> str:

@@ -180,4 +180,4 @@ def _product(first: Floats | None, second: Floats) -> Floats:
         return first * second
     a = first if first.ndim == 2 else first[:, None]
     b = second if second.ndim == 2 else second[:, None]
-    return np.asarray((b[:, :, None] * a[:, None, :]).reshape(len(a), -1))
+    return np.asarray((b[:, :, None] * a[:, None, :]).reshape(len(a), a.shape[1] * b.shape[1]))

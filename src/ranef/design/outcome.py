@@ -6,7 +6,6 @@ and refuses values that the family cannot have, by column and row of the table.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -29,7 +28,7 @@ from ranef.design.response import (
 from ranef.design.specification import Accounting
 from ranef.design.syntax import Call, Node, print_node, strip_parens
 from ranef.design.values import Categories, drop_unused
-from ranef.errors import DataError, DataWarning, ModelError
+from ranef.errors import DataError, DataWarning, ModelError, warn
 from ranef.families import Family, Multinomial, family
 from ranef.families.checks import ResponseError, require, whole
 
@@ -180,10 +179,9 @@ def _levels(node: Node, takes: str, frame: Frame, rows: Ints) -> tuple[Any, ...]
         return _two_levels(name, declared.levels, levels)
     unused = [level for level in declared.levels if level not in levels]
     if unused:
-        warnings.warn(
+        warn(
             f"no row used has {list_text(unused)} in {name}; such categories are left out",
             DataWarning,
-            stacklevel=4,
         )
     if len(levels) < 2:
         raise DataError(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,9 +13,9 @@ from ranef.design.labels import number_text
 from ranef.design.matrix import Layout, Variable, check_memory, lay_out, model_matrix
 from ranef.design.model import Bar, Terms
 from ranef.design.specification import GroupingFactor, RandomTerm
-from ranef.design.syntax import Name, Node, column_names, print_node
+from ranef.design.syntax import Name, Node, column_names, print_node, strip_parens
 from ranef.design.values import Categories, Numbers, match_levels
-from ranef.errors import FileError, FormulaError, LevelError, ModelError, RankWarning
+from ranef.errors import FileError, FormulaError, LevelError, ModelError, RankWarning, warn
 
 __all__ = [
     "RandomRecipe",
@@ -85,7 +84,8 @@ def group_of(nodes: tuple[Node, ...], frame: Frame) -> tuple[GroupRecipe, Groupi
 
 def group_name(nodes: tuple[Node, ...]) -> str:
     """Return a grouping factor's name: columns without the backticks that a formula needs."""
-    return ":".join(node.value if isinstance(node, Name) else print_node(node) for node in nodes)
+    plain = [strip_parens(node) for node in nodes]
+    return ":".join(node.value if isinstance(node, Name) else print_node(node) for node in plain)
 
 
 def _own_terms(bar: Bar) -> Terms:
@@ -223,10 +223,9 @@ def _sound_columns(z: Floats, names: tuple[str, ...], label: str) -> list[int]:
         raise ModelError(f"every column of the random term ({label}) is zero")
     if len(picked) < len(names):
         empty = ", ".join(name for name, here in zip(names, filled, strict=True) if not here)
-        warnings.warn(
+        warn(
             f"the random term ({label}) leaves out columns that are zero in every row: {empty}",
             RankWarning,
-            stacklevel=4,
         )
     for place, i in enumerate(picked):
         for j in picked[place + 1 :]:

@@ -17,6 +17,8 @@ Bools = NDArray[np.bool_]
 Codes = NDArray[np.int_]
 
 LEAST_EIGENVALUE = 1e-9
+SMALL = 12
+"""Columns below which products of all rows are quicker than one product a set."""
 
 
 def without_rows(spec: Specification, keep: Bools) -> Specification:
@@ -70,8 +72,13 @@ def deletable(X: Floats, sets: Codes) -> Bools:
             continue
         last = starts[chunk[-1] + 1] if chunk[-1] + 1 < count else len(rows)
         part = rows[starts[chunk[0]] : last]
-        outer = S[part][:, :, None] * S[part][:, None, :]
-        own = np.add.reduceat(outer, starts[chunk] - starts[chunk[0]], axis=0)
+        first = starts[chunk] - starts[chunk[0]]
+        if p < SMALL:
+            outer = S[part][:, :, None] * S[part][:, None, :]
+            own = np.add.reduceat(outer, first, axis=0)
+        else:
+            blocks = np.split(S[part], first[1:])
+            own = np.stack([block.T @ block for block in blocks])
         rest = total - own
         size = np.sqrt(np.maximum(np.einsum("gii->gi", rest), 0.0))
         empty = (size < np.sqrt(LEAST_EIGENVALUE)).any(axis=1)

@@ -15,12 +15,13 @@ Frees 1997, J. Am. Stat. Assoc. 92):
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ranef import solve
+from ranef.design.specification import Specification
 from ranef.diagnostics.deletion import (
     deletable,
     independent_sets,
@@ -42,8 +43,8 @@ Floats = NDArray[np.float64]
 Codes = NDArray[np.int_]
 Track = Callable[[Sequence[int]], Iterable[int]]
 
-MOST_ROWS_SOLVED = 20_000_000
-"""Sets times rows up to which the one-step answer solves every set's own problem."""
+MOST_SOLVED = 100_000_000
+"""Sets times rows times columns up to which one step solves every set's own problem."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -191,10 +192,13 @@ def influence_of_sets(
     if one_step:
         _refuse_constrained(estimate)
     model = linearised(estimate) if one_step else None
-    large = count * len(sets) > MOST_ROWS_SOLVED
+    spec = estimate.specification
+    columns = spec.p + sum(term.size for term in spec.terms)
+    large = count * len(sets) * columns > MOST_SOLVED
     if model is not None and large and independent_sets(model.specification, sets):
         return _masked(_at_theta(estimate, model, sets, possible))
     whole = None if model is None else model.point()
+    rows = replace(estimate.specification)  # its cross-products are one thread's own
 
     def work(g: int) -> _Without | None:
         keep = sets != g
@@ -202,8 +206,8 @@ def influence_of_sets(
             return None
         try:
             if model is not None and whole is not None:
-                return _one_step(estimate, model, whole, keep)
-            return _refitted(estimate, keep)
+                return _one_step(estimate, model, whole, keep, rows)
+            return _refitted(estimate, keep, rows)
         except (ModelError, np.linalg.LinAlgError):
             return None
 
@@ -225,7 +229,11 @@ def _possible(X: Floats, sets: Codes) -> NDArray[np.bool_]:
 
 
 def _one_step(
-    estimate: Estimate, model: Linearised, whole: LinearPoint, keep: NDArray[np.bool_]
+    estimate: Estimate,
+    model: Linearised,
+    whole: LinearPoint,
+    keep: NDArray[np.bool_],
+    rows: Specification,
 ) -> _Without:
     rest = without_rows(model.specification, keep)
     shown = _shown(estimate)
@@ -240,11 +248,11 @@ def _one_step(
     point = model.stepped(rest)
     s2 = point.r2 / point.degrees
     sd = _deviations([s2 * psi for psi in point.covariances], np.sqrt(s2))
-    moved = _displacement(estimate, point.beta, point.theta, s2)
+    moved = _displacement(estimate, rows, point.beta, point.theta, s2)
     return _Without(point.beta, s2 * point.C, point.theta, sd, moved)
 
 
-def _refitted(estimate: Estimate, keep: NDArray[np.bool_]) -> _Without:
+def _refitted(estimate: Estimate, keep: NDArray[np.bool_], rows: Specification) -> _Without:
     start = None if estimate.optimum.singular else estimate.theta
     if isinstance(estimate, GeneralisedEstimate):
         again = fit_glmm(
@@ -269,14 +277,16 @@ def _refitted(estimate: Estimate, keep: NDArray[np.bool_]) -> _Without:
     )
     s2 = found.sigma**2
     sd = _deviations(found.covariances, found.sigma)
-    moved = _displacement(estimate, found.beta, found.theta, s2)
+    moved = _displacement(estimate, rows, found.beta, found.theta, s2)
     return _Without(found.beta, found.vcov, found.theta, sd, moved)
 
 
-def _displacement(estimate: Estimate, beta: Floats, theta: Floats, s2: float) -> float:
+def _displacement(
+    estimate: Estimate, rows: Specification, beta: Floats, theta: Floats, s2: float
+) -> float:
     """Minus twice the log-likelihood of all rows at a point, minus that at the estimate."""
     point = solve.linear_point(
-        estimate.specification, theta, reml=estimate.reml, path=estimate.optimum.path
+        rows, theta, reml=estimate.reml, path=estimate.optimum.path, n_jobs=1
     )
     m = point.degrees
     gap = beta - point.beta

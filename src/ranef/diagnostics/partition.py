@@ -28,6 +28,8 @@ Floats = NDArray[np.float64]
 
 METHODS = ("auto", "lognormal", "delta", "trigamma", "latent")
 NODES = 31
+ROUNDING = 1e-12
+"""Of a linear predictor that is constant, relative to its size."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,7 +115,10 @@ def partition(estimate: Estimate, method: str = "auto", mean: float | None = Non
 
 
 def _variance(values: Floats) -> float:
-    return float(np.var(values, ddof=1)) if len(values) > 1 else 0.0
+    """Variance of values; 0 where they differ by rounding alone."""
+    if len(values) < 2 or np.ptp(values) <= ROUNDING * np.max(np.abs(values)):
+        return 0.0
+    return float(np.var(values, ddof=1))
 
 
 def term_variances(estimate: Estimate, z: Sequence[Floats] | None = None) -> Floats:

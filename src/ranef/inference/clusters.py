@@ -106,17 +106,17 @@ class ClusterCovariance:
         """
         q = len(C)
         carried = C @ self.bread
-        a = np.einsum("sp,mpr,tr->mst", carried, self.own, carried)
+        a = carried @ self.own @ carried.T
         root = np.linalg.cholesky(self.bread)
-        b = np.einsum("xp,mpr,sr->msx", root.T, self.shared, carried)
+        b = np.swapaxes(root.T @ (self.shared @ carried.T), 1, 2)
         expected = a.sum(axis=0) - np.einsum("msx,mtx->st", b, b)
         values, vectors = np.linalg.eigh(expected)
         if values[0] <= 0:
             return 0.0, expected
         T = (vectors / np.sqrt(values)).T
         a = T @ a @ T.T
-        b = np.einsum("us,msx->mux", T, b)
-        inner = np.einsum("msx,mtx->mst", b, b)
+        b = T @ b
+        inner = b @ np.swapaxes(b, 1, 2)
         total = 0.0
         for s in range(q):
             for t in range(q):

@@ -29,11 +29,11 @@ __all__ = ["NullDraws", "Spectrum", "simulate_ratio", "spectrum"]
 Floats = NDArray[np.float64]
 
 LARGEST = 4_000
-MANY = 400
+MANY = 200
 GRID = 64
 CELLS = 4_000_000
 SAME = 1e-9
-CLOSE = 0.005
+CLOSE = 0.02
 
 
 @dataclass(frozen=True, eq=False)

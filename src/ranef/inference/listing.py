@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from ranef.covariance import Parameter, lower_entries, structure_of
 from ranef.covariance.structure import EVERY
+from ranef.design.labels import spelled
 from ranef.design.specification import RandomTerm
 from ranef.errors import ModelError, suggestion
 from ranef.inference.effects import component_of
@@ -263,7 +264,10 @@ def _named(parameters: Sequence[ModelParameter], name: str) -> list[int]:
     if name in KINDS:
         return [k for k, p in enumerate(parameters) if p.fixed == (name == "fixed")]
     key = ": ".join(part.strip() for part in name.split(": "))
-    exact = [k for k, p in enumerate(parameters) if p.label == key]
+    labels = [p.label for p in parameters]
+    exact = [k for k, label in enumerate(labels) if label == spelled(key, labels)]
+    bare = [label.replace("`", "") for label in labels]
+    key = key.replace("`", "")
     return exact or [
-        k for k, p in enumerate(parameters) if not p.fixed and p.label.startswith(f"{key}:")
+        k for k, p in enumerate(parameters) if not p.fixed and bare[k].startswith(f"{key}:")
     ]

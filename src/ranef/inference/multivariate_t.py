@@ -8,7 +8,7 @@ differences is: constraints that end in the same variable are intersected.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,12 +37,19 @@ class MultivariateT:
         s = sqrt(chi^2 / df) at the points.
     points : (N, r - 1) float64 array
         Uniform points of the other variables, in `SHIFTS` blocks.
+    mixing : (N,) float64 array
+        That of the scale.
     """
 
     root: Floats
     ends: Ints
     scale: Floats
     points: Floats
+    mixing: Floats
+
+    def at(self, df: float) -> MultivariateT:
+        """The same points for other degrees of freedom."""
+        return replace(self, scale=_scale(self.mixing, df))
 
     def outside(self, t: float) -> tuple[float, float]:
         """Return P(max |T| > t), and the standard error of that number."""
@@ -77,16 +84,20 @@ def multivariate_t(
     >>> round(pair.outside(1.96)[0], 4), round(1 - 0.95 ** 2, 4)
     (0.0975, 0.0975)
     """
-    from scipy.special import chdtri
-
     root, ends = _pivoted(correlation)
     r = root.shape[1]
     dimensions = r - 1 + int(np.isfinite(df))
     uniform = _points(points, max(dimensions, 1), rng)
-    scale = np.ones(len(uniform))
-    if np.isfinite(df):
-        scale = np.sqrt(chdtri(df, uniform[:, -1]) / df)
-    return MultivariateT(root, ends, scale, uniform[:, : r - 1])
+    mixing = uniform[:, -1]
+    return MultivariateT(root, ends, _scale(mixing, df), uniform[:, : r - 1], mixing)
+
+
+def _scale(mixing: Floats, df: float) -> Floats:
+    from scipy.special import chdtri
+
+    if np.isinf(df):
+        return np.ones(len(mixing))
+    return np.asarray(np.sqrt(chdtri(df, mixing) / df))
 
 
 def _inside(prepared: MultivariateT, t: float) -> Floats:
@@ -94,22 +105,20 @@ def _inside(prepared: MultivariateT, t: float) -> Floats:
     from scipy.special import ndtr, ndtri
 
     root, ends, scale = prepared.root, prepared.ends, prepared.scale
-    m, r = root.shape
+    r = root.shape[1]
     N = len(scale)
     total = np.ones(N)
-    centre = np.zeros((m, N))
+    drawn = np.empty((max(r - 1, 0), N))
     for j in range(r):
         own = np.flatnonzero(ends == j)
         slope = root[own, j]
-        middle = -centre[own] / slope[:, None]
+        middle = -(root[own, :j] @ drawn[:j]) / slope[:, None]
         half = t * scale / np.abs(slope)[:, None]
         low = ndtr((middle - half).max(axis=0))
         width = np.maximum(ndtr((middle + half).min(axis=0)) - low, 0.0)
         total *= width
         if j < r - 1:
-            drawn = ndtri(np.clip(low + prepared.points[:, j] * width, 1e-300, 1 - 1e-16))
-            later = np.flatnonzero(ends > j)
-            centre[later] += root[later, j][:, None] * drawn
+            drawn[j] = ndtri(np.clip(low + prepared.points[:, j] * width, 1e-300, 1 - 1e-16))
     return total
 
 

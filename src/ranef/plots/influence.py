@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from ranef.design.labels import spelled
 from ranef.errors import ModelError, suggestion
 from ranef.plots.style import ACCENT, INK, MARK, MUTED, finish, label, panels, plain
 
@@ -104,6 +105,7 @@ def _columns(left_out: LeftOut, statistic: str, term: str | None) -> dict[str, F
         return {f"{TITLES[statistic]}, without {who}": values}
     names = left_out.terms if statistic == "dfbetas" else left_out.deviations
     table = left_out.found.dfbetas if statistic == "dfbetas" else left_out.found.sd
+    term = None if term is None else spelled(term, names)
     if term is not None and term not in names:
         raise ModelError(
             f"no {TITLES[statistic]} of {term!r}{suggestion(term, names)}; there are "

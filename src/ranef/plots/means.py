@@ -36,6 +36,8 @@ class MeansPanel:
     estimate, low, high : (k,) float64 arrays
     left, right : (k,) float64 arrays or None
         Ends of comparison arrows, on the axis.
+    null : float or None
+        Where there is no difference: a line.
     """
 
     title: str
@@ -45,6 +47,7 @@ class MeansPanel:
     high: Floats
     left: Floats | None = None
     right: Floats | None = None
+    null: float | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,6 +110,8 @@ def _same_reach(axes: list[Axes]) -> None:
 
 def _means(ax: Axes, panel: MeansPanel, interval: str) -> None:
     rows = np.arange(len(panel.names), dtype=np.float64)
+    if panel.null is not None:
+        ax.axvline(panel.null, color=MUTED, linewidth=0.9, linestyle=(0, (4, 3)), zorder=2)
     if interval:
         ax.hlines(rows, panel.low, panel.high, color=BAND, linewidth=9, zorder=1)
     if panel.left is not None and panel.right is not None:
@@ -119,7 +124,7 @@ def _means(ax: Axes, panel: MeansPanel, interval: str) -> None:
     ax.set_ylim(len(rows) - 0.4, -0.6)
     arrows = [e for e in (panel.left, panel.right) if e is not None]
     values = np.concatenate([panel.low, panel.high, panel.estimate, *arrows])
-    values = values[np.isfinite(values)]
+    values = np.append(values[np.isfinite(values)], [] if panel.null is None else [panel.null])
     if len(values):
         reach = float(np.ptp(values)) or abs(float(values[0])) or 1.0
         ax.set_xlim(values.min() - 0.05 * reach, values.max() + 0.05 * reach)

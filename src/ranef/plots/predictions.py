@@ -6,12 +6,13 @@ import re
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ranef.design.labels import level_text
+from ranef.design.labels import shown_level
 from ranef.design.syntax import column_names
 from ranef.errors import ModelError, UnknownColumnError, suggestion
 from ranef.models.naming import outcome_name
@@ -32,6 +33,7 @@ GRID = 60
 MOST_LINES = 200
 MOST_PANELS = 12
 MOST_HELD = 6
+POSITIONED = ("ar1", "hetar1", "toep", "ou", "exp", "gau", "mat")
 ANOTHER = "(another)"
 """A level that no table has: its effect is zero in a predicted line."""
 
@@ -51,9 +53,10 @@ def predictions(
 ) -> Axes | NDArray[np.object_]:
     """Draw predictions along a column: each level's own, and the population's.
 
-    Other columns are held: numbers at their means, categories at each level's most
-    frequent value (for the population's line at that of the rows in the panel). A
-    level's line goes as far as its rows; effects of other grouping factors are zero in
+    Other columns are held: numbers at their means, categories, and numbers that a formula
+    takes for categories or positions, at each level's most frequent value (for the
+    population's line at that of the rows in the panel, named below the axis). A level's
+    line goes as far as its rows; effects of other grouping factors are zero in
     it. Of more than 200 levels every so many is drawn.
 
     Parameters
@@ -171,9 +174,24 @@ class _Scene:
 
     @property
     def stepped(self) -> bool:
-        """Whether a formula takes the numbers of x for categories."""
-        call = rf"\b(?:factor|C)\(\s*`?{re.escape(self.x)}`?\s*[,)]"
+        """Whether a formula takes the numbers of x for categories or positions."""
+        return self._is_stepped(self.x) or self.x in self._positions
+
+    def _is_stepped(self, name: str) -> bool:
+        call = rf"\b(?:factor|C)\(\s*`?{re.escape(name)}`?\s*[,)]"
         return any(re.search(call, str(spec.formula)) for spec in self._specs())
+
+    @cached_property
+    def _positions(self) -> frozenset[str]:
+        """Columns that say where a structured effect is, of which only those seen are known."""
+        bars = [bar for spec in self._specs() for bar in spec.recipe.model.bars]
+        placed = [v for bar in bars if bar.structure in POSITIONED for v in bar.left.variables]
+        return frozenset(name for node in placed for name in column_names(node))
+
+    def typical(self, name: str, rows: NDArray[np.intp]) -> Any:
+        """What a column is held at: a mean, or the most frequent value."""
+        frequent = name in self._positions or self._is_stepped(name)
+        return _typical(self.columns[name], rows, frequent)
 
     def _specs(self) -> Sequence[Any]:
         if is_generalised(self.fit):
@@ -213,7 +231,7 @@ class _Scene:
         used = np.unique(codes[codes >= 0])
         if len(used) > MOST_PANELS:
             raise ModelError(f"{by!r} has {len(used)} values; panels are for up to {MOST_PANELS}")
-        return [level_text(levels[k]) for k in used]
+        return [shown_level(levels[k]) for k in used]
 
     def panels(self, by: str | None) -> list[NDArray[np.intp]]:
         """Rows of each panel."""
@@ -227,7 +245,7 @@ class _Scene:
         out: dict[str, Any] = {}
         for name in dict.fromkeys((*self.predictors, *self._conditions())):
             if name != self.x:
-                out[name] = _filled(n, _typical(self.columns[name], rows))
+                out[name] = _filled(n, self.typical(name, rows))
         out[self.x] = (
             along if self.values is None else _objects([self.values[int(k)] for k in along])
         )
@@ -241,10 +259,7 @@ class _Scene:
         for name, values in at.items():
             if name == self.x or name in groups:
                 continue
-            value = np.asarray(values)[0]
-            real = isinstance(value, int | float | np.number) and not isinstance(value, bool)
-            shown = f"{float(value):.4g}" if real else plain(level_text(value))
-            said.append(f"{plain(name)} = {shown}")
+            said.append(f"{plain(name)} = {_value_text(np.asarray(values)[0])}")
         more = f" and {len(said) - MOST_HELD} more columns" if len(said) > MOST_HELD else ""
         return ", ".join(said[:MOST_HELD]) + more
 
@@ -354,7 +369,7 @@ def _level_lines(scene: _Scene, rows: NDArray[np.intp]) -> tuple[list[tuple[Floa
         table = scene.held(own, len(along), along)
         for name in scene.groups:
             if name in scene.factor.columns:
-                table[name] = _filled(len(along), _typical(scene.columns[name], own))
+                table[name] = _filled(len(along), scene.typical(name, own))
             elif name not in table:
                 table[name] = _filled(len(along), ANOTHER)
         tables.append(table)
@@ -421,7 +436,7 @@ def _places(table: Table, x: str) -> tuple[Floats, list[str] | None, list[Any] |
     used = np.unique(codes)
     values = [levels[k] for k in used]
     places = np.searchsorted(used, codes).astype(np.float64)
-    return places, [level_text(v) for v in values], values
+    return places, [shown_level(v) for v in values], values
 
 
 def _response(fit: Any, category: Any) -> tuple[Floats | None, str, int | None]:
@@ -444,13 +459,22 @@ def _response(fit: Any, category: Any) -> tuple[Floats | None, str, int | None]:
     return y, name, None
 
 
-def _typical(values: Any, rows: NDArray[np.intp]) -> Any:
-    """Mean of numbers, most frequent of categories."""
+def _typical(values: Any, rows: NDArray[np.intp], frequent: bool) -> Any:
+    """Mean of numbers, most frequent of categories and where it is asked for."""
     column = Table.of({"v": values})
     if column.kind("v") == "numeric":
-        return float(np.mean(column.numeric("v")[rows]))
+        own = column.numeric("v")[rows]
+        if not frequent:
+            return float(np.mean(own))
+        known, count = np.unique(own, return_counts=True)
+        return float(known[count.argmax()])
     codes, levels = column.codes("v")
     return levels[int(np.bincount(codes[rows]).argmax())]
+
+
+def _value_text(value: Any) -> str:
+    real = isinstance(value, int | float | np.number) and not isinstance(value, bool)
+    return f"{float(value):.4g}" if real else plain(shown_level(value))
 
 
 def _filled(n: int, value: Any) -> Any:

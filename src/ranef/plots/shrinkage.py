@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ranef.design.labels import spelled
 from ranef.errors import ModelError, suggestion
 from ranef.plots.reading import Levelled, Shrinkage, shrinkage_effects
 from ranef.plots.style import ACCENT, INK, MARK, MUTED, finish, label, on_axes, plain
@@ -78,6 +79,7 @@ def _chosen(
     if len(wanted) not in (1, 2):
         raise ModelError(f"terms is one coefficient or a pair, not {len(wanted)}")
     known = {s.term: s for s in reversed(found)}
+    wanted = tuple(spelled(str(name), known) for name in wanted)
     for name in wanted:
         if name not in known:
             raise ModelError(

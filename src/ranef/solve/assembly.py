@@ -232,6 +232,23 @@ class Parametrisation:
 
 
 @dataclass(frozen=True, eq=False)
+class TakenOut:
+    """A response as the core takes it: less its least-squares fit, and scaled.
+
+    Attributes
+    ----------
+    rest : (n,) float64 array
+    beta : (p,) float64 array
+        Coefficients taken out, on the core's scale of X.
+    scale : float
+    """
+
+    rest: Floats
+    beta: Floats
+    scale: float
+
+
+@dataclass(frozen=True, eq=False)
 class Assembly(Parametrisation):
     """The core's problem with the scales that lead to and from it.
 
@@ -283,10 +300,19 @@ class Assembly(Parametrisation):
             )
         return rest, beta, scale
 
+    def taken(self, y: Floats) -> TakenOut:
+        """Free one response (n,) of its least-squares fit."""
+        rest, beta, scale = self.respond(np.asarray(y, dtype=np.float64)[None])
+        return TakenOut(rest[0], beta[0], float(scale[0]))
+
+    @cached_property
+    def own(self) -> TakenOut:
+        """The model's own response, free of its least-squares fit."""
+        return self.taken(self.spec.y)
+
     def response(self) -> Floats:
         """Return the model's own response as the core takes it, (n,)."""
-        y: Floats = self.respond(self.spec.y[None])[0][0]
-        return y
+        return self.own.rest
 
     def criterion_shift(self, reml: bool, scale: Any) -> Any:
         """Return what to add to the core's criterion for the user's."""

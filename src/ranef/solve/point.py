@@ -10,12 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ranef.design.specification import Specification
-from ranef.solve.assembly import Assembly, assemble
+from ranef.solve.assembly import Assembly, TakenOut, assemble
 
 __all__ = ["LinearPoint", "linear_point", "stepped_point"]
 
@@ -87,7 +88,9 @@ def linear_point(
     """
     assembly = assemble(spec, path, n_jobs)
     phi = assembly.phi(theta, dict(ranks or {}))
-    return _point(assembly, phi, np.asarray(theta), reml, spec.y if y is None else y)
+    taken = assembly.own if y is None else assembly.taken(y)
+    state = assembly.core.state(taken.rest, reml, phi, False)
+    return _point(assembly, state, np.asarray(theta), reml, taken)
 
 
 def stepped_point(
@@ -106,18 +109,18 @@ def stepped_point(
     """
     assembly = assemble(spec, path, n_jobs)
     phi = assembly.phi(theta, dict(ranks or {}))
-    y = assembly.response()
-    here = assembly.core.state(y, reml, phi, True)
+    taken = assembly.own
+    here = assembly.core.state(taken.rest, reml, phi, True)
     step = _newton(here["gradient"], here["hessian"])
     reach = MOST_CHANGE * (np.abs(phi) + 0.1)
     step = step * min(1.0, float(np.min(reach / np.maximum(np.abs(step), 1e-300), initial=1.0)))
     for _ in range(4):
-        there = assembly.core.state(y, reml, phi + step, False)
+        there = assembly.core.state(taken.rest, reml, phi + step, False)
         if there["criterion"] <= here["criterion"]:
             moved = assembly.theta(phi + step, there["psi"], {})
-            return _point(assembly, phi + step, moved, reml, spec.y)
+            return _point(assembly, there, moved, reml, taken)
         step = step / 2
-    return _point(assembly, phi, np.asarray(theta), reml, spec.y)
+    return _point(assembly, here, np.asarray(theta), reml, taken)
 
 
 def _newton(gradient: Floats, hessian: Floats) -> Floats:
@@ -129,15 +132,13 @@ def _newton(gradient: Floats, hessian: Floats) -> Floats:
 
 
 def _point(
-    assembly: Assembly, phi: Floats, theta: Floats, reml: bool, response: Floats
+    assembly: Assembly, state: dict[str, Any], theta: Floats, reml: bool, taken: TakenOut
 ) -> LinearPoint:
-    y, beta0, scale = assembly.respond(np.ascontiguousarray(response[None], dtype=np.float64))
-    state = assembly.core.state(y[0], reml, phi, False)
-    s, T = float(scale[0]), assembly.fixed.transform
+    s, T = taken.scale, assembly.fixed.transform
     return LinearPoint(
         theta=theta,
         criterion=float(state["criterion"]) + float(assembly.criterion_shift(reml, s)),
-        beta=T @ (beta0[0] + s * state["beta"]),
+        beta=T @ (taken.beta + s * state["beta"]),
         C=T @ state["fixed_covariance"] @ T.T,
         modes=tuple(
             s * state["modes"][t.block][:, t.first : t.first + t.size] for t in assembly.terms

@@ -36,8 +36,6 @@ Ints = NDArray[np.int32]
 STEP = 1e-3
 """Of a difference quotient, relative to the parameter."""
 
-MANY_ROWS = 2000
-
 
 def _assembly(estimate: Estimate) -> Assembly:
     return assemble(estimate.specification, estimate.optimum.path)
@@ -292,8 +290,7 @@ def prediction_variance_derivatives(
 ) -> Floats:
     """Derivatives (N, k) of `prediction_variance` with respect to theta, sigma held.
 
-    By central differences, of many rows (above 2,000) by forward ones, good to three
-    digits; zero for entries that are not `free`.
+    By central differences; zero for entries that are not `free`.
     """
     assembly = _assembly(estimate)
     y, reml, _ = at_optimum(assembly, estimate)
@@ -306,7 +303,7 @@ def prediction_variance_derivatives(
         forms: Floats = assembly.core.quadratic_forms(y, reml, phi, codes, z, inner) + new
         return forms
 
-    found = differences(assembly, estimate, variance, (len(X),), forward=len(X) > MANY_ROWS)
+    found = differences(assembly, estimate, variance, (len(X),))
     return np.asarray(estimate.sigma**2 * found.T)
 
 
@@ -315,24 +312,18 @@ def differences(
     estimate: Estimate,
     function: Callable[[Floats], Floats],
     shape: tuple[int, ...],
-    *,
-    forward: bool = False,
 ) -> Floats:
-    """Derivatives (k, *shape) of a function of theta by difference quotients.
+    """Derivatives (k, *shape) of a function of theta by central difference quotients.
 
-    Central ones, or forward ones; zero for entries that are not `free`.
+    Zero for entries that are not `free`.
     """
     theta, ends = estimate.theta, room(assembly, estimate.theta)
     unit = np.concatenate([term.units for term in assembly.terms])
     out = np.zeros((len(theta), *shape))
-    middle = function(theta) if forward else None
     for i in np.flatnonzero(free_entries(assembly, theta, ranks_of(estimate.optimum))):
         step = min(STEP * max(abs(float(theta[i])), 0.1 * float(unit[i])), ends[i] / 2)
         up, down = theta.copy(), theta.copy()
         up[i] += step
-        if middle is None:
-            down[i] -= step
-            out[i] = (function(up) - function(down)) / (2 * step)
-        else:
-            out[i] = (function(up) - middle) / step
+        down[i] -= step
+        out[i] = (function(up) - function(down)) / (2 * step)
     return out

@@ -112,15 +112,15 @@ def fit(
         not vary, or `start` has the wrong length.
     """
     assembly = assemble(spec, path, n_jobs)
-    y, beta0, scale = assembly.respond(spec.y[None])
+    taken = assembly.own
     phi = None if start is None else _checked_start(assembly, start)
-    found = assembly.core.fit(y[0], reml, phi, max_evaluations, progress)
+    found = assembly.core.fit(taken.rest, reml, phi, max_evaluations, progress)
     if not np.isfinite(found["criterion"]):
         raise ModelError(
             "the likelihood is unbounded: the random effects can reproduce the response exactly "
             "(as many effects as rows?); use fewer random effects"
         )
-    return _solution(assembly, found, beta0[0], float(scale[0]), reml)
+    return _solution(assembly, found, taken.beta, taken.scale, reml)
 
 
 def _checked_start(assembly: Assembly, start: Floats) -> Floats:

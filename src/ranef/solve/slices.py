@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from math import exp, log
+from math import log
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -45,6 +45,8 @@ Floats = NDArray[np.float64]
 NULL = 1e-9
 KICK = 0.1
 LEAST = 1e-3
+MOST_RELATIVE = 3000.0
+"""Standard deviation over sigma at most, in multiples of the estimate's."""
 OFF = 1e-6
 
 
@@ -297,11 +299,22 @@ class _Scale(_Linear):
 class _Deviation(_Linear):
     """c is a standard deviation, or its root where the chart's coordinate is.
 
-    x ends in log sigma; the chart holds the sd relative to sigma. At c = 0 the
-    criterion is that of the model without the column.
+    x ends in sigma; the chart holds the sd relative to sigma. At c = 0 the criterion is
+    that of the model without the column. Where random effects can reproduce the response
+    (an effect for each row, as of `ar1`) the best sigma may be 0: the criterion is smooth
+    and even in sigma and has a limit there; as near to it as digits allow, where the chart
+    comes to `most`, it is taken for constant.
+
+    Attributes
+    ----------
+    place : int
+        Of the chart.
+    most : float
+        The coordinate of the chart, relative to sigma, at most.
     """
 
     place: int
+    most: float
 
     @property
     def reading(self) -> Reading:
@@ -309,8 +322,9 @@ class _Deviation(_Linear):
 
     def evaluate(self, x: Floats, c: float) -> Evaluation:
         power = self.charts[self.place].power
-        inverse = exp(-x[-1] / power)
-        y = self.y * (self.scale * exp(-x[-1]))
+        sigma, free = self._sigma(x, c)
+        inverse = sigma ** (-1.0 / power)
+        y = self.y * (self.scale / sigma)
         relative = float(c * inverse)
         found = self.assembly.core.state(y, self.reml, self._phi(x, relative), True, True)
         if not np.isfinite(found["criterion"]):
@@ -318,12 +332,21 @@ class _Deviation(_Linear):
         gradient, by_relative = self._pull(x, relative, found)
         m, r2 = found["degrees"], found["rss"]
         by_log_sigma = 2.0 * (m - r2) - by_relative * relative / power
-        value = found["criterion"] + 2.0 * m * float(x[-1])
-        slope = float(by_relative * inverse)
-        return Evaluation(value, np.append(gradient, by_log_sigma), slope, found)
+        value = found["criterion"] + 2.0 * m * log(sigma)
+        slope, by_sigma = float(by_relative * inverse), by_log_sigma / float(x[-1] or 1.0)
+        if not free:
+            by_sigma, slope = 0.0, 2.0 * (m - r2) * power / c
+        return Evaluation(value, np.append(gradient, by_sigma), slope, found)
+
+    def _sigma(self, x: Floats, c: float) -> tuple[float, bool]:
+        """Sigma, and whether it is that of x, which may have either sign."""
+        own, power = abs(float(x[-1])), self.charts[self.place].power
+        least = max((abs(c) / self.most) ** power, np.finfo(float).tiny)
+        return max(own, least), own > least
 
     def leave(self, x: Floats, c: float, at: Evaluation) -> Floats | None:
-        return super().leave(x, c * exp(-x[-1] / self.charts[self.place].power), at)
+        sigma, _ = self._sigma(x, c)
+        return super().leave(x, c * sigma ** (-1.0 / self.charts[self.place].power), at)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -473,9 +496,11 @@ def covariance_slice(estimate: Estimate, t: int, held: Held) -> Slice | None:
             charts=charts, x=x, c=c, units=units, unit=0.3, ends=charts[t].ends, **common
         )
     to_user = sigma ** (1.0 / charts[t].power)
+    modest = _deviation_unit(assembly, t, held)
+    most = max(float(c), 10 * modest) * MOST_RELATIVE ** (1.0 / charts[t].power)
     return _Deviation(
-        charts=charts, x=np.append(x, np.log(sigma)), c=c * to_user, ends=charts[t].ends,
-        units=np.append(units, 0.1), unit=to_user * _deviation_unit(assembly, t, held), **common,
+        charts=charts, x=np.append(x, sigma), c=c * to_user, ends=charts[t].ends,
+        units=np.append(units, 0.1 * sigma), unit=to_user * modest, most=most, **common,
     )  # fmt: skip
 
 

@@ -273,7 +273,7 @@ def test_tables_for_a_paper(run: Callable[..., Ran], sleep: Path, name: str) -> 
 def test_ranks(run: Callable[..., Ran], sleep: Path, tmp_path: Path) -> None:
     out, short, plot = tmp_path / "r.json", tmp_path / "r.csv", tmp_path / "r.svg"
     code, shown, err = run(
-        "rank", FORMULA, sleep, "--group", "Subject", "--statistic", "Days", "--top", 3,
+        "rank", FORMULA, sleep, "--by", "Subject", "--statistic", "Days", "--top", 3,
         "--threshold", "5", "--order", "descending", "--draws", 500, "--seed", 7,
         "--conf-level", "0.9", "--out", out, "--out", short, "--plot", plot,
     )  # fmt: skip
@@ -318,7 +318,7 @@ def test_comparisons(run: Callable[..., Ran], sleep: Path, tmp_path: Path) -> No
 def test_rank_and_compare_complain_in_one_line(run: Callable[..., Ran], sleep: Path) -> None:
     small, other = "Reaction ~ Days + (1 | Subject)", "Reaction ~ 1 + (1 | Subject)"
     for arguments, code, said in (
-        (("rank", FORMULA, sleep, "--group", "Subjekt"), 2, "did you mean 'Subject'?"),
+        (("rank", FORMULA, sleep, "--by", "Subjekt"), 2, "did you mean 'Subject'?"),
         (("rank", FORMULA, sleep, "--statistic", "Dayz"), 2, "'Days'"),
         (("rank", FORMULA, sleep, "--top", 40), 2, "more than the 18 levels"),
         (("rank", FORMULA, sleep, "--scale", "ratio"), 2, "exponential"),

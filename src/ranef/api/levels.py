@@ -68,7 +68,7 @@ class Place:
 
 
 def place_of(
-    fit: Any, group: str | None, component: str = "conditional", response: Any = None, *, what: str
+    fit: Any, by: str | None, component: str = "conditional", response: Any = None, *, what: str
 ) -> Place:
     """Find a grouping factor and the part of the model, or say what there is."""
     if not isinstance(fit, MixedModelFit):
@@ -76,7 +76,7 @@ def place_of(
             f"{what} takes a fit of ranef.lmm or ranef.glmm, not {type(fit).__name__}: it compares "
             "levels whose effects are random"
         )
-    factor = fit._factor(group)
+    factor = fit._factor(by)
     group = factors_of(fit.estimate)[factor].name
     parts = [
         part

@@ -29,7 +29,7 @@ SHOWN = 12
 
 def posterior(
     fit: Any,
-    group: str | None = None,
+    by: str | None = None,
     *,
     terms: str | Sequence[str] | None = None,
     scale: str = "effect",
@@ -48,7 +48,7 @@ def posterior(
     Parameters
     ----------
     fit : a fit of `lmm` or `glmm`
-    group : str, optional
+    by : str, optional
         The grouping factor; may be left out when there is one.
     terms : str or sequence of str, optional
         Coefficients that vary over the levels; all of them if left out.
@@ -91,7 +91,7 @@ def posterior(
     >>> found.draws(1000, rng=1).shape
     (1000, 6, 1)
     """
-    place = place_of(fit, group, component, response, what="posterior()")
+    place = place_of(fit, by, component, response, what="posterior()")
     given = checks.choice("given", given, shrinkage.GIVEN)
     scale = checks.choice("scale", scale, SCALES)
     names = chosen_terms(place, terms)

@@ -33,7 +33,7 @@ NOT_A_CLAIM = (
 
 def standardized_ratios(
     fit: Any,
-    group: str | None = None,
+    by: str | None = None,
     *,
     reference: str = "typical",
     threshold: float = 1.0,
@@ -56,7 +56,7 @@ def standardized_ratios(
     fit : a fit of `glmm` (counts, proportions, normal responses) or `lmm`
         The adjustment is its fixed effects; the exposure of counts its offset, as in
         ``offset(log(patient_days))``.
-    group : str, optional
+    by : str, optional
         The grouping factor; may be left out when there is one.
     reference : {"typical", "population"}
         Of whom the expectation is: of a level with effect zero, which is the median
@@ -95,7 +95,7 @@ def standardized_ratios(
     1     2       5.0      7.42   0.67      0.77
     2     3      12.0      7.85   1.53      1.40
     """
-    place = place_of(fit, group, what="standardized_ratios()")
+    place = place_of(fit, by, what="standardized_ratios()")
     reference = checks.choice("reference", reference, shrinkage.REFERENCES)
     given = checks.choice("given", given, shrinkage.GIVEN)
     limit, unit = _positive("threshold", threshold), _positive("per", per)

@@ -40,7 +40,7 @@ SHOWN = 20
 
 def rank(
     fit: Any,
-    group: str | None = None,
+    by: str | None = None,
     *,
     statistic: str | Statistic | None = None,
     scale: str | None = None,
@@ -63,7 +63,7 @@ def rank(
     Parameters
     ----------
     fit : a fit of `lmm` or `glmm`
-    group : str, optional
+    by : str, optional
         The grouping factor; may be left out when there is one.
     statistic : str or callable, optional
         What is ranked: a coefficient that varies over the levels (the intercept, or the
@@ -121,7 +121,7 @@ def rank(
     1   309           2.14         1          5
     2   310           3.96         1          8
     """
-    place = place_of(fit, group, component, response, what="rank()")
+    place = place_of(fit, by, component, response, what="rank()")
     _check_ordered(place)
     given = checks.choice("given", given, shrinkage.GIVEN)
     order = checks.choice("order", order, ORDERS)

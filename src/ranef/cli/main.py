@@ -123,7 +123,7 @@ def _rank(options: Namespace) -> int:
     fit = _fitted(options, _read(options, options.formula), options.formula)
     names = ("statistic", "scale", "order", "top", "threshold", "conf_level")
     asked = {name: getattr(options, name) for name in names}
-    found = fit.rank(options.group, n=options.draws, rng=options.seed, **asked)
+    found = fit.rank(options.by, n=options.draws, rng=options.seed, **asked)
     if not options.quiet:
         print(found)
     write_ranking(found, options)

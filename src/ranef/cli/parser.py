@@ -36,7 +36,7 @@ EXAMPLES = """\
 first steps (sleepstudy comes with ranef):
   ranef fit "Reaction ~ Days + (Days | Subject)" sleepstudy
   ranef fit "Reaction ~ Days + (Days | Subject)" sleepstudy --report sleep.html
-  ranef rank "diameter ~ 1 + (1 | plate) + (1 | sample)" Penicillin --group sample
+  ranef rank "diameter ~ 1 + (1 | plate) + (1 | sample)" Penicillin --by sample
   ranef compare "Reaction ~ Days + (1 | Subject)" "Reaction ~ Days + (Days | Subject)" sleepstudy
   ranef plan "y ~ x + (1 | school/class)" scores.csv.gz
 
@@ -100,7 +100,7 @@ what was adjusted for.
 
 examples:
   ranef rank "Reaction ~ Days + (Days | Subject)" sleepstudy --statistic Days --top 3
-  ranef rank "diameter ~ 1 + (1 | plate) + (1 | sample)" Penicillin --group sample --plot ranks.png
+  ranef rank "diameter ~ 1 + (1 | plate) + (1 | sample)" Penicillin --by sample --plot ranks.png
   ranef rank "cbind(incidence, size - incidence) ~ period + (1 | herd)" cbpp \\
       --family binomial --scale ratio --order descending --threshold 1.5 --out herds.csv
 """

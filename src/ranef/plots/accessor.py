@@ -68,20 +68,20 @@ class FitPlots:
         """Draw raw estimates and where shrinkage takes them, see `ranef.plots.shrinkage`."""
         return shrinkage(self._levelled, group=group, terms=terms, ax=ax)
 
-    def ranks(self, group: str | None = None, *, ax: Axes | None = None, **options: Any) -> Axes:
+    def ranks(self, by: str | None = None, *, ax: Axes | None = None, **options: Any) -> Axes:
         """Draw expected ranks with intervals; options are those of `ranef.rank`."""
-        return ranks(self._levelled.rank(group, **options), ax=ax)
+        return ranks(self._levelled.rank(by, **options), ax=ax)
 
     def funnel(
         self,
-        group: str | None = None,
+        by: str | None = None,
         *,
         overdispersion: str = "none",
         ax: Axes | None = None,
         **options: Any,
     ) -> Axes:
         """Draw a funnel of standardised ratios; options are those of `standardized_ratios`."""
-        found = self._levelled.standardized_ratios(group, **options)
+        found = self._levelled.standardized_ratios(by, **options)
         return funnel(found.funnel(overdispersion=overdispersion), ax=ax)
 
     def residuals(

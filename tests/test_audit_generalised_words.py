@@ -112,7 +112,7 @@ def test_answers_of_a_fit_without_a_finite_optimum_say_so(counts):
     """A difference from a coefficient that runs off looked as sure as any."""
     rare = np.where((counts["y"] > 0) & (counts["x"] > 1.2), "yes", "no")
     data = {**counts, "hit": (counts["y"] > 0).astype(float), "rare": rare}
-    with pytest.warns(ranef.errors.RanefWarning, match="runs off"):
+    with pytest.warns(ranef.errors.RanefWarning, match="diverges"):
         fit = ranef.glmm("hit ~ rare + (1 | site)", data, family="binomial")
     pages = [ranef.emmeans(fit, "rare"), ranef.contrasts(fit, "rare"), ranef.average(fit, "rare")]
     for page in pages:

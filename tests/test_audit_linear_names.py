@@ -40,7 +40,7 @@ def test_a_grouping_factor_has_the_name_of_its_column(spaced, diary):
     assert len(ranks.tidy()) == 15
     left_out = ranef.influence(spaced).tidy()
     assert diary.merge(left_out, on="person id").shape[0] == len(diary)
-    assert "for a typical person id" in str(spaced).replace("\n", " ")
+    assert "to a typical person id" in str(spaced).replace("\n", " ")
 
 
 def test_coefficients_are_known_without_the_backticks_of_a_formula(spaced):

@@ -289,13 +289,16 @@ class _Walk:
         out[k, k] = (up.slope - down.slope) / (2 * step)
         return out
 
-    def settle(self, x: Floats, c: float, C: Floats) -> tuple[_Point, Floats]:
+    def settle(self, point: _Point, C: Floats) -> tuple[_Point, Floats]:
         """Minimise over x by BFGS from the inverse Hessian C; return the point and the last C."""
-        at = self.evaluate(x, c)
+        x, c, at = point.x, point.c, point.at
         if not len(x):
-            return _Point(c, x, at), C
+            return point, C
         step, decrement = _step(C, at)
         for _ in range(MOST_STEPS):
+            if decrement < 0:  # rounding has left C indefinite
+                C = np.diag(self.own.units**2)
+                step, decrement = _step(C, at)
             if not decrement > _enough(at):
                 break
             found = self._shorten(x, c, at, step)
@@ -323,17 +326,30 @@ class _Walk:
             t /= 2
         return None
 
-    def optimum(self, x: Floats, c: float, C: Floats) -> tuple[_Point, Floats]:
+    def lowest(self, starts: Iterable[Floats], c: float, enough: float) -> _Point:
+        """Evaluate starts up to one whose criterion is at most `enough`; return the lowest."""
+        best: _Point | None = None
+        for x in starts:
+            at = self.evaluate(x, c)
+            if best is None or at.value < best.at.value:
+                best = _Point(c, x, at)
+            if best.at.value <= enough:
+                break
+        assert best is not None
+        return best
+
+    def optimum(self, start: _Point, C: Floats) -> tuple[_Point, Floats]:
         """Settle, and leave a boundary on which the criterion falls to the inside."""
-        point, C = self.settle(x, c, C)
+        point, C = self.settle(start, C)
+        c = point.c
         for _ in range(3):
             if not isfinite(point.at.value):
                 return point, C
             inside = self.own.leave(point.x, c, point.at)
             if inside is None:
                 break
-            start = np.diag(np.minimum(np.abs(np.diag(C)), self.own.units**2))
-            other, D = self.settle(inside, c, start)
+            wide = np.diag(np.minimum(np.abs(np.diag(C)), self.own.units**2))
+            other, D = self.settle(_Point(c, inside, self.evaluate(inside, c)), wide)
             if not other.at.value < point.at.value:
                 break
             point, C = other, D
@@ -364,7 +380,7 @@ def _completed(point: _Point, C: Floats, tangent: Floats) -> _Point:
     value, slope, x = at.value, at.slope, point.x
     if len(x):
         step, decrement = _step(C, at)
-        if decrement <= _enough(at):
+        if 0 <= decrement <= _enough(at):
             value, slope, x = value - decrement / 2, slope + float(tangent @ at.gradient), x + step
     return _Point(point.c, x, Evaluation(value, at.gradient, slope, {}))
 
@@ -409,7 +425,7 @@ def trace(own: Slice, reach: float) -> Curve:
     H = walk.curvature(own.x, own.c, first)
     k = len(own.x)
     C = _inverse(H[:k, :k], own.units)
-    centre, C = walk.optimum(own.x, own.c, C)
+    centre, C = walk.optimum(_Point(own.c, own.x, first), C)
     tangent = -(C @ H[:k, k])
     centre = _completed(centre, C, tangent)
     bend = max(float(H[k, k] + H[:k, k] @ tangent), 0.0)
@@ -440,7 +456,8 @@ def _refined(
     k = int(np.searchsorted(curve.c, c))
     before, after = points[k - 1], points[k]
     tangent = (after.x - before.x) / (after.c - before.c)
-    point, C = walk.optimum(before.x + (c - before.c) * tangent, c, C)
+    x = before.x + (c - before.c) * tangent
+    point, C = walk.optimum(_Point(c, x, walk.evaluate(x, c)), C)
     if not isfinite(point.at.value):
         return points
     return [*points[:k], _completed(point, C, tangent), *points[k:]]
@@ -491,7 +508,7 @@ class _Side:
                 c = last.c + sign * step
                 if sign * (c - end) >= 0 or abs(end - c) < 0.1 * abs(end - last.c):
                     c = end
-                point, D = self.walk.optimum(self._predicted(points, c), c, C)
+                point, D = self.walk.optimum(self._start(points, c, zetas[-1]), C)
                 point = _completed(point, D, self._tangent(points, point))
                 zeta = self._zeta(point)
                 usable = isfinite(point.at.value) and zeta <= zetas[-1] + LONGEST
@@ -526,6 +543,19 @@ class _Side:
         root = rate**2 + 2 * change * wanted
         step = 2 * wanted / (rate + sqrt(root)) if root > 0 else 2 * wanted / rate
         return min(max(step, 0.05 * done), 3.0 * done)
+
+    def _start(self, points: list[_Point], c: float, zeta: float) -> _Point:
+        """Begin where the path leads, or with less of it where that is clearly wrong.
+
+        Behind a kink of the path (a variance that comes to zero) polynomials lead
+        astray, even to another optimum.
+        """
+        last = points[-1]
+        tangent = self.tangent
+        if last is not self.centre:
+            tangent = (last.x - points[-2].x) / (last.c - points[-2].c)
+        starts = (self._predicted(points, c), last.x + (c - last.c) * tangent, last.x)
+        return self.walk.lowest(starts, c, self.centre.at.value + (zeta + LONGEST) ** 2)
 
     def _predicted(self, points: list[_Point], c: float) -> Floats:
         """Continue the path of x by the polynomial through the last points.

@@ -81,6 +81,11 @@ class Criterion final : public Objective {
     const Vector& beta() const { return beta_; }
     double rss() const { return r2_; }
     double degrees() const { return m_; }
+    // The sum of squares is what the effects leave of the response's: where that is little,
+    // what cancels shows in its logarithm.
+    double noise() const override {
+        return m_ * std::numeric_limits<double>::epsilon() * y_->square / r2_;
+    }
     // Modes b_e and scores Z'Py by factor, internal level order, (q, r).
     const Vector& modes(int factor) const { return modes_[factor]; }
     const Vector& scores(int factor) const { return scores_[factor]; }

@@ -15,6 +15,7 @@ constexpr double next_to_face = 1e-6; // so near it that theta does not feel whi
 constexpr int patience = 60;          // evaluations before a criterion is suspected
 constexpr double negative_curvature = 1e-6;
 constexpr double least_curvature = 1e-12; // beside the largest: counts of 1e10 know a slope so well
+constexpr double most_noise = 1e-9;       // beside the criterion, with which it can be proved
 constexpr int most_releases = 8;
 constexpr double polished = 1e-11;   // decrement at which the last digits are right
 constexpr double fine = 3e-6;        // step, relative to the parameters, not worth an evaluation
@@ -135,7 +136,7 @@ void Search::differentiate() {
     g_.resize(K_);
     H_.resize(static_cast<size_t>(K_) * K_);
     c_.differentiate(g_.data(), H_.data());
-    tolerance_ = std::max(options_.tolerance, options_.rounding * std::fabs(f_));
+    tolerance_ = std::max({options_.tolerance, options_.rounding * std::fabs(f_), c_.noise()});
     secant_.assign(H_.size(), 0.0);
     decompose();
     const Vector& correction = c_.correction();
@@ -282,7 +283,7 @@ bool Search::descend() {
         }
         norm = std::sqrt(norm);
         const double f = evaluate(trial);
-        const double noise = 1e-14 * std::fabs(f_) * 8;
+        const double noise = std::max(1e-14 * std::fabs(f_) * 8, c_.noise());
         const double actual = f_ - f;
         const double ratio = std::isfinite(f) ? (predicted < noise ? (actual > -noise ? 1.0 : -1.0)
                                                                    : actual / predicted)
@@ -506,11 +507,15 @@ Outcome Search::run(const Vector& start) {
     out_.decrement = decrement_;
     out_.tolerance = tolerance_;
     mark_free();
-    out_.converged = ok && !out_.stopped;
+    const bool blurred = c_.noise() > most_noise * std::max(1.0, std::fabs(f_));
+    out_.converged = ok && !out_.stopped && !blurred;
     if (out_.stopped)
         out_.message = "stopped on request";
     else if (!std::isfinite(f_))
         out_.message = "the criterion is not finite at any start tried";
+    else if (blurred)
+        out_.message =
+            "the residual is too small beside the random effects, so that digits are lost";
     else if (!ok && out_.evaluations >= options_.max_evaluations)
         out_.message = "the limit of evaluations was reached";
     else if (!ok && broken_ > 1)

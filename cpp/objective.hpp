@@ -25,6 +25,8 @@ class Objective {
     // What the last Hessian lacks to be exact, as far as it is known at no cost,
     // in its shape, or empty. Good near the optimum, bad far from it.
     virtual const Vector& correction() const { return none_; }
+    // How far the value at the last x may be off by rounding, as far as it knows.
+    virtual double noise() const { return 0; }
     // Whether, after differentiate(), the value is of no use here: an approximation that
     // has lost what it approximates.
     virtual bool breaks_down() { return false; }

@@ -54,6 +54,7 @@ class Penalised final : public Objective {
     const Vector& gradient_psi(int factor) const override { return G_[factor]; }
     const Vector& correction() const override { return inner_.correction(); }
     bool breaks_down() override { return inner_.breaks_down(); }
+    double noise() const override { return inner_.noise(); }
 
     // The penalty at x alone.
     double penalty(const double* x) const;

@@ -12,7 +12,14 @@ import polars as pl
 import pytest
 
 import ranef
-from ranef.errors import DataError, FormulaError, ModelError, RanefError, RankWarning
+from ranef.errors import (
+    ConvergenceWarning,
+    DataError,
+    FormulaError,
+    ModelError,
+    RanefError,
+    RankWarning,
+)
 
 FORMULA = "Reaction ~ Days + (Days | Subject)"
 
@@ -341,3 +348,22 @@ def test_an_interrupt_stops_a_long_fit():
     word, seconds = done.stdout.split()
     assert word == "stopped", done.stderr
     assert float(seconds) < 30
+
+
+@pytest.mark.parametrize("formula", ["y ~ x + (x | g)", "y ~ x + (1 | g) + (1 | h)"])
+def test_a_residual_that_is_lost_beside_the_effects_is_said(formula):
+    """With sds 1,000 times the residual's the optimum is proved; with a million times the criterion
+    has too few digits, and no proof is claimed."""
+    rng = np.random.default_rng(5)
+    g, h, x = rng.integers(60, size=900), rng.integers(25, size=900), rng.normal(size=900)
+    effects = rng.normal(size=60)[g] + (rng.normal(size=25)[h] if "h" in formula else 0)
+    effects = effects + (rng.normal(size=60)[g] * x if "(x" in formula else 0)
+    table = pd.DataFrame({"g": g, "h": h, "x": x, "e": rng.normal(size=900)})
+    found = ranef.lmm(formula, table.assign(y=1 + x + 1e3 * effects + table["e"]))
+    assert found.optimum.converged
+    assert found.sigma == pytest.approx(1, abs=0.06)
+    with pytest.warns(
+        ConvergenceWarning, match="residual is too small beside .* all but determines"
+    ):
+        lost = ranef.lmm(formula, table.assign(y=1 + x + 1e6 * effects + table["e"]))
+    assert not lost.optimum.converged

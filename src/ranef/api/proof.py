@@ -37,4 +37,6 @@ def _advice(estimate: Estimate) -> str:
                 f"The counts reach {largest:.3g}, where the log density of a count keeps too few "
                 "digits: take a family of positive numbers (Gamma, lognormal)"
             )
+    if "residual is too small" in estimate.optimum.message:
+        return "Check whether a random effect all but determines the response"
     return "Rescale the columns or simplify the random effects"

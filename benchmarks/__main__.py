@@ -109,23 +109,27 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         able = [name for name in names if name in sleep.peers]
         results["refits"] = with_tables(refits, sleep, able, settings)
         say(json.dumps(results["refits"]))
+        keep(results)
     if not wanted or "degrees" in wanted:
         say("degrees of freedom")
         able = [name for name in names if name in ("ranef", "lme4")]
         results["degrees"] = with_tables(degrees, able, settings, options.quick)
         say(json.dumps(results["degrees"]))
+        keep(results)
     if not wanted or "intervals" in wanted:
         say("bootstrap and profile of sleepstudy")
         sleep = chosen(["sleepstudy"], False)[0]
         able = [name for name in names if name in sleep.peers]
         results["intervals"] = with_tables(intervals, sleep, options.base, able, settings)
         say(json.dumps(results["intervals"]))
+        keep(results)
     if not wanted or "boundary" in wanted:
         count = 30 if options.quick else 300
         say(f"{count} problems near the boundary")
         able = [name for name in names if name in ("ranef", "lme4", "glmm", "mixedlm")]
         results["boundary"] = with_tables(survey, able, count, limit)
         say(json.dumps(results["boundary"]))
+        keep(results)
     return results
 
 

@@ -195,7 +195,12 @@ def intervals(
         begin(reference, problem, files)
         for name in (base, *(n for n in names if n != base)):
             with Peer(name, settings.limit) as peer:
-                begin(peer, problem, files)
+                try:
+                    begin(peer, problem, files)
+                except Refused as reason:
+                    for question in QUESTIONS:
+                        found[question][name] = {"refused": str(reason)}
+                    continue
                 for question in QUESTIONS:
                     found[question][name] = asked(question, reference, peer, settings)
     return found

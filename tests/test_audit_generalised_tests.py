@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
+from scipy.stats import chi2
 
 import ranef
 
@@ -83,3 +85,52 @@ def test_a_laplace_criterion_that_breaks_down_is_left_early():
         fit = ranef.glmm("count ~ spp + mined + (1 | site)", data, family="nbinom2",
                          zero="~ mined + (1 | site)", dispersion="~ mined")  # fmt: skip
     assert 60 <= fit.optimum.evaluations < 120
+
+
+def overdispersion(seed, count=25, rows=8):
+    rng = np.random.default_rng(seed)
+    g = np.repeat(np.arange(count), rows)
+    mean = np.exp(0.8 + 0.4 * rng.normal(size=count)[g])
+    return pd.DataFrame({"g": g, "x": rng.normal(size=len(g)), "y": rng.poisson(mean)}), mean, rng
+
+
+@pytest.mark.parametrize(
+    ("small", "large", "law"),
+    [
+        ("poisson", "nbinom2", "0.5 chi2(0) + 0.5 chi2(1)"),
+        ("poisson", "nbinom1", "0.5 chi2(0) + 0.5 chi2(1)"),
+        ("poisson", "genpois", "chi2(1)"),
+    ],
+)
+def test_families_with_a_dispersion_contain_those_without(small, large, law):
+    table, mean, rng = overdispersion(1)
+    table["y"] = rng.negative_binomial(1.5, 1.5 / (1.5 + mean))
+    fits = [ranef.glmm("y ~ x + (1 | g)", table, family=family) for family in (small, large)]
+    found = ranef.anova(*fits)
+    test = found.models[1].test
+    assert str(test.distribution) == law
+    statistic = 2 * (fits[1].loglik - fits[0].loglik)
+    assert test.statistic == pytest.approx(statistic, rel=1e-9)
+    share = 0.5 if "0.5" in law else 1.0
+    assert test.p_value == pytest.approx(share * chi2.sf(statistic, 1), rel=1e-6)
+    assert ("overdispersion" in str(found)) == (share == 0.5)
+
+
+def test_a_dispersion_that_varies_has_no_distribution_beside_none():
+    table, mean, rng = overdispersion(2)
+    table["y"] = rng.negative_binomial(1.5, 1.5 / (1.5 + mean))
+    small = ranef.glmm("y ~ x + (1 | g)", table, family="poisson")
+    large = ranef.glmm("y ~ x + (1 | g)", table, family="nbinom2", dispersion="~ x")
+    assert "dispersion varies" in str(ranef.anova(small, large))
+
+
+@pytest.mark.filterwarnings("ignore::ranef.errors.RanefWarning")
+def test_the_mixture_of_a_dispersion_holds_under_poisson_counts():
+    """In half of the samples there is no sign of overdispersion."""
+    p = []
+    for seed in range(60):
+        table, _, _ = overdispersion(100 + seed, count=12, rows=6)
+        fits = [ranef.glmm("y ~ 1 + (1 | g)", table, family=f) for f in ("poisson", "nbinom2")]
+        p.append(ranef.anova(*fits).models[1].test.p_value)
+    assert 0.3 < np.mean(np.array(p) > 0.45) < 0.75
+    assert np.mean(np.array(p) < 0.1) < 0.23

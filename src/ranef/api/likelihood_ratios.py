@@ -22,7 +22,7 @@ from ranef.inference.comparison import (
     likelihood_ratio,
     ratios,
 )
-from ranef.inference.nesting import nesting, same_values
+from ranef.inference.nesting import is_overdispersed, nesting, same_values
 from ranef.models.estimate import Estimate, GeneralisedEstimate
 from ranef.tables import make_table
 
@@ -293,8 +293,11 @@ def _test_notes(what: str, test: LikelihoodRatio, small: Estimate, large: Estima
             " Its weights take the variances under test as uncorrelated, since the information"
             " about them is not known here; method='bootstrap' does not."
         )
+    zero = "variances are"
+    if is_overdispersed(small, large):
+        zero = "the overdispersion (and any variance left out) is"
     return [
-        f"{what}: variances are zero in the smaller model, so p is by the mixture "
+        f"{what}: {zero} zero in the smaller model, so p is by the mixture "
         f"{test.distribution}, and p naive, by chi2({test.df}), is too large.{edge}"
     ]
 

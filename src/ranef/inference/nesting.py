@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,11 +14,23 @@ from ranef.inference.boundary import Cone
 from ranef.inference.generalised.uncertainty import theta_slices
 from ranef.models.estimate import Estimate, GeneralisedEstimate
 
-__all__ = ["Added", "Nesting", "everything", "nesting", "same_values"]
+__all__ = ["Added", "Nesting", "everything", "is_overdispersed", "nesting", "same_values"]
 
 Floats = NDArray[np.float64]
 
 PLAIN = ("us", "diag")
+OVERDISPERSED = {
+    "poisson": ("nbinom1", "nbinom2"),
+    "truncated_poisson": ("truncated_nbinom1", "truncated_nbinom2"),
+    "binomial": ("betabinomial",),
+}
+"""Families that become another where their overdispersion, a variance, is zero."""
+DISPERSED = {
+    "poisson": ("genpois", "compois"),
+    "truncated_poisson": ("truncated_genpois", "truncated_compois"),
+}
+"""Families that are another at a dispersion of one, inside its range."""
+DISPERSION = ("dispersion", None)
 UNKNOWN = "so the ratio has no known distribution; method='bootstrap' has one"
 
 
@@ -84,6 +96,8 @@ def nesting(small: Estimate, large: Estimate) -> Nesting:
     if reason:
         return Nesting(None, reason=reason)
     mine, theirs = _parts(small), _parts(large)
+    dispersed = _is_dispersed(small, large)
+    dispersion = theirs.pop(DISPERSION) if dispersed else None
     lost = [key for key in mine if key not in theirs]
     if lost:
         return Nesting(None, reason=f"the larger model has no {lost[0][0]} part")
@@ -98,7 +112,18 @@ def nesting(small: Estimate, large: Estimate) -> Nesting:
     fixed, free = 0, 0
     blocks: list[int] = []
     added: list[Added] = []
-    plain = True
+    plain = not dispersed
+    if dispersion is not None:
+        columns, inside = dispersion.X.shape[1], _is_dispersed(small, large, DISPERSED)
+        if dispersion.terms or not (inside or columns == 1):
+            return Nesting(
+                None,
+                reason="the larger model's dispersion varies, which means nothing where there is "
+                f"none, {UNKNOWN}",
+                edge=True,
+            )
+        fixed += columns if inside else 0
+        blocks += [] if inside else [1]
     for key, part in mine.items():
         other = theirs[key]
         gap = _fixed_gap(part, other)
@@ -129,12 +154,26 @@ def _families(small: Estimate, large: Estimate) -> str:
     if not isinstance(small, GeneralisedEstimate) or not isinstance(large, GeneralisedEstimate):
         return ""
     names = [(e.family.name, e.family.link) for e in (small, large)]
-    if names[0] == names[1]:
+    if names[0] == names[1] or _is_dispersed(small, large):
         return ""
     return (
         f"their families differ ({' and '.join(f'{n}, link {link}' for n, link in names)}): "
         "compare them by AIC or BIC"
     )
+
+
+def _is_dispersed(small: Estimate, large: Estimate, *known: Mapping[str, tuple[str, ...]]) -> bool:
+    """Tell whether the larger family is the smaller one with a dispersion."""
+    if not isinstance(small, GeneralisedEstimate) or not isinstance(large, GeneralisedEstimate):
+        return False
+    a, b = small.family, large.family
+    pairs = known or (OVERDISPERSED, DISPERSED)
+    return a.link == b.link and any(b.name in pair.get(a.name, ()) for pair in pairs)
+
+
+def is_overdispersed(small: Estimate, large: Estimate) -> bool:
+    """Tell whether the larger family is the smaller one with overdispersion."""
+    return _is_dispersed(small, large, OVERDISPERSED)
 
 
 def _constrained(estimate: Estimate) -> bool:

@@ -315,3 +315,13 @@ def test_a_question_and_its_method_answer_alike(linear, binary):
     assert repr(smaller.anova(linear)) == repr(ranef.anova(smaller, linear))
     with pytest.raises(ModelError, match="linear"):
         linear.marginal()
+
+
+def test_every_name_of_the_face_has_a_home():
+    from ranef import api
+
+    assert set(api.HOMES) == set(api.__all__) <= set(dir(api))
+    for name in api.__all__:
+        assert getattr(api, name).__name__ == name
+    with pytest.raises(AttributeError, match="no name 'wrong'"):
+        _ = api.wrong

@@ -59,3 +59,9 @@ def test_the_picture_names_what_the_line_is_held_at(data):
     panels = fit.plot.predictions("x", by="arm")
     assert all("arm" not in t.get_text() for t in panels[0].texts)
     assert not ranef.lmm("y ~ x + (1 | id)", data).plot.predictions().texts
+
+
+def test_a_predictor_that_is_also_a_group_is_named():
+    oats = ranef.data.load("Oats")
+    ax = ranef.lmm("yield ~ Variety * nitro + (1 | Block/Variety)", oats).plot.predictions("nitro")
+    assert [t.get_text() for t in ax.texts] == ["Population at Variety = Golden Rain."]

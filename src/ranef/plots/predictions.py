@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranef.design.labels import shown_level
-from ranef.design.syntax import column_names
+from ranef.design.syntax import Call, column_names
 from ranef.errors import ModelError, UnknownColumnError, suggestion
 from ranef.models.naming import outcome_name
 from ranef.plots.reading import Fitted, is_generalised
@@ -34,6 +34,7 @@ MOST_LINES = 200
 MOST_PANELS = 12
 MOST_HELD = 6
 POSITIONED = ("ar1", "hetar1", "toep", "ou", "exp", "gau", "mat")
+BY_GROUP = ("within", "between")
 ANOTHER = "(another)"
 """A level that no table has: its effect is zero in a predicted line."""
 
@@ -254,14 +255,21 @@ class _Scene:
     def held_words(self, rows: NDArray[np.intp], by: str | None) -> str:
         """``"age = 65.4, type = icu"``: what `held` holds beside the axis and the groups."""
         at = self.held(rows, 1, np.array([self.places[rows[0]]]))
-        groups = {*self.groups, *self.factor.columns, by}
+        aside = {*self.groups, *self.factor.columns} - self._own_terms
         said = []
         for name, values in at.items():
-            if name == self.x or name in groups:
+            if name in (self.x, by) or name in aside:
                 continue
             said.append(f"{plain(name)} = {_value_text(np.asarray(values)[0])}")
         more = f" and {len(said) - MOST_HELD} more columns" if len(said) > MOST_HELD else ""
         return ", ".join(said[:MOST_HELD]) + more
+
+    @cached_property
+    def _own_terms(self) -> frozenset[str]:
+        """Columns that are predictors, not only the groups that others are averaged over."""
+        nodes = [node for spec in self._specs() for node in spec.recipe.model.fixed.variables]
+        kept = [n for n in nodes if not (isinstance(n, Call) and n.function in BY_GROUP)]
+        return frozenset(name for node in kept for name in column_names(node))
 
     def native(self, columns: dict[str, Any]) -> dict[str, Any]:
         """The columns with categories that are numbers as categories."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -96,7 +96,7 @@ def nesting(small: Estimate, large: Estimate) -> Nesting:
     if reason:
         return Nesting(None, reason=reason)
     mine, theirs = _parts(small), _parts(large)
-    dispersed = _is_dispersed(small, large)
+    dispersed = _dispersed(small, large)
     dispersion = theirs.pop(DISPERSION) if dispersed else None
     lost = [key for key in mine if key not in theirs]
     if lost:
@@ -114,7 +114,7 @@ def nesting(small: Estimate, large: Estimate) -> Nesting:
     added: list[Added] = []
     plain = not dispersed
     if dispersion is not None:
-        columns, inside = dispersion.X.shape[1], _is_dispersed(small, large, DISPERSED)
+        columns, inside = dispersion.X.shape[1], dispersed == "inside"
         if dispersion.terms or not (inside or columns == 1):
             return Nesting(
                 None,
@@ -154,7 +154,7 @@ def _families(small: Estimate, large: Estimate) -> str:
     if not isinstance(small, GeneralisedEstimate) or not isinstance(large, GeneralisedEstimate):
         return ""
     names = [(e.family.name, e.family.link) for e in (small, large)]
-    if names[0] == names[1] or _is_dispersed(small, large):
+    if names[0] == names[1] or _dispersed(small, large):
         return ""
     return (
         f"their families differ ({' and '.join(f'{n}, link {link}' for n, link in names)}): "
@@ -162,18 +162,24 @@ def _families(small: Estimate, large: Estimate) -> str:
     )
 
 
-def _is_dispersed(small: Estimate, large: Estimate, *known: Mapping[str, tuple[str, ...]]) -> bool:
-    """Tell whether the larger family is the smaller one with a dispersion."""
+def _dispersed(small: Estimate, large: Estimate) -> str:
+    """Say where in the larger family's dispersion the smaller one is: ``"edge"``, ``"inside"``.
+
+    Empty where it is not that family without a dispersion.
+    """
     if not isinstance(small, GeneralisedEstimate) or not isinstance(large, GeneralisedEstimate):
-        return False
+        return ""
     a, b = small.family, large.family
-    pairs = known or (OVERDISPERSED, DISPERSED)
-    return a.link == b.link and any(b.name in pair.get(a.name, ()) for pair in pairs)
+    if a.link != b.link:
+        return ""
+    if b.name in OVERDISPERSED.get(a.name, ()):
+        return "edge"
+    return "inside" if b.name in DISPERSED.get(a.name, ()) else ""
 
 
 def is_overdispersed(small: Estimate, large: Estimate) -> bool:
     """Tell whether the larger family is the smaller one with overdispersion."""
-    return _is_dispersed(small, large, OVERDISPERSED)
+    return _dispersed(small, large) == "edge"
 
 
 def _constrained(estimate: Estimate) -> bool:

@@ -561,8 +561,7 @@ def generalised_slice(
 def _assembled(estimate: Estimate) -> tuple[Assembly, Floats, float]:
     """Assembly, response as the core takes it, and its scale."""
     assembly = assemble(estimate.specification, estimate.optimum.path)
-    y, _, scale = assembly.respond(estimate.specification.y[None])
-    return assembly, y[0], float(scale[0])
+    return assembly, assembly.own.rest, assembly.own.scale
 
 
 def _charts(

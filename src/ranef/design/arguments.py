@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ranef.design.labels import level_text
+from ranef.design.scope import Scope
 from ranef.design.syntax import Call, Node, print_node
 from ranef.design.values import Categories, Numbers, Value
 from ranef.errors import DataError, FormulaError
 from ranef.tables import reads_as_number
-
-if TYPE_CHECKING:
-    from ranef.design.evaluate import Scope
 
 __all__ = ["Arguments", "as_categories", "as_numbers", "same_as"]
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from ranef.design.arguments import as_numbers, same_as
 from ranef.design.functions import ELEMENTWISE, FUNCTIONS, call_user
 from ranef.design.labels import list_text
+from ranef.design.scope import Scope
 from ranef.design.state import State
 from ranef.design.syntax import (
     Binary,
@@ -34,7 +35,7 @@ from ranef.design.values import Categories, Constant, Numbers, Value
 from ranef.errors import DataError, FileError, FormulaError, UnknownColumnError, suggestion
 from ranef.tables import Table
 
-__all__ = ["CONSTANTS", "Scope", "evaluate", "read_column", "unknown_column"]
+__all__ = ["CONSTANTS", "TableScope", "evaluate", "read_column", "unknown_column"]
 
 Floats = NDArray[np.float64]
 CONSTANTS: dict[str, Constant] = {
@@ -64,8 +65,8 @@ COMPARED: dict[str, Callable[..., Any]] = {
 
 
 @dataclass(eq=False)
-class Scope:
-    """What the names in a formula may mean, and what functions remember.
+class TableScope:
+    """The scope of a formula that is read against a table.
 
     Attributes
     ----------

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ranef.design.arguments import as_categories, as_numbers
 from ranef.design.contrasts import Contrast, code_levels
-from ranef.design.evaluate import Scope
+from ranef.design.evaluate import TableScope
 from ranef.design.labels import count_text, list_text
 from ranef.design.matrix import Variable
 from ranef.design.model import Terms
@@ -32,7 +32,7 @@ class Frame:
 
     Attributes
     ----------
-    scope : Scope
+    scope : TableScope
     n_rows : int
         Rows of the table; after `keep`, rows kept.
     missing : dict of str to (N,) bool arrays
@@ -50,7 +50,7 @@ class Frame:
         state: dict[str, State],
         fitting: bool,
     ) -> None:
-        self.scope = Scope(table, functions, state, fitting)
+        self.scope = TableScope(table, functions, state, fitting)
         self.n_rows = table.n_rows
         self.missing: dict[str, Mask] = {}
         self.declared: dict[str, Sequence[Any]] = {}

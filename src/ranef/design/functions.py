@@ -8,7 +8,7 @@ scope: they read their own arguments, and those that learn from the data
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,13 +17,11 @@ from ranef.design import bases
 from ranef.design.arguments import Arguments, as_categories, as_numbers, same_as
 from ranef.design.contrasts import Contrast, read_contrast_node
 from ranef.design.labels import level_text
+from ranef.design.scope import Scope
 from ranef.design.state import GroupMeans, Polynomial, Scaled, Spline
 from ranef.design.syntax import Call, Name, Node, print_node
 from ranef.design.values import Categories, Numbers, Value, match_levels
 from ranef.errors import FormulaError, LevelError, RanefError
-
-if TYPE_CHECKING:
-    from ranef.design.evaluate import Scope
 
 __all__ = ["ELEMENTWISE", "FUNCTIONS", "call_user"]
 

@@ -22,7 +22,7 @@ MISS = 1e-4
 
 def ranef_starts(formula: str, table: Any, starts: int = 6) -> float:
     """Return the smallest deviance of ranef's own search from random starts."""
-    from ranef.design import specify
+    from ranef.design.specify import specify
     from ranef.models.lmm import fit_lmm
 
     rng = np.random.default_rng(1)

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import ranef
-from ranef.cli import main
+from ranef.cli.main import main
 
 folder = Path(sys.argv[1] if len(sys.argv) > 1 else ".")
 data, report = folder / "sleepstudy.csv", folder / "sleepstudy.html"

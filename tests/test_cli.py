@@ -28,8 +28,8 @@ import pytest
 from pyarrow import feather
 
 import ranef
-from ranef.cli import main
 from ranef.cli.delimited import Dialect, read_delimited
+from ranef.cli.main import main
 from ranef.cli.reading import Reading, read_table
 from ranef.cli.writing import strict
 from ranef.errors import FileError
@@ -211,7 +211,7 @@ def test_numbers_become_categories_by_factor(run: Callable[..., Ran], sleep: Pat
 
 def test_degrees_of_freedom_reach_everything(run: Callable[..., Ran], tmp_path: Path) -> None:
     from ranef.cli.parser import DF
-    from ranef.inference import METHODS
+    from ranef.inference.degrees import METHODS
 
     assert tuple(METHODS) == DF
     oats = ranef.data.load("Oats").drop(index=[3, 17, 30])

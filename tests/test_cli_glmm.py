@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import ranef
-from ranef.cli import main
+from ranef.cli.main import main
 
 CBPP = "cbind(incidence, size - incidence) ~ period + (1 | herd)"
 

@@ -351,7 +351,7 @@ def test_evaluations_stay_what_they_were() -> None:
 
 
 def test_a_hypothesis_about_what_is_held_is_refused() -> None:
-    from ranef.inference import f_test
+    from ranef.inference.wald import f_test
 
     fit = ranef.glmm(CBPP, ranef.data.load("cbpp"), family="binomial", fixed={"period4": -1.5})
     assert f_test(fit.estimate, np.eye(4)[1:3]).df1 == 2

@@ -20,7 +20,7 @@ from ranef.covariance import (
     structure_of,
 )
 from ranef.covariance.correlation import matern, matern_bends
-from ranef.design.specification import RandomTerm
+from ranef.design.terms import RandomTerm
 from ranef.errors import ModelError
 
 SIZE = 4

@@ -15,8 +15,8 @@ from test_engine import CASES, DESIGNS, a_theta
 
 import ranef
 from ranef import solve
-from ranef.design import specify
 from ranef.design.specification import Specification
+from ranef.design.specify import specify
 from ranef.errors import ModelError
 from ranef.models.lmm import fit_lmm
 from ranef.solve import second_order

@@ -19,7 +19,7 @@ from test_engine import DESIGNS
 
 import ranef
 from ranef import inference
-from ranef.design import specify
+from ranef.design.specify import specify
 from ranef.errors import ModelError
 from ranef.inference.kenward import kenward_roger
 from ranef.models.lmm import fit_lmm

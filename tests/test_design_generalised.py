@@ -25,7 +25,9 @@ from test_formula_fuzz import (
     words,
 )
 
-from ranef.design import GeneralisedSpecification, Recipe, specify, specify_generalised
+from ranef.design.generalised import GeneralisedSpecification, specify_generalised
+from ranef.design.recipe import Recipe
+from ranef.design.specify import specify
 from ranef.errors import (
     DataError,
     DataWarning,

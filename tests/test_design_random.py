@@ -5,8 +5,8 @@ import pandas as pd
 import polars as pl
 import pytest
 
-from ranef.design import specify
 from ranef.design.grouping import cross
+from ranef.design.specify import specify
 from ranef.design.values import Categories
 from ranef.errors import (
     DataError,

@@ -8,7 +8,8 @@ import pandas as pd
 import polars as pl
 import pytest
 
-from ranef.design import Recipe, specify
+from ranef.design.recipe import Recipe
+from ranef.design.specify import specify
 from ranef.errors import (
     DataError,
     FileError,

@@ -11,8 +11,8 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
-from ranef.design import specify
 from ranef.design.rank import independent_columns
+from ranef.design.specify import specify
 from ranef.errors import DataError, LevelError, ModelError, RankWarning, UnknownColumnError
 
 N = 60

@@ -18,8 +18,8 @@ import twin
 from numpy.typing import NDArray
 
 from ranef import _core, solve
-from ranef.design import specify
 from ranef.design.specification import Specification
+from ranef.design.specify import specify
 from ranef.errors import ModelError
 from ranef.models.lmm import fit_lmm, refit
 from ranef.solve.assembly import assemble

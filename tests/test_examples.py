@@ -60,7 +60,7 @@ def figures(script: Path) -> list[tuple[str, str]]:
 
 
 def test_every_picture_of_a_fit_is_in_the_example_of_pictures():
-    from ranef.plots import FitPlots
+    from ranef.plots.accessor import FitPlots
 
     source = (ROOT / "examples" / "pictures.py").read_text("utf-8")
     names = [name for name in vars(FitPlots) if not name.startswith("_") and name != "fit"]

@@ -9,7 +9,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ranef.design import Recipe, Specification, specify
+from ranef.design.recipe import Recipe
+from ranef.design.specification import Specification
+from ranef.design.specify import specify
 from ranef.errors import LevelError, RanefError
 
 RNG = np.random.default_rng(2)

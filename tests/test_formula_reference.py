@@ -8,11 +8,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ranef.design import Recipe, specify
 from ranef.design.contrasts import read_contrast
 from ranef.design.frame import Frame
 from ranef.design.matrix import lay_out, model_matrix
 from ranef.design.model import read_formula
+from ranef.design.recipe import Recipe
+from ranef.design.specify import specify
 from ranef.errors import ModelError, RankWarning
 from ranef.tables import Table
 

@@ -13,12 +13,13 @@ import pandas as pd
 import pytest
 
 from ranef import solve
-from ranef.design import specify
-from ranef.design.specification import GroupingFactor, RandomTerm, Specification
+from ranef.design.specification import Specification
+from ranef.design.specify import specify
+from ranef.design.terms import GroupingFactor, RandomTerm
 from ranef.errors import DataError, ModelError
 from ranef.families import Cumulative, Multinomial, family
-from ranef.models import GeneralisedEstimate, fit_glmm, refit_glmm
-from ranef.models.glmm import part_names
+from ranef.models.estimate import GeneralisedEstimate
+from ranef.models.glmm import fit_glmm, part_names, refit_glmm
 
 REFERENCE = json.loads(
     (Path(__file__).parent / "reference" / "glmm.json").read_text(encoding="utf-8")

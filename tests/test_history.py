@@ -11,7 +11,7 @@ from scipy import optimize
 
 import ranef
 from ranef.errors import DataError, LevelError, ModelError, UnknownColumnError
-from ranef.inference import parameter_covariance
+from ranef.inference.parameters import parameter_covariance
 
 SLEEP = "Reaction ~ Days + (Days | Subject)"
 
@@ -167,7 +167,8 @@ def test_its_error_counts_every_parameter(name):
 
 def gls(fit, theta):
     """Fixed effects at another theta."""
-    from ranef.solve.questions import _assembly, ranks_of
+    from ranef.solve.questions import _assembly
+    from ranef.solve.search import ranks_of
 
     estimate = fit.estimate
     assembly = _assembly(estimate)

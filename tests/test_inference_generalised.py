@@ -15,13 +15,15 @@ from scipy import integrate, stats
 from test_glmm import fitted as reference_fit
 
 from ranef import families, inference, solve
-from ranef.design import specify
-from ranef.design.specification import GroupingFactor
+from ranef.design.specify import specify
+from ranef.design.terms import GroupingFactor
 from ranef.errors import ModelError
-from ranef.inference import NewRows, generalised
+from ranef.inference import generalised
 from ranef.inference.generalised import integration, rows, targets, uncertainty
 from ranef.inference.simulation import effect_draws
-from ranef.models import GeneralisedEstimate, fit_glmm
+from ranef.models.estimate import GeneralisedEstimate
+from ranef.models.glmm import fit_glmm
+from ranef.models.rows import NewRows
 
 PREDICTIONS = json.loads(
     (Path(__file__).parent / "reference" / "predict_glmm.json").read_text(encoding="utf-8")

@@ -10,10 +10,10 @@ from test_inference_generalised import differences, fit, joint_point, moved
 
 import ranef
 from ranef import families
-from ranef.design import specify
+from ranef.design.specify import specify
 from ranef.errors import ModelError
 from ranef.inference import generalised
-from ranef.models import fit_glmm
+from ranef.models.glmm import fit_glmm
 
 
 @pytest.fixture(scope="module")

@@ -28,7 +28,7 @@ from ranef.errors import (
     RankWarning,
     UnknownColumnError,
 )
-from ranef.inference import parameter_covariance
+from ranef.inference.parameters import parameter_covariance
 
 matplotlib.use("Agg")
 

@@ -18,8 +18,8 @@ import ranef
 from ranef import plots
 from ranef.errors import ModelError
 from ranef.plots import style
-from ranef.plots.normal import normal_order_statistics
 from ranef.plots.smooth import smooth_line
+from ranef.plots.style import normal_order_statistics
 
 
 @pytest.fixture(autouse=True)

@@ -10,9 +10,10 @@ from test_history import gls
 
 import ranef
 from ranef import inference, solve
-from ranef.inference import NewRows, parameter_covariance
+from ranef.inference.parameters import parameter_covariance
 from ranef.inference.prediction import predict
 from ranef.models import lmm
+from ranef.models.rows import NewRows
 
 SLEEP = "Reaction ~ Days + (Days | Subject)"
 UNBALANCED = "yield ~ nitro + (1 | Block / Variety)"
@@ -81,7 +82,8 @@ def test_the_standard_error_and_df_by_differences(name):
 
 def twin_sigma(fit, theta):
     from ranef.inference.parameters import residual_count
-    from ranef.solve.questions import _assembly, ranks_of
+    from ranef.solve.questions import _assembly
+    from ranef.solve.search import ranks_of
 
     estimate = fit.estimate
     assembly = _assembly(estimate)
@@ -177,7 +179,8 @@ def test_the_derivatives_of_all_structures_are_exact():
 
 
 def held(fit, theta):
-    from ranef.solve.questions import _assembly, ranks_of
+    from ranef.solve.questions import _assembly
+    from ranef.solve.search import ranks_of
 
     estimate = fit.estimate
     assembly = _assembly(estimate)

@@ -13,7 +13,7 @@ from scipy import stats
 
 import ranef
 from ranef import families, priors
-from ranef.design import specify
+from ranef.design.specify import specify
 from ranef.errors import ModelError
 from ranef.models.estimate import GeneralisedEstimate
 from ranef.models.glmm import fit_glmm, refit_glmm

@@ -17,10 +17,10 @@ from test_laplace import PLAIN, of_family
 
 import ranef
 from ranef import _core
-from ranef.cli import main
+from ranef.cli.main import main
 from ranef.errors import DataWarning, ModelError
 from ranef.families import family
-from ranef.solve import joint_gradient
+from ranef.solve.joint import joint_gradient
 from ranef.solve.predictors import assemble_generalised
 
 N = 60

@@ -14,8 +14,9 @@ from scipy.linalg import block_diag
 import ranef
 from ranef import shrinkage, solve
 from ranef.errors import LevelError, ModelError
-from ranef.inference import combinations, generalised, parameter_covariance
+from ranef.inference import combinations, generalised
 from ranef.inference.generalised.rows import linear_parts
+from ranef.inference.parameters import parameter_covariance
 from ranef.models.estimate import GeneralisedEstimate
 
 REFERENCE = json.loads(

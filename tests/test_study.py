@@ -8,7 +8,7 @@ import pytest
 import shapes
 from numpy.typing import NDArray
 
-from ranef.design import specify
+from ranef.design.specify import specify
 from ranef.models.lmm import fit_lmm
 
 pytestmark = pytest.mark.study

@@ -27,9 +27,10 @@ import pytest
 from numpy.typing import NDArray
 
 from ranef import families
-from ranef.design import specify_generalised
+from ranef.design.generalised import specify_generalised
 from ranef.families import Cumulative, Family, Multinomial, family
-from ranef.models import GeneralisedEstimate, fit_glmm
+from ranef.models.estimate import GeneralisedEstimate
+from ranef.models.glmm import fit_glmm
 
 pytestmark = pytest.mark.study
 

@@ -20,7 +20,7 @@ from scipy.special import digamma
 
 import ranef
 from ranef import solve
-from ranef.design import effects_of
+from ranef.design.effects import effects_of
 from ranef.errors import DataError, ModelError, UnknownColumnError
 from ranef.inference import removal
 from ranef.inference.boundary import Cone, chi_bar

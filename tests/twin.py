@@ -30,12 +30,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
-from ranef.design.specification import (
-    Accounting,
-    GroupingFactor,
-    RandomTerm,
-    Specification,
-)
+from ranef.design.specification import Specification
+from ranef.design.terms import GroupingFactor, RandomTerm
+from ranef.tables.accounting import Accounting
 
 Floats = NDArray[np.float64]
 

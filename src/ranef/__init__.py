@@ -20,41 +20,31 @@ from ranef._version import __version__
 
 if TYPE_CHECKING:
     from ranef import data, errors, families, priors
-    from ranef.api import (
-        Bootstrap,
-        Fit,
-        GeneralizedMixedModelFit,
-        LikelihoodFit,
-        LinearMixedModelFit,
-        Profile,
-        anova,
-        average,
-        bootstrap,
-        check,
-        collinearity,
-        contrasts,
-        emmeans,
-        emtrends,
-        glmm,
-        heterogeneity,
-        icc,
-        influence,
-        joint_tests,
-        leverage,
-        lmm,
-        load,
-        marginal,
-        plan,
-        posterior,
-        profile,
-        r2,
-        rank,
-        robust,
-        simulated_residuals,
-        standardized_ratios,
-        table,
-        variance_test,
-    )
+    from ranef.api.average_effect import average
+    from ranef.api.averages import marginal
+    from ranef.api.bootstrapping import Bootstrap, bootstrap
+    from ranef.api.checking import check
+    from ranef.api.comparisons import contrasts
+    from ranef.api.fit import Fit
+    from ranef.api.fitting import glmm, lmm, plan
+    from ranef.api.generalised import GeneralizedMixedModelFit
+    from ranef.api.left_out import influence, leverage
+    from ranef.api.likelihood import LikelihoodFit
+    from ranef.api.linear import LinearMixedModelFit
+    from ranef.api.means import emmeans, joint_tests
+    from ranef.api.paper import table
+    from ranef.api.partition import icc, r2
+    from ranef.api.posteriors import posterior
+    from ranef.api.predictors import collinearity, heterogeneity
+    from ranef.api.profiles import Profile, profile
+    from ranef.api.profiling import standardized_ratios
+    from ranef.api.ranking import rank
+    from ranef.api.robust_covariance import robust
+    from ranef.api.saving import load
+    from ranef.api.simulated import simulated_residuals
+    from ranef.api.trends import emtrends
+    from ranef.api.variance_analysis import anova
+    from ranef.api.variance_tests import variance_test
 
 __all__ = [
     "Bootstrap",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from ranef.cli import main
+from ranef.cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

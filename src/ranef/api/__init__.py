@@ -14,7 +14,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ranef.api.average_effect import AverageEffect, average
+    from ranef.api.average_answer import AverageEffect
+    from ranef.api.average_effect import average
     from ranef.api.averages import PopulationAverage, marginal
     from ranef.api.bootstrapping import Bootstrap, bootstrap
     from ranef.api.checking import Check, check

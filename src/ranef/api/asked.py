@@ -8,7 +8,7 @@ from types import MethodType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 if TYPE_CHECKING:
-    from ranef.api.average_effect import AverageEffect
+    from ranef.api.average_answer import AverageEffect
     from ranef.api.averages import PopulationAverage
     from ranef.api.bootstrapping import Bootstrap
     from ranef.api.checking import Check

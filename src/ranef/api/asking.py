@@ -20,20 +20,18 @@ from ranef.design.specification import Specification
 from ranef.design.syntax import Call, Name, strip_parens
 from ranef.errors import LevelError, ModelError, UnknownColumnError, suggestion
 from ranef.families import Cumulative, Multinomial
-from ranef.inference import FTest, NewRows
-from ranef.inference.generalised import Rows
 from ranef.inference.generalised.functions import (
     component_link,
     conditional_parts,
     row_functions,
 )
-from ranef.inference.generalised.rows import LinearPart
-from ranef.inference.hypotheses import with_fixed_rows
+from ranef.inference.generalised.rows import LinearPart, Rows
 from ranef.inference.marginal_means import Functions, Knowledge, redundancy, wald_test
 from ranef.inference.transformed import transformed_means
 from ranef.inference.unit import unit_functions
-from ranef.inference.wald import f_tail
+from ranef.inference.wald import FTest, f_tail, with_fixed_rows
 from ranef.models import naming
+from ranef.models.rows import NewRows
 from ranef.tables import Table
 
 __all__ = ["Asked", "Source", "ask", "read_question", "source_of", "unseen_rows"]

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ranef.api.average_question import Layout, Question
 from ranef.api.concerns import doubt
 from ranef.api.rendering import Page, Paragraph, TextTable, decimals, number, p_value
-from ranef.api.summary import Summary
+from ranef.api.shown import Summary
 from ranef.errors import ModelError
 from ranef.families import BetaBinomial, Binomial
 from ranef.inference.averaging import COMPARISONS, number_needed

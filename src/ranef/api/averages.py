@@ -12,10 +12,10 @@ from ranef.api.generalised import GeneralizedMixedModelFit
 from ranef.api.mixed import MixedModelFit
 from ranef.api.rendering import Page, Paragraph, TextTable, decimals, number, p_value
 from ranef.api.rows import read_parts
-from ranef.api.summary import Summary
+from ranef.api.shown import Summary
 from ranef.errors import DataError, ModelError
 from ranef.inference import generalised
-from ranef.inference.generalised import Marginal
+from ranef.inference.generalised.marginal import Marginal
 from ranef.models.meaning import ratio_word
 from ranef.models.naming import category, factors_of, threshold_label
 from ranef.tables import make_table

@@ -18,8 +18,7 @@ from ranef.api.intervals import interval_columns, interval_table, parameter_colu
 from ranef.api.mixed import MixedModelFit
 from ranef.api.progress import arriving
 from ranef.api.rendering import Page, Paragraph
-from ranef.api.summary import Summary
-from ranef.design.specification import Accounting
+from ranef.api.shown import Summary
 from ranef.errors import ConvergenceWarning, DataError, Interrupted, ModelError, warn
 from ranef.inference import bootstrap as numbers
 from ranef.inference.listing import ModelParameter, chosen, model_parameters
@@ -27,6 +26,7 @@ from ranef.inference.resampling import ResidualBootstrap, cluster_factor
 from ranef.models.estimate import Estimate
 from ranef.models.naming import CONDITIONAL, factors_of
 from ranef.tables import make_table
+from ranef.tables.accounting import Accounting
 
 if TYPE_CHECKING:
     from ranef.plots.bootstrap import BootstrapPlots

@@ -22,7 +22,7 @@ from ranef.api.mixed import MixedModelFit
 from ranef.api.rendering import Page, Paragraph, TextTable, number, p_value
 from ranef.api.shown import Shown
 from ranef.api.simulated import SimulatedResiduals
-from ranef.diagnostics import Posterior
+from ranef.diagnostics.simulated import Posterior
 from ranef.errors import ModelError
 from ranef.models.estimate import GeneralisedEstimate
 from ranef.tables import make_table
@@ -108,7 +108,7 @@ class Check(Shown):
         >>> len(ranef.check(fit).plot())
         6
         """
-        from ranef.plots import check_page
+        from ranef.plots.criticism import check_page
 
         return check_page(self, figure=figure)
 
@@ -123,7 +123,7 @@ class Check(Shown):
         ...     ranef.check(fit).save(f"{folder}/check.html").name
         'check.html'
         """
-        from ranef.report import write_check
+        from ranef.report.criticism import write_check
 
         return write_check(self, checks.path(path), title=title)
 

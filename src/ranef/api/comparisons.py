@@ -14,14 +14,15 @@ from ranef.api import checks
 from ranef.api.means import MarginalMeans, emmeans
 from ranef.api.means_words import ADJUSTED, degrees_words, interval_words, row_of, table_of
 from ranef.api.rendering import Page, Paragraph, TextTable
+from ranef.api.shown import Summary
 from ranef.api.specs import names_of, read_specs
-from ranef.api.summary import Summary
 from ranef.design.labels import shown_level
 from ranef.errors import DataError, ModelError
-from ranef.inference import Intervals, marginal_means
+from ranef.inference import marginal_means
 from ranef.inference.contrast_matrices import ContrastMatrix, contrast_matrix, contrast_method
 from ranef.inference.marginal_means import Examined, Functions, examined
 from ranef.inference.multiplicity import check_adjustment
+from ranef.inference.wald import Intervals
 from ranef.tables import Table, make_table
 
 if TYPE_CHECKING:

@@ -13,11 +13,13 @@ from numpy.typing import NDArray
 from ranef.api.frame import Frame
 from ranef.covariance import structure_of
 from ranef.design.recipe import Recipe
-from ranef.design.specification import Accounting, GroupingFactor, RandomTerm, Specification
+from ranef.design.specification import Specification
+from ranef.design.terms import GroupingFactor, RandomTerm
 from ranef.errors import DataError, FileError
 from ranef.models.estimate import Estimate, LinearEstimate
 from ranef.solve.optimum import Face, Optimum
 from ranef.tables import Table
+from ranef.tables.accounting import Accounting
 
 __all__ = [
     "Bundle",

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ranef.covariance import structure_of
-from ranef.design.specification import RandomTerm, Specification
+from ranef.design.specification import Specification
+from ranef.design.terms import RandomTerm
 
 __all__ = [
     "Equation",

@@ -19,7 +19,7 @@ from ranef import diagnostics
 from ranef.api.left_out import Influence
 from ranef.api.mixed import MixedModelFit
 from ranef.api.simulated import SimulatedResiduals
-from ranef.diagnostics import Posterior
+from ranef.diagnostics.simulated import Posterior
 from ranef.models.estimate import GeneralisedEstimate
 
 __all__ = ["FINE", "LOOK", "NOTE", "Candidate", "Case", "Finding", "judged"]

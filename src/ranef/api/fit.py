@@ -11,8 +11,8 @@ from ranef.api import checks
 
 if TYPE_CHECKING:
     from ranef.api.equation import Equation
-    from ranef.api.summary import Summary
-    from ranef.plots import FitPlots
+    from ranef.api.shown import Summary
+    from ranef.plots.accessor import FitPlots
 
 __all__ = ["Fit"]
 
@@ -176,7 +176,7 @@ class Fit(ABC):
     @property
     def plot(self) -> FitPlots:
         """The pictures of the fit: ``fit.plot.residuals()`` and more."""
-        from ranef.plots import FitPlots
+        from ranef.plots.accessor import FitPlots
 
         return FitPlots(self)
 

@@ -16,7 +16,7 @@ from ranef.errors import FormulaError, ModelError
 from ranef.tables import Table
 
 if TYPE_CHECKING:
-    from ranef.design import GeneralisedSpecification
+    from ranef.design.generalised import GeneralisedSpecification
     from ranef.families import Family
     from ranef.priors import Prior
     from ranef.solve.forecast import Plan
@@ -422,7 +422,7 @@ def _specify(
     functions: Mapping[str, Callable[..., Any]] | None,
 ) -> tuple[Table, Any]:
     """Read the table once and turn it into a specification."""
-    from ranef.design import specify
+    from ranef.design.specify import specify
 
     text = checks.formula(formula)
     checks.choice("missing", missing, MISSING)
@@ -457,7 +457,7 @@ def _specify_generalised(
     functions: Mapping[str, Callable[..., Any]] | None,
 ) -> tuple[Table, GeneralisedSpecification]:
     """Read the table once and turn it into the specifications of all parts."""
-    from ranef.design import specify_generalised
+    from ranef.design.generalised import specify_generalised
 
     text = checks.formula(formula)
     checks.choice("missing", missing, MISSING)

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ranef.design.specification import Accounting
 from ranef.errors import ModelError
 from ranef.tables import Table, make_table
+from ranef.tables.accounting import Accounting
 
 __all__ = ["Frame", "matrix", "vector"]
 

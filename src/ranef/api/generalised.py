@@ -20,7 +20,7 @@ from ranef.api.mixed import MixedModelFit
 from ranef.api.refits import Refits
 from ranef.api.refits_generalised import coded_responses, refit_many
 from ranef.api.rows import read_parts
-from ranef.api.summary import Summary
+from ranef.api.shown import Summary
 from ranef.api.unseen import (
     NEW_LEVELS,
     check_history,
@@ -31,10 +31,13 @@ from ranef.api.unseen import (
 )
 from ranef.errors import ModelError
 from ranef.families import Cumulative, Family, Multinomial
-from ranef.inference import Intervals, LevelEffects, VarianceParameter, generalised
+from ranef.inference import generalised
+from ranef.inference.effects import LevelEffects
 from ranef.inference.history import updated_generalised
 from ranef.inference.parameter_draws import generalised_draws
 from ranef.inference.simulation import KINDS as SIMULATIONS
+from ranef.inference.variance import VarianceParameter
+from ranef.inference.wald import Intervals
 from ranef.models import naming
 from ranef.models.estimate import GeneralisedEstimate
 from ranef.models.glmm import refit_glmm

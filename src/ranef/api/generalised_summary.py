@@ -9,8 +9,8 @@ import numpy as np
 
 from ranef.api.concerns import sentence, separation_concern, uncertainty_concern
 from ranef.api.rendering import Page, Paragraph, TextTable, decimals, number, p_value
+from ranef.api.shown import Summary
 from ranef.api.summary import (
-    Summary,
     information_line,
     optimum_line,
     reference_levels,
@@ -19,7 +19,8 @@ from ranef.api.summary import (
     variance_table,
 )
 from ranef.families import Cumulative, Multinomial
-from ranef.inference import Intervals, VarianceParameter
+from ranef.inference.variance import VarianceParameter
+from ranef.inference.wald import Intervals
 from ranef.models.estimate import Component, GeneralisedEstimate
 from ranef.models.meaning import (
     approximation,

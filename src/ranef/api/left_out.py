@@ -138,7 +138,7 @@ class Influence(Shown):
         >>> ranef.influence(fit).plot().get_title(loc="left")
         "Cook's distance, without each Batch"
         """
-        from ranef.plots import influence as draw
+        from ranef.plots.influence import influence as draw
 
         return draw(self, statistic, term=term, most=checks.count("most", most), ax=ax)
 

@@ -16,7 +16,8 @@ from ranef.api.mixed import MixedModelFit
 from ranef.api.proof import warn_unless_proved
 from ranef.api.refits import Refits, read_responses, wrap_refits
 from ranef.api.rows import model_rows, read_rows
-from ranef.api.summary import Summary, linear_summary
+from ranef.api.shown import Summary
+from ranef.api.summary import linear_summary
 from ranef.api.unseen import (
     NEW_LEVELS,
     check_history,
@@ -26,11 +27,14 @@ from ranef.api.unseen import (
     simulated_rows,
 )
 from ranef.errors import ModelError
-from ranef.inference import Intervals, LevelEffects, ParameterCovariance, VarianceParameter
 from ranef.inference.degrees import Parameters
+from ranef.inference.effects import LevelEffects
 from ranef.inference.history import predict_updated, predicted_updated, updated_linear
 from ranef.inference.parameter_draws import linear_draws
+from ranef.inference.parameters import ParameterCovariance
 from ranef.inference.simulation import KINDS as SIMULATIONS
+from ranef.inference.variance import VarianceParameter
+from ranef.inference.wald import Intervals
 from ranef.models.estimate import Estimate
 from ranef.tables import Table
 

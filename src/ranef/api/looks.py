@@ -14,7 +14,7 @@ from ranef.api.left_out import Influence
 from ranef.api.mixed import MixedModelFit
 from ranef.api.predictors import collinear
 from ranef.api.simulated import has_zeros
-from ranef.diagnostics import ResidualTest
+from ranef.diagnostics.residual_tests import ResidualTest
 from ranef.models.naming import group_name
 from ranef.solve.optimum import Face
 

@@ -18,8 +18,7 @@ from ranef.api import checks
 from ranef.covariance import structure_of
 from ranef.design.syntax import column_names
 from ranef.errors import ModelError
-from ranef.inference.generalised.uncertainty import theta_slices
-from ranef.models.estimate import Estimate, GeneralisedEstimate
+from ranef.models.estimate import Estimate, GeneralisedEstimate, theta_slices
 from ranef.models.naming import coefficient_labels
 from ranef.tables import Table
 

@@ -21,13 +21,13 @@ from ranef.api.means_words import (
     table_of,
 )
 from ranef.api.rendering import Page, Paragraph, TextTable, number, p_value
+from ranef.api.shown import Summary
 from ranef.api.specs import Specs, names_of, read_specs
-from ranef.api.summary import Summary
 from ranef.design.grid import codes_of, interacting, unknown_variable
 from ranef.design.labels import shown_level
 from ranef.errors import DataError, ModelError
 from ranef.families import Multinomial
-from ranef.inference import Intervals, marginal_means
+from ranef.inference import marginal_means
 from ranef.inference.contrast_matrices import contrast_matrix
 from ranef.inference.marginal_means import (
     Examined,
@@ -38,6 +38,7 @@ from ranef.inference.marginal_means import (
     row_basis,
 )
 from ranef.inference.multiplicity import check_adjustment
+from ranef.inference.wald import Intervals
 from ranef.tables import make_table, reads_as_number
 
 if TYPE_CHECKING:

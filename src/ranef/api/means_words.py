@@ -12,8 +12,9 @@ from ranef.api.concerns import doubt
 from ranef.api.rendering import decimals, number, p_value
 from ranef.design.labels import shown_level
 from ranef.families import BetaBinomial, Binomial, Cumulative, Multinomial, Truncated
-from ranef.inference import METHODS, Intervals
+from ranef.inference.degrees import METHODS
 from ranef.inference.marginal_means import Examined
+from ranef.inference.wald import Intervals
 from ranef.models.estimate import GeneralisedEstimate
 from ranef.models.meaning import zero_words
 from ranef.models.naming import factors_of

@@ -20,8 +20,10 @@ from ranef.api.intervals import interval_columns
 from ranef.api.likelihood import LikelihoodFit
 from ranef.api.readers import ReaderNames
 from ranef.errors import DataError, ModelError, suggestion
-from ranef.inference import FTest, Intervals, LevelEffects, VarianceParameter
 from ranef.inference.degrees import Parameters
+from ranef.inference.effects import LevelEffects
+from ranef.inference.variance import VarianceParameter
+from ranef.inference.wald import FTest, Intervals
 from ranef.models import naming
 from ranef.models.estimate import Estimate, GeneralisedEstimate
 from ranef.models.naming import Coefficients

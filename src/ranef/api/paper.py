@@ -16,7 +16,7 @@ from ranef.api.mixed import MixedModelFit
 from ranef.api.partition import icc, r2
 from ranef.api.rendering import decimals, number, p_value
 from ranef.errors import DataError, FileError, ModelError, suggestion
-from ranef.inference import METHODS
+from ranef.inference.degrees import METHODS
 from ranef.models.meaning import link_of, ratio, zero_words
 from ranef.report.files import write_atomically
 from ranef.report.numbers import MINUS

@@ -15,7 +15,7 @@ from ranef.api.mixed import MixedModelFit
 from ranef.api.rendering import Page, Paragraph, TextTable, decimals, number
 from ranef.api.rows import read_rows
 from ranef.api.shown import Shown
-from ranef.diagnostics import METHODS, Partition
+from ranef.diagnostics.partition import METHODS, Partition
 from ranef.errors import LevelError, ModelError, UnknownColumnError, suggestion
 from ranef.models.estimate import GeneralisedEstimate
 from ranef.tables import Table, make_table

@@ -14,11 +14,11 @@ from ranef.api import checks
 from ranef.api.frame import matrix
 from ranef.api.levels import Place, level_positions, level_values, place_of, posterior_words
 from ranef.api.rendering import Page, Paragraph, TextTable, decimals, number
-from ranef.api.summary import Summary
+from ranef.api.shown import Summary
 from ranef.design.labels import spelled
 from ranef.errors import ModelError, suggestion
+from ranef.inference.joint_posterior import Posterior
 from ranef.inference.wald import quantile
-from ranef.shrinkage import Posterior
 from ranef.tables import make_table
 
 __all__ = ["LevelPosterior", "posterior"]

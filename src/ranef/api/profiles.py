@@ -16,7 +16,7 @@ from ranef.api.intervals import interval_columns, interval_table, parameter_colu
 from ranef.api.mixed import MixedModelFit
 from ranef.api.progress import arriving
 from ranef.api.rendering import Page, Paragraph
-from ranef.api.summary import Summary
+from ranef.api.shown import Summary
 from ranef.errors import ConvergenceWarning, ModelError, warn
 from ranef.inference.listing import ModelParameter, chosen, model_parameters
 from ranef.inference.profile import Curve, at_criterion, calibrated_reach, normal_reach

@@ -13,9 +13,10 @@ from ranef import shrinkage
 from ranef.api import checks
 from ranef.api.levels import Place, adjusted_for, place_of, posterior_words
 from ranef.api.rendering import Page, Paragraph, TextTable, number
-from ranef.api.summary import Summary
+from ranef.api.shown import Summary
 from ranef.errors import ModelError
-from ranef.shrinkage import Funnel, Ratios
+from ranef.shrinkage.funnel import Funnel
+from ranef.shrinkage.ratios import Ratios
 from ranef.tables import make_table
 
 if TYPE_CHECKING:
@@ -289,7 +290,7 @@ class StandardizedRatios:
 
     def plot(self, *, ax: Axes | None = None) -> Axes:
         """Draw the league table with its uncertainty, see `ranef.plots.league`."""
-        from ranef.plots import league
+        from ranef.plots.ranks import league
 
         return league(self, ax=ax)
 
@@ -416,7 +417,7 @@ class ControlLimits:
 
     def plot(self, *, ax: Axes | None = None) -> Axes:
         """Draw the funnel, see `ranef.plots.funnel`."""
-        from ranef.plots import funnel
+        from ranef.plots.ranks import funnel
 
         return funnel(self, ax=ax)
 

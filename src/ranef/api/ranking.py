@@ -16,12 +16,13 @@ from ranef.api.levels import Place, adjusted_for, place_of, posterior_words
 from ranef.api.posteriors import chosen_terms
 from ranef.api.rendering import Page, Paragraph, TextTable, decimals, number
 from ranef.api.rows import read_parts, read_rows
-from ranef.api.summary import Summary
+from ranef.api.shown import Summary
 from ranef.errors import DataError, ModelError
 from ranef.families import Cumulative, Multinomial
+from ranef.inference.joint_posterior import Posterior
 from ranef.models.estimate import GeneralisedEstimate
 from ranef.models.meaning import ratio
-from ranef.shrinkage import Posterior, Ranks
+from ranef.shrinkage.ranks import Ranks
 from ranef.tables import make_table
 
 if TYPE_CHECKING:
@@ -440,7 +441,7 @@ class Ranking:
 
     def plot(self, *, ax: Axes | None = None) -> Axes:
         """Draw expected ranks with their intervals, see `ranef.plots.ranks`."""
-        from ranef.plots import ranks
+        from ranef.plots.ranks import ranks
 
         return ranks(self, ax=ax)
 

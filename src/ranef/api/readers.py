@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ranef.api import checks
 from ranef.api.frame import Frame, matrix, vector
-from ranef.inference import Intervals
+from ranef.inference.wald import Intervals
 from ranef.models.estimate import Estimate
 from ranef.models.naming import Coefficients
 

@@ -14,13 +14,12 @@ from ranef.api.hypotheses import read_hypotheses
 from ranef.api.mixed import MixedModelFit
 from ranef.api.rendering import Page, Paragraph, TextTable, decimals, number, p_value
 from ranef.api.shown import Shown
-from ranef.design import GroupingFactor
+from ranef.design.terms import GroupingFactor
 from ranef.errors import DataError, ModelError, UnknownColumnError, suggestion
-from ranef.inference import FTest, Intervals
 from ranef.inference.clusters import TYPES, ClusterCovariance, cluster_covariance
 from ranef.inference.generalised.sandwich import SANDWICH_TYPES, sandwich
 from ranef.inference.removal import refuse_penalised
-from ranef.inference.wald import f_tail, independent_rows, wald
+from ranef.inference.wald import FTest, Intervals, f_tail, independent_rows, wald
 from ranef.models import naming
 from ranef.models.estimate import GeneralisedEstimate
 from ranef.tables import make_table

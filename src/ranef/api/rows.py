@@ -9,12 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranef.api.frame import Frame
-from ranef.design.specification import Accounting, Specification
+from ranef.design.specification import Specification
 from ranef.errors import DataError, UnknownColumnError, suggestion
-from ranef.inference import NewRows
-from ranef.inference.generalised import Rows
+from ranef.inference.generalised.rows import Rows
 from ranef.models.estimate import GeneralisedEstimate
+from ranef.models.rows import NewRows
 from ranef.tables import Table
+from ranef.tables.accounting import Accounting
 
 __all__ = ["model_rows", "read_parts", "read_rows"]
 

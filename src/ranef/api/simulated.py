@@ -22,7 +22,8 @@ from ranef.api.diagnosing import (
 from ranef.api.mixed import MixedModelFit
 from ranef.api.rendering import Page, Paragraph, TextTable, number, p_value
 from ranef.api.shown import Shown
-from ranef.diagnostics import ResidualTest, Simulated
+from ranef.diagnostics.residual_tests import ResidualTest
+from ranef.diagnostics.simulated import Simulated
 from ranef.errors import ModelError
 from ranef.models.estimate import GeneralisedEstimate
 from ranef.tables import make_table
@@ -271,7 +272,7 @@ class SimulatedResiduals(Shown):
         >>> [ax.get_title(loc="left") for ax in ranef.simulated_residuals(fit).plot()]
         ['Quantiles of scaled residuals', 'Scaled residuals against the fit']
         """
-        from ranef.plots import simulated
+        from ranef.plots.simulated import simulated
 
         return simulated(self, axes=axes, figure=figure)
 

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from ranef.api.rendering import Page, Paragraph, TextTable, decimals, number, p_value
-from ranef.design.specification import Accounting, GroupingFactor, Specification
+from ranef.api.shown import Summary
+from ranef.design.specification import Specification
 from ranef.design.state import Coding
-from ranef.inference import METHODS, Intervals, VarianceParameter, intraclass_correlations
+from ranef.design.terms import GroupingFactor
+from ranef.inference.degrees import METHODS
+from ranef.inference.variance import VarianceParameter, intraclass_correlations
+from ranef.inference.wald import Intervals
 from ranef.models.estimate import Estimate, GeneralisedEstimate
 from ranef.models.naming import CONDITIONAL, Levels, category, group_name
 from ranef.solve.optimum import Face, Optimum
+from ranef.tables.accounting import Accounting
 
 __all__ = [
-    "Summary",
     "accounting_line",
     "information_line",
     "linear_summary",
@@ -26,29 +29,6 @@ __all__ = [
     "variance_shares",
     "variance_table",
 ]
-
-
-@dataclass(frozen=True)
-class Summary:
-    """A fit in words and tables; prints as text, shows as HTML in notebooks.
-
-    Examples
-    --------
-    >>> import ranef
-    >>> fit = ranef.lmm("Yield ~ 1 + (1 | Batch)", ranef.data.load("Dyestuff"))
-    >>> print(fit.summary().page.title)
-    Linear mixed model by REML: Yield ~ 1 + (1 | Batch)
-    """
-
-    page: Page
-
-    def __str__(self) -> str:
-        return self.page.text()
-
-    __repr__ = __str__
-
-    def _repr_html_(self) -> str:
-        return self.page.html()
 
 
 def linear_summary(

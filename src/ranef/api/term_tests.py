@@ -12,10 +12,12 @@ from numpy.typing import NDArray
 from ranef.api.mixed import MixedModelFit
 from ranef.api.rendering import Page, Paragraph, TextTable, decimals, number, p_value
 from ranef.api.shown import Shown
-from ranef.design import Effect, Effects, Specification, effects_of
+from ranef.design.effects import Effect, Effects, effects_of
 from ranef.design.matrix import INTERCEPT
-from ranef.inference import METHODS
-from ranef.inference.hypotheses import term_hypotheses, with_fixed_rows
+from ranef.design.specification import Specification
+from ranef.inference.degrees import METHODS
+from ranef.inference.hypotheses import term_hypotheses
+from ranef.inference.wald import with_fixed_rows
 from ranef.models.estimate import Component, GeneralisedEstimate
 from ranef.tables import make_table
 

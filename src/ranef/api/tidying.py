@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ranef.inference import Intervals, LevelEffects, VarianceParameter
-from ranef.inference.wald import quantile
+from ranef.inference.effects import LevelEffects
+from ranef.inference.variance import VarianceParameter
+from ranef.inference.wald import Intervals, quantile
 from ranef.models.estimate import Estimate, GeneralisedEstimate
 from ranef.models.naming import CoefficientLabel, Levels, category, factors_of, group_name
 

@@ -14,11 +14,11 @@ from ranef.api.rows import read_parts, read_rows
 from ranef.design.labels import count_text, list_text
 from ranef.design.specification import Specification
 from ranef.errors import DataError, LevelError, ModelError
-from ranef.inference import NewRows
-from ranef.inference.generalised import Rows
+from ranef.inference.generalised.rows import Rows
 from ranef.inference.history import Observed, ObservedParts
 from ranef.inference.simulation import SimulatedRows
 from ranef.models.estimate import GeneralisedEstimate
+from ranef.models.rows import NewRows
 from ranef.tables import Table
 
 __all__ = [

@@ -15,7 +15,7 @@ from ranef.api.mixed import MixedModelFit
 from ranef.api.progress import Ticker
 from ranef.api.rendering import Page, Paragraph, TextTable, number, p_value
 from ranef.api.shown import Shown
-from ranef.design import Effects, effects_of
+from ranef.design.effects import Effects, effects_of
 from ranef.design.labels import spelled
 from ranef.errors import ModelError, suggestion
 from ranef.inference import removal

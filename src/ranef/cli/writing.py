@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 from ranef.errors import FileError, ModelError
 
 if TYPE_CHECKING:
-    from ranef.api import GeneralizedMixedModelFit, LinearMixedModelFit
+    from ranef.api.generalised import GeneralizedMixedModelFit
+    from ranef.api.linear import LinearMixedModelFit
 
     MixedFit = LinearMixedModelFit | GeneralizedMixedModelFit
 

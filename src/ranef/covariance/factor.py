@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from ranef.errors import ModelError
 
-__all__ = ["lower_entries", "lower_factor", "standard_deviations"]
+__all__ = ["lower_entries", "lower_factor", "square_root", "standard_deviations"]
 
 Floats = NDArray[np.float64]
 Indices = NDArray[np.intp]
@@ -171,3 +171,10 @@ def _triangle(factor: Floats, negligible: float) -> Floats:
         lam[i:, i] = np.copysign(1.0, rows[i, c]) * rows[i:, c]
         c += 1
     return lam
+
+
+def square_root(matrix: Floats) -> Floats:
+    """R with R R' = matrix, for positive semidefinite matrices (..., r, r)."""
+    values, vectors = np.linalg.eigh(matrix)
+    root: Floats = vectors * np.sqrt(np.maximum(values, 0.0))[..., None, :]
+    return root

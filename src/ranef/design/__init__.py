@@ -16,8 +16,10 @@ from ranef.design.effects import Effect, Effects, effects_of
 from ranef.design.generalised import GeneralisedSpecification, specify_generalised
 from ranef.design.recipe import Recipe
 from ranef.design.response import ResponseKind
-from ranef.design.specification import Accounting, GroupingFactor, RandomTerm, Specification
+from ranef.design.specification import Specification
 from ranef.design.specify import specify
+from ranef.design.terms import GroupingFactor, RandomTerm
+from ranef.tables.accounting import Accounting
 
 __all__ = [
     "Accounting",

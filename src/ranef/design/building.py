@@ -24,8 +24,9 @@ from ranef.design.random import RandomRecipe, check_identifiable, group_of, rand
 from ranef.design.rank import independent_columns
 from ranef.design.recipe import Recipe
 from ranef.design.response import ResponseKind
-from ranef.design.specification import Accounting, GroupingFactor, RandomTerm, Specification
+from ranef.design.specification import Specification
 from ranef.design.syntax import Node, print_node
+from ranef.design.terms import GroupingFactor, RandomTerm
 from ranef.errors import (
     DataError,
     FormulaError,
@@ -36,6 +37,7 @@ from ranef.errors import (
     warn,
 )
 from ranef.tables import Table
+from ranef.tables.accounting import Accounting
 from ranef.tables.columns import read_column
 
 __all__ = ["Answer", "Builder", "Part", "response_of", "zero_weights"]

@@ -15,11 +15,12 @@ from ranef.design.outcome import Outcome, prototype, read_outcome
 from ranef.design.random import is_free
 from ranef.design.rank import independent_columns
 from ranef.design.response import CATEGORIES, ResponseKind, no_trials, note_response
-from ranef.design.specification import Accounting, Specification
+from ranef.design.specification import Specification
 from ranef.design.syntax import Node, print_node
 from ranef.errors import FormulaError, ModelError, suggestion
 from ranef.families import Family
 from ranef.tables import Table
+from ranef.tables.accounting import Accounting
 
 __all__ = ["GeneralisedSpecification", "specify_generalised"]
 

@@ -25,12 +25,12 @@ from ranef.design.response import (
     read_pair,
     read_response,
 )
-from ranef.design.specification import Accounting
 from ranef.design.syntax import Call, Node, print_node, strip_parens
 from ranef.design.values import Categories, drop_unused
 from ranef.errors import DataError, DataWarning, ModelError, warn
 from ranef.families import Family, Multinomial, family
 from ranef.families.checks import ResponseError, require, whole
+from ranef.tables.accounting import Accounting
 
 __all__ = ["Outcome", "prototype", "read_outcome"]
 

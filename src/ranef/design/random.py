@@ -12,8 +12,8 @@ from ranef.design.grouping import GroupRecipe
 from ranef.design.labels import number_text
 from ranef.design.matrix import Layout, Variable, check_memory, lay_out, model_matrix
 from ranef.design.model import Bar, Terms
-from ranef.design.specification import GroupingFactor, RandomTerm
 from ranef.design.syntax import Name, Node, column_names, print_node, strip_parens
+from ranef.design.terms import GroupingFactor, RandomTerm
 from ranef.design.values import Categories, Numbers, match_levels
 from ranef.errors import FileError, FormulaError, LevelError, ModelError, RankWarning, warn
 

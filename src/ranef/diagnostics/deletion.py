@@ -8,7 +8,8 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from ranef.design.specification import GroupingFactor, RandomTerm, Specification
+from ranef.design.specification import Specification
+from ranef.design.terms import GroupingFactor, RandomTerm
 
 __all__ = ["deletable", "independent_sets", "parts_without_rows", "without_rows"]
 

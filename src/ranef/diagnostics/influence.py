@@ -34,7 +34,8 @@ from ranef.errors import ModelError
 from ranef.families import Cumulative
 from ranef.models.estimate import Estimate, GeneralisedEstimate
 from ranef.models.glmm import fit_glmm
-from ranef.solve import LinearPoint, generalised_criterion
+from ranef.solve.joint import generalised_criterion
+from ranef.solve.point import LinearPoint
 from ranef.solve.resources import available_cores, in_threads
 
 __all__ = ["Influence", "influence_of_rows", "influence_of_sets"]

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from ranef import solve
 from ranef.diagnostics.linearised import Linearised, linearised
 from ranef.inference.generalised.rows import linear_parts, own_rows
-from ranef.inference.means import at_levels
 from ranef.models.estimate import Estimate, GeneralisedEstimate
+from ranef.models.rows import at_levels
 from ranef.solve.point import linear_point
 
 __all__ = ["Leverage", "inverse_times", "leverage", "projected"]

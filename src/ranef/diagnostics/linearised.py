@@ -19,8 +19,7 @@ from ranef.design.specification import Specification
 from ranef.errors import ModelError
 from ranef.families import CensoredGaussian, Cumulative, Multinomial
 from ranef.inference.generalised.targets import has_zero
-from ranef.inference.generalised.uncertainty import theta_slices
-from ranef.models.estimate import Estimate, GeneralisedEstimate
+from ranef.models.estimate import Estimate, GeneralisedEstimate, theta_slices
 from ranef.solve.point import LinearPoint, linear_point, stepped_point
 from ranef.solve.search import ranks_of
 

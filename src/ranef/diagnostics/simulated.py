@@ -26,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranef import inference, solve
+from ranef.covariance.factor import square_root
 from ranef.diagnostics.linearised import Linearised, linearised, refuse_unordered
 from ranef.errors import ModelError
 from ranef.families import CensoredGaussian, Cumulative
@@ -34,9 +35,9 @@ from ranef.inference.generalised.quantile import ranked
 from ranef.inference.generalised.rows import linear_parts, own_rows
 from ranef.inference.generalised.targets import has_zero
 from ranef.inference.generalised.uncertainty import linear_predictors
-from ranef.inference.means import at_levels
-from ranef.inference.simulation import EffectDraws, square_root
+from ranef.inference.simulation import EffectDraws
 from ranef.models.estimate import Estimate, GeneralisedEstimate
+from ranef.models.rows import at_levels
 
 __all__ = ["EFFECTS", "Posterior", "Simulated", "grouped", "posterior", "simulated"]
 

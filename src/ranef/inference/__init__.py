@@ -15,18 +15,17 @@ from ranef.inference.containment import Strata, strata
 from ranef.inference.degrees import (
     METHODS,
     Method,
-    ScaledF,
     check_method,
     degrees_of_freedom,
     denominator,
     scaled_f,
 )
 from ranef.inference.effects import LevelEffects, coefficients_by_level, level_effects
-from ranef.inference.kenward import KenwardRoger, kenward_roger
+from ranef.inference.kenward import KenwardRoger, ScaledF, kenward_roger
 from ranef.inference.listing import ModelParameter, chosen, model_parameters
 from ranef.inference.means import fitted, linear_predictor, residuals
 from ranef.inference.parameters import ParameterCovariance, parameter_covariance
-from ranef.inference.prediction import NewRows, Prediction, predict
+from ranef.inference.prediction import Prediction, predict
 from ranef.inference.simulation import simulate
 from ranef.inference.variance import (
     VarianceParameter,
@@ -41,6 +40,7 @@ from ranef.inference.wald import (
     intervals,
     method_of,
 )
+from ranef.models.rows import NewRows
 
 __all__ = [
     "METHODS",

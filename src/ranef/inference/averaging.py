@@ -30,12 +30,11 @@ from ranef.inference.generalised.uncertainty import (
     linear_predictors,
     mode_derivatives,
     random_variance,
-    theta_slices,
 )
 from ranef.inference.parameters import ParameterCovariance
 from ranef.inference.posterior import effect_posterior
-from ranef.inference.prediction import NewRows
-from ranef.models.estimate import Estimate, GeneralisedEstimate
+from ranef.models.estimate import Estimate, GeneralisedEstimate, theta_slices
+from ranef.models.rows import NewRows
 
 __all__ = [
     "COMPARISONS",

@@ -21,9 +21,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ranef.covariance.factor import square_root
 from ranef.errors import ModelError
 from ranef.inference.means import residuals
-from ranef.inference.simulation import square_root
 from ranef.inference.wald import FTest, f_tail, independent_rows
 from ranef.models.estimate import Estimate
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ranef.inference.means import at_levels
 from ranef.models.estimate import Estimate, GeneralisedEstimate
+from ranef.models.rows import at_levels
 
 __all__ = ["Combinations", "fixed_effects", "modes_of"]
 

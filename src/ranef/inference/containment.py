@@ -8,7 +8,8 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from ranef.design.specification import GroupingFactor, Specification
+from ranef.design.specification import Specification
+from ranef.design.terms import GroupingFactor
 from ranef.errors import ModelError
 
 __all__ = ["Strata", "strata"]

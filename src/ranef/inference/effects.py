@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranef import solve
-from ranef.models.estimate import Component, Estimate, GeneralisedEstimate
+from ranef.models.estimate import Estimate, GeneralisedEstimate, component_of
 
 __all__ = ["LevelEffects", "coefficients_by_level", "level_effects"]
 
@@ -68,11 +68,6 @@ def _generalised(estimate: GeneralisedEstimate) -> tuple[LevelEffects, ...]:
         b = estimate.term_modes[t]
         out.append(LevelEffects(term.factor, term.names, b, *roots, part.name, part.response))
     return tuple(out)
-
-
-def component_of(estimate: GeneralisedEstimate, term: int) -> Component:
-    """Return the component that a term of the design belongs to."""
-    return next(c for c in estimate.components if c.terms.start <= term < c.terms.stop)
 
 
 def coefficients_by_level(estimate: Estimate, factor: int) -> LevelEffects:

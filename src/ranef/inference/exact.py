@@ -20,9 +20,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ranef.covariance.factor import square_root
 from ranef.design.specification import Specification
 from ranef.errors import ModelError
-from ranef.inference.simulation import square_root
 
 __all__ = ["NullDraws", "Spectrum", "simulate_ratio", "spectrum"]
 

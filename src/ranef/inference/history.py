@@ -22,15 +22,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranef import solve
-from ranef.design.specification import Accounting, GroupingFactor, RandomTerm, Specification
+from ranef.design.specification import Specification
+from ranef.design.terms import GroupingFactor, RandomTerm
 from ranef.errors import ModelError
 from ranef.families import Cumulative
 from ranef.inference.generalised.rows import Rows
-from ranef.inference.means import at_levels
 from ranef.inference.parameters import ParameterCovariance
-from ranef.inference.prediction import NewRows, Prediction, Random, degrees, interval_of
+from ranef.inference.prediction import Prediction, Random, degrees, interval_of
 from ranef.models.estimate import Estimate, GeneralisedEstimate, LinearEstimate
 from ranef.models.glmm import lay_out
+from ranef.models.rows import NewRows, at_levels
+from ranef.tables.accounting import Accounting
 
 __all__ = [
     "Observed",

@@ -17,11 +17,8 @@ from numpy.typing import NDArray
 
 from ranef.design.effects import Effect, Effects
 from ranef.errors import ModelError
-from ranef.inference.degrees import Parameters, denominator
-from ranef.inference.wald import FTest, f_tail
-from ranef.models.estimate import Estimate
 
-__all__ = ["TYPES", "term_hypotheses", "with_fixed_rows"]
+__all__ = ["TYPES", "term_hypotheses"]
 
 Floats = NDArray[np.float64]
 
@@ -136,11 +133,3 @@ def _complement(basis: Floats) -> Floats:
     """Orthonormal basis of the complement of an orthonormal basis."""
     Q, _ = np.linalg.qr(basis, mode="complete")
     return np.asarray(Q[:, basis.shape[1] :], dtype=np.float64)
-
-
-def with_fixed_rows(
-    test: FTest, estimate: Estimate, L: Floats, parameters: Parameters | None
-) -> FTest:
-    """Give a test Satterthwaite's degrees of freedom for the rows of L as they stand."""
-    df2 = denominator(estimate, L, "satterthwaite", parameters)
-    return f_tail(test.statistic, test.df1, df2)

@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 from ranef import solve
 from ranef.inference.combinations import Combinations
 from ranef.inference.generalised.uncertainty import mode_derivatives
-from ranef.inference.means import at_levels
 from ranef.inference.parameters import parameter_covariance
 from ranef.inference.prediction import by_theta
 from ranef.models.estimate import Estimate, GeneralisedEstimate
+from ranef.models.rows import at_levels
 
 __all__ = ["GIVEN", "Posterior", "by_parameters", "posterior"]
 

@@ -16,10 +16,9 @@ from numpy.typing import NDArray
 from ranef.covariance import Parameter, lower_entries, structure_of
 from ranef.covariance.structure import EVERY
 from ranef.design.labels import spelled
-from ranef.design.specification import RandomTerm
+from ranef.design.terms import RandomTerm
 from ranef.errors import ModelError, suggestion
-from ranef.inference.effects import component_of
-from ranef.models.estimate import Estimate, GeneralisedEstimate
+from ranef.models.estimate import Estimate, GeneralisedEstimate, component_of
 from ranef.models.naming import (
     CONDITIONAL,
     Levels,

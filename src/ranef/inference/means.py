@@ -8,25 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranef.models.estimate import Estimate
+from ranef.models.rows import at_levels
 
-__all__ = ["at_levels", "fitted", "linear_predictor", "residuals"]
+__all__ = ["fitted", "linear_predictor", "residuals"]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int32]
-
-
-def at_levels(values: Floats, codes: Ints, z: Floats) -> Floats:
-    """Sum over r of z times the values of each row's level, (N, ...); 0 where a code is -1.
-
-    values : (q, r) or (q, r, k), codes : (N,), z : (N, r).
-    """
-    seen = codes >= 0
-    if values.ndim == 2:
-        return np.where(seen, np.einsum("nr,nr->n", z, values[codes]), 0.0)
-    out = np.zeros((len(codes), *values.shape[2:]))
-    for j in range(z.shape[1]):
-        out[seen] += z[seen, j, None] * values[codes[seen], j]
-    return out
 
 
 def linear_predictor(

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ranef.design.specification import GroupingFactor, RandomTerm, Specification
+from ranef.design.specification import Specification
+from ranef.design.terms import GroupingFactor, RandomTerm
 from ranef.inference.boundary import Cone
-from ranef.inference.generalised.uncertainty import theta_slices
-from ranef.models.estimate import Estimate, GeneralisedEstimate
+from ranef.models.estimate import Estimate, GeneralisedEstimate, theta_slices
 
 __all__ = ["Added", "Nesting", "everything", "is_overdispersed", "nesting", "same_values"]
 

@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 
 from ranef import solve
 from ranef.covariance import structure_of
+from ranef.covariance.factor import square_root
 from ranef.inference.generalised.uncertainty import mode_derivatives
 from ranef.inference.parameters import ParameterCovariance
 from ranef.inference.posterior import effect_posterior
-from ranef.inference.simulation import DrawnParameters, drawn_theta, square_root
+from ranef.inference.simulation import DrawnParameters, drawn_theta
 from ranef.models.estimate import Estimate, GeneralisedEstimate
 
 __all__ = ["GeneralisedDraw", "generalised_draws", "linear_draws"]

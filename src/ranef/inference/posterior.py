@@ -29,9 +29,9 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from numpy.typing import NDArray
 
-from ranef.design.specification import GroupingFactor, RandomTerm
+from ranef.covariance.factor import square_root
+from ranef.design.terms import GroupingFactor, RandomTerm
 from ranef.errors import ModelError
-from ranef.inference.simulation import square_root
 from ranef.models.estimate import Estimate, GeneralisedEstimate
 from ranef.models.naming import factors_of, terms_of
 

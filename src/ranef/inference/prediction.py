@@ -10,12 +10,13 @@ from numpy.typing import NDArray
 
 from ranef import solve
 from ranef.inference.degrees import Parameters, degrees_of_freedom
-from ranef.inference.means import at_levels, linear_predictor
+from ranef.inference.means import linear_predictor
 from ranef.inference.parameters import ParameterCovariance, parameter_covariance
 from ranef.inference.wald import coefficient_covariance, quantile
 from ranef.models.estimate import Estimate
+from ranef.models.rows import NewRows, at_levels
 
-__all__ = ["NewRows", "Prediction", "Random", "by_theta", "degrees", "interval_of", "predict"]
+__all__ = ["Prediction", "Random", "by_theta", "degrees", "interval_of", "predict"]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int32]
@@ -23,27 +24,6 @@ Random = Sequence[tuple[Ints, Floats]]
 
 FEWEST = 2.0
 """Degrees of freedom at least."""
-
-
-@dataclass(frozen=True, eq=False)
-class NewRows:
-    """Rows to predict, as arrays without missing values.
-
-    Attributes
-    ----------
-    X : (N, p) float64 array
-    offset : (N,) float64 array or None
-    random : sequence of (codes (N,), z (N, r)), or None
-        One entry a term; -1 codes a level that the fit has not seen. None
-        where the prediction needs no random effects.
-    weights : (N,) float64 array or None
-        Precision weights of new observations; None for 1.
-    """
-
-    X: Floats
-    offset: Floats | None
-    random: Sequence[tuple[Ints, Floats]] | None
-    weights: Floats | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranef import solve
-from ranef.design.specification import RandomTerm, Specification
+from ranef.design.specification import Specification
+from ranef.design.terms import RandomTerm
 from ranef.errors import ModelError, RanefError
 from ranef.inference.boundary import Cone
 from ranef.inference.simulation import simulate as simulate_linear
@@ -221,7 +222,7 @@ def _generalised(
 def draw(null: Estimate | Ordinary, n: int, rng: np.random.Generator) -> Floats:
     """Draw n responses (rows, n) from a fitted model, random effects anew."""
     if isinstance(null, GeneralisedEstimate):
-        from ranef.inference.generalised import simulate
+        from ranef.inference.generalised.drawing import simulate
 
         return simulate(null, n, rng)
     if isinstance(null, Estimate):

@@ -11,12 +11,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from ranef.design.specification import Accounting, GroupingFactor, Specification
+from ranef.covariance.factor import square_root
+from ranef.design.specification import Specification
+from ranef.design.terms import GroupingFactor
 from ranef.errors import ModelError, suggestion
 from ranef.inference.means import fitted, residuals
-from ranef.inference.simulation import square_root
 from ranef.models.estimate import Estimate, GeneralisedEstimate
 from ranef.models.naming import factors_of, terms_of
+from ranef.tables.accounting import Accounting
 
 __all__ = ["Clusters", "ResidualBootstrap", "cluster_factor"]
 

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranef.covariance import structure_of
-from ranef.design.specification import RandomTerm
+from ranef.covariance.factor import square_root
+from ranef.design.terms import RandomTerm
 from ranef.models.estimate import Estimate
 
 __all__ = [
@@ -243,10 +244,3 @@ def drawn_theta(terms: Sequence[RandomTerm], theta: Floats, step: Floats) -> lis
             )
         found.append(structure.from_phi(phi))
     return found
-
-
-def square_root(matrix: Floats) -> Floats:
-    """R with R R' = matrix, for positive semidefinite matrices (..., r, r)."""
-    values, vectors = np.linalg.eigh(matrix)
-    root: Floats = vectors * np.sqrt(np.maximum(values, 0.0))[..., None, :]
-    return root

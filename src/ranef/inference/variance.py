@@ -9,11 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranef.covariance import Component, structure_of
-from ranef.design.specification import RandomTerm
-from ranef.inference.effects import component_of
+from ranef.design.terms import RandomTerm
 from ranef.inference.parameters import ParameterCovariance, parameter_covariance
 from ranef.inference.wald import quantile
-from ranef.models.estimate import Estimate, GeneralisedEstimate
+from ranef.models.estimate import Estimate, GeneralisedEstimate, component_of
 
 __all__ = ["VarianceParameter", "intraclass_correlations", "variance_parameters"]
 

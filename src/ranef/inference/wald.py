@@ -13,6 +13,7 @@ from ranef.inference.degrees import (
     Parameters,
     check_method,
     degrees_of_freedom,
+    denominator,
     scaled_f,
 )
 from ranef.models.estimate import Estimate, GeneralisedEstimate
@@ -26,6 +27,7 @@ __all__ = [
     "method_of",
     "quantile",
     "wald",
+    "with_fixed_rows",
 ]
 
 Floats = NDArray[np.float64]
@@ -239,3 +241,11 @@ def two_sided(statistic: Floats, df: Floats) -> Floats:
     finite = np.where(np.isinf(df), 1.0, df)
     tails: Floats = 2.0 * np.where(np.isinf(df), ndtr(lower), stdtr(finite, lower))
     return tails
+
+
+def with_fixed_rows(
+    test: FTest, estimate: Estimate, L: Floats, parameters: Parameters | None
+) -> FTest:
+    """Give a test Satterthwaite's degrees of freedom for the rows of L as they stand."""
+    df2 = denominator(estimate, L, "satterthwaite", parameters)
+    return f_tail(test.statistic, test.df1, df2)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ranef.covariance import structure_of
-from ranef.design.specification import GroupingFactor, RandomTerm
+from ranef.design.terms import GroupingFactor, RandomTerm
 from ranef.errors import ModelError, suggestion
 from ranef.models.estimate import Component
 from ranef.models.keys import (

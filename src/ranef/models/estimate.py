@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -11,14 +12,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranef import solve
-from ranef.design.specification import RandomTerm, Specification
+from ranef.covariance import structure_of
+from ranef.design.specification import Specification
+from ranef.design.terms import RandomTerm
 from ranef.errors import ModelError
 from ranef.families import Family
 from ranef.priors import Prior
 from ranef.solve.optimum import Optimum
-from ranef.solve.predictors import GeneralisedDesign
+from ranef.solve.problem import GeneralisedDesign
 
-__all__ = ["Component", "Estimate", "GeneralisedEstimate", "LinearEstimate"]
+__all__ = [
+    "Component",
+    "Estimate",
+    "GeneralisedEstimate",
+    "LinearEstimate",
+    "component_of",
+    "theta_slices",
+]
 
 Floats = NDArray[np.float64]
 
@@ -207,3 +217,14 @@ class GeneralisedEstimate(Estimate):
     def n_parameters(self) -> int:
         """All free parameters: coefficients of every component, and theta."""
         return self.design.constraints.n_free(len(self.coefficients), len(self.theta))
+
+
+def component_of(estimate: GeneralisedEstimate, term: int) -> Component:
+    """Return the component that a term of the design belongs to."""
+    return next(c for c in estimate.components if c.terms.start <= term < c.terms.stop)
+
+
+def theta_slices(estimate: GeneralisedEstimate) -> list[slice]:
+    """Return where the parameters of each term stand in theta."""
+    ends = np.cumsum([0] + [structure_of(term).n_parameters for term in estimate.terms])
+    return [slice(int(a), int(b)) for a, b in itertools.pairwise(ends)]

@@ -28,7 +28,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranef import solve
-from ranef.design.specification import GroupingFactor, RandomTerm, Specification
+from ranef.design.specification import Specification
+from ranef.design.terms import GroupingFactor, RandomTerm
 from ranef.errors import DataError, ModelError, suggestion
 from ranef.families import Cumulative, Family, Multinomial
 from ranef.models.constraining import constraints_of
@@ -36,7 +37,7 @@ from ranef.models.estimate import Component, GeneralisedEstimate
 from ranef.models.penalties import penalty_of
 from ranef.priors import Prior
 from ranef.solve.constraints import Constraints, FreeCoefficients
-from ranef.solve.predictors import GeneralisedDesign, LinearPredictor
+from ranef.solve.problem import GeneralisedDesign, LinearPredictor
 from ranef.solve.search import Progress
 
 __all__ = ["fit_glmm", "lay_out", "part_names", "refit_glmm", "threshold_columns"]

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ranef.covariance.vocabulary import HOMOGENEOUS
-from ranef.design.specification import GroupingFactor, RandomTerm
+from ranef.design.terms import GroupingFactor, RandomTerm
 from ranef.errors import ModelError
 from ranef.models.estimate import Component
 

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ranef.design.specification import GroupingFactor, RandomTerm, Specification
+from ranef.design.specification import Specification
 from ranef.design.syntax import Call, print_node
+from ranef.design.terms import GroupingFactor, RandomTerm
 from ranef.models.estimate import Estimate, GeneralisedEstimate
 
 __all__ = [

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from ranef.design.specification import GroupingFactor, RandomTerm
+from ranef.design.terms import GroupingFactor, RandomTerm
 from ranef.errors import ModelError, suggestion
 from ranef.models.constraining import held_deviations
 from ranef.models.estimate import Component

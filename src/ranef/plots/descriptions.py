@@ -6,9 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from ranef.plots.normal import normal_order_statistics
 from ranef.plots.reading import Fitted, random_effects
-from ranef.plots.style import percent
+from ranef.plots.style import normal_order_statistics, percent
 from ranef.tables import Table
 
 __all__ = [

@@ -9,8 +9,17 @@ from numpy.typing import NDArray
 
 from ranef.errors import ModelError
 from ranef.plots.reading import Fitted, random_effects, residual_pairs, usual_residuals
-from ranef.plots.residual import cloud
-from ranef.plots.style import BAND, MARK, MUTED, finish, label, panels, plain
+from ranef.plots.style import (
+    BAND,
+    MARK,
+    MUTED,
+    cloud,
+    finish,
+    label,
+    normal_order_statistics,
+    panels,
+    plain,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -95,27 +104,6 @@ def _quantiles(ax: Axes, title: str, values: Floats) -> None:
     ax.plot(expected, ordered, "o", color=MARK, **cloud(len(ordered)))
     label(ax, title=title, x="Normal quantile", y="Observed")
     finish(ax, grid="both")
-
-
-def normal_order_statistics(n: int) -> tuple[Floats, Floats, Floats]:
-    """Return medians and 95% limits of the order statistics of n normal values.
-
-    The i-th of n uniform values is Beta(i, n + 1 - i), so that its quantiles,
-    sent through the normal quantile function, are those of the i-th normal
-    value (David and Nagaraja 2003, Order Statistics, section 2.5).
-
-    Examples
-    --------
-    >>> median, low, high = normal_order_statistics(3)
-    >>> bool(abs(median[1]) < 1e-12 and low[0] < median[0] < high[0])
-    True
-    """
-    from scipy.special import betaincinv, ndtri
-
-    i = np.arange(1.0, n + 1.0)
-    limits = (ndtri(betaincinv(i, n + 1.0 - i, p)) for p in (0.5, 0.025, 0.975))
-    median, low, high = (np.asarray(limit, dtype=np.float64) for limit in limits)
-    return median, low, high
 
 
 def _quartile_line(ordered: Floats) -> tuple[float, float]:

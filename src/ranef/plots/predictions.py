@@ -17,8 +17,7 @@ from ranef.design.syntax import Call, column_names
 from ranef.errors import ModelError, UnknownColumnError, suggestion
 from ranef.models.naming import outcome_name
 from ranef.plots.reading import Fitted, is_generalised
-from ranef.plots.residual import cloud
-from ranef.plots.style import ACCENT, MARK, MUTED, finish, label, panels, percent, plain
+from ranef.plots.style import ACCENT, MARK, MUTED, cloud, finish, label, panels, percent, plain
 from ranef.tables import Table
 
 if TYPE_CHECKING:

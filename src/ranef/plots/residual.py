@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from ranef.plots.reading import QUANTILE, Fitted, residual_pairs, usual_residuals
 from ranef.plots.smooth import smooth_line
-from ranef.plots.style import ACCENT, MANY_POINTS, MARK, MUTED, finish, label, on_axes, plain
+from ranef.plots.style import ACCENT, MARK, MUTED, cloud, finish, label, on_axes, plain
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -70,19 +68,3 @@ def residuals(
     label(ax, title=f"Residuals against {title}", x=across, y=name)
     finish(ax, grid="both")
     return ax
-
-
-def cloud(n: int) -> dict[str, Any]:
-    """Return size and opacity of `n` points so that their density shows.
-
-    Examples
-    --------
-    >>> cloud(100)["alpha"]
-    0.7
-    """
-    return {
-        "markersize": float(np.clip(60.0 / np.sqrt(max(n, 1)), 1.2, 4.5)),
-        "markeredgewidth": 0.0,
-        "alpha": float(np.clip(70.0 / max(n, 1) ** 0.75, 0.03, 0.7)),
-        "rasterized": n > MANY_POINTS,
-    }

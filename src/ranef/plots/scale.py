@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ranef.plots.reading import QUANTILE, Fitted, residual_pairs, standardised_residuals
-from ranef.plots.residual import cloud
 from ranef.plots.smooth import smooth_line
-from ranef.plots.style import ACCENT, MARK, MUTED, finish, label, on_axes, plain
+from ranef.plots.style import ACCENT, MARK, MUTED, cloud, finish, label, on_axes, plain
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

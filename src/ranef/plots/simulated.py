@@ -9,9 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranef.errors import ModelError
-from ranef.plots.residual import cloud
 from ranef.plots.smooth import smooth_line
-from ranef.plots.style import ACCENT, BAND, MARK, MUTED, finish, label, on_figure
+from ranef.plots.style import ACCENT, BAND, MARK, MUTED, cloud, finish, label, on_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from ranef.errors import ModelError
 
@@ -24,13 +27,17 @@ __all__ = [
     "MANY_POINTS",
     "MARK",
     "MUTED",
+    "cloud",
     "finish",
     "label",
+    "normal_order_statistics",
     "on_axes",
     "panels",
     "percent",
     "plain",
 ]
+
+Floats = NDArray[np.float64]
 
 INK = "#1b2733"
 MUTED = "#5a6875"
@@ -130,3 +137,40 @@ def finish(ax: Axes, *, grid: str) -> None:
     ax.tick_params(colors=MUTED, labelcolor=INK, labelsize=8.5, width=0.8, length=3)
     ax.grid(visible=True, axis=grid, color=GRID, linewidth=0.7)  # type: ignore[arg-type]
     ax.set_axisbelow(True)
+
+
+def cloud(n: int) -> dict[str, Any]:
+    """Return size and opacity of `n` points so that their density shows.
+
+    Examples
+    --------
+    >>> cloud(100)["alpha"]
+    0.7
+    """
+    return {
+        "markersize": float(np.clip(60.0 / np.sqrt(max(n, 1)), 1.2, 4.5)),
+        "markeredgewidth": 0.0,
+        "alpha": float(np.clip(70.0 / max(n, 1) ** 0.75, 0.03, 0.7)),
+        "rasterized": n > MANY_POINTS,
+    }
+
+
+def normal_order_statistics(n: int) -> tuple[Floats, Floats, Floats]:
+    """Return medians and 95% limits of the order statistics of n normal values.
+
+    The i-th of n uniform values is Beta(i, n + 1 - i), so that its quantiles,
+    sent through the normal quantile function, are those of the i-th normal
+    value (David and Nagaraja 2003, Order Statistics, section 2.5).
+
+    Examples
+    --------
+    >>> median, low, high = normal_order_statistics(3)
+    >>> bool(abs(median[1]) < 1e-12 and low[0] < median[0] < high[0])
+    True
+    """
+    from scipy.special import betaincinv, ndtri
+
+    i = np.arange(1.0, n + 1.0)
+    limits = (ndtri(betaincinv(i, n + 1.0 - i, p)) for p in (0.5, 0.025, 0.975))
+    median, low, high = (np.asarray(limit, dtype=np.float64) for limit in limits)
+    return median, low, high

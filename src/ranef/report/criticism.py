@@ -6,11 +6,11 @@ import os
 from pathlib import Path
 
 from ranef import plots
+from ranef.report.document import document
 from ranef.report.figures import figure
 from ranef.report.files import write_atomically
 from ranef.report.findings import Checked, findings_tables
 from ranef.report.markup import Markup, element, join
-from ranef.report.page import document
 
 __all__ = ["check_html", "write_check"]
 

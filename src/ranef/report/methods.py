@@ -7,14 +7,15 @@ import platform
 import numpy as np
 
 from ranef._version import __version__
-from ranef.design.specification import Accounting, Specification
+from ranef.design.specification import Specification
 from ranef.design.state import Coding
-from ranef.inference import METHODS
+from ranef.inference.degrees import METHODS
 from ranef.models.estimate import Estimate, GeneralisedEstimate
 from ranef.models.meaning import zero_words
 from ranef.models.naming import Levels, factors_of, terms_of
 from ranef.report import words
 from ranef.report.numbers import count
+from ranef.tables.accounting import Accounting
 
 __all__ = ["methods"]
 

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from importlib.resources import files
 from pathlib import Path
 
-from ranef._version import __version__
 from ranef.plots.reading import Fitted, is_generalised
+from ranef.report.document import document
 from ranef.report.files import write_atomically
 from ranef.report.markup import Markup, element, join
 from ranef.report.sections import Section, all_sections, key_facts
@@ -51,25 +49,6 @@ def html(
     sections = all_sections(fit, conf_level, call, df)
     header = [key_facts(fit.estimate), _contents(sections)]
     return document(heading, header, [_section(section) for section in sections])
-
-
-def document(heading: str, header: Sequence[Markup], main: Sequence[Markup]) -> str:
-    """Return a whole page, with what its header holds below the heading."""
-    head = element(
-        "head",
-        Markup('<meta charset="utf-8">\n'),
-        Markup('<meta name="viewport" content="width=device-width, initial-scale=1">\n'),
-        Markup(f'<meta name="generator" content="ranef {__version__}">\n'),
-        element("title", heading),
-        element("style", Markup(files("ranef.report").joinpath("page.css").read_text("utf-8"))),
-    )
-    body = element(
-        "body",
-        element("header", element("h1", heading), *header),
-        element("main", *main),
-        element("footer", element("p", f"Made with ranef {__version__}.")),
-    )
-    return f"<!DOCTYPE html>\n{element('html', head, body, lang='en')}\n"
 
 
 def write(

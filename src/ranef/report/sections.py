@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from ranef import plots
 from ranef._version import __version__
-from ranef.design.specification import Accounting
 from ranef.models.estimate import Estimate, GeneralisedEstimate
 from ranef.models.naming import Levels, factors_of, group_name, terms_of
 from ranef.plots.reading import Fitted, fixed_table, is_generalised
@@ -33,6 +32,7 @@ from ranef.report.numbers import (
     significant,
 )
 from ranef.tables import Table
+from ranef.tables.accounting import Accounting
 
 __all__ = ["Section", "all_sections", "key_facts"]
 

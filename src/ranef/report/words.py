@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ranef.design.model import Terms
-from ranef.design.specification import GroupingFactor, RandomTerm
+from ranef.design.terms import GroupingFactor, RandomTerm
 from ranef.families import Cumulative
 from ranef.models.estimate import Estimate, GeneralisedEstimate
 from ranef.models.meaning import (

@@ -8,9 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranef.inference.combinations import modes_of
-from ranef.inference.means import at_levels, fitted
+from ranef.inference.means import fitted
 from ranef.models.estimate import Component, Estimate, GeneralisedEstimate
 from ranef.models.naming import factors_of, terms_of
+from ranef.models.rows import at_levels
 from ranef.shrinkage.combinations import components_of, names_of, own_terms
 
 __all__ = ["RawEffects", "raw_effects"]

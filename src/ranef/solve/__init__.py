@@ -5,6 +5,7 @@ core. Policy lives here: which path, how many threads, what scale; the numbers
 are made in `_core`.
 """
 
+from ranef.models.refits import Refits, refit_many
 from ranef.solve.joint import (
     generalised_conditional_covariances,
     generalised_criterion,
@@ -31,7 +32,7 @@ from ranef.solve.questions import (
     psi_scores,
 )
 from ranef.solve.scores import cluster_scores
-from ranef.solve.search import Refits, Solution, fit, refit_many
+from ranef.solve.search import Solution, fit
 from ranef.solve.second_order import Curvature, Information, curvature, information
 from ranef.solve.whitening import (
     Whitened,

@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranef import _core, covariance
-from ranef.design.specification import RandomTerm, Specification
+from ranef.design.specification import Specification
+from ranef.design.terms import RandomTerm
 from ranef.errors import ModelError
 from ranef.solve.layout import Block, Grouped, Layout, choose_layout
 from ranef.solve.resources import available_cores, available_memory, hold_blas, use_lapack

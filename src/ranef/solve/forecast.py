@@ -19,7 +19,7 @@ from ranef.solve.quadrature import (
 from ranef.solve.resources import available_memory
 
 if TYPE_CHECKING:
-    from ranef.solve.predictors import GeneralisedDesign
+    from ranef.solve.problem import GeneralisedDesign
 
 __all__ = ["Plan", "PlannedBlock", "plan", "plan_generalised"]
 

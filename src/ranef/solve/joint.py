@@ -14,11 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranef.errors import ModelError
-from ranef.solve.predictors import (
-    GeneralisedAssembly,
-    GeneralisedDesign,
-    assemble_generalised,
-)
+from ranef.solve.predictors import GeneralisedAssembly, assemble_generalised
+from ranef.solve.problem import GeneralisedDesign
 from ranef.solve.questions import STEP, free_entries, level_rows, room
 from ranef.solve.search import ranks_of
 

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from ranef.errors import ModelError
 from ranef.solve.optimum import Optimum
-from ranef.solve.predictors import GeneralisedAssembly, GeneralisedDesign, assemble_generalised
+from ranef.solve.predictors import GeneralisedAssembly, assemble_generalised
+from ranef.solve.problem import GeneralisedDesign
 from ranef.solve.quadrature import check_differentiable
 from ranef.solve.search import (
     MAX_EVALUATIONS,

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranef import _core
-from ranef.design.specification import GroupingFactor, RandomTerm
+from ranef.design.terms import GroupingFactor, RandomTerm
 from ranef.errors import ModelError, suggestion
 
 __all__ = [

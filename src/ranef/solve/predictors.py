@@ -11,7 +11,7 @@ May import `_core`, `covariance`, `design.specification`, `errors`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 from weakref import ReferenceType, WeakKeyDictionary, ref
@@ -20,7 +20,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranef import _core
-from ranef.design.specification import GroupingFactor, RandomTerm
 from ranef.errors import ModelError
 from ranef.solve.assembly import (
     Parametrisation,
@@ -29,104 +28,20 @@ from ranef.solve.assembly import (
     scale_fixed,
     terms_of,
 )
-from ranef.solve.constraints import Constraints, FreeCoefficients
+from ranef.solve.constraints import FreeCoefficients
 from ranef.solve.layout import Block, choose_layout
-from ranef.solve.penalty import Penalty, core_terms
+from ranef.solve.penalty import core_terms
+from ranef.solve.problem import GeneralisedDesign, LinearPredictor
 from ranef.solve.quadrature import quadrature_layout
 from ranef.solve.resources import available_cores, hold_blas, use_lapack
 from ranef.solve.search import chain_rule
 
-__all__ = [
-    "GeneralisedAssembly",
-    "GeneralisedDesign",
-    "LinearPredictor",
-    "assemble_generalised",
-    "free_columns",
-    "owned_factors",
-]
+__all__ = ["GeneralisedAssembly", "assemble_generalised", "free_columns", "owned_factors"]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int_]
 
 SMALL = 1e-6
-
-
-@dataclass(frozen=True, eq=False)
-class LinearPredictor:
-    """The fixed part of one linear predictor.
-
-    Attributes
-    ----------
-    X : (n, c) float64 array
-    coefficients : (c,) int array
-        Entry of the coefficient vector that each column multiplies.
-    offset : (n,) float64 array or None
-    unit : float
-        The predictor's own unit, of which the core takes coefficients and random
-        effects as multiples: the spread of the response under an identity link.
-    together : bool
-        Whether its columns are scaled with those of the other predictor that has the
-        same coefficients.
-    """
-
-    X: Floats
-    coefficients: Ints
-    offset: Floats | None = None
-    unit: float = 1.0
-    together: bool = False
-
-
-@dataclass(frozen=True, eq=False)
-class GeneralisedDesign:
-    """A generalised linear mixed model as arrays.
-
-    Attributes
-    ----------
-    family : _core.Family
-        The compiled log density.
-    y : (n,) float64 array
-    extra : (n,) float64 array or None
-        What the family needs beside the response: trials, upper ends.
-    weights : (n,) float64 array or None
-        They multiply the log density.
-    predictors : tuple of LinearPredictor
-        One for each of the family's.
-    terms : tuple of RandomTerm
-        Of all predictors, those of the first predictor first.
-    owners : tuple of int
-        Predictor of each term.
-    factors : tuple of GroupingFactor
-    n_coefficients : int
-        Length P of the coefficient vector.
-    integrated : tuple of int
-        Coefficients to integrate out (restricted likelihood): all of some
-        predictors or none.
-    penalty : Penalty or None
-        Priors of its parameters.
-    constraints : Constraints
-        Parameters that are held or equal.
-    """
-
-    family: _core.Family
-    y: Floats
-    extra: Floats | None
-    weights: Floats | None
-    predictors: tuple[LinearPredictor, ...]
-    terms: tuple[RandomTerm, ...]
-    owners: tuple[int, ...]
-    factors: tuple[GroupingFactor, ...]
-    n_coefficients: int
-    integrated: tuple[int, ...] = ()
-    penalty: Penalty | None = None
-    constraints: Constraints = field(default_factory=Constraints)
-
-    @property
-    def n(self) -> int:
-        return len(self.y)
-
-    @property
-    def p(self) -> int:
-        return self.n_coefficients
 
 
 @dataclass(frozen=True, eq=False)

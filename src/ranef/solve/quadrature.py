@@ -18,7 +18,7 @@ from ranef.errors import ModelError
 from ranef.solve.layout import Block, Layout, blocks_of, choose_layout, finest_first, nests
 
 if TYPE_CHECKING:
-    from ranef.solve.predictors import GeneralisedDesign
+    from ranef.solve.problem import GeneralisedDesign
 
 __all__ = [
     "check_differentiable",

@@ -16,18 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranef import _core
-from ranef.design.specification import GroupingFactor, RandomTerm
+from ranef.design.terms import GroupingFactor, RandomTerm
 from ranef.errors import ModelError
 from ranef.solve.assembly import terms_of
 from ranef.solve.constraints import FreeCoefficients
 from ranef.solve.layout import choose_layout
-from ranef.solve.predictors import (
-    GeneralisedAssembly,
-    GeneralisedDesign,
-    LinearPredictor,
-    free_columns,
-    owned_factors,
-)
+from ranef.solve.predictors import GeneralisedAssembly, free_columns, owned_factors
+from ranef.solve.problem import GeneralisedDesign, LinearPredictor
 from ranef.solve.resources import hold_blas, use_lapack
 from ranef.solve.search import ranks_of
 

@@ -6,24 +6,21 @@ May import `_core`, `covariance`, `design.specification`, `errors`.
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ranef import _core
 from ranef.design.specification import Specification
 from ranef.errors import ModelError
 from ranef.solve.assembly import Assembly, Parametrisation, Term, assemble
 from ranef.solve.optimum import Face, Optimum
-from ranef.solve.resources import available_cores, one_blas_thread
 
 if TYPE_CHECKING:
-    from ranef.models.estimate import Estimate
+    pass
 
-__all__ = ["Progress", "Refits", "Solution", "fit", "ranks_of", "refit_many", "theta_gradient"]
+__all__ = ["Progress", "Solution", "fit", "ranks_of", "theta_gradient"]
 
 Floats = NDArray[np.float64]
 Progress = Callable[[int, float, float], object]
@@ -54,27 +51,6 @@ class Solution:
     covariances: tuple[Floats, ...]
     modes: tuple[Floats, ...]
     optimum: Optimum
-
-
-@dataclass(frozen=True, eq=False)
-class Refits:
-    """One fit per response.
-
-    Attributes
-    ----------
-    theta : (m, k) float64 array
-    beta : (m, p) float64 array
-    sigma, loglik : (m,) float64 arrays
-    evaluations : (m,) int array
-    converged : (m,) bool array
-    """
-
-    theta: Floats
-    beta: Floats
-    sigma: Floats
-    loglik: Floats
-    evaluations: NDArray[np.int_]
-    converged: NDArray[np.bool_]
 
 
 def fit(
@@ -246,78 +222,3 @@ def theta_gradient(
     """Exact gradient of the criterion with respect to the reported parameters, anywhere."""
     state = assembly.core.state(y, reml, assembly.phi(theta, ranks), True)
     return chain_rule(assembly, theta, state["psi_gradient"])
-
-
-def refit_many(
-    estimate: Estimate,
-    Y: Floats,
-    *,
-    n_jobs: int | None = None,
-    max_evaluations: int = MAX_EVALUATIONS,
-) -> Refits:
-    """Fit the same model to other responses.
-
-    Parameters
-    ----------
-    estimate : Estimate
-        The fit whose design is used again; its theta is the start.
-    Y : (n, m) float64 array
-        Responses by column.
-
-    Raises
-    ------
-    ModelError
-        When a response does not vary about its least-squares fit.
-    """
-    spec, reml = estimate.specification, estimate.reml
-    assembly = assemble(spec, estimate.optimum.path)
-    responses = np.ascontiguousarray(np.asarray(Y, dtype=np.float64).T)
-    inner, beta0, scale = assembly.respond(responses)
-    start = assembly.phi(estimate.theta, ranks_of(estimate.optimum))
-    # a start on a face could not leave it without a search of its own
-    start = np.where(np.abs(start) < 0.05, 0.3 * assembly.core.start() + 0.05, start)
-    large = assembly.layout.order > _core.small_order
-    with one_blas_thread() if large else nullcontext():
-        found = assembly.core.fit_many(inner, reml, start, max_evaluations, available_cores(n_jobs))
-    m = spec.n - (spec.p if reml else 0)
-    criterion = found["criterion"] + assembly.criterion_shift(reml, scale)
-    return Refits(
-        theta=_many_thetas(assembly, found),
-        beta=(beta0 + scale[:, None] * found["beta"]) @ assembly.fixed.transform.T,
-        sigma=scale * np.sqrt(found["rss"] / m),
-        loglik=-0.5 * criterion,
-        evaluations=found["evaluations"].astype(np.int_),
-        converged=found["converged"] > 0,
-    )
-
-
-def _many_thetas(assembly: Assembly, found: dict[str, Any]) -> Floats:
-    """Reported parameters of every refit."""
-    phis, ranks = found["phi"], found["ranks"]
-    order = term_order(assembly)
-    position = {term: number for number, term in enumerate(order)}
-    out = [
-        _term_thetas(t, phis[:, t.offset : t.offset + t.count], ranks[:, position[i]])
-        for i, t in enumerate(assembly.terms)
-    ]
-    return np.hstack(out)
-
-
-def _term_thetas(term: Term, phi: Floats, ranks: Floats) -> Floats:
-    kind = term.term.structure
-    if kind == "diag" or (kind == "us" and term.size == 1):
-        return np.abs(phi * np.diag(term.basis))
-    if kind != "us":
-        return np.array([term.theta(row, phi, None) for row in _placed(term, phi)])
-    out = np.empty_like(phi)
-    for i, row in enumerate(phi):
-        inner = term.structure.psi(row)
-        psi = np.ascontiguousarray(term.basis @ inner @ term.basis.T)
-        rank = term.size if ranks[i] < 0 else int(ranks[i])
-        out[i] = _core.trapezoid(psi, rank)
-    return out
-
-
-def _placed(term: Term, phi: Floats) -> Floats:
-    """Pad a term's parameters on the left to where `Term.theta` looks for them."""
-    return np.hstack([np.zeros((len(phi), term.offset)), phi])

@@ -21,11 +21,8 @@ from numpy.typing import NDArray
 from ranef.design.specification import Specification
 from ranef.solve.assembly import Assembly, Parametrisation, assemble
 from ranef.solve.charts import Chart, Held, Reading, chart, holdable
-from ranef.solve.predictors import (
-    GeneralisedAssembly,
-    GeneralisedDesign,
-    assemble_generalised,
-)
+from ranef.solve.predictors import GeneralisedAssembly, assemble_generalised
+from ranef.solve.problem import GeneralisedDesign
 
 if TYPE_CHECKING:
     from ranef.models.estimate import Estimate, GeneralisedEstimate

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from ranef.covariance.factor import square_root
 from ranef.errors import ModelError, suggestion
 from ranef.families import Binomial
 from ranef.families.links import LINKS
@@ -25,7 +26,6 @@ from ranef.inference.generalised.uncertainty import (
     linear_predictors,
     random_variance,
 )
-from ranef.inference.simulation import square_root
 from ranef.inference.wald import Intervals, quantile, wald
 from ranef.models.estimate import GeneralisedEstimate
 

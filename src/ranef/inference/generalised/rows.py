@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranef.families import Cumulative
-from ranef.inference.prediction import NewRows
 from ranef.models.estimate import Component, GeneralisedEstimate
 from ranef.models.glmm import threshold_columns
+from ranef.models.rows import NewRows
 
 __all__ = ["LinearPart", "Rows", "linear_parts", "own_rows"]
 

@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranef import solve
+from ranef.covariance.factor import square_root
 from ranef.inference.generalised.targets import has_zero
-from ranef.inference.simulation import square_root
 from ranef.models.estimate import GeneralisedEstimate
 
 __all__ = ["metropolis", "settled"]

@@ -7,7 +7,6 @@ function by the delta method.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from weakref import WeakKeyDictionary
 
@@ -18,8 +17,8 @@ from ranef import solve
 from ranef.covariance import structure_of
 from ranef.inference.generalised.integration import Expectation
 from ranef.inference.generalised.rows import LinearPart
-from ranef.inference.means import at_levels
-from ranef.models.estimate import GeneralisedEstimate
+from ranef.models.estimate import GeneralisedEstimate, theta_slices
+from ranef.models.rows import at_levels
 
 __all__ = [
     "error_variance",
@@ -29,7 +28,6 @@ __all__ = [
     "mode_derivatives",
     "random_variance",
     "random_variance_gradient",
-    "theta_slices",
 ]
 
 Floats = NDArray[np.float64]
@@ -46,12 +44,6 @@ def linear_predictors(estimate: GeneralisedEstimate, parts: Parts, conditional: 
         for term, codes, z in part.random if conditional else ():
             eta += at_levels(estimate.term_modes[term], codes, z)
     return out
-
-
-def theta_slices(estimate: GeneralisedEstimate) -> list[slice]:
-    """Return where the parameters of each term stand in theta."""
-    ends = np.cumsum([0] + [structure_of(term).n_parameters for term in estimate.terms])
-    return [slice(int(a), int(b)) for a, b in itertools.pairwise(ends)]
 
 
 def random_variance(estimate: GeneralisedEstimate, parts: Parts) -> Floats:

@@ -1,0 +1,80 @@
+"""Random-effects terms and their grouping factors, as arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["GroupingFactor", "RandomTerm"]
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int32]
+
+
+@dataclass(frozen=True, eq=False)
+class GroupingFactor:
+    """A grouping factor: who belongs to which level.
+
+    Attributes
+    ----------
+    name : str
+        As in the formula and in tables: ``"Subject"``, ``"cask:batch"``.
+    columns : tuple of str
+        The columns it is made from, ``("cask", "batch")``.
+    codes : (n,) int32 array
+        Level of each used row, 0 .. n_levels - 1. Every level occurs.
+    levels : sequence
+        Labels in the user's order and type (an interaction's are strings
+        joined by ``":"``).
+    """
+
+    name: str
+    columns: tuple[str, ...]
+    codes: Ints
+    levels: Sequence[Any]
+
+    @property
+    def n_levels(self) -> int:
+        return len(self.levels)
+
+
+@dataclass(frozen=True, eq=False)
+class RandomTerm:
+    """One random-effects term after ``||`` and ``a/b`` are written out.
+
+    Attributes
+    ----------
+    label : str
+        ``"Days | Subject"``; of ``us``, ``diag`` ...: ``"diag(Days | Subject)"``.
+    factor : int
+        Index into `Specification.factors`.
+    names : tuple of str
+        Coefficient names of the r columns, ``("(Intercept)", "Days")``.
+    z : (n, r) float64 array, C order
+        Model matrix of the term; row i belongs to level ``codes[i]``.
+    structure : str
+        ``"us"``, ``"diag"``, ``"cs"`` ...: a name in `ranef.covariance`.
+    rank : int or None
+        Number of dimensions of ``rr``.
+    positions : (r, d) float64 array or None
+        Coordinates of the columns for ``ar1 ou exp gau mat`` (d = 1 for time).
+    kernel : (q, q) float64 array or None
+        Known covariance between levels, in the order of the factor's levels.
+    """
+
+    label: str
+    factor: int
+    names: tuple[str, ...]
+    z: Floats
+    structure: str = "us"
+    rank: int | None = None
+    positions: Floats | None = None
+    kernel: Floats | None = None
+
+    @property
+    def size(self) -> int:
+        return len(self.names)

@@ -1,0 +1,49 @@
+"""Rows at which a model is evaluated, as arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["NewRows", "at_levels"]
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int32]
+
+
+@dataclass(frozen=True, eq=False)
+class NewRows:
+    """Rows to predict, as arrays without missing values.
+
+    Attributes
+    ----------
+    X : (N, p) float64 array
+    offset : (N,) float64 array or None
+    random : sequence of (codes (N,), z (N, r)), or None
+        One entry a term; -1 codes a level that the fit has not seen. None
+        where the prediction needs no random effects.
+    weights : (N,) float64 array or None
+        Precision weights of new observations; None for 1.
+    """
+
+    X: Floats
+    offset: Floats | None
+    random: Sequence[tuple[Ints, Floats]] | None
+    weights: Floats | None = None
+
+
+def at_levels(values: Floats, codes: Ints, z: Floats) -> Floats:
+    """Sum over r of z times the values of each row's level, (N, ...); 0 where a code is -1.
+
+    values : (q, r) or (q, r, k), codes : (N,), z : (N, r).
+    """
+    seen = codes >= 0
+    if values.ndim == 2:
+        return np.where(seen, np.einsum("nr,nr->n", z, values[codes]), 0.0)
+    out = np.zeros((len(codes), *values.shape[2:]))
+    for j in range(z.shape[1]):
+        out[seen] += z[seen, j, None] * values[codes[seen], j]
+    return out

@@ -1,0 +1,96 @@
+"""A generalised mixed model as the solver takes it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ranef import _core
+from ranef.design.terms import GroupingFactor, RandomTerm
+from ranef.solve.constraints import Constraints
+from ranef.solve.penalty import Penalty
+
+__all__ = ["GeneralisedDesign", "LinearPredictor"]
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int_]
+
+
+@dataclass(frozen=True, eq=False)
+class LinearPredictor:
+    """The fixed part of one linear predictor.
+
+    Attributes
+    ----------
+    X : (n, c) float64 array
+    coefficients : (c,) int array
+        Entry of the coefficient vector that each column multiplies.
+    offset : (n,) float64 array or None
+    unit : float
+        The predictor's own unit, of which the core takes coefficients and random
+        effects as multiples: the spread of the response under an identity link.
+    together : bool
+        Whether its columns are scaled with those of the other predictor that has the
+        same coefficients.
+    """
+
+    X: Floats
+    coefficients: Ints
+    offset: Floats | None = None
+    unit: float = 1.0
+    together: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class GeneralisedDesign:
+    """A generalised linear mixed model as arrays.
+
+    Attributes
+    ----------
+    family : _core.Family
+        The compiled log density.
+    y : (n,) float64 array
+    extra : (n,) float64 array or None
+        What the family needs beside the response: trials, upper ends.
+    weights : (n,) float64 array or None
+        They multiply the log density.
+    predictors : tuple of LinearPredictor
+        One for each of the family's.
+    terms : tuple of RandomTerm
+        Of all predictors, those of the first predictor first.
+    owners : tuple of int
+        Predictor of each term.
+    factors : tuple of GroupingFactor
+    n_coefficients : int
+        Length P of the coefficient vector.
+    integrated : tuple of int
+        Coefficients to integrate out (restricted likelihood): all of some
+        predictors or none.
+    penalty : Penalty or None
+        Priors of its parameters.
+    constraints : Constraints
+        Parameters that are held or equal.
+    """
+
+    family: _core.Family
+    y: Floats
+    extra: Floats | None
+    weights: Floats | None
+    predictors: tuple[LinearPredictor, ...]
+    terms: tuple[RandomTerm, ...]
+    owners: tuple[int, ...]
+    factors: tuple[GroupingFactor, ...]
+    n_coefficients: int
+    integrated: tuple[int, ...] = ()
+    penalty: Penalty | None = None
+    constraints: Constraints = field(default_factory=Constraints)
+
+    @property
+    def n(self) -> int:
+        return len(self.y)
+
+    @property
+    def p(self) -> int:
+        return self.n_coefficients

@@ -11,6 +11,7 @@ from scipy import optimize
 
 import ranef
 from ranef.errors import DataError, LevelError, ModelError, UnknownColumnError
+from ranef.inference.covariance import joint_covariance
 from ranef.inference.parameters import parameter_covariance
 
 SLEEP = "Reaction ~ Days + (Days | Subject)"
@@ -297,7 +298,7 @@ def test_its_error_is_given_the_parameters_plus_their_movement():
         up, down = (mode((at + s * h)[:4], (at + s * h)[4]) for s in (1, -1))
         J[j] = (up - down) / 2e-4
     J[0] += 1.0
-    variance = given + J @ fit.estimate.joint_covariance @ J
+    variance = given + J @ joint_covariance(fit.estimate) @ J
     found = fit.predict({"period": ["1"], "herd": ["x"]}, history=SEEN, type="link",
                         conf_level=0.95)  # fmt: skip
     assert found["std_error"][0] == pytest.approx(np.sqrt(variance), rel=1e-4)

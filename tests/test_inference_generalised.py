@@ -19,6 +19,7 @@ from ranef.design.specify import specify
 from ranef.design.terms import GroupingFactor
 from ranef.errors import ModelError
 from ranef.inference import generalised
+from ranef.inference.covariance import joint_covariance
 from ranef.inference.generalised import integration, rows, targets, uncertainty
 from ranef.inference.simulation import effect_draws
 from ranef.models.estimate import GeneralisedEstimate
@@ -264,7 +265,7 @@ def test_standard_errors_are_by_differences_of_the_prediction(name, kind):
         return generalised.predict(at, some(at, which), kind=kind).estimate
 
     J = differences(predicted, joint_point(estimate))
-    expected = np.sqrt(np.einsum("...i,ij,...j->...", J, estimate.joint_covariance, J))
+    expected = np.sqrt(np.einsum("...i,ij,...j->...", J, joint_covariance(estimate), J))
     found = generalised.predict(estimate, some(estimate, which), kind=kind, conf_level=0.9)
     np.testing.assert_allclose(found.std_error, expected, rtol=1e-6)
 
@@ -294,7 +295,7 @@ def test_standard_errors_of_other_types(name, type, kind):
         return generalised.predict(at, some(at, which), kind=kind, type=type).estimate
 
     J = differences(predicted, joint_point(estimate))
-    expected = np.sqrt(np.einsum("...i,ij,...j->...", J, estimate.joint_covariance, J))
+    expected = np.sqrt(np.einsum("...i,ij,...j->...", J, joint_covariance(estimate), J))
     found = generalised.predict(
         estimate, some(estimate, which), kind=kind, type=type, conf_level=0.9
     )
@@ -315,7 +316,7 @@ def test_conditional_errors_are_those_of_effects_and_parameters(name):
         return generalised.predict(at, some(at, which)).estimate
 
     J = differences(predicted, joint_point(estimate))
-    joint = np.einsum("...i,ij,...j->...", J, estimate.joint_covariance, J)
+    joint = np.einsum("...i,ij,...j->...", J, joint_covariance(estimate), J)
     C = dense_covariance(estimate, parts_all)
     found = targets.evaluate(
         targets.target(estimate, "response"),
@@ -505,7 +506,7 @@ def test_intervals_of_all_components():
     estimate, _ = reference_fit("owls")
     P = len(estimate.coefficients)
     found = inference.intervals(estimate, np.eye(P), conf_level=0.9)
-    errors = np.sqrt(np.diag(estimate.joint_covariance)[:P])
+    errors = np.sqrt(np.diag(joint_covariance(estimate))[:P])
     np.testing.assert_allclose(found.std_error, errors)
     reach = stats.norm.ppf(0.95) * errors
     np.testing.assert_allclose(found.conf_high, estimate.coefficients + reach)
@@ -526,7 +527,7 @@ def test_other_degrees_of_freedom_are_refused(method):
 def test_wald_test_is_chi_squared():
     estimate, _ = reference_fit("cbpp")
     found = inference.f_test(estimate, np.eye(4)[1:])
-    V, b = estimate.joint_covariance[1:4, 1:4], estimate.coefficients[1:]
+    V, b = joint_covariance(estimate)[1:4, 1:4], estimate.coefficients[1:]
     statistic = b @ np.linalg.solve(V, b)
     assert found.df1 == 3
     assert np.isinf(found.df2)
@@ -546,7 +547,7 @@ def test_variance_parameters_by_hand():
         return np.array([np.log(sd[0]), np.log(sd[1]), np.arctanh(psi[1, 0] / sd[0] / sd[1])])
 
     J = differences(transformed, estimate.theta)
-    errors = np.sqrt(np.diag(J @ estimate.joint_covariance[P:, P:] @ J.T))
+    errors = np.sqrt(np.diag(J @ joint_covariance(estimate)[P:, P:] @ J.T))
     centre = transformed(estimate.theta)
     half = stats.norm.ppf(0.975) * errors
     found = inference.variance_parameters(estimate)
@@ -656,7 +657,7 @@ def test_contrasts_are_differences_of_means():
         )
 
     J = differences(value, joint_point(estimate))
-    expected = np.sqrt(np.einsum("qi,ij,qj->q", J, estimate.joint_covariance, J))
+    expected = np.sqrt(np.einsum("qi,ij,qj->q", J, joint_covariance(estimate), J))
     np.testing.assert_allclose(found.estimate, value(joint_point(estimate)))
     np.testing.assert_allclose(found.std_error, expected, rtol=1e-6)
     with pytest.raises(ModelError, match="there are 3 rows"):
@@ -684,7 +685,7 @@ def test_a_new_response_from_the_population_by_its_distribution():
     eta = uncertainty.linear_predictors(estimate, parts, False)[0]
     J = uncertainty.gradient(estimate, parts, np.ones((1, 2)), False)
     v = uncertainty.random_variance(estimate, parts)[0] + np.einsum(
-        "ni,ij,nj->n", J, estimate.joint_covariance, J
+        "ni,ij,nj->n", J, joint_covariance(estimate), J
     )
     t = np.linspace(-8, 8, 2001)
     w = stats.norm.pdf(t) * (t[1] - t[0])

@@ -28,6 +28,7 @@ from ranef.errors import (
     RankWarning,
     UnknownColumnError,
 )
+from ranef.inference.covariance import joint_covariance
 from ranef.inference.parameters import parameter_covariance
 
 matplotlib.use("Agg")
@@ -743,7 +744,7 @@ def test_population_standard_errors_by_the_bootstrap_distribution_of_parameters(
     rng = np.random.default_rng(9)
     estimate = own.estimate
     draws = rng.multivariate_normal(
-        np.append(estimate.coefficients, estimate.theta), estimate.joint_covariance * 1e-4, 4000
+        np.append(estimate.coefficients, estimate.theta), joint_covariance(estimate) * 1e-4, 4000
     )
     nodes, weights = np.polynomial.hermite_e.hermegauss(30)
     X = np.column_stack([np.ones(4), np.eye(4)[:, 1:]])
@@ -1085,7 +1086,7 @@ def test_levels_of_one_factor_of_a_generalised_model_are_compared():
         return -parameters[1] + m @ modes(parameters)[0]
 
     J = np.array([(value(at + h) - value(at - h)) / 2e-4 for h in 1e-4 * np.eye(4)])
-    expected = np.sqrt(m @ C @ m + J @ estimate.joint_covariance @ J)
+    expected = np.sqrt(m @ C @ m + J @ joint_covariance(estimate) @ J)
     assert np.count_nonzero(m) == 2
     assert found["estimate"][0] == pytest.approx(value(at), rel=1e-6)
     assert found["std_error"][0] == pytest.approx(expected, rel=1e-5)

@@ -15,6 +15,7 @@ import ranef
 from ranef import families, priors
 from ranef.design.specify import specify
 from ranef.errors import ModelError
+from ranef.inference.covariance import joint_covariance
 from ranef.models.estimate import GeneralisedEstimate
 from ranef.models.glmm import fit_glmm, refit_glmm
 from ranef.solve.joint import joint_gradient
@@ -166,7 +167,7 @@ def test_separated_data_have_an_estimate_under_a_prior() -> None:
     assert not held.runaway
     assert held.optimum.converged
     assert 0 < held.coefficients[1] < 8
-    error = np.sqrt(held.joint_covariance[1, 1])
+    error = np.sqrt(joint_covariance(held)[1, 1])
     assert 0.3 < error < 2.5
 
 

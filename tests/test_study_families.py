@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 from ranef import families
 from ranef.design.generalised import specify_generalised
 from ranef.families import Cumulative, Family, Multinomial, family
+from ranef.inference.covariance import joint_covariance
 from ranef.models.estimate import GeneralisedEstimate
 from ranef.models.glmm import fit_glmm
 
@@ -206,7 +207,7 @@ def deviations(case: Case, draws: int = DRAWS) -> dict[str, Floats]:
         found = case.fit(case.draw(rng))
         assert found.optimum.converged
         estimates[i] = np.append(found.coefficients, np.abs(found.theta))
-        errors[i] = np.sqrt(np.diag(found.joint_covariance))
+        errors[i] = np.sqrt(np.diag(joint_covariance(found)))
     return {"truth": truth, "estimates": estimates, "errors": errors}
 
 

@@ -8,97 +8,24 @@ Examples
 >>> fit.coef.round(3).to_dict()
 {'(Intercept)': 251.405, 'Days': 10.467}
 
-Names are imported when first used, so that ``import ranef`` costs little.
+The names and their homes stand in ``__init__.pyi``. They are imported when first used, so
+that ``import ranef`` costs little.
 """
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from ranef._version import __version__
+import lazy_loader
 
-if TYPE_CHECKING:
-    from ranef import data, errors, families, priors
-    from ranef.api.average_effect import average
-    from ranef.api.averages import marginal
-    from ranef.api.bootstrapping import Bootstrap, bootstrap
-    from ranef.api.checking import check
-    from ranef.api.comparisons import contrasts
-    from ranef.api.fit import Fit
-    from ranef.api.fitting import glmm, lmm, plan
-    from ranef.api.generalised import GeneralizedMixedModelFit
-    from ranef.api.left_out import influence, leverage
-    from ranef.api.likelihood import LikelihoodFit
-    from ranef.api.linear import LinearMixedModelFit
-    from ranef.api.means import emmeans, joint_tests
-    from ranef.api.paper import table
-    from ranef.api.partition import icc, r2
-    from ranef.api.posteriors import posterior
-    from ranef.api.predictors import collinearity, heterogeneity
-    from ranef.api.profiles import Profile, profile
-    from ranef.api.profiling import standardized_ratios
-    from ranef.api.ranking import rank
-    from ranef.api.robust_covariance import robust
-    from ranef.api.saving import load
-    from ranef.api.simulated import simulated_residuals
-    from ranef.api.trends import emtrends
-    from ranef.api.variance_analysis import anova
-    from ranef.api.variance_tests import variance_test
+from ranef._version import __version__ as __version__
 
-__all__ = [
-    "Bootstrap",
-    "Fit",
-    "GeneralizedMixedModelFit",
-    "LikelihoodFit",
-    "LinearMixedModelFit",
-    "Profile",
-    "__version__",
-    "anova",
-    "average",
-    "bootstrap",
-    "check",
-    "collinearity",
-    "contrasts",
-    "data",
-    "emmeans",
-    "emtrends",
-    "errors",
-    "families",
-    "glmm",
-    "heterogeneity",
-    "icc",
-    "influence",
-    "joint_tests",
-    "leverage",
-    "lmm",
-    "load",
-    "marginal",
-    "plan",
-    "posterior",
-    "priors",
-    "profile",
-    "r2",
-    "rank",
-    "robust",
-    "simulated_residuals",
-    "standardized_ratios",
-    "table",
-    "variance_test",
-]
-
-ROOMS = ("data", "errors", "families", "priors")
+_attached, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
 
 
 def __getattr__(name: str) -> Any:
-    if name in ROOMS:
-        return import_module(f"ranef.{name}")
     if name in __all__:
-        return getattr(import_module("ranef.api"), name)
+        return _attached(name)
     from ranef.errors import suggestion
 
     raise AttributeError(f"ranef has no name {name!r}{suggestion(name, __all__)}")
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from importlib import import_module
 from types import MethodType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+import ranef
 
 if TYPE_CHECKING:
     from ranef.api.average_answer import AverageEffect
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from ranef.api.simulated import SimulatedResiduals
     from ranef.api.term_tests import TermTests
     from ranef.api.variance_tests import VarianceTest
+    from ranef.plots.accessor import FitPlots
 
 __all__ = ["Question", "Questions"]
 
@@ -43,8 +45,7 @@ class Question(Generic[Answer]):
         self.name = name
 
     def __get__(self, fit: Any, owner: type | None = None) -> Callable[..., Answer]:
-        # when it is asked: the functions import the fits
-        function: Callable[..., Answer] = getattr(import_module("ranef.api"), self.name)
+        function: Callable[..., Answer] = getattr(ranef, self.name)
         return function if fit is None else MethodType(function, fit)
 
 
@@ -52,13 +53,16 @@ class Questions:
     """The questions asked of a fit: ``fit.emmeans("dose")`` is ``ranef.emmeans(fit, "dose")``."""
 
     anova: Question[TermTests | ModelComparison] = Question()
+    augment: Question[Any] = Question()
     average: Question[AverageEffect] = Question()
     bootstrap: Question[Bootstrap] = Question()
     check: Question[Check] = Question()
     collinearity: Question[Collinearity] = Question()
+    confint: Question[Any] = Question()
     contrasts: Question[Contrasts] = Question()
     emmeans: Question[MarginalMeans] = Question()
     emtrends: Question[MarginalMeans] = Question()
+    for_marginaleffects: Question[Any] = Question()
     heterogeneity: Question[Heterogeneity] = Question()
     icc: Question[ICC] = Question()
     influence: Question[Influence] = Question()
@@ -69,7 +73,17 @@ class Questions:
     profile: Question[Profile] = Question()
     r2: Question[R2] = Question()
     rank: Question[Ranking] = Question()
+    reliability: Question[Any] = Question()
     robust: Question[RobustCovariance] = Question()
+    shrinkage: Question[Any] = Question()
     simulated_residuals: Question[SimulatedResiduals] = Question()
     standardized_ratios: Question[StandardizedRatios] = Question()
     variance_test: Question[VarianceTest] = Question()
+    vcov_by_level: Question[Any] = Question()
+
+    @property
+    def plot(self) -> FitPlots:
+        """The pictures of the fit: ``fit.plot.residuals()`` and more."""
+        from ranef.plots.accessor import FitPlots
+
+        return FitPlots(self)  # type: ignore[arg-type]

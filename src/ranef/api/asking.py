@@ -12,14 +12,15 @@ from numpy.typing import NDArray
 
 from ranef import inference
 from ranef.api import checks
-from ranef.api.generalised import GeneralizedMixedModelFit
-from ranef.api.linear import LinearMixedModelFit
+from ranef.api.generalised import GeneralisedFit
+from ranef.api.linear import LinearFit
 from ranef.design.grid import GridVariable, ReferenceGrid, reference_grid
 from ranef.design.parser import parse_expression
 from ranef.design.specification import Specification
 from ranef.design.syntax import Call, Name, strip_parens
 from ranef.errors import LevelError, ModelError, UnknownColumnError, suggestion
 from ranef.families import Cumulative, Multinomial
+from ranef.inference.covariance import joint_covariance
 from ranef.inference.generalised.functions import (
     component_link,
     conditional_parts,
@@ -43,7 +44,7 @@ COMPONENTS = ("conditional", "zero", "dispersion", "response")
 CARRIED_BACK = ("log", "sqrt")
 STATIONARY = ("ar1", "ou", "exp", "gau", "mat")
 
-MixedFit = LinearMixedModelFit | GeneralizedMixedModelFit
+MixedFit = LinearFit | GeneralisedFit
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +74,7 @@ class Asked:
     def specifications(self) -> dict[str, Specification]:
         """The parts that the answer depends on, by name."""
         estimate = self.fit.estimate
-        if isinstance(self.fit, LinearMixedModelFit):
+        if isinstance(self.fit, LinearFit):
             return {"conditional": estimate.specification}
         return dict(self.fit.estimate.parts)
 
@@ -86,7 +87,7 @@ class Asked:
     @property
     def transformed(self) -> str:
         """The link of a linear model's response that is carried back; ``"identity"``."""
-        if not isinstance(self.fit, LinearMixedModelFit) or self.type == "link":
+        if not isinstance(self.fit, LinearFit) or self.type == "link":
             return "identity"
         return response_link(self.fit.estimate.specification.response)
 
@@ -133,7 +134,7 @@ class Source:
     def linear(self) -> bool:
         """Tell whether the rows are linear in the coefficients, and stay so."""
         return self.asked.type == "link" or (
-            isinstance(self.asked.fit, LinearMixedModelFit) and self.asked.transformed == "identity"
+            isinstance(self.asked.fit, LinearFit) and self.asked.transformed == "identity"
         )
 
     @property
@@ -154,12 +155,12 @@ def read_question(
     offset: float | None = None,
 ) -> Asked:
     """Check a question and fill in what it leaves open."""
-    if not isinstance(fit, LinearMixedModelFit | GeneralizedMixedModelFit):
+    if not isinstance(fit, LinearFit | GeneralisedFit):
         raise ModelError(
             f"marginal means are asked of a fit of ranef.lmm or ranef.glmm, not of "
             f"{fit.__class__.__name__}"
         )
-    linear = isinstance(fit, LinearMixedModelFit)
+    linear = isinstance(fit, LinearFit)
     component = checks.choice("component", component, COMPONENTS)
     if linear and component != "conditional":
         raise ModelError(f"a linear mixed model has no component {component!r}; leave it out")
@@ -175,7 +176,7 @@ def read_question(
     if linear and df is not None:
         inference.check_method(df)
     fit._covariance(df)
-    if isinstance(fit, LinearMixedModelFit):
+    if isinstance(fit, LinearFit):
         type = type or "link"
         if type not in ("link", "response"):
             raise ModelError(f"type={type!r} is for categories; a linear mixed model has none")
@@ -199,7 +200,7 @@ def read_question(
     )
 
 
-def _generalised_type(fit: GeneralizedMixedModelFit, component: str, type: str | None) -> str:
+def _generalised_type(fit: GeneralisedFit, component: str, type: str | None) -> str:
     categories = isinstance(fit.family, Cumulative | Multinomial)
     parts = {c.name for c in fit.estimate.components} | {"response"}
     if component not in parts:
@@ -303,7 +304,7 @@ def source_of(asked: Asked, grid: ReferenceGrid) -> Source:
     estimate = asked.fit.estimate
     if asked.unit:
         return _unit_source(asked, grid, gap)
-    if isinstance(asked.fit, LinearMixedModelFit):
+    if isinstance(asked.fit, LinearFit):
         if asked.kind == "population" and asked.transformed != "identity":
             return _transformed_source(asked, grid, gap)
         read = _read(asked, "conditional", grid, False)
@@ -317,7 +318,7 @@ def source_of(asked: Asked, grid: ReferenceGrid) -> Source:
 def _transformed_source(asked: Asked, grid: ReferenceGrid, gap: Floats) -> Source:
     """Means of the response of a linear model that took its log or root."""
     fit = asked.fit
-    assert isinstance(fit, LinearMixedModelFit)
+    assert isinstance(fit, LinearFit)
     read = _read(asked, "conditional", grid, True)
     random = [z for _, z in read.random or ()]
     found = transformed_means(
@@ -332,7 +333,7 @@ def _transformed_source(asked: Asked, grid: ReferenceGrid, gap: Floats) -> Sourc
 
 def _generalised_source(asked: Asked, grid: ReferenceGrid, gap: Floats) -> Source:
     fit = asked.fit
-    assert isinstance(fit, GeneralizedMixedModelFit)
+    assert isinstance(fit, GeneralisedFit)
     estimate = fit.estimate
     as_link = asked.type == "link" or (
         asked.kind == "typical" and asked.type == "response" and asked.component != "response"
@@ -365,12 +366,12 @@ def _generalised_source(asked: Asked, grid: ReferenceGrid, gap: Floats) -> Sourc
     link = found.link if as_link and asked.type != "link" else "identity"
     scale = "identity" if asked.type == "link" else found.link
     return Source(
-        asked, variables, grid, rows, counts, link, scale, _normal(estimate.joint_covariance)
+        asked, variables, grid, rows, counts, link, scale, _normal(joint_covariance(estimate))
     )
 
 
 def _unit_source(asked: Asked, grid: ReferenceGrid, gap: Floats) -> Source:
-    if isinstance(asked.fit, GeneralizedMixedModelFit):
+    if isinstance(asked.fit, GeneralisedFit):
         if asked.type not in ("link", "response"):
             raise ModelError(
                 "unit= is for a mean with one linear predictor; for categories use "
@@ -394,7 +395,7 @@ def _unit_source(asked: Asked, grid: ReferenceGrid, gap: Floats) -> Source:
 def _unit_knowledge(asked: Asked, part: LinearPart, gap: Floats) -> tuple[Functions, Knowledge]:
     """Rows with the effects of their levels, known as well as predictions of them are."""
     fit = asked.fit
-    known = fit._known_parameters() if isinstance(fit, LinearMixedModelFit) else None
+    known = fit._known_parameters() if isinstance(fit, LinearFit) else None
     found = unit_functions(fit.estimate, part, known)
 
     def joint(L: Floats, value: Floats) -> FTest:

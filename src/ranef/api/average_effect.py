@@ -13,8 +13,8 @@ from ranef.api.arms import Arm, People, arms_of, read_people
 from ranef.api.average_answer import AverageEffect
 from ranef.api.average_bootstrap import by_bootstrap
 from ranef.api.average_question import Layout, Question, asked_of, named
-from ranef.api.generalised import GeneralizedMixedModelFit
-from ranef.api.linear import LinearMixedModelFit
+from ranef.api.generalised import GeneralisedFit
+from ranef.api.linear import LinearFit
 from ranef.api.mixed import MixedModelFit
 from ranef.errors import ModelError
 from ranef.families.links import LINKS
@@ -143,13 +143,13 @@ def average(
 def _question(
     fit: Any, variable: Any, compare: str, kind: str, type: str, df: str | None, method: str
 ) -> Question:
-    if not isinstance(fit, LinearMixedModelFit | GeneralizedMixedModelFit):
+    if not isinstance(fit, LinearFit | GeneralisedFit):
         raise ModelError(f"average() takes a fit of ranef.lmm or ranef.glmm, not {fit!r:.60}")
     checks.choice("compare", compare, tuple(COMPARISONS))
     checks.choice("kind", kind, KINDS)
     checks.choice("type", type, ("response", "zero", "dispersion"))
     checks.choice("method", method, METHODS)
-    if isinstance(fit, LinearMixedModelFit):
+    if isinstance(fit, LinearFit):
         if type != "response":
             raise ModelError(f"a linear model has no {type!r} part; use type='response'")
     else:
@@ -166,7 +166,7 @@ def _by_delta(
     fit = question.fit
     vcov = fit._covariance(question.df)
     estimate = fit.estimate
-    if isinstance(fit, LinearMixedModelFit):
+    if isinstance(fit, LinearFit):
         known = fit._parameters if found.effects is not None else None
         covariance, J = averaging.average_covariance(estimate, found, vcov, known)
     else:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranef.api.arms import Arm, People
-from ranef.api.generalised import GeneralizedMixedModelFit
+from ranef.api.generalised import GeneralisedFit
 from ranef.api.mixed import MixedModelFit
 from ranef.api.rows import read_parts, read_rows
 from ranef.errors import DataError
@@ -43,7 +43,7 @@ class Question:
     def categories(self) -> tuple[str, ...] | None:
         """Categories of the response that have an average each."""
         fit = self.fit
-        if not isinstance(fit, GeneralizedMixedModelFit) or not fit._categorical:
+        if not isinstance(fit, GeneralisedFit) or not fit._categorical:
             return None
         return fit._categories if self.type == "response" else None
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ranef.api import checks
-from ranef.api.generalised import GeneralizedMixedModelFit
+from ranef.api.generalised import GeneralisedFit
 from ranef.api.mixed import MixedModelFit
 from ranef.api.rendering import Page, Paragraph, TextTable, decimals, number, p_value
 from ranef.api.rows import read_parts
@@ -23,7 +23,7 @@ from ranef.tables import make_table
 __all__ = ["PopulationAverage", "marginal"]
 
 
-def marginal(fit: GeneralizedMixedModelFit, *, conf_level: float = 0.95) -> PopulationAverage:
+def marginal(fit: GeneralisedFit, *, conf_level: float = 0.95) -> PopulationAverage:
     """Average the coefficients of a generalised model over its random effects.
 
     The coefficients of `glmm` compare rows of the same level of the groups. Over
@@ -62,7 +62,7 @@ def marginal(fit: GeneralizedMixedModelFit, *, conf_level: float = 0.95) -> Popu
     """
     if not isinstance(fit, MixedModelFit):
         raise ModelError(f"marginal() takes a fit of ranef.glmm, not {fit.__class__.__name__}")
-    if not isinstance(fit, GeneralizedMixedModelFit):
+    if not isinstance(fit, GeneralisedFit):
         raise ModelError(
             "marginal() takes a fit of ranef.glmm; in a linear mixed model the coefficients are "
             "those of the population already"
@@ -83,7 +83,7 @@ class PopulationAverage:
     conf_level : float
     """
 
-    fit: GeneralizedMixedModelFit
+    fit: GeneralisedFit
     found: Marginal
     conf_level: float
 

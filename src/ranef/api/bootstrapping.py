@@ -18,8 +18,9 @@ from ranef.api.intervals import interval_columns, interval_table, parameter_colu
 from ranef.api.mixed import MixedModelFit
 from ranef.api.progress import arriving
 from ranef.api.rendering import Page, Paragraph
+from ranef.api.saving import from_bytes, to_bytes
 from ranef.api.shown import Summary
-from ranef.errors import ConvergenceWarning, DataError, Interrupted, ModelError, warn
+from ranef.errors import ConvergenceWarning, DataError, FileError, Interrupted, ModelError, warn
 from ranef.inference import bootstrap as numbers
 from ranef.inference.listing import ModelParameter, chosen, model_parameters
 from ranef.inference.resampling import ResidualBootstrap, cluster_factor
@@ -253,11 +254,9 @@ def _submitted(
             f"client must have submit(), as a Dask client or an executor does; "
             f"{type(client).__name__} has not"
         )
-    from ranef.api.saving import to_bytes
-
-    content = to_bytes(fit)
+    sent = type(fit), to_bytes(fit)
     asked = None if statistic is None else (statistic, width)
-    futures = [client.submit(remote_chunk, content, plan, chunk, asked) for chunk in work]
+    futures = [client.submit(remote_chunk, sent, plan, chunk, asked) for chunk in work]
     try:
         for future in futures:
             yield future.result()
@@ -267,22 +266,23 @@ def _submitted(
 
 
 def remote_chunk(
-    content: bytes,
+    sent: tuple[type[MixedModelFit], bytes],
     plan: numbers.Plan,
     chunk: numbers.Chunk,
     statistic: tuple[Statistic, int] | None,
 ) -> numbers.Draws:
-    """Make one chunk of the bootstrap of a fit that came as the bytes of its file."""
-    fit = _loaded(content)
+    """Make one chunk of the bootstrap of a fit that came as its class and its file's bytes."""
+    fit = _loaded(*sent)
     read = None if statistic is None else _Reader(fit, *statistic)
     return numbers.Worker(fit.estimate, plan, 1, read)(chunk)
 
 
 @lru_cache(maxsize=2)
-def _loaded(content: bytes) -> MixedModelFit:
-    from ranef.api.saving import from_bytes
-
-    return from_bytes(content)
+def _loaded(kind: type[MixedModelFit], content: bytes) -> MixedModelFit:
+    fit = from_bytes(content)
+    if not isinstance(fit, kind):
+        raise FileError(f"the bytes sent are not those of a {kind.__name__}")
+    return fit
 
 
 def _warn_of_failures(result: Bootstrap) -> None:

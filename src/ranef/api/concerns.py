@@ -7,6 +7,7 @@ import numpy as np
 from ranef import solve
 from ranef.api.proof import warn_unless_proved
 from ranef.errors import ConvergenceWarning, DataWarning, warn
+from ranef.inference.covariance import joint_covariance
 from ranef.models.estimate import Estimate, GeneralisedEstimate
 from ranef.models.meaning import counts
 from ranef.models.naming import CONDITIONAL, Levels, coefficient_labels
@@ -134,7 +135,7 @@ def _is_needless(estimate: GeneralisedEstimate) -> bool:
 
 def uncertainty_concern(estimate: GeneralisedEstimate) -> str | None:
     """Say that there are no standard errors, where there are none."""
-    if not np.isnan(estimate.joint_covariance).any():
+    if not np.isnan(joint_covariance(estimate)).any():
         return None
     return (
         "No standard errors: the matrix of second derivatives is not positive definite, so a "

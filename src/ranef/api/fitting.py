@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from ranef.api import checks
 from ranef.api.concerns import warn_about
+from ranef.api.fits import GeneralizedMixedModelFit, LinearMixedModelFit
 from ranef.api.frame import Frame
-from ranef.api.generalised import GeneralizedMixedModelFit
-from ranef.api.linear import LinearMixedModelFit
 from ranef.api.progress import SearchBar
 from ranef.api.proof import warn_unless_proved
 from ranef.errors import FormulaError, ModelError

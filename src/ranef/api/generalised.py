@@ -44,14 +44,14 @@ from ranef.models.glmm import refit_glmm
 from ranef.models.meaning import EXPONENTIAL, link_of, natural, predictor_of
 from ranef.tables import Table, make_table
 
-__all__ = ["GeneralizedMixedModelFit"]
+__all__ = ["GeneralisedFit"]
 
 KINDS = ("conditional", "typical", "population")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class GeneralizedMixedModelFit(MixedModelFit):
-    """A fitted generalised linear mixed model; `ranef.glmm` makes one.
+class GeneralisedFit(MixedModelFit):
+    """A fitted generalised linear mixed model, without the questions asked of it.
 
     Attributes
     ----------
@@ -59,14 +59,6 @@ class GeneralizedMixedModelFit(MixedModelFit):
         What the solver found, as arrays.
     frame : Frame
         Where the rows came from.
-
-    Examples
-    --------
-    >>> import ranef
-    >>> fit = ranef.glmm("cbind(incidence, size - incidence) ~ period + (1 | herd)",
-    ...                  ranef.data.load("cbpp"), family="binomial")
-    >>> round(fit.loglik, 4), fit.df_model, fit.n_groups
-    (-92.0263, 5, {'herd': 15})
     """
 
     estimate: GeneralisedEstimate
@@ -157,15 +149,6 @@ class GeneralizedMixedModelFit(MixedModelFit):
                 link in EXPONENTIAL or part.name == "conditional"
             )
         return carried
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle the fit as its file, with the functions that the call handed over."""
-        from ranef.api.saving import from_bytes, to_bytes
-
-        functions: dict[str, Any] = {}
-        for spec in self.estimate.parts.values():
-            functions |= spec.recipe.functions
-        return from_bytes, (to_bytes(self), functions)
 
     def summary(self, *, conf_level: float = 0.95, df: str = "normal") -> Summary:
         """Return the answer in words and tables.
@@ -269,51 +252,20 @@ class GeneralizedMixedModelFit(MixedModelFit):
         }
         return self._glanced(own)
 
-    def augment(self, data: Any = None, *, influence: bool = False) -> Any:
-        """Return the rows with what the fit says of each.
-
-        Parameters
-        ----------
-        data : table, optional
-            The table that was fitted: its columns come first. Without it the
-            response and the grouping factors do.
-        influence : bool
-            Add ``hat`` and ``cooksd``, leverage and Cook's distance of the row in the
-            working linear model; see `ranef.influence`.
-
-        Returns
-        -------
-        table
-            One row for each row of the user's table, ending in ``fitted,
-            typical, residual, pearson`` (see `fitted` and `residuals`), or for
-            a response of categories in the fitted probability of each,
-            ``fitted_<category>``. NaN in rows that were dropped.
-
-        Examples
-        --------
-        >>> import ranef
-        >>> cbpp = ranef.data.load("cbpp")
-        >>> fit = ranef.glmm("cbind(incidence, size - incidence) ~ period + (1 | herd)", cbpp,
-        ...                  family="binomial")
-        >>> fit.augment(cbpp).columns.tolist()[-4:]
-        ['fitted', 'typical', 'residual', 'pearson']
-        """
+    def _row_columns(self) -> dict[str, NDArray[Any]]:
+        """What `augment` says of each row in the model."""
         fitted = generalised.fitted(self.estimate)
         if self._categorical:
-            own = {
+            return {
                 f"fitted_{name}": np.ascontiguousarray(fitted[:, j])
                 for j, name in enumerate(self._categories)
             }
-            own |= self._influence_columns(influence)
-            return self._augmented(data, own)
-        own = {
+        return {
             "fitted": fitted,
             "typical": generalised.fitted(self.estimate, kind="typical"),
             "residual": generalised.residuals(self.estimate, "response"),
             "pearson": generalised.residuals(self.estimate, "pearson"),
-            **self._influence_columns(influence),
         }
-        return self._augmented(data, own)
 
     @property
     def _categorical(self) -> bool:
@@ -648,7 +600,7 @@ class GeneralizedMixedModelFit(MixedModelFit):
 
     def refit(
         self, y: Any, *, n_jobs: int | None = None, progress: bool | None = None
-    ) -> GeneralizedMixedModelFit | Refits:
+    ) -> GeneralisedFit | Refits:
         """Fit the same model to another response, or to many.
 
         Parameters
@@ -686,7 +638,7 @@ class GeneralizedMixedModelFit(MixedModelFit):
             one = np.ascontiguousarray(responses.y[:, 0])
             estimate = refit_glmm(self.estimate, one, n_jobs=jobs)
             warn_about(estimate, self.levels)
-            return GeneralizedMixedModelFit(estimate, self.frame)
+            return type(self)(estimate, self.frame)
         return refit_many(
             self.estimate, responses, self.frame.library, levels=self.levels,
             n_jobs=jobs, progress=shown,

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ranef import shrinkage
+from ranef import shrinkage as numbers
 from ranef.api import checks
 from ranef.api.frame import matrix
 from ranef.api.levels import Place, level_positions
@@ -16,7 +16,7 @@ from ranef.api.mixed import MixedModelFit
 from ranef.models.naming import factors_of
 from ranef.tables import make_table
 
-__all__ = ["covariances", "reliabilities", "shrinkages"]
+__all__ = ["reliability", "shrinkage", "vcov_by_level"]
 
 Floats = NDArray[np.float64]
 
@@ -24,8 +24,8 @@ Floats = NDArray[np.float64]
 def _places(fit: MixedModelFit, group: str | None) -> Iterator[Place]:
     """The parts of the model in which a factor has random effects."""
     factor = fit._factor(group)
-    for part in shrinkage.components_of(fit.estimate):
-        if shrinkage.own_terms(fit.estimate, part, factor):
+    for part in numbers.components_of(fit.estimate):
+        if numbers.own_terms(fit.estimate, part, factor):
             yield Place(fit, factor, part)
 
 
@@ -50,19 +50,47 @@ def _stacked(fit: MixedModelFit, tables: list[dict[str, Any]]) -> Any:
     return make_table(joined, fit.frame.library)
 
 
-def shrinkages(fit: MixedModelFit, group: str | None, scale: str) -> Any:
-    """One row a coefficient and level: raw, shrunken, and what it is shrunken to."""
+def shrinkage(fit: MixedModelFit, group: str | None = None, *, scale: str = "coefficient") -> Any:
+    """Return raw estimates of each level beside shrunken ones.
+
+    Parameters
+    ----------
+    group : str, optional
+        Name of the grouping factor; may be left out when there is one.
+    scale : {"coefficient", "effect"}
+        Fixed plus random effect, or the random effect alone.
+
+    Returns
+    -------
+    table
+        ``group, level, term, raw, raw_std_error, estimate, std_error, centre``, led
+        by ``component`` in generalised models. `raw` maximises the likelihood of the
+        level's own rows, without pooling (least squares in a linear model); what
+        else is in the model stays at its estimate. It is NaN where it does not
+        exist: too few rows, a covariate that does not vary, or an estimate at
+        infinity (no events). `centre` is what estimates are shrunken to.
+
+    Examples
+    --------
+    >>> import ranef
+    >>> fit = ranef.lmm("Reaction ~ Days + (Days | Subject)", ranef.data.load("sleepstudy"))
+    >>> table = fit.shrinkage("Subject").query("term == 'Days'")
+    >>> table[["level", "raw", "estimate", "centre"]].head(2).round(2)
+       level    raw  estimate  centre
+    18   308  21.76     19.67   10.47
+    19   309   2.26      1.85   10.47
+    """
     coefficient = checks.choice("scale", scale, ("coefficient", "effect")) == "coefficient"
     tables = []
     for place in _places(fit, group):
         estimate, part, names = fit.estimate, place.part, place.names
-        raw = shrinkage.raw_effects(estimate, part, place.factor)
-        what = shrinkage.coefficients(estimate, part, place.factor, names, with_fixed=coefficient)
-        found = shrinkage.posterior(estimate, what)
+        raw = numbers.raw_effects(estimate, part, place.factor)
+        what = numbers.coefficients(estimate, part, place.factor, names, with_fixed=coefficient)
+        found = numbers.posterior(estimate, what)
         m = len(names)
         centre = np.zeros(m)
         if coefficient:
-            centre = what.X[:m] @ shrinkage.fixed_effects(estimate)
+            centre = what.X[:m] @ numbers.fixed_effects(estimate)
         tables.append(
             {
                 **_keys(place),
@@ -76,12 +104,39 @@ def shrinkages(fit: MixedModelFit, group: str | None, scale: str) -> Any:
     return _stacked(fit, tables)
 
 
-def reliabilities(fit: MixedModelFit, group: str | None, given: str) -> Any:
-    """One row a coefficient and level: 1 - v / tau^2."""
+def reliability(fit: MixedModelFit, group: str | None = None, *, given: str = "parameters") -> Any:
+    """Return how much of the variance of each effect is known, 1 - v / tau^2.
+
+    Parameters
+    ----------
+    group : str, optional
+        Name of the grouping factor; may be left out when there is one.
+    given : {"parameters", "variance"}
+        v is the variance of the effect given the parameters (`cond_sd` squared;
+        Raudenbush & Bryk's reliability, n tau^2 / (n tau^2 + sigma^2) for a random
+        intercept), or of the error of prediction (`std_error` squared).
+
+    Returns
+    -------
+    table
+        ``group, level, term, reliability, sd, tau``, led by ``component`` in
+        generalised models; `sd` is the root of v. Where a level has several
+        effects each has its own; they inform each other through their
+        correlation. NaN where tau is zero.
+
+    Examples
+    --------
+    >>> import ranef
+    >>> fit = ranef.lmm("Yield ~ 1 + (1 | Batch)", ranef.data.load("Dyestuff"))
+    >>> fit.reliability().head(2).round(3)
+       group level         term  reliability      sd     tau
+    0  Batch     A  (Intercept)        0.783  19.587  42.001
+    1  Batch     B  (Intercept)        0.783  19.587  42.001
+    """
     given = checks.choice("given", given, ("parameters", "variance"))
     tables = []
     for place in _places(fit, group):
-        found = shrinkage.reliability(fit.estimate, place.part, place.factor, given)
+        found = numbers.reliability(fit.estimate, place.part, place.factor, given)
         tables.append(
             {
                 **_keys(place),
@@ -93,15 +148,37 @@ def reliabilities(fit: MixedModelFit, group: str | None, given: str) -> Any:
     return _stacked(fit, tables)
 
 
-def covariances(fit: MixedModelFit, group: str | None, level: Any) -> Any:
-    """Covariance matrices of fixed plus random effects: of one level, or all in a long table."""
+def vcov_by_level(fit: MixedModelFit, group: str | None = None, *, level: Any = None) -> Any:
+    """Return the covariance matrices of the coefficients of `coef_by_level`.
+
+    Parameters
+    ----------
+    group : str, optional
+        Name of the grouping factor; may be left out when there is one.
+    level : optional
+        Only of this level, as a labelled matrix (of the mean's coefficients).
+
+    Returns
+    -------
+    table
+        ``group, level, term, term2, covariance``, led by ``component`` in
+        generalised models; or one matrix. Fixed and random effects covary, and
+        that is counted. See `ranef.posterior` for covariances between levels.
+
+    Examples
+    --------
+    >>> import ranef
+    >>> fit = ranef.lmm("Reaction ~ Days + (Days | Subject)", ranef.data.load("sleepstudy"))
+    >>> fit.vcov_by_level("Subject", level="308").round(1)
+                 (Intercept)  Days
+    (Intercept)        150.2 -22.2
+    Days               -22.2   5.5
+    """
     tables = []
     for place in _places(fit, group):
         names, m = place.names, len(place.names)
-        what = shrinkage.coefficients(
-            fit.estimate, place.part, place.factor, names, with_fixed=True
-        )
-        found = shrinkage.posterior(fit.estimate, what)
+        what = numbers.coefficients(fit.estimate, place.part, place.factor, names, with_fixed=True)
+        found = numbers.posterior(fit.estimate, what)
         if level is not None:
             own = level_positions(place, [level])[0] * m + np.arange(m)
             values = found.take(own).covariances(m)[0]

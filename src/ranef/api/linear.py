@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ranef import inference
 from ranef.api import checks
@@ -38,15 +39,15 @@ from ranef.inference.wald import Intervals
 from ranef.models.estimate import Estimate
 from ranef.tables import Table
 
-__all__ = ["LinearMixedModelFit"]
+__all__ = ["LinearFit"]
 
 KINDS = ("conditional", "typical", "population")
 RESIDUALS = ("response", "pearson", "conditional", "marginal")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class LinearMixedModelFit(MixedModelFit):
-    """A fitted linear mixed model; `ranef.lmm` makes one.
+class LinearFit(MixedModelFit):
+    """A fitted linear mixed model, without the questions asked of it.
 
     Attributes
     ----------
@@ -54,13 +55,6 @@ class LinearMixedModelFit(MixedModelFit):
         What the solver found, as arrays.
     frame : Frame
         Where the rows came from.
-
-    Examples
-    --------
-    >>> import ranef
-    >>> fit = ranef.lmm("Yield ~ 1 + (1 | Batch)", ranef.data.load("Dyestuff"))
-    >>> round(fit.loglik, 3), fit.df_model, fit.n_groups
-    (-159.827, 3, {'Batch': 6})
     """
 
     estimate: Estimate
@@ -191,42 +185,14 @@ class LinearMixedModelFit(MixedModelFit):
         own = {"df_model": self.df_model, "df_resid": self.df_resid, "sigma": self.sigma}
         return self._glanced(own)
 
-    def augment(self, data: Any = None, *, influence: bool = False) -> Any:
-        """Return the rows with what the fit says of each.
-
-        Parameters
-        ----------
-        data : table, optional
-            The table that was fitted: its columns come first. Without it the
-            response and the grouping factors do.
-        influence : bool
-            Add ``hat``, the leverage of the row in the conditional fit, and ``cooksd``,
-            its Cook's distance at the estimate's theta; see `ranef.influence`.
-
-        Returns
-        -------
-        table
-            One row for each row of the user's table, ending in ``fitted,
-            typical, residual, pearson``: the conditional fitted value, the one
-            without random effects, the response residual and the Pearson
-            residual. NaN in rows that were dropped.
-
-        Examples
-        --------
-        >>> import ranef
-        >>> sleep = ranef.data.load("sleepstudy")
-        >>> fit = ranef.lmm("Reaction ~ Days + (Days | Subject)", sleep)
-        >>> fit.augment().columns.tolist()
-        ['Reaction', 'Subject', 'fitted', 'typical', 'residual', 'pearson']
-        """
-        own = {
+    def _row_columns(self) -> dict[str, NDArray[Any]]:
+        """What `augment` says of each row in the model."""
+        return {
             "fitted": inference.fitted(self.estimate),
             "typical": inference.fitted(self.estimate, conditional=False),
             "residual": inference.residuals(self.estimate),
             "pearson": inference.residuals(self.estimate, pearson=True),
-            **self._influence_columns(influence),
         }
-        return self._augmented(data, own)
 
     def predict(
         self,
@@ -465,7 +431,7 @@ class LinearMixedModelFit(MixedModelFit):
         )
         return frame.table({f"sim_{j + 1}": drawn[:, j] for j in range(n)})
 
-    def refit(self, y: Any, *, n_jobs: int | None = None) -> LinearMixedModelFit | Refits:
+    def refit(self, y: Any, *, n_jobs: int | None = None) -> LinearFit | Refits:
         """Fit the same model to another response, or to many at once.
 
         Parameters
@@ -499,7 +465,7 @@ class LinearMixedModelFit(MixedModelFit):
         if responses.single:
             estimate = lmm.refit(self.estimate, np.ascontiguousarray(responses.y[:, 0]))
             warn_unless_proved(estimate)
-            return LinearMixedModelFit(estimate, self.frame)
+            return type(self)(estimate, self.frame)
         found = solve.refit_many(self.estimate, responses.y, n_jobs=jobs)
         return wrap_refits(self.estimate, found, responses.names, self.frame.library)
 

@@ -9,23 +9,22 @@ file answers these with the fit's own functions. Nothing else in ranef needs the
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ranef.api import checks
+from ranef.api.mixed import MixedModelFit
 from ranef.covariance import structure_of
 from ranef.design.syntax import column_names
 from ranef.errors import ModelError
+from ranef.inference.covariance import joint_covariance
 from ranef.models.estimate import Estimate, GeneralisedEstimate, theta_slices
 from ranef.models.naming import coefficient_labels
 from ranef.tables import Table
 
-if TYPE_CHECKING:
-    from ranef.api.mixed import MixedModelFit
-
-__all__ = ["marginaleffects_model"]
+__all__ = ["for_marginaleffects"]
 
 Floats = NDArray[np.float64]
 
@@ -33,8 +32,25 @@ KINDS = ("population", "typical")
 RESPONSE = "ranef_response"
 
 
-def marginaleffects_model(fit: MixedModelFit, kind: str) -> Any:
-    """Wrap a fit, see `MixedModelFit.for_marginaleffects`."""
+def for_marginaleffects(fit: MixedModelFit, kind: str = "population") -> Any:
+    """Return the fit as the package marginaleffects takes a model.
+
+    Its `avg_comparisons`, `avg_slopes`, `predictions` and their like then run on
+    the fit, with predictions of the population or of a typical level and with
+    standard errors through all coefficients and variance parameters. `ranef.average`
+    answers the same questions without that package, with exact derivatives, and in
+    linear models with degrees of freedom.
+
+    Parameters
+    ----------
+    kind : {"population", "typical"}
+        As in `predict`.
+
+    Examples
+    --------
+    >>> from marginaleffects import avg_comparisons  # doctest: +SKIP
+    >>> avg_comparisons(fit.for_marginaleffects(), variables="drug")  # doctest: +SKIP
+    """
     kind = checks.choice("kind", kind, KINDS)
     try:
         import polars as pl
@@ -126,7 +142,7 @@ def _parameters(estimate: Estimate, levels: Any) -> tuple[list[str], Floats, Flo
         return names, estimate.beta, estimate.vcov
     names += [f"theta {k + 1}" for k in range(len(estimate.theta))]
     values = np.concatenate([estimate.coefficients, estimate.theta])
-    return names, values, estimate.joint_covariance
+    return names, values, joint_covariance(estimate)
 
 
 def _moved(estimate: Estimate, x: Floats) -> Estimate:

@@ -13,20 +13,19 @@ from numpy.typing import NDArray
 
 from ranef import inference
 from ranef.api import checks, tidying
-from ranef.api.asked import Questions
 from ranef.api.frame import Frame, matrix, vector
 from ranef.api.hypotheses import read_hypotheses
 from ranef.api.intervals import interval_columns
 from ranef.api.likelihood import LikelihoodFit
 from ranef.api.readers import ReaderNames
 from ranef.errors import DataError, ModelError, suggestion
+from ranef.inference.covariance import Coefficients, conditional_coefficients
 from ranef.inference.degrees import Parameters
 from ranef.inference.effects import LevelEffects
 from ranef.inference.variance import VarianceParameter
 from ranef.inference.wald import FTest, Intervals
 from ranef.models import naming
 from ranef.models.estimate import Estimate, GeneralisedEstimate
-from ranef.models.naming import Coefficients
 from ranef.tables import Table, make_table
 
 __all__ = ["MixedModelFit"]
@@ -34,7 +33,7 @@ __all__ = ["MixedModelFit"]
 EFFECTS = ("fixed", "variance", "random")
 
 
-class MixedModelFit(Questions, ReaderNames, LikelihoodFit):
+class MixedModelFit(ReaderNames, LikelihoodFit):
     """A fitted mixed model, linear or generalised.
 
     Attributes
@@ -77,7 +76,7 @@ class MixedModelFit(Questions, ReaderNames, LikelihoodFit):
 
     @cached_property
     def _conditional(self) -> Coefficients:
-        return naming.conditional_coefficients(self.estimate, self._levels)
+        return conditional_coefficients(self.estimate, self._levels)
 
     @abstractmethod
     def _coefficient_intervals(self, conf_level: float, df: str) -> Intervals:
@@ -176,35 +175,6 @@ class MixedModelFit(Questions, ReaderNames, LikelihoodFit):
         found = self._coefficient_intervals(level, df)
         return tidying.fixed_columns(named, found, self._carried(exponentiate))
 
-    def _confint(
-        self,
-        method: str,
-        parameters: str | Sequence[str],
-        conf_level: float,
-        df: str | None,
-        options: Mapping[str, Any],
-    ) -> Any:
-        form = "fixed" if parameters == "fixed" else "all"
-        if method == "wald":
-            if options:
-                raise ModelError(
-                    f"method='wald' takes no {next(iter(options))!r}; profiles and bootstraps do"
-                )
-            usual = inference.check_method(df or self._usual_df)
-            columns = self._wald_columns(parameters, conf_level, usual, form)
-        elif method == "profile":
-            # Student's t reaches further than the normal distribution
-            level = max(conf_level, 0.95) if df in (None, "normal") else 1 - (1 - conf_level) / 50
-            found = self.profile(parameters, **{"conf_level": level, **options})
-            columns = found._columns(conf_level, form, df or "normal")
-        else:
-            if df is not None:
-                raise ModelError("a bootstrap has no degrees of freedom: leave df= out")
-            kind = options.get("kind", "percentile")
-            rest = {name: value for name, value in options.items() if name != "kind"}
-            columns = self.bootstrap(**rest)._columns(conf_level, kind, parameters, form)
-        return make_table(columns, self.frame.library)
-
     def _wald_columns(
         self, parameters: str | Sequence[str], level: float, df: str, form: str
     ) -> dict[str, Any]:
@@ -249,103 +219,6 @@ class MixedModelFit(Questions, ReaderNames, LikelihoodFit):
         columns = tidying.coefficient_columns(self.estimate, found, level, self._levels)
         return make_table(columns, self.frame.library)
 
-    def vcov_by_level(self, group: str | None = None, *, level: Any = None) -> Any:
-        """Return the covariance matrices of the coefficients of `coef_by_level`.
-
-        Parameters
-        ----------
-        group : str, optional
-            Name of the grouping factor; may be left out when there is one.
-        level : optional
-            Only of this level, as a labelled matrix (of the mean's coefficients).
-
-        Returns
-        -------
-        table
-            ``group, level, term, term2, covariance``, led by ``component`` in
-            generalised models; or one matrix. Fixed and random effects covary, and
-            that is counted. See `ranef.posterior` for covariances between levels.
-
-        Examples
-        --------
-        >>> import ranef
-        >>> fit = ranef.lmm("Reaction ~ Days + (Days | Subject)", ranef.data.load("sleepstudy"))
-        >>> fit.vcov_by_level("Subject", level="308").round(1)
-                     (Intercept)  Days
-        (Intercept)        150.2 -22.2
-        Days               -22.2   5.5
-        """
-        from ranef.api.level_tables import covariances
-
-        return covariances(self, group, level)
-
-    def reliability(self, group: str | None = None, *, given: str = "parameters") -> Any:
-        """Return how much of the variance of each effect is known, 1 - v / tau^2.
-
-        Parameters
-        ----------
-        group : str, optional
-            Name of the grouping factor; may be left out when there is one.
-        given : {"parameters", "variance"}
-            v is the variance of the effect given the parameters (`cond_sd` squared;
-            Raudenbush & Bryk's reliability, n tau^2 / (n tau^2 + sigma^2) for a random
-            intercept), or of the error of prediction (`std_error` squared).
-
-        Returns
-        -------
-        table
-            ``group, level, term, reliability, sd, tau``, led by ``component`` in
-            generalised models; `sd` is the root of v. Where a level has several
-            effects each has its own; they inform each other through their
-            correlation. NaN where tau is zero.
-
-        Examples
-        --------
-        >>> import ranef
-        >>> fit = ranef.lmm("Yield ~ 1 + (1 | Batch)", ranef.data.load("Dyestuff"))
-        >>> fit.reliability().head(2).round(3)
-           group level         term  reliability      sd     tau
-        0  Batch     A  (Intercept)        0.783  19.587  42.001
-        1  Batch     B  (Intercept)        0.783  19.587  42.001
-        """
-        from ranef.api.level_tables import reliabilities
-
-        return reliabilities(self, group, given)
-
-    def shrinkage(self, group: str | None = None, *, scale: str = "coefficient") -> Any:
-        """Return raw estimates of each level beside shrunken ones.
-
-        Parameters
-        ----------
-        group : str, optional
-            Name of the grouping factor; may be left out when there is one.
-        scale : {"coefficient", "effect"}
-            Fixed plus random effect, or the random effect alone.
-
-        Returns
-        -------
-        table
-            ``group, level, term, raw, raw_std_error, estimate, std_error, centre``, led
-            by ``component`` in generalised models. `raw` maximises the likelihood of the
-            level's own rows, without pooling (least squares in a linear model); what
-            else is in the model stays at its estimate. It is NaN where it does not
-            exist: too few rows, a covariate that does not vary, or an estimate at
-            infinity (no events). `centre` is what estimates are shrunken to.
-
-        Examples
-        --------
-        >>> import ranef
-        >>> fit = ranef.lmm("Reaction ~ Days + (Days | Subject)", ranef.data.load("sleepstudy"))
-        >>> table = fit.shrinkage("Subject").query("term == 'Days'")
-        >>> table[["level", "raw", "estimate", "centre"]].head(2).round(2)
-           level    raw  estimate  centre
-        18   308  21.76     19.67   10.47
-        19   309   2.26      1.85   10.47
-        """
-        from ranef.api.level_tables import shrinkages
-
-        return shrinkages(self, group, scale)
-
     @abstractmethod
     def _coefficients_by_level(self, factor: int) -> Sequence[LevelEffects]: ...
 
@@ -384,6 +257,10 @@ class MixedModelFit(Questions, ReaderNames, LikelihoodFit):
         """What was maximised."""
         return "REML" if self.estimate.reml else "ML"
 
+    @abstractmethod
+    def _row_columns(self) -> dict[str, NDArray[Any]]:
+        """What `augment` says of each row in the model."""
+
     def _augmented(self, data: Any, own: Mapping[str, NDArray[Any]]) -> Any:
         """The user's rows, or response and grouping factors, and the columns `own`."""
         given = self._model_columns() if data is None else self._table_columns(data)
@@ -394,17 +271,6 @@ class MixedModelFit(Questions, ReaderNames, LikelihoodFit):
             )
         expanded = {name: self.frame.expand(values) for name, values in own.items()}
         return make_table({**given, **expanded}, self.frame.library, self.frame.index)
-
-    def _influence_columns(self, wanted: bool) -> dict[str, NDArray[Any]]:
-        """Hat value and Cook's distance of each row in the model, if they are asked for."""
-        if not checks.flag("influence", wanted):
-            return {}
-        from ranef import diagnostics
-
-        return {
-            "hat": diagnostics.leverage(self.estimate).hat,
-            "cooksd": diagnostics.influence_of_rows(self.estimate).cook,
-        }
 
     def _response_column(self) -> NDArray[Any]:
         """The response of the rows in the model."""
@@ -455,29 +321,6 @@ class MixedModelFit(Questions, ReaderNames, LikelihoodFit):
         level = checks.conf_level(conf_level)
         known = inference.method_of(self.estimate, df)
         return methods(self.estimate, level, known, getattr(self, "levels", None))
-
-    def for_marginaleffects(self, kind: str = "population") -> Any:
-        """Return the fit as the package marginaleffects takes a model.
-
-        Its `avg_comparisons`, `avg_slopes`, `predictions` and their like then run on
-        the fit, with predictions of the population or of a typical level and with
-        standard errors through all coefficients and variance parameters. `ranef.average`
-        answers the same questions without that package, with exact derivatives, and in
-        linear models with degrees of freedom.
-
-        Parameters
-        ----------
-        kind : {"population", "typical"}
-            As in `predict`.
-
-        Examples
-        --------
-        >>> from marginaleffects import avg_comparisons  # doctest: +SKIP
-        >>> avg_comparisons(fit.for_marginaleffects(), variables="drug")  # doctest: +SKIP
-        """
-        from ranef.api.marginaleffects import marginaleffects_model
-
-        return marginaleffects_model(self, kind)
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write the fit to a file that `ranef.load` reads.

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ranef.api import checks
-from ranef.api.generalised import GeneralizedMixedModelFit
+from ranef.api.generalised import GeneralisedFit
 from ranef.api.mixed import MixedModelFit
 from ranef.api.partition import icc, r2
 from ranef.api.rendering import decimals, number, p_value
@@ -332,7 +332,7 @@ def _lines(
 
 
 def _method(fit: MixedModelFit, df: str | None) -> str:
-    if isinstance(fit, GeneralizedMixedModelFit):
+    if isinstance(fit, GeneralisedFit):
         return "normal"
     return "satterthwaite" if df is None else df
 
@@ -353,7 +353,7 @@ def _fixed_lines(fit: MixedModelFit, carried: bool, level: float, df: str | None
             continue
         values = {key: float(numbers[key][i]) for key in keys}
         section = HEADINGS.get(str(component), f"Shape ({component})")
-        if isinstance(fit, GeneralizedMixedModelFit):
+        if isinstance(fit, GeneralisedFit):
             section = section.replace("an extra zero", zero_words(fit.estimate))
         label = str(term) if responses[i] is None else f"{responses[i]}: {term}"
         if ratios and values["estimate"] != float(plain.numeric("estimate")[i]):
@@ -366,19 +366,19 @@ def _fixed_lines(fit: MixedModelFit, carried: bool, level: float, df: str | None
 
 
 def _is_generalised(fit: MixedModelFit) -> bool:
-    return isinstance(fit, GeneralizedMixedModelFit)
+    return isinstance(fit, GeneralisedFit)
 
 
 def _constants(fit: MixedModelFit) -> set[str]:
     """Components that are one number: they stand among the statistics."""
-    if not isinstance(fit, GeneralizedMixedModelFit):
+    if not isinstance(fit, GeneralisedFit):
         return set()
     parts = fit.estimate.components
     return {c.name for c in parts if c.specification is None and c.name != "threshold"}
 
 
 def _makes_ratios(fit: MixedModelFit) -> bool:
-    if not isinstance(fit, GeneralizedMixedModelFit):
+    if not isinstance(fit, GeneralisedFit):
         return False
     part = fit.estimate.components[0]
     return ratio(fit.estimate, part) is not None or link_of(fit.estimate, part) in ("log", "logit")
@@ -399,7 +399,7 @@ def _variance_lines(fit: MixedModelFit, level: float) -> list[_Line]:
 
 def _holds(fit: MixedModelFit, source: Table, i: int) -> bool:
     """Tell whether the user holds a standard deviation; a key stands for all that begin with it."""
-    if not isinstance(fit, GeneralizedMixedModelFit):
+    if not isinstance(fit, GeneralisedFit):
         return False
     group, term, component = (source.values(c)[i] for c in ("group", "term", "component"))
     name = f"sd: {group}: {term}"
@@ -444,7 +444,7 @@ def _statistics(fit: MixedModelFit, wanted: Sequence[str]) -> list[_Line]:
             add("Log-likelihood", fit.loglik, 2)
         else:
             add(name.upper(), getattr(fit, name), 2)
-    if isinstance(fit, GeneralizedMixedModelFit):
+    if isinstance(fit, GeneralisedFit):
         for name, value in fit.dispersion.items():
             out.append(_Line(FIT, f"Dispersion {name}", {"estimate": value}, decimals(value, 3)))
     return out
@@ -523,7 +523,7 @@ def _head(name: str, fit: MixedModelFit, carried: bool, level: float) -> str:
         return f"{100 * level:g}% CI"
     if name != "estimate":
         return HEADS[name]
-    if carried and isinstance(fit, GeneralizedMixedModelFit):
+    if carried and isinstance(fit, GeneralisedFit):
         word = ratio(fit.estimate, fit.estimate.components[0])
         return "Estimate" if word is None else word.capitalize()
     return "Estimate"
@@ -586,10 +586,10 @@ def _fitted(fits: Mapping[str, MixedModelFit], df: str | None) -> str:
         text = f"{'All models' if len(fits) > 1 else 'Fitted'} by {way}."
     else:
         text = " ".join(f"{', '.join(names)}: {way}." for way, names in ways.items())
-    if any(not isinstance(fit, GeneralizedMixedModelFit) for fit in fits.values()):
+    if any(not isinstance(fit, GeneralisedFit) for fit in fits.values()):
         method_name = "satterthwaite" if df is None else df
         text += f" Linear models: {METHODS[method_name].words}."
-    if any(isinstance(fit, GeneralizedMixedModelFit) for fit in fits.values()):
+    if any(isinstance(fit, GeneralisedFit) for fit in fits.values()):
         text += " Generalised models: normal tests."
     return text
 

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from ranef.api import checks
 from ranef.api.frame import Frame, matrix, vector
+from ranef.inference.covariance import Coefficients
 from ranef.inference.wald import Intervals
 from ranef.models.estimate import Estimate
-from ranef.models.naming import Coefficients
 
 __all__ = ["ReaderNames"]
 

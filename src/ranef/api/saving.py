@@ -16,23 +16,20 @@ import tempfile
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ranef._version import __version__
 from ranef.api import checks
-from ranef.api.encoding import Bundle, decode, encode
-from ranef.api.encoding_generalised import decode_generalised, encode_generalised
-from ranef.api.generalised import GeneralizedMixedModelFit
-from ranef.api.linear import LinearMixedModelFit
-from ranef.api.mixed import MixedModelFit
+from ranef.api.encoding import Bundle
 from ranef.errors import FileError, RanefError
 
-__all__ = ["from_bytes", "load", "save", "to_bytes"]
+__all__ = ["FileKind", "Functions", "Saved", "from_bytes", "load", "register", "save", "to_bytes"]
 
 FORMAT = "ranef fit"
 VERSION = 2
@@ -42,10 +39,41 @@ FREE_BYTES = 1 << 30
 RATIO = 200
 HEADER_BYTES = 4096
 
-Arrays = Mapping[str, NDArray[Any]]
+Functions = Mapping[str, Callable[..., Any]]
 
 
-def save(fit: MixedModelFit, path: str | PathLike[str]) -> None:
+class Saved(Protocol):
+    """What can be written to a file: an object of a registered kind."""
+
+    @property
+    def file_kind(self) -> str: ...
+
+
+@dataclass(frozen=True)
+class FileKind:
+    """How the objects of one kind become values and arrays, and come back.
+
+    Attributes
+    ----------
+    encode : callable
+        The object's values and arrays.
+    decode : callable
+        The object again, from these and the functions that the call hands over.
+    """
+
+    encode: Callable[[Any], Bundle]
+    decode: Callable[[Bundle, Functions], Any]
+
+
+KINDS: dict[str, FileKind] = {}
+
+
+def register(name: str, kind: FileKind) -> None:
+    """Make a kind of file known; whoever brings the objects does so."""
+    KINDS[name] = kind
+
+
+def save(fit: Saved, path: str | PathLike[str]) -> None:
     """Write a fit, first aside and then in place."""
     bundle = _encoded(fit)
     target = checks.path(path)
@@ -69,22 +97,19 @@ def save(fit: MixedModelFit, path: str | PathLike[str]) -> None:
         raise
 
 
-def _encoded(fit: MixedModelFit) -> Bundle:
-    if isinstance(fit, GeneralizedMixedModelFit):
-        return encode_generalised(fit.estimate, fit.frame)
-    return encode(fit.estimate, fit.frame)
+def _encoded(fit: Saved) -> Bundle:
+    bundle = KINDS[fit.file_kind].encode(fit)
+    return Bundle({**bundle.values, "model": fit.file_kind}, bundle.arrays)
 
 
-def to_bytes(fit: MixedModelFit) -> bytes:
+def to_bytes(fit: Saved) -> bytes:
     """Return the bytes of a fit's file."""
     stream = io.BytesIO()
     _write(_encoded(fit), stream)
     return stream.getvalue()
 
 
-def from_bytes(
-    content: bytes, functions: Mapping[str, Callable[..., Any]] | None = None
-) -> LinearMixedModelFit | GeneralizedMixedModelFit:
+def from_bytes(content: bytes, functions: Functions | None = None) -> Any:
     """Read a fit from the bytes of its file."""
     source = Path("a fit sent as bytes")
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
@@ -92,36 +117,8 @@ def from_bytes(
     return _decoded(bundle, functions or {}, source)
 
 
-def load(
-    path: str | PathLike[str], *, functions: Mapping[str, Callable[..., Any]] | None = None
-) -> LinearMixedModelFit | GeneralizedMixedModelFit:
-    """Read a fit that `fit.save` wrote.
-
-    Parameters
-    ----------
-    path : str or path
-    functions : dict, optional
-        Functions that were handed to `lmm` or `glmm`: a file does not hold them, and
-        predictions for new tables need them again.
-
-    Returns
-    -------
-    LinearMixedModelFit or GeneralizedMixedModelFit
-
-    Raises
-    ------
-    ranef.errors.FileError
-        The file is missing, is not a saved fit, is damaged, or comes from a
-        newer ranef.
-
-    Examples
-    --------
-    >>> import ranef
-    >>> ranef.load("nowhere.ranef")
-    Traceback (most recent call last):
-    ...
-    ranef.errors.FileError: cannot read nowhere.ranef: No such file or directory
-    """
+def load(path: str | PathLike[str], functions: Functions | None = None) -> Any:
+    """Read what `save` wrote, see `ranef.load`."""
     source = checks.path(path)
     try:
         with zipfile.ZipFile(source) as archive:
@@ -137,14 +134,13 @@ def load(
     return _decoded(bundle, functions or {}, source)
 
 
-def _decoded(
-    bundle: Bundle, functions: Mapping[str, Callable[..., Any]], source: Path
-) -> LinearMixedModelFit | GeneralizedMixedModelFit:
-    """Rebuild the fit; whatever does not fit together means damage."""
+def _decoded(bundle: Bundle, functions: Functions, source: Path) -> Any:
+    """Rebuild the object; whatever does not fit together means damage."""
+    name = bundle.values.get("model", "linear")
+    if name not in KINDS:
+        raise FileError(f"{source} holds {str(name)[:40]!r}, which this ranef does not know")
     try:
-        if bundle.values.get("model", "linear") == "generalised":
-            return GeneralizedMixedModelFit(*decode_generalised(bundle, functions))
-        return LinearMixedModelFit(*decode(bundle, functions))
+        return KINDS[name].decode(bundle, functions)
     except (RanefError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError,
             RecursionError) as error:  # fmt: skip
         reason = str(error) or type(error).__name__

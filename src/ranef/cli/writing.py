@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ranef.errors import FileError, ModelError
 
 if TYPE_CHECKING:
-    from ranef.api.generalised import GeneralizedMixedModelFit
-    from ranef.api.linear import LinearMixedModelFit
+    from ranef.api.fits import GeneralizedMixedModelFit, LinearMixedModelFit
 
     MixedFit = LinearMixedModelFit | GeneralizedMixedModelFit
 

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from ranef import solve
 from ranef.covariance import structure_of
 from ranef.errors import ModelError
+from ranef.inference.covariance import joint_covariance
 from ranef.inference.generalised.integration import Expectation
 from ranef.inference.generalised.rows import LinearPart, Rows, linear_parts
 from ranef.inference.generalised.targets import Target, evaluate, target
@@ -282,7 +283,7 @@ def average_covariance(
     """
     V = vcov
     if V is None:
-        V = estimate.joint_covariance if isinstance(estimate, GeneralisedEstimate) else None
+        V = joint_covariance(estimate) if isinstance(estimate, GeneralisedEstimate) else None
     V = estimate.vcov if V is None else V
     if found.effects is None:
         return found.jacobian @ V @ found.jacobian.T, found.jacobian

@@ -26,6 +26,7 @@ from ranef.design.specification import Specification
 from ranef.design.terms import GroupingFactor, RandomTerm
 from ranef.errors import ModelError
 from ranef.families import Cumulative
+from ranef.inference.covariance import share
 from ranef.inference.generalised.rows import Rows
 from ranef.inference.parameters import ParameterCovariance
 from ranef.inference.prediction import Prediction, Random, degrees, interval_of
@@ -221,7 +222,7 @@ def updated_generalised(
         coefficient_vcov=found.coefficient_vcov,
     )
     # theirs, of the fit, not those of a fit to all rows
-    now.__dict__["joint_covariance"] = estimate.joint_covariance
+    share(estimate, now)
     return now
 
 

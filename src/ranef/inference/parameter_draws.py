@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from ranef import solve
 from ranef.covariance import structure_of
 from ranef.covariance.factor import square_root
+from ranef.inference.covariance import joint_covariance
 from ranef.inference.generalised.uncertainty import mode_derivatives
 from ranef.inference.parameters import ParameterCovariance
 from ranef.inference.posterior import effect_posterior
@@ -77,7 +78,7 @@ def generalised_draws(
     estimate: GeneralisedEstimate,
 ) -> Callable[[np.random.Generator], GeneralisedDraw]:
     """Return a function that draws coefficients and theta from their joint distribution."""
-    root = square_root(estimate.joint_covariance)
+    root = square_root(joint_covariance(estimate))
     moved = mode_derivatives(estimate)
     P = len(estimate.coefficients)
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from ranef import solve
 from ranef.inference.combinations import Combinations, fixed_effects, modes_of
+from ranef.inference.covariance import joint_covariance
 from ranef.inference.degrees import Parameters, combined_degrees
 from ranef.inference.generalised.rows import LinearPart
 from ranef.inference.joint_posterior import by_parameters, posterior
@@ -111,7 +112,7 @@ def unit_functions(
         given = posterior(estimate, basis, "parameters").covariance()
         given += solve.unseen_covariance(estimate.term_covariances, basis.random)
         J = by_parameters(estimate, basis)
-        spread = given + J @ estimate.joint_covariance @ J.T
+        spread = given + J @ joint_covariance(estimate) @ J.T
         return UnitFunctions(value, jacobian, spread, given, estimate, None, np.empty((0, 0, 0)))
     assert parameters is not None
     known = parameters()

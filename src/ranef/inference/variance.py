@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from ranef.covariance import Component, structure_of
 from ranef.design.terms import RandomTerm
+from ranef.inference.covariance import joint_covariance
 from ranef.inference.parameters import ParameterCovariance, parameter_covariance
 from ranef.inference.wald import quantile
 from ranef.models.estimate import Estimate, GeneralisedEstimate, component_of
@@ -91,7 +92,7 @@ def variance_parameters(
 def _generalised(estimate: GeneralisedEstimate, reach: float) -> tuple[VarianceParameter, ...]:
     """Absolute standard deviations and correlations of the terms of all components."""
     P = len(estimate.coefficients)
-    covariance = estimate.joint_covariance[P:, P:]
+    covariance = joint_covariance(estimate)[P:, P:]
     found = []
     for t, term, component, gradient in _components(estimate.terms, estimate.theta):
         se = np.nan

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranef.errors import ModelError
+from ranef.inference.covariance import joint_covariance
 from ranef.inference.degrees import (
     METHODS,
     Parameters,
@@ -171,7 +172,7 @@ def _coefficients(estimate: Estimate, method: str) -> tuple[Floats, Floats]:
     """The coefficients that a hypothesis is about, and their covariance under a method."""
     if isinstance(estimate, GeneralisedEstimate):
         P = len(estimate.coefficients)
-        return estimate.coefficients, estimate.joint_covariance[:P, :P]
+        return estimate.coefficients, joint_covariance(estimate)[:P, :P]
     return estimate.beta, METHODS[check_method(method)].covariance(estimate)
 
 

@@ -5,17 +5,14 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ranef import solve
 from ranef.covariance import structure_of
 from ranef.design.specification import Specification
 from ranef.design.terms import RandomTerm
-from ranef.errors import ModelError
 from ranef.families import Family
 from ranef.priors import Prior
 from ranef.solve.optimum import Optimum
@@ -151,7 +148,7 @@ class GeneralisedEstimate(Estimate):
         Of all components.
     coefficient_vcov : (P, P) float64 array
         Their covariance given theta; for the covariance that allows for theta's
-        uncertainty see `vcov` and `joint_covariance`.
+        uncertainty see `inference.joint_covariance`.
     term_covariances : tuple of (r, r) float64 arrays
         Of the random terms of all components.
     term_modes : tuple of (q, r) float64 arrays
@@ -187,26 +184,6 @@ class GeneralisedEstimate(Estimate):
     priors: Mapping[str, Prior] = field(default_factory=dict)
     fixed: Mapping[str, float] = field(default_factory=dict)
     equal: tuple[tuple[str, ...], ...] = ()
-
-    @cached_property
-    def joint_covariance(self) -> Floats:
-        """Covariance (P + k, P + k) of coefficients and theta, from the exact Hessian.
-
-        Made when first asked for. Rows and columns of parameters that are held, by
-        a face or by `fixed`, are zero. NaN where the Hessian is not definite, so that there
-        are no standard errors (`solve.joint_covariance` says so in an error).
-        """
-        try:
-            return solve.joint_covariance(self)
-        except ModelError:
-            count = len(self.coefficients) + len(self.theta)
-            return np.full((count, count), np.nan)
-
-    @cached_property
-    def vcov(self) -> Floats:
-        """Covariance (p, p) of beta, the uncertainty of theta included."""
-        own = self.components[0].coefficients
-        return np.array(self.joint_covariance[own, own])
 
     @property
     def terms(self) -> tuple[RandomTerm, ...]:

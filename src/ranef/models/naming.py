@@ -20,10 +20,8 @@ from ranef.models.estimate import Estimate, GeneralisedEstimate
 __all__ = [
     "CONDITIONAL",
     "CoefficientLabel",
-    "Coefficients",
     "category",
     "coefficient_labels",
-    "conditional_coefficients",
     "factors_of",
     "group_name",
     "outcome_name",
@@ -50,22 +48,6 @@ class CoefficientLabel:
         """One name for all three: ``"Days"``, ``"zero: Days"``, ``"bus: Days"``."""
         part = None if self.component in (CONDITIONAL, "threshold") else self.component
         return ": ".join(x for x in (part, self.response, self.term) if x)
-
-
-@dataclass(frozen=True, eq=False)
-class Coefficients:
-    """The coefficients of the mean.
-
-    Attributes
-    ----------
-    names : tuple of str
-    estimate : (p,) float64 array
-    vcov : (p, p) float64 array
-    """
-
-    names: tuple[str, ...]
-    estimate: Floats
-    vcov: Floats
 
 
 def coefficient_labels(estimate: Estimate, levels: Levels = None) -> tuple[CoefficientLabel, ...]:
@@ -106,19 +88,6 @@ def threshold_label(name: str, levels: Levels) -> str:
     if levels is None or not (bar and low.isdecimal() and high.isdecimal()):
         return name
     return f"{levels[int(low) - 1]}|{levels[int(high) - 1]}{colon}{column}"
-
-
-def conditional_coefficients(estimate: Estimate, levels: Levels = None) -> Coefficients:
-    """Coefficients of the mean with their covariance matrix."""
-    if not isinstance(estimate, GeneralisedEstimate):
-        return Coefficients(estimate.specification.names, estimate.beta, estimate.vcov)
-    labels = coefficient_labels(estimate, levels)
-    own = np.array([k for k, x in enumerate(labels) if x.component == CONDITIONAL], dtype=np.intp)
-    return Coefficients(
-        tuple(labels[k].full for k in own),
-        estimate.coefficients[own],
-        estimate.joint_covariance[np.ix_(own, own)],
-    )
 
 
 def terms_of(estimate: Estimate) -> tuple[RandomTerm, ...]:

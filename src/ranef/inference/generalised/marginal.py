@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from ranef.errors import ModelError, suggestion
 from ranef.families import Cumulative, Multinomial
 from ranef.families.links import LINKS
+from ranef.inference.covariance import joint_covariance
 from ranef.inference.generalised.functions import component_link, predictor_of
 from ranef.inference.generalised.integration import Factor, expectation
 from ranef.inference.generalised.rows import LinearPart, linear_parts, own_rows
@@ -153,7 +154,7 @@ def _projected(
     Q, R = np.linalg.qr(X)
     beta = np.linalg.solve(R, Q.T @ value)
     J = np.linalg.solve(R, Q.T @ slope)
-    vcov = J @ estimate.joint_covariance @ J.T
+    vcov = J @ joint_covariance(estimate) @ J.T
     known = estimate.coefficients[columns]
     names, responses = _labels(estimate, columns)
     with np.errstate(divide="ignore", invalid="ignore"):

@@ -11,6 +11,7 @@ from ranef.covariance.factor import square_root
 from ranef.errors import ModelError, suggestion
 from ranef.families import Binomial
 from ranef.families.links import LINKS
+from ranef.inference.covariance import joint_covariance
 from ranef.inference.generalised.integration import Expectation
 from ranef.inference.generalised.rows import LinearPart, Rows, linear_parts
 from ranef.inference.generalised.targets import (
@@ -178,7 +179,7 @@ def contrasts(
     variances = random_variance(estimate, parts) if kind == "population" else None
     found = evaluate(target(estimate, type), etas, variances)
     G = C @ expectation_gradient(estimate, parts, found, 0)
-    error = np.sqrt(np.sum(G @ estimate.joint_covariance * G, axis=1))
+    error = np.sqrt(np.sum(G @ joint_covariance(estimate) * G, axis=1))
     return wald(C @ found.value[:, 0], error, np.full(len(C), np.inf), conf_level)
 
 
@@ -229,7 +230,7 @@ def _variances(
             out[:, k] = error_variance(estimate, parts, w, True)
             continue
         J = expectation_gradient(estimate, parts, found, k)
-        out[:, k] = np.sum(J @ estimate.joint_covariance * J, axis=1)
+        out[:, k] = np.sum(J @ joint_covariance(estimate) * J, axis=1)
     return np.maximum(out, 0.0)
 
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from ranef import solve
 from ranef.covariance import structure_of
+from ranef.inference.covariance import joint_covariance
 from ranef.inference.generalised.integration import Expectation
 from ranef.inference.generalised.rows import LinearPart
 from ranef.models.estimate import GeneralisedEstimate, theta_slices
@@ -116,7 +117,7 @@ def error_variance(
     coefficients given theta. An unseen level adds z' Psi z.
     """
     J = gradient(estimate, parts, weights, conditional)
-    joint: Floats = np.sum(J @ estimate.joint_covariance * J, axis=1)
+    joint: Floats = np.sum(J @ joint_covariance(estimate) * J, axis=1)
     if not conditional:
         return joint
     P = len(estimate.coefficients)

@@ -1,0 +1,125 @@
+"""The fits that a user holds: what a fit knows, composed with the questions asked of it."""
+
+from __future__ import annotations
+
+from os import PathLike
+from typing import Any
+
+from ranef.api import saving
+from ranef.api.asked import Questions
+from ranef.api.encoding import Bundle, decode, encode
+from ranef.api.encoding_generalised import decode_generalised, encode_generalised
+from ranef.api.generalised import GeneralisedFit
+from ranef.api.linear import LinearFit
+from ranef.api.saving import FileKind, Functions, from_bytes, register, to_bytes
+
+__all__ = ["GeneralizedMixedModelFit", "LinearMixedModelFit", "load"]
+
+
+class LinearMixedModelFit(Questions, LinearFit):
+    """A fitted linear mixed model; `ranef.lmm` makes one.
+
+    Attributes
+    ----------
+    estimate : Estimate
+        What the solver found, as arrays.
+    frame : Frame
+        Where the rows came from.
+
+    Examples
+    --------
+    >>> import ranef
+    >>> fit = ranef.lmm("Yield ~ 1 + (1 | Batch)", ranef.data.load("Dyestuff"))
+    >>> round(fit.loglik, 3), fit.df_model, fit.n_groups
+    (-159.827, 3, {'Batch': 6})
+    """
+
+    file_kind = "linear"
+
+
+class GeneralizedMixedModelFit(Questions, GeneralisedFit):
+    """A fitted generalised linear mixed model; `ranef.glmm` makes one.
+
+    Attributes
+    ----------
+    estimate : GeneralisedEstimate
+        What the solver found, as arrays.
+    frame : Frame
+        Where the rows came from.
+
+    Examples
+    --------
+    >>> import ranef
+    >>> fit = ranef.glmm("cbind(incidence, size - incidence) ~ period + (1 | herd)",
+    ...                  ranef.data.load("cbpp"), family="binomial")
+    >>> round(fit.loglik, 4), fit.df_model, fit.n_groups
+    (-92.0263, 5, {'herd': 15})
+    """
+
+    file_kind = "generalised"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the fit as its file, with the functions that the call handed over."""
+        functions: dict[str, Any] = {}
+        for spec in self.estimate.parts.values():
+            functions |= spec.recipe.functions
+        return _from_bytes, (to_bytes(self), functions)
+
+
+def _from_bytes(content: bytes, functions: Functions) -> Any:
+    """Read a pickled fit, in a process that may know no kind of file yet."""
+    return from_bytes(content, functions)
+
+
+def _encode_linear(fit: LinearMixedModelFit) -> Bundle:
+    return encode(fit.estimate, fit.frame)
+
+
+def _encode_generalised(fit: GeneralizedMixedModelFit) -> Bundle:
+    return encode_generalised(fit.estimate, fit.frame)
+
+
+def _decode_linear(bundle: Bundle, functions: Functions) -> LinearMixedModelFit:
+    return LinearMixedModelFit(*decode(bundle, functions))
+
+
+def _decode_generalised(bundle: Bundle, functions: Functions) -> GeneralizedMixedModelFit:
+    return GeneralizedMixedModelFit(*decode_generalised(bundle, functions))
+
+
+register("linear", FileKind(_encode_linear, _decode_linear))
+register("generalised", FileKind(_encode_generalised, _decode_generalised))
+
+
+def load(
+    path: str | PathLike[str], *, functions: Functions | None = None
+) -> LinearMixedModelFit | GeneralizedMixedModelFit:
+    """Read a fit that `fit.save` wrote.
+
+    Parameters
+    ----------
+    path : str or path
+    functions : dict, optional
+        Functions that were handed to `lmm` or `glmm`: a file does not hold them, and
+        predictions for new tables need them again.
+
+    Returns
+    -------
+    LinearMixedModelFit or GeneralizedMixedModelFit
+
+    Raises
+    ------
+    ranef.errors.FileError
+        The file is missing, is not a saved fit, is damaged, or comes from a
+        newer ranef.
+
+    Examples
+    --------
+    >>> import ranef
+    >>> ranef.load("nowhere.ranef")
+    Traceback (most recent call last):
+    ...
+    ranef.errors.FileError: cannot read nowhere.ranef: No such file or directory
+    """
+    fit: LinearMixedModelFit | GeneralizedMixedModelFit = saving.load(path, functions)
+    return fit

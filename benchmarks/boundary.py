@@ -23,7 +23,7 @@ MISS = 1e-4
 def ranef_starts(formula: str, table: Any, starts: int = 6) -> float:
     """Return the smallest deviance of ranef's own search from random starts."""
     from ranef.design.specify import specify
-    from ranef.models.lmm import fit_lmm
+    from ranef.models.linear import fit_lmm
 
     rng = np.random.default_rng(1)
     spec = specify(formula, table)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import ranef
-from ranef.api.asked import Questions
+from ranef.api.questions import Questions
 
 sys.path.insert(0, str(Path(__file__).parent / "_ext"))
 

@@ -5,9 +5,9 @@ import pandas as pd
 import pytest
 
 import ranef
-from ranef import solve
-from ranef.api.rows import read_rows
-from ranef.solve.questions import at_optimum, level_rows
+from ranef.derivatives.linear import at_optimum, level_rows
+from ranef.fits.new_rows import read_rows
+from ranef.solve import assembly as assembly_
 
 
 def crossed(scale, rows=900, seed=2):
@@ -46,7 +46,7 @@ def test_digits_that_cancel_are_found_again():
     estimate = fit.estimate
     spec = estimate.specification
     rows, _ = read_rows(spec, data, "own")
-    assembly = solve.assembly.assemble(spec, estimate.optimum.path)
+    assembly = assembly_.assemble(spec, estimate.optimum.path)
     y, reml, phi = at_optimum(assembly, estimate)
     codes, z, _ = level_rows(assembly, estimate.covariances, len(rows.X), rows.random)
     inner = np.ascontiguousarray(rows.X @ assembly.fixed.transform)

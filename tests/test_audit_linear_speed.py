@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from scipy.stats import t as student
 
-from ranef.diagnostics.deletion import SMALL, deletable
-from ranef.inference.multiplicity import DF_NODES, Family, _multivariate, _smooth_in_df
-from ranef.inference.multivariate_t import multivariate_t
+from ranef.questions.checks.deletion import SMALL, deletable
+from ranef.questions.means.multiplicity import DF_NODES, Family, _multivariate, _smooth_in_df
+from ranef.questions.means.multivariate_t import multivariate_t
 
 
 def test_critical_values_of_many_degrees_of_freedom_go_through_a_few():

@@ -14,7 +14,8 @@ from test_inference_generalised import fit as generalised_fit
 
 import ranef
 from ranef.errors import DataError, LevelError, ModelError, UnknownColumnError
-from ranef.inference import averaging, generalised
+from ranef.inference.rows import generalised_prediction, parts
+from ranef.questions.averages import numbers
 
 REFERENCE = json.loads((Path(__file__).parent / "reference" / "average.json").read_text("utf-8"))
 SLEEP = "Reaction ~ Days + (Days | Subject)"
@@ -82,17 +83,17 @@ MODELS = ["slopes", "trials", "probit", "hurdle", "ordinal", "multinomial", "gam
 def test_derivatives_are_exact(name, kind):
     estimate = generalised_fit(name)
     rng = np.random.default_rng(1)
-    rows = generalised.own_rows(estimate)
+    rows = parts.own_rows(estimate)
     weights, groups = rng.uniform(1, 2, rows.n), rng.integers(0, 3, rows.n)
 
     def means(x):
         at = moved(estimate, x)
-        return averaging.generalised_means(at, rows, weights, groups, kind=kind).value
+        return numbers.generalised_means(at, rows, weights, groups, kind=kind).value
 
-    found = averaging.generalised_means(estimate, rows, weights, groups, kind=kind)
+    found = numbers.generalised_means(estimate, rows, weights, groups, kind=kind)
     J = differences(means, joint_point(estimate))
     np.testing.assert_allclose(found.jacobian, J, atol=2e-7 * max(1, np.abs(J).max()))
-    mean = generalised.predict(estimate, rows, kind=kind).estimate
+    mean = generalised_prediction.predict(estimate, rows, kind=kind).estimate
     mean = mean if mean.ndim == 2 else mean[:, None]
     own = [np.average(mean[groups == g], axis=0, weights=weights[groups == g]) for g in range(3)]
     np.testing.assert_allclose(found.value, np.concatenate(own), rtol=1e-10)
@@ -112,7 +113,7 @@ def test_it_is_the_contrast_of_all_rows(cbpp):
 
 def test_blocks_of_rows_do_not_show(ohio, monkeypatch):
     whole = ranef.average(ohio, "smoke", by="age", weights=np.linspace(1, 2, 2148)).tidy()
-    monkeypatch.setattr(averaging, "BLOCK", 100)
+    monkeypatch.setattr(numbers, "BLOCK", 100)
     again = ranef.average(ohio, "smoke", by="age", weights=np.linspace(1, 2, 2148)).tidy()
     pd.testing.assert_frame_equal(whole, again, rtol=1e-9)
 
@@ -193,10 +194,10 @@ def test_conditional_averages_take_the_levels_own_effects():
     given = m @ np.linalg.solve(M, m)
     assert found["std_error"][0] ** 2 > given
     assert found["std_error"][0] ** 2 < 1.05 * given
-    from ranef import solve
+    from ranef.derivatives.linear import effect_derivatives
 
     known = fit._parameters
-    by_beta, by_mode = solve.effect_derivatives(fit.estimate)
+    by_beta, by_mode = effect_derivatives(fit.estimate)
     d = (by_beta[1] + share @ by_mode[0][:, 1])[known.free]
     total = given + d @ known.covariance[:-1, :-1] @ d
     assert found["std_error"][0] == pytest.approx(np.sqrt(total), rel=1e-6)

@@ -18,8 +18,9 @@ import pytest
 from matplotlib.figure import Figure
 
 import ranef
-from ranef import plots, report
+from ranef.display import canvas
 from ranef.errors import DataError, LevelError, ModelError, UnknownColumnError
+from ranef.questions.checks import html
 
 matplotlib.use("Agg")
 
@@ -258,14 +259,14 @@ def test_check_shows_and_saves_itself(sleep, tmp_path):
     page = check.save(tmp_path / "check.html").read_text("utf-8")
     assert page.count("<svg") == 1
     assert "Needs a look" in page
-    assert page == report.check_html(check)
+    assert page == html.check_html(check)
 
 
 def test_hostile_labels_cannot_become_markup():
     rng, g, x, b = groups(16, 12, 10)
     names = np.array([f"<script>alert({i})</script>" for i in range(12)])
     table = {"y": x + b + rng.normal(size=120), "x": x, "g": names[g]}
-    page = report.check_html(ranef.check(ranef.lmm("y ~ x + (1 | g)", table)))
+    page = html.check_html(ranef.check(ranef.lmm("y ~ x + (1 | g)", table)))
     assert "<script>" not in page
 
 
@@ -499,10 +500,10 @@ def test_many_rows_are_checked_without_a_refit_by_level(monkeypatch):
     g, x = rng.integers(0, 2000, 30_000), rng.normal(size=30_000)
     y = x + rng.normal(size=2000)[g] + rng.normal(size=30_000)
     fit = ranef.lmm("y ~ x + (1 | g)", {"y": y, "x": x, "g": g})
-    from ranef import solve
+    from ranef.solve import search
 
-    monkeypatch.setattr(solve, "fit", lambda *a, **k: pytest.fail("a refit by level"))
-    from ranef.api.checking import _left_out
+    monkeypatch.setattr(search, "fit", lambda *a, **k: pytest.fail("a refit by level"))
+    from ranef.questions.checks.check import _left_out
 
     [found] = _left_out(fit).values()
     assert np.isfinite(found.cook).all()
@@ -535,7 +536,7 @@ def test_simulated_picture_has_quartiles_and_a_band(salamanders):
     assert left.get_xlabel() == "Uniform quantile"
     # three dashed lines, the cloud, three smooth lines in the accent colour
     assert len(right.lines) == 7
-    assert right.lines[-1].get_color() == plots.style.ACCENT
+    assert right.lines[-1].get_color() == canvas.ACCENT
 
 
 def test_scale_location_and_accessor(sleep, salamanders):

@@ -211,7 +211,7 @@ def test_numbers_become_categories_by_factor(run: Callable[..., Ran], sleep: Pat
 
 def test_degrees_of_freedom_reach_everything(run: Callable[..., Ran], tmp_path: Path) -> None:
     from ranef.cli.parser import DF
-    from ranef.inference.degrees import METHODS
+    from ranef.inference.coefficients.degrees import METHODS
 
     assert tuple(METHODS) == DF
     oats = ranef.data.load("Oats").drop(index=[3, 17, 30])
@@ -488,7 +488,7 @@ def test_an_unreadable_file(
 def test_an_unproved_optimum_is_code_1_and_still_printed(
     run: Callable[..., Ran], sleep: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from ranef.models import lmm as floor
+    from ranef.models import linear as floor
 
     fit = floor.fit_lmm
 

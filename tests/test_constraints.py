@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 import ranef
 from ranef import priors
 from ranef.errors import ModelError
-from ranef.inference.covariance import joint_covariance
+from ranef.inference.coefficients.covariance import joint_covariance
 
 Floats = NDArray[np.float64]
 
@@ -352,7 +352,7 @@ def test_evaluations_stay_what_they_were() -> None:
 
 
 def test_a_hypothesis_about_what_is_held_is_refused() -> None:
-    from ranef.inference.wald import f_test
+    from ranef.inference.coefficients.wald import f_test
 
     fit = ranef.glmm(CBPP, ranef.data.load("cbpp"), family="binomial", fixed={"period4": -1.5})
     assert f_test(fit.estimate, np.eye(4)[1:3]).df1 == 2

@@ -14,14 +14,13 @@ from numpy.typing import NDArray
 from test_engine import CASES, DESIGNS, a_theta
 
 import ranef
-from ranef import solve
+from ranef.derivatives import second_order
+from ranef.derivatives.second_order import decomposed
 from ranef.design.specification import Specification
 from ranef.design.specify import specify
 from ranef.errors import ModelError
-from ranef.models.lmm import fit_lmm
-from ranef.solve import second_order
+from ranef.models.linear import fit_lmm
 from ranef.solve.assembly import Assembly, assemble
-from ranef.solve.second_order import decomposed
 
 Floats = NDArray[np.float64]
 
@@ -211,7 +210,7 @@ def test_any_number_of_threads_gives_the_same_bits() -> None:
         answers = []
         for jobs in (1, 2, 3):
             estimate = fit_lmm(specify(formula, table), n_jobs=jobs)
-            answers.append(solve.curvature(estimate).hessian)
+            answers.append(second_order.curvature(estimate).hessian)
         assert np.array_equal(answers[0], answers[1])
         assert np.array_equal(answers[0], answers[2])
 
@@ -233,15 +232,15 @@ def test_what_the_search_left_gives_the_same_bits(
     other = specify("y ~ x + (1 | c)", levels(2000))
     first = fit_lmm(spec, reml=reml)
     assert not first.optimum.faces
-    kept = solve.curvature(first)
-    anew = solve.curvature(first)
+    kept = second_order.curvature(first)
+    anew = second_order.curvature(first)
     again = fit_lmm(spec, reml=reml)
     fit_lmm(other)
-    displaced = solve.curvature(again)
+    displaced = second_order.curvature(again)
     for found in (anew, displaced):
         for name in ("hessian", "log_r2", "fixed"):
             assert np.array_equal(getattr(found, name), getattr(kept, name))
-    expected = solve.curvature(replace(first, optimum=replace(first.optimum, phi=None)))
+    expected = second_order.curvature(replace(first, optimum=replace(first.optimum, phi=None)))
     close(kept.hessian, expected.hessian, 1e-8)
 
 
@@ -250,7 +249,7 @@ def test_what_the_search_left_gives_the_same_bits(
 def test_what_the_search_left_of_every_design(name: str, reml: bool) -> None:
     """Kernels, weights, faces: the first answer and the second."""
     estimate = fit_lmm(DESIGNS[name][0](), reml=reml, path="crossed")
-    kept, anew = solve.curvature(estimate), solve.curvature(estimate)
+    kept, anew = second_order.curvature(estimate), second_order.curvature(estimate)
     for field in ("hessian", "log_r2", "fixed"):
         assert np.array_equal(getattr(kept, field), getattr(anew, field))
 
@@ -266,16 +265,16 @@ def test_what_another_search_left_is_not_used() -> None:
     """The same problem, another criterion, another point."""
     spec = specify("y ~ x + (1 | a) + (1 | c) + (1 | d)", levels())
     likelihood = fit_lmm(spec, reml=False)
-    expected = solve.curvature(likelihood)
+    expected = second_order.curvature(likelihood)
     fit_lmm(spec, reml=True)
-    assert np.array_equal(solve.curvature(likelihood).hessian, expected.hessian)
+    assert np.array_equal(second_order.curvature(likelihood).hessian, expected.hessian)
     fit_lmm(spec, reml=True)
     moved = replace(likelihood, reml=True, theta=1.1 * likelihood.theta)
-    assert not np.allclose(solve.curvature(moved).hessian, expected.hessian, rtol=1e-3)
+    assert not np.allclose(second_order.curvature(moved).hessian, expected.hessian, rtol=1e-3)
     small = specify("y ~ x + (1 | a) + (1 | c)", levels(3000).query("a < 300"))
     estimate = fit_lmm(small)
     at = replace(estimate, theta=1.1 * estimate.theta)
-    close(solve.curvature(at).hessian, twin.hessian(at.specification, at.theta, True), 1e-7)
+    close(second_order.curvature(at).hessian, twin.hessian(at.specification, at.theta, True), 1e-7)
 
 
 STRUCTURED = {
@@ -311,7 +310,7 @@ def in_time(seed: int = 5, groups: int = 24) -> pd.DataFrame:
 def test_hessian_of_every_kind_of_structure(name: str, reml: bool) -> None:
     """In the reported parameters, against the dense twin, which differences Psi."""
     estimate = fit_lmm(specify(STRUCTURED[name], in_time()), reml=reml)
-    found = solve.curvature(estimate)
+    found = second_order.curvature(estimate)
     assert found.free.sum() > 1
     kept = np.ix_(found.free, found.free)
     expected = twin.hessian(estimate.specification, estimate.theta, reml)[kept]

@@ -18,11 +18,12 @@ from test_curvature import STRUCTURED, in_time
 from test_engine import DESIGNS
 
 import ranef
-from ranef import inference
 from ranef.design.specify import specify
 from ranef.errors import ModelError
-from ranef.inference.kenward import kenward_roger
-from ranef.models.lmm import fit_lmm
+from ranef.inference.coefficients import containment, degrees, parameters, wald
+from ranef.inference.coefficients import kenward as kenward_
+from ranef.inference.coefficients.kenward import kenward_roger
+from ranef.models.linear import fit_lmm
 
 Floats = NDArray[np.float64]
 
@@ -262,7 +263,7 @@ def test_kenward_roger_in_parameters_in_which_sigma_is_linear(design, path):
 def test_kenward_roger_where_sigma_is_not_linear(name):
     """With R and with the bias of 2009, from their definitions; in two parametrisations."""
     estimate = fit_lmm(specify(STRUCTURED[name], in_time()))
-    assert inference.parameter_covariance(estimate).free.all()
+    assert parameters.parameter_covariance(estimate).free.all()
     spec, theta, s = estimate.specification, estimate.theta, estimate.sigma**2
     H = twin.covariance(spec, theta)
     dH, d2H = (
@@ -336,7 +337,7 @@ def test_hotelling_is_exact():
 def test_scaled_f_has_the_moments_that_were_matched(q):
     """Mean E and variance V of the statistic are those of F / scale."""
     A1, A2 = 0.11 * q, 0.07 * q
-    found = inference.kenward._matched(q, A1, A2)
+    found = kenward_._matched(q, A1, A2)
     B = (A1 + 6 * A2) / (2 * q)
     g = ((q + 1) * A1 - (q + 4) * A2) / ((q + 2) * A2)
     d = 3 * q + 2 * (1 - g)
@@ -349,8 +350,8 @@ def test_scaled_f_has_the_moments_that_were_matched(q):
 
 
 def test_an_f_without_a_variance_is_referred_to_two_degrees_of_freedom():
-    assert inference.kenward._matched(2, 3.0, 2.5) == inference.ScaledF(1.0, 2.0)
-    assert np.isinf(inference.kenward._matched(2, 0.0, 0.0).df2)
+    assert kenward_._matched(2, 3.0, 2.5) == kenward_.ScaledF(1.0, 2.0)
+    assert np.isinf(kenward_._matched(2, 0.0, 0.0).df2)
 
 
 def test_rows_that_repeat_each_other(fitted):
@@ -464,7 +465,7 @@ def test_strata_of_whole_terms(agree):
 def test_a_row_over_two_strata_takes_the_fewer():
     fit = ranef.lmm(STRATA["oats_add"]["formula"], table_of("oats"))
     L = np.array([[0, 1, 0, 0, 0, 0], [0, 1, 0, 1, 0, 0], [0, 0, 0, 1, -1, 0], [0] * 6], float)
-    found = inference.degrees_of_freedom(fit.estimate, L, "containment")
+    found = degrees.degrees_of_freedom(fit.estimate, L, "containment")
     np.testing.assert_array_equal(found, [10, 10, 51, np.nan])
     assert fit._joint_test(L[1:3], df="containment").df2 == 10
 
@@ -472,7 +473,7 @@ def test_a_row_over_two_strata_takes_the_fewer():
 def test_a_partition_that_has_two_names_is_one_stratum():
     table = table_of("orthodont").assign(again=lambda t: "s" + t["Subject"].astype(str))
     fit = ranef.lmm("distance ~ age11 * Sex + (1 | Subject) + (0 + age11 | again)", table)
-    found = inference.strata(fit.estimate.specification)
+    found = containment.strata(fit.estimate.specification)
     assert found.factors in (("Subject",), ("again",))
     np.testing.assert_array_equal(found.sizes, [27, 108])
     np.testing.assert_array_equal(fit.tidy(df="containment")["df"], [79, 79, 25, 79])
@@ -495,7 +496,7 @@ def test_containment_of_crossed_groups_and_of_kernels_is_refused():
         penicillin.tidy(df="containment")
     estimate = fit_lmm(DESIGNS["kernel alone"][0]())
     with pytest.raises(ModelError, match="a kernel relates those of"):
-        inference.intervals(estimate, np.eye(3), df="containment")
+        wald.intervals(estimate, np.eye(3), df="containment")
 
 
 # --- all of them together ------------------------------------------------------------

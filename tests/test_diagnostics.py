@@ -11,9 +11,17 @@ from reference_cases import peer, stored
 from scipy import stats
 
 import ranef
-from ranef import diagnostics
-from ranef.diagnostics import influence as influence_room
+from ranef.derivatives import generalised as generalised_derivatives
+from ranef.derivatives import linear as derivatives
 from ranef.errors import ModelError
+from ranef.questions.checks import (
+    columns,
+    distribution,
+    influence_numbers,
+    residual_tests,
+    simulated_numbers,
+)
+from ranef.questions.checks import influence_numbers as influence_room
 
 REFERENCE = stored("diagnostics")
 LME4, PERFORMANCE = (peer(name, REFERENCE["versions"]) for name in ("lme4", "performance"))
@@ -244,7 +252,7 @@ def test_one_step_of_generalised_models_ranks_levels_as_the_exact_one(cbpp):
 def test_sets_without_common_effects_have_a_closed_form(sleep, monkeypatch):
     codes = sleep.estimate.specification.factors[0].codes.astype(np.int_)
     monkeypatch.setattr(influence_room, "MOST_SOLVED", 0)
-    found = diagnostics.influence_of_sets(sleep.estimate, codes, "one-step")
+    found = influence_numbers.influence_of_sets(sleep.estimate, codes, "one-step")
     spec, d = sleep.estimate.specification, dense(sleep)
     for g in (0, 7, 17):
         keep = codes != g
@@ -556,7 +564,7 @@ def test_columns_belong_to_their_terms():
         "g": np.repeat(np.arange(10), 6),
     }
     fit = ranef.lmm("y ~ x * f + x2 + poly(x2, 3):x + (1 | g)", table)
-    terms = diagnostics.terms_of_columns(fit.estimate.specification)
+    terms = columns.terms_of_columns(fit.estimate.specification)
     names = fit.estimate.specification.names
     found = {t.name: [names[j] for j in t.columns] for t in terms}
     assert found["x"] == ["x"]
@@ -604,12 +612,12 @@ def test_draws_given_the_data_have_the_distribution_that_algebra_gives(crossed):
     e = crossed.estimate
     s = e.specification
     rng = np.random.default_rng(7)
-    draws = [diagnostics.posterior(e, rng) for _ in range(1500)]
+    draws = [simulated_numbers.posterior(e, rng) for _ in range(1500)]
     means = np.array([d.predictors[0] for d in draws])
     fitted = np.asarray(crossed.fitted(), float)
     fitted = fitted[np.isfinite(fitted)]
     codes = [(s.factors[t.factor].codes, t.z) for t in s.terms]
-    variance = ranef.solve.prediction_variance(e, s.X, codes) * (s.n - s.p) / (s.n - s.p - 2)
+    variance = derivatives.prediction_variance(e, s.X, codes) * (s.n - s.p) / (s.n - s.p - 2)
     error = np.sqrt(variance / len(draws))
     assert np.max(np.abs(means.mean(axis=0) - fitted) / error) < 4.5
     np.testing.assert_allclose(means.var(axis=0) / variance, 1.0, atol=0.2)
@@ -626,17 +634,17 @@ def test_draws_given_the_data_of_a_generalised_model(cbpp):
     """Posterior means (an integral, given the parameters), the spread with that of the rest."""
     rng = np.random.default_rng(7)
     effects = np.array(
-        [diagnostics.posterior(cbpp.estimate, rng).effects[0][:, 0] for _ in range(1500)]
+        [simulated_numbers.posterior(cbpp.estimate, rng).effects[0][:, 0] for _ in range(1500)]
     )
     [found] = cbpp._level_effects
-    [(mean, _)] = ranef.solve.posterior_moments(cbpp.estimate, 25)
+    [(mean, _)] = generalised_derivatives.posterior_moments(cbpp.estimate, 25)
     np.testing.assert_allclose(effects.std(axis=0), found.std_error[:, 0], rtol=0.1)
     gap = (effects.mean(axis=0) - mean[:, 0]) / found.std_error[:, 0]
     assert np.abs(gap).max() < 4.5 / np.sqrt(1500)
 
 
 def test_ranks_are_uniform_among_exchangeable_values():
-    from ranef.inference.generalised.quantile import ranked
+    from ranef.inference.draws.quantile_residuals import ranked
 
     rng = np.random.default_rng(3)
     values = rng.poisson(1.3, size=(20_000, 40)).astype(float)
@@ -649,27 +657,29 @@ def test_ranks_are_uniform_among_exchangeable_values():
 # --- tests of residuals
 
 
-def sample(n: int, seed: int = 1) -> diagnostics.Simulated:
+def sample(n: int, seed: int = 1) -> simulated_numbers.Simulated:
     rng = np.random.default_rng(seed)
     y, draws = rng.normal(size=n), rng.normal(size=(n, 199))
-    from ranef.inference.generalised.quantile import ranked
+    from ranef.inference.draws.quantile_residuals import ranked
 
-    return diagnostics.Simulated(y, draws, ranked(y, [draws], rng), rng.normal(size=n))
+    return simulated_numbers.Simulated(y, draws, ranked(y, [draws], rng), rng.normal(size=n))
 
 
 def test_dispersion_is_the_ratio_of_spreads():
     found = sample(4000)
-    wide = diagnostics.Simulated(2 * found.observed, found.draws, found.scaled, found.predicted)
-    assert diagnostics.dispersion(found).statistic == pytest.approx(1.0, abs=0.06)
-    assert diagnostics.dispersion(found).p_value > 0.01
+    wide = simulated_numbers.Simulated(
+        2 * found.observed, found.draws, found.scaled, found.predicted
+    )
+    assert residual_tests.dispersion(found).statistic == pytest.approx(1.0, abs=0.06)
+    assert residual_tests.dispersion(found).p_value > 0.01
     # the data are a part of each row's variance: 4 / (1 + 3 / 200)
-    assert diagnostics.dispersion(wide).statistic == pytest.approx(4.0, rel=0.1)
-    assert diagnostics.dispersion(wide).p_value < 1e-6
+    assert residual_tests.dispersion(wide).statistic == pytest.approx(4.0, rel=0.1)
+    assert residual_tests.dispersion(wide).p_value < 1e-6
 
 
 def test_outliers_are_counted_against_the_binomial():
     found = sample(2000)
-    test = diagnostics.outliers(found)
+    test = residual_tests.outliers(found)
     beyond = np.sum((found.observed > found.draws.max(1)) | (found.observed < found.draws.min(1)))
     assert round(test.statistic * 2000) == beyond
     assert test.p_value == pytest.approx(stats.binomtest(int(beyond), 2000, 0.01).pvalue)
@@ -678,19 +688,19 @@ def test_outliers_are_counted_against_the_binomial():
 def test_uniformity_is_kolmogorov_and_smirnov():
     found = sample(300)
     expected = stats.kstest(found.scaled, "uniform", method="exact")
-    assert diagnostics.uniformity(found).p_value == pytest.approx(expected.pvalue)
+    assert residual_tests.uniformity(found).p_value == pytest.approx(expected.pvalue)
 
 
 @pytest.mark.parametrize("values", ["many", "few"])
 def test_trend_is_chi_squared_and_finds_trends(values):
     rng = np.random.default_rng(5)
     x = rng.normal(size=400) if values == "many" else rng.integers(0, 3, 400).astype(float)
-    ps = [diagnostics.trend(x, rng.random(400), "x").p_value for _ in range(400)]
+    ps = [residual_tests.trend(x, rng.random(400), "x").p_value for _ in range(400)]
     assert stats.kstest(ps, "uniform").pvalue > 0.005
     moved = stats.norm.cdf(rng.normal(size=400) + 0.6 * x)
-    assert diagnostics.trend(x, moved, "x").p_value < 1e-6
+    assert residual_tests.trend(x, moved, "x").p_value < 1e-6
     wider = stats.norm.cdf(rng.normal(size=400) * np.exp(x))
-    assert diagnostics.trend(x, wider, "x").p_value < 1e-3
+    assert residual_tests.trend(x, wider, "x").p_value < 1e-3
 
 
 def test_autocorrelation_is_found_within_groups_only():
@@ -701,35 +711,35 @@ def test_autocorrelation_is_found_within_groups_only():
     groups, time = np.repeat(np.arange(40), 10), np.tile(np.arange(10.0), 40)
     shuffled = rng.permutation(400)
     u = stats.norm.cdf(z.ravel())[shuffled]
-    found = diagnostics.autocorrelation(u, time[shuffled], groups[shuffled], rng)
+    found = residual_tests.autocorrelation(u, time[shuffled], groups[shuffled], rng)
     assert found.p_value < 1e-3
     assert 0.4 < found.statistic < 0.75
-    alone = diagnostics.autocorrelation(rng.random(400), time, groups, rng)
+    alone = residual_tests.autocorrelation(rng.random(400), time, groups, rng)
     assert alone.p_value > 0.01
     with pytest.raises(ModelError, match="no neighbours"):
-        diagnostics.autocorrelation(rng.random(5), np.arange(5.0), np.arange(5), rng)
+        residual_tests.autocorrelation(rng.random(5), np.arange(5.0), np.arange(5), rng)
 
 
 def test_spatial_autocorrelation_is_found():
     rng = np.random.default_rng(6)
     x, y = rng.random(200), rng.random(200)
     smooth = stats.norm.cdf(np.sin(5 * x) + np.cos(4 * y) + 0.3 * rng.normal(size=200))
-    assert diagnostics.spatial(smooth, x, y, rng).p_value < 1e-3
-    assert diagnostics.spatial(rng.random(200), x, y, rng).p_value > 0.01
+    assert residual_tests.spatial(smooth, x, y, rng).p_value < 1e-3
+    assert residual_tests.spatial(rng.random(200), x, y, rng).p_value > 0.01
 
 
 def test_spread_is_compared_by_group_and_against_a_variable():
     rng = np.random.default_rng(6)
     g = np.repeat(np.arange(10), 30)
     z = rng.normal(size=300)
-    F, p = diagnostics.spread_by_group(z, g)
+    F, p = distribution.spread_by_group(z, g)
     expected = stats.levene(*(z[g == i] for i in range(10)), center="mean")
     # Levene's own takes |z - mean of the group|; here the mean is known to be zero
     assert pytest.approx(stats.f_oneway(*(np.abs(z[g == i]) for i in range(10))).statistic) == F
     assert abs(F - expected.statistic) < 0.5
     assert p > 0.01
-    assert diagnostics.spread_by_group(z * (1 + g), g)[1] < 1e-6
-    r, p = diagnostics.spread_against(z * np.exp(g / 10), g + rng.random(300))
+    assert distribution.spread_by_group(z * (1 + g), g)[1] < 1e-6
+    r, p = distribution.spread_against(z * np.exp(g / 10), g + rng.random(300))
     assert r > 0.2
     assert p < 1e-6
 

@@ -17,11 +17,13 @@ import shapes
 import twin
 from numpy.typing import NDArray
 
-from ranef import _core, solve
+from ranef import _core
+from ranef.derivatives import linear, second_order
 from ranef.design.specification import Specification
 from ranef.design.specify import specify
 from ranef.errors import ModelError
-from ranef.models.lmm import fit_lmm, refit
+from ranef.models import refits
+from ranef.models.linear import fit_lmm, refit
 from ranef.solve.assembly import assemble
 from ranef.solve.search import theta_gradient
 
@@ -233,12 +235,12 @@ def test_optimum_and_what_follows_from_it(name: str, path: str, reml: bool) -> N
     for found, expected in zip(e.modes, twin.modes(spec, e.theta), strict=True):
         np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-8)
     both = twin.conditional_covariances(spec, e.theta, reml)
-    for found_pair, expected_pair in zip(solve.conditional_covariances(e), both, strict=True):
+    for found_pair, expected_pair in zip(linear.conditional_covariances(e), both, strict=True):
         for found, expected in zip(found_pair, expected_pair, strict=True):
             np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-8)
-    found = solve.curvature(e)
+    found = second_order.curvature(e)
     kept = found.free
-    np.testing.assert_array_equal(kept, solve.free(e))
+    np.testing.assert_array_equal(kept, linear.free(e))
     dC = twin.vcov_derivatives(spec, e.theta)[kept]
     np.testing.assert_allclose(found.fixed, dC, rtol=1e-8, atol=1e-10 * np.abs(dC).max(initial=0))
     slopes = twin.r2_derivatives(spec, e.theta, reml)[kept]
@@ -267,10 +269,10 @@ def test_prediction_variance(name: str, path: str) -> None:
         given[0][:] = one_level.setdefault(t.factor, given[0])
         if t.kernel is not None:
             given[0][given[0] < 0] = 0
-    found = solve.prediction_variance(e, X, random)
+    found = linear.prediction_variance(e, X, random)
     np.testing.assert_allclose(found, twin.prediction_variance(spec, e.theta, X, random), rtol=1e-7)
     random[0] = None
-    found = solve.prediction_variance(e, X, random)
+    found = linear.prediction_variance(e, X, random)
     np.testing.assert_allclose(found, twin.prediction_variance(spec, e.theta, X, random), rtol=1e-7)
 
 
@@ -370,7 +372,7 @@ def test_refits_are_the_fits() -> None:
     rng = np.random.default_rng(9)
     Y = np.column_stack([spec.y + rng.normal(size=spec.n) for _ in range(5)])
     Y[:, 4] = rng.normal(size=spec.n)
-    many = solve.refit_many(e, Y, n_jobs=2)
+    many = refits.refit_many(e, Y, n_jobs=2)
     for k in range(5):
         one = refit(e, np.ascontiguousarray(Y[:, k]))
         assert many.loglik[k] == pytest.approx(one.loglik, abs=1e-8)
@@ -391,7 +393,7 @@ def test_refits_leave_a_face_where_the_response_asks_for_it() -> None:
     e = fit_lmm(spec)
     assert e.optimum.singular
     strong = within + rng.normal(size=20)[g.codes] * 2
-    many = solve.refit_many(e, strong[:, None])
+    many = refits.refit_many(e, strong[:, None])
     assert many.theta[0, 0] > 0.5
     assert many.loglik[0] == pytest.approx(refit(e, strong).loglik, abs=1e-8)
 

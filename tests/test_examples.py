@@ -60,7 +60,7 @@ def figures(script: Path) -> list[tuple[str, str]]:
 
 
 def test_every_picture_of_a_fit_is_in_the_example_of_pictures():
-    from ranef.plots.accessor import FitPlots
+    from ranef.api.pictures import FitPlots
 
     source = (ROOT / "examples" / "pictures.py").read_text("utf-8")
     names = [name for name in vars(FitPlots) if not name.startswith("_") and name != "fit"]
@@ -158,7 +158,7 @@ def test_readme_example_prints_the_output_below_it(tmp_path):
 
 def test_formula_page_names_every_function_and_structure():
     from ranef.design.functions import ELEMENTWISE, FUNCTIONS
-    from ranef.design.model import STRUCTURES
+    from ranef.formula.model import STRUCTURES
 
     page = (ROOT / "docs" / "formula.md").read_text("utf-8")
     words = set(re.findall(r"[\w.]+", page))

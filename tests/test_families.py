@@ -10,10 +10,10 @@ from scipy import stats
 from scipy.integrate import quad_vec
 
 from ranef import families
-from ranef.api.equation_generalised import NAMES
+from ranef.description.equation_generalised import NAMES
 from ranef.errors import DataError, ModelError
 from ranef.families import Cumulative, Multinomial, Truncated, family
-from ranef.models.meaning import variance_words
+from ranef.models.family_words import variance_words
 
 COUNTS = ["poisson", "nbinom1", "nbinom2", "compois", "genpois"]
 TRUNCATED = [f"truncated_{name}" for name in COUNTS]

@@ -15,8 +15,8 @@ import pytest
 import twin
 
 import ranef
-from ranef.api.summary import optimum_line
 from ranef.covariance import structure_of
+from ranef.description.summary import optimum_line
 from ranef.errors import ConvergenceWarning, DataError, ModelError, RankWarning
 
 FORMULA = "Reaction ~ Days + (Days | Subject)"
@@ -329,7 +329,7 @@ def test_a_singular_fit_is_told_in_words_and_warns_of_nothing():
 
 
 def test_an_unproved_optimum_is_said_and_warned_of(fit):
-    from ranef.api.proof import warn_unless_proved
+    from ranef.description.convergence import warn_unless_proved
 
     optimum = dataclasses.replace(fit.optimum, converged=False, message="", decrement=0.5)
     estimate = dataclasses.replace(fit.estimate, optimum=optimum)
@@ -376,7 +376,7 @@ def test_summary_names_reference_levels_and_interactions():
 
 
 def test_plot_is_the_accessor_of_this_fit(fit):
-    from ranef.plots.accessor import FitPlots
+    from ranef.api.pictures import FitPlots
 
     assert isinstance(fit.plot, FitPlots)
     assert fit.plot.fit is fit

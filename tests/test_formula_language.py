@@ -6,12 +6,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ranef.design.labels import level_text, number_text
-from ranef.design.model import read_formula
-from ranef.design.parser import parse_expression, parse_formula
 from ranef.design.specify import specify
-from ranef.design.syntax import print_node
 from ranef.errors import DataError, FormulaError, ModelError, RanefError, UnknownColumnError
+from ranef.formula.labels import level_text, number_text
+from ranef.formula.model import read_formula
+from ranef.formula.parser import parse_expression, parse_formula
+from ranef.formula.syntax import print_node
 
 RNG = np.random.default_rng(1)
 N = 48

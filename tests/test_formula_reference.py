@@ -9,12 +9,12 @@ import pandas as pd
 import pytest
 
 from ranef.design.contrasts import read_contrast
-from ranef.design.frame import Frame
 from ranef.design.matrix import lay_out, model_matrix
-from ranef.design.model import read_formula
 from ranef.design.recipe import Recipe
 from ranef.design.specify import specify
+from ranef.design.variables import Frame
 from ranef.errors import ModelError, RankWarning
+from ranef.formula.model import read_formula
 from ranef.tables import Table
 
 REFERENCE = json.loads((Path(__file__).parent / "reference" / "formula.json").read_text())

@@ -12,15 +12,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ranef import solve
+from ranef.derivatives import generalised
 from ranef.design.specification import Specification
 from ranef.design.specify import specify
 from ranef.design.terms import GroupingFactor, RandomTerm
 from ranef.errors import DataError, ModelError
 from ranef.families import Cumulative, Multinomial, family
-from ranef.inference.covariance import joint_covariance, vcov
-from ranef.models.estimate import GeneralisedEstimate
-from ranef.models.glmm import fit_glmm, part_names, refit_glmm
+from ranef.inference.coefficients.covariance import joint_covariance, vcov
+from ranef.models.generalised import fit_glmm, part_names, refit_glmm
+from ranef.models.records import GeneralisedEstimate
 
 REFERENCE = json.loads(
     (Path(__file__).parent / "reference" / "glmm.json").read_text(encoding="utf-8")
@@ -145,7 +145,7 @@ def test_parts_share_a_grouping_factor():
 def test_joint_covariance_is_the_inverse_of_the_curvature():
     """Against second differences of the log-likelihood itself."""
     estimate, _ = fitted("owls")
-    hessian, free = solve.joint_hessian(estimate)
+    hessian, free = generalised.joint_hessian(estimate)
     assert free.all()
     x = np.concatenate([estimate.coefficients, estimate.theta])
     P = len(estimate.coefficients)
@@ -155,8 +155,8 @@ def test_joint_covariance_is_the_inverse_of_the_curvature():
         e = np.zeros_like(x)
         e[i] = h
         up, down = x + e, x - e
-        high = solve.joint_gradient(estimate, up[:P], up[P:])
-        low = solve.joint_gradient(estimate, down[:P], down[P:])
+        high = generalised.joint_gradient(estimate, up[:P], up[P:])
+        low = generalised.joint_gradient(estimate, down[:P], down[P:])
         return (high - low) / (2 * h)
 
     numeric = np.array([gradient(i) for i in range(len(x))])
@@ -167,7 +167,7 @@ def test_joint_covariance_is_the_inverse_of_the_curvature():
 def test_conditional_covariances_of_one_group():
     """One random intercept: the inverse of 1/psi + the sum of the weights."""
     estimate, entry = fitted("cbpp")
-    ((given, error),) = solve.generalised_conditional_covariances(estimate)
+    ((given, error),) = generalised.generalised_conditional_covariances(estimate)
     data = table(entry["table"])
     p = 1 / (1 + np.exp(-estimate.predictors[0]))
     w = data["size"].to_numpy(float) * p * (1 - p)
@@ -176,12 +176,12 @@ def test_conditional_covariances_of_one_group():
     np.testing.assert_allclose(given[:, 0, 0], expected, rtol=1e-8)
     assert np.all(error[:, 0, 0] > given[:, 0, 0])
     spec = estimate.specification
-    variance = solve.generalised_prediction_variance(
+    variance = generalised.generalised_prediction_variance(
         estimate, spec.X, [(codes, np.ones((spec.n, 1)))]
     )
     assert np.all(variance > 0)
     # without the random effect: x'(X'V^-1X)^-1x
-    plain = solve.generalised_prediction_variance(estimate, spec.X, [None])
+    plain = generalised.generalised_prediction_variance(estimate, spec.X, [None])
     np.testing.assert_allclose(
         plain, np.einsum("ij,jk,ik->i", spec.X, estimate.coefficient_vcov, spec.X), rtol=1e-8
     )

@@ -141,7 +141,7 @@ def test_summary_tells_ratios_components_and_whose_coefficients(cbpp, salamander
 
 def test_the_words_of_every_dispersion_are_the_family_s_variance():
     from ranef.families import FAMILIES, family
-    from ranef.models.meaning import variance_words
+    from ranef.models.family_words import variance_words
 
     for name in set(FAMILIES) - {"multinomial"}:
         found = family(name)

@@ -11,8 +11,8 @@ from scipy import optimize
 
 import ranef
 from ranef.errors import DataError, LevelError, ModelError, UnknownColumnError
-from ranef.inference.covariance import joint_covariance
-from ranef.inference.parameters import parameter_covariance
+from ranef.inference.coefficients.covariance import joint_covariance
+from ranef.inference.coefficients.parameters import parameter_covariance
 
 SLEEP = "Reaction ~ Days + (Days | Subject)"
 
@@ -168,7 +168,7 @@ def test_its_error_counts_every_parameter(name):
 
 def gls(fit, theta):
     """Fixed effects at another theta."""
-    from ranef.solve.questions import _assembly
+    from ranef.derivatives.linear import _assembly
     from ranef.solve.search import ranks_of
 
     estimate = fit.estimate

@@ -9,8 +9,8 @@ import twin
 from scipy import stats
 
 import ranef
-from ranef import inference
 from ranef.errors import ModelError
+from ranef.inference.coefficients import degrees, parameters, wald
 
 MODELS = {
     "slope": ("sleepstudy", "Reaction ~ Days + (Days | Subject)"),
@@ -51,7 +51,7 @@ def test_parameter_covariance_is_twice_the_inverse_of_a_differenced_hessian(fits
     estimate = fits(name, reml).estimate
     x = np.append(estimate.theta, estimate.sigma)
     hessian = twin.numerical_hessian(joint_deviance(estimate), x, step=2e-3)
-    found = inference.parameter_covariance(estimate)
+    found = parameters.parameter_covariance(estimate)
     assert found.free.all()
     scale = np.sqrt(np.diag(found.covariance))
     difference = (found.covariance - 2 * np.linalg.inv(hessian)) / np.outer(scale, scale)
@@ -74,7 +74,7 @@ def test_satterthwaite_of_any_contrast_by_brute_force(fits, name, reml):
         v = row @ estimate.vcov @ row
         g = twin.numerical_gradient(lambda t, row=row: row @ vcov_of(estimate)(t) @ row, x, 1e-3)
         expected.append(2 * v**2 / (g @ A @ g))
-    found = inference.degrees_of_freedom(estimate, L, "satterthwaite")
+    found = degrees.degrees_of_freedom(estimate, L, "satterthwaite")
     np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
@@ -89,14 +89,14 @@ def test_satterthwaite_on_a_face_counts_the_free_parameters_only():
     """With every variance at zero the model is a linear regression: n - p under REML."""
     fit = ranef.lmm("Yield ~ 1 + (1 | Batch)", ranef.data.load("Dyestuff2"))
     assert fit.optimum.singular
-    assert inference.parameter_covariance(fit.estimate).covariance.shape == (1, 1)
+    assert parameters.parameter_covariance(fit.estimate).covariance.shape == (1, 1)
     assert fit.tidy()["df"][0] == pytest.approx(29.0, rel=1e-9)
 
 
 def test_scaling_a_contrast_leaves_its_df(fits):
     estimate = fits("slope").estimate
     L = np.array([[1.0, 3.0], [1e6, 3e6]])
-    found = inference.degrees_of_freedom(estimate, L)
+    found = degrees.degrees_of_freedom(estimate, L)
     assert found[0] == pytest.approx(found[1], rel=1e-10)
 
 
@@ -105,7 +105,7 @@ def test_scaling_a_contrast_leaves_its_df(fits):
 
 def test_intervals_are_student_t(fits):
     estimate = fits("slope").estimate
-    found = inference.intervals(estimate, np.eye(2), conf_level=0.9)
+    found = wald.intervals(estimate, np.eye(2), conf_level=0.9)
     se = np.sqrt(np.diag(estimate.vcov))
     np.testing.assert_allclose(found.std_error, se)
     np.testing.assert_allclose(found.statistic, estimate.beta / se)
@@ -116,14 +116,14 @@ def test_intervals_are_student_t(fits):
 
 
 def test_normal_intervals_are_the_limit(fits):
-    found = inference.intervals(fits("slope").estimate, np.eye(2), df="normal")
+    found = wald.intervals(fits("slope").estimate, np.eye(2), df="normal")
     np.testing.assert_allclose(found.p_value, 2 * stats.norm.sf(np.abs(found.statistic)))
 
 
 def test_one_row_f_is_t_squared(fits):
     estimate = fits("slope").estimate
-    t = inference.intervals(estimate, np.array([[0.0, 1.0]]))
-    f = inference.f_test(estimate, np.array([[0.0, 1.0]]))
+    t = wald.intervals(estimate, np.array([[0.0, 1.0]]))
+    f = wald.f_test(estimate, np.array([[0.0, 1.0]]))
     assert f.statistic == pytest.approx(t.statistic[0] ** 2)
     assert f.df2 == pytest.approx(t.df[0])
     assert f.p_value == pytest.approx(t.p_value[0])
@@ -132,7 +132,7 @@ def test_one_row_f_is_t_squared(fits):
 def test_f_of_ergostool_types_is_the_anova_table(agree, fits):
     """Lmertest and the classical split by blocks: F = 22.3555814 on 3 and 24."""
     L = np.eye(4)[1:]
-    found = inference.f_test(fits("factor").estimate, L)
+    found = wald.f_test(fits("factor").estimate, L)
     assert found.df1 == 3
     assert found.df2 == pytest.approx(24.0, rel=1e-5)
     table = ranef.data.load("ergoStool")
@@ -146,11 +146,11 @@ def test_f_of_ergostool_types_is_the_anova_table(agree, fits):
 def test_f_by_fai_and_cornelius_written_out(fits):
     estimate = fits("slope", reml=False).estimate
     L = np.array([[1.0, 0.0], [1.0, 5.0]])
-    found = inference.f_test(estimate, L, np.array([250.0, 300.0]))
+    found = wald.f_test(estimate, L, np.array([250.0, 300.0]))
     gap = L @ estimate.beta - [250.0, 300.0]
     F = gap @ np.linalg.solve(L @ estimate.vcov @ L.T, gap) / 2
     _, vectors = np.linalg.eigh(estimate.vcov)
-    nu = inference.degrees_of_freedom(estimate, vectors.T)
+    nu = degrees.degrees_of_freedom(estimate, vectors.T)
     E = (nu / (nu - 2)).sum()
     assert found.statistic == pytest.approx(F)
     assert found.df2 == pytest.approx(2 * E / (E - 2), rel=1e-6)
@@ -159,21 +159,21 @@ def test_f_by_fai_and_cornelius_written_out(fits):
 
 def test_f_ignores_redundant_rows_and_refuses_contradictions(fits):
     estimate = fits("slope").estimate
-    plain = inference.f_test(estimate, np.eye(2))
-    repeated = inference.f_test(estimate, np.vstack([np.eye(2), [[2.0, 3.0]]]))
+    plain = wald.f_test(estimate, np.eye(2))
+    repeated = wald.f_test(estimate, np.vstack([np.eye(2), [[2.0, 3.0]]]))
     assert repeated.df1 == 2
     assert repeated.statistic == pytest.approx(plain.statistic)
     with pytest.raises(ModelError, match="contradict"):
-        inference.f_test(estimate, np.array([[1.0, 0.0], [1.0, 0.0]]), np.array([0.0, 1.0]))
+        wald.f_test(estimate, np.array([[1.0, 0.0], [1.0, 0.0]]), np.array([0.0, 1.0]))
     with pytest.raises(ModelError, match="all zeros"):
-        inference.f_test(estimate, np.zeros((1, 2)))
+        wald.f_test(estimate, np.zeros((1, 2)))
     with pytest.raises(ModelError, match="3 columns but the model has 2"):
-        inference.f_test(estimate, np.ones((1, 3)))
+        wald.f_test(estimate, np.ones((1, 3)))
 
 
 def test_normal_f_is_chi_squared(fits):
     estimate = fits("slope").estimate
-    found = inference.f_test(estimate, np.eye(2), df="normal")
+    found = wald.f_test(estimate, np.eye(2), df="normal")
     assert np.isinf(found.df2)
     assert found.p_value == pytest.approx(stats.chi2.sf(2 * found.statistic, 2))
 

@@ -14,16 +14,29 @@ from reference_cases import peer
 from scipy import integrate, stats
 from test_glmm import fitted as reference_fit
 
-from ranef import families, inference, solve
+from ranef import families
+from ranef.derivatives import generalised as generalised_
 from ranef.design.specify import specify
 from ranef.design.terms import GroupingFactor
 from ranef.errors import ModelError
-from ranef.inference import generalised
-from ranef.inference.covariance import joint_covariance
-from ranef.inference.generalised import integration, rows, targets, uncertainty
-from ranef.inference.simulation import effect_draws
-from ranef.models.estimate import GeneralisedEstimate
-from ranef.models.glmm import fit_glmm
+from ranef.inference.coefficients import variance as variance_
+from ranef.inference.coefficients import wald
+from ranef.inference.coefficients.covariance import joint_covariance
+from ranef.inference.draws import generalised
+from ranef.inference.draws.simulation import effect_draws
+from ranef.inference.effects import generalised_effects
+from ranef.inference.effects.effects import level_effects
+from ranef.inference.rows import (
+    generalised_fitted,
+    generalised_prediction,
+    integration,
+    targets,
+    uncertainty,
+)
+from ranef.inference.rows import parts as rows
+from ranef.inference.rows.parts import Rows, own_rows
+from ranef.models.generalised import fit_glmm
+from ranef.models.records import GeneralisedEstimate
 from ranef.models.rows import NewRows
 
 PREDICTIONS = json.loads(
@@ -37,9 +50,9 @@ MODEL_OF = {
 }  # fmt: skip
 
 
-def some(estimate: GeneralisedEstimate, which=ROWS) -> generalised.Rows:
+def some(estimate: GeneralisedEstimate, which=ROWS) -> Rows:
     """Some of the rows of the fit."""
-    own = generalised.own_rows(estimate)
+    own = own_rows(estimate)
     parts = {
         name: NewRows(
             given.X[which],
@@ -48,10 +61,10 @@ def some(estimate: GeneralisedEstimate, which=ROWS) -> generalised.Rows:
         )
         for name, given in own.parts.items()
     }
-    return generalised.Rows(parts, None if own.extra is None else own.extra[which])
+    return Rows(parts, None if own.extra is None else own.extra[which])
 
 
-def unseen(given: generalised.Rows) -> generalised.Rows:
+def unseen(given: Rows) -> Rows:
     """The same rows at levels that the fit has not seen."""
     parts = {
         name: replace(part, random=[(np.full_like(codes, -1), z) for codes, z in part.random])
@@ -88,7 +101,7 @@ def test_predictions_are_glmmtmbs(agree, case):
             seen.append(type)
             expected = PREDICTIONS["cases"][case][kind][type]
             own = {"zprob": "zero", "conditional": "link"}.get(type, type)
-            found = generalised.predict(
+            found = generalised_prediction.predict(
                 estimate, some(estimate), kind=kind, type=own, conf_level=0.95
             )
             value, error = found.estimate, found.std_error
@@ -108,7 +121,7 @@ def test_predictions_are_glmmtmbs(agree, case):
 def test_a_typical_zero_is_of_the_fixed_effects(agree):
     """Plogis(X beta) of glmmTMB's zero part: .7199026 mined, .2161326 not."""
     estimate, _ = reference_fit("salamanders_zero_random")
-    found = generalised.predict(estimate, some(estimate), kind="typical", type="zero")
+    found = generalised_prediction.predict(estimate, some(estimate), kind="typical", type="zero")
     mined = estimate.parts["zero"].X[ROWS, 1] == 0
     agree("predict(kind='typical', type='zero')", "zero probability, Salamanders", found.estimate,
           np.where(mined, 0.7199026, 0.2161326), peer=f"plogis(X beta), {GLMMTMB}",
@@ -118,7 +131,7 @@ def test_a_typical_zero_is_of_the_fixed_effects(agree):
 @pytest.mark.parametrize("case", ["owls", "salamanders_zero_random"])
 def test_pearson_residuals_are_glmmtmbs(agree, case):
     estimate, _ = reference_fit(case)
-    found = generalised.residuals(estimate, "pearson")[ROWS]
+    found = generalised_fitted.residuals(estimate, "pearson")[ROWS]
     expected = PREDICTIONS["cases"][case]["pearson"]
     agree("residuals('pearson')", f"six rows, {MODEL_OF[case]}", found, expected,
           peer=GLMMTMB, rtol=2e-3, atol=1e-4)  # fmt: skip
@@ -226,9 +239,9 @@ def moved(estimate: GeneralisedEstimate, x: np.ndarray) -> GeneralisedEstimate:
     P = len(estimate.coefficients)
     psi = []
     for term, own in zip(estimate.terms, uncertainty.theta_slices(estimate), strict=True):
-        psi.append(inference.variance.structure_of(term).psi(x[P:][own]))
+        psi.append(variance_.structure_of(term).psi(x[P:][own]))
     at = replace(estimate, coefficients=x[:P], theta=x[P:], term_covariances=tuple(psi))
-    assembly = solve.joint._assembly(estimate)
+    assembly = generalised_._assembly(estimate)
     point = assembly.point(x[P:], x[:P], {})
     modes = assembly.core.state(point, False)["modes"]
     return replace(
@@ -262,11 +275,13 @@ def test_standard_errors_are_by_differences_of_the_prediction(name, kind):
 
     def predicted(x):
         at = moved(estimate, x)
-        return generalised.predict(at, some(at, which), kind=kind).estimate
+        return generalised_prediction.predict(at, some(at, which), kind=kind).estimate
 
     J = differences(predicted, joint_point(estimate))
     expected = np.sqrt(np.einsum("...i,ij,...j->...", J, joint_covariance(estimate), J))
-    found = generalised.predict(estimate, some(estimate, which), kind=kind, conf_level=0.9)
+    found = generalised_prediction.predict(
+        estimate, some(estimate, which), kind=kind, conf_level=0.9
+    )
     np.testing.assert_allclose(found.std_error, expected, rtol=1e-6)
 
 
@@ -287,16 +302,16 @@ def test_standard_errors_of_other_types(name, type, kind):
     which = np.array([0, 11, 100])
     if name == "multinomial" and kind == "population":
         with pytest.raises(ModelError, match="no link of one predictor"):
-            generalised.predict(estimate, some(estimate), kind=kind, type=type)
+            generalised_prediction.predict(estimate, some(estimate), kind=kind, type=type)
         return
 
     def predicted(x):
         at = moved(estimate, x)
-        return generalised.predict(at, some(at, which), kind=kind, type=type).estimate
+        return generalised_prediction.predict(at, some(at, which), kind=kind, type=type).estimate
 
     J = differences(predicted, joint_point(estimate))
     expected = np.sqrt(np.einsum("...i,ij,...j->...", J, joint_covariance(estimate), J))
-    found = generalised.predict(
+    found = generalised_prediction.predict(
         estimate, some(estimate, which), kind=kind, type=type, conf_level=0.9
     )
     np.testing.assert_allclose(found.std_error, expected, rtol=1e-6)
@@ -309,11 +324,11 @@ def test_conditional_errors_are_those_of_effects_and_parameters(name):
     estimate = fit(name)
     which = np.array([0, 11, 100])
     parts = rows.linear_parts(estimate, some(estimate, which))
-    parts_all = rows.linear_parts(estimate, generalised.own_rows(estimate))
+    parts_all = rows.linear_parts(estimate, own_rows(estimate))
 
     def predicted(x):
         at = moved(estimate, x)
-        return generalised.predict(at, some(at, which)).estimate
+        return generalised_prediction.predict(at, some(at, which)).estimate
 
     J = differences(predicted, joint_point(estimate))
     joint = np.einsum("...i,ij,...j->...", J, joint_covariance(estimate), J)
@@ -328,7 +343,7 @@ def test_conditional_errors_are_those_of_effects_and_parameters(name):
         A = dense_z(estimate, parts, found.by_mean[:, :, k])
         given[:, k] = np.einsum("ni,ij,nj->n", A, C, A)
     expected = np.sqrt(given.reshape(joint.shape) + joint)
-    got = generalised.predict(estimate, some(estimate, which), conf_level=0.9)
+    got = generalised_prediction.predict(estimate, some(estimate, which), conf_level=0.9)
     np.testing.assert_allclose(got.std_error, expected, rtol=1e-6)
 
 
@@ -338,7 +353,7 @@ def test_conditional_errors_under_reml():
     estimate = fit_glmm(plain.parts, families.Poisson(), reml=True)
     which = np.array([0, 11, 100])
     parts = rows.linear_parts(estimate, some(estimate, which))
-    parts_all = rows.linear_parts(estimate, generalised.own_rows(estimate))
+    parts_all = rows.linear_parts(estimate, own_rows(estimate))
     Z = dense_z(estimate, parts_all, np.ones((1, 240)))
     X, W = estimate.specification.X, np.exp(estimate.predictors[0])[:, None]
     given_beta = np.linalg.inv(dense_covariance(estimate, parts_all))
@@ -346,7 +361,7 @@ def test_conditional_errors_under_reml():
     curvature = np.block([[X.T @ (W * X), cross], [cross.T, given_beta]])
     A = np.hstack([X[which], dense_z(estimate, parts, np.ones((1, 3)))])
     given = np.einsum("ni,ij,nj->n", A, np.linalg.inv(curvature), A)
-    assembly = solve.joint._assembly(estimate)
+    assembly = generalised_._assembly(estimate)
 
     def eta(theta):
         point = assembly.point(theta, estimate.coefficients, {})
@@ -356,9 +371,11 @@ def test_conditional_errors_under_reml():
         )
 
     J = differences(eta, estimate.theta)
-    hessian, _ = solve.joint_hessian(estimate)
+    hessian, _ = generalised_.joint_hessian(estimate)
     moved_by_theta = np.einsum("ni,ij,nj->n", J, 2 * np.linalg.inv(hessian), J)
-    found = generalised.predict(estimate, some(estimate, which), type="link", conf_level=0.9)
+    found = generalised_prediction.predict(
+        estimate, some(estimate, which), type="link", conf_level=0.9
+    )
     np.testing.assert_allclose(found.std_error, np.sqrt(given + moved_by_theta), rtol=1e-6)
 
 
@@ -414,8 +431,10 @@ def dense_covariance(estimate, parts) -> np.ndarray:
 def test_a_level_not_seen_adds_the_variance_of_its_effects(name):
     estimate = fit(name)
     new = unseen(some(estimate, np.array([3, 40])))
-    found = generalised.predict(estimate, new, conf_level=0.95, type="link")
-    typical = generalised.predict(estimate, new, kind="typical", conf_level=0.95, type="link")
+    found = generalised_prediction.predict(estimate, new, conf_level=0.95, type="link")
+    typical = generalised_prediction.predict(
+        estimate, new, kind="typical", conf_level=0.95, type="link"
+    )
     np.testing.assert_allclose(found.estimate, typical.estimate, rtol=1e-12)
     parts = rows.linear_parts(estimate, new)
     K = 1 if found.estimate.ndim == 1 else found.estimate.shape[1]
@@ -469,7 +488,7 @@ def test_population_means_by_drawing_effects(name):
     rng = np.random.default_rng(1)
     zero = "zero" in estimate.parts
     drawn = etas[:, :, None] + sd[:, :, None] * rng.normal(size=(*etas.shape, 100_000))
-    found = generalised.predict(estimate, given, kind="population").estimate
+    found = generalised_prediction.predict(estimate, given, kind="population").estimate
     for i in range(2):
         means = estimate.family.mean(drawn[:, i], zero=zero)
         error = means.std(axis=0) / np.sqrt(100_000)
@@ -480,22 +499,22 @@ def test_no_mean_of_an_inverse_link():
     data = grouped(3)
     data["y"] = np.random.default_rng(0).gamma(20.0, 1 / (2 + 0.1 * data["b"]) / 20)
     estimate = fit_glmm({"conditional": specify("y ~ x + (1 | g)", data)}, families.Gamma())
-    own = generalised.own_rows(estimate)
+    own = own_rows(estimate)
     with pytest.raises(ModelError, match="inverse link has no population mean"):
-        generalised.predict(estimate, own, kind="population")
-    found = generalised.predict(estimate, own, kind="typical", conf_level=0.95)
+        generalised_prediction.predict(estimate, own, kind="population")
+    found = generalised_prediction.predict(estimate, own, kind="typical", conf_level=0.95)
     assert np.all(found.conf_low < found.estimate)
     assert np.all(found.estimate < found.conf_high)
 
 
 def test_rows_without_columns_for_the_random_effects_are_refused():
     estimate = fit("slopes")
-    own = generalised.own_rows(estimate).parts["conditional"]
-    given = generalised.Rows({"conditional": replace(own, random=None)})
+    own = own_rows(estimate).parts["conditional"]
+    given = Rows({"conditional": replace(own, random=None)})
     for kind in ("conditional", "population"):
         with pytest.raises(ModelError, match="only kind='typical'"):
-            generalised.predict(estimate, given, kind=kind)
-    typical = generalised.predict(estimate, given, kind="typical").estimate
+            generalised_prediction.predict(estimate, given, kind=kind)
+    typical = generalised_prediction.predict(estimate, given, kind="typical").estimate
     np.testing.assert_allclose(typical, np.exp(own.X @ estimate.beta))
 
 
@@ -505,7 +524,7 @@ def test_rows_without_columns_for_the_random_effects_are_refused():
 def test_intervals_of_all_components():
     estimate, _ = reference_fit("owls")
     P = len(estimate.coefficients)
-    found = inference.intervals(estimate, np.eye(P), conf_level=0.9)
+    found = wald.intervals(estimate, np.eye(P), conf_level=0.9)
     errors = np.sqrt(np.diag(joint_covariance(estimate))[:P])
     np.testing.assert_allclose(found.std_error, errors)
     reach = stats.norm.ppf(0.95) * errors
@@ -519,14 +538,14 @@ def test_intervals_of_all_components():
 def test_other_degrees_of_freedom_are_refused(method):
     estimate, _ = reference_fit("cbpp")
     with pytest.raises(ModelError, match="use df='normal'"):
-        inference.intervals(estimate, np.eye(4), df=method)
+        wald.intervals(estimate, np.eye(4), df=method)
     with pytest.raises(ModelError, match="not a known method"):
-        inference.intervals(estimate, np.eye(4), df="wald")
+        wald.intervals(estimate, np.eye(4), df="wald")
 
 
 def test_wald_test_is_chi_squared():
     estimate, _ = reference_fit("cbpp")
-    found = inference.f_test(estimate, np.eye(4)[1:])
+    found = wald.f_test(estimate, np.eye(4)[1:])
     V, b = joint_covariance(estimate)[1:4, 1:4], estimate.coefficients[1:]
     statistic = b @ np.linalg.solve(V, b)
     assert found.df1 == 3
@@ -550,7 +569,7 @@ def test_variance_parameters_by_hand():
     errors = np.sqrt(np.diag(J @ joint_covariance(estimate)[P:, P:] @ J.T))
     centre = transformed(estimate.theta)
     half = stats.norm.ppf(0.975) * errors
-    found = inference.variance_parameters(estimate)
+    found = variance_.variance_parameters(estimate)
     assert [p.kind for p in found] == ["sd", "sd", "corr"]
     back = [np.exp, np.exp, np.tanh]
     for one, f, c, h in zip(found, back, centre, half, strict=True):
@@ -560,12 +579,12 @@ def test_variance_parameters_by_hand():
 
 
 def test_variance_parameters_name_their_component():
-    found = inference.variance_parameters(reference_fit("salamanders_zero_random")[0])
+    found = variance_.variance_parameters(reference_fit("salamanders_zero_random")[0])
     assert [p.component for p in found] == ["conditional", "zero"]
-    assert [p.component for p in inference.variance_parameters(fit("multinomial"))] == [
+    assert [p.component for p in variance_.variance_parameters(fit("multinomial"))] == [
         "conditional"
     ] * 2
-    assert [p.response for p in inference.variance_parameters(fit("multinomial"))] == ["1", "2"]
+    assert [p.response for p in variance_.variance_parameters(fit("multinomial"))] == ["1", "2"]
 
 
 @pytest.mark.parametrize(
@@ -575,13 +594,13 @@ def test_variance_parameters_name_their_component():
 def test_intraclass_correlation_of_the_latent_response(case, residual):
     estimate, _ = reference_fit(case)
     v = estimate.theta[0] ** 2
-    assert inference.intraclass_correlations(estimate) == pytest.approx((v / (v + residual),))
+    assert variance_.intraclass_correlations(estimate) == pytest.approx((v / (v + residual),))
 
 
 def test_no_intraclass_correlation_without_a_latent_response():
-    assert inference.intraclass_correlations(reference_fit("owls")[0]) is None
-    assert inference.intraclass_correlations(fit("slopes")) is None
-    assert inference.intraclass_correlations(fit("gamma")) is None
+    assert variance_.intraclass_correlations(reference_fit("owls")[0]) is None
+    assert variance_.intraclass_correlations(fit("slopes")) is None
+    assert variance_.intraclass_correlations(fit("gamma")) is None
 
 
 def test_no_interval_on_a_face():
@@ -589,13 +608,13 @@ def test_no_interval_on_a_face():
     data["y"] = np.tile([0.0, 1.0], len(data) // 2)
     estimate = fit_glmm({"conditional": specify("y ~ x + (1 | g)", data)}, families.Binomial())
     assert estimate.optimum.singular
-    (found,) = inference.variance_parameters(estimate)
+    (found,) = variance_.variance_parameters(estimate)
     assert found.estimate == pytest.approx(0.0, abs=1e-6)
     assert np.isnan(found.conf_low)
-    own = generalised.own_rows(estimate)
-    conditional = generalised.predict(estimate, own, conf_level=0.95)
-    typical = generalised.predict(estimate, own, kind="typical", conf_level=0.95)
-    population = generalised.predict(estimate, own, kind="population", conf_level=0.95)
+    own = own_rows(estimate)
+    conditional = generalised_prediction.predict(estimate, own, conf_level=0.95)
+    typical = generalised_prediction.predict(estimate, own, kind="typical", conf_level=0.95)
+    population = generalised_prediction.predict(estimate, own, kind="population", conf_level=0.95)
     np.testing.assert_allclose(conditional.std_error, typical.std_error, rtol=1e-6)
     np.testing.assert_allclose(population.std_error, typical.std_error, rtol=1e-6)
 
@@ -603,11 +622,11 @@ def test_no_interval_on_a_face():
 def test_intervals_are_made_on_the_link_scale():
     estimate, _ = reference_fit("cbpp")
     given = some(estimate)
-    link = generalised.predict(estimate, given, type="link", conf_level=0.95)
-    found = generalised.predict(estimate, given, conf_level=0.95)
+    link = generalised_prediction.predict(estimate, given, type="link", conf_level=0.95)
+    found = generalised_prediction.predict(estimate, given, conf_level=0.95)
     np.testing.assert_allclose(found.conf_low, 1 / (1 + np.exp(-link.conf_low)))
     np.testing.assert_allclose(found.conf_high, 1 / (1 + np.exp(-link.conf_high)))
-    population = generalised.predict(estimate, given, kind="population", conf_level=0.95)
+    population = generalised_prediction.predict(estimate, given, kind="population", conf_level=0.95)
     p, se = population.estimate, population.std_error
     logit = np.log(p / (1 - p)) - stats.norm.ppf(0.975) * se / (p * (1 - p))
     np.testing.assert_allclose(population.conf_low, 1 / (1 + np.exp(-logit)))
@@ -615,12 +634,12 @@ def test_intervals_are_made_on_the_link_scale():
 
 def test_types_of_categories():
     estimate = fit("ordinal")
-    given = generalised.own_rows(estimate)
-    p = generalised.predict(estimate, given, type="prob", conf_level=0.95)
+    given = own_rows(estimate)
+    p = generalised_prediction.predict(estimate, given, type="prob", conf_level=0.95)
     assert p.estimate.shape == (240, 4)
     np.testing.assert_allclose(p.estimate.sum(axis=1), 1.0)
     np.testing.assert_array_less(p.conf_low, p.estimate)
-    found = generalised.predict(estimate, given, type="class").estimate
+    found = generalised_prediction.predict(estimate, given, type="class").estimate
     np.testing.assert_array_equal(found, p.estimate.argmax(axis=1))
 
 
@@ -640,20 +659,22 @@ def test_types_of_categories():
 def test_what_cannot_be_predicted(name, options, words):
     estimate = fit(name)
     with pytest.raises(ModelError, match=words):
-        generalised.predict(estimate, generalised.own_rows(estimate), **options)
+        generalised_prediction.predict(estimate, own_rows(estimate), **options)
 
 
 def test_contrasts_are_differences_of_means():
     estimate = fit("hurdle")
     given = some(estimate, np.array([0, 11, 100]))
     C = np.array([[1.0, -1.0, 0.0], [1 / 3, 1 / 3, 1 / 3]])
-    found = generalised.contrasts(estimate, given, C)
+    found = generalised_prediction.contrasts(estimate, given, C)
 
     def value(x):
         at = moved(estimate, x)
         return (
             C
-            @ generalised.predict(at, some(at, np.array([0, 11, 100])), kind="population").estimate
+            @ generalised_prediction.predict(
+                at, some(at, np.array([0, 11, 100])), kind="population"
+            ).estimate
         )
 
     J = differences(value, joint_point(estimate))
@@ -661,9 +682,9 @@ def test_contrasts_are_differences_of_means():
     np.testing.assert_allclose(found.estimate, value(joint_point(estimate)))
     np.testing.assert_allclose(found.std_error, expected, rtol=1e-6)
     with pytest.raises(ModelError, match="there are 3 rows"):
-        generalised.contrasts(estimate, given, np.ones((1, 4)))
+        generalised_prediction.contrasts(estimate, given, np.ones((1, 4)))
     with pytest.raises(ModelError, match="'population' or 'typical'"):
-        generalised.contrasts(estimate, given, C, kind="conditional")
+        generalised_prediction.contrasts(estimate, given, C, kind="conditional")
 
 
 # --- new responses -------------------------------------------------------------------
@@ -678,7 +699,7 @@ def test_a_new_response_from_the_population_by_its_distribution():
     estimate = fit("slopes")
     given = some(estimate, np.array([0, 90]))
     level, draws = 0.9, 4000
-    found = generalised.predict(
+    found = generalised_prediction.predict(
         estimate, given, kind="population", conf_level=level, interval="new", draws=draws
     )
     parts = rows.linear_parts(estimate, given)
@@ -700,8 +721,8 @@ def test_a_new_response_from_the_population_by_its_distribution():
 
 def test_a_new_response_of_trials_is_a_proportion():
     estimate = fit("trials")
-    found = generalised.predict(
-        estimate, generalised.own_rows(estimate), conf_level=0.95, interval="new"
+    found = generalised_prediction.predict(
+        estimate, own_rows(estimate), conf_level=0.95, interval="new"
     )
     assert np.all((found.conf_low >= 0) & (found.conf_high <= 1))
     y = estimate.specification.y / estimate.extra
@@ -715,7 +736,7 @@ def test_draws_have_the_population_mean(name):
     estimate = fit(name)
     drawn = generalised.simulate(estimate, 400, np.random.default_rng(5))
     assert drawn.shape == (240, 400)
-    mean = generalised.fitted(estimate, kind="population")
+    mean = generalised_fitted.fitted(estimate, kind="population")
     if mean.ndim == 2:
         drawn, mean = (drawn == 1.0).astype(float), mean[:, 1]
     if name == "trials":
@@ -729,7 +750,7 @@ def test_draws_have_the_population_mean(name):
 def test_conditional_draws_have_the_fitted_mean(name):
     estimate = fit(name)
     drawn = generalised.simulate(estimate, 400, np.random.default_rng(6), conditional=True)
-    mean = generalised.fitted(estimate)
+    mean = generalised_fitted.fitted(estimate)
     if mean.ndim == 2:
         drawn, mean = (drawn == 1.0).astype(float), mean[:, 1]
     if name == "trials":
@@ -764,25 +785,25 @@ def test_draws_of_a_kernel_share_its_correlation():
 def test_fitted_values_are_family_means_at_the_modes():
     estimate, _ = reference_fit("owls")
     expected = estimate.family.mean(estimate.predictors, zero=True)
-    np.testing.assert_allclose(generalised.fitted(estimate), expected, rtol=1e-10)
+    np.testing.assert_allclose(generalised_fitted.fitted(estimate), expected, rtol=1e-10)
     trials = fit("trials")
     np.testing.assert_allclose(
-        generalised.fitted(trials), 1 / (1 + np.exp(-trials.predictors[0])), rtol=1e-10
+        generalised_fitted.fitted(trials), 1 / (1 + np.exp(-trials.predictors[0])), rtol=1e-10
     )
 
 
 def test_residuals_of_trials():
     estimate = fit("trials")
     y, n = estimate.specification.y, estimate.extra
-    p = generalised.fitted(estimate)
-    np.testing.assert_allclose(generalised.residuals(estimate), y / n - p)
+    p = generalised_fitted.fitted(estimate)
+    np.testing.assert_allclose(generalised_fitted.residuals(estimate), y / n - p)
     np.testing.assert_allclose(
-        generalised.residuals(estimate, "pearson"), (y - n * p) / np.sqrt(n * p * (1 - p))
+        generalised_fitted.residuals(estimate, "pearson"), (y - n * p) / np.sqrt(n * p * (1 - p))
     )
     np.testing.assert_allclose(
-        generalised.residuals(estimate, "working"), (y / n - p) / (p * (1 - p))
+        generalised_fitted.residuals(estimate, "working"), (y / n - p) / (p * (1 - p))
     )
-    d = generalised.residuals(estimate, "deviance")
+    d = generalised_fitted.residuals(estimate, "deviance")
     best = stats.binom.logpmf(y, n, y / n)
     np.testing.assert_allclose(d**2, 2 * (best - stats.binom.logpmf(y, n, p)), atol=1e-10)
 
@@ -799,7 +820,7 @@ def test_unit_deviances_are_log_likelihood_ratios(family):
     best[0] = np.log(y)
     ratio = 2 * (one.log_density(y, best) - one.log_density(y, etas))
     scale = {"gaussian": np.exp(2 * phi), "Gamma": np.exp(2 * phi), "inverse.gaussian": np.exp(phi)}
-    found = generalised.moments.DEVIANCES[family](y, mu, etas)
+    found = generalised_fitted.DEVIANCES[family](y, mu, etas)
     # a difference of log densities of about 10 is good to some 1e-15 absolute
     np.testing.assert_allclose(found, scale.get(family, 1.0) * ratio, rtol=1e-10, atol=1e-13)
 
@@ -807,13 +828,13 @@ def test_unit_deviances_are_log_likelihood_ratios(family):
 def test_tweedies_deviance_lies_between_its_neighbours():
     y, mu = np.array([0.0, 1.0, 4.0]), np.array([0.5, 2.0, 3.0])
     near = [
-        generalised.moments.DEVIANCES["tweedie"](y, mu, np.array([[0.0], [0.0], [shape]]))
+        generalised_fitted.DEVIANCES["tweedie"](y, mu, np.array([[0.0], [0.0], [shape]]))
         for shape in (-17.0, 17.0)
     ]
     np.testing.assert_allclose(
-        near[0], generalised.moments.DEVIANCES["poisson"](y, mu, mu), rtol=1e-5
+        near[0], generalised_fitted.DEVIANCES["poisson"](y, mu, mu), rtol=1e-5
     )
-    gamma = generalised.moments.DEVIANCES["Gamma"](y[1:], mu[1:], mu)
+    gamma = generalised_fitted.DEVIANCES["Gamma"](y[1:], mu[1:], mu)
     np.testing.assert_allclose(near[1][1:], gamma, rtol=1e-5)
 
 
@@ -830,7 +851,7 @@ def test_tweedies_deviance_lies_between_its_neighbours():
 )
 def test_residuals_that_are_refused(name, kind, words):
     with pytest.raises(ModelError, match=words):
-        generalised.residuals(fit(name), kind)
+        generalised_fitted.residuals(fit(name), kind)
 
 
 # --- effects -------------------------------------------------------------------------
@@ -838,9 +859,9 @@ def test_residuals_that_are_refused(name, kind, words):
 
 def test_level_effects_name_their_component():
     estimate, _ = reference_fit("salamanders_zero_random")
-    found = inference.level_effects(estimate)
+    found = level_effects(estimate)
     assert [e.component for e in found] == ["conditional", "zero"]
-    matrices = solve.generalised_conditional_covariances(estimate)
+    matrices = generalised_.generalised_conditional_covariances(estimate)
     for one, b, (given, error) in zip(found, estimate.term_modes, matrices, strict=True):
         np.testing.assert_array_equal(one.estimate, b)
         np.testing.assert_allclose(one.cond_sd[:, 0] ** 2, given[:, 0, 0])
@@ -849,19 +870,19 @@ def test_level_effects_name_their_component():
 
 def test_coefficients_by_level_are_sums():
     estimate = fit("slopes")
-    (found,) = generalised.coefficients_by_level(estimate, 0)
+    (found,) = generalised_effects.coefficients_by_level(estimate, 0)
     assert found.names == ("(Intercept)", "x")
     np.testing.assert_allclose(found.estimate, estimate.beta + estimate.term_modes[0])
     assert isinstance(estimate.design.factors[0], GroupingFactor)
     own = np.array([[1.0, 0.0]] * 30)
-    variance = solve.generalised_prediction_variance(
+    variance = generalised_.generalised_prediction_variance(
         estimate, own, [(np.arange(30, dtype=np.int32), own)]
     )
     np.testing.assert_allclose(found.std_error[:, 0] ** 2, variance)
-    assert len(generalised.coefficients_by_level(fit("multinomial"), 0)) == 2
-    both = generalised.coefficients_by_level(fit("hurdle"), 0)
+    assert len(generalised_effects.coefficients_by_level(fit("multinomial"), 0)) == 2
+    both = generalised_effects.coefficients_by_level(fit("hurdle"), 0)
     assert [one.component for one in both] == ["conditional", "zero"]
-    (only,) = generalised.coefficients_by_level(fit("hurdle"), 0, "zero")
+    (only,) = generalised_effects.coefficients_by_level(fit("hurdle"), 0, "zero")
     np.testing.assert_array_equal(only.estimate, both[1].estimate)
 
 
@@ -869,7 +890,7 @@ def posterior_by_grid(estimate, level: int) -> tuple[float, float]:
     """Mean and sd of one level's intercept on a fine grid."""
     own = estimate.design.factors[0].codes == level
     sd = np.sqrt(estimate.term_covariances[0][0, 0])
-    parts = rows.linear_parts(estimate, generalised.own_rows(estimate))
+    parts = rows.linear_parts(estimate, own_rows(estimate))
     fixed = uncertainty.linear_predictors(estimate, parts, False)[:, own]
     y = estimate.specification.y[own]
     extra = None if estimate.extra is None else estimate.extra[own]
@@ -889,7 +910,7 @@ def posterior_by_grid(estimate, level: int) -> tuple[float, float]:
 @pytest.mark.parametrize("name", ["trials", "probit"])
 def test_posterior_means_on_a_grid(name):
     estimate = fit(name)
-    (found,) = generalised.posterior_means(estimate)
+    (found,) = generalised_effects.posterior_means(estimate)
     for level in (0, 12, 29):
         mean, sd = posterior_by_grid(estimate, level)
         assert found.mean[level, 0] == pytest.approx(mean, abs=1e-6)
@@ -900,7 +921,7 @@ def test_posterior_means_of_slopes_and_of_several_parts():
     """More nodes change nothing; the means are near the modes where levels are large."""
     for name in ("slopes", "hurdle", "ordinal"):
         estimate = fit(name)
-        few, many = (generalised.posterior_means(estimate, nodes) for nodes in (15, 25))
+        few, many = (generalised_effects.posterior_means(estimate, nodes) for nodes in (15, 25))
         for a, b, mode in zip(few, many, estimate.term_modes, strict=True):
             np.testing.assert_allclose(a.mean, b.mean, atol=1e-4)
             np.testing.assert_allclose(a.sd, b.sd, atol=1e-4)
@@ -910,7 +931,7 @@ def test_posterior_means_of_slopes_and_of_several_parts():
 def test_posterior_means_need_factors_that_nest():
     estimate = fit("crossed")
     with pytest.raises(ModelError, match="are crossed: the likelihood then does not factorise"):
-        generalised.posterior_means(estimate)
+        generalised_effects.posterior_means(estimate)
 
 
 # --- derivatives of the means of families --------------------------------------------

@@ -12,9 +12,10 @@ import ranef
 from ranef import families
 from ranef.design.specify import specify
 from ranef.errors import ModelError
-from ranef.inference import generalised
-from ranef.inference.covariance import joint_covariance
-from ranef.models.glmm import fit_glmm
+from ranef.inference.coefficients.covariance import joint_covariance
+from ranef.inference.rows import generalised_prediction, parts
+from ranef.models.generalised import fit_glmm
+from ranef.questions.averages import marginal_numbers
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +31,7 @@ def test_ohio_is_hedekers_projection(agree, ohio):
     GLMMadaptive 0.9-7 has -.14175, .30108, .07114 by 3,000 draws, and the standard
     errors .1167, .0595, .1836, .0865 by 100 replicates, which are good to 7%.
     """
-    found = generalised.marginal(ohio)
+    found = marginal_numbers.marginal(ohio)
     assert found.names == ("(Intercept)", "age", "smoke", "age:smoke")
     agree("ranef.marginal", "population-averaged coefficients, ohio", found.estimate[1:],
           [-0.14156, 0.30043, 0.07101], peer="Hedeker (2018), 101 nodes in R",
@@ -48,10 +49,10 @@ MODELS = ["slopes", "trials", "probit", "hurdle", "ordinal", "multinomial", "gam
 @pytest.mark.parametrize("name", MODELS)
 def test_derivatives_are_exact(name):
     estimate = fit(name)
-    found = generalised.marginal(estimate)
+    found = marginal_numbers.marginal(estimate)
 
     def coefficients(x):
-        return generalised.marginal(moved(estimate, x)).estimate
+        return marginal_numbers.marginal(moved(estimate, x)).estimate
 
     J = differences(coefficients, joint_point(estimate))
     np.testing.assert_allclose(found.jacobian, J, atol=1e-7)
@@ -60,12 +61,12 @@ def test_derivatives_are_exact(name):
 
 def test_the_zero_part_is_averaged_as_well():
     estimate = fit("hurdle")
-    found = generalised.marginal(estimate, component="zero")
+    found = marginal_numbers.marginal(estimate, component="zero")
     own = estimate.components[-1]
     assert own.name == "zero"
     np.testing.assert_array_equal(found.conditional, estimate.coefficients[own.coefficients])
     J = differences(
-        lambda x: generalised.marginal(moved(estimate, x), component="zero").estimate,
+        lambda x: marginal_numbers.marginal(moved(estimate, x), component="zero").estimate,
         joint_point(estimate),
     )
     np.testing.assert_allclose(found.jacobian, J, atol=1e-7)
@@ -75,7 +76,7 @@ def test_the_zero_part_is_averaged_as_well():
 def test_probit_is_divided_by_a_root(agree):
     """Phi(eta) over N(eta, v) is Phi(eta / sqrt(1 + v)), exactly (Zeger, Liang & Albert 1988)."""
     estimate = fit("probit")
-    found = generalised.marginal(estimate)
+    found = marginal_numbers.marginal(estimate)
     v = estimate.term_covariances[0][0, 0]
     agree("ranef.marginal", "coefficients of a probit model", found.estimate,
           estimate.beta / np.sqrt(1 + v), peer="Zeger, Liang & Albert (1988)",
@@ -85,7 +86,7 @@ def test_probit_is_divided_by_a_root(agree):
 
 def test_the_log_link_moves_the_intercept_only(agree):
     estimate = fit("gamma")
-    found = generalised.marginal(estimate)
+    found = marginal_numbers.marginal(estimate)
     v = estimate.term_covariances[0][0, 0]
     agree("ranef.marginal", "coefficients of a gamma model with log link", found.estimate,
           estimate.beta + np.array([v / 2, 0.0]), peer="closed form", rtol=1e-10)  # fmt: skip
@@ -98,7 +99,7 @@ def test_random_slopes_of_a_log_link_bend_the_mean():
     z = spec.terms[0].z
     target = spec.X @ estimate.beta + 0.5 * np.einsum("ni,ij,nj->n", z, psi, z)
     expected = np.linalg.lstsq(spec.X, target, rcond=None)[0]
-    found = generalised.marginal(estimate)
+    found = marginal_numbers.marginal(estimate)
     np.testing.assert_allclose(found.estimate, expected, rtol=1e-9)
     assert found.lack_of_fit == pytest.approx(np.abs(target - spec.X @ expected).max())
 
@@ -109,7 +110,7 @@ def test_an_offset_stays_what_it_is():
     spec = estimate.specification
     shifted = replace(spec, offset=np.full(spec.n, np.log(2.0)), y=spec.y)
     doubled = fit_glmm({"conditional": shifted}, families.Poisson())
-    plain, moved_one = generalised.marginal(estimate), generalised.marginal(doubled)
+    plain, moved_one = marginal_numbers.marginal(estimate), marginal_numbers.marginal(doubled)
     np.testing.assert_allclose(
         moved_one.estimate, plain.estimate - np.array([np.log(2.0), 0.0]), rtol=1e-5
     )
@@ -118,7 +119,7 @@ def test_an_offset_stays_what_it_is():
 def test_ordered_categories_by_draws():
     """P(y <= j) at 400,000 draws of the random effect, projected; the noise bounds the gap."""
     estimate = fit("ordinal")
-    found = generalised.marginal(estimate)
+    found = marginal_numbers.marginal(estimate)
     assert found.names == ("x", "1|2", "2|3", "3|4")
     sd = np.sqrt(estimate.term_covariances[0][0, 0])
     b = sd * np.random.default_rng(1).normal(size=200_000)
@@ -138,7 +139,7 @@ def test_ordered_categories_by_draws():
     few = [replace_rows(estimate, which)]
     expected = np.linalg.lstsq(np.array(X), np.array(target), rcond=None)[0]
     for one in few:
-        np.testing.assert_allclose(generalised.marginal(one).estimate, expected, atol=5e-3)
+        np.testing.assert_allclose(marginal_numbers.marginal(one).estimate, expected, atol=5e-3)
 
 
 def replace_rows(estimate, which):
@@ -151,24 +152,24 @@ def replace_rows(estimate, which):
 
 
 def test_contrasts_of_marginal_coefficients(ohio):
-    found = generalised.marginal(ohio)
+    found = marginal_numbers.marginal(ohio)
     L = np.array([[0.0, 1.0, 0.0, 1.0]])
-    answer = generalised.marginal_intervals(found, L, 0.9)
+    answer = marginal_numbers.marginal_intervals(found, L, 0.9)
     assert answer.estimate[0] == pytest.approx(found.estimate[1] + found.estimate[3])
     assert answer.std_error[0] == pytest.approx(np.sqrt(L[0] @ found.vcov @ L[0]))
     with pytest.raises(ModelError, match="there are 4"):
-        generalised.marginal_intervals(found, np.ones((1, 3)))
+        marginal_numbers.marginal_intervals(found, np.ones((1, 3)))
 
 
 def test_average_effect_of_smoking(agree, ohio):
     """Risk difference over the population: .034072 (R, integrated over the random effects)."""
-    own = generalised.own_rows(ohio)
+    own = parts.own_rows(ohio)
     spec = ohio.specification
     age, smoke = (spec.X[:, spec.names.index(name)] for name in ("age", "smoke"))
     n = len(smoke)
     X = np.vstack([np.column_stack([np.ones(n), age, s * np.ones(n), s * age]) for s in (1, 0)])
     codes, z = own.parts["conditional"].random[0]
-    rows = generalised.Rows(
+    rows = parts.Rows(
         {
             "conditional": replace(
                 own.parts["conditional"],
@@ -178,11 +179,11 @@ def test_average_effect_of_smoking(agree, ohio):
         }
     )
     C = np.concatenate([np.ones(n), -np.ones(n)])[None] / n
-    found = generalised.contrasts(ohio, rows, C)
+    found = generalised_prediction.contrasts(ohio, rows, C)
     agree("marginal().contrasts", "risk difference of smoke, ohio", found.estimate[0], 0.034072,
           peer="lme4 1.1-31, 101 nodes", atol=2e-6)  # fmt: skip
 
 
 def test_unknown_component(ohio):
     with pytest.raises(ModelError, match="no component 'zeros'"):
-        generalised.marginal(ohio, component="zeros")
+        marginal_numbers.marginal(ohio, component="zeros")

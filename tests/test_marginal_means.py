@@ -28,8 +28,8 @@ from ranef.errors import (
     RankWarning,
     UnknownColumnError,
 )
-from ranef.inference.covariance import joint_covariance
-from ranef.inference.parameters import parameter_covariance
+from ranef.inference.coefficients.covariance import joint_covariance
+from ranef.inference.coefficients.parameters import parameter_covariance
 
 matplotlib.use("Agg")
 

@@ -12,12 +12,12 @@ import twin
 from numpy.typing import NDArray
 
 import ranef
+from ranef.derivatives.second_order import curvature
 from ranef.design.specification import Specification
 from ranef.design.specify import specify
 from ranef.errors import ModelError
-from ranef.models.lmm import fit_lmm
+from ranef.models.linear import fit_lmm
 from ranef.solve.assembly import Assembly, assemble
-from ranef.solve.second_order import curvature
 
 Floats = NDArray[np.float64]
 

@@ -10,12 +10,12 @@ import scipy
 from scipy import integrate, special, stats
 
 from ranef.errors import ModelError
-from ranef.inference.arrows import comparison_arrows
-from ranef.inference.contrast_matrices import contrast_matrix
-from ranef.inference.letters import compact_letters
-from ranef.inference.multiplicity import ADJUSTMENTS, Family, adjust, check_adjustment
-from ranef.inference.multivariate_t import multivariate_t
-from ranef.inference.studentized import range_quantile, range_tail
+from ranef.questions.means.arrows import comparison_arrows
+from ranef.questions.means.contrast_matrices import contrast_matrix
+from ranef.questions.means.letters import compact_letters
+from ranef.questions.means.multiplicity import ADJUSTMENTS, Family, adjust, check_adjustment
+from ranef.questions.means.multivariate_t import multivariate_t
+from ranef.questions.means.studentized import range_quantile, range_tail
 
 SCIPY = f"SciPy {scipy.__version__}"
 

@@ -11,8 +11,8 @@ import pytest
 from docx import Document
 
 import ranef
+from ranef.display.sheet import Block, Row, Sheet
 from ranef.errors import DataError, FileError, ModelError
-from ranef.report.sheet import Block, Row, Sheet
 
 SLEEP = ranef.data.load("sleepstudy")
 INTERCEPTS = ranef.lmm("Reaction ~ Days + (1 | Subject)", SLEEP)

@@ -15,11 +15,14 @@ from matplotlib.figure import Figure
 from scipy import stats
 
 import ranef
-from ranef import plots
+from ranef.api import pictures
+from ranef.display import canvas, words
+from ranef.display.canvas import normal_order_statistics
+from ranef.display.smooth import smooth_line
 from ranef.errors import ModelError
-from ranef.plots import style
-from ranef.plots.smooth import smooth_line
-from ranef.plots.style import normal_order_statistics
+from ranef.questions.checks import quantile_pictures, residual_picture
+from ranef.questions.levels import caterpillar
+from ranef.report import coefficients
 
 
 @pytest.fixture(autouse=True)
@@ -58,7 +61,7 @@ def points(ax: Any) -> tuple[np.ndarray, np.ndarray]:
 
 
 def smooth(ax: Any) -> Any:
-    (line,) = (line for line in ax.lines if line.get_color() == style.ACCENT)
+    (line,) = (line for line in ax.lines if line.get_color() == canvas.ACCENT)
     return line
 
 
@@ -67,7 +70,7 @@ def smooth(ax: Any) -> Any:
 
 def test_residuals_show_every_row_at_its_fitted_value(sleep: Any) -> None:
     ax = panel()
-    assert plots.residuals(sleep, ax=ax) is ax
+    assert residual_picture.residuals(sleep, ax=ax) is ax
     x, y = points(ax)
     assert len(x) == 180
     np.testing.assert_array_equal(x, sleep.fitted())
@@ -80,7 +83,7 @@ def test_dropped_rows_are_not_drawn() -> None:
     data = ranef.data.load("sleepstudy").astype({"Reaction": float})
     data.loc[[3, 77], "Reaction"] = np.nan
     fit = ranef.lmm("Reaction ~ Days + (1 | Subject)", data)
-    x, y = points(plots.residuals(fit, ax=panel()))
+    x, y = points(residual_picture.residuals(fit, ax=panel()))
     assert len(x) == 178
     assert np.isfinite(y).all()
 
@@ -88,33 +91,33 @@ def test_dropped_rows_are_not_drawn() -> None:
 def test_a_weighted_fit_shows_pearson_residuals() -> None:
     data = ranef.data.load("sleepstudy").assign(w=np.linspace(0.5, 2.0, 180))
     fit = ranef.lmm("Reaction ~ Days + (1 | Subject)", data, weights="w")
-    ax = plots.residuals(fit, ax=panel())
+    ax = residual_picture.residuals(fit, ax=panel())
     np.testing.assert_array_equal(points(ax)[1], fit.residuals("pearson"))
     assert ax.get_ylabel() == "Pearson residual"
 
 
 def test_the_smooth_line_can_be_left_out(sleep: Any) -> None:
-    assert len(smooth(plots.residuals(sleep, ax=panel())).get_xdata()) > 10
-    without = plots.residuals(sleep, smooth=False, ax=panel())
-    assert style.ACCENT not in [line.get_color() for line in without.lines]
+    assert len(smooth(residual_picture.residuals(sleep, ax=panel())).get_xdata()) > 10
+    without = residual_picture.residuals(sleep, smooth=False, ax=panel())
+    assert canvas.ACCENT not in [line.get_color() for line in without.lines]
 
 
 @pytest.mark.parametrize("library", ["polars", "pyarrow"])
 def test_fits_of_every_table_library_are_drawn(library: str, sleep: Any) -> None:
     data = ranef.data.load("sleepstudy", library)
     fit = ranef.lmm("Reaction ~ Days + (Days | Subject)", data)
-    drawn = [points(ax)[0] for ax in plots.random(fit, figure=Figure())]
-    expected = [points(ax)[0] for ax in plots.random(sleep, figure=Figure())]
+    drawn = [points(ax)[0] for ax in caterpillar.random(fit, figure=Figure())]
+    expected = [points(ax)[0] for ax in caterpillar.random(sleep, figure=Figure())]
     np.testing.assert_allclose(drawn, expected, rtol=1e-8)
-    assert len(points(plots.residuals(fit, ax=panel()))[0]) == 180
-    assert len(points(plots.fixed(fit, ax=panel()))[0]) == 1
+    assert len(points(residual_picture.residuals(fit, ax=panel()))[0]) == 180
+    assert len(points(coefficients.fixed(fit, ax=panel()))[0]) == 1
 
 
 # --- random effects ------------------------------------------------------------------
 
 
 def test_caterpillars_are_sorted_and_carry_their_levels(sleep: Any) -> None:
-    axes = plots.random(sleep, figure=Figure(layout="constrained"))
+    axes = caterpillar.random(sleep, figure=Figure(layout="constrained"))
     table = sleep.tidy("random")
     assert [ax.get_title(loc="left") for ax in axes] == ["Subject: (Intercept)", "Subject: Days"]
     for ax, term in zip(axes, ["(Intercept)", "Days"], strict=True):
@@ -131,19 +134,19 @@ def test_caterpillars_are_sorted_and_carry_their_levels(sleep: Any) -> None:
 
 def test_many_levels_are_counted_and_not_named() -> None:
     fit = many_levels(1500)
-    ax = plots.random(fit, ax=panel())
+    ax = caterpillar.random(fit, ax=panel())
     x, y = points(ax)
     assert len(x) == 1500
     assert (np.diff(x) >= 0).all()
     np.testing.assert_array_equal(y, np.arange(1, 1501))
     assert ax.get_ylabel() == "1,500 levels, sorted"
     assert len(ax.get_yticks()) < 15
-    (comb,) = (line for line in ax.lines if line.get_color() == style.BAND)
+    (comb,) = (line for line in ax.lines if line.get_color() == canvas.BAND)
     assert np.isfinite(comb.get_xdata()).sum() == 2 * 1500
 
 
 def test_thousands_of_levels_are_kept_as_pixels() -> None:
-    ax = plots.random(many_levels(style.MANY_POINTS + 1), figure=Figure())
+    ax = caterpillar.random(many_levels(canvas.MANY_POINTS + 1), figure=Figure())
     assert all(line.get_rasterized() for line in ax.lines if len(line.get_xdata()) > 2)
     stream = io.BytesIO()
     ax.figure.savefig(stream, format="svg")
@@ -152,56 +155,56 @@ def test_thousands_of_levels_are_kept_as_pixels() -> None:
 
 def test_one_panel_is_chosen_by_group_and_term(sleep: Any, penicillin: Any) -> None:
     ax = panel()
-    assert plots.random(sleep, term="Days", ax=ax) is ax
+    assert caterpillar.random(sleep, term="Days", ax=ax) is ax
     assert len(points(ax)[0]) == 18
     ax = panel()
-    assert plots.random(penicillin, group="sample", ax=ax) is ax
+    assert caterpillar.random(penicillin, group="sample", ax=ax) is ax
     assert len(points(ax)[0]) == 6
 
 
 def test_several_panels_do_not_fit_on_one_axes(sleep: Any) -> None:
     with pytest.raises(ModelError, match=r"holds one panel.*has 2 \(Subject: \(Intercept\)"):
-        plots.random(sleep, ax=panel())
+        caterpillar.random(sleep, ax=panel())
     with pytest.raises(ModelError, match="holds one panel"):
-        plots.qq(sleep, "random", ax=panel())
+        quantile_pictures.qq(sleep, "random", ax=panel())
 
 
 def test_unknown_names_are_refused_with_a_suggestion(sleep: Any) -> None:
     with pytest.raises(ModelError, match="did you mean 'Subject'"):
-        plots.random(sleep, group="subject")
+        caterpillar.random(sleep, group="subject")
     with pytest.raises(ModelError, match="no random effect of 'Day'"):
-        plots.random(sleep, term="Day")
+        caterpillar.random(sleep, term="Day")
     with pytest.raises(ModelError, match="'residual' or 'random'"):
-        plots.qq(sleep, "fixed")
+        quantile_pictures.qq(sleep, "fixed")
     with pytest.raises(ModelError, match="picture is 'random'"):
-        plots.alt_text(sleep, "pie")
+        words.alt_text(sleep, "pie")
     with pytest.raises(ModelError, match="ax= or figure="):
-        plots.fixed(sleep, ax=panel(), figure=Figure())
+        coefficients.fixed(sleep, ax=panel(), figure=Figure())
 
 
 # --- fixed effects -------------------------------------------------------------------
 
 
 def test_fixed_effects_leave_the_intercept_out_unless_asked(sleep: Any, penicillin: Any) -> None:
-    ax = plots.fixed(sleep, ax=panel())
+    ax = coefficients.fixed(sleep, ax=panel())
     assert [text.get_text() for text in ax.get_yticklabels()] == ["Days"]
     row = sleep.tidy().set_index("term").loc["Days"]
     assert points(ax)[0].tolist() == [row["estimate"]]
     (intervals,) = ax.collections
     assert intervals.get_segments()[0][:, 0].tolist() == [row["conf_low"], row["conf_high"]]
-    both = plots.fixed(sleep, intercept=True, ax=panel())
+    both = coefficients.fixed(sleep, intercept=True, ax=panel())
     assert [text.get_text() for text in both.get_yticklabels()] == ["(Intercept)", "Days"]
-    alone = plots.fixed(penicillin, ax=panel())
+    alone = coefficients.fixed(penicillin, ax=panel())
     assert [text.get_text() for text in alone.get_yticklabels()] == ["(Intercept)"]
 
 
 def test_the_first_coefficient_is_on_top(sleep: Any) -> None:
-    bottom, top = plots.fixed(sleep, intercept=True, ax=panel()).get_ylim()
+    bottom, top = coefficients.fixed(sleep, intercept=True, ax=panel()).get_ylim()
     assert bottom > top
 
 
 def test_the_level_of_the_intervals_is_the_one_asked_for(sleep: Any) -> None:
-    ax = plots.fixed(sleep, conf_level=0.5, ax=panel())
+    ax = coefficients.fixed(sleep, conf_level=0.5, ax=panel())
     row = sleep.tidy(conf_level=0.5).set_index("term").loc["Days"]
     assert ax.collections[0].get_segments()[0][0, 0] == row["conf_low"]
     assert ax.get_xlabel() == "Estimate, 50% interval"
@@ -211,14 +214,14 @@ def test_the_level_of_the_intervals_is_the_one_asked_for(sleep: Any) -> None:
 
 
 def test_quantiles_hold_every_residual_in_order(sleep: Any) -> None:
-    x, y = points(plots.qq(sleep, ax=panel()))
+    x, y = points(quantile_pictures.qq(sleep, ax=panel()))
     np.testing.assert_array_equal(y, np.sort(sleep.residuals()))
     assert (np.diff(x) > 0).all()
     np.testing.assert_allclose(x, -x[::-1], atol=1e-12)
 
 
 def test_quantiles_of_random_effects_have_a_panel_each(sleep: Any) -> None:
-    axes = plots.qq(sleep, "random", figure=Figure())
+    axes = quantile_pictures.qq(sleep, "random", figure=Figure())
     assert [len(points(ax)[0]) for ax in axes] == [18, 18]
 
 
@@ -272,9 +275,9 @@ def test_too_few_places_have_no_smooth_line() -> None:
 def test_new_figures_are_known_to_pyplot_and_given_ones_are_not(sleep: Any) -> None:
     import matplotlib.pyplot as plt
 
-    for draw in (plots.residuals, plots.fixed, plots.qq):
+    for draw in (residual_picture.residuals, coefficients.fixed, quantile_pictures.qq):
         draw(sleep, ax=panel())
-    plots.random(sleep, figure=Figure())
+    caterpillar.random(sleep, figure=Figure())
     assert plt.get_fignums() == []
     sleep.plot.random()
     assert len(plt.get_fignums()) == 1
@@ -297,7 +300,7 @@ def test_labels_are_text_and_never_formulas() -> None:
     names = ["$\\frac", "a_b^c", "100%", "line\nbreak", "\x07bell", "x" * 200, "$$", "\\"]
     data = pd.DataFrame({"g": np.repeat(names, 4), "y": np.random.default_rng(1).normal(size=32)})
     data["y"] += np.repeat(np.arange(8.0), 4)
-    ax = plots.random(ranef.lmm("y ~ 1 + (1 | g)", data), figure=Figure(layout="constrained"))
+    ax = caterpillar.random(ranef.lmm("y ~ 1 + (1 | g)", data), figure=Figure(layout="constrained"))
     shown = {text.get_text() for text in ax.get_yticklabels()}
     assert {"$\\frac", "a_b^c", "line break", "bell", "$$"} <= shown
     assert max(len(text) for text in shown) == 24
@@ -305,7 +308,7 @@ def test_labels_are_text_and_never_formulas() -> None:
 
 
 def test_the_accessor_names_its_pictures(sleep: Any) -> None:
-    assert isinstance(sleep.plot, plots.FitPlots)
+    assert isinstance(sleep.plot, pictures.FitPlots)
     for name in (".random()", ".residuals()", ".qq()", ".fixed()"):
         assert name in repr(sleep.plot)
 
@@ -314,12 +317,12 @@ def test_the_accessor_names_its_pictures(sleep: Any) -> None:
 
 
 def test_alternative_texts_carry_the_numbers(sleep: Any) -> None:
-    text = plots.alt_text(sleep, "random")
+    text = words.alt_text(sleep, "random")
     assert "Days by Subject: 18 levels from -10.8 (335) to 9.2 (308)" in text
-    assert "180 residuals" in plots.alt_text(sleep, "residuals")
-    assert "180 residuals" in plots.alt_text(sleep, "qq")
-    assert "Days: 10.5, 95% interval" in plots.alt_text(sleep, "fixed")
-    assert "90% interval" in plots.alt_text(sleep, "fixed", conf_level=0.9)
+    assert "180 residuals" in words.alt_text(sleep, "residuals")
+    assert "180 residuals" in words.alt_text(sleep, "qq")
+    assert "Days: 10.5, 95% interval" in words.alt_text(sleep, "fixed")
+    assert "90% interval" in words.alt_text(sleep, "fixed", conf_level=0.9)
 
 
 # --- colours -------------------------------------------------------------------------
@@ -360,4 +363,4 @@ def test_marks_and_lines_are_told_apart_by_every_colour_vision(vision: str) -> N
         linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
         return lab(np.array(DICHROMACY[vision]) @ linear)
 
-    assert np.linalg.norm(seen(style.MARK) - seen(style.ACCENT)) > 40
+    assert np.linalg.norm(seen(canvas.MARK) - seen(canvas.ACCENT)) > 40

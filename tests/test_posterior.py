@@ -7,8 +7,8 @@ import pytest
 from test_inference_generalised import fit as generalised_fit
 
 import ranef
-from ranef import solve
-from ranef.inference.posterior import effect_posterior
+from ranef.derivatives import generalised, linear
+from ranef.inference.effects.posterior import effect_posterior
 
 SLEEP = "Reaction ~ Days + (Days | Subject)"
 
@@ -36,7 +36,7 @@ def own_blocks(posterior, given):
 def test_linear_effects_have_the_core_s_covariance(formula, name):
     fit = ranef.lmm(formula, ranef.data.load(name))
     posterior = effect_posterior(fit.estimate)
-    for found, expected in own_blocks(posterior, solve.conditional_covariances(fit.estimate)):
+    for found, expected in own_blocks(posterior, linear.conditional_covariances(fit.estimate)):
         np.testing.assert_allclose(found, expected, rtol=1e-7, atol=1e-9 * fit.sigma**2)
 
 
@@ -46,7 +46,7 @@ def test_linear_effects_have_the_core_s_covariance(formula, name):
 def test_generalised_effects_have_the_core_s_covariance(name):
     estimate = generalised_fit(name)
     posterior = effect_posterior(estimate)
-    given = solve.generalised_conditional_covariances(estimate)
+    given = generalised.generalised_conditional_covariances(estimate)
     for found, expected in own_blocks(posterior, given):
         np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-10)
 

@@ -9,9 +9,9 @@ import twin
 from scipy import stats
 
 import ranef
-from ranef import inference
-from ranef.api.rows import model_rows, read_rows
 from ranef.errors import LevelError, ModelError, RanefError, UnknownColumnError
+from ranef.fits.new_rows import model_rows, read_rows
+from ranef.inference.rows import prediction
 
 FORMULA = "Reaction ~ Days + (Days | Subject)"
 
@@ -41,7 +41,7 @@ def given_theta(fit, new, kind, interval="mean"):
     """What is predicted if the variance parameters were known."""
     effects = "own" if kind == "conditional" else "new"
     rows, _ = read_rows(fit.estimate.specification, new, effects)
-    return inference.predict(
+    return prediction.predict(
         fit.estimate, rows, kind, conf_level=0.9, new=interval == "new", known_theta=True
     )
 
@@ -131,7 +131,7 @@ def test_without_a_table_the_fitted_rows_are_predicted():
     random = [(spec.factors[0].codes, spec.terms[0].z)]
     variance = twin.prediction_variance(spec, fit.theta, spec.X, random)
     variance = variance + fit.sigma**2 / spec.weights
-    known = inference.predict(
+    known = prediction.predict(
         fit.estimate, model_rows(spec), "conditional", conf_level=0.9, new=True, known_theta=True
     )
     np.testing.assert_allclose(known.std_error, np.sqrt(variance), rtol=1e-6)

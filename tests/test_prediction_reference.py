@@ -10,8 +10,8 @@ import pytest
 from reference_cases import peer
 
 import ranef
-from ranef import inference
-from ranef.api.rows import read_rows
+from ranef.fits.new_rows import read_rows
+from ranef.inference.rows import prediction
 
 REFERENCE = json.loads((Path(__file__).parent / "reference" / "prediction.json").read_text("utf-8"))
 FORMULAS = {
@@ -37,6 +37,6 @@ def test_glmmtmb(agree, name):
           found[["estimate", "std_error"]], np.column_stack([known["fit"], known["se"]]),
           peer=peer("glmmTMB", REFERENCE["versions"]), rtol=1e-5)  # fmt: skip
     rows, _ = read_rows(fit.estimate.specification, new, "own")
-    given = inference.predict(fit.estimate, rows, "conditional", conf_level=0.95, known_theta=True)
+    given = prediction.predict(fit.estimate, rows, "conditional", conf_level=0.95, known_theta=True)
     assert (given.std_error < found["std_error"]).all()
     assert given.std_error[0] < 0.9999 * known["se"][0]

@@ -9,10 +9,11 @@ from scipy import stats
 from test_history import gls
 
 import ranef
-from ranef import inference, solve
-from ranef.inference.parameters import parameter_covariance
-from ranef.inference.prediction import predict
-from ranef.models import lmm
+from ranef.derivatives import linear as derivatives
+from ranef.inference.coefficients import parameters
+from ranef.inference.coefficients.parameters import parameter_covariance
+from ranef.inference.rows.prediction import predict
+from ranef.models import linear
 from ranef.models.rows import NewRows
 
 SLEEP = "Reaction ~ Days + (Days | Subject)"
@@ -43,7 +44,7 @@ def test_the_standard_error_and_df_by_differences(name):
     fit, new = cases()[name]
     estimate, spec = fit.estimate, fit.estimate.specification
     known = parameter_covariance(estimate)
-    from ranef.api.rows import read_rows
+    from ranef.fits.new_rows import read_rows
 
     rows, _ = read_rows(spec, new, "own")
     theta = fit.theta
@@ -81,8 +82,8 @@ def test_the_standard_error_and_df_by_differences(name):
 
 
 def twin_sigma(fit, theta):
-    from ranef.inference.parameters import residual_count
-    from ranef.solve.questions import _assembly
+    from ranef.derivatives.linear import _assembly
+    from ranef.inference.coefficients.parameters import residual_count
     from ranef.solve.search import ranks_of
 
     estimate = fit.estimate
@@ -164,8 +165,8 @@ def test_the_derivatives_of_all_structures_are_exact():
         "Reaction ~ Days + ou(Days | Subject)",
     ):
         fit = ranef.lmm(formula, sleep)
-        by_beta, by_mode = solve.effect_derivatives(fit.estimate)
-        free = solve.free(fit.estimate)
+        by_beta, by_mode = derivatives.effect_derivatives(fit.estimate)
+        free = derivatives.free(fit.estimate)
         for k in range(len(fit.theta)):
             h = 1e-5 * max(abs(fit.theta[k]), 0.1) * np.eye(len(fit.theta))[k]
             if not free[k]:
@@ -179,7 +180,7 @@ def test_the_derivatives_of_all_structures_are_exact():
 
 
 def held(fit, theta):
-    from ranef.solve.questions import _assembly
+    from ranef.derivatives.linear import _assembly
     from ranef.solve.search import ranks_of
 
     estimate = fit.estimate
@@ -209,8 +210,8 @@ def coverage(levels, rows, sd, replicates, seed, slope=False):
     for _ in range(replicates):
         b, fresh = sd * rng.normal(size=(levels, X.shape[1])), sd * rng.normal(size=X.shape[1])
         y = np.einsum("nr,nr->n", z, b[g]) + rng.normal(size=len(g))
-        estimate = lmm.refit(start.estimate, y)
-        known = inference.parameter_covariance(estimate)
+        estimate = linear.refit(start.estimate, y)
+        known = parameters.parameter_covariance(estimate)
         old, new, noise = float(X[0] @ b[0]), float(X[0] @ fresh), rng.normal()
         asked = {
             "mean of an old level": ("conditional", False, own, old),

@@ -13,12 +13,12 @@ from scipy import stats
 
 import ranef
 from ranef import families, priors
+from ranef.derivatives.generalised import joint_gradient
 from ranef.design.specify import specify
 from ranef.errors import ModelError
-from ranef.inference.covariance import joint_covariance
-from ranef.models.estimate import GeneralisedEstimate
-from ranef.models.glmm import fit_glmm, refit_glmm
-from ranef.solve.joint import joint_gradient
+from ranef.inference.coefficients.covariance import joint_covariance
+from ranef.models.generalised import fit_glmm, refit_glmm
+from ranef.models.records import GeneralisedEstimate
 
 Floats = NDArray[np.float64]
 

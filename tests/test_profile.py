@@ -19,11 +19,16 @@ from numpy.typing import NDArray
 from scipy.optimize import brentq, minimize, minimize_scalar
 
 import ranef
+from ranef.derivatives.profiled import (
+    coefficient_slice,
+    covariance_slice,
+    generalised_slice,
+    scale_slice,
+)
 from ranef.errors import ConvergenceWarning, DataWarning, ModelError, RankWarning
-from ranef.inference.listing import chosen, model_parameters, parameter_values
-from ranef.inference.profile import Curve, at_criterion, trace
+from ranef.inference.coefficients.parameter_list import chosen, model_parameters, parameter_values
+from ranef.questions.intervals.profile_numbers import Curve, at_criterion, trace
 from ranef.solve.charts import Reading
-from ranef.solve.slices import coefficient_slice, covariance_slice, generalised_slice, scale_slice
 
 mpl.use("Agg")
 
@@ -685,7 +690,7 @@ def test_progress_is_shown_on_request(capsys: pytest.CaptureFixture[str]) -> Non
 
 
 def test_an_interrupt_passes(monkeypatch: pytest.MonkeyPatch) -> None:
-    import ranef.inference.profile as module
+    import ranef.questions.intervals.profile_numbers as module
 
     def interrupted(*_: Any) -> None:
         raise KeyboardInterrupt
@@ -698,7 +703,7 @@ def test_an_interrupt_passes(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_better_optimum_on_the_way_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     """A profile from an estimate that is no maximum, as a search that was stopped leaves one."""
-    import ranef.api.profiles as module
+    import ranef.questions.intervals.profile as module
 
     def shifted(estimate: Any, parameters: Any, level: float, **_: Any) -> tuple[Curve, ...]:
         own = scale_slice(estimate)

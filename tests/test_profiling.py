@@ -10,8 +10,11 @@ import pytest
 from scipy import stats
 
 import ranef
-from ranef import plots, shrinkage
+from ranef.display.words import alt_text
 from ranef.errors import ModelError
+from ranef.questions.levels import funnel as funnel_
+from ranef.questions.levels import poisson_gamma
+from ranef.questions.levels.limits import binomial_limits, moment_limits, poisson_limits
 
 REFERENCE = json.loads(
     (Path(__file__).parent / "reference" / "shrinkage_rank.json").read_text("utf-8")
@@ -185,7 +188,7 @@ def test_poisson_limits_invert_the_two_tails(agree, poisson):
     agree("ranef.standardized_ratios", "tail of the upper limits, counts of 25 wards",
           stats.poisson.cdf(seen, table["ratio_high"] * E), np.full(len(E), 0.025),
           peer="exact Poisson tail", rtol=1e-7)  # fmt: skip
-    low, high = shrinkage.poisson_limits(np.array([0.0]), np.array([2.0]), 0.95)
+    low, high = poisson_limits(np.array([0.0]), np.array([2.0]), 0.95)
     assert low[0] == 0
     assert high[0] == pytest.approx(-np.log(0.025) / 2)
 
@@ -196,7 +199,7 @@ def test_binomial_limits_invert_the_two_tails(binomial):
     p_low, p_high = table["ratio_low"] * E / N, table["ratio_high"] * E / N
     np.testing.assert_allclose(stats.binom.sf(seen - 1, N, p_low), 0.025)
     np.testing.assert_allclose(stats.binom.cdf(seen, N, p_high), 0.025)
-    at_the_ends = shrinkage.binomial_limits(
+    at_the_ends = binomial_limits(
         np.array([0.0, 7.0]), np.array([7.0, 7.0]), np.array([3.5, 3.5]), 0.95
     )
     assert at_the_ends[0][0] == 0
@@ -220,7 +223,7 @@ def test_overdispersed_counts_have_wider_limits():
         law = stats.nbinom(size[some], (size / (size + mean))[some])
         p = law.sf(seen[some] - 1) if tail == "sf" else law.cdf(seen[some])
         np.testing.assert_allclose(p, 0.025, rtol=1e-6)
-    low, high = shrinkage.poisson_limits(seen, E, 0.95)
+    low, high = poisson_limits(seen, E, 0.95)
     assert np.all(table["ratio_high"] > high)
     assert np.all(table["ratio_low"] <= low)
 
@@ -274,7 +277,7 @@ def test_betabinomial_counts_have_fewer_effective_trials():
     found = ranef.standardized_ratios(fit)
     table = found.tidy()
     assert "effective" in found.found.limits
-    low, high = shrinkage.binomial_limits(
+    low, high = binomial_limits(
         *(table[c].to_numpy() for c in ("observed", "exposure", "expected")), 0.95
     )
     assert np.all(table["ratio_low"] < low)
@@ -284,12 +287,10 @@ def test_betabinomial_counts_have_fewer_effective_trials():
 def test_coverage_of_the_exact_limits_is_at_least_nominal():
     rng = np.random.default_rng(7)
     E = np.full(20_000, 3.7)
-    low, high = shrinkage.poisson_limits(rng.poisson(1.3 * E).astype(float), E, 0.9)
+    low, high = poisson_limits(rng.poisson(1.3 * E).astype(float), E, 0.9)
     assert np.mean((low <= 1.3) & (high >= 1.3)) > 0.9
     drawn = rng.negative_binomial(2.5, 2.5 / (2.5 + 1.3 * 3.7), 3_000).astype(float)
-    low, high = shrinkage.moment_limits(
-        drawn, E[:3000], lambda r: r * 3.7 + (r * 3.7) ** 2 / 2.5, 0.9
-    )
+    low, high = moment_limits(drawn, E[:3000], lambda r: r * 3.7 + (r * 3.7) ** 2 / 2.5, 0.9)
     assert np.mean((low <= 1.3) & (high >= 1.3)) > 0.885
 
 
@@ -300,7 +301,7 @@ def test_poisson_gamma_is_that_of_the_reference(agree):
     """R 4.2.2: optim on dnbinom, reltol 1e-14, then qgamma and pgamma."""
     rows = REFERENCE["tab"]
     seen, E = (np.array([r[c] for r in rows], dtype=float) for c in ("incidence", "E"))
-    found = shrinkage.poisson_gamma(seen, E)
+    found = poisson_gamma.poisson_gamma(seen, E)
     call, peer = "standardized_ratios().poisson_gamma()", "R 4.2.2, optim on dnbinom"
     agree(call, "shape and rate, cbpp", [found.a, found.b], [2.444338, 2.080994],
           peer=peer, atol=2e-6)  # fmt: skip
@@ -325,9 +326,9 @@ def test_poisson_gamma_refuses_what_it_cannot(binomial):
         ranef.standardized_ratios(binomial).poisson_gamma()
     E = np.full(30, 10.0)
     with pytest.raises(ModelError, match="no spread"):
-        shrinkage.poisson_gamma(np.full(30, 10.0), E)
+        poisson_gamma.poisson_gamma(np.full(30, 10.0), E)
     with pytest.raises(ModelError, match="no events"):
-        shrinkage.poisson_gamma(np.zeros(30), E)
+        poisson_gamma.poisson_gamma(np.zeros(30), E)
 
 
 # --- funnels
@@ -335,7 +336,7 @@ def test_poisson_gamma_refuses_what_it_cannot(binomial):
 
 def test_exact_limits_of_a_funnel_interpolate_the_quantiles(agree):
     """Spiegelhalter (2005), appendix A.1.1, written out for one count."""
-    found = shrinkage.funnel(shrinkage.Counts(np.array([4.0]), np.array([6.3])), target=1.0)
+    found = funnel_.funnel(funnel_.Counts(np.array([4.0]), np.array([6.3])), target=1.0)
     limits, written = [], []
     for k, level in enumerate((0.95, 0.998)):
         for p, own in (((1 - level) / 2, found.low), ((1 + level) / 2, found.high)):
@@ -346,8 +347,8 @@ def test_exact_limits_of_a_funnel_interpolate_the_quantiles(agree):
     agree("standardized_ratios().funnel()", "95% and 99.8% limits at 6.3 expected", limits, written,
           peer="Spiegelhalter (2005), A.1.1", rtol=1e-6)  # fmt: skip
     n, p0 = 40.0, 0.2
-    found = shrinkage.funnel(
-        shrinkage.Counts(np.array([9.0]), np.array([n * p0]), np.array([n])), target=1.1
+    found = funnel_.funnel(
+        funnel_.Counts(np.array([9.0]), np.array([n * p0]), np.array([n])), target=1.1
     )
     r = stats.binom.ppf(0.975, n, 1.1 * p0)
     alpha = (stats.binom.cdf(r, n, 1.1 * p0) - 0.975) / stats.binom.pmf(r, n, 1.1 * p0)
@@ -357,7 +358,7 @@ def test_exact_limits_of_a_funnel_interpolate_the_quantiles(agree):
 def test_few_levels_lie_outside_by_chance_and_limits_are_nested():
     rng = np.random.default_rng(3)
     E = rng.uniform(2, 200, 20_000)
-    found = shrinkage.funnel(shrinkage.Counts(rng.poisson(E).astype(float), E), target=1.0)
+    found = funnel_.funnel(funnel_.Counts(rng.poisson(E).astype(float), E), target=1.0)
     assert np.mean(np.abs(found.side) >= 1) == pytest.approx(0.05, abs=0.006)
     assert np.mean(np.abs(found.side) == 2) == pytest.approx(0.002, abs=0.0015)
     assert np.all(found.low[1] <= found.low[0])
@@ -372,8 +373,8 @@ def test_between_level_variance_is_that_of_the_moments(robust):
     rng = np.random.default_rng(1)
     E = rng.uniform(20, 300, 60)
     seen = rng.poisson(E * np.exp(rng.normal(0, 0.3, 60))).astype(float)
-    found = shrinkage.funnel(
-        shrinkage.Counts(seen, E), target=1.0, overdispersion="additive", robust=robust
+    found = funnel_.funnel(
+        funnel_.Counts(seen, E), target=1.0, overdispersion="additive", robust=robust
     )
     y, s = np.sqrt(seen / E), 1 / (2 * np.sqrt(E))
     z = (y - 1) / s
@@ -397,21 +398,21 @@ def test_moments_find_the_spread_of_many_levels():
     rng = np.random.default_rng(8)
     E = rng.uniform(50, 500, 4000)
     seen = rng.poisson(E * (1 + rng.normal(0, 0.2, 4000)) ** 2).astype(float)
-    found = shrinkage.funnel(
-        shrinkage.Counts(seen, E), target=1.0, overdispersion="additive", robust="none"
+    found = funnel_.funnel(
+        funnel_.Counts(seen, E), target=1.0, overdispersion="additive", robust="none"
     )
     assert found.tau == pytest.approx(0.2, abs=0.01)
     assert np.mean(found.side != 0) == pytest.approx(0.05, abs=0.01)
     n = rng.integers(50, 500, 4000).astype(float)
     angle = np.arcsin(np.sqrt(0.3)) + rng.normal(0, 0.1, 4000)
     seen = rng.binomial(n.astype(int), np.sin(angle) ** 2).astype(float)
-    found = shrinkage.funnel(
-        shrinkage.Counts(seen, 0.3 * n, n), target=1.0, overdispersion="additive", robust="none"
+    found = funnel_.funnel(
+        funnel_.Counts(seen, 0.3 * n, n), target=1.0, overdispersion="additive", robust="none"
     )
     assert found.tau == pytest.approx(0.1, abs=0.006)
     assert np.mean(found.side != 0) == pytest.approx(0.05, abs=0.01)
-    wide = shrinkage.funnel(
-        shrinkage.Counts(seen, 0.3 * n, n),
+    wide = funnel_.funnel(
+        funnel_.Counts(seen, 0.3 * n, n),
         target=1.0,
         overdispersion="multiplicative",
         robust="none",
@@ -421,7 +422,7 @@ def test_moments_find_the_spread_of_many_levels():
 
 def test_no_variance_is_added_where_counts_vary_less_than_by_chance():
     E = np.linspace(5, 50, 30)
-    found = shrinkage.funnel(shrinkage.Counts(E.copy(), E), overdispersion="additive")
+    found = funnel_.funnel(funnel_.Counts(E.copy(), E), overdispersion="additive")
     assert found.tau == 0
     assert not found.side.any()
 
@@ -580,7 +581,7 @@ def test_picture_of_two_dimensions_and_of_levels_without_raw_estimates():
     data["y"] = np.where(np.array(data["ward"]) == "w03", 0, data["y"])
     fit = ranef.glmm("y ~ kind + (1 | ward) + offset(log(days))", data, family="poisson")
     assert "1 of 25 have no raw estimate" in fit.plot.shrinkage().get_title(loc="left")
-    text = plots.alt_text(fit, "shrinkage")
+    text = alt_text(fit, "shrinkage")
     assert "24 of 25 levels have a raw estimate" in text
     raw, own = (fit.shrinkage()[c].dropna() for c in ("raw", "estimate"))
     assert f"from {raw.std(ddof=0):.3g} to {own[raw.index].std(ddof=0):.3g}" in text

@@ -18,9 +18,9 @@ from test_laplace import PLAIN, of_family
 import ranef
 from ranef import _core
 from ranef.cli.main import main
+from ranef.derivatives.generalised import joint_gradient
 from ranef.errors import DataWarning, ModelError
 from ranef.families import family
-from ranef.solve.joint import joint_gradient
 from ranef.solve.predictors import assemble_generalised
 
 N = 60

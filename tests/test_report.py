@@ -20,10 +20,11 @@ import pandas as pd
 import pytest
 
 import ranef
-from ranef import report
+from ranef.display.files import write_atomically
+from ranef.display.markup import Markup, element, text
+from ranef.display.numbers import align, decimals, number, p_value
 from ranef.errors import FileError
-from ranef.report.markup import Markup, element, text
-from ranef.report.numbers import align, decimals, number, p_value
+from ranef.report.page import html, write
 
 VOID = {"meta", "link", "br", "img", "hr", "input", "col", "wbr"}
 
@@ -75,7 +76,7 @@ def sleep() -> Any:
 
 @pytest.fixture(scope="module")
 def page(sleep: Any) -> str:
-    return report.html(sleep, call="ranef fit 'Reaction ~ Days + (Days | Subject)' sleepstudy")
+    return html(sleep, call="ranef fit 'Reaction ~ Days + (Days | Subject)' sleepstudy")
 
 
 @pytest.fixture(scope="module")
@@ -206,7 +207,7 @@ def test_dropped_rows_and_redundant_columns_are_accounted_for() -> None:
     data.loc[[0, 5, 9], "Reaction"] = np.nan
     with pytest.warns(ranef.errors.RankWarning):
         fit = ranef.lmm("Reaction ~ Days + Twice + (1 | Subject)", data)
-    page = report.html(fit)
+    page = html(fit)
     assert "The table has 180 rows; 177 are in the model and 3 are left out." in page
     assert '<th scope="row">Reaction</th><td class="n">3</td>' in page
     assert "<code>Twice</code>" in page
@@ -214,7 +215,7 @@ def test_dropped_rows_and_redundant_columns_are_accounted_for() -> None:
 
 def test_a_boundary_is_reported_in_words() -> None:
     fit = ranef.lmm("Yield ~ 1 + (1 | Batch)", ranef.data.load("Dyestuff2"))
-    page = report.html(fit)
+    page = html(fit)
     assert "it lies on a boundary" in page
     assert fit.optimum.faces[0].description in page
     assert "rank 0 of 1" in page
@@ -231,7 +232,7 @@ def test_an_unproved_optimum_is_not_called_proved(sleep: Any) -> None:
         def __getattr__(self, name: str) -> Any:
             return getattr(sleep, name)
 
-    page = report.html(Unproved())
+    page = html(Unproved())
     assert "The search did not prove an optimum: the budget ran out." in page
     assert "<dd>not proved</dd>" in page
 
@@ -251,13 +252,13 @@ def test_an_unproved_optimum_is_not_called_proved(sleep: Any) -> None:
     ],
 )
 def test_models_of_every_shape_make_a_page(formula: str, name: str, said: str) -> None:
-    page = report.html(ranef.lmm(formula, ranef.data.load(name)))
+    page = html(ranef.lmm(formula, ranef.data.load(name)))
     Page(page)
     assert said in page
 
 
 def test_options_reach_the_page(sleep: Any) -> None:
-    page = report.html(sleep, title="Sleep & time", conf_level=0.8)
+    page = html(sleep, title="Sleep & time", conf_level=0.8)
     assert "<h1>Sleep &amp; time</h1>" in page
     assert "80% low" in page
     said = page.replace("holds 95% of the points", "").replace("95% of correct models", "")
@@ -267,14 +268,14 @@ def test_options_reach_the_page(sleep: Any) -> None:
 def test_the_page_says_how_to_reproduce_the_fit() -> None:
     data = ranef.data.load("sleepstudy").assign(w=2.0, start=lambda d: d["Days"] / 2)
     formula = "Reaction ~ Days + (1 | Subject)"
-    named = report.html(ranef.lmm(formula, data, reml=False, weights="w", offset="start"))
+    named = html(ranef.lmm(formula, data, reml=False, weights="w", offset="start"))
     assert "data, reml=False, weights=&#x27;w&#x27;, offset=&#x27;start&#x27;)" in named
-    given = report.html(ranef.lmm(formula, data, weights=data["w"], offset=data["start"]))
+    given = html(ranef.lmm(formula, data, weights=data["w"], offset=data["start"]))
     assert "data, weights=weights, offset=offset)" in given
 
 
 def test_the_same_fit_makes_the_same_page(sleep: Any, page: str) -> None:
-    again = report.html(sleep, call="ranef fit 'Reaction ~ Days + (Days | Subject)' sleepstudy")
+    again = html(sleep, call="ranef fit 'Reaction ~ Days + (Days | Subject)' sleepstudy")
     assert again == page
 
 
@@ -318,7 +319,7 @@ def test_the_page_answers_what_is_asked_of_a_fit(sleep: Any, page: str) -> None:
 def test_degrees_of_freedom_reach_table_means_and_methods() -> None:
     oats = ranef.data.load("Oats").drop(index=[3, 17, 30])
     fit = ranef.lmm("yield ~ nitro + Variety + (1 | Block/Variety)", oats)
-    words = plain_words(report.html(fit, df="kenward-roger"))
+    words = plain_words(html(fit, df="kenward-roger"))
     fixed = fit.tidy(df="kenward-roger").set_index("term").loc["VarietyVictory"]
     low, high = fixed["conf_low"], fixed["conf_high"]
     assert f"{low:.2f} {high:.2f} {fixed['df']:.1f}" in words
@@ -332,7 +333,7 @@ def test_degrees_of_freedom_reach_table_means_and_methods() -> None:
 
 def test_factors_have_their_means_and_arrows() -> None:
     fit = ranef.lmm("effort ~ Type + (1 | Subject)", ranef.data.load("ergoStool"))
-    page = report.html(fit)
+    page = html(fit)
     words = plain_words(page)
     assert "Mean of effort by Type" in words
     assert "Arrows that do not overlap: different at the 5% level" in words
@@ -344,7 +345,7 @@ def test_factors_have_their_means_and_arrows() -> None:
 def test_factors_that_interact_are_shown_together() -> None:
     cake = ranef.data.load("cake")
     fit = ranef.lmm("angle ~ recipe * temperature + (1 | recipe:replicate)", cake)
-    said = [str(a["aria-label"]) for a in Page(report.html(fit)).all("svg")]
+    said = [str(a["aria-label"]) for a in Page(html(fit)).all("svg")]
     (together,) = [t for t in said if t.startswith("Marginal means by temperature and recipe")]
     first = fit.emmeans(["temperature", "recipe"]).tidy(tests=False).iloc[0]
     assert f"{first['temperature']}, {first['recipe']}: {first['estimate']:.3g}" in together
@@ -352,7 +353,7 @@ def test_factors_that_interact_are_shown_together() -> None:
 
 
 def test_nothing_is_ranked_where_no_level_differs() -> None:
-    page = report.html(ranef.lmm("Yield ~ 1 + (1 | Batch)", ranef.data.load("Dyestuff2")))
+    page = html(ranef.lmm("Yield ~ 1 + (1 | Batch)", ranef.data.load("Dyestuff2")))
     read = Page(page)
     assert "Shrinkage and ranks are left out, since no level differs from another." in page
     assert "Predictions" not in read.words["h2"]
@@ -365,7 +366,7 @@ def test_many_levels_are_left_out_in_words() -> None:
     g = np.repeat(np.arange(1100), 3)
     x = rng.normal(size=len(g))
     y = x + rng.normal(size=1100)[g] + rng.normal(size=len(g))
-    page = report.html(ranef.lmm("y ~ x + (1 | g)", pd.DataFrame({"y": y, "x": x, "g": g})))
+    page = html(ranef.lmm("y ~ x + (1 | g)", pd.DataFrame({"y": y, "x": x, "g": g})))
     assert "1,100 arrows would hide each other; fit.plot.shrinkage() draws them" in page
     assert "Ranks are left out, since g has 1,100 levels" in page
     assert "shrinkage-" not in page
@@ -380,16 +381,16 @@ def test_a_refusal_is_told_and_the_page_is_made(
 
     for name in ("r2", "shrinkage", "rank", "check", "profile"):
         monkeypatch.setattr(type(sleep), name, refused)
-    page = report.html(sleep)
+    page = html(sleep)
     Page(page)
     assert page.count("no answer to &lt;that&gt;.") == 5
 
 
 def test_too_many_rows_are_not_drawn_anew(sleep: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from ranef.report import fitness
+    from ranef.questions.checks import section
 
-    monkeypatch.setattr(fitness, "MOST_ROWS", 100)
-    page = report.html(sleep)
+    monkeypatch.setattr(section, "MOST_ROWS", 100)
+    page = html(sleep)
     assert "since each of 180 rows would be drawn 99 times; ranef.check(fit)" in page
     assert "residuals-" in page
     assert "simulated-" not in page
@@ -399,7 +400,7 @@ def test_too_many_rows_are_not_drawn_anew(sleep: Any, monkeypatch: pytest.Monkey
 
 
 def test_labels_are_never_markup(hostile: Any) -> None:
-    page = report.html(hostile, title=EVIL, call=EVIL_IMAGE)
+    page = html(hostile, title=EVIL, call=EVIL_IMAGE)
     read = Page(page)
     assert not read.all("script")
     assert not read.all("img")
@@ -452,7 +453,7 @@ def contrast(one: str, other: str) -> float:
 
 
 def test_words_and_marks_meet_wcag_aa_in_light_dark_and_print() -> None:
-    style = files("ranef.report").joinpath("page.css").read_text("utf-8")
+    style = files("ranef.display").joinpath("page.css").read_text("utf-8")
     palettes = [
         dict(re.findall(r"--(\w+): (#\w+);", block))
         for block in re.findall(r":root \{(.*?)\}", style, flags=re.DOTALL)
@@ -474,7 +475,7 @@ def test_a_report_is_written_whole(sleep: Any, page: str, tmp_path: Path) -> Non
     target = tmp_path / "fit.html"
     target.write_text("before")
     call = "ranef fit 'Reaction ~ Days + (Days | Subject)' sleepstudy"
-    assert report.write(sleep, target, call=call) == target
+    assert write(sleep, target, call=call) == target
     assert target.read_text("utf-8") == page
     assert [entry.name for entry in tmp_path.iterdir()] == ["fit.html"]
 
@@ -490,7 +491,7 @@ def test_a_failed_write_leaves_the_old_file(
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(FileError, match="no space left on device"):
-        report.write_atomically(target, "after")
+        write_atomically(target, "after")
     assert target.read_text() == "before"
     assert [entry.name for entry in tmp_path.iterdir()] == ["fit.html"]
 
@@ -503,21 +504,21 @@ def test_an_interrupted_write_leaves_nothing(
 
     monkeypatch.setattr(os, "fsync", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        report.write_atomically(tmp_path / "fit.html", "after")
+        write_atomically(tmp_path / "fit.html", "after")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_places_that_cannot_hold_a_file_are_named(tmp_path: Path) -> None:
     with pytest.raises(FileError, match="is a folder"):
-        report.write_atomically(tmp_path, "x")
+        write_atomically(tmp_path, "x")
     with pytest.raises(FileError, match="no such file or directory"):
-        report.write_atomically(tmp_path / "nowhere" / "a.html", "x")
+        write_atomically(tmp_path / "nowhere" / "a.html", "x")
 
 
 def test_a_new_file_is_as_readable_as_any_other(tmp_path: Path) -> None:
     ordinary = tmp_path / "ordinary"
     ordinary.write_text("x")
-    made = report.write_atomically(tmp_path / "made", "x")
+    made = write_atomically(tmp_path / "made", "x")
     assert made.stat().st_mode == ordinary.stat().st_mode
 
 
@@ -593,7 +594,7 @@ def test_a_browser_lays_the_page_out(page: str, tmp_path: Path, width: int) -> N
 
 @needs_browser
 def test_hostile_labels_do_nothing_in_a_browser(hostile: Any, tmp_path: Path) -> None:
-    page = report.html(hostile, title="unharmed", call=EVIL_IMAGE)
+    page = html(hostile, title="unharmed", call=EVIL_IMAGE)
     found = measured(tmp_path, page, 1000)
     assert found["title"] == "unharmed"
     assert found["images"] == 0
@@ -637,8 +638,7 @@ def test_reports_of_two_threads_do_not_mix(sleep: Any, page: str) -> None:
     call = "ranef fit 'Reaction ~ Days + (Days | Subject)' sleepstudy"
     made: list[str] = []
     threads = [
-        threading.Thread(target=lambda: made.append(report.html(sleep, call=call)))
-        for _ in range(3)
+        threading.Thread(target=lambda: made.append(html(sleep, call=call))) for _ in range(3)
     ]
     for thread in threads:
         thread.start()
@@ -653,4 +653,4 @@ def test_many_terms_are_counted() -> None:
     for k in range(9):
         table[f"x{k}"] = rng.normal(size=len(table))
     fit = ranef.lmm("Reaction ~ " + " + ".join(f"x{k}" for k in range(9)) + " + (1|Subject)", table)
-    assert "an intercept, x0, x1, x2, x3, x4, x5, x6 and 2 more terms." in report.html(fit)
+    assert "an intercept, x0, x1, x2, x3, x4, x5, x6 and 2 more terms." in html(fit)

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 import ranef
-from ranef import plots, report
+from ranef.display.words import alt_text
+from ranef.report.page import html
 
 matplotlib.use("Agg")
 
@@ -41,7 +42,7 @@ def ways():
 
 
 def test_a_page_of_counts(counts):
-    page = report.html(counts)
+    page = html(counts)
     words = re.sub(r"<[^>]+>", " ", page)
     for expected in (
         "Generalised linear mixed model of count",
@@ -65,14 +66,14 @@ def test_a_page_of_counts(counts):
 
 
 def test_a_page_of_ratings_has_thresholds_and_no_intercept(ratings):
-    words = re.sub(r"<[^>]+>", " ", report.html(ratings))
+    words = re.sub(r"<[^>]+>", " ", html(ratings))
     assert "Thresholds" in words
     assert "3|4" in words
     assert "The mean depends on temp and contact." in words
 
 
 def test_categories_without_order_have_no_residuals(ways):
-    page = report.html(ways)
+    page = html(ways)
     assert "have no residuals to draw" in page
     assert 'id="qq-' not in page
     assert 'id="scale-' not in page
@@ -87,7 +88,7 @@ def test_counts_with_an_exposure_have_ratios_and_a_funnel():
     effect = np.repeat(rng.normal(scale=0.4, size=12), 6)
     data = {"ward": ward, "days": days, "cases": rng.poisson(days * 0.02 * np.exp(effect))}
     fit = ranef.glmm("cases ~ 1 + (1 | ward) + offset(log(days))", data, family="poisson")
-    page = report.html(fit)
+    page = html(fit)
     ratios = fit.standardized_ratios("ward")
     largest = ratios.tidy(sort=True).iloc[0] if hasattr(ratios.tidy(), "iloc") else None
     assert "Standardised ratios" in page
@@ -96,7 +97,7 @@ def test_counts_with_an_exposure_have_ratios_and_a_funnel():
     assert "Adjusted for: the offset log(days)" in page
     if largest is not None:
         assert f"shrunken from {largest['shrunken']:.2f} ({largest['level']})" in page
-    without = report.html(ranef.glmm("cases ~ 1 + (1 | ward)", data, family="poisson"))
+    without = html(ranef.glmm("cases ~ 1 + (1 | ward)", data, family="poisson"))
     assert "Standardised ratios" not in without
 
 
@@ -105,14 +106,14 @@ def test_proportions_have_a_funnel():
     fit = ranef.glmm(
         "cbind(incidence, size - incidence) ~ period + (1 | herd)", cbpp, family="binomial"
     )
-    page = report.html(fit)
+    page = html(fit)
     assert 'id="funnel-' in page
     assert "on the scale of the link, where an observation counts by the variance of its" in page
 
 
 def test_means_of_a_zero_inflated_model_count_the_zeros(counts):
     mean = counts.emmeans("mined", component="response").tidy(tests=False)
-    words = re.sub(r"<[^>]+>", " ", report.html(counts))
+    words = re.sub(r"<[^>]+>", " ", html(counts))
     assert f"{mean['estimate'].iloc[1]:.3f}" in words
 
 
@@ -125,7 +126,7 @@ def test_the_call_on_the_page_makes_the_same_fit():
         dispersion="~ mined",
         priors={"sd": ranef.priors.Gamma(2, 0.5)},
     )
-    code = re.search(r"fit = (ranef\.glmm\(.*?\))</code>", report.html(fit), re.DOTALL)
+    code = re.search(r"fit = (ranef\.glmm\(.*?\))</code>", html(fit), re.DOTALL)
     assert code is not None
     from html import unescape
 
@@ -139,7 +140,7 @@ def test_labels_of_the_data_are_escaped():
     rng = np.random.default_rng(4)
     data = {"y": rng.poisson(2.0, 100).astype(float), "g": np.repeat(list("abcdefghij"), 10)}
     data["g"] = np.where(data["g"] == "a", evil, data["g"])
-    page = report.html(ranef.glmm("y ~ 1 + (1 | g)", data, family="poisson"))
+    page = html(ranef.glmm("y ~ 1 + (1 | g)", data, family="poisson"))
     assert evil not in page
 
 
@@ -157,7 +158,7 @@ def test_pictures(counts, ratings, ways):
     assert [p.get_title(loc="left") for p in panels] == [
         "town: 1: (Intercept)", "town: 2: (Intercept)",
     ]  # fmt: skip
-    assert "quantile residuals against the linear predictor" in plots.alt_text(ratings, "residuals")
+    assert "quantile residuals against the linear predictor" in alt_text(ratings, "residuals")
     matplotlib.pyplot.close("all")
 
 
@@ -171,6 +172,6 @@ def test_random_effects_of_two_parts_are_told_apart():
     assert fit.tidy("variance").component.tolist() == ["conditional", "zero"]
     titles = [p.get_title(loc="left") for p in fit.plot.random()]
     assert titles == ["g: (Intercept)", "g (zero): (Intercept)"]
-    assert "In the zero part between" in report.html(fit)
+    assert "In the zero part between" in html(fit)
     assert "g (zero)" in str(fit.summary())
     matplotlib.pyplot.close("all")

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import ranef
-from ranef import solve
-from ranef.inference import generalised
+from ranef.derivatives.generalised import posterior_moments
+from ranef.inference.draws import sampling
 
 Draws = list[np.ndarray]
 
@@ -18,7 +18,7 @@ def walked(fit: ranef.GeneralizedMixedModelFit, count: int, sweeps: int = 25) ->
     etas, design = estimate.predictors, estimate.design
     rng, out = np.random.default_rng(4), []
     for _ in range(count):
-        moved, effects = generalised.metropolis(estimate, etas, estimate.term_modes, rng, sweeps)
+        moved, effects = sampling.metropolis(estimate, etas, estimate.term_modes, rng, sweeps)
         again = etas.copy()
         for t, term in enumerate(estimate.terms):
             d = (effects[t] - estimate.term_modes[t])[design.factors[term.factor].codes]
@@ -51,7 +51,7 @@ def ordered() -> ranef.GeneralizedMixedModelFit:
 def test_moments_are_those_of_the_integral(make):
     fit = make()
     draws = np.array([effects[0] for effects in walked(fit, 300)])
-    [(mean, covariance)] = solve.posterior_moments(fit.estimate, 15)
+    [(mean, covariance)] = posterior_moments(fit.estimate, 15)
     variance = np.einsum("qrr->qr", covariance)
     z = (draws.mean(axis=0) - mean) / np.sqrt(variance / 300)
     assert np.sqrt(np.mean(z**2)) < 1.25
@@ -62,7 +62,7 @@ def test_moments_are_those_of_the_integral(make):
 def test_the_normal_approximation_would_not_pass():
     """The skewness that the steps are for: means differ from modes by much more than the noise."""
     fit = few_rows()
-    [(mean, covariance)] = solve.posterior_moments(fit.estimate, 15)
+    [(mean, covariance)] = posterior_moments(fit.estimate, 15)
     gap = (fit.estimate.term_modes[0] - mean) / np.sqrt(np.einsum("qrr->qr", covariance) / 300)
     assert np.sqrt(np.mean(gap**2)) > 2.5
 
@@ -78,7 +78,7 @@ def test_crossed_factors_against_a_chain_that_was_left_to_run():
     etas, effects = estimate.predictors, estimate.term_modes
     chain_rng, chain = np.random.default_rng(5), []
     for _ in range(4000):
-        etas, effects = generalised.metropolis(estimate, etas, effects, chain_rng, 3)
+        etas, effects = sampling.metropolis(estimate, etas, effects, chain_rng, 3)
         chain.append(np.concatenate([e[:, 0] for e in effects]))
     many = np.array([np.concatenate([e[:, 0] for e in one]) for one in walked(fit, 600)])
     long = np.array(chain)

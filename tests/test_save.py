@@ -199,7 +199,7 @@ def test_a_failed_write_leaves_the_old_file(fit, stored, monkeypatch):
     def broken(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("ranef.api.saving._write", broken)
+    monkeypatch.setattr("ranef.storage.saving._write", broken)
     with pytest.raises(KeyboardInterrupt):
         fit.save(stored)
     assert stored.read_bytes() == before

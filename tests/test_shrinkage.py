@@ -12,12 +12,13 @@ from scipy import optimize, stats
 from scipy.linalg import block_diag
 
 import ranef
-from ranef import shrinkage, solve
+from ranef.derivatives.generalised import generalised_prediction_variance
 from ranef.errors import LevelError, ModelError
-from ranef.inference import combinations, generalised
-from ranef.inference.generalised.rows import linear_parts
-from ranef.inference.parameters import parameter_covariance
-from ranef.models.estimate import GeneralisedEstimate
+from ranef.inference.coefficients.parameters import parameter_covariance
+from ranef.inference.effects import combinations, joint_posterior
+from ranef.inference.rows.parts import linear_parts, own_rows
+from ranef.models.records import GeneralisedEstimate
+from ranef.questions.levels import ensemble, level_effects, ranks
 
 REFERENCE = json.loads(
     (Path(__file__).parent / "reference" / "shrinkage_rank.json").read_text("utf-8")
@@ -119,12 +120,12 @@ def rows_of(estimate, what):
 
 def questions(estimate):
     """Effects and coefficients of every factor in every part."""
-    for part in shrinkage.components_of(estimate):
+    for part in level_effects.components_of(estimate):
         for factor in range(len(factors_of(estimate))):
-            names = shrinkage.names_of(estimate, part, factor)
+            names = level_effects.names_of(estimate, part, factor)
             for with_fixed in (False, True):
                 if names:
-                    yield shrinkage.coefficients(
+                    yield level_effects.coefficients(
                         estimate, part, factor, names, with_fixed=with_fixed
                     )
 
@@ -147,7 +148,7 @@ def test_joint_covariance_is_that_of_the_mixed_model_equations(agree, fits, name
         R = rows_of(estimate, what)
         for given, matrix in (("variance", C), ("parameters", given_beta)):
             expected = R @ matrix @ R.T
-            found = shrinkage.posterior(estimate, what, given)
+            found = joint_posterior.posterior(estimate, what, given)
             scale = np.abs(expected).max()
             np.testing.assert_allclose(found.covariance(), expected, atol=1e-10 * scale)
             np.testing.assert_allclose(found.variance, np.diag(expected), atol=1e-10 * scale)
@@ -166,8 +167,8 @@ def test_joint_covariance_is_that_of_the_mixed_model_equations(agree, fits, name
 def test_generalised_covariances_are_of_the_curvature_at_the_mode(fits, name):
     estimate = fits(name).estimate
     for what in questions(estimate):
-        found = shrinkage.posterior(estimate, what)
-        forms = solve.generalised_prediction_variance(estimate, what.X, what.random)
+        found = joint_posterior.posterior(estimate, what)
+        forms = generalised_prediction_variance(estimate, what.X, what.random)
         np.testing.assert_allclose(found.variance, forms, rtol=1e-9, atol=1e-12)
         if name == "ordinal":  # its thresholds enter by another road
             continue
@@ -183,7 +184,7 @@ def dense_precision(estimate):
     whose coefficients are all free.
     """
     design = estimate.design
-    parts = generalised.own_rows(estimate)
+    parts = own_rows(estimate)
     linear = linear_parts(estimate, parts)
     P, n = len(estimate.coefficients), design.n
     sizes = [b.size for b in estimate.term_modes]
@@ -297,10 +298,10 @@ def test_combinations_of_levels_that_do_not_belong_together(fits):
             )
             for t in spec.terms
         )
-        what = shrinkage.Combinations(rng.normal(size=(n, spec.p)), random)
+        what = combinations.Combinations(rng.normal(size=(n, spec.p)), random)
         R = rows_of(estimate, what)
         expected = R @ dense_posterior(estimate) @ R.T
-        found = shrinkage.posterior(estimate, what).covariance()
+        found = joint_posterior.posterior(estimate, what).covariance()
         np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-10 * np.abs(expected).max())
 
 
@@ -312,7 +313,7 @@ def test_a_crossed_generalised_model_and_three_nested_levels():
     C = np.linalg.inv(dense_precision(fit.estimate))
     for what in questions(fit.estimate):
         R = rows_of(fit.estimate, what)
-        found = shrinkage.posterior(fit.estimate, what).covariance()
+        found = joint_posterior.posterior(fit.estimate, what).covariance()
         np.testing.assert_allclose(found, R @ C @ R.T, rtol=1e-6, atol=1e-9)
     region = np.repeat(np.arange(5), 24)
     school = region * 4 + np.tile(np.repeat(np.arange(4), 6), 5)
@@ -323,7 +324,7 @@ def test_a_crossed_generalised_model_and_three_nested_levels():
     C = dense_posterior(nested.estimate)
     for what in questions(nested.estimate):
         R = rows_of(nested.estimate, what)
-        found = shrinkage.posterior(nested.estimate, what).covariance()
+        found = joint_posterior.posterior(nested.estimate, what).covariance()
         np.testing.assert_allclose(found, R @ C @ R.T, rtol=1e-8, atol=1e-10)
 
 
@@ -356,8 +357,8 @@ def blups(spec, psis, sigma):
 def test_uncertainty_of_theta_moves_the_effects_of_a_linear_model(fits):
     estimate = fits("crossed").estimate
     spec, theta = estimate.specification, estimate.theta
-    part = shrinkage.components_of(estimate)[0]
-    what = shrinkage.coefficients(estimate, part, 1, ("(Intercept)",), with_fixed=True)
+    part = level_effects.components_of(estimate)[0]
+    what = level_effects.coefficients(estimate, part, 1, ("(Intercept)",), with_fixed=True)
 
     def at(t):
         psis = [np.array([[(s * estimate.sigma) ** 2]]) for s in t]
@@ -365,8 +366,8 @@ def test_uncertainty_of_theta_moves_the_effects_of_a_linear_model(fits):
 
     J = np.column_stack([(at(theta + h) - at(theta - h)) / 2e-4 for h in 1e-4 * np.eye(len(theta))])
     S = parameter_covariance(estimate).covariance[:-1, :-1]
-    given = shrinkage.posterior(estimate, what).covariance()
-    found = shrinkage.posterior(estimate, what, "nothing").covariance()
+    given = joint_posterior.posterior(estimate, what).covariance()
+    found = joint_posterior.posterior(estimate, what, "nothing").covariance()
     np.testing.assert_allclose(found, given + J @ S @ J.T, rtol=1e-5)
     assert np.all(np.diag(found) > np.diag(given))
 
@@ -481,7 +482,7 @@ def test_levels_are_not_independent_where_the_posterior_is_joint(fits):
     found = ranef.posterior(fits("crossed"), "sample").found
     V = found.covariance()
     assert V[0, 1] / V[0, 0] > 0.9
-    joint = shrinkage.pairwise(found)
+    joint = ranks.pairwise(found)
     alone = stats.norm.cdf((found.mean[:, None] - found.mean) / np.sqrt(2 * V[0, 0]))
     assert np.abs(joint - alone).max() > 0.2
 
@@ -687,7 +688,7 @@ def test_the_same_rng_gives_the_same_ranks(fits):
 
 def test_triple_goal_estimates_have_the_distribution_that_is_expected(fits):
     found = ranef.posterior(fits("uneven"), "a").found
-    values = np.sort(shrinkage.mixture_quantiles(found.mean, found.sd))
+    values = np.sort(ensemble.mixture_quantiles(found.mean, found.sd))
     q = len(values)
     for j, t in enumerate(values):
         share = stats.norm.cdf((t - found.mean) / found.sd).mean()
@@ -700,7 +701,7 @@ def test_triple_goal_estimates_have_the_distribution_that_is_expected(fits):
 def test_quantiles_by_interpolation_agree_with_those_by_bisection():
     rng = np.random.default_rng(1)
     mean, sd = rng.normal(size=700), rng.uniform(0.1, 1.0, 700)
-    found = shrinkage.mixture_quantiles(mean, sd)
+    found = ensemble.mixture_quantiles(mean, sd)
     for j in (0, 10, 350, 699):
         share = stats.norm.cdf((found[j] - mean) / sd).mean()
         assert share == pytest.approx((2 * j + 1) / 1400, abs=2e-5)

@@ -7,11 +7,12 @@ import pandas as pd
 import pytest
 
 import ranef
-from ranef import inference, solve
+from ranef.derivatives import linear
 from ranef.errors import ModelError
-from ranef.inference import generalised
-from ranef.inference.covariance import joint_covariance
-from ranef.inference.posterior import effect_posterior
+from ranef.inference.coefficients import parameters
+from ranef.inference.coefficients.covariance import joint_covariance
+from ranef.inference.effects import generalised_effects
+from ranef.inference.effects.posterior import effect_posterior
 
 SLEEP = "Reaction ~ Days + (Days | Subject)"
 N = 4000
@@ -101,7 +102,7 @@ def test_posterior_effects_have_the_modes_and_their_covariance(name):
 def test_posterior_draws_are_the_core_s_covariance_for_crossed_factors():
     fit = ranef.lmm("diameter ~ 1 + (1 | plate) + (1 | sample)", ranef.data.load("Penicillin"))
     deviations = effect_posterior(fit.estimate).deviations(np.random.default_rng(1), N)
-    for d, (given, _) in zip(deviations, solve.conditional_covariances(fit.estimate), strict=True):
+    for d, (given, _) in zip(deviations, linear.conditional_covariances(fit.estimate), strict=True):
         error = given[:, 0, 0] * np.sqrt(2 / N)
         assert np.abs((d[:, :, 0].var(axis=0) - given[:, 0, 0]) / error).max() < 5
 
@@ -198,7 +199,7 @@ def test_generalised_posterior_draws_against_the_exact_posterior():
     """Poisson counts of one level: mean and sd by quadrature, near the normal approximation."""
     fit = ranef.glmm("count ~ mined + (1 | site)", ranef.data.load("Salamanders"),
                      family="poisson")  # fmt: skip
-    exact = generalised.posterior_means(fit.estimate)[0]
+    exact = generalised_effects.posterior_means(fit.estimate)[0]
     deviations = effect_posterior(fit.estimate).deviations(np.random.default_rng(1), N)[0]
     drawn = fit.estimate.term_modes[0] + deviations
     many = np.bincount(fit.estimate.design.factors[0].codes) > 20
@@ -215,7 +216,7 @@ def test_generalised_parameters_are_drawn_jointly():
         ranef.data.load("cbpp"),
         family="binomial",
     )
-    from ranef.inference.parameter_draws import generalised_draws
+    from ranef.inference.draws.parameter_draws import generalised_draws
 
     draw, rng = generalised_draws(fit.estimate), np.random.default_rng(1)
     found = [draw(rng) for _ in range(N)]
@@ -242,9 +243,9 @@ def test_the_same_rng_gives_the_same_draws_and_bad_kinds_are_refused():
 
 def test_linear_draws_have_the_covariance_of_the_estimates():
     fit = ranef.lmm(SLEEP, ranef.data.load("sleepstudy"))
-    from ranef.inference.parameter_draws import linear_draws
+    from ranef.inference.draws.parameter_draws import linear_draws
 
-    draw = linear_draws(fit.estimate, inference.parameter_covariance(fit.estimate))
+    draw = linear_draws(fit.estimate, parameters.parameter_covariance(fit.estimate))
     rng = np.random.default_rng(1)
     found = [draw(rng) for _ in range(N)]
     agrees(np.array([d.beta for d in found]).T, fit.estimate.vcov)

@@ -9,7 +9,7 @@ import shapes
 from numpy.typing import NDArray
 
 from ranef.design.specify import specify
-from ranef.models.lmm import fit_lmm
+from ranef.models.linear import fit_lmm
 
 pytestmark = pytest.mark.study
 

@@ -29,9 +29,9 @@ from numpy.typing import NDArray
 from ranef import families
 from ranef.design.generalised import specify_generalised
 from ranef.families import Cumulative, Family, Multinomial, family
-from ranef.inference.covariance import joint_covariance
-from ranef.models.estimate import GeneralisedEstimate
-from ranef.models.glmm import fit_glmm
+from ranef.inference.coefficients.covariance import joint_covariance
+from ranef.models.generalised import fit_glmm
+from ranef.models.records import GeneralisedEstimate
 
 pytestmark = pytest.mark.study
 

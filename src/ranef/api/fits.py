@@ -5,13 +5,13 @@ from __future__ import annotations
 from os import PathLike
 from typing import Any
 
-from ranef.api import saving
-from ranef.api.asked import Questions
-from ranef.api.encoding import Bundle, decode, encode
-from ranef.api.encoding_generalised import decode_generalised, encode_generalised
-from ranef.api.generalised import GeneralisedFit
-from ranef.api.linear import LinearFit
-from ranef.api.saving import FileKind, Functions, from_bytes, register, to_bytes
+from ranef.api.questions import Questions
+from ranef.fits.generalised import GeneralisedFit
+from ranef.fits.linear import LinearFit
+from ranef.storage import saving
+from ranef.storage.encoding import Bundle, decode, encode
+from ranef.storage.encoding_generalised import decode_generalised, encode_generalised
+from ranef.storage.saving import FileKind, Functions, from_bytes, register, to_bytes
 
 __all__ = ["GeneralizedMixedModelFit", "LinearMixedModelFit", "load"]
 

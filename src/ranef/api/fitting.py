@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ranef.api import checks
-from ranef.api.concerns import warn_about
+from ranef import arguments
 from ranef.api.fits import GeneralizedMixedModelFit, LinearMixedModelFit
-from ranef.api.frame import Frame
-from ranef.api.progress import SearchBar
-from ranef.api.proof import warn_unless_proved
+from ranef.description.convergence import warn_unless_proved
+from ranef.description.doubts import warn_about
+from ranef.display.progress import SearchBar
 from ranef.errors import FormulaError, ModelError
 from ranef.tables import Table
+from ranef.tables.frame import Frame
 
 if TYPE_CHECKING:
     from ranef.design.generalised import GeneralisedSpecification
@@ -126,7 +126,7 @@ def lmm(
     >>> held.optimum.singular
     False
     """
-    from ranef.models.lmm import fit_lmm
+    from ranef.models.linear import fit_lmm
 
     if priors or fixed or equal:
         return glmm(
@@ -135,11 +135,11 @@ def lmm(
             missing=missing, kernels=kernels, functions=functions, path=path, start=start,
             n_jobs=n_jobs, progress=progress,
         )  # fmt: skip
-    restricted = checks.flag("reml", reml)
-    chosen = None if path is None else checks.choice("path", path, PATHS)
-    theta = checks.start(start)
-    jobs = None if n_jobs is None else checks.count("n_jobs", n_jobs)
-    bar = checks.optional_flag("progress", progress)
+    restricted = arguments.flag("reml", reml)
+    chosen = None if path is None else arguments.choice("path", path, PATHS)
+    theta = arguments.start(start)
+    jobs = None if n_jobs is None else arguments.count("n_jobs", n_jobs)
+    bar = arguments.optional_flag("progress", progress)
     table, spec = _specify(formula, data, weights, offset, contrasts, missing, kernels, functions)
     with SearchBar(bar) as watch:
         estimate = fit_lmm(
@@ -295,13 +295,13 @@ def glmm(
     >>> held.coef.round(3).to_dict(), held.df_model
     ({'(Intercept)': -1.41, 'period2': -1.044, 'period3': -1.044, 'period4': -1.5}, 3)
     """
-    from ranef.models.glmm import fit_glmm
+    from ranef.models.generalised import fit_glmm
 
-    nodes, restricted = checks.count("quadrature", quadrature), checks.flag("reml", reml)
-    chosen = None if path is None else checks.choice("path", path, PATHS)
-    theta = checks.start(start)
-    jobs = None if n_jobs is None else checks.count("n_jobs", n_jobs)
-    bar = checks.optional_flag("progress", progress)
+    nodes, restricted = arguments.count("quadrature", quadrature), arguments.flag("reml", reml)
+    chosen = None if path is None else arguments.choice("path", path, PATHS)
+    theta = arguments.start(start)
+    jobs = None if n_jobs is None else arguments.count("n_jobs", n_jobs)
+    bar = arguments.optional_flag("progress", progress)
     table, spec = _specify_generalised(
         formula, data, family, link, dispersion, zero, nominal, shapes,
         weights, offset, contrasts, missing, kernels, functions,
@@ -375,12 +375,12 @@ def plan(
     """
     from ranef.solve import forecast
 
-    chosen = None if path is None else checks.choice("path", path, PATHS)
-    nodes, restricted = checks.count("quadrature", quadrature), checks.flag("reml", reml)
+    chosen = None if path is None else arguments.choice("path", path, PATHS)
+    nodes, restricted = arguments.count("quadrature", quadrature), arguments.flag("reml", reml)
     if family is None and (priors or fixed or equal):
         family, dispersion, weights = "gaussian", _precision(weights), None
     if family is not None:
-        from ranef.models.glmm import lay_out
+        from ranef.models.generalised import lay_out
 
         _, parts = _specify_generalised(
             formula, data, family, link, dispersion, zero, nominal, shapes,
@@ -423,8 +423,8 @@ def _specify(
     """Read the table once and turn it into a specification."""
     from ranef.design.specify import specify
 
-    text = checks.formula(formula)
-    checks.choice("missing", missing, MISSING)
+    text = arguments.formula(formula)
+    arguments.choice("missing", missing, MISSING)
     table = Table.of(data)
     spec = specify(
         text,
@@ -458,8 +458,8 @@ def _specify_generalised(
     """Read the table once and turn it into the specifications of all parts."""
     from ranef.design.generalised import specify_generalised
 
-    text = checks.formula(formula)
-    checks.choice("missing", missing, MISSING)
+    text = arguments.formula(formula)
+    arguments.choice("missing", missing, MISSING)
     table = Table.of(data)
     spec = specify_generalised(
         text,

@@ -30,7 +30,7 @@ def check_answers(options: Namespace) -> None:
 
 def write_ranking(ranking: Any, options: Namespace) -> None:
     """Write ranks and picture, each whole or not at all."""
-    from ranef import report
+    from ranef.display import files
 
     table = ranking.tidy(sort=True)
     about = {
@@ -46,7 +46,7 @@ def write_ranking(ranking: Any, options: Namespace) -> None:
     }
     _write(options, table, "levels", {"ranking": about})
     if options.plot is not None:
-        report.write_atomically(options.plot, _picture(ranking, options.plot))
+        files.write_atomically(options.plot, _picture(ranking, options.plot))
 
 
 def write_comparison(comparison: Any, options: Namespace) -> None:
@@ -56,25 +56,25 @@ def write_comparison(comparison: Any, options: Namespace) -> None:
 
 
 def _write(options: Namespace, table: Any, name: str, about: dict[str, Any]) -> None:
-    from ranef import report
+    from ranef.display import files
 
     for path in options.out:
         if path.lower().endswith(".csv"):
-            report.write_atomically(path, as_csv(table))
+            files.write_atomically(path, as_csv(table))
             continue
         found = {"versions": versions(), "call": options.call, **about, name: records(table)}
         text = json.dumps(found, allow_nan=False, ensure_ascii=False, indent=1)
-        report.write_atomically(path, f"{text}\n")
+        files.write_atomically(path, f"{text}\n")
 
 
 def _picture(ranking: Any, path: str) -> bytes:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    from ranef import plots
+    from ranef.questions.levels import rank_pictures
 
     canvas, stream = Figure(layout="constrained"), io.BytesIO()
     FigureCanvasAgg(canvas)
-    plots.ranks(ranking, figure=canvas)
+    rank_pictures.ranks(ranking, figure=canvas)
     canvas.savefig(stream, format=Path(path).suffix[1:].lower(), dpi=150)
     return stream.getvalue()

@@ -93,17 +93,18 @@ def _check_place(path: Path) -> None:
 def write_outputs(fit: MixedFit, options: Namespace) -> None:
     """Write every file that was asked for, each whole or not at all."""
     import ranef
-    from ranef import report
+    from ranef.display import files
+    from ranef.report import page
 
     for name in options.out:
         if name.lower().endswith(".json"):
             text = json.dumps(results(fit, options), allow_nan=False, ensure_ascii=False, indent=1)
-            report.write_atomically(name, f"{text}\n")
+            files.write_atomically(name, f"{text}\n")
         else:
             fixed = fit.tidy("fixed", conf_level=options.conf_level, **degrees(options))
-            report.write_atomically(name, as_csv(fixed, ("term", "estimate")))
+            files.write_atomically(name, as_csv(fixed, ("term", "estimate")))
     if options.report is not None:
-        report.write(
+        page.write(
             fit,
             options.report,
             conf_level=options.conf_level,
@@ -118,7 +119,7 @@ def write_outputs(fit: MixedFit, options: Namespace) -> None:
 
 def results(fit: MixedFit, options: Namespace) -> dict[str, Any]:
     """Return everything about a fit as plain JSON values."""
-    from ranef.models.naming import factors_of
+    from ranef.models.labels import factors_of
 
     spec = fit.estimate.specification
     level = options.conf_level
@@ -170,7 +171,7 @@ def strict(value: Any) -> Any:
 
 
 def _optimum(fit: MixedFit) -> dict[str, Any]:
-    from ranef.models.naming import terms_of
+    from ranef.models.labels import terms_of
 
     found, terms = fit.optimum, terms_of(fit.estimate)
     numbers = {
@@ -206,7 +207,7 @@ def _optimum(fit: MixedFit) -> dict[str, Any]:
 
 def _family(fit: MixedFit) -> dict[str, Any]:
     """Return what a generalised model has beside a linear one."""
-    from ranef.models.estimate import GeneralisedEstimate
+    from ranef.models.records import GeneralisedEstimate
 
     estimate = fit.estimate
     if not isinstance(estimate, GeneralisedEstimate):

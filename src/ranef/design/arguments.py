@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ranef.design.labels import level_text
 from ranef.design.scope import Scope
-from ranef.design.syntax import Call, Node, print_node
 from ranef.design.values import Categories, Numbers, Value
 from ranef.errors import DataError, FormulaError
+from ranef.formula.labels import level_text
+from ranef.formula.syntax import Call, Node, print_node
 from ranef.tables import reads_as_number
 
 __all__ = ["Arguments", "as_categories", "as_numbers", "same_as"]

@@ -14,19 +14,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranef.design.contrasts import read_contrast
-from ranef.design.frame import Frame
 from ranef.design.grouping import GroupRecipe
 from ranef.design.kernels import kernel_of
-from ranef.design.labels import count_text
 from ranef.design.matrix import Layout, lay_out, model_matrix
-from ranef.design.model import Model
 from ranef.design.random import RandomRecipe, check_identifiable, group_of, random_terms
 from ranef.design.rank import independent_columns
 from ranef.design.recipe import Recipe
 from ranef.design.response import ResponseKind
 from ranef.design.specification import Specification
-from ranef.design.syntax import Node, print_node
 from ranef.design.terms import GroupingFactor, RandomTerm
+from ranef.design.variables import Frame
 from ranef.errors import (
     DataError,
     FormulaError,
@@ -36,6 +33,9 @@ from ranef.errors import (
     suggestion,
     warn,
 )
+from ranef.formula.labels import count_text
+from ranef.formula.model import Model
+from ranef.formula.syntax import Node, print_node
 from ranef.tables import Table
 from ranef.tables.accounting import Accounting
 from ranef.tables.columns import read_column

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from ranef.design.labels import level_text, list_text
-from ranef.design.parser import parse_expression
 from ranef.design.state import Coding
-from ranef.design.syntax import Call, Name, Node, Number, Text, print_node, strip_parens
 from ranef.errors import DataError, FormulaError, LevelError, ModelError, suggestion
+from ranef.formula.labels import level_text, list_text
+from ranef.formula.parser import parse_expression
+from ranef.formula.syntax import Call, Name, Node, Number, Text, print_node, strip_parens
 
 __all__ = ["Contrast", "code_levels", "read_contrast", "read_contrast_node"]
 

@@ -16,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranef.design.contrasts import code_levels
-from ranef.design.labels import level_text
 from ranef.design.matrix import INTERCEPT, Layout, Variable, check_memory, lay_out, model_matrix
 from ranef.design.recipe import Recipe
 from ranef.design.values import Numbers
+from ranef.formula.labels import level_text
 
 __all__ = ["Effect", "Effects", "effects_of"]
 

@@ -16,10 +16,12 @@ from numpy.typing import NDArray
 
 from ranef.design.arguments import as_numbers, same_as
 from ranef.design.functions import ELEMENTWISE, FUNCTIONS, call_user
-from ranef.design.labels import list_text
 from ranef.design.scope import Scope
 from ranef.design.state import State
-from ranef.design.syntax import (
+from ranef.design.values import Categories, Constant, Numbers, Value
+from ranef.errors import DataError, FileError, FormulaError, UnknownColumnError, suggestion
+from ranef.formula.labels import list_text
+from ranef.formula.syntax import (
     Binary,
     Call,
     Name,
@@ -31,8 +33,6 @@ from ranef.design.syntax import (
     Unary,
     print_node,
 )
-from ranef.design.values import Categories, Constant, Numbers, Value
-from ranef.errors import DataError, FileError, FormulaError, UnknownColumnError, suggestion
 from ranef.tables import Table
 
 __all__ = ["CONSTANTS", "TableScope", "evaluate", "read_column", "unknown_column"]

@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 from ranef.design import bases
 from ranef.design.arguments import Arguments, as_categories, as_numbers, same_as
 from ranef.design.contrasts import Contrast, read_contrast_node
-from ranef.design.labels import level_text
 from ranef.design.scope import Scope
 from ranef.design.state import GroupMeans, Polynomial, Scaled, Spline
-from ranef.design.syntax import Call, Name, Node, print_node
 from ranef.design.values import Categories, Numbers, Value, match_levels
 from ranef.errors import FormulaError, LevelError, RanefError
+from ranef.formula.labels import level_text
+from ranef.formula.syntax import Call, Name, Node, print_node
 
 __all__ = ["ELEMENTWISE", "FUNCTIONS", "call_user"]
 

@@ -10,15 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranef.design.building import Answer, Builder, Part, response_of, zero_weights
-from ranef.design.model import Model, expand_dot, model_with_dot, taken_columns
 from ranef.design.outcome import Outcome, prototype, read_outcome
 from ranef.design.random import is_free
 from ranef.design.rank import independent_columns
 from ranef.design.response import CATEGORIES, ResponseKind, no_trials, note_response
 from ranef.design.specification import Specification
-from ranef.design.syntax import Node, print_node
 from ranef.errors import FormulaError, ModelError, suggestion
 from ranef.families import Family
+from ranef.formula.model import Model, expand_dot, model_with_dot, taken_columns
+from ranef.formula.syntax import Node, print_node
 from ranef.tables import Table
 from ranef.tables.accounting import Accounting
 

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ranef.design.labels import level_text
 from ranef.design.values import Categories, drop_unused, match_levels
+from ranef.formula.labels import level_text
 
 __all__ = ["Crossed", "GroupRecipe", "cross"]
 

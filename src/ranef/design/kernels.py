@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ranef.design.labels import level_text, list_text
 from ranef.errors import DataError, LevelError, UnknownColumnError, suggestion
+from ranef.formula.labels import level_text, list_text
 
 __all__ = ["kernel_of"]
 

@@ -16,11 +16,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ranef.design.labels import level_text
-from ranef.design.model import Terms
 from ranef.design.state import Coding
 from ranef.design.values import Categories, Numbers
 from ranef.errors import ModelError
+from ranef.formula.labels import level_text
+from ranef.formula.model import Terms
 
 __all__ = ["Layout", "Variable", "check_memory", "lay_out", "model_matrix"]
 

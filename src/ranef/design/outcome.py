@@ -13,8 +13,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ranef.design.frame import Frame
-from ranef.design.labels import count_text, level_text, list_text
 from ranef.design.response import (
     CATEGORIES,
     NUMBERS,
@@ -25,11 +23,13 @@ from ranef.design.response import (
     read_pair,
     read_response,
 )
-from ranef.design.syntax import Call, Node, print_node, strip_parens
 from ranef.design.values import Categories, drop_unused
+from ranef.design.variables import Frame
 from ranef.errors import DataError, DataWarning, ModelError, warn
 from ranef.families import Family, Multinomial, family
 from ranef.families.checks import ResponseError, require, whole
+from ranef.formula.labels import count_text, level_text, list_text
+from ranef.formula.syntax import Call, Node, print_node, strip_parens
 from ranef.tables.accounting import Accounting
 
 __all__ = ["Outcome", "prototype", "read_outcome"]

@@ -7,15 +7,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from ranef.design.frame import Frame
 from ranef.design.grouping import GroupRecipe
-from ranef.design.labels import number_text
 from ranef.design.matrix import Layout, Variable, check_memory, lay_out, model_matrix
-from ranef.design.model import Bar, Terms
-from ranef.design.syntax import Name, Node, column_names, print_node, strip_parens
 from ranef.design.terms import GroupingFactor, RandomTerm
 from ranef.design.values import Categories, Numbers, match_levels
+from ranef.design.variables import Frame
 from ranef.errors import FileError, FormulaError, LevelError, ModelError, RankWarning, warn
+from ranef.formula.labels import number_text
+from ranef.formula.model import Bar, Terms
+from ranef.formula.syntax import Name, Node, column_names, print_node, strip_parens
 
 __all__ = [
     "RandomRecipe",

@@ -14,10 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ranef.design.frame import Frame
 from ranef.design.grouping import GroupRecipe
 from ranef.design.matrix import Layout, Variable, lay_out, model_matrix
-from ranef.design.model import Model, model_with_dot
 from ranef.design.random import RandomRecipe, TermPart, term_columns, term_parts
 from ranef.design.response import PROPORTION, SUCCESSES, ResponseKind, read_response
 from ranef.design.state import (
@@ -27,9 +25,11 @@ from ranef.design.state import (
     state_from_json,
     state_to_json,
 )
-from ranef.design.syntax import Call, Name, Node, print_node, walk
 from ranef.design.values import Categories, Numbers
+from ranef.design.variables import Frame
 from ranef.errors import FileError, ModelError, RanefError
+from ranef.formula.model import Model, model_with_dot
+from ranef.formula.syntax import Call, Name, Node, print_node, walk
 from ranef.tables import Table
 
 __all__ = ["Recipe"]

@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ranef.design.frame import Frame
-from ranef.design.labels import count_text, list_text
 from ranef.design.state import level_from_json, level_to_json
-from ranef.design.syntax import Call, Node, print_node, strip_parens
 from ranef.design.values import match_levels
+from ranef.design.variables import Frame
 from ranef.errors import FileError, FormulaError, LevelError, ModelError
+from ranef.formula.labels import count_text, list_text
+from ranef.formula.syntax import Call, Node, print_node, strip_parens
 
 __all__ = [
     "CATEGORIES",

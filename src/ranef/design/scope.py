@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from ranef.design.state import State
-from ranef.design.syntax import Node
 from ranef.design.values import Value
+from ranef.formula.syntax import Node
 from ranef.tables import Table
 
 __all__ = ["Scope"]

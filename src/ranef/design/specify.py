@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from ranef.design.building import Answer, Builder, Part, response_of, zero_weights
-from ranef.design.model import Model, expand_dot, model_with_dot
 from ranef.design.specification import Specification
-from ranef.design.syntax import Call, Node, print_node, strip_parens
 from ranef.errors import ModelError
+from ranef.formula.model import Model, expand_dot, model_with_dot
+from ranef.formula.syntax import Call, Node, print_node, strip_parens
 from ranef.tables import Table
 
 __all__ = ["specify"]

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ranef.design.labels import level_text
+from ranef.formula.labels import level_text
 
 __all__ = ["Categories", "Constant", "Numbers", "Value", "drop_unused", "match_levels"]
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranef import _core
-from ranef.models.estimate import Estimate
+from ranef.models.records import Estimate
 from ranef.solve.assembly import Assembly, Term, assemble
 from ranef.solve.resources import available_cores, one_blas_thread
 from ranef.solve.search import MAX_EVALUATIONS, ranks_of, term_order

@@ -8,19 +8,20 @@ from typing import Any
 
 import numpy as np
 
-from ranef import plots
-from ranef.design.syntax import column_names
+from ranef.display import canvas as canvas_
+from ranef.display import descriptions
+from ranef.display.figures import figure
+from ranef.display.leaving import or_why
+from ranef.display.markup import Column, Markup, element, join, table
+from ranef.display.numbers import align, decimals, number
+from ranef.display.reading import is_generalised
 from ranef.errors import RanefError, RanefWarning
-from ranef.models.estimate import GeneralisedEstimate
-from ranef.models.naming import factors_of
-from ranef.plots import descriptions
-from ranef.plots.predictions import predictions_text
-from ranef.plots.profile import zeta
-from ranef.plots.reading import is_generalised
-from ranef.report.figures import figure
-from ranef.report.leaving import or_why
-from ranef.report.markup import Column, Markup, element, join, table
-from ranef.report.numbers import align, decimals, number
+from ranef.formula.syntax import column_names
+from ranef.models.labels import factors_of
+from ranef.models.records import GeneralisedEstimate
+from ranef.questions.intervals.profile_picture import zeta
+from ranef.questions.predictions import picture
+from ranef.questions.predictions.picture import predictions_text
 from ranef.tables import Table
 
 __all__ = ["categories", "has_profile", "has_slopes", "means", "predictions", "profile"]
@@ -105,7 +106,7 @@ def _means(fit: Any, name: str, place: int, conf_level: float, df: str | None) -
         lambda canvas: found.plot(figure=canvas),
         name=f"means{place}",
         alt=descriptions.means_text(found),
-        caption=f"Marginal means of {name} with {plots.style.percent(conf_level)} intervals (bars) "
+        caption=f"Marginal means of {name} with {canvas_.percent(conf_level)} intervals (bars) "
         "and comparison arrows: levels whose arrows do not overlap differ.",
     )
     notes = [element("p", note) for note in found.notes]
@@ -113,7 +114,7 @@ def _means(fit: Any, name: str, place: int, conf_level: float, df: str | None) -
 
 
 def _means_table(found: Any, name: str, conf_level: float) -> Markup:
-    source, level = Table.of(found.tidy(tests=False)), plots.style.percent(conf_level)
+    source, level = Table.of(found.tidy(tests=False)), canvas_.percent(conf_level)
     rows = range(source.n_rows)
     names = [", ".join(str(source.values(c)[i]) for c in found.names) for i in rows]
     places = [decimals(float(se)) for se in source.numeric("std_error")]
@@ -147,13 +148,13 @@ def _predictions(fit: Any, conf_level: float) -> Markup:
     if is_generalised(fit) and fit.estimate.family.name in CATEGORIES:
         category = fit.levels[-1]
     return figure(
-        lambda canvas: plots.predictions(
+        lambda canvas: picture.predictions(
             fit, category=category, conf_level=conf_level, figure=canvas
         ),
         name="predictions",
         alt=predictions_text(fit, category=category, conf_level=conf_level),
         caption="Each level's own prediction, and the mean of the population (random effects "
-        f"integrated out) with its {plots.style.percent(conf_level)} interval. Other predictors "
+        f"integrated out) with its {canvas_.percent(conf_level)} interval. Other predictors "
         "are held at their means, categories at the most frequent one.",
     )
 
@@ -201,7 +202,7 @@ def _profile(fit: Any, conf_level: float) -> Markup:
         warnings.simplefilter("always")
         found = fit.profile(conf_level=max(0.99, conf_level), progress=False)
     warned = dict.fromkeys(str(w.message) for w in caught if issubclass(w.category, RanefWarning))
-    level = plots.style.percent(conf_level)
+    level = canvas_.percent(conf_level)
     criterion = "maximum likelihood" if found.criterion == "ML" else "REML"
     words = (
         "Each parameter held at other values, all the others fitted anew "

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from ranef.plots.reading import Fitted, is_generalised
-from ranef.report.document import document
-from ranef.report.files import write_atomically
-from ranef.report.markup import Markup, element, join
+from ranef.display.files import write_atomically
+from ranef.display.html import document
+from ranef.display.markup import Markup, element, join
+from ranef.display.reading import Fitted, is_generalised
 from ranef.report.sections import Section, all_sections, key_facts
 
 __all__ = ["html", "write"]

@@ -10,27 +10,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ranef import plots
 from ranef._version import __version__
-from ranef.models.estimate import Estimate, GeneralisedEstimate
-from ranef.models.naming import Levels, factors_of, group_name, terms_of
-from ranef.plots.reading import Fitted, fixed_table, is_generalised
-from ranef.report import answers, mathml, words
-from ranef.report.explained import explained
-from ranef.report.figures import figure
-from ranef.report.fitness import fitness
-from ranef.report.levels import has_ratios, levels, ratios
-from ranef.report.markup import Column, Markup, element, join, table
-from ranef.report.numbers import (
-    MINUS,
-    align,
-    count,
-    decimals,
-    exact,
-    number,
-    p_value,
-    significant,
-)
+from ranef.description import mathml, words
+from ranef.display import canvas as canvas_
+from ranef.display.figures import figure
+from ranef.display.markup import Column, Markup, element, join, table
+from ranef.display.numbers import MINUS, align, count, decimals, exact, number, p_value, significant
+from ranef.display.reading import Fitted, fixed_table, is_generalised
+from ranef.display.words import alt_text
+from ranef.models.labels import Levels, factors_of, group_name, terms_of
+from ranef.models.records import Estimate, GeneralisedEstimate
+from ranef.questions.checks.section import fitness
+from ranef.questions.explained.section import explained
+from ranef.questions.levels.section import has_ratios, levels, ratios
+from ranef.report import answers, coefficients
 from ranef.tables import Table
 from ranef.tables.accounting import Accounting
 
@@ -192,16 +185,16 @@ def _fixed(fit: Fitted, conf_level: float, df: str | None) -> Markup:
     source = Table.of(fixed_table(fit, conf_level, df))
     if not source.n_rows:
         return element("p", "The model has no fixed effects.")
-    level = plots.style.percent(conf_level)
+    level = canvas_.percent(conf_level)
     estimate: Estimate = fit.estimate
     tables = [
         _coefficients(source, rows, caption, word, level)
         for caption, word, rows in words.coefficient_tables(estimate, source, level)
     ]
     picture = figure(
-        lambda canvas: plots.fixed(fit, conf_level=conf_level, df=df, figure=canvas),
+        lambda canvas: coefficients.fixed(fit, conf_level=conf_level, df=df, figure=canvas),
         name="fixed",
-        alt=plots.alt_text(fit, "fixed", conf_level=conf_level, df=df),
+        alt=alt_text(fit, "fixed", conf_level=conf_level, df=df),
         caption=f"Fixed effects with {level} confidence intervals. The dashed line marks zero.",
     )
     return join([tables[0], picture, *tables[1:]])
@@ -291,7 +284,7 @@ def _deviations(fit: Fitted, conf_level: float) -> Markup:
         Column("Variance", _digits(sd**2)),
     ]
     if np.isfinite(low).any() or np.isfinite(high).any():
-        level = plots.style.percent(conf_level)
+        level = canvas_.percent(conf_level)
         columns += [Column(f"{level} low", _digits(low)), Column(f"{level} high", _digits(high))]
     caption = "Standard deviations of the random effects"
     caption += " on the scale of the link" if is_generalised(fit) else " and of the residuals"

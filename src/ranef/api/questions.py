@@ -1,0 +1,89 @@
+"""Every question of `ranef` that is asked of one fit, as a method of the fit as well."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import MethodType
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+import ranef
+
+if TYPE_CHECKING:
+    from ranef.api.pictures import FitPlots
+    from ranef.questions.averages.answer import AverageEffect
+    from ranef.questions.averages.marginal import PopulationAverage
+    from ranef.questions.checks.check import Check
+    from ranef.questions.checks.collinearity import Collinearity, Heterogeneity
+    from ranef.questions.checks.influence import Influence, Leverage
+    from ranef.questions.checks.simulated_residuals import SimulatedResiduals
+    from ranef.questions.explained.r2_icc import ICC, R2
+    from ranef.questions.intervals.bootstrap import Bootstrap
+    from ranef.questions.intervals.profile import Profile
+    from ranef.questions.levels.posterior import LevelPosterior
+    from ranef.questions.levels.ranking import Ranking
+    from ranef.questions.levels.standardized_ratios import StandardizedRatios
+    from ranef.questions.means.contrasts import Contrasts
+    from ranef.questions.means.means import JointTests, MarginalMeans
+    from ranef.questions.tests.likelihood_ratios import ModelComparison
+    from ranef.questions.tests.robust import RobustCovariance
+    from ranef.questions.tests.term_tests import TermTests
+    from ranef.questions.tests.variance_test import VarianceTest
+
+__all__ = ["Question", "Questions"]
+
+Answer = TypeVar("Answer")
+
+
+class Question(Generic[Answer]):
+    """The function of `ranef` with the attribute's name, its first argument the fit.
+
+    Its arguments, docstring and refusals are those of the function, which stays the one
+    place where they are written.
+    """
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    def __get__(self, fit: Any, owner: type | None = None) -> Callable[..., Answer]:
+        function: Callable[..., Answer] = getattr(ranef, self.name)
+        return function if fit is None else MethodType(function, fit)
+
+
+class Questions:
+    """The questions asked of a fit: ``fit.emmeans("dose")`` is ``ranef.emmeans(fit, "dose")``."""
+
+    anova: Question[TermTests | ModelComparison] = Question()
+    augment: Question[Any] = Question()
+    average: Question[AverageEffect] = Question()
+    bootstrap: Question[Bootstrap] = Question()
+    check: Question[Check] = Question()
+    collinearity: Question[Collinearity] = Question()
+    confint: Question[Any] = Question()
+    contrasts: Question[Contrasts] = Question()
+    emmeans: Question[MarginalMeans] = Question()
+    emtrends: Question[MarginalMeans] = Question()
+    for_marginaleffects: Question[Any] = Question()
+    heterogeneity: Question[Heterogeneity] = Question()
+    icc: Question[ICC] = Question()
+    influence: Question[Influence] = Question()
+    joint_tests: Question[JointTests] = Question()
+    leverage: Question[Leverage] = Question()
+    marginal: Question[PopulationAverage] = Question()
+    posterior: Question[LevelPosterior] = Question()
+    profile: Question[Profile] = Question()
+    r2: Question[R2] = Question()
+    rank: Question[Ranking] = Question()
+    reliability: Question[Any] = Question()
+    robust: Question[RobustCovariance] = Question()
+    shrinkage: Question[Any] = Question()
+    simulated_residuals: Question[SimulatedResiduals] = Question()
+    standardized_ratios: Question[StandardizedRatios] = Question()
+    variance_test: Question[VarianceTest] = Question()
+    vcov_by_level: Question[Any] = Question()
+
+    @property
+    def plot(self) -> FitPlots:
+        """The pictures of the fit: ``fit.plot.residuals()`` and more."""
+        from ranef.api.pictures import FitPlots
+
+        return FitPlots(self)  # type: ignore[arg-type]

@@ -1,0 +1,400 @@
+"""What can be asked of a generalised estimate: the joint covariance of
+coefficients and theta, covariances of the modes, prediction errors.
+
+May import `_core`, `covariance`, `design.specification`, `errors`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ranef.derivatives.linear import STEP, free_entries, level_rows, room
+from ranef.errors import ModelError
+from ranef.solve.predictors import GeneralisedAssembly, assemble_generalised
+from ranef.solve.problem import GeneralisedDesign
+from ranef.solve.search import ranks_of
+
+if TYPE_CHECKING:
+    from ranef.models.records import GeneralisedEstimate
+
+__all__ = [
+    "generalised_conditional_covariances",
+    "generalised_criterion",
+    "generalised_prediction_variance",
+    "joint_covariance",
+    "joint_gradient",
+    "joint_hessian",
+    "mode_derivatives",
+    "modes_given",
+    "posterior_moments",
+]
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int32]
+
+
+def _assembly(
+    estimate: GeneralisedEstimate, design: GeneralisedDesign | None = None
+) -> GeneralisedAssembly:
+    return assemble_generalised(
+        design or estimate.design, estimate.optimum.path, quadrature=estimate.quadrature
+    )
+
+
+def _point(assembly: GeneralisedAssembly, estimate: GeneralisedEstimate) -> Floats:
+    ranks = ranks_of(estimate.optimum)
+    return assembly.point(estimate.theta, estimate.coefficients, ranks)
+
+
+def _state(
+    assembly: GeneralisedAssembly, inner: Floats, theta: Floats, ranks: dict[int, int]
+) -> tuple[Floats, Floats]:
+    """Gradient in the core's outer coefficients and theta, and all coefficients."""
+    x = np.concatenate([assembly.phi(theta, ranks), inner])
+    state = assembly.core.state(x, True)
+    if not np.isfinite(state["criterion"]):
+        raise ModelError(
+            "the likelihood is not finite a small step from the optimum: no covariance matrix "
+            "of the estimates can be given"
+        )
+    by_coefficient = state["gradient"][assembly.core.parameters :]
+    by_theta = assembly.theta_gradient(theta, ranks, state)
+    return np.concatenate([by_coefficient, by_theta]), state["coefficients"]
+
+
+def joint_gradient(estimate: GeneralisedEstimate, coefficients: Floats, theta: Floats) -> Floats:
+    """Exact gradient of minus twice the log-likelihood, coefficients first.
+
+    Parameters
+    ----------
+    estimate : GeneralisedEstimate
+        Gives the model; the point may be any.
+    coefficients : (P,) array
+        Those that are held, or integrated out (under REML), are not read; of equal
+        ones the first is.
+    theta : (k,) array
+
+    Returns
+    -------
+    (F + k,) array
+        Of the free coefficients (equal ones are one), without those that are
+        integrated out.
+    """
+    assembly = _assembly(estimate)
+    ranks, outer = ranks_of(estimate.optimum), assembly.outer
+    g, _ = _state(assembly, assembly.inner(coefficients)[outer], theta, ranks)
+    T = assembly.scale[np.ix_(outer, outer)]
+    g[: len(outer)] = np.linalg.solve(T.T, g[: len(outer)])
+    return g
+
+
+def generalised_criterion(
+    estimate: GeneralisedEstimate, coefficients: Floats, theta: Floats
+) -> float:
+    """Minus twice the log-likelihood (of the criterion fitted) at any point.
+
+    Coefficients that are held or integrated out are not read.
+    """
+    assembly = _assembly(estimate)
+    inner = assembly.inner(coefficients)[assembly.outer]
+    x = np.concatenate([assembly.phi(theta, {}), inner])
+    return float(assembly.core.state(x, False)["criterion"]) + assembly.shift
+
+
+def _curvature(
+    assembly: GeneralisedAssembly, estimate: GeneralisedEstimate
+) -> tuple[Floats, NDArray[np.bool_], Floats]:
+    """Hessian in the core's outer coefficients and theta, what is free, and the
+    derivatives of all the core's coefficients with respect to these.
+
+    Central differences of the exact gradient, extrapolated once.
+    """
+    ranks, theta = ranks_of(estimate.optimum), estimate.theta
+    inner = assembly.inner(estimate.coefficients)[assembly.outer]
+    m = len(inner)
+    loose = np.concatenate([np.ones(m, dtype=np.bool_), _loose(assembly, theta, ranks)])
+    steps = np.concatenate([np.full(m, STEP), _theta_steps(assembly, theta)])
+    x = np.concatenate([inner, theta])
+    hessian = np.zeros((len(x), len(x)))
+    moved = np.zeros((assembly.free.count, len(x)))
+
+    def difference(i: np.intp, step: float) -> tuple[Floats, Floats]:
+        up, down = x.copy(), x.copy()
+        up[i] += step
+        down[i] -= step
+        high = _state(assembly, up[:m], up[m:], ranks)
+        low = _state(assembly, down[:m], down[m:], ranks)
+        return (high[0] - low[0]) / (2 * step), (high[1] - low[1]) / (2 * step)
+
+    for i in np.flatnonzero(loose):
+        fine = difference(i, float(steps[i]) / 2)
+        coarse = difference(i, float(steps[i]))
+        hessian[i], moved[:, i] = ((4 * f - c) / 3 for f, c in zip(fine, coarse, strict=True))
+    keep = np.ix_(loose, loose)
+    symmetric = np.zeros_like(hessian)
+    symmetric[keep] = (hessian[keep] + hessian[keep].T) / 2
+    return symmetric, loose, moved
+
+
+def _loose(
+    assembly: GeneralisedAssembly, theta: Floats, ranks: dict[int, int]
+) -> NDArray[np.bool_]:
+    """Which entries of theta neither a face nor the user holds, (k,)."""
+    return free_entries(assembly, theta, ranks) & ~assembly.held(theta)
+
+
+def _theta_steps(assembly: GeneralisedAssembly, theta: Floats) -> Floats:
+    unit = np.concatenate([term.units for term in assembly.terms])
+    steps = STEP * np.maximum(np.abs(theta), 0.1 * unit)
+    return np.asarray(np.minimum(steps, room(assembly, theta) / 2), dtype=np.float64)
+
+
+def _carried(matrix: Floats, transform: Floats) -> Floats:
+    """A matrix over coefficients and theta with the coefficients transformed."""
+    rows, columns = transform.shape
+    k = len(matrix) - columns
+    full = np.zeros((rows + k, columns + k))
+    full[:rows, :columns] = transform
+    full[rows:, columns:] = np.eye(k)
+    return np.asarray(full @ matrix @ full.T, dtype=np.float64)
+
+
+def joint_hessian(estimate: GeneralisedEstimate) -> tuple[Floats, NDArray[np.bool_]]:
+    """Second derivatives of minus twice the log-likelihood at the optimum.
+
+    Returns
+    -------
+    hessian : (F + k, F + k) float64 array
+        Free coefficients (equal ones are one, without those that are integrated
+        out) first, then theta; zero where theta is held, by a face or by the user.
+    free : (F + k,) bool array
+    """
+    assembly = _assembly(estimate)
+    hessian, loose, _ = _curvature(assembly, estimate)
+    T = assembly.scale[np.ix_(assembly.outer, assembly.outer)]
+    return _carried(hessian, np.asarray(np.linalg.inv(T).T, dtype=np.float64)), loose
+
+
+def joint_covariance(estimate: GeneralisedEstimate) -> Floats:
+    """Covariance matrix (P + k, P + k) of the estimates, coefficients first.
+
+    The inverse of half the Hessian on the free parameters; rows and columns of
+    parameters that are held, by a face or by the user, are zero, and those of equal
+    coefficients are equal. Coefficients that are integrated
+    out have their covariance given the others, plus what the others' uncertainty
+    moves them (by the delta method).
+
+    Raises
+    ------
+    ModelError
+        When the Hessian is not positive definite: the estimates are no proper
+        maximum.
+    """
+    assembly = _assembly(estimate)
+    hessian, loose, moved = _curvature(assembly, estimate)
+    keep = np.ix_(loose, loose)
+    outside = np.zeros_like(hessian)
+    outside[keep] = _inverse_of_half(hessian[keep])
+    F, outer, inside = assembly.free.count, assembly.outer, assembly.integrated
+    # rows: the free coefficients and theta; columns: the parameters of the criterion
+    spread = np.zeros((F + len(estimate.theta), len(hessian)))
+    spread[:F] = moved
+    spread[outer] = np.eye(len(hessian))[: len(outer)]
+    spread[F:] = np.eye(len(hessian))[len(outer) :]
+    out = spread @ outside @ spread.T
+    if len(inside):
+        back = assembly.back
+        C = back @ estimate.coefficient_vcov @ back.T
+        given = C[np.ix_(inside, inside)]
+        if len(outer):
+            cross = C[np.ix_(inside, outer)]
+            given = given - cross @ np.linalg.solve(C[np.ix_(outer, outer)], cross.T)
+        out[np.ix_(inside, inside)] += given
+    return _carried(_carried(out, assembly.scale), assembly.free.M)
+
+
+def _inverse_of_half(hessian: Floats) -> Floats:
+    scale = np.sqrt(np.abs(np.diag(hessian)))
+    scale[scale == 0] = 1.0
+    scaled = hessian / np.outer(scale, scale)
+    if len(scaled) and np.linalg.eigvalsh(scaled)[0] <= 0:
+        raise ModelError(
+            "the matrix of second derivatives of the log-likelihood is not definite, so that "
+            "there are no standard errors: a coefficient or a variance cannot be estimated "
+            "from these data"
+        )
+    return np.asarray(2 * np.linalg.inv(scaled) / np.outer(scale, scale), dtype=np.float64)
+
+
+def generalised_conditional_covariances(
+    estimate: GeneralisedEstimate,
+) -> tuple[tuple[Floats, Floats], ...]:
+    """Covariance matrices of each term's modes, by level.
+
+    Returns
+    -------
+    tuple of (given_parameters, prediction_error), each (q, r, r)
+        For each term of the design: given coefficients and theta; and with
+        what is not known about the coefficients.
+    """
+    assembly = _assembly(estimate)
+    x = _point(assembly, estimate)
+    both = [
+        tuple(assembly.core.mode_covariances(x, b, with_fixed) for with_fixed in (False, True))
+        for b in range(len(assembly.blocks))
+    ]
+    out = []
+    for term in assembly.terms:
+        cut = slice(term.first, term.first + term.size)
+        given, error = (
+            term.basis @ matrices[:, cut, cut] @ term.basis.T for matrices in both[term.block]
+        )
+        out.append((given, error))
+    return tuple(out)
+
+
+def generalised_prediction_variance(
+    estimate: GeneralisedEstimate, X: Floats, random: Sequence[tuple[Ints, Floats] | None]
+) -> Floats:
+    """Variance of the prediction error of x'beta + z'b given theta, (N,).
+
+    Parameters
+    ----------
+    estimate : GeneralisedEstimate
+    X : (N, P) array
+        Over all coefficients: zero where a coefficient has no part.
+    random : one (codes (N,), z (N, r)) for each term of the design, or None
+        Code -1 is a new level: it adds z' Psi z. None leaves the term out.
+    """
+    assembly = _assembly(estimate)
+    codes, z, new = level_rows(assembly, estimate.term_covariances, len(X), random)
+    inner = np.ascontiguousarray(X @ assembly.transform)
+    forms = assembly.core.quadratic_forms(_point(assembly, estimate), codes, z, inner)
+    return np.asarray(forms + new, dtype=np.float64)
+
+
+@dataclass(frozen=True, eq=False)
+class GivenModes:
+    """Random effects of a design at parameters that were found elsewhere.
+
+    Attributes
+    ----------
+    modes : tuple of (q, r) float64 arrays
+        Of each term.
+    predictors : (M, n) float64 array
+        At the modes.
+    coefficient_vcov : (P, P) float64 array
+        Of the coefficients given theta, from these rows.
+    """
+
+    modes: tuple[Floats, ...]
+    predictors: Floats
+    coefficient_vcov: Floats
+
+
+def modes_given(estimate: GeneralisedEstimate) -> GivenModes:
+    """Modes of an estimate's design at its coefficients and theta.
+
+    Raises
+    ------
+    ModelError
+        When they cannot be found: a response that the parameters make impossible.
+    """
+    design = replace(estimate.design, integrated=())
+    assembly = _assembly(estimate, design if estimate.design.integrated else None)
+    # only with derivatives the core has the covariance of the coefficients
+    found = assembly.core.state(_point(assembly, estimate), True)
+    if not np.isfinite(found["criterion"]):
+        raise ModelError(
+            "at the fitted parameters some of these observations are impossible, so that the "
+            "random effects of their levels cannot be found"
+        )
+    modes = tuple(found["modes"][t.block][:, t.first : t.first + t.size] for t in assembly.terms)
+    return GivenModes(modes, found["predictors"], assembly.covariance(found["fixed_covariance"]))
+
+
+def mode_derivatives(estimate: GeneralisedEstimate) -> tuple[Floats, ...]:
+    """Derivatives of the modes with respect to coefficients and theta.
+
+    Central differences of the modes, each found anew, extrapolated once; zero
+    where a parameter is held. Of equal coefficients the first has the derivative
+    with respect to their common value.
+
+    Returns
+    -------
+    tuple of (q, r, P + k) float64 arrays
+        For each term of the design, coefficients first.
+    """
+    # the modes given all coefficients, also of those that the fit integrated out
+    design = replace(estimate.design, integrated=())
+    assembly = _assembly(estimate, design if estimate.design.integrated else None)
+    ranks = ranks_of(estimate.optimum)
+    theta, inner = estimate.theta, assembly.inner(estimate.coefficients)
+    F = len(inner)
+    loose = np.concatenate([np.ones(F, dtype=np.bool_), _loose(assembly, theta, ranks)])
+    steps = np.concatenate([np.full(F, STEP), _theta_steps(assembly, theta)])
+
+    def modes(i: np.intp, step: float) -> list[Floats]:
+        at, moved = inner.copy(), theta.copy()
+        if i < F:
+            at[i] += step
+        else:
+            moved[i - F] += step
+        x = np.concatenate([assembly.phi(moved, ranks), at])
+        found: list[Floats] = assembly.core.state(x, False)["modes"]
+        return [found[t.block][:, t.first : t.first + t.size] for t in assembly.terms]
+
+    def difference(i: np.intp, step: float) -> list[Floats]:
+        pairs = zip(modes(i, step), modes(i, -step), strict=True)
+        return [(high - low) / (2 * step) for high, low in pairs]
+
+    out = [np.zeros((*b.shape, len(loose))) for b in estimate.term_modes]
+    for i in np.flatnonzero(loose):
+        step = float(steps[i])
+        halves = zip(out, difference(i, step / 2), difference(i, step), strict=True)
+        for target, fine, coarse in halves:
+            target[:, :, i] = (4 * fine - coarse) / 3
+    return tuple(
+        np.concatenate([target[:, :, :F] @ assembly.back, target[:, :, F:]], axis=2)
+        for target in out
+    )
+
+
+def posterior_moments(
+    estimate: GeneralisedEstimate, nodes: int
+) -> tuple[tuple[Floats, Floats], ...]:
+    """Means and covariances of each term's effects by level, given data and parameters.
+
+    By adaptive Gauss-Hermite quadrature, whatever the approximation by which the
+    parameters were estimated.
+
+    Parameters
+    ----------
+    estimate : GeneralisedEstimate
+    nodes : int
+        For each random effect, 2 or more.
+
+    Returns
+    -------
+    tuple of (mean, covariance), (q, r) and (q, r, r)
+
+    Raises
+    ------
+    ModelError
+        When quadrature cannot integrate the model.
+    """
+    design = replace(estimate.design, integrated=(), penalty=None)
+    assembly = assemble_generalised(design, quadrature=nodes)
+    point = _point(assembly, estimate)
+    both = [assembly.core.posterior(point, b) for b in range(len(assembly.blocks))]
+    out = []
+    for term in assembly.terms:
+        cut = slice(term.first, term.first + term.size)
+        mean, covariance = both[term.block]
+        out.append((mean[:, cut], term.basis @ covariance[:, cut, cut] @ term.basis.T))
+    return tuple(out)

@@ -1,0 +1,329 @@
+"""What can be asked of an estimate: covariances of the modes, prediction errors,
+which parameters are free.
+
+May import `_core`, `covariance`, `design.specification`, `errors`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ranef import _core, covariance
+from ranef.solve.assembly import Assembly, Parametrisation, assemble
+from ranef.solve.search import ranks_of
+
+if TYPE_CHECKING:
+    from ranef.models.records import Estimate
+
+__all__ = [
+    "conditional_covariances",
+    "effect_derivatives",
+    "free",
+    "modes_of",
+    "prediction_variance",
+    "prediction_variance_derivatives",
+    "psi_scores",
+]
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int32]
+
+STEP = 1e-3
+"""Of a difference quotient, relative to the parameter."""
+
+
+def _assembly(estimate: Estimate) -> Assembly:
+    return assemble(estimate.specification, estimate.optimum.path)
+
+
+def at_optimum(assembly: Assembly, estimate: Estimate) -> tuple[Floats, bool, Floats]:
+    """Response, criterion and parameters as the core takes them."""
+    phi = assembly.phi(estimate.theta, ranks_of(estimate.optimum))
+    return assembly.response(), estimate.reml, phi
+
+
+def at_end(assembly: Assembly, estimate: Estimate) -> tuple[Floats, bool, Floats]:
+    """Return the same where the search left the core, to the last bit, if that is known."""
+    optimum = estimate.optimum
+    if optimum.phi is None or not np.array_equal(optimum.theta, estimate.theta):
+        return at_optimum(assembly, estimate)
+    return assembly.response(), estimate.reml, optimum.phi
+
+
+def free(estimate: Estimate) -> NDArray[np.bool_]:
+    """Which entries of theta are free on the faces of the optimum, (k,)."""
+    return free_entries(_assembly(estimate), estimate.theta, ranks_of(estimate.optimum))
+
+
+def free_entries(
+    assembly: Parametrisation, theta: Floats, ranks: dict[int, int]
+) -> NDArray[np.bool_]:
+    """Which entries of theta are free where some terms have less than full rank, (k,)."""
+    parts = []
+    for i, (term, part) in enumerate(zip(assembly.terms, assembly.split(theta), strict=True)):
+        kept = np.ones(len(part), dtype=np.bool_)
+        if i in ranks and term.term.structure == "us":
+            columns = np.repeat(np.arange(term.size), np.arange(term.size, 0, -1))
+            kept = columns < ranks[i]
+        elif term.term.structure != "us":
+            kept = term.structure.free(part)
+        parts.append(kept)
+    return np.concatenate(parts)
+
+
+def room(assembly: Parametrisation, theta: Floats) -> Floats:
+    """Distance (k,) of each entry of theta to where its range ends, inf where it does not."""
+    parts = []
+    for term, part in zip(assembly.terms, assembly.split(theta), strict=True):
+        ends = np.full(len(part), np.inf)
+        for j, parameter in enumerate(term.structure.parameters(term.term.names)):
+            if parameter.kind == "corr":
+                ends[j] = 1 - abs(part[j])
+                if term.term.structure in ("cs", "homcs") and part[j] < 0:
+                    ends[j] = part[j] + 1 / (term.size - 1)
+        parts.append(ends)
+    return np.concatenate(parts)
+
+
+def psi_scores(estimate: Estimate, psis: Sequence[Floats], Y: Floats) -> list[Floats]:
+    """Derivatives of the criterion with respect to Psi, at one Psi for many responses.
+
+    Parameters
+    ----------
+    estimate : Estimate
+        Gives the model, whose terms are unstructured or diagonal.
+    psis : sequence of (r, r) arrays
+        Covariance matrix of each term relative to sigma^2; may be singular.
+    Y : (n, m) array
+        Responses by column; sigma and beta are profiled out for each.
+
+    Returns
+    -------
+    list of (m, r, r) float64 arrays
+        By term.
+    """
+    assembly = _assembly(estimate)
+    phi = np.empty(sum(t.count for t in assembly.terms))
+    for term, psi in zip(assembly.terms, psis, strict=True):
+        if term.term.structure == "diag":
+            part = np.sqrt(np.diag(psi)) / np.diag(term.basis)
+        else:
+            inner = term.inverse_basis @ psi @ term.inverse_basis.T
+            part = _core.trapezoid(np.ascontiguousarray(inner), term.size)
+        phi[term.offset : term.offset + term.count] = part
+    responses = assembly.respond(np.ascontiguousarray(Y.T))[0]
+    out = [np.empty((len(responses), t.size, t.size)) for t in assembly.terms]
+    for k, y in enumerate(responses):
+        found = assembly.core.state(y, estimate.reml, phi, True)["psi_gradient"]
+        for term, own in zip(assembly.terms, out, strict=True):
+            own[k] = term.gradient_user(found[term.block])
+    return out
+
+
+def modes_of(estimate: Estimate, responses: Floats) -> tuple[tuple[Floats, ...], Floats]:
+    """Modes and fixed effects that other responses would have at the same theta.
+
+    Parameters
+    ----------
+    estimate : Estimate
+    responses : (k, n) float64 array
+        Without an offset.
+
+    Returns
+    -------
+    modes : tuple of (k, q, r) float64 arrays
+        Of each term: Psi Z'Py.
+    beta : (k, p) float64 array
+    """
+    assembly = _assembly(estimate)
+    _, reml, phi = at_optimum(assembly, estimate)
+    rest, taken, scale, _ = assembly.core.respond(np.ascontiguousarray(responses), None)
+    modes = [
+        np.zeros((len(responses), estimate.specification.factors[t.term.factor].n_levels, t.size))
+        for t in assembly.terms
+    ]
+    beta = np.array(taken)
+    for j in np.flatnonzero(scale > 0):
+        state = assembly.core.state(np.ascontiguousarray(rest[j]), reml, phi, False)
+        beta[j] += scale[j] * state["beta"]
+        for out, t in zip(modes, assembly.terms, strict=True):
+            out[j] = scale[j] * state["modes"][t.block][:, t.first : t.first + t.size]
+    return tuple(modes), np.asarray(beta @ assembly.fixed.transform.T)
+
+
+def effect_derivatives(estimate: Estimate) -> tuple[Floats, tuple[Floats, ...]]:
+    """Derivatives of the fixed effects and the modes with respect to theta, exact.
+
+    With s = Z'Py, b = Psi s and dP = -P Z dPsi Z' P,
+
+        db = dPsi s - modes of the response Z dPsi s,
+        d beta = -beta of the response Z dPsi s.
+
+    Returns
+    -------
+    beta : (p, k) float64 array
+    modes : tuple of (q, r, k) float64 arrays
+        Zero for entries of theta that are not `free`.
+    """
+    if estimate not in _derivatives:
+        _derivatives[estimate] = _effect_derivatives(estimate)
+    return _derivatives[estimate]
+
+
+_derivatives: WeakKeyDictionary[Estimate, tuple[Floats, tuple[Floats, ...]]] = WeakKeyDictionary()
+
+
+def _effect_derivatives(estimate: Estimate) -> tuple[Floats, tuple[Floats, ...]]:
+    assembly, theta, spec = _assembly(estimate), estimate.theta, estimate.specification
+    y, reml, phi = at_optimum(assembly, estimate)
+    scale = float(assembly.respond(spec.y[None])[2][0])
+    movable = free_entries(assembly, theta, ranks_of(estimate.optimum))
+    beta = np.zeros((spec.p, len(theta)))
+    moved = tuple(np.zeros((*b.shape, len(theta))) for b in estimate.modes)
+    place = 0
+    for i, (term, part) in enumerate(zip(assembly.terms, assembly.split(theta), strict=True)):
+        slopes = term.structure.derivatives(part)
+        codes = spec.factors[term.term.factor].codes
+        scores = assembly.core.scores(y, reml, phi, term.block)
+        s = scale * scores[:, term.first : term.first + term.size] @ term.inverse_basis
+        own = np.flatnonzero(movable[place : place + term.count])
+        direct = np.einsum("kij,qj->kqi", slopes[own], s)
+        if term.term.kernel is not None:
+            direct = np.einsum("ab,kbi->kai", covariance.lower_factor(term.term.kernel), direct)
+        responses = np.einsum("kni,ni->kn", direct[:, codes], term.term.z)
+        if len(own):
+            modes, fixed = modes_of(estimate, responses)
+            beta[:, place + own] = -fixed.T
+            for out, b in zip(moved, modes, strict=True):
+                out[:, :, place + own] = -np.moveaxis(b, 0, 2)
+            moved[i][:, :, place + own] += np.moveaxis(direct, 0, 2)
+        place += term.count
+    return beta, moved
+
+
+def conditional_covariances(estimate: Estimate) -> tuple[tuple[Floats, Floats], ...]:
+    """Covariance matrices of each term's modes, by level, sigma included.
+
+    Returns
+    -------
+    tuple of (given_parameters, prediction_error), each (q, r, r)
+        Given beta and theta; and of the prediction error b - b_hat, which adds
+        what is not known about beta.
+    """
+    assembly = _assembly(estimate)
+    at = at_optimum(assembly, estimate)
+    both = {
+        b: tuple(assembly.core.mode_covariances(*at, b, with_fixed) for with_fixed in (False, True))
+        for b in range(len(assembly.blocks))
+    }
+    out = []
+    for term in assembly.terms:
+        cut = slice(term.first, term.first + term.size)
+        given, error = (
+            estimate.sigma**2 * (term.basis @ matrices[:, cut, cut] @ term.basis.T)
+            for matrices in both[term.block]
+        )
+        out.append((given, error))
+    return tuple(out)
+
+
+def level_rows(
+    assembly: Parametrisation,
+    covariances: Sequence[Floats],
+    rows: int,
+    random: Sequence[tuple[Ints, Floats] | None],
+) -> tuple[list[Ints], list[Floats], Floats]:
+    """Rows of random effects by block, as the core takes them.
+
+    Returns
+    -------
+    codes : list of (N,) int32 arrays
+        By block; -1 where the row has none of its levels.
+    z : list of (N, r) float64 arrays
+        In the core's basis.
+    new : (N,) float64 array
+        z' Psi z of the levels that the fit has not seen.
+    """
+    codes = [np.full(rows, -1, dtype=np.int32) for _ in assembly.blocks]
+    z = [np.zeros((rows, block.size)) for block in assembly.blocks]
+    new = np.zeros(rows)
+    for term, psi, given in zip(assembly.terms, covariances, random, strict=True):
+        if given is None:
+            continue
+        level, columns = given
+        known = level >= 0
+        new[~known] += np.einsum("ij,jk,ik->i", columns[~known], psi, columns[~known])
+        codes[term.block] = np.where(known, level, codes[term.block]).astype(np.int32)
+        cut = slice(term.first, term.first + term.size)
+        z[term.block][known, cut] = columns[known] @ term.basis
+    return codes, z, new
+
+
+def prediction_variance(
+    estimate: Estimate, X: Floats, random: Sequence[tuple[Ints, Floats] | None]
+) -> Floats:
+    """Variance of the prediction error of x'beta + z'b, (N,).
+
+    Parameters
+    ----------
+    estimate : Estimate
+    X : (N, p) array
+    random : one (codes (N,), z (N, r)) for each term, or None
+        Code -1 is a new level: it adds z' Psi z. None leaves the term out.
+    """
+    assembly = _assembly(estimate)
+    at = at_optimum(assembly, estimate)
+    codes, z, new = level_rows(assembly, estimate.covariances, len(X), random)
+    inner = np.ascontiguousarray(X @ assembly.fixed.transform)
+    forms = assembly.core.quadratic_forms(*at, codes, z, inner)
+    variance: Floats = estimate.sigma**2 * forms + new
+    return variance
+
+
+def prediction_variance_derivatives(
+    estimate: Estimate, X: Floats, random: Sequence[tuple[Ints, Floats] | None]
+) -> Floats:
+    """Derivatives (N, k) of `prediction_variance` with respect to theta, sigma held.
+
+    By central differences; zero for entries that are not `free`.
+    """
+    assembly = _assembly(estimate)
+    y, reml, _ = at_optimum(assembly, estimate)
+    ranks = ranks_of(estimate.optimum)
+    inner = np.ascontiguousarray(X @ assembly.fixed.transform)
+
+    def variance(at: Floats) -> Floats:
+        codes, z, new = level_rows(assembly, assembly.psis(at), len(X), random)
+        phi = assembly.phi(at, ranks)
+        forms: Floats = assembly.core.quadratic_forms(y, reml, phi, codes, z, inner) + new
+        return forms
+
+    found = differences(assembly, estimate, variance, (len(X),))
+    return np.asarray(estimate.sigma**2 * found.T)
+
+
+def differences(
+    assembly: Assembly,
+    estimate: Estimate,
+    function: Callable[[Floats], Floats],
+    shape: tuple[int, ...],
+) -> Floats:
+    """Derivatives (k, *shape) of a function of theta by central difference quotients.
+
+    Zero for entries that are not `free`.
+    """
+    theta, ends = estimate.theta, room(assembly, estimate.theta)
+    unit = np.concatenate([term.units for term in assembly.terms])
+    out = np.zeros((len(theta), *shape))
+    for i in np.flatnonzero(free_entries(assembly, theta, ranks_of(estimate.optimum))):
+        step = min(STEP * max(abs(float(theta[i])), 0.1 * float(unit[i])), ends[i] / 2)
+        up, down = theta.copy(), theta.copy()
+        up[i] += step
+        down[i] -= step
+        out[i] = (function(up) - function(down)) / (2 * step)
+    return out

@@ -1,0 +1,295 @@
+"""Exact second derivatives of a linear model's criterion at its optimum.
+
+The core returns traces tr(M V_i M V_j) and products w_i'P w_j along symmetric
+matrices D_i in the place of Psi, V_i = Z D_i Z'; everything asked of them is linear in
+the D_i. Here the D_i are the derivatives of Psi with respect to the entries of theta
+that are free.
+
+May import `_core`, `covariance`, `design.specification`, `errors`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ranef.derivatives.linear import at_end, free_entries
+from ranef.errors import ModelError
+from ranef.solve.assembly import Assembly, Term, assemble
+from ranef.solve.resources import available_memory
+from ranef.solve.search import ranks_of
+
+if TYPE_CHECKING:
+    from ranef.models.records import Estimate
+
+__all__ = ["Curvature", "Information", "curvature", "information"]
+
+Floats = NDArray[np.float64]
+
+SPANNED = 1e-9
+"""A part of a matrix below this, relative to it, is rounding."""
+ALWAYS_THERE = 50_000_000
+
+
+@dataclass(frozen=True, eq=False)
+class Curvature:
+    """Derivatives with respect to the f entries of theta that are free.
+
+    Attributes
+    ----------
+    free : (k,) bool array
+        Which these are.
+    hessian : (f, f) float64 array
+        Second derivatives of minus twice the profiled (restricted) log-likelihood.
+    log_r2 : (f,) float64 array
+        First derivatives of log r2, r2 = y'Py.
+    fixed : (f, p, p) float64 array
+        First derivatives of C = (X'H^-1X)^-1; vcov = sigma^2 C.
+    """
+
+    free: NDArray[np.bool_]
+    hessian: Floats
+    log_r2: Floats
+    fixed: Floats
+
+
+def curvature(estimate: Estimate) -> Curvature:
+    """Second derivatives of the criterion D(theta), sigma profiled out.
+
+    With m = n - p (REML) or n (ML), M = P or H^-1, w_i = V_i Py and G the derivative
+    of D with respect to Psi,
+
+        D_ij = 2 (m / r2) w_i'P w_j - (m / r2^2) (w_i'y) (w_j'y) - tr(M V_i M V_j)
+               + <G, d2Psi_ij>,
+
+    d log r2 = -w_i'y / r2 (w_i'y standing for y'P V_i Py), and
+    dC = C X'H^-1 V_i H^-1 X C. (Lindstrom & Bates 1988, J. Am. Stat. Assoc. 83;
+    Searle, Casella & McCulloch 1992, ch. 6.)
+    """
+    asked = _Questions(estimate)
+    found = asked.ask(of_fixed=False)
+    rss, scores = found["rss"], found["scores"]
+    ratio = found["degrees"] / rss
+    hessian = (
+        2 * ratio * found["products"][:, 0, :, 0]
+        - ratio / rss * np.outer(scores, scores)
+        - found["traces"]
+        + asked.bent(found["psi_gradient"])
+    )
+    T = asked.assembly.fixed.transform
+    fixed = T @ found["fixed"] @ T.T
+    return Curvature(asked.free, (hessian + hessian.T) / 2, -scores / rss, fixed)
+
+
+@dataclass(frozen=True, eq=False)
+class Information:
+    """What the expected information is made of, along the f free entries of theta.
+
+    V_i = Z dPsi_i Z' and V_ij = Z d2Psi_ij Z'; all relative to sigma^2.
+
+    Attributes
+    ----------
+    C : (p, p) float64 array
+        (X'H^-1X)^-1.
+    mean : (f,) float64 array
+        tr(P V_i).
+    traces : (f, f) float64 array
+        tr(P V_i P V_j).
+    fixed : (f, p, p) float64 array
+        C X'H^-1 V_i H^-1 X C.
+    products : (f, f, p, p) float64 array
+        C X'H^-1 V_i P V_j H^-1 X C.
+    bent_mean : (f, f) float64 array
+        tr(P V_ij).
+    bent_traces : (f, f, f) float64 array
+        tr(P V_ij P V_k).
+    bent_fixed : (f, f, p, p) float64 array
+        C X'H^-1 V_ij H^-1 X C.
+    """
+
+    C: Floats
+    mean: Floats
+    traces: Floats
+    fixed: Floats
+    products: Floats
+    bent_mean: Floats
+    bent_traces: Floats
+    bent_fixed: Floats
+
+
+def information(estimate: Estimate) -> Information:
+    """Traces and products of a REML fit at its optimum, see `Information`."""
+    asked = _Questions(estimate)
+    # (f, f, directions): d2Psi_ij in terms of all directions
+    weights = asked.bend()
+    found = asked.ask(of_fixed=True)
+    f = int(asked.free.sum())
+    T = asked.assembly.fixed.transform
+    G = found["psi_gradient"]
+    slopes = np.array([np.sum(G[block] * D) for block, D in asked.directions])
+    mean = slopes + found["degrees"] / found["rss"] * found["scores"]
+    fixed = T @ found["fixed"] @ T.T
+    products = np.einsum("ab,ibjc,dc->ijad", T, found["products"][:f, :, :f], T, optimize=True)
+    return Information(
+        C=T @ found["fixed_covariance"] @ T.T,
+        mean=mean[:f],
+        traces=found["traces"][:f, :f],
+        fixed=fixed[:f],
+        products=products,
+        bent_mean=weights @ mean,
+        bent_traces=weights @ found["traces"][:, :f],
+        bent_fixed=np.einsum("ijm,mab->ijab", weights, fixed),
+    )
+
+
+class _Questions:
+    """The directions along which an optimum is asked: the derivatives of Psi in theta.
+
+    Attributes
+    ----------
+    free : (k,) bool array
+    directions : list of (block, (r, r) array)
+        As the core takes them.
+    parts : list of _Part
+    """
+
+    def __init__(self, estimate: Estimate) -> None:
+        self.assembly: Assembly = assemble(estimate.specification, estimate.optimum.path)
+        self.at = at_end(self.assembly, estimate)
+        ranks = ranks_of(estimate.optimum)
+        self.free = free_entries(self.assembly, estimate.theta, ranks)
+        self.directions: list[tuple[int, Floats]] = []
+        self.parts: list[_Part] = []
+        split = self.assembly.split
+        loose = split(self.free.astype(np.float64))
+        given = zip(self.assembly.terms, split(estimate.theta), loose, strict=True)
+        for i, (term, theta, kept) in enumerate(given):
+            inside = kept > 0
+            first = len(self.directions)
+            derivatives = term.structure.derivatives(theta)[inside]
+            self.directions += [self._placed(term, D) for D in derivatives]
+            second = term.structure.second_derivatives(theta)[np.ix_(inside, inside)]
+            own = slice(first, len(self.directions))
+            flat = i in ranks and term.term.structure == "us"
+            self.parts.append(_Part(term, own, derivatives, second, flat))
+
+    def ask(self, *, of_fixed: bool) -> dict[str, Any]:
+        """What the core knows along the directions."""
+        self._check_memory()
+        return self.assembly.core.curvature(*self.at, self.directions, of_fixed)
+
+    def bent(self, psi_gradient: list[Floats]) -> Floats:
+        """<G, d2Psi_ij>, (f, f)."""
+        f = int(self.free.sum())
+        out = np.zeros((f, f))
+        for part in self.parts:
+            G = part.term.gradient_user(psi_gradient[part.term.block])
+            out[part.own, part.own] = np.einsum("ijab,ab->ij", part.second, G)
+        return out
+
+    def bend(self) -> Floats:
+        """Add the directions that second derivatives of Psi need, and write these in all.
+
+        None is needed where Psi can be given parameters in which it is linear. An
+        unstructured Psi of less than full rank cannot, but is a boundary of a family that
+        can: it is taken to move in the tangent space of that boundary.
+
+        Returns
+        -------
+        (f, f, directions) float64 array
+            d2Psi_ij = sum_m out_ijm direction_m.
+        """
+        f = len(self.directions)
+        pieces = []
+        for part in self.parts:
+            inside, outside, added = decomposed(part.first, part.second)
+            if part.flat:
+                outside, added = outside[:, :, :0], added[:0]
+            start = len(self.directions)
+            self.directions += [self._placed(part.term, D) for D in added]
+            pieces.append((part.own, inside, slice(start, len(self.directions)), outside))
+        weights = np.zeros((f, f, len(self.directions)))
+        for own, inside, new, outside in pieces:
+            weights[own, own, own] = inside
+            weights[own, own, new] = outside
+        return weights
+
+    def _placed(self, term: Term, D: Floats) -> tuple[int, Floats]:
+        """A matrix in the place of a term's Psi as the core takes it."""
+        size = self.assembly.blocks[term.block].size
+        out = np.zeros((size, size))
+        cut = slice(term.first, term.first + term.size)
+        out[cut, cut] = term.inverse_basis @ D @ term.inverse_basis.T
+        return term.block, out
+
+    def _check_memory(self) -> None:
+        """Refuse before the core allocates a dense matrix for each direction."""
+        layout = self.assembly.layout
+        if not layout.chain or not layout.tail:
+            return
+        leading = sum(block == layout.chain[0] for block, _ in self.directions)
+        needed = 8 * layout.order**2 * (leading + 1)
+        free = available_memory() if needed > ALWAYS_THERE else None
+        if free is not None and needed > free:
+            raise ModelError(
+                f"second derivatives of this model need about {needed / 1e9:.1f} GB "
+                f"({leading + 1} dense matrices of order {layout.order:,}), and "
+                f"{free / 1e9:.1f} GB are free; use df='normal' or df='residual'"
+            )
+
+
+@dataclass(frozen=True, eq=False)
+class _Part:
+    """One term.
+
+    Attributes
+    ----------
+    term : Term
+    own : slice
+        Of the directions.
+    first, second : (f, r, r), (f, f, r, r) float64 arrays
+        Derivatives of Psi with respect to its free parameters.
+    flat : bool
+        The term is unstructured and has less than full rank.
+    """
+
+    term: Term
+    own: slice
+    first: Floats
+    second: Floats
+    flat: bool
+
+
+def decomposed(first: Floats, second: Floats) -> tuple[Floats, Floats, Floats]:
+    """Second derivatives in terms of the first ones and of what these do not span.
+
+    Parameters
+    ----------
+    first : (f, r, r) array
+    second : (f, f, r, r) array
+
+    Returns
+    -------
+    inside : (f, f, f) float64 array
+    outside : (f, f, m) float64 array
+    added : (m, r, r) float64 array
+        second_ij = sum_k inside_ijk first_k + sum_m outside_ijm added_m.
+    """
+    f, r = len(first), first.shape[-1]
+    if f == 0:
+        return np.zeros((0, 0, 0)), np.zeros((0, 0, 0)), np.zeros((0, r, r))
+    A = first.reshape(f, r * r).T
+    B = second.reshape(f * f, r * r).T
+    size = np.linalg.norm(A, axis=0)
+    inside = np.linalg.lstsq(A / size, B, rcond=1e-13)[0] / size[:, None]
+    rest = B - A @ inside
+    rest[:, np.linalg.norm(rest, axis=0) <= SPANNED * np.linalg.norm(B, axis=0)] = 0.0
+    U, singular, Vt = np.linalg.svd(rest, full_matrices=False)
+    kept = singular > SPANNED * singular.max(initial=0.0)
+    m = int(kept.sum())
+    outside = (singular[kept, None] * Vt[kept]).T.reshape(f, f, m)
+    added = U[:, kept].T.reshape(m, r, r)
+    return inside.T.reshape(f, f, f), outside, added

@@ -1,0 +1,184 @@
+"""What a generalised fit should warn of: separation, a poor Laplace approximation."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ranef.description.convergence import warn_unless_proved
+from ranef.errors import ConvergenceWarning, DataWarning, warn
+from ranef.inference.coefficients.covariance import joint_covariance
+from ranef.models.family_words import counts
+from ranef.models.labels import CONDITIONAL, Levels, coefficient_labels
+from ranef.models.records import Estimate, GeneralisedEstimate
+from ranef.solve import quadrature
+
+__all__ = [
+    "doubt",
+    "laplace_concern",
+    "sentence",
+    "separation_concern",
+    "uncertainty_concern",
+    "warn_about",
+]
+
+FEW_TRIALS = 5.0
+LARGE_SD = 1.0
+INTERCEPT = "(Intercept)"
+SEPARABLE = ("conditional", "zero", "threshold")
+BINARY = ("binomial", "betabinomial", "cumulative", "multinomial")
+
+
+def warn_about(estimate: GeneralisedEstimate, levels: Levels = None) -> None:
+    """Warn of what makes the estimates untrue or poor."""
+    separated = separation_concern(estimate, levels)
+    if separated is not None:
+        warn(separated, ConvergenceWarning)
+    else:
+        warn_unless_proved(estimate)
+    poor = laplace_concern(estimate)
+    if poor is not None:
+        warn(poor, DataWarning)
+
+
+def separation_concern(estimate: GeneralisedEstimate, levels: Levels = None) -> str | None:
+    """Say which coefficients run off to infinity, in which direction, and what to do."""
+    if not estimate.runaway:
+        return None
+    outcome = _only_outcome(estimate)
+    if outcome is not None:
+        side = "minus" if not estimate.specification.y.any() else "plus"
+        return (
+            f"the response is {outcome} in every row, so that the fit diverges: {INTERCEPT} "
+            f"towards {side} infinity. No coefficient has a finite estimate, the printed numbers "
+            "are meaningless, and nothing can be learned from such rows."
+        )
+    if _is_needless(estimate):
+        return (
+            "a coefficient diverges: zero: (Intercept) towards minus infinity. The data show no "
+            "more zeros than the model without its zero part, which has the same likelihood; "
+            "leave zero out."
+        )
+    labels = coefficient_labels(estimate, levels)
+    named = [
+        f"{labels[k].full} towards {'plus' if estimate.coefficients[k] > 0 else 'minus'} infinity"
+        for k in estimate.runaway
+    ]
+    one = len(named) == 1
+    runs = f"{'a coefficient diverges' if one else 'coefficients diverge'}: {'; '.join(named)}."
+    if not any(labels[k].component in SEPARABLE for k in estimate.runaway):
+        return (
+            f"{runs} The likelihood is highest at this limit, where the family becomes a simpler "
+            "one (without overdispersion the negative binomial is the Poisson). Use that family, "
+            "or give the coefficient a prior of its own, see ranef.priors."
+        )
+    return (
+        f"{runs} The data show separation "
+        f"({'its column predicts' if one else 'the columns predict'} the response "
+        "without error), so that no finite estimate exists; the numbers printed for "
+        f"{'it' if one else 'them'} are meaningless. A prior gives a finite estimate: "
+        f"priors={{{_offer(estimate)}}}; or leave the column out, or join "
+        "categories that hold only one outcome."
+    )
+
+
+def doubt(estimate: Estimate, levels: Levels = None) -> str | None:
+    """Say to a reader of an answer that the fit behind it has no finite or no proved optimum."""
+    if isinstance(estimate, GeneralisedEstimate) and estimate.runaway:
+        labels = coefficient_labels(estimate, levels)
+        named = " and ".join(labels[k].full for k in estimate.runaway)
+        runs = "run" if len(estimate.runaway) > 1 else "runs"
+        return (
+            f"Doubtful: {named} of the fit {runs} off to infinity, so that standard errors, tests "
+            "and intervals of what rests on it mean nothing (a mean stands at its end of the "
+            "scale, a difference from it looks surer than it is); a prior mends that."
+        )
+    if not estimate.optimum.converged:
+        return "Doubtful: the optimum of the fit is not proved."
+    return None
+
+
+def _offer(estimate: GeneralisedEstimate) -> str:
+    """Priors that make every coefficient that runs off finite, as code."""
+    keys: list[str] = []
+    for part in estimate.components:
+        own = [k for k in estimate.runaway if part.coefficients.start <= k < part.coefficients.stop]
+        names = [part.names[k - part.coefficients.start] for k in own]
+        if part.name == CONDITIONAL:
+            slopes = any(name != INTERCEPT for name in names)
+            keys += ["fixed"] if slopes else names
+        else:
+            keys += [f"{part.name}: {name}" for name in names]
+    if "fixed" in keys:
+        keys = [key for key in keys if not key.startswith("threshold: ")]
+    normal = "ranef.priors.Normal(0, 2.5)"
+    return ", ".join(f"{key!r}: {normal}" for key in dict.fromkeys(keys))
+
+
+def _only_outcome(estimate: GeneralisedEstimate) -> str | None:
+    """The outcome of all rows, where they are all at one end of what the family can have."""
+    y, extra, family = estimate.specification.y, estimate.extra, estimate.family
+    if family.name in BINARY[:2]:
+        successes = y == (1.0 if extra is None else extra)
+        if successes.all():
+            return "a success"
+        return "a failure" if not y.any() else None
+    return "0" if counts(family) and not y.any() else None
+
+
+def _is_needless(estimate: GeneralisedEstimate) -> bool:
+    """Tell whether a zero part that is one constant runs off, and nothing else."""
+    zero = [c for c in estimate.components if c.name == "zero" and c.names == (INTERCEPT,)]
+    if not zero or estimate.runaway != (zero[0].coefficients.start,):
+        return False
+    return bool(estimate.coefficients[estimate.runaway[0]] < 0)
+
+
+def uncertainty_concern(estimate: GeneralisedEstimate) -> str | None:
+    """Say that there are no standard errors, where there are none."""
+    if not np.isnan(joint_covariance(estimate)).any():
+        return None
+    return (
+        "No standard errors: the matrix of second derivatives is not positive definite, so a "
+        "coefficient or a variance cannot be estimated from these data; a simpler model or a prior "
+        "helps."
+    )
+
+
+def laplace_concern(estimate: GeneralisedEstimate) -> str | None:
+    """Say where the Laplace approximation is known to be poor.
+
+    With few trials in each level and a large standard deviation it biases the
+    variance and, through it, the coefficients (Breslow and Lin 1995, Biometrika
+    82; Joe 2008, Comput. Stat. Data Anal. 52).
+    """
+    if estimate.quadrature != 1 or estimate.family.name not in BINARY:
+        return None
+    trials = estimate.extra if estimate.family.name in BINARY[:2] else None
+    for t, term in enumerate(estimate.terms):
+        sd = float(np.sqrt(np.max(np.diag(estimate.term_covariances[t]))))
+        if sd <= LARGE_SD or term.structure not in ("us", "diag"):
+            continue
+        factor = estimate.design.factors[term.factor]
+        per_level = np.bincount(factor.codes, weights=trials, minlength=factor.n_levels)
+        few = float(np.median(per_level))
+        if few < FEW_TRIALS:
+            return _poor(estimate, factor.name, few, sd)
+    return None
+
+
+def sentence(text: str) -> str:
+    """Return a message as a sentence."""
+    return text[:1].upper() + text[1:]
+
+
+def _poor(estimate: GeneralisedEstimate, group: str, few: float, sd: float) -> str:
+    noun = "rows" if estimate.family.name in BINARY[2:] else "trials"
+    text = (
+        f"the Laplace approximation is poor here: the levels of {group} have a median of {few:g} "
+        f"{noun} and their standard deviation is {sd:.2f}, so that it and the coefficients may "
+        "be off."
+    )
+    if quadrature.integrable(estimate.design):
+        nodes = quadrature.comfortable_nodes(estimate.design)
+        return f"{text} quadrature={nodes} integrates exactly; compare the two."
+    return f"{text} Interpret them with care."

@@ -1,0 +1,327 @@
+"""The variables of a model, evaluated once, with what is missing where."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ranef.design.arguments import as_categories, as_numbers
+from ranef.design.contrasts import Contrast, code_levels
+from ranef.design.evaluate import TableScope
+from ranef.design.matrix import Variable
+from ranef.design.state import Coding, State
+from ranef.design.values import Categories, Numbers, drop_unused, match_levels
+from ranef.errors import DataError, FormulaError, LevelError
+from ranef.formula.labels import count_text, list_text
+from ranef.formula.model import Terms
+from ranef.formula.syntax import Call, Name, Node, column_names, print_node, walk
+from ranef.tables import Table, reads_as_number
+
+__all__ = ["Frame"]
+
+Floats = NDArray[np.float64]
+Mask = NDArray[np.bool_]
+MAY_LEAVE_GAPS = frozenset(("lag", "factor", "as.factor", "ordered", "within", "between"))
+
+
+class Frame:
+    """Values of the variables of a formula in one table.
+
+    Attributes
+    ----------
+    scope : TableScope
+    n_rows : int
+        Rows of the table; after `keep`, rows kept.
+    missing : dict of str to (N,) bool arrays
+        Where each column has no value, among the columns used so far.
+    declared : dict of str to sequence
+        Levels of each categorical variable before unused ones were dropped.
+    unseen_is_missing : bool
+        Whether a level that the fit has not seen counts as missing; else it is an error.
+    """
+
+    def __init__(
+        self,
+        table: Table,
+        functions: Mapping[str, Callable[..., Any]],
+        state: dict[str, State],
+        fitting: bool,
+    ) -> None:
+        self.scope = TableScope(table, functions, state, fitting)
+        self.n_rows = table.n_rows
+        self.missing: dict[str, Mask] = {}
+        self.declared: dict[str, Sequence[Any]] = {}
+        self.contrasts: Mapping[str, Contrast] = {}
+        self._values: dict[str, Numbers | Categories] = {}
+        self._coded: dict[str, Variable] = {}
+        self._kept: Mask | None = None
+        self.unseen_is_missing = False
+
+    def add(self, node: Node, key: str) -> Numbers | Categories:
+        """Evaluate a variable, and note where it is missing."""
+        found = self._values.get(key)
+        if found is None:
+            found = self._evaluated(node, key)
+            self._examine(found, node, key)
+            self._values[key] = found
+        return found
+
+    def hold(self, key: str, values: Floats) -> None:
+        """Give a numeric variable its values, instead of evaluating it."""
+        count = values.shape[1] if values.ndim == 2 else 1
+        self._values[key] = Numbers(values, tuple(str(j + 1) for j in range(count)))
+
+    def _evaluated(self, node: Node, key: str) -> Numbers | Categories:
+        with np.errstate(all="ignore"):
+            value = self.scope.evaluate(node)
+        if not isinstance(value, (Numbers, Categories)):
+            raise FormulaError(f"{key} does not depend on a column")
+        if isinstance(value, Categories):
+            if isinstance(node, Name) and self.scope.fitting:
+                _refuse_numbers_as_text(node.value, self.scope.table)
+            return value
+        if value.logical:
+            return as_categories(value, node)
+        return value
+
+    def add_terms(self, terms: Terms) -> None:
+        """Evaluate every variable of a linear predictor."""
+        for node, key in zip(terms.variables, terms.keys, strict=True):
+            self.add(node, key)
+
+    def add_group(self, node: Node) -> str:
+        """Evaluate a column of a grouping factor; return its key."""
+        key = print_node(node)
+        held = f"group {key}"
+        if held not in self._values:
+            if isinstance(node, Name) and node.value in self.scope.table:
+                codes, levels = self.scope.table.codes(node.value)
+                kind = self.scope.table.kind(node.value)
+                value = Categories(codes, levels, kind not in ("categorical", "boolean"))
+            else:
+                value = as_categories(self.scope.evaluate(node), node)
+            self._examine(value, node, key)
+            self._values[held] = value
+        return key
+
+    def group(self, key: str) -> Categories:
+        """Return a column of a grouping factor."""
+        found = self._values[f"group {key}"]
+        assert isinstance(found, Categories)
+        return found
+
+    def numbers(self, node: Node, key: str, excused: Mask | None = None) -> Floats:
+        """Evaluate something that must be one number in each row but those `excused`."""
+        held = f"number {key}"
+        if held not in self._values:
+            values = as_numbers(self._numeric(node), node)
+            if np.ndim(values) == 0:
+                values = np.full(self.scope.n_rows, float(values))
+            seen = values if excused is None else np.where(excused, 0.0, values)
+            self._examine(Numbers(seen), node, key)
+            self._values[held] = Numbers(values)
+        found = self._values[held]
+        assert isinstance(found, Numbers)
+        return found.values
+
+    def end(self, node: Node, open_end: float) -> Floats:
+        """Evaluate one end of an interval, `open_end` where its columns have no value."""
+        key = print_node(node)
+        held = f"end {open_end} {key}"
+        if held not in self._values:
+            values = np.array(
+                np.broadcast_to(as_numbers(self._numeric(node), node), self.scope.n_rows)
+            )
+            gone = np.isnan(values)
+            left = gone.copy()
+            for _, here in self._missing_columns(node, gone):
+                left &= ~here
+            if left.any():
+                self._derived(left, node, key)
+            values[gone] = open_end
+            self._values[held] = Numbers(values)
+        found = self._values[held]
+        assert isinstance(found, Numbers)
+        return found.values
+
+    def holds_categories(self, node: Node) -> bool:
+        """Tell whether a node is a column of categories or text, or makes categories."""
+        if isinstance(node, Name) and node.value in self.scope.table:
+            return self.scope.table.kind(node.value) in ("categorical", "text", "mixed")
+        with np.errstate(all="ignore"):
+            return isinstance(self.scope.evaluate(node), Categories)
+
+    def _numeric(self, node: Node) -> Any:
+        if isinstance(node, Name) and node.value in self.scope.table:
+            return Numbers(self.scope.table.numeric(node.value))
+        with np.errstate(all="ignore"):
+            return self.scope.evaluate(node)
+
+    def note_missing(self, name: str, values: Floats) -> None:
+        """Note where numbers from outside the formula are missing."""
+        if not np.isfinite(values).all():
+            _refuse_infinite(values, name)
+            self.missing[name] = np.isnan(values)
+
+    def _examine(self, value: Numbers | Categories, node: Node, key: str) -> None:
+        """Note missing rows by column; refuse infinities and what is no number."""
+        if isinstance(value, Categories):
+            gone: Mask = value.codes < 0
+            if not gone.any():
+                return
+        else:
+            finite = np.isfinite(value.values)
+            if finite.all():
+                return
+            self._refuse_infinities(value.values, node, key)
+            gone = ~finite if finite.ndim == 1 else ~np.asarray(finite.all(axis=1))
+        left = gone.copy()
+        for name, here in self._missing_columns(node, gone):
+            self.missing[name] = np.asarray(here | self.missing.get(name, here))
+            left &= ~here
+        if left.any():
+            self._derived(left, node, key)
+
+    def _missing_columns(self, node: Node, gone: Mask) -> Iterator[tuple[str, Mask]]:
+        """Yield the columns of a node that are missing in some of these rows."""
+        for name in column_names(node):
+            if name in self.scope.table:
+                here: Mask = _missing_in(self.scope.table, name) & gone
+                if here.any():
+                    yield name, here
+
+    def _refuse_infinities(self, values: Floats, node: Node, key: str) -> None:
+        for name in column_names(node):
+            if name in self.scope.table and self.scope.table.kind(name) == "numeric":
+                _refuse_infinite(self.scope.table.numeric(name), name)
+        _refuse_infinite(values, key)
+
+    def _derived(self, rows: Mask, node: Node, key: str) -> None:
+        """Account for rows where a function gives no value though its columns have one."""
+        for part in walk(node):
+            if isinstance(part, Call) and (
+                part.function in MAY_LEAVE_GAPS or part.function in self.scope.functions
+            ):
+                self.missing[key] = rows
+                return
+        first = int(np.flatnonzero(rows)[0])
+        given = [
+            f"{name} is {self.scope.table.numeric(name)[first]:g}"
+            for name in column_names(node)
+            if name in self.scope.table and self.scope.table.kind(name) == "numeric"
+        ]
+        where = f"first in row {first}" + (f", where {' and '.join(given)}" if given else "")
+        count = count_text(int(np.count_nonzero(rows)), "row")
+        raise DataError(f"{key} is not a number in {count} ({where})")
+
+    def missing_rows(self) -> Mask | None:
+        """Return where any column is missing; None when nowhere."""
+        if not self.missing:
+            return None
+        gone = np.zeros(self.scope.n_rows, dtype=bool)
+        for mask in self.missing.values():
+            gone |= mask
+        return gone
+
+    def keep(self, kept: Mask) -> None:
+        """Keep only some rows of everything evaluated so far."""
+        self._kept = kept
+        self.n_rows = int(np.count_nonzero(kept))
+        for key, value in self._values.items():
+            if isinstance(value, Categories):
+                self._values[key] = Categories(
+                    value.codes[kept], value.levels, False, value.contrast
+                )
+            else:
+                self._values[key] = Numbers(value.values[kept], value.suffixes, value.logical)
+
+    def is_categorical(self, key: str) -> bool:
+        """Tell whether a variable evaluated before is categorical."""
+        return isinstance(self._values[key], Categories)
+
+    def variables(self, terms: Terms) -> list[Variable]:
+        """Return the variables of a linear predictor, levels and contrasts settled."""
+        return [self.variable(key) for key in terms.keys]
+
+    def variable(self, key: str) -> Variable:
+        """Return one variable: in a fit its levels are those that occur."""
+        found = self._coded.get(key)
+        if found is None:
+            value = self._values[key]
+            if isinstance(value, Numbers) and f"levels of {key}" in self.scope.state:
+                # categories in the fit: 1 is the level 1 or "1"
+                value = as_categories(value, Name(key))
+            if isinstance(value, Numbers):
+                found = Variable(key, value)
+            elif self.scope.fitting:
+                found = self._coded_here(key, value)
+            else:
+                found = self._coded_as_in_fit(key, value)
+            self._coded[key] = found
+        return found
+
+    def _coded_here(self, key: str, value: Categories) -> Variable:
+        self.declared[key] = value.levels
+        used = drop_unused(value)
+        coding = code_levels(self.contrasts.get(key, used.contrast), used.levels, key)
+        self.scope.state[f"levels of {key}"] = coding
+        return Variable(key, used, coding)
+
+    def _coded_as_in_fit(self, key: str, value: Categories) -> Variable:
+        coding = self.scope.state.get(f"levels of {key}")
+        if not isinstance(coding, Coding):
+            raise DataError(
+                f"{key} holds categories here (such as {value.levels[0]!r}), and numbers in the "
+                "rows that the model was fitted to; convert it"
+            )
+        codes, unseen = match_levels(value, coding.levels)
+        if unseen.any() and self.unseen_is_missing:
+            self.missing[key] = np.asarray(unseen | self.missing.get(key, unseen))
+        elif unseen.any():
+            new = [value.levels[code] for code in np.unique(value.codes[unseen]).tolist()]
+            raise LevelError(
+                f"{key} has a level that the fit has not seen: {list_text(new)} "
+                f"(in {count_text(int(np.count_nonzero(unseen)), 'row')}); "
+                f"its levels are {list_text(list(coding.levels), 10)}"
+            )
+        return Variable(key, Categories(codes, coding.levels, True), coding)
+
+
+def _missing_in(table: Table, name: str) -> Mask:
+    kind = table.kind(name)
+    if kind in ("numeric", "boolean", "empty"):
+        return np.isnan(table.numeric(name))
+    return table.codes(name)[0] < 0
+
+
+def _refuse_infinite(values: Floats, name: str) -> None:
+    rows = np.flatnonzero(np.isinf(values) if values.ndim == 1 else np.isinf(values).any(axis=1))
+    if len(rows):
+        raise DataError(
+            f"{name} is infinite in {count_text(len(rows), 'row')} (first in row {rows[0]}); "
+            "mark such values as missing or leave the rows out"
+        )
+
+
+def _refuse_numbers_as_text(name: str, table: Table) -> None:
+    """Refuse text that was meant as numbers: most levels read as one, in decimals."""
+    if table.kind(name) != "text":
+        return
+    codes, levels = table.codes(name)
+    wrong = [level for level in levels if not reads_as_number(level)]
+    decimal = any("." in level for level in levels if reads_as_number(level))
+    n_right = len(levels) - len(wrong)
+    if wrong and n_right >= 5 and n_right >= 4 * len(wrong):
+        row = int(np.flatnonzero(codes == levels.index(wrong[0]))[0])
+        raise DataError(
+            f"column {name!r} holds numbers as text, but {wrong[0]!r} in row {row} is no number; "
+            f"mark it as missing and convert the column, or write factor({name}) for categories"
+        )
+    if decimal and not wrong:
+        raise DataError(
+            f"column {name!r} holds numbers as text (first {levels[codes[codes >= 0][0]]!r}); "
+            f"convert it, or write factor({name}) for categories"
+        )

@@ -1,0 +1,55 @@
+"""What a fit by (restricted) maximum likelihood adds."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ranef.fits.protocol import Fit
+from ranef.models.records import Estimate
+from ranef.solve.optimum import Optimum
+
+__all__ = ["LikelihoodFit"]
+
+
+class LikelihoodFit(Fit):
+    """A fit that maximised a (restricted) likelihood."""
+
+    estimate: Estimate
+
+    @property
+    def loglik(self) -> float:
+        """The (restricted) log-likelihood at the optimum, all constants included."""
+        return self.estimate.loglik
+
+    @property
+    def deviance(self) -> float:
+        """Minus twice `loglik`."""
+        return self.estimate.deviance
+
+    @property
+    def df_model(self) -> int:
+        """Number of free parameters: all coefficients, covariance parameters, dispersion."""
+        return self.estimate.n_parameters
+
+    @property
+    def aic(self) -> float:
+        """Akaike's criterion, deviance + 2 df_model."""
+        return self.deviance + 2.0 * self.df_model
+
+    @property
+    def bic(self) -> float:
+        """Schwarz's criterion, deviance + log(n) df_model, n the number of rows."""
+        return self.deviance + math.log(self.n_obs) * self.df_model
+
+    @property
+    def theta(self) -> NDArray[np.float64]:
+        """Covariance parameters, relative to sigma in linear models; see `Optimum.theta`."""
+        return self.estimate.theta.copy()
+
+    @property
+    def optimum(self) -> Optimum:
+        """The end of the search and its certificate."""
+        return self.estimate.optimum

@@ -1,0 +1,124 @@
+"""Rows to predict: from the model itself or from a new table."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ranef.design.specification import Specification
+from ranef.errors import DataError, UnknownColumnError, suggestion
+from ranef.inference.rows.parts import Rows
+from ranef.models.records import GeneralisedEstimate
+from ranef.models.rows import NewRows
+from ranef.tables import Table
+from ranef.tables.accounting import Accounting
+from ranef.tables.frame import Frame
+
+__all__ = ["model_rows", "read_parts", "read_rows"]
+
+Bools = NDArray[np.bool_]
+Floats = NDArray[np.float64]
+
+TRIALS = ("binomial", "betabinomial")
+
+
+def model_rows(spec: Specification) -> NewRows:
+    """The rows in the model."""
+    random = [(spec.factors[t.factor].codes, t.z) for t in spec.terms]
+    return NewRows(spec.X, spec.offset, random, spec.weights)
+
+
+def read_rows(spec: Specification, new: Any, effects: str | None) -> tuple[NewRows, Frame]:
+    """Read a new table as the model's matrices; rows with a missing value are left out.
+
+    `effects` says what the prediction needs of the random effects: those of the
+    rows' ``"own"`` levels, of ``"new"`` levels, or nothing (None).
+    """
+    table = Table.of(new)
+    rows, kept = _all_rows(spec, table, effects)
+    rows = replace(rows, weights=_weights(spec.recipe.weights_column, table))
+    if rows.weights is not None:
+        kept = kept & np.isfinite(rows.weights)
+    return _taken(rows, kept), _frame(table, kept)
+
+
+def read_parts(
+    estimate: GeneralisedEstimate, new: Any, effects: str | None, *, trials: bool
+) -> tuple[Rows, Frame]:
+    """Read a new table for every part of a generalised model, as `read_rows` does.
+
+    Numbers of trials are read where `trials` asks for them.
+    """
+    table = Table.of(new)
+    read = {name: _all_rows(spec, table, effects) for name, spec in estimate.parts.items()}
+    kept = np.logical_and.reduce([own for _, own in read.values()])
+    extra = None
+    if trials and estimate.family.name in TRIALS:
+        extra = estimate.specification.recipe.trials(table)
+        if extra is not None:
+            kept = kept & np.isfinite(extra)
+            extra = extra[kept]
+    parts = {name: _taken(rows, kept) for name, (rows, _) in read.items()}
+    return Rows(parts, extra), _frame(table, kept)
+
+
+def _frame(table: Table, kept: Bools) -> Frame:
+    return Frame.of(table, Accounting(table.n_rows, None if kept.all() else kept))
+
+
+def _all_rows(spec: Specification, table: Table, effects: str | None) -> tuple[NewRows, Bools]:
+    """Matrices of all rows of the table, and which rows lack nothing."""
+    recipe = spec.recipe
+    X, kept = recipe.fixed(table)
+    offset = recipe.offset(table)
+    terms: list[tuple[NDArray[np.int32], Floats]] = []
+    if effects == "own":
+        kept = kept & _known_groups(spec, table)
+        terms = [recipe.random(table, t) for t in range(len(spec.terms))]
+    elif effects == "new":
+        unseen = np.full(table.n_rows, -1, dtype=np.int32)
+        terms = [(unseen, recipe.random_columns(table, t)) for t in range(len(spec.terms))]
+    for values in (offset, *(z for _, z in terms)):
+        if values is not None:
+            finite = np.isfinite(values)
+            kept = kept & (finite if finite.ndim == 1 else finite.all(axis=1))
+    return NewRows(X, offset, terms if effects else None, None), kept
+
+
+def _taken(rows: NewRows, kept: Bools) -> NewRows:
+    """The rows that lack nothing."""
+    take = slice(None) if kept.all() else kept
+    return NewRows(
+        rows.X[take],
+        None if rows.offset is None else rows.offset[take],
+        None if rows.random is None else [(codes[take], z[take]) for codes, z in rows.random],
+        None if rows.weights is None else rows.weights[take],
+    )
+
+
+def _weights(column: str | None, table: Table) -> NDArray[np.float64] | None:
+    """Precision weights of the rows, where the model's column of weights is there."""
+    if column is None or column not in table:
+        return None
+    weights = table.numeric(column)
+    wrong = int(np.count_nonzero(weights <= 0))
+    if wrong:
+        raise DataError(f"weights must be positive; column {column!r} has {wrong} that are not")
+    return weights
+
+
+def _known_groups(spec: Specification, table: Table) -> Bools:
+    """False where the label of a grouping factor is missing."""
+    known = np.ones(table.n_rows, dtype=np.bool_)
+    for column in dict.fromkeys(c for f in spec.factors for c in f.columns):
+        if column not in table:
+            raise UnknownColumnError(
+                f"the new table has no column {column!r}{suggestion(column, table.columns)}; "
+                "a conditional prediction needs the grouping factors "
+                "(kind='typical' does without)"
+            )
+        known &= table.codes(column)[0] >= 0
+    return known

@@ -1,0 +1,154 @@
+"""One model fitted to many responses."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ranef.display.answer import Shown
+from ranef.display.page import Page, Paragraph
+from ranef.errors import DataError
+from ranef.models.records import Estimate
+from ranef.tables import Table, make_table
+from ranef.tables.frame import Frame
+
+__all__ = ["Refits", "Responses", "read_responses"]
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Refits(Shown):
+    """Estimates of one model for k responses.
+
+    Attributes
+    ----------
+    names : tuple of str
+        The responses.
+    terms : tuple of str
+        The fixed effects.
+    coef : (k, p) float64 array
+    theta : (k, t) float64 array
+        Covariance parameters, relative to sigma in linear models.
+    sigma : (k,) float64 array or None
+        None in generalised models.
+    loglik : (k,) float64 array
+    evaluations : (k,) int array
+    converged : (k,) bool array
+    library : str
+        Data-frame library of `tidy`.
+
+    Examples
+    --------
+    >>> import ranef
+    >>> fit = ranef.lmm("Yield ~ 1 + (1 | Batch)", ranef.data.load("Dyestuff"))
+    >>> refits = fit.refit(fit.simulate(3, rng=1))
+    >>> len(refits), refits.coef.shape
+    (3, (3, 1))
+    >>> refits.tidy().columns.tolist()
+    ['response', '(Intercept)', 'sigma', 'loglik', 'converged']
+    """
+
+    names: tuple[str, ...]
+    terms: tuple[str, ...]
+    coef: Floats
+    theta: Floats
+    sigma: Floats | None
+    loglik: Floats
+    evaluations: NDArray[Any]
+    converged: NDArray[np.bool_]
+    library: str
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def tidy(self) -> Any:
+        """Return one row a response: fixed effects, sigma, loglik, converged."""
+        columns: dict[str, Any] = {"response": list(self.names)}
+        columns |= {term: self.coef[:, j].copy() for j, term in enumerate(self.terms)}
+        columns |= {} if self.sigma is None else {"sigma": self.sigma}
+        columns |= {"loglik": self.loglik, "converged": self.converged}
+        return make_table(columns, self.library)
+
+    @property
+    def page(self) -> Page:
+        """How many, in words."""
+        proved = int(np.count_nonzero(self.converged))
+        line = f"{len(self)} responses, {proved} proved optima; tidy() has their estimates."
+        return Page("Refits", (Paragraph((line,)),))
+
+
+@dataclass(frozen=True, eq=False)
+class Responses:
+    """Responses for the rows of a model.
+
+    Attributes
+    ----------
+    y : (n_used, k) float64 array
+    names : tuple of str
+    single : bool
+        True when one response was given by itself.
+    """
+
+    y: Floats
+    names: tuple[str, ...]
+    single: bool
+
+
+def read_responses(y: Any, frame: Frame) -> Responses:
+    """Read one response, or a matrix or table of them, for the rows of a model."""
+    values, names, single = _read(y)
+    rows = frame.accounting
+    if len(values) == rows.n_rows and rows.kept is not None:
+        values = values[rows.kept]
+    elif len(values) != rows.n_used:
+        wanted = f"{rows.n_used}"
+        if rows.n_dropped:
+            wanted += f" (the rows in the model) or {rows.n_rows} (the rows of its table)"
+        raise DataError(f"the response has {len(values)} rows; the model needs {wanted}")
+    for name, column in zip(names, values.T, strict=True):
+        bad = int(np.count_nonzero(~np.isfinite(column)))
+        if bad:
+            raise DataError(
+                f"response {name!r} is missing or infinite in {bad} of the model's rows; "
+                "a refit keeps the rows, so leave these out of the table and fit anew"
+            )
+    return Responses(values, names, single)
+
+
+def _read(y: Any) -> tuple[Floats, tuple[str, ...], bool]:
+    """Values (rows, k), names and whether it was one response."""
+    if _is_table(y):
+        table = Table.of(y)
+        if not table.columns:
+            raise DataError("the table of responses has no columns")
+        values = np.column_stack([table.numeric(name) for name in table.columns])
+        return values, tuple(table.columns), False
+    try:
+        values = np.asarray(y, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise DataError(f"the response must hold numbers, not {type(y).__name__}") from None
+    if values.ndim == 1:
+        return values[:, None], (str(getattr(y, "name", None) or "y"),), True
+    if values.ndim != 2 or values.shape[1] == 0:
+        raise DataError(
+            f"responses must be one column or a matrix with one response a column, "
+            f"not an array of shape {values.shape}"
+        )
+    return values, tuple(f"y{j + 1}" for j in range(values.shape[1])), False
+
+
+def _is_table(y: Any) -> bool:
+    return hasattr(y, "columns") or hasattr(y, "column_names") or isinstance(y, (dict, Table))
+
+
+def wrap_refits(estimate: Estimate, found: Any, names: Sequence[str], library: str) -> Refits:
+    """Name what the solver found."""
+    return Refits(
+        tuple(names), estimate.specification.names, found.beta, found.theta, found.sigma,
+        found.loglik, found.evaluations, found.converged, library,
+    )  # fmt: skip

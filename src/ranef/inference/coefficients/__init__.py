@@ -1,0 +1,1 @@
+"""Coefficients and variance parameters: covariance, tests, degrees of freedom, intervals."""

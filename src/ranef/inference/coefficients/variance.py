@@ -1,0 +1,207 @@
+"""Standard deviations, correlations and their like, with intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ranef.covariance import Component, structure_of
+from ranef.design.terms import RandomTerm
+from ranef.inference.coefficients.covariance import joint_covariance
+from ranef.inference.coefficients.parameters import ParameterCovariance, parameter_covariance
+from ranef.inference.coefficients.wald import quantile
+from ranef.models.records import Estimate, GeneralisedEstimate, component_of
+
+__all__ = ["VarianceParameter", "intraclass_correlations", "variance_parameters"]
+
+Floats = NDArray[np.float64]
+
+ZERO = 1e-8
+UNIT_CORRELATION = 1.0 - 1e-8
+LATENT = {"logit": np.pi**2 / 3, "probit": 1.0, "cloglog": np.pi**2 / 6}
+
+
+@dataclass(frozen=True)
+class VarianceParameter:
+    """One standard deviation, correlation, range ...
+
+    Attributes
+    ----------
+    term : int or None
+        Index of the random term, of a generalised model among those of its
+        design; None for the residual.
+    name, name2 : str or None
+        The coefficients: one of an sd, two of a correlation; ``"(all)"`` where
+        all share the parameter.
+    kind : str
+        ``"sd"``, ``"corr"``, ``"rate"``, ``"range"`` or ``"smoothness"``.
+    estimate : float
+        Standard deviations with sigma included. NaN for the correlation with
+        an effect that does not vary.
+    conf_low, conf_high : float
+        NaN on a face: a variance of zero, a correlation of one.
+    component : str
+        The part of the model that the term belongs to.
+    response : str or None
+        Its category, in a multinomial model.
+    """
+
+    term: int | None
+    name: str | None
+    name2: str | None
+    kind: str
+    estimate: float
+    conf_low: float
+    conf_high: float
+    component: str = "conditional"
+    response: str | None = None
+
+
+def variance_parameters(
+    estimate: Estimate,
+    parameters: ParameterCovariance | None = None,
+    conf_level: float = 0.95,
+) -> tuple[VarianceParameter, ...]:
+    """All parameters of the random effects, term by term, and the residual sd.
+
+    Intervals are Wald's, carried back from the scale of the logarithm, for a
+    correlation of Fisher's z = atanh(corr); standard errors there are by the
+    delta method from the covariance matrix of (theta, sigma), of a generalised
+    model from the joint one of coefficients and theta. (Pinheiro & Bates
+    2000, section 2.4.3, recommend these scales.)
+
+    A generalised model has no residual sd, and needs no `parameters`.
+    """
+    reach = float(quantile(conf_level, np.array(np.inf)))
+    if isinstance(estimate, GeneralisedEstimate):
+        return _generalised(estimate, reach)
+    known = parameter_covariance(estimate) if parameters is None else parameters
+    found = []
+    for t, term, component, gradient in _components(estimate.specification.terms, estimate.theta):
+        se = np.nan
+        if not _on_face(estimate, t, term, component):
+            se = _standard_error(_transformed(component, gradient, estimate.sigma), known)
+        scale = estimate.sigma if component.parameter.kind == "sd" else 1.0
+        found.append(_parameter(t, component, scale, reach * se))
+    return (*found, _residual(estimate, known, reach))
+
+
+def _generalised(estimate: GeneralisedEstimate, reach: float) -> tuple[VarianceParameter, ...]:
+    """Absolute standard deviations and correlations of the terms of all components."""
+    P = len(estimate.coefficients)
+    covariance = joint_covariance(estimate)[P:, P:]
+    found = []
+    for t, term, component, gradient in _components(estimate.terms, estimate.theta):
+        se = np.nan
+        if not _on_face(estimate, t, term, component):
+            slope = _transformed(component, gradient, 1.0)[:-1]
+            variance = float(slope @ covariance @ slope)
+            se = np.sqrt(variance) if variance > 0 else np.nan
+        part = component_of(estimate, t)
+        one = _parameter(t, component, 1.0, reach * se)
+        found.append(replace(one, component=part.name, response=part.response))
+    return tuple(found)
+
+
+def _parameter(t: int, component: Component, scale: float, half: float) -> VarianceParameter:
+    """One row, from the half-width of its interval on the scale of log or atanh."""
+    own = component.parameter
+    low, high = _bounds(own.kind, component.value, half)
+    value = scale * component.value
+    return VarianceParameter(
+        t, own.term, own.term2 or None, own.kind, value, scale * low, scale * high
+    )
+
+
+def intraclass_correlations(estimate: Estimate) -> tuple[float, ...] | None:
+    """Share of each term's variance in the total, where that is one number.
+
+    None unless every term is a random intercept without a kernel and the rows
+    have equal weights. Of a generalised model the total is that of the latent
+    response on the scale of the link, where the link is the distribution function
+    of one: pi^2 / 3 for the logit, 1 for the probit, pi^2 / 6 for the cloglog is
+    added to the terms' variances (Nakagawa, Johnson & Schielzeth 2017, J. R. Soc.
+    Interface 14); of binary, binomial and ordered responses without a zero part.
+    """
+    spec = estimate.specification
+    if spec.weights is not None or any(
+        term.names != ("(Intercept)",) or term.kernel is not None for term in spec.terms
+    ):
+        return None
+    residual = estimate.sigma**2
+    if isinstance(estimate, GeneralisedEstimate):
+        family = estimate.family
+        latent = family.name in ("binomial", "cumulative") and "zero" not in estimate.parts
+        if not latent or family.link not in LATENT:
+            return None
+        residual = LATENT[family.link]
+    variances = np.array([float(psi[0, 0]) for psi in estimate.covariances])
+    total = variances.sum() + residual
+    return tuple(float(v) for v in variances / total)
+
+
+def _components(
+    terms: Sequence[RandomTerm], theta: Floats
+) -> Iterator[tuple[int, RandomTerm, Component, Floats]]:
+    """Each component with its term and its gradient (k,) over all of theta."""
+    start = 0
+    for t, term in enumerate(terms):
+        family = structure_of(term)
+        own = slice(start, start + family.n_parameters)
+        start = own.stop
+        for component in family.components(theta[own], term.names):
+            gradient = np.zeros(len(theta))
+            gradient[own] = component.gradient
+            yield t, term, component, gradient
+
+
+def _on_face(estimate: Estimate, t: int, term: RandomTerm, component: Component) -> bool:
+    """Tell whether a component stands at the boundary of its range."""
+    value = component.value
+    if np.isnan(value) or not np.isfinite(component.gradient).all():
+        return True
+    if component.parameter.kind == "corr":
+        return abs(value) >= UNIT_CORRELATION
+    if all(face.term != t for face in estimate.optimum.faces):
+        return value <= 0.0
+    name = component.parameter.term
+    columns = [term.names.index(name)] if name in term.names else slice(None)
+    return bool(value * np.sqrt(np.mean(term.z[:, columns] ** 2)) <= ZERO)
+
+
+def _transformed(component: Component, gradient: Floats, sigma: float) -> Floats:
+    """Gradient (k + 1,) of log value or atanh value with respect to (theta, sigma)."""
+    kind, value = component.parameter.kind, component.value
+    slope = 1.0 / (1.0 - value**2) if kind == "corr" else 1.0 / value
+    return np.append(slope * gradient, 1.0 / sigma if kind == "sd" else 0.0)
+
+
+def _standard_error(gradient: Floats, parameters: ParameterCovariance) -> float:
+    """Delta method; NaN when no free entry of theta moves the parameter."""
+    g = gradient[np.append(parameters.free, True)]
+    if not g[:-1].any():
+        return float("nan")
+    return float(np.sqrt(max(float(g @ parameters.covariance @ g), 0.0)))
+
+
+def _bounds(kind: str, value: float, half: float) -> tuple[float, float]:
+    """Interval from the half-width on the scale of log or atanh."""
+    if np.isnan(half):
+        return float("nan"), float("nan")
+    if kind == "corr":
+        z = np.arctanh(value)
+        return float(np.tanh(z - half)), float(np.tanh(z + half))
+    with np.errstate(over="ignore"):
+        return float(value * np.exp(-half)), float(value * np.exp(half))
+
+
+def _residual(
+    estimate: Estimate, parameters: ParameterCovariance, reach: float
+) -> VarianceParameter:
+    """The residual standard deviation."""
+    half = reach * float(np.sqrt(parameters.covariance[-1, -1])) / estimate.sigma
+    low, high = _bounds("sd", estimate.sigma, half)
+    return VarianceParameter(None, None, None, "sd", estimate.sigma, low, high)

@@ -1,0 +1,252 @@
+"""Wald tests and intervals of linear functions of the fixed effects."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ranef.errors import ModelError
+from ranef.inference.coefficients.covariance import joint_covariance
+from ranef.inference.coefficients.degrees import (
+    METHODS,
+    Parameters,
+    check_method,
+    degrees_of_freedom,
+    denominator,
+    scaled_f,
+)
+from ranef.models.records import Estimate, GeneralisedEstimate
+
+__all__ = [
+    "FTest",
+    "Intervals",
+    "coefficient_covariance",
+    "f_test",
+    "intervals",
+    "method_of",
+    "quantile",
+    "wald",
+    "with_fixed_rows",
+]
+
+Floats = NDArray[np.float64]
+
+NEARLY_DEPENDENT = 1e-6
+
+
+@dataclass(frozen=True, eq=False)
+class Intervals:
+    """Estimates with tests and intervals, one a hypothesis.
+
+    Attributes
+    ----------
+    estimate, std_error, df, statistic, p_value, conf_low, conf_high : (q,) float64 arrays
+    """
+
+    estimate: Floats
+    std_error: Floats
+    df: Floats
+    statistic: Floats
+    p_value: Floats
+    conf_low: Floats
+    conf_high: Floats
+
+
+@dataclass(frozen=True)
+class FTest:
+    """Test of several linear hypotheses at once.
+
+    Attributes
+    ----------
+    statistic : float
+    df1 : int
+        Rank of the hypothesis.
+    df2 : float
+        Denominator degrees of freedom.
+    p_value : float
+    """
+
+    statistic: float
+    df1: int
+    df2: float
+    p_value: float
+
+
+def intervals(
+    estimate: Estimate,
+    L: Floats,
+    *,
+    conf_level: float = 0.95,
+    df: str | None = None,
+    parameters: Parameters | None = None,
+) -> Intervals:
+    """Estimate, test and interval of l'beta for each row of L.
+
+    Parameters
+    ----------
+    estimate : Estimate
+    L : (q, p) array
+        One hypothesis a row. Of a generalised model (q, P): over the coefficients
+        of all components.
+    conf_level : float
+    df : str or None
+        A name in `METHODS`; None is Satterthwaite's for a linear model and the
+        normal distribution, the only one there is, for a generalised one.
+    parameters : callable, optional
+        Gives the `ParameterCovariance` of a linear model when the method needs it.
+    """
+    L = np.atleast_2d(np.asarray(L, dtype=np.float64))
+    method = method_of(estimate, df)
+    beta, vcov = _coefficients(estimate, method)
+    error = np.sqrt(np.sum(L @ vcov * L, axis=1))
+    nu = degrees_of_freedom(estimate, L, method, parameters)
+    return wald(L @ beta, error, nu, conf_level)
+
+
+def wald(value: Floats, error: Floats, df: Floats, conf_level: float) -> Intervals:
+    """Tests and intervals of values with these standard errors and degrees of freedom.
+
+    What has a standard error of zero is known, not estimated (a coefficient that is
+    held): it has no test, and its interval is the value.
+    """
+    statistic = np.divide(value, error, out=np.full(len(value), np.nan), where=error != 0)
+    reach = quantile(conf_level, df) * error
+    return Intervals(
+        value, error, df, statistic, two_sided(statistic, df), value - reach, value + reach
+    )
+
+
+def f_test(
+    estimate: Estimate,
+    L: Floats,
+    rhs: Floats | None = None,
+    *,
+    df: str | None = None,
+    parameters: Parameters | None = None,
+) -> FTest:
+    """Test L beta = rhs by F = scale (L beta - rhs)' (L vcov L')^-1 (L beta - rhs) / rank.
+
+    The scale is 1, and vcov that of the estimate, but for Kenward and Roger's method.
+
+    Redundant rows of L are reduced to a basis of its row space first; `rhs`
+    must then lie in its range. Of a generalised model L is over the coefficients of
+    all components, and `df2` is infinite: rank times F is chi-squared.
+    """
+    method = method_of(estimate, df)
+    beta, vcov = _coefficients(estimate, method)
+    basis, target = independent_rows(len(beta), L, rhs)
+    gap = basis @ beta - target
+    rank = len(basis)
+    known = basis @ vcov @ basis.T
+    spread = np.sqrt(np.diag(known))
+    scaled = known / np.outer(spread, spread) if spread.all() else known
+    if np.linalg.matrix_rank(scaled, hermitian=True) < rank:
+        raise ModelError(
+            "the hypothesis is about coefficients that are held at a value or equal by request: "
+            "there is nothing to test; leave them out of it"
+        )
+    reference = scaled_f(estimate, basis, method, parameters)
+    statistic = reference.scale * float(gap @ np.linalg.solve(known, gap)) / rank
+    return f_tail(statistic, rank, reference.df2)
+
+
+def f_tail(statistic: float, df1: int, df2: float) -> FTest:
+    """An F test with its p-value; of infinite df2 that of chi-squared."""
+    from scipy.special import chdtrc, fdtrc
+
+    tail = chdtrc(df1, df1 * statistic) if np.isinf(df2) else fdtrc(df1, df2, statistic)
+    return FTest(statistic, df1, df2, float(tail))
+
+
+def coefficient_covariance(estimate: Estimate, df: str | None = None) -> Floats:
+    """Covariance of the coefficients of `intervals` on which the tests of a method rest.
+
+    (p, p), of a generalised model (P, P) over the coefficients of all components.
+    """
+    return _coefficients(estimate, method_of(estimate, df))[1]
+
+
+def _coefficients(estimate: Estimate, method: str) -> tuple[Floats, Floats]:
+    """The coefficients that a hypothesis is about, and their covariance under a method."""
+    if isinstance(estimate, GeneralisedEstimate):
+        P = len(estimate.coefficients)
+        return estimate.coefficients, joint_covariance(estimate)[:P, :P]
+    return estimate.beta, METHODS[check_method(method)].covariance(estimate)
+
+
+def method_of(estimate: Estimate, df: str | None) -> str:
+    """Name the method of the degrees of freedom, the kind's own for None."""
+    if not isinstance(estimate, GeneralisedEstimate):
+        return "satterthwaite" if df is None else check_method(df)
+    if df not in (None, "normal"):
+        check_method(df)
+        why = (
+            "is for linear models whose parameters are all free, without priors, held or equal "
+            "ones or a dispersion formula: the tests of this one rest"
+            if estimate.family.name == "gaussian"
+            else "is for linear models: the tests of a generalised model rest"
+        )
+        raise ModelError(
+            f"df={df!r} {why} on the normal distribution of its estimates in large samples; use "
+            "df='normal'"
+        )
+    return "normal"
+
+
+def independent_rows(p: int, L: Floats, rhs: Floats | None) -> tuple[Floats, Floats]:
+    """Return rows (rank, p) that ask the same as those of L, and their right-hand side.
+
+    The rows themselves where they are independent, since Fai and Cornelius's degrees of
+    freedom depend on how a hypothesis is written; else an orthonormal basis of their space.
+    """
+    L = np.atleast_2d(np.asarray(L, dtype=np.float64))
+    if L.shape[1] != p:
+        raise ModelError(
+            f"the hypothesis has {L.shape[1]} columns but the model has {p} coefficients; "
+            "give one column a coefficient"
+        )
+    wanted = np.zeros(len(L)) if rhs is None else np.broadcast_to(rhs, len(L)).astype(np.float64)
+    length = np.linalg.norm(L, axis=1)
+    unit = L / np.where(length > 0, length, 1.0)[:, None]
+    U, singular, Vt = np.linalg.svd(unit, full_matrices=False)
+    largest = singular.max(initial=0.0)
+    if largest == 0:
+        raise ModelError("the hypothesis is all zeros: it asks nothing of the coefficients")
+    if len(L) <= p and singular.min() > NEARLY_DEPENDENT * largest:
+        return L, wanted
+    keep = singular > largest * max(L.shape) * np.finfo(float).eps
+    scaled = np.divide(wanted, length, out=wanted.copy(), where=length > 0)
+    target = (U[:, keep].T @ scaled) / singular[keep]
+    if not np.allclose(unit @ (Vt[keep].T @ target), scaled):
+        raise ModelError("the rows of the hypothesis contradict each other")
+    return Vt[keep], target
+
+
+def quantile(conf_level: float, df: Floats) -> Floats:
+    """Half-width, in standard errors, of a two-sided interval: t, or normal at infinite df."""
+    from scipy.special import ndtri, stdtrit
+
+    upper = (1.0 + conf_level) / 2.0
+    finite = np.where(np.isinf(df), 1.0, df)
+    reach: Floats = np.where(np.isinf(df), ndtri(upper), stdtrit(finite, upper))
+    return reach
+
+
+def two_sided(statistic: Floats, df: Floats) -> Floats:
+    """P(|T| > |statistic|) by t, or by the normal at infinite df."""
+    from scipy.special import ndtr, stdtr
+
+    lower = -np.abs(statistic)
+    finite = np.where(np.isinf(df), 1.0, df)
+    tails: Floats = 2.0 * np.where(np.isinf(df), ndtr(lower), stdtr(finite, lower))
+    return tails
+
+
+def with_fixed_rows(
+    test: FTest, estimate: Estimate, L: Floats, parameters: Parameters | None
+) -> FTest:
+    """Give a test Satterthwaite's degrees of freedom for the rows of L as they stand."""
+    df2 = denominator(estimate, L, "satterthwaite", parameters)
+    return f_tail(test.statistic, test.df1, df2)

@@ -1,0 +1,1 @@
+"""Drawing: responses, parameters, random effects, and refits to what was drawn."""

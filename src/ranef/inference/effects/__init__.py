@@ -1,0 +1,1 @@
+"""Random effects: modes, their errors, joint posterior distributions."""

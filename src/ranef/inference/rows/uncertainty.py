@@ -1,0 +1,142 @@
+"""How well linear predictors are known: derivatives, variances, what random effects add.
+
+Weights (M, N) stand for one function of each row: its derivatives with respect to
+the M linear predictors, so that the variance of sum_a w_a eta_a is that of the
+function by the delta method.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from weakref import WeakKeyDictionary
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ranef.covariance import structure_of
+from ranef.derivatives import generalised
+from ranef.inference.coefficients.covariance import joint_covariance
+from ranef.inference.rows.integration import Expectation
+from ranef.inference.rows.parts import LinearPart
+from ranef.models.records import GeneralisedEstimate, theta_slices
+from ranef.models.rows import at_levels
+
+__all__ = [
+    "error_variance",
+    "expectation_gradient",
+    "gradient",
+    "linear_predictors",
+    "mode_derivatives",
+    "random_variance",
+    "random_variance_gradient",
+]
+
+Floats = NDArray[np.float64]
+Parts = Sequence[LinearPart]
+
+
+def linear_predictors(estimate: GeneralisedEstimate, parts: Parts, conditional: bool) -> Floats:
+    """Return the predictors (M, N), with the modes of the random effects or without."""
+    out = np.empty((len(parts), len(parts[0].X)))
+    for eta, part in zip(out, parts, strict=True):
+        eta[:] = part.X @ estimate.coefficients[part.columns]
+        if part.offset is not None:
+            eta += part.offset
+        for term, codes, z in part.random if conditional else ():
+            eta += at_levels(estimate.term_modes[term], codes, z)
+    return out
+
+
+def random_variance(estimate: GeneralisedEstimate, parts: Parts) -> Floats:
+    """Variance (M, N) that the random effects of new levels give to each predictor.
+
+    The sum of z' Psi z over a predictor's terms, which are independent; a term with a
+    kernel counts as for a level whose own entry in it is 1.
+    """
+    out = np.zeros((len(parts), len(parts[0].X)))
+    for v, part in zip(out, parts, strict=True):
+        for term, _, z in part.random:
+            v += np.einsum("ni,ij,nj->n", z, estimate.term_covariances[term], z)
+    return out
+
+
+def random_variance_gradient(
+    estimate: GeneralisedEstimate, parts: Parts, weights: Floats
+) -> Floats:
+    """Derivatives (N, P + k) of the weighted sum of the `random_variance` of the predictors.
+
+    Zero where Psi has none: on a face, where theta is held.
+    """
+    P, own = len(estimate.coefficients), theta_slices(estimate)
+    out = np.zeros((weights.shape[1], P + len(estimate.theta)))
+    for w, part in zip(weights, parts, strict=True):
+        for term, _, z in part.random:
+            place = own[term]
+            slopes = structure_of(estimate.terms[term]).derivatives(estimate.theta[place])
+            forms = np.einsum("ni,kij,nj->nk", z, slopes, z)
+            out[:, P + place.start : P + place.stop] += w[:, None] * forms
+    return np.where(np.isfinite(out), out, 0.0)
+
+
+def gradient(
+    estimate: GeneralisedEstimate, parts: Parts, weights: Floats, conditional: bool
+) -> Floats:
+    """Derivatives (N, P + k) of sum_a w_a eta_a with respect to coefficients and theta.
+
+    With `conditional` those of the modes count, which move with both.
+    """
+    out = np.zeros((weights.shape[1], len(estimate.coefficients) + len(estimate.theta)))
+    for w, part in zip(weights, parts, strict=True):
+        out[:, part.columns] += w[:, None] * part.X
+        for term, codes, z in part.random if conditional else ():
+            out += at_levels(mode_derivatives(estimate)[term], codes, w[:, None] * z)
+    return out
+
+
+def expectation_gradient(
+    estimate: GeneralisedEstimate, parts: Parts, found: Expectation, k: int
+) -> Floats:
+    """Derivatives (N, P + k) of the k-th value, the modes held, in coefficients and theta."""
+    J = gradient(estimate, parts, np.ascontiguousarray(found.by_mean[:, :, k]), False)
+    return J + random_variance_gradient(estimate, parts, found.by_variance[:, :, k])
+
+
+def error_variance(
+    estimate: GeneralisedEstimate, parts: Parts, weights: Floats, conditional: bool
+) -> Floats:
+    """Variance (N,) of the error of sum_a w_a eta_a.
+
+    Without the random effects J V J', V the joint covariance of coefficients and
+    theta. With them (Kass & Steffey 1989, J. Am. Stat. Assoc. 84: the variance given
+    the parameters, and that of the modes as the parameters vary)
+
+        z' C z + J V J',
+
+    C the covariance of the effects given data and parameters, J with the movement
+    of the modes. The solver gives z' C z + J_b V_b J_b', V_b the covariance of the
+    coefficients given theta. An unseen level adds z' Psi z.
+    """
+    J = gradient(estimate, parts, weights, conditional)
+    joint: Floats = np.sum(J @ joint_covariance(estimate) * J, axis=1)
+    if not conditional:
+        return joint
+    P = len(estimate.coefficients)
+    X = np.zeros((weights.shape[1], P))
+    random: list[tuple[NDArray[np.int32], Floats] | None] = [None] * len(estimate.terms)
+    for w, part in zip(weights, parts, strict=True):
+        X[:, part.columns] += w[:, None] * part.X
+        for term, codes, z in part.random:
+            random[term] = (codes, np.ascontiguousarray(w[:, None] * z))
+    given = generalised.generalised_prediction_variance(estimate, X, random)
+    fixed = J[:, :P]
+    return np.asarray(given + joint - np.sum(fixed @ estimate.coefficient_vcov * fixed, axis=1))
+
+
+_moved: WeakKeyDictionary[GeneralisedEstimate, tuple[Floats, ...]] = WeakKeyDictionary()
+
+
+def mode_derivatives(estimate: GeneralisedEstimate) -> tuple[Floats, ...]:
+    """Return `solve.mode_derivatives`, made once an estimate."""
+    if estimate not in _moved:
+        _moved[estimate] = generalised.mode_derivatives(estimate)
+    return _moved[estimate]

@@ -1,0 +1,179 @@
+"""What the exponential of a coefficient is, and what a dispersion means, in words.
+
+Knows families by their names and links. May import `families` and the estimates.
+"""
+
+from __future__ import annotations
+
+import math
+
+from ranef.families import Family, Predictor, Truncated
+from ranef.models.records import Component, GeneralisedEstimate
+
+__all__ = [
+    "EXPONENTIAL",
+    "approximation",
+    "counts",
+    "criterion",
+    "exact",
+    "for_all",
+    "link_of",
+    "natural",
+    "predictor_of",
+    "ratio",
+    "ratio_word",
+    "variance_words",
+    "zero_words",
+]
+
+EXPONENTIAL = ("log", "logit", "cloglog")
+"""Links whose coefficients become ratios by the exponential."""
+
+ZERO = "zero"
+COUNTS = ("poisson", "nbinom1", "nbinom2", "compois", "genpois")
+
+VARIANCES = {
+    "gaussian": "Var(y) = sigma^2",
+    "censored": "Var(y) = sigma^2 before censoring",
+    "t": "Var(y) = sigma^2 df / (df - 2) where df > 2",
+    "nbinom1": "Var(y) = mu (1 + phi)",
+    "nbinom2": "Var(y) = mu (1 + mu / phi); a larger phi is less overdispersion",
+    "compois": "Var(y) is about mu times (1 / nu); 1 / nu = 1 is Poisson",
+    "genpois": "Var(y) = mu phi; phi = 1 is Poisson",
+    "Gamma": "Var(y) = (sigma mu)^2; sigma is the coefficient of variation",
+    "inverse.gaussian": "Var(y) = phi mu^3",
+    "lognormal": "Var(y) = sigma^2, of the response itself",
+    "tweedie": "Var(y) = phi mu^p",
+    "betabinomial": (
+        "Var(y) = n mu (1 - mu) (phi + n) / (phi + 1) of n trials; "
+        "a larger phi is less overdispersion"
+    ),
+    "beta": "Var(y) = mu (1 - mu) / (1 + phi); a larger phi is less variance",
+    "ordbeta": "Var(y) = mu (1 - mu) / (1 + phi) between 0 and 1; a larger phi is less variance",
+}
+
+
+def approximation(estimate: GeneralisedEstimate) -> str:
+    """How the likelihood was approximated."""
+    if estimate.quadrature == 1:
+        return f"the Laplace approximation{' (exact in this model)' if exact(estimate) else ''}"
+    return f"adaptive Gauss-Hermite quadrature with {estimate.quadrature} nodes"
+
+
+def exact(estimate: GeneralisedEstimate) -> bool:
+    """Tell whether the response and the random effects are normal together."""
+    family, own = estimate.family, estimate.components[0].terms
+    normal = family.name == "gaussian" and family.link == "identity"
+    return normal and ZERO not in estimate.parts and own.stop == len(estimate.terms)
+
+
+def for_all(estimate: GeneralisedEstimate) -> bool:
+    """Tell whether the mean is linear in the effects, so that it averages to the population's."""
+    return estimate.family.mean_link == "identity" and ZERO not in estimate.parts
+
+
+def counts(family: Family) -> bool:
+    """Tell whether a response is a count.
+
+    Examples
+    --------
+    >>> from ranef.families import family
+    >>> counts(family("truncated_nbinom2")), counts(family("binomial"))
+    (True, False)
+    """
+    return _base(family) in COUNTS
+
+
+def criterion(estimate: GeneralisedEstimate) -> str:
+    """Name what was maximised: ``"restricted likelihood"``, ``"penalised likelihood"``."""
+    words = ["penalised"] if estimate.priors else []
+    words += ["restricted"] if estimate.reml else []
+    return " ".join([*words, "likelihood"])
+
+
+def predictor_of(estimate: GeneralisedEstimate, part: Component) -> Predictor:
+    """Say which linear predictor of the family a component is."""
+    zero = "zero" in estimate.parts
+    return estimate.family.predictors(zero)[part.predictor]
+
+
+def link_of(estimate: GeneralisedEstimate, part: Component) -> str:
+    """Link of a component: of the mean the family's own."""
+    if part.name == "conditional":
+        return estimate.family.link
+    return predictor_of(estimate, part).link
+
+
+def ratio(estimate: GeneralisedEstimate, part: Component) -> str | None:
+    """Name what exp of a component's coefficients is; None where it is no ratio."""
+    link = link_of(estimate, part)
+    if part.name == "zero":
+        return "odds ratio"
+    if part.name == "threshold" or link not in EXPONENTIAL:
+        return None
+    if part.name != "conditional":
+        return "ratio"
+    return ratio_word(estimate.family)
+
+
+def ratio_word(family: Family) -> str | None:
+    """Name what exp of a coefficient of the mean is: ``"odds ratio"``, ``"rate ratio"``.
+
+    Examples
+    --------
+    >>> from ranef.families import family
+    >>> ratio_word(family("binomial")), ratio_word(family("nbinom2"))
+    ('odds ratio', 'rate ratio')
+    >>> ratio_word(family("binomial", link="probit")) is None
+    True
+    """
+    if family.link == "logit":
+        return "odds ratio"
+    if family.link == "cloglog":
+        return "hazard ratio"
+    if family.link != "log":
+        return None
+    if _base(family) in ("binomial", "betabinomial"):
+        return "risk ratio"
+    return "rate ratio" if _base(family) in COUNTS else "ratio of means"
+
+
+def variance_words(family: Family) -> str:
+    """State Var(y) in the family's mean and dispersion."""
+    words = VARIANCES[_base(family)]
+    if isinstance(family, Truncated):
+        return f"{words} (of the counts before truncation)"
+    return words
+
+
+def natural(link: str, value: float) -> float:
+    """Carry a constant dispersion or shape back from its link.
+
+    Examples
+    --------
+    >>> natural("log", 0.0), natural("logit(p - 1)", 0.0), natural("identity", 2.0)
+    (1.0, 1.5, 2.0)
+    """
+    if link == "log":
+        return math.exp(value) if value < 700 else math.inf
+    if link == "logit(p - 1)":
+        return 1.0 + 1.0 / (1.0 + math.exp(-value) if value > -700 else math.inf)
+    return value
+
+
+def _base(family: Family) -> str:
+    return family.base.name if isinstance(family, Truncated) else family.name
+
+
+def zero_words(estimate: GeneralisedEstimate) -> str:
+    """What the zero part speaks of: all zeros in a hurdle, else those beyond the family's own.
+
+    Examples
+    --------
+    >>> import ranef
+    >>> fit = ranef.glmm("count ~ mined + (1 | site)", ranef.data.load("Salamanders"),
+    ...                  family="truncated_poisson", zero="~ mined")
+    >>> zero_words(fit.estimate)
+    'a zero'
+    """
+    return "a zero" if isinstance(estimate.family, Truncated) else "an extra zero"

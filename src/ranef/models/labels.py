@@ -1,0 +1,128 @@
+"""What an estimate's coefficients and random terms are called, and where they belong.
+
+May import the estimates and specifications.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ranef.design.specification import Specification
+from ranef.design.terms import GroupingFactor, RandomTerm
+from ranef.formula.syntax import Call, print_node
+from ranef.models.records import Estimate, GeneralisedEstimate
+
+__all__ = [
+    "CONDITIONAL",
+    "CoefficientLabel",
+    "category",
+    "coefficient_labels",
+    "factors_of",
+    "group_name",
+    "outcome_name",
+    "terms_of",
+    "threshold_label",
+]
+
+Floats = NDArray[np.float64]
+Levels = Sequence[Any] | None
+
+CONDITIONAL = "conditional"
+
+
+@dataclass(frozen=True)
+class CoefficientLabel:
+    """One coefficient: its component, the response category it belongs to, its name."""
+
+    component: str
+    response: str | None
+    term: str
+
+    @property
+    def full(self) -> str:
+        """One name for all three: ``"Days"``, ``"zero: Days"``, ``"bus: Days"``."""
+        part = None if self.component in (CONDITIONAL, "threshold") else self.component
+        return ": ".join(x for x in (part, self.response, self.term) if x)
+
+
+def coefficient_labels(estimate: Estimate, levels: Levels = None) -> tuple[CoefficientLabel, ...]:
+    """Label every coefficient, in the order of the estimate's.
+
+    `levels` are the categories of a categorical response.
+    """
+    if not isinstance(estimate, GeneralisedEstimate):
+        names = estimate.specification.names
+        return tuple(CoefficientLabel(CONDITIONAL, None, name) for name in names)
+    labels = []
+    for part in estimate.components:
+        response = category(part.response, levels)
+        names = part.names
+        if part.name == "threshold":
+            names = tuple(threshold_label(name, levels) for name in names)
+        labels += [CoefficientLabel(part.name, response, name) for name in names]
+    return tuple(labels)
+
+
+def category(response: str | None, levels: Levels) -> str | None:
+    """Category of a multinomial response, whose code a component, term or effect has."""
+    if response is None or levels is None:
+        return response
+    return str(levels[int(response)])
+
+
+def threshold_label(name: str, levels: Levels) -> str:
+    """``"1|2"`` in the user's categories: ``"low|high"``; other names stay.
+
+    Examples
+    --------
+    >>> threshold_label("1|2: dose", ["low", "high"]), threshold_label("spacing", None)
+    ('low|high: dose', 'spacing')
+    """
+    cut, colon, column = name.partition(": ")
+    low, bar, high = cut.partition("|")
+    if levels is None or not (bar and low.isdecimal() and high.isdecimal()):
+        return name
+    return f"{levels[int(low) - 1]}|{levels[int(high) - 1]}{colon}{column}"
+
+
+def terms_of(estimate: Estimate) -> tuple[RandomTerm, ...]:
+    """Random terms of all components."""
+    if isinstance(estimate, GeneralisedEstimate):
+        return estimate.terms
+    return estimate.specification.terms
+
+
+def factors_of(estimate: Estimate) -> tuple[GroupingFactor, ...]:
+    """Grouping factors of all components."""
+    if isinstance(estimate, GeneralisedEstimate):
+        return estimate.design.factors
+    return estimate.specification.factors
+
+
+def group_name(estimate: Estimate, term: int | None) -> str:
+    """Name of a term's grouping factor, ``"Residual"`` for the residual."""
+    if term is None:
+        return "Residual"
+    return factors_of(estimate)[terms_of(estimate)[term].factor].name
+
+
+def outcome_name(spec: Specification) -> str:
+    """Name of what a mean is the mean of: of ``cbind(success, failure)`` the first.
+
+    Examples
+    --------
+    >>> import ranef
+    >>> fit = ranef.glmm("cbind(incidence, size - incidence) ~ period + (1 | herd)",
+    ...                  ranef.data.load("cbpp"), family="binomial")
+    >>> outcome_name(fit.estimate.specification)
+    'incidence'
+    """
+    node = spec.recipe.model.response
+    if isinstance(node, Call) and node.function == "cbind":
+        return print_node(node.arguments[0])
+    return spec.response

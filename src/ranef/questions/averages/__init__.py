@@ -1,0 +1,1 @@
+"""Average effects and population-averaged coefficients: `average`, `marginal`."""

@@ -1,0 +1,227 @@
+"""`average`: the effect of a variable, averaged over people."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ranef import arguments
+from ranef.errors import ModelError
+from ranef.families.links import LINKS
+from ranef.fits.generalised import GeneralisedFit
+from ranef.fits.linear import LinearFit
+from ranef.fits.mixed import MixedModelFit
+from ranef.inference.coefficients.wald import Intervals, quantile, wald
+from ranef.inference.rows.targets import target
+from ranef.models.records import GeneralisedEstimate
+from ranef.questions.averages import numbers
+from ranef.questions.averages.answer import AverageEffect
+from ranef.questions.averages.bootstrap import by_bootstrap
+from ranef.questions.averages.numbers import COMPARISONS, Means
+from ranef.questions.averages.people import Arm, People, arms_of, read_people
+from ranef.questions.averages.question import Layout, Question, asked_of, named
+
+__all__ = ["AverageEffect", "average"]
+
+Floats = NDArray[np.float64]
+
+KINDS = ("population", "typical", "conditional")
+METHODS = ("delta", "bootstrap")
+
+
+def average(
+    fit: MixedModelFit,
+    variable: str,
+    *,
+    compare: str = "difference",
+    levels: Sequence[Any] | None = None,
+    reference: Any = None,
+    change: Any = None,
+    population: Any = None,
+    by: str | Sequence[str] | None = None,
+    weights: Any = None,
+    kind: str = "population",
+    type: str = "response",
+    df: str | None = None,
+    conf_level: float = 0.95,
+    method: str = "delta",
+    n: int = 1000,
+    rng: Any = None,
+    progress: bool | None = None,
+) -> AverageEffect:
+    """Average the effect of a variable over people as they are, or over a population.
+
+    The mean outcome of all rows is predicted twice, with the column `variable`
+    replaced by one value and by another, the other columns as they are; the two
+    averages are compared. From a generalised model the means are integrated
+    over the random effects too, by quadrature: they are those of new people
+    (wards, ...) of the population that the levels of the fit come from.
+
+    Parameters
+    ----------
+    fit : LinearMixedModelFit or GeneralizedMixedModelFit
+    variable : str
+        A column that the formula uses.
+    compare : {"difference", "ratio", "odds", "lift", "log ratio"}
+        ``"difference"`` of the averages (of probabilities: the risk difference);
+        their ``"ratio"`` (risk or rate ratio), ``"log ratio"``, ``"lift"`` (ratio
+        minus one); ``"odds"``: the ratio of the odds of the averages.
+    levels : sequence, optional
+        Values of the variable to compare; of categories all that occur if left
+        out.
+    reference : optional
+        The value that the others are compared with; the first if left out.
+    change : float, "sd", "iqr", "slope" or (low, high), optional
+        For numbers with more than two values: from each row's own value to that
+        plus `change` (1 if left out; ``"sd"``: one standard deviation of the
+        rows); from the lower to the upper quartile (``"iqr"``); between two
+        values; the derivative, the average slope dy/dx (``"slope"``).
+    population : table, optional
+        The people to average over, with the columns that the formulas use but
+        `variable` and the response; the rows of the model if left out.
+    by : str or sequence of str, optional
+        Columns in whose groups the averages are made.
+    weights : str or array, optional
+        How much each row counts; a column or one value a row. Precision weights
+        and numbers of trials of the fit are not used unless they are given here.
+    kind : {"population", "typical", "conditional"}
+        Integrated over the random effects; with random effects zero; with those
+        of the rows' own levels. In a linear model the first two are the same.
+    type : {"response", "zero", "dispersion"}
+        What is averaged, as in ``fit.predict``; of categories their
+        probabilities.
+    df : str, optional
+        Degrees of freedom of a linear model's tests, as in ``fit.tidy``.
+    conf_level : float
+    method : {"delta", "bootstrap"}
+        Standard errors by the delta method through all coefficients and variance
+        parameters jointly, with exact derivatives; or from refits to `n` responses
+        that the model draws (parametric bootstrap, percentile intervals).
+    n : int
+        Refits of the bootstrap.
+    rng : int or numpy.random.Generator, optional
+        For the bootstrap.
+    progress : bool, optional
+        Show a progress bar of the bootstrap; None where a person looks.
+
+    Returns
+    -------
+    AverageEffect
+        With ``tidy()``, ``means()``, ``number_needed()``, ``plot()``.
+
+    Raises
+    ------
+    ranef.errors.ModelError
+        The formulas do not use the variable, or the comparison is not defined
+        for such means.
+
+    Examples
+    --------
+    >>> import ranef
+    >>> fit = ranef.glmm("resp ~ age * smoke + (1 | id)", ranef.data.load("ohio"),
+    ...                  family="binomial", quadrature=25)
+    >>> ranef.average(fit, "smoke").tidy()[["contrast", "estimate", "std_error"]].round(4)
+      contrast  estimate  std_error
+    0    1 - 0    0.0341     0.0237
+    >>> ranef.average(fit, "smoke", compare="ratio").tidy()[["contrast", "estimate"]].round(3)
+      contrast  estimate
+    0    1 / 0     1.243
+    """
+    question = _question(fit, variable, compare, kind, type, df, method)
+    level = arguments.conf_level(conf_level)
+    people = read_people(fit, variable, population, by, weights)
+    arms = arms_of(fit, people, variable, levels, reference, change, compare)
+    found = question.means(fit.estimate, people, arms)
+    if method == "bootstrap":
+        return by_bootstrap(question, people, arms, found, level, n, rng, progress)
+    return _by_delta(question, people, arms, found, level)
+
+
+def _question(
+    fit: Any, variable: Any, compare: str, kind: str, type: str, df: str | None, method: str
+) -> Question:
+    if not isinstance(fit, LinearFit | GeneralisedFit):
+        raise ModelError(f"average() takes a fit of ranef.lmm or ranef.glmm, not {fit!r:.60}")
+    arguments.choice("compare", compare, tuple(COMPARISONS))
+    arguments.choice("kind", kind, KINDS)
+    arguments.choice("type", type, ("response", "zero", "dispersion"))
+    arguments.choice("method", method, METHODS)
+    if isinstance(fit, LinearFit):
+        if type != "response":
+            raise ModelError(f"a linear model has no {type!r} part; use type='response'")
+    else:
+        target(fit.estimate, type)
+    return Question(fit, variable, compare, kind, type, df, method)
+
+
+# --- the delta method
+
+
+def _by_delta(
+    question: Question, people: People, arms: Sequence[Arm], found: Means, level: float
+) -> AverageEffect:
+    fit = question.fit
+    vcov = fit._covariance(question.df)
+    estimate = fit.estimate
+    if isinstance(fit, LinearFit):
+        known = fit._parameters if found.effects is not None else None
+        covariance, J = numbers.average_covariance(estimate, found, vcov, known)
+    else:
+        covariance, J = numbers.average_covariance(estimate, found)
+    layout = Layout(people, tuple(arms), question.categories)
+    asked = asked_of(question, layout, found)
+
+    def answers(value: Floats, weights: Floats) -> Intervals:
+        error = np.sqrt(np.maximum(np.sum(weights @ covariance * weights, axis=1), 0.0))
+        df = np.full(len(value), np.inf)
+        if question.linear and question.kind != "conditional":
+            hypotheses = fit._hypotheses(weights @ J, level, question.df)
+            error, df = hypotheses.std_error, hypotheses.df
+        return wald(value, error, df, level)
+
+    contrast = answers(asked.value, asked.weights)
+    shown = layout.shown
+    mean = shown @ found.value
+    means = _carried(question, mean, answers(mean, shown), level)
+    return AverageEffect(
+        **named(question, layout),
+        comparisons=_on_own_scale(question.compare, contrast),
+        averages=means,
+        covariance=covariance,
+        conf_level=level,
+        n_failed=None,
+    )
+
+
+def _on_own_scale(compare: str, found: Intervals) -> Intervals:
+    """Carry comparisons back from the scale of their tests."""
+    scale = COMPARISONS[compare]
+    with np.errstate(over="ignore"):
+        slope = scale.back_slope(found.estimate)
+        return Intervals(
+            scale.back(found.estimate),
+            slope * found.std_error,
+            found.df,
+            found.statistic,
+            found.p_value,
+            scale.back(found.conf_low),
+            scale.back(found.conf_high),
+        )
+
+
+def _carried(question: Question, value: Floats, found: Intervals, level: float) -> Intervals:
+    """Intervals of means within the range of means: made on the scale of a link."""
+    if question.linear:
+        return found
+    assert isinstance(question.fit.estimate, GeneralisedEstimate)
+    link = LINKS[target(question.fit.estimate, question.type).scale]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        centre = link.function(value)
+        half = quantile(level, found.df) * found.std_error / np.abs(link.first(centre))
+        ends = np.sort([link.inverse(centre - half), link.inverse(centre + half)], axis=0)
+    sure = found.std_error == 0
+    low, high = np.where(sure, value, ends[0]), np.where(sure, value, ends[1])
+    return Intervals(value, found.std_error, found.df, found.statistic, found.p_value, low, high)

@@ -1,0 +1,182 @@
+"""A fit in the form that the package marginaleffects takes.
+
+That package (Python, 0.6) refuses objects that it does not know ("Unknown model type"),
+but takes any instance of its own abstract class `ModelAbstract`, whose methods ask for
+coefficients, their covariance matrix, and predictions at other coefficients. This
+file answers these with the fit's own functions. Nothing else in ranef needs the package.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ranef import arguments
+from ranef.covariance import structure_of
+from ranef.errors import ModelError
+from ranef.fits.mixed import MixedModelFit
+from ranef.formula.syntax import column_names
+from ranef.inference.coefficients.covariance import joint_covariance
+from ranef.models.labels import coefficient_labels
+from ranef.models.records import Estimate, GeneralisedEstimate, theta_slices
+from ranef.tables import Table
+
+__all__ = ["for_marginaleffects"]
+
+Floats = NDArray[np.float64]
+
+KINDS = ("population", "typical")
+RESPONSE = "ranef_response"
+
+
+def for_marginaleffects(fit: MixedModelFit, kind: str = "population") -> Any:
+    """Return the fit as the package marginaleffects takes a model.
+
+    Its `avg_comparisons`, `avg_slopes`, `predictions` and their like then run on
+    the fit, with predictions of the population or of a typical level and with
+    standard errors through all coefficients and variance parameters. `ranef.average`
+    answers the same questions without that package, with exact derivatives, and in
+    linear models with degrees of freedom.
+
+    Parameters
+    ----------
+    kind : {"population", "typical"}
+        As in `predict`.
+
+    Examples
+    --------
+    >>> from marginaleffects import avg_comparisons  # doctest: +SKIP
+    >>> avg_comparisons(fit.for_marginaleffects(), variables="drug")  # doctest: +SKIP
+    """
+    kind = arguments.choice("kind", kind, KINDS)
+    try:
+        import polars as pl
+        from marginaleffects.classes.model import ModelAbstract, ModelVault
+    except ImportError:
+        raise ModelError(
+            "this needs the package marginaleffects (0.6 or later): pip install marginaleffects"
+        ) from None
+    estimate = fit.estimate
+    names, values, covariance = _parameters(estimate, getattr(fit, "levels", None))
+    columns, variables = _model_data(fit, pl)
+    columns[RESPONSE] = pl.Series(estimate.specification.y)
+
+    class Wrapped(ModelAbstract):  # type: ignore[misc, unused-ignore]
+        def validation(self) -> None:
+            """Say nothing: the types stand in the vault.
+
+            The package's own reading of them fails on decimal numbers under polars 2.
+            """
+
+        def get_coef(self) -> Floats:
+            return values
+
+        def get_coefnames(self) -> NDArray[Any]:
+            return np.array(names)
+
+        def get_vcov(self, vcov: Any = True) -> Floats | None:
+            return None if vcov is False else covariance
+
+        def find_predictors(self) -> list[str]:
+            return variables
+
+        def find_response(self) -> str:
+            return RESPONSE
+
+        def find_variables(self) -> list[str]:
+            return [RESPONSE, *variables]
+
+        def get_exog(self, newdata: Any) -> Any:
+            return newdata
+
+        def get_predict(self, params: Any, newdata: Any) -> Any:
+            at = _moved(estimate, np.asarray(params, dtype=np.float64))
+            rows = newdata.to_polars() if hasattr(newdata, "to_polars") else newdata
+            given = replace(fit, estimate=at).predict(rows, kind=kind)  # type: ignore[type-var]
+            found = given.to_numpy()
+            n = len(found)
+            if found.ndim == 1:
+                return pl.DataFrame({"rowid": np.arange(n), "estimate": found})
+            categories = [str(level) for level in fit.levels]  # type: ignore[attr-defined]
+            return pl.DataFrame(
+                {
+                    "rowid": np.tile(np.arange(n), found.shape[1]),
+                    "group": np.repeat(categories, n),
+                    "estimate": found.T.ravel(),
+                }
+            )
+
+    vault = ModelVault(
+        coef=values,
+        coefnames=np.array(names),
+        vcov=covariance,
+        # the package parses it, which the fit's own language is not made for
+        formula=f"{RESPONSE} ~ {' + '.join(f'`{name}`' for name in variables) or '1'}",
+        modeldata=pl.DataFrame(columns),
+        variables_type={name: _type(column, pl) for name, column in columns.items()},
+        package="ranef",
+        variable_names=[RESPONSE, *variables],
+    )
+    return Wrapped(fit, vault)
+
+
+def _type(column: Any, pl: Any) -> str:
+    """Return the package's word for what a column holds."""
+    if isinstance(column.dtype, pl.Enum):
+        return "character"
+    if column.dtype == pl.Boolean:
+        return "boolean"
+    values = np.asarray(column, dtype=np.float64)
+    if np.all((values == 0) | (values == 1)):
+        return "binary"
+    return "integer" if column.dtype.is_integer() else "numeric"
+
+
+def _parameters(estimate: Estimate, levels: Any) -> tuple[list[str], Floats, Floats]:
+    """Names, values and covariance of all that a prediction depends on."""
+    names = [label.full for label in coefficient_labels(estimate, levels)]
+    if not isinstance(estimate, GeneralisedEstimate):
+        return names, estimate.beta, estimate.vcov
+    names += [f"theta {k + 1}" for k in range(len(estimate.theta))]
+    values = np.concatenate([estimate.coefficients, estimate.theta])
+    return names, values, joint_covariance(estimate)
+
+
+def _moved(estimate: Estimate, x: Floats) -> Estimate:
+    """Return the estimate with other coefficients and theta; its modes are not read."""
+    if not isinstance(estimate, GeneralisedEstimate):
+        return replace(estimate, beta=x)
+    P = len(estimate.coefficients)
+    theta = x[P:]
+    covariances = tuple(
+        structure_of(term).psi(theta[own])
+        for term, own in zip(estimate.terms, theta_slices(estimate), strict=True)
+    )
+    return replace(estimate, coefficients=x[:P], theta=theta, term_covariances=covariances)
+
+
+def _model_data(fit: MixedModelFit, pl: Any) -> tuple[dict[str, Any], list[str]]:
+    """Return the predictors as columns of polars, categories as Enums, and their names."""
+    table = Table.of(fit.frame.rows_used())
+    used: list[str] = []
+    estimate = fit.estimate
+    every = estimate.parts if isinstance(estimate, GeneralisedEstimate) else {"": None}
+    specs = [estimate.specification if every[name] is None else every[name] for name in every]
+    for spec in specs:
+        model = spec.recipe.model  # type: ignore[union-attr]
+        for bar in model.bars:
+            used += [name for node in bar.left.variables for name in column_names(node)]
+        used += [n for node in model.fixed.variables for n in column_names(node)]
+    variables = [name for name in table.columns if name in used]
+    columns = {}
+    for name in variables:
+        if table.kind(name) in ("categorical", "text", "mixed"):
+            codes, levels = table.codes(name)
+            labels = [str(level) for level in levels]
+            columns[name] = pl.Series([labels[k] for k in codes]).cast(pl.Enum(labels))
+        else:
+            columns[name] = pl.Series(table.values(name))
+    return columns, variables

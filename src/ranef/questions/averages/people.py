@@ -1,0 +1,436 @@
+"""The people that an average is over, and the values that a column is given in turn."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ranef.design.specification import Specification
+from ranef.errors import DataError, LevelError, ModelError, UnknownColumnError, suggestion
+from ranef.fits.mixed import MixedModelFit
+from ranef.formula.labels import shown_level
+from ranef.formula.syntax import Node, column_names
+from ranef.models.records import GeneralisedEstimate
+from ranef.tables import Table
+
+__all__ = ["Arm", "People", "arms_of", "parts_of", "read_people"]
+
+Floats = NDArray[np.float64]
+
+STEP = 1e-4
+"""Half-width of the difference quotient of a slope, in standard deviations."""
+FEW = 2
+"""Numbers with so many different values are compared value by value."""
+
+
+@dataclass(frozen=True, eq=False)
+class People:
+    """Rows to average over.
+
+    Attributes
+    ----------
+    table : dict of columns
+        What the predictions need, N rows, without `variable` where it is not there.
+    weights : (N,) float64 array
+    groups : (N,) int array
+        Entry of `labels` of each row.
+    labels : tuple of tuples
+        Values of the columns `by` of each group; one empty tuple without these.
+    by : tuple of str
+    library : str
+        For the answers.
+    own : bool
+        The rows of the model.
+    weighted : bool
+    n_dropped : int
+        Rows left out, since a value is missing.
+    columns : tuple of str
+        That the fixed effects use.
+    """
+
+    table: Mapping[str, Any]
+    weights: Floats
+    groups: NDArray[np.intp]
+    labels: tuple[tuple[Any, ...], ...]
+    by: tuple[str, ...]
+    library: str
+    own: bool
+    weighted: bool
+    n_dropped: int
+    columns: tuple[str, ...]
+
+    @property
+    def n(self) -> int:
+        return len(self.weights)
+
+    def under(self, variable: str, values: Any) -> dict[str, Any]:
+        """Return the table with a column replaced."""
+        return {**self.table, variable: values}
+
+    def described(self) -> str:
+        """Say who they are: ``"the 180 rows of the model"``."""
+        who = "of the model" if self.own else "of the population given"
+        return f"the {self.n:,} rows {who}{', weighted' if self.weighted else ''}"
+
+
+@dataclass(frozen=True, eq=False)
+class Arm:
+    """A value that the variable is given in every row.
+
+    Attributes
+    ----------
+    label : str
+    values : (N,) array
+    reference : bool
+        The arm with which the others are compared.
+    own : bool
+        The variable as it is in each row.
+    slope : str
+        Name of the comparison, where two arms make a difference quotient.
+    divisor : float
+        Of that quotient.
+    """
+
+    label: str
+    values: Any
+    reference: bool
+    own: bool = False
+    slope: str = ""
+    divisor: float = 1.0
+
+
+# --- people
+
+
+def read_people(
+    fit: MixedModelFit, variable: Any, population: Any, by: Any, weights: Any
+) -> People:
+    """Read the rows to average over; rows with a missing value are left out."""
+    columns = _check_variable(fit, variable)
+    if population is None:
+        table, library = Table.of(fit.frame.rows_used()), fit.frame.library
+    else:
+        table = Table.of(population)
+        library = table.library
+    named = _names("by", by)
+    for name in named:
+        _require(table, name, population)
+    if not table.n_rows:
+        raise DataError("the population has no rows to average over")
+    own = _weights(fit, table, weights, population)
+    groups, labels, known = _groups(table, named)
+    kept = known & np.isfinite(own) & _complete(fit, table, variable)
+    if not kept.any():
+        raise DataError(
+            "every row of the population lacks a value; there is nobody to average over"
+        )
+    if np.any(own[kept] < 0):
+        raise DataError(f"weights must not be negative; {int(np.sum(own[kept] < 0))} are")
+    present = np.unique(groups[kept])
+    codes = np.searchsorted(present, groups[kept])
+    if np.any(np.bincount(codes, own[kept]) <= 0):
+        raise DataError("the weights of a group add up to zero")
+    return People(
+        table.mapping(None if kept.all() else kept),
+        own[kept],
+        codes.astype(np.intp),
+        tuple(labels[g] for g in present),
+        named,
+        library,
+        population is None,
+        weights is not None,
+        int(np.sum(~kept)),
+        columns,
+    )
+
+
+def parts_of(fit: MixedModelFit) -> tuple[Specification, ...]:
+    """Specifications of all parts of a model."""
+    estimate = fit.estimate
+    if isinstance(estimate, GeneralisedEstimate):
+        return tuple(estimate.parts.values())
+    return (estimate.specification,)
+
+
+def _nodes(fit: MixedModelFit) -> Iterable[Node]:
+    for spec in parts_of(fit):
+        model = spec.recipe.model
+        yield from model.fixed.variables
+        yield from model.offsets
+        for bar in model.bars:
+            yield from bar.left.variables
+
+
+def _check_variable(fit: MixedModelFit, variable: Any) -> tuple[str, ...]:
+    """Columns of the predictors, `variable` among them."""
+    used = tuple(dict.fromkeys(name for node in _nodes(fit) for name in column_names(node)))
+    extra = [spec.recipe.offset_column for spec in parts_of(fit)]
+    used = tuple(dict.fromkeys([*used, *(name for name in extra if name is not None)]))
+    if not isinstance(variable, str) or variable not in used:
+        known = ", ".join(map(repr, used)) or "none"
+        hint = suggestion(str(variable), used)
+        raise UnknownColumnError(
+            f"no predictor {variable!r}{hint}; the formulas predict from {known}"
+        )
+    return used
+
+
+def _names(what: str, value: Any) -> tuple[str, ...]:
+    if value is None:
+        return ()
+    names = (value,) if isinstance(value, str) else tuple(value)
+    if not all(isinstance(name, str) for name in names):
+        raise ModelError(f"{what} must be names of columns")
+    return names
+
+
+def _require(table: Table, name: str, population: Any) -> None:
+    if name in table:
+        return
+    where = "the population" if population is not None else "what the fit keeps of its table"
+    help_ = (
+        ""
+        if population is not None
+        else (" (only the columns that the formulas use); hand the table over by population=")
+    )
+    raise UnknownColumnError(
+        f"no column {name!r} in {where}{suggestion(name, table.columns)}{help_}"
+    )
+
+
+def _weights(fit: MixedModelFit, table: Table, weights: Any, population: Any) -> Floats:
+    if weights is None:
+        return np.ones(table.n_rows)
+    if isinstance(weights, str):
+        _require(table, weights, population)
+        return table.numeric(weights)
+    values = np.asarray(weights, dtype=np.float64)
+    kept = fit.frame.accounting.kept
+    if population is None and kept is not None and values.shape == kept.shape:
+        values = values[kept]
+    if values.shape != (table.n_rows,):
+        raise DataError(
+            f"the weights have the shape {values.shape}; there are {table.n_rows} rows to "
+            "average over"
+        )
+    return values
+
+
+def _groups(
+    table: Table, names: Sequence[str]
+) -> tuple[NDArray[np.int64], list[tuple[Any, ...]], NDArray[np.bool_]]:
+    """Group of each row, labels of the groups, and which rows have one."""
+    groups = np.zeros(table.n_rows, dtype=np.int64)
+    labels: list[tuple[Any, ...]] = [()]
+    known = np.ones(table.n_rows, dtype=np.bool_)
+    for name in names:
+        codes, levels = table.codes(name)
+        known &= codes >= 0
+        groups = groups * len(levels) + np.maximum(codes, 0)
+        labels = [(*label, level) for label in labels for level in levels]
+    return groups, labels, known
+
+
+def _complete(fit: MixedModelFit, table: Table, variable: str) -> NDArray[np.bool_]:
+    """Which rows have all columns that predictions need, `variable` apart."""
+    kept = np.ones(table.n_rows, dtype=np.bool_)
+    for node in _nodes(fit):
+        for name in column_names(node):
+            if name != variable and name in table:
+                kept &= _present(table, name)
+    return kept
+
+
+def _present(table: Table, name: str) -> NDArray[np.bool_]:
+    if table.kind(name) in ("numeric", "boolean", "empty"):
+        return ~np.isnan(table.numeric(name))
+    return np.asarray(table.codes(name)[0] >= 0)
+
+
+# --- arms
+
+
+def arms_of(
+    fit: MixedModelFit,
+    people: People,
+    variable: str,
+    levels: Any,
+    reference: Any,
+    change: Any,
+    compare: str,
+) -> tuple[Arm, ...]:
+    """Say which values the variable is given."""
+    column = _known_column(fit, people, variable)
+    categories = _coded(fit, variable) or column.kind(variable) not in ("numeric", "boolean")
+    if change is not None and (levels is not None or reference is not None):
+        raise ModelError("give levels and reference, or change, not both")
+    if change is not None and categories:
+        raise ModelError(
+            f"{variable!r} holds categories, which cannot be changed by an amount; "
+            "choose them by levels="
+        )
+    known = _values_of(column, variable)
+    if change is None and (categories or levels is not None or len(known) <= FEW):
+        return _level_arms(people, variable, known, levels, reference, categories)
+    if reference is not None:
+        raise ModelError(f"reference= needs levels= of {variable!r}, which holds numbers")
+    return _change_arms(people, variable, column, change, compare)
+
+
+def _known_column(fit: MixedModelFit, people: People, variable: str) -> Table:
+    """The table of the fit with its own values of the variable, or the people's."""
+    if fit.frame.data is not None and variable in fit.frame.data:
+        return Table.of({variable: fit.frame.rows_used()[variable]})
+    if variable not in people.table:
+        raise UnknownColumnError(
+            f"neither the fit nor the population has a column {variable!r} with values to "
+            "compare; give levels="
+        )
+    return Table.of({variable: people.table[variable]})
+
+
+def _coded(fit: MixedModelFit, variable: str) -> bool:
+    """Tell whether a formula makes categories of the column."""
+    for spec in parts_of(fit):
+        recipe = spec.recipe
+        every = [recipe.model.fixed, *(bar.left for bar in recipe.model.bars)]
+        for terms in every:
+            for node, key in zip(terms.variables, terms.keys, strict=True):
+                if variable in column_names(node) and f"levels of {key}" in recipe.state:
+                    return True
+    return False
+
+
+def _values_of(column: Table, variable: str) -> list[Any]:
+    """Different values, in the user's order."""
+    codes, levels = column.codes(variable)
+    present = np.unique(codes[codes >= 0])
+    return [levels[k] for k in present.tolist()]
+
+
+def _level_arms(
+    people: People,
+    variable: str,
+    known: list[Any],
+    levels: Any,
+    reference: Any,
+    categories: bool,
+) -> tuple[Arm, ...]:
+    chosen = known if levels is None else list(levels)
+    if levels is not None and categories:
+        chosen = [_one_of(variable, level, known) for level in chosen]
+    elif levels is not None:
+        chosen = [_as_number(variable, level) for level in chosen]
+    base = chosen[0] if reference is None and chosen else reference
+    if base is not None and categories:
+        base = _one_of(variable, base, known)
+    if base is not None and not any(level == base for level in chosen):
+        chosen = [base, *chosen]
+    if len(chosen) < 2:
+        raise ModelError(
+            f"{variable!r} has one value ({shown_level(chosen[0]) if chosen else 'none'}), so "
+            "there is nothing to compare; give levels="
+        )
+    if len({_printed(level) for level in chosen}) < len(chosen):
+        raise ModelError(f"levels= names a value of {variable!r} twice")
+    return tuple(
+        Arm(_printed(level), _filled(people.n, level), bool(level == base)) for level in chosen
+    )
+
+
+def _one_of(variable: str, level: Any, known: list[Any]) -> Any:
+    """The known category that a value means, by value or in print."""
+    for one in known:
+        if type(one) is type(level) and one == level:
+            return one
+    for one in known:
+        if shown_level(one) == shown_level(level):
+            return one
+    names = [shown_level(one) for one in known]
+    raise LevelError(
+        f"{variable!r} has no category {level!r}{suggestion(str(level), names)}; "
+        f"it has {', '.join(map(repr, names[:10]))}"
+    )
+
+
+def _as_number(variable: str, value: Any) -> float:
+    if isinstance(value, bool | int | float | np.bool_ | np.integer | np.floating):
+        return value  # type: ignore[return-value]
+    raise ModelError(f"{variable!r} holds numbers; {value!r} is none")
+
+
+def _printed(level: Any) -> str:
+    if isinstance(level, float | np.floating):
+        return f"{level:g}"
+    return shown_level(level)
+
+
+def _filled(n: int, level: Any) -> NDArray[Any]:
+    if isinstance(level, bool | int | float | np.generic):
+        return np.full(n, level)
+    out = np.empty(n, dtype=object)
+    out[:] = [level] * n
+    return out
+
+
+def _change_arms(
+    people: People, variable: str, column: Table, change: Any, compare: str
+) -> tuple[Arm, ...]:
+    """Arms of a column of numbers."""
+    known = column.numeric(variable)
+    known = known[np.isfinite(known)]
+    if change == "iqr":
+        return _between(people, *np.quantile(known, [0.25, 0.75]))
+    if isinstance(change, list | tuple | np.ndarray):
+        if len(change) != 2:
+            raise ModelError(f"change= takes two values, low and high, not {len(change)}")
+        return _between(people, *(float(_as_number(variable, v)) for v in change))
+    x = _own_values(people, variable)
+    if change == "slope":
+        if compare != "difference":
+            raise ModelError("change='slope' is a difference quotient: use compare='difference'")
+        step = STEP * (float(np.std(known)) or 1.0)
+        return (
+            Arm(f"{variable} - h", x - step, True, True, f"d/d{variable}", 2 * step),
+            Arm(f"{variable} + h", x + step, False, True, f"d/d{variable}", 2 * step),
+        )
+    if isinstance(change, str) and change != "sd":
+        raise ModelError(
+            f"change={change!r} is not known; use a number, 'sd', 'iqr', 'slope' or two values"
+        )
+    size = float(np.std(known, ddof=1)) if change == "sd" else 1.0
+    size = size if change is None or change == "sd" else float(_as_number(variable, change))
+    if not np.isfinite(size) or size == 0:
+        raise ModelError(f"a change of {size:g} in {variable!r} changes nothing")
+    sign = "+" if size > 0 else "-"
+    named = f"({variable} {sign} {abs(size):g})"
+    return (Arm(variable, x, True, True), Arm(named, x + size, False, True))
+
+
+def _own_values(people: People, variable: str) -> Floats:
+    if variable not in people.table:
+        raise UnknownColumnError(
+            f"the population has no column {variable!r}, whose values would be changed; give "
+            "levels=, or change=(low, high)"
+        )
+    x = Table.of({variable: people.table[variable]}).numeric(variable)
+    gone = int(np.sum(~np.isfinite(x)))
+    if gone:
+        raise DataError(
+            f"column {variable!r} of the population has {gone} missing values that would be "
+            "changed; leave these rows out"
+        )
+    return x
+
+
+def _between(people: People, low: float, high: float) -> tuple[Arm, ...]:
+    if low == high:
+        raise ModelError(f"the two values are the same, {low:g}; there is nothing to compare")
+    return (
+        Arm(f"{low:g}", np.full(people.n, low), True),
+        Arm(f"{high:g}", np.full(people.n, high), False),
+    )

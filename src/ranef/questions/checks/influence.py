@@ -1,0 +1,374 @@
+"""Influence of rows and groups on a fit, and leverage of its rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ranef import arguments
+from ranef.display.answer import Shown
+from ranef.display.page import Page, Paragraph, TextTable, number
+from ranef.display.progress import counted
+from ranef.errors import ModelError
+from ranef.fits.columns import fitted_model, groups_of, labels_of
+from ranef.fits.mixed import MixedModelFit
+from ranef.models.labels import factors_of, group_name, terms_of
+from ranef.models.records import GeneralisedEstimate
+from ranef.questions.checks import influence_numbers
+from ranef.questions.checks import leverage as leverage_
+from ranef.tables import make_table
+from ranef.tables.frame import Frame
+
+__all__ = ["Influence", "Leverage", "influence", "leverage"]
+
+Floats = NDArray[np.float64]
+
+SHOWN = 8
+STATISTICS = ("cook", "covratio", "displacement")
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Influence(Shown):
+    """What the fit would be without each row or group; `influence` makes it.
+
+    Attributes
+    ----------
+    found : ranef.diagnostics.Influence
+        The numbers as arrays, one row for each row or group left out.
+    by : str
+        ``"row"``, or the name of the groups.
+    method : str
+    labels : tuple
+        The groups; the places of the rows in the user's table.
+    sizes : (G,) int array
+        Rows that each one has.
+    terms : tuple of str
+        Coefficients.
+    deviations : tuple of str
+        Standard deviations.
+    frame : Frame
+    title : str
+
+    Examples
+    --------
+    >>> import ranef
+    >>> fit = ranef.lmm("Reaction ~ Days + (Days | Subject)", ranef.data.load("sleepstudy"))
+    >>> found = ranef.influence(fit)
+    >>> found.tidy().nlargest(2, "cook")[["Subject", "cook"]].round(2)
+      Subject  cook
+    1     309  0.15
+    8     335  0.13
+    """
+
+    found: influence_numbers.Influence
+    by: str
+    method: str
+    labels: tuple[Any, ...]
+    sizes: NDArray[np.int_]
+    terms: tuple[str, ...]
+    deviations: tuple[str, ...]
+    frame: Frame
+    title: str
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def cook(self) -> Floats:
+        """Cook's distance of each row or group left out."""
+        return self.found.cook
+
+    def tidy(self, what: str = "summary") -> Any:
+        """Return one row for each row or group left out, NaN where it cannot be.
+
+        Parameters
+        ----------
+        what : {"summary", "dfbeta", "dfbetas", "theta", "variance"}
+            - ``"summary"``: Cook's distance, covariance ratio, likelihood displacement.
+            - ``"dfbeta"``: estimate minus that without it, one column a coefficient;
+              ``"dfbetas"`` in standard errors of the fit without it.
+            - ``"theta"``: change of the covariance parameters.
+            - ``"variance"``: relative change of each standard deviation.
+
+        Returns
+        -------
+        table
+            With ``by="row"`` one row for each row of the user's table.
+        """
+        what = arguments.choice("what", what, ("summary", "dfbeta", "dfbetas", "theta", "variance"))
+        found = self.found
+        columns: dict[str, Floats]
+        if what == "summary":
+            columns = {name: getattr(found, name) for name in STATISTICS}
+        elif what in ("dfbeta", "dfbetas"):
+            values = getattr(found, what)
+            columns = {name: values[:, j].copy() for j, name in enumerate(self.terms)}
+        elif what == "theta":
+            columns = {f"theta_{j + 1}": v.copy() for j, v in enumerate(found.theta.T)}
+        else:
+            columns = {name: found.sd[:, j].copy() for j, name in enumerate(self.deviations)}
+        if self.by == "row":
+            return self.frame.table(columns)
+        led = {self.by: labels_of(self.labels), "rows": self.sizes}
+        return make_table({**led, **columns}, self.frame.library)
+
+    def plot(
+        self, statistic: str = "cook", *, term: str | None = None, most: int = 25, ax: Any = None
+    ) -> Any:
+        """Draw the rows or groups that move the fit most.
+
+        Parameters
+        ----------
+        statistic : {"cook", "covratio", "displacement", "dfbetas", "variance"}
+            The last two in one panel a coefficient or standard deviation.
+        term : str, optional
+            Only this coefficient or standard deviation.
+        most : int
+            How many to show, the largest first.
+        ax : matplotlib Axes, optional
+            Where to draw when there is one panel.
+
+        Examples
+        --------
+        >>> import ranef
+        >>> fit = ranef.lmm("Yield ~ 1 + (1 | Batch)", ranef.data.load("Dyestuff"))
+        >>> ranef.influence(fit).plot().get_title(loc="left")
+        "Cook's distance, without each Batch"
+        """
+        from ranef.questions.checks.influence_picture import influence as draw
+
+        return draw(self, statistic, term=term, most=arguments.count("most", most), ax=ax)
+
+    @property
+    def page(self) -> Page:
+        """What `repr` and notebooks show."""
+        found = self.found
+        order = np.argsort(-np.nan_to_num(found.cook, nan=-1.0), kind="stable")[:SHOWN]
+        header = (self.by, "rows", "Cook's D", "cov. ratio", "displacement", "most moved")
+        rows = tuple(self._row(int(g)) for g in order)
+        one = "row" if self.by == "row" else f"level of {self.by}"
+        how = {
+            "exact": "the model fitted again without each",
+            "one-step": "one step from the estimate, without a search",
+        }[self.method]
+        lines = [f"Each {one} left out in turn ({len(self):,}): {how}."]
+        lost = int(np.count_nonzero(~found.refitted))
+        if lost:
+            lines.append(
+                f"{lost:,} cannot be left out: without them a coefficient cannot be estimated."
+            )
+        table = TextTable("The largest by Cook's distance", header, rows)
+        return Page(f"Influence: {self.title}", (Paragraph(tuple(lines)), table))
+
+    def _row(self, g: int) -> tuple[str, ...]:
+        found = self.found
+        moved = found.dfbetas[g]
+        worst = ""
+        if moved.size and np.isfinite(moved).any():
+            j = int(np.nanargmax(np.abs(moved)))
+            worst = f"{self.terms[j]} by {number(float(moved[j]), 2)} se"
+        values = (found.cook[g], found.covratio[g], found.displacement[g])
+        shown = (number(float(v), 3) for v in values)
+        return (str(self.labels[g]), f"{self.sizes[g]:,}", *shown, worst)
+
+
+def influence(
+    fit: Any,
+    *,
+    by: Any = None,
+    method: str | None = None,
+    n_jobs: int | None = None,
+    progress: bool | None = None,
+) -> Influence:
+    """Say what the fit would be without each group, or each row.
+
+    Parameters
+    ----------
+    fit : a fit of ranef
+        Linear or generalised. Multinomial ones are refused: they have a coefficient for
+        each category.
+    by : str or column, optional
+        ``"row"``; a grouping factor; a column that the formulas use; or one value a row.
+        By default the grouping factor, which must be named where there are several.
+    method : {"exact", "one-step"}, optional
+        Fit again without each one, from the estimate's theta; or one step: without a
+        group the other rows are solved one exact Newton step of theta from the estimate
+        (in a generalised model, in the working linear model at theta), without a row in
+        closed form at theta, which is then NaN in the tables. By default groups are
+        exact and rows one step.
+    n_jobs : int, optional
+        Threads; None for all this process may use.
+    progress : bool, optional
+        Show a progress bar; None shows one when the work is long.
+
+    Returns
+    -------
+    Influence
+
+    Notes
+    -----
+    Cook's distance is dfbeta' vcov^-1 dfbeta / p with vcov of the whole fit; DFBETAS
+    divide by the standard errors of the fit without the group; the covariance ratio is
+    the determinant without over that with it, below 1 where the group costs precision;
+    the displacement is twice the fall of the log-likelihood of all rows, theta and sigma
+    included.
+
+    Examples
+    --------
+    >>> import ranef
+    >>> fit = ranef.lmm("Reaction ~ Days + (Days | Subject)", ranef.data.load("sleepstudy"))
+    >>> ranef.influence(fit).tidy("dfbeta").head(2).round(2)
+      Subject  rows  (Intercept)  Days
+    0     308    10        -0.42  0.66
+    1     309    10        -2.73 -0.48
+    >>> rows = ranef.influence(fit, by="row")
+    >>> int(rows.cook.argmax())
+    59
+    """
+    fit = fitted_model(fit)
+    _refuse_multinomial(fit)
+    jobs = None if n_jobs is None else arguments.count("n_jobs", n_jobs)
+    shown = arguments.optional_flag("progress", progress)
+    single = isinstance(by, str) and by == "row" and "row" not in fit.n_groups
+    if method is None:
+        method = "one-step" if single else "exact"
+    method = arguments.choice("method", method, ("exact", "one-step"))
+    if single:
+        labels, name = _places(fit), "row"
+        codes = np.arange(fit.n_obs)
+    else:
+        codes, labels, name = groups_of(fit, _only_factor(fit) if by is None else by)
+    if single and method == "one-step":
+        found = influence_numbers.influence_of_rows(fit.estimate)
+    else:
+
+        def track(work: Sequence[int]) -> Iterable[int]:
+            return counted(work, f"without each {name}", shown)
+
+        found = influence_numbers.influence_of_sets(
+            fit.estimate, codes, method, n_jobs=jobs, track=track
+        )
+    sizes = np.bincount(codes[codes >= 0], minlength=len(labels))
+    terms = _terms(fit)
+    return Influence(
+        found, name, method, tuple(labels), sizes, terms, _deviations(fit), fit.frame, fit.formula
+    )
+
+
+def _refuse_multinomial(fit: MixedModelFit) -> None:
+    estimate = fit.estimate
+    if isinstance(estimate, GeneralisedEstimate) and estimate.family.name == "multinomial":
+        raise ModelError(
+            "influence is about the coefficients of one linear predictor, and a multinomial "
+            "model has one for each category; fit the comparison of two categories as a "
+            "binomial model to ask it there"
+        )
+
+
+def _only_factor(fit: MixedModelFit) -> str:
+    names = [f.name for f in factors_of(fit.estimate)]
+    if len(names) > 1:
+        raise ModelError(
+            f"say whose influence: by= one of {', '.join(map(repr, names))}, or by='row'"
+        )
+    return names[0]
+
+
+def _places(fit: MixedModelFit) -> list[Any]:
+    """Places of the rows in the user's table, or their labels where it has some."""
+    rows = fit.frame.accounting
+    kept = np.arange(rows.n_rows) if rows.kept is None else np.flatnonzero(rows.kept)
+    index = fit.frame.index
+    return kept.tolist() if index is None else [index[i] for i in kept]
+
+
+def _terms(fit: MixedModelFit) -> tuple[str, ...]:
+    estimate = fit.estimate
+    if isinstance(estimate, GeneralisedEstimate):
+        return estimate.components[0].names
+    return estimate.specification.names
+
+
+def _deviations(fit: MixedModelFit) -> tuple[str, ...]:
+    """Names of the standard deviations: ``"Subject: Days"``, ``"Residual"``."""
+    estimate = fit.estimate
+    names = [
+        f"{group_name(estimate, t)}: {name}"
+        for t, term in enumerate(terms_of(estimate))
+        for name in term.names
+    ]
+    seen: dict[str, int] = {}
+    for i, name in enumerate(names):
+        seen[name] = seen.get(name, 0) + 1
+        if seen[name] > 1:
+            names[i] = f"{name} ({seen[name]})"
+    return tuple(names) if isinstance(estimate, GeneralisedEstimate) else (*names, "Residual")
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Leverage(Shown):
+    """Hat values of a fit's rows; `leverage` makes them.
+
+    Attributes
+    ----------
+    found : ranef.diagnostics.Leverage
+        As arrays.
+    frame : Frame
+    """
+
+    found: leverage_.Leverage
+    frame: Frame
+
+    @property
+    def effective(self) -> float:
+        """Effective number of parameters of the conditional fit: the sum of the hat values."""
+        return self.found.effective
+
+    def tidy(self) -> Any:
+        """Return ``hat, hat_fixed, hat_random``, one row a row of the user's table."""
+        found = self.found
+        columns = {"hat": found.hat, "hat_fixed": found.fixed, "hat_random": found.random}
+        return self.frame.table(columns)
+
+    @property
+    def page(self) -> Page:
+        """The sums in words."""
+        most = float(self.found.hat.max(initial=0.0))
+        line = (
+            f"{self.effective:.2f} effective parameters, of which {self.found.fixed.sum():.2f} "
+            f"fixed; largest hat value {most:.3f}; tidy() has those of all rows."
+        )
+        return Page("Leverage", (Paragraph((line,)),))
+
+
+def leverage(fit: Any) -> Leverage:
+    """Return the hat values of the conditional fit, by fixed and random effects.
+
+    In a linear model they are the diagonal of the matrix that turns responses into
+    conditional fitted values, given theta, and their sum is the effective number of
+    parameters of the conditional AIC (Vaida and Blanchard 2005). In a generalised model
+    they are those of the working linear model.
+
+    Parameters
+    ----------
+    fit : a fit of ranef
+
+    Returns
+    -------
+    Leverage
+
+    Examples
+    --------
+    >>> import ranef
+    >>> fit = ranef.lmm("Reaction ~ Days + (Days | Subject)", ranef.data.load("sleepstudy"))
+    >>> ranef.leverage(fit)
+    Leverage
+    <BLANKLINE>
+    29.02 effective parameters, of which 2.00 fixed; largest hat value ...; tidy() has ...
+    """
+    fit = fitted_model(fit)
+    return Leverage(leverage_.leverage(fit.estimate), fit.frame)

@@ -1,0 +1,112 @@
+"""Normal quantile plots of residuals and of random effects."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ranef.display.canvas import (
+    BAND,
+    MARK,
+    MUTED,
+    cloud,
+    finish,
+    label,
+    normal_order_statistics,
+    panels,
+    plain,
+)
+from ranef.display.reading import Fitted, random_effects, residual_pairs, usual_residuals
+from ranef.errors import ModelError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = ["qq"]
+
+Floats = NDArray[np.float64]
+
+BAND_POINTS = 401
+
+
+def qq(
+    fit: Fitted,
+    effects: str = "residual",
+    *,
+    group: str | None = None,
+    term: str | None = None,
+    ax: Axes | None = None,
+    figure: Figure | None = None,
+) -> Axes | NDArray[np.object_]:
+    """Draw quantiles against those of a normal distribution.
+
+    The line goes through the quartiles. The band holds each point with
+    probability 0.95 if the values are independent and normal; it is a guide
+    and not a test, since residuals and predicted effects are neither quite.
+
+    Parameters
+    ----------
+    fit : a fit of ranef
+    effects : {"residual", "random"}
+        Residuals in one panel, or random effects in one panel a coefficient.
+    group, term : str, optional
+        Only the random effects of this factor or this coefficient.
+    ax : matplotlib Axes, optional
+        Where to draw when there is one panel.
+    figure : matplotlib Figure, optional
+        An empty figure to use instead of a new one; it is resized.
+
+    Returns
+    -------
+    matplotlib Axes, or an array of them when there are several panels
+
+    Examples
+    --------
+    >>> import ranef
+    >>> fit = ranef.lmm("Reaction ~ Days + (Days | Subject)", ranef.data.load("sleepstudy"))
+    >>> qq(fit).get_xlabel()
+    'Normal quantile'
+    >>> len(qq(fit, "random"))
+    2
+    """
+    samples = _samples(fit, effects, group, term)
+    axes = panels(list(samples), ax, figure, single=(5.4, 4.2), height=3.8)
+    for panel, (title, values) in zip(axes, samples.items(), strict=True):
+        _quantiles(panel, title, values)
+    return axes[0] if len(axes) == 1 else np.array(axes, dtype=object)
+
+
+def _samples(fit: Fitted, effects: str, group: str | None, term: str | None) -> dict[str, Floats]:
+    """Return title and values of each panel."""
+    if effects == "residual":
+        return {"Normal quantiles of residuals": residual_pairs(fit, usual_residuals(fit))[1]}
+    if effects != "random":
+        raise ModelError(f"effects is 'residual' or 'random', not {effects!r}")
+    found = [e for e in random_effects(fit, 0.95, group) if term in (None, e.term)]
+    if not found:
+        raise ModelError(f"no random effect of {term!r}; see fit.tidy('random')")
+    return {f"{plain(e.group)}: {plain(e.term)}": e.estimate for e in found}
+
+
+def _quantiles(ax: Axes, title: str, values: Floats) -> None:
+    ordered = np.sort(values)
+    expected, low, high = normal_order_statistics(len(ordered))
+    middle, slope = _quartile_line(ordered)
+    if len(ordered) > 2:
+        even = np.linspace(expected[0], expected[-1], BAND_POINTS)
+        at = np.unique(np.searchsorted(expected, even).clip(0, len(expected) - 1))
+        lower, upper = middle + slope * low[at], middle + slope * high[at]
+        ax.fill_between(expected[at], lower, upper, color=BAND, lw=0)
+    ax.axline((0.0, middle), slope=slope, color=MUTED, linewidth=1.0)
+    ax.plot(expected, ordered, "o", color=MARK, **cloud(len(ordered)))
+    label(ax, title=title, x="Normal quantile", y="Observed")
+    finish(ax, grid="both")
+
+
+def _quartile_line(ordered: Floats) -> tuple[float, float]:
+    """Return intercept and slope of the line through the quartiles."""
+    first, third = np.quantile(ordered, [0.25, 0.75])
+    return float(first + third) / 2.0, float(third - first) / (2.0 * 0.6744897501960817)

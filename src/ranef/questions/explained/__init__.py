@@ -1,0 +1,1 @@
+"""How much is explained: `r2`, `icc`."""

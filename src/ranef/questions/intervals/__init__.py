@@ -1,0 +1,1 @@
+"""Intervals: `confint`, `profile`, `bootstrap`."""

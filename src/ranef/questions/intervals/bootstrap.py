@@ -1,0 +1,547 @@
+"""`bootstrap`: the model fitted again and again to data drawn from it, or drawn anew."""
+
+from __future__ import annotations
+
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ranef import arguments
+from ranef.description.parameter_tables import interval_columns, interval_table, parameter_columns
+from ranef.display.answer import Summary
+from ranef.display.page import Page, Paragraph
+from ranef.display.progress import arriving
+from ranef.errors import ConvergenceWarning, DataError, FileError, Interrupted, ModelError, warn
+from ranef.fits.mixed import MixedModelFit
+from ranef.inference.coefficients.parameter_list import ModelParameter, chosen, model_parameters
+from ranef.inference.draws import refits as numbers
+from ranef.inference.draws.resampling import ResidualBootstrap, cluster_factor
+from ranef.models.labels import CONDITIONAL, factors_of
+from ranef.models.records import Estimate
+from ranef.storage.saving import from_bytes, to_bytes
+from ranef.tables import make_table
+from ranef.tables.accounting import Accounting
+from ranef.tables.frame import Frame
+
+if TYPE_CHECKING:
+    from ranef.questions.intervals.bootstrap_picture import BootstrapPlots
+
+__all__ = ["Bootstrap", "bootstrap"]
+
+Floats = NDArray[np.float64]
+Statistic = Callable[[MixedModelFit], Any]
+
+EFFECTS = ("new", "conditional")
+MANY_FAILED = 0.05
+STATISTIC = "statistic"
+
+
+def bootstrap(
+    fit: MixedModelFit,
+    n: int = 1000,
+    *,
+    statistic: Statistic | None = None,
+    method: str = "parametric",
+    effects: str = "new",
+    cluster: str | None = None,
+    rng: Any = None,
+    n_jobs: int | None = None,
+    client: Any = None,
+    progress: bool | None = None,
+) -> Bootstrap:
+    """Fit the model again to data drawn from it, or drawn anew, and keep what each fit says.
+
+    Parameters
+    ----------
+    fit : fit of `lmm` or `glmm`
+        Refits use its criterion, weights, offsets, quadrature, priors and constraints.
+    n : int
+        Replicates.
+    statistic : callable, optional
+        Of a fit: returns a number, several, a mapping or a Series. Without it all
+        parameters are kept: coefficients, standard deviations, correlations, sigma.
+    method : {"parametric", "cluster", "residual"}
+        - ``"parametric"``: responses from the fitted model. The model must be right.
+        - ``"cluster"``: whole levels of the outermost grouping factor, or of `cluster`,
+          with replacement, each copy a level of its own. Asks only that these are
+          independent; wants many of them. Crossed factors are refused.
+        - ``"residual"``: effects and residuals of a linear model, centred and brought back
+          to the variances estimated, with replacement (Carpenter, Goldstein & Rasbash
+          2003). Asks for no normal distribution.
+    effects : {"new", "conditional"}
+        Of a parametric bootstrap: random effects drawn anew, or kept at their modes (then
+        the levels are those of the data, and their spread is no source of error).
+    cluster : str, optional
+        The grouping factor whose levels are drawn.
+    rng : int or numpy.random.Generator, optional
+        The same gives the same draws, for any `n_jobs` and client.
+    n_jobs : int, optional
+        Threads; None for all this process may use. A statistic is called from one.
+    client : Dask client or executor, optional
+        Anything with ``submit(function, ...)`` whose futures have ``result()``: chunks of
+        replicates run there.
+    progress : bool, optional
+        Show a bar; None where a person looks and it takes more than a second.
+
+    Returns
+    -------
+    Bootstrap
+        With ``confint(conf_level, kind)``, ``tidy()``, ``table()`` of the draws and ``plot``.
+        Refits that failed are counted, with their reasons.
+
+    Raises
+    ------
+    ranef.errors.ModelError
+        The method does not apply to the model; the message says why.
+    ranef.errors.Interrupted
+        On Ctrl-C: a KeyboardInterrupt whose `partial` is the Bootstrap of the draws so far.
+
+    Examples
+    --------
+    >>> import ranef
+    >>> fit = ranef.lmm("Yield ~ 1 + (1 | Batch)", ranef.data.load("Dyestuff"))
+    >>> boot = ranef.bootstrap(fit, 200, rng=1)
+    >>> boot.draws.shape, boot.n_failed
+    ((200, 3), 0)
+    >>> boot.confint(0.9)[["parameter", "conf_low", "conf_high"]].round(0)
+         parameter  conf_low  conf_high
+    0  coefficient    1495.0     1557.0
+    1           sd       0.0       69.0
+    2           sd      37.0       62.0
+
+    A statistic of one's own, the intraclass correlation:
+
+    >>> def icc(fit):
+    ...     batch, residual = fit.tidy("variance")["estimate"] ** 2
+    ...     return {"icc": batch / (batch + residual)}
+    >>> ranef.bootstrap(fit, 50, statistic=icc, rng=1).tidy()["term"].tolist()
+    ['icc']
+    """
+    arguments.mixed_model("bootstrap", fit)
+    n = arguments.count("n", n)
+    plan = _plan(fit.estimate, method, effects, cluster)
+    source = arguments.generator(rng)
+    if statistic is not None and not callable(statistic):
+        raise ModelError(f"statistic must be a function of a fit, not {type(statistic).__name__}")
+    parameters, read = _target(fit, statistic)
+    work = numbers.chunks(fit.estimate, plan, n, source, statistic is not None)
+    if client is None:
+        parts = numbers.draw(fit.estimate, plan, work, n_jobs=n_jobs, statistic=read)
+    else:
+        parts = _submitted(client, fit, plan, work, statistic, len(parameters))
+    bar = arriving(parts, n, "bootstrap", progress, size=len)
+    done: list[numbers.Draws] = []
+    try:
+        done.extend(part for part in bar)
+    except KeyboardInterrupt:
+        if not any(part.values.shape[1] for part in done):
+            raise
+        partial = _result(fit, plan, parameters, numbers.joined(done), statistic)
+        raise Interrupted(
+            f"bootstrap interrupted after {len(partial.draws):,} of {n:,} refits; this exception "
+            "holds them as .partial (in a notebook: import sys; sys.last_value.partial)",
+            partial,
+        ) from None
+    found = numbers.joined(done)
+    if not found.values.shape[1]:
+        raise ModelError(f"every refit failed; the first: {found.failures[0][1]}")
+    result = _result(fit, plan, parameters, found, statistic)
+    _warn_of_failures(result)
+    return result
+
+
+def _result(
+    fit: MixedModelFit,
+    plan: numbers.Plan,
+    parameters: tuple[ModelParameter, ...],
+    found: numbers.Draws,
+    statistic: Statistic | None,
+) -> Bootstrap:
+    return Bootstrap(
+        fit, plan, parameters, found.values, found.singular, found.proved, found.failures, statistic
+    )
+
+
+def _plan(estimate: Estimate, method: str, effects: str, cluster: str | None) -> numbers.Plan:
+    """Check what is asked for against the model."""
+    method = arguments.choice("method", method, numbers.METHODS)
+    effects = arguments.choice("effects", effects, EFFECTS)
+    if effects == "conditional" and method != "parametric":
+        raise ModelError(
+            f"effects='conditional' is for method='parametric'; method={method!r} draws the effects"
+        )
+    if cluster is not None and method != "cluster":
+        raise ModelError("cluster= names the levels that method='cluster' draws")
+    if method == "residual":
+        ResidualBootstrap.of(estimate)
+    own = cluster_factor(estimate, cluster) if method == "cluster" else -1
+    return numbers.Plan(method, effects, own)
+
+
+def _target(
+    fit: MixedModelFit, statistic: Statistic | None
+) -> tuple[tuple[ModelParameter, ...], numbers.Statistic | None]:
+    """What is kept of a refit, with its value at the fit, and how it is read."""
+    if statistic is None:
+        return model_parameters(fit.estimate, fit._levels), None
+    names, values = _read_statistic(statistic(fit))
+    parameters = tuple(
+        ModelParameter(name, STATISTIC, float(value), CONDITIONAL, None, None, name, None)
+        for name, value in zip(names, values, strict=True)
+    )
+    return parameters, _Reader(fit, statistic, len(names))
+
+
+class _Reader:
+    """Wraps the estimate of a refit as a fit and asks the statistic of it."""
+
+    def __init__(self, fit: MixedModelFit, statistic: Statistic, width: int) -> None:
+        self.fit, self.statistic, self.width = fit, statistic, width
+
+    def __call__(self, estimate: Estimate) -> Floats:
+        own = self.fit.frame
+        rows = estimate.specification.accounting
+        same = rows is self.fit.estimate.specification.accounting
+        frame = own if same else Frame(own.library, None, Accounting(estimate.specification.n))
+        refit = type(self.fit)(estimate, frame)  # type: ignore[call-arg]
+        values = _read_statistic(self.statistic(refit))[1]
+        if len(values) != self.width:
+            raise DataError(
+                f"the statistic has {len(values)} values for a refit, {self.width} for the fit"
+            )
+        return values
+
+
+def _read_statistic(value: Any) -> tuple[list[str], Floats]:
+    """Names and values of what a statistic returned."""
+    names: list[str] | None = None
+    if isinstance(value, Mapping):
+        names, value = [str(name) for name in value], list(value.values())
+    elif hasattr(value, "index") and not callable(value.index):
+        names = [str(name) for name in value.index]
+    try:
+        values = np.atleast_1d(np.asarray(value, dtype=np.float64))
+    except (TypeError, ValueError):
+        values = np.empty((0, 0))
+    if values.ndim != 1 or not len(values):
+        raise DataError(
+            "the statistic must return a number, a list of numbers, a mapping of names to "
+            f"numbers or a Series, not {type(value).__name__}"
+        )
+    if names is None:
+        single = len(values) == 1
+        names = [STATISTIC] if single else [f"{STATISTIC}{k + 1}" for k in range(len(values))]
+    return names, values
+
+
+def _submitted(
+    client: Any,
+    fit: MixedModelFit,
+    plan: numbers.Plan,
+    work: Sequence[numbers.Chunk],
+    statistic: Statistic | None,
+    width: int,
+) -> Iterator[numbers.Draws]:
+    """Run the chunks where the client sends them; the fit goes there as its file."""
+    if not hasattr(client, "submit"):
+        raise ModelError(
+            f"client must have submit(), as a Dask client or an executor does; "
+            f"{type(client).__name__} has not"
+        )
+    sent = type(fit), to_bytes(fit)
+    asked = None if statistic is None else (statistic, width)
+    futures = [client.submit(remote_chunk, sent, plan, chunk, asked) for chunk in work]
+    try:
+        for future in futures:
+            yield future.result()
+    finally:
+        for future in futures:
+            future.cancel()
+
+
+def remote_chunk(
+    sent: tuple[type[MixedModelFit], bytes],
+    plan: numbers.Plan,
+    chunk: numbers.Chunk,
+    statistic: tuple[Statistic, int] | None,
+) -> numbers.Draws:
+    """Make one chunk of the bootstrap of a fit that came as its class and its file's bytes."""
+    fit = _loaded(*sent)
+    read = None if statistic is None else _Reader(fit, *statistic)
+    return numbers.Worker(fit.estimate, plan, 1, read)(chunk)
+
+
+@lru_cache(maxsize=2)
+def _loaded(kind: type[MixedModelFit], content: bytes) -> MixedModelFit:
+    fit = from_bytes(content)
+    if not isinstance(fit, kind):
+        raise FileError(f"the bytes sent are not those of a {kind.__name__}")
+    return fit
+
+
+def _warn_of_failures(result: Bootstrap) -> None:
+    if result.n_failed > MANY_FAILED * len(result):
+        warn(
+            f"{result.n_failed:,} of {len(result):,} refits failed, and the intervals leave them "
+            f"out; most often: {result.reasons().most_common(1)[0][0]}",
+            ConvergenceWarning,
+        )
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Bootstrap:
+    """Draws of the parameters of a model, or of a statistic; `ranef.bootstrap` makes it.
+
+    Attributes
+    ----------
+    fit : the fit
+    plan : Plan
+        ``method``, ``effects`` and ``cluster``.
+    parameters : tuple of ModelParameter
+        With their estimates; names are their ``label``.
+    draws : (n, k) float64 array
+        One row a replicate; NaN where the refit failed, or where a correlation does not
+        exist since an effect does not vary.
+    singular : (n,) bool array
+        Refits on a boundary: a variance of zero, a correlation of one.
+    proved : (n,) bool array
+        Refits whose optimum was proved.
+    failures : tuple of (int, str)
+        Replicates that failed, with the reason.
+    statistic : callable or None
+    """
+
+    fit: MixedModelFit
+    plan: numbers.Plan
+    parameters: tuple[ModelParameter, ...]
+    draws: Floats
+    singular: NDArray[np.bool_]
+    proved: NDArray[np.bool_]
+    failures: tuple[tuple[int, str], ...]
+    statistic: Statistic | None = None
+
+    def __len__(self) -> int:
+        return len(self.draws)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the columns of `draws`."""
+        return tuple(p.label for p in self.parameters)
+
+    @property
+    def estimate(self) -> Floats:
+        """Values at the fit, (k,)."""
+        return np.array([p.estimate for p in self.parameters])
+
+    @property
+    def n_failed(self) -> int:
+        """Refits that failed."""
+        return len(self.failures)
+
+    @property
+    def n_singular(self) -> int:
+        """Refits on a boundary."""
+        return int(np.count_nonzero(self.singular))
+
+    @property
+    def n_unproved(self) -> int:
+        """Refits that did not fail and whose optimum was not proved; their draws count."""
+        return len(self) - self.n_failed - int(np.count_nonzero(self.proved))
+
+    def reasons(self) -> Counter[str]:
+        """Count the reasons why refits failed."""
+        return Counter(reason for _, reason in self.failures)
+
+    def replicates(self) -> Any:
+        """Return the draws, one row a replicate and one column a parameter.
+
+        Examples
+        --------
+        >>> import ranef
+        >>> fit = ranef.lmm("Yield ~ 1 + (1 | Batch)", ranef.data.load("Dyestuff"))
+        >>> ranef.bootstrap(fit, 3, rng=1).replicates().columns.tolist()
+        ['(Intercept)', 'sd: Batch: (Intercept)', 'sigma']
+        """
+        columns = {name: self.draws[:, k].copy() for k, name in enumerate(self.names)}
+        return make_table(columns, self.fit.frame.library)
+
+    def tidy(self, *, conf_level: float = 0.95, kind: str = "percentile") -> Any:
+        """Return estimate, bias, standard error and interval of each parameter.
+
+        Returns
+        -------
+        table
+            ``component, group, term, term2, parameter, estimate, bias, std_error,
+            conf_low, conf_high``; `bias` is the mean of the draws less the estimate.
+
+        Examples
+        --------
+        >>> import ranef
+        >>> fit = ranef.lmm("Yield ~ 1 + (1 | Batch)", ranef.data.load("Dyestuff"))
+        >>> ranef.bootstrap(fit, 100, rng=1).tidy().shape
+        (3, 10)
+        """
+        low, high = self._limits(arguments.conf_level(conf_level), kind, None)
+        with warnings.catch_warnings():
+            # a correlation that no refit has
+            warnings.simplefilter("ignore", RuntimeWarning)
+            bias = np.nanmean(self.draws, axis=0) - self.estimate
+            error = np.nanstd(self.draws, axis=0, ddof=1)
+        columns = parameter_columns(self.parameters)
+        columns |= {"estimate": self.estimate, "bias": bias, "std_error": error}
+        columns |= {"conf_low": low, "conf_high": high}
+        return make_table(columns, self.fit.frame.library)
+
+    def confint(
+        self,
+        conf_level: float = 0.95,
+        *,
+        kind: str = "percentile",
+        parameters: str | Sequence[str] | None = None,
+        cluster: str | None = None,
+    ) -> Any:
+        """Return bootstrap intervals.
+
+        Parameters
+        ----------
+        conf_level : float
+        kind : {"percentile", "basic", "normal", "bca"}
+            - ``"percentile"``: quantiles of the draws;
+            - ``"basic"``: these reflected about the estimate;
+            - ``"normal"``: estimate less bias, plus and minus a normal quantile times the
+              standard deviation of the draws;
+            - ``"bca"``: quantiles at levels that correct for bias and for a spread that goes
+              with the value; the acceleration comes from refits without each level of
+              the outermost grouping factor.
+        parameters : str or list of str, optional
+            ``"fixed"``, ``"variance"`` or names, as in `ranef.profile`.
+        cluster : str, optional
+            The factor that ``"bca"`` leaves levels out of.
+
+        Returns
+        -------
+        table
+            ``component, group, term, term2, parameter, estimate, conf_low, conf_high``.
+
+        Examples
+        --------
+        >>> import ranef
+        >>> fit = ranef.lmm("Yield ~ 1 + (1 | Batch)", ranef.data.load("Dyestuff"))
+        >>> boot = ranef.bootstrap(fit, 500, rng=1)
+        >>> boot.confint(kind="bca", parameters="fixed")[["term", "conf_low", "conf_high"]].round(0)
+                  term  conf_low  conf_high
+        0  (Intercept)    1492.0     1567.0
+        """
+        level = arguments.conf_level(conf_level)
+        columns = self._columns(level, kind, parameters, "all", cluster)
+        return make_table(columns, self.fit.frame.library)
+
+    def _columns(
+        self,
+        level: float,
+        kind: str,
+        parameters: str | Sequence[str] | None,
+        form: str,
+        cluster: str | None = None,
+    ) -> dict[str, Any]:
+        keep = list(chosen(self.parameters, parameters))
+        low, high = self._limits(level, kind, cluster)
+        own = [self.parameters[k] for k in keep]
+        return interval_columns(own, self.estimate[keep], low[keep], high[keep], form)
+
+    def _limits(self, level: float, kind: str, cluster: str | None) -> tuple[Floats, Floats]:
+        kind = arguments.choice("kind", kind, numbers.INTERVALS)
+        deleted = None
+        if kind == "bca":
+            deleted = self._jackknife(cluster)
+        elif cluster is not None:
+            raise ModelError("cluster= is for kind='bca'")
+        return numbers.intervals_of(self.draws, self.estimate, level, kind, deleted)
+
+    def _jackknife(self, cluster: str | None) -> Floats:
+        """Values without each level of a factor."""
+        estimate = self.fit.estimate
+        own = self.plan.cluster
+        if cluster is not None or own < 0:
+            try:
+                own = cluster_factor(estimate, cluster)
+            except ModelError as error:
+                raise ModelError(
+                    "kind='bca' needs fits without each level of a factor, for its acceleration: "
+                    f"{str(error).partition('. Use ')[0]}. Take kind='percentile', 'basic' or "
+                    "'normal'"
+                ) from None
+        width = len(self.parameters)
+        read = None if self.statistic is None else _Reader(self.fit, self.statistic, width)
+        return numbers.jackknife(estimate, own, statistic=read)
+
+    @property
+    def plot(self) -> BootstrapPlots:
+        """The picture: ``plot.draws()``."""
+        from ranef.questions.intervals.bootstrap_picture import BootstrapPlots
+
+        return BootstrapPlots(self)
+
+    def summary(self, *, conf_level: float = 0.95, kind: str = "percentile") -> Summary:
+        """Return the intervals in words and a table.
+
+        Examples
+        --------
+        >>> import ranef
+        >>> fit = ranef.lmm("Yield ~ 1 + (1 | Batch)", ranef.data.load("Dyestuff"))
+        >>> print(ranef.bootstrap(fit, 50, rng=1).summary().page.title)
+        Parametric bootstrap, 50 replicates: Yield ~ 1 + (1 | Batch)
+        """
+        level = arguments.conf_level(conf_level)
+        low, high = self._limits(level, kind, None)
+        error = [float(np.std(x[np.isfinite(x)], ddof=1)) if np.isfinite(x).sum() > 1 else np.nan
+                 for x in self.draws.T]  # fmt: skip
+        percent = f"{100 * level:g}%"
+        columns = {
+            "estimate": self.estimate, "std_error": np.array(error),
+            f"{percent} low": low, f"{percent} high": high,
+        }  # fmt: skip
+        name = {"bca": "BCa"}.get(kind, kind.capitalize())
+        parts = (
+            interval_table(f"{name} intervals", self.parameters, columns),
+            Paragraph(tuple(self._remarks())),
+        )
+        word = {"parametric": "Parametric", "residual": "Residual", "cluster": "Cluster"}
+        title = f"{word[self.plan.method]} bootstrap, {len(self):,} replicates: {self.fit.formula}"
+        return Summary(Page(title, parts))
+
+    def _remarks(self) -> list[str]:
+        estimate = self.fit.estimate
+        how = {
+            "parametric": "Responses were drawn from the fitted model, "
+            + ("random effects kept at their modes." if self.plan.effects == "conditional"
+               else "random effects anew."),
+            "residual": "Effects and residuals, centred and brought to the estimated variances, "
+            "were drawn with replacement.",
+            "cluster": "",
+        }[self.plan.method]  # fmt: skip
+        if self.plan.method == "cluster":
+            factor = factors_of(estimate)[self.plan.cluster]
+            how = (
+                f"Whole levels of {factor.name} ({factor.n_levels:,}) were drawn with replacement."
+            )
+        lines = [how]
+        counts = f"{self.n_failed:,} refits failed, {self.n_singular:,} were singular"
+        counts += f", {self.n_unproved:,} without a proved optimum." if self.n_unproved else "."
+        lines.append(counts)
+        lines += [
+            f"Failed ({count:,}): {reason}" for reason, count in self.reasons().most_common(3)
+        ]
+        return lines
+
+    def __repr__(self) -> str:
+        return str(self.summary())
+
+    def _repr_html_(self) -> str:
+        return self.summary()._repr_html_()

@@ -1,0 +1,348 @@
+"""`profile`: how the likelihood falls as one parameter leaves its estimate."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from statistics import NormalDist
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ranef import arguments
+from ranef.description.parameter_tables import interval_columns, interval_table, parameter_columns
+from ranef.display.answer import Summary
+from ranef.display.page import Page, Paragraph
+from ranef.display.progress import arriving
+from ranef.errors import ConvergenceWarning, ModelError, warn
+from ranef.fits.mixed import MixedModelFit
+from ranef.inference.coefficients.parameter_list import ModelParameter, chosen, model_parameters
+from ranef.inference.coefficients.wald import Intervals, intervals
+from ranef.models.records import GeneralisedEstimate
+from ranef.questions.intervals.profile_numbers import (
+    Curve,
+    at_criterion,
+    calibrated_reach,
+    normal_reach,
+)
+from ranef.questions.intervals.profile_numbers import profile as profiled
+from ranef.tables import make_table
+
+if TYPE_CHECKING:
+    from ranef.questions.intervals.profile_picture import ProfilePlots
+
+__all__ = ["Profile", "profile"]
+
+Floats = NDArray[np.float64]
+
+CRITERIA = ("ml", "reml")
+DF = ("normal", "satterthwaite")
+WORTH_SAYING = 1e-4
+
+
+def profile(
+    fit: MixedModelFit,
+    parameters: str | Sequence[str] | None = None,
+    *,
+    conf_level: float = 0.99,
+    criterion: str = "ml",
+    n_jobs: int | None = None,
+    progress: bool | None = None,
+) -> Profile:
+    """Profile the likelihood: hold one parameter, optimise all others, and see how it falls.
+
+    The intervals follow the shape of the likelihood: they need no standard error, are
+    not symmetric where it is not, and end at 0 (a standard deviation) or 1 (a
+    correlation) where the data do not exclude these.
+
+    Parameters
+    ----------
+    fit : fit of `lmm` or `glmm`
+    parameters : str or list of str, optional
+        ``"fixed"``, ``"variance"``, ``"all"`` (the default), or names: of a coefficient,
+        ``"sd: Subject: Days"``, ``"corr: Subject"``, ``"sigma"``; a name that ends earlier
+        stands for all that begin with it.
+    conf_level : float
+        The highest level of intervals that the profile can give.
+    criterion : {"ml", "reml"}
+        The likelihood, also of a fit by REML (whose model is then fitted by ML first; the
+        output says so), or the restricted one, of variance parameters only.
+    n_jobs : int, optional
+        Threads over the parameters; None for all this process may use.
+    progress : bool, optional
+        Show a bar; None where a person looks and it takes more than a second.
+
+    Returns
+    -------
+    Profile
+        With ``confint(conf_level)``, ``tidy()`` and ``plot``.
+
+    Raises
+    ------
+    ranef.errors.ModelError
+        A name stands for no parameter; fixed effects are asked for under REML.
+
+    Notes
+    -----
+    Of the estimate psi_hat the signed root zeta(psi) = sign(psi - psi_hat) sqrt(D(psi) -
+    D(psi_hat)), D minus twice the profile log-likelihood, is compared with normal
+    quantiles. Points are about 0.5 apart in zeta; between them zeta is a monotone cubic
+    spline with exact slopes.
+
+    Examples
+    --------
+    >>> import ranef
+    >>> fit = ranef.lmm("Yield ~ 1 + (1 | Batch)", ranef.data.load("Dyestuff"))
+    >>> prof = ranef.profile(fit)
+    >>> prof.criterion, prof.refitted
+    ('ML', True)
+    >>> prof.confint()[["parameter", "estimate", "conf_low", "conf_high"]].round(2)
+         parameter  estimate  conf_low  conf_high
+    0  coefficient   1527.50   1486.45    1568.55
+    1           sd     37.26     12.20      84.06
+    2           sd     49.51     38.23      67.66
+    """
+    arguments.mixed_model("profile", fit)
+    level = arguments.conf_level(conf_level)
+    reml = arguments.choice("criterion", criterion, CRITERIA) == "reml"
+    estimate = fit.estimate
+    known = model_parameters(estimate, fit._levels)
+    wanted = _wanted(known, parameters, reml, isinstance(estimate, GeneralisedEstimate))
+    at = at_criterion(estimate, reml)
+    listed = model_parameters(at, fit._levels)
+    own = tuple(listed[k] for k in wanted)
+
+    def each(curves: Iterable[Curve | None]) -> Iterable[Curve | None]:
+        return arriving(curves, len(own), "profiling", progress, unit=" parameters")
+
+    curves = profiled(at, own, level, n_jobs=n_jobs, each=each)
+    word = "REML" if reml else "penalised ML" if getattr(at, "priors", None) else "ML"
+    found = Profile(fit, word, level, own, curves)
+    _warn_of_better(found)
+    return found
+
+
+def _wanted(
+    known: Sequence[ModelParameter],
+    parameters: str | Sequence[str] | None,
+    reml: bool,
+    generalised: bool,
+) -> tuple[int, ...]:
+    """Which parameters to profile; under REML the variance parameters."""
+    if reml and generalised:
+        raise ModelError(
+            "criterion='reml' is for fits of lmm; profile a generalised model by criterion='ml'"
+        )
+    if reml and parameters is None:
+        return chosen(known, "variance")
+    wanted = chosen(known, parameters)
+    fixed = [known[k].label for k in wanted if known[k].fixed]
+    if reml and fixed:
+        raise ModelError(
+            f"the restricted likelihood does not depend on the fixed effects ({fixed[0]} among "
+            "those asked for): profile them by criterion='ml', or ask for "
+            "parameters='variance'"
+        )
+    return wanted
+
+
+def _warn_of_better(found: Profile) -> None:
+    better = [
+        (curve.better, parameter.label)
+        for parameter, curve in zip(found.parameters, found.curves, strict=True)
+        if curve is not None and curve.better > WORTH_SAYING
+    ]
+    if better:
+        gain, label = max(better)
+        warn(
+            f"along the profile of {label} the deviance falls {gain:.3g} below that of the fit: "
+            "the likelihood has a better optimum elsewhere, and these intervals are not to be "
+            "trusted. Fit the model again from other starting values (start=)",
+            ConvergenceWarning,
+        )
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Profile:
+    """Profiles of the likelihood of one model; `ranef.profile` makes it.
+
+    Attributes
+    ----------
+    fit : the fit
+    criterion : str
+        ``"ML"``, ``"REML"`` or ``"penalised ML"``: what was profiled.
+    conf_level : float
+        The highest level of its intervals.
+    parameters : tuple of ModelParameter
+        With the estimates by the criterion profiled.
+    curves : tuple of Curve or None
+        zeta along each; None where the parameter cannot be profiled.
+    """
+
+    fit: MixedModelFit
+    criterion: str
+    conf_level: float
+    parameters: tuple[ModelParameter, ...]
+    curves: tuple[Curve | None, ...]
+
+    @property
+    def refitted(self) -> bool:
+        """Whether the fit is by another criterion: zeta is 0 at the estimates of a refit."""
+        return self.fit.estimate.reml != (self.criterion == "REML")
+
+    @cached_property
+    def _student(self) -> Intervals:
+        """Degrees of freedom and standard errors of the fixed effects by REML."""
+        by_reml = at_criterion(self.fit.estimate, True)
+        return intervals(by_reml, np.eye(len(by_reml.beta)), df="satterthwaite")
+
+    def confint(self, conf_level: float = 0.95, *, df: str = "normal") -> Any:
+        """Return the intervals at a level, up to that of the profile.
+
+        Parameters
+        ----------
+        conf_level : float
+        df : {"normal", "satterthwaite"}
+            What zeta of a fixed effect is compared with: normal quantiles, as everywhere
+            else, or, in a linear model, what Student's t with Satterthwaite's degrees of
+            freedom makes of it. The first is too short where few groups tell of a
+            coefficient; the second is exact in balanced designs.
+
+        Returns
+        -------
+        table
+            ``component, group, term, term2, parameter, estimate, conf_low, conf_high``; the
+            estimates are those by the criterion profiled. NaN where a parameter cannot be
+            profiled.
+
+        Examples
+        --------
+        >>> import ranef
+        >>> fit = ranef.lmm("Yield ~ 1 + (1 | Batch)", ranef.data.load("Dyestuff2"))
+        >>> limits = ranef.profile(fit, "sd: Batch").confint()
+        >>> limits[["estimate", "conf_low", "conf_high"]].round(3)
+           estimate  conf_low  conf_high
+        0       0.0       0.0      2.084
+        """
+        return make_table(self._columns(conf_level, "all", df), self.fit.frame.library)
+
+    def _columns(self, conf_level: float, form: str, df: str) -> dict[str, Any]:
+        estimate, low, high = self._intervals(conf_level, df)
+        return interval_columns(self.parameters, estimate, low, high, form)
+
+    def _intervals(self, conf_level: float, df: str) -> tuple[Floats, Floats, Floats]:
+        level = arguments.conf_level(conf_level)
+        df = arguments.choice("df", df, DF)
+        if df != "normal" and isinstance(self.fit.estimate, GeneralisedEstimate):
+            raise ModelError(
+                "a generalised model has no degrees of freedom to calibrate its profile by; "
+                "use df='normal'"
+            )
+        if level > self.conf_level + 1e-12:
+            raise ModelError(
+                f"the profile reaches intervals of {100 * self.conf_level:g}%; for "
+                f"{100 * level:g}% profile with conf_level={level:g}"
+            )
+        limits = np.array(
+            [
+                (np.nan, np.nan) if c is None else c.interval(self._reach(p, c, level, df))
+                for p, c in zip(self.parameters, self.curves, strict=True)
+            ]
+        ).reshape(-1, 2)
+        estimate = np.array([p.estimate for p in self.parameters])
+        return estimate, limits[:, 0], limits[:, 1]
+
+    def _reach(self, parameter: ModelParameter, curve: Curve, level: float, df: str) -> float:
+        """How far zeta goes at a level."""
+        if df == "normal" or not parameter.fixed:
+            return normal_reach(level)
+        k, student = parameter.coefficient, self._student
+        reach = calibrated_reach(
+            float(student.df[k]), float(student.std_error[k]), curve.slope_at_estimate, level
+        )
+        needed = 2 * NormalDist().cdf(reach) - 1
+        if needed > self.conf_level:
+            raise ModelError(
+                f"df='satterthwaite' takes the interval of {parameter.label} to where zeta is "
+                f"{reach:.2f}, beyond this profile; profile with conf_level={needed + 1e-4:.4f}"
+            )
+        return reach
+
+    def tidy(self) -> Any:
+        """Return the points of the profiles, one row each.
+
+        Returns
+        -------
+        table
+            ``component, group, term, term2, parameter, value, zeta, slope``: `slope` is
+            the derivative of zeta along the coordinate that was held, the inverse
+            sine of a correlation, else the parameter itself.
+
+        Examples
+        --------
+        >>> import ranef
+        >>> fit = ranef.lmm("Yield ~ 1 + (1 | Batch)", ranef.data.load("Dyestuff"))
+        >>> points = ranef.profile(fit, "sigma").tidy()
+        >>> points.columns.tolist()
+        ['component', 'group', 'term', 'term2', 'parameter', 'value', 'zeta', 'slope']
+        """
+        pairs = [(p, c) for p, c in zip(self.parameters, self.curves, strict=True) if c is not None]
+        columns = parameter_columns([p for p, _ in pairs], [len(c.c) for _, c in pairs])
+        for name in ("value", "zeta", "slope"):
+            parts = [np.asarray(getattr(c, name)) for _, c in pairs]
+            columns[name] = np.concatenate([*parts, np.empty(0)])
+        return make_table(columns, self.fit.frame.library)
+
+    @property
+    def plot(self) -> ProfilePlots:
+        """The pictures: ``plot.zeta()`` and ``plot.density()``."""
+        from ranef.questions.intervals.profile_picture import ProfilePlots
+
+        return ProfilePlots(self)
+
+    def summary(self, *, conf_level: float = 0.95) -> Summary:
+        """Return the intervals in words and a table.
+
+        Examples
+        --------
+        >>> import ranef
+        >>> fit = ranef.lmm("Yield ~ 1 + (1 | Batch)", ranef.data.load("Dyestuff"))
+        >>> print(ranef.profile(fit).summary().page.title)
+        Profile of the likelihood (ML): Yield ~ 1 + (1 | Batch)
+        """
+        level = min(arguments.conf_level(conf_level), self.conf_level)
+        estimate, low, high = self._intervals(level, "normal")
+        percent = f"{100 * level:g}%"
+        columns = {"estimate": estimate, f"{percent} low": low, f"{percent} high": high}
+        what = "restricted likelihood" if self.criterion == "REML" else "likelihood"
+        if self.criterion.startswith("penalised"):
+            what = "penalised likelihood"
+        parts = (
+            interval_table(f"Profile intervals ({percent})", self.parameters, columns),
+            Paragraph(tuple(self._remarks(what))),
+        )
+        return Summary(Page(f"Profile of the {what} ({self.criterion}): {self.fit.formula}", parts))
+
+    def _remarks(self, what: str) -> list[str]:
+        lines = [f"Intervals end where the {what} has fallen by the amount that the level allows."]
+        if self.refitted:
+            other = "ML" if self.criterion == "REML" else "REML"
+            lines.append(
+                f"The fit is by {other}; these profiles, and the estimates in this table, are by "
+                f"{self.criterion}."
+            )
+        left = [p.label for p, c in zip(self.parameters, self.curves, strict=True) if c is None]
+        if left:
+            lines.append(
+                f"Not profiled, since held, undefined at the optimum or a function of several "
+                f"parameters: {', '.join(left)}."
+            )
+        return lines
+
+    def __repr__(self) -> str:
+        return str(self.summary())
+
+    def _repr_html_(self) -> str:
+        return self.summary()._repr_html_()

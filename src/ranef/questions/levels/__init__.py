@@ -1,0 +1,1 @@
+"""Levels of a factor: `rank`, `posterior`, `standardized_ratios`, shrinkage, reliability."""

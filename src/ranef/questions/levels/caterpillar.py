@@ -1,0 +1,167 @@
+"""The random effects as caterpillars: levels sorted, each with its interval."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ranef.display.canvas import (
+    BAND,
+    INK,
+    MANY_POINTS,
+    MARK,
+    MUTED,
+    finish,
+    label,
+    panels,
+    percent,
+    plain,
+)
+from ranef.display.reading import Effects, Fitted, random_effects
+from ranef.errors import ModelError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = ["random"]
+
+Floats = NDArray[np.float64]
+
+NAMED_LEVELS = 60
+"""Up to this many levels each has its name; above, the axis counts them."""
+
+
+def random(
+    fit: Fitted,
+    *,
+    group: str | None = None,
+    term: str | None = None,
+    conf_level: float = 0.95,
+    bars: str = "interval",
+    ax: Axes | None = None,
+    figure: Figure | None = None,
+) -> Axes | NDArray[np.object_]:
+    """Draw the random effects, sorted, with intervals: one panel a coefficient.
+
+    The intervals are prediction intervals of the effects. Up to 60 levels are
+    named; more are counted along the axis, and their intervals become a comb
+    that stays readable at thousands of levels.
+
+    Parameters
+    ----------
+    fit : a fit of ranef
+    group : str, optional
+        Only this grouping factor.
+    term : str, optional
+        Only this coefficient, for example ``"(Intercept)"``.
+    conf_level : float
+        Level of the intervals.
+    bars : {"interval", "comparison"}
+        Intervals of each level; or shorter ones (83% for 95%) of which two that do not
+        meet differ at that level, for levels that are independent and about equally well
+        known (Goldstein & Healy 1995, J. R. Stat. Soc. A 158). For pairs that matter see
+        ``ranef.rank(fit).pairwise()``.
+    ax : matplotlib Axes, optional
+        Where to draw when there is one panel.
+    figure : matplotlib Figure, optional
+        An empty figure to use instead of a new one; it is resized.
+
+    Returns
+    -------
+    matplotlib Axes, or an array of them when there are several panels
+
+    Examples
+    --------
+    >>> import ranef
+    >>> fit = ranef.lmm("Reaction ~ Days + (Days | Subject)", ranef.data.load("sleepstudy"))
+    >>> [panel.get_title(loc="left") for panel in random(fit)]
+    ['Subject: (Intercept)', 'Subject: Days']
+    """
+    if bars not in ("interval", "comparison"):
+        raise ModelError(f"bars is 'interval' or 'comparison', not {bars!r}")
+    level = conf_level if bars == "interval" else comparison_level(conf_level)
+    effects = [e for e in random_effects(fit, level, group) if term in (None, e.term)]
+    if not effects:
+        raise ModelError(f"no random effect of {term!r}; see fit.tidy('random')")
+    titles = [f"{plain(e.group)}: {plain(e.term)}" for e in effects]
+    height = _height(max(len(e.names) for e in effects))
+    axes = panels(titles, ax, figure, single=(6.4, height), height=height)
+    for panel, shown in zip(axes, effects, strict=True):
+        _caterpillar(panel, shown, _words(conf_level, bars))
+    return axes[0] if len(axes) == 1 else np.array(axes, dtype=object)
+
+
+def comparison_level(conf_level: float) -> float:
+    """Return the level of bars whose ends meet where two levels differ at `conf_level`.
+
+    Two equal normal intervals of reach c sd just meet at a difference of 2 c sd, whose own
+    standard deviation is sqrt(2) sd.
+
+    Examples
+    --------
+    >>> round(comparison_level(0.95), 4)
+    0.8342
+    """
+    from scipy.special import ndtr, ndtri
+
+    return float(2 * ndtr(ndtri(0.5 + conf_level / 2) / np.sqrt(2)) - 1)
+
+
+def _words(conf_level: float, bars: str) -> str:
+    if bars == "interval":
+        return f"{percent(conf_level)} prediction interval"
+    return f"bars that meet: not different at {percent(conf_level)}"
+
+
+def _height(levels: int) -> float:
+    return 1.3 + 0.17 * max(levels, 6) if levels <= NAMED_LEVELS else 5.0
+
+
+def _caterpillar(ax: Axes, effects: Effects, words: str) -> None:
+    shown = effects.sorted()
+    named = len(shown.names) <= NAMED_LEVELS
+    ax.axvline(0.0, color=MUTED, linewidth=0.9, linestyle=(0, (4, 3)))
+    if named:
+        _named_levels(ax, shown)
+    else:
+        _counted_levels(ax, shown)
+    label(
+        ax,
+        title=f"{plain(effects.group)}: {plain(effects.term)}",
+        x=f"Effect, {words}",
+        y="" if named else f"{len(shown.names):,} levels, sorted",
+    )
+    finish(ax, grid="x")
+    if named:
+        ax.tick_params(axis="y", length=0)
+
+
+def _named_levels(ax: Axes, shown: Effects) -> None:
+    rows = np.arange(len(shown.names))
+    ax.hlines(rows, shown.low, shown.high, color=MARK, linewidth=1.5)
+    ax.plot(shown.estimate, rows, "o", color=MARK, markersize=4.5)
+    ax.set_yticks(rows, [plain(name, 24) for name in shown.names], color=INK, parse_math=False)
+    ax.set_ylim(-0.8, len(rows) - 0.2)
+
+
+def _counted_levels(ax: Axes, shown: Effects) -> None:
+    """Draw the intervals as one comb in the back, the estimates over it."""
+    rows = np.arange(1, len(shown.names) + 1)
+    pixels = len(rows) > MANY_POINTS
+    width = float(np.clip(240.0 / len(rows), 0.4, 1.6))
+    ax.plot(*_comb(shown, rows), color=BAND, linewidth=width, rasterized=pixels, zorder=1)
+    size = float(np.clip(600.0 / len(rows), 1.0, 3.0))
+    ax.plot(shown.estimate, rows, "o", color=MARK, markersize=size, mew=0, rasterized=pixels)
+    ax.margins(y=0.01)
+    ax.yaxis.set_major_formatter("{x:,.0f}")
+
+
+def _comb(shown: Effects, rows: NDArray[np.intp]) -> tuple[Floats, Floats]:
+    """Return one broken line that runs along every interval."""
+    gap = np.full(len(rows), np.nan)
+    x = np.column_stack([shown.low, shown.high, gap]).ravel()
+    y = np.column_stack([rows, rows, gap]).ravel()
+    return x, y

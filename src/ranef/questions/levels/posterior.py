@@ -1,0 +1,257 @@
+"""`posterior`: what is known of the levels of a grouping factor, jointly."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ranef import arguments
+from ranef.display.answer import Summary
+from ranef.display.page import Page, Paragraph, TextTable, decimals, number
+from ranef.errors import ModelError, suggestion
+from ranef.formula.labels import spelled
+from ranef.inference.coefficients.wald import quantile
+from ranef.inference.effects import joint_posterior
+from ranef.inference.effects.joint_posterior import Posterior
+from ranef.questions.levels import level_effects
+from ranef.questions.levels.place import (
+    Place,
+    level_positions,
+    level_values,
+    place_of,
+    posterior_words,
+)
+from ranef.tables import make_table
+from ranef.tables.frame import matrix
+
+__all__ = ["LevelPosterior", "posterior"]
+
+SCALES = ("effect", "coefficient")
+SHOWN = 12
+
+
+def posterior(
+    fit: Any,
+    by: str | None = None,
+    *,
+    terms: str | Sequence[str] | None = None,
+    scale: str = "effect",
+    levels: Any = None,
+    given: str = "variance",
+    component: str = "conditional",
+    response: Any = None,
+) -> LevelPosterior:
+    """Return the joint posterior of the effects, or coefficients, of a factor's levels.
+
+    The effects of the levels are not independent: what is not known of the fixed
+    effects is common to all, and with crossed factors the levels of one are told apart
+    through those of the other. A statement on several levels (a difference, a rank)
+    needs their joint distribution.
+
+    Parameters
+    ----------
+    fit : a fit of `lmm` or `glmm`
+    by : str, optional
+        The grouping factor; may be left out when there is one.
+    terms : str or sequence of str, optional
+        Coefficients that vary over the levels; all of them if left out.
+    scale : {"effect", "coefficient"}
+        Random effects, around zero; or fixed plus random effect.
+    levels : sequence, optional
+        Only these levels, in this order.
+    given : {"variance", "parameters", "nothing"}
+        What is taken as known. ``"variance"``: the variance parameters; the covariance
+        is that of the errors of prediction, fixed effects included. ``"parameters"``:
+        the fixed effects as well, as for `cond_sd` of ``fit.tidy("random")``.
+        ``"nothing"``: neither; the uncertainty of the variance parameters enters to
+        first order.
+    component : str
+        Part of a generalised model: ``"conditional"``, ``"zero"``, ``"dispersion"``.
+    response : optional
+        Category of a multinomial response.
+
+    Returns
+    -------
+    LevelPosterior
+        With ``tidy()``, ``covariance()``, ``draws()`` and ``covariance_by_level()``.
+
+    Notes
+    -----
+    Exact for linear models (normal, given the variance parameters, with a flat prior for
+    the fixed effects). For generalised models it is the normal approximation at the mode
+    of the joint density, with the curvature there.
+
+    Examples
+    --------
+    >>> import ranef
+    >>> fit = ranef.lmm("diameter ~ 1 + (1 | plate) + (1 | sample)",
+    ...                 ranef.data.load("Penicillin"))
+    >>> found = ranef.posterior(fit, "sample")
+    >>> found.covariance().iloc[:2, :2].round(3)
+           A      B
+    A  0.632  0.620
+    B  0.620  0.632
+    >>> found.draws(1000, rng=1).shape
+    (1000, 6, 1)
+    """
+    place = place_of(fit, by, component, response, what="posterior()")
+    given = arguments.choice("given", given, joint_posterior.GIVEN)
+    scale = arguments.choice("scale", scale, SCALES)
+    names = chosen_terms(place, terms)
+    what = level_effects.coefficients(
+        fit.estimate, place.part, place.factor, names, with_fixed=scale == "coefficient"
+    )
+    found = joint_posterior.posterior(fit.estimate, what, given)
+    positions = level_positions(place, levels)
+    if levels is not None:
+        m = len(names)
+        found = found.take((positions[:, None] * m + np.arange(m)).ravel())
+    return LevelPosterior(place, names, positions, scale, given, found)
+
+
+def chosen_terms(place: Place, terms: str | Sequence[str] | None) -> tuple[str, ...]:
+    """Coefficients asked about, or those there are."""
+    if terms is None:
+        return place.names
+    given = (terms,) if isinstance(terms, str) else tuple(terms)
+    wanted = tuple(spelled(str(name), place.names) for name in given)
+    for name in wanted:
+        if name not in place.names:
+            raise ModelError(
+                f"the coefficient {name!r} does not vary over {place.group!r}"
+                f"{suggestion(str(name), place.names)}; those that do are "
+                f"{', '.join(map(repr, place.names))}"
+            )
+    if not wanted:
+        raise ModelError("terms is empty; leave it out for all coefficients")
+    return wanted
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class LevelPosterior:
+    """The joint posterior of the levels of a factor; `ranef.posterior` makes it.
+
+    Attributes
+    ----------
+    place : Place
+        The fit and the grouping factor.
+    terms : tuple of str
+        The m coefficients.
+    positions : (q,) int array
+        The levels, as positions among all.
+    scale : str
+    given : str
+    found : Posterior
+        The distribution of q m numbers, level by level.
+    """
+
+    place: Place
+    terms: tuple[str, ...]
+    positions: NDArray[np.intp]
+    scale: str
+    given: str
+    found: Posterior
+
+    @property
+    def levels(self) -> list[Any]:
+        """Labels of the levels, in the user's type."""
+        return level_values(self.place.levels, self.positions)
+
+    @property
+    def labels(self) -> list[Any]:
+        """Labels of rows and columns of the covariance matrix."""
+        if len(self.terms) == 1:
+            return self.levels
+        return [f"{level}: {term}" for level in self.levels for term in self.terms]
+
+    def tidy(self, *, conf_level: float = 0.95) -> Any:
+        """Return a row for each level and coefficient.
+
+        Returns
+        -------
+        table
+            ``group, level, term, estimate, std_error, conf_low, conf_high``.
+        """
+        level = arguments.conf_level(conf_level)
+        sd, m = self.found.sd, len(self.terms)
+        reach = float(quantile(level, np.array(np.inf))) * sd
+        columns = {
+            "group": [self.place.group] * len(sd),
+            "level": [name for name in self.levels for _ in range(m)],
+            "term": list(self.terms) * len(self.positions),
+            "estimate": self.found.mean,
+            "std_error": sd,
+            "conf_low": self.found.mean - reach,
+            "conf_high": self.found.mean + reach,
+        }
+        return make_table(columns, self.place.fit.frame.library)
+
+    def covariance(self) -> Any:
+        """Return the joint covariance matrix of all levels and coefficients, labelled."""
+        labels = self.labels
+        return matrix(self.found.covariance(), labels, labels, self.place.fit.frame.library)
+
+    def covariance_by_level(self) -> Any:
+        """Return the covariance matrix of each level's coefficients, in one long table.
+
+        Returns
+        -------
+        table
+            ``group, level, term, term2, covariance``.
+        """
+        m, q = len(self.terms), len(self.positions)
+        columns = {
+            "group": [self.place.group] * (q * m * m),
+            "level": [name for name in self.levels for _ in range(m * m)],
+            "term": [a for a in self.terms for _ in range(m)] * q,
+            "term2": list(self.terms) * (m * q),
+            "covariance": self.found.covariances(m).ravel(),
+        }
+        return make_table(columns, self.place.fit.frame.library)
+
+    def draws(self, n: int = 1000, *, rng: Any = None) -> NDArray[np.float64]:
+        """Draw jointly: an array (n, levels, terms).
+
+        Parameters
+        ----------
+        n : int
+        rng : int or numpy.random.Generator, optional
+            The same gives the same draws.
+        """
+        drawn = self.found.draws(arguments.count("n", n), arguments.generator(rng))
+        return drawn.reshape(len(drawn), len(self.positions), len(self.terms))
+
+    def summary(self) -> Summary:
+        """Return the posterior in words and a table."""
+        what = "Random effects" if self.scale == "effect" else "Fixed plus random effects"
+        title = f"{what} of {len(self.positions):,} levels of {self.place.group}, jointly"
+        return Summary(Page(title, (Paragraph(self._words()), self._table())))
+
+    def _words(self) -> tuple[str, ...]:
+        return (
+            posterior_words(self.place, self.given),
+            "covariance() has every pair of levels; draws() draws all of them at once.",
+        )
+
+    def _table(self) -> TextTable:
+        sd, m = self.found.sd, len(self.terms)
+        rows = []
+        for k in range(min(len(sd), SHOWN)):
+            places = decimals(float(sd[k]))
+            value = number(float(self.found.mean[k]), places)
+            rows.append(
+                (str(self.levels[k // m]), self.terms[k % m], value, number(float(sd[k]), places))
+            )
+        more = len(sd) - len(rows)
+        caption = "Means and standard deviations" + (f" (the first of {len(sd):,})" if more else "")
+        return TextTable(caption, (self.place.group, "term", "estimate", "sd"), tuple(rows), 2)
+
+    def __repr__(self) -> str:
+        return str(self.summary())
+
+    def _repr_html_(self) -> str:
+        return self.summary()._repr_html_()

@@ -1,0 +1,510 @@
+"""`rank`: the levels of a grouping factor in order, and how sure the order is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ranef import arguments
+from ranef.display.answer import Summary
+from ranef.display.page import Page, Paragraph, TextTable, decimals, number
+from ranef.errors import DataError, ModelError
+from ranef.families import Cumulative, Multinomial
+from ranef.fits.new_rows import read_parts, read_rows
+from ranef.inference.effects import combinations, joint_posterior
+from ranef.inference.effects.joint_posterior import Posterior
+from ranef.models.family_words import ratio
+from ranef.models.records import GeneralisedEstimate
+from ranef.questions.levels import level_effects
+from ranef.questions.levels import ranks as ranks_
+from ranef.questions.levels.place import Place, adjusted_for, place_of, posterior_words
+from ranef.questions.levels.posterior import chosen_terms
+from ranef.questions.levels.ranks import Ranks
+from ranef.tables import make_table
+from ranef.tables.frame import matrix
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = ["Ranking", "rank"]
+
+Floats = NDArray[np.float64]
+Statistic = Callable[[dict[str, Floats]], Floats]
+
+SCALES = ("effect", "coefficient", "ratio", "response")
+ORDERS = ("ascending", "descending")
+RISING = ("identity", "log", "logit", "probit", "cloglog", "cauchit")
+SHOWN = 20
+
+
+def rank(
+    fit: Any,
+    by: str | None = None,
+    *,
+    statistic: str | Statistic | None = None,
+    scale: str | None = None,
+    at: Any = None,
+    order: str = "ascending",
+    top: int | None = None,
+    threshold: float | None = None,
+    given: str = "variance",
+    conf_level: float = 0.95,
+    n: int = 4000,
+    rng: Any = 0,
+    component: str = "conditional",
+    response: Any = None,
+) -> Ranking:
+    """Rank the levels of a grouping factor, and say how sure the order is.
+
+    Ranks come from the joint posterior of the levels, not from the order of the
+    estimates: a level with little data sits near the middle since little is known of it.
+
+    Parameters
+    ----------
+    fit : a fit of `lmm` or `glmm`
+    by : str, optional
+        The grouping factor; may be left out when there is one.
+    statistic : str or callable, optional
+        What is ranked: a coefficient that varies over the levels (the intercept, or the
+        only one, if left out), or a function of all of them. It is called with a dict
+        from the name of a coefficient to an array (draws, levels) and gives such an
+        array: ``lambda c: -c["(Intercept)"] / c["Days"]``.
+    scale : {"effect", "coefficient", "ratio", "response"}, optional
+        The random effect (the default); fixed plus random effect (the default for a
+        function); the exponential of the effect, a rate or odds ratio to a typical
+        level; the response at one row of covariates, through the inverse link.
+    at : table of one row, optional
+        For ``scale="response"``: the columns that the formula uses, but the response
+        and the grouping factors. Without it the average row of the model matrices, the
+        offset left out (the rate for one unit of exposure).
+    order : {"ascending", "descending"}
+        Which end has rank 1: the smallest value, or the largest.
+    top : int, optional
+        The k of "among the k largest" and "the k smallest"; a tenth of the levels if
+        left out.
+    threshold : float, optional
+        Also the probability to exceed this value, on the scale shown.
+    given : {"variance", "parameters", "nothing"}
+        What the posterior takes as known, see `posterior`.
+    conf_level : float
+    n : int
+        Joint draws behind rank intervals and the probabilities of either end.
+    rng : int or numpy.random.Generator
+        The same gives the same answer.
+    component : str
+        Part of a generalised model.
+    response : optional
+        Category of a multinomial response.
+
+    Returns
+    -------
+    Ranking
+        With ``tidy()``, ``pairwise()`` and ``plot()``.
+
+    Notes
+    -----
+    Expected ranks, pairwise probabilities and those of exceeding a threshold are exact
+    under the normal posterior (of up to 2,000 levels, and unless `statistic` is a
+    function); where levels are independent the expected rank is
+    1 + sum Phi((b_i - b_k) / sqrt(v_i + v_k)).
+
+    Examples
+    --------
+    >>> import ranef
+    >>> fit = ranef.lmm("Reaction ~ Days + (Days | Subject)", ranef.data.load("sleepstudy"))
+    >>> ranking = ranef.rank(fit, "Subject", statistic="Days", top=3)
+    >>> table = ranking.tidy()
+    >>> table[["level", "expected_rank", "rank_low", "rank_high"]].round(2).head(3)
+      level  expected_rank  rank_low  rank_high
+    0   308          17.19        15         18
+    1   309           2.14         1          5
+    2   310           3.96         1          8
+    """
+    place = place_of(fit, by, component, response, what="rank()")
+    _check_ordered(place)
+    given = arguments.choice("given", given, joint_posterior.GIVEN)
+    order = arguments.choice("order", order, ORDERS)
+    q = len(place.levels)
+    k = max(1, round(q / 10)) if top is None else arguments.count("top", top)
+    if k > q:
+        raise ModelError(f"top={k} is more than the {q} levels of {place.group!r}")
+    asked = _question(place, statistic, scale, at)
+    run = _Run(k, _threshold(threshold), arguments.conf_level(conf_level), arguments.count("n", n))
+    generator = arguments.generator(rng)
+    if asked.function is not None:
+        found, known = _by_function(place, asked, given, run, generator), None
+    else:
+        known = joint_posterior.posterior(fit.estimate, asked.what, given)
+        found = _by_posterior(known, asked, run, generator)
+    if order == "descending":
+        found = found.descending()
+    words = adjusted_for(place)
+    return Ranking(place, asked.name, asked.scale, order, given, run.conf_level, k,
+                   run.threshold, words, found, known)  # fmt: skip
+
+
+def _check_ordered(place: Place) -> None:
+    if len(place.levels) < 2:
+        raise ModelError(f"{place.group!r} has one level: there is nothing to rank")
+
+
+def _threshold(value: Any) -> float | None:
+    if value is None:
+        return None
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.number)):
+        raise ModelError(f"threshold must be a number, not {value!r}")
+    return float(value)
+
+
+@dataclass(frozen=True)
+class _Run:
+    """What a ranking is asked to give."""
+
+    k: int
+    threshold: float | None
+    conf_level: float
+    draws: int
+
+
+@dataclass(frozen=True, eq=False)
+class _Question:
+    """What is ranked: combinations, and the scale on which they are shown."""
+
+    name: str
+    scale: str
+    what: combinations.Combinations
+    terms: tuple[str, ...]
+    shown: Callable[[Floats], Floats] | None = None
+    inner: Callable[[Floats], Floats] | None = None
+    function: Statistic | None = None
+
+
+def _question(place: Place, statistic: Any, scale: Any, at: Any) -> _Question:
+    estimate, part, factor = place.fit.estimate, place.part, place.factor
+    if scale is None:
+        scale = "coefficient" if callable(statistic) else "effect"
+    scale = arguments.choice("scale", scale, SCALES)
+    if at is not None and scale != "response":
+        raise ModelError("at= gives the covariates of a response; use it with scale='response'")
+    if callable(statistic):
+        if scale not in ("effect", "coefficient"):
+            raise ModelError(
+                f"a function of coefficients is ranked as it is; scale={scale!r} does not apply "
+                "(take exp or the like inside the function)"
+            )
+        what = level_effects.coefficients(
+            estimate, part, factor, place.names, with_fixed=scale == "coefficient"
+        )
+        name = getattr(statistic, "__name__", "function")
+        name = "a function of the coefficients" if name == "<lambda>" else name
+        return _Question(name, scale, what, place.names, function=statistic)
+    if scale == "response":
+        return _response(place, statistic, at)
+    term = _term(place, statistic)
+    what = level_effects.coefficients(
+        estimate, part, factor, (term,), with_fixed=scale == "coefficient"
+    )
+    if scale == "ratio":
+        if not isinstance(estimate, GeneralisedEstimate) or ratio(estimate, part) is None:
+            raise ModelError(
+                "scale='ratio' is the exponential of an effect, which is a ratio under the links "
+                "log, logit and cloglog; this model has another (use scale='effect')"
+            )
+        return _Question(term, scale, what, (term,), np.exp, np.log)
+    return _Question(term, scale, what, (term,))
+
+
+def _term(place: Place, statistic: Any) -> str:
+    if statistic is not None:
+        return chosen_terms(place, statistic)[0]
+    if len(place.names) == 1 or "(Intercept)" in place.names:
+        return "(Intercept)" if "(Intercept)" in place.names else place.names[0]
+    raise ModelError(
+        f"several coefficients vary over {place.group!r}; say which one to rank by: "
+        f"statistic= one of {', '.join(map(repr, place.names))}"
+    )
+
+
+def _response(place: Place, statistic: Any, at: Any) -> _Question:
+    """The response of each level at one row of covariates."""
+    estimate, part = place.fit.estimate, place.part
+    if statistic is not None:
+        raise ModelError(
+            "scale='response' ranks the response at one row of covariates (at=), to which all "
+            "coefficients contribute; leave statistic out"
+        )
+    if part.name != "conditional":
+        raise ModelError("scale='response' is for effects on the mean (component='conditional')")
+    constant, x, z = _average_row(place) if at is None else _one_row(place, at)
+    what = level_effects.predictions(estimate, part, place.factor, x, z, constant)
+    name = "the response" + (" at the average row" if at is None else " at the row given")
+    if not isinstance(estimate, GeneralisedEstimate):
+        return _Question(name, "response", what, ())
+    family = estimate.family
+    if isinstance(family, Cumulative | Multinomial):
+        raise ModelError(
+            "a response of categories has no one number to rank by; use scale='effect', which is "
+            "on the scale of the link"
+        )
+    if "zero" in estimate.parts or family.mean_link is None:
+        raise ModelError(
+            "the mean of this model is no link of one predictor (a zero part, say); use "
+            "scale='effect'"
+        )
+    if family.mean_link in RISING:
+        return _Question(name, "response", what, (), family.inverse_link, family.link_function)
+
+    def function(values: dict[str, Floats]) -> Floats:
+        return family.inverse_link(values[""])
+
+    return _Question(name, "response", what, ("",), function=function)
+
+
+def _average_row(place: Place) -> tuple[float, Floats, list[Floats]]:
+    """Average of the rows of the model matrices; the offset left out."""
+    spec = place.part.specification
+    assert spec is not None
+    kept = [spec.names.index(name) for name in place.part.names]
+    return 0.0, spec.X[:, kept].mean(axis=0), [term.z.mean(axis=0) for term in spec.terms]
+
+
+def _one_row(place: Place, at: Any) -> tuple[float, Floats, list[Floats]]:
+    """Model matrices of the row that was given."""
+    estimate, spec = place.fit.estimate, place.part.specification
+    assert spec is not None
+    given = {key: [v] if np.ndim(v) == 0 else v for key, v in at.items()} if isinstance(
+        at, dict
+    ) else at  # fmt: skip
+    if isinstance(estimate, GeneralisedEstimate):
+        rows, _ = read_parts(estimate, given, "new", trials=False)
+        row = rows.parts["conditional"]
+    else:
+        row, _ = read_rows(spec, given, "new")
+    if len(row.X) != 1:
+        raise DataError(
+            f"at= must be one row without missing values; {len(row.X)} such rows were given"
+        )
+    kept = [spec.names.index(name) for name in place.part.names]
+    constant = 0.0 if row.offset is None else float(row.offset[0])
+    return constant, row.X[0, kept], [z[0] for _, z in row.random or ()]
+
+
+def _by_posterior(known: Posterior, asked: _Question, run: _Run, rng: np.random.Generator) -> Ranks:
+    """Rank numbers whose posterior is normal, on the scale asked for."""
+    limit = run.threshold
+    if limit is not None and asked.inner is not None:
+        with np.errstate(divide="ignore", invalid="ignore"):
+            limit = float(asked.inner(np.array(limit)))
+        if np.isnan(limit):
+            raise ModelError(
+                f"threshold={run.threshold:g} is no value on the scale {asked.scale!r}"
+            )
+    found = ranks_.ranks(
+        known, k=run.k, threshold=limit, conf_level=run.conf_level, draws=run.draws, rng=rng
+    )
+    return found if asked.shown is None else found.carried(asked.shown)
+
+
+def _by_function(
+    place: Place, asked: _Question, given: str, run: _Run, rng: np.random.Generator
+) -> Ranks:
+    """Rank a function of the coefficients, from draws of them."""
+    q, m = len(place.levels), len(asked.terms)
+    joint = joint_posterior.posterior(place.fit.estimate, asked.what, given)
+
+    def values(flat: Floats) -> Floats:
+        cube = flat.reshape(len(flat), q, m)
+        found = asked.function({name: cube[:, :, a] for a, name in enumerate(asked.terms)})  # type: ignore[misc]
+        out = np.asarray(found, dtype=np.float64)
+        if out.shape != (len(flat), q):
+            raise ModelError(
+                f"statistic gave an array of shape {out.shape}, not {(len(flat), q)}: it gets "
+                "arrays (draws, levels) and must give one"
+            )
+        if not np.isfinite(out).all():
+            raise ModelError(
+                f"statistic gave {int((~np.isfinite(out)).sum()):,} values that are not finite "
+                "(a division by zero, a log of a negative number?)"
+            )
+        return out
+
+    drawn = values(joint.draws(run.draws, rng))
+    estimate = values(joint.mean[None])[0]
+    return ranks_.ranks_of_draws(
+        drawn, estimate, k=run.k, threshold=run.threshold, conf_level=run.conf_level, rng=rng
+    )
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Ranking:
+    """Levels in order, with how sure the order is; `ranef.rank` makes it.
+
+    Attributes
+    ----------
+    place : Place
+        The fit and the grouping factor.
+    statistic : str
+        What was ranked.
+    scale, order, given : str
+    conf_level : float
+    top : int
+        The k of the probabilities of either end.
+    threshold : float or None
+    adjusted_for : tuple of str
+    found : Ranks
+        The ranks as arrays, in the order of the levels.
+    known : Posterior or None
+        The joint posterior of what was ranked; None for a function of coefficients.
+    """
+
+    place: Place
+    statistic: str
+    scale: str
+    order: str
+    given: str
+    conf_level: float
+    top: int
+    threshold: float | None
+    adjusted_for: tuple[str, ...]
+    found: Ranks
+    known: Posterior | None
+
+    def tidy(self, *, sort: bool = False) -> Any:
+        """Return a row for each level.
+
+        Parameters
+        ----------
+        sort : bool
+            By expected rank, as a league table; else in the order of the levels.
+
+        Returns
+        -------
+        table
+            - ``group, level, estimate, conf_low, conf_high``: the value ranked;
+            - ``expected_rank, rank`` (their order), ``rank_low, rank_high`` (interval)
+              and ``percentile``, 100 (ER - 0.5) / q counted from the smallest value;
+            - ``prob_top, prob_bottom``: to be among the k largest, the k smallest;
+              ``prob_above``: to exceed the threshold, if there is one;
+            - ``triple_goal``: estimates whose spread and order are right as well (Shen &
+              Louis 1998); ``constrained``: posterior means stretched to the spread
+              that is expected (Ghosh 1992).
+        """
+        found, q = self.found, len(self.place.levels)
+        upward = found.expected if self.order == "ascending" else q + 1 - found.expected
+        columns: dict[str, Any] = {
+            **{name: [value] * q for name, value in self.place.identity_columns.items()},
+            "group": [self.place.group] * q,
+            "level": list(self.place.levels),
+            "estimate": found.estimate,
+            "conf_low": found.low,
+            "conf_high": found.high,
+            "expected_rank": found.expected,
+            "rank": np.argsort(np.argsort(found.expected, kind="stable"), kind="stable") + 1,
+            "rank_low": found.rank_low,
+            "rank_high": found.rank_high,
+            "percentile": 100 * (upward - 0.5) / q,
+            "prob_top": found.top,
+            "prob_bottom": found.bottom,
+        }
+        if found.above is not None:
+            columns["prob_above"] = found.above
+        columns |= {"triple_goal": found.triple_goal, "constrained": found.constrained}
+        if arguments.flag("sort", sort):
+            by = np.argsort(found.expected, kind="stable")
+            columns = {
+                name: values[by] if isinstance(values, np.ndarray) else [values[i] for i in by]
+                for name, values in columns.items()
+            }
+        return make_table(columns, self.place.fit.frame.library)
+
+    def pairwise(self) -> Any:
+        """Return the probability that the row's level exceeds the column's, labelled.
+
+        Examples
+        --------
+        >>> import ranef
+        >>> fit = ranef.lmm("Yield ~ 1 + (1 | Batch)", ranef.data.load("Dyestuff"))
+        >>> ranef.rank(fit).pairwise().iloc[:2, :3].round(2)
+              A     B     C
+        A  0.50  0.26  0.05
+        B  0.74  0.50  0.15
+        """
+        if self.known is not None:
+            values = ranks_.pairwise(self.known)
+        else:
+            assert self.found.draws is not None
+            values = ranks_.pairwise_of_draws(self.found.draws)
+        labels = list(self.place.levels)
+        return matrix(values, labels, labels, self.place.fit.frame.library, "level")
+
+    def plot(self, *, ax: Axes | None = None) -> Axes:
+        """Draw expected ranks with their intervals, see `ranef.plots.ranks`."""
+        from ranef.questions.levels.rank_pictures import ranks
+
+        return ranks(self, ax=ax)
+
+    def summary(self) -> Summary:
+        """Return the ranking in words and a table."""
+        title = f"Ranking of {len(self.place.levels):,} levels of {self.place.group}"
+        title += f" by {self.statistic}{self._scale_words()}"
+        return Summary(Page(title, (self._table(), Paragraph(self._words()))))
+
+    def _scale_words(self) -> str:
+        return {
+            "effect": " (random effect)",
+            "coefficient": " (fixed plus random effect)",
+            "ratio": " (exponential of the random effect)",
+            "response": "",
+        }[self.scale]
+
+    def _table(self) -> TextTable:
+        found, percent = self.found, f"{100 * self.conf_level:g}%"
+        by = np.argsort(found.expected, kind="stable")
+        cut = len(by) > SHOWN
+        shown = np.concatenate([by[: SHOWN // 2], by[-(SHOWN // 2) :]]) if cut else by
+        caption = "By expected rank" + (f" (the first and last {SHOWN // 2})" if cut else "")
+        extra = () if found.above is None else (f"P(> {self.threshold:g})",)
+        header = (
+            self.place.group, "estimate", "expected rank", f"{percent} ranks",
+            f"P(top {self.top})", f"P(bottom {self.top})", *extra,
+        )  # fmt: skip
+        return TextTable(caption, header, tuple(self._row(int(i)) for i in shown))
+
+    def _row(self, i: int) -> tuple[str, ...]:
+        found = self.found
+        above = () if found.above is None else (number(float(found.above[i]), 3),)
+        return (
+            str(self.place.levels[i]),
+            number(float(found.estimate[i]), decimals(float(found.sd[i]))),
+            number(float(found.expected[i]), 2),
+            f"{found.rank_low[i]} to {found.rank_high[i]}",
+            number(float(found.top[i]), 3),
+            number(float(found.bottom[i]), 3),
+            *above,
+        )
+
+    def _words(self) -> tuple[str, ...]:
+        end = "smallest" if self.order == "ascending" else "largest"
+        width = self.found.rank_high - self.found.rank_low + 1
+        adjusted = ", ".join(self.adjusted_for) or "nothing: the model has no other term"
+        return (
+            f"Rank 1 is the {end} value; top means the {self.top} largest, bottom the "
+            f"{self.top} smallest. A {100 * self.conf_level:g}% rank interval spans "
+            f"{float(np.median(width)):g} of {len(width):,} ranks (median).",
+            posterior_words(self.place, self.given),
+            "What this is not: a test of a level against the others or of a pair "
+            "(pairwise() has these probabilities), nor a causal claim. Levels may differ in "
+            "whatever the model leaves out; a level with few rows is ranked near the middle "
+            "because little is known about it.",
+            f"Adjusted for: {adjusted}.",
+        )
+
+    def __repr__(self) -> str:
+        return str(self.summary())
+
+    def _repr_html_(self) -> str:
+        return self.summary()._repr_html_()

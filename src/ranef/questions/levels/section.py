@@ -1,0 +1,184 @@
+"""The levels of the grouping factors: effects, shrinkage, ranks, standardised ratios."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ranef.display import canvas as canvas_
+from ranef.display import descriptions
+from ranef.display.figures import figure
+from ranef.display.leaving import left_out, or_why
+from ranef.display.markup import Column, Markup, element, join, table
+from ranef.display.numbers import decimals, number
+from ranef.display.reading import Effects, Fitted, is_generalised, random_effects
+from ranef.display.words import alt_text
+from ranef.models.labels import factors_of
+from ranef.questions.levels import caterpillar, rank_pictures, shrinkage_picture
+from ranef.tables import Table
+
+__all__ = ["has_ratios", "levels", "ratios"]
+
+Floats = NDArray[np.float64]
+
+TABLED_LEVELS = 200
+SHRUNKEN_LEVELS = 400
+RANKED_LEVELS = 1000
+RATIO_LEVELS = 400
+FEWEST = 3
+COUNTS = ("poisson", "nbinom1", "nbinom2")
+PROPORTIONS = ("binomial", "betabinomial")
+
+
+def levels(fit: Fitted, conf_level: float) -> Markup:
+    """Return caterpillars, shrinkage and ranks."""
+    level = canvas_.percent(conf_level)
+    effects = random_effects(fit, conf_level, None)
+    picture = figure(
+        lambda canvas: caterpillar.random(fit, conf_level=conf_level, figure=canvas),
+        name="random",
+        alt=alt_text(fit, "random", conf_level=conf_level),
+        caption=f"Predicted effects (conditional modes) of each level, sorted, with {level} "
+        "prediction intervals.",
+    )
+    tables = [
+        element(
+            "details",
+            element("summary", f"{shown.group}: {shown.term} as a table"),
+            _table(shown, level),
+        )
+        for shown in effects
+        if len(shown.names) <= TABLED_LEVELS
+    ]
+    if not any(np.any(shown.estimate != 0.0) for shown in effects):
+        return join(
+            [picture, *tables, left_out("Shrinkage and ranks", "no level differs from another")]
+        )
+    return join([picture, *tables, _shrinkage(fit), _ranks(fit, conf_level)])
+
+
+def _table(effects: Effects, level: str) -> Markup:
+    places = decimals(float(np.median(effects.high - effects.low)) / 4.0)
+
+    def written(values: Floats) -> list[str]:
+        return [number(value, places) for value in values]
+
+    return table(
+        f"Effects on {effects.term} of the levels of {effects.group}",
+        Column("Level", effects.names),
+        [
+            Column("Effect", written(effects.estimate)),
+            Column(f"{level} low", written(effects.low)),
+            Column(f"{level} high", written(effects.high)),
+        ],
+    )
+
+
+def _shrinkage(fit: Any) -> Markup:
+    """Return the picture of the first grouping factor."""
+    group, count = next(iter(fit.n_groups.items()))
+    if count > SHRUNKEN_LEVELS:
+        return left_out(
+            "Raw and shrunken estimates",
+            f"{count:,} arrows would hide each other; fit.plot.shrinkage() draws them",
+        )
+    return or_why(
+        "Raw and shrunken estimates",
+        lambda: figure(
+            lambda canvas: shrinkage_picture.shrinkage(fit, group=group, figure=canvas),
+            name="shrinkage",
+            alt=alt_text(fit, "shrinkage"),
+            caption="Estimates from each level's own rows (raw), and after they are shrunken "
+            "towards the average. Levels with little data move most.",
+        ),
+    )
+
+
+def _ranks(fit: Any, conf_level: float) -> Markup:
+    """Return the ranks of the first grouping factor that has enough levels."""
+    counts = {f.name: f.n_levels for f in factors_of(fit.estimate) if f.n_levels >= FEWEST}
+    if not counts:
+        return Markup("")
+    group, count = next(iter(counts.items()))
+    if count > RANKED_LEVELS:
+        return left_out(
+            "Ranks", f"{group} has {count:,} levels; ranef.rank(fit, {group!r}) ranks them"
+        )
+    return or_why("Ranks", lambda: _ranked(fit, group, conf_level))
+
+
+def _ranked(fit: Any, group: str, conf_level: float) -> Markup:
+    options = (
+        {} if "(Intercept)" in _varying(fit, group) else {"statistic": _varying(fit, group)[0]}
+    )
+    if is_generalised(fit) and fit.estimate.family.name == "multinomial":
+        options["response"] = fit.levels[1]
+    ranking = fit.rank(group, conf_level=conf_level, **options)
+    return figure(
+        lambda canvas: rank_pictures.ranks(ranking, figure=canvas),
+        name="ranks",
+        alt=descriptions.ranks_text(ranking),
+        caption="Expected ranks from the joint posterior of the levels, with intervals that "
+        "show how certain the order is. Not a test of one level against the others, nor a causal "
+        "claim: levels may differ in whatever the model leaves out.",
+    )
+
+
+def _varying(fit: Any, group: str) -> list[str]:
+    """The coefficients of the mean that vary over a grouping factor."""
+    source = Table.of(fit.tidy("random"))
+    columns = zip(
+        source.values("component"), source.values("group"), source.values("term"), strict=True
+    )
+    found = [str(t) for part, g, t in columns if str(g) == group and str(part) == "conditional"]
+    return list(dict.fromkeys(found)) or ["(Intercept)"]
+
+
+def has_ratios(fit: Any) -> bool:
+    """Tell whether levels have counts to be set against what is expected of them."""
+    estimate = fit.estimate
+    if not is_generalised(fit) or "zero" in estimate.parts:
+        return False
+    if estimate.family.name in COUNTS:
+        return estimate.specification.offset is not None
+    trials = estimate.extra
+    return estimate.family.name in PROPORTIONS and trials is not None and np.max(trials) > 1
+
+
+def ratios(fit: Any, conf_level: float) -> Markup:
+    """Return standardised ratios and their funnel of the first grouping factor."""
+    group, count = next(iter(fit.n_groups.items()))
+    if count > RATIO_LEVELS:
+        return left_out(
+            "Standardised ratios",
+            f"{group} has {count:,} levels; ranef.standardized_ratios(fit, {group!r}) has them",
+        )
+    return or_why("Standardised ratios", lambda: _compared(fit, group, conf_level))
+
+
+def _compared(fit: Any, group: str, conf_level: float) -> Markup:
+    found = fit.standardized_ratios(group, conf_level=conf_level)
+    limited = found.funnel()
+    adjusted = ", ".join(found.adjusted_for) or "nothing, since the model has no other term"
+    words = (
+        f"What was observed at each level of {group}, over what the model expects of the same "
+        f"rows at an average level. Adjusted for: {adjusted}. A ratio is not a verdict: levels may "
+        "differ in whatever the model leaves out."
+    )
+    league = figure(
+        lambda canvas: rank_pictures.league(found, figure=canvas),
+        name="league",
+        alt=descriptions.league_text(found),
+        caption="Ratios as observed (raw) and shrunken towards 1, most where data are few, with "
+        f"{canvas_.percent(conf_level)} intervals.",
+    )
+    funnel = figure(
+        lambda canvas: rank_pictures.funnel(limited, figure=canvas),
+        name="funnel",
+        alt=descriptions.funnel_text(limited),
+        caption="Raw ratios against the expected count. Between the limits they differ by no more "
+        "than chance; some of many levels fall outside by chance alone.",
+    )
+    return join([element("p", words), league, funnel])

@@ -1,0 +1,412 @@
+"""The reference grid: the combinations of predictors at which a model's means are taken.
+
+Factors stand at all of their levels, numbers at one value, which is the mean of the
+column before any transformation (Searle, Speed & Milliken 1980, Am. Stat. 34; Lenth
+2016, J. Stat. Softw. 69). Numbers with no more than two values are kept at both, as a
+factor is. A variable that cannot be evaluated without its group, such as
+``within(x, g)``, stands for itself and takes its own mean.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ranef.design.arguments import same_as
+from ranef.design.recipe import Recipe
+from ranef.design.values import Numbers
+from ranef.errors import DataError, LevelError, ModelError, UnknownColumnError, suggestion
+from ranef.formula.labels import level_text, list_text
+from ranef.formula.model import Terms
+from ranef.formula.syntax import Call, Name, Node, column_names, print_node, strip_parens, walk
+from ranef.tables import Table
+
+__all__ = ["GridVariable", "ReferenceGrid", "reference_grid"]
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.intp]
+Mask = NDArray[np.bool_]
+
+CATEGORICAL = ("text", "categorical", "boolean")
+AS_FACTOR = ("factor", "as.factor", "ordered", "C", "relevel", "interaction")
+OF_GROUPS = ("within", "between", "lag")
+KEPT_VALUES = 2
+LARGEST = 200_000
+
+Reduction = str | Callable[[Floats], Any]
+REDUCTIONS: dict[str, Callable[[Floats], Any]] = {
+    "mean": lambda x: [x.mean()],
+    "median": lambda x: [np.median(x)],
+    "range": lambda x: [x.min(), x.max()],
+    "around": lambda x: [x.mean() - 1.0, x.mean() + 1.0],
+    "keep": np.unique,
+}
+
+
+@dataclass(frozen=True, eq=False)
+class GridVariable:
+    """One dimension of the grid.
+
+    Attributes
+    ----------
+    name : str
+        A column, or a variable of the formula that stands for itself.
+    values : tuple
+        Levels in the user's order and type; numbers; of a variable with several
+        columns one row of them.
+    factor : bool
+        Whether the values are levels, with frequencies, and not chosen numbers.
+    held : bool
+        Whether it is a variable of the formula and not a column.
+    """
+
+    name: str
+    values: tuple[Any, ...]
+    factor: bool
+    held: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class ReferenceGrid:
+    """All combinations of the variables' values, the first running fastest.
+
+    Attributes
+    ----------
+    variables : tuple of GridVariable
+    counts : (G,) float64 array
+        Rows of the data in each combination of levels (numbers do not count).
+    columns : dict
+        Arrays (G,) of the table's columns, each in its own type.
+    held : dict
+        Arrays (G,) or (G, c) of the variables that stand for themselves.
+    """
+
+    variables: tuple[GridVariable, ...]
+    counts: Floats
+    columns: dict[str, Any]
+    held: dict[str, Floats]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(v.name for v in self.variables)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(len(v.values) for v in self.variables)
+
+    @property
+    def size(self) -> int:
+        return int(np.prod(self.shape, dtype=np.int64))
+
+    @property
+    def codes(self) -> Ints:
+        """Place of each row's value in each variable, (variables, G)."""
+        return codes_of(self.shape)
+
+    def variable(self, name: str) -> GridVariable:
+        """Return a variable by name."""
+        return self.variables[self.names.index(name)]
+
+    def moved(self, name: str, step: float) -> ReferenceGrid:
+        """Return the grid with one numeric variable moved by a step."""
+        columns, held = dict(self.columns), dict(self.held)
+        target = held if self.variable(name).held else columns
+        target[name] = np.asarray(target[name], dtype=np.float64) + step
+        return ReferenceGrid(self.variables, self.counts, columns, held)
+
+
+def reference_grid(
+    recipes: Sequence[Recipe],
+    table: Table,
+    kept: Mask | None,
+    *,
+    at: Mapping[str, Any] | None = None,
+    cov_reduce: Reduction | Mapping[str, Reduction] = "mean",
+    random: bool = False,
+    keep: Sequence[str] = (),
+) -> ReferenceGrid:
+    """Make the grid of the variables that formulas use.
+
+    Parameters
+    ----------
+    recipes : sequence of Recipe
+        Of the model's parts.
+    table : Table
+        The columns, all rows.
+    kept : (N,) bool array or None
+        Rows in the model.
+    at : mapping, optional
+        Values to take in place of the levels or the mean.
+    cov_reduce : str, callable or mapping
+        What numbers are reduced to: ``"mean"``, ``"median"``, ``"range"`` (smallest
+        and largest), ``"around"`` (one below and above the mean), ``"keep"`` (all
+        values), a function; by name, or for all.
+    random : bool
+        With the columns that random terms multiply.
+    keep : sequence of str
+        Numbers that need not be kept at two values: they are a slope's variable.
+
+    Examples
+    --------
+    >>> from ranef.design import specify
+    >>> data = {"y": [1.0, 2, 4, 3, 5, 7], "x": [0.0, 1, 2, 0, 1, 2], "f": list("ababab"),
+    ...         "g": list("aaabbb")}
+    >>> spec = specify("y ~ log(x + 1) + f + (1 | g)", data)
+    >>> grid = reference_grid([spec.recipe], Table.of(data), None)
+    >>> [(v.name, v.values) for v in grid.variables]
+    [('x', (1.0,)), ('f', ('a', 'b'))]
+    """
+    reader = _Reader(table, kept, dict(at or {}), cov_reduce, tuple(keep))
+    for recipe in recipes:
+        for node in _nodes(recipe, random):
+            reader.read(recipe, node)
+    reader.check()
+    variables = tuple(reader.found.values())
+    size = float(np.prod([len(v.values) for v in variables], dtype=np.float64))
+    if size > LARGEST:
+        largest = sorted(variables, key=lambda v: -len(v.values))[:3]
+        named = ", ".join(f"{v.name} ({len(v.values):,})" for v in largest)
+        raise ModelError(
+            f"the grid would have {size:,.0f} combinations; most values have {named}: choose "
+            "some of them with at={...}"
+        )
+    grid = ReferenceGrid(variables, reader.counts(), {}, {})
+    for own, code in zip(variables, grid.codes, strict=True):
+        target = grid.held if own.held else grid.columns
+        target[own.name] = _filled(table, own, code)
+    return grid
+
+
+def codes_of(shape: Sequence[int]) -> Ints:
+    """All combinations of codes below the sizes of a shape, (len(shape), G), the first fastest."""
+    size = int(np.prod(shape, dtype=np.int64))
+    out, stride = np.empty((len(shape), size), dtype=np.intp), 1
+    for row, count in zip(out, shape, strict=True):
+        row[:] = np.arange(size) // stride % count
+        stride *= count
+    return out
+
+
+def _nodes(recipe: Recipe, random: bool) -> Iterator[Node]:
+    """Yield the variables of a recipe, offsets after the fixed effects."""
+    model = recipe.model
+    yield from model.fixed.variables
+    yield from model.offsets
+    if recipe.offset_column is not None:
+        yield Name(recipe.offset_column)
+    for bar in model.bars if random else ():
+        yield from bar.left.variables
+
+
+def stands_for_itself(node: Node) -> bool:
+    """Tell whether a variable needs its group to be evaluated."""
+    return any(isinstance(part, Call) and part.function in OF_GROUPS for part in walk(node))
+
+
+class _Reader:
+    """Settles the values of each variable, in order of first use."""
+
+    def __init__(
+        self,
+        table: Table,
+        kept: Mask | None,
+        at: dict[str, Any],
+        cov_reduce: Reduction | Mapping[str, Reduction],
+        free: tuple[str, ...],
+    ) -> None:
+        self.table, self.at, self.cov_reduce, self.free = table, at, cov_reduce, free
+        self.rows: Any = slice(None) if kept is None else kept
+        self.found: dict[str, GridVariable] = {}
+
+    def read(self, recipe: Recipe, node: Node) -> None:
+        """Add the columns of a variable, or the variable itself."""
+        if stands_for_itself(node):
+            key = print_node(node)
+            if key not in self.found:
+                value = recipe.evaluate(self.table, node)
+                assert isinstance(value, Numbers)
+                self.found[key] = self.itself(key, value.values[self.rows])
+            return
+        factors = set(_taken_as_factors(node))
+        for name in column_names(node):
+            known = self.found.get(name)
+            if name in self.table and (known is None or (name in factors and not known.factor)):
+                self.found[name] = self.column(name, name in factors)
+
+    def column(self, name: str, as_factor: bool) -> GridVariable:
+        kind = self.table.kind(name)
+        if kind in CATEGORICAL or as_factor:
+            return self.levels(name)
+        if kind in ("datetime", "duration"):
+            return self.times(name)
+        x = self.table.numeric(name)[self.rows]
+        x = x[np.isfinite(x)]
+        explicit = isinstance(self.cov_reduce, Mapping) and name in self.cov_reduce
+        if name in self.at or explicit or name in self.free:
+            return GridVariable(name, self.numbers(name, x), False)
+        if len(np.unique(x[:1000])) <= KEPT_VALUES and len(np.unique(x)) <= KEPT_VALUES:
+            return GridVariable(name, tuple(np.unique(x).tolist()), True)
+        return GridVariable(name, self.numbers(name, x), False)
+
+    def levels(self, name: str) -> GridVariable:
+        codes, levels = self.table.codes(name)
+        present = np.bincount(codes[self.rows] + 1, minlength=len(levels) + 1)[1:] > 0
+        own = [level for level, here in zip(levels, present.tolist(), strict=True) if here]
+        if name not in self.at:
+            return GridVariable(name, tuple(own), True)
+        return GridVariable(name, tuple(_match(name, v, own) for v in _listed(self.at[name])), True)
+
+    def times(self, name: str) -> GridVariable:
+        values = self.table.values(name)
+        whole = values.astype("m8[us]" if self.table.kind(name) == "duration" else "M8[us]")
+        if name in self.at:
+            return GridVariable(name, tuple(np.array(_listed(self.at[name]), whole.dtype)), False)
+        counted = whole[self.rows].astype(np.int64)
+        middle = counted[0] + int(np.mean(counted - counted[0]))
+        return GridVariable(name, (np.int64(middle).astype(whole.dtype),), False)
+
+    def itself(self, key: str, values: Floats) -> GridVariable:
+        if values.ndim == 2 and values.shape[1] > 1:
+            if key in self.at:
+                raise ModelError(f"{key} has {values.shape[1]} columns; at= takes single numbers")
+            return GridVariable(key, (tuple(np.nanmean(values, axis=0).tolist()),), False, True)
+        x = values.ravel()
+        return GridVariable(key, self.numbers(key, x[np.isfinite(x)]), False, True)
+
+    def numbers(self, name: str, x: Floats) -> tuple[float, ...]:
+        if name in self.at:
+            given = _listed(self.at[name])
+        else:
+            given = list(np.atleast_1d(self.reduction(name)(x)))
+        try:
+            numbers = [float(v) for v in given]
+        except (TypeError, ValueError):
+            numbers = []
+        if not numbers or not np.isfinite(numbers).all():
+            raise DataError(f"{name} is numeric: its values must be finite numbers, not {given!r}")
+        if len(set(numbers)) < len(numbers):
+            raise DataError(f"{name} is given a value twice: {given!r}")
+        return tuple(numbers)
+
+    def reduction(self, name: str) -> Callable[[Floats], Any]:
+        chosen = self.cov_reduce
+        if isinstance(chosen, Mapping):
+            chosen = chosen.get(name, "mean")
+        if callable(chosen):
+            return chosen
+        if chosen not in REDUCTIONS:
+            known = ", ".join(repr(k) for k in REDUCTIONS)
+            raise ModelError(
+                f"cov_reduce={chosen!r} is not known{suggestion(str(chosen), REDUCTIONS)}; "
+                f"use one of {known}, or a function"
+            )
+        return REDUCTIONS[chosen]
+
+    def check(self) -> None:
+        """Refuse names that the grid does not have."""
+        named = [("at", self.at)]
+        if isinstance(self.cov_reduce, Mapping):
+            named.append(("cov_reduce", dict(self.cov_reduce)))
+        for argument, given in named:
+            for name in given:
+                if name not in self.found:
+                    raise unknown_variable(f"{argument} names", name, self.found)
+
+    def counts(self) -> Floats:
+        """Rows in each combination of levels, repeated along the numbers."""
+        own = [v for v in self.found.values() if v.factor]
+        shape = tuple(len(v.values) for v in own)
+        n = len(np.arange(self.table.n_rows)[self.rows])
+        codes, inside = [], np.ones(n, dtype=bool)
+        for v in own:
+            code = self.coded(v)
+            inside &= code >= 0
+            codes.append(code)
+        cells = np.zeros(n, dtype=np.intp)
+        if own:
+            cells = np.ravel_multi_index([c.clip(0) for c in codes], shape, order="F")
+        size = int(np.prod(shape, dtype=np.int64))
+        counted = np.bincount(cells[inside], minlength=size).reshape(shape, order="F")
+        every = tuple(len(v.values) for v in self.found.values())
+        spread = counted.reshape([len(v.values) if v.factor else 1 for v in self.found.values()])
+        out = np.broadcast_to(spread, every).astype(np.float64).ravel(order="F")
+        return np.ascontiguousarray(out)
+
+    def coded(self, own: GridVariable) -> Ints:
+        """Place among the grid's values of each row's level; -1 where it is not there."""
+        codes, levels = self.table.codes(own.name)
+        places = [next((j for j, v in enumerate(own.values) if v == lv), -1) for lv in levels]
+        return np.asarray(np.array([*places, -1], dtype=np.intp)[codes[self.rows]])
+
+
+def unknown_variable(said: str, name: str, known: Any) -> UnknownColumnError:
+    """Return the error for a name that is no variable of the grid."""
+    names = [str(k) for k in known]
+    return UnknownColumnError(
+        f"{said} {name!r}, which is no predictor of the model{suggestion(str(name), names)}; "
+        f"its predictors are {list_text(names, 12) or 'none'}"
+    )
+
+
+def _taken_as_factors(node: Node) -> Iterator[str]:
+    """Yield the columns that a variable turns into categories as they are."""
+    for part in walk(node):
+        if isinstance(part, Call) and part.function in AS_FACTOR:
+            for argument in part.arguments[: None if part.function == "interaction" else 1]:
+                inner = strip_parens(argument)
+                if isinstance(inner, Name):
+                    yield inner.value
+
+
+def _listed(value: Any) -> list[Any]:
+    if isinstance(value, (str, bytes)) or np.ndim(value) == 0:
+        return [value]
+    return list(value)
+
+
+def _match(name: str, value: Any, levels: Sequence[Any]) -> Any:
+    for level in levels:
+        if level == value or same_as(level, value):
+            return level
+    texts = [level_text(level) for level in levels]
+    raise LevelError(
+        f"{value!r} is no level of {name} in the rows used{suggestion(level_text(value), texts)}; "
+        f"its levels are {list_text(list(levels), 10)}"
+    )
+
+
+def _filled(table: Table, own: GridVariable, codes: Ints) -> Any:
+    """A variable's values at the grid's rows, in the type of its column."""
+    if own.held or not own.factor:
+        return np.array(own.values)[codes]
+    kind = table.kind(own.name)
+    if kind == "categorical":
+        import pandas as pd
+
+        return pd.Categorical.from_codes(codes, categories=list(own.values))
+    if kind == "boolean":
+        return np.array(own.values, dtype=np.bool_)[codes]
+    if kind == "numeric":
+        return np.array(own.values, dtype=np.float64)[codes]
+    values = np.empty(len(own.values), dtype=object)
+    values[:] = list(own.values)
+    return values[codes]
+
+
+def interacting(terms: Terms, first: Sequence[str], second: Sequence[str]) -> bool:
+    """Tell whether a term multiplies variables of two sets of names."""
+    own = [
+        {print_node(node)} if stands_for_itself(node) else set(column_names(node))
+        for node in terms.variables
+    ]
+    for term in terms.terms:
+        names = [own[i] for i in term]
+        for i, one in enumerate(names):
+            others = set().union(*(names[:i] + names[i + 1 :]))
+            if one & set(first) and others & set(second):
+                return True
+    return False

@@ -1,0 +1,625 @@
+"""Tables for a paper: several models side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ranef import arguments
+from ranef.description.words import method
+from ranef.display.files import write_atomically
+from ranef.display.numbers import MINUS
+from ranef.display.page import decimals, number, p_value
+from ranef.display.sheet import Block, Row, Sheet
+from ranef.errors import DataError, FileError, ModelError, suggestion
+from ranef.fits.generalised import GeneralisedFit
+from ranef.fits.mixed import MixedModelFit
+from ranef.inference.coefficients.degrees import METHODS
+from ranef.models.family_words import link_of, ratio, zero_words
+from ranef.questions.explained.r2_icc import icc, r2
+from ranef.tables import Table, make_table
+
+__all__ = ["ModelTable", "table"]
+
+COLUMNS = ("estimate", "std_error", "interval", "statistic", "df", "p_value")
+STATISTICS = ("n", "groups", "r2", "icc", "loglik", "aic", "bic")
+HEADINGS = {
+    "conditional": "Fixed effects",
+    "zero": "Zero part (log odds of an extra zero)",
+    "dispersion": "Dispersion",
+    "threshold": "Thresholds",
+}
+RANDOM = "Random effects (sd, corr)"
+FIT = "Fit"
+LAST = {RANDOM: 1, FIT: 2}
+HEADS = {
+    "std_error": "Std. error",
+    "statistic": "t or z",
+    "df": "df",
+    "p_value": "p",
+}
+WRITERS = (".docx", ".tex", ".html", ".htm", ".md", ".txt")
+
+
+@dataclass(frozen=True)
+class _Line:
+    """One value of one model in the table.
+
+    Attributes
+    ----------
+    section : str
+        Heading that it stands under.
+    label : str
+    values : dict of float
+        Estimate, std_error, conf_low, conf_high ... as far as there are.
+    places : int or None
+        Decimals of what is on the scale of the estimate.
+    words : str or None
+        What stands in place of numbers.
+    held : bool
+        Held by the user, not estimated: it has no interval.
+    """
+
+    section: str
+    label: str
+    values: Mapping[str, float]
+    places: int | None = 3
+    words: str | None = None
+    held: bool = False
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class ModelTable:
+    """Several models side by side; prints as text, shows as HTML in notebooks.
+
+    Attributes
+    ----------
+    fits : dict of fits
+        By the names that head their columns.
+    sheet : ranef.display.sheet.Sheet
+        The table in finished strings.
+
+    Examples
+    --------
+    >>> import ranef
+    >>> sleep = ranef.data.load("sleepstudy")
+    >>> slopes = ranef.lmm("Reaction ~ Days + (Days | Subject)", sleep)
+    >>> found = ranef.table({"slopes": slopes}, columns=["estimate", "interval"])
+    >>> print(found.to_markdown().splitlines()[6])
+    | Days | 10.47 | 7.21 to 13.73 |
+    >>> found.tidy()[["model", "section", "label", "estimate"]].head(2).round(1)
+        model        section        label  estimate
+    0  slopes  Fixed effects  (Intercept)     251.4
+    1  slopes  Fixed effects         Days      10.5
+    """
+
+    fits: Mapping[str, MixedModelFit]
+    sheet: Sheet
+    _lines: tuple[tuple[_Line, ...], ...]
+
+    def tidy(self) -> Any:
+        """Return the numbers, one row a model and line.
+
+        Returns
+        -------
+        table
+            ``model, section, label, estimate, std_error, conf_low, conf_high, statistic,
+            df, p_value``; NaN where a line has no such number.
+        """
+        rows = [
+            (name, line)
+            for name, lines in zip(self.fits, self._lines, strict=True)
+            for line in lines
+            if line.words is None
+        ]
+        columns: dict[str, Any] = {
+            "model": [name for name, _ in rows],
+            "section": [line.section for _, line in rows],
+            "label": [line.label for _, line in rows],
+        }
+        for key in ("estimate", "std_error", "conf_low", "conf_high", "statistic", "df", "p_value"):
+            columns[key] = np.array([line.values.get(key, np.nan) for _, line in rows])
+        return make_table(columns, next(iter(self.fits.values())).frame.library)
+
+    def to_text(self) -> str:
+        """Return the table as plain text."""
+        return self.sheet.text()
+
+    def to_markdown(self) -> str:
+        """Return the table as Markdown."""
+        return self.sheet.markdown()
+
+    def to_html(self) -> str:
+        """Return the table as an HTML page."""
+        return self.sheet.html()
+
+    def to_latex(self) -> str:
+        r"""Return the table as LaTeX; it needs ``\usepackage{booktabs}``."""
+        return self.sheet.latex()
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write the table to a file; its ending says how.
+
+        Parameters
+        ----------
+        path : str or path
+            ``.docx`` (Word), ``.tex`` (LaTeX), ``.html``, ``.md`` or ``.txt``.
+
+        Raises
+        ------
+        ranef.errors.FileError
+            The ending is another one, or the file cannot be written.
+        """
+        target = _target(path)
+        if target.suffix.lower() == ".docx":
+            try:
+                self.sheet.write_docx(str(target))
+            except OSError as error:
+                raise FileError(f"cannot write {target}: {error.strerror or error}") from error
+            return
+        writers: dict[str, Callable[[], str]] = {
+            ".tex": self.to_latex,
+            ".html": self.to_html,
+            ".htm": self.to_html,
+            ".md": self.to_markdown,
+            ".txt": lambda: self.to_text() + "\n",
+        }
+        write_atomically(target, writers[target.suffix.lower()]())
+
+    def __repr__(self) -> str:
+        return self.to_text()
+
+    def _repr_html_(self) -> str:
+        return self.sheet.fragment()
+
+
+def table(
+    models: Any,
+    out: str | PathLike[str] | None = None,
+    *,
+    columns: Sequence[str] = ("estimate", "interval", "p_value"),
+    statistics: Sequence[str] = STATISTICS,
+    exponentiate: bool = False,
+    labels: Mapping[str, str] | None = None,
+    title: str | None = None,
+    conf_level: float = 0.95,
+    df: str | None = None,
+) -> ModelTable:
+    """Put models side by side as a paper shows them.
+
+    Parameters
+    ----------
+    models : fit, list of fits, or dict
+        A dict's keys head the columns; else they are "Model 1", "Model 2" ...
+    out : str or path, optional
+        File to write, see `ModelTable.save`: ``"t.docx"``, ``"t.tex"``, ``"t.html"``.
+    columns : sequence of {"estimate", "std_error", "interval", "statistic", "df", "p_value"}
+        What to show of each coefficient.
+    statistics : sequence of {"n", "groups", "r2", "icc", "loglik", "aic", "bic"}
+        What to show of each fit, below the coefficients. ``"r2"`` and ``"icc"`` are
+        those of `r2` and `icc` (adjusted, by grouping factor); a model that has none is
+        left without.
+    exponentiate : bool
+        Show odds, rate or hazard ratios in place of coefficients where a model's link
+        makes them; linear models stay as they are, and so do intercepts' names.
+    labels : dict, optional
+        Names of terms as the paper writes them: ``{"Days": "Day of deprivation"}``.
+    title : str, optional
+    conf_level : float
+    df : str, optional
+        Degrees of freedom of the tests of linear models, as in ``fit.tidy``.
+
+    Returns
+    -------
+    ModelTable
+
+    Raises
+    ------
+    ranef.errors.ModelError
+        Something else than a fit was given, or an argument is not known.
+    ranef.errors.FileError
+        The file cannot be written.
+
+    Examples
+    --------
+    >>> import ranef
+    >>> sleep = ranef.data.load("sleepstudy")
+    >>> models = {"intercepts": ranef.lmm("Reaction ~ Days + (1 | Subject)", sleep),
+    ...           "slopes": ranef.lmm("Reaction ~ Days + (Days | Subject)", sleep)}
+    >>> print(ranef.table(models, columns=["estimate", "std_error"], statistics=["n", "aic"]))
+    Mixed models of Reaction
+    <BLANKLINE>
+                                            intercepts               slopes
+                                       Estimate  Std. error   Estimate  Std. error
+    <BLANKLINE>
+    Fixed effects
+      (Intercept)                        251.41        9.75     251.41        6.82
+      Days                               10.467       0.804      10.47        1.55
+    <BLANKLINE>
+    Random effects (sd, corr)
+      Subject: (Intercept)                37.12                  24.74
+      Subject: Days                                              5.922
+      Subject: (Intercept) with Days                              0.07
+      Residual                            30.99                  25.59
+    <BLANKLINE>
+    Fit
+      Rows                                     180                    180
+      AIC                                    1794.47                1755.63
+    <BLANKLINE>
+    All models by restricted maximum likelihood (REML). Linear models: t tests with Satterthwaite's
+    degrees of freedom.
+    """
+    fits = _named(models)
+    shown = [arguments.choice("columns", name, COLUMNS) for name in _sequence("columns", columns)]
+    if not shown:
+        raise ModelError("columns is empty; show at least 'estimate'")
+    kept = [
+        arguments.choice("statistics", s, STATISTICS) for s in _sequence("statistics", statistics)
+    ]
+    carried = arguments.flag("exponentiate", exponentiate)
+    level = arguments.conf_level(conf_level)
+    target = None if out is None else _target(out)
+    names = arguments.mapping("labels", labels, "{'age': 'Age (years)'}")
+    if title is not None and not isinstance(title, str):
+        raise ModelError(f"title must be text, not {type(title).__name__}")
+    lines = tuple(_lines(fit, kept, carried, level, df) for fit in fits.values())
+    _refuse_unknown_labels(names, fits)
+    sheet = _sheet(fits, lines, shown, names, title, carried, level, df)
+    made = ModelTable(fits, sheet, lines)
+    if target is not None:
+        made.save(target)
+    return made
+
+
+def _named(models: Any) -> dict[str, MixedModelFit]:
+    """The fits by the names that head their columns."""
+    if isinstance(models, Mapping):
+        fits = {str(name): fit for name, fit in models.items()}
+    else:
+        given = [models] if isinstance(models, MixedModelFit) else list(_sequence("models", models))
+        one = len(given) == 1
+        fits = {"Model" if one else f"Model {j + 1}": fit for j, fit in enumerate(given)}
+    if not fits:
+        raise ModelError("there is no model to show; give a fit, a list of fits, or a dict")
+    for name, fit in fits.items():
+        if not isinstance(fit, MixedModelFit):
+            raise ModelError(
+                f"{name!r} is no fit of ranef.lmm or ranef.glmm but {type(fit).__name__}"
+            )
+    return fits
+
+
+def _sequence(name: str, values: Any) -> Sequence[Any]:
+    if isinstance(values, str) or not isinstance(values, Sequence):
+        raise ModelError(f"{name} must be a list, not {type(values).__name__}")
+    return values
+
+
+def _target(path: Any) -> Path:
+    target = arguments.path(path)
+    if target.suffix.lower() not in WRITERS:
+        raise FileError(
+            f"a table is written by the ending of its file's name, one of {', '.join(WRITERS)}; "
+            f"{target.name!r} has none of them"
+        )
+    return target
+
+
+def _refuse_unknown_labels(labels: Mapping[str, str], fits: Mapping[str, MixedModelFit]) -> None:
+    known = {name for fit in fits.values() for name in _terms(fit)}
+    for name in labels:
+        if name not in known:
+            raise DataError(
+                f"labels names a term {name!r} that no model has{suggestion(name, known)}"
+            )
+
+
+def _terms(fit: MixedModelFit) -> set[str]:
+    found = {str(t) for t in Table.of(fit.tidy()).values("term")}
+    for column in ("term", "term2", "group"):
+        found |= {str(t) for t in Table.of(fit.tidy("variance")).values(column) if t is not None}
+    return found
+
+
+def _lines(
+    fit: MixedModelFit, statistics: Sequence[str], carried: bool, level: float, df: str | None
+) -> tuple[_Line, ...]:
+    fixed = _fixed_lines(fit, carried, level, df)
+    return (*fixed, *_variance_lines(fit, level), *_statistics(fit, statistics))
+
+
+def _method(fit: MixedModelFit, df: str | None) -> str:
+    if isinstance(fit, GeneralisedFit):
+        return "normal"
+    return "satterthwaite" if df is None else df
+
+
+def _fixed_lines(fit: MixedModelFit, carried: bool, level: float, df: str | None) -> list[_Line]:
+    ratios = carried and _makes_ratios(fit)
+    source = Table.of(fit.tidy(conf_level=level, df=_method(fit, df), exponentiate=ratios))
+    plain = Table.of(fit.tidy(conf_level=level, df=_method(fit, df))) if ratios else source
+    responses = source.values("response") if "response" in source else [None] * source.n_rows
+    out = []
+    keys = ("estimate", "std_error", "conf_low", "conf_high", "statistic", "df", "p_value")
+    numbers = {key: source.numeric(key) for key in keys}
+    constant = _constants(fit)
+    for i, (component, term) in enumerate(
+        zip(source.values("component"), source.values("term"), strict=True)
+    ):
+        if str(component) in constant:
+            continue
+        values = {key: float(numbers[key][i]) for key in keys}
+        section = HEADINGS.get(str(component), f"Shape ({component})")
+        if isinstance(fit, GeneralisedFit):
+            section = section.replace("an extra zero", zero_words(fit.estimate))
+        label = str(term) if responses[i] is None else f"{responses[i]}: {term}"
+        if ratios and values["estimate"] != float(plain.numeric("estimate")[i]):
+            # the delta method: the standard error of the ratio itself
+            values["std_error"] *= values["estimate"]
+        held = bool(numbers["std_error"][i] == 0) and _is_generalised(fit)
+        places = decimals(abs(values["estimate"]) if held else values["std_error"], 3)
+        out.append(_Line(section, label, values, places, held=held))
+    return out
+
+
+def _is_generalised(fit: MixedModelFit) -> bool:
+    return isinstance(fit, GeneralisedFit)
+
+
+def _constants(fit: MixedModelFit) -> set[str]:
+    """Components that are one number: they stand among the statistics."""
+    if not isinstance(fit, GeneralisedFit):
+        return set()
+    parts = fit.estimate.components
+    return {c.name for c in parts if c.specification is None and c.name != "threshold"}
+
+
+def _makes_ratios(fit: MixedModelFit) -> bool:
+    if not isinstance(fit, GeneralisedFit):
+        return False
+    part = fit.estimate.components[0]
+    return ratio(fit.estimate, part) is not None or link_of(fit.estimate, part) in ("log", "logit")
+
+
+def _variance_lines(fit: MixedModelFit, level: float) -> list[_Line]:
+    source = Table.of(fit.tidy("variance", conf_level=level))
+    numbers = {key: source.numeric(key) for key in ("estimate", "conf_low", "conf_high")}
+    out = []
+    for i in range(source.n_rows):
+        values = {key: float(numbers[key][i]) for key in numbers}
+        corr = source.values("parameter")[i] == "corr"
+        places = 2 if corr else decimals(abs(values["estimate"]), 4)
+        held = not corr and _holds(fit, source, i)
+        out.append(_Line(RANDOM, _variance_label(source, i), values, places, held=held))
+    return out
+
+
+def _holds(fit: MixedModelFit, source: Table, i: int) -> bool:
+    """Tell whether the user holds a standard deviation; a key stands for all that begin with it."""
+    if not isinstance(fit, GeneralisedFit):
+        return False
+    group, term, component = (source.values(c)[i] for c in ("group", "term", "component"))
+    name = f"sd: {group}: {term}"
+    full = name if str(component) == "conditional" else f"{component}: {name}"
+    return any(f"{full}: ".startswith(f"{key}: ") for key in fit.estimate.fixed)
+
+
+def _variance_label(source: Table, i: int) -> str:
+    group, term, other, kind, component = (
+        source.values(c)[i] for c in ("group", "term", "term2", "parameter", "component")
+    )
+    where = str(group) if str(component) == "conditional" else f"{group} ({component})"
+    if "response" in source and not _absent(source.values("response")[i]):
+        where = f"{group} ({source.values('response')[i]})"
+    if _absent(term):
+        return where if kind == "sd" else f"{where}: {kind}"
+    what = str(term) if _absent(other) else f"{term} with {other}"
+    return f"{where}: {what}" if kind in ("sd", "corr") else f"{where}: {what}, {kind}"
+
+
+def _absent(value: Any) -> bool:
+    return value is None or value != value
+
+
+def _statistics(fit: MixedModelFit, wanted: Sequence[str]) -> list[_Line]:
+    """The lines below the coefficients."""
+    out: list[_Line] = []
+
+    def add(label: str, value: float, places: int) -> None:
+        out.append(_Line(FIT, label, {"estimate": float(value)}, places))
+
+    for name in wanted:
+        if name == "n":
+            add("Rows", fit.n_obs, 0)
+        elif name == "groups":
+            for group, count in fit.n_groups.items():
+                add(f"Levels of {group}", count, 0)
+        elif name in SHARES:
+            for label, share in SHARES[name](fit):
+                add(label, share, 3)
+        elif name == "loglik":
+            add("Log-likelihood", fit.loglik, 2)
+        else:
+            add(name.upper(), getattr(fit, name), 2)
+    if isinstance(fit, GeneralisedFit):
+        for name, value in fit.dispersion.items():
+            out.append(_Line(FIT, f"Dispersion {name}", {"estimate": value}, decimals(value, 3)))
+    return out
+
+
+def _r2(fit: MixedModelFit) -> list[tuple[str, float]]:
+    try:
+        found = r2(fit)
+    except ModelError:
+        return []
+    return [("Marginal R2", found.marginal), ("Conditional R2", found.conditional)]
+
+
+def _icc(fit: MixedModelFit) -> list[tuple[str, float]]:
+    try:
+        found = icc(fit)
+    except ModelError:
+        return []
+    return [(f"ICC {own.group}", own.adjusted) for own in found.groups]
+
+
+SHARES = {"r2": _r2, "icc": _icc}
+
+
+def _sheet(
+    fits: Mapping[str, MixedModelFit],
+    lines: Sequence[Sequence[_Line]],
+    columns: Sequence[str],
+    labels: Mapping[str, str],
+    title: str | None,
+    carried: bool,
+    level: float,
+    df: str | None,
+) -> Sheet:
+    heads = tuple(
+        tuple(_head(name, fit, carried, level) for name in columns) for fit in fits.values()
+    )
+    sections = _merged([[line.section for line in own] for own in lines])
+    sections.sort(key=lambda section: LAST.get(section, 0))
+    blocks = []
+    for section in sections:
+        keys = _merged([[x.label for x in own if x.section == section] for own in lines])
+        rows = tuple(
+            Row(_renamed(key, labels), tuple(_cells(own, section, key, columns) for own in lines))
+            for key in keys
+        )
+        blocks.append(Block(section, rows))
+    response = dict.fromkeys(fit.estimate.specification.response for fit in fits.values())
+    heading = f"Mixed model{'s' if len(fits) > 1 else ''} of {', '.join(response)}"
+    notes = _notes(fits, carried, df)
+    return Sheet(title or heading, tuple(fits), heads, tuple(blocks), notes)
+
+
+def _merged(orders: Sequence[Sequence[str]]) -> list[str]:
+    """All keys: what is new stands before the next one known, else at the end."""
+    merged: list[str] = []
+    for own in orders:
+        for at, key in enumerate(own):
+            if key not in merged:
+                after = next((k for k in own[at:] if k in merged), None)
+                merged.insert(len(merged) if after is None else merged.index(after), key)
+    return merged
+
+
+def _renamed(label: str, labels: Mapping[str, str]) -> str:
+    """The label with terms and groups as the paper writes them."""
+    if label in labels:
+        return labels[label]
+    head, between, tail = label.partition(": ")
+    first, joined, second = tail.partition(" with ")
+    return "".join(labels.get(word, word) for word in (head, between, first, joined, second))
+
+
+def _head(name: str, fit: MixedModelFit, carried: bool, level: float) -> str:
+    if name == "interval":
+        return f"{100 * level:g}% CI"
+    if name != "estimate":
+        return HEADS[name]
+    if carried and isinstance(fit, GeneralisedFit):
+        word = ratio(fit.estimate, fit.estimate.components[0])
+        return "Estimate" if word is None else word.capitalize()
+    return "Estimate"
+
+
+def _cells(
+    lines: Sequence[_Line], section: str, label: str, columns: Sequence[str]
+) -> tuple[str, ...]:
+    """Cells of one model in one row; one cell for the whole width in the block of the fit."""
+    for line in lines:
+        if line.section == section and line.label == label:
+            if section == FIT:
+                return (_figure(line.values["estimate"], line.places),)
+            return tuple(_cell(line, name) for name in columns)
+    return ()
+
+
+def _cell(line: _Line, name: str) -> str:
+    values = line.values
+    if name == "interval":
+        low, high = (values.get(k, np.nan) for k in ("conf_low", "conf_high"))
+        if line.held:
+            return "held"
+        if np.isnan(low) or np.isnan(high):
+            return ""
+        return f"{_figure(low, line.places)} to {_figure(high, line.places)}"
+    value = np.nan if line.held and name == "std_error" else values.get(name, np.nan)
+    if name == "p_value":
+        return p_value(value)
+    if name == "statistic":
+        return _figure(value, 2)
+    if name == "df":
+        return _figure(value, 1) if np.isfinite(value) else ""
+    return _figure(value, line.places)
+
+
+def _figure(value: float, places: int | None) -> str:
+    return number(value, places).replace("-", MINUS)
+
+
+def _notes(fits: Mapping[str, MixedModelFit], carried: bool, df: str | None) -> tuple[str, ...]:
+    """What a reader must know to read the table, and what may not be compared."""
+    notes = [_fitted(fits, df)]
+    if carried and any(_makes_ratios(fit) for fit in fits.values()):
+        notes.append(
+            "Ratios are exponentials of coefficients; their standard errors are by the delta "
+            "method, their intervals are exponentials of the coefficients' intervals. They are "
+            "subject-specific: they compare rows of the same levels."
+        )
+    notes += _warnings(fits)
+    return tuple(notes)
+
+
+def _fitted(fits: Mapping[str, MixedModelFit], df: str | None) -> str:
+    ways: dict[str, list[str]] = {}
+    for name, fit in fits.items():
+        ways.setdefault(method(fit.estimate), []).append(name)
+    if len(ways) == 1:
+        way = next(iter(ways))
+        text = f"{'All models' if len(fits) > 1 else 'Fitted'} by {way}."
+    else:
+        text = " ".join(f"{', '.join(names)}: {way}." for way, names in ways.items())
+    if any(not isinstance(fit, GeneralisedFit) for fit in fits.values()):
+        method_name = "satterthwaite" if df is None else df
+        text += f" Linear models: {METHODS[method_name].words}."
+    if any(isinstance(fit, GeneralisedFit) for fit in fits.values()):
+        text += " Generalised models: normal tests."
+    return text
+
+
+def _warnings(fits: Mapping[str, MixedModelFit]) -> list[str]:
+    """What may not be compared between these models."""
+    estimates = [fit.estimate for fit in fits.values()]
+    out = []
+    if len({e.specification.response for e in estimates}) > 1:
+        out.append(
+            "The models have different responses: log-likelihood, AIC and BIC do not compare."
+        )
+    elif len({e.specification.n for e in estimates}) > 1:
+        out.append("The models use different rows: log-likelihood, AIC and BIC do not compare.")
+    if len({e.reml for e in estimates}) > 1:
+        out.append(
+            "Some models are fitted by REML and some by ML: their log-likelihoods, AIC and BIC "
+            "do not compare."
+        )
+    elif estimates[0].reml and len({e.specification.names for e in estimates}) > 1:
+        out.append(
+            "The models are fitted by REML and differ in their fixed effects: log-likelihood, AIC "
+            "and BIC do not compare between them (refit with reml=False)."
+        )
+    if any(e.optimum.singular for e in estimates):
+        names = [name for name, fit in fits.items() if fit.optimum.singular]
+        out.append(f"On the boundary of the parameter space (singular): {', '.join(names)}.")
+    if any(not e.optimum.converged for e in estimates):
+        names = [name for name, fit in fits.items() if not fit.optimum.converged]
+        out.append(f"Optimum not proved: {', '.join(names)}.")
+    return out

@@ -1,0 +1,504 @@
+"""Predictions by group: data, a line for each level, and the population's with its band."""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ranef.display.canvas import ACCENT, MARK, MUTED, cloud, finish, label, panels, percent, plain
+from ranef.display.reading import Fitted, is_generalised
+from ranef.errors import ModelError, UnknownColumnError, suggestion
+from ranef.formula.labels import shown_level
+from ranef.formula.syntax import Call, column_names
+from ranef.models.labels import outcome_name
+from ranef.tables import Table
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = ["predictions", "predictions_text"]
+
+Floats = NDArray[np.float64]
+
+GRID = 60
+MOST_LINES = 200
+MOST_PANELS = 12
+MOST_HELD = 6
+POSITIONED = ("ar1", "hetar1", "toep", "ou", "exp", "gau", "mat")
+BY_GROUP = ("within", "between")
+ANOTHER = "(another)"
+"""A level that no table has: its effect is zero in a predicted line."""
+
+
+def predictions(
+    fit: Fitted,
+    x: str | None = None,
+    *,
+    group: str | None = None,
+    by: str | None = None,
+    kind: str = "population",
+    category: Any = None,
+    conf_level: float = 0.95,
+    data: bool = True,
+    ax: Axes | None = None,
+    figure: Figure | None = None,
+) -> Axes | NDArray[np.object_]:
+    """Draw predictions along a column: each level's own, and the population's.
+
+    Other columns are held: numbers at their means, categories, and numbers that a formula
+    takes for categories or positions, at each level's most frequent value (for the
+    population's line at that of the rows in the panel, named below the axis). A level's
+    line goes as far as its rows; effects of other grouping factors are zero in
+    it. Of more than 200 levels every so many is drawn.
+
+    Parameters
+    ----------
+    fit : a fit of ranef
+    x : str, optional
+        The column along the axis; the first number that the fixed effects use, or the
+        first of their columns.
+    group : str, optional
+        The grouping factor whose levels have lines; the first if left out.
+    by : str, optional
+        A column with a panel for each of its values (up to 12).
+    kind : {"population", "typical"}
+        The line with the band: the mean of the population, random effects integrated
+        out, or that of a typical level. They are the same in a linear model.
+    category : optional
+        Of a response with categories the one whose probability is drawn.
+    conf_level : float
+        Of the band.
+    data : bool
+        Draw the responses too.
+    ax : matplotlib Axes, optional
+        Where to draw when there is one panel.
+    figure : matplotlib Figure, optional
+        An empty figure to use instead of a new one; it is resized.
+
+    Returns
+    -------
+    matplotlib Axes, or an array of them when there are several panels
+
+    Examples
+    --------
+    >>> import ranef
+    >>> fit = ranef.lmm("Reaction ~ Days + (Days | Subject)", ranef.data.load("sleepstudy"))
+    >>> predictions(fit).get_xlabel()
+    'Days'
+    """
+    if kind not in ("population", "typical"):
+        raise ModelError(f"kind is 'population' or 'typical', not {kind!r}")
+    scene = _Scene.of(fit, x, group, by, category)
+    titles = scene.titles(by)
+    axes = panels(titles, ax, figure, single=(6.4, 4.4), height=3.6)
+    for panel, rows, title in zip(axes, scene.panels(by), titles, strict=True):
+        _panel(panel, scene, rows, kind, conf_level, data)
+        label(panel, title=title, x=plain(scene.x), y=scene.outcome)
+        finish(panel, grid="both")
+        _say_held(panel, scene, rows, kind, by)
+        if scene.ticks is not None:
+            panel.set_xticks(range(len(scene.ticks)), [plain(t, 16) for t in scene.ticks])
+    _same_heights(axes)
+    axes[0].legend(frameon=False, fontsize=8.5, loc="best", labelcolor=MUTED)
+    return axes[0] if len(axes) == 1 else np.array(axes, dtype=object)
+
+
+def predictions_text(fit: Fitted, *, category: Any = None, conf_level: float = 0.95) -> str:
+    """Describe the picture that `predictions` draws by default: where its line begins and ends.
+
+    Examples
+    --------
+    >>> import ranef
+    >>> fit = ranef.lmm("Reaction ~ Days + (Days | Subject)", ranef.data.load("sleepstudy"))
+    >>> print(predictions_text(fit))
+    Reaction predicted along Days, with a line for each of 18 levels of Subject: the population \
+goes from 251 (0) to 346 (9).
+    """
+    scene = _Scene.of(fit, None, None, None, category)
+    rows = np.arange(len(scene.places))
+    at, value, _, _ = _population(scene, rows, "population", conf_level)
+    ends = [f"{at[i]:.3g}" if scene.ticks is None else scene.ticks[int(at[i])] for i in (0, -1)]
+    return (
+        f"{scene.outcome} predicted along {scene.x}, with a line for each of "
+        f"{len(scene.factor.levels):,} levels of {scene.factor.name}: the population goes from "
+        f"{value[0]:.3g} ({ends[0]}) to {value[-1]:.3g} ({ends[1]})."
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Scene:
+    """What is drawn, read from the fit.
+
+    Attributes
+    ----------
+    fit : a fit
+    columns : dict
+        The rows in the model.
+    x : str
+    places : (n,) float64 array
+        Of the rows along the axis.
+    ticks : list of str or None
+        Names of the places, where x holds categories.
+    values : list or None
+        Their values.
+    factor : GroupingFactor
+    predictors : tuple of str
+        Columns of the fixed effects.
+    groups : tuple of str
+        Columns of all grouping factors.
+    y : (n,) float64 array or None
+    outcome : str
+    category : int or None
+    """
+
+    fit: Any
+    columns: dict[str, Any]
+    x: str
+    places: Floats
+    ticks: list[str] | None
+    values: list[Any] | None
+    factor: Any
+    predictors: tuple[str, ...]
+    groups: tuple[str, ...]
+    y: Floats | None
+    outcome: str
+    category: int | None
+
+    @property
+    def stepped(self) -> bool:
+        """Whether a formula takes the numbers of x for categories or positions."""
+        return self._is_stepped(self.x) or self.x in self._positions
+
+    def _is_stepped(self, name: str) -> bool:
+        call = rf"\b(?:factor|C)\(\s*`?{re.escape(name)}`?\s*[,)]"
+        return any(re.search(call, str(spec.formula)) for spec in self._specs())
+
+    @cached_property
+    def _positions(self) -> frozenset[str]:
+        """Columns that say where a structured effect is, of which only those seen are known."""
+        bars = [bar for spec in self._specs() for bar in spec.recipe.model.bars]
+        placed = [v for bar in bars if bar.structure in POSITIONED for v in bar.left.variables]
+        return frozenset(name for node in placed for name in column_names(node))
+
+    def typical(self, name: str, rows: NDArray[np.intp]) -> Any:
+        """What a column is held at: a mean, or the most frequent value."""
+        frequent = name in self._positions or self._is_stepped(name)
+        return _typical(self.columns[name], rows, frequent)
+
+    def _specs(self) -> Sequence[Any]:
+        if is_generalised(self.fit):
+            return tuple(self.fit.estimate.parts.values())
+        return (_spec(self.fit),)
+
+    @classmethod
+    def of(
+        cls, fit: Any, x: str | None, group: str | None, by: str | None, category: Any
+    ) -> _Scene:
+        columns = fit.frame.rows_used()
+        table = Table.of(columns)
+        factor = _factor(fit, group)
+        predictors = _predictors(fit)
+        chosen = _along(table, predictors, x)
+        if by is not None and by not in table:
+            raise UnknownColumnError(
+                f"no column {by!r} in what the fit keeps of its table"
+                f"{suggestion(str(by), table.columns)}"
+            )
+        places, ticks, values = _places(table, chosen)
+        factors = fit.estimate.design.factors if is_generalised(fit) else _spec(fit).factors
+        groups = tuple(dict.fromkeys(c for f in factors for c in f.columns))
+        y, outcome, number = _response(fit, category)
+        return cls(
+            fit, columns, chosen, places, ticks, values, factor, predictors, groups, y, outcome,
+            number,
+        )  # fmt: skip
+
+    def titles(self, by: str | None) -> list[str]:
+        if by is None:
+            return ["Predictions by " + plain(self.factor.name)]
+        return [f"{plain(by)}: {plain(level)}" for level in self._levels(by)]
+
+    def _levels(self, by: str) -> list[str]:
+        codes, levels = Table.of(self.columns).codes(by)
+        used = np.unique(codes[codes >= 0])
+        if len(used) > MOST_PANELS:
+            raise ModelError(f"{by!r} has {len(used)} values; panels are for up to {MOST_PANELS}")
+        return [shown_level(levels[k]) for k in used]
+
+    def panels(self, by: str | None) -> list[NDArray[np.intp]]:
+        """Rows of each panel."""
+        if by is None:
+            return [np.arange(len(self.places))]
+        codes, _ = Table.of(self.columns).codes(by)
+        return [np.flatnonzero(codes == k) for k in np.unique(codes[codes >= 0])]
+
+    def held(self, rows: NDArray[np.intp], n: int, along: Floats) -> dict[str, Any]:
+        """A table of n rows: x along the axis, the rest held."""
+        out: dict[str, Any] = {}
+        for name in dict.fromkeys((*self.predictors, *self._conditions())):
+            if name != self.x:
+                out[name] = _filled(n, self.typical(name, rows))
+        out[self.x] = (
+            along if self.values is None else _objects([self.values[int(k)] for k in along])
+        )
+        return out
+
+    def held_words(self, rows: NDArray[np.intp], by: str | None) -> str:
+        """``"age = 65.4, type = icu"``: what `held` holds beside the axis and the groups."""
+        at = self.held(rows, 1, np.array([self.places[rows[0]]]))
+        aside = {*self.groups, *self.factor.columns} - self._own_terms
+        said = []
+        for name, values in at.items():
+            if name in (self.x, by) or name in aside:
+                continue
+            said.append(f"{plain(name)} = {_value_text(np.asarray(values)[0])}")
+        more = f" and {len(said) - MOST_HELD} more columns" if len(said) > MOST_HELD else ""
+        return ", ".join(said[:MOST_HELD]) + more
+
+    @cached_property
+    def _own_terms(self) -> frozenset[str]:
+        """Columns that are predictors, not only the groups that others are averaged over."""
+        nodes = [node for spec in self._specs() for node in spec.recipe.model.fixed.variables]
+        kept = [n for n in nodes if not (isinstance(n, Call) and n.function in BY_GROUP)]
+        return frozenset(name for node in kept for name in column_names(node))
+
+    def native(self, columns: dict[str, Any]) -> dict[str, Any]:
+        """The columns with categories that are numbers as categories."""
+        own = Table.of({name: self.columns[name] for name in columns if name in self.columns})
+        for name in own.columns:
+            if name in self.groups or own.kind(name) != "categorical":
+                continue
+            levels = own.codes(name)[1]
+            if not all(isinstance(level, str) for level in levels):
+                columns[name] = _categories(columns[name], levels)
+        return columns
+
+    def _conditions(self) -> Sequence[str]:
+        """Columns of other parts and of slopes."""
+        wanted: list[str] = []
+        for spec in self._specs():
+            model = spec.recipe.model
+            nodes = [*model.fixed.variables, *model.offsets]
+            for bar in model.bars:
+                nodes += bar.left.variables
+            wanted += [name for node in nodes for name in column_names(node)]
+            if spec.recipe.offset_column is not None:
+                wanted.append(spec.recipe.offset_column)
+        return wanted
+
+    def one(self, predicted: Any) -> Floats:
+        values = np.asarray(predicted, dtype=np.float64)
+        return values if values.ndim == 1 else values[:, self.category]
+
+
+def _panel(
+    ax: Axes, scene: _Scene, rows: NDArray[np.intp], kind: str, conf_level: float, data: bool
+) -> None:
+    lines, count = _level_lines(scene, rows)
+    dotted = scene.y is not None and data
+    if dotted:
+        assert scene.y is not None
+        y = scene.y[rows]
+        if set(np.unique(y)) <= {0.0, 1.0}:
+            y = y + np.where(y == 0, 1, -1) * np.random.default_rng(0).uniform(0, 0.04, len(y))
+        style = {**cloud(len(rows)), "alpha": max(0.25, cloud(len(rows))["alpha"] * 0.7)}
+        ax.plot(scene.places[rows], y, "o", color=MUTED, zorder=1, **style)
+    marker = None if scene.values is None else "o"
+    alpha = float(np.clip(9.0 / max(len(lines), 1), 0.18, 0.75))
+    for i, (at, value) in enumerate(lines):
+        some = f"{len(lines)} of {count:,}" if len(lines) < count else "each"
+        name = f"{some} {plain(scene.factor.name)}" if i == 0 else None
+        ax.plot(
+            at, value, marker=marker, markersize=3.5, color=MARK, linewidth=1.1, alpha=alpha,
+            zorder=2, label=name,
+        )  # fmt: skip
+    at, value, low, high = _population(scene, rows, kind, conf_level)
+    ax.fill_between(at, low, high, color=ACCENT, alpha=0.18, linewidth=0, zorder=3)
+    word = "population" if kind == "population" else f"typical {plain(scene.factor.name)}"
+    ax.plot(
+        at, value, marker=marker, markersize=6, color=ACCENT, linewidth=2.4, zorder=4,
+        label=f"{word}, {percent(conf_level)} interval of the mean",
+    )  # fmt: skip
+
+
+def _say_held(ax: Axes, scene: _Scene, rows: NDArray[np.intp], kind: str, by: str | None) -> None:
+    """Below the axis: at which values of the other columns the line with the band stands."""
+    text = scene.held_words(rows, by)
+    if text:
+        word = "Population" if kind == "population" else "Typical level"
+        ax.annotate(
+            textwrap.fill(f"{word} at {text}.", 72), (1, 0), (0, -36), xycoords="axes fraction",
+            textcoords="offset points", ha="right", va="top", fontsize=8, color=MUTED,
+        )  # fmt: skip
+
+
+def _grid(scene: _Scene, rows: NDArray[np.intp]) -> Floats:
+    places = scene.places[rows]
+    if scene.values is not None or scene.stepped:
+        return np.unique(places)
+    return np.linspace(places.min(), places.max(), GRID)
+
+
+def _population(
+    scene: _Scene, rows: NDArray[np.intp], kind: str, conf_level: float
+) -> tuple[Floats, Floats, Floats, Floats]:
+    along = _grid(scene, rows)
+    table = scene.native(scene.held(rows, len(along), along))
+    found = Table.of(scene.fit.predict(table, kind=kind, conf_level=conf_level))
+    columns = [found.numeric(c) for c in ("estimate", "conf_low", "conf_high")]
+    if scene.category is not None:
+        columns = [c.reshape(len(along), -1)[:, scene.category] for c in columns]
+    return along, columns[0], columns[1], columns[2]
+
+
+def _level_lines(scene: _Scene, rows: NDArray[np.intp]) -> tuple[list[tuple[Floats, Floats]], int]:
+    """The line of each level that occurs among the rows, and how many occur."""
+    codes = scene.factor.codes[rows]
+    levels = np.unique(codes)
+    count = len(levels)
+    if len(levels) > MOST_LINES:
+        levels = levels[np.linspace(0, len(levels) - 1, MOST_LINES).astype(np.intp)]
+    order = np.argsort(codes, kind="stable")
+    starts = np.searchsorted(codes[order], levels)
+    ends = np.searchsorted(codes[order], levels, side="right")
+    tables, grids = [], []
+    for first, last in zip(starts, ends, strict=True):
+        own = rows[order[first:last]]
+        along = _grid(scene, own)
+        table = scene.held(own, len(along), along)
+        for name in scene.groups:
+            if name in scene.factor.columns:
+                table[name] = _filled(len(along), scene.typical(name, own))
+            elif name not in table:
+                table[name] = _filled(len(along), ANOTHER)
+        tables.append(table)
+        grids.append(along)
+    whole = scene.native({name: _joined([t[name] for t in tables]) for name in tables[0]})
+    value = scene.one(scene.fit.predict(whole, kind="conditional"))
+    cuts = np.cumsum([len(g) for g in grids])[:-1]
+    return list(zip(grids, np.split(value, cuts), strict=True)), count
+
+
+def _same_heights(axes: Sequence[Axes]) -> None:
+    low = min(a.get_ylim()[0] for a in axes)
+    high = max(a.get_ylim()[1] for a in axes)
+    for a in axes:
+        a.set_ylim(low, high)
+
+
+# --- reading
+
+
+def _spec(fit: Any) -> Any:
+    return fit.estimate.specification
+
+
+def _factor(fit: Any, group: str | None) -> Any:
+    factors = fit.estimate.design.factors if is_generalised(fit) else _spec(fit).factors
+    names = [f.name for f in factors]
+    if group is None:
+        return factors[0]
+    if group not in names:
+        raise ModelError(
+            f"the model has no grouping factor {group!r}{suggestion(str(group), names)}; it has "
+            f"{', '.join(map(repr, names))}"
+        )
+    return factors[names.index(group)]
+
+
+def _predictors(fit: Any) -> tuple[str, ...]:
+    nodes = _spec(fit).recipe.model.fixed.variables
+    return tuple(dict.fromkeys(name for node in nodes for name in column_names(node)))
+
+
+def _along(table: Table, predictors: tuple[str, ...], x: str | None) -> str:
+    if x is not None:
+        if x not in predictors:
+            raise UnknownColumnError(
+                f"no predictor {x!r}{suggestion(str(x), predictors)}; the fixed effects use "
+                f"{', '.join(map(repr, predictors)) or 'none'}"
+            )
+        return x
+    if not predictors:
+        raise ModelError(
+            "the fixed effects are an intercept alone, so there is no column to predict along; "
+            "fit.plot.random() shows the levels"
+        )
+    numbers = [name for name in predictors if table.kind(name) == "numeric"]
+    return (numbers or list(predictors))[0]
+
+
+def _places(table: Table, x: str) -> tuple[Floats, list[str] | None, list[Any] | None]:
+    if table.kind(x) == "numeric":
+        return table.numeric(x), None, None
+    codes, levels = table.codes(x)
+    used = np.unique(codes)
+    values = [levels[k] for k in used]
+    places = np.searchsorted(used, codes).astype(np.float64)
+    return places, [shown_level(v) for v in values], values
+
+
+def _response(fit: Any, category: Any) -> tuple[Floats | None, str, int | None]:
+    """Responses as the mean speaks of them, their name, and the category."""
+    estimate, name = fit.estimate, plain(outcome_name(_spec(fit)))
+    if not is_generalised(fit):
+        return _spec(fit).y, name, None
+    if fit.levels is not None and estimate.family.name in ("cumulative", "multinomial"):
+        names = [str(level) for level in fit.levels]
+        if str(category) not in names:
+            raise ModelError(
+                f"the response has the categories {', '.join(map(repr, names))}; choose one by "
+                f"category={suggestion(str(category), names) if category is not None else ''}"
+            )
+        return None, f"Probability of {plain(category)}", names.index(str(category))
+    y = _spec(fit).y
+    if estimate.family.name in ("binomial", "betabinomial"):
+        y = y if estimate.extra is None else y / estimate.extra
+        return y, f"Probability of {name}", None
+    return y, name, None
+
+
+def _typical(values: Any, rows: NDArray[np.intp], frequent: bool) -> Any:
+    """Mean of numbers, most frequent of categories and where it is asked for."""
+    column = Table.of({"v": values})
+    if column.kind("v") == "numeric":
+        own = column.numeric("v")[rows]
+        if not frequent:
+            return float(np.mean(own))
+        known, count = np.unique(own, return_counts=True)
+        return float(known[count.argmax()])
+    codes, levels = column.codes("v")
+    return levels[int(np.bincount(codes[rows]).argmax())]
+
+
+def _value_text(value: Any) -> str:
+    real = isinstance(value, int | float | np.number) and not isinstance(value, bool)
+    return f"{float(value):.4g}" if real else plain(shown_level(value))
+
+
+def _filled(n: int, value: Any) -> Any:
+    return np.full(n, value) if isinstance(value, float | bool) else _objects([value] * n)
+
+
+def _categories(values: Any, levels: Sequence[Any]) -> Any:
+    import pandas as pd
+
+    return pd.Categorical(values, categories=list(levels))
+
+
+def _objects(values: list[Any]) -> NDArray[Any]:
+    out = np.empty(len(values), dtype=object)
+    out[:] = values
+    return out
+
+
+def _joined(columns: list[Any]) -> Any:
+    return np.concatenate(columns)

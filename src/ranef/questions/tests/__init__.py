@@ -1,0 +1,1 @@
+"""Tests: `anova`, `variance_test`, robust covariances."""

@@ -1,0 +1,317 @@
+"""Several fits compared by their likelihoods: the table that `anova(fit1, fit2)` returns."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ranef.display.answer import Shown
+from ranef.display.page import Page, Paragraph, TextTable, number, p_value
+from ranef.display.progress import Ticker
+from ranef.errors import DataError, ModelError
+from ranef.fits.mixed import MixedModelFit
+from ranef.models.records import Estimate, GeneralisedEstimate
+from ranef.questions.tests import removal
+from ranef.questions.tests.nesting import is_overdispersed, nesting, same_values
+from ranef.questions.tests.ratio_distributions import (
+    BootstrapRatio,
+    LikelihoodRatio,
+    bootstrap_ratio,
+    likelihood_ratio,
+    ratios,
+)
+from ranef.tables import make_table
+
+__all__ = ["ModelComparison", "compare_fits"]
+
+
+@dataclass(frozen=True, eq=False)
+class ComparedModel:
+    """One model of a comparison, and its test against the one before."""
+
+    name: str
+    formula: str
+    estimate: Estimate
+    test: LikelihoodRatio | None
+    bootstrap: BootstrapRatio | None = None
+
+    @property
+    def aic(self) -> float:
+        return self.estimate.deviance + 2.0 * self.estimate.n_parameters
+
+    @property
+    def bic(self) -> float:
+        return self.estimate.deviance + math.log(self.estimate.specification.n) * (
+            self.estimate.n_parameters
+        )
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class ModelComparison(Shown):
+    """Fits compared by their likelihoods; `ranef.anova` makes it.
+
+    Attributes
+    ----------
+    models : tuple of ComparedModel
+        By number of parameters; each with its test against the one before.
+    criterion : {"ML", "REML"}
+    notes : tuple of str
+        What was refitted, which distributions hold, what is not nested.
+    library : str
+    """
+
+    models: tuple[ComparedModel, ...]
+    criterion: str
+    notes: tuple[str, ...]
+    library: str
+
+    def tidy(self) -> Any:
+        """Return the comparison as a table in the library the data came in.
+
+        Returns
+        -------
+        table
+            ``model, formula, n_parameters, aic, bic, loglik, deviance, statistic, df,
+            p_value, p_naive``. `p_value` allows for variances that are zero under the
+            smaller model, `p_naive` is the chi-squared tail that does not; NaN where
+            there is no known distribution. After a bootstrap `p_value` is its own, and
+            ``p_asymptotic, p_bartlett, p_gamma, p_f, n_draws, n_failed`` follow.
+        """
+        ms = self.models
+        tests = [m.test for m in ms]
+        columns: dict[str, Any] = {
+            "model": [m.name for m in ms],
+            "formula": [m.formula for m in ms],
+            "n_parameters": [m.estimate.n_parameters for m in ms],
+            "aic": [m.aic for m in ms],
+            "bic": [m.bic for m in ms],
+            "loglik": [m.estimate.loglik for m in ms],
+            "deviance": [m.estimate.deviance for m in ms],
+            "statistic": [math.nan if t is None else t.statistic for t in tests],
+            "df": [math.nan if t is None else float(t.df) for t in tests],
+        }
+        asymptotic = [math.nan if t is None else t.p_value for t in tests]
+        naive = [math.nan if t is None else t.p_naive for t in tests]
+        if all(m.bootstrap is None for m in ms):
+            return make_table(columns | {"p_value": asymptotic, "p_naive": naive}, self.library)
+        drawn = [m.bootstrap for m in ms]
+        columns["p_value"] = [math.nan if b is None else b.p_value for b in drawn]
+        columns |= {"p_naive": naive, "p_asymptotic": asymptotic}
+        for name in ("p_bartlett", "p_gamma", "p_f"):
+            columns[name] = [math.nan if b is None else getattr(b, name) for b in drawn]
+        columns["n_draws"] = [0 if b is None else len(b.draws) for b in drawn]
+        columns["n_failed"] = [0 if b is None else b.failed for b in drawn]
+        return make_table(columns, self.library)
+
+    @property
+    def page(self) -> Page:
+        """The answer in words and a table."""
+        drawn = any(m.bootstrap is not None for m in self.models)
+        rows = tuple(self._row(m, drawn) for m in self.models)
+        header: tuple[str, ...] = (
+            "",
+            "parameters",
+            "AIC",
+            "BIC",
+            "loglik",
+            "deviance",
+            "chisq",
+            "df",
+            "p",
+        )
+        header += ("p naive", "p bootstrap") if drawn else ("p naive",)
+        names = tuple(f"{m.name}: {m.formula}" for m in self.models)
+        table = TextTable(f"Likelihood-ratio tests ({self.criterion})", header, rows)
+        parts: tuple[Paragraph | TextTable, ...] = (Paragraph(names), table)
+        notes = self.notes + (self._bootstrap_lines() if drawn else ())
+        return Page("Comparison of models", parts + ((Paragraph(notes),) if notes else ()))
+
+    def _row(self, m: ComparedModel, drawn: bool) -> tuple[str, ...]:
+        t, b = m.test, m.bootstrap
+        values = [number(x, 2) for x in (m.aic, m.bic)]
+        values += [number(x, 3) for x in (m.estimate.loglik, m.estimate.deviance)]
+        tested = ["", "", "", ""]
+        if t is not None:
+            tested = [number(t.statistic, 3), str(t.df), p_value(t.p_value), p_value(t.p_naive)]
+        if drawn:
+            tested.append("" if b is None else p_value(b.p_value))
+        return (m.name, str(m.estimate.n_parameters), *values, *tested)
+
+    def _bootstrap_lines(self) -> tuple[str, ...]:
+        lines = []
+        for m in self.models:
+            b = m.bootstrap
+            if b is not None:
+                lost = f", {b.failed} more failed" if b.failed else ""
+                lines.append(
+                    f"{m.name}: parametric bootstrap of {len(b.draws)} draws{lost}; p "
+                    f"{p_value(b.p_value)}, by Bartlett's correction {p_value(b.p_bartlett)}, "
+                    f"by a gamma distribution {p_value(b.p_gamma)}, by F with "
+                    f"{number(b.ddf, 1)} denominator degrees of freedom {p_value(b.p_f)}."
+                )
+        return tuple(lines)
+
+
+def compare_fits(
+    fits: Sequence[MixedModelFit],
+    *,
+    refit: bool,
+    draws: int | None,
+    rng: np.random.Generator,
+    n_jobs: int | None,
+    progress: bool | None,
+) -> ModelComparison:
+    """Check, refit where needed, sort, and test each model against the one before."""
+    _check_same_data(fits)
+    estimates = [fit.estimate for fit in fits]
+    for estimate in estimates:
+        removal.refuse_penalised(estimate, "a likelihood-ratio test")
+    notes: list[str] = []
+    criterion = "ML"
+    if any(e.reml for e in estimates):
+        if refit:
+            again = [f"fit {i + 1}" for i, e in enumerate(estimates) if e.reml]
+            estimates = [removal.by_likelihood(e) for e in estimates]
+            notes.append(
+                f"Refitted by ML for the comparison: {', '.join(again)} (REML likelihoods of "
+                "different fixed effects cannot be compared)."
+            )
+        else:
+            _check_restricted(estimates)
+            criterion = "REML"
+    order = sorted(range(len(fits)), key=lambda i: estimates[i].n_parameters)
+    models: list[ComparedModel] = []
+    for place, i in enumerate(order):
+        name, large = f"fit {i + 1}", estimates[i]
+        if place == 0:
+            models.append(ComparedModel(name, fits[i].formula, large, None))
+            continue
+        small = models[-1].estimate
+        known = nesting(small, large)
+        test = likelihood_ratio(small, large, known)
+        notes += _test_notes(f"{models[-1].name} in {name}", test, small, large)
+        bootstrap = None
+        nested = test.distribution is not None or known.edge
+        if draws is not None and test.df > 0 and nested:
+            bootstrap = _bootstrap(small, large, test, draws, rng, n_jobs, progress)
+        models.append(ComparedModel(name, fits[i].formula, large, test, bootstrap))
+    return ModelComparison(tuple(models), criterion, tuple(notes), fits[0].frame.library)
+
+
+def _check_same_data(fits: Sequence[MixedModelFit]) -> None:
+    """Refuse fits of different rows, responses, weights, or kinds of likelihood."""
+    first, base = fits[0], fits[0].estimate.specification
+    for number_, fit in enumerate(fits[1:], 2):
+        spec = fit.estimate.specification
+        which = f"fit 1 and fit {number_}"
+        if spec.n != base.n or not _same_rows(first, fit):
+            raise DataError(
+                f"{which} use different rows ({base.n:,} and {spec.n:,}"
+                f"{_missing(first)}{_missing(fit)}), so their likelihoods cannot be compared; "
+                "fit both to the rows that are complete for both"
+            )
+        if spec.response != base.response or not same_values(spec.y, base.y):
+            raise DataError(
+                f"{which} have different responses ({base.response!r} and {spec.response!r}), "
+                "so their likelihoods cannot be compared"
+            )
+        if not same_values(spec.weights, base.weights):
+            raise DataError(f"{which} have different weights; give both the same")
+        if isinstance(fit.estimate, GeneralisedEstimate) != isinstance(
+            first.estimate, GeneralisedEstimate
+        ):
+            raise ModelError(
+                f"{which} are of different kinds (ranef.lmm and ranef.glmm); fit both with the "
+                "same function"
+            )
+        if isinstance(fit.estimate, GeneralisedEstimate):
+            assert isinstance(first.estimate, GeneralisedEstimate)
+            nodes = (first.estimate.quadrature, fit.estimate.quadrature)
+            if nodes[0] != nodes[1]:
+                raise ModelError(
+                    f"{which} approximate the likelihood by different quadratures "
+                    f"({nodes[0]} and {nodes[1]} nodes); fit both by the same"
+                )
+            if not same_values(first.estimate.extra, fit.estimate.extra):
+                raise DataError(f"{which} have different trials; fit both to the same response")
+
+
+def _same_rows(first: MixedModelFit, other: MixedModelFit) -> bool:
+    """Tell whether two fits may have the same rows; of unlike tables the responses tell."""
+    if first.frame.accounting.n_rows != other.frame.accounting.n_rows:
+        return True
+    return bool(same_values(other.frame.accounting.kept, _rows_of(first, other)))
+
+
+def _rows_of(first: MixedModelFit, other: MixedModelFit) -> Any:
+    """Rows of the first fit in the form of the other's."""
+    kept = first.frame.accounting.kept
+    full = other.frame.accounting.kept
+    if kept is None and full is not None and full.all():
+        return full
+    if full is None and kept is not None and kept.all():
+        return None
+    return kept
+
+
+def _missing(fit: MixedModelFit) -> str:
+    gone = [name for name, count in fit.frame.accounting.missing.items() if count]
+    return f"; {fit.formula!r} leaves out rows without {', '.join(gone)}" if gone else ""
+
+
+def _check_restricted(estimates: Sequence[Estimate]) -> None:
+    if not all(e.reml for e in estimates):
+        raise ModelError(
+            "some fits are by REML and others by ML; refit=True fits all by ML, or fit all by REML"
+        )
+    base = estimates[0].specification
+    for number_, e in enumerate(estimates[1:], 2):
+        if not same_values(e.specification.X, base.X):
+            raise ModelError(
+                f"fit 1 and fit {number_} have different fixed effects, so their restricted "
+                "likelihoods are of different data; refit=True compares them by ML"
+            )
+
+
+def _test_notes(what: str, test: LikelihoodRatio, small: Estimate, large: Estimate) -> list[str]:
+    if test.distribution is None:
+        return [f"{what}: no p-value, since {test.reason}."]
+    if len(test.distribution.degrees) == 1:
+        return []
+    edge = ""
+    if small.optimum.singular:
+        edge = (
+            " The smaller model is itself on its boundary, for which this makes no allowance;"
+            " method='bootstrap' does."
+        )
+    if test.distribution.assumed:
+        edge += (
+            " Its weights take the variances under test as uncorrelated, since the information"
+            " about them is not known here; method='bootstrap' does not."
+        )
+    zero = "variances are"
+    if is_overdispersed(small, large):
+        zero = "the overdispersion (and any variance left out) is"
+    return [
+        f"{what}: {zero} zero in the smaller model, so p is by the mixture "
+        f"{test.distribution}, and p naive, by chi2({test.df}), is too large.{edge}"
+    ]
+
+
+def _bootstrap(
+    small: Estimate,
+    large: Estimate,
+    test: LikelihoodRatio,
+    draws: int,
+    rng: np.random.Generator,
+    n_jobs: int | None,
+    progress: bool | None,
+) -> BootstrapRatio:
+    Y = removal.draw(small, draws, rng)
+    with Ticker(2 * draws, "bootstrap", progress) as advance:
+        drawn = ratios(small, large, Y, n_jobs=n_jobs, advance=advance)
+    return bootstrap_ratio(test.statistic, test.df, drawn)

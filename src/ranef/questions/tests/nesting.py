@@ -1,0 +1,339 @@
+"""Whether one fitted model is a special case of another, and which parameters it lacks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ranef.design.specification import Specification
+from ranef.design.terms import GroupingFactor, RandomTerm
+from ranef.models.records import Estimate, GeneralisedEstimate, theta_slices
+from ranef.questions.tests.mixtures import Cone
+
+__all__ = ["Added", "Nesting", "everything", "is_overdispersed", "nesting", "same_values"]
+
+Floats = NDArray[np.float64]
+
+PLAIN = ("us", "diag")
+OVERDISPERSED = {
+    "poisson": ("nbinom1", "nbinom2"),
+    "truncated_poisson": ("truncated_nbinom1", "truncated_nbinom2"),
+    "binomial": ("betabinomial",),
+}
+"""Families that become another where their overdispersion, a variance, is zero."""
+DISPERSED = {
+    "poisson": ("genpois", "compois"),
+    "truncated_poisson": ("truncated_genpois", "truncated_compois"),
+}
+"""Families that are another at a dispersion of one, inside its range."""
+DISPERSION = ("dispersion", None)
+UNKNOWN = "so the ratio has no known distribution; method='bootstrap' has one"
+
+
+@dataclass(frozen=True, eq=False)
+class Added:
+    """What the larger model's random term has beside what the smaller one has.
+
+    Attributes
+    ----------
+    term : int
+        Of the larger model.
+    new : tuple of int
+        Columns whose variances are zero in the smaller model.
+    sources : tuple of (int, tuple of int, tuple of int)
+        Terms of the smaller model, their columns, and where these stand in this term.
+    """
+
+    term: int
+    new: tuple[int, ...]
+    sources: tuple[tuple[int, tuple[int, ...], tuple[int, ...]], ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Nesting:
+    """How two models differ.
+
+    Attributes
+    ----------
+    cone : Cone or None
+        The parameters that the smaller model lacks; None where it is not known to be a
+        special case of the larger one, or where the ratio has no known distribution.
+    fixed : int
+        How many of them are fixed effects.
+    added : tuple of Added
+        By term of the larger model, of models whose terms are all unstructured or diagonal.
+    reason : str
+        Why there is no cone.
+    edge : bool
+        True where they are nested, but the smaller one lies at an edge of the larger one
+        for which no distribution is known.
+    """
+
+    cone: Cone | None
+    fixed: int = 0
+    added: tuple[Added, ...] = ()
+    reason: str = ""
+    edge: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class _Part:
+    """One linear predictor: its fixed effects and its random terms with their places."""
+
+    key: tuple[str, str | None]
+    X: Floats
+    spec: Specification | None
+    terms: tuple[tuple[int, RandomTerm, GroupingFactor], ...]
+
+
+def nesting(small: Estimate, large: Estimate) -> Nesting:
+    """Compare two models of the same rows and response."""
+    reason = _families(small, large)
+    if reason:
+        return Nesting(None, reason=reason)
+    mine, theirs = _parts(small), _parts(large)
+    dispersed = _dispersed(small, large)
+    dispersion = theirs.pop(DISPERSION) if dispersed else None
+    lost = [key for key in mine if key not in theirs]
+    if lost:
+        return Nesting(None, reason=f"the larger model has no {lost[0][0]} part")
+    if len(mine) < len(theirs):
+        extra = next(key[0] for key in theirs if key not in mine)
+        return Nesting(
+            None,
+            reason=f"without its {extra} part the larger model lies at the edge of what its "
+            "parameters may be, where no distribution is known; method='bootstrap' has one",
+            edge=True,
+        )
+    fixed, free = 0, 0
+    blocks: list[int] = []
+    added: list[Added] = []
+    plain = not dispersed
+    if dispersion is not None:
+        columns, inside = dispersion.X.shape[1], dispersed == "inside"
+        if dispersion.terms or not (inside or columns == 1):
+            return Nesting(
+                None,
+                reason="the larger model's dispersion varies, which means nothing where there is "
+                f"none, {UNKNOWN}",
+                edge=True,
+            )
+        fixed += columns if inside else 0
+        blocks += [] if inside else [1]
+    for key, part in mine.items():
+        other = theirs[key]
+        gap = _fixed_gap(part, other)
+        if gap is None:
+            return Nesting(None, reason="their fixed effects are not nested")
+        random = _random_gap(part, other)
+        if isinstance(random, str):
+            return Nesting(None, reason=random, edge=random.endswith(UNKNOWN))
+        fixed += gap
+        free += random.free
+        blocks += [len(a.new) for a in random.added if a.new] + list(random.whole)
+        added += random.added
+        plain = plain and random.plain
+    if _constrained(small) or _constrained(large):
+        fixed = large.n_parameters - small.n_parameters - free
+        fixed -= sum(s * (s + 1) // 2 for s in blocks)
+    return Nesting(Cone(fixed + free, tuple(blocks)), fixed, tuple(added) if plain else ())
+
+
+def same_values(a: NDArray[Any] | None, b: NDArray[Any] | None) -> bool:
+    """Tell whether two optional arrays are the same."""
+    if a is None or b is None:
+        return a is None and b is None
+    return a is b or (a.shape == b.shape and bool(np.array_equal(a, b)))
+
+
+def _families(small: Estimate, large: Estimate) -> str:
+    if not isinstance(small, GeneralisedEstimate) or not isinstance(large, GeneralisedEstimate):
+        return ""
+    names = [(e.family.name, e.family.link) for e in (small, large)]
+    if names[0] == names[1] or _dispersed(small, large):
+        return ""
+    return (
+        f"their families differ ({' and '.join(f'{n}, link {link}' for n, link in names)}): "
+        "compare them by AIC or BIC"
+    )
+
+
+def _dispersed(small: Estimate, large: Estimate) -> str:
+    """Say where in the larger family's dispersion the smaller one is: ``"edge"``, ``"inside"``.
+
+    Empty where it is not that family without a dispersion.
+    """
+    if not isinstance(small, GeneralisedEstimate) or not isinstance(large, GeneralisedEstimate):
+        return ""
+    a, b = small.family, large.family
+    if a.link != b.link:
+        return ""
+    if b.name in OVERDISPERSED.get(a.name, ()):
+        return "edge"
+    return "inside" if b.name in DISPERSED.get(a.name, ()) else ""
+
+
+def is_overdispersed(small: Estimate, large: Estimate) -> bool:
+    """Tell whether the larger family is the smaller one with overdispersion."""
+    return _dispersed(small, large) == "edge"
+
+
+def _constrained(estimate: Estimate) -> bool:
+    return isinstance(estimate, GeneralisedEstimate) and bool(estimate.fixed or estimate.equal)
+
+
+def _parts(estimate: Estimate) -> dict[tuple[str, str | None], _Part]:
+    if not isinstance(estimate, GeneralisedEstimate):
+        spec = estimate.specification
+        terms = tuple((i, t, spec.factors[t.factor]) for i, t in enumerate(spec.terms))
+        return {("conditional", None): _Part(("conditional", None), spec.X, spec, terms)}
+    found: dict[tuple[str, str | None], _Part] = {}
+    absent = _held_at_zero(estimate)
+    for part in estimate.components:
+        key = (part.name, part.response)
+        places = [i for i in range(*part.terms.indices(len(estimate.terms))) if i not in absent]
+        terms = tuple(
+            (i, estimate.terms[i], estimate.design.factors[estimate.terms[i].factor])
+            for i in places
+        )
+        found[key] = _Part(
+            key, estimate.design.predictors[part.predictor].X, part.specification, terms
+        )
+    return found
+
+
+def _held_at_zero(estimate: GeneralisedEstimate) -> set[int]:
+    """Terms whose standard deviations are all held at zero: the model is without them."""
+    zeros = {k for k, value in estimate.design.constraints.deviations if value == 0}
+    return {
+        t
+        for t, (term, own) in enumerate(zip(estimate.terms, theta_slices(estimate), strict=True))
+        if len(zeros & set(range(own.start, own.stop))) == term.size
+    }
+
+
+def _fixed_gap(small: _Part, large: _Part) -> int | None:
+    """How many columns the larger one has more; None if it does not span the smaller one."""
+    offsets = [None if p.spec is None else p.spec.offset for p in (small, large)]
+    if not same_values(*offsets):
+        return None
+    if same_values(small.X, large.X):
+        return 0
+    if small.X.shape[1] > large.X.shape[1]:
+        return None
+    scale = np.sqrt(np.sum(small.X**2, axis=0))
+    Q = np.linalg.qr(large.X)[0]
+    rest = small.X / scale - Q @ (Q.T @ (small.X / scale))
+    if np.sqrt(np.sum(rest**2, axis=0)).max(initial=0.0) > 1e-7:
+        return None
+    return int(large.X.shape[1] - small.X.shape[1])
+
+
+@dataclass(frozen=True, eq=False)
+class _RandomGap:
+    free: int
+    added: tuple[Added, ...]
+    whole: tuple[int, ...]
+    plain: bool
+
+
+@dataclass(frozen=True, eq=False)
+class _Block:
+    """Columns of a term with a covariance matrix of their own."""
+
+    term: int
+    columns: tuple[int, ...]
+    z: Floats
+    factor: GroupingFactor
+
+
+def _random_gap(small: _Part, large: _Part) -> _RandomGap | str:
+    """Match the covariance matrices of two predictors; a text says why that fails."""
+    theirs, structured = _split(large.terms)
+    mine, own_structured = _split(small.terms)
+    free, whole = 0, []
+    for _, term, factor in structured:
+        match = [o for o in own_structured if _same_columns(o[1], o[2], term, factor)]
+        if match:
+            own_structured.remove(match[0])
+            if match[0][1].structure != term.structure:
+                return f"({match[0][1].label}) and ({term.label}) have different structures"
+        elif term.structure == "homdiag" or (term.structure == "us" and term.size == 1):
+            whole.append(1)
+        elif term.structure == "us":
+            whole.append(term.size)
+        else:
+            return (
+                f"without the variance of ({term.label}) its other parameters mean nothing, "
+                f"{UNKNOWN}"
+            )
+    if own_structured:
+        return f"the larger model lacks ({own_structured[0][1].label})"
+    added = []
+    for block in theirs:
+        sources = [(b, at) for b in mine if (at := _places(b, block)) is not None]
+        for b, _ in sources:
+            mine.remove(b)
+        known = {j for _, at in sources for j in at}
+        new = tuple(j for j in range(len(block.columns)) if j not in known)
+        s, r = len(new), len(block.columns)
+        inner = sum(len(at) * (len(at) + 1) // 2 for _, at in sources)
+        free += r * (r + 1) // 2 - inner - s * (s + 1) // 2
+        named = tuple((b.term, b.columns, tuple(block.columns[j] for j in at)) for b, at in sources)
+        added.append(Added(block.term, tuple(block.columns[j] for j in new), named))
+    if mine:
+        lost = next(t for i, t, _ in small.terms if i == mine[0].term)
+        return f"the larger model does not contain ({lost.label})"
+    return _RandomGap(free, tuple(added), tuple(whole), not structured)
+
+
+def _split(
+    terms: Sequence[tuple[int, RandomTerm, GroupingFactor]],
+) -> tuple[list[_Block], list[tuple[int, RandomTerm, GroupingFactor]]]:
+    """Blocks of unstructured and diagonal terms, and the terms that have more structure."""
+    blocks, others = [], []
+    for i, term, factor in terms:
+        if term.structure not in PLAIN or term.kernel is not None:
+            others.append((i, term, factor))
+        elif term.structure == "diag":
+            blocks += [_Block(i, (j,), term.z[:, [j]], factor) for j in range(term.size)]
+        else:
+            blocks.append(_Block(i, tuple(range(term.size)), term.z, factor))
+    return blocks, others
+
+
+def _places(block: _Block, other: _Block) -> tuple[int, ...] | None:
+    """Which columns of another block are this one's; None if some are not there."""
+    if not _same_groups(block.factor, other.factor):
+        return None
+    at = []
+    for column in block.z.T:
+        found = [j for j, z in enumerate(other.z.T) if np.array_equal(column, z)]
+        if not found:
+            return None
+        at.append(found[0])
+    return tuple(at)
+
+
+def _same_groups(a: GroupingFactor, b: GroupingFactor) -> bool:
+    if a is b or (a.n_levels == b.n_levels and np.array_equal(a.codes, b.codes)):
+        return True
+    if a.n_levels != b.n_levels:
+        return False
+    pairs = a.codes.astype(np.int64) * b.n_levels + b.codes
+    return len(np.unique(pairs)) == a.n_levels
+
+
+def _same_columns(a: RandomTerm, own: GroupingFactor, b: RandomTerm, other: GroupingFactor) -> bool:
+    return _same_groups(own, other) and same_values(a.z, b.z) and same_values(a.kernel, b.kernel)
+
+
+def everything(estimate: Estimate) -> tuple[Added, ...]:
+    """All variances of a linear model; none where terms have more structure than a diagonal."""
+    (part,) = _parts(estimate).values()
+    blocks, structured = _split(part.terms)
+    return () if structured else tuple(Added(b.term, b.columns, ()) for b in blocks)

@@ -1,0 +1,131 @@
+"""Scores of variances that are zero in a generalised model, over responses drawn from it.
+
+At its modes the smaller model is a linear mixed one in a working response with the
+covariance matrix V = W^-1 + Z Psi Z', W minus the second derivatives of the rows' log
+densities (Breslow & Clayton 1993, J. Am. Stat. Assoc. 88; of the test Lin 1997,
+Biometrika 84). The score about an entry of a covariance matrix is then a quadratic form
+in P y, and how these vary together over draws is the information that the weights of a
+chi-bar-squared distribution need.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ranef.inference.effects.posterior import factorise, term_columns, term_root
+from ranef.models.records import GeneralisedEstimate
+
+__all__ = ["null_scores"]
+
+Floats = NDArray[np.float64]
+
+LEAST_WEIGHT = 1e-4
+
+
+def null_scores(
+    small: GeneralisedEstimate, large: GeneralisedEstimate, m: int, rng: np.random.Generator
+) -> tuple[list[Floats], list[Floats]]:
+    """Scores of the entries of the larger model's covariance matrices at the smaller model.
+
+    Parameters
+    ----------
+    small, large : GeneralisedEstimate
+        Of the same rows, response and family.
+    m : int
+        Number of draws.
+    rng : numpy.random.Generator
+
+    Returns
+    -------
+    scores : list of (m, r, r) float64 arrays
+        By term of the larger model.
+    others : list of (m,) float64 arrays
+        The score of a dispersion where the family has one.
+    """
+    from scipy import sparse
+
+    active = sorted(set(large.design.owners))
+    W = _weights(small, active)
+    ZL = _random(small, active)
+    X = _fixed(small, active)
+    n, M = W.shape[:2]
+    root = _symmetric_root(W)
+    blocks = [[sparse.diags_array(W[:, a, b]) for b in range(M)] for a in range(M)]
+    stacked = sparse.block_array(blocks, format="csr")
+    working = (ZL.T @ stacked).tocsr()
+    factor = None
+    if ZL.shape[1]:
+        factor = factorise((sparse.eye_array(ZL.shape[1]) + working @ ZL).tocsc())
+
+    def inverse(s: Floats) -> Floats:
+        """V^-1 y of s = W y."""
+        if factor is None:
+            return s
+        return np.asarray(s - working.T @ factor.solve(np.ascontiguousarray(ZL.T @ s)))
+
+    noise = np.einsum("nab,nbm->anm", root, rng.standard_normal((n, M, m))).reshape(n * M, m)
+    v = inverse(noise + working.T @ rng.standard_normal((ZL.shape[1], m)))
+    A = inverse(np.asarray(stacked @ X))
+    r = v - A @ (np.linalg.pinv(X.T @ A, hermitian=True) @ (X.T @ v))
+    scores = []
+    for t, term in enumerate(large.terms):
+        own = active.index(large.design.owners[t])
+        Z = term_columns(term, large.design.factors, True)
+        g = np.asarray(Z.T @ r[own * n : (own + 1) * n]).reshape(-1, term.size, m)
+        scores.append(np.einsum("qam,qbm->mab", g, g))
+    others = []
+    if any(part.name == "dispersion" for part in small.components) and active[0] == 0:
+        others.append(np.sum(r[:n] ** 2 / W[:, 0, 0][:, None], axis=0))
+    return scores, others
+
+
+def _weights(estimate: GeneralisedEstimate, active: list[int]) -> Floats:
+    """Minus the second derivatives (n, M, M), with positive roots."""
+    design, M = estimate.design, len(active)
+    found = design.family.evaluate(design.y, design.extra, estimate.predictors, 2, active)
+    second = -found[1 + M :] if design.weights is None else -found[1 + M :] * design.weights
+    W = np.empty((design.n, M, M))
+    rows, columns = np.triu_indices(M)
+    W[:, rows, columns] = W[:, columns, rows] = np.where(np.isfinite(second), second, 0.0).T
+    values, vectors = np.linalg.eigh(W)
+    usual = float(values[values > 0].mean()) if np.any(values > 0) else 1.0
+    values = np.maximum(values, LEAST_WEIGHT * usual)
+    return np.asarray(np.einsum("nij,nj,nkj->nik", vectors, values, vectors))
+
+
+def _symmetric_root(W: Floats) -> Floats:
+    values, vectors = np.linalg.eigh(W)
+    return np.asarray(np.einsum("nij,nj,nkj->nik", vectors, np.sqrt(values), vectors))
+
+
+def _random(estimate: GeneralisedEstimate, active: list[int]) -> Any:
+    """Z times a root of Psi (n M, Q), the predictors below each other."""
+    from scipy import sparse
+
+    design = estimate.design
+    kept = [t for t, owner in enumerate(design.owners) if owner in active]
+    if not kept:
+        return sparse.csr_array((design.n * len(active), 0))
+    Z = [
+        [term_columns(estimate.terms[t], design.factors, design.owners[t] == a) for t in kept]
+        for a in active
+    ]
+    roots = [
+        term_root(estimate.terms[t], estimate.term_covariances[t], design.factors) for t in kept
+    ]
+    return (sparse.block_array(Z, format="csr") @ sparse.block_diag(roots)).tocsr()
+
+
+def _fixed(estimate: GeneralisedEstimate, active: list[int]) -> Floats:
+    """Columns of the coefficients (n M, c) that move the active predictors."""
+    design = estimate.design
+    X = np.zeros((len(active), design.n, len(estimate.coefficients)))
+    for own, a in zip(X, active, strict=True):
+        part = design.predictors[a]
+        own[:, part.coefficients] += part.X
+    free = design.constraints.free(len(estimate.coefficients)).M
+    flat = X.reshape(-1, X.shape[2]) @ free
+    return np.asarray(flat[:, flat.any(axis=0)])

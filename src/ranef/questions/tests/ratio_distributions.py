@@ -1,0 +1,241 @@
+"""Two nested models compared by their likelihoods."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ranef.derivatives import linear
+from ranef.models.records import Estimate, GeneralisedEstimate
+from ranef.questions.tests.mixtures import Mixture, chi_bar, entries
+from ranef.questions.tests.nesting import Added, Nesting
+from ranef.questions.tests.null_scores import null_scores
+from ranef.questions.tests.removal import Ordinary, draw, logliks
+
+__all__ = [
+    "BootstrapRatio",
+    "LikelihoodRatio",
+    "bootstrap_ratio",
+    "likelihood_ratio",
+    "naive_tail",
+    "null_distribution",
+    "ratio",
+    "ratios",
+]
+
+Floats = NDArray[np.float64]
+
+ROUNDING = 1e-9
+SCORES = 2_000
+ROWS = 20_000_000
+
+
+@dataclass(frozen=True, eq=False)
+class LikelihoodRatio:
+    """A likelihood-ratio test.
+
+    Attributes
+    ----------
+    statistic : float
+        Twice the log of the ratio; not below zero where the models are nested.
+    df : int
+        Parameters that the smaller model lacks.
+    p_value : float
+        By `distribution`; NaN where none is known.
+    p_naive : float
+        By chi-squared with `df` degrees of freedom, the boundary forgotten; NaN where the
+        models are not nested.
+    distribution : Mixture or None
+    reason : str
+        Why there is no distribution.
+    """
+
+    statistic: float
+    df: int
+    p_value: float
+    p_naive: float
+    distribution: Mixture | None
+    reason: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class BootstrapRatio:
+    """A likelihood ratio among those of responses drawn from the smaller model.
+
+    Attributes
+    ----------
+    draws : (B,) float64 array
+        Ratios of the draws for which both models could be fitted.
+    failed : int
+        Number of other draws.
+    p_value : float
+        (1 + draws that are as large) / (1 + B).
+    bartlett : float
+        The statistic times df / mean of the draws.
+    p_bartlett : float
+        Its chi-squared tail with df degrees of freedom.
+    p_gamma : float
+        The tail of the gamma distribution with the draws' mean and variance.
+    ddf : float
+        Denominator degrees of freedom of an F distribution with the draws' mean.
+    p_f : float
+        Its tail at statistic / df.
+    """
+
+    draws: Floats
+    failed: int
+    p_value: float
+    bartlett: float
+    p_bartlett: float
+    p_gamma: float
+    ddf: float
+    p_f: float
+
+
+def ratio(small: float, large: float) -> float:
+    """Twice the difference of two log-likelihoods; what is rounding counts as zero."""
+    found = 2 * (large - small)
+    return found if found > ROUNDING * (1 + abs(large)) else 0.0
+
+
+def ratios(
+    small: Estimate | Ordinary,
+    large: Estimate,
+    Y: Floats,
+    *,
+    n_jobs: int | None = None,
+    advance: Callable[[int], object] = lambda k: None,
+) -> Floats:
+    """Ratios (m,) of both models fitted to m responses; NaN where a fit failed.
+
+    `advance` is called with the number of fits done, of 2 m.
+    """
+    below = logliks(small, Y, n_jobs=n_jobs, advance=advance)
+    above = logliks(large, Y, n_jobs=n_jobs, advance=advance)
+    pairs = zip(below, above, strict=True)
+    return np.array([ratio(a, b) if math.isfinite(a + b) else math.nan for a, b in pairs])
+
+
+def naive_tail(statistic: float, df: int) -> float:
+    """P(chi2(df) >= statistic)."""
+    from scipy.special import chdtrc
+
+    return float(chdtrc(df, statistic)) if df > 0 else math.nan
+
+
+def likelihood_ratio(small: Estimate, large: Estimate, known: Nesting) -> LikelihoodRatio:
+    """Test a smaller model against a larger one, fitted by the same criterion."""
+    df = large.n_parameters - small.n_parameters
+    if known.cone is None and not known.edge:
+        difference = 2 * (large.loglik - small.loglik)
+        return LikelihoodRatio(difference, df, math.nan, math.nan, None, known.reason)
+    statistic = ratio(small.loglik, large.loglik)
+    found, reason = null_distribution(small, large, known), known.reason
+    if found is not None and df <= 0:
+        found, reason = None, "they have the same number of parameters"
+    p = math.nan if found is None else found.tail(statistic)
+    return LikelihoodRatio(statistic, df, p, naive_tail(statistic, df), found, reason)
+
+
+def null_distribution(
+    small: Estimate | Ordinary, large: Estimate, known: Nesting
+) -> Mixture | None:
+    """The distribution of the ratio under the smaller model."""
+    if known.cone is None:
+        return None
+    J = None
+    several = len(known.cone.blocks) > 1 or max(known.cone.blocks, default=0) > 1
+    if several and known.added:
+        J = boundary_information(small, large, known.added)
+    return chi_bar(known.cone, J)
+
+
+def boundary_information(
+    small: Estimate | Ordinary, large: Estimate, added: Sequence[Added]
+) -> Floats | None:
+    """Information about the variances and covariances that are zero in a smaller model.
+
+    The covariance of the larger model's scores at the smaller one's estimates, over
+    responses drawn from that (of a generalised model working responses); the other
+    variances are profiled out. None where the
+    others are themselves on their boundary.
+    """
+    scores, others = _scores(small, large, added)
+    tested = []
+    for block in added:
+        rows, columns = entries(len(block.new))
+        for i, j in zip(rows, columns, strict=True):
+            a, b = block.new[i], block.new[j]
+            scale = 1.0 if a == b else math.sqrt(2.0)
+            tested.append(scale * scores[block.term][:, a, b])
+        own = set(block.new) | {j for _, _, at in block.sources for j in at}
+        others += [
+            scores[block.term][:, a, b]
+            for a in own
+            for b in own
+            if a <= b and not (a in block.new and b in block.new)
+        ]
+    joint = np.cov(np.column_stack([*tested, *others]), rowvar=False)
+    c = len(tested)
+    J = joint[:c, :c]
+    if others:
+        J = J - joint[:c, c:] @ np.linalg.pinv(joint[c:, c:], hermitian=True) @ joint[c:, :c]
+    unit = np.sqrt(np.diag(J))
+    if not (unit > 0).all() or np.linalg.cond(J / np.outer(unit, unit)) > 1e8:
+        return None
+    return np.asarray(J, dtype=np.float64)
+
+
+def _scores(
+    small: Estimate | Ordinary, large: Estimate, added: Sequence[Added]
+) -> tuple[list[Floats], list[Floats]]:
+    """Scores (m, r, r) by term at the smaller model, and (m,) of what else is profiled out."""
+    if isinstance(large, GeneralisedEstimate):
+        assert isinstance(small, GeneralisedEstimate)
+        width = large.specification.n * len(set(large.design.owners))
+        m = int(np.clip(ROWS // width, 200, SCORES))
+        return null_scores(small, large, m, np.random.default_rng(0))
+    spec = large.specification
+    m = int(np.clip(ROWS // spec.n, 200, SCORES))
+    Y = draw(small, m, np.random.default_rng(0))
+    return linear.psi_scores(large, _null_matrices(small, large, added), Y), []
+
+
+def _null_matrices(
+    small: Estimate | Ordinary, large: Estimate, added: Sequence[Added]
+) -> list[Floats]:
+    """Relative covariance matrices of the larger model's terms that make it the smaller one."""
+    psis = [np.zeros((t.size, t.size)) for t in large.specification.terms]
+    for block in added:
+        for term, columns, at in block.sources:
+            assert isinstance(small, Estimate)
+            psi = small.covariances[term] / small.sigma**2
+            psis[block.term][np.ix_(at, at)] = psi[np.ix_(columns, columns)]
+    return psis
+
+
+def bootstrap_ratio(statistic: float, df: int, draws: Floats) -> BootstrapRatio:
+    """Compare a ratio with those of draws, NaN where a fit failed.
+
+    Halekoh & Hojsgaard (2014, J. Stat. Softw. 59(9)) describe the variants.
+    """
+    from scipy.special import chdtrc, fdtrc, gammaincc
+
+    kept = np.maximum(draws[np.isfinite(draws)], 0.0)
+    failed = len(draws) - len(kept)
+    if len(kept) == 0:
+        return BootstrapRatio(kept, failed, *[math.nan] * 6)
+    p = (1 + int(np.count_nonzero(kept >= statistic))) / (1 + len(kept))
+    mean, variance = float(kept.mean()), float(kept.var(ddof=1)) if len(kept) > 1 else math.nan
+    bartlett = statistic * df / mean if mean > 0 else math.nan
+    gamma = float(gammaincc(mean**2 / variance, statistic * mean / variance)) if variance else 1.0
+    excess = mean / df
+    ddf = 2 * excess / (excess - 1) if excess > 1 else math.inf
+    p_f = fdtrc(df, ddf, statistic / df) if math.isfinite(ddf) else chdtrc(df, statistic)
+    return BootstrapRatio(
+        kept, failed, p, bartlett, float(chdtrc(df, bartlett)), gamma, ddf, float(p_f)
+    )

@@ -1,0 +1,354 @@
+"""`robust`: standard errors and tests that do not rely on the model's covariance."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ranef import arguments
+from ranef.design.terms import GroupingFactor
+from ranef.display.answer import Shown
+from ranef.display.page import Page, Paragraph, TextTable, decimals, number, p_value
+from ranef.errors import DataError, ModelError, UnknownColumnError, suggestion
+from ranef.fits.mixed import MixedModelFit
+from ranef.fits.named_hypotheses import read_hypotheses
+from ranef.inference.coefficients.wald import FTest, Intervals, f_tail, independent_rows, wald
+from ranef.models import labels
+from ranef.models.records import GeneralisedEstimate
+from ranef.questions.tests.clusters import TYPES, ClusterCovariance, cluster_covariance
+from ranef.questions.tests.removal import refuse_penalised
+from ranef.questions.tests.sandwich import SANDWICH_TYPES, sandwich
+from ranef.tables import make_table
+from ranef.tables.frame import matrix
+
+__all__ = ["RobustCovariance", "robust"]
+
+Floats = NDArray[np.float64]
+
+
+LEAST_DF = 4
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class RobustCovariance(Shown):
+    """Cluster-robust covariance of a fit's coefficients; `ranef.robust` makes it.
+
+    Attributes
+    ----------
+    fit : MixedModelFit
+    type : str
+        ``"CR0"`` to ``"CR3"``.
+    cluster : str
+        What the clusters are.
+    n_clusters : int
+    covariance : (P, P) float64 array
+        Of all coefficients.
+    found : ClusterCovariance or None
+        What the degrees of freedom of a linear model come from.
+    """
+
+    fit: MixedModelFit
+    type: str
+    cluster: str
+    n_clusters: int
+    covariance: Floats
+    found: ClusterCovariance | None
+
+    @property
+    def terms(self) -> tuple[str, ...]:
+        """Names of the coefficients."""
+        named = labels.coefficient_labels(self.fit.estimate, self.fit._levels)
+        return tuple(label.full for label in named)
+
+    @property
+    def vcov(self) -> Any:
+        """The covariance matrix, labelled."""
+        return matrix(self.covariance, self.terms, self.terms, self.fit.frame.library)
+
+    @property
+    def _coefficients(self) -> Floats:
+        estimate = self.fit.estimate
+        if isinstance(estimate, GeneralisedEstimate):
+            return estimate.coefficients
+        return estimate.beta
+
+    def intervals(self, conf_level: float = 0.95) -> Intervals:
+        """Return tests and intervals of the coefficients as arrays.
+
+        t tests: with Satterthwaite's degrees of freedom in a linear model (Pustejovsky &
+        Tipton 2018), with one less than there are clusters in a generalised one.
+        """
+        error = np.sqrt(np.diag(self.covariance))
+        if self.found is None:
+            df = np.full(len(error), self.n_clusters - 1.0)
+        else:
+            df = self.found.degrees_of_freedom(np.eye(len(error)))
+        return wald(self._coefficients, error, df, arguments.conf_level(conf_level))
+
+    def tidy(self, *, conf_level: float = 0.95) -> Any:
+        """Return the coefficients as a table in the library the data came in.
+
+        Returns
+        -------
+        table
+            ``component, term, estimate, std_error, df, statistic, p_value, conf_low,
+            conf_high``.
+        """
+        named = labels.coefficient_labels(self.fit.estimate, self.fit._levels)
+        columns: dict[str, Any] = {"component": [label.component for label in named]}
+        if any(label.response is not None for label in named):
+            columns["response"] = [label.response for label in named]
+        columns["term"] = [label.term for label in named]
+        return make_table(columns | vars(self.intervals(conf_level)), self.fit.frame.library)
+
+    def confint(self, *, conf_level: float = 0.95) -> Any:
+        """Return confidence intervals: ``term, estimate, conf_low, conf_high``."""
+        own = self.intervals(conf_level)
+        columns = {
+            "term": list(self.terms),
+            "estimate": own.estimate,
+            "conf_low": own.conf_low,
+            "conf_high": own.conf_high,
+        }
+        return make_table(columns, self.fit.frame.library)
+
+    def test(self, L: Any, rhs: Any = None) -> FTest:
+        """Test several hypotheses at once.
+
+        Parameters
+        ----------
+        L : (q, P) array or sequence of str
+            Linear functions of the coefficients; or names of coefficients that are zero.
+        rhs : (q,) array, optional
+            What the functions are under the hypothesis; zero by default.
+
+        Returns
+        -------
+        FTest
+            In a linear model the approximate Hotelling test ("HTZ" of clubSandwich), whose
+            second degrees of freedom the clusters give; in a generalised one Wald's
+            statistic over q, on q and clusters minus one degrees of freedom.
+
+        Examples
+        --------
+        >>> import ranef
+        >>> stool = ranef.data.load("ergoStool")
+        >>> fit = ranef.lmm("effort ~ Type + (1 | Subject)", stool)
+        >>> found = ranef.robust(fit).test(["TypeT2", "TypeT3", "TypeT4"])
+        >>> round(found.statistic, 2), found.df1, round(found.df2, 1)
+        (28.03, 3, 6.0)
+        """
+        rows, target = read_hypotheses(L, rhs, self.terms)
+        if self.found is not None:
+            return self.found.f_test(rows, target)
+        basis, wanted = independent_rows(len(self.terms), rows, target)
+        gap = basis @ self._coefficients - wanted
+        known = basis @ self.covariance @ basis.T
+        q = len(basis)
+        if np.linalg.matrix_rank(known, hermitian=True) < q or self.n_clusters <= q:
+            raise ModelError(
+                f"{self.n_clusters} clusters are too few to test {q} hypotheses at once, or some "
+                "are about coefficients that are held; test fewer"
+            )
+        statistic = float(gap @ np.linalg.solve(known, gap)) / q
+        df2 = self.n_clusters - 1.0
+        return f_tail(statistic, q, df2)
+
+    @property
+    def _reading(self) -> str:
+        """What the standard errors rest on."""
+        if self.found is None:
+            return (
+                "The estimates are those of the fit; their standard errors come from the variation "
+                "of its scores between clusters, which must be independent, and not from its "
+                "distributions."
+            )
+        return (
+            "The estimates are those of the fit; their standard errors hold even if its random "
+            "effects or residuals are misspecified, as long as clusters are independent."
+        )
+
+    @property
+    def page(self) -> Page:
+        """The answer in words and a table."""
+        own = self.intervals()
+        plain = np.sqrt(np.diag(self.fit._covariance(None)))
+        rows = []
+        for j, term in enumerate(self.terms):
+            places = decimals(float(own.std_error[j]))
+            rows.append(
+                (
+                    term,
+                    *(number(float(x[j]), places) for x in (own.estimate, own.std_error, plain)),
+                    number(float(own.df[j]), 1),
+                    number(float(own.statistic[j]), 2),
+                    p_value(float(own.p_value[j])),
+                    *(number(float(x[j]), places) for x in (own.conf_low, own.conf_high)),
+                )
+            )
+        header = ("", "estimate", "std_error", "model's", "df", "t", "p", "95% low", "95% high")
+        words = "Satterthwaite's" if self.found is not None else "clusters minus one"
+        table = TextTable(
+            f"Coefficients (t tests, degrees of freedom: {words})", header, tuple(rows)
+        )
+        lines = [f"{self.n_clusters:,} clusters: {self.cluster}. {self._reading}"]
+        ratio = own.std_error / np.where(plain > 0, plain, np.nan)
+        if self.found is not None and np.nanmax(ratio) > 1.5:
+            worst = self.terms[int(np.nanargmax(ratio))]
+            lines.append(
+                f"That of {worst} is {np.nanmax(ratio):.1f} times the model's: a random slope may "
+                "be missing."
+            )
+        if self.found is not None and np.nanmin(own.df, initial=np.inf) < LEAST_DF:
+            lines.append(
+                f"Below {LEAST_DF} degrees of freedom the approximation is poor: do not rely on "
+                "p-values and intervals there (Tipton 2015)."
+            )
+        title = f"Cluster-robust covariance {self.type}: {self.fit.formula}"
+        return Page(title, (table, Paragraph(tuple(lines))))
+
+
+def robust(fit: MixedModelFit, cluster: Any = None, type: str | None = None) -> RobustCovariance:
+    """Estimate the covariance of the coefficients from clusters, not from the model.
+
+    Parameters
+    ----------
+    fit : LinearMixedModelFit or GeneralizedMixedModelFit
+    cluster : str or array, optional
+        A grouping factor, a column that the formulas use, or one label for each row.
+        All random effects must lie within clusters. By default the outermost
+        grouping factor.
+    type : {"CR2", "CR0", "CR1", "CR1p", "CR1S", "CR3"}, optional
+        As in clubSandwich. CR2, the default of linear models, is unbiased where the
+        model holds (Bell & McCaffrey 2002; Pustejovsky & Tipton 2018); CR0 is not
+        corrected for few clusters; the CR1 multiply it by a factor; CR3 is close to
+        leaving out one cluster at a time. Generalised models have CR1, their default,
+        and CR0.
+
+    Returns
+    -------
+    RobustCovariance
+        With ``vcov``, ``tidy()``, ``confint()`` and ``test(L)``.
+
+    Raises
+    ------
+    ranef.errors.ModelError
+        Random effects cross the clusters, so that no rows are independent of others;
+        or the type is not for this kind of model.
+
+    See Also
+    --------
+    anova : tests that rely on the model's covariance.
+
+    Examples
+    --------
+    The slopes of the subjects differ, which a model without them misses:
+
+    >>> import ranef
+    >>> fit = ranef.lmm("Reaction ~ Days + (1 | Subject)", ranef.data.load("sleepstudy"))
+    >>> fit.tidy()[["term", "std_error", "df"]].round(3)
+              term  std_error      df
+    0  (Intercept)      9.747   22.81
+    1         Days      0.804  161.00
+    >>> ranef.robust(fit).tidy()[["term", "std_error", "df"]].round(3)
+              term  std_error    df
+    0  (Intercept)      6.825  17.0
+    1         Days      1.546  17.0
+    """
+    if not isinstance(fit, MixedModelFit):
+        raise ModelError(
+            f"robust() takes a fit of ranef.lmm or ranef.glmm, not {fit.__class__.__name__}"
+        )
+    estimate = fit.estimate
+    generalised = isinstance(estimate, GeneralisedEstimate)
+    kind = arguments.choice("type", type or ("CR1" if generalised else "CR2"), TYPES)
+    if generalised and kind not in SANDWICH_TYPES:
+        raise ModelError(
+            f"{kind} corrects residuals by their covariance in a linear model; a generalised model "
+            "has scores instead, for which only CR0 and CR1 are defined"
+        )
+    refuse_penalised(estimate, "robust")
+    name, codes = _clusters(fit, cluster)
+    m = int(codes.max()) + 1
+    if m < 2:
+        raise ModelError(f"robust() needs two or more clusters; {name} has one")
+    _check_nested(fit, codes, name, by_default=cluster is None)
+    if isinstance(estimate, GeneralisedEstimate):
+        return RobustCovariance(fit, kind, name, m, sandwich(estimate, codes, kind), None)
+    found = cluster_covariance(estimate, codes, kind)
+    return RobustCovariance(fit, kind, name, m, found.vcov, found)
+
+
+def _clusters(fit: MixedModelFit, cluster: Any) -> tuple[str, NDArray[np.intp]]:
+    """Name and number of each row's cluster."""
+    factors = labels.factors_of(fit.estimate)
+    if cluster is None:
+        outer = min(factors, key=lambda f: f.n_levels)
+        return outer.name, outer.codes.astype(np.intp)
+    if isinstance(cluster, str):
+        for factor in factors:
+            if factor.name == cluster:
+                return cluster, factor.codes.astype(np.intp)
+        data = fit.frame.data
+        if data is None or cluster not in data:
+            known = [f.name for f in factors] + ([] if data is None else list(data.columns))
+            raise UnknownColumnError(
+                f"{cluster!r} is neither a grouping factor nor a column that the formulas use"
+                f"{suggestion(cluster, known)}; hand over its values, one a row"
+            )
+        values = data.values(cluster)
+        return cluster, _codes(fit, values, cluster)
+    name = str(getattr(cluster, "name", None) or "the clusters given")
+    return name, _codes(fit, np.asarray(cluster, dtype=object), name)
+
+
+def _codes(fit: MixedModelFit, values: NDArray[Any], name: str) -> NDArray[np.intp]:
+    rows = fit.frame.accounting
+    if values.ndim != 1 or len(values) not in (rows.n_rows, rows.n_used):
+        raise DataError(
+            f"the clusters have shape {values.shape}; give one label for each of the "
+            f"{rows.n_rows:,} rows of the table"
+        )
+    if len(values) == rows.n_rows and rows.kept is not None:
+        values = values[rows.kept]
+    codes: dict[Any, int] = {}
+    out = np.empty(len(values), dtype=np.intp)
+    for i, value in enumerate(values.tolist()):
+        if value is None or value != value:
+            raise DataError(f"{name} is missing in row {i} of the model; every row has a cluster")
+        out[i] = codes.setdefault(value, len(codes))
+    return out
+
+
+def _check_nested(
+    fit: MixedModelFit, codes: NDArray[np.intp], name: str, *, by_default: bool
+) -> None:
+    """Refuse clusters that share random effects."""
+    estimate = fit.estimate
+    factors = labels.factors_of(estimate)
+    for term in labels.terms_of(estimate):
+        factor = factors[term.factor]
+        if term.kernel is not None:
+            raise ModelError(
+                f"the levels of {factor.name} are correlated by a kernel, so no clusters are "
+                "independent of each other: a cluster-robust covariance does not apply"
+            )
+        if not _nested(factor, codes):
+            hint = (
+                "with crossed random effects there are no independent clusters"
+                if by_default
+                else "choose clusters that hold whole levels, such as the outermost factor"
+            )
+            raise ModelError(
+                f"levels of {factor.name} have rows in several clusters ({name}), so clusters "
+                f"share random effects and are not independent: {hint}"
+            )
+
+
+def _nested(factor: GroupingFactor, codes: NDArray[np.intp]) -> bool:
+    first = np.zeros(factor.n_levels, dtype=np.intp)
+    first[factor.codes] = codes
+    return bool(np.array_equal(first[factor.codes], codes))

@@ -153,7 +153,7 @@ def test_average_effects_with_random_slopes(fits, target):
         people = {"stress": np.array([-1.0, 0, 2]), "day": np.array([0.0, 3, 10]),
                   "share": np.array([5.0, 1, 2])}  # fmt: skip
         more = {"population": people, "weights": "share"}
-    b, psi = fit.coef.to_numpy(), fit.estimate.term_covariances[0]
+    b, psi = fit.coef.to_numpy(), fit.estimate.covariances[0]
     s = people["stress"]
     sd = np.sqrt(psi[0, 0] + 2 * psi[0, 1] * s + psi[1, 1] * s**2)
     drug, placebo = (
@@ -201,7 +201,7 @@ def test_population_probabilities(fits):
     )  # fmt: skip
     fit = fits["ord"]
     table = fit.tidy()["estimate"].to_numpy()
-    psi, x = fit.estimate.term_covariances[0], np.array(crossed["x"])
+    psi, x = fit.estimate.covariances[0], np.array(crossed["x"])
     eta = table[0] * x + table[1] * (np.array(crossed["grp"]) == "new")
     sd = np.sqrt(psi[0, 0] + 2 * psi[0, 1] * x + psi[1, 1] * x**2)
     below = [integrated(cut - eta, sd, expit) for cut in table[2:]]

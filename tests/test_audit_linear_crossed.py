@@ -45,7 +45,7 @@ def test_digits_that_cancel_are_found_again():
     fit = ranef.lmm("y ~ x + (1 | g) + (1 | h)", data)
     estimate = fit.estimate
     spec = estimate.specification
-    rows, _ = read_rows(spec, data, "own")
+    rows = read_rows(estimate.parts, data, "own", weights=True)[0].parts["conditional"]
     assembly = assembly_.assemble(spec, estimate.optimum.path)
     y, reml, phi = at_optimum(assembly, estimate)
     codes, z, _ = level_rows(assembly, estimate.covariances, len(rows.X), rows.random)

@@ -14,8 +14,8 @@ from test_inference_generalised import fit as generalised_fit
 
 import ranef
 from ranef.errors import DataError, LevelError, ModelError, UnknownColumnError
-from ranef.inference.rows import generalised_prediction, parts
-from ranef.questions.averages import numbers
+from ranef.inference.rows import averaging, generalised_prediction
+from ranef.models.rows import Rows
 
 REFERENCE = json.loads((Path(__file__).parent / "reference" / "average.json").read_text("utf-8"))
 SLEEP = "Reaction ~ Days + (Days | Subject)"
@@ -83,14 +83,14 @@ MODELS = ["slopes", "trials", "probit", "hurdle", "ordinal", "multinomial", "gam
 def test_derivatives_are_exact(name, kind):
     estimate = generalised_fit(name)
     rng = np.random.default_rng(1)
-    rows = parts.own_rows(estimate)
+    rows = Rows.of(estimate.parts, estimate.extra)
     weights, groups = rng.uniform(1, 2, rows.n), rng.integers(0, 3, rows.n)
 
     def means(x):
         at = moved(estimate, x)
-        return numbers.generalised_means(at, rows, weights, groups, kind=kind).value
+        return averaging.generalised_means(at, rows, weights, groups, kind=kind).value
 
-    found = numbers.generalised_means(estimate, rows, weights, groups, kind=kind)
+    found = averaging.generalised_means(estimate, rows, weights, groups, kind=kind)
     J = differences(means, joint_point(estimate))
     np.testing.assert_allclose(found.jacobian, J, atol=2e-7 * max(1, np.abs(J).max()))
     mean = generalised_prediction.predict(estimate, rows, kind=kind).estimate
@@ -113,7 +113,7 @@ def test_it_is_the_contrast_of_all_rows(cbpp):
 
 def test_blocks_of_rows_do_not_show(ohio, monkeypatch):
     whole = ranef.average(ohio, "smoke", by="age", weights=np.linspace(1, 2, 2148)).tidy()
-    monkeypatch.setattr(numbers, "BLOCK", 100)
+    monkeypatch.setattr(averaging, "BLOCK", 100)
     again = ranef.average(ohio, "smoke", by="age", weights=np.linspace(1, 2, 2148)).tidy()
     pd.testing.assert_frame_equal(whole, again, rtol=1e-9)
 
@@ -138,7 +138,7 @@ def test_a_slope_with_an_interaction_by_hand():
     share = (data["Sex"] == "Female").mean()
     L = np.array([0, 1, 0, share if "age:SexFemale" in fit.coef.index else 1 - share])
     assert slope["estimate"][0] == pytest.approx(L @ fit.coef, rel=1e-9)
-    expected = fit._hypotheses(L[None])
+    expected = fit.hypotheses(L[None])
     assert slope["std_error"][0] == pytest.approx(expected.std_error[0], rel=1e-7)
     assert slope["df"][0] == pytest.approx(expected.df[0], rel=1e-6)
     for change, size in (("sd", data["age"].std()), (2.0, 2.0), ((8, 14), 6.0)):
@@ -169,7 +169,7 @@ def test_ratios_of_linear_means_have_degrees_of_freedom():
     m = ranef.average(fit, "Type").means()["estimate"]
     assert found["estimate"][0] == pytest.approx(m[1] / m[0])
     gradient = np.array([1 / m[1] - 1 / m[0], 1 / m[1], 0, 0])
-    expected = fit._hypotheses(gradient[None])
+    expected = fit.hypotheses(gradient[None])
     assert found["std_error"][0] == pytest.approx(expected.std_error[0] * m[1] / m[0], rel=1e-9)
     assert found["df"][0] == pytest.approx(expected.df[0], rel=1e-6)
 
@@ -196,7 +196,7 @@ def test_conditional_averages_take_the_levels_own_effects():
     assert found["std_error"][0] ** 2 < 1.05 * given
     from ranef.derivatives.linear import effect_derivatives
 
-    known = fit._parameters
+    known = fit.inference.parameters
     by_beta, by_mode = effect_derivatives(fit.estimate)
     d = (by_beta[1] + share @ by_mode[0][:, 1])[known.free]
     total = given + d @ known.covariance[:-1, :-1] @ d
@@ -236,7 +236,7 @@ def test_rows_that_lack_a_value_are_left_out_and_counted(ohio):
     data.loc[5, "Reaction"] = np.nan
     fit = ranef.lmm(SLEEP, data)
     weights = np.ones(180)
-    assert ranef.average(fit, "Days", weights=weights).layout.people.n == 179
+    assert ranef.average(fit, "Days", weights=weights).layout.population.n == 179
 
 
 def test_messy_tables_and_other_libraries():

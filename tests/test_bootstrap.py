@@ -23,6 +23,7 @@ from ranef.errors import ConvergenceWarning, DataError, DataWarning, ModelError
 from ranef.inference.coefficients.parameter_list import singular_rows
 from ranef.inference.draws import refits as numbers
 from ranef.inference.draws.resampling import Clusters, ResidualBootstrap, cluster_factor, reflated
+from ranef.inference.linear import LinearInference
 
 mpl.use("Agg")
 
@@ -272,7 +273,7 @@ def test_failed_refits_are_counted_and_named() -> None:
 def test_a_response_that_does_not_vary_is_one_failure(monkeypatch: pytest.MonkeyPatch) -> None:
     """The core refuses the whole chunk; the others are fitted all the same."""
     fit = ranef.lmm("Yield ~ 1 + (1 | Batch)", ranef.data.load("Dyestuff"))
-    given = numbers.simulate
+    given = LinearInference.simulate
 
     def flat(*args: Any, **more: Any) -> Floats:
         out = given(*args, **more)
@@ -280,7 +281,7 @@ def test_a_response_that_does_not_vary_is_one_failure(monkeypatch: pytest.Monkey
         return out
 
     plain = ranef.bootstrap(fit, 30, rng=1)
-    monkeypatch.setattr(numbers, "simulate", flat)
+    monkeypatch.setattr(LinearInference, "simulate", flat)
     boot = ranef.bootstrap(fit, 30, rng=1)
     assert [k for k, _ in boot.failures] == [1]
     assert "nothing varies" in boot.failures[0][1]
@@ -293,7 +294,7 @@ def test_an_interrupt_passes(monkeypatch: pytest.MonkeyPatch, n_jobs: int) -> No
     def interrupted(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(numbers, "refit_glmm", interrupted)
+    monkeypatch.setattr(numbers, "refit", interrupted)
     with pytest.raises(KeyboardInterrupt):
         ranef.bootstrap(cbpp(), 40, rng=1, n_jobs=n_jobs)
 
@@ -338,7 +339,8 @@ def test_drawn_levels_are_rows_of_a_table(
     data.loc[[5, 20], "x"] = np.nan
     fit = ranef.lmm(formula, data, **more)
     boot = ranef.bootstrap(fit, 6, method="cluster", rng=9)
-    chunk = numbers.chunks(fit.estimate, boot.plan, 6, np.random.default_rng(9), statistic=False)[0]
+    rng = np.random.default_rng(9)
+    chunk = numbers.chunks(fit.inference, boot.plan, 6, rng, statistic=False)[0]
     factor = fit.estimate.specification.factors[boot.plan.cluster]
     assert factor.name == cluster
     q = factor.n_levels
@@ -360,7 +362,8 @@ def test_drawn_levels_of_a_generalised_model() -> None:
         dispersion="~ 1",
     )
     boot = ranef.bootstrap(fit, 3, method="cluster", rng=9, n_jobs=1)
-    chunk = numbers.chunks(fit.estimate, boot.plan, 3, np.random.default_rng(9), statistic=False)[0]
+    rng = np.random.default_rng(9)
+    chunk = numbers.chunks(fit.inference, boot.plan, 3, rng, statistic=False)[0]
     drawn = np.random.default_rng(chunk.seed).integers(0, 15, (3, 15))
     names = list(fit.estimate.specification.factors[0].levels)
     for k, levels in enumerate(drawn):
@@ -531,7 +534,7 @@ def test_bca_leaves_out_each_level() -> None:
     fit = sleepstudy()
     boot = ranef.bootstrap(fit, 300, rng=1)
     data = ranef.data.load("sleepstudy")
-    deleted = numbers.jackknife(fit.estimate, 0)
+    deleted = numbers.jackknife(fit.inference, 0)
     assert deleted.shape == (18, 6)
     for k, level in enumerate(list(fit.estimate.specification.factors[0].levels)[:3]):
         again = ranef.lmm("Reaction ~ Days + (Days | Subject)", data[data["Subject"] != level])
@@ -552,7 +555,7 @@ def test_groups_of_many_levels_are_left_out_together() -> None:
     fit = ranef.lmm(
         "y ~ 1 + (1 | g)", pd.DataFrame({"y": effect[g] + rng.normal(size=1200), "g": g})
     )
-    deleted = numbers.jackknife(fit.estimate, 0)
+    deleted = numbers.jackknife(fit.inference, 0)
     assert len(deleted) == 100
     means = fit.estimate.specification.y.reshape(400, 3).mean(axis=1)
     exact = stats.skew(means) / (6 * np.sqrt(400))

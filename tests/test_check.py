@@ -286,10 +286,10 @@ def test_check_refuses_multinomial_models_and_other_things():
     y = np.array(["a", "b", "c"])[rng.integers(0, 3, 300)]
     fit = ranef.glmm("y ~ x + (1 | g)", {"y": y, "x": x, "g": g}, family="multinomial")
     for ask in (ranef.check, ranef.simulated_residuals, ranef.influence, ranef.r2, ranef.icc,
-                ranef.leverage, ranef.heterogeneity, ranef.collinearity):  # fmt: skip
+                ranef.leverage, ranef.within_between, ranef.collinearity):  # fmt: skip
         with pytest.raises(ModelError, match="multinomial"):
             ask(fit)
-    with pytest.raises(ModelError, match=r"must be a fit of ranef"):
+    with pytest.raises(ModelError, match=r"takes a fit of ranef"):
         ranef.check({"y": [1]})
 
 

@@ -352,12 +352,10 @@ def test_evaluations_stay_what_they_were() -> None:
 
 
 def test_a_hypothesis_about_what_is_held_is_refused() -> None:
-    from ranef.inference.coefficients.wald import f_test
-
     fit = ranef.glmm(CBPP, ranef.data.load("cbpp"), family="binomial", fixed={"period4": -1.5})
-    assert f_test(fit.estimate, np.eye(4)[1:3]).df1 == 2
+    assert fit.inference.f_test(np.eye(4)[1:3]).df1 == 2
     with pytest.raises(ModelError, match="held at a value or equal by request"):
-        f_test(fit.estimate, np.eye(4)[1:])
+        fit.inference.f_test(np.eye(4)[1:])
 
 
 @pytest.mark.parametrize(

@@ -20,9 +20,10 @@ from test_engine import DESIGNS
 import ranef
 from ranef.design.specify import specify
 from ranef.errors import ModelError
-from ranef.inference.coefficients import containment, degrees, parameters, wald
+from ranef.inference.coefficients import containment, degrees, parameters
 from ranef.inference.coefficients import kenward as kenward_
 from ranef.inference.coefficients.kenward import kenward_roger
+from ranef.inference.kinds import inference_of
 from ranef.models.linear import fit_lmm
 
 Floats = NDArray[np.float64]
@@ -73,7 +74,7 @@ def test_kenward_roger_of_every_coefficient(fitted, agree, name):
           np.column_stack([case["kr_std_error"], case["kr_df"]]),
           peer=PBKRTEST, rtol=1e-6)  # fmt: skip
     error = np.asarray(case["kr_std_error"])
-    V = fit._covariance("kenward-roger") / np.outer(error, error)
+    V = fit.inference.covariance("kenward-roger") / np.outer(error, error)
     expected = np.asarray(case["kr_vcov"]) / np.outer(error, error)
     np.testing.assert_allclose(V, expected, atol=2e-6)
 
@@ -93,13 +94,13 @@ def test_f_tests_of_several_rows(fitted, agree):
         for case in TESTS[name]["joint"]:
             L = np.asarray(case["L"], dtype=float)
             if name in REGULAR:
-                found = fit._joint_test(L, df="kenward-roger")
+                found = fit.joint_test(L, df="kenward-roger")
                 kenward += [(found.statistic, case["kr_f"]), (found.df2, case["kr_df2"])]
                 scale = kenward_roger(fit.estimate).scaled_f(L).scale
                 assert scale == pytest.approx(case["kr_scale"], rel=1e-6)
                 p = stats.f.sf(found.statistic, len(L), found.df2)
                 assert found.p_value == pytest.approx(p)
-            found = fit._joint_test(L)
+            found = fit.joint_test(L)
             satterthwaite.append((found.statistic, case["satterthwaite_f"]))
             satterthwaite.append((found.df2, case["satterthwaite_df2"]))
     what = "F and df2 of slopes and of rows that mix coefficients"
@@ -113,7 +114,7 @@ def test_variety_in_the_unbalanced_oats(fitted):
     """1.57393 on (2, 9.717) by Kenward and Roger, 1.59044 on (2, 8.842) by Satterthwaite."""
     L = np.eye(6)[1:3]
     fit = fitted("oats_unbalanced")
-    kr, satterthwaite = fit._joint_test(L, df="kenward-roger"), fit._joint_test(L)
+    kr, satterthwaite = fit.joint_test(L, df="kenward-roger"), fit.joint_test(L)
     assert (round(kr.statistic, 5), kr.df1, round(kr.df2, 3)) == (1.57393, 2, 9.717)
     assert (round(satterthwaite.statistic, 5), round(satterthwaite.df2, 3)) == (1.59044, 8.842)
 
@@ -252,7 +253,7 @@ def test_kenward_roger_in_parameters_in_which_sigma_is_linear(design, path):
     scale = np.sqrt(np.outer(np.diag(adjusted), np.diag(adjusted)))
     np.testing.assert_allclose(found.adjusted / scale, adjusted / scale, atol=1e-9)
     L = np.vstack([np.eye(3), [1.0, -2.0, 0.5]])
-    Phi = estimate.vcov
+    Phi = estimate.coefficient_vcov
     v = np.einsum("qa,ab,qb->q", L, Phi, L)
     g = np.einsum("qa,iab,qb->qi", L, np.array(slopes), L)
     expected = 2 * v**2 / np.einsum("qi,ij,qj->q", g, W, g)
@@ -327,7 +328,7 @@ def test_hotelling_is_exact():
     table = pd.DataFrame({"y": Y.ravel(), "t": t, "g": g})
     table["y"] += rng.normal(size=groups)[g] * 2
     fit = ranef.lmm("y ~ factor(t) + (1 | g)", table)
-    found = fit._joint_test(np.eye(3)[1:], df="kenward-roger")
+    found = fit.joint_test(np.eye(3)[1:], df="kenward-roger")
     # compound symmetry: the classical F on (t - 1), (g - 1)(t - 1)
     assert found.df2 == pytest.approx(22.0, rel=1e-8)
     assert kenward_roger(fit.estimate).scaled_f(np.eye(3)[1:]).scale == pytest.approx(1.0)
@@ -357,24 +358,24 @@ def test_an_f_without_a_variance_is_referred_to_two_degrees_of_freedom():
 def test_rows_that_repeat_each_other(fitted):
     fit = fitted("oats_unbalanced")
     L = np.eye(6)[1:3]
-    one = fit._joint_test(L, df="kenward-roger")
-    other = fit._joint_test(np.vstack([L, L.sum(axis=0), 3 * L[0]]), df="kenward-roger")
+    one = fit.joint_test(L, df="kenward-roger")
+    other = fit.joint_test(np.vstack([L, L.sum(axis=0), 3 * L[0]]), df="kenward-roger")
     assert other.df1 == 2
     assert other.statistic == pytest.approx(one.statistic)
     assert other.df2 == pytest.approx(one.df2)
     with pytest.raises(ModelError, match="contradict"):
-        fit._joint_test(np.vstack([L, L[0]]), np.array([0.0, 0.0, 1.0]))
+        fit.joint_test(np.vstack([L, L[0]]), np.array([0.0, 0.0, 1.0]))
     with pytest.raises(ModelError, match="all zeros"):
-        fit._joint_test(0 * L)
+        fit.joint_test(0 * L)
 
 
 def test_rows_of_very_different_length(fitted):
     fit = fitted("oats_unbalanced")
     L = np.eye(6)[1:3]
     for df in ("satterthwaite", "kenward-roger"):
-        tiny = fit._joint_test(L * np.array([[1e-12], [1.0]]), df=df)
+        tiny = fit.joint_test(L * np.array([[1e-12], [1.0]]), df=df)
         assert tiny.df1 == 2
-        assert tiny.statistic == pytest.approx(fit._joint_test(L, df=df).statistic)
+        assert tiny.statistic == pytest.approx(fit.joint_test(L, df=df).statistic)
 
 
 # --- singular fits -------------------------------------------------------------------
@@ -415,7 +416,7 @@ def test_without_any_variance_it_is_a_regression():
     for method in ("satterthwaite", "kenward-roger", "residual"):
         table = fit.tidy(df=method)
         assert table["df"][0] == pytest.approx(29.0, rel=1e-10)
-        assert table["std_error"][0] == pytest.approx(np.sqrt(fit.estimate.vcov[0, 0]))
+        assert table["std_error"][0] == pytest.approx(np.sqrt(fit.estimate.coefficient_vcov[0, 0]))
 
 
 # --- containment ---------------------------------------------------------------------
@@ -454,7 +455,7 @@ def test_strata_of_whole_terms(agree):
                     piece.startswith(p) for piece, p in zip(label.split(":"), parts, strict=True)
                 )
             ]
-            found = fit._joint_test(np.eye(len(names))[own], df="containment")
+            found = fit.joint_test(np.eye(len(names))[own], df="containment")
             assert found.df1 == df1
             ours.append(found.df2)
         known += case["term_df2"]
@@ -467,7 +468,7 @@ def test_a_row_over_two_strata_takes_the_fewer():
     L = np.array([[0, 1, 0, 0, 0, 0], [0, 1, 0, 1, 0, 0], [0, 0, 0, 1, -1, 0], [0] * 6], float)
     found = degrees.degrees_of_freedom(fit.estimate, L, "containment")
     np.testing.assert_array_equal(found, [10, 10, 51, np.nan])
-    assert fit._joint_test(L[1:3], df="containment").df2 == 10
+    assert fit.joint_test(L[1:3], df="containment").df2 == 10
 
 
 def test_a_partition_that_has_two_names_is_one_stratum():
@@ -496,7 +497,7 @@ def test_containment_of_crossed_groups_and_of_kernels_is_refused():
         penicillin.tidy(df="containment")
     estimate = fit_lmm(DESIGNS["kernel alone"][0]())
     with pytest.raises(ModelError, match="a kernel relates those of"):
-        wald.intervals(estimate, np.eye(3), df="containment")
+        inference_of(estimate).intervals(np.eye(3), df="containment")
 
 
 # --- all of them together ------------------------------------------------------------
@@ -507,18 +508,18 @@ def test_every_answer_of_a_fit_agrees(fitted, method):
     fit = fitted("two_slopes")
     identity = np.eye(3)
     table = fit.tidy(df=method)
-    V = fit._covariance(method)
+    V = fit.inference.covariance(method)
     np.testing.assert_allclose(table["std_error"], np.sqrt(np.diag(V)))
     np.testing.assert_allclose(table["statistic"], table["estimate"] / table["std_error"])
     reach = (table["conf_high"] - table["conf_low"]) / 2
     np.testing.assert_allclose(reach, stats.t.ppf(0.975, table["df"]) * table["std_error"])
     confint = fit.confint(df=method)
     np.testing.assert_array_equal(confint["conf_low"], table["conf_low"])
-    found = fit._hypotheses(identity, 0.95, method)
+    found = fit.hypotheses(identity, 0.95, method)
     np.testing.assert_array_equal(found.df, table["df"])
     np.testing.assert_array_equal(found.p_value, table["p_value"])
     for i in range(3):
-        one = fit._joint_test(identity[[i]], df=method)
+        one = fit.joint_test(identity[[i]], df=method)
         assert one.statistic == pytest.approx(table["statistic"][i] ** 2)
         assert one.df2 == pytest.approx(table["df"][i])
         assert one.p_value == pytest.approx(table["p_value"][i])
@@ -529,7 +530,7 @@ def test_every_answer_of_a_fit_agrees(fitted, method):
         new = pd.DataFrame({"x": [0.0, 1.0], "f": ["u", "v"]})
         row = fit.predict(new, kind=kind, conf_level=0.95, df=method)
         L = np.array([[1.0, 0.0, 0.0], [1.0, 1.0, 1.0]])
-        same = fit._hypotheses(L, 0.95, method)
+        same = fit.hypotheses(L, 0.95, method)
         np.testing.assert_allclose(row["std_error"], same.std_error)
         np.testing.assert_allclose(row["conf_low"], same.conf_low)
 
@@ -550,9 +551,9 @@ def test_kenward_roger_of_a_likelihood_fit_is_refused():
         with pytest.raises(ModelError, match="fit it with reml=True"):
             ask(df="kenward-roger")
     with pytest.raises(ModelError, match="reml=True"):
-        fit._joint_test(np.eye(2), df="kenward-roger")
+        fit.joint_test(np.eye(2), df="kenward-roger")
     with pytest.raises(ModelError, match="reml=True"):
-        fit._covariance("kenward-roger")
+        fit.inference.covariance("kenward-roger")
     assert np.isfinite(fit.tidy(df="containment")["df"]).all()
 
 
@@ -567,7 +568,7 @@ def test_a_generalised_model_says_why_not(method):
         with pytest.raises(ModelError, match=f"df='{method}' is for linear models.*df='normal'"):
             ask(df=method)
     with pytest.raises(ModelError, match="is for linear models"):
-        fit._covariance(method)
+        fit.inference.covariance(method)
 
 
 def test_an_unknown_method_has_a_suggestion(fitted):

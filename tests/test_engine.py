@@ -23,7 +23,8 @@ from ranef.design.specification import Specification
 from ranef.design.specify import specify
 from ranef.errors import ModelError
 from ranef.models import refits
-from ranef.models.linear import fit_lmm, refit
+from ranef.models.linear import fit_lmm
+from ranef.models.refitting import refit
 from ranef.solve.assembly import assemble
 from ranef.solve.search import theta_gradient
 
@@ -230,7 +231,7 @@ def test_optimum_and_what_follows_from_it(name: str, path: str, reml: bool) -> N
     at = twin.profile(spec, e.theta, reml)
     assert -2 * e.loglik == pytest.approx(twin.deviance(spec, e.theta, reml), rel=1e-11)
     np.testing.assert_allclose(e.beta, at.beta, rtol=1e-7, atol=1e-9)
-    np.testing.assert_allclose(e.vcov, at.sigma**2 * at.C, rtol=1e-7, atol=1e-10)
+    np.testing.assert_allclose(e.coefficient_vcov, at.sigma**2 * at.C, rtol=1e-7, atol=1e-10)
     assert e.sigma == pytest.approx(at.sigma, rel=1e-9)
     for found, expected in zip(e.modes, twin.modes(spec, e.theta), strict=True):
         np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-8)

@@ -77,7 +77,7 @@ def test_attributes_are_the_estimate_labelled(fit):
         rtol=1e-7,
     )
     assert list(fit.vcov.index) == list(fit.vcov.columns) == ["(Intercept)", "Days"]
-    np.testing.assert_array_equal(fit.vcov.to_numpy(), fit.estimate.vcov)
+    np.testing.assert_array_equal(fit.vcov.to_numpy(), fit.estimate.coefficient_vcov)
     assert fit.df_model == 6
     assert fit.deviance == -2 * fit.loglik
     assert fit.aic == pytest.approx(fit.deviance + 12)

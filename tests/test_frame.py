@@ -82,8 +82,8 @@ def test_all_parts_of_a_generalised_model(tmp_path) -> None:
 
 def test_hypotheses_agree_with_the_table() -> None:
     fit = ranef.lmm("Reaction ~ Days + (Days | Subject)", ranef.data.load("sleepstudy"))
-    found = fit._hypotheses(np.array([[0.0, 1.0]]))
+    found = fit.hypotheses(np.array([[0.0, 1.0]]))
     assert found.std_error[0] == pytest.approx(fit.tidy()["std_error"][1])
-    test = fit._joint_test(np.array([[0.0, 1.0]]))
+    test = fit.joint_test(np.array([[0.0, 1.0]]))
     assert test.statistic == pytest.approx(fit.tidy()["statistic"][1] ** 2)
-    np.testing.assert_array_equal(fit._covariance(), fit.vcov.to_numpy())
+    np.testing.assert_array_equal(fit.inference.covariance(), fit.vcov.to_numpy())

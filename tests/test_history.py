@@ -138,7 +138,7 @@ def test_its_error_counts_every_parameter(name):
     p = len(estimate.beta)
     J = np.empty((len(given), p))
     for j in range(p):
-        step = 1e-3 * np.sqrt(estimate.vcov[j, j]) * np.eye(p)[j]
+        step = 1e-3 * np.sqrt(estimate.coefficient_vcov[j, j]) * np.eye(p)[j]
         up, down = (brute(fit, seen, new, beta=estimate.beta + s * step)[0] for s in (1, -1))
         J[:, j] = (up - down) / (2 * step[j])
     theta = fit.theta
@@ -153,7 +153,7 @@ def test_its_error_counts_every_parameter(name):
             ends.append(brute(fit, seen, new, theta=at, beta=beta)[0])
         d[:, k] = (ends[0] - ends[1]) / (2 * h)
     d = d[:, known.free]
-    variance = given + np.sum(J @ estimate.vcov * J, axis=1)
+    variance = given + np.sum(J @ estimate.coefficient_vcov * J, axis=1)
     variance += np.sum(d @ known.covariance[:-1, :-1] * d, axis=1)
     found = fit.predict(new, history=seen, conf_level=0.95)
     np.testing.assert_allclose(found["std_error"], np.sqrt(variance), rtol=2e-5)
@@ -276,7 +276,7 @@ def test_its_error_is_given_the_parameters_plus_their_movement():
     events, trials = np.array(SEEN["incidence"]), np.array(SEEN["size"])
 
     def mode(beta, sd):
-        moved = replace(fit.estimate, beta=beta, theta=np.array([sd]))
+        moved = replace(fit.estimate, coefficients=beta, theta=np.array([sd]))
 
         class At:
             estimate, theta = moved, np.array([sd])

@@ -10,7 +10,8 @@ from scipy import stats
 
 import ranef
 from ranef.errors import ModelError
-from ranef.inference.coefficients import degrees, parameters, wald
+from ranef.inference.coefficients import degrees, parameters
+from ranef.inference.kinds import inference_of
 
 MODELS = {
     "slope": ("sleepstudy", "Reaction ~ Days + (Days | Subject)"),
@@ -71,7 +72,7 @@ def test_satterthwaite_of_any_contrast_by_brute_force(fits, name, reml):
     A = 2 * np.linalg.inv(twin.numerical_hessian(joint_deviance(estimate), x, step=2e-3))
     expected = []
     for row in L:
-        v = row @ estimate.vcov @ row
+        v = row @ estimate.coefficient_vcov @ row
         g = twin.numerical_gradient(lambda t, row=row: row @ vcov_of(estimate)(t) @ row, x, 1e-3)
         expected.append(2 * v**2 / (g @ A @ g))
     found = degrees.degrees_of_freedom(estimate, L, "satterthwaite")
@@ -105,8 +106,8 @@ def test_scaling_a_contrast_leaves_its_df(fits):
 
 def test_intervals_are_student_t(fits):
     estimate = fits("slope").estimate
-    found = wald.intervals(estimate, np.eye(2), conf_level=0.9)
-    se = np.sqrt(np.diag(estimate.vcov))
+    found = inference_of(estimate).intervals(np.eye(2), conf_level=0.9)
+    se = np.sqrt(np.diag(estimate.coefficient_vcov))
     np.testing.assert_allclose(found.std_error, se)
     np.testing.assert_allclose(found.statistic, estimate.beta / se)
     np.testing.assert_allclose(found.p_value, 2 * stats.t.sf(np.abs(found.statistic), found.df))
@@ -116,14 +117,14 @@ def test_intervals_are_student_t(fits):
 
 
 def test_normal_intervals_are_the_limit(fits):
-    found = wald.intervals(fits("slope").estimate, np.eye(2), df="normal")
+    found = inference_of(fits("slope").estimate).intervals(np.eye(2), df="normal")
     np.testing.assert_allclose(found.p_value, 2 * stats.norm.sf(np.abs(found.statistic)))
 
 
 def test_one_row_f_is_t_squared(fits):
     estimate = fits("slope").estimate
-    t = wald.intervals(estimate, np.array([[0.0, 1.0]]))
-    f = wald.f_test(estimate, np.array([[0.0, 1.0]]))
+    t = inference_of(estimate).intervals(np.array([[0.0, 1.0]]))
+    f = inference_of(estimate).f_test(np.array([[0.0, 1.0]]))
     assert f.statistic == pytest.approx(t.statistic[0] ** 2)
     assert f.df2 == pytest.approx(t.df[0])
     assert f.p_value == pytest.approx(t.p_value[0])
@@ -132,7 +133,7 @@ def test_one_row_f_is_t_squared(fits):
 def test_f_of_ergostool_types_is_the_anova_table(agree, fits):
     """Lmertest and the classical split by blocks: F = 22.3555814 on 3 and 24."""
     L = np.eye(4)[1:]
-    found = wald.f_test(fits("factor").estimate, L)
+    found = inference_of(fits("factor").estimate).f_test(L)
     assert found.df1 == 3
     assert found.df2 == pytest.approx(24.0, rel=1e-5)
     table = ranef.data.load("ergoStool")
@@ -146,10 +147,10 @@ def test_f_of_ergostool_types_is_the_anova_table(agree, fits):
 def test_f_by_fai_and_cornelius_written_out(fits):
     estimate = fits("slope", reml=False).estimate
     L = np.array([[1.0, 0.0], [1.0, 5.0]])
-    found = wald.f_test(estimate, L, np.array([250.0, 300.0]))
+    found = inference_of(estimate).f_test(L, np.array([250.0, 300.0]))
     gap = L @ estimate.beta - [250.0, 300.0]
-    F = gap @ np.linalg.solve(L @ estimate.vcov @ L.T, gap) / 2
-    _, vectors = np.linalg.eigh(estimate.vcov)
+    F = gap @ np.linalg.solve(L @ estimate.coefficient_vcov @ L.T, gap) / 2
+    _, vectors = np.linalg.eigh(estimate.coefficient_vcov)
     nu = degrees.degrees_of_freedom(estimate, vectors.T)
     E = (nu / (nu - 2)).sum()
     assert found.statistic == pytest.approx(F)
@@ -159,21 +160,21 @@ def test_f_by_fai_and_cornelius_written_out(fits):
 
 def test_f_ignores_redundant_rows_and_refuses_contradictions(fits):
     estimate = fits("slope").estimate
-    plain = wald.f_test(estimate, np.eye(2))
-    repeated = wald.f_test(estimate, np.vstack([np.eye(2), [[2.0, 3.0]]]))
+    plain = inference_of(estimate).f_test(np.eye(2))
+    repeated = inference_of(estimate).f_test(np.vstack([np.eye(2), [[2.0, 3.0]]]))
     assert repeated.df1 == 2
     assert repeated.statistic == pytest.approx(plain.statistic)
     with pytest.raises(ModelError, match="contradict"):
-        wald.f_test(estimate, np.array([[1.0, 0.0], [1.0, 0.0]]), np.array([0.0, 1.0]))
+        inference_of(estimate).f_test(np.array([[1.0, 0.0], [1.0, 0.0]]), np.array([0.0, 1.0]))
     with pytest.raises(ModelError, match="all zeros"):
-        wald.f_test(estimate, np.zeros((1, 2)))
+        inference_of(estimate).f_test(np.zeros((1, 2)))
     with pytest.raises(ModelError, match="3 columns but the model has 2"):
-        wald.f_test(estimate, np.ones((1, 3)))
+        inference_of(estimate).f_test(np.ones((1, 3)))
 
 
 def test_normal_f_is_chi_squared(fits):
     estimate = fits("slope").estimate
-    found = wald.f_test(estimate, np.eye(2), df="normal")
+    found = inference_of(estimate).f_test(np.eye(2), df="normal")
     assert np.isinf(found.df2)
     assert found.p_value == pytest.approx(stats.chi2.sf(2 * found.statistic, 2))
 

@@ -20,12 +20,11 @@ from ranef.design.specify import specify
 from ranef.design.terms import GroupingFactor
 from ranef.errors import ModelError
 from ranef.inference.coefficients import variance as variance_
-from ranef.inference.coefficients import wald
 from ranef.inference.coefficients.covariance import joint_covariance
 from ranef.inference.draws import generalised
 from ranef.inference.draws.simulation import effect_draws
 from ranef.inference.effects import generalised_effects
-from ranef.inference.effects.effects import level_effects
+from ranef.inference.kinds import inference_of
 from ranef.inference.rows import (
     generalised_fitted,
     generalised_prediction,
@@ -34,10 +33,9 @@ from ranef.inference.rows import (
     uncertainty,
 )
 from ranef.inference.rows import parts as rows
-from ranef.inference.rows.parts import Rows, own_rows
 from ranef.models.generalised import fit_glmm
 from ranef.models.records import GeneralisedEstimate
-from ranef.models.rows import NewRows
+from ranef.models.rows import PartRows, Rows
 
 PREDICTIONS = json.loads(
     (Path(__file__).parent / "reference" / "predict_glmm.json").read_text(encoding="utf-8")
@@ -52,9 +50,9 @@ MODEL_OF = {
 
 def some(estimate: GeneralisedEstimate, which=ROWS) -> Rows:
     """Some of the rows of the fit."""
-    own = own_rows(estimate)
+    own = Rows.of(estimate.parts, estimate.extra)
     parts = {
-        name: NewRows(
+        name: PartRows(
             given.X[which],
             None if given.offset is None else given.offset[which],
             [(codes[which], z[which]) for codes, z in given.random],
@@ -240,13 +238,13 @@ def moved(estimate: GeneralisedEstimate, x: np.ndarray) -> GeneralisedEstimate:
     psi = []
     for term, own in zip(estimate.terms, uncertainty.theta_slices(estimate), strict=True):
         psi.append(variance_.structure_of(term).psi(x[P:][own]))
-    at = replace(estimate, coefficients=x[:P], theta=x[P:], term_covariances=tuple(psi))
+    at = replace(estimate, coefficients=x[:P], theta=x[P:], covariances=tuple(psi))
     assembly = generalised_._assembly(estimate)
     point = assembly.point(x[P:], x[:P], {})
     modes = assembly.core.state(point, False)["modes"]
     return replace(
         at,
-        term_modes=tuple(modes[t.block][:, t.first : t.first + t.size] for t in assembly.terms),
+        modes=tuple(modes[t.block][:, t.first : t.first + t.size] for t in assembly.terms),
     )
 
 
@@ -324,7 +322,7 @@ def test_conditional_errors_are_those_of_effects_and_parameters(name):
     estimate = fit(name)
     which = np.array([0, 11, 100])
     parts = rows.linear_parts(estimate, some(estimate, which))
-    parts_all = rows.linear_parts(estimate, own_rows(estimate))
+    parts_all = rows.linear_parts(estimate, Rows.of(estimate.parts, estimate.extra))
 
     def predicted(x):
         at = moved(estimate, x)
@@ -353,7 +351,7 @@ def test_conditional_errors_under_reml():
     estimate = fit_glmm(plain.parts, families.Poisson(), reml=True)
     which = np.array([0, 11, 100])
     parts = rows.linear_parts(estimate, some(estimate, which))
-    parts_all = rows.linear_parts(estimate, own_rows(estimate))
+    parts_all = rows.linear_parts(estimate, Rows.of(estimate.parts, estimate.extra))
     Z = dense_z(estimate, parts_all, np.ones((1, 240)))
     X, W = estimate.specification.X, np.exp(estimate.predictors[0])[:, None]
     given_beta = np.linalg.inv(dense_covariance(estimate, parts_all))
@@ -381,7 +379,7 @@ def test_conditional_errors_under_reml():
 
 def dense_z(estimate, parts, weights) -> np.ndarray:
     """Rows (N, all effects) of sum_a w_a z_a."""
-    starts = np.cumsum([0] + [b.size for b in estimate.term_modes])
+    starts = np.cumsum([0] + [b.size for b in estimate.modes])
     out = np.zeros((weights.shape[1], starts[-1]))
     for w, part in zip(weights, parts, strict=True):
         for term, codes, z in part.random:
@@ -394,7 +392,7 @@ def dense_z(estimate, parts, weights) -> np.ndarray:
 def dense_covariance(estimate, parts) -> np.ndarray:
     """Inverse of the curvature of log density plus log prior in all effects, by differences."""
     blocks = []
-    for term, psi in zip(estimate.terms, estimate.term_covariances, strict=True):
+    for term, psi in zip(estimate.terms, estimate.covariances, strict=True):
         q = estimate.design.factors[term.factor].n_levels
         K = np.eye(q) if term.kernel is None else term.kernel
         blocks.append(np.kron(np.linalg.inv(K), np.linalg.inv(psi)))
@@ -499,7 +497,7 @@ def test_no_mean_of_an_inverse_link():
     data = grouped(3)
     data["y"] = np.random.default_rng(0).gamma(20.0, 1 / (2 + 0.1 * data["b"]) / 20)
     estimate = fit_glmm({"conditional": specify("y ~ x + (1 | g)", data)}, families.Gamma())
-    own = own_rows(estimate)
+    own = Rows.of(estimate.parts, estimate.extra)
     with pytest.raises(ModelError, match="inverse link has no population mean"):
         generalised_prediction.predict(estimate, own, kind="population")
     found = generalised_prediction.predict(estimate, own, kind="typical", conf_level=0.95)
@@ -509,7 +507,7 @@ def test_no_mean_of_an_inverse_link():
 
 def test_rows_without_columns_for_the_random_effects_are_refused():
     estimate = fit("slopes")
-    own = own_rows(estimate).parts["conditional"]
+    own = Rows.of(estimate.parts, estimate.extra).parts["conditional"]
     given = Rows({"conditional": replace(own, random=None)})
     for kind in ("conditional", "population"):
         with pytest.raises(ModelError, match="only kind='typical'"):
@@ -524,7 +522,7 @@ def test_rows_without_columns_for_the_random_effects_are_refused():
 def test_intervals_of_all_components():
     estimate, _ = reference_fit("owls")
     P = len(estimate.coefficients)
-    found = wald.intervals(estimate, np.eye(P), conf_level=0.9)
+    found = inference_of(estimate).intervals(np.eye(P), conf_level=0.9)
     errors = np.sqrt(np.diag(joint_covariance(estimate))[:P])
     np.testing.assert_allclose(found.std_error, errors)
     reach = stats.norm.ppf(0.95) * errors
@@ -538,14 +536,14 @@ def test_intervals_of_all_components():
 def test_other_degrees_of_freedom_are_refused(method):
     estimate, _ = reference_fit("cbpp")
     with pytest.raises(ModelError, match="use df='normal'"):
-        wald.intervals(estimate, np.eye(4), df=method)
+        inference_of(estimate).intervals(np.eye(4), df=method)
     with pytest.raises(ModelError, match="not a known method"):
-        wald.intervals(estimate, np.eye(4), df="wald")
+        inference_of(estimate).intervals(np.eye(4), df="wald")
 
 
 def test_wald_test_is_chi_squared():
     estimate, _ = reference_fit("cbpp")
-    found = wald.f_test(estimate, np.eye(4)[1:])
+    found = inference_of(estimate).f_test(np.eye(4)[1:])
     V, b = joint_covariance(estimate)[1:4, 1:4], estimate.coefficients[1:]
     statistic = b @ np.linalg.solve(V, b)
     assert found.df1 == 3
@@ -569,7 +567,7 @@ def test_variance_parameters_by_hand():
     errors = np.sqrt(np.diag(J @ joint_covariance(estimate)[P:, P:] @ J.T))
     centre = transformed(estimate.theta)
     half = stats.norm.ppf(0.975) * errors
-    found = variance_.variance_parameters(estimate)
+    found = inference_of(estimate).variance_parameters()
     assert [p.kind for p in found] == ["sd", "sd", "corr"]
     back = [np.exp, np.exp, np.tanh]
     for one, f, c, h in zip(found, back, centre, half, strict=True):
@@ -579,12 +577,15 @@ def test_variance_parameters_by_hand():
 
 
 def test_variance_parameters_name_their_component():
-    found = variance_.variance_parameters(reference_fit("salamanders_zero_random")[0])
+    found = inference_of(reference_fit("salamanders_zero_random")[0]).variance_parameters()
     assert [p.component for p in found] == ["conditional", "zero"]
-    assert [p.component for p in variance_.variance_parameters(fit("multinomial"))] == [
+    assert [p.component for p in inference_of(fit("multinomial")).variance_parameters()] == [
         "conditional"
     ] * 2
-    assert [p.response for p in variance_.variance_parameters(fit("multinomial"))] == ["1", "2"]
+    assert [p.response for p in inference_of(fit("multinomial")).variance_parameters()] == [
+        "1",
+        "2",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -608,10 +609,10 @@ def test_no_interval_on_a_face():
     data["y"] = np.tile([0.0, 1.0], len(data) // 2)
     estimate = fit_glmm({"conditional": specify("y ~ x + (1 | g)", data)}, families.Binomial())
     assert estimate.optimum.singular
-    (found,) = variance_.variance_parameters(estimate)
+    (found,) = inference_of(estimate).variance_parameters()
     assert found.estimate == pytest.approx(0.0, abs=1e-6)
     assert np.isnan(found.conf_low)
-    own = own_rows(estimate)
+    own = Rows.of(estimate.parts, estimate.extra)
     conditional = generalised_prediction.predict(estimate, own, conf_level=0.95)
     typical = generalised_prediction.predict(estimate, own, kind="typical", conf_level=0.95)
     population = generalised_prediction.predict(estimate, own, kind="population", conf_level=0.95)
@@ -634,7 +635,7 @@ def test_intervals_are_made_on_the_link_scale():
 
 def test_types_of_categories():
     estimate = fit("ordinal")
-    given = own_rows(estimate)
+    given = Rows.of(estimate.parts, estimate.extra)
     p = generalised_prediction.predict(estimate, given, type="prob", conf_level=0.95)
     assert p.estimate.shape == (240, 4)
     np.testing.assert_allclose(p.estimate.sum(axis=1), 1.0)
@@ -659,7 +660,7 @@ def test_types_of_categories():
 def test_what_cannot_be_predicted(name, options, words):
     estimate = fit(name)
     with pytest.raises(ModelError, match=words):
-        generalised_prediction.predict(estimate, own_rows(estimate), **options)
+        generalised_prediction.predict(estimate, Rows.of(estimate.parts, estimate.extra), **options)
 
 
 def test_contrasts_are_differences_of_means():
@@ -722,7 +723,7 @@ def test_a_new_response_from_the_population_by_its_distribution():
 def test_a_new_response_of_trials_is_a_proportion():
     estimate = fit("trials")
     found = generalised_prediction.predict(
-        estimate, own_rows(estimate), conf_level=0.95, interval="new"
+        estimate, Rows.of(estimate.parts, estimate.extra), conf_level=0.95, interval="new"
     )
     assert np.all((found.conf_low >= 0) & (found.conf_high <= 1))
     y = estimate.specification.y / estimate.extra
@@ -768,10 +769,10 @@ def test_draws_of_a_kernel_share_its_correlation():
     spec = specify("y ~ 1 + (1 | g)", data)
     spec = replace(spec, terms=(replace(spec.terms[0], kernel=K),))
     estimate = fit_glmm({"conditional": spec}, families.Poisson())
-    (effects,) = effect_draws(estimate.terms, estimate.term_covariances, [20])
+    (effects,) = effect_draws(estimate.terms, estimate.covariances, [20])
     rng = np.random.default_rng(4)
     b = np.array([effects.draw(rng)[:, 0] for _ in range(4000)])
-    expected = K * estimate.term_covariances[0][0, 0]
+    expected = K * estimate.covariances[0][0, 0]
     # the error of a covariance of normal variables: sqrt((v_i v_j + c^2) / draws)
     v = np.diag(expected)
     error = np.sqrt((np.outer(v, v) + expected**2) / 4000)
@@ -859,10 +860,10 @@ def test_residuals_that_are_refused(name, kind, words):
 
 def test_level_effects_name_their_component():
     estimate, _ = reference_fit("salamanders_zero_random")
-    found = level_effects(estimate)
+    found = inference_of(estimate).level_effects()
     assert [e.component for e in found] == ["conditional", "zero"]
     matrices = generalised_.generalised_conditional_covariances(estimate)
-    for one, b, (given, error) in zip(found, estimate.term_modes, matrices, strict=True):
+    for one, b, (given, error) in zip(found, estimate.modes, matrices, strict=True):
         np.testing.assert_array_equal(one.estimate, b)
         np.testing.assert_allclose(one.cond_sd[:, 0] ** 2, given[:, 0, 0])
         np.testing.assert_allclose(one.std_error[:, 0] ** 2, error[:, 0, 0])
@@ -870,27 +871,25 @@ def test_level_effects_name_their_component():
 
 def test_coefficients_by_level_are_sums():
     estimate = fit("slopes")
-    (found,) = generalised_effects.coefficients_by_level(estimate, 0)
+    (found,) = inference_of(estimate).coefficients_by_level(0)
     assert found.names == ("(Intercept)", "x")
-    np.testing.assert_allclose(found.estimate, estimate.beta + estimate.term_modes[0])
+    np.testing.assert_allclose(found.estimate, estimate.beta + estimate.modes[0])
     assert isinstance(estimate.design.factors[0], GroupingFactor)
     own = np.array([[1.0, 0.0]] * 30)
     variance = generalised_.generalised_prediction_variance(
         estimate, own, [(np.arange(30, dtype=np.int32), own)]
     )
     np.testing.assert_allclose(found.std_error[:, 0] ** 2, variance)
-    assert len(generalised_effects.coefficients_by_level(fit("multinomial"), 0)) == 2
-    both = generalised_effects.coefficients_by_level(fit("hurdle"), 0)
+    assert len(inference_of(fit("multinomial")).coefficients_by_level(0)) == 2
+    both = inference_of(fit("hurdle")).coefficients_by_level(0)
     assert [one.component for one in both] == ["conditional", "zero"]
-    (only,) = generalised_effects.coefficients_by_level(fit("hurdle"), 0, "zero")
-    np.testing.assert_array_equal(only.estimate, both[1].estimate)
 
 
 def posterior_by_grid(estimate, level: int) -> tuple[float, float]:
     """Mean and sd of one level's intercept on a fine grid."""
     own = estimate.design.factors[0].codes == level
-    sd = np.sqrt(estimate.term_covariances[0][0, 0])
-    parts = rows.linear_parts(estimate, own_rows(estimate))
+    sd = np.sqrt(estimate.covariances[0][0, 0])
+    parts = rows.linear_parts(estimate, Rows.of(estimate.parts, estimate.extra))
     fixed = uncertainty.linear_predictors(estimate, parts, False)[:, own]
     y = estimate.specification.y[own]
     extra = None if estimate.extra is None else estimate.extra[own]
@@ -922,7 +921,7 @@ def test_posterior_means_of_slopes_and_of_several_parts():
     for name in ("slopes", "hurdle", "ordinal"):
         estimate = fit(name)
         few, many = (generalised_effects.posterior_means(estimate, nodes) for nodes in (15, 25))
-        for a, b, mode in zip(few, many, estimate.term_modes, strict=True):
+        for a, b, mode in zip(few, many, estimate.modes, strict=True):
             np.testing.assert_allclose(a.mean, b.mean, atol=1e-4)
             np.testing.assert_allclose(a.sd, b.sd, atol=1e-4)
             assert np.abs(a.mean - mode).max() < 0.5 * a.sd.max()

@@ -15,6 +15,7 @@ from ranef.errors import ModelError
 from ranef.inference.coefficients.covariance import joint_covariance
 from ranef.inference.rows import generalised_prediction, parts
 from ranef.models.generalised import fit_glmm
+from ranef.models.rows import Rows
 from ranef.questions.averages import marginal_numbers
 
 
@@ -77,7 +78,7 @@ def test_probit_is_divided_by_a_root(agree):
     """Phi(eta) over N(eta, v) is Phi(eta / sqrt(1 + v)), exactly (Zeger, Liang & Albert 1988)."""
     estimate = fit("probit")
     found = marginal_numbers.marginal(estimate)
-    v = estimate.term_covariances[0][0, 0]
+    v = estimate.covariances[0][0, 0]
     agree("ranef.marginal", "coefficients of a probit model", found.estimate,
           estimate.beta / np.sqrt(1 + v), peer="Zeger, Liang & Albert (1988)",
           rtol=1e-10)  # fmt: skip
@@ -87,7 +88,7 @@ def test_probit_is_divided_by_a_root(agree):
 def test_the_log_link_moves_the_intercept_only(agree):
     estimate = fit("gamma")
     found = marginal_numbers.marginal(estimate)
-    v = estimate.term_covariances[0][0, 0]
+    v = estimate.covariances[0][0, 0]
     agree("ranef.marginal", "coefficients of a gamma model with log link", found.estimate,
           estimate.beta + np.array([v / 2, 0.0]), peer="closed form", rtol=1e-10)  # fmt: skip
 
@@ -95,7 +96,7 @@ def test_the_log_link_moves_the_intercept_only(agree):
 def test_random_slopes_of_a_log_link_bend_the_mean():
     """eta + z' Psi z / 2 is quadratic in x: least squares by hand."""
     estimate = fit("slopes")
-    spec, psi = estimate.specification, estimate.term_covariances[0]
+    spec, psi = estimate.specification, estimate.covariances[0]
     z = spec.terms[0].z
     target = spec.X @ estimate.beta + 0.5 * np.einsum("ni,ij,nj->n", z, psi, z)
     expected = np.linalg.lstsq(spec.X, target, rcond=None)[0]
@@ -121,7 +122,7 @@ def test_ordered_categories_by_draws():
     estimate = fit("ordinal")
     found = marginal_numbers.marginal(estimate)
     assert found.names == ("x", "1|2", "2|3", "3|4")
-    sd = np.sqrt(estimate.term_covariances[0][0, 0])
+    sd = np.sqrt(estimate.covariances[0][0, 0])
     b = sd * np.random.default_rng(1).normal(size=200_000)
     b = np.concatenate([b, -b])
     x = estimate.specification.X[:, estimate.specification.names.index("x")]
@@ -163,7 +164,7 @@ def test_contrasts_of_marginal_coefficients(ohio):
 
 def test_average_effect_of_smoking(agree, ohio):
     """Risk difference over the population: .034072 (R, integrated over the random effects)."""
-    own = parts.own_rows(ohio)
+    own = Rows.of(ohio.parts, ohio.extra)
     spec = ohio.specification
     age, smoke = (spec.X[:, spec.names.index(name)] for name in ("age", "smoke"))
     n = len(smoke)

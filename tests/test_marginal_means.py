@@ -879,7 +879,7 @@ def test_a_stationary_structure_is_integrated_at_any_time():
                      {"n": n, "x": x, "g": g, "time": time}, family="poisson")  # fmt: skip
     found = ranef.emmeans(own, "x").tidy()["estimate"]
     link = ranef.emmeans(own, "x", type="link").tidy()["estimate"]
-    v = own.estimate.term_covariances[0][0, 0]
+    v = own.estimate.covariances[0][0, 0]
     np.testing.assert_allclose(found, np.exp(link + v / 2), rtol=1e-10)
 
 
@@ -1059,11 +1059,11 @@ def test_levels_of_one_factor_of_a_generalised_model_are_compared():
     estimate, X = own.estimate, np.column_stack([np.ones(240), arm == "b"])
     Z = np.hstack([np.eye(len(f.levels))[f.codes] for f in
                    (estimate.design.factors[t.factor] for t in estimate.terms)])  # fmt: skip
-    sizes = [len(b) for b in estimate.term_modes]
+    sizes = [len(b) for b in estimate.modes]
 
     def modes(parameters):
         precision = np.diag(np.repeat(1 / parameters[2:] ** 2, sizes))
-        b = np.concatenate(estimate.term_modes)[:, 0]
+        b = np.concatenate(estimate.modes)[:, 0]
         for _ in range(30):
             mu = np.exp(X @ parameters[:2] + Z @ b)
             H = Z.T @ (mu[:, None] * Z) + precision
@@ -1072,7 +1072,7 @@ def test_levels_of_one_factor_of_a_generalised_model_are_compared():
 
     at = np.concatenate([estimate.coefficients, estimate.theta])
     b, C = modes(at)
-    np.testing.assert_allclose(b, np.concatenate(estimate.term_modes)[:, 0], atol=1e-6)
+    np.testing.assert_allclose(b, np.concatenate(estimate.modes)[:, 0], atol=1e-6)
     picked = [estimate.terms[t] for t in range(2)]
     m = np.zeros(len(b))
     start = 0

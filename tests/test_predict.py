@@ -10,8 +10,9 @@ from scipy import stats
 
 import ranef
 from ranef.errors import LevelError, ModelError, RanefError, UnknownColumnError
-from ranef.fits.new_rows import model_rows, read_rows
+from ranef.fits.new_rows import read_rows
 from ranef.inference.rows import prediction
+from ranef.models.rows import Rows
 
 FORMULA = "Reaction ~ Days + (Days | Subject)"
 
@@ -40,7 +41,7 @@ def rows_of(fit, new):
 def given_theta(fit, new, kind, interval="mean"):
     """What is predicted if the variance parameters were known."""
     effects = "own" if kind == "conditional" else "new"
-    rows, _ = read_rows(fit.estimate.specification, new, effects)
+    rows = read_rows(fit.estimate.parts, new, effects, weights=True)[0].parts["conditional"]
     return prediction.predict(
         fit.estimate, rows, kind, conf_level=0.9, new=interval == "new", known_theta=True
     )
@@ -132,7 +133,12 @@ def test_without_a_table_the_fitted_rows_are_predicted():
     variance = twin.prediction_variance(spec, fit.theta, spec.X, random)
     variance = variance + fit.sigma**2 / spec.weights
     known = prediction.predict(
-        fit.estimate, model_rows(spec), "conditional", conf_level=0.9, new=True, known_theta=True
+        fit.estimate,
+        Rows.of(fit.estimate.parts).parts["conditional"],
+        "conditional",
+        conf_level=0.9,
+        new=True,
+        known_theta=True,
     )
     np.testing.assert_allclose(known.std_error, np.sqrt(variance), rtol=1e-6)
     ratio = found["std_error"].dropna() / known.std_error

@@ -13,8 +13,8 @@ from ranef.derivatives import linear as derivatives
 from ranef.inference.coefficients import parameters
 from ranef.inference.coefficients.parameters import parameter_covariance
 from ranef.inference.rows.prediction import predict
-from ranef.models import linear
-from ranef.models.rows import NewRows
+from ranef.models.refitting import refit
+from ranef.models.rows import PartRows
 
 SLEEP = "Reaction ~ Days + (Days | Subject)"
 UNBALANCED = "yield ~ nitro + (1 | Block / Variety)"
@@ -46,7 +46,7 @@ def test_the_standard_error_and_df_by_differences(name):
     known = parameter_covariance(estimate)
     from ranef.fits.new_rows import read_rows
 
-    rows, _ = read_rows(spec, new, "own")
+    rows = read_rows(fit.estimate.parts, new, "own", weights=True)[0].parts["conditional"]
     theta = fit.theta
 
     def at(moved):
@@ -210,7 +210,7 @@ def coverage(levels, rows, sd, replicates, seed, slope=False):
     for _ in range(replicates):
         b, fresh = sd * rng.normal(size=(levels, X.shape[1])), sd * rng.normal(size=X.shape[1])
         y = np.einsum("nr,nr->n", z, b[g]) + rng.normal(size=len(g))
-        estimate = linear.refit(start.estimate, y)
+        estimate = refit(start.estimate, y)
         known = parameters.parameter_covariance(estimate)
         old, new, noise = float(X[0] @ b[0]), float(X[0] @ fresh), rng.normal()
         asked = {
@@ -220,7 +220,7 @@ def coverage(levels, rows, sd, replicates, seed, slope=False):
             "new observation, new level": ("population", True, own, new + noise),
         }
         for question, (kind, one, codes, truth) in asked.items():
-            line = NewRows(X, None, [(codes, X)])
+            line = PartRows(X, None, [(codes, X)])
             for full in (False, True):
                 p = predict(
                     estimate, line, kind, conf_level=0.95, new=one,

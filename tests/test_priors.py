@@ -17,8 +17,9 @@ from ranef.derivatives.generalised import joint_gradient
 from ranef.design.specify import specify
 from ranef.errors import ModelError
 from ranef.inference.coefficients.covariance import joint_covariance
-from ranef.models.generalised import fit_glmm, refit_glmm
+from ranef.models.generalised import fit_glmm
 from ranef.models.records import GeneralisedEstimate
+from ranef.models.refitting import refit
 
 Floats = NDArray[np.float64]
 
@@ -80,7 +81,7 @@ def log_prior(given: dict[str, Any], estimate: GeneralisedEstimate) -> float:
         total += 0.0 if prior is None else of(prior, beta[name])
     for t, term in enumerate(estimate.terms):
         group = estimate.design.factors[term.factor].name
-        psi = estimate.term_covariances[t]
+        psi = estimate.covariances[t]
         for a, name in enumerate(term.names):
             keys = (f"sd: {group}: {name}", f"sd: {group}", "sd")
             prior = next((given[k] for k in keys if k in given), None)
@@ -134,9 +135,7 @@ def test_penalty_and_gradient_by_differences(name: str) -> None:
 
     def expected(b: Floats, t: Floats) -> float:
         L = np.array([[t[0], 0], [t[1], t[2]]])
-        moved = replace(
-            estimate, coefficients=b, term_covariances=(L @ L.T, np.array([[t[3] ** 2]]))
-        )
+        moved = replace(estimate, coefficients=b, covariances=(L @ L.T, np.array([[t[3] ** 2]])))
         return -2 * log_prior(given, moved)
 
     other = theta * [1.3, -0.7, 1.1, 0.8]
@@ -181,10 +180,10 @@ def test_gamma_keeps_a_variance_from_zero() -> None:
     held = fit("y ~ 1 + (1 | lab)", data, {"sd": priors.Gamma(2, 0.1)}, family="poisson")
     assert held.optimum.converged
     assert not held.optimum.singular
-    sd = float(np.sqrt(held.term_covariances[0][0, 0]))
+    sd = float(np.sqrt(held.covariances[0][0, 0]))
     assert 0.02 < sd < 1.0
     # the mode of the profile, found by brute force on a grid of theta
-    again = refit_glmm(held, np.asarray(data["y"]))
+    again = refit(held, np.asarray(data["y"]))
     assert again.theta == pytest.approx(held.theta, rel=1e-6)
 
 

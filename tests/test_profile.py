@@ -19,15 +19,11 @@ from numpy.typing import NDArray
 from scipy.optimize import brentq, minimize, minimize_scalar
 
 import ranef
-from ranef.derivatives.profiled import (
-    coefficient_slice,
-    covariance_slice,
-    generalised_slice,
-    scale_slice,
-)
+from ranef.derivatives.profiled import coefficient_slice, scale_slice
 from ranef.errors import ConvergenceWarning, DataWarning, ModelError, RankWarning
 from ranef.inference.coefficients.parameter_list import chosen, model_parameters, parameter_values
-from ranef.questions.intervals.profile_numbers import Curve, at_criterion, trace
+from ranef.models.refitting import at_criterion
+from ranef.questions.intervals.profile_numbers import Curve, trace
 from ranef.solve.charts import Reading
 
 mpl.use("Agg")
@@ -362,20 +358,10 @@ STRUCTURED = {
 
 
 def slices_of(fit: Any) -> list[tuple[str, Any]]:
-    e = fit.estimate
-    generalised = hasattr(e, "family")
-    out = []
-    for p in model_parameters(e):
-        if generalised and p.fixed:
-            own = generalised_slice(e, coefficient=p.coefficient)
-        elif generalised:
-            own = generalised_slice(e, t=p.random, held=p.held)
-        elif p.fixed:
-            own = coefficient_slice(e, p.coefficient)
-        else:
-            own = scale_slice(e) if p.held is None else covariance_slice(e, p.random, p.held)
-        out += [] if own is None else [(p.label, own)]
-    return out
+    """Those of all parameters that can be held; fixed effects have none under REML."""
+    kept = [p for p in fit.parameters if not (p.fixed and fit.estimate.reml)]
+    found = [(p.label, fit.inference.profile_slice(p)) for p in kept]
+    return [(label, own) for label, own in found if own is not None]
 
 
 @pytest.mark.parametrize("case", STRUCTURED)
@@ -385,11 +371,7 @@ def test_derivatives_of_slices(case: str, reml: bool) -> None:
     formula, data = STRUCTURED[case]
     fit = ranef.lmm(formula, data, reml=False)
     fit = ranef.lmm(formula, data) if reml else fit
-    if reml:
-        checked = [(name, s) for name, s in slices_of(fit) if name not in fit.coef.index]
-    else:
-        checked = slices_of(fit)
-    check_slices(checked, 2e-5)
+    check_slices(slices_of(fit), 2e-5)
 
 
 @pytest.mark.parametrize(
@@ -705,8 +687,8 @@ def test_a_better_optimum_on_the_way_is_said(monkeypatch: pytest.MonkeyPatch) ->
     """A profile from an estimate that is no maximum, as a search that was stopped leaves one."""
     import ranef.questions.intervals.profile as module
 
-    def shifted(estimate: Any, parameters: Any, level: float, **_: Any) -> tuple[Curve, ...]:
-        own = scale_slice(estimate)
+    def shifted(model: Any, parameters: Any, level: float, **_: Any) -> tuple[Curve, ...]:
+        own = scale_slice(model.estimate)
         moved = type(own)(**{**vars_of(own), "c": own.c * 1.3})
         return (trace(moved, 2.0),)
 

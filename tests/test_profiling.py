@@ -124,7 +124,7 @@ def test_ratios_of_several_effects_come_from_draws(poisson):
     found = ranef.standardized_ratios(slopes, n=20_000)
     table = found.tidy()
     place = slopes.estimate.design.factors[0].codes
-    b = slopes.estimate.term_modes
+    b = slopes.estimate.modes
     mean = slopes.fitted("typical") * np.exp(b[0][place, 0] + b[1][place, 0] * month)
     expected = np.bincount(place, slopes.fitted("typical"))
     np.testing.assert_allclose(table["shrunken"], np.bincount(place, mean) / expected)

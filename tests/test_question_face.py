@@ -77,7 +77,7 @@ ANSWERS = {
     "r2": lambda f, b, c: ranef.r2(f),
     "icc": lambda f, b, c: ranef.icc(f),
     "collinearity": lambda f, b, c: ranef.collinearity(f),
-    "heterogeneity": lambda f, b, c: ranef.heterogeneity(f),
+    "within_between": lambda f, b, c: ranef.within_between(f),
     "check": lambda f, b, c: ranef.check(f, n=50, influence=False),
     "refits": lambda f, b, c: f.refit(f.simulate(2, rng=1)),
 }

@@ -113,8 +113,8 @@ def test_fixed_effects(fitted, name, method):
     assert_close(
         fit.estimate.beta, expected["estimate"], 1e-5, np.abs(expected["estimate"]) + error
     )
-    assert_close(np.sqrt(np.diag(fit.estimate.vcov)), error, 1e-5)
-    assert_close(fit.estimate.vcov, case.expected["vcov"], 1e-5, np.outer(error, error))
+    assert_close(np.sqrt(np.diag(fit.estimate.coefficient_vcov)), error, 1e-5)
+    assert_close(fit.estimate.coefficient_vcov, case.expected["vcov"], 1e-5, np.outer(error, error))
 
 
 @pytest.mark.parametrize(("name", "method"), SMALL + LARGE)

@@ -22,7 +22,7 @@ import pytest
 import ranef
 from ranef.display.files import write_atomically
 from ranef.display.markup import Markup, element, text
-from ranef.display.numbers import align, decimals, number, p_value
+from ranef.display.numbers import align, decimals, number, p_value, typeset
 from ranef.errors import FileError
 from ranef.report.page import html, write
 
@@ -420,13 +420,14 @@ def test_markup_escapes_on_the_way_in() -> None:
 
 
 def test_numbers_have_the_digits_their_error_allows() -> None:
-    assert [decimals(value) for value in (123.0, 9.99, 0.01, 0.0, float("nan"))] == [0, 2, 4, 2, 2]
+    assert [decimals(value) for value in (123.0, 9.99, 0.01, 0.0, float("nan"))] == [0, 2, 4, 3, 3]
+    assert decimals(1e-12) is None
     assert number(-0.0001, 2) == "0.00"
-    assert number(float("nan"), 3) == "\u2013"
-    assert number(float("-inf"), 0) == "\u2212\u221e"
-    assert number(-12345.6, 1) == "\u221212,345.6"
-    assert number(3.2e-12, 14) == "3.20e\u221212"
-    assert [p_value(p) for p in (0.00049, 0.0005, 1.0)] == ["<0.001", "0.001", "1.000"]
+    assert typeset(number(float("nan"), 3)) == "\u2013"
+    assert typeset(number(float("-inf"), 0)) == "\u2212\u221e"
+    assert typeset(number(-12345.6, 1)) == "\u221212,345.6"
+    assert typeset(number(3.2e-12, None)) == "3.2e\u221212"
+    assert [p_value(p) for p in (0.00004, 0.0005, 1.0)] == ["< 0.0001", "0.0005", "1.0000"]
 
 
 def test_decimal_points_stand_under_each_other() -> None:

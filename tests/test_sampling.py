@@ -18,10 +18,10 @@ def walked(fit: ranef.GeneralizedMixedModelFit, count: int, sweeps: int = 25) ->
     etas, design = estimate.predictors, estimate.design
     rng, out = np.random.default_rng(4), []
     for _ in range(count):
-        moved, effects = sampling.metropolis(estimate, etas, estimate.term_modes, rng, sweeps)
+        moved, effects = sampling.metropolis(estimate, etas, estimate.modes, rng, sweeps)
         again = etas.copy()
         for t, term in enumerate(estimate.terms):
-            d = (effects[t] - estimate.term_modes[t])[design.factors[term.factor].codes]
+            d = (effects[t] - estimate.modes[t])[design.factors[term.factor].codes]
             again[design.owners[t]] += np.sum(term.z * d, axis=1)
         np.testing.assert_allclose(moved, again, atol=1e-9)
         out.append(list(effects))
@@ -63,7 +63,7 @@ def test_the_normal_approximation_would_not_pass():
     """The skewness that the steps are for: means differ from modes by much more than the noise."""
     fit = few_rows()
     [(mean, covariance)] = posterior_moments(fit.estimate, 15)
-    gap = (fit.estimate.term_modes[0] - mean) / np.sqrt(np.einsum("qrr->qr", covariance) / 300)
+    gap = (fit.estimate.modes[0] - mean) / np.sqrt(np.einsum("qrr->qr", covariance) / 300)
     assert np.sqrt(np.mean(gap**2)) > 2.5
 
 
@@ -75,7 +75,7 @@ def test_crossed_factors_against_a_chain_that_was_left_to_run():
     fit = ranef.glmm("y ~ 1 + (1 | a) + (1 | b)", {"y": y, "a": a, "b": b}, family="binomial",
                      fixed={"sd: a": 1.0, "sd: b": 1.0})  # fmt: skip
     estimate = fit.estimate
-    etas, effects = estimate.predictors, estimate.term_modes
+    etas, effects = estimate.predictors, estimate.modes
     chain_rng, chain = np.random.default_rng(5), []
     for _ in range(4000):
         etas, effects = sampling.metropolis(estimate, etas, effects, chain_rng, 3)

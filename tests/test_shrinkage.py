@@ -15,9 +15,10 @@ import ranef
 from ranef.derivatives.generalised import generalised_prediction_variance
 from ranef.errors import LevelError, ModelError
 from ranef.inference.coefficients.parameters import parameter_covariance
-from ranef.inference.effects import combinations, joint_posterior
-from ranef.inference.rows.parts import linear_parts, own_rows
-from ranef.models.records import GeneralisedEstimate
+from ranef.inference.effects import combinations
+from ranef.inference.kinds import inference_of
+from ranef.inference.rows.parts import linear_parts
+from ranef.models.rows import Rows
 from ranef.questions.levels import ensemble, level_effects, ranks
 
 REFERENCE = json.loads(
@@ -108,7 +109,7 @@ def dense_posterior(estimate):
 def rows_of(estimate, what):
     """The combinations as rows over (beta, all effects)."""
     blocks = [what.X]
-    for given, b in zip(what.random, combinations.modes_of(estimate), strict=True):
+    for given, b in zip(what.random, estimate.modes, strict=True):
         block = np.zeros((len(what.X), b.size))
         if given is not None:
             codes, z = given
@@ -121,19 +122,13 @@ def rows_of(estimate, what):
 def questions(estimate):
     """Effects and coefficients of every factor in every part."""
     for part in level_effects.components_of(estimate):
-        for factor in range(len(factors_of(estimate))):
+        for factor in range(len(estimate.factors)):
             names = level_effects.names_of(estimate, part, factor)
             for with_fixed in (False, True):
                 if names:
                     yield level_effects.coefficients(
                         estimate, part, factor, names, with_fixed=with_fixed
                     )
-
-
-def factors_of(estimate):
-    if isinstance(estimate, GeneralisedEstimate):
-        return estimate.design.factors
-    return estimate.specification.factors
 
 
 @pytest.mark.parametrize("name", [*LINEAR, "uneven"])
@@ -148,7 +143,7 @@ def test_joint_covariance_is_that_of_the_mixed_model_equations(agree, fits, name
         R = rows_of(estimate, what)
         for given, matrix in (("variance", C), ("parameters", given_beta)):
             expected = R @ matrix @ R.T
-            found = joint_posterior.posterior(estimate, what, given)
+            found = inference_of(estimate).posterior(what, given)
             scale = np.abs(expected).max()
             np.testing.assert_allclose(found.covariance(), expected, atol=1e-10 * scale)
             np.testing.assert_allclose(found.variance, np.diag(expected), atol=1e-10 * scale)
@@ -167,7 +162,7 @@ def test_joint_covariance_is_that_of_the_mixed_model_equations(agree, fits, name
 def test_generalised_covariances_are_of_the_curvature_at_the_mode(fits, name):
     estimate = fits(name).estimate
     for what in questions(estimate):
-        found = joint_posterior.posterior(estimate, what)
+        found = inference_of(estimate).posterior(what)
         forms = generalised_prediction_variance(estimate, what.X, what.random)
         np.testing.assert_allclose(found.variance, forms, rtol=1e-9, atol=1e-12)
         if name == "ordinal":  # its thresholds enter by another road
@@ -184,10 +179,10 @@ def dense_precision(estimate):
     whose coefficients are all free.
     """
     design = estimate.design
-    parts = own_rows(estimate)
+    parts = Rows.of(estimate.parts, estimate.extra)
     linear = linear_parts(estimate, parts)
     P, n = len(estimate.coefficients), design.n
-    sizes = [b.size for b in estimate.term_modes]
+    sizes = [b.size for b in estimate.modes]
     starts = P + np.concatenate([[0], np.cumsum(sizes)[:-1]])
     maps = []
     for part in linear:
@@ -215,7 +210,7 @@ def dense_precision(estimate):
             A -= maps[m].T @ ((w * second[k])[:, None] * maps[k])
     prior = [
         np.kron(np.eye(len(b)), np.linalg.inv(psi))
-        for b, psi in zip(estimate.term_modes, estimate.term_covariances, strict=True)
+        for b, psi in zip(estimate.modes, estimate.covariances, strict=True)
     ]
     A[P:, P:] += block_diag(*prior)
     return A
@@ -301,7 +296,7 @@ def test_combinations_of_levels_that_do_not_belong_together(fits):
         what = combinations.Combinations(rng.normal(size=(n, spec.p)), random)
         R = rows_of(estimate, what)
         expected = R @ dense_posterior(estimate) @ R.T
-        found = joint_posterior.posterior(estimate, what).covariance()
+        found = inference_of(estimate).posterior(what).covariance()
         np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-10 * np.abs(expected).max())
 
 
@@ -313,7 +308,7 @@ def test_a_crossed_generalised_model_and_three_nested_levels():
     C = np.linalg.inv(dense_precision(fit.estimate))
     for what in questions(fit.estimate):
         R = rows_of(fit.estimate, what)
-        found = joint_posterior.posterior(fit.estimate, what).covariance()
+        found = inference_of(fit.estimate).posterior(what).covariance()
         np.testing.assert_allclose(found, R @ C @ R.T, rtol=1e-6, atol=1e-9)
     region = np.repeat(np.arange(5), 24)
     school = region * 4 + np.tile(np.repeat(np.arange(4), 6), 5)
@@ -324,7 +319,7 @@ def test_a_crossed_generalised_model_and_three_nested_levels():
     C = dense_posterior(nested.estimate)
     for what in questions(nested.estimate):
         R = rows_of(nested.estimate, what)
-        found = joint_posterior.posterior(nested.estimate, what).covariance()
+        found = inference_of(nested.estimate).posterior(what).covariance()
         np.testing.assert_allclose(found, R @ C @ R.T, rtol=1e-8, atol=1e-10)
 
 
@@ -366,8 +361,8 @@ def test_uncertainty_of_theta_moves_the_effects_of_a_linear_model(fits):
 
     J = np.column_stack([(at(theta + h) - at(theta - h)) / 2e-4 for h in 1e-4 * np.eye(len(theta))])
     S = parameter_covariance(estimate).covariance[:-1, :-1]
-    given = joint_posterior.posterior(estimate, what).covariance()
-    found = joint_posterior.posterior(estimate, what, "nothing").covariance()
+    given = inference_of(estimate).posterior(what).covariance()
+    found = inference_of(estimate).posterior(what, "nothing").covariance()
     np.testing.assert_allclose(found, given + J @ S @ J.T, rtol=1e-5)
     assert np.all(np.diag(found) > np.diag(given))
 

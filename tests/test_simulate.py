@@ -201,7 +201,7 @@ def test_generalised_posterior_draws_against_the_exact_posterior():
                      family="poisson")  # fmt: skip
     exact = generalised_effects.posterior_means(fit.estimate)[0]
     deviations = effect_posterior(fit.estimate).deviations(np.random.default_rng(1), N)[0]
-    drawn = fit.estimate.term_modes[0] + deviations
+    drawn = fit.estimate.modes[0] + deviations
     many = np.bincount(fit.estimate.design.factors[0].codes) > 20
     assert many.any()
     # the modes lie a part of a standard deviation from the means, the posterior being skewed
@@ -248,8 +248,8 @@ def test_linear_draws_have_the_covariance_of_the_estimates():
     draw = linear_draws(fit.estimate, parameters.parameter_covariance(fit.estimate))
     rng = np.random.default_rng(1)
     found = [draw(rng) for _ in range(N)]
-    agrees(np.array([d.beta for d in found]).T, fit.estimate.vcov)
-    known = fit._parameters.covariance[-1, -1]
+    agrees(np.array([d.beta for d in found]).T, fit.estimate.coefficient_vcov)
+    known = fit.inference.parameters.covariance[-1, -1]
     assert np.std([np.log(d.sigma) for d in found]) == pytest.approx(
         np.sqrt(known) / fit.sigma, rel=0.05
     )

@@ -23,10 +23,10 @@ from ranef.derivatives.generalised import joint_gradient
 from ranef.derivatives.scores import cluster_scores
 from ranef.design.effects import effects_of
 from ranef.errors import DataError, ModelError, UnknownColumnError
+from ranef.inference.coefficients.clusters import TYPES, cluster_covariance
 from ranef.inference.coefficients.covariance import joint_covariance
 from ranef.models import refits
 from ranef.questions.tests import removal
-from ranef.questions.tests.clusters import TYPES, cluster_covariance
 from ranef.questions.tests.exact import simulate_ratio, spectrum
 from ranef.questions.tests.mixtures import Cone, chi_bar
 from ranef.questions.tests.nesting import nesting
@@ -186,7 +186,7 @@ def test_type_two_by_its_definition(agree):
         )
         left = high - low @ np.linalg.lstsq(low, high, rcond=None)[0]
         left = left[:, np.linalg.norm(left, axis=0) > 1e-8]
-        test = fit._joint_test(left.T @ fit.estimate.specification.X)
+        test = fit.joint_test(left.T @ fit.estimate.specification.X)
         own = rows(ranef.anova(fit, type="II"))[term]
         assert own["df1"] == test.df1
         F.append((own["statistic"], test.statistic))
@@ -204,7 +204,7 @@ def test_type_three_of_a_covariate_is_its_slope_averaged_over_levels(agree):
         L[0, names.index(level)] = 1 / 3
     found = rows(ranef.anova(fit))["x"]
     agree("ranef.anova", "F of x in y ~ x + I(x^2) + a:x + (1 | g)", found["statistic"],
-          fit._joint_test(L).statistic, peer="the mean slope, by hand", rtol=1e-8)  # fmt: skip
+          fit.joint_test(L).statistic, peer="the mean slope, by hand", rtol=1e-8)  # fmt: skip
 
 
 def test_type_three_tests_unweighted_means(agree):
@@ -217,7 +217,7 @@ def test_type_three_tests_unweighted_means(agree):
     L = means[1:] - means[0]
     found = rows(ranef.anova(fit))["a"]
     agree("ranef.anova", "F of a in y ~ a * b + (1 | g)", found["statistic"],
-          fit._joint_test(L).statistic, peer="unweighted means, by hand", rtol=1e-9)  # fmt: skip
+          fit.joint_test(L).statistic, peer="unweighted means, by hand", rtol=1e-9)  # fmt: skip
 
 
 def estimable_by_definition(fit, term):
@@ -253,7 +253,7 @@ def test_type_three_by_its_definition(agree):
     for formula in formulas:
         fit = quiet(f"y ~ {formula} + (1 | g)", DESIGN)
         for term, own in rows(ranef.anova(fit)).items():
-            test = fit._joint_test(estimable_by_definition(fit, term))
+            test = fit.joint_test(estimable_by_definition(fit, term))
             assert own["df1"] == test.df1
             F.append((own["statistic"], test.statistic))
     agree("ranef.anova", f"F of type III, {', '.join(formulas)}", *zip(*F, strict=True),
@@ -999,7 +999,7 @@ def test_cr2_is_unbiased_where_the_model_holds():
     found = cluster_covariance(fit.estimate, codes, "CR2")
     for c in np.eye(len(found.beta)):
         _, expected = found._wishart(c[None])
-        assert expected[0, 0] == pytest.approx(c @ fit.estimate.vcov @ c, rel=1e-8)
+        assert expected[0, 0] == pytest.approx(c @ fit.estimate.coefficient_vcov @ c, rel=1e-8)
 
 
 def test_hotelling_with_one_hypothesis_is_the_t_test():

@@ -22,8 +22,16 @@ from ranef._version import __version__ as __version__
 
 _attached, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
 
+RENAMED = {"Heterogeneity": "WithinBetween", "heterogeneity": "within_between"}
+
 
 def __getattr__(name: str) -> Any:
+    if name in RENAMED:
+        import warnings
+
+        now = RENAMED[name]
+        warnings.warn(f"ranef.{name} is now ranef.{now}", FutureWarning, stacklevel=2)
+        return _attached(now)
     if name in __all__:
         return _attached(name)
     from ranef.errors import suggestion

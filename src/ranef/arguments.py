@@ -20,7 +20,6 @@ __all__ = [
     "formula",
     "generator",
     "mapping",
-    "mixed_model",
     "optional_flag",
     "path",
     "start",
@@ -84,14 +83,6 @@ def mapping(name: str, value: Any, example: str) -> dict[str, Any]:
     if value is not None and not isinstance(value, Mapping):
         raise ModelError(f"{name} must be a dict such as {example}, not {_typed(value)}")
     return dict(value or {})
-
-
-def mixed_model(name: str, value: Any) -> None:
-    """Refuse what is no fit of a mixed model."""
-    if not hasattr(value, "estimate") or not hasattr(value, "frame"):
-        raise ModelError(
-            f"{name}() takes a fit of ranef.lmm or ranef.glmm first, not {_typed(value)}"
-        )
 
 
 def start(value: Any) -> NDArray[np.float64] | None:

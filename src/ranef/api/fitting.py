@@ -12,7 +12,7 @@ from ranef.description.doubts import warn_about
 from ranef.display.progress import SearchBar
 from ranef.errors import FormulaError, ModelError
 from ranef.tables import Table
-from ranef.tables.frame import Frame
+from ranef.tables.origin import Origin
 
 if TYPE_CHECKING:
     from ranef.design.generalised import GeneralisedSpecification
@@ -151,7 +151,7 @@ def lmm(
             progress=watch if watch.shown else None,
         )
     warn_unless_proved(estimate)
-    return LinearMixedModelFit(estimate, Frame.of(table, spec.accounting, spec.recipe.columns))
+    return LinearMixedModelFit(estimate, Origin.of(table, spec.accounting, spec.recipe.columns))
 
 
 def glmm(
@@ -322,8 +322,8 @@ def glmm(
             progress=watch if watch.shown else None,
         )
     columns = dict.fromkeys(name for part in spec.parts.values() for name in part.recipe.columns)
-    fit = GeneralizedMixedModelFit(estimate, Frame.of(table, spec.accounting, columns))
-    warn_about(estimate, fit.levels)
+    fit = GeneralizedMixedModelFit(estimate, Origin.of(table, spec.accounting, columns))
+    warn_about(estimate)
     return fit
 
 
@@ -380,13 +380,13 @@ def plan(
     if family is None and (priors or fixed or equal):
         family, dispersion, weights = "gaussian", _precision(weights), None
     if family is not None:
-        from ranef.models.generalised import lay_out
+        from ranef.models.generalised import compose
 
         _, parts = _specify_generalised(
             formula, data, family, link, dispersion, zero, nominal, shapes,
             weights, offset, contrasts, missing, kernels, functions,
         )  # fmt: skip
-        laid = lay_out(
+        laid = compose(
             parts.parts,
             parts.family,
             parts.extra,

@@ -13,17 +13,17 @@ if TYPE_CHECKING:
     from ranef.questions.averages.answer import AverageEffect
     from ranef.questions.averages.marginal import PopulationAverage
     from ranef.questions.checks.check import Check
-    from ranef.questions.checks.collinearity import Collinearity, Heterogeneity
+    from ranef.questions.checks.collinearity import Collinearity
     from ranef.questions.checks.influence import Influence, Leverage
     from ranef.questions.checks.simulated_residuals import SimulatedResiduals
+    from ranef.questions.checks.within_between import WithinBetween
     from ranef.questions.explained.r2_icc import ICC, R2
     from ranef.questions.intervals.bootstrap import Bootstrap
     from ranef.questions.intervals.profile import Profile
     from ranef.questions.levels.posterior import LevelPosterior
     from ranef.questions.levels.ranking import Ranking
     from ranef.questions.levels.standardized_ratios import StandardizedRatios
-    from ranef.questions.means.contrasts import Contrasts
-    from ranef.questions.means.means import JointTests, MarginalMeans
+    from ranef.questions.means.answers import Contrasts, JointTests, MarginalMeans
     from ranef.questions.tests.likelihood_ratios import ModelComparison
     from ranef.questions.tests.robust import RobustCovariance
     from ranef.questions.tests.term_tests import TermTests
@@ -63,7 +63,6 @@ class Questions:
     emmeans: Question[MarginalMeans] = Question()
     emtrends: Question[MarginalMeans] = Question()
     for_marginaleffects: Question[Any] = Question()
-    heterogeneity: Question[Heterogeneity] = Question()
     icc: Question[ICC] = Question()
     influence: Question[Influence] = Question()
     joint_tests: Question[JointTests] = Question()
@@ -80,6 +79,12 @@ class Questions:
     standardized_ratios: Question[StandardizedRatios] = Question()
     variance_test: Question[VarianceTest] = Question()
     vcov_by_level: Question[Any] = Question()
+    within_between: Question[WithinBetween] = Question()
+
+    def heterogeneity(self, *args: Any, **kwargs: Any) -> WithinBetween:
+        """Old name of `within_between`; it warns."""
+        answer: WithinBetween = ranef.heterogeneity(self, *args, **kwargs)  # type: ignore[attr-defined]
+        return answer
 
     @property
     def plot(self) -> FitPlots:

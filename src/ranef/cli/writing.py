@@ -119,8 +119,6 @@ def write_outputs(fit: MixedFit, options: Namespace) -> None:
 
 def results(fit: MixedFit, options: Namespace) -> dict[str, Any]:
     """Return everything about a fit as plain JSON values."""
-    from ranef.models.labels import factors_of
-
     spec = fit.estimate.specification
     level = options.conf_level
     return {
@@ -141,7 +139,7 @@ def results(fit: MixedFit, options: Namespace) -> dict[str, Any]:
             "n_dropped": spec.accounting.n_dropped,
             "n_zero_weight": spec.accounting.n_zero_weight,
             "missing": {name: int(count) for name, count in spec.accounting.missing.items()},
-            "groups": {factor.name: factor.n_levels for factor in factors_of(fit.estimate)},
+            "groups": {factor.name: factor.n_levels for factor in fit.estimate.factors},
             "dropped_columns": list(spec.dropped_columns),
         },
         "glance": records(fit.glance())[0],
@@ -171,9 +169,8 @@ def strict(value: Any) -> Any:
 
 
 def _optimum(fit: MixedFit) -> dict[str, Any]:
-    from ranef.models.labels import terms_of
 
-    found, terms = fit.optimum, terms_of(fit.estimate)
+    found, terms = fit.optimum, fit.estimate.terms
     numbers = {
         name: [strict(value) for value in getattr(found, name)]
         for name in ("theta", "gradient", "trace")

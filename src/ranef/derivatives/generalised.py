@@ -272,7 +272,7 @@ def generalised_prediction_variance(
         Code -1 is a new level: it adds z' Psi z. None leaves the term out.
     """
     assembly = _assembly(estimate)
-    codes, z, new = level_rows(assembly, estimate.term_covariances, len(X), random)
+    codes, z, new = level_rows(assembly, estimate.covariances, len(X), random)
     inner = np.ascontiguousarray(X @ assembly.transform)
     forms = assembly.core.quadratic_forms(_point(assembly, estimate), codes, z, inner)
     return np.asarray(forms + new, dtype=np.float64)
@@ -353,7 +353,7 @@ def mode_derivatives(estimate: GeneralisedEstimate) -> tuple[Floats, ...]:
         pairs = zip(modes(i, step), modes(i, -step), strict=True)
         return [(high - low) / (2 * step) for high, low in pairs]
 
-    out = [np.zeros((*b.shape, len(loose))) for b in estimate.term_modes]
+    out = [np.zeros((*b.shape, len(loose))) for b in estimate.modes]
     for i in np.flatnonzero(loose):
         step = float(steps[i])
         halves = zip(out, difference(i, step / 2), difference(i, step), strict=True)

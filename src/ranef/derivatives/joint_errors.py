@@ -21,7 +21,7 @@ from ranef.solve.resources import available_memory
 from ranef.solve.search import ranks_of
 
 if TYPE_CHECKING:
-    from ranef.models.records import Estimate, GeneralisedEstimate
+    from ranef.models.records import GeneralisedEstimate, LinearEstimate
 
 __all__ = [
     "Whitened",
@@ -83,7 +83,7 @@ def _check_memory(assembly: Parametrisation, rows: int) -> None:
         )
 
 
-def whitened(estimate: Estimate, X: Floats, random: Random) -> Whitened:
+def whitened(estimate: LinearEstimate, X: Floats, random: Random) -> Whitened:
     """Errors of prediction of x'beta + z'b in a linear model, sigma included.
 
     Parameters
@@ -99,7 +99,7 @@ def whitened(estimate: Estimate, X: Floats, random: Random) -> Whitened:
 
 
 def _whitened_at(
-    assembly: Assembly, estimate: Estimate, theta: Floats, X: Floats, random: Random
+    assembly: Assembly, estimate: LinearEstimate, theta: Floats, X: Floats, random: Random
 ) -> Whitened:
     """Errors of prediction at any theta, relative to sigma."""
     phi = assembly.phi(theta, ranks_of(estimate.optimum))
@@ -124,7 +124,7 @@ def unseen_covariance(covariances: Sequence[Floats], random: Random) -> Floats |
     return out
 
 
-def error_covariance(estimate: Estimate, X: Floats, random: Random) -> Floats:
+def error_covariance(estimate: LinearEstimate, X: Floats, random: Random) -> Floats:
     """Joint covariance (N, N) of the errors of x'beta + z'b of a linear model, given theta.
 
     Its diagonal is `prediction_variance`.
@@ -134,7 +134,7 @@ def error_covariance(estimate: Estimate, X: Floats, random: Random) -> Floats:
     return np.asarray(estimate.sigma**2 * relative)
 
 
-def error_covariance_derivatives(estimate: Estimate, X: Floats, random: Random) -> Floats:
+def error_covariance_derivatives(estimate: LinearEstimate, X: Floats, random: Random) -> Floats:
     """Derivatives (k, N, N) of `error_covariance` in theta, sigma held, by central differences.
 
     Zero for entries that are not `free`.
@@ -149,7 +149,7 @@ def error_covariance_derivatives(estimate: Estimate, X: Floats, random: Random) 
 
 
 def _covariance_at(
-    assembly: Assembly, estimate: Estimate, theta: Floats, X: Floats, random: Random
+    assembly: Assembly, estimate: LinearEstimate, theta: Floats, X: Floats, random: Random
 ) -> Floats:
     whitened = _whitened_at(assembly, estimate, theta, X, random)
     dense = np.hstack([whitened.tail, whitened.fixed])
@@ -173,7 +173,7 @@ def generalised_whitened(estimate: GeneralisedEstimate, X: Floats, random: Rando
     )
     x = assembly.point(estimate.theta, estimate.coefficients, ranks_of(estimate.optimum))
     _check_memory(assembly, len(X))
-    codes, z, _ = level_rows(assembly, estimate.term_covariances, len(X), random)
+    codes, z, _ = level_rows(assembly, estimate.covariances, len(X), random)
     inner = np.ascontiguousarray(X @ assembly.transform)
     found = assembly.core.half_solves(x, codes, z, inner)
     return _read(found, found[4].shape[1] - inner.shape[1])

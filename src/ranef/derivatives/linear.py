@@ -18,7 +18,7 @@ from ranef.solve.assembly import Assembly, Parametrisation, assemble
 from ranef.solve.search import ranks_of
 
 if TYPE_CHECKING:
-    from ranef.models.records import Estimate
+    from ranef.models.records import LinearEstimate
 
 __all__ = [
     "conditional_covariances",
@@ -37,17 +37,17 @@ STEP = 1e-3
 """Of a difference quotient, relative to the parameter."""
 
 
-def _assembly(estimate: Estimate) -> Assembly:
+def _assembly(estimate: LinearEstimate) -> Assembly:
     return assemble(estimate.specification, estimate.optimum.path)
 
 
-def at_optimum(assembly: Assembly, estimate: Estimate) -> tuple[Floats, bool, Floats]:
+def at_optimum(assembly: Assembly, estimate: LinearEstimate) -> tuple[Floats, bool, Floats]:
     """Response, criterion and parameters as the core takes them."""
     phi = assembly.phi(estimate.theta, ranks_of(estimate.optimum))
     return assembly.response(), estimate.reml, phi
 
 
-def at_end(assembly: Assembly, estimate: Estimate) -> tuple[Floats, bool, Floats]:
+def at_end(assembly: Assembly, estimate: LinearEstimate) -> tuple[Floats, bool, Floats]:
     """Return the same where the search left the core, to the last bit, if that is known."""
     optimum = estimate.optimum
     if optimum.phi is None or not np.array_equal(optimum.theta, estimate.theta):
@@ -55,7 +55,7 @@ def at_end(assembly: Assembly, estimate: Estimate) -> tuple[Floats, bool, Floats
     return assembly.response(), estimate.reml, optimum.phi
 
 
-def free(estimate: Estimate) -> NDArray[np.bool_]:
+def free(estimate: LinearEstimate) -> NDArray[np.bool_]:
     """Which entries of theta are free on the faces of the optimum, (k,)."""
     return free_entries(_assembly(estimate), estimate.theta, ranks_of(estimate.optimum))
 
@@ -90,12 +90,12 @@ def room(assembly: Parametrisation, theta: Floats) -> Floats:
     return np.concatenate(parts)
 
 
-def psi_scores(estimate: Estimate, psis: Sequence[Floats], Y: Floats) -> list[Floats]:
+def psi_scores(estimate: LinearEstimate, psis: Sequence[Floats], Y: Floats) -> list[Floats]:
     """Derivatives of the criterion with respect to Psi, at one Psi for many responses.
 
     Parameters
     ----------
-    estimate : Estimate
+    estimate : LinearEstimate
         Gives the model, whose terms are unstructured or diagonal.
     psis : sequence of (r, r) arrays
         Covariance matrix of each term relative to sigma^2; may be singular.
@@ -125,12 +125,12 @@ def psi_scores(estimate: Estimate, psis: Sequence[Floats], Y: Floats) -> list[Fl
     return out
 
 
-def modes_of(estimate: Estimate, responses: Floats) -> tuple[tuple[Floats, ...], Floats]:
+def modes_of(estimate: LinearEstimate, responses: Floats) -> tuple[tuple[Floats, ...], Floats]:
     """Modes and fixed effects that other responses would have at the same theta.
 
     Parameters
     ----------
-    estimate : Estimate
+    estimate : LinearEstimate
     responses : (k, n) float64 array
         Without an offset.
 
@@ -156,7 +156,7 @@ def modes_of(estimate: Estimate, responses: Floats) -> tuple[tuple[Floats, ...],
     return tuple(modes), np.asarray(beta @ assembly.fixed.transform.T)
 
 
-def effect_derivatives(estimate: Estimate) -> tuple[Floats, tuple[Floats, ...]]:
+def effect_derivatives(estimate: LinearEstimate) -> tuple[Floats, tuple[Floats, ...]]:
     """Derivatives of the fixed effects and the modes with respect to theta, exact.
 
     With s = Z'Py, b = Psi s and dP = -P Z dPsi Z' P,
@@ -175,10 +175,12 @@ def effect_derivatives(estimate: Estimate) -> tuple[Floats, tuple[Floats, ...]]:
     return _derivatives[estimate]
 
 
-_derivatives: WeakKeyDictionary[Estimate, tuple[Floats, tuple[Floats, ...]]] = WeakKeyDictionary()
+_derivatives: WeakKeyDictionary[LinearEstimate, tuple[Floats, tuple[Floats, ...]]] = (
+    WeakKeyDictionary()
+)
 
 
-def _effect_derivatives(estimate: Estimate) -> tuple[Floats, tuple[Floats, ...]]:
+def _effect_derivatives(estimate: LinearEstimate) -> tuple[Floats, tuple[Floats, ...]]:
     assembly, theta, spec = _assembly(estimate), estimate.theta, estimate.specification
     y, reml, phi = at_optimum(assembly, estimate)
     scale = float(assembly.respond(spec.y[None])[2][0])
@@ -206,7 +208,7 @@ def _effect_derivatives(estimate: Estimate) -> tuple[Floats, tuple[Floats, ...]]
     return beta, moved
 
 
-def conditional_covariances(estimate: Estimate) -> tuple[tuple[Floats, Floats], ...]:
+def conditional_covariances(estimate: LinearEstimate) -> tuple[tuple[Floats, Floats], ...]:
     """Covariance matrices of each term's modes, by level, sigma included.
 
     Returns
@@ -265,13 +267,13 @@ def level_rows(
 
 
 def prediction_variance(
-    estimate: Estimate, X: Floats, random: Sequence[tuple[Ints, Floats] | None]
+    estimate: LinearEstimate, X: Floats, random: Sequence[tuple[Ints, Floats] | None]
 ) -> Floats:
     """Variance of the prediction error of x'beta + z'b, (N,).
 
     Parameters
     ----------
-    estimate : Estimate
+    estimate : LinearEstimate
     X : (N, p) array
     random : one (codes (N,), z (N, r)) for each term, or None
         Code -1 is a new level: it adds z' Psi z. None leaves the term out.
@@ -286,7 +288,7 @@ def prediction_variance(
 
 
 def prediction_variance_derivatives(
-    estimate: Estimate, X: Floats, random: Sequence[tuple[Ints, Floats] | None]
+    estimate: LinearEstimate, X: Floats, random: Sequence[tuple[Ints, Floats] | None]
 ) -> Floats:
     """Derivatives (N, k) of `prediction_variance` with respect to theta, sigma held.
 
@@ -309,7 +311,7 @@ def prediction_variance_derivatives(
 
 def differences(
     assembly: Assembly,
-    estimate: Estimate,
+    estimate: LinearEstimate,
     function: Callable[[Floats], Floats],
     shape: tuple[int, ...],
 ) -> Floats:

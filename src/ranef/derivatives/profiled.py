@@ -25,7 +25,7 @@ from ranef.solve.predictors import GeneralisedAssembly, assemble_generalised
 from ranef.solve.problem import GeneralisedDesign
 
 if TYPE_CHECKING:
-    from ranef.models.records import Estimate, GeneralisedEstimate
+    from ranef.models.records import GeneralisedEstimate, LinearEstimate
 
 __all__ = [
     "Evaluation",
@@ -437,7 +437,7 @@ class _Generalised(Slice):
         return out[:-1], float(out[-1])
 
 
-def coefficient_slice(estimate: Estimate, j: int) -> Slice:
+def coefficient_slice(estimate: LinearEstimate, j: int) -> Slice:
     """Slice a linear model's likelihood (never the restricted one) at a fixed effect."""
     spec = estimate.specification
     X = np.ascontiguousarray(np.delete(spec.X, j, axis=1))
@@ -452,14 +452,14 @@ def coefficient_slice(estimate: Estimate, j: int) -> Slice:
     charts, x, units = _charts(assembly, estimate.covariances, estimate.theta, estimate.sigma)
     return _Coefficient(
         parametrisation=assembly, charts=charts, x=x, c=0.0, units=units,
-        unit=float(np.sqrt(estimate.vcov[j, j])), assembly=assembly, spec=reduced, reml=False,
-        y=freed[0],
-        scale=float(scale[0]), column=column, freed=freed[1] * (scale[1] / scale[0]),
+        unit=float(np.sqrt(estimate.coefficient_vcov[j, j])), assembly=assembly, spec=reduced,
+        reml=False, y=freed[0], scale=float(scale[0]), column=column,
+        freed=freed[1] * (scale[1] / scale[0]),
         centre=centre,
     )  # fmt: skip
 
 
-def scale_slice(estimate: Estimate) -> Slice:
+def scale_slice(estimate: LinearEstimate) -> Slice:
     """Slice a linear model's criterion at sigma."""
     assembly, y, scale = _assembled(estimate)
     charts, x, units = _charts(assembly, estimate.covariances, estimate.theta, estimate.sigma)
@@ -471,7 +471,7 @@ def scale_slice(estimate: Estimate) -> Slice:
     )  # fmt: skip
 
 
-def covariance_slice(estimate: Estimate, t: int, held: Held) -> Slice | None:
+def covariance_slice(estimate: LinearEstimate, t: int, held: Held) -> Slice | None:
     """Slice a linear model's criterion at a parameter of its random term t.
 
     None for a parameter that cannot be held, or is not defined at the optimum.
@@ -520,7 +520,7 @@ def generalised_slice(
         if not len(entries):
             return None
         place = int(entries[0])
-    covariances = estimate.term_covariances
+    covariances = estimate.covariances
     if held is not None:
         term = assembly.terms[t]
         if not holdable(term, held) or _undefined(covariances[t], held):
@@ -555,7 +555,7 @@ def generalised_slice(
     return _Generalised(c=c, unit=unit, place=t, ends=charts[t].ends, **common)
 
 
-def _assembled(estimate: Estimate) -> tuple[Assembly, Floats, float]:
+def _assembled(estimate: LinearEstimate) -> tuple[Assembly, Floats, float]:
     """Assembly, response as the core takes it, and its scale."""
     assembly = assemble(estimate.specification, estimate.optimum.path)
     return assembly, assembly.own.rest, assembly.own.scale

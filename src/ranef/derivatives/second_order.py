@@ -23,7 +23,7 @@ from ranef.solve.resources import available_memory
 from ranef.solve.search import ranks_of
 
 if TYPE_CHECKING:
-    from ranef.models.records import Estimate
+    from ranef.models.records import LinearEstimate
 
 __all__ = ["Curvature", "Information", "curvature", "information"]
 
@@ -56,7 +56,7 @@ class Curvature:
     fixed: Floats
 
 
-def curvature(estimate: Estimate) -> Curvature:
+def curvature(estimate: LinearEstimate) -> Curvature:
     """Second derivatives of the criterion D(theta), sigma profiled out.
 
     With m = n - p (REML) or n (ML), M = P or H^-1, w_i = V_i Py and G the derivative
@@ -120,7 +120,7 @@ class Information:
     bent_fixed: Floats
 
 
-def information(estimate: Estimate) -> Information:
+def information(estimate: LinearEstimate) -> Information:
     """Traces and products of a REML fit at its optimum, see `Information`."""
     asked = _Questions(estimate)
     # (f, f, directions): d2Psi_ij in terms of all directions
@@ -156,7 +156,7 @@ class _Questions:
     parts : list of _Part
     """
 
-    def __init__(self, estimate: Estimate) -> None:
+    def __init__(self, estimate: LinearEstimate) -> None:
         self.assembly: Assembly = assemble(estimate.specification, estimate.optimum.path)
         self.at = at_end(self.assembly, estimate)
         ranks = ranks_of(estimate.optimum)

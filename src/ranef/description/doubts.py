@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ranef.description.convergence import warn_unless_proved
 from ranef.errors import ConvergenceWarning, DataWarning, warn
-from ranef.inference.coefficients.covariance import joint_covariance
 from ranef.models.family_words import counts
-from ranef.models.labels import CONDITIONAL, Levels, coefficient_labels
-from ranef.models.records import Estimate, GeneralisedEstimate
+from ranef.models.labels import coefficient_labels
+from ranef.models.records import CONDITIONAL, Estimate
 from ranef.solve import quadrature
 
 __all__ = [
@@ -28,9 +28,9 @@ SEPARABLE = ("conditional", "zero", "threshold")
 BINARY = ("binomial", "betabinomial", "cumulative", "multinomial")
 
 
-def warn_about(estimate: GeneralisedEstimate, levels: Levels = None) -> None:
+def warn_about(estimate: Estimate) -> None:
     """Warn of what makes the estimates untrue or poor."""
-    separated = separation_concern(estimate, levels)
+    separated = separation_concern(estimate)
     if separated is not None:
         warn(separated, ConvergenceWarning)
     else:
@@ -40,7 +40,7 @@ def warn_about(estimate: GeneralisedEstimate, levels: Levels = None) -> None:
         warn(poor, DataWarning)
 
 
-def separation_concern(estimate: GeneralisedEstimate, levels: Levels = None) -> str | None:
+def separation_concern(estimate: Estimate) -> str | None:
     """Say which coefficients run off to infinity, in which direction, and what to do."""
     if not estimate.runaway:
         return None
@@ -58,7 +58,7 @@ def separation_concern(estimate: GeneralisedEstimate, levels: Levels = None) -> 
             "more zeros than the model without its zero part, which has the same likelihood; "
             "leave zero out."
         )
-    labels = coefficient_labels(estimate, levels)
+    labels = coefficient_labels(estimate)
     named = [
         f"{labels[k].full} towards {'plus' if estimate.coefficients[k] > 0 else 'minus'} infinity"
         for k in estimate.runaway
@@ -81,10 +81,10 @@ def separation_concern(estimate: GeneralisedEstimate, levels: Levels = None) -> 
     )
 
 
-def doubt(estimate: Estimate, levels: Levels = None) -> str | None:
+def doubt(estimate: Estimate) -> str | None:
     """Say to a reader of an answer that the fit behind it has no finite or no proved optimum."""
-    if isinstance(estimate, GeneralisedEstimate) and estimate.runaway:
-        labels = coefficient_labels(estimate, levels)
+    if estimate.runaway:
+        labels = coefficient_labels(estimate)
         named = " and ".join(labels[k].full for k in estimate.runaway)
         runs = "run" if len(estimate.runaway) > 1 else "runs"
         return (
@@ -97,7 +97,7 @@ def doubt(estimate: Estimate, levels: Levels = None) -> str | None:
     return None
 
 
-def _offer(estimate: GeneralisedEstimate) -> str:
+def _offer(estimate: Estimate) -> str:
     """Priors that make every coefficient that runs off finite, as code."""
     keys: list[str] = []
     for part in estimate.components:
@@ -114,7 +114,7 @@ def _offer(estimate: GeneralisedEstimate) -> str:
     return ", ".join(f"{key!r}: {normal}" for key in dict.fromkeys(keys))
 
 
-def _only_outcome(estimate: GeneralisedEstimate) -> str | None:
+def _only_outcome(estimate: Estimate) -> str | None:
     """The outcome of all rows, where they are all at one end of what the family can have."""
     y, extra, family = estimate.specification.y, estimate.extra, estimate.family
     if family.name in BINARY[:2]:
@@ -125,7 +125,7 @@ def _only_outcome(estimate: GeneralisedEstimate) -> str | None:
     return "0" if counts(family) and not y.any() else None
 
 
-def _is_needless(estimate: GeneralisedEstimate) -> bool:
+def _is_needless(estimate: Estimate) -> bool:
     """Tell whether a zero part that is one constant runs off, and nothing else."""
     zero = [c for c in estimate.components if c.name == "zero" and c.names == (INTERCEPT,)]
     if not zero or estimate.runaway != (zero[0].coefficients.start,):
@@ -133,9 +133,9 @@ def _is_needless(estimate: GeneralisedEstimate) -> bool:
     return bool(estimate.coefficients[estimate.runaway[0]] < 0)
 
 
-def uncertainty_concern(estimate: GeneralisedEstimate) -> str | None:
-    """Say that there are no standard errors, where there are none."""
-    if not np.isnan(joint_covariance(estimate)).any():
+def uncertainty_concern(covariance: NDArray[np.float64]) -> str | None:
+    """Say that there are no standard errors, where the estimates' covariance has none."""
+    if not np.isnan(covariance).any():
         return None
     return (
         "No standard errors: the matrix of second derivatives is not positive definite, so a "
@@ -144,7 +144,7 @@ def uncertainty_concern(estimate: GeneralisedEstimate) -> str | None:
     )
 
 
-def laplace_concern(estimate: GeneralisedEstimate) -> str | None:
+def laplace_concern(estimate: Estimate) -> str | None:
     """Say where the Laplace approximation is known to be poor.
 
     With few trials in each level and a large standard deviation it biases the
@@ -155,10 +155,10 @@ def laplace_concern(estimate: GeneralisedEstimate) -> str | None:
         return None
     trials = estimate.extra if estimate.family.name in BINARY[:2] else None
     for t, term in enumerate(estimate.terms):
-        sd = float(np.sqrt(np.max(np.diag(estimate.term_covariances[t]))))
+        sd = float(np.sqrt(np.max(np.diag(estimate.covariances[t]))))
         if sd <= LARGE_SD or term.structure not in ("us", "diag"):
             continue
-        factor = estimate.design.factors[term.factor]
+        factor = estimate.factors[term.factor]
         per_level = np.bincount(factor.codes, weights=trials, minlength=factor.n_levels)
         few = float(np.median(per_level))
         if few < FEW_TRIALS:
@@ -171,14 +171,14 @@ def sentence(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def _poor(estimate: GeneralisedEstimate, group: str, few: float, sd: float) -> str:
+def _poor(estimate: Estimate, group: str, few: float, sd: float) -> str:
     noun = "rows" if estimate.family.name in BINARY[2:] else "trials"
     text = (
         f"the Laplace approximation is poor here: the levels of {group} have a median of {few:g} "
         f"{noun} and their standard deviation is {sd:.2f}, so that it and the coefficients may "
         "be off."
     )
-    if quadrature.integrable(estimate.design):
+    if estimate.design is not None and quadrature.integrable(estimate.design):
         nodes = quadrature.comfortable_nodes(estimate.design)
         return f"{text} quadrature={nodes} integrates exactly; compare the two."
     return f"{text} Interpret them with care."

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
-
 from ranef.description.equation import (
     Equation,
     aligned,
@@ -18,8 +15,8 @@ from ranef.description.equation import (
 from ranef.design.specification import Specification
 from ranef.families import Cumulative, Multinomial, Truncated
 from ranef.models.family_words import link_of, predictor_of
-from ranef.models.labels import CONDITIONAL, category
-from ranef.models.records import Component, GeneralisedEstimate
+from ranef.models.labels import category
+from ranef.models.records import CONDITIONAL, Component, GeneralisedEstimate
 
 __all__ = ["generalised_equation"]
 
@@ -46,9 +43,7 @@ NAMES = {
 COEFFICIENTS = {"zero": ("g", r"\gamma"), "dispersion": ("d", r"\delta")}
 
 
-def generalised_equation(
-    estimate: GeneralisedEstimate, levels: Sequence[Any] | None = None
-) -> Equation:
+def generalised_equation(estimate: GeneralisedEstimate) -> Equation:
     """Write a generalised model out: response, predictors, random effects."""
     text, latex = [_response(estimate)], [_latex_response(estimate)]
     all_letters = letters(len(estimate.terms))
@@ -63,7 +58,7 @@ def generalised_equation(
             continue
         own = all_letters[part.terms]
         symbol, greek = COEFFICIENTS.get(part.name, ("b" if _is_mean(part) else "s", r"\beta"))
-        left, latex_left = _left(estimate, part, levels)
+        left, latex_left = _left(estimate, part)
         minus = isinstance(estimate.family, Cumulative)
         summed = " + ".join(text_predictor(spec, own, part.names, symbol)) or "0"
         latex_summed = " + ".join(latex_predictor(spec, own, part.names, greek)) or "0"
@@ -153,9 +148,7 @@ def _latex_argument(argument: str) -> str:
     return f"{symbol}_i" if bracket else symbol
 
 
-def _left(
-    estimate: GeneralisedEstimate, part: Component, levels: Sequence[Any] | None
-) -> tuple[str, str]:
+def _left(estimate: GeneralisedEstimate, part: Component) -> tuple[str, str]:
     """Left side of a predictor's line, as text and as LaTeX."""
     family, response = estimate.family, estimate.specification.response
     link = link_of(estimate, part)
@@ -165,6 +158,7 @@ def _left(
             rf"\mathrm{{{link}}}\,P({roman(response)}_i \le j)",
         )
     if isinstance(family, Multinomial):
+        levels = estimate.levels
         own = str(category(part.response, levels))
         first = "0" if levels is None else str(levels[0])
         return (

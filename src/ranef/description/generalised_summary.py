@@ -17,8 +17,10 @@ from ranef.description.summary import (
     variance_table,
 )
 from ranef.display.answer import Summary
-from ranef.display.page import Page, Paragraph, TextTable, decimals, number, p_value
+from ranef.display.numbers import decimals, number, p_value
+from ranef.display.page import Page, Paragraph, TextTable
 from ranef.families import Cumulative, Multinomial
+from ranef.inference.coefficients.covariance import joint_covariance
 from ranef.inference.coefficients.variance import VarianceParameter
 from ranef.inference.coefficients.wald import Intervals
 from ranef.models.family_words import (
@@ -31,8 +33,8 @@ from ranef.models.family_words import (
     variance_words,
     zero_words,
 )
-from ranef.models.labels import CONDITIONAL, CoefficientLabel, coefficient_labels, factors_of
-from ranef.models.records import Component, GeneralisedEstimate
+from ranef.models.labels import CoefficientLabel, coefficient_labels
+from ranef.models.records import CONDITIONAL, Component, GeneralisedEstimate
 
 __all__ = ["family_line", "generalised_summary", "subject_specific"]
 
@@ -57,29 +59,27 @@ class _Section:
 
 def generalised_summary(
     estimate: GeneralisedEstimate,
-    levels: Sequence[object] | None,
     found: Intervals,
     variance: Sequence[VarianceParameter],
     conf_level: float,
 ) -> Summary:
     """Summarise a generalised linear mixed model.
 
-    `levels` are the categories of a categorical response; `found` the intervals
-    of all coefficients.
+    `found` are the intervals of all coefficients.
     """
-    sections = _sections(estimate, levels, found)
+    sections = _sections(estimate, found)
     constants = [s for s in sections if _is_constant(s.part)]
     shown = [s for s in sections if not _is_constant(s.part)]
     mean, others = shown[: _n_means(shown)], shown[_n_means(shown) :]
     parts: list[Part] = [Paragraph((family_line(estimate), *_rows(estimate)))]
     parts += [_table(estimate, s, conf_level) for s in mean if s.labels]
-    parts += [_reading(estimate, levels)]
+    parts += [_reading(estimate)]
     parts += [_table(estimate, s, conf_level) for s in others if s.labels]
     parts += _spread(estimate, constants, conf_level)
     if variance:
-        parts.append(variance_table(estimate, variance, conf_level, levels))
+        parts.append(variance_table(estimate, variance, conf_level))
         parts += variance_shares(estimate)
-    concerns = (separation_concern(estimate, levels), uncertainty_concern(estimate))
+    concerns = (separation_concern(estimate), uncertainty_concern(joint_covariance(estimate)))
     told = (sentence(concern) for concern in concerns if concern is not None)
     parts.append(Paragraph((information_line(estimate), optimum_line(estimate), *told)))
     title = f"Generalised linear mixed model: {estimate.specification.formula}"
@@ -98,7 +98,7 @@ def family_line(estimate: GeneralisedEstimate) -> str:
 
 def subject_specific(estimate: GeneralisedEstimate) -> str:
     """Which question the coefficients answer, and who answers the other one."""
-    group = " and ".join(dict.fromkeys(f.name for f in factors_of(estimate)))
+    group = " and ".join(dict.fromkeys(f.name for f in estimate.factors))
     if for_all(estimate):
         return (
             f"Coefficients hold for a typical level of {group} and for population means alike "
@@ -110,10 +110,8 @@ def subject_specific(estimate: GeneralisedEstimate) -> str:
     )
 
 
-def _sections(
-    estimate: GeneralisedEstimate, levels: Sequence[object] | None, found: Intervals
-) -> list[_Section]:
-    labels = coefficient_labels(estimate, levels)
+def _sections(estimate: GeneralisedEstimate, found: Intervals) -> list[_Section]:
+    labels = coefficient_labels(estimate)
     sections = []
     for part in estimate.components:
         own = part.coefficients
@@ -134,7 +132,7 @@ def _is_constant(part: Component) -> bool:
 def _rows(estimate: GeneralisedEstimate) -> tuple[str, ...]:
     """Rows used and dropped, trials, groups, redundant columns."""
     spec, extra = estimate.specification, estimate.extra
-    lines = list(rows_used(spec, factors_of(estimate)))
+    lines = list(rows_used(spec, estimate.factors))
     if estimate.family.name in ("binomial", "betabinomial") and extra is not None:
         total = float(extra.sum())
         if total != spec.n:
@@ -173,7 +171,7 @@ def _table(estimate: GeneralisedEstimate, section: _Section, conf_level: float) 
 def _caption(estimate: GeneralisedEstimate, section: _Section, word: str | None) -> str:
     part, family = section.part, estimate.family
     heading = HEADINGS.get(part.name, f"Shape ({part.name})")
-    heading = heading.replace("an extra zero", zero_words(estimate))
+    heading = heading.replace("an extra zero", zero_words(estimate.family))
     if part.name == "threshold":
         return f"{heading} on the scale of the link"
     if isinstance(family, Multinomial):
@@ -212,11 +210,12 @@ def _ratio_number(log_value: float) -> str:
     return number(value, decimals(value, 3)) if 1e-4 <= value < 1e6 else f"{value:.3g}"
 
 
-def _reading(estimate: GeneralisedEstimate, levels: Sequence[object] | None) -> Paragraph:
+def _reading(estimate: GeneralisedEstimate) -> Paragraph:
     """Which question a coefficient answers."""
     spec, family = estimate.specification, estimate.family
     lines = [subject_specific(estimate)]
     if isinstance(family, Cumulative):
+        levels = estimate.levels
         order = "" if levels is None else f" ({' < '.join(str(x) for x in levels)})"
         lines.append(
             f"P(y <= j) = F(threshold_j - x'b): a positive coefficient makes higher categories "

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from ranef.design.specification import Specification
 from ranef.display.markup import Markup, element, join
-from ranef.display.numbers import MINUS, significant
+from ranef.display.numbers import MINUS, significant, typeset
 from ranef.models.records import Estimate, GeneralisedEstimate
 
 __all__ = ["covariance_matrix", "covariance_of", "equation"]
@@ -53,7 +53,7 @@ def covariance_matrix(estimate: Estimate, index: int) -> Markup:
 def _entry(psi: Floats, scale: Floats, i: int, j: int) -> str:
     value = float(psi[i, j])
     noise = 1e-9 * float(scale[i] * scale[j])
-    return "0" if abs(value) <= noise else significant(value, 3)
+    return "0" if abs(value) <= noise else typeset(significant(value, 3))
 
 
 def _mean(spec: Specification) -> list[tuple[Markup, Markup]]:
@@ -128,7 +128,7 @@ def _effect(spec: Specification, index: int, place: Markup, *, vector: bool = Fa
 def covariance_of(estimate: Estimate, index: int) -> Floats:
     """Covariance matrix of one term, counted over all parts of a model."""
     if isinstance(estimate, GeneralisedEstimate):
-        return estimate.term_covariances[index]
+        return estimate.covariances[index]
     return estimate.covariances[index]
 
 

@@ -13,14 +13,13 @@ from ranef.design.state import Coding
 from ranef.display.numbers import count
 from ranef.inference.coefficients.degrees import METHODS
 from ranef.models.family_words import zero_words
-from ranef.models.labels import Levels, factors_of, terms_of
 from ranef.models.records import Estimate, GeneralisedEstimate
 from ranef.tables.accounting import Accounting
 
 __all__ = ["methods"]
 
 
-def methods(estimate: Estimate, conf_level: float, df: str, levels: Levels = None) -> str:
+def methods(estimate: Estimate, conf_level: float, df: str) -> str:
     """Say what was modelled, how it was fitted and tested, and with what.
 
     Parameters
@@ -36,7 +35,7 @@ def methods(estimate: Estimate, conf_level: float, df: str, levels: Levels = Non
         words.model(estimate),
         *_parts(estimate),
         *_references(estimate.specification),
-        *_random(estimate, levels),
+        *_random(estimate),
         *_rows(estimate.specification.accounting),
         *_held(estimate),
         _tests(conf_level, df),
@@ -52,7 +51,7 @@ def _parts(estimate: Estimate) -> list[str]:
     if not isinstance(estimate, GeneralisedEstimate):
         return []
     named = {
-        "zero": f"The log odds of {zero_words(estimate)}",
+        "zero": f"The log odds of {zero_words(estimate.family)}",
         "dispersion": "The dispersion",
         "threshold": "Each threshold",
     }
@@ -90,11 +89,11 @@ def _references(spec: Specification) -> list[str]:
     return [f"The reference level{'s were' if len(found) > 1 else ' was'} {words.listed(found)}."]
 
 
-def _random(estimate: Estimate, levels: Levels) -> list[str]:
-    factors = factors_of(estimate)
+def _random(estimate: Estimate) -> list[str]:
+    factors = estimate.factors
     return [
-        words.random_term(term, factors[term.factor], words.place(estimate, t, levels))
-        for t, term in enumerate(terms_of(estimate))
+        words.random_term(term, factors[term.factor], words.place(estimate, t))
+        for t, term in enumerate(estimate.terms)
     ]
 
 

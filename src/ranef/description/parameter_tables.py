@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ranef.display.page import TextTable, decimals, number
+from ranef.display.numbers import decimals, number
+from ranef.display.page import TextTable
 from ranef.inference.coefficients.parameter_list import ModelParameter
 
 __all__ = ["PARAMETERS", "interval_columns", "interval_table", "parameter_columns"]

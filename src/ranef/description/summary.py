@@ -10,12 +10,13 @@ from ranef.design.specification import Specification
 from ranef.design.state import Coding
 from ranef.design.terms import GroupingFactor
 from ranef.display.answer import Summary
-from ranef.display.page import Page, Paragraph, TextTable, decimals, number, p_value
+from ranef.display.numbers import decimals, number, p_value
+from ranef.display.page import Page, Paragraph, TextTable
 from ranef.inference.coefficients.degrees import METHODS
 from ranef.inference.coefficients.variance import VarianceParameter, intraclass_correlations
 from ranef.inference.coefficients.wald import Intervals
-from ranef.models.labels import CONDITIONAL, Levels, category, group_name
-from ranef.models.records import Estimate, GeneralisedEstimate
+from ranef.models.labels import category, group_name
+from ranef.models.records import CONDITIONAL, Estimate
 from ranef.solve.optimum import Face, Optimum
 from ranef.tables.accounting import Accounting
 
@@ -140,9 +141,8 @@ def variance_table(
     estimate: Estimate,
     found: Sequence[VarianceParameter],
     conf_level: float,
-    levels: Levels = None,
 ) -> TextTable:
-    """Standard deviations of all random terms; `levels` are categories of the response."""
+    """Standard deviations of all random terms."""
     percent = f"{100 * conf_level:g}%"
     header = ("group", "term", "sd", f"{percent} low", f"{percent} high", "correlation with")
     rows = []
@@ -150,7 +150,7 @@ def variance_table(
     for v in found:
         if _is_pair(v):
             continue
-        group = _place(estimate, v, levels)
+        group = _place(estimate, v)
         shown = group if (group, v.term) != last else ""
         last = (group, v.term)
         places = decimals(v.estimate, 4)
@@ -160,9 +160,9 @@ def variance_table(
     return TextTable(caption, header, tuple(rows), 2)
 
 
-def _place(estimate: Estimate, v: VarianceParameter, levels: Levels) -> str:
+def _place(estimate: Estimate, v: VarianceParameter) -> str:
     """Grouping factor of a term, and the component where that is not the mean."""
-    group, response = group_name(estimate, v.term), category(v.response, levels)
+    group, response = group_name(estimate, v.term), category(v.response, estimate.levels)
     remarks = [] if v.component == CONDITIONAL else [v.component]
     remarks += [] if response is None else [response]
     return f"{group} ({', '.join(remarks)})" if remarks else group
@@ -197,7 +197,7 @@ def variance_shares(estimate: Estimate) -> tuple[Paragraph, ...]:
     if shares is None:
         return ()
     named = [f"{group_name(estimate, t)} {number(share, 3)}" for t, share in enumerate(shares)]
-    latent = " on the latent scale of the link" if hasattr(estimate, "family") else ""
+    latent = " on the latent scale of the link" if estimate.sigma is None else ""
     return (Paragraph((f"Share of the variance{latent} (ICC): {', '.join(named)}.",)),)
 
 
@@ -225,7 +225,7 @@ def optimum_line(estimate: Estimate) -> str:
 
 def _which_variance(estimate: Estimate) -> str:
     """Say of which variances: one that is held may be zero."""
-    held = estimate.fixed.items() if isinstance(estimate, GeneralisedEstimate) else ()
+    held = estimate.fixed.items()
     zero = any(name.strip().startswith("sd") and value == 0 for name, value in held)
     return "estimated variance" if zero else "variance"
 

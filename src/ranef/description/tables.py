@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from ranef.inference.coefficients.variance import VarianceParameter
 from ranef.inference.coefficients.wald import Intervals, quantile
 from ranef.inference.effects.effects import LevelEffects
-from ranef.models.labels import CoefficientLabel, Levels, category, factors_of, group_name
-from ranef.models.records import Estimate, GeneralisedEstimate
+from ranef.models.labels import CoefficientLabel, category, group_name
+from ranef.models.records import Estimate
 
 __all__ = ["coefficient_columns", "fixed_columns", "random_columns", "variance_columns"]
 
@@ -45,12 +45,10 @@ def fixed_columns(
     }
 
 
-def variance_columns(
-    estimate: Estimate, found: Sequence[VarianceParameter], levels: Levels = None
-) -> Columns:
+def variance_columns(estimate: Estimate, found: Sequence[VarianceParameter]) -> Columns:
     """One row a standard deviation or correlation, the residual's last."""
     return {
-        **_places([(v, 1) for v in found], levels),
+        **_places(estimate, [(v, 1) for v in found]),
         "group": [group_name(estimate, v.term) for v in found],
         "term": [v.name for v in found],
         "term2": [v.name2 for v in found],
@@ -61,13 +59,11 @@ def variance_columns(
     }
 
 
-def random_columns(
-    estimate: Estimate, found: Sequence[LevelEffects], conf_level: float, levels: Levels = None
-) -> Columns:
+def random_columns(estimate: Estimate, found: Sequence[LevelEffects], conf_level: float) -> Columns:
     """One row a level and coefficient, with both standard deviations."""
     columns = effect_columns(estimate, found, conf_level)
     given = [np.asarray(e.cond_sd).T.ravel() for e in found]
-    ordered: Columns = _places([(e, e.estimate.size) for e in found], levels)
+    ordered: Columns = _places(estimate, [(e, e.estimate.size) for e in found])
     for name, values in columns.items():
         if name == "std_error":
             ordered["cond_sd"] = np.concatenate(given)
@@ -76,18 +72,16 @@ def random_columns(
 
 
 def coefficient_columns(
-    estimate: Estimate, found: Sequence[LevelEffects], conf_level: float, levels: Levels = None
+    estimate: Estimate, found: Sequence[LevelEffects], conf_level: float
 ) -> Columns:
     """One row a level and coefficient: fixed plus random effect."""
     columns = effect_columns(estimate, found, conf_level)
-    if not isinstance(estimate, GeneralisedEstimate):
-        return columns
-    return {**_places([(e, e.estimate.size) for e in found], levels), **columns}
+    return {**_places(estimate, [(e, e.estimate.size) for e in found]), **columns}
 
 
 def effect_columns(estimate: Estimate, found: Sequence[LevelEffects], conf_level: float) -> Columns:
     """Effects, coefficient by coefficient within each term, with normal intervals."""
-    factors = factors_of(estimate)
+    factors = estimate.factors
     groups = [factors[e.factor].name for e in found for _ in range(e.estimate.size)]
     value = np.concatenate([e.estimate.T.ravel() for e in found])
     error = np.concatenate([e.std_error.T.ravel() for e in found])
@@ -104,12 +98,12 @@ def effect_columns(estimate: Estimate, found: Sequence[LevelEffects], conf_level
 
 
 def _places(
-    found: Sequence[tuple[LevelEffects | VarianceParameter, int]], levels: Levels
+    estimate: Estimate, found: Sequence[tuple[LevelEffects | VarianceParameter, int]]
 ) -> Columns:
     """Component, and category of the response, of each with its number of rows."""
     return {
         "component": [e.component for e, rows in found for _ in range(rows)],
-        **_responses([category(e.response, levels) for e, rows in found for _ in range(rows)]),
+        **_responses([category(e.response, estimate.levels) for e, n in found for _ in range(n)]),
     }
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ranef.design.terms import GroupingFactor, RandomTerm
-from ranef.display.numbers import count, significant
+from ranef.display.numbers import count, significant, typeset
 from ranef.families import Cumulative
 from ranef.formula.model import Terms
 from ranef.models.family_words import (
@@ -20,7 +20,7 @@ from ranef.models.family_words import (
     zero_words,
 )
 from ranef.models.family_words import criterion as likelihood
-from ranef.models.labels import Levels, category, terms_of
+from ranef.models.labels import category
 from ranef.models.records import Estimate, GeneralisedEstimate
 from ranef.tables import Table
 
@@ -138,18 +138,20 @@ def reading(estimate: GeneralisedEstimate) -> list[str]:
         own = predictor_of(estimate, part)
         value = natural(own.link, float(estimate.coefficients[part.coefficients][0]))
         meaning = f" {variance_words(estimate.family)}." if own.name == "dispersion" else ""
-        lines.append(f"{own.name.capitalize()} {own.label} = {significant(value)}.{meaning}")
+        lines.append(
+            f"{own.name.capitalize()} {own.label} = {typeset(significant(value))}.{meaning}"
+        )
     return lines
 
 
-def place(estimate: Estimate, term: int, levels: Levels = None) -> str:
+def place(estimate: Estimate, term: int) -> str:
     """Name the part that a random term belongs to, where that is not the mean."""
     if isinstance(estimate, GeneralisedEstimate):
         for part in estimate.components:
             if not part.terms.start <= term < part.terms.stop:
                 continue
             if part.response is not None:
-                return f"In the log odds of category {category(part.response, levels)} "
+                return f"In the log odds of category {category(part.response, estimate.levels)} "
             if part.name != "conditional":
                 return f"In the {part.name} part "
     return ""
@@ -168,7 +170,7 @@ def coefficient_tables(
         if not rows or (part.specification is None and part.name != "threshold"):
             continue
         heading = HEADINGS.get(part.name, f"Shape ({part.name})")
-        heading = heading.replace("an extra zero", zero_words(estimate))
+        heading = heading.replace("an extra zero", zero_words(estimate.family))
         if part.response is not None:
             heading = f"{heading}: {source.values('response')[rows[0]]} against the first category"
         caption = f"{heading}, with {level} confidence intervals"
@@ -249,7 +251,7 @@ def verdict(estimate: Estimate) -> str:
 
 def faces(estimate: Estimate) -> list[str]:
     """Say on which boundaries the optimum lies."""
-    terms = terms_of(estimate)
+    terms = estimate.terms
     return [
         f"{terms[face.term].label}: {face.description} (the covariance matrix has rank "
         f"{face.rank} of {face.size}; smallest curvature away from it {face.curvature:.3g})."

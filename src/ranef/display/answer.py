@@ -1,39 +1,34 @@
-"""Answers that show as words and tables."""
+"""Answers: tables stated once, and everything that is made of them.
+
+An answer states its title, its tables (`Listing`s of columns) and its sentences. The table of
+`tidy`, the text, the HTML of a notebook, the report, Markdown, LaTeX and Word come from that
+statement: a new answer writes no formatting code.
+"""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Any
 
-from ranef.display.page import Page
+from ranef import arguments
+from ranef.display.columns import Listing
+from ranef.display.page import Page, Paragraph
+from ranef.display.sheet import Block, Row, Sheet
+from ranef.errors import ModelError
+from ranef.tables import make_table
 
-pass
+__all__ = ["Answer", "Shown", "Summary"]
 
-__all__ = ["Shown", "Summary"]
-
-
-class Shown(ABC):
-    """An answer with a page: prints as text, shows as HTML in notebooks."""
-
-    @property
-    @abstractmethod
-    def page(self) -> Page:
-        """The answer in words and tables."""
-
-    def summary(self) -> Summary:
-        """Return the answer in words and tables, as it prints."""
-        return Summary(self.page)
-
-    def __repr__(self) -> str:
-        return self.page.text()
-
-    def _repr_html_(self) -> str:
-        return self.page.html()
+Part = Paragraph | Listing
 
 
 @dataclass(frozen=True)
 class Summary:
-    """A fit in words and tables; prints as text, shows as HTML in notebooks.
+    """A fit or an answer in words and tables; prints as text, shows as HTML in notebooks.
 
     Examples
     --------
@@ -52,3 +47,111 @@ class Summary:
 
     def _repr_html_(self) -> str:
         return self.page.html()
+
+
+class Shown(ABC):
+    """Something with a page: prints as text, shows as HTML in notebooks."""
+
+    @property
+    @abstractmethod
+    def page(self) -> Page:
+        """The answer in words and tables."""
+
+    def summary(self) -> Summary:
+        """Return the answer in words and tables, as it prints."""
+        return Summary(self.page)
+
+    def __repr__(self) -> str:
+        return self.page.text()
+
+    def _repr_html_(self) -> str:
+        return self.page.html()
+
+
+class Answer(Shown):
+    """What a question returns: prints as text, shows as HTML in notebooks.
+
+    A kind of answer gives `title`, `library`, `tables` and `notes`; `parts` where its page has
+    another order.
+    """
+
+    @property
+    @abstractmethod
+    def title(self) -> str:
+        """Heading of the page."""
+
+    @property
+    @abstractmethod
+    def library(self) -> str:
+        """Data-frame library of its tables."""
+
+    @abstractmethod
+    def tables(self) -> tuple[Listing, ...]:
+        """The tables, that of `tidy` first."""
+
+    def notes(self) -> tuple[str, ...]:
+        """Sentences below the tables."""
+        return ()
+
+    def parts(self) -> Iterable[Part]:
+        """What the page shows, in order: the tables that are printed, then the notes."""
+        yield from (table for table in self.tables() if table.printed)
+        if self.notes():
+            yield Paragraph(self.notes())
+
+    def listing(self, name: str | None = None) -> Listing:
+        """Return a table by its name; the first without one."""
+        every = self.tables()
+        if name is None:
+            return every[0]
+        chosen = arguments.choice("table", name, tuple(table.name for table in every))
+        return next(table for table in every if table.name == chosen)
+
+    @property
+    def page(self) -> Page:
+        """The answer in words and tables."""
+        parts = (part.text if isinstance(part, Listing) else part for part in self.parts())
+        return Page(self.title, tuple(parts))
+
+    def tidy(self) -> Any:
+        """Return the answer as a table in the library that the data came in."""
+        return self.tabled(self.listing())
+
+    def tabled(self, listing: Listing) -> Any:
+        """Return a table of the answer in the user's library."""
+        return make_table(listing.table, self.library)
+
+    # --- for papers
+
+    def sheet(self, table: str | None = None) -> Sheet:
+        """Return a table with the answer's sentences as a sheet for a paper."""
+        listing = self.listing(table)
+        if not listing.printed:
+            raise ModelError(f"the table {listing.name!r} has no form for print; see tidy()")
+        k = listing.labels
+        rows = tuple(Row(", ".join(c for c in row[:k] if c), (row[k:],)) for row in listing.rows)
+        heading = ", ".join(h for h in listing.header[:k] if h)
+        block = Block(heading or listing.name, rows)
+        sentences = tuple(
+            line for part in self.parts() if isinstance(part, Paragraph) for line in part.lines
+        )
+        title = listing.caption or self.title
+        return Sheet(title, ("",), (listing.header[k:],), (block,), sentences)
+
+    def to_markdown(self, *, table: str | None = None) -> str:
+        """Return a table of the answer in Markdown."""
+        return self.sheet(table).markdown()
+
+    def to_html(self, *, table: str | None = None) -> str:
+        """Return a page with a table of the answer."""
+        return self.sheet(table).html()
+
+    def to_latex(self, *, table: str | None = None) -> str:
+        """Return a table of the answer in LaTeX."""
+        return self.sheet(table).latex()
+
+    def to_docx(self, path: str | PathLike[str], *, table: str | None = None) -> Path:
+        """Write a table of the answer as a Word document."""
+        target = arguments.path(path)
+        self.sheet(table).write_docx(target)
+        return target

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import html as _html
 import unicodedata
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable
 
-__all__ = ["Column", "Markup", "element", "join", "table", "text"]
+from ranef.display.columns import Listing
+
+__all__ = ["Markup", "element", "join", "table", "text"]
 
 
 class Markup(str):
@@ -62,34 +63,34 @@ def element(name: str, *content: object, **attributes: object) -> Markup:
     return Markup(f"<{name}{written}>{join(content)}</{name}>")
 
 
-@dataclass(frozen=True)
-class Column:
-    """One column of a table: its header and one cell a row."""
+def table(listing: Listing, **attributes: object) -> Markup:
+    """Return a table with a caption, column headers and row headers.
 
-    header: object
-    cells: Sequence[object]
-    numeric: bool = True
-
-
-def table(caption: object, rows: Column, columns: Sequence[Column], **attributes: object) -> Markup:
-    """Return a table with a caption, column headers and row headers."""
-    corner = element("th", rows.header, scope="col")
+    Examples
+    --------
+    >>> from ranef.display.columns import Column, Fixed
+    >>> columns = (Column("Group", ["Subject"]), Column("SD", [24.74], Fixed(2)))
+    >>> print(table(Listing("sd", columns, "Spread")))  # doctest: +ELLIPSIS
+    <div class="wide" ...><caption>Spread</caption>...<td class="n">24.74</td></tr></tbody>...
+    """
+    columns = listing.printed
+    classes = ["n" if c.style.numeric else None for c in columns]
+    written = [c.typeset for c in columns]
     head = [
-        element("th", c.header, scope="col", class_="n" if c.numeric else None) for c in columns
+        element("th", heading, scope="col", class_=class_)
+        for heading, class_ in zip(listing.header, classes, strict=True)
     ]
     lines = []
-    for i, name in enumerate(rows.cells):
-        cells = [element("td", c.cells[i], class_=_class(c)) for c in columns]
-        lines.append(element("tr", element("th", name, scope="row"), *cells))
+    for first, *others in zip(*written, strict=True):
+        cells = [element("td", cell, class_=c) for cell, c in zip(others, classes[1:], strict=True)]
+        lines.append(element("tr", element("th", first, scope="row"), *cells))
     inside = element(
         "table",
-        element("caption", caption),
-        element("thead", element("tr", corner, *head)),
+        element("caption", listing.caption),
+        element("thead", element("tr", *head)),
         element("tbody", *lines),
         **attributes,
     )
-    return element("div", inside, class_="wide", tabindex="0", role="region", aria_label=caption)
-
-
-def _class(column: Column) -> str | None:
-    return "n" if column.numeric else None
+    return element(
+        "div", inside, class_="wide", tabindex="0", role="region", aria_label=listing.caption
+    )

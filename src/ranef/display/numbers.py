@@ -1,11 +1,24 @@
-"""Numbers as a reader wants them: enough digits, one decimal point under the other."""
+"""Numbers in print: one rule for decimals and p-values, whatever the medium.
+
+`number`, `significant` and `p_value` write plain text; `typeset` gives what they wrote the
+signs of a page (a minus, thousands apart, an infinity, a dash for nothing).
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 
-__all__ = ["align", "count", "decimals", "exact", "number", "p_value", "significant"]
+__all__ = [
+    "align",
+    "count",
+    "decimals",
+    "exact",
+    "number",
+    "p_value",
+    "significant",
+    "typeset",
+]
 
 FIGURE_SPACE = "\u2007"
 PUNCTUATION_SPACE = "\u2008"
@@ -13,48 +26,49 @@ MINUS = "\u2212"
 ABSENT = "\u2013"
 
 
-def decimals(scale: float, digits: int = 3) -> int:
-    """Return how many decimals show `digits` significant digits of `scale`.
+def decimals(scale: float, digits: int = 3) -> int | None:
+    """Return how many decimals show `digits` significant digits of a scale.
+
+    None where a number is to be written with a power of ten.
 
     Examples
     --------
-    >>> decimals(6.82), decimals(0.0231), decimals(1200.0)
-    (2, 4, 0)
+    >>> decimals(6.82), decimals(0.0231), decimals(1200.0), decimals(1e-12)
+    (2, 4, 0, None)
     """
-    if not math.isfinite(scale) or scale == 0.0:
-        return digits - 1
-    return max(0, digits - 1 - math.floor(math.log10(abs(scale))))
+    if not math.isfinite(scale) or scale <= 0:
+        return digits
+    places = digits - 1 - math.floor(math.log10(scale))
+    return min(max(places, 0), 12) if -9 <= places <= 9 else None
 
 
-def number(value: float, places: int) -> str:
-    r"""Return `value` with the given decimals; powers of ten where they would not fit.
+def number(value: float, places: int | None = 3) -> str:
+    """Return a number with fixed decimals, or with a power of ten when `places` is None.
 
     Examples
     --------
-    >>> number(1.5, 2), number(float("inf"), 2), number(2.5e12, 0)
-    ('1.50', '∞', '2.50e12')
-    >>> ascii(number(-1234567.0, 0))
-    "'\\u22121,234,567'"
+    >>> number(1.5, 2), number(float("inf"), 2), number(2.5e12, 0), number(float("nan"))
+    ('1.50', 'inf', '2.5e+12', '')
     """
     if math.isnan(value):
-        return ABSENT
+        return ""
     if math.isinf(value):
-        return "∞" if value > 0 else f"{MINUS}∞"
-    if places > 7 or abs(value) >= 1e9:
-        mantissa, _, power = f"{value:.2e}".partition("e")
-        return _sign(f"{mantissa}e{int(power)}")
-    return _sign(f"{value:,.{places}f}")
+        return "inf" if value > 0 else "-inf"
+    if places is None or (value != 0 and abs(value) >= 1e10):
+        return f"{value:.4g}"
+    text = f"{value:.{places}f}"
+    return text[1:] if text.startswith("-") and not text.strip("-0.") else text
 
 
 def significant(value: float, digits: int = 4) -> str:
-    """Return `value` with so many significant digits.
+    """Return a number with so many significant digits.
 
     Examples
     --------
     >>> significant(25.591816), significant(0.0655)
     ('25.59', '0.06550')
     """
-    return number(value, decimals(value, digits))
+    return number(value, decimals(abs(value), digits))
 
 
 def exact(value: float) -> str:
@@ -63,9 +77,22 @@ def exact(value: float) -> str:
     Examples
     --------
     >>> exact(1743.628272)
-    '1,743.6283'
+    '1743.6283'
     """
     return number(value, 4)
+
+
+def p_value(value: float) -> str:
+    """Return a p-value with four decimals, never rounded to zero.
+
+    Examples
+    --------
+    >>> p_value(0.0312), p_value(1e-7)
+    ('0.0312', '< 0.0001')
+    """
+    if math.isnan(value):
+        return ""
+    return "< 0.0001" if value < 1e-4 else f"{value:.4f}"
 
 
 def count(value: int, singular: str, plural: str | None = None) -> str:
@@ -77,18 +104,31 @@ def count(value: int, singular: str, plural: str | None = None) -> str:
     ('1 row', '1,200 rows', '2 factors of')
     """
     noun = singular if value == 1 else plural or f"{singular}s"
-    return f"{number(value, 0)} {noun}"
+    return f"{value:,} {noun}"
 
 
-def p_value(value: float) -> str:
-    """Return a p-value with three decimals.
+def typeset(written: str) -> str:
+    r"""Return a written number with the signs of a page.
 
     Examples
     --------
-    >>> p_value(0.0312), p_value(1e-7)
-    ('0.031', '<0.001')
+    >>> typeset("inf"), ascii(typeset("-1234567.5")), ascii(typeset(""))
+    ('∞', "'\\u22121,234,567.5'", "'\\u2013'")
+    >>> typeset("< 0.0001"), typeset("2.5e+12")
+    ('< 0.0001', '2.5e12')
     """
-    return "<0.001" if value < 0.0005 else number(value, 3)
+    if written == "":
+        return ABSENT
+    body = written.removeprefix("-")
+    if body == "inf":
+        body = "∞"
+    elif "e" in body:
+        mantissa, _, power = body.partition("e")
+        body = f"{mantissa}e{int(power)}".replace("-", MINUS)
+    else:
+        whole, point, fraction = body.partition(".")
+        body = (f"{int(whole):,}" if whole.isdigit() else whole) + point + fraction
+    return f"{MINUS}{body}" if written.startswith("-") else body
 
 
 def align(cells: Sequence[str]) -> list[str]:
@@ -108,9 +148,3 @@ def align(cells: Sequence[str]) -> list[str]:
         + FIGURE_SPACE * (longest - len(tail))
         for cell, tail in zip(cells, tails, strict=True)
     ]
-
-
-def _sign(written: str) -> str:
-    if written.startswith("-") and not any(c in "123456789" for c in written):
-        written = written[1:]
-    return written.replace("-", MINUS)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
-__all__ = ["Page", "Paragraph", "TextTable", "decimals", "number", "p_value"]
+__all__ = ["Page", "Paragraph", "TextTable"]
 
 WIDTH = 100
 
@@ -91,30 +90,3 @@ class Page:
     def html(self) -> str:
         body = "".join(part.html() for part in self.parts)
         return f'{STYLE}<div class="ranef"><p><strong>{escape(self.title)}</strong></p>{body}</div>'
-
-
-def decimals(scale: float, digits: int = 3) -> int | None:
-    """Decimals that show `digits` significant digits of a scale; None to write a power of ten."""
-    if not math.isfinite(scale) or scale <= 0:
-        return digits
-    places = digits - 1 - math.floor(math.log10(scale))
-    return min(max(places, 0), 12) if -9 <= places <= 9 else None
-
-
-def number(value: float, places: int | None = 3) -> str:
-    """A number with fixed decimals, or with a power of ten when `places` is None."""
-    if math.isnan(value):
-        return ""
-    if math.isinf(value):
-        return "inf" if value > 0 else "-inf"
-    if places is None or (value != 0 and abs(value) >= 1e10):
-        return f"{value:.4g}"
-    text = f"{value:.{places}f}"
-    return text[1:] if text.startswith("-") and not text.strip("-0.") else text
-
-
-def p_value(value: float) -> str:
-    """A p-value with four decimals, never rounded to zero."""
-    if math.isnan(value):
-        return ""
-    return "< 0.0001" if value < 1e-4 else f"{value:.4f}"

@@ -218,24 +218,24 @@ def residual_pairs(fit: Fitted, kind: str) -> tuple[Floats, Floats]:
 
 def usual_residuals(fit: Fitted) -> str:
     """Return the kind whose spread should be constant if the model holds."""
-    if is_generalised(fit):
+    if fit.estimate.sigma is None:
         return QUANTILE
     return "response" if fit.estimate.specification.weights is None else "pearson"
 
 
 def standardised_residuals(fit: Fitted) -> str:
     """Return the kind whose size should be constant, weights counted."""
-    return usual_residuals(fit) if is_generalised(fit) else "pearson"
+    return QUANTILE if usual_residuals(fit) == QUANTILE else "pearson"
 
 
 def is_generalised(fit: Fitted) -> bool:
     """Tell a generalised model from a linear one."""
-    return hasattr(fit.estimate, "family")
+    return bool(fit.estimate.sigma is None)
 
 
 def has_residuals(fit: Fitted) -> bool:
     """Tell whether the responses have an order, and so residuals."""
-    return not is_generalised(fit) or fit.estimate.family.name not in ("multinomial", "censored")
+    return fit.estimate.family.name not in ("multinomial", "censored")
 
 
 def _blocks(*columns: Sequence[str]) -> dict[tuple[str, ...], Any]:

@@ -1,4 +1,4 @@
-"""What the diagnostic functions read of a fit: its kind, columns and groups of its rows."""
+"""What the diagnostic functions read of a fit: columns and groups of its rows."""
 
 from __future__ import annotations
 
@@ -8,41 +8,32 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ranef.errors import DataError, ModelError, UnknownColumnError, suggestion
-from ranef.fits.mixed import MixedModelFit
-from ranef.models.labels import factors_of
+from ranef.errors import DataError, UnknownColumnError, suggestion
+from ranef.fits.protocol import Estimating, Levelled
 from ranef.tables import Table
 
-__all__ = ["column_of", "fitted_model", "groups_of", "is_categorical", "labels_of", "time_of"]
+__all__ = ["column_of", "groups_of", "is_categorical", "labels_of", "time_of"]
 
 Floats = NDArray[np.float64]
 Codes = NDArray[np.int_]
 
 
-def fitted_model(fit: Any) -> MixedModelFit:
-    """Return the fit, or say what was given in its place."""
-    if isinstance(fit, MixedModelFit):
-        return fit
-    raise ModelError(
-        f"the first argument must be a fit of ranef.lmm or ranef.glmm, not {type(fit).__name__}"
-    )
-
-
-def groups_of(fit: MixedModelFit, by: Any) -> tuple[Codes, list[Any], str]:
+def groups_of(fit: Estimating, by: Any) -> tuple[Codes, list[Any], str]:
     """Group of each row in the model (-1 where missing), the groups' labels, and a name.
 
     `by` is a grouping factor, a column that the formulas use, or one value a row.
     """
     if not isinstance(by, str):
-        values = _given(fit, by, "by")
+        values = _row_values(fit, by, "by")
         codes, levels = Table.of({"by": values}).codes("by")
         return _present(codes, levels, "group")
-    for factor in factors_of(fit.estimate):
+    factors = fit.factors if isinstance(fit, Levelled) else ()
+    for factor in factors:
         if factor.name == by:
             return factor.codes.astype(np.int_), list(factor.levels), by
     table = fit.frame.data
     if table is None or by not in table:
-        known = [f.name for f in factors_of(fit.estimate)]
+        known = [factor.name for factor in factors]
         known += [] if table is None else [c for c in table.columns if c not in known]
         raise UnknownColumnError(
             f"by={by!r} is no grouping factor and no column of the model's formulas"
@@ -62,32 +53,32 @@ def _present(codes: Any, levels: Sequence[Any], name: str) -> tuple[Codes, list[
     return place[codes], [levels[int(i)] for i in present], name
 
 
-def column_of(fit: MixedModelFit, given: Any, argument: str) -> tuple[Floats, str]:
+def column_of(fit: Estimating, column: Any, argument: str) -> tuple[Floats, str]:
     """Numbers of the rows in the model: a column of the formulas, or values; and a name.
 
     Categories count by their codes.
     """
-    if not isinstance(given, str):
-        values = _given(fit, given, argument)
+    if not isinstance(column, str):
+        values = _row_values(fit, column, argument)
         return _numbers(Table.of({argument: values}), argument), argument
-    table = _data(fit, given, argument)
-    return _used(fit, _numbers(table, given)), given
+    table = _data(fit, column, argument)
+    return _used(fit, _numbers(table, column)), column
 
 
-def is_categorical(fit: MixedModelFit, given: Any) -> bool:
+def is_categorical(fit: Estimating, column: Any) -> bool:
     """Tell whether a column, or values, have no order of numbers or times."""
-    table = fit.frame.data if isinstance(given, str) else Table.of({"x": np.asarray(given)})
-    name = given if isinstance(given, str) else "x"
+    table = fit.frame.data if isinstance(column, str) else Table.of({"x": np.asarray(column)})
+    name = column if isinstance(column, str) else "x"
     numbers = ("numeric", "boolean", "datetime", "duration")
     return table is not None and name in table and table.kind(name) not in numbers
 
 
-def time_of(fit: MixedModelFit, given: Any) -> Floats:
+def time_of(fit: Estimating, column: Any) -> Floats:
     """Times of the rows in the model, dates in seconds."""
-    return column_of(fit, given, "time")[0]
+    return column_of(fit, column, "time")[0]
 
 
-def _data(fit: MixedModelFit, name: str, argument: str) -> Table:
+def _data(fit: Estimating, name: str, argument: str) -> Table:
     table = fit.frame.data
     if table is None or name not in table:
         known = [] if table is None else table.columns
@@ -109,7 +100,7 @@ def _numbers(table: Table, name: str) -> Floats:
     return np.where(codes >= 0, codes, np.nan).astype(np.float64)
 
 
-def _given(fit: MixedModelFit, values: Any, argument: str) -> Any:
+def _row_values(fit: Estimating, values: Any, argument: str) -> Any:
     """Values of the rows in the model, from those of all rows or of these."""
     try:
         array = np.asarray(values)
@@ -125,7 +116,7 @@ def _given(fit: MixedModelFit, values: Any, argument: str) -> Any:
     return _used(fit, array) if len(array) == rows.n_rows else array
 
 
-def _used(fit: MixedModelFit, values: NDArray[Any]) -> NDArray[Any]:
+def _used(fit: Estimating, values: NDArray[Any]) -> NDArray[Any]:
     kept = fit.frame.accounting.kept
     return values if kept is None else values[kept]
 

@@ -7,7 +7,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from ranef.fits.protocol import Fit
+from ranef.fits.fit import Fit
 from ranef.models.records import Estimate
 from ranef.solve.optimum import Optimum
 
@@ -23,6 +23,11 @@ class LikelihoodFit(Fit):
     def loglik(self) -> float:
         """The (restricted) log-likelihood at the optimum, all constants included."""
         return self.estimate.loglik
+
+    @property
+    def llf(self) -> float:
+        """Log-likelihood by its name in statsmodels, as `loglik`."""
+        return self.loglik
 
     @property
     def deviance(self) -> float:

@@ -1,11 +1,10 @@
-"""What every mixed model's fit has, linear or generalised."""
+"""What every fit of a mixed model has: names, tables and words around its inference."""
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
-from os import PathLike
 from typing import Any
 
 import numpy as np
@@ -13,182 +12,170 @@ from numpy.typing import NDArray
 
 from ranef import arguments
 from ranef.description import tables
-from ranef.description.parameter_tables import interval_columns
-from ranef.errors import DataError, ModelError, suggestion
+from ranef.description.doubts import doubt, warn_about
+from ranef.description.methods import methods
+from ranef.design.specification import Specification
+from ranef.design.terms import GroupingFactor, RandomTerm
+from ranef.errors import ModelError, suggestion
+from ranef.families import Family
 from ranef.fits.likelihood import LikelihoodFit
-from ranef.fits.named_hypotheses import read_hypotheses
-from ranef.fits.statsmodels_names import ReaderNames
-from ranef.inference.coefficients import degrees, parameter_list, wald
-from ranef.inference.coefficients.covariance import Coefficients, conditional_coefficients
-from ranef.inference.coefficients.degrees import Parameters
+from ranef.fits.new_levels import (
+    NEW_LEVELS,
+    check_history,
+    history_of,
+    placed,
+    settled,
+    simulated_rows,
+)
+from ranef.fits.new_rows import read_rows
+from ranef.fits.protocol import Estimand
+from ranef.fits.refits import read_responses, refit_many
+from ranef.inference.coefficients.functions import Knowledge
+from ranef.inference.coefficients.parameter_list import ModelParameter, model_parameters
+from ranef.inference.coefficients.sandwich import Sandwich
 from ranef.inference.coefficients.variance import VarianceParameter
-from ranef.inference.coefficients.wald import FTest, Intervals
-from ranef.inference.effects.effects import LevelEffects, level_effects
-from ranef.models import labels as naming
-from ranef.models.records import Estimate, GeneralisedEstimate
+from ranef.inference.coefficients.wald import FTest
+from ranef.inference.draws.simulation import KINDS as SIMULATIONS
+from ranef.inference.effects.effects import LevelEffects
+from ranef.inference.kinds import inference_of
+from ranef.inference.protocol import Inference
+from ranef.inference.rows.averaging import Means
+from ranef.inference.rows.evaluated import Values
+from ranef.models.labels import CoefficientLabel, coefficient_labels
+from ranef.models.records import Estimate
+from ranef.models.refitting import refit
+from ranef.models.rows import Rows
 from ranef.tables import Table, make_table
-from ranef.tables.frame import Frame, matrix, vector
+from ranef.tables.origin import Origin
 
-__all__ = ["MixedModelFit"]
+__all__ = ["MixedFit"]
 
+Floats = NDArray[np.float64]
+
+KINDS = ("conditional", "typical", "population")
 EFFECTS = ("fixed", "variance", "random")
 
 
-class MixedModelFit(ReaderNames, LikelihoodFit):
+@dataclass(frozen=True, eq=False, repr=False)
+class MixedFit(LikelihoodFit):
     """A fitted mixed model, linear or generalised.
 
     Attributes
     ----------
     estimate : Estimate
         What the solver found, as arrays.
-    frame : Frame
+    frame : Origin
         Where the rows came from.
     """
 
     estimate: Estimate
-    frame: Frame
+    frame: Origin
+
+    @cached_property
+    def inference(self) -> Inference:
+        """What the estimate says, in numbers."""
+        return inference_of(self.estimate)
 
     @property
-    def formula(self) -> str:
-        return self.estimate.specification.formula
+    def parts(self) -> Mapping[str, Specification]:
+        """Specification of each formula by name, ``"conditional"`` that of the mean."""
+        return self.estimate.parts
 
     @property
-    def n_obs(self) -> int:
-        return self.estimate.specification.n
+    def family(self) -> Family:
+        """The family of the response, see `ranef.families`."""
+        return self.estimate.family
+
+    @property
+    def factors(self) -> tuple[GroupingFactor, ...]:
+        """The grouping factors."""
+        return self.estimate.factors
+
+    @property
+    def terms(self) -> tuple[RandomTerm, ...]:
+        """The random terms of all parts."""
+        return self.estimate.terms
+
+    @cached_property
+    def labels(self) -> tuple[CoefficientLabel, ...]:
+        """Component, category and name of each coefficient."""
+        return coefficient_labels(self.estimate)
+
+    @property
+    def coefficients(self) -> Floats:
+        """All coefficients, (P,)."""
+        return self.estimate.coefficients
+
+    @property
+    def parameters(self) -> tuple[ModelParameter, ...]:
+        """All parameters by name: coefficients, those of the random terms, sigma."""
+        return model_parameters(self.estimate)
 
     @property
     def n_groups(self) -> dict[str, int]:
-        return {f.name: f.n_levels for f in naming.factors_of(self.estimate)}
+        """Number of levels of each grouping factor."""
+        return {f.name: f.n_levels for f in self.factors}
 
-    @property
-    def coef(self) -> Any:
-        own = self._conditional
-        return vector(own.estimate, own.names, "estimate", self.frame.library)
+    def doubts(self) -> tuple[str, ...]:
+        """Sentences on what makes the answers untrue; none of a sound fit."""
+        found = doubt(self.estimate)
+        return () if found is None else (found,)
 
-    @property
-    def vcov(self) -> Any:
-        own = self._conditional
-        return matrix(own.vcov, own.names, own.names, self.frame.library)
+    # --- coefficients
 
-    @property
-    def _levels(self) -> Sequence[Any] | None:
-        """Categories of a categorical response."""
-        return None
+    def method(self, df: str | None) -> str:
+        """Name the method of degrees of freedom; refuse one that the fit does not have."""
+        return self.inference.method(df)
 
-    @cached_property
-    def _conditional(self) -> Coefficients:
-        return conditional_coefficients(self.estimate, self._levels)
+    def knowledge(self, df: str | None = None) -> Knowledge:
+        """How well the coefficients are known, and how functions of them are tested."""
+        return self.inference.knowledge(df)
 
-    @abstractmethod
-    def _coefficient_intervals(self, conf_level: float, df: str) -> Intervals:
-        """Tests and intervals of all coefficients."""
+    def joint_test(self, L: Floats, rhs: Floats | None = None, df: str | None = None) -> FTest:
+        """Test all rows of L (q, P) at once."""
+        return self.inference.f_test(L, rhs, df)
 
-    @abstractmethod
-    def _carried(self, exponentiate: bool) -> bool | NDArray[np.bool_]:
-        """Which coefficients `exponentiate` carries through exp."""
+    def variance_parameters(self, conf_level: float = 0.95) -> Sequence[VarianceParameter]:
+        """Standard deviations and correlations with intervals."""
+        return self.inference.variance_parameters(conf_level)
 
-    @abstractmethod
-    def _variance_parameters(self, conf_level: float) -> Sequence[VarianceParameter]: ...
+    def sandwich(self, codes: NDArray[np.intp], type: str | None = None) -> Sandwich:
+        """Covariance of the coefficients from clusters, see `ranef.robust`."""
+        return self.inference.sandwich(codes, type)
 
-    @property
-    def _usual_df(self) -> str:
-        """Method of degrees of freedom where none is named."""
-        return "normal" if isinstance(self.estimate, GeneralisedEstimate) else "satterthwaite"
-
-    def _known_parameters(self) -> Parameters | None:
-        """What gives the covariance of the variance parameters, computed once a fit."""
-        return None
-
-    def _hypotheses(
-        self, L: NDArray[np.float64], conf_level: float = 0.95, df: str | None = None
-    ) -> Intervals:
-        """Estimate, test and interval of each row of L (q, p), see `inference.intervals`."""
-        return wald.intervals(
-            self.estimate, L, conf_level=conf_level, df=df, parameters=self._known_parameters()
-        )
-
-    def test(self, L: Any, rhs: Any = None, *, df: str | None = None) -> FTest:
-        """Test linear hypotheses about the coefficients, all at once.
-
-        Parameters
-        ----------
-        L : (q, P) array or sequence of str
-            Linear functions of the coefficients (of all parts of a generalised model, in
-            the order of ``tidy()``); or names of coefficients that are zero.
-        rhs : (q,) array, optional
-            What the functions are under the hypothesis; zero by default.
-        df : str, optional
-            Method of the degrees of freedom, as in `tidy`; Kenward and Roger's scales the
-            statistic too.
-
-        Returns
-        -------
-        FTest
-            ``statistic, df1, df2, p_value``: F in a linear model, Wald's statistic over
-            q with ``df2`` infinite in a generalised one.
-
-        Examples
-        --------
-        >>> import ranef
-        >>> fit = ranef.lmm("effort ~ Type + (1 | Subject)", ranef.data.load("ergoStool"))
-        >>> found = fit.test(["TypeT2", "TypeT3", "TypeT4"], df="kenward-roger")
-        >>> round(found.statistic, 4), found.df1, round(found.df2, 6)
-        (22.3556, 3, 24.0)
-        >>> round(fit.test([[0, 1, -1, 0]], rhs=[1]).p_value, 3)
-        0.211
-        """
-        labels = naming.coefficient_labels(self.estimate, self._levels)
-        rows, values = read_hypotheses(L, rhs, tuple(label.full for label in labels))
-        return self._joint_test(rows, values, df)
-
-    def _joint_test(
-        self,
-        L: NDArray[np.float64],
-        rhs: NDArray[np.float64] | None = None,
-        df: str | None = None,
-    ) -> FTest:
-        """Test all rows of L (q, p) at once, see `inference.f_test`."""
-        return wald.f_test(self.estimate, L, rhs, df=df, parameters=self._known_parameters())
-
-    def _covariance(self, df: str | None = None) -> NDArray[np.float64]:
-        """Covariance of all coefficients under a method, see `inference.coefficient_covariance`."""
-        return wald.coefficient_covariance(self.estimate, df)
-
-    @cached_property
-    def _level_effects(self) -> tuple[LevelEffects, ...]:
-        return level_effects(self.estimate)
-
-    def _tidy(self, effects: str, conf_level: float, df: str, exponentiate: bool) -> Any:
-        effects = arguments.choice("effects", effects, EFFECTS)
-        level = arguments.conf_level(conf_level)
-        degrees.check_method(df)
-        if arguments.flag("exponentiate", exponentiate) and effects != "fixed":
-            raise ModelError("exponentiate=True applies to effects='fixed' only")
-        return make_table(self._tidied(effects, level, df, exponentiate), self.frame.library)
-
-    def _tidied(self, effects: str, level: float, df: str, exponentiate: bool) -> dict[str, Any]:
-        estimate, levels = self.estimate, self._levels
-        if effects == "variance":
-            return tables.variance_columns(estimate, self._variance_parameters(level), levels)
-        if effects == "random":
-            return tables.random_columns(estimate, self._level_effects, level, levels)
-        named = naming.coefficient_labels(estimate, levels)
-        found = self._coefficient_intervals(level, df)
-        return tables.fixed_columns(named, found, self._carried(exponentiate))
-
-    def _wald_columns(
-        self, parameters: str | Sequence[str], level: float, df: str, form: str
-    ) -> dict[str, Any]:
-        """Wald's intervals of coefficients and variance parameters."""
-        known = parameter_list.model_parameters(self.estimate, self._levels)
-        wanted = parameter_list.chosen(known, parameters)
-        found = self._coefficient_intervals(level, df)
+    def parameter_values(
+        self, level: float, df: str | None, wanted: Sequence[int]
+    ) -> tuple[Floats, Floats, Floats]:
+        """Estimates and Wald's intervals of some parameters."""
+        found = self.hypotheses(None, level, df)
         values = np.column_stack([found.estimate, found.conf_low, found.conf_high])
-        if any(not known[k].fixed for k in wanted):
-            own = self._variance_parameters(level)
+        if max(wanted, default=0) >= len(values):
+            own = self.variance_parameters(level)
             values = np.vstack([values, [(v.estimate, v.conf_low, v.conf_high) for v in own]])
         estimate, low, high = values[list(wanted)].T
-        return interval_columns([known[k] for k in wanted], estimate, low, high, form)
+        return estimate, low, high
+
+    # --- tables
+
+    @cached_property
+    def level_effects(self) -> tuple[LevelEffects, ...]:
+        """Conditional modes of every term with their standard deviations."""
+        return self.inference.level_effects()
+
+    def tidied(
+        self, effects: str, conf_level: float, df: str | None, exponentiate: bool
+    ) -> dict[str, Any]:
+        """Columns of ``tidy``."""
+        effects = arguments.choice("effects", effects, EFFECTS)
+        level = arguments.conf_level(conf_level)
+        self.method(df)
+        if arguments.flag("exponentiate", exponentiate) and effects != "fixed":
+            raise ModelError("exponentiate=True applies to effects='fixed' only")
+        if effects == "variance":
+            return tables.variance_columns(self.estimate, self.variance_parameters(level))
+        if effects == "random":
+            return tables.random_columns(self.estimate, self.level_effects, level)
+        return self.fixed_columns(level, df, exponentiate)
 
     def coef_by_level(self, group: str | None = None, *, conf_level: float = 0.95) -> Any:
         """Return fixed plus random effect of every level of a grouping factor.
@@ -216,16 +203,15 @@ class MixedModelFit(ReaderNames, LikelihoodFit):
         1   309  (Intercept)    211.01
         """
         level = arguments.conf_level(conf_level)
-        found = self._coefficients_by_level(self._factor(group))
-        columns = tables.coefficient_columns(self.estimate, found, level, self._levels)
-        return make_table(columns, self.frame.library)
+        found = self.inference.coefficients_by_level(self.factor_number(group))
+        return self._made(self._by_level(found, level))
 
-    @abstractmethod
-    def _coefficients_by_level(self, factor: int) -> Sequence[LevelEffects]: ...
+    def _by_level(self, found: Sequence[LevelEffects], level: float) -> dict[str, Any]:
+        return tables.coefficient_columns(self.estimate, found, level)
 
-    def _factor(self, group: str | None) -> int:
+    def factor_number(self, group: str | None) -> int:
         """Index of a grouping factor."""
-        names = [f.name for f in naming.factors_of(self.estimate)]
+        names = [f.name for f in self.factors]
         if group is None:
             if len(names) > 1:
                 raise ModelError(f"say which group: one of {', '.join(map(repr, names))}")
@@ -238,7 +224,7 @@ class MixedModelFit(ReaderNames, LikelihoodFit):
             )
         return names.index(group)
 
-    def _glanced(self, own: Mapping[str, Any]) -> Any:
+    def glanced(self, own: Mapping[str, Any]) -> Any:
         """One row: what every fit has, with what this kind has in its place."""
         columns = {
             "n_obs": self.n_obs,
@@ -247,55 +233,41 @@ class MixedModelFit(ReaderNames, LikelihoodFit):
             "deviance": self.deviance,
             "aic": self.aic,
             "bic": self.bic,
-            "criterion": self._criterion,
+            "criterion": self.criterion,
             "converged": self.optimum.converged,
             "singular": self.optimum.singular,
         }
-        return make_table({name: [value] for name, value in columns.items()}, self.frame.library)
+        return self._made({name: [value] for name, value in columns.items()})
 
     @property
-    def _criterion(self) -> str:
+    def criterion(self) -> str:
         """What was maximised."""
-        return "REML" if self.estimate.reml else "ML"
+        word = "REML" if self.estimate.reml else "ML"
+        return f"penalised {word}" if self.estimate.priors else word
 
-    @abstractmethod
-    def _row_columns(self) -> dict[str, NDArray[Any]]:
-        """What `augment` says of each row in the model."""
-
-    def _augmented(self, data: Any, own: Mapping[str, NDArray[Any]]) -> Any:
-        """The user's rows, or response and grouping factors, and the columns `own`."""
-        given = self._model_columns() if data is None else self._table_columns(data)
-        taken = [name for name in given if name in own]
-        if taken:
-            raise DataError(
-                f"the table has a column named {taken[0]!r}, which augment adds; rename it"
-            )
-        expanded = {name: self.frame.expand(values) for name, values in own.items()}
-        return make_table({**given, **expanded}, self.frame.library, self.frame.index)
-
-    def _response_column(self) -> NDArray[Any]:
-        """The response of the rows in the model."""
-        return self.estimate.specification.y
-
-    def _model_columns(self) -> dict[str, Any]:
+    def model_columns(self) -> dict[str, Any]:
         """Response and grouping factors, one value a row of the user's table."""
-        name = self.estimate.specification.response
-        columns: dict[str, Any] = {name: self.frame.expand(self._response_column())}
-        for factor in naming.factors_of(self.estimate):
+        columns = super().model_columns()
+        for factor in self.factors:
             named = np.empty(factor.n_levels, dtype=object)
             named[:] = list(factor.levels)
             columns[factor.name] = self.frame.expand(named[factor.codes])
         return columns
 
-    def _table_columns(self, data: Any) -> dict[str, Any]:
-        table = Table.of(data)
-        wanted = self.frame.accounting.n_rows
-        if table.n_rows != wanted:
-            raise DataError(
-                f"the table has {table.n_rows} rows, the one fitted had {wanted}; "
-                "use predict() for other rows"
-            )
-        return {name: table.values(name) for name in table.columns}
+    def row_columns(self) -> dict[str, NDArray[Any]]:
+        """What `augment` says of each row in the model."""
+        fitted = self.inference.fitted()
+        if self.categories is not None:
+            return {
+                f"fitted_{name}": np.ascontiguousarray(fitted[:, j])
+                for j, name in enumerate(self.categories)
+            }
+        return {
+            "fitted": fitted,
+            "typical": self.inference.fitted("typical"),
+            "residual": self.inference.residuals("response"),
+            "pearson": self.inference.residuals("pearson"),
+        }
 
     def methods(self, *, conf_level: float = 0.95, df: str | None = None) -> str:
         """Return a paragraph for the methods section of a paper: what was done, in prose.
@@ -317,29 +289,346 @@ class MixedModelFit(ReaderNames, LikelihoodFit):
         Subject vary the intercept and the coefficient of Days, each with its own
         variance, all correlated.
         """
-        from ranef.description.methods import methods
-
         level = arguments.conf_level(conf_level)
-        known = wald.method_of(self.estimate, df)
-        return methods(self.estimate, level, known, getattr(self, "levels", None))
+        return methods(self.estimate, level, self.method(df))
 
-    def save(self, path: str | PathLike[str]) -> None:
-        """Write the fit to a file that `ranef.load` reads.
+    # --- rows
 
-        The file is a zip of JSON and plain arrays; it holds no code. It is
-        written aside and then moved, so that no half-written file stands at
-        `path`.
+    @property
+    def own_rows(self) -> Rows:
+        """The rows in the model."""
+        return Rows.of(self.parts, self.estimate.extra)
+
+    def values(self, rows: Rows, what: Estimand) -> Values:
+        """What the model says of rows without missing values."""
+        return self.inference.evaluate(
+            rows, what.component, what.kind, what.type, what.df, what.back
+        )
+
+    def rows_for(self, new: Any, kind: str) -> tuple[Rows, Origin]:
+        """Read a table for averages of one kind."""
+        return read_rows(self.parts, Table.of(new), self._effects_of(kind, False))
+
+    def means(
+        self, rows: Rows, weights: Floats, groups: NDArray[np.intp], *, kind: str, type: str
+    ) -> Means:
+        """Averages of means in groups of rows, with their derivatives."""
+        return self.inference.means(rows, weights, groups, kind=kind, type=type)
+
+    def means_covariance(self, found: Means, df: str | None) -> tuple[Floats, Floats]:
+        """Covariance (S, S) of averages, and their derivatives in the coefficients."""
+        return self.inference.average_covariance(found, df)
+
+    def mean_scale(self, type: str) -> str:
+        """Link on whose scale intervals of means are made."""
+        return self.inference.mean_scale(type)
+
+    def predict(
+        self,
+        new: Any = None,
+        *,
+        kind: str = "conditional",
+        type: str = "response",
+        conf_level: float | None = None,
+        interval: str = "mean",
+        df: str | None = None,
+        new_levels: str = "draw",
+        history: Any = None,
+        rng: Any = 0,
+    ) -> Any:
+        """Predict rows of the table fitted, or of a new one.
+
+        Parameters
+        ----------
+        new : table, optional
+            Needs the columns that the formulas use, but the response. Without
+            it the rows of the table fitted are predicted.
+        kind : {"conditional", "typical", "population"}
+            With the random effects of the row's own levels; with random effects
+            set to zero; averaged over the population's random effects, by
+            quadrature. The last two differ unless the link is the identity.
+        type : {"response", "link", "prob", "class", "conditional", "zero", "dispersion"}
+            The mean of the response (of a binomial one the probability), zero
+            part included; the linear predictor of the mean; the probability of
+            each category, which is also the ``"response"`` where it has them;
+            the most probable category; the mean without the zero part, of truncated
+            counts that before truncation; the probability of an extra zero (of any in
+            a hurdle); the dispersion.
+        conf_level : float, optional
+            Add standard errors and intervals at this level.
+        interval : {"mean", "new"}
+            For the expected value, or for a new observation, whose predictive
+            distribution is drawn.
+        df : str
+            ``"normal"``, as in `tidy`.
+        new_levels : {"draw", "zero", "raise"}
+            Of conditional predictions for a level that the fit has not seen: its
+            effect is drawn from the fitted distribution, with its variance in the
+            interval, around the value at effect 0, the median; it is known to be
+            0; it is refused.
+        history : table, optional
+            Rows with a response, such as the first observations of a new patient:
+            the random effects of conditional predictions are the modes that these
+            observations and those of the fit give together, at the fitted
+            parameters and without a refit. For a known level they are added to
+            its own in the fit.
+        rng : int or numpy.random.Generator
+            For ``interval="new"``; the same gives the same interval.
+
+        Returns
+        -------
+        column or table
+            Without `conf_level` a column ``estimate`` in the library of the rows, as
+            `fitted` gives it (where the response has categories a table with a column
+            for each); with it a table ``estimate,
+            std_error, conf_low, conf_high``, led by ``row`` and ``category``
+            where the response has categories. NaN where a needed value is
+            missing. Standard errors carry the uncertainty of all coefficients
+            and of the covariance parameters, and of the random effects where
+            they are conditional. Intervals are made on the scale of the link.
 
         Examples
         --------
-        >>> import ranef, tempfile, pathlib
-        >>> fit = ranef.lmm("Yield ~ 1 + (1 | Batch)", ranef.data.load("Dyestuff"))
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     fit.save(pathlib.Path(folder) / "dyestuff.ranef")
-        ...     again = ranef.load(pathlib.Path(folder) / "dyestuff.ranef")
-        >>> again.loglik == fit.loglik
-        True
+        >>> import ranef
+        >>> fit = ranef.glmm("cbind(incidence, size - incidence) ~ period + (1 | herd)",
+        ...                  ranef.data.load("cbpp"), family="binomial")
+        >>> new = {"period": ["1", "4"], "herd": ["1", "1"]}
+        >>> fit.predict(new).round(3).tolist()
+        [0.308, 0.084]
+        >>> fit.predict(new, kind="typical").round(3).tolist()
+        [0.198, 0.048]
+        >>> seen = {"period": ["1"], "herd": ["16"], "incidence": [6], "size": [15]}
+        >>> fit.predict({"period": ["1", "2"], "herd": ["16", "16"]}, history=seen)
+        0    0.306...
+        1    0.140...
+        Name: estimate, dtype: float64
         """
-        from ranef.storage.saving import save
+        kind = arguments.choice("kind", kind, KINDS)
+        type = arguments.choice("type", type, self.inference.types)
+        self.method(df)
+        policy = arguments.choice("new_levels", new_levels, NEW_LEVELS)
+        new_observation = arguments.choice("interval", interval, ("mean", "new")) == "new"
+        if conf_level is None and new_observation:
+            raise ModelError("interval='new' needs a conf_level, such as conf_level=0.95")
+        level = None if conf_level is None else arguments.conf_level(conf_level)
+        inference, places = self.inference, None
+        if history is not None:
+            check_history(kind)
+            observed, places = history_of(self.estimate, history)
+            inference = inference.updated(observed)
+        rows, frame = self.own_rows, self.frame
+        if new is not None:
+            table, parts = Table.of(new), self.parts
+            effects = self._effects_of(kind, new_observation)
+            precise = self.estimate.sigma is not None
+            rows, frame = read_rows(
+                parts, table, effects, trials=new_observation and not precise, weights=precise
+            )
+            if places is not None:
+                rows = placed(parts, rows, table, frame, places)
+            if kind == "conditional":
+                rows = settled(parts, rows, table, frame, policy)
+        found = inference.predict(
+            rows, kind, type, conf_level=level, new=new_observation, df=df,
+            rng=arguments.generator(rng),
+        )  # fmt: skip
+        columns = {name: values for name, values in vars(found).items() if values is not None}
+        if type == "class":
+            return frame.column(self.labelled(found.estimate), "estimate")
+        if found.estimate.ndim > 1:
+            return self._by_category(columns, frame, type, level)
+        return frame.column(found.estimate, "estimate") if level is None else frame.table(columns)
 
-        save(self, path)
+    def _effects_of(self, kind: str, new_observation: bool) -> str | None:
+        """Random effects that predictions of a kind need of the rows."""
+        return {"conditional": "own", "population": "new"}.get(kind)
+
+    def _by_category(
+        self, columns: dict[str, NDArray[Any]], frame: Origin, type: str, level: float | None
+    ) -> Any:
+        """A column a category; with intervals a row for each row of the table and category."""
+        names = (self.categories or ())[type == "link" :]
+        if level is None:
+            return frame.table(dict(zip(names, columns["estimate"].T, strict=True)))
+        full = {name: frame.expand(values) for name, values in columns.items()}
+        n, count = full["estimate"].shape
+        return make_table(
+            {
+                "row": np.repeat(np.arange(n), count),
+                "category": list(names) * n,
+                **{name: values.ravel() for name, values in full.items()},
+            },
+            frame.library,
+        )
+
+    def fitted(self, kind: str = "conditional") -> Any:
+        """Return fitted values, one a row of the user's table; NaN where a row was dropped.
+
+        Parameters
+        ----------
+        kind : {"conditional", "typical", "population"}
+            As in `predict`.
+
+        Returns
+        -------
+        column
+            The mean of the response, of a binomial one the probability. Where
+            the response has categories a table of their probabilities.
+
+        Examples
+        --------
+        >>> import ranef
+        >>> fit = ranef.glmm("rating ~ temp + contact + (1 | judge)", ranef.data.load("wine"),
+        ...                  family="cumulative")
+        >>> fit.fitted("typical").round(2).head(2)
+              1     2     3     4    5
+        0  0.16  0.65  0.17  0.01  0.0
+        1  0.16  0.65  0.17  0.01  0.0
+        """
+        values = self.inference.fitted(arguments.choice("kind", kind, KINDS))
+        if values.ndim == 1:
+            return self.frame.column(values, "fitted")
+        return self.frame.table(dict(zip(self.categories or (), values.T, strict=True)))
+
+    def residuals(self, kind: str = "response", *, rng: Any = 0) -> Any:
+        """Return residuals, one a row of the user's table; NaN where a row was dropped.
+
+        Parameters
+        ----------
+        kind : {"response", "pearson", "deviance", "working", "quantile"}
+            - ``"response"``: response minus fitted mean, the random effects at
+              their modes; of trials the proportion minus the probability.
+            - ``"pearson"``: that divided by the standard deviation that the
+              family gives it.
+            - ``"deviance"``: the root of the row's unit deviance, with the sign
+              of the response residual, for families that have one.
+            - ``"working"``: the response residual on the scale of the link.
+            - ``"quantile"``: the normal quantile of the response's rank among
+              responses that the model draws, ties broken at random: standard
+              normal for every family if the model holds.
+        rng : int or numpy.random.Generator
+            For ``"quantile"``; the same gives the same residuals.
+
+        Raises
+        ------
+        ranef.errors.ModelError
+            Categories have no difference from a mean; some families have no
+            deviance.
+
+        Examples
+        --------
+        >>> import ranef
+        >>> fit = ranef.glmm("cbind(incidence, size - incidence) ~ period + (1 | herd)",
+        ...                  ranef.data.load("cbpp"), family="binomial")
+        >>> round(float((fit.residuals("pearson") ** 2).sum()), 1)
+        63.1
+        """
+        kind = arguments.choice("kind", kind, self.inference.residual_kinds)
+        values = self.inference.residuals(kind, arguments.generator(rng))
+        return self.frame.column(values, "residual")
+
+    # --- draws
+
+    def simulate(
+        self,
+        n: int = 1,
+        *,
+        rng: Any = None,
+        kind: str = "new",
+        new: Any = None,
+        parameters: str = "fixed",
+    ) -> Any:
+        """Draw responses from the fitted model.
+
+        Parameters
+        ----------
+        n : int
+            Number of responses.
+        rng : int or numpy.random.Generator, optional
+            The same gives the same draws.
+        kind : {"new", "conditional", "posterior"}
+            Draw the random effects anew; keep them at their modes; draw them from
+            their distribution given the data and the parameters, by Metropolis steps
+            that begin at a draw of its normal approximation (effects with a kernel
+            stay at that draw).
+        new : table, optional
+            Rows to draw responses for, with the columns that the formulas use, but
+            the response; the rows of the model if left out. Each level that the fit
+            has not seen has an effect of its own, drawn from the fitted distribution
+            whatever `kind` is.
+        parameters : {"fixed", "draw"}
+            At the estimates, or drawn for each response from the normal distribution
+            of their estimates, the random effects' modes moving with them.
+
+        Returns
+        -------
+        table
+            Columns ``sim_1 .. sim_n``, one row a row of the table; missing
+            where a row was dropped. A binomial response is its number
+            of successes. `refit` takes the table as it is.
+
+        Examples
+        --------
+        >>> import ranef
+        >>> fit = ranef.glmm("cbind(incidence, size - incidence) ~ period + (1 | herd)",
+        ...                  ranef.data.load("cbpp"), family="binomial")
+        >>> fit.simulate(2, rng=1).shape
+        (56, 2)
+        """
+        n = arguments.count("n", n)
+        kind = arguments.choice("kind", kind, SIMULATIONS)
+        drawn_parameters = arguments.choice("parameters", parameters, ("fixed", "draw")) == "draw"
+        rows, n_levels, frame = None, None, self.frame
+        if new is not None:
+            rows, n_levels, frame = simulated_rows(self.estimate, new)
+        drawn = self.inference.simulate(
+            n,
+            arguments.generator(rng),
+            kind=kind,
+            rows=rows,
+            n_levels=n_levels,
+            draw_parameters=drawn_parameters,
+        )
+        return frame.table({f"sim_{j + 1}": self.labelled(drawn[:, j]) for j in range(n)})
+
+    def refit(self, y: Any, *, n_jobs: int | None = None, progress: bool | None = None) -> Any:
+        """Fit the same model to another response, or to many.
+
+        Parameters
+        ----------
+        y : (n,) array, (n, k) array or table of k columns
+            One value for each row in the model, or for each row of its table,
+            as `simulate` draws them: of a binomial response the number of
+            successes, of categories their labels.
+        n_jobs : int, optional
+            Threads; None for all this process may use. The estimates are the same, to
+            the bit, for any number.
+        progress : bool, optional
+            Show a progress bar for many responses; None shows one when the
+            work is long.
+
+        Returns
+        -------
+        GeneralizedMixedModelFit
+            For one response.
+        Refits
+            For a matrix or table: the estimates, one row a response.
+
+        Examples
+        --------
+        >>> import ranef
+        >>> fit = ranef.glmm("cbind(incidence, size - incidence) ~ period + (1 | herd)",
+        ...                  ranef.data.load("cbpp"), family="binomial")
+        >>> fit.refit(fit.simulate(3, rng=1)).converged.tolist()
+        [True, True, True]
+        """
+        shown = arguments.optional_flag("progress", progress)
+        jobs = None if n_jobs is None else arguments.count("n_jobs", n_jobs)
+        responses = read_responses(y, self.frame, self.levels)
+        if not responses.single:
+            return refit_many(
+                self.estimate, responses, self.frame.library, n_jobs=jobs, progress=shown
+            )
+        estimate = refit(self.estimate, np.ascontiguousarray(responses.y[:, 0]), n_jobs=jobs)
+        warn_about(estimate)
+        return type(self)(estimate, self.frame)

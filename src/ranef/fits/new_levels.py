@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,30 +10,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranef.design.specification import Specification
+from ranef.design.terms import RandomTerm
 from ranef.errors import DataError, LevelError, ModelError
-from ranef.fits.new_rows import read_parts, read_rows
+from ranef.fits.new_rows import read_rows
 from ranef.formula.labels import count_text, list_text
-from ranef.inference.draws.simulation import SimulatedRows
-from ranef.inference.rows.history import Observed, ObservedParts
-from ranef.inference.rows.parts import Rows
-from ranef.models.records import GeneralisedEstimate
-from ranef.models.rows import NewRows
+from ranef.inference.rows.history import ObservedParts
+from ranef.models.records import Estimate
+from ranef.models.rows import PartRows, Rows
 from ranef.tables import Table
-from ranef.tables.frame import Frame
+from ranef.tables.origin import Origin
 
 __all__ = [
     "NEW_LEVELS",
-    "Places",
     "check_history",
     "history_of",
-    "history_of_parts",
     "placed",
-    "placed_parts",
     "settled",
-    "settled_parts",
-    "simulated_parts",
     "simulated_rows",
 ]
+
+Pair = tuple[NDArray[np.int32], NDArray[np.float64]]
 
 NEW_LEVELS = ("draw", "zero", "raise")
 
@@ -68,63 +64,61 @@ class Places:
 
 
 def placed(
-    spec: Specification, rows: NewRows, table: Table, frame: Frame, places: Places
-) -> NewRows:
-    """Give levels that the fit has not seen their codes; others that are new keep -1."""
-    kept = frame.accounting.kept
-    random = []
-    for term, (codes, z) in zip(spec.terms, rows.random or (), strict=True):
-        unseen, labels = spec.recipe.unseen(table, term.factor)
-        known = places.codes[term.factor]
-        numbers = np.array([*(known.get(label, -1) for label in labels), -1], dtype=np.int32)
-        new = numbers[unseen if kept is None else unseen[kept]]
-        random.append((np.where(codes >= 0, codes, new).astype(np.int32), z))
-    return replace(rows, random=random)
-
-
-def placed_parts(
-    estimate: GeneralisedEstimate,
+    parts: Mapping[str, Specification],
     rows: Rows,
     table: Table,
-    frame: Frame,
+    frame: Origin,
     places: Mapping[str, Places],
 ) -> Rows:
-    """Do the same for every part."""
-    parts = {
-        name: placed(spec, rows.parts[name], table, frame, places[name])
-        for name, spec in estimate.parts.items()
-    }
-    return Rows(parts, rows.extra)
+    """Give levels that the fit has not seen their codes; others that are new keep -1."""
+    kept = frame.accounting.kept
+    found = {}
+    for name, spec in parts.items():
+        own, random = rows.parts[name], []
+        for term, (codes, z) in _paired(spec, own):
+            unseen, labels = spec.recipe.unseen(table, term.factor)
+            known = places[name].codes[term.factor]
+            numbers = np.array([*(known.get(label, -1) for label in labels), -1], dtype=np.int32)
+            new = numbers[unseen if kept is None else unseen[kept]]
+            random.append((np.where(codes >= 0, codes, new).astype(np.int32), z))
+        found[name] = replace(own, random=random)
+    return Rows(found, rows.extra)
+
+
+def _paired(spec: Specification, rows: PartRows) -> Iterator[tuple[RandomTerm, Pair]]:
+    """Random terms with the codes and matrices of rows that have them all."""
+    return zip(spec.terms, rows.random or (), strict=True)
+
+
+def places_of(parts: Mapping[str, Specification], table: Table, frame: Origin) -> dict[str, Places]:
+    """Number the levels that the fit has not seen, part by part."""
+    return {name: Places.of(spec, table, frame.accounting.kept) for name, spec in parts.items()}
 
 
 # --- what becomes of them in a prediction
 
 
-def settled(spec: Specification, rows: NewRows, table: Table, frame: Frame, policy: str) -> NewRows:
-    """Refuse rows of levels that the fit has not seen, or take their effects as zero."""
-    if policy == "draw" or rows.random is None:
-        return rows
-    random = []
-    for term, (codes, z) in zip(spec.terms, rows.random, strict=True):
-        unseen = codes < 0
-        if policy == "raise" and unseen.any():
-            _refuse(spec, term.factor, table, frame, int(unseen.sum()))
-        random.append((codes, np.where(unseen[:, None], 0.0, z)))
-    return replace(rows, random=random)
-
-
-def settled_parts(
-    estimate: GeneralisedEstimate, rows: Rows, table: Table, frame: Frame, policy: str
+def settled(
+    parts: Mapping[str, Specification], rows: Rows, table: Table, frame: Origin, policy: str
 ) -> Rows:
-    """Do the same for every part."""
-    parts = {
-        name: settled(spec, rows.parts[name], table, frame, policy)
-        for name, spec in estimate.parts.items()
-    }
-    return Rows(parts, rows.extra)
+    """Refuse rows of levels that the fit has not seen, or take their effects as zero."""
+    if policy == "draw":
+        return rows
+    found = {}
+    for name, spec in parts.items():
+        own, random = rows.parts[name], []
+        if own.random is None:
+            return rows
+        for term, (codes, z) in _paired(spec, own):
+            unseen = codes < 0
+            if policy == "raise" and unseen.any():
+                _refuse(spec, term.factor, table, frame, int(unseen.sum()))
+            random.append((codes, np.where(unseen[:, None], 0.0, z)))
+        found[name] = replace(own, random=random)
+    return Rows(found, rows.extra)
 
 
-def _refuse(spec: Specification, factor: int, table: Table, frame: Frame, count: int) -> None:
+def _refuse(spec: Specification, factor: int, table: Table, frame: Origin, count: int) -> None:
     places = Places.of(spec, table, frame.accounting.kept)
     names = places.labels[factor]
     raise LevelError(
@@ -146,38 +140,24 @@ def check_history(kind: str) -> None:
         )
 
 
-def history_of(spec: Specification, history: Any) -> tuple[Observed, Places]:
-    """Read rows with a response for a linear model."""
-    table = Table.of(history)
-    rows, frame = read_rows(spec, table, "own")
-    y = _responses(spec.recipe.response(table), frame)
-    places = Places.of(spec, table, frame.accounting.kept)
-    found = placed(spec, rows, table, frame, places)
-    return Observed(found, y, places.labels), places
-
-
-def history_of_parts(
-    estimate: GeneralisedEstimate, history: Any
-) -> tuple[ObservedParts, dict[str, Places]]:
-    """Read rows with a response for every part of a generalised model."""
-    table = Table.of(history)
-    rows, frame = read_parts(estimate, table, "own", trials=True)
-    spec = estimate.specification
-    values, extra = spec.recipe.response_and_extra(table)
+def history_of(estimate: Estimate, history: Any) -> tuple[ObservedParts, dict[str, Places]]:
+    """Read rows with a response for every part of a model."""
+    table, parts = Table.of(history), estimate.parts
+    precise = estimate.sigma is not None
+    rows, frame = read_rows(parts, table, "own", trials=not precise, weights=precise)
+    values, extra = estimate.specification.recipe.response_and_extra(table)
     y = _responses(values, frame)
     if extra is not None and estimate.extra is not None:
         kept = frame.accounting.kept
         rows = Rows(rows.parts, extra if kept is None else extra[kept])
-    estimate.family.check(y, rows.extra if estimate.extra is not None else None,
-                          zero="zero" in estimate.parts)  # fmt: skip
-    kept = frame.accounting.kept
-    places = {name: Places.of(one, table, kept) for name, one in estimate.parts.items()}
-    found = placed_parts(estimate, rows, table, frame, places)
-    labels = {name: one.labels for name, one in places.items()}
-    return ObservedParts(found, y, labels), places
+    own = rows.extra if estimate.extra is not None else None
+    estimate.family.check(y, own, zero="zero" in parts)
+    places = places_of(parts, table, frame)
+    found = placed(parts, rows, table, frame, places)
+    return ObservedParts(found, y, {name: one.labels for name, one in places.items()}), places
 
 
-def _responses(values: NDArray[np.float64], frame: Frame) -> NDArray[np.float64]:
+def _responses(values: NDArray[np.float64], frame: Origin) -> NDArray[np.float64]:
     kept = frame.accounting.kept
     y = values if kept is None else values[kept]
     gone = int(np.sum(~np.isfinite(y)))
@@ -194,28 +174,19 @@ def _responses(values: NDArray[np.float64], frame: Frame) -> NDArray[np.float64]
 # --- rows to draw responses for
 
 
-def simulated_rows(spec: Specification, new: Any) -> tuple[SimulatedRows, Frame]:
-    """Read a table to draw responses for; each new level has an effect of its own."""
-    table = Table.of(new)
-    rows, frame = read_rows(spec, table, "own")
-    places = Places.of(spec, table, frame.accounting.kept)
-    found = placed(spec, rows, table, frame, places)
-    levels = _level_counts(spec, places)
-    any_new = any(places.codes)
-    random = tuple(found.random or ())
-    return SimulatedRows(found.X, found.offset, found.weights, random, levels, any_new), frame
+def simulated_rows(estimate: Estimate, new: Any) -> tuple[Rows, tuple[int, ...], Origin]:
+    """Read a table to draw responses for; each new level has an effect of its own.
 
-
-def simulated_parts(estimate: GeneralisedEstimate, new: Any) -> tuple[Rows, tuple[int, ...], Frame]:
-    """Do the same for every part; also the number of levels of each term."""
-    table = Table.of(new)
-    rows, frame = read_parts(estimate, table, "own", trials=True)
-    kept = frame.accounting.kept
-    places = {name: Places.of(one, table, kept) for name, one in estimate.parts.items()}
-    found = placed_parts(estimate, rows, table, frame, places)
+    Returns the rows, the number of levels of each random term, and where the rows are from.
+    """
+    table, parts = Table.of(new), estimate.parts
+    precise = estimate.sigma is not None
+    rows, frame = read_rows(parts, table, "own", trials=not precise, weights=precise)
+    places = places_of(parts, table, frame)
+    found = placed(parts, rows, table, frame, places)
     levels: list[int] = []
     for component in estimate.components:
-        if component.specification is not None:
+        if component.specification is not None and component.terms.stop > component.terms.start:
             levels += _level_counts(component.specification, places[component.name])
     return found, tuple(levels), frame
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -10,66 +11,63 @@ from numpy.typing import NDArray
 
 from ranef.design.specification import Specification
 from ranef.errors import DataError, UnknownColumnError, suggestion
-from ranef.inference.rows.parts import Rows
-from ranef.models.records import GeneralisedEstimate
-from ranef.models.rows import NewRows
+from ranef.models.records import CONDITIONAL
+from ranef.models.rows import PartRows, Rows
 from ranef.tables import Table
 from ranef.tables.accounting import Accounting
-from ranef.tables.frame import Frame
+from ranef.tables.origin import Origin
 
-__all__ = ["model_rows", "read_parts", "read_rows"]
+__all__ = ["read_rows"]
 
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.float64]
 
-TRIALS = ("binomial", "betabinomial")
 
+def read_rows(
+    parts: Mapping[str, Specification],
+    new: Any,
+    effects: str | None,
+    *,
+    trials: bool = False,
+    weights: bool = False,
+) -> tuple[Rows, Origin]:
+    """Read a new table as the matrices of every part; rows with a missing value are left out.
 
-def model_rows(spec: Specification) -> NewRows:
-    """The rows in the model."""
-    random = [(spec.factors[t.factor].codes, t.z) for t in spec.terms]
-    return NewRows(spec.X, spec.offset, random, spec.weights)
-
-
-def read_rows(spec: Specification, new: Any, effects: str | None) -> tuple[NewRows, Frame]:
-    """Read a new table as the model's matrices; rows with a missing value are left out.
-
-    `effects` says what the prediction needs of the random effects: those of the
-    rows' ``"own"`` levels, of ``"new"`` levels, or nothing (None).
+    Parameters
+    ----------
+    parts : dict of Specification
+    new : table
+    effects : str or None
+        What is needed of the random effects: those of the rows' ``"own"`` levels, of
+        ``"new"`` levels, or nothing.
+    trials : bool
+        Read numbers of trials, where the family has them.
+    weights : bool
+        Read the precision weights of new observations.
     """
     table = Table.of(new)
-    rows, kept = _all_rows(spec, table, effects)
-    rows = replace(rows, weights=_weights(spec.recipe.weights_column, table))
-    if rows.weights is not None:
-        kept = kept & np.isfinite(rows.weights)
-    return _taken(rows, kept), _frame(table, kept)
-
-
-def read_parts(
-    estimate: GeneralisedEstimate, new: Any, effects: str | None, *, trials: bool
-) -> tuple[Rows, Frame]:
-    """Read a new table for every part of a generalised model, as `read_rows` does.
-
-    Numbers of trials are read where `trials` asks for them.
-    """
-    table = Table.of(new)
-    read = {name: _all_rows(spec, table, effects) for name, spec in estimate.parts.items()}
+    read = {name: _all_rows(spec, table, effects) for name, spec in parts.items()}
     kept = np.logical_and.reduce([own for _, own in read.values()])
-    extra = None
-    if trials and estimate.family.name in TRIALS:
-        extra = estimate.specification.recipe.trials(table)
-        if extra is not None:
-            kept = kept & np.isfinite(extra)
-            extra = extra[kept]
-    parts = {name: _taken(rows, kept) for name, (rows, _) in read.items()}
-    return Rows(parts, extra), _frame(table, kept)
+    recipe = parts[CONDITIONAL].recipe
+    extra = recipe.trials(table) if trials else None
+    if extra is not None:
+        kept = kept & np.isfinite(extra)
+        extra = extra[kept]
+    precision = _weights(recipe.weights_column, table) if weights else None
+    if precision is not None:
+        kept = kept & np.isfinite(precision)
+        rows, own = read[CONDITIONAL]
+        read[CONDITIONAL] = replace(rows, weights=precision), own
+    return Rows({name: _taken(rows, kept) for name, (rows, _) in read.items()}, extra), _frame(
+        table, kept
+    )
 
 
-def _frame(table: Table, kept: Bools) -> Frame:
-    return Frame.of(table, Accounting(table.n_rows, None if kept.all() else kept))
+def _frame(table: Table, kept: Bools) -> Origin:
+    return Origin.of(table, Accounting(table.n_rows, None if kept.all() else kept))
 
 
-def _all_rows(spec: Specification, table: Table, effects: str | None) -> tuple[NewRows, Bools]:
+def _all_rows(spec: Specification, table: Table, effects: str | None) -> tuple[PartRows, Bools]:
     """Matrices of all rows of the table, and which rows lack nothing."""
     recipe = spec.recipe
     X, kept = recipe.fixed(table)
@@ -85,13 +83,13 @@ def _all_rows(spec: Specification, table: Table, effects: str | None) -> tuple[N
         if values is not None:
             finite = np.isfinite(values)
             kept = kept & (finite if finite.ndim == 1 else finite.all(axis=1))
-    return NewRows(X, offset, terms if effects else None, None), kept
+    return PartRows(X, offset, terms if effects else None, None), kept
 
 
-def _taken(rows: NewRows, kept: Bools) -> NewRows:
+def _taken(rows: PartRows, kept: Bools) -> PartRows:
     """The rows that lack nothing."""
     take = slice(None) if kept.all() else kept
-    return NewRows(
+    return PartRows(
         rows.X[take],
         None if rows.offset is None else rows.offset[take],
         None if rows.random is None else [(codes[take], z[take]) for codes, z in rows.random],

@@ -1,107 +1,211 @@
-"""What every fit has, whatever was fitted."""
+"""What a fit is to those who ask it: protocols, and one refusal for what a fit has not.
+
+A question names what it needs and asks `require`; it never asks of which class a fit is.
+"""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from os import PathLike
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
-if TYPE_CHECKING:
-    from ranef.description.equation import Equation
-    from ranef.display.answer import Summary
+import numpy as np
+from numpy.typing import NDArray
 
-__all__ = ["Fit"]
+from ranef.design.specification import Specification
+from ranef.design.terms import GroupingFactor, RandomTerm
+from ranef.errors import ModelError
+from ranef.families import Family
+from ranef.inference.coefficients.functions import Functions, Knowledge
+from ranef.inference.coefficients.sandwich import Sandwich
+from ranef.models.labels import CoefficientLabel
+from ranef.tables import Table
+from ranef.tables.origin import Origin
+
+__all__ = [
+    "Clustered",
+    "Estimand",
+    "Estimating",
+    "Evaluated",
+    "Generative",
+    "Levelled",
+    "Likelihood",
+    "Refittable",
+    "require",
+]
+
+Floats = NDArray[np.float64]
 
 
-class Fit(ABC):
-    """A fitted model.
-
-    A fit does not change: its methods return new tables and new fits. What
-    costs work is a method.
+@dataclass(frozen=True)
+class Estimand:
+    """What is asked of a fit, whatever the rows.
 
     Attributes
     ----------
-    estimate
-        What the solver found, as arrays.
+    component : str
+        ``"conditional"``, ``"zero"``, ``"dispersion"``, or ``"response"``: the mean of what
+        is observed.
+    type : str
+        ``"response"``, ``"link"``, ``"prob"`` or ``"mean_class"``.
+    kind : str
+        ``"typical"``, ``"population"``, or ``"unit"``: with the random effects of one level.
+    df : str or None
+        Method of the degrees of freedom.
+    unit : dict
+        Grouping column -> level, for one level's own answer.
+    offset : float or None
+        In place of the offset of the rows.
+    parts : tuple of str
+        Names of the parts whose fixed effects the answer depends on.
+    back : str
+        The link that the response was put through and is carried back from.
+    effects : str or None
+        Random effects that rows need: those of ``"new"`` levels, of their ``"own"``, none.
     """
 
-    estimate: Any
-    file_kind: ClassVar[str]
+    component: str = "conditional"
+    type: str = "link"
+    kind: str = "typical"
+    df: str | None = None
+    unit: Mapping[str, Any] = field(default_factory=dict)
+    offset: float | None = None
+    parts: tuple[str, ...] = ("conditional",)
+    back: str = "identity"
+    effects: str | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluated:
+    """What a fit says of rows.
+
+    Attributes
+    ----------
+    functions : Functions
+        One a row; where there are categories, those of the first one first.
+    knowledge : Knowledge
+        Of the parameters that the functions depend on.
+    link : str
+        Of the values; ``"identity"`` where they are means themselves.
+    scale : str
+        The link on whose scale intervals are made.
+    unseen : (N,) bool array
+        Rows at which a part has no value, such as those of a level that the fit has not seen.
+    linear : bool
+        Whether the values are linear in the coefficients.
+    categories : tuple or None
+        Of the response, where there is a value for each.
+    """
+
+    functions: Functions
+    knowledge: Knowledge
+    link: str
+    scale: str
+    unseen: NDArray[np.bool_]
+    linear: bool
+    categories: tuple[Any, ...] | None = None
+
+
+@runtime_checkable
+class Estimating(Protocol):
+    """Every fit: coefficients with their uncertainty, and answers at rows."""
 
     @property
-    @abstractmethod
-    def formula(self) -> str:
-        """The formula as typed."""
+    def formula(self) -> str: ...
+    @property
+    def frame(self) -> Origin: ...
+    @property
+    def parts(self) -> Mapping[str, Specification]: ...
+    @property
+    def labels(self) -> Sequence[CoefficientLabel]: ...
+    @property
+    def coefficients(self) -> Floats: ...
+    @property
+    def family(self) -> Family: ...
+    def estimand(self, *args: Any, **question: Any) -> Estimand: ...
+    def evaluate(
+        self, table: Table, what: Estimand, held: Mapping[str, Floats] = ...
+    ) -> Evaluated: ...
+    def knowledge(self, df: str | None = None) -> Knowledge: ...
+    def doubts(self) -> tuple[str, ...]: ...
+
+
+@runtime_checkable
+class Levelled(Protocol):
+    """A fit with random effects."""
 
     @property
-    @abstractmethod
-    def n_obs(self) -> int:
-        """Number of rows in the model."""
+    def factors(self) -> Sequence[GroupingFactor]: ...
+    @property
+    def terms(self) -> Sequence[RandomTerm]: ...
+
+
+@runtime_checkable
+class Likelihood(Protocol):
+    """A fit that maximised a likelihood."""
 
     @property
-    @abstractmethod
-    def n_groups(self) -> dict[str, int]:
-        """Number of levels of each grouping factor."""
-
+    def loglik(self) -> float: ...
     @property
-    @abstractmethod
-    def coef(self) -> Any:
-        """Fixed effects, labelled."""
-
+    def df_model(self) -> int: ...
     @property
-    @abstractmethod
-    def vcov(self) -> Any:
-        """Covariance matrix of the fixed effects, labelled."""
+    def optimum(self) -> Any: ...
 
-    @abstractmethod
-    def summary(self, *, conf_level: float = 0.95, df: str = "satterthwaite") -> Summary:
-        """Return the answer in words and tables."""
 
-    @abstractmethod
-    def tidy(
-        self,
-        effects: str = "fixed",
-        *,
-        conf_level: float = 0.95,
-        df: str = "satterthwaite",
-        exponentiate: bool = False,
-    ) -> Any:
-        """Return estimates as a table."""
+@runtime_checkable
+class Generative(Protocol):
+    """A fit of a model that draws responses."""
 
-    @abstractmethod
-    def glance(self) -> Any:
-        """Return the fit in one row."""
+    def simulate(self, n: int = 1, *, rng: Any = None) -> Any: ...
 
-    @abstractmethod
-    def predict(self, new: Any = None, *, kind: str = "conditional", type: str = "response") -> Any:
-        """Return predictions."""
 
-    @abstractmethod
-    def fitted(self, kind: str = "conditional") -> Any:
-        """Return fitted values, one a row of the user's table."""
+@runtime_checkable
+class Refittable(Protocol):
+    """A fit whose model can be fitted again, to other responses or other rows."""
 
-    @abstractmethod
-    def residuals(self, kind: str = "response") -> Any:
-        """Return residuals, one a row of the user's table."""
+    def refit(self, y: Any) -> Any: ...
 
-    @abstractmethod
-    def simulate(self, n: int = 1, *, rng: Any = None, kind: str = "new") -> Any:
-        """Return responses drawn from the fitted model."""
 
-    @abstractmethod
-    def refit(self, y: Any) -> Any:
-        """Fit the same model to another response, or to many."""
+@runtime_checkable
+class Clustered(Protocol):
+    """A fit with scores by cluster."""
 
-    @abstractmethod
-    def equation(self) -> Equation:
-        """Return the model in symbols."""
+    def sandwich(self, codes: NDArray[np.intp], type: str | None = None) -> Sandwich: ...
 
-    @abstractmethod
-    def save(self, path: str | PathLike[str]) -> None:
-        """Write the fit to a file that `ranef.load` reads."""
 
-    def __repr__(self) -> str:
-        return str(self.summary())
+NEEDS: dict[type, str] = {
+    Estimating: "a fit of a regression",
+    Levelled: "random effects",
+    Likelihood: "a likelihood",
+    Generative: "a model that draws responses",
+    Refittable: "a model that can be fitted again",
+    Clustered: "scores by cluster",
+}
 
-    def _repr_html_(self) -> str:
-        return self.summary()._repr_html_()
+P = TypeVar("P")
+
+
+def require(fit: Any, question: str, *needed: type) -> Any:
+    """Return the fit if it has what a question needs; say in words what it has not.
+
+    Examples
+    --------
+    >>> require(3.0, "rank()", Estimating)
+    Traceback (most recent call last):
+    ...
+    ranef.errors.ModelError: rank() takes a fit of ranef.lmm or ranef.glmm, ...
+    """
+    if not isinstance(fit, Estimating):
+        raise ModelError(
+            f"{question} takes a fit of ranef.lmm or ranef.glmm, or of another function of ranef, "
+            f"not {type(fit).__name__}"
+        )
+    for protocol in needed:
+        if not isinstance(fit, protocol):
+            raise ModelError(f"{question} needs {NEEDS[protocol]}; {_named(fit)} has none")
+    return fit
+
+
+def _named(fit: Any) -> str:
+    kind = getattr(fit, "kind_words", type(fit).__name__)
+    return f"this fit ({kind})"

@@ -11,12 +11,17 @@ from numpy.typing import NDArray
 
 from ranef.display.answer import Shown
 from ranef.display.page import Page, Paragraph
-from ranef.errors import DataError
-from ranef.models.records import Estimate
+from ranef.display.progress import arriving
+from ranef.errors import DataError, ModelError, RanefError
+from ranef.models import refits
+from ranef.models.labels import coefficient_labels
+from ranef.models.records import Estimate, LinearEstimate
+from ranef.models.refitting import refit
+from ranef.solve.resources import available_cores, in_threads
 from ranef.tables import Table, make_table
-from ranef.tables.frame import Frame
+from ranef.tables.origin import Origin
 
-__all__ = ["Refits", "Responses", "read_responses"]
+__all__ = ["Refits", "Responses", "read_responses", "refit_many"]
 
 Floats = NDArray[np.float64]
 
@@ -99,9 +104,9 @@ class Responses:
     single: bool
 
 
-def read_responses(y: Any, frame: Frame) -> Responses:
+def read_responses(y: Any, frame: Origin, levels: Sequence[Any] | None = None) -> Responses:
     """Read one response, or a matrix or table of them, for the rows of a model."""
-    values, names, single = _read(y)
+    values, names, single = _read(y if levels is None else _codes(y, levels))
     rows = frame.accounting
     if len(values) == rows.n_rows and rows.kept is not None:
         values = values[rows.kept]
@@ -146,9 +151,73 @@ def _is_table(y: Any) -> bool:
     return hasattr(y, "columns") or hasattr(y, "column_names") or isinstance(y, (dict, Table))
 
 
-def wrap_refits(estimate: Estimate, found: Any, names: Sequence[str], library: str) -> Refits:
-    """Name what the solver found."""
+def refit_many(
+    estimate: Estimate,
+    responses: Responses,
+    library: str,
+    *,
+    n_jobs: int | None = None,
+    progress: bool | None = None,
+) -> Refits:
+    """Fit the model to each response: a linear one in one call, others several at a time.
+
+    The bits are those of one thread.
+    """
+    terms = tuple(label.full for label in coefficient_labels(estimate))
+    if isinstance(estimate, LinearEstimate):
+        many = refits.refit_many(estimate, responses.y, n_jobs=n_jobs)
+        return Refits(
+            responses.names, terms, many.beta, many.theta, many.sigma, many.loglik,
+            many.evaluations, many.converged, library,
+        )  # fmt: skip
+    k = responses.y.shape[1]
+    jobs = available_cores(n_jobs)
+    inside = jobs if k == 1 else 1
+
+    def fit(j: int) -> Estimate:
+        try:
+            return refit(estimate, np.ascontiguousarray(responses.y[:, j]), n_jobs=inside)
+        except RanefError as error:
+            kind = DataError if isinstance(error, DataError) else ModelError
+            raise kind(f"response {responses.names[j]!r}: {error}") from error
+
+    answers = in_threads(fit, range(k), min(jobs, k))
+    found = list(arriving(answers, k, "refitting", progress))
     return Refits(
-        tuple(names), estimate.specification.names, found.beta, found.theta, found.sigma,
-        found.loglik, found.evaluations, found.converged, library,
-    )  # fmt: skip
+        names=responses.names,
+        terms=terms,
+        coef=np.array([e.coefficients for e in found]),
+        theta=np.array([e.theta for e in found]),
+        sigma=None,
+        loglik=np.array([e.loglik for e in found]),
+        evaluations=np.array([e.optimum.evaluations for e in found]),
+        converged=np.array([e.optimum.converged for e in found]),
+        library=library,
+    )
+
+
+def _codes(y: Any, levels: Sequence[Any]) -> Any:
+    """Codes of categories, column by column where there are several; numbers stay as they are."""
+    if hasattr(y, "columns") or hasattr(y, "column_names") or isinstance(y, dict):
+        table = Table.of(y)
+        return {name: _column_codes(table.values(name), levels) for name in table.columns}
+    values = np.asarray(y, dtype=object)
+    if values.ndim == 1:
+        return _column_codes(values, levels)
+    return {f"y{j + 1}": _column_codes(column, levels) for j, column in enumerate(values.T)}
+
+
+def _column_codes(values: Any, levels: Sequence[Any]) -> Floats:
+    """Codes of one response; NaN where it is missing."""
+    places = {level: float(k) for k, level in enumerate(levels)}
+    places |= {str(level): float(k) for k, level in enumerate(levels)}
+    codes = np.full(len(values), np.nan)
+    for i, value in enumerate(values):
+        if value is None or value != value:
+            continue
+        code = places.get(value, places.get(str(value)))
+        if code is None:
+            known = ", ".join(repr(level) for level in levels)
+            raise DataError(f"the response has {value!r} in row {i}; its categories are {known}")
+        codes[i] = code
+    return codes

@@ -8,16 +8,14 @@ freedom.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ranef import arguments
-from ranef.inference.coefficients.covariance import Coefficients
 from ranef.inference.coefficients.wald import Intervals
-from ranef.models.records import Estimate
-from ranef.tables.frame import Frame, matrix, vector
+from ranef.tables.origin import Origin, matrix, vector
 
 __all__ = ["ReaderNames"]
 
@@ -30,22 +28,20 @@ class Readable(Protocol):
     @property
     def vcov(self) -> Any: ...
     @property
-    def loglik(self) -> float: ...
-    @property
     def n_obs(self) -> int: ...
     @property
-    def estimate(self) -> Estimate: ...
+    def df_resid(self) -> int: ...
     @property
-    def frame(self) -> Frame: ...
+    def frame(self) -> Origin: ...
     @property
-    def _conditional(self) -> Coefficients: ...
-    def fitted(self, kind: str = ...) -> Any: ...
-    def residuals(self, kind: str = ...) -> Any: ...
+    def names(self) -> Sequence[str]: ...
+    def fitted(self) -> Any: ...
+    def residuals(self) -> Any: ...
     def intervals(self, conf_level: float = ...) -> Intervals: ...
 
 
 class ReaderNames:
-    """The names; a mixin of `MixedModelFit`."""
+    """The names; a mixin of `Fit`."""
 
     @property
     def params(self: Readable) -> Any:
@@ -55,12 +51,12 @@ class ReaderNames:
     @property
     def bse(self: Readable) -> Any:
         """Standard errors of the fixed effects."""
-        return _by_term(self, _errors(self), "std_error")
+        return _by_term(self, self.intervals().std_error, "std_error")
 
     @property
     def tvalues(self: Readable) -> Any:
         """Estimates divided by their standard errors."""
-        return _by_term(self, self._conditional.estimate / _errors(self), "statistic")
+        return _by_term(self, self.intervals().statistic, "statistic")
 
     @property
     def pvalues(self: Readable) -> Any:
@@ -71,26 +67,16 @@ class ReaderNames:
         """Return intervals at level 1 - alpha, columns 0 and 1 as in statsmodels."""
         found = self.intervals(arguments.conf_level(1.0 - alpha))
         bounds = np.column_stack([found.conf_low, found.conf_high])
-        return matrix(bounds, self._conditional.names, [0, 1], self.frame.library)
+        return matrix(bounds, self.names, [0, 1], self.frame.library)
 
     def cov_params(self: Readable) -> Any:
         """Return the covariance matrix of the fixed effects, as `vcov`."""
         return self.vcov
 
     @property
-    def llf(self: Readable) -> float:
-        """Log-likelihood, as `loglik`."""
-        return self.loglik
-
-    @property
     def nobs(self: Readable) -> int:
         """Rows in the model, as `n_obs`."""
         return self.n_obs
-
-    @property
-    def df_resid(self: Readable) -> int:
-        """Rows minus fixed effects."""
-        return self.n_obs - len(self._conditional.estimate)
 
     @property
     def fittedvalues(self: Readable) -> Any:
@@ -104,9 +90,4 @@ class ReaderNames:
 
 
 def _by_term(fit: Readable, values: Any, name: str) -> Any:
-    return vector(values, fit._conditional.names, name, fit.frame.library)
-
-
-def _errors(fit: Readable) -> NDArray[np.float64]:
-    roots: NDArray[np.float64] = np.sqrt(np.diag(fit._conditional.vcov))
-    return roots
+    return vector(values, fit.names, name, fit.frame.library)

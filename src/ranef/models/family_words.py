@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 
 from ranef.families import Family, Predictor, Truncated
-from ranef.models.records import Component, GeneralisedEstimate
+from ranef.models.records import Component, Estimate
 
 __all__ = [
     "EXPONENTIAL",
@@ -53,21 +53,21 @@ VARIANCES = {
 }
 
 
-def approximation(estimate: GeneralisedEstimate) -> str:
+def approximation(estimate: Estimate) -> str:
     """How the likelihood was approximated."""
     if estimate.quadrature == 1:
         return f"the Laplace approximation{' (exact in this model)' if exact(estimate) else ''}"
     return f"adaptive Gauss-Hermite quadrature with {estimate.quadrature} nodes"
 
 
-def exact(estimate: GeneralisedEstimate) -> bool:
+def exact(estimate: Estimate) -> bool:
     """Tell whether the response and the random effects are normal together."""
     family, own = estimate.family, estimate.components[0].terms
     normal = family.name == "gaussian" and family.link == "identity"
     return normal and ZERO not in estimate.parts and own.stop == len(estimate.terms)
 
 
-def for_all(estimate: GeneralisedEstimate) -> bool:
+def for_all(estimate: Estimate) -> bool:
     """Tell whether the mean is linear in the effects, so that it averages to the population's."""
     return estimate.family.mean_link == "identity" and ZERO not in estimate.parts
 
@@ -84,27 +84,27 @@ def counts(family: Family) -> bool:
     return _base(family) in COUNTS
 
 
-def criterion(estimate: GeneralisedEstimate) -> str:
+def criterion(estimate: Estimate) -> str:
     """Name what was maximised: ``"restricted likelihood"``, ``"penalised likelihood"``."""
     words = ["penalised"] if estimate.priors else []
     words += ["restricted"] if estimate.reml else []
     return " ".join([*words, "likelihood"])
 
 
-def predictor_of(estimate: GeneralisedEstimate, part: Component) -> Predictor:
+def predictor_of(estimate: Estimate, part: Component) -> Predictor:
     """Say which linear predictor of the family a component is."""
     zero = "zero" in estimate.parts
     return estimate.family.predictors(zero)[part.predictor]
 
 
-def link_of(estimate: GeneralisedEstimate, part: Component) -> str:
+def link_of(estimate: Estimate, part: Component) -> str:
     """Link of a component: of the mean the family's own."""
     if part.name == "conditional":
         return estimate.family.link
     return predictor_of(estimate, part).link
 
 
-def ratio(estimate: GeneralisedEstimate, part: Component) -> str | None:
+def ratio(estimate: Estimate, part: Component) -> str | None:
     """Name what exp of a component's coefficients is; None where it is no ratio."""
     link = link_of(estimate, part)
     if part.name == "zero":
@@ -165,7 +165,7 @@ def _base(family: Family) -> str:
     return family.base.name if isinstance(family, Truncated) else family.name
 
 
-def zero_words(estimate: GeneralisedEstimate) -> str:
+def zero_words(family: Family) -> str:
     """What the zero part speaks of: all zeros in a hurdle, else those beyond the family's own.
 
     Examples
@@ -173,7 +173,7 @@ def zero_words(estimate: GeneralisedEstimate) -> str:
     >>> import ranef
     >>> fit = ranef.glmm("count ~ mined + (1 | site)", ranef.data.load("Salamanders"),
     ...                  family="truncated_poisson", zero="~ mined")
-    >>> zero_words(fit.estimate)
+    >>> zero_words(fit.family)
     'a zero'
     """
-    return "a zero" if isinstance(estimate.family, Truncated) else "an extra zero"
+    return "a zero" if isinstance(family, Truncated) else "an extra zero"

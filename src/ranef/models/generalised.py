@@ -29,11 +29,11 @@ from numpy.typing import NDArray
 
 from ranef.design.specification import Specification
 from ranef.design.terms import GroupingFactor, RandomTerm
-from ranef.errors import DataError, ModelError, suggestion
+from ranef.errors import ModelError, suggestion
 from ranef.families import Cumulative, Family, Multinomial
 from ranef.models.held import constraints_of
 from ranef.models.priors import penalty_of
-from ranef.models.records import Component, GeneralisedEstimate
+from ranef.models.records import CONDITIONAL, Component, Composition, GeneralisedEstimate
 from ranef.priors import Prior
 from ranef.solve import laplace
 from ranef.solve.constraints import Constraints, FreeCoefficients
@@ -41,11 +41,10 @@ from ranef.solve.problem import GeneralisedDesign, LinearPredictor
 from ranef.solve.quadrature import check_nodes
 from ranef.solve.search import Progress
 
-__all__ = ["fit_glmm", "lay_out", "part_names", "refit_glmm", "threshold_columns"]
+__all__ = ["compose", "fit_glmm", "part_names", "threshold_columns"]
 
 Floats = NDArray[np.float64]
 
-CONDITIONAL = "conditional"
 ZERO = "zero"
 THRESHOLD = "threshold"
 INTERCEPT = "(Intercept)"
@@ -110,47 +109,40 @@ def fit_glmm(
     if extra is not None:
         extra = np.ascontiguousarray(extra, dtype=np.float64)
     wishes = _Wishes(priors, fixed, equal)
-    plan = _plan(parts, family, extra, wishes, reml)
+    composition = _compose(parts, family, extra, wishes, reml)
     found = laplace.fit_generalised(
-        plan.design,
-        plan.start,
-        flat=lambda: _plan(parts, family, extra, wishes, reml, flat=True).start,
+        composition.design,
+        composition.start,
+        flat=lambda: _compose(parts, family, extra, wishes, reml, flat=True).start,
         theta=start,
         quadrature=quadrature,
         path=path,
         n_jobs=n_jobs,
         progress=progress,
     )
-    own = plan.components[0]
     return GeneralisedEstimate(
-        specification=parts[CONDITIONAL],
         reml=reml,
-        beta=found.coefficients[own.coefficients],
         theta=found.theta,
-        sigma=1.0,
-        covariances=found.covariances[own.terms],
-        modes=found.modes[own.terms],
+        covariances=found.covariances,
+        modes=found.modes,
         loglik=-0.5 * (found.optimum.criterion - found.penalty),
         optimum=found.optimum,
         family=family,
         parts=dict(parts),
-        components=plan.components,
+        composition=composition,
         coefficients=found.coefficients,
         coefficient_vcov=found.vcov,
-        term_covariances=found.covariances,
-        term_modes=found.modes,
         predictors=found.predictors,
-        extra=plan.design.extra,
+        extra=composition.design.extra,
         quadrature=quadrature,
         runaway=found.runaway,
-        design=plan.design,
         priors=dict(priors or {}),
         fixed=dict(fixed or {}),
         equal=tuple(tuple(group) for group in equal or ()),
     )
 
 
-def lay_out(
+def compose(
     parts: Mapping[str, Specification],
     family: Family,
     extra: Floats | None = None,
@@ -159,66 +151,19 @@ def lay_out(
     fixed: Mapping[str, float] | None = None,
     equal: Sequence[Collection[str]] | None = None,
     reml: bool = False,
-) -> _Plan:
+) -> Composition:
     """Bring the parts of a model to one design without fitting it.
 
     Returns
     -------
-    object
-        ``design``, ``components`` and ``start``, the coefficients to start from.
+    Composition
 
     Raises
     ------
     ModelError
         When the parts do not fit the family or each other.
     """
-    return _plan(parts, family, extra, _Wishes(priors, fixed, equal), reml)
-
-
-def refit_glmm(
-    estimate: GeneralisedEstimate,
-    y: Floats,
-    extra: Floats | None = None,
-    *,
-    n_jobs: int | None = None,
-) -> GeneralisedEstimate:
-    """Fit the same model to another response.
-
-    Parameters
-    ----------
-    estimate : GeneralisedEstimate
-    y : (n,) array
-        The new response, one value for each row used.
-    extra : (n,) array or None
-        None keeps the estimate's.
-    n_jobs : int or None
-        Threads.
-
-    Raises
-    ------
-    DataError
-        When `y` has another length or values that are not finite.
-    """
-    spec = estimate.specification
-    values = np.ascontiguousarray(y, dtype=np.float64)
-    if values.shape != (spec.n,):
-        raise DataError(f"the new response has shape {values.shape}; the model uses {spec.n} rows")
-    if not np.all(np.isfinite(values)):
-        bad = int(np.count_nonzero(~np.isfinite(values)))
-        raise DataError(f"the new response has {bad} values that are missing or infinite")
-    parts = dict(estimate.parts) | {CONDITIONAL: replace(spec, y=values)}
-    return fit_glmm(
-        parts,
-        estimate.family,
-        extra=estimate.extra if extra is None else extra,
-        quadrature=estimate.quadrature,
-        reml=estimate.reml,
-        priors=estimate.priors,
-        fixed=estimate.fixed,
-        equal=estimate.equal,
-        path=estimate.optimum.path,
-        n_jobs=n_jobs,
-    )
+    return _compose(parts, family, extra, _Wishes(priors, fixed, equal), reml)
 
 
 @dataclass(frozen=True, eq=False)
@@ -277,13 +222,6 @@ class _Thresholds:
 
     def __len__(self) -> int:
         return len(self.values)
-
-
-@dataclass(frozen=True, eq=False)
-class _Plan:
-    design: GeneralisedDesign
-    components: tuple[Component, ...]
-    start: Floats
 
 
 class _Builder:
@@ -395,7 +333,7 @@ class _Builder:
         zero: bool,
         wishes: _Wishes,
         reml: bool,
-    ) -> _Plan:
+    ) -> Composition:
         known = (self.components, self.terms, self.factors)
         constraints = constraints_of(wishes.fixed, wishes.equal, *known)
         inside = [c.coefficients for c in self.components if reml and c.name == CONDITIONAL]
@@ -420,7 +358,7 @@ class _Builder:
             )
         free = constraints.free(self.count)
         start = [guess.coefficients(constraints, free) for guess in self.start]
-        return _Plan(design, tuple(self.components), np.concatenate(start))
+        return Composition(design, tuple(self.components), np.concatenate(start))
 
 
 def _least_squares(X: Floats, target: Floats) -> Floats:
@@ -429,14 +367,14 @@ def _least_squares(X: Floats, target: Floats) -> Floats:
     return np.asarray(np.linalg.lstsq(X, target, rcond=None)[0], dtype=np.float64)
 
 
-def _plan(
+def _compose(
     parts: Mapping[str, Specification],
     family: Family,
     extra: Floats | None,
     wishes: _Wishes,
     reml: bool,
     flat: bool = False,
-) -> _Plan:
+) -> Composition:
     """Bring the parts together; `flat` starts from one mean in all rows."""
     spec = _conditional(parts)
     zero = ZERO in parts

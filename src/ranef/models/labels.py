@@ -13,26 +13,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranef.design.specification import Specification
-from ranef.design.terms import GroupingFactor, RandomTerm
 from ranef.formula.syntax import Call, print_node
-from ranef.models.records import Estimate, GeneralisedEstimate
+from ranef.models.records import CONDITIONAL, Estimate
 
 __all__ = [
     "CONDITIONAL",
     "CoefficientLabel",
     "category",
     "coefficient_labels",
-    "factors_of",
     "group_name",
     "outcome_name",
-    "terms_of",
     "threshold_label",
 ]
 
 Floats = NDArray[np.float64]
 Levels = Sequence[Any] | None
-
-CONDITIONAL = "conditional"
 
 
 @dataclass(frozen=True)
@@ -50,20 +45,14 @@ class CoefficientLabel:
         return ": ".join(x for x in (part, self.response, self.term) if x)
 
 
-def coefficient_labels(estimate: Estimate, levels: Levels = None) -> tuple[CoefficientLabel, ...]:
-    """Label every coefficient, in the order of the estimate's.
-
-    `levels` are the categories of a categorical response.
-    """
-    if not isinstance(estimate, GeneralisedEstimate):
-        names = estimate.specification.names
-        return tuple(CoefficientLabel(CONDITIONAL, None, name) for name in names)
+def coefficient_labels(estimate: Estimate) -> tuple[CoefficientLabel, ...]:
+    """Label every coefficient, in the order of the estimate's."""
     labels = []
     for part in estimate.components:
-        response = category(part.response, levels)
+        response = category(part.response, estimate.levels)
         names = part.names
         if part.name == "threshold":
-            names = tuple(threshold_label(name, levels) for name in names)
+            names = tuple(threshold_label(name, estimate.levels) for name in names)
         labels += [CoefficientLabel(part.name, response, name) for name in names]
     return tuple(labels)
 
@@ -90,25 +79,11 @@ def threshold_label(name: str, levels: Levels) -> str:
     return f"{levels[int(low) - 1]}|{levels[int(high) - 1]}{colon}{column}"
 
 
-def terms_of(estimate: Estimate) -> tuple[RandomTerm, ...]:
-    """Random terms of all components."""
-    if isinstance(estimate, GeneralisedEstimate):
-        return estimate.terms
-    return estimate.specification.terms
-
-
-def factors_of(estimate: Estimate) -> tuple[GroupingFactor, ...]:
-    """Grouping factors of all components."""
-    if isinstance(estimate, GeneralisedEstimate):
-        return estimate.design.factors
-    return estimate.specification.factors
-
-
 def group_name(estimate: Estimate, term: int | None) -> str:
     """Name of a term's grouping factor, ``"Residual"`` for the residual."""
     if term is None:
         return "Residual"
-    return factors_of(estimate)[terms_of(estimate)[term].factor].name
+    return estimate.factors[estimate.terms[term].factor].name
 
 
 def outcome_name(spec: Specification) -> str:

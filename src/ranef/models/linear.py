@@ -5,18 +5,15 @@ May import `solve` and what lies below it.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 from numpy.typing import NDArray
 
 from ranef.design.specification import Specification
-from ranef.errors import DataError
-from ranef.models.records import Estimate, LinearEstimate
+from ranef.models.records import CONDITIONAL, LinearEstimate
 from ranef.solve import search
 from ranef.solve.search import Progress
 
-__all__ = ["fit_lmm", "refit"]
+__all__ = ["fit_lmm"]
 
 Floats = NDArray[np.float64]
 
@@ -54,10 +51,10 @@ def fit_lmm(
     """
     found = search.fit(spec, reml=reml, path=path, start=start, n_jobs=n_jobs, progress=progress)
     return LinearEstimate(
-        specification=spec,
+        parts={CONDITIONAL: spec},
         reml=reml,
-        beta=found.beta,
-        vcov=found.vcov,
+        coefficients=found.beta,
+        coefficient_vcov=found.vcov,
         theta=found.theta,
         sigma=found.sigma,
         covariances=found.covariances,
@@ -65,27 +62,3 @@ def fit_lmm(
         loglik=-0.5 * found.optimum.criterion,
         optimum=found.optimum,
     )
-
-
-def refit(estimate: Estimate, y: Floats) -> LinearEstimate:
-    """Fit the same model to another response.
-
-    Parameters
-    ----------
-    estimate : Estimate
-    y : (n,) array
-        The new response, one value for each row used.
-
-    Raises
-    ------
-    DataError
-        When `y` has another length or values that are not finite.
-    """
-    spec = estimate.specification
-    values = np.ascontiguousarray(y, dtype=np.float64)
-    if values.shape != (spec.n,):
-        raise DataError(f"the new response has shape {values.shape}; the model uses {spec.n} rows")
-    if not np.all(np.isfinite(values)):
-        bad = int(np.count_nonzero(~np.isfinite(values)))
-        raise DataError(f"the new response has {bad} values that are missing or infinite")
-    return fit_lmm(replace(spec, y=values), reml=estimate.reml, path=estimate.optimum.path)

@@ -20,12 +20,12 @@ from ranef.models.parameter_names import (
     matrix_keys,
     normal_form,
 )
-from ranef.models.records import Component
+from ranef.models.records import Component, Estimate
 from ranef.priors import LKJ, OF_COEFFICIENTS, OF_DEVIATIONS, Prior
 from ranef.solve.constraints import Constraints
 from ranef.solve.penalty import Penalty
 
-__all__ = ["penalty_of"]
+__all__ = ["penalty_of", "refuse_penalised"]
 
 
 def penalty_of(
@@ -119,3 +119,12 @@ def _join(
         raise ModelError(f"{names} are one coefficient: give them one prior, not several")
     if given:
         coefficients[group[0]] = given[0]
+
+
+def refuse_penalised(estimate: Estimate, what: str) -> None:
+    """Refuse fits with priors, whose likelihood is not at its maximum."""
+    if estimate.priors:
+        raise ModelError(
+            f"{what} rests on a maximum of the likelihood, and this fit maximised the likelihood "
+            "times its priors; fit it without priors"
+        )

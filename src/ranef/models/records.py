@@ -5,100 +5,36 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ranef.covariance import structure_of
 from ranef.design.specification import Specification
-from ranef.design.terms import RandomTerm
-from ranef.families import Family
+from ranef.design.terms import GroupingFactor, RandomTerm
+from ranef.families import Family, Gaussian
 from ranef.priors import Prior
 from ranef.solve.optimum import Optimum
 from ranef.solve.problem import GeneralisedDesign
 
 __all__ = [
+    "CONDITIONAL",
     "Component",
+    "Composition",
     "Estimate",
     "GeneralisedEstimate",
     "LinearEstimate",
+    "as_generalised",
     "component_of",
     "theta_slices",
 ]
 
 Floats = NDArray[np.float64]
 
-
-@dataclass(frozen=True, eq=False)
-class Estimate:
-    """A fitted mixed model as arrays: what every kind has.
-
-    Attributes
-    ----------
-    specification : Specification
-        Of the mean.
-    reml : bool
-    beta : (p,) float64 array
-        Fixed effects of the mean.
-    vcov : (p, p) float64 array
-        Their covariance matrix.
-    theta : (k,) float64 array
-        Covariance parameters of all terms, see `Optimum.theta`: relative to sigma.
-    sigma : float
-        Residual standard deviation; 1 in generalised models, whose theta is
-        absolute.
-    covariances : tuple of (r, r) float64 arrays
-        Covariance matrix of the effects of each random term of the mean.
-    modes : tuple of (q, r) float64 arrays
-        Conditional modes (BLUPs) of each of these terms, by level.
-    loglik : float
-        (Restricted) log-likelihood, all constants included.
-    optimum : Optimum
-    """
-
-    specification: Specification
-    reml: bool
-    beta: Floats
-    theta: Floats
-    sigma: float
-    covariances: tuple[Floats, ...]
-    modes: tuple[Floats, ...]
-    loglik: float
-    optimum: Optimum
-
-    if TYPE_CHECKING:
-
-        @property
-        def vcov(self) -> Floats: ...
-
-    @property
-    def deviance(self) -> float:
-        """Minus twice the log-likelihood of the criterion fitted."""
-        return -2.0 * self.loglik
-
-    @property
-    def n_parameters(self) -> int:
-        """All free parameters."""
-        raise AttributeError("an estimate of no particular kind")
-
-
-@dataclass(frozen=True, eq=False)
-class LinearEstimate(Estimate):
-    """A fitted linear mixed model.
-
-    Attributes
-    ----------
-    vcov : (p, p) float64 array
-        Covariance matrix of beta given theta, sigma included.
-    """
-
-    vcov: Floats
-
-    @property
-    def n_parameters(self) -> int:
-        """All free parameters: p + len(theta) + 1."""
-        return len(self.beta) + len(self.theta) + 1
+CONDITIONAL = "conditional"
+"""The part of the mean."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,33 +70,58 @@ class Component:
 
 
 @dataclass(frozen=True, eq=False)
-class GeneralisedEstimate(Estimate):
-    """A fitted generalised linear mixed model.
+class Composition:
+    """The parts of a generalised model brought to one design.
 
     Attributes
     ----------
-    family : Family
-    parts : dict of Specification
-        As given: ``"conditional"`` and others by name.
+    design : GeneralisedDesign
     components : tuple of Component
         The mean's first.
+    start : (P,) float64 array
+        Coefficients to start from.
+    """
+
+    design: GeneralisedDesign
+    components: tuple[Component, ...]
+    start: Floats
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Estimate:
+    """A fitted mixed model as arrays: one record, whatever kind was fitted.
+
+    What costs work is a function of it elsewhere, never an attribute.
+
+    Attributes
+    ----------
+    parts : dict of Specification
+        Of each formula by name, ``"conditional"`` that of the mean.
+    reml : bool
     coefficients : (P,) float64 array
-        Of all components.
+        Fixed effects of all components.
     coefficient_vcov : (P, P) float64 array
-        Their covariance given theta; for the covariance that allows for theta's
-        uncertainty see `inference.joint_covariance`.
-    term_covariances : tuple of (r, r) float64 arrays
-        Of the random terms of all components.
-    term_modes : tuple of (q, r) float64 arrays
-    predictors : (M, n) float64 array
-        Linear predictors of the rows at the modes, random effects included.
+        Their covariance matrix given theta.
+    theta : (k,) float64 array
+        Covariance parameters of all terms, see `Optimum.theta`: relative to `sigma`
+        where there is one, else absolute.
+    covariances : tuple of (r, r) float64 arrays
+        Covariance matrix of the effects of each term of `terms`.
+    modes : tuple of (q, r) float64 arrays
+        Conditional modes (BLUPs) of each term, by level.
+    loglik : float
+        (Restricted) log-likelihood, all constants included.
+    optimum : Optimum
+    family : Family
+        Of the response.
+    sigma : float or None
+        Residual standard deviation of a row of weight 1, where it is profiled out.
     extra : (n,) float64 array or None
         Trials, upper ends: what the family needs beside the response.
     quadrature : int
-        Nodes; 1 is the Laplace approximation.
+        Nodes; 1 is the Laplace approximation, exact in a linear model.
     runaway : tuple of int
         Coefficients that run off to infinity.
-    design : GeneralisedDesign
     priors : dict of Prior
         As given; empty where the likelihood alone was maximised.
     fixed : dict of float
@@ -169,26 +130,114 @@ class GeneralisedEstimate(Estimate):
         Coefficients with a common value, as given.
     """
 
-    family: Family
     parts: Mapping[str, Specification]
-    components: tuple[Component, ...]
+    reml: bool
     coefficients: Floats
     coefficient_vcov: Floats
-    term_covariances: tuple[Floats, ...]
-    term_modes: tuple[Floats, ...]
-    predictors: Floats
-    extra: Floats | None
-    quadrature: int
-    runaway: tuple[int, ...]
-    design: GeneralisedDesign
+    theta: Floats
+    covariances: tuple[Floats, ...]
+    modes: tuple[Floats, ...]
+    loglik: float
+    optimum: Optimum
+    family: Family = field(default_factory=Gaussian)
+    sigma: float | None = None
+    extra: Floats | None = None
+    quadrature: int = 1
+    runaway: tuple[int, ...] = ()
     priors: Mapping[str, Prior] = field(default_factory=dict)
     fixed: Mapping[str, float] = field(default_factory=dict)
     equal: tuple[tuple[str, ...], ...] = ()
 
     @property
+    def specification(self) -> Specification:
+        """Of the mean."""
+        return self.parts[CONDITIONAL]
+
+    @cached_property
+    def components(self) -> tuple[Component, ...]:
+        """Linear predictors and constants of the model, the mean's first."""
+        spec = self.specification
+        whole = slice(0, spec.p), slice(0, len(spec.terms))
+        return (Component(CONDITIONAL, None, 0, spec.names, *whole, spec),)
+
+    @property
+    def design(self) -> GeneralisedDesign | None:
+        """The model as the solver of generalised models takes it; None of a linear one."""
+        return None
+
+    @property
     def terms(self) -> tuple[RandomTerm, ...]:
-        """The random terms of all components."""
+        """Random terms of all components."""
+        return self.specification.terms
+
+    @property
+    def factors(self) -> tuple[GroupingFactor, ...]:
+        """Grouping factors of all components."""
+        return self.specification.factors
+
+    @property
+    def beta(self) -> Floats:
+        """Fixed effects of the mean (of its first predictor)."""
+        return self.coefficients[self.components[0].coefficients]
+
+    @property
+    def levels(self) -> tuple[Any, ...] | None:
+        """Categories of a categorical response, in the user's order and type."""
+        reading = self.specification.recipe.reading
+        return None if reading is None else reading.levels
+
+    @property
+    def deviance(self) -> float:
+        """Minus twice the log-likelihood of the criterion fitted."""
+        return -2.0 * self.loglik
+
+    @property
+    def n_parameters(self) -> int:
+        """All free parameters: coefficients, theta, and sigma where there is one."""
+        return len(self.coefficients) + len(self.theta) + (self.sigma is not None)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class LinearEstimate(Estimate):
+    """A fitted linear mixed model, its residual standard deviation profiled out."""
+
+    sigma: float = field()
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class GeneralisedEstimate(Estimate):
+    """A fitted generalised linear mixed model, or a linear one with constraints or priors.
+
+    Attributes
+    ----------
+    composition : Composition
+        What was solved.
+    predictors : (M, n) float64 array
+        Linear predictors of the rows at the modes, random effects included.
+    """
+
+    composition: Composition
+    predictors: Floats
+
+    @property
+    def design(self) -> GeneralisedDesign:
+        """The model as the solver takes it."""
+        return self.composition.design
+
+    @property
+    def components(self) -> tuple[Component, ...]:
+        """Linear predictors and constants of the model, the mean's first."""
+        return self.composition.components
+
+    @property
+    def terms(self) -> tuple[RandomTerm, ...]:
+        """Random terms of all components."""
         return self.design.terms
+
+    @property
+    def factors(self) -> tuple[GroupingFactor, ...]:
+        """Grouping factors of all components."""
+        return self.design.factors
 
     @property
     def n_parameters(self) -> int:
@@ -196,12 +245,17 @@ class GeneralisedEstimate(Estimate):
         return self.design.constraints.n_free(len(self.coefficients), len(self.theta))
 
 
-def component_of(estimate: GeneralisedEstimate, term: int) -> Component:
+def as_generalised(estimate: Estimate) -> GeneralisedEstimate | None:
+    """Return an estimate that came from the generalised engine as one, else None."""
+    return estimate if isinstance(estimate, GeneralisedEstimate) else None
+
+
+def component_of(estimate: Estimate, term: int) -> Component:
     """Return the component that a term of the design belongs to."""
     return next(c for c in estimate.components if c.terms.start <= term < c.terms.stop)
 
 
-def theta_slices(estimate: GeneralisedEstimate) -> list[slice]:
+def theta_slices(estimate: Estimate) -> list[slice]:
     """Return where the parameters of each term stand in theta."""
     ends = np.cumsum([0] + [structure_of(term).n_parameters for term in estimate.terms])
     return [slice(int(a), int(b)) for a, b in itertools.pairwise(ends)]

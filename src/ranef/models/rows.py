@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["NewRows", "at_levels"]
+from ranef.design.specification import Specification
+
+__all__ = ["PartRows", "Rows", "at_levels"]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int32]
 
 
 @dataclass(frozen=True, eq=False)
-class NewRows:
+class PartRows:
     """Rows to predict, as arrays without missing values.
 
     Attributes
@@ -47,3 +49,33 @@ def at_levels(values: Floats, codes: Ints, z: Floats) -> Floats:
     for j in range(z.shape[1]):
         out[seen] += z[seen, j, None] * values[codes[seen], j]
     return out
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """Rows to ask about, for each part that has a formula.
+
+    Attributes
+    ----------
+    parts : dict of PartRows
+        By name as in `GeneralisedEstimate.parts`, ``"conditional"`` among them,
+        all with the same N rows.
+    extra : (N,) float64 array or None
+        Trials of new observations; None for 1.
+    """
+
+    parts: Mapping[str, PartRows]
+    extra: Floats | None = None
+
+    @classmethod
+    def of(cls, parts: Mapping[str, Specification], extra: Floats | None = None) -> Rows:
+        """Return the rows of the model itself."""
+        found = {}
+        for name, spec in parts.items():
+            random = [(spec.factors[t.factor].codes, t.z) for t in spec.terms]
+            found[name] = PartRows(spec.X, spec.offset, random, spec.weights)
+        return cls(found, extra)
+
+    @property
+    def n(self) -> int:
+        return len(self.parts["conditional"].X)

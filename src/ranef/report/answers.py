@@ -10,14 +10,13 @@ import numpy as np
 
 from ranef.display import canvas as canvas_
 from ranef.display import descriptions
+from ranef.display.columns import Column, Listing, Sized
 from ranef.display.figures import figure
 from ranef.display.leaving import or_why
-from ranef.display.markup import Column, Markup, element, join, table
-from ranef.display.numbers import align, decimals, number
+from ranef.display.markup import Markup, element, join, table
 from ranef.display.reading import is_generalised
 from ranef.errors import RanefError, RanefWarning
 from ranef.formula.syntax import column_names
-from ranef.models.labels import factors_of
 from ranef.models.records import GeneralisedEstimate
 from ranef.questions.intervals.profile_picture import zeta
 from ranef.questions.predictions import picture
@@ -117,20 +116,16 @@ def _means_table(found: Any, name: str, conf_level: float) -> Markup:
     source, level = Table.of(found.tidy(tests=False)), canvas_.percent(conf_level)
     rows = range(source.n_rows)
     names = [", ".join(str(source.values(c)[i]) for c in found.names) for i in rows]
-    places = [decimals(float(se)) for se in source.numeric("std_error")]
-
-    def written(column: str) -> list[str]:
-        values = source.numeric(column)
-        return align([number(float(v), p) for v, p in zip(values, places, strict=True)])
-
-    columns = [
-        Column("Mean", written("estimate")),
-        Column("Standard error", written("std_error")),
-        Column(f"{level} low", written("conf_low")),
-        Column(f"{level} high", written("conf_high")),
-    ]
+    sized = Sized(source.numeric("std_error"))
+    columns = (
+        Column(", ".join(found.names), names),
+        Column("Mean", source.numeric("estimate"), sized),
+        Column("Standard error", source.numeric("std_error"), sized),
+        Column(f"{level} low", source.numeric("conf_low"), sized),
+        Column(f"{level} high", source.numeric("conf_high"), sized),
+    )
     caption = f"{found.quantity[0].upper()}{found.quantity[1:]} by {name}"
-    return table(caption, Column(", ".join(found.names), names), columns)
+    return table(Listing("means", columns, caption))
 
 
 def has_slopes(fit: Any) -> bool:
@@ -169,7 +164,7 @@ def has_profile(fit: Any) -> bool:
     spec = estimate.specification
     if any(term.kernel is not None for term in spec.terms):
         return False
-    factors = factors_of(estimate)
+    factors = estimate.factors
     effects = [0] * len(factors)
     for term in spec.terms:
         effects[term.factor] += term.size * factors[term.factor].n_levels
@@ -184,7 +179,7 @@ def _has_generalised_profile(estimate: GeneralisedEstimate) -> bool:
     if any(term.kernel is not None for term in estimate.terms) or estimate.reml:
         return False
     parameters = len(estimate.coefficients) + len(estimate.theta)
-    effects = [len(b) * b.shape[1] for b in estimate.term_modes]
+    effects = [len(b) * b.shape[1] for b in estimate.modes]
     few = sum(effects) - max(effects) <= OTHER_EFFECTS
     points = estimate.quadrature ** max(t.size for t in estimate.terms)
     series = estimate.family.name.endswith(("compois", "tweedie"))
@@ -224,15 +219,11 @@ def _profile(fit: Any, conf_level: float) -> Markup:
 def _profile_table(found: Any, conf_level: float, level: str) -> Markup:
     source = Table.of(found.confint(conf_level))
     value, low, high = (source.numeric(c) for c in ("estimate", "conf_low", "conf_high"))
-    places = [decimals(float(p)) for p in np.fmax(high - low, 0.0) / 4]
-
-    def written(values: Any) -> list[str]:
-        return align([number(float(v), p) for v, p in zip(values, places, strict=True)])
-
-    columns = [
-        Column("Estimate", written(value)),
-        Column(f"{level} low", written(low)),
-        Column(f"{level} high", written(high)),
-    ]
-    names = [parameter.label for parameter in found.parameters]
-    return table(f"Profile intervals, {level}", Column("Parameter", names), columns)
+    sized = Sized(np.fmax(high - low, 0.0) / 4)
+    columns = (
+        Column("Parameter", [parameter.label for parameter in found.parameters]),
+        Column("Estimate", value, sized),
+        Column(f"{level} low", low, sized),
+        Column(f"{level} high", high, sized),
+    )
+    return table(Listing("profile", columns, f"Profile intervals, {level}"))

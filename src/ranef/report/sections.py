@@ -13,12 +13,24 @@ from numpy.typing import NDArray
 from ranef._version import __version__
 from ranef.description import mathml, words
 from ranef.display import canvas as canvas_
+from ranef.display.columns import (
+    Column,
+    Degrees,
+    Fixed,
+    Label,
+    Listing,
+    PValue,
+    Significant,
+    Sized,
+    Style,
+    Written,
+)
 from ranef.display.figures import figure
-from ranef.display.markup import Column, Markup, element, join, table
-from ranef.display.numbers import MINUS, align, count, decimals, exact, number, p_value, significant
-from ranef.display.reading import Fitted, fixed_table, is_generalised
+from ranef.display.markup import Markup, element, join, table
+from ranef.display.numbers import MINUS, count, exact, number, significant, typeset
+from ranef.display.reading import Fitted, fixed_table
 from ranef.display.words import alt_text
-from ranef.models.labels import Levels, factors_of, group_name, terms_of
+from ranef.models.labels import group_name
 from ranef.models.records import Estimate, GeneralisedEstimate
 from ranef.questions.checks.section import fitness
 from ranef.questions.explained.section import explained
@@ -49,7 +61,7 @@ def all_sections(
     """Return the page's sections in order."""
     estimate: Estimate = fit.estimate
     found = [
-        Section("model", "Model", _model(estimate, getattr(fit, "levels", None))),
+        Section("model", "Model", _model(estimate)),
         Section("data", "Data", _data(estimate)),
         Section("fixed", "Fixed effects", _fixed(fit, conf_level, df)),
     ]
@@ -78,15 +90,14 @@ def all_sections(
 def key_facts(estimate: Estimate) -> Markup:
     """Return what a reader asks first."""
     spec = estimate.specification
-    facts = [("Rows used", number(spec.n, 0))]
-    facts += [(f"Levels of {f.name}", number(f.n_levels, 0)) for f in factors_of(estimate)]
-    if isinstance(estimate, GeneralisedEstimate):
-        last = ("Family", f"{estimate.family.name}, {estimate.family.link}")
-    else:
-        last = ("Residual SD", significant(estimate.sigma))
+    facts = [("Rows used", f"{spec.n:,}")]
+    facts += [(f"Levels of {f.name}", f"{f.n_levels:,}") for f in estimate.factors]
+    last = ("Family", f"{estimate.family.name}, {estimate.family.link}")
+    if estimate.sigma is not None:
+        last = ("Residual SD", typeset(significant(estimate.sigma)))
     facts += [
         ("Fitted by", words.criterion(estimate)),
-        ("Log-likelihood", number(estimate.loglik, 3)),
+        ("Log-likelihood", typeset(number(estimate.loglik, 3))),
         last,
         ("Optimum", "proved" if estimate.optimum.converged else "not proved"),
     ]
@@ -97,13 +108,11 @@ def _fact(name: str, value: str) -> Markup:
     return element("div", element("dt", name), element("dd", value))
 
 
-def _model(estimate: Estimate, levels: Levels) -> Markup:
-    factors = factors_of(estimate)
+def _model(estimate: Estimate) -> Markup:
+    factors = estimate.factors
     varying = [
-        element(
-            "li", words.random_term(term, factors[term.factor], words.place(estimate, t, levels))
-        )
-        for t, term in enumerate(terms_of(estimate))
+        element("li", words.random_term(term, factors[term.factor], words.place(estimate, t)))
+        for t, term in enumerate(estimate.terms)
     ]
     parts = [element("p", words.model(estimate)), element("ul", *varying)]
     if isinstance(estimate, GeneralisedEstimate):
@@ -125,19 +134,16 @@ def _data(estimate: Estimate) -> Markup:
     parts = [
         element(
             "p",
-            f"The table has {count(rows.n_rows, 'row')}; {number(rows.n_used, 0)} are in "
+            f"The table has {count(rows.n_rows, 'row')}; {rows.n_used:,} are in "
             f"the model and {_left_out(rows)}",
         )
     ]
     if rows.missing:
-        names, missing = list(rows.missing), [number(k, 0) for k in rows.missing.values()]
-        parts.append(
-            table(
-                "Rows with a missing value, by column",
-                Column("Column", names),
-                [Column("Rows missing", missing)],
-            )
+        columns = (
+            Column("Column", list(rows.missing)),
+            Column("Rows missing", list(rows.missing.values()), Fixed(0)),
         )
+        parts.append(table(Listing("missing", columns, "Rows with a missing value, by column")))
     parts.append(_groups(estimate))
     if spec.dropped_columns:
         parts.append(
@@ -156,28 +162,25 @@ def _left_out(rows: Accounting) -> str:
         return "none is left out."
     verb = "is" if rows.n_dropped == 1 else "are"
     zero = rows.n_zero_weight
-    reason = f", {number(zero, 0)} of them because the weight is zero" if zero else ""
-    return f"{number(rows.n_dropped, 0)} {verb} left out{reason}."
+    reason = f", {zero:,} of them because the weight is zero" if zero else ""
+    return f"{rows.n_dropped:,} {verb} left out{reason}."
 
 
 def _groups(estimate: Estimate) -> Markup:
-    factors = factors_of(estimate)
+    factors = estimate.factors
     sizes = [np.bincount(f.codes, minlength=f.n_levels) for f in factors]
-    return table(
-        "Grouping factors and their rows per level",
+    columns = (
         Column("Factor", [f.name for f in factors]),
-        [
-            Column("Levels", [number(f.n_levels, 0) for f in factors]),
-            Column("Fewest rows", [number(int(s.min()), 0) for s in sizes]),
-            Column("Median", align([_half(s) for s in sizes])),
-            Column("Most rows", [number(int(s.max()), 0) for s in sizes]),
-        ],
+        Column("Levels", [f.n_levels for f in factors], Fixed(0)),
+        Column("Fewest rows", [s.min() for s in sizes], Fixed(0)),
+        Column("Median", [float(np.median(s)) for s in sizes], Written(_half)),
+        Column("Most rows", [s.max() for s in sizes], Fixed(0)),
     )
+    return table(Listing("groups", columns, "Grouping factors and their rows per level"))
 
 
-def _half(sizes: NDArray[np.intp]) -> str:
-    """Return the median of whole numbers."""
-    median = float(np.median(sizes))
+def _half(median: float) -> str:
+    """Write the median of whole numbers."""
     return number(median, 0 if median.is_integer() else 1)
 
 
@@ -205,30 +208,24 @@ def _coefficients(
 ) -> Markup:
     """Return the table of one component's coefficients; `word` names their exponentials."""
     kept = list(rows)
-    places = [decimals(se) for se in source.numeric("std_error")[kept]]
+    sized = Sized(source.numeric("std_error")[kept])
 
-    def written(column: str) -> list[str]:
-        pairs = zip(source.numeric(column)[kept], places, strict=True)
-        return align([number(value, place) for value, place in pairs])
+    def column(name: str, heading: str, style: Style) -> Column:
+        return Column(name, source.numeric(name)[kept], style, heading)
 
+    student = bool(np.isfinite(source.numeric("df")[kept]).any())
     columns = [
-        Column("Estimate", written("estimate")),
-        Column("Standard error", written("std_error")),
-        Column(f"{level} low", written("conf_low")),
-        Column(f"{level} high", written("conf_high")),
+        Column("term", [str(source.values("term")[i]) for i in kept], Label(), "Coefficient"),
+        column("estimate", "Estimate", sized),
+        column("std_error", "Standard error", sized),
+        column("conf_low", f"{level} low", sized),
+        column("conf_high", f"{level} high", sized),
+        *([column("df", "df", Degrees())] if student else []),
+        column("statistic", "t" if student else "z", Fixed(2)),
+        column("p_value", "p", PValue()),
+        *([] if word is None else _ratios(source, kept, word, level)),
     ]
-    df = source.numeric("df")[kept]
-    if np.isfinite(df).any():
-        columns.append(Column("df", align([_degrees(value) for value in df])))
-    statistic = source.numeric("statistic")[kept]
-    columns += [
-        Column("t" if np.isfinite(df).any() else "z", align([number(v, 2) for v in statistic])),
-        Column("p", align([p_value(value) for value in source.numeric("p_value")[kept]])),
-    ]
-    if word is not None:
-        columns += _ratios(source, kept, word, level)
-    names = [str(source.values("term")[i]) for i in kept]
-    return table(caption, Column("Coefficient", names), columns)
+    return table(Listing("coefficients", tuple(columns), caption))
 
 
 def _ratios(source: Table, kept: list[int], word: str, level: str) -> list[Column]:
@@ -244,25 +241,17 @@ def _ratios(source: Table, kept: list[int], word: str, level: str) -> list[Colum
         with np.errstate(over="ignore"):
             values = np.exp(source.numeric(name)[kept])
         shown = [
-            "" if terms[i] == "(Intercept)" else significant(float(value), 3)
+            None if terms[i] == "(Intercept)" else value
             for i, value in zip(kept, values, strict=True)
         ]
-        found.append(Column(head, align(shown)))
+        found.append(Column(name, shown, Significant(3), head))
     return found
-
-
-def _degrees(value: float) -> str:
-    return number(value, 1 if value < 1000 else 0)
 
 
 def _variance(fit: Fitted, conf_level: float) -> Markup:
     estimate: Estimate = fit.estimate
     parts = [_deviations(fit, conf_level)]
-    if isinstance(estimate, GeneralisedEstimate):
-        covariances = estimate.term_covariances
-    else:
-        covariances = estimate.covariances
-    for index, psi in enumerate(covariances):
+    for index, psi in enumerate(estimate.covariances):
         if len(psi) > 1:
             parts.append(_correlations(estimate, index))
         if 1 < len(psi) <= SHOWN_MATRIX:
@@ -279,16 +268,20 @@ def _deviations(fit: Fitted, conf_level: float) -> Markup:
     sd = source.numeric("estimate")[kept]
     low, high = (source.numeric(c)[kept] for c in ("conf_low", "conf_high"))
     columns = [
-        Column("Coefficient", [_named(terms[i]) for i in kept], numeric=False),
-        Column("Standard deviation", _digits(sd)),
-        Column("Variance", _digits(sd**2)),
+        Column("Group", [groups[i] for i in kept]),
+        Column("Coefficient", [_named(terms[i]) for i in kept]),
+        Column("Standard deviation", sd, Significant()),
+        Column("Variance", sd**2, Significant()),
     ]
     if np.isfinite(low).any() or np.isfinite(high).any():
         level = canvas_.percent(conf_level)
-        columns += [Column(f"{level} low", _digits(low)), Column(f"{level} high", _digits(high))]
+        columns.append(Column(f"{level} low", low, Significant()))
+        columns.append(Column(f"{level} high", high, Significant()))
     caption = "Standard deviations of the random effects"
-    caption += " on the scale of the link" if is_generalised(fit) else " and of the residuals"
-    return table(caption, Column("Group", [str(groups[i]) for i in kept]), columns)
+    caption += (
+        " on the scale of the link" if fit.estimate.sigma is None else " and of the residuals"
+    )
+    return table(Listing("deviations", tuple(columns), caption))
 
 
 def _further(fit: Fitted, conf_level: float) -> Markup:
@@ -299,16 +292,12 @@ def _further(fit: Fitted, conf_level: float) -> Markup:
     if not kept:
         return Markup("")
     groups = words.group_names(source)
-    columns = [
-        Column("Parameter", [kinds[i] for i in kept], numeric=False),
-        Column("Estimate", _digits(source.numeric("estimate")[kept])),
-    ]
-    names = Column("Group", [str(groups[i]) for i in kept])
-    return table("Further parameters of the covariance structures", names, columns)
-
-
-def _digits(values: Floats) -> list[str]:
-    return align([significant(value) for value in values])
+    columns = (
+        Column("Group", [groups[i] for i in kept]),
+        Column("Parameter", [kinds[i] for i in kept]),
+        Column("Estimate", source.numeric("estimate")[kept], Significant()),
+    )
+    return table(Listing("further", columns, "Further parameters of the covariance structures"))
 
 
 def _named(term: Any) -> str:
@@ -318,20 +307,18 @@ def _named(term: Any) -> str:
 
 def _correlations(estimate: Estimate, index: int) -> Markup:
     """Return the lower triangle of one term's correlations."""
-    psi, term = mathml.covariance_of(estimate, index), terms_of(estimate)[index]
+    psi, term = mathml.covariance_of(estimate, index), estimate.terms[index]
     sd = np.sqrt(np.diag(psi))
-    columns = []
+    columns = [Column("Coefficient", term.names[1:])]
     for j, name in enumerate(term.names[:-1]):
-        cells = ["" if i <= j else _correlation(psi, sd, i, j) for i in range(1, term.size)]
-        columns.append(Column(name, cells))
+        cells = [None if i <= j else _correlation(psi, sd, i, j) for i in range(1, term.size)]
+        columns.append(Column(name, cells, Fixed(3)))
     caption = f"Correlations between the effects of {group_name(estimate, index)}"
-    return table(caption, Column("Coefficient", term.names[1:]), columns)
+    return table(Listing("correlations", tuple(columns), caption))
 
 
-def _correlation(psi: Floats, sd: Floats, i: int, j: int) -> str:
-    if sd[i] == 0.0 or sd[j] == 0.0:
-        return number(float("nan"), 3)
-    return number(float(psi[i, j] / (sd[i] * sd[j])), 3)
+def _correlation(psi: Floats, sd: Floats, i: int, j: int) -> float:
+    return float(psi[i, j] / (sd[i] * sd[j])) if sd[i] * sd[j] > 0.0 else float("nan")
 
 
 def _optimum(estimate: Estimate) -> Markup:
@@ -340,12 +327,12 @@ def _optimum(estimate: Estimate) -> Markup:
     if isinstance(estimate, GeneralisedEstimate) and estimate.priors:
         name = "Penalised deviance"
     rows = [
-        (f"{name} ({MINUS}2 log-likelihood)", exact(found.criterion)),
+        (f"{name} ({MINUS}2 log-likelihood)", typeset(exact(found.criterion))),
         ("Largest entry of the gradient", _tiny(words.gradient_norm(estimate))),
         ("Newton decrement (what one more step would gain)", _tiny(found.decrement)),
         ("Tolerance for the decrement", _tiny(found.tolerance)),
-        ("Evaluations", number(found.evaluations, 0)),
-        ("Restarts", number(found.restarts, 0)),
+        ("Evaluations", f"{found.evaluations:,}"),
+        ("Restarts", f"{found.restarts:,}"),
         ("Path of the solver", found.path),
         (f"{_theta_name(estimate)} (theta)", _theta(found.theta)),
     ]
@@ -364,17 +351,17 @@ def _theta_name(estimate: Estimate) -> str:
 
 
 def _tiny(value: float) -> str:
-    return "0" if value == 0.0 else number(float(f"{value:.2e}"), 99)
+    return "0" if value == 0.0 else typeset(f"{value:.2e}")
 
 
 def _theta(theta: Floats) -> str:
-    shown = ", ".join(number(float(value), 5) for value in theta[:12])
+    shown = ", ".join(typeset(number(float(value), 5)) for value in theta[:12])
     return shown if len(theta) <= 12 else f"{shown}, … ({len(theta)} in all)"
 
 
 def _pairs(caption: str, rows: Sequence[tuple[str, str]]) -> Markup:
-    names, values = [row[0] for row in rows], [row[1] for row in rows]
-    return table(caption, Column("Quantity", names), [Column("Value", values, numeric=False)])
+    names, values = zip(*rows, strict=True)
+    return table(Listing("facts", (Column("Quantity", names), Column("Value", values)), caption))
 
 
 def _arguments(estimate: Estimate) -> list[str]:

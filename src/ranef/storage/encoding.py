@@ -15,11 +15,11 @@ from ranef.design.recipe import Recipe
 from ranef.design.specification import Specification
 from ranef.design.terms import GroupingFactor, RandomTerm
 from ranef.errors import DataError, FileError
-from ranef.models.records import Estimate, LinearEstimate
+from ranef.models.records import CONDITIONAL, Estimate, LinearEstimate
 from ranef.solve.optimum import Face, Optimum
 from ranef.tables import Table
 from ranef.tables.accounting import Accounting
-from ranef.tables.frame import Frame
+from ranef.tables.origin import Origin
 
 __all__ = [
     "Bundle",
@@ -58,15 +58,15 @@ class Bundle:
     arrays: dict[str, NDArray[Any]]
 
 
-def encode(estimate: Estimate, frame: Frame) -> Bundle:
+def encode(estimate: LinearEstimate, frame: Origin) -> Bundle:
     """Take a linear estimate apart."""
     spec = estimate.specification
     arrays: dict[str, Any] = {
         **specification_arrays(spec),
         **frame_arrays(frame),
         **optimum_arrays(estimate.optimum),
-        "beta": estimate.beta,
-        "vcov": estimate.vcov,
+        "beta": estimate.coefficients,
+        "vcov": estimate.coefficient_vcov,
         "theta": estimate.theta,
         **effect_arrays(estimate.covariances, estimate.modes),
     }
@@ -83,17 +83,17 @@ def encode(estimate: Estimate, frame: Frame) -> Bundle:
 
 def decode(
     bundle: Bundle, functions: Mapping[str, Callable[..., Any]]
-) -> tuple[LinearEstimate, Frame]:
+) -> tuple[LinearEstimate, Origin]:
     """Put a linear estimate together again."""
     values, arrays = bundle.values, bundle.arrays
     spec = read_specification(values["specification"], arrays, functions)
     p = spec.p
     covariances, modes = read_effects(arrays, spec.terms, spec.factors)
     estimate = LinearEstimate(
-        specification=spec,
+        parts={CONDITIONAL: spec},
         reml=typed(values, "reml", bool),
-        beta=shaped(arrays, "beta", "f", (p,)),
-        vcov=shaped(arrays, "vcov", "f", (p, p)),
+        coefficients=shaped(arrays, "beta", "f", (p,)),
+        coefficient_vcov=shaped(arrays, "vcov", "f", (p, p)),
         theta=shaped(arrays, "theta", "f", (None,)),
         sigma=typed(values, "sigma", float),
         covariances=covariances,
@@ -140,7 +140,7 @@ def optimum_values(optimum: Optimum) -> dict[str, Any]:
     }
 
 
-def frame_arrays(frame: Frame) -> dict[str, Any]:
+def frame_arrays(frame: Origin) -> dict[str, Any]:
     """Which rows of the table are in the model, and the columns that the formulas use."""
     arrays = {"kept": frame.accounting.kept}
     if frame.data is not None:
@@ -151,7 +151,7 @@ def frame_arrays(frame: Frame) -> dict[str, Any]:
     return arrays
 
 
-def frame_values(frame: Frame) -> dict[str, Any]:
+def frame_values(frame: Origin) -> dict[str, Any]:
     """Library and row labels of the table, and what its columns' arrays hold."""
     columns = None if frame.data is None else _held_columns(frame.data)
     return {"library": frame.library, "index": _encode_index(frame.index), "columns": columns}
@@ -402,7 +402,7 @@ def _name(name: Any) -> str | None:
 
 def read_frame(
     values: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]], accounting: Accounting
-) -> Frame:
+) -> Origin:
     """Put a frame together again."""
     library = typed(values, "library", str)
     if library not in LIBRARIES:
@@ -410,7 +410,7 @@ def read_frame(
     rows = accounting.n_rows
     index = _read_index(values["index"], rows)
     data = _read_columns(values.get("columns"), arrays, library, index, rows)
-    return Frame(library, index, accounting, data)
+    return Origin(library, index, accounting, data)
 
 
 def _read_index(entry: Mapping[str, Any] | None, n_rows: int) -> Any:

@@ -13,7 +13,7 @@ from ranef import families, priors
 from ranef.design.specification import Specification
 from ranef.errors import FileError
 from ranef.families import Cumulative, Family, Multinomial
-from ranef.models.generalised import lay_out
+from ranef.models.generalised import compose
 from ranef.models.records import GeneralisedEstimate
 from ranef.priors import Prior
 from ranef.storage.encoding import (
@@ -34,14 +34,14 @@ from ranef.storage.encoding import (
     specification_values,
     typed,
 )
-from ranef.tables.frame import Frame
+from ranef.tables.origin import Origin
 
 __all__ = ["decode_generalised", "encode_generalised"]
 
 ROWS = "conditional"
 
 
-def encode_generalised(estimate: GeneralisedEstimate, frame: Frame) -> Bundle:
+def encode_generalised(estimate: GeneralisedEstimate, frame: Origin) -> Bundle:
     """Take a generalised estimate apart."""
     arrays: dict[str, Any] = {
         **frame_arrays(frame),
@@ -51,7 +51,7 @@ def encode_generalised(estimate: GeneralisedEstimate, frame: Frame) -> Bundle:
         "predictors": estimate.predictors,
         "theta": estimate.theta,
         "extra": estimate.extra,
-        **effect_arrays(estimate.term_covariances, estimate.term_modes),
+        **effect_arrays(estimate.covariances, estimate.modes),
     }
     for name, spec in estimate.parts.items():
         arrays |= specification_arrays(spec, f"{name}/")
@@ -77,7 +77,7 @@ def encode_generalised(estimate: GeneralisedEstimate, frame: Frame) -> Bundle:
 
 def decode_generalised(
     bundle: Bundle, functions: Mapping[str, Callable[..., Any]]
-) -> tuple[GeneralisedEstimate, Frame]:
+) -> tuple[GeneralisedEstimate, Origin]:
     """Put a generalised estimate together again."""
     values, arrays = bundle.values, bundle.arrays
     parts = _read_parts(typed(values, "parts", dict), arrays, functions)
@@ -87,34 +87,28 @@ def decode_generalised(
     known = {name: _read_prior(entry) for name, entry in typed(values, "priors", dict).items()}
     reml = typed(values, "reml", bool)
     fixed, equal = typed(values, "fixed", dict), typed(values, "equal", list)
-    layout = lay_out(parts, family, extra, priors=known, fixed=fixed, equal=equal, reml=reml)
-    design, own = layout.design, layout.components[0]
+    layout = compose(parts, family, extra, priors=known, fixed=fixed, equal=equal, reml=reml)
+    design = layout.design
     P = design.n_coefficients
     covariances, modes = read_effects(arrays, design.terms, design.factors)
     coefficients = shaped(arrays, "coefficients", "f", (P,))
     loglik = typed(values, "loglik", float)
     estimate = GeneralisedEstimate(
-        specification=spec,
         reml=reml,
-        beta=coefficients[own.coefficients],
         theta=shaped(arrays, "theta", "f", (None,)),
-        sigma=1.0,
-        covariances=covariances[own.terms],
-        modes=modes[own.terms],
+        covariances=covariances,
+        modes=modes,
         loglik=loglik,
         optimum=read_optimum(values, arrays, len(design.terms)),
         family=family,
         parts=parts,
-        components=layout.components,
+        composition=layout,
         coefficients=coefficients,
         coefficient_vcov=shaped(arrays, "coefficient_vcov", "f", (P, P)),
-        term_covariances=covariances,
-        term_modes=modes,
         predictors=shaped(arrays, "predictors", "f", (len(design.predictors), spec.n)),
         extra=design.extra,
         quadrature=typed(values, "quadrature", int),
         runaway=_read_runaway(values, P),
-        design=design,
         priors=known,
         fixed=fixed,
         equal=tuple(tuple(group) for group in equal),

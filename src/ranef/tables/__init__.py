@@ -7,7 +7,8 @@ arrives.
 """
 
 from ranef.tables.codes import reads_as_number
+from ranef.tables.columns import Repeated
 from ranef.tables.make import make_table
 from ranef.tables.table import Table
 
-__all__ = ["Table", "make_table", "reads_as_number"]
+__all__ = ["Repeated", "Table", "make_table", "reads_as_number"]

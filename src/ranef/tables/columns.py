@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -34,7 +35,7 @@ from ranef.tables.kinds import (
     times_of_objects,
 )
 
-__all__ = ["Column", "read_column"]
+__all__ = ["Column", "Repeated", "read_column"]
 
 
 class Column(ABC):
@@ -97,8 +98,21 @@ class Column(ABC):
         return f"column {self.name!r} holds mixed types, not numbers; convert it first"
 
 
+@dataclass(frozen=True)
+class Repeated:
+    """One value in each of `count` rows, without an array of as many objects."""
+
+    value: Any
+    count: int
+
+    def __len__(self) -> int:
+        return self.count
+
+
 def read_column(name: str, native: Any) -> Column:
     """Wrap a column of any library."""
+    if isinstance(native, Repeated):
+        return RepeatedColumn(name, native)
     pandas = sys.modules.get("pandas")
     if pandas is not None:
         if isinstance(native, pandas.Series):
@@ -147,6 +161,30 @@ class NumpyColumn(Column):
         if self._array.dtype != object:
             return self._array
         return times_of_objects(self._array)
+
+
+class RepeatedColumn(Column):
+    """A column that holds one value in every row."""
+
+    __slots__ = ("_count", "_one")
+
+    def __init__(self, name: str, native: Repeated) -> None:
+        self._one = _read_numpy(name, [native.value])
+        self._count = native.count
+        super().__init__(name, self._one.kind)
+
+    def values(self) -> NDArray[Any]:
+        return np.repeat(self._one.values(), self._count)
+
+    def _as_float(self) -> NDArray[np.float64]:
+        return np.repeat(self._one.numeric(), self._count)
+
+    def _as_codes(self) -> Codes:
+        codes, levels = self._one.codes()
+        return np.repeat(codes, self._count), levels
+
+    def _as_time(self) -> NDArray[Any]:
+        return np.repeat(self._one._as_time(), self._count)
 
 
 class PandasColumn(Column):

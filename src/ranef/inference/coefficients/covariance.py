@@ -5,7 +5,6 @@ Each is computed when it is first asked for and kept as long as the estimate liv
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -13,10 +12,9 @@ from numpy.typing import NDArray
 
 from ranef.derivatives import generalised
 from ranef.errors import ModelError
-from ranef.models.labels import CONDITIONAL, Levels, coefficient_labels
-from ranef.models.records import Estimate, GeneralisedEstimate
+from ranef.models.records import GeneralisedEstimate
 
-__all__ = ["Coefficients", "conditional_coefficients", "joint_covariance", "share", "vcov"]
+__all__ = ["joint_covariance", "share"]
 
 Floats = NDArray[np.float64]
 
@@ -44,43 +42,3 @@ def joint_covariance(estimate: GeneralisedEstimate) -> Floats:
 def share(estimate: GeneralisedEstimate, other: GeneralisedEstimate) -> None:
     """Give another estimate with the same parameters the covariance matrix of the first."""
     _JOINT[other] = joint_covariance(estimate)
-
-
-def vcov(estimate: Estimate) -> Floats:
-    """Covariance (p, p) of the fixed effects of the mean.
-
-    Of a linear model given theta; of a generalised one with theta's uncertainty.
-    """
-    if not isinstance(estimate, GeneralisedEstimate):
-        return estimate.vcov
-    own = estimate.components[0].coefficients
-    return np.array(joint_covariance(estimate)[own, own])
-
-
-@dataclass(frozen=True, eq=False)
-class Coefficients:
-    """The coefficients of the mean.
-
-    Attributes
-    ----------
-    names : tuple of str
-    estimate : (p,) float64 array
-    vcov : (p, p) float64 array
-    """
-
-    names: tuple[str, ...]
-    estimate: Floats
-    vcov: Floats
-
-
-def conditional_coefficients(estimate: Estimate, levels: Levels = None) -> Coefficients:
-    """Coefficients of the mean with their covariance matrix."""
-    if not isinstance(estimate, GeneralisedEstimate):
-        return Coefficients(estimate.specification.names, estimate.beta, estimate.vcov)
-    labels = coefficient_labels(estimate, levels)
-    own = np.array([k for k, x in enumerate(labels) if x.component == CONDITIONAL], dtype=np.intp)
-    return Coefficients(
-        tuple(labels[k].full for k in own),
-        estimate.coefficients[own],
-        joint_covariance(estimate)[np.ix_(own, own)],
-    )

@@ -17,7 +17,7 @@ from ranef.errors import ModelError, suggestion
 from ranef.inference.coefficients.containment import strata
 from ranef.inference.coefficients.kenward import ScaledF, kenward_roger
 from ranef.inference.coefficients.parameters import ParameterCovariance, parameter_covariance
-from ranef.models.records import Estimate
+from ranef.models.records import LinearEstimate
 
 __all__ = [
     "METHODS",
@@ -54,9 +54,9 @@ class Method:
 
     words: str
     joint_words: str
-    rows: Callable[[Estimate, Floats, Parameters], Floats]
-    joint: Callable[[Estimate, Floats, Parameters], ScaledF]
-    covariance: Callable[[Estimate], Floats] = lambda estimate: estimate.vcov
+    rows: Callable[[LinearEstimate, Floats, Parameters], Floats]
+    joint: Callable[[LinearEstimate, Floats, Parameters], ScaledF]
+    covariance: Callable[[LinearEstimate], Floats] = lambda estimate: estimate.coefficient_vcov
 
 
 def check_method(method: str) -> str:
@@ -69,7 +69,7 @@ def check_method(method: str) -> str:
 
 
 def degrees_of_freedom(
-    estimate: Estimate,
+    estimate: LinearEstimate,
     L: Floats,
     method: str = "satterthwaite",
     parameters: Parameters | None = None,
@@ -78,7 +78,7 @@ def degrees_of_freedom(
 
     Parameters
     ----------
-    estimate : Estimate
+    estimate : LinearEstimate
     L : (q, p) float64 array
         One hypothesis l'beta a row.
     method : str
@@ -96,7 +96,7 @@ def degrees_of_freedom(
 
 
 def scaled_f(
-    estimate: Estimate,
+    estimate: LinearEstimate,
     L: Floats,
     method: str = "satterthwaite",
     parameters: Parameters | None = None,
@@ -110,7 +110,7 @@ def scaled_f(
 
 
 def denominator(
-    estimate: Estimate,
+    estimate: LinearEstimate,
     L: Floats,
     method: str = "satterthwaite",
     parameters: Parameters | None = None,
@@ -119,11 +119,11 @@ def denominator(
     return scaled_f(estimate, L, method, parameters).df2
 
 
-def _known(estimate: Estimate, parameters: Parameters | None) -> Parameters:
+def _known(estimate: LinearEstimate, parameters: Parameters | None) -> Parameters:
     return parameters or (lambda: parameter_covariance(estimate))
 
 
-def satterthwaite(estimate: Estimate, L: Floats, parameters: Parameters) -> Floats:
+def satterthwaite(estimate: LinearEstimate, L: Floats, parameters: Parameters) -> Floats:
     """Satterthwaite's approximation for each row of L.
 
     With v = l' vcov l, g = dv / d(theta, sigma) and A the covariance matrix of
@@ -131,7 +131,7 @@ def satterthwaite(estimate: Estimate, L: Floats, parameters: Parameters) -> Floa
     41; Fai & Cornelius 1996).
     """
     known = parameters()
-    v = np.sum(L @ estimate.vcov * L, axis=1)
+    v = np.sum(L @ estimate.coefficient_vcov * L, axis=1)
     g = np.sum(L @ known.vcov_gradient * L, axis=2).T
     spread = np.sum(g @ known.covariance * g, axis=1)
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -139,14 +139,14 @@ def satterthwaite(estimate: Estimate, L: Floats, parameters: Parameters) -> Floa
     return df
 
 
-def fai_cornelius(estimate: Estimate, L: Floats, parameters: Parameters) -> ScaledF:
+def fai_cornelius(estimate: LinearEstimate, L: Floats, parameters: Parameters) -> ScaledF:
     """Denominator of the F test by Satterthwaite's method.
 
     Fai & Cornelius (1996, J. Stat. Comput. Simul. 54): L vcov L' = P D P' gives
     q independent t tests with nu_i degrees of freedom; F with E = sum nu_i /
     (nu_i - 2) over nu_i > 2 has 2 E / (E - q). If some nu_i <= 2 it has 2.
     """
-    _, vectors = np.linalg.eigh(L @ estimate.vcov @ L.T)
+    _, vectors = np.linalg.eigh(L @ estimate.coefficient_vcov @ L.T)
     return ScaledF(1.0, combined_degrees(satterthwaite(estimate, vectors.T @ L, parameters)))
 
 
@@ -162,27 +162,27 @@ def combined_degrees(nu: Floats) -> float:
     return 2.0 * expected / (expected - len(nu))
 
 
-def containment(estimate: Estimate, L: Floats, parameters: Parameters) -> Floats:
+def containment(estimate: LinearEstimate, L: Floats, parameters: Parameters) -> Floats:
     """Of the stratum of the coefficients that a row involves, the fewest of several."""
     return strata(estimate.specification).degrees_of_freedom(L)
 
 
-def residual(estimate: Estimate, L: Floats, parameters: Parameters) -> Floats:
+def residual(estimate: LinearEstimate, L: Floats, parameters: Parameters) -> Floats:
     """Rows minus columns, n - p, for every hypothesis."""
     return np.full(len(L), float(estimate.specification.n - estimate.specification.p))
 
 
-def normal(estimate: Estimate, L: Floats, parameters: Parameters) -> Floats:
+def normal(estimate: LinearEstimate, L: Floats, parameters: Parameters) -> Floats:
     """Infinite: the normal distribution in place of t."""
     return np.full(len(L), np.inf)
 
 
 def fewest(
-    rows: Callable[[Estimate, Floats, Parameters], Floats],
-) -> Callable[[Estimate, Floats, Parameters], ScaledF]:
+    rows: Callable[[LinearEstimate, Floats, Parameters], Floats],
+) -> Callable[[LinearEstimate, Floats, Parameters], ScaledF]:
     """Return the F test with the fewest degrees of freedom among its rows, unscaled."""
 
-    def joint(estimate: Estimate, L: Floats, parameters: Parameters) -> ScaledF:
+    def joint(estimate: LinearEstimate, L: Floats, parameters: Parameters) -> ScaledF:
         return ScaledF(1.0, float(rows(estimate, L, parameters).min()))
 
     return joint

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ranef.derivatives import second_order
 from ranef.errors import ModelError
 from ranef.inference.coefficients.parameters import positive_inverse, residual_count
-from ranef.models.records import Estimate
+from ranef.models.records import LinearEstimate
 
 __all__ = ["KenwardRoger", "ScaledF", "kenward_roger"]
 
@@ -106,10 +106,10 @@ def _matched(q: int, A1: float, A2: float) -> ScaledF:
     return ScaledF(df2 * mean / (df2 - 2.0), df2)
 
 
-_known: WeakKeyDictionary[Estimate, KenwardRoger] = WeakKeyDictionary()
+_known: WeakKeyDictionary[LinearEstimate, KenwardRoger] = WeakKeyDictionary()
 
 
-def kenward_roger(estimate: Estimate) -> KenwardRoger:
+def kenward_roger(estimate: LinearEstimate) -> KenwardRoger:
     """Adjusted covariance of the fixed effects of a REML fit; made once a fit.
 
     With Sigma = sigma^2 H, P_i = -X'Sigma^-1 Sigma_i Sigma^-1 X,
@@ -141,7 +141,7 @@ def kenward_roger(estimate: Estimate) -> KenwardRoger:
     return _known[estimate]
 
 
-def _kenward_roger(estimate: Estimate) -> KenwardRoger:
+def _kenward_roger(estimate: LinearEstimate) -> KenwardRoger:
     found = second_order.information(estimate)
     s, m = estimate.sigma**2, residual_count(estimate)
     f, p = len(found.mean), len(estimate.beta)

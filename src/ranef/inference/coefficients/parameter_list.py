@@ -18,15 +18,8 @@ from ranef.covariance.structure import EVERY
 from ranef.design.terms import RandomTerm
 from ranef.errors import ModelError, suggestion
 from ranef.formula.labels import spelled
-from ranef.models.labels import (
-    CONDITIONAL,
-    Levels,
-    category,
-    coefficient_labels,
-    factors_of,
-    terms_of,
-)
-from ranef.models.records import Estimate, GeneralisedEstimate, component_of
+from ranef.models.labels import category, coefficient_labels
+from ranef.models.records import CONDITIONAL, Estimate, component_of
 from ranef.solve.charts import Held
 
 __all__ = ["ModelParameter", "chosen", "model_parameters", "parameter_values", "singular_rows"]
@@ -86,19 +79,19 @@ class ModelParameter:
         return self.kind == "coefficient"
 
 
-def model_parameters(estimate: Estimate, levels: Levels = None) -> tuple[ModelParameter, ...]:
+def model_parameters(estimate: Estimate) -> tuple[ModelParameter, ...]:
     """List the coefficients, then the parameters of each random term, then sigma."""
-    coef = coefficients_of(estimate)[None]
-    sigma = None if isinstance(estimate, GeneralisedEstimate) else np.array([estimate.sigma])
+    coef = estimate.coefficients[None]
+    sigma = None if estimate.sigma is None else np.array([estimate.sigma])
     found = [
         ModelParameter(
             label.full, "coefficient", np.nan, label.component, label.response, None,
             label.term, None, coefficient=k,
         )
-        for k, label in enumerate(coefficient_labels(estimate, levels))
+        for k, label in enumerate(coefficient_labels(estimate))
     ]  # fmt: skip
-    for t, term in enumerate(terms_of(estimate)):
-        found += _of_term(estimate, t, term, levels)
+    for t, term in enumerate(estimate.terms):
+        found += _of_term(estimate, t, term)
     if sigma is not None:
         found.append(ModelParameter(SIGMA, "sd", np.nan, CONDITIONAL, None, "Residual", None, None))
     values = parameter_values(estimate, coef, estimate.theta[None], sigma)[0]
@@ -108,19 +101,12 @@ def model_parameters(estimate: Estimate, levels: Levels = None) -> tuple[ModelPa
     )
 
 
-def coefficients_of(estimate: Estimate) -> Floats:
-    """Coefficients of all components."""
-    return estimate.coefficients if isinstance(estimate, GeneralisedEstimate) else estimate.beta
-
-
-def _of_term(estimate: Estimate, t: int, term: RandomTerm, levels: Levels) -> list[ModelParameter]:
+def _of_term(estimate: Estimate, t: int, term: RandomTerm) -> list[ModelParameter]:
     """Name what `structure.components` lists."""
     structure = structure_of(term)
-    component, response = CONDITIONAL, None
-    if isinstance(estimate, GeneralisedEstimate):
-        own = component_of(estimate, t)
-        component, response = own.name, category(own.response, levels)
-    group = factors_of(estimate)[term.factor].name
+    own = component_of(estimate, t)
+    component, response = own.name, category(own.response, estimate.levels)
+    group = estimate.factors[term.factor].name
     place = ": ".join(p for p in (component if component != CONDITIONAL else "", response) if p)
     out = []
     names = [c.parameter for c in structure.components(_own_theta(estimate, t), term.names)]
@@ -139,7 +125,7 @@ def _of_term(estimate: Estimate, t: int, term: RandomTerm, levels: Levels) -> li
 
 def _own_theta(estimate: Estimate, t: int) -> Floats:
     """Theta of a term."""
-    counts = [structure_of(term).n_parameters for term in terms_of(estimate)]
+    counts = [structure_of(term).n_parameters for term in estimate.terms]
     first = sum(counts[:t])
     return estimate.theta[first : first + counts[t]]
 
@@ -170,7 +156,7 @@ def parameter_values(
     parts = [coef]
     start = 0
     scale = 1.0 if sigma is None else sigma[:, None]
-    for term in terms_of(estimate):
+    for term in estimate.terms:
         structure = structure_of(term)
         own = theta[:, start : start + structure.n_parameters]
         start += structure.n_parameters
@@ -212,7 +198,7 @@ def singular_rows(estimate: Estimate, theta: Floats) -> Bools:
     """Tell which of m fits lie on a boundary: a variance of zero, a correlation of one."""
     out = np.zeros(len(theta), dtype=np.bool_)
     start = 0
-    for term in terms_of(estimate):
+    for term in estimate.terms:
         structure = structure_of(term)
         own = theta[:, start : start + structure.n_parameters]
         start += structure.n_parameters

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranef.derivatives import second_order
-from ranef.models.records import Estimate
+from ranef.models.records import LinearEstimate
 
 __all__ = ["ParameterCovariance", "parameter_covariance"]
 
@@ -35,7 +35,7 @@ class ParameterCovariance:
     vcov_gradient: Floats
 
 
-def parameter_covariance(estimate: Estimate) -> ParameterCovariance:
+def parameter_covariance(estimate: LinearEstimate) -> ParameterCovariance:
     """Covariance of (theta, sigma) and the derivatives of vcov.
 
     The engine has the deviance D(theta) with sigma profiled out. In the pair,
@@ -58,13 +58,13 @@ def parameter_covariance(estimate: Estimate) -> ParameterCovariance:
     joint[:f, :f] = found.hessian + m * np.outer(g, g)
     joint[:f, f] = joint[f, :f] = -2.0 * m * g / sigma
     joint[f, f] = 4.0 * m / sigma**2
-    gradient = np.empty((f + 1, *estimate.vcov.shape))
+    gradient = np.empty((f + 1, *estimate.coefficient_vcov.shape))
     gradient[:f] = sigma**2 * found.fixed
-    gradient[f] = 2.0 * estimate.vcov / sigma
+    gradient[f] = 2.0 * estimate.coefficient_vcov / sigma
     return ParameterCovariance(found.free, 2.0 * positive_inverse(joint), gradient)
 
 
-def residual_count(estimate: Estimate) -> int:
+def residual_count(estimate: LinearEstimate) -> int:
     """Divisor of the residual variance: n - p under REML, n under ML."""
     spec = estimate.specification
     return spec.n - spec.p if estimate.reml else spec.n

@@ -10,12 +10,16 @@ from numpy.typing import NDArray
 
 from ranef.covariance import Component, structure_of
 from ranef.design.terms import RandomTerm
-from ranef.inference.coefficients.covariance import joint_covariance
-from ranef.inference.coefficients.parameters import ParameterCovariance, parameter_covariance
+from ranef.inference.coefficients.parameters import ParameterCovariance
 from ranef.inference.coefficients.wald import quantile
-from ranef.models.records import Estimate, GeneralisedEstimate, component_of
+from ranef.models.records import Estimate, GeneralisedEstimate, LinearEstimate, component_of
 
-__all__ = ["VarianceParameter", "intraclass_correlations", "variance_parameters"]
+__all__ = [
+    "VarianceParameter",
+    "generalised_variances",
+    "intraclass_correlations",
+    "linear_variances",
+]
 
 Floats = NDArray[np.float64]
 
@@ -60,25 +64,17 @@ class VarianceParameter:
     response: str | None = None
 
 
-def variance_parameters(
-    estimate: Estimate,
-    parameters: ParameterCovariance | None = None,
-    conf_level: float = 0.95,
+def linear_variances(
+    estimate: LinearEstimate, known: ParameterCovariance, conf_level: float = 0.95
 ) -> tuple[VarianceParameter, ...]:
     """All parameters of the random effects, term by term, and the residual sd.
 
     Intervals are Wald's, carried back from the scale of the logarithm, for a
     correlation of Fisher's z = atanh(corr); standard errors there are by the
-    delta method from the covariance matrix of (theta, sigma), of a generalised
-    model from the joint one of coefficients and theta. (Pinheiro & Bates
+    delta method from the covariance matrix `known` of (theta, sigma). (Pinheiro & Bates
     2000, section 2.4.3, recommend these scales.)
-
-    A generalised model has no residual sd, and needs no `parameters`.
     """
     reach = float(quantile(conf_level, np.array(np.inf)))
-    if isinstance(estimate, GeneralisedEstimate):
-        return _generalised(estimate, reach)
-    known = parameter_covariance(estimate) if parameters is None else parameters
     found = []
     for t, term, component, gradient in _components(estimate.specification.terms, estimate.theta):
         se = np.nan
@@ -89,10 +85,14 @@ def variance_parameters(
     return (*found, _residual(estimate, known, reach))
 
 
-def _generalised(estimate: GeneralisedEstimate, reach: float) -> tuple[VarianceParameter, ...]:
-    """Absolute standard deviations and correlations of the terms of all components."""
-    P = len(estimate.coefficients)
-    covariance = joint_covariance(estimate)[P:, P:]
+def generalised_variances(
+    estimate: GeneralisedEstimate, covariance: Floats, conf_level: float = 0.95
+) -> tuple[VarianceParameter, ...]:
+    """Absolute standard deviations and correlations of the terms of all components.
+
+    covariance : (k, k) of theta; intervals as in `linear_variances`.
+    """
+    reach = float(quantile(conf_level, np.array(np.inf)))
     found = []
     for t, term, component, gradient in _components(estimate.terms, estimate.theta):
         se = np.nan
@@ -131,16 +131,23 @@ def intraclass_correlations(estimate: Estimate) -> tuple[float, ...] | None:
         term.names != ("(Intercept)",) or term.kernel is not None for term in spec.terms
     ):
         return None
-    residual = estimate.sigma**2
-    if isinstance(estimate, GeneralisedEstimate):
-        family = estimate.family
-        latent = family.name in ("binomial", "cumulative") and "zero" not in estimate.parts
-        if not latent or family.link not in LATENT:
-            return None
-        residual = LATENT[family.link]
-    variances = np.array([float(psi[0, 0]) for psi in estimate.covariances])
+    residual = _residual_variance(estimate)
+    if residual is None:
+        return None
+    own = estimate.covariances[estimate.components[0].terms]
+    variances = np.array([float(psi[0, 0]) for psi in own])
     total = variances.sum() + residual
     return tuple(float(v) for v in variances / total)
+
+
+def _residual_variance(estimate: Estimate) -> float | None:
+    """Variance of a row beside the random effects, on the scale of the link."""
+    if estimate.sigma is not None:
+        return estimate.sigma**2
+    family = estimate.family
+    if family.name not in ("binomial", "cumulative") or "zero" in estimate.parts:
+        return None
+    return LATENT.get(family.link)
 
 
 def _components(
@@ -199,7 +206,7 @@ def _bounds(kind: str, value: float, half: float) -> tuple[float, float]:
 
 
 def _residual(
-    estimate: Estimate, parameters: ParameterCovariance, reach: float
+    estimate: LinearEstimate, parameters: ParameterCovariance, reach: float
 ) -> VarianceParameter:
     """The residual standard deviation."""
     half = reach * float(np.sqrt(parameters.covariance[-1, -1])) / estimate.sigma

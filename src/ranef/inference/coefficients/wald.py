@@ -2,34 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ranef.errors import ModelError
-from ranef.inference.coefficients.covariance import joint_covariance
-from ranef.inference.coefficients.degrees import (
-    METHODS,
-    Parameters,
-    check_method,
-    degrees_of_freedom,
-    denominator,
-    scaled_f,
-)
-from ranef.models.records import Estimate, GeneralisedEstimate
 
-__all__ = [
-    "FTest",
-    "Intervals",
-    "coefficient_covariance",
-    "f_test",
-    "intervals",
-    "method_of",
-    "quantile",
-    "wald",
-    "with_fixed_rows",
-]
+__all__ = ["FTest", "Intervals", "f_tail", "f_test", "quantile", "two_sided", "wald"]
 
 Floats = NDArray[np.float64]
 
@@ -74,37 +55,6 @@ class FTest:
     p_value: float
 
 
-def intervals(
-    estimate: Estimate,
-    L: Floats,
-    *,
-    conf_level: float = 0.95,
-    df: str | None = None,
-    parameters: Parameters | None = None,
-) -> Intervals:
-    """Estimate, test and interval of l'beta for each row of L.
-
-    Parameters
-    ----------
-    estimate : Estimate
-    L : (q, p) array
-        One hypothesis a row. Of a generalised model (q, P): over the coefficients
-        of all components.
-    conf_level : float
-    df : str or None
-        A name in `METHODS`; None is Satterthwaite's for a linear model and the
-        normal distribution, the only one there is, for a generalised one.
-    parameters : callable, optional
-        Gives the `ParameterCovariance` of a linear model when the method needs it.
-    """
-    L = np.atleast_2d(np.asarray(L, dtype=np.float64))
-    method = method_of(estimate, df)
-    beta, vcov = _coefficients(estimate, method)
-    error = np.sqrt(np.sum(L @ vcov * L, axis=1))
-    nu = degrees_of_freedom(estimate, L, method, parameters)
-    return wald(L @ beta, error, nu, conf_level)
-
-
 def wald(value: Floats, error: Floats, df: Floats, conf_level: float) -> Intervals:
     """Tests and intervals of values with these standard errors and degrees of freedom.
 
@@ -119,23 +69,28 @@ def wald(value: Floats, error: Floats, df: Floats, conf_level: float) -> Interva
 
 
 def f_test(
-    estimate: Estimate,
+    beta: Floats,
+    vcov: Floats,
     L: Floats,
-    rhs: Floats | None = None,
-    *,
-    df: str | None = None,
-    parameters: Parameters | None = None,
+    rhs: Floats | None,
+    reference: Callable[[Floats], tuple[float, float]],
 ) -> FTest:
     """Test L beta = rhs by F = scale (L beta - rhs)' (L vcov L')^-1 (L beta - rhs) / rank.
 
-    The scale is 1, and vcov that of the estimate, but for Kenward and Roger's method.
-
     Redundant rows of L are reduced to a basis of its row space first; `rhs`
-    must then lie in its range. Of a generalised model L is over the coefficients of
-    all components, and `df2` is infinite: rank times F is chi-squared.
+    must then lie in its range.
+
+    Parameters
+    ----------
+    beta : (p,) array
+    vcov : (p, p) array
+    L : (q, p) array
+    rhs : (q,) array or None
+        Zero for None.
+    reference : callable
+        Scale and denominator degrees of freedom of independent rows together. Where
+        these are infinite, rank times F is chi-squared.
     """
-    method = method_of(estimate, df)
-    beta, vcov = _coefficients(estimate, method)
     basis, target = independent_rows(len(beta), L, rhs)
     gap = basis @ beta - target
     rank = len(basis)
@@ -147,9 +102,8 @@ def f_test(
             "the hypothesis is about coefficients that are held at a value or equal by request: "
             "there is nothing to test; leave them out of it"
         )
-    reference = scaled_f(estimate, basis, method, parameters)
-    statistic = reference.scale * float(gap @ np.linalg.solve(known, gap)) / rank
-    return f_tail(statistic, rank, reference.df2)
+    scale, df2 = reference(basis)
+    return f_tail(scale * float(gap @ np.linalg.solve(known, gap)) / rank, rank, df2)
 
 
 def f_tail(statistic: float, df1: int, df2: float) -> FTest:
@@ -158,41 +112,6 @@ def f_tail(statistic: float, df1: int, df2: float) -> FTest:
 
     tail = chdtrc(df1, df1 * statistic) if np.isinf(df2) else fdtrc(df1, df2, statistic)
     return FTest(statistic, df1, df2, float(tail))
-
-
-def coefficient_covariance(estimate: Estimate, df: str | None = None) -> Floats:
-    """Covariance of the coefficients of `intervals` on which the tests of a method rest.
-
-    (p, p), of a generalised model (P, P) over the coefficients of all components.
-    """
-    return _coefficients(estimate, method_of(estimate, df))[1]
-
-
-def _coefficients(estimate: Estimate, method: str) -> tuple[Floats, Floats]:
-    """The coefficients that a hypothesis is about, and their covariance under a method."""
-    if isinstance(estimate, GeneralisedEstimate):
-        P = len(estimate.coefficients)
-        return estimate.coefficients, joint_covariance(estimate)[:P, :P]
-    return estimate.beta, METHODS[check_method(method)].covariance(estimate)
-
-
-def method_of(estimate: Estimate, df: str | None) -> str:
-    """Name the method of the degrees of freedom, the kind's own for None."""
-    if not isinstance(estimate, GeneralisedEstimate):
-        return "satterthwaite" if df is None else check_method(df)
-    if df not in (None, "normal"):
-        check_method(df)
-        why = (
-            "is for linear models whose parameters are all free, without priors, held or equal "
-            "ones or a dispersion formula: the tests of this one rest"
-            if estimate.family.name == "gaussian"
-            else "is for linear models: the tests of a generalised model rest"
-        )
-        raise ModelError(
-            f"df={df!r} {why} on the normal distribution of its estimates in large samples; use "
-            "df='normal'"
-        )
-    return "normal"
 
 
 def independent_rows(p: int, L: Floats, rhs: Floats | None) -> tuple[Floats, Floats]:
@@ -242,11 +161,3 @@ def two_sided(statistic: Floats, df: Floats) -> Floats:
     finite = np.where(np.isinf(df), 1.0, df)
     tails: Floats = 2.0 * np.where(np.isinf(df), ndtr(lower), stdtr(finite, lower))
     return tails
-
-
-def with_fixed_rows(
-    test: FTest, estimate: Estimate, L: Floats, parameters: Parameters | None
-) -> FTest:
-    """Give a test Satterthwaite's degrees of freedom for the rows of L as they stand."""
-    df2 = denominator(estimate, L, "satterthwaite", parameters)
-    return f_tail(test.statistic, test.df1, df2)

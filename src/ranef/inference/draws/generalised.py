@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 
 from ranef.inference.draws.sampling import settled
 from ranef.inference.draws.simulation import deviations, effect_draws, known_and_new
-from ranef.inference.rows.parts import LinearPart, Rows, linear_parts, own_rows
+from ranef.inference.rows.parts import LinearPart, linear_parts
 from ranef.inference.rows.targets import has_zero
 from ranef.models.records import GeneralisedEstimate
+from ranef.models.rows import Rows
 
 if TYPE_CHECKING:
     from ranef.inference.draws.parameter_draws import GeneralisedDraw
@@ -63,14 +64,14 @@ def simulate(
     (n_rows, n) float64 array
     """
     kind = kind or ("conditional" if conditional else "new")
-    own = own_rows(estimate) if rows is None else rows
+    own = Rows.of(estimate.parts, estimate.extra) if rows is None else rows
     parts = linear_parts(estimate, own)
     factors = estimate.design.factors
     seen = [factors[term.factor].n_levels for term in estimate.terms]
     levels = seen if n_levels is None else list(n_levels)
     any_new = levels != seen
     beta, modes, covariances = (
-        estimate.coefficients, list(estimate.term_modes), list(estimate.term_covariances)
+        estimate.coefficients, list(estimate.modes), list(estimate.covariances)
     )  # fmt: skip
     anew = effect_draws(estimate.terms, covariances, levels) if any_new or kind == "new" else []
     fixed = _fixed(parts, beta)

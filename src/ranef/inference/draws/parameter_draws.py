@@ -16,7 +16,7 @@ from ranef.inference.coefficients.parameters import ParameterCovariance
 from ranef.inference.draws.simulation import DrawnParameters, drawn_theta
 from ranef.inference.effects.posterior import effect_posterior
 from ranef.inference.rows.uncertainty import mode_derivatives
-from ranef.models.records import Estimate, GeneralisedEstimate
+from ranef.models.records import GeneralisedEstimate, LinearEstimate
 
 __all__ = ["GeneralisedDraw", "generalised_draws", "linear_draws"]
 
@@ -24,7 +24,7 @@ Floats = NDArray[np.float64]
 
 
 def linear_draws(
-    estimate: Estimate, known: ParameterCovariance
+    estimate: LinearEstimate, known: ParameterCovariance
 ) -> Callable[[np.random.Generator], DrawnParameters]:
     """Return a function that draws the parameters of a linear model.
 
@@ -34,7 +34,7 @@ def linear_draws(
     """
     spec = estimate.specification
     by_beta, by_mode = linear.effect_derivatives(estimate)
-    root_theta, root_beta = square_root(known.covariance), square_root(estimate.vcov)
+    root_theta, root_beta = square_root(known.covariance), square_root(estimate.coefficient_vcov)
     posterior = effect_posterior(estimate)
     G = posterior.split(-posterior.by_predictor(spec.X))
 
@@ -88,7 +88,7 @@ def generalised_draws(
         return GeneralisedDraw(
             estimate.coefficients + step[:P],
             [structure_of(t).psi(part) for t, part in zip(estimate.terms, parts, strict=True)],
-            [b + d @ step for b, d in zip(estimate.term_modes, moved, strict=True)],
+            [b + d @ step for b, d in zip(estimate.modes, moved, strict=True)],
         )
 
     return draw

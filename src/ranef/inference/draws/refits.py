@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from statistics import NormalDist
 from typing import Any
 
@@ -19,19 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranef.errors import DataError, ModelError, RanefError
-from ranef.inference.coefficients.parameter_list import (
-    coefficients_of,
-    parameter_values,
-    singular_rows,
-)
-from ranef.inference.draws import generalised
+from ranef.inference.coefficients.parameter_list import parameter_values, singular_rows
 from ranef.inference.draws.resampling import Clusters, ResidualBootstrap
-from ranef.inference.draws.simulation import simulate
+from ranef.inference.protocol import Inference
 from ranef.models import refits
-from ranef.models.generalised import fit_glmm, refit_glmm
-from ranef.models.linear import fit_lmm
-from ranef.models.linear import refit as refit_lmm
-from ranef.models.records import Estimate, GeneralisedEstimate
+from ranef.models.records import Estimate
+from ranef.models.refitting import refit, refitted
 from ranef.solve.resources import available_cores, in_threads
 
 __all__ = [
@@ -71,13 +63,13 @@ class Plan:
         ``"parametric"``, ``"cluster"`` or ``"residual"``.
     effects : str
         Of a parametric bootstrap: ``"new"`` or ``"conditional"``.
-    cluster : int
-        The factor whose levels are drawn, -1 if none are.
+    cluster : int or None
+        The factor whose levels are drawn, if any are.
     """
 
     method: str
     effects: str = "new"
-    cluster: int = -1
+    cluster: int | None = None
 
 
 @dataclass(frozen=True)
@@ -120,11 +112,11 @@ class Draws:
 
 
 def chunks(
-    estimate: Estimate, plan: Plan, n: int, rng: np.random.Generator, statistic: bool
+    model: Inference, plan: Plan, n: int, rng: np.random.Generator, statistic: bool
 ) -> list[Chunk]:
     """Cut n replicates into chunks, each with a seed."""
-    fast = _is_fast(estimate, plan) and not statistic
-    size = min(MOST_A_CHUNK, max(1, VALUES_A_CHUNK // estimate.specification.n))
+    fast = _is_fast(model, plan) and not statistic
+    size = min(MOST_A_CHUNK, max(1, VALUES_A_CHUNK // model.estimate.specification.n))
     size = size if fast else min(size, SLOW_A_CHUNK)
     firsts = range(0, n, size)
     seeds = rng.integers(0, 2**63 - 1, len(firsts))
@@ -134,13 +126,13 @@ def chunks(
     ]
 
 
-def _is_fast(estimate: Estimate, plan: Plan) -> bool:
+def _is_fast(model: Inference, plan: Plan) -> bool:
     """Tell whether all refits of a chunk are one call of the core."""
-    return plan.method != "cluster" and not isinstance(estimate, GeneralisedEstimate)
+    return plan.method != "cluster" and model.refits_together
 
 
 def draw(
-    estimate: Estimate,
+    model: Inference,
     plan: Plan,
     work: Sequence[Chunk],
     *,
@@ -151,7 +143,7 @@ def draw(
 
     Parameters
     ----------
-    estimate : Estimate
+    model : Inference
     plan : Plan
     work : sequence of Chunk
     n_jobs : int or None
@@ -162,28 +154,28 @@ def draw(
         thread.
     """
     jobs = available_cores(n_jobs)
-    if statistic is not None or _is_fast(estimate, plan) or jobs == 1 or len(work) == 1:
-        return map(Worker(estimate, plan, jobs, statistic), work)
-    return in_threads(Worker(estimate, plan, 1, None), work, jobs)
+    if statistic is not None or _is_fast(model, plan) or jobs == 1 or len(work) == 1:
+        return map(Worker(model, plan, jobs, statistic), work)
+    return in_threads(Worker(model, plan, 1, None), work, jobs)
 
 
 class Worker:
     """Makes chunks of one bootstrap."""
 
     def __init__(
-        self, estimate: Estimate, plan: Plan, n_jobs: int, statistic: Statistic | None
+        self, model: Inference, plan: Plan, n_jobs: int, statistic: Statistic | None
     ) -> None:
-        self.estimate = estimate
+        self.estimate = model.estimate
         self.n_jobs = n_jobs
         self.statistic = statistic
-        self.fast = _is_fast(estimate, plan) and statistic is None
+        self.fast = _is_fast(model, plan) and statistic is None
         self._sample: Callable[[np.random.Generator, int], Any]
-        if plan.method == "cluster":
-            self._sample = _whole_levels(Clusters.of(estimate, plan.cluster))
+        if plan.cluster is not None:
+            self._sample = _whole_levels(Clusters.of(model.estimate, plan.cluster))
         elif plan.method == "residual":
-            self._sample = _residuals(ResidualBootstrap.of(estimate))
+            self._sample = _residuals(model.resampled())
         else:
-            self._sample = _parametric(estimate, plan.effects == "conditional")
+            self._sample = _parametric(model, plan.effects)
 
     def __call__(self, chunk: Chunk) -> Draws:
         data = self._sample(np.random.default_rng(chunk.seed), chunk.count)
@@ -226,24 +218,16 @@ class Worker:
         """Fit the model to a response, or to other rows."""
         own, jobs = self.estimate, self.n_jobs
         if not isinstance(one, tuple):
-            if isinstance(own, GeneralisedEstimate):
-                return refit_glmm(own, one, n_jobs=jobs)
-            return refit_lmm(own, np.ascontiguousarray(one))
+            return refit(own, one, n_jobs=jobs)
         clusters, levels = one
-        parts, extra = clusters.take(levels)
-        if not isinstance(own, GeneralisedEstimate):
-            return fit_lmm(parts["conditional"], reml=own.reml, n_jobs=jobs)
-        return fit_glmm(
-            parts, own.family, extra=extra, quadrature=own.quadrature, reml=own.reml,
-            priors=own.priors, fixed=own.fixed, equal=own.equal, n_jobs=jobs,
-        )  # fmt: skip
+        return refitted(own, *clusters.take(levels), n_jobs=jobs)
 
     def read(self, refit: Estimate) -> Floats:
         """Return the parameters, or the statistic."""
         if self.statistic is not None:
             return self._asked(self.statistic, refit)
-        sigma = None if isinstance(refit, GeneralisedEstimate) else np.array([refit.sigma])
-        coef = coefficients_of(refit)[None]
+        sigma = None if refit.sigma is None else np.array([refit.sigma])
+        coef = refit.coefficients[None]
         values = parameter_values(self.estimate, coef, refit.theta[None], sigma)
         return np.asarray(values[0])
 
@@ -273,11 +257,9 @@ def _stacked(values: Sequence[Floats | None]) -> Floats:
 
 
 def _parametric(
-    estimate: Estimate, conditional: bool
+    model: Inference, effects: str
 ) -> Callable[[np.random.Generator, int], list[Floats]]:
-    draw = generalised.simulate if isinstance(estimate, GeneralisedEstimate) else simulate
-    make: Any = partial(draw, conditional=conditional)
-    return lambda rng, count: list(make(estimate, count, rng).T)
+    return lambda rng, count: list(model.simulate(count, rng, kind=effects).T)
 
 
 def _residuals(own: ResidualBootstrap) -> Callable[[np.random.Generator, int], list[Floats]]:
@@ -304,7 +286,7 @@ def joined(parts: Sequence[Draws]) -> Draws:
 
 
 def jackknife(
-    estimate: Estimate, cluster: int, *, statistic: Statistic | None = None, n_jobs: int = 1
+    model: Inference, cluster: int, *, statistic: Statistic | None = None, n_jobs: int = 1
 ) -> Floats:
     """Return parameters without each level of a factor, (g, k); NaN where a refit fails.
 
@@ -312,8 +294,8 @@ def jackknife(
     in turn: the acceleration is a ratio of sums over independent parts, whatever
     their size.
     """
-    worker = Worker(estimate, Plan("cluster", cluster=cluster), n_jobs, statistic)
-    clusters = Clusters.of(estimate, cluster)
+    worker = Worker(model, Plan("cluster", cluster=cluster), n_jobs, statistic)
+    clusters = Clusters.of(model.estimate, cluster)
     q = clusters.count
     group = np.arange(q) if q <= MOST_DELETED else np.arange(q) % GROUPS
     kept = [(clusters, np.flatnonzero(group != g)) for g in range(int(group.max()) + 1)]

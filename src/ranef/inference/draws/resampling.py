@@ -16,8 +16,7 @@ from ranef.design.specification import Specification
 from ranef.design.terms import GroupingFactor
 from ranef.errors import ModelError, suggestion
 from ranef.inference.rows.fitted import fitted, residuals
-from ranef.models.labels import factors_of, terms_of
-from ranef.models.records import Estimate, GeneralisedEstimate
+from ranef.models.records import Estimate, LinearEstimate
 from ranef.tables.accounting import Accounting
 
 __all__ = ["Clusters", "ResidualBootstrap", "cluster_factor"]
@@ -44,9 +43,9 @@ def cluster_factor(estimate: Estimate, name: str | None = None) -> int:
         When factors are crossed, so that no level can be drawn without parts of others;
         when levels have known covariances; when there is no factor of that name.
     """
-    factors = factors_of(estimate)
+    factors = estimate.factors
     names = [f.name for f in factors]
-    kernels = [term.label for term in terms_of(estimate) if term.kernel is not None]
+    kernels = [term.label for term in estimate.terms if term.kernel is not None]
     if kernels:
         raise ModelError(
             f"the levels of ({kernels[0]}) have a known covariance, so that they cannot be drawn "
@@ -65,7 +64,7 @@ def cluster_factor(estimate: Estimate, name: str | None = None) -> int:
                 raise ModelError(f"{names[k]!r} has one level: there is nothing to draw from")
             return k
         crossed = (factors[k].name, across[0])
-    other = "" if isinstance(estimate, GeneralisedEstimate) else " or method='residual'"
+    other = "" if estimate.sigma is None else " or method='residual'"
     hint = "" if name is None else f"; to draw levels of {name!r} all other factors must nest in it"
     raise ModelError(
         f"the factors {crossed[0]!r} and {crossed[1]!r} are crossed: a level of one has rows of "
@@ -134,14 +133,14 @@ class Clusters:
     @classmethod
     def of(cls, estimate: Estimate, factor: int) -> Clusters:
         """Sort the rows."""
-        outer = factors_of(estimate)[factor]
+        outer = estimate.factors[factor]
         sizes = np.bincount(outer.codes, minlength=outer.n_levels)
         return cls(
             estimate,
             outer,
             np.argsort(outer.codes, kind="stable"),
             np.concatenate([[0], np.cumsum(sizes)]),
-            {f.name: _Inner.of(f, outer) for f in factors_of(estimate)},
+            {f.name: _Inner.of(f, outer) for f in estimate.factors},
         )
 
     @property
@@ -169,8 +168,6 @@ class Clusters:
         rows = self.rows[begin + np.arange(len(copy))]
         codes = {name: self._codes(name, levels, copy, rows) for name in self.inner}
         own = self.estimate
-        if not isinstance(own, GeneralisedEstimate):
-            return {"conditional": _taken(own.specification, rows, codes)}, None
         extra = None if own.extra is None else own.extra[rows]
         return {name: _taken(spec, rows, codes) for name, spec in own.parts.items()}, extra
 
@@ -243,14 +240,8 @@ class ResidualBootstrap:
     root_weights: Floats | None
 
     @classmethod
-    def of(cls, estimate: Estimate) -> ResidualBootstrap:
+    def of(cls, estimate: LinearEstimate) -> ResidualBootstrap:
         """Centre and reflate."""
-        if isinstance(estimate, GeneralisedEstimate):
-            raise ModelError(
-                "residuals can be drawn anew in a linear model only: in a generalised one they "
-                "are not exchangeable, since their variance goes with the mean. Use "
-                "method='parametric' or method='cluster'"
-            )
         spec = estimate.specification
         roots = None if spec.weights is None else np.sqrt(spec.weights)
         e = residuals(estimate) * (1.0 if roots is None else roots)

@@ -133,7 +133,7 @@ def _walks(estimate: GeneralisedEstimate, covariances: Sequence[Floats] | None) 
     if covariances is not None:
         return _make_walks(estimate, covariances)
     if estimate not in _known:
-        _known[estimate] = _make_walks(estimate, estimate.term_covariances)
+        _known[estimate] = _make_walks(estimate, estimate.covariances)
     return _known[estimate]
 
 

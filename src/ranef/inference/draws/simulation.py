@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 from ranef.covariance import structure_of
 from ranef.covariance.factor import square_root
 from ranef.design.terms import RandomTerm
-from ranef.models.records import Estimate
+from ranef.models.records import CONDITIONAL, Estimate, LinearEstimate
+from ranef.models.rows import PartRows, Rows
 
 __all__ = [
     "KINDS",
     "DrawnParameters",
     "EffectDraws",
-    "SimulatedRows",
     "deviations",
     "drawn_theta",
     "effect_draws",
@@ -66,13 +66,14 @@ class EffectDraws:
 
 
 def simulate(
-    estimate: Estimate,
+    estimate: LinearEstimate,
     n: int,
     rng: np.random.Generator,
     *,
     kind: str | None = None,
     conditional: bool = False,
-    rows: SimulatedRows | None = None,
+    rows: PartRows | None = None,
+    n_levels: Sequence[int] | None = None,
     draws: Callable[[np.random.Generator], DrawnParameters] | None = None,
 ) -> Floats:
     """Draw n responses for the rows in the model, or for others.
@@ -81,7 +82,7 @@ def simulate(
 
     Parameters
     ----------
-    estimate : Estimate
+    estimate : LinearEstimate
     n : int
     rng : numpy.random.Generator
     kind : str
@@ -91,8 +92,11 @@ def simulate(
         that the fit has not seen are drawn anew in any case.
     conditional : bool
         What `kind` is where it is not given: ``"conditional"`` or ``"new"``.
-    rows : SimulatedRows or None
-        None for the rows in the model.
+    rows : PartRows or None
+        None for the rows in the model. Codes from the fit's number of levels on are
+        levels that it has not seen.
+    n_levels : sequence of int, optional
+        Of each term, those not seen included.
     draws : callable, optional
         Draws parameters for each response; None keeps them at their estimates.
 
@@ -102,56 +106,27 @@ def simulate(
     """
     kind = kind or ("conditional" if conditional else "new")
     spec = estimate.specification
-    own = own_rows(estimate) if rows is None else rows
+    own = Rows.of(estimate.parts).parts[CONDITIONAL] if rows is None else rows
+    random = own.random or ()
+    seen = [spec.factors[term.factor].n_levels for term in spec.terms]
+    levels = seen if n_levels is None else list(n_levels)
     roots = 1.0 if own.weights is None else np.sqrt(own.weights)
     now = DrawnParameters.at(estimate)
-    wanted = kind == "new" or own.any_new
-    anew = effect_draws(spec.terms, now.covariances, own.n_levels) if wanted else []
+    wanted = kind == "new" or levels != seen
+    anew = effect_draws(spec.terms, now.covariances, levels) if wanted else []
     drawn = np.empty((n, len(own.X)))
     for row, deviation in zip(drawn, deviations(estimate, n, rng, kind), strict=True):
         if draws is not None:
             now = draws(rng)
-            anew = effect_draws(spec.terms, now.covariances, own.n_levels) if wanted else []
+            anew = effect_draws(spec.terms, now.covariances, levels) if wanted else []
         row[:] = own.X @ now.beta
         if own.offset is not None:
             row += own.offset
         b = known_and_new(kind, now.modes, deviation, anew, rng)
-        for (codes, z), effects in zip(own.random, b, strict=True):
+        for (codes, z), effects in zip(random, b, strict=True):
             row += np.einsum("nr,nr->n", z, effects[codes])
         row += now.sigma / roots * rng.standard_normal(len(row))
     return drawn.T
-
-
-@dataclass(frozen=True, eq=False)
-class SimulatedRows:
-    """Rows to draw responses for.
-
-    Attributes
-    ----------
-    X : (N, p) float64 array
-    offset, weights : (N,) float64 array or None
-    random : sequence of (codes (N,), z (N, r))
-        Codes from the fit's number of levels on are levels that it has not seen.
-    n_levels : tuple of int
-        Of each term, those not seen included.
-    any_new : bool
-        There are levels not seen.
-    """
-
-    X: Floats
-    offset: Floats | None
-    weights: Floats | None
-    random: Random
-    n_levels: tuple[int, ...]
-    any_new: bool
-
-
-def own_rows(estimate: Estimate) -> SimulatedRows:
-    """Return the rows of the fit itself."""
-    spec = estimate.specification
-    random = [(spec.factors[t.factor].codes, t.z) for t in spec.terms]
-    levels = tuple(spec.factors[t.factor].n_levels for t in spec.terms)
-    return SimulatedRows(spec.X, spec.offset, spec.weights, random, levels, False)
 
 
 def effect_draws(
@@ -217,7 +192,7 @@ class DrawnParameters:
     modes: Effects
 
     @classmethod
-    def at(cls, estimate: Estimate) -> DrawnParameters:
+    def at(cls, estimate: LinearEstimate) -> DrawnParameters:
         """Return the estimates themselves."""
         return cls(estimate.beta, estimate.sigma, estimate.covariances, estimate.modes)
 

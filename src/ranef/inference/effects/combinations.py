@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ranef.models.records import Estimate, GeneralisedEstimate
+from ranef.models.records import Estimate
 from ranef.models.rows import at_levels
 
-__all__ = ["Combinations", "fixed_effects", "modes_of"]
+__all__ = ["Combinations"]
 
 Floats = NDArray[np.float64]
 Codes = NDArray[np.int32]
@@ -36,21 +36,9 @@ class Combinations:
 
     def value(self, estimate: Estimate) -> Floats:
         """Return the combinations at the estimates and modes, (N,)."""
-        out: Floats = self.constant + self.X @ fixed_effects(estimate)
-        for given, b in zip(self.random, modes_of(estimate), strict=True):
+        out: Floats = self.constant + self.X @ estimate.coefficients
+        for given, b in zip(self.random, estimate.modes, strict=True):
             if given is not None:
                 codes, z = given
                 out = out + at_levels(b, codes, z)
         return out
-
-
-def modes_of(estimate: Estimate) -> tuple[Floats, ...]:
-    """Return the modes of all random terms."""
-    if isinstance(estimate, GeneralisedEstimate):
-        return estimate.term_modes
-    return estimate.modes
-
-
-def fixed_effects(estimate: Estimate) -> Floats:
-    """Return the coefficients of all parts."""
-    return estimate.coefficients if isinstance(estimate, GeneralisedEstimate) else estimate.beta

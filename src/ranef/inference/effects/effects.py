@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ranef.derivatives import generalised, linear
-from ranef.models.records import Estimate, GeneralisedEstimate, component_of
+from ranef.models.records import (
+    Component,
+    Estimate,
+    GeneralisedEstimate,
+    LinearEstimate,
+    component_of,
+)
 
-__all__ = ["LevelEffects", "coefficients_by_level", "level_effects"]
+__all__ = [
+    "LevelEffects",
+    "coefficients_by_level",
+    "generalised_effects",
+    "linear_effects",
+]
 
 Floats = NDArray[np.float64]
+Random = Sequence[tuple[NDArray[np.int32], Floats] | None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,8 +35,7 @@ class LevelEffects:
     Attributes
     ----------
     factor : int
-        Index into `Specification.factors`; of a generalised model, into those of
-        its design.
+        Index into `Estimate.factors`.
     names : tuple of str
         The r coefficients.
     estimate : (q, r) float64 array
@@ -47,10 +59,8 @@ class LevelEffects:
     response: str | None = None
 
 
-def level_effects(estimate: Estimate) -> tuple[LevelEffects, ...]:
-    """Conditional modes of every term, in formula order, component by component."""
-    if isinstance(estimate, GeneralisedEstimate):
-        return _generalised(estimate)
+def linear_effects(estimate: LinearEstimate) -> tuple[LevelEffects, ...]:
+    """Conditional modes of every term, in formula order."""
     terms = estimate.specification.terms
     matrices = linear.conditional_covariances(estimate)
     return tuple(
@@ -59,50 +69,73 @@ def level_effects(estimate: Estimate) -> tuple[LevelEffects, ...]:
     )
 
 
-def _generalised(estimate: GeneralisedEstimate) -> tuple[LevelEffects, ...]:
+def generalised_effects(estimate: GeneralisedEstimate) -> tuple[LevelEffects, ...]:
+    """Conditional modes of every term, component by component."""
     matrices = generalised.generalised_conditional_covariances(estimate)
     out = []
     for t, (given, error) in enumerate(matrices):
         term, part = estimate.terms[t], component_of(estimate, t)
         roots = diagonal_roots(given), diagonal_roots(error)
-        b = estimate.term_modes[t]
+        b = estimate.modes[t]
         out.append(LevelEffects(term.factor, term.names, b, *roots, part.name, part.response))
     return tuple(out)
 
 
-def coefficients_by_level(estimate: Estimate, factor: int) -> LevelEffects:
+def coefficients_by_level(
+    estimate: Estimate,
+    factor: int,
+    variance: Callable[[Floats, Random], Floats],
+) -> tuple[LevelEffects, ...]:
     """Fixed plus random effect of each coefficient that varies over a factor's levels.
 
-    The standard error is that of beta_j + b_j and counts the covariance of the
-    two. A coefficient without a fixed effect of its name has its effect around
-    zero.
+    Parameters
+    ----------
+    estimate : Estimate
+    factor : int
+        Index into `Estimate.factors`.
+    variance : callable
+        Variance (N,) of the errors of N combinations of the coefficients, X (N, P), and
+        of random effects, one entry a term.
+
+    Returns
+    -------
+    tuple of LevelEffects
+        One for each component with such terms. The standard error is that of
+        beta_j + b_j, counts the covariance of the two, and is given theta. A
+        coefficient without a fixed effect of its name has its effect around zero.
     """
-    spec = estimate.specification
-    own = [t for t, term in enumerate(spec.terms) if term.factor == factor]
-    names = tuple(dict.fromkeys(name for t in own for name in spec.terms[t].names))
-    q = spec.factors[factor].n_levels
-    value, error = np.zeros((q, len(names))), np.zeros((q, len(names)))
-    for c, name in enumerate(names):
-        value[:, c], error[:, c] = _one_coefficient(estimate, factor, own, name)
-    return LevelEffects(factor, names, value, None, error)
+    found = []
+    for part in estimate.components:
+        terms = range(part.terms.start, part.terms.stop)
+        own = [t for t in terms if estimate.terms[t].factor == factor]
+        if own:
+            found.append(_of_component(estimate, part, factor, own, variance))
+    return tuple(found)
 
 
-def _one_coefficient(
-    estimate: Estimate, factor: int, own: list[int], name: str
-) -> tuple[Floats, Floats]:
-    """Value and standard error (q,) of one coefficient at every level."""
-    spec = estimate.specification
-    q = spec.factors[factor].n_levels
-    x = np.array([float(fixed == name) for fixed in spec.names])
+def _of_component(
+    estimate: Estimate,
+    part: Component,
+    factor: int,
+    own: list[int],
+    variance: Callable[[Floats, Random], Floats],
+) -> LevelEffects:
+    names = tuple(dict.fromkeys(name for t in own for name in estimate.terms[t].names))
+    q = estimate.factors[factor].n_levels
     codes = np.arange(q, dtype=np.int32)
-    random: list[tuple[NDArray[np.int32], Floats] | None] = [None] * len(spec.terms)
-    value = np.full(q, x @ estimate.beta)
-    for t in own:
-        z = np.array([float(column == name) for column in spec.terms[t].names])
-        random[t] = (codes, np.tile(z, (q, 1)))
-        value = value + estimate.modes[t] @ z
-    variance = linear.prediction_variance(estimate, np.tile(x, (q, 1)), random)
-    return value, np.sqrt(np.maximum(variance, 0.0))
+    values, errors = np.zeros((q, len(names))), np.zeros((q, len(names)))
+    for c, name in enumerate(names):
+        x = np.zeros(len(estimate.coefficients))
+        x[part.coefficients] = [float(fixed == name) for fixed in part.names]
+        values[:, c] = x @ estimate.coefficients
+        random: list[tuple[NDArray[np.int32], Floats] | None] = [None] * len(estimate.terms)
+        for t in own:
+            z = np.array([float(column == name) for column in estimate.terms[t].names])
+            random[t] = (codes, np.tile(z, (q, 1)))
+            values[:, c] += estimate.modes[t] @ z
+        found = variance(np.tile(x, (q, 1)), random)
+        errors[:, c] = np.sqrt(np.maximum(found, 0.0))
+    return LevelEffects(factor, names, values, None, errors, part.name, part.response)
 
 
 def diagonal_roots(matrices: Floats) -> Floats:

@@ -21,10 +21,10 @@ from ranef.inference.coefficients.parameters import parameter_covariance
 from ranef.inference.effects.combinations import Combinations
 from ranef.inference.rows.prediction import by_theta
 from ranef.inference.rows.uncertainty import mode_derivatives
-from ranef.models.records import Estimate, GeneralisedEstimate
+from ranef.models.records import GeneralisedEstimate, LinearEstimate
 from ranef.models.rows import at_levels
 
-__all__ = ["GIVEN", "Posterior", "by_parameters", "posterior"]
+__all__ = ["GIVEN", "Posterior", "by_parameters", "generalised_posterior", "linear_posterior"]
 
 Floats = NDArray[np.float64]
 
@@ -98,12 +98,14 @@ class Posterior:
         return out
 
 
-def posterior(estimate: Estimate, what: Combinations, given: str = "variance") -> Posterior:
+def linear_posterior(
+    estimate: LinearEstimate, what: Combinations, given: str = "variance"
+) -> Posterior:
     """Joint posterior of combinations of effects and coefficients.
 
     Parameters
     ----------
-    estimate : Estimate
+    estimate : LinearEstimate
     what : Combinations
     given : str
         One of `GIVEN`.
@@ -111,38 +113,36 @@ def posterior(estimate: Estimate, what: Combinations, given: str = "variance") -
     Raises
     ------
     ModelError
-        When the parts of so many combinations do not fit into memory, or (given
-        "nothing") the second derivatives of the likelihood are not definite.
+        When the parts of so many combinations do not fit into memory.
     """
-    if isinstance(estimate, GeneralisedEstimate):
-        found = joint_errors.generalised_whitened(estimate, what.X, what.random)
-    else:
-        found = joint_errors.whitened(estimate, what.X, what.random)
-    parts = [found.tail, *_uncertain(estimate, what, found.fixed, given)]
+    found = joint_errors.whitened(estimate, what.X, what.random)
+    parts = [found.tail] if given == "parameters" else [found.tail, found.fixed]
+    if given == "nothing":
+        known = parameter_covariance(estimate)
+        J = by_theta(estimate, what.X, what.random)[:, known.free]
+        parts.append(np.asarray(J @ _root(known.covariance[:-1, :-1])))
     return Posterior(what.value(estimate), found.chain, np.hstack(parts))
 
 
-def _uncertain(estimate: Estimate, what: Combinations, fixed: Floats, given: str) -> list[Floats]:
-    """Roots of what the uncertainty of coefficients and variance parameters adds."""
-    if given == "parameters":
-        return []
+def generalised_posterior(
+    estimate: GeneralisedEstimate, what: Combinations, given: str = "variance"
+) -> Posterior:
+    """Do the same by the normal approximation at the modes.
+
+    Raises
+    ------
+    ModelError
+        As `linear_posterior`, and (given "nothing") when the second derivatives of the
+        likelihood are not definite.
+    """
+    found = joint_errors.generalised_whitened(estimate, what.X, what.random)
+    parts = [found.tail]
     if given == "variance":
-        return [fixed]
-    if isinstance(estimate, GeneralisedEstimate):
-        return [_moved_generalised(estimate, what)]
-    return [fixed, _moved(estimate, what)]
-
-
-def _moved(estimate: Estimate, what: Combinations) -> Floats:
-    """Root (N, f) of the covariance that the uncertainty of theta adds, linear models."""
-    known = parameter_covariance(estimate)
-    J = by_theta(estimate, what.X, what.random)[:, known.free]
-    return np.asarray(J @ _root(known.covariance[:-1, :-1]))
-
-
-def _moved_generalised(estimate: GeneralisedEstimate, what: Combinations) -> Floats:
-    """Root (N, P + k) of what the uncertainty of coefficients and theta adds."""
-    return np.asarray(by_parameters(estimate, what) @ _root(generalised.joint_covariance(estimate)))
+        parts.append(found.fixed)
+    elif given == "nothing":
+        root = _root(generalised.joint_covariance(estimate))
+        parts.append(np.asarray(by_parameters(estimate, what) @ root))
+    return Posterior(what.value(estimate), found.chain, np.hstack(parts))
 
 
 def by_parameters(estimate: GeneralisedEstimate, what: Combinations) -> Floats:

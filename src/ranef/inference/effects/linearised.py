@@ -19,11 +19,11 @@ from ranef.design.specification import Specification
 from ranef.errors import ModelError
 from ranef.families import CensoredGaussian, Cumulative, Multinomial
 from ranef.inference.rows.targets import has_zero
-from ranef.models.records import Estimate, GeneralisedEstimate, theta_slices
+from ranef.models.records import Estimate, GeneralisedEstimate, LinearEstimate, theta_slices
 from ranef.solve.point import LinearPoint, linear_point, stepped_point
 from ranef.solve.search import ranks_of
 
-__all__ = ["Linearised", "is_constrained", "linearised", "refuse_unordered"]
+__all__ = ["Linearised", "is_constrained", "itself", "linearised", "refuse_unordered"]
 
 Floats = NDArray[np.float64]
 
@@ -89,26 +89,28 @@ class Linearised:
         return 1.0 if self.known_sigma else point.r2 / point.degrees
 
 
-def linearised(estimate: Estimate) -> Linearised:
-    """Return the linear model of an estimate, of a generalised one at its modes.
+def itself(estimate: LinearEstimate) -> Linearised:
+    """Return a linear estimate in this form."""
+    return Linearised(
+        estimate.specification,
+        estimate.theta,
+        estimate.sigma,
+        False,
+        estimate.reml,
+        estimate.optimum.path,
+        ranks_of(estimate.optimum),
+        estimate.covariances,
+    )
+
+
+def linearised(estimate: GeneralisedEstimate) -> Linearised:
+    """Return the linear model that a generalised one works with at its modes.
 
     Raises
     ------
     ModelError
         Of a multinomial model, and where the mean has no random effects.
     """
-    ranks = ranks_of(estimate.optimum)
-    if not isinstance(estimate, GeneralisedEstimate):
-        return Linearised(
-            estimate.specification,
-            estimate.theta,
-            estimate.sigma,
-            False,
-            estimate.reml,
-            estimate.optimum.path,
-            ranks,
-            estimate.covariances,
-        )
     refuse_unordered(estimate, "one linear predictor for the mean")
     spec = estimate.specification
     if not spec.terms:
@@ -121,6 +123,7 @@ def linearised(estimate: Estimate) -> Linearised:
     slices = theta_slices(estimate)[own]
     theta = estimate.theta[slices[0].start : slices[-1].stop]
     z, w = _working(estimate)
+    ranks = ranks_of(estimate.optimum)
     return Linearised(
         replace(_constrained(estimate, spec), y=z, weights=w),
         theta,
@@ -129,13 +132,13 @@ def linearised(estimate: Estimate) -> Linearised:
         True,
         None,
         {t: rank for t, rank in ranks.items() if t < own.stop},
-        estimate.covariances,
+        estimate.covariances[own],
     )
 
 
 def is_constrained(estimate: Estimate) -> bool:
     """Tell whether parameters are held or equal by request."""
-    return isinstance(estimate, GeneralisedEstimate) and bool(estimate.fixed or estimate.equal)
+    return bool(estimate.fixed or estimate.equal)
 
 
 def _constrained(estimate: GeneralisedEstimate, spec: Specification) -> Specification:
@@ -153,7 +156,7 @@ def _constrained(estimate: GeneralisedEstimate, spec: Specification) -> Specific
 
 def refuse_unordered(estimate: Estimate, wants: str) -> None:
     """Refuse families whose response has no order."""
-    if isinstance(estimate, GeneralisedEstimate) and isinstance(estimate.family, Multinomial):
+    if isinstance(estimate.family, Multinomial):
         raise ModelError(
             "a multinomial response has categories without an order and a linear predictor for "
             f"each, but this needs {wants}; fit the comparison of two categories as a binomial "

@@ -32,8 +32,8 @@ from numpy.typing import NDArray
 from ranef.covariance.factor import square_root
 from ranef.design.terms import GroupingFactor, RandomTerm
 from ranef.errors import ModelError
-from ranef.models.labels import factors_of, terms_of
-from ranef.models.records import Estimate, GeneralisedEstimate
+from ranef.models.records import Estimate
+from ranef.models.working import information_weights
 
 __all__ = ["EffectPosterior", "effect_posterior", "factorise", "term_columns", "term_root"]
 
@@ -120,19 +120,17 @@ def effect_posterior(estimate: Estimate) -> EffectPosterior:
 def _make(estimate: Estimate) -> EffectPosterior:
     from scipy import sparse
 
-    terms, factors = terms_of(estimate), factors_of(estimate)
-    weights, owners = _weights(estimate)
+    terms, factors = estimate.terms, estimate.factors
+    weights, owners = information_weights(estimate)
     Z = sparse.block_array(
         [[term_columns(terms[t], factors, a == own) for t, own in enumerate(owners)]
          for a in range(len(weights))], format="csr",
     )  # fmt: skip
-    covariances = (
-        estimate.term_covariances
-        if isinstance(estimate, GeneralisedEstimate)
-        else estimate.covariances
-    )
     roots = sparse.block_diag(
-        [term_root(term, psi, factors) for term, psi in zip(terms, covariances, strict=True)],
+        [
+            term_root(term, psi, factors)
+            for term, psi in zip(terms, estimate.covariances, strict=True)
+        ],
         format="csr",
     )
     W = sparse.block_array([[sparse.diags_array(w) for w in row] for row in weights], format="csr")
@@ -189,21 +187,3 @@ def term_root(term: RandomTerm, psi: Floats, factors: Sequence[GroupingFactor]) 
     if term.kernel is None:
         return sparse.kron(sparse.eye_array(factors[term.factor].n_levels), root, format="csr")
     return sparse.csr_array(np.kron(square_root(term.kernel), root))
-
-
-def _weights(estimate: Estimate) -> tuple[list[list[Floats]], list[int]]:
-    """W by pairs of predictors with random effects (n,), and each term's predictor of these."""
-    spec = estimate.specification
-    if not isinstance(estimate, GeneralisedEstimate):
-        w = np.ones(spec.n) if spec.weights is None else spec.weights
-        return [[w / estimate.sigma**2]], [0] * len(spec.terms)
-    design = estimate.design
-    active = sorted(set(design.owners))
-    values = design.family.evaluate(design.y, design.extra, estimate.predictors, 2, active)
-    M = len(active)
-    # value, first derivatives, then the upper triangle of the second
-    second = -values[1 + M :] if design.weights is None else -values[1 + M :] * design.weights
-    found: list[list[Floats]] = [[np.empty(0)] * M for _ in range(M)]
-    for a, b, w in zip(*np.triu_indices(M), second, strict=True):
-        found[a][b] = found[b][a] = w
-    return found, [active.index(own) for own in design.owners]

@@ -7,17 +7,18 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from ranef.models.records import Estimate
+from ranef.design.specification import Specification
+from ranef.models.records import LinearEstimate
 from ranef.models.rows import at_levels
 
-__all__ = ["fitted", "linear_predictor", "residuals"]
+__all__ = ["fitted", "linear_predictor", "log_deviations", "predictors", "residuals"]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int32]
 
 
 def linear_predictor(
-    estimate: Estimate,
+    estimate: LinearEstimate,
     X: Floats,
     offset: Floats | None,
     random: Sequence[tuple[Ints, Floats]] = (),
@@ -34,14 +35,28 @@ def linear_predictor(
     return total
 
 
-def fitted(estimate: Estimate, *, conditional: bool = True) -> Floats:
+def fitted(estimate: LinearEstimate, *, conditional: bool = True) -> Floats:
     """Fitted values (n,), with or without the random effects."""
     spec = estimate.specification
     random = [(spec.factors[t.factor].codes, t.z) for t in spec.terms] if conditional else []
     return linear_predictor(estimate, spec.X, spec.offset, random)
 
 
-def residuals(estimate: Estimate, *, conditional: bool = True, pearson: bool = False) -> Floats:
+def predictors(estimate: LinearEstimate, kind: str = "conditional") -> Floats:
+    """Means and log standard deviations (2, n) of the rows: the predictors of the normal family."""
+    mean = fitted(estimate, conditional=kind == "conditional")
+    return np.stack([mean, log_deviations(estimate.specification, estimate.sigma)])
+
+
+def log_deviations(spec: Specification, sigma: float) -> Floats:
+    """Log standard deviations (n,) of the rows' residuals, log(sigma / sqrt(w))."""
+    logs = np.full(spec.n, np.log(sigma))
+    return logs if spec.weights is None else logs - 0.5 * np.log(spec.weights)
+
+
+def residuals(
+    estimate: LinearEstimate, *, conditional: bool = True, pearson: bool = False
+) -> Floats:
     """Response minus fitted values (n,); `pearson` divides by sigma / sqrt(w)."""
     spec = estimate.specification
     e = spec.y - fitted(estimate, conditional=conditional)

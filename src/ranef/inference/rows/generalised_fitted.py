@@ -11,12 +11,13 @@ from ranef.errors import ModelError, suggestion
 from ranef.families import Binomial, CensoredGaussian
 from ranef.families.links import expit
 from ranef.inference.rows.generalised_prediction import predict
-from ranef.inference.rows.parts import linear_parts, own_rows
+from ranef.inference.rows.parts import linear_parts
 from ranef.inference.rows.targets import has_categories, has_zero
 from ranef.inference.rows.uncertainty import linear_predictors
 from ranef.models.records import GeneralisedEstimate
+from ranef.models.rows import Rows
 
-__all__ = ["RESIDUALS", "fitted", "residuals"]
+__all__ = ["RESIDUALS", "fitted", "predictors", "residuals"]
 
 Floats = NDArray[np.float64]
 
@@ -27,7 +28,13 @@ def fitted(
     estimate: GeneralisedEstimate, *, kind: str = "conditional", type: str = "response"
 ) -> Floats:
     """Predicted values of the rows in the model; see `predict` for `kind` and `type`."""
-    return predict(estimate, own_rows(estimate), kind=kind, type=type).estimate
+    return predict(estimate, Rows.of(estimate.parts, estimate.extra), kind=kind, type=type).estimate
+
+
+def predictors(estimate: GeneralisedEstimate, kind: str = "conditional") -> Floats:
+    """Linear predictors (M, n) of the rows in the model, as the family's `mean` takes them."""
+    rows = Rows.of(estimate.parts, estimate.extra)
+    return linear_predictors(estimate, linear_parts(estimate, rows), kind == "conditional")
 
 
 def residuals(
@@ -61,7 +68,7 @@ def residuals(
     """
     _check(estimate, kind)
     family = estimate.family
-    etas = linear_predictors(estimate, linear_parts(estimate, own_rows(estimate)), conditional)
+    etas = predictors(estimate, "conditional" if conditional else "typical")
     zero = has_zero(estimate)
     y, trials = _proportions(estimate)
     mean = family.mean(etas, None, zero=zero)

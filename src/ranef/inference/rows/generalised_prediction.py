@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,8 @@ from ranef.families.links import LINKS
 from ranef.inference.coefficients.covariance import joint_covariance
 from ranef.inference.coefficients.wald import Intervals, quantile, wald
 from ranef.inference.rows.integration import Expectation
-from ranef.inference.rows.parts import LinearPart, Rows, linear_parts
+from ranef.inference.rows.parts import LinearPart, linear_parts
+from ranef.inference.rows.prediction import Prediction
 from ranef.inference.rows.targets import Target, evaluate, has_categories, has_zero, target
 from ranef.inference.rows.uncertainty import (
     error_variance,
@@ -23,28 +24,15 @@ from ranef.inference.rows.uncertainty import (
     random_variance,
 )
 from ranef.models.records import GeneralisedEstimate
+from ranef.models.rows import Rows
 
-__all__ = ["KINDS", "GeneralisedPrediction", "contrasts", "predict"]
+__all__ = ["KINDS", "contrasts", "predict"]
 
 Floats = NDArray[np.float64]
 Parts = tuple[LinearPart, ...]
 
 KINDS = ("conditional", "typical", "population")
 DRAWS = 4000
-
-
-@dataclass(frozen=True, eq=False)
-class GeneralisedPrediction:
-    """Predicted values, (N,), or (N, J) where there is one for each category or predictor.
-
-    The other three are None where no confidence level was given, and NaN for
-    ``type="class"``.
-    """
-
-    estimate: Floats
-    std_error: Floats | None = None
-    conf_low: Floats | None = None
-    conf_high: Floats | None = None
 
 
 def predict(
@@ -57,7 +45,7 @@ def predict(
     interval: str = "mean",
     draws: int = DRAWS,
     rng: np.random.Generator | None = None,
-) -> GeneralisedPrediction:
+) -> Prediction:
     """Predict rows and say how well.
 
     Parameters
@@ -86,7 +74,7 @@ def predict(
 
     Returns
     -------
-    GeneralisedPrediction
+    Prediction
 
     Notes
     -----
@@ -116,10 +104,10 @@ def predict(
     if type == "class":
         return _classes(found.value, conf_level)
     if conf_level is None:
-        return GeneralisedPrediction(_squeezed(found.value))
+        return Prediction(_squeezed(found.value))
     if interval == "new":
         low, high, spread = _new(estimate, rows, parts, kind, conf_level, draws, rng)
-        return GeneralisedPrediction(_squeezed(found.value), spread, low, high)
+        return Prediction(_squeezed(found.value), spread, low, high)
     if wanted.single and variances is None:
         return _through_link(estimate, parts, wanted, etas, conditional, conf_level)
     error = np.sqrt(_variances(estimate, parts, found, conditional))
@@ -239,7 +227,7 @@ def _through_link(
     etas: Floats,
     conditional: bool,
     conf_level: float,
-) -> GeneralisedPrediction:
+) -> Prediction:
     """Predict the inverse of a link at one predictor, its interval from that predictor."""
     link, uses = LINKS[wanted.scale], wanted.factors[0].uses
     if len(uses) != 1:
@@ -250,7 +238,7 @@ def _through_link(
     weights[a] = 1.0
     error = np.sqrt(np.maximum(error_variance(estimate, parts, weights, conditional), 0.0))
     half = _reach(conf_level) * error
-    return GeneralisedPrediction(
+    return Prediction(
         link.inverse(etas[a]),
         np.abs(link.first(etas[a])) * error,
         link.inverse(etas[a] - half),
@@ -258,9 +246,7 @@ def _through_link(
     )
 
 
-def _carried_back(
-    value: Floats, error: Floats, scale: str, conf_level: float
-) -> GeneralisedPrediction:
+def _carried_back(value: Floats, error: Floats, scale: str, conf_level: float) -> Prediction:
     """Intervals on the scale of a link, carried back."""
     link = LINKS[scale]
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -269,12 +255,12 @@ def _carried_back(
         low, high = link.inverse(centre - half), link.inverse(centre + half)
     sure = error == 0
     low, high = np.where(sure, value, low), np.where(sure, value, high)
-    return GeneralisedPrediction(*map(_squeezed, (value, error, low, high)))
+    return Prediction(*map(_squeezed, (value, error, low, high)))
 
 
 def _population_link(
     estimate: GeneralisedEstimate, parts: Parts, conf_level: float | None
-) -> GeneralisedPrediction:
+) -> Prediction:
     """Predict the link of the population mean of the conditional part."""
     family = estimate.family
     if has_categories(family) or family.mean_link is None:
@@ -289,17 +275,17 @@ def _population_link(
     link = LINKS[family.mean_link]
     value = link.function(found.value)
     if conf_level is None:
-        return GeneralisedPrediction(_squeezed(value))
+        return Prediction(_squeezed(value))
     error = np.sqrt(_variances(estimate, parts, found, False))
     return _carried_back(value, error / np.abs(link.first(value)), "identity", conf_level)
 
 
-def _classes(probabilities: Floats, conf_level: float | None) -> GeneralisedPrediction:
+def _classes(probabilities: Floats, conf_level: float | None) -> Prediction:
     best = np.argmax(probabilities, axis=1).astype(np.float64)
     if conf_level is None:
-        return GeneralisedPrediction(best)
+        return Prediction(best)
     none = np.full_like(best, np.nan)
-    return GeneralisedPrediction(best, none, none, none)
+    return Prediction(best, none, none, none)
 
 
 # --- new responses

@@ -28,11 +28,10 @@ from ranef.errors import ModelError
 from ranef.families import Cumulative
 from ranef.inference.coefficients.covariance import share
 from ranef.inference.coefficients.parameters import ParameterCovariance
-from ranef.inference.rows.parts import Rows
 from ranef.inference.rows.prediction import Prediction, Random, degrees, interval_of
-from ranef.models.generalised import lay_out
-from ranef.models.records import Estimate, GeneralisedEstimate, LinearEstimate
-from ranef.models.rows import NewRows, at_levels
+from ranef.models.generalised import compose
+from ranef.models.records import CONDITIONAL, GeneralisedEstimate, LinearEstimate
+from ranef.models.rows import PartRows, Rows, at_levels
 from ranef.solve import layout
 from ranef.tables.accounting import Accounting
 
@@ -55,21 +54,21 @@ class Observed:
 
     Attributes
     ----------
-    rows : NewRows
+    rows : PartRows
         H rows; codes from n_levels on are new levels.
     y : (H,) float64 array
     labels : sequence of sequences
         By factor: names of its new levels.
     """
 
-    rows: NewRows
+    rows: PartRows
     y: Floats
     labels: Sequence[Sequence[str]]
 
 
 @dataclass(frozen=True, eq=False)
 class ObservedParts:
-    """Rows with a response, for every part of a generalised model.
+    """Rows with a response, for every part of a model.
 
     Attributes
     ----------
@@ -82,6 +81,10 @@ class ObservedParts:
     rows: Rows
     y: Floats
     labels: Mapping[str, Sequence[Sequence[str]]]
+
+    def part(self, name: str = CONDITIONAL) -> Observed:
+        """Return what one part has of them."""
+        return Observed(self.rows.parts[name], self.y, self.labels[name])
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,22 +106,22 @@ class Updated:
     by_theta: tuple[Floats, ...]
 
 
-def updated_linear(estimate: Estimate, observed: Observed) -> Updated:
+def updated_linear(estimate: LinearEstimate, observed: Observed) -> Updated:
     """Random effects of a linear model with further observations."""
     spec = _extended(estimate.specification, observed)
     held = _without_fixed(spec, estimate.beta)
     path = replace(estimate.optimum, path=layout.cheapest_path(held))
     start = LinearEstimate(
-        specification=held,
+        parts={CONDITIONAL: held},
         reml=estimate.reml,
-        beta=np.empty(0),
+        coefficients=np.empty(0),
         theta=estimate.theta,
         sigma=estimate.sigma,
         covariances=estimate.covariances,
         modes=tuple(np.zeros((held.factors[t.factor].n_levels, t.size)) for t in held.terms),
         loglik=np.nan,
         optimum=path,
-        vcov=np.empty((0, 0)),
+        coefficient_vcov=np.empty((0, 0)),
     )
     offset = np.zeros(held.n) if held.offset is None else held.offset
     found, _ = linear.modes_of(start, np.vstack([held.y - offset, spec.X.T]))
@@ -129,9 +132,9 @@ def updated_linear(estimate: Estimate, observed: Observed) -> Updated:
 
 
 def predict_updated(
-    estimate: Estimate,
+    estimate: LinearEstimate,
     updated: Updated,
-    rows: NewRows,
+    rows: PartRows,
     *,
     conf_level: float,
     new: bool,
@@ -155,7 +158,7 @@ def predict_updated(
         J += at_levels(by_beta, codes, z)
         d += at_levels(by_theta, codes, z)
     d += J @ linear.effect_derivatives(estimate)[0]
-    given = given + np.sum(J @ estimate.vcov * J, axis=1)
+    given = given + np.sum(J @ estimate.coefficient_vcov * J, axis=1)
     d = d[:, known.free]
     moved = np.sum(d @ known.covariance[:-1, :-1] * d, axis=1)
     slopes = linear.prediction_variance_derivatives(updated.estimate, empty, list(random))
@@ -165,7 +168,7 @@ def predict_updated(
     return interval_of(value, given + moved, df, conf_level)
 
 
-def predicted_updated(estimate: Estimate, updated: Updated, rows: NewRows) -> Floats:
+def predicted_updated(estimate: LinearEstimate, updated: Updated, rows: PartRows) -> Floats:
     """Values (N,) predicted."""
     value = rows.X @ estimate.beta
     if rows.offset is not None:
@@ -191,10 +194,9 @@ def updated_generalised(
     """
     parts = {}
     for name, spec in estimate.parts.items():
-        own = Observed(observed.rows.parts[name], observed.y, observed.labels[name])
-        parts[name] = _extended(spec, own)
+        parts[name] = _extended(spec, observed.part(name))
     extra = _extended_extra(estimate, observed)
-    plan = lay_out(
+    plan = compose(
         parts,
         estimate.family,
         extra,
@@ -203,22 +205,18 @@ def updated_generalised(
         equal=estimate.equal,
     )
     path = replace(estimate.optimum, path=layout.cheapest_path(plan.design))
-    first = parts["conditional"]
     held = replace(
         estimate,
-        specification=first,
         parts=parts,
-        design=plan.design,
+        composition=plan,
         extra=plan.design.extra,
         quadrature=1,
         optimum=path,
     )
     found = generalised.modes_given(held)
-    own_terms = estimate.components[0].terms
     now = replace(
         held,
-        modes=found.modes[own_terms],
-        term_modes=found.modes,
+        modes=found.modes,
         predictors=found.predictors,
         coefficient_vcov=found.coefficient_vcov,
     )

@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranef.derivatives import linear
-from ranef.inference.coefficients.degrees import Parameters, degrees_of_freedom
+from ranef.inference.coefficients.degrees import METHODS, Parameters, degrees_of_freedom
 from ranef.inference.coefficients.parameters import ParameterCovariance, parameter_covariance
-from ranef.inference.coefficients.wald import coefficient_covariance, quantile
+from ranef.inference.coefficients.wald import quantile
 from ranef.inference.rows.fitted import linear_predictor
-from ranef.models.records import Estimate
-from ranef.models.rows import NewRows, at_levels
+from ranef.models.records import LinearEstimate
+from ranef.models.rows import PartRows, at_levels
 
 __all__ = ["Prediction", "Random", "by_theta", "degrees", "interval_of", "predict"]
 
@@ -28,17 +28,21 @@ FEWEST = 2.0
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """Predicted values with standard errors and intervals, all (N,)."""
+    """Predicted values, (N,), or (N, J) where there is one for each category or predictor.
+
+    The other three are None where no confidence level was given, and NaN for
+    ``type="class"``.
+    """
 
     estimate: Floats
-    std_error: Floats
-    conf_low: Floats
-    conf_high: Floats
+    std_error: Floats | None = None
+    conf_low: Floats | None = None
+    conf_high: Floats | None = None
 
 
 def predict(
-    estimate: Estimate,
-    rows: NewRows,
+    estimate: LinearEstimate,
+    rows: PartRows,
     kind: str,
     *,
     conf_level: float,
@@ -81,7 +85,7 @@ def predict(
     if new:
         given = given + estimate.sigma**2 / (1.0 if rows.weights is None else rows.weights)
     if not uses_random and not new:
-        vcov = coefficient_covariance(estimate, df)
+        vcov = METHODS[df].covariance(estimate)
         given = np.sum(rows.X @ vcov * rows.X, axis=1)
         nu = degrees_of_freedom(estimate, rows.X, df, parameters)
         return interval_of(value, given, nu, conf_level)
@@ -106,7 +110,7 @@ def interval_of(value: Floats, variance: Floats, df: Floats, conf_level: float) 
 
 
 def moved_by_theta(
-    estimate: Estimate, known: ParameterCovariance, X: Floats, random: Random | None
+    estimate: LinearEstimate, known: ParameterCovariance, X: Floats, random: Random | None
 ) -> Floats:
     """Variance (N,) of predictions as theta_hat varies: d' A d with exact derivatives d."""
     d = by_theta(estimate, X, random)[:, known.free]
@@ -115,7 +119,7 @@ def moved_by_theta(
 
 
 def by_theta(
-    estimate: Estimate, X: Floats, random: Sequence[tuple[Ints, Floats] | None] | None
+    estimate: LinearEstimate, X: Floats, random: Sequence[tuple[Ints, Floats] | None] | None
 ) -> Floats:
     """Derivatives (N, k) of predictions x'beta + z'b in theta; b of a level not seen stays 0."""
     by_beta, by_mode = linear.effect_derivatives(estimate)
@@ -129,7 +133,7 @@ def by_theta(
 
 
 def _slopes(
-    estimate: Estimate, known: ParameterCovariance, X: Floats, random: Random | None
+    estimate: LinearEstimate, known: ParameterCovariance, X: Floats, random: Random | None
 ) -> Floats:
     """Derivatives (N, f) of the variance in theta[free], sigma held."""
     if random is not None:
@@ -140,13 +144,13 @@ def _slopes(
 
 
 def degrees(
-    estimate: Estimate, known: ParameterCovariance, slopes: Floats, variance: Floats
+    estimate: LinearEstimate, known: ParameterCovariance, slopes: Floats, variance: Floats
 ) -> Floats:
     """Satterthwaite's degrees of freedom (N,) of a variance that scales with sigma^2.
 
     Parameters
     ----------
-    estimate : Estimate
+    estimate : LinearEstimate
     known : ParameterCovariance
     slopes : (N, f) float64 array
         Derivatives in theta[free], sigma held.
@@ -164,9 +168,9 @@ def degrees(
     return np.asarray(np.where(spread > 0, np.maximum(df, FEWEST), np.inf))
 
 
-def error_variance(estimate: Estimate, X: Floats, random: Random | None) -> Floats:
+def error_variance(estimate: LinearEstimate, X: Floats, random: Random | None) -> Floats:
     """Variance (N,) of the prediction error given theta."""
     if random is None:
-        fixed: Floats = np.sum(X @ estimate.vcov * X, axis=1)
+        fixed: Floats = np.sum(X @ estimate.coefficient_vcov * X, axis=1)
         return fixed
     return np.asarray(linear.prediction_variance(estimate, X, random))

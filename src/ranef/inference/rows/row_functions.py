@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ranef.errors import ModelError
 from ranef.families import Cumulative, Multinomial
 from ranef.inference.rows.integration import Expectation
-from ranef.inference.rows.parts import LinearPart, Rows, linear_parts
+from ranef.inference.rows.parts import LinearPart, linear_parts
 from ranef.inference.rows.targets import Target, count_of, evaluate, has_categories, target, through
 from ranef.inference.rows.uncertainty import (
     expectation_gradient,
@@ -22,6 +22,7 @@ from ranef.inference.rows.uncertainty import (
     random_variance,
 )
 from ranef.models.records import GeneralisedEstimate
+from ranef.models.rows import Rows
 
 __all__ = [
     "RowFunctions",

@@ -20,7 +20,7 @@ from ranef.families import (
 from ranef.families.links import LINKS
 from ranef.inference.rows.integration import Expectation, Factor, at, expectation
 from ranef.inference.rows.parts import threshold_basis
-from ranef.models.records import GeneralisedEstimate
+from ranef.models.records import Estimate, GeneralisedEstimate
 
 __all__ = ["TYPES", "Target", "evaluate", "has_categories", "has_zero", "target"]
 
@@ -50,7 +50,7 @@ class Target:
         return len(self.factors) == 1 and self.factors[0].link == self.scale
 
 
-def has_zero(estimate: GeneralisedEstimate) -> bool:
+def has_zero(estimate: Estimate) -> bool:
     """Tell whether the last predictor is that of a zero part."""
     return "zero" in estimate.parts
 

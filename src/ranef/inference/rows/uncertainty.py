@@ -18,7 +18,7 @@ from ranef.derivatives import generalised
 from ranef.inference.coefficients.covariance import joint_covariance
 from ranef.inference.rows.integration import Expectation
 from ranef.inference.rows.parts import LinearPart
-from ranef.models.records import GeneralisedEstimate, theta_slices
+from ranef.models.records import Estimate, GeneralisedEstimate, theta_slices
 from ranef.models.rows import at_levels
 
 __all__ = [
@@ -35,7 +35,7 @@ Floats = NDArray[np.float64]
 Parts = Sequence[LinearPart]
 
 
-def linear_predictors(estimate: GeneralisedEstimate, parts: Parts, conditional: bool) -> Floats:
+def linear_predictors(estimate: Estimate, parts: Parts, conditional: bool) -> Floats:
     """Return the predictors (M, N), with the modes of the random effects or without."""
     out = np.empty((len(parts), len(parts[0].X)))
     for eta, part in zip(out, parts, strict=True):
@@ -43,7 +43,7 @@ def linear_predictors(estimate: GeneralisedEstimate, parts: Parts, conditional: 
         if part.offset is not None:
             eta += part.offset
         for term, codes, z in part.random if conditional else ():
-            eta += at_levels(estimate.term_modes[term], codes, z)
+            eta += at_levels(estimate.modes[term], codes, z)
     return out
 
 
@@ -56,7 +56,7 @@ def random_variance(estimate: GeneralisedEstimate, parts: Parts) -> Floats:
     out = np.zeros((len(parts), len(parts[0].X)))
     for v, part in zip(out, parts, strict=True):
         for term, _, z in part.random:
-            v += np.einsum("ni,ij,nj->n", z, estimate.term_covariances[term], z)
+            v += np.einsum("ni,ij,nj->n", z, estimate.covariances[term], z)
     return out
 
 

@@ -8,17 +8,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ranef.description.doubts import doubt
 from ranef.display.answer import Summary
-from ranef.display.page import Page, Paragraph, TextTable, decimals, number, p_value
+from ranef.display.numbers import decimals, number, p_value
+from ranef.display.page import Page, Paragraph, TextTable
 from ranef.errors import ModelError
 from ranef.families import BetaBinomial, Binomial
 from ranef.inference.coefficients.wald import Intervals
 from ranef.models.family_words import zero_words
-from ranef.models.labels import factors_of, outcome_name
-from ranef.models.records import GeneralisedEstimate
+from ranef.models.labels import CONDITIONAL, outcome_name
+from ranef.questions.averages.cells import Cells, Question
 from ranef.questions.averages.numbers import COMPARISONS, number_needed
-from ranef.questions.averages.question import Layout, Question
 from ranef.tables import make_table
 
 if TYPE_CHECKING:
@@ -49,7 +48,7 @@ class AverageEffect:
     """
 
     question: Question
-    layout: Layout
+    layout: Cells
     contrasts: tuple[str, ...]
     comparisons: Intervals
     averages: Intervals
@@ -59,11 +58,11 @@ class AverageEffect:
 
     @property
     def _slope(self) -> bool:
-        return any(arm.slope for arm in self.layout.arms)
+        return any(setting.slope for setting in self.layout.settings)
 
     @property
     def _library(self) -> str:
-        return self.layout.people.library
+        return self.layout.population.library
 
     def tidy(self) -> Any:
         """Return the comparisons as a table.
@@ -77,7 +76,7 @@ class AverageEffect:
             logarithm, odds ratios from that of the logit; `std_error` is on the
             scale of the estimate.
         """
-        own, others = self.comparisons, len(self.layout.arms) - 1
+        own, others = self.comparisons, len(self.layout.settings) - 1
         columns = {
             "term": [self.question.variable] * len(self.contrasts),
             "contrast": list(self.contrasts),
@@ -141,7 +140,7 @@ class AverageEffect:
         own = self.comparisons
         labels = {
             "contrast": list(self.contrasts),
-            **self.layout.columns(len(self.layout.arms) - 1),
+            **self.layout.columns(len(self.layout.settings) - 1),
         }
         rows = []
         for i, ends in enumerate(zip(own.estimate, own.conf_low, own.conf_high, strict=True)):
@@ -156,9 +155,9 @@ class AverageEffect:
 
     def _probabilities(self) -> bool:
         question = self.question
-        if question.linear or self._slope:
+        if self._slope:
             return False
-        family = question.fit.estimate.family  # type: ignore[attr-defined]
+        family = question.fit.family
         if question.type == "zero" or question.categories is not None:
             return True
         return question.type == "response" and isinstance(family, Binomial | BetaBinomial)
@@ -175,7 +174,7 @@ class AverageEffect:
         from ranef.questions.averages.picture import average_effect
 
         own = self.comparisons
-        labels = self.layout.columns(len(self.layout.arms) - 1)
+        labels = self.layout.columns(len(self.layout.settings) - 1)
         names = [
             ", ".join([name, *(f"{key} {values[i]}" for key, values in labels.items())])
             for i, name in enumerate(self.contrasts)
@@ -198,19 +197,16 @@ class AverageEffect:
         parts.append(self._means_table())
         if self.question.compare == "difference" and self._probabilities():
             parts.append(Paragraph(self._needed_lines()))
-        fit = self.question.fit
-        doubtful = doubt(fit.estimate, getattr(fit, "levels", None))
-        lines = (self._how(), self._causal())
-        parts.append(Paragraph(lines if doubtful is None else (doubtful, *lines)))
+        lines = (*self.question.fit.doubts(), self._how(), self._causal())
+        parts.append(Paragraph(lines))
         title = f"Average effect of {self.question.variable}: {self.question.fit.formula}"
         return Summary(Page(title, tuple(parts)))
 
     def _outcome(self) -> str:
         question = self.question
-        response = outcome_name(question.fit.estimate.specification)
+        response = outcome_name(question.fit.parts[CONDITIONAL])
         if question.type == "zero":
-            assert isinstance(question.fit.estimate, GeneralisedEstimate)
-            return f"probability of {zero_words(question.fit.estimate)}"
+            return f"probability of {zero_words(question.fit.family)}"
         if question.type == "dispersion":
             return "dispersion"
         return f"probability of {response}" if self._probabilities() else f"mean {response}"
@@ -227,9 +223,9 @@ class AverageEffect:
         }[self.question.compare]
 
     def _estimand(self) -> tuple[str, ...]:
-        question, people = self.question, self.layout.people
+        question, people = self.question, self.layout.population
         variable = question.variable
-        base = next(arm for arm in self.layout.arms if arm.reference)
+        base = next(s for s in self.layout.settings if s.reference)
         if self._slope:
             what = f"the slope of the {self._outcome()} in {variable} (per unit)"
         elif base.own:
@@ -247,7 +243,9 @@ class AverageEffect:
         return tuple(lines)
 
     def _effects_line(self) -> str:
-        names = " and ".join(dict.fromkeys(f.name for f in factors_of(self.question.fit.estimate)))
+        names = " and ".join(self.question.fit.n_groups)
+        if not names:
+            return "The model has no random effects: the average is that of its means."
         if self.question.kind == "conditional":
             return f"Conditional: each row with the predicted random effects of its own {names}."
         if self.question.linear:
@@ -264,7 +262,7 @@ class AverageEffect:
 
     def _table(self) -> TextTable:
         percent = f"{100 * self.conf_level:g}%"
-        labels = self.layout.columns(len(self.layout.arms) - 1)
+        labels = self.layout.columns(len(self.layout.settings) - 1)
         finite = bool(np.isfinite(self.comparisons.df).any())
         tests: tuple[str, ...] = ("df", "t", "p") if finite else ("z", "p")
         if self.n_failed is not None:
@@ -317,7 +315,7 @@ class AverageEffect:
     def _needed_lines(self) -> tuple[str, ...]:
         own = self.comparisons
         lines = []
-        labels = self.layout.columns(len(self.layout.arms) - 1)
+        labels = self.layout.columns(len(self.layout.settings) - 1)
         for i, name in enumerate(self.contrasts[:12]):
             ends = (own.estimate[i], own.conf_low[i], own.conf_high[i])
             found = number_needed(*map(float, ends))
@@ -350,7 +348,7 @@ class AverageEffect:
         )
 
     def _causal(self) -> str:
-        others = [c for c in self.layout.people.columns if c != self.question.variable]
+        others = [c for c in self.layout.population.columns if c != self.question.variable]
         named = ", ".join(others[:8]) + (", ..." if len(others) > 8 else "")
         given = f" given {named}" if others else ""
         return (

@@ -9,20 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranef import arguments
-from ranef.errors import ModelError
 from ranef.families.links import LINKS
-from ranef.fits.generalised import GeneralisedFit
-from ranef.fits.linear import LinearFit
-from ranef.fits.mixed import MixedModelFit
+from ranef.fits.fit import Fit
+from ranef.fits.protocol import Estimating, Generative, Refittable, require
 from ranef.inference.coefficients.wald import Intervals, quantile, wald
-from ranef.inference.rows.targets import target
-from ranef.models.records import GeneralisedEstimate
-from ranef.questions.averages import numbers
+from ranef.inference.rows.averaging import Means
 from ranef.questions.averages.answer import AverageEffect
 from ranef.questions.averages.bootstrap import by_bootstrap
-from ranef.questions.averages.numbers import COMPARISONS, Means
-from ranef.questions.averages.people import Arm, People, arms_of, read_people
-from ranef.questions.averages.question import Layout, Question, asked_of, named
+from ranef.questions.averages.cells import Cells, Question, comparison_of, contrast_names
+from ranef.questions.averages.numbers import COMPARISONS
+from ranef.questions.averages.population import Population, Setting, read_population, settings_of
 
 __all__ = ["AverageEffect", "average"]
 
@@ -33,7 +29,7 @@ METHODS = ("delta", "bootstrap")
 
 
 def average(
-    fit: MixedModelFit,
+    fit: Fit,
     variable: str,
     *,
     compare: str = "difference",
@@ -132,28 +128,25 @@ def average(
     """
     question = _question(fit, variable, compare, kind, type, df, method)
     level = arguments.conf_level(conf_level)
-    people = read_people(fit, variable, population, by, weights)
-    arms = arms_of(fit, people, variable, levels, reference, change, compare)
-    found = question.means(fit.estimate, people, arms)
+    people = read_population(fit, variable, population, by, weights)
+    settings = settings_of(fit, people, variable, levels, reference, change, compare)
+    found = question.means(people, settings)
     if method == "bootstrap":
-        return by_bootstrap(question, people, arms, found, level, n, rng, progress)
-    return _by_delta(question, people, arms, found, level)
+        require(fit, "average(method='bootstrap')", Refittable, Generative)
+        return by_bootstrap(question, people, settings, found, level, n, rng, progress)
+    return _by_delta(question, people, settings, found, level)
 
 
 def _question(
     fit: Any, variable: Any, compare: str, kind: str, type: str, df: str | None, method: str
 ) -> Question:
-    if not isinstance(fit, LinearFit | GeneralisedFit):
-        raise ModelError(f"average() takes a fit of ranef.lmm or ranef.glmm, not {fit!r:.60}")
+    require(fit, "average()", Estimating)
     arguments.choice("compare", compare, tuple(COMPARISONS))
     arguments.choice("kind", kind, KINDS)
     arguments.choice("type", type, ("response", "zero", "dispersion"))
     arguments.choice("method", method, METHODS)
-    if isinstance(fit, LinearFit):
-        if type != "response":
-            raise ModelError(f"a linear model has no {type!r} part; use type='response'")
-    else:
-        target(fit.estimate, type)
+    fit.mean_scale(type)
+    fit.method(df)
     return Question(fit, variable, compare, kind, type, df, method)
 
 
@@ -161,33 +154,31 @@ def _question(
 
 
 def _by_delta(
-    question: Question, people: People, arms: Sequence[Arm], found: Means, level: float
+    question: Question,
+    population: Population,
+    settings: Sequence[Setting],
+    found: Means,
+    level: float,
 ) -> AverageEffect:
     fit = question.fit
-    vcov = fit._covariance(question.df)
-    estimate = fit.estimate
-    if isinstance(fit, LinearFit):
-        known = fit._parameters if found.effects is not None else None
-        covariance, J = numbers.average_covariance(estimate, found, vcov, known)
-    else:
-        covariance, J = numbers.average_covariance(estimate, found)
-    layout = Layout(people, tuple(arms), question.categories)
-    asked = asked_of(question, layout, found)
+    covariance, J = fit.means_covariance(found, question.df)
+    known = fit.knowledge(question.df)
+    cells = Cells(population, tuple(settings), question.categories)
+    compared = comparison_of(question, cells, found)
 
     def answers(value: Floats, weights: Floats) -> Intervals:
         error = np.sqrt(np.maximum(np.sum(weights @ covariance * weights, axis=1), 0.0))
-        df = np.full(len(value), np.inf)
-        if question.linear and question.kind != "conditional":
-            hypotheses = fit._hypotheses(weights @ J, level, question.df)
-            error, df = hypotheses.std_error, hypotheses.df
+        normal = question.kind == "conditional"
+        df = np.full(len(value), np.inf) if normal else known.degrees(weights @ J)
         return wald(value, error, df, level)
 
-    contrast = answers(asked.value, asked.weights)
-    shown = layout.shown
-    mean = shown @ found.value
-    means = _carried(question, mean, answers(mean, shown), level)
+    contrast = answers(compared.value, compared.weights)
+    mean = cells.shown @ found.value
+    means = _carried(question, mean, answers(mean, cells.shown), level)
     return AverageEffect(
-        **named(question, layout),
+        question=question,
+        layout=cells,
+        contrasts=contrast_names(question, cells),
         comparisons=_on_own_scale(question.compare, contrast),
         averages=means,
         covariance=covariance,
@@ -214,10 +205,7 @@ def _on_own_scale(compare: str, found: Intervals) -> Intervals:
 
 def _carried(question: Question, value: Floats, found: Intervals, level: float) -> Intervals:
     """Intervals of means within the range of means: made on the scale of a link."""
-    if question.linear:
-        return found
-    assert isinstance(question.fit.estimate, GeneralisedEstimate)
-    link = LINKS[target(question.fit.estimate, question.type).scale]
+    link = LINKS[question.fit.mean_scale(question.type)]
     with np.errstate(divide="ignore", invalid="ignore"):
         centre = link.function(value)
         half = quantile(level, found.df) * found.std_error / np.abs(link.first(centre))

@@ -13,12 +13,14 @@ from ranef.display.progress import arriving
 from ranef.errors import ModelError
 from ranef.inference.coefficients.wald import Intervals
 from ranef.inference.draws import refits
+from ranef.inference.protocol import Inference
+from ranef.inference.rows.averaging import Means
 from ranef.models.records import Estimate
 from ranef.questions.averages import numbers
 from ranef.questions.averages.answer import AverageEffect
-from ranef.questions.averages.numbers import COMPARISONS, Means
-from ranef.questions.averages.people import Arm, People
-from ranef.questions.averages.question import Layout, Question, asked_of, named
+from ranef.questions.averages.cells import Cells, Question, comparison_of, contrast_names
+from ranef.questions.averages.numbers import COMPARISONS
+from ranef.questions.averages.population import Population, Setting
 
 __all__ = ["by_bootstrap"]
 
@@ -29,8 +31,8 @@ LEAST_DRAWS = 20
 
 def by_bootstrap(
     question: Question,
-    people: People,
-    arms: Sequence[Arm],
+    population: Population,
+    settings: Sequence[Setting],
     found: Means,
     level: float,
     n: int,
@@ -46,20 +48,20 @@ def by_bootstrap(
     count = arguments.count("n", n)
     if count < LEAST_DRAWS:
         raise ModelError(f"n={n} refits give no quantiles; use 200 or more")
-    drawn = _refitted(question, people, arms, arguments.generator(rng), count, progress)
+    drawn = _refitted(question, population, settings, arguments.generator(rng), count, progress)
     good = np.isfinite(drawn).all(axis=1) & (drawn.shape[1] > 0)  # no column if all failed
     if good.sum() < LEAST_DRAWS:
         raise ModelError(f"only {good.sum()} of {count} refits succeeded; use method='delta'")
-    layout = Layout(people, tuple(arms), question.categories)
-    asked = asked_of(question, layout, found)
-    high, low = layout.pairs()
+    cells = Cells(population, tuple(settings), question.categories)
+    compared = comparison_of(question, cells, found)
+    high, low = cells.pairs()
     values = np.array(
         [
-            numbers.compare(row, high, low, question.compare, layout.divisor).value
+            numbers.compare(row, high, low, question.compare, cells.divisor).value
             for row in drawn[good]
         ]
     )
-    contrast = percentiles(asked.value, values, level, COMPARISONS[question.compare].null)
+    contrast = percentiles(compared.value, values, level, COMPARISONS[question.compare].null)
     back = COMPARISONS[question.compare].back
     own = Intervals(
         back(contrast.estimate),
@@ -71,9 +73,11 @@ def by_bootstrap(
         back(contrast.conf_high),
     )
     return AverageEffect(
-        **named(question, layout),
+        question=question,
+        layout=cells,
+        contrasts=contrast_names(question, cells),
         comparisons=own,
-        averages=percentiles(layout.shown @ found.value, drawn[good] @ layout.shown.T, level, None),
+        averages=percentiles(cells.shown @ found.value, drawn[good] @ cells.shown.T, level, None),
         covariance=np.atleast_2d(np.cov(drawn[good].T)),
         conf_level=level,
         n_failed=int(count - good.sum()),
@@ -97,19 +101,20 @@ def percentiles(value: Floats, drawn: Floats, level: float, null: float | None) 
 
 def _refitted(
     question: Question,
-    people: People,
-    arms: Sequence[Arm],
+    population: Population,
+    settings: Sequence[Setting],
     rng: np.random.Generator,
     n: int,
     progress: bool | None,
 ) -> Floats:
     """Averages (n, S) of refits to responses that the model draws; NaN where one failed."""
-    estimate, plan = question.fit.estimate, refits.Plan("parametric")
-    rows = question.rows(people, arms)
+    model: Inference = question.fit.inference  # type: ignore[attr-defined]
+    plan = refits.Plan("parametric")
+    rows = question.rows(population, settings)
 
     def averages(again: Estimate) -> Floats:
-        return numbers.joined([question.of_rows(again, people, r) for r in rows]).value
+        return question.means_of(model.of(again), population, rows).value
 
-    work = refits.chunks(estimate, plan, n, rng, True)
-    parts = refits.draw(estimate, plan, work, statistic=averages)
+    work = refits.chunks(model, plan, n, rng, True)
+    parts = refits.draw(model, plan, work, statistic=averages)
     return refits.joined(list(arriving(parts, n, "bootstrap", progress, size=len))).values

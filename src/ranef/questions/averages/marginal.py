@@ -9,14 +9,16 @@ import numpy as np
 
 from ranef import arguments
 from ranef.display.answer import Summary
-from ranef.display.page import Page, Paragraph, TextTable, decimals, number, p_value
+from ranef.display.numbers import decimals, number, p_value
+from ranef.display.page import Page, Paragraph, TextTable
 from ranef.errors import DataError, ModelError
-from ranef.fits.generalised import GeneralisedFit
-from ranef.fits.mixed import MixedModelFit
-from ranef.fits.new_rows import read_parts
+from ranef.fits.mixed import MixedFit
+from ranef.fits.new_rows import read_rows
+from ranef.fits.protocol import Levelled, require
 from ranef.inference.rows import generalised_prediction
 from ranef.models.family_words import ratio_word
-from ranef.models.labels import category, factors_of, threshold_label
+from ranef.models.labels import category, threshold_label
+from ranef.models.records import GeneralisedEstimate, as_generalised
 from ranef.questions.averages import marginal_numbers
 from ranef.questions.averages.marginal_numbers import Marginal
 from ranef.tables import make_table
@@ -24,7 +26,7 @@ from ranef.tables import make_table
 __all__ = ["PopulationAverage", "marginal"]
 
 
-def marginal(fit: GeneralisedFit, *, conf_level: float = 0.95) -> PopulationAverage:
+def marginal(fit: MixedFit, *, conf_level: float = 0.95) -> PopulationAverage:
     """Average the coefficients of a generalised model over its random effects.
 
     The coefficients of `glmm` compare rows of the same level of the groups. Over
@@ -61,15 +63,16 @@ def marginal(fit: GeneralisedFit, *, conf_level: float = 0.95) -> PopulationAver
     2        smoke        0.462     0.300
     3    age:smoke        0.105     0.071
     """
-    if not isinstance(fit, MixedModelFit):
-        raise ModelError(f"marginal() takes a fit of ranef.glmm, not {fit.__class__.__name__}")
-    if not isinstance(fit, GeneralisedFit):
+    require(fit, "marginal()", Levelled)
+    estimate = as_generalised(fit.estimate)
+    if estimate is None:
         raise ModelError(
             "marginal() takes a fit of ranef.glmm; in a linear mixed model the coefficients are "
             "those of the population already"
         )
     level = arguments.conf_level(conf_level)
-    return PopulationAverage(fit, marginal_numbers.marginal(fit.estimate, conf_level=level), level)
+    found = marginal_numbers.marginal(estimate, conf_level=level)
+    return PopulationAverage(fit, estimate, found, level)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -79,12 +82,15 @@ class PopulationAverage:
     Attributes
     ----------
     fit : GeneralizedMixedModelFit
+    estimate : GeneralisedEstimate
+        Of the fit.
     found : Marginal
         The coefficients as arrays, with their covariance matrix.
     conf_level : float
     """
 
-    fit: GeneralisedFit
+    fit: MixedFit
+    estimate: GeneralisedEstimate
     found: Marginal
     conf_level: float
 
@@ -168,14 +174,12 @@ class PopulationAverage:
            estimate  std_error
         0     0.033      0.023
         """
-        rows, frame = read_parts(self.fit.estimate, new, "new", trials=False)
+        rows, frame = read_rows(self.fit.parts, new, "new")
         if frame.accounting.n_dropped:
             raise DataError(
                 f"{frame.accounting.n_dropped} rows of the table lack a value; contrasts need all"
             )
-        found = generalised_prediction.contrasts(
-            self.fit.estimate, rows, C, conf_level=self.conf_level
-        )
+        found = generalised_prediction.contrasts(self.estimate, rows, C, conf_level=self.conf_level)
         names = ("estimate", "std_error", "statistic", "p_value", "conf_low", "conf_high")
         columns = {name: getattr(found, name) for name in names}
         return make_table(columns, self.fit.frame.library)
@@ -188,7 +192,7 @@ class PopulationAverage:
         bounds = (f"{percent} low", f"{percent} high")
         header = ("", "estimate", "std_error", "z", "p", *bounds, *ratios, "conditional", "ratio")
         rows = tuple(self._row(j, word is not None) for j in range(len(self.terms)))
-        group = " and ".join(dict.fromkeys(f.name for f in factors_of(self.fit.estimate)))
+        group = " and ".join(dict.fromkeys(f.name for f in self.fit.estimate.factors))
         lines = (
             f"A coefficient compares the means of the population, over all {group}, on the "
             "scale of the link; 'conditional' holds for a typical level, 'ratio' is the "

@@ -23,7 +23,7 @@ from ranef.families.links import LINKS
 from ranef.inference.coefficients.covariance import joint_covariance
 from ranef.inference.coefficients.wald import Intervals, wald
 from ranef.inference.rows.integration import Factor, expectation
-from ranef.inference.rows.parts import LinearPart, linear_parts, own_rows
+from ranef.inference.rows.parts import LinearPart, linear_parts
 from ranef.inference.rows.row_functions import component_link, predictor_of
 from ranef.inference.rows.targets import STRIPS, target, through
 from ranef.inference.rows.uncertainty import (
@@ -32,6 +32,7 @@ from ranef.inference.rows.uncertainty import (
     random_variance,
 )
 from ranef.models.records import GeneralisedEstimate
+from ranef.models.rows import Rows
 
 __all__ = ["Marginal", "marginal", "marginal_intervals"]
 
@@ -106,7 +107,7 @@ def marginal(
         When there is no such component, or its mean over the population does not
         exist (the inverse link).
     """
-    parts = linear_parts(estimate, own_rows(estimate))
+    parts = linear_parts(estimate, Rows.of(estimate.parts, estimate.extra))
     etas = linear_predictors(estimate, parts, False)
     variances = random_variance(estimate, parts)
     if component == "conditional" and isinstance(estimate.family, Cumulative):

@@ -8,20 +8,15 @@ file answers these with the fit's own functions. Nothing else in ranef needs the
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ranef import arguments
-from ranef.covariance import structure_of
 from ranef.errors import ModelError
-from ranef.fits.mixed import MixedModelFit
+from ranef.fits.mixed import MixedFit
 from ranef.formula.syntax import column_names
-from ranef.inference.coefficients.covariance import joint_covariance
-from ranef.models.labels import coefficient_labels
-from ranef.models.records import Estimate, GeneralisedEstimate, theta_slices
 from ranef.tables import Table
 
 __all__ = ["for_marginaleffects"]
@@ -32,7 +27,7 @@ KINDS = ("population", "typical")
 RESPONSE = "ranef_response"
 
 
-def for_marginaleffects(fit: MixedModelFit, kind: str = "population") -> Any:
+def for_marginaleffects(fit: MixedFit, kind: str = "population") -> Any:
     """Return the fit as the package marginaleffects takes a model.
 
     Its `avg_comparisons`, `avg_slopes`, `predictions` and their like then run on
@@ -60,7 +55,9 @@ def for_marginaleffects(fit: MixedModelFit, kind: str = "population") -> Any:
             "this needs the package marginaleffects (0.6 or later): pip install marginaleffects"
         ) from None
     estimate = fit.estimate
-    names, values, covariance = _parameters(estimate, getattr(fit, "levels", None))
+    names = [label.full for label in fit.labels]
+    values, covariance = fit.inference.prediction_parameters()
+    names += [f"theta {k + 1}" for k in range(len(values) - len(names))]
     columns, variables = _model_data(fit, pl)
     columns[RESPONSE] = pl.Series(estimate.specification.y)
 
@@ -93,14 +90,14 @@ def for_marginaleffects(fit: MixedModelFit, kind: str = "population") -> Any:
             return newdata
 
         def get_predict(self, params: Any, newdata: Any) -> Any:
-            at = _moved(estimate, np.asarray(params, dtype=np.float64))
+            at = fit.inference.moved(np.asarray(params, dtype=np.float64))
             rows = newdata.to_polars() if hasattr(newdata, "to_polars") else newdata
-            given = replace(fit, estimate=at).predict(rows, kind=kind)  # type: ignore[type-var]
+            given = type(fit)(at, fit.frame).predict(rows, kind=kind)
             found = given.to_numpy()
             n = len(found)
             if found.ndim == 1:
                 return pl.DataFrame({"rowid": np.arange(n), "estimate": found})
-            categories = [str(level) for level in fit.levels]  # type: ignore[attr-defined]
+            categories = list(fit.categories or ())
             return pl.DataFrame(
                 {
                     "rowid": np.tile(np.arange(n), found.shape[1]),
@@ -135,38 +132,12 @@ def _type(column: Any, pl: Any) -> str:
     return "integer" if column.dtype.is_integer() else "numeric"
 
 
-def _parameters(estimate: Estimate, levels: Any) -> tuple[list[str], Floats, Floats]:
-    """Names, values and covariance of all that a prediction depends on."""
-    names = [label.full for label in coefficient_labels(estimate, levels)]
-    if not isinstance(estimate, GeneralisedEstimate):
-        return names, estimate.beta, estimate.vcov
-    names += [f"theta {k + 1}" for k in range(len(estimate.theta))]
-    values = np.concatenate([estimate.coefficients, estimate.theta])
-    return names, values, joint_covariance(estimate)
-
-
-def _moved(estimate: Estimate, x: Floats) -> Estimate:
-    """Return the estimate with other coefficients and theta; its modes are not read."""
-    if not isinstance(estimate, GeneralisedEstimate):
-        return replace(estimate, beta=x)
-    P = len(estimate.coefficients)
-    theta = x[P:]
-    covariances = tuple(
-        structure_of(term).psi(theta[own])
-        for term, own in zip(estimate.terms, theta_slices(estimate), strict=True)
-    )
-    return replace(estimate, coefficients=x[:P], theta=theta, term_covariances=covariances)
-
-
-def _model_data(fit: MixedModelFit, pl: Any) -> tuple[dict[str, Any], list[str]]:
+def _model_data(fit: MixedFit, pl: Any) -> tuple[dict[str, Any], list[str]]:
     """Return the predictors as columns of polars, categories as Enums, and their names."""
     table = Table.of(fit.frame.rows_used())
     used: list[str] = []
-    estimate = fit.estimate
-    every = estimate.parts if isinstance(estimate, GeneralisedEstimate) else {"": None}
-    specs = [estimate.specification if every[name] is None else every[name] for name in every]
-    for spec in specs:
-        model = spec.recipe.model  # type: ignore[union-attr]
+    for spec in fit.parts.values():
+        model = spec.recipe.model
         for bar in model.bars:
             used += [name for node in bar.left.variables for name in column_names(node)]
         used += [n for node in model.fixed.variables for n in column_names(node)]

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from ranef import arguments
-from ranef.fits.mixed import MixedModelFit
+from ranef.fits.protocol import Levelled, require
 from ranef.questions.checks import influence_numbers, leverage
 
 __all__ = ["augment"]
 
 
-def augment(fit: MixedModelFit, data: Any = None, *, influence: bool = False) -> Any:
+def augment(fit: Any, data: Any = None, *, influence: bool = False) -> Any:
     """Return the rows with what the fit says of each.
 
     Parameters
@@ -47,8 +47,10 @@ def augment(fit: MixedModelFit, data: Any = None, *, influence: bool = False) ->
     >>> fit.augment(cbpp).columns.tolist()[-4:]
     ['fitted', 'typical', 'residual', 'pearson']
     """
-    columns = dict(fit._row_columns())
+    fit = require(fit, "augment()")
+    columns = dict(fit.row_columns())
     if arguments.flag("influence", influence):
-        columns["hat"] = leverage.leverage(fit.estimate).hat
-        columns["cooksd"] = influence_numbers.influence_of_rows(fit.estimate).cook
-    return fit._augmented(data, columns)
+        fit = require(fit, "augment(influence=True)", Levelled)
+        columns["hat"] = leverage.leverage(fit.inference).hat
+        columns["cooksd"] = influence_numbers.influence_of_rows(fit.inference).cook
+    return fit.augmented(data, columns)

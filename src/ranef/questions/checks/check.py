@@ -14,17 +14,18 @@ from numpy.typing import NDArray
 
 from ranef import arguments
 from ranef.display.answer import Shown
-from ranef.display.page import Page, Paragraph, TextTable, number, p_value
+from ranef.display.numbers import number, p_value
+from ranef.display.page import Page, Paragraph, TextTable
 from ranef.errors import ModelError
-from ranef.fits.columns import fitted_model, groups_of
-from ranef.fits.mixed import MixedModelFit
+from ranef.fits.columns import groups_of
+from ranef.fits.mixed import MixedFit
+from ranef.fits.protocol import Generative, Levelled, Refittable, require
+from ranef.inference.draws.posterior_draw import PosteriorDraw
 from ranef.inference.effects import linearised
-from ranef.models.records import GeneralisedEstimate
-from ranef.questions.checks import simulated_numbers
-from ranef.questions.checks.criteria import LOOKS
+from ranef.questions.checks import html, page_picture, simulated_numbers
+from ranef.questions.checks.criteria import CRITERIA
 from ranef.questions.checks.findings import FINE, LOOK, NOTE, Case, Finding, judged
 from ranef.questions.checks.influence import Influence, influence
-from ranef.questions.checks.simulated_numbers import Posterior
 from ranef.questions.checks.simulated_residuals import SimulatedResiduals
 from ranef.tables import make_table
 
@@ -64,7 +65,7 @@ class Check(Shown):
     """
 
     findings: tuple[Finding, ...]
-    fit: MixedModelFit
+    fit: MixedFit
     residuals: SimulatedResiduals | None
     left_out: Mapping[str, Influence]
     alpha: float
@@ -109,9 +110,7 @@ class Check(Shown):
         >>> len(ranef.check(fit).plot())
         6
         """
-        from ranef.questions.checks.page_picture import check_page
-
-        return check_page(self, figure=figure)
+        return page_picture.check_page(self, figure=figure)
 
     def save(self, path: str | PathLike[str], *, title: str | None = None) -> Path:
         """Write the check as one HTML page that needs nothing else.
@@ -124,9 +123,7 @@ class Check(Shown):
         ...     ranef.check(fit).save(f"{folder}/check.html").name
         'check.html'
         """
-        from ranef.questions.checks.html import write_check
-
-        return write_check(self, arguments.path(path), title=title)
+        return html.write_check(self, arguments.path(path), title=title)
 
     @property
     def headline(self) -> str:
@@ -249,9 +246,8 @@ def check(
     >>> print(ranef.check(better).headline)
     Nothing found that speaks against the model.
     """
-    fit = fitted_model(fit)
-    estimate = fit.estimate
-    if isinstance(estimate, GeneralisedEstimate) and estimate.family.name == "multinomial":
+    fit = require(fit, "check()", Levelled, Generative, Refittable)
+    if fit.family.name == "multinomial":
         raise ModelError(
             "a multinomial response has categories without an order: no residuals, and a "
             "coefficient for each category; check the binomial models of pairs of categories"
@@ -261,31 +257,30 @@ def check(
     if by is not None:
         groups_of(fit, by)
     generator = arguments.generator(rng)
-    residuals, given = _residuals(fit, n, generator)
+    residuals, draw = _residuals(fit, n, generator)
     left_out = _left_out(fit) if arguments.flag("influence", influence) else {}
-    case = Case(fit, residuals, given, left_out, time, by, generator)
-    candidates = [c for look in LOOKS for c in look(case)]
+    case = Case(fit, residuals, draw, left_out, time, by, generator)
+    candidates = [c for criterion in CRITERIA for c in criterion(case)]
     found = judged(candidates, float(alpha))
     return Check(found, fit, residuals, left_out, float(alpha), time is not None)
 
 
 def _residuals(
-    fit: MixedModelFit, n: int | None, rng: np.random.Generator
-) -> tuple[SimulatedResiduals | None, Posterior | None]:
+    fit: MixedFit, n: int | None, rng: np.random.Generator
+) -> tuple[SimulatedResiduals | None, PosteriorDraw | None]:
     """Residuals at one draw given the data, and that draw."""
-    estimate = fit.estimate
-    if isinstance(estimate, GeneralisedEstimate) and estimate.family.name in UNRANKED:
+    if fit.family.name in UNRANKED:
         return None, None
     rows = max(fit.n_obs, 1)
     draws = int(np.clip(CELLS // rows, FEWEST_DRAWS, MOST_DRAWS)) if n is None else n
-    given = simulated_numbers.posterior(estimate, rng)
+    draw = fit.inference.posterior_draw(rng)
     found = simulated_numbers.simulated(
-        estimate, arguments.count("n", draws), "posterior", rng, given
+        fit.inference, arguments.count("n", draws), "posterior", rng, draw
     )
-    return SimulatedResiduals(found, fit, "posterior", None, None), given
+    return SimulatedResiduals(found, fit, "posterior", None, None), draw
 
 
-def _left_out(fit: MixedModelFit) -> dict[str, Influence]:
+def _left_out(fit: MixedFit) -> dict[str, Influence]:
     """Leave out each level of every factor with enough of them, one step from the estimate."""
     spec = fit.estimate.specification
     out: dict[str, Influence] = {}

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ranef.design.specification import Specification
 
-__all__ = ["Collinearity", "Term", "collinearity", "terms_of_columns"]
+__all__ = ["FixedTerm", "VarianceInflation", "collinearity", "terms_of_columns"]
 
 Floats = NDArray[np.float64]
 
@@ -18,7 +18,7 @@ INTERCEPT = "(Intercept)"
 
 
 @dataclass(frozen=True)
-class Term:
+class FixedTerm:
     """A term of the fixed effects.
 
     Attributes
@@ -35,12 +35,12 @@ class Term:
 
 
 @dataclass(frozen=True, eq=False)
-class Collinearity:
+class VarianceInflation:
     """How much the coefficients of each term pay for the others.
 
     Attributes
     ----------
-    terms : tuple of Term
+    terms : tuple of FixedTerm
     gvif : (t,) float64 array
         Generalised variance inflation.
     df : (t,) int array
@@ -51,7 +51,7 @@ class Collinearity:
         Share of each coefficient's variance (column) by condition index (row).
     """
 
-    terms: tuple[Term, ...]
+    terms: tuple[FixedTerm, ...]
     gvif: Floats
     df: NDArray[np.int_]
     condition: Floats
@@ -63,7 +63,9 @@ class Collinearity:
         return np.asarray(self.gvif ** (1.0 / self.df))
 
 
-def terms_of_columns(spec: Specification, names: Sequence[str] | None = None) -> tuple[Term, ...]:
+def terms_of_columns(
+    spec: Specification, names: Sequence[str] | None = None
+) -> tuple[FixedTerm, ...]:
     """Gather the columns of X by term of the formula; without the intercept.
 
     A column belongs to the term whose variables, in order, begin its name's parts; of
@@ -78,7 +80,7 @@ def terms_of_columns(spec: Specification, names: Sequence[str] | None = None) ->
         fitting = [term for term in known if _begins(name, term)]
         best = max(fitting, key=lambda term: sum(map(len, term)), default=(name,))
         found.setdefault(best, []).append(j)
-    return tuple(Term(":".join(t), tuple(c), len(t) > 1) for t, c in found.items())
+    return tuple(FixedTerm(":".join(t), tuple(c), len(t) > 1) for t, c in found.items())
 
 
 def _begins(name: str, term: tuple[str, ...]) -> bool:
@@ -94,7 +96,7 @@ def _begins(name: str, term: tuple[str, ...]) -> bool:
     return True
 
 
-def collinearity(X: Floats, vcov: Floats, terms: Sequence[Term]) -> Collinearity:
+def collinearity(X: Floats, vcov: Floats, terms: Sequence[FixedTerm]) -> VarianceInflation:
     """Variance inflation of each term from the covariance of the coefficients.
 
     GVIF = det R_1 det R_2 / det R, R the correlation of the coefficients but the
@@ -119,12 +121,12 @@ def collinearity(X: Floats, vcov: Floats, terms: Sequence[Term]) -> Collinearity
             gvif[t] = np.exp(parts - whole)
     if X.shape[1] == 0:
         nothing = np.empty((0, 0))
-        return Collinearity((), gvif, np.empty(0, dtype=np.int_), np.empty(0), nothing)
+        return VarianceInflation((), gvif, np.empty(0, dtype=np.int_), np.empty(0), nothing)
     scale = np.sqrt(np.sum(X**2, axis=0))
     _, singular, Vt = np.linalg.svd((X / scale).T @ (X / scale))
     roots = np.sqrt(np.maximum(singular, 1e-300))
     phi = (Vt.T**2 / singular).T
-    return Collinearity(
+    return VarianceInflation(
         tuple(terms),
         gvif,
         np.array([len(term.columns) for term in terms], dtype=np.int_),

@@ -8,17 +8,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranef.description import doubts
-from ranef.fits.mixed import MixedModelFit
+from ranef.fits.mixed import MixedFit
 from ranef.models.labels import group_name
-from ranef.questions.checks import columns, distribution, heterogeneity, residual_tests
+from ranef.questions.checks import columns, distribution, residual_tests
 from ranef.questions.checks.collinearity import collinear
 from ranef.questions.checks.findings import NOTE, Candidate, Case
 from ranef.questions.checks.influence import Influence
 from ranef.questions.checks.residual_tests import ResidualTest
 from ranef.questions.checks.simulated_residuals import has_zeros
+from ranef.questions.checks.within_between_numbers import within_between
 from ranef.solve.optimum import Face
 
-__all__ = ["LOOKS", "singularity_advice"]
+__all__ = ["CRITERIA", "singularity_advice"]
 
 Floats = NDArray[np.float64]
 
@@ -38,7 +39,6 @@ WITHOUT_DISPERSION = ("poisson", "binomial", "truncated_poisson")
 
 def _optimum(case: Case) -> Iterator[Candidate]:
     optimum = case.fit.optimum
-    runaway = case.generalised is not None and bool(case.generalised.runaway)
     yield Candidate(
         "optimum",
         "The search ended at a proved optimum.",
@@ -46,15 +46,15 @@ def _optimum(case: Case) -> Iterator[Candidate]:
         "Centre and scale the predictors, give starting values (start=), or remove random terms "
         "about which the data say little.",
         optimum.decrement,
-        matters=not optimum.converged and not runaway,
+        matters=not optimum.converged and not case.estimate.runaway,
     )
 
 
 def _separation(case: Case) -> Iterator[Candidate]:
-    estimate = case.generalised
-    if estimate is None:
+    estimate = case.estimate
+    if case.normal:  # least squares always has a solution
         return
-    text = doubts.separation_concern(estimate, case.fit._levels) or ""
+    text = doubts.separation_concern(estimate) or ""
     yield Candidate(
         "separation",
         "No coefficient diverges to infinity.",
@@ -62,16 +62,19 @@ def _separation(case: Case) -> Iterator[Candidate]:
         "Use a prior (priors= of glmm), or leave the column out.",
         matters=bool(text),
     )
-    known = doubts.uncertainty_concern(estimate) if not text else None
-    if known is not None:
+    if text:
+        return
+    _, covariance = case.fit.inference.prediction_parameters()
+    text = doubts.uncertainty_concern(covariance) or ""
+    if text:
         yield Candidate(
-            "standard errors", "", known, "Fit a simpler model, or use a prior.", matters=True
+            "standard errors", "", text, "Fit a simpler model, or use a prior.", matters=True
         )
 
 
 def _laplace(case: Case) -> Iterator[Candidate]:
-    estimate = case.generalised
-    if estimate is None or estimate.quadrature != 1:
+    estimate = case.estimate
+    if case.normal or estimate.quadrature != 1:
         return
     text = doubts.laplace_concern(estimate)
     yield Candidate(
@@ -89,7 +92,7 @@ def _singular(case: Case) -> Iterator[Candidate]:
         yield Candidate("singularity", "No variance at zero, no correlation at one.", "", "")
         return
     for face in faces:
-        group = group_name(case.fit.estimate, face.term)
+        group = group_name(case.estimate, face.term)
         yield Candidate(
             f"singularity ({group})",
             "",
@@ -100,7 +103,7 @@ def _singular(case: Case) -> Iterator[Candidate]:
         )
 
 
-def singularity_advice(fit: MixedModelFit, face: Face) -> str:
+def singularity_advice(fit: MixedFit, face: Face) -> str:
     """Say what to do about one boundary that a fit lies on."""
     terms = fit.estimate.specification.terms
     term = terms[face.term] if face.term < len(terms) else None
@@ -130,13 +133,13 @@ def singularity_advice(fit: MixedModelFit, face: Face) -> str:
 
 
 def _uniform(case: Case) -> Iterator[Candidate]:
-    if case.residuals is None or case.generalised is None:
+    if case.residuals is None or case.normal:
         return
     test = _named(case, "uniformity")
     yield Candidate(
         "distribution",
         "The responses are distributed like draws from the model.",
-        f"The responses do not follow the {case.generalised.family.name} family: their ranks "
+        f"The responses do not follow the {case.estimate.family.name} family: their ranks "
         "among draws from the model are not uniform.",
         "Look at the other findings first, and at the plot of simulated residuals; then "
         "try another family.",
@@ -148,7 +151,7 @@ def _uniform(case: Case) -> Iterator[Candidate]:
 
 
 def _normal(case: Case) -> Iterator[Candidate]:
-    if case.residuals is None or case.generalised is not None or len(case.scores) < 8:
+    if case.residuals is None or not case.normal or len(case.scores) < 8:
         return
     found = distribution.shape(case.scores)
     skewed = abs(found.skewness) > 0.3
@@ -160,7 +163,7 @@ def _normal(case: Case) -> Iterator[Candidate]:
         if heavy
         else f"not normal (skewness {found.skewness:.2f}, excess kurtosis {found.kurtosis:.1f})"
     )
-    positive = bool(np.min(case.fit.estimate.specification.y) > 0)
+    positive = bool(np.min(case.estimate.specification.y) > 0)
     advice = (
         "With many rows this hardly affects means and their tests, but it affects predictions. "
     )
@@ -184,8 +187,8 @@ def _normal(case: Case) -> Iterator[Candidate]:
 
 
 def _dispersion(case: Case) -> Iterator[Candidate]:
-    estimate = case.generalised
-    if case.residuals is None or estimate is None or estimate.family.name not in WITHOUT_DISPERSION:
+    estimate = case.estimate
+    if case.residuals is None or estimate.family.name not in WITHOUT_DISPERSION:
         return
     binomial = estimate.family.name == "binomial"
     if binomial and (estimate.extra is None or np.max(estimate.extra) <= 1):
@@ -219,7 +222,7 @@ def _zeros(case: Case) -> Iterator[Candidate]:
     if not np.isfinite(test.statistic) and test.p_value > 0.05:
         return
     more = test.statistic > 1
-    there = case.generalised is not None and "zero" in case.generalised.parts
+    there = "zero" in case.estimate.parts
     yield Candidate(
         "zeros",
         "There are about as many zeros as the model implies.",
@@ -282,7 +285,7 @@ def _against_fit(case: Case) -> Iterator[Candidate]:
 def _against_predictors(case: Case) -> Iterator[Candidate]:
     if case.residuals is None:
         return
-    spec = case.fit.estimate.specification
+    spec = case.estimate.specification
     for term in columns.terms_of_columns(spec):
         x = spec.X[:, term.columns[0]]
         if term.interaction or len(term.columns) > 1 or len(np.unique(x)) < 4:
@@ -304,11 +307,10 @@ def _against_predictors(case: Case) -> Iterator[Candidate]:
 def _spread(case: Case) -> Iterator[Candidate]:
     if case.residuals is None or case.residuals.found.predicted.size == 0:
         return
-    linear = case.generalised is None
     widen = (
         "The logarithm of the response often helps. Otherwise glmm(..., family='gaussian', "
         "dispersion='~ x') models the spread; if it is known, give weights=."
-        if linear
+        if case.normal
         else "dispersion='~ x' models the spread, or use a family with another variance function."
     )
     r, p = distribution.spread_against(case.scores, case.residuals.found.predicted)
@@ -322,7 +324,7 @@ def _spread(case: Case) -> Iterator[Candidate]:
         abs(r) > 0.1,
         after=("dispersion",),
     )
-    for factor in case.fit.estimate.specification.factors:
+    for factor in case.estimate.specification.factors:
         F, p = distribution.spread_by_group(case.scores, factor.codes.astype(np.int_))
         if not np.isfinite(p):
             continue
@@ -359,11 +361,12 @@ def _time(case: Case) -> Iterator[Candidate]:
 
 
 def _effects(case: Case) -> Iterator[Candidate]:
-    if case.given is None:
+    if case.draw is None:
         return
-    estimate = case.fit.estimate
+    estimate = case.estimate
     spec = estimate.specification
-    for term, psi, b in zip(spec.terms, estimate.covariances, case.given.effects, strict=True):
+    covariances = estimate.covariances[estimate.components[0].terms]
+    for term, psi, b in zip(spec.terms, covariances, case.draw.effects, strict=True):
         if term.kernel is not None or len(b) < FEW_FOR_SHAPE:
             continue
         group = spec.factors[term.factor].name
@@ -390,9 +393,9 @@ def _effects(case: Case) -> Iterator[Candidate]:
             )
 
 
-def _heterogeneity(case: Case) -> Iterator[Candidate]:
-    names = [f.name for f in case.fit.estimate.specification.factors]
-    for h in heterogeneity.heterogeneity(case.fit.estimate):
+def _within_between(case: Case) -> Iterator[Candidate]:
+    names = [f.name for f in case.estimate.specification.factors]
+    for h in within_between(case.fit.inference):
         if not MIXED <= h.icc <= 1.0 - MIXED:
             continue
         group = names[h.factor]
@@ -433,7 +436,7 @@ def _collinear(case: Case) -> Iterator[Candidate]:
 
 
 def _groups(case: Case) -> Iterator[Candidate]:
-    spec = case.fit.estimate.specification
+    spec = case.estimate.specification
     for factor in spec.factors:
         few = factor.n_levels < FEW_LEVELS
         single = float(np.mean(np.bincount(factor.codes) == 1))
@@ -511,7 +514,7 @@ def _named(case: Case, name: str) -> ResidualTest:
     return next(t for t in case.residuals.tests if t.name == name)
 
 
-LOOKS: tuple[Callable[[Case], Iterator[Candidate]], ...] = (
+CRITERIA: tuple[Callable[[Case], Iterator[Candidate]], ...] = (
     _optimum,
     _separation,
     _laplace,
@@ -526,7 +529,7 @@ LOOKS: tuple[Callable[[Case], Iterator[Candidate]], ...] = (
     _spread,
     _time,
     _effects,
-    _heterogeneity,
+    _within_between,
     _influence,
     _collinear,
     _groups,

@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ranef.fits.mixed import MixedModelFit
-from ranef.models.records import GeneralisedEstimate
+from ranef.fits.mixed import MixedFit
+from ranef.inference.draws.posterior_draw import PosteriorDraw
+from ranef.models.records import Estimate
 from ranef.questions.checks import residual_tests
 from ranef.questions.checks.influence import Influence
-from ranef.questions.checks.simulated_numbers import Posterior
 from ranef.questions.checks.simulated_residuals import SimulatedResiduals
 
 __all__ = ["FINE", "LOOK", "NOTE", "Candidate", "Case", "Finding", "judged"]
@@ -90,14 +90,14 @@ class Candidate:
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """What the looks share.
+    """What the criteria share.
 
     Attributes
     ----------
     fit : fit
     residuals : SimulatedResiduals or None
         None where the response has no rank.
-    given : Posterior or None
+    draw : PosteriorDraw or None
         The draw of effects and coefficients that they rest on.
     left_out : dict of Influence
         By grouping factor.
@@ -105,28 +105,32 @@ class Case:
     rng : Generator
     """
 
-    fit: MixedModelFit
+    fit: MixedFit
     residuals: SimulatedResiduals | None
-    given: Posterior | None
+    draw: PosteriorDraw | None
     left_out: dict[str, Influence]
     time: Any
     by: Any
     rng: np.random.Generator
 
     @property
-    def generalised(self) -> GeneralisedEstimate | None:
-        estimate = self.fit.estimate
-        return estimate if isinstance(estimate, GeneralisedEstimate) else None
+    def estimate(self) -> Estimate:
+        return self.fit.estimate
+
+    @property
+    def normal(self) -> bool:
+        """Whether residuals are normal with a standard deviation that is profiled out."""
+        return self.estimate.sigma is not None
 
     @cached_property
     def scores(self) -> Floats:
-        """Normal scores of the residuals; of a linear model its standardised residuals."""
+        """Standardised residuals where they are normal, else their normal scores."""
         assert self.residuals is not None
-        if self.generalised is not None or self.given is None:
+        if self.draw is None or self.draw.sigma is None:
             return residual_tests.normal_scores(self.residuals.scaled)
-        spec = self.fit.estimate.specification
+        spec = self.estimate.specification
         w = 1.0 if spec.weights is None else np.sqrt(spec.weights)
-        return np.asarray((spec.y - self.given.predictors[0]) * w / self.given.sigma)
+        return np.asarray((spec.y - self.draw.predictors[0]) * w / self.draw.sigma)
 
 
 def judged(candidates: Sequence[Candidate], alpha: float) -> tuple[Finding, ...]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-from ranef.display.markup import Column, Markup, table
-from ranef.display.numbers import p_value, significant
+from ranef.display.columns import Column, Listing, PValue, Significant
+from ranef.display.markup import Markup, table
 
 __all__ = ["Checked", "findings_tables"]
 
@@ -40,14 +40,20 @@ def findings_tables(check: Checked, verdicts: Sequence[str]) -> list[Markup]:
         if not own:
             continue
         columns = [
-            Column("Finding", [f.words for f in own], numeric=False),
-            Column("Number", ["" if f.number != f.number else significant(f.number) for f in own]),
-            Column("p", ["" if f.p_value != f.p_value else p_value(f.p_value) for f in own]),
+            Column("What", [f.what for f in own]),
+            Column("Finding", [f.words for f in own]),
+            Column("Number", [_some(f.number) for f in own], Significant()),
+            Column("p", [_some(f.p_value) for f in own], PValue()),
         ]
         if verdict != "fine":
-            columns.append(Column("What to do", [_advice(f) for f in own], numeric=False))
-        parts.append(table(WORDS[verdict], Column("What", [f.what for f in own]), columns))
+            columns.append(Column("What to do", [_advice(f) for f in own]))
+        parts.append(table(Listing(verdict, tuple(columns), WORDS[verdict])))
     return parts
+
+
+def _some(value: float) -> float | None:
+    """The value, or None where there is none."""
+    return None if value != value else value
 
 
 def _advice(finding: Any) -> str:

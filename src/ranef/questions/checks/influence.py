@@ -11,17 +11,18 @@ from numpy.typing import NDArray
 
 from ranef import arguments
 from ranef.display.answer import Shown
-from ranef.display.page import Page, Paragraph, TextTable, number
+from ranef.display.numbers import number
+from ranef.display.page import Page, Paragraph, TextTable
 from ranef.display.progress import counted
 from ranef.errors import ModelError
-from ranef.fits.columns import fitted_model, groups_of, labels_of
-from ranef.fits.mixed import MixedModelFit
-from ranef.models.labels import factors_of, group_name, terms_of
-from ranef.models.records import GeneralisedEstimate
-from ranef.questions.checks import influence_numbers
+from ranef.fits.columns import groups_of, labels_of
+from ranef.fits.mixed import MixedFit
+from ranef.fits.protocol import Levelled, Refittable, require
+from ranef.models.labels import group_name
+from ranef.questions.checks import influence_numbers, influence_picture
 from ranef.questions.checks import leverage as leverage_
 from ranef.tables import make_table
-from ranef.tables.frame import Frame
+from ranef.tables.origin import Origin
 
 __all__ = ["Influence", "Leverage", "influence", "leverage"]
 
@@ -37,7 +38,7 @@ class Influence(Shown):
 
     Attributes
     ----------
-    found : ranef.diagnostics.Influence
+    found : Deletions
         The numbers as arrays, one row for each row or group left out.
     by : str
         ``"row"``, or the name of the groups.
@@ -50,7 +51,7 @@ class Influence(Shown):
         Coefficients.
     deviations : tuple of str
         Standard deviations.
-    frame : Frame
+    frame : Origin
     title : str
 
     Examples
@@ -64,14 +65,14 @@ class Influence(Shown):
     8     335  0.13
     """
 
-    found: influence_numbers.Influence
+    found: influence_numbers.Deletions
     by: str
     method: str
     labels: tuple[Any, ...]
     sizes: NDArray[np.int_]
     terms: tuple[str, ...]
     deviations: tuple[str, ...]
-    frame: Frame
+    frame: Origin
     title: str
 
     def __len__(self) -> int:
@@ -139,9 +140,8 @@ class Influence(Shown):
         >>> ranef.influence(fit).plot().get_title(loc="left")
         "Cook's distance, without each Batch"
         """
-        from ranef.questions.checks.influence_picture import influence as draw
-
-        return draw(self, statistic, term=term, most=arguments.count("most", most), ax=ax)
+        most = arguments.count("most", most)
+        return influence_picture.influence(self, statistic, term=term, most=most, ax=ax)
 
     @property
     def page(self) -> Page:
@@ -229,7 +229,7 @@ def influence(
     >>> int(rows.cook.argmax())
     59
     """
-    fit = fitted_model(fit)
+    fit = require(fit, "influence()", Levelled, Refittable)
     _refuse_multinomial(fit)
     jobs = None if n_jobs is None else arguments.count("n_jobs", n_jobs)
     shown = arguments.optional_flag("progress", progress)
@@ -243,25 +243,30 @@ def influence(
     else:
         codes, labels, name = groups_of(fit, _only_factor(fit) if by is None else by)
     if single and method == "one-step":
-        found = influence_numbers.influence_of_rows(fit.estimate)
+        found = influence_numbers.influence_of_rows(fit.inference)
     else:
 
         def track(work: Sequence[int]) -> Iterable[int]:
             return counted(work, f"without each {name}", shown)
 
         found = influence_numbers.influence_of_sets(
-            fit.estimate, codes, method, n_jobs=jobs, track=track
+            fit.inference, codes, method, n_jobs=jobs, track=track
         )
-    sizes = np.bincount(codes[codes >= 0], minlength=len(labels))
-    terms = _terms(fit)
     return Influence(
-        found, name, method, tuple(labels), sizes, terms, _deviations(fit), fit.frame, fit.formula
+        found=found,
+        by=name,
+        method=method,
+        labels=tuple(labels),
+        sizes=np.bincount(codes[codes >= 0], minlength=len(labels)),
+        terms=fit.estimate.components[0].names,
+        deviations=_deviations(fit),
+        frame=fit.frame,
+        title=fit.formula,
     )
 
 
-def _refuse_multinomial(fit: MixedModelFit) -> None:
-    estimate = fit.estimate
-    if isinstance(estimate, GeneralisedEstimate) and estimate.family.name == "multinomial":
+def _refuse_multinomial(fit: MixedFit) -> None:
+    if fit.family.name == "multinomial":
         raise ModelError(
             "influence is about the coefficients of one linear predictor, and a multinomial "
             "model has one for each category; fit the comparison of two categories as a "
@@ -269,8 +274,8 @@ def _refuse_multinomial(fit: MixedModelFit) -> None:
         )
 
 
-def _only_factor(fit: MixedModelFit) -> str:
-    names = [f.name for f in factors_of(fit.estimate)]
+def _only_factor(fit: MixedFit) -> str:
+    names = [f.name for f in fit.factors]
     if len(names) > 1:
         raise ModelError(
             f"say whose influence: by= one of {', '.join(map(repr, names))}, or by='row'"
@@ -278,7 +283,7 @@ def _only_factor(fit: MixedModelFit) -> str:
     return names[0]
 
 
-def _places(fit: MixedModelFit) -> list[Any]:
+def _places(fit: MixedFit) -> list[Any]:
     """Places of the rows in the user's table, or their labels where it has some."""
     rows = fit.frame.accounting
     kept = np.arange(rows.n_rows) if rows.kept is None else np.flatnonzero(rows.kept)
@@ -286,19 +291,12 @@ def _places(fit: MixedModelFit) -> list[Any]:
     return kept.tolist() if index is None else [index[i] for i in kept]
 
 
-def _terms(fit: MixedModelFit) -> tuple[str, ...]:
-    estimate = fit.estimate
-    if isinstance(estimate, GeneralisedEstimate):
-        return estimate.components[0].names
-    return estimate.specification.names
-
-
-def _deviations(fit: MixedModelFit) -> tuple[str, ...]:
+def _deviations(fit: MixedFit) -> tuple[str, ...]:
     """Names of the standard deviations: ``"Subject: Days"``, ``"Residual"``."""
     estimate = fit.estimate
     names = [
         f"{group_name(estimate, t)}: {name}"
-        for t, term in enumerate(terms_of(estimate))
+        for t, term in enumerate(estimate.terms)
         for name in term.names
     ]
     seen: dict[str, int] = {}
@@ -306,7 +304,7 @@ def _deviations(fit: MixedModelFit) -> tuple[str, ...]:
         seen[name] = seen.get(name, 0) + 1
         if seen[name] > 1:
             names[i] = f"{name} ({seen[name]})"
-    return tuple(names) if isinstance(estimate, GeneralisedEstimate) else (*names, "Residual")
+    return tuple(names) if estimate.sigma is None else (*names, "Residual")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -315,13 +313,13 @@ class Leverage(Shown):
 
     Attributes
     ----------
-    found : ranef.diagnostics.Leverage
+    found : HatValues
         As arrays.
-    frame : Frame
+    frame : Origin
     """
 
-    found: leverage_.Leverage
-    frame: Frame
+    found: leverage_.HatValues
+    frame: Origin
 
     @property
     def effective(self) -> float:
@@ -370,5 +368,5 @@ def leverage(fit: Any) -> Leverage:
     <BLANKLINE>
     29.02 effective parameters, of which 2.00 fixed; largest hat value ...; tidy() has ...
     """
-    fit = fitted_model(fit)
-    return Leverage(leverage_.leverage(fit.estimate), fit.frame)
+    fit = require(fit, "leverage()", Levelled)
+    return Leverage(leverage_.leverage(fit.inference), fit.frame)

@@ -15,18 +15,17 @@ Frees 1997, J. Am. Stat. Assoc. 92):
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ranef.derivatives.generalised import generalised_criterion
-from ranef.design.specification import Specification
 from ranef.errors import ModelError
-from ranef.families import Cumulative
-from ranef.inference.effects.linearised import Linearised, is_constrained, linearised
-from ranef.models.generalised import fit_glmm
-from ranef.models.records import Estimate, GeneralisedEstimate
+from ranef.inference.coefficients.deviance import Deviance
+from ranef.inference.effects.linearised import Linearised, is_constrained
+from ranef.inference.protocol import Inference
+from ranef.models.records import Estimate
+from ranef.models.refitting import refitted
 from ranef.questions.checks.deletion import (
     deletable,
     independent_sets,
@@ -34,13 +33,13 @@ from ranef.questions.checks.deletion import (
     without_rows,
 )
 from ranef.questions.checks.leverage import inverse_times, leverage, projected
-from ranef.solve import search
-from ranef.solve.point import LinearPoint, linear_point
+from ranef.solve.point import LinearPoint
 from ranef.solve.resources import available_cores, in_threads
 
-__all__ = ["Influence", "influence_of_rows", "influence_of_sets"]
+__all__ = ["Deletions", "influence_of_rows", "influence_of_sets"]
 
 Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
 Codes = NDArray[np.int_]
 Track = Callable[[Sequence[int]], Iterable[int]]
 
@@ -49,7 +48,7 @@ MOST_SOLVED = 100_000_000
 
 
 @dataclass(frozen=True, eq=False)
-class Influence:
+class Deletions:
     """The estimates without each of G sets of rows; NaN where they cannot be had.
 
     Attributes
@@ -85,7 +84,7 @@ class Influence:
     theta: Floats
     sd: Floats
     displacement: Floats
-    refitted: NDArray[np.bool_]
+    refitted: Bools
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,21 +98,25 @@ class _Without:
     displacement: float
 
 
-def influence_of_rows(estimate: Estimate) -> Influence:
+WithoutRows = Callable[[Bools], _Without]
+"""From the rows that are kept (n,) to the estimates by them."""
+
+
+def influence_of_rows(model: Inference) -> Deletions:
     """Influence of every row at the estimate's theta, in closed form."""
+    estimate = model.estimate
     _refuse_constrained(estimate)
-    model = linearised(estimate)
-    spec, point = model.specification, model.point()
-    weights = model.weights
-    hat = leverage(estimate, model).hat
-    Pii = weights * np.maximum(1.0 - hat, 1e-12)
-    h = inverse_times(model, spec.X)
-    Py = projected(model)
+    working = model.linearised()
+    spec, point = working.specification, working.point()
+    hat = leverage(model, working).hat
+    Pii = working.weights * np.maximum(1.0 - hat, 1e-12)
+    h = inverse_times(working, spec.X)
+    Py = projected(working)
     Ch = h @ point.C
     dfbeta = Ch * (Py / Pii)[:, None]
     spread = np.sum(Ch * h, axis=1) / Pii
     r2 = point.r2 - Py**2 / Pii
-    if model.known_sigma:
+    if working.known_sigma:
         scale, scales = 1.0, np.ones(spec.n)
     else:
         scale, scales = point.r2 / point.degrees, r2 / (point.degrees - 1.0)
@@ -129,24 +132,24 @@ def influence_of_rows(estimate: Estimate) -> Influence:
         change = np.einsum("np,pq,nq->n", Ch[:, shown], np.linalg.inv(C), Ch[:, shown])
         ratio = 1.0 + change / Pii
     all_form = np.einsum("np,pq,nq->n", dfbeta, np.linalg.inv(point.C), dfbeta)
-    moved = all_form if model.known_sigma else _sigma_part(point, scales, all_form)
-    possible = _possible(spec.X, np.arange(spec.n)) & (hat < 1.0 - 1e-9)
-    sigma = np.sqrt(scales / scale)[:, None] - 1.0
-    sd = np.zeros((spec.n, 0)) if model.known_sigma else sigma
-    unknown = np.full((spec.n, _sd(estimate).size - sd.shape[1]), np.nan)
-    beta = _beta(estimate)[None, :] - d
-    found = Influence(
-        beta,
-        d,
-        d / np.sqrt(variance),
-        form / scale / max(p, 1),
-        (scales / scale) ** p * ratio,
-        np.full((spec.n, len(estimate.theta)), np.nan),
-        np.hstack([unknown, sd]),
-        moved,
-        possible,
+    moved = all_form if working.known_sigma else _sigma_part(point, scales, all_form)
+    possible = deletable(spec.X, np.arange(spec.n)) & (hat < 1.0 - 1e-9)
+    sd = np.full((spec.n, _deviations(estimate).size), np.nan)
+    if not working.known_sigma:
+        sd[:, -1] = np.sqrt(scales / scale) - 1.0
+    return _masked(
+        Deletions(
+            beta=estimate.beta - d,
+            dfbeta=d,
+            dfbetas=d / np.sqrt(variance),
+            cook=form / scale / max(p, 1),
+            covratio=(scales / scale) ** p * ratio,
+            theta=np.full((spec.n, len(estimate.theta)), np.nan),
+            sd=sd,
+            displacement=moved,
+            refitted=possible,
+        )
     )
-    return _masked(found)
 
 
 def _sigma_part(point: LinearPoint, scales: Floats, form: Floats) -> Floats:
@@ -157,18 +160,18 @@ def _sigma_part(point: LinearPoint, scales: Floats, form: Floats) -> Floats:
 
 
 def influence_of_sets(
-    estimate: Estimate,
+    model: Inference,
     sets: Codes,
     method: str,
     *,
     n_jobs: int | None = None,
     track: Track = iter,
-) -> Influence:
+) -> Deletions:
     """Influence of each set of rows.
 
     Parameters
     ----------
-    estimate : Estimate
+    model : Inference
     sets : (n,) int array
         Set of each row, 0 .. G - 1; -1 of rows that are always kept.
     method : {"exact", "one-step"}
@@ -188,33 +191,31 @@ def influence_of_sets(
             "influence compares the fit with fits that leave one group out, and there is only "
             f"{count} group; choose by= with more levels, or by='row'"
         )
-    possible = _possible(estimate.specification.X, sets)
-    one_step = method == "one-step"
-    if one_step:
+    estimate, spec = model.estimate, model.estimate.specification
+    possible = deletable(spec.X, sets)
+    if method == "one-step":
         _refuse_constrained(estimate)
-    model = linearised(estimate) if one_step else None
-    spec = estimate.specification
-    columns = spec.p + sum(term.size for term in spec.terms)
-    large = count * len(sets) * columns > MOST_SOLVED
-    if model is not None and large and independent_sets(model.specification, sets):
-        return _masked(_at_theta(estimate, model, sets, possible))
-    whole = None if model is None else model.point()
-    rows = replace(estimate.specification)  # its cross-products are one thread's own
+        working = model.linearised()
+        columns = spec.p + sum(term.size for term in spec.terms)
+        large = count * len(sets) * columns > MOST_SOLVED
+        if large and independent_sets(working.specification, sets):
+            return _masked(_at_theta(estimate, working, sets, possible))
+        without, vcov = _one_step(model, working)
+    else:
+        without, vcov = _refits(model), _vcov(estimate)
 
     def work(g: int) -> _Without | None:
         keep = sets != g
-        if not possible[g] or keep.sum() <= estimate.specification.p + 1:
+        if not possible[g] or keep.sum() <= spec.p + 1:
             return None
         try:
-            if model is not None and whole is not None:
-                return _one_step(estimate, model, whole, keep, rows)
-            return _refitted(estimate, keep, rows)
+            return without(keep)
         except (ModelError, np.linalg.LinAlgError):
             return None
 
     answers = in_threads(work, range(count), available_cores(n_jobs))
-    found = [one for _, one in zip(track(range(count)), answers, strict=True)]
-    return _gathered(estimate, found, _reference_vcov(estimate, model, whole))
+    estimates = [one for _, one in zip(track(range(count)), answers, strict=True)]
+    return _gathered(estimate, estimates, vcov)
 
 
 def _refuse_constrained(estimate: Estimate) -> None:
@@ -225,91 +226,76 @@ def _refuse_constrained(estimate: Estimate) -> None:
         )
 
 
-def _possible(X: Floats, sets: Codes) -> NDArray[np.bool_]:
-    return deletable(X, sets)
-
-
-def _one_step(
-    estimate: Estimate,
-    model: Linearised,
-    whole: LinearPoint,
-    keep: NDArray[np.bool_],
-    rows: Specification,
-) -> _Without:
-    rest = without_rows(model.specification, keep)
+def _one_step(model: Inference, working: Linearised) -> tuple[WithoutRows, Floats]:
+    """What solves for the other rows without a search, and vcov that distances are measured in."""
+    estimate, whole = model.estimate, working.point()
+    if not working.known_sigma:
+        fall = _fall(model)
+        return lambda keep: _stepped(working, keep, fall), _vcov(estimate)
     shown = _shown(estimate)
-    if model.known_sigma:
-        point = model.point(rest)
-        beta = _beta(estimate) + (point.beta - whole.beta)[shown]
+    own = np.ix_(shown, shown)
+    theta = np.full(len(estimate.theta), np.nan)
+    sd = np.full(_deviations(estimate).size, np.nan)
+
+    def without(keep: Bools) -> _Without:
+        point = working.point(without_rows(working.specification, keep))
         d = point.beta - whole.beta
-        unknown = np.full(len(estimate.theta), np.nan)
-        nothing = np.full(_sd(estimate).size, np.nan)
         form = float(d @ np.linalg.solve(whole.C, d))
-        return _Without(beta, point.C[np.ix_(shown, shown)], unknown, nothing, form)
-    point = model.stepped(rest)
+        return _Without(estimate.beta + d[shown], point.C[own], theta, sd, form)
+
+    return without, np.asarray(whole.C[own])
+
+
+def _stepped(working: Linearised, keep: Bools, fall: Deviance) -> _Without:
+    """One Newton step of theta from the estimate, sigma profiled out."""
+    point = working.stepped(without_rows(working.specification, keep))
     s2 = point.r2 / point.degrees
-    sd = _deviations([s2 * psi for psi in point.covariances], np.sqrt(s2))
-    moved = _displacement(estimate, rows, point.beta, point.theta, s2)
+    sd = _roots([s2 * psi for psi in point.covariances], point.sigma)
+    moved = fall(point.beta, point.theta, point.sigma)
     return _Without(point.beta, s2 * point.C, point.theta, sd, moved)
 
 
-def _refitted(estimate: Estimate, keep: NDArray[np.bool_], rows: Specification) -> _Without:
+def _refits(model: Inference) -> WithoutRows:
+    """What fits the model to the other rows, from the estimate's theta."""
+    estimate, fall = model.estimate, _fall(model)
     start = None if estimate.optimum.singular else estimate.theta
-    if isinstance(estimate, GeneralisedEstimate):
-        again = fit_glmm(
-            parts_without_rows(estimate.parts, keep),
-            estimate.family,
-            extra=None if estimate.extra is None else estimate.extra[keep],
-            quadrature=estimate.quadrature,
-            reml=estimate.reml,
-            priors=estimate.priors,
-            fixed=estimate.fixed,
-            equal=estimate.equal,
-            start=start,
-            n_jobs=1,
-        )
-        moved = generalised_criterion(estimate, again.coefficients, again.theta)
-        moved -= generalised_criterion(estimate, estimate.coefficients, estimate.theta)
-        own = again.components[0].coefficients
-        vcov = again.coefficient_vcov[own, own]
-        return _Without(again.beta, vcov, again.theta, _sd(again), moved)
-    found = search.fit(
-        without_rows(estimate.specification, keep), reml=estimate.reml, start=start, n_jobs=1
-    )
-    s2 = found.sigma**2
-    sd = _deviations(found.covariances, found.sigma)
-    moved = _displacement(estimate, rows, found.beta, found.theta, s2)
-    return _Without(found.beta, found.vcov, found.theta, sd, moved)
+
+    def without(keep: Bools) -> _Without:
+        parts = parts_without_rows(estimate.parts, keep)
+        extra = None if estimate.extra is None else estimate.extra[keep]
+        again = refitted(estimate, parts, extra, start=start, n_jobs=1)
+        moved = fall(again.coefficients, again.theta, again.sigma)
+        return _Without(again.beta, _vcov(again), again.theta, _deviations(again), moved)
+
+    return without
 
 
-def _displacement(
-    estimate: Estimate, rows: Specification, beta: Floats, theta: Floats, s2: float
-) -> float:
-    """Minus twice the log-likelihood of all rows at a point, minus that at the estimate."""
-    point = linear_point(rows, theta, reml=estimate.reml, path=estimate.optimum.path, n_jobs=1)
-    m = point.degrees
-    gap = beta - point.beta
-    form = float(gap @ np.linalg.solve(point.C, gap)) if len(gap) else 0.0
-    there = point.criterion - m * (1.0 + np.log(point.r2 / m))
-    there += m * np.log(s2) + (point.r2 + form) / s2
-    return float(there - estimate.optimum.criterion)
+def _fall(model: Inference) -> Deviance:
+    """Twice what the log-likelihood of all rows falls from the estimate to other parameters."""
+    estimate, deviance = model.estimate, model.deviance_function()
+    here = deviance(estimate.coefficients, estimate.theta, estimate.sigma)
+    return lambda coefficients, theta, sigma: deviance(coefficients, theta, sigma) - here
 
 
-def _at_theta(
-    estimate: Estimate, model: Linearised, sets: Codes, possible: NDArray[np.bool_]
-) -> Influence:
+def _vcov(estimate: Estimate) -> Floats:
+    """Covariance of the mean's coefficients given theta."""
+    own = estimate.components[0].coefficients
+    return np.asarray(estimate.coefficient_vcov[own, own])
+
+
+def _at_theta(estimate: Estimate, working: Linearised, sets: Codes, possible: Bools) -> Deletions:
     """All sets at once where they share no random effect: sums over each one's rows.
 
     With e = y - X beta, A_g = X_g' H_g^-1 X_g and a_g = X_g' H_g^-1 e_g,
 
         beta_(g) = beta - (A - A_g)^-1 a_g.
     """
-    spec, point = model.specification, model.point()
+    spec, point = working.specification, working.point()
     count, p = len(possible), spec.p
     e = spec.y - spec.X @ point.beta
     if spec.offset is not None:
         e = e - spec.offset
-    solved = inverse_times(model, np.column_stack([spec.X, e]))
+    solved = inverse_times(working, np.column_stack([spec.X, e]))
     h, He = solved[:, :p], solved[:, p]
     rows = np.bincount(sets, minlength=count)
     own = np.empty((count, p, p))
@@ -322,7 +308,7 @@ def _at_theta(
     C = np.linalg.inv(rest)
     d = np.einsum("gpq,gq->gp", C, a)
     r2 = point.r2 - np.bincount(sets, e * He, count) - np.sum(a * d, axis=1)
-    if model.known_sigma:
+    if working.known_sigma:
         scale, scales = 1.0, np.ones(count)
     else:
         degrees = point.degrees - rows
@@ -332,102 +318,81 @@ def _at_theta(
     shown = _shown(estimate)
     part = np.ix_(np.arange(count), shown, shown)
     form = np.einsum("gp,pq,gq->g", d, A, d)
-    moved = form if model.known_sigma else _sigma_part(point, scales, form)
+    moved = form if working.known_sigma else _sigma_part(point, scales, form)
     whole, small = scale * point.C[np.ix_(shown, shown)], scales[:, None, None] * C[part]
-    columns = _sd(estimate).size
+    columns = _deviations(estimate).size
     sd = np.full((count, columns), np.nan)
-    if not model.known_sigma:
+    if not working.known_sigma:
         sd[:, -1] = np.sqrt(scales / scale) - 1.0
     d = d[:, shown]
     ld = np.linalg.slogdet(small)[1] - np.linalg.slogdet(whole)[1]
-    return Influence(
-        _beta(estimate)[None, :] - d,
-        d,
-        d / np.sqrt(np.einsum("gpp->gp", small)),
-        np.einsum("gp,pq,gq->g", d, np.linalg.inv(whole), d) / max(len(shown), 1),
-        np.exp(ld),
-        np.full((count, len(estimate.theta)), np.nan),
-        sd,
-        moved,
-        possible & np.isfinite(scales),
+    return Deletions(
+        beta=estimate.beta - d,
+        dfbeta=d,
+        dfbetas=d / np.sqrt(np.einsum("gpp->gp", small)),
+        cook=np.einsum("gp,pq,gq->g", d, np.linalg.inv(whole), d) / max(len(shown), 1),
+        covratio=np.exp(ld),
+        theta=np.full((count, len(estimate.theta)), np.nan),
+        sd=sd,
+        displacement=moved,
+        refitted=possible & np.isfinite(scales),
     )
 
 
 def _shown(estimate: Estimate) -> NDArray[np.intp]:
     """Columns of X whose coefficients the estimate has: an ordinal model has no intercept."""
+    kept = estimate.components[0].names
     names = estimate.specification.names
-    kept = estimate.components[0].names if isinstance(estimate, GeneralisedEstimate) else names
-    if isinstance(estimate, GeneralisedEstimate) and not isinstance(estimate.family, Cumulative):
-        kept = names
     return np.array([i for i, name in enumerate(names) if name in kept], dtype=np.intp)
 
 
-def _beta(estimate: Estimate) -> Floats:
-    return estimate.beta
+def _deviations(estimate: Estimate) -> Floats:
+    """Standard deviations of all random effects, the residual's last where it is profiled out."""
+    return _roots(estimate.covariances, estimate.sigma)
 
 
-def _deviations(covariances: Sequence[Floats], sigma: float | None) -> Floats:
+def _roots(covariances: Sequence[Floats], sigma: float | None) -> Floats:
     parts = [np.sqrt(np.maximum(np.diag(psi), 0.0)) for psi in covariances]
     return np.concatenate([*parts, *([np.array([sigma])] if sigma is not None else [])])
 
 
-def _sd(estimate: Estimate) -> Floats:
-    """Standard deviations of all random effects, the residual's last in a linear model."""
-    if isinstance(estimate, GeneralisedEstimate):
-        return _deviations(estimate.term_covariances, None)
-    return _deviations(estimate.covariances, estimate.sigma)
-
-
-def _reference_vcov(
-    estimate: Estimate, model: Linearised | None, whole: LinearPoint | None
-) -> Floats:
-    """Covariance of beta that the distances are measured in."""
-    if not isinstance(estimate, GeneralisedEstimate):
-        return estimate.vcov
-    if model is not None and whole is not None:
-        shown = _shown(estimate)
-        return np.asarray(whole.C[np.ix_(shown, shown)])
-    own = estimate.components[0].coefficients
-    return np.asarray(estimate.coefficient_vcov[own, own])
-
-
-def _gathered(estimate: Estimate, found: Sequence[_Without | None], vcov: Floats) -> Influence:
-    p, k, s = len(estimate.beta), len(estimate.theta), _sd(estimate).size
-    G = len(found)
+def _gathered(estimate: Estimate, without: Sequence[_Without | None], vcov: Floats) -> Deletions:
+    p, k, s = len(estimate.beta), len(estimate.theta), _deviations(estimate).size
+    G = len(without)
     beta, theta = np.full((G, p), np.nan), np.full((G, k), np.nan)
     sd, errors = np.full((G, s), np.nan), np.full((G, p), np.nan)
-    ratio, moved = np.full(G, np.nan), np.full(G, np.nan)
-    known = np.flatnonzero(np.diag(vcov) > 0)
-    own = np.ix_(known, known)
-    log_whole = float(np.linalg.slogdet(vcov[own])[1]) if len(known) else 0.0
-    for g, one in enumerate(found):
+    ratio, displacement = np.full(G, np.nan), np.full(G, np.nan)
+    free = np.flatnonzero(np.diag(vcov) > 0)
+    own = np.ix_(free, free)
+    log_whole = float(np.linalg.slogdet(vcov[own])[1]) if len(free) else 0.0
+    for g, one in enumerate(without):
         if one is None:
             continue
-        beta[g], theta[g], sd[g], moved[g] = one.beta, one.theta, one.sd, one.displacement
+        beta[g], theta[g], sd[g], displacement[g] = one.beta, one.theta, one.sd, one.displacement
         errors[g] = np.sqrt(np.diag(one.vcov))
         ratio[g] = 1.0
-        if len(known):
+        if len(free):
             ratio[g] = np.exp(float(np.linalg.slogdet(one.vcov[own])[1]) - log_whole)
     dfbeta = estimate.beta - beta
     inverse = np.linalg.pinv(vcov, hermitian=True) if p else np.zeros((0, 0))
     form = np.einsum("gp,pq,gq->g", dfbeta, inverse, dfbeta)
     with np.errstate(divide="ignore", invalid="ignore"):
-        change = sd / _sd(estimate) - 1.0
+        change = sd / _deviations(estimate) - 1.0
         dfbetas = np.where(errors > 0, dfbeta / errors, np.where(np.isnan(errors), np.nan, 0.0))
-    return Influence(
-        beta,
-        dfbeta,
-        dfbetas,
-        form / max(len(known), 1),
-        ratio,
-        theta - estimate.theta,
-        change,
-        moved,
-        np.array([one is not None for one in found]),
+    return Deletions(
+        beta=beta,
+        dfbeta=dfbeta,
+        dfbetas=dfbetas,
+        cook=form / max(len(free), 1),
+        covratio=ratio,
+        theta=theta - estimate.theta,
+        sd=change,
+        displacement=displacement,
+        refitted=np.array([one is not None for one in without]),
     )
 
 
-def _masked(found: Influence) -> Influence:
+def _masked(found: Deletions) -> Deletions:
     """NaN where a set cannot be left out."""
     out = {}
     for name, values in vars(found).items():
@@ -436,4 +401,4 @@ def _masked(found: Influence) -> Influence:
         else:
             shape = (-1,) + (1,) * (values.ndim - 1)
             out[name] = np.where(found.refitted.reshape(shape), values, np.nan)
-    return Influence(**out)
+    return Deletions(**out)

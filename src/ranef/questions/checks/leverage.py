@@ -14,20 +14,20 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from ranef.derivatives import generalised, linear
-from ranef.inference.effects.linearised import Linearised, linearised
-from ranef.inference.rows.parts import linear_parts, own_rows
-from ranef.models.records import Estimate, GeneralisedEstimate
+from ranef.inference.effects.combinations import Combinations
+from ranef.inference.effects.linearised import Linearised
+from ranef.inference.protocol import Inference
+from ranef.models.records import Estimate
 from ranef.models.rows import at_levels
 from ranef.solve.point import linear_point
 
-__all__ = ["Leverage", "inverse_times", "leverage", "projected"]
+__all__ = ["HatValues", "inverse_times", "leverage", "projected"]
 
 Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
-class Leverage:
+class HatValues:
     """Hat values of the rows.
 
     Attributes
@@ -50,31 +50,27 @@ class Leverage:
         return float(self.hat.sum())
 
 
-def leverage(estimate: Estimate, model: Linearised | None = None) -> Leverage:
+def leverage(model: Inference, working: Linearised | None = None) -> HatValues:
     """Return the hat values of a fit, of a generalised one in its working linear model."""
-    model = linearised(estimate) if model is None else model
-    hat = _conditional(estimate, model)
-    spec = model.specification
-    HX = inverse_times(model, spec.X)
-    C = model.point().C
-    fixed = np.einsum("ni,ij,nj->n", spec.X, C, HX)
-    return Leverage(hat, fixed, hat - fixed)
+    working = model.linearised() if working is None else working
+    spec = working.specification
+    variance = model.prediction_variance(_conditional_means(model.estimate))
+    hat = working.weights * variance / working.sigma**2
+    HX = inverse_times(working, spec.X)
+    fixed = np.einsum("ni,ij,nj->n", spec.X, working.point().C, HX)
+    return HatValues(hat, fixed, hat - fixed)
 
 
-def _conditional(estimate: Estimate, model: Linearised) -> Floats:
-    spec = model.specification
-    if not isinstance(estimate, GeneralisedEstimate):
-        random = [(spec.factors[t.factor].codes, t.z) for t in spec.terms]
-        variance = linear.prediction_variance(estimate, spec.X, random)
-        return np.asarray(model.weights * variance / estimate.sigma**2)
-    part = linear_parts(estimate, own_rows(estimate))[0]
+def _conditional_means(estimate: Estimate) -> Combinations:
+    """Linear predictor of the mean of each row, random effects included."""
+    part, spec = estimate.components[0], estimate.specification
     X = np.zeros((spec.n, len(estimate.coefficients)))
-    X[:, part.columns] = part.X
-    own: list[tuple[NDArray[np.int32], Floats] | None] = [None] * len(estimate.terms)
-    for term, codes, z in part.random:
-        own[term] = (codes, z)
-    variance = generalised.generalised_prediction_variance(estimate, X, own)
-    return np.asarray(model.weights * variance)
+    X[:, part.coefficients] = spec.X[:, [spec.names.index(name) for name in part.names]]
+    random: list[tuple[NDArray[np.int32], Floats] | None] = [None] * len(estimate.terms)
+    for t in range(part.terms.start, part.terms.stop):
+        term = estimate.terms[t]
+        random[t] = (estimate.factors[term.factor].codes, term.z)
+    return Combinations(X, tuple(random))
 
 
 def inverse_times(model: Linearised, columns: Floats) -> Floats:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ranef.display.canvas import MUTED, label, on_figure
-from ranef.display.reading import has_residuals, is_generalised
+from ranef.display.reading import QUANTILE, has_residuals, usual_residuals
+from ranef.questions.checks.findings_table import Checked
 from ranef.questions.checks.influence_picture import influence
 from ranef.questions.checks.quantile_pictures import qq
 from ranef.questions.checks.residual_picture import residuals
@@ -20,20 +20,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["Checked", "DrawnResiduals", "check_page"]
+__all__ = ["DrawnResiduals", "check_page"]
 
 MOST_LEVELS = 12
-
-
-class Checked(Protocol):
-    """What the picture reads of a check."""
-
-    @property
-    def fit(self) -> Any: ...
-    @property
-    def residuals(self) -> Any: ...
-    @property
-    def left_out(self) -> Mapping[str, Any]: ...
 
 
 def check_page(check: Checked, *, figure: Figure | None = None) -> NDArray[np.object_]:
@@ -59,9 +48,8 @@ def check_page(check: Checked, *, figure: Figure | None = None) -> NDArray[np.ob
     axes = on_figure(figure, 13.0, 7.8).subplots(2, 3).ravel()
     fit = check.fit
     if has_residuals(fit):
-        shown = (
-            DrawnResiduals(check) if is_generalised(fit) and check.residuals is not None else fit
-        )
+        drawn = usual_residuals(fit) == QUANTILE and check.residuals is not None
+        shown = DrawnResiduals(check) if drawn else fit
         residuals(shown, ax=axes[0])
         qq(shown, ax=axes[1])
         scale_location(shown, ax=axes[5])

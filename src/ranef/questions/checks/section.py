@@ -13,7 +13,13 @@ from ranef.display.figures import figure
 from ranef.display.leaving import left_out, or_why
 from ranef.display.markup import Markup, element, join
 from ranef.display.numbers import count
-from ranef.display.reading import Fitted, has_residuals, is_generalised, random_effects
+from ranef.display.reading import (
+    QUANTILE,
+    Fitted,
+    has_residuals,
+    random_effects,
+    usual_residuals,
+)
 from ranef.display.words import alt_text
 from ranef.errors import RanefError
 from ranef.questions.checks import (
@@ -43,7 +49,8 @@ def fitness(fit: Fitted) -> Markup:
         )
     rows = fit.estimate.specification.n
     if rows > MOST_ROWS:
-        return join([_too_many(rows), *([] if is_generalised(fit) else [_pair(fit)])])
+        pictures = [] if usual_residuals(fit) == QUANTILE else [_pair(fit)]
+        return join([_too_many(rows), *pictures])
     try:
         check = _checked(fit, rows)
     except RanefError as refusal:
@@ -78,7 +85,7 @@ def _pictures(fit: Fitted, check: Any) -> list[Markup]:
     """Return the pictures; those of a generalised model rest on the draws of the check."""
     shown: Any = fit
     parts = []
-    if is_generalised(fit) and check.residuals is not None:
+    if usual_residuals(fit) == QUANTILE and check.residuals is not None:
         shown = DrawnResiduals(check)
         draws = check.residuals.found.draws.shape[1]
         parts.append(element("p", words.QUANTILE_RESIDUALS.format(draws=count(draws, "response"))))

@@ -25,22 +25,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ranef.covariance.factor import square_root
-from ranef.derivatives.generalised import generalised_conditional_covariances
 from ranef.errors import ModelError
-from ranef.families import CensoredGaussian, Cumulative
-from ranef.inference.draws import generalised, sampling, simulation
+from ranef.families import CensoredGaussian
+from ranef.inference.draws.posterior_draw import PosteriorDraw
 from ranef.inference.draws.quantile_residuals import ranked
-from ranef.inference.draws.simulation import EffectDraws
-from ranef.inference.effects.linearised import Linearised, linearised, refuse_unordered
-from ranef.inference.rows import fitted
-from ranef.inference.rows.parts import linear_parts, own_rows
-from ranef.inference.rows.targets import has_zero
-from ranef.inference.rows.uncertainty import linear_predictors
-from ranef.models.records import Estimate, GeneralisedEstimate
-from ranef.models.rows import at_levels
+from ranef.inference.effects.linearised import refuse_unordered
+from ranef.inference.protocol import Inference
+from ranef.models.records import Estimate
 
-__all__ = ["EFFECTS", "Posterior", "Simulated", "grouped", "posterior", "simulated"]
+__all__ = ["EFFECTS", "Simulated", "grouped", "simulated"]
 
 Floats = NDArray[np.float64]
 Codes = NDArray[np.int_]
@@ -71,44 +64,25 @@ class Simulated:
     predicted: Floats
 
 
-@dataclass(frozen=True, eq=False)
-class Posterior:
-    """One draw of what the data leave open, theta given.
-
-    Attributes
-    ----------
-    predictors : (M, n) float64 array
-        Linear predictors, offsets included; of a linear model the mean.
-    effects : tuple of (q, r) float64 arrays
-        Of the terms of the mean.
-    sigma : float
-        Of a linear model; 1 in a generalised one.
-    """
-
-    predictors: Floats
-    effects: tuple[Floats, ...]
-    sigma: float
-
-
 def simulated(
-    estimate: Estimate,
+    model: Inference,
     n: int,
     effects: str,
     rng: np.random.Generator,
-    given: Posterior | None = None,
+    draw: PosteriorDraw | None = None,
 ) -> Simulated:
     """Draw n responses for each row and rank the data among them.
 
-    `given` is a draw of `posterior` to use, where there is one already.
+    `draw` is what ``"posterior"`` effects and coefficients are, where they are drawn already.
 
     Raises
     ------
     ModelError
         Of multinomial and censored responses, and where memory does not suffice.
     """
+    estimate = model.estimate
     refuse_unordered(estimate, "responses that can be ranked")
-    family = estimate.family if isinstance(estimate, GeneralisedEstimate) else None
-    if isinstance(family, CensoredGaussian):
+    if isinstance(estimate.family, CensoredGaussian):
         raise ModelError(
             "a censored response is not known where it is censored, so that it has no rank "
             "among draws; fit.residuals('pearson') has the rows that were observed"
@@ -119,11 +93,13 @@ def simulated(
             f"{n:,} draws of {len(y):,} rows would take {8e-9 * len(y) * n:.1f} GB; "
             f"take n={max(MOST_CELLS // len(y), 19)} or fewer"
         )
-    if given is None:
-        draws, predicted = _draws(estimate, n, effects, rng)
+    if effects == "posterior":
+        predictors = (model.posterior_draw(rng) if draw is None else draw).predictors
+        draws = _drawn_around(estimate, predictors, n, rng)
     else:
-        draws, predicted = drawn_around(estimate, given, n, rng), given.predictors[0]
-    return Simulated(y, draws, ranked(y, [draws], rng), predicted)
+        predictors = model.predictors("conditional" if effects == "conditional" else "typical")
+        draws = model.simulate(n, rng, kind=effects)
+    return Simulated(y, draws, ranked(y, [draws], rng), predictors[0])
 
 
 def grouped(found: Simulated, codes: Codes, rng: np.random.Generator) -> Simulated:
@@ -140,114 +116,12 @@ def grouped(found: Simulated, codes: Codes, rng: np.random.Generator) -> Simulat
     return Simulated(y, draws, ranked(y, [draws], rng), predicted)
 
 
-def _draws(
-    estimate: Estimate, n: int, effects: str, rng: np.random.Generator
-) -> tuple[Floats, Floats]:
-    """Draws (n_used, n) and the linear predictor (n_used,) they were made with."""
-    if effects != "posterior":
-        conditional = effects == "conditional"
-        if isinstance(estimate, GeneralisedEstimate):
-            parts = linear_parts(estimate, own_rows(estimate))
-            eta = linear_predictors(estimate, parts[:1], conditional)[0]
-            return generalised.simulate(estimate, n, rng, conditional=conditional), eta
-        mean = fitted.fitted(estimate, conditional=conditional)
-        return simulation.simulate(estimate, n, rng, conditional=conditional), mean
-    given = posterior(estimate, rng)
-    return drawn_around(estimate, given, n, rng), given.predictors[0]
-
-
-def drawn_around(estimate: Estimate, given: Posterior, n: int, rng: np.random.Generator) -> Floats:
-    """Draw n responses for each row at one draw of everything else, (n_used, n)."""
+def _drawn_around(
+    estimate: Estimate, predictors: Floats, n: int, rng: np.random.Generator
+) -> Floats:
+    """Draw n responses for each row at predictors (M, n_used), (n_used, n)."""
+    zero = "zero" in estimate.parts
     out = np.empty((n, estimate.specification.n))
-    if isinstance(estimate, GeneralisedEstimate):
-        zero = has_zero(estimate)
-        for row in out:
-            row[:] = estimate.family.simulate(rng, given.predictors, estimate.extra, zero=zero)
-        return out.T
-    w = estimate.specification.weights
-    sd = given.sigma / (1.0 if w is None else np.sqrt(w))
     for row in out:
-        row[:] = given.predictors[0] + sd * rng.standard_normal(out.shape[1])
+        row[:] = estimate.family.simulate(rng, predictors, estimate.extra, zero=zero)
     return out.T
-
-
-def posterior(estimate: Estimate, rng: np.random.Generator) -> Posterior:
-    """Draw coefficients, random effects and sigma given the data and theta.
-
-    By conditioning a draw of the model: with b0 and y0 = Z b0 + e0 drawn, and (beta0,
-    b0_hat) their solution, (beta_hat - beta0, b_hat + b0 - b0_hat) is a draw given the
-    data under a flat prior of beta (Hoffman & Ribak 1991, Astrophys. J. 380); sigma^2
-    is r2 over a chi-squared value on n - p degrees of freedom.
-    """
-    if isinstance(estimate, GeneralisedEstimate):
-        return _generalised_posterior(estimate, rng)
-    model = linearised(estimate)
-    spec, point = model.specification, model.point()
-    sigma = float(np.sqrt(point.r2 / rng.chisquare(spec.n - spec.p)))
-    beta, moved = _deviation(model, sigma, rng)
-    b = tuple(mode + d for mode, d in zip(estimate.modes, moved, strict=True))
-    mean = spec.X @ (estimate.beta + beta)
-    if spec.offset is not None:
-        mean = mean + spec.offset
-    for term, effect in zip(spec.terms, b, strict=True):
-        mean = mean + at_levels(effect, spec.factors[term.factor].codes, term.z)
-    return Posterior(mean[None], b, sigma)
-
-
-def _deviation(
-    model: Linearised, sigma: float, rng: np.random.Generator
-) -> tuple[Floats, tuple[Floats, ...]]:
-    """Draw the deviation of (beta, b) from their means given the data."""
-    spec = model.specification
-    y0 = sigma / np.sqrt(model.weights) * rng.standard_normal(spec.n)
-    ratio = (sigma / model.sigma) ** 2
-    drawn = []
-    for term, psi in zip(spec.terms, model.covariances, strict=True):
-        factor = spec.factors[term.factor]
-        b0 = EffectDraws.of(factor.n_levels, ratio * psi, term.kernel).draw(rng)
-        y0 = y0 + at_levels(b0, factor.codes, term.z)
-        drawn.append(b0)
-    offset = 0.0 if spec.offset is None else spec.offset
-    point = model.point(y=y0 + offset)
-    return -point.beta, tuple(b0 - hat for b0, hat in zip(drawn, point.modes, strict=True))
-
-
-def _generalised_posterior(estimate: GeneralisedEstimate, rng: np.random.Generator) -> Posterior:
-    """Draw around the modes and let the effects walk from there.
-
-    The mean's part is drawn in its working linear model, others by level; the steps of
-    `metropolis` then take the effects from the normal distribution to their own.
-    """
-    own = estimate.components[0].terms
-    etas, effects = estimate.predictors.copy(), list(estimate.term_modes)
-
-    def move(t: int, d: Floats) -> None:
-        term = estimate.terms[t]
-        codes = estimate.design.factors[term.factor].codes
-        etas[estimate.design.owners[t]] += at_levels(d, codes, term.z)
-        effects[t] = effects[t] + d
-
-    if own.stop > own.start:
-        model = linearised(estimate)
-        beta, moved = _deviation(model, 1.0, rng)
-        etas[0] += model.specification.X @ beta
-        for t, d in zip(range(own.start, own.stop), moved, strict=True):
-            move(t, d)
-    elsewhere = [t for t in range(len(estimate.terms)) if not own.start <= t < own.stop]
-    if elsewhere:
-        given = generalised_conditional_covariances(estimate)
-        for t in elsewhere:
-            move(t, _drawn(given[t][0], rng))
-    etas, settled = sampling.metropolis(estimate, etas, effects, rng)
-    if isinstance(estimate.family, Cumulative):
-        # draws take all thresholds, the density those beside the response
-        parts = linear_parts(estimate, own_rows(estimate))
-        etas = np.vstack([etas[:1], linear_predictors(estimate, parts, True)[1:]])
-    return Posterior(etas, settled[own], 1.0)
-
-
-def _drawn(covariances: Floats, rng: np.random.Generator) -> Floats:
-    """Draw (q, r) values with these (q, r, r) covariances."""
-    roots = square_root(covariances)
-    drawn: Floats = np.einsum("qij,qj->qi", roots, rng.standard_normal(roots.shape[:2]))
-    return drawn

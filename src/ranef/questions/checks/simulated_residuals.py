@@ -11,19 +11,19 @@ from numpy.typing import NDArray
 
 from ranef import arguments
 from ranef.display.answer import Shown
-from ranef.display.page import Page, Paragraph, TextTable, number, p_value
+from ranef.display.numbers import number, p_value
+from ranef.display.page import Page, Paragraph, TextTable
 from ranef.errors import ModelError
 from ranef.fits.columns import (
     column_of,
-    fitted_model,
     groups_of,
     is_categorical,
     labels_of,
     time_of,
 )
-from ranef.fits.mixed import MixedModelFit
-from ranef.models.records import GeneralisedEstimate
-from ranef.questions.checks import residual_tests, simulated_numbers
+from ranef.fits.mixed import MixedFit
+from ranef.fits.protocol import Generative, Levelled, require
+from ranef.questions.checks import residual_tests, simulated_numbers, simulated_picture
 from ranef.questions.checks.residual_tests import ResidualTest
 from ranef.questions.checks.simulated_numbers import Simulated
 from ranef.tables import make_table
@@ -96,13 +96,13 @@ def simulated_residuals(
     3                zeros      1.364      0.0
     4  trend: fitted value      0.129      0.0
     """
-    fit = fitted_model(fit)
+    fit = require(fit, "simulated_residuals()", Levelled, Generative)
     n = arguments.count("n", n)
     if n < 19:
         raise ModelError(f"n={n} draws are too few to rank a response among; take 19 at least")
     effects = arguments.choice("effects", effects, simulated_numbers.EFFECTS)
     generator = arguments.generator(rng)
-    found = simulated_numbers.simulated(fit.estimate, n, effects, generator)
+    found = simulated_numbers.simulated(fit.inference, n, effects, generator)
     if by is None:
         return SimulatedResiduals(found, fit, effects, None, None)
     codes, levels, name = groups_of(fit, by)
@@ -127,7 +127,7 @@ class SimulatedResiduals(Shown):
     """
 
     found: Simulated
-    fit: MixedModelFit
+    fit: MixedFit
     effects: str
     by: str | None
     levels: tuple[Any, ...] | None
@@ -272,9 +272,7 @@ class SimulatedResiduals(Shown):
         >>> [ax.get_title(loc="left") for ax in ranef.simulated_residuals(fit).plot()]
         ['Quantiles of scaled residuals', 'Scaled residuals against the fit']
         """
-        from ranef.questions.checks.simulated_picture import simulated
-
-        return simulated(self, axes=axes, figure=figure)
+        return simulated_picture.simulated(self, axes=axes, figure=figure)
 
     @property
     def page(self) -> Page:
@@ -303,11 +301,9 @@ def _columns(tests: tuple[ResidualTest, ...]) -> dict[str, Any]:
     }
 
 
-def has_zeros(fit: MixedModelFit) -> bool:
+def has_zeros(fit: MixedFit) -> bool:
     """Tell whether the responses are such that zeros are worth counting."""
     estimate = fit.estimate
-    if not isinstance(estimate, GeneralisedEstimate):
-        return False
     name = estimate.family.name
     if name in ("binomial", "betabinomial"):
         return estimate.extra is not None and bool(np.max(estimate.extra) > 1)

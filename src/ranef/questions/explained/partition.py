@@ -17,10 +17,11 @@ from ranef.errors import ModelError
 from ranef.families import BetaBinomial, Binomial, Cumulative
 from ranef.inference.coefficients.variance import LATENT
 from ranef.inference.effects.linearised import refuse_unordered
-from ranef.inference.rows.parts import linear_parts, own_rows
+from ranef.inference.rows.parts import linear_parts
 from ranef.inference.rows.targets import has_zero
 from ranef.inference.rows.uncertainty import linear_predictors
-from ranef.models.records import Estimate, GeneralisedEstimate
+from ranef.models.records import Estimate
+from ranef.models.rows import Rows
 
 __all__ = ["METHODS", "Partition", "design_effect", "partition", "term_variances"]
 
@@ -95,23 +96,21 @@ def partition(estimate: Estimate, method: str = "auto", mean: float | None = Non
         When the method does not go with family and link; the message says why.
     """
     refuse_unordered(estimate, "one variance on the scale of the link")
-    spec = estimate.specification
-    if not isinstance(estimate, GeneralisedEstimate):
-        fixed = _variance(spec.X @ estimate.beta)
-        terms = term_variances(estimate)
-        w = 1.0 if spec.weights is None else float(np.mean(1.0 / spec.weights))
-        return Partition(fixed, terms, (), estimate.sigma**2 * w, "residual", None)
-    part = linear_parts(estimate, own_rows(estimate))[0]
+    part = linear_parts(estimate, Rows.of(estimate.parts, estimate.extra))[0]
     fixed = _variance(part.X @ estimate.coefficients[part.columns])
     terms = term_variances(estimate)
-    found, how, at = _distribution(estimate, method, mean)
-    if not np.isfinite(found):
+    if estimate.sigma is not None:
+        w = estimate.specification.weights
+        spread = 1.0 if w is None else float(np.mean(1.0 / w))
+        return Partition(fixed, terms, (), estimate.sigma**2 * spread, "residual", None)
+    variance, how, at = _distribution(estimate, method, mean)
+    if not np.isfinite(variance):
         raise ModelError(
             f"the variance of an observation under {estimate.family.name} with link "
             f"{estimate.family.link} by method={how!r} is not finite, so there is no R2 and no "
             "ICC; another method= may have one"
         )
-    return Partition(fixed, terms, _by_row(estimate), found, how, at)
+    return Partition(fixed, terms, _by_row(estimate), variance, how, at)
 
 
 def _variance(values: Floats) -> float:
@@ -125,13 +124,14 @@ def term_variances(estimate: Estimate, z: Sequence[Floats] | None = None) -> Flo
     """Mean over rows of z' Psi z for each random term of the mean (Johnson 2014)."""
     spec = estimate.specification
     columns = [term.z for term in spec.terms] if z is None else z
-    found = []
-    for term, psi, rows in zip(spec.terms, estimate.covariances, columns, strict=True):
+    covariances = estimate.covariances[estimate.components[0].terms]
+    variances = []
+    for term, psi, rows in zip(spec.terms, covariances, columns, strict=True):
         v = np.einsum("ni,ij,nj->n", rows, psi, rows)
         if term.kernel is not None and z is None:
             v = v * np.diag(term.kernel)[spec.factors[term.factor].codes]
-        found.append(float(np.mean(v)))
-    return np.array(found)
+        variances.append(float(np.mean(v)))
+    return np.array(variances)
 
 
 def _by_row(estimate: Estimate) -> tuple[int, ...]:
@@ -143,8 +143,9 @@ def _by_row(estimate: Estimate) -> tuple[int, ...]:
 
 
 def _distribution(
-    estimate: GeneralisedEstimate, method: str, mean: float | None
+    estimate: Estimate, method: str, mean: float | None
 ) -> tuple[float, str, float | None]:
+    """Variance of an observation given all effects, how it was found, and at which mean."""
     family, link = estimate.family, estimate.family.link
     discrete = isinstance(family, Binomial | BetaBinomial | Cumulative)
     if method == "auto":
@@ -186,15 +187,15 @@ def _distribution(
     return float(polygamma(1, 1.0 / ratio)), method, at
 
 
-def _typical(estimate: GeneralisedEstimate, mean: float | None) -> tuple[Floats, float]:
+def _typical(estimate: Estimate, mean: float | None) -> tuple[Floats, float]:
     """Predictors (M, 1) at the mean response, and that mean (of trials the probability)."""
     family = estimate.family
-    parts = linear_parts(estimate, own_rows(estimate))
+    parts = linear_parts(estimate, Rows.of(estimate.parts, estimate.extra))
     etas = linear_predictors(estimate, parts, False)
     if mean is None:
         v = np.zeros(etas.shape[1])
         for t, _, z in parts[0].random:
-            v += np.einsum("ni,ij,nj->n", z, estimate.term_covariances[t], z)
+            v += np.einsum("ni,ij,nj->n", z, estimate.covariances[t], z)
         mean = _population_mean(estimate, etas[0], v)
     typical = etas.mean(axis=1, keepdims=True)
     typical[0] = family.link_function(np.array([mean]))
@@ -206,7 +207,7 @@ def _typical(estimate: GeneralisedEstimate, mean: float | None) -> tuple[Floats,
     return typical, float(mean)
 
 
-def _population_mean(estimate: GeneralisedEstimate, eta: Floats, v: Floats) -> float:
+def _population_mean(estimate: Estimate, eta: Floats, v: Floats) -> float:
     """Average over rows of the inverse link's mean under N(eta, v)."""
     family = estimate.family
     if family.link == "log":

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from ranef import arguments
 from ranef.display.answer import Shown
-from ranef.display.page import Page, Paragraph, TextTable, decimals, number
+from ranef.display.numbers import decimals, number
+from ranef.display.page import Page, Paragraph, TextTable
 from ranef.errors import LevelError, ModelError, UnknownColumnError, suggestion
-from ranef.fits.columns import fitted_model
-from ranef.fits.mixed import MixedModelFit
+from ranef.fits.mixed import MixedFit
 from ranef.fits.new_rows import read_rows
-from ranef.models.records import GeneralisedEstimate
+from ranef.fits.protocol import Levelled, require
+from ranef.models.records import CONDITIONAL
 from ranef.questions.explained import partition
 from ranef.questions.explained.partition import METHODS, Partition
 from ranef.tables import Table, make_table
@@ -123,7 +124,7 @@ def _method_lines(parts: Partition) -> list[str]:
     return lines
 
 
-def r2(fit: Any, *, method: str = "auto", mean: float | None = None) -> R2:
+def r2(fit: MixedFit, *, method: str = "auto", mean: float | None = None) -> R2:
     """Return marginal and conditional R2.
 
     Of Nakagawa and Schielzeth (2013), with random slopes by Johnson (2014): the variance
@@ -162,15 +163,14 @@ def r2(fit: Any, *, method: str = "auto", mean: float | None = None) -> R2:
     1       1 | herd     0.412  0.102
     2    observation     3.290  0.813
     """
-    fit = fitted_model(fit)
+    require(fit, "r2()", Levelled)
     parts = _partition(fit, method, mean)
     return R2(parts, _names(fit), fit.formula, fit.frame.library)
 
 
-def _partition(fit: MixedModelFit, method: str, mean: float | None) -> Partition:
+def _partition(fit: MixedFit, method: str, mean: float | None) -> Partition:
     method = arguments.choice("method", method, METHODS)
-    linear = not isinstance(fit.estimate, GeneralisedEstimate)
-    if linear and (method != "auto" or mean is not None):
+    if fit.estimate.sigma is not None and (method != "auto" or mean is not None):
         raise ModelError(
             "method= and mean= are for generalised models: a linear model has a residual variance"
         )
@@ -179,7 +179,7 @@ def _partition(fit: MixedModelFit, method: str, mean: float | None) -> Partition
     return partition.partition(fit.estimate, method, mean)
 
 
-def _names(fit: MixedModelFit) -> tuple[str, ...]:
+def _names(fit: MixedFit) -> tuple[str, ...]:
     return tuple(term.label for term in fit.estimate.specification.terms)
 
 
@@ -301,7 +301,7 @@ class ICC(Shown):
 
 
 def icc(
-    fit: Any,
+    fit: MixedFit,
     *,
     at: Mapping[str, Any] | None = None,
     method: str = "auto",
@@ -329,23 +329,18 @@ def icc(
     >>> [round(ranef.icc(fit, at={"Days": day}).adjusted, 3) for day in (0, 5, 9)]
     [0.483, 0.708, 0.847]
     """
-    fit = fitted_model(fit)
+    require(fit, "icc()", Levelled)
     parts = _partition(fit, method, mean)
-    given = arguments.mapping("at", at, "{'age': 40}")
-    if given:
-        parts = _moved(parts, partition.term_variances(fit.estimate, _columns_at(fit, given)))
+    values = arguments.mapping("at", at, "{'age': 40}")
+    if values:
+        terms = partition.term_variances(fit.estimate, _columns_at(fit, values))
+        parts = replace(parts, terms=terms)
     slopes = any(term.names != ("(Intercept)",) for term in fit.estimate.specification.terms)
     groups = _by_group(fit, parts)
-    return ICC(parts, groups, given, fit.n_obs, slopes, fit.formula, fit.frame.library)
+    return ICC(parts, groups, values, fit.n_obs, slopes, fit.formula, fit.frame.library)
 
 
-def _moved(parts: Partition, terms: Any) -> Partition:
-    return Partition(
-        parts.fixed, terms, parts.overdispersion, parts.distribution, parts.method, parts.mean
-    )
-
-
-def _columns_at(fit: MixedModelFit, at: Mapping[str, Any]) -> list[Any]:
+def _columns_at(fit: MixedFit, at: Mapping[str, Any]) -> list[Any]:
     """Columns z of each random term with some covariates at one value."""
     rows = fit.frame.rows_used()
     for name, value in at.items():
@@ -355,8 +350,8 @@ def _columns_at(fit: MixedModelFit, at: Mapping[str, Any]) -> list[Any]:
                 f"they use {', '.join(map(repr, rows))}"
             )
         rows[name] = _constant(Table.of(rows), name, value)
-    found, _ = read_rows(fit.estimate.specification, rows, "new")
-    return [z for _, z in found.random or ()]
+    at_value, _ = read_rows({CONDITIONAL: fit.parts[CONDITIONAL]}, rows, "new")
+    return [z for _, z in at_value.parts[CONDITIONAL].random or ()]
 
 
 def _constant(table: Table, name: str, value: Any) -> Any:
@@ -376,7 +371,7 @@ def _constant(table: Table, name: str, value: Any) -> Any:
     return pd.Categorical.from_codes(codes, categories=levels)
 
 
-def _by_group(fit: MixedModelFit, parts: Partition) -> tuple[GroupICC, ...]:
+def _by_group(fit: MixedFit, parts: Partition) -> tuple[GroupICC, ...]:
     spec = fit.estimate.specification
     out = []
     for f, factor in enumerate(spec.factors):

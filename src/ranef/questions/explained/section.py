@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from ranef.display.columns import Column, Fixed, Listing
 from ranef.display.leaving import or_why
-from ranef.display.markup import Column, Markup, element, join, table
-from ranef.display.numbers import align, number
+from ranef.display.markup import Markup, element, join, table
+from ranef.display.numbers import number
 from ranef.tables import Table
 
 __all__ = ["explained"]
@@ -42,15 +43,12 @@ def _explained(fit: Any) -> Markup:
 
 
 def _correlations(source: Table) -> Markup:
-    def written(name: str, places: int) -> list[str]:
-        return align([number(float(v), places) for v in source.numeric(name)])
-
-    columns = [
-        Column("ICC", written("adjusted", 3)),
-        Column("ICC, fixed effects counted in", written("unadjusted", 3)),
-        Column("Rows of a level", written("size", 1)),
-        Column("Design effect", written("design_effect", 2)),
-    ]
+    columns = (
+        Column("Group", [str(group) for group in source.values("group")]),
+        Column("ICC", source.numeric("adjusted"), Fixed(3)),
+        Column("ICC, fixed effects counted in", source.numeric("unadjusted"), Fixed(3)),
+        Column("Rows of a level", source.numeric("size"), Fixed(1)),
+        Column("Design effect", source.numeric("design_effect"), Fixed(2)),
+    )
     caption = "Intraclass correlations, and by how much they widen the variance of a mean of rows"
-    groups = [str(group) for group in source.values("group")]
-    return table(caption, Column("Group", groups), columns)
+    return table(Listing("icc", columns, caption))

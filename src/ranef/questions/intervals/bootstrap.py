@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,24 +18,23 @@ from ranef.display.answer import Summary
 from ranef.display.page import Page, Paragraph
 from ranef.display.progress import arriving
 from ranef.errors import ConvergenceWarning, DataError, FileError, Interrupted, ModelError, warn
-from ranef.fits.mixed import MixedModelFit
-from ranef.inference.coefficients.parameter_list import ModelParameter, chosen, model_parameters
+from ranef.fits.mixed import MixedFit
+from ranef.fits.protocol import Generative, Levelled, Refittable, require
+from ranef.inference.coefficients.parameter_list import ModelParameter, chosen
 from ranef.inference.draws import refits as numbers
-from ranef.inference.draws.resampling import ResidualBootstrap, cluster_factor
-from ranef.models.labels import CONDITIONAL, factors_of
-from ranef.models.records import Estimate
+from ranef.inference.draws.resampling import cluster_factor
+from ranef.inference.protocol import Inference
+from ranef.models.records import CONDITIONAL, Estimate
+from ranef.questions.intervals.bootstrap_picture import BootstrapPlots
 from ranef.storage.saving import from_bytes, to_bytes
 from ranef.tables import make_table
 from ranef.tables.accounting import Accounting
-from ranef.tables.frame import Frame
-
-if TYPE_CHECKING:
-    from ranef.questions.intervals.bootstrap_picture import BootstrapPlots
+from ranef.tables.origin import Origin
 
 __all__ = ["Bootstrap", "bootstrap"]
 
 Floats = NDArray[np.float64]
-Statistic = Callable[[MixedModelFit], Any]
+Statistic = Callable[[MixedFit], Any]
 
 EFFECTS = ("new", "conditional")
 MANY_FAILED = 0.05
@@ -43,7 +42,7 @@ STATISTIC = "statistic"
 
 
 def bootstrap(
-    fit: MixedModelFit,
+    fit: MixedFit,
     n: int = 1000,
     *,
     statistic: Statistic | None = None,
@@ -123,16 +122,16 @@ def bootstrap(
     >>> ranef.bootstrap(fit, 50, statistic=icc, rng=1).tidy()["term"].tolist()
     ['icc']
     """
-    arguments.mixed_model("bootstrap", fit)
+    require(fit, "bootstrap()", Levelled, Generative, Refittable)
     n = arguments.count("n", n)
-    plan = _plan(fit.estimate, method, effects, cluster)
+    plan = _plan(fit.inference, method, effects, cluster)
     source = arguments.generator(rng)
     if statistic is not None and not callable(statistic):
         raise ModelError(f"statistic must be a function of a fit, not {type(statistic).__name__}")
     parameters, read = _target(fit, statistic)
-    work = numbers.chunks(fit.estimate, plan, n, source, statistic is not None)
+    work = numbers.chunks(fit.inference, plan, n, source, statistic is not None)
     if client is None:
-        parts = numbers.draw(fit.estimate, plan, work, n_jobs=n_jobs, statistic=read)
+        parts = numbers.draw(fit.inference, plan, work, n_jobs=n_jobs, statistic=read)
     else:
         parts = _submitted(client, fit, plan, work, statistic, len(parameters))
     bar = arriving(parts, n, "bootstrap", progress, size=len)
@@ -157,7 +156,7 @@ def bootstrap(
 
 
 def _result(
-    fit: MixedModelFit,
+    fit: MixedFit,
     plan: numbers.Plan,
     parameters: tuple[ModelParameter, ...],
     found: numbers.Draws,
@@ -168,7 +167,7 @@ def _result(
     )
 
 
-def _plan(estimate: Estimate, method: str, effects: str, cluster: str | None) -> numbers.Plan:
+def _plan(model: Inference, method: str, effects: str, cluster: str | None) -> numbers.Plan:
     """Check what is asked for against the model."""
     method = arguments.choice("method", method, numbers.METHODS)
     effects = arguments.choice("effects", effects, EFFECTS)
@@ -179,17 +178,18 @@ def _plan(estimate: Estimate, method: str, effects: str, cluster: str | None) ->
     if cluster is not None and method != "cluster":
         raise ModelError("cluster= names the levels that method='cluster' draws")
     if method == "residual":
-        ResidualBootstrap.of(estimate)
-    own = cluster_factor(estimate, cluster) if method == "cluster" else -1
-    return numbers.Plan(method, effects, own)
+        model.resampled()
+    if method != "cluster":
+        return numbers.Plan(method, effects)
+    return numbers.Plan(method, effects, cluster_factor(model.estimate, cluster))
 
 
 def _target(
-    fit: MixedModelFit, statistic: Statistic | None
+    fit: MixedFit, statistic: Statistic | None
 ) -> tuple[tuple[ModelParameter, ...], numbers.Statistic | None]:
     """What is kept of a refit, with its value at the fit, and how it is read."""
     if statistic is None:
-        return model_parameters(fit.estimate, fit._levels), None
+        return fit.parameters, None
     names, values = _read_statistic(statistic(fit))
     parameters = tuple(
         ModelParameter(name, STATISTIC, float(value), CONDITIONAL, None, None, name, None)
@@ -201,15 +201,15 @@ def _target(
 class _Reader:
     """Wraps the estimate of a refit as a fit and asks the statistic of it."""
 
-    def __init__(self, fit: MixedModelFit, statistic: Statistic, width: int) -> None:
+    def __init__(self, fit: MixedFit, statistic: Statistic, width: int) -> None:
         self.fit, self.statistic, self.width = fit, statistic, width
 
     def __call__(self, estimate: Estimate) -> Floats:
         own = self.fit.frame
         rows = estimate.specification.accounting
         same = rows is self.fit.estimate.specification.accounting
-        frame = own if same else Frame(own.library, None, Accounting(estimate.specification.n))
-        refit = type(self.fit)(estimate, frame)  # type: ignore[call-arg]
+        frame = own if same else Origin(own.library, None, Accounting(estimate.specification.n))
+        refit = type(self.fit)(estimate, frame)
         values = _read_statistic(self.statistic(refit))[1]
         if len(values) != self.width:
             raise DataError(
@@ -242,7 +242,7 @@ def _read_statistic(value: Any) -> tuple[list[str], Floats]:
 
 def _submitted(
     client: Any,
-    fit: MixedModelFit,
+    fit: MixedFit,
     plan: numbers.Plan,
     work: Sequence[numbers.Chunk],
     statistic: Statistic | None,
@@ -255,8 +255,8 @@ def _submitted(
             f"{type(client).__name__} has not"
         )
     sent = type(fit), to_bytes(fit)
-    asked = None if statistic is None else (statistic, width)
-    futures = [client.submit(remote_chunk, sent, plan, chunk, asked) for chunk in work]
+    wanted = None if statistic is None else (statistic, width)
+    futures = [client.submit(remote_chunk, sent, plan, chunk, wanted) for chunk in work]
     try:
         for future in futures:
             yield future.result()
@@ -266,7 +266,7 @@ def _submitted(
 
 
 def remote_chunk(
-    sent: tuple[type[MixedModelFit], bytes],
+    sent: tuple[type[MixedFit], bytes],
     plan: numbers.Plan,
     chunk: numbers.Chunk,
     statistic: tuple[Statistic, int] | None,
@@ -274,11 +274,11 @@ def remote_chunk(
     """Make one chunk of the bootstrap of a fit that came as its class and its file's bytes."""
     fit = _loaded(*sent)
     read = None if statistic is None else _Reader(fit, *statistic)
-    return numbers.Worker(fit.estimate, plan, 1, read)(chunk)
+    return numbers.Worker(fit.inference, plan, 1, read)(chunk)
 
 
 @lru_cache(maxsize=2)
-def _loaded(kind: type[MixedModelFit], content: bytes) -> MixedModelFit:
+def _loaded(kind: type[MixedFit], content: bytes) -> MixedFit:
     fit = from_bytes(content)
     if not isinstance(fit, kind):
         raise FileError(f"the bytes sent are not those of a {kind.__name__}")
@@ -317,7 +317,7 @@ class Bootstrap:
     statistic : callable or None
     """
 
-    fit: MixedModelFit
+    fit: MixedFit
     plan: numbers.Plan
     parameters: tuple[ModelParameter, ...]
     draws: Floats
@@ -467,10 +467,10 @@ class Bootstrap:
     def _jackknife(self, cluster: str | None) -> Floats:
         """Values without each level of a factor."""
         estimate = self.fit.estimate
-        own = self.plan.cluster
-        if cluster is not None or own < 0:
+        factor = self.plan.cluster
+        if cluster is not None or factor is None:
             try:
-                own = cluster_factor(estimate, cluster)
+                factor = cluster_factor(estimate, cluster)
             except ModelError as error:
                 raise ModelError(
                     "kind='bca' needs fits without each level of a factor, for its acceleration: "
@@ -479,13 +479,11 @@ class Bootstrap:
                 ) from None
         width = len(self.parameters)
         read = None if self.statistic is None else _Reader(self.fit, self.statistic, width)
-        return numbers.jackknife(estimate, own, statistic=read)
+        return numbers.jackknife(self.fit.inference, factor, statistic=read)
 
     @property
     def plot(self) -> BootstrapPlots:
         """The picture: ``plot.draws()``."""
-        from ranef.questions.intervals.bootstrap_picture import BootstrapPlots
-
         return BootstrapPlots(self)
 
     def summary(self, *, conf_level: float = 0.95, kind: str = "percentile") -> Summary:
@@ -517,7 +515,6 @@ class Bootstrap:
         return Summary(Page(title, parts))
 
     def _remarks(self) -> list[str]:
-        estimate = self.fit.estimate
         how = {
             "parametric": "Responses were drawn from the fitted model, "
             + ("random effects kept at their modes." if self.plan.effects == "conditional"
@@ -526,8 +523,8 @@ class Bootstrap:
             "were drawn with replacement.",
             "cluster": "",
         }[self.plan.method]  # fmt: skip
-        if self.plan.method == "cluster":
-            factor = factors_of(estimate)[self.plan.cluster]
+        if self.plan.cluster is not None:
+            factor = self.fit.factors[self.plan.cluster]
             how = (
                 f"Whole levels of {factor.name} ({factor.n_levels:,}) were drawn with replacement."
             )

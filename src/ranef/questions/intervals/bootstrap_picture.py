@@ -132,11 +132,11 @@ def draws(
 def _wanted(names: Sequence[str], parameters: str | Sequence[str] | None) -> list[int]:
     if parameters is None:
         return list(range(len(names)))
-    asked = [parameters] if isinstance(parameters, str) else list(parameters)
-    for name in asked:
+    chosen = [parameters] if isinstance(parameters, str) else list(parameters)
+    for name in chosen:
         if name not in names:
             known = ", ".join(map(repr, names))
             raise ModelError(
                 f"the bootstrap has no {name!r}{suggestion(name, names)}; it has {known}"
             )
-    return [list(names).index(name) for name in asked]
+    return [list(names).index(name) for name in chosen]

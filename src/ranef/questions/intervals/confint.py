@@ -7,8 +7,7 @@ from typing import Any
 
 from ranef import arguments
 from ranef.errors import ModelError
-from ranef.fits.mixed import MixedModelFit
-from ranef.inference.coefficients import degrees
+from ranef.fits.mixed import MixedFit
 from ranef.questions.intervals.bootstrap import bootstrap
 from ranef.questions.intervals.profile import profile
 from ranef.tables import make_table
@@ -19,7 +18,7 @@ METHODS = ("wald", "profile", "bootstrap")
 
 
 def confint(
-    fit: MixedModelFit,
+    fit: MixedFit,
     method: str = "wald",
     *,
     parameters: str | Sequence[str] = "fixed",
@@ -77,8 +76,7 @@ def confint(
             raise ModelError(
                 f"method='wald' takes no {next(iter(options))!r}; profiles and bootstraps do"
             )
-        usual = degrees.check_method(df or fit._usual_df)
-        columns = fit._wald_columns(parameters, level, usual, form)
+        columns = fit.wald_columns(parameters, level, df)
     elif method == "profile":
         # Student's t reaches further than the normal distribution
         widest = max(level, 0.95) if df in (None, "normal") else 1 - (1 - level) / 50

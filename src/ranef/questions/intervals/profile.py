@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from statistics import NormalDist
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,21 +17,16 @@ from ranef.display.answer import Summary
 from ranef.display.page import Page, Paragraph
 from ranef.display.progress import arriving
 from ranef.errors import ConvergenceWarning, ModelError, warn
-from ranef.fits.mixed import MixedModelFit
-from ranef.inference.coefficients.parameter_list import ModelParameter, chosen, model_parameters
-from ranef.inference.coefficients.wald import Intervals, intervals
-from ranef.models.records import GeneralisedEstimate
-from ranef.questions.intervals.profile_numbers import (
-    Curve,
-    at_criterion,
-    calibrated_reach,
-    normal_reach,
-)
+from ranef.fits.mixed import MixedFit
+from ranef.fits.protocol import Levelled, Likelihood, require
+from ranef.inference.coefficients.parameter_list import ModelParameter, chosen
+from ranef.inference.coefficients.wald import Intervals
+from ranef.inference.kinds import inference_of
+from ranef.models.refitting import at_criterion
+from ranef.questions.intervals.profile_numbers import Curve, calibrated_reach, normal_reach
 from ranef.questions.intervals.profile_numbers import profile as profiled
+from ranef.questions.intervals.profile_picture import ProfilePlots
 from ranef.tables import make_table
-
-if TYPE_CHECKING:
-    from ranef.questions.intervals.profile_picture import ProfilePlots
 
 __all__ = ["Profile", "profile"]
 
@@ -43,7 +38,7 @@ WORTH_SAYING = 1e-4
 
 
 def profile(
-    fit: MixedModelFit,
+    fit: MixedFit,
     parameters: str | Sequence[str] | None = None,
     *,
     conf_level: float = 0.99,
@@ -104,37 +99,31 @@ def profile(
     1           sd     37.26     12.20      84.06
     2           sd     49.51     38.23      67.66
     """
-    arguments.mixed_model("profile", fit)
+    require(fit, "profile()", Levelled, Likelihood)
     level = arguments.conf_level(conf_level)
     reml = arguments.choice("criterion", criterion, CRITERIA) == "reml"
-    estimate = fit.estimate
-    known = model_parameters(estimate, fit._levels)
-    wanted = _wanted(known, parameters, reml, isinstance(estimate, GeneralisedEstimate))
-    at = at_criterion(estimate, reml)
-    listed = model_parameters(at, fit._levels)
+    if reml and fit.estimate.sigma is None:
+        raise ModelError(
+            "criterion='reml' is for fits of lmm; profile a generalised model by criterion='ml'"
+        )
+    wanted = _wanted(fit.parameters, parameters, reml)
+    at = type(fit)(at_criterion(fit.estimate, reml), fit.frame)
+    listed = at.parameters
     own = tuple(listed[k] for k in wanted)
 
     def each(curves: Iterable[Curve | None]) -> Iterable[Curve | None]:
         return arriving(curves, len(own), "profiling", progress, unit=" parameters")
 
-    curves = profiled(at, own, level, n_jobs=n_jobs, each=each)
-    word = "REML" if reml else "penalised ML" if getattr(at, "priors", None) else "ML"
-    found = Profile(fit, word, level, own, curves)
-    _warn_of_better(found)
-    return found
+    curves = profiled(at.inference, own, level, n_jobs=n_jobs, each=each)
+    result = Profile(fit, at.criterion, level, own, curves)
+    _warn_of_better(result)
+    return result
 
 
 def _wanted(
-    known: Sequence[ModelParameter],
-    parameters: str | Sequence[str] | None,
-    reml: bool,
-    generalised: bool,
+    known: Sequence[ModelParameter], parameters: str | Sequence[str] | None, reml: bool
 ) -> tuple[int, ...]:
     """Which parameters to profile; under REML the variance parameters."""
-    if reml and generalised:
-        raise ModelError(
-            "criterion='reml' is for fits of lmm; profile a generalised model by criterion='ml'"
-        )
     if reml and parameters is None:
         return chosen(known, "variance")
     wanted = chosen(known, parameters)
@@ -148,10 +137,10 @@ def _wanted(
     return wanted
 
 
-def _warn_of_better(found: Profile) -> None:
+def _warn_of_better(result: Profile) -> None:
     better = [
         (curve.better, parameter.label)
-        for parameter, curve in zip(found.parameters, found.curves, strict=True)
+        for parameter, curve in zip(result.parameters, result.curves, strict=True)
         if curve is not None and curve.better > WORTH_SAYING
     ]
     if better:
@@ -181,7 +170,7 @@ class Profile:
         zeta along each; None where the parameter cannot be profiled.
     """
 
-    fit: MixedModelFit
+    fit: MixedFit
     criterion: str
     conf_level: float
     parameters: tuple[ModelParameter, ...]
@@ -195,8 +184,8 @@ class Profile:
     @cached_property
     def _student(self) -> Intervals:
         """Degrees of freedom and standard errors of the fixed effects by REML."""
-        by_reml = at_criterion(self.fit.estimate, True)
-        return intervals(by_reml, np.eye(len(by_reml.beta)), df="satterthwaite")
+        by_reml = at_criterion(self.fit.estimate, reml=True)
+        return inference_of(by_reml).intervals(df="satterthwaite")
 
     def confint(self, conf_level: float = 0.95, *, df: str = "normal") -> Any:
         """Return the intervals at a level, up to that of the profile.
@@ -235,7 +224,7 @@ class Profile:
     def _intervals(self, conf_level: float, df: str) -> tuple[Floats, Floats, Floats]:
         level = arguments.conf_level(conf_level)
         df = arguments.choice("df", df, DF)
-        if df != "normal" and isinstance(self.fit.estimate, GeneralisedEstimate):
+        if df != "normal" and self.fit.inference.usual_df == "normal":
             raise ModelError(
                 "a generalised model has no degrees of freedom to calibrate its profile by; "
                 "use df='normal'"
@@ -298,8 +287,6 @@ class Profile:
     @property
     def plot(self) -> ProfilePlots:
         """The pictures: ``plot.zeta()`` and ``plot.density()``."""
-        from ranef.questions.intervals.profile_picture import ProfilePlots
-
         return ProfilePlots(self)
 
     def summary(self, *, conf_level: float = 0.95) -> Summary:

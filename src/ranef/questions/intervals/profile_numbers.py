@@ -21,24 +21,14 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import NDArray
 
-from ranef.derivatives.profiled import (
-    Evaluation,
-    Slice,
-    coefficient_slice,
-    covariance_slice,
-    generalised_slice,
-    scale_slice,
-)
-from ranef.errors import ModelError
+from ranef.derivatives.profiled import Evaluation, Slice
 from ranef.inference.coefficients.parameter_list import ModelParameter
 from ranef.inference.coefficients.wald import quantile
-from ranef.models.generalised import fit_glmm
-from ranef.models.linear import fit_lmm
-from ranef.models.records import Estimate, GeneralisedEstimate
+from ranef.inference.protocol import Inference
 from ranef.solve.charts import Reading
 from ranef.solve.resources import available_cores, in_threads
 
-__all__ = ["Curve", "at_criterion", "calibrated_reach", "normal_reach", "profile", "trace"]
+__all__ = ["Curve", "calibrated_reach", "normal_reach", "profile", "trace"]
 
 Floats = NDArray[np.float64]
 
@@ -180,21 +170,8 @@ def calibrated_reach(nu: float, error: float, slope: float, conf_level: float) -
     return float(np.sqrt(N * np.log1p(t**2 / nu)))
 
 
-def at_criterion(estimate: Estimate, reml: bool) -> Estimate:
-    """Return the estimate, or that of the same model by the other criterion."""
-    if estimate.reml == reml:
-        return estimate
-    path = estimate.optimum.path
-    if not isinstance(estimate, GeneralisedEstimate):
-        return fit_lmm(estimate.specification, reml=reml, path=path)
-    return fit_glmm(
-        estimate.parts, estimate.family, extra=estimate.extra, quadrature=estimate.quadrature,
-        reml=reml, priors=estimate.priors, fixed=estimate.fixed, equal=estimate.equal, path=path,
-    )  # fmt: skip
-
-
 def profile(
-    estimate: Estimate,
+    model: Inference,
     parameters: Sequence[ModelParameter],
     conf_level: float,
     *,
@@ -205,9 +182,9 @@ def profile(
 
     Parameters
     ----------
-    estimate : Estimate
-        By the criterion to be profiled. Fixed effects are profiled on the likelihood:
-        the restricted one does not depend on them.
+    model : Inference
+        Of the estimate by the criterion to be profiled. Fixed effects are profiled on the
+        likelihood: the restricted one does not depend on them.
     parameters : sequence of ModelParameter
     conf_level : float
         The highest level that the profiles are to reach.
@@ -225,28 +202,13 @@ def profile(
     reach = normal_reach(conf_level)
 
     def one(parameter: ModelParameter) -> Curve | None:
-        own = _slice_of(estimate, parameter)
+        own = model.profile_slice(parameter)
         return None if own is None else trace(own, reach)
 
     jobs = min(available_cores(n_jobs), len(parameters))
-    if estimate.specification.n < WORTH_THREADS:
+    if model.estimate.specification.n < WORTH_THREADS:
         jobs = 1
     return tuple(each(in_threads(one, parameters, jobs)))
-
-
-def _slice_of(estimate: Estimate, parameter: ModelParameter) -> Slice | None:
-    if isinstance(estimate, GeneralisedEstimate):
-        if parameter.fixed:
-            return generalised_slice(estimate, coefficient=parameter.coefficient)
-        assert parameter.random is not None
-        return generalised_slice(estimate, t=parameter.random, held=parameter.held)
-    if parameter.fixed:
-        if estimate.reml:
-            raise ModelError("the restricted likelihood does not depend on the fixed effects")
-        return coefficient_slice(estimate, parameter.coefficient)
-    if parameter.random is None or parameter.held is None:
-        return scale_slice(estimate)
-    return covariance_slice(estimate, parameter.random, parameter.held)
 
 
 @dataclass(frozen=True, eq=False)

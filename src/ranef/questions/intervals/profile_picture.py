@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 __all__ = ["ProfilePlots", "density", "zeta"]
 
 Floats = NDArray[np.float64]
-Panels = "Axes | NDArray[np.object_]"
 
 FINE = 241
 

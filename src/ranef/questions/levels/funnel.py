@@ -179,7 +179,7 @@ def _between(phi: float, count: int, w: Floats) -> float:
 
 
 @dataclass(frozen=True, eq=False)
-class _Scale:
+class _StableScale:
     """Ratios on a scale of stable variance, and the way back."""
 
     value: Floats
@@ -188,18 +188,18 @@ class _Scale:
     back: Callable[[Floats], Floats]
 
 
-def _scale(counts: Counts, target: float) -> _Scale:
+def _scale(counts: Counts, target: float) -> _StableScale:
     E = counts.expected
     if counts.trials is None:
         root = np.full_like(E, np.sqrt(target))
-        return _Scale(
+        return _StableScale(
             np.sqrt(counts.observed / E),
             root,
             1 / (2 * np.sqrt(E)),
             lambda v: np.square(np.maximum(v, 0.0)),
         )
     n, p = counts.trials, E / counts.trials
-    return _Scale(
+    return _StableScale(
         np.arcsin(np.sqrt(counts.observed / n)),
         np.arcsin(np.sqrt(np.minimum(target * p, 1.0))),
         1 / (2 * np.sqrt(n)),

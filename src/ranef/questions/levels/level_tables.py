@@ -9,24 +9,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranef import arguments
-from ranef.fits.mixed import MixedModelFit
-from ranef.inference.effects import combinations, joint_posterior
-from ranef.models.labels import factors_of
+from ranef.fits.mixed import MixedFit
+from ranef.fits.protocol import Levelled, require
 from ranef.questions.levels import level_effects
 from ranef.questions.levels import reliability as reliability_
 from ranef.questions.levels.place import Place, level_positions
 from ranef.questions.levels.raw import raw_effects
 from ranef.tables import make_table
-from ranef.tables.frame import matrix
+from ranef.tables.origin import matrix
 
 __all__ = ["reliability", "shrinkage", "vcov_by_level"]
 
 Floats = NDArray[np.float64]
 
 
-def _places(fit: MixedModelFit, group: str | None) -> Iterator[Place]:
+def _places(fit: MixedFit, group: str | None) -> Iterator[Place]:
     """The parts of the model in which a factor has random effects."""
-    factor = fit._factor(group)
+    factor = fit.factor_number(group)
     for part in level_effects.components_of(fit.estimate):
         if level_effects.own_terms(fit.estimate, part, factor):
             yield Place(fit, factor, part)
@@ -44,7 +43,7 @@ def _keys(place: Place) -> dict[str, Any]:
     }
 
 
-def _stacked(fit: MixedModelFit, tables: list[dict[str, Any]]) -> Any:
+def _stacked(fit: MixedFit, tables: list[dict[str, Any]]) -> Any:
     joined: dict[str, Any] = {}
     for name in tables[0]:
         columns = [table[name] for table in tables]
@@ -53,7 +52,7 @@ def _stacked(fit: MixedModelFit, tables: list[dict[str, Any]]) -> Any:
     return make_table(joined, fit.frame.library)
 
 
-def shrinkage(fit: MixedModelFit, group: str | None = None, *, scale: str = "coefficient") -> Any:
+def shrinkage(fit: MixedFit, group: str | None = None, *, scale: str = "coefficient") -> Any:
     """Return raw estimates of each level beside shrunken ones.
 
     Parameters
@@ -84,18 +83,19 @@ def shrinkage(fit: MixedModelFit, group: str | None = None, *, scale: str = "coe
     19   309   2.26      1.85   10.47
     """
     coefficient = arguments.choice("scale", scale, ("coefficient", "effect")) == "coefficient"
+    fit = require(fit, "shrinkage()", Levelled)
     tables = []
     for place in _places(fit, group):
         estimate, part, names = fit.estimate, place.part, place.names
-        raw = raw_effects(estimate, part, place.factor)
+        raw = raw_effects(fit.inference, part, place.factor)
         what = level_effects.coefficients(
             estimate, part, place.factor, names, with_fixed=coefficient
         )
-        found = joint_posterior.posterior(estimate, what)
+        found = fit.inference.posterior(what)
         m = len(names)
         centre = np.zeros(m)
         if coefficient:
-            centre = what.X[:m] @ combinations.fixed_effects(estimate)
+            centre = what.X[:m] @ estimate.coefficients
         tables.append(
             {
                 **_keys(place),
@@ -109,7 +109,7 @@ def shrinkage(fit: MixedModelFit, group: str | None = None, *, scale: str = "coe
     return _stacked(fit, tables)
 
 
-def reliability(fit: MixedModelFit, group: str | None = None, *, given: str = "parameters") -> Any:
+def reliability(fit: MixedFit, group: str | None = None, *, given: str = "parameters") -> Any:
     """Return how much of the variance of each effect is known, 1 - v / tau^2.
 
     Parameters
@@ -139,9 +139,10 @@ def reliability(fit: MixedModelFit, group: str | None = None, *, given: str = "p
     1  Batch     B  (Intercept)        0.783  19.587  42.001
     """
     given = arguments.choice("given", given, ("parameters", "variance"))
+    fit = require(fit, "reliability()", Levelled)
     tables = []
     for place in _places(fit, group):
-        found = reliability_.reliability(fit.estimate, place.part, place.factor, given)
+        found = reliability_.reliability(fit.inference, place.part, place.factor, given)
         tables.append(
             {
                 **_keys(place),
@@ -153,7 +154,7 @@ def reliability(fit: MixedModelFit, group: str | None = None, *, given: str = "p
     return _stacked(fit, tables)
 
 
-def vcov_by_level(fit: MixedModelFit, group: str | None = None, *, level: Any = None) -> Any:
+def vcov_by_level(fit: MixedFit, group: str | None = None, *, level: Any = None) -> Any:
     """Return the covariance matrices of the coefficients of `coef_by_level`.
 
     Parameters
@@ -179,13 +180,14 @@ def vcov_by_level(fit: MixedModelFit, group: str | None = None, *, level: Any = 
     (Intercept)        150.2 -22.2
     Days               -22.2   5.5
     """
+    fit = require(fit, "vcov_by_level()", Levelled)
     tables = []
     for place in _places(fit, group):
         names, m = place.names, len(place.names)
         what = level_effects.coefficients(
             fit.estimate, place.part, place.factor, names, with_fixed=True
         )
-        found = joint_posterior.posterior(fit.estimate, what)
+        found = fit.inference.posterior(what)
         if level is not None:
             own = level_positions(place, [level])[0] * m + np.arange(m)
             values = found.take(own).covariances(m)[0]
@@ -194,7 +196,7 @@ def vcov_by_level(fit: MixedModelFit, group: str | None = None, *, level: Any = 
         tables.append(
             {
                 **{k: [v] * (q * m * m) for k, v in place.identity_columns.items()},
-                "group": [factors_of(fit.estimate)[place.factor].name] * (q * m * m),
+                "group": [place.group] * (q * m * m),
                 "level": [one for one in place.levels for _ in range(m * m)],
                 "term": [a for a in names for _ in range(m)] * q,
                 "term2": list(names) * (m * q),

@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranef.errors import LevelError, ModelError, suggestion
-from ranef.fits.mixed import MixedModelFit
+from ranef.fits.mixed import MixedFit
+from ranef.fits.protocol import Levelled, require
 from ranef.formula.syntax import print_node
-from ranef.models.labels import category, factors_of
-from ranef.models.records import Component, GeneralisedEstimate
+from ranef.models.labels import category
+from ranef.models.records import Component
 from ranef.questions.levels import level_effects, reliability
 
 __all__ = [
@@ -32,23 +33,23 @@ class Place:
 
     Attributes
     ----------
-    fit : MixedModelFit
+    fit : MixedFit
     factor : int
     part : Component
     """
 
-    fit: MixedModelFit
+    fit: MixedFit
     factor: int
     part: Component
 
     @property
     def group(self) -> str:
-        return factors_of(self.fit.estimate)[self.factor].name
+        return self.fit.factors[self.factor].name
 
     @property
     def levels(self) -> Sequence[Any]:
         """Labels in the user's order and type."""
-        return factors_of(self.fit.estimate)[self.factor].levels
+        return self.fit.factors[self.factor].levels
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -57,13 +58,15 @@ class Place:
 
     @property
     def identity_columns(self) -> dict[str, Any]:
-        """Columns of a table that say which part is spoken of; none in a linear model."""
-        estimate = self.fit.estimate
-        if not isinstance(estimate, GeneralisedEstimate):
+        """Columns of a table that say which part is spoken of.
+
+        None where the mean is all that has parts: beside it there is only sigma.
+        """
+        if self.fit.estimate.sigma is not None:
             return {}
         own: dict[str, Any] = {"component": self.part.name}
         if self.part.response is not None:
-            own["response"] = category(self.part.response, self.fit._levels)
+            own["response"] = category(self.part.response, self.fit.levels)
         return own
 
 
@@ -71,13 +74,9 @@ def place_of(
     fit: Any, by: str | None, component: str = "conditional", response: Any = None, *, what: str
 ) -> Place:
     """Find a grouping factor and the part of the model, or say what there is."""
-    if not isinstance(fit, MixedModelFit):
-        raise ModelError(
-            f"{what} takes a fit of ranef.lmm or ranef.glmm, not {type(fit).__name__}: it compares "
-            "levels whose effects are random"
-        )
-    factor = fit._factor(by)
-    group = factors_of(fit.estimate)[factor].name
+    fit = require(fit, what, Levelled)
+    factor = fit.factor_number(by)
+    group = fit.factors[factor].name
     parts = [
         part
         for part in level_effects.components_of(fit.estimate)
@@ -92,7 +91,7 @@ def place_of(
     parts = [part for part in parts if part.name == component]
     if response is None and len(parts) == 1:
         return Place(fit, factor, parts[0])
-    labels = {str(category(part.response, fit._levels)): part for part in parts}
+    labels = {str(category(part.response, fit.levels)): part for part in parts}
     if response is None:
         raise ModelError(
             f"each category has effects of its own; say which: response= one of "
@@ -146,12 +145,10 @@ def adjusted_for(place: Place) -> tuple[str, ...]:
         model = spec.recipe.model
         named += model.fixed.keys
         named += [f"the offset {print_node(node)}" for node in model.offsets]
-    factors = factors_of(estimate)
-    if isinstance(estimate, GeneralisedEstimate):
-        terms = estimate.terms[part.terms]
-    else:
-        terms = estimate.specification.terms
-    others = dict.fromkeys(factors[t.factor].name for t in terms if t.factor != place.factor)
+    terms = estimate.terms[part.terms]
+    others = dict.fromkeys(
+        estimate.factors[term.factor].name for term in terms if term.factor != place.factor
+    )
     return (*named, *(f"the random effects of {name}" for name in others))
 
 
@@ -163,8 +160,8 @@ def posterior_words(place: Place, given: str) -> str:
         "nothing": "with the uncertainty of the fixed effects and, to first order, of the "
         "variance parameters",
     }[given]
-    generalised = isinstance(place.fit.estimate, GeneralisedEstimate)
-    how = "by the normal approximation at the mode, " if generalised else ""
+    approximate = place.fit.estimate.sigma is None
+    how = "by the normal approximation at the mode, " if approximate else ""
     return f"From the joint posterior of all levels, {how}{known}.{_without_variance(place)}"
 
 

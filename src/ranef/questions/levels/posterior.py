@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 
 from ranef import arguments
 from ranef.display.answer import Summary
-from ranef.display.page import Page, Paragraph, TextTable, decimals, number
+from ranef.display.numbers import decimals, number
+from ranef.display.page import Page, Paragraph, TextTable
 from ranef.errors import ModelError, suggestion
 from ranef.formula.labels import spelled
 from ranef.inference.coefficients.wald import quantile
-from ranef.inference.effects import joint_posterior
-from ranef.inference.effects.joint_posterior import Posterior
+from ranef.inference.effects.joint_posterior import GIVEN, Posterior
 from ranef.questions.levels import level_effects
 from ranef.questions.levels.place import (
     Place,
@@ -26,7 +26,7 @@ from ranef.questions.levels.place import (
     posterior_words,
 )
 from ranef.tables import make_table
-from ranef.tables.frame import matrix
+from ranef.tables.origin import matrix
 
 __all__ = ["LevelPosterior", "posterior"]
 
@@ -99,13 +99,13 @@ def posterior(
     (1000, 6, 1)
     """
     place = place_of(fit, by, component, response, what="posterior()")
-    given = arguments.choice("given", given, joint_posterior.GIVEN)
+    given = arguments.choice("given", given, GIVEN)
     scale = arguments.choice("scale", scale, SCALES)
     names = chosen_terms(place, terms)
     what = level_effects.coefficients(
-        fit.estimate, place.part, place.factor, names, with_fixed=scale == "coefficient"
+        place.fit.estimate, place.part, place.factor, names, with_fixed=scale == "coefficient"
     )
-    found = joint_posterior.posterior(fit.estimate, what, given)
+    found = place.fit.inference.posterior(what, given)
     positions = level_positions(place, levels)
     if levels is not None:
         m = len(names)
@@ -117,8 +117,8 @@ def chosen_terms(place: Place, terms: str | Sequence[str] | None) -> tuple[str, 
     """Coefficients asked about, or those there are."""
     if terms is None:
         return place.names
-    given = (terms,) if isinstance(terms, str) else tuple(terms)
-    wanted = tuple(spelled(str(name), place.names) for name in given)
+    named = (terms,) if isinstance(terms, str) else tuple(terms)
+    wanted = tuple(spelled(str(name), place.names) for name in named)
     for name in wanted:
         if name not in place.names:
             raise ModelError(

@@ -11,21 +11,22 @@ from numpy.typing import NDArray
 
 from ranef import arguments
 from ranef.display.answer import Summary
-from ranef.display.page import Page, Paragraph, TextTable, decimals, number
+from ranef.display.numbers import decimals, number
+from ranef.display.page import Page, Paragraph, TextTable
 from ranef.errors import DataError, ModelError
 from ranef.families import Cumulative, Multinomial
-from ranef.fits.new_rows import read_parts, read_rows
-from ranef.inference.effects import combinations, joint_posterior
-from ranef.inference.effects.joint_posterior import Posterior
+from ranef.fits.new_rows import read_rows
+from ranef.inference.effects.combinations import Combinations
+from ranef.inference.effects.joint_posterior import GIVEN, Posterior
 from ranef.models.family_words import ratio
-from ranef.models.records import GeneralisedEstimate
-from ranef.questions.levels import level_effects
+from ranef.models.records import CONDITIONAL
+from ranef.questions.levels import level_effects, rank_pictures
 from ranef.questions.levels import ranks as ranks_
 from ranef.questions.levels.place import Place, adjusted_for, place_of, posterior_words
 from ranef.questions.levels.posterior import chosen_terms
 from ranef.questions.levels.ranks import Ranks
 from ranef.tables import make_table
-from ranef.tables.frame import matrix
+from ranef.tables.origin import matrix
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -126,25 +127,33 @@ def rank(
     """
     place = place_of(fit, by, component, response, what="rank()")
     _check_ordered(place)
-    given = arguments.choice("given", given, joint_posterior.GIVEN)
+    given = arguments.choice("given", given, GIVEN)
     order = arguments.choice("order", order, ORDERS)
     q = len(place.levels)
     k = max(1, round(q / 10)) if top is None else arguments.count("top", top)
     if k > q:
         raise ModelError(f"top={k} is more than the {q} levels of {place.group!r}")
-    asked = _question(place, statistic, scale, at)
+    quantity = _quantity(place, statistic, scale, at)
     run = _Run(k, _threshold(threshold), arguments.conf_level(conf_level), arguments.count("n", n))
     generator = arguments.generator(rng)
-    if asked.function is not None:
-        found, known = _by_function(place, asked, given, run, generator), None
+    posterior = place.fit.inference.posterior(quantity.what, given)
+    if quantity.function is not None:
+        ranks = _of_draws(place, quantity, quantity.function, posterior, run, generator)
     else:
-        known = joint_posterior.posterior(fit.estimate, asked.what, given)
-        found = _by_posterior(known, asked, run, generator)
-    if order == "descending":
-        found = found.descending()
-    words = adjusted_for(place)
-    return Ranking(place, asked.name, asked.scale, order, given, run.conf_level, k,
-                   run.threshold, words, found, known)  # fmt: skip
+        ranks = _of_posterior(posterior, quantity, run, generator)
+    return Ranking(
+        place=place,
+        statistic=quantity.name,
+        scale=quantity.scale,
+        order=order,
+        given=given,
+        conf_level=run.conf_level,
+        top=k,
+        threshold=run.threshold,
+        adjusted_for=adjusted_for(place),
+        found=ranks.descending() if order == "descending" else ranks,
+        known=None if quantity.function is not None else posterior,
+    )
 
 
 def _check_ordered(place: Place) -> None:
@@ -171,19 +180,19 @@ class _Run:
 
 
 @dataclass(frozen=True, eq=False)
-class _Question:
+class _Quantity:
     """What is ranked: combinations, and the scale on which they are shown."""
 
     name: str
     scale: str
-    what: combinations.Combinations
+    what: Combinations
     terms: tuple[str, ...]
     shown: Callable[[Floats], Floats] | None = None
     inner: Callable[[Floats], Floats] | None = None
     function: Statistic | None = None
 
 
-def _question(place: Place, statistic: Any, scale: Any, at: Any) -> _Question:
+def _quantity(place: Place, statistic: Any, scale: Any, at: Any) -> _Quantity:
     estimate, part, factor = place.fit.estimate, place.part, place.factor
     if scale is None:
         scale = "coefficient" if callable(statistic) else "effect"
@@ -201,7 +210,7 @@ def _question(place: Place, statistic: Any, scale: Any, at: Any) -> _Question:
         )
         name = getattr(statistic, "__name__", "function")
         name = "a function of the coefficients" if name == "<lambda>" else name
-        return _Question(name, scale, what, place.names, function=statistic)
+        return _Quantity(name, scale, what, place.names, function=statistic)
     if scale == "response":
         return _response(place, statistic, at)
     term = _term(place, statistic)
@@ -209,13 +218,13 @@ def _question(place: Place, statistic: Any, scale: Any, at: Any) -> _Question:
         estimate, part, factor, (term,), with_fixed=scale == "coefficient"
     )
     if scale == "ratio":
-        if not isinstance(estimate, GeneralisedEstimate) or ratio(estimate, part) is None:
+        if ratio(estimate, part) is None:
             raise ModelError(
                 "scale='ratio' is the exponential of an effect, which is a ratio under the links "
                 "log, logit and cloglog; this model has another (use scale='effect')"
             )
-        return _Question(term, scale, what, (term,), np.exp, np.log)
-    return _Question(term, scale, what, (term,))
+        return _Quantity(term, scale, what, (term,), np.exp, np.log)
+    return _Quantity(term, scale, what, (term,))
 
 
 def _term(place: Place, statistic: Any) -> str:
@@ -229,7 +238,7 @@ def _term(place: Place, statistic: Any) -> str:
     )
 
 
-def _response(place: Place, statistic: Any, at: Any) -> _Question:
+def _response(place: Place, statistic: Any, at: Any) -> _Quantity:
     """The response of each level at one row of covariates."""
     estimate, part = place.fit.estimate, place.part
     if statistic is not None:
@@ -237,13 +246,11 @@ def _response(place: Place, statistic: Any, at: Any) -> _Question:
             "scale='response' ranks the response at one row of covariates (at=), to which all "
             "coefficients contribute; leave statistic out"
         )
-    if part.name != "conditional":
+    if part.name != CONDITIONAL:
         raise ModelError("scale='response' is for effects on the mean (component='conditional')")
     constant, x, z = _average_row(place) if at is None else _one_row(place, at)
     what = level_effects.predictions(estimate, part, place.factor, x, z, constant)
     name = "the response" + (" at the average row" if at is None else " at the row given")
-    if not isinstance(estimate, GeneralisedEstimate):
-        return _Question(name, "response", what, ())
     family = estimate.family
     if isinstance(family, Cumulative | Multinomial):
         raise ModelError(
@@ -256,12 +263,12 @@ def _response(place: Place, statistic: Any, at: Any) -> _Question:
             "scale='effect'"
         )
     if family.mean_link in RISING:
-        return _Question(name, "response", what, (), family.inverse_link, family.link_function)
+        return _Quantity(name, "response", what, (), family.inverse_link, family.link_function)
 
     def function(values: dict[str, Floats]) -> Floats:
         return family.inverse_link(values[""])
 
-    return _Question(name, "response", what, ("",), function=function)
+    return _Quantity(name, "response", what, ("",), function=function)
 
 
 def _average_row(place: Place) -> tuple[float, Floats, list[Floats]]:
@@ -274,16 +281,12 @@ def _average_row(place: Place) -> tuple[float, Floats, list[Floats]]:
 
 def _one_row(place: Place, at: Any) -> tuple[float, Floats, list[Floats]]:
     """Model matrices of the row that was given."""
-    estimate, spec = place.fit.estimate, place.part.specification
+    spec = place.part.specification
     assert spec is not None
-    given = {key: [v] if np.ndim(v) == 0 else v for key, v in at.items()} if isinstance(
-        at, dict
-    ) else at  # fmt: skip
-    if isinstance(estimate, GeneralisedEstimate):
-        rows, _ = read_parts(estimate, given, "new", trials=False)
-        row = rows.parts["conditional"]
-    else:
-        row, _ = read_rows(spec, given, "new")
+    if isinstance(at, dict):
+        at = {name: [value] if np.ndim(value) == 0 else value for name, value in at.items()}
+    rows, _ = read_rows(place.fit.parts, at, "new")
+    row = rows.parts[CONDITIONAL]
     if len(row.X) != 1:
         raise DataError(
             f"at= must be one row without missing values; {len(row.X)} such rows were given"
@@ -293,33 +296,39 @@ def _one_row(place: Place, at: Any) -> tuple[float, Floats, list[Floats]]:
     return constant, row.X[0, kept], [z[0] for _, z in row.random or ()]
 
 
-def _by_posterior(known: Posterior, asked: _Question, run: _Run, rng: np.random.Generator) -> Ranks:
+def _of_posterior(
+    posterior: Posterior, quantity: _Quantity, run: _Run, rng: np.random.Generator
+) -> Ranks:
     """Rank numbers whose posterior is normal, on the scale asked for."""
     limit = run.threshold
-    if limit is not None and asked.inner is not None:
+    if limit is not None and quantity.inner is not None:
         with np.errstate(divide="ignore", invalid="ignore"):
-            limit = float(asked.inner(np.array(limit)))
+            limit = float(quantity.inner(np.array(limit)))
         if np.isnan(limit):
             raise ModelError(
-                f"threshold={run.threshold:g} is no value on the scale {asked.scale!r}"
+                f"threshold={run.threshold:g} is no value on the scale {quantity.scale!r}"
             )
-    found = ranks_.ranks(
-        known, k=run.k, threshold=limit, conf_level=run.conf_level, draws=run.draws, rng=rng
+    ranks = ranks_.ranks(
+        posterior, k=run.k, threshold=limit, conf_level=run.conf_level, draws=run.draws, rng=rng
     )
-    return found if asked.shown is None else found.carried(asked.shown)
+    return ranks if quantity.shown is None else ranks.carried(quantity.shown)
 
 
-def _by_function(
-    place: Place, asked: _Question, given: str, run: _Run, rng: np.random.Generator
+def _of_draws(
+    place: Place,
+    quantity: _Quantity,
+    function: Statistic,
+    posterior: Posterior,
+    run: _Run,
+    rng: np.random.Generator,
 ) -> Ranks:
     """Rank a function of the coefficients, from draws of them."""
-    q, m = len(place.levels), len(asked.terms)
-    joint = joint_posterior.posterior(place.fit.estimate, asked.what, given)
+    q, m = len(place.levels), len(quantity.terms)
 
     def values(flat: Floats) -> Floats:
         cube = flat.reshape(len(flat), q, m)
-        found = asked.function({name: cube[:, :, a] for a, name in enumerate(asked.terms)})  # type: ignore[misc]
-        out = np.asarray(found, dtype=np.float64)
+        by_name = {name: cube[:, :, a] for a, name in enumerate(quantity.terms)}
+        out = np.asarray(function(by_name), dtype=np.float64)
         if out.shape != (len(flat), q):
             raise ModelError(
                 f"statistic gave an array of shape {out.shape}, not {(len(flat), q)}: it gets "
@@ -332,8 +341,8 @@ def _by_function(
             )
         return out
 
-    drawn = values(joint.draws(run.draws, rng))
-    estimate = values(joint.mean[None])[0]
+    drawn = values(posterior.draws(run.draws, rng))
+    estimate = values(posterior.mean[None])[0]
     return ranks_.ranks_of_draws(
         drawn, estimate, k=run.k, threshold=run.threshold, conf_level=run.conf_level, rng=rng
     )
@@ -443,9 +452,7 @@ class Ranking:
 
     def plot(self, *, ax: Axes | None = None) -> Axes:
         """Draw expected ranks with their intervals, see `ranef.plots.ranks`."""
-        from ranef.questions.levels.rank_pictures import ranks
-
-        return ranks(self, ax=ax)
+        return rank_pictures.ranks(self, ax=ax)
 
     def summary(self) -> Summary:
         """Return the ranking in words and a table."""

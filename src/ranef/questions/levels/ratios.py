@@ -22,14 +22,16 @@ from numpy.typing import NDArray
 from ranef.errors import ModelError
 from ranef.families import Binomial, Family, Gaussian
 from ranef.families.counts import Count
-from ranef.inference.effects.joint_posterior import posterior
-from ranef.inference.rows.fitted import fitted
-from ranef.inference.rows.parts import linear_parts, own_rows
-from ranef.inference.rows.targets import has_zero
-from ranef.inference.rows.uncertainty import linear_predictors
-from ranef.models.labels import factors_of, terms_of
-from ranef.models.records import Estimate, GeneralisedEstimate
-from ranef.questions.levels.level_effects import coefficients, components_of, names_of, own_terms
+from ranef.inference.effects.combinations import Combinations
+from ranef.inference.protocol import Inference
+from ranef.models.records import CONDITIONAL, Estimate
+from ranef.questions.levels.level_effects import (
+    coefficients,
+    columns_of,
+    components_of,
+    names_of,
+    own_terms,
+)
 from ranef.questions.levels.limits import (
     binomial_limits,
     moment_limits,
@@ -90,8 +92,8 @@ class Ratios:
 
 
 @dataclass(frozen=True, eq=False)
-class _Model:
-    """A model as far as standardisation sees it; n rows, q levels.
+class _Rows:
+    """The rows of a model as standardisation sees them; n rows, q levels.
 
     Attributes
     ----------
@@ -118,7 +120,7 @@ class _Model:
 
 
 def ratios(
-    estimate: Estimate,
+    model: Inference,
     factor: int,
     *,
     reference: str = "typical",
@@ -136,7 +138,7 @@ def ratios(
 
     Parameters
     ----------
-    estimate : Estimate
+    model : Inference
     factor : int
     reference : str
         One of `REFERENCES`. The effects of other factors are treated as those of this
@@ -148,96 +150,65 @@ def ratios(
     draws : int
     rng : numpy.random.Generator
     """
-    model = _model(estimate, factor)
-    own = _variances(estimate, factor, own=True)
-    others = _variances(estimate, factor, own=False)
-    integrated = reference == "population"
-    mean = _integrated(model.mean, others) if integrated else model.mean
-    unit = _integrated(model.mean, own + others) if integrated else model.mean
-    expected = model.sums(unit(model.eta))
+    rows = _rows(model, factor)
+    mean, unit = rows.mean, rows.mean
+    if reference == "population":
+        by_factor, by_others = _variances(model.estimate, factor)
+        mean = _integrated(rows.mean, by_others)
+        unit = _integrated(rows.mean, by_factor + by_others)
+    expected = rows.sums(unit(rows.eta))
     if np.any(expected <= 0):
         raise ModelError(
             f"the expected sum is not positive in {int(np.sum(expected <= 0))} of "
             f"{len(expected)} levels: a ratio to it says nothing; compare differences instead "
             "(fit.tidy('random'))"
         )
-    observed = model.sums(model.y)
-    limits, raw_low, raw_high = _raw_limits(model, observed, expected, conf_level)
-    part = components_of(estimate)[0]
-    names = names_of(estimate, part, factor)
-    effects = posterior(
-        estimate, coefficients(estimate, part, factor, names, with_fixed=False), given
-    )
-    shrunk = _Shrunk(model, mean, expected, threshold, conf_level, reference == "typical")
-    b = effects.mean.reshape(model.q, -1)
-    if len(names) == 1 and np.all(model.z >= 0):
-        found = shrunk.monotone(b[:, 0], effects.sd)
+    observed = rows.sums(rows.y)
+    limits, raw_low, raw_high = _raw_limits(rows, observed, expected, conf_level)
+    effects = model.posterior(_effects(model.estimate, factor), given)
+    b = effects.mean.reshape(rows.q, -1)
+    ratio = _Ratio(rows, mean, expected, threshold, conf_level, reference == "typical")
+    if b.shape[1] == 1 and np.all(rows.z >= 0):
+        shrunken = ratio.monotone(b[:, 0], effects.sd)
     else:
-        found = shrunk.drawn(b, effects.draws(draws, rng).reshape(draws, model.q, -1))
+        shrunken = ratio.drawn(b, effects.draws(draws, rng).reshape(draws, rows.q, -1))
     return Ratios(
-        kind=model.kind,
+        kind=rows.kind,
         limits=limits,
-        rows=np.bincount(model.codes, minlength=model.q).astype(np.int_),
-        exposure=model.sums(model.exposure),
+        rows=np.bincount(rows.codes, minlength=rows.q).astype(np.int_),
+        exposure=rows.sums(rows.exposure),
         observed=observed,
         expected=expected,
         raw=observed / expected,
         raw_low=raw_low,
         raw_high=raw_high,
-        shrunken=found[0],
-        low=found[1],
-        high=found[2],
-        reliability=_reliability(estimate, factor, model),
-        above=found[3],
+        shrunken=shrunken.estimate,
+        low=shrunken.low,
+        high=shrunken.high,
+        reliability=_reliability(model, factor, rows),
+        above=shrunken.above,
     )
 
 
-# --- the model
+# --- the rows
 
 
-def _model(estimate: Estimate, factor: int) -> _Model:
-    part = components_of(estimate)[0]
-    of = factors_of(estimate)[factor]
-    if part.name != "conditional" or not own_terms(estimate, part, factor):
+def _rows(model: Inference, factor: int) -> _Rows:
+    estimate = model.estimate
+    part, of = components_of(estimate)[0], estimate.factors[factor]
+    if part.name != CONDITIONAL or not own_terms(estimate, part, factor):
         raise ModelError(
             f"the mean of the model has no random effects of {of.name!r}; standardised ratios "
             "compare levels whose effects on the mean are random"
         )
-    names = names_of(estimate, part, factor)
-    z = np.zeros((len(of.codes), len(names)))
-    for t in own_terms(estimate, part, factor):
-        for a, name in enumerate(terms_of(estimate)[t].names):
-            z[:, names.index(name)] = terms_of(estimate)[t].z[:, a]
-    spec = estimate.specification
-    offset = np.zeros(spec.n) if spec.offset is None else spec.offset
-    place = of.codes, z, of.n_levels
-    if isinstance(estimate, GeneralisedEstimate):
-        return _generalised(estimate, offset, *place)
-    w = np.ones(spec.n) if spec.weights is None else spec.weights
-    spread = estimate.sigma**2 / w
-    eta = fitted(estimate, conditional=False)
-    same, constant = (lambda e: e), (lambda e: spread)
-    ones = np.ones(spec.n)
-    return _Model("numbers", Gaussian(), False, spec.y, eta, same, constant, ones, None, *place)
-
-
-def _generalised(
-    estimate: GeneralisedEstimate,
-    offset: Floats,
-    codes: NDArray[np.int32],
-    z: Floats,
-    q: int,
-) -> _Model:
     family, spec = estimate.family, estimate.specification
-    kind = _kind(family)
-    etas = linear_predictors(estimate, linear_parts(estimate, own_rows(estimate)), False)
-    zero = has_zero(estimate)
+    kind, zero = _kind(family), "zero" in estimate.parts
+    etas = model.predictors("typical")
     trials, exposure = None, np.ones(spec.n)
     if kind == "proportions":
         trials = exposure = exposure if estimate.extra is None else estimate.extra
-    elif kind == "counts" and family.link == "log":
-        exposure = np.exp(offset)
-    poisson = family.name == "poisson" and not zero
+    elif kind == "counts" and family.link == "log" and spec.offset is not None:
+        exposure = np.exp(spec.offset)
     times = np.ones(spec.n) if trials is None else trials
 
     def with_others(eta: Floats) -> Floats:
@@ -251,8 +222,19 @@ def _generalised(
     def variance(eta: Floats) -> Floats:
         return np.asarray(family.variance(with_others(eta), estimate.extra, zero=zero))
 
-    return _Model(
-        kind, family, poisson, spec.y, etas[0], mean, variance, exposure, trials, codes, z, q
+    return _Rows(
+        kind=kind,
+        family=family,
+        poisson=family.name == "poisson" and not zero,
+        y=spec.y,
+        eta=etas[0],
+        mean=mean,
+        variance=variance,
+        exposure=exposure,
+        trials=trials,
+        codes=of.codes,
+        z=columns_of(estimate, part, factor),
+        q=of.n_levels,
     )
 
 
@@ -269,20 +251,22 @@ def _kind(family: Family) -> str:
     )
 
 
-def _variances(estimate: Estimate, factor: int, *, own: bool) -> Floats:
-    """Variance (n,) that random effects give to the mean's predictor: of the factor, or not."""
+def _effects(estimate: Estimate, factor: int) -> Combinations:
+    """The effects of each level on the mean."""
     part = components_of(estimate)[0]
-    covariances = (
-        estimate.term_covariances
-        if isinstance(estimate, GeneralisedEstimate)
-        else estimate.covariances
-    )
-    out = np.zeros(estimate.specification.n)
+    names = names_of(estimate, part, factor)
+    return coefficients(estimate, part, factor, names, with_fixed=False)
+
+
+def _variances(estimate: Estimate, factor: int) -> tuple[Floats, Floats]:
+    """Variances (n,) that the mean's predictor has by the factor, and by the other factors."""
+    part = components_of(estimate)[0]
+    own, others = np.zeros((2, estimate.specification.n))
     for t in range(part.terms.start, part.terms.stop):
-        term = terms_of(estimate)[t]
-        if (term.factor == factor) == own:
-            out += np.einsum("na,ab,nb->n", term.z, covariances[t], term.z)
-    return out
+        term = estimate.terms[t]
+        total = own if term.factor == factor else others
+        total += np.einsum("na,ab,nb->n", term.z, estimate.covariances[t], term.z)
+    return own, others
 
 
 def _integrated(mean: Mean, variance: Floats) -> Mean:
@@ -306,43 +290,43 @@ def _integrated(mean: Mean, variance: Floats) -> Mean:
 
 
 def _raw_limits(
-    model: _Model, observed: Floats, expected: Floats, conf_level: float
+    rows: _Rows, observed: Floats, expected: Floats, conf_level: float
 ) -> tuple[str, Floats, Floats]:
     """Limits of the raw ratios, and what they are called."""
     at = observed, expected
-    if model.trials is not None:
-        trials = model.sums(model.trials)
-        if model.family.name == "binomial":
+    if rows.trials is not None:
+        trials = rows.sums(rows.trials)
+        if rows.family.name == "binomial":
             return "exact binomial", *binomial_limits(observed, trials, expected, conf_level)
         # trials that would give binomial counts the variance that these have
-        p = model.mean(model.eta) / model.trials
-        inflated = model.sums(model.variance(model.eta)) / model.sums(model.trials * p * (1 - p))
+        p = rows.mean(rows.eta) / rows.trials
+        inflated = rows.sums(rows.variance(rows.eta)) / rows.sums(rows.trials * p * (1 - p))
         scaled = observed / inflated, trials / inflated, expected / inflated
         found = binomial_limits(*scaled, conf_level)
         return "binomial of the effective number of trials", *found
-    if model.kind == "numbers":
-        sd = np.sqrt(model.sums(model.variance(model.eta)))
+    if rows.kind == "numbers":
+        sd = np.sqrt(rows.sums(rows.variance(rows.eta)))
         return "normal", *normal_limits(*at, sd, conf_level)
-    if model.poisson:
+    if rows.poisson:
         return "exact Poisson", *poisson_limits(*at, conf_level)
-    found = moment_limits(*at, _count_variance(model, expected), conf_level)
+    found = moment_limits(*at, _count_variance(rows, expected), conf_level)
     return "negative binomial by moments", *found
 
 
-def _count_variance(model: _Model, expected: Floats) -> Callable[[Floats], Floats]:
+def _count_variance(rows: _Rows, expected: Floats) -> Callable[[Floats], Floats]:
     """Variance of the sums where they are a ratio times the expected ones.
 
     Under a log link at predictors moved by the log of the ratio; under others in
     proportion to the mean.
     """
-    scale = model.sums(model.mean(model.eta)) / expected
-    if model.family.link != "log":
-        proportion = model.sums(model.variance(model.eta)) / scale
+    scale = rows.sums(rows.mean(rows.eta)) / expected
+    if rows.family.link != "log":
+        proportion = rows.sums(rows.variance(rows.eta)) / scale
         return lambda ratio: ratio * proportion
 
     def moved(ratio: Floats) -> Floats:
-        shift = np.log(np.maximum(ratio / scale, 1e-12))[model.codes]
-        return model.sums(model.variance(model.eta + shift))
+        shift = np.log(np.maximum(ratio / scale, 1e-12))[rows.codes]
+        return rows.sums(rows.variance(rows.eta + shift))
 
     return moved
 
@@ -351,10 +335,20 @@ def _count_variance(model: _Model, expected: Floats) -> Callable[[Floats], Float
 
 
 @dataclass(frozen=True, eq=False)
-class _Shrunk:
+class _Shrunken:
+    """Shrunken ratios (q,) with limits, and the probability that they exceed the threshold."""
+
+    estimate: Floats
+    low: Floats
+    high: Floats
+    above: Floats
+
+
+@dataclass(frozen=True, eq=False)
+class _Ratio:
     """R_l(b) of all levels, and what a posterior of b makes of it."""
 
-    model: _Model
+    rows: _Rows
     mean: Mean
     expected: Floats
     threshold: float
@@ -363,11 +357,11 @@ class _Shrunk:
 
     def at(self, b: Floats) -> Floats:
         """R (q,) at one effect a level."""
-        model = self.model
-        eta = model.eta + model.z[:, 0] * b[model.codes]
-        return np.asarray(model.sums(self.mean(eta)) / self.expected)
+        rows = self.rows
+        eta = rows.eta + rows.z[:, 0] * b[rows.codes]
+        return np.asarray(rows.sums(self.mean(eta)) / self.expected)
 
-    def monotone(self, b: Floats, sd: Floats) -> tuple[Floats, Floats, Floats, Floats]:
+    def monotone(self, b: Floats, sd: Floats) -> _Shrunken:
         """Ratio, limits and probability of one effect a level, by the monotone R."""
         from scipy.special import ndtri
 
@@ -375,7 +369,8 @@ class _Shrunk:
         root = np.zeros_like(b)
         if not (self.typical and self.threshold == 1.0):
             root = self._root(b, sd)
-        return self.at(b), self.at(b - reach), self.at(b + reach), exceeds(b - root, sd)
+        low, high = self.at(b - reach), self.at(b + reach)
+        return _Shrunken(self.at(b), low, high, exceeds(b - root, sd))
 
     def _root(self, b: Floats, sd: Floats) -> Floats:
         """Where R crosses the threshold, within 12 standard deviations."""
@@ -386,34 +381,32 @@ class _Shrunk:
             low, high = np.where(short, middle, low), np.where(short, high, middle)
         return np.asarray((low + high) / 2)
 
-    def drawn(self, b: Floats, draws: Floats) -> tuple[Floats, Floats, Floats, Floats]:
+    def drawn(self, b: Floats, draws: Floats) -> _Shrunken:
         """Ratio, limits and probability from draws (n, q, m) of the effects."""
-        model = self.model
+        rows = self.rows
         values = np.empty(draws.shape[:2])
-        step = max(1, BLOCK // len(model.eta))
+        step = max(1, BLOCK // len(rows.eta))
         for start in range(0, len(draws), step):
             block = draws[start : start + step]
-            eta = model.eta[:, None] + np.einsum("nm,bnm->nb", model.z, block[:, model.codes])
+            eta = rows.eta[:, None] + np.einsum("nm,bnm->nb", rows.z, block[:, rows.codes])
             means = self.mean(eta)
-            sums = [model.sums(np.ascontiguousarray(column)) for column in means.T]
+            sums = [rows.sums(np.ascontiguousarray(column)) for column in means.T]
             values[start : start + step] = np.array(sums) / self.expected
         tail = (1 - self.conf_level) / 2
         low, high = np.quantile(values, [tail, 1 - tail], axis=0)
-        eta = model.eta + np.einsum("nm,nm->n", model.z, b[model.codes])
-        ratio = model.sums(self.mean(eta)) / self.expected
-        return ratio, low, high, np.mean(values > self.threshold, axis=0)
+        eta = rows.eta + np.einsum("nm,nm->n", rows.z, b[rows.codes])
+        ratio = rows.sums(self.mean(eta)) / self.expected
+        return _Shrunken(ratio, low, high, np.mean(values > self.threshold, axis=0))
 
 
-def _reliability(estimate: Estimate, factor: int, model: _Model) -> Floats:
+def _reliability(model: Inference, factor: int, rows: _Rows) -> Floats:
     """1 - v / tau^2 of z'b at the average row of each level."""
-    part = components_of(estimate)[0]
-    names = names_of(estimate, part, factor)
-    m = len(names)
-    count = np.bincount(model.codes, minlength=model.q)
-    z = np.stack([model.sums(column) for column in model.z.T], axis=1) / count[:, None]
-    what = coefficients(estimate, part, factor, names, with_fixed=False)
-    known = posterior(estimate, what, "parameters").covariances(m)
-    prior = np.einsum("qa,ab,qb->q", z, prior_covariance(estimate, part, factor), z)
-    left = np.einsum("qa,qab,qb->q", z, known, z)
+    estimate = model.estimate
+    psi = prior_covariance(estimate, components_of(estimate)[0], factor)
+    count = np.bincount(rows.codes, minlength=rows.q)
+    z = np.stack([rows.sums(column) for column in rows.z.T], axis=1) / count[:, None]
+    posterior = model.posterior(_effects(estimate, factor), "parameters")
+    prior = np.einsum("qa,ab,qb->q", z, psi, z)
+    left = np.einsum("qa,qab,qb->q", z, posterior.covariances(len(psi)), z)
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.asarray(np.where(prior > 0, 1 - left / prior, np.nan))

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ranef.inference.effects.joint_posterior import posterior
-from ranef.models.labels import terms_of
-from ranef.models.records import Component, Estimate, GeneralisedEstimate
+from ranef.inference.protocol import Inference
+from ranef.models.records import Component, Estimate
 from ranef.questions.levels.level_effects import coefficients, names_of, own_terms
 
 __all__ = ["Reliability", "prior_covariance", "reliability"]
@@ -38,7 +37,7 @@ class Reliability:
 
 
 def reliability(
-    estimate: Estimate, part: Component, factor: int, given: str = "parameters"
+    model: Inference, part: Component, factor: int, given: str = "parameters"
 ) -> Reliability:
     """Reliability 1 - v_i / tau^2 of each effect.
 
@@ -49,23 +48,16 @@ def reliability(
     are correlated inform each other; each has its own v_i and tau^2 here. NaN where
     tau is zero.
     """
+    estimate = model.estimate
     names = names_of(estimate, part, factor)
-    m = len(names)
-    found = posterior(
-        estimate, coefficients(estimate, part, factor, names, with_fixed=False), given
-    )
-    variance = found.variance.reshape(-1, m)
+    what = coefficients(estimate, part, factor, names, with_fixed=False)
+    variance = model.posterior(what, given).variance.reshape(-1, len(names))
     prior = np.zeros(variance.shape)
-    covariances = (
-        estimate.term_covariances
-        if isinstance(estimate, GeneralisedEstimate)
-        else estimate.covariances
-    )
     for t in own_terms(estimate, part, factor):
-        term = terms_of(estimate)[t]
+        term = estimate.terms[t]
         own = np.ones(len(prior)) if term.kernel is None else np.diag(term.kernel)
         for a, name in enumerate(term.names):
-            prior[:, names.index(name)] += own * covariances[t][a, a]
+            prior[:, names.index(name)] += own * estimate.covariances[t][a, a]
     with np.errstate(divide="ignore", invalid="ignore"):
         share = np.where(prior > 0, 1 - variance / prior, np.nan)
     return Reliability(names, share, variance, prior)
@@ -74,13 +66,8 @@ def reliability(
 def prior_covariance(estimate: Estimate, part: Component, factor: int) -> Floats:
     """Covariance matrix (m, m) of the effects of a level, terms added, without a kernel."""
     names = names_of(estimate, part, factor)
-    covariances = (
-        estimate.term_covariances
-        if isinstance(estimate, GeneralisedEstimate)
-        else estimate.covariances
-    )
     out = np.zeros((len(names), len(names)))
     for t in own_terms(estimate, part, factor):
-        where = [names.index(name) for name in terms_of(estimate)[t].names]
-        out[np.ix_(where, where)] += covariances[t]
+        where = [names.index(name) for name in estimate.terms[t].names]
+        out[np.ix_(where, where)] += estimate.covariances[t]
     return out

@@ -9,13 +9,12 @@ from numpy.typing import NDArray
 
 from ranef.display import canvas as canvas_
 from ranef.display import descriptions
+from ranef.display.columns import Column, Listing, Sized
 from ranef.display.figures import figure
 from ranef.display.leaving import left_out, or_why
-from ranef.display.markup import Column, Markup, element, join, table
-from ranef.display.numbers import decimals, number
-from ranef.display.reading import Effects, Fitted, is_generalised, random_effects
+from ranef.display.markup import Markup, element, join, table
+from ranef.display.reading import Effects, Fitted, random_effects
 from ranef.display.words import alt_text
-from ranef.models.labels import factors_of
 from ranef.questions.levels import caterpillar, rank_pictures, shrinkage_picture
 from ranef.tables import Table
 
@@ -60,20 +59,15 @@ def levels(fit: Fitted, conf_level: float) -> Markup:
 
 
 def _table(effects: Effects, level: str) -> Markup:
-    places = decimals(float(np.median(effects.high - effects.low)) / 4.0)
-
-    def written(values: Floats) -> list[str]:
-        return [number(value, places) for value in values]
-
-    return table(
-        f"Effects on {effects.term} of the levels of {effects.group}",
+    sized = Sized(float(np.median(effects.high - effects.low)) / 4.0)
+    columns = (
         Column("Level", effects.names),
-        [
-            Column("Effect", written(effects.estimate)),
-            Column(f"{level} low", written(effects.low)),
-            Column(f"{level} high", written(effects.high)),
-        ],
+        Column("Effect", effects.estimate, sized),
+        Column(f"{level} low", effects.low, sized),
+        Column(f"{level} high", effects.high, sized),
     )
+    caption = f"Effects on {effects.term} of the levels of {effects.group}"
+    return table(Listing("effects", columns, caption))
 
 
 def _shrinkage(fit: Any) -> Markup:
@@ -98,7 +92,7 @@ def _shrinkage(fit: Any) -> Markup:
 
 def _ranks(fit: Any, conf_level: float) -> Markup:
     """Return the ranks of the first grouping factor that has enough levels."""
-    counts = {f.name: f.n_levels for f in factors_of(fit.estimate) if f.n_levels >= FEWEST}
+    counts = {f.name: f.n_levels for f in fit.factors if f.n_levels >= FEWEST}
     if not counts:
         return Markup("")
     group, count = next(iter(counts.items()))
@@ -113,7 +107,7 @@ def _ranked(fit: Any, group: str, conf_level: float) -> Markup:
     options = (
         {} if "(Intercept)" in _varying(fit, group) else {"statistic": _varying(fit, group)[0]}
     )
-    if is_generalised(fit) and fit.estimate.family.name == "multinomial":
+    if fit.family.name == "multinomial":
         options["response"] = fit.levels[1]
     ranking = fit.rank(group, conf_level=conf_level, **options)
     return figure(
@@ -139,7 +133,7 @@ def _varying(fit: Any, group: str) -> list[str]:
 def has_ratios(fit: Any) -> bool:
     """Tell whether levels have counts to be set against what is expected of them."""
     estimate = fit.estimate
-    if not is_generalised(fit) or "zero" in estimate.parts:
+    if "zero" in estimate.parts:
         return False
     if estimate.family.name in COUNTS:
         return estimate.specification.offset is not None

@@ -11,11 +11,13 @@ from numpy.typing import NDArray
 
 from ranef import arguments
 from ranef.display.answer import Summary
-from ranef.display.page import Page, Paragraph, TextTable, number
+from ranef.display.numbers import number
+from ranef.display.page import Page, Paragraph, TextTable
 from ranef.errors import ModelError
-from ranef.inference.effects import joint_posterior
+from ranef.inference.effects.joint_posterior import GIVEN
 from ranef.questions.levels import funnel as funnel_
 from ranef.questions.levels import poisson_gamma as poisson_gamma_
+from ranef.questions.levels import rank_pictures
 from ranef.questions.levels import ratios as ratios_
 from ranef.questions.levels.funnel import Funnel
 from ranef.questions.levels.place import Place, adjusted_for, place_of, posterior_words
@@ -101,11 +103,11 @@ def standardized_ratios(
     """
     place = place_of(fit, by, what="standardized_ratios()")
     reference = arguments.choice("reference", reference, ratios_.REFERENCES)
-    given = arguments.choice("given", given, joint_posterior.GIVEN)
+    given = arguments.choice("given", given, GIVEN)
     limit, unit = _positive("threshold", threshold), _positive("per", per)
     level = arguments.conf_level(conf_level)
     found = ratios_.ratios(
-        fit.estimate,
+        place.fit.inference,
         place.factor,
         reference=reference,
         threshold=limit,
@@ -293,9 +295,7 @@ class StandardizedRatios:
 
     def plot(self, *, ax: Axes | None = None) -> Axes:
         """Draw the league table with its uncertainty, see `ranef.plots.league`."""
-        from ranef.questions.levels.rank_pictures import league
-
-        return league(self, ax=ax)
+        return rank_pictures.league(self, ax=ax)
 
     def summary(self) -> Summary:
         """Return the ratios in words and a table."""
@@ -420,9 +420,7 @@ class ControlLimits:
 
     def plot(self, *, ax: Axes | None = None) -> Axes:
         """Draw the funnel, see `ranef.plots.funnel`."""
-        from ranef.questions.levels.rank_pictures import funnel
-
-        return funnel(self, ax=ax)
+        return rank_pictures.funnel(self, ax=ax)
 
     def summary(self) -> Summary:
         """Return the funnel in words, with the levels that lie outside."""

@@ -11,13 +11,13 @@ from ranef.errors import ModelError
 from ranef.families.links import LINKS
 from ranef.formula.labels import shown_level
 from ranef.questions.means.arrows import comparison_arrows
+from ranef.questions.means.contrasting import contrasts_of
+from ranef.questions.means.drawing import MeansPanel, TracesPanel, draw_means, draw_traces
+from ranef.questions.means.table import ContrastTable, MeansTable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-    from ranef.questions.means.contrasts import Contrasts
-    from ranef.questions.means.means import MarginalMeans
 
 __all__ = ["draw", "draw_contrasts"]
 
@@ -26,7 +26,7 @@ Ints = NDArray[np.intp]
 
 
 def draw(
-    means: MarginalMeans,
+    means: MeansTable,
     kind: str,
     x: str | None,
     trace: str | None,
@@ -47,10 +47,8 @@ def draw(
     return axes[0] if len(axes) == 1 else np.array(axes, dtype=object)
 
 
-def draw_contrasts(contrasts: Contrasts, ax: Axes | None, figure: Figure | None) -> Any:
+def draw_contrasts(contrasts: ContrastTable, ax: Axes | None, figure: Figure | None) -> Any:
     """Draw contrasts with their intervals and a line at no difference; see `Contrasts.plot`."""
-    from ranef.questions.means.drawing import MeansPanel, draw_means
-
     found, by = contrasts.intervals, contrasts.by
     own = [values for name, values in contrasts.columns.items() if name not in by]
     names = [", ".join(shown_level(v) for v in row) for row in zip(*own, strict=True)]
@@ -73,19 +71,19 @@ def draw_contrasts(contrasts: Contrasts, ax: Axes | None, figure: Figure | None)
     return axes[0] if len(axes) == 1 else np.array(axes, dtype=object)
 
 
-def _title(means: MarginalMeans, by: tuple[str, ...], row: int, alone: str) -> str:
+def _title(means: MeansTable, by: tuple[str, ...], row: int, alone: str) -> str:
     if not by:
         return alone
     return ", ".join(f"{name}: {shown_level(means.cells[name][row])}" for name in by)
 
 
-def _quantity(means: MarginalMeans, intervals: bool) -> str:
+def _quantity(means: MeansTable, intervals: bool) -> str:
     first = means.quantity[0].upper() + means.quantity[1:]
     return f"{first}, {100 * means.conf_level:g}% intervals" if intervals else first
 
 
 def _means(
-    means: MarginalMeans,
+    means: MeansTable,
     arrows: bool,
     alpha: float,
     adjust: str | None,
@@ -93,8 +91,6 @@ def _means(
     ax: Axes | None,
     figure: Figure | None,
 ) -> Any:
-    from ranef.questions.means.drawing import MeansPanel, draw_means
-
     if not 0.0 < alpha < 1.0:
         raise ModelError(f"alpha must lie between 0 and 1, not {alpha!r}")
     rest, families = means.regrouped(means.by)
@@ -129,9 +125,11 @@ def _means(
     )
 
 
-def _critical(means: MarginalMeans, alpha: float, adjust: str | None) -> dict[int, Floats]:
+def _critical(means: MeansTable, alpha: float, adjust: str | None) -> dict[int, Floats]:
     """Just significant differences (k, k) of each family, on the scale of the link."""
-    found = means.contrasts("pairwise", adjust=adjust, compare="link", conf_level=1 - alpha)
+    found = contrasts_of(
+        ContrastTable, means, "pairwise", adjust=adjust, compare="link", conf_level=1 - alpha
+    )
     half = (found.examined.found.conf_high - found.examined.found.conf_low) / 2
     out = {}
     for f, own in enumerate(found.families):
@@ -142,7 +140,7 @@ def _critical(means: MarginalMeans, alpha: float, adjust: str | None) -> dict[in
     return out
 
 
-def _ends(means: MarginalMeans, own: Ints, critical: Floats) -> tuple[Floats, Floats, int]:
+def _ends(means: MeansTable, own: Ints, critical: Floats) -> tuple[Floats, Floats, int]:
     """Ends of the arrows on the axis, and the number of pairs that they get wrong."""
     value = np.where(means.functions.estimable[own], means.functions.value[own], np.nan)
     found = comparison_arrows(value, critical)
@@ -151,15 +149,13 @@ def _ends(means: MarginalMeans, own: Ints, critical: Floats) -> tuple[Floats, Fl
 
 
 def _interaction(
-    means: MarginalMeans,
+    means: MeansTable,
     x: str | None,
     trace: str | None,
     intervals: bool,
     ax: Axes | None,
     figure: Figure | None,
 ) -> Any:
-    from ranef.questions.means.drawing import TracesPanel, draw_traces
-
     names = list(means.names)
     if x is None:
         x = next((name for name in names if name != trace), None)

@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 
 from ranef import arguments
 from ranef.errors import DataError, ModelError
-from ranef.questions.means.functions import Functions
+from ranef.inference.coefficients.functions import Functions
+from ranef.questions.means.answers import MarginalMeans
 from ranef.questions.means.grid import GridVariable, ReferenceGrid, unknown_variable
-from ranef.questions.means.means import MarginalMeans, _generator, means_of
+from ranef.questions.means.means import _generator, means_of
 from ranef.questions.means.multiplicity import check_adjustment
-from ranef.questions.means.source import Asked, Source, ask, read_question, source_of, unseen_rows
+from ranef.questions.means.source import Asked, Source, ask, read_question, source_of
 from ranef.questions.means.specs import read_specs
 
 __all__ = ["emtrends"]
@@ -164,7 +165,8 @@ def slopes_at(asked: Asked, grid: ReferenceGrid, var: str, degree: int) -> Sourc
     base = source_of(asked, grid)
     if base.linear:
         powers = np.tile(width ** np.arange(1, degree + 1), len(base.counts))
-        unseen = np.tile(unseen_rows(asked, grid), (len(base.counts) // grid.size, 1))
+        alone = np.flatnonzero(base.unseen)
+        unseen = np.tile(np.eye(grid.size)[:, alone], (len(base.counts) // grid.size, 1))
         gap = np.hstack([combined("gap") * powers[:, None], np.repeat(unseen, degree, axis=0)])
     else:
         gap = np.repeat(_on_scale(base).own_gaps(), degree, axis=0)

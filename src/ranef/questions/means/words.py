@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from ranef.description.doubts import doubt
-from ranef.display.page import decimals, number, p_value
-from ranef.families import BetaBinomial, Binomial, Cumulative, Multinomial, Truncated
+from ranef.display.numbers import decimals, number, p_value
+from ranef.families import BetaBinomial, Binomial, Cumulative, Family, Multinomial, Truncated
 from ranef.formula.labels import shown_level
-from ranef.inference.coefficients.degrees import METHODS
 from ranef.inference.coefficients.wald import Intervals
 from ranef.models.family_words import zero_words
-from ranef.models.labels import factors_of
-from ranef.models.records import GeneralisedEstimate
-from ranef.questions.means.functions import Examined
+from ranef.questions.means.numbers import Examined
 from ranef.questions.means.source import Source
-
-if TYPE_CHECKING:
-    from ranef.questions.means.means import MarginalMeans
+from ranef.questions.means.table import MeansTable
 
 __all__ = ["degrees_words", "interval_words", "means_notes", "quantity_of", "row_of", "table_of"]
 
@@ -74,23 +68,21 @@ def quantity_of(source: Source, slope: str | None = None) -> str:
 
 
 def _what(source: Source) -> str:
-    asked = source.asked
-    response = asked.fit.estimate.specification.response
-    family = getattr(asked.fit, "family", None)
-    if family is None:
-        return _linear_mean(source, response)
-    if asked.component == "zero":
-        assert isinstance(asked.fit.estimate, GeneralisedEstimate)
-        zero = zero_words(asked.fit.estimate)
-        return f"{'log odds' if asked.type == 'link' else 'probability'} of {zero}"
-    if asked.component == "dispersion":
-        return "dispersion" if asked.type == "response" else "linear predictor of the dispersion"
-    if asked.type == "prob":
+    fit, what = source.asked.fit, source.asked.what
+    response, family = fit.response, fit.family
+    if what.component == "zero":
+        zero = zero_words(family)
+        return f"{'log odds' if what.type == 'link' else 'probability'} of {zero}"
+    if what.component == "dispersion":
+        return "dispersion" if what.type == "response" else "linear predictor of the dispersion"
+    if what.type == "prob":
         return f"probability of each {response}"
-    if asked.type == "mean_class":
+    if what.type == "mean_class":
         return f"mean {response}, its categories numbered from 1"
-    if asked.type == "link":
+    if what.type == "link":
         return _predictor(family, response)
+    if what.back != "identity":
+        return f"{response} transformed back from its mean"
     if isinstance(family, Binomial | BetaBinomial):
         return "probability"
     if _is_part(source):
@@ -102,33 +94,25 @@ def _what(source: Source) -> str:
 
 def _is_part(source: Source) -> bool:
     """Tell whether means are those of the counts' part, which are not what is observed."""
-    asked, estimate = source.asked, source.asked.fit.estimate
-    if asked.component != "conditional" or not isinstance(estimate, GeneralisedEstimate):
-        return False
-    return "zero" in estimate.parts or isinstance(estimate.family, Truncated)
+    fit = source.asked.fit
+    part = "zero" in fit.parts or isinstance(fit.family, Truncated)
+    return part and source.asked.what.component == "conditional"
 
 
-def _linear_mean(source: Source, response: str) -> str:
-    if source.asked.transformed == "identity":
-        return f"mean of {response}"
-    return f"{response} transformed back from its mean"
-
-
-def _predictor(family: Any, response: str) -> str:
+def _predictor(family: Family, response: str) -> str:
     if isinstance(family, Cumulative):
         return f"latent {response}, less the mean threshold"
     if isinstance(family, Multinomial):
         return f"log odds of each {response} against the first"
+    if family.link == "identity":
+        return f"mean of {response}"
     return f"linear predictor of {response} (link {family.link})"
 
 
 def degrees_words(source: Source) -> str:
     """Say on what distribution tests and intervals rest."""
-    asked = source.asked
-    if hasattr(asked.fit, "family"):
-        return "By normal tests"
-    method = "satterthwaite" if asked.unit else asked.df or "satterthwaite"
-    return f"By {METHODS[method].words}"
+    what = source.asked.what
+    return f"By {source.asked.fit.test_words(None if what.unit else what.df)}"
 
 
 def interval_words(examined: Examined, conf_level: float, link: str) -> str:
@@ -144,11 +128,9 @@ def interval_words(examined: Examined, conf_level: float, link: str) -> str:
     return f"{words}{scale}."
 
 
-def means_notes(means: MarginalMeans, misleading: Sequence[str]) -> tuple[str, ...]:
+def means_notes(means: MeansTable, misleading: Sequence[str]) -> tuple[str, ...]:
     """What to know when reading a table of means."""
-    asked = means.source.asked
-    doubtful = doubt(asked.fit.estimate, getattr(asked.fit, "levels", None))
-    lines = [] if doubtful is None else [doubtful]
+    lines = [*means.source.asked.fit.doubts()]
     lines += [*_kind_note(means.source), *_over_note(means), *_at_note(means)]
     if misleading:
         names = " and ".join(misleading)
@@ -160,16 +142,15 @@ def means_notes(means: MarginalMeans, misleading: Sequence[str]) -> tuple[str, .
 
 
 def _kind_note(source: Source) -> list[str]:
-    asked = source.asked
-    groups = " and ".join(dict.fromkeys(f.name for f in factors_of(asked.fit.estimate)))
-    if asked.unit:
-        named = ", ".join(f"{name} {level}" for name, level in asked.unit.items())
+    fit, what = source.asked.fit, source.asked.what
+    if what.unit:
+        named = ", ".join(f"{name} {level}" for name, level in what.unit.items())
         return [
             f"For {named} itself: its own random effects are included, and the standard errors "
             "are those of predictions."
         ]
-    if asked.transformed != "identity":
-        if asked.kind == "population":
+    if what.back != "identity":
+        if what.kind == "population":
             return [
                 "Means of the response, with the random effects and the residual integrated out."
             ]
@@ -177,12 +158,16 @@ def _kind_note(source: Source) -> list[str]:
             "Transformed back from the fitted scale: medians, not means, of the response for a "
             "typical level."
         ]
-    if not hasattr(asked.fit, "family") or asked.type == "link":
+    if what.type == "link":
         return []
     part = []
     if _is_part(source):
         part = ["Of the counts' part alone; component='response' is the mean of what is observed."]
-    if asked.kind == "population":
+    groups = " and ".join(fit.n_groups)
+    linear = fit.family.mean_link == "identity" and "zero" not in fit.parts
+    if not groups or linear:
+        return part
+    if what.kind == "population":
         return [
             *part,
             f"Population means: averaged exactly over the random effects of {groups}; "
@@ -195,7 +180,7 @@ def _kind_note(source: Source) -> list[str]:
     ]
 
 
-def _over_note(means: MarginalMeans) -> list[str]:
+def _over_note(means: MeansTable) -> list[str]:
     source = means.source
     own = _columns_of_component(source)
     over = [
@@ -216,7 +201,7 @@ def _over_note(means: MarginalMeans) -> list[str]:
     return [f"Averaged over {', '.join(over)}, {how}."]
 
 
-def _at_note(means: MarginalMeans) -> list[str]:
+def _at_note(means: MeansTable) -> list[str]:
     own = _columns_of_component(means.source)
     fixed = [
         f"{v.name} = {_shown(v.values[0])}"
@@ -229,8 +214,8 @@ def _at_note(means: MarginalMeans) -> list[str]:
 def _columns_of_component(source: Source) -> set[str]:
     """Variables of the grid on which the means depend."""
     own: set[str] = set() if source.category is None else {source.category}
-    for name in source.asked.own:
-        spec = source.asked.specifications.get(name)
+    for name in source.asked.what.parts:
+        spec = source.asked.fit.parts.get(name)
         if spec is not None:
             own |= {*spec.recipe.formula_columns, *spec.recipe.model.fixed.keys}
             own |= {spec.recipe.offset_column or ""}

@@ -13,12 +13,11 @@ import numpy as np
 from ranef import arguments
 from ranef.description.words import method
 from ranef.display.files import write_atomically
-from ranef.display.numbers import MINUS
-from ranef.display.page import decimals, number, p_value
+from ranef.display.numbers import MINUS, decimals, number, p_value
 from ranef.display.sheet import Block, Row, Sheet
 from ranef.errors import DataError, FileError, ModelError, suggestion
 from ranef.fits.generalised import GeneralisedFit
-from ranef.fits.mixed import MixedModelFit
+from ranef.fits.mixed import MixedFit
 from ranef.inference.coefficients.degrees import METHODS
 from ranef.models.family_words import link_of, ratio, zero_words
 from ranef.questions.explained.r2_icc import icc, r2
@@ -98,7 +97,7 @@ class ModelTable:
     1  slopes  Fixed effects         Days      10.5
     """
 
-    fits: Mapping[str, MixedModelFit]
+    fits: Mapping[str, MixedFit]
     sheet: Sheet
     _lines: tuple[tuple[_Line, ...], ...]
 
@@ -276,18 +275,18 @@ def table(
     return made
 
 
-def _named(models: Any) -> dict[str, MixedModelFit]:
+def _named(models: Any) -> dict[str, MixedFit]:
     """The fits by the names that head their columns."""
     if isinstance(models, Mapping):
         fits = {str(name): fit for name, fit in models.items()}
     else:
-        given = [models] if isinstance(models, MixedModelFit) else list(_sequence("models", models))
+        given = [models] if isinstance(models, MixedFit) else list(_sequence("models", models))
         one = len(given) == 1
         fits = {"Model" if one else f"Model {j + 1}": fit for j, fit in enumerate(given)}
     if not fits:
         raise ModelError("there is no model to show; give a fit, a list of fits, or a dict")
     for name, fit in fits.items():
-        if not isinstance(fit, MixedModelFit):
+        if not isinstance(fit, MixedFit):
             raise ModelError(
                 f"{name!r} is no fit of ranef.lmm or ranef.glmm but {type(fit).__name__}"
             )
@@ -310,7 +309,7 @@ def _target(path: Any) -> Path:
     return target
 
 
-def _refuse_unknown_labels(labels: Mapping[str, str], fits: Mapping[str, MixedModelFit]) -> None:
+def _refuse_unknown_labels(labels: Mapping[str, str], fits: Mapping[str, MixedFit]) -> None:
     known = {name for fit in fits.values() for name in _terms(fit)}
     for name in labels:
         if name not in known:
@@ -319,7 +318,7 @@ def _refuse_unknown_labels(labels: Mapping[str, str], fits: Mapping[str, MixedMo
             )
 
 
-def _terms(fit: MixedModelFit) -> set[str]:
+def _terms(fit: MixedFit) -> set[str]:
     found = {str(t) for t in Table.of(fit.tidy()).values("term")}
     for column in ("term", "term2", "group"):
         found |= {str(t) for t in Table.of(fit.tidy("variance")).values(column) if t is not None}
@@ -327,19 +326,19 @@ def _terms(fit: MixedModelFit) -> set[str]:
 
 
 def _lines(
-    fit: MixedModelFit, statistics: Sequence[str], carried: bool, level: float, df: str | None
+    fit: MixedFit, statistics: Sequence[str], carried: bool, level: float, df: str | None
 ) -> tuple[_Line, ...]:
     fixed = _fixed_lines(fit, carried, level, df)
     return (*fixed, *_variance_lines(fit, level), *_statistics(fit, statistics))
 
 
-def _method(fit: MixedModelFit, df: str | None) -> str:
+def _method(fit: MixedFit, df: str | None) -> str:
     if isinstance(fit, GeneralisedFit):
         return "normal"
     return "satterthwaite" if df is None else df
 
 
-def _fixed_lines(fit: MixedModelFit, carried: bool, level: float, df: str | None) -> list[_Line]:
+def _fixed_lines(fit: MixedFit, carried: bool, level: float, df: str | None) -> list[_Line]:
     ratios = carried and _makes_ratios(fit)
     source = Table.of(fit.tidy(conf_level=level, df=_method(fit, df), exponentiate=ratios))
     plain = Table.of(fit.tidy(conf_level=level, df=_method(fit, df))) if ratios else source
@@ -356,7 +355,7 @@ def _fixed_lines(fit: MixedModelFit, carried: bool, level: float, df: str | None
         values = {key: float(numbers[key][i]) for key in keys}
         section = HEADINGS.get(str(component), f"Shape ({component})")
         if isinstance(fit, GeneralisedFit):
-            section = section.replace("an extra zero", zero_words(fit.estimate))
+            section = section.replace("an extra zero", zero_words(fit.estimate.family))
         label = str(term) if responses[i] is None else f"{responses[i]}: {term}"
         if ratios and values["estimate"] != float(plain.numeric("estimate")[i]):
             # the delta method: the standard error of the ratio itself
@@ -367,11 +366,11 @@ def _fixed_lines(fit: MixedModelFit, carried: bool, level: float, df: str | None
     return out
 
 
-def _is_generalised(fit: MixedModelFit) -> bool:
+def _is_generalised(fit: MixedFit) -> bool:
     return isinstance(fit, GeneralisedFit)
 
 
-def _constants(fit: MixedModelFit) -> set[str]:
+def _constants(fit: MixedFit) -> set[str]:
     """Components that are one number: they stand among the statistics."""
     if not isinstance(fit, GeneralisedFit):
         return set()
@@ -379,14 +378,14 @@ def _constants(fit: MixedModelFit) -> set[str]:
     return {c.name for c in parts if c.specification is None and c.name != "threshold"}
 
 
-def _makes_ratios(fit: MixedModelFit) -> bool:
+def _makes_ratios(fit: MixedFit) -> bool:
     if not isinstance(fit, GeneralisedFit):
         return False
     part = fit.estimate.components[0]
     return ratio(fit.estimate, part) is not None or link_of(fit.estimate, part) in ("log", "logit")
 
 
-def _variance_lines(fit: MixedModelFit, level: float) -> list[_Line]:
+def _variance_lines(fit: MixedFit, level: float) -> list[_Line]:
     source = Table.of(fit.tidy("variance", conf_level=level))
     numbers = {key: source.numeric(key) for key in ("estimate", "conf_low", "conf_high")}
     out = []
@@ -399,7 +398,7 @@ def _variance_lines(fit: MixedModelFit, level: float) -> list[_Line]:
     return out
 
 
-def _holds(fit: MixedModelFit, source: Table, i: int) -> bool:
+def _holds(fit: MixedFit, source: Table, i: int) -> bool:
     """Tell whether the user holds a standard deviation; a key stands for all that begin with it."""
     if not isinstance(fit, GeneralisedFit):
         return False
@@ -426,7 +425,7 @@ def _absent(value: Any) -> bool:
     return value is None or value != value
 
 
-def _statistics(fit: MixedModelFit, wanted: Sequence[str]) -> list[_Line]:
+def _statistics(fit: MixedFit, wanted: Sequence[str]) -> list[_Line]:
     """The lines below the coefficients."""
     out: list[_Line] = []
 
@@ -452,7 +451,7 @@ def _statistics(fit: MixedModelFit, wanted: Sequence[str]) -> list[_Line]:
     return out
 
 
-def _r2(fit: MixedModelFit) -> list[tuple[str, float]]:
+def _r2(fit: MixedFit) -> list[tuple[str, float]]:
     try:
         found = r2(fit)
     except ModelError:
@@ -460,7 +459,7 @@ def _r2(fit: MixedModelFit) -> list[tuple[str, float]]:
     return [("Marginal R2", found.marginal), ("Conditional R2", found.conditional)]
 
 
-def _icc(fit: MixedModelFit) -> list[tuple[str, float]]:
+def _icc(fit: MixedFit) -> list[tuple[str, float]]:
     try:
         found = icc(fit)
     except ModelError:
@@ -472,7 +471,7 @@ SHARES = {"r2": _r2, "icc": _icc}
 
 
 def _sheet(
-    fits: Mapping[str, MixedModelFit],
+    fits: Mapping[str, MixedFit],
     lines: Sequence[Sequence[_Line]],
     columns: Sequence[str],
     labels: Mapping[str, str],
@@ -520,7 +519,7 @@ def _renamed(label: str, labels: Mapping[str, str]) -> str:
     return "".join(labels.get(word, word) for word in (head, between, first, joined, second))
 
 
-def _head(name: str, fit: MixedModelFit, carried: bool, level: float) -> str:
+def _head(name: str, fit: MixedFit, carried: bool, level: float) -> str:
     if name == "interval":
         return f"{100 * level:g}% CI"
     if name != "estimate":
@@ -566,7 +565,7 @@ def _figure(value: float, places: int | None) -> str:
     return number(value, places).replace("-", MINUS)
 
 
-def _notes(fits: Mapping[str, MixedModelFit], carried: bool, df: str | None) -> tuple[str, ...]:
+def _notes(fits: Mapping[str, MixedFit], carried: bool, df: str | None) -> tuple[str, ...]:
     """What a reader must know to read the table, and what may not be compared."""
     notes = [_fitted(fits, df)]
     if carried and any(_makes_ratios(fit) for fit in fits.values()):
@@ -579,7 +578,7 @@ def _notes(fits: Mapping[str, MixedModelFit], carried: bool, df: str | None) -> 
     return tuple(notes)
 
 
-def _fitted(fits: Mapping[str, MixedModelFit], df: str | None) -> str:
+def _fitted(fits: Mapping[str, MixedFit], df: str | None) -> str:
     ways: dict[str, list[str]] = {}
     for name, fit in fits.items():
         ways.setdefault(method(fit.estimate), []).append(name)
@@ -596,7 +595,7 @@ def _fitted(fits: Mapping[str, MixedModelFit], df: str | None) -> str:
     return text
 
 
-def _warnings(fits: Mapping[str, MixedModelFit]) -> list[str]:
+def _warnings(fits: Mapping[str, MixedFit]) -> list[str]:
     """What may not be compared between these models."""
     estimates = [fit.estimate for fit in fits.values()]
     out = []

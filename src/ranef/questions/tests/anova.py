@@ -6,7 +6,8 @@ from typing import Any
 
 from ranef import arguments
 from ranef.errors import ModelError
-from ranef.fits.mixed import MixedModelFit
+from ranef.fits.mixed import MixedFit
+from ranef.fits.protocol import Likelihood, require
 from ranef.questions.tests.likelihood_ratios import ModelComparison, compare_fits
 from ranef.questions.tests.term_hypotheses import TYPES
 from ranef.questions.tests.term_tests import TermTests, tabulate_terms
@@ -17,8 +18,8 @@ METHODS = ("lrt", "bootstrap")
 
 
 def anova(
-    fit: MixedModelFit,
-    *others: MixedModelFit,
+    fit: MixedFit,
+    *others: MixedFit,
     type: str | int = "III",
     df: str | None = None,
     refit: bool = True,
@@ -99,12 +100,8 @@ def anova(
     0  fit 1             4        NaN  NaN
     1  fit 2             6      42.14  2.0
     """
-    for number, given in enumerate((fit, *others), 1):
-        if not isinstance(given, MixedModelFit):
-            raise ModelError(
-                f"anova() takes fits of ranef.lmm and ranef.glmm, not "
-                f"{given.__class__.__name__} (argument {number})"
-            )
+    for number, one in enumerate((fit, *others), 1):
+        require(one, f"anova(), argument {number}," if others else "anova()", Likelihood)
     kind = _type(type)
     way = arguments.choice("method", method, METHODS)
     if not others:

@@ -10,11 +10,14 @@ from typing import Any
 import numpy as np
 
 from ranef.display.answer import Shown
-from ranef.display.page import Page, Paragraph, TextTable, number, p_value
+from ranef.display.numbers import number, p_value
+from ranef.display.page import Page, Paragraph, TextTable
 from ranef.display.progress import Ticker
 from ranef.errors import DataError, ModelError
-from ranef.fits.mixed import MixedModelFit
-from ranef.models.records import Estimate, GeneralisedEstimate
+from ranef.fits.mixed import MixedFit
+from ranef.models.priors import refuse_penalised
+from ranef.models.records import Estimate
+from ranef.models.refitting import at_criterion
 from ranef.questions.tests import removal
 from ranef.questions.tests.nesting import is_overdispersed, nesting, same_values
 from ranef.questions.tests.ratio_distributions import (
@@ -157,7 +160,7 @@ class ModelComparison(Shown):
 
 
 def compare_fits(
-    fits: Sequence[MixedModelFit],
+    fits: Sequence[MixedFit],
     *,
     refit: bool,
     draws: int | None,
@@ -169,13 +172,13 @@ def compare_fits(
     _check_same_data(fits)
     estimates = [fit.estimate for fit in fits]
     for estimate in estimates:
-        removal.refuse_penalised(estimate, "a likelihood-ratio test")
+        refuse_penalised(estimate, "a likelihood-ratio test")
     notes: list[str] = []
     criterion = "ML"
     if any(e.reml for e in estimates):
         if refit:
             again = [f"fit {i + 1}" for i, e in enumerate(estimates) if e.reml]
-            estimates = [removal.by_likelihood(e) for e in estimates]
+            estimates = [at_criterion(e, reml=False) for e in estimates]
             notes.append(
                 f"Refitted by ML for the comparison: {', '.join(again)} (REML likelihoods of "
                 "different fixed effects cannot be compared)."
@@ -202,7 +205,7 @@ def compare_fits(
     return ModelComparison(tuple(models), criterion, tuple(notes), fits[0].frame.library)
 
 
-def _check_same_data(fits: Sequence[MixedModelFit]) -> None:
+def _check_same_data(fits: Sequence[MixedFit]) -> None:
     """Refuse fits of different rows, responses, weights, or kinds of likelihood."""
     first, base = fits[0], fits[0].estimate.specification
     for number_, fit in enumerate(fits[1:], 2):
@@ -221,33 +224,33 @@ def _check_same_data(fits: Sequence[MixedModelFit]) -> None:
             )
         if not same_values(spec.weights, base.weights):
             raise DataError(f"{which} have different weights; give both the same")
-        if isinstance(fit.estimate, GeneralisedEstimate) != isinstance(
-            first.estimate, GeneralisedEstimate
-        ):
-            raise ModelError(
-                f"{which} are of different kinds (ranef.lmm and ranef.glmm); fit both with the "
-                "same function"
-            )
-        if isinstance(fit.estimate, GeneralisedEstimate):
-            assert isinstance(first.estimate, GeneralisedEstimate)
-            nodes = (first.estimate.quadrature, fit.estimate.quadrature)
-            if nodes[0] != nodes[1]:
-                raise ModelError(
-                    f"{which} approximate the likelihood by different quadratures "
-                    f"({nodes[0]} and {nodes[1]} nodes); fit both by the same"
-                )
-            if not same_values(first.estimate.extra, fit.estimate.extra):
-                raise DataError(f"{which} have different trials; fit both to the same response")
+        _check_same_likelihood(which, first.estimate, fit.estimate)
 
 
-def _same_rows(first: MixedModelFit, other: MixedModelFit) -> bool:
+def _check_same_likelihood(which: str, first: Estimate, other: Estimate) -> None:
+    """Refuse a residual variance beside a dispersion, other quadratures and other trials."""
+    if (first.sigma is None) != (other.sigma is None):
+        raise ModelError(
+            f"{which} are of different kinds (ranef.lmm and ranef.glmm); fit both with the "
+            "same function"
+        )
+    if first.quadrature != other.quadrature:
+        raise ModelError(
+            f"{which} approximate the likelihood by different quadratures "
+            f"({first.quadrature} and {other.quadrature} nodes); fit both by the same"
+        )
+    if not same_values(first.extra, other.extra):
+        raise DataError(f"{which} have different trials; fit both to the same response")
+
+
+def _same_rows(first: MixedFit, other: MixedFit) -> bool:
     """Tell whether two fits may have the same rows; of unlike tables the responses tell."""
     if first.frame.accounting.n_rows != other.frame.accounting.n_rows:
         return True
     return bool(same_values(other.frame.accounting.kept, _rows_of(first, other)))
 
 
-def _rows_of(first: MixedModelFit, other: MixedModelFit) -> Any:
+def _rows_of(first: MixedFit, other: MixedFit) -> Any:
     """Rows of the first fit in the form of the other's."""
     kept = first.frame.accounting.kept
     full = other.frame.accounting.kept
@@ -258,7 +261,7 @@ def _rows_of(first: MixedModelFit, other: MixedModelFit) -> Any:
     return kept
 
 
-def _missing(fit: MixedModelFit) -> str:
+def _missing(fit: MixedFit) -> str:
     gone = [name for name, count in fit.frame.accounting.missing.items() if count]
     return f"; {fit.formula!r} leaves out rows without {', '.join(gone)}" if gone else ""
 

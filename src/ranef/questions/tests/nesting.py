@@ -11,10 +11,13 @@ from numpy.typing import NDArray
 
 from ranef.design.specification import Specification
 from ranef.design.terms import GroupingFactor, RandomTerm
-from ranef.models.records import Estimate, GeneralisedEstimate, theta_slices
+from ranef.inference.effects.linearised import is_constrained
+from ranef.inference.rows.parts import component_parts
+from ranef.models.records import Estimate, theta_slices
+from ranef.models.rows import Rows
 from ranef.questions.tests.mixtures import Cone
 
-__all__ = ["Added", "Nesting", "everything", "is_overdispersed", "nesting", "same_values"]
+__all__ = ["Added", "Nesting", "is_overdispersed", "nesting", "same_values"]
 
 Floats = NDArray[np.float64]
 
@@ -82,9 +85,8 @@ class Nesting:
 
 @dataclass(frozen=True, eq=False)
 class _Part:
-    """One linear predictor: its fixed effects and its random terms with their places."""
+    """One component: columns of its predictors below each other, random terms with places."""
 
-    key: tuple[str, str | None]
     X: Floats
     spec: Specification | None
     terms: tuple[tuple[int, RandomTerm, GroupingFactor], ...]
@@ -92,11 +94,11 @@ class _Part:
 
 def nesting(small: Estimate, large: Estimate) -> Nesting:
     """Compare two models of the same rows and response."""
-    reason = _families(small, large)
-    if reason:
-        return Nesting(None, reason=reason)
-    mine, theirs = _parts(small), _parts(large)
     dispersed = _dispersed(small, large)
+    if _family_of(small) != _family_of(large) and not dispersed:
+        names = " and ".join(map(_family_of, (small, large)))
+        return Nesting(None, reason=f"their families differ ({names}): compare them by AIC or BIC")
+    mine, theirs = _parts(small), _parts(large)
     dispersion = theirs.pop(DISPERSION) if dispersed else None
     lost = [key for key in mine if key not in theirs]
     if lost:
@@ -130,14 +132,14 @@ def nesting(small: Estimate, large: Estimate) -> Nesting:
         if gap is None:
             return Nesting(None, reason="their fixed effects are not nested")
         random = _random_gap(part, other)
-        if isinstance(random, str):
-            return Nesting(None, reason=random, edge=random.endswith(UNKNOWN))
+        if isinstance(random, Nesting):
+            return random
         fixed += gap
         free += random.free
         blocks += [len(a.new) for a in random.added if a.new] + list(random.whole)
         added += random.added
         plain = plain and random.plain
-    if _constrained(small) or _constrained(large):
+    if is_constrained(small) or is_constrained(large):
         fixed = large.n_parameters - small.n_parameters - free
         fixed -= sum(s * (s + 1) // 2 for s in blocks)
     return Nesting(Cone(fixed + free, tuple(blocks)), fixed, tuple(added) if plain else ())
@@ -150,31 +152,21 @@ def same_values(a: NDArray[Any] | None, b: NDArray[Any] | None) -> bool:
     return a is b or (a.shape == b.shape and bool(np.array_equal(a, b)))
 
 
-def _families(small: Estimate, large: Estimate) -> str:
-    if not isinstance(small, GeneralisedEstimate) or not isinstance(large, GeneralisedEstimate):
-        return ""
-    names = [(e.family.name, e.family.link) for e in (small, large)]
-    if names[0] == names[1] or _dispersed(small, large):
-        return ""
-    return (
-        f"their families differ ({' and '.join(f'{n}, link {link}' for n, link in names)}): "
-        "compare them by AIC or BIC"
-    )
+def _family_of(estimate: Estimate) -> str:
+    return f"{estimate.family.name}, link {estimate.family.link}"
 
 
-def _dispersed(small: Estimate, large: Estimate) -> str:
+def _dispersed(small: Estimate, large: Estimate) -> str | None:
     """Say where in the larger family's dispersion the smaller one is: ``"edge"``, ``"inside"``.
 
-    Empty where it is not that family without a dispersion.
+    None where it is not that family without a dispersion.
     """
-    if not isinstance(small, GeneralisedEstimate) or not isinstance(large, GeneralisedEstimate):
-        return ""
     a, b = small.family, large.family
     if a.link != b.link:
-        return ""
+        return None
     if b.name in OVERDISPERSED.get(a.name, ()):
         return "edge"
-    return "inside" if b.name in DISPERSED.get(a.name, ()) else ""
+    return "inside" if b.name in DISPERSED.get(a.name, ()) else None
 
 
 def is_overdispersed(small: Estimate, large: Estimate) -> bool:
@@ -182,33 +174,28 @@ def is_overdispersed(small: Estimate, large: Estimate) -> bool:
     return _dispersed(small, large) == "edge"
 
 
-def _constrained(estimate: Estimate) -> bool:
-    return isinstance(estimate, GeneralisedEstimate) and bool(estimate.fixed or estimate.equal)
-
-
 def _parts(estimate: Estimate) -> dict[tuple[str, str | None], _Part]:
-    if not isinstance(estimate, GeneralisedEstimate):
-        spec = estimate.specification
-        terms = tuple((i, t, spec.factors[t.factor]) for i, t in enumerate(spec.terms))
-        return {("conditional", None): _Part(("conditional", None), spec.X, spec, terms)}
     found: dict[tuple[str, str | None], _Part] = {}
     absent = _held_at_zero(estimate)
-    for part in estimate.components:
-        key = (part.name, part.response)
-        places = [i for i in range(*part.terms.indices(len(estimate.terms))) if i not in absent]
+    rows = Rows.of(estimate.parts, estimate.extra)
+    for component in estimate.components:
+        key = (component.name, component.response)
+        places = range(component.terms.start, component.terms.stop)
         terms = tuple(
-            (i, estimate.terms[i], estimate.design.factors[estimate.terms[i].factor])
+            (i, estimate.terms[i], estimate.factors[estimate.terms[i].factor])
             for i in places
+            if i not in absent
         )
-        found[key] = _Part(
-            key, estimate.design.predictors[part.predictor].X, part.specification, terms
-        )
+        columns = [part.X for part in component_parts(estimate, component, rows)]
+        X = columns[0] if len(columns) == 1 else np.vstack(columns)
+        found[key] = _Part(X, component.specification, terms)
     return found
 
 
-def _held_at_zero(estimate: GeneralisedEstimate) -> set[int]:
+def _held_at_zero(estimate: Estimate) -> set[int]:
     """Terms whose standard deviations are all held at zero: the model is without them."""
-    zeros = {k for k, value in estimate.design.constraints.deviations if value == 0}
+    held = () if estimate.design is None else estimate.design.constraints.deviations
+    zeros = {k for k, value in held if value == 0}
     return {
         t
         for t, (term, own) in enumerate(zip(estimate.terms, theta_slices(estimate), strict=True))
@@ -251,8 +238,8 @@ class _Block:
     factor: GroupingFactor
 
 
-def _random_gap(small: _Part, large: _Part) -> _RandomGap | str:
-    """Match the covariance matrices of two predictors; a text says why that fails."""
+def _random_gap(small: _Part, large: _Part) -> _RandomGap | Nesting:
+    """Match the covariance matrices of two components; else say why that fails."""
     theirs, structured = _split(large.terms)
     mine, own_structured = _split(small.terms)
     free, whole = 0, []
@@ -261,18 +248,21 @@ def _random_gap(small: _Part, large: _Part) -> _RandomGap | str:
         if match:
             own_structured.remove(match[0])
             if match[0][1].structure != term.structure:
-                return f"({match[0][1].label}) and ({term.label}) have different structures"
+                labels = f"({match[0][1].label}) and ({term.label})"
+                return Nesting(None, reason=f"{labels} have different structures")
         elif term.structure == "homdiag" or (term.structure == "us" and term.size == 1):
             whole.append(1)
         elif term.structure == "us":
             whole.append(term.size)
         else:
-            return (
-                f"without the variance of ({term.label}) its other parameters mean nothing, "
-                f"{UNKNOWN}"
+            return Nesting(
+                None,
+                reason=f"without the variance of ({term.label}) its other parameters mean "
+                f"nothing, {UNKNOWN}",
+                edge=True,
             )
     if own_structured:
-        return f"the larger model lacks ({own_structured[0][1].label})"
+        return Nesting(None, reason=f"the larger model lacks ({own_structured[0][1].label})")
     added = []
     for block in theirs:
         sources = [(b, at) for b in mine if (at := _places(b, block)) is not None]
@@ -287,7 +277,7 @@ def _random_gap(small: _Part, large: _Part) -> _RandomGap | str:
         added.append(Added(block.term, tuple(block.columns[j] for j in new), named))
     if mine:
         lost = next(t for i, t, _ in small.terms if i == mine[0].term)
-        return f"the larger model does not contain ({lost.label})"
+        return Nesting(None, reason=f"the larger model does not contain ({lost.label})")
     return _RandomGap(free, tuple(added), tuple(whole), not structured)
 
 
@@ -330,10 +320,3 @@ def _same_groups(a: GroupingFactor, b: GroupingFactor) -> bool:
 
 def _same_columns(a: RandomTerm, own: GroupingFactor, b: RandomTerm, other: GroupingFactor) -> bool:
     return _same_groups(own, other) and same_values(a.z, b.z) and same_values(a.kernel, b.kernel)
-
-
-def everything(estimate: Estimate) -> tuple[Added, ...]:
-    """All variances of a linear model; none where terms have more structure than a diagonal."""
-    (part,) = _parts(estimate).values()
-    blocks, structured = _split(part.terms)
-    return () if structured else tuple(Added(b.term, b.columns, ()) for b in blocks)

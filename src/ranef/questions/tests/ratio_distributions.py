@@ -9,12 +9,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ranef.derivatives import linear
-from ranef.models.records import Estimate, GeneralisedEstimate
+from ranef.inference.draws.null_scores import NullScores
+from ranef.inference.kinds import inference_of
+from ranef.models.records import Estimate
 from ranef.questions.tests.mixtures import Mixture, chi_bar, entries
 from ranef.questions.tests.nesting import Added, Nesting
-from ranef.questions.tests.null_scores import null_scores
-from ranef.questions.tests.removal import Ordinary, draw, logliks
+from ranef.questions.tests.removal import logliks
 
 __all__ = [
     "BootstrapRatio",
@@ -30,8 +30,6 @@ __all__ = [
 Floats = NDArray[np.float64]
 
 ROUNDING = 1e-9
-SCORES = 2_000
-ROWS = 20_000_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,7 +101,7 @@ def ratio(small: float, large: float) -> float:
 
 
 def ratios(
-    small: Estimate | Ordinary,
+    small: Estimate,
     large: Estimate,
     Y: Floats,
     *,
@@ -141,9 +139,7 @@ def likelihood_ratio(small: Estimate, large: Estimate, known: Nesting) -> Likeli
     return LikelihoodRatio(statistic, df, p, naive_tail(statistic, df), found, reason)
 
 
-def null_distribution(
-    small: Estimate | Ordinary, large: Estimate, known: Nesting
-) -> Mixture | None:
+def null_distribution(small: Estimate, large: Estimate, known: Nesting) -> Mixture | None:
     """The distribution of the ratio under the smaller model."""
     if known.cone is None:
         return None
@@ -154,27 +150,24 @@ def null_distribution(
     return chi_bar(known.cone, J)
 
 
-def boundary_information(
-    small: Estimate | Ordinary, large: Estimate, added: Sequence[Added]
-) -> Floats | None:
+def boundary_information(small: Estimate, large: Estimate, added: Sequence[Added]) -> Floats | None:
     """Information about the variances and covariances that are zero in a smaller model.
 
     The covariance of the larger model's scores at the smaller one's estimates, over
     responses drawn from that (of a generalised model working responses); the other
-    variances are profiled out. None where the
-    others are themselves on their boundary.
+    variances are profiled out. None where the others are themselves on their boundary.
     """
-    scores, others = _scores(small, large, added)
-    tested = []
+    scores = _scores(small, large, added)
+    tested, others = [], list(scores.others)
     for block in added:
         rows, columns = entries(len(block.new))
         for i, j in zip(rows, columns, strict=True):
             a, b = block.new[i], block.new[j]
             scale = 1.0 if a == b else math.sqrt(2.0)
-            tested.append(scale * scores[block.term][:, a, b])
+            tested.append(scale * scores.terms[block.term][:, a, b])
         own = set(block.new) | {j for _, _, at in block.sources for j in at}
         others += [
-            scores[block.term][:, a, b]
+            scores.terms[block.term][:, a, b]
             for a in own
             for b in own
             if a <= b and not (a in block.new and b in block.new)
@@ -190,31 +183,18 @@ def boundary_information(
     return np.asarray(J, dtype=np.float64)
 
 
-def _scores(
-    small: Estimate | Ordinary, large: Estimate, added: Sequence[Added]
-) -> tuple[list[Floats], list[Floats]]:
-    """Scores (m, r, r) by term at the smaller model, and (m,) of what else is profiled out."""
-    if isinstance(large, GeneralisedEstimate):
-        assert isinstance(small, GeneralisedEstimate)
-        width = large.specification.n * len(set(large.design.owners))
-        m = int(np.clip(ROWS // width, 200, SCORES))
-        return null_scores(small, large, m, np.random.default_rng(0))
-    spec = large.specification
-    m = int(np.clip(ROWS // spec.n, 200, SCORES))
-    Y = draw(small, m, np.random.default_rng(0))
-    return linear.psi_scores(large, _null_matrices(small, large, added), Y), []
+def _scores(small: Estimate, large: Estimate, added: Sequence[Added]) -> NullScores:
+    covariances = _null_covariances(small, large, added)
+    rng = np.random.default_rng(0)
+    return inference_of(large).null_scores(inference_of(small), covariances, rng)
 
 
-def _null_matrices(
-    small: Estimate | Ordinary, large: Estimate, added: Sequence[Added]
-) -> list[Floats]:
-    """Relative covariance matrices of the larger model's terms that make it the smaller one."""
-    psis = [np.zeros((t.size, t.size)) for t in large.specification.terms]
+def _null_covariances(small: Estimate, large: Estimate, added: Sequence[Added]) -> list[Floats]:
+    """Covariance matrices of the larger model's terms that make it the smaller one."""
+    psis = [np.zeros((term.size, term.size)) for term in large.terms]
     for block in added:
         for term, columns, at in block.sources:
-            assert isinstance(small, Estimate)
-            psi = small.covariances[term] / small.sigma**2
-            psis[block.term][np.ix_(at, at)] = psi[np.ix_(columns, columns)]
+            psis[block.term][np.ix_(at, at)] = small.covariances[term][np.ix_(columns, columns)]
     return psis
 
 

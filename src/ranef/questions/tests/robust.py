@@ -9,27 +9,35 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranef import arguments
+from ranef.description import tables
 from ranef.design.terms import GroupingFactor
 from ranef.display.answer import Shown
-from ranef.display.page import Page, Paragraph, TextTable, decimals, number, p_value
+from ranef.display.numbers import decimals, number, p_value
+from ranef.display.page import Page, Paragraph, TextTable
 from ranef.errors import DataError, ModelError, UnknownColumnError, suggestion
-from ranef.fits.mixed import MixedModelFit
+from ranef.fits.mixed import MixedFit
 from ranef.fits.named_hypotheses import read_hypotheses
-from ranef.inference.coefficients.wald import FTest, Intervals, f_tail, independent_rows, wald
-from ranef.models import labels
-from ranef.models.records import GeneralisedEstimate
-from ranef.questions.tests.clusters import TYPES, ClusterCovariance, cluster_covariance
-from ranef.questions.tests.removal import refuse_penalised
-from ranef.questions.tests.sandwich import SANDWICH_TYPES, sandwich
+from ranef.fits.protocol import Clustered, Levelled, require
+from ranef.inference.coefficients.clusters import TYPES
+from ranef.inference.coefficients.sandwich import Sandwich
+from ranef.inference.coefficients.wald import FTest, Intervals, wald
 from ranef.tables import make_table
-from ranef.tables.frame import matrix
+from ranef.tables.origin import matrix
 
 __all__ = ["RobustCovariance", "robust"]
 
 Floats = NDArray[np.float64]
-
+Ints = NDArray[np.intp]
 
 LEAST_DF = 4
+DEGREES = {"residuals": "Satterthwaite's", "scores": "clusters minus one"}
+READING = {
+    "residuals": "The estimates are those of the fit; their standard errors hold even if its "
+    "random effects or residuals are misspecified, as long as clusters are independent.",
+    "scores": "The estimates are those of the fit; their standard errors come from the variation "
+    "of its scores between clusters, which must be independent, and not from its distributions.",
+}
+"""By what a sandwich is made of: what its standard errors rest on."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -38,7 +46,7 @@ class RobustCovariance(Shown):
 
     Attributes
     ----------
-    fit : MixedModelFit
+    fit : MixedFit
     type : str
         ``"CR0"`` to ``"CR3"``.
     cluster : str
@@ -46,34 +54,26 @@ class RobustCovariance(Shown):
     n_clusters : int
     covariance : (P, P) float64 array
         Of all coefficients.
-    found : ClusterCovariance or None
-        What the degrees of freedom of a linear model come from.
+    sandwich : Sandwich
+        What the degrees of freedom come from.
     """
 
-    fit: MixedModelFit
+    fit: MixedFit
     type: str
     cluster: str
     n_clusters: int
     covariance: Floats
-    found: ClusterCovariance | None
+    sandwich: Sandwich
 
     @property
     def terms(self) -> tuple[str, ...]:
         """Names of the coefficients."""
-        named = labels.coefficient_labels(self.fit.estimate, self.fit._levels)
-        return tuple(label.full for label in named)
+        return tuple(label.full for label in self.fit.labels)
 
     @property
     def vcov(self) -> Any:
         """The covariance matrix, labelled."""
         return matrix(self.covariance, self.terms, self.terms, self.fit.frame.library)
-
-    @property
-    def _coefficients(self) -> Floats:
-        estimate = self.fit.estimate
-        if isinstance(estimate, GeneralisedEstimate):
-            return estimate.coefficients
-        return estimate.beta
 
     def intervals(self, conf_level: float = 0.95) -> Intervals:
         """Return tests and intervals of the coefficients as arrays.
@@ -82,11 +82,8 @@ class RobustCovariance(Shown):
         Tipton 2018), with one less than there are clusters in a generalised one.
         """
         error = np.sqrt(np.diag(self.covariance))
-        if self.found is None:
-            df = np.full(len(error), self.n_clusters - 1.0)
-        else:
-            df = self.found.degrees_of_freedom(np.eye(len(error)))
-        return wald(self._coefficients, error, df, arguments.conf_level(conf_level))
+        df = self.sandwich.degrees_of_freedom(np.eye(len(error)))
+        return wald(self.fit.coefficients, error, df, arguments.conf_level(conf_level))
 
     def tidy(self, *, conf_level: float = 0.95) -> Any:
         """Return the coefficients as a table in the library the data came in.
@@ -97,12 +94,8 @@ class RobustCovariance(Shown):
             ``component, term, estimate, std_error, df, statistic, p_value, conf_low,
             conf_high``.
         """
-        named = labels.coefficient_labels(self.fit.estimate, self.fit._levels)
-        columns: dict[str, Any] = {"component": [label.component for label in named]}
-        if any(label.response is not None for label in named):
-            columns["response"] = [label.response for label in named]
-        columns["term"] = [label.term for label in named]
-        return make_table(columns | vars(self.intervals(conf_level)), self.fit.frame.library)
+        columns = tables.fixed_columns(self.fit.labels, self.intervals(conf_level), carried=False)
+        return make_table(columns, self.fit.frame.library)
 
     def confint(self, *, conf_level: float = 0.95) -> Any:
         """Return confidence intervals: ``term, estimate, conf_low, conf_high``."""
@@ -142,40 +135,23 @@ class RobustCovariance(Shown):
         (28.03, 3, 6.0)
         """
         rows, target = read_hypotheses(L, rhs, self.terms)
-        if self.found is not None:
-            return self.found.f_test(rows, target)
-        basis, wanted = independent_rows(len(self.terms), rows, target)
-        gap = basis @ self._coefficients - wanted
-        known = basis @ self.covariance @ basis.T
-        q = len(basis)
-        if np.linalg.matrix_rank(known, hermitian=True) < q or self.n_clusters <= q:
-            raise ModelError(
-                f"{self.n_clusters} clusters are too few to test {q} hypotheses at once, or some "
-                "are about coefficients that are held; test fewer"
-            )
-        statistic = float(gap @ np.linalg.solve(known, gap)) / q
-        df2 = self.n_clusters - 1.0
-        return f_tail(statistic, q, df2)
-
-    @property
-    def _reading(self) -> str:
-        """What the standard errors rest on."""
-        if self.found is None:
-            return (
-                "The estimates are those of the fit; their standard errors come from the variation "
-                "of its scores between clusters, which must be independent, and not from its "
-                "distributions."
-            )
-        return (
-            "The estimates are those of the fit; their standard errors hold even if its random "
-            "effects or residuals are misspecified, as long as clusters are independent."
-        )
+        return self.sandwich.f_test(rows, target)
 
     @property
     def page(self) -> Page:
         """The answer in words and a table."""
         own = self.intervals()
-        plain = np.sqrt(np.diag(self.fit._covariance(None)))
+        plain = np.sqrt(np.diag(self.fit.knowledge().covariance))
+        made_of = self.sandwich.made_of
+        caption = f"Coefficients (t tests, degrees of freedom: {DEGREES[made_of]})"
+        lines = [f"{self.n_clusters:,} clusters: {self.cluster}. {READING[made_of]}"]
+        if made_of == "residuals":
+            lines += self._doubts(own, plain)
+        title = f"Cluster-robust covariance {self.type}: {self.fit.formula}"
+        return Page(title, (self._table(caption, own, plain), Paragraph(tuple(lines))))
+
+    def _table(self, caption: str, own: Intervals, plain: Floats) -> TextTable:
+        """Coefficients, with the model's own standard errors `plain`."""
         rows = []
         for j, term in enumerate(self.terms):
             places = decimals(float(own.std_error[j]))
@@ -190,28 +166,27 @@ class RobustCovariance(Shown):
                 )
             )
         header = ("", "estimate", "std_error", "model's", "df", "t", "p", "95% low", "95% high")
-        words = "Satterthwaite's" if self.found is not None else "clusters minus one"
-        table = TextTable(
-            f"Coefficients (t tests, degrees of freedom: {words})", header, tuple(rows)
-        )
-        lines = [f"{self.n_clusters:,} clusters: {self.cluster}. {self._reading}"]
+        return TextTable(caption, header, tuple(rows))
+
+    def _doubts(self, own: Intervals, plain: Floats) -> list[str]:
+        """Say where the model's standard errors are far off, and where these are."""
+        lines = []
         ratio = own.std_error / np.where(plain > 0, plain, np.nan)
-        if self.found is not None and np.nanmax(ratio) > 1.5:
+        if np.nanmax(ratio) > 1.5:
             worst = self.terms[int(np.nanargmax(ratio))]
             lines.append(
                 f"That of {worst} is {np.nanmax(ratio):.1f} times the model's: a random slope may "
                 "be missing."
             )
-        if self.found is not None and np.nanmin(own.df, initial=np.inf) < LEAST_DF:
+        if np.nanmin(own.df, initial=np.inf) < LEAST_DF:
             lines.append(
                 f"Below {LEAST_DF} degrees of freedom the approximation is poor: do not rely on "
                 "p-values and intervals there (Tipton 2015)."
             )
-        title = f"Cluster-robust covariance {self.type}: {self.fit.formula}"
-        return Page(title, (table, Paragraph(tuple(lines))))
+        return lines
 
 
-def robust(fit: MixedModelFit, cluster: Any = None, type: str | None = None) -> RobustCovariance:
+def robust(fit: MixedFit, cluster: Any = None, type: str | None = None) -> RobustCovariance:
     """Estimate the covariance of the coefficients from clusters, not from the model.
 
     Parameters
@@ -258,33 +233,22 @@ def robust(fit: MixedModelFit, cluster: Any = None, type: str | None = None) -> 
     0  (Intercept)      6.825  17.0
     1         Days      1.546  17.0
     """
-    if not isinstance(fit, MixedModelFit):
-        raise ModelError(
-            f"robust() takes a fit of ranef.lmm or ranef.glmm, not {fit.__class__.__name__}"
-        )
-    estimate = fit.estimate
-    generalised = isinstance(estimate, GeneralisedEstimate)
-    kind = arguments.choice("type", type or ("CR1" if generalised else "CR2"), TYPES)
-    if generalised and kind not in SANDWICH_TYPES:
-        raise ModelError(
-            f"{kind} corrects residuals by their covariance in a linear model; a generalised model "
-            "has scores instead, for which only CR0 and CR1 are defined"
-        )
-    refuse_penalised(estimate, "robust")
+    require(fit, "robust()", Clustered)
+    kind = None if type is None else arguments.choice("type", type, TYPES)
     name, codes = _clusters(fit, cluster)
     m = int(codes.max()) + 1
     if m < 2:
         raise ModelError(f"robust() needs two or more clusters; {name} has one")
     _check_nested(fit, codes, name, by_default=cluster is None)
-    if isinstance(estimate, GeneralisedEstimate):
-        return RobustCovariance(fit, kind, name, m, sandwich(estimate, codes, kind), None)
-    found = cluster_covariance(estimate, codes, kind)
-    return RobustCovariance(fit, kind, name, m, found.vcov, found)
+    sandwich = fit.sandwich(codes, kind)
+    return RobustCovariance(fit, sandwich.type, name, m, sandwich.vcov, sandwich)
 
 
-def _clusters(fit: MixedModelFit, cluster: Any) -> tuple[str, NDArray[np.intp]]:
+def _clusters(fit: MixedFit, cluster: Any) -> tuple[str, Ints]:
     """Name and number of each row's cluster."""
-    factors = labels.factors_of(fit.estimate)
+    factors = fit.factors if isinstance(fit, Levelled) else ()
+    if cluster is None and not factors:
+        raise ModelError("this fit has no grouping factor: name the clusters by cluster=")
     if cluster is None:
         outer = min(factors, key=lambda f: f.n_levels)
         return outer.name, outer.codes.astype(np.intp)
@@ -305,7 +269,7 @@ def _clusters(fit: MixedModelFit, cluster: Any) -> tuple[str, NDArray[np.intp]]:
     return name, _codes(fit, np.asarray(cluster, dtype=object), name)
 
 
-def _codes(fit: MixedModelFit, values: NDArray[Any], name: str) -> NDArray[np.intp]:
+def _codes(fit: MixedFit, values: NDArray[Any], name: str) -> Ints:
     rows = fit.frame.accounting
     if values.ndim != 1 or len(values) not in (rows.n_rows, rows.n_used):
         raise DataError(
@@ -323,14 +287,10 @@ def _codes(fit: MixedModelFit, values: NDArray[Any], name: str) -> NDArray[np.in
     return out
 
 
-def _check_nested(
-    fit: MixedModelFit, codes: NDArray[np.intp], name: str, *, by_default: bool
-) -> None:
+def _check_nested(fit: MixedFit, codes: Ints, name: str, *, by_default: bool) -> None:
     """Refuse clusters that share random effects."""
-    estimate = fit.estimate
-    factors = labels.factors_of(estimate)
-    for term in labels.terms_of(estimate):
-        factor = factors[term.factor]
+    for term in fit.terms if isinstance(fit, Levelled) else ():
+        factor = fit.factors[term.factor]
         if term.kernel is not None:
             raise ModelError(
                 f"the levels of {factor.name} are correlated by a kernel, so no clusters are "
@@ -348,7 +308,7 @@ def _check_nested(
             )
 
 
-def _nested(factor: GroupingFactor, codes: NDArray[np.intp]) -> bool:
+def _nested(factor: GroupingFactor, codes: Ints) -> bool:
     first = np.zeros(factor.n_levels, dtype=np.intp)
     first[factor.codes] = codes
     return bool(np.array_equal(first[factor.codes], codes))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,11 +13,11 @@ from ranef.design.effects import Effect, Effects, effects_of
 from ranef.design.matrix import INTERCEPT
 from ranef.design.specification import Specification
 from ranef.display.answer import Shown
-from ranef.display.page import Page, Paragraph, TextTable, decimals, number, p_value
-from ranef.fits.mixed import MixedModelFit
+from ranef.display.numbers import decimals, number, p_value
+from ranef.display.page import Page, Paragraph, TextTable
+from ranef.fits.mixed import MixedFit
 from ranef.inference.coefficients.degrees import METHODS
-from ranef.inference.coefficients.wald import with_fixed_rows
-from ranef.models.records import Component, GeneralisedEstimate
+from ranef.inference.coefficients.functions import Knowledge
 from ranef.questions.tests.term_hypotheses import term_hypotheses
 from ranef.tables import make_table
 
@@ -99,11 +99,11 @@ class TermTests(Shown):
     def page(self) -> Page:
         """The answer in words and a table."""
         title = f"Analysis of variance, type {self.type} ({TYPE_WORDS[self.type]}): {self.formula}"
-        body = self._generalised() if self.sigma2 is None else self._linear()
+        body = self._wald_tests() if self.sigma2 is None else self._f_tests()
         notes = (Paragraph(self.notes),) if self.notes else ()
         return Page(title, (body, *notes))
 
-    def _linear(self) -> TextTable:
+    def _f_tests(self) -> TextTable:
         caption = f"F tests ({METHODS[self.df].joint_words})"
         header = ("", "sum_sq", "mean_sq", "df1", "df2", "F", "p")
         rows = []
@@ -116,7 +116,7 @@ class TermTests(Shown):
             )
         return TextTable(caption, header, tuple(rows))
 
-    def _generalised(self) -> TextTable:
+    def _wald_tests(self) -> TextTable:
         parts = len({t.component for t in self.tests}) > 1
         labels = [(t.component, t.term) if parts else (t.term,) for t in self.tests]
         rows = tuple(
@@ -127,20 +127,20 @@ class TermTests(Shown):
         return TextTable("Wald tests (chi-squared)", header, rows, 2 if parts else 1)
 
 
-def tabulate_terms(fit: MixedModelFit, kind: str, df: str | None) -> TermTests:
+def tabulate_terms(fit: MixedFit, kind: str, df: str | None) -> TermTests:
     """Test every term of every part of a fit."""
-    estimate = fit.estimate
-    generalised = isinstance(estimate, GeneralisedEstimate)
-    method = df or ("normal" if generalised else "satterthwaite")
-    fit._covariance(method)  # refuses a method that is not for this fit
+    sigma = fit.estimate.sigma
+    known = fit.knowledge(df)
     tests: list[TermTest] = []
     notes: list[str] = []
-    for name, spec, places in _parts(fit):
-        effects = _effects(fit, spec)
-        hypotheses = term_hypotheses(kind, spec.X, effects)
+    for part in _parts(fit):
+        effects = _effects(fit, part.specification)
+        hypotheses = term_hypotheses(kind, part.specification.X, effects)
         for effect, L in zip(effects.effects, hypotheses, strict=True):
             if effect.name != INTERCEPT:
-                tests.append(_test(fit, name, effect, _placed(L, places, estimate), method))
+                every = part.placed(L, len(fit.coefficients))
+                test = _test(part.name, effect, every, fit.coefficients, known)
+                tests.append(test if sigma is not None else _as_chi2(test))
         notes += _notes(effects, kind)
     notes += [
         f"{t.term}: no hypothesis, since other terms determine it or it is held fixed."
@@ -149,73 +149,76 @@ def tabulate_terms(fit: MixedModelFit, kind: str, df: str | None) -> TermTests:
     ]
     if not tests:
         notes.append("The fixed effects have no terms but the intercept: there is nothing to test.")
-    sigma2 = None if generalised else estimate.sigma**2
     return TermTests(
-        fit.formula, kind, method, tuple(tests), sigma2,
+        fit.formula, kind, fit.method(df), tuple(tests), None if sigma is None else sigma**2,
         tuple(dict.fromkeys(notes)), fit.frame.library,
     )  # fmt: skip
 
 
-def _parts(fit: MixedModelFit) -> list[tuple[str, Specification, list[NDArray[np.intp]]]]:
-    """Name and specification of each part with a formula, and for each of its copies
-    (one a category of a multinomial response) the coefficient of each column, -1 for none.
+@dataclass(frozen=True, eq=False)
+class _Part:
+    """A part with a formula.
+
+    Attributes
+    ----------
+    name : str
+    specification : Specification
+    copies : tuple of dict
+        For each of its copies (one a category of a multinomial response) the coefficients
+        by the names of their columns; some columns have none.
     """
-    estimate = fit.estimate
-    if not isinstance(estimate, GeneralisedEstimate):
-        spec = estimate.specification
-        return [("conditional", spec, [np.arange(spec.p)])]
-    found: dict[str, list[Component]] = {}
-    for part in estimate.components:
-        if part.specification is not None:
-            found.setdefault(part.name, []).append(part)
+
+    name: str
+    specification: Specification
+    copies: tuple[Mapping[str, int], ...]
+
+    def placed(self, L: Floats, count: int) -> Floats:
+        """A hypothesis about the columns, over all coefficients (q, count), for each copy."""
+        out = np.zeros((len(self.copies), len(L), count))
+        for own, places in zip(out, self.copies, strict=True):
+            for j, name in enumerate(self.specification.names):
+                if name in places:
+                    own[:, places[name]] = L[:, j]
+        return out.reshape(-1, count)
+
+
+def _parts(fit: MixedFit) -> list[_Part]:
+    places: dict[str, dict[str | None, dict[str, int]]] = {}
+    for k, label in enumerate(fit.labels):
+        if label.component in fit.parts:
+            copies = places.setdefault(label.component, {})
+            copies.setdefault(label.response, {})[label.term] = k
     return [
-        (name, parts[0].specification, [_columns(part) for part in parts])
-        for name, parts in found.items()
-        if parts[0].specification is not None
+        _Part(name, fit.parts[name], tuple(by_response.values()))
+        for name, by_response in places.items()
     ]
 
 
-def _columns(part: Component) -> NDArray[np.intp]:
-    assert part.specification is not None
-    place = {name: part.coefficients.start + j for j, name in enumerate(part.names)}
-    return np.array([place.get(name, -1) for name in part.specification.names], dtype=np.intp)
-
-
-def _effects(fit: MixedModelFit, spec: Specification) -> Effects:
+def _effects(fit: MixedFit, spec: Specification) -> Effects:
     data = fit.frame.data
     if data is None:
         return effects_of(spec.recipe, fit.frame.rows_used())
     return effects_of(spec.recipe, data, fit.frame.accounting.kept)
 
 
-def _placed(L: Floats, copies: Sequence[NDArray[np.intp]], estimate: Any) -> Floats:
-    """A hypothesis about the columns of a part, over all coefficients, for each copy."""
-    if not isinstance(estimate, GeneralisedEstimate):
-        return L
-    out = np.zeros((len(copies), len(L), len(estimate.coefficients)))
-    for own, columns in zip(out, copies, strict=True):
-        here = columns >= 0
-        own[:, columns[here]] = L[:, here]
-    return out.reshape(-1, out.shape[2])
+def _test(
+    component: str, effect: Effect, L: Floats, coefficients: Floats, known: Knowledge
+) -> TermTest:
+    if _is_settled(L, known):
+        return TermTest(component, effect.name, 0, np.nan, np.nan, np.nan)
+    found = known.joint(L, L @ coefficients)
+    return TermTest(component, effect.name, found.df1, found.df2, found.statistic, found.p_value)
 
 
-def _test(fit: MixedModelFit, name: str, effect: Effect, L: Floats, method: str) -> TermTest:
-    if _is_known(fit, L):
-        return TermTest(name, effect.name, 0, np.nan, np.nan, np.nan)
-    found = fit._joint_test(L, None, method)
-    if method == "satterthwaite" and found.df1 > 1:
-        found = with_fixed_rows(found, fit.estimate, L, fit._known_parameters())
-    chi2 = isinstance(fit.estimate, GeneralisedEstimate)
-    statistic = found.statistic * (found.df1 if chi2 else 1)
-    return TermTest(name, effect.name, found.df1, found.df2, statistic, found.p_value)
+def _as_chi2(test: TermTest) -> TermTest:
+    """The same with Wald's chi-squared as statistic."""
+    return replace(test, statistic=test.statistic * test.df1)
 
 
-def _is_known(fit: MixedModelFit, L: Floats) -> bool:
+def _is_settled(L: Floats, known: Knowledge) -> bool:
     """Tell whether nothing is left to test: no rows, or coefficients that are held."""
-    if len(L) == 0:
-        return True
-    covariance = L @ fit._covariance(None) @ L.T
-    return bool(np.linalg.matrix_rank(covariance, hermitian=True) < len(L))
+    spread = L @ known.covariance @ L.T
+    return len(L) == 0 or bool(np.linalg.matrix_rank(spread, hermitian=True) < len(L))
 
 
 def _notes(effects: Effects, kind: str) -> list[str]:

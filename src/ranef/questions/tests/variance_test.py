@@ -12,17 +12,22 @@ from numpy.typing import NDArray
 
 from ranef import arguments
 from ranef.design.effects import Effects, effects_of
+from ranef.design.specification import Specification
 from ranef.display.answer import Shown
-from ranef.display.page import Page, Paragraph, TextTable, number, p_value
+from ranef.display.numbers import number, p_value
+from ranef.display.page import Page, Paragraph, TextTable
 from ranef.display.progress import Ticker
 from ranef.errors import ModelError, suggestion
-from ranef.fits.mixed import MixedModelFit
+from ranef.fits.mixed import MixedFit
+from ranef.fits.protocol import Levelled, Likelihood, require
 from ranef.formula.labels import spelled
-from ranef.models.records import Estimate, GeneralisedEstimate
+from ranef.models.priors import refuse_penalised
+from ranef.models.records import Estimate
+from ranef.models.refitting import at_criterion
 from ranef.questions.tests import removal
-from ranef.questions.tests.exact import NullDraws, simulate_ratio, spectrum
+from ranef.questions.tests.exact import simulate_ratio, spectrum
 from ranef.questions.tests.mixtures import Cone
-from ranef.questions.tests.nesting import Nesting, everything, nesting
+from ranef.questions.tests.nesting import Nesting, nesting
 from ranef.questions.tests.ratio_distributions import (
     bootstrap_ratio,
     naive_tail,
@@ -30,7 +35,7 @@ from ranef.questions.tests.ratio_distributions import (
     ratio,
     ratios,
 )
-from ranef.questions.tests.removal import Ordinary, Removal
+from ranef.questions.tests.removal import Removal
 from ranef.tables import make_table
 
 __all__ = ["VarianceTest", "variance_test"]
@@ -138,7 +143,7 @@ class VarianceTest(Shown):
 
 
 def variance_test(
-    fit: MixedModelFit,
+    fit: MixedFit,
     group: str | None = None,
     *,
     method: str = "auto",
@@ -209,16 +214,13 @@ def variance_test(
     >>> bool(found.tests[0].p_value < 0.005)
     True
     """
-    if not isinstance(fit, MixedModelFit):
-        raise ModelError(
-            f"variance_test() takes a fit of ranef.lmm or ranef.glmm, not {type(fit).__name__}"
-        )
+    require(fit, "variance_test()", Levelled, Likelihood)
     way = arguments.choice("method", method, METHODS)
     every = arguments.flag("whole", whole)
     usual = DRAWS if way == "bootstrap" else EXACT_DRAWS
     draws = usual if n is None else arguments.count("n", n)
-    removal.refuse_penalised(fit.estimate, "variance_test")
-    if isinstance(fit.estimate, GeneralisedEstimate) and way == "exact":
+    refuse_penalised(fit.estimate, "variance_test")
+    if fit.estimate.sigma is None and way == "exact":
         raise ModelError(
             "method='exact' is for linear models, whose likelihood ratio has a known distribution "
             "in finite samples; use method='mixture' or 'bootstrap'"
@@ -257,21 +259,21 @@ def _names(fixed: Any) -> tuple[str, ...]:
 
 
 def _test_all(
-    fit: MixedModelFit, group: str | None, whole: bool, fixed: tuple[str, ...], work: _Work
+    fit: MixedFit, group: str | None, whole: bool, fixed: tuple[str, ...], work: _Work
 ) -> VarianceTest:
     if group is not None:
-        fit._factor(group)
+        fit.factor_number(group)
     questions = _questions(fit, group, whole)
     estimate, notes = fit.estimate, []
     keep = None
     if fixed:
-        if isinstance(estimate, GeneralisedEstimate):
+        if estimate.sigma is None:
             raise ModelError(
                 "fixed= is for linear models; compare two fits by ranef.anova(fit1, fit2)"
             )
         keep = _kept_columns(fit, fixed)
         if estimate.reml:
-            estimate = removal.by_likelihood(estimate)
+            estimate = at_criterion(estimate, reml=False)
             notes.append("Refitted by ML, since fixed effects are tested as well.")
     tests = [_test(estimate, q, keep, work) for q in questions]
     notes += _notes(tests, estimate)
@@ -284,16 +286,12 @@ def _test_all(
     )  # fmt: skip
 
 
-def _questions(fit: MixedModelFit, group: str | None, whole: bool) -> list[_Question]:
+def _questions(fit: MixedFit, group: str | None, whole: bool) -> list[_Question]:
     """What can be taken out of the model: terms, or their columns that no others contain."""
-    parts = {"conditional": fit.estimate.specification}
-    if isinstance(fit.estimate, GeneralisedEstimate):
-        parts = dict(fit.estimate.parts)
-    data = fit.frame.data
-    if data is None:
-        fit.frame.rows_used()
+    if fit.frame.data is None:
+        fit.frame.rows_used()  # raises: the file does not hold the table
     found = []
-    for component, spec in parts.items():
+    for component, spec in fit.parts.items():
         for t, term in enumerate(spec.terms):
             if group is not None and spec.factors[term.factor].name != group:
                 continue
@@ -307,7 +305,7 @@ def _questions(fit: MixedModelFit, group: str | None, whole: bool) -> list[_Ques
     return found
 
 
-def _pieces(fit: MixedModelFit, spec: Any, t: int) -> list[tuple[str, tuple[int, ...]]]:
+def _pieces(fit: MixedFit, spec: Specification, t: int) -> list[tuple[str, tuple[int, ...]]]:
     """Parts of a term that can go without the rest of it."""
     term = spec.terms[t]
     if term.size == 1 or term.structure not in ("us", "diag") or term.kernel is not None:
@@ -321,7 +319,7 @@ def _pieces(fit: MixedModelFit, spec: Any, t: int) -> list[tuple[str, tuple[int,
     return found
 
 
-def _kept_columns(fit: MixedModelFit, fixed: tuple[str, ...]) -> NDArray[np.intp]:
+def _kept_columns(fit: MixedFit, fixed: tuple[str, ...]) -> NDArray[np.intp]:
     """Columns of X that stay when fixed-effects terms go."""
     spec = fit.estimate.specification
     effects: Effects = effects_of(spec.recipe, fit.frame.data, fit.frame.accounting.kept)
@@ -346,26 +344,39 @@ def _test(
     df = estimate.n_parameters - small.n_parameters
     fixed = 0 if keep is None else estimate.specification.p - len(keep)
     cone = removal.cone_of(estimate, question.removal, fixed)
-    answer = None
+    tail = None
     if work.method == "bootstrap":
-        answer = _bootstrapped(small, estimate, statistic, df, work)
-    if answer is None and work.method in ("auto", "exact"):
-        answer = _exact(estimate, question, statistic, fixed, work)
-    if answer is None:
-        answer = _mixture(small, estimate, cone, statistic)
-    p, method, words, zero, assumed = answer
+        tail = _bootstrapped(small, estimate, statistic, df, work)
+    if tail is None and work.method in ("auto", "exact"):
+        tail = _exact(estimate, question, statistic, fixed, work)
+    if tail is None:
+        tail = _mixture(small, estimate, cone, statistic)
     return DroppedTerm(
-        question.label, question.removal.component, small.n_parameters, small.loglik,
-        statistic, df, p, naive_tail(statistic, df), method, words, zero, assumed,
-    )  # fmt: skip
+        term=question.label,
+        component=question.removal.component,
+        n_parameters=small.n_parameters,
+        loglik=small.loglik,
+        statistic=statistic,
+        df=df,
+        p_naive=naive_tail(statistic, df),
+        **vars(tail),
+    )
 
 
-Answer = tuple[float, str, str, float, bool]
+@dataclass(frozen=True)
+class _Tail:
+    """A distribution at the statistic, see `DroppedTerm`."""
+
+    p_value: float = math.nan
+    method: str = ""
+    distribution: str = "not known"
+    p_zero: float = math.nan
+    assumed: bool = False
 
 
 def _exact(
     estimate: Estimate, question: _Question, statistic: float, fixed: int, work: _Work
-) -> Answer | None:
+) -> _Tail | None:
     alone = removal.single_variance(estimate, question.removal)
     if alone is None:
         if work.method == "exact":
@@ -375,38 +386,36 @@ def _exact(
             )
         return None
     try:
-        known = spectrum(alone, 0)
+        eigenvalues = spectrum(alone, 0)
     except ModelError:
         if work.method == "exact":
             raise
         return None
-    drawn: NullDraws = simulate_ratio(known, work.draws, work.rng, reml=estimate.reml, fixed=fixed)
-    return drawn.tail(statistic), "exact", f"exact, {work.draws:,} draws", drawn.mass_at_zero, False
+    drawn = simulate_ratio(eigenvalues, work.draws, work.rng, reml=estimate.reml, fixed=fixed)
+    words = f"exact, {work.draws:,} draws"
+    return _Tail(drawn.tail(statistic), "exact", words, drawn.mass_at_zero)
 
 
-def _mixture(
-    small: Estimate | Ordinary, estimate: Estimate, cone: Cone | None, statistic: float
-) -> Answer:
+def _mixture(small: Estimate, estimate: Estimate, cone: Cone | None, statistic: float) -> _Tail:
     if cone is None:
-        return math.nan, "", "not known", math.nan, False
-    found = nesting(small, estimate) if isinstance(small, Estimate) else None
-    known = Nesting(cone, added=everything(estimate) if found is None else found.added)
+        return _Tail()
+    known = Nesting(cone, added=nesting(small, estimate).added)
     law = null_distribution(small, estimate, known)
     assert law is not None
     zero = float(law.weights[law.degrees == 0].sum())
-    return law.tail(statistic), "mixture", str(law), zero, law.assumed
+    return _Tail(law.tail(statistic), "mixture", str(law), zero, law.assumed)
 
 
 def _bootstrapped(
-    small: Estimate | Ordinary, estimate: Estimate, statistic: float, df: int, work: _Work
-) -> Answer:
+    small: Estimate, estimate: Estimate, statistic: float, df: int, work: _Work
+) -> _Tail:
     Y = removal.draw(small, work.draws, work.rng)
     with Ticker(2 * work.draws, "bootstrap", work.progress) as advance:
         draws = ratios(small, estimate, Y, n_jobs=work.n_jobs, advance=advance)
-    found = bootstrap_ratio(statistic, df, draws)
-    lost = f", {found.failed} failed" if found.failed else ""
-    words = f"bootstrap, {len(found.draws):,} draws{lost}"
-    return found.p_value, "bootstrap", words, float(np.mean(found.draws <= 0)), False
+    drawn = bootstrap_ratio(statistic, df, draws)
+    lost = f", {drawn.failed} failed" if drawn.failed else ""
+    words = f"bootstrap, {len(drawn.draws):,} draws{lost}"
+    return _Tail(drawn.p_value, "bootstrap", words, float(np.mean(drawn.draws <= 0)))
 
 
 def _notes(tests: Sequence[DroppedTerm], estimate: Estimate) -> list[str]:

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,8 +25,7 @@ from numpy.typing import NDArray
 from ranef.covariance.factor import square_root
 from ranef.errors import ModelError
 from ranef.inference.coefficients.wald import FTest, f_tail, independent_rows
-from ranef.inference.rows.fitted import residuals
-from ranef.models.records import Estimate
+from ranef.models.records import LinearEstimate
 
 __all__ = ["TYPES", "ClusterCovariance", "cluster_covariance"]
 
@@ -62,6 +62,8 @@ class ClusterCovariance:
     bread: Floats
     own: Floats
     shared: Floats
+
+    made_of: ClassVar[str] = "residuals"
 
     @property
     def n_clusters(self) -> int:
@@ -132,12 +134,12 @@ class ClusterCovariance:
         return float(q * (q + 1) / total), expected
 
 
-def cluster_covariance(estimate: Estimate, codes: Ints, kind: str) -> ClusterCovariance:
+def cluster_covariance(estimate: LinearEstimate, codes: Ints, kind: str) -> ClusterCovariance:
     """Cluster-robust covariance of a linear mixed model.
 
     Parameters
     ----------
-    estimate : Estimate
+    estimate : LinearEstimate
         Every grouping factor nested in the clusters.
     codes : (n,) int array
         Cluster of each row, from 0, all occurring.
@@ -147,13 +149,14 @@ def cluster_covariance(estimate: Estimate, codes: Ints, kind: str) -> ClusterCov
         clusters; CR3 is close to leaving one cluster out at a time.
     """
     spec = estimate.specification
-    M, p = estimate.vcov, spec.p
+    M, p = estimate.coefficient_vcov, spec.p
     m = int(codes.max()) + 1
     if kind == "CR1p" and m <= p:
         raise ModelError(f"CR1p needs more clusters than fixed effects; here are {m} and {p}")
     scores = np.zeros((m, p))
     own, shared = np.zeros((m, p, p)), np.zeros((m, p, p))
-    e = residuals(estimate, conditional=False)
+    offset = 0.0 if spec.offset is None else spec.offset
+    e = spec.y - (spec.X @ estimate.beta + offset)
     for batch in _batches(estimate, codes, e):
         WX = np.asarray(np.linalg.solve(batch.V, batch.X), dtype=np.float64)
         G = _weights(batch, WX, M, kind)
@@ -209,7 +212,7 @@ def _adjusted(batch: _Batch, M: Floats) -> Floats:
     return np.asarray(lower @ middle @ upper)
 
 
-def _batches(estimate: Estimate, codes: Ints, e: Floats) -> Iterator[_Batch]:
+def _batches(estimate: LinearEstimate, codes: Ints, e: Floats) -> Iterator[_Batch]:
     """Go through the clusters, those of one shape together."""
     spec = estimate.specification
     order = np.argsort(codes, kind="stable")
@@ -249,7 +252,7 @@ def _local_levels(levels: NDArray[np.int32], codes: Ints) -> tuple[Ints, Ints]:
 
 
 def _batch(
-    estimate: Estimate,
+    estimate: LinearEstimate,
     clusters: Ints,
     rows: Ints,
     locals_: list[tuple[Ints, Ints]],

@@ -17,14 +17,14 @@ from numpy.typing import NDArray
 from ranef.design.rank import independent_columns
 from ranef.design.specification import Specification
 from ranef.errors import ModelError
-from ranef.inference.coefficients import wald
-from ranef.inference.coefficients.wald import FTest, f_tail
-from ranef.inference.effects.linearised import is_constrained, linearised
-from ranef.models.linear import fit_lmm
-from ranef.models.records import Estimate, GeneralisedEstimate
-from ranef.questions.checks.columns import Term, terms_of_columns
+from ranef.inference.coefficients.wald import FTest, f_test
+from ranef.inference.effects.linearised import is_constrained
+from ranef.inference.protocol import Inference
+from ranef.models.records import CONDITIONAL
+from ranef.models.refitting import refitted
+from ranef.questions.checks.columns import FixedTerm, terms_of_columns
 
-__all__ = ["Heterogeneity", "heterogeneity", "variance_between"]
+__all__ = ["Slopes", "variance_between", "within_between"]
 
 Floats = NDArray[np.float64]
 Codes = NDArray[np.int32]
@@ -34,7 +34,7 @@ MOST_EXACT_LEVELS = 2000
 
 
 @dataclass(frozen=True)
-class Heterogeneity:
+class Slopes:
     """One term of the fixed effects against one grouping factor.
 
     Attributes
@@ -61,16 +61,16 @@ class Heterogeneity:
     test: FTest
 
 
-def heterogeneity(estimate: Estimate) -> tuple[Heterogeneity, ...]:
+def within_between(model: Inference) -> tuple[Slopes, ...]:
     """Test every term that varies within and between the levels of a grouping factor.
 
     Linear models are fitted again with the means; of generalised ones the working linear
     model is solved with them at the estimate's theta (a score step). Models with
     parameters that are held or equal by request have none of this.
     """
-    spec = estimate.specification
-    found: list[Heterogeneity] = []
-    if is_constrained(estimate):
+    spec = model.estimate.specification
+    found: list[Slopes] = []
+    if is_constrained(model.estimate):
         return ()
     for term in terms_of_columns(spec):
         if term.interaction:
@@ -78,7 +78,7 @@ def heterogeneity(estimate: Estimate) -> tuple[Heterogeneity, ...]:
         for f, factor in enumerate(spec.factors):
             if factor.n_levels < 4 or factor.n_levels >= spec.n:
                 continue
-            one = _compared(estimate, term, f)
+            one = _compared(model, term, f)
             if one is not None:
                 found.append(one)
     return tuple(found)
@@ -102,8 +102,8 @@ def variance_between(x: Floats, codes: Codes) -> tuple[float, float, float]:
     return within, between, max(0.0, (ms_between - ms_within) / total) if total > 0 else 0.0
 
 
-def _compared(estimate: Estimate, term: Term, f: int) -> Heterogeneity | None:
-    spec = estimate.specification
+def _compared(model: Inference, term: FixedTerm, f: int) -> Slopes | None:
+    spec = model.estimate.specification
     codes = spec.factors[f].codes
     n = np.bincount(codes)
     shares, means = [], []
@@ -121,48 +121,47 @@ def _compared(estimate: Estimate, term: Term, f: int) -> Heterogeneity | None:
     if len(independent_columns(X)) < X.shape[1] or X.shape[1] >= spec.n - 1:
         return None
     try:
-        beta, vcov, test = _fitted(estimate, X, len(means))
+        beta, vcov, test = _with_means(model, X, len(means))
     except ModelError:
         return None
     return _described(term, f, float(np.mean(shares)), beta, vcov, test, spec)
 
 
 def _described(
-    term: Term,
+    term: FixedTerm,
     f: int,
     icc: float,
     beta: Floats,
     vcov: Floats,
     test: FTest,
     spec: Specification,
-) -> Heterogeneity:
+) -> Slopes:
     if len(term.columns) > 1:
         nothing = float("nan")
-        return Heterogeneity(term.name, f, icc, nothing, nothing, nothing, nothing, test)
+        return Slopes(term.name, f, icc, nothing, nothing, nothing, nothing, test)
     within, contextual = float(beta[term.columns[0]]), float(beta[spec.p])
     error = float(np.sqrt(vcov[spec.p, spec.p]))
-    return Heterogeneity(term.name, f, icc, within, within + contextual, contextual, error, test)
+    return Slopes(term.name, f, icc, within, within + contextual, contextual, error, test)
 
 
-def _fitted(estimate: Estimate, X: Floats, added: int) -> tuple[Floats, Floats, FTest]:
-    """Coefficients, covariance and the test of the columns added, those at the end."""
+def _with_means(model: Inference, X: Floats, added: int) -> tuple[Floats, Floats, FTest]:
+    """Coefficients, covariance and the test of the columns added, those at the end.
+
+    Fitted again where refits are cheap, else a score step in the working linear model.
+    """
+    estimate, p = model.estimate, X.shape[1]
     names = (*estimate.specification.names, *(f"mean {i}" for i in range(added)))
-    p = X.shape[1]
     L = np.eye(p)[p - added :]
-    if isinstance(estimate, GeneralisedEstimate):
-        model = linearised(estimate)
-        point = model.point(replace(model.specification, X=X, names=names))
-        return point.beta, point.C, _wald(point.beta, point.C, L)
+    if not model.refits_together:
+        working = model.linearised()
+        point = working.point(replace(working.specification, X=X, names=names))
+        test = f_test(point.beta, point.C, L, None, lambda basis: (1.0, np.inf))
+        return point.beta, point.C, test
     spec = replace(estimate.specification, X=X, names=names)
+    parts = {**estimate.parts, CONDITIONAL: spec}
     start = None if estimate.optimum.singular else estimate.theta
-    again = fit_lmm(spec, reml=estimate.reml, path=estimate.optimum.path, start=start)
+    path = estimate.optimum.path
+    again = refitted(estimate, parts, estimate.extra, path=path, start=start)
     small = sum(f.n_levels for f in spec.factors) <= MOST_EXACT_LEVELS
-    test = wald.f_test(again, L, df="satterthwaite" if small else "normal")
-    return again.beta, again.vcov, test
-
-
-def _wald(beta: Floats, vcov: Floats, L: Floats) -> FTest:
-    gap = L @ beta
-    q = len(L)
-    statistic = float(gap @ np.linalg.solve(L @ vcov @ L.T, gap)) / q
-    return f_tail(statistic, q, np.inf)
+    test = model.of(again).f_test(L, df="satterthwaite" if small else "normal")
+    return again.beta, again.coefficient_vcov, test

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from ranef.covariance import structure_of
 from ranef.inference.coefficients.parameters import ParameterCovariance
-from ranef.models.records import Estimate
+from ranef.models.records import LinearEstimate
 
 __all__ = ["TransformedMeans", "transformed_means"]
 
@@ -42,7 +42,7 @@ class TransformedMeans:
 
 
 def transformed_means(
-    estimate: Estimate,
+    estimate: LinearEstimate,
     X: Floats,
     offset: Floats | None,
     random: Sequence[Floats],
@@ -74,6 +74,6 @@ def transformed_means(
     jacobian = np.hstack([by_mu[:, None] * X, by_v[:, None] * by_parameters])
     p = X.shape[1]
     covariance = np.zeros((jacobian.shape[1], jacobian.shape[1]))
-    covariance[:p, :p] = estimate.vcov
+    covariance[:p, :p] = estimate.coefficient_vcov
     covariance[p:, p:] = parameters.covariance
     return TransformedMeans(value, jacobian, covariance)

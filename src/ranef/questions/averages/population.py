@@ -9,15 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ranef.design.specification import Specification
 from ranef.errors import DataError, LevelError, ModelError, UnknownColumnError, suggestion
-from ranef.fits.mixed import MixedModelFit
+from ranef.fits.fit import Fit
 from ranef.formula.labels import shown_level
 from ranef.formula.syntax import Node, column_names
-from ranef.models.records import GeneralisedEstimate
-from ranef.tables import Table
+from ranef.tables import Repeated, Table
 
-__all__ = ["Arm", "People", "arms_of", "parts_of", "read_people"]
+__all__ = ["Population", "Setting", "read_population", "settings_of"]
 
 Floats = NDArray[np.float64]
 
@@ -28,7 +26,7 @@ FEW = 2
 
 
 @dataclass(frozen=True, eq=False)
-class People:
+class Population:
     """Rows to average over.
 
     Attributes
@@ -78,13 +76,13 @@ class People:
 
 
 @dataclass(frozen=True, eq=False)
-class Arm:
+class Setting:
     """A value that the variable is given in every row.
 
     Attributes
     ----------
     label : str
-    values : (N,) array
+    values : (N,) array, or one value repeated
     reference : bool
         The arm with which the others are compared.
     own : bool
@@ -106,9 +104,7 @@ class Arm:
 # --- people
 
 
-def read_people(
-    fit: MixedModelFit, variable: Any, population: Any, by: Any, weights: Any
-) -> People:
+def read_population(fit: Fit, variable: Any, population: Any, by: Any, weights: Any) -> Population:
     """Read the rows to average over; rows with a missing value are left out."""
     columns = _check_variable(fit, variable)
     if population is None:
@@ -134,7 +130,7 @@ def read_people(
     codes = np.searchsorted(present, groups[kept])
     if np.any(np.bincount(codes, own[kept]) <= 0):
         raise DataError("the weights of a group add up to zero")
-    return People(
+    return Population(
         table.mapping(None if kept.all() else kept),
         own[kept],
         codes.astype(np.intp),
@@ -148,16 +144,8 @@ def read_people(
     )
 
 
-def parts_of(fit: MixedModelFit) -> tuple[Specification, ...]:
-    """Specifications of all parts of a model."""
-    estimate = fit.estimate
-    if isinstance(estimate, GeneralisedEstimate):
-        return tuple(estimate.parts.values())
-    return (estimate.specification,)
-
-
-def _nodes(fit: MixedModelFit) -> Iterable[Node]:
-    for spec in parts_of(fit):
+def _nodes(fit: Fit) -> Iterable[Node]:
+    for spec in fit.parts.values():
         model = spec.recipe.model
         yield from model.fixed.variables
         yield from model.offsets
@@ -165,10 +153,10 @@ def _nodes(fit: MixedModelFit) -> Iterable[Node]:
             yield from bar.left.variables
 
 
-def _check_variable(fit: MixedModelFit, variable: Any) -> tuple[str, ...]:
+def _check_variable(fit: Fit, variable: Any) -> tuple[str, ...]:
     """Columns of the predictors, `variable` among them."""
     used = tuple(dict.fromkeys(name for node in _nodes(fit) for name in column_names(node)))
-    extra = [spec.recipe.offset_column for spec in parts_of(fit)]
+    extra = [spec.recipe.offset_column for spec in fit.parts.values()]
     used = tuple(dict.fromkeys([*used, *(name for name in extra if name is not None)]))
     if not isinstance(variable, str) or variable not in used:
         known = ", ".join(map(repr, used)) or "none"
@@ -202,7 +190,7 @@ def _require(table: Table, name: str, population: Any) -> None:
     )
 
 
-def _weights(fit: MixedModelFit, table: Table, weights: Any, population: Any) -> Floats:
+def _weights(fit: Fit, table: Table, weights: Any, population: Any) -> Floats:
     if weights is None:
         return np.ones(table.n_rows)
     if isinstance(weights, str):
@@ -235,7 +223,7 @@ def _groups(
     return groups, labels, known
 
 
-def _complete(fit: MixedModelFit, table: Table, variable: str) -> NDArray[np.bool_]:
+def _complete(fit: Fit, table: Table, variable: str) -> NDArray[np.bool_]:
     """Which rows have all columns that predictions need, `variable` apart."""
     kept = np.ones(table.n_rows, dtype=np.bool_)
     for node in _nodes(fit):
@@ -254,15 +242,15 @@ def _present(table: Table, name: str) -> NDArray[np.bool_]:
 # --- arms
 
 
-def arms_of(
-    fit: MixedModelFit,
-    people: People,
+def settings_of(
+    fit: Fit,
+    people: Population,
     variable: str,
     levels: Any,
     reference: Any,
     change: Any,
     compare: str,
-) -> tuple[Arm, ...]:
+) -> tuple[Setting, ...]:
     """Say which values the variable is given."""
     column = _known_column(fit, people, variable)
     categories = _coded(fit, variable) or column.kind(variable) not in ("numeric", "boolean")
@@ -275,13 +263,13 @@ def arms_of(
         )
     known = _values_of(column, variable)
     if change is None and (categories or levels is not None or len(known) <= FEW):
-        return _level_arms(people, variable, known, levels, reference, categories)
+        return _level_settings(people, variable, known, levels, reference, categories)
     if reference is not None:
         raise ModelError(f"reference= needs levels= of {variable!r}, which holds numbers")
-    return _change_arms(people, variable, column, change, compare)
+    return _change_settings(people, variable, column, change, compare)
 
 
-def _known_column(fit: MixedModelFit, people: People, variable: str) -> Table:
+def _known_column(fit: Fit, people: Population, variable: str) -> Table:
     """The table of the fit with its own values of the variable, or the people's."""
     if fit.frame.data is not None and variable in fit.frame.data:
         return Table.of({variable: fit.frame.rows_used()[variable]})
@@ -293,9 +281,9 @@ def _known_column(fit: MixedModelFit, people: People, variable: str) -> Table:
     return Table.of({variable: people.table[variable]})
 
 
-def _coded(fit: MixedModelFit, variable: str) -> bool:
+def _coded(fit: Fit, variable: str) -> bool:
     """Tell whether a formula makes categories of the column."""
-    for spec in parts_of(fit):
+    for spec in fit.parts.values():
         recipe = spec.recipe
         every = [recipe.model.fixed, *(bar.left for bar in recipe.model.bars)]
         for terms in every:
@@ -312,14 +300,14 @@ def _values_of(column: Table, variable: str) -> list[Any]:
     return [levels[k] for k in present.tolist()]
 
 
-def _level_arms(
-    people: People,
+def _level_settings(
+    people: Population,
     variable: str,
     known: list[Any],
     levels: Any,
     reference: Any,
     categories: bool,
-) -> tuple[Arm, ...]:
+) -> tuple[Setting, ...]:
     chosen = known if levels is None else list(levels)
     if levels is not None and categories:
         chosen = [_one_of(variable, level, known) for level in chosen]
@@ -338,7 +326,7 @@ def _level_arms(
     if len({_printed(level) for level in chosen}) < len(chosen):
         raise ModelError(f"levels= names a value of {variable!r} twice")
     return tuple(
-        Arm(_printed(level), _filled(people.n, level), bool(level == base)) for level in chosen
+        Setting(_printed(level), Repeated(level, people.n), bool(level == base)) for level in chosen
     )
 
 
@@ -369,17 +357,9 @@ def _printed(level: Any) -> str:
     return shown_level(level)
 
 
-def _filled(n: int, level: Any) -> NDArray[Any]:
-    if isinstance(level, bool | int | float | np.generic):
-        return np.full(n, level)
-    out = np.empty(n, dtype=object)
-    out[:] = [level] * n
-    return out
-
-
-def _change_arms(
-    people: People, variable: str, column: Table, change: Any, compare: str
-) -> tuple[Arm, ...]:
+def _change_settings(
+    people: Population, variable: str, column: Table, change: Any, compare: str
+) -> tuple[Setting, ...]:
     """Arms of a column of numbers."""
     known = column.numeric(variable)
     known = known[np.isfinite(known)]
@@ -395,8 +375,8 @@ def _change_arms(
             raise ModelError("change='slope' is a difference quotient: use compare='difference'")
         step = STEP * (float(np.std(known)) or 1.0)
         return (
-            Arm(f"{variable} - h", x - step, True, True, f"d/d{variable}", 2 * step),
-            Arm(f"{variable} + h", x + step, False, True, f"d/d{variable}", 2 * step),
+            Setting(f"{variable} - h", x - step, True, True, f"d/d{variable}", 2 * step),
+            Setting(f"{variable} + h", x + step, False, True, f"d/d{variable}", 2 * step),
         )
     if isinstance(change, str) and change != "sd":
         raise ModelError(
@@ -408,10 +388,10 @@ def _change_arms(
         raise ModelError(f"a change of {size:g} in {variable!r} changes nothing")
     sign = "+" if size > 0 else "-"
     named = f"({variable} {sign} {abs(size):g})"
-    return (Arm(variable, x, True, True), Arm(named, x + size, False, True))
+    return (Setting(variable, x, True, True), Setting(named, x + size, False, True))
 
 
-def _own_values(people: People, variable: str) -> Floats:
+def _own_values(people: Population, variable: str) -> Floats:
     if variable not in people.table:
         raise UnknownColumnError(
             f"the population has no column {variable!r}, whose values would be changed; give "
@@ -427,10 +407,10 @@ def _own_values(people: People, variable: str) -> Floats:
     return x
 
 
-def _between(people: People, low: float, high: float) -> tuple[Arm, ...]:
+def _between(people: Population, low: float, high: float) -> tuple[Setting, ...]:
     if low == high:
         raise ModelError(f"the two values are the same, {low:g}; there is nothing to compare")
     return (
-        Arm(f"{low:g}", np.full(people.n, low), True),
-        Arm(f"{high:g}", np.full(people.n, high), False),
+        Setting(f"{low:g}", Repeated(low, people.n), True),
+        Setting(f"{high:g}", Repeated(high, people.n), False),
     )

@@ -1,53 +1,83 @@
-"""Scores of variances that are zero in a generalised model, over responses drawn from it.
+"""Scores of variances that are zero in a smaller model, over responses drawn from it.
 
-At its modes the smaller model is a linear mixed one in a working response with the
-covariance matrix V = W^-1 + Z Psi Z', W minus the second derivatives of the rows' log
-densities (Breslow & Clayton 1993, J. Am. Stat. Assoc. 88; of the test Lin 1997,
-Biometrika 84). The score about an entry of a covariance matrix is then a quadratic form
-in P y, and how these vary together over draws is the information that the weights of a
-chi-bar-squared distribution need.
+How they vary together is the information that the weights of a chi-bar-squared
+distribution need. Those of a linear model are exact, sigma and the fixed effects profiled
+out of each response. A generalised one is at its modes a linear mixed model in a working
+response with the covariance matrix V = W^-1 + Z Psi Z', W minus the second derivatives of
+the rows' log densities (Breslow & Clayton 1993, J. Am. Stat. Assoc. 88; of the test Lin
+1997, Biometrika 84): the score about an entry of a covariance matrix is then a quadratic
+form in P y.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ranef.derivatives.linear import psi_scores
+from ranef.inference.draws.simulation import simulate
 from ranef.inference.effects.posterior import factorise, term_columns, term_root
-from ranef.models.records import GeneralisedEstimate
+from ranef.models.records import GeneralisedEstimate, LinearEstimate
 
-__all__ = ["null_scores"]
+__all__ = ["NullScores", "generalised_null_scores", "linear_null_scores"]
 
 Floats = NDArray[np.float64]
 
 LEAST_WEIGHT = 1e-4
+MOST_DRAWS = 2_000
+LEAST_DRAWS = 200
+VALUES = 20_000_000
+"""Drawn at most, as long as there are `LEAST_DRAWS`."""
 
 
-def null_scores(
-    small: GeneralisedEstimate, large: GeneralisedEstimate, m: int, rng: np.random.Generator
-) -> tuple[list[Floats], list[Floats]]:
-    """Scores of the entries of the larger model's covariance matrices at the smaller model.
+@dataclass(frozen=True, eq=False)
+class NullScores:
+    """Scores of the larger of two models at the estimates of the smaller one.
 
-    Parameters
+    Attributes
     ----------
-    small, large : GeneralisedEstimate
-        Of the same rows, response and family.
-    m : int
-        Number of draws.
-    rng : numpy.random.Generator
-
-    Returns
-    -------
-    scores : list of (m, r, r) float64 arrays
-        By term of the larger model.
-    others : list of (m,) float64 arrays
-        The score of a dispersion where the family has one.
+    terms : tuple of (m, r, r) float64 arrays
+        Of the entries of its covariance matrices, by term, for m drawn responses.
+    others : tuple of (m,) float64 arrays
+        Of what else is to be profiled out: a dispersion.
     """
+
+    terms: tuple[Floats, ...]
+    others: tuple[Floats, ...] = ()
+
+
+def _count(values: int) -> int:
+    """Number of responses of so many values."""
+    return int(np.clip(VALUES // values, LEAST_DRAWS, MOST_DRAWS))
+
+
+def linear_null_scores(
+    small: LinearEstimate,
+    large: LinearEstimate,
+    covariances: Sequence[Floats],
+    rng: np.random.Generator,
+) -> NullScores:
+    """Scores of linear models of the same rows and response.
+
+    covariances : (r, r) of each of the larger model's terms, those of the smaller model.
+    """
+    Y = simulate(small, _count(large.specification.n), rng)
+    relative = [psi / small.sigma**2 for psi in covariances]
+    return NullScores(tuple(psi_scores(large, relative, Y)))
+
+
+def generalised_null_scores(
+    small: GeneralisedEstimate, large: GeneralisedEstimate, rng: np.random.Generator
+) -> NullScores:
+    """Scores of generalised models of the same rows, response and family."""
     from scipy import sparse
 
     active = sorted(set(large.design.owners))
+    m = _count(large.design.n * len(active))
     W = _weights(small, active)
     ZL = _random(small, active)
     X = _fixed(small, active)
@@ -79,7 +109,7 @@ def null_scores(
     others = []
     if any(part.name == "dispersion" for part in small.components) and active[0] == 0:
         others.append(np.sum(r[:n] ** 2 / W[:, 0, 0][:, None], axis=0))
-    return scores, others
+    return NullScores(tuple(scores), tuple(others))
 
 
 def _weights(estimate: GeneralisedEstimate, active: list[int]) -> Floats:
@@ -113,9 +143,7 @@ def _random(estimate: GeneralisedEstimate, active: list[int]) -> Any:
         [term_columns(estimate.terms[t], design.factors, design.owners[t] == a) for t in kept]
         for a in active
     ]
-    roots = [
-        term_root(estimate.terms[t], estimate.term_covariances[t], design.factors) for t in kept
-    ]
+    roots = [term_root(estimate.terms[t], estimate.covariances[t], design.factors) for t in kept]
     return (sparse.block_array(Z, format="csr") @ sparse.block_diag(roots)).tocsr()
 
 

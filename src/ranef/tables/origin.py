@@ -11,16 +11,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranef.errors import ModelError
-from ranef.tables import Table, make_table
 from ranef.tables.accounting import Accounting
+from ranef.tables.make import make_table
+from ranef.tables.table import Table
 
-__all__ = ["Frame", "matrix", "vector"]
+__all__ = ["Origin", "matrix", "vector"]
 
 Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
-class Frame:
+class Origin:
     """Where the rows of a model came from.
 
     Attributes
@@ -42,7 +43,7 @@ class Frame:
     data: Table | None = None
 
     @classmethod
-    def of(cls, table: Table, accounting: Accounting, columns: Iterable[str] = ()) -> Frame:
+    def of(cls, table: Table, accounting: Accounting, columns: Iterable[str] = ()) -> Origin:
         return cls(table.library, table.index, accounting, table.snapshot(columns))
 
     def rows_used(self) -> dict[str, Any]:

@@ -1,0 +1,212 @@
+"""Columns of an answer: stated once, read as a table, as text, and as a page.
+
+A column has a name for the table that `tidy` returns, values, and a style that says how they
+are written; a `Listing` is columns under a caption.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ranef.display.numbers import align, decimals, number, p_value, significant, typeset
+from ranef.display.page import TextTable
+
+__all__ = [
+    "Column",
+    "Degrees",
+    "Fixed",
+    "Label",
+    "Listing",
+    "PValue",
+    "Significant",
+    "Sized",
+    "Style",
+    "Written",
+]
+
+Floats = NDArray[np.float64]
+
+
+class Style(ABC):
+    """How the values of a column are written."""
+
+    @property
+    def numeric(self) -> bool:
+        """Whether they are numbers, aligned at their points."""
+        return True
+
+    @abstractmethod
+    def cell(self, value: Any, row: int) -> str:
+        """Return one value in print."""
+
+    def write(self, values: Sequence[Any]) -> list[str]:
+        """Return each value in print; nothing for None."""
+        return ["" if v is None else self.cell(v, i) for i, v in enumerate(values)]
+
+
+@dataclass(frozen=True)
+class Label(Style):
+    """Names and levels as they are; of numbers six digits."""
+
+    @property
+    def numeric(self) -> bool:
+        return False
+
+    def cell(self, value: Any, row: int) -> str:
+        if isinstance(value, str):
+            return value
+        return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+@dataclass(frozen=True, eq=False)
+class Sized(Style):
+    """Numbers with the decimals that show three digits of a size, such as a standard error.
+
+    Attributes
+    ----------
+    by : (n,) array
+        The size for each value.
+    """
+
+    by: ArrayLike
+    digits: int = 3
+
+    def cell(self, value: Any, row: int) -> str:
+        sizes = np.asarray(self.by, dtype=np.float64)
+        size = float(sizes if sizes.ndim == 0 else sizes[row])
+        return number(float(value), decimals(abs(size), self.digits))
+
+
+@dataclass(frozen=True)
+class Fixed(Style):
+    """Numbers with so many decimals."""
+
+    places: int
+
+    def cell(self, value: Any, row: int) -> str:
+        return number(float(value), self.places)
+
+
+@dataclass(frozen=True)
+class Significant(Style):
+    """Numbers with so many digits."""
+
+    digits: int = 4
+
+    def cell(self, value: Any, row: int) -> str:
+        return significant(float(value), self.digits)
+
+
+@dataclass(frozen=True)
+class Degrees(Style):
+    """Degrees of freedom: one decimal, none from a thousand on."""
+
+    def cell(self, value: Any, row: int) -> str:
+        return number(float(value), 1 if float(value) < 1000 else 0)
+
+
+@dataclass(frozen=True)
+class PValue(Style):
+    """p-values, never rounded to zero."""
+
+    def cell(self, value: Any, row: int) -> str:
+        return p_value(float(value))
+
+
+@dataclass(frozen=True)
+class Written(Style):
+    """Values written by a function of one."""
+
+    how: Callable[[Any], str]
+
+    def cell(self, value: Any, row: int) -> str:
+        return self.how(value)
+
+
+@dataclass(frozen=True, eq=False)
+class Column:
+    """One column of an answer.
+
+    Attributes
+    ----------
+    name : str
+        In the table that `tidy` returns.
+    values : sequence
+    style : Style
+    heading : str or None
+        In print; None for the name.
+    tabled, printed : bool
+        Whether it stands in the table, and in print.
+    """
+
+    name: str
+    values: Any
+    style: Style = Label()
+    heading: str | None = None
+    tabled: bool = True
+    printed: bool = True
+
+    @property
+    def cells(self) -> list[str]:
+        """The values in print."""
+        return self.style.write(list(self.values))
+
+    @property
+    def typeset(self) -> list[str]:
+        """The values for a page: numbers with its signs, their points under one another."""
+        if not self.style.numeric:
+            return self.cells
+        pairs = zip(self.values, self.cells, strict=True)
+        return align(["" if value is None else typeset(cell) for value, cell in pairs])
+
+
+@dataclass(frozen=True, eq=False)
+class Listing:
+    """A table of an answer.
+
+    Attributes
+    ----------
+    name : str
+        By which `tidy` finds it.
+    columns : tuple of Column
+    caption : str
+    labels : int
+        Leading printed columns that name the row.
+    """
+
+    name: str
+    columns: tuple[Column, ...]
+    caption: str = ""
+    labels: int = 1
+
+    @property
+    def table(self) -> dict[str, Any]:
+        """The columns by name, as `tidy` returns them."""
+        return {c.name: c.values for c in self.columns if c.tabled}
+
+    @property
+    def printed(self) -> tuple[Column, ...]:
+        """The columns in print."""
+        return tuple(c for c in self.columns if c.printed)
+
+    @property
+    def header(self) -> tuple[str, ...]:
+        """Headings of the columns in print."""
+        return tuple(c.name if c.heading is None else c.heading for c in self.printed)
+
+    @property
+    def rows(self) -> tuple[tuple[str, ...], ...]:
+        """The cells in print."""
+        written = [c.cells for c in self.printed]
+        return tuple(zip(*written, strict=True)) if written else ()
+
+    @property
+    def text(self) -> TextTable:
+        """The table in print."""
+        return TextTable(self.caption, self.header, self.rows, self.labels)

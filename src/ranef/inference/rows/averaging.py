@@ -1,0 +1,297 @@
+"""Averages of what a model says of rows, with what is needed for the covariance of all."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ranef.covariance import structure_of
+from ranef.derivatives import linear
+from ranef.inference.coefficients.covariance import joint_covariance
+from ranef.inference.coefficients.functions import Functions
+from ranef.inference.coefficients.parameters import ParameterCovariance
+from ranef.inference.effects.posterior import effect_posterior
+from ranef.inference.rows.integration import Expectation
+from ranef.inference.rows.parts import LinearPart, linear_parts
+from ranef.inference.rows.targets import Target, evaluate, target
+from ranef.inference.rows.uncertainty import linear_predictors, mode_derivatives, random_variance
+from ranef.models.records import GeneralisedEstimate, LinearEstimate, theta_slices
+from ranef.models.rows import PartRows, Rows
+
+__all__ = [
+    "Means",
+    "generalised_average_covariance",
+    "generalised_means",
+    "joined",
+    "linear_average_covariance",
+    "linear_means",
+    "row_means",
+]
+
+Floats = NDArray[np.float64]
+Codes = NDArray[np.intp]
+
+BLOCK = 50_000
+"""Rows that are held at a time."""
+
+
+@dataclass(frozen=True, eq=False)
+class Means:
+    """S averages, with what is needed for the covariance of all.
+
+    Attributes
+    ----------
+    value : (S,) float64 array
+    jacobian : (S, D) float64 array
+        Derivatives in beta; of a generalised model in all coefficients and theta, the
+        modes held.
+    effects : tuple of (S, q, r) float64 arrays, or None
+        Derivatives in the modes of each term, where these are in the average.
+    """
+
+    value: Floats
+    jacobian: Floats
+    effects: tuple[Floats, ...] | None = None
+
+
+def joined(found: Sequence[Means]) -> Means:
+    """Stack averages."""
+    effects = None
+    if found[0].effects is not None:
+        columns = zip(*(m.effects or () for m in found), strict=True)
+        effects = tuple(np.concatenate(column) for column in columns)
+    return Means(
+        np.concatenate([m.value for m in found]), np.vstack([m.jacobian for m in found]), effects
+    )
+
+
+def row_means(rows: Functions, weights: Floats, groups: Codes) -> Means:
+    """Averages of functions of N rows in groups; K functions a row, all of the first first.
+
+    Parameters
+    ----------
+    rows : Functions
+    weights, groups : (N,) arrays
+    """
+    W = _averaging(weights, groups)
+    K = len(rows.value) // len(weights)
+    value = np.array([W @ v for v in rows.value.reshape(K, -1)]).T.ravel()
+    blocks = rows.jacobian.reshape(K, len(weights), -1)
+    jacobian = np.stack([np.asarray(W @ J) for J in blocks], axis=1)
+    return Means(value, jacobian.reshape(len(value), -1))
+
+
+def linear_means(
+    estimate: LinearEstimate, rows: PartRows, weights: Floats, groups: Codes, *, conditional: bool
+) -> Means:
+    """Averages of x'beta + offset (+ z'b) of a linear model in groups of rows.
+
+    Parameters
+    ----------
+    estimate : Estimate
+    rows : PartRows
+        N rows.
+    weights : (N,) float64 array
+    groups : (N,) int array
+        Group of each row, 0 .. G - 1.
+    conditional : bool
+        With the modes of the rows' levels.
+    """
+    W = _averaging(weights, groups)
+    J = np.asarray(W @ rows.X)
+    value = J @ estimate.beta
+    if rows.offset is not None:
+        value = value + W @ rows.offset
+    if not conditional:
+        return Means(value, J)
+    effects = []
+    for b, (codes, z) in zip(estimate.modes, rows.random or (), strict=True):
+        m = _by_level(W, codes, z, len(b))
+        value = value + np.einsum("sqr,qr->s", m, b)
+        effects.append(m)
+    return Means(value, J, tuple(effects))
+
+
+def generalised_means(
+    estimate: GeneralisedEstimate,
+    rows: Rows,
+    weights: Floats,
+    groups: Codes,
+    *,
+    kind: str,
+    type: str = "response",
+) -> Means:
+    """Averages of predicted means of a generalised model in groups of rows.
+
+    Parameters
+    ----------
+    estimate : GeneralisedEstimate
+    rows : Rows
+        N rows.
+    weights : (N,) float64 array
+    groups : (N,) int array
+        Group of each row, 0 .. G - 1.
+    kind : str
+        ``"population"``: integrated over the random effects; ``"typical"``: effects
+        zero; ``"conditional"``: at the modes of the rows' levels.
+    type : str
+        As in `predict`.
+
+    Returns
+    -------
+    Means
+        Of G x K averages, where the response has K categories; else of G.
+    """
+    wanted, parts = target(estimate, type), linear_parts(estimate, rows)
+    W = _averaging(weights, groups)
+    total: Means | None = None
+    for first in range(0, rows.n, BLOCK):
+        own = slice(first, first + BLOCK)
+        block = _block_means(estimate, [_cut(p, own) for p in parts], W[:, own], wanted, kind)
+        total = block if total is None else _sum(total, block)
+    assert total is not None
+    return total
+
+
+def _sum(a: Means, b: Means) -> Means:
+    effects = None
+    if a.effects is not None and b.effects is not None:
+        effects = tuple(x + y for x, y in zip(a.effects, b.effects, strict=True))
+    return Means(a.value + b.value, a.jacobian + b.jacobian, effects)
+
+
+def _cut(part: LinearPart, own: slice) -> LinearPart:
+    return replace(
+        part,
+        X=part.X[own],
+        offset=None if part.offset is None else part.offset[own],
+        random=tuple((term, codes[own], z[own]) for term, codes, z in part.random),
+    )
+
+
+def _averaging(weights: Floats, groups: Codes) -> Any:
+    """Averaging matrix (G, N): row g holds the shares of its rows."""
+    from scipy import sparse
+
+    shares = weights / np.bincount(groups, weights)[groups]
+    count = int(groups.max()) + 1
+    return sparse.csr_array((shares, (groups, np.arange(len(groups)))), shape=(count, len(groups)))
+
+
+def _by_level(W: Any, codes: NDArray[np.int32], z: Floats, q: int) -> Floats:
+    """Sums (G, q, r) of W z by level."""
+    from scipy import sparse
+
+    known = np.flatnonzero(codes >= 0)
+    out = np.empty((W.shape[0], q, z.shape[1]))
+    for j in range(z.shape[1]):
+        spread = sparse.csr_array((z[known, j], (known, codes[known])), shape=(len(codes), q))
+        out[:, :, j] = (W @ spread).toarray()
+    return out
+
+
+def _block_means(
+    estimate: GeneralisedEstimate, parts: list[LinearPart], W: Any, wanted: Target, kind: str
+) -> Means:
+    conditional = kind == "conditional"
+    etas = linear_predictors(estimate, parts, conditional)
+    variances = random_variance(estimate, parts) if kind == "population" else None
+    found, places = _evaluated(wanted, etas, variances)
+    K = found.value.shape[1]
+    value = np.asarray(W @ found.value[places])
+    J = np.zeros((len(value), K, len(estimate.coefficients) + len(estimate.theta)))
+    effects = [np.zeros((len(value), K, *b.shape)) for b in estimate.modes]
+    for a, part in enumerate(parts):
+        for k in range(K):
+            w = found.by_mean[a, places, k]
+            if not w.any():
+                continue
+            J[:, k, part.columns] += W @ (w[:, None] * part.X)
+            for term, codes, z in part.random if conditional else ():
+                moved = _by_level(W, codes, w[:, None] * z, effects[term].shape[2])
+                effects[term][:, k] += moved
+    if kind == "population":
+        _add_theta(estimate, parts, W, found, places, J)
+    return Means(
+        value.ravel(),
+        J.reshape(len(value) * K, -1),
+        tuple(e.reshape(-1, *e.shape[2:]) for e in effects) if conditional else None,
+    )
+
+
+def _add_theta(
+    estimate: GeneralisedEstimate,
+    parts: list[LinearPart],
+    W: Any,
+    found: Expectation,
+    places: Codes,
+    J: Floats,
+) -> None:
+    """Add derivatives in theta, sum_i w_i v_i z_i' dPsi z_i = <sum_i w_i v_i z_i z_i', dPsi>."""
+    P, own = len(estimate.coefficients), theta_slices(estimate)
+    for a, part in enumerate(parts):
+        for term, _, z in part.random:
+            place = own[term]
+            slopes = structure_of(estimate.terms[term]).derivatives(estimate.theta[place])
+            slopes = np.where(np.isfinite(slopes), slopes, 0.0)
+            r = z.shape[1]
+            squares = (z[:, :, None] * z[:, None, :]).reshape(len(z), r * r)
+            for k in range(J.shape[1]):
+                v = found.by_variance[a, places, k]
+                if v.any():
+                    sums = np.asarray(W @ (v[:, None] * squares)).reshape(-1, r, r)
+                    moved = np.einsum("gij,kij->gk", sums, slopes)
+                    J[:, k, P + place.start : P + place.stop] += moved
+
+
+def _evaluated(wanted: Target, etas: Floats, variances: Floats | None) -> tuple[Expectation, Codes]:
+    """Values at the distinct linear predictors, and where each row's stand."""
+    every = etas if variances is None else np.vstack([etas, variances])
+    distinct, places = np.unique(every, axis=1, return_inverse=True)
+    if 2 * distinct.shape[1] > every.shape[1]:
+        return evaluate(wanted, etas, variances), np.arange(every.shape[1])
+    M = len(etas)
+    known = None if variances is None else distinct[M:]
+    return evaluate(wanted, np.ascontiguousarray(distinct[:M]), known), places.reshape(-1)
+
+
+def linear_average_covariance(
+    estimate: LinearEstimate, found: Means, vcov: Floats, known: ParameterCovariance | None = None
+) -> tuple[Floats, Floats]:
+    """Covariance (S, S) of averages, and their full derivatives in the coefficients.
+
+    J V J' with V the covariance of beta (`vcov`). Averages at the modes move with these,
+    and the effects are not known even if the parameters are (Kass & Steffey 1989, J. Am.
+    Stat. Assoc. 84): m' C m is added, C the covariance of the effects of all levels given
+    the parameters; with `known` also what the uncertainty of theta moves them.
+    """
+    if found.effects is None:
+        return found.jacobian @ vcov @ found.jacobian.T, found.jacobian
+    posterior = effect_posterior(estimate)
+    J = found.jacobian + posterior.movement(found.effects, estimate.specification.X)
+    covariance = J @ vcov @ J.T + posterior.covariance(found.effects)
+    if known is not None:
+        by_beta, by_mode = linear.effect_derivatives(estimate)
+        d = found.jacobian @ by_beta
+        for m, moved in zip(found.effects, by_mode, strict=True):
+            d = d + np.einsum("sqr,qrk->sk", m, moved)
+        d = d[:, known.free]
+        covariance = covariance + d @ known.covariance[:-1, :-1] @ d.T
+    return covariance, J
+
+
+def generalised_average_covariance(
+    estimate: GeneralisedEstimate, found: Means
+) -> tuple[Floats, Floats]:
+    """Do the same with the joint covariance of coefficients and theta."""
+    V = joint_covariance(estimate)
+    if found.effects is None:
+        return found.jacobian @ V @ found.jacobian.T, found.jacobian
+    J = found.jacobian.copy()
+    for m, moved in zip(found.effects, mode_derivatives(estimate), strict=True):
+        J += np.einsum("sqr,qrd->sd", m, moved)
+    return J @ V @ J.T + effect_posterior(estimate).covariance(found.effects), J

@@ -1,0 +1,104 @@
+"""Fit the model of an estimate again: to another response, to other rows, by another criterion.
+
+The one place that knows which fitter an estimate came from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ranef.design.specification import Specification
+from ranef.errors import DataError
+from ranef.models.generalised import fit_glmm
+from ranef.models.linear import fit_lmm
+from ranef.models.records import CONDITIONAL, Estimate, GeneralisedEstimate
+
+__all__ = ["at_criterion", "refit", "refitted"]
+
+Floats = NDArray[np.float64]
+
+
+def refitted(
+    estimate: Estimate,
+    parts: Mapping[str, Specification],
+    extra: Floats | None = None,
+    *,
+    reml: bool | None = None,
+    path: str | None = None,
+    start: Floats | None = None,
+    n_jobs: int | None = None,
+) -> Estimate:
+    """Fit the same kind of model to these parts.
+
+    Parameters
+    ----------
+    estimate : Estimate
+        Its family, quadrature, priors and constraints are taken over.
+    parts : dict of Specification
+    extra : (n,) array or None
+        What the family needs beside the response, for the rows of the parts.
+    reml : bool or None
+        None for the estimate's criterion.
+    path, start, n_jobs
+        As in `fit_lmm` and `fit_glmm`.
+    """
+    restricted = estimate.reml if reml is None else reml
+    if not isinstance(estimate, GeneralisedEstimate):
+        return fit_lmm(parts[CONDITIONAL], reml=restricted, path=path, start=start, n_jobs=n_jobs)
+    return fit_glmm(
+        parts,
+        estimate.family,
+        extra=extra,
+        quadrature=estimate.quadrature,
+        reml=restricted,
+        priors=estimate.priors,
+        fixed=estimate.fixed,
+        equal=estimate.equal,
+        path=path,
+        start=start,
+        n_jobs=n_jobs,
+    )
+
+
+def at_criterion(estimate: Estimate, reml: bool) -> Estimate:
+    """Return the estimate, or that of the same model by the other criterion."""
+    if estimate.reml == reml:
+        return estimate
+    path = estimate.optimum.path
+    return refitted(estimate, estimate.parts, estimate.extra, reml=reml, path=path)
+
+
+def refit(
+    estimate: Estimate, y: Floats, extra: Floats | None = None, *, n_jobs: int | None = None
+) -> Estimate:
+    """Fit the same model to another response.
+
+    Parameters
+    ----------
+    estimate : Estimate
+    y : (n,) array
+        The new response, one value for each row used.
+    extra : (n,) array or None
+        None keeps the estimate's.
+    n_jobs : int or None
+        Threads.
+
+    Raises
+    ------
+    DataError
+        When `y` has another length or values that are not finite.
+    """
+    spec = estimate.specification
+    values = np.ascontiguousarray(y, dtype=np.float64)
+    if values.shape != (spec.n,):
+        raise DataError(f"the new response has shape {values.shape}; the model uses {spec.n} rows")
+    if not np.all(np.isfinite(values)):
+        bad = int(np.count_nonzero(~np.isfinite(values)))
+        raise DataError(f"the new response has {bad} values that are missing or infinite")
+    parts = {**estimate.parts, CONDITIONAL: replace(spec, y=values)}
+    own = estimate.extra if extra is None else extra
+    return refitted(estimate, parts, own, path=estimate.optimum.path, n_jobs=n_jobs)

@@ -5,9 +5,8 @@ import pandas as pd
 import pytest
 
 import ranef
-from ranef.derivatives.linear import at_optimum, level_rows
+from ranef.derivatives.linear import level_rows, solved
 from ranef.fits.new_rows import read_rows
-from ranef.solve import assembly as assembly_
 
 
 def crossed(scale, rows=900, seed=2):
@@ -44,10 +43,8 @@ def test_digits_that_cancel_are_found_again():
     data = crossed(1.0)
     fit = ranef.lmm("y ~ x + (1 | g) + (1 | h)", data)
     estimate = fit.estimate
-    spec = estimate.specification
     rows = read_rows(estimate.parts, data, "own", weights=True)[0].parts["conditional"]
-    assembly = assembly_.assemble(spec, estimate.optimum.path)
-    y, reml, phi = at_optimum(assembly, estimate)
+    assembly, (y, reml, phi) = solved(estimate).assembly, solved(estimate).at
     codes, z, _ = level_rows(assembly, estimate.covariances, len(rows.X), rows.random)
     inner = np.ascontiguousarray(rows.X @ assembly.fixed.transform)
     large = phi * 1e9

@@ -53,7 +53,7 @@ def test_bca_of_crossed_factors_names_kinds_that_there_are():
 
 
 def test_confint_hands_it_over_too(fit, monkeypatch):
-    from ranef.inference.draws import refits as numbers
+    from ranef.inference import refits as numbers
 
     real, calls = numbers.Worker.__call__, []
 

@@ -5,7 +5,12 @@ import pytest
 from scipy.stats import t as student
 
 from ranef.questions.checks.deletion import SMALL, deletable
-from ranef.questions.means.multiplicity import DF_NODES, Family, _multivariate, _smooth_in_df
+from ranef.questions.means.multiplicity import (
+    DF_NODES,
+    HypothesisFamily,
+    _multivariate,
+    _smooth_in_df,
+)
 from ranef.questions.means.multivariate_t import multivariate_t
 
 
@@ -32,7 +37,7 @@ def test_many_tests_are_adjusted_as_each_would_be_alone():
     df = np.linspace(9.0, 30.0, m)
     statistic = np.linspace(0.5, 4.5, m)
     raw = 2 * student.sf(statistic, df)
-    found = _multivariate(Family(statistic, df, correlation, m), raw, "mvt", 0.95, None)
+    found = _multivariate(HypothesisFamily(statistic, df, correlation, m), raw, "mvt", 0.95, None)
     for i in (0, 12, 20, 29):
         alone = multivariate_t(correlation, float(df[i]), rng)
         p, _ = alone.outside(float(statistic[i]))

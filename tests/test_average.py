@@ -285,7 +285,7 @@ def test_zero_inflated_means_and_their_parts():
     ]
     np.testing.assert_allclose(means, own, rtol=1e-9)
     zero = ranef.average(fit, "mined", type="zero")
-    assert zero._outcome() == "probability of an extra zero"
+    assert zero._outcome == "probability of an extra zero"
     assert len(zero.number_needed()) >= 1
     with pytest.raises(ModelError, match="compare='odds' is of probabilities"):
         ranef.average(fit, "mined", compare="odds")

@@ -20,8 +20,8 @@ from scipy import stats
 
 import ranef
 from ranef.errors import ConvergenceWarning, DataError, DataWarning, ModelError
+from ranef.inference import refits as numbers
 from ranef.inference.coefficients.parameter_list import singular_rows
-from ranef.inference.draws import refits as numbers
 from ranef.inference.draws.resampling import Clusters, ResidualBootstrap, cluster_factor, reflated
 from ranef.inference.linear import LinearInference
 

@@ -500,9 +500,9 @@ def test_many_rows_are_checked_without_a_refit_by_level(monkeypatch):
     g, x = rng.integers(0, 2000, 30_000), rng.normal(size=30_000)
     y = x + rng.normal(size=2000)[g] + rng.normal(size=30_000)
     fit = ranef.lmm("y ~ x + (1 | g)", {"y": y, "x": x, "g": g})
-    from ranef.solve import search
+    from ranef.models import refitting
 
-    monkeypatch.setattr(search, "fit", lambda *a, **k: pytest.fail("a refit by level"))
+    monkeypatch.setattr(refitting, "fit_lmm", lambda *a, **k: pytest.fail("a refit by level"))
     from ranef.questions.checks.check import _left_out
 
     [found] = _left_out(fit).values()

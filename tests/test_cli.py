@@ -210,7 +210,7 @@ def test_numbers_become_categories_by_factor(run: Callable[..., Ran], sleep: Pat
 
 
 def test_degrees_of_freedom_reach_everything(run: Callable[..., Ran], tmp_path: Path) -> None:
-    from ranef.cli.parser import DF
+    from ranef.cli.verbs.fit import DF
     from ranef.inference.coefficients.degrees import METHODS
 
     assert tuple(METHODS) == DF

@@ -133,7 +133,7 @@ def test_missing_rows_are_counted_by_column(data):
     np.testing.assert_array_equal(spec.X[:, 1], data.x[kept])
     with pytest.raises(DataError, match=r"w \(1 row\), shift \(1 row\), y \(1 row\), x \(2 rows\)"):
         specify("y ~ x + f + (x | g)", data, weights="w", offset="shift", missing="raise")
-    with pytest.raises(ModelError, match="'drop' or 'raise'"):
+    with pytest.raises(ModelError, match="'drop', 'raise'"):
         specify("y ~ x + (1 | g)", data, missing="ignore")
 
 

@@ -10,7 +10,7 @@ from scipy import stats
 from scipy.integrate import quad_vec
 
 from ranef import families
-from ranef.description.equation_generalised import NAMES
+from ranef.description.equation import NAMES
 from ranef.errors import DataError, ModelError
 from ranef.families import Cumulative, Multinomial, Truncated, family
 from ranef.models.family_words import variance_words

@@ -16,7 +16,7 @@ import twin
 
 import ranef
 from ranef.covariance import structure_of
-from ranef.description.summary import optimum_line
+from ranef.description.convergence import optimum_line
 from ranef.errors import ConvergenceWarning, DataError, ModelError, RankWarning
 
 FORMULA = "Reaction ~ Days + (Days | Subject)"

@@ -1,6 +1,5 @@
 """Whatever is typed: a specification or an error of ranef, and nothing else."""
 
-import json
 import warnings
 
 import numpy as np
@@ -8,11 +7,13 @@ import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from saved import again, restored, stored, with_values
 
 from ranef.design.recipe import Recipe
 from ranef.design.specification import Specification
 from ranef.design.specify import specify
 from ranef.errors import LevelError, RanefError
+from ranef.storage.codec import Bundle
 
 RNG = np.random.default_rng(2)
 N = 36
@@ -87,7 +88,7 @@ def check(formula):
         assert spec.X.shape == (spec.n, len(spec.names))
         assert np.isfinite(spec.X).all()
         assert np.isfinite(spec.y).all()
-        recipe = Recipe.from_json(json.loads(json.dumps(spec.recipe.to_json())), FUNCTIONS)
+        recipe = again(spec.recipe, FUNCTIONS)
         try:
             repeats(spec, recipe)
         except LevelError:
@@ -169,7 +170,7 @@ json_values = st.recursive(
     max_leaves=6,
 )
 SAVED = [
-    specify(formula, DATA, kernels=KERNELS).recipe.to_json()
+    stored(specify(formula, DATA, kernels=KERNELS).recipe)
     for formula in (
         "y ~ poly(x, 2) + ns(z, 3) + C(f, contr.sum) + scale(t) + within(m, g) + (f || g)",
         "y ~ f * x + bs(z, 4) + (x | g) + (1 | g:f)",
@@ -198,12 +199,12 @@ def spoiled(value, path, new):
 @given(st.data())
 def test_spoiled_files_give_errors_only(data):
     saved = data.draw(st.sampled_from(SAVED))
-    path = data.draw(st.sampled_from(sorted(places(saved), key=str)))
-    broken = spoiled(saved, path, data.draw(json_values))
+    path = data.draw(st.sampled_from(sorted(places(saved.values), key=str)))
+    broken = with_values(saved, spoiled(saved.values, path, data.draw(json_values)))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            recipe = Recipe.from_json(broken)
+            recipe = restored(broken, Recipe)
             X, kept = recipe.fixed(DATA)
             assert X.shape[0] == len(kept) == N
             recipe.response(DATA)
@@ -220,4 +221,4 @@ def test_spoiled_files_give_errors_only(data):
 @given(json_values)
 def test_any_json_is_no_recipe(values):
     with pytest.raises(RanefError):
-        Recipe.from_json(values)
+        restored(Bundle(values, {}), Recipe)

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from saved import again
 
 from ranef.design.contrasts import read_contrast
 from ranef.design.matrix import lay_out, model_matrix
-from ranef.design.recipe import Recipe
 from ranef.design.specify import specify
 from ranef.design.variables import Frame
 from ranef.errors import ModelError, RankWarning
@@ -84,7 +84,7 @@ def test_redundant_columns_and_prediction_are_those_of_r(case):
     assert bool(caught) == redundant
     assert list(spec.names) == [case["names"][j] for j in case["kept"]]
     assert set(spec.names) | set(spec.dropped_columns) == set(case["names"])
-    X, kept = Recipe.from_json(json.loads(json.dumps(spec.recipe.to_json()))).fixed(NEW)
+    X, kept = again(spec.recipe).fixed(NEW)
     assert kept.all()
     if not basis:
         expected = np.array(case["new"]).reshape(len(NEW), -1)[:, case["kept"]]

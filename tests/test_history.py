@@ -168,13 +168,12 @@ def test_its_error_counts_every_parameter(name):
 
 def gls(fit, theta):
     """Fixed effects at another theta."""
-    from ranef.derivatives.linear import _assembly
-    from ranef.solve.search import ranks_of
+    from ranef.derivatives.linear import solved
 
     estimate = fit.estimate
-    assembly = _assembly(estimate)
+    assembly = solved(estimate).assembly
     y, beta, scale = assembly.respond(estimate.specification.y[None])
-    phi = assembly.phi(theta, ranks_of(estimate.optimum))
+    phi = assembly.phi(theta, estimate.optimum.ranks)
     state = assembly.core.state(y[0], estimate.reml, phi, False)
     return assembly.fixed.transform @ (beta[0] + scale[0] * state["beta"])
 

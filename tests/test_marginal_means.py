@@ -21,6 +21,7 @@ import pytest
 
 import ranef
 from ranef.covariance import structure_of
+from ranef.design.recipe import Recipe
 from ranef.errors import (
     DataError,
     LevelError,
@@ -429,7 +430,7 @@ def test_comparisons_with_a_control_by_emmeans(agree):
 )  # fmt: skip
 def test_customary_adjustments(method, used):
     found = ranef.contrasts(fit("additive"), "treatment", method)
-    assert found.examined.adjusted[0].method == used
+    assert found.tests.families[0].method == used
 
 
 def test_intervals_that_a_method_has_not_are_said_to_be_bonferroni():
@@ -441,7 +442,7 @@ def test_intervals_that_a_method_has_not_are_said_to_be_bonferroni():
 
 def test_tukey_of_what_is_not_all_pairs_becomes_sidak_and_says_so():
     found = ranef.contrasts(fit("ergo"), "Type", "reference", adjust="tukey")
-    assert found.examined.adjusted[0].method == "sidak"
+    assert found.tests.families[0].method == "sidak"
     assert "Tukey's is for all pairs" in str(found).replace("\n", " ")
 
 
@@ -1253,3 +1254,43 @@ def test_a_grid_that_is_too_large_is_refused():
     own = quiet(f"y ~ {terms} + (1 | clinic)", table)
     with pytest.raises(ModelError, match="1,000,000 combinations"):
         ranef.emmeans(own, "f0")
+
+
+def test_slopes_of_several_degrees_are_split_by_what_is_named_alone():
+    found = ranef.emtrends(fit("crossed"), "~ 1", "age", max_degree=2)
+    assert found.names == ("degree",)
+    one = ranef.emtrends(fit("crossed"), "~ 1", "age").tidy()
+    np.testing.assert_allclose(found.tidy()["estimate"][0], one["estimate"][0], rtol=1e-6)
+    assert any(note.startswith("Averaged over ") for note in found.notes)
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda f: ranef.emmeans(f, "treatmnt"),
+        lambda f: ranef.emmeans(f, "treatment", by="sx"),
+        lambda f: ranef.emmeans(f, "pairwse ~ treatment"),
+        lambda f: ranef.emmeans(f, "treatment", weights="equl"),
+        lambda f: ranef.emmeans(f, "treatment", weights=[-1.0]),
+        lambda f: ranef.emmeans(f, "treatment", adjust="tuky"),
+        lambda f: ranef.emmeans(f, "treatment", rng="x"),
+        lambda f: ranef.emmeans(f, "treatment", conf_level=95),
+        lambda f: ranef.emtrends(f, "treatmnt", "age"),
+        lambda f: ranef.joint_tests(f, by="sx"),
+    ],
+)
+def test_arguments_are_checked_before_anything_is_evaluated(ask, monkeypatch):
+    asked = fit("crossed")
+    monkeypatch.setattr(type(asked), "evaluate", lambda *_: pytest.fail("evaluated"))
+    with pytest.raises((ModelError, DataError, UnknownColumnError)):
+        ask(asked)
+
+
+def test_means_their_contrasts_and_words_make_each_matrix_once(monkeypatch):
+    calls = []
+    made = Recipe.fixed
+    monkeypatch.setattr(
+        Recipe, "fixed", lambda self, *a, **k: (calls.append(self), made(self, *a, **k))[1]
+    )
+    str(ranef.emmeans(fit("crossed"), "pairwise ~ treatment | sex"))
+    assert len(calls) == 1

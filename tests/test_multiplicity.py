@@ -13,7 +13,12 @@ from ranef.errors import ModelError
 from ranef.questions.means.arrows import comparison_arrows
 from ranef.questions.means.contrast_matrices import contrast_matrix
 from ranef.questions.means.letters import compact_letters
-from ranef.questions.means.multiplicity import ADJUSTMENTS, Family, adjust, check_adjustment
+from ranef.questions.means.multiplicity import (
+    ADJUSTMENTS,
+    HypothesisFamily,
+    adjust,
+    check_adjustment,
+)
 from ranef.questions.means.multivariate_t import multivariate_t
 from ranef.questions.means.studentized import range_quantile, range_tail
 
@@ -118,14 +123,14 @@ def test_dunnett_is_exact_and_dunnettx_near(agree):
     t, df = 2.4, 15.0
     for m in (2, 3, 7):
         correlation = np.full((m, m), 0.5) + np.eye(m) / 2
-        family = Family(np.full(m, t), np.full(m, df), correlation, m)
+        family = HypothesisFamily(np.full(m, t), np.full(m, df), correlation, m)
         found, near = adjust(family, "dunnett"), adjust(family, "dunnettx")
         exact = dunnett(t, m, df)
         agree("ranef.contrasts(adjust='dunnett')", f"p-value of {m} comparisons with a control",
               found.p_value[0], exact, peer="Dunnett (1955), two integrals",
               atol=max(5 * found.error, 1e-5))  # fmt: skip
         assert exact < near.p_value[0] < 1.05 * exact
-        at_limit = Family(near.critical, np.full(m, df), correlation, m)
+        at_limit = HypothesisFamily(near.critical, np.full(m, df), correlation, m)
         np.testing.assert_allclose(adjust(at_limit, "dunnettx").p_value, 0.05, rtol=1e-8)
 
 
@@ -145,7 +150,7 @@ ADJUSTED = {
 
 
 def test_adjusted_p_values_agree_with_r(agree):
-    family = Family(special.ndtri(P / 2), np.full(8, np.inf), np.eye(8), 8)
+    family = HypothesisFamily(special.ndtri(P / 2), np.full(8, np.inf), np.eye(8), 8)
     agree("ranef.contrasts(adjust=...)", f"eight p-values by {', '.join(ADJUSTED)}",
           [adjust(family, method).p_value for method in ADJUSTED], list(ADJUSTED.values()),
           peer="p.adjust, R 4.2.2", rtol=1e-10)  # fmt: skip
@@ -159,7 +164,7 @@ def test_hommel_is_the_closure_of_simes():
     rng = np.random.default_rng(8)
     for _ in range(20):
         p = rng.uniform(size=5) ** 2
-        family = Family(special.ndtri(p / 2), np.full(5, np.inf), np.eye(5), 5)
+        family = HypothesisFamily(special.ndtri(p / 2), np.full(5, np.inf), np.eye(5), 5)
         brute = [
             max(
                 simes(p[list(own)])
@@ -175,28 +180,30 @@ def test_hommel_is_the_closure_of_simes():
 @pytest.mark.parametrize("method", ADJUSTMENTS)
 def test_intervals_and_p_values_tell_the_same(method):
     """A test at its own critical value has p = alpha, where the method has intervals."""
-    family = Family(np.array([2.0, 1.0, 3.0]), np.full(3, 12.0), pairwise(3), 2, 3)
+    family = HypothesisFamily(np.array([2.0, 1.0, 3.0]), np.full(3, 12.0), pairwise(3), 2, 3)
     found = adjust(family, method, 0.9)
     if found.interval_method != found.method:
         assert found.interval_method == "bonferroni"
         assert method in ("holm", "hochberg", "hommel", "bh", "by")
         return
-    limit = Family(found.critical, family.df, family.correlation, 2, 3)
+    limit = HypothesisFamily(found.critical, family.df, family.correlation, 2, 3)
     np.testing.assert_allclose(adjust(limit, method, 0.9).p_value, 0.1, atol=1e-7)
 
 
 @pytest.mark.parametrize("method", ADJUSTMENTS)
 def test_tests_that_are_not_there_do_not_count(method):
-    few = Family(np.array([2.0, 1.0]), np.full(2, 9.0), np.eye(2), 2, 3)
+    few = HypothesisFamily(np.array([2.0, 1.0]), np.full(2, 9.0), np.eye(2), 2, 3)
     some = np.array([np.nan, np.nan])
-    more = Family(np.append(few.statistic, some), np.append(few.df, some), np.eye(4), 2, 3)
+    more = HypothesisFamily(
+        np.append(few.statistic, some), np.append(few.df, some), np.eye(4), 2, 3
+    )
     np.testing.assert_allclose(
         adjust(more, method).p_value, [*adjust(few, method).p_value, np.nan, np.nan], rtol=1e-9
     )
 
 
 def test_one_test_needs_no_adjustment():
-    family = Family(np.array([2.0]), np.array([9.0]), np.eye(1), 1, 2)
+    family = HypothesisFamily(np.array([2.0]), np.array([9.0]), np.eye(1), 1, 2)
     raw = adjust(family, "none")
     for method in ADJUSTMENTS:
         found = adjust(family, method)
@@ -205,7 +212,7 @@ def test_one_test_needs_no_adjustment():
 
 
 def test_the_same_seed_gives_the_same_integral():
-    family = Family(
+    family = HypothesisFamily(
         np.array([2.0, 1.5, 0.3]), np.full(3, 9.0), np.full((3, 3), 0.3) + 0.7 * np.eye(3), 3
     )
     one, two = (adjust(family, "mvt").p_value for _ in range(2))
@@ -218,10 +225,10 @@ def test_the_same_seed_gives_the_same_integral():
 @pytest.mark.parametrize("method", ["tukey", "dunnettx"])
 def test_critical_values_at_many_degrees_of_freedom_agree_with_those_one_by_one(method):
     df = np.geomspace(11, 43, 30)
-    family = Family(np.full(30, 2.0), df, np.eye(30), 7, 8)
+    family = HypothesisFamily(np.full(30, 2.0), df, np.eye(30), 7, 8)
     found = adjust(family, method).critical
     for i in (0, 13, 29):
-        own = Family(family.statistic, np.full(30, df[i]), np.eye(30), 7, 8)
+        own = HypothesisFamily(family.statistic, np.full(30, df[i]), np.eye(30), 7, 8)
         assert found[i] == pytest.approx(adjust(own, method).critical[0], rel=1e-9)
 
 

@@ -15,14 +15,15 @@ from matplotlib.figure import Figure
 from scipy import stats
 
 import ranef
+from ranef import plots
 from ranef.api import pictures
-from ranef.display import canvas, words
+from ranef.display import canvas
 from ranef.display.canvas import normal_order_statistics
 from ranef.display.smooth import smooth_line
 from ranef.errors import ModelError
 from ranef.questions.checks import quantile_pictures, residual_picture
+from ranef.questions.intervals import coefficients_picture
 from ranef.questions.levels import caterpillar
-from ranef.report import coefficients
 
 
 @pytest.fixture(autouse=True)
@@ -110,7 +111,7 @@ def test_fits_of_every_table_library_are_drawn(library: str, sleep: Any) -> None
     expected = [points(ax)[0] for ax in caterpillar.random(sleep, figure=Figure())]
     np.testing.assert_allclose(drawn, expected, rtol=1e-8)
     assert len(points(residual_picture.residuals(fit, ax=panel()))[0]) == 180
-    assert len(points(coefficients.fixed(fit, ax=panel()))[0]) == 1
+    assert len(points(coefficients_picture.fixed(fit, ax=panel()))[0]) == 1
 
 
 # --- random effects ------------------------------------------------------------------
@@ -177,34 +178,34 @@ def test_unknown_names_are_refused_with_a_suggestion(sleep: Any) -> None:
     with pytest.raises(ModelError, match="'residual' or 'random'"):
         quantile_pictures.qq(sleep, "fixed")
     with pytest.raises(ModelError, match="picture is 'random'"):
-        words.alt_text(sleep, "pie")
+        plots.alt_text(sleep, "pie")
     with pytest.raises(ModelError, match="ax= or figure="):
-        coefficients.fixed(sleep, ax=panel(), figure=Figure())
+        coefficients_picture.fixed(sleep, ax=panel(), figure=Figure())
 
 
 # --- fixed effects -------------------------------------------------------------------
 
 
 def test_fixed_effects_leave_the_intercept_out_unless_asked(sleep: Any, penicillin: Any) -> None:
-    ax = coefficients.fixed(sleep, ax=panel())
+    ax = coefficients_picture.fixed(sleep, ax=panel())
     assert [text.get_text() for text in ax.get_yticklabels()] == ["Days"]
     row = sleep.tidy().set_index("term").loc["Days"]
     assert points(ax)[0].tolist() == [row["estimate"]]
     (intervals,) = ax.collections
     assert intervals.get_segments()[0][:, 0].tolist() == [row["conf_low"], row["conf_high"]]
-    both = coefficients.fixed(sleep, intercept=True, ax=panel())
+    both = coefficients_picture.fixed(sleep, intercept=True, ax=panel())
     assert [text.get_text() for text in both.get_yticklabels()] == ["(Intercept)", "Days"]
-    alone = coefficients.fixed(penicillin, ax=panel())
+    alone = coefficients_picture.fixed(penicillin, ax=panel())
     assert [text.get_text() for text in alone.get_yticklabels()] == ["(Intercept)"]
 
 
 def test_the_first_coefficient_is_on_top(sleep: Any) -> None:
-    bottom, top = coefficients.fixed(sleep, intercept=True, ax=panel()).get_ylim()
+    bottom, top = coefficients_picture.fixed(sleep, intercept=True, ax=panel()).get_ylim()
     assert bottom > top
 
 
 def test_the_level_of_the_intervals_is_the_one_asked_for(sleep: Any) -> None:
-    ax = coefficients.fixed(sleep, conf_level=0.5, ax=panel())
+    ax = coefficients_picture.fixed(sleep, conf_level=0.5, ax=panel())
     row = sleep.tidy(conf_level=0.5).set_index("term").loc["Days"]
     assert ax.collections[0].get_segments()[0][0, 0] == row["conf_low"]
     assert ax.get_xlabel() == "Estimate, 50% interval"
@@ -275,7 +276,7 @@ def test_too_few_places_have_no_smooth_line() -> None:
 def test_new_figures_are_known_to_pyplot_and_given_ones_are_not(sleep: Any) -> None:
     import matplotlib.pyplot as plt
 
-    for draw in (residual_picture.residuals, coefficients.fixed, quantile_pictures.qq):
+    for draw in (residual_picture.residuals, coefficients_picture.fixed, quantile_pictures.qq):
         draw(sleep, ax=panel())
     caterpillar.random(sleep, figure=Figure())
     assert plt.get_fignums() == []
@@ -317,12 +318,12 @@ def test_the_accessor_names_its_pictures(sleep: Any) -> None:
 
 
 def test_alternative_texts_carry_the_numbers(sleep: Any) -> None:
-    text = words.alt_text(sleep, "random")
+    text = plots.alt_text(sleep, "random")
     assert "Days by Subject: 18 levels from -10.8 (335) to 9.2 (308)" in text
-    assert "180 residuals" in words.alt_text(sleep, "residuals")
-    assert "180 residuals" in words.alt_text(sleep, "qq")
-    assert "Days: 10.5, 95% interval" in words.alt_text(sleep, "fixed")
-    assert "90% interval" in words.alt_text(sleep, "fixed", conf_level=0.9)
+    assert "180 residuals" in plots.alt_text(sleep, "residuals")
+    assert "180 residuals" in plots.alt_text(sleep, "qq")
+    assert "Days: 10.5, 95% interval" in plots.alt_text(sleep, "fixed")
+    assert "90% interval" in plots.alt_text(sleep, "fixed", conf_level=0.9)
 
 
 # --- colours -------------------------------------------------------------------------

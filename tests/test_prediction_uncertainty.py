@@ -82,15 +82,14 @@ def test_the_standard_error_and_df_by_differences(name):
 
 
 def twin_sigma(fit, theta):
-    from ranef.derivatives.linear import _assembly
+    from ranef.derivatives.linear import solved
     from ranef.inference.coefficients.parameters import residual_count
-    from ranef.solve.search import ranks_of
 
     estimate = fit.estimate
-    assembly = _assembly(estimate)
+    assembly = solved(estimate).assembly
     y, _, scale = assembly.respond(estimate.specification.y[None])
     state = assembly.core.state(
-        y[0], estimate.reml, assembly.phi(theta, ranks_of(estimate.optimum)), False
+        y[0], estimate.reml, assembly.phi(theta, estimate.optimum.ranks), False
     )
     return np.sqrt(scale[0] ** 2 * state["rss"] / residual_count(estimate))
 
@@ -180,13 +179,12 @@ def test_the_derivatives_of_all_structures_are_exact():
 
 
 def held(fit, theta):
-    from ranef.derivatives.linear import _assembly
-    from ranef.solve.search import ranks_of
+    from ranef.derivatives.linear import solved
 
     estimate = fit.estimate
-    assembly = _assembly(estimate)
+    assembly = solved(estimate).assembly
     y, taken, scale = assembly.respond(estimate.specification.y[None])
-    phi = assembly.phi(theta, ranks_of(estimate.optimum))
+    phi = assembly.phi(theta, estimate.optimum.ranks)
     state = assembly.core.state(y[0], estimate.reml, phi, False)
     modes = [
         scale[0] * state["modes"][t.block][:, t.first : t.first + t.size] for t in assembly.terms

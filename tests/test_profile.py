@@ -685,14 +685,14 @@ def test_an_interrupt_passes(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_better_optimum_on_the_way_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     """A profile from an estimate that is no maximum, as a search that was stopped leaves one."""
-    import ranef.questions.intervals.profile as module
+    import ranef.questions.intervals.profile_numbers as module
 
     def shifted(model: Any, parameters: Any, level: float, **_: Any) -> tuple[Curve, ...]:
         own = scale_slice(model.estimate)
         moved = type(own)(**{**vars_of(own), "c": own.c * 1.3})
         return (trace(moved, 2.0),)
 
-    monkeypatch.setattr(module, "profiled", shifted)
+    monkeypatch.setattr(module, "profile", shifted)
     with pytest.warns(ConvergenceWarning, match=r"profile of sigma the deviance falls .* below"):
         ranef.profile(sleepstudy(), "sigma")
 

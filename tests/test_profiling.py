@@ -10,8 +10,8 @@ import pytest
 from scipy import stats
 
 import ranef
-from ranef.display.words import alt_text
 from ranef.errors import ModelError
+from ranef.plots import alt_text
 from ranef.questions.levels import funnel as funnel_
 from ranef.questions.levels import poisson_gamma
 from ranef.questions.levels.limits import binomial_limits, moment_limits, poisson_limits

@@ -99,6 +99,32 @@ def test_every_answer_is_frozen_and_shows_and_tidies(name, linear, binary, count
     assert not SPELLINGS & (set(found.columns) - ({"z"} if name == "funnel" else set()))
 
 
+TABLES = {
+    "emmeans": ("means",),
+    "contrasts": ("contrasts",),
+    "emtrends": ("means",),
+    "joint_tests": ("tests",),
+    "average": ("comparisons", "means", "number_needed"),
+    "marginal": ("coefficients",),
+    "bootstrap": ("intervals",),
+    "profile": ("intervals",),
+}
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_answers_leave_as_tables_for_papers(name, linear, binary, counts):
+    answer = ANSWERS[name](linear, binary, counts)
+    for table in (None, *TABLES[name]):
+        listing = answer.listing(table or TABLES[name][0])
+        head = " & ".join(listing.header[listing.labels :]).replace("_", r"\_")
+        assert head.replace("%", r"\%") in answer.to_latex(table=table)
+        assert answer.to_html(table=table).count("<tr>") >= len(listing.rows)
+        lines = answer.to_markdown(table=table).splitlines()
+        assert sum(line.startswith("|") for line in lines) == len(listing.rows) + 3
+    with pytest.raises(ModelError, match="table="):
+        answer.to_markdown(table="nothing")
+
+
 def test_fits_to_a_table_and_to_its_complete_rows_compare():
     holes = DATA.copy()
     holes.loc[[3, 50], "x"] = np.nan

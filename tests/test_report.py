@@ -224,15 +224,9 @@ def test_a_boundary_is_reported_in_words() -> None:
 def test_an_unproved_optimum_is_not_called_proved(sleep: Any) -> None:
     from dataclasses import replace
 
-    class Unproved:
-        def __init__(self) -> None:
-            optimum = replace(sleep.optimum, converged=False, message="the budget ran out")
-            self.estimate = replace(sleep.estimate, optimum=optimum)
-
-        def __getattr__(self, name: str) -> Any:
-            return getattr(sleep, name)
-
-    page = html(Unproved())
+    optimum = replace(sleep.optimum, converged=False, message="the budget ran out")
+    unproved = type(sleep)(replace(sleep.estimate, optimum=optimum), sleep.frame)
+    page = html(unproved)
     assert "The search did not prove an optimum: the budget ran out." in page
     assert "<dd>not proved</dd>" in page
 

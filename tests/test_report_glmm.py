@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import ranef
-from ranef.display.words import alt_text
+from ranef.plots import alt_text
 from ranef.report.page import html
 
 matplotlib.use("Agg")

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import copy
 import datetime
 import io
 import json
+import os
 import pickle
+import threading
 import zipfile
+from decimal import Decimal
+from fractions import Fraction
 
 import numpy as np
 import pandas as pd
 import polars as pl
+import pyarrow as pa
 import pytest
 
 import ranef
@@ -145,9 +151,19 @@ def test_row_labels_come_back(fit, index, tmp_path):
         [True, False],
         [datetime.date(2024, 1, 1), datetime.date(2024, 1, 2), datetime.date(2023, 1, 1)],
         list(pd.to_datetime(["2024-01-01", "2023-05-01", "2024-02-01"])),
+        list(pd.to_datetime(["2024-01-01", "2023-05-01"]).tz_localize("Europe/Berlin")),
+        list(pd.to_datetime(["2024-01-01", "2023-05-01"]).tz_localize("+02:30")),
+        list(pd.to_timedelta([3, 1, 2], unit="h")),
+        [datetime.time(1), datetime.time(0, 30)],
+        [Decimal("0.1"), Decimal("0.30"), Decimal("0.2")],
+        [Fraction(1, 3), Fraction(2, 3)],
+        ["", "a/b", "../c", "x" * 3000, "\u00fc\x00"],
+        [2**60, 2**60 + 1, 7],
+        [0.1, 2.5, -1.0],
     ],
-    ids=["text", "integer", "boolean", "date", "timestamp"],
-)
+    ids=["text", "integer", "boolean", "date", "timestamp", "zone", "offset", "duration", "time",
+         "decimal", "fraction", "odd text", "large integer", "number"],
+)  # fmt: skip
 def test_levels_come_back_in_their_type(levels, tmp_path):
     rng = np.random.default_rng(0)
     g = levels * 20
@@ -155,7 +171,11 @@ def test_levels_come_back_in_their_type(levels, tmp_path):
     fit = ranef.lmm("y ~ 1 + (1 | g)", table)
     back = again(fit, tmp_path / "a.ranef")
     assert list(back.tidy("random")["level"]) == list(fit.tidy("random")["level"])
+    assert list(map(type, back.factors[0].levels)) == list(map(type, fit.factors[0].levels))
+    assert back.factors[0].levels == fit.factors[0].levels
+    assert back.parts["conditional"].recipe.groups[0].levels[0] == tuple(fit.factors[0].levels)
     np.testing.assert_array_equal(back.predict(table), fit.fitted())
+    np.testing.assert_array_equal(back.predict(back.frame.rows_used()), fit.fitted())
 
 
 def test_polars_comes_back_as_polars(tmp_path):
@@ -180,8 +200,95 @@ def test_functions_are_handed_over_again(tmp_path):
     np.testing.assert_array_equal(back.predict(sleep), fit.predict(sleep))
 
 
-def test_a_fit_also_pickles(fit):
-    assert str(pickle.loads(pickle.dumps(fit))) == str(fit)
+def third(x):
+    return x / 3
+
+
+@pytest.mark.parametrize("kind", ["linear", "generalised"])
+def test_a_fit_also_pickles(kind):
+    sleep, functions = ranef.data.load("sleepstudy"), {"third": third}
+    formula = "Reaction ~ third(Days) + (1 | Subject)"
+    if kind == "linear":
+        fit = ranef.lmm(formula, sleep, functions=functions)
+    else:
+        fit = ranef.glmm(formula, sleep, family="Gamma", link="log", functions=functions)
+    for back in (pickle.loads(pickle.dumps(fit)), copy.deepcopy(fit)):
+        assert type(back) is type(fit)
+        assert str(back) == str(fit)
+        np.testing.assert_array_equal(back.predict(sleep), fit.predict(sleep))
+
+
+@pytest.mark.parametrize("make", [
+    lambda g: pd.cut(g, 4), lambda g: pd.PeriodIndex([str(2000 + int(v)) for v in g], freq="Y"),
+    lambda g: pd.Categorical.from_codes(g.astype(int), ["a", 1, 2.5, False, "", "b", "c", "d"]),
+    lambda g: g.astype("M8[ns]"), lambda g: g.astype("m8[ns]"), lambda g: g.astype("m8[25s]"),
+    lambda g: g.astype("M8[M]"), lambda g: g.astype(np.float32) / 3,
+    lambda g: pd.array(g.astype(int), dtype="Int64"), lambda g: g.astype(np.uint64) + 2**63,
+], ids=["interval", "period", "mixed", "nanoseconds", "spans", "odd unit", "months", "float32",
+        "nullable", "unsigned"])  # fmt: skip
+def test_levels_of_any_type_come_back(make, tmp_path):
+    g = np.repeat(np.arange(8.0), 6)
+    y = np.random.default_rng(3).normal(size=48) + g
+    table = {"y": y, "g": make(g)}
+    fit = ranef.lmm("y ~ 1 + (1 | g)", table)
+    back = again(fit, tmp_path / "a.ranef")
+    assert list(map(type, back.factors[0].levels)) == list(map(type, fit.factors[0].levels))
+    assert back.factors[0].levels == fit.factors[0].levels
+    np.testing.assert_array_equal(back.predict(table), fit.fitted())
+    np.testing.assert_array_equal(back.predict(back.frame.rows_used()), fit.fitted())
+
+
+MOMENTS = [datetime.datetime(2024, 3, 28, 12) + datetime.timedelta(hours=i) for i in range(8)]
+TIMES = {
+    "pandas": pd.Series(np.repeat(MOMENTS, 6)),
+    "pandas in nanoseconds": pd.Series(np.repeat(np.array(MOMENTS, dtype="M8[ns]"), 6)),
+    "categories": pd.Categorical(np.repeat(pd.to_datetime(MOMENTS), 6)),
+    "objects": pd.Series(np.repeat(np.array(MOMENTS, dtype=object), 6), dtype=object),
+    "timestamps": [pd.Timestamp(moment) for moment in MOMENTS for _ in range(6)],
+    "numpy": np.repeat(np.array(MOMENTS, dtype="M8[s]"), 6),
+    "polars": pl.Series(MOMENTS).repeat_by(6).explode(),
+    "arrow": pa.array(np.repeat(np.array(MOMENTS, dtype="M8[ns]"), 6)),
+}
+
+
+@pytest.mark.parametrize("library", TIMES)
+def test_times_are_of_one_type_before_and_after(library, tmp_path):
+    y = np.random.default_rng(3).normal(size=48) + np.repeat(np.arange(8), 6)
+    fit = ranef.lmm("y ~ 1 + (1 | g)", {"y": y, "g": TIMES[library]})
+    back = again(fit, tmp_path / "a.ranef")
+    for one in (fit, back):
+        assert one.factors[0].levels == MOMENTS
+        assert one.parts["conditional"].recipe.groups[0].levels == (tuple(MOMENTS),)
+        assert {type(level) for level in one.factors[0].levels} == {datetime.datetime}
+
+
+def test_columns_keep_their_types(tmp_path):
+    table = ranef.data.load("sleepstudy").assign(
+        whole=np.arange(180) % 7, odd=np.arange(180) % 2 == 1,
+        when=pd.date_range("2024-01-01", periods=180), lasted=pd.to_timedelta(np.arange(180), "s"),
+    )  # fmt: skip
+    formula = (
+        "Reaction ~ whole + odd + as.numeric(when) + log(as.numeric(lasted) + 1) + (1 | Subject)"
+    )
+    fit = ranef.lmm(formula, table)
+    used, kept = fit.frame.rows_used(), again(fit, tmp_path / "a.ranef").frame.rows_used()
+    assert {k: np.asarray(v).dtype for k, v in used.items()} == {
+        k: np.asarray(v).dtype for k, v in kept.items()
+    }
+
+
+def test_columns_by_odd_names_come_back(tmp_path):
+    names = ["a/b", "..", "class", "x" * 300, "\u00fc \x00", "array"]
+    columns = {name: np.random.default_rng(k).normal(size=180) for k, name in enumerate(names)}
+    table = ranef.data.load("sleepstudy").assign(**columns)
+    terms = " + ".join(f"`{name}`" for name in names)
+    fit = ranef.lmm(f"Reaction ~ {terms} + (1 | Subject)", table)
+    back = again(fit, tmp_path / "a.ranef")
+    assert back.names == fit.names
+    np.testing.assert_array_equal(back.predict(table), fit.fitted())
+    for member in members(tmp_path / "a.ranef"):
+        assert "/" not in member
+        assert len(member) < 60
 
 
 # --- writing -------------------------------------------------------------------------
@@ -191,6 +298,46 @@ def test_saving_leaves_only_the_file(fit, tmp_path):
     fit.save(tmp_path / "a.ranef")
     fit.save(str(tmp_path / "a.ranef"))
     assert [p.name for p in tmp_path.iterdir()] == ["a.ranef"]
+
+
+def test_fits_saved_at_once_leave_one_whole_file(fit, tmp_path):
+    path = tmp_path / "a.ranef"
+    threads = [threading.Thread(target=fit.save, args=(path,)) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert ranef.load(path).loglik == fit.loglik
+    assert [p.name for p in tmp_path.iterdir()] == ["a.ranef"]
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), MemoryError()])
+def test_a_full_disk_leaves_the_old_file(fit, stored, monkeypatch, error):
+    before = stored.read_bytes()
+
+    def full(*_):
+        raise error
+
+    monkeypatch.setattr("ranef.storage.saving.fsync", full)
+    with pytest.raises((FileError, MemoryError), match=r"No space left|^$"):
+        fit.save(stored)
+    assert stored.read_bytes() == before
+    assert len(list(stored.parent.iterdir())) == 1
+
+
+def test_a_folder_is_no_file(fit, tmp_path):
+    for path in (tmp_path, "."):
+        with pytest.raises(FileError, match="cannot write"):
+            fit.save(path)
+        with pytest.raises(FileError, match="cannot read"):
+            ranef.load(path)
+
+
+@pytest.mark.skipif(not hasattr(os, "umask"), reason="no permissions here")
+def test_the_file_has_the_permissions_of_any_new_file(fit, tmp_path):
+    fit.save(tmp_path / "a.ranef")
+    (tmp_path / "b").write_text("")
+    assert (tmp_path / "a.ranef").stat().st_mode == (tmp_path / "b").stat().st_mode
 
 
 def test_a_failed_write_leaves_the_old_file(fit, stored, monkeypatch):
@@ -309,6 +456,14 @@ def test_a_bomb_is_refused_before_it_unpacks(stored):
         ranef.load(stored)
 
 
+def test_text_that_would_fill_the_memory_is_refused(stored):
+    contents = members(stored)
+    contents["fit.json"] = contents["fit.json"][:-1] + b" " * (1 << 27) + b"}"
+    rewrite(stored, contents)
+    with pytest.raises(FileError, match="far more than a saved fit"):
+        ranef.load(stored)
+
+
 def test_an_array_larger_than_stated_is_refused(stored):
     contents = members(stored)
     contents["y.npy"] = npy(np.zeros(100_000))
@@ -342,21 +497,23 @@ def _set(value, *path):
     return change
 
 
-SPEC = ("values", "specification")
+ESTIMATE = ("values", "estimate")
+SPEC = (*ESTIMATE, "parts", "conditional")
+COLUMN = {"class": "column", "kind": "values", "values": {"array": "theta"}, "levels": []}
 DAMAGE = {
     "no arrays": _pop("arrays"),
     "no values": _pop("values"),
     "version as text": _set("1", "version"),
     "version zero": _set(0, "version"),
-    "array gone": _pop("arrays", "beta"),
+    "array gone": _pop("arrays", "coefficients"),
     "negative shape": _set(["<f8", [-1]], "arrays", "y"),
     "shape as text": _set(["<f8", ["180"]], "arrays", "y"),
     "huge shape": _set(["<f8", [2**62, 2**62]], "arrays", "y"),
     "four dimensions": _set(["<f8", [1, 1, 1, 180]], "arrays", "y"),
     "strange type": _set(["<c16", [90]], "arrays", "y"),
     "path outside": _set(["<f8", [1]], "arrays", "../../y"),
-    "sigma as text": _set("25", "values", "sigma"),
-    "reml as number": _set(1, "values", "reml"),
+    "sigma as text": _set("25", *ESTIMATE, "sigma"),
+    "reml as number": _set(1, *ESTIMATE, "reml"),
     "no recipe": _pop(*SPEC, "recipe"),
     "recipe as list": _set([], *SPEC, "recipe"),
     "recipe empty": _set({}, *SPEC, "recipe"),
@@ -366,13 +523,35 @@ DAMAGE = {
     "levels nested": _set([[["x"]]] * 18, *SPEC, "factors", 0, "levels"),
     "term of no factor": _set(7, *SPEC, "terms", 0, "factor"),
     "unknown structure": _set("zzz", *SPEC, "terms", 0, "structure"),
-    "rows miscounted": _set(181, *SPEC, "n_rows"),
+    "rows miscounted": _set(181, *SPEC, "accounting", "n_rows"),
     "library unknown": _set("os", "values", "frame", "library"),
-    "index too short": _set({"labels": [1], "name": None}, "values", "frame", "index"),
-    "optimum empty": _set({}, "values", "optimum"),
+    "index too short": _set([COLUMN], "values", "frame", "index"),
+    "optimum empty": _set({}, *ESTIMATE, "optimum"),
     "face of no term": _set(
-        [{"term": 5, "rank": 0, "size": 1, "description": "", "curvature": 0.0}], "values", "faces"
+        [{"class": "Face", "term": 5, "rank": 0, "size": 1, "description": "", "curvature": 0.0}],
+        *ESTIMATE,
+        "optimum",
+        "faces",
     ),
+    "kind unknown": _set("gee", "values", "class"),
+    "kind of no fit": _set("Accounting", "values", "class"),
+    "class unknown": _set("Unknown", *SPEC, "class"),
+    "class of another place": _set("Accounting", *SPEC, "class"),
+    "field unknown": _set(1, *SPEC, "colour"),
+    "array of other rows": _set({"array": "modes"}, *SPEC, "X"),
+    "array of another type": _set({"array": "codes"}, *SPEC, "y"),
+    "other theta": _set({"array": "coefficients"}, *ESTIMATE, "theta"),
+    "other modes": _set([{"array": "X"}], *ESTIMATE, "modes"),
+    "other covariances": _set([{"array": "modes"}], *ESTIMATE, "covariances"),
+    "modes gone": _set([], *ESTIMATE, "modes"),
+    "other part": _pop(*SPEC),
+    "family unknown": _set("family Normal", *ESTIMATE, "family", "class"),
+    "link unknown": _set("logit", *ESTIMATE, "family", "link"),
+    "column unknown": _set("pickle", "values", "frame", "columns", "Days", "kind"),
+    "column of codes": _set("labels", "values", "frame", "columns", "Days", "kind"),
+    "column too short": _set(COLUMN, "values", "frame", "columns", "Days"),
+    "formula unreadable": _set("Reaction ~ (", *SPEC, "recipe", "formula"),
+    "formula of others": _set("Reaction ~ 1", *SPEC, "recipe", "formula"),
 }
 
 
@@ -406,6 +585,32 @@ def test_random_bytes_in_the_head_never_escape_as_another_error(stored):
             continue
 
 
+def places(value, path=()):
+    yield path
+    if isinstance(value, (dict, list)):
+        for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from places(inner, (*path, key))
+
+
+SPOILT = (None, 0, -1, 10**400, 1.5, float("nan"), "", "x", True, [], [0], {}, {"array": "theta"})
+
+
+def test_any_value_replaced_never_escapes_as_another_error(stored):
+    contents = members(stored)
+    head, refused = json.loads(contents["fit.json"]), 0
+    rng = np.random.default_rng(4)
+    every = [path for path in places(head) if path]
+    for k in rng.choice(len(every), 200, replace=False):
+        spoilt = json.loads(contents["fit.json"])
+        _set(SPOILT[rng.integers(len(SPOILT))], *every[k])(spoilt)
+        rewrite(stored, {**contents, "fit.json": json.dumps(spoilt)})
+        try:
+            ranef.load(stored)
+        except FileError:
+            refused += 1
+    assert refused > 100
+
+
 def test_flipped_bytes_anywhere_never_escape_as_another_error(stored):
     content = stored.read_bytes()
     rng = np.random.default_rng(1)
@@ -433,9 +638,9 @@ def test_other_compressions_are_refused(stored, method):
 
 def test_codes_beyond_the_levels_are_refused(stored):
     contents = members(stored)
-    codes = np.load(io.BytesIO(contents["factor0.codes.npy"]))
+    codes = np.load(io.BytesIO(contents["codes.npy"]))
     codes[0] = 18
-    contents["factor0.codes.npy"] = npy(codes)
+    contents["codes.npy"] = npy(codes)
     rewrite(stored, contents)
     with pytest.raises(FileError, match="level that is not listed"):
         ranef.load(stored)

@@ -121,14 +121,12 @@ def rows_of(estimate, what):
 
 def questions(estimate):
     """Effects and coefficients of every factor in every part."""
-    for part in level_effects.components_of(estimate):
+    for part in estimate.components:
         for factor in range(len(estimate.factors)):
-            names = level_effects.names_of(estimate, part, factor)
+            effects = level_effects.FactorEffects(estimate, part, factor)
             for with_fixed in (False, True):
-                if names:
-                    yield level_effects.coefficients(
-                        estimate, part, factor, names, with_fixed=with_fixed
-                    )
+                if effects.names:
+                    yield effects.coefficients(with_fixed=with_fixed)
 
 
 @pytest.mark.parametrize("name", [*LINEAR, "uneven"])
@@ -352,8 +350,8 @@ def blups(spec, psis, sigma):
 def test_uncertainty_of_theta_moves_the_effects_of_a_linear_model(fits):
     estimate = fits("crossed").estimate
     spec, theta = estimate.specification, estimate.theta
-    part = level_effects.components_of(estimate)[0]
-    what = level_effects.coefficients(estimate, part, 1, ("(Intercept)",), with_fixed=True)
+    effects = level_effects.FactorEffects(estimate, estimate.components[0], 1)
+    what = effects.coefficients(("(Intercept)",), with_fixed=True)
 
     def at(t):
         psis = [np.array([[(s * estimate.sigma) ** 2]]) for s in t]

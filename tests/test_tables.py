@@ -3,6 +3,7 @@
 import datetime as dt
 import subprocess
 import sys
+from decimal import Decimal
 
 import numpy as np
 import pandas as pd
@@ -248,3 +249,35 @@ def test_reading_a_dict_imports_no_library():
         "sys.exit(str(bad) if bad else 0)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("name", ["d", "td"])
+def test_levels_of_times_are_those_of_python_in_every_library(table, name):
+    levels = table.codes(name)[1]
+    assert levels == sorted(set(COLUMNS[name]) - {None})
+    assert {type(level) for level in levels} == {dt.datetime if name == "d" else dt.timedelta}
+
+
+def test_times_finer_than_a_microsecond_stay_apart():
+    for kind in ("M8[ns]", "m8[ns]"):
+        codes, levels = Table.of({"t": np.array([1, 0, 1000], dtype=kind)}).codes("t")
+        np.testing.assert_array_equal(codes, [1, 0, 2])
+        assert levels == list(np.array([0, 1, 1000], dtype=kind))
+
+
+def test_times_with_a_zone_and_dates_keep_theirs():
+    local = pd.Series(pd.to_datetime(["2024-07-01 02:00"])).dt.tz_localize("Europe/Paris")
+    for data in (pd.DataFrame({"d": local}), pl.DataFrame({"d": local})):
+        (level,) = Table.of(data).codes("d")[1]
+        assert type(level) is dt.datetime
+        assert str(level) == "2024-07-01 02:00:00+02:00"
+        assert str(level.tzinfo) == "Europe/Paris"
+    days = [dt.date(2024, 7, 1)]
+    for data in ({"d": days}, pl.DataFrame({"d": days}), pa.table({"d": days})):
+        assert Table.of(data).codes("d")[1] == days
+
+
+def test_decimals_of_arrow_are_numbers_everywhere():
+    table = Table.of(pa.table({"x": pa.array([Decimal("0.1"), None, Decimal("2.5")])}))
+    np.testing.assert_array_equal(table.values("x")[[0, 2]], [0.1, 2.5])
+    assert table.codes("x")[1] == [0.1, 2.5]

@@ -51,10 +51,10 @@ from .questions.levels.ranking import rank as rank
 from .questions.levels.standardized_ratios import ControlLimits as ControlLimits
 from .questions.levels.standardized_ratios import StandardizedRatios as StandardizedRatios
 from .questions.levels.standardized_ratios import standardized_ratios as standardized_ratios
-from .questions.means.answers import Contrasts as Contrasts
-from .questions.means.answers import JointTests as JointTests
 from .questions.means.answers import MarginalMeans as MarginalMeans
+from .questions.means.comparisons import Contrasts as Contrasts
 from .questions.means.contrasts import contrasts as contrasts
+from .questions.means.joint_tests import JointTests as JointTests
 from .questions.means.means import emmeans as emmeans
 from .questions.means.means import joint_tests as joint_tests
 from .questions.means.trends import emtrends as emtrends

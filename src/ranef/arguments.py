@@ -20,6 +20,7 @@ __all__ = [
     "formula",
     "generator",
     "mapping",
+    "number",
     "optional_flag",
     "path",
     "start",
@@ -76,6 +77,13 @@ def count(name: str, value: Any) -> int:
     if value < 1:
         raise ModelError(f"{name} must be at least 1, not {value}")
     return int(value)
+
+
+def number(name: str, value: Any) -> float:
+    """Return a number."""
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.number)):
+        raise ModelError(f"{name} must be a number, not {value!r}")
+    return float(value)
 
 
 def mapping(name: str, value: Any, example: str) -> dict[str, Any]:

@@ -1,7 +1,6 @@
 """What ranef says when something is wrong: typed errors and warnings.
 
-Every message names what was wrong, where, and what to do. May import nothing
-of ranef.
+Every message names what was wrong, where, and what to do.
 """
 
 from __future__ import annotations

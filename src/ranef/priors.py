@@ -4,7 +4,7 @@ A prior holds a parameter that a few laboratories or a few machines cannot
 estimate alone. The fit maximises the likelihood times the density of the
 priors (Chung, Rabe-Hesketh, Dorie, Gelman & Liu 2013, Psychometrika 78, for
 standard deviations; Chung, Gelman, Rabe-Hesketh, Liu & Dorie 2015, J. Educ.
-Behav. Stat. 40, for covariance matrices). May import `errors`.
+Behav. Stat. 40, for covariance matrices).
 """
 
 from __future__ import annotations

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from os import PathLike
-from typing import Any
 
 from ranef.api.questions import Questions
 from ranef.fits.generalised import GeneralisedFit
 from ranef.fits.linear import LinearFit
-from ranef.storage import saving
-from ranef.storage.encoding import Bundle, decode, encode
-from ranef.storage.encoding_generalised import decode_generalised, encode_generalised
-from ranef.storage.saving import FileKind, Functions, from_bytes, register, to_bytes
+from ranef.storage import register, saving
+from ranef.storage.saving import Functions
 
 __all__ = ["GeneralizedMixedModelFit", "LinearMixedModelFit", "load"]
 
@@ -58,37 +55,9 @@ class GeneralizedMixedModelFit(Questions, GeneralisedFit):
 
     file_kind = "generalised"
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle the fit as its file, with the functions that the call handed over."""
-        functions: dict[str, Any] = {}
-        for spec in self.estimate.parts.values():
-            functions |= spec.recipe.functions
-        return _from_bytes, (to_bytes(self), functions)
 
-
-def _from_bytes(content: bytes, functions: Functions) -> Any:
-    """Read a pickled fit, in a process that may know no kind of file yet."""
-    return from_bytes(content, functions)
-
-
-def _encode_linear(fit: LinearMixedModelFit) -> Bundle:
-    return encode(fit.estimate, fit.frame)
-
-
-def _encode_generalised(fit: GeneralizedMixedModelFit) -> Bundle:
-    return encode_generalised(fit.estimate, fit.frame)
-
-
-def _decode_linear(bundle: Bundle, functions: Functions) -> LinearMixedModelFit:
-    return LinearMixedModelFit(*decode(bundle, functions))
-
-
-def _decode_generalised(bundle: Bundle, functions: Functions) -> GeneralizedMixedModelFit:
-    return GeneralizedMixedModelFit(*decode_generalised(bundle, functions))
-
-
-register("linear", FileKind(_encode_linear, _decode_linear))
-register("generalised", FileKind(_encode_generalised, _decode_generalised))
+register(LinearMixedModelFit)
+register(GeneralizedMixedModelFit)
 
 
 def load(

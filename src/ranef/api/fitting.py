@@ -3,27 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from dataclasses import fields
+from typing import Any
 
-from ranef import arguments
 from ranef.api.fits import GeneralizedMixedModelFit, LinearMixedModelFit
 from ranef.description.convergence import warn_unless_proved
 from ranef.description.doubts import warn_about
+from ranef.design.call import ModelArguments, read_family
+from ranef.design.generalised import generalised_specification_of
+from ranef.design.specify import specification_of
 from ranef.display.progress import SearchBar
-from ranef.errors import FormulaError, ModelError
-from ranef.tables import Table
+from ranef.errors import ModelError
+from ranef.families import Family
+from ranef.models import generalised, linear
+from ranef.models.records import CONDITIONAL, Estimate
+from ranef.priors import Prior
+from ranef.solve import forecast
+from ranef.solve.forecast import Plan
 from ranef.tables.origin import Origin
 
-if TYPE_CHECKING:
-    from ranef.design.generalised import GeneralisedSpecification
-    from ranef.families import Family
-    from ranef.priors import Prior
-    from ranef.solve.forecast import Plan
-
 __all__ = ["glmm", "lmm", "plan"]
-
-PATHS = ("single", "nested", "crossed")
-MISSING = ("drop", "raise")
 
 
 def lmm(
@@ -126,32 +125,25 @@ def lmm(
     >>> held.optimum.singular
     False
     """
-    from ranef.models.linear import fit_lmm
-
-    if priors or fixed or equal:
-        return glmm(
-            formula, data, family="gaussian", dispersion=_precision(weights), reml=reml,
-            priors=priors, fixed=fixed, equal=equal, offset=offset, contrasts=contrasts,
-            missing=missing, kernels=kernels, functions=functions, path=path, start=start,
-            n_jobs=n_jobs, progress=progress,
-        )  # fmt: skip
-    restricted = arguments.flag("reml", reml)
-    chosen = None if path is None else arguments.choice("path", path, PATHS)
-    theta = arguments.start(start)
-    jobs = None if n_jobs is None else arguments.count("n_jobs", n_jobs)
-    bar = arguments.optional_flag("progress", progress)
-    table, spec = _specify(formula, data, weights, offset, contrasts, missing, kernels, functions)
-    with SearchBar(bar) as watch:
-        estimate = fit_lmm(
+    call = ModelArguments(
+        formula, data, reml=reml, weights=weights, offset=offset, contrasts=contrasts,
+        missing=missing, kernels=kernels, functions=functions, priors=priors, fixed=fixed,
+        equal=equal, path=path, start=start, n_jobs=n_jobs, progress=progress,
+    )  # fmt: skip
+    if call.family is not None:
+        return _generalised_fit(call)
+    spec = specification_of(call)
+    with SearchBar(call.progress) as bar:
+        estimate = linear.fit_lmm(
             spec,
-            reml=restricted,
-            path=chosen,
-            start=theta,
-            n_jobs=jobs,
-            progress=watch if watch.shown else None,
+            reml=call.reml,
+            path=call.path,
+            start=call.start,
+            n_jobs=call.n_jobs,
+            progress=bar if bar.shown else None,
         )
     warn_unless_proved(estimate)
-    return LinearMixedModelFit(estimate, Origin.of(table, spec.accounting, spec.recipe.columns))
+    return LinearMixedModelFit(estimate, _origin(call, estimate))
 
 
 def glmm(
@@ -295,36 +287,44 @@ def glmm(
     >>> held.coef.round(3).to_dict(), held.df_model
     ({'(Intercept)': -1.41, 'period2': -1.044, 'period3': -1.044, 'period4': -1.5}, 3)
     """
-    from ranef.models.generalised import fit_glmm
-
-    nodes, restricted = arguments.count("quadrature", quadrature), arguments.flag("reml", reml)
-    chosen = None if path is None else arguments.choice("path", path, PATHS)
-    theta = arguments.start(start)
-    jobs = None if n_jobs is None else arguments.count("n_jobs", n_jobs)
-    bar = arguments.optional_flag("progress", progress)
-    table, spec = _specify_generalised(
-        formula, data, family, link, dispersion, zero, nominal, shapes,
-        weights, offset, contrasts, missing, kernels, functions,
+    return _generalised_fit(
+        ModelArguments(
+            formula, data, read_family(family, link), dispersion, zero, nominal, shapes,
+            quadrature=quadrature, reml=reml, priors=priors, fixed=fixed, equal=equal,
+            weights=weights, offset=offset, contrasts=contrasts, missing=missing,
+            kernels=kernels, functions=functions, path=path, start=start, n_jobs=n_jobs,
+            progress=progress,
+        )
     )  # fmt: skip
-    with SearchBar(bar) as watch:
-        estimate = fit_glmm(
+
+
+def _generalised_fit(call: ModelArguments) -> GeneralizedMixedModelFit:
+    """Fit a model by the engine of generalised ones."""
+    spec = generalised_specification_of(call)
+    with SearchBar(call.progress) as bar:
+        estimate = generalised.fit_glmm(
             spec.parts,
             spec.family,
             extra=spec.extra,
-            quadrature=nodes,
-            reml=restricted,
-            priors=priors,
-            fixed=fixed,
-            equal=equal,
-            path=chosen,
-            start=theta,
-            n_jobs=jobs,
-            progress=watch if watch.shown else None,
+            quadrature=call.quadrature,
+            reml=call.reml,
+            priors=call.priors,
+            fixed=call.fixed,
+            equal=call.equal,
+            path=call.path,
+            start=call.start,
+            n_jobs=call.n_jobs,
+            progress=bar if bar.shown else None,
         )
-    columns = dict.fromkeys(name for part in spec.parts.values() for name in part.recipe.columns)
-    fit = GeneralizedMixedModelFit(estimate, Origin.of(table, spec.accounting, columns))
+    fit = GeneralizedMixedModelFit(estimate, _origin(call, estimate))
     warn_about(estimate)
     return fit
+
+
+def _origin(call: ModelArguments, estimate: Estimate) -> Origin:
+    """Where the rows came from, with the columns that any formula uses."""
+    names = {name: None for part in estimate.parts.values() for name in part.recipe.columns}
+    return Origin.of(call.table, estimate.parts[CONDITIONAL].accounting, names)
 
 
 def plan(
@@ -373,157 +373,41 @@ def plan(
     ...            family="nbinom2", quadrature=25).points
     25
     """
-    from ranef.solve import forecast
-
-    chosen = None if path is None else arguments.choice("path", path, PATHS)
-    nodes, restricted = arguments.count("quadrature", quadrature), arguments.flag("reml", reml)
-    if family is None and (priors or fixed or equal):
-        family, dispersion, weights = "gaussian", _precision(weights), None
-    if family is not None:
-        from ranef.models.generalised import compose
-
-        _, parts = _specify_generalised(
-            formula, data, family, link, dispersion, zero, nominal, shapes,
-            weights, offset, contrasts, missing, kernels, functions,
-        )  # fmt: skip
-        laid = compose(
-            parts.parts,
-            parts.family,
-            parts.extra,
-            priors=priors,
-            fixed=fixed,
-            equal=equal,
-            reml=restricted,
+    call = ModelArguments(
+        formula, data, None if family is None else read_family(family, link), dispersion, zero,
+        nominal, shapes, quadrature=quadrature, reml=reml, priors=priors, fixed=fixed,
+        equal=equal, weights=weights, offset=offset, contrasts=contrasts, missing=missing,
+        kernels=kernels, functions=functions, path=path,
+    )  # fmt: skip
+    if family is None:
+        _refuse_without_family(link=link)
+    if call.family is None:
+        _refuse_without_family(
+            dispersion=dispersion, zero=zero, nominal=nominal, shapes=shapes, quadrature=quadrature
         )
-        return forecast.plan_generalised(
-            laid.design, formula, parts.accounting.n_dropped, path=chosen, quadrature=nodes
-        )
-    _refuse_without_family(
-        link=link,
-        dispersion=dispersion,
-        zero=zero,
-        nominal=nominal,
-        shapes=shapes,
-        quadrature=nodes,
+        return forecast.plan(specification_of(call), path=call.path)
+    spec = generalised_specification_of(call)
+    composition = generalised.compose(
+        spec.parts,
+        spec.family,
+        spec.extra,
+        priors=call.priors,
+        fixed=call.fixed,
+        equal=call.equal,
+        reml=call.reml,
     )
-    _, spec = _specify(formula, data, weights, offset, contrasts, missing, kernels, functions)
-    return forecast.plan(spec, path=chosen)
-
-
-def _specify(
-    formula: str,
-    data: Any,
-    weights: Any,
-    offset: Any,
-    contrasts: Mapping[str, Any] | None,
-    missing: str,
-    kernels: Mapping[str, Any] | None,
-    functions: Mapping[str, Callable[..., Any]] | None,
-) -> tuple[Table, Any]:
-    """Read the table once and turn it into a specification."""
-    from ranef.design.specify import specify
-
-    text = arguments.formula(formula)
-    arguments.choice("missing", missing, MISSING)
-    table = Table.of(data)
-    spec = specify(
-        text,
-        table,
-        weights=weights,
-        offset=offset,
-        contrasts=contrasts,
-        missing=missing,
-        kernels=kernels,
-        functions=functions,
+    return forecast.plan_generalised(
+        composition.design,
+        call.formula,
+        spec.accounting.n_dropped,
+        path=call.path,
+        quadrature=call.quadrature,
     )
-    return table, spec
-
-
-def _specify_generalised(
-    formula: str,
-    data: Any,
-    family: str | Family,
-    link: str | None,
-    dispersion: str,
-    zero: str,
-    nominal: str,
-    shapes: Mapping[str, str] | None,
-    weights: Any,
-    offset: Any,
-    contrasts: Mapping[str, Any] | None,
-    missing: str,
-    kernels: Mapping[str, Any] | None,
-    functions: Mapping[str, Callable[..., Any]] | None,
-) -> tuple[Table, GeneralisedSpecification]:
-    """Read the table once and turn it into the specifications of all parts."""
-    from ranef.design.generalised import specify_generalised
-
-    text = arguments.formula(formula)
-    arguments.choice("missing", missing, MISSING)
-    table = Table.of(data)
-    spec = specify_generalised(
-        text,
-        table,
-        family=_family(family, link),
-        zero=_part("zero", zero),
-        dispersion=_part("dispersion", dispersion),
-        nominal=_part("nominal", nominal),
-        shapes={name: _part(f"shapes[{name!r}]", f) for name, f in (shapes or {}).items()},
-        weights=weights,
-        offset=offset,
-        contrasts=contrasts,
-        missing=missing,
-        kernels=kernels,
-        functions=functions,
-    )
-    return table, spec
-
-
-def _family(value: Any, link: str | None) -> str | Family:
-    """Return the family; the multinomial one by its name, since it needs the categories first."""
-    from ranef.families import Family, Multinomial, family
-
-    if not isinstance(value, (str, Family)):
-        raise ModelError(
-            f"family must be a name such as 'binomial' or an object of ranef.families, "
-            f"not {type(value).__name__}"
-        )
-    if value == Multinomial.name and link in (None, "logit"):
-        return Multinomial.name
-    return family(value, link)
-
-
-def _part(name: str, value: Any) -> str:
-    """Return the formula of a part."""
-    if not isinstance(value, str) or not value.strip().startswith("~"):
-        raise FormulaError(
-            f"{name} takes a formula that begins with '~', such as '~ x', not {value!r}"
-        )
-    return value
-
-
-def _precision(weights: Any) -> str:
-    """Dispersion formula of precision weights: log sigma_i = log sigma - log(w_i) / 2."""
-    if weights is None:
-        return "~1"
-    if not isinstance(weights, str):
-        raise ModelError(
-            "with priors, fixed or equal, weights must be the name of a column; put the numbers "
-            "into the table"
-        )
-    return f"~ 1 + offset(-log(`{weights}`) / 2)"
 
 
 def _refuse_without_family(**given: Any) -> None:
     """The arguments of generalised models mean nothing without a family."""
-    usual = {
-        "link": None,
-        "dispersion": "~1",
-        "zero": "~0",
-        "nominal": "~1",
-        "shapes": None,
-        "quadrature": 1,
-    }
+    usual = {field.name: field.default for field in fields(ModelArguments)} | {"link": None}
     for name, value in given.items():
         if value != usual[name]:
             raise ModelError(f"{name}={value!r} belongs to a generalised model: give a family too")

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from types import MethodType
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ranef.display.reading import Fitted, Levelled
 from ranef.errors import ModelError
 from ranef.questions.checks.quantile_pictures import qq
 from ranef.questions.checks.residual_picture import residuals
 from ranef.questions.checks.scale_picture import scale_location
+from ranef.questions.intervals.coefficients_picture import fixed
 from ranef.questions.intervals.profile_picture import density, zeta
 from ranef.questions.levels.caterpillar import random
 from ranef.questions.levels.rank_pictures import funnel, ranks
 from ranef.questions.levels.shrinkage_picture import shrinkage
 from ranef.questions.predictions.picture import predictions
-from ranef.report.coefficients import fixed
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -27,6 +27,20 @@ if TYPE_CHECKING:
 __all__ = ["FitPlots"]
 
 PROFILES = {"zeta": zeta, "density": density}
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Picture(Generic[P, R]):
+    """A function of `ranef.plots` whose first argument is the fit, as a method."""
+
+    def __init__(self, draw: Callable[Concatenate[Any, P], R]) -> None:
+        self.draw = draw
+
+    def __get__(self, plots: FitPlots | None, owner: type | None = None) -> Callable[P, R]:
+        draw: Any = self.draw
+        return cast("Callable[P, R]", draw if plots is None else MethodType(draw, plots.fit))
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,33 +58,14 @@ class FitPlots:
     'Residuals against fitted values'
     """
 
-    fit: Fitted
+    fit: Any
 
-    def random(
-        self,
-        *,
-        group: str | None = None,
-        term: str | None = None,
-        conf_level: float = 0.95,
-        bars: str = "interval",
-        ax: Axes | None = None,
-    ) -> Axes | NDArray[np.object_]:
-        """Draw the random effects as caterpillars, see `ranef.plots.random`."""
-        return random(self.fit, group=group, term=term, conf_level=conf_level, bars=bars, ax=ax)
-
-    def shrinkage(
-        self,
-        *,
-        group: str | None = None,
-        terms: str | tuple[str, str] | None = None,
-        ax: Axes | None = None,
-    ) -> Axes:
-        """Draw raw estimates and where shrinkage takes them, see `ranef.plots.shrinkage`."""
-        return shrinkage(self._levelled, group=group, terms=terms, ax=ax)
+    random = Picture(random)
+    shrinkage = Picture(shrinkage)
 
     def ranks(self, by: str | None = None, *, ax: Axes | None = None, **options: Any) -> Axes:
         """Draw expected ranks with intervals; options are those of `ranef.rank`."""
-        return ranks(self._levelled.rank(by, **options), ax=ax)
+        return ranks(self.fit.rank(by, **options), ax=ax)
 
     def funnel(
         self,
@@ -81,54 +76,20 @@ class FitPlots:
         **options: Any,
     ) -> Axes:
         """Draw a funnel of standardised ratios; options are those of `standardized_ratios`."""
-        found = self._levelled.standardized_ratios(by, **options)
-        return funnel(found.funnel(overdispersion=overdispersion), ax=ax)
+        ratios = self.fit.standardized_ratios(by, **options)
+        return funnel(ratios.funnel(overdispersion=overdispersion), ax=ax)
 
-    def residuals(
-        self, *, kind: str | None = None, smooth: bool = True, ax: Axes | None = None
-    ) -> Axes:
-        """Draw residuals against fitted values, see `ranef.plots.residuals`."""
-        return residuals(self.fit, kind=kind, smooth=smooth, ax=ax)
-
-    def qq(
-        self,
-        effects: str = "residual",
-        *,
-        group: str | None = None,
-        term: str | None = None,
-        ax: Axes | None = None,
-    ) -> Axes | NDArray[np.object_]:
-        """Draw normal quantile plots, see `ranef.plots.qq`."""
-        return qq(self.fit, effects, group=group, term=term, ax=ax)
-
-    def fixed(
-        self,
-        *,
-        conf_level: float = 0.95,
-        intercept: bool = False,
-        df: str | None = None,
-        ax: Axes | None = None,
-    ) -> Axes:
-        """Draw the fixed effects with intervals, see `ranef.plots.fixed`."""
-        return fixed(self.fit, conf_level=conf_level, intercept=intercept, df=df, ax=ax)
-
-    @property
-    def _levelled(self) -> Levelled:
-        """The fit, of a mixed model."""
-        return cast(Levelled, self.fit)
-
-    def scale_location(
-        self, *, kind: str | None = None, smooth: bool = True, ax: Axes | None = None
-    ) -> Axes:
-        """Draw the size of residuals against fitted values, see `ranef.plots.scale_location`."""
-        return scale_location(self.fit, kind=kind, smooth=smooth, ax=ax)
+    residuals = Picture(residuals)
+    qq = Picture(qq)
+    fixed = Picture(fixed)
+    scale_location = Picture(scale_location)
 
     def simulated(
         self, n: int = 250, *, effects: str = "posterior", rng: Any = 0
     ) -> NDArray[np.object_]:
         """Draw scaled residuals, see `ranef.simulated_residuals` and its plot."""
-        found = self._diagnosed.simulated_residuals(n, effects=effects, rng=rng)
-        return cast("NDArray[np.object_]", found.plot())
+        scaled = self.fit.simulated_residuals(n, effects=effects, rng=rng)
+        return cast("NDArray[np.object_]", scaled.plot())
 
     def influence(
         self,
@@ -141,13 +102,8 @@ class FitPlots:
         ax: Axes | None = None,
     ) -> Axes | NDArray[np.object_]:
         """Draw what moves the fit most, see `ranef.influence` and its plot."""
-        found = self._diagnosed.influence(by=by, method=method)
-        return cast("Axes", found.plot(statistic, term=term, most=most, ax=ax))
-
-    @property
-    def _diagnosed(self) -> Any:
-        """The fit, which has its diagnostics as methods."""
-        return self.fit
+        left_out = self.fit.influence(by=by, method=method)
+        return cast("Axes", left_out.plot(statistic, term=term, most=most, ax=ax))
 
     def means(
         self, specs: Any, by: Any = None, *, ax: Axes | None = None, **question: Any
@@ -161,27 +117,9 @@ class FitPlots:
         >>> [text.get_text() for text in fit.plot.means("Type").get_yticklabels()]
         ['T1', 'T2', 'T3', 'T4']
         """
-        fit: Any = self.fit
-        axes: Axes | NDArray[np.object_] = fit.emmeans(specs, by, **question).plot(ax=ax)
-        return axes
+        return cast("Axes", self.fit.emmeans(specs, by, **question).plot(ax=ax))
 
-    def predictions(
-        self,
-        x: str | None = None,
-        *,
-        group: str | None = None,
-        by: str | None = None,
-        kind: str = "population",
-        category: Any = None,
-        conf_level: float = 0.95,
-        data: bool = True,
-        ax: Axes | None = None,
-    ) -> Axes | NDArray[np.object_]:
-        """Draw predictions by level and of the population, see `ranef.plots.predictions`."""
-        return predictions(
-            self.fit, x, group=group, by=by, kind=kind, category=category,
-            conf_level=conf_level, data=data, ax=ax,
-        )  # fmt: skip
+    predictions = Picture(predictions)
 
     def profile(
         self,
@@ -204,9 +142,8 @@ class FitPlots:
         """
         if kind not in PROFILES:
             raise ModelError(f"kind={kind!r} is not known; use one of 'zeta', 'density'")
-        fit: Any = self.fit
-        found = fit.profile(parameters, conf_level=max(0.99, conf_level))
-        return PROFILES[kind](found, conf_level=conf_level, ax=ax)
+        profiles = self.fit.profile(parameters, conf_level=max(0.99, conf_level))
+        return PROFILES[kind](profiles, conf_level=conf_level, ax=ax)
 
     def __repr__(self) -> str:
         names = [name for name in vars(type(self)) if not name.startswith("_")]

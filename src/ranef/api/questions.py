@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from ranef.questions.levels.posterior import LevelPosterior
     from ranef.questions.levels.ranking import Ranking
     from ranef.questions.levels.standardized_ratios import StandardizedRatios
-    from ranef.questions.means.answers import Contrasts, JointTests, MarginalMeans
+    from ranef.questions.means.answers import MarginalMeans
+    from ranef.questions.means.comparisons import Contrasts
+    from ranef.questions.means.joint_tests import JointTests
     from ranef.questions.tests.likelihood_ratios import ModelComparison
     from ranef.questions.tests.robust import RobustCovariance
     from ranef.questions.tests.term_tests import TermTests
@@ -91,4 +93,4 @@ class Questions:
         """The pictures of the fit: ``fit.plot.residuals()`` and more."""
         from ranef.api.pictures import FitPlots
 
-        return FitPlots(self)  # type: ignore[arg-type]
+        return FitPlots(self)

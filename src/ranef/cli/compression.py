@@ -46,8 +46,8 @@ def _zip(content: bytes, shown: str) -> bytes:
         if "[Content_Types].xml" in names:
             raise FileError(f"{shown} is an Excel workbook; save the sheet as CSV first")
         if len(names) != 1:
-            found = ", ".join(repr(name) for name in names[:5]) or "none"
-            raise FileError(f"{shown} must hold one file and holds {len(names)} ({found})")
+            first = ", ".join(repr(name) for name in names[:5]) or "none"
+            raise FileError(f"{shown} must hold one file and holds {len(names)} ({first})")
         try:
             return archive.read(names[0])
         except (RuntimeError, NotImplementedError) as error:

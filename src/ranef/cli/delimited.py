@@ -38,7 +38,7 @@ _DECIMAL_POINT = re.compile(r'(?:^|;)\s*"?[+-]?\d+\.\d+"?\s*(?:;|$)', re.MULTILI
 
 @dataclass(frozen=True)
 class Dialect:
-    """How the text is written; None where it is to be found out.
+    """How delimited text is written; None where it is to be found out.
 
     Attributes
     ----------
@@ -161,13 +161,10 @@ def _sniffed(start: str) -> str:
 
 def _first_records(start: str, separator: str) -> tuple[list[str], list[str]]:
     lines = io.StringIO(start.lstrip("\r\n"), newline="")
-    records = csv.reader(lines, delimiter=separator, skipinitialspace=separator == " ")
-    found = [record for record, _ in zip(_nonempty(records), range(2), strict=False)]
-    return found[0], found[1] if len(found) > 1 else []
-
-
-def _nonempty(records: Any) -> Any:
-    return (record for record in records if record)
+    records = filter(
+        None, csv.reader(lines, delimiter=separator, skipinitialspace=separator == " ")
+    )
+    return next(records), next(records, [])
 
 
 def _check_names(header: Sequence[str], shown: str) -> None:

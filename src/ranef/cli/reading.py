@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,25 +17,19 @@ from ranef.errors import DataError, FileError, UnknownColumnError, suggestion
 
 __all__ = ["Reading", "read_table"]
 
+BINARY = {b"PAR1": "Parquet", b"ARROW1": "Feather", b"FEA1": "Feather"}
+
 
 @dataclass(frozen=True)
-class Reading:
-    """How a table is to be read.
+class Reading(Dialect):
+    """How a table is to be read: as text, if it is delimited text, and column by column.
 
     Attributes
     ----------
-    separator, decimal, encoding : str or None
-        Of delimited text; None to find out.
-    missing : tuple of str
-        Marks of a missing value beside the usual ones.
     factors, numbers : tuple of str
         Columns that hold categories, columns that hold numbers.
     """
 
-    separator: str | None = None
-    decimal: str | None = None
-    encoding: str | None = None
-    missing: tuple[str, ...] = ()
     factors: tuple[str, ...] = ()
     numbers: tuple[str, ...] = ()
 
@@ -76,7 +70,7 @@ def read_table(source: str, reading: Reading) -> tuple[Any, list[str]]:
     for name in reading.numbers:
         data[name] = _as_numbers(_column(data, name), name)
     for name in reading.factors:
-        data[name] = _as_categories(_column(data, name))
+        data[name] = _column(data, name).astype("category")
     kept = [note for note in notes if note.column not in (*reading.factors, *reading.numbers)]
     return data, [note.text for note in kept]
 
@@ -121,56 +115,38 @@ def _parsed(content: bytes, source: str, shown: str, reading: Reading) -> tuple[
     content = decompressed(content, shown)
     if not content.strip():
         raise FileError(f"{shown} is empty")
-    if content.startswith(b"PAR1"):
-        return _parquet(content, shown), []
-    if content.startswith((b"ARROW1", b"FEA1")):
-        return _feather(content, shown), []
-    dialect = Dialect(
-        _separator(source, reading), reading.decimal, reading.encoding, reading.missing
-    )
-    return read_delimited(content, shown, dialect)
-
-
-def _separator(source: str, reading: Reading) -> str | None:
+    for mark, kind in BINARY.items():
+        if content.startswith(mark):
+            return _binary(content, kind, shown), []
     tabbed = {".tsv", ".tab"} & {suffix.lower() for suffix in Path(source).suffixes}
-    return "\t" if reading.separator is None and tabbed else reading.separator
+    if reading.separator is None and tabbed:
+        reading = replace(reading, separator="\t")
+    return read_delimited(content, shown, reading)
 
 
-def _parquet(content: bytes, shown: str) -> Any:
+def _binary(content: bytes, kind: str, shown: str) -> Any:
+    """Read a Parquet or Feather file; a named index becomes columns."""
     import pandas as pd
-    import pyarrow as pa
-
-    try:
-        return _plain_index(pd.read_parquet(io.BytesIO(content), engine="pyarrow"))
-    except (pa.ArrowException, OSError, ValueError) as error:
-        raise FileError(f"{shown} is a damaged Parquet file: {_first_line(error)}") from error
-
-
-def _feather(content: bytes, shown: str) -> Any:
     import pyarrow as pa
     from pyarrow import feather
 
+    stream = io.BytesIO(content)
     try:
-        return _plain_index(feather.read_table(io.BytesIO(content)).to_pandas())
+        if kind == "Parquet":
+            data = pd.read_parquet(stream, engine="pyarrow")
+        else:
+            data = feather.read_table(stream).to_pandas()
     except (pa.ArrowException, OSError, ValueError) as error:
-        raise FileError(f"{shown} is a damaged Feather file: {_first_line(error)}") from error
-
-
-def _plain_index(data: Any) -> Any:
-    """Turn a named index back into columns."""
-    named = any(name is not None for name in data.index.names)
-    return data.reset_index() if named else data.reset_index(drop=True)
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0]
+        first_line = str(error).strip().partition("\n")[0]
+        raise FileError(f"{shown} is a damaged {kind} file: {first_line}") from error
+    return data.reset_index(drop=all(name is None for name in data.index.names))
 
 
 def _column(data: Any, name: str) -> Any:
     if name not in data.columns:
-        known = ", ".join(repr(str(column)) for column in data.columns[:20])
+        names = ", ".join(repr(str(column)) for column in data.columns[:20])
         raise UnknownColumnError(
-            f"no column {name!r}{suggestion(name, data.columns)} The table has {known}."
+            f"no column {name!r}{suggestion(name, data.columns)} The table has {names}."
         )
     return data[name]
 
@@ -187,11 +163,3 @@ def _as_numbers(column: Any, name: str) -> Any:
             f"({int(wrong.sum()):,} such rows); --na marks further values as missing"
         )
     return numbers
-
-
-def _as_categories(column: Any) -> Any:
-    import pandas as pd
-
-    if isinstance(column.dtype, pd.CategoricalDtype):
-        return column
-    return column.astype("category")

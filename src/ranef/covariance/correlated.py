@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,7 +56,7 @@ class Correlated(Structure):
         sds = "one standard deviation" if self.homogeneous else "a standard deviation for each"
         return f"{self.correlation.description}, {sds}"
 
-    @property
+    @cached_property
     def n_sds(self) -> int:
         """How many entries of theta are standard deviations."""
         return 1 if self.homogeneous else self.size

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,7 +50,7 @@ class Loadings(Structure):
                 f"not {self.rank}"
             )
 
-    @property
+    @cached_property
     def n_parameters(self) -> int:
         return self.size * self.rank - self.rank * (self.rank - 1) // 2
 
@@ -74,7 +75,9 @@ class Loadings(Structure):
     def loadings(self, theta: Floats) -> Floats:
         """L (r, rank)."""
         L = np.zeros((self.size, self.rank))
-        L[lower_entries(self.size, self.rank)] = self.checked(theta)
+        entries = np.asarray(theta, dtype=np.float64)
+        entries = entries if entries.shape == (self.n_parameters,) else self.checked(entries)
+        L[lower_entries(self.size, self.rank)] = entries
         return L
 
     def psi(self, theta: Floats) -> Floats:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -83,7 +84,7 @@ class Structure(ABC):
     kind: str
     size: int
 
-    @property
+    @cached_property
     def n_parameters(self) -> int:
         return len(self.parameters())
 

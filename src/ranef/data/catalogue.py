@@ -1,7 +1,4 @@
-"""What each bundled data set is, where it comes from, and how to cite it.
-
-May import `ranef.errors`.
-"""
+"""What each bundled data set is, where it comes from, and how to cite it."""
 
 from __future__ import annotations
 

@@ -1,8 +1,4 @@
-"""Reading a bundled data set into the user's data-frame library.
-
-May import `ranef.errors` and `ranef.data.catalogue`; pyarrow, pandas and polars
-only inside functions.
-"""
+"""Reading a bundled data set into the user's data-frame library."""
 
 from __future__ import annotations
 

@@ -1,7 +1,5 @@
 """What can be asked of a generalised estimate: the joint covariance of
 coefficients and theta, covariances of the modes, prediction errors.
-
-May import `_core`, `covariance`, `design.specification`, `errors`.
 """
 
 from __future__ import annotations
@@ -9,15 +7,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ranef.derivatives.linear import STEP, free_entries, level_rows, room
+from ranef.derivatives.linear import STEP, level_rows
 from ranef.errors import ModelError
-from ranef.solve.predictors import GeneralisedAssembly, assemble_generalised
+from ranef.solve.predictors import GeneralisedAssembly, Spot, assemble_generalised
 from ranef.solve.problem import GeneralisedDesign
-from ranef.solve.search import ranks_of
 
 if TYPE_CHECKING:
     from ranef.models.records import GeneralisedEstimate
@@ -32,6 +30,7 @@ __all__ = [
     "mode_derivatives",
     "modes_given",
     "posterior_moments",
+    "solution",
 ]
 
 Floats = NDArray[np.float64]
@@ -47,24 +46,32 @@ def _assembly(
 
 
 def _point(assembly: GeneralisedAssembly, estimate: GeneralisedEstimate) -> Floats:
-    ranks = ranks_of(estimate.optimum)
-    return assembly.point(estimate.theta, estimate.coefficients, ranks)
+    return assembly.point(estimate.theta, estimate.coefficients, estimate.optimum.ranks)
 
 
-def _state(
-    assembly: GeneralisedAssembly, inner: Floats, theta: Floats, ranks: dict[int, int]
-) -> tuple[Floats, Floats]:
+_solutions: WeakKeyDictionary[GeneralisedEstimate, tuple[GeneralisedAssembly, Floats]] = (
+    WeakKeyDictionary()
+)
+
+
+def solution(estimate: GeneralisedEstimate) -> tuple[GeneralisedAssembly, Floats]:
+    """Return the core and its parameters at the optimum; made once for each estimate."""
+    if estimate not in _solutions:
+        assembly = _assembly(estimate)
+        _solutions[estimate] = assembly, _point(assembly, estimate)
+    return _solutions[estimate]
+
+
+def _state(assembly: GeneralisedAssembly, inner: Floats, spot: Spot) -> tuple[Floats, Floats]:
     """Gradient in the core's outer coefficients and theta, and all coefficients."""
-    x = np.concatenate([assembly.phi(theta, ranks), inner])
-    state = assembly.core.state(x, True)
+    state = assembly.core.state(np.concatenate([spot.phi, inner]), True)
     if not np.isfinite(state["criterion"]):
         raise ModelError(
             "the likelihood is not finite a small step from the optimum: no covariance matrix "
             "of the estimates can be given"
         )
     by_coefficient = state["gradient"][assembly.core.parameters :]
-    by_theta = assembly.theta_gradient(theta, ranks, state)
-    return np.concatenate([by_coefficient, by_theta]), state["coefficients"]
+    return np.concatenate([by_coefficient, spot.gradient(state)]), state["coefficients"]
 
 
 def joint_gradient(estimate: GeneralisedEstimate, coefficients: Floats, theta: Floats) -> Floats:
@@ -86,8 +93,8 @@ def joint_gradient(estimate: GeneralisedEstimate, coefficients: Floats, theta: F
         integrated out.
     """
     assembly = _assembly(estimate)
-    ranks, outer = ranks_of(estimate.optimum), assembly.outer
-    g, _ = _state(assembly, assembly.inner(coefficients)[outer], theta, ranks)
+    spot, outer = assembly.spot(theta, estimate.optimum.ranks), assembly.outer
+    g, _ = _state(assembly, assembly.inner(coefficients)[outer], spot)
     T = assembly.scale[np.ix_(outer, outer)]
     g[: len(outer)] = np.linalg.solve(T.T, g[: len(outer)])
     return g
@@ -114,7 +121,7 @@ def _curvature(
 
     Central differences of the exact gradient, extrapolated once.
     """
-    ranks, theta = ranks_of(estimate.optimum), estimate.theta
+    ranks, theta = estimate.optimum.ranks, estimate.theta
     inner = assembly.inner(estimate.coefficients)[assembly.outer]
     m = len(inner)
     loose = np.concatenate([np.ones(m, dtype=np.bool_), _loose(assembly, theta, ranks)])
@@ -123,12 +130,15 @@ def _curvature(
     hessian = np.zeros((len(x), len(x)))
     moved = np.zeros((assembly.free.count, len(x)))
 
+    still = assembly.spot(theta, ranks)
+
+    def moved_by(i: np.intp, step: float) -> tuple[Floats, Floats]:
+        at = x.copy()
+        at[i] += step
+        return _state(assembly, at[:m], still if i < m else assembly.spot(at[m:], ranks))
+
     def difference(i: np.intp, step: float) -> tuple[Floats, Floats]:
-        up, down = x.copy(), x.copy()
-        up[i] += step
-        down[i] -= step
-        high = _state(assembly, up[:m], up[m:], ranks)
-        low = _state(assembly, down[:m], down[m:], ranks)
+        high, low = moved_by(i, step), moved_by(i, -step)
         return (high[0] - low[0]) / (2 * step), (high[1] - low[1]) / (2 * step)
 
     for i in np.flatnonzero(loose):
@@ -145,13 +155,13 @@ def _loose(
     assembly: GeneralisedAssembly, theta: Floats, ranks: dict[int, int]
 ) -> NDArray[np.bool_]:
     """Which entries of theta neither a face nor the user holds, (k,)."""
-    return free_entries(assembly, theta, ranks) & ~assembly.held(theta)
+    return assembly.free_entries(theta, ranks) & ~assembly.held(theta)
 
 
 def _theta_steps(assembly: GeneralisedAssembly, theta: Floats) -> Floats:
     unit = np.concatenate([term.units for term in assembly.terms])
     steps = STEP * np.maximum(np.abs(theta), 0.1 * unit)
-    return np.asarray(np.minimum(steps, room(assembly, theta) / 2), dtype=np.float64)
+    return np.asarray(np.minimum(steps, assembly.room(theta) / 2), dtype=np.float64)
 
 
 def _carried(matrix: Floats, transform: Floats) -> Floats:
@@ -242,15 +252,14 @@ def generalised_conditional_covariances(
         For each term of the design: given coefficients and theta; and with
         what is not known about the coefficients.
     """
-    assembly = _assembly(estimate)
-    x = _point(assembly, estimate)
+    assembly, x = solution(estimate)
     both = [
         tuple(assembly.core.mode_covariances(x, b, with_fixed) for with_fixed in (False, True))
         for b in range(len(assembly.blocks))
     ]
     out = []
     for term in assembly.terms:
-        cut = slice(term.first, term.first + term.size)
+        cut = term.columns
         given, error = (
             term.basis @ matrices[:, cut, cut] @ term.basis.T for matrices in both[term.block]
         )
@@ -271,10 +280,10 @@ def generalised_prediction_variance(
     random : one (codes (N,), z (N, r)) for each term of the design, or None
         Code -1 is a new level: it adds z' Psi z. None leaves the term out.
     """
-    assembly = _assembly(estimate)
+    assembly, x = solution(estimate)
     codes, z, new = level_rows(assembly, estimate.covariances, len(X), random)
     inner = np.ascontiguousarray(X @ assembly.transform)
-    forms = assembly.core.quadratic_forms(_point(assembly, estimate), codes, z, inner)
+    forms = assembly.core.quadratic_forms(x, codes, z, inner)
     return np.asarray(forms + new, dtype=np.float64)
 
 
@@ -314,7 +323,7 @@ def modes_given(estimate: GeneralisedEstimate) -> GivenModes:
             "at the fitted parameters some of these observations are impossible, so that the "
             "random effects of their levels cannot be found"
         )
-    modes = tuple(found["modes"][t.block][:, t.first : t.first + t.size] for t in assembly.terms)
+    modes = assembly.modes(found["modes"])
     return GivenModes(modes, found["predictors"], assembly.covariance(found["fixed_covariance"]))
 
 
@@ -333,21 +342,24 @@ def mode_derivatives(estimate: GeneralisedEstimate) -> tuple[Floats, ...]:
     # the modes given all coefficients, also of those that the fit integrated out
     design = replace(estimate.design, integrated=())
     assembly = _assembly(estimate, design if estimate.design.integrated else None)
-    ranks = ranks_of(estimate.optimum)
+    ranks = estimate.optimum.ranks
     theta, inner = estimate.theta, assembly.inner(estimate.coefficients)
     F = len(inner)
     loose = np.concatenate([np.ones(F, dtype=np.bool_), _loose(assembly, theta, ranks)])
     steps = np.concatenate([np.full(F, STEP), _theta_steps(assembly, theta)])
 
-    def modes(i: np.intp, step: float) -> list[Floats]:
-        at, moved = inner.copy(), theta.copy()
+    still = assembly.phi(theta, ranks)
+
+    def modes(i: np.intp, step: float) -> tuple[Floats, ...]:
+        at, phi = inner.copy(), still
         if i < F:
             at[i] += step
         else:
+            moved = theta.copy()
             moved[i - F] += step
-        x = np.concatenate([assembly.phi(moved, ranks), at])
-        found: list[Floats] = assembly.core.state(x, False)["modes"]
-        return [found[t.block][:, t.first : t.first + t.size] for t in assembly.terms]
+            phi = assembly.phi(moved, ranks)
+        x = np.concatenate([phi, at])
+        return assembly.modes(assembly.core.state(x, False)["modes"])
 
     def difference(i: np.intp, step: float) -> list[Floats]:
         pairs = zip(modes(i, step), modes(i, -step), strict=True)
@@ -394,7 +406,7 @@ def posterior_moments(
     both = [assembly.core.posterior(point, b) for b in range(len(assembly.blocks))]
     out = []
     for term in assembly.terms:
-        cut = slice(term.first, term.first + term.size)
+        cut = term.columns
         mean, covariance = both[term.block]
         out.append((mean[:, cut], term.basis @ covariance[:, cut, cut] @ term.basis.T))
     return tuple(out)

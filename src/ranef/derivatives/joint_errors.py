@@ -1,7 +1,5 @@
 """Joint covariances of many combinations of effects and coefficients, without a matrix
 of all of them: each as half of a solve.
-
-May import `_core`, `covariance`, `design.specification`, `errors`.
 """
 
 from __future__ import annotations
@@ -13,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ranef.derivatives.linear import differences, level_rows
+from ranef.derivatives.generalised import solution
+from ranef.derivatives.linear import differences, level_rows, solved
 from ranef.errors import ModelError
-from ranef.solve.assembly import Assembly, Parametrisation, assemble
-from ranef.solve.predictors import assemble_generalised
+from ranef.solve.assembly import Assembly
+from ranef.solve.parametrisation import Parametrisation
 from ranef.solve.resources import available_memory
-from ranef.solve.search import ranks_of
 
 if TYPE_CHECKING:
     from ranef.models.records import GeneralisedEstimate, LinearEstimate
@@ -94,15 +92,14 @@ def whitened(estimate: LinearEstimate, X: Floats, random: Random) -> Whitened:
         None leaves the term out; so does the code -1, of a level that the fit has not
         seen (see `unseen_covariance`).
     """
-    assembly = assemble(estimate.specification, estimate.optimum.path)
-    return _whitened_at(assembly, estimate, estimate.theta, X, random).scaled(estimate.sigma)
+    end = solved(estimate)
+    return _whitened_at(end.assembly, estimate, end.at[2], X, random).scaled(estimate.sigma)
 
 
 def _whitened_at(
-    assembly: Assembly, estimate: LinearEstimate, theta: Floats, X: Floats, random: Random
+    assembly: Assembly, estimate: LinearEstimate, phi: Floats, X: Floats, random: Random
 ) -> Whitened:
-    """Errors of prediction at any theta, relative to sigma."""
-    phi = assembly.phi(theta, ranks_of(estimate.optimum))
+    """Errors of prediction at any parameters of the core, relative to sigma."""
     _check_memory(assembly, len(X))
     codes, z, _ = level_rows(assembly, estimate.covariances, len(X), random)
     inner = np.ascontiguousarray(X @ assembly.fixed.transform)
@@ -129,8 +126,7 @@ def error_covariance(estimate: LinearEstimate, X: Floats, random: Random) -> Flo
 
     Its diagonal is `prediction_variance`.
     """
-    assembly = assemble(estimate.specification, estimate.optimum.path)
-    relative = _covariance_at(assembly, estimate, estimate.theta, X, random)
+    relative = _covariance_at(solved(estimate).assembly, estimate, estimate.theta, X, random)
     return np.asarray(estimate.sigma**2 * relative)
 
 
@@ -139,7 +135,7 @@ def error_covariance_derivatives(estimate: LinearEstimate, X: Floats, random: Ra
 
     Zero for entries that are not `free`.
     """
-    assembly = assemble(estimate.specification, estimate.optimum.path)
+    assembly = solved(estimate).assembly
 
     def covariance(at: Floats) -> Floats:
         return _covariance_at(assembly, estimate, at, X, random)
@@ -151,7 +147,8 @@ def error_covariance_derivatives(estimate: LinearEstimate, X: Floats, random: Ra
 def _covariance_at(
     assembly: Assembly, estimate: LinearEstimate, theta: Floats, X: Floats, random: Random
 ) -> Floats:
-    whitened = _whitened_at(assembly, estimate, theta, X, random)
+    phi = assembly.phi(theta, estimate.optimum.ranks)
+    whitened = _whitened_at(assembly, estimate, phi, X, random)
     dense = np.hstack([whitened.tail, whitened.fixed])
     own = (whitened.chain @ whitened.chain.T).toarray() + dense @ dense.T
     return np.asarray(own + unseen_covariance(assembly.psis(theta), random))
@@ -168,10 +165,7 @@ def generalised_whitened(estimate: GeneralisedEstimate, X: Floats, random: Rando
     random : one (codes (N,), z (N, r)) for each term of the design, or None
         As for `whitened`.
     """
-    assembly = assemble_generalised(
-        estimate.design, estimate.optimum.path, quadrature=estimate.quadrature
-    )
-    x = assembly.point(estimate.theta, estimate.coefficients, ranks_of(estimate.optimum))
+    assembly, x = solution(estimate)
     _check_memory(assembly, len(X))
     codes, z, _ = level_rows(assembly, estimate.covariances, len(X), random)
     inner = np.ascontiguousarray(X @ assembly.transform)

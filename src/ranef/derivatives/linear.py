@@ -1,12 +1,11 @@
 """What can be asked of an estimate: covariances of the modes, prediction errors,
 which parameters are free.
-
-May import `_core`, `covariance`, `design.specification`, `errors`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
@@ -14,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranef import _core, covariance
-from ranef.solve.assembly import Assembly, Parametrisation, assemble
-from ranef.solve.search import ranks_of
+from ranef.solve.assembly import Assembly, assemble
+from ranef.solve.parametrisation import Parametrisation
 
 if TYPE_CHECKING:
     from ranef.models.records import LinearEstimate
@@ -37,57 +36,49 @@ STEP = 1e-3
 """Of a difference quotient, relative to the parameter."""
 
 
-def _assembly(estimate: LinearEstimate) -> Assembly:
-    return assemble(estimate.specification, estimate.optimum.path)
+@dataclass(frozen=True, eq=False)
+class Solved:
+    """The core at the optimum of an estimate.
+
+    Attributes
+    ----------
+    assembly : Assembly
+    at : tuple
+        Response, criterion and parameters, as the core takes them.
+    free : (k,) bool array
+        Which entries of theta are free on the faces of the optimum.
+    """
+
+    assembly: Assembly
+    at: tuple[Floats, bool, Floats]
+    free: NDArray[np.bool_]
 
 
-def at_optimum(assembly: Assembly, estimate: LinearEstimate) -> tuple[Floats, bool, Floats]:
-    """Response, criterion and parameters as the core takes them."""
-    phi = assembly.phi(estimate.theta, ranks_of(estimate.optimum))
-    return assembly.response(), estimate.reml, phi
+_solved: WeakKeyDictionary[LinearEstimate, Solved] = WeakKeyDictionary()
 
 
-def at_end(assembly: Assembly, estimate: LinearEstimate) -> tuple[Floats, bool, Floats]:
-    """Return the same where the search left the core, to the last bit, if that is known."""
+def solved(estimate: LinearEstimate) -> Solved:
+    """Return the core at the optimum; made once for each estimate."""
+    if estimate not in _solved:
+        optimum, theta = estimate.optimum, estimate.theta
+        assembly = assemble(estimate.specification, optimum.path)
+        at = assembly.response(), estimate.reml, assembly.phi(theta, optimum.ranks)
+        free = assembly.free_entries(theta, optimum.ranks)
+        _solved[estimate] = Solved(assembly, at, free)
+    return _solved[estimate]
+
+
+def at_end(estimate: LinearEstimate) -> tuple[Floats, bool, Floats]:
+    """Return where the search left the core, to the last bit, if that is known."""
+    y, reml, phi = solved(estimate).at
     optimum = estimate.optimum
-    if optimum.phi is None or not np.array_equal(optimum.theta, estimate.theta):
-        return at_optimum(assembly, estimate)
-    return assembly.response(), estimate.reml, optimum.phi
+    known = optimum.phi is not None and np.array_equal(optimum.theta, estimate.theta)
+    return y, reml, optimum.phi if known and optimum.phi is not None else phi
 
 
 def free(estimate: LinearEstimate) -> NDArray[np.bool_]:
     """Which entries of theta are free on the faces of the optimum, (k,)."""
-    return free_entries(_assembly(estimate), estimate.theta, ranks_of(estimate.optimum))
-
-
-def free_entries(
-    assembly: Parametrisation, theta: Floats, ranks: dict[int, int]
-) -> NDArray[np.bool_]:
-    """Which entries of theta are free where some terms have less than full rank, (k,)."""
-    parts = []
-    for i, (term, part) in enumerate(zip(assembly.terms, assembly.split(theta), strict=True)):
-        kept = np.ones(len(part), dtype=np.bool_)
-        if i in ranks and term.term.structure == "us":
-            columns = np.repeat(np.arange(term.size), np.arange(term.size, 0, -1))
-            kept = columns < ranks[i]
-        elif term.term.structure != "us":
-            kept = term.structure.free(part)
-        parts.append(kept)
-    return np.concatenate(parts)
-
-
-def room(assembly: Parametrisation, theta: Floats) -> Floats:
-    """Distance (k,) of each entry of theta to where its range ends, inf where it does not."""
-    parts = []
-    for term, part in zip(assembly.terms, assembly.split(theta), strict=True):
-        ends = np.full(len(part), np.inf)
-        for j, parameter in enumerate(term.structure.parameters(term.term.names)):
-            if parameter.kind == "corr":
-                ends[j] = 1 - abs(part[j])
-                if term.term.structure in ("cs", "homcs") and part[j] < 0:
-                    ends[j] = part[j] + 1 / (term.size - 1)
-        parts.append(ends)
-    return np.concatenate(parts)
+    return solved(estimate).free
 
 
 def psi_scores(estimate: LinearEstimate, psis: Sequence[Floats], Y: Floats) -> list[Floats]:
@@ -107,7 +98,7 @@ def psi_scores(estimate: LinearEstimate, psis: Sequence[Floats], Y: Floats) -> l
     list of (m, r, r) float64 arrays
         By term.
     """
-    assembly = _assembly(estimate)
+    assembly = solved(estimate).assembly
     phi = np.empty(sum(t.count for t in assembly.terms))
     for term, psi in zip(assembly.terms, psis, strict=True):
         if term.term.structure == "diag":
@@ -140,8 +131,8 @@ def modes_of(estimate: LinearEstimate, responses: Floats) -> tuple[tuple[Floats,
         Of each term: Psi Z'Py.
     beta : (k, p) float64 array
     """
-    assembly = _assembly(estimate)
-    _, reml, phi = at_optimum(assembly, estimate)
+    end = solved(estimate)
+    assembly, (_, reml, phi) = end.assembly, end.at
     rest, taken, scale, _ = assembly.core.respond(np.ascontiguousarray(responses), None)
     modes = [
         np.zeros((len(responses), estimate.specification.factors[t.term.factor].n_levels, t.size))
@@ -151,8 +142,8 @@ def modes_of(estimate: LinearEstimate, responses: Floats) -> tuple[tuple[Floats,
     for j in np.flatnonzero(scale > 0):
         state = assembly.core.state(np.ascontiguousarray(rest[j]), reml, phi, False)
         beta[j] += scale[j] * state["beta"]
-        for out, t in zip(modes, assembly.terms, strict=True):
-            out[j] = scale[j] * state["modes"][t.block][:, t.first : t.first + t.size]
+        for out, b in zip(modes, assembly.modes(state["modes"]), strict=True):
+            out[j] = scale[j] * b
     return tuple(modes), np.asarray(beta @ assembly.fixed.transform.T)
 
 
@@ -181,10 +172,9 @@ _derivatives: WeakKeyDictionary[LinearEstimate, tuple[Floats, tuple[Floats, ...]
 
 
 def _effect_derivatives(estimate: LinearEstimate) -> tuple[Floats, tuple[Floats, ...]]:
-    assembly, theta, spec = _assembly(estimate), estimate.theta, estimate.specification
-    y, reml, phi = at_optimum(assembly, estimate)
-    scale = float(assembly.respond(spec.y[None])[2][0])
-    movable = free_entries(assembly, theta, ranks_of(estimate.optimum))
+    end, theta, spec = solved(estimate), estimate.theta, estimate.specification
+    assembly, (y, reml, phi), movable = end.assembly, end.at, end.free
+    scale = assembly.own.scale
     beta = np.zeros((spec.p, len(theta)))
     moved = tuple(np.zeros((*b.shape, len(theta))) for b in estimate.modes)
     place = 0
@@ -192,7 +182,7 @@ def _effect_derivatives(estimate: LinearEstimate) -> tuple[Floats, tuple[Floats,
         slopes = term.structure.derivatives(part)
         codes = spec.factors[term.term.factor].codes
         scores = assembly.core.scores(y, reml, phi, term.block)
-        s = scale * scores[:, term.first : term.first + term.size] @ term.inverse_basis
+        s = scale * scores[:, term.columns] @ term.inverse_basis
         own = np.flatnonzero(movable[place : place + term.count])
         direct = np.einsum("kij,qj->kqi", slopes[own], s)
         if term.term.kernel is not None:
@@ -217,15 +207,15 @@ def conditional_covariances(estimate: LinearEstimate) -> tuple[tuple[Floats, Flo
         Given beta and theta; and of the prediction error b - b_hat, which adds
         what is not known about beta.
     """
-    assembly = _assembly(estimate)
-    at = at_optimum(assembly, estimate)
+    end = solved(estimate)
+    assembly, at = end.assembly, end.at
     both = {
         b: tuple(assembly.core.mode_covariances(*at, b, with_fixed) for with_fixed in (False, True))
         for b in range(len(assembly.blocks))
     }
     out = []
     for term in assembly.terms:
-        cut = slice(term.first, term.first + term.size)
+        cut = term.columns
         given, error = (
             estimate.sigma**2 * (term.basis @ matrices[:, cut, cut] @ term.basis.T)
             for matrices in both[term.block]
@@ -261,7 +251,7 @@ def level_rows(
         known = level >= 0
         new[~known] += np.einsum("ij,jk,ik->i", columns[~known], psi, columns[~known])
         codes[term.block] = np.where(known, level, codes[term.block]).astype(np.int32)
-        cut = slice(term.first, term.first + term.size)
+        cut = term.columns
         z[term.block][known, cut] = columns[known] @ term.basis
     return codes, z, new
 
@@ -278,8 +268,8 @@ def prediction_variance(
     random : one (codes (N,), z (N, r)) for each term, or None
         Code -1 is a new level: it adds z' Psi z. None leaves the term out.
     """
-    assembly = _assembly(estimate)
-    at = at_optimum(assembly, estimate)
+    end = solved(estimate)
+    assembly, at = end.assembly, end.at
     codes, z, new = level_rows(assembly, estimate.covariances, len(X), random)
     inner = np.ascontiguousarray(X @ assembly.fixed.transform)
     forms = assembly.core.quadratic_forms(*at, codes, z, inner)
@@ -294,9 +284,9 @@ def prediction_variance_derivatives(
 
     By central differences; zero for entries that are not `free`.
     """
-    assembly = _assembly(estimate)
-    y, reml, _ = at_optimum(assembly, estimate)
-    ranks = ranks_of(estimate.optimum)
+    end = solved(estimate)
+    assembly, (y, reml, _) = end.assembly, end.at
+    ranks = estimate.optimum.ranks
     inner = np.ascontiguousarray(X @ assembly.fixed.transform)
 
     def variance(at: Floats) -> Floats:
@@ -319,10 +309,10 @@ def differences(
 
     Zero for entries that are not `free`.
     """
-    theta, ends = estimate.theta, room(assembly, estimate.theta)
+    theta, ends = estimate.theta, assembly.room(estimate.theta)
     unit = np.concatenate([term.units for term in assembly.terms])
     out = np.zeros((len(theta), *shape))
-    for i in np.flatnonzero(free_entries(assembly, theta, ranks_of(estimate.optimum))):
+    for i in np.flatnonzero(solved(estimate).free):
         step = min(STEP * max(abs(float(theta[i])), 0.1 * float(unit[i])), ends[i] / 2)
         up, down = theta.copy(), theta.copy()
         up[i] += step

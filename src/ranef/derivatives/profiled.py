@@ -2,8 +2,6 @@
 
 A slice has coordinates x of everything that is optimised and c of the parameter that
 is held; `inference.profile` walks along c. Nothing here searches.
-
-May import `_core`, `covariance`, `design.specification`, `errors`.
 """
 
 from __future__ import annotations
@@ -19,8 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranef.design.specification import Specification
-from ranef.solve.assembly import Assembly, Parametrisation, assemble
+from ranef.solve.assembly import Assembly, assemble
 from ranef.solve.charts import Chart, Held, Reading, chart, holdable
+from ranef.solve.parametrisation import Parametrisation
 from ranef.solve.predictors import GeneralisedAssembly, assemble_generalised
 from ranef.solve.problem import GeneralisedDesign
 
@@ -124,7 +123,7 @@ class Slice(ABC):
         for own in self.charts:
             term, x = own.term, slice(first, first + own.count)
             phi = slice(term.offset, term.offset + term.count)
-            out.append((own, x, phi, slice(term.first, term.first + term.size)))
+            out.append((own, x, phi, term.columns))
             first = x.stop
         return tuple(out)
 
@@ -168,7 +167,7 @@ class Slice(ABC):
             inner = term.inverse_basis @ own.psi(x[cut], c) @ term.inverse_basis.T
             values, vectors = np.linalg.eigh(inner)
             null = vectors[:, values <= NULL * max(1.0, float(values[-1]))]
-            G = term.of(at.found["psi_gradient"][term.block])
+            G = at.found["psi_gradient"][term.block][term.columns, term.columns]
             if term.term.structure == "diag":
                 zero = np.diag(inner) <= NULL
                 null, G = np.eye(term.size)[:, zero], np.diag(np.diag(G))
@@ -250,7 +249,7 @@ class _Coefficient(_Linear):
         rest: Floats = y - fixed.X @ (fixed.scale * found["beta"])
         for term in self.assembly.terms:
             codes = self.spec.factors[term.term.factor].codes
-            b = found["modes"][term.block][:, term.first : term.first + term.size]
+            b = found["modes"][term.block][:, term.columns]
             rest -= np.einsum("nr,nr->n", term.term.z, b[codes])
         return rest if self.spec.weights is None else rest * self.spec.weights
 

@@ -3,8 +3,6 @@
 Clusters that share no random effect are independent, so their log-likelihoods add up, by
 the Laplace approximation and by quadrature too. Each cluster is brought to the core by
 itself, at the estimates.
-
-May import `_core`, `covariance`, `design.specification`, `errors`.
 """
 
 from __future__ import annotations
@@ -18,13 +16,12 @@ from numpy.typing import NDArray
 from ranef import _core
 from ranef.design.terms import GroupingFactor, RandomTerm
 from ranef.errors import ModelError
-from ranef.solve.assembly import terms_of
 from ranef.solve.constraints import FreeCoefficients
 from ranef.solve.layout import choose_layout
+from ranef.solve.parametrisation import terms_of
 from ranef.solve.predictors import GeneralisedAssembly, free_columns, owned_factors
 from ranef.solve.problem import GeneralisedDesign, LinearPredictor
 from ranef.solve.resources import hold_blas, use_lapack
-from ranef.solve.search import ranks_of
 
 if TYPE_CHECKING:
     from weakref import ReferenceType
@@ -66,8 +63,8 @@ def cluster_scores(
     design = estimate.design
     free = design.constraints.free(design.n_coefficients)
     at = estimate.coefficients if coefficients is None else coefficients
-    phi_at = estimate.theta if theta is None else theta
-    ranks = ranks_of(estimate.optimum)
+    theta_at = estimate.theta if theta is None else theta
+    ranks = estimate.optimum.ranks
     columns = [free_columns(predictor, free) for predictor in design.predictors]
     order = np.argsort(codes, kind="stable")
     ends = np.cumsum(np.bincount(codes))
@@ -75,12 +72,13 @@ def cluster_scores(
     for row, rows in zip(out, np.split(order, ends[:-1]), strict=True):
         part = _rows_of(design, rows)
         assembly = _alone(part, columns, rows, free, estimate.quadrature, ref(part))
-        x = np.concatenate([assembly.phi(phi_at, ranks), at[free.first]])
+        spot = assembly.spot(theta_at, ranks)
+        x = np.concatenate([spot.phi, at[free.first]])
         state = assembly.core.state(x, True)
         if not np.isfinite(state["criterion"]):
             raise ModelError("the likelihood of a cluster is not finite at the estimates")
         row[: free.count] = state["gradient"][assembly.core.parameters :]
-        row[free.count :] = assembly.theta_gradient(phi_at, ranks, state)
+        row[free.count :] = spot.gradient(state)
     return -0.5 * out
 
 

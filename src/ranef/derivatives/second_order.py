@@ -4,8 +4,6 @@ The core returns traces tr(M V_i M V_j) and products w_i'P w_j along symmetric
 matrices D_i in the place of Psi, V_i = Z D_i Z'; everything asked of them is linear in
 the D_i. Here the D_i are the derivatives of Psi with respect to the entries of theta
 that are free.
-
-May import `_core`, `covariance`, `design.specification`, `errors`.
 """
 
 from __future__ import annotations
@@ -16,11 +14,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ranef.derivatives.linear import at_end, free_entries
+from ranef.derivatives.linear import at_end, solved
 from ranef.errors import ModelError
-from ranef.solve.assembly import Assembly, Term, assemble
+from ranef.solve.parametrisation import Term
 from ranef.solve.resources import available_memory
-from ranef.solve.search import ranks_of
 
 if TYPE_CHECKING:
     from ranef.models.records import LinearEstimate
@@ -157,10 +154,8 @@ class _Questions:
     """
 
     def __init__(self, estimate: LinearEstimate) -> None:
-        self.assembly: Assembly = assemble(estimate.specification, estimate.optimum.path)
-        self.at = at_end(self.assembly, estimate)
-        ranks = ranks_of(estimate.optimum)
-        self.free = free_entries(self.assembly, estimate.theta, ranks)
+        end, ranks = solved(estimate), estimate.optimum.ranks
+        self.assembly, self.free, self.at = end.assembly, end.free, at_end(estimate)
         self.directions: list[tuple[int, Floats]] = []
         self.parts: list[_Part] = []
         split = self.assembly.split
@@ -221,7 +216,7 @@ class _Questions:
         """A matrix in the place of a term's Psi as the core takes it."""
         size = self.assembly.blocks[term.block].size
         out = np.zeros((size, size))
-        cut = slice(term.first, term.first + term.size)
+        cut = term.columns
         out[cut, cut] = term.inverse_basis @ D @ term.inverse_basis.T
         return term.block, out
 

@@ -1,40 +1,93 @@
-"""The model in symbols, as text and as LaTeX."""
+"""The model in symbols: built once, written as text, LaTeX and MathML."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ranef.covariance import structure_of
+from ranef.description.notation import (
+    Symbol,
+    call,
+    draw,
+    fence,
+    formula,
+    fraction,
+    mi,
+    mn,
+    mo,
+    name,
+    normal,
+    numbered,
+    of_row,
+    roman,
+    row,
+    sequence,
+    strut,
+    sub,
+    symbol,
+    times,
+    vector,
+)
 from ranef.design.specification import Specification
-from ranef.design.terms import RandomTerm
+from ranef.display.markup import Markup, element, join
+from ranef.display.numbers import significant, typeset
+from ranef.families import Cumulative, Family, Multinomial, Truncated
+from ranef.models.family_words import link_of, predictor_of
+from ranef.models.labels import category
+from ranef.models.records import CONDITIONAL, Component, Estimate
 
-__all__ = [
-    "Equation",
-    "aligned",
-    "equation",
-    "latex_distributions",
-    "latex_predictor",
-    "letters",
-    "roman",
-    "text_distributions",
-    "text_predictor",
-]
+__all__ = ["Equation", "covariance_matrix", "generalised", "linear", "regression"]
 
-LETTERS = "uvw"
-ESCAPES = {
-    "\\": r"\backslash ",
-    "_": r"\_",
-    "%": r"\%",
-    "&": r"\&",
-    "#": r"\#",
-    "$": r"\$",
-    "{": r"\{",
-    "}": r"\}",
-    "^": r"\wedge ",
-    "~": r"\sim ",
-    " ": r"\ ",
+Floats = NDArray[np.float64]
+
+WRITTEN_OUT = 8
+"""Up to this many coefficients are written out in MathML; more become a vector product."""
+
+A_LINE = 4
+
+NAMES = {
+    "gaussian": "Normal",
+    "censored": "Censored Normal",
+    "t": "Student t",
+    "binomial": "Binomial",
+    "betabinomial": "Beta-binomial",
+    "poisson": "Poisson",
+    "nbinom1": "Negative binomial 1",
+    "nbinom2": "Negative binomial 2",
+    "compois": "Conway-Maxwell-Poisson",
+    "genpois": "Generalised Poisson",
+    "Gamma": "Gamma",
+    "inverse.gaussian": "Inverse Gaussian",
+    "lognormal": "Lognormal",
+    "tweedie": "Tweedie",
+    "beta": "Beta",
+    "ordbeta": "Ordered beta",
+    "cumulative": "Cumulative",
+    "multinomial": "Multinomial",
 }
+BETA, THRESHOLD = symbol("b", r"\beta", "β"), symbol("c", "c", "c")
+COEFFICIENTS = {
+    "zero": symbol("g", r"\gamma", "γ"),
+    "dispersion": symbol("d", r"\delta", "δ"),
+    "threshold": THRESHOLD,
+    CONDITIONAL: BETA,
+}
+SHAPE = symbol("s", r"\beta", "β")
+GLYPHS = {"b": "β", "g": "γ", "d": "δ", "c": "c", "s": "β"}
+GREEK = {
+    "mu": symbol("mu", r"\mu", "μ"),
+    "phi": symbol("phi", r"\phi", "φ"),
+    "sigma": symbol("sigma", r"\sigma", "σ"),
+    "n": symbol("n", "n", "n"),
+}
+PROBABILITY = of_row(symbol("p", "p", "p"))
+SPACE = element("mspace", width="0.2em")
+RESIDUAL = of_row(symbol("e", r"\varepsilon", "ε"))
+OFFSET = of_row(name("offset"))
 
 
 @dataclass(frozen=True)
@@ -46,10 +99,13 @@ class Equation:
     text : str
     latex : str
         An ``aligned`` environment, for math mode.
+    mathml : str
+        For a page.
     """
 
     text: str
     latex: str
+    mathml: str
 
     def __str__(self) -> str:
         return self.text
@@ -60,69 +116,299 @@ class Equation:
         return f"$${self.latex}$$"
 
 
-def equation(spec: Specification) -> Equation:
+@dataclass(frozen=True)
+class _Line:
+    """One line of a model: what stands left of the sign, and what right of it."""
+
+    left: Symbol
+    sign: str
+    right: Symbol
+    mathml: tuple[tuple[Markup, Markup], ...]
+
+
+def linear(estimate: Estimate) -> Equation:
     """Write a linear mixed model out."""
-    own = letters(len(spec.terms))
-    scale = " / w[i])" if spec.weights is not None else ")"
-    lines = [f"{spec.response}[i] = " + " + ".join([*text_predictor(spec, own), "e[i]"])]
-    lines += text_distributions(spec, own)
-    lines.append("e[i] ~ Normal(0, sigma^2" + scale)
-    right = " + ".join([*latex_predictor(spec, own), r"\varepsilon_i"])
-    variance = r"\sigma^2 / w_i" if spec.weights is not None else r"\sigma^2"
-    latex = [rf"{roman(spec.response)}_i &= {right}", *latex_distributions(spec, own)]
-    latex.append(rf"\varepsilon_i &\sim \mathcal{{N}}(0, {variance})")
-    return Equation("\n".join(lines), aligned(latex))
-
-
-def aligned(lines: Sequence[str]) -> str:
-    """Lines of LaTeX as one ``aligned`` environment."""
-    body = " \\\\\n".join(lines)
-    return f"\\begin{{aligned}}\n{body}\n\\end{{aligned}}"
-
-
-def letters(count: int) -> tuple[str, ...]:
-    """Letters of the random terms: u, v, w, or u1, u2 ... where there are more."""
-    if count <= len(LETTERS):
-        return tuple(LETTERS[:count])
-    return tuple(f"u{t + 1}" for t in range(count))
-
-
-def text_predictor(
-    spec: Specification, own: Sequence[str], names: Sequence[str] | None = None, symbol: str = "b"
-) -> list[str]:
-    """Summands of a linear predictor; `own` are the letters of its random terms."""
-    right = [
-        f"{symbol}{j}" + _times(name, "*{}[i]")
-        for j, name in enumerate(spec.names if names is None else names)
+    spec = estimate.specification
+    variance = Symbol("sigma^2", r"\sigma^2", element("msup", mi("σ"), mn("2")))
+    if spec.weights is not None:
+        by = Symbol("w[i]", "w_i", sub(mi("w"), mi("i")))
+        variance = sequence([variance, by], "/")
+    effects = _letters(len(spec.terms))
+    lines = [
+        _sum(of_row(name(spec.response)), spec, spec.names, BETA, effects, 0, [RESIDUAL]),
+        *_distributions(spec, effects, 0),
+        _relation(RESIDUAL, "~", normal(variance)),
     ]
-    right += ["offset[i]"] if spec.offset is not None else []
-    for t, term in enumerate(spec.terms):
-        group = spec.factors[term.factor].name
-        if term.positions is not None:
-            places = "".join(f", {key}[i]" for key in _position_keys(spec, t))
-            right.append(f"{own[t]}[{group}[i]{places}]")
+    return _equation(lines)
+
+
+def generalised(estimate: Estimate) -> Equation:
+    """Write a generalised mixed model out: response, predictors, random effects."""
+    lines, distributions = [_drawn(estimate)], []
+    letters = _letters(len(estimate.terms))
+    for part in estimate.components:
+        spec = part.specification
+        if spec is None:
             continue
-        for j, name in enumerate(term.names):
-            right.append(f"{_symbol(own[t], j)}[{group}[i]]" + _times(name, "*{}[i]"))
-    return right
+        coefficient, effects = COEFFICIENTS.get(part.name, SHAPE), letters[part.terms]
+        if part.name == "threshold":
+            left = of_row(THRESHOLD, "j")
+            lines.append(_sum(left, spec, spec.names, coefficient, (), 0, nominal=True))
+            continue
+        left = _predictor(estimate, part)
+        minus = isinstance(estimate.family, Cumulative)
+        first = part.terms.start
+        lines.append(_sum(left, spec, part.names, coefficient, effects, first, minus=minus))
+        distributions += _distributions(spec, effects, first)
+    return _equation([*lines, *distributions])
 
 
-def text_distributions(spec: Specification, own: Sequence[str]) -> list[str]:
-    """One line a random term: its distribution."""
-    return [_text_distribution(spec, t, own[t]) for t in range(len(spec.terms))]
+def regression(
+    response: str, spec: Specification, names: Sequence[str], family: Family
+) -> Equation:
+    """Write a regression without random effects out."""
+    mean = of_row(GREEK["mu"])
+    shapes = [GREEK.get(p.label, name(p.label)) for p in family.parameters[1:]]
+    left = mean if family.link == "identity" else call(family.link, mean)
+    drawn = draw(NAMES.get(family.name, family.name), [mean, *shapes])
+    lines = [
+        _relation(of_row(name(response)), "~", drawn),
+        _sum(left, spec, names, BETA, (), 0),
+    ]
+    return _equation(lines)
 
 
-def _text_distribution(spec: Specification, t: int, letter: str) -> str:
+def covariance_matrix(psi: Floats, index: int) -> Markup:
+    """Return the estimated covariance matrix of one random term as an equation."""
+    scale = np.sqrt(np.diag(psi))
+
+    def entry(i: int, j: int) -> str:
+        noise = 1e-9 * float(scale[i] * scale[j])
+        return "0" if abs(psi[i, j]) <= noise else typeset(significant(float(psi[i, j]), 3))
+
+    size = range(len(psi))
+    rows = [element("mtr", *(element("mtd", mn(entry(i, j))) for j in size)) for i in size]
+    brackets = row(element("mo", "("), element("mtable", *rows), element("mo", ")"))
+    return formula(row(_scale(len(psi), index).mathml, mo("="), brackets))
+
+
+# --- lines
+
+
+def _equation(lines: Sequence[_Line]) -> Equation:
+    signs = {"=": "&=", "~": r"&\sim"}
+    text = "\n".join(f"{line.left.text} {line.sign} {line.right.text}" for line in lines)
+    body = " \\\\\n".join(
+        f"{line.left.latex} {signs[line.sign]} {line.right.latex}" for line in lines
+    )
+    cells = [
+        element("mtr", element("mtd", left, class_="left"), element("mtd", right, class_="right"))
+        for line in lines
+        for left, right in line.mathml
+    ]
+    return Equation(
+        text,
+        f"\\begin{{aligned}}\n{body}\n\\end{{aligned}}",
+        formula(element("mtable", *cells), class_="model"),
+    )
+
+
+def _relation(left: Symbol, sign: str, right: Symbol) -> _Line:
+    return _Line(left, sign, right, ((row(left.mathml, mo(sign)), row(right.mathml)),))
+
+
+def _sum(
+    left: Symbol,
+    spec: Specification,
+    names: Sequence[str],
+    coefficient: Symbol,
+    effects: Sequence[Symbol],
+    first: int,
+    last: Sequence[Symbol] = (),
+    *,
+    minus: bool = False,
+    nominal: bool = False,
+) -> _Line:
+    """A linear predictor: fixed part, offset, random part; `minus` takes it from a threshold."""
+    letters = [numbered(coefficient, j) for j in range(len(names))]
+    if nominal:
+        letters = [_of_threshold(coefficient, j) for j in range(len(names))]
+    fixed = [times(b, column) for b, column in zip(letters, names, strict=True)]
+    offset = [OFFSET] if spec.offset is not None else []
+    varying = [_summands(spec, t, effects[t], first + t) for t in range(len(effects))]
+    everything = [*fixed, *offset, *(s for own in varying for s in own), *last]
+    total = sequence(everything, "+") if everything else Symbol("0", "0", mn("0"))
+    # MathML has the room of a page: the offset leads and long parts are products of vectors
+    brief = [_fixed_product(coefficient)] if len(fixed) > WRITTEN_OUT else fixed
+    parts = [*offset, *brief]
+    for t, own in enumerate(varying):
+        long = spec.terms[t].size > WRITTEN_OUT and spec.terms[t].positions is None
+        parts += [_vector_product(spec, t, effects[t])] if long else own
+    parts += last
+    pages = _broken(left, [part.mathml for part in parts] or [mn("0")], minus)
+    if minus:
+        total = Symbol(
+            f"c[j] - ({total.text})",
+            f"c_j - ({total.latex})",
+            total.mathml,
+        )
+    return _Line(left, "=", total, pages)
+
+
+def _broken(
+    left: Symbol, parts: Sequence[Markup], minus: bool
+) -> tuple[tuple[Markup, Markup], ...]:
+    """The lines of a sum on a page, broken after every few summands."""
+    lines = []
+    for start in range(0, len(parts), A_LINE):
+        summed = join(parts[start : start + A_LINE], mo("+"))
+        if minus and start == 0:
+            summed = join([sub(mi("c"), mi("j")), mo("\u2212"), fence("("), summed])
+        if minus and start + A_LINE >= len(parts):
+            summed = join([summed, fence(")")])
+        head = row(left.mathml, mo("=")) if start == 0 else row()
+        lines.append((head, row(summed) if start == 0 else row(mo("+"), summed)))
+    return tuple(lines)
+
+
+def _of_threshold(coefficient: Symbol, number: int) -> Symbol:
+    """A coefficient that each threshold has of its own."""
+    return Symbol(
+        f"{coefficient.text}{number}[j]",
+        rf"{coefficient.latex}_{{j{number}}}",
+        sub(coefficient.mathml, row(mi("j"), mn(str(number)))),
+    )
+
+
+def _fixed_product(coefficient: Symbol) -> Symbol:
+    inner = join([sub(vector("x"), mi("i")), mo("·"), vector(GLYPHS[coefficient.text])])
+    return Symbol("", "", inner)
+
+
+# --- random terms
+
+
+def _letters(count: int) -> tuple[Symbol, ...]:
+    """Letters of the random terms: u, v, w, or u with a number where there are more."""
+    if count <= 3:
+        return tuple(symbol(x, x, x) for x in "uvw"[:count])
+    return tuple(Symbol(f"u{t + 1}", "u", mi("u")) for t in range(count))
+
+
+def _effect(letter: Symbol, term: int, column: int | None, where: Symbol | None) -> Symbol:
+    """The effect of a column (of all without one) at a place (of any without one)."""
+    many = len(letter.text) > 1
+    number = "" if column is None else str(column)
+    text = f"{letter.text}{'_' if many and number else ''}{number}"
+    index = [number] if number else []
+    cells = [mn(number)] if number else []
+    if where is not None:
+        index.append(where.latex)
+        cells.append(where.mathml)
+    place = row(join(cells, mo(",")))
+    if many:
+        above = row(fence("("), mn(str(term + 1)), fence(")"))
+        return Symbol(
+            text if where is None else f"{text}[{where.text}]",
+            f"u^{{({term + 1})}}_{{{','.join(index)}}}",
+            element("msubsup", strut(letter.mathml), place, above),
+        )
+    return Symbol(
+        text if where is None else f"{text}[{where.text}]",
+        f"{letter.latex}_{{{','.join(index)}}}",
+        sub(letter.mathml, place),
+    )
+
+
+def _summands(spec: Specification, t: int, letter: Symbol, number: int) -> list[Symbol]:
+    """What a random term adds to the predictor of a row."""
     term = spec.terms[t]
-    group = spec.factors[term.factor].name
-    symbols = [_symbol(letter, j) for j in range(term.size)]
+    group = _bracketed(spec.factors[term.factor].name)
     if term.positions is not None:
-        head = f"{letter} ~ Normal(0, Psi), {term.size} positions,"
-    elif term.size == 1:
-        head = f"{symbols[0]} ~ Normal(0, sd^2)"
-    else:
-        head = f"({', '.join(symbols)}) ~ Normal(0, Psi)"
-    return f"{head} over the levels of {group}{_kind(term)}"
+        places = [group, *(_bracketed(key) for key in _position_keys(spec, t))]
+        at = Symbol(
+            ", ".join(p.text for p in places),
+            ",".join(p.latex for p in places),
+            join([p.mathml for p in places], mo(",")),
+        )
+        return [_effect(letter, number, None, at)]
+    return [times(_effect(letter, number, j, group), column) for j, column in enumerate(term.names)]
+
+
+def _bracketed(written: str) -> Symbol:
+    """A factor or position with its row in brackets: an index of an index."""
+    base = name(written)
+    inside = row(base.mathml, fence("["), mi("i"), fence("]"))
+    return Symbol(f"{base.text}[i]", f"{base.latex}[i]", inside)
+
+
+def _vector_product(spec: Specification, t: int, letter: Symbol) -> Symbol:
+    group = _bracketed(spec.factors[spec.terms[t].factor].name)
+    bold = vector(letter.latex)
+    inner = join([sub(vector("z"), mi("i")), mo("·"), sub(bold, group.mathml)])
+    return Symbol("", "", inner)
+
+
+def _distributions(spec: Specification, letters: Sequence[Symbol], first: int) -> list[_Line]:
+    """One line a random term: its distribution."""
+    return [_distribution(spec, t, letter, first + t) for t, letter in enumerate(letters)]
+
+
+def _distribution(spec: Specification, t: int, letter: Symbol, number: int) -> _Line:
+    term = spec.terms[t]
+    group = name(spec.factors[term.factor].name)
+    scale = _scale(term.size, number)
+    structure = structure_of(term).description if term.size > 1 and term.structure != "us" else ""
+    effects = _effects(letter, number, term.size, term.positions is not None, group)
+    remarks = [f"Psi {structure}"] if structure else []
+    remarks += ["covariance between levels given by the kernel"] if term.kernel is not None else []
+    kind = f" ({'; '.join(remarks)})" if remarks else ""
+    several = f", {term.size} positions," if term.positions is not None else ""
+    text = f"{normal(scale).text}{several} over the levels of {group.text}{kind}"
+    latex = normal(scale).latex
+    latex += rf",\quad {scale.latex}\ \text{{{structure}}}" if structure else ""
+    mathml = _page_distribution(letter, number, term.size, term.kernel is not None, group)
+    return _Line(effects, "~", Symbol(text, latex, Markup("")), (mathml,))
+
+
+def _effects(letter: Symbol, number: int, size: int, positions: bool, group: Symbol) -> Symbol:
+    """What is drawn: one effect, several, or those of all positions."""
+    if positions:
+        at = Symbol("", rf"{group.latex},\cdot", Markup(""))
+        return Symbol(letter.text, _effect(letter, number, None, at).latex, letter.mathml)
+    texts = [_effect(letter, number, j, None).text for j in range(size)]
+    latex = [_effect(letter, number, j, group).latex for j in range(size)]
+    if size == 1:
+        return Symbol(texts[0], latex[0], Markup(""))
+    return Symbol(f"({', '.join(texts)})", rf"({', '.join(latex)})^\top", Markup(""))
+
+
+def _page_distribution(
+    letter: Symbol, number: int, size: int, kernel: bool, group: Symbol
+) -> tuple[Markup, Markup]:
+    """Return ``(u_0, u_1) ~ N(0, Psi_1)  over the levels of Subject``."""
+    scale = _scale(size, number)
+    bold = Symbol(letter.text, letter.latex, vector(letter.latex))
+    if kernel:
+        by = join([scale.mathml, sub(vector("K"), group.mathml)])
+        spread = Symbol("", "", by)
+        left = _effect(bold, number, None, group).mathml
+        return row(left, mo("~")), normal(spread, "vector").mathml
+    effects = [_effect(letter, number, j, None).mathml for j in range(size)]
+    left = effects[0] if size == 1 else row(fence("("), join(effects, mo(",")), fence(")"))
+    if size > WRITTEN_OUT:
+        left = _effect(bold, number, None, None).mathml
+    over = element("mtext", f"\u2003over the levels of {group.text}")
+    return row(left, mo("~")), row(normal(scale, "0" if size == 1 else "vector").mathml, over)
+
+
+def _scale(size: int, index: int) -> Symbol:
+    """The symbol of a term's variance or covariance matrix."""
+    number = mn(str(index + 1))
+    if size == 1:
+        squared = element("msubsup", strut(mi("τ")), number, mn("2"))
+        return Symbol("sd^2", rf"\tau_{{{index + 1}}}^2", squared)
+    return Symbol("Psi", rf"\Psi_{{{index + 1}}}", sub(vector("Ψ"), number))
 
 
 def _position_keys(spec: Specification, t: int) -> tuple[str, ...]:
@@ -131,86 +417,98 @@ def _position_keys(spec: Specification, t: int) -> tuple[str, ...]:
     return recipe.model.bars[recipe.random_recipes[t].bar].left.keys
 
 
-def _kind(term: RandomTerm) -> str:
-    """What is special about a term's covariance matrix, in words."""
-    words = [f"Psi {_structure(term)}"] if _structure(term) else []
-    if term.kernel is not None:
-        words.append("covariance between levels given by the kernel")
-    return f" ({'; '.join(words)})" if words else ""
+# --- responses of generalised models
 
 
-def _structure(term: RandomTerm) -> str:
-    """The structure in words; nothing for one column or an unstructured matrix."""
-    if term.size == 1 or term.structure == "us":
-        return ""
-    return structure_of(term).description
+def _drawn(estimate: Estimate) -> _Line:
+    """The distribution of a response."""
+    response = of_row(name(estimate.specification.response))
+    drawn = draw(_distribution_name(estimate), _arguments(estimate))
+    if "zero" in estimate.parts:
+        drawn = Symbol(
+            f"0 with probability {PROBABILITY.text}, else {drawn.text}",
+            rf"0 \text{{ with probability }} {PROBABILITY.latex}, \text{{ else }} {drawn.latex}",
+            row(
+                mn("0"),
+                element("mtext", "\u00a0with probability\u00a0"),
+                PROBABILITY.mathml,
+                element("mtext", ", else\u00a0"),
+                drawn.mathml,
+            ),
+        )
+    return _relation(response, "~", drawn)
 
 
-def _times(name: str, pattern: str) -> str:
-    """``*Days[i]`` for a column; nothing for the intercept."""
-    return "" if name == "(Intercept)" else pattern.format(name)
-
-
-def _symbol(letter: str, j: int) -> str:
-    """Letter of a term with the number of its coefficient: u0, u1, v0."""
-    return f"{letter}{j}" if len(letter) == 1 else f"{letter}_{j}"
-
-
-def latex_predictor(
-    spec: Specification,
-    own: Sequence[str],
-    names: Sequence[str] | None = None,
-    symbol: str = r"\beta",
-) -> list[str]:
-    """Summands of a linear predictor in LaTeX."""
-    right = [
-        rf"{symbol}_{{{j}}}" + _latex_times(name)
-        for j, name in enumerate(spec.names if names is None else names)
+def _arguments(estimate: Estimate) -> list[Symbol]:
+    """Parameters of the distribution: trials, mean, dispersion, shapes."""
+    family = estimate.family
+    if isinstance(family, Cumulative | Multinomial):
+        return []
+    counted = family.name in ("binomial", "betabinomial") and not _yes_or_no(estimate)
+    varying = {
+        predictor_of(estimate, part).label
+        for part in estimate.components
+        if part.specification is not None
+    }
+    shapes = [(p.label, GREEK.get(p.label, name(p.label))) for p in family.parameters[1:]]
+    return [
+        *([of_row(GREEK["n"])] if counted else []),
+        of_row(GREEK["mu"]),
+        *(of_row(shape) if label in varying else shape for label, shape in shapes),
     ]
-    right += [r"\mathrm{offset}_i"] if spec.offset is not None else []
-    for t, term in enumerate(spec.terms):
-        group = rf"{roman(spec.factors[term.factor].name)}[i]"
-        if term.positions is not None:
-            places = "".join(rf",{roman(key)}[i]" for key in _position_keys(spec, t))
-            right.append(_latex_symbol(own[t], group + places))
-            continue
-        for j, name in enumerate(term.names):
-            right.append(_latex_symbol(own[t], f"{j},{group}") + _latex_times(name))
-    return right
 
 
-def latex_distributions(spec: Specification, own: Sequence[str], first: int = 0) -> list[str]:
-    """One line of LaTeX a random term; `first` terms stand before this part's."""
-    return [_latex_distribution(spec, t, own[t], first + t + 1) for t in range(len(spec.terms))]
+def _yes_or_no(estimate: Estimate) -> bool:
+    """Tell whether a binomial response has one trial in each row."""
+    one = estimate.extra is None or bool((estimate.extra == 1).all())
+    return estimate.family.name == "binomial" and one
 
 
-def _latex_distribution(spec: Specification, t: int, letter: str, number: int) -> str:
-    term = spec.terms[t]
-    group = roman(spec.factors[term.factor].name)
-    scale = rf"\Psi_{{{number}}}"
-    if term.positions is not None:
-        head = _latex_symbol(letter, group + r",\cdot")
-    elif term.size == 1:
-        head, scale = _latex_symbol(letter, f"0,{group}"), rf"\tau_{{{number}}}^2"
-    else:
-        symbols = (_latex_symbol(letter, f"{j},{group}") for j in range(term.size))
-        head = rf"({', '.join(symbols)})^\top"
-    words = _structure(term)
-    remark = rf",\quad \Psi_{{{number}}}\ \text{{{words}}}" if words else ""
-    return rf"{head} &\sim \mathcal{{N}}(0, {scale}){remark}"
+def _distribution_name(estimate: Estimate) -> str:
+    family = estimate.family
+    if _yes_or_no(estimate):
+        return "Bernoulli"
+    if isinstance(family, Truncated):
+        return f"Truncated {NAMES[family.base.name]}"
+    return NAMES[family.name]
 
 
-def _latex_symbol(letter: str, index: str) -> str:
-    """``u_{0,g[i]}``, or with the number of the term above: ``u^{(4)}_{...}``."""
-    if len(letter) == 1:
-        return f"{letter}_{{{index}}}"
-    return f"u^{{({letter[1:]})}}_{{{index}}}"
+def _predictor(estimate: Estimate, part: Component) -> Symbol:
+    """Left side of a predictor's line."""
+    family, response = estimate.family, estimate.specification.response
+    link = link_of(estimate, part)
+    if isinstance(family, Cumulative):
+        return Symbol(
+            f"{link} P({response}[i] <= j)",
+            rf"\mathrm{{{link}}}\,P({roman(response)}_i \le j)",
+            row(mi(link), SPACE, _probability(response, "≤", element("mi", "j"))),
+        )
+    if isinstance(family, Multinomial):
+        chosen = str(category(part.response, estimate.levels))
+        first = "0" if estimate.levels is None else str(estimate.levels[0])
+        above, below = _of_category(response, chosen), _of_category(response, first)
+        ratio = fraction(above, below)
+        page = row(mi("log"), SPACE, ratio.mathml)
+        return Symbol(f"log {ratio.text}", rf"\log {ratio.latex}", page)
+    if part.name == "zero":
+        return call("logit", PROBABILITY)
+    label = "mu" if part.name == CONDITIONAL else predictor_of(estimate, part).label
+    mean = of_row(GREEK.get(label, name(label)))
+    if link == "identity":
+        return mean
+    if link == "logit(p - 1)":
+        return call("logit", sequence([PROBABILITY, Symbol("1", "1", mn("1"))], "-"))
+    return call(link, mean)
 
 
-def _latex_times(name: str) -> str:
-    return "" if name == "(Intercept)" else rf"\,{roman(name)}_i"
+def _of_category(response: str, level: str) -> Symbol:
+    return Symbol(
+        f"P({response}[i] = {level})",
+        f"P({roman(response)}_i = {roman(level)})",
+        _probability(response, "=", element("mtext", level)),
+    )
 
 
-def roman(name: str) -> str:
-    r"""Return a name as upright text without backticks, ``\mathrm{Days}``."""
-    return r"\mathrm{" + "".join(ESCAPES.get(c, c) for c in name if c != "`") + "}"
+def _probability(response: str, sign: str, value: Markup) -> Markup:
+    inside = join([of_row(name(response)).mathml, mo(sign), value])
+    return row(mi("P"), fence("("), inside, fence(")"))

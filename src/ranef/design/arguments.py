@@ -11,7 +11,7 @@ from ranef.design.scope import Scope
 from ranef.design.values import Categories, Numbers, Value
 from ranef.errors import DataError, FormulaError
 from ranef.formula.labels import level_text
-from ranef.formula.syntax import Call, Node, print_node
+from ranef.formula.syntax import Call, Node
 from ranef.tables import reads_as_number
 
 __all__ = ["Arguments", "as_categories", "as_numbers", "same_as"]
@@ -25,13 +25,13 @@ def as_numbers(value: Value, node: Node) -> Any:
         if value.values.ndim == 2 and value.values.shape[1] == 1:
             return value.values[:, 0]
         if value.values.ndim != 1:
-            raise FormulaError(f"{print_node(node)}: a basis of several columns cannot stand here")
+            raise FormulaError(f"{node.printed}: a basis of several columns cannot stand here")
         return value.values
     if isinstance(value, (bool, int, float)):
         return np.float64(value)
     if isinstance(value, Categories):
-        raise DataError(f"{print_node(node)} needs numbers, but {_instead(value)}")
-    raise FormulaError(f"{print_node(node)}: {value!r} is not a number")
+        raise DataError(f"{node.printed} needs numbers, but {_instead(value)}")
+    raise FormulaError(f"{node.printed}: {value!r} is not a number")
 
 
 def _instead(value: Categories) -> str:
@@ -57,7 +57,7 @@ def as_categories(value: Value, node: Node) -> Categories:
     if isinstance(value, Categories):
         return value
     if not isinstance(value, Numbers):
-        raise FormulaError(f"{print_node(node)} does not depend on a column")
+        raise FormulaError(f"{node.printed} does not depend on a column")
     values = as_numbers(value, node)
     known = ~np.isnan(values)
     if value.logical:
@@ -97,7 +97,7 @@ class Arguments:
             self.found[key] = value
 
     def error(self, message: str) -> FormulaError:
-        return FormulaError(f"{print_node(self.node)}: {self.node.function}() {message}")
+        return FormulaError(f"{self.node.printed}: {self.node.function}() {message}")
 
     def node_of(self, name: str) -> Node:
         if name not in self.found:

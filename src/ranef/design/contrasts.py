@@ -13,7 +13,7 @@ from ranef.design.state import Coding
 from ranef.errors import DataError, FormulaError, LevelError, ModelError, suggestion
 from ranef.formula.labels import level_text, list_text
 from ranef.formula.parser import parse_expression
-from ranef.formula.syntax import Call, Name, Node, Number, Text, print_node, strip_parens
+from ranef.formula.syntax import Call, Name, Node, Number, Text
 
 __all__ = ["Contrast", "code_levels", "read_contrast", "read_contrast_node"]
 
@@ -94,14 +94,14 @@ def _matrix(
 
 def read_contrast_node(node: Node) -> Contrast:
     """Read contrasts as written in a formula: ``contr.sum``, ``Treatment("a")``."""
-    node = strip_parens(node)
+    node = node.bare
     if isinstance(node, Text):
-        node = strip_parens(parse_expression(node.value))
+        node = parse_expression(node.value).bare
     if isinstance(node, Name):
         return Contrast(_kind(node.value))
     if isinstance(node, Call):
         return _from_call(node)
-    raise FormulaError(f"{print_node(node)} names no contrasts; write contr.sum or Sum")
+    raise FormulaError(f"{node.printed} names no contrasts; write contr.sum or Sum")
 
 
 def _kind(name: str) -> str:
@@ -120,9 +120,9 @@ def _from_call(node: Call) -> Contrast:
     reference, base = None, None
     values = [("", argument) for argument in node.arguments]
     for key, value in [*values, *node.keywords]:
-        given = strip_parens(value)
+        given = value.bare
         if not isinstance(given, (Text, Number)):
-            raise FormulaError(f"{print_node(node)}: an argument is a number or a quoted level")
+            raise FormulaError(f"{node.printed}: an argument is a number or a quoted level")
         counts = isinstance(given, Number) and node.function.startswith("contr.")
         if key in ("reference", "ref") or (key == "" and not counts):
             reference = given.value
@@ -131,7 +131,7 @@ def _from_call(node: Call) -> Contrast:
         elif key not in ("", "n"):
             raise FormulaError(f"{node.function}() has no argument {key!r}")
     if kind != "treatment" and (reference is not None or base is not None):
-        raise FormulaError(f"{print_node(node)}: only treatment contrasts have a reference level")
+        raise FormulaError(f"{node.printed}: only treatment contrasts have a reference level")
     return Contrast(kind, reference, base)
 
 

@@ -31,11 +31,11 @@ from ranef.formula.syntax import (
     Sum,
     Text,
     Unary,
-    print_node,
 )
 from ranef.tables import Table
+from ranef.tables.columns import Column
 
-__all__ = ["CONSTANTS", "TableScope", "evaluate", "read_column", "unknown_column"]
+__all__ = ["CONSTANTS", "TableScope", "evaluate", "unknown_column"]
 
 Floats = NDArray[np.float64]
 CONSTANTS: dict[str, Constant] = {
@@ -92,7 +92,7 @@ class TableScope:
         """Evaluate a node; calls are evaluated once."""
         if not isinstance(node, Call):
             return evaluate(node, self)
-        key = print_node(node)
+        key = node.printed
         if key not in self.values:
             self.values[key] = evaluate(node, self)
         return self.values[key]
@@ -124,7 +124,7 @@ def evaluate(node: Node, scope: Scope) -> Value:
 
 def _name(node: Name, scope: Scope) -> Value:
     if node.value in scope.table:
-        return read_column(node.value, scope.table)
+        return _value_of(scope.table.column(node.value))
     if node.value in CONSTANTS:
         return CONSTANTS[node.value]
     raise unknown_column(node.value, scope.table)
@@ -138,15 +138,13 @@ def unknown_column(name: str, table: Table) -> UnknownColumnError:
     )
 
 
-def read_column(name: str, table: Table) -> Value:
+def _value_of(column: Column) -> Value:
     """Read a column as numbers or as categories."""
-    kind = table.kind(name)
-    if kind in ("numeric", "empty"):
-        return Numbers(table.numeric(name))
-    if kind == "boolean":
-        return Numbers(table.numeric(name), logical=True)
+    name, kind = column.name, column.kind
+    if kind in ("numeric", "boolean", "empty"):
+        return Numbers(column.numeric(), logical=kind == "boolean")
     if kind in ("text", "categorical"):
-        codes, levels = table.codes(name)
+        codes, levels = column.codes()
         return Categories(codes, levels, complete=kind == "text")
     if kind in ("datetime", "duration"):
         since = " since 1970-01-01 00:00 UTC" if kind == "datetime" else ""
@@ -177,7 +175,7 @@ def _sum(node: Sum, scope: Scope) -> Value:
 def _binary(node: Binary, scope: Scope) -> Value:
     operator = node.operator
     if operator == ":":
-        raise FormulaError(f"{print_node(node)}: ':' has no meaning inside a function")
+        raise FormulaError(f"{node.printed}: ':' has no meaning inside a function")
     left, right = scope.evaluate(node.left), scope.evaluate(node.right)
     if operator == "%in%":
         return _among(left, right, node)
@@ -201,7 +199,7 @@ def _compare_text(left: Value, right: Value, operator: str, node: Node) -> Numbe
         left, right = right, left
     if not isinstance(left, Categories) or isinstance(right, (Categories, Numbers)):
         raise FormulaError(
-            f"{print_node(node)}: a categorical column is compared with a quoted level, "
+            f"{node.printed}: a categorical column is compared with a quoted level, "
             "a numeric one with a number"
         )
     equal = _among(left, (right,), node)
@@ -211,7 +209,7 @@ def _compare_text(left: Value, right: Value, operator: str, node: Node) -> Numbe
 def _among(left: Value, right: Value, node: Node) -> Numbers:
     wanted = right if isinstance(right, tuple) else (right,)
     if isinstance(right, (Numbers, Categories)):
-        raise FormulaError(f"{print_node(node)}: what stands right is a list: c('a', 'b')")
+        raise FormulaError(f"{node.printed}: what stands right is a list: c('a', 'b')")
     if isinstance(left, Categories):
         hit = np.array([any(same_as(level, w) for w in wanted) for level in left.levels] + [False])
         return _logical(hit[left.codes], left.codes < 0)
@@ -252,6 +250,6 @@ def _elementwise(node: Call, scope: Scope) -> Value:
     function, arity = ELEMENTWISE[node.function]
     if node.keywords or len(node.arguments) != arity:
         plural = "s" if arity > 1 else ""
-        raise FormulaError(f"{print_node(node)}: {node.function}() takes {arity} argument{plural}")
+        raise FormulaError(f"{node.printed}: {node.function}() takes {arity} argument{plural}")
     values = [as_numbers(scope.evaluate(argument), node) for argument in node.arguments]
     return _wrapped(function(*values))

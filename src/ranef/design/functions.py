@@ -21,7 +21,7 @@ from ranef.design.state import GroupMeans, Polynomial, Scaled, Spline
 from ranef.design.values import Categories, Numbers, Value, match_levels
 from ranef.errors import FormulaError, LevelError, RanefError
 from ranef.formula.labels import level_text
-from ranef.formula.syntax import Call, Name, Node, print_node
+from ranef.formula.syntax import Call, Name, Node
 
 __all__ = ["ELEMENTWISE", "FUNCTIONS", "call_user"]
 
@@ -65,12 +65,10 @@ def call_user(node: Call, scope: Scope) -> Value:
     except RanefError:
         raise
     except Exception as error:
-        raise FormulaError(
-            f"{print_node(node)}: the function handed over failed: {error}"
-        ) from error
+        raise FormulaError(f"{node.printed}: the function handed over failed: {error}") from error
     if found.shape[:1] != (scope.n_rows,) or found.ndim > 2:
         raise FormulaError(
-            f"{print_node(node)} returned shape {found.shape}; "
+            f"{node.printed} returned shape {found.shape}; "
             f"it must return one value for each of {scope.n_rows} rows"
         )
     if found.dtype.kind in "biuf":
@@ -101,12 +99,12 @@ def _identity(node: Call, scope: Scope) -> Value:
 def _combine(node: Call, scope: Scope) -> Value:
     """``c(1, 2, 3)``: a list of constants."""
     if node.keywords:
-        raise FormulaError(f"{print_node(node)}: c() takes no names")
+        raise FormulaError(f"{node.printed}: c() takes no names")
     out: list[Any] = []
     for argument in node.arguments:
         value = scope.evaluate(argument)
         if isinstance(value, (Numbers, Categories)):
-            raise FormulaError(f"{print_node(node)}: c() takes constants, not columns")
+            raise FormulaError(f"{node.printed}: c() takes constants, not columns")
         out.extend(value if isinstance(value, tuple) else (value,))
     return tuple(out)
 
@@ -138,7 +136,7 @@ def _choose(node: Call, scope: Scope) -> Value:
 def _scale(node: Call, scope: Scope) -> Value:
     given = Arguments(node, ("x", "center", "scale") if node.function == "scale" else ("x",))
     x = given.rows("x", scope)
-    key = print_node(node)
+    key = node.printed
     if scope.fitting:
         center = given.constant("center", scope, True)
         size = given.constant("scale", scope, node.function == "scale")
@@ -153,7 +151,7 @@ def _poly(node: Call, scope: Scope) -> Value:
     given = Arguments(node, ("x", "degree", "raw"))
     x = given.rows("x", scope)
     degree = given.whole("degree", scope, 1, 1, 50)
-    key = print_node(node)
+    key = node.printed
     if given.flag("raw", scope, False):
         return _basis(bases.raw_polynomial(x, degree))
     if scope.fitting:
@@ -169,7 +167,7 @@ def _spline(node: Call, scope: Scope) -> Value:
         names = ("x", "df", "knots", "degree", "intercept", "Boundary.knots")
     given = Arguments(node, names)
     x = given.rows("x", scope)
-    key = print_node(node)
+    key = node.printed
     if scope.fitting:
         scope.state[key] = _learn_spline(given, x, key, natural, scope)
     state = scope.remembered(key, Spline)
@@ -239,7 +237,7 @@ def _relevel(node: Call, scope: Scope) -> Value:
     place = next((i for i, level in enumerate(value.levels) if same_as(level, wanted)), None)
     if place is None:
         if scope.fitting:
-            raise LevelError(f"{print_node(node)}: {wanted!r} is no level of {_printed(given)}")
+            raise LevelError(f"{node.printed}: {wanted!r} is no level of {_printed(given)}")
         return value
     order = [place, *(i for i in range(len(value.levels)) if i != place)]
     levels = [value.levels[i] for i in order]
@@ -247,7 +245,7 @@ def _relevel(node: Call, scope: Scope) -> Value:
 
 
 def _printed(given: Arguments) -> str:
-    return print_node(given.node_of("x"))
+    return given.node_of("x").printed
 
 
 def _interaction(node: Call, scope: Scope) -> Value:
@@ -255,7 +253,7 @@ def _interaction(node: Call, scope: Scope) -> Value:
     from ranef.design.grouping import cross
 
     if node.keywords or not node.arguments:
-        raise FormulaError(f"{print_node(node)}: interaction() takes columns")
+        raise FormulaError(f"{node.printed}: interaction() takes columns")
     parts = [_read_categories(_one(node, argument), "x", scope) for argument in node.arguments]
     crossed = cross(parts[::-1])
     return Categories(crossed.codes, crossed.labels(".", backwards=True), complete=True)
@@ -304,7 +302,7 @@ def _group_means(given: Arguments, scope: Scope) -> Floats:
     """Mean of x in the row's group: the fit's, or of the new rows for a new group."""
     x = given.rows("x", scope)
     groups = _read_categories(given, "g", scope)
-    key = f"mean({print_node(given.node_of('x'))}, {print_node(given.node_of('g'))})"
+    key = f"mean({given.node_of('x').printed}, {given.node_of('g').printed})"
     known = (groups.codes >= 0) & ~np.isnan(x)
     codes = groups.codes[known]
     size = len(groups.levels)

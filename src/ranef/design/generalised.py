@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ranef.design.building import Answer, Builder, Part, response_of, zero_weights
+from ranef.design.building import Answer, Builder, Part
+from ranef.design.call import ModelArguments, read_family
 from ranef.design.outcome import Outcome, prototype, read_outcome
 from ranef.design.random import is_free
 from ranef.design.rank import independent_columns
 from ranef.design.response import CATEGORIES, ResponseKind, no_trials, note_response
 from ranef.design.specification import Specification
+from ranef.design.variables import Frame
 from ranef.errors import FormulaError, ModelError, suggestion
 from ranef.families import Family
-from ranef.formula.model import Model, expand_dot, model_with_dot, taken_columns
-from ranef.formula.syntax import Node, print_node
-from ranef.tables import Table
+from ranef.formula.model import Model, expand_dot, model_with_dot, response_of, taken_columns
+from ranef.formula.syntax import Node
 from ranef.tables.accounting import Accounting
 
-__all__ = ["GeneralisedSpecification", "specify_generalised"]
+__all__ = ["GeneralisedSpecification", "generalised_specification_of", "specify_generalised"]
 
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -66,20 +67,7 @@ class GeneralisedSpecification:
 
 
 def specify_generalised(
-    formula: str,
-    data: Any,
-    *,
-    family: str | Family,
-    zero: str = "~0",
-    dispersion: str = "~1",
-    nominal: str = "~1",
-    shapes: Mapping[str, str] | None = None,
-    weights: Any = None,
-    offset: Any = None,
-    contrasts: Mapping[str, Any] | None = None,
-    missing: str = "drop",
-    kernels: Mapping[str, Any] | None = None,
-    functions: Mapping[str, Callable[..., Any]] | None = None,
+    formula: str, data: Any, family: Any, **said: Any
 ) -> GeneralisedSpecification:
     """Read the formulas of a generalised mixed model against a table.
 
@@ -94,20 +82,9 @@ def specify_generalised(
         pandas, polars or pyarrow, or a dict of arrays.
     family : str or Family
         A family or its name.
-    zero : str
-        Formula of zero inflation, ``"~ x + (1 | g)"``; ``"~0"`` for none.
-    dispersion : str
-        Formula of the dispersion; ``"~1"`` for one constant.
-    nominal : str
-        Fixed effects that an ordinal model has on each threshold; ``"~1"`` for none.
-    shapes : mapping, optional
-        Formulas of the family's shapes by name, such as ``{"df": "~ x"}``.
-    weights : str or (n_rows,) array-like, optional
-        They multiply the log density; of proportions they are the trials.
-    offset : str or (n_rows,) array-like, optional
-        Of the conditional part; others take ``offset()`` in their formula.
-    contrasts, missing, kernels, functions
-        As in `specify`, for all parts.
+    **said
+        The other arguments of a model: `zero`, `dispersion`, `nominal`, `shapes` and those
+        of `specify`, as in `ranef.glmm`.
 
     Raises
     ------
@@ -125,54 +102,63 @@ def specify_generalised(
     >>> spec.response.kind, spec.extra
     ('numbers', None)
     """
-    table = Table.of(data)
-    kind_of_family = prototype(family)
-    texts = {CONDITIONAL: formula, ZERO: zero, DISPERSION: dispersion, THRESHOLD: nominal}
-    texts |= _shapes(shapes, kind_of_family)
-    parts = _parts(texts, table, kind_of_family, weights, offset)
-    node = _response_of(parts, kind_of_family)
-    builder = Builder(table, functions, kernels, missing)
-    w = builder.given(weights, "weights")
-    builder.given(offset, "offset")
-    kind = note_response(node, kind_of_family.response, kind_of_family.name, builder.frame, w)
-    for part in parts.values():
-        builder.evaluate(part.model)
-    accounting = builder.account(_either(zero_weights(w), no_trials(node, kind, builder.frame)))
-    builder.take_contrasts([part.model for part in parts.values()], contrasts)
-    w = builder.given(weights, "weights")
-    outcome = read_outcome(node, kind, family, builder.frame, w, accounting, zero=ZERO in parts)
-    made = _specifications(parts, outcome, builder, accounting)
-    _refuse_both(made[CONDITIONAL], made.get(THRESHOLD))
-    _refuse_single_answers(made[CONDITIONAL], outcome)
+    return generalised_specification_of(ModelArguments(formula, data, read_family(family), **said))
+
+
+def generalised_specification_of(call: ModelArguments) -> GeneralisedSpecification:
+    """Read the formulas of all parts of a generalised mixed model against its table."""
+    assert call.family is not None
+    family = prototype(call.family)
+    parts = _parts(call, family)
+    node = response_of(parts[CONDITIONAL].model)
+    _check(parts, node, family)
+    frame = Frame.of(call)
+    weights = frame.given(call.weights, "weights")
+    frame.given(call.offset, "offset")
+    kind = note_response(node, family.response, family.name, frame, weights)
+    models = [part.model for part in parts.values()]
+    for model in models:
+        frame.read(model)
+    empty = None if weights is None else weights == 0
+    accounting = frame.account(_either(empty, no_trials(node, kind, frame)), call.missing)
+    frame.take_contrasts(models, call.contrasts)
+    weights = frame.given(call.weights, "weights")
+    outcome = read_outcome(
+        node, kind, family.response, call.family, frame, weights, accounting, zero=ZERO in parts
+    )
+    builder = Builder(frame, call.kernels, accounting)
+    specifications = _specifications(parts, outcome, builder)
+    _refuse_both(specifications[CONDITIONAL], specifications.get(THRESHOLD))
+    _refuse_single_answers(specifications[CONDITIONAL], outcome)
     return GeneralisedSpecification(
-        made,
+        specifications,
         outcome.extra,
         outcome.kind,
         outcome.family,
         accounting,
-        {name: part.model.text for name, part in parts.items()},
+        {name: model.text for name, model in zip(parts, models, strict=True)},
     )
 
 
-def _parts(
-    texts: Mapping[str, str], table: Table, family: Family, weights: Any, offset: Any
-) -> dict[str, Part]:
+def _parts(call: ModelArguments, family: Family) -> dict[str, Part]:
     """Read the formulas; leave out parts that are one constant or not there."""
-    for name, text in texts.items():
-        if not isinstance(text, str):
-            raise FormulaError(
-                f"the formula of the {WORDS.get(name, name)} part is a text such as '~ x', not "
-                f"{type(text).__name__}"
-            )
-    reserved = {value for value in (weights, offset) if isinstance(value, str)}
+    texts = {
+        CONDITIONAL: call.formula,
+        ZERO: call.zero,
+        DISPERSION: call.dispersion,
+        THRESHOLD: call.nominal,
+        **_shapes(call.shapes, family),
+    }
+    reserved = {value for value in (call.weights, call.offset) if isinstance(value, str)}
     reserved = reserved.union(*(taken_columns(text) for text in texts.values()))
-    parts: dict[str, Part] = {}
+    columns = call.table.columns
+    models = {}
     for name, text in texts.items():
-        dot = expand_dot(text, table.columns, reserved)
-        model = model_with_dot(text, dot)
-        if name == CONDITIONAL:
-            parts[name] = Part(model, dot, weights=weights, offset=offset)
-        elif _is_wanted(name, model, family):
+        dot = expand_dot(text, columns, reserved)
+        models[name] = model_with_dot(text, dot), dot
+    parts = {CONDITIONAL: Part(*models.pop(CONDITIONAL), weights=call.weights, offset=call.offset)}
+    for name, (model, dot) in models.items():
+        if _is_wanted(name, model, family):
             words = f"fixed effects of the {WORDS.get(name, name)} part"
             parts[name] = Part(model, dot, words, residual="")
     if family.name not in ADDITIVE or _is_known(parts.get(DISPERSION)):
@@ -251,27 +237,25 @@ def _is_known(dispersion: Part | None) -> bool:
     return not (model.fixed.terms or model.fixed.intercept or model.bars)
 
 
-def _response_of(parts: Mapping[str, Part], family: Family) -> Node:
-    """Return the response; refuse what a generalised mixed model cannot be."""
-    model = parts[CONDITIONAL].model
-    response = response_of(model)
+def _check(parts: Mapping[str, Part], response: Node, family: Family) -> None:
+    """Refuse what a generalised mixed model cannot be."""
     if not any(part.model.bars for part in parts.values()):
         raise ModelError(
             "no part of the model has a random term; a mixed model needs one, such as (1 | g): "
             "without it, a generalised linear model is the method"
         )
     for name, part in parts.items():
-        if print_node(response) in part.model.fixed.keys:
+        if response.printed in part.model.fixed.keys:
             raise FormulaError(
-                f"the response {print_node(response)} also stands in the "
+                f"the response {response.printed} also stands in the "
                 f"{WORDS.get(name, name)} formula"
             )
+    model = parts[CONDITIONAL].model
     if family.response == "ordered categories" and not model.fixed.intercept:
         raise ModelError(
             "the thresholds of an ordinal model are its intercepts: leave '0 +' or '- 1' out of "
             f"{model.text!r}"
         )
-    return response
 
 
 def _either(one: Mask | None, other: Mask | None) -> Mask | None:
@@ -281,15 +265,14 @@ def _either(one: Mask | None, other: Mask | None) -> Mask | None:
 
 
 def _specifications(
-    parts: Mapping[str, Part], outcome: Outcome, builder: Builder, accounting: Accounting
+    parts: Mapping[str, Part], outcome: Outcome, builder: Builder
 ) -> dict[str, Specification]:
-    made = {}
-    for name, part in parts.items():
-        answer = Answer(outcome.kind.name, outcome.y)
-        if name == CONDITIONAL:
-            answer = replace(answer, weights=outcome.weights, kind=outcome.kind)
-        made[name] = builder.specification(part, answer, accounting)
-    return made
+    own = Answer(outcome.kind.name, outcome.y)
+    of_mean = replace(own, weights=outcome.weights, kind=outcome.kind)
+    return {
+        name: builder.specification(part, of_mean if name == CONDITIONAL else own)
+        for name, part in parts.items()
+    }
 
 
 def _refuse_both(mean: Specification, nominal: Specification | None) -> None:

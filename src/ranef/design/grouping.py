@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ranef.design.values import Categories, drop_unused, match_levels
+from ranef.design.values import Categories, match_levels
 from ranef.formula.labels import level_text
 
 __all__ = ["Crossed", "GroupRecipe", "cross"]
@@ -100,23 +100,6 @@ class GroupRecipe:
     keys: tuple[str, ...]
     levels: tuple[tuple[Any, ...], ...]
     cells: Ints
-
-    @classmethod
-    def of(cls, keys: tuple[str, ...], parts: Sequence[Categories]) -> tuple[GroupRecipe, Ints]:
-        """Return the recipe of a fit's grouping factor, and each row's level."""
-        if len(parts) == 1:
-            value = drop_unused(parts[0])
-            cells = np.arange(len(value.levels), dtype=np.int32)[:, None]
-            return cls(keys, (tuple(value.levels),), cells), value.codes
-        crossed = cross([drop_unused(part) for part in parts])
-        levels = tuple(tuple(part) for part in crossed.levels)
-        return cls(keys, levels, crossed.cells), crossed.codes
-
-    def labels(self) -> list[Any]:
-        """Return the levels: of one column as they are, else joined by a colon."""
-        if len(self.levels) == 1:
-            return list(self.levels[0])
-        return Crossed(np.empty(0, dtype=np.int32), self.cells, self.levels).labels()
 
     def codes(self, parts: Sequence[Categories]) -> Ints:
         """Return the level of each row of a table, -1 where the fit has not seen it."""

@@ -29,7 +29,7 @@ from ranef.errors import DataError, DataWarning, ModelError, warn
 from ranef.families import Family, Multinomial, family
 from ranef.families.checks import ResponseError, require, whole
 from ranef.formula.labels import count_text, level_text, list_text
-from ranef.formula.syntax import Call, Node, print_node, strip_parens
+from ranef.formula.syntax import Call, Node
 from ranef.tables.accounting import Accounting
 
 __all__ = ["Outcome", "prototype", "read_outcome"]
@@ -70,6 +70,7 @@ def prototype(given: str | Family) -> Family:
 def read_outcome(
     node: Node,
     kind: str,
+    takes: str,
     given: str | Family,
     frame: Frame,
     weights: Floats | None,
@@ -83,6 +84,8 @@ def read_outcome(
     ----------
     kind : str
         As `note_response` found it.
+    takes : str
+        What the family's responses are.
     given : str or Family
     weights : (n,) array or None
     zero : bool
@@ -93,22 +96,21 @@ def read_outcome(
     DataError
         For values that the family cannot have.
     """
-    takes = prototype(given).response
     rows = _table_rows(accounting)
     if kind == SUCCESSES:
         _check_counts(node, frame, rows)
     if kind == PROPORTION:
         _check_proportions(node, frame, weights, rows)
     levels = _levels(node, takes, frame, rows) if kind == CATEGORIES else None
-    found = ResponseKind(print_node(node), kind, takes, levels)
-    y, extra = read_response(node, found, frame, weights)
+    reading = ResponseKind(node.printed, kind, takes, levels)
+    y, extra = read_response(node, reading, frame, weights)
     finished = _finished(given, levels)
     single = takes == "successes" and kind == NUMBERS
     try:
         finished.check(y, None if single else extra, zero=zero)
     except ResponseError as error:
-        raise error.of_column(found.name, int(rows[error.row])) from None
-    return Outcome(found, y, extra, None if kind == PROPORTION else weights, finished)
+        raise error.of_column(reading.name, int(rows[error.row])) from None
+    return Outcome(reading, y, extra, None if kind == PROPORTION else weights, finished)
 
 
 def _table_rows(accounting: Accounting) -> Ints:
@@ -120,17 +122,17 @@ def _table_rows(accounting: Accounting) -> Ints:
 
 def _check_counts(node: Node, frame: Frame, rows: Ints) -> None:
     """Refuse counts of successes or failures that are none."""
-    call = strip_parens(node)
+    call = node.bare
     assert isinstance(call, Call)
     needs = "whole numbers of successes and failures from 0"
     for side, values in zip(call.arguments, read_pair(node, frame), strict=True):
-        _require(print_node(node), needs, print_node(side), values, _count(values), rows)
+        _require(node.printed, needs, side.printed, values, _count(values), rows)
 
 
 def _check_proportions(node: Node, frame: Frame, trials: Floats | None, rows: Ints) -> None:
     """Refuse proportions that are none, or no whole number of successes of the trials."""
     assert trials is not None
-    name = print_node(node)
+    name = node.printed
     values = frame.numbers(node, name)
     needs = "whole numbers of trials: the weights are these where the response is a proportion"
     _require(name, needs, "weights", trials, _count(trials), rows)
@@ -170,7 +172,7 @@ def _require(
 
 def _levels(node: Node, takes: str, frame: Frame, rows: Ints) -> tuple[Any, ...]:
     """Return the categories that occur, two or more."""
-    name = print_node(node)
+    name = node.printed
     declared = frame.group(frame.add_group(node))
     if not frame.holds_categories(node):
         _refuse_decimals(name, declared, rows)
@@ -211,11 +213,11 @@ def _two_levels(name: str, declared: Sequence[Any], used: Sequence[Any]) -> tupl
 
 def _refuse_decimals(name: str, value: Categories, rows: Ints) -> None:
     odd = np.array([isinstance(v, float) and not v.is_integer() for v in value.levels] + [False])
-    found = np.flatnonzero(odd[value.codes])
-    if len(found):
+    places = np.flatnonzero(odd[value.codes])
+    if len(places):
         raise DataError(
-            f"{name} is {value.levels[value.codes[found[0]]]:g} in row {rows[found[0]]}; "
-            f"categories are whole numbers or text ({count_text(len(found), 'row')} like this): "
+            f"{name} is {value.levels[value.codes[places[0]]]:g} in row {rows[places[0]]}; "
+            f"categories are whole numbers or text ({count_text(len(places), 'row')} like this): "
             f"write factor({name}) if its numbers are names of categories"
         )
 

@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ranef.design.grouping import GroupRecipe
+from ranef.design.grouping import GroupRecipe, cross
+from ranef.design.kernels import kernel_of
 from ranef.design.matrix import Layout, Variable, check_memory, lay_out, model_matrix
 from ranef.design.terms import GroupingFactor, RandomTerm
-from ranef.design.values import Categories, Numbers, match_levels
+from ranef.design.values import Categories, Numbers, drop_unused, match_levels
 from ranef.design.variables import Frame
 from ranef.errors import FileError, FormulaError, LevelError, ModelError, RankWarning, warn
 from ranef.formula.labels import number_text
-from ranef.formula.model import Bar, Terms
-from ranef.formula.syntax import Name, Node, column_names, print_node, strip_parens
+from ranef.formula.model import Bar, Grouping, Terms
 
 __all__ = [
+    "Factors",
+    "RandomEffects",
     "RandomRecipe",
     "TermPart",
-    "check_identifiable",
-    "group_of",
     "is_free",
-    "random_terms",
+    "random_effects",
     "term_columns",
     "term_parts",
 ]
@@ -74,18 +76,84 @@ class TermPart:
     columns: tuple[int, ...] | None
 
 
-def group_of(nodes: tuple[Node, ...], frame: Frame) -> tuple[GroupRecipe, GroupingFactor]:
-    """Make a grouping factor from its columns."""
-    keys = tuple(print_node(node) for node in nodes)
-    recipe, codes = GroupRecipe.of(keys, [frame.group(key) for key in keys])
-    columns = tuple(dict.fromkeys(name for node in nodes for name in column_names(node)))
-    return recipe, GroupingFactor(group_name(nodes), columns, codes, recipe.labels())
+@dataclass(frozen=True, eq=False)
+class RandomEffects:
+    """The random terms of one formula with their grouping factors, and the recipes of both."""
+
+    groups: tuple[GroupRecipe, ...]
+    factors: tuple[GroupingFactor, ...]
+    recipes: tuple[RandomRecipe, ...]
+    terms: tuple[RandomTerm, ...]
 
 
-def group_name(nodes: tuple[Node, ...]) -> str:
-    """Return a grouping factor's name: columns without the backticks that a formula needs."""
-    plain = [strip_parens(node) for node in nodes]
-    return ":".join(node.value if isinstance(node, Name) else print_node(node) for node in plain)
+Factors = dict[str, tuple[GroupRecipe, GroupingFactor]]
+
+
+def random_effects(
+    bars: Sequence[Bar],
+    frame: Frame,
+    fixed: tuple[Layout, Floats],
+    kernels: Mapping[str, Any] | None,
+    shared: Factors,
+    residual: str,
+) -> RandomEffects:
+    """Make the random terms of a formula, and refuse those that cannot be told apart.
+
+    Parameters
+    ----------
+    fixed : tuple
+        Layout and model matrix of the fixed effects (of full rank), which a
+        term with the same columns shares.
+    shared : dict
+        Grouping factors by their text, of all formulas so far; new ones are added.
+    residual : str
+        See `_check_identifiable`.
+    """
+    places: dict[str, int] = {}
+    factors: list[tuple[GroupRecipe, GroupingFactor]] = []
+    terms: list[tuple[RandomRecipe, RandomTerm]] = []
+    for index, bar in enumerate(bars):
+        for group in bar.groups:
+            if group.text not in places:
+                places[group.text] = len(factors)
+                if group.text not in shared:
+                    shared[group.text] = _factor_of(group, frame)
+                factors.append(shared[group.text])
+            place = places[group.text]
+            pairs = _random_terms(index, bar, place, group.text, frame, fixed)
+            if bar.kernel is not None:
+                factor = factors[place][1]
+                kernel = kernel_of(kernels, bar.kernel, factor.levels, factor.name)
+                pairs = [(recipe, replace(term, kernel=kernel)) for recipe, term in pairs]
+            terms += pairs
+    seen: set[str] = set()
+    for _, term in terms:
+        if term.label in seen:
+            raise ModelError(f"the random term ({term.label}) appears twice")
+        seen.add(term.label)
+        _check_identifiable(term, factors[term.factor][1], frame.n_rows, residual)
+    return RandomEffects(
+        tuple(recipe for recipe, _ in factors),
+        tuple(factor for _, factor in factors),
+        tuple(recipe for recipe, _ in terms),
+        tuple(term for _, term in terms),
+    )
+
+
+def _factor_of(group: Grouping, frame: Frame) -> tuple[GroupRecipe, GroupingFactor]:
+    """Make a grouping factor from its columns, and the recipe that makes it again.
+
+    The levels of one column are as they are, those of several are joined by a colon.
+    """
+    parts = [drop_unused(frame.group(key)) for key in group.keys]
+    if len(parts) == 1:
+        codes, levels = parts[0].codes, list(parts[0].levels)
+        cells = np.arange(len(levels), dtype=np.int32)[:, None]
+    else:
+        crossed = cross(parts)
+        codes, levels, cells = crossed.codes, crossed.labels(), crossed.cells
+    recipe = GroupRecipe(group.keys, tuple(tuple(part.levels) for part in parts), cells)
+    return recipe, GroupingFactor(group.name, group.columns, codes, levels)
 
 
 def _own_terms(bar: Bar) -> Terms:
@@ -135,17 +203,10 @@ def _one_hot(codes: NDArray[np.intp], size: int) -> Floats:
     return out
 
 
-def random_terms(
+def _random_terms(
     index: int, bar: Bar, factor: int, group: str, frame: Frame, fixed: tuple[Layout, Floats]
 ) -> list[tuple[RandomRecipe, RandomTerm]]:
-    """Make the random terms of one bar and one grouping factor.
-
-    Parameters
-    ----------
-    fixed : tuple
-        Layout and model matrix of the fixed effects (of full rank), which a
-        term with the same columns shares.
-    """
+    """Make the random terms of one bar and one grouping factor."""
     label = f"{bar.text} | {group}"
     if bar.structure != "us":
         extra = f", {bar.rank}" if bar.structure == "rr" else ""
@@ -156,14 +217,15 @@ def random_terms(
     if coordinates is not None:
         return [_over_positions(recipe, bar, label, coordinates)]
     terms = _own_terms(bar)
-    layout = lay_out(terms, frame.variables(terms), frame.n_rows)
+    variables = frame.variables(terms)
+    layout = lay_out(terms, variables, frame.n_rows)
     if not layout.names:
         raise ModelError(f"the random term ({label}) has no columns")
     picked = list(range(len(layout.names)))
     if fixed[0] == layout and fixed[1].shape[1] == len(layout.names):
         z = fixed[1]
     else:
-        z = model_matrix(layout, frame.variables(terms), frame.n_rows)
+        z = model_matrix(layout, variables, frame.n_rows)
         picked = _sound_columns(z, layout.names, label)
     if bar.independent:
         return [_single(replace(recipe, picked=(j,)), layout.names[j], z, group) for j in picked]
@@ -242,7 +304,7 @@ def is_free(term: RandomTerm) -> bool:
     return term.structure in UNSTRUCTURED | {"rr"} and term.kernel is None
 
 
-def check_identifiable(
+def _check_identifiable(
     term: RandomTerm, factor: GroupingFactor, n: int, residual: str = "the residual"
 ) -> None:
     """Refuse a term whose variance cannot be told from others.
@@ -330,12 +392,12 @@ def _at_positions(
     place = {tuple(row): i for i, row in enumerate(positions.tolist())}
     z = np.zeros((len(values), len(positions)))
     for row in np.flatnonzero(known).tolist():
-        found = place.get(tuple(values[row].tolist()))
-        if found is None:
+        column = place.get(tuple(values[row].tolist()))
+        if column is None:
             where = ", ".join(number_text(v) for v in values[row].tolist())
             raise LevelError(
                 f"row {row} has {bar.text} at {where}, where the fit has no row; "
                 f"{bar.structure}() predicts at the positions of the fit"
             )
-        z[row, found] = 1.0
+        z[row, column] = 1.0
     return z

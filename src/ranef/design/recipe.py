@@ -1,14 +1,15 @@
 """How a fit's matrices are made again from another table.
 
 A recipe holds the formula as text and what was learned from the data (levels,
-contrasts, knots, means) as plain values. Reading one from a stranger's file
-parses a formula and checks values; it runs nothing.
+contrasts, knots, means) as plain values. One from a stranger's file is parsed and
+checked; it runs nothing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -17,26 +18,26 @@ from numpy.typing import NDArray
 from ranef.design.grouping import GroupRecipe
 from ranef.design.matrix import Layout, Variable, lay_out, model_matrix
 from ranef.design.random import RandomRecipe, TermPart, term_columns, term_parts
-from ranef.design.response import PROPORTION, SUCCESSES, ResponseKind, read_response
-from ranef.design.state import (
-    State,
-    level_from_json,
-    level_to_json,
-    state_from_json,
-    state_to_json,
+from ranef.design.response import (
+    PROPORTION,
+    SUCCESSES,
+    ResponseKind,
+    fits_formula,
+    read_response,
 )
+from ranef.design.state import State
 from ranef.design.values import Categories, Numbers
 from ranef.design.variables import Frame
-from ranef.errors import FileError, ModelError, RanefError
+from ranef.errors import FileError, ModelError
 from ranef.formula.model import Model, model_with_dot
-from ranef.formula.syntax import Call, Name, Node, print_node, walk
+from ranef.formula.syntax import Call, Name, Node, walk
 from ranef.tables import Table
 
-__all__ = ["Recipe"]
+__all__ = ["Recipe", "check_recipe"]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int32]
-VERSION = 1
+WIDEST = 1_000_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,8 +46,7 @@ class Recipe:
 
     Attributes
     ----------
-    model : Model
-        The formula as read.
+    formula : str
     dot : tuple of str or None
         The columns that ``.`` stood for.
     state : dict
@@ -68,7 +68,7 @@ class Recipe:
         How the response of a generalised model is read.
     """
 
-    model: Model
+    formula: str
     dot: tuple[str, ...] | None
     state: dict[str, State]
     kept: tuple[int, ...]
@@ -80,6 +80,11 @@ class Recipe:
     functions: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
     formula_columns: tuple[str, ...] = ()
     reading: ResponseKind | None = None
+
+    @cached_property
+    def model(self) -> Model:
+        """The formula as read."""
+        return model_with_dot(self.formula, self.dot)
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -168,7 +173,7 @@ class Recipe:
         frame = self._frame(data)
         total = np.zeros(frame.n_rows)
         for node in self.model.offsets:
-            total = total + frame.numbers(node, print_node(node))
+            total = total + frame.numbers(node, node.printed)
         if self.offset_column is not None:
             total = total + frame.numbers(Name(self.offset_column), self.offset_column)
         return total
@@ -183,9 +188,7 @@ class Recipe:
         z : (N, r) float64 array
             NaN in rows where a column is missing.
         """
-        table = Table.of(data)
-        codes = self._codes(self._frame(table), self.random_recipes[term].factor)
-        return codes, self.random_columns(table, term)
+        return self.levels_of(data, term), self.random_columns(data, term)
 
     def random_columns(
         self, data: Any, term: int, held: Mapping[str, Floats] | None = None
@@ -200,7 +203,7 @@ class Recipe:
 
     def evaluate(self, data: Any, node: Node) -> Numbers | Categories:
         """Evaluate a variable of the formula in another table."""
-        return self._frame(data).add(node, print_node(node))
+        return self._frame(data).add(node, node.printed)
 
     def unseen(self, data: Any, factor: int) -> tuple[Ints, list[tuple[str, ...]]]:
         """Return the levels of a grouping factor that the fit has not seen, (N,), by label."""
@@ -224,16 +227,9 @@ class Recipe:
 
     def _grouped(self, frame: Frame, factor: int) -> list[Categories]:
         """Columns of a grouping factor."""
-        recipe = self.groups[factor]
-        nodes = {
-            print_node(node): node
-            for bar in self.model.bars
-            for group in bar.groups
-            for node in group
-        }
-        for key in recipe.keys:
-            frame.add_group(nodes[key])
-        return [frame.group(key) for key in recipe.keys]
+        keys = self.groups[factor].keys
+        group = next(g for bar in self.model.bars for g in bar.groups if g.keys == keys)
+        return [frame.group(frame.add_group(node)) for node in group.nodes]
 
     def response(self, data: Any) -> Floats:
         """Evaluate the response, (N,), NaN where missing."""
@@ -262,7 +258,7 @@ class Recipe:
             raise ModelError("the formula has no response")
         frame = self._frame(data)
         if self.reading is None:
-            return frame.numbers(node, print_node(node)).copy(), None
+            return frame.numbers(node, node.printed).copy(), None
         return read_response(node, self.reading, frame, self._trials(frame))
 
     def trials(self, data: Any) -> Floats | None:
@@ -293,28 +289,30 @@ class Recipe:
 
     def _frame(self, data: Any, held: Mapping[str, Floats] | None = None) -> Frame:
         self._require_functions()
-        frame = Frame(Table.of(data), self.functions, dict(self.state), fitting=False)
+        table = data if isinstance(data, Table) else Table.of(data)
+        frame = Frame(table, self.functions, dict(self.state), fitting=False)
         for key, values in (held or {}).items():
             frame.hold(key, values)
         return frame
 
     def _require_functions(self) -> None:
-        absent = [name for name in self._function_names() if name not in self.functions]
+        absent = [name for name in self._handed_over if name not in self.functions]
         if absent:
             raise ModelError(
                 f"the formula uses {', '.join(absent)}, which a saved model does not hold; "
                 "hand it over again with functions={...}"
             )
 
-    def _function_names(self) -> list[str]:
-        """Return the functions of the formula that are not built in."""
+    @cached_property
+    def _handed_over(self) -> list[str]:
+        """The functions of the formula that are not built in."""
         from ranef.design.functions import ELEMENTWISE, FUNCTIONS
 
         model = self.model
         nodes = [*model.fixed.variables, *model.offsets]
         nodes += [model.response] if model.response is not None else []
         for bar in model.bars:
-            nodes += [*bar.left.variables, *(node for group in bar.groups for node in group)]
+            nodes += [*bar.left.variables, *(node for group in bar.groups for node in group.nodes)]
         called = [part.function for node in nodes for part in walk(node) if isinstance(part, Call)]
         known = FUNCTIONS.keys() | ELEMENTWISE.keys() | {"cbind"}
         contrasts = [name for name in called if name.startswith("contr.") or name[:1].isupper()]
@@ -326,132 +324,38 @@ class Recipe:
 
         return replace(self, functions=dict(functions))
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the recipe as plain JSON values; floats stay exact."""
-        return {
-            "version": VERSION,
-            "formula": self.model.text,
-            "dot": None if self.dot is None else list(self.dot),
-            "state": {key: state_to_json(state) for key, state in self.state.items()},
-            "kept": list(self.kept),
-            "groups": [
-                {
-                    "keys": list(group.keys),
-                    "levels": [[level_to_json(v) for v in levels] for levels in group.levels],
-                    "cells": None if len(group.keys) == 1 else group.cells.tolist(),
-                }
-                for group in self.groups
-            ],
-            "random": [
-                {
-                    "bar": recipe.bar,
-                    "factor": recipe.factor,
-                    "picked": None if recipe.picked is None else list(recipe.picked),
-                    "positions": None if recipe.positions is None else recipe.positions.tolist(),
-                }
-                for recipe in self.random_recipes
-            ],
-            "weights_column": self.weights_column,
-            "offset_column": self.offset_column,
-            "offset_given": self.offset_given,
-            "columns": list(self.formula_columns),
-            "response": None if self.reading is None else self.reading.to_json(),
-        }
 
-    @classmethod
-    def from_json(
-        cls, data: Any, functions: Mapping[str, Callable[..., Any]] | None = None
-    ) -> Recipe:
-        """Read a recipe back; anything unexpected is a `FileError`."""
-        try:
-            return _read(data, dict(functions or {}))
-        except RanefError:
-            raise
-        except (
-            KeyError,
-            TypeError,
-            ValueError,
-            IndexError,
-            AttributeError,
-            OverflowError,
-        ) as error:
-            raise FileError(f"the saved model is damaged: {error}") from error
+def check_recipe(recipe: Recipe) -> None:
+    """Refuse a recipe, read from a file, whose parts do not fit its formula."""
+    bars, reading = recipe.model.bars, recipe.reading
+    if not all(0 <= column < WIDEST for column in recipe.kept):
+        raise FileError("the saved model's columns do not fit its formula")
+    known = {group.keys for bar in bars for group in bar.groups}
+    if not all(_group_fits(group, known) for group in recipe.groups):
+        raise FileError("the saved model's grouping factors do not fit its formula")
+    if not all(_random_fits(random, recipe) for random in recipe.random_recipes):
+        raise FileError("the saved model's random terms do not fit its formula")
+    if reading is not None and not fits_formula(reading, recipe.model.response):
+        raise FileError("the saved model's response does not fit its formula")
 
 
-def _read(data: Any, functions: Mapping[str, Callable[..., Any]]) -> Recipe:
-    if not isinstance(data, Mapping):
-        raise FileError("the saved model is damaged: it is not a table of values")
-    if data.get("version") != VERSION:
-        raise FileError(
-            f"the saved model has format {str(data.get('version'))[:20]!r}; "
-            f"this version of ranef reads format {VERSION}"
-        )
-    dot = None if data["dot"] is None else tuple(_texts(data["dot"]))
-    model = model_with_dot(_text(data["formula"]), dot)
-    states = {_text(key): state_from_json(value) for key, value in data["state"].items()}
-    groups = tuple(_read_group(group, model) for group in data["groups"])
-    random = tuple(_read_random(item, model, len(groups)) for item in data["random"])
-    kept = tuple(_index(i, 10**6) for i in data["kept"])
-    reading = data.get("response")
-    return Recipe(
-        model,
-        dot,
-        states,
-        kept,
-        groups,
-        random,
-        None if data["weights_column"] is None else _text(data["weights_column"]),
-        None if data["offset_column"] is None else _text(data["offset_column"]),
-        data["offset_given"] is True,
-        functions,
-        tuple(_texts(data["columns"])),
-        None if reading is None else ResponseKind.from_json(reading, model.response),
+def _group_fits(group: GroupRecipe, known: set[tuple[str, ...]]) -> bool:
+    sizes = [len(levels) for levels in group.levels]
+    return (
+        group.keys in known
+        and len(group.keys) == len(sizes)
+        and group.cells.ndim == 2
+        and group.cells.shape[1] == len(sizes)
+        and bool(np.all((group.cells >= 0) & (group.cells < sizes)))
     )
 
 
-def _read_group(data: Any, model: Model) -> GroupRecipe:
-    keys = tuple(_texts(data["keys"]))
-    known = {print_node(node) for bar in model.bars for group in bar.groups for node in group}
-    levels = tuple(tuple(level_from_json(v) for v in part) for part in data["levels"])
-    whole = (data["cells"] is None) == (len(keys) == 1)
-    if not keys or not set(keys) <= known or len(levels) != len(keys) or not whole:
-        raise FileError("the saved model's grouping factors do not fit its formula")
-    if data["cells"] is None:
-        cells = np.arange(len(levels[0]), dtype=np.int32)[:, None]
-        return GroupRecipe(keys, levels, cells)
-    rows = [[_index(code, len(levels[j])) for j, code in enumerate(row)] for row in data["cells"]]
-    if any(len(row) != len(keys) for row in rows):
-        raise FileError("the saved model's grouping factors do not hold together")
-    return GroupRecipe(keys, levels, np.array(rows, dtype=np.int32).reshape(-1, len(keys)))
-
-
-def _read_random(data: Any, model: Model, n_groups: int) -> RandomRecipe:
-    bar = _index(data["bar"], len(model.bars))
-    factor = _index(data["factor"], n_groups)
-    picked, positions = data["picked"], data["positions"]
-    if picked is not None:
-        picked = tuple(_index(i, 10**6) for i in picked)
-    if positions is not None:
-        width = len(model.bars[bar].left.variables)
-        positions = np.array(positions, dtype=np.float64).reshape(-1, width)
-        if not np.isfinite(positions).all():
-            raise FileError("the saved model's positions are not finite")
-    return RandomRecipe(bar, factor, picked, positions)
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise FileError(f"the saved model is damaged: {str(value)[:40]!r} should be a text")
-    return value
-
-
-def _texts(values: Any) -> list[str]:
-    if not isinstance(values, list):
-        raise FileError(f"the saved model is damaged: {str(values)[:40]!r} should be a list")
-    return [_text(value) for value in values]
-
-
-def _index(value: Any, size: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < size:
-        raise FileError(f"the saved model is damaged: {str(value)[:40]!r} is no valid index")
-    return value
+def _random_fits(random: RandomRecipe, recipe: Recipe) -> bool:
+    bars, positions = recipe.model.bars, random.positions
+    if not (0 <= random.bar < len(bars) and 0 <= random.factor < len(recipe.groups)):
+        return False
+    width = len(bars[random.bar].left.variables)
+    return all(0 <= column < WIDEST for column in random.picked or ()) and (
+        positions is None
+        or (positions.shape[1:] == (width,) and bool(np.isfinite(positions).all()))
+    )

@@ -1,7 +1,7 @@
 """Responses of generalised models: how the left side of a formula is read.
 
 A `ResponseKind` says what was found in the fit, so that the response of
-another table is read the same way. May import what lies below it in `design`.
+another table is read the same way.
 """
 
 from __future__ import annotations
@@ -12,12 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ranef.design.state import level_from_json, level_to_json
 from ranef.design.values import match_levels
 from ranef.design.variables import Frame
-from ranef.errors import FileError, FormulaError, LevelError, ModelError
+from ranef.errors import FormulaError, LevelError, ModelError
 from ranef.formula.labels import count_text, list_text
-from ranef.formula.syntax import Call, Node, print_node, strip_parens
+from ranef.formula.syntax import Call, Node
 
 __all__ = [
     "CATEGORIES",
@@ -25,6 +24,7 @@ __all__ = [
     "PROPORTION",
     "SUCCESSES",
     "ResponseKind",
+    "fits_formula",
     "is_whole_product",
     "no_trials",
     "note_response",
@@ -75,48 +75,35 @@ class ResponseKind:
     takes: str = "numbers"
     levels: tuple[Any, ...] | None = None
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the kind as plain JSON values."""
-        levels = None if self.levels is None else [level_to_json(v) for v in self.levels]
-        return {"name": self.name, "kind": self.kind, "takes": self.takes, "levels": levels}
 
-    @classmethod
-    def from_json(cls, data: Any, node: Node | None) -> ResponseKind:
-        """Read a kind back, that of the response `node`."""
-        levels = None if data["levels"] is None else tuple(map(level_from_json, data["levels"]))
-        found = cls(data["name"], data["kind"], data["takes"], levels)
-        if not _holds_together(found, node):
-            raise FileError("the saved model's response does not fit its formula; it is damaged")
-        return found
-
-
-def _holds_together(found: ResponseKind, node: Node | None) -> bool:
-    if node is None or found.name != print_node(node) or not isinstance(found.takes, str):
+def fits_formula(reading: ResponseKind, node: Node | None) -> bool:
+    """Tell whether the response `node` can be read in this way."""
+    if node is None or reading.name != node.printed:
         return False
     return (
-        found.kind in TAKES.get(found.takes, ())
-        and _is_pair(node) == (found.kind in (SUCCESSES, INTERVAL))
-        and (found.levels is not None) == (found.kind == CATEGORIES)
-        and (found.levels is None or len(found.levels) >= 2)
+        reading.kind in TAKES.get(reading.takes, ())
+        and _is_pair(node) == (reading.kind in (SUCCESSES, INTERVAL))
+        and (reading.levels is not None) == (reading.kind == CATEGORIES)
+        and (reading.levels is None or len(reading.levels) >= 2)
     )
 
 
 def _is_pair(node: Node) -> bool:
-    inner = strip_parens(node)
+    inner = node.bare
     return isinstance(inner, Call) and inner.function == "cbind"
 
 
 def _pair_of(node: Node, takes: str, family: str) -> tuple[Node, Node]:
     """Return the two sides of ``cbind(a, b)``, if the family takes such a response."""
-    call = strip_parens(node)
+    call = node.bare
     assert isinstance(call, Call)
     if takes not in PAIRS:
         raise ModelError(
-            f"{print_node(node)} is the response of a binomial family (successes and failures) or "
+            f"{node.printed} is the response of a binomial family (successes and failures) or "
             f"of the censored one (lower and upper ends); {family} needs one value in each row"
         )
     if len(call.arguments) != 2 or call.keywords:
-        raise FormulaError(f"{print_node(node)}: cbind() takes two columns: {PAIRS[takes]}")
+        raise FormulaError(f"{node.printed}: cbind() takes two columns: {PAIRS[takes]}")
     return call.arguments[0], call.arguments[1]
 
 
@@ -130,7 +117,7 @@ def note_response(node: Node, takes: str, family: str, frame: Frame, weights: Fl
         frame.add_group(node)
         return CATEGORIES
     empty = weights == 0 if takes == "successes" and weights is not None else None
-    values = frame.numbers(node, print_node(node), empty)
+    values = frame.numbers(node, node.printed, empty)
     if takes == "successes" and weights is not None and not _zero_or_one(values, weights):
         return PROPORTION
     return NUMBERS
@@ -139,18 +126,17 @@ def note_response(node: Node, takes: str, family: str, frame: Frame, weights: Fl
 def _note_pair(node: Node, takes: str, family: str, frame: Frame) -> str:
     first, second = _pair_of(node, takes, family)
     if takes == "successes":
-        for side in (first, second):
-            frame.numbers(side, print_node(side))
+        frame.pair((first, second))
         return SUCCESSES
     lower, upper = _ends(node, frame)
     unknown = np.isneginf(lower) & np.isposinf(upper)
     if unknown.any():
-        frame.missing[print_node(node)] = unknown
+        frame.missing[node.printed] = unknown
     return INTERVAL
 
 
 def _ends(node: Node, frame: Frame) -> tuple[Floats, Floats]:
-    call = strip_parens(node)
+    call = node.bare
     assert isinstance(call, Call)
     return (
         frame.end(call.arguments[0], -np.inf),
@@ -176,14 +162,13 @@ def no_trials(node: Node, kind: str, frame: Frame) -> Mask | None:
 
 def read_pair(node: Node, frame: Frame) -> tuple[Floats, Floats]:
     """Return successes and failures."""
-    call = strip_parens(node)
+    call = node.bare
     assert isinstance(call, Call)
-    first, second = (frame.numbers(side, print_node(side)) for side in call.arguments)
-    return first, second
+    return frame.pair(call.arguments)
 
 
 def read_response(
-    node: Node, found: ResponseKind, frame: Frame, trials: Floats | None
+    node: Node, reading: ResponseKind, frame: Frame, trials: Floats | None
 ) -> tuple[Floats, Floats | None]:
     """Return y and what stands beside it, (n,) each.
 
@@ -197,24 +182,24 @@ def read_response(
     y, extra
         `extra` is None, or the trials, upper ends or number of categories.
     """
-    if found.kind == SUCCESSES:
+    if reading.kind == SUCCESSES:
         success, failure = read_pair(node, frame)
         return success.copy(), success + failure
-    if found.kind == INTERVAL:
+    if reading.kind == INTERVAL:
         lower, upper = _ends(node, frame)
         unknown = np.isneginf(lower) & np.isposinf(upper)
         return np.where(unknown, np.nan, lower), np.where(unknown, np.nan, upper)
-    if found.kind == PROPORTION:
+    if reading.kind == PROPORTION:
         assert trials is not None
-        values = frame.numbers(node, found.name, trials == 0)
+        values = frame.numbers(node, reading.name, trials == 0)
         product = np.where(trials == 0, 0.0, values) * trials
         whole = is_whole_product(product, trials)
         return np.where(whole, np.round(product), product), trials.copy()
-    if found.kind == CATEGORIES:
-        y = _places(node, found, frame)
+    if reading.kind == CATEGORIES:
+        y = _places(node, reading, frame)
     else:
-        y = frame.numbers(node, found.name).copy()
-    return y, _beside(y, found)
+        y = frame.numbers(node, reading.name).copy()
+    return y, _beside(y, reading)
 
 
 def is_whole_product(product: Floats, trials: Floats) -> Mask:
@@ -223,26 +208,26 @@ def is_whole_product(product: Floats, trials: Floats) -> Mask:
     return np.asarray(np.abs(product - np.round(product)) <= slack)
 
 
-def _beside(y: Floats, found: ResponseKind) -> Floats | None:
-    if found.takes == "successes":
+def _beside(y: Floats, reading: ResponseKind) -> Floats | None:
+    if reading.takes == "successes":
         return np.ones(len(y))
-    if found.takes == "interval":
+    if reading.takes == "interval":
         return y.copy()
-    if found.takes == "ordered categories":
-        assert found.levels is not None
-        return np.full(len(y), float(len(found.levels)))
+    if reading.takes == "ordered categories":
+        assert reading.levels is not None
+        return np.full(len(y), float(len(reading.levels)))
     return None
 
 
-def _places(node: Node, found: ResponseKind, frame: Frame) -> Floats:
-    assert found.levels is not None
+def _places(node: Node, reading: ResponseKind, frame: Frame) -> Floats:
+    assert reading.levels is not None
     value = frame.group(frame.add_group(node))
-    codes, unseen = match_levels(value, found.levels)
+    codes, unseen = match_levels(value, reading.levels)
     if unseen.any():
         new = [value.levels[code] for code in np.unique(value.codes[unseen]).tolist()]
         raise LevelError(
-            f"{found.name} has a category that the fit has not seen: {list_text(new)} "
+            f"{reading.name} has a category that the fit has not seen: {list_text(new)} "
             f"(in {count_text(int(np.count_nonzero(unseen)), 'row')}); "
-            f"its categories are {list_text(list(found.levels), 10)}"
+            f"its categories are {list_text(list(reading.levels), 10)}"
         )
     return np.where(codes < 0, np.nan, codes).astype(np.float64)

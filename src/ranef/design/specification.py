@@ -7,16 +7,14 @@ or a data frame.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ranef.design.recipe import Recipe
 from ranef.design.terms import GroupingFactor, RandomTerm
 from ranef.tables.accounting import Accounting
-
-if TYPE_CHECKING:
-    from ranef.design.recipe import Recipe
 
 __all__ = ["Specification"]
 
@@ -67,10 +65,10 @@ class Specification:
     accounting: Accounting
     recipe: Recipe
 
-    @property
+    @cached_property
     def n(self) -> int:
         return len(self.y)
 
-    @property
+    @cached_property
     def p(self) -> int:
         return len(self.names)

@@ -2,32 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
-from ranef.design.building import Answer, Builder, Part, response_of, zero_weights
+from ranef.design.building import Answer, Builder, Part
+from ranef.design.call import ModelArguments
 from ranef.design.specification import Specification
+from ranef.design.variables import Frame
 from ranef.errors import ModelError
-from ranef.formula.model import Model, expand_dot, model_with_dot
-from ranef.formula.syntax import Call, Node, print_node, strip_parens
-from ranef.tables import Table
+from ranef.formula.model import Model, expand_dot, model_with_dot, response_of
+from ranef.formula.syntax import Call, Node
 
-__all__ = ["specify"]
+__all__ = ["specification_of", "specify"]
 
 
-def specify(
-    formula: str,
-    data: Any,
-    *,
-    weights: Any = None,
-    offset: Any = None,
-    contrasts: Mapping[str, Any] | None = None,
-    missing: str = "drop",
-    kernels: Mapping[str, Any] | None = None,
-    functions: Mapping[str, Callable[..., Any]] | None = None,
-) -> Specification:
+def specify(formula: str, data: Any, *, mixed: bool = True, **said: Any) -> Specification:
     """Read a formula against a table.
 
     Parameters
@@ -36,16 +26,11 @@ def specify(
         ``"y ~ x + (x | g)"``.
     data : table
         pandas, polars or pyarrow, or a dict of arrays.
-    weights, offset : str or (n_rows,) array-like, optional
-        A column's name, or the numbers themselves.
-    contrasts : mapping, optional
-        Categorical variable -> name of contrasts (``"sum"``) or matrix.
-    missing : {"drop", "raise"}
-        What to do with rows that miss a value in a column used.
-    kernels : mapping, optional
-        Labelled matrices that ``kernel(1 | id, K)`` names.
-    functions : mapping, optional
-        Functions that the formula may call.
+    mixed : bool
+        Whether the formula has random terms: a mixed model needs one, a marginal model has none.
+    **said
+        The other arguments of a model: `weights`, `offset`, `contrasts`, `missing`,
+        `kernels`, `functions`, as in `ranef.lmm`.
 
     Examples
     --------
@@ -54,36 +39,44 @@ def specify(
     >>> spec.names, spec.factors[0].levels
     (('(Intercept)', 'x'), ['a', 'b'])
     """
-    table = Table.of(data)
-    dot = expand_dot(formula, table.columns, [v for v in (weights, offset) if isinstance(v, str)])
-    model = model_with_dot(formula, dot)
-    response = _response_of(model)
-    builder = Builder(table, functions, kernels, missing)
-    w = builder.given(weights, "weights")
-    builder.given(offset, "offset")
-    name = print_node(response)
-    builder.frame.numbers(response, name)
-    builder.evaluate(model)
-    accounting = builder.account(zero_weights(w))
-    builder.take_contrasts([model], contrasts)
-    y = np.array(builder.frame.numbers(response, name))
-    answer = Answer(name, y, builder.given(weights, "weights"))
-    part = Part(model, dot, weights=weights, offset=offset)
-    return builder.specification(part, answer, accounting)
+    return specification_of(ModelArguments(formula, data, **said), mixed)
 
 
-def _response_of(model: Model) -> Node:
-    """Return the response; refuse what a linear mixed model cannot be."""
+def specification_of(call: ModelArguments, mixed: bool = True) -> Specification:
+    """Read the formula of a model of one number a row against its table."""
+    columns = [v for v in (call.weights, call.offset) if isinstance(v, str)]
+    dot = expand_dot(call.formula, call.table.columns, columns)
+    model = model_with_dot(call.formula, dot)
     response = response_of(model)
-    inner = strip_parens(response)
+    _check(model, response, mixed)
+    frame = Frame.of(call)
+    weights = frame.given(call.weights, "weights")
+    frame.given(call.offset, "offset")
+    frame.numbers(response, response.printed)
+    frame.read(model)
+    accounting = frame.account(None if weights is None else weights == 0, call.missing)
+    frame.take_contrasts([model], call.contrasts)
+    y = np.array(frame.numbers(response, response.printed))
+    answer = Answer(response.printed, y, frame.given(call.weights, "weights"))
+    part = Part(model, dot, weights=call.weights, offset=call.offset)
+    return Builder(frame, call.kernels, accounting).specification(part, answer)
+
+
+def _check(model: Model, response: Node, mixed: bool) -> None:
+    """Refuse what a model of one number a row cannot be."""
+    inner = response.bare
     if isinstance(inner, Call) and inner.function == "cbind":
         raise ModelError(
-            f"{print_node(inner)} counts successes and failures: a generalised (binomial) "
+            f"{inner.printed} counts successes and failures: a generalised (binomial) "
             "model's response. A linear model needs one number for each row"
         )
-    if not model.bars:
+    if model.bars and not mixed:
+        raise ModelError(
+            f"({model.bars[0].text}) is a random term, which a model without random effects "
+            "does not have"
+        )
+    if mixed and not model.bars:
         raise ModelError(
             "the formula has no random term; a mixed model needs one, such as (1 | g): "
             "without it, ordinary least squares is the method"
         )
-    return response

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -37,9 +38,15 @@ class GroupingFactor:
     codes: Ints
     levels: Sequence[Any]
 
-    @property
+    @cached_property
     def n_levels(self) -> int:
         return len(self.levels)
+
+    def lies_within(self, codes: NDArray[np.integer[Any]]) -> bool:
+        """Tell whether the rows of each level share one code (n,): it is nested in theirs."""
+        first = np.zeros(self.n_levels, dtype=codes.dtype)
+        first[self.codes] = codes
+        return bool(np.array_equal(first[self.codes], codes))
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,6 +82,6 @@ class RandomTerm:
     positions: Floats | None = None
     kernel: Floats | None = None
 
-    @property
+    @cached_property
     def size(self) -> int:
         return len(self.names)

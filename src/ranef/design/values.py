@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranef.formula.labels import level_text
+from ranef.tables.kinds import plain_time
 
 __all__ = ["Categories", "Constant", "Numbers", "Value", "drop_unused", "match_levels"]
 
@@ -107,14 +108,7 @@ def _hashable(level: Any) -> Any:
     """Return a level such that 1, 1.0 and numpy's 1 agree, and True does not."""
     if isinstance(level, (bool, np.bool_)):
         return ("logical", bool(level))
-    if isinstance(level, (np.datetime64, np.timedelta64)):
-        return _hashable(
-            level.astype("datetime64[us]" if level.dtype.kind == "M" else "m8[us]").item()
-        )
-    if isinstance(level, np.generic):
-        return level.item()
-    if type(level).__name__ == "Timestamp":
-        return level.to_pydatetime()
-    if type(level).__name__ == "Timedelta":
-        return level.to_pytimedelta()
-    return level
+    if isinstance(level, (str, int, float)):
+        return level
+    level = plain_time(level)
+    return level.item() if isinstance(level, np.generic) else level

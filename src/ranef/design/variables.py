@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ranef.design.arguments import as_categories, as_numbers
-from ranef.design.contrasts import Contrast, code_levels
+from ranef.design.call import ModelArguments
+from ranef.design.contrasts import Contrast, code_levels, read_contrast
 from ranef.design.evaluate import TableScope
 from ranef.design.matrix import Variable
 from ranef.design.state import Coding, State
 from ranef.design.values import Categories, Numbers, drop_unused, match_levels
-from ranef.errors import DataError, FormulaError, LevelError
+from ranef.errors import (
+    DataError,
+    FormulaError,
+    LevelError,
+    ModelError,
+    UnknownColumnError,
+    suggestion,
+)
 from ranef.formula.labels import count_text, list_text
-from ranef.formula.model import Terms
-from ranef.formula.syntax import Call, Name, Node, column_names, print_node, walk
+from ranef.formula.model import Model, Terms
+from ranef.formula.syntax import Call, Name, Node, walk
 from ranef.tables import Table, reads_as_number
+from ranef.tables.accounting import Accounting
+from ranef.tables.columns import read_column
 
 __all__ = ["Frame"]
 
@@ -60,14 +70,25 @@ class Frame:
         self._kept: Mask | None = None
         self.unseen_is_missing = False
 
+    @classmethod
+    def of(cls, call: ModelArguments) -> Frame:
+        """Return that of the table of a call, in which nothing is evaluated yet."""
+        if call.table.n_rows == 0:
+            raise DataError("the table has no rows")
+        functions = dict(call.functions or {})
+        for name, function in functions.items():
+            if not callable(function):
+                raise FormulaError(f"functions[{name!r}] is not a function")
+        return cls(call.table, functions, {}, fitting=True)
+
     def add(self, node: Node, key: str) -> Numbers | Categories:
         """Evaluate a variable, and note where it is missing."""
-        found = self._values.get(key)
-        if found is None:
-            found = self._evaluated(node, key)
-            self._examine(found, node, key)
-            self._values[key] = found
-        return found
+        value = self._values.get(key)
+        if value is None:
+            value = self._evaluated(node, key)
+            self._examine(value, node, key)
+            self._values[key] = value
+        return value
 
     def hold(self, key: str, values: Floats) -> None:
         """Give a numeric variable its values, instead of evaluating it."""
@@ -80,12 +101,40 @@ class Frame:
         if not isinstance(value, (Numbers, Categories)):
             raise FormulaError(f"{key} does not depend on a column")
         if isinstance(value, Categories):
-            if isinstance(node, Name) and self.scope.fitting:
-                _refuse_numbers_as_text(node.value, self.scope.table)
+            if isinstance(node, Name) and self.scope.fitting and value.complete:
+                _refuse_numbers_as_text(node.value, value)
             return value
         if value.logical:
             return as_categories(value, node)
         return value
+
+    def given(self, value: Any, what: str) -> Floats | None:
+        """Read weights or an offset, named or handed over; of the rows kept."""
+        if value is None:
+            return None
+        held = f"given {what}"
+        if held not in self._values:
+            values, name = _handed_over(value, what, self.scope.table)
+            if not np.isfinite(values).all():
+                _refuse_infinite(values, name)
+                self.missing[name] = np.isnan(values)
+            if what == "weights":
+                _refuse_negative(values)
+            self._values[held] = Numbers(np.array(values))
+        numbers = self._values[held]
+        assert isinstance(numbers, Numbers)
+        return numbers.values
+
+    def read(self, model: Model) -> None:
+        """Evaluate every variable of a formula but its response."""
+        self.add_terms(model.fixed)
+        for node in model.offsets:
+            self.numbers(node, node.printed)
+        for bar in model.bars:
+            self.add_terms(bar.left)
+            for group in bar.groups:
+                for node in group.nodes:
+                    self.add_group(node)
 
     def add_terms(self, terms: Terms) -> None:
         """Evaluate every variable of a linear predictor."""
@@ -94,13 +143,13 @@ class Frame:
 
     def add_group(self, node: Node) -> str:
         """Evaluate a column of a grouping factor; return its key."""
-        key = print_node(node)
+        key = node.printed
         held = f"group {key}"
         if held not in self._values:
             if isinstance(node, Name) and node.value in self.scope.table:
-                codes, levels = self.scope.table.codes(node.value)
-                kind = self.scope.table.kind(node.value)
-                value = Categories(codes, levels, kind not in ("categorical", "boolean"))
+                column = self.scope.table.column(node.value)
+                codes, levels = column.codes()
+                value = Categories(codes, levels, column.kind not in ("categorical", "boolean"))
             else:
                 value = as_categories(self.scope.evaluate(node), node)
             self._examine(value, node, key)
@@ -109,32 +158,35 @@ class Frame:
 
     def group(self, key: str) -> Categories:
         """Return a column of a grouping factor."""
-        found = self._values[f"group {key}"]
-        assert isinstance(found, Categories)
-        return found
+        value = self._values[f"group {key}"]
+        assert isinstance(value, Categories)
+        return value
 
     def numbers(self, node: Node, key: str, excused: Mask | None = None) -> Floats:
         """Evaluate something that must be one number in each row but those `excused`."""
         held = f"number {key}"
         if held not in self._values:
-            values = as_numbers(self._numeric(node), node)
+            values = self._numeric(node)
             if np.ndim(values) == 0:
                 values = np.full(self.scope.n_rows, float(values))
             seen = values if excused is None else np.where(excused, 0.0, values)
             self._examine(Numbers(seen), node, key)
             self._values[held] = Numbers(values)
-        found = self._values[held]
-        assert isinstance(found, Numbers)
-        return found.values
+        numbers = self._values[held]
+        assert isinstance(numbers, Numbers)
+        return numbers.values
+
+    def pair(self, nodes: Sequence[Node]) -> tuple[Floats, Floats]:
+        """Evaluate two such things, those of ``cbind(first, second)``."""
+        first, second = [self.numbers(node, node.printed) for node in nodes]
+        return first, second
 
     def end(self, node: Node, open_end: float) -> Floats:
         """Evaluate one end of an interval, `open_end` where its columns have no value."""
-        key = print_node(node)
+        key = node.printed
         held = f"end {open_end} {key}"
         if held not in self._values:
-            values = np.array(
-                np.broadcast_to(as_numbers(self._numeric(node), node), self.scope.n_rows)
-            )
+            values = np.array(np.broadcast_to(self._numeric(node), self.scope.n_rows))
             gone = np.isnan(values)
             left = gone.copy()
             for _, here in self._missing_columns(node, gone):
@@ -143,9 +195,9 @@ class Frame:
                 self._derived(left, node, key)
             values[gone] = open_end
             self._values[held] = Numbers(values)
-        found = self._values[held]
-        assert isinstance(found, Numbers)
-        return found.values
+        numbers = self._values[held]
+        assert isinstance(numbers, Numbers)
+        return numbers.values
 
     def holds_categories(self, node: Node) -> bool:
         """Tell whether a node is a column of categories or text, or makes categories."""
@@ -155,16 +207,11 @@ class Frame:
             return isinstance(self.scope.evaluate(node), Categories)
 
     def _numeric(self, node: Node) -> Any:
+        """Evaluate something that is one number in each row, or a single one."""
         if isinstance(node, Name) and node.value in self.scope.table:
-            return Numbers(self.scope.table.numeric(node.value))
+            return self.scope.table.numeric(node.value)
         with np.errstate(all="ignore"):
-            return self.scope.evaluate(node)
-
-    def note_missing(self, name: str, values: Floats) -> None:
-        """Note where numbers from outside the formula are missing."""
-        if not np.isfinite(values).all():
-            _refuse_infinite(values, name)
-            self.missing[name] = np.isnan(values)
+            return as_numbers(self.scope.evaluate(node), node)
 
     def _examine(self, value: Numbers | Categories, node: Node, key: str) -> None:
         """Note missing rows by column; refuse infinities and what is no number."""
@@ -187,14 +234,14 @@ class Frame:
 
     def _missing_columns(self, node: Node, gone: Mask) -> Iterator[tuple[str, Mask]]:
         """Yield the columns of a node that are missing in some of these rows."""
-        for name in column_names(node):
+        for name in node.named:
             if name in self.scope.table:
                 here: Mask = _missing_in(self.scope.table, name) & gone
                 if here.any():
                     yield name, here
 
     def _refuse_infinities(self, values: Floats, node: Node, key: str) -> None:
-        for name in column_names(node):
+        for name in node.named:
             if name in self.scope.table and self.scope.table.kind(name) == "numeric":
                 _refuse_infinite(self.scope.table.numeric(name), name)
         _refuse_infinite(values, key)
@@ -210,7 +257,7 @@ class Frame:
         first = int(np.flatnonzero(rows)[0])
         given = [
             f"{name} is {self.scope.table.numeric(name)[first]:g}"
-            for name in column_names(node)
+            for name in node.named
             if name in self.scope.table and self.scope.table.kind(name) == "numeric"
         ]
         where = f"first in row {first}" + (f", where {' and '.join(given)}" if given else "")
@@ -226,6 +273,49 @@ class Frame:
             gone |= mask
         return gone
 
+    def account(self, empty: Mask | None, policy: str) -> Accounting:
+        """Decide which rows are used, count by column why others are not, and keep the former.
+
+        Parameters
+        ----------
+        empty : (N,) bool array or None
+            Rows whose weight, or number of trials, is zero.
+        policy : {"drop", "raise"}
+            What to do with rows that miss a value.
+        """
+        n_rows, gone = self.n_rows, self.missing_rows()
+        if empty is not None and not empty.any():
+            empty = None
+        counts = {name: int(np.count_nonzero(mask)) for name, mask in self.missing.items()}
+        if gone is not None and policy == "raise":
+            listed = ", ".join(f"{name} ({count_text(n, 'row')})" for name, n in counts.items())
+            raise DataError(f"values are missing in {listed}; missing='drop' leaves these rows out")
+        if gone is None and empty is None:
+            return Accounting(n_rows)
+        kept = np.ones(n_rows, dtype=bool) if gone is None else ~gone
+        n_zero = 0
+        if empty is not None:
+            n_zero = int(np.count_nonzero(kept & empty))
+            kept &= ~empty
+        if not kept.any():
+            listed = ", ".join(f"{name} ({count})" for name, count in counts.items())
+            causes = f"missing values: {listed}" if listed else "every weight is zero"
+            raise DataError(f"no row of {n_rows} is left to use; {causes}")
+        self.keep(kept)
+        return Accounting(n_rows, kept, counts, n_zero)
+
+    def take_contrasts(self, models: Iterable[Model], contrasts: Mapping[str, Any] | None) -> None:
+        """Set the contrasts of categorical variables."""
+        if not contrasts:
+            return
+        linear = [terms for m in models for terms in (m.fixed, *(bar.left for bar in m.bars))]
+        keys = [key for terms in linear for key in terms.keys]
+        for name in contrasts:
+            if name not in keys or not isinstance(self._values[name], Categories):
+                what = "is not categorical" if name in keys else "is not in the formula"
+                raise ModelError(f"contrasts for {name!r}, which {what}{suggestion(name, keys)}")
+        self.contrasts = {name: read_contrast(value, name) for name, value in contrasts.items()}
+
     def keep(self, kept: Mask) -> None:
         """Keep only some rows of everything evaluated so far."""
         self._kept = kept
@@ -238,30 +328,26 @@ class Frame:
             else:
                 self._values[key] = Numbers(value.values[kept], value.suffixes, value.logical)
 
-    def is_categorical(self, key: str) -> bool:
-        """Tell whether a variable evaluated before is categorical."""
-        return isinstance(self._values[key], Categories)
-
     def variables(self, terms: Terms) -> list[Variable]:
         """Return the variables of a linear predictor, levels and contrasts settled."""
         return [self.variable(key) for key in terms.keys]
 
     def variable(self, key: str) -> Variable:
         """Return one variable: in a fit its levels are those that occur."""
-        found = self._coded.get(key)
-        if found is None:
+        variable = self._coded.get(key)
+        if variable is None:
             value = self._values[key]
             if isinstance(value, Numbers) and f"levels of {key}" in self.scope.state:
                 # categories in the fit: 1 is the level 1 or "1"
                 value = as_categories(value, Name(key))
             if isinstance(value, Numbers):
-                found = Variable(key, value)
+                variable = Variable(key, value)
             elif self.scope.fitting:
-                found = self._coded_here(key, value)
+                variable = self._coded_here(key, value)
             else:
-                found = self._coded_as_in_fit(key, value)
-            self._coded[key] = found
-        return found
+                variable = self._coded_as_in_fit(key, value)
+            self._coded[key] = variable
+        return variable
 
     def _coded_here(self, key: str, value: Categories) -> Variable:
         self.declared[key] = value.levels
@@ -290,6 +376,32 @@ class Frame:
         return Variable(key, Categories(codes, coding.levels, True), coding)
 
 
+def _handed_over(value: Any, what: str, table: Table) -> tuple[Floats, str]:
+    """Return weights or an offset, one value a row of the table, and their name."""
+    if isinstance(value, str):
+        if value not in table:
+            raise UnknownColumnError(
+                f"no column {value!r} for {what}{suggestion(value, table.columns)}"
+            )
+        values, name = table.numeric(value), value
+    else:
+        if np.ndim(value) == 0:
+            raise DataError(f"{what} is a column's name or one number for each row")
+        values, name = read_column(what, value).numeric(), what
+    if len(values) != table.n_rows:
+        raise DataError(f"{what} has {len(values)} values for {table.n_rows} rows")
+    return values, name
+
+
+def _refuse_negative(weights: Floats) -> None:
+    rows = np.flatnonzero(weights < 0)
+    if len(rows):
+        raise DataError(
+            f"weights is negative in {count_text(len(rows), 'row')} (first {weights[rows[0]]:g} in "
+            f"row {rows[0]}); a weight is positive, or zero to leave the row out"
+        )
+
+
 def _missing_in(table: Table, name: str) -> Mask:
     kind = table.kind(name)
     if kind in ("numeric", "boolean", "empty"):
@@ -306,11 +418,9 @@ def _refuse_infinite(values: Floats, name: str) -> None:
         )
 
 
-def _refuse_numbers_as_text(name: str, table: Table) -> None:
+def _refuse_numbers_as_text(name: str, value: Categories) -> None:
     """Refuse text that was meant as numbers: most levels read as one, in decimals."""
-    if table.kind(name) != "text":
-        return
-    codes, levels = table.codes(name)
+    codes, levels = value.codes, value.levels
     wrong = [level for level in levels if not reads_as_number(level)]
     decimal = any("." in level for level in levels if reads_as_number(level))
     n_right = len(levels) - len(wrong)

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ranef import arguments
 from ranef.display.columns import Listing
@@ -71,33 +71,35 @@ class Shown(ABC):
 class Answer(Shown):
     """What a question returns: prints as text, shows as HTML in notebooks.
 
-    A kind of answer gives `title`, `library`, `tables` and `notes`; `parts` where its page has
-    another order.
+    A kind of answer gives `title`, `library`, `tables` and `sentences`; `body` where its page
+    has another order.
     """
 
-    @property
-    @abstractmethod
-    def title(self) -> str:
-        """Heading of the page."""
+    if TYPE_CHECKING:  # fields of some kinds of answer, properties of others
 
-    @property
-    @abstractmethod
-    def library(self) -> str:
-        """Data-frame library of its tables."""
+        @property
+        @abstractmethod
+        def title(self) -> str:
+            """Heading of the page."""
+
+        @property
+        @abstractmethod
+        def library(self) -> str:
+            """Data-frame library of its tables."""
 
     @abstractmethod
     def tables(self) -> tuple[Listing, ...]:
         """The tables, that of `tidy` first."""
 
-    def notes(self) -> tuple[str, ...]:
-        """Sentences below the tables."""
+    def sentences(self) -> tuple[str, ...]:
+        """What is said below the tables."""
         return ()
 
-    def parts(self) -> Iterable[Part]:
-        """What the page shows, in order: the tables that are printed, then the notes."""
+    def body(self) -> Iterable[Part]:
+        """What the page shows, in order: the tables that are printed, then the sentences."""
         yield from (table for table in self.tables() if table.printed)
-        if self.notes():
-            yield Paragraph(self.notes())
+        if self.sentences():
+            yield Paragraph(self.sentences())
 
     def listing(self, name: str | None = None) -> Listing:
         """Return a table by its name; the first without one."""
@@ -110,7 +112,11 @@ class Answer(Shown):
     @property
     def page(self) -> Page:
         """The answer in words and tables."""
-        parts = (part.text if isinstance(part, Listing) else part for part in self.parts())
+        return self.page_of(self.body())
+
+    def page_of(self, body: Iterable[Part]) -> Page:
+        """Return tables and sentences under the answer's title."""
+        parts = (part.text if isinstance(part, Listing) else part for part in body)
         return Page(self.title, tuple(parts))
 
     def tidy(self) -> Any:
@@ -125,7 +131,8 @@ class Answer(Shown):
 
     def sheet(self, table: str | None = None) -> Sheet:
         """Return a table with the answer's sentences as a sheet for a paper."""
-        listing = self.listing(table)
+        first = next((listing.name for listing in self.tables() if listing.printed), None)
+        listing = self.listing(first if table is None else table)
         if not listing.printed:
             raise ModelError(f"the table {listing.name!r} has no form for print; see tidy()")
         k = listing.labels
@@ -133,7 +140,7 @@ class Answer(Shown):
         heading = ", ".join(h for h in listing.header[:k] if h)
         block = Block(heading or listing.name, rows)
         sentences = tuple(
-            line for part in self.parts() if isinstance(part, Paragraph) for line in part.lines
+            line for part in self.body() if isinstance(part, Paragraph) for line in part.lines
         )
         title = listing.caption or self.title
         return Sheet(title, ("",), (listing.header[k:],), (block,), sentences)

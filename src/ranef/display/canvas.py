@@ -29,9 +29,11 @@ __all__ = [
     "MUTED",
     "cloud",
     "finish",
+    "interval_rows",
     "label",
     "normal_order_statistics",
     "on_axes",
+    "one_or_all",
     "panels",
     "percent",
     "plain",
@@ -109,6 +111,11 @@ def panels(
     return list(axes[:count])
 
 
+def one_or_all(axes: Sequence[Axes]) -> Axes | NDArray[np.object_]:
+    """Return the only panel, or an array of several."""
+    return axes[0] if len(axes) == 1 else np.array(axes, dtype=object)
+
+
 def on_figure(figure: Figure | None, width: float, height: float) -> Figure:
     """Return `figure` resized, or a new one that notebooks and ``show`` know."""
     if figure is None:
@@ -137,6 +144,21 @@ def finish(ax: Axes, *, grid: str) -> None:
     ax.tick_params(colors=MUTED, labelcolor=INK, labelsize=8.5, width=0.8, length=3)
     ax.grid(visible=True, axis=grid, color=GRID, linewidth=0.7)  # type: ignore[arg-type]
     ax.set_axisbelow(True)
+
+
+def interval_rows(
+    ax: Axes, names: Sequence[str], values: tuple[Floats, Floats, Floats], null: float
+) -> None:
+    """Draw (estimate, low, high) as a row each, the first on top, and a line of no effect."""
+    estimate, low, high = values
+    rows = np.arange(len(names))
+    ax.axvline(null, color=MUTED, linewidth=0.9, linestyle=(0, (4, 3)))
+    ax.hlines(rows, low, high, color=MARK, linewidth=1.8)
+    ax.plot(estimate, rows, "o", color=MARK, markersize=5.5)
+    ax.set_yticks(rows, [plain(name, 40) for name in names], color=INK, parse_math=False)
+    ax.set_ylim(len(rows) - 0.4, -0.6)
+    finish(ax, grid="x")
+    ax.tick_params(axis="y", length=0)
 
 
 def cloud(n: int) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -22,15 +22,18 @@ __all__ = [
     "Degrees",
     "Fixed",
     "Label",
+    "Level",
     "Listing",
     "PValue",
     "Significant",
     "Sized",
     "Style",
     "Written",
+    "unprinted",
 ]
 
 Floats = NDArray[np.float64]
+Rows = NDArray[np.intp]
 
 
 class Style(ABC):
@@ -49,6 +52,10 @@ class Style(ABC):
         """Return each value in print; nothing for None."""
         return ["" if v is None else self.cell(v, i) for i, v in enumerate(values)]
 
+    def take(self, rows: Rows) -> Style:
+        """Return the style of some rows, in their order."""
+        return self
+
 
 @dataclass(frozen=True)
 class Label(Style):
@@ -62,6 +69,14 @@ class Label(Style):
         if isinstance(value, str):
             return value
         return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+@dataclass(frozen=True)
+class Level(Label):
+    """Levels of a factor, numbers in all their digits."""
+
+    def cell(self, value: Any, row: int) -> str:
+        return str(value)
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,6 +96,10 @@ class Sized(Style):
         sizes = np.asarray(self.by, dtype=np.float64)
         size = float(sizes if sizes.ndim == 0 else sizes[row])
         return number(float(value), decimals(abs(size), self.digits))
+
+    def take(self, rows: Rows) -> Style:
+        sizes = np.asarray(self.by, dtype=np.float64)
+        return self if sizes.ndim == 0 else replace(self, by=sizes[rows])
 
 
 @dataclass(frozen=True)
@@ -165,6 +184,17 @@ class Column:
         pairs = zip(self.values, self.cells, strict=True)
         return align(["" if value is None else typeset(cell) for value, cell in pairs])
 
+    def take(self, rows: Rows) -> Column:
+        """Return some rows, in their order."""
+        own = self.values
+        values = own[rows] if isinstance(own, np.ndarray) else [own[i] for i in rows]
+        return replace(self, values=values, style=self.style.take(rows))
+
+
+def unprinted(**values: Any) -> tuple[Column, ...]:
+    """State columns of the table alone, by name."""
+    return tuple(Column(name, column, printed=False) for name, column in values.items())
+
 
 @dataclass(frozen=True, eq=False)
 class Listing:
@@ -210,3 +240,9 @@ class Listing:
     def text(self) -> TextTable:
         """The table in print."""
         return TextTable(self.caption, self.header, self.rows, self.labels)
+
+    def take(self, rows: Rows, caption: str | None = None) -> Listing:
+        """Return some rows, in their order, under the same or another caption."""
+        columns = tuple(column.take(rows) for column in self.columns)
+        caption = self.caption if caption is None else caption
+        return replace(self, columns=columns, caption=caption)

@@ -11,6 +11,7 @@ import unicodedata
 from collections.abc import Iterable
 
 from ranef.display.columns import Listing
+from ranef.display.numbers import ABSENT
 
 __all__ = ["Markup", "element", "join", "table", "text"]
 
@@ -63,6 +64,15 @@ def element(name: str, *content: object, **attributes: object) -> Markup:
     return Markup(f"<{name}{written}>{join(content)}</{name}>")
 
 
+WORDS = {
+    "estimate": "Estimate",
+    "std_error": "Standard error",
+    "group": "Group",
+    "parameter": "Parameter",
+}
+"""Headings of a page for the names that columns have in text."""
+
+
 def table(listing: Listing, **attributes: object) -> Markup:
     """Return a table with a caption, column headers and row headers.
 
@@ -77,13 +87,13 @@ def table(listing: Listing, **attributes: object) -> Markup:
     classes = ["n" if c.style.numeric else None for c in columns]
     written = [c.typeset for c in columns]
     head = [
-        element("th", heading, scope="col", class_=class_)
-        for heading, class_ in zip(listing.header, classes, strict=True)
+        element("th", WORDS.get(head, head) or c.name.capitalize(), scope="col", class_=class_)
+        for c, head, class_ in zip(columns, listing.header, classes, strict=True)
     ]
     lines = []
     for first, *others in zip(*written, strict=True):
         cells = [element("td", cell, class_=c) for cell, c in zip(others, classes[1:], strict=True)]
-        lines.append(element("tr", element("th", first, scope="row"), *cells))
+        lines.append(element("tr", element("th", first or ABSENT, scope="row"), *cells))
     inside = element(
         "table",
         element("caption", listing.caption),

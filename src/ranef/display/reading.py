@@ -18,10 +18,7 @@ __all__ = [
     "Intervals",
     "Levelled",
     "Shrinkage",
-    "fixed_effects",
-    "fixed_table",
     "has_residuals",
-    "is_generalised",
     "random_effects",
     "residual_pairs",
     "shrinkage_effects",
@@ -150,30 +147,6 @@ def shrinkage_effects(fit: Levelled, group: str | None) -> tuple[Shrinkage, ...]
     return tuple(found)
 
 
-def fixed_effects(
-    fit: Fitted, conf_level: float, *, intercept: bool, df: str | None = None
-) -> Intervals:
-    """Return the coefficients of the mean; without intercepts unless they are all there is."""
-    table = Table.of(fixed_table(fit, conf_level, df))
-    terms = [str(name) for name in table.values("term")]
-    found = Intervals(
-        tuple(_named(table, terms)),
-        table.numeric("estimate"),
-        table.numeric("conf_low"),
-        table.numeric("conf_high"),
-    )
-    components = [str(c) for c in table.values("component")]
-    of_mean = [i for i, c in enumerate(components) if c == "conditional"] or range(len(terms))
-    slopes = [i for i in of_mean if terms[i] != "(Intercept)"]
-    return found.take(np.array(of_mean if intercept or not slopes else slopes, dtype=np.intp))
-
-
-def fixed_table(fit: Fitted, conf_level: float, df: str | None) -> Any:
-    """Return the fit's table of coefficients, by its own degrees of freedom without `df`."""
-    method = {} if df is None else {"df": df}
-    return fit.tidy("fixed", conf_level=conf_level, **method)
-
-
 def _named(table: Table, terms: Sequence[str]) -> list[str]:
     """Names of coefficients, led by the category of the response where there are several."""
     if "response" not in table.columns:
@@ -226,11 +199,6 @@ def usual_residuals(fit: Fitted) -> str:
 def standardised_residuals(fit: Fitted) -> str:
     """Return the kind whose size should be constant, weights counted."""
     return QUANTILE if usual_residuals(fit) == QUANTILE else "pearson"
-
-
-def is_generalised(fit: Fitted) -> bool:
-    """Tell a generalised model from a linear one."""
-    return bool(fit.estimate.sigma is None)
 
 
 def has_residuals(fit: Fitted) -> bool:

@@ -112,7 +112,8 @@ def family(name: str | Family, link: str | None = None, categories: int | None =
         return name
     if not isinstance(name, str):
         raise ModelError(
-            f"a family is a name such as 'poisson' or an object such as Poisson(), not {name!r}"
+            "family must be a name such as 'binomial' or an object of ranef.families, "
+            f"not {type(name).__name__}"
         )
     given = {} if link is None else {"link": link}
     if name == Multinomial.name:

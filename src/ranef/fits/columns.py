@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ranef.design.terms import GroupingFactor
 from ranef.errors import DataError, UnknownColumnError, suggestion
-from ranef.fits.protocol import Estimating, Levelled
+from ranef.fits.protocol import Estimating
 from ranef.tables import Table
 
 __all__ = ["column_of", "groups_of", "is_categorical", "labels_of", "time_of"]
@@ -27,7 +28,7 @@ def groups_of(fit: Estimating, by: Any) -> tuple[Codes, list[Any], str]:
         values = _row_values(fit, by, "by")
         codes, levels = Table.of({"by": values}).codes("by")
         return _present(codes, levels, "group")
-    factors = fit.factors if isinstance(fit, Levelled) else ()
+    factors: Sequence[GroupingFactor] = getattr(fit, "factors", ())
     for factor in factors:
         if factor.name == by:
             return factor.codes.astype(np.int_), list(factor.levels), by

@@ -13,9 +13,14 @@ from numpy.typing import NDArray
 
 from ranef import arguments
 from ranef.description import tables
+from ranef.description.equation import Equation
+from ranef.description.methods import methods
+from ranef.description.model import ModelDescription
 from ranef.description.parameter_tables import interval_columns
+from ranef.description.summary import summarise
 from ranef.design.specification import Specification
 from ranef.display.answer import Summary
+from ranef.display.columns import Listing
 from ranef.errors import DataError, ModelError
 from ranef.families import Cumulative, Family, Multinomial
 from ranef.fits.evaluation import evaluated
@@ -122,23 +127,19 @@ class Fit(ReaderNames, ABC):
     def values(self, rows: Rows, what: Estimand) -> Values:
         """What the model says of rows without missing values."""
 
-    @abstractmethod
-    def summary(self, *, conf_level: float = 0.95, df: str | None = None) -> Summary:
-        """Return the answer in words and tables."""
-
     # --- names and counts
 
-    @property
+    @cached_property
     def formula(self) -> str:
         """The formula as typed."""
         return self.parts[CONDITIONAL].formula
 
-    @property
+    @cached_property
     def response(self) -> str:
         """Name of the response."""
         return self.parts[CONDITIONAL].response
 
-    @property
+    @cached_property
     def levels(self) -> tuple[Any, ...] | None:
         """Categories of a categorical response, in the user's order and type."""
         reading = self.parts[CONDITIONAL].recipe.reading
@@ -159,13 +160,13 @@ class Fit(ReaderNames, ABC):
         """Rows minus coefficients of the mean."""
         return self.n_obs - len(self.of_mean)
 
-    @property
+    @cached_property
     def of_mean(self) -> NDArray[np.intp]:
         """Places of the coefficients of the mean among all."""
         own = [k for k, label in enumerate(self.labels) if label.component == CONDITIONAL]
         return np.array(own, dtype=np.intp)
 
-    @property
+    @cached_property
     def names(self) -> list[str]:
         """Names of the coefficients of the mean."""
         return [self.labels[k].full for k in self.of_mean]
@@ -182,6 +183,11 @@ class Fit(ReaderNames, ABC):
         own = np.ix_(self.of_mean, self.of_mean)
         values = self.knowledge().covariance[own]
         return matrix(values, self.names, self.names, self.frame.library)
+
+    @property
+    def dispersion(self) -> dict[str, float]:
+        """Dispersion and shapes that are one number each, on their own scale."""
+        return {}
 
     def test_words(self, df: str | None = None) -> str:
         """Say by what tests and intervals a method works: ``"normal tests"``."""
@@ -512,12 +518,91 @@ class Fit(ReaderNames, ABC):
         named[:] = list(self.levels)
         return named[y.astype(np.intp)]
 
-    @property
+    @cached_property
     def categories(self) -> tuple[str, ...] | None:
         """Names of the categories of a response that has them, else None."""
         if not isinstance(self.family, Cumulative | Multinomial):
             return None
         return tuple(str(level) for level in self.levels or ())
+
+    # --- the fit in words
+
+    @property
+    def description(self) -> ModelDescription:
+        """What is said of the fit in words."""
+        return ModelDescription(self)
+
+    def summary(self, *, conf_level: float = 0.95, df: str | None = None) -> Summary:
+        """Return the answer in words and tables.
+
+        Beside the coefficients stand odds or rate ratios where the link makes them; zero
+        part, dispersion and thresholds have their own tables.
+
+        Parameters
+        ----------
+        conf_level : float
+        df : str, optional
+            Degrees of freedom of the tests, as in `tidy`.
+
+        Examples
+        --------
+        >>> import ranef
+        >>> fit = ranef.lmm("Yield ~ 1 + (1 | Batch)", ranef.data.load("Dyestuff"))
+        >>> "Optimum proved" in str(fit.summary())
+        True
+        """
+        level = arguments.conf_level(conf_level)
+        intervals = self.hypotheses(None, level, df)
+        variance = self.variance_listing(level)
+        return summarise(self.description, intervals, level, self.method(df), variance)
+
+    def variance_listing(self, level: float) -> Listing | None:
+        """The table of variances in a summary."""
+        return None
+
+    def equation(self) -> Equation:
+        """Return the model in symbols; prints as text, shows as LaTeX in notebooks.
+
+        Examples
+        --------
+        >>> import ranef
+        >>> fit = ranef.lmm("Yield ~ 1 + (1 | Batch)", ranef.data.load("Dyestuff"))
+        >>> print(fit.equation())
+        Yield[i] = b0 + u0[Batch[i]] + e[i]
+        u0 ~ Normal(0, sd^2) over the levels of Batch
+        e[i] ~ Normal(0, sigma^2)
+        >>> fit = ranef.glmm("count ~ mined + (1 | site)", ranef.data.load("Salamanders"),
+        ...                  family="nbinom2", zero="~ 1")
+        >>> print(fit.equation())
+        count[i] ~ 0 with probability p[i], else Negative binomial 2(mu[i], phi)
+        log(mu[i]) = b0 + b1*minedno[i] + u0[site[i]]
+        logit(p[i]) = g0
+        u0 ~ Normal(0, sd^2) over the levels of site
+        """
+        return self.description.equation()
+
+    def methods(self, *, conf_level: float = 0.95, df: str | None = None) -> str:
+        """Return a paragraph for the methods section of a paper: what was done, in prose.
+
+        Parameters
+        ----------
+        conf_level : float
+            Level of the intervals that the paper shows.
+        df : str, optional
+            Method of the degrees of freedom that it uses, as in `tidy`.
+
+        Examples
+        --------
+        >>> import ranef, textwrap
+        >>> fit = ranef.lmm("Reaction ~ Days + (Days | Subject)", ranef.data.load("sleepstudy"))
+        >>> print(textwrap.fill(fit.methods()[:262], 80))
+        A linear mixed model of Reaction, fitted by restricted maximum likelihood (REML)
+        to 180 rows. The mean depends on an intercept and Days. Between the 18 levels of
+        Subject vary the intercept and the coefficient of Days, each with its own
+        variance, all correlated.
+        """
+        level = arguments.conf_level(conf_level)
+        return methods(self.description, level, self.method(df))
 
     # --- the fit itself
 
@@ -546,6 +631,11 @@ class Fit(ReaderNames, ABC):
         """
         saving.save(self, path)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the fit as its file, with the functions that the call handed over."""
+        functions = {k: f for spec in self.parts.values() for k, f in spec.recipe.functions.items()}
+        return _unpickled, (type(self), saving.to_bytes(self, compress=False), functions)
+
     def _made(self, columns: Mapping[str, Any]) -> Any:
         """A table in the user's library."""
         return make_table(columns, self.frame.library)
@@ -555,6 +645,11 @@ class Fit(ReaderNames, ABC):
 
     def _repr_html_(self) -> str:
         return self.summary()._repr_html_()
+
+
+def _unpickled(cls: type, content: bytes, functions: saving.Functions) -> Any:
+    """Read a pickled fit; its class came first, since its module knows how to."""
+    return saving.from_bytes(content, functions)
 
 
 def shown_intervals(

@@ -11,10 +11,7 @@ from numpy.typing import NDArray
 
 from ranef import arguments
 from ranef.description import tables
-from ranef.description.equation import Equation
-from ranef.description.equation_generalised import generalised_equation
-from ranef.description.generalised_summary import generalised_summary
-from ranef.display.answer import Summary
+from ranef.description.mixed import GeneralisedDescription
 from ranef.errors import ModelError
 from ranef.fits.fit import COMPONENTS, TYPES, checked_offset, checked_unit
 from ranef.fits.mixed import MixedFit
@@ -78,122 +75,21 @@ class GeneralisedFit(MixedFit):
             carried[part.coefficients] = part.name != "threshold" and ratio
         return carried
 
-    def summary(self, *, conf_level: float = 0.95, df: str | None = None) -> Summary:
-        """Return the answer in words and tables.
+    @property
+    def description(self) -> GeneralisedDescription:
+        """What is said of the fit in words."""
+        return GeneralisedDescription(self)
 
-        Beside the coefficients stand odds or rate ratios where the link makes
-        them; zero part, dispersion and thresholds have their own tables.
-
-        Parameters
-        ----------
-        conf_level : float
-        df : {"normal"}
-            The tests are normal.
-
-        Examples
-        --------
-        >>> import ranef
-        >>> fit = ranef.glmm("cbind(incidence, size - incidence) ~ period + (1 | herd)",
-        ...                  ranef.data.load("cbpp"), family="binomial")
-        >>> "odds ratio" in str(fit.summary())
-        True
-        """
-        level = arguments.conf_level(conf_level)
-        found = self.hypotheses(None, level, df)
-        return generalised_summary(self.estimate, found, self.variance_parameters(level), level)
-
-    def tidy(
-        self,
-        effects: str = "fixed",
-        *,
-        conf_level: float = 0.95,
-        df: str | None = None,
-        exponentiate: bool = False,
-    ) -> Any:
-        """Return estimates as a table in the library the data came in.
-
-        Parameters
-        ----------
-        effects : {"fixed", "variance", "random"}
-            The tables of `LinearMixedModelFit.tidy`. Their `component` is
-            ``"conditional"`` (the mean), ``"zero"``, ``"dispersion"``,
-            ``"threshold"`` or the name of a shape, each on the scale of its
-            link; a multinomial model adds `response`, the category that is
-            compared with the first. Standard deviations are on the scale of
-            the link, and there is no residual row.
-        conf_level : float
-        df : {"normal"}
-            The tests are normal.
-        exponentiate : bool
-            Carry the estimates and bounds of the fixed effects through exp
-            where that makes ratios (links log, logit, cloglog); thresholds and
-            standard errors stay on the scale fitted.
-
-        Notes
-        -----
-        A parameter that is held (`fixed` of `glmm`) is known: its standard error is
-        0, its interval the value itself, its statistic and p-value NaN. A standard
-        deviation that is held has no interval (NaN).
-
-        Examples
-        --------
-        >>> import ranef
-        >>> fit = ranef.glmm("cbind(incidence, size - incidence) ~ period + (1 | herd)",
-        ...                  ranef.data.load("cbpp"), family="binomial")
-        >>> fit.tidy(exponentiate=True)[["term", "estimate", "conf_low", "conf_high"]].round(2)
-                  term  estimate  conf_low  conf_high
-        0  (Intercept)      0.25      0.16       0.39
-        1      period2      0.37      0.20       0.68
-        2      period3      0.32      0.17       0.61
-        3      period4      0.21      0.09       0.48
-        >>> fit.tidy("variance")[["component", "group", "parameter", "estimate"]].round(3)
-             component group parameter  estimate
-        0  conditional  herd        sd     0.642
-        """
-        return self._made(self.tidied(effects, conf_level, df, exponentiate))
-
-    def glance(self) -> Any:
-        """Return the fit in one row.
-
-        Returns
-        -------
-        table
-            ``n_obs, family, link, quadrature, df_model, df_resid, loglik,
-            deviance, aic, bic, criterion, converged, singular``.
-
-        Examples
-        --------
-        >>> import ranef
-        >>> fit = ranef.glmm("resp ~ age + smoke + (1 | id)", ranef.data.load("ohio"),
-        ...                  family="binomial", quadrature=25)
-        >>> fit.glance()[["family", "link", "quadrature", "df_model"]]
-             family   link  quadrature  df_model
-        0  binomial  logit          25         4
-        """
-        own = {
+    @property
+    def kind_columns(self) -> dict[str, Any]:
+        """What `glance` says of this kind of model."""
+        return {
             "family": self.family.name,
             "link": self.family.link,
             "quadrature": self.quadrature,
             "df_model": self.df_model,
             "df_resid": self.df_resid,
         }
-        return self.glanced(own)
-
-    def equation(self) -> Equation:
-        """Return the model in symbols; prints as text, shows as LaTeX in notebooks.
-
-        Examples
-        --------
-        >>> import ranef
-        >>> fit = ranef.glmm("count ~ mined + (1 | site)", ranef.data.load("Salamanders"),
-        ...                  family="nbinom2", zero="~ 1")
-        >>> print(fit.equation())
-        count[i] ~ 0 with probability p[i], else Negative binomial 2(mu[i], phi)
-        log(mu[i]) = b0 + b1*minedno[i] + u0[site[i]]
-        logit(p[i]) = g0
-        u0 ~ Normal(0, sd^2) over the levels of site
-        """
-        return generalised_equation(self.estimate)
 
     def posterior_means(self) -> Any:
         """Return posterior means of the random effects beside their modes.

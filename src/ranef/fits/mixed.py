@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,9 +14,11 @@ from numpy.typing import NDArray
 from ranef import arguments
 from ranef.description import tables
 from ranef.description.doubts import doubt, warn_about
-from ranef.description.methods import methods
+from ranef.description.mixed import MixedDescription
+from ranef.description.summary import variance_listing
 from ranef.design.specification import Specification
 from ranef.design.terms import GroupingFactor, RandomTerm
+from ranef.display.columns import Listing
 from ranef.errors import ModelError, suggestion
 from ranef.families import Family
 from ranef.fits.likelihood import LikelihoodFit
@@ -76,22 +79,22 @@ class MixedFit(LikelihoodFit):
         """What the estimate says, in numbers."""
         return inference_of(self.estimate)
 
-    @property
+    @cached_property
     def parts(self) -> Mapping[str, Specification]:
         """Specification of each formula by name, ``"conditional"`` that of the mean."""
         return self.estimate.parts
 
-    @property
+    @cached_property
     def family(self) -> Family:
         """The family of the response, see `ranef.families`."""
         return self.estimate.family
 
-    @property
+    @cached_property
     def factors(self) -> tuple[GroupingFactor, ...]:
         """The grouping factors."""
         return self.estimate.factors
 
-    @property
+    @cached_property
     def terms(self) -> tuple[RandomTerm, ...]:
         """The random terms of all parts."""
         return self.estimate.terms
@@ -101,7 +104,7 @@ class MixedFit(LikelihoodFit):
         """Component, category and name of each coefficient."""
         return coefficient_labels(self.estimate)
 
-    @property
+    @cached_property
     def coefficients(self) -> Floats:
         """All coefficients, (P,)."""
         return self.estimate.coefficients
@@ -162,20 +165,85 @@ class MixedFit(LikelihoodFit):
         """Conditional modes of every term with their standard deviations."""
         return self.inference.level_effects()
 
-    def tidied(
-        self, effects: str, conf_level: float, df: str | None, exponentiate: bool
-    ) -> dict[str, Any]:
-        """Columns of ``tidy``."""
+    def tidy(
+        self,
+        effects: str = "fixed",
+        *,
+        conf_level: float = 0.95,
+        df: str | None = None,
+        exponentiate: bool = False,
+    ) -> Any:
+        """Return estimates as a table in the library the data came in.
+
+        Parameters
+        ----------
+        effects : {"fixed", "variance", "random"}
+            - ``"fixed"``: ``component, term, estimate, std_error, df, statistic,
+              p_value, conf_low, conf_high``. `component` is ``"conditional"`` (the mean),
+              in generalised models also ``"zero"``, ``"dispersion"``, ``"threshold"`` or the
+              name of a shape, each on the scale of its link; a multinomial model adds
+              `response`, the category that is compared with the first.
+            - ``"variance"``: ``component, group, term, term2, parameter, estimate,
+              conf_low, conf_high``; `parameter` is ``"sd"`` or ``"corr"`` and the last row
+              of a linear model is the residual's (in a generalised one standard deviations
+              are on the scale of the link, and there is none). Intervals are Wald's on the
+              scale of log sd and of Fisher's z, from the exact Hessian; NaN where the
+              estimate lies on a boundary, since there they do not apply.
+            - ``"random"``: ``component, group, level, term, estimate, cond_sd,
+              std_error, conf_low, conf_high``; `cond_sd` is the standard
+              deviation of the effect given the parameters, `std_error` that of
+              the prediction error, from which the (normal) interval is made.
+        conf_level : float
+        df : {"satterthwaite", "kenward-roger", "containment", "residual", "normal"}
+            Degrees of freedom of the t tests of a linear model's fixed effects; Kenward and
+            Roger's method has standard errors of its own as well. The tests of generalised
+            models are normal.
+        exponentiate : bool
+            Carry the estimates and bounds of the fixed effects through exp: as for a
+            response in logs, and where that makes ratios (links log, logit, cloglog);
+            thresholds and standard errors stay on the scale fitted.
+
+        Notes
+        -----
+        A parameter that is held (`fixed` of `glmm`) is known: its standard error is
+        0, its interval the value itself, its statistic and p-value NaN. A standard
+        deviation that is held has no interval (NaN).
+
+        Examples
+        --------
+        >>> import ranef
+        >>> fit = ranef.lmm("Reaction ~ Days + (Days | Subject)", ranef.data.load("sleepstudy"))
+        >>> fit.tidy()[["term", "estimate", "df"]].round(2)
+                  term  estimate    df
+        0  (Intercept)    251.41  17.0
+        1         Days     10.47  17.0
+        >>> fit.tidy("variance")[["group", "parameter", "estimate"]].round(2)
+              group parameter  estimate
+        0   Subject        sd     24.74
+        1   Subject        sd      5.92
+        2   Subject      corr      0.07
+        3  Residual        sd     25.59
+        >>> fit = ranef.glmm("cbind(incidence, size - incidence) ~ period + (1 | herd)",
+        ...                  ranef.data.load("cbpp"), family="binomial")
+        >>> fit.tidy(exponentiate=True)[["term", "estimate", "conf_low", "conf_high"]].round(2)
+                  term  estimate  conf_low  conf_high
+        0  (Intercept)      0.25      0.16       0.39
+        1      period2      0.37      0.20       0.68
+        2      period3      0.32      0.17       0.61
+        3      period4      0.21      0.09       0.48
+        """
         effects = arguments.choice("effects", effects, EFFECTS)
         level = arguments.conf_level(conf_level)
         self.method(df)
         if arguments.flag("exponentiate", exponentiate) and effects != "fixed":
             raise ModelError("exponentiate=True applies to effects='fixed' only")
         if effects == "variance":
-            return tables.variance_columns(self.estimate, self.variance_parameters(level))
-        if effects == "random":
-            return tables.random_columns(self.estimate, self.level_effects, level)
-        return self.fixed_columns(level, df, exponentiate)
+            columns = tables.variance_columns(self.estimate, self.variance_parameters(level))
+        elif effects == "random":
+            columns = tables.random_columns(self.estimate, self.level_effects, level)
+        else:
+            columns = self.fixed_columns(level, df, exponentiate)
+        return self._made(columns)
 
     def coef_by_level(self, group: str | None = None, *, conf_level: float = 0.95) -> Any:
         """Return fixed plus random effect of every level of a grouping factor.
@@ -224,11 +292,32 @@ class MixedFit(LikelihoodFit):
             )
         return names.index(group)
 
-    def glanced(self, own: Mapping[str, Any]) -> Any:
-        """One row: what every fit has, with what this kind has in its place."""
+    @property
+    @abstractmethod
+    def kind_columns(self) -> dict[str, Any]:
+        """What `glance` says of this kind of model."""
+
+    def glance(self) -> Any:
+        """Return the fit in one row.
+
+        Returns
+        -------
+        table
+            ``n_obs``; of a linear model ``df_model, df_resid, sigma``, of a generalised one
+            ``family, link, quadrature, df_model, df_resid``; ``loglik, deviance, aic, bic,
+            criterion, converged, singular``.
+
+        Examples
+        --------
+        >>> import ranef
+        >>> fit = ranef.lmm("Yield ~ 1 + (1 | Batch)", ranef.data.load("Dyestuff"))
+        >>> fit.glance()[["n_obs", "df_model", "criterion", "singular"]]
+           n_obs  df_model criterion  singular
+        0     30         3      REML     False
+        """
         columns = {
             "n_obs": self.n_obs,
-            **own,
+            **self.kind_columns,
             "loglik": self.loglik,
             "deviance": self.deviance,
             "aic": self.aic,
@@ -269,28 +358,14 @@ class MixedFit(LikelihoodFit):
             "pearson": self.inference.residuals("pearson"),
         }
 
-    def methods(self, *, conf_level: float = 0.95, df: str | None = None) -> str:
-        """Return a paragraph for the methods section of a paper: what was done, in prose.
+    @property
+    @abstractmethod
+    def description(self) -> MixedDescription:
+        """What is said of the fit in words."""
 
-        Parameters
-        ----------
-        conf_level : float
-            Level of the intervals that the paper shows.
-        df : str, optional
-            Method of the degrees of freedom that it uses, as in `tidy`.
-
-        Examples
-        --------
-        >>> import ranef, textwrap
-        >>> fit = ranef.lmm("Reaction ~ Days + (Days | Subject)", ranef.data.load("sleepstudy"))
-        >>> print(textwrap.fill(fit.methods()[:262], 80))
-        A linear mixed model of Reaction, fitted by restricted maximum likelihood (REML)
-        to 180 rows. The mean depends on an intercept and Days. Between the 18 levels of
-        Subject vary the intercept and the coefficient of Days, each with its own
-        variance, all correlated.
-        """
-        level = arguments.conf_level(conf_level)
-        return methods(self.estimate, level, self.method(df))
+    def variance_listing(self, level: float) -> Listing | None:
+        """The table of variances in a summary."""
+        return variance_listing(self.estimate, self.variance_parameters(level), level)
 
     # --- rows
 
@@ -346,8 +421,11 @@ class MixedFit(LikelihoodFit):
         kind : {"conditional", "typical", "population"}
             With the random effects of the row's own levels; with random effects
             set to zero; averaged over the population's random effects, by
-            quadrature. The last two differ unless the link is the identity.
+            quadrature. The last two differ unless the link is the identity; in a linear
+            model they predict the same value, but a new observation from the population
+            varies with its levels.
         type : {"response", "link", "prob", "class", "conditional", "zero", "dispersion"}
+            (Of a linear model the first two, which are the same.)
             The mean of the response (of a binomial one the probability), zero
             part included; the linear predictor of the mean; the probability of
             each category, which is also the ``"response"`` where it has them;
@@ -357,10 +435,12 @@ class MixedFit(LikelihoodFit):
         conf_level : float, optional
             Add standard errors and intervals at this level.
         interval : {"mean", "new"}
-            For the expected value, or for a new observation, whose predictive
-            distribution is drawn.
-        df : str
-            ``"normal"``, as in `tidy`.
+            For the expected value, or for a new observation: in a linear model its
+            weight is read from the column that `weights` named, else it is 1; in a
+            generalised one its predictive distribution is drawn.
+        df : str, optional
+            Method of the degrees of freedom, as in `tidy`, of a linear model for the mean
+            of ``"typical"`` and ``"population"``. Needs `conf_level`.
         new_levels : {"draw", "zero", "raise"}
             Of conditional predictions for a level that the fit has not seen: its
             effect is drawn from the fitted distribution, with its variance in the
@@ -467,7 +547,8 @@ class MixedFit(LikelihoodFit):
         Parameters
         ----------
         kind : {"conditional", "typical", "population"}
-            As in `predict`.
+            As in `predict`: with random effects at their conditional modes, at zero,
+            averaged over (the last two agree in a linear model).
 
         Returns
         -------
@@ -495,11 +576,19 @@ class MixedFit(LikelihoodFit):
 
         Parameters
         ----------
-        kind : {"response", "pearson", "deviance", "working", "quantile"}
+        kind : str
             - ``"response"``: response minus fitted mean, the random effects at
               their modes; of trials the proportion minus the probability.
             - ``"pearson"``: that divided by the standard deviation that the
-              family gives it.
+              family gives it (in a linear model sigma / sqrt(weight)).
+
+            Of a linear model also
+
+            - ``"conditional"``: y - offset - X beta - Z b, the same as ``"response"``.
+            - ``"marginal"``: y - offset - X beta, random effects left in.
+
+            Of a generalised model also
+
             - ``"deviance"``: the root of the row's unit deviance, with the sign
               of the response residual, for families that have one.
             - ``"working"``: the response residual on the scale of the link.
@@ -518,6 +607,9 @@ class MixedFit(LikelihoodFit):
         Examples
         --------
         >>> import ranef
+        >>> fit = ranef.lmm("Yield ~ 1 + (1 | Batch)", ranef.data.load("Dyestuff"))
+        >>> bool(abs(fit.residuals("marginal").sum()) < 1e-6)
+        True
         >>> fit = ranef.glmm("cbind(incidence, size - incidence) ~ period + (1 | herd)",
         ...                  ranef.data.load("cbpp"), family="binomial")
         >>> round(float((fit.residuals("pearson") ** 2).sum()), 1)
@@ -548,9 +640,9 @@ class MixedFit(LikelihoodFit):
             The same gives the same draws.
         kind : {"new", "conditional", "posterior"}
             Draw the random effects anew; keep them at their modes; draw them from
-            their distribution given the data and the parameters, by Metropolis steps
-            that begin at a draw of its normal approximation (effects with a kernel
-            stay at that draw).
+            their distribution given the data and the parameters, which is normal in a
+            linear model; in a generalised one by Metropolis steps that begin at a draw of
+            its normal approximation (effects with a kernel stay at that draw).
         new : table, optional
             Rows to draw responses for, with the columns that the formulas use, but
             the response; the rows of the model if left out. Each level that the fit
@@ -574,6 +666,9 @@ class MixedFit(LikelihoodFit):
         ...                  ranef.data.load("cbpp"), family="binomial")
         >>> fit.simulate(2, rng=1).shape
         (56, 2)
+        >>> fit = ranef.lmm("Yield ~ 1 + (1 | Batch)", ranef.data.load("Dyestuff"))
+        >>> fit.simulate(3, rng=1, new={"Batch": ["A", "another"]}, kind="posterior").shape
+        (2, 3)
         """
         n = arguments.count("n", n)
         kind = arguments.choice("kind", kind, SIMULATIONS)
@@ -598,8 +693,9 @@ class MixedFit(LikelihoodFit):
         ----------
         y : (n,) array, (n, k) array or table of k columns
             One value for each row in the model, or for each row of its table,
-            as `simulate` draws them: of a binomial response the number of
-            successes, of categories their labels.
+            as `simulate` draws them: on the scale of the formula's left side (logs for
+            ``log(y) ~ ...``), of a binomial response the number of successes, of categories
+            their labels.
         n_jobs : int, optional
             Threads; None for all this process may use. The estimates are the same, to
             the bit, for any number.
@@ -609,8 +705,8 @@ class MixedFit(LikelihoodFit):
 
         Returns
         -------
-        GeneralizedMixedModelFit
-            For one response.
+        fit
+            Of the same kind, for one response.
         Refits
             For a matrix or table: the estimates, one row a response.
 
@@ -621,6 +717,10 @@ class MixedFit(LikelihoodFit):
         ...                  ranef.data.load("cbpp"), family="binomial")
         >>> fit.refit(fit.simulate(3, rng=1)).converged.tolist()
         [True, True, True]
+        >>> fit = ranef.lmm("Yield ~ 1 + (1 | Batch)", ranef.data.load("Dyestuff"))
+        >>> again = fit.refit(fit.simulate(1, rng=2)["sim_1"])
+        >>> again.n_obs
+        30
         """
         shown = arguments.optional_flag("progress", progress)
         jobs = None if n_jobs is None else arguments.count("n_jobs", n_jobs)

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from inspect import getattr_static
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ranef.description.model import ModelDescription
 from ranef.design.specification import Specification
 from ranef.design.terms import GroupingFactor, RandomTerm
 from ranef.errors import ModelError
@@ -24,6 +26,7 @@ from ranef.tables.origin import Origin
 
 __all__ = [
     "Clustered",
+    "Describable",
     "Estimand",
     "Estimating",
     "Evaluated",
@@ -31,6 +34,7 @@ __all__ = [
     "Levelled",
     "Likelihood",
     "Refittable",
+    "offers",
     "require",
 ]
 
@@ -106,7 +110,6 @@ class Evaluated:
     categories: tuple[Any, ...] | None = None
 
 
-@runtime_checkable
 class Estimating(Protocol):
     """Every fit: coefficients with their uncertainty, and answers at rows."""
 
@@ -130,7 +133,6 @@ class Estimating(Protocol):
     def doubts(self) -> tuple[str, ...]: ...
 
 
-@runtime_checkable
 class Levelled(Protocol):
     """A fit with random effects."""
 
@@ -140,7 +142,6 @@ class Levelled(Protocol):
     def terms(self) -> Sequence[RandomTerm]: ...
 
 
-@runtime_checkable
 class Likelihood(Protocol):
     """A fit that maximised a likelihood."""
 
@@ -152,25 +153,29 @@ class Likelihood(Protocol):
     def optimum(self) -> Any: ...
 
 
-@runtime_checkable
 class Generative(Protocol):
     """A fit of a model that draws responses."""
 
     def simulate(self, n: int = 1, *, rng: Any = None) -> Any: ...
 
 
-@runtime_checkable
 class Refittable(Protocol):
     """A fit whose model can be fitted again, to other responses or other rows."""
 
     def refit(self, y: Any) -> Any: ...
 
 
-@runtime_checkable
 class Clustered(Protocol):
     """A fit with scores by cluster."""
 
     def sandwich(self, codes: NDArray[np.intp], type: str | None = None) -> Sandwich: ...
+
+
+class Describable(Protocol):
+    """A fit that describes itself in words."""
+
+    @property
+    def description(self) -> ModelDescription: ...
 
 
 NEEDS: dict[type, str] = {
@@ -180,9 +185,19 @@ NEEDS: dict[type, str] = {
     Generative: "a model that draws responses",
     Refittable: "a model that can be fitted again",
     Clustered: "scores by cluster",
+    Describable: "a description in words",
 }
 
-P = TypeVar("P")
+MEMBERS = {
+    protocol: tuple(name for name in vars(protocol) if not name.startswith("_"))
+    for protocol in NEEDS
+}
+NOTHING = object()
+
+
+def offers(fit: Any, protocol: type) -> bool:
+    """Tell whether a fit has the members of a protocol, none of which is evaluated."""
+    return all(getattr_static(fit, name, NOTHING) is not NOTHING for name in MEMBERS[protocol])
 
 
 def require(fit: Any, question: str, *needed: type) -> Any:
@@ -195,13 +210,13 @@ def require(fit: Any, question: str, *needed: type) -> Any:
     ...
     ranef.errors.ModelError: rank() takes a fit of ranef.lmm or ranef.glmm, ...
     """
-    if not isinstance(fit, Estimating):
+    if not offers(fit, Estimating):
         raise ModelError(
             f"{question} takes a fit of ranef.lmm or ranef.glmm, or of another function of ranef, "
             f"not {type(fit).__name__}"
         )
     for protocol in needed:
-        if not isinstance(fit, protocol):
+        if not offers(fit, protocol):
             raise ModelError(f"{question} needs {NEEDS[protocol]}; {_named(fit)} has none")
     return fit
 

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ranef.display.answer import Shown
-from ranef.display.page import Page, Paragraph
+from ranef.display.answer import Answer
+from ranef.display.columns import Column, Listing
 from ranef.display.progress import arriving
 from ranef.errors import DataError, ModelError, RanefError
 from ranef.models import refits
@@ -18,7 +18,7 @@ from ranef.models.labels import coefficient_labels
 from ranef.models.records import Estimate, LinearEstimate
 from ranef.models.refitting import refit
 from ranef.solve.resources import available_cores, in_threads
-from ranef.tables import Table, make_table
+from ranef.tables import Table
 from ranef.tables.origin import Origin
 
 __all__ = ["Refits", "Responses", "read_responses", "refit_many"]
@@ -27,7 +27,7 @@ Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Refits(Shown):
+class Refits(Answer):
     """Estimates of one model for k responses.
 
     Attributes
@@ -71,20 +71,23 @@ class Refits(Shown):
     def __len__(self) -> int:
         return len(self.names)
 
+    title = "Refits"
+
     def tidy(self) -> Any:
         """Return one row a response: fixed effects, sigma, loglik, converged."""
-        columns: dict[str, Any] = {"response": list(self.names)}
-        columns |= {term: self.coef[:, j].copy() for j, term in enumerate(self.terms)}
-        columns |= {} if self.sigma is None else {"sigma": self.sigma}
-        columns |= {"loglik": self.loglik, "converged": self.converged}
-        return make_table(columns, self.library)
+        return super().tidy()
 
-    @property
-    def page(self) -> Page:
-        """How many, in words."""
+    def tables(self) -> tuple[Listing, ...]:
+        values: dict[str, Any] = {"response": list(self.names)}
+        values |= {term: self.coef[:, j].copy() for j, term in enumerate(self.terms)}
+        values |= {} if self.sigma is None else {"sigma": self.sigma}
+        values |= {"loglik": self.loglik, "converged": self.converged}
+        columns = tuple(Column(name, column, printed=False) for name, column in values.items())
+        return (Listing("estimates", columns),)
+
+    def sentences(self) -> tuple[str, ...]:
         proved = int(np.count_nonzero(self.converged))
-        line = f"{len(self)} responses, {proved} proved optima; tidy() has their estimates."
-        return Page("Refits", (Paragraph((line,)),))
+        return (f"{len(self)} responses, {proved} proved optima; tidy() has their estimates.",)
 
 
 @dataclass(frozen=True, eq=False)

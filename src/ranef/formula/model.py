@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 from ranef.errors import FormulaError, UnknownColumnError, suggestion
 from ranef.formula.parser import parse_formula
@@ -22,9 +22,6 @@ from ranef.formula.syntax import (
     Sum,
     Text,
     Unary,
-    column_names,
-    print_node,
-    strip_parens,
     walk,
 )
 from ranef.formula.tokens import formula_error
@@ -32,11 +29,13 @@ from ranef.formula.tokens import formula_error
 __all__ = [
     "STRUCTURES",
     "Bar",
+    "Grouping",
     "Model",
     "Terms",
     "expand_dot",
     "model_with_dot",
     "read_formula",
+    "response_of",
     "taken_columns",
 ]
 
@@ -82,6 +81,32 @@ class Terms:
 
 
 @dataclass(frozen=True)
+class Grouping:
+    """A grouping factor as written: the columns, or calls, that it is made from."""
+
+    nodes: tuple[Node, ...]
+
+    @cached_property
+    def keys(self) -> tuple[str, ...]:
+        """Each part in print."""
+        return tuple(node.printed for node in self.nodes)
+
+    @cached_property
+    def text(self) -> str:
+        return ":".join(self.keys)
+
+    @cached_property
+    def name(self) -> str:
+        """The text without the backticks that a formula needs."""
+        bare = [node.bare for node in self.nodes]
+        return ":".join(node.value if isinstance(node, Name) else node.printed for node in bare)
+
+    @cached_property
+    def columns(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(name for node in self.nodes for name in node.named))
+
+
+@dataclass(frozen=True)
 class Bar:
     """A random term as written, ``ar1(0 + time | g)``.
 
@@ -90,9 +115,8 @@ class Bar:
     left : Terms
     text : str
         What stands left of the bar, in print.
-    groups : tuple of tuple of Node
-        One grouping factor for each step of a nesting, the finest first;
-        each as the columns that it is made from.
+    groups : tuple of Grouping
+        One grouping factor for each step of a nesting, the finest first.
     structure : str
     independent : bool
         True for the double bar.
@@ -103,7 +127,7 @@ class Bar:
 
     left: Terms
     text: str
-    groups: tuple[tuple[Node, ...], ...]
+    groups: tuple[Grouping, ...]
     structure: str = "us"
     independent: bool = False
     rank: int | None = None
@@ -132,6 +156,12 @@ class Model:
     bars: tuple[Bar, ...]
     names: tuple[str, ...] = field(default=())
 
+    @property
+    def predictors(self) -> tuple[Node, ...]:
+        """Variables of the fixed effects, the offsets and the random terms, in that order."""
+        slopes = (node for bar in self.bars for node in bar.left.variables)
+        return (*self.fixed.variables, *self.offsets, *slopes)
+
 
 def read_formula(text: str, columns: Sequence[str] = (), reserved: Iterable[str] = ()) -> Model:
     """Read a formula.
@@ -155,6 +185,13 @@ def read_formula(text: str, columns: Sequence[str] = (), reserved: Iterable[str]
     return model_with_dot(text, expand_dot(text, columns, reserved))
 
 
+def response_of(model: Model) -> Node:
+    """Return the response, which must be there."""
+    if model.response is None:
+        raise FormulaError(f"the formula has no response: write y {model.text.strip()}")
+    return model.response
+
+
 @lru_cache(maxsize=512)
 def model_with_dot(text: str, dot: tuple[str, ...] | None) -> Model:
     """Read a formula in which ``.`` stands for given columns."""
@@ -175,7 +212,7 @@ def expand_dot(
     taken = {*taken_columns(text), *reserved}
     for node in walk(predictors):
         if isinstance(node, Call) and node.function == "offset":
-            taken.update(column_names(node))
+            taken.update(node.named)
     return tuple(name for name in columns if name not in taken)
 
 
@@ -183,11 +220,11 @@ def expand_dot(
 def taken_columns(text: str) -> frozenset[str]:
     """Return the columns of a formula's response and grouping factors."""
     response, predictors = parse_formula(text)
-    taken = set(column_names(response) if response else ())
+    taken = set(response.named if response else ())
     for node in walk(predictors):
         if _is_bar(node):
             assert isinstance(node, Binary)
-            taken.update(column_names(node.right))
+            taken.update(node.right.named)
     return frozenset(taken)
 
 
@@ -217,16 +254,16 @@ class _Reader:
     def used_names(self, response: Node | None, fixed: Terms) -> Iterable[str]:
         nodes = [*([response] if response is not None else []), *fixed.variables, *self.offsets]
         for bar in self.bars:
-            nodes += [*bar.left.variables, *(node for group in bar.groups for node in group)]
+            nodes += [*bar.left.variables, *(node for group in bar.groups for node in group.nodes)]
         for node in nodes:
-            yield from column_names(node)
+            yield from node.named
 
     def check_response(self, response: Node, fixed: Terms) -> None:
-        if print_node(response) in fixed.keys:
+        if response.printed in fixed.keys:
             raise FormulaError(
-                f"the response {print_node(response)} also stands on the right side of the formula"
+                f"the response {response.printed} also stands on the right side of the formula"
             )
-        if not column_names(response):
+        if not response.named:
             raise self.error("the response names no column", response)
 
     def error(self, message: str, node: Node) -> FormulaError:
@@ -251,14 +288,14 @@ class _Reader:
             raise self.error(
                 f"{structure}() takes a single bar; '||' is a structure itself", inside
             )
-        if any(_is_bar(strip_parens(node)) for node in walk(inside) if node is not inside):
+        if any(_is_bar(node.bare) for node in walk(inside) if node is not inside):
             raise self.error("a bar inside a bar", inside)
         rank, kernel = self.extras(structure, call) if call is not None else (None, None)
         self.bars.append(
             Bar(
                 self.linear(inside.left, top=False),
-                print_node(inside.left),
-                tuple(tuple(group) for group in self.groups(inside.right)),
+                inside.left.printed,
+                tuple(Grouping(tuple(group)) for group in self.groups(inside.right)),
                 structure,
                 independent,
                 rank,
@@ -292,7 +329,7 @@ class _Reader:
 
     def groups(self, node: Node) -> list[list[Node]]:
         """Write a nesting out, the finest factor first: ``a/b`` is ``b:a`` and ``a``."""
-        node = strip_parens(node)
+        node = node.bare
         if isinstance(node, Binary) and node.operator == "/":
             outer = self.groups(node.left)
             inner = self.groups(node.right)
@@ -326,7 +363,7 @@ class _Predictor:
 
     def expand(self, node: Node, additive: bool = False) -> list[frozenset[int]]:
         if isinstance(node, Paren):
-            inner = strip_parens(node)
+            inner = node.bare
             if _is_bar(inner):
                 return self.random(inner, "us", None, additive)
             return self.expand(inner, additive)
@@ -351,7 +388,7 @@ class _Predictor:
         return [self.variable(node)]
 
     def variable(self, node: Node) -> frozenset[int]:
-        key = print_node(node)
+        key = node.printed
         if key not in self.index:
             self.index[key] = len(self.variables)
             self.variables.append(node)
@@ -359,7 +396,7 @@ class _Predictor:
         return frozenset((self.index[key],))
 
     def call(self, node: Call, additive: bool) -> list[frozenset[int]]:
-        first = strip_parens(node.arguments[0]) if node.arguments else None
+        first = node.arguments[0].bare if node.arguments else None
         if first is not None and _is_bar(first) and node.function not in ("I", "factor", "C"):
             if node.function not in STRUCTURES:
                 hint = suggestion(node.function, STRUCTURES)
@@ -401,7 +438,7 @@ class _Predictor:
     def unary(self, node: Unary) -> list[frozenset[int]]:
         if node.operator == "!":
             raise self.reader.error("'!' belongs inside I(): I(!x)", node)
-        inner = strip_parens(node.operand)
+        inner = node.operand.bare
         if isinstance(inner, Number):
             return self.number(inner, node.operator)
         if node.operator == "+":
@@ -412,7 +449,7 @@ class _Predictor:
     def sum(self, node: Sum, additive: bool) -> list[frozenset[int]]:
         found: dict[frozenset[int], None] = {}
         for sign, part in zip(node.signs, node.parts, strict=True):
-            inner = strip_parens(part)
+            inner = part.bare
             if isinstance(inner, Number):
                 self.number(inner, sign)
             elif sign == "+":
@@ -433,7 +470,7 @@ class _Predictor:
         if operator == "^":
             return self.power(node)
         if operator not in ("*", "/", ":", "%in%"):
-            message = f"{operator!r} belongs inside I(): I({print_node(node)})"
+            message = f"{operator!r} belongs inside I(): I({node.printed})"
             raise self.reader.error(message, node)
         left, right = self.expand(node.left), self.expand(node.right)
         self.check(len(left) * len(right), node)
@@ -448,7 +485,7 @@ class _Predictor:
         return _unique(a | every for a in left)
 
     def power(self, node: Binary) -> list[frozenset[int]]:
-        exponent = strip_parens(node.right)
+        exponent = node.right.bare
         if not isinstance(exponent, Number) or exponent.value < 1 or exponent.value % 1:
             message = "the power of a formula is a whole number: (a + b)^2; for x squared, I(x^2)"
             raise self.reader.error(message, node)
@@ -474,4 +511,4 @@ def _is_bar(node: Node) -> bool:
 
 def _joined(first: list[Node], second: list[Node]) -> list[Node]:
     """Join the columns of two grouping factors, each once."""
-    return list({print_node(node): node for node in [*first, *second]}.values())
+    return list({node.printed: node for node in [*first, *second]}.values())

@@ -31,12 +31,22 @@ class _Readable:
 
     @cached_property
     def printed(self) -> str:
+        """As R prints it."""
         return _print(cast("Node", self))
 
     @cached_property
     def named(self) -> tuple[str, ...]:
+        """Names in order of appearance, each once."""
         parts = walk(cast("Node", self))
         return tuple(dict.fromkeys(part.value for part in parts if isinstance(part, Name)))
+
+    @cached_property
+    def bare(self) -> Node:
+        """What stands inside any parentheses around it."""
+        node = cast("Node", self)
+        while isinstance(node, Paren):
+            node = node.inner
+        return node
 
 
 @dataclass(frozen=True)
@@ -142,26 +152,24 @@ def _print(node: Node) -> str:
         escaped = node.value.replace("\\", "\\\\").replace('"', '\\"')
         return f'"{escaped}"'
     if isinstance(node, Paren):
-        return f"({print_node(node.inner)})"
+        return f"({node.inner.printed})"
     if isinstance(node, Unary):
-        return node.operator + print_node(node.operand)
+        return node.operator + node.operand.printed
     if isinstance(node, Binary):
         joint = f" {node.operator} " if node.operator in SPACED else node.operator
-        return f"{print_node(node.left)}{joint}{print_node(node.right)}"
+        return f"{node.left.printed}{joint}{node.right.printed}"
     if isinstance(node, Sum):
-        first = print_node(node.parts[0])
+        first = node.parts[0].printed
         rest = zip(node.signs[1:], node.parts[1:], strict=True)
-        return first + "".join(f" {sign} {print_node(part)}" for sign, part in rest)
-    inner = [print_node(argument) for argument in node.arguments]
-    inner += [f"{key} = {print_node(value)}" for key, value in node.keywords]
+        return first + "".join(f" {sign} {part.printed}" for sign, part in rest)
+    inner = [argument.printed for argument in node.arguments]
+    inner += [f"{key} = {value.printed}" for key, value in node.keywords]
     return f"{node.function}({', '.join(inner)})"
 
 
 def strip_parens(node: Node) -> Node:
     """Return what stands inside any parentheses around a node."""
-    while isinstance(node, Paren):
-        node = node.inner
-    return node
+    return node.bare
 
 
 def walk(node: Node) -> Iterator[Node]:

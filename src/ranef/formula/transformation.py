@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ranef.errors import ModelError
 from ranef.formula.parser import parse_expression
-from ranef.formula.syntax import Call, strip_parens
+from ranef.formula.syntax import Call
 
 __all__ = ["response_link"]
 
@@ -13,7 +13,7 @@ CARRIED_BACK = ("log", "sqrt")
 
 def response_link(response: str) -> str:
     """Return the link that a linear model's response was put through."""
-    node = strip_parens(parse_expression(response))
+    node = parse_expression(response).bare
     if not isinstance(node, Call):
         return "identity"
     name = node.function.removeprefix("np.")

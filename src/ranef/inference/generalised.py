@@ -26,6 +26,7 @@ from ranef.inference.draws.parameter_draws import generalised_draws
 from ranef.inference.draws.posterior_draw import PosteriorDraw, generalised_posterior_draw
 from ranef.inference.draws.quantile_residuals import quantile_residuals
 from ranef.inference.draws.resampling import ResidualBootstrap
+from ranef.inference.effects.average_covariance import generalised_average_covariance
 from ranef.inference.effects.combinations import Combinations
 from ranef.inference.effects.effects import (
     LevelEffects,
@@ -34,14 +35,14 @@ from ranef.inference.effects.effects import (
 )
 from ranef.inference.effects.joint_posterior import Posterior, generalised_posterior
 from ranef.inference.effects.linearised import Linearised, linearised
+from ranef.inference.effects.one_level import generalised_unit
 from ranef.inference.effects.unpooled import LevelRows, Unpooled, most_likely
 from ranef.inference.protocol import Inference
 from ranef.inference.rows import generalised_fitted
-from ranef.inference.rows.averaging import Means, generalised_average_covariance, generalised_means
+from ranef.inference.rows.averaging import Means, generalised_means
 from ranef.inference.rows.evaluated import Values
 from ranef.inference.rows.generalised_prediction import predict
 from ranef.inference.rows.history import ObservedParts, updated_generalised
-from ranef.inference.rows.one_level import generalised_unit
 from ranef.inference.rows.prediction import Prediction
 from ranef.inference.rows.row_functions import component_link, conditional_parts, row_functions
 from ranef.inference.rows.targets import TYPES, target

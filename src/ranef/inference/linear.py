@@ -26,13 +26,15 @@ from ranef.inference.draws.parameter_draws import linear_draws
 from ranef.inference.draws.posterior_draw import PosteriorDraw, linear_posterior_draw
 from ranef.inference.draws.resampling import ResidualBootstrap
 from ranef.inference.draws.simulation import simulate
+from ranef.inference.effects.average_covariance import linear_average_covariance
 from ranef.inference.effects.combinations import Combinations
 from ranef.inference.effects.effects import LevelEffects, coefficients_by_level, linear_effects
 from ranef.inference.effects.joint_posterior import Posterior, linear_posterior
 from ranef.inference.effects.linearised import Linearised, itself
+from ranef.inference.effects.one_level import linear_unit
 from ranef.inference.effects.unpooled import LevelRows, Unpooled, least_squares
 from ranef.inference.protocol import Inference
-from ranef.inference.rows.averaging import Means, linear_average_covariance, linear_means
+from ranef.inference.rows.averaging import Means, linear_means
 from ranef.inference.rows.evaluated import Values
 from ranef.inference.rows.fitted import fitted, linear_predictor, predictors, residuals
 from ranef.inference.rows.history import (
@@ -42,7 +44,6 @@ from ranef.inference.rows.history import (
     predicted_updated,
     updated_linear,
 )
-from ranef.inference.rows.one_level import linear_unit
 from ranef.inference.rows.parts import LinearPart
 from ranef.inference.rows.prediction import Prediction, predict
 from ranef.inference.rows.transformed import transformed_means

@@ -9,32 +9,35 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ranef.derivatives.profiled import Slice
-from ranef.inference.coefficients.deviance import Deviance
-from ranef.inference.coefficients.functions import Knowledge
-from ranef.inference.coefficients.parameter_list import ModelParameter
-from ranef.inference.coefficients.sandwich import Sandwich
-from ranef.inference.coefficients.variance import VarianceParameter
-from ranef.inference.coefficients.wald import FTest, Intervals, f_test, wald
-from ranef.inference.draws.null_scores import NullScores
-from ranef.inference.draws.posterior_draw import PosteriorDraw
-from ranef.inference.draws.resampling import ResidualBootstrap
-from ranef.inference.effects.combinations import Combinations
-from ranef.inference.effects.effects import LevelEffects
-from ranef.inference.effects.joint_posterior import Posterior
-from ranef.inference.effects.linearised import Linearised
-from ranef.inference.effects.unpooled import LevelRows, Unpooled
-from ranef.inference.rows.averaging import Means
-from ranef.inference.rows.evaluated import Values
-from ranef.inference.rows.history import ObservedParts
-from ranef.inference.rows.prediction import Prediction
-from ranef.models.records import Estimate
-from ranef.models.rows import Rows
+from ranef.inference.coefficients.wald import f_test, wald
+
+if TYPE_CHECKING:
+    from ranef.derivatives.profiled import Slice
+    from ranef.inference.coefficients.deviance import Deviance
+    from ranef.inference.coefficients.functions import Knowledge
+    from ranef.inference.coefficients.parameter_list import ModelParameter
+    from ranef.inference.coefficients.sandwich import Sandwich
+    from ranef.inference.coefficients.variance import VarianceParameter
+    from ranef.inference.coefficients.wald import FTest, Intervals
+    from ranef.inference.draws.null_scores import NullScores
+    from ranef.inference.draws.posterior_draw import PosteriorDraw
+    from ranef.inference.draws.resampling import ResidualBootstrap
+    from ranef.inference.effects.combinations import Combinations
+    from ranef.inference.effects.effects import LevelEffects
+    from ranef.inference.effects.joint_posterior import Posterior
+    from ranef.inference.effects.linearised import Linearised
+    from ranef.inference.effects.unpooled import LevelRows, Unpooled
+    from ranef.inference.rows.averaging import Means
+    from ranef.inference.rows.evaluated import Values
+    from ranef.inference.rows.history import ObservedParts
+    from ranef.inference.rows.prediction import Prediction
+    from ranef.models.records import Estimate
+    from ranef.models.rows import Rows
 
 __all__ = ["Inference"]
 

@@ -1,6 +1,6 @@
 """What the exponential of a coefficient is, and what a dispersion means, in words.
 
-Knows families by their names and links. May import `families` and the estimates.
+Knows families by their names and links.
 """
 
 from __future__ import annotations

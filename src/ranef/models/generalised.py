@@ -15,8 +15,6 @@ All specifications have the same rows. Terms of several parts that share a
 grouping factor stand in one block. The answer is a `GeneralisedEstimate`, whose
 `components` say where each part's coefficients and terms stand. `refit` fits the
 same model to another response.
-
-May import `solve` and what lies below it.
 """
 
 from __future__ import annotations
@@ -37,9 +35,9 @@ from ranef.models.records import CONDITIONAL, Component, Composition, Generalise
 from ranef.priors import Prior
 from ranef.solve import laplace
 from ranef.solve.constraints import Constraints, FreeCoefficients
+from ranef.solve.optimum import Progress
 from ranef.solve.problem import GeneralisedDesign, LinearPredictor
 from ranef.solve.quadrature import check_nodes
-from ranef.solve.search import Progress
 
 __all__ = ["compose", "fit_glmm", "part_names", "threshold_columns"]
 

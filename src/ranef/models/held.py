@@ -1,8 +1,6 @@
 """Which parameters of a model are held at a value, and which are equal.
 
 The keys are those of `models.keys`.
-
-May import `models.keys`, `covariance`, `solve`, `design.specification`, `errors`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""What an estimate's coefficients and random terms are called, and where they belong.
-
-May import the estimates and specifications.
-"""
+"""What an estimate's coefficients and random terms are called, and where they belong."""
 
 from __future__ import annotations
 

@@ -1,17 +1,17 @@
-"""The linear mixed model: a specification in, an estimate out.
-
-May import `solve` and what lies below it.
-"""
+"""The linear mixed model: a specification in, an estimate out."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ranef.design.specification import Specification
+from ranef.errors import ModelError
 from ranef.models.records import CONDITIONAL, LinearEstimate
-from ranef.solve import search
-from ranef.solve.search import Progress
+from ranef.solve.assembly import Assembly, assemble
+from ranef.solve.optimum import MAX_EVALUATIONS, Optimum, Progress
 
 __all__ = ["fit_lmm"]
 
@@ -27,7 +27,7 @@ def fit_lmm(
     n_jobs: int | None = None,
     progress: Progress | None = None,
 ) -> LinearEstimate:
-    """Fit a linear mixed model by (restricted) maximum likelihood.
+    """Fit a linear mixed model: find the optimum of the profiled (restricted) deviance.
 
     Parameters
     ----------
@@ -41,24 +41,56 @@ def fit_lmm(
     n_jobs : int or None
         Threads; None means the cores this process may use.
     progress : callable or None
-        Called after each evaluation with its number, the criterion and the
-        decrement.
+        Called after each evaluation with its number, the criterion (up to a
+        constant) and the last decrement.
 
     Raises
     ------
     ModelError
-        When the model cannot be fitted; the message says why.
+        When the design does not fit the path or the memory, the response does
+        not vary, or `start` has the wrong length.
     """
-    found = search.fit(spec, reml=reml, path=path, start=start, n_jobs=n_jobs, progress=progress)
+    assembly = assemble(spec, path, n_jobs)
+    response = assembly.own
+    phi = None if start is None else assembly.phi(assembly.checked(start), {})
+    search = assembly.core.fit(response.rest, reml, phi, MAX_EVALUATIONS, progress)
+    if not np.isfinite(search["criterion"]):
+        raise ModelError(
+            "the likelihood is unbounded: the random effects can reproduce the response exactly "
+            "(as many effects as rows?); use fewer random effects"
+        )
+    sigma2 = response.scale**2 * search["rss"] / search["degrees"]
+    T = assembly.fixed.transform
+    optimum = _optimum(assembly, search, float(assembly.criterion_shift(reml, response.scale)))
     return LinearEstimate(
         parts={CONDITIONAL: spec},
         reml=reml,
-        coefficients=found.beta,
-        coefficient_vcov=found.vcov,
-        theta=found.theta,
-        sigma=found.sigma,
-        covariances=found.covariances,
-        modes=found.modes,
-        loglik=-0.5 * found.optimum.criterion,
-        optimum=found.optimum,
+        coefficients=T @ (response.beta + response.scale * search["beta"]),
+        coefficient_vcov=sigma2 * (T @ search["fixed_covariance"] @ T.T),
+        theta=optimum.theta,
+        sigma=float(np.sqrt(sigma2)),
+        covariances=assembly.covariances(search["psi"], sigma2),
+        modes=assembly.modes(search["modes"], response.scale),
+        loglik=-0.5 * optimum.criterion,
+        optimum=optimum,
+    )
+
+
+def _optimum(assembly: Assembly, search: dict[str, Any], shift: float) -> Optimum:
+    """Return the end of the search on the user's scale."""
+    theta, faces = assembly.end(search)
+    return Optimum(
+        criterion=float(search["criterion"]) + shift,
+        theta=theta,
+        gradient=assembly.chain_rule(assembly.slopes(theta), search["psi_gradient"]),
+        decrement=search["decrement"],
+        tolerance=search["tolerance"],
+        converged=search["converged"],
+        faces=faces,
+        evaluations=search["evaluations"],
+        restarts=search["restarts"],
+        path=assembly.layout.path,
+        trace=search["trace"] + shift,
+        message=search["message"],
+        phi=search["phi"],
     )

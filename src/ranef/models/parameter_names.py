@@ -7,8 +7,6 @@ From the general to the particular (the particular one counts):
 - ``"sd"``: every standard deviation; ``"sd: Subject"``: those of a grouping factor;
   ``"sd: Subject: Days"``: that of one effect;
 - ``"corr"``: every correlation matrix; ``"corr: Subject"``: those of a factor.
-
-May import `covariance`, `design.specification`, `errors`.
 """
 
 from __future__ import annotations

@@ -1,8 +1,6 @@
 """Which parameter each prior belongs to.
 
 The keys are those of `models.keys`.
-
-May import `models.keys`, `priors`, `solve`, `design.specification`, `errors`.
 """
 
 from __future__ import annotations

@@ -36,6 +36,8 @@ Floats = NDArray[np.float64]
 CONDITIONAL = "conditional"
 """The part of the mean."""
 
+GAUSSIAN = Gaussian()
+
 
 @dataclass(frozen=True, eq=False)
 class Component:
@@ -139,7 +141,7 @@ class Estimate:
     modes: tuple[Floats, ...]
     loglik: float
     optimum: Optimum
-    family: Family = field(default_factory=Gaussian)
+    family: Family = GAUSSIAN
     sigma: float | None = None
     extra: Floats | None = None
     quadrature: int = 1
@@ -148,7 +150,7 @@ class Estimate:
     fixed: Mapping[str, float] = field(default_factory=dict)
     equal: tuple[tuple[str, ...], ...] = ()
 
-    @property
+    @cached_property
     def specification(self) -> Specification:
         """Of the mean."""
         return self.parts[CONDITIONAL]
@@ -160,27 +162,27 @@ class Estimate:
         whole = slice(0, spec.p), slice(0, len(spec.terms))
         return (Component(CONDITIONAL, None, 0, spec.names, *whole, spec),)
 
-    @property
+    @cached_property
     def design(self) -> GeneralisedDesign | None:
         """The model as the solver of generalised models takes it; None of a linear one."""
         return None
 
-    @property
+    @cached_property
     def terms(self) -> tuple[RandomTerm, ...]:
         """Random terms of all components."""
         return self.specification.terms
 
-    @property
+    @cached_property
     def factors(self) -> tuple[GroupingFactor, ...]:
         """Grouping factors of all components."""
         return self.specification.factors
 
-    @property
+    @cached_property
     def beta(self) -> Floats:
         """Fixed effects of the mean (of its first predictor)."""
         return self.coefficients[self.components[0].coefficients]
 
-    @property
+    @cached_property
     def levels(self) -> tuple[Any, ...] | None:
         """Categories of a categorical response, in the user's order and type."""
         reading = self.specification.recipe.reading
@@ -219,22 +221,22 @@ class GeneralisedEstimate(Estimate):
     composition: Composition
     predictors: Floats
 
-    @property
+    @cached_property
     def design(self) -> GeneralisedDesign:
         """The model as the solver takes it."""
         return self.composition.design
 
-    @property
+    @cached_property
     def components(self) -> tuple[Component, ...]:
         """Linear predictors and constants of the model, the mean's first."""
         return self.composition.components
 
-    @property
+    @cached_property
     def terms(self) -> tuple[RandomTerm, ...]:
         """Random terms of all components."""
         return self.design.terms
 
-    @property
+    @cached_property
     def factors(self) -> tuple[GroupingFactor, ...]:
         """Grouping factors of all components."""
         return self.design.factors

@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from ranef import _core
 from ranef.models.records import Estimate
-from ranef.solve.assembly import Assembly, Term, assemble
+from ranef.solve.assembly import Assembly, assemble
+from ranef.solve.optimum import MAX_EVALUATIONS
+from ranef.solve.parametrisation import Term
 from ranef.solve.resources import available_cores, one_blas_thread
-from ranef.solve.search import MAX_EVALUATIONS, ranks_of, term_order
 
 __all__ = ["Refits", "refit_many"]
 
@@ -66,7 +67,7 @@ def refit_many(
     assembly = assemble(spec, estimate.optimum.path)
     responses = np.ascontiguousarray(np.asarray(Y, dtype=np.float64).T)
     inner, beta0, scale = assembly.respond(responses)
-    start = assembly.phi(estimate.theta, ranks_of(estimate.optimum))
+    start = assembly.phi(estimate.theta, estimate.optimum.ranks)
     # a start on a face could not leave it without a search of its own
     start = np.where(np.abs(start) < 0.05, 0.3 * assembly.core.start() + 0.05, start)
     large = assembly.layout.order > _core.small_order
@@ -87,8 +88,7 @@ def refit_many(
 def _many_thetas(assembly: Assembly, found: dict[str, Any]) -> Floats:
     """Reported parameters of every refit."""
     phis, ranks = found["phi"], found["ranks"]
-    order = term_order(assembly)
-    position = {term: number for number, term in enumerate(order)}
+    position = {term: number for number, term in enumerate(assembly.order)}
     out = [
         _term_thetas(t, phis[:, t.offset : t.offset + t.count], ranks[:, position[i]])
         for i, t in enumerate(assembly.terms)

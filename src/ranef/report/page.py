@@ -8,14 +8,16 @@ from pathlib import Path
 from ranef.display.files import write_atomically
 from ranef.display.html import document
 from ranef.display.markup import Markup, element, join
-from ranef.display.reading import Fitted, is_generalised
-from ranef.report.sections import Section, all_sections, key_facts
+from ranef.fits.fit import Fit
+from ranef.report.model import facts
+from ranef.report.section import Options, Section
+from ranef.report.sections import SECTIONS
 
 __all__ = ["html", "write"]
 
 
 def html(
-    fit: Fitted,
+    fit: Fit,
     *,
     title: str | None = None,
     conf_level: float = 0.95,
@@ -43,16 +45,15 @@ def html(
     >>> html(fit).splitlines()[0]
     '<!DOCTYPE html>'
     """
-    kind = "Generalised linear" if is_generalised(fit) else "Linear"
-    heading = f"{kind} mixed model of {fit.estimate.specification.response}"
-    heading = heading if title is None else title
-    sections = all_sections(fit, conf_level, call, df)
-    header = [key_facts(fit.estimate), _contents(sections)]
-    return document(heading, header, [_section(section) for section in sections])
+    how = Options(conf_level, call, df)
+    sections = [section for section in SECTIONS if section.applies(fit)]
+    heading = fit.description.heading if title is None else title
+    contents = [_section(section, section.content(fit, how)) for section in sections]
+    return document(heading, [facts(fit), _contents(sections)], contents)
 
 
 def write(
-    fit: Fitted,
+    fit: Fit,
     path: str | os.PathLike[str],
     *,
     title: str | None = None,
@@ -90,8 +91,8 @@ def _contents(sections: list[Section]) -> Markup:
     return element("nav", element("ul", *links), aria_label="Contents")
 
 
-def _section(section: Section) -> Markup:
+def _section(section: Section, content: Markup) -> Markup:
     name = f"{section.name}-heading"
     heading = element("h2", section.heading, id=name)
-    content = join([heading, section.content], "\n")
-    return element("section", content, id=section.name, aria_labelledby=name)
+    inside = join([heading, content], "\n")
+    return element("section", inside, id=section.name, aria_labelledby=name)

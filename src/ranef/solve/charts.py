@@ -4,8 +4,6 @@ A chart writes Psi, in the user's basis, as a function of free coordinates x and
 it holds a parameter, of one more, c. Every x is valid and Psi is smooth across every
 boundary of its family, as for the search (`_core`); what is held is a coordinate,
 so that a profile is an unconstrained minimisation.
-
-May import `_core`, `covariance`, `errors`.
 """
 
 from __future__ import annotations
@@ -20,7 +18,7 @@ from numpy.typing import NDArray
 
 from ranef import _core
 from ranef.covariance import Structure, lower_entries, lower_factor
-from ranef.solve.assembly import Term
+from ranef.solve.parametrisation import Term
 
 __all__ = ["Chart", "Held", "Reading", "chart", "holdable"]
 

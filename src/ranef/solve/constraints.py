@@ -5,8 +5,6 @@ The core sees the columns X M and the offset X c, so that a held coefficient is 
 offset in every sense (also where coefficients are integrated out), whatever the
 core does to scale its columns. Standard deviations are held as entries of the
 search, which leaves them where they are.
-
-May import NumPy.
 """
 
 from __future__ import annotations

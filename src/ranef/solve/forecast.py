@@ -1,7 +1,4 @@
-"""What a fit would cost before it runs.
-
-May import `design.specification`, `errors` and the layout.
-"""
+"""What a fit would cost before it runs."""
 
 from __future__ import annotations
 

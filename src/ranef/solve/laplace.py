@@ -1,7 +1,4 @@
-"""The fit of a generalised linear mixed model: Laplace approximation or quadrature.
-
-May import `_core`, `covariance`, `design.specification`, `errors`.
-"""
+"""The fit of a generalised linear mixed model: Laplace approximation or quadrature."""
 
 from __future__ import annotations
 
@@ -13,15 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranef.errors import ModelError
-from ranef.solve.optimum import Optimum
+from ranef.solve.optimum import MAX_EVALUATIONS, Optimum, Progress
 from ranef.solve.predictors import GeneralisedAssembly, assemble_generalised
 from ranef.solve.problem import GeneralisedDesign
 from ranef.solve.quadrature import check_differentiable
-from ranef.solve.search import (
-    MAX_EVALUATIONS,
-    Progress,
-    theta_and_faces,
-)
 
 __all__ = ["GeneralisedSolution", "fit_generalised"]
 
@@ -110,17 +102,17 @@ def fit_generalised(
     assembly = assemble_generalised(design, path, n_jobs, quadrature)
     start = assembly.core.start(assembly.inner(coefficients))
     if theta is not None:
-        start[: assembly.core.parameters] = assembly.phi(_checked(assembly, theta), {})
-    found = assembly.core.fit(start, max_evaluations, progress)
-    if not np.isfinite(found["criterion"]) and flat is not None:
+        start[: assembly.core.parameters] = assembly.phi(assembly.checked(theta), {})
+    search = assembly.core.fit(start, max_evaluations, progress)
+    if not np.isfinite(search["criterion"]) and flat is not None:
         start[assembly.core.parameters :] = assembly.inner(flat())[assembly.outer]
-        found = assembly.core.fit(start, max_evaluations, progress)
-    if not np.isfinite(found["criterion"]):
+        search = assembly.core.fit(start, max_evaluations, progress)
+    if not np.isfinite(search["criterion"]):
         raise ModelError(
             "the likelihood is not finite where the search starts: does the response fit the "
             f"family and its link?{_offset(design)} Other starting values can be given"
         )
-    return _solution(assembly, found)
+    return _solution(assembly, search)
 
 
 def _offset(design: GeneralisedDesign) -> str:
@@ -133,54 +125,48 @@ def _offset(design: GeneralisedDesign) -> str:
     )
 
 
-def _checked(assembly: GeneralisedAssembly, theta: Floats) -> Floats:
-    values = np.asarray(theta, dtype=np.float64)
-    count = sum(t.count for t in assembly.terms)
-    if values.shape != (count,) or not np.all(np.isfinite(values)):
-        raise ModelError(f"start must hold {count} finite numbers, one for each entry of theta")
-    return values
-
-
-def _solution(assembly: GeneralisedAssembly, found: dict[str, Any]) -> GeneralisedSolution:
-    theta, faces = theta_and_faces(assembly, found)
+def _solution(assembly: GeneralisedAssembly, search: dict[str, Any]) -> GeneralisedSolution:
+    theta, faces = assembly.end(search)
     entries = set(assembly.design.constraints.entries.tolist())
     faces = tuple(face for face in faces if not _all_held(assembly, face.term, entries))
-    coefficients = assembly.coefficients(found["coefficients"])
-    covariance = _with_priors(found["fixed_covariance"], assembly, coefficients)
+    coefficients = assembly.coefficients(search["coefficients"])
+    covariance = _with_priors(search["fixed_covariance"], assembly, coefficients)
     runaway = tuple(int(assembly.free.first[k]) for k in _runaway(covariance))
     optimum = Optimum(
-        criterion=float(found["criterion"]) + assembly.shift,
+        criterion=float(search["criterion"]) + assembly.shift,
         theta=theta,
-        gradient=assembly.theta_gradient(theta, {f.term: f.rank for f in faces}, found),
-        decrement=found["decrement"],
-        tolerance=found["tolerance"],
-        converged=found["converged"] and not runaway,
+        gradient=assembly.spot(theta, {f.term: f.rank for f in faces}).gradient(search),
+        decrement=search["decrement"],
+        tolerance=search["tolerance"],
+        converged=search["converged"] and not runaway,
         faces=faces,
-        evaluations=found["evaluations"],
-        restarts=found["restarts"],
+        evaluations=search["evaluations"],
+        restarts=search["restarts"],
         path=assembly.layout.path,
-        trace=found["trace"] + assembly.shift,
-        message=_message(assembly, found, runaway),
+        trace=search["trace"] + assembly.shift,
+        message=_message(assembly, search, runaway),
     )
     return GeneralisedSolution(
         coefficients=coefficients,
         vcov=assembly.covariance(covariance),
         theta=theta,
-        covariances=tuple(t.psi_user(found["psi"][t.block]) for t in assembly.terms),
-        modes=tuple(found["modes"][t.block][:, t.first : t.first + t.size] for t in assembly.terms),
-        predictors=found["predictors"],
+        covariances=assembly.covariances(search["psi"]),
+        modes=assembly.modes(search["modes"]),
+        predictors=search["predictors"],
         runaway=runaway,
-        penalty=float(assembly.core.penalty(found["phi"])),
+        penalty=float(assembly.core.penalty(search["phi"])),
         optimum=optimum,
     )
 
 
-def _message(assembly: GeneralisedAssembly, found: dict[str, Any], runaway: tuple[int, ...]) -> str:
+def _message(
+    assembly: GeneralisedAssembly, search: dict[str, Any], runaway: tuple[int, ...]
+) -> str:
     """How the search ended, and why."""
     if runaway:
         return "coefficients diverge to infinity"
-    message = str(found["message"])
-    flat = None if found["converged"] or assembly.nodes > 1 else _flat_level(assembly, found)
+    message = str(search["message"])
+    flat = None if search["converged"] or assembly.nodes > 1 else _flat_level(assembly, search)
     if flat is None:
         return message
     return (
@@ -189,15 +175,15 @@ def _message(assembly: GeneralisedAssembly, found: dict[str, Any], runaway: tupl
     )
 
 
-def _flat_level(assembly: GeneralisedAssembly, found: dict[str, Any]) -> str | None:
+def _flat_level(assembly: GeneralisedAssembly, search: dict[str, Any]) -> str | None:
     """The level where the joint density of the effects is nearly flat at its mode, if one is.
 
     Data that say something of a level make its variance smaller than that of the
     population. Where the log density is not concave (zero inflation, dispersion) two modes can
     meet; the log determinant of the approximation then runs off to minus infinity.
     """
-    phi = np.asarray(found["phi"])[: assembly.core.parameters]
-    x = np.concatenate([phi, np.asarray(found["coefficients"])[assembly.outer]])
+    phi = np.asarray(search["phi"])[: assembly.core.parameters]
+    x = np.concatenate([phi, np.asarray(search["coefficients"])[assembly.outer]])
     worst, where = FLAT, None
     for b, block in enumerate(assembly.blocks):
         if block.kernel:
@@ -206,7 +192,7 @@ def _flat_level(assembly: GeneralisedAssembly, found: dict[str, Any]) -> str | N
             given = assembly.core.mode_covariances(x, b, False)
         except ValueError:  # the likelihood is not finite where the search ended
             return None
-        ratios = given @ np.linalg.pinv(found["psi"][b], rcond=1e-8, hermitian=True)
+        ratios = given @ np.linalg.pinv(search["psi"][b], rcond=1e-8, hermitian=True)
         sizes = np.max(np.abs(np.linalg.eigvals(ratios)), axis=1, initial=0.0)
         level = int(np.argmax(sizes))
         if sizes[level] > worst:

@@ -1,7 +1,4 @@
-"""Which factors are eliminated level by level, and which end in the dense tail.
-
-May import `_core`, `design.specification`, `errors`.
-"""
+"""Which factors are eliminated level by level, and which end in the dense tail."""
 
 from __future__ import annotations
 

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Face", "Optimum"]
+__all__ = ["MAX_EVALUATIONS", "Face", "Optimum", "Progress"]
 
 Floats = NDArray[np.float64]
+Progress = Callable[[int, float, float], object]
+"""Called after each evaluation with its number, the criterion and the decrement."""
+
+MAX_EVALUATIONS = 500
+"""Factorisations of one search at most."""
 
 
 @dataclass(frozen=True)
@@ -93,3 +100,8 @@ class Optimum:
     def singular(self) -> bool:
         """True when a covariance matrix has less than full rank."""
         return bool(self.faces)
+
+    @cached_property
+    def ranks(self) -> dict[int, int]:
+        """Rank of each term that lies on a face."""
+        return {face.term: face.rank for face in self.faces}

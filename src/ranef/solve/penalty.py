@@ -1,7 +1,4 @@
-"""Priors of a generalised design, as the core takes them.
-
-May import `priors` and NumPy.
-"""
+"""Priors of a generalised design, as the core takes them."""
 
 from __future__ import annotations
 
@@ -15,8 +12,8 @@ from numpy.typing import NDArray
 from ranef.priors import Prior
 
 if TYPE_CHECKING:
-    from ranef.solve.assembly import Term
     from ranef.solve.layout import Block
+    from ranef.solve.parametrisation import Term
 
 __all__ = ["Penalty", "core_terms"]
 

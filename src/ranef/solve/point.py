@@ -2,8 +2,6 @@
 
 Influence and posterior draws ask for many such points: other rows, other responses,
 the same theta.
-
-May import `_core`, `covariance`, `design.specification`, `errors`.
 """
 
 from __future__ import annotations
@@ -140,10 +138,8 @@ def _point(
         criterion=float(state["criterion"]) + float(assembly.criterion_shift(reml, s)),
         beta=T @ (taken.beta + s * state["beta"]),
         C=T @ state["fixed_covariance"] @ T.T,
-        modes=tuple(
-            s * state["modes"][t.block][:, t.first : t.first + t.size] for t in assembly.terms
-        ),
+        modes=assembly.modes(state["modes"], s),
         r2=s**2 * float(state["rss"]),
         degrees=float(state["degrees"]),
-        covariances=tuple(t.psi_user(state["psi"][t.block]) for t in assembly.terms),
+        covariances=assembly.covariances(state["psi"]),
     )

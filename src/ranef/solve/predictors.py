@@ -4,8 +4,6 @@ Row i has linear predictors eta_m = o_m + X_m beta + Z_m b. The columns of X_m
 belong to entries of one coefficient vector; each random term belongs to one
 predictor; terms of several predictors may share a grouping factor. The core knows
 only the coefficients that are free (`solve.constraints`).
-
-May import `_core`, `covariance`, `design.specification`, `errors`.
 """
 
 from __future__ import annotations
@@ -21,20 +19,14 @@ from numpy.typing import NDArray
 
 from ranef import _core
 from ranef.errors import ModelError
-from ranef.solve.assembly import (
-    Parametrisation,
-    check_memory,
-    factor_of,
-    scale_fixed,
-    terms_of,
-)
+from ranef.solve.assembly import check_memory, scale_fixed
 from ranef.solve.constraints import FreeCoefficients
 from ranef.solve.layout import Block, choose_layout
+from ranef.solve.parametrisation import Parametrisation, factor_of, terms_of
 from ranef.solve.penalty import core_terms
 from ranef.solve.problem import GeneralisedDesign, LinearPredictor
 from ranef.solve.quadrature import quadrature_layout
 from ranef.solve.resources import available_cores, hold_blas, use_lapack
-from ranef.solve.search import chain_rule
 
 __all__ = ["GeneralisedAssembly", "assemble_generalised", "free_columns", "owned_factors"]
 
@@ -42,6 +34,30 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int_]
 
 SMALL = 1e-6
+
+
+@dataclass(frozen=True, eq=False)
+class Spot:
+    """A theta as the core takes it.
+
+    Attributes
+    ----------
+    assembly : GeneralisedAssembly
+    phi : (k,) float64 array
+    slopes : list of arrays
+        Derivatives in theta: of each term's Psi, or of phi.
+    """
+
+    assembly: GeneralisedAssembly
+    phi: Floats
+    slopes: list[Floats]
+
+    def gradient(self, found: dict[str, Any]) -> Floats:
+        """Gradient in theta, from what the core says of a point."""
+        if self.assembly.nodes == 1:
+            return self.assembly.chain_rule(self.slopes, found["psi_gradient"])
+        by_phi: Floats = found["gradient"][: len(self.phi)]
+        return np.asarray(self.slopes[0].T @ by_phi)
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,16 +90,14 @@ class GeneralisedAssembly(Parametrisation):
         assert design is not None
         return design
 
-    def theta_gradient(self, theta: Floats, ranks: dict[int, int], found: dict[str, Any]) -> Floats:
-        """Gradient in the reported parameters, from what the core says of a point.
+    def spot(self, theta: Floats, ranks: dict[int, int]) -> Spot:
+        """Prepare the core's parameters, and the gradient's way back, at a theta.
 
         A quadrature with few nodes is a function of the parameters of the factor, not of
         Psi alone, so its gradient goes through these.
         """
-        if self.nodes == 1:
-            return chain_rule(self, theta, found["psi_gradient"])
-        by_phi: Floats = found["gradient"][: self.core.parameters]
-        return np.asarray(self._phi_derivatives(theta, ranks).T @ by_phi)
+        slopes = self.slopes(theta) if self.nodes == 1 else [self._phi_derivatives(theta, ranks)]
+        return Spot(self, self.phi(theta, ranks), slopes)
 
     def _phi_derivatives(self, theta: Floats, ranks: dict[int, int]) -> Floats:
         """Derivatives (k, k) of the core's parameters, by differences: both are smooth."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -87,10 +88,10 @@ class GeneralisedDesign:
     penalty: Penalty | None = None
     constraints: Constraints = field(default_factory=Constraints)
 
-    @property
+    @cached_property
     def n(self) -> int:
         return len(self.y)
 
-    @property
+    @cached_property
     def p(self) -> int:
         return self.n_coefficients

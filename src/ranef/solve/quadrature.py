@@ -3,8 +3,6 @@
 Grouping factors that nest in each other make the likelihood a product over the levels of
 the coarsest, each an integral of products of integrals. Crossed factors do not: their
 effects are one integral of as many dimensions as there are effects.
-
-May import `design.specification`, `errors` and the layout.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""What this process may use: cores, memory, and SciPy's BLAS.
-
-May import `_core` and `errors`.
-"""
+"""What this process may use: cores, memory, and SciPy's BLAS."""
 
 from __future__ import annotations
 

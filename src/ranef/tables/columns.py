@@ -31,6 +31,7 @@ from ranef.tables.kinds import (
     kind_of_objects,
     missing_objects,
     narwhals_kind,
+    plain_times,
     seconds,
     times_of_objects,
 )
@@ -65,7 +66,8 @@ class Column(ABC):
 
     def codes(self) -> Codes:
         if self._codes is None:
-            self._codes = self._as_codes()
+            codes, levels = self._as_codes()
+            self._codes = codes, plain_times(levels)
         return self._codes
 
     def seconds(self) -> NDArray[np.float64]:
@@ -240,6 +242,8 @@ class ArrowColumn(Column):
             array = array.combine_chunks()
             if isinstance(array, pa.ChunkedArray):
                 array = pa.concat_arrays(array.chunks) if array.num_chunks else array.chunk(0)
+        if pa.types.is_decimal(array.type):
+            array = array.cast(pa.float64(), safe=False)
         self._array = array
         super().__init__(name, arrow_kind(array.type))
 

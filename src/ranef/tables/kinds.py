@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,8 @@ __all__ = [
     "kind_of_objects",
     "missing_objects",
     "narwhals_kind",
+    "plain_time",
+    "plain_times",
     "seconds",
     "times_of_objects",
 ]
@@ -87,7 +90,6 @@ def is_missing(value: Any) -> bool:
 
 def kind_of_objects(array: NDArray[Any]) -> str:
     """Kind of Python objects; ``"mixed"`` when they differ."""
-    import datetime
     import decimal
     import fractions
 
@@ -115,7 +117,6 @@ def kind_of_objects(array: NDArray[Any]) -> str:
 
 def times_of_objects(array: NDArray[Any]) -> NDArray[Any]:
     """Python dates, datetimes (in UTC) or durations as NumPy times."""
-    import datetime
 
     def plain(value: Any) -> Any:
         if is_missing(value):
@@ -138,3 +139,36 @@ def seconds(times: NDArray[Any]) -> NDArray[np.float64]:
             times = times.astype("datetime64[s]")
         times = times - np.zeros(1, dtype=times.dtype)
     return np.asarray(times / unit, dtype=np.float64)
+
+
+def plain_time(value: Any) -> Any:
+    """Return a time as Python's `datetime` has it; one finer than a microsecond as it is.
+
+    Examples
+    --------
+    >>> plain_time(np.datetime64("2024-03-28T12:00"))
+    datetime.datetime(2024, 3, 28, 12, 0)
+    """
+    if isinstance(value, (np.datetime64, np.timedelta64)):
+        rounded = value.astype(f"{value.dtype.kind}8[us]")
+        plain = rounded.item()
+        held = isinstance(plain, (datetime.date, datetime.timedelta)) and rounded == value
+        return plain if held else value
+    if type(value).__name__ == "Timestamp" and not value.nanosecond:
+        return value.to_pydatetime()
+    if type(value).__name__ == "Timedelta" and not value.nanoseconds:
+        return value.to_pytimedelta()
+    return value
+
+
+def plain_times(levels: list[Any]) -> list[Any]:
+    """Return levels with times of one type, whatever library they come from: Python's."""
+    if not any(map(_is_foreign, set(map(type, levels)))):
+        return levels
+    plain = [plain_time(level) for level in levels]
+    return levels if any(map(_is_foreign, set(map(type, plain)))) else plain
+
+
+def _is_foreign(kind: type) -> bool:
+    """Tell whether a type is a time of NumPy's or pandas'."""
+    return kind.__name__ in ("datetime64", "timedelta64", "Timestamp", "Timedelta")

@@ -1,7 +1,4 @@
-"""Resampled data: whole levels of a grouping factor, or residuals at every level.
-
-May import what `ranef.inference` may.
-"""
+"""Resampled data: whole levels of a grouping factor, or residuals at every level."""
 
 from __future__ import annotations
 

@@ -21,7 +21,6 @@ from ranef.families import CensoredGaussian, Cumulative, Multinomial
 from ranef.inference.rows.targets import has_zero
 from ranef.models.records import Estimate, GeneralisedEstimate, LinearEstimate, theta_slices
 from ranef.solve.point import LinearPoint, linear_point, stepped_point
-from ranef.solve.search import ranks_of
 
 __all__ = ["Linearised", "is_constrained", "itself", "linearised", "refuse_unordered"]
 
@@ -98,7 +97,7 @@ def itself(estimate: LinearEstimate) -> Linearised:
         False,
         estimate.reml,
         estimate.optimum.path,
-        ranks_of(estimate.optimum),
+        estimate.optimum.ranks,
         estimate.covariances,
     )
 
@@ -123,7 +122,7 @@ def linearised(estimate: GeneralisedEstimate) -> Linearised:
     slices = theta_slices(estimate)[own]
     theta = estimate.theta[slices[0].start : slices[-1].stop]
     z, w = _working(estimate)
-    ranks = ranks_of(estimate.optimum)
+    ranks = estimate.optimum.ranks
     return Linearised(
         replace(_constrained(estimate, spec), y=z, weights=w),
         theta,

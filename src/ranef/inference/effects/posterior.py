@@ -15,8 +15,6 @@ This is for functions of the effects of *all* levels at once, averages over the 
 whole draws. Combinations of a few coefficients and effects, each of one level a term, are
 `inference.joint_posterior`'s, which needs no solve of all effects and counts what is not
 known of coefficients and theta.
-
-May import what `ranef.inference` may; SciPy's sparse matrices inside functions.
 """
 
 from __future__ import annotations

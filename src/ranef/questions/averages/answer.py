@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ranef.display.answer import Summary
-from ranef.display.numbers import decimals, number, p_value
-from ranef.display.page import Page, Paragraph, TextTable
+from ranef.description.parameter_tables import bounds, estimate_columns
+from ranef.display.answer import Answer, Part
+from ranef.display.canvas import interval_rows, label, on_axes, percent, plain
+from ranef.display.columns import Column, Fixed, Listing
+from ranef.display.numbers import number
+from ranef.display.page import Paragraph
 from ranef.errors import ModelError
 from ranef.families import BetaBinomial, Binomial
 from ranef.inference.coefficients.wald import Intervals
 from ranef.models.family_words import zero_words
 from ranef.models.labels import CONDITIONAL, outcome_name
-from ranef.questions.averages.cells import Cells, Question
-from ranef.questions.averages.numbers import COMPARISONS, number_needed
-from ranef.tables import make_table
+from ranef.questions.averages.cells import Cells, EffectEstimand
+from ranef.questions.averages.numbers import COMPARISONS, NumberNeeded, number_needed
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -27,9 +31,20 @@ __all__ = ["AverageEffect"]
 
 Floats = NDArray[np.float64]
 
+COMPARED = {
+    "difference": "difference",
+    "ratio": "ratio",
+    "log ratio": "log ratio",
+    "lift": "lift (ratio - 1)",
+    "odds": "odds ratio",
+}
+SCALES = {"ratio": "logarithm", "lift": "logarithm", "odds": "logit"}
+MOST_NEEDED = 12
+MOST_NAMED = 8
+
 
 @dataclass(frozen=True, eq=False, repr=False)
-class AverageEffect:
+class AverageEffect(Answer):
     """Averages of predicted means, compared; `ranef.average` makes it.
 
     Attributes
@@ -40,16 +55,13 @@ class AverageEffect:
         Of the averages: by arm, group and category.
     covariance : (S, S) float64 array
         Of the averages.
-    contrasts : tuple of str
-        Names of the comparisons.
     conf_level : float
     n_failed : int or None
         Refits of the bootstrap that failed; None where there was none.
     """
 
-    question: Question
+    estimand: EffectEstimand
     layout: Cells
-    contrasts: tuple[str, ...]
     comparisons: Intervals
     averages: Intervals
     covariance: Floats
@@ -57,12 +69,28 @@ class AverageEffect:
     n_failed: int | None
 
     @property
-    def _slope(self) -> bool:
-        return any(setting.slope for setting in self.layout.settings)
+    def contrasts(self) -> tuple[str, ...]:
+        """Names of the comparisons."""
+        return tuple(self.layout.contrasts(self.estimand.compare))
 
     @property
-    def _library(self) -> str:
+    def title(self) -> str:
+        return f"Average effect of {self.estimand.variable}: {self.estimand.fit.formula}"
+
+    @property
+    def library(self) -> str:
         return self.layout.population.library
+
+    def tables(self) -> tuple[Listing, ...]:
+        needed = (self._needed_listing(),) if self._has_needed else ()
+        return (self._comparison_listing(), self._average_listing(), *needed)
+
+    def body(self) -> Iterable[Part]:
+        comparisons, averages, *needed = self.tables()
+        yield from (Paragraph(self._estimand_lines()), comparisons, averages)
+        if needed:
+            yield Paragraph(self._needed_lines())
+        yield Paragraph((*self.estimand.fit.doubts(), self._how(), self._causal()))
 
     def tidy(self) -> Any:
         """Return the comparisons as a table.
@@ -76,16 +104,7 @@ class AverageEffect:
             logarithm, odds ratios from that of the logit; `std_error` is on the
             scale of the estimate.
         """
-        own, others = self.comparisons, len(self.layout.settings) - 1
-        columns = {
-            "term": [self.question.variable] * len(self.contrasts),
-            "contrast": list(self.contrasts),
-            **self.layout.columns(others),
-            **vars(own),
-        }
-        order = ("estimate", "std_error", "df", "statistic", "p_value", "conf_low", "conf_high")
-        kept = [name for name in columns if name not in order]
-        return make_table({n: columns[n] for n in (*kept, *order)}, self._library)
+        return super().tidy()
 
     def means(self) -> Any:
         """Return the average outcome under each value as a table.
@@ -96,16 +115,7 @@ class AverageEffect:
             The variable, the columns of `by`, ``category`` where the response has
             them, ``estimate, std_error, conf_low, conf_high``.
         """
-        own, names = self.averages, self.layout.shown_labels
-        columns = {
-            self.question.variable: names,
-            **self.layout.columns(len(names) // self.layout.each),
-            "estimate": own.estimate,
-            "std_error": own.std_error,
-            "conf_low": own.conf_low,
-            "conf_high": own.conf_high,
-        }
-        return make_table(columns, self._library)
+        return self.tabled(self._average_listing())
 
     def number_needed(self) -> Any:
         """Return numbers needed to treat, one over the risk difference.
@@ -136,230 +146,189 @@ class AverageEffect:
         0    1 - 0       NaN  fewer      80.9        inf
         1    1 - 0      29.3   more      12.4        inf
         """
-        self._check_needed()
-        own = self.comparisons
-        labels = {
-            "contrast": list(self.contrasts),
-            **self.layout.columns(len(self.layout.settings) - 1),
-        }
-        rows = []
-        for i, ends in enumerate(zip(own.estimate, own.conf_low, own.conf_high, strict=True)):
-            found = number_needed(*map(float, ends))
-            for event, low, high in found.intervals:
-                estimate = found.estimate if event == found.event else np.nan
-                rows.append((i, estimate, event, low, high))
-        columns = {name: [values[row[0]] for row in rows] for name, values in labels.items()}
-        names = ("estimate", "event", "conf_low", "conf_high")
-        columns |= {name: [row[j + 1] for row in rows] for j, name in enumerate(names)}
-        return make_table(columns, self._library)
-
-    def _probabilities(self) -> bool:
-        question = self.question
-        if self._slope:
-            return False
-        family = question.fit.family
-        if question.type == "zero" or question.categories is not None:
-            return True
-        return question.type == "response" and isinstance(family, Binomial | BetaBinomial)
-
-    def _check_needed(self) -> None:
-        if self.question.compare != "difference" or not self._probabilities():
+        if not self._has_needed:
             raise ModelError(
                 "a number needed to treat is one over a difference of probabilities: ask for "
                 "compare='difference' of a model of events (binomial or categories), and no slope"
             )
+        return self.tabled(self._needed_listing())
+
+    def _comparison_listing(self) -> Listing:
+        student = bool(np.isfinite(self.comparisons.df).any())
+        headings: dict[str, str | None] = {"estimate": self._compared}
+        headings |= {"statistic": "t" if student else "z", "df": "df" if student else None}
+        if self.n_failed is not None:
+            headings |= {"statistic": None, "df": None}
+        size = len(self.contrasts)
+        labels = [Column("contrast", list(self.contrasts), heading=""), *self._groups(size)]
+        columns = (
+            Column("term", [self.estimand.variable] * size, printed=False),
+            *labels,
+            *estimate_columns(self.comparisons, self.conf_level, headings=headings),
+        )
+        return Listing("comparisons", columns, self._compared.capitalize(), len(labels))
+
+    def _average_listing(self) -> Listing:
+        settings = self.layout.printed_settings
+        labels = [Column(self.estimand.variable, settings), *self._groups(len(settings))]
+        names = ("estimate", "std_error", *bounds(self.conf_level))
+        numbers = estimate_columns(self.averages, self.conf_level, names, {"estimate": "mean"})
+        caption = f"{self._outcome.capitalize()}, averaged, under each value"
+        return Listing("means", (*labels, *numbers), caption, len(labels))
+
+    def _groups(self, size: int) -> list[Column]:
+        """Groups and categories of `size` rows."""
+        return [Column(name, values) for name, values in self.layout.columns(size).items()]
+
+    # --- numbers needed to treat
+
+    @property
+    def _has_needed(self) -> bool:
+        return self.estimand.compare == "difference" and self._probabilities
+
+    @cached_property
+    def _needed(self) -> list[NumberNeeded]:
+        ends = self.comparisons.estimate, self.comparisons.conf_low, self.comparisons.conf_high
+        return [number_needed(*map(float, row)) for row in zip(*ends, strict=True)]
+
+    def _needed_listing(self) -> Listing:
+        rows = [(i, *part) for i, needed in enumerate(self._needed) for part in needed.intervals]
+        labels = [Column("contrast", self.contrasts), *self._groups(len(self.contrasts))]
+        estimates = [
+            self._needed[i].estimate if event == self._needed[i].event else np.nan
+            for i, event, _, _ in rows
+        ]
+        heads = bounds(self.conf_level)
+        columns = (
+            *(Column(c.name, [c.values[i] for i, *_ in rows]) for c in labels),
+            Column("estimate", estimates, Fixed(1)),
+            Column("event", [event for _, event, _, _ in rows]),
+            Column("conf_low", [low for _, _, low, _ in rows], Fixed(1), heads["conf_low"]),
+            Column("conf_high", [high for *_, high in rows], Fixed(1), heads["conf_high"]),
+        )
+        return Listing("number_needed", columns, "Numbers needed to treat", len(labels))
+
+    def _needed_lines(self) -> tuple[str, ...]:
+        lines = []
+        labels = [self.contrasts, *self.layout.columns(len(self.contrasts)).values()]
+        for needed, *names in list(zip(self._needed, *labels, strict=True))[:MOST_NEEDED]:
+            spans = " and ".join(
+                f"{number(low, 1)} to {'infinity' if np.isinf(high) else number(high, 1)} "
+                f"for one {event}"
+                for event, low, high in needed.intervals
+            )
+            lines.append(
+                f"Number needed to treat ({', '.join(map(str, names))}): "
+                f"{number(needed.estimate, 1)} for one event {needed.event}; "
+                f"{100 * self.conf_level:g}% interval {spans}."
+            )
+        return tuple(lines)
+
+    # --- picture
 
     def plot(self, *, ax: Axes | None = None) -> Axes:
         """Draw the comparisons with their intervals; returns matplotlib Axes."""
-        from ranef.questions.averages.picture import average_effect
-
-        own = self.comparisons
-        labels = self.layout.columns(len(self.layout.settings) - 1)
+        labels = self.layout.columns(len(self.contrasts))
         names = [
             ", ".join([name, *(f"{key} {values[i]}" for key, values in labels.items())])
             for i, name in enumerate(self.contrasts)
         ]
-        return average_effect(
-            names,
-            own.estimate,
-            own.conf_low,
-            own.conf_high,
-            null=COMPARISONS[self.question.compare].null,
-            title=f"Average effect of {self.question.variable}",
-            across=f"{self._outcome().capitalize()}, {self._compared()}",
-            conf_level=self.conf_level,
-            ax=ax,
+        own = self.comparisons
+        ax = on_axes(ax, None, 6.4, 1.5 + 0.34 * len(names))
+        null = COMPARISONS[self.estimand.compare].null
+        interval_rows(ax, names, (own.estimate, own.conf_low, own.conf_high), null)
+        title = plain(f"Average effect of {self.estimand.variable}", 70)
+        across = f"{self._outcome.capitalize()}, {self._compared}"
+        label(ax, title=title, x=f"{across}, {percent(self.conf_level)} interval", y="")
+        return ax
+
+    # --- words
+
+    @property
+    def _probabilities(self) -> bool:
+        estimand = self.estimand
+        if self.layout.slope:
+            return False
+        if estimand.type == "zero" or estimand.categories is not None:
+            return True
+        return estimand.type == "response" and isinstance(
+            estimand.fit.family, Binomial | BetaBinomial
         )
 
-    def summary(self) -> Summary:
-        """Return the answer in words and tables."""
-        parts: list[Paragraph | TextTable] = [Paragraph(self._estimand()), self._table()]
-        parts.append(self._means_table())
-        if self.question.compare == "difference" and self._probabilities():
-            parts.append(Paragraph(self._needed_lines()))
-        lines = (*self.question.fit.doubts(), self._how(), self._causal())
-        parts.append(Paragraph(lines))
-        title = f"Average effect of {self.question.variable}: {self.question.fit.formula}"
-        return Summary(Page(title, tuple(parts)))
-
+    @property
     def _outcome(self) -> str:
-        question = self.question
-        response = outcome_name(question.fit.parts[CONDITIONAL])
-        if question.type == "zero":
-            return f"probability of {zero_words(question.fit.family)}"
-        if question.type == "dispersion":
+        estimand = self.estimand
+        response = outcome_name(estimand.fit.parts[CONDITIONAL])
+        if estimand.type == "zero":
+            return f"probability of {zero_words(estimand.fit.family)}"
+        if estimand.type == "dispersion":
             return "dispersion"
-        return f"probability of {response}" if self._probabilities() else f"mean {response}"
+        return f"probability of {response}" if self._probabilities else f"mean {response}"
 
+    @property
     def _compared(self) -> str:
-        if self._slope:
-            return "slope"
-        return {
-            "difference": "difference",
-            "ratio": "ratio",
-            "log ratio": "log ratio",
-            "lift": "lift (ratio - 1)",
-            "odds": "odds ratio",
-        }[self.question.compare]
+        return "slope" if self.layout.slope else COMPARED[self.estimand.compare]
 
-    def _estimand(self) -> tuple[str, ...]:
-        question, people = self.question, self.layout.population
-        variable = question.variable
-        base = next(s for s in self.layout.settings if s.reference)
-        if self._slope:
-            what = f"the slope of the {self._outcome()} in {variable} (per unit)"
-        elif base.own:
+    def _estimand_lines(self) -> tuple[str, ...]:
+        people, variable = self.layout.population, self.estimand.variable
+        if self.layout.slope:
+            what = f"the slope of the {self._outcome} in {variable} (per unit)"
+        elif self.layout.reference.own:
             what = (
-                f"the {self._outcome()} if {variable} were changed as stated, compared with "
+                f"the {self._outcome} if {variable} were changed as stated, compared with "
                 f"{variable} as it is"
             )
         else:
-            what = f"the {self._outcome()} if {variable} were set to each value in every row"
-        over = people.described()
-        lines = [f"What is estimated: {what}, averaged over {over}, the other columns as they are."]
-        lines.append(self._effects_line())
+            what = f"the {self._outcome} if {variable} were set to each value in every row"
+        lines = [
+            f"What is estimated: {what}, averaged over {people.described()}, the other columns "
+            "as they are.",
+            self._effects_line(),
+        ]
         if people.n_dropped:
             lines.append(f"{people.n_dropped:,} rows were left out: a value is missing.")
         return tuple(lines)
 
     def _effects_line(self) -> str:
-        names = " and ".join(self.question.fit.n_groups)
+        names = " and ".join(self.estimand.fit.n_groups)
         if not names:
             return "The model has no random effects: the average is that of its means."
-        if self.question.kind == "conditional":
+        if self.estimand.kind == "conditional":
             return f"Conditional: each row with the predicted random effects of its own {names}."
-        if self.question.linear:
+        if self.estimand.linear:
             return (
                 f"The model is linear: this holds for a typical {names} and on average over "
                 f"the population of {names} alike."
             )
-        if self.question.kind == "typical":
+        if self.estimand.kind == "typical":
             return f"Typical: for rows whose random effects of {names} are zero."
         return (
             f"Population: integrated over the random effects, so over new {names} drawn from "
             "the fitted distribution."
         )
 
-    def _table(self) -> TextTable:
-        percent = f"{100 * self.conf_level:g}%"
-        labels = self.layout.columns(len(self.layout.settings) - 1)
-        finite = bool(np.isfinite(self.comparisons.df).any())
-        tests: tuple[str, ...] = ("df", "t", "p") if finite else ("z", "p")
-        if self.n_failed is not None:
-            tests = ("p",)
-        header = ("", *labels, self._compared(), "std_error", *tests)
-        header = (*header, f"{percent} low", f"{percent} high")
-        rows = tuple(self._row(i, labels, tests) for i in range(len(self.contrasts)))
-        return TextTable(self._compared().capitalize(), header, rows, 1 + len(labels))
-
-    def _row(self, i: int, labels: dict[str, Any], tests: tuple[str, ...]) -> tuple[str, ...]:
-        own = self.comparisons
-        places = decimals(float(own.std_error[i]))
-        shown = {
-            "df": number(float(own.df[i]), 1),
-            "t": number(float(own.statistic[i]), 2),
-            "z": number(float(own.statistic[i]), 2),
-            "p": p_value(float(own.p_value[i])),
-        }
-        return (
-            self.contrasts[i],
-            *(str(values[i]) for values in labels.values()),
-            number(float(own.estimate[i]), places),
-            number(float(own.std_error[i]), places),
-            *(shown[name] for name in tests),
-            number(float(own.conf_low[i]), places),
-            number(float(own.conf_high[i]), places),
-        )
-
-    def _means_table(self) -> TextTable:
-        percent = f"{100 * self.conf_level:g}%"
-        own, names = self.averages, self.layout.shown_labels
-        labels = {
-            self.question.variable: names,
-            **self.layout.columns(len(names) // self.layout.each),
-        }
-        rows = []
-        for i in range(len(own.estimate)):
-            places = decimals(float(own.std_error[i]))
-            values = (own.estimate, own.std_error, own.conf_low, own.conf_high)
-            rows.append(
-                (
-                    *(str(column[i]) for column in labels.values()),
-                    *(number(float(v[i]), places) for v in values),
-                )
-            )
-        header = (*labels, "mean", "std_error", f"{percent} low", f"{percent} high")
-        caption = f"{self._outcome().capitalize()}, averaged, under each value"
-        return TextTable(caption, header, tuple(rows), len(labels))
-
-    def _needed_lines(self) -> tuple[str, ...]:
-        own = self.comparisons
-        lines = []
-        labels = self.layout.columns(len(self.layout.settings) - 1)
-        for i, name in enumerate(self.contrasts[:12]):
-            ends = (own.estimate[i], own.conf_low[i], own.conf_high[i])
-            found = number_needed(*map(float, ends))
-            spans = " and ".join(
-                f"{number(low, 1)} to {'infinity' if np.isinf(high) else number(high, 1)} "
-                f"for one {event}"
-                for event, low, high in found.intervals
-            )
-            where = ", ".join([name, *(str(values[i]) for values in labels.values())])
-            lines.append(
-                f"Number needed to treat ({where}): {number(found.estimate, 1)} for one event "
-                f"{found.event}; {100 * self.conf_level:g}% interval {spans}."
-            )
-        return tuple(lines)
-
     def _how(self) -> str:
         if self.n_failed is not None:
             failed = f" ({self.n_failed} failed)" if self.n_failed else ""
             return f"Percentile intervals of a parametric bootstrap{failed}."
-        scale = {"ratio": "logarithm", "lift": "logarithm", "odds": "logit"}
-        where = scale.get(self.question.compare)
-        made = (
+        where = SCALES.get(self.estimand.compare)
+        scale = (
             f" Tests and intervals on the scale of the {where}, transformed back." if where else ""
         )
-        if self.question.linear:
-            return f"Standard errors from the covariance of the fixed effects.{made}"
+        if self.estimand.linear:
+            return f"Standard errors from the covariance of the fixed effects.{scale}"
         return (
             "Standard errors by the delta method through all coefficients and variance "
-            f"parameters.{made}"
+            f"parameters.{scale}"
         )
 
     def _causal(self) -> str:
-        others = [c for c in self.layout.population.columns if c != self.question.variable]
-        named = ", ".join(others[:8]) + (", ..." if len(others) > 8 else "")
+        others = [c for c in self.layout.population.columns if c != self.estimand.variable]
+        named = ", ".join(others[:MOST_NAMED]) + (", ..." if len(others) > MOST_NAMED else "")
         given = f" given {named}" if others else ""
         return (
             f"This compares predictions. To read it as the effect of changing "
-            f"{self.question.variable} needs assumptions that no model can check: no unmeasured "
+            f"{self.estimand.variable} needs assumptions that no model can check: no unmeasured "
             f"cause of both{given} (which randomisation gives), every value possible for "
             "everybody, and the model right."
         )
-
-    def __repr__(self) -> str:
-        return str(self.summary())
-
-    def _repr_html_(self) -> str:
-        return self.summary()._repr_html_()

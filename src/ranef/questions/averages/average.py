@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,12 +14,11 @@ from ranef.families.links import LINKS
 from ranef.fits.fit import Fit
 from ranef.fits.protocol import Estimating, Generative, Refittable, require
 from ranef.inference.coefficients.wald import Intervals, quantile, wald
-from ranef.inference.rows.averaging import Means
 from ranef.questions.averages.answer import AverageEffect
 from ranef.questions.averages.bootstrap import by_bootstrap
-from ranef.questions.averages.cells import Cells, Question, comparison_of, contrast_names
+from ranef.questions.averages.cells import Cells, EffectEstimand
 from ranef.questions.averages.numbers import COMPARISONS
-from ranef.questions.averages.population import Population, Setting, read_population, settings_of
+from ranef.questions.averages.population import read_population, settings_of
 
 __all__ = ["AverageEffect", "average"]
 
@@ -126,90 +126,77 @@ def average(
       contrast  estimate
     0    1 / 0     1.243
     """
-    question = _question(fit, variable, compare, kind, type, df, method)
+    estimand = _estimand(fit, variable, compare, kind, type, df)
+    method = arguments.choice("method", method, METHODS)
     level = arguments.conf_level(conf_level)
     people = read_population(fit, variable, population, by, weights)
     settings = settings_of(fit, people, variable, levels, reference, change, compare)
-    found = question.means(people, settings)
+    cells = Cells(people, settings, estimand.categories)
     if method == "bootstrap":
         require(fit, "average(method='bootstrap')", Refittable, Generative)
-        return by_bootstrap(question, people, settings, found, level, n, rng, progress)
-    return _by_delta(question, people, settings, found, level)
+        return by_bootstrap(estimand, cells, level, n, rng, progress)
+    return _by_delta(estimand, cells, level)
 
 
-def _question(
-    fit: Any, variable: Any, compare: str, kind: str, type: str, df: str | None, method: str
-) -> Question:
+def _estimand(
+    fit: Any, variable: Any, compare: str, kind: str, type: str, df: str | None
+) -> EffectEstimand:
     require(fit, "average()", Estimating)
     arguments.choice("compare", compare, tuple(COMPARISONS))
     arguments.choice("kind", kind, KINDS)
     arguments.choice("type", type, ("response", "zero", "dispersion"))
-    arguments.choice("method", method, METHODS)
     fit.mean_scale(type)
     fit.method(df)
-    return Question(fit, variable, compare, kind, type, df, method)
+    return EffectEstimand(fit, variable, compare, kind, type, df)
 
 
 # --- the delta method
 
 
-def _by_delta(
-    question: Question,
-    population: Population,
-    settings: Sequence[Setting],
-    found: Means,
-    level: float,
-) -> AverageEffect:
-    fit = question.fit
-    covariance, J = fit.means_covariance(found, question.df)
-    known = fit.knowledge(question.df)
-    cells = Cells(population, tuple(settings), question.categories)
-    compared = comparison_of(question, cells, found)
+def _by_delta(estimand: EffectEstimand, cells: Cells, level: float) -> AverageEffect:
+    fit = estimand.fit
+    averages = estimand.means(fit, estimand.rows(cells), cells.population)
+    covariance, J = fit.means_covariance(averages, estimand.df)
+    knowledge = fit.knowledge(estimand.df)
 
-    def answers(value: Floats, weights: Floats) -> Intervals:
+    def tested(value: Floats, weights: Floats) -> Intervals:
         error = np.sqrt(np.maximum(np.sum(weights @ covariance * weights, axis=1), 0.0))
-        normal = question.kind == "conditional"
-        df = np.full(len(value), np.inf) if normal else known.degrees(weights @ J)
+        normal = estimand.kind == "conditional"
+        df = np.full(len(value), np.inf) if normal else knowledge.degrees(weights @ J)
         return wald(value, error, df, level)
 
-    contrast = answers(compared.value, compared.weights)
-    mean = cells.shown @ found.value
-    means = _carried(question, mean, answers(mean, cells.shown), level)
+    compared = cells.compared(averages.value, estimand.compare)
+    printed = tested(cells.printed @ averages.value, cells.printed)
     return AverageEffect(
-        question=question,
+        estimand=estimand,
         layout=cells,
-        contrasts=contrast_names(question, cells),
-        comparisons=_on_own_scale(question.compare, contrast),
-        averages=means,
+        comparisons=_on_own_scale(estimand.compare, tested(compared.value, compared.weights)),
+        averages=_within_range(fit.mean_scale(estimand.type), printed, level),
         covariance=covariance,
         conf_level=level,
         n_failed=None,
     )
 
 
-def _on_own_scale(compare: str, found: Intervals) -> Intervals:
+def _on_own_scale(compare: str, tested: Intervals) -> Intervals:
     """Carry comparisons back from the scale of their tests."""
     scale = COMPARISONS[compare]
     with np.errstate(over="ignore"):
-        slope = scale.back_slope(found.estimate)
-        return Intervals(
-            scale.back(found.estimate),
-            slope * found.std_error,
-            found.df,
-            found.statistic,
-            found.p_value,
-            scale.back(found.conf_low),
-            scale.back(found.conf_high),
+        return replace(
+            tested,
+            estimate=scale.back(tested.estimate),
+            std_error=scale.back_slope(tested.estimate) * tested.std_error,
+            conf_low=scale.back(tested.conf_low),
+            conf_high=scale.back(tested.conf_high),
         )
 
 
-def _carried(question: Question, value: Floats, found: Intervals, level: float) -> Intervals:
+def _within_range(scale: str, means: Intervals, level: float) -> Intervals:
     """Intervals of means within the range of means: made on the scale of a link."""
-    link = LINKS[question.fit.mean_scale(question.type)]
+    link = LINKS[scale]
     with np.errstate(divide="ignore", invalid="ignore"):
-        centre = link.function(value)
-        half = quantile(level, found.df) * found.std_error / np.abs(link.first(centre))
+        centre = link.function(means.estimate)
+        half = quantile(level, means.df) * means.std_error / np.abs(link.first(centre))
         ends = np.sort([link.inverse(centre - half), link.inverse(centre + half)], axis=0)
-    sure = found.std_error == 0
-    low, high = np.where(sure, value, ends[0]), np.where(sure, value, ends[1])
-    return Intervals(value, found.std_error, found.df, found.statistic, found.p_value, low, high)
+    low, high = np.where(means.std_error == 0, means.estimate, ends)
+    return replace(means, conf_low=low, conf_high=high)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from ranef import arguments
-from ranef.display.answer import Summary
-from ranef.display.numbers import decimals, number, p_value
-from ranef.display.page import Page, Paragraph, TextTable
+from ranef.description.parameter_tables import TESTED_ESTIMATES, estimate_columns
+from ranef.display.answer import Answer
+from ranef.display.columns import Column, Fixed, Listing, Significant, Sized
+from ranef.display.numbers import number
 from ranef.errors import DataError, ModelError
 from ranef.fits.mixed import MixedFit
 from ranef.fits.new_rows import read_rows
@@ -21,9 +22,10 @@ from ranef.models.labels import category, threshold_label
 from ranef.models.records import GeneralisedEstimate, as_generalised
 from ranef.questions.averages import marginal_numbers
 from ranef.questions.averages.marginal_numbers import Marginal
-from ranef.tables import make_table
 
 __all__ = ["PopulationAverage", "marginal"]
+
+NORMAL_ESTIMATES = tuple(name for name in TESTED_ESTIMATES if name != "df")
 
 
 def marginal(fit: MixedFit, *, conf_level: float = 0.95) -> PopulationAverage:
@@ -71,12 +73,12 @@ def marginal(fit: MixedFit, *, conf_level: float = 0.95) -> PopulationAverage:
             "those of the population already"
         )
     level = arguments.conf_level(conf_level)
-    found = marginal_numbers.marginal(estimate, conf_level=level)
-    return PopulationAverage(fit, estimate, found, level)
+    coefficients = marginal_numbers.marginal(estimate, conf_level=level)
+    return PopulationAverage(fit, estimate, coefficients, level)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class PopulationAverage:
+class PopulationAverage(Answer):
     """Coefficients of the population; `ranef.marginal` makes it.
 
     Attributes
@@ -84,20 +86,28 @@ class PopulationAverage:
     fit : GeneralizedMixedModelFit
     estimate : GeneralisedEstimate
         Of the fit.
-    found : Marginal
-        The coefficients as arrays, with their covariance matrix.
+    coefficients : Marginal
+        As arrays, with their covariance matrix.
     conf_level : float
     """
 
     fit: MixedFit
     estimate: GeneralisedEstimate
-    found: Marginal
+    coefficients: Marginal
     conf_level: float
+
+    @property
+    def title(self) -> str:
+        return f"Population averages: {self.fit.formula}"
+
+    @property
+    def library(self) -> str:
+        return self.fit.frame.library
 
     @property
     def terms(self) -> tuple[str, ...]:
         """Names of the coefficients, as in the fit."""
-        return tuple(threshold_label(name, self.fit.levels) for name in self.found.names)
+        return tuple(threshold_label(name, self.fit.levels) for name in self.coefficients.names)
 
     def tidy(self, *, exponentiate: bool = False) -> Any:
         """Return the coefficients as a table.
@@ -115,23 +125,53 @@ class PopulationAverage:
             coefficient of the model, `attenuation` estimate / conditional. A
             multinomial model adds `response`.
         """
-        carry = np.exp if arguments.flag("exponentiate", exponentiate) else np.asarray
-        found, own = self.found, self.found.intervals
-        columns: dict[str, Any] = {
-            "term": list(self.terms),
-            "estimate": carry(own.estimate),
-            "std_error": own.std_error,
-            "statistic": own.statistic,
-            "p_value": own.p_value,
-            "conf_low": carry(own.conf_low),
-            "conf_high": carry(own.conf_high),
-            "conditional": carry(found.conditional),
-            "attenuation": found.attenuation,
-        }
-        if any(r is not None for r in found.responses):
-            named = [category(r, self.fit.levels) for r in found.responses]
-            columns = {"response": named, **columns}
-        return make_table(columns, self.fit.frame.library)
+        return self.tabled(self._listing(arguments.flag("exponentiate", exponentiate)))
+
+    def tables(self) -> tuple[Listing, ...]:
+        return (self._listing(False),)
+
+    def _listing(self, exponentiate: bool) -> Listing:
+        coef, levels = self.coefficients, self.fit.levels
+        carry = np.exp if exponentiate else np.asarray
+        ends = {n: carry(getattr(coef.intervals, n)) for n in ("estimate", "conf_low", "conf_high")}
+        carried, sized = replace(coef.intervals, **ends), Sized(coef.intervals.std_error)
+        responses = [category(r, levels) for r in coef.responses]
+        names = [
+            t if r is None else f"{r}: {t}" for t, r in zip(self.terms, responses, strict=True)
+        ]
+        categories = [Column("response", responses, printed=False)]
+        columns = (
+            *(categories if any(r is not None for r in responses) else ()),
+            Column("name", names, heading="", tabled=False),
+            Column("term", list(self.terms), printed=False),
+            *estimate_columns(carried, self.conf_level, NORMAL_ESTIMATES, {"statistic": "z"}),
+            *self._ratios(names),
+            Column("conditional", carry(coef.conditional), sized),
+            Column("attenuation", coef.attenuation, Fixed(3), "ratio"),
+        )
+        return Listing("coefficients", columns, "Coefficients of the population (normal tests)")
+
+    def _ratios(self, names: list[str]) -> list[Column]:
+        """Exponentials in print, where they are ratios; none of intercepts and thresholds."""
+        word = ratio_word(self.fit.family)
+        if word is None:
+            return []
+        ratios = [
+            None if term == "(Intercept)" or "|" in name else float(np.exp(b))
+            for term, name, b in zip(self.terms, names, self.coefficients.estimate, strict=True)
+        ]
+        return [Column("exponentiated", ratios, Significant(3), word, tabled=False)]
+
+    def sentences(self) -> tuple[str, ...]:
+        group = " and ".join(dict.fromkeys(f.name for f in self.fit.estimate.factors))
+        return (
+            f"A coefficient compares the means of the population, over all {group}, on the "
+            "scale of the link; 'conditional' holds for a typical level, 'ratio' is the "
+            "estimate over it (attenuation).",
+            "Standard errors by the delta method, that of the covariance parameters included.",
+            "Largest distance of a row's mean from the line on that scale: "
+            f"{number(self.coefficients.lack_of_fit, 3)}.",
+        )
 
     def predict(self, new: Any = None, *, conf_level: float | None = None) -> Any:
         """Predict means of the population for rows, as the fit's ``kind="population"``.
@@ -179,53 +219,8 @@ class PopulationAverage:
             raise DataError(
                 f"{frame.accounting.n_dropped} rows of the table lack a value; contrasts need all"
             )
-        found = generalised_prediction.contrasts(self.estimate, rows, C, conf_level=self.conf_level)
-        names = ("estimate", "std_error", "statistic", "p_value", "conf_low", "conf_high")
-        columns = {name: getattr(found, name) for name in names}
-        return make_table(columns, self.fit.frame.library)
-
-    def summary(self) -> Summary:
-        """Return the coefficients in words and a table."""
-        percent = f"{100 * self.conf_level:g}%"
-        word = ratio_word(self.fit.family)
-        ratios = () if word is None else (word,)
-        bounds = (f"{percent} low", f"{percent} high")
-        header = ("", "estimate", "std_error", "z", "p", *bounds, *ratios, "conditional", "ratio")
-        rows = tuple(self._row(j, word is not None) for j in range(len(self.terms)))
-        group = " and ".join(dict.fromkeys(f.name for f in self.fit.estimate.factors))
-        lines = (
-            f"A coefficient compares the means of the population, over all {group}, on the "
-            "scale of the link; 'conditional' holds for a typical level, 'ratio' is the "
-            "estimate over it (attenuation).",
-            "Standard errors by the delta method, that of the covariance parameters included.",
-            "Largest distance of a row's mean from the line on that scale: "
-            f"{number(self.found.lack_of_fit, 3)}.",
+        differences = generalised_prediction.contrasts(
+            self.estimate, rows, C, conf_level=self.conf_level
         )
-        table = TextTable("Coefficients of the population (normal tests)", header, rows)
-        return Summary(Page(f"Population averages: {self.fit.formula}", (table, Paragraph(lines))))
-
-    def _row(self, j: int, carried: bool) -> tuple[str, ...]:
-        own = self.found.intervals
-        places = decimals(float(own.std_error[j]))
-        values = (own.estimate[j], own.std_error[j])
-        response = category(self.found.responses[j], self.fit.levels)
-        name = self.terms[j] if response is None else f"{response}: {self.terms[j]}"
-        exp = float(np.exp(own.estimate[j]))
-        shown = "" if self.terms[j] == "(Intercept)" or "|" in name else number(exp, decimals(exp))
-        return (
-            name,
-            *(number(float(v), places) for v in values),
-            number(float(own.statistic[j]), 2),
-            p_value(float(own.p_value[j])),
-            number(float(own.conf_low[j]), places),
-            number(float(own.conf_high[j]), places),
-            *((shown,) if carried else ()),
-            number(float(self.found.conditional[j]), places),
-            number(float(self.found.attenuation[j]), 3),
-        )
-
-    def __repr__(self) -> str:
-        return str(self.summary())
-
-    def _repr_html_(self) -> str:
-        return self.summary()._repr_html_()
+        columns = estimate_columns(differences, self.conf_level, NORMAL_ESTIMATES)
+        return self.tabled(Listing("contrasts", columns))

@@ -119,20 +119,20 @@ def marginal(
     return _projected(estimate, component, means, conf_level)
 
 
-def marginal_intervals(found: Marginal, L: Floats, conf_level: float = 0.95) -> Intervals:
+def marginal_intervals(coefficients: Marginal, L: Floats, conf_level: float = 0.95) -> Intervals:
     """Estimate, test and interval of l'beta_m for each row of L (q, m)."""
     L = np.atleast_2d(np.asarray(L, dtype=np.float64))
-    if L.shape[1] != len(found.estimate):
+    if L.shape[1] != len(coefficients.estimate):
         raise ModelError(
-            f"the hypothesis has {L.shape[1]} columns but there are {len(found.estimate)} "
-            "marginal coefficients; give one column a coefficient"
+            f"the hypothesis has {L.shape[1]} columns but there are "
+            f"{len(coefficients.estimate)} marginal coefficients; give one column a coefficient"
         )
-    error = np.sqrt(np.sum(L @ found.vcov * L, axis=1))
-    return wald(L @ found.estimate, error, np.full(len(L), np.inf), conf_level)
+    error = np.sqrt(np.sum(L @ coefficients.vcov * L, axis=1))
+    return wald(L @ coefficients.estimate, error, np.full(len(L), np.inf), conf_level)
 
 
 @dataclass(frozen=True, eq=False)
-class _Equation:
+class _LinkedMeans:
     """Links of marginal means (S,), their derivatives (S, P + k), and what they are linear in."""
 
     X: Floats
@@ -142,7 +142,7 @@ class _Equation:
 
 
 def _projected(
-    estimate: GeneralisedEstimate, component: str, means: list[_Equation], conf_level: float
+    estimate: GeneralisedEstimate, component: str, means: list[_LinkedMeans], conf_level: float
 ) -> Marginal:
     """Least squares of the links of the means on their columns."""
     columns = np.unique(np.concatenate([m.columns for m in means]))
@@ -156,17 +156,17 @@ def _projected(
     beta = np.linalg.solve(R, Q.T @ value)
     J = np.linalg.solve(R, Q.T @ slope)
     vcov = J @ joint_covariance(estimate) @ J.T
-    known = estimate.coefficients[columns]
+    conditional = estimate.coefficients[columns]
     names, responses = _labels(estimate, columns)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        attenuation = np.where(known != 0, beta / known, np.nan)
+    attenuation = np.full(len(beta), np.nan)
+    np.divide(beta, conditional, out=attenuation, where=conditional != 0)
     error = np.sqrt(np.maximum(np.diag(vcov), 0.0))
     return Marginal(
         component,
         names,
         responses,
         columns,
-        known,
+        conditional,
         beta,
         vcov,
         J,
@@ -179,13 +179,13 @@ def _projected(
 def _labels(
     estimate: GeneralisedEstimate, columns: Ints
 ) -> tuple[tuple[str, ...], tuple[str | None, ...]]:
-    known = {
+    every = {
         k: (name, part.response)
         for part in estimate.components
         for k, name in enumerate(part.names, part.coefficients.start)
     }
-    found = [known[int(k)] for k in columns]
-    return tuple(name for name, _ in found), tuple(response for _, response in found)
+    names, responses = zip(*(every[int(k)] for k in columns), strict=True)
+    return names, responses
 
 
 def _less_offset(value: Floats, part: LinearPart) -> Floats:
@@ -194,33 +194,31 @@ def _less_offset(value: Floats, part: LinearPart) -> Floats:
 
 def _one(
     estimate: GeneralisedEstimate, component: str, parts: Parts, etas: Floats, variances: Floats
-) -> list[_Equation]:
+) -> list[_LinkedMeans]:
     """The mean of one predictor's parameter."""
     a, link = _predictor(estimate, component)
-    found = expectation(through(link, a, len(parts)), etas, variances)
-    known, mean = LINKS[link], found.value[:, 0]
-    value = known.function(mean)
-    slope = expectation_gradient(estimate, parts, found, 0) / known.first(value)[:, None]
+    means = expectation(through(link, a, len(parts)), etas, variances)
+    value = LINKS[link].function(means.value[:, 0])
+    slope = expectation_gradient(estimate, parts, means, 0) / LINKS[link].first(value)[:, None]
     part = parts[a]
-    return [_Equation(part.X, part.columns, _less_offset(value, part), slope)]
+    return [_LinkedMeans(part.X, part.columns, _less_offset(value, part), slope)]
 
 
 def _predictor(estimate: GeneralisedEstimate, component: str) -> tuple[int, str]:
     """Number and link of the predictor of a component."""
-    own = [c.name for c in estimate.components]
-    names = [name for name in ("conditional", "zero", "dispersion") if name in own]
+    components = [c.name for c in estimate.components]
+    names = [name for name in ("conditional", "zero", "dispersion") if name in components]
     if component not in names:
-        known = ", ".join(repr(name) for name in dict.fromkeys(names))
         raise ModelError(
             f"the model has no component {component!r}{suggestion(component, names)}; "
-            f"there are {known}"
+            f"there are {', '.join(map(repr, names))}"
         )
     return predictor_of(estimate, component), component_link(estimate, component)
 
 
 def _below(
     estimate: GeneralisedEstimate, parts: Parts, etas: Floats, variances: Floats
-) -> list[_Equation]:
+) -> list[_LinkedMeans]:
     """P(y <= j) of ordered categories: F^-1 of it is threshold_j - eta."""
     link = LINKS[estimate.family.link]
     J = len(parts)
@@ -239,32 +237,32 @@ def _below(
         None,
         STRIPS.get(estimate.family.link, np.pi / 2),
     )
-    found = expectation(below, etas, variances)
-    out = []
+    shares = expectation(below, etas, variances)
+    means = []
     for j in range(J - 1):
-        value = link.function(found.value[:, j])
-        J_value = expectation_gradient(estimate, parts, found, j) / link.first(value)[:, None]
+        value = link.function(shares.value[:, j])
+        J_value = expectation_gradient(estimate, parts, shares, j) / link.first(value)[:, None]
         X = np.hstack([-parts[0].X, parts[j + 1].X])
         columns = np.concatenate([parts[0].columns, parts[j + 1].columns])
         if parts[0].offset is not None:
             value = value + parts[0].offset
-        out.append(_Equation(X, columns, value, J_value))
-    return out
+        means.append(_LinkedMeans(X, columns, value, J_value))
+    return means
 
 
 def _odds(
     estimate: GeneralisedEstimate, parts: Parts, etas: Floats, variances: Floats
-) -> list[_Equation]:
+) -> list[_LinkedMeans]:
     """Log odds of each category against the first."""
-    found = expectation(target(estimate, "response").factors[0], etas, variances)
-    p = found.value
-    base = expectation_gradient(estimate, parts, found, 0) / p[:, :1]
+    shares = expectation(target(estimate, "response").factors[0], etas, variances)
+    p = shares.value
+    base = expectation_gradient(estimate, parts, shares, 0) / p[:, :1]
     return [
-        _Equation(
+        _LinkedMeans(
             part.X,
             part.columns,
             _less_offset(np.log(p[:, k] / p[:, 0]), part),
-            expectation_gradient(estimate, parts, found, k) / p[:, k, None] - base,
+            expectation_gradient(estimate, parts, shares, k) / p[:, k, None] - base,
         )
         for k, part in enumerate(parts, 1)
     ]

@@ -92,17 +92,15 @@ def for_marginaleffects(fit: MixedFit, kind: str = "population") -> Any:
         def get_predict(self, params: Any, newdata: Any) -> Any:
             at = fit.inference.moved(np.asarray(params, dtype=np.float64))
             rows = newdata.to_polars() if hasattr(newdata, "to_polars") else newdata
-            given = type(fit)(at, fit.frame).predict(rows, kind=kind)
-            found = given.to_numpy()
-            n = len(found)
-            if found.ndim == 1:
-                return pl.DataFrame({"rowid": np.arange(n), "estimate": found})
-            categories = list(fit.categories or ())
+            means = type(fit)(at, fit.frame).predict(rows, kind=kind).to_numpy()
+            n = len(means)
+            if means.ndim == 1:
+                return pl.DataFrame({"rowid": np.arange(n), "estimate": means})
             return pl.DataFrame(
                 {
-                    "rowid": np.tile(np.arange(n), found.shape[1]),
-                    "group": np.repeat(categories, n),
-                    "estimate": found.T.ravel(),
+                    "rowid": np.tile(np.arange(n), means.shape[1]),
+                    "group": np.repeat(list(fit.categories or ()), n),
+                    "estimate": means.T.ravel(),
                 }
             )
 
@@ -135,12 +133,12 @@ def _type(column: Any, pl: Any) -> str:
 def _model_data(fit: MixedFit, pl: Any) -> tuple[dict[str, Any], list[str]]:
     """Return the predictors as columns of polars, categories as Enums, and their names."""
     table = Table.of(fit.frame.rows_used())
-    used: list[str] = []
-    for spec in fit.parts.values():
-        model = spec.recipe.model
-        for bar in model.bars:
-            used += [name for node in bar.left.variables for name in column_names(node)]
-        used += [n for node in model.fixed.variables for n in column_names(node)]
+    used = {
+        name
+        for spec in fit.parts.values()
+        for node in spec.recipe.model.predictors
+        for name in column_names(node)
+    }
     variables = [name for name in table.columns if name in used]
     columns = {}
     for name in variables:

@@ -36,7 +36,7 @@ Codes = NDArray[np.intp]
 
 
 @dataclass(frozen=True)
-class Scale:
+class ComparisonScale:
     """The scale on which a comparison of two means has its test and interval.
 
     Attributes
@@ -71,20 +71,12 @@ def _logit(m: Floats) -> tuple[Floats, Floats]:
         return np.log(m / (1 - m)), 1 / (m * (1 - m))
 
 
-def _same(d: Floats) -> Floats:
-    return d
-
-
-def _one(d: Floats) -> Floats:
-    return np.ones_like(d)
-
-
-COMPARISONS: dict[str, Scale] = {
-    "difference": Scale(_identity, _same, _one, 0.0),
-    "ratio": Scale(_log, np.exp, np.exp, 1.0),
-    "log ratio": Scale(_log, _same, _one, 0.0),
-    "lift": Scale(_log, np.expm1, np.exp, 0.0),
-    "odds": Scale(_logit, np.exp, np.exp, 1.0),
+COMPARISONS: dict[str, ComparisonScale] = {
+    "difference": ComparisonScale(_identity, np.asarray, np.ones_like, 0.0),
+    "ratio": ComparisonScale(_log, np.exp, np.exp, 1.0),
+    "log ratio": ComparisonScale(_log, np.asarray, np.ones_like, 0.0),
+    "lift": ComparisonScale(_log, np.expm1, np.exp, 0.0),
+    "odds": ComparisonScale(_logit, np.exp, np.exp, 1.0),
 }
 
 
@@ -133,16 +125,16 @@ def compare(means: Floats, high: Codes, low: Codes, how: str, divisor: float = 1
 
 
 def _check_range(means: Floats, used: Codes, how: str) -> None:
-    own = means[used]
-    if how == "odds" and not np.all((own >= 0) & (own <= 1)):
+    low, high = means[used].min(), means[used].max()
+    run = f"the means run from {low:.4g} to {high:.4g}"
+    if how == "odds" and not (low >= 0 and high <= 1):
         raise ModelError(
-            f"compare='odds' is of probabilities; the means run from {own.min():.4g} to "
-            f"{own.max():.4g}. Use compare='difference' or 'ratio'"
+            f"compare='odds' is of probabilities; {run}. Use compare='difference' or 'ratio'"
         )
-    if how in ("ratio", "log ratio", "lift") and not (np.all(own >= 0) or np.all(own <= 0)):
+    if how in ("ratio", "log ratio", "lift") and not (low >= 0 or high <= 0):
         raise ModelError(
-            f"the means run from {own.min():.4g} to {own.max():.4g}, and a ratio of means on "
-            "both sides of zero says nothing; use compare='difference'"
+            f"{run}, and a ratio of means on both sides of zero says nothing; use "
+            "compare='difference'"
         )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ranef.errors import DataError, LevelError, ModelError, UnknownColumnError, suggestion
 from ranef.fits.fit import Fit
 from ranef.formula.labels import shown_level
-from ranef.formula.syntax import Node, column_names
+from ranef.formula.syntax import column_names
 from ranef.tables import Repeated, Table
 
 __all__ = ["Population", "Setting", "read_population", "settings_of"]
@@ -106,7 +106,7 @@ class Setting:
 
 def read_population(fit: Fit, variable: Any, population: Any, by: Any, weights: Any) -> Population:
     """Read the rows to average over; rows with a missing value are left out."""
-    columns = _check_variable(fit, variable)
+    columns = _predictors(fit, variable)
     if population is None:
         table, library = Table.of(fit.frame.rows_used()), fit.frame.library
     else:
@@ -117,22 +117,22 @@ def read_population(fit: Fit, variable: Any, population: Any, by: Any, weights: 
         _require(table, name, population)
     if not table.n_rows:
         raise DataError("the population has no rows to average over")
-    own = _weights(fit, table, weights, population)
-    groups, labels, known = _groups(table, named)
-    kept = known & np.isfinite(own) & _complete(fit, table, variable)
+    counts = _weights(fit, table, weights, population)
+    groups, labels, grouped = _groups(table, named)
+    kept = grouped & np.isfinite(counts) & _complete(fit, table, variable)
     if not kept.any():
         raise DataError(
             "every row of the population lacks a value; there is nobody to average over"
         )
-    if np.any(own[kept] < 0):
-        raise DataError(f"weights must not be negative; {int(np.sum(own[kept] < 0))} are")
+    if np.any(counts[kept] < 0):
+        raise DataError(f"weights must not be negative; {int(np.sum(counts[kept] < 0))} are")
     present = np.unique(groups[kept])
     codes = np.searchsorted(present, groups[kept])
-    if np.any(np.bincount(codes, own[kept]) <= 0):
+    if np.any(np.bincount(codes, counts[kept]) <= 0):
         raise DataError("the weights of a group add up to zero")
     return Population(
         table.mapping(None if kept.all() else kept),
-        own[kept],
+        counts[kept],
         codes.astype(np.intp),
         tuple(labels[g] for g in present),
         named,
@@ -144,25 +144,20 @@ def read_population(fit: Fit, variable: Any, population: Any, by: Any, weights: 
     )
 
 
-def _nodes(fit: Fit) -> Iterable[Node]:
-    for spec in fit.parts.values():
-        model = spec.recipe.model
-        yield from model.fixed.variables
-        yield from model.offsets
-        for bar in model.bars:
-            yield from bar.left.variables
+def _used_columns(fit: Fit) -> list[str]:
+    """Columns of the variables that the formulas predict from."""
+    nodes = (node for spec in fit.parts.values() for node in spec.recipe.model.predictors)
+    return list(dict.fromkeys(name for node in nodes for name in column_names(node)))
 
 
-def _check_variable(fit: Fit, variable: Any) -> tuple[str, ...]:
-    """Columns of the predictors, `variable` among them."""
-    used = tuple(dict.fromkeys(name for node in _nodes(fit) for name in column_names(node)))
-    extra = [spec.recipe.offset_column for spec in fit.parts.values()]
-    used = tuple(dict.fromkeys([*used, *(name for name in extra if name is not None)]))
+def _predictors(fit: Fit, variable: Any) -> tuple[str, ...]:
+    """Columns of the predictors; refuse a variable that is none of them."""
+    offsets = [spec.recipe.offset_column for spec in fit.parts.values()]
+    used = tuple(dict.fromkeys([*_used_columns(fit), *(n for n in offsets if n is not None)]))
     if not isinstance(variable, str) or variable not in used:
-        known = ", ".join(map(repr, used)) or "none"
-        hint = suggestion(str(variable), used)
         raise UnknownColumnError(
-            f"no predictor {variable!r}{hint}; the formulas predict from {known}"
+            f"no predictor {variable!r}{suggestion(str(variable), used)}; the formulas predict "
+            f"from {', '.join(map(repr, used)) or 'none'}"
         )
     return used
 
@@ -179,12 +174,10 @@ def _names(what: str, value: Any) -> tuple[str, ...]:
 def _require(table: Table, name: str, population: Any) -> None:
     if name in table:
         return
-    where = "the population" if population is not None else "what the fit keeps of its table"
-    help_ = (
-        ""
-        if population is not None
-        else (" (only the columns that the formulas use); hand the table over by population=")
-    )
+    where, help_ = "the population", ""
+    if population is None:
+        where = "what the fit keeps of its table"
+        help_ = " (only the columns that the formulas use); hand the table over by population="
     raise UnknownColumnError(
         f"no column {name!r} in {where}{suggestion(name, table.columns)}{help_}"
     )
@@ -214,29 +207,23 @@ def _groups(
     """Group of each row, labels of the groups, and which rows have one."""
     groups = np.zeros(table.n_rows, dtype=np.int64)
     labels: list[tuple[Any, ...]] = [()]
-    known = np.ones(table.n_rows, dtype=np.bool_)
+    grouped = np.ones(table.n_rows, dtype=np.bool_)
     for name in names:
         codes, levels = table.codes(name)
-        known &= codes >= 0
+        grouped &= codes >= 0
         groups = groups * len(levels) + np.maximum(codes, 0)
         labels = [(*label, level) for label in labels for level in levels]
-    return groups, labels, known
+    return groups, labels, grouped
 
 
 def _complete(fit: Fit, table: Table, variable: str) -> NDArray[np.bool_]:
     """Which rows have all columns that predictions need, `variable` apart."""
     kept = np.ones(table.n_rows, dtype=np.bool_)
-    for node in _nodes(fit):
-        for name in column_names(node):
-            if name != variable and name in table:
-                kept &= _present(table, name)
+    for name in _used_columns(fit):
+        if name != variable and name in table:
+            plain = table.kind(name) in ("numeric", "boolean", "empty")
+            kept &= ~np.isnan(table.numeric(name)) if plain else table.codes(name)[0] >= 0
     return kept
-
-
-def _present(table: Table, name: str) -> NDArray[np.bool_]:
-    if table.kind(name) in ("numeric", "boolean", "empty"):
-        return ~np.isnan(table.numeric(name))
-    return np.asarray(table.codes(name)[0] >= 0)
 
 
 # --- arms
@@ -252,7 +239,7 @@ def settings_of(
     compare: str,
 ) -> tuple[Setting, ...]:
     """Say which values the variable is given."""
-    column = _known_column(fit, people, variable)
+    column = _column_of(fit, people, variable)
     categories = _coded(fit, variable) or column.kind(variable) not in ("numeric", "boolean")
     if change is not None and (levels is not None or reference is not None):
         raise ModelError("give levels and reference, or change, not both")
@@ -261,15 +248,15 @@ def settings_of(
             f"{variable!r} holds categories, which cannot be changed by an amount; "
             "choose them by levels="
         )
-    known = _values_of(column, variable)
-    if change is None and (categories or levels is not None or len(known) <= FEW):
-        return _level_settings(people, variable, known, levels, reference, categories)
+    values = _values_of(column, variable)
+    if change is None and (categories or levels is not None or len(values) <= FEW):
+        return _level_settings(people, variable, values, levels, reference, categories)
     if reference is not None:
         raise ModelError(f"reference= needs levels= of {variable!r}, which holds numbers")
     return _change_settings(people, variable, column, change, compare)
 
 
-def _known_column(fit: Fit, people: Population, variable: str) -> Table:
+def _column_of(fit: Fit, people: Population, variable: str) -> Table:
     """The table of the fit with its own values of the variable, or the people's."""
     if fit.frame.data is not None and variable in fit.frame.data:
         return Table.of({variable: fit.frame.rows_used()[variable]})
@@ -303,19 +290,19 @@ def _values_of(column: Table, variable: str) -> list[Any]:
 def _level_settings(
     people: Population,
     variable: str,
-    known: list[Any],
+    values: list[Any],
     levels: Any,
     reference: Any,
     categories: bool,
 ) -> tuple[Setting, ...]:
-    chosen = known if levels is None else list(levels)
+    chosen = values if levels is None else list(levels)
     if levels is not None and categories:
-        chosen = [_one_of(variable, level, known) for level in chosen]
+        chosen = [_one_of(variable, level, values) for level in chosen]
     elif levels is not None:
         chosen = [_as_number(variable, level) for level in chosen]
     base = chosen[0] if reference is None and chosen else reference
     if base is not None and categories:
-        base = _one_of(variable, base, known)
+        base = _one_of(variable, base, values)
     if base is not None and not any(level == base for level in chosen):
         chosen = [base, *chosen]
     if len(chosen) < 2:
@@ -330,15 +317,14 @@ def _level_settings(
     )
 
 
-def _one_of(variable: str, level: Any, known: list[Any]) -> Any:
-    """The known category that a value means, by value or in print."""
-    for one in known:
-        if type(one) is type(level) and one == level:
-            return one
-    for one in known:
-        if shown_level(one) == shown_level(level):
-            return one
-    names = [shown_level(one) for one in known]
+def _one_of(variable: str, level: Any, categories: list[Any]) -> Any:
+    """The category that a value means, by value or in print."""
+    names = [shown_level(category) for category in categories]
+    for category in categories:
+        if type(category) is type(level) and category == level:
+            return category
+    if shown_level(level) in names:
+        return categories[names.index(shown_level(level))]
     raise LevelError(
         f"{variable!r} has no category {level!r}{suggestion(str(level), names)}; "
         f"it has {', '.join(map(repr, names[:10]))}"
@@ -361,10 +347,10 @@ def _change_settings(
     people: Population, variable: str, column: Table, change: Any, compare: str
 ) -> tuple[Setting, ...]:
     """Arms of a column of numbers."""
-    known = column.numeric(variable)
-    known = known[np.isfinite(known)]
-    if change == "iqr":
-        return _between(people, *np.quantile(known, [0.25, 0.75]))
+    values = column.numeric(variable)
+    values = values[np.isfinite(values)]
+    if isinstance(change, str) and change == "iqr":
+        return _between(people, *np.quantile(values, [0.25, 0.75]))
     if isinstance(change, list | tuple | np.ndarray):
         if len(change) != 2:
             raise ModelError(f"change= takes two values, low and high, not {len(change)}")
@@ -373,7 +359,7 @@ def _change_settings(
     if change == "slope":
         if compare != "difference":
             raise ModelError("change='slope' is a difference quotient: use compare='difference'")
-        step = STEP * (float(np.std(known)) or 1.0)
+        step = STEP * (float(np.std(values)) or 1.0)
         return (
             Setting(f"{variable} - h", x - step, True, True, f"d/d{variable}", 2 * step),
             Setting(f"{variable} + h", x + step, False, True, f"d/d{variable}", 2 * step),
@@ -382,12 +368,12 @@ def _change_settings(
         raise ModelError(
             f"change={change!r} is not known; use a number, 'sd', 'iqr', 'slope' or two values"
         )
-    size = float(np.std(known, ddof=1)) if change == "sd" else 1.0
-    size = size if change is None or change == "sd" else float(_as_number(variable, change))
+    if change == "sd":
+        change = np.std(values, ddof=1)
+    size = 1.0 if change is None else float(_as_number(variable, change))
     if not np.isfinite(size) or size == 0:
         raise ModelError(f"a change of {size:g} in {variable!r} changes nothing")
-    sign = "+" if size > 0 else "-"
-    named = f"({variable} {sign} {abs(size):g})"
+    named = f"({variable} {'+' if size > 0 else '-'} {abs(size):g})"
     return (Setting(variable, x, True, True), Setting(named, x + size, False, True))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Real
 from os import PathLike
@@ -13,9 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranef import arguments
-from ranef.display.answer import Shown
+from ranef.display.answer import Answer, Part
+from ranef.display.columns import Column, Listing, PValue, Significant
 from ranef.display.numbers import number, p_value
-from ranef.display.page import Page, Paragraph, TextTable
+from ranef.display.page import Paragraph
 from ranef.errors import ModelError
 from ranef.fits.columns import groups_of
 from ranef.fits.mixed import MixedFit
@@ -27,7 +28,6 @@ from ranef.questions.checks.criteria import CRITERIA
 from ranef.questions.checks.findings import FINE, LOOK, NOTE, Case, Finding, judged
 from ranef.questions.checks.influence import Influence, influence
 from ranef.questions.checks.simulated_residuals import SimulatedResiduals
-from ranef.tables import make_table
 
 __all__ = ["Check", "check"]
 
@@ -35,11 +35,11 @@ MOST_DRAWS, FEWEST_DRAWS = 1000, 99
 CELLS = 20_000_000
 MOST_WORK = 20_000_000
 UNRANKED = ("multinomial", "censored")
-WORDS = {LOOK: "look", NOTE: "note", FINE: "fine"}
+CAPTIONS = {LOOK: "Needs a look", NOTE: "To know", FINE: "In order"}
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Check(Shown):
+class Check(Answer):
     """A fit criticised; `check` makes it.
 
     Attributes
@@ -81,21 +81,29 @@ class Check(Shown):
         """True when nothing needs a look."""
         return self.verdict != LOOK
 
+    @property
+    def title(self) -> str:
+        return f"Check of {self.fit.formula}"
+
+    @property
+    def library(self) -> str:
+        return self.fit.frame.library
+
     def of(self, verdict: str) -> tuple[Finding, ...]:
         """Return the findings with a verdict."""
         return tuple(f for f in self.findings if f.verdict == verdict)
 
     def tidy(self) -> Any:
         """Return ``what, verdict, words, number, p_value, advice``, one row a finding."""
-        columns = {
-            "what": [f.what for f in self.findings],
-            "verdict": [f.verdict for f in self.findings],
-            "words": [f.words for f in self.findings],
-            "number": np.array([f.number for f in self.findings]),
-            "p_value": np.array([f.p_value for f in self.findings]),
-            "advice": [f.advice for f in self.findings],
-        }
-        return make_table(columns, self.fit.frame.library)
+        return super().tidy()
+
+    def tables(self) -> tuple[Listing, ...]:
+        return (_listing("findings", self.findings),)
+
+    def by_verdict(self, verdicts: Sequence[str]) -> list[Listing]:
+        """Return a table of the findings of each verdict that has any."""
+        findings = {verdict: self.of(verdict) for verdict in verdicts}
+        return [_listing(v, own, CAPTIONS[v], verdict=v) for v, own in findings.items() if own]
 
     def plot(self, *, figure: Any = None) -> NDArray[np.object_]:
         """Draw six pictures on one page.
@@ -166,26 +174,37 @@ class Check(Shown):
             lines.append(f"Not looked at: {'; '.join(missing)}.")
         return tuple(lines)
 
-    @property
-    def page(self) -> Page:
-        """What `repr` and notebooks show."""
-        parts: list[Paragraph | TextTable] = [Paragraph((self.headline,))]
+    def body(self) -> Iterable[Part]:
         notes = [f for f in self.of(NOTE) if not f.after]
-        for finding in (*self.of(LOOK), *notes):
-            parts.append(Paragraph(_lines(finding)))
-        if self.follow_line:
-            parts.append(Paragraph((self.follow_line,)))
-        if self.calm_line:
-            parts.append(Paragraph((self.calm_line,)))
-        parts.append(Paragraph(self.small_print))
-        return Page(f"Check of {self.fit.formula}", tuple(parts))
+        findings = [_lines(f) for f in (*self.of(LOOK), *notes)]
+        lines = [(line,) for line in (self.follow_line, self.calm_line) if line]
+        return map(Paragraph, [(self.headline,), *findings, *lines, self.small_print])
+
+
+def _listing(
+    name: str, findings: Sequence[Finding], caption: str = "", verdict: str | None = None
+) -> Listing:
+    """State findings as a table, of one verdict where the caption says which."""
+    columns = (
+        Column("what", [f.what for f in findings], heading="What"),
+        Column("verdict", [f.verdict for f in findings], printed=verdict is None),
+        Column("words", [f.words for f in findings], heading="Finding"),
+        Column("number", np.array([f.number for f in findings]), Significant(), "Number"),
+        Column("p_value", np.array([f.p_value for f in findings]), PValue(), "p"),
+        Column("advice", [f.advice for f in findings], printed=False),
+        Column(
+            "follow", [f.what_to_do for f in findings], heading="What to do", tabled=False,
+            printed=verdict != FINE,
+        ),
+    )  # fmt: skip
+    return Listing(name, columns, caption)
 
 
 def _lines(finding: Finding) -> tuple[str, ...]:
     numbers = [] if np.isnan(finding.number) else [number(finding.number, 2)]
     numbers += [] if np.isnan(finding.p_value) else [f"p {p_value(finding.p_value)}"]
-    shown = f" [{', '.join(numbers)}]" if numbers else ""
-    first = f"{WORDS[finding.verdict].upper()}: {finding.what}{shown}"
+    brackets = f" [{', '.join(numbers)}]" if numbers else ""
+    first = f"{finding.verdict.upper()}: {finding.what}{brackets}"
     return tuple(line for line in (first, finding.words, finding.advice) if line)
 
 
@@ -261,8 +280,8 @@ def check(
     left_out = _left_out(fit) if arguments.flag("influence", influence) else {}
     case = Case(fit, residuals, draw, left_out, time, by, generator)
     candidates = [c for criterion in CRITERIA for c in criterion(case)]
-    found = judged(candidates, float(alpha))
-    return Check(found, fit, residuals, left_out, float(alpha), time is not None)
+    findings = judged(candidates, float(alpha))
+    return Check(findings, fit, residuals, left_out, float(alpha), time is not None)
 
 
 def _residuals(
@@ -274,10 +293,10 @@ def _residuals(
     rows = max(fit.n_obs, 1)
     draws = int(np.clip(CELLS // rows, FEWEST_DRAWS, MOST_DRAWS)) if n is None else n
     draw = fit.inference.posterior_draw(rng)
-    found = simulated_numbers.simulated(
+    simulated = simulated_numbers.simulated(
         fit.inference, arguments.count("n", draws), "posterior", rng, draw
     )
-    return SimulatedResiduals(found, fit, "posterior", None, None), draw
+    return SimulatedResiduals(simulated, fit, "posterior", None, None), draw
 
 
 def _left_out(fit: MixedFit) -> dict[str, Influence]:

@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from ranef.display.answer import Shown
-from ranef.display.numbers import number
-from ranef.display.page import Page, Paragraph, TextTable
+from ranef import arguments
+from ranef.display.answer import Answer, Part
+from ranef.display.columns import Column, Fixed, Listing
+from ranef.display.page import Paragraph
 from ranef.errors import ModelError
 from ranef.fits.mixed import MixedFit
 from ranef.fits.protocol import Levelled, require
 from ranef.questions.checks import columns as columns_
-from ranef.tables import make_table
 
 __all__ = ["Collinearity", "collinear", "collinearity"]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Collinearity(Shown):
+class Collinearity(Answer):
     """Variance inflation and condition indices; `collinearity` makes it.
 
     Attributes
@@ -57,37 +58,38 @@ class Collinearity(Shown):
             `se_inflation` its root; or ``condition_index`` with one column a coefficient,
             its variance's share by index.
         """
-        found = self.found
-        if what == "condition":
-            shares = {f"share: {n}": found.proportions[:, j] for j, n in enumerate(self.names)}
-            return make_table({"condition_index": found.condition, **shares}, self.library)
-        if what != "vif":
-            raise ModelError(f"what is 'vif' or 'condition', not {what!r}")
-        columns = {
-            "term": [t.name for t in found.terms],
-            "df": found.df,
-            "gvif": found.gvif,
-            "vif": found.adjusted,
-            "se_inflation": np.sqrt(found.adjusted),
-        }
-        return make_table(columns, self.library)
+        return self.tabled(self.listing(arguments.choice("what", what, ("vif", "condition"))))
 
-    @property
-    def page(self) -> Page:
-        """What `repr` and notebooks show."""
-        found = self.found
-        rows = tuple(
-            (t.name, str(int(df)), number(float(v), 2), number(float(np.sqrt(v)), 2))
-            for t, df, v in zip(found.terms, found.df, found.adjusted, strict=True)
+    def tables(self) -> tuple[Listing, ...]:
+        inflation = self.found
+        terms = (
+            Column("term", [t.name for t in inflation.terms]),
+            Column("df", inflation.df, Fixed(0)),
+            Column("gvif", inflation.gvif, printed=False),
+            Column("vif", inflation.adjusted, Fixed(2), "VIF"),
+            Column("se_inflation", np.sqrt(inflation.adjusted), Fixed(2), "se x"),
         )
-        largest = float(found.condition[-1]) if len(found.condition) else 1.0
-        lines = (
+        shares = tuple(
+            Column(f"share: {name}", share, Fixed(2), name)
+            for name, share in zip(self.names, inflation.proportions.T, strict=True)
+        )
+        condition = Column("condition_index", inflation.condition, Fixed(1), "condition index")
+        return (
+            Listing("vif", terms, "Variance inflation"),
+            Listing("condition", (condition, *shares), "Shares of the coefficients' variances"),
+        )
+
+    def sentences(self) -> tuple[str, ...]:
+        condition = self.found.condition
+        largest = float(condition[-1]) if len(condition) else 1.0
+        return (
             "A VIF is the factor by which the others' presence raises the variance of a "
             "coefficient (of several columns, per column).",
             f"Largest condition index of the columns: {largest:.1f}.",
         )
-        table = TextTable("Variance inflation", ("term", "df", "VIF", "se x"), rows)
-        return Page(f"Collinearity: {self.title}", (table, Paragraph(lines)))
+
+    def body(self) -> Iterable[Part]:
+        return self.listing("vif"), Paragraph(self.sentences())
 
 
 def collinearity(fit: Any) -> Collinearity:
@@ -115,8 +117,8 @@ def collinearity(fit: Any) -> Collinearity:
     [1.49, 1.49]
     """
     fit = require(fit, "collinearity()", Levelled)
-    found, names = collinear(fit)
-    return Collinearity(found, names, fit.formula, fit.frame.library)
+    inflation, names = collinear(fit)
+    return Collinearity(inflation, names, f"Collinearity: {fit.formula}", fit.frame.library)
 
 
 def collinear(fit: MixedFit) -> tuple[columns_.VarianceInflation, tuple[str, ...]]:

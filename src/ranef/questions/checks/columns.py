@@ -72,15 +72,15 @@ def terms_of_columns(
     several the longest.
     """
     keys = spec.recipe.model.fixed.keys
-    known = [tuple(keys[i] for i in term) for term in spec.recipe.model.fixed.terms]
-    found: dict[tuple[str, ...], list[int]] = {}
+    terms = [tuple(keys[i] for i in term) for term in spec.recipe.model.fixed.terms]
+    by_term: dict[tuple[str, ...], list[int]] = {}
     for j, name in enumerate(spec.names if names is None else names):
         if name == INTERCEPT:
             continue
-        fitting = [term for term in known if _begins(name, term)]
-        best = max(fitting, key=lambda term: sum(map(len, term)), default=(name,))
-        found.setdefault(best, []).append(j)
-    return tuple(FixedTerm(":".join(t), tuple(c), len(t) > 1) for t, c in found.items())
+        possible = [term for term in terms if _begins(name, term)]
+        best = max(possible, key=lambda term: sum(map(len, term)), default=(name,))
+        by_term.setdefault(best, []).append(j)
+    return tuple(FixedTerm(":".join(t), tuple(c), len(t) > 1) for t, c in by_term.items())
 
 
 def _begins(name: str, term: tuple[str, ...]) -> bool:
@@ -104,18 +104,18 @@ def collinearity(X: Floats, vcov: Floats, terms: Sequence[FixedTerm]) -> Varianc
     Assoc. 87); NaN where a coefficient is held or has no finite variance. Condition indices
     of Belsley, Kuh & Welsch (1980, Regression Diagnostics).
     """
-    own = [j for term in terms for j in term.columns]
+    columns = [j for term in terms for j in term.columns]
     gvif = np.ones(len(terms))
-    if own and not np.all(np.diag(vcov)[own] > 0):
+    if columns and not np.all(np.diag(vcov)[columns] > 0):
         gvif[:] = np.nan
-    elif own:
-        sd = np.sqrt(np.diag(vcov))[own]
-        R = vcov[np.ix_(own, own)] / np.outer(sd, sd)
-        place = {j: i for i, j in enumerate(own)}
+    elif columns:
+        sd = np.sqrt(np.diag(vcov))[columns]
+        R = vcov[np.ix_(columns, columns)] / np.outer(sd, sd)
+        place = {j: i for i, j in enumerate(columns)}
         whole = np.linalg.slogdet(R)[1]
         for t, term in enumerate(terms):
             inside = [place[j] for j in term.columns]
-            outside = [i for i in range(len(own)) if i not in inside]
+            outside = [i for i in range(len(columns)) if i not in inside]
             parts = np.linalg.slogdet(R[np.ix_(inside, inside)])[1]
             parts += np.linalg.slogdet(R[np.ix_(outside, outside)])[1] if outside else 0.0
             gvif[t] = np.exp(parts - whole)

@@ -153,21 +153,21 @@ def _uniform(case: Case) -> Iterator[Candidate]:
 def _normal(case: Case) -> Iterator[Candidate]:
     if case.residuals is None or not case.normal or len(case.scores) < 8:
         return
-    found = distribution.shape(case.scores)
-    skewed = abs(found.skewness) > 0.3
-    heavy = found.kurtosis > max(0.6, TAILS * found.skewness**2)
+    shape = distribution.shape(case.scores)
+    skewed = abs(shape.skewness) > 0.3
+    heavy = shape.kurtosis > max(0.6, TAILS * shape.skewness**2)
     how = (
-        f"skewed to the {'right' if found.skewness > 0 else 'left'} (skewness {found.skewness:.2f})"
+        f"skewed to the {'right' if shape.skewness > 0 else 'left'} (skewness {shape.skewness:.2f})"
         if skewed and not heavy
-        else f"heavier in the tails than normal (excess kurtosis {found.kurtosis:.1f})"
+        else f"heavier in the tails than normal (excess kurtosis {shape.kurtosis:.1f})"
         if heavy
-        else f"not normal (skewness {found.skewness:.2f}, excess kurtosis {found.kurtosis:.1f})"
+        else f"not normal (skewness {shape.skewness:.2f}, excess kurtosis {shape.kurtosis:.1f})"
     )
     positive = bool(np.min(case.estimate.specification.y) > 0)
     advice = (
         "With many rows this hardly affects means and their tests, but it affects predictions. "
     )
-    if skewed and not heavy and positive and found.skewness > 0:
+    if skewed and not heavy and positive and shape.skewness > 0:
         advice += "For a long right tail take the logarithm of the response, or glmm with family "
         advice += "'Gamma' or 'lognormal'."
     elif heavy:
@@ -179,9 +179,9 @@ def _normal(case: Case) -> Iterator[Candidate]:
         "The residuals are about normal.",
         f"The residuals are {how}.",
         advice,
-        found.statistic,
-        found.p_value,
-        abs(found.skewness) > 0.2 or abs(found.kurtosis) > 0.5,
+        shape.statistic,
+        shape.p_value,
+        abs(shape.skewness) > 0.2 or abs(shape.kurtosis) > 0.5,
         after=("spread against the fit",),
     )
 
@@ -374,21 +374,21 @@ def _effects(case: Case) -> Iterator[Candidate]:
             sd = float(np.sqrt(psi[j, j]))
             if sd <= 1e-8:
                 continue
-            found = distribution.shape(b[:, j] / sd)
+            shape = distribution.shape(b[:, j] / sd)
             farthest = spec.factors[term.factor].levels[int(np.argmax(np.abs(b[:, j])))]
             which = name.strip("()").lower() if name == "(Intercept)" else name
             yield Candidate(
                 f"effects of {group}: {which}",
                 f"The effects of {group} ({which}) are about normal.",
                 f"The effects of {group} ({which}) are not normal (skewness "
-                f"{found.skewness:.2f}, excess kurtosis {found.kurtosis:.1f}).",
+                f"{shape.skewness:.2f}, excess kurtosis {shape.kurtosis:.1f}).",
                 "This affects fixed effects little, and predictions for levels more. Look at "
                 f"outlying levels ({farthest} is the most extreme), or for a missing predictor of "
                 "the levels. (Shrunken modes look more normal than the effects are, so that this "
                 "is hard to detect.)",
-                found.statistic,
-                found.p_value,
-                abs(found.skewness) > 0.3 or abs(found.kurtosis) > 0.6,
+                shape.statistic,
+                shape.p_value,
+                abs(shape.skewness) > 0.3 or abs(shape.kurtosis) > 0.6,
                 after=(f"influence of {group}",),
             )
 
@@ -414,14 +414,14 @@ def _within_between(case: Case) -> Iterator[Candidate]:
 
 
 def _collinear(case: Case) -> Iterator[Candidate]:
-    found, _ = collinear(case.fit)
-    inside = {part for t in found.terms if t.interaction for part in t.name.split(":")}
+    inflation, _ = collinear(case.fit)
+    inside = {part for t in inflation.terms if t.interaction for part in t.name.split(":")}
     plain = [
         (t.name, float(v))
-        for t, v in zip(found.terms, found.adjusted, strict=True)
+        for t, v in zip(inflation.terms, inflation.adjusted, strict=True)
         if not t.interaction and t.name not in inside and np.isfinite(v)
     ]
-    if len(found.terms) < 2 or not plain:
+    if len(inflation.terms) < 2 or not plain:
         return
     high = [f"{name} ({v:.0f})" for name, v in plain if v > HIGH_VIF]
     yield Candidate(
@@ -501,10 +501,10 @@ def _heaviest(left_out: Influence) -> tuple[int, bool]:
     others = float(np.delete(cook, worst).max(initial=0.0))
     if cook[worst] > 4.0 * edge or (cook[worst] > 2.0 * edge and cook[worst] > 3.0 * others):
         return worst, True
-    own = np.nan_to_num(np.mean(left_out.found.dfbetas**2, axis=1), nan=0.0)
-    farthest = int(np.argmax(own))
+    squares = np.nan_to_num(np.mean(left_out.found.dfbetas**2, axis=1), nan=0.0)
+    farthest = int(np.argmax(squares))
     tail = float(stdtrit(max(count - 2, 1), RARE / (2.0 * count)))
-    if own[farthest] > max(edge, tail**2 / (count - 1)):
+    if squares[farthest] > max(edge, tail**2 / (count - 1)):
         return farthest, True
     return worst, False
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -11,7 +10,7 @@ from numpy.typing import NDArray
 from ranef.design.specification import Specification
 from ranef.design.terms import GroupingFactor, RandomTerm
 
-__all__ = ["deletable", "independent_sets", "parts_without_rows", "without_rows"]
+__all__ = ["deletable", "independent_sets", "without_rows"]
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -24,12 +23,8 @@ SMALL = 12
 
 def without_rows(spec: Specification, keep: Bools) -> Specification:
     """Return the specification of the rows kept; levels that lose all rows go too."""
-    factors, kept_levels = [], []
-    for factor in spec.factors:
-        codes, levels = _compacted(factor, keep)
-        factors.append(codes)
-        kept_levels.append(levels)
-    terms = tuple(_term(term, keep, kept_levels[term.factor]) for term in spec.terms)
+    compacted = [_compacted(factor, keep) for factor in spec.factors]
+    terms = tuple(_term(term, keep, compacted[term.factor][1]) for term in spec.terms)
     return replace(
         spec,
         y=spec.y[keep],
@@ -37,7 +32,7 @@ def without_rows(spec: Specification, keep: Bools) -> Specification:
         weights=None if spec.weights is None else spec.weights[keep],
         offset=None if spec.offset is None else spec.offset[keep],
         terms=terms,
-        factors=tuple(factors),
+        factors=tuple(factor for factor, _ in compacted),
     )
 
 
@@ -76,11 +71,11 @@ def deletable(X: Floats, sets: Codes) -> Bools:
         first = starts[chunk] - starts[chunk[0]]
         if p < SMALL:
             outer = S[part][:, :, None] * S[part][:, None, :]
-            own = np.add.reduceat(outer, first, axis=0)
+            products = np.add.reduceat(outer, first, axis=0)
         else:
             blocks = np.split(S[part], first[1:])
-            own = np.stack([block.T @ block for block in blocks])
-        rest = total - own
+            products = np.stack([block.T @ block for block in blocks])
+        rest = total - products
         size = np.sqrt(np.maximum(np.einsum("gii->gi", rest), 0.0))
         empty = (size < np.sqrt(LEAST_EIGENVALUE)).any(axis=1)
         size = np.where(size > 0, size, 1.0)
@@ -93,15 +88,4 @@ def independent_sets(spec: Specification, sets: Codes) -> bool:
     """Tell whether rows of different sets share no random effect."""
     if np.any(sets < 0) or any(term.kernel is not None for term in spec.terms):
         return False
-    for factor in {term.factor for term in spec.terms}:
-        codes = spec.factors[factor].codes
-        owner = np.empty(spec.factors[factor].n_levels, dtype=sets.dtype)
-        owner[codes] = sets
-        if not np.array_equal(owner[codes], sets):
-            return False
-    return True
-
-
-def parts_without_rows(parts: Mapping[str, Specification], keep: Bools) -> dict[str, Specification]:
-    """Return all parts of a generalised model with the rows kept."""
-    return {name: without_rows(spec, keep) for name, spec in parts.items()}
+    return all(spec.factors[term.factor].lies_within(sets) for term in spec.terms)

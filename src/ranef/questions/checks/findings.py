@@ -59,6 +59,13 @@ class Finding:
     advice: str
     after: str = ""
 
+    @property
+    def what_to_do(self) -> str:
+        """The advice; of what may follow from another finding, to mend that first."""
+        if not self.after:
+            return self.advice
+        return f"May follow from {self.after}: mend that first and check again."
+
 
 @dataclass(frozen=True)
 class Candidate:

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 from ranef.display.figures import figure
 from ranef.display.files import write_atomically
 from ranef.display.html import document
-from ranef.display.markup import Markup, element, join
+from ranef.display.markup import Markup, element, join, table
 from ranef.questions.checks import page_picture
-from ranef.questions.checks.findings_table import Checked, findings_tables
 
 __all__ = ["check_html", "write_check"]
 
 
-def check_html(check: Checked, *, title: str | None = None) -> str:
+def check_html(check: Any, *, title: str | None = None) -> str:
     """Return a check as one HTML page.
 
     Examples
@@ -25,13 +25,13 @@ def check_html(check: Checked, *, title: str | None = None) -> str:
     >>> check_html(ranef.check(fit)).splitlines()[0]
     '<!DOCTYPE html>'
     """
-    heading = f"Check of {check.fit.formula}" if title is None else title
+    heading = check.title if title is None else title
     status = "proved" if check.healthy else "unproved"
     verdict = element("p", check.headline, class_=f"verdict {status}")
     return document(heading, [verdict], [_findings(check), _pictures(check)])
 
 
-def write_check(check: Checked, path: str | os.PathLike[str], *, title: str | None = None) -> Path:
+def write_check(check: Any, path: str | os.PathLike[str], *, title: str | None = None) -> Path:
     """Write a check to a file, whole or not at all.
 
     Examples
@@ -45,31 +45,22 @@ def write_check(check: Checked, path: str | os.PathLike[str], *, title: str | No
     return write_atomically(path, check_html(check, title=title))
 
 
-def _findings(check: Checked) -> Markup:
+def _findings(check: Any) -> Markup:
     parts = [
         element("h2", "Findings", id="findings-heading"),
-        *findings_tables(check, ("look", "note", "fine")),
+        *map(table, check.by_verdict(("look", "note", "fine"))),
         *(element("p", line) for line in check.small_print),
     ]
     return element("section", join(parts, "\n"), id="findings", aria_labelledby="findings-heading")
 
 
-def _pictures(check: Checked) -> Markup:
+def _pictures(check: Any) -> Markup:
     drawn = figure(
         lambda canvas: page_picture.check_page(check, figure=canvas),
         name="check",
-        alt=_alt(check),
+        alt=page_picture.check_page_text(check),
         caption="Dashed lines and bands show where points and lines lie if the model holds.",
         size=(10.8, 6.9),
     )
     heading = element("h2", "Pictures", id="pictures-heading")
     return element("section", heading, drawn, id="pictures", aria_labelledby="pictures-heading")
-
-
-def _alt(check: Checked) -> str:
-    words = [
-        "Six panels: residuals against fitted values, normal quantiles of residuals and of "
-        "random effects, scaled residuals against the fit, influence, and size of residuals."
-    ]
-    words += [f.words for f in check.findings if f.verdict == "look"]
-    return " ".join(words)

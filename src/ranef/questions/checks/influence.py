@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ranef import arguments
-from ranef.display.answer import Shown
+from ranef.display.answer import Answer, Part
+from ranef.display.columns import Column, Fixed, Level, Listing, Significant, Style, Written
 from ranef.display.numbers import number
-from ranef.display.page import Page, Paragraph, TextTable
+from ranef.display.page import Paragraph
 from ranef.display.progress import counted
 from ranef.errors import ModelError
 from ranef.fits.columns import groups_of, labels_of
@@ -21,19 +22,29 @@ from ranef.fits.protocol import Levelled, Refittable, require
 from ranef.models.labels import group_name
 from ranef.questions.checks import influence_numbers, influence_picture
 from ranef.questions.checks import leverage as leverage_
-from ranef.tables import make_table
 from ranef.tables.origin import Origin
 
 __all__ = ["Influence", "Leverage", "influence", "leverage"]
 
 Floats = NDArray[np.float64]
 
-SHOWN = 8
-STATISTICS = ("cook", "covratio", "displacement")
+MOST_PRINTED = 8
+STATISTICS = {"cook": "Cook's D", "covratio": "cov. ratio", "displacement": "displacement"}
+TABLES = {
+    "summary": "",
+    "dfbeta": "Changes of the coefficients",
+    "dfbetas": "Changes of the coefficients in standard errors",
+    "theta": "Changes of theta",
+    "variance": "Relative changes of the standard deviations",
+}
+HOW = {
+    "exact": "the model fitted again without each",
+    "one-step": "one step from the estimate, without a search",
+}
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Influence(Shown):
+class Influence(Answer):
     """What the fit would be without each row or group; `influence` makes it.
 
     Attributes
@@ -79,6 +90,10 @@ class Influence(Shown):
         return len(self.labels)
 
     @property
+    def library(self) -> str:
+        return self.frame.library
+
+    @property
     def cook(self) -> Floats:
         """Cook's distance of each row or group left out."""
         return self.found.cook
@@ -100,22 +115,63 @@ class Influence(Shown):
         table
             With ``by="row"`` one row for each row of the user's table.
         """
-        what = arguments.choice("what", what, ("summary", "dfbeta", "dfbetas", "theta", "variance"))
-        found = self.found
-        columns: dict[str, Floats]
-        if what == "summary":
-            columns = {name: getattr(found, name) for name in STATISTICS}
-        elif what in ("dfbeta", "dfbetas"):
-            values = getattr(found, what)
-            columns = {name: values[:, j].copy() for j, name in enumerate(self.terms)}
-        elif what == "theta":
-            columns = {f"theta_{j + 1}": v.copy() for j, v in enumerate(found.theta.T)}
-        else:
-            columns = {name: found.sd[:, j].copy() for j, name in enumerate(self.deviations)}
+        return self.tabled(self.listing(arguments.choice("what", what, tuple(TABLES))))
+
+    def tabled(self, listing: Listing) -> Any:
         if self.by == "row":
-            return self.frame.table(columns)
-        led = {self.by: labels_of(self.labels), "rows": self.sizes}
-        return make_table({**led, **columns}, self.frame.library)
+            return self.frame.table(listing.table)
+        return super().tabled(listing)
+
+    def tables(self) -> tuple[Listing, ...]:
+        deletions, three = self.found, Significant(3)
+        summary = [
+            Column(name, getattr(deletions, name), Fixed(3), heading)
+            for name, heading in STATISTICS.items()
+        ]
+        every = range(len(self))
+        moved = Column("moved", every, Written(self._most_moved), "most moved", tabled=False)
+        thetas = [f"theta_{j + 1}" for j in range(deletions.theta.shape[1])]
+        return (
+            self._listing("summary", [*summary, moved]),
+            self._listing("dfbeta", _named(self.terms, deletions.dfbeta, three)),
+            self._listing("dfbetas", _named(self.terms, deletions.dfbetas, Fixed(2))),
+            self._listing("theta", _named(thetas, deletions.theta, three)),
+            self._listing("variance", _named(self.deviations, deletions.sd, Fixed(3))),
+        )
+
+    def _listing(self, name: str, columns: Iterable[Column]) -> Listing:
+        """Lead columns by what was left out; in a table of rows their places say it."""
+        rows = self.by == "row"
+        labels = self.labels if rows else labels_of(self.labels)
+        led = (
+            Column(self.by, labels, Level(), tabled=not rows),
+            Column("rows", self.sizes, Written("{:,}".format), tabled=not rows),
+        )
+        return Listing(name, (*led, *columns), TABLES[name])
+
+    def _most_moved(self, g: int) -> str:
+        """The coefficient that moves most without the g-th."""
+        moved = self.found.dfbetas[g]
+        if not np.isfinite(moved).any():
+            return ""
+        j = int(np.nanargmax(np.abs(moved)))
+        return f"{self.terms[j]} by {number(float(moved[j]), 2)} se"
+
+    def sentences(self) -> tuple[str, ...]:
+        one = "row" if self.by == "row" else f"level of {self.by}"
+        said = f"Each {one} left out in turn ({len(self):,}): {HOW[self.method]}."
+        lost = int(np.count_nonzero(~self.found.refitted))
+        if not lost:
+            return (said,)
+        return (
+            said,
+            f"{lost:,} cannot be left out: without them a coefficient cannot be estimated.",
+        )
+
+    def body(self) -> Iterable[Part]:
+        order = np.argsort(-np.nan_to_num(self.cook, nan=-1.0), kind="stable")[:MOST_PRINTED]
+        yield Paragraph(self.sentences())
+        yield self.listing("summary").take(order, "The largest by Cook's distance")
 
     def plot(
         self, statistic: str = "cook", *, term: str | None = None, most: int = 25, ax: Any = None
@@ -143,37 +199,10 @@ class Influence(Shown):
         most = arguments.count("most", most)
         return influence_picture.influence(self, statistic, term=term, most=most, ax=ax)
 
-    @property
-    def page(self) -> Page:
-        """What `repr` and notebooks show."""
-        found = self.found
-        order = np.argsort(-np.nan_to_num(found.cook, nan=-1.0), kind="stable")[:SHOWN]
-        header = (self.by, "rows", "Cook's D", "cov. ratio", "displacement", "most moved")
-        rows = tuple(self._row(int(g)) for g in order)
-        one = "row" if self.by == "row" else f"level of {self.by}"
-        how = {
-            "exact": "the model fitted again without each",
-            "one-step": "one step from the estimate, without a search",
-        }[self.method]
-        lines = [f"Each {one} left out in turn ({len(self):,}): {how}."]
-        lost = int(np.count_nonzero(~found.refitted))
-        if lost:
-            lines.append(
-                f"{lost:,} cannot be left out: without them a coefficient cannot be estimated."
-            )
-        table = TextTable("The largest by Cook's distance", header, rows)
-        return Page(f"Influence: {self.title}", (Paragraph(tuple(lines)), table))
 
-    def _row(self, g: int) -> tuple[str, ...]:
-        found = self.found
-        moved = found.dfbetas[g]
-        worst = ""
-        if moved.size and np.isfinite(moved).any():
-            j = int(np.nanargmax(np.abs(moved)))
-            worst = f"{self.terms[j]} by {number(float(moved[j]), 2)} se"
-        values = (found.cook[g], found.covratio[g], found.displacement[g])
-        shown = (number(float(v), 3) for v in values)
-        return (str(self.labels[g]), f"{self.sizes[g]:,}", *shown, worst)
+def _named(names: Sequence[str], values: Floats, style: Style) -> Iterable[Column]:
+    """State a column of values (G, m) for each name."""
+    return (Column(name, column, style) for name, column in zip(names, values.T, strict=True))
 
 
 def influence(
@@ -232,7 +261,7 @@ def influence(
     fit = require(fit, "influence()", Levelled, Refittable)
     _refuse_multinomial(fit)
     jobs = None if n_jobs is None else arguments.count("n_jobs", n_jobs)
-    shown = arguments.optional_flag("progress", progress)
+    bar = arguments.optional_flag("progress", progress)
     single = isinstance(by, str) and by == "row" and "row" not in fit.n_groups
     if method is None:
         method = "one-step" if single else "exact"
@@ -243,17 +272,17 @@ def influence(
     else:
         codes, labels, name = groups_of(fit, _only_factor(fit) if by is None else by)
     if single and method == "one-step":
-        found = influence_numbers.influence_of_rows(fit.inference)
+        deletions = influence_numbers.influence_of_rows(fit.inference)
     else:
 
         def track(work: Sequence[int]) -> Iterable[int]:
-            return counted(work, f"without each {name}", shown)
+            return counted(work, f"without each {name}", bar)
 
-        found = influence_numbers.influence_of_sets(
+        deletions = influence_numbers.influence_of_sets(
             fit.inference, codes, method, n_jobs=jobs, track=track
         )
     return Influence(
-        found=found,
+        found=deletions,
         by=name,
         method=method,
         labels=tuple(labels),
@@ -261,7 +290,7 @@ def influence(
         terms=fit.estimate.components[0].names,
         deviations=_deviations(fit),
         frame=fit.frame,
-        title=fit.formula,
+        title=f"Influence: {fit.formula}",
     )
 
 
@@ -308,7 +337,7 @@ def _deviations(fit: MixedFit) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Leverage(Shown):
+class Leverage(Answer):
     """Hat values of a fit's rows; `leverage` makes them.
 
     Attributes
@@ -321,6 +350,12 @@ class Leverage(Shown):
     found: leverage_.HatValues
     frame: Origin
 
+    title: ClassVar[str] = "Leverage"
+
+    @property
+    def library(self) -> str:
+        return self.frame.library
+
     @property
     def effective(self) -> float:
         """Effective number of parameters of the conditional fit: the sum of the hat values."""
@@ -328,19 +363,20 @@ class Leverage(Shown):
 
     def tidy(self) -> Any:
         """Return ``hat, hat_fixed, hat_random``, one row a row of the user's table."""
-        found = self.found
-        columns = {"hat": found.hat, "hat_fixed": found.fixed, "hat_random": found.random}
-        return self.frame.table(columns)
+        return self.frame.table(self.listing().table)
 
-    @property
-    def page(self) -> Page:
-        """The sums in words."""
+    def tables(self) -> tuple[Listing, ...]:
+        values = {"hat": self.found.hat, "hat_fixed": self.found.fixed}
+        values["hat_random"] = self.found.random
+        columns = (Column(name, hat, printed=False) for name, hat in values.items())
+        return (Listing("hat", tuple(columns)),)
+
+    def sentences(self) -> tuple[str, ...]:
         most = float(self.found.hat.max(initial=0.0))
-        line = (
+        return (
             f"{self.effective:.2f} effective parameters, of which {self.found.fixed.sum():.2f} "
-            f"fixed; largest hat value {most:.3f}; tidy() has those of all rows."
+            f"fixed; largest hat value {most:.3f}; tidy() has those of all rows.",
         )
-        return Page("Leverage", (Paragraph((line,)),))
 
 
 def leverage(fit: Any) -> Leverage:

@@ -26,12 +26,7 @@ from ranef.inference.effects.linearised import Linearised, is_constrained
 from ranef.inference.protocol import Inference
 from ranef.models.records import Estimate
 from ranef.models.refitting import refitted
-from ranef.questions.checks.deletion import (
-    deletable,
-    independent_sets,
-    parts_without_rows,
-    without_rows,
-)
+from ranef.questions.checks.deletion import deletable, independent_sets, without_rows
 from ranef.questions.checks.leverage import inverse_times, leverage, projected
 from ranef.solve.point import LinearPoint
 from ranef.solve.resources import available_cores, in_threads
@@ -120,16 +115,14 @@ def influence_of_rows(model: Inference) -> Deletions:
         scale, scales = 1.0, np.ones(spec.n)
     else:
         scale, scales = point.r2 / point.degrees, r2 / (point.degrees - 1.0)
-    shown = _shown(estimate)
-    C = point.C[np.ix_(shown, shown)]
-    variance = scales[:, None] * (np.diag(C) + Ch[:, shown] ** 2 / Pii[:, None])
-    d = dfbeta[:, shown]
-    form = np.einsum("np,pq,nq->n", d, np.linalg.inv(C), d) if len(shown) else np.zeros(spec.n)
-    p = len(shown)
-    if p == spec.p:
-        ratio = 1.0 + spread
-    else:
-        change = np.einsum("np,pq,nq->n", Ch[:, shown], np.linalg.inv(C), Ch[:, shown])
+    estimated = _estimated(estimate)
+    C = point.C[np.ix_(estimated, estimated)]
+    variance = scales[:, None] * (np.diag(C) + Ch[:, estimated] ** 2 / Pii[:, None])
+    d = dfbeta[:, estimated]
+    form = np.einsum("np,pq,nq->n", d, np.linalg.inv(C), d) if len(estimated) else np.zeros(spec.n)
+    p, ratio = len(estimated), 1.0 + spread
+    if p < spec.p:
+        change = np.einsum("np,pq,nq->n", Ch[:, estimated], np.linalg.inv(C), Ch[:, estimated])
         ratio = 1.0 + change / Pii
     all_form = np.einsum("np,pq,nq->n", dfbeta, np.linalg.inv(point.C), dfbeta)
     moved = all_form if working.known_sigma else _sigma_part(point, scales, all_form)
@@ -204,7 +197,7 @@ def influence_of_sets(
     else:
         without, vcov = _refits(model), _vcov(estimate)
 
-    def work(g: int) -> _Without | None:
+    def without_set(g: int) -> _Without | None:
         keep = sets != g
         if not possible[g] or keep.sum() <= spec.p + 1:
             return None
@@ -213,7 +206,7 @@ def influence_of_sets(
         except (ModelError, np.linalg.LinAlgError):
             return None
 
-    answers = in_threads(work, range(count), available_cores(n_jobs))
+    answers = in_threads(without_set, range(count), available_cores(n_jobs))
     estimates = [one for _, one in zip(track(range(count)), answers, strict=True)]
     return _gathered(estimate, estimates, vcov)
 
@@ -232,8 +225,8 @@ def _one_step(model: Inference, working: Linearised) -> tuple[WithoutRows, Float
     if not working.known_sigma:
         fall = _fall(model)
         return lambda keep: _stepped(working, keep, fall), _vcov(estimate)
-    shown = _shown(estimate)
-    own = np.ix_(shown, shown)
+    estimated = _estimated(estimate)
+    block = np.ix_(estimated, estimated)
     theta = np.full(len(estimate.theta), np.nan)
     sd = np.full(_deviations(estimate).size, np.nan)
 
@@ -241,9 +234,9 @@ def _one_step(model: Inference, working: Linearised) -> tuple[WithoutRows, Float
         point = working.point(without_rows(working.specification, keep))
         d = point.beta - whole.beta
         form = float(d @ np.linalg.solve(whole.C, d))
-        return _Without(estimate.beta + d[shown], point.C[own], theta, sd, form)
+        return _Without(estimate.beta + d[estimated], point.C[block], theta, sd, form)
 
-    return without, np.asarray(whole.C[own])
+    return without, np.asarray(whole.C[block])
 
 
 def _stepped(working: Linearised, keep: Bools, fall: Deviance) -> _Without:
@@ -261,7 +254,7 @@ def _refits(model: Inference) -> WithoutRows:
     start = None if estimate.optimum.singular else estimate.theta
 
     def without(keep: Bools) -> _Without:
-        parts = parts_without_rows(estimate.parts, keep)
+        parts = {name: without_rows(spec, keep) for name, spec in estimate.parts.items()}
         extra = None if estimate.extra is None else estimate.extra[keep]
         again = refitted(estimate, parts, extra, start=start, n_jobs=1)
         moved = fall(again.coefficients, again.theta, again.sigma)
@@ -279,8 +272,8 @@ def _fall(model: Inference) -> Deviance:
 
 def _vcov(estimate: Estimate) -> Floats:
     """Covariance of the mean's coefficients given theta."""
-    own = estimate.components[0].coefficients
-    return np.asarray(estimate.coefficient_vcov[own, own])
+    of_mean = estimate.components[0].coefficients
+    return np.asarray(estimate.coefficient_vcov[of_mean, of_mean])
 
 
 def _at_theta(estimate: Estimate, working: Linearised, sets: Codes, possible: Bools) -> Deletions:
@@ -298,13 +291,13 @@ def _at_theta(estimate: Estimate, working: Linearised, sets: Codes, possible: Bo
     solved = inverse_times(working, np.column_stack([spec.X, e]))
     h, He = solved[:, :p], solved[:, p]
     rows = np.bincount(sets, minlength=count)
-    own = np.empty((count, p, p))
+    A_g = np.empty((count, p, p))
     for i in range(p):
         for j in range(p):
-            own[:, i, j] = np.bincount(sets, spec.X[:, i] * h[:, j], count)
+            A_g[:, i, j] = np.bincount(sets, spec.X[:, i] * h[:, j], count)
     a = np.column_stack([np.bincount(sets, h[:, j] * e, count) for j in range(p)])
     A = np.linalg.inv(point.C)
-    rest = np.where(possible[:, None, None], A - own, np.eye(p))
+    rest = np.where(possible[:, None, None], A - A_g, np.eye(p))
     C = np.linalg.inv(rest)
     d = np.einsum("gpq,gq->gp", C, a)
     r2 = point.r2 - np.bincount(sets, e * He, count) - np.sum(a * d, axis=1)
@@ -315,22 +308,22 @@ def _at_theta(estimate: Estimate, working: Linearised, sets: Codes, possible: Bo
         scale = point.r2 / point.degrees
         with np.errstate(divide="ignore", invalid="ignore"):
             scales = np.where(degrees > 0, r2 / degrees, np.nan)
-    shown = _shown(estimate)
-    part = np.ix_(np.arange(count), shown, shown)
+    estimated = _estimated(estimate)
+    part = np.ix_(np.arange(count), estimated, estimated)
     form = np.einsum("gp,pq,gq->g", d, A, d)
     moved = form if working.known_sigma else _sigma_part(point, scales, form)
-    whole, small = scale * point.C[np.ix_(shown, shown)], scales[:, None, None] * C[part]
+    whole, small = scale * point.C[np.ix_(estimated, estimated)], scales[:, None, None] * C[part]
     columns = _deviations(estimate).size
     sd = np.full((count, columns), np.nan)
     if not working.known_sigma:
         sd[:, -1] = np.sqrt(scales / scale) - 1.0
-    d = d[:, shown]
+    d = d[:, estimated]
     ld = np.linalg.slogdet(small)[1] - np.linalg.slogdet(whole)[1]
     return Deletions(
         beta=estimate.beta - d,
         dfbeta=d,
         dfbetas=d / np.sqrt(np.einsum("gpp->gp", small)),
-        cook=np.einsum("gp,pq,gq->g", d, np.linalg.inv(whole), d) / max(len(shown), 1),
+        cook=np.einsum("gp,pq,gq->g", d, np.linalg.inv(whole), d) / max(len(estimated), 1),
         covratio=np.exp(ld),
         theta=np.full((count, len(estimate.theta)), np.nan),
         sd=sd,
@@ -339,7 +332,7 @@ def _at_theta(estimate: Estimate, working: Linearised, sets: Codes, possible: Bo
     )
 
 
-def _shown(estimate: Estimate) -> NDArray[np.intp]:
+def _estimated(estimate: Estimate) -> NDArray[np.intp]:
     """Columns of X whose coefficients the estimate has: an ordinal model has no intercept."""
     kept = estimate.components[0].names
     names = estimate.specification.names
@@ -358,13 +351,11 @@ def _roots(covariances: Sequence[Floats], sigma: float | None) -> Floats:
 
 def _gathered(estimate: Estimate, without: Sequence[_Without | None], vcov: Floats) -> Deletions:
     p, k, s = len(estimate.beta), len(estimate.theta), _deviations(estimate).size
-    G = len(without)
-    beta, theta = np.full((G, p), np.nan), np.full((G, k), np.nan)
-    sd, errors = np.full((G, s), np.nan), np.full((G, p), np.nan)
-    ratio, displacement = np.full(G, np.nan), np.full(G, np.nan)
+    beta, theta, sd, errors = (np.full((len(without), m), np.nan) for m in (p, k, s, p))
+    ratio, displacement = np.full((2, len(without)), np.nan)
     free = np.flatnonzero(np.diag(vcov) > 0)
-    own = np.ix_(free, free)
-    log_whole = float(np.linalg.slogdet(vcov[own])[1]) if len(free) else 0.0
+    block = np.ix_(free, free)
+    log_whole = float(np.linalg.slogdet(vcov[block])[1]) if len(free) else 0.0
     for g, one in enumerate(without):
         if one is None:
             continue
@@ -372,7 +363,7 @@ def _gathered(estimate: Estimate, without: Sequence[_Without | None], vcov: Floa
         errors[g] = np.sqrt(np.diag(one.vcov))
         ratio[g] = 1.0
         if len(free):
-            ratio[g] = np.exp(float(np.linalg.slogdet(one.vcov[own])[1]) - log_whole)
+            ratio[g] = np.exp(float(np.linalg.slogdet(one.vcov[block])[1]) - log_whole)
     dfbeta = estimate.beta - beta
     inverse = np.linalg.pinv(vcov, hermitian=True) if p else np.zeros((0, 0))
     form = np.einsum("gp,pq,gq->g", dfbeta, inverse, dfbeta)
@@ -392,13 +383,11 @@ def _gathered(estimate: Estimate, without: Sequence[_Without | None], vcov: Floa
     )
 
 
-def _masked(found: Deletions) -> Deletions:
+def _masked(deletions: Deletions) -> Deletions:
     """NaN where a set cannot be left out."""
-    out = {}
-    for name, values in vars(found).items():
-        if name == "refitted":
-            out[name] = values
-        else:
-            shape = (-1,) + (1,) * (values.ndim - 1)
-            out[name] = np.where(found.refitted.reshape(shape), values, np.nan)
-    return Deletions(**out)
+    known = deletions.refitted
+    masked = {
+        name: np.where(known.reshape(-1, *[1] * (values.ndim - 1)), values, np.nan)
+        for name, values in vars(deletions).items()
+    }
+    return Deletions(**masked | {"refitted": known})

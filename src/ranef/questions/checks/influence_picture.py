@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ranef.display.canvas import ACCENT, INK, MARK, MUTED, finish, label, panels, plain
+from ranef.display.canvas import (
+    ACCENT,
+    INK,
+    MARK,
+    MUTED,
+    finish,
+    label,
+    one_or_all,
+    panels,
+    plain,
+)
 from ranef.errors import ModelError, suggestion
 from ranef.formula.labels import spelled
 
@@ -15,7 +26,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["LeftOut", "influence"]
+__all__ = ["influence", "influence_text"]
 
 Floats = NDArray[np.float64]
 
@@ -29,23 +40,8 @@ TITLES = {
 CENTRES = {"covratio": 1.0}
 
 
-class LeftOut(Protocol):
-    """What the picture reads of an influence analysis."""
-
-    @property
-    def found(self) -> Any: ...
-    @property
-    def labels(self) -> tuple[Any, ...]: ...
-    @property
-    def by(self) -> str: ...
-    @property
-    def terms(self) -> tuple[str, ...]: ...
-    @property
-    def deviations(self) -> tuple[str, ...]: ...
-
-
 def influence(
-    left_out: LeftOut,
+    left_out: Any,
     statistic: str = "cook",
     *,
     term: str | None = None,
@@ -81,30 +77,40 @@ def influence(
     2
     """
     columns = _columns(left_out, statistic, term)
-    shown = min(most, len(left_out.labels))
-    height = 1.4 + 0.17 * max(shown, 6)
+    rows = min(most, len(left_out.labels))
+    height = 1.4 + 0.17 * max(rows, 6)
     axes = panels(list(columns), ax, figure, single=(6.0, height), height=height)
     for panel, (title, values) in zip(axes, columns.items(), strict=True):
         several = statistic in ("dfbetas", "variance")
         across = TITLES[statistic] if several else "Value"
-        _dots(panel, title, across, values, left_out, most, CENTRES.get(statistic, 0.0))
-    return axes[0] if len(axes) == 1 else np.array(axes, dtype=object)
+        _dots(panel, title, across, values, left_out.labels, most, CENTRES.get(statistic, 0.0))
+    return one_or_all(axes)
 
 
-def _columns(left_out: LeftOut, statistic: str, term: str | None) -> dict[str, Floats]:
+def influence_text(left_out: Any) -> str:
+    """Describe the picture of Cook's distances."""
+    cook = left_out.cook
+    largest = int(np.argmax(np.where(np.isfinite(cook), cook, -np.inf)))
+    return (
+        f"Cook's distance of {len(cook):,} levels of {left_out.by}, each left out in turn: the "
+        f"largest is {cook[largest]:.2g} ({left_out.labels[largest]}), the median "
+        f"{np.nanmedian(cook):.2g}."
+    )
+
+
+def _columns(left_out: Any, statistic: str, term: str | None) -> dict[str, Floats]:
     """Return title and values of each panel."""
     if statistic not in TITLES:
         raise ModelError(
             f"statistic={statistic!r} is not known{suggestion(statistic, TITLES)}; use one of "
             f"{', '.join(map(repr, TITLES))}"
         )
-    who = "row" if left_out.by == "row" else f"each {left_out.by}"
-    who = f"each {who}" if who == "row" else who
+    deletions = left_out.found
     if statistic not in ("dfbetas", "variance"):
-        values = np.asarray(getattr(left_out.found, statistic))
-        return {f"{TITLES[statistic]}, without {who}": values}
+        values = np.asarray(getattr(deletions, statistic))
+        return {f"{TITLES[statistic]}, without each {left_out.by}": values}
     names = left_out.terms if statistic == "dfbetas" else left_out.deviations
-    table = left_out.found.dfbetas if statistic == "dfbetas" else left_out.found.sd
+    table = deletions.dfbetas if statistic == "dfbetas" else deletions.sd
     term = None if term is None else spelled(term, names)
     if term is not None and term not in names:
         raise ModelError(
@@ -119,7 +125,7 @@ def _dots(
     title: str,
     across: str,
     values: Floats,
-    left_out: LeftOut,
+    labels: Sequence[Any],
     most: int,
     centre: float,
 ) -> None:
@@ -131,11 +137,10 @@ def _dots(
     x = values[order]
     ax.axvline(centre, color=MUTED, linewidth=0.9, linestyle=(0, (4, 3)))
     apart = _apart(size, order)
-    for own, colour in ((~apart, MARK), (apart, ACCENT)):
-        ax.hlines(rows[own], centre, x[own], color=colour, linewidth=1.5)
-        marker = "o" if colour == MARK else "D"
-        ax.plot(x[own], rows[own], marker, color=colour, markersize=5.0, linestyle="none")
-    names = [plain(left_out.labels[i], 24) for i in order]
+    for some, colour, marker in ((~apart, MARK, "o"), (apart, ACCENT, "D")):
+        ax.hlines(rows[some], centre, x[some], color=colour, linewidth=1.5)
+        ax.plot(x[some], rows[some], marker, color=colour, markersize=5.0, linestyle="none")
+    names = [plain(labels[i], 24) for i in order]
     ax.set_yticks(rows, names, color=INK, parse_math=False)
     ax.set_ylim(max(len(rows), 1) - 0.4, -0.6)
     hidden = int(np.isfinite(values).sum()) - len(order)

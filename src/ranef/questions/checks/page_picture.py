@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 
 from ranef.display.canvas import MUTED, label, on_figure
 from ranef.display.reading import QUANTILE, has_residuals, usual_residuals
-from ranef.questions.checks.findings_table import Checked
 from ranef.questions.checks.influence_picture import influence
 from ranef.questions.checks.quantile_pictures import qq
 from ranef.questions.checks.residual_picture import residuals
+from ranef.questions.checks.residual_tests import normal_scores
 from ranef.questions.checks.scale_picture import scale_location
 from ranef.questions.checks.simulated_picture import quartile_lines
 
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["DrawnResiduals", "check_page"]
+__all__ = ["MOST_LEVELS", "check_page", "check_page_text", "residual_source"]
 
 MOST_LEVELS = 12
 
 
-def check_page(check: Checked, *, figure: Figure | None = None) -> NDArray[np.object_]:
+def check_page(check: Any, *, figure: Figure | None = None) -> NDArray[np.object_]:
     """Draw six panels: residuals, their quantiles, the effects', draws, influence, spread.
 
     Parameters
@@ -48,12 +48,11 @@ def check_page(check: Checked, *, figure: Figure | None = None) -> NDArray[np.ob
     axes = on_figure(figure, 13.0, 7.8).subplots(2, 3).ravel()
     fit = check.fit
     if has_residuals(fit):
-        drawn = usual_residuals(fit) == QUANTILE and check.residuals is not None
-        shown = DrawnResiduals(check) if drawn else fit
-        residuals(shown, ax=axes[0])
-        qq(shown, ax=axes[1])
-        scale_location(shown, ax=axes[5])
-        if shown is not fit:
+        source = residual_source(check)
+        residuals(source, ax=axes[0])
+        qq(source, ax=axes[1])
+        scale_location(source, ax=axes[5])
+        if source is not fit:
             for ax in (axes[0], axes[5]):
                 title = ax.get_title(loc="left")
                 label(ax, title=title, x="Linear predictor", y=ax.get_ylabel())
@@ -73,17 +72,30 @@ def check_page(check: Checked, *, figure: Figure | None = None) -> NDArray[np.ob
     return np.asarray(axes, dtype=object)
 
 
-class DrawnResiduals:
+def check_page_text(check: Any) -> str:
+    """Describe the six panels, and what needs a look."""
+    words = (
+        "Six panels: residuals against fitted values, normal quantiles of residuals and of "
+        "random effects, scaled residuals against the fit, influence, and size of residuals."
+    )
+    return " ".join([words, *(f.words for f in check.of("look"))])
+
+
+def residual_source(check: Any) -> Any:
+    """The fit; of a generalised one with the residuals that the check rests on."""
+    drawn = usual_residuals(check.fit) == QUANTILE and check.residuals is not None
+    return _DrawnResiduals(check) if drawn else check.fit
+
+
+class _DrawnResiduals:
     """The fit with the residuals that the check rests on as its quantile residuals."""
 
-    def __init__(self, check: Checked) -> None:
-        from scipy.special import ndtri
-
-        found = check.residuals.found
+    def __init__(self, check: Any) -> None:
+        simulated = check.residuals.found
         self._fit = check.fit
         self.formula = check.fit.formula
         self.estimate = check.fit.estimate
-        self._predicted, self._scores = found.predicted, ndtri(found.scaled)
+        self._predicted, self._scores = simulated.predicted, normal_scores(simulated.scaled)
 
     def tidy(self, effects: str = "fixed", *, conf_level: float = 0.95, df: Any = None) -> Any:
         return self._fit.tidy(effects, conf_level=conf_level, df=df)

@@ -15,6 +15,7 @@ from ranef.display.canvas import (
     finish,
     label,
     normal_order_statistics,
+    one_or_all,
     panels,
     plain,
 )
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["qq"]
+__all__ = ["effects_text", "qq", "qq_text"]
 
 Floats = NDArray[np.float64]
 
@@ -76,7 +77,7 @@ def qq(
     axes = panels(list(samples), ax, figure, single=(5.4, 4.2), height=3.8)
     for panel, (title, values) in zip(axes, samples.items(), strict=True):
         _quantiles(panel, title, values)
-    return axes[0] if len(axes) == 1 else np.array(axes, dtype=object)
+    return one_or_all(axes)
 
 
 def _samples(fit: Fitted, effects: str, group: str | None, term: str | None) -> dict[str, Floats]:
@@ -85,10 +86,10 @@ def _samples(fit: Fitted, effects: str, group: str | None, term: str | None) -> 
         return {"Normal quantiles of residuals": residual_pairs(fit, usual_residuals(fit))[1]}
     if effects != "random":
         raise ModelError(f"effects is 'residual' or 'random', not {effects!r}")
-    found = [e for e in random_effects(fit, 0.95, group) if term in (None, e.term)]
-    if not found:
+    drawn = [e for e in random_effects(fit, 0.95, group) if term in (None, e.term)]
+    if not drawn:
         raise ModelError(f"no random effect of {term!r}; see fit.tidy('random')")
-    return {f"{plain(e.group)}: {plain(e.term)}": e.estimate for e in found}
+    return {f"{plain(e.group)}: {plain(e.term)}": e.estimate for e in drawn}
 
 
 def _quantiles(ax: Axes, title: str, values: Floats) -> None:
@@ -110,3 +111,30 @@ def _quartile_line(ordered: Floats) -> tuple[float, float]:
     """Return intercept and slope of the line through the quartiles."""
     first, third = np.quantile(ordered, [0.25, 0.75])
     return float(first + third) / 2.0, float(third - first) / (2.0 * 0.6744897501960817)
+
+
+def qq_text(fit: Fitted) -> str:
+    """Describe the picture of the residuals: how far the outermost lie."""
+    _, residual = residual_pairs(fit, usual_residuals(fit))
+    spread = residual.std()
+    if spread == 0.0:
+        return f"Normal quantile plot of {len(residual):,} residuals, all equal."
+    low, high = residual.min() / spread, residual.max() / spread
+    return (
+        f"Normal quantile plot of {len(residual):,} residuals; the smallest lies "
+        f"{-low:.2g} and the largest {high:.2g} standard deviations from zero."
+    )
+
+
+def effects_text(fit: Fitted) -> str:
+    """Describe the picture of the random effects: how many leave the band."""
+    counts = []
+    for effects in random_effects(fit, 0.95, None):
+        ordered = np.sort(effects.estimate)
+        _, low, high = normal_order_statistics(len(ordered))
+        middle, slope = _quartile_line(ordered)
+        outside = int(np.sum((ordered < middle + slope * low) | (ordered > middle + slope * high)))
+        counts.append(
+            f"{effects.group}, {effects.term}: {outside:,} of {len(ordered):,} outside the band"
+        )
+    return f"Normal quantile plots of the random effects. {'; '.join(counts)}."

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ranef.display.canvas import ACCENT, MARK, MUTED, cloud, finish, label, on_axes, plain
 from ranef.display.reading import QUANTILE, Fitted, residual_pairs, usual_residuals
 from ranef.display.smooth import smooth_line
@@ -12,7 +15,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["residuals"]
+__all__ = ["against_fit", "label_fit", "residuals", "residuals_text"]
+
+Floats = NDArray[np.float64]
 
 
 def residuals(
@@ -57,14 +62,45 @@ def residuals(
     kind = usual_residuals(fit) if kind is None else kind
     fitted, residual = residual_pairs(fit, kind)
     ax = on_axes(ax, figure, 5.4, 4.2)
-    ax.axhline(0.0, color=MUTED, linewidth=0.9, linestyle=(0, (4, 3)))
-    ax.plot(fitted, residual, "o", color=MARK, **cloud(len(fitted)))
-    if smooth:
-        ax.plot(*smooth_line(fitted, residual), color=ACCENT, linewidth=2.0)
-    response = plain(fit.estimate.specification.response)
-    across = "Linear predictor, typical level" if kind == QUANTILE else f"Fitted {response}"
+    against_fit(ax, fitted, residual, 0.0, smooth)
     name = "Residual" if kind == "response" else f"{kind.capitalize()} residual"
-    title = "linear predictor" if kind == QUANTILE else "fitted values"
-    label(ax, title=f"Residuals against {title}", x=across, y=name)
-    finish(ax, grid="both")
+    label_fit(ax, fit, kind, "Residuals", name)
     return ax
+
+
+def against_fit(ax: Axes, fitted: Floats, values: Floats, level: float, smooth: bool) -> None:
+    """Draw values against fitted ones, where they should lie, and their smooth line."""
+    ax.axhline(level, color=MUTED, linewidth=0.9, linestyle=(0, (4, 3)))
+    ax.plot(fitted, values, "o", color=MARK, **cloud(len(fitted)))
+    if smooth:
+        ax.plot(*smooth_line(fitted, values), color=ACCENT, linewidth=2.0)
+
+
+def label_fit(ax: Axes, fit: Fitted, kind: str, what: str, y: str) -> None:
+    """Label and finish a picture of a kind of residual against fitted values."""
+    x = f"Fitted {plain(fit.estimate.specification.response)}"
+    fitted = "fitted values"
+    if kind == QUANTILE:
+        x, fitted = "Linear predictor, typical level", "linear predictor"
+    label(ax, title=f"{what} against {fitted}", x=x, y=y)
+    finish(ax, grid="both")
+
+
+def residuals_text(fit: Fitted) -> str:
+    """Describe the picture: how far residuals reach, and where the line runs."""
+    kind = usual_residuals(fit)
+    fitted, residual = residual_pairs(fit, kind)
+    what = (
+        "quantile residuals against the linear predictor"
+        if kind == QUANTILE
+        else "residuals against fitted values"
+    )
+    text = (
+        f"Scatter plot of {len(residual):,} {what}; residuals run "
+        f"from {residual.min():.3g} to {residual.max():.3g}, standard deviation "
+        f"{residual.std():.3g}."
+    )
+    _, line = smooth_line(fitted, residual)
+    if len(line) == 0:
+        return text
+    return f"{text} The smooth line stays between {line.min():.2g} and {line.max():.2g}."

@@ -62,72 +62,75 @@ def normal_scores(scaled: Floats) -> Floats:
     return np.asarray(ndtri(scaled), dtype=np.float64)
 
 
-def uniformity(found: Simulated) -> ResidualTest:
+def uniformity(simulated: Simulated) -> ResidualTest:
     """Test of Kolmogorov and Smirnov; exact up to 10,000 rows, then asymptotic."""
     from scipy.stats import kstest
 
-    method = "exact" if len(found.scaled) <= 10_000 else "asymp"
-    test = kstest(found.scaled, "uniform", method=method)
-    expected = 0.87 / np.sqrt(len(found.scaled))
+    method = "exact" if len(simulated.scaled) <= 10_000 else "asymp"
+    test = kstest(simulated.scaled, "uniform", method=method)
+    expected = 0.87 / np.sqrt(len(simulated.scaled))
     return ResidualTest(
         "uniformity", float(test.statistic), expected, float(test.pvalue), "Kolmogorov-Smirnov"
     )
 
 
-def dispersion(found: Simulated) -> ResidualTest:
+def dispersion(simulated: Simulated) -> ResidualTest:
     """Compare the spread of the data about the rows' means with that of the draws.
 
     The sum over rows of (y - m)^2 / v, m and v mean and variance of a row over data and
     draws together, so that data and draws are treated alike.
     """
-    total = found.draws.shape[1] + 1
-    m = (found.draws.sum(axis=1) + found.observed) / total
-    v = (np.sum((found.draws - m[:, None]) ** 2, axis=1) + (found.observed - m) ** 2) / total
+    words = "spread of the data over that of the draws"
+    y, draws = simulated.observed, simulated.draws
+    total = draws.shape[1] + 1
+    m = (draws.sum(axis=1) + y) / total
+    v = (np.sum((draws - m[:, None]) ** 2, axis=1) + (y - m) ** 2) / total
     some = v > 0
-    own = float(np.mean((found.observed[some] - m[some]) ** 2 / v[some])) if some.any() else 1.0
-    theirs = np.mean((found.draws[some] - m[some, None]) ** 2 / v[some, None], axis=0)
-    ratio = own / float(theirs.mean()) if some.any() else 1.0
-    p = _among(own, theirs) if some.any() else 1.0
-    return ResidualTest("dispersion", ratio, 1.0, p, "spread of the data over that of the draws")
+    if not some.any():
+        return ResidualTest("dispersion", 1.0, 1.0, 1.0, words)
+    of_data = float(np.mean((y[some] - m[some]) ** 2 / v[some]))
+    of_draws = np.mean((draws[some] - m[some, None]) ** 2 / v[some, None], axis=0)
+    ratio = of_data / float(of_draws.mean())
+    return ResidualTest("dispersion", ratio, 1.0, _among(of_data, of_draws), words)
 
 
-def zeros(found: Simulated) -> ResidualTest:
+def zeros(simulated: Simulated) -> ResidualTest:
     """Compare the number of zeros in the data with those of the draws."""
-    own = float(np.count_nonzero(found.observed == 0))
-    theirs = np.count_nonzero(found.draws == 0, axis=0).astype(np.float64)
-    expected = float(theirs.mean())
-    ratio = own / expected if expected > 0 else (1.0 if own == 0 else np.inf)
+    in_data = float(np.count_nonzero(simulated.observed == 0))
+    in_draws = np.count_nonzero(simulated.draws == 0, axis=0).astype(np.float64)
+    expected = float(in_draws.mean())
+    ratio = in_data / expected if expected > 0 else (1.0 if in_data == 0 else np.inf)
     return ResidualTest(
-        "zeros", ratio, 1.0, _among(own, theirs), "zeros in the data over those drawn"
+        "zeros", ratio, 1.0, _among(in_data, in_draws), "zeros in the data over those drawn"
     )
 
 
-def _among(own: float, theirs: Floats) -> float:
+def _among(observed: float, drawn: Floats) -> float:
     """Two-sided p-value by rank; outside the range of the draws by a normal tail.
 
     Ties count half, so that a discrete statistic is not called extreme for being common.
     """
     from scipy.special import ndtr
 
-    N = len(theirs)
-    low, ties = np.count_nonzero(theirs < own), np.count_nonzero(theirs == own)
+    N = len(drawn)
+    low, ties = np.count_nonzero(drawn < observed), np.count_nonzero(drawn == observed)
     below = (low + 0.5 * (ties + 1.0)) / (N + 1.0)
     p = 2.0 * min(below, 1.0 - below)
-    spread = float(theirs.std())
+    spread = float(drawn.std())
     if ties == 0 and low in (0, N) and spread > 0:
-        tail = 2.0 * float(ndtr(-abs(own - float(theirs.mean())) / spread))
+        tail = 2.0 * float(ndtr(-abs(observed - float(drawn.mean())) / spread))
         return min(p, tail)
     return min(1.0, p)
 
 
-def outliers(found: Simulated) -> ResidualTest:
+def outliers(simulated: Simulated) -> ResidualTest:
     """Count rows beyond all their draws: binomial with probability 2 / (N + 1)."""
     from scipy.stats import binomtest
 
-    N = found.draws.shape[1]
+    N = simulated.draws.shape[1]
     edge = 1.0 / (N + 1.0)
-    beyond = int(np.count_nonzero((found.scaled < edge) | (found.scaled > 1.0 - edge)))
-    n = len(found.scaled)
+    beyond = int(np.count_nonzero((simulated.scaled < edge) | (simulated.scaled > 1.0 - edge)))
+    n = len(simulated.scaled)
     test = binomtest(beyond, n, 2.0 * edge)
     return ResidualTest(
         "outliers", beyond / n, 2.0 * edge, float(test.pvalue), "rows beyond all their draws"
@@ -202,16 +205,16 @@ def autocorrelation(
     def statistic(values: Floats) -> float:
         return float(np.sum((values[1:] * values[:-1])[pair])) / scale
 
-    own = statistic(z)
+    observed = statistic(z)
     drawn = np.empty(permutations)
     starts = place.astype(np.float64)
     for k in range(permutations):
         drawn[k] = statistic(z[np.argsort(starts + rng.random(len(z)), kind="stable")])
     return ResidualTest(
         "autocorrelation",
-        float(own - drawn.mean()),
+        float(observed - drawn.mean()),
         0.0,
-        _among(own, drawn),
+        _among(observed, drawn),
         "neighbours in time within groups, by permutation",
     )
 
@@ -240,8 +243,8 @@ def spatial(
     def statistic(values: Floats) -> float:
         return float(n * (values @ W @ values) / (values @ values))
 
-    own = statistic(z)
+    observed = statistic(z)
     drawn = np.array([statistic(rng.permutation(z)) for _ in range(permutations)])
     return ResidualTest(
-        "spatial autocorrelation", own, -1.0 / (n - 1), _among(own, drawn), "Moran's I"
+        "spatial autocorrelation", observed, -1.0 / (n - 1), _among(observed, drawn), "Moran's I"
     )

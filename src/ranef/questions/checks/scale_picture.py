@@ -5,16 +5,20 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
-from ranef.display.canvas import ACCENT, MARK, MUTED, cloud, finish, label, on_axes, plain
-from ranef.display.reading import QUANTILE, Fitted, residual_pairs, standardised_residuals
+from ranef.display.canvas import on_axes
+from ranef.display.reading import Fitted, residual_pairs, standardised_residuals
 from ranef.display.smooth import smooth_line
+from ranef.questions.checks.residual_picture import against_fit, label_fit
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["scale_location"]
+__all__ = ["scale_location", "scale_location_text"]
+
+Floats = NDArray[np.float64]
 
 EXPECTED = 0.8222
 """Mean of the root of |z| for a standard normal z."""
@@ -57,17 +61,27 @@ def scale_location(
     'Size of residuals against fitted values'
     """
     kind = standardised_residuals(fit) if kind is None else kind
-    fitted, residual = residual_pairs(fit, kind)
-    spread = float(residual.std()) or 1.0
-    size = np.sqrt(np.abs(residual / spread))
+    fitted, size = _sizes(fit, kind)
     ax = on_axes(ax, figure, 5.4, 4.2)
-    ax.axhline(EXPECTED, color=MUTED, linewidth=0.9, linestyle=(0, (4, 3)))
-    ax.plot(fitted, size, "o", color=MARK, **cloud(len(fitted)))
-    if smooth:
-        ax.plot(*smooth_line(fitted, size), color=ACCENT, linewidth=2.0)
-    response = plain(fit.estimate.specification.response)
-    across = "Linear predictor, typical level" if kind == QUANTILE else f"Fitted {response}"
-    title = "linear predictor" if kind == QUANTILE else "fitted values"
-    label(ax, title=f"Size of residuals against {title}", x=across, y="Root of |standardised|")
-    finish(ax, grid="both")
+    against_fit(ax, fitted, size, EXPECTED, smooth)
+    label_fit(ax, fit, kind, "Size of residuals", "Root of |standardised|")
     return ax
+
+
+def scale_location_text(fit: Fitted) -> str:
+    """Describe the picture: where the line runs."""
+    fitted, size = _sizes(fit, standardised_residuals(fit))
+    text = f"Scatter plot of the root of the size of {len(size):,} standardised residuals"
+    _, line = smooth_line(fitted, size)
+    if len(line) == 0:
+        return f"{text}."
+    return (
+        f"{text}; the smooth line, level at {EXPECTED:.2f} for a constant variance, stays between "
+        f"{line.min():.2f} and {line.max():.2f}."
+    )
+
+
+def _sizes(fit: Fitted, kind: str) -> tuple[Floats, Floats]:
+    """Fitted values, and the roots of the absolute standardised residuals."""
+    fitted, residual = residual_pairs(fit, kind)
+    return fitted, np.sqrt(np.abs(residual / (float(residual.std()) or 1.0)))

@@ -7,11 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from ranef.description import words
-from ranef.display import descriptions
 from ranef.display.figures import figure
 from ranef.display.leaving import left_out, or_why
-from ranef.display.markup import Markup, element, join
+from ranef.display.markup import Markup, element, join, table
 from ranef.display.numbers import count
 from ranef.display.reading import (
     QUANTILE,
@@ -20,7 +18,6 @@ from ranef.display.reading import (
     random_effects,
     usual_residuals,
 )
-from ranef.display.words import alt_text
 from ranef.errors import RanefError
 from ranef.questions.checks import (
     influence_picture,
@@ -29,16 +26,19 @@ from ranef.questions.checks import (
     scale_picture,
     simulated_picture,
 )
-from ranef.questions.checks.findings_table import findings_tables
-from ranef.questions.checks.page_picture import DrawnResiduals
+from ranef.questions.checks.page_picture import MOST_LEVELS, residual_source
 
 __all__ = ["fitness"]
 
+QUANTILE_RESIDUALS = (
+    "Quantile residuals: each response is ranked among {draws} simulated from the model, with one "
+    "draw of the random effects given the data; the normal quantile of its rank is shown, with "
+    "ties broken at random. They are standard normal for every family if the model holds."
+)
 HALF = (4.5, 3.7)
 MOST_ROWS = 300_000
 MANY_ROWS = 30_000
 FEW_DRAWS = 99
-SHOWN_LEVELS = 12
 
 
 def fitness(fit: Fitted) -> Markup:
@@ -75,7 +75,7 @@ def _verdict(check: Any) -> Markup:
     status = "proved" if check.healthy else "unproved"
     parts = [
         element("p", check.headline, class_=f"verdict {status}"),
-        *findings_tables(check, ("look", "note")),
+        *map(table, check.by_verdict(("look", "note"))),
     ]
     lines = [check.calm_line, *check.small_print]
     return join([*parts, *(element("p", line) for line in lines if line)])
@@ -83,14 +83,13 @@ def _verdict(check: Any) -> Markup:
 
 def _pictures(fit: Fitted, check: Any) -> list[Markup]:
     """Return the pictures; those of a generalised model rest on the draws of the check."""
-    shown: Any = fit
+    source = residual_source(check)
     parts = []
-    if usual_residuals(fit) == QUANTILE and check.residuals is not None:
-        shown = DrawnResiduals(check)
+    if source is not check.fit:
         draws = check.residuals.found.draws.shape[1]
-        parts.append(element("p", words.QUANTILE_RESIDUALS.format(draws=count(draws, "response"))))
+        parts.append(element("p", QUANTILE_RESIDUALS.format(draws=count(draws, "response"))))
     influence = _influence(check)
-    parts.append(_pair(shown, influence[:1]))
+    parts.append(_pair(source, influence[:1]))
     if len(influence) > 1:
         parts.append(element("div", *influence[1:], class_="pair"))
     if check.residuals is not None:
@@ -98,7 +97,7 @@ def _pictures(fit: Fitted, check: Any) -> list[Markup]:
             figure(
                 lambda canvas: simulated_picture.simulated(check.residuals, figure=canvas),
                 name="simulated",
-                alt=descriptions.simulated_text(check.residuals),
+                alt=simulated_picture.simulated_text(check.residuals),
                 caption="The rank of each response among draws from the model. If the model "
                 "holds, the points follow the line and the quartiles are level across the fit.",
             )
@@ -106,27 +105,27 @@ def _pictures(fit: Fitted, check: Any) -> list[Markup]:
     return [*parts, _effects(fit)]
 
 
-def _pair(shown: Any, more: Sequence[Markup] = ()) -> Markup:
+def _pair(fit: Fitted, more: Sequence[Markup] = ()) -> Markup:
     """Return residuals, their quantiles and their size, and `more` beside them."""
     cloud = figure(
-        lambda canvas: residual_picture.residuals(shown, figure=canvas),
+        lambda canvas: residual_picture.residuals(fit, figure=canvas),
         name="residuals",
-        alt=alt_text(shown, "residuals"),
+        alt=residual_picture.residuals_text(fit),
         caption="The smooth line should stay near zero and the spread should not change.",
         size=HALF,
     )
     quantiles = figure(
-        lambda canvas: quantile_pictures.qq(shown, figure=canvas),
+        lambda canvas: quantile_pictures.qq(fit, figure=canvas),
         name="qq",
-        alt=alt_text(shown, "qq"),
+        alt=quantile_pictures.qq_text(fit),
         caption="The shaded band holds 95% of the points that independent normal values would "
         "give.",
         size=HALF,
     )
     sizes = figure(
-        lambda canvas: scale_picture.scale_location(shown, figure=canvas),
+        lambda canvas: scale_picture.scale_location(fit, figure=canvas),
         name="scale",
-        alt=alt_text(shown, "scale_location"),
+        alt=scale_picture.scale_location_text(fit),
         caption="The smooth line stays level, near the dashed one, where the variance is what the "
         "model implies.",
         size=HALF,
@@ -135,17 +134,17 @@ def _pair(shown: Any, more: Sequence[Markup] = ()) -> Markup:
 
 
 def _effects(fit: Any) -> Markup:
-    shown = random_effects(fit, 0.95, None)
-    if not shown or min(len(effects.names) for effects in shown) < 2:
+    drawn = random_effects(fit, 0.95, None)
+    if not drawn or min(len(effects.names) for effects in drawn) < 2:
         return Markup("")
-    if not any(np.any(effects.estimate != 0.0) for effects in shown):
+    if not any(np.any(effects.estimate != 0.0) for effects in drawn):
         return Markup("")
     return or_why(
         "Quantiles of random effects",
         lambda: figure(
             lambda canvas: quantile_pictures.qq(fit, "random", figure=canvas),
             name="effects",
-            alt=descriptions.effects_text(fit),
+            alt=quantile_pictures.effects_text(fit),
             caption="Normal quantiles of the predicted random effects. Shrinkage makes them look "
             "more normal than the effects are.",
         ),
@@ -155,15 +154,16 @@ def _effects(fit: Any) -> Markup:
 def _influence(check: Any) -> list[Markup]:
     """Return which levels of each factor move the coefficients, one step from the estimate."""
     by_size = sorted(check.left_out.items(), key=lambda item: -len(item[1]))
-    return [_moved(k, group, found) for k, (group, found) in enumerate(by_size)]
+    return [_moved(k, group, left_out) for k, (group, left_out) in enumerate(by_size)]
 
 
-def _moved(place: int, group: str, found: Any) -> Markup:
-    cut = f"; the {SHOWN_LEVELS} largest of {len(found):,}" if len(found) > SHOWN_LEVELS else ""
+def _moved(place: int, group: str, left_out: Any) -> Markup:
+    most, count = MOST_LEVELS, len(left_out)
+    cut = f"; the {most} largest of {count:,}" if count > most else ""
     return figure(
-        lambda canvas: influence_picture.influence(found, most=SHOWN_LEVELS, figure=canvas),
+        lambda canvas: influence_picture.influence(left_out, most=most, figure=canvas),
         name=f"influence{place}",
-        alt=descriptions.influence_text(found),
+        alt=influence_picture.influence_text(left_out),
         caption=f"How far the coefficients move without each level of {group} (Cook's distance, "
         f"one step from the estimate){cut}.",
         size=HALF,

@@ -102,7 +102,7 @@ def simulated(
     return Simulated(y, draws, ranked(y, [draws], rng), predictors[0])
 
 
-def grouped(found: Simulated, codes: Codes, rng: np.random.Generator) -> Simulated:
+def grouped(rows: Simulated, codes: Codes, rng: np.random.Generator) -> Simulated:
     """Add rows up by group (code -1: none), data and draws alike, and rank again."""
     count = int(codes.max(initial=-1)) + 1
     kept = codes >= 0
@@ -110,9 +110,9 @@ def grouped(found: Simulated, codes: Codes, rng: np.random.Generator) -> Simulat
     ordered = codes[kept][order]
     starts = np.flatnonzero(np.diff(ordered, prepend=-1))
     size = np.bincount(codes[kept], minlength=count).astype(np.float64)
-    y = np.bincount(codes[kept], found.observed[kept], count).astype(np.float64)
-    predicted = np.bincount(codes[kept], found.predicted[kept], count) / size
-    draws = np.add.reduceat(found.draws[kept][order], starts, axis=0)
+    y = np.bincount(codes[kept], rows.observed[kept], count).astype(np.float64)
+    predicted = np.bincount(codes[kept], rows.predicted[kept], count) / size
+    draws = np.add.reduceat(rows.draws[kept][order], starts, axis=0)
     return Simulated(y, draws, ranked(y, [draws], rng), predicted)
 
 

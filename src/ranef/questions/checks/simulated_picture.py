@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["ScaledResiduals", "quartile_lines", "simulated", "uniform_quantiles"]
+__all__ = ["quartile_lines", "simulated", "simulated_text", "uniform_quantiles"]
 
 Floats = NDArray[np.float64]
 
@@ -27,18 +27,8 @@ MOST_BINS = 40
 BAND_POINTS = 201
 
 
-class ScaledResiduals(Protocol):
-    """What the picture reads of simulated residuals."""
-
-    @property
-    def found(self) -> Any: ...
-
-    @property
-    def tests(self) -> Any: ...
-
-
 def simulated(
-    residuals: ScaledResiduals, *, axes: Sequence[Axes] | None = None, figure: Figure | None = None
+    residuals: Any, *, axes: Sequence[Axes] | None = None, figure: Figure | None = None
 ) -> NDArray[np.object_]:
     """Draw two panels: quantiles of scaled residuals, and residuals against the fit.
 
@@ -75,11 +65,20 @@ def simulated(
     return np.asarray(axes, dtype=object)
 
 
-def uniform_quantiles(ax: Axes, residuals: ScaledResiduals) -> None:
+def simulated_text(residuals: Any) -> str:
+    """Describe the picture: the tests that it shows."""
+    tests = "; ".join(f"{t.name}, p = {t.p_value:.2g}" for t in residuals.tests)
+    return (
+        f"Quantiles of {len(residuals.scaled):,} scaled residuals against uniform ones, and "
+        f"their quartiles across the fit. Tests: {tests}."
+    )
+
+
+def uniform_quantiles(ax: Axes, residuals: Any) -> None:
     """Draw ordered residuals against those of a uniform distribution."""
     from scipy.special import betaincinv
 
-    u = np.sort(residuals.found.scaled)
+    u = np.sort(residuals.scaled)
     n = len(u)
     if n == 0:
         raise ModelError("there are no residuals to draw")
@@ -94,12 +93,12 @@ def uniform_quantiles(ax: Axes, residuals: ScaledResiduals) -> None:
     finish(ax, grid="both")
 
 
-def quartile_lines(ax: Axes, residuals: ScaledResiduals) -> None:
+def quartile_lines(ax: Axes, residuals: Any) -> None:
     """Draw residuals against the rank of the fit, with smooth lines of their quartiles."""
-    found = residuals.found
-    order = np.argsort(found.predicted, kind="stable")
-    u = found.scaled[order]
-    x = _ranks(found.predicted[order])
+    predicted = residuals.found.predicted
+    order = np.argsort(predicted, kind="stable")
+    u = residuals.scaled[order]
+    x = _ranks(predicted[order])
     alarm = any(t.name.startswith("trend") and t.p_value < CALM for t in residuals.tests)
     for q in QUARTILES:
         ax.axhline(q, color=MUTED, linewidth=0.9, linestyle=(0, (4, 3)))

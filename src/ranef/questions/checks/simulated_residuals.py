@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -10,17 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranef import arguments
-from ranef.display.answer import Shown
-from ranef.display.numbers import number, p_value
-from ranef.display.page import Page, Paragraph, TextTable
+from ranef.display.answer import Answer, Part
+from ranef.display.columns import Column, Fixed, Listing, PValue
+from ranef.display.page import Paragraph
 from ranef.errors import ModelError
-from ranef.fits.columns import (
-    column_of,
-    groups_of,
-    is_categorical,
-    labels_of,
-    time_of,
-)
+from ranef.fits.columns import column_of, groups_of, is_categorical, labels_of, time_of
 from ranef.fits.mixed import MixedFit
 from ranef.fits.protocol import Generative, Levelled, require
 from ranef.questions.checks import residual_tests, simulated_numbers, simulated_picture
@@ -102,16 +97,16 @@ def simulated_residuals(
         raise ModelError(f"n={n} draws are too few to rank a response among; take 19 at least")
     effects = arguments.choice("effects", effects, simulated_numbers.EFFECTS)
     generator = arguments.generator(rng)
-    found = simulated_numbers.simulated(fit.inference, n, effects, generator)
+    simulated = simulated_numbers.simulated(fit.inference, n, effects, generator)
     if by is None:
-        return SimulatedResiduals(found, fit, effects, None, None)
+        return SimulatedResiduals(simulated, fit, effects, None, None)
     codes, levels, name = groups_of(fit, by)
-    summed = simulated_numbers.grouped(found, codes, generator)
+    summed = simulated_numbers.grouped(simulated, codes, generator)
     return SimulatedResiduals(summed, fit, effects, name, tuple(levels))
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class SimulatedResiduals(Shown):
+class SimulatedResiduals(Answer):
     """Scaled residuals of a fit; `simulated_residuals` makes them.
 
     Attributes
@@ -133,6 +128,14 @@ class SimulatedResiduals(Shown):
     levels: tuple[Any, ...] | None
 
     @property
+    def title(self) -> str:
+        return f"Simulated residuals: {self.fit.formula}"
+
+    @property
+    def library(self) -> str:
+        return self.fit.frame.library
+
+    @property
     def scaled(self) -> Floats:
         """The residuals of the rows in the model, or of the groups, as an array."""
         return self.found.scaled
@@ -141,24 +144,24 @@ class SimulatedResiduals(Shown):
     def residuals(self) -> Any:
         """One residual a row of the user's table, NaN where dropped; or a table by group."""
         if self.levels is None:
-            return self.fit.frame.column(self.found.scaled, "residual")
-        columns = {str(self.by): labels_of(self.levels), "residual": self.found.scaled}
-        return make_table(columns, self.fit.frame.library)
+            return self.fit.frame.column(self.scaled, "residual")
+        columns = {str(self.by): labels_of(self.levels), "residual": self.scaled}
+        return make_table(columns, self.library)
 
     @cached_property
     def tests(self) -> tuple[ResidualTest, ...]:
         """Uniformity, dispersion, outliers, zeros (of counts), trend against the fit."""
-        found = self.found
-        out = [
-            residual_tests.uniformity(found),
-            residual_tests.dispersion(found),
-            residual_tests.outliers(found),
+        ranked = self.found
+        tests = [
+            residual_tests.uniformity(ranked),
+            residual_tests.dispersion(ranked),
+            residual_tests.outliers(ranked),
         ]
         if has_zeros(self.fit) and self.by is None:
-            out.append(residual_tests.zeros(found))
-        if len(np.unique(found.predicted)) > 1:
-            out.append(residual_tests.trend(found.predicted, found.scaled, "fitted value"))
-        return tuple(out)
+            tests.append(residual_tests.zeros(ranked))
+        if len(np.unique(ranked.predicted)) > 1:
+            tests.append(residual_tests.trend(ranked.predicted, ranked.scaled, "fitted value"))
+        return tuple(tests)
 
     def tidy(self) -> Any:
         """Return the tests as a table: ``test, statistic, expected, p_value, method``.
@@ -166,7 +169,29 @@ class SimulatedResiduals(Shown):
         Dispersion and zeros are ratios of the data to the draws; outliers the share of
         rows beyond all their draws; trend a multiple correlation.
         """
-        return make_table(_columns(self.tests), self.fit.frame.library)
+        return super().tidy()
+
+    def tables(self) -> tuple[Listing, ...]:
+        tests = self.tests
+        columns = (
+            Column("test", [t.name for t in tests]),
+            Column("statistic", np.array([t.statistic for t in tests]), Fixed(3)),
+            Column("expected", np.array([t.expected for t in tests]), Fixed(3)),
+            Column("p_value", np.array([t.p_value for t in tests]), PValue(), "p"),
+            Column("method", [t.method for t in tests], heading=""),
+        )
+        return (Listing("tests", columns, "Tests"),)
+
+    def sentences(self) -> tuple[str, ...]:
+        units = "rows" if self.by is None else f"groups of {self.by}"
+        draws = self.found.draws.shape[1]
+        return (
+            f"{len(self.scaled):,} {units}, {draws:,} draws each, {WORDS[self.effects]}.",
+            CAUTION[self.effects],
+        )
+
+    def body(self) -> Iterable[Part]:
+        return Paragraph(self.sentences()), self.listing()
 
     def against(self, predictor: Any) -> ResidualTest:
         """Test whether the quartiles of the residuals depend on a predictor.
@@ -273,32 +298,6 @@ class SimulatedResiduals(Shown):
         ['Quantiles of scaled residuals', 'Scaled residuals against the fit']
         """
         return simulated_picture.simulated(self, axes=axes, figure=figure)
-
-    @property
-    def page(self) -> Page:
-        """What `repr` and notebooks show."""
-        count = f"{len(self.scaled):,} {'rows' if self.by is None else f'groups of {self.by}'}"
-        lines = (
-            f"{count}, {self.found.draws.shape[1]:,} draws each, {WORDS[self.effects]}.",
-            CAUTION[self.effects],
-        )
-        header = ("test", "statistic", "expected", "p", "")
-        rows = tuple(
-            (t.name, number(t.statistic, 3), number(t.expected, 3), p_value(t.p_value), t.method)
-            for t in self.tests
-        )
-        title = f"Simulated residuals: {self.fit.formula}"
-        return Page(title, (Paragraph(lines), TextTable("Tests", header, rows)))
-
-
-def _columns(tests: tuple[ResidualTest, ...]) -> dict[str, Any]:
-    return {
-        "test": [t.name for t in tests],
-        "statistic": np.array([t.statistic for t in tests]),
-        "expected": np.array([t.expected for t in tests]),
-        "p_value": np.array([t.p_value for t in tests]),
-        "method": [t.method for t in tests],
-    }
 
 
 def has_zeros(fit: MixedFit) -> bool:

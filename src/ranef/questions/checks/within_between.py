@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from ranef.display.answer import Shown
-from ranef.display.numbers import decimals, number, p_value
-from ranef.display.page import Page, Paragraph, TextTable
+from ranef.display.answer import Answer, Part
+from ranef.display.columns import Column, Fixed, Listing, PValue, Sized
+from ranef.display.page import Paragraph
 from ranef.errors import ModelError
 from ranef.fits.protocol import Levelled, require
 from ranef.models.records import CONDITIONAL
 from ranef.questions.checks import within_between_numbers as numbers
 from ranef.questions.checks.within_between_numbers import Slopes
-from ranef.tables import make_table
 
 __all__ = ["WithinBetween", "within_between"]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class WithinBetween(Shown):
+class WithinBetween(Answer):
     """Slopes within and between groups; `within_between` makes it.
 
     Attributes
@@ -56,40 +56,38 @@ class WithinBetween(Shown):
         df2, p_value``; `icc` is the share of the predictor's own variance between groups,
         `contextual` the between minus the within slope.
         """
-        names = ("icc", "within", "between", "contextual", "std_error")
-        columns: dict[str, Any] = {
-            "term": [h.term for h in self.found],
-            "group": list(self.groups),
-            **{name: np.array([getattr(h, name) for h in self.found]) for name in names},
-            "statistic": np.array([h.test.statistic for h in self.found]),
-            "df1": np.array([h.test.df1 for h in self.found], dtype=np.int_),
-            "df2": np.array([h.test.df2 for h in self.found]),
-            "p_value": np.array([h.test.p_value for h in self.found]),
-        }
-        return make_table(columns, self.library)
+        return super().tidy()
 
-    @property
-    def page(self) -> Page:
-        """What `repr` and notebooks show."""
-        title = f"Slopes within and between groups: {self.title}"
-        if not self.found:
-            line = "No predictor varies both within groups and between their means."
-            return Page(title, (Paragraph((line,)),))
-        rows = []
-        for h, group in zip(self.found, self.groups, strict=True):
-            places = decimals(h.std_error)
-            shown = (number(v, places) for v in (h.within, h.between, h.contextual))
-            tail = (number(h.test.statistic, 2), p_value(h.test.p_value))
-            rows.append((h.term, group, number(h.icc, 2), *shown, *tail))
-        header = ("term", "group", "icc", "within", "between", "difference", "F", "p")
-        advice = Paragraph(
-            (
-                "icc is the share of the predictor's own variance that lies between groups. "
-                "Where the slopes differ, one coefficient mixes them: write "
-                "within(x, g) + between(x, g) in place of x.",
-            )
+    def tables(self) -> tuple[Listing, ...]:
+        slopes, tests = self.found, [s.test for s in self.found]
+        errors = np.array([s.std_error for s in slopes])
+        sized = Sized(errors)
+        columns = (
+            Column("term", [s.term for s in slopes]),
+            Column("group", list(self.groups)),
+            Column("icc", np.array([s.icc for s in slopes]), Fixed(2)),
+            Column("within", np.array([s.within for s in slopes]), sized),
+            Column("between", np.array([s.between for s in slopes]), sized),
+            Column("contextual", np.array([s.contextual for s in slopes]), sized, "difference"),
+            Column("std_error", errors, printed=False),
+            Column("statistic", np.array([t.statistic for t in tests]), Fixed(2), "F"),
+            Column("df1", np.array([t.df1 for t in tests], dtype=np.int_), printed=False),
+            Column("df2", np.array([t.df2 for t in tests]), printed=False),
+            Column("p_value", np.array([t.p_value for t in tests]), PValue(), "p"),
         )
-        return Page(title, (TextTable("Tests", header, tuple(rows), 2), advice))
+        return (Listing("slopes", columns, "Tests", labels=2),)
+
+    def sentences(self) -> tuple[str, ...]:
+        if not self.found:
+            return ("No predictor varies both within groups and between their means.",)
+        return (
+            "icc is the share of the predictor's own variance that lies between groups. "
+            "Where the slopes differ, one coefficient mixes them: write "
+            "within(x, g) + between(x, g) in place of x.",
+        )
+
+    def body(self) -> Iterable[Part]:
+        return super().body() if self.found else (Paragraph(self.sentences()),)
 
 
 def within_between(fit: Any) -> WithinBetween:
@@ -123,7 +121,8 @@ def within_between(fit: Any) -> WithinBetween:
             "a multinomial model has a slope for each category; ask a binomial model of two "
             "categories for slopes within and between groups"
         )
-    found = numbers.within_between(fit.inference)
+    slopes = numbers.within_between(fit.inference)
     names = [factor.name for factor in fit.parts[CONDITIONAL].factors]
-    groups = tuple(names[slopes.factor] for slopes in found)
-    return WithinBetween(found, groups, fit.formula, fit.frame.library)
+    groups = tuple(names[one.factor] for one in slopes)
+    title = f"Slopes within and between groups: {fit.formula}"
+    return WithinBetween(slopes, groups, title, fit.frame.library)

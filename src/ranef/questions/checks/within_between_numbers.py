@@ -69,7 +69,7 @@ def within_between(model: Inference) -> tuple[Slopes, ...]:
     parameters that are held or equal by request have none of this.
     """
     spec = model.estimate.specification
-    found: list[Slopes] = []
+    slopes: list[Slopes] = []
     if is_constrained(model.estimate):
         return ()
     for term in terms_of_columns(spec):
@@ -80,8 +80,8 @@ def within_between(model: Inference) -> tuple[Slopes, ...]:
                 continue
             one = _compared(model, term, f)
             if one is not None:
-                found.append(one)
-    return tuple(found)
+                slopes.append(one)
+    return tuple(slopes)
 
 
 def variance_between(x: Floats, codes: Codes) -> tuple[float, float, float]:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from ranef import arguments
-from ranef.display.answer import Shown
-from ranef.display.numbers import decimals, number
-from ranef.display.page import Page, Paragraph, TextTable
+from ranef.display.answer import Answer, Part
+from ranef.display.columns import Column, Fixed, Listing, Significant, Written
+from ranef.display.page import Paragraph
 from ranef.errors import LevelError, ModelError, UnknownColumnError, suggestion
 from ranef.fits.mixed import MixedFit
 from ranef.fits.new_rows import read_rows
@@ -19,7 +19,7 @@ from ranef.fits.protocol import Levelled, require
 from ranef.models.records import CONDITIONAL
 from ranef.questions.explained import partition
 from ranef.questions.explained.partition import METHODS, Partition
-from ranef.tables import Table, make_table
+from ranef.tables import Table
 
 __all__ = ["ICC", "R2", "GroupICC", "icc", "r2"]
 
@@ -33,7 +33,7 @@ WORDS = {
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class R2(Shown):
+class R2(Answer):
     """Explained variance; `r2` makes it.
 
     Attributes
@@ -84,29 +84,27 @@ class R2(Shown):
 
     def tidy(self) -> Any:
         """Return the parts as a table: ``part, variance, share``."""
-        rows = self._rows()
-        variance = np.array([v for _, v in rows])
-        columns = {
-            "part": [name for name, _ in rows],
-            "variance": variance,
-            "share": variance / self.parts.total,
-        }
-        return make_table(columns, self.library)
+        return super().tidy()
 
-    @property
-    def page(self) -> Page:
-        """What `repr` and notebooks show."""
-        rows = tuple(
-            (name, number(v, decimals(v, 4)), number(v / self.parts.total, 3))
-            for name, v in self._rows()
+    def tables(self) -> tuple[Listing, ...]:
+        names, values = zip(*self._rows(), strict=True)
+        variance = np.array(values)
+        columns = (
+            Column("part", list(names), heading=""),
+            Column("variance", variance, Significant(4)),
+            Column("share", variance / self.parts.total, Fixed(3)),
         )
-        lines = [
+        return (Listing("variance", columns, "Parts of the variance"),)
+
+    def sentences(self) -> tuple[str, ...]:
+        return (
             f"Marginal R2 (fixed effects) {self.marginal:.4f}; "
             f"conditional R2 (fixed and random effects) {self.conditional:.4f}.",
             *_method_lines(self.parts),
-        ]
-        table = TextTable("Parts of the variance", ("", "variance", "share"), rows)
-        return Page(f"R2: {self.title}", (Paragraph(tuple(lines)), table))
+        )
+
+    def body(self) -> Iterable[Part]:
+        return Paragraph(self.sentences()), self.listing()
 
 
 def _method_lines(parts: Partition) -> list[str]:
@@ -165,7 +163,8 @@ def r2(fit: MixedFit, *, method: str = "auto", mean: float | None = None) -> R2:
     """
     require(fit, "r2()", Levelled)
     parts = _partition(fit, method, mean)
-    return R2(parts, _names(fit), fit.formula, fit.frame.library)
+    names = tuple(term.label for term in fit.estimate.specification.terms)
+    return R2(parts, names, f"R2: {fit.formula}", fit.frame.library)
 
 
 def _partition(fit: MixedFit, method: str, mean: float | None) -> Partition:
@@ -177,10 +176,6 @@ def _partition(fit: MixedFit, method: str, mean: float | None) -> Partition:
     if mean is not None and not np.isfinite(float(mean)):
         raise ModelError(f"mean must be a finite number, not {mean}")
     return partition.partition(fit.estimate, method, mean)
-
-
-def _names(fit: MixedFit) -> tuple[str, ...]:
-    return tuple(term.label for term in fit.estimate.specification.terms)
 
 
 @dataclass(frozen=True)
@@ -210,7 +205,7 @@ class GroupICC:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class ICC(Shown):
+class ICC(Answer):
     """Intraclass correlations; `icc` makes them.
 
     Attributes
@@ -255,49 +250,37 @@ class ICC(Shown):
 
     def tidy(self) -> Any:
         """Return ``group, adjusted, unadjusted, levels, size, design_effect``."""
-        columns = {
-            name: [getattr(g, name) for g in self.groups] for name in GroupICC.__dataclass_fields__
-        }
-        return make_table(columns, self.library)
+        return super().tidy()
 
-    @property
-    def _slopes(self) -> str:
-        """Where random slopes are taken; nothing where there are none."""
-        if not self.slopes:
-            return ""
+    def tables(self) -> tuple[Listing, ...]:
+        groups = self.groups
+        columns = (
+            Column("group", [g.group for g in groups]),
+            Column("adjusted", [g.adjusted for g in groups], Fixed(4)),
+            Column("unadjusted", [g.unadjusted for g in groups], Fixed(4)),
+            Column("levels", [g.levels for g in groups], Written("{:,}".format)),
+            Column("size", [g.size for g in groups], Fixed(1)),
+            Column("design_effect", [g.design_effect for g in groups], Fixed(2), "design effect"),
+        )
+        return (Listing("icc", columns, "By grouping factor"),)
+
+    def sentences(self) -> tuple[str, ...]:
+        slopes = "Random slopes on average over the rows."
         if self.at:
-            return "Random slopes at " + ", ".join(f"{k} = {v}" for k, v in self.at.items()) + "."
-        return "Random slopes on average over the rows."
-
-    @property
-    def page(self) -> Page:
-        """What `repr` and notebooks show."""
-        lines = [
+            slopes = f"Random slopes at {', '.join(f'{k} = {v}' for k, v in self.at.items())}."
+        return (
             f"Adjusted ICC (of what the fixed effects leave) {self.adjusted:.4f}; "
             f"unadjusted {self.unadjusted:.4f}.",
-            *([self._slopes] if self._slopes else []),
+            *([slopes] if self.slopes else []),
             *_method_lines(self.parts),
-        ]
-        rows = tuple(
-            (
-                g.group,
-                number(g.adjusted, 4),
-                number(g.unadjusted, 4),
-                f"{g.levels:,}",
-                number(g.size, 1),
-                number(g.design_effect, 2),
-            )
-            for g in self.groups
         )
-        header = ("group", "adjusted", "unadjusted", "levels", "size", "design effect")
-        table = TextTable("By grouping factor", header, rows)
-        after = Paragraph(
-            (
-                "The design effect is the factor by which the variance of a mean over rows "
-                "exceeds that of independent rows; size is that of the level of a random row.",
-            )
+
+    def body(self) -> Iterable[Part]:
+        design = (
+            "The design effect is the factor by which the variance of a mean over rows "
+            "exceeds that of independent rows; size is that of the level of a random row."
         )
-        return Page(f"ICC: {self.title}", (Paragraph(tuple(lines)), table, after))
+        return Paragraph(self.sentences()), self.listing(), Paragraph((design,))
 
 
 def icc(
@@ -336,8 +319,8 @@ def icc(
         terms = partition.term_variances(fit.estimate, _columns_at(fit, values))
         parts = replace(parts, terms=terms)
     slopes = any(term.names != ("(Intercept)",) for term in fit.estimate.specification.terms)
-    groups = _by_group(fit, parts)
-    return ICC(parts, groups, values, fit.n_obs, slopes, fit.formula, fit.frame.library)
+    groups, title = _by_group(fit, parts), f"ICC: {fit.formula}"
+    return ICC(parts, groups, values, fit.n_obs, slopes, title, fit.frame.library)
 
 
 def _columns_at(fit: MixedFit, at: Mapping[str, Any]) -> list[Any]:
@@ -375,14 +358,14 @@ def _by_group(fit: MixedFit, parts: Partition) -> tuple[GroupICC, ...]:
     spec = fit.estimate.specification
     out = []
     for f, factor in enumerate(spec.factors):
-        own = [
+        terms = [
             t
             for t, term in enumerate(spec.terms)
             if term.factor == f and t not in parts.overdispersion
         ]
-        if not own:
+        if not terms:
             continue
-        variance = float(parts.terms[own].sum())
+        variance = float(parts.terms[terms].sum())
         adjusted = variance / (parts.random + parts.residual)
         sizes = np.bincount(factor.codes, minlength=factor.n_levels)
         effect, size = partition.design_effect(sizes, adjusted)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from ranef.display.columns import Column, Fixed, Listing
 from ranef.display.leaving import or_why
 from ranef.display.markup import Markup, element, join, table
 from ranef.display.numbers import number
-from ranef.tables import Table
 
 __all__ = ["explained"]
 
@@ -30,25 +30,20 @@ def explained(fit: Any) -> Markup:
 
 
 def _explained(fit: Any) -> Markup:
-    found, icc = fit.r2(), fit.icc()
-    scale = SCALES.get(found.parts.method, OTHER)
-    words = R2_WORDS.format(
-        marginal=number(found.marginal, 3), conditional=number(found.conditional, 3)
-    )
+    r2, groups = fit.r2(), fit.icc().groups
+    scale = SCALES.get(r2.parts.method, OTHER)
+    words = R2_WORDS.format(marginal=number(r2.marginal, 3), conditional=number(r2.conditional, 3))
     parts = [element("p", f"{words}{scale}")]
-    source = Table.of(icc.tidy())
-    if source.n_rows:
-        parts.append(_correlations(source))
-    return join(parts)
+    return join([*parts, _correlations(groups)] if groups else parts)
 
 
-def _correlations(source: Table) -> Markup:
+def _correlations(groups: Sequence[Any]) -> Markup:
     columns = (
-        Column("Group", [str(group) for group in source.values("group")]),
-        Column("ICC", source.numeric("adjusted"), Fixed(3)),
-        Column("ICC, fixed effects counted in", source.numeric("unadjusted"), Fixed(3)),
-        Column("Rows of a level", source.numeric("size"), Fixed(1)),
-        Column("Design effect", source.numeric("design_effect"), Fixed(2)),
+        Column("Group", [g.group for g in groups]),
+        Column("ICC", [g.adjusted for g in groups], Fixed(3)),
+        Column("ICC, fixed effects counted in", [g.unadjusted for g in groups], Fixed(3)),
+        Column("Rows of a level", [g.size for g in groups], Fixed(1)),
+        Column("Design effect", [g.design_effect for g in groups], Fixed(2)),
     )
     caption = "Intraclass correlations, and by how much they widen the variance of a mean of rows"
     return table(Listing("icc", columns, caption))

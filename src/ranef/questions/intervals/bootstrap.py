@@ -13,21 +13,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranef import arguments
-from ranef.description.parameter_tables import interval_columns, interval_table, parameter_columns
-from ranef.display.answer import Summary
-from ranef.display.page import Page, Paragraph
+from ranef.description.parameter_tables import interval_listing
+from ranef.display.answer import Answer, Summary
+from ranef.display.columns import Column, Listing
+from ranef.display.page import Paragraph
 from ranef.display.progress import arriving
 from ranef.errors import ConvergenceWarning, DataError, FileError, Interrupted, ModelError, warn
 from ranef.fits.mixed import MixedFit
 from ranef.fits.protocol import Generative, Levelled, Refittable, require
+from ranef.inference import refits as numbers
 from ranef.inference.coefficients.parameter_list import ModelParameter, chosen
-from ranef.inference.draws import refits as numbers
 from ranef.inference.draws.resampling import cluster_factor
 from ranef.inference.protocol import Inference
 from ranef.models.records import CONDITIONAL, Estimate
 from ranef.questions.intervals.bootstrap_picture import BootstrapPlots
 from ranef.storage.saving import from_bytes, to_bytes
-from ranef.tables import make_table
 from ranef.tables.accounting import Accounting
 from ranef.tables.origin import Origin
 
@@ -134,37 +134,29 @@ def bootstrap(
         parts = numbers.draw(fit.inference, plan, work, n_jobs=n_jobs, statistic=read)
     else:
         parts = _submitted(client, fit, plan, work, statistic, len(parameters))
-    bar = arriving(parts, n, "bootstrap", progress, size=len)
+
+    def answer(draws: numbers.Draws) -> Bootstrap:
+        kept = draws.values, draws.singular, draws.proved, draws.failures
+        return Bootstrap(fit, plan, parameters, *kept, statistic)
+
     done: list[numbers.Draws] = []
     try:
-        done.extend(part for part in bar)
+        done.extend(arriving(parts, n, "bootstrap", progress, size=len))
     except KeyboardInterrupt:
         if not any(part.values.shape[1] for part in done):
             raise
-        partial = _result(fit, plan, parameters, numbers.joined(done), statistic)
+        partial = answer(numbers.joined(done))
         raise Interrupted(
             f"bootstrap interrupted after {len(partial.draws):,} of {n:,} refits; this exception "
             "holds them as .partial (in a notebook: import sys; sys.last_value.partial)",
             partial,
         ) from None
-    found = numbers.joined(done)
-    if not found.values.shape[1]:
-        raise ModelError(f"every refit failed; the first: {found.failures[0][1]}")
-    result = _result(fit, plan, parameters, found, statistic)
+    draws = numbers.joined(done)
+    if not draws.values.shape[1]:
+        raise ModelError(f"every refit failed; the first: {draws.failures[0][1]}")
+    result = answer(draws)
     _warn_of_failures(result)
     return result
-
-
-def _result(
-    fit: MixedFit,
-    plan: numbers.Plan,
-    parameters: tuple[ModelParameter, ...],
-    found: numbers.Draws,
-    statistic: Statistic | None,
-) -> Bootstrap:
-    return Bootstrap(
-        fit, plan, parameters, found.values, found.singular, found.proved, found.failures, statistic
-    )
 
 
 def _plan(model: Inference, method: str, effects: str, cluster: str | None) -> numbers.Plan:
@@ -195,22 +187,22 @@ def _target(
         ModelParameter(name, STATISTIC, float(value), CONDITIONAL, None, None, name, None)
         for name, value in zip(names, values, strict=True)
     )
-    return parameters, _Reader(fit, statistic, len(names))
+    return parameters, _RefitStatistic(fit, statistic, len(names))
 
 
-class _Reader:
+@dataclass(frozen=True, eq=False)
+class _RefitStatistic:
     """Wraps the estimate of a refit as a fit and asks the statistic of it."""
 
-    def __init__(self, fit: MixedFit, statistic: Statistic, width: int) -> None:
-        self.fit, self.statistic, self.width = fit, statistic, width
+    fit: MixedFit
+    statistic: Statistic
+    width: int
 
     def __call__(self, estimate: Estimate) -> Floats:
-        own = self.fit.frame
-        rows = estimate.specification.accounting
-        same = rows is self.fit.estimate.specification.accounting
-        frame = own if same else Origin(own.library, None, Accounting(estimate.specification.n))
-        refit = type(self.fit)(estimate, frame)
-        values = _read_statistic(self.statistic(refit))[1]
+        origin, spec = self.fit.frame, estimate.specification
+        if spec.accounting is not self.fit.estimate.specification.accounting:
+            origin = Origin(origin.library, None, Accounting(spec.n))
+        values = _read_statistic(self.statistic(type(self.fit)(estimate, origin)))[1]
         if len(values) != self.width:
             raise DataError(
                 f"the statistic has {len(values)} values for a refit, {self.width} for the fit"
@@ -255,8 +247,8 @@ def _submitted(
             f"{type(client).__name__} has not"
         )
     sent = type(fit), to_bytes(fit)
-    wanted = None if statistic is None else (statistic, width)
-    futures = [client.submit(remote_chunk, sent, plan, chunk, wanted) for chunk in work]
+    of_refits = None if statistic is None else (statistic, width)
+    futures = [client.submit(remote_chunk, sent, plan, chunk, of_refits) for chunk in work]
     try:
         for future in futures:
             yield future.result()
@@ -273,7 +265,7 @@ def remote_chunk(
 ) -> numbers.Draws:
     """Make one chunk of the bootstrap of a fit that came as its class and its file's bytes."""
     fit = _loaded(*sent)
-    read = None if statistic is None else _Reader(fit, *statistic)
+    read = None if statistic is None else _RefitStatistic(fit, *statistic)
     return numbers.Worker(fit.inference, plan, 1, read)(chunk)
 
 
@@ -295,7 +287,7 @@ def _warn_of_failures(result: Bootstrap) -> None:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Bootstrap:
+class Bootstrap(Answer):
     """Draws of the parameters of a model, or of a statistic; `ranef.bootstrap` makes it.
 
     Attributes
@@ -325,6 +317,18 @@ class Bootstrap:
     proved: NDArray[np.bool_]
     failures: tuple[tuple[int, str], ...]
     statistic: Statistic | None = None
+
+    @property
+    def title(self) -> str:
+        method = self.plan.method.capitalize()
+        return f"{method} bootstrap, {len(self):,} replicates: {self.fit.formula}"
+
+    @property
+    def library(self) -> str:
+        return self.fit.frame.library
+
+    def tables(self) -> tuple[Listing, ...]:
+        return (self.intervals(spread=True), self._replicates())
 
     def __len__(self) -> int:
         return len(self.draws)
@@ -368,8 +372,13 @@ class Bootstrap:
         >>> ranef.bootstrap(fit, 3, rng=1).replicates().columns.tolist()
         ['(Intercept)', 'sd: Batch: (Intercept)', 'sigma']
         """
-        columns = {name: self.draws[:, k].copy() for k, name in enumerate(self.names)}
-        return make_table(columns, self.fit.frame.library)
+        return self.tabled(self._replicates())
+
+    def _replicates(self) -> Listing:
+        columns = zip(self.names, self.draws.T, strict=True)
+        return Listing(
+            "replicates", tuple(Column(name, x.copy(), printed=False) for name, x in columns)
+        )
 
     def tidy(self, *, conf_level: float = 0.95, kind: str = "percentile") -> Any:
         """Return estimate, bias, standard error and interval of each parameter.
@@ -387,16 +396,7 @@ class Bootstrap:
         >>> ranef.bootstrap(fit, 100, rng=1).tidy().shape
         (3, 10)
         """
-        low, high = self._limits(arguments.conf_level(conf_level), kind, None)
-        with warnings.catch_warnings():
-            # a correlation that no refit has
-            warnings.simplefilter("ignore", RuntimeWarning)
-            bias = np.nanmean(self.draws, axis=0) - self.estimate
-            error = np.nanstd(self.draws, axis=0, ddof=1)
-        columns = parameter_columns(self.parameters)
-        columns |= {"estimate": self.estimate, "bias": bias, "std_error": error}
-        columns |= {"conf_low": low, "conf_high": high}
-        return make_table(columns, self.fit.frame.library)
+        return self.tabled(self.intervals(conf_level, kind, spread=True))
 
     def confint(
         self,
@@ -438,22 +438,40 @@ class Bootstrap:
                   term  conf_low  conf_high
         0  (Intercept)    1492.0     1567.0
         """
-        level = arguments.conf_level(conf_level)
-        columns = self._columns(level, kind, parameters, "all", cluster)
-        return make_table(columns, self.fit.frame.library)
+        return self.tabled(self.intervals(conf_level, kind, parameters, cluster))
 
-    def _columns(
+    def intervals(
         self,
-        level: float,
-        kind: str,
-        parameters: str | Sequence[str] | None,
-        form: str,
+        conf_level: float = 0.95,
+        kind: str = "percentile",
+        parameters: str | Sequence[str] | None = None,
         cluster: str | None = None,
-    ) -> dict[str, Any]:
-        keep = list(chosen(self.parameters, parameters))
+        *,
+        spread: bool = False,
+        form: str = "all",
+    ) -> Listing:
+        """State the table of `confint`; with `spread` that of `tidy`."""
+        level = arguments.conf_level(conf_level)
         low, high = self._limits(level, kind, cluster)
-        own = [self.parameters[k] for k in keep]
-        return interval_columns(own, self.estimate[keep], low[keep], high[keep], form)
+        values = {"estimate": self.estimate, "conf_low": low, "conf_high": high}
+        if spread:
+            values = {"estimate": self.estimate, **self._spread(), **values}
+        keep = list(chosen(self.parameters, parameters))
+        return interval_listing(
+            [self.parameters[k] for k in keep],
+            {name: column[keep] for name, column in values.items()},
+            level,
+            f"{'BCa' if kind == 'bca' else kind.capitalize()} intervals",
+            form=form,
+            unprinted=("bias",),
+        )
+
+    def _spread(self) -> dict[str, Floats]:
+        with warnings.catch_warnings():
+            # a correlation that no refit has
+            warnings.simplefilter("ignore", RuntimeWarning)
+            bias = np.nanmean(self.draws, axis=0) - self.estimate
+            return {"bias": bias, "std_error": np.nanstd(self.draws, axis=0, ddof=1)}
 
     def _limits(self, level: float, kind: str, cluster: str | None) -> tuple[Floats, Floats]:
         kind = arguments.choice("kind", kind, numbers.INTERVALS)
@@ -478,7 +496,7 @@ class Bootstrap:
                     "'normal'"
                 ) from None
         width = len(self.parameters)
-        read = None if self.statistic is None else _Reader(self.fit, self.statistic, width)
+        read = None if self.statistic is None else _RefitStatistic(self.fit, self.statistic, width)
         return numbers.jackknife(self.fit.inference, factor, statistic=read)
 
     @property
@@ -496,49 +514,30 @@ class Bootstrap:
         >>> print(ranef.bootstrap(fit, 50, rng=1).summary().page.title)
         Parametric bootstrap, 50 replicates: Yield ~ 1 + (1 | Batch)
         """
-        level = arguments.conf_level(conf_level)
-        low, high = self._limits(level, kind, None)
-        error = [float(np.std(x[np.isfinite(x)], ddof=1)) if np.isfinite(x).sum() > 1 else np.nan
-                 for x in self.draws.T]  # fmt: skip
-        percent = f"{100 * level:g}%"
-        columns = {
-            "estimate": self.estimate, "std_error": np.array(error),
-            f"{percent} low": low, f"{percent} high": high,
-        }  # fmt: skip
-        name = {"bca": "BCa"}.get(kind, kind.capitalize())
-        parts = (
-            interval_table(f"{name} intervals", self.parameters, columns),
-            Paragraph(tuple(self._remarks())),
-        )
-        word = {"parametric": "Parametric", "residual": "Residual", "cluster": "Cluster"}
-        title = f"{word[self.plan.method]} bootstrap, {len(self):,} replicates: {self.fit.formula}"
-        return Summary(Page(title, parts))
+        listing = self.intervals(conf_level, kind, spread=True)
+        return Summary(self.page_of((listing, Paragraph(self.sentences()))))
 
-    def _remarks(self) -> list[str]:
-        how = {
-            "parametric": "Responses were drawn from the fitted model, "
-            + ("random effects kept at their modes." if self.plan.effects == "conditional"
-               else "random effects anew."),
-            "residual": "Effects and residuals, centred and brought to the estimated variances, "
-            "were drawn with replacement.",
-            "cluster": "",
-        }[self.plan.method]  # fmt: skip
-        if self.plan.cluster is not None:
-            factor = self.fit.factors[self.plan.cluster]
-            how = (
-                f"Whole levels of {factor.name} ({factor.n_levels:,}) were drawn with replacement."
-            )
-        lines = [how]
+    def sentences(self) -> tuple[str, ...]:
         counts = f"{self.n_failed:,} refits failed, {self.n_singular:,} were singular"
         counts += f", {self.n_unproved:,} without a proved optimum." if self.n_unproved else "."
-        lines.append(counts)
-        lines += [
-            f"Failed ({count:,}): {reason}" for reason, count in self.reasons().most_common(3)
-        ]
-        return lines
+        reasons = self.reasons().most_common(3)
+        return (
+            self._method_line(),
+            counts,
+            *(f"Failed ({count:,}): {reason}" for reason, count in reasons),
+        )
 
-    def __repr__(self) -> str:
-        return str(self.summary())
-
-    def _repr_html_(self) -> str:
-        return self.summary()._repr_html_()
+    def _method_line(self) -> str:
+        if self.plan.cluster is not None:
+            factor = self.fit.factors[self.plan.cluster]
+            return (
+                f"Whole levels of {factor.name} ({factor.n_levels:,}) were drawn with replacement."
+            )
+        if self.plan.method == "residual":
+            return (
+                "Effects and residuals, centred and brought to the estimated variances, were "
+                "drawn with replacement."
+            )
+        kept = self.plan.effects == "conditional"
+        how = "random effects kept at their modes" if kept else "random effects anew"
+        return f"Responses were drawn from the fitted model, {how}."

@@ -17,12 +17,13 @@ from ranef.display.canvas import (
     MUTED,
     finish,
     label,
+    one_or_all,
     panels,
     percent,
     plain,
 )
+from ranef.display.columns import Listing
 from ranef.errors import ModelError, suggestion
-from ranef.tables import Table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -36,7 +37,7 @@ FEWEST = 2
 NARROW = 1e-12
 
 
-class Drawn(Protocol):
+class Bootstrapped(Protocol):
     """The part of a bootstrap that the picture reads."""
 
     @property
@@ -48,7 +49,7 @@ class Drawn(Protocol):
     @property
     def estimate(self) -> Floats: ...
 
-    def confint(self, conf_level: float = ..., *, kind: str = ...) -> Any: ...
+    def intervals(self, conf_level: float = ..., kind: str = ...) -> Listing: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +64,7 @@ class BootstrapPlots:
     'sigma'
     """
 
-    bootstrap: Drawn
+    bootstrap: Bootstrapped
 
     def draws(
         self,
@@ -81,7 +82,7 @@ class BootstrapPlots:
 
 
 def draws(
-    bootstrap: Drawn,
+    bootstrap: Bootstrapped,
     parameters: str | Sequence[str] | None = None,
     *,
     conf_level: float = 0.95,
@@ -109,8 +110,8 @@ def draws(
     matplotlib Axes, or an array of them
     """
     wanted = _wanted(bootstrap.names, parameters)
-    limits = Table.of(bootstrap.confint(conf_level, kind=kind))
-    low, high = limits.numeric("conf_low"), limits.numeric("conf_high")
+    limits = bootstrap.intervals(conf_level, kind).table
+    low, high = limits["conf_low"], limits["conf_high"]
     titles = [plain(bootstrap.names[k]) for k in wanted]
     axes = panels(titles, ax, figure, single=(5.6, 3.6), height=3.0)
     for panel, k, title in zip(axes, wanted, titles, strict=True):
@@ -126,7 +127,7 @@ def draws(
         label(panel, title=title, x=f"{percent(conf_level)} {kind} interval", y="replicates")
         finish(panel, grid="y")
         panel.tick_params(axis="x", labelcolor=INK)
-    return axes[0] if len(axes) == 1 else np.array(axes, dtype=object)
+    return one_or_all(axes)
 
 
 def _wanted(names: Sequence[str], parameters: str | Sequence[str] | None) -> list[int]:
@@ -135,8 +136,8 @@ def _wanted(names: Sequence[str], parameters: str | Sequence[str] | None) -> lis
     chosen = [parameters] if isinstance(parameters, str) else list(parameters)
     for name in chosen:
         if name not in names:
-            known = ", ".join(map(repr, names))
             raise ModelError(
-                f"the bootstrap has no {name!r}{suggestion(name, names)}; it has {known}"
+                f"the bootstrap has no {name!r}{suggestion(name, names)}; it has "
+                f"{', '.join(map(repr, names))}"
             )
     return [list(names).index(name) for name in chosen]

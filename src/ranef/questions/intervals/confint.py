@@ -81,11 +81,12 @@ def confint(
         # Student's t reaches further than the normal distribution
         widest = max(level, 0.95) if df in (None, "normal") else 1 - (1 - level) / 50
         curves = profile(fit, parameters, **{"conf_level": widest, **options})
-        columns = curves._columns(level, form, df or "normal")
+        columns = curves.intervals(level, df or "normal", form=form).table
     else:
         if df is not None:
             raise ModelError("a bootstrap has no degrees of freedom: leave df= out")
         kind = options.get("kind", "percentile")
         others = {name: value for name, value in options.items() if name != "kind"}
-        columns = bootstrap(fit, **others)._columns(level, kind, parameters, form)
+        draws = bootstrap(fit, **others)
+        columns = draws.intervals(level, kind, parameters, form=form).table
     return make_table(columns, fit.frame.library)

@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranef import arguments
-from ranef.description.parameter_tables import interval_columns, interval_table, parameter_columns
-from ranef.display.answer import Summary
-from ranef.display.page import Page, Paragraph
+from ranef.description.parameter_tables import interval_listing, parameter_columns
+from ranef.display.answer import Answer, Summary
+from ranef.display.columns import Column, Listing
+from ranef.display.page import Paragraph
 from ranef.display.progress import arriving
 from ranef.errors import ConvergenceWarning, ModelError, warn
 from ranef.fits.mixed import MixedFit
@@ -23,10 +24,9 @@ from ranef.inference.coefficients.parameter_list import ModelParameter, chosen
 from ranef.inference.coefficients.wald import Intervals
 from ranef.inference.kinds import inference_of
 from ranef.models.refitting import at_criterion
+from ranef.questions.intervals import profile_numbers as numbers
 from ranef.questions.intervals.profile_numbers import Curve, calibrated_reach, normal_reach
-from ranef.questions.intervals.profile_numbers import profile as profiled
 from ranef.questions.intervals.profile_picture import ProfilePlots
-from ranef.tables import make_table
 
 __all__ = ["Profile", "profile"]
 
@@ -34,6 +34,7 @@ Floats = NDArray[np.float64]
 
 CRITERIA = ("ml", "reml")
 DF = ("normal", "satterthwaite")
+USUAL = 0.95
 WORTH_SAYING = 1e-4
 
 
@@ -106,35 +107,32 @@ def profile(
         raise ModelError(
             "criterion='reml' is for fits of lmm; profile a generalised model by criterion='ml'"
         )
-    wanted = _wanted(fit.parameters, parameters, reml)
+    places = _places(fit.parameters, parameters, reml)
     at = type(fit)(at_criterion(fit.estimate, reml), fit.frame)
-    listed = at.parameters
-    own = tuple(listed[k] for k in wanted)
+    profiled = tuple(at.parameters[k] for k in places)
 
     def each(curves: Iterable[Curve | None]) -> Iterable[Curve | None]:
-        return arriving(curves, len(own), "profiling", progress, unit=" parameters")
+        return arriving(curves, len(profiled), "profiling", progress, unit=" parameters")
 
-    curves = profiled(at.inference, own, level, n_jobs=n_jobs, each=each)
-    result = Profile(fit, at.criterion, level, own, curves)
+    curves = numbers.profile(at.inference, profiled, level, n_jobs=n_jobs, each=each)
+    result = Profile(fit, at.criterion, level, profiled, curves)
     _warn_of_better(result)
     return result
 
 
-def _wanted(
-    known: Sequence[ModelParameter], parameters: str | Sequence[str] | None, reml: bool
+def _places(
+    every: Sequence[ModelParameter], parameters: str | Sequence[str] | None, reml: bool
 ) -> tuple[int, ...]:
     """Which parameters to profile; under REML the variance parameters."""
-    if reml and parameters is None:
-        return chosen(known, "variance")
-    wanted = chosen(known, parameters)
-    fixed = [known[k].label for k in wanted if known[k].fixed]
+    places = chosen(every, "variance" if reml and parameters is None else parameters)
+    fixed = [every[k].label for k in places if every[k].fixed]
     if reml and fixed:
         raise ModelError(
             f"the restricted likelihood does not depend on the fixed effects ({fixed[0]} among "
             "those asked for): profile them by criterion='ml', or ask for "
             "parameters='variance'"
         )
-    return wanted
+    return places
 
 
 def _warn_of_better(result: Profile) -> None:
@@ -154,7 +152,7 @@ def _warn_of_better(result: Profile) -> None:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Profile:
+class Profile(Answer):
     """Profiles of the likelihood of one model; `ranef.profile` makes it.
 
     Attributes
@@ -175,6 +173,17 @@ class Profile:
     conf_level: float
     parameters: tuple[ModelParameter, ...]
     curves: tuple[Curve | None, ...]
+
+    @property
+    def title(self) -> str:
+        return f"Profile of the {self._profiled} ({self.criterion}): {self.fit.formula}"
+
+    @property
+    def library(self) -> str:
+        return self.fit.frame.library
+
+    def tables(self) -> tuple[Listing, ...]:
+        return (self._points(), self.intervals(min(USUAL, self.conf_level)))
 
     @property
     def refitted(self) -> bool:
@@ -215,13 +224,10 @@ class Profile:
            estimate  conf_low  conf_high
         0       0.0       0.0      2.084
         """
-        return make_table(self._columns(conf_level, "all", df), self.fit.frame.library)
+        return self.tabled(self.intervals(conf_level, df))
 
-    def _columns(self, conf_level: float, form: str, df: str) -> dict[str, Any]:
-        estimate, low, high = self._intervals(conf_level, df)
-        return interval_columns(self.parameters, estimate, low, high, form)
-
-    def _intervals(self, conf_level: float, df: str) -> tuple[Floats, Floats, Floats]:
+    def intervals(self, conf_level: float, df: str = "normal", *, form: str = "all") -> Listing:
+        """State the table of `confint`."""
         level = arguments.conf_level(conf_level)
         df = arguments.choice("df", df, DF)
         if df != "normal" and self.fit.inference.usual_df == "normal":
@@ -240,8 +246,13 @@ class Profile:
                 for p, c in zip(self.parameters, self.curves, strict=True)
             ]
         ).reshape(-1, 2)
-        estimate = np.array([p.estimate for p in self.parameters])
-        return estimate, limits[:, 0], limits[:, 1]
+        values = {
+            "estimate": np.array([p.estimate for p in self.parameters]),
+            "conf_low": limits[:, 0],
+            "conf_high": limits[:, 1],
+        }
+        caption = f"Profile intervals ({100 * level:g}%)"
+        return interval_listing(self.parameters, values, level, caption, form=form)
 
     def _reach(self, parameter: ModelParameter, curve: Curve, level: float, df: str) -> float:
         """How far zeta goes at a level."""
@@ -277,12 +288,15 @@ class Profile:
         >>> points.columns.tolist()
         ['component', 'group', 'term', 'term2', 'parameter', 'value', 'zeta', 'slope']
         """
+        return super().tidy()
+
+    def _points(self) -> Listing:
         pairs = [(p, c) for p, c in zip(self.parameters, self.curves, strict=True) if c is not None]
         columns = parameter_columns([p for p, _ in pairs], [len(c.c) for _, c in pairs])
         for name in ("value", "zeta", "slope"):
             parts = [np.asarray(getattr(c, name)) for _, c in pairs]
-            columns[name] = np.concatenate([*parts, np.empty(0)])
-        return make_table(columns, self.fit.frame.library)
+            columns.append(Column(name, np.concatenate([*parts, np.empty(0)]), printed=False))
+        return Listing("points", tuple(columns))
 
     @property
     def plot(self) -> ProfilePlots:
@@ -300,20 +314,19 @@ class Profile:
         Profile of the likelihood (ML): Yield ~ 1 + (1 | Batch)
         """
         level = min(arguments.conf_level(conf_level), self.conf_level)
-        estimate, low, high = self._intervals(level, "normal")
-        percent = f"{100 * level:g}%"
-        columns = {"estimate": estimate, f"{percent} low": low, f"{percent} high": high}
-        what = "restricted likelihood" if self.criterion == "REML" else "likelihood"
-        if self.criterion.startswith("penalised"):
-            what = "penalised likelihood"
-        parts = (
-            interval_table(f"Profile intervals ({percent})", self.parameters, columns),
-            Paragraph(tuple(self._remarks(what))),
-        )
-        return Summary(Page(f"Profile of the {what} ({self.criterion}): {self.fit.formula}", parts))
+        return Summary(self.page_of((self.intervals(level), Paragraph(self.sentences()))))
 
-    def _remarks(self, what: str) -> list[str]:
-        lines = [f"Intervals end where the {what} has fallen by the amount that the level allows."]
+    @property
+    def _profiled(self) -> str:
+        if self.criterion.startswith("penalised"):
+            return "penalised likelihood"
+        return "restricted likelihood" if self.criterion == "REML" else "likelihood"
+
+    def sentences(self) -> tuple[str, ...]:
+        lines = [
+            f"Intervals end where the {self._profiled} has fallen by the amount that the level "
+            "allows."
+        ]
         if self.refitted:
             other = "ML" if self.criterion == "REML" else "REML"
             lines.append(
@@ -326,10 +339,4 @@ class Profile:
                 f"Not profiled, since held, undefined at the optimum or a function of several "
                 f"parameters: {', '.join(left)}."
             )
-        return lines
-
-    def __repr__(self) -> str:
-        return str(self.summary())
-
-    def _repr_html_(self) -> str:
-        return self.summary()._repr_html_()
+        return tuple(lines)

@@ -6,8 +6,6 @@ standard normal at the true value (Bates & Watts 1988, *Nonlinear Regression
 Analysis*, chapter 6; Pinheiro & Bates 2000, section 2.4). By the envelope theorem
 D'(psi) is the partial derivative at the optimum of the rest, so each point of the grid
 comes with the exact slope of zeta.
-
-May import what `ranef.inference` may.
 """
 
 from __future__ import annotations
@@ -17,6 +15,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from math import isfinite, isnan, prod, sqrt
 from statistics import NormalDist
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,6 +44,8 @@ ROUNDING = 4e-13
 FAR = 1e7
 WIDEST = 4.0
 WORTH_THREADS = 2000
+NO_BOUND = float("nan")
+"""The bound of a profile that ended before its range did."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,13 +100,17 @@ class Curve:
     def at(self, c: Floats) -> tuple[Floats, Floats]:
         """Return zeta and its slope at coordinates within the grid, by cubic Hermite splines."""
         k = np.clip(np.searchsorted(self.c, c, side="right") - 1, 0, len(self.c) - 2)
-        h = self.c[k + 1] - self.c[k]
+        h, cubic, square, p, a = self._piece(k)
         t = (c - self.c[k]) / h
-        a, b = self.zeta[k], self.zeta[k + 1]
-        p, q = h * self._slopes[k], h * self._slopes[k + 1]
-        cubic, square = 2 * (a - b) + p + q, 3 * (b - a) - 2 * p - q
         zeta = ((cubic * t + square) * t + p) * t + a
         return zeta, ((3 * cubic * t + 2 * square) * t + p) / h
+
+    def _piece(self, k: Any) -> tuple[Any, ...]:
+        """Width and coefficients, of the third power first, of pieces of the spline."""
+        h = self.c[k + 1] - self.c[k]
+        a, b = self.zeta[k], self.zeta[k + 1]
+        p, q = h * self._slopes[k], h * self._slopes[k + 1]
+        return h, 2 * (a - b) + p + q, 3 * (b - a) - 2 * p - q, p, a
 
     def interval(self, reach: float) -> tuple[float, float]:
         """Values between which abs(zeta) is below `reach`, a normal quantile.
@@ -124,10 +129,7 @@ class Curve:
         if len(self.c) < 2 or not self.zeta[0] <= zeta <= self.zeta[-1]:
             return float("nan")
         k = int(np.clip(np.searchsorted(self.zeta, zeta) - 1, 0, len(self.c) - 2))
-        h = float(self.c[k + 1] - self.c[k])
-        a, b = float(self.zeta[k]), float(self.zeta[k + 1])
-        p, q = h * float(self._slopes[k]), h * float(self._slopes[k + 1])
-        cubic, square = 2 * (a - b) + p + q, 3 * (b - a) - 2 * p - q
+        h, cubic, square, p, a = map(float, self._piece(k))
         low, high = 0.0, 1.0
         for _ in range(52):
             t = (low + high) / 2
@@ -202,8 +204,8 @@ def profile(
     reach = normal_reach(conf_level)
 
     def one(parameter: ModelParameter) -> Curve | None:
-        own = model.profile_slice(parameter)
-        return None if own is None else trace(own, reach)
+        slice_ = model.profile_slice(parameter)
+        return None if slice_ is None else trace(slice_, reach)
 
     jobs = min(available_cores(n_jobs), len(parameters))
     if model.estimate.specification.n < WORTH_THREADS:
@@ -220,16 +222,16 @@ class _Point:
     at: Evaluation
 
 
-class _Walk:
+class _OptimumPath:
     """Follows the optimum of the rest along c."""
 
-    def __init__(self, own: Slice) -> None:
-        self.own = own
+    def __init__(self, slice_: Slice) -> None:
+        self.slice = slice_
         self.evaluations = 0
 
     def evaluate(self, x: Floats, c: float) -> Evaluation:
         self.evaluations += 1
-        return self.own.evaluate(x, c)
+        return self.slice.evaluate(x, c)
 
     def curvature(self, x: Floats, c: float, at: Evaluation) -> Floats:
         """Second derivatives (k + 1, k + 1) in (x, c) at the optimum.
@@ -238,15 +240,15 @@ class _Walk:
         at the estimate follows from them; in x, where they only guide the search, to one
         side.
         """
-        k, own = len(x), self.own
+        k, slice_ = len(x), self.slice
         out = np.empty((k + 1, k + 1))
-        for i, step in enumerate(1e-3 * own.units):
+        for i, step in enumerate(1e-3 * slice_.units):
             moved = x.copy()
             moved[i] += step
             out[i, :k] = (self.evaluate(moved, c).gradient - at.gradient) / step
         out[:k, :k] = (out[:k, :k] + out[:k, :k].T) / 2
-        step = 1e-3 * own.unit
-        up, down = (own.finish(x, e, self.evaluate(x, e)) for e in (c + step, c - step))
+        step = 1e-3 * slice_.unit
+        up, down = (slice_.finish(x, e, self.evaluate(x, e)) for e in (c + step, c - step))
         out[k, :k] = out[:k, k] = (up.gradient - down.gradient) / (2 * step)
         out[k, k] = (up.slope - down.slope) / (2 * step)
         return out
@@ -259,14 +261,14 @@ class _Walk:
         step, decrement = _step(C, at)
         for _ in range(MOST_STEPS):
             if decrement < 0:  # rounding has left C indefinite
-                C = np.diag(self.own.units**2)
+                C = np.diag(self.slice.units**2)
                 step, decrement = _step(C, at)
             if not decrement > _enough(at):
                 break
-            found = self._shorten(x, c, at, step)
-            if found is None:
+            shortened = self._shorten(x, c, at, step)
+            if shortened is None:
                 break
-            t, new = found
+            t, new = shortened
             taken = step if t == 1.0 else t * step
             C = _updated(C, taken, new.gradient - at.gradient, t, at.gradient, decrement)
             x, at = x + taken, new
@@ -277,7 +279,7 @@ class _Walk:
         self, x: Floats, c: float, at: Evaluation, step: Floats
     ) -> tuple[float, Evaluation] | None:
         """Halve a step until the criterion falls; return how much of it was taken."""
-        widest = float((np.abs(step) / self.own.units).max())
+        widest = float((np.abs(step) / self.slice.units).max())
         t = min(1.0, WIDEST / widest) if widest > 0 else 1.0
         slope = float(at.gradient @ step)
         noise = ROUNDING * abs(at.value)
@@ -307,15 +309,15 @@ class _Walk:
         for _ in range(3):
             if not isfinite(point.at.value):
                 return point, C
-            inside = self.own.leave(point.x, c, point.at)
+            inside = self.slice.leave(point.x, c, point.at)
             if inside is None:
                 break
-            wide = np.diag(np.minimum(np.abs(np.diag(C)), self.own.units**2))
+            wide = np.diag(np.minimum(np.abs(np.diag(C)), self.slice.units**2))
             other, D = self.settle(_Point(c, inside, self.evaluate(inside, c)), wide)
             if not other.at.value < point.at.value:
                 break
             point, C = other, D
-        return _Point(c, point.x, self.own.finish(point.x, c, point.at)), C
+        return _Point(c, point.x, self.slice.finish(point.x, c, point.at)), C
 
 
 def _step(C: Floats, at: Evaluation) -> tuple[Floats, float]:
@@ -375,39 +377,39 @@ def _updated(C: Floats, s: Floats, y: Floats, t: float, g: Floats, decrement: fl
     return np.asarray(C - mixed - mixed.T + (widened * s)[:, None] * s)
 
 
-def trace(own: Slice, reach: float) -> Curve:
+def trace(slice_: Slice, reach: float) -> Curve:
     """Profile one parameter to where abs(zeta) passes `reach`.
 
     Steps are even in zeta: the next one follows from its slope. The rest starts where
     the path through the last points leads and is brought to its optimum by BFGS,
     from the exact Hessian at the estimate on.
     """
-    walk = _Walk(own)
-    first = walk.evaluate(own.x, own.c)
-    H = walk.curvature(own.x, own.c, first)
-    k = len(own.x)
-    C = _inverse(H[:k, :k], own.units)
-    centre, C = walk.optimum(_Point(own.c, own.x, first), C)
+    path = _OptimumPath(slice_)
+    first = path.evaluate(slice_.x, slice_.c)
+    H = path.curvature(slice_.x, slice_.c, first)
+    k = len(slice_.x)
+    C = _inverse(H[:k, :k], slice_.units)
+    centre, C = path.optimum(_Point(slice_.c, slice_.x, first), C)
     tangent = -(C @ H[:k, k])
     centre = _completed(centre, C, tangent)
     bend = max(float(H[k, k] + H[:k, k] @ tangent), 0.0)
-    side = _Side(walk, centre, C, tangent, bend, reach)
+    side = _Side(path, centre, C, tangent, bend, reach)
     up, high = side.go(1, [])
     down, low = side.go(-1, up)
     points = [*reversed(down), centre, *up]
     ends = (low, high)
-    curve = _curve(own, points, centre, ends, bend, walk.evaluations)
+    curve = _curve(slice_, points, centre, ends, bend, path.evaluations)
     for wanted in (-reach, -USUAL, USUAL, reach):
         count = len(points)
         if abs(wanted) <= reach:
-            points = _refined(walk, curve, points, wanted, C)
+            points = _refined(path, curve, points, wanted, C)
         if len(points) > count:
-            curve = _curve(own, points, centre, ends, bend, walk.evaluations)
+            curve = _curve(slice_, points, centre, ends, bend, path.evaluations)
     return curve
 
 
 def _refined(
-    walk: _Walk, curve: Curve, points: list[_Point], zeta: float, C: Floats
+    path: _OptimumPath, curve: Curve, points: list[_Point], zeta: float, C: Floats
 ) -> list[_Point]:
     """Add a point where the curve has this zeta, unless one is near."""
     if float(np.abs(curve.zeta - zeta).min()) < NEAR:
@@ -419,7 +421,7 @@ def _refined(
     before, after = points[k - 1], points[k]
     tangent = (after.x - before.x) / (after.c - before.c)
     x = before.x + (c - before.c) * tangent
-    point, C = walk.optimum(_Point(c, x, walk.evaluate(x, c)), C)
+    point, C = path.optimum(_Point(c, x, path.evaluate(x, c)), C)
     if not isfinite(point.at.value):
         return points
     return [*points[:k], _completed(point, C, tangent), *points[k:]]
@@ -429,7 +431,7 @@ def _refined(
 class _Side:
     """What both sides of a profile start from."""
 
-    walk: _Walk
+    path: _OptimumPath
     centre: _Point
     C: Floats
     tangent: Floats
@@ -452,9 +454,9 @@ class _Side:
 
         `behind` are those of the other side, outwards: the path goes on from them.
         """
-        own = self.walk.own
-        end = own.ends[1] if sign > 0 else own.ends[0]
-        near = 1e-8 * own.unit
+        slice_ = self.path.slice
+        end = slice_.ends[1] if sign > 0 else slice_.ends[0]
+        near = 1e-8 * slice_.unit
         points, C = [*reversed(behind[: REMEMBERED - 1]), self.centre], self.C
         here = len(points)
         zetas, rates = [0.0], [sqrt(self.bend / 2)]
@@ -464,34 +466,34 @@ class _Side:
             if abs(end - last.c) <= near:
                 return points[here:], self._end(sign, end)
             if zetas[-1] >= self.reach:
-                return points[here:], self._beyond(sign)
-            found = None
-            while found is None:
+                return points[here:], NO_BOUND
+            new = None
+            while new is None:
                 c = last.c + sign * step
                 if sign * (c - end) >= 0 or abs(end - c) < 0.1 * abs(end - last.c):
                     c = end
-                point, D = self.walk.optimum(self._start(points, c, zetas[-1]), C)
+                point, D = self.path.optimum(self._start(points, c, zetas[-1]), C)
                 point = _completed(point, D, self._tangent(points, point))
                 zeta = self._zeta(point)
                 usable = isfinite(point.at.value) and zeta <= zetas[-1] + LONGEST
-                if usable or step < 1e-10 * own.unit:
-                    found = point
+                if usable or step < 1e-10 * slice_.unit:
+                    new = point
                 else:
                     step = 0.5 * abs(c - last.c)
-            if not isfinite(found.at.value):
-                return points[here:], self._beyond(sign)
-            points.append(found)
+            if not isfinite(new.at.value):
+                return points[here:], NO_BOUND
+            points.append(new)
             C = D
             zetas.append(zeta)
-            rates.append(sign * found.at.slope / (2 * zeta) if zeta > 1e-3 else rates[-1])
-            step = self._next(abs(found.c - last.c), zetas, rates)
-            if abs(found.c - self.centre.c) > FAR * own.unit:
+            rates.append(sign * new.at.slope / (2 * zeta) if zeta > 1e-3 else rates[-1])
+            step = self._next(abs(new.c - last.c), zetas, rates)
+            if abs(new.c - self.centre.c) > FAR * slice_.unit:
                 break
         return points[here:], self._end(sign, sign * np.inf)
 
     def _first(self) -> float:
         rate = sqrt(self.bend / 2)
-        unit = self.walk.own.unit
+        unit = self.path.slice.unit
         return min(max(STEP / rate, 1e-3 * unit), 20 * unit) if rate > 0 else 20 * unit
 
     def _next(self, done: float, zetas: list[float], rates: list[float]) -> float:
@@ -517,7 +519,7 @@ class _Side:
         if last is not self.centre:
             tangent = (last.x - points[-2].x) / (last.c - points[-2].c)
         starts = (self._predicted(points, c), last.x + (c - last.c) * tangent, last.x)
-        return self.walk.lowest(starts, c, self.centre.at.value + (zeta + LONGEST) ** 2)
+        return self.path.lowest(starts, c, self.centre.at.value + (zeta + LONGEST) ** 2)
 
     def _predicted(self, points: list[_Point], c: float) -> Floats:
         """Continue the path of x by the polynomial through the last points.
@@ -556,14 +558,10 @@ class _Side:
 
     def _end(self, sign: int, end: float) -> float:
         """Return the value at the end of the range."""
-        own = self.walk.own
-        if sign < 0 and own.least is not None:
-            return own.least
-        return own.reading(end) if np.isfinite(end) else sign * np.inf
-
-    def _beyond(self, sign: int) -> float:
-        """Return the bound of a profile that ended before its range did: there is none."""
-        return float("nan")
+        slice_ = self.path.slice
+        if sign < 0 and slice_.least is not None:
+            return slice_.least
+        return slice_.reading(end) if np.isfinite(end) else sign * np.inf
 
 
 def _lagrange(c: float, nodes: list[float]) -> list[float]:
@@ -584,7 +582,7 @@ def _outwards(rise: Floats, here: int) -> Floats:
 
 
 def _curve(
-    own: Slice,
+    slice_: Slice,
     points: list[_Point],
     centre: _Point,
     ends: tuple[float, float],
@@ -603,5 +601,5 @@ def _curve(
     with np.errstate(divide="ignore", invalid="ignore"):
         rate = np.where(np.abs(zeta) > 1e-3, slope / (2.0 * zeta), np.sqrt(max(bend, 0.0) / 2.0))
     rate[here] = np.sqrt(max(bend, 0.0) / 2.0)
-    value = np.array([own.reading(x) for x in c])
-    return Curve(c, value, zeta, rate, ends[0], ends[1], own.reading, evaluations, better)
+    value = np.array([slice_.reading(x) for x in c])
+    return Curve(c, value, zeta, rate, ends[0], ends[1], slice_.reading, evaluations, better)

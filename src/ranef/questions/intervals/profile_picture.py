@@ -18,17 +18,19 @@ from ranef.display.canvas import (
     MUTED,
     finish,
     label,
+    one_or_all,
     panels,
     percent,
     plain,
 )
+from ranef.display.columns import Listing
 from ranef.errors import ModelError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["ProfilePlots", "density", "zeta"]
+__all__ = ["ProfilePlots", "density", "profile_text", "zeta"]
 
 Floats = NDArray[np.float64]
 
@@ -45,10 +47,9 @@ class Profiled(Protocol):
     def curves(self) -> Sequence[Any]: ...
 
     @property
-    def criterion(self) -> str: ...
-
-    @property
     def conf_level(self) -> float: ...
+
+    def intervals(self, conf_level: float) -> Listing: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,7 +79,7 @@ class ProfilePlots:
 
 
 @dataclass(frozen=True, eq=False)
-class _Line:
+class _CurveLine:
     """One curve, finely."""
 
     title: str
@@ -117,7 +118,7 @@ def zeta(
     lines = _lines(profile, conf_level)
     reach = NormalDist().inv_cdf((1 + conf_level) / 2)
 
-    def draw(panel: Axes, line: _Line) -> None:
+    def draw(panel: Axes, line: _CurveLine) -> None:
         _band(panel, line)
         for height, style in ((reach, (0, (4, 3))), (-reach, (0, (4, 3))), (0.0, "solid")):
             panel.axhline(height, color=MUTED, linewidth=0.8, linestyle=style)
@@ -155,7 +156,7 @@ def density(
     """
     lines = _lines(profile, conf_level)
 
-    def draw(panel: Axes, line: _Line) -> None:
+    def draw(panel: Axes, line: _CurveLine) -> None:
         height = np.gradient(line.zeta, line.value) * np.exp(-(line.zeta**2) / 2)
         height /= np.sqrt(2 * np.pi)
         low, high = line.limits
@@ -169,32 +170,49 @@ def density(
     return _drawn(lines, draw, ax, figure)
 
 
-def _drawn(lines: Sequence[_Line], draw: Any, ax: Axes | None, figure: Figure | None) -> Any:
+def profile_text(profile: Profiled, conf_level: float) -> str:
+    """Describe the picture of zeta: where it bends most."""
+    table = profile.intervals(conf_level).table
+    value, low, high = (table[c] for c in ("estimate", "conf_low", "conf_high"))
+    with np.errstate(all="ignore"):
+        skew = np.where(np.isfinite(low) & np.isfinite(high), (high - value) / (value - low), 1.0)
+    skew = np.where(np.isfinite(skew) & (skew > 0), skew, np.inf)
+    worst = int(np.argmax(np.abs(np.log(skew))))
+    text = f"Profile zeta of {len(value)} parameters against their values"
+    if np.isinf(skew[worst]):
+        return f"{text}; an interval reaches the end of its parameter's range."
+    return (
+        f"{text}; the line bends most for {profile.parameters[worst].label}, whose "
+        f"{percent(conf_level)} interval reaches {skew[worst]:.2g} times as far up as down."
+    )
+
+
+def _drawn(lines: Sequence[_CurveLine], draw: Any, ax: Axes | None, figure: Figure | None) -> Any:
     axes = panels([line.title for line in lines], ax, figure, single=(5.6, 3.6), height=3.0)
     for panel, line in zip(axes, lines, strict=True):
         draw(panel, line)
-    return axes[0] if len(axes) == 1 else np.array(axes, dtype=object)
+    return one_or_all(axes)
 
 
-def _band(panel: Axes, line: _Line) -> None:
+def _band(panel: Axes, line: _CurveLine) -> None:
     low, high = (float(np.clip(x, line.value[0], line.value[-1])) for x in line.limits)
     panel.axvspan(low, high, color=BAND, linewidth=0, zorder=0)
 
 
-def _finish(panel: Axes, line: _Line, y: str) -> None:
+def _finish(panel: Axes, line: _CurveLine, y: str) -> None:
     label(panel, title=line.title, x="", y=y)
     finish(panel, grid="both")
     panel.margins(x=0.02)
     panel.tick_params(axis="x", labelcolor=INK)
 
 
-def _lines(profile: Profiled, conf_level: float) -> list[_Line]:
+def _lines(profile: Profiled, conf_level: float) -> list[_CurveLine]:
     """Evaluate each curve between its ends."""
     if not 0.0 < conf_level <= profile.conf_level:
         raise ModelError(
             f"conf_level must be at most that of the profile, {percent(profile.conf_level)}"
         )
-    found = []
+    lines = []
     reach = NormalDist().inv_cdf((1 + conf_level) / 2)
     for parameter, curve in zip(profile.parameters, profile.curves, strict=True):
         if curve is None or len(curve.c) < 2:
@@ -203,15 +221,15 @@ def _lines(profile: Profiled, conf_level: float) -> list[_Line]:
         value = np.array([curve.reading(x) for x in c])
         kept = np.isfinite(value) & np.append(np.diff(value) > 0, True)
         heights, _ = curve.at(c)
-        found.append(
-            _Line(
+        lines.append(
+            _CurveLine(
                 plain(_title(parameter), 40), value[kept], heights[kept], (curve.value, curve.zeta),
                 parameter.estimate, curve.interval(reach),
             )
         )  # fmt: skip
-    if not found:
+    if not lines:
         raise ModelError("the profile has no curve to draw")
-    return found
+    return lines
 
 
 def _title(parameter: Any) -> str:

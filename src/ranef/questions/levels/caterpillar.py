@@ -15,6 +15,7 @@ from ranef.display.canvas import (
     MUTED,
     finish,
     label,
+    one_or_all,
     panels,
     percent,
     plain,
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["random"]
+__all__ = ["random", "random_text"]
 
 Floats = NDArray[np.float64]
 
@@ -89,9 +90,24 @@ def random(
     titles = [f"{plain(e.group)}: {plain(e.term)}" for e in effects]
     height = _height(max(len(e.names) for e in effects))
     axes = panels(titles, ax, figure, single=(6.4, height), height=height)
-    for panel, shown in zip(axes, effects, strict=True):
-        _caterpillar(panel, shown, _words(conf_level, bars))
-    return axes[0] if len(axes) == 1 else np.array(axes, dtype=object)
+    for panel, one in zip(axes, effects, strict=True):
+        _caterpillar(panel, one, _words(conf_level, bars))
+    return one_or_all(axes)
+
+
+def random_text(fit: Fitted, conf_level: float = 0.95) -> str:
+    """Describe the picture: the ends of each caterpillar, and how many intervals exclude zero."""
+    sentences = []
+    for effects in random_effects(fit, conf_level, None):
+        ordered, count = effects.sorted(), len(effects.names)
+        apart = int(np.sum((ordered.low > 0) | (ordered.high < 0)))
+        sentences.append(
+            f"Caterpillar plot of {effects.term} by {effects.group}: {count:,} "
+            f"{'level' if count == 1 else 'levels'} from {ordered.estimate[0]:.3g} "
+            f"({ordered.names[0]}) to {ordered.estimate[-1]:.3g} ({ordered.names[-1]}); "
+            f"{apart:,} of the {percent(conf_level)} intervals exclude zero."
+        )
+    return " ".join(sentences)
 
 
 def comparison_level(conf_level: float) -> float:
@@ -121,47 +137,44 @@ def _height(levels: int) -> float:
 
 
 def _caterpillar(ax: Axes, effects: Effects, words: str) -> None:
-    shown = effects.sorted()
-    named = len(shown.names) <= NAMED_LEVELS
+    ordered = effects.sorted()
+    named = len(ordered.names) <= NAMED_LEVELS
     ax.axvline(0.0, color=MUTED, linewidth=0.9, linestyle=(0, (4, 3)))
-    if named:
-        _named_levels(ax, shown)
-    else:
-        _counted_levels(ax, shown)
+    (_named_levels if named else _counted_levels)(ax, ordered)
     label(
         ax,
         title=f"{plain(effects.group)}: {plain(effects.term)}",
         x=f"Effect, {words}",
-        y="" if named else f"{len(shown.names):,} levels, sorted",
+        y="" if named else f"{len(ordered.names):,} levels, sorted",
     )
     finish(ax, grid="x")
     if named:
         ax.tick_params(axis="y", length=0)
 
 
-def _named_levels(ax: Axes, shown: Effects) -> None:
-    rows = np.arange(len(shown.names))
-    ax.hlines(rows, shown.low, shown.high, color=MARK, linewidth=1.5)
-    ax.plot(shown.estimate, rows, "o", color=MARK, markersize=4.5)
-    ax.set_yticks(rows, [plain(name, 24) for name in shown.names], color=INK, parse_math=False)
+def _named_levels(ax: Axes, ordered: Effects) -> None:
+    rows = np.arange(len(ordered.names))
+    ax.hlines(rows, ordered.low, ordered.high, color=MARK, linewidth=1.5)
+    ax.plot(ordered.estimate, rows, "o", color=MARK, markersize=4.5)
+    ax.set_yticks(rows, [plain(name, 24) for name in ordered.names], color=INK, parse_math=False)
     ax.set_ylim(-0.8, len(rows) - 0.2)
 
 
-def _counted_levels(ax: Axes, shown: Effects) -> None:
+def _counted_levels(ax: Axes, ordered: Effects) -> None:
     """Draw the intervals as one comb in the back, the estimates over it."""
-    rows = np.arange(1, len(shown.names) + 1)
+    rows = np.arange(1, len(ordered.names) + 1)
     pixels = len(rows) > MANY_POINTS
     width = float(np.clip(240.0 / len(rows), 0.4, 1.6))
-    ax.plot(*_comb(shown, rows), color=BAND, linewidth=width, rasterized=pixels, zorder=1)
+    ax.plot(*_comb(ordered, rows), color=BAND, linewidth=width, rasterized=pixels, zorder=1)
     size = float(np.clip(600.0 / len(rows), 1.0, 3.0))
-    ax.plot(shown.estimate, rows, "o", color=MARK, markersize=size, mew=0, rasterized=pixels)
+    ax.plot(ordered.estimate, rows, "o", color=MARK, markersize=size, mew=0, rasterized=pixels)
     ax.margins(y=0.01)
     ax.yaxis.set_major_formatter("{x:,.0f}")
 
 
-def _comb(shown: Effects, rows: NDArray[np.intp]) -> tuple[Floats, Floats]:
+def _comb(effects: Effects, rows: NDArray[np.intp]) -> tuple[Floats, Floats]:
     """Return one broken line that runs along every interval."""
     gap = np.full(len(rows), np.nan)
-    x = np.column_stack([shown.low, shown.high, gap]).ravel()
+    x = np.column_stack([effects.low, effects.high, gap]).ravel()
     y = np.column_stack([rows, rows, gap]).ravel()
     return x, y

@@ -50,10 +50,10 @@ def constrained(mean: Floats, spread: float) -> Floats:
         H1.
     """
     centre = mean.mean()
-    known = float(np.sum((mean - centre) ** 2))
-    if known <= 0:
+    between = float(np.sum((mean - centre) ** 2))
+    if between <= 0:
         return mean.copy()
-    return np.asarray(centre + np.sqrt(1 + max(spread, 0.0) / known) * (mean - centre))
+    return np.asarray(centre + np.sqrt(1 + max(spread, 0.0) / between) * (mean - centre))
 
 
 def mixture_quantiles(mean: Floats, sd: Floats) -> Floats:

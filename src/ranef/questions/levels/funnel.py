@@ -141,11 +141,11 @@ def funnel(
         tau = float(np.sqrt(_between(phi, len(kept), weights)))
     empty = np.empty((0, len(z)))
     chance = _by_chance(robust, share)
-    found = Funnel(
+    bare = Funnel(
         counts, middle, tuple(sorted(levels)), empty, empty, z, phi, chance, tau, overdispersion
     )
-    low, high = _limits(counts, found)
-    return replace(found, low=low, high=high)
+    low, high = _limits(counts, bare)
+    return replace(bare, low=low, high=high)
 
 
 def _robust(z: Floats, error: Floats, how: str, share: float) -> tuple[Floats, Floats]:

@@ -3,110 +3,139 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ranef.inference.effects.combinations import Combinations
 from ranef.models.records import Component, Estimate
+from ranef.models.rows import at_levels
 
-__all__ = [
-    "coefficients",
-    "columns_of",
-    "components_of",
-    "names_of",
-    "own_terms",
-    "predictions",
-]
+__all__ = ["FactorEffects", "effects_of"]
 
 Floats = NDArray[np.float64]
 Codes = NDArray[np.int32]
 
 
-def components_of(estimate: Estimate) -> tuple[Component, ...]:
-    """Return the parts of a model that have random terms."""
-    return tuple(c for c in estimate.components if c.terms.stop > c.terms.start)
+@dataclass(frozen=True, eq=False)
+class FactorEffects:
+    """The effects of one grouping factor, of q levels, in one part of a model.
 
-
-def own_terms(estimate: Estimate, part: Component, factor: int) -> tuple[int, ...]:
-    """Return the random terms that a part has for a factor."""
-    terms = estimate.terms
-    return tuple(t for t in range(part.terms.start, part.terms.stop) if terms[t].factor == factor)
-
-
-def names_of(estimate: Estimate, part: Component, factor: int) -> tuple[str, ...]:
-    """Return the coefficients of a part that vary over the levels of a factor."""
-    terms = estimate.terms
-    own = own_terms(estimate, part, factor)
-    return tuple(dict.fromkeys(name for t in own for name in terms[t].names))
-
-
-def columns_of(estimate: Estimate, part: Component, factor: int) -> Floats:
-    """Return the columns (n, m) of a factor's effects in a part, in the order of `names_of`."""
-    names = names_of(estimate, part, factor)
-    z = np.zeros((len(estimate.factors[factor].codes), len(names)))
-    for t in own_terms(estimate, part, factor):
-        term = estimate.terms[t]
-        for a, name in enumerate(term.names):
-            z[:, names.index(name)] = term.z[:, a]
-    return z
-
-
-def coefficients(
-    estimate: Estimate, part: Component, factor: int, names: Sequence[str], *, with_fixed: bool
-) -> Combinations:
-    """Return the effects of each level, or fixed plus random effect (`with_fixed`).
-
-    Rows go level by level, (q m): all m coefficients of the first level first. A
-    coefficient without a fixed effect of its name varies around zero.
-    """
-    q, m = estimate.factors[factor].n_levels, len(names)
-    X = np.zeros((q * m, len(estimate.coefficients)))
-    if with_fixed:
-        fixed = np.array([[float(have == name) for have in part.names] for name in names])
-        X[:, part.coefficients] = np.tile(fixed.reshape(m, len(part.names)), (q, 1))
-    columns = {
-        t: np.array([[float(have == name) for have in term.names] for name in names])
-        for t, term in enumerate(estimate.terms)
-    }
-    return Combinations(X, _random(estimate, part, factor, columns, m))
-
-
-def predictions(
-    estimate: Estimate,
-    part: Component,
-    factor: int,
-    x: Floats,
-    z: Sequence[Floats],
-    constant: float = 0.0,
-) -> Combinations:
-    """Return the linear predictor of each level (q) for one row of covariates.
-
-    Parameters
+    Attributes
     ----------
-    x : (c,) array
-        For the coefficients of the part.
-    z : sequence of (r,) arrays
-        For each random term of the part; those of other factors are not read: their
-        effects are zero.
-    constant : float
-        Of the offset.
+    estimate : Estimate
+    part : Component
+    factor : int
     """
-    q = estimate.factors[factor].n_levels
-    X = np.zeros((q, len(estimate.coefficients)))
-    X[:, part.coefficients] = x
-    columns = {part.terms.start + t: np.atleast_2d(row) for t, row in enumerate(z)}
-    return Combinations(X, _random(estimate, part, factor, columns, 1), constant)
+
+    estimate: Estimate
+    part: Component
+    factor: int
+
+    @property
+    def codes(self) -> Codes:
+        """Level of each row, (n,)."""
+        return self.estimate.factors[self.factor].codes
+
+    @property
+    def n_levels(self) -> int:
+        return self.estimate.factors[self.factor].n_levels
+
+    @property
+    def terms(self) -> tuple[int, ...]:
+        """The random terms of the part that have the factor."""
+        places = range(self.part.terms.start, self.part.terms.stop)
+        return tuple(t for t in places if self.estimate.terms[t].factor == self.factor)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The m coefficients that vary over the levels."""
+        terms = self.estimate.terms
+        return tuple(dict.fromkeys(name for t in self.terms for name in terms[t].names))
+
+    @property
+    def columns(self) -> Floats:
+        """Columns (n, m) of the effects, in the order of `names`."""
+        names = self.names
+        z = np.zeros((len(self.codes), len(names)))
+        for t in self.terms:
+            term = self.estimate.terms[t]
+            z[:, [names.index(name) for name in term.names]] = term.z
+        return z
+
+    @property
+    def from_modes(self) -> Floats:
+        """What the modes give to the predictor of each row, (n,)."""
+        out = np.zeros(len(self.codes))
+        for t in self.terms:
+            out += at_levels(self.estimate.modes[t], self.codes, self.estimate.terms[t].z)
+        return out
+
+    @property
+    def prior_covariance(self) -> Floats:
+        """Covariance matrix (m, m) of the effects of a level, terms added, without a kernel."""
+        names = self.names
+        out = np.zeros((len(names), len(names)))
+        for t in self.terms:
+            where = [names.index(name) for name in self.estimate.terms[t].names]
+            out[np.ix_(where, where)] += self.estimate.covariances[t]
+        return out
+
+    def coefficients(
+        self, names: Sequence[str] | None = None, *, with_fixed: bool = False
+    ) -> Combinations:
+        """Return the effects of each level, or fixed plus random effect (`with_fixed`).
+
+        Rows go level by level, (q m): all m coefficients of the first level first. A
+        coefficient without a fixed effect of its name varies around zero.
+        """
+        names = self.names if names is None else names
+        q, m = self.n_levels, len(names)
+        X = np.zeros((q * m, len(self.estimate.coefficients)))
+        if with_fixed:
+            fixed = _same(names, self.part.names)
+            X[:, self.part.coefficients] = np.tile(fixed, (q, 1))
+        columns = {t: _same(names, self.estimate.terms[t].names) for t in self.terms}
+        return Combinations(X, self._random(columns, m))
+
+    def predictions(self, x: Floats, z: Sequence[Floats], constant: float = 0.0) -> Combinations:
+        """Return the linear predictor of each level (q) for one row of covariates.
+
+        Parameters
+        ----------
+        x : (c,) array
+            For the coefficients of the part.
+        z : sequence of (r,) arrays
+            For each random term of the part; those of other factors are not read: their
+            effects are zero.
+        constant : float
+            Of the offset.
+        """
+        X = np.zeros((self.n_levels, len(self.estimate.coefficients)))
+        X[:, self.part.coefficients] = x
+        columns = {self.part.terms.start + t: np.atleast_2d(row) for t, row in enumerate(z)}
+        return Combinations(X, self._random(columns, 1), constant)
+
+    def _random(
+        self, columns: dict[int, Floats], m: int
+    ) -> tuple[tuple[Codes, Floats] | None, ...]:
+        """Rows of random effects (q m): `columns` has (m, r) for each term."""
+        q = self.n_levels
+        codes = np.repeat(np.arange(q, dtype=np.int32), m)
+        return tuple(
+            (codes, np.tile(columns[t], (q, 1))) if t in self.terms else None
+            for t in range(len(self.estimate.terms))
+        )
 
 
-def _random(
-    estimate: Estimate, part: Component, factor: int, columns: dict[int, Floats], m: int
-) -> tuple[tuple[Codes, Floats] | None, ...]:
-    """Rows of random effects (q m): `columns` has (m, r) for each term that counts."""
-    q = estimate.factors[factor].n_levels
-    codes = np.repeat(np.arange(q, dtype=np.int32), m)
-    own = own_terms(estimate, part, factor)
-    return tuple(
-        (codes, np.tile(columns[t], (q, 1))) if t in own else None
-        for t in range(len(estimate.terms))
-    )
+def effects_of(estimate: Estimate, factor: int) -> tuple[FactorEffects, ...]:
+    """Return the effects of a factor in each part of the model that has any."""
+    every = (FactorEffects(estimate, part, factor) for part in estimate.components)
+    return tuple(effects for effects in every if effects.terms)
+
+
+def _same(names: Sequence[str], others: Sequence[str]) -> Floats:
+    """1 where two names are the same, (m, k)."""
+    equal = np.array([[float(name == other) for other in others] for name in names])
+    return equal.reshape(len(names), len(others))

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from ranef import arguments
 from ranef.fits.mixed import MixedFit
 from ranef.fits.protocol import Levelled, require
-from ranef.questions.levels import level_effects
 from ranef.questions.levels import reliability as reliability_
+from ranef.questions.levels.level_effects import effects_of
 from ranef.questions.levels.place import Place, level_positions
 from ranef.questions.levels.raw import raw_effects
 from ranef.tables import make_table
@@ -26,9 +26,8 @@ Floats = NDArray[np.float64]
 def _places(fit: MixedFit, group: str | None) -> Iterator[Place]:
     """The parts of the model in which a factor has random effects."""
     factor = fit.factor_number(group)
-    for part in level_effects.components_of(fit.estimate):
-        if level_effects.own_terms(fit.estimate, part, factor):
-            yield Place(fit, factor, part)
+    for effects in effects_of(fit.estimate, factor):
+        yield Place(fit, factor, effects.part)
 
 
 def _keys(place: Place) -> dict[str, Any]:
@@ -86,23 +85,18 @@ def shrinkage(fit: MixedFit, group: str | None = None, *, scale: str = "coeffici
     fit = require(fit, "shrinkage()", Levelled)
     tables = []
     for place in _places(fit, group):
-        estimate, part, names = fit.estimate, place.part, place.names
-        raw = raw_effects(fit.inference, part, place.factor)
-        what = level_effects.coefficients(
-            estimate, part, place.factor, names, with_fixed=coefficient
-        )
-        found = fit.inference.posterior(what)
-        m = len(names)
-        centre = np.zeros(m)
-        if coefficient:
-            centre = what.X[:m] @ estimate.coefficients
+        raw = raw_effects(fit.inference, place.effects)
+        what = place.effects.coefficients(with_fixed=coefficient)
+        posterior = fit.inference.posterior(what)
+        m = len(place.names)
+        centre = what.X[:m] @ fit.estimate.coefficients
         tables.append(
             {
                 **_keys(place),
                 "raw": (raw.estimate + centre).T.ravel(),
                 "raw_std_error": raw.std_error.T.ravel(),
-                "estimate": found.mean.reshape(-1, m).T.ravel(),
-                "std_error": found.sd.reshape(-1, m).T.ravel(),
+                "estimate": posterior.mean.reshape(-1, m).T.ravel(),
+                "std_error": posterior.sd.reshape(-1, m).T.ravel(),
                 "centre": np.repeat(centre, len(place.levels)),
             }
         )
@@ -142,13 +136,13 @@ def reliability(fit: MixedFit, group: str | None = None, *, given: str = "parame
     fit = require(fit, "reliability()", Levelled)
     tables = []
     for place in _places(fit, group):
-        found = reliability_.reliability(fit.inference, place.part, place.factor, given)
+        share = reliability_.reliability(fit.inference, place.effects, given)
         tables.append(
             {
                 **_keys(place),
-                "reliability": found.estimate.T.ravel(),
-                "sd": np.sqrt(found.variance).T.ravel(),
-                "tau": np.sqrt(found.prior).T.ravel(),
+                "reliability": share.estimate.T.ravel(),
+                "sd": np.sqrt(share.variance).T.ravel(),
+                "tau": np.sqrt(share.prior).T.ravel(),
             }
         )
     return _stacked(fit, tables)
@@ -184,23 +178,12 @@ def vcov_by_level(fit: MixedFit, group: str | None = None, *, level: Any = None)
     tables = []
     for place in _places(fit, group):
         names, m = place.names, len(place.names)
-        what = level_effects.coefficients(
-            fit.estimate, place.part, place.factor, names, with_fixed=True
-        )
-        found = fit.inference.posterior(what)
+        posterior = fit.inference.posterior(place.effects.coefficients(with_fixed=True))
         if level is not None:
-            own = level_positions(place, [level])[0] * m + np.arange(m)
-            values = found.take(own).covariances(m)[0]
+            rows = level_positions(place, [level])[0] * m + np.arange(m)
+            values = posterior.take(rows).covariances(m)[0]
             return matrix(values, names, names, fit.frame.library)
-        q = len(place.levels)
-        tables.append(
-            {
-                **{k: [v] * (q * m * m) for k, v in place.identity_columns.items()},
-                "group": [place.group] * (q * m * m),
-                "level": [one for one in place.levels for _ in range(m * m)],
-                "term": [a for a in names for _ in range(m)] * q,
-                "term2": list(names) * (m * q),
-                "covariance": found.covariances(m).ravel(),
-            }
-        )
+        values = posterior.covariances(m)
+        part = {name: [value] * values.size for name, value in place.identity_columns.items()}
+        tables.append(part | place.covariance_columns(place.levels, names, values))
     return _stacked(fit, tables)

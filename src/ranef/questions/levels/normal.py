@@ -21,6 +21,6 @@ def exceeds(gap: Floats, sd: Floats) -> Floats:
     """
     from scipy.special import ndtr
 
-    known = sd <= 0
-    z = np.divide(gap, sd, out=np.zeros(np.broadcast(gap, sd).shape), where=~known)
-    return np.asarray(np.where(known, (1 + np.sign(gap)) / 2, ndtr(z)))
+    certain = sd <= 0
+    z = np.divide(gap, sd, out=np.zeros(np.broadcast(gap, sd).shape), where=~certain)
+    return np.asarray(np.where(certain, (1 + np.sign(gap)) / 2, ndtr(z)))

@@ -9,22 +9,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ranef.display.columns import Column, Level, Listing, unprinted
 from ranef.errors import LevelError, ModelError, suggestion
 from ranef.fits.mixed import MixedFit
 from ranef.fits.protocol import Levelled, require
 from ranef.formula.syntax import print_node
 from ranef.models.labels import category
 from ranef.models.records import Component
-from ranef.questions.levels import level_effects, reliability
+from ranef.questions.levels.level_effects import FactorEffects, effects_of
 
-__all__ = [
-    "Place",
-    "adjusted_for",
-    "level_positions",
-    "level_values",
-    "place_of",
-    "posterior_words",
-]
+__all__ = ["Place", "level_positions", "place_of", "posterior_words", "shortened"]
+
+MOST_PRINTED = 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +39,10 @@ class Place:
     part: Component
 
     @property
+    def effects(self) -> FactorEffects:
+        return FactorEffects(self.fit.estimate, self.part, self.factor)
+
+    @property
     def group(self) -> str:
         return self.fit.factors[self.factor].name
 
@@ -54,7 +54,17 @@ class Place:
     @property
     def names(self) -> tuple[str, ...]:
         """Coefficients that vary over the levels."""
-        return level_effects.names_of(self.fit.estimate, self.part, self.factor)
+        return self.effects.names
+
+    @property
+    def library(self) -> str:
+        return self.fit.frame.library
+
+    @property
+    def level_columns(self) -> tuple[Column, ...]:
+        """Columns that name the rows of a table of all levels."""
+        (group,) = unprinted(group=[self.group] * len(self.levels))
+        return group, Column("level", list(self.levels), Level(), self.group)
 
     @property
     def identity_columns(self) -> dict[str, Any]:
@@ -64,10 +74,38 @@ class Place:
         """
         if self.fit.estimate.sigma is not None:
             return {}
-        own: dict[str, Any] = {"component": self.part.name}
+        named: dict[str, Any] = {"component": self.part.name}
         if self.part.response is not None:
-            own["response"] = category(self.part.response, self.fit.levels)
-        return own
+            named["response"] = category(self.part.response, self.fit.levels)
+        return named
+
+    def covariance_columns(
+        self, levels: Sequence[Any], terms: Sequence[str], values: NDArray[np.float64]
+    ) -> dict[str, Any]:
+        """Columns of the covariances (q, m, m) of the coefficients of each level."""
+        m = len(terms)
+        return {
+            "group": [self.group] * values.size,
+            "level": [level for level in levels for _ in range(m * m)],
+            "term": [term for term in terms for _ in range(m)] * len(levels),
+            "term2": list(terms) * (m * len(levels)),
+            "covariance": values.ravel(),
+        }
+
+    @property
+    def adjusted_for(self) -> tuple[str, ...]:
+        """What a comparison holds equal: fixed effects, exposure, other random effects."""
+        estimate, spec = self.fit.estimate, self.part.specification
+        named: list[str] = []
+        if spec is not None:
+            model = spec.recipe.model
+            named += model.fixed.keys
+            named += [f"the offset {print_node(node)}" for node in model.offsets]
+        terms = estimate.terms[self.part.terms]
+        others = dict.fromkeys(
+            estimate.factors[term.factor].name for term in terms if term.factor != self.factor
+        )
+        return (*named, *(f"the random effects of {name}" for name in others))
 
 
 def place_of(
@@ -77,16 +115,12 @@ def place_of(
     fit = require(fit, what, Levelled)
     factor = fit.factor_number(by)
     group = fit.factors[factor].name
-    parts = [
-        part
-        for part in level_effects.components_of(fit.estimate)
-        if level_effects.own_terms(fit.estimate, part, factor)
-    ]
-    known = list(dict.fromkeys(part.name for part in parts))
-    if component not in known:
+    parts = [effects.part for effects in effects_of(fit.estimate, factor)]
+    names = list(dict.fromkeys(part.name for part in parts))
+    if component not in names:
         raise ModelError(
             f"{group!r} has no random effects in the part {component!r}"
-            f"{suggestion(str(component), known)}; it has in {', '.join(map(repr, known))}"
+            f"{suggestion(str(component), names)}; it has in {', '.join(map(repr, names))}"
         )
     parts = [part for part in parts if part.name == component]
     if response is None and len(parts) == 1:
@@ -115,46 +149,34 @@ def level_positions(place: Place, levels: Any) -> NDArray[np.intp]:
     """Positions of some levels, in the order given; of all if there are none."""
     if levels is None:
         return np.arange(len(place.levels))
-    known = {level: k for k, level in enumerate(place.levels)}
-    texts = {str(level): k for level, k in known.items()}
+    by_level = {level: k for k, level in enumerate(place.levels)}
+    by_text = {str(level): k for level, k in by_level.items()}
     wanted = [levels] if isinstance(levels, str) or not hasattr(levels, "__iter__") else levels
-    found = []
+    positions = []
     for level in wanted:
-        position = known.get(level, texts.get(str(level)))
+        position = by_level.get(level, by_text.get(str(level)))
         if position is None:
             raise LevelError(
-                f"{place.group!r} has no level {level!r}{suggestion(str(level), texts)}"
+                f"{place.group!r} has no level {level!r}{suggestion(str(level), by_text)}"
             )
-        found.append(position)
-    if not found:
+        positions.append(position)
+    if not positions:
         raise LevelError("levels is empty; leave it out for all levels")
-    return np.array(found, dtype=np.intp)
+    return np.array(positions, dtype=np.intp)
 
 
-def level_values(levels: Sequence[Any], positions: NDArray[np.intp]) -> list[Any]:
-    """Labels as a column of a table."""
-    return [levels[int(k)] for k in positions]
-
-
-def adjusted_for(place: Place) -> tuple[str, ...]:
-    """What the comparison holds equal: fixed effects, exposure, other random effects."""
-    estimate, part = place.fit.estimate, place.part
-    spec = part.specification
-    named: list[str] = []
-    if spec is not None:
-        model = spec.recipe.model
-        named += model.fixed.keys
-        named += [f"the offset {print_node(node)}" for node in model.offsets]
-    terms = estimate.terms[part.terms]
-    others = dict.fromkeys(
-        estimate.factors[term.factor].name for term in terms if term.factor != place.factor
-    )
-    return (*named, *(f"the random effects of {name}" for name in others))
+def shortened(league: Listing, caption: str) -> Listing:
+    """Return a sorted table for the page: of many levels the first and the last."""
+    count, half = len(league.columns[0].values), MOST_PRINTED // 2
+    if count <= MOST_PRINTED:
+        return league.take(np.arange(count), caption)
+    ends = np.r_[:half, count - half : count]
+    return league.take(ends, f"{caption} (the first and last {half})")
 
 
 def posterior_words(place: Place, given: str) -> str:
     """What the posterior is, in a sentence."""
-    known = {
+    condition = {
         "variance": "given the variance parameters, the uncertainty of the fixed effects included",
         "parameters": "given the variance parameters and the fixed effects",
         "nothing": "with the uncertainty of the fixed effects and, to first order, of the "
@@ -162,18 +184,19 @@ def posterior_words(place: Place, given: str) -> str:
     }[given]
     approximate = place.fit.estimate.sigma is None
     how = "by the normal approximation at the mode, " if approximate else ""
-    return f"From the joint posterior of all levels, {how}{known}.{_without_variance(place)}"
+    return f"From the joint posterior of all levels, {how}{condition}.{_without_variance(place)}"
 
 
 def _without_variance(place: Place) -> str:
     """Say which effects have a variance of zero; nothing where all vary."""
-    variances = np.diag(reliability.prior_covariance(place.fit.estimate, place.part, place.factor))
-    still = [name for name, own in zip(place.names, variances, strict=True) if own == 0]
-    if not still:
+    variances = np.diag(place.effects.prior_covariance)
+    constant = [name for name, psi in zip(place.names, variances, strict=True) if psi == 0]
+    if not constant:
         return ""
-    ties = "all are ties" if len(still) == len(place.names) else "levels differ by the others alone"
+    every = len(constant) == len(place.names)
+    ties = "all are ties" if every else "levels differ by the others alone"
     return (
-        f" The variance of {' and '.join(still)} over {place.group} is estimated as zero, so that "
-        f"the model sees no difference there: {ties}, and intervals do not include the "
+        f" The variance of {' and '.join(constant)} over {place.group} is estimated as zero, so "
+        f"that the model sees no difference there: {ties}, and intervals do not include the "
         "uncertainty of this estimate."
     )

@@ -76,11 +76,11 @@ def poisson_gamma(observed: Floats, expected: Floats, conf_level: float = 0.95) 
         raise ModelError("no events were observed: there is no ratio to shrink")
     starts = [np.log([a, a / mean]) for a in (1.0, 10.0)]
     options = {"xatol": 1e-10, "fatol": 1e-13, "maxiter": 8000}
-    found = min(
+    optimum = min(
         (minimize(minus, start, method="Nelder-Mead", options=options) for start in starts),
         key=lambda one: float(one.fun),
     )
-    a, b = (float(v) for v in np.exp(found.x))
+    a, b = (float(v) for v in np.exp(optimum.x))
     if a > 1e6:
         raise ModelError(
             "the counts vary no more than Poisson counts do around one ratio: their gamma "
@@ -91,7 +91,7 @@ def poisson_gamma(observed: Floats, expected: Floats, conf_level: float = 0.95) 
     return PoissonGamma(
         a,
         b,
-        -float(found.fun),
+        -float(optimum.fun),
         shape / rate,
         gammaincinv(shape, tail) / rate,
         gammaincinv(shape, 1 - tail) / rate,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,28 +10,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranef import arguments
-from ranef.display.answer import Summary
-from ranef.display.numbers import decimals, number
-from ranef.display.page import Page, Paragraph, TextTable
+from ranef.display.answer import Answer, Part
+from ranef.display.columns import Column, Level, Listing, Sized, unprinted
+from ranef.display.page import Paragraph
 from ranef.errors import ModelError, suggestion
 from ranef.formula.labels import spelled
 from ranef.inference.coefficients.wald import quantile
 from ranef.inference.effects.joint_posterior import GIVEN, Posterior
-from ranef.questions.levels import level_effects
-from ranef.questions.levels.place import (
-    Place,
-    level_positions,
-    level_values,
-    place_of,
-    posterior_words,
-)
+from ranef.questions.levels.place import Place, level_positions, place_of, posterior_words
 from ranef.tables import make_table
 from ranef.tables.origin import matrix
 
 __all__ = ["LevelPosterior", "posterior"]
 
 SCALES = ("effect", "coefficient")
-SHOWN = 12
+MOST_PRINTED = 12
 
 
 def posterior(
@@ -102,15 +95,13 @@ def posterior(
     given = arguments.choice("given", given, GIVEN)
     scale = arguments.choice("scale", scale, SCALES)
     names = chosen_terms(place, terms)
-    what = level_effects.coefficients(
-        place.fit.estimate, place.part, place.factor, names, with_fixed=scale == "coefficient"
-    )
-    found = place.fit.inference.posterior(what, given)
+    what = place.effects.coefficients(names, with_fixed=scale == "coefficient")
+    joint = place.fit.inference.posterior(what, given)
     positions = level_positions(place, levels)
     if levels is not None:
         m = len(names)
-        found = found.take((positions[:, None] * m + np.arange(m)).ravel())
-    return LevelPosterior(place, names, positions, scale, given, found)
+        joint = joint.take((positions[:, None] * m + np.arange(m)).ravel())
+    return LevelPosterior(place, names, positions, scale, given, joint)
 
 
 def chosen_terms(place: Place, terms: str | Sequence[str] | None) -> tuple[str, ...]:
@@ -132,7 +123,7 @@ def chosen_terms(place: Place, terms: str | Sequence[str] | None) -> tuple[str, 
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class LevelPosterior:
+class LevelPosterior(Answer):
     """The joint posterior of the levels of a factor; `ranef.posterior` makes it.
 
     Attributes
@@ -157,9 +148,18 @@ class LevelPosterior:
     found: Posterior
 
     @property
+    def title(self) -> str:
+        what = "Random effects" if self.scale == "effect" else "Fixed plus random effects"
+        return f"{what} of {len(self.positions):,} levels of {self.place.group}, jointly"
+
+    @property
+    def library(self) -> str:
+        return self.place.library
+
+    @property
     def levels(self) -> list[Any]:
         """Labels of the levels, in the user's type."""
-        return level_values(self.place.levels, self.positions)
+        return [self.place.levels[int(k)] for k in self.positions]
 
     @property
     def labels(self) -> list[Any]:
@@ -176,24 +176,29 @@ class LevelPosterior:
         table
             ``group, level, term, estimate, std_error, conf_low, conf_high``.
         """
-        level = arguments.conf_level(conf_level)
-        sd, m = self.found.sd, len(self.terms)
-        reach = float(quantile(level, np.array(np.inf))) * sd
-        columns = {
-            "group": [self.place.group] * len(sd),
-            "level": [name for name in self.levels for _ in range(m)],
-            "term": list(self.terms) * len(self.positions),
-            "estimate": self.found.mean,
-            "std_error": sd,
-            "conf_low": self.found.mean - reach,
-            "conf_high": self.found.mean + reach,
-        }
-        return make_table(columns, self.place.fit.frame.library)
+        return self.tabled(self._moments(arguments.conf_level(conf_level)))
+
+    def tables(self) -> tuple[Listing, ...]:
+        return (self._moments(0.95),)
+
+    def _moments(self, conf_level: float) -> Listing:
+        mean, sd, group = self.found.mean, self.found.sd, self.place.group
+        reach = float(quantile(conf_level, np.array(np.inf))) * sd
+        levels = [level for level in self.levels for _ in self.terms]
+        columns = (
+            *unprinted(group=[group] * len(sd)),
+            Column("level", levels, Level(), group),
+            Column("term", list(self.terms) * len(self.positions)),
+            Column("estimate", mean, Sized(sd)),
+            Column("std_error", sd, Sized(sd), "sd"),
+            *unprinted(conf_low=mean - reach, conf_high=mean + reach),
+        )
+        return Listing("moments", columns, "Means and standard deviations", labels=2)
 
     def covariance(self) -> Any:
         """Return the joint covariance matrix of all levels and coefficients, labelled."""
         labels = self.labels
-        return matrix(self.found.covariance(), labels, labels, self.place.fit.frame.library)
+        return matrix(self.found.covariance(), labels, labels, self.library)
 
     def covariance_by_level(self) -> Any:
         """Return the covariance matrix of each level's coefficients, in one long table.
@@ -203,15 +208,9 @@ class LevelPosterior:
         table
             ``group, level, term, term2, covariance``.
         """
-        m, q = len(self.terms), len(self.positions)
-        columns = {
-            "group": [self.place.group] * (q * m * m),
-            "level": [name for name in self.levels for _ in range(m * m)],
-            "term": [a for a in self.terms for _ in range(m)] * q,
-            "term2": list(self.terms) * (m * q),
-            "covariance": self.found.covariances(m).ravel(),
-        }
-        return make_table(columns, self.place.fit.frame.library)
+        values = self.found.covariances(len(self.terms))
+        columns = self.place.covariance_columns(self.levels, self.terms, values)
+        return make_table(columns, self.library)
 
     def draws(self, n: int = 1000, *, rng: Any = None) -> NDArray[np.float64]:
         """Draw jointly: an array (n, levels, terms).
@@ -225,33 +224,15 @@ class LevelPosterior:
         drawn = self.found.draws(arguments.count("n", n), arguments.generator(rng))
         return drawn.reshape(len(drawn), len(self.positions), len(self.terms))
 
-    def summary(self) -> Summary:
-        """Return the posterior in words and a table."""
-        what = "Random effects" if self.scale == "effect" else "Fixed plus random effects"
-        title = f"{what} of {len(self.positions):,} levels of {self.place.group}, jointly"
-        return Summary(Page(title, (Paragraph(self._words()), self._table())))
-
-    def _words(self) -> tuple[str, ...]:
+    def sentences(self) -> tuple[str, ...]:
         return (
             posterior_words(self.place, self.given),
             "covariance() has every pair of levels; draws() draws all of them at once.",
         )
 
-    def _table(self) -> TextTable:
-        sd, m = self.found.sd, len(self.terms)
-        rows = []
-        for k in range(min(len(sd), SHOWN)):
-            places = decimals(float(sd[k]))
-            value = number(float(self.found.mean[k]), places)
-            rows.append(
-                (str(self.levels[k // m]), self.terms[k % m], value, number(float(sd[k]), places))
-            )
-        more = len(sd) - len(rows)
-        caption = "Means and standard deviations" + (f" (the first of {len(sd):,})" if more else "")
-        return TextTable(caption, (self.place.group, "term", "estimate", "sd"), tuple(rows), 2)
-
-    def __repr__(self) -> str:
-        return str(self.summary())
-
-    def _repr_html_(self) -> str:
-        return self.summary()._repr_html_()
+    def body(self) -> Iterable[Part]:
+        moments, count = self.listing(), len(self.found.sd)
+        if count > MOST_PRINTED:
+            caption = f"{moments.caption} (the first of {count:,})"
+            moments = moments.take(np.arange(MOST_PRINTED), caption)
+        return Paragraph(self.sentences()), moments

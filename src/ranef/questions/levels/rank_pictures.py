@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,67 +25,15 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["funnel", "league", "ranks"]
+__all__ = ["funnel", "funnel_text", "league", "league_text", "ranks", "ranks_text"]
 
 Floats = NDArray[np.float64]
 
-NAMED_LEVELS = 60
+NAMED_LEVELS, MOST_NAMED, MOST_LISTED = 60, 40, 12
+DASHES: tuple[Any, ...] = ((0, (4, 2)), "solid", (0, (1, 1)))
 
 
-class Ranked(Protocol):
-    """The part of a ranking that its picture reads."""
-
-    @property
-    def conf_level(self) -> float: ...
-
-    @property
-    def order(self) -> str: ...
-
-    @property
-    def statistic(self) -> str: ...
-
-    def tidy(self) -> Any: ...
-
-
-class Standardised(Protocol):
-    """The part of standardised ratios that their picture reads."""
-
-    @property
-    def conf_level(self) -> float: ...
-
-    def tidy(self) -> Any: ...
-
-
-class Limited(Protocol):
-    """The part of a funnel that its picture reads."""
-
-    @property
-    def found(self) -> Any: ...
-
-    def tidy(self) -> Any: ...
-
-    def limits(self) -> Any: ...
-
-
-def _rows(names: list[str], ax: Axes | None, figure: Figure | None, width: float) -> Axes:
-    named = len(names) <= NAMED_LEVELS
-    height = 1.5 + 0.2 * max(len(names), 6) if named else 5.6
-    ax = on_axes(ax, figure, width, height)
-    at = np.arange(1, len(names) + 1)
-    if named:
-        ax.set_yticks(at, [plain(name, 24) for name in names], color=INK, parse_math=False)
-    ax.set_ylim(len(names) + 0.8, 0.2)
-    return ax
-
-
-def _style(count: int) -> tuple[float, float]:
-    """Line width and marker size for so many rows."""
-    if count <= NAMED_LEVELS:
-        return 1.6, 4.8
-    return float(np.clip(240.0 / count, 0.4, 1.6)), float(np.clip(600.0 / count, 1.0, 3.0))
-
-
-def ranks(ranking: Ranked, *, ax: Axes | None = None, figure: Figure | None = None) -> Axes:
+def ranks(ranking: Any, *, ax: Axes | None = None, figure: Figure | None = None) -> Axes:
     """Draw expected ranks with their intervals, rank 1 on top.
 
     Parameters
@@ -108,32 +56,45 @@ def ranks(ranking: Ranked, *, ax: Axes | None = None, figure: Figure | None = No
     >>> ranks(ranef.rank(fit)).get_title(loc="left")
     'Batch: expected ranks by (Intercept)'
     """
-    table = Table.of(ranking.tidy())
-    expected = table.numeric("expected_rank")
-    by = np.argsort(expected, kind="stable")
-    names = [str(table.values("level")[i]) for i in by]
-    ax = _rows(names, ax, figure, 6.4)
-    at, (width, size) = np.arange(1, len(by) + 1), _style(len(by))
-    low, high = table.numeric("rank_low")[by], table.numeric("rank_high")[by]
+    table = Table.of(ranking.tidy(sort=True))
+    expected, levels = table.numeric("expected_rank"), table.values("level")
+    low, high = table.numeric("rank_low"), table.numeric("rank_high")
+    ax, at, width, size = _rows(levels, ax, figure, 6.4)
     ax.hlines(at, low, high, color=MARK, linewidth=width)
-    ax.plot(expected[by], at, "o", color=MARK, markersize=size)
+    ax.plot(expected, at, "o", color=MARK, markersize=size)
     end = "smallest" if ranking.order == "ascending" else "largest"
-    group = plain(table.values("group")[0])
-    label(
-        ax,
-        title=f"{group}: expected ranks by {plain(ranking.statistic)}",
-        x=f"Rank among {len(by):,} (1 is the {end}), {percent(ranking.conf_level)} interval",
-        y="" if len(by) <= NAMED_LEVELS else f"{len(by):,} levels, by expected rank",
-    )
-    ax.set_xlim(0.3, len(by) + 0.7)
+    title = f"{plain(table.values('group')[0])}: expected ranks by {plain(ranking.statistic)}"
+    reach = f"{percent(ranking.conf_level)} interval"
+    across = f"Rank among {len(at):,} (1 is the {end}), {reach}"
+    ax.set_xlim(0.3, len(at) + 0.7)
     ax.locator_params(axis="x", integer=True)
-    finish(ax, grid="x")
-    if len(by) <= NAMED_LEVELS:
-        ax.tick_params(axis="y", length=0)
-    return ax
+    return _labelled(ax, title, across, len(at), "by expected rank")
 
 
-def league(ratios: Standardised, *, ax: Axes | None = None, figure: Figure | None = None) -> Axes:
+def ranks_text(ranking: Any) -> str:
+    """Describe the picture of a ranking.
+
+    Examples
+    --------
+    >>> import ranef
+    >>> fit = ranef.lmm("Yield ~ 1 + (1 | Batch)", ranef.data.load("Dyestuff"))
+    >>> print(ranks_text(ranef.rank(fit)))
+    Expected ranks of 6 levels of Batch by (Intercept): from 1.4 (F) to 5.8 (E). A 95% rank \
+interval spans 4 ranks in the median.
+    """
+    table = Table.of(ranking.tidy())
+    expected, levels = table.numeric("expected_rank"), table.values("level")
+    first, last = int(np.argmin(expected)), int(np.argmax(expected))
+    span = table.numeric("rank_high") - table.numeric("rank_low") + 1
+    return (
+        f"Expected ranks of {len(expected):,} levels of {table.values('group')[0]} by "
+        f"{ranking.statistic}: from {expected[first]:.1f} ({levels[first]}) to "
+        f"{expected[last]:.1f} ({levels[last]}). A {percent(ranking.conf_level)} rank interval "
+        f"spans {np.median(span):g} ranks in the median."
+    )
+
+
+def league(ratios: Any, *, ax: Axes | None = None, figure: Figure | None = None) -> Axes:
     """Draw standardised ratios, shrunken with intervals and raw, the largest on top.
 
     Parameters
@@ -157,34 +118,39 @@ def league(ratios: Standardised, *, ax: Axes | None = None, figure: Figure | Non
     >>> league(ranef.standardized_ratios(fit)).get_title(loc="left")
     'herd: standardised ratios'
     """
-    table = Table.of(ratios.tidy())
-    value = table.numeric("shrunken")
-    by = np.argsort(-value, kind="stable")
-    names = [str(table.values("level")[i]) for i in by]
-    ax = _rows(names, ax, figure, 6.8)
-    at, (width, size) = np.arange(1, len(by) + 1), _style(len(by))
+    table = Table.of(ratios.tidy(sort=True))
+    low, high = table.numeric("conf_low"), table.numeric("conf_high")
+    ax, at, width, size = _rows(table.values("level"), ax, figure, 6.8)
     ax.axvline(1.0, color=MUTED, linewidth=0.9, linestyle=(0, (4, 3)))
-    low, high = table.numeric("conf_low")[by], table.numeric("conf_high")[by]
     ax.hlines(at, low, high, color=MARK, linewidth=width)
     ax.plot(
-        table.numeric("ratio")[by], at, "o", mfc="white", mec=ACCENT, mew=1.1,
+        table.numeric("ratio"), at, "o", mfc="white", mec=ACCENT, mew=1.1,
         markersize=size, label="raw: observed / expected",
     )  # fmt: skip
-    ax.plot(value[by], at, "o", color=MARK, markersize=size, label="shrunken, with interval")
-    label(
-        ax,
-        title=f"{plain(table.values('group')[0])}: standardised ratios",
-        x=f"Ratio to the expected, {percent(ratios.conf_level)} interval",
-        y="" if len(by) <= NAMED_LEVELS else f"{len(by):,} levels, sorted",
-    )
-    finish(ax, grid="x")
-    if len(by) <= NAMED_LEVELS:
-        ax.tick_params(axis="y", length=0)
+    shrunken = table.numeric("shrunken")
+    ax.plot(shrunken, at, "o", color=MARK, markersize=size, label="shrunken, with interval")
+    title = f"{plain(table.values('group')[0])}: standardised ratios"
+    across = f"Ratio to the expected, {percent(ratios.conf_level)} interval"
+    _labelled(ax, title, across, len(at), "sorted")
     _legend(ax)
     return ax
 
 
-def funnel(limited: Limited, *, ax: Axes | None = None, figure: Figure | None = None) -> Axes:
+def league_text(ratios: Any) -> str:
+    """Describe the picture of standardised ratios."""
+    table = Table.of(ratios.tidy())
+    value, raw, levels = table.numeric("shrunken"), table.numeric("ratio"), table.values("level")
+    low, high = table.numeric("conf_low"), table.numeric("conf_high")
+    first, last = int(np.argmax(value)), int(np.argmin(value))
+    return (
+        f"Standardised ratios of {len(value):,} levels of {table.values('group')[0]}, shrunken "
+        f"from {value[first]:.2f} ({levels[first]}) to {value[last]:.2f} ({levels[last]}), raw "
+        f"from {raw.max():.2f} to {raw.min():.2f}; {int(np.sum((low > 1) | (high < 1))):,} of the "
+        f"{percent(ratios.conf_level)} intervals exclude 1."
+    )
+
+
+def funnel(limited: Any, *, ax: Axes | None = None, figure: Figure | None = None) -> Axes:
     """Draw ratios against expected counts, with the control limits around the target.
 
     Levels outside are named. The axis of expected counts is logarithmic where they
@@ -212,36 +178,70 @@ def funnel(limited: Limited, *, ax: Axes | None = None, figure: Figure | None = 
     'Expected count'
     """
     table, curve = Table.of(limited.tidy()), Table.of(limited.limits())
+    target, levels = limited.found.target, limited.found.levels
     expected, ratio = table.numeric("expected"), table.numeric("ratio")
     ax = on_axes(ax, figure, 6.8, 4.8)
-    ax.axhline(limited.found.target, color=MUTED, linewidth=1.0)
+    ax.axhline(target, color=MUTED, linewidth=1.0)
     at = curve.numeric("expected")
-    styles = [(0, (4, 2)), "solid", (0, (1, 1))]
-    for k, level in enumerate(limited.found.levels):
-        name = f"{100 * level:g}"
-        for side in ("low", "high"):
-            ax.plot(
-                at, curve.numeric(f"{side}_{name}"), color=INK, linewidth=1.0,
-                linestyle=styles[k % 3], label=f"{name}% limits" if side == "low" else None,
-            )  # fmt: skip
-    first = f"{100 * limited.found.levels[0]:g}"
-    low, high = curve.numeric(f"low_{first}"), curve.numeric(f"high_{first}")
-    ax.fill_between(at, low, high, color=BAND, alpha=0.55, lw=0, zorder=0.5)
-    status = [str(s) for s in table.values("status")]
-    outside = np.array([s != "inside" for s in status])
+    for k, level in enumerate(levels):
+        low, high = (curve.numeric(f"{side}_{100 * level:g}") for side in ("low", "high"))
+        if k == 0:
+            ax.fill_between(at, low, high, color=BAND, alpha=0.55, lw=0, zorder=0.5)
+        words = f"{100 * level:g}% limits"
+        ax.plot(at, low, color=INK, linewidth=1.0, linestyle=DASHES[k % 3], label=words)
+        ax.plot(at, high, color=INK, linewidth=1.0, linestyle=DASHES[k % 3])
+    outside = np.array([str(status) != "inside" for status in table.values("status")])
     ax.plot(expected[~outside], ratio[~outside], "o", color=MARK, markersize=5, label="inside")
     ax.plot(expected[outside], ratio[outside], "D", color=ACCENT, markersize=5.5, label="outside")
-    _name_outside(ax, table, expected, ratio, outside)
+    _name_outside(ax, table.values("level"), expected, ratio, outside)
     if expected.max() > 20 * expected.min():
         ax.set_xscale("log")
         ax.xaxis.set_major_formatter("{x:g}")
-    top = max(float(ratio.max()) * 1.12, 2.0 * float(limited.found.target))
-    ax.set_ylim(0.0, top)
-    group = plain(table.values("group")[0])
-    label(ax, title=f"{group}: funnel of standardised ratios", x="Expected count",
-          y="Observed / expected")  # fmt: skip
+    ax.set_ylim(0.0, max(float(ratio.max()) * 1.12, 2.0 * float(target)))
+    title = f"{plain(table.values('group')[0])}: funnel of standardised ratios"
+    label(ax, title=title, x="Expected count", y="Observed / expected")
     finish(ax, grid="y")
     _legend(ax)
+    return ax
+
+
+def funnel_text(limited: Any) -> str:
+    """Describe a funnel plot."""
+    table = Table.of(limited.tidy())
+    status, levels = table.values("status"), table.values("level")
+    outside = [str(level) for level, s in zip(levels, status, strict=True) if str(s) != "inside"]
+    named = ", ".join(outside[:MOST_LISTED]) + (" ..." if len(outside) > MOST_LISTED else "")
+    return (
+        f"Funnel plot of observed over expected counts of {len(levels):,} levels of "
+        f"{table.values('group')[0]} against the expected count: {len(outside):,} outside the "
+        f"{100 * limited.found.levels[0]:g}% limits{f' ({named})' if outside else ''}."
+    )
+
+
+def _rows(
+    levels: NDArray[Any], ax: Axes | None, figure: Figure | None, width: float
+) -> tuple[Axes, NDArray[np.int_], float, float]:
+    """Axes with a row a level, the first on top; the rows, line width and marker size."""
+    count = len(levels)
+    named = count <= NAMED_LEVELS
+    height = 1.5 + 0.2 * max(count, 6) if named else 5.6
+    ax = on_axes(ax, figure, width, height)
+    at = np.arange(1, count + 1)
+    ax.set_ylim(count + 0.8, 0.2)
+    if not named:
+        line, size = np.clip(240.0 / count, 0.4, 1.6), np.clip(600.0 / count, 1.0, 3.0)
+        return ax, at, float(line), float(size)
+    ax.set_yticks(at, [plain(level, 24) for level in levels], color=INK, parse_math=False)
+    return ax, at, 1.6, 4.8
+
+
+def _labelled(ax: Axes, title: str, across: str, count: int, order: str) -> Axes:
+    """Label and finish a picture with a row a level."""
+    named = count <= NAMED_LEVELS
+    label(ax, title=title, x=across, y="" if named else f"{count:,} levels, {order}")
+    finish(ax, grid="x")
+    if named:
+        ax.tick_params(axis="y", length=0)
     return ax
 
 
@@ -255,16 +255,10 @@ def _legend(ax: Axes) -> None:
 
 
 def _name_outside(
-    ax: Axes, table: Table, expected: Floats, ratio: Floats, outside: NDArray[np.bool_]
+    ax: Axes, levels: NDArray[Any], expected: Floats, ratio: Floats, outside: NDArray[np.bool_]
 ) -> None:
-    levels = table.values("level")
-    for i in np.flatnonzero(outside)[:40]:
+    for i in np.flatnonzero(outside)[:MOST_NAMED]:
         ax.annotate(
-            plain(levels[i], 16),
-            (expected[i], ratio[i]),
-            xytext=(6, 4),
-            textcoords="offset points",
-            fontsize=8,
-            color=INK,
-            parse_math=False,
-        )
+            plain(levels[i], 16), (expected[i], ratio[i]), xytext=(6, 4),
+            textcoords="offset points", fontsize=8, color=INK, parse_math=False,
+        )  # fmt: skip

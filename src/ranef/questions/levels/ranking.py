@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranef import arguments
-from ranef.display.answer import Summary
-from ranef.display.numbers import decimals, number
-from ranef.display.page import Page, Paragraph, TextTable
+from ranef.display.answer import Answer, Part
+from ranef.display.columns import Column, Fixed, Listing, Sized, Written, unprinted
+from ranef.display.page import Paragraph
 from ranef.errors import DataError, ModelError
 from ranef.families import Cumulative, Multinomial
 from ranef.fits.new_rows import read_rows
@@ -20,12 +20,11 @@ from ranef.inference.effects.combinations import Combinations
 from ranef.inference.effects.joint_posterior import GIVEN, Posterior
 from ranef.models.family_words import ratio
 from ranef.models.records import CONDITIONAL
-from ranef.questions.levels import level_effects, rank_pictures
+from ranef.questions.levels import rank_pictures
 from ranef.questions.levels import ranks as ranks_
-from ranef.questions.levels.place import Place, adjusted_for, place_of, posterior_words
+from ranef.questions.levels.place import Place, place_of, posterior_words, shortened
 from ranef.questions.levels.posterior import chosen_terms
 from ranef.questions.levels.ranks import Ranks
-from ranef.tables import make_table
 from ranef.tables.origin import matrix
 
 if TYPE_CHECKING:
@@ -39,7 +38,12 @@ Statistic = Callable[[dict[str, Floats]], Floats]
 SCALES = ("effect", "coefficient", "ratio", "response")
 ORDERS = ("ascending", "descending")
 RISING = ("identity", "log", "logit", "probit", "cloglog", "cauchit")
-SHOWN = 20
+SCALE_WORDS = {
+    "effect": " (random effect)",
+    "coefficient": " (fixed plus random effect)",
+    "ratio": " (exponential of the random effect)",
+    "response": "",
+}
 
 
 def rank(
@@ -126,7 +130,8 @@ def rank(
     2   310           3.96         1          8
     """
     place = place_of(fit, by, component, response, what="rank()")
-    _check_ordered(place)
+    if len(place.levels) < 2:
+        raise ModelError(f"{place.group!r} has one level: there is nothing to rank")
     given = arguments.choice("given", given, GIVEN)
     order = arguments.choice("order", order, ORDERS)
     q = len(place.levels)
@@ -134,7 +139,8 @@ def rank(
     if k > q:
         raise ModelError(f"top={k} is more than the {q} levels of {place.group!r}")
     quantity = _quantity(place, statistic, scale, at)
-    run = _Run(k, _threshold(threshold), arguments.conf_level(conf_level), arguments.count("n", n))
+    limit = None if threshold is None else arguments.number("threshold", threshold)
+    run = _Run(k, limit, arguments.conf_level(conf_level), arguments.count("n", n))
     generator = arguments.generator(rng)
     posterior = place.fit.inference.posterior(quantity.what, given)
     if quantity.function is not None:
@@ -150,28 +156,15 @@ def rank(
         conf_level=run.conf_level,
         top=k,
         threshold=run.threshold,
-        adjusted_for=adjusted_for(place),
+        adjusted_for=place.adjusted_for,
         found=ranks.descending() if order == "descending" else ranks,
         known=None if quantity.function is not None else posterior,
     )
 
 
-def _check_ordered(place: Place) -> None:
-    if len(place.levels) < 2:
-        raise ModelError(f"{place.group!r} has one level: there is nothing to rank")
-
-
-def _threshold(value: Any) -> float | None:
-    if value is None:
-        return None
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.number)):
-        raise ModelError(f"threshold must be a number, not {value!r}")
-    return float(value)
-
-
 @dataclass(frozen=True)
 class _Run:
-    """What a ranking is asked to give."""
+    """What a ranking is to give."""
 
     k: int
     threshold: float | None
@@ -187,13 +180,12 @@ class _Quantity:
     scale: str
     what: Combinations
     terms: tuple[str, ...]
-    shown: Callable[[Floats], Floats] | None = None
-    inner: Callable[[Floats], Floats] | None = None
+    inverse: Callable[[Floats], Floats] | None = None
+    link: Callable[[Floats], Floats] | None = None
     function: Statistic | None = None
 
 
 def _quantity(place: Place, statistic: Any, scale: Any, at: Any) -> _Quantity:
-    estimate, part, factor = place.fit.estimate, place.part, place.factor
     if scale is None:
         scale = "coefficient" if callable(statistic) else "effect"
     scale = arguments.choice("scale", scale, SCALES)
@@ -205,20 +197,16 @@ def _quantity(place: Place, statistic: Any, scale: Any, at: Any) -> _Quantity:
                 f"a function of coefficients is ranked as it is; scale={scale!r} does not apply "
                 "(take exp or the like inside the function)"
             )
-        what = level_effects.coefficients(
-            estimate, part, factor, place.names, with_fixed=scale == "coefficient"
-        )
+        what = place.effects.coefficients(with_fixed=scale == "coefficient")
         name = getattr(statistic, "__name__", "function")
         name = "a function of the coefficients" if name == "<lambda>" else name
         return _Quantity(name, scale, what, place.names, function=statistic)
     if scale == "response":
         return _response(place, statistic, at)
     term = _term(place, statistic)
-    what = level_effects.coefficients(
-        estimate, part, factor, (term,), with_fixed=scale == "coefficient"
-    )
+    what = place.effects.coefficients((term,), with_fixed=scale == "coefficient")
     if scale == "ratio":
-        if ratio(estimate, part) is None:
+        if ratio(place.fit.estimate, place.part) is None:
             raise ModelError(
                 "scale='ratio' is the exponential of an effect, which is a ratio under the links "
                 "log, logit and cloglog; this model has another (use scale='effect')"
@@ -248,8 +236,8 @@ def _response(place: Place, statistic: Any, at: Any) -> _Quantity:
         )
     if part.name != CONDITIONAL:
         raise ModelError("scale='response' is for effects on the mean (component='conditional')")
-    constant, x, z = _average_row(place) if at is None else _one_row(place, at)
-    what = level_effects.predictions(estimate, part, place.factor, x, z, constant)
+    constant, x, z = _row(place, at)
+    what = place.effects.predictions(x, z, constant)
     name = "the response" + (" at the average row" if at is None else " at the row given")
     family = estimate.family
     if isinstance(family, Cumulative | Multinomial):
@@ -271,18 +259,13 @@ def _response(place: Place, statistic: Any, at: Any) -> _Quantity:
     return _Quantity(name, "response", what, ("",), function=function)
 
 
-def _average_row(place: Place) -> tuple[float, Floats, list[Floats]]:
-    """Average of the rows of the model matrices; the offset left out."""
+def _row(place: Place, at: Any) -> tuple[float, Floats, list[Floats]]:
+    """Offset and model matrices of a row: the average of all, without offset, or one `at`."""
     spec = place.part.specification
     assert spec is not None
     kept = [spec.names.index(name) for name in place.part.names]
-    return 0.0, spec.X[:, kept].mean(axis=0), [term.z.mean(axis=0) for term in spec.terms]
-
-
-def _one_row(place: Place, at: Any) -> tuple[float, Floats, list[Floats]]:
-    """Model matrices of the row that was given."""
-    spec = place.part.specification
-    assert spec is not None
+    if at is None:
+        return 0.0, spec.X[:, kept].mean(axis=0), [term.z.mean(axis=0) for term in spec.terms]
     if isinstance(at, dict):
         at = {name: [value] if np.ndim(value) == 0 else value for name, value in at.items()}
     rows, _ = read_rows(place.fit.parts, at, "new")
@@ -291,7 +274,6 @@ def _one_row(place: Place, at: Any) -> tuple[float, Floats, list[Floats]]:
         raise DataError(
             f"at= must be one row without missing values; {len(row.X)} such rows were given"
         )
-    kept = [spec.names.index(name) for name in place.part.names]
     constant = 0.0 if row.offset is None else float(row.offset[0])
     return constant, row.X[0, kept], [z[0] for _, z in row.random or ()]
 
@@ -301,9 +283,9 @@ def _of_posterior(
 ) -> Ranks:
     """Rank numbers whose posterior is normal, on the scale asked for."""
     limit = run.threshold
-    if limit is not None and quantity.inner is not None:
+    if limit is not None and quantity.link is not None:
         with np.errstate(divide="ignore", invalid="ignore"):
-            limit = float(quantity.inner(np.array(limit)))
+            limit = float(quantity.link(np.array(limit)))
         if np.isnan(limit):
             raise ModelError(
                 f"threshold={run.threshold:g} is no value on the scale {quantity.scale!r}"
@@ -311,7 +293,7 @@ def _of_posterior(
     ranks = ranks_.ranks(
         posterior, k=run.k, threshold=limit, conf_level=run.conf_level, draws=run.draws, rng=rng
     )
-    return ranks if quantity.shown is None else ranks.carried(quantity.shown)
+    return ranks if quantity.inverse is None else ranks.carried(quantity.inverse)
 
 
 def _of_draws(
@@ -349,7 +331,7 @@ def _of_draws(
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Ranking:
+class Ranking(Answer):
     """Levels in order, with how sure the order is; `ranef.rank` makes it.
 
     Attributes
@@ -402,33 +384,53 @@ class Ranking:
               Louis 1998); ``constrained``: posterior means stretched to the spread
               that is expected (Ghosh 1992).
         """
-        found, q = self.found, len(self.place.levels)
-        upward = found.expected if self.order == "ascending" else q + 1 - found.expected
-        columns: dict[str, Any] = {
-            **{name: [value] * q for name, value in self.place.identity_columns.items()},
-            "group": [self.place.group] * q,
-            "level": list(self.place.levels),
-            "estimate": found.estimate,
-            "conf_low": found.low,
-            "conf_high": found.high,
-            "expected_rank": found.expected,
-            "rank": np.argsort(np.argsort(found.expected, kind="stable"), kind="stable") + 1,
-            "rank_low": found.rank_low,
-            "rank_high": found.rank_high,
-            "percentile": 100 * (upward - 0.5) / q,
-            "prob_top": found.top,
-            "prob_bottom": found.bottom,
-        }
-        if found.above is not None:
-            columns["prob_above"] = found.above
-        columns |= {"triple_goal": found.triple_goal, "constrained": found.constrained}
-        if arguments.flag("sort", sort):
-            by = np.argsort(found.expected, kind="stable")
-            columns = {
-                name: values[by] if isinstance(values, np.ndarray) else [values[i] for i in by]
-                for name, values in columns.items()
-            }
-        return make_table(columns, self.place.fit.frame.library)
+        return self.tabled(self._league if arguments.flag("sort", sort) else self.listing())
+
+    @property
+    def title(self) -> str:
+        levels = f"{len(self.place.levels):,} levels of {self.place.group}"
+        return f"Ranking of {levels} by {self.statistic}{SCALE_WORDS[self.scale]}"
+
+    @property
+    def library(self) -> str:
+        return self.place.library
+
+    def tables(self) -> tuple[Listing, ...]:
+        ranks, place, q = self.found, self.place, len(self.place.levels)
+        upward = ranks.expected if self.order == "ascending" else q + 1 - ranks.expected
+        spans = list(zip(ranks.rank_low, ranks.rank_high, strict=True))
+        above: tuple[Column, ...] = ()
+        if ranks.above is not None:
+            above = (Column("prob_above", ranks.above, Fixed(3), f"P(> {self.threshold:g})"),)
+        columns = (
+            *unprinted(**{k: [value] * q for k, value in place.identity_columns.items()}),
+            *place.level_columns,
+            Column("estimate", ranks.estimate, Sized(ranks.sd)),
+            *unprinted(conf_low=ranks.low, conf_high=ranks.high),
+            Column("expected_rank", ranks.expected, Fixed(2), "expected rank"),
+            *unprinted(rank=np.argsort(self._order, kind="stable") + 1),
+            *unprinted(rank_low=ranks.rank_low, rank_high=ranks.rank_high),
+            Column("span", spans, Written(_span), f"{self._percent} ranks", tabled=False),
+            *unprinted(percentile=100 * (upward - 0.5) / q),
+            Column("prob_top", ranks.top, Fixed(3), f"P(top {self.top})"),
+            Column("prob_bottom", ranks.bottom, Fixed(3), f"P(bottom {self.top})"),
+            *above,
+            *unprinted(triple_goal=ranks.triple_goal, constrained=ranks.constrained),
+        )
+        return (Listing("ranks", columns),)
+
+    @property
+    def _order(self) -> NDArray[np.intp]:
+        return np.argsort(self.found.expected, kind="stable")
+
+    @property
+    def _league(self) -> Listing:
+        """The table by expected rank."""
+        return self.listing().take(self._order)
+
+    @property
+    def _percent(self) -> str:
+        return f"{100 * self.conf_level:g}%"
 
     def pairwise(self) -> Any:
         """Return the probability that the row's level exceeds the column's, labelled.
@@ -448,59 +450,22 @@ class Ranking:
             assert self.found.draws is not None
             values = ranks_.pairwise_of_draws(self.found.draws)
         labels = list(self.place.levels)
-        return matrix(values, labels, labels, self.place.fit.frame.library, "level")
+        return matrix(values, labels, labels, self.library, "level")
 
     def plot(self, *, ax: Axes | None = None) -> Axes:
         """Draw expected ranks with their intervals, see `ranef.plots.ranks`."""
         return rank_pictures.ranks(self, ax=ax)
 
-    def summary(self) -> Summary:
-        """Return the ranking in words and a table."""
-        title = f"Ranking of {len(self.place.levels):,} levels of {self.place.group}"
-        title += f" by {self.statistic}{self._scale_words()}"
-        return Summary(Page(title, (self._table(), Paragraph(self._words()))))
+    def body(self) -> Iterable[Part]:
+        return shortened(self._league, "By expected rank"), Paragraph(self.sentences())
 
-    def _scale_words(self) -> str:
-        return {
-            "effect": " (random effect)",
-            "coefficient": " (fixed plus random effect)",
-            "ratio": " (exponential of the random effect)",
-            "response": "",
-        }[self.scale]
-
-    def _table(self) -> TextTable:
-        found, percent = self.found, f"{100 * self.conf_level:g}%"
-        by = np.argsort(found.expected, kind="stable")
-        cut = len(by) > SHOWN
-        shown = np.concatenate([by[: SHOWN // 2], by[-(SHOWN // 2) :]]) if cut else by
-        caption = "By expected rank" + (f" (the first and last {SHOWN // 2})" if cut else "")
-        extra = () if found.above is None else (f"P(> {self.threshold:g})",)
-        header = (
-            self.place.group, "estimate", "expected rank", f"{percent} ranks",
-            f"P(top {self.top})", f"P(bottom {self.top})", *extra,
-        )  # fmt: skip
-        return TextTable(caption, header, tuple(self._row(int(i)) for i in shown))
-
-    def _row(self, i: int) -> tuple[str, ...]:
-        found = self.found
-        above = () if found.above is None else (number(float(found.above[i]), 3),)
-        return (
-            str(self.place.levels[i]),
-            number(float(found.estimate[i]), decimals(float(found.sd[i]))),
-            number(float(found.expected[i]), 2),
-            f"{found.rank_low[i]} to {found.rank_high[i]}",
-            number(float(found.top[i]), 3),
-            number(float(found.bottom[i]), 3),
-            *above,
-        )
-
-    def _words(self) -> tuple[str, ...]:
+    def sentences(self) -> tuple[str, ...]:
         end = "smallest" if self.order == "ascending" else "largest"
         width = self.found.rank_high - self.found.rank_low + 1
         adjusted = ", ".join(self.adjusted_for) or "nothing: the model has no other term"
         return (
             f"Rank 1 is the {end} value; top means the {self.top} largest, bottom the "
-            f"{self.top} smallest. A {100 * self.conf_level:g}% rank interval spans "
+            f"{self.top} smallest. A {self._percent} rank interval spans "
             f"{float(np.median(width)):g} of {len(width):,} ranks (median).",
             posterior_words(self.place, self.given),
             "What this is not: a test of a level against the others or of a pair "
@@ -510,8 +475,6 @@ class Ranking:
             f"Adjusted for: {adjusted}.",
         )
 
-    def __repr__(self) -> str:
-        return str(self.summary())
 
-    def _repr_html_(self) -> str:
-        return self.summary()._repr_html_()
+def _span(ends: tuple[int, int]) -> str:
+    return f"{ends[0]} to {ends[1]}"

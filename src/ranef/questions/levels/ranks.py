@@ -97,16 +97,16 @@ class Ranks:
         )
 
 
-def pairwise(found: Posterior) -> Floats:
+def pairwise(posterior: Posterior) -> Floats:
     """Probabilities (q, q) that the row's number exceeds the column's; 1/2 on the diagonal.
 
     Phi((m_i - m_k) / sd(i - k)), with the covariance of the two.
     """
-    V = found.covariance()
+    V = posterior.covariance()
     v = np.diag(V)
     sd = np.sqrt(np.maximum(v[:, None] + v - 2 * V, 0.0))
     sd[sd <= 1e-7 * np.sqrt(v[:, None] + v)] = 0.0
-    out = exceeds(found.mean[:, None] - found.mean, sd)
+    out = exceeds(posterior.mean[:, None] - posterior.mean, sd)
     np.fill_diagonal(out, 0.5)
     return out
 
@@ -116,13 +116,13 @@ def pairwise_of_draws(draws: Floats) -> Floats:
     q = draws.shape[1]
     out = np.empty((q, q))
     for i in range(q):
-        own = draws[:, i, None]
-        out[i] = np.mean(own > draws, axis=0) + np.mean(own == draws, axis=0) / 2
+        column = draws[:, i, None]
+        out[i] = np.mean(column > draws, axis=0) + np.mean(column == draws, axis=0) / 2
     return out
 
 
 def ranks(
-    found: Posterior,
+    posterior: Posterior,
     *,
     k: int,
     threshold: float | None = None,
@@ -149,35 +149,35 @@ def ranks(
     """
     from scipy.special import ndtri
 
-    q, sd = len(found.mean), found.sd
-    drawn = _ranked(q, draws, conf_level, k, lambda n: found.draws(n, rng), rng)
+    q, sd = len(posterior.mean), posterior.sd
+    drawn = _ranked(q, draws, conf_level, k, lambda n: posterior.draws(n, rng), rng)
     exact = q <= MOST_PAIRS
     expected = drawn.expected
     if exact:
-        expected = pairwise(found).sum(axis=1) + 0.5
+        expected = pairwise(posterior).sum(axis=1) + 0.5
     reach = float(ndtri(0.5 + conf_level / 2)) * sd
     return Ranks(
-        estimate=found.mean,
+        estimate=posterior.mean,
         sd=sd,
-        low=found.mean - reach,
-        high=found.mean + reach,
+        low=posterior.mean - reach,
+        high=posterior.mean + reach,
         expected=expected,
         rank_low=drawn.low,
         rank_high=drawn.high,
         top=drawn.top,
         bottom=drawn.bottom,
-        above=None if threshold is None else exceeds(found.mean - threshold, sd),
-        triple_goal=triple_goal(expected, mixture_quantiles(found.mean, sd)),
-        constrained=constrained(found.mean, _spread(found)),
+        above=None if threshold is None else exceeds(posterior.mean - threshold, sd),
+        triple_goal=triple_goal(expected, mixture_quantiles(posterior.mean, sd)),
+        constrained=constrained(posterior.mean, _spread(posterior)),
         exact=exact,
     )
 
 
-def _spread(found: Posterior) -> float:
+def _spread(posterior: Posterior) -> float:
     """Trace of (I - J / q) V: expected squared deviation from the mean of the list."""
-    centre = np.asarray(found.chain.mean(axis=0)).ravel(), found.dense.mean(axis=0)
-    q = len(found.mean)
-    return float(found.variance.sum() - q * (centre[0] @ centre[0] + centre[1] @ centre[1]))
+    centre = np.asarray(posterior.chain.mean(axis=0)).ravel(), posterior.dense.mean(axis=0)
+    q = len(posterior.mean)
+    return float(posterior.variance.sum() - q * (centre[0] @ centre[0] + centre[1] @ centre[1]))
 
 
 def ranks_of_draws(
@@ -249,7 +249,7 @@ def _ranked(
             f"{n:,} draws of the ranks of {q:,} levels need {4 * q * n / 1e9:.1f} GB; "
             f"ask for fewer, such as n={BYTES // (4 * q):,}"
         )
-    found = np.empty((q, n), dtype=np.int32)
+    drawn = np.empty((q, n), dtype=np.int32)
     step = max(1, 2_000_000 // q)
     for start in range(0, n, step):
         values = draw(min(step, n - start))
@@ -258,11 +258,11 @@ def _ranked(
         order = np.argsort(values, axis=1)
         place = np.empty(values.shape, dtype=np.int32)
         np.put_along_axis(place, order, np.arange(1, q + 1, dtype=np.int32)[None], axis=1)
-        found[:, start : start + len(values)] = place.T
-    expected = found.mean(axis=1)
-    top, bottom = (found > q - k).mean(axis=1), (found <= k).mean(axis=1)
-    found.sort(axis=1)
+        drawn[:, start : start + len(values)] = place.T
+    expected = drawn.mean(axis=1)
+    top, bottom = (drawn > q - k).mean(axis=1), (drawn <= k).mean(axis=1)
+    drawn.sort(axis=1)
     tail = (1 - conf_level) / 2
-    low = found[:, max(int(np.ceil(n * tail)) - 1, 0)].astype(np.int_)
-    high = found[:, min(int(np.ceil(n * (1 - tail))) - 1, n - 1)].astype(np.int_)
+    low = drawn[:, max(int(np.ceil(n * tail)) - 1, 0)].astype(np.int_)
+    high = drawn[:, min(int(np.ceil(n * (1 - tail))) - 1, n - 1)].astype(np.int_)
     return _Drawn(np.asarray(expected), low, high, top, bottom)

@@ -22,16 +22,9 @@ from numpy.typing import NDArray
 from ranef.errors import ModelError
 from ranef.families import Binomial, Family, Gaussian
 from ranef.families.counts import Count
-from ranef.inference.effects.combinations import Combinations
 from ranef.inference.protocol import Inference
 from ranef.models.records import CONDITIONAL, Estimate
-from ranef.questions.levels.level_effects import (
-    coefficients,
-    columns_of,
-    components_of,
-    names_of,
-    own_terms,
-)
+from ranef.questions.levels.level_effects import FactorEffects
 from ranef.questions.levels.limits import (
     binomial_limits,
     moment_limits,
@@ -39,7 +32,6 @@ from ranef.questions.levels.limits import (
     poisson_limits,
 )
 from ranef.questions.levels.normal import exceeds
-from ranef.questions.levels.reliability import prior_covariance
 
 __all__ = ["REFERENCES", "Ratios", "ratios"]
 
@@ -150,10 +142,11 @@ def ratios(
     draws : int
     rng : numpy.random.Generator
     """
-    rows = _rows(model, factor)
+    effects = _effects(model.estimate, factor)
+    rows = _rows(model, effects)
     mean, unit = rows.mean, rows.mean
     if reference == "population":
-        by_factor, by_others = _variances(model.estimate, factor)
+        by_factor, by_others = _variances(effects)
         mean = _integrated(rows.mean, by_others)
         unit = _integrated(rows.mean, by_factor + by_others)
     expected = rows.sums(unit(rows.eta))
@@ -165,13 +158,13 @@ def ratios(
         )
     observed = rows.sums(rows.y)
     limits, raw_low, raw_high = _raw_limits(rows, observed, expected, conf_level)
-    effects = model.posterior(_effects(model.estimate, factor), given)
-    b = effects.mean.reshape(rows.q, -1)
+    posterior = model.posterior(effects.coefficients(), given)
+    b = posterior.mean.reshape(rows.q, -1)
     ratio = _Ratio(rows, mean, expected, threshold, conf_level, reference == "typical")
     if b.shape[1] == 1 and np.all(rows.z >= 0):
-        shrunken = ratio.monotone(b[:, 0], effects.sd)
+        shrunken = ratio.monotone(b[:, 0], posterior.sd)
     else:
-        shrunken = ratio.drawn(b, effects.draws(draws, rng).reshape(draws, rows.q, -1))
+        shrunken = ratio.drawn(b, posterior.draws(draws, rng).reshape(draws, rows.q, -1))
     return Ratios(
         kind=rows.kind,
         limits=limits,
@@ -185,7 +178,7 @@ def ratios(
         shrunken=shrunken.estimate,
         low=shrunken.low,
         high=shrunken.high,
-        reliability=_reliability(model, factor, rows),
+        reliability=_reliability(model, effects, rows),
         above=shrunken.above,
     )
 
@@ -193,14 +186,19 @@ def ratios(
 # --- the rows
 
 
-def _rows(model: Inference, factor: int) -> _Rows:
-    estimate = model.estimate
-    part, of = components_of(estimate)[0], estimate.factors[factor]
-    if part.name != CONDITIONAL or not own_terms(estimate, part, factor):
+def _effects(estimate: Estimate, factor: int) -> FactorEffects:
+    """The effects of the levels on the mean."""
+    effects = FactorEffects(estimate, estimate.components[0], factor)
+    if effects.part.name != CONDITIONAL or not effects.terms:
         raise ModelError(
-            f"the mean of the model has no random effects of {of.name!r}; standardised ratios "
-            "compare levels whose effects on the mean are random"
+            f"the mean of the model has no random effects of {estimate.factors[factor].name!r}; "
+            "standardised ratios compare levels whose effects on the mean are random"
         )
+    return effects
+
+
+def _rows(model: Inference, effects: FactorEffects) -> _Rows:
+    estimate = model.estimate
     family, spec = estimate.family, estimate.specification
     kind, zero = _kind(family), "zero" in estimate.parts
     etas = model.predictors("typical")
@@ -232,9 +230,9 @@ def _rows(model: Inference, factor: int) -> _Rows:
         variance=variance,
         exposure=exposure,
         trials=trials,
-        codes=of.codes,
-        z=columns_of(estimate, part, factor),
-        q=of.n_levels,
+        codes=effects.codes,
+        z=effects.columns,
+        q=effects.n_levels,
     )
 
 
@@ -251,22 +249,15 @@ def _kind(family: Family) -> str:
     )
 
 
-def _effects(estimate: Estimate, factor: int) -> Combinations:
-    """The effects of each level on the mean."""
-    part = components_of(estimate)[0]
-    names = names_of(estimate, part, factor)
-    return coefficients(estimate, part, factor, names, with_fixed=False)
-
-
-def _variances(estimate: Estimate, factor: int) -> tuple[Floats, Floats]:
+def _variances(effects: FactorEffects) -> tuple[Floats, Floats]:
     """Variances (n,) that the mean's predictor has by the factor, and by the other factors."""
-    part = components_of(estimate)[0]
-    own, others = np.zeros((2, estimate.specification.n))
+    estimate, part = effects.estimate, effects.part
+    by_factor, by_others = np.zeros((2, estimate.specification.n))
     for t in range(part.terms.start, part.terms.stop):
         term = estimate.terms[t]
-        total = own if term.factor == factor else others
+        total = by_factor if term.factor == effects.factor else by_others
         total += np.einsum("na,ab,nb->n", term.z, estimate.covariances[t], term.z)
-    return own, others
+    return by_factor, by_others
 
 
 def _integrated(mean: Mean, variance: Floats) -> Mean:
@@ -302,15 +293,15 @@ def _raw_limits(
         p = rows.mean(rows.eta) / rows.trials
         inflated = rows.sums(rows.variance(rows.eta)) / rows.sums(rows.trials * p * (1 - p))
         scaled = observed / inflated, trials / inflated, expected / inflated
-        found = binomial_limits(*scaled, conf_level)
-        return "binomial of the effective number of trials", *found
+        limits = binomial_limits(*scaled, conf_level)
+        return "binomial of the effective number of trials", *limits
     if rows.kind == "numbers":
         sd = np.sqrt(rows.sums(rows.variance(rows.eta)))
         return "normal", *normal_limits(*at, sd, conf_level)
     if rows.poisson:
         return "exact Poisson", *poisson_limits(*at, conf_level)
-    found = moment_limits(*at, _count_variance(rows, expected), conf_level)
-    return "negative binomial by moments", *found
+    limits = moment_limits(*at, _count_variance(rows, expected), conf_level)
+    return "negative binomial by moments", *limits
 
 
 def _count_variance(rows: _Rows, expected: Floats) -> Callable[[Floats], Floats]:
@@ -399,13 +390,12 @@ class _Ratio:
         return _Shrunken(ratio, low, high, np.mean(values > self.threshold, axis=0))
 
 
-def _reliability(model: Inference, factor: int, rows: _Rows) -> Floats:
+def _reliability(model: Inference, effects: FactorEffects, rows: _Rows) -> Floats:
     """1 - v / tau^2 of z'b at the average row of each level."""
-    estimate = model.estimate
-    psi = prior_covariance(estimate, components_of(estimate)[0], factor)
+    psi = effects.prior_covariance
     count = np.bincount(rows.codes, minlength=rows.q)
     z = np.stack([rows.sums(column) for column in rows.z.T], axis=1) / count[:, None]
-    posterior = model.posterior(_effects(estimate, factor), "parameters")
+    posterior = model.posterior(effects.coefficients(), "parameters")
     prior = np.einsum("qa,ab,qb->q", z, psi, z)
     left = np.einsum("qa,qab,qb->q", z, posterior.covariances(len(psi)), z)
     with np.errstate(divide="ignore", invalid="ignore"):

@@ -8,13 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranef.display import canvas as canvas_
-from ranef.display import descriptions
 from ranef.display.columns import Column, Listing, Sized
 from ranef.display.figures import figure
 from ranef.display.leaving import left_out, or_why
 from ranef.display.markup import Markup, element, join, table
 from ranef.display.reading import Effects, Fitted, random_effects
-from ranef.display.words import alt_text
 from ranef.questions.levels import caterpillar, rank_pictures, shrinkage_picture
 from ranef.tables import Table
 
@@ -38,20 +36,20 @@ def levels(fit: Fitted, conf_level: float) -> Markup:
     picture = figure(
         lambda canvas: caterpillar.random(fit, conf_level=conf_level, figure=canvas),
         name="random",
-        alt=alt_text(fit, "random", conf_level=conf_level),
+        alt=caterpillar.random_text(fit, conf_level),
         caption=f"Predicted effects (conditional modes) of each level, sorted, with {level} "
         "prediction intervals.",
     )
     tables = [
         element(
             "details",
-            element("summary", f"{shown.group}: {shown.term} as a table"),
-            _table(shown, level),
+            element("summary", f"{one.group}: {one.term} as a table"),
+            _table(one, level),
         )
-        for shown in effects
-        if len(shown.names) <= TABLED_LEVELS
+        for one in effects
+        if len(one.names) <= TABLED_LEVELS
     ]
-    if not any(np.any(shown.estimate != 0.0) for shown in effects):
+    if not any(np.any(one.estimate != 0.0) for one in effects):
         return join(
             [picture, *tables, left_out("Shrinkage and ranks", "no level differs from another")]
         )
@@ -83,7 +81,7 @@ def _shrinkage(fit: Any) -> Markup:
         lambda: figure(
             lambda canvas: shrinkage_picture.shrinkage(fit, group=group, figure=canvas),
             name="shrinkage",
-            alt=alt_text(fit, "shrinkage"),
+            alt=shrinkage_picture.shrinkage_text(fit),
             caption="Estimates from each level's own rows (raw), and after they are shrunken "
             "towards the average. Levels with little data move most.",
         ),
@@ -104,16 +102,15 @@ def _ranks(fit: Any, conf_level: float) -> Markup:
 
 
 def _ranked(fit: Any, group: str, conf_level: float) -> Markup:
-    options = (
-        {} if "(Intercept)" in _varying(fit, group) else {"statistic": _varying(fit, group)[0]}
-    )
+    varying = _varying(fit, group)
+    options = {} if "(Intercept)" in varying else {"statistic": varying[0]}
     if fit.family.name == "multinomial":
         options["response"] = fit.levels[1]
     ranking = fit.rank(group, conf_level=conf_level, **options)
     return figure(
         lambda canvas: rank_pictures.ranks(ranking, figure=canvas),
         name="ranks",
-        alt=descriptions.ranks_text(ranking),
+        alt=rank_pictures.ranks_text(ranking),
         caption="Expected ranks from the joint posterior of the levels, with intervals that "
         "show how certain the order is. Not a test of one level against the others, nor a causal "
         "claim: levels may differ in whatever the model leaves out.",
@@ -126,8 +123,8 @@ def _varying(fit: Any, group: str) -> list[str]:
     columns = zip(
         source.values("component"), source.values("group"), source.values("term"), strict=True
     )
-    found = [str(t) for part, g, t in columns if str(g) == group and str(part) == "conditional"]
-    return list(dict.fromkeys(found)) or ["(Intercept)"]
+    terms = [str(t) for part, g, t in columns if str(g) == group and str(part) == "conditional"]
+    return list(dict.fromkeys(terms)) or ["(Intercept)"]
 
 
 def has_ratios(fit: Any) -> bool:
@@ -153,25 +150,25 @@ def ratios(fit: Any, conf_level: float) -> Markup:
 
 
 def _compared(fit: Any, group: str, conf_level: float) -> Markup:
-    found = fit.standardized_ratios(group, conf_level=conf_level)
-    limited = found.funnel()
-    adjusted = ", ".join(found.adjusted_for) or "nothing, since the model has no other term"
+    ratios = fit.standardized_ratios(group, conf_level=conf_level)
+    limits = ratios.funnel()
+    adjusted = ", ".join(ratios.adjusted_for) or "nothing, since the model has no other term"
     words = (
         f"What was observed at each level of {group}, over what the model expects of the same "
         f"rows at an average level. Adjusted for: {adjusted}. A ratio is not a verdict: levels may "
         "differ in whatever the model leaves out."
     )
     league = figure(
-        lambda canvas: rank_pictures.league(found, figure=canvas),
+        lambda canvas: rank_pictures.league(ratios, figure=canvas),
         name="league",
-        alt=descriptions.league_text(found),
+        alt=rank_pictures.league_text(ratios),
         caption="Ratios as observed (raw) and shrunken towards 1, most where data are few, with "
         f"{canvas_.percent(conf_level)} intervals.",
     )
     funnel = figure(
-        lambda canvas: rank_pictures.funnel(limited, figure=canvas),
+        lambda canvas: rank_pictures.funnel(limits, figure=canvas),
         name="funnel",
-        alt=descriptions.funnel_text(limited),
+        alt=rank_pictures.funnel_text(limits),
         caption="Raw ratios against the expected count. Between the limits they differ by no more "
         "than chance; some of many levels fall outside by chance alone.",
     )

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["shrinkage"]
+__all__ = ["shrinkage", "shrinkage_text"]
 
 Floats = NDArray[np.float64]
 
@@ -62,50 +62,67 @@ def shrinkage(
     >>> shrinkage(fit).get_xlabel()
     '(Intercept)'
     """
-    found = shrinkage_effects(fit, group)
-    chosen = _chosen(found, terms)
+    chosen = _chosen(shrinkage_effects(fit, group), terms)
     if len(chosen) == 1:
         return _one(chosen[0], ax, figure)
     return _two(chosen[0], chosen[1], ax, figure)
 
 
+def shrinkage_text(fit: Levelled) -> str:
+    """Describe the picture: how the estimates draw together, and which level moves most."""
+    return " ".join(map(_effect_text, shrinkage_effects(fit, None)))
+
+
+def _effect_text(effect: Shrinkage) -> str:
+    there = np.isfinite(effect.raw)
+    text = (
+        f"Raw and shrunken estimates of {effect.term} by {effect.group}, centre {effect.centre:.3g}"
+    )
+    if not there.any():
+        return f"{text}; no level has a raw estimate."
+    before, after = (np.std(values[there]) for values in (effect.raw, effect.estimate))
+    moved = np.where(there, np.abs(effect.raw - effect.estimate), -1.0)
+    return (
+        f"{text}: {int(there.sum()):,} of {len(there):,} levels have a raw estimate, whose "
+        f"standard deviation goes from {before:.3g} to {after:.3g}; "
+        f"{effect.names[int(np.argmax(moved))]} moves most."
+    )
+
+
 def _chosen(
-    found: tuple[Shrinkage, ...], terms: str | tuple[str, str] | None
+    effects: tuple[Shrinkage, ...], terms: str | tuple[str, str] | None
 ) -> tuple[Shrinkage, ...]:
     if terms is None:
-        same = [s for s in found if s.group == found[0].group]
-        return tuple(same[:2])
+        return tuple(e for e in effects if e.group == effects[0].group)[:2]
     wanted = (terms,) if isinstance(terms, str) else tuple(terms)
     if len(wanted) not in (1, 2):
         raise ModelError(f"terms is one coefficient or a pair, not {len(wanted)}")
-    known = {s.term: s for s in reversed(found)}
-    wanted = tuple(spelled(str(name), known) for name in wanted)
+    by_term = {e.term: e for e in reversed(effects)}
+    wanted = tuple(spelled(str(name), by_term) for name in wanted)
     for name in wanted:
-        if name not in known:
+        if name not in by_term:
             raise ModelError(
-                f"no coefficient {name!r} that varies{suggestion(str(name), known)}; there are "
-                f"{', '.join(map(repr, known))}"
+                f"no coefficient {name!r} that varies{suggestion(str(name), by_term)}; there are "
+                f"{', '.join(map(repr, by_term))}"
             )
-    return tuple(known[name] for name in wanted)
+    return tuple(by_term[name] for name in wanted)
 
 
-def _one(shown: Shrinkage, ax: Axes | None, figure: Figure | None) -> Axes:
-    shown = shown.take(np.argsort(shown.estimate, kind="stable"))
-    rows = np.arange(len(shown.names), dtype=np.float64)
+def _one(effect: Shrinkage, ax: Axes | None, figure: Figure | None) -> Axes:
+    effect = effect.take(np.argsort(effect.estimate, kind="stable"))
+    rows = np.arange(len(effect.names), dtype=np.float64)
     named = len(rows) <= NAMED_LEVELS
     height = 1.6 + 0.19 * max(len(rows), 6) if named else 5.4
     ax = on_axes(ax, figure, 6.4, height)
-    there = np.isfinite(shown.raw)
-    ax.axvline(shown.centre, color=MUTED, linewidth=0.9, linestyle=(0, (4, 3)))
-    _arrows(ax, shown.raw[there], rows[there], shown.estimate[there], rows[there])
-    ax.plot(shown.raw[there], rows[there], "o", label="raw", **_raw_style(len(rows)))
-    ax.plot(shown.estimate, rows, "o", label="shrunken", **_own_style(len(rows)))
+    there = np.isfinite(effect.raw)
+    ax.axvline(effect.centre, color=MUTED, linewidth=0.9, linestyle=(0, (4, 3)))
+    _points(ax, effect.raw, rows, effect.estimate, rows, there)
     if named:
-        ax.set_yticks(rows, [plain(n, 24) for n in shown.names], color=INK, parse_math=False)
+        ax.set_yticks(rows, [plain(n, 24) for n in effect.names], color=INK, parse_math=False)
     label(
         ax,
-        title=_title(shown, f"{plain(shown.group)}: {plain(shown.term)}", int(np.sum(~there))),
-        x=f"{plain(shown.term)}, raw and shrunken",
+        title=_title(f"{plain(effect.group)}: {plain(effect.term)}", there),
+        x=f"{plain(effect.term)}, raw and shrunken",
         y="" if named else f"{len(rows):,} levels, sorted",
     )
     finish(ax, grid="x")
@@ -116,19 +133,12 @@ def _one(shown: Shrinkage, ax: Axes | None, figure: Figure | None) -> Axes:
 def _two(x: Shrinkage, y: Shrinkage, ax: Axes | None, figure: Figure | None) -> Axes:
     ax = on_axes(ax, figure, 6.4, 5.2)
     there = np.isfinite(x.raw) & np.isfinite(y.raw)
-    _arrows(ax, x.raw[there], y.raw[there], x.estimate[there], y.estimate[there])
-    count = len(x.names)
-    ax.plot(x.raw[there], y.raw[there], "o", label="raw", **_raw_style(count))
-    ax.plot(x.estimate, y.estimate, "o", label="shrunken", **_own_style(count))
+    _points(ax, x.raw, y.raw, x.estimate, y.estimate, there)
     ax.plot([x.centre], [y.centre], "D", color=INK, markersize=6, label="average level")
-    if count <= NAMED_POINTS:
+    if len(x.names) <= NAMED_POINTS:
         _names(ax, x, y, there)
-    label(
-        ax,
-        title=_title(x, f"{plain(x.group)}: raw and shrunken", int(np.sum(~there))),
-        x=plain(x.term),
-        y=plain(y.term),
-    )
+    title = _title(f"{plain(x.group)}: raw and shrunken", there)
+    label(ax, title=title, x=plain(x.term), y=plain(y.term))
     finish(ax, grid="both")
     _legend(ax)
     return ax
@@ -139,60 +149,34 @@ def _names(ax: Axes, x: Shrinkage, y: Shrinkage, there: NDArray[np.bool_]) -> No
     for i in np.flatnonzero(there):
         right, up = x.raw[i] >= x.estimate[i], y.raw[i] >= y.estimate[i]
         ax.annotate(
-            plain(x.names[i], 14),
-            (x.raw[i], y.raw[i]),
-            xytext=(5 if right else -5, 3 if up else -3),
-            textcoords="offset points",
-            ha="left" if right else "right",
-            va="bottom" if up else "top",
-            fontsize=7,
-            color=MUTED,
-            parse_math=False,
-        )
+            plain(x.names[i], 14), (x.raw[i], y.raw[i]), textcoords="offset points",
+            xytext=(5 if right else -5, 3 if up else -3), ha="left" if right else "right",
+            va="bottom" if up else "top", fontsize=7, color=MUTED, parse_math=False,
+        )  # fmt: skip
 
 
-def _arrows(ax: Axes, x0: Floats, y0: Floats, x1: Floats, y1: Floats) -> None:
+def _points(
+    ax: Axes, x0: Floats, y0: Floats, x1: Floats, y1: Floats, there: NDArray[np.bool_]
+) -> None:
+    """Draw raw and shrunken estimates, with arrows between them where there is a raw one."""
+    x0, y0 = x0[there], y0[there]
     ax.quiver(
-        x0,
-        y0,
-        x1 - x0,
-        y1 - y0,
-        angles="xy",
-        scale_units="xy",
-        scale=1,
-        width=0.0028,
-        headwidth=5,
-        headlength=6,
-        headaxislength=5.4,
-        color=MUTED,
-        zorder=1.5,
-    )
+        x0, y0, x1[there] - x0, y1[there] - y0, angles="xy", scale_units="xy", scale=1,
+        width=0.0028, headwidth=5, headlength=6, headaxislength=5.4, color=MUTED, zorder=1.5,
+    )  # fmt: skip
+    size = float(np.clip(60.0 / np.sqrt(max(len(x1), 1)), 1.5, 5.0))
+    raw: dict[str, Any] = {"mfc": "white", "mec": ACCENT, "mew": 1.2, "zorder": 2}
+    ax.plot(x0, y0, "o", label="raw", markersize=size, **raw)
+    ax.plot(x1, y1, "o", label="shrunken", markersize=size, color=MARK, mew=0, zorder=3)
 
 
-def _raw_style(count: int) -> dict[str, Any]:
-    size = float(np.clip(60.0 / np.sqrt(max(count, 1)), 1.5, 5.0))
-    return {"mfc": "white", "mec": ACCENT, "mew": 1.2, "markersize": size, "zorder": 2}
-
-
-def _own_style(count: int) -> dict[str, Any]:
-    size = float(np.clip(60.0 / np.sqrt(max(count, 1)), 1.5, 5.0))
-    return {"color": MARK, "mew": 0, "markersize": size, "zorder": 3}
-
-
-def _title(shown: Shrinkage, words: str, lacking: int) -> str:
-    if not lacking:
-        return words
-    return f"{words} ({lacking} of {len(shown.names)} have no raw estimate)"
+def _title(words: str, there: NDArray[np.bool_]) -> str:
+    lacking = int(np.sum(~there))
+    return f"{words} ({lacking} of {len(there)} have no raw estimate)" if lacking else words
 
 
 def _legend(ax: Axes) -> None:
     ax.legend(
-        loc="upper left",
-        bbox_to_anchor=(0.0, -0.14),
-        ncols=3,
-        frameon=False,
-        fontsize=8.5,
-        labelcolor=INK,
-        borderaxespad=0.0,
-        handletextpad=0.4,
-    )
+        loc="upper left", bbox_to_anchor=(0.0, -0.14), ncols=3, frameon=False, fontsize=8.5,
+        labelcolor=INK, borderaxespad=0.0, handletextpad=0.4,
+    )  # fmt: skip

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranef import arguments
-from ranef.display.answer import Summary
+from ranef.display.answer import Answer, Part
+from ranef.display.columns import Column, Fixed, Listing, Written, unprinted
 from ranef.display.numbers import number
-from ranef.display.page import Page, Paragraph, TextTable
+from ranef.display.page import Paragraph
 from ranef.errors import ModelError
 from ranef.inference.effects.joint_posterior import GIVEN
 from ranef.questions.levels import funnel as funnel_
@@ -20,7 +21,7 @@ from ranef.questions.levels import poisson_gamma as poisson_gamma_
 from ranef.questions.levels import rank_pictures
 from ranef.questions.levels import ratios as ratios_
 from ranef.questions.levels.funnel import Funnel
-from ranef.questions.levels.place import Place, adjusted_for, place_of, posterior_words
+from ranef.questions.levels.place import Place, place_of, posterior_words, shortened
 from ranef.questions.levels.ratios import Ratios
 from ranef.tables import make_table
 
@@ -29,7 +30,9 @@ if TYPE_CHECKING:
 
 __all__ = ["ControlLimits", "StandardizedRatios", "standardized_ratios"]
 
-SHOWN = 20
+Floats = NDArray[np.float64]
+
+MOST_PRINTED = 20
 NOT_A_CLAIM = (
     "What this is not: a test of one level against another, nor a causal claim about "
     "quality. A ratio compares a level with what the model expects of its own rows; two "
@@ -106,7 +109,7 @@ def standardized_ratios(
     given = arguments.choice("given", given, GIVEN)
     limit, unit = _positive("threshold", threshold), _positive("per", per)
     level = arguments.conf_level(conf_level)
-    found = ratios_.ratios(
+    ratios = ratios_.ratios(
         place.fit.inference,
         place.factor,
         reference=reference,
@@ -117,20 +120,19 @@ def standardized_ratios(
         rng=arguments.generator(rng),
     )
     return StandardizedRatios(
-        place, reference, limit, unit, given, level, adjusted_for(place), found
+        place, reference, limit, unit, given, level, place.adjusted_for, ratios
     )
 
 
 def _positive(name: str, value: Any) -> float:
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.number)):
-        raise ModelError(f"{name} must be a number, not {value!r}")
-    if not 0 < value < np.inf:
-        raise ModelError(f"{name} must be positive, not {value:g}")
-    return float(value)
+    size = arguments.number(name, value)
+    if not 0 < size < np.inf:
+        raise ModelError(f"{name} must be positive, not {size:g}")
+    return size
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class StandardizedRatios:
+class StandardizedRatios(Answer):
     """Observed, expected, and their ratios; `ranef.standardized_ratios` makes it.
 
     Attributes
@@ -175,33 +177,46 @@ class StandardizedRatios:
             - ``rate``: observed for one unit of exposure (times `per`);
               ``adjusted_rate``: the shrunken ratio times the overall rate.
         """
-        found, q = self.found, len(self.place.levels)
-        overall = found.observed.sum() / found.exposure.sum()
-        columns: dict[str, Any] = {
-            "group": [self.place.group] * q,
-            "level": list(self.place.levels),
-            "n_rows": found.rows,
-            "exposure": found.exposure,
-            "observed": found.observed,
-            "expected": found.expected,
-            "ratio": found.raw,
-            "ratio_low": found.raw_low,
-            "ratio_high": found.raw_high,
-            "shrunken": found.shrunken,
-            "conf_low": found.low,
-            "conf_high": found.high,
-            "reliability": found.reliability,
-            "prob_above": found.above,
-            "rate": self.per * found.observed / found.exposure,
-            "adjusted_rate": self.per * found.shrunken * overall,
-        }
-        if arguments.flag("sort", sort):
-            by = np.argsort(-found.shrunken, kind="stable")
-            columns = {
-                name: values[by] if isinstance(values, np.ndarray) else [values[i] for i in by]
-                for name, values in columns.items()
-            }
-        return make_table(columns, self.place.fit.frame.library)
+        return self.tabled(self._league if arguments.flag("sort", sort) else self.listing())
+
+    @property
+    def title(self) -> str:
+        return f"Standardised ratios of {len(self.place.levels):,} levels of {self.place.group}"
+
+    @property
+    def library(self) -> str:
+        return self.place.library
+
+    def tables(self) -> tuple[Listing, ...]:
+        ratios, percent = self.found, f"{100 * self.conf_level:g}%"
+        overall = ratios.observed.sum() / ratios.exposure.sum()
+        whole = Fixed(1 if ratios.kind == "numbers" else 0)
+        limits = list(zip(ratios.raw_low, ratios.raw_high, strict=True))
+        interval = list(zip(ratios.low, ratios.high, strict=True))
+        columns = (
+            *self.place.level_columns,
+            *unprinted(n_rows=ratios.rows, exposure=ratios.exposure),
+            Column("observed", ratios.observed, whole),
+            Column("expected", ratios.expected, Fixed(1)),
+            Column("ratio", ratios.raw, Fixed(2), "raw"),
+            *unprinted(ratio_low=ratios.raw_low, ratio_high=ratios.raw_high),
+            Column("limits", limits, Written(_range), f"{percent} limits", tabled=False),
+            Column("shrunken", ratios.shrunken, Fixed(2)),
+            *unprinted(conf_low=ratios.low, conf_high=ratios.high),
+            Column("interval", interval, Written(_range), f"{percent} interval", tabled=False),
+            Column("reliability", ratios.reliability, Fixed(2)),
+            Column("prob_above", ratios.above, Fixed(3), f"P(> {self.threshold:g})"),
+            *unprinted(
+                rate=self.per * ratios.observed / ratios.exposure,
+                adjusted_rate=self.per * ratios.shrunken * overall,
+            ),
+        )
+        return (Listing("ratios", columns),)
+
+    @property
+    def _league(self) -> Listing:
+        """The table from the largest ratio."""
+        return self.listing().take(np.argsort(-self.found.shrunken, kind="stable"))
 
     def poisson_gamma(self) -> Any:
         """Return shrunken ratios under a gamma distribution, in closed form, for comparison.
@@ -216,23 +231,21 @@ class StandardizedRatios:
             ``group, level, shrunken, conf_low, conf_high, reliability, prob_above``;
             `prob_above` is of a ratio above 1.
         """
-        found = self.found
-        if found.kind != "counts":
+        ratios = self.found
+        if ratios.kind != "counts":
             raise ModelError(
                 "the Poisson-Gamma model is of counts; this fit has "
-                f"{'proportions' if found.kind == 'proportions' else 'normal responses'}"
+                f"{'proportions' if ratios.kind == 'proportions' else 'normal responses'}"
             )
-        gamma = poisson_gamma_.poisson_gamma(found.observed, found.expected, self.conf_level)
-        columns = {
-            "group": [self.place.group] * len(found.raw),
-            "level": list(self.place.levels),
-            "shrunken": gamma.estimate,
-            "conf_low": gamma.low,
-            "conf_high": gamma.high,
-            "reliability": gamma.reliability,
-            "prob_above": gamma.above,
-        }
-        return make_table(columns, self.place.fit.frame.library)
+        gamma = poisson_gamma_.poisson_gamma(ratios.observed, ratios.expected, self.conf_level)
+        values = unprinted(
+            shrunken=gamma.estimate,
+            conf_low=gamma.low,
+            conf_high=gamma.high,
+            reliability=gamma.reliability,
+            prob_above=gamma.above,
+        )
+        return self.tabled(Listing("gamma", (*self.place.level_columns, *values)))
 
     def funnel(
         self,
@@ -274,15 +287,15 @@ class StandardizedRatios:
         12    13   0.35    below 95%
         13    14   2.59  above 99.8%
         """
-        found = self.found
-        if found.kind == "numbers":
+        ratios = self.found
+        if ratios.kind == "numbers":
             raise ModelError(
                 "a funnel has limits of counts or proportions; this fit has normal responses "
                 "(see fit.plot.random() for effects with intervals)"
             )
-        trials = found.exposure if found.kind == "proportions" else None
+        trials = ratios.exposure if ratios.kind == "proportions" else None
         limits = funnel_.funnel(
-            funnel_.Counts(found.observed, found.expected, trials),
+            funnel_.Counts(ratios.observed, ratios.expected, trials),
             target=None if target is None else _positive("target", target),
             levels=tuple(arguments.conf_level(level) for level in levels),
             overdispersion=arguments.choice(
@@ -297,39 +310,10 @@ class StandardizedRatios:
         """Draw the league table with its uncertainty, see `ranef.plots.league`."""
         return rank_pictures.league(self, ax=ax)
 
-    def summary(self) -> Summary:
-        """Return the ratios in words and a table."""
-        title = f"Standardised ratios of {len(self.place.levels):,} levels of {self.place.group}"
-        return Summary(Page(title, (self._table(), Paragraph(self._words()))))
+    def body(self) -> Iterable[Part]:
+        return shortened(self._league, "From the largest ratio"), Paragraph(self.sentences())
 
-    def _table(self) -> TextTable:
-        found, percent = self.found, f"{100 * self.conf_level:g}%"
-        by = np.argsort(-found.shrunken, kind="stable")
-        cut = len(by) > SHOWN
-        shown = np.concatenate([by[: SHOWN // 2], by[-(SHOWN // 2) :]]) if cut else by
-        caption = "From the largest ratio" + (f" (the first and last {SHOWN // 2})" if cut else "")
-        header = (
-            self.place.group, "observed", "expected", "raw", f"{percent} limits", "shrunken",
-            f"{percent} interval", f"P(> {self.threshold:g})", "reliability",
-        )  # fmt: skip
-        return TextTable(caption, header, tuple(self._row(int(i)) for i in shown))
-
-    def _row(self, i: int) -> tuple[str, ...]:
-        found = self.found
-        whole = 1 if found.kind == "numbers" else 0
-        return (
-            str(self.place.levels[i]),
-            number(float(found.observed[i]), whole),
-            number(float(found.expected[i]), 1),
-            number(float(found.raw[i]), 2),
-            f"{number(float(found.raw_low[i]), 2)} to {number(float(found.raw_high[i]), 2)}",
-            number(float(found.shrunken[i]), 2),
-            f"{number(float(found.low[i]), 2)} to {number(float(found.high[i]), 2)}",
-            number(float(found.above[i]), 3),
-            number(float(found.reliability[i]), 2),
-        )
-
-    def _words(self) -> tuple[str, ...]:
+    def sentences(self) -> tuple[str, ...]:
         of = {
             "typical": f"a typical {self.place.group} (effect zero)",
             "population": f"the population of {self.place.group} (effects integrated out)",
@@ -344,23 +328,21 @@ class StandardizedRatios:
             f"Adjusted for: {adjusted}.",
         )
 
-    def __repr__(self) -> str:
-        return str(self.summary())
 
-    def _repr_html_(self) -> str:
-        return self.summary()._repr_html_()
+def _range(ends: tuple[float, float]) -> str:
+    low, high = (number(float(end), 2) for end in ends)
+    return f"{low} to {high}"
 
 
 def _share(value: Any) -> float:
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.number)):
-        raise ModelError(f"share must be a number, not {value!r}")
-    if not 0 <= value < 0.5:
-        raise ModelError(f"share is that of each end, from 0 to below 0.5; not {value:g}")
-    return float(value)
+    share = arguments.number("share", value)
+    if not 0 <= share < 0.5:
+        raise ModelError(f"share is that of each end, from 0 to below 0.5; not {share:g}")
+    return share
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class ControlLimits:
+class ControlLimits(Answer):
     """A funnel: ratios against limits that narrow as the expected count grows.
 
     Attributes
@@ -392,19 +374,35 @@ class ControlLimits:
             low_99.8, high_99.8``, ``z`` (distance from the target in standard errors, on
             the scale of stable variance) and ``status``.
         """
-        found, place = self.found, self.ratios.place
-        columns: dict[str, Any] = {
-            "group": [place.group] * len(found.z),
-            "level": list(place.levels),
-            "observed": found.counts.observed,
-            "expected": found.counts.expected,
-            "ratio": found.ratio,
-        }
-        for k, level in enumerate(found.levels):
-            columns[f"low_{100 * level:g}"] = found.low[k]
-            columns[f"high_{100 * level:g}"] = found.high[k]
-        columns |= {"z": found.z, "status": self.status}
-        return make_table(columns, place.fit.frame.library)
+        return super().tidy()
+
+    @property
+    def title(self) -> str:
+        return f"Funnel of {len(self.found.z):,} levels of {self.ratios.place.group}"
+
+    @property
+    def library(self) -> str:
+        return self.ratios.library
+
+    def tables(self) -> tuple[Listing, ...]:
+        funnel = self.found
+        columns = (
+            *self.ratios.place.level_columns,
+            Column("observed", funnel.counts.observed, Fixed(0)),
+            Column("expected", funnel.counts.expected, Fixed(1)),
+            Column("ratio", funnel.ratio, Fixed(2)),
+            *unprinted(**self._limits(funnel.low, funnel.high)),
+            Column("z", funnel.z, Fixed(2)),
+            Column("status", self.status),
+        )
+        return (Listing("funnel", columns),)
+
+    def _limits(self, low: Floats, high: Floats) -> dict[str, Floats]:
+        """Columns of limits (levels, m), those of each confidence level together."""
+        ends: dict[str, Floats] = {}
+        for level, below, above in zip(self.found.levels, low, high, strict=True):
+            ends |= {f"low_{100 * level:g}": below, f"high_{100 * level:g}": above}
+        return ends
 
     def limits(self, points: int = 200) -> Any:
         """Return the curves of the picture: ``expected`` and the limits there.
@@ -412,74 +410,50 @@ class ControlLimits:
         Of proportions for the average expected probability.
         """
         at, low, high = self.found.curve(arguments.count("points", points))
-        columns: dict[str, NDArray[np.float64]] = {"expected": at}
-        for k, level in enumerate(self.found.levels):
-            columns[f"low_{100 * level:g}"] = low[k]
-            columns[f"high_{100 * level:g}"] = high[k]
-        return make_table(columns, self.ratios.place.fit.frame.library)
+        return make_table({"expected": at, **self._limits(low, high)}, self.library)
 
     def plot(self, *, ax: Axes | None = None) -> Axes:
         """Draw the funnel, see `ranef.plots.funnel`."""
         return rank_pictures.funnel(self, ax=ax)
 
-    def summary(self) -> Summary:
-        """Return the funnel in words, with the levels that lie outside."""
-        found, place = self.found, self.ratios.place
-        outside = [i for i, word in enumerate(self.status) if word != "inside"]
-        outside.sort(key=lambda i: -abs(found.z[i]))
-        rows = tuple(
-            (
-                str(place.levels[i]),
-                number(float(found.counts.observed[i]), 0),
-                number(float(found.counts.expected[i]), 1),
-                number(float(found.ratio[i]), 2),
-                number(float(found.z[i]), 2),
-                self.status[i],
-            )
-            for i in outside[:SHOWN]
-        )
-        header = (place.group, "observed", "expected", "ratio", "z", "status")
-        table = TextTable("Outside the limits", header, rows)
-        title = f"Funnel of {len(found.z):,} levels of {place.group}"
-        parts = (*((table,) if rows else ()), Paragraph(self._words(len(outside))))
-        return Summary(Page(title, parts))
+    def body(self) -> Iterable[Part]:
+        """The levels that lie outside, the farthest first, and the sentences."""
+        outside = np.flatnonzero(self.found.side)
+        farthest = outside[np.argsort(-np.abs(self.found.z[outside]), kind="stable")]
+        if len(outside):
+            yield self.listing().take(farthest[:MOST_PRINTED], "Outside the limits")
+        yield Paragraph(self.sentences())
 
-    def _words(self, outside: int) -> tuple[str, ...]:
-        found = self.found
-        q = len(found.z)
-        chance = q * (1 - found.levels[0])
-        law = "binomial" if found.counts.trials is not None else "Poisson"
+    def sentences(self) -> tuple[str, ...]:
+        funnel = self.found
+        q = len(funnel.z)
+        chance = q * (1 - funnel.levels[0])
+        law = "binomial" if funnel.counts.trials is not None else "Poisson"
         allowance = {
             "none": f"exact {law} limits, without allowance for other variation",
-            "additive": f"limits with a standard deviation of {found.tau:.3f} between levels "
+            "additive": f"limits with a standard deviation of {funnel.tau:.3f} between levels "
             "on the variance-stabilised scale",
-            "multiplicative": f"limits {np.sqrt(max(found.phi, 1.0)):.2f} times as wide as by "
+            "multiplicative": f"limits {np.sqrt(max(funnel.phi, 1.0)):.2f} times as wide as by "
             "chance",
-        }[found.overdispersion]
-        doubtful = found.phi > found.chance * (1 + 2 * np.sqrt(2 / q))
+        }[funnel.overdispersion]
+        doubtful = funnel.phi > funnel.chance * (1 + 2 * np.sqrt(2 / q))
         more = ""
-        if found.overdispersion == "none" and doubtful:
+        if funnel.overdispersion == "none" and doubtful:
             more = (
                 "; this suggests that most levels differ, for which exact limits make no allowance "
                 "(overdispersion='additive' does)"
             )
         further = "".join(
-            f", {int(np.sum(np.abs(found.side) > k))} outside those of {100 * level:g}%"
-            for k, level in enumerate(found.levels)
+            f", {int(np.sum(np.abs(funnel.side) > k))} outside those of {100 * level:g}%"
+            for k, level in enumerate(funnel.levels)
             if k
         )
         return (
-            f"{outside} of {q:,} levels lie outside the {100 * found.levels[0]:g}% limits around "
-            f"{found.target:.3f}{further}; by chance {chance:.1f} would lie outside the first. "
-            f"These are {allowance}.",
-            f"Squared distances average {found.phi:.2f} ({found.chance:.2f} by chance "
+            f"{np.count_nonzero(funnel.side)} of {q:,} levels lie outside the "
+            f"{100 * funnel.levels[0]:g}% limits around {funnel.target:.3f}{further}; by chance "
+            f"{chance:.1f} would lie outside the first. These are {allowance}.",
+            f"Squared distances average {funnel.phi:.2f} ({funnel.chance:.2f} by chance "
             f"alone){more}.",
             NOT_A_CLAIM,
             f"Adjusted for: {', '.join(self.ratios.adjusted_for) or 'nothing'}.",
         )
-
-    def __repr__(self) -> str:
-        return str(self.summary())
-
-    def _repr_html_(self) -> str:
-        return self.summary()._repr_html_()

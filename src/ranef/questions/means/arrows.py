@@ -59,24 +59,25 @@ def comparison_arrows(estimate: Floats, critical: Floats) -> Arrows:
 
     Examples
     --------
-    >>> found = comparison_arrows(np.array([0.0, 1.0, 3.0]), np.full((3, 3), 1.5))
-    >>> (found.right[:-1] + found.left[1:]).round(2), found.wrong
+    >>> arrows = comparison_arrows(np.array([0.0, 1.0, 3.0]), np.full((3, 3), 1.5))
+    >>> (arrows.right[:-1] + arrows.left[1:]).round(2), arrows.wrong
     (array([1.5, 1.5]), ())
     """
     k = len(estimate)
     left, right = np.full(k, np.nan), np.full(k, np.nan)
-    known = [i for i in np.argsort(estimate, kind="stable") if np.isfinite(estimate[i])]
-    pairs = [(int(i), int(j)) for i, j in combinations(known, 2) if np.isfinite(critical[i, j])]
-    left[known], right[known] = 0.0, 0.0
+    finite = [i for i in np.argsort(estimate, kind="stable") if np.isfinite(estimate[i])]
+    pairs = [(int(i), int(j)) for i, j in combinations(finite, 2) if np.isfinite(critical[i, j])]
+    left[finite], right[finite] = 0.0, 0.0
     if not pairs:
         return Arrows(left, right, ())
     lengths = _solved(estimate, critical, pairs, k)
-    left[known], right[known] = lengths[:k][known], lengths[k:][known]
-    wrong = []
-    for i, j in pairs:
-        gap = estimate[j] - estimate[i]
-        if (gap > critical[i, j]) != (gap > right[i] + left[j]):
-            wrong.append((min(i, j), max(i, j)))
+    left[finite], right[finite] = lengths[:k][finite], lengths[k:][finite]
+    wrong = [
+        (min(i, j), max(i, j))
+        for i, j in pairs
+        if (estimate[j] - estimate[i] > critical[i, j])
+        != (estimate[j] - estimate[i] > right[i] + left[j])
+    ]
     return Arrows(left, right, tuple(sorted(wrong)))
 
 
@@ -124,5 +125,4 @@ def _moved(lengths: Floats, constraints: Floats, bound: Floats) -> Floats:
     )
     b = np.concatenate([lengths, -lengths, bound])
     cost = np.concatenate([np.zeros(n), np.ones(n), np.full(m, 1e3)])
-    found = linprog(cost, A_ub=A, b_ub=b, bounds=(0, None), method="highs")
-    return np.asarray(found.x[:n])
+    return np.asarray(linprog(cost, A_ub=A, b_ub=b, bounds=(0, None), method="highs").x[:n])

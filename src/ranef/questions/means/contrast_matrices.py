@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import combinations
@@ -58,15 +58,14 @@ class ContrastMatrix:
 
 def contrast_method(name: str) -> str:
     """Return the name of a method, or say which ones there are."""
-    found = SYNONYMS.get(name.lower(), name.lower())
-    if found not in CONTRASTS:
-        known = list(CONTRASTS)
-        listed = ", ".join(repr(k) for k in known)
+    method = SYNONYMS.get(name.lower(), name.lower())
+    if method not in CONTRASTS:
+        hint = suggestion(name, [*CONTRASTS, *SYNONYMS])
         raise ModelError(
-            f"method={name!r} is not known{suggestion(name, [*known, *SYNONYMS])}; use one of "
-            f"{listed}, a dict of coefficients or a matrix"
+            f"method={name!r} is not known{hint}; use one of "
+            f"{', '.join(map(repr, CONTRASTS))}, a dict of coefficients or a matrix"
         )
-    return found
+    return method
 
 
 def contrast_matrix(
@@ -94,43 +93,39 @@ def contrast_matrix(
            [-1.,  3., -3.,  1.]])
     """
     method = contrast_method(method)
-    own = list(labels)
+    labels = list(labels)
     if ref is not None:
         if method != "reference":
             raise ModelError(f"ref={ref!r} goes with method='reference', not {method!r}")
-        if ref not in own:
-            listed = ", ".join(repr(label) for label in own)
-            raise LevelError(f"ref={ref!r} is none of {listed}{suggestion(ref, own)}")
-        rows = _reference(own, minus, own.index(ref))
+        if ref not in labels:
+            listed = ", ".join(map(repr, labels))
+            raise LevelError(f"ref={ref!r} is none of {listed}{suggestion(ref, labels)}")
+        rows = _reference(labels, minus, labels.index(ref))
     else:
-        rows = CONTRASTS[method](own, minus)
-    C = np.array([row for _, row in rows], dtype=np.float64).reshape(len(rows), len(own))
+        rows = CONTRASTS[method](labels, minus)
+    C = np.array([row for _, row in rows], dtype=np.float64).reshape(len(rows), len(labels))
     return ContrastMatrix(tuple(name for name, _ in rows), C, method, ADJUST.get(method, "none"))
 
 
-def _row(k: int, plus: int, less: int) -> list[float]:
-    out = [0.0] * k
-    out[plus] += 1.0
-    out[less] -= 1.0
-    return out
+def _differences(labels: list[str], minus: str, pairs: Iterable[tuple[int, int]]) -> Rows:
+    """The first of each pair less the second."""
+    k = len(labels)
+    return [
+        (f"{labels[i]}{minus}{labels[j]}", [float(m == i) - float(m == j) for m in range(k)])
+        for i, j in pairs
+    ]
 
 
 def _pairwise(labels: list[str], minus: str) -> Rows:
-    k = len(labels)
-    pairs = combinations(range(k), 2)
-    return [(f"{labels[i]}{minus}{labels[j]}", _row(k, i, j)) for i, j in pairs]
+    return _differences(labels, minus, combinations(range(len(labels)), 2))
 
 
 def _reversed_pairs(labels: list[str], minus: str) -> Rows:
-    k = len(labels)
-    pairs = [(i, j) for i in range(k) for j in range(i)]
-    return [(f"{labels[i]}{minus}{labels[j]}", _row(k, i, j)) for i, j in pairs]
+    return _differences(labels, minus, ((i, j) for i in range(len(labels)) for j in range(i)))
 
 
 def _reference(labels: list[str], minus: str, ref: int = 0) -> Rows:
-    k = len(labels)
-    others = [i for i in range(k) if i != ref]
-    return [(f"{labels[i]}{minus}{labels[ref]}", _row(k, i, ref)) for i in others]
+    return _differences(labels, minus, ((i, ref) for i in range(len(labels)) if i != ref))
 
 
 def _reference_last(labels: list[str], minus: str) -> Rows:
@@ -138,8 +133,7 @@ def _reference_last(labels: list[str], minus: str) -> Rows:
 
 
 def _consecutive(labels: list[str], minus: str) -> Rows:
-    k = len(labels)
-    return [(f"{labels[i]}{minus}{labels[i - 1]}", _row(k, i, i - 1)) for i in range(1, k)]
+    return _differences(labels, minus, ((i, i - 1) for i in range(1, len(labels))))
 
 
 def _mean_change(labels: list[str], minus: str) -> Rows:
@@ -167,19 +161,19 @@ def _less_mean(label: str, earlier: list[str], minus: str) -> str:
 def _effects(labels: list[str], minus: str) -> Rows:
     """Each level less the mean of all."""
     k = len(labels)
-    return [
-        (f"{label} effect", [float(i == j) - 1 / k for j in range(k)])
-        for i, label in enumerate(labels)
-    ]
+    return _deviations(labels, 1 - 1 / k, -1 / k)
 
 
 def _deleted_effects(labels: list[str], minus: str) -> Rows:
     """Each level less the mean of all others."""
     k = len(labels)
-    if k < 2:
-        return []
+    return _deviations(labels, 1.0, -1 / (k - 1)) if k > 1 else []
+
+
+def _deviations(labels: list[str], of_level: float, of_others: float) -> Rows:
+    k = len(labels)
     return [
-        (f"{label} effect", [1.0 if i == j else -1 / (k - 1) for j in range(k)])
+        (f"{label} effect", [of_level if i == j else of_others for j in range(k)])
         for i, label in enumerate(labels)
     ]
 

@@ -5,21 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from ranef.errors import ModelError
-from ranef.questions.means.answers import Contrasts, MarginalMeans
+from ranef.questions.means.answers import MarginalMeans
+from ranef.questions.means.comparisons import Contrasts
 from ranef.questions.means.means import emmeans
 from ranef.questions.means.specs import read_specs
 
 __all__ = ["contrasts"]
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.intp]
-
-COMPARE = ("difference", "ratio", "odds", "link")
-PAIRS = ("pairwise", "revpairwise")
 
 
 def contrasts(
@@ -90,8 +82,8 @@ def contrasts(
     --------
     >>> import ranef
     >>> fit = ranef.lmm("effort ~ Type + (1 | Subject)", ranef.data.load("ergoStool"))
-    >>> found = ranef.contrasts(fit, "Type", "reference")
-    >>> found.tidy()[["contrast", "estimate", "df", "p_value"]].round(4)
+    >>> differences = ranef.contrasts(fit, "Type", "reference")
+    >>> differences.tidy()[["contrast", "estimate", "df", "p_value"]].round(4)
       contrast  estimate    df  p_value
     0  T2 - T1    3.8889  24.0   0.0000
     1  T3 - T1    2.2222  24.0   0.0007
@@ -103,22 +95,15 @@ def contrasts(
                 "these means have their predictors and settings already; give method, by, simple, "
                 "interaction, ref, adjust or compare"
             )
-        means = fit
-        split = by
+        means, split = fit, by
     else:
         if specs is None:
             raise ModelError("say what to compare: contrasts(fit, 'treatment')")
-        wanted = read_specs(specs, by)
-        method = wanted.method or method
-        means = emmeans(
-            fit,
-            list(wanted.factors),
-            wanted.by,
-            conf_level=0.95 if conf_level is None else conf_level,
-            unit=unit,
-            **question,
-        )
-        split = None
+        named = read_specs(specs, by)
+        method, split = named.method or method, None
+        level = 0.95 if conf_level is None else conf_level
+        factors = list(named.factors)
+        means = emmeans(fit, factors, named.by, conf_level=level, unit=unit, **question)
     return means.contrasts(
         method,
         by=split,

@@ -4,12 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ranef.display.canvas import ACCENT, BAND, INK, MARK, MUTED, finish, label, panels, plain
+from ranef.display.canvas import (
+    ACCENT,
+    BAND,
+    INK,
+    MARK,
+    MUTED,
+    finish,
+    label,
+    one_or_all,
+    panels,
+    plain,
+)
+from ranef.inference.coefficients.wald import Intervals
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -18,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["MeansPanel", "TracesPanel", "draw_means", "draw_traces"]
 
 Floats = NDArray[np.float64]
+Ints = NDArray[np.intp]
 
 COLOURS = ("#0072b2", "#c44601", "#00735c", "#8f3f71", "#6b5b00", "#4d5b68")
 """Okabe and Ito's hues, darkened to a contrast of at least 4.5:1 on white."""
@@ -49,6 +62,15 @@ class MeansPanel:
     right: Floats | None = None
     null: float | None = None
 
+    @classmethod
+    def of(
+        cls, title: str, names: Sequence[str], intervals: Intervals, rows: Ints, **marks: Any
+    ) -> MeansPanel:
+        """Show some rows of a table of intervals."""
+        low, high = intervals.conf_low[rows], intervals.conf_high[rows]
+        texts = tuple(names[i] for i in rows)
+        return cls(title, texts, intervals.estimate[rows], low, high, **marks)
+
 
 @dataclass(frozen=True, eq=False)
 class TracesPanel:
@@ -76,43 +98,45 @@ class TracesPanel:
 
 
 def draw_means(
-    shown: Sequence[MeansPanel],
+    content: Sequence[MeansPanel],
     quantity: str,
-    names: str,
-    interval: str,
-    note: str,
-    ax: Axes | None,
+    names: str = "",
+    note: str = "",
+    *,
+    intervals: bool = True,
+    ax: Axes | None = None,
     figure: Figure | None = None,
-) -> list[Axes]:
+) -> Any:
     """Draw a row for each mean, the first on top; bars are intervals, arrows comparisons."""
-    count = max(len(panel.names) for panel in shown)
+    count = max(len(panel.names) for panel in content)
     height = 1.5 + 0.36 * max(count, 2)
-    axes = panels([panel.title for panel in shown], ax, figure, single=(6.4, height), height=height)
-    for own, panel in zip(axes, shown, strict=True):
-        _means(own, panel, interval)
-        label(own, title=panel.title, x=quantity, y=names)
-        finish(own, grid="x")
-        own.tick_params(axis="y", length=0)
+    titles = [panel.title for panel in content]
+    axes = panels(titles, ax, figure, single=(6.4, height), height=height)
+    for place, panel in zip(axes, content, strict=True):
+        _means(place, panel, intervals)
+        label(place, title=panel.title, x=quantity, y=names)
+        finish(place, grid="x")
+        place.tick_params(axis="y", length=0)
     _same_reach(axes)
     if note and len(axes) == 1:
         axes[0].set_xlabel(f"{quantity}\n{note}", fontsize=9, color=MUTED, parse_math=False)
     elif note:
         axes[0].figure.supxlabel(note, fontsize=9, color=MUTED, parse_math=False)
-    return axes
+    return one_or_all(axes)
 
 
 def _same_reach(axes: list[Axes]) -> None:
     """Let all panels run over the same values."""
-    ends = np.array([own.get_xlim() for own in axes])
-    for own in axes:
-        own.set_xlim(ends[:, 0].min(), ends[:, 1].max())
+    ends = np.array([place.get_xlim() for place in axes])
+    for place in axes:
+        place.set_xlim(ends[:, 0].min(), ends[:, 1].max())
 
 
-def _means(ax: Axes, panel: MeansPanel, interval: str) -> None:
+def _means(ax: Axes, panel: MeansPanel, intervals: bool) -> None:
     rows = np.arange(len(panel.names), dtype=np.float64)
     if panel.null is not None:
         ax.axvline(panel.null, color=MUTED, linewidth=0.9, linestyle=(0, (4, 3)), zorder=2)
-    if interval:
+    if intervals:
         ax.hlines(rows, panel.low, panel.high, color=BAND, linewidth=9, zorder=1)
     if panel.left is not None and panel.right is not None:
         for ends in (panel.left, panel.right):
@@ -148,36 +172,38 @@ def _arrow(ax: Axes, row: float, start: float, end: float) -> None:
 
 
 def draw_traces(
-    shown: Sequence[TracesPanel],
+    content: Sequence[TracesPanel],
     quantity: str,
     x: str,
     trace: str,
-    interval: str,
-    ax: Axes | None,
+    *,
+    intervals: bool = True,
+    ax: Axes | None = None,
     figure: Figure | None = None,
-) -> list[Axes]:
+) -> Any:
     """Draw lines along one predictor, a line for each level of another."""
-    axes = panels([panel.title for panel in shown], ax, figure, single=(6.4, 4.2), height=4.0)
-    for own, panel in zip(axes, shown, strict=True):
-        _traces(own, panel, interval)
-        label(own, title=panel.title, x=x, y=quantity)
-        finish(own, grid="y")
+    titles = [panel.title for panel in content]
+    axes = panels(titles, ax, figure, single=(6.4, 4.2), height=4.0)
+    for place, panel in zip(axes, content, strict=True):
+        _traces(place, panel, intervals)
+        label(place, title=panel.title, x=x, y=quantity)
+        finish(place, grid="y")
     if trace:
         axes[-1].legend(
             title=plain(trace), fontsize=8.5, title_fontsize=9, frameon=False, labelcolor=INK,
             loc="upper left", bbox_to_anchor=(1.0, 1.0),
         )  # fmt: skip
-    return axes
+    return one_or_all(axes)
 
 
-def _traces(ax: Axes, panel: TracesPanel, interval: str) -> None:
+def _traces(ax: Axes, panel: TracesPanel, intervals: bool) -> None:
     count = len(panel.traces)
     space = float(np.min(np.diff(np.sort(panel.position)))) if len(panel.position) > 1 else 1.0
     shift = 0.05 * space * (np.arange(count) - (count - 1) / 2)
     for t, name in enumerate(panel.traces):
         place = panel.position + shift[t]
         colour = COLOURS[t % len(COLOURS)]
-        if interval:
+        if intervals:
             ax.vlines(
                 place, panel.low[:, t], panel.high[:, t], color=colour, linewidth=1.6, alpha=0.55
             )

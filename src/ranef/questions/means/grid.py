@@ -9,8 +9,8 @@ factor is. A variable that cannot be evaluated without its group, such as
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -25,7 +25,14 @@ from ranef.formula.model import Terms
 from ranef.formula.syntax import Call, Name, Node, column_names, print_node, strip_parens, walk
 from ranef.tables import Table
 
-__all__ = ["GridVariable", "ReferenceGrid", "reference_grid"]
+__all__ = [
+    "Combinations",
+    "GridVariable",
+    "ReferenceGrid",
+    "interacting",
+    "reference_grid",
+    "unknown_variable",
+]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.intp]
@@ -34,6 +41,7 @@ Mask = NDArray[np.bool_]
 CATEGORICAL = ("text", "categorical", "boolean")
 AS_FACTOR = ("factor", "as.factor", "ordered", "C", "relevel", "interaction")
 OF_GROUPS = ("within", "between", "lag")
+PLAIN = {"boolean": np.bool_, "numeric": np.float64}
 KEPT_VALUES = 2
 LARGEST = 200_000
 
@@ -71,24 +79,10 @@ class GridVariable:
 
 
 @dataclass(frozen=True, eq=False)
-class ReferenceGrid:
-    """All combinations of the variables' values, the first running fastest.
-
-    Attributes
-    ----------
-    variables : tuple of GridVariable
-    counts : (G,) float64 array
-        Rows of the data in each combination of levels (numbers do not count).
-    columns : dict
-        Arrays (G,) of the table's columns, each in its own type.
-    held : dict
-        Arrays (G,) or (G, c) of the variables that stand for themselves.
-    """
+class Combinations:
+    """All combinations of the values of variables, the first running fastest."""
 
     variables: tuple[GridVariable, ...]
-    counts: Floats
-    columns: dict[str, Any]
-    held: dict[str, Floats]
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -104,19 +98,48 @@ class ReferenceGrid:
 
     @property
     def codes(self) -> Ints:
-        """Place of each row's value in each variable, (variables, G)."""
-        return codes_of(self.shape)
+        """Place of each combination's value in each variable, (variables, size)."""
+        return np.indices(self.shape, dtype=np.intp).reshape(len(self.shape), self.size, order="F")
 
     def variable(self, name: str) -> GridVariable:
         """Return a variable by name."""
         return self.variables[self.names.index(name)]
+
+    def numbered(self, names: Sequence[str]) -> tuple[Ints, int]:
+        """Number each one's combination of some variables; and how many of these there are."""
+        places = [self.names.index(name) for name in names]
+        shape = [self.shape[i] for i in places]
+        if not places:
+            return np.zeros(self.size, dtype=np.intp), 1
+        cells = np.ravel_multi_index(list(self.codes[places]), shape, order="F")
+        return np.asarray(cells, dtype=np.intp), int(np.prod(shape, dtype=np.int64))
+
+
+@dataclass(frozen=True, eq=False)
+class ReferenceGrid(Combinations):
+    """All combinations of the variables' values, the first running fastest.
+
+    Attributes
+    ----------
+    variables : tuple of GridVariable
+    counts : (G,) float64 array
+        Rows of the data in each combination of levels (numbers do not count).
+    columns : dict
+        Arrays (G,) of the table's columns, each in its own type.
+    held : dict
+        Arrays (G,) or (G, c) of the variables that stand for themselves.
+    """
+
+    counts: Floats
+    columns: dict[str, Any]
+    held: dict[str, Floats]
 
     def moved(self, name: str, step: float) -> ReferenceGrid:
         """Return the grid with one numeric variable moved by a step."""
         columns, held = dict(self.columns), dict(self.held)
         target = held if self.variable(name).held else columns
         target[name] = np.asarray(target[name], dtype=np.float64) + step
-        return ReferenceGrid(self.variables, self.counts, columns, held)
+        return replace(self, columns=columns, held=held)
 
 
 def reference_grid(
@@ -160,12 +183,12 @@ def reference_grid(
     >>> [(v.name, v.values) for v in grid.variables]
     [('x', (1.0,)), ('f', ('a', 'b'))]
     """
-    reader = _Reader(table, kept, dict(at or {}), cov_reduce, tuple(keep))
+    reader = _GridReader(table, kept, dict(at or {}), cov_reduce, tuple(keep))
     for recipe in recipes:
         for node in _nodes(recipe, random):
             reader.read(recipe, node)
     reader.check()
-    variables = tuple(reader.found.values())
+    variables = tuple(reader.variables.values())
     size = float(np.prod([len(v.values) for v in variables], dtype=np.float64))
     if size > LARGEST:
         largest = sorted(variables, key=lambda v: -len(v.values))[:3]
@@ -175,20 +198,10 @@ def reference_grid(
             "some of them with at={...}"
         )
     grid = ReferenceGrid(variables, reader.counts(), {}, {})
-    for own, code in zip(variables, grid.codes, strict=True):
-        target = grid.held if own.held else grid.columns
-        target[own.name] = _filled(table, own, code)
+    for variable, codes in zip(variables, grid.codes, strict=True):
+        target = grid.held if variable.held else grid.columns
+        target[variable.name] = _filled(table, variable, codes)
     return grid
-
-
-def codes_of(shape: Sequence[int]) -> Ints:
-    """All combinations of codes below the sizes of a shape, (len(shape), G), the first fastest."""
-    size = int(np.prod(shape, dtype=np.int64))
-    out, stride = np.empty((len(shape), size), dtype=np.intp), 1
-    for row, count in zip(out, shape, strict=True):
-        row[:] = np.arange(size) // stride % count
-        stride *= count
-    return out
 
 
 def _nodes(recipe: Recipe, random: bool) -> Iterator[Node]:
@@ -207,7 +220,7 @@ def stands_for_itself(node: Node) -> bool:
     return any(isinstance(part, Call) and part.function in OF_GROUPS for part in walk(node))
 
 
-class _Reader:
+class _GridReader:
     """Settles the values of each variable, in order of first use."""
 
     def __init__(
@@ -220,22 +233,22 @@ class _Reader:
     ) -> None:
         self.table, self.at, self.cov_reduce, self.free = table, at, cov_reduce, free
         self.rows: Any = slice(None) if kept is None else kept
-        self.found: dict[str, GridVariable] = {}
+        self.variables: dict[str, GridVariable] = {}
 
     def read(self, recipe: Recipe, node: Node) -> None:
         """Add the columns of a variable, or the variable itself."""
         if stands_for_itself(node):
             key = print_node(node)
-            if key not in self.found:
+            if key not in self.variables:
                 value = recipe.evaluate(self.table, node)
                 assert isinstance(value, Numbers)
-                self.found[key] = self.itself(key, value.values[self.rows])
+                self.variables[key] = self.itself(key, value.values[self.rows])
             return
         factors = set(_taken_as_factors(node))
         for name in column_names(node):
-            known = self.found.get(name)
-            if name in self.table and (known is None or (name in factors and not known.factor)):
-                self.found[name] = self.column(name, name in factors)
+            before = self.variables.get(name)
+            if name in self.table and (before is None or (name in factors and not before.factor)):
+                self.variables[name] = self.column(name, name in factors)
 
     def column(self, name: str, as_factor: bool) -> GridVariable:
         kind = self.table.kind(name)
@@ -255,10 +268,10 @@ class _Reader:
     def levels(self, name: str) -> GridVariable:
         codes, levels = self.table.codes(name)
         present = np.bincount(codes[self.rows] + 1, minlength=len(levels) + 1)[1:] > 0
-        own = [level for level, here in zip(levels, present.tolist(), strict=True) if here]
-        if name not in self.at:
-            return GridVariable(name, tuple(own), True)
-        return GridVariable(name, tuple(_match(name, v, own) for v in _listed(self.at[name])), True)
+        used = [level for level, here in zip(levels, present.tolist(), strict=True) if here]
+        if name in self.at:
+            used = [_match(name, v, used) for v in _listed(self.at[name])]
+        return GridVariable(name, tuple(used), True)
 
     def times(self, name: str) -> GridVariable:
         values = self.table.values(name)
@@ -279,17 +292,17 @@ class _Reader:
 
     def numbers(self, name: str, x: Floats) -> tuple[float, ...]:
         if name in self.at:
-            given = _listed(self.at[name])
+            values = _listed(self.at[name])
         else:
-            given = list(np.atleast_1d(self.reduction(name)(x)))
+            values = list(np.atleast_1d(self.reduction(name)(x)))
         try:
-            numbers = [float(v) for v in given]
+            numbers = [float(v) for v in values]
         except (TypeError, ValueError):
             numbers = []
         if not numbers or not np.isfinite(numbers).all():
-            raise DataError(f"{name} is numeric: its values must be finite numbers, not {given!r}")
+            raise DataError(f"{name} is numeric: its values must be finite numbers, not {values!r}")
         if len(set(numbers)) < len(numbers):
-            raise DataError(f"{name} is given a value twice: {given!r}")
+            raise DataError(f"{name} is given a value twice: {values!r}")
         return tuple(numbers)
 
     def reduction(self, name: str) -> Callable[[Floats], Any]:
@@ -299,10 +312,10 @@ class _Reader:
         if callable(chosen):
             return chosen
         if chosen not in REDUCTIONS:
-            known = ", ".join(repr(k) for k in REDUCTIONS)
+            names = ", ".join(repr(k) for k in REDUCTIONS)
             raise ModelError(
                 f"cov_reduce={chosen!r} is not known{suggestion(str(chosen), REDUCTIONS)}; "
-                f"use one of {known}, or a function"
+                f"use one of {names}, or a function"
             )
         return REDUCTIONS[chosen]
 
@@ -311,41 +324,37 @@ class _Reader:
         named = [("at", self.at)]
         if isinstance(self.cov_reduce, Mapping):
             named.append(("cov_reduce", dict(self.cov_reduce)))
-        for argument, given in named:
-            for name in given:
-                if name not in self.found:
-                    raise unknown_variable(f"{argument} names", name, self.found)
+        for argument, values in named:
+            for name in values:
+                if name not in self.variables:
+                    raise unknown_variable(f"{argument} names", name, self.variables)
 
     def counts(self) -> Floats:
         """Rows in each combination of levels, repeated along the numbers."""
-        own = [v for v in self.found.values() if v.factor]
-        shape = tuple(len(v.values) for v in own)
+        variables = list(self.variables.values())
+        factors = [v for v in variables if v.factor]
         n = len(np.arange(self.table.n_rows)[self.rows])
-        codes, inside = [], np.ones(n, dtype=bool)
-        for v in own:
-            code = self.coded(v)
-            inside &= code >= 0
-            codes.append(code)
+        codes = np.array([self.coded(v) for v in factors], dtype=np.intp).reshape(-1, n)
+        shape = tuple(len(v.values) for v in factors)
         cells = np.zeros(n, dtype=np.intp)
-        if own:
-            cells = np.ravel_multi_index([c.clip(0) for c in codes], shape, order="F")
+        if factors:
+            cells = np.ravel_multi_index(list(codes.clip(0)), shape, order="F")
         size = int(np.prod(shape, dtype=np.int64))
-        counted = np.bincount(cells[inside], minlength=size).reshape(shape, order="F")
-        every = tuple(len(v.values) for v in self.found.values())
-        spread = counted.reshape([len(v.values) if v.factor else 1 for v in self.found.values()])
-        out = np.broadcast_to(spread, every).astype(np.float64).ravel(order="F")
-        return np.ascontiguousarray(out)
+        counted = np.bincount(cells[(codes >= 0).all(axis=0)], minlength=size)
+        spread = counted.reshape([len(v.values) if v.factor else 1 for v in variables], order="F")
+        every = np.broadcast_to(spread, [len(v.values) for v in variables])
+        return np.ascontiguousarray(every.ravel(order="F"), dtype=np.float64)
 
-    def coded(self, own: GridVariable) -> Ints:
+    def coded(self, factor: GridVariable) -> Ints:
         """Place among the grid's values of each row's level; -1 where it is not there."""
-        codes, levels = self.table.codes(own.name)
-        places = [next((j for j, v in enumerate(own.values) if v == lv), -1) for lv in levels]
+        codes, levels = self.table.codes(factor.name)
+        places = [next((j for j, v in enumerate(factor.values) if v == lv), -1) for lv in levels]
         return np.asarray(np.array([*places, -1], dtype=np.intp)[codes[self.rows]])
 
 
-def unknown_variable(said: str, name: str, known: Any) -> UnknownColumnError:
+def unknown_variable(said: str, name: str, variables: Iterable[str]) -> UnknownColumnError:
     """Return the error for a name that is no variable of the grid."""
-    names = [str(k) for k in known]
+    names = [str(variable) for variable in variables]
     return UnknownColumnError(
         f"{said} {name!r}, which is no predictor of the model{suggestion(str(name), names)}; "
         f"its predictors are {list_text(names, 12) or 'none'}"
@@ -379,32 +388,31 @@ def _match(name: str, value: Any, levels: Sequence[Any]) -> Any:
     )
 
 
-def _filled(table: Table, own: GridVariable, codes: Ints) -> Any:
+def _filled(table: Table, variable: GridVariable, codes: Ints) -> Any:
     """A variable's values at the grid's rows, in the type of its column."""
-    if own.held or not own.factor:
-        return np.array(own.values)[codes]
-    kind = table.kind(own.name)
+    values = variable.values
+    if variable.held or not variable.factor:
+        return np.array(values)[codes]
+    kind = table.kind(variable.name)
     if kind == "categorical":
         import pandas as pd
 
-        return pd.Categorical.from_codes(codes, categories=list(own.values))
-    if kind == "boolean":
-        return np.array(own.values, dtype=np.bool_)[codes]
-    if kind == "numeric":
-        return np.array(own.values, dtype=np.float64)[codes]
-    values = np.empty(len(own.values), dtype=object)
-    values[:] = list(own.values)
-    return values[codes]
+        return pd.Categorical.from_codes(codes, categories=list(values))
+    if kind in PLAIN:
+        return np.array(values, dtype=PLAIN[kind])[codes]
+    objects = np.empty(len(values), dtype=object)
+    objects[:] = list(values)
+    return objects[codes]
 
 
 def interacting(terms: Terms, first: Sequence[str], second: Sequence[str]) -> bool:
     """Tell whether a term multiplies variables of two sets of names."""
-    own = [
+    columns = [
         {print_node(node)} if stands_for_itself(node) else set(column_names(node))
         for node in terms.variables
     ]
     for term in terms.terms:
-        names = [own[i] for i in term]
+        names = [columns[i] for i in term]
         for i, one in enumerate(names):
             others = set().union(*(names[:i] + names[i + 1 :]))
             if one & set(first) and others & set(second):

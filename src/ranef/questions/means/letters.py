@@ -33,8 +33,7 @@ def compact_letters(estimate: Floats, p_value: Floats, alpha: float) -> list[str
     ['a', 'ab', 'b']
     """
     k = len(estimate)
-    known = [i for i in range(k) if np.isfinite(estimate[i])]
-    groups = [frozenset(known)]
+    groups = [frozenset(np.flatnonzero(np.isfinite(estimate)).tolist())]
     for (i, j), p in zip(combinations(range(k), 2), p_value, strict=True):
         if not (p < alpha):
             continue
@@ -44,13 +43,13 @@ def compact_letters(estimate: Floats, p_value: Floats, alpha: float) -> list[str
             split += [group - {i}, group - {j}] if both else [group]
         groups = _absorbed(split)
     groups.sort(key=lambda group: sorted(estimate[i] for i in group))
-    return ["".join(_letter(g) for g, own in enumerate(groups) if i in own) for i in range(k)]
+    return ["".join(_letter(g) for g, group in enumerate(groups) if i in group) for i in range(k)]
 
 
 def _absorbed(groups: list[frozenset[int]]) -> list[frozenset[int]]:
     """Leave out groups that lie within others."""
     unique = list(dict.fromkeys(groups))
-    return [own for own in unique if own and not any(own < other for other in unique)]
+    return [group for group in unique if group and not any(group < other for other in unique)]
 
 
 def _letter(number: int) -> str:

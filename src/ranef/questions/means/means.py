@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,21 +12,25 @@ from numpy.typing import NDArray
 from ranef import arguments
 from ranef.errors import DataError, ModelError
 from ranef.inference.coefficients.functions import Functions
-from ranef.questions.means.answers import JointTests, MarginalMeans
-from ranef.questions.means.grid import codes_of, interacting, unknown_variable
+from ranef.questions.means.answers import MarginalMeans
+from ranef.questions.means.evaluated_grid import (
+    EvaluatedGrid,
+    categories_variable,
+    evaluated_grid,
+    grid_of,
+    placed,
+    read_estimand,
+)
+from ranef.questions.means.grid import interacting, unknown_variable
+from ranef.questions.means.joint_tests import JointTests
 from ranef.questions.means.multiplicity import check_adjustment
 from ranef.questions.means.numbers import averaged
-from ranef.questions.means.source import Source, ask, read_question, source_of
 from ranef.questions.means.specs import Specs, names_of, read_specs
-from ranef.questions.means.words import (
-    means_notes,
-    quantity_of,
-)
+from ranef.questions.means.words import means_notes, quantity_of
 
-__all__ = ["emmeans", "joint_tests"]
+__all__ = ["MeansSettings", "emmeans", "joint_tests", "means_of"]
 
 Floats = NDArray[np.float64]
-Ints = NDArray[np.intp]
 
 WEIGHTS = ("equal", "proportional", "outer", "cells", "flat")
 
@@ -130,123 +134,118 @@ def emmeans(
     2    0.4    114.22       7.13  6.64     97.17     131.28
     3    0.6    123.39       7.13  6.64    106.34     140.44
     """
-    asked = read_question(
+    estimand = read_estimand(
         fit, component=component, kind=kind, type=type, df=df, unit=unit, offset=offset
     )
-    level = arguments.conf_level(conf_level)
-    adjust = check_adjustment(adjust)
-    wanted = read_specs(specs, by)
-    source = source_of(asked, ask(asked, at=at, cov_reduce=cov_reduce))
-    means = means_of(source, wanted, weights, level, adjust, _generator(rng))
-    if wanted.method is None:
-        return means
-    return replace(means, comparisons=means.contrasts(wanted.method))
+    settings = MeansSettings.read(weights, conf_level, adjust, rng)
+    named = read_specs(specs, by)
+    grid = grid_of(fit, estimand, at=at, cov_reduce=cov_reduce)
+    named = placed(named, fit, estimand, grid)
+    return means_of(evaluated_grid(fit, estimand, grid), named, settings)
 
 
-def _generator(rng: Any) -> np.random.Generator | None:
-    return None if rng is None else arguments.generator(rng)
+@dataclass(frozen=True, eq=False)
+class MeansSettings:
+    """How a grid is averaged, and how the averages are tested."""
+
+    weights: str | Floats = "equal"
+    conf_level: float = 0.95
+    adjust: str = "none"
+    rng: np.random.Generator | None = None
+
+    @classmethod
+    def read(cls, weights: Any, conf_level: float, adjust: str, rng: Any) -> MeansSettings:
+        """Check them."""
+        return cls(
+            _read_weights(weights),
+            arguments.conf_level(conf_level),
+            check_adjustment(adjust),
+            None if rng is None else arguments.generator(rng),
+        )
 
 
 def means_of(
-    source: Source,
-    wanted: Specs,
-    weights: Any,
-    conf_level: float,
-    adjust: str,
-    rng: np.random.Generator | None,
-    slope: str | None = None,
+    grid: EvaluatedGrid, specs: Specs, settings: MeansSettings, slope: str | None = None
 ) -> MarginalMeans:
     """Average the rows of a grid over the variables that are not named."""
-    by = wanted.by
-    if source.category is not None and source.category not in (*wanted.factors, *by):
-        by = (*by, source.category)
-    for name in (*wanted.factors, *by):
-        if name not in source.names:
-            raise unknown_variable("specs name", name, source.names)
-    functions = _averaged(source, (*wanted.factors, *by), weights)
-    if source.scale != source.link:
-        functions = functions.back(source.link).transformed(source.scale)
-    words = quantity_of(source, slope)
+    weights = settings.weights
+    functions = _averaged(grid, (*specs.factors, *specs.by), weights)
+    if grid.scale != grid.link:
+        functions = functions.back(grid.link).transformed(grid.scale)
     means = MarginalMeans(
-        source,
-        wanted.factors,
-        by,
-        functions,
-        source.scale if slope is None else "identity",
-        conf_level,
-        adjust,
-        words,
-        slope is not None,
-        rng,
-        weights if isinstance(weights, str) else "given",
+        grid=grid,
+        specs=specs.factors,
+        by=specs.by,
+        functions=functions,
+        link=grid.scale if slope is None else "identity",
+        conf_level=settings.conf_level,
+        adjust=settings.adjust,
+        quantity=quantity_of(grid, slope),
+        slopes=slope is not None,
+        rng=settings.rng,
+        weights=weights if isinstance(weights, str) else "given",
     )
-    return replace(means, notes=means_notes(means, _misleading(source, wanted.factors, by)))
+    means = replace(means, notes=means_notes(means, _misleading(grid, specs)))
+    if specs.method is None:
+        return means
+    return replace(means, comparisons=means.contrasts(specs.method))
 
 
-def _averaged(source: Source, kept: tuple[str, ...], weights: Any) -> Functions:
-    codes = codes_of(source.shape)
-    places = [source.names.index(name) for name in kept]
-    others = [i for i in range(len(source.names)) if i not in places]
-    shape = [source.shape[i] for i in places]
-    cells = _cell(codes, places, source.shape)
-    w = _weights(source, codes, others, weights)
-    return averaged(source.rows, cells, w, int(np.prod(shape, dtype=np.int64)))
+def _averaged(grid: EvaluatedGrid, names: Sequence[str], weights: str | Floats) -> Functions:
+    over = [name for name in grid.names if name not in names]
+    cells, size = grid.numbered(names)
+    return averaged(grid.rows, cells, _row_weights(grid, over, weights), size)
 
 
-def _cell(codes: Ints, places: Sequence[int], shape: Sequence[int]) -> Ints:
-    """Number of each row's combination of some variables, the first running fastest."""
-    cell, stride = np.zeros(codes.shape[1], dtype=np.intp), 1
-    for i in places:
-        cell += stride * codes[i]
-        stride *= shape[i]
-    return cell
-
-
-def _weights(source: Source, codes: Ints, others: list[int], weights: Any) -> Floats:
-    counts = source.counts
-    cell = _cell(codes, others, source.shape)
-    size = int(np.prod([source.shape[i] for i in others], dtype=np.int64))
+def _row_weights(grid: EvaluatedGrid, over: Sequence[str], weights: str | Floats) -> Floats:
+    """How much each row of the grid counts in the average over some variables."""
+    counts = grid.counts
+    cells, size = grid.numbered(over)
     if not isinstance(weights, str):
-        return _given_weights(weights, size, [source.names[i] for i in others])[cell]
-    weights = arguments.choice("weights", weights, WEIGHTS)
+        if len(weights) != size:
+            names = " x ".join(over) or "nothing"
+            raise DataError(
+                f"weights has {len(weights)} numbers; averaging over {names} takes {size}"
+            )
+        return weights[cells]
     if weights == "cells":
         return counts
     if weights == "flat":
         return (counts > 0).astype(np.float64)
     if weights == "proportional":
-        return np.asarray(np.bincount(cell, counts, minlength=size)[cell], dtype=np.float64)
-    out = np.ones(len(counts))
-    for i in others if weights == "outer" else ():
-        out *= np.bincount(codes[i], counts, minlength=source.shape[i])[codes[i]]
-    return out
+        return np.asarray(np.bincount(cells, counts, minlength=size)[cells], dtype=np.float64)
+    product = np.ones(len(counts))
+    for name in over if weights == "outer" else ():
+        levels, k = grid.numbered([name])
+        product *= np.bincount(levels, counts, minlength=k)[levels]
+    return product
 
 
-def _given_weights(weights: Any, size: int, names: Sequence[str]) -> Floats:
+def _read_weights(weights: Any) -> str | Floats:
+    """Check the name of a way to weight, or the weights themselves."""
+    if isinstance(weights, str):
+        return arguments.choice("weights", weights, WEIGHTS)
     try:
-        given = np.asarray(weights, dtype=np.float64).ravel()
+        values = np.asarray(weights, dtype=np.float64).ravel()
     except (TypeError, ValueError):
         raise ModelError(
             f"weights is one of {', '.join(map(repr, WEIGHTS))}, or numbers, not {weights!r}"
         ) from None
-    if len(given) != size:
-        over = " x ".join(names) or "nothing"
-        raise DataError(f"weights has {len(given)} numbers; averaging over {over} takes {size}")
-    if not np.isfinite(given).all() or (given < 0).any() or given.sum() == 0:
+    if not np.isfinite(values).all() or (values < 0).any() or values.sum() == 0:
         raise DataError("weights must be finite numbers from 0, not all zero")
-    return given
+    return values
 
 
-def _misleading(source: Source, factors: Sequence[str], by: Sequence[str]) -> list[str]:
+def _misleading(grid: EvaluatedGrid, specs: Specs) -> list[str]:
     """Predictors that are averaged over though the effect of a named one depends on them."""
-    varied = [v.name for v in source.variables if len(v.values) > 1]
-    over = [name for name in varied if name not in (*factors, *by)]
-    found = []
-    for name in over:
-        for part in source.asked.what.parts:
-            spec = source.asked.fit.parts.get(part)
-            if spec is not None and interacting(spec.recipe.model.fixed, [name], list(factors)):
-                found.append(name)
-    return list(dict.fromkeys(found))
+    named = (*specs.factors, *specs.by)
+    over = [v.name for v in grid.variables if len(v.values) > 1 and v.name not in named]
+    parts = [grid.fit.parts[name] for name in grid.estimand.parts if name in grid.fit.parts]
+    return [
+        name
+        for name in over
+        if any(interacting(part.recipe.model.fixed, [name], list(specs.factors)) for part in parts)
+    ]
 
 
 def joint_tests(
@@ -282,15 +281,16 @@ def joint_tests(
     0  Days    1  17.0      45.85      0.0
     """
     question.setdefault("type", "link" if question.get("kind") is None else None)
-    asked = read_question(fit, **question)
-    source = source_of(asked, ask(asked, at=at, cov_reduce="around"))
-    varied = tuple(v.name for v in source.variables if len(v.values) > 1)
+    estimand = read_estimand(fit, **question)
+    grid = grid_of(fit, estimand, at=at, cov_reduce="around")
+    categories = categories_variable(fit, estimand)
     split = names_of("by", by)
     for name in split:
-        if name not in source.names:
-            raise unknown_variable("by names", name, source.names)
+        if name not in (*grid.names, *categories):
+            raise unknown_variable("by names", name, (*grid.names, *categories))
+    varied = (*(v.name for v in grid.variables if len(v.values) > 1), *categories)
     rest = tuple(name for name in varied if name not in split)
     if not rest:
         raise ModelError("there is nothing to test: no predictor varies")
-    means = means_of(source, Specs(rest, split), "equal", 0.95, "none", None)
+    means = means_of(evaluated_grid(fit, estimand, grid), Specs(rest, split), MeansSettings())
     return means.joint_tests()

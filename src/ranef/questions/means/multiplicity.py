@@ -18,7 +18,7 @@ from ranef.inference.coefficients.wald import quantile, two_sided
 from ranef.questions.means.multivariate_t import POINTS, MultivariateT, multivariate_t
 from ranef.questions.means.studentized import range_quantile, range_tail
 
-__all__ = ["ADJUSTMENTS", "Adjusted", "Family", "adjust", "check_adjustment"]
+__all__ = ["ADJUSTMENTS", "Adjusted", "HypothesisFamily", "adjust", "check_adjustment"]
 
 Floats = NDArray[np.float64]
 
@@ -47,7 +47,7 @@ MANY_TESTS = 24
 
 
 @dataclass(frozen=True, eq=False)
-class Family:
+class HypothesisFamily:
     """Tests that are made together.
 
     Attributes
@@ -70,12 +70,12 @@ class Family:
     means: int | None = None
 
     @property
-    def known(self) -> NDArray[np.bool_]:
+    def testable(self) -> NDArray[np.bool_]:
         return np.asarray(np.isfinite(self.df) | np.isposinf(self.df))
 
     @property
     def size(self) -> int:
-        return int(np.count_nonzero(self.known))
+        return int(np.count_nonzero(self.testable))
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,17 +105,17 @@ class Adjusted:
 def check_adjustment(method: str) -> str:
     """Return the method's name, or say which ones there are."""
     lowered = method.lower() if isinstance(method, str) else method
-    found = SYNONYMS.get(lowered, lowered)
-    if found not in ADJUSTMENTS:
-        known = (*ADJUSTMENTS, *SYNONYMS)
-        listed = ", ".join(repr(name) for name in known)
-        hint = suggestion(method, known) if isinstance(method, str) else ""
+    name = SYNONYMS.get(lowered, lowered)
+    if name not in ADJUSTMENTS:
+        names = (*ADJUSTMENTS, *SYNONYMS)
+        listed = ", ".join(map(repr, names))
+        hint = suggestion(method, names) if isinstance(method, str) else ""
         raise ModelError(f"adjust={method!r} is not known{hint}; use one of {listed}")
-    return str(found)
+    return str(name)
 
 
 def adjust(
-    family: Family,
+    family: HypothesisFamily,
     method: str,
     conf_level: float = 0.95,
     rng: np.random.Generator | None = None,
@@ -124,7 +124,7 @@ def adjust(
 
     Parameters
     ----------
-    family : Family
+    family : HypothesisFamily
     method : str
         - ``"tukey"``: the studentised range, of all pairwise differences of k means.
         - ``"mvt"``: the multivariate t distribution with the estimates' own
@@ -141,7 +141,7 @@ def adjust(
 
     Examples
     --------
-    >>> family = Family(np.array([2.5, 1.0]), np.full(2, np.inf), np.eye(2), 2)
+    >>> family = HypothesisFamily(np.array([2.5, 1.0]), np.full(2, np.inf), np.eye(2), 2)
     >>> adjust(family, "bonferroni").p_value.round(4)
     array([0.0248, 0.6346])
     """
@@ -164,27 +164,29 @@ def adjust(
 # --- one step: the same critical value for all
 
 
-def _unadjusted(family: Family, level: float) -> Floats:
-    return np.where(family.known, quantile(level, np.where(family.known, family.df, 1.0)), np.nan)
+def _unadjusted(family: HypothesisFamily, level: float) -> Floats:
+    return np.where(
+        family.testable, quantile(level, np.where(family.testable, family.df, 1.0)), np.nan
+    )
 
 
-def _none(family: Family, raw: Floats, level: float) -> tuple[Floats, Floats]:
+def _none(family: HypothesisFamily, raw: Floats, level: float) -> tuple[Floats, Floats]:
     return raw, _unadjusted(family, level)
 
 
-def _bonferroni(family: Family, raw: Floats, level: float) -> tuple[Floats, Floats]:
+def _bonferroni(family: HypothesisFamily, raw: Floats, level: float) -> tuple[Floats, Floats]:
     m = family.size
     return m * raw, _unadjusted(family, 1 - (1 - level) / m)
 
 
-def _sidak(family: Family, raw: Floats, level: float) -> tuple[Floats, Floats]:
+def _sidak(family: HypothesisFamily, raw: Floats, level: float) -> tuple[Floats, Floats]:
     m = family.size
     with np.errstate(divide="ignore"):
         p = -np.expm1(m * np.log1p(-raw))
     return p, _unadjusted(family, level ** (1 / m))
 
 
-def _scheffe(family: Family, raw: Floats, level: float) -> tuple[Floats, Floats]:
+def _scheffe(family: HypothesisFamily, raw: Floats, level: float) -> tuple[Floats, Floats]:
     """Scheffe (1953, Biometrika 40): t^2 / r against F with r and df."""
     from scipy.special import chdtrc, chdtri, fdtrc, fdtri
 
@@ -194,11 +196,11 @@ def _scheffe(family: Family, raw: Floats, level: float) -> tuple[Floats, Floats]
     square = family.statistic**2
     p = np.where(normal, chdtrc(r, square), fdtrc(r, finite, square / r))
     reach = np.sqrt(np.where(normal, chdtri(r, 1 - level), r * fdtri(r, finite, level)))
-    return p, np.where(family.known, reach, np.nan)
+    return p, np.where(family.testable, reach, np.nan)
 
 
 def _by_df(
-    family: Family,
+    family: HypothesisFamily,
     tail: Callable[[Floats, float], Floats],
     reach: Callable[[float], float],
 ) -> tuple[Floats, Floats]:
@@ -206,9 +208,9 @@ def _by_df(
     p, critical = np.full(len(family.df), np.nan), np.full(len(family.df), np.nan)
     groups = _groups(family, lambda df: 9)
     reaches = _reaches(np.array([df for df, _ in groups]), reach)
-    for (df, own), limit in zip(groups, reaches, strict=True):
-        p[own] = tail(np.abs(family.statistic[own]), df)
-        critical[own] = limit
+    for (df, rows), limit in zip(groups, reaches, strict=True):
+        p[rows] = tail(np.abs(family.statistic[rows]), df)
+        critical[rows] = limit
     return p, critical
 
 
@@ -227,16 +229,18 @@ def _reaches(df: Floats, reach: Callable[[float], float]) -> Floats:
     return np.asarray(fitted(1 / df), dtype=np.float64)
 
 
-def _groups(family: Family, digits: Callable[[float], int]) -> list[tuple[float, NDArray[np.intp]]]:
+def _groups(
+    family: HypothesisFamily, digits: Callable[[float], int]
+) -> list[tuple[float, NDArray[np.intp]]]:
     """Tests whose degrees of freedom agree to some digits, taken together."""
     out: dict[float, list[int]] = {}
-    for i in np.flatnonzero(family.known):
+    for i in np.flatnonzero(family.testable):
         df = float(family.df[i])
         out.setdefault(df if np.isinf(df) else float(f"{df:.{digits(df)}g}"), []).append(int(i))
-    return [(df, np.array(own, dtype=np.intp)) for df, own in out.items()]
+    return [(df, np.array(rows, dtype=np.intp)) for df, rows in out.items()]
 
 
-def _tukey(family: Family, raw: Floats, level: float) -> tuple[Floats, Floats]:
+def _tukey(family: HypothesisFamily, raw: Floats, level: float) -> tuple[Floats, Floats]:
     """Tukey's and Kramer's: the range of k means, sqrt(2) |t| against it."""
     k = float(family.means or 2)
     root = np.sqrt(2.0)
@@ -247,7 +251,7 @@ def _tukey(family: Family, raw: Floats, level: float) -> tuple[Floats, Floats]:
     )
 
 
-def _dunnettx(family: Family, raw: Floats, level: float) -> tuple[Floats, Floats]:
+def _dunnettx(family: HypothesisFamily, raw: Floats, level: float) -> tuple[Floats, Floats]:
     """Dunnett's test for correlations of 1/2, approximately.
 
     Between Tukey's, for as many means as have m pairs, and Sidak's, with weights
@@ -291,7 +295,7 @@ SINGLE_STEP = {
 
 
 def _multivariate(
-    family: Family,
+    family: HypothesisFamily,
     raw: Floats,
     method: str,
     level: float,
@@ -299,25 +303,25 @@ def _multivariate(
 ) -> Adjusted:
     """P(max |T| > |t|), kept between the unadjusted and Bonferroni's."""
     generator = np.random.default_rng(SEED) if rng is None else rng
-    known = np.flatnonzero(family.known)
-    correlation = family.correlation[np.ix_(known, known)]
+    testable = np.flatnonzero(family.testable)
+    correlation = family.correlation[np.ix_(testable, testable)]
     p, critical = np.full(len(raw), np.nan), np.full(len(raw), np.nan)
     worst = 0.0
     # as many digits of df as change the integral by less than its own error
     groups = _groups(family, lambda df: 4 if df < 100 else 3)
     degrees = np.array([df for df, _ in groups])
-    points = POINTS if len(known) <= MANY_TESTS else POINTS // 4
+    points = POINTS if len(testable) <= MANY_TESTS else POINTS // 4
     first = multivariate_t(correlation, float(degrees.min()), generator, points)
 
     def quantile_at(df: float) -> float:
         return first.at(df).quantile(level, *_bounds(family, df, level))
 
     limits = _smooth_in_df(quantile_at, degrees)
-    for (df, own), limit in zip(groups, limits, strict=True):
-        critical[own] = limit
+    for (df, rows), limit in zip(groups, limits, strict=True):
+        critical[rows] = limit
         joint = first.at(df)
-        for i, (value, error) in zip(own, _tails(joint, family.statistic[own]), strict=True):
-            p[i] = np.clip(value, raw[i], min(1.0, len(known) * raw[i]))
+        for i, (value, error) in zip(rows, _tails(joint, family.statistic[rows]), strict=True):
+            p[i] = np.clip(value, raw[i], min(1.0, len(testable) * raw[i]))
             worst = max(worst, error)
     return Adjusted(p, critical, method, method, worst)
 
@@ -335,15 +339,16 @@ def _smooth_in_df(function: Callable[[float], float], degrees: Floats) -> Floats
     return np.asarray(fitted(inverse))
 
 
-def _bounds(family: Family, df: float, level: float) -> tuple[float, float]:
+def _bounds(family: HypothesisFamily, df: float, level: float) -> tuple[float, float]:
     """What the critical value lies between: that of a single test, and Bonferroni's."""
     nu = np.array(df)
     return float(quantile(level, nu)), float(quantile(1 - (1 - level) / family.size, nu))
 
 
 def _tails(joint: MultivariateT, statistic: Floats) -> list[tuple[float, float]]:
-    found = {t: joint.outside(t) for t in {float(x) for x in np.abs(statistic)} if np.isfinite(t)}
-    return [found.get(float(t), (np.nan, 0.0)) for t in np.abs(statistic)]
+    sizes = np.abs(statistic).tolist()
+    tails = {t: joint.outside(t) for t in set(sizes) if np.isfinite(t)}
+    return [tails.get(t, (np.nan, 0.0)) for t in sizes]
 
 
 # --- stepwise, from the p-values alone
@@ -351,8 +356,8 @@ def _tails(joint: MultivariateT, statistic: Floats) -> list[tuple[float, float]]
 
 def _stepwise(raw: Floats, step: Callable[[Floats], Floats]) -> Floats:
     out = np.full(len(raw), np.nan)
-    known = np.flatnonzero(np.isfinite(raw))
-    order = known[np.argsort(raw[known], kind="stable")]
+    finite = np.flatnonzero(np.isfinite(raw))
+    order = finite[np.argsort(raw[finite], kind="stable")]
     out[order] = np.minimum(step(raw[order]), 1.0)
     return out
 

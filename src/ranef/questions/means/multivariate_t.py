@@ -110,9 +110,9 @@ def _inside(prepared: MultivariateT, t: float) -> Floats:
     total = np.ones(N)
     drawn = np.empty((max(r - 1, 0), N))
     for j in range(r):
-        own = np.flatnonzero(ends == j)
-        slope = root[own, j]
-        middle = -(root[own, :j] @ drawn[:j]) / slope[:, None]
+        rows = np.flatnonzero(ends == j)
+        slope = root[rows, j]
+        middle = -(root[rows, :j] @ drawn[:j]) / slope[:, None]
         half = t * scale / np.abs(slope)[:, None]
         low = ndtr((middle - half).max(axis=0))
         width = np.maximum(ndtr((middle + half).min(axis=0)) - low, 0.0)

@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 
 from ranef.inference.coefficients.functions import ESTIMABLE, Functions, Knowledge
 from ranef.inference.coefficients.wald import FTest, Intervals
-from ranef.questions.means.multiplicity import Adjusted, Family, adjust
+from ranef.questions.means.multiplicity import Adjusted, HypothesisFamily, adjust
 
 __all__ = [
-    "Examined",
+    "AdjustedTests",
+    "adjusted_tests",
     "averaged",
     "estimable_basis",
-    "examined",
     "joint_test",
     "row_basis",
 ]
@@ -33,18 +33,18 @@ Bools = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, eq=False)
-class Examined:
+class AdjustedTests:
     """Estimates with adjusted tests and intervals.
 
     Attributes
     ----------
-    found : Intervals
-    adjusted : tuple of Adjusted
-        One a family, in order.
+    intervals : Intervals
+    families : tuple of Adjusted
+        How each family was adjusted, in order.
     """
 
-    found: Intervals
-    adjusted: tuple[Adjusted, ...]
+    intervals: Intervals
+    families: tuple[Adjusted, ...]
 
 
 def averaged(rows: Functions, cells: Ints, weights: Floats, size: int) -> Functions:
@@ -68,7 +68,7 @@ def averaged(rows: Functions, cells: Ints, weights: Floats, size: int) -> Functi
     return Functions(value, mean(rows.jacobian), gap)
 
 
-def examined(
+def adjusted_tests(
     functions: Functions,
     knowledge: Knowledge,
     families: Sequence[Ints],
@@ -76,10 +76,9 @@ def examined(
     conf_level: float,
     *,
     means: int | None = None,
-    null: float = 0.0,
     rng: np.random.Generator | None = None,
-) -> Examined:
-    """Test each function against a value, adjusted within families.
+) -> AdjustedTests:
+    """Test that each function is zero, adjusted within families.
 
     Parameters
     ----------
@@ -93,42 +92,35 @@ def examined(
     means : int or None
         Number of means in each family, where the functions are their pairwise
         differences.
-    null : float
     rng : numpy.random.Generator or None
     """
     J, V = functions.jacobian, knowledge.covariance
-    unknown = ~functions.estimable
     error = np.sqrt(np.maximum(np.sum(J @ V * J, axis=1), 0.0))
     df = np.full(len(error), np.nan)
-    asked = np.flatnonzero(~unknown & (error > 0))
-    if len(asked):
-        df[asked] = knowledge.degrees(J[asked])
-    value, error = (np.where(unknown, np.nan, x) for x in (functions.value, error))
-    statistic = np.divide(
-        value - null, error, out=np.full(len(value), np.nan), where=np.isfinite(df) | (df == np.inf)
-    )
+    uncertain = np.flatnonzero(functions.estimable & (error > 0))
+    if len(uncertain):
+        df[uncertain] = knowledge.degrees(J[uncertain])
+    value, error = (np.where(functions.estimable, x, np.nan) for x in (functions.value, error))
+    testable = ~np.isnan(df)
+    statistic = np.divide(value, error, out=np.full(len(value), np.nan), where=testable)
     p, critical = np.full(len(value), np.nan), np.full(len(value), np.nan)
-    done = []
-    for own in families:
-        spread = J[own] @ V @ J[own].T
-        known = np.isfinite(df[own]) | (df[own] == np.inf)
-        family = Family(statistic[own], df[own], _correlation(spread), _rank(J[own][known]), means)
-        made = adjust(family, method, conf_level, rng)
-        p[own], critical[own] = made.p_value, made.critical
-        done.append(made)
+    adjustments = []
+    for rows in families:
+        correlation = _correlation(J[rows] @ V @ J[rows].T)
+        rank = len(row_basis(J[rows][testable[rows]]))
+        family = HypothesisFamily(statistic[rows], df[rows], correlation, rank, means)
+        adjusted = adjust(family, method, conf_level, rng)
+        p[rows], critical[rows] = adjusted.p_value, adjusted.critical
+        adjustments.append(adjusted)
     half = np.where(error == 0, 0.0, critical * error)
-    found = Intervals(value, error, df, statistic, p, value - half, value + half)
-    return Examined(found, tuple(done))
+    intervals = Intervals(value, error, df, statistic, p, value - half, value + half)
+    return AdjustedTests(intervals, tuple(adjustments))
 
 
 def _correlation(covariance: Floats) -> Floats:
     root = np.sqrt(np.maximum(np.diag(covariance), 0.0))
     root[root == 0] = 1.0
     return np.asarray(covariance / np.outer(root, root))
-
-
-def _rank(L: Floats) -> int:
-    return len(row_basis(L)) if len(L) else 0
 
 
 def row_basis(L: Floats) -> Floats:

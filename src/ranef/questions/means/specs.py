@@ -36,12 +36,12 @@ def read_specs(specs: Any, by: Any = None) -> Specs:
     if isinstance(specs, str):
         left, tilde, right = specs.rpartition("~")
         method = left.strip() or None
-        body, bar, given = right.partition("|")
+        body, bar, after = right.partition("|")
         factors = _names(body) if body.strip() else ()
         if bar:
             if split:
                 raise ModelError(f"{specs!r} has a bar; leave by= out")
-            split = _names(given)
+            split = _names(after)
         if not tilde and not body.strip():
             raise ModelError("specs is empty; name a predictor, such as 'treatment'")
     else:

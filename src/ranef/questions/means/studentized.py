@@ -47,11 +47,11 @@ def range_tail(q: Floats, k: float, df: float) -> Floats:
     q = np.asarray(q, dtype=np.float64)
     s, weight = _scales(df)
     out = np.full(q.shape, np.nan)
-    known = np.isfinite(q)
-    w = np.maximum(q[known], 0.0)
+    finite = np.isfinite(q)
+    w = np.maximum(q[finite], 0.0)
     rows = max(1, CHUNK // max(1, len(s) * 300))
     pieces = [_normal_tail(w[i : i + rows, None] * s, k) @ weight for i in range(0, len(w), rows)]
-    out[known] = np.concatenate(pieces) if pieces else w
+    out[finite] = np.concatenate(pieces) if pieces else w
     out[q == np.inf] = 0.0
     return np.asarray(np.clip(out, 0.0, 1.0))
 

@@ -1,4 +1,4 @@
-"""Marginal means and their contrasts as functions of the parameters, in rows."""
+"""Marginal means as functions of the parameters, in the order of a table."""
 
 from __future__ import annotations
 
@@ -13,14 +13,13 @@ from numpy.typing import NDArray
 from ranef.formula.labels import shown_level
 from ranef.inference.coefficients.functions import Functions, carried_back
 from ranef.inference.coefficients.wald import Intervals
-from ranef.questions.means.grid import codes_of, unknown_variable
-from ranef.questions.means.numbers import Examined, examined
-from ranef.questions.means.source import Source
+from ranef.questions.means.evaluated_grid import EvaluatedGrid
+from ranef.questions.means.grid import Combinations, unknown_variable
+from ranef.questions.means.numbers import AdjustedTests, adjusted_tests
 from ranef.tables import reads_as_number
 
-__all__ = ["ContrastTable", "MeansTable"]
+__all__ = ["MeansTable"]
 
-Floats = NDArray[np.float64]
 Ints = NDArray[np.intp]
 
 
@@ -30,7 +29,7 @@ class MeansTable:
 
     Attributes
     ----------
-    source : Source
+    grid : EvaluatedGrid
         The grid, and what the model says at its rows.
     specs, by : tuple of str
         Predictors whose levels have a mean each, and those that split the table.
@@ -49,7 +48,7 @@ class MeansTable:
         What to know when reading the table.
     """
 
-    source: Source
+    grid: EvaluatedGrid
     specs: tuple[str, ...]
     by: tuple[str, ...]
     functions: Functions
@@ -62,35 +61,38 @@ class MeansTable:
     weights: str = "equal"
     notes: tuple[str, ...] = ()
 
+    def __len__(self) -> int:
+        return len(self.functions.value)
+
     @property
     def names(self) -> tuple[str, ...]:
         """Predictors of the table, those of `by` last."""
         return (*self.specs, *self.by)
 
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return tuple(len(self.levels(name)) for name in self.names)
-
     def levels(self, name: str) -> tuple[Any, ...]:
         """Values of a predictor of the table."""
-        return self.source.variables[self.source.names.index(name)].values
+        return self.grid.variable(name).values
+
+    @cached_property
+    def combinations(self) -> Combinations:
+        """The rows as combinations of levels."""
+        return Combinations(tuple(self.grid.variable(name) for name in self.names))
 
     @cached_property
     def cells(self) -> dict[str, list[Any]]:
         """Value of each predictor, a row each."""
-        own = zip(self.names, codes_of(self.shape), strict=True)
-        return {name: [self.levels(name)[i] for i in code] for name, code in own}
+        pairs = zip(self.combinations.variables, self.combinations.codes, strict=True)
+        return {v.name: [v.values[i] for i in codes] for v, codes in pairs}
 
     def labels(self, names: Sequence[str]) -> list[str]:
         """Levels of some predictors in print, joined, a row each."""
         texts = [self._printed(name) for name in names]
-        size = len(self.functions.value)
-        return [" ".join(t[i] for t in texts) or "overall" for i in range(size)]
+        return [" ".join(t[i] for t in texts) or "overall" for i in range(len(self))]
 
     def _printed(self, name: str) -> list[str]:
         """Levels of a predictor in print; those that are numbers with its name."""
-        shown = [shown_level(v) for v in self.cells[name]]
-        return [name + text for text in shown] if all(map(reads_as_number, shown)) else shown
+        levels = [shown_level(v) for v in self.cells[name]]
+        return [name + text for text in levels] if all(map(reads_as_number, levels)) else levels
 
     @cached_property
     def families(self) -> tuple[Ints, ...]:
@@ -103,21 +105,17 @@ class MeansTable:
             if name not in self.names:
                 raise unknown_variable("by names", name, self.names)
         rest = tuple(name for name in self.names if name not in by)
-        size = len(self.functions.value)
-        order = [self.names.index(name) for name in (*rest, *by)]
-        index = np.arange(size).reshape(self.shape or (1,), order="F")
-        if order:
-            index = index.transpose(order)
-        inner = int(np.prod([len(self.levels(name)) for name in rest], dtype=np.int64))
-        flat = index.ravel(order="F").reshape(inner, -1, order="F")
-        return rest, tuple(np.ascontiguousarray(flat[:, j]) for j in range(flat.shape[1]))
+        inner, _ = self.combinations.numbered(rest)
+        outer, count = self.combinations.numbered(by)
+        order = np.lexsort((inner, outer))
+        return rest, tuple(order.reshape(count, -1))
 
     @cached_property
-    def examined(self) -> Examined:
+    def tests(self) -> AdjustedTests:
         """Tests and intervals on the scale of `link`."""
-        return examined(
+        return adjusted_tests(
             self.functions,
-            self.source.knowledge,
+            self.grid.knowledge,
             self.families,
             self.adjust,
             self.conf_level,
@@ -127,66 +125,4 @@ class MeansTable:
     @property
     def intervals(self) -> Intervals:
         """Estimates, standard errors and intervals as arrays."""
-        return carried_back(self.examined.found, self.link)
-
-    @property
-    def cell_columns(self) -> dict[str, Any]:
-        """Columns that name each row."""
-        return dict(self.cells) if self.names else {"term": ["overall"]}
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class ContrastTable:
-    """Comparisons of marginal means as functions of the parameters.
-
-    Attributes
-    ----------
-    means : MeansTable
-    by : tuple of str
-    columns : dict
-        What each is, and its levels of `by`.
-    functions : Functions
-    families : tuple of int arrays
-        Tests that are made together.
-    link : str
-        ``"identity"``, or ``"log"`` where ratios are shown.
-    adjust : str
-    conf_level : float
-    quantity : str
-        ``"difference"``, ``"ratio"``, ``"odds ratio"``.
-    matrix : (q, k) float64 array
-        Coefficients of the means in each family.
-    compared : int or None
-        Number of means whose pairs these are.
-    """
-
-    means: MeansTable
-    by: tuple[str, ...]
-    columns: dict[str, list[Any]]
-    functions: Functions
-    families: tuple[Ints, ...]
-    link: str
-    adjust: str
-    conf_level: float
-    quantity: str
-    matrix: Floats
-    compared: int | None = None
-    rng: np.random.Generator | None = None
-
-    @cached_property
-    def examined(self) -> Examined:
-        """Tests and intervals on the scale where means are subtracted."""
-        return examined(
-            self.functions,
-            self.means.source.knowledge,
-            self.families,
-            self.adjust,
-            self.conf_level,
-            means=self.compared,
-            rng=self.rng,
-        )
-
-    @property
-    def intervals(self) -> Intervals:
-        """Estimates, tests and intervals as arrays."""
-        return carried_back(self.examined.found, self.link)
+        return carried_back(self.tests.intervals, self.link)

@@ -11,12 +11,19 @@ from numpy.typing import NDArray
 
 from ranef import arguments
 from ranef.errors import DataError, ModelError
+from ranef.fits.fit import Fit
+from ranef.fits.protocol import Estimand
 from ranef.inference.coefficients.functions import Functions
 from ranef.questions.means.answers import MarginalMeans
+from ranef.questions.means.evaluated_grid import (
+    EvaluatedGrid,
+    evaluated_grid,
+    grid_of,
+    placed,
+    read_estimand,
+)
 from ranef.questions.means.grid import GridVariable, ReferenceGrid, unknown_variable
-from ranef.questions.means.means import _generator, means_of
-from ranef.questions.means.multiplicity import check_adjustment
-from ranef.questions.means.source import Asked, Source, ask, read_question, source_of
+from ranef.questions.means.means import MeansSettings, means_of
 from ranef.questions.means.specs import read_specs
 
 __all__ = ["emtrends"]
@@ -93,7 +100,7 @@ def emtrends(
             contrast  estimate  p_value
     0  Male - Female    0.3048   0.0326
     """
-    asked = read_question(
+    estimand = read_estimand(
         fit,
         component=component,
         kind=kind,
@@ -102,38 +109,31 @@ def emtrends(
         unit=unit,
         offset=offset,
     )
-    level = arguments.conf_level(conf_level)
-    adjust = check_adjustment(adjust)
+    settings = MeansSettings.read(weights, conf_level, adjust, rng)
     degree = arguments.count("max_degree", max_degree)
     if degree > len(DEGREES):
         raise ModelError(f"max_degree is at most {len(DEGREES)}, not {degree}")
-    wanted = read_specs(specs, by)
     if not isinstance(var, str):
         raise ModelError(f"var is the name of a numeric predictor, not {var!r}")
-    grid = ask(asked, at=at, cov_reduce=cov_reduce, keep=[var])
-    _check_variable(asked, grid, var)
-    source = slopes_at(asked, grid, var, degree)
+    named = read_specs(specs, by)
+    grid = grid_of(fit, estimand, at=at, cov_reduce=cov_reduce, keep=[var])
+    _check_variable(grid, var)
+    named = placed(named, fit, estimand, grid)
     if degree > 1:
-        wanted = replace(wanted, factors=("degree", *wanted.factors))
-    means = means_of(source, wanted, weights, level, adjust, _generator(rng), var)
-    if wanted.method is None:
-        return means
-    return replace(means, comparisons=means.contrasts(wanted.method))
+        named = replace(named, factors=("degree", *named.factors))
+    return means_of(_slopes(fit, estimand, grid, var, degree), named, settings, var)
 
 
-def _check_variable(asked: Asked, grid: ReferenceGrid, var: str) -> None:
+def _check_variable(grid: ReferenceGrid, var: str) -> None:
     if var not in grid.names:
         raise unknown_variable("var names", var, grid.names)
-    own = grid.variable(var)
-    numeric = all(isinstance(v, float) for v in own.values)
-    if own.factor or not numeric:
+    variable = grid.variable(var)
+    if variable.factor or not all(isinstance(v, float) for v in variable.values):
         raise ModelError(
             f"{var} is not numeric in this model, so it has no slope; contrasts() compares its "
             "levels"
         )
-    if own.held:
-        return
-    for key in grid.held:
+    for key in () if variable.held else grid.held:
         if var in key:
             raise ModelError(
                 f"{var} enters through {key}, which does not move with it alone; ask for the "
@@ -141,9 +141,11 @@ def _check_variable(asked: Asked, grid: ReferenceGrid, var: str) -> None:
             )
 
 
-def slopes_at(asked: Asked, grid: ReferenceGrid, var: str, degree: int) -> Source:
+def _slopes(
+    fit: Fit, estimand: Estimand, grid: ReferenceGrid, var: str, degree: int
+) -> EvaluatedGrid:
     """Differentiate what the model says at the rows of a grid."""
-    width = _width(asked, grid, var)
+    width = _width(fit, grid, var)
     if degree == 1:
         nodes, weights = np.array([-1.0, -0.5, 0.5, 1.0]), np.array([[1.0, -8.0, 8.0, -1.0]]) / 6
         step = STEP * width
@@ -151,18 +153,17 @@ def slopes_at(asked: Asked, grid: ReferenceGrid, var: str, degree: int) -> Sourc
         nodes = np.arange(STENCIL) - (STENCIL - 1) / 2
         weights = np.linalg.inv(np.vander(nodes, increasing=True))[1 : degree + 1]
         step = 0.02 * width
-    sources = [_moved(asked, grid, var, step * node) for node in nodes]
-    rows = [_on_scale(source) for source in sources]
+    stencil = [_moved(fit, estimand, grid, var, step * node) for node in nodes]
     scales = step ** np.arange(1, degree + 1)
 
     def combined(name: str) -> Floats:
-        stacked = np.array([getattr(own, name) for own in rows])
-        found = np.tensordot(weights / scales[:, None], stacked, axes=1)
+        stacked = np.array([getattr(rows, name) for rows in stencil])
+        slopes = np.tensordot(weights / scales[:, None], stacked, axes=1)
         # the degree runs fastest: (degree, rows, ...) to (rows, degree, ...)
         shape = (degree * stacked.shape[1], *stacked.shape[2:])
-        return np.ascontiguousarray(np.swapaxes(found, 0, 1).reshape(shape))
+        return np.ascontiguousarray(np.swapaxes(slopes, 0, 1).reshape(shape))
 
-    base = source_of(asked, grid)
+    base = evaluated_grid(fit, estimand, grid)
     if base.linear:
         powers = np.tile(width ** np.arange(1, degree + 1), len(base.counts))
         alone = np.flatnonzero(base.unseen)
@@ -170,7 +171,6 @@ def slopes_at(asked: Asked, grid: ReferenceGrid, var: str, degree: int) -> Sourc
         gap = np.hstack([combined("gap") * powers[:, None], np.repeat(unseen, degree, axis=0)])
     else:
         gap = np.repeat(_on_scale(base).own_gaps(), degree, axis=0)
-    rowwise = Functions(combined("value"), combined("jacobian"), gap)
     variables, counts = base.variables, base.counts
     if degree > 1:
         variables = (GridVariable("degree", DEGREES[:degree], True), *variables)
@@ -178,21 +178,21 @@ def slopes_at(asked: Asked, grid: ReferenceGrid, var: str, degree: int) -> Sourc
     return replace(
         base,
         variables=variables,
-        rows=rowwise,
+        rows=Functions(combined("value"), combined("jacobian"), gap),
         counts=counts,
         link="identity",
         scale="identity",
     )
 
 
-def _on_scale(source: Source) -> Functions:
+def _on_scale(grid: EvaluatedGrid) -> Functions:
     """The rows on the scale whose slope is asked for."""
-    return source.rows.back(source.link)
+    return grid.rows.back(grid.link)
 
 
-def _moved(asked: Asked, grid: ReferenceGrid, var: str, step: float) -> Source:
+def _moved(fit: Fit, estimand: Estimand, grid: ReferenceGrid, var: str, step: float) -> Functions:
     try:
-        return source_of(asked, grid.moved(var, step))
+        return _on_scale(evaluated_grid(fit, estimand, grid.moved(var, step)))
     except DataError as error:
         raise DataError(
             f"the slope of {var} cannot be taken at this value, beside which the model is not "
@@ -200,14 +200,13 @@ def _moved(asked: Asked, grid: ReferenceGrid, var: str, step: float) -> Source:
         ) from None
 
 
-def _width(asked: Asked, grid: ReferenceGrid, var: str) -> float:
+def _width(fit: Fit, grid: ReferenceGrid, var: str) -> float:
     """Scale of the variable: its range in the data."""
-    own = grid.variable(var)
-    size = max(abs(float(v)) for v in own.values) or 1.0
-    if own.held:
-        return size if size > 1e-8 else 1.0
-    data = asked.fit.frame.data
-    assert data is not None
-    width = float(np.ptp(data.numeric(var)[np.isfinite(data.numeric(var))]))
-    nearest = min(abs(float(v)) for v in own.values)
-    return min(width or 1.0, nearest) if nearest > 0 else width or 1.0
+    variable = grid.variable(var)
+    sizes = [abs(float(v)) for v in variable.values]
+    if variable.held:
+        return max(sizes) if max(sizes) > 1e-8 else 1.0
+    assert fit.frame.data is not None
+    column = fit.frame.data.numeric(var)
+    width = float(np.ptp(column[np.isfinite(column)])) or 1.0
+    return min(width, min(sizes)) if min(sizes) > 0 else width

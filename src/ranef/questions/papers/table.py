@@ -11,28 +11,22 @@ from typing import Any
 import numpy as np
 
 from ranef import arguments
-from ranef.description.words import method
 from ranef.display.files import write_atomically
 from ranef.display.numbers import MINUS, decimals, number, p_value
 from ranef.display.sheet import Block, Row, Sheet
 from ranef.errors import DataError, FileError, ModelError, suggestion
-from ranef.fits.generalised import GeneralisedFit
-from ranef.fits.mixed import MixedFit
+from ranef.fits.fit import Fit
+from ranef.fits.likelihood import LikelihoodFit
+from ranef.fits.protocol import Levelled, Likelihood, offers
 from ranef.inference.coefficients.degrees import METHODS
-from ranef.models.family_words import link_of, ratio, zero_words
-from ranef.questions.explained.r2_icc import icc, r2
+from ranef.models.family_words import EXPONENTIAL, ratio_word
+from ranef.models.labels import CoefficientLabel
 from ranef.tables import Table, make_table
 
 __all__ = ["ModelTable", "table"]
 
 COLUMNS = ("estimate", "std_error", "interval", "statistic", "df", "p_value")
 STATISTICS = ("n", "groups", "r2", "icc", "loglik", "aic", "bic")
-HEADINGS = {
-    "conditional": "Fixed effects",
-    "zero": "Zero part (log odds of an extra zero)",
-    "dispersion": "Dispersion",
-    "threshold": "Thresholds",
-}
 RANDOM = "Random effects (sd, corr)"
 FIT = "Fit"
 LAST = {RANDOM: 1, FIT: 2}
@@ -97,7 +91,7 @@ class ModelTable:
     1  slopes  Fixed effects         Days      10.5
     """
 
-    fits: Mapping[str, MixedFit]
+    fits: Mapping[str, Fit]
     sheet: Sheet
     _lines: tuple[tuple[_Line, ...], ...]
 
@@ -275,21 +269,19 @@ def table(
     return made
 
 
-def _named(models: Any) -> dict[str, MixedFit]:
+def _named(models: Any) -> dict[str, Fit]:
     """The fits by the names that head their columns."""
     if isinstance(models, Mapping):
         fits = {str(name): fit for name, fit in models.items()}
     else:
-        given = [models] if isinstance(models, MixedFit) else list(_sequence("models", models))
+        given = [models] if isinstance(models, Fit) else list(_sequence("models", models))
         one = len(given) == 1
         fits = {"Model" if one else f"Model {j + 1}": fit for j, fit in enumerate(given)}
     if not fits:
         raise ModelError("there is no model to show; give a fit, a list of fits, or a dict")
     for name, fit in fits.items():
-        if not isinstance(fit, MixedFit):
-            raise ModelError(
-                f"{name!r} is no fit of ranef.lmm or ranef.glmm but {type(fit).__name__}"
-            )
+        if not isinstance(fit, Fit):
+            raise ModelError(f"{name!r} is no fit of ranef but {type(fit).__name__}")
     return fits
 
 
@@ -309,7 +301,7 @@ def _target(path: Any) -> Path:
     return target
 
 
-def _refuse_unknown_labels(labels: Mapping[str, str], fits: Mapping[str, MixedFit]) -> None:
+def _refuse_unknown_labels(labels: Mapping[str, str], fits: Mapping[str, Fit]) -> None:
     known = {name for fit in fits.values() for name in _terms(fit)}
     for name in labels:
         if name not in known:
@@ -318,74 +310,64 @@ def _refuse_unknown_labels(labels: Mapping[str, str], fits: Mapping[str, MixedFi
             )
 
 
-def _terms(fit: MixedFit) -> set[str]:
-    found = {str(t) for t in Table.of(fit.tidy()).values("term")}
+def _terms(fit: Fit) -> set[str]:
+    found = {label.term for label in fit.labels}
+    if not offers(fit, Levelled):
+        return found
     for column in ("term", "term2", "group"):
         found |= {str(t) for t in Table.of(fit.tidy("variance")).values(column) if t is not None}
     return found
 
 
 def _lines(
-    fit: MixedFit, statistics: Sequence[str], carried: bool, level: float, df: str | None
+    fit: Fit, statistics: Sequence[str], carried: bool, level: float, df: str | None
 ) -> tuple[_Line, ...]:
-    fixed = _fixed_lines(fit, carried, level, df)
-    return (*fixed, *_variance_lines(fit, level), *_statistics(fit, statistics))
+    lines = _fixed_lines(fit, carried, level, df)
+    lines += _variance_lines(fit, level) if offers(fit, Levelled) else []
+    return (*lines, *_statistics(fit, statistics))
 
 
-def _method(fit: MixedFit, df: str | None) -> str:
-    if isinstance(fit, GeneralisedFit):
-        return "normal"
-    return "satterthwaite" if df is None else df
+def _method(fit: Fit, df: str | None) -> str:
+    """The fit's own method of degrees of freedom where it has not the one asked for."""
+    try:
+        return fit.method(df)
+    except ModelError:
+        return fit.method(None)
 
 
-def _fixed_lines(fit: MixedFit, carried: bool, level: float, df: str | None) -> list[_Line]:
-    ratios = carried and _makes_ratios(fit)
-    source = Table.of(fit.tidy(conf_level=level, df=_method(fit, df), exponentiate=ratios))
-    plain = Table.of(fit.tidy(conf_level=level, df=_method(fit, df))) if ratios else source
-    responses = source.values("response") if "response" in source else [None] * source.n_rows
-    out = []
-    keys = ("estimate", "std_error", "conf_low", "conf_high", "statistic", "df", "p_value")
-    numbers = {key: source.numeric(key) for key in keys}
-    constant = _constants(fit)
-    for i, (component, term) in enumerate(
-        zip(source.values("component"), source.values("term"), strict=True)
-    ):
-        if str(component) in constant:
-            continue
-        values = {key: float(numbers[key][i]) for key in keys}
-        section = HEADINGS.get(str(component), f"Shape ({component})")
-        if isinstance(fit, GeneralisedFit):
-            section = section.replace("an extra zero", zero_words(fit.estimate.family))
-        label = str(term) if responses[i] is None else f"{responses[i]}: {term}"
-        if ratios and values["estimate"] != float(plain.numeric("estimate")[i]):
-            # the delta method: the standard error of the ratio itself
-            values["std_error"] *= values["estimate"]
-        held = bool(numbers["std_error"][i] == 0) and _is_generalised(fit)
-        places = decimals(abs(values["estimate"]) if held else values["std_error"], 3)
-        out.append(_Line(section, label, values, places, held=held))
-    return out
+def _fixed_lines(fit: Fit, carried: bool, level: float, df: str | None) -> list[_Line]:
+    intervals = fit.hypotheses(None, level, _method(fit, df))
+    exponents = fit.carried(carried and _makes_ratios(fit))
+    lines = []
+    for block in fit.description.blocks():
+        places = range(*block.coefficients.indices(len(exponents)))
+        for label, k in zip(block.labels, places, strict=True):
+            values = {key: float(column[k]) for key, column in vars(intervals).items()}
+            held = values["std_error"] == 0.0 and np.isnan(values["p_value"])
+            if exponents[k]:
+                values = _exponentiated(values)
+            size = abs(values["estimate"]) if held else values["std_error"]
+            name = _named_label(fit.labels[k], label)
+            lines.append(_Line(block.heading, name, values, decimals(size, 3), held=held))
+    return lines
 
 
-def _is_generalised(fit: MixedFit) -> bool:
-    return isinstance(fit, GeneralisedFit)
+def _exponentiated(values: Mapping[str, float]) -> dict[str, float]:
+    """A ratio with its interval; its standard error by the delta method."""
+    with np.errstate(over="ignore"):
+        ends = {key: float(np.exp(values[key])) for key in ("estimate", "conf_low", "conf_high")}
+    return {**values, **ends, "std_error": values["std_error"] * ends["estimate"]}
 
 
-def _constants(fit: MixedFit) -> set[str]:
-    """Components that are one number: they stand among the statistics."""
-    if not isinstance(fit, GeneralisedFit):
-        return set()
-    parts = fit.estimate.components
-    return {c.name for c in parts if c.specification is None and c.name != "threshold"}
+def _named_label(label: CoefficientLabel, term: str) -> str:
+    return term if label.response is None else f"{label.response}: {term}"
 
 
-def _makes_ratios(fit: MixedFit) -> bool:
-    if not isinstance(fit, GeneralisedFit):
-        return False
-    part = fit.estimate.components[0]
-    return ratio(fit.estimate, part) is not None or link_of(fit.estimate, part) in ("log", "logit")
+def _makes_ratios(fit: Fit) -> bool:
+    return fit.family.link in EXPONENTIAL
 
 
-def _variance_lines(fit: MixedFit, level: float) -> list[_Line]:
+def _variance_lines(fit: Fit, level: float) -> list[_Line]:
     source = Table.of(fit.tidy("variance", conf_level=level))
     numbers = {key: source.numeric(key) for key in ("estimate", "conf_low", "conf_high")}
     out = []
@@ -398,14 +380,12 @@ def _variance_lines(fit: MixedFit, level: float) -> list[_Line]:
     return out
 
 
-def _holds(fit: MixedFit, source: Table, i: int) -> bool:
+def _holds(fit: Fit, source: Table, i: int) -> bool:
     """Tell whether the user holds a standard deviation; a key stands for all that begin with it."""
-    if not isinstance(fit, GeneralisedFit):
-        return False
     group, term, component = (source.values(c)[i] for c in ("group", "term", "component"))
     name = f"sd: {group}: {term}"
     full = name if str(component) == "conditional" else f"{component}: {name}"
-    return any(f"{full}: ".startswith(f"{key}: ") for key in fit.estimate.fixed)
+    return any(f"{full}: ".startswith(f"{key}: ") for key in fit.description.fixed)
 
 
 def _variance_label(source: Table, i: int) -> str:
@@ -425,7 +405,7 @@ def _absent(value: Any) -> bool:
     return value is None or value != value
 
 
-def _statistics(fit: MixedFit, wanted: Sequence[str]) -> list[_Line]:
+def _statistics(fit: Fit, wanted: Sequence[str]) -> list[_Line]:
     """The lines below the coefficients."""
     out: list[_Line] = []
 
@@ -441,37 +421,34 @@ def _statistics(fit: MixedFit, wanted: Sequence[str]) -> list[_Line]:
         elif name in SHARES:
             for label, share in SHARES[name](fit):
                 add(label, share, 3)
-        elif name == "loglik":
-            add("Log-likelihood", fit.loglik, 2)
-        else:
-            add(name.upper(), getattr(fit, name), 2)
-    if isinstance(fit, GeneralisedFit):
-        for name, value in fit.dispersion.items():
-            out.append(_Line(FIT, f"Dispersion {name}", {"estimate": value}, decimals(value, 3)))
+        elif offers(fit, Likelihood):
+            add("Log-likelihood" if name == "loglik" else name.upper(), getattr(fit, name), 2)
+    for name, value in fit.dispersion.items():
+        out.append(_Line(FIT, f"Dispersion {name}", {"estimate": value}, decimals(value, 3)))
     return out
 
 
-def _r2(fit: MixedFit) -> list[tuple[str, float]]:
+def _r2(fit: Any) -> list[tuple[str, float]]:
     try:
-        found = r2(fit)
+        shares = fit.r2()
     except ModelError:
         return []
-    return [("Marginal R2", found.marginal), ("Conditional R2", found.conditional)]
+    return [("Marginal R2", shares.marginal), ("Conditional R2", shares.conditional)]
 
 
-def _icc(fit: MixedFit) -> list[tuple[str, float]]:
+def _icc(fit: Any) -> list[tuple[str, float]]:
     try:
-        found = icc(fit)
+        correlations = fit.icc()
     except ModelError:
         return []
-    return [(f"ICC {own.group}", own.adjusted) for own in found.groups]
+    return [(f"ICC {group.group}", group.adjusted) for group in correlations.groups]
 
 
 SHARES = {"r2": _r2, "icc": _icc}
 
 
 def _sheet(
-    fits: Mapping[str, MixedFit],
+    fits: Mapping[str, Fit],
     lines: Sequence[Sequence[_Line]],
     columns: Sequence[str],
     labels: Mapping[str, str],
@@ -493,8 +470,9 @@ def _sheet(
             for key in keys
         )
         blocks.append(Block(section, rows))
-    response = dict.fromkeys(fit.estimate.specification.response for fit in fits.values())
-    heading = f"Mixed model{'s' if len(fits) > 1 else ''} of {', '.join(response)}"
+    response = dict.fromkeys(fit.response for fit in fits.values())
+    noun = "Mixed model" if all(offers(f, Levelled) for f in fits.values()) else "Model"
+    heading = f"{noun}{'s' if len(fits) > 1 else ''} of {', '.join(response)}"
     notes = _notes(fits, carried, df)
     return Sheet(title or heading, tuple(fits), heads, tuple(blocks), notes)
 
@@ -519,15 +497,13 @@ def _renamed(label: str, labels: Mapping[str, str]) -> str:
     return "".join(labels.get(word, word) for word in (head, between, first, joined, second))
 
 
-def _head(name: str, fit: MixedFit, carried: bool, level: float) -> str:
+def _head(name: str, fit: Fit, carried: bool, level: float) -> str:
     if name == "interval":
         return f"{100 * level:g}% CI"
     if name != "estimate":
         return HEADS[name]
-    if carried and isinstance(fit, GeneralisedFit):
-        word = ratio(fit.estimate, fit.estimate.components[0])
-        return "Estimate" if word is None else word.capitalize()
-    return "Estimate"
+    word = ratio_word(fit.family) if carried else None
+    return "Estimate" if word is None else word.capitalize()
 
 
 def _cells(
@@ -565,7 +541,7 @@ def _figure(value: float, places: int | None) -> str:
     return number(value, places).replace("-", MINUS)
 
 
-def _notes(fits: Mapping[str, MixedFit], carried: bool, df: str | None) -> tuple[str, ...]:
+def _notes(fits: Mapping[str, Fit], carried: bool, df: str | None) -> tuple[str, ...]:
     """What a reader must know to read the table, and what may not be compared."""
     notes = [_fitted(fits, df)]
     if carried and any(_makes_ratios(fit) for fit in fits.values()):
@@ -578,47 +554,48 @@ def _notes(fits: Mapping[str, MixedFit], carried: bool, df: str | None) -> tuple
     return tuple(notes)
 
 
-def _fitted(fits: Mapping[str, MixedFit], df: str | None) -> str:
+def _fitted(fits: Mapping[str, Fit], df: str | None) -> str:
     ways: dict[str, list[str]] = {}
     for name, fit in fits.items():
-        ways.setdefault(method(fit.estimate), []).append(name)
+        ways.setdefault(fit.description.method, []).append(name)
     if len(ways) == 1:
         way = next(iter(ways))
         text = f"{'All models' if len(fits) > 1 else 'Fitted'} by {way}."
     else:
         text = " ".join(f"{', '.join(names)}: {way}." for way, names in ways.items())
-    if any(not isinstance(fit, GeneralisedFit) for fit in fits.values()):
-        method_name = "satterthwaite" if df is None else df
-        text += f" Linear models: {METHODS[method_name].words}."
-    if any(isinstance(fit, GeneralisedFit) for fit in fits.values()):
-        text += " Generalised models: normal tests."
-    return text
+    tests: dict[str, str] = {}
+    for fit in fits.values():
+        tests.setdefault(fit.description.family_kind, METHODS[_method(fit, df)].words)
+    return " ".join(
+        [text, *(f"{kind}: {words}." for kind, words in sorted(tests.items(), reverse=True))]
+    )
 
 
-def _warnings(fits: Mapping[str, MixedFit]) -> list[str]:
+def _warnings(fits: Mapping[str, Fit]) -> list[str]:
     """What may not be compared between these models."""
-    estimates = [fit.estimate for fit in fits.values()]
-    out = []
-    if len({e.specification.response for e in estimates}) > 1:
-        out.append(
+    notes = []
+    if len({fit.response for fit in fits.values()}) > 1:
+        notes.append(
             "The models have different responses: log-likelihood, AIC and BIC do not compare."
         )
-    elif len({e.specification.n for e in estimates}) > 1:
-        out.append("The models use different rows: log-likelihood, AIC and BIC do not compare.")
-    if len({e.reml for e in estimates}) > 1:
-        out.append(
+    elif len({fit.n_obs for fit in fits.values()}) > 1:
+        notes.append("The models use different rows: log-likelihood, AIC and BIC do not compare.")
+    maximised = {name: fit for name, fit in fits.items() if isinstance(fit, LikelihoodFit)}
+    restricted = {fit.estimate.reml for fit in maximised.values()}
+    if len(restricted) > 1:
+        notes.append(
             "Some models are fitted by REML and some by ML: their log-likelihoods, AIC and BIC "
             "do not compare."
         )
-    elif estimates[0].reml and len({e.specification.names for e in estimates}) > 1:
-        out.append(
+    elif True in restricted and len({tuple(fit.names) for fit in maximised.values()}) > 1:
+        notes.append(
             "The models are fitted by REML and differ in their fixed effects: log-likelihood, AIC "
             "and BIC do not compare between them (refit with reml=False)."
         )
-    if any(e.optimum.singular for e in estimates):
-        names = [name for name, fit in fits.items() if fit.optimum.singular]
-        out.append(f"On the boundary of the parameter space (singular): {', '.join(names)}.")
-    if any(not e.optimum.converged for e in estimates):
-        names = [name for name, fit in fits.items() if not fit.optimum.converged]
-        out.append(f"Optimum not proved: {', '.join(names)}.")
-    return out
+    singular = [name for name, fit in maximised.items() if fit.optimum.singular]
+    if singular:
+        notes.append(f"On the boundary of the parameter space (singular): {', '.join(singular)}.")
+    unproved = [name for name, fit in maximised.items() if not fit.optimum.converged]
+    if unproved:
+        notes.append(f"Optimum not proved: {', '.join(unproved)}.")
+    return notes

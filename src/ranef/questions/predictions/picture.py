@@ -12,12 +12,27 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ranef.display.canvas import ACCENT, MARK, MUTED, cloud, finish, label, panels, percent, plain
-from ranef.display.reading import Fitted, is_generalised
+from ranef.design.specification import Specification
+from ranef.design.terms import GroupingFactor
+from ranef.display.canvas import (
+    ACCENT,
+    MARK,
+    MUTED,
+    cloud,
+    finish,
+    label,
+    one_or_all,
+    panels,
+    percent,
+    plain,
+)
 from ranef.errors import ModelError, UnknownColumnError, suggestion
+from ranef.families import BetaBinomial, Binomial
+from ranef.fits.mixed import MixedFit
+from ranef.fits.protocol import Levelled, require
 from ranef.formula.labels import shown_level
 from ranef.formula.syntax import Call, column_names
-from ranef.models.labels import outcome_name
+from ranef.models.labels import CONDITIONAL, outcome_name
 from ranef.tables import Table
 
 if TYPE_CHECKING:
@@ -39,7 +54,7 @@ ANOTHER = "(another)"
 
 
 def predictions(
-    fit: Fitted,
+    fit: MixedFit,
     x: str | None = None,
     *,
     group: str | None = None,
@@ -108,10 +123,10 @@ def predictions(
             panel.set_xticks(range(len(scene.ticks)), [plain(t, 16) for t in scene.ticks])
     _same_heights(axes)
     axes[0].legend(frameon=False, fontsize=8.5, loc="best", labelcolor=MUTED)
-    return axes[0] if len(axes) == 1 else np.array(axes, dtype=object)
+    return one_or_all(axes)
 
 
-def predictions_text(fit: Fitted, *, category: Any = None, conf_level: float = 0.95) -> str:
+def predictions_text(fit: MixedFit, *, category: Any = None, conf_level: float = 0.95) -> str:
     """Describe the picture that `predictions` draws by default: where its line begins and ends.
 
     Examples
@@ -159,18 +174,22 @@ class _Scene:
     category : int or None
     """
 
-    fit: Any
+    fit: MixedFit
     columns: dict[str, Any]
     x: str
     places: Floats
     ticks: list[str] | None
     values: list[Any] | None
-    factor: Any
+    factor: GroupingFactor
     predictors: tuple[str, ...]
     groups: tuple[str, ...]
     y: Floats | None
     outcome: str
     category: int | None
+
+    @property
+    def _parts(self) -> Sequence[Specification]:
+        return tuple(self.fit.parts.values())
 
     @property
     def stepped(self) -> bool:
@@ -179,12 +198,12 @@ class _Scene:
 
     def _is_stepped(self, name: str) -> bool:
         call = rf"\b(?:factor|C)\(\s*`?{re.escape(name)}`?\s*[,)]"
-        return any(re.search(call, str(spec.formula)) for spec in self._specs())
+        return any(re.search(call, str(spec.formula)) for spec in self._parts)
 
     @cached_property
     def _positions(self) -> frozenset[str]:
         """Columns that say where a structured effect is, of which only those seen are known."""
-        bars = [bar for spec in self._specs() for bar in spec.recipe.model.bars]
+        bars = [bar for spec in self._parts for bar in spec.recipe.model.bars]
         placed = [v for bar in bars if bar.structure in POSITIONED for v in bar.left.variables]
         return frozenset(name for node in placed for name in column_names(node))
 
@@ -193,15 +212,11 @@ class _Scene:
         frequent = name in self._positions or self._is_stepped(name)
         return _typical(self.columns[name], rows, frequent)
 
-    def _specs(self) -> Sequence[Any]:
-        if is_generalised(self.fit):
-            return tuple(self.fit.estimate.parts.values())
-        return (_spec(self.fit),)
-
     @classmethod
     def of(
-        cls, fit: Any, x: str | None, group: str | None, by: str | None, category: Any
+        cls, fit: MixedFit, x: str | None, group: str | None, by: str | None, category: Any
     ) -> _Scene:
+        require(fit, "plot.predictions()", Levelled)
         columns = fit.frame.rows_used()
         table = Table.of(columns)
         factor = _factor(fit, group)
@@ -213,8 +228,7 @@ class _Scene:
                 f"{suggestion(str(by), table.columns)}"
             )
         places, ticks, values = _places(table, chosen)
-        factors = fit.estimate.design.factors if is_generalised(fit) else _spec(fit).factors
-        groups = tuple(dict.fromkeys(c for f in factors for c in f.columns))
+        groups = tuple(dict.fromkeys(c for f in fit.factors for c in f.columns))
         y, outcome, number = _response(fit, category)
         return cls(
             fit, columns, chosen, places, ticks, values, factor, predictors, groups, y, outcome,
@@ -254,45 +268,41 @@ class _Scene:
     def held_words(self, rows: NDArray[np.intp], by: str | None) -> str:
         """``"age = 65.4, type = icu"``: what `held` holds beside the axis and the groups."""
         at = self.held(rows, 1, np.array([self.places[rows[0]]]))
-        aside = {*self.groups, *self.factor.columns} - self._own_terms
-        said = []
-        for name, values in at.items():
-            if name in (self.x, by) or name in aside:
-                continue
-            said.append(f"{plain(name)} = {_value_text(np.asarray(values)[0])}")
-        more = f" and {len(said) - MOST_HELD} more columns" if len(said) > MOST_HELD else ""
-        return ", ".join(said[:MOST_HELD]) + more
+        aside = {self.x, by} | ({*self.groups, *self.factor.columns} - self._own_terms)
+        texts = [
+            f"{plain(name)} = {_value_text(np.asarray(values)[0])}"
+            for name, values in at.items()
+            if name not in aside
+        ]
+        more = f" and {len(texts) - MOST_HELD} more columns" if len(texts) > MOST_HELD else ""
+        return ", ".join(texts[:MOST_HELD]) + more
 
     @cached_property
     def _own_terms(self) -> frozenset[str]:
         """Columns that are predictors, not only the groups that others are averaged over."""
-        nodes = [node for spec in self._specs() for node in spec.recipe.model.fixed.variables]
+        nodes = [node for spec in self._parts for node in spec.recipe.model.fixed.variables]
         kept = [n for n in nodes if not (isinstance(n, Call) and n.function in BY_GROUP)]
         return frozenset(name for node in kept for name in column_names(node))
 
     def native(self, columns: dict[str, Any]) -> dict[str, Any]:
         """The columns with categories that are numbers as categories."""
-        own = Table.of({name: self.columns[name] for name in columns if name in self.columns})
-        for name in own.columns:
-            if name in self.groups or own.kind(name) != "categorical":
+        table = Table.of({name: self.columns[name] for name in columns if name in self.columns})
+        for name in table.columns:
+            if name in self.groups or table.kind(name) != "categorical":
                 continue
-            levels = own.codes(name)[1]
+            levels = table.codes(name)[1]
             if not all(isinstance(level, str) for level in levels):
                 columns[name] = _categories(columns[name], levels)
         return columns
 
     def _conditions(self) -> Sequence[str]:
         """Columns of other parts and of slopes."""
-        wanted: list[str] = []
-        for spec in self._specs():
-            model = spec.recipe.model
-            nodes = [*model.fixed.variables, *model.offsets]
-            for bar in model.bars:
-                nodes += bar.left.variables
-            wanted += [name for node in nodes for name in column_names(node)]
-            if spec.recipe.offset_column is not None:
-                wanted.append(spec.recipe.offset_column)
-        return wanted
+        names: list[str] = []
+        for spec in self._parts:
+            nodes = spec.recipe.model.predictors
+            names += [name for node in nodes for name in column_names(node)]
+            names += [] if spec.recipe.offset_column is None else [spec.recipe.offset_column]
+        return names
 
     def one(self, predicted: Any) -> Floats:
         values = np.asarray(predicted, dtype=np.float64)
@@ -303,9 +313,7 @@ def _panel(
     ax: Axes, scene: _Scene, rows: NDArray[np.intp], kind: str, conf_level: float, data: bool
 ) -> None:
     lines, count = _level_lines(scene, rows)
-    dotted = scene.y is not None and data
-    if dotted:
-        assert scene.y is not None
+    if scene.y is not None and data:
         y = scene.y[rows]
         if set(np.unique(y)) <= {0.0, 1.0}:
             y = y + np.where(y == 0, 1, -1) * np.random.default_rng(0).uniform(0, 0.04, len(y))
@@ -352,11 +360,12 @@ def _population(
 ) -> tuple[Floats, Floats, Floats, Floats]:
     along = _grid(scene, rows)
     table = scene.native(scene.held(rows, len(along), along))
-    found = Table.of(scene.fit.predict(table, kind=kind, conf_level=conf_level))
-    columns = [found.numeric(c) for c in ("estimate", "conf_low", "conf_high")]
+    said = Table.of(scene.fit.predict(table, kind=kind, conf_level=conf_level))
+    value, low, high = (said.numeric(c) for c in ("estimate", "conf_low", "conf_high"))
     if scene.category is not None:
-        columns = [c.reshape(len(along), -1)[:, scene.category] for c in columns]
-    return along, columns[0], columns[1], columns[2]
+        one = np.arange(len(along)) * len(scene.fit.categories or ()) + scene.category
+        value, low, high = value[one], low[one], high[one]
+    return along, value, low, high
 
 
 def _level_lines(scene: _Scene, rows: NDArray[np.intp]) -> tuple[list[tuple[Floats, Floats]], int]:
@@ -371,17 +380,17 @@ def _level_lines(scene: _Scene, rows: NDArray[np.intp]) -> tuple[list[tuple[Floa
     ends = np.searchsorted(codes[order], levels, side="right")
     tables, grids = [], []
     for first, last in zip(starts, ends, strict=True):
-        own = rows[order[first:last]]
-        along = _grid(scene, own)
-        table = scene.held(own, len(along), along)
+        rows_of_level = rows[order[first:last]]
+        along = _grid(scene, rows_of_level)
+        table = scene.held(rows_of_level, len(along), along)
         for name in scene.groups:
             if name in scene.factor.columns:
-                table[name] = _filled(len(along), scene.typical(name, own))
+                table[name] = _filled(len(along), scene.typical(name, rows_of_level))
             elif name not in table:
                 table[name] = _filled(len(along), ANOTHER)
         tables.append(table)
         grids.append(along)
-    whole = scene.native({name: _joined([t[name] for t in tables]) for name in tables[0]})
+    whole = scene.native({name: np.concatenate([t[name] for t in tables]) for name in tables[0]})
     value = scene.one(scene.fit.predict(whole, kind="conditional"))
     cuts = np.cumsum([len(g) for g in grids])[:-1]
     return list(zip(grids, np.split(value, cuts), strict=True)), count
@@ -397,25 +406,18 @@ def _same_heights(axes: Sequence[Axes]) -> None:
 # --- reading
 
 
-def _spec(fit: Any) -> Any:
-    return fit.estimate.specification
-
-
-def _factor(fit: Any, group: str | None) -> Any:
-    factors = fit.estimate.design.factors if is_generalised(fit) else _spec(fit).factors
-    names = [f.name for f in factors]
-    if group is None:
-        return factors[0]
-    if group not in names:
+def _factor(fit: MixedFit, group: str | None) -> GroupingFactor:
+    names = [f.name for f in fit.factors]
+    if group is not None and group not in names:
         raise ModelError(
             f"the model has no grouping factor {group!r}{suggestion(str(group), names)}; it has "
             f"{', '.join(map(repr, names))}"
         )
-    return factors[names.index(group)]
+    return fit.factors[0 if group is None else names.index(group)]
 
 
-def _predictors(fit: Any) -> tuple[str, ...]:
-    nodes = _spec(fit).recipe.model.fixed.variables
+def _predictors(fit: MixedFit) -> tuple[str, ...]:
+    nodes = fit.parts[CONDITIONAL].recipe.model.fixed.variables
     return tuple(dict.fromkeys(name for node in nodes for name in column_names(node)))
 
 
@@ -446,35 +448,33 @@ def _places(table: Table, x: str) -> tuple[Floats, list[str] | None, list[Any] |
     return places, [shown_level(v) for v in values], values
 
 
-def _response(fit: Any, category: Any) -> tuple[Floats | None, str, int | None]:
+def _response(fit: MixedFit, category: Any) -> tuple[Floats | None, str, int | None]:
     """Responses as the mean speaks of them, their name, and the category."""
-    estimate, name = fit.estimate, plain(outcome_name(_spec(fit)))
-    if not is_generalised(fit):
-        return _spec(fit).y, name, None
-    if fit.levels is not None and estimate.family.name in ("cumulative", "multinomial"):
-        names = [str(level) for level in fit.levels]
+    spec = fit.parts[CONDITIONAL]
+    name = plain(outcome_name(spec))
+    if fit.categories is not None:
+        names = list(fit.categories)
         if str(category) not in names:
             raise ModelError(
                 f"the response has the categories {', '.join(map(repr, names))}; choose one by "
                 f"category={suggestion(str(category), names) if category is not None else ''}"
             )
         return None, f"Probability of {plain(category)}", names.index(str(category))
-    y = _spec(fit).y
-    if estimate.family.name in ("binomial", "betabinomial"):
-        y = y if estimate.extra is None else y / estimate.extra
-        return y, f"Probability of {name}", None
-    return y, name, None
+    if isinstance(fit.family, Binomial | BetaBinomial):
+        trials = fit.estimate.extra
+        return spec.y if trials is None else spec.y / trials, f"Probability of {name}", None
+    return spec.y, name, None
 
 
 def _typical(values: Any, rows: NDArray[np.intp], frequent: bool) -> Any:
     """Mean of numbers, most frequent of categories and where it is asked for."""
     column = Table.of({"v": values})
     if column.kind("v") == "numeric":
-        own = column.numeric("v")[rows]
+        numbers = column.numeric("v")[rows]
         if not frequent:
-            return float(np.mean(own))
-        known, count = np.unique(own, return_counts=True)
-        return float(known[count.argmax()])
+            return float(np.mean(numbers))
+        different, count = np.unique(numbers, return_counts=True)
+        return float(different[count.argmax()])
     codes, levels = column.codes("v")
     return levels[int(np.bincount(codes[rows]).argmax())]
 
@@ -498,7 +498,3 @@ def _objects(values: list[Any]) -> NDArray[Any]:
     out = np.empty(len(values), dtype=object)
     out[:] = values
     return out
-
-
-def _joined(columns: list[Any]) -> Any:
-    return np.concatenate(columns)

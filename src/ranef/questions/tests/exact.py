@@ -90,31 +90,31 @@ def spectrum(spec: Specification, term: int) -> Spectrum:
 
     Rows are weighted by the precision weights.
     """
-    own = spec.terms[term]
-    factor = spec.factors[own.factor]
+    tested = spec.terms[term]
+    factor = spec.factors[tested.factor]
     w: Floats = np.ones(spec.n) if spec.weights is None else spec.weights
-    q, r = factor.n_levels, own.size
+    q, r = factor.n_levels, tested.size
     gram = np.zeros((q, r, r))
     for a in range(r):
         for b in range(a, r):
             gram[:, a, b] = gram[:, b, a] = np.bincount(
-                factor.codes, w * own.z[:, a] * own.z[:, b], q
+                factor.codes, w * tested.z[:, a] * tested.z[:, b], q
             )
     cross = np.zeros((q, r, spec.p))
     for a in range(r):
         for j in range(spec.p):
-            cross[:, a, j] = np.bincount(factor.codes, w * own.z[:, a] * spec.X[:, j], q)
+            cross[:, a, j] = np.bincount(factor.codes, w * tested.z[:, a] * spec.X[:, j], q)
     inner = np.linalg.cholesky(spec.X.T @ (w[:, None] * spec.X)) if spec.p else np.empty((0, 0))
     B: Floats = np.zeros((q * r, 0))
     if spec.p:
         B = np.asarray(np.linalg.solve(inner, cross.reshape(q * r, spec.p).T).T)
-    if r == 1 and own.kernel is None:
+    if r == 1 and tested.kernel is None:
         xi = gram[:, 0, 0]
         mu = _downdated(xi, B)
     else:
         full = _dense(gram)
-        if own.kernel is not None:
-            root = square_root(own.kernel)
+        if tested.kernel is not None:
+            root = square_root(tested.kernel)
             full, B = root.T @ full @ root, root.T @ B
         xi, mu = (np.asarray(np.linalg.eigvalsh(a)) for a in (full, full - B @ B.T))
     top = float(xi.max())
@@ -144,19 +144,19 @@ def _downdated(d: Floats, B: Floats) -> Floats:
     their rows of B, which a rotation brings together.
     """
     values, groups = np.unique(np.round(d / d.max(), 12), return_inverse=True)
-    known, diagonal, rows = [], [], []
+    shared, diagonal, rows = [], [], []
     for k in range(len(values)):
-        own = np.flatnonzero(groups == k)
-        part, size = B[own], len(own)
+        members = np.flatnonzero(groups == k)
+        part, size = B[members], len(members)
         if size > B.shape[1]:
             part = np.asarray(np.linalg.qr(part, mode="r"))
-            known.append(np.full(size - len(part), d[own[0]]))
-        diagonal.append(np.full(len(part), d[own[0]]))
+            shared.append(np.full(size - len(part), d[members[0]]))
+        diagonal.append(np.full(len(part), d[members[0]]))
         rows.append(part)
     small, left = np.vstack(rows), np.concatenate(diagonal)
     _check_order(len(left))
-    found = np.linalg.eigvalsh(np.diag(left) - small @ small.T)
-    return np.concatenate([found, *known])
+    eigenvalues = np.linalg.eigvalsh(np.diag(left) - small @ small.T)
+    return np.concatenate([eigenvalues, *shared])
 
 
 def _distinct(values: Floats, top: float) -> tuple[Floats, NDArray[np.intp]]:
@@ -174,7 +174,7 @@ def _distinct(values: Floats, top: float) -> tuple[Floats, NDArray[np.intp]]:
 
 
 def simulate_ratio(
-    known: Spectrum, draws: int, rng: np.random.Generator, *, reml: bool = True, fixed: int = 0
+    eigen: Spectrum, draws: int, rng: np.random.Generator, *, reml: bool = True, fixed: int = 0
 ) -> NullDraws:
     """Draw the ratio under the hypothesis.
 
@@ -188,50 +188,50 @@ def simulate_ratio(
         Fixed effects that the hypothesis sets to zero as well (not under REML).
     """
     out = np.empty(draws)
-    size = max(1, CELLS // (GRID + len(known.mu)))
+    size = max(1, CELLS // (GRID + len(eigen.mu)))
     for first in range(0, draws, size):
         here = slice(first, min(first + size, draws))
-        out[here] = _draw(known, here.stop - first, rng, reml, fixed)
+        out[here] = _draw(eigen, here.stop - first, rng, reml, fixed)
     return NullDraws(out)
 
 
-def _draw(known: Spectrum, draws: int, rng: np.random.Generator, reml: bool, fixed: int) -> Floats:
-    m = known.n - known.p if reml else known.n
-    rest = known.n - known.p - int(known.counts.sum())
-    W = rng.chisquare(known.counts[:, None], (len(known.mu), draws))
+def _draw(eigen: Spectrum, draws: int, rng: np.random.Generator, reml: bool, fixed: int) -> Floats:
+    m = eigen.n - eigen.p if reml else eigen.n
+    rest = eigen.n - eigen.p - int(eigen.counts.sum())
+    W = rng.chisquare(eigen.counts[:, None], (len(eigen.mu), draws))
     noise = rng.chisquare(rest, draws) if rest > 0 else np.zeros(draws)
     total = W.sum(axis=0) + noise
-    roots, counts = (known.mu, known.counts) if reml else (known.xi, known.xi_counts)
-    lambdas = np.exp(np.linspace(-9.0, 14.0, GRID)) / known.xi.mean()
+    roots, counts = (eigen.mu, eigen.counts) if reml else (eigen.xi, eigen.xi_counts)
+    lambdas = np.exp(np.linspace(-9.0, 14.0, GRID)) / eigen.xi.mean()
     penalty = np.log1p(lambdas[:, None] * roots) @ counts
-    D = (1 / (1 + lambdas[:, None] * known.mu)) @ W + noise
+    D = (1 / (1 + lambdas[:, None] * eigen.mu)) @ W + noise
     height = -m * np.log(D / total) - penalty[:, None]
     best = height.argmax(axis=0)
     top = np.take_along_axis(height, best[None], axis=0)[0]
-    found = np.maximum(top, 0.0)
+    ratio = np.maximum(top, 0.0)
     rising = np.flatnonzero((best > 0) & (best < GRID - 1))
-    at = _refined(np.log(lambdas[best[rising]]), W[:, rising], noise[rising], known, m, reml)
-    D = np.sum(W[:, rising] / (1 + at * known.mu[:, None]), axis=0) + noise[rising]
+    at = _refined(np.log(lambdas[best[rising]]), W[:, rising], noise[rising], eigen, m, reml)
+    D = np.sum(W[:, rising] / (1 + at * eigen.mu[:, None]), axis=0) + noise[rising]
     value = -m * np.log(D / total[rising])
     value -= np.log1p(at[:, None] * roots) @ counts
-    found[rising] = np.maximum(found[rising], value)
+    ratio[rising] = np.maximum(ratio[rising], value)
     if fixed and not reml:
-        found = found + known.n * np.log1p(rng.chisquare(fixed, draws) / total)
-    return np.asarray(found, dtype=np.float64)
+        ratio = ratio + eigen.n * np.log1p(rng.chisquare(fixed, draws) / total)
+    return np.asarray(ratio, dtype=np.float64)
 
 
-def _refined(t: Floats, W: Floats, noise: Floats, known: Spectrum, m: int, reml: bool) -> Floats:
+def _refined(t: Floats, W: Floats, noise: Floats, eigen: Spectrum, m: int, reml: bool) -> Floats:
     """Two of Newton's steps for log lambda from the best point of the grid."""
-    roots, counts = (known.mu, known.counts) if reml else (known.xi, known.xi_counts)
+    roots, counts = (eigen.mu, eigen.counts) if reml else (eigen.xi, eigen.xi_counts)
     low, high = t - 0.37, t + 0.37
     for _ in range(2):
         at = np.exp(t)
-        share = 1 / (1 + at * known.mu[:, None])
+        share = 1 / (1 + at * eigen.mu[:, None])
         D = np.sum(W * share, axis=0) + noise
         first = -np.sum(W * share * (1 - share), axis=0)
         second = np.sum(W * share * (1 - share) * (1 - 2 * share), axis=0)
-        own = 1 / (1 + at[:, None] * roots)
-        slope = -m * first / D - (1 - own) @ counts
-        curve = -m * (second / D - (first / D) ** 2) - (own * (1 - own)) @ counts
+        shrunk = 1 / (1 + at[:, None] * roots)
+        slope = -m * first / D - (1 - shrunk) @ counts
+        curve = -m * (second / D - (first / D) ** 2) - (shrunk * (1 - shrunk)) @ counts
         t = np.clip(np.where(curve < 0, t - slope / curve, t), low, high)
     return np.exp(t)

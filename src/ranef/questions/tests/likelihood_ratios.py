@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
-from ranef.display.answer import Shown
+from ranef.display.answer import Answer, Part
+from ranef.display.columns import Column, Fixed, Listing, PValue, unprinted
 from ranef.display.numbers import number, p_value
-from ranef.display.page import Page, Paragraph, TextTable
+from ranef.display.page import Paragraph
 from ranef.display.progress import Ticker
 from ranef.errors import DataError, ModelError
 from ranef.fits.mixed import MixedFit
@@ -27,7 +28,6 @@ from ranef.questions.tests.ratio_distributions import (
     likelihood_ratio,
     ratios,
 )
-from ranef.tables import make_table
 
 __all__ = ["ModelComparison", "compare_fits"]
 
@@ -54,7 +54,7 @@ class ComparedModel:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class ModelComparison(Shown):
+class ModelComparison(Answer):
     """Fits compared by their likelihoods; `ranef.anova` makes it.
 
     Attributes
@@ -71,6 +71,7 @@ class ModelComparison(Shown):
     criterion: str
     notes: tuple[str, ...]
     library: str
+    title: ClassVar[str] = "Comparison of models"
 
     def tidy(self) -> Any:
         """Return the comparison as a table in the library the data came in.
@@ -84,79 +85,63 @@ class ModelComparison(Shown):
             there is no known distribution. After a bootstrap `p_value` is its own, and
             ``p_asymptotic, p_bartlett, p_gamma, p_f, n_draws, n_failed`` follow.
         """
-        ms = self.models
-        tests = [m.test for m in ms]
-        columns: dict[str, Any] = {
-            "model": [m.name for m in ms],
-            "formula": [m.formula for m in ms],
-            "n_parameters": [m.estimate.n_parameters for m in ms],
-            "aic": [m.aic for m in ms],
-            "bic": [m.bic for m in ms],
-            "loglik": [m.estimate.loglik for m in ms],
-            "deviance": [m.estimate.deviance for m in ms],
-            "statistic": [math.nan if t is None else t.statistic for t in tests],
-            "df": [math.nan if t is None else float(t.df) for t in tests],
-        }
-        asymptotic = [math.nan if t is None else t.p_value for t in tests]
-        naive = [math.nan if t is None else t.p_naive for t in tests]
-        if all(m.bootstrap is None for m in ms):
-            return make_table(columns | {"p_value": asymptotic, "p_naive": naive}, self.library)
-        drawn = [m.bootstrap for m in ms]
-        columns["p_value"] = [math.nan if b is None else b.p_value for b in drawn]
-        columns |= {"p_naive": naive, "p_asymptotic": asymptotic}
-        for name in ("p_bartlett", "p_gamma", "p_f"):
-            columns[name] = [math.nan if b is None else getattr(b, name) for b in drawn]
-        columns["n_draws"] = [0 if b is None else len(b.draws) for b in drawn]
-        columns["n_failed"] = [0 if b is None else b.failed for b in drawn]
-        return make_table(columns, self.library)
+        return super().tidy()
 
-    @property
-    def page(self) -> Page:
-        """The answer in words and a table."""
-        drawn = any(m.bootstrap is not None for m in self.models)
-        rows = tuple(self._row(m, drawn) for m in self.models)
-        header: tuple[str, ...] = (
-            "",
-            "parameters",
-            "AIC",
-            "BIC",
-            "loglik",
-            "deviance",
-            "chisq",
-            "df",
-            "p",
+    def tables(self) -> tuple[Listing, ...]:
+        models, tests = self.models, [m.test for m in self.models]
+        estimates = [m.estimate for m in models]
+        columns = (
+            Column("model", [m.name for m in models], heading=""),
+            *unprinted(formula=[m.formula for m in models]),
+            Column("n_parameters", [e.n_parameters for e in estimates], Fixed(0), "parameters"),
+            Column("aic", [m.aic for m in models], Fixed(2), "AIC"),
+            Column("bic", [m.bic for m in models], Fixed(2), "BIC"),
+            Column("loglik", [e.loglik for e in estimates], Fixed(3)),
+            Column("deviance", [e.deviance for e in estimates], Fixed(3)),
+            Column("statistic", _numbers(tests, "statistic"), Fixed(3), "chisq"),
+            Column("df", _numbers(tests, "df"), Fixed(0)),
+            *self._p_columns(_numbers(tests, "p_value"), _numbers(tests, "p_naive")),
         )
-        header += ("p naive", "p bootstrap") if drawn else ("p naive",)
-        names = tuple(f"{m.name}: {m.formula}" for m in self.models)
-        table = TextTable(f"Likelihood-ratio tests ({self.criterion})", header, rows)
-        parts: tuple[Paragraph | TextTable, ...] = (Paragraph(names), table)
-        notes = self.notes + (self._bootstrap_lines() if drawn else ())
-        return Page("Comparison of models", parts + ((Paragraph(notes),) if notes else ()))
+        return (Listing("models", columns, f"Likelihood-ratio tests ({self.criterion})"),)
 
-    def _row(self, m: ComparedModel, drawn: bool) -> tuple[str, ...]:
-        t, b = m.test, m.bootstrap
-        values = [number(x, 2) for x in (m.aic, m.bic)]
-        values += [number(x, 3) for x in (m.estimate.loglik, m.estimate.deviance)]
-        tested = ["", "", "", ""]
-        if t is not None:
-            tested = [number(t.statistic, 3), str(t.df), p_value(t.p_value), p_value(t.p_naive)]
-        if drawn:
-            tested.append("" if b is None else p_value(b.p_value))
-        return (m.name, str(m.estimate.n_parameters), *values, *tested)
+    def _p_columns(self, asymptotic: list[float], naive: list[float]) -> tuple[Column, ...]:
+        drawn = [m.bootstrap for m in self.models]
+        naively = Column("p_naive", naive, PValue(), "p naive")
+        if not any(drawn):
+            return Column("p_value", asymptotic, PValue(), "p"), naively
+        return (
+            Column("p_value", _numbers(drawn, "p_value"), PValue(), "p bootstrap"),
+            naively,
+            Column("p_asymptotic", asymptotic, PValue(), "p asymptotic"),
+            *unprinted(
+                **{name: _numbers(drawn, name) for name in ("p_bartlett", "p_gamma", "p_f")}
+            ),
+            *unprinted(n_draws=[len(b.draws) if b else 0 for b in drawn]),
+            *unprinted(n_failed=[b.failed if b else 0 for b in drawn]),
+        )
 
-    def _bootstrap_lines(self) -> tuple[str, ...]:
-        lines = []
-        for m in self.models:
-            b = m.bootstrap
-            if b is not None:
-                lost = f", {b.failed} more failed" if b.failed else ""
-                lines.append(
-                    f"{m.name}: parametric bootstrap of {len(b.draws)} draws{lost}; p "
-                    f"{p_value(b.p_value)}, by Bartlett's correction {p_value(b.p_bartlett)}, "
-                    f"by a gamma distribution {p_value(b.p_gamma)}, by F with "
-                    f"{number(b.ddf, 1)} denominator degrees of freedom {p_value(b.p_f)}."
-                )
-        return tuple(lines)
+    def body(self) -> Iterable[Part]:
+        yield Paragraph(tuple(f"{m.name}: {m.formula}" for m in self.models))
+        yield from super().body()
+
+    def sentences(self) -> tuple[str, ...]:
+        drawn = (_drawn_words(m.name, m.bootstrap) for m in self.models if m.bootstrap)
+        return (*self.notes, *drawn)
+
+
+def _numbers(records: Sequence[LikelihoodRatio | BootstrapRatio | None], name: str) -> list[float]:
+    """An attribute of each record; NaN where there is none."""
+    return [math.nan if record is None else float(getattr(record, name)) for record in records]
+
+
+def _drawn_words(name: str, drawn: BootstrapRatio) -> str:
+    lost = f", {drawn.failed} more failed" if drawn.failed else ""
+    return (
+        f"{name}: parametric bootstrap of {len(drawn.draws)} draws{lost}; p "
+        f"{p_value(drawn.p_value)}, by Bartlett's correction {p_value(drawn.p_bartlett)}, "
+        f"by a gamma distribution {p_value(drawn.p_gamma)}, by F with "
+        f"{number(drawn.ddf, 1)} denominator degrees of freedom {p_value(drawn.p_f)}."
+    )
 
 
 def compare_fits(
@@ -194,11 +179,11 @@ def compare_fits(
             models.append(ComparedModel(name, fits[i].formula, large, None))
             continue
         small = models[-1].estimate
-        known = nesting(small, large)
-        test = likelihood_ratio(small, large, known)
+        gap = nesting(small, large)
+        test = likelihood_ratio(small, large, gap)
         notes += _test_notes(f"{models[-1].name} in {name}", test, small, large)
         bootstrap = None
-        nested = test.distribution is not None or known.edge
+        nested = test.distribution is not None or gap.edge
         if draws is not None and test.df > 0 and nested:
             bootstrap = _bootstrap(small, large, test, draws, rng, n_jobs, progress)
         models.append(ComparedModel(name, fits[i].formula, large, test, bootstrap))
@@ -245,20 +230,11 @@ def _check_same_likelihood(which: str, first: Estimate, other: Estimate) -> None
 
 def _same_rows(first: MixedFit, other: MixedFit) -> bool:
     """Tell whether two fits may have the same rows; of unlike tables the responses tell."""
-    if first.frame.accounting.n_rows != other.frame.accounting.n_rows:
+    rows = [fit.frame.accounting for fit in (first, other)]
+    if rows[0].n_rows != rows[1].n_rows:
         return True
-    return bool(same_values(other.frame.accounting.kept, _rows_of(first, other)))
-
-
-def _rows_of(first: MixedFit, other: MixedFit) -> Any:
-    """Rows of the first fit in the form of the other's."""
-    kept = first.frame.accounting.kept
-    full = other.frame.accounting.kept
-    if kept is None and full is not None and full.all():
-        return full
-    if full is None and kept is not None and kept.all():
-        return None
-    return kept
+    a, b = (np.ones(r.n_rows, dtype=np.bool_) if r.kept is None else r.kept for r in rows)
+    return bool(np.array_equal(a, b))
 
 
 def _missing(fit: MixedFit) -> str:

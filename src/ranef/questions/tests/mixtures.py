@@ -93,8 +93,8 @@ def chi_bar(cone: Cone, information: Floats | None = None) -> Mixture:
         and, within a block, entries as equally well known as their sizes let them.
     """
     if information is None or len(cone.blocks) < 2:
-        own = [_block_weights(s, information) for s in cone.blocks]
-        weights = reduce(np.convolve, own, np.ones(1))
+        each = [_block_weights(s, information) for s in cone.blocks]
+        weights = reduce(np.convolve, each, np.ones(1))
     elif cone.blocks == (1, 1):
         covariance = np.linalg.inv(information)
         r = covariance[0, 1] / np.sqrt(covariance[0, 0] * covariance[1, 1])
@@ -186,9 +186,9 @@ def _even(blocks: tuple[int, ...], information: Floats) -> Floats:
     first = 0
     for s in blocks:
         rows, columns = entries(s)
-        own = slice(first, first + len(rows))
-        unit = np.diag(information)[own][rows == columns] ** -0.25
-        scale[own] = unit[rows] * unit[columns]
+        block = slice(first, first + len(rows))
+        unit = np.diag(information)[block][rows == columns] ** -0.25
+        scale[block] = unit[rows] * unit[columns]
         first += len(rows)
     return np.asarray(information * np.outer(scale, scale))
 
@@ -215,12 +215,12 @@ def _nearest(z: Floats, blocks: tuple[int, ...]) -> Floats:
     first = 0
     for s in blocks:
         rows, columns = entries(s)
-        own = slice(first, first + len(rows))
+        block = slice(first, first + len(rows))
         first += len(rows)
         if s == 1:
-            out[:, own] = np.maximum(z[:, own], 0)
+            out[:, block] = np.maximum(z[:, block], 0)
             continue
-        values, vectors = np.linalg.eigh(_matrices(z[:, own], s))
+        values, vectors = np.linalg.eigh(_matrices(z[:, block], s))
         near = np.einsum("mik,mk,mjk->mij", vectors, np.maximum(values, 0), vectors)
-        out[:, own] = near[:, rows, columns] * _roots(s)
+        out[:, block] = near[:, rows, columns] * _roots(s)
     return out

@@ -175,7 +175,7 @@ def is_overdispersed(small: Estimate, large: Estimate) -> bool:
 
 
 def _parts(estimate: Estimate) -> dict[tuple[str, str | None], _Part]:
-    found: dict[tuple[str, str | None], _Part] = {}
+    parts: dict[tuple[str, str | None], _Part] = {}
     absent = _held_at_zero(estimate)
     rows = Rows.of(estimate.parts, estimate.extra)
     for component in estimate.components:
@@ -188,8 +188,8 @@ def _parts(estimate: Estimate) -> dict[tuple[str, str | None], _Part]:
         )
         columns = [part.X for part in component_parts(estimate, component, rows)]
         X = columns[0] if len(columns) == 1 else np.vstack(columns)
-        found[key] = _Part(X, component.specification, terms)
-    return found
+        parts[key] = _Part(X, component.specification, terms)
+    return parts
 
 
 def _held_at_zero(estimate: Estimate) -> set[int]:
@@ -198,8 +198,8 @@ def _held_at_zero(estimate: Estimate) -> set[int]:
     zeros = {k for k, value in held if value == 0}
     return {
         t
-        for t, (term, own) in enumerate(zip(estimate.terms, theta_slices(estimate), strict=True))
-        if len(zeros & set(range(own.start, own.stop))) == term.size
+        for t, (term, places) in enumerate(zip(estimate.terms, theta_slices(estimate), strict=True))
+        if len(zeros & set(range(places.start, places.stop))) == term.size
     }
 
 
@@ -240,8 +240,8 @@ class _Block:
 
 def _random_gap(small: _Part, large: _Part) -> _RandomGap | Nesting:
     """Match the covariance matrices of two components; else say why that fails."""
-    theirs, structured = _split(large.terms)
-    mine, own_structured = _split(small.terms)
+    of_large, structured = _split(large.terms)
+    of_small, own_structured = _split(small.terms)
     free, whole = 0, []
     for _, term, factor in structured:
         match = [o for o in own_structured if _same_columns(o[1], o[2], term, factor)]
@@ -264,19 +264,19 @@ def _random_gap(small: _Part, large: _Part) -> _RandomGap | Nesting:
     if own_structured:
         return Nesting(None, reason=f"the larger model lacks ({own_structured[0][1].label})")
     added = []
-    for block in theirs:
-        sources = [(b, at) for b in mine if (at := _places(b, block)) is not None]
+    for block in of_large:
+        sources = [(b, at) for b in of_small if (at := _places(b, block)) is not None]
         for b, _ in sources:
-            mine.remove(b)
-        known = {j for _, at in sources for j in at}
-        new = tuple(j for j in range(len(block.columns)) if j not in known)
+            of_small.remove(b)
+        matched = {j for _, at in sources for j in at}
+        new = tuple(j for j in range(len(block.columns)) if j not in matched)
         s, r = len(new), len(block.columns)
         inner = sum(len(at) * (len(at) + 1) // 2 for _, at in sources)
         free += r * (r + 1) // 2 - inner - s * (s + 1) // 2
         named = tuple((b.term, b.columns, tuple(block.columns[j] for j in at)) for b, at in sources)
         added.append(Added(block.term, tuple(block.columns[j] for j in new), named))
-    if mine:
-        lost = next(t for i, t, _ in small.terms if i == mine[0].term)
+    if of_small:
+        lost = next(t for i, t, _ in small.terms if i == of_small[0].term)
         return Nesting(None, reason=f"the larger model does not contain ({lost.label})")
     return _RandomGap(free, tuple(added), tuple(whole), not structured)
 
@@ -302,10 +302,10 @@ def _places(block: _Block, other: _Block) -> tuple[int, ...] | None:
         return None
     at = []
     for column in block.z.T:
-        found = [j for j, z in enumerate(other.z.T) if np.array_equal(column, z)]
-        if not found:
+        same = [j for j, z in enumerate(other.z.T) if np.array_equal(column, z)]
+        if not same:
             return None
-        at.append(found[0])
+        at.append(same[0])
     return tuple(at)
 
 
@@ -318,5 +318,5 @@ def _same_groups(a: GroupingFactor, b: GroupingFactor) -> bool:
     return len(np.unique(pairs)) == a.n_levels
 
 
-def _same_columns(a: RandomTerm, own: GroupingFactor, b: RandomTerm, other: GroupingFactor) -> bool:
-    return _same_groups(own, other) and same_values(a.z, b.z) and same_values(a.kernel, b.kernel)
+def _same_columns(a: RandomTerm, of_a: GroupingFactor, b: RandomTerm, of_b: GroupingFactor) -> bool:
+    return _same_groups(of_a, of_b) and same_values(a.z, b.z) and same_values(a.kernel, b.kernel)

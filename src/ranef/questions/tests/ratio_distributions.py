@@ -96,8 +96,8 @@ class BootstrapRatio:
 
 def ratio(small: float, large: float) -> float:
     """Twice the difference of two log-likelihoods; what is rounding counts as zero."""
-    found = 2 * (large - small)
-    return found if found > ROUNDING * (1 + abs(large)) else 0.0
+    twice = 2 * (large - small)
+    return twice if twice > ROUNDING * (1 + abs(large)) else 0.0
 
 
 def ratios(
@@ -125,29 +125,29 @@ def naive_tail(statistic: float, df: int) -> float:
     return float(chdtrc(df, statistic)) if df > 0 else math.nan
 
 
-def likelihood_ratio(small: Estimate, large: Estimate, known: Nesting) -> LikelihoodRatio:
+def likelihood_ratio(small: Estimate, large: Estimate, gap: Nesting) -> LikelihoodRatio:
     """Test a smaller model against a larger one, fitted by the same criterion."""
     df = large.n_parameters - small.n_parameters
-    if known.cone is None and not known.edge:
+    if gap.cone is None and not gap.edge:
         difference = 2 * (large.loglik - small.loglik)
-        return LikelihoodRatio(difference, df, math.nan, math.nan, None, known.reason)
+        return LikelihoodRatio(difference, df, math.nan, math.nan, None, gap.reason)
     statistic = ratio(small.loglik, large.loglik)
-    found, reason = null_distribution(small, large, known), known.reason
-    if found is not None and df <= 0:
-        found, reason = None, "they have the same number of parameters"
-    p = math.nan if found is None else found.tail(statistic)
-    return LikelihoodRatio(statistic, df, p, naive_tail(statistic, df), found, reason)
+    law, reason = null_distribution(small, large, gap), gap.reason
+    if law is not None and df <= 0:
+        law, reason = None, "they have the same number of parameters"
+    p = math.nan if law is None else law.tail(statistic)
+    return LikelihoodRatio(statistic, df, p, naive_tail(statistic, df), law, reason)
 
 
-def null_distribution(small: Estimate, large: Estimate, known: Nesting) -> Mixture | None:
+def null_distribution(small: Estimate, large: Estimate, gap: Nesting) -> Mixture | None:
     """The distribution of the ratio under the smaller model."""
-    if known.cone is None:
+    if gap.cone is None:
         return None
     J = None
-    several = len(known.cone.blocks) > 1 or max(known.cone.blocks, default=0) > 1
-    if several and known.added:
-        J = boundary_information(small, large, known.added)
-    return chi_bar(known.cone, J)
+    several = len(gap.cone.blocks) > 1 or max(gap.cone.blocks, default=0) > 1
+    if several and gap.added:
+        J = boundary_information(small, large, gap.added)
+    return chi_bar(gap.cone, J)
 
 
 def boundary_information(small: Estimate, large: Estimate, added: Sequence[Added]) -> Floats | None:
@@ -165,11 +165,11 @@ def boundary_information(small: Estimate, large: Estimate, added: Sequence[Added
             a, b = block.new[i], block.new[j]
             scale = 1.0 if a == b else math.sqrt(2.0)
             tested.append(scale * scores.terms[block.term][:, a, b])
-        own = set(block.new) | {j for _, _, at in block.sources for j in at}
+        of_term = set(block.new) | {j for _, _, at in block.sources for j in at}
         others += [
             scores.terms[block.term][:, a, b]
-            for a in own
-            for b in own
+            for a in of_term
+            for b in of_term
             if a <= b and not (a in block.new and b in block.new)
         ]
     joint = np.cov(np.column_stack([*tested, *others]), rowvar=False)

@@ -46,11 +46,14 @@ class Removal:
         Among the part's random terms.
     columns : tuple of int
         Its columns that go.
+    label : str
+        What they are called.
     """
 
     component: str
     term: int
     columns: tuple[int, ...]
+    label: str = ""
 
 
 def cone_of(estimate: Estimate, removal: Removal, fixed: int = 0) -> Cone | None:
@@ -85,10 +88,10 @@ def single_variance(estimate: Estimate, removal: Removal) -> Specification | Non
 
 def _kept(term: RandomTerm, columns: Collection[int]) -> RandomTerm:
     """A term with only some of its columns."""
-    own = sorted(columns)
-    names = tuple(term.names[j] for j in own)
-    positions = None if term.positions is None else term.positions[own]
-    z = np.ascontiguousarray(term.z[:, own])
+    kept = sorted(columns)
+    names = tuple(term.names[j] for j in kept)
+    positions = None if term.positions is None else term.positions[kept]
+    z = np.ascontiguousarray(term.z[:, kept])
     return replace(term, names=names, z=z, positions=positions)
 
 
@@ -122,9 +125,9 @@ def _held_at_zero(
 ) -> Estimate:
     """Fit parts without random effects: the engine needs one, whose sd is held at zero."""
     first = replace(_kept(term, (0,)), structure="us", kernel=None)
-    own = {**parts, component: replace(parts[component], terms=(first,))}
+    held = {**parts, component: replace(parts[component], terms=(first,))}
     fixed = {k: v for k, v in estimate.fixed.items() if k.split(":")[0] != "sd"} | {"sd": 0.0}
-    return refitted(replace(estimate, fixed=fixed), own, estimate.extra)
+    return refitted(replace(estimate, fixed=fixed), held, estimate.extra)
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,14 +169,14 @@ def ordinary(spec: Specification, reml: bool) -> LinearEstimate:
 
     The random terms of `spec` are left out.
     """
-    own = replace(spec, terms=())
-    found = _least_squares(own, own.y[:, None], reml)
-    sigma, loglik = float(found.sigma[0]), float(found.loglik[0])
-    inverse = np.linalg.inv(found.triangle)
+    fixed = replace(spec, terms=())
+    fit = _least_squares(fixed, fixed.y[:, None], reml)
+    sigma, loglik = float(fit.sigma[0]), float(fit.loglik[0])
+    inverse = np.linalg.inv(fit.triangle)
     return LinearEstimate(
-        parts={CONDITIONAL: own},
+        parts={CONDITIONAL: fixed},
         reml=reml,
-        coefficients=found.beta[:, 0],
+        coefficients=fit.beta[:, 0],
         coefficient_vcov=sigma**2 * inverse @ inverse.T,
         theta=np.empty(0),
         covariances=(),
@@ -220,8 +223,8 @@ def _in_chunks(model: Estimate, Y: Floats, n_jobs: int | None, advance: Advance)
     out = np.empty(Y.shape[1])
     for first in range(0, len(out), CHUNK):
         here = slice(first, min(first + CHUNK, len(out)))
-        found = refits.refit_many(model, Y[:, here], n_jobs=n_jobs)
-        out[here] = np.where(found.converged, found.loglik, np.nan)
+        fits = refits.refit_many(model, Y[:, here], n_jobs=n_jobs)
+        out[here] = np.where(fits.converged, fits.loglik, np.nan)
         advance(here.stop - here.start)
     return out
 
@@ -229,10 +232,10 @@ def _in_chunks(model: Estimate, Y: Floats, n_jobs: int | None, advance: Advance)
 def _one_by_one(model: Estimate, Y: Floats, n_jobs: int | None, advance: Advance) -> Floats:
     def one(y: Floats) -> float:
         try:
-            found = refit(model, y, n_jobs=1)
+            again = refit(model, y, n_jobs=1)
         except RanefError:
             return np.nan
-        return found.loglik if found.optimum.converged else np.nan
+        return again.loglik if again.optimum.converged else np.nan
 
     out = np.empty(Y.shape[1])
     for k, value in enumerate(in_threads(one, Y.T, available_cores(n_jobs))):

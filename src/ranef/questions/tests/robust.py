@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ranef import arguments
-from ranef.description import tables
-from ranef.design.terms import GroupingFactor
-from ranef.display.answer import Shown
-from ranef.display.numbers import decimals, number, p_value
-from ranef.display.page import Page, Paragraph, TextTable
+from ranef.description.parameter_tables import estimate_columns
+from ranef.display.answer import Answer
+from ranef.display.columns import Column, Listing, unprinted
 from ranef.errors import DataError, ModelError, UnknownColumnError, suggestion
 from ranef.fits.mixed import MixedFit
 from ranef.fits.named_hypotheses import read_hypotheses
-from ranef.fits.protocol import Clustered, Levelled, require
+from ranef.fits.protocol import Clustered, Levelled, offers, require
 from ranef.inference.coefficients.clusters import TYPES
 from ranef.inference.coefficients.sandwich import Sandwich
 from ranef.inference.coefficients.wald import FTest, Intervals, wald
-from ranef.tables import make_table
 from ranef.tables.origin import matrix
 
 __all__ = ["RobustCovariance", "robust"]
@@ -41,7 +39,7 @@ READING = {
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class RobustCovariance(Shown):
+class RobustCovariance(Answer):
     """Cluster-robust covariance of a fit's coefficients; `ranef.robust` makes it.
 
     Attributes
@@ -66,6 +64,14 @@ class RobustCovariance(Shown):
     sandwich: Sandwich
 
     @property
+    def title(self) -> str:
+        return f"Cluster-robust covariance {self.type}: {self.fit.formula}"
+
+    @property
+    def library(self) -> str:
+        return self.fit.frame.library
+
+    @property
     def terms(self) -> tuple[str, ...]:
         """Names of the coefficients."""
         return tuple(label.full for label in self.fit.labels)
@@ -73,7 +79,7 @@ class RobustCovariance(Shown):
     @property
     def vcov(self) -> Any:
         """The covariance matrix, labelled."""
-        return matrix(self.covariance, self.terms, self.terms, self.fit.frame.library)
+        return matrix(self.covariance, self.terms, self.terms, self.library)
 
     def intervals(self, conf_level: float = 0.95) -> Intervals:
         """Return tests and intervals of the coefficients as arrays.
@@ -81,9 +87,13 @@ class RobustCovariance(Shown):
         t tests: with Satterthwaite's degrees of freedom in a linear model (Pustejovsky &
         Tipton 2018), with one less than there are clusters in a generalised one.
         """
-        error = np.sqrt(np.diag(self.covariance))
-        df = self.sandwich.degrees_of_freedom(np.eye(len(error)))
-        return wald(self.fit.coefficients, error, df, arguments.conf_level(conf_level))
+        error, level = np.sqrt(np.diag(self.covariance)), arguments.conf_level(conf_level)
+        return wald(self.fit.coefficients, error, self._degrees, level)
+
+    @cached_property
+    def _degrees(self) -> Floats:
+        """Degrees of freedom of each coefficient."""
+        return self.sandwich.degrees_of_freedom(np.eye(len(self.covariance)))
 
     def tidy(self, *, conf_level: float = 0.95) -> Any:
         """Return the coefficients as a table in the library the data came in.
@@ -94,19 +104,13 @@ class RobustCovariance(Shown):
             ``component, term, estimate, std_error, df, statistic, p_value, conf_low,
             conf_high``.
         """
-        columns = tables.fixed_columns(self.fit.labels, self.intervals(conf_level), carried=False)
-        return make_table(columns, self.fit.frame.library)
+        return self.tabled(self._coefficients(conf_level))
 
     def confint(self, *, conf_level: float = 0.95) -> Any:
         """Return confidence intervals: ``term, estimate, conf_low, conf_high``."""
-        own = self.intervals(conf_level)
-        columns = {
-            "term": list(self.terms),
-            "estimate": own.estimate,
-            "conf_low": own.conf_low,
-            "conf_high": own.conf_high,
-        }
-        return make_table(columns, self.fit.frame.library)
+        names = ("estimate", "conf_low", "conf_high")
+        columns = estimate_columns(self.intervals(conf_level), conf_level, names)
+        return self.tabled(Listing("intervals", (Column("term", list(self.terms)), *columns)))
 
     def test(self, L: Any, rhs: Any = None) -> FTest:
         """Test several hypotheses at once.
@@ -137,48 +141,49 @@ class RobustCovariance(Shown):
         rows, target = read_hypotheses(L, rhs, self.terms)
         return self.sandwich.f_test(rows, target)
 
-    @property
-    def page(self) -> Page:
-        """The answer in words and a table."""
-        own = self.intervals()
-        plain = np.sqrt(np.diag(self.fit.knowledge().covariance))
+    def tables(self) -> tuple[Listing, ...]:
+        return (self._coefficients(0.95),)
+
+    def _coefficients(self, conf_level: float) -> Listing:
+        labels, intervals = self.fit.labels, self.intervals(conf_level)
+        names: dict[str, list[Any]] = {"component": [label.component for label in labels]}
+        if any(label.response is not None for label in labels):
+            names["response"] = [label.response for label in labels]
+        names["term"] = [label.term for label in labels]
+        heads = {"statistic": "t"}
+        estimate, error, *tests = estimate_columns(intervals, conf_level, headings=heads)
+        columns = (
+            Column("coefficient", self.terms, heading="", tabled=False),
+            *unprinted(**names),
+            *(estimate, error),
+            Column("model_error", self._model_errors, error.style, "model's", tabled=False),
+            *tests,
+        )
+        caption = f"Coefficients (t tests, degrees of freedom: {DEGREES[self.sandwich.made_of]})"
+        return Listing("coefficients", columns, caption)
+
+    def sentences(self) -> tuple[str, ...]:
         made_of = self.sandwich.made_of
-        caption = f"Coefficients (t tests, degrees of freedom: {DEGREES[made_of]})"
-        lines = [f"{self.n_clusters:,} clusters: {self.cluster}. {READING[made_of]}"]
-        if made_of == "residuals":
-            lines += self._doubts(own, plain)
-        title = f"Cluster-robust covariance {self.type}: {self.fit.formula}"
-        return Page(title, (self._table(caption, own, plain), Paragraph(tuple(lines))))
+        clusters = f"{self.n_clusters:,} clusters: {self.cluster}. {READING[made_of]}"
+        return (clusters, *(self._doubts() if made_of == "residuals" else ()))
 
-    def _table(self, caption: str, own: Intervals, plain: Floats) -> TextTable:
-        """Coefficients, with the model's own standard errors `plain`."""
-        rows = []
-        for j, term in enumerate(self.terms):
-            places = decimals(float(own.std_error[j]))
-            rows.append(
-                (
-                    term,
-                    *(number(float(x[j]), places) for x in (own.estimate, own.std_error, plain)),
-                    number(float(own.df[j]), 1),
-                    number(float(own.statistic[j]), 2),
-                    p_value(float(own.p_value[j])),
-                    *(number(float(x[j]), places) for x in (own.conf_low, own.conf_high)),
-                )
-            )
-        header = ("", "estimate", "std_error", "model's", "df", "t", "p", "95% low", "95% high")
-        return TextTable(caption, header, tuple(rows))
+    @property
+    def _model_errors(self) -> Floats:
+        """Standard errors that rely on the model."""
+        return np.sqrt(np.diag(self.fit.knowledge().covariance))
 
-    def _doubts(self, own: Intervals, plain: Floats) -> list[str]:
+    def _doubts(self) -> list[str]:
         """Say where the model's standard errors are far off, and where these are."""
         lines = []
-        ratio = own.std_error / np.where(plain > 0, plain, np.nan)
+        intervals, model = self.intervals(), self._model_errors
+        ratio = intervals.std_error / np.where(model > 0, model, np.nan)
         if np.nanmax(ratio) > 1.5:
             worst = self.terms[int(np.nanargmax(ratio))]
             lines.append(
                 f"That of {worst} is {np.nanmax(ratio):.1f} times the model's: a random slope may "
                 "be missing."
             )
-        if np.nanmin(own.df, initial=np.inf) < LEAST_DF:
+        if np.nanmin(intervals.df, initial=np.inf) < LEAST_DF:
             lines.append(
                 f"Below {LEAST_DF} degrees of freedom the approximation is poor: do not rely on "
                 "p-values and intervals there (Tipton 2015)."
@@ -246,7 +251,7 @@ def robust(fit: MixedFit, cluster: Any = None, type: str | None = None) -> Robus
 
 def _clusters(fit: MixedFit, cluster: Any) -> tuple[str, Ints]:
     """Name and number of each row's cluster."""
-    factors = fit.factors if isinstance(fit, Levelled) else ()
+    factors = fit.factors if offers(fit, Levelled) else ()
     if cluster is None and not factors:
         raise ModelError("this fit has no grouping factor: name the clusters by cluster=")
     if cluster is None:
@@ -258,10 +263,10 @@ def _clusters(fit: MixedFit, cluster: Any) -> tuple[str, Ints]:
                 return cluster, factor.codes.astype(np.intp)
         data = fit.frame.data
         if data is None or cluster not in data:
-            known = [f.name for f in factors] + ([] if data is None else list(data.columns))
+            names = [f.name for f in factors] + ([] if data is None else list(data.columns))
             raise UnknownColumnError(
                 f"{cluster!r} is neither a grouping factor nor a column that the formulas use"
-                f"{suggestion(cluster, known)}; hand over its values, one a row"
+                f"{suggestion(cluster, names)}; hand over its values, one a row"
             )
         values = data.values(cluster)
         return cluster, _codes(fit, values, cluster)
@@ -289,14 +294,14 @@ def _codes(fit: MixedFit, values: NDArray[Any], name: str) -> Ints:
 
 def _check_nested(fit: MixedFit, codes: Ints, name: str, *, by_default: bool) -> None:
     """Refuse clusters that share random effects."""
-    for term in fit.terms if isinstance(fit, Levelled) else ():
+    for term in fit.terms if offers(fit, Levelled) else ():
         factor = fit.factors[term.factor]
         if term.kernel is not None:
             raise ModelError(
                 f"the levels of {factor.name} are correlated by a kernel, so no clusters are "
                 "independent of each other: a cluster-robust covariance does not apply"
             )
-        if not _nested(factor, codes):
+        if not factor.lies_within(codes):
             hint = (
                 "with crossed random effects there are no independent clusters"
                 if by_default
@@ -306,9 +311,3 @@ def _check_nested(fit: MixedFit, codes: Ints, name: str, *, by_default: bool) ->
                 f"levels of {factor.name} have rows in several clusters ({name}), so clusters "
                 f"share random effects and are not independent: {hint}"
             )
-
-
-def _nested(factor: GroupingFactor, codes: Ints) -> bool:
-    first = np.zeros(factor.n_levels, dtype=np.intp)
-    first[factor.codes] = codes
-    return bool(np.array_equal(first[factor.codes], codes))

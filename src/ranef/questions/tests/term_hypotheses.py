@@ -58,15 +58,15 @@ def term_hypotheses(kind: str, X: Floats, effects: Effects) -> tuple[Floats, ...
     R = np.asarray(np.linalg.qr(X, mode="r"))
     T = np.linalg.solve(R, np.eye(len(R)))
     reference = R if effects.reference is None else T.T @ (X.T @ effects.reference)
-    known = [] if kind == "I" else [T.T @ (X.T @ effect.columns) for effect in effects.effects]
+    projected = [] if kind == "I" else [T.T @ (X.T @ effect.columns) for effect in effects.effects]
     out = []
     for t in range(len(effects.effects)):
         if kind == "I":
             rows = np.eye(len(R))[effects.assigned == t]
         elif kind == "II":
-            rows = _own(t, known, effects.effects)[1].T
+            rows = _added(t, projected, effects.effects)[1].T
         else:
-            rows = _orthogonal(t, known, effects.effects)
+            rows = _orthogonal(t, projected, effects.effects)
         out.append(_fixed_rows(rows, reference, kind, t, effects) @ R)
     return tuple(out)
 
@@ -91,27 +91,29 @@ def _fixed_rows(rows: Floats, reference: Floats, kind: str, t: int, effects: Eff
     return np.asarray((Q / pivots).T @ rows)
 
 
-def _own(t: int, known: list[Floats], effects: tuple[Effect, ...]) -> tuple[Floats, Floats]:
+def _added(t: int, projected: list[Floats], effects: tuple[Effect, ...]) -> tuple[Floats, Floats]:
     """Bases of the span of the terms that do not contain a term, and of what it adds."""
-    p = len(known[t])
-    others = [known[s] for s in range(len(effects)) if s != t and not effects[t].within(effects[s])]
+    p = len(projected[t])
+    others = [
+        projected[s] for s in range(len(effects)) if s != t and not effects[t].within(effects[s])
+    ]
     before = _basis(np.hstack([np.empty((p, 0)), *others]), np.empty((p, 0)))
-    return before, _basis(known[t], before)
+    return before, _basis(projected[t], before)
 
 
-def _orthogonal(t: int, known: list[Floats], effects: tuple[Effect, ...]) -> Floats:
+def _orthogonal(t: int, projected: list[Floats], effects: tuple[Effect, ...]) -> Floats:
     """Type III: as type II, made orthogonal to the functions of the terms that contain it."""
-    before, own = _own(t, known, effects)
-    containing = [known[s] for s in range(len(effects)) if effects[t].within(effects[s])]
+    before, added = _added(t, projected, effects)
+    containing = [projected[s] for s in range(len(effects)) if effects[t].within(effects[s])]
     if not containing:
-        return own.T
-    beyond = _complement(np.hstack([before, own]))
+        return added.T
+    beyond = _complement(np.hstack([before, added]))
     # coefficients of a function on the columns of the terms that may enter it
-    columns = np.hstack([known[t], *containing])
+    columns = np.hstack([projected[t], *containing])
     columns = columns / np.abs(columns).max()
-    inside, outside = columns.T @ own, columns.T @ beyond
+    inside, outside = columns.T @ added, columns.T @ beyond
     shift = np.linalg.lstsq(outside, inside, rcond=None)[0]
-    return np.asarray((own - beyond @ shift).T, dtype=np.float64)
+    return np.asarray((added - beyond @ shift).T, dtype=np.float64)
 
 
 def _basis(columns: Floats, before: Floats) -> Floats:

@@ -12,14 +12,12 @@ from numpy.typing import NDArray
 from ranef.design.effects import Effect, Effects, effects_of
 from ranef.design.matrix import INTERCEPT
 from ranef.design.specification import Specification
-from ranef.display.answer import Shown
-from ranef.display.numbers import decimals, number, p_value
-from ranef.display.page import Page, Paragraph, TextTable
+from ranef.display.answer import Answer
+from ranef.display.columns import Column, Degrees, Fixed, Listing, PValue, Significant
 from ranef.fits.mixed import MixedFit
 from ranef.inference.coefficients.degrees import METHODS
 from ranef.inference.coefficients.functions import Knowledge
 from ranef.questions.tests.term_hypotheses import term_hypotheses
-from ranef.tables import make_table
 
 __all__ = ["TermTests", "tabulate_terms"]
 
@@ -45,7 +43,7 @@ class TermTest:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class TermTests(Shown):
+class TermTests(Answer):
     """Tests of the terms of a fit; `ranef.anova` makes it.
 
     Attributes
@@ -81,56 +79,50 @@ class TermTests(Shown):
             one ``component, term, df, statistic, p_value``, the statistic Wald's
             chi-squared.
         """
-        every = {name: [getattr(t, name) for t in self.tests] for name in TermTest.__annotations__}
-        if self.sigma2 is None:
-            every["df"] = every.pop("df1")
-            names = ("component", "term", "df", "statistic", "p_value")
-            return make_table({name: every[name] for name in names}, self.library)
-        mean = np.array(every["statistic"]) * self.sigma2
-        columns = {
-            "term": every["term"],
-            "sum_sq": mean * np.array(every["df1"]),
-            "mean_sq": mean,
-            **{name: every[name] for name in ("df1", "df2", "statistic", "p_value")},
-        }
-        return make_table(columns, self.library)
+        return super().tidy()
 
     @property
-    def page(self) -> Page:
-        """The answer in words and a table."""
-        title = f"Analysis of variance, type {self.type} ({TYPE_WORDS[self.type]}): {self.formula}"
-        body = self._wald_tests() if self.sigma2 is None else self._f_tests()
-        notes = (Paragraph(self.notes),) if self.notes else ()
-        return Page(title, (body, *notes))
+    def title(self) -> str:
+        words = TYPE_WORDS[self.type]
+        return f"Analysis of variance, type {self.type} ({words}): {self.formula}"
 
-    def _f_tests(self) -> TextTable:
-        caption = f"F tests ({METHODS[self.df].joint_words})"
-        header = ("", "sum_sq", "mean_sq", "df1", "df2", "F", "p")
-        rows = []
-        for t in self.tests:
-            mean = t.statistic * (self.sigma2 or 0.0)
-            squares = [number(x, decimals(x, 4)) for x in (mean * t.df1, mean)]
-            df2 = number(t.df2, 1 if t.df2 < 1000 else 0)
-            rows.append(
-                (t.term, *squares, str(t.df1), df2, number(t.statistic, 3), p_value(t.p_value))
+    def tables(self) -> tuple[Listing, ...]:
+        tests = self.tests
+        statistic = [t.statistic for t in tests]
+        p = Column("p_value", [t.p_value for t in tests], PValue(), "p")
+        term = Column("term", [t.term for t in tests], heading="")
+        df1 = [t.df1 for t in tests]
+        if self.sigma2 is None:
+            parts = [t.component for t in tests]
+            several = len(set(parts)) > 1
+            wald = (
+                Column("component", parts, heading="", printed=several),
+                term,
+                Column("df", df1, Fixed(0)),
+                Column("statistic", statistic, Fixed(3), "chi2"),
+                p,
             )
-        return TextTable(caption, header, tuple(rows))
-
-    def _wald_tests(self) -> TextTable:
-        parts = len({t.component for t in self.tests}) > 1
-        labels = [(t.component, t.term) if parts else (t.term,) for t in self.tests]
-        rows = tuple(
-            (*label, str(t.df1), number(t.statistic, 3), p_value(t.p_value))
-            for label, t in zip(labels, self.tests, strict=True)
+            return (Listing("terms", wald, "Wald tests (chi-squared)", labels=1 + several),)
+        mean = np.array(statistic) * self.sigma2
+        columns = (
+            term,
+            Column("sum_sq", mean * np.array(df1), Significant()),
+            Column("mean_sq", mean, Significant()),
+            Column("df1", df1, Fixed(0)),
+            Column("df2", [t.df2 for t in tests], Degrees()),
+            Column("statistic", statistic, Fixed(3), "F"),
+            p,
         )
-        header = (*(("", "") if parts else ("",)), "df", "chi2", "p")
-        return TextTable("Wald tests (chi-squared)", header, rows, 2 if parts else 1)
+        return (Listing("terms", columns, f"F tests ({METHODS[self.df].joint_words})"),)
+
+    def sentences(self) -> tuple[str, ...]:
+        return self.notes
 
 
 def tabulate_terms(fit: MixedFit, kind: str, df: str | None) -> TermTests:
     """Test every term of every part of a fit."""
     sigma = fit.estimate.sigma
-    known = fit.knowledge(df)
+    knowledge = fit.knowledge(df)
     tests: list[TermTest] = []
     notes: list[str] = []
     for part in _parts(fit):
@@ -139,7 +131,7 @@ def tabulate_terms(fit: MixedFit, kind: str, df: str | None) -> TermTests:
         for effect, L in zip(effects.effects, hypotheses, strict=True):
             if effect.name != INTERCEPT:
                 every = part.placed(L, len(fit.coefficients))
-                test = _test(part.name, effect, every, fit.coefficients, known)
+                test = _test(part.name, effect, every, fit.coefficients, knowledge)
                 tests.append(test if sigma is not None else _as_chi2(test))
         notes += _notes(effects, kind)
     notes += [
@@ -175,10 +167,10 @@ class _Part:
     def placed(self, L: Floats, count: int) -> Floats:
         """A hypothesis about the columns, over all coefficients (q, count), for each copy."""
         out = np.zeros((len(self.copies), len(L), count))
-        for own, places in zip(out, self.copies, strict=True):
+        for rows, places in zip(out, self.copies, strict=True):
             for j, name in enumerate(self.specification.names):
                 if name in places:
-                    own[:, places[name]] = L[:, j]
+                    rows[:, places[name]] = L[:, j]
         return out.reshape(-1, count)
 
 
@@ -202,12 +194,12 @@ def _effects(fit: MixedFit, spec: Specification) -> Effects:
 
 
 def _test(
-    component: str, effect: Effect, L: Floats, coefficients: Floats, known: Knowledge
+    component: str, effect: Effect, L: Floats, coefficients: Floats, knowledge: Knowledge
 ) -> TermTest:
-    if _is_settled(L, known):
+    if _is_settled(L, knowledge):
         return TermTest(component, effect.name, 0, np.nan, np.nan, np.nan)
-    found = known.joint(L, L @ coefficients)
-    return TermTest(component, effect.name, found.df1, found.df2, found.statistic, found.p_value)
+    test = knowledge.joint(L, L @ coefficients)
+    return TermTest(component, effect.name, test.df1, test.df2, test.statistic, test.p_value)
 
 
 def _as_chi2(test: TermTest) -> TermTest:
@@ -215,9 +207,9 @@ def _as_chi2(test: TermTest) -> TermTest:
     return replace(test, statistic=test.statistic * test.df1)
 
 
-def _is_settled(L: Floats, known: Knowledge) -> bool:
+def _is_settled(L: Floats, knowledge: Knowledge) -> bool:
     """Tell whether nothing is left to test: no rows, or coefficients that are held."""
-    spread = L @ known.covariance @ L.T
+    spread = L @ knowledge.covariance @ L.T
     return len(L) == 0 or bool(np.linalg.matrix_rank(spread, hermitian=True) < len(L))
 
 
@@ -226,9 +218,9 @@ def _notes(effects: Effects, kind: str) -> list[str]:
     notes = []
     for effect in effects.effects:
         if effect.empty and kind == "III":
-            shown = ", ".join(effect.empty[:5]) + (", ..." if len(effect.empty) > 5 else "")
+            cells = ", ".join(effect.empty[:5]) + (", ..." if len(effect.empty) > 5 else "")
             notes.append(
-                f"{effect.name} has no rows for {shown}: type III hypotheses of its margins "
+                f"{effect.name} has no rows for {cells}: type III hypotheses of its margins "
                 "depend on which cells are filled."
             )
     return notes + _covariate_notes(effects, kind)
@@ -239,13 +231,13 @@ def _covariate_notes(effects: Effects, kind: str) -> list[str]:
     if kind == "I":
         return []
     notes = []
-    for own in effects.effects:
+    for effect in effects.effects:
         partners = [
-            other.covariates - own.covariates
+            other.covariates - effect.covariates
             for other in effects.effects
-            if own.factors | own.covariates < other.factors | other.covariates
-            and own.name != INTERCEPT
-            and other.covariates > own.covariates
+            if effect.factors | effect.covariates < other.factors | other.covariates
+            and effect.name != INTERCEPT
+            and other.covariates > effect.covariates
         ]
         if partners:
             zero = sorted(frozenset().union(*partners))
@@ -258,9 +250,9 @@ def _covariate_notes(effects: Effects, kind: str) -> list[str]:
                 f"{named} {'are' if zero[1:] else 'is'} 0; centre {'them' if zero[1:] else 'it'}"
             )
             notes.append(
-                f"{own.name} is tested where all columns of {named} are 0; joint_tests() tests it "
-                "at a value."
+                f"{effect.name} is tested where all columns of {named} are 0; joint_tests() "
+                "tests it at a value."
                 if several
-                else f"{own.name} is tested where {where} to test elsewhere."
+                else f"{effect.name} is tested where {where} to test elsewhere."
             )
     return notes

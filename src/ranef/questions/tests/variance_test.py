@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from ranef import arguments
 from ranef.design.effects import Effects, effects_of
 from ranef.design.specification import Specification
-from ranef.display.answer import Shown
-from ranef.display.numbers import number, p_value
-from ranef.display.page import Page, Paragraph, TextTable
+from ranef.display.answer import Answer, Part
+from ranef.display.columns import Column, Fixed, Listing, PValue, unprinted
+from ranef.display.page import Paragraph
 from ranef.display.progress import Ticker
 from ranef.errors import ModelError, suggestion
 from ranef.fits.mixed import MixedFit
@@ -24,7 +24,6 @@ from ranef.formula.labels import spelled
 from ranef.models.priors import refuse_penalised
 from ranef.models.records import Estimate
 from ranef.models.refitting import at_criterion
-from ranef.questions.tests import removal
 from ranef.questions.tests.exact import simulate_ratio, spectrum
 from ranef.questions.tests.mixtures import Cone
 from ranef.questions.tests.nesting import Nesting, nesting
@@ -35,8 +34,7 @@ from ranef.questions.tests.ratio_distributions import (
     ratio,
     ratios,
 )
-from ranef.questions.tests.removal import Removal
-from ranef.tables import make_table
+from ranef.questions.tests.removal import Removal, cone_of, draw, single_variance, without
 
 __all__ = ["VarianceTest", "variance_test"]
 
@@ -89,7 +87,7 @@ class DroppedTerm:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class VarianceTest(Shown):
+class VarianceTest(Answer):
     """Tests of the random effects, each taken out in turn; `ranef.variance_test` makes it.
 
     Attributes
@@ -121,25 +119,42 @@ class VarianceTest(Shown):
             ``term, component, n_parameters, loglik, statistic, df, p_value, p_naive,
             method, distribution, p_zero``, see `DroppedTerm`.
         """
-        names = DroppedTerm.__annotations__
-        columns = {name: [getattr(t, name) for t in self.tests] for name in names}
-        return make_table(columns, self.library)
+        return super().tidy()
 
     @property
-    def page(self) -> Page:
-        """The answer in words and a table."""
-        header = ("without", "parameters", "loglik", "LR", "df", "p", "p naive", "distribution")
-        rows = [("nothing", str(self.n_parameters), number(self.loglik, 3), *[""] * 5)]
-        several = len({t.component for t in self.tests}) > 1
-        for t in self.tests:
-            name = f"{t.component}: {t.term}" if several else t.term
-            values = (number(t.loglik, 3), number(t.statistic, 4), str(t.df))
-            p = (p_value(t.p_value), p_value(t.p_naive))
-            rows.append((name, str(t.n_parameters), *values, *p, t.distribution))
+    def title(self) -> str:
+        return f"Tests of the random effects: {self.formula}"
+
+    def tables(self) -> tuple[Listing, ...]:
+        tests = self.tests
+        several = len({t.component for t in tests}) > 1
+        labels = [f"{t.component}: {t.term}" if several else t.term for t in tests]
         word = "Restricted likelihood" if self.criterion == "REML" else "Likelihood"
-        table = TextTable(f"{word} ratios, leaving out each effect in turn", header, tuple(rows))
-        notes = (Paragraph(self.notes),) if self.notes else ()
-        return Page(f"Tests of the random effects: {self.formula}", (table, *notes))
+        columns = (
+            Column("without", labels, tabled=False),
+            *unprinted(term=[t.term for t in tests], component=[t.component for t in tests]),
+            Column("n_parameters", [t.n_parameters for t in tests], Fixed(0), "parameters"),
+            Column("loglik", [t.loglik for t in tests], Fixed(3)),
+            Column("statistic", [t.statistic for t in tests], Fixed(4), "LR"),
+            Column("df", [t.df for t in tests], Fixed(0)),
+            Column("p_value", [t.p_value for t in tests], PValue(), "p"),
+            Column("p_naive", [t.p_naive for t in tests], PValue(), "p naive"),
+            *unprinted(method=[t.method for t in tests]),
+            Column("distribution", [t.distribution for t in tests]),
+            *unprinted(p_zero=[t.p_zero for t in tests], assumed=[t.assumed for t in tests]),
+        )
+        caption = f"{word} ratios, leaving out each effect in turn"
+        return (Listing("variances", columns, caption),)
+
+    def sentences(self) -> tuple[str, ...]:
+        return self.notes
+
+    def body(self) -> Iterable[Part]:
+        """The table, led by the whole model, and the sentences."""
+        whole = {"without": "nothing", "n_parameters": self.n_parameters, "loglik": self.loglik}
+        tests = self.listing()
+        columns = (replace(c, values=[whole.get(c.name), *c.values]) for c in tests.columns)
+        return replace(tests, columns=tuple(columns)), Paragraph(self.sentences())
 
 
 def variance_test(
@@ -242,14 +257,6 @@ class _Work:
     progress: bool | None
 
 
-@dataclass(frozen=True, eq=False)
-class _Question:
-    """One row to be: what goes, and what it is called."""
-
-    label: str
-    removal: Removal
-
-
 def _names(fixed: Any) -> tuple[str, ...]:
     if isinstance(fixed, str):
         return (fixed,)
@@ -263,7 +270,7 @@ def _test_all(
 ) -> VarianceTest:
     if group is not None:
         fit.factor_number(group)
-    questions = _questions(fit, group, whole)
+    removals = _removals(fit, group, whole)
     estimate, notes = fit.estimate, []
     keep = None
     if fixed:
@@ -275,7 +282,7 @@ def _test_all(
         if estimate.reml:
             estimate = at_criterion(estimate, reml=False)
             notes.append("Refitted by ML, since fixed effects are tested as well.")
-    tests = [_test(estimate, q, keep, work) for q in questions]
+    tests = [_test(estimate, one, keep, work) for one in removals]
     notes += _notes(tests, estimate)
     if fixed:
         notes.append(f"Each test also leaves out the fixed effects {', '.join(fixed)}.")
@@ -286,11 +293,11 @@ def _test_all(
     )  # fmt: skip
 
 
-def _questions(fit: MixedFit, group: str | None, whole: bool) -> list[_Question]:
+def _removals(fit: MixedFit, group: str | None, whole: bool) -> list[Removal]:
     """What can be taken out of the model: terms, or their columns that no others contain."""
     if fit.frame.data is None:
         fit.frame.rows_used()  # raises: the file does not hold the table
-    found = []
+    removals = []
     for component, spec in fit.parts.items():
         for t, term in enumerate(spec.terms):
             if group is not None and spec.factors[term.factor].name != group:
@@ -299,10 +306,10 @@ def _questions(fit: MixedFit, group: str | None, whole: bool) -> list[_Question]
             pieces = [] if whole else _pieces(fit, spec, t)
             for name, columns in pieces:
                 label = f"{name} in ({term.label})"
-                found.append(_Question(label, Removal(component, t, columns)))
+                removals.append(Removal(component, t, columns, label))
             if not pieces:
-                found.append(_Question(f"({term.label})", Removal(component, t, every)))
-    return found
+                removals.append(Removal(component, t, every, f"({term.label})"))
+    return removals
 
 
 def _pieces(fit: MixedFit, spec: Specification, t: int) -> list[tuple[str, tuple[int, ...]]]:
@@ -311,12 +318,13 @@ def _pieces(fit: MixedFit, spec: Specification, t: int) -> list[tuple[str, tuple
     if term.size == 1 or term.structure not in ("us", "diag") or term.kernel is not None:
         return []
     parts = spec.recipe.random_parts(fit.frame.data, t, fit.frame.accounting.kept)
-    found = []
-    for part in parts:
-        inside = any(part.variables < other.variables for other in parts)
-        if not inside and part.columns and len(part.columns) < term.size:
-            found.append((part.name, part.columns))
-    return found
+    return [
+        (part.name, part.columns)
+        for part in parts
+        if part.columns
+        and len(part.columns) < term.size
+        and not any(part.variables < other.variables for other in parts)
+    ]
 
 
 def _kept_columns(fit: MixedFit, fixed: tuple[str, ...]) -> NDArray[np.intp]:
@@ -327,33 +335,32 @@ def _kept_columns(fit: MixedFit, fixed: tuple[str, ...]) -> NDArray[np.intp]:
     fixed = tuple(spelled(name, names) for name in fixed)
     for name in fixed:
         if name not in names:
-            known = ", ".join(map(repr, names))
             raise ModelError(
                 f"the model has no fixed-effects term {name!r}{suggestion(name, names)}; "
-                f"it has {known}"
+                f"it has {', '.join(map(repr, names))}"
             )
     gone = np.isin(effects.assigned, [names.index(name) for name in fixed])
     return np.flatnonzero(~gone)
 
 
 def _test(
-    estimate: Estimate, question: _Question, keep: NDArray[np.intp] | None, work: _Work
+    estimate: Estimate, removal: Removal, keep: NDArray[np.intp] | None, work: _Work
 ) -> DroppedTerm:
-    small = removal.without(estimate, question.removal, keep)
+    small = without(estimate, removal, keep)
     statistic = ratio(small.loglik, estimate.loglik)
     df = estimate.n_parameters - small.n_parameters
     fixed = 0 if keep is None else estimate.specification.p - len(keep)
-    cone = removal.cone_of(estimate, question.removal, fixed)
+    cone = cone_of(estimate, removal, fixed)
     tail = None
     if work.method == "bootstrap":
         tail = _bootstrapped(small, estimate, statistic, df, work)
     if tail is None and work.method in ("auto", "exact"):
-        tail = _exact(estimate, question, statistic, fixed, work)
+        tail = _exact(estimate, removal, statistic, fixed, work)
     if tail is None:
         tail = _mixture(small, estimate, cone, statistic)
     return DroppedTerm(
-        term=question.label,
-        component=question.removal.component,
+        term=removal.label,
+        component=removal.component,
         n_parameters=small.n_parameters,
         loglik=small.loglik,
         statistic=statistic,
@@ -375,13 +382,13 @@ class _Tail:
 
 
 def _exact(
-    estimate: Estimate, question: _Question, statistic: float, fixed: int, work: _Work
+    estimate: Estimate, removal: Removal, statistic: float, fixed: int, work: _Work
 ) -> _Tail | None:
-    alone = removal.single_variance(estimate, question.removal)
+    alone = single_variance(estimate, removal)
     if alone is None:
         if work.method == "exact":
             raise ModelError(
-                f"{question.label}: the exact distribution is known for one variance of its own; "
+                f"{removal.label}: the exact distribution is known for one variance of its own; "
                 "here a covariance or several variances go; use method='mixture' or 'bootstrap'"
             )
         return None
@@ -399,8 +406,8 @@ def _exact(
 def _mixture(small: Estimate, estimate: Estimate, cone: Cone | None, statistic: float) -> _Tail:
     if cone is None:
         return _Tail()
-    known = Nesting(cone, added=nesting(small, estimate).added)
-    law = null_distribution(small, estimate, known)
+    gap = Nesting(cone, added=nesting(small, estimate).added)
+    law = null_distribution(small, estimate, gap)
     assert law is not None
     zero = float(law.weights[law.degrees == 0].sum())
     return _Tail(law.tail(statistic), "mixture", str(law), zero, law.assumed)
@@ -409,7 +416,7 @@ def _mixture(small: Estimate, estimate: Estimate, cone: Cone | None, statistic: 
 def _bootstrapped(
     small: Estimate, estimate: Estimate, statistic: float, df: int, work: _Work
 ) -> _Tail:
-    Y = removal.draw(small, work.draws, work.rng)
+    Y = draw(small, work.draws, work.rng)
     with Ticker(2 * work.draws, "bootstrap", work.progress) as advance:
         draws = ratios(small, estimate, Y, n_jobs=work.n_jobs, advance=advance)
     drawn = bootstrap_ratio(statistic, df, draws)

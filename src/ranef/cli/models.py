@@ -1,0 +1,113 @@
+"""From the arguments of a command to its table and its fits."""
+
+from __future__ import annotations
+
+import sys
+from argparse import Namespace
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from ranef.errors import FormulaError, ModelError, suggestion
+
+__all__ = ["check_family", "fitted", "keywords", "progress", "read"]
+
+GENERALISED = ("link", "zero", "dispersion", "nominal", "quadrature", "shape")
+
+
+def check_family(arguments: Namespace) -> None:
+    """Refuse options of generalised models without a family."""
+    for name in (*GENERALISED, "reml"):
+        if arguments.family is None and getattr(arguments, name, False) not in (None, False):
+            raise ModelError(
+                f"--{name} belongs to a generalised model: add --family, such as --family poisson"
+            )
+
+
+def read(arguments: Namespace, *formulas: str) -> Any:
+    """Read the table; tell on stderr what was decided about it."""
+    from ranef.cli.reading import Reading, read_table
+
+    for formula in formulas:
+        _check_formula(formula, arguments.data, arguments.command)
+    reading = Reading(
+        separator=arguments.sep,
+        decimal=arguments.decimal,
+        encoding=arguments.encoding,
+        missing=tuple(arguments.na),
+        factors=tuple(arguments.factor),
+        numbers=tuple(arguments.number),
+    )
+    data, notes = read_table(arguments.data, reading)
+    for note in notes:
+        print(f"ranef: note: {note}", file=sys.stderr)
+    return data
+
+
+def fitted(arguments: Namespace, data: Any, formula: str) -> Any:
+    """Fit the linear model, or with --family the generalised one."""
+    import ranef
+
+    shared = {**keywords(arguments), "n_jobs": arguments.n_jobs, "progress": progress(arguments)}
+    if arguments.family is None:
+        return ranef.lmm(formula, data, reml=not arguments.ml, **shared)
+    return ranef.glmm(formula, data, reml=arguments.reml, **shared)
+
+
+def progress(arguments: Namespace) -> bool | None:
+    """Return whether a bar is shown; None leaves that to ranef."""
+    return False if arguments.quiet else None
+
+
+def keywords(arguments: Namespace) -> dict[str, Any]:
+    """Return the arguments that `plan` shares with `lmm` or, with --family, with `glmm`."""
+    shared = {
+        "path": arguments.path,
+        "priors": {name: _prior(*prior) for name, prior in arguments.prior} or None,
+        "fixed": dict(arguments.fixed) or None,
+        "equal": arguments.equal or None,
+        "weights": arguments.weights,
+        "offset": arguments.offset,
+        "missing": arguments.missing,
+    }
+    if arguments.family is None:
+        return shared
+    given = {name: getattr(arguments, name) for name in GENERALISED}
+    of_family = {name: value for name, value in given.items() if value is not None}
+    if "shape" in of_family:
+        of_family["shapes"] = dict(of_family.pop("shape"))
+    return {**shared, "family": arguments.family, **of_family}
+
+
+def _prior(kind: str, numbers: tuple[float, ...]) -> Any:
+    """Return a prior of `ranef.priors` by its name."""
+    from ranef import priors
+
+    kinds = [name for name in priors.__all__ if name != "Prior"]
+    if kind not in kinds:
+        listed = ", ".join(kinds)
+        raise ModelError(f"no prior {kind!r}{suggestion(kind, kinds)}; there are {listed}")
+    prior = getattr(priors, kind)
+    if len(numbers) > len(fields(prior)):
+        names = ", ".join(field.name for field in fields(prior))
+        raise ModelError(f"the prior {kind} takes {names}, not {len(numbers)} numbers")
+    return prior(*numbers)
+
+
+def _check_formula(formula: str, data: str, command: str) -> None:
+    """Refuse a formula without a tilde; recognise one that changed places with the table."""
+    if "~" in formula:
+        return
+    if "~" in data:
+        raise FormulaError(
+            f"the formula comes first and the table last: ranef {command} '{data}' '{formula}'"
+        )
+    if Path(formula).exists():
+        raise FormulaError(
+            f"the first argument is the formula, and {formula!r} is a file; "
+            f"write ranef {command} 'y ~ x + (1 | g)' '{formula}'"
+        )
+    raise FormulaError(
+        f"the formula {formula!r} has no '~'; write the response before it and the rest after it, "
+        "as in 'y ~ x + (1 | g)'"
+    )

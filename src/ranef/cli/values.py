@@ -1,0 +1,108 @@
+"""Values of options as a user writes them, and one sentence for what is written wrongly."""
+
+from __future__ import annotations
+
+import math
+from argparse import ArgumentTypeError
+
+__all__ = [
+    "conf_level",
+    "equal_names",
+    "held_value",
+    "named_formula",
+    "named_prior",
+    "number",
+    "positive",
+    "separator",
+    "whole",
+]
+
+
+def named_formula(written: str) -> tuple[str, str]:
+    """Read ``df=~ x``."""
+    name, equals, formula = written.partition("=")
+    if name.strip() and equals and formula.strip().startswith("~"):
+        return name.strip(), formula.strip()
+    raise ArgumentTypeError(f"{written!r} is not of the form 'df=~ x'")
+
+
+def named_prior(written: str) -> tuple[str, tuple[str, tuple[float, ...]]]:
+    """Read ``sd=Gamma(2, 0.1)``; a number is whole or not as in Python."""
+    name, _, prior = written.rpartition("=")
+    kind, bracket, rest = prior.strip().partition("(")
+    try:
+        texts = [text.strip() for text in rest.removesuffix(")").split(",") if text.strip()]
+        numbers = tuple(int(text) if text.isdecimal() else float(text) for text in texts)
+    except ValueError:
+        numbers, bracket = (), ""
+    if name.strip() and kind.isidentifier() and bracket and rest.endswith(")"):
+        return name.strip(), (kind, numbers)
+    raise ArgumentTypeError(f"{written!r} is not of the form 'sd=Gamma(2, 0.1)'")
+
+
+def held_value(written: str) -> tuple[str, float]:
+    """Read ``x=0.5``."""
+    name, _, value = written.rpartition("=")
+    try:
+        held = float(value)
+    except ValueError:
+        name, held = "", 0.0
+    if name.strip():
+        return name.strip(), held
+    raise ArgumentTypeError(f"{written!r} is not of the form 'x=0.5'")
+
+
+def equal_names(written: str) -> tuple[str, ...]:
+    """Read ``x1 = x2``."""
+    names = tuple(name.strip() for name in written.split(" = "))
+    if len(names) > 1 and all(names):
+        return names
+    raise ArgumentTypeError(
+        f"{written!r} is not of the form 'x1 = x2', with spaces around the sign"
+    )
+
+
+def conf_level(written: str) -> float:
+    """Read a number between 0 and 1."""
+    value = _number(written, "a number between 0 and 1")
+    if 0.0 < value < 1.0:
+        return value
+    hint = f"; did you mean {value / 100:g}?" if 1.0 < value < 100.0 else ""
+    raise ArgumentTypeError(f"{written} is not between 0 and 1{hint}")
+
+
+def number(written: str) -> float:
+    """Read a finite number."""
+    value = _number(written, "a number")
+    if math.isfinite(value):
+        return value
+    raise ArgumentTypeError(f"{written} is not a finite number")
+
+
+def _number(written: str, what: str) -> float:
+    try:
+        return float(written)
+    except ValueError:
+        raise ArgumentTypeError(f"{written!r} is not {what}") from None
+
+
+def positive(written: str) -> int:
+    """Read a whole number from 1 on."""
+    if written.isdecimal() and int(written) > 0:
+        return int(written)
+    raise ArgumentTypeError(f"{written!r} is not a positive whole number")
+
+
+def whole(written: str) -> int:
+    """Read a whole number from 0 on."""
+    if written.isdecimal():
+        return int(written)
+    raise ArgumentTypeError(f"{written!r} is not a whole number from 0 on")
+
+
+def separator(written: str) -> str:
+    r"""Read one character, a tab as ``\t``."""
+    value = {"\\t": "\t", "tab": "\t", "space": " "}.get(written, written)
+    if len(value) == 1:
+        return value
+    raise ArgumentTypeError(f"{written!r} is not one character (for a tab write '\\t')")

@@ -1,0 +1,13 @@
+"""The commands, one file each, in the order of ``ranef --help``.
+
+A field's own command is a file here and a line in `VERBS`. What commands share stands
+beside this folder; a file here imports no other and, at its top, nothing heavy.
+"""
+
+from __future__ import annotations
+
+from ranef.cli.verbs import compare, fit, plan, rank
+
+__all__ = ["VERBS"]
+
+VERBS = (fit.VERB, rank.VERB, compare.VERB, plan.VERB)

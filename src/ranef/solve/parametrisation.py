@@ -1,0 +1,311 @@
+"""Covariance parameters as they are reported, and as the core knows them.
+
+theta is what a user reads, phi what the search moves, Psi what both stand for, on the user's
+scale and on that of the core.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ranef import _core, covariance
+from ranef.design.terms import RandomTerm
+from ranef.errors import ModelError
+from ranef.solve.layout import Block, Grouped, Layout
+from ranef.solve.optimum import Face
+
+__all__ = ["Parametrisation", "Term", "factor_of", "terms_of"]
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Term:
+    """Where a random term lives in the core.
+
+    Attributes
+    ----------
+    term : RandomTerm
+    block : int
+        Its block.
+    first : int
+        Its first column within the block.
+    offset : int
+        Its first parameter in phi.
+    structure : covariance.Structure
+    basis : (r, r) float64 array
+        b_user = basis b_core.
+    """
+
+    term: RandomTerm
+    block: int
+    first: int
+    offset: int
+    structure: covariance.Structure
+    basis: Floats
+
+    @cached_property
+    def size(self) -> int:
+        return self.term.size
+
+    @cached_property
+    def count(self) -> int:
+        return self.structure.n_parameters
+
+    @cached_property
+    def columns(self) -> slice:
+        """Its columns within the block."""
+        return slice(self.first, self.first + self.size)
+
+    @cached_property
+    def inverse_basis(self) -> Floats:
+        return np.asarray(np.linalg.inv(self.basis), dtype=np.float64)
+
+    @cached_property
+    def units(self) -> Floats:
+        """Scale (k,) of each reported parameter: one over its column's size."""
+        scale = np.abs(np.diag(self.basis))
+        if self.term.structure == "us":
+            return scale[np.triu_indices(self.size)[1]]
+        if self.term.structure == "diag":
+            return scale
+        kinds = [p.kind for p in self.structure.parameters(self.term.names)]
+        return np.array([scale[0] if kind in ("sd", "loading") else 1.0 for kind in kinds])
+
+    def psi_user(self, psi: Floats) -> Floats:
+        """Relative covariance matrix of the user's effects, from a block's (r, r) matrix."""
+        out: Floats = self.basis @ psi[self.columns, self.columns] @ self.basis.T
+        return out
+
+    def gradient_user(self, G: Floats) -> Floats:
+        """Turn d criterion / d Psi of the core into that of the user's Psi."""
+        G = G[self.columns, self.columns]
+        out: Floats = self.inverse_basis.T @ G @ self.inverse_basis
+        return out
+
+    def theta(self, phi: Floats, psi: Floats, rank: int | None) -> Floats:
+        """Reported parameters: of phi, or for `us` of Psi with its rank."""
+        part = phi[self.offset : self.offset + self.count]
+        kind = self.term.structure
+        if kind == "us":
+            known = self.size if rank is None else rank
+            matrix = np.ascontiguousarray(self.psi_user(psi))
+            return _core.trapezoid(matrix, known)
+        if kind == "diag":
+            return np.abs(part * np.diag(self.basis))
+        return self.structure.from_phi(self._rescaled(self.basis[0, 0], part))
+
+    def phi(self, theta: Floats, rank: int | None = None) -> Floats:
+        """Parameters of the core for reported ones."""
+        kind = self.term.structure
+        if kind == "us":
+            inner = self.inverse_basis @ self.structure.psi(theta) @ self.inverse_basis.T
+            known = self.size if rank is None else rank
+            return _core.trapezoid(np.ascontiguousarray(inner), known)
+        if kind == "diag":
+            return np.asarray(theta / np.diag(self.basis))
+        return self._rescaled(1 / self.basis[0, 0], self.structure.to_phi(theta))
+
+    def core_phi(self, phi: Floats) -> Floats:
+        """Parameters of the core for the structure's own unbounded ones (not of `us`, `diag`)."""
+        return self._rescaled(1 / self.basis[0, 0], phi)
+
+    def _rescaled(self, scale: float, phi: Floats) -> Floats:
+        core = _core.Structure(
+            self.term.structure, self.size, self.term.rank or 0, _positions(self.term)
+        )
+        return core.rescale(float(scale), np.ascontiguousarray(phi))
+
+
+def _positions(term: RandomTerm) -> Floats:
+    """Coordinates of a term's columns, (r, 0) where it has none."""
+    if term.positions is None:
+        return np.empty((term.size, 0))
+    return np.ascontiguousarray(term.positions, dtype=np.float64)
+
+
+@dataclass(frozen=True, eq=False)
+class Parametrisation:
+    """Reported covariance parameters and those of the core.
+
+    Attributes
+    ----------
+    blocks : tuple of Block
+    layout : Layout
+    terms : tuple of Term
+        In formula order.
+    """
+
+    blocks: tuple[Block, ...]
+    layout: Layout
+    terms: tuple[Term, ...]
+
+    def theta(self, phi: Floats, psi: list[Floats], ranks: dict[int, int]) -> Floats:
+        """Reported parameters in formula order."""
+        parts = [t.theta(phi, psi[t.block], ranks.get(i)) for i, t in enumerate(self.terms)]
+        return np.concatenate(parts)
+
+    def phi(self, theta: Floats, ranks: dict[int, int]) -> Floats:
+        """Parameters of the core for reported ones."""
+        out = np.empty(sum(t.count for t in self.terms))
+        for (i, t), part in zip(enumerate(self.terms), self.split(theta), strict=True):
+            out[t.offset : t.offset + t.count] = t.phi(part, ranks.get(i))
+        return out
+
+    def psis(self, theta: Floats) -> list[Floats]:
+        """Relative covariance matrix of each term's effects."""
+        return [t.structure.psi(p) for t, p in zip(self.terms, self.split(theta), strict=True)]
+
+    def covariances(self, psi: Sequence[Floats], sigma2: float = 1.0) -> tuple[Floats, ...]:
+        """Covariance matrix of each term's effects, of Psi of each block."""
+        return tuple(sigma2 * term.psi_user(psi[term.block]) for term in self.terms)
+
+    def modes(self, by_block: Sequence[Floats], scale: float = 1.0) -> tuple[Floats, ...]:
+        """Effects (q, r) of each term, of those of each block."""
+        return tuple(scale * by_block[term.block][:, term.columns] for term in self.terms)
+
+    def split(self, theta: Floats) -> list[Floats]:
+        """Cut reported parameters by term."""
+        parts, first = [], 0
+        for term in self.terms:
+            parts.append(theta[first : first + term.count])
+            first += term.count
+        return parts
+
+    def checked(self, start: Floats) -> Floats:
+        """Return a user's theta to start from."""
+        theta = np.asarray(start, dtype=np.float64)
+        count = sum(term.count for term in self.terms)
+        if theta.shape != (count,) or not np.all(np.isfinite(theta)):
+            raise ModelError(f"start must hold {count} finite numbers, one for each entry of theta")
+        return theta
+
+    @property
+    def order(self) -> list[int]:
+        """Index of the random term for each term of the core, in the core's order."""
+        return [i for block in self.blocks for i in block.terms]
+
+    def slopes(self, theta: Floats) -> list[Floats]:
+        """Derivatives (k, r, r) of each term's Psi with respect to its own theta."""
+        pairs = zip(self.terms, self.split(theta), strict=True)
+        return [term.structure.derivatives(part) for term, part in pairs]
+
+    def chain_rule(self, slopes: list[Floats], psi_gradient: list[Floats]) -> Floats:
+        """Turn d criterion / d Psi into the gradient in the reported parameters."""
+        parts = [
+            np.einsum("kij,ij->k", slope, term.gradient_user(psi_gradient[term.block]))
+            for term, slope in zip(self.terms, slopes, strict=True)
+        ]
+        return np.concatenate(parts)
+
+    def free_entries(self, theta: Floats, ranks: dict[int, int]) -> NDArray[np.bool_]:
+        """Which entries of theta are free where some terms have less than full rank, (k,)."""
+        parts = []
+        for i, (term, part) in enumerate(zip(self.terms, self.split(theta), strict=True)):
+            kept = np.ones(len(part), dtype=np.bool_)
+            if i in ranks and term.term.structure == "us":
+                columns = np.repeat(np.arange(term.size), np.arange(term.size, 0, -1))
+                kept = columns < ranks[i]
+            elif term.term.structure != "us":
+                kept = term.structure.free(part)
+            parts.append(kept)
+        return np.concatenate(parts)
+
+    def room(self, theta: Floats) -> Floats:
+        """Distance (k,) of each entry of theta to where its range ends, inf where it does not."""
+        parts = []
+        for term, part in zip(self.terms, self.split(theta), strict=True):
+            ends = np.full(len(part), np.inf)
+            for j, parameter in enumerate(term.structure.parameters(term.term.names)):
+                if parameter.kind == "corr":
+                    ends[j] = 1 - abs(part[j])
+                    if term.term.structure in ("cs", "homcs") and part[j] < 0:
+                        ends[j] = part[j] + 1 / (term.size - 1)
+            parts.append(ends)
+        return np.concatenate(parts)
+
+    def end(self, search: dict[str, Any]) -> tuple[Floats, tuple[Face, ...]]:
+        """Return theta at the end of a search, and the boundaries it lies on."""
+        order = self.order
+        ranks = {order[number]: int(rank) for number, rank, _ in search["faces"]}
+        theta = self.theta(search["phi"], search["psi"], ranks)
+        parts = self.split(theta)
+        faces = [
+            _face(self.terms[i], i, parts[i], int(rank), float(curvature))
+            for i, (_, rank, curvature) in zip(ranks, search["faces"], strict=True)
+        ]
+        for i, (term, part) in enumerate(zip(self.terms, parts, strict=True)):
+            if i not in ranks and term.term.structure not in ("us", "diag"):
+                faces += _edge(term, i, part, search["hessian"])
+        return theta, tuple(faces)
+
+
+def factor_of(spec: Grouped, block: Block) -> dict[str, Any]:
+    """One block as the core takes it."""
+    terms = [spec.terms[i] for i in block.terms]
+    z = terms[0].z if len(terms) == 1 else np.hstack([t.z for t in terms])
+    out: dict[str, Any] = {
+        "codes": np.ascontiguousarray(block.factor.codes, dtype=np.int32),
+        "z": np.ascontiguousarray(z, dtype=np.float64),
+        "levels": block.factor.n_levels,
+        "terms": [
+            {
+                "structure": t.structure,
+                "size": t.size,
+                "rank": t.rank or 0,
+                "positions": _positions(t),
+            }
+            for t in terms
+        ],
+    }
+    if block.kernel:
+        kernel = terms[0].kernel
+        assert kernel is not None
+        out["kernel"] = np.ascontiguousarray(covariance.lower_factor(kernel))
+    return out
+
+
+def terms_of(
+    spec: Grouped, blocks: tuple[Block, ...], core: _core.Problem | _core.GeneralisedProblem
+) -> tuple[Term, ...]:
+    """Where each random term lives in the core."""
+    placed: dict[int, Term] = {}
+    offset = 0
+    for b, block in enumerate(blocks):
+        first = 0
+        for position, i in enumerate(block.terms):
+            term = spec.terms[i]
+            structure = covariance.structure(
+                term.structure, term.size, rank=term.rank, positions=term.positions
+            )
+            placed[i] = Term(term, b, first, offset, structure, core.basis(b, position))
+            first += term.size
+            offset += structure.n_parameters
+    return tuple(placed[i] for i in range(len(spec.terms)))
+
+
+def _face(term: Term, index: int, theta: Floats, rank: int, curvature: float) -> Face:
+    words = term.structure.boundary(theta, term.term.names)
+    text = "; ".join(words) if words else f"rank {rank} of {term.size}"
+    return Face(index, rank, term.size, text, curvature)
+
+
+def _edge(term: Term, index: int, theta: Floats, hessian: Floats) -> list[Face]:
+    """Find a structured term at the end of a parameter's range (a correlation of one, say).
+
+    Such an end is an ordinary stationary point of phi: what proves it is the
+    curvature there.
+    """
+    words = term.structure.boundary(theta, term.term.names)
+    if not words:
+        return []
+    rank = int(np.linalg.matrix_rank(term.structure.psi(theta), hermitian=True))
+    stuck = term.offset + np.flatnonzero(~term.structure.free(theta))
+    curvature = min((float(hessian[j, j]) for j in stuck), default=0.0)
+    return [Face(index, rank, term.size, "; ".join(words), curvature)]

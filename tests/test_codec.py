@@ -57,14 +57,14 @@ class Clustered:
 
 
 @dataclass(frozen=True, eq=False)
-class ClusteredFit:
+class ToyFit:
     """A kind of fit that `ranef` does not know."""
 
     estimate: Clustered
     frame: Origin
     labels: tuple[str, ...]
 
-    file_kind = "clustered"
+    file_kind = "toy"
 
     def __reduce__(self):
         return saving.from_bytes, (saving.to_bytes(self),)
@@ -80,7 +80,7 @@ register(
         "working": "n n",
     },
 )
-register(ClusteredFit, shapes={"labels": "P", "estimate.names": "P"})
+register(ToyFit, shapes={"labels": "P", "estimate.names": "P"})
 
 
 def made(**changed):
@@ -102,7 +102,7 @@ def made(**changed):
     )
     table = Table.of(pd.DataFrame({"x": rng.normal(size=n), "g": codes}))
     frame = Origin.of(table, Accounting(n), ["x", "g"])
-    return ClusteredFit(replace(estimate, **changed), frame, ("one", "two"))
+    return ToyFit(replace(estimate, **changed), frame, ("one", "two"))
 
 
 def assert_equal(one: Bundle, two: Bundle):
@@ -117,7 +117,7 @@ def test_a_new_kind_of_fit_saves_by_registration_alone(tmp_path):
     fit = made()
     saving.save(fit, tmp_path / "a.ranef")
     back = ranef.load(tmp_path / "a.ranef")
-    assert type(back) is ClusteredFit
+    assert type(back) is ToyFit
     assert_equal(encode(back), encode(fit))
     assert back.estimate.link is Link.LOGIT
     assert back.estimate.place == (7, "seven")
@@ -152,7 +152,7 @@ def test_shapes_that_disagree_are_refused(change, words):
 
 
 def test_shapes_of_the_whole_reach_into_its_parts():
-    with pytest.raises(FileError, match=r"estimate\.names of clustered has shape"):
+    with pytest.raises(FileError, match=r"estimate\.names of toy has shape"):
         again(replace(made(), labels=("one",)))
 
 
@@ -227,7 +227,7 @@ def test_fields_that_a_class_does_not_have_are_refused():
 
 
 @pytest.mark.parametrize(
-    "name", [None, 5, "Estimate", "Unregistered", "builtins.eval", "clustered"]
+    "name", [None, 5, "Estimate", "Unregistered", "builtins.eval", "toy"]
 )
 def test_only_registered_classes_that_fit_are_made(name):
     saved = stored(made().estimate)
@@ -262,7 +262,7 @@ def test_what_is_not_registered_is_not_saved():
 
 
 def test_a_name_belongs_to_one_class():
-    with pytest.raises(ValueError, match="'Accounting' is the name of Accounting in files"):
+    with pytest.raises(ValueError, match=r"'Accounting' is the name of .*\.Accounting in files"):
         register(Unregistered, "Accounting")
     assert RECORDS["Accounting"].cls is Accounting
 

@@ -21,10 +21,14 @@ __all__ = [
     "generator",
     "mapping",
     "number",
+    "offset",
     "optional_flag",
     "path",
     "start",
+    "unit",
 ]
+
+KINDS = ("typical", "population")
 
 
 def formula(value: Any) -> str:
@@ -128,3 +132,22 @@ def _typed(value: Any) -> str:
     text = repr(value)
     text = text if len(text) <= 40 else text[:37] + "..."
     return f"{type(value).__name__} ({text})" if "\n" not in text else type(value).__name__
+
+
+def unit(
+    kind: str | None, levels: Mapping[str, Any] | None
+) -> tuple[str | None, Mapping[str, Any]]:
+    """Check which kind of rows is meant: ``"unit"`` where one level is named."""
+    if kind is not None:
+        kind = choice("kind", kind, KINDS)
+    levels = mapping("unit", levels, "{'ward': 'A'}")
+    if levels and kind is not None:
+        raise ModelError("unit= asks for one level's own means, which are of no other kind")
+    return ("unit" if levels else kind), levels
+
+
+def offset(value: Any) -> float | None:
+    """Check an offset that stands in place of the rows' own."""
+    if value is not None and not (isinstance(value, int | float) and np.isfinite(value)):
+        raise ModelError(f"offset must be a finite number, not {value!r}")
+    return None if value is None else float(value)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ranef.derivatives.generalised import solution
 from ranef.derivatives.linear import differences, level_rows, solved
 from ranef.errors import ModelError
-from ranef.solve.assembly import Assembly
+from ranef.solve.assembly import ALWAYS_THERE, Assembly
 from ranef.solve.parametrisation import Parametrisation
 from ranef.solve.resources import available_memory
 
@@ -72,7 +72,8 @@ def _read(found: tuple[Any, ...], order: int) -> Whitened:
 
 def _check_memory(assembly: Parametrisation, rows: int) -> None:
     """Refuse what does not fit, before anything is allocated."""
-    needed, free_bytes = 24 * rows * assembly.layout.order, available_memory()
+    needed = 24 * rows * assembly.layout.order
+    free_bytes = available_memory() if needed > ALWAYS_THERE else None
     if free_bytes is not None and needed > free_bytes:
         raise ModelError(
             f"the joint posterior of {rows:,} numbers needs about {needed / 1e9:.1f} GB (a dense "
@@ -103,7 +104,8 @@ def _whitened_at(
     _check_memory(assembly, len(X))
     codes, z, _ = level_rows(assembly, estimate.covariances, len(X), random)
     inner = np.ascontiguousarray(X @ assembly.fixed.transform)
-    found = assembly.core.half_solves(assembly.response(), estimate.reml, phi, codes, z, inner)
+    response = solved(estimate).at[0]
+    found = assembly.core.half_solves(response, estimate.reml, phi, codes, z, inner)
     return _read(found, found[4].shape[1] - inner.shape[1])
 
 

@@ -290,8 +290,8 @@ def prediction_variance_derivatives(
     inner = np.ascontiguousarray(X @ assembly.fixed.transform)
 
     def variance(at: Floats) -> Floats:
-        codes, z, new = level_rows(assembly, assembly.psis(at), len(X), random)
-        phi = assembly.phi(at, ranks)
+        psis, phi = assembly.psis(at), assembly.phi(at, ranks)
+        codes, z, new = level_rows(assembly, psis, len(X), random)
         forms: Floats = assembly.core.quadratic_forms(y, reml, phi, codes, z, inner) + new
         return forms
 

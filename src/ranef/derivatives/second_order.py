@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from ranef.derivatives.linear import at_end, solved
 from ranef.errors import ModelError
+from ranef.solve.assembly import ALWAYS_THERE
 from ranef.solve.parametrisation import Term
 from ranef.solve.resources import available_memory
 
@@ -28,7 +29,6 @@ Floats = NDArray[np.float64]
 
 SPANNED = 1e-9
 """A part of a matrix below this, relative to it, is rounding."""
-ALWAYS_THERE = 50_000_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,8 +165,8 @@ class _Questions:
             inside = kept > 0
             first = len(self.directions)
             derivatives = term.structure.derivatives(theta)[inside]
-            self.directions += [self._placed(term, D) for D in derivatives]
             second = term.structure.second_derivatives(theta)[np.ix_(inside, inside)]
+            self.directions += [self._placed(term, D) for D in derivatives]
             own = slice(first, len(self.directions))
             flat = i in ranks and term.term.structure == "us"
             self.parts.append(_Part(term, own, derivatives, second, flat))

@@ -106,6 +106,7 @@ class Builder:
             tuple(name for name in model.names if name in columns),
             answer.kind,
         )
+        vars(recipe)["model"] = model  # as `Recipe.model` would read it again
         return Specification(
             formula=model.text,
             response=answer.name,

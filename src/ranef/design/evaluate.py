@@ -33,7 +33,7 @@ from ranef.formula.syntax import (
     Unary,
 )
 from ranef.tables import Table
-from ranef.tables.columns import Column
+from ranef.tables.table import Column
 
 __all__ = ["CONSTANTS", "TableScope", "evaluate", "unknown_column"]
 

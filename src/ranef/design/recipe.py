@@ -188,7 +188,9 @@ class Recipe:
         z : (N, r) float64 array
             NaN in rows where a column is missing.
         """
-        return self.levels_of(data, term), self.random_columns(data, term)
+        recipe, frame = self.random_recipes[term], self._frame(data)
+        codes = self._codes(frame, recipe.factor)
+        return codes, term_columns(recipe, self.model.bars[recipe.bar], frame)
 
     def random_columns(
         self, data: Any, term: int, held: Mapping[str, Floats] | None = None

@@ -28,7 +28,7 @@ from ranef.formula.model import Model, Terms
 from ranef.formula.syntax import Call, Name, Node, walk
 from ranef.tables import Table, reads_as_number
 from ranef.tables.accounting import Accounting
-from ranef.tables.columns import read_column
+from ranef.tables.table import read_column
 
 __all__ = ["Frame"]
 

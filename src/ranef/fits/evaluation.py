@@ -53,8 +53,7 @@ class Redundancy:
     @classmethod
     def of(cls, spec: Specification, frame: Origin) -> Redundancy:
         """Read it off the rows in the model."""
-        frame.rows_used()
-        X = spec.recipe.fixed(frame.data, redundant=True)[0]
+        X = spec.recipe.fixed(frame.columns, redundant=True)[0]
         X = X if frame.accounting.kept is None else X[frame.accounting.kept]
         kept = np.array(spec.recipe.kept, dtype=np.intp)
         left_out = np.setdiff1d(np.arange(X.shape[1]), kept)

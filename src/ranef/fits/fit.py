@@ -41,10 +41,9 @@ from ranef.storage import saving
 from ranef.tables import Table, make_table
 from ranef.tables.origin import Origin, matrix, vector
 
-__all__ = ["COMPONENTS", "TYPES", "Averaging", "Fit", "checked_offset", "checked_unit"]
+__all__ = ["COMPONENTS", "TYPES", "Averaging", "Fit"]
 
 Floats = NDArray[np.float64]
-KINDS = ("typical", "population")
 TYPES = ("response", "link", "prob", "mean_class")
 COMPONENTS = ("conditional", "zero", "dispersion", "response")
 
@@ -55,25 +54,6 @@ class Averaging(Protocol):
     def means(
         self, rows: Rows, weights: Floats, groups: NDArray[np.intp], *, kind: str, type: str
     ) -> Means: ...
-
-
-def checked_unit(
-    kind: str | None, unit: Mapping[str, Any] | None
-) -> tuple[str | None, Mapping[str, Any]]:
-    """Check which kind of rows is meant: ``"unit"`` where one level is named."""
-    if kind is not None:
-        kind = arguments.choice("kind", kind, KINDS)
-    unit = arguments.mapping("unit", unit, "{'ward': 'A'}")
-    if unit and kind is not None:
-        raise ModelError("unit= asks for one level's own means, which are of no other kind")
-    return ("unit" if unit else kind), unit
-
-
-def checked_offset(offset: Any) -> float | None:
-    """Check an offset that stands in place of the rows' own."""
-    if offset is not None and not (isinstance(offset, int | float) and np.isfinite(offset)):
-        raise ModelError(f"offset must be a finite number, not {offset!r}")
-    return None if offset is None else float(offset)
 
 
 class Fit(ReaderNames, ABC):
@@ -327,11 +307,11 @@ class Fit(ReaderNames, ABC):
             raise ModelError(f"the model has no component {component!r}; it has 'conditional'")
         if unit:
             raise ModelError("unit= is for fits with random effects; this one has none")
-        checked_unit(kind, None)
+        arguments.unit(kind, None)
         self.method(df)
         if type is not None:
             type = arguments.choice("type", type, TYPES)
-        number = checked_offset(offset)
+        number = arguments.offset(offset)
         return Estimand("conditional", self.type_of(type), "typical", df, {}, number)
 
     def type_of(self, type: str | None) -> str:
@@ -374,7 +354,7 @@ class Fit(ReaderNames, ABC):
 
     def rows_for(self, new: Any, kind: str) -> tuple[Rows, Origin]:
         """Read a table for averages of one kind."""
-        arguments.choice("kind", kind, KINDS)
+        arguments.choice("kind", kind, arguments.KINDS)
         return read_rows(self.parts, Table.of(new), None)
 
     def means(
@@ -421,7 +401,7 @@ class Fit(ReaderNames, ABC):
         df : str, optional
             Method of the degrees of freedom, as in `tidy`.
         """
-        arguments.choice("kind", kind, KINDS)
+        arguments.choice("kind", kind, arguments.KINDS)
         rows, frame = self._rows(new)
         found = self._predicted(rows, type, df, conf_level)
         if conf_level is None:
@@ -450,7 +430,7 @@ class Fit(ReaderNames, ABC):
 
     def fitted(self, kind: str = "typical") -> Any:
         """Return fitted means, one a row of the user's table; NaN where a row was dropped."""
-        arguments.choice("kind", kind, KINDS)
+        arguments.choice("kind", kind, arguments.KINDS)
         return self.frame.column(self._means, "fitted")
 
     @property

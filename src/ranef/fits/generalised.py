@@ -13,7 +13,7 @@ from ranef import arguments
 from ranef.description import tables
 from ranef.description.mixed import GeneralisedDescription
 from ranef.errors import ModelError
-from ranef.fits.fit import COMPONENTS, TYPES, checked_offset, checked_unit
+from ranef.fits.fit import COMPONENTS, TYPES
 from ranef.fits.mixed import MixedFit
 from ranef.fits.protocol import Estimand
 from ranef.inference.effects.generalised_effects import posterior_means
@@ -142,8 +142,8 @@ class GeneralisedFit(MixedFit):
         """Check what is asked of rows, and fill in what it leaves open."""
         component = arguments.choice("component", component, COMPONENTS)
         type = None if type is None else arguments.choice("type", type, TYPES)
-        kind, unit = checked_unit(kind, unit)
-        number = checked_offset(offset)
+        kind, unit = arguments.unit(kind, unit)
+        number = arguments.offset(offset)
         self.method(df)
         there = {c.name for c in self.estimate.components} | {"response"}
         if component not in there:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ranef import arguments
 from ranef.description.mixed import LinearDescription
 from ranef.errors import ModelError
-from ranef.fits.fit import COMPONENTS, TYPES, checked_offset, checked_unit
+from ranef.fits.fit import COMPONENTS, TYPES
 from ranef.fits.mixed import MixedFit
 from ranef.fits.protocol import Estimand
 from ranef.formula.transformation import response_link
@@ -68,8 +68,8 @@ class LinearFit(MixedFit):
         if component != "conditional":
             raise ModelError(f"a linear mixed model has no component {component!r}; leave it out")
         type = "link" if type is None else arguments.choice("type", type, TYPES)
-        kind, unit = checked_unit(kind, unit)
-        number = checked_offset(offset)
+        kind, unit = arguments.unit(kind, unit)
+        number = arguments.offset(offset)
         self.method(df)
         if type not in ("link", "response"):
             raise ModelError(f"type={type!r} is for categories; a linear mixed model has none")

@@ -483,15 +483,16 @@ class MixedFit(LikelihoodFit):
         1    0.140...
         Name: estimate, dtype: float64
         """
+        inference, places = self.inference, None
+        inference.method(df)
         kind = arguments.choice("kind", kind, KINDS)
-        type = arguments.choice("type", type, self.inference.types)
-        self.method(df)
+        type = arguments.choice("type", type, inference.types)
         policy = arguments.choice("new_levels", new_levels, NEW_LEVELS)
         new_observation = arguments.choice("interval", interval, ("mean", "new")) == "new"
         if conf_level is None and new_observation:
             raise ModelError("interval='new' needs a conf_level, such as conf_level=0.95")
         level = None if conf_level is None else arguments.conf_level(conf_level)
-        inference, places = self.inference, None
+        generator = arguments.generator(rng)
         if history is not None:
             check_history(kind)
             observed, places = history_of(self.estimate, history)
@@ -510,7 +511,7 @@ class MixedFit(LikelihoodFit):
                 rows = settled(parts, rows, table, frame, policy)
         found = inference.predict(
             rows, kind, type, conf_level=level, new=new_observation, df=df,
-            rng=arguments.generator(rng),
+            rng=generator,
         )  # fmt: skip
         columns = {name: values for name, values in vars(found).items() if values is not None}
         if type == "class":

@@ -45,7 +45,7 @@ def read_rows(
     weights : bool
         Read the precision weights of new observations.
     """
-    table = Table.of(new)
+    table = new if isinstance(new, Table) else Table.of(new)
     read = {name: _all_rows(spec, table, effects) for name, spec in parts.items()}
     kept = np.logical_and.reduce([own for _, own in read.values()])
     recipe = parts[CONDITIONAL].recipe

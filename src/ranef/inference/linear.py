@@ -80,7 +80,9 @@ class LinearInference(Inference):
         return self.usual_df if df is None else degrees.check_method(df)
 
     def covariance(self, df: str | None = None) -> Floats:
-        return degrees.METHODS[self.method(df)].covariance(self.estimate)
+        method = degrees.METHODS[self.method(df)]
+        given_theta = method.covariance is None
+        return self.estimate.coefficient_vcov if given_theta else method.of(self.estimate)
 
     def degrees(self, L: Floats, df: str | None = None) -> Floats:
         return degrees.degrees_of_freedom(self.estimate, L, self.method(df), self._known)

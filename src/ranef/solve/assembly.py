@@ -22,7 +22,7 @@ from ranef.solve.layout import Layout, choose_layout
 from ranef.solve.parametrisation import Parametrisation, factor_of, terms_of
 from ranef.solve.resources import available_cores, available_memory, hold_blas, use_lapack
 
-__all__ = ["Assembly", "assemble", "check_memory", "scale_fixed"]
+__all__ = ["ALWAYS_THERE", "Assembly", "assemble", "check_memory", "scale_fixed"]
 
 Floats = NDArray[np.float64]
 

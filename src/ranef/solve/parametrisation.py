@@ -222,12 +222,14 @@ class Parametrisation:
         parts = []
         for term, part in zip(self.terms, self.split(theta), strict=True):
             ends = np.full(len(part), np.inf)
+            parts.append(ends)
+            if term.term.structure in ("us", "diag"):
+                continue
             for j, parameter in enumerate(term.structure.parameters(term.term.names)):
                 if parameter.kind == "corr":
                     ends[j] = 1 - abs(part[j])
                     if term.term.structure in ("cs", "homcs") and part[j] < 0:
                         ends[j] = part[j] + 1 / (term.size - 1)
-            parts.append(ends)
         return np.concatenate(parts)
 
     def end(self, search: dict[str, Any]) -> tuple[Floats, tuple[Face, ...]]:

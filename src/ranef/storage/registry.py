@@ -95,8 +95,12 @@ def register(
         A dataclass to save instead: ``of(value)`` makes it, ``restored()`` goes back.
     """
     name = str(name or getattr(cls, "file_kind", cls.__name__))
-    if name in RECORDS and RECORDS[name].cls.__qualname__ != cls.__qualname__:
-        raise ValueError(f"{name!r} is the name of {RECORDS[name].cls.__qualname__} in files")
+    known = RECORDS[name].cls if name in RECORDS else cls
+    if (known.__module__, known.__qualname__) != (cls.__module__, cls.__qualname__):
+        raise ValueError(
+            f"{name!r} is the name of {known.__module__}.{known.__qualname__} in files; "
+            "register the other class by another name"
+        )
     RECORDS[name] = Record(cls, name, shapes or {}, derived or {}, check, stand_in)
 
 

@@ -7,8 +7,7 @@ arrives.
 """
 
 from ranef.tables.codes import reads_as_number
-from ranef.tables.columns import Repeated
 from ranef.tables.make import make_table
-from ranef.tables.table import Table
+from ranef.tables.table import Repeated, Table
 
 __all__ = ["Repeated", "Table", "make_table", "reads_as_number"]

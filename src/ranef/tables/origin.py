@@ -46,14 +46,19 @@ class Origin:
     def of(cls, table: Table, accounting: Accounting, columns: Iterable[str] = ()) -> Origin:
         return cls(table.library, table.index, accounting, table.snapshot(columns))
 
-    def rows_used(self) -> dict[str, Any]:
-        """Return the columns that the formulas use, of the rows in the model."""
+    @property
+    def columns(self) -> Table:
+        """The columns that the formulas use, all rows; refused where a file has not kept them."""
         if self.data is None:
             raise ModelError(
                 "the fit comes from a file that does not hold the columns of its table; "
                 "fit the model again, or hand the table over"
             )
-        return self.data.mapping(self.accounting.kept)
+        return self.data
+
+    def rows_used(self) -> dict[str, Any]:
+        """Return the columns that the formulas use, of the rows in the model."""
+        return self.columns.mapping(self.accounting.kept)
 
     def expand(self, values: NDArray[Any]) -> NDArray[Any]:
         """Put values of the used rows (n_used, ...) in their places, NaN or None elsewhere."""

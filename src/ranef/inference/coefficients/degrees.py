@@ -48,15 +48,19 @@ class Method:
         (estimate, L, parameters) -> (q,) degrees of freedom of each row's t test.
     joint : callable
         (estimate, L, parameters) -> `ScaledF` of the q independent rows together.
-    covariance : callable
-        estimate -> (p, p) covariance of the coefficients.
+    covariance : callable or None
+        estimate -> (p, p) covariance of the coefficients; None for that given theta.
     """
 
     words: str
     joint_words: str
     rows: Callable[[LinearEstimate, Floats, Parameters], Floats]
     joint: Callable[[LinearEstimate, Floats, Parameters], ScaledF]
-    covariance: Callable[[LinearEstimate], Floats] = lambda estimate: estimate.coefficient_vcov
+    covariance: Callable[[LinearEstimate], Floats] | None = None
+
+    def of(self, estimate: LinearEstimate) -> Floats:
+        """The covariance of the coefficients."""
+        return estimate.coefficient_vcov if self.covariance is None else self.covariance(estimate)
 
 
 def check_method(method: str) -> str:

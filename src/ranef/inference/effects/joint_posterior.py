@@ -60,6 +60,12 @@ class Posterior:
         return np.asarray(own + np.einsum("nd,nd->n", self.dense, self.dense))
 
     @property
+    def spread(self) -> float:
+        """Trace of (I - J / q) V: expected squared deviation from the mean of the q."""
+        chain, dense = np.asarray(self.chain.mean(axis=0)).ravel(), self.dense.mean(axis=0)
+        return float(self.variance.sum() - len(self.mean) * (chain @ chain + dense @ dense))
+
+    @property
     def sd(self) -> Floats:
         """Standard deviations, (N,)."""
         return np.asarray(np.sqrt(self.variance))

@@ -85,7 +85,7 @@ def predict(
     if new:
         given = given + estimate.sigma**2 / (1.0 if rows.weights is None else rows.weights)
     if not uses_random and not new:
-        vcov = METHODS[df].covariance(estimate)
+        vcov = METHODS[df].of(estimate)
         given = np.sum(rows.X @ vcov * rows.X, axis=1)
         nu = degrees_of_freedom(estimate, rows.X, df, parameters)
         return interval_of(value, given, nu, conf_level)

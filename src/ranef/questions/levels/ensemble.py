@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["constrained", "mixture_quantiles", "pooled_quantiles", "triple_goal"]
+__all__ = ["constrained", "exceeds", "mixture_quantiles", "pooled_quantiles", "triple_goal"]
 
 Floats = NDArray[np.float64]
 
@@ -99,3 +99,19 @@ def pooled_quantiles(values: Floats) -> Floats:
     """Quantiles at (2 j - 1) / (2 q) of all draws (n, q) together."""
     q = values.shape[1]
     return np.asarray(np.quantile(values, (2 * np.arange(1, q + 1) - 1) / (2 * q)))
+
+
+def exceeds(gap: Floats, sd: Floats) -> Floats:
+    """Probability that a normal number of this mean and sd is positive; 1/2 if both are 0.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> exceeds(np.array([0.0, 1.0, 0.0]), np.array([1.0, 0.0, 0.0]))
+    array([0.5, 1. , 0.5])
+    """
+    from scipy.special import ndtr
+
+    certain = sd <= 0
+    z = np.divide(gap, sd, out=np.zeros(np.broadcast(gap, sd).shape), where=~certain)
+    return np.asarray(np.where(certain, (1 + np.sign(gap)) / 2, ndtr(z)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,13 +43,13 @@ class FactorEffects:
     def n_levels(self) -> int:
         return self.estimate.factors[self.factor].n_levels
 
-    @property
+    @cached_property
     def terms(self) -> tuple[int, ...]:
         """The random terms of the part that have the factor."""
         places = range(self.part.terms.start, self.part.terms.stop)
         return tuple(t for t in places if self.estimate.terms[t].factor == self.factor)
 
-    @property
+    @cached_property
     def names(self) -> tuple[str, ...]:
         """The m coefficients that vary over the levels."""
         terms = self.estimate.terms

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -38,7 +39,7 @@ class Place:
     factor: int
     part: Component
 
-    @property
+    @cached_property
     def effects(self) -> FactorEffects:
         return FactorEffects(self.fit.estimate, self.part, self.factor)
 
@@ -46,12 +47,12 @@ class Place:
     def group(self) -> str:
         return self.fit.factors[self.factor].name
 
-    @property
+    @cached_property
     def levels(self) -> Sequence[Any]:
         """Labels in the user's order and type."""
         return self.fit.factors[self.factor].levels
 
-    @property
+    @cached_property
     def names(self) -> tuple[str, ...]:
         """Coefficients that vary over the levels."""
         return self.effects.names

@@ -18,11 +18,11 @@ from ranef.errors import ModelError
 from ranef.inference.effects.joint_posterior import Posterior
 from ranef.questions.levels.ensemble import (
     constrained,
+    exceeds,
     mixture_quantiles,
     pooled_quantiles,
     triple_goal,
 )
-from ranef.questions.levels.normal import exceeds
 
 __all__ = ["Ranks", "pairwise", "pairwise_of_draws", "ranks", "ranks_of_draws"]
 
@@ -149,7 +149,7 @@ def ranks(
     """
     from scipy.special import ndtri
 
-    q, sd = len(posterior.mean), posterior.sd
+    q, sd, spread = len(posterior.mean), posterior.sd, posterior.spread
     drawn = _ranked(q, draws, conf_level, k, lambda n: posterior.draws(n, rng), rng)
     exact = q <= MOST_PAIRS
     expected = drawn.expected
@@ -168,16 +168,9 @@ def ranks(
         bottom=drawn.bottom,
         above=None if threshold is None else exceeds(posterior.mean - threshold, sd),
         triple_goal=triple_goal(expected, mixture_quantiles(posterior.mean, sd)),
-        constrained=constrained(posterior.mean, _spread(posterior)),
+        constrained=constrained(posterior.mean, spread),
         exact=exact,
     )
-
-
-def _spread(posterior: Posterior) -> float:
-    """Trace of (I - J / q) V: expected squared deviation from the mean of the list."""
-    centre = np.asarray(posterior.chain.mean(axis=0)).ravel(), posterior.dense.mean(axis=0)
-    q = len(posterior.mean)
-    return float(posterior.variance.sum() - q * (centre[0] @ centre[0] + centre[1] @ centre[1]))
 
 
 def ranks_of_draws(

@@ -24,6 +24,7 @@ from ranef.families import Binomial, Family, Gaussian
 from ranef.families.counts import Count
 from ranef.inference.protocol import Inference
 from ranef.models.records import CONDITIONAL, Estimate
+from ranef.questions.levels.ensemble import exceeds
 from ranef.questions.levels.level_effects import FactorEffects
 from ranef.questions.levels.limits import (
     binomial_limits,
@@ -31,7 +32,6 @@ from ranef.questions.levels.limits import (
     normal_limits,
     poisson_limits,
 )
-from ranef.questions.levels.normal import exceeds
 
 __all__ = ["REFERENCES", "Ratios", "ratios"]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,22 +11,19 @@ from numpy.typing import NDArray
 
 from ranef import arguments
 from ranef.errors import DataError, ModelError
-from ranef.inference.coefficients.functions import Functions
 from ranef.questions.means.answers import MarginalMeans
-from ranef.questions.means.evaluated_grid import (
+from ranef.questions.means.grid import (
     EvaluatedGrid,
     categories_variable,
     evaluated_grid,
     grid_of,
     placed,
     read_estimand,
+    unknown_variable,
 )
-from ranef.questions.means.grid import interacting, unknown_variable
 from ranef.questions.means.joint_tests import JointTests
 from ranef.questions.means.multiplicity import check_adjustment
-from ranef.questions.means.numbers import averaged
 from ranef.questions.means.specs import Specs, names_of, read_specs
-from ranef.questions.means.words import means_notes, quantity_of
 
 __all__ = ["MeansSettings", "emmeans", "joint_tests", "means_of"]
 
@@ -169,7 +166,7 @@ def means_of(
 ) -> MarginalMeans:
     """Average the rows of a grid over the variables that are not named."""
     weights = settings.weights
-    functions = _averaged(grid, (*specs.factors, *specs.by), weights)
+    functions = grid.averaged((*specs.factors, *specs.by), weights)
     if grid.scale != grid.link:
         functions = functions.back(grid.link).transformed(grid.scale)
     means = MarginalMeans(
@@ -180,45 +177,13 @@ def means_of(
         link=grid.scale if slope is None else "identity",
         conf_level=settings.conf_level,
         adjust=settings.adjust,
-        quantity=quantity_of(grid, slope),
-        slopes=slope is not None,
+        slope=slope,
         rng=settings.rng,
         weights=weights if isinstance(weights, str) else "given",
     )
-    means = replace(means, notes=means_notes(means, _misleading(grid, specs)))
     if specs.method is None:
         return means
     return replace(means, comparisons=means.contrasts(specs.method))
-
-
-def _averaged(grid: EvaluatedGrid, names: Sequence[str], weights: str | Floats) -> Functions:
-    over = [name for name in grid.names if name not in names]
-    cells, size = grid.numbered(names)
-    return averaged(grid.rows, cells, _row_weights(grid, over, weights), size)
-
-
-def _row_weights(grid: EvaluatedGrid, over: Sequence[str], weights: str | Floats) -> Floats:
-    """How much each row of the grid counts in the average over some variables."""
-    counts = grid.counts
-    cells, size = grid.numbered(over)
-    if not isinstance(weights, str):
-        if len(weights) != size:
-            names = " x ".join(over) or "nothing"
-            raise DataError(
-                f"weights has {len(weights)} numbers; averaging over {names} takes {size}"
-            )
-        return weights[cells]
-    if weights == "cells":
-        return counts
-    if weights == "flat":
-        return (counts > 0).astype(np.float64)
-    if weights == "proportional":
-        return np.asarray(np.bincount(cells, counts, minlength=size)[cells], dtype=np.float64)
-    product = np.ones(len(counts))
-    for name in over if weights == "outer" else ():
-        levels, k = grid.numbered([name])
-        product *= np.bincount(levels, counts, minlength=k)[levels]
-    return product
 
 
 def _read_weights(weights: Any) -> str | Floats:
@@ -234,18 +199,6 @@ def _read_weights(weights: Any) -> str | Floats:
     if not np.isfinite(values).all() or (values < 0).any() or values.sum() == 0:
         raise DataError("weights must be finite numbers from 0, not all zero")
     return values
-
-
-def _misleading(grid: EvaluatedGrid, specs: Specs) -> list[str]:
-    """Predictors that are averaged over though the effect of a named one depends on them."""
-    named = (*specs.factors, *specs.by)
-    over = [v.name for v in grid.variables if len(v.values) > 1 and v.name not in named]
-    parts = [grid.fit.parts[name] for name in grid.estimand.parts if name in grid.fit.parts]
-    return [
-        name
-        for name in over
-        if any(interacting(part.recipe.model.fixed, [name], list(specs.factors)) for part in parts)
-    ]
 
 
 def joint_tests(

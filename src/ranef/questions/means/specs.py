@@ -64,6 +64,8 @@ def names_of(what: str, value: Any) -> tuple[str, ...]:
 
 def _names(text: str) -> tuple[str, ...]:
     """Names joined by ``*``, ``+`` or ``:``; ``1`` for none."""
+    if text.strip().isidentifier():
+        return (text.strip(),)
     try:
         node = parse_expression(text.strip())
     except FormulaError:

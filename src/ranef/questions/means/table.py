@@ -1,4 +1,4 @@
-"""Marginal means as functions of the parameters, in the order of a table."""
+"""Marginal means as functions of the parameters, in the order of a table, and what they are."""
 
 from __future__ import annotations
 
@@ -10,11 +10,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ranef.families import BetaBinomial, Binomial, Cumulative, Family, Multinomial, Truncated
 from ranef.formula.labels import shown_level
 from ranef.inference.coefficients.functions import Functions, carried_back
 from ranef.inference.coefficients.wald import Intervals
-from ranef.questions.means.evaluated_grid import EvaluatedGrid
-from ranef.questions.means.grid import Combinations, unknown_variable
+from ranef.models.family_words import zero_words
+from ranef.questions.means.grid import (
+    Combinations,
+    EvaluatedGrid,
+    GridVariable,
+    interacting,
+    unknown_variable,
+)
 from ranef.questions.means.numbers import AdjustedTests, adjusted_tests
 from ranef.tables import reads_as_number
 
@@ -40,12 +47,8 @@ class MeansTable:
     conf_level : float
     adjust : str
         Of the intervals.
-    quantity : str
-        What is estimated, in words.
-    slopes : bool
-        Whether these are slopes.
-    notes : tuple of str
-        What to know when reading the table.
+    slope : str or None
+        The predictor whose slopes these are.
     """
 
     grid: EvaluatedGrid
@@ -55,14 +58,27 @@ class MeansTable:
     link: str
     conf_level: float
     adjust: str
-    quantity: str
-    slopes: bool = False
+    slope: str | None = None
     rng: np.random.Generator | None = None
     weights: str = "equal"
-    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.functions.value)
+
+    @property
+    def slopes(self) -> bool:
+        """Whether these are slopes."""
+        return self.slope is not None
+
+    @property
+    def quantity(self) -> str:
+        """What is estimated, in words."""
+        return quantity_of(self.grid, self.slope)
+
+    @cached_property
+    def notes(self) -> tuple[str, ...]:
+        """What to know when reading the table."""
+        return means_notes(self)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -126,3 +142,156 @@ class MeansTable:
     def intervals(self) -> Intervals:
         """Estimates, standard errors and intervals as arrays."""
         return carried_back(self.tests.intervals, self.link)
+
+
+# --- in words
+
+AVERAGED = {
+    "equal": "with equal weights",
+    "proportional": "weighted by the frequencies of their combinations",
+    "outer": "weighted by the product of the frequencies of their levels",
+    "cells": "weighted by the frequencies within each cell",
+    "flat": "with equal weights for the cells that occur",
+    "given": "with the weights given",
+}
+
+
+def quantity_of(grid: EvaluatedGrid, slope: str | None) -> str:
+    """Say what is estimated: ``"mean"``, ``"probability"``, ``"slope of age"``."""
+    mean = _mean_of(grid)
+    return mean if slope is None else f"slope of {slope}: change in the {mean} per unit"
+
+
+def _mean_of(grid: EvaluatedGrid) -> str:
+    fit, estimand = grid.fit, grid.estimand
+    response, family = fit.response, fit.family
+    if estimand.component == "zero":
+        zero = zero_words(family)
+        return f"{'log odds' if estimand.type == 'link' else 'probability'} of {zero}"
+    if estimand.component == "dispersion":
+        on_link = estimand.type != "response"
+        return "linear predictor of the dispersion" if on_link else "dispersion"
+    if estimand.type == "prob":
+        return f"probability of each {response}"
+    if estimand.type == "mean_class":
+        return f"mean {response}, its categories numbered from 1"
+    if estimand.type == "link":
+        return _predictor(family, response)
+    if estimand.back != "identity":
+        return f"{response} transformed back from its mean"
+    if isinstance(family, Binomial | BetaBinomial):
+        return "probability"
+    if _is_part(grid):
+        if isinstance(family, Truncated):
+            return f"mean of the counts before truncation, {response}"
+        return f"mean of {response} without its extra zeros"
+    return f"mean of {response}"
+
+
+def _is_part(grid: EvaluatedGrid) -> bool:
+    """Tell whether means are those of the counts' part, which are not what is observed."""
+    part = "zero" in grid.fit.parts or isinstance(grid.fit.family, Truncated)
+    return part and grid.estimand.component == "conditional"
+
+
+def _predictor(family: Family, response: str) -> str:
+    if isinstance(family, Cumulative):
+        return f"latent {response}, less the mean threshold"
+    if isinstance(family, Multinomial):
+        return f"log odds of each {response} against the first"
+    if family.link == "identity":
+        return f"mean of {response}"
+    return f"linear predictor of {response} (link {family.link})"
+
+
+def means_notes(means: MeansTable) -> tuple[str, ...]:
+    """What to know when reading a table of means."""
+    grid = means.grid
+    lines = [*grid.fit.doubts(), *_kind_note(grid), *_over_note(means), *_at_note(means)]
+    misleading = _misleading(means)
+    if misleading:
+        names = " and ".join(misleading)
+        lines.append(
+            f"Averages may mislead: {' and '.join(means.specs)} interacts with {names}, over "
+            "which they are taken."
+        )
+    return tuple(lines)
+
+
+def _kind_note(grid: EvaluatedGrid) -> list[str]:
+    fit, estimand = grid.fit, grid.estimand
+    if estimand.unit:
+        named = ", ".join(f"{name} {level}" for name, level in estimand.unit.items())
+        return [
+            f"For {named} itself: its own random effects are included, and the standard errors "
+            "are those of predictions."
+        ]
+    if estimand.back != "identity":
+        if estimand.kind == "population":
+            return [
+                "Means of the response, with the random effects and the residual integrated out."
+            ]
+        return [
+            "Transformed back from the fitted scale: medians, not means, of the response for a "
+            "typical level."
+        ]
+    if estimand.type == "link":
+        return []
+    part = []
+    if _is_part(grid):
+        part = ["Of the counts' part alone; component='response' is the mean of what is observed."]
+    groups = " and ".join(fit.n_groups)
+    linear = fit.family.mean_link == "identity" and "zero" not in fit.parts
+    if not groups or linear:
+        return part
+    if estimand.kind == "population":
+        return [
+            *part,
+            f"Population means: averaged exactly over the random effects of {groups}; "
+            "kind='typical' sets these to zero.",
+        ]
+    return [
+        *part,
+        f"For a typical {groups} (random effects zero), not the population mean; "
+        "kind='population' gives that.",
+    ]
+
+
+def _over_note(means: MeansTable) -> list[str]:
+    over = [v.name for v in _aside(means) if len(v.values) > 1]
+    return [f"Averaged over {', '.join(over)}, {AVERAGED[means.weights]}."] if over else []
+
+
+def _at_note(means: MeansTable) -> list[str]:
+    fixed = [f"{v.name} = {_value(v.values[0])}" for v in _aside(means) if len(v.values) == 1]
+    return [f"At {', '.join(fixed)}."] if fixed else []
+
+
+def _aside(means: MeansTable) -> list[GridVariable]:
+    """Variables that the means depend on and the table does not name."""
+    grid = means.grid
+    columns: set[str] = set() if grid.category is None else {grid.category}
+    for name in grid.estimand.parts:
+        spec = grid.fit.parts.get(name)
+        if spec is not None:
+            columns |= {*spec.recipe.formula_columns, *spec.recipe.model.fixed.keys}
+            columns |= {spec.recipe.offset_column or ""}
+    return [v for v in grid.variables if v.name in columns and v.name not in means.names]
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, tuple):
+        return "its mean"
+    return f"{value:.5g}" if isinstance(value, float) else shown_level(value)
+
+
+def _misleading(means: MeansTable) -> list[str]:
+    """Predictors that are averaged over though the effect of a named one depends on them."""
+    grid = means.grid
+    over = [v.name for v in grid.variables if len(v.values) > 1 and v.name not in means.names]
+    parts = [grid.fit.parts[name] for name in grid.estimand.parts if name in grid.fit.parts]
+    return [
+        name
+        for name in over
+        if any(interacting(part.recipe.model.fixed, [name], list(means.specs)) for part in parts)
+    ]

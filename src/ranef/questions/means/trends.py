@@ -15,14 +15,16 @@ from ranef.fits.fit import Fit
 from ranef.fits.protocol import Estimand
 from ranef.inference.coefficients.functions import Functions
 from ranef.questions.means.answers import MarginalMeans
-from ranef.questions.means.evaluated_grid import (
+from ranef.questions.means.grid import (
     EvaluatedGrid,
+    GridVariable,
+    ReferenceGrid,
     evaluated_grid,
     grid_of,
     placed,
     read_estimand,
+    unknown_variable,
 )
-from ranef.questions.means.grid import GridVariable, ReferenceGrid, unknown_variable
 from ranef.questions.means.means import MeansSettings, means_of
 from ranef.questions.means.specs import read_specs
 

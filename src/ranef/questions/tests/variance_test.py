@@ -295,8 +295,7 @@ def _test_all(
 
 def _removals(fit: MixedFit, group: str | None, whole: bool) -> list[Removal]:
     """What can be taken out of the model: terms, or their columns that no others contain."""
-    if fit.frame.data is None:
-        fit.frame.rows_used()  # raises: the file does not hold the table
+    assert fit.frame.columns is not None  # refused where a file has not kept the table
     removals = []
     for component, spec in fit.parts.items():
         for t, term in enumerate(spec.terms):

@@ -226,9 +226,7 @@ def test_fields_that_a_class_does_not_have_are_refused():
         restored(with_values(saved, {**saved.values, "colour": 1, "__class__": 2}), Clustered)
 
 
-@pytest.mark.parametrize(
-    "name", [None, 5, "Estimate", "Unregistered", "builtins.eval", "toy"]
-)
+@pytest.mark.parametrize("name", [None, 5, "Estimate", "Unregistered", "builtins.eval", "toy"])
 def test_only_registered_classes_that_fit_are_made(name):
     saved = stored(made().estimate)
     with pytest.raises(FileError, match="should hold a Clustered"):

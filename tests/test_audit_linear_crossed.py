@@ -43,7 +43,7 @@ def test_digits_that_cancel_are_found_again():
     data = crossed(1.0)
     fit = ranef.lmm("y ~ x + (1 | g) + (1 | h)", data)
     estimate = fit.estimate
-    rows = read_rows(estimate.parts, data, "own", weights=True)[0].parts["conditional"]
+    rows = read_rows(fit, data, "own", weights=True)[0].parts["conditional"]
     assembly, (y, reml, phi) = solved(estimate).assembly, solved(estimate).at
     codes, z, _ = level_rows(assembly, estimate.covariances, len(rows.X), rows.random)
     inner = np.ascontiguousarray(rows.X @ assembly.fixed.transform)

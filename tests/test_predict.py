@@ -41,7 +41,7 @@ def rows_of(fit, new):
 def given_theta(fit, new, kind, interval="mean"):
     """What is predicted if the variance parameters were known."""
     effects = "own" if kind == "conditional" else "new"
-    rows = read_rows(fit.estimate.parts, new, effects, weights=True)[0].parts["conditional"]
+    rows = read_rows(fit, new, effects, weights=True)[0].parts["conditional"]
     return prediction.predict(
         fit.estimate, rows, kind, conf_level=0.9, new=interval == "new", known_theta=True
     )

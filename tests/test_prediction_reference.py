@@ -36,7 +36,7 @@ def test_glmmtmb(agree, name):
     agree("predict(conf_level=...)", f"values and standard errors, {data}, ML",
           found[["estimate", "std_error"]], np.column_stack([known["fit"], known["se"]]),
           peer=peer("glmmTMB", REFERENCE["versions"]), rtol=1e-5)  # fmt: skip
-    rows = read_rows(fit.estimate.parts, new, "own", weights=True)[0].parts["conditional"]
+    rows = read_rows(fit, new, "own", weights=True)[0].parts["conditional"]
     given = prediction.predict(fit.estimate, rows, "conditional", conf_level=0.95, known_theta=True)
     assert (given.std_error < found["std_error"]).all()
     assert given.std_error[0] < 0.9999 * known["se"][0]

@@ -46,7 +46,7 @@ def test_the_standard_error_and_df_by_differences(name):
     known = parameter_covariance(estimate)
     from ranef.fits.new_rows import read_rows
 
-    rows = read_rows(fit.estimate.parts, new, "own", weights=True)[0].parts["conditional"]
+    rows = read_rows(fit, new, "own", weights=True)[0].parts["conditional"]
     theta = fit.theta
 
     def at(moved):

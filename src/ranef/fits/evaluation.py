@@ -1,70 +1,34 @@
 """A fit evaluated at the rows of a table: matrices made once, and what the data determine.
 
-Where columns of the fixed effects depend on each other, a row can be asked for only if it
-depends on them in the same way (Searle 1971, Linear Models, section 5.4). How far each row
-is from that is its gap, a column for each redundant one.
+Where columns of the fixed effects depend on each other, `estimability` says how far each row
+is from one that the data determine.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ranef.design.specification import Specification
+from ranef.fits.estimability import Redundancy, determined
 from ranef.fits.protocol import Estimand, Evaluated
 from ranef.formula.syntax import Name
-from ranef.inference.coefficients.functions import Functions, redundancy
+from ranef.inference.coefficients.functions import Functions
 from ranef.inference.rows.evaluated import Values
 from ranef.models.rows import PartRows, Rows
 from ranef.tables import Table
 from ranef.tables.origin import Origin
 
-__all__ = ["Redundancy", "evaluated"]
+__all__ = ["evaluated"]
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 Held = Mapping[str, Floats]
 
 STATIONARY = ("ar1", "ou", "exp", "gau", "mat")
-
-
-@dataclass(frozen=True, eq=False)
-class Redundancy:
-    """How the d redundant columns of a part depend on its p others in the data.
-
-    Attributes
-    ----------
-    kept, left_out : (p,) and (d,) int arrays
-        Places of the columns.
-    coefficients : (p, d) float64 array
-    size : (d,) float64 array
-        Largest value of each redundant column.
-    """
-
-    kept: NDArray[np.intp]
-    left_out: NDArray[np.intp]
-    coefficients: Floats
-    size: Floats
-
-    @classmethod
-    def of(cls, spec: Specification, frame: Origin) -> Redundancy:
-        """Read it off the rows in the model."""
-        X = spec.recipe.fixed(frame.columns, redundant=True)[0]
-        X = X if frame.accounting.kept is None else X[frame.accounting.kept]
-        kept = np.array(spec.recipe.kept, dtype=np.intp)
-        left_out = np.setdiff1d(np.arange(X.shape[1]), kept)
-        size = np.abs(X[:, left_out]).max(axis=0)
-        coefficients = redundancy(X[:, kept], X[:, left_out])
-        return cls(kept, left_out, coefficients, np.where(size > 0, size, 1.0))
-
-    def gap(self, full: Floats) -> Floats:
-        """What the redundant columns say at each row beyond what the others say, (N, d)."""
-        full = np.nan_to_num(full)
-        return (full[:, self.left_out] - full[:, self.kept] @ self.coefficients) / self.size
 
 
 class Evaluating(Protocol):
@@ -123,11 +87,7 @@ def _fixed(
     X, kept = spec.recipe.fixed(table, held, redundant=whole, unseen_is_missing=True)
     gap = np.zeros((len(X), 0))
     if whole:
-        if name not in fit.redundancies:
-            fit.redundancies[name] = Redundancy.of(spec, fit.frame)
-        known = fit.redundancies[name]
-        gap = known.gap(X)
-        X = np.ascontiguousarray(X[:, known.kept])
+        X, gap = determined(fit, name, X)
     X[~kept] = 0.0  # `unseen` marks them
     return X, ~kept, gap
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from os import PathLike
 from typing import Any, ClassVar, Protocol
@@ -23,6 +24,7 @@ from ranef.display.answer import Summary
 from ranef.display.columns import Listing
 from ranef.errors import DataError, ModelError
 from ranef.families import Cumulative, Family, Multinomial
+from ranef.fits.estimability import Redundancy, row_names, undetermined_words, warn_of
 from ranef.fits.evaluation import evaluated
 from ranef.fits.named_hypotheses import read_hypotheses
 from ranef.fits.new_rows import read_rows
@@ -348,22 +350,28 @@ class Fit(ReaderNames, ABC):
         return evaluated(self, table, what, held or {})
 
     @cached_property
-    def redundancies(self) -> dict[str, Any]:
-        """Kept by `evaluation`: how the redundant columns of each part depend on the others."""
+    def redundancies(self) -> dict[str, Redundancy]:
+        """Kept by `estimability`: how the redundant columns of each part depend on the others."""
         return {}
+
+    def parts_of(self, type: str) -> tuple[str, ...]:
+        """Parts on whose fixed effects means of a type rest."""
+        return self.estimand(type=type).parts
 
     def rows_for(self, new: Any, kind: str) -> tuple[Rows, Origin]:
         """Read a table for averages of one kind."""
         arguments.choice("kind", kind, arguments.KINDS)
-        return read_rows(self.parts, Table.of(new), None)
+        return read_rows(self, Table.of(new), None)
 
     def means(
         self, rows: Rows, weights: Floats, groups: NDArray[np.intp], *, kind: str, type: str
     ) -> Means:
         """Averages of means in groups of rows, with their derivatives."""
-        found = self.values(rows, self.estimand(type=type))
-        functions = Functions(found.value, found.jacobian, np.zeros((len(found.value), 0)))
-        return row_means(functions.back(found.link), weights, groups)
+        what = self.estimand(type=type)
+        found = self.values(rows, what)
+        functions = row_functions_of(found, rows, what)
+        linear = found.linear and found.link == "identity"
+        return row_means(functions.back(found.link), linear, weights, groups)
 
     def means_covariance(self, found: Means, df: str | None) -> tuple[Floats, Floats]:
         """Covariance (S, S) of averages, and their derivatives in the coefficients."""
@@ -404,6 +412,8 @@ class Fit(ReaderNames, ABC):
         arguments.choice("kind", kind, arguments.KINDS)
         rows, frame = self._rows(new)
         found = self._predicted(rows, type, df, conf_level)
+        words = undetermined_words(self, rows, self.parts_of(type), row_names(frame))
+        warn_of(words, "the prediction is NaN there")
         if conf_level is None:
             return frame.column(found.estimate, "estimate")
         names = ("estimate", "std_error", "conf_low", "conf_high")
@@ -412,7 +422,7 @@ class Fit(ReaderNames, ABC):
     def _rows(self, new: Any) -> tuple[Rows, Origin]:
         if new is None:
             return self.own_rows, self.frame
-        return read_rows(self.parts, Table.of(new), None)
+        return read_rows(self, Table.of(new), None)
 
     @property
     def own_rows(self) -> Rows:
@@ -424,7 +434,7 @@ class Fit(ReaderNames, ABC):
     ) -> Intervals:
         what = self.estimand(type=type, df=df)
         found = self.values(rows, what)
-        functions = Functions(found.value, found.jacobian, np.zeros((len(found.value), 0)))
+        functions = row_functions_of(found, rows, what)
         level = 0.95 if conf_level is None else arguments.conf_level(conf_level)
         return shown_intervals(functions, found, level, on_mean=what.type != "link")
 
@@ -494,9 +504,9 @@ class Fit(ReaderNames, ABC):
         """Values of a response, categories by their labels."""
         if self.levels is None:
             return y
-        named = np.empty(len(self.levels), dtype=object)
-        named[:] = list(self.levels)
-        return named[y.astype(np.intp)]
+        named = np.empty(len(self.levels) + 1, dtype=object)
+        named[:-1] = list(self.levels)
+        return named[np.where(np.isnan(y), -1, y).astype(np.intp)]
 
     @cached_property
     def categories(self) -> tuple[str, ...] | None:
@@ -632,13 +642,25 @@ def _unpickled(cls: type, content: bytes, functions: saving.Functions) -> Any:
     return saving.from_bytes(content, functions)
 
 
+def row_functions_of(found: Values, rows: Rows, what: Estimand) -> Functions:
+    """Values of rows as functions of the parameters, with their gaps."""
+    K = len(found.value) // max(rows.n, 1)
+    functions = Functions(found.value, found.jacobian, np.tile(rows.gaps(what.parts), (K, 1)))
+    return functions if found.linear else replace(functions, gap=functions.own_gaps())
+
+
 def shown_intervals(
     functions: Functions, found: Values, conf_level: float, *, on_mean: bool
 ) -> Intervals:
-    """Intervals of functions of the parameters, made on the scale where they are to be made."""
+    """Intervals of functions of the parameters, made on the scale where they are to be made.
+
+    NaN where the data do not determine one.
+    """
     if found.scale != found.link:
         functions = functions.back(found.link).transformed(found.scale)
     J, known = functions.jacobian, found.knowledge
     error = np.sqrt(np.maximum(np.sum(J @ known.covariance * J, axis=1), 0.0))
-    made = wald(functions.value, error, known.degrees(J), conf_level)
+    error = np.where(functions.estimable, error, np.nan)
+    value = np.where(functions.estimable, functions.value, np.nan)
+    made = wald(value, error, known.degrees(J), conf_level)
     return carried_back(made, found.scale) if on_mean else made

@@ -165,5 +165,5 @@ class GeneralisedFit(MixedFit):
                 "predict(kind='conditional')"
             )
         effects = {"unit": "own", "population": "new"}.get(kind)
-        parts = tuple(self.parts) if component == "response" else (component,)
+        parts = self.inference.parts_of(component, type)
         return Estimand(component, type, kind, df, unit, number, parts, effects=effects)

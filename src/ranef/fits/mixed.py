@@ -21,6 +21,7 @@ from ranef.design.terms import GroupingFactor, RandomTerm
 from ranef.display.columns import Listing
 from ranef.errors import ModelError, suggestion
 from ranef.families import Family
+from ranef.fits.estimability import row_names, undetermined_words, warn_of
 from ranef.fits.likelihood import LikelihoodFit
 from ranef.fits.new_levels import (
     NEW_LEVELS,
@@ -44,6 +45,7 @@ from ranef.inference.kinds import inference_of
 from ranef.inference.protocol import Inference
 from ranef.inference.rows.averaging import Means
 from ranef.inference.rows.evaluated import Values
+from ranef.inference.rows.prediction import Prediction
 from ranef.models.labels import CoefficientLabel, coefficient_labels
 from ranef.models.records import Estimate
 from ranef.models.refitting import refit
@@ -380,9 +382,13 @@ class MixedFit(LikelihoodFit):
             rows, what.component, what.kind, what.type, what.df, what.back
         )
 
+    def parts_of(self, type: str) -> tuple[str, ...]:
+        """Parts on whose fixed effects means of a type rest."""
+        return self.inference.parts_of("response", type)
+
     def rows_for(self, new: Any, kind: str) -> tuple[Rows, Origin]:
         """Read a table for averages of one kind."""
-        return read_rows(self.parts, Table.of(new), self._effects_of(kind, False))
+        return read_rows(self, Table.of(new), self._effects_of(kind, False))
 
     def means(
         self, rows: Rows, weights: Floats, groups: NDArray[np.intp], *, kind: str, type: str
@@ -495,7 +501,7 @@ class MixedFit(LikelihoodFit):
         generator = arguments.generator(rng)
         if history is not None:
             check_history(kind)
-            observed, places = history_of(self.estimate, history)
+            observed, places = history_of(self, history)
             inference = inference.updated(observed)
         rows, frame = self.own_rows, self.frame
         if new is not None:
@@ -503,7 +509,7 @@ class MixedFit(LikelihoodFit):
             effects = self._effects_of(kind, new_observation)
             precise = self.estimate.sigma is not None
             rows, frame = read_rows(
-                parts, table, effects, trials=new_observation and not precise, weights=precise
+                self, table, effects, trials=new_observation and not precise, weights=precise
             )
             if places is not None:
                 rows = placed(parts, rows, table, frame, places)
@@ -513,12 +519,27 @@ class MixedFit(LikelihoodFit):
             rows, kind, type, conf_level=level, new=new_observation, df=df,
             rng=generator,
         )  # fmt: skip
+        found = self._determined(
+            found, rows, frame, inference.parts_of("response", type, new=new_observation)
+        )
         columns = {name: values for name, values in vars(found).items() if values is not None}
         if type == "class":
             return frame.column(self.labelled(found.estimate), "estimate")
         if found.estimate.ndim > 1:
             return self._by_category(columns, frame, type, level)
         return frame.column(found.estimate, "estimate") if level is None else frame.table(columns)
+
+    def _determined(
+        self, found: Prediction, rows: Rows, frame: Origin, parts: Sequence[str]
+    ) -> Prediction:
+        """A prediction without its rows that the data do not determine, of which it warns."""
+        gone = rows.undetermined(parts)
+        if not gone.any():
+            return found
+        warn_of(
+            undetermined_words(self, rows, parts, row_names(frame)), "the prediction is NaN there"
+        )
+        return found.without(gone)
 
     def _effects_of(self, kind: str, new_observation: bool) -> str | None:
         """Random effects that predictions of a kind need of the rows."""
@@ -676,7 +697,7 @@ class MixedFit(LikelihoodFit):
         drawn_parameters = arguments.choice("parameters", parameters, ("fixed", "draw")) == "draw"
         rows, n_levels, frame = None, None, self.frame
         if new is not None:
-            rows, n_levels, frame = simulated_rows(self.estimate, new)
+            rows, n_levels, frame = simulated_rows(self, new)
         drawn = self.inference.simulate(
             n,
             arguments.generator(rng),
@@ -685,6 +706,10 @@ class MixedFit(LikelihoodFit):
             n_levels=n_levels,
             draw_parameters=drawn_parameters,
         )
+        if rows is not None and (gone := rows.undetermined(self.parts)).any():
+            words = undetermined_words(self, rows, self.parts, row_names(frame))
+            warn_of(words, "no response is drawn there")
+            drawn[gone] = np.nan
         return frame.table({f"sim_{j + 1}": self.labelled(drawn[:, j]) for j in range(n)})
 
     def refit(self, y: Any, *, n_jobs: int | None = None, progress: bool | None = None) -> Any:

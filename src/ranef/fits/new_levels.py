@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from ranef.design.specification import Specification
 from ranef.design.terms import RandomTerm
 from ranef.errors import DataError, LevelError, ModelError
+from ranef.fits.estimability import Redundant, row_names, undetermined_words
 from ranef.fits.new_rows import read_rows
 from ranef.formula.labels import count_text, list_text
 from ranef.inference.rows.history import ObservedParts
@@ -28,6 +29,14 @@ __all__ = [
     "settled",
     "simulated_rows",
 ]
+
+
+class Reading(Redundant, Protocol):
+    """A fit as tables are read for it."""
+
+    @property
+    def estimate(self) -> Estimate: ...
+
 
 Pair = tuple[NDArray[np.int32], NDArray[np.float64]]
 
@@ -140,11 +149,17 @@ def check_history(kind: str) -> None:
         )
 
 
-def history_of(estimate: Estimate, history: Any) -> tuple[ObservedParts, dict[str, Places]]:
+def history_of(fit: Reading, history: Any) -> tuple[ObservedParts, dict[str, Places]]:
     """Read rows with a response for every part of a model."""
-    table, parts = Table.of(history), estimate.parts
+    table, parts, estimate = Table.of(history), fit.parts, fit.estimate
     precise = estimate.sigma is not None
-    rows, frame = read_rows(parts, table, "own", trials=not precise, weights=precise)
+    rows, frame = read_rows(fit, table, "own", trials=not precise, weights=precise)
+    words = undetermined_words(fit, rows, parts, row_names(frame))
+    if words is not None:
+        raise DataError(
+            f"{words}; leave such rows out of the history, since what their response says of "
+            "the random effects is not determined either"
+        )
     values, extra = estimate.specification.recipe.response_and_extra(table)
     y = _responses(values, frame)
     if extra is not None and estimate.extra is not None:
@@ -174,14 +189,14 @@ def _responses(values: NDArray[np.float64], frame: Origin) -> NDArray[np.float64
 # --- rows to draw responses for
 
 
-def simulated_rows(estimate: Estimate, new: Any) -> tuple[Rows, tuple[int, ...], Origin]:
+def simulated_rows(fit: Reading, new: Any) -> tuple[Rows, tuple[int, ...], Origin]:
     """Read a table to draw responses for; each new level has an effect of its own.
 
     Returns the rows, the number of levels of each random term, and where the rows are from.
     """
-    table, parts = Table.of(new), estimate.parts
+    table, parts, estimate = Table.of(new), fit.parts, fit.estimate
     precise = estimate.sigma is not None
-    rows, frame = read_rows(parts, table, "own", trials=not precise, weights=precise)
+    rows, frame = read_rows(fit, table, "own", trials=not precise, weights=precise)
     places = places_of(parts, table, frame)
     found = placed(parts, rows, table, frame, places)
     levels: list[int] = []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 
 from ranef.design.specification import Specification
 from ranef.errors import DataError, UnknownColumnError, suggestion
+from ranef.fits.estimability import Redundant, determined
 from ranef.models.records import CONDITIONAL
 from ranef.models.rows import PartRows, Rows
 from ranef.tables import Table
@@ -24,7 +24,7 @@ Floats = NDArray[np.float64]
 
 
 def read_rows(
-    parts: Mapping[str, Specification],
+    fit: Redundant,
     new: Any,
     effects: str | None,
     *,
@@ -35,7 +35,7 @@ def read_rows(
 
     Parameters
     ----------
-    parts : dict of Specification
+    fit : a fit, or what has its parts and the rows it was made from
     new : table
     effects : str or None
         What is needed of the random effects: those of the rows' ``"own"`` levels, of
@@ -46,9 +46,9 @@ def read_rows(
         Read the precision weights of new observations.
     """
     table = new if isinstance(new, Table) else Table.of(new)
-    read = {name: _all_rows(spec, table, effects) for name, spec in parts.items()}
+    read = {name: _all_rows(fit, name, table, effects) for name in fit.parts}
     kept = np.logical_and.reduce([own for _, own in read.values()])
-    recipe = parts[CONDITIONAL].recipe
+    recipe = fit.parts[CONDITIONAL].recipe
     extra = recipe.trials(table) if trials else None
     if extra is not None:
         kept = kept & np.isfinite(extra)
@@ -67,10 +67,15 @@ def _frame(table: Table, kept: Bools) -> Origin:
     return Origin.of(table, Accounting(table.n_rows, None if kept.all() else kept))
 
 
-def _all_rows(spec: Specification, table: Table, effects: str | None) -> tuple[PartRows, Bools]:
+def _all_rows(
+    fit: Redundant, name: str, table: Table, effects: str | None
+) -> tuple[PartRows, Bools]:
     """Matrices of all rows of the table, and which rows lack nothing."""
-    recipe = spec.recipe
-    X, kept = recipe.fixed(table)
+    spec = fit.parts[name]
+    recipe, gap, whole = spec.recipe, None, bool(spec.dropped_columns)
+    X, kept = recipe.fixed(table, redundant=whole)
+    if whole:
+        X, gap = determined(fit, name, X)
     offset = recipe.offset(table)
     terms: list[tuple[NDArray[np.int32], Floats]] = []
     if effects == "own":
@@ -83,7 +88,7 @@ def _all_rows(spec: Specification, table: Table, effects: str | None) -> tuple[P
         if values is not None:
             finite = np.isfinite(values)
             kept = kept & (finite if finite.ndim == 1 else finite.all(axis=1))
-    return PartRows(X, offset, terms if effects else None, None), kept
+    return PartRows(X, offset, terms if effects else None, None, gap), kept
 
 
 def _taken(rows: PartRows, kept: Bools) -> PartRows:
@@ -94,6 +99,7 @@ def _taken(rows: PartRows, kept: Bools) -> PartRows:
         None if rows.offset is None else rows.offset[take],
         None if rows.random is None else [(codes[take], z[take]) for codes, z in rows.random],
         None if rows.weights is None else rows.weights[take],
+        None if rows.gap is None else rows.gap[take],
     )
 
 

@@ -36,9 +36,13 @@ class _Readable:
 
     @cached_property
     def named(self) -> tuple[str, ...]:
-        """Names in order of appearance, each once."""
-        parts = walk(cast("Node", self))
-        return tuple(dict.fromkeys(part.value for part in parts if isinstance(part, Name)))
+        """Names of columns in order of appearance, each once; not those of contrasts."""
+        parts = list(walk(cast("Node", self)))
+        coded = [part for part in parts if isinstance(part, Call) and part.function == "C"]
+        coding = [one for call in coded for one in _children(call)[1:]]
+        aside = {id(one) for node in coding for one in walk(node)}
+        names = (p.value for p in parts if isinstance(p, Name) and id(p) not in aside)
+        return tuple(dict.fromkeys(names))
 
     @cached_property
     def bare(self) -> Node:

@@ -44,7 +44,12 @@ from ranef.inference.rows.evaluated import Values
 from ranef.inference.rows.generalised_prediction import predict
 from ranef.inference.rows.history import ObservedParts, updated_generalised
 from ranef.inference.rows.prediction import Prediction
-from ranef.inference.rows.row_functions import component_link, conditional_parts, row_functions
+from ranef.inference.rows.row_functions import (
+    component_link,
+    conditional_parts,
+    parts_of,
+    row_functions,
+)
 from ranef.inference.rows.targets import TYPES, target
 from ranef.models.records import GeneralisedEstimate, theta_slices
 from ranef.models.rows import Rows
@@ -164,6 +169,9 @@ class GeneralisedInference(Inference):
             self.estimate, rows, kind=kind, type=type, conf_level=conf_level, interval=interval,
             rng=rng,
         )  # fmt: skip
+
+    def parts_of(self, component: str, type: str, *, new: bool = False) -> tuple[str, ...]:
+        return tuple(self.estimate.parts) if new else parts_of(self.estimate, component, type)
 
     def updated(self, observed: ObservedParts) -> Inference:
         return self.of(updated_generalised(self.estimate, observed))

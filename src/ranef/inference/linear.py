@@ -179,6 +179,9 @@ class LinearInference(Inference):
         given = (rows.random or ()) if kind == "conditional" else ()
         return linear_predictor(self.estimate, rows.X, rows.offset, given)
 
+    def parts_of(self, component: str, type: str, *, new: bool = False) -> tuple[str, ...]:
+        return (CONDITIONAL,)
+
     def updated(self, observed: ObservedParts) -> Inference:
         return UpdatedInference(self.estimate, updated_linear(self.estimate, observed.part()))
 

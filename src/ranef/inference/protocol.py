@@ -174,6 +174,10 @@ class Inference(ABC):
         """Predict rows; with a level say how well, of a new observation if `new`."""
 
     @abstractmethod
+    def parts_of(self, component: str, type: str, *, new: bool = False) -> tuple[str, ...]:
+        """Parts on whose fixed effects an answer about rows rests; all that `new` draws use."""
+
+    @abstractmethod
     def updated(self, observed: ObservedParts) -> Inference:
         """Return what predicts with the random effects that further observations give."""
 

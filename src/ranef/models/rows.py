@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,12 +29,16 @@ class PartRows:
         where the prediction needs no random effects.
     weights : (N,) float64 array or None
         Precision weights of new observations; None for 1.
+    gap : (N, d) float64 array or None
+        How far each row is from one that the data determine, in each of the d redundant
+        columns of the fixed effects, 0 where it is not; None where none is redundant.
     """
 
     X: Floats
     offset: Floats | None
     random: Sequence[tuple[Ints, Floats]] | None
     weights: Floats | None = None
+    gap: Floats | None = None
 
 
 def at_levels(values: Floats, codes: Ints, z: Floats) -> Floats:
@@ -79,3 +83,12 @@ class Rows:
     @property
     def n(self) -> int:
         return len(self.parts["conditional"].X)
+
+    def gaps(self, parts: Iterable[str]) -> Floats:
+        """Gaps (N, d) of some parts side by side, see `PartRows`."""
+        named = [self.parts[name].gap for name in parts if name in self.parts]
+        return np.hstack([np.zeros((self.n, 0)), *(gap for gap in named if gap is not None)])
+
+    def undetermined(self, parts: Iterable[str]) -> NDArray[np.bool_]:
+        """Which rows (N,) the data do not determine, for an answer that rests on these parts."""
+        return np.asarray((self.gaps(parts) != 0).any(axis=1))

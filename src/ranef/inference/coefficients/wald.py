@@ -34,6 +34,10 @@ class Intervals:
     conf_low: Floats
     conf_high: Floats
 
+    def without(self, gone: NDArray[np.bool_]) -> Intervals:
+        """Return them with NaN where the data do not determine one."""
+        return Intervals(*(np.where(gone, np.nan, values) for values in vars(self).values()))
+
 
 @dataclass(frozen=True)
 class FTest:

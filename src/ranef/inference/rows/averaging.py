@@ -13,6 +13,7 @@ from ranef.covariance import structure_of
 from ranef.inference.coefficients.functions import Functions
 from ranef.inference.rows.integration import Expectation
 from ranef.inference.rows.parts import LinearPart, linear_parts
+from ranef.inference.rows.row_functions import parts_of
 from ranef.inference.rows.targets import Target, evaluate, target
 from ranef.inference.rows.uncertainty import linear_predictors, random_variance
 from ranef.models.records import GeneralisedEstimate, LinearEstimate, theta_slices
@@ -43,13 +44,25 @@ class Means:
     jacobian : (S, D) float64 array
         Derivatives in beta; of a generalised model in all coefficients and theta, the
         modes held.
+    gap : (S, d) float64 array
+        How far each is from one that the data determine, see `Functions`.
+    linear : bool
+        Whether they are linear in the coefficients, so that gaps cancel in differences.
     effects : tuple of (S, q, r) float64 arrays, or None
         Derivatives in the modes of each term, where these are in the average.
     """
 
     value: Floats
     jacobian: Floats
+    gap: Floats
+    linear: bool
     effects: tuple[Floats, ...] | None = None
+
+    @property
+    def functions(self) -> Functions:
+        """The averages as functions; a column of gaps for each where they do not cancel."""
+        whole = Functions(self.value, self.jacobian, self.gap)
+        return whole if self.linear else replace(whole, gap=whole.own_gaps())
 
 
 def joined(found: Sequence[Means]) -> Means:
@@ -59,16 +72,22 @@ def joined(found: Sequence[Means]) -> Means:
         columns = zip(*(m.effects or () for m in found), strict=True)
         effects = tuple(np.concatenate(column) for column in columns)
     return Means(
-        np.concatenate([m.value for m in found]), np.vstack([m.jacobian for m in found]), effects
+        np.concatenate([m.value for m in found]),
+        np.vstack([m.jacobian for m in found]),
+        np.vstack([m.gap for m in found]),
+        all(m.linear for m in found),
+        effects,
     )
 
 
-def row_means(rows: Functions, weights: Floats, groups: Codes) -> Means:
+def row_means(rows: Functions, linear: bool, weights: Floats, groups: Codes) -> Means:
     """Averages of functions of N rows in groups; K functions a row, all of the first first.
 
     Parameters
     ----------
     rows : Functions
+    linear : bool
+        Whether they are linear in the coefficients.
     weights, groups : (N,) arrays
     """
     W = _averaging(weights, groups)
@@ -76,7 +95,9 @@ def row_means(rows: Functions, weights: Floats, groups: Codes) -> Means:
     value = np.array([W @ v for v in rows.value.reshape(K, -1)]).T.ravel()
     blocks = rows.jacobian.reshape(K, len(weights), -1)
     jacobian = np.stack([np.asarray(W @ J) for J in blocks], axis=1)
-    return Means(value, jacobian.reshape(len(value), -1))
+    gaps = rows.gap if linear else (~rows.estimable).astype(np.float64)[:, None]
+    gap = np.stack([np.asarray(W @ g) for g in gaps.reshape(K, len(weights), -1)], axis=1)
+    return Means(value, jacobian.reshape(len(value), -1), gap.reshape(len(value), -1), linear)
 
 
 def linear_means(
@@ -100,14 +121,15 @@ def linear_means(
     value = J @ estimate.beta
     if rows.offset is not None:
         value = value + W @ rows.offset
+    gap = np.zeros((len(value), 0)) if rows.gap is None else np.asarray(W @ rows.gap)
     if not conditional:
-        return Means(value, J)
+        return Means(value, J, gap, True)
     effects = []
     for b, (codes, z) in zip(estimate.modes, rows.random or (), strict=True):
         m = _by_level(W, codes, z, len(b))
         value = value + np.einsum("sqr,qr->s", m, b)
         effects.append(m)
-    return Means(value, J, tuple(effects))
+    return Means(value, J, gap, True, tuple(effects))
 
 
 def generalised_means(
@@ -148,14 +170,17 @@ def generalised_means(
         block = _block_means(estimate, [_cut(p, own) for p in parts], W[:, own], wanted, kind)
         total = block if total is None else _sum(total, block)
     assert total is not None
-    return total
+    used, K = parts_of(estimate, "response", type), len(total.value) // W.shape[0]
+    linear = wanted.single and wanted.scale == "identity"
+    gaps = rows.gaps(used) if linear else rows.undetermined(used)[:, None].astype(np.float64)
+    return replace(total, gap=np.repeat(np.asarray(W @ gaps), K, axis=0), linear=linear)
 
 
 def _sum(a: Means, b: Means) -> Means:
     effects = None
     if a.effects is not None and b.effects is not None:
         effects = tuple(x + y for x, y in zip(a.effects, b.effects, strict=True))
-    return Means(a.value + b.value, a.jacobian + b.jacobian, effects)
+    return replace(a, value=a.value + b.value, jacobian=a.jacobian + b.jacobian, effects=effects)
 
 
 def _cut(part: LinearPart, own: slice) -> LinearPart:
@@ -213,6 +238,8 @@ def _block_means(
     return Means(
         value.ravel(),
         J.reshape(len(value) * K, -1),
+        np.zeros((len(value) * K, 0)),
+        False,
         tuple(e.reshape(-1, *e.shape[2:]) for e in effects) if conditional else None,
     )
 

@@ -39,6 +39,15 @@ class Prediction:
     conf_low: Floats | None = None
     conf_high: Floats | None = None
 
+    def without(self, gone: NDArray[np.bool_]) -> Prediction:
+        """Return it with NaN in some rows."""
+
+        def left(values: Floats | None) -> Floats | None:
+            where = gone if values is None or values.ndim == 1 else gone[:, None]
+            return None if values is None else np.where(where, np.nan, values)
+
+        return Prediction(*(left(v) for v in vars(self).values()))  # type: ignore[arg-type]
+
 
 def predict(
     estimate: LinearEstimate,

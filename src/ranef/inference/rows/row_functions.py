@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ranef.errors import ModelError
 from ranef.families import Cumulative, Multinomial
 from ranef.inference.rows.integration import Expectation
-from ranef.inference.rows.parts import LinearPart, linear_parts
+from ranef.inference.rows.parts import LinearPart, linear_parts, threshold_basis
 from ranef.inference.rows.targets import Target, count_of, evaluate, has_categories, target, through
 from ranef.inference.rows.uncertainty import (
     expectation_gradient,
@@ -28,6 +28,7 @@ __all__ = [
     "RowFunctions",
     "component_link",
     "conditional_parts",
+    "parts_of",
     "predictor_of",
     "row_functions",
 ]
@@ -100,6 +101,21 @@ def component_link(estimate: GeneralisedEstimate, component: str) -> str:
     if component == "conditional":
         return estimate.family.link
     return target(estimate, component).scale
+
+
+def parts_of(estimate: GeneralisedEstimate, component: str, type: str) -> tuple[str, ...]:
+    """Names of the parts with a formula whose fixed effects an answer rests on."""
+    if component == "response" and type not in ("mean_class", "prob"):
+        wanted = target(estimate, type)
+    else:
+        wanted = _target(estimate, component, type)
+    owners = [
+        part.name
+        for part in estimate.components
+        for _ in (threshold_basis(estimate) if part.name == "threshold" else (None,))
+    ]
+    used = {owners[a] for factor in wanted.factors for a in factor.uses}
+    return tuple(name for name in estimate.parts if name in used)
 
 
 def _predictors(estimate: GeneralisedEstimate, parts: Parts, component: str) -> RowFunctions:

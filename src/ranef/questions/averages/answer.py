@@ -58,6 +58,8 @@ class AverageEffect(Answer):
     conf_level : float
     n_failed : int or None
         Refits of the bootstrap that failed; None where there was none.
+    undetermined : str or None
+        Which rows the data do not determine, in words.
     """
 
     estimand: EffectEstimand
@@ -67,6 +69,7 @@ class AverageEffect(Answer):
     covariance: Floats
     conf_level: float
     n_failed: int | None
+    undetermined: str | None
 
     @property
     def contrasts(self) -> tuple[str, ...]:
@@ -212,6 +215,8 @@ class AverageEffect(Answer):
         lines = []
         labels = [self.contrasts, *self.layout.columns(len(self.contrasts)).values()]
         for needed, *names in list(zip(self._needed, *labels, strict=True))[:MOST_NEEDED]:
+            if np.isnan(needed.estimate):
+                continue
             spans = " and ".join(
                 f"{number(low, 1)} to {'infinity' if np.isinf(high) else number(high, 1)} "
                 f"for one {event}"
@@ -287,6 +292,8 @@ class AverageEffect(Answer):
         ]
         if people.n_dropped:
             lines.append(f"{people.n_dropped:,} rows were left out: a value is missing.")
+        if self.undetermined is not None:
+            lines.append(self.undetermined)
         return tuple(lines)
 
     def _effects_line(self) -> str:

@@ -155,7 +155,8 @@ def _estimand(
 
 def _by_delta(estimand: EffectEstimand, cells: Cells, level: float) -> AverageEffect:
     fit = estimand.fit
-    averages = estimand.means(fit, estimand.rows(cells), cells.population)
+    rows = estimand.rows(cells)
+    averages = estimand.means(fit, rows, cells.population)
     covariance, J = fit.means_covariance(averages, estimand.df)
     knowledge = fit.knowledge(estimand.df)
 
@@ -165,16 +166,19 @@ def _by_delta(estimand: EffectEstimand, cells: Cells, level: float) -> AverageEf
         df = np.full(len(value), np.inf) if normal else knowledge.degrees(weights @ J)
         return wald(value, error, df, level)
 
-    compared = cells.compared(averages.value, estimand.compare)
+    gaps = cells.gaps(averages.functions, estimand.compare)
+    compared = cells.compared(averages.value, estimand.compare, ~averages.functions.estimable)
+    own = _on_own_scale(estimand.compare, tested(compared.value, compared.weights))
     printed = tested(cells.printed @ averages.value, cells.printed)
     return AverageEffect(
         estimand=estimand,
         layout=cells,
-        comparisons=_on_own_scale(estimand.compare, tested(compared.value, compared.weights)),
-        averages=_within_range(fit.mean_scale(estimand.type), printed, level),
+        comparisons=own.without(gaps.comparisons),
+        averages=_within_range(fit.mean_scale(estimand.type), printed, level).without(gaps.means),
         covariance=covariance,
         conf_level=level,
         n_failed=None,
+        undetermined=estimand.undetermined_words(cells, rows),
     )
 
 

@@ -44,22 +44,27 @@ def by_bootstrap(
     if count < LEAST_DRAWS:
         raise ModelError(f"n={n} refits give no quantiles; use 200 or more")
     rows = estimand.rows(cells)
-    averages = estimand.means(estimand.fit, rows, cells.population).value
+    means = estimand.means(estimand.fit, rows, cells.population)
+    averages, gaps = means.value, cells.gaps(means.functions, estimand.compare)
+    unknown = ~means.functions.estimable
     draws = _refitted(estimand, cells, rows, arguments.generator(rng), count, progress)
     good = np.isfinite(draws).all(axis=1) & (draws.shape[1] > 0)  # no column if all failed
     if good.sum() < LEAST_DRAWS:
         raise ModelError(f"only {good.sum()} of {count} refits succeeded; use method='delta'")
     draws = draws[good]
-    compared = np.array([cells.compared(row, estimand.compare).value for row in draws])
-    value = cells.compared(averages, estimand.compare).value
+    compared = np.array([cells.compared(row, estimand.compare, unknown).value for row in draws])
+    value = cells.compared(averages, estimand.compare, unknown).value
+    printed = percentiles(cells.printed @ averages, draws @ cells.printed.T, level)
+    comparisons = _comparisons(value, compared, level, estimand.compare)
     return AverageEffect(
         estimand=estimand,
         layout=cells,
-        comparisons=_comparisons(value, compared, level, estimand.compare),
-        averages=percentiles(cells.printed @ averages, draws @ cells.printed.T, level),
+        comparisons=comparisons.without(gaps.comparisons),
+        averages=printed.without(gaps.means),
         covariance=np.atleast_2d(np.cov(draws.T)),
         conf_level=level,
         n_failed=int(count - good.sum()),
+        undetermined=estimand.undetermined_words(cells, rows),
     )
 
 

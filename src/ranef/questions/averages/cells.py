@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ranef.errors import DataError
+from ranef.fits.estimability import undetermined_words
 from ranef.fits.fit import Averaging, Fit
+from ranef.inference.coefficients.functions import ESTIMABLE, Functions
 from ranef.inference.rows.averaging import Means, joined
 from ranef.models.rows import Rows
 from ranef.questions.averages import numbers
@@ -18,6 +20,15 @@ from ranef.questions.averages.population import Population, Setting
 __all__ = ["Cells", "EffectEstimand"]
 
 Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
+class Undetermined:
+    """Which comparisons (C,) and averages in print (S,) the data do not determine."""
+
+    comparisons: Bools
+    means: Bools
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,13 +91,32 @@ class Cells:
             columns["category"] = list(self.categories) * (len(labels) * times)
         return columns
 
-    def compared(self, means: Floats, compare: str) -> numbers.Comparison:
-        """Compare the averages (S,) of each setting with those of the reference."""
+    @property
+    def _pairs(self) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """Averages that are compared, and those they are compared with."""
         places, base = np.arange(self.each), self.settings.index(self.reference)
         others = [a for a, setting in enumerate(self.settings) if not setting.reference]
         high = np.concatenate([a * self.each + places for a in others])
-        low = np.tile(base * self.each + places, len(others))
-        return numbers.compare(means, high, low, compare, self.settings[0].divisor)
+        return high, np.tile(base * self.each + places, len(others))
+
+    def compared(
+        self, means: Floats, compare: str, undetermined: Bools | None = None
+    ) -> numbers.Comparison:
+        """Compare the averages (S,) of each setting with those of the reference."""
+        divisor = self.settings[0].divisor
+        return numbers.compare(means, *self._pairs, compare, divisor, undetermined)
+
+    def gaps(self, averages: Functions, compare: str) -> Undetermined:
+        """Which averages and comparisons the data do not determine."""
+        high, low = self._pairs
+        functions = averages
+        if compare != "difference":
+            functions = replace(averages, gap=averages.own_gaps())
+        difference = functions.gap[high] - functions.gap[low]
+        return Undetermined(
+            np.asarray((np.abs(difference) > ESTIMABLE).any(axis=1)),
+            np.asarray((self.printed @ ~averages.estimable) > 0),
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,6 +155,16 @@ class EffectEstimand:
                 )
             matrices.append(rows)
         return matrices
+
+    def undetermined_words(self, cells: Cells, rows: list[Rows]) -> str | None:
+        """Say under which setting rows are not determined by the data, and which rows."""
+        parts, names = self.fit.parts_of(self.type), cells.population.names
+        for setting, under in zip(cells.settings, rows, strict=True):
+            words = undetermined_words(self.fit, under, parts, names)
+            if words is not None:
+                value = setting.slope or f"{self.variable} {setting.label}"
+                return f"Empty rows cannot be estimated. Under {value}, {words}."
+        return None
 
     def means(self, fit: Averaging, rows: list[Rows], population: Population) -> Means:
         """Averages that a fit, or a refit, has of rows that were read."""

@@ -13,6 +13,7 @@ from ranef.display.answer import Answer
 from ranef.display.columns import Column, Fixed, Listing, Significant, Sized
 from ranef.display.numbers import number
 from ranef.errors import DataError, ModelError
+from ranef.fits.estimability import row_names, undetermined_words, warn_of
 from ranef.fits.mixed import MixedFit
 from ranef.fits.new_rows import read_rows
 from ranef.fits.protocol import Levelled, require
@@ -214,7 +215,7 @@ class PopulationAverage(Answer):
            estimate  std_error
         0     0.033      0.023
         """
-        rows, frame = read_rows(self.fit.parts, new, "new")
+        rows, frame = read_rows(self.fit, new, "new")
         if frame.accounting.n_dropped:
             raise DataError(
                 f"{frame.accounting.n_dropped} rows of the table lack a value; contrasts need all"
@@ -222,5 +223,10 @@ class PopulationAverage(Answer):
         differences = generalised_prediction.contrasts(
             self.estimate, rows, C, conf_level=self.conf_level
         )
+        parts = self.fit.parts_of("response")
+        words = undetermined_words(self.fit, rows, parts, row_names(frame))
+        if words is not None:
+            warn_of(words, "contrasts that use them are NaN")
+            differences = differences.without((np.atleast_2d(C) != 0) @ rows.undetermined(parts))
         columns = estimate_columns(differences, self.conf_level, NORMAL_ESTIMATES)
         return self.tabled(Listing("contrasts", columns))

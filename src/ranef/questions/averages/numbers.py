@@ -96,7 +96,14 @@ class Comparison:
     weights: Floats
 
 
-def compare(means: Floats, high: Codes, low: Codes, how: str, divisor: float = 1.0) -> Comparison:
+def compare(
+    means: Floats,
+    high: Codes,
+    low: Codes,
+    how: str,
+    divisor: float = 1.0,
+    undetermined: NDArray[np.bool_] | None = None,
+) -> Comparison:
     """Compare averages number `high` with averages number `low`.
 
     Parameters
@@ -109,13 +116,16 @@ def compare(means: Floats, high: Codes, low: Codes, how: str, divisor: float = 1
         m / (1 - m) of the averages, on that of the logit.
     divisor : float
         Of differences, by which a difference quotient is a slope.
+    undetermined : (S,) bool array or None
+        Averages whose values say nothing, whatever range they lie in.
 
     Raises
     ------
     ModelError
         Where the means have no ratio or odds.
     """
-    _check_range(means, np.concatenate([high, low]), how)
+    used = np.concatenate([high, low])
+    _check_range(means, used if undetermined is None else used[~undetermined[used]], how)
     value, slope = COMPARISONS[how].forward(means)
     weights = np.zeros((len(high), len(means)))
     rows = np.arange(len(high))
@@ -125,6 +135,8 @@ def compare(means: Floats, high: Codes, low: Codes, how: str, divisor: float = 1
 
 
 def _check_range(means: Floats, used: Codes, how: str) -> None:
+    if not len(used):
+        return
     low, high = means[used].min(), means[used].max()
     run = f"the means run from {low:.4g} to {high:.4g}"
     if how == "odds" and not (low >= 0 and high <= 1):

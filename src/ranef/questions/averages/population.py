@@ -10,10 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranef.errors import DataError, LevelError, ModelError, UnknownColumnError, suggestion
+from ranef.fits.estimability import row_names
 from ranef.fits.fit import Fit
 from ranef.formula.labels import shown_level
 from ranef.formula.syntax import column_names
 from ranef.tables import Repeated, Table
+from ranef.tables.accounting import Accounting
+from ranef.tables.origin import Origin
 
 __all__ = ["Population", "Setting", "read_population", "settings_of"]
 
@@ -48,6 +51,8 @@ class Population:
         Rows left out, since a value is missing.
     columns : tuple of str
         That the fixed effects use.
+    names : (N,) array
+        Of the rows, in the table that they come from.
     """
 
     table: Mapping[str, Any]
@@ -60,6 +65,7 @@ class Population:
     weighted: bool
     n_dropped: int
     columns: tuple[str, ...]
+    names: NDArray[Any]
 
     @property
     def n(self) -> int:
@@ -109,9 +115,11 @@ def read_population(fit: Fit, variable: Any, population: Any, by: Any, weights: 
     columns = _predictors(fit, variable)
     if population is None:
         table, library = Table.of(fit.frame.rows_used()), fit.frame.library
+        names = row_names(fit.frame)
     else:
         table = Table.of(population)
         library = table.library
+        names = row_names(Origin.of(table, Accounting(table.n_rows, None)))
     named = _names("by", by)
     for name in named:
         _require(table, name, population)
@@ -141,6 +149,7 @@ def read_population(fit: Fit, variable: Any, population: Any, by: Any, weights: 
         weights is not None,
         int(np.sum(~kept)),
         columns,
+        names[kept],
     )
 
 

@@ -333,7 +333,7 @@ def _columns_at(fit: MixedFit, at: Mapping[str, Any]) -> list[Any]:
                 f"they use {', '.join(map(repr, rows))}"
             )
         rows[name] = _constant(Table.of(rows), name, value)
-    at_value, _ = read_rows({CONDITIONAL: fit.parts[CONDITIONAL]}, rows, "new")
+    at_value, _ = read_rows(fit, rows, "new")
     return [z for _, z in at_value.parts[CONDITIONAL].random or ()]
 
 

@@ -15,6 +15,7 @@ from ranef.display.columns import Column, Fixed, Listing, Sized, Written, unprin
 from ranef.display.page import Paragraph
 from ranef.errors import DataError, ModelError
 from ranef.families import Cumulative, Multinomial
+from ranef.fits.estimability import row_names, undetermined_words
 from ranef.fits.new_rows import read_rows
 from ranef.inference.effects.combinations import Combinations
 from ranef.inference.effects.joint_posterior import GIVEN, Posterior
@@ -268,12 +269,15 @@ def _row(place: Place, at: Any) -> tuple[float, Floats, list[Floats]]:
         return 0.0, spec.X[:, kept].mean(axis=0), [term.z.mean(axis=0) for term in spec.terms]
     if isinstance(at, dict):
         at = {name: [value] if np.ndim(value) == 0 else value for name, value in at.items()}
-    rows, _ = read_rows(place.fit.parts, at, "new")
-    row = rows.parts[CONDITIONAL]
+    rows, origin = read_rows(place.fit, at, "new")
+    row = rows.parts[place.part.name]
     if len(row.X) != 1:
         raise DataError(
             f"at= must be one row without missing values; {len(row.X)} such rows were given"
         )
+    words = undetermined_words(place.fit, rows, (place.part.name,), row_names(origin))
+    if words is not None:
+        raise DataError(f"at=: {words}; choose a row whose mean the data determine")
     constant = 0.0 if row.offset is None else float(row.offset[0])
     return constant, row.X[0, kept], [z[0] for _, z in row.random or ()]
 

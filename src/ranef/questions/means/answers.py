@@ -13,6 +13,7 @@ from ranef.description.parameter_tables import ESTIMATES, TESTED_ESTIMATES, esti
 from ranef.display.answer import Answer, Part
 from ranef.display.columns import Column, Listing
 from ranef.errors import ModelError
+from ranef.formula.labels import list_text
 from ranef.questions.means.comparisons import Contrasts, contrasts_of
 from ranef.questions.means.joint_tests import joint_tests_of
 from ranef.questions.means.letters import compact_letters
@@ -81,10 +82,13 @@ class MarginalMeans(MeansTable, Answer):
         lines = (*self.notes, f"{degrees_words(self.grid)}; {intervals}")
         if self.functions.estimable.all():
             return lines
+        fit, parts = self.grid.fit, self.grid.estimand.parts
+        named = [c for part in parts if part in fit.parts for c in fit.parts[part].dropped_columns]
+        left_out = f" The fixed effects left out {list_text(named)}." if named else ""
         return (
             *lines,
             "Empty rows cannot be estimated: no data determine them (a combination of levels "
-            "without rows).",
+            f"without rows).{left_out}",
         )
 
     def body(self) -> Iterable[Part]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import textwrap
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -26,7 +27,7 @@ from ranef.display.canvas import (
     percent,
     plain,
 )
-from ranef.errors import ModelError, UnknownColumnError, suggestion
+from ranef.errors import ModelError, RankWarning, UnknownColumnError, suggestion
 from ranef.families import BetaBinomial, Binomial
 from ranef.fits.mixed import MixedFit
 from ranef.fits.protocol import Levelled, require
@@ -115,10 +116,10 @@ def predictions(
     titles = scene.titles(by)
     axes = panels(titles, ax, figure, single=(6.4, 4.4), height=3.6)
     for panel, rows, title in zip(axes, scene.panels(by), titles, strict=True):
-        _panel(panel, scene, rows, kind, conf_level, data)
+        broken = _panel(panel, scene, rows, kind, conf_level, data)
         label(panel, title=title, x=plain(scene.x), y=scene.outcome)
         finish(panel, grid="both")
-        _say_held(panel, scene, rows, kind, by)
+        _say_held(panel, scene, rows, kind, by, broken)
         if scene.ticks is not None:
             panel.set_xticks(range(len(scene.ticks)), [plain(t, 16) for t in scene.ticks])
     _same_heights(axes)
@@ -141,11 +142,21 @@ goes from 251 (0) to 346 (9).
     rows = np.arange(len(scene.places))
     at, value, _, _ = _population(scene, rows, "population", conf_level)
     ends = [f"{at[i]:.3g}" if scene.ticks is None else scene.ticks[int(at[i])] for i in (0, -1)]
+    run = (
+        f"the population goes from {value[0]:.3g} ({ends[0]}) to {value[-1]:.3g} ({ends[1]})."
+        if np.isfinite(value[[0, -1]]).all()
+        else f"the population's is broken. {BROKEN}"
+    )
     return (
         f"{scene.outcome} predicted along {scene.x}, with a line for each of "
-        f"{len(scene.factor.levels):,} levels of {scene.factor.name}: the population goes from "
-        f"{value[0]:.3g} ({ends[0]}) to {value[-1]:.3g} ({ends[1]})."
+        f"{len(scene.factor.levels):,} levels of {scene.factor.name}: {run}"
     )
+
+
+BROKEN = (
+    "Lines break where the data do not determine a prediction: redundant columns are held that "
+    "move with the axis in the data."
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -304,6 +315,12 @@ class _Scene:
             names += [] if spec.recipe.offset_column is None else [spec.recipe.offset_column]
         return names
 
+    def predict(self, table: dict[str, Any], **how: Any) -> Any:
+        """Predict rows; the picture says itself where the data do not determine them."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RankWarning)
+            return self.fit.predict(table, **how)
+
     def one(self, predicted: Any) -> Floats:
         values = np.asarray(predicted, dtype=np.float64)
         return values if values.ndim == 1 else values[:, self.category]
@@ -311,7 +328,8 @@ class _Scene:
 
 def _panel(
     ax: Axes, scene: _Scene, rows: NDArray[np.intp], kind: str, conf_level: float, data: bool
-) -> None:
+) -> bool:
+    """Draw one panel; tell whether the data do not determine some of its lines."""
     lines, count = _level_lines(scene, rows)
     if scene.y is not None and data:
         y = scene.y[rows]
@@ -335,15 +353,19 @@ def _panel(
         at, value, marker=marker, markersize=6, color=ACCENT, linewidth=2.4, zorder=4,
         label=f"{word}, {percent(conf_level)} interval of the mean",
     )  # fmt: skip
+    return any(bool(np.isnan(line).any()) for line in (value, *(v for _, v in lines)))
 
 
-def _say_held(ax: Axes, scene: _Scene, rows: NDArray[np.intp], kind: str, by: str | None) -> None:
+def _say_held(
+    ax: Axes, scene: _Scene, rows: NDArray[np.intp], kind: str, by: str | None, broken: bool
+) -> None:
     """Below the axis: at which values of the other columns the line with the band stands."""
-    text = scene.held_words(rows, by)
+    word = "Population" if kind == "population" else "Typical level"
+    held = scene.held_words(rows, by)
+    text = " ".join([f"{word} at {held}."] * bool(held) + [BROKEN] * broken)
     if text:
-        word = "Population" if kind == "population" else "Typical level"
         ax.annotate(
-            textwrap.fill(f"{word} at {text}.", 72), (1, 0), (0, -36), xycoords="axes fraction",
+            textwrap.fill(text, 72), (1, 0), (0, -36), xycoords="axes fraction",
             textcoords="offset points", ha="right", va="top", fontsize=8, color=MUTED,
         )  # fmt: skip
 
@@ -360,7 +382,7 @@ def _population(
 ) -> tuple[Floats, Floats, Floats, Floats]:
     along = _grid(scene, rows)
     table = scene.native(scene.held(rows, len(along), along))
-    said = Table.of(scene.fit.predict(table, kind=kind, conf_level=conf_level))
+    said = Table.of(scene.predict(table, kind=kind, conf_level=conf_level))
     value, low, high = (said.numeric(c) for c in ("estimate", "conf_low", "conf_high"))
     if scene.category is not None:
         one = np.arange(len(along)) * len(scene.fit.categories or ()) + scene.category
@@ -391,7 +413,7 @@ def _level_lines(scene: _Scene, rows: NDArray[np.intp]) -> tuple[list[tuple[Floa
         tables.append(table)
         grids.append(along)
     whole = scene.native({name: np.concatenate([t[name] for t in tables]) for name in tables[0]})
-    value = scene.one(scene.fit.predict(whole, kind="conditional"))
+    value = scene.one(scene.predict(whole, kind="conditional"))
     cuts = np.cumsum([len(g) for g in grids])[:-1]
     return list(zip(grids, np.split(value, cuts), strict=True)), count
 

@@ -476,10 +476,10 @@ def test_a_file_without_a_table_is_code_3(
 def test_an_unreadable_file(
     run: Callable[..., Ran], sleep: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def denied(path: Path) -> bytes:
+    def denied(*_: Any) -> bytes:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(Path, "read_bytes", denied)
+    monkeypatch.setattr("ranef.cli.reading.Limit.read", denied)
     code, err = complaint(run("fit", FORMULA, sleep))
     assert code == 3
     assert "permission denied" in err
@@ -662,7 +662,7 @@ def test_a_zip_must_hold_one_table(run: Callable[..., Ran], tmp_path: Path) -> N
 def test_an_index_with_a_name_is_a_column(tmp_path: Path) -> None:
     source = tmp_path / "d.parquet"
     pd.DataFrame({"y": [1.0, 2.0]}, index=pd.Index(["a", "b"], name="id")).to_parquet(source)
-    data, _ = read_table(str(source), Reading())
+    data = read_table(str(source), Reading()).data
     assert data.columns.tolist() == ["id", "y"]
 
 
@@ -671,7 +671,7 @@ def test_an_index_with_a_name_is_a_column(tmp_path: Path) -> None:
 
 def read(content: str | bytes, **dialect: Any) -> tuple[dict[str, list[Any]], list[str]]:
     raw = content.encode() if isinstance(content, str) else content
-    data, notes = read_delimited(raw, "'d.csv'", Dialect(**dialect))
+    data, notes, _ = read_delimited(raw, "'d.csv'", Dialect(**dialect))
     columns = {name: data[name].astype(object).tolist() for name in data.columns}
     return columns, [note.text for note in notes]
 
@@ -750,7 +750,7 @@ def test_a_word_among_numbers_is_found(run: Callable[..., Ran], tmp_path: Path) 
     source.write_text("y,g\n1,a\ntwo,a\n3,b\n4,b\n")
     code, err = complaint(run("fit", "y ~ 1 + (1 | g)", source, "--number", "y"))
     assert code == 2
-    assert "'two' in row 2 is not a number" in err
+    assert "'two' in line 3 is not a number" in err
 
 
 def test_whole_numbers_with_gaps_stay_whole(run: Callable[..., Ran], tmp_path: Path) -> None:

@@ -8,7 +8,8 @@ from __future__ import annotations
 import difflib
 import sys
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from contextvars import ContextVar
 from typing import Any
 
 __all__ = [
@@ -24,9 +25,14 @@ __all__ = [
     "RanefWarning",
     "RankWarning",
     "UnknownColumnError",
+    "name_rows",
+    "row_text",
+    "shortened",
     "suggestion",
     "warn",
 ]
+
+_ROWS: ContextVar[Callable[[int], str] | None] = ContextVar("rows", default=None)
 
 
 class RanefError(Exception):
@@ -91,6 +97,36 @@ class RankWarning(RanefWarning):
 
 class DataWarning(RanefWarning):
     """The data were used, but something about them deserves a look."""
+
+
+def row_text(row: int) -> str:
+    """Say which row of the table is meant, as whoever made the table counts.
+
+    Examples
+    --------
+    >>> row_text(3)
+    'row 3'
+    """
+    place = _ROWS.get()
+    return f"row {row}" if place is None else place(int(row))
+
+
+def name_rows(place: Callable[[int], str] | None) -> None:
+    """Let errors name rows by where they stand in a file, in this context from here on."""
+    _ROWS.set(place)
+
+
+def shortened(value: object, room: int = 60) -> str:
+    """Write a value as Python does, its middle left out where it is long.
+
+    Examples
+    --------
+    >>> shortened("a" * 100, 20)
+    "'aaaaaaa...aaaaaaaa'"
+    """
+    text = repr(value)
+    half = (room - 3) // 2
+    return text if len(text) <= room else f"{text[:half]}...{text[-half - 1 :]}"
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:

@@ -1,4 +1,8 @@
-"""Compressed files: gzip, bzip2, xz, zip and zstd, told apart by their first bytes."""
+"""Compressed files: gzip, bzip2, xz, zip and zstd, told apart by their first bytes.
+
+A small file can unpack to more than any machine holds, so nothing is unpacked beyond a
+stated number of bytes.
+"""
 
 from __future__ import annotations
 
@@ -9,47 +13,98 @@ import lzma
 import zipfile
 import zlib
 from collections.abc import Callable
+from typing import BinaryIO
 
 from ranef.errors import FileError
 
-__all__ = ["decompressed"]
+__all__ = ["WORKBOOK", "Limit", "decompressed"]
+
+WORKBOOK = "[Content_Types].xml"
+GIGA = 10**9
+CHUNK = 1 << 24
+DAMAGE = (
+    OSError, EOFError, ValueError, IndexError, KeyError, NotImplementedError, zlib.error,
+    lzma.LZMAError, zipfile.BadZipFile,
+)  # fmt: skip
 
 
-def decompressed(content: bytes, shown: str) -> bytes:
-    """Return what was compressed; anything else comes back as it is.
+class Limit:
+    """How many bytes of a table may be read.
+
+    Parameters
+    ----------
+    gigabytes : float or None
+        None for an eighth of the memory that is free: a table of text takes several times
+        its own size while it is read.
+    """
+
+    def __init__(self, gigabytes: float | None = None) -> None:
+        from ranef.solve.resources import available_memory
+
+        free = available_memory() or 16 * GIGA
+        self.stated = gigabytes is not None
+        self.n_bytes = int(free / 8 if gigabytes is None else gigabytes * GIGA)
+
+    def read(self, stream: BinaryIO, shown: str) -> bytes:
+        """Read a stream to its end, unless that lies beyond the limit."""
+        parts, total = list[bytes](), 0
+        while part := stream.read(min(CHUNK, self.n_bytes + 1 - total)):
+            parts.append(part)
+            total += len(part)
+            self.check(total, shown)
+        return b"".join(parts)
+
+    def check(self, n_bytes: float, shown: str) -> None:
+        """Refuse a table beyond the limit."""
+        if n_bytes > self.n_bytes:
+            why = "" if self.stated else ", an eighth of the memory that is free"
+            raise FileError(
+                f"{shown} holds more than {self.n_bytes / GIGA:.3g} GB{why}, and was not read; "
+                "--max-gb raises this limit"
+            )
+
+
+def decompressed(content: bytes, shown: str, limit: Limit) -> bytes:
+    """Return what was compressed; anything else comes back as it is, and so does a workbook.
 
     Parameters
     ----------
     content : bytes
     shown : str
         The file's name for messages.
+    limit : Limit
 
     Examples
     --------
-    >>> decompressed(gzip.compress(b"x,y"), "'a.csv.gz'")
+    >>> decompressed(gzip.compress(b"x,y"), "'a.csv.gz'", Limit(1))
     b'x,y'
     """
     for mark, (name, reader) in READERS.items():
         if content.startswith(mark):
             try:
-                return reader(content, shown)
-            except (OSError, EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile) as error:
-                if isinstance(error, FileError):
-                    raise
-                raise FileError(f"{shown} is a damaged {name} file: {error}") from error
+                return reader(content, shown, limit)
+            except FileError:
+                raise
+            except DAMAGE as error:
+                reason = str(error) or type(error).__name__
+                raise FileError(f"{shown} is a damaged {name} file: {reason}") from error
     return content
 
 
-def _zip(content: bytes, shown: str) -> bytes:
+def _zip(content: bytes, shown: str, limit: Limit) -> bytes:
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         names = [name for name in archive.namelist() if _is_data(name)]
-        if "[Content_Types].xml" in names:
-            raise FileError(f"{shown} is an Excel workbook; save the sheet as CSV first")
+        if WORKBOOK in names:
+            limit.check(sum(member.file_size for member in archive.infolist()), shown)
+            return content
+        if "mimetype" in names and "content.xml" in names:
+            raise FileError(f"{shown} is an OpenDocument file; save the sheet as CSV or .xlsx")
         if len(names) != 1:
-            first = ", ".join(repr(name) for name in names[:5]) or "none"
+            first = ", ".join(repr(name[:60]) for name in names[:5]) or "none"
             raise FileError(f"{shown} must hold one file and holds {len(names)} ({first})")
         try:
-            return archive.read(names[0])
+            with archive.open(names[0]) as stream:
+                return limit.read(stream, shown)  # type: ignore[arg-type]
         except (RuntimeError, NotImplementedError) as error:
             raise FileError(f"cannot unpack {shown}: {error}") from error
 
@@ -59,17 +114,25 @@ def _is_data(name: str) -> bool:
     return bool(last) and not last.startswith(".") and not name.startswith("__MACOSX/")
 
 
-def _zstd(content: bytes, _: str) -> bytes:
+def _zstd(content: bytes, shown: str, limit: Limit) -> bytes:
     import pyarrow as pa
 
     with pa.input_stream(pa.BufferReader(content), compression="zstd") as stream:
-        return bytes(stream.read())
+        return limit.read(stream, shown)
 
 
-READERS: dict[bytes, tuple[str, Callable[[bytes, str], bytes]]] = {
-    b"\x1f\x8b": ("gzip", lambda content, _: gzip.decompress(content)),
-    b"BZh": ("bzip2", lambda content, _: bz2.decompress(content)),
-    b"\xfd7zXZ\x00": ("xz", lambda content, _: lzma.decompress(content)),
+def _opened(kind: Callable[[BinaryIO], BinaryIO]) -> Callable[[bytes, str, Limit], bytes]:
+    def read(content: bytes, shown: str, limit: Limit) -> bytes:
+        with kind(io.BytesIO(content)) as stream:
+            return limit.read(stream, shown)
+
+    return read
+
+
+READERS: dict[bytes, tuple[str, Callable[[bytes, str, Limit], bytes]]] = {
+    b"\x1f\x8b": ("gzip", _opened(lambda stream: gzip.GzipFile(fileobj=stream))),  # type: ignore[arg-type,return-value]
+    b"BZh": ("bzip2", _opened(bz2.BZ2File)),  # type: ignore[arg-type]
+    b"\xfd7zXZ\x00": ("xz", _opened(lzma.LZMAFile)),  # type: ignore[arg-type]
     b"PK\x03\x04": ("zip", _zip),
     b"\x28\xb5\x2f\xfd": ("zstd", _zstd),
 }

@@ -1,9 +1,10 @@
 """Delimited text: CSV, TSV and what spreadsheets and R write.
 
-Numbers are read by pandas. What pandas would decide silently and wrongly is
-decided here: the separator, the decimal mark, row names, trailing separators,
-columns of the same name, codes with leading zeros, whole numbers with gaps,
-and which words mean "missing" (``None`` and ``null`` are levels, not gaps).
+Fields are read as text by pandas, and become numbers by one convention for the whole file.
+What pandas would decide silently and wrongly is decided here and in `convention`: the
+separator, the decimal mark, row names, trailing separators, comments, columns of the same
+name, codes with leading zeros, whole numbers with gaps, and which words mean "missing"
+(``None`` and ``null`` are levels, not gaps).
 """
 
 from __future__ import annotations
@@ -13,13 +14,18 @@ import csv
 import io
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
+from ranef.cli.convention import Convention, Look, Note, converted, decide
 from ranef.errors import FileError
 
-__all__ = ["MISSING", "Dialect", "Note", "read_delimited"]
+__all__ = ["MISSING", "Dialect", "Note", "Place", "Read", "read_delimited", "settle"]
+
+Place = Callable[[int], str]
+Read = tuple[Any, list[Note], Place | None]
 
 MISSING = ("", "NA", "N/A", "n/a", "#N/A", "#NA", "<NA>", "NaN", "nan", ".")
 
@@ -27,13 +33,12 @@ SEPARATORS = ",;\t|"
 
 MARKS = {
     codecs.BOM_UTF8: "utf-8-sig",
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
     codecs.BOM_UTF16_LE: "utf-16",
     codecs.BOM_UTF16_BE: "utf-16",
 }
-
-_LEADING_ZERO = re.compile(rb'(?:^|[\s,;|"])0\d')
-_DECIMAL_COMMA = re.compile(r'(?:^|;)\s*"?[+-]?\d+,\d+"?\s*(?:;|$)', re.MULTILINE)
-_DECIMAL_POINT = re.compile(r'(?:^|;)\s*"?[+-]?\d+\.\d+"?\s*(?:;|$)', re.MULTILINE)
+SHOWN = 60
 
 
 @dataclass(frozen=True)
@@ -42,26 +47,40 @@ class Dialect:
 
     Attributes
     ----------
-    separator, decimal, encoding : str or None
+    separator, decimal, thousands, encoding : str or None
     missing : tuple of str
         Marks of a missing value beside `MISSING`.
+    skip : int
+        Lines before that of the names.
     """
 
     separator: str | None = None
     decimal: str | None = None
     encoding: str | None = None
     missing: tuple[str, ...] = ()
+    thousands: str | None = None
+    skip: int = 0
 
 
 @dataclass(frozen=True)
-class Note:
-    """A decision the user should know of, and the column it is about."""
+class Body:
+    """The lines of a table, without what stands before its names.
 
-    text: str
-    column: str | None = None
+    Attributes
+    ----------
+    content : bytes
+        In UTF-8.
+    before : int
+        Lines of the file left out above.
+    separator : str
+    """
+
+    content: bytes
+    before: int
+    separator: str
 
 
-def read_delimited(content: bytes, shown: str, dialect: Dialect) -> tuple[Any, list[Note]]:
+def read_delimited(content: bytes, shown: str, dialect: Dialect) -> Read:
     r"""Read delimited text.
 
     Parameters
@@ -75,103 +94,215 @@ def read_delimited(content: bytes, shown: str, dialect: Dialect) -> tuple[Any, l
     -------
     data : pandas.DataFrame
     notes : list of Note
+    place : callable
+        Says in which line a row stands.
 
     Examples
     --------
-    >>> data, notes = read_delimited(b"id;x\n007;1,5\n008;.\n", "'a.csv'", Dialect())
+    >>> data, notes, place = read_delimited(b"id;x\n007;1,5\n008;.\n", "'a.csv'", Dialect())
     >>> data["id"].tolist(), data["x"].tolist()
     (['007', '008'], [1.5, nan])
     >>> notes[0].text
     "column 'id' has codes with leading zeros and is read as text"
+    >>> place(1)
+    'line 3'
     """
-    encoding = _encoding(content, shown, dialect)
-    start = _decoded_start(content, encoding, shown)
-    separator = dialect.separator or _sniffed(start)
-    header, first = _first_records(start, separator)
+    body, notes = _body(_as_utf8(content, shown, dialect), shown, dialect)
+    header, first = _first_records(body, shown)
     _check_names(header, shown)
+    _check_width(header, first, body.separator, shown)
     options: dict[str, Any] = {
-        "sep": r"\s+" if separator == " " else separator,
-        "decimal": dialect.decimal or _decimal(start, separator),
-        "encoding": encoding,
+        "sep": r"\s+" if body.separator == " " else body.separator,
+        "encoding": "utf-8",
+        "dtype": str,
         "keep_default_na": False,
         "na_values": [*MISSING, *dialect.missing],
-        "low_memory": False,
     }
-    _check_width(header, first, separator, shown)
     if len(first) > len(header) and first[-1].strip() == "":
         options["index_col"] = False
-    data = _parsed(content, shown, options).reset_index(drop=True)
-    data, notes = _without_row_names(data, header)
-    notes += _keep_codes(data, content, options)
-    _whole_numbers(data)
-    return data, notes
+    data = _parsed(body.content, shown, options).reset_index(drop=True)
+    data, more = _without_row_names(data, header)
+    place = partial(line_of, body)
+    columns = dict(data.items())
+    looks = [Look(name, column, place) for name, column in columns.items()]
+    convention = decide(looks, body.separator, dialect.decimal, dialect.thousands)
+    data, said = settle(columns, looks, convention)
+    return data, notes + more + said, place
+
+
+def settle(
+    columns: Mapping[str, Any], looks: Sequence[Look], convention: Convention
+) -> tuple[Any, list[Note]]:
+    """Return a table in which columns of text are what they stand for, by one convention.
+
+    Parameters
+    ----------
+    columns : mapping
+        Every column, by name.
+    looks : sequence of Look
+        Those of text.
+    convention : Convention
+    """
+    import pandas as pd
+
+    settled, notes = dict(columns), []
+    for look in looks:
+        values, note = converted(look, convention)
+        if values is not None:
+            settled[look.name] = values.to_pandas() if hasattr(values, "to_pandas") else values
+        if note is not None:
+            notes.append(note)
+    return pd.DataFrame(settled), notes
+
+
+def line_of(body: Body, row: int) -> str:
+    """Say which line of the file a row begins in."""
+    lines = io.TextIOWrapper(io.BytesIO(body.content), "utf-8", "replace", newline="")
+    reader = csv.reader(lines, delimiter=body.separator)
+    count, begin = -2, 0
+    while count < row:
+        begin = reader.line_num
+        record = next(reader)
+        count += bool(record)
+    return f"line {body.before + begin + 1:,}"
+
+
+def _as_utf8(content: bytes, shown: str, dialect: Dialect) -> bytes:
+    """Return the text in UTF-8, without a mark at its beginning."""
+    name = _encoding(content, shown, dialect)
+    if name in ("utf-8", "utf-8-sig"):
+        return content.removeprefix(codecs.BOM_UTF8)
+    try:
+        return content.decode(name).encode("utf-8")
+    except (UnicodeError, ValueError) as error:
+        raise FileError(_not_text(content, name, shown)) from error
 
 
 def _encoding(content: bytes, shown: str, dialect: Dialect) -> str:
     if dialect.encoding is not None:
-        try:
-            return codecs.lookup(dialect.encoding).name
-        except LookupError:
-            raise FileError(
-                f"--encoding {dialect.encoding}: no such encoding; common ones are utf-8, "
-                "latin-1, cp1252 and utf-16"
-            ) from None
+        return _named_encoding(dialect.encoding)
     for mark, name in MARKS.items():
         if content.startswith(mark):
             return name
     if b"\x00" in content[:4096]:
-        raise FileError(f"{shown} is neither text nor Parquet nor Feather; save the table as CSV")
+        raise FileError(
+            f"{shown} is neither text nor Parquet nor Feather nor Excel; save the table as CSV, "
+            "or name its encoding, as in --encoding utf-16-le"
+        )
     return "utf-8"
 
 
-def _decoded_start(content: bytes, encoding: str, shown: str, size: int = 1 << 16) -> str:
-    """Return the beginning of the text, cut at a line's end."""
-    decoder = codecs.getincrementaldecoder(encoding)()
+def _named_encoding(given: str) -> str:
+    """Return the name of an encoding of text, if it is one."""
     try:
-        start = decoder.decode(content[:size], final=len(content) <= size)
-    except UnicodeDecodeError as error:
-        raise FileError(_not_text(content, encoding, shown)) from error
-    whole, _, _ = start.rpartition("\n")
-    return start if len(content) <= size or not whole else whole
+        b"y,x\n1,2\n".decode(given)
+        found = codecs.lookup(given).name
+    except UnicodeError:
+        found = "" if given in ("undefined", "idna", "punycode") else codecs.lookup(given).name
+    except (LookupError, ValueError):
+        found = ""
+    if not found or found in ("undefined", "punycode", "idna"):
+        raise FileError(
+            f"--encoding {given[:SHOWN]}: no such encoding of text; common ones are utf-8, "
+            "latin-1, cp1252 and utf-16"
+        )
+    return found
 
 
 def _not_text(content: bytes, encoding: str, shown: str) -> str:
+    where = ""
     try:
         content.decode(encoding)
     except UnicodeDecodeError as error:
         line = content[: error.start].count(b"\n") + 1
         where = f" (line {line:,})"
-    else:
-        where = ""
+    except (UnicodeError, ValueError):
+        pass
     return (
         f"{shown} is not {encoding.upper()} text{where}; save it as UTF-8 or name its "
         "encoding, as in --encoding latin-1"
     )
 
 
-def _sniffed(start: str) -> str:
+def _body(content: bytes, shown: str, dialect: Dialect) -> tuple[Body, list[Note]]:
+    """Leave out what stands before the names: lines to skip, ``sep=;``, comments, blanks."""
+    start, before, notes = 0, 0, list[Note]()
+    separator = dialect.separator
+    for _ in range(dialect.skip):
+        start, before = _next_line(content, start), before + 1
+    while line := content[start : _next_line(content, start)]:
+        if before == dialect.skip and (stated := re.match(rb'"?sep=(.)"?\s*$', line)):
+            separator = separator or stated[1].decode("utf-8", "replace")
+        elif line.strip():
+            break
+        start, before = start + len(line), before + 1
+    if not content[start:].strip():
+        raise FileError(
+            f"{shown} is empty" if not dialect.skip else f"{shown} has no line {before + 1:,}"
+        )
+    above = 0
+    while content[start:].startswith(b"#") and not _is_header(content, start, separator):
+        start, before, above = _next_line(content, start), before + 1, above + 1
+    body = content[start:].lstrip(b"\r\n")
+    before += content[start : len(content) - len(body)].count(b"\n")
+    if not body.strip():
+        raise FileError(f"{shown} holds only comments (lines that begin with #)")
+    if body.startswith(b"#"):
+        body = body[1:].lstrip(b" ")
+        notes.append(Note("the # before the first column name is left out"))
+    if above:
+        notes.append(Note(f"{above:,} line{'s' * (above > 1)} of comments (#) left out"))
+        body = re.sub(rb"(?m)^#.*$", b"", body)
+    return Body(body, before, separator or _sniffed(body)), notes
+
+
+def _next_line(content: bytes, start: int) -> int:
+    """Return where the line after that at `start` begins."""
+    end = content.find(b"\n", start)
+    return len(content) if end < 0 else end + 1
+
+
+def _is_header(content: bytes, start: int, separator: str | None) -> bool:
+    """Tell whether a line that begins with # holds the names: the next has as many fields."""
+    middle = _next_line(content, start)
+    line, after = content[start:middle], content[middle : _next_line(content, middle)]
+    mark = (separator or _sniffed(line)).encode()
+    fields = re.sub(rb'"[^"]*"', b"", line).count(mark)
+    next_fields = re.sub(rb'"[^"]*"', b"", after).count(mark)
+    numbers = re.search(rb"(?:^|[\s,;|\"])[+-]?[.,]?\d", after) is not None
+    return numbers and mark != b" " and 0 < fields == next_fields and not after.startswith(b"#")
+
+
+def _sniffed(content: bytes) -> str:
     """Return the separator that occurs most in the first line, outside quotes."""
-    line = re.sub(r'"[^"]*"', "", start.lstrip("\r\n").partition("\n")[0])
+    first = content[: _next_line(content, 0)].decode("utf-8", "replace")
+    line = re.sub(r'"[^"]*"', "", first)
     counts = {mark: line.count(mark) for mark in SEPARATORS}
     best = max(counts, key=lambda mark: counts[mark])
     if counts[best] > 0:
         return best
-    return " " if len(line.split(" ")) > 1 else ","
+    return " " if len(line.rstrip("\r\n").split(" ")) > 1 else ","
 
 
-def _first_records(start: str, separator: str) -> tuple[list[str], list[str]]:
-    lines = io.StringIO(start.lstrip("\r\n"), newline="")
+def _first_records(body: Body, shown: str) -> tuple[list[str], list[str]]:
+    lines = io.TextIOWrapper(io.BytesIO(body.content), "utf-8", newline="")
     records = filter(
-        None, csv.reader(lines, delimiter=separator, skipinitialspace=separator == " ")
+        None,
+        csv.reader(lines, delimiter=body.separator, skipinitialspace=body.separator == " "),
     )
-    return next(records), next(records, [])
+    try:
+        return next(records), next(records, [])
+    except UnicodeDecodeError as error:
+        raise FileError(_not_text(body.content, "utf-8", shown)) from error
+    except csv.Error as error:
+        raise FileError(f"the first lines of {shown} are no records of a table: {error}") from error
 
 
 def _check_names(header: Sequence[str], shown: str) -> None:
     counts = Counter(name for name in header if name)
     twice = [name for name, count in counts.items() if count > 1]
     if twice:
-        raise FileError(f"{shown} has several columns named {twice[0]!r}; rename them")
+        raise FileError(f"{shown} has several columns named {twice[0][:SHOWN]!r}; rename them")
 
 
 def _check_width(header: Sequence[str], first: Sequence[str], separator: str, shown: str) -> None:
@@ -181,14 +312,9 @@ def _check_width(header: Sequence[str], first: Sequence[str], separator: str, sh
     if not allowed:
         raise FileError(
             f"{shown} has {len(header)} column names and {len(first)} fields in the first row "
-            f"(separator {separator!r}); quote fields that contain the separator, or give --sep"
+            f"(separator {separator!r}); quote fields that contain the separator, give --sep, or "
+            "leave out lines above the names with --skip"
         )
-
-
-def _decimal(start: str, separator: str) -> str:
-    """Return the comma if the separator leaves it free and numbers are written with it."""
-    comma = separator == ";" and _DECIMAL_COMMA.search(start) and not _DECIMAL_POINT.search(start)
-    return "," if comma else "."
 
 
 def _parsed(content: bytes, shown: str, options: dict[str, Any]) -> Any:
@@ -200,7 +326,7 @@ def _parsed(content: bytes, shown: str, options: dict[str, Any]) -> Any:
         raise FileError(_not_text(content, options["encoding"], shown)) from error
     except pd.errors.EmptyDataError as error:
         raise FileError(f"{shown} is empty") from error
-    except pd.errors.ParserError as error:
+    except (pd.errors.ParserError, ValueError, OverflowError) as error:
         reason = str(error).strip().removeprefix("Error tokenizing data. C error: ")
         raise FileError(f"{shown} cannot be read as a table: {reason}") from error
 
@@ -212,35 +338,3 @@ def _without_row_names(data: Any, header: Sequence[str]) -> tuple[Any, list[Note
         return data, []
     text = "a column without a name (row names?) is left out"
     return data.drop(columns=unnamed), [Note(text)]
-
-
-def _keep_codes(data: Any, content: bytes, options: dict[str, Any]) -> list[Note]:
-    """Read columns of digits again as text if one of their values begins with a zero."""
-    plain = content.replace(b"\x00", b"") if options["encoding"].startswith("utf-16") else content
-    suspects = [name for name in data.columns if data[name].dtype.kind in "iuf"]
-    if not suspects or not _LEADING_ZERO.search(plain):
-        return []
-    import pandas as pd
-
-    again = pd.read_csv(io.BytesIO(content), **(options | {"dtype": str})).reset_index(drop=True)
-    notes = []
-    for name in suspects:
-        written = again[name].str.strip()
-        if written.str.fullmatch(r"0\d+", na=False).any():
-            data[name] = written
-            text = f"column {name!r} has codes with leading zeros and is read as text"
-            notes.append(Note(text, name))
-    return notes
-
-
-def _whole_numbers(data: Any) -> None:
-    """Give columns of whole numbers with gaps an integer type: levels read 3, not 3.0."""
-    import numpy as np
-
-    for name in data.columns:
-        if data[name].dtype.kind == "f":
-            values = data[name].to_numpy()
-            present = values[~np.isnan(values)]
-            whole = np.all(np.abs(present) < 2**53) and np.all(present == np.round(present))
-            if 0 < len(present) < len(values) and whole:
-                data[name] = data[name].astype("Int64")

@@ -10,6 +10,7 @@ import warnings
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import copy_context
 from typing import TextIO
 
 from ranef.cli.parser import make_parser
@@ -50,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return Code.USAGE_ERROR
     arguments.call = shlex.join(["ranef", *words])
     with _warnings_in_one_line():
-        return _guarded(arguments)
+        return copy_context().run(_guarded, arguments)
 
 
 def _guarded(arguments: Namespace) -> Code:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sys
 from argparse import Namespace
+from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from ranef.errors import FormulaError, ModelError, suggestion
+from ranef.errors import FormulaError, ModelError, name_rows, suggestion
 
 __all__ = ["check_family", "fitted", "keywords", "progress", "read"]
 
@@ -35,13 +36,32 @@ def read(arguments: Namespace, *formulas: str) -> Any:
         decimal=arguments.decimal,
         encoding=arguments.encoding,
         missing=tuple(arguments.na),
+        thousands=_thousands(arguments),
+        skip=arguments.skip,
+        sheet=arguments.sheet,
+        gigabytes=arguments.max_gb,
         factors=tuple(arguments.factor),
         numbers=tuple(arguments.number),
+        formulas=_in_use(arguments, formulas),
     )
-    data, notes = read_table(arguments.data, reading)
-    for note in notes:
+    table = read_table(arguments.data, reading)
+    for note in table.notes:
         print(f"ranef: note: {note}", file=sys.stderr)
-    return data
+    name_rows(table.place)
+    return table.data
+
+
+def _thousands(arguments: Namespace) -> str | None:
+    if arguments.thousands is not None and arguments.thousands == arguments.decimal:
+        raise ModelError("--thousands and --decimal are the same mark; a number has two")
+    found: str | None = arguments.thousands
+    return found
+
+
+def _in_use(arguments: Namespace, formulas: Sequence[str]) -> str:
+    """Return every text in which columns that the model uses are named."""
+    options = (getattr(arguments, name, None) for name in ("weights", "offset", *GENERALISED))
+    return " ".join(map(str, (*formulas, *(value for value in options if value is not None))))
 
 
 def fitted(arguments: Namespace, data: Any, formula: str) -> Any:

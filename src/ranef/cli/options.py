@@ -123,6 +123,27 @@ def _add_reading(table: _ArgumentGroup) -> None:
         "--sep", type=values.separator, help="field separator of text: ',' ';' '\\t' ..."
     )
     table.add_argument("--decimal", choices=(".", ","), metavar="MARK", help="decimal mark of text")
+    table.add_argument(
+        "--thousands",
+        type=values.grouping,
+        metavar="MARK",
+        help="mark between groups of three digits: '.' ',' \"'\" or space; found out where the "
+        "file says what its decimal mark is",
+    )
+    table.add_argument(
+        "--skip",
+        type=values.whole,
+        default=0,
+        metavar="N",
+        help="lines above that of the names to leave out",
+    )
+    table.add_argument("--sheet", metavar="NAME", help="the sheet of an Excel workbook")
+    table.add_argument(
+        "--max-gb",
+        type=values.positive_number,
+        metavar="GB",
+        help="the most that is read or unpacked (an eighth of the memory that is free)",
+    )
     table.add_argument("--encoding", help="encoding of text (UTF-8, or UTF-16 by its mark)")
     table.add_argument(
         "--na",

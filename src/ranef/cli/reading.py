@@ -1,4 +1,4 @@
-"""Tables from files: delimited text, Parquet and Feather, compressed or not.
+"""Tables from files: delimited text, Parquet, Feather and Excel, compressed or not.
 
 What a file is, is told from its first bytes, never from its name.
 """
@@ -6,17 +6,22 @@ What a file is, is told from its first bytes, never from its name.
 from __future__ import annotations
 
 import io
+import os
+import re
+import shlex
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ranef.cli.compression import decompressed
-from ranef.cli.delimited import Dialect, Note, read_delimited
+from ranef.cli.compression import Limit, decompressed
+from ranef.cli.delimited import Dialect, Note, Place, Read, read_delimited
 from ranef.errors import DataError, FileError, UnknownColumnError, suggestion
 
-__all__ = ["Reading", "read_table"]
+__all__ = ["FileTable", "Reading", "read_table"]
 
+SHOWN = 200
+ZIP, OLD_OFFICE = b"PK\x03\x04", b"\xd0\xcf\x11\xe0"
 BINARY = {b"PAR1": "Parquet", b"ARROW1": "Feather", b"FEA1": "Feather"}
 
 
@@ -28,13 +33,46 @@ class Reading(Dialect):
     ----------
     factors, numbers : tuple of str
         Columns that hold categories, columns that hold numbers.
+    sheet : str or None
+        The sheet of a workbook.
+    gigabytes : float or None
+        The most that is read, see `Limit`.
+    formulas : str or None
+        Where the names of the columns in use stand; None for every column.
     """
 
     factors: tuple[str, ...] = ()
     numbers: tuple[str, ...] = ()
+    sheet: str | None = None
+    gigabytes: float | None = None
+    formulas: str | None = None
+
+    def uses(self, column: str) -> bool:
+        """Tell whether a model uses a column."""
+        if self.formulas is None:
+            return True
+        return re.search(rf"(?<![\w.]){re.escape(column)}(?![\w.])", self.formulas) is not None
 
 
-def read_table(source: str, reading: Reading) -> tuple[Any, list[str]]:
+@dataclass(frozen=True)
+class FileTable:
+    """A table from a file.
+
+    Attributes
+    ----------
+    data : pandas.DataFrame
+    notes : list of str
+        What was decided on the way.
+    place : callable or None
+        Says in which line of the file a row stands; None where there are no lines.
+    """
+
+    data: Any
+    notes: list[str]
+    place: Place | None = None
+
+
+def read_table(source: str, reading: Reading) -> FileTable:
     """Read a table and say what was decided on the way.
 
     Parameters
@@ -42,11 +80,6 @@ def read_table(source: str, reading: Reading) -> tuple[Any, list[str]]:
     source : str
         A path, ``-`` for standard input, or the name of a bundled data set.
     reading : Reading
-
-    Returns
-    -------
-    data : pandas.DataFrame
-    notes : list of str
 
     Raises
     ------
@@ -57,46 +90,56 @@ def read_table(source: str, reading: Reading) -> tuple[Any, list[str]]:
 
     Examples
     --------
-    >>> data, notes = read_table("sleepstudy", Reading())
-    >>> len(data), notes
+    >>> found = read_table("sleepstudy", Reading())
+    >>> len(found.data), found.notes
     (180, [])
     """
-    data, notes = _bundled(source), list[Note]()
+    data, notes, place = _bundled(source), list[Note](), None
     if data is None:
-        shown = "standard input" if source == "-" else repr(source)
-        data, notes = _parsed(_content(source), source, shown, reading)
+        shown = "standard input" if source == "-" else repr(source[:SHOWN])
+        limit = Limit(reading.gigabytes)
+        data, notes, place = _parsed(_content(source, shown, limit), source, shown, reading, limit)
     if len(data) == 0:
-        raise FileError(f"{source!r} has column names but no rows")
+        raise FileError(f"{source[:SHOWN]!r} has column names but no rows")
     for name in reading.numbers:
-        data[name] = _as_numbers(_column(data, name), name)
+        data[name] = _as_numbers(_column(data, name), name, notes, place)
     for name in reading.factors:
         data[name] = _column(data, name).astype("category")
-    kept = [note for note in notes if note.column not in (*reading.factors, *reading.numbers)]
-    return data, [note.text for note in kept]
+    kept = [
+        note.text
+        for note in notes
+        if note.column not in (*reading.factors, *reading.numbers)
+        and not (note.in_use and note.column is not None and not reading.uses(note.column))
+    ]
+    return FileTable(data, kept, place)
 
 
 def _bundled(source: str) -> Any | None:
     """Return the data set of that name, unless there is a file of that name."""
-    if Path(source).exists():
-        return None
     from ranef import data
 
-    return data.load(source) if source in data.names() else None
+    return data.load(source) if source in data.names() and not Path(source).exists() else None
 
 
-def _content(source: str) -> bytes:
+def _content(source: str, shown: str, limit: Limit) -> bytes:
     if source == "-":
-        return sys.stdin.buffer.read()
+        return limit.read(sys.stdin.buffer, shown)
     path = Path(source)
     try:
-        return path.read_bytes()
+        with path.open("rb") as stream:
+            limit.check(os.fstat(stream.fileno()).st_size, shown)
+            return limit.read(stream, shown)
+    except FileError:
+        raise
     except FileNotFoundError:
         raise FileError(_not_found(path)) from None
     except IsADirectoryError:
-        raise FileError(f"{source!r} is a folder; give one file in it") from None
+        raise FileError(f"{shown} is a folder; give one file in it") from None
+    except ValueError as error:
+        raise FileError(f"{shown} cannot be the name of a file: {error}") from None
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
-        raise FileError(f"cannot read {source!r}: {reason}") from error
+        raise FileError(f"cannot read {shown}: {reason}") from error
 
 
 def _not_found(path: Path) -> str:
@@ -111,35 +154,56 @@ def _not_found(path: Path) -> str:
     return f"no file {path.name!r} in {where}{hint}"
 
 
-def _parsed(content: bytes, source: str, shown: str, reading: Reading) -> tuple[Any, list[Note]]:
-    content = decompressed(content, shown)
+def _parsed(content: bytes, source: str, shown: str, reading: Reading, limit: Limit) -> Read:
+    content = decompressed(content, shown, limit)
     if not content.strip():
         raise FileError(f"{shown} is empty")
+    if content.startswith(ZIP):
+        from ranef.cli.workbook import read_workbook
+
+        return read_workbook(content, shown, reading, reading.sheet)
+    if content.startswith(OLD_OFFICE):
+        raise FileError(f"{shown} is a workbook of Excel before 2007; save it as .xlsx or CSV")
     for mark, kind in BINARY.items():
         if content.startswith(mark):
-            return _binary(content, kind, shown), []
+            return _binary(content, kind, shown, limit), [], None
     tabbed = {".tsv", ".tab"} & {suffix.lower() for suffix in Path(source).suffixes}
     if reading.separator is None and tabbed:
         reading = replace(reading, separator="\t")
     return read_delimited(content, shown, reading)
 
 
-def _binary(content: bytes, kind: str, shown: str) -> Any:
+def _binary(content: bytes, kind: str, shown: str, limit: Limit) -> Any:
     """Read a Parquet or Feather file; a named index becomes columns."""
-    import pandas as pd
-    import pyarrow as pa
-    from pyarrow import feather
+    from pyarrow import feather, parquet
 
     stream = io.BytesIO(content)
     try:
         if kind == "Parquet":
-            data = pd.read_parquet(stream, engine="pyarrow")
-        else:
-            data = feather.read_table(stream).to_pandas()
-    except (pa.ArrowException, OSError, ValueError) as error:
-        first_line = str(error).strip().partition("\n")[0]
-        raise FileError(f"{shown} is a damaged {kind} file: {first_line}") from error
-    return data.reset_index(drop=all(name is None for name in data.index.names))
+            about = parquet.ParquetFile(stream).metadata
+            limit.check(8.0 * about.num_rows * about.num_columns, shown)
+        table = (parquet if kind == "Parquet" else feather).read_table(stream)
+        data = table.to_pandas()
+        data = data.reset_index(drop=all(name is None for name in data.index.names))
+        _keep_whole(data, table)
+    except (FileError, MemoryError):
+        raise
+    except Exception as error:  # what pyarrow makes of damaged bytes has no common base
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise FileError(f"{shown} is a damaged {kind} file: {reason}") from error
+    return data
+
+
+def _keep_whole(data: Any, table: Any) -> None:
+    """Give whole numbers with gaps a type that holds all their digits; pandas makes them float."""
+    import pandas as pd
+    import pyarrow as pa
+
+    for name, column in zip(table.column_names, table.columns, strict=True):
+        if column.null_count and pa.types.is_integer(column.type) and name in data.columns:
+            missing = column.is_null().to_numpy()
+            values = column.fill_null(0).to_numpy()
+            data[name] = pd.arrays.IntegerArray(values, missing)
 
 
 def _column(data: Any, name: str) -> Any:
@@ -151,15 +215,18 @@ def _column(data: Any, name: str) -> Any:
     return data[name]
 
 
-def _as_numbers(column: Any, name: str) -> Any:
+def _as_numbers(column: Any, name: str, notes: list[Note], place: Place | None) -> Any:
     import pandas as pd
 
     numbers = pd.to_numeric(column.astype("object"), errors="coerce")
     wrong = column.notna() & numbers.isna()
     if wrong.any():
         row = int(wrong.to_numpy().argmax())
+        where = f"row {row + 1}" if place is None else place(row)
+        word, count = str(column.iloc[row])[:SHOWN], int(wrong.sum())
+        said = next((f" ({note.text})" for note in notes if note.column == name), "")
         raise DataError(
-            f"--number {name}: {column.iloc[row]!r} in row {row + 1} is not a number "
-            f"({int(wrong.sum()):,} such rows); --na marks further values as missing"
+            f"--number {name}: {word!r} in {where} is not a number ({count:,} such rows); "
+            f"--na={shlex.quote(word)} marks it as missing{said}"
         )
     return numbers

@@ -8,14 +8,18 @@ from argparse import ArgumentTypeError
 __all__ = [
     "conf_level",
     "equal_names",
+    "grouping",
     "held_value",
     "named_formula",
     "named_prior",
     "number",
     "positive",
+    "positive_number",
     "separator",
     "whole",
 ]
+
+LARGEST = 2**31 - 1
 
 
 def named_formula(written: str) -> tuple[str, str]:
@@ -87,22 +91,42 @@ def _number(written: str, what: str) -> float:
 
 
 def positive(written: str) -> int:
-    """Read a whole number from 1 on."""
-    if written.isdecimal() and int(written) > 0:
+    """Read a whole number from 1 on, of a size that a machine counts in."""
+    if written.isascii() and written.isdecimal() and 0 < int(written[:20]) <= LARGEST:
         return int(written)
+    if written.isascii() and written.isdecimal() and written.strip("0"):
+        raise ArgumentTypeError(f"{written[:40]} is too large a number")
     raise ArgumentTypeError(f"{written!r} is not a positive whole number")
+
+
+def positive_number(written: str) -> float:
+    """Read a number above 0."""
+    value = _number(written, "a number above 0")
+    if value > 0 and math.isfinite(value):
+        return value
+    raise ArgumentTypeError(f"{written} is not a number above 0")
 
 
 def whole(written: str) -> int:
     """Read a whole number from 0 on."""
-    if written.isdecimal():
+    if written.isascii() and written.isdecimal() and len(written) < 4000:
         return int(written)
-    raise ArgumentTypeError(f"{written!r} is not a whole number from 0 on")
+    raise ArgumentTypeError(f"{written[:40]!r} is not a whole number from 0 on")
 
 
 def separator(written: str) -> str:
     r"""Read one character, a tab as ``\t``."""
     value = {"\\t": "\t", "tab": "\t", "space": " "}.get(written, written)
-    if len(value) == 1:
+    if len(value) != 1:
+        raise ArgumentTypeError(f"{written!r} is not one character (for a tab write '\\t')")
+    if not value.isascii() or value in '\n\r"\0':
+        raise ArgumentTypeError(f"{written!r} cannot separate fields; use one such as ',' ';' '|'")
+    return value
+
+
+def grouping(written: str) -> str:
+    """Read the mark between groups of three digits."""
+    value = {"space": " ", "blank": " ", "\u2019": "'"}.get(written, written)
+    if value in (".", ",", "'", " "):
         return value
-    raise ArgumentTypeError(f"{written!r} is not one character (for a tab write '\\t')")
+    raise ArgumentTypeError(f"{written!r} does not group digits; use '.' ',' \"'\" or space")

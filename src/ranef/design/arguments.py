@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from ranef.design.scope import Scope
 from ranef.design.values import Categories, Numbers, Value
-from ranef.errors import DataError, FormulaError
+from ranef.errors import DataError, FormulaError, row_text
 from ranef.formula.labels import level_text
 from ranef.formula.syntax import Call, Node
 from ranef.tables import reads_as_number
@@ -44,7 +44,7 @@ def _instead(value: Categories) -> str:
         return f"was given numbers as text (first {texts[0]!r}); convert the column"
     rows = np.flatnonzero(np.isin(value.codes, odd))
     wrong = texts[value.codes[rows[0]]] if len(rows) else texts[odd[0]]
-    where = f" in row {rows[0]}" if len(rows) else ""
+    where = f" in {row_text(rows[0])}" if len(rows) else ""
     return (
         f"was given text: {wrong!r}{where} is no number"
         f"{f' (nor are {len(rows) - 1} more)' if len(rows) > 1 else ''}; mark such cells as "

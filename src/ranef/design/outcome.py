@@ -25,7 +25,7 @@ from ranef.design.response import (
 )
 from ranef.design.values import Categories, drop_unused
 from ranef.design.variables import Frame
-from ranef.errors import DataError, DataWarning, ModelError, warn
+from ranef.errors import DataError, DataWarning, ModelError, row_text, warn
 from ranef.families import Family, Multinomial, family
 from ranef.families.checks import ResponseError, require, whole
 from ranef.formula.labels import count_text, level_text, list_text
@@ -145,7 +145,7 @@ def _check_proportions(node: Node, frame: Frame, trials: Floats | None, rows: In
         count = count_text(int(np.count_nonzero(~whole_product)), "row")
         raise DataError(
             f"{name} times the weights, its trials, is no whole number of successes in {count}: "
-            f"in row {rows[first]} it is {values[first]:g} * {trials[first]:g} = "
+            f"in {row_text(rows[first])} it is {values[first]:g} * {trials[first]:g} = "
             f"{values[first] * trials[first]:.10g}; write cbind(success, failure), or give the "
             "proportions in full precision"
         )
@@ -216,7 +216,7 @@ def _refuse_decimals(name: str, value: Categories, rows: Ints) -> None:
     places = np.flatnonzero(odd[value.codes])
     if len(places):
         raise DataError(
-            f"{name} is {value.levels[value.codes[places[0]]]:g} in row {rows[places[0]]}; "
+            f"{name} is {value.levels[value.codes[places[0]]]:g} in {row_text(rows[places[0]])}; "
             f"categories are whole numbers or text ({count_text(len(places), 'row')} like this): "
             f"write factor({name}) if its numbers are names of categories"
         )

@@ -21,6 +21,7 @@ from ranef.errors import (
     LevelError,
     ModelError,
     UnknownColumnError,
+    row_text,
     suggestion,
 )
 from ranef.formula.labels import count_text, list_text
@@ -260,7 +261,7 @@ class Frame:
             for name in node.named
             if name in self.scope.table and self.scope.table.kind(name) == "numeric"
         ]
-        where = f"first in row {first}" + (f", where {' and '.join(given)}" if given else "")
+        where = f"first in {row_text(first)}" + (f", where {' and '.join(given)}" if given else "")
         count = count_text(int(np.count_nonzero(rows)), "row")
         raise DataError(f"{key} is not a number in {count} ({where})")
 
@@ -398,7 +399,7 @@ def _refuse_negative(weights: Floats) -> None:
     if len(rows):
         raise DataError(
             f"weights is negative in {count_text(len(rows), 'row')} (first {weights[rows[0]]:g} in "
-            f"row {rows[0]}); a weight is positive, or zero to leave the row out"
+            f"{row_text(rows[0])}); a weight is positive, or zero to leave the row out"
         )
 
 
@@ -413,7 +414,7 @@ def _refuse_infinite(values: Floats, name: str) -> None:
     rows = np.flatnonzero(np.isinf(values) if values.ndim == 1 else np.isinf(values).any(axis=1))
     if len(rows):
         raise DataError(
-            f"{name} is infinite in {count_text(len(rows), 'row')} (first in row {rows[0]}); "
+            f"{name} is infinite in {count_text(len(rows), 'row')} (first in {row_text(rows[0])}); "
             "mark such values as missing or leave the rows out"
         )
 
@@ -427,8 +428,9 @@ def _refuse_numbers_as_text(name: str, value: Categories) -> None:
     if wrong and n_right >= 5 and n_right >= 4 * len(wrong):
         row = int(np.flatnonzero(codes == levels.index(wrong[0]))[0])
         raise DataError(
-            f"column {name!r} holds numbers as text, but {wrong[0]!r} in row {row} is no number; "
-            f"mark it as missing and convert the column, or write factor({name}) for categories"
+            f"column {name!r} holds numbers as text, but {wrong[0]!r} in {row_text(row)} is "
+            f"no number; mark it as missing and convert the column, or write factor({name}) for "
+            "categories"
         )
     if decimal and not wrong:
         raise DataError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from ranef.errors import DataError
+from ranef.errors import DataError, row_text
 
 __all__ = ["ResponseError", "refuse", "require"]
 
@@ -36,7 +36,8 @@ class ResponseError(DataError):
     def of_column(self, name: str, row: int) -> DataError:
         """Return the error with the column's name and the row of the table."""
         return DataError(
-            f"{self.needs}; {name} is {self.value:g} in row {row}; {self._number()}{self.hint}"
+            f"{self.needs}; {name} is {self.value:g} in {row_text(row)}; "
+            f"{self._number()}{self.hint}"
         )
 
 

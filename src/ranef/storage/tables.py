@@ -45,7 +45,9 @@ class StoredColumn:
             return cls("values", values)
         if kind == "numeric":
             numbers = table.numeric(name)
-            if ((values.astype(object) == numbers) | np.isnan(numbers)).all():
+            whole = values.dtype.kind in "iu" or values.dtype == object
+            exact = not whole or (np.abs(numbers[~np.isnan(numbers)]) < 2.0**53).all()
+            if exact and ((values.astype(object) == numbers) | np.isnan(numbers)).all():
                 return cls("values", numbers)
         try:
             codes, levels = table.codes(name)

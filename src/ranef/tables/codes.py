@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ranef.errors import DataError
+from ranef.errors import DataError, row_text
 from ranef.tables.kinds import is_missing, missing_objects
 
 __all__ = [
     "Codes",
     "codes_by_sorting",
-    "codes_of_floats",
+    "codes_of_gaps",
     "codes_of_integers",
     "codes_of_objects",
     "minus_one",
@@ -50,10 +50,22 @@ def codes_of_integers(array: NDArray[Any]) -> Codes:
     return lookup[shifted], levels
 
 
-def codes_of_floats(array: NDArray[np.float64], whole: bool) -> Codes:
-    """Codes of numbers with NaN; the levels become int where `whole`."""
-    codes, levels = codes_by_sorting(array)
-    return codes, [int(level) for level in levels] if whole else levels
+def codes_of_gaps(present: NDArray[Any], missing: NDArray[np.bool_]) -> Codes:
+    """Codes of whole numbers of which some are missing, exact to all their 64 bits.
+
+    Parameters
+    ----------
+    present : (n,) array
+        The values that are there; integers, or Python's where they are wider.
+    missing : (N,) bool array
+    """
+    if present.dtype.kind in "iu":
+        found, levels = codes_of_integers(present)
+    else:
+        found, levels = codes_of_objects("", present, "numeric")
+    codes = np.full(len(missing), -1, dtype=np.int32)
+    codes[~missing] = found
+    return codes, levels
 
 
 def codes_by_sorting(array: NDArray[Any]) -> Codes:
@@ -91,16 +103,27 @@ def codes_of_objects(name: str, array: NDArray[Any], kind: str) -> Codes:
         missing = missing_objects(array)
         return np.where(missing, -1, array == True).astype(np.int32), [False, True]  # noqa: E712
     pandas = sys.modules.get("pandas")
-    if pandas is not None:
-        raw, uniques = pandas.factorize(array)
-        return sorted_codes(name, raw, list(uniques))
-    lookup: dict[Any, int] = {}
-    raw = np.fromiter(
-        (-1 if is_missing(v) else lookup.setdefault(v, len(lookup)) for v in array),
-        dtype=np.int32,
-        count=len(array),
-    )
+    try:
+        if pandas is not None:
+            raw, uniques = pandas.factorize(array)
+            return sorted_codes(name, raw, list(uniques))
+        lookup: dict[Any, int] = {}
+        raw = np.fromiter(
+            (-1 if is_missing(v) else lookup.setdefault(v, len(lookup)) for v in array),
+            dtype=np.int32,
+            count=len(array),
+        )
+    except TypeError:
+        raise DataError(
+            f"column {name!r} holds {_unhashable(array)}s, which are no levels; "
+            "use text, numbers or dates"
+        ) from None
     return sorted_codes(name, raw, list(lookup))
+
+
+def _unhashable(array: NDArray[Any]) -> str:
+    """Return the type of the first value that cannot be a level."""
+    return next((type(v).__name__ for v in array if type(v).__hash__ is None), "mixed value")
 
 
 def sorted_codes(name: str, raw: NDArray[Any], levels: list[Any]) -> Codes:
@@ -127,7 +150,7 @@ def text_for_numbers(name: str, codes: NDArray[np.int32], levels: list[Any]) -> 
     if len(rows) == 0:
         example = next((repr(levels[c]) for c in codes.tolist() if c >= 0), "''")
         return f"{what}, though every value reads as one (such as {example}); convert it to numbers"
-    offending = f"the first is {levels[codes[rows[0]]]!r} in row {rows[0]}"
+    offending = f"the first is {levels[codes[rows[0]]]!r} in {row_text(rows[0])}"
     if wrong.all():
         return f"{what}; {offending}"
     return (

@@ -22,7 +22,7 @@ from ranef.errors import DataError, UnknownColumnError, suggestion
 from ranef.tables.codes import (
     Codes,
     codes_by_sorting,
-    codes_of_floats,
+    codes_of_gaps,
     codes_of_integers,
     codes_of_objects,
     minus_one,
@@ -41,6 +41,9 @@ from ranef.tables.kinds import (
 )
 
 __all__ = ["Column", "Repeated", "Table", "read_column"]
+
+WIDE = frozenset(("Int128", "UInt128", "Decimal"))
+EXACT = 2**53
 
 
 class Table:
@@ -445,6 +448,12 @@ class PandasColumn(Column):
         if self.kind == "boolean":
             codes = self._series.to_numpy(dtype=np.float64, na_value=-1.0).astype(np.int32)
             return codes, [False, True]
+        dtype = getattr(self._series.dtype, "numpy_dtype", None)
+        if self.kind == "numeric" and dtype is not None and dtype.kind in "iu":
+            missing = self._series.isna().to_numpy()
+            if not missing.any():
+                return codes_of_integers(self._series.to_numpy(dtype=dtype))
+            return codes_of_gaps(self._series[~missing].to_numpy(dtype=dtype), missing)
         raw, uniques = pd.factorize(self._series)
         return sorted_codes(self.name, raw, uniques.tolist())
 
@@ -467,17 +476,17 @@ class ArrowColumn(Column):
             array = array.combine_chunks()
             if isinstance(array, pa.ChunkedArray):
                 array = pa.concat_arrays(array.chunks) if array.num_chunks else array.chunk(0)
-        if pa.types.is_decimal(array.type):
+        if pa.types.is_decimal(array.type) and array.type.scale > 0:
             array = array.cast(pa.float64(), safe=False)
         self._array = array
         super().__init__(name, arrow_kind(array.type))
 
     def values(self) -> NDArray[Any]:
         if self.kind in ("numeric", "boolean") and self._array.null_count == 0:
-            return np.asarray(self._array.to_numpy(zero_copy_only=False))
+            return _whole_objects(self._array.to_numpy(zero_copy_only=False))
         out = np.empty(len(self._array), dtype=object)
         out[:] = self._array.to_pylist()
-        return out
+        return _whole_objects(out)
 
     def _as_float(self) -> NDArray[np.float64]:
         import pyarrow as pa
@@ -492,10 +501,13 @@ class ArrowColumn(Column):
         import pyarrow as pa
 
         if self.kind == "numeric":
-            whole = pa.types.is_integer(self._array.type)
-            if self._array.null_count == 0 and whole:
+            if pa.types.is_floating(self._array.type):
+                return codes_by_sorting(self.numeric())
+            if self._array.null_count == 0 and pa.types.is_integer(self._array.type):
                 return codes_of_integers(self.values())
-            return codes_of_floats(self.numeric(), whole)
+            missing = np.asarray(self._array.is_null().to_numpy(zero_copy_only=False))
+            present = self._array.drop_null().to_numpy(zero_copy_only=False)
+            return codes_of_gaps(_whole_objects(present), missing)
         if self.kind == "empty":
             return np.full(len(self._array), -1, dtype=np.int32), []
         if self.kind == "boolean":
@@ -530,11 +542,16 @@ class PolarsColumn(Column):
         super().__init__(name, narwhals_kind(self._series.dtype))
 
     def values(self) -> NDArray[Any]:
-        if self.kind in ("numeric", "boolean") and self._series.null_count() == 0:
+        if self._is_plain() and self._series.null_count() == 0:
             return np.asarray(self._series.to_numpy())
         out = np.empty(len(self._series), dtype=object)
         out[:] = self._series.to_list()
-        return out
+        return _whole_objects(out)
+
+    def _is_plain(self) -> bool:
+        """Tell whether NumPy has a type for the values: it has none of 128 bits, no decimals."""
+        kind = type(self._series.dtype).__name__
+        return self.kind in ("numeric", "boolean") and kind not in WIDE
 
     def _as_float(self) -> NDArray[np.float64]:
         import narwhals as nw
@@ -546,10 +563,13 @@ class PolarsColumn(Column):
 
         series = self._series
         if self.kind == "numeric":
-            whole = series.dtype.is_integer()
-            if series.null_count() == 0 and whole:
-                return codes_of_integers(self.values())
-            return codes_of_floats(self.numeric(), whole)
+            if series.dtype.is_float() or getattr(series.dtype, "scale", None):
+                return codes_by_sorting(self.numeric())
+            present = series.drop_nulls()
+            some = present.to_numpy() if self._is_plain() else _objects(present.to_list())
+            if len(some) == len(series) and some.dtype.kind in "iu":
+                return codes_of_integers(some)
+            return codes_of_gaps(_whole_objects(some), series.is_null().to_numpy())
         if self.kind == "boolean":
             return minus_one(self._as_float()), [False, True]
         if isinstance(series.dtype, nw.Enum):
@@ -574,6 +594,20 @@ class PolarsColumn(Column):
         if getattr(series.dtype, "time_zone", None) is not None:
             series = series.dt.convert_time_zone("UTC").dt.replace_time_zone(None)
         return np.asarray(series.to_numpy())
+
+
+def _objects(values: list[Any]) -> NDArray[Any]:
+    out = np.empty(len(values), dtype=object)
+    out[:] = values
+    return out
+
+
+def _whole_objects(array: NDArray[Any]) -> NDArray[Any]:
+    """Decimals that are whole numbers as int, exact; other arrays as they are."""
+    if array.dtype != object or not any(type(v).__name__ == "Decimal" for v in array[:100]):
+        return array
+    whole = [int(v) if type(v).__name__ == "Decimal" and v == int(v) else v for v in array]
+    return _objects(whole)
 
 
 def _polars_floats(native: Any) -> NDArray[np.float64]:
@@ -637,12 +671,11 @@ def _refuse_complex(name: str, dtype: np.dtype[Any]) -> None:
 
 def _array_of_list(values: list[Any]) -> NDArray[Any]:
     if all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in values):
-        try:
+        if not any(isinstance(v, int) and abs(v) > EXACT for v in values):
             return np.asarray(values)
-        except OverflowError:
-            return np.asarray([float(v) for v in values])
+        if all(isinstance(v, int) and -(2**63) <= v < 2**63 for v in values):
+            return np.asarray(values, dtype=np.int64)
+        return _objects(values)  # as numbers they would lose their last digits
     if values and all(isinstance(v, (bool, np.bool_)) for v in values):
         return np.asarray(values, dtype=bool)
-    array = np.empty(len(values), dtype=object)
-    array[:] = values
-    return array
+    return _objects(values)

@@ -26,13 +26,18 @@ the formula, in quotes (a shell gives ( | ) a meaning of its own):
   `blood pressure` ~ ...   backticks around a name with spaces
 
 the table:
-  CSV and other delimited text, Parquet or Feather, each also compressed (gzip,
-  bzip2, xz, zip, zstd); - reads standard input; the name of a data set that
-  comes with ranef (sleepstudy, Penicillin, Pastes ...) needs no file.
-  In text, the separator is found from the first line. A field is missing when
-  it is empty or NA, N/A, n/a, #N/A, #NA, <NA>, NaN, nan or a single dot. Codes
-  with leading zeros (007) stay text. Text columns are categories; --factor makes a
-  column of numbers one. A grouping factor may hold numbers without --factor.
+  CSV and other delimited text, Parquet, Feather or an Excel workbook (with the
+  extra ranef[excel]), each also compressed (gzip, bzip2, xz, zip, zstd);
+  - reads standard input; the name of a data set that comes with ranef
+  (sleepstudy, Penicillin, Pastes ...) needs no file.
+  In text, the separator is found from the first line; Excel's line sep=; and
+  lines of comments (#) above the names are left out, others with --skip. The
+  decimal mark is decided once for the whole file, and with it whether 1.059 is
+  a thousand; what contradicts it stays text, with a note. A field is missing
+  when it is empty or NA, N/A, n/a, #N/A, #NA, <NA>, NaN, nan or a single dot,
+  or as --na says. Codes with leading zeros (007) stay text. Text columns are
+  categories; --factor makes a column of numbers one. A grouping factor may hold
+  numbers without --factor. Errors count rows as the lines of the file.
 
 results:
   --out fit.json           every table, the optimum and the rows used (strict

@@ -1,0 +1,126 @@
+"""A sheet of an Excel workbook as a table."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+from ranef.cli.convention import Look, Note, decide
+from ranef.cli.delimited import MISSING, Dialect, Read, settle
+from ranef.errors import FileError, suggestion
+
+__all__ = ["read_workbook"]
+
+
+def read_workbook(content: bytes, shown: str, dialect: Dialect, sheet: str | None) -> Read:
+    """Read a sheet, its names in the first row that is not empty (after those to skip).
+
+    Parameters
+    ----------
+    content : bytes
+    shown : str
+        The file's name for messages.
+    dialect : Dialect
+    sheet : str or None
+        None where the workbook has one sheet with cells.
+    """
+    import pandas as pd
+
+    rows, notes = _rows(content, shown, sheet)
+    rows = rows[dialect.skip :]
+    above = next((i for i, row in enumerate(rows) if _filled(row)), len(rows))
+    if above == len(rows):
+        raise FileError(f"{shown} is empty")
+    header = [str(cell).strip() if cell is not None else "" for cell in rows[above]]
+    width = max(i + 1 for row in rows[above:] for i, cell in enumerate(row) if cell is not None)
+    names = _names(header[:width] + [""] * (width - len(header)), shown)
+    numbered = [(i, row) for i, row in enumerate(rows[above + 1 :], above + 2) if _filled(row)]
+    missing = {*MISSING, *dialect.missing}
+    columns = {
+        name: _without_missing([row[j] if j < len(row) else None for _, row in numbered], missing)
+        for j, name in enumerate(names)
+        if name
+    }
+    if len(columns) < len(names) and any(
+        j < len(row) and row[j] is not None
+        for _, row in numbered
+        for j, name in enumerate(names)
+        if not name
+    ):
+        notes.append(Note("a column without a name (row names?) is left out"))
+    place = [f"row {dialect.skip + i:,} of the sheet" for i, _ in numbered].__getitem__
+    texts = [name for name, cells in columns.items() if _texts(cells)]
+    looks = [Look(name, pd.Series(columns[name]), place) for name in texts]
+    convention = decide(looks, ";", dialect.decimal, dialect.thousands)
+    for name, cells in columns.items():
+        if name not in texts and any(isinstance(cell, str) for cell in cells):
+            columns[name] = [_written(cell, convention.decimal) for cell in cells]
+            looks.append(Look(name, pd.Series(columns[name]), place))
+    data, said = settle(columns, looks, convention)
+    return data, notes + said, place
+
+
+def _rows(content: bytes, shown: str, sheet: str | None) -> tuple[list[Any], list[Note]]:
+    """Return the cells of the sheet asked for, or of the only one that has any."""
+    try:
+        import openpyxl
+    except ImportError:
+        raise FileError(
+            f"{shown} is an Excel workbook, which needs openpyxl: pip install 'ranef[excel]'; "
+            "or save the sheet as CSV"
+        ) from None
+    try:
+        book = openpyxl.load_workbook(io.BytesIO(content), read_only=True, data_only=True)
+        if sheet is not None and sheet not in book.sheetnames:
+            listed = ", ".join(map(repr, book.sheetnames[:20]))
+            hint = suggestion(sheet, book.sheetnames)
+            raise FileError(f"{shown} has no sheet {sheet!r}{hint}; it has {listed}")
+        chosen = book.sheetnames if sheet is None else [sheet]
+        found = {}
+        for name in chosen:
+            if hasattr(book[name], "iter_rows"):
+                rows = list(book[name].iter_rows(values_only=True))
+                if any(map(_filled, rows)):
+                    found[name] = rows
+    except (FileError, MemoryError):
+        raise
+    except Exception as error:  # what openpyxl makes of damaged bytes has no common base
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise FileError(f"{shown} is a damaged Excel workbook: {reason}") from error
+    if not found:
+        raise FileError(f"{shown} is empty")
+    if len(found) > 1:
+        listed = ", ".join(map(repr, list(found)[:20]))
+        raise FileError(f"{shown} has {len(found)} sheets with cells ({listed}); name one: --sheet")
+    return next(iter(found.values())), []
+
+
+def _filled(row: Any) -> bool:
+    return any(cell is not None for cell in row)
+
+
+def _names(header: list[str], shown: str) -> list[str]:
+    twice = [name for name in header if name and header.count(name) > 1]
+    if twice:
+        raise FileError(f"{shown} has several columns named {twice[0][:60]!r}; rename them")
+    return header
+
+
+def _without_missing(cells: list[Any], missing: set[str]) -> list[Any]:
+    """Return the cells of a column, None where a word means that there is no value."""
+    return [None if isinstance(v, str) and v.strip() in missing else v for v in cells]
+
+
+def _texts(cells: list[Any]) -> bool:
+    """Tell whether a column holds text and nothing else."""
+    kinds = {type(cell) for cell in cells if cell is not None}
+    return kinds == {str}
+
+
+def _written(value: Any, decimal: str) -> str | None:
+    """Write a number as the words that stand beside it in its column: as text."""
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
+        value = int(value)
+    return str(value).replace(".", decimal) if isinstance(value, float) else str(value)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["LINKS", "Link", "expit", "logit", "softplus"]
+__all__ = ["LINKS", "Link", "Scale", "expit", "link_on", "logit", "softplus"]
 
 Floats = NDArray[np.float64]
 
@@ -66,6 +66,11 @@ class Link:
     first: Callable[[Floats], Floats]
     second: Callable[[Floats], Floats]
 
+    @property
+    def ends(self) -> tuple[float, float]:
+        """Ends of the linear predictors that have a mean."""
+        return -np.inf, np.inf
+
 
 def _logit_first(eta: Floats) -> Floats:
     return expit(eta) * expit(-eta)
@@ -104,3 +109,11 @@ LINKS: dict[str, Link] = {
     "inverse": Link(lambda m: 1 / m, lambda e: 1 / e, lambda e: -1 / e**2, lambda e: 2 / e**3),
     "sqrt": Link(np.sqrt, np.square, lambda e: 2 * e, lambda e: np.full_like(e, 2.0)),
 }
+
+Scale = str | Link
+"""A link by its name, or one that has none of these."""
+
+
+def link_on(scale: Scale) -> Link:
+    """Return the link of a name, or the link itself."""
+    return LINKS[scale] if isinstance(scale, str) else scale

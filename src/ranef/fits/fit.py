@@ -24,6 +24,7 @@ from ranef.display.answer import Summary
 from ranef.display.columns import Listing
 from ranef.errors import DataError, ModelError
 from ranef.families import Cumulative, Family, Multinomial
+from ranef.families.links import Scale
 from ranef.fits.estimability import Redundancy, row_names, undetermined_words, warn_of
 from ranef.fits.evaluation import evaluated
 from ranef.fits.named_hypotheses import read_hypotheses
@@ -54,7 +55,14 @@ class Averaging(Protocol):
     """What gives averages of means over rows: a fit, or the inference of a refit."""
 
     def means(
-        self, rows: Rows, weights: Floats, groups: NDArray[np.intp], *, kind: str, type: str
+        self,
+        rows: Rows,
+        weights: Floats,
+        groups: NDArray[np.intp],
+        *,
+        kind: str,
+        type: str,
+        back: Scale = "identity",
     ) -> Means: ...
 
 
@@ -358,18 +366,25 @@ class Fit(ReaderNames, ABC):
         """Parts on whose fixed effects means of a type rest."""
         return self.estimand(type=type).parts
 
-    def rows_for(self, new: Any, kind: str) -> tuple[Rows, Origin]:
+    def rows_for(self, new: Any, kind: str, back: Scale = "identity") -> tuple[Rows, Origin]:
         """Read a table for averages of one kind."""
         arguments.choice("kind", kind, arguments.KINDS)
         return read_rows(self, Table.of(new), None)
 
     def means(
-        self, rows: Rows, weights: Floats, groups: NDArray[np.intp], *, kind: str, type: str
+        self,
+        rows: Rows,
+        weights: Floats,
+        groups: NDArray[np.intp],
+        *,
+        kind: str,
+        type: str,
+        back: Scale = "identity",
     ) -> Means:
         """Averages of means in groups of rows, with their derivatives."""
         what = self.estimand(type=type)
         found = self.values(rows, what)
-        functions = row_functions_of(found, rows, what)
+        functions = row_functions_of(found, rows, what.parts)
         linear = found.linear and found.link == "identity"
         return row_means(functions.back(found.link), linear, weights, groups)
 
@@ -378,7 +393,7 @@ class Fit(ReaderNames, ABC):
         J = found.jacobian
         return J @ self.knowledge(df).covariance @ J.T, J
 
-    def mean_scale(self, type: str) -> str:
+    def mean_scale(self, type: str, back: Scale = "identity") -> Scale:
         """Link on whose scale intervals of means are made."""
         if type != "response":
             raise ModelError(f"the model has no {type!r} part; use type='response'")
@@ -434,7 +449,7 @@ class Fit(ReaderNames, ABC):
     ) -> Intervals:
         what = self.estimand(type=type, df=df)
         found = self.values(rows, what)
-        functions = row_functions_of(found, rows, what)
+        functions = row_functions_of(found, rows, what.parts)
         level = 0.95 if conf_level is None else arguments.conf_level(conf_level)
         return shown_intervals(functions, found, level, on_mean=what.type != "link")
 
@@ -642,10 +657,10 @@ def _unpickled(cls: type, content: bytes, functions: saving.Functions) -> Any:
     return saving.from_bytes(content, functions)
 
 
-def row_functions_of(found: Values, rows: Rows, what: Estimand) -> Functions:
+def row_functions_of(found: Values, rows: Rows, parts: Sequence[str]) -> Functions:
     """Values of rows as functions of the parameters, with their gaps."""
     K = len(found.value) // max(rows.n, 1)
-    functions = Functions(found.value, found.jacobian, np.tile(rows.gaps(what.parts), (K, 1)))
+    functions = Functions(found.value, found.jacobian, np.tile(rows.gaps(parts), (K, 1)))
     return functions if found.linear else replace(functions, gap=functions.own_gaps())
 
 

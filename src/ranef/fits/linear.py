@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -11,12 +12,16 @@ from numpy.typing import NDArray
 
 from ranef import arguments
 from ranef.description.mixed import LinearDescription
+from ranef.design.transformation import response_transformation
 from ranef.errors import ModelError
+from ranef.families.links import Scale
+from ranef.families.transformations import Transformation
 from ranef.fits.fit import COMPONENTS, TYPES
 from ranef.fits.mixed import MixedFit
 from ranef.fits.protocol import Estimand
-from ranef.formula.transformation import response_link
-from ranef.models.records import LinearEstimate
+from ranef.formula.parser import parse_expression
+from ranef.formula.syntax import Name
+from ranef.models.records import CONDITIONAL, LinearEstimate
 
 __all__ = ["LinearFit"]
 
@@ -44,9 +49,42 @@ class LinearFit(MixedFit):
         """What is said of the fit in words."""
         return LinearDescription(self)
 
+    @cached_property
+    def transformation(self) -> Scale:
+        """The link that the formula put its response through; refused if it has no inverse."""
+        spec = self.parts[CONDITIONAL]
+
+        def values(name: str) -> NDArray[np.float64]:
+            kept, column = self.frame.accounting.kept, self.frame.columns.numeric(name)
+            return column if kept is None else column[kept]
+
+        found = response_transformation(spec.response, spec.recipe.state, values)
+        if found is None:
+            return "identity"
+        plain = len(found.steps) == 1 and found.of_ratios
+        return "log" if plain else found
+
+    def _carried_from(self, type: str | None) -> Scale:
+        return self.transformation if type == "response" else "identity"
+
     def carried(self, exponentiate: bool) -> NDArray[np.bool_]:
         """Which coefficients `exponentiate` carries through exp: as for a response in logs."""
+        if exponentiate:
+            self._check_exponentiated()
         return np.full(len(self.coefficients), exponentiate, dtype=np.bool_)
+
+    def _check_exponentiated(self) -> None:
+        """Refuse exponentials of coefficients of a response that is visibly no natural log."""
+        node = parse_expression(self.response).bare
+        if isinstance(node, Name):
+            return  # it may be in logs itself
+        link = self.transformation
+        natural = isinstance(link, Transformation) and link.logged is not None and link.rate == 1
+        if link != "log" and not natural:
+            raise ModelError(
+                f"exponentiate=True makes ratios of coefficients of a natural logarithm, not of "
+                f"{self.response}; contrasts(type='response') carries comparisons back"
+            )
 
     @property
     def kind_columns(self) -> dict[str, Any]:
@@ -73,7 +111,7 @@ class LinearFit(MixedFit):
         self.method(df)
         if type not in ("link", "response"):
             raise ModelError(f"type={type!r} is for categories; a linear mixed model has none")
-        back = "identity" if type == "link" else response_link(self.response)
+        back = "identity" if type == "link" else self.transformation
         kind = kind or "typical"
         effects = "own" if unit else "new" if kind == "population" and back != "identity" else None
         return Estimand(component, type, kind, df, unit, number, back=back, effects=effects)

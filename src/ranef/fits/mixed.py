@@ -19,9 +19,11 @@ from ranef.description.summary import variance_listing
 from ranef.design.specification import Specification
 from ranef.design.terms import GroupingFactor, RandomTerm
 from ranef.display.columns import Listing
-from ranef.errors import ModelError, suggestion
+from ranef.errors import DataWarning, ModelError, suggestion, warn
 from ranef.families import Family
+from ranef.families.links import Scale
 from ranef.fits.estimability import row_names, undetermined_words, warn_of
+from ranef.fits.fit import row_functions_of, shown_intervals
 from ranef.fits.likelihood import LikelihoodFit
 from ranef.fits.new_levels import (
     NEW_LEVELS,
@@ -34,11 +36,12 @@ from ranef.fits.new_levels import (
 from ranef.fits.new_rows import read_rows
 from ranef.fits.protocol import Estimand
 from ranef.fits.refits import read_responses, refit_many
-from ranef.inference.coefficients.functions import Knowledge
+from ranef.formula.labels import count_text
+from ranef.inference.coefficients.functions import Knowledge, carried_back
 from ranef.inference.coefficients.parameter_list import ModelParameter, model_parameters
 from ranef.inference.coefficients.sandwich import Sandwich
 from ranef.inference.coefficients.variance import VarianceParameter
-from ranef.inference.coefficients.wald import FTest
+from ranef.inference.coefficients.wald import FTest, Intervals
 from ranef.inference.draws.simulation import KINDS as SIMULATIONS
 from ranef.inference.effects.effects import LevelEffects
 from ranef.inference.kinds import inference_of
@@ -47,7 +50,7 @@ from ranef.inference.rows.averaging import Means
 from ranef.inference.rows.evaluated import Values
 from ranef.inference.rows.prediction import Prediction
 from ranef.models.labels import CoefficientLabel, coefficient_labels
-from ranef.models.records import Estimate
+from ranef.models.records import CONDITIONAL, Estimate
 from ranef.models.refitting import refit
 from ranef.models.rows import Rows
 from ranef.tables import Table, make_table
@@ -386,30 +389,38 @@ class MixedFit(LikelihoodFit):
         """Parts on whose fixed effects means of a type rest."""
         return self.inference.parts_of("response", type)
 
-    def rows_for(self, new: Any, kind: str) -> tuple[Rows, Origin]:
+    def rows_for(self, new: Any, kind: str, back: Scale = "identity") -> tuple[Rows, Origin]:
         """Read a table for averages of one kind."""
-        return read_rows(self, Table.of(new), self._effects_of(kind, False))
+        whole = back != "identity"  # its mean depends on the variances
+        return read_rows(self, Table.of(new), self._effects_of(kind, whole))
 
     def means(
-        self, rows: Rows, weights: Floats, groups: NDArray[np.intp], *, kind: str, type: str
+        self,
+        rows: Rows,
+        weights: Floats,
+        groups: NDArray[np.intp],
+        *,
+        kind: str,
+        type: str,
+        back: Scale = "identity",
     ) -> Means:
         """Averages of means in groups of rows, with their derivatives."""
-        return self.inference.means(rows, weights, groups, kind=kind, type=type)
+        return self.inference.means(rows, weights, groups, kind=kind, type=type, back=back)
 
     def means_covariance(self, found: Means, df: str | None) -> tuple[Floats, Floats]:
         """Covariance (S, S) of averages, and their derivatives in the coefficients."""
         return self.inference.average_covariance(found, df)
 
-    def mean_scale(self, type: str) -> str:
+    def mean_scale(self, type: str, back: Scale = "identity") -> Scale:
         """Link on whose scale intervals of means are made."""
-        return self.inference.mean_scale(type)
+        return self.inference.mean_scale(type, back)
 
     def predict(
         self,
         new: Any = None,
         *,
         kind: str = "conditional",
-        type: str = "response",
+        type: str | None = None,
         conf_level: float | None = None,
         interval: str = "mean",
         df: str | None = None,
@@ -430,9 +441,13 @@ class MixedFit(LikelihoodFit):
             quadrature. The last two differ unless the link is the identity; in a linear
             model they predict the same value, but a new observation from the population
             varies with its levels.
-        type : {"response", "link", "prob", "class", "conditional", "zero", "dispersion"}
-            (Of a linear model the first two, which are the same.)
-            The mean of the response (of a binomial one the probability), zero
+        type : {"response", "link", "prob", "class", "conditional", "zero", "dispersion"}, optional
+            Of a linear model the first two, which differ where the formula transforms its
+            response: left out, predictions are of ``log(y)`` as it was fitted;
+            ``"response"`` carries them back to y, exactly: medians, of the population
+            means, with the random effects and the residual integrated out.
+            Of other models, ``"response"`` if left out:
+            the mean of the response (of a binomial one the probability), zero
             part included; the linear predictor of the mean; the probability of
             each category, which is also the ``"response"`` where it has them;
             the most probable category; the mean without the zero part, of truncated
@@ -492,7 +507,8 @@ class MixedFit(LikelihoodFit):
         inference, places = self.inference, None
         inference.method(df)
         kind = arguments.choice("kind", kind, KINDS)
-        type = arguments.choice("type", type, inference.types)
+        back = self._carried_from(type)
+        type = arguments.choice("type", "response" if type is None else type, inference.types)
         policy = arguments.choice("new_levels", new_levels, NEW_LEVELS)
         new_observation = arguments.choice("interval", interval, ("mean", "new")) == "new"
         if conf_level is None and new_observation:
@@ -506,7 +522,7 @@ class MixedFit(LikelihoodFit):
         rows, frame = self.own_rows, self.frame
         if new is not None:
             table, parts = Table.of(new), self.parts
-            effects = self._effects_of(kind, new_observation)
+            effects = self._effects_of(kind, new_observation or back != "identity")
             precise = self.estimate.sigma is not None
             rows, frame = read_rows(
                 self, table, effects, trials=new_observation and not precise, weights=precise
@@ -519,6 +535,8 @@ class MixedFit(LikelihoodFit):
             rows, kind, type, conf_level=level, new=new_observation, df=df,
             rng=generator,
         )  # fmt: skip
+        if back != "identity":
+            found = self._on_response(found, rows, kind, back, level, df, new_observation)
         found = self._determined(
             found, rows, frame, inference.parts_of("response", type, new=new_observation)
         )
@@ -540,6 +558,45 @@ class MixedFit(LikelihoodFit):
             undetermined_words(self, rows, parts, row_names(frame)), "the prediction is NaN there"
         )
         return found.without(gone)
+
+    def _carried_from(self, type: str | None) -> Scale:
+        """The link that predictions of a type are carried back from."""
+        return "identity"
+
+    def _on_response(
+        self,
+        found: Prediction,
+        rows: Rows,
+        kind: str,
+        back: Scale,
+        level: float | None,
+        df: str | None,
+        new: bool,
+    ) -> Prediction:
+        """Carry predictions of a transformed response back; means of the population."""
+        none = np.full(len(found.estimate), np.nan)
+        error, low, high = (
+            none if values is None else values
+            for values in (found.std_error, found.conf_low, found.conf_high)
+        )
+        there = carried_back(Intervals(found.estimate, error, none, none, none, low, high), back)
+        mean = there
+        if kind == "population":
+            values = self.inference.evaluate(rows, "conditional", kind, "response", df, back)
+            mean = shown_intervals(
+                row_functions_of(values, rows, (CONDITIONAL,)), values, level or 0.95, on_mean=True
+            )
+        beyond = int(np.sum(np.isnan(mean.estimate) & ~rows.undetermined((CONDITIONAL,))))
+        if beyond:
+            warn(
+                f"{count_text(beyond, 'prediction')} of {self.response} lie beyond the values that "
+                "it takes, and cannot be carried back: NaN",
+                DataWarning,
+            )
+        if level is None:
+            return Prediction(mean.estimate)
+        ends = there if new else mean
+        return Prediction(mean.estimate, ends.std_error, ends.conf_low, ends.conf_high)
 
     def _effects_of(self, kind: str, new_observation: bool) -> str | None:
         """Random effects that predictions of a kind need of the rows."""

@@ -18,6 +18,7 @@ from ranef.design.specification import Specification
 from ranef.design.terms import GroupingFactor, RandomTerm
 from ranef.errors import ModelError
 from ranef.families import Family
+from ranef.families.links import Scale
 from ranef.inference.coefficients.functions import Functions, Knowledge
 from ranef.inference.coefficients.sandwich import Sandwich
 from ranef.models.labels import CoefficientLabel
@@ -75,7 +76,7 @@ class Estimand:
     unit: Mapping[str, Any] = field(default_factory=dict)
     offset: float | None = None
     parts: tuple[str, ...] = ("conditional",)
-    back: str = "identity"
+    back: Scale = "identity"
     effects: str | None = None
 
 
@@ -103,8 +104,8 @@ class Evaluated:
 
     functions: Functions
     knowledge: Knowledge
-    link: str
-    scale: str
+    link: Scale
+    scale: Scale
     unseen: NDArray[np.bool_]
     linear: bool
     categories: tuple[Any, ...] | None = None

@@ -13,6 +13,7 @@ from ranef.covariance import structure_of
 from ranef.derivatives import generalised
 from ranef.derivatives.profiled import Slice, generalised_slice
 from ranef.errors import ModelError
+from ranef.families.links import Scale
 from ranef.inference.coefficients.covariance import joint_covariance
 from ranef.inference.coefficients.degrees import check_method
 from ranef.inference.coefficients.deviance import Deviance, generalised_deviance
@@ -177,7 +178,7 @@ class GeneralisedInference(Inference):
         return self.of(updated_generalised(self.estimate, observed))
 
     def evaluate(
-        self, rows: Rows, component: str, kind: str, type: str, df: str | None, back: str
+        self, rows: Rows, component: str, kind: str, type: str, df: str | None, back: Scale
     ) -> Values:
         estimate = self.estimate
         if kind == "unit":
@@ -205,7 +206,14 @@ class GeneralisedInference(Inference):
         )
 
     def means(
-        self, rows: Rows, weights: Floats, groups: Ints, *, kind: str, type: str = "response"
+        self,
+        rows: Rows,
+        weights: Floats,
+        groups: Ints,
+        *,
+        kind: str,
+        type: str = "response",
+        back: Scale = "identity",
     ) -> Means:
         return generalised_means(self.estimate, rows, weights, groups, kind=kind, type=type)
 
@@ -213,7 +221,7 @@ class GeneralisedInference(Inference):
         self.method(df)
         return generalised_average_covariance(self.estimate, found)
 
-    def mean_scale(self, type: str) -> str:
+    def mean_scale(self, type: str, back: Scale = "identity") -> Scale:
         return target(self.estimate, type).scale
 
     def prediction_parameters(self) -> tuple[Floats, Floats]:

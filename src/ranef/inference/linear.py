@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from ranef.derivatives import linear
 from ranef.derivatives.profiled import Slice, coefficient_slice, covariance_slice, scale_slice
 from ranef.errors import ModelError
+from ranef.families.links import Scale
 from ranef.inference.coefficients import degrees
 from ranef.inference.coefficients.clusters import ClusterCovariance, cluster_covariance
 from ranef.inference.coefficients.deviance import Deviance, linear_deviance
@@ -34,7 +35,7 @@ from ranef.inference.effects.linearised import Linearised, itself
 from ranef.inference.effects.one_level import linear_unit
 from ranef.inference.effects.unpooled import LevelRows, Unpooled, least_squares
 from ranef.inference.protocol import Inference
-from ranef.inference.rows.averaging import Means, linear_means
+from ranef.inference.rows.averaging import Means, linear_means, transformed_row_means
 from ranef.inference.rows.evaluated import Values
 from ranef.inference.rows.fitted import fitted, linear_predictor, predictors, residuals
 from ranef.inference.rows.history import (
@@ -46,7 +47,7 @@ from ranef.inference.rows.history import (
 )
 from ranef.inference.rows.parts import LinearPart
 from ranef.inference.rows.prediction import Prediction, predict
-from ranef.inference.rows.transformed import transformed_means
+from ranef.inference.rows.transformed import mean_scale, transformed_means
 from ranef.models.records import CONDITIONAL, LinearEstimate
 from ranef.models.rows import PartRows, Rows
 
@@ -186,7 +187,7 @@ class LinearInference(Inference):
         return UpdatedInference(self.estimate, updated_linear(self.estimate, observed.part()))
 
     def evaluate(
-        self, rows: Rows, component: str, kind: str, type: str, df: str | None, back: str
+        self, rows: Rows, component: str, kind: str, type: str, df: str | None, back: Scale
     ) -> Values:
         own = rows.parts[CONDITIONAL]
         if kind == "unit":
@@ -199,24 +200,35 @@ class LinearInference(Inference):
             z = [z for _, z in own.random or ()]
             means = transformed_means(self.estimate, own.X, own.offset, z, back, self.parameters)
             known = Knowledge.normal(means.covariance)
-            return Values(means.value, means.jacobian, known, "identity", "log", False)
+            return Values(means.value, means.jacobian, known, "identity", mean_scale(back), False)
         value = linear_predictor(self.estimate, own.X, own.offset)
         return Values(value, own.X, self.knowledge(df), back, back, True)
 
     def means(
-        self, rows: Rows, weights: Floats, groups: Ints, *, kind: str, type: str = "response"
+        self,
+        rows: Rows,
+        weights: Floats,
+        groups: Ints,
+        *,
+        kind: str,
+        type: str = "response",
+        back: Scale = "identity",
     ) -> Means:
-        own = rows.parts[CONDITIONAL]
-        return linear_means(self.estimate, own, weights, groups, conditional=kind == "conditional")
+        own, conditional = rows.parts[CONDITIONAL], kind == "conditional"
+        if kind == "population" and back != "identity":
+            z = [z for _, z in own.random or ()]
+            means = transformed_means(self.estimate, own.X, own.offset, z, back, self.parameters)
+            return transformed_row_means(means, own, weights, groups)
+        return linear_means(self.estimate, own, weights, groups, conditional=conditional, back=back)
 
     def average_covariance(self, found: Means, df: str | None) -> tuple[Floats, Floats]:
         known = None if found.effects is None else self.parameters
         return linear_average_covariance(self.estimate, found, self.covariance(df), known)
 
-    def mean_scale(self, type: str) -> str:
+    def mean_scale(self, type: str, back: Scale = "identity") -> Scale:
         if type != "response":
             raise ModelError(f"a linear model has no {type!r} part; use type='response'")
-        return "identity"
+        return mean_scale(back)
 
     def prediction_parameters(self) -> tuple[Floats, Floats]:
         return self.estimate.coefficients, self.estimate.coefficient_vcov

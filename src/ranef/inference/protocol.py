@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from ranef.families.links import Scale
 from ranef.inference.coefficients.wald import f_test, wald
 
 if TYPE_CHECKING:
@@ -183,7 +184,7 @@ class Inference(ABC):
 
     @abstractmethod
     def evaluate(
-        self, rows: Rows, component: str, kind: str, type: str, df: str | None, back: str
+        self, rows: Rows, component: str, kind: str, type: str, df: str | None, back: Scale
     ) -> Values:
         """Evaluate rows as functions of the parameters.
 
@@ -204,16 +205,26 @@ class Inference(ABC):
 
     @abstractmethod
     def means(
-        self, rows: Rows, weights: Floats, groups: Ints, *, kind: str, type: str = "response"
+        self,
+        rows: Rows,
+        weights: Floats,
+        groups: Ints,
+        *,
+        kind: str,
+        type: str = "response",
+        back: Scale = "identity",
     ) -> Means:
-        """Averages of predicted means in groups of rows, with their derivatives."""
+        """Averages of predicted means in groups of rows, with their derivatives.
+
+        `back` as in `evaluate`.
+        """
 
     @abstractmethod
     def average_covariance(self, found: Means, df: str | None) -> tuple[Floats, Floats]:
         """Covariance (S, S) of averages, and their derivatives in the coefficients."""
 
     @abstractmethod
-    def mean_scale(self, type: str) -> str:
+    def mean_scale(self, type: str, back: Scale = "identity") -> Scale:
         """Link on whose scale intervals of means are made."""
 
     @abstractmethod

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from ranef.families.links import LINKS, Link
+from ranef.families.links import Scale, link_on
 from ranef.inference.coefficients.wald import FTest, Intervals, f_tail
 
 __all__ = ["ESTIMABLE", "Functions", "Knowledge", "carried_back", "redundancy", "wald_test"]
@@ -57,9 +57,9 @@ class Functions:
         """Return some of them."""
         return Functions(self.value[rows], self.jacobian[rows], self.gap[rows])
 
-    def transformed(self, link: str) -> Functions:
+    def transformed(self, link: Scale) -> Functions:
         """Return the link of each; their gaps no longer cancel."""
-        known: Link = LINKS[link]
+        known = link_on(link)
         if link == "identity":
             return self
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -67,11 +67,11 @@ class Functions:
             slope = known.first(value)
             return Functions(value, self.jacobian / slope[:, None], self.own_gaps())
 
-    def back(self, link: str) -> Functions:
+    def back(self, link: Scale) -> Functions:
         """Return the inverse link of each."""
         if link == "identity":
             return self
-        known: Link = LINKS[link]
+        known = link_on(link)
         slope = known.first(self.value)
         return Functions(known.inverse(self.value), slope[:, None] * self.jacobian, self.own_gaps())
 
@@ -124,13 +124,20 @@ def wald_test(L: Floats, value: Floats, covariance: Floats) -> FTest:
     return f_tail(statistic, rank, float(np.inf))
 
 
-def carried_back(found: Intervals, link: str) -> Intervals:
-    """Carry estimates and intervals from the scale of a link to that of the mean."""
+def carried_back(found: Intervals, link: Scale) -> Intervals:
+    """Carry estimates and intervals from the scale of a link to that of the mean.
+
+    An interval that goes beyond the values of a transformation ends where these end.
+    """
     if link == "identity":
         return found
-    known = LINKS[link]
+    known, (least, most) = link_on(link), link_on(link).ends
+    beyond = (found.conf_high < least) | (found.conf_low > most)
     with np.errstate(over="ignore"):  # an end at infinity is one
-        low, high = known.inverse(found.conf_low), known.inverse(found.conf_high)
+        low, high = (
+            known.inverse(np.where(beyond, np.nan, np.clip(end, least, most)))
+            for end in (found.conf_low, found.conf_high)
+        )
     return replace(
         found,
         estimate=known.inverse(found.estimate),

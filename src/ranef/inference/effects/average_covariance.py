@@ -28,6 +28,9 @@ def linear_average_covariance(
     Stat. Assoc. 84): m' C m is added, C the covariance of the effects of all levels given
     the parameters; with `known` also what the uncertainty of theta moves them.
     """
+    if found.covariance is not None:
+        beta = found.jacobian[:, : len(estimate.beta)]
+        return found.jacobian @ found.covariance @ found.jacobian.T, beta
     if found.effects is None:
         return found.jacobian @ vcov @ found.jacobian.T, found.jacobian
     posterior = effect_posterior(estimate)

@@ -10,11 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranef.covariance import structure_of
+from ranef.families.links import Scale, link_on
 from ranef.inference.coefficients.functions import Functions
+from ranef.inference.rows.fitted import linear_predictor
 from ranef.inference.rows.integration import Expectation
 from ranef.inference.rows.parts import LinearPart, linear_parts
 from ranef.inference.rows.row_functions import parts_of
 from ranef.inference.rows.targets import Target, evaluate, target
+from ranef.inference.rows.transformed import TransformedMeans
 from ranef.inference.rows.uncertainty import linear_predictors, random_variance
 from ranef.models.records import GeneralisedEstimate, LinearEstimate, theta_slices
 from ranef.models.rows import PartRows, Rows
@@ -25,6 +28,7 @@ __all__ = [
     "joined",
     "linear_means",
     "row_means",
+    "transformed_row_means",
 ]
 
 Floats = NDArray[np.float64]
@@ -50,6 +54,8 @@ class Means:
         Whether they are linear in the coefficients, so that gaps cancel in differences.
     effects : tuple of (S, q, r) float64 arrays, or None
         Derivatives in the modes of each term, where these are in the average.
+    covariance : (D, D) float64 array or None
+        Of the D parameters, where they are others.
     """
 
     value: Floats
@@ -57,6 +63,7 @@ class Means:
     gap: Floats
     linear: bool
     effects: tuple[Floats, ...] | None = None
+    covariance: Floats | None = None
 
     @property
     def functions(self) -> Functions:
@@ -77,6 +84,7 @@ def joined(found: Sequence[Means]) -> Means:
         np.vstack([m.gap for m in found]),
         all(m.linear for m in found),
         effects,
+        found[0].covariance,
     )
 
 
@@ -101,9 +109,18 @@ def row_means(rows: Functions, linear: bool, weights: Floats, groups: Codes) -> 
 
 
 def linear_means(
-    estimate: LinearEstimate, rows: PartRows, weights: Floats, groups: Codes, *, conditional: bool
+    estimate: LinearEstimate,
+    rows: PartRows,
+    weights: Floats,
+    groups: Codes,
+    *,
+    conditional: bool,
+    back: Scale = "identity",
 ) -> Means:
     """Averages of x'beta + offset (+ z'b) of a linear model in groups of rows.
+
+    With a link `back` of the values whose transformations these are: medians of a response
+    that the model took through it.
 
     Parameters
     ----------
@@ -117,19 +134,45 @@ def linear_means(
         With the modes of the rows' levels.
     """
     W = _averaging(weights, groups)
-    J = np.asarray(W @ rows.X)
-    value = J @ estimate.beta
-    if rows.offset is not None:
-        value = value + W @ rows.offset
-    gap = np.zeros((len(value), 0)) if rows.gap is None else np.asarray(W @ rows.gap)
+    random = tuple(rows.random or ()) if conditional else ()
+    eta = linear_predictor(estimate, rows.X, rows.offset, random)
+    slopes, linear = W, back == "identity"
+    if linear:
+        gap = np.zeros((W.shape[0], 0)) if rows.gap is None else np.asarray(W @ rows.gap)
+    else:
+        link = link_on(back)
+        slopes, eta = W * link.first(eta)[None, :], link.inverse(eta)
+        gap = np.asarray(W @ undetermined(rows)[:, None].astype(np.float64))
+    J = np.asarray(slopes @ rows.X)
     if not conditional:
-        return Means(value, J, gap, True)
-    effects = []
-    for b, (codes, z) in zip(estimate.modes, rows.random or (), strict=True):
-        m = _by_level(W, codes, z, len(b))
-        value = value + np.einsum("sqr,qr->s", m, b)
-        effects.append(m)
-    return Means(value, J, gap, True, tuple(effects))
+        return Means(np.asarray(W @ eta), J, gap, linear)
+    effects = tuple(
+        _by_level(slopes, codes, z, len(b))
+        for b, (codes, z) in zip(estimate.modes, random, strict=True)
+    )
+    return Means(np.asarray(W @ eta), J, gap, linear, effects)
+
+
+def transformed_row_means(
+    means: TransformedMeans, rows: PartRows, weights: Floats, groups: Codes
+) -> Means:
+    """Averages of means of a response that a linear model transformed."""
+    W = _averaging(weights, groups)
+    gone = undetermined(rows)[:, None].astype(np.float64)
+    return Means(
+        np.asarray(W @ means.value),
+        np.asarray(W @ means.jacobian),
+        np.asarray(W @ gone),
+        False,
+        covariance=means.covariance,
+    )
+
+
+def undetermined(rows: PartRows) -> NDArray[np.bool_]:
+    """Which rows (N,) the data do not determine."""
+    if rows.gap is None:
+        return np.zeros(len(rows.X), dtype=np.bool_)
+    return np.asarray((rows.gap != 0).any(axis=1))
 
 
 def generalised_means(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ranef.families.links import Scale
 from ranef.inference.coefficients.functions import Knowledge
 
 __all__ = ["Values"]
@@ -37,6 +38,6 @@ class Values:
     value: Floats
     jacobian: Floats
     knowledge: Knowledge
-    link: str
-    scale: str
+    link: Scale
+    scale: Scale
     linear: bool

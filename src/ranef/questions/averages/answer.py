@@ -18,6 +18,9 @@ from ranef.display.numbers import number
 from ranef.display.page import Paragraph
 from ranef.errors import ModelError
 from ranef.families import BetaBinomial, Binomial
+from ranef.families.transformations import Transformation
+from ranef.formula.parser import parse_expression
+from ranef.formula.syntax import column_names
 from ranef.inference.coefficients.wald import Intervals
 from ranef.models.family_words import zero_words
 from ranef.models.labels import CONDITIONAL, outcome_name
@@ -268,6 +271,9 @@ class AverageEffect(Answer):
             return f"probability of {zero_words(estimand.fit.family)}"
         if estimand.type == "dispersion":
             return "dispersion"
+        if isinstance(estimand.back, Transformation) or estimand.back == "log":
+            word = "mean" if estimand.kind == "population" else "median"
+            return f"{word} {column_names(parse_expression(response))[0]}"
         return f"probability of {response}" if self._probabilities else f"mean {response}"
 
     @property
@@ -294,12 +300,19 @@ class AverageEffect(Answer):
             lines.append(f"{people.n_dropped:,} rows were left out: a value is missing.")
         if self.undetermined is not None:
             lines.append(self.undetermined)
+        elif np.isnan(self.averages.estimate).any():
+            lines.append(
+                "Empty rows have none: what is predicted for some row lies beyond the values "
+                f"that {self.estimand.fit.response} takes."
+            )
         return tuple(lines)
 
     def _effects_line(self) -> str:
         names = " and ".join(self.estimand.fit.n_groups)
         if not names:
             return "The model has no random effects: the average is that of its means."
+        if self.estimand.back != "identity":
+            return self._carried_line(names)
         if self.estimand.kind == "conditional":
             return f"Conditional: each row with the predicted random effects of its own {names}."
         if self.estimand.linear:
@@ -312,6 +325,23 @@ class AverageEffect(Answer):
         return (
             f"Population: integrated over the random effects, so over new {names} drawn from "
             "the fitted distribution."
+        )
+
+    def _carried_line(self, names: str) -> str:
+        fitted = self.estimand.fit.response
+        if self.estimand.kind == "population":
+            return (
+                f"Carried back from {fitted}: means, with the random effects of {names} and the "
+                "residual integrated out."
+            )
+        if self.estimand.kind == "conditional":
+            return (
+                f"Carried back from {fitted}: each row's median, with the predicted random effects "
+                f"of its own {names}."
+            )
+        return (
+            f"Carried back from {fitted}: each row's median for a typical {names}, not its mean, "
+            "which kind='population' gives."
         )
 
     def _how(self) -> str:

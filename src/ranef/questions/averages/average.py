@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranef import arguments
-from ranef.families.links import LINKS
+from ranef.families.links import Scale, link_on
 from ranef.fits.fit import Fit
 from ranef.fits.protocol import Estimating, Generative, Refittable, require
 from ranef.inference.coefficients.wald import Intervals, quantile, wald
@@ -40,7 +40,7 @@ def average(
     by: str | Sequence[str] | None = None,
     weights: Any = None,
     kind: str = "population",
-    type: str = "response",
+    type: str | None = None,
     df: str | None = None,
     conf_level: float = 0.95,
     method: str = "delta",
@@ -86,9 +86,10 @@ def average(
     kind : {"population", "typical", "conditional"}
         Integrated over the random effects; with random effects zero; with those
         of the rows' own levels. In a linear model the first two are the same.
-    type : {"response", "zero", "dispersion"}
+    type : {"response", "zero", "dispersion"}, optional
         What is averaged, as in ``fit.predict``; of categories their
-        probabilities.
+        probabilities. Of a linear model whose formula transforms its response, averages
+        are of ``log(y)`` as it was fitted unless ``"response"`` carries them back.
     df : str, optional
         Degrees of freedom of a linear model's tests, as in ``fit.tidy``.
     conf_level : float
@@ -139,15 +140,16 @@ def average(
 
 
 def _estimand(
-    fit: Any, variable: Any, compare: str, kind: str, type: str, df: str | None
+    fit: Any, variable: Any, compare: str, kind: str, type: str | None, df: str | None
 ) -> EffectEstimand:
     require(fit, "average()", Estimating)
     arguments.choice("compare", compare, tuple(COMPARISONS))
     arguments.choice("kind", kind, KINDS)
-    arguments.choice("type", type, ("response", "zero", "dispersion"))
+    back: Scale = fit.estimand(type=type).back if type == "response" else "identity"
+    type = arguments.choice("type", type or "response", ("response", "zero", "dispersion"))
     fit.mean_scale(type)
     fit.method(df)
-    return EffectEstimand(fit, variable, compare, kind, type, df)
+    return EffectEstimand(fit, variable, compare, kind, type, df, back)
 
 
 # --- the delta method
@@ -162,19 +164,21 @@ def _by_delta(estimand: EffectEstimand, cells: Cells, level: float) -> AverageEf
 
     def tested(value: Floats, weights: Floats) -> Intervals:
         error = np.sqrt(np.maximum(np.sum(weights @ covariance * weights, axis=1), 0.0))
-        normal = estimand.kind == "conditional"
+        normal = estimand.kind == "conditional" or averages.covariance is not None
         df = np.full(len(value), np.inf) if normal else knowledge.degrees(weights @ J)
         return wald(value, error, df, level)
 
     gaps = cells.gaps(averages.functions, estimand.compare)
     compared = cells.compared(averages.value, estimand.compare, ~averages.functions.estimable)
     own = _on_own_scale(estimand.compare, tested(compared.value, compared.weights))
+    medians = estimand.back != "identity" and estimand.kind != "population"
+    scale = estimand.back if medians else fit.mean_scale(estimand.type, estimand.back)
     printed = tested(cells.printed @ averages.value, cells.printed)
     return AverageEffect(
         estimand=estimand,
         layout=cells,
         comparisons=own.without(gaps.comparisons),
-        averages=_within_range(fit.mean_scale(estimand.type), printed, level).without(gaps.means),
+        averages=_within_range(scale, printed, level).without(gaps.means),
         covariance=covariance,
         conf_level=level,
         n_failed=None,
@@ -195,12 +199,13 @@ def _on_own_scale(compare: str, tested: Intervals) -> Intervals:
         )
 
 
-def _within_range(scale: str, means: Intervals, level: float) -> Intervals:
+def _within_range(scale: Scale, means: Intervals, level: float) -> Intervals:
     """Intervals of means within the range of means: made on the scale of a link."""
-    link = LINKS[scale]
+    link = link_on(scale)
     with np.errstate(divide="ignore", invalid="ignore"):
         centre = link.function(means.estimate)
         half = quantile(level, means.df) * means.std_error / np.abs(link.first(centre))
-        ends = np.sort([link.inverse(centre - half), link.inverse(centre + half)], axis=0)
+        reach = (np.clip(centre + side * half, *link.ends) for side in (-1, 1))
+        ends = np.sort([link.inverse(end) for end in reach], axis=0)
     low, high = np.where(means.std_error == 0, means.estimate, ends)
     return replace(means, conf_low=low, conf_high=high)

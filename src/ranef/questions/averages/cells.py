@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranef.errors import DataError
+from ranef.families.links import Scale
 from ranef.fits.estimability import undetermined_words
 from ranef.fits.fit import Averaging, Fit
 from ranef.inference.coefficients.functions import ESTIMABLE, Functions
@@ -129,13 +130,14 @@ class EffectEstimand:
     kind: str
     type: str
     df: str | None
+    back: Scale = "identity"
 
     @property
     def linear(self) -> bool:
         """Tell whether the mean is linear in the effects, so that typical and average agree."""
         family = self.fit.family
         identity = family.mean_link == "identity" and "zero" not in self.fit.parts
-        return identity and self.type == "response"
+        return identity and self.type == "response" and self.back == "identity"
 
     @property
     def categories(self) -> tuple[str, ...] | None:
@@ -147,7 +149,7 @@ class EffectEstimand:
         matrices = []
         for setting in cells.settings:
             table = cells.population.under(self.variable, setting.values)
-            rows, origin = self.fit.rows_for(table, self.kind)
+            rows, origin = self.fit.rows_for(table, self.kind, self.back)
             if origin.accounting.n_dropped:
                 raise DataError(
                     f"{origin.accounting.n_dropped} rows of the population have no prediction once "
@@ -169,4 +171,5 @@ class EffectEstimand:
     def means(self, fit: Averaging, rows: list[Rows], population: Population) -> Means:
         """Averages that a fit, or a refit, has of rows that were read."""
         of = population.weights, population.groups
-        return joined([fit.means(r, *of, kind=self.kind, type=self.type) for r in rows])
+        how: dict[str, Any] = {"kind": self.kind, "type": self.type, "back": self.back}
+        return joined([fit.means(r, *of, **how) for r in rows])

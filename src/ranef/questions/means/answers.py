@@ -80,6 +80,9 @@ class MarginalMeans(MeansTable, Answer):
     def sentences(self) -> tuple[str, ...]:
         intervals = interval_words(self.tests, self.conf_level, self.link)
         lines = (*self.notes, f"{degrees_words(self.grid)}; {intervals}")
+        if (np.isnan(self.intervals.estimate) & self.functions.estimable).any():
+            beyond = f"Empty rows lie beyond the values that {self.grid.fit.response} takes."
+            lines = (*lines, beyond)
         if self.functions.estimable.all():
             return lines
         fit, parts = self.grid.fit, self.grid.estimand.parts

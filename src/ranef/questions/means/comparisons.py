@@ -15,6 +15,8 @@ from ranef.description.parameter_tables import estimate_columns
 from ranef.display.answer import Answer
 from ranef.display.columns import Column, Listing
 from ranef.errors import DataError, ModelError
+from ranef.families.links import Scale
+from ranef.families.transformations import Transformation
 from ranef.formula.labels import shown_level
 from ranef.inference.coefficients.functions import Functions, carried_back
 from ranef.inference.coefficients.wald import Intervals
@@ -72,7 +74,7 @@ class Contrasts(Answer):
     columns: dict[str, list[Any]]
     functions: Functions
     families: tuple[Ints, ...]
-    link: str
+    link: Scale
     adjust: str
     conf_level: float
     quantity: str
@@ -201,10 +203,7 @@ def contrasts_of(
     rest, families = means.regrouped(split)
     if not rest:
         raise ModelError("there is nothing to compare: every predictor of the table is in by")
-    scale, link = _scale(means, compare)
-    functions = means.functions
-    if scale != means.link:
-        functions = functions.back(means.link).transformed(scale)
+    functions, link, quantity = _on_scale(means, compare)
     minus = " - " if link == "identity" else " / "
     if interaction is not None:
         if ref is not None or method not in ("pairwise", None):
@@ -228,7 +227,7 @@ def contrasts_of(
         link=link,
         adjust=customary if adjust is None else check_adjustment(adjust),
         conf_level=means.conf_level if conf_level is None else arguments.conf_level(conf_level),
-        quantity=_quantity(scale, link),
+        quantity=quantity,
         matrix=C,
         compared=_compared(means, families) if pairs else None,
         rng=means.rng if rng is None else arguments.generator(rng),
@@ -258,32 +257,55 @@ def _compared(means: MeansTable, families: Sequence[Ints]) -> int:
     return max(int(np.count_nonzero(means.functions.estimable[rows])) for rows in families)
 
 
-def _scale(means: MeansTable, compare: str | None) -> tuple[str, str]:
-    """The scale on which means are subtracted, and the link that carries results back."""
-    link = means.link
+def _on_scale(means: MeansTable, compare: str | None) -> tuple[Functions, str, str]:
+    """The means where they are subtracted, the link that carries results back, and in words."""
+    link, functions = means.link, means.functions
     if compare is None:
-        compare = {"log": "ratio", "logit": "odds"}.get(link, "difference")
+        compare = _customary(link)
     compare = arguments.choice("compare", compare, COMPARE)
-    if compare in ("difference", "link"):
-        return ("identity", "identity") if compare == "difference" else (link, "identity")
-    grid = means.grid
+    if compare == "difference":
+        return functions.back(link), "identity", "difference"
+    if compare == "link":
+        plain = link == "identity"
+        where = "" if plain else f" on the scale of the {link}"
+        return functions, "identity", f"difference{where}"
+    _check_comparable(means, compare)
+    if isinstance(link, Transformation) and _customary(link) == compare:
+        whole = link.of_ratios or compare == "odds"
+        named = "odds ratio" if compare == "odds" else "ratio"
+        over = np.full(len(functions.value), 1 / link.rate)
+        logarithms = functions.combined(np.diag(over))
+        return logarithms, "log", named if whole else f"{named} of {link.logged}"
+    scale = "log" if compare == "ratio" else "logit"
+    if scale != link:
+        functions = functions.back(link).transformed(scale)
+    return functions, "log", "ratio" if compare == "ratio" else "odds ratio"
+
+
+def _customary(link: Scale) -> str:
+    """How means are compared whose intervals are on the scale of this link."""
+    if not isinstance(link, Transformation):
+        return {"log": "ratio", "logit": "odds"}.get(str(link), "difference")
+    if link.logged is None:
+        return "difference"
+    return "odds" if link.logged == f"{link.variable}/(1 - {link.variable})" else "ratio"
+
+
+def _check_comparable(means: MeansTable, compare: str) -> None:
+    """Refuse ratios of what is no mean of the response, or has no ratio."""
+    grid, link = means.grid, means.link
     on_link = grid.estimand.type == "link" and grid.fit.family.link != "identity"
     if means.slopes or on_link:
         raise ModelError(
             f"compare={compare!r} is for means of the response; use type='response', or 'link' "
             "with compare left out"
         )
+    if isinstance(link, Transformation) and _customary(link) == compare:
+        return
     value = means.functions.back(link).value[means.functions.estimable]
     if (value <= 0).any() or (compare == "odds" and (value >= 1).any()):
         what = "positive means" if compare == "ratio" else "means between 0 and 1"
         raise ModelError(f"compare={compare!r} is for {what}; use compare='difference'")
-    return ("log" if compare == "ratio" else "logit"), "log"
-
-
-def _quantity(scale: str, link: str) -> str:
-    if link != "identity":
-        return "odds ratio" if scale == "logit" else "ratio"
-    return "difference" if scale == "identity" else f"difference on the scale of the {scale}"
 
 
 def _matrix(

@@ -22,6 +22,7 @@ from ranef.design.recipe import Recipe
 from ranef.design.values import Numbers
 from ranef.errors import DataError, LevelError, ModelError, UnknownColumnError, suggestion
 from ranef.families import Multinomial
+from ranef.families.links import Scale
 from ranef.fits.fit import Fit
 from ranef.fits.protocol import Estimand, Estimating, require
 from ranef.formula.labels import level_text, list_text
@@ -471,8 +472,8 @@ class EvaluatedGrid(Combinations):
     reference: ReferenceGrid
     rows: Functions
     counts: Floats
-    link: str
-    scale: str
+    link: Scale
+    scale: Scale
     knowledge: Knowledge
     unseen: Bools
     linear: bool

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from ranef import arguments
 from ranef.display.canvas import percent
 from ranef.errors import ModelError
-from ranef.families.links import LINKS
+from ranef.families.links import link_on
 from ranef.formula.labels import shown_level
 from ranef.questions.means.arrows import comparison_arrows
 from ranef.questions.means.comparisons import contrasts_of
@@ -132,13 +132,14 @@ def _arrows(
     means: MeansTable, alpha: float, adjust: str | None
 ) -> tuple[list[dict[str, Floats]], int]:
     """Ends of the arrows of each family on the axis, and the number of pairs they get wrong."""
-    back = LINKS[means.link].inverse
+    link = link_on(means.link)
     value = np.where(means.functions.estimable, means.functions.value, np.nan)
     ends, wrong = [], 0
     for rows, critical in zip(means.families, _critical(means, alpha, adjust), strict=True):
         arrows = comparison_arrows(value[rows], critical)
         tips = (value[rows] - arrows.left, value[rows] + arrows.right)
-        ends.append({"left": back(tips[0]), "right": back(tips[1])})
+        left, right = (link.inverse(np.clip(tip, *link.ends)) for tip in tips)
+        ends.append({"left": left, "right": right})
         wrong += len(arrows.wrong)
     return ends, wrong
 

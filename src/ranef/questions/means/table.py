@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranef.families import BetaBinomial, Binomial, Cumulative, Family, Multinomial, Truncated
+from ranef.families.links import Scale
 from ranef.formula.labels import shown_level
 from ranef.inference.coefficients.functions import Functions, carried_back
 from ranef.inference.coefficients.wald import Intervals
@@ -55,7 +56,7 @@ class MeansTable:
     specs: tuple[str, ...]
     by: tuple[str, ...]
     functions: Functions
-    link: str
+    link: Scale
     conf_level: float
     adjust: str
     slope: str | None = None

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from ranef.families.links import Scale
 from ranef.questions.means.grid import EvaluatedGrid
 from ranef.questions.means.numbers import AdjustedTests
 
@@ -34,7 +35,7 @@ def degrees_words(grid: EvaluatedGrid) -> str:
     return f"By {grid.fit.test_words(None if estimand.unit else estimand.df)}"
 
 
-def interval_words(tests: AdjustedTests, conf_level: float, link: str) -> str:
+def interval_words(tests: AdjustedTests, conf_level: float, link: Scale) -> str:
     """Say at which level intervals are, how adjusted, and on what scale they are made."""
     size = max((int(np.isfinite(a.critical).sum()) for a in tests.families), default=0)
     scale = "" if link == "identity" else f", computed on the scale of the {link}"

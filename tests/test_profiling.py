@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import stats
 
@@ -425,6 +426,70 @@ def test_no_variance_is_added_where_counts_vary_less_than_by_chance():
     found = funnel_.funnel(funnel_.Counts(E.copy(), E), overdispersion="additive")
     assert found.tau == 0
     assert not found.side.any()
+
+
+FAMILIES = {
+    "poisson": lambda rng, mu: rng.poisson(mu),
+    "nbinom2": lambda rng, mu: rng.poisson(mu * rng.gamma(1, 1, len(mu))),
+    "nbinom1": lambda rng, mu: rng.negative_binomial(mu / 3, 1 / 4),
+    "genpois": lambda rng, mu: np.round(mu + rng.normal(0, 0.6 * np.sqrt(mu))).clip(0),
+}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("overdispersion", ["none", "additive", "multiplicative"])
+def test_limits_centre_and_scores_are_those_of_the_fitted_model(family, overdispersion):
+    """Levels alike but for chance: as many lie outside as chance puts there."""
+    rng = np.random.default_rng(3)
+    ward = np.repeat(np.arange(60), 30)
+    days = rng.integers(20, 120, 1800)
+    mu = days * 0.04 * np.exp(rng.normal(0, 0.05, 60)[ward])
+    data = pd.DataFrame({"w": ward, "days": days, "y": FAMILIES[family](rng, mu)})
+    fit = ranef.glmm("y ~ offset(log(days)) + (1 | w)", data, family=family)
+    ratios = ranef.standardized_ratios(fit)
+    funnel = ratios.funnel(overdispersion=overdispersion)
+    assert funnel.found.target == 1.0
+    table, own = funnel.tidy(), ratios.tidy()
+    for level, label in ((0.95, "95%"), (0.998, "99.8%")):
+        outside = np.abs(table.z) > stats.norm.ppf(0.5 + level / 2)
+        beyond = (table.ratio > table[f"high_{label[:-1]}"]) | (
+            table.ratio < table[f"low_{label[:-1]}"]
+        )
+        assert (outside == beyond).all()
+    assert ((table.status == "inside") == (np.abs(table.z) <= stats.norm.ppf(0.975))).all()
+    assert (table.status != "inside").mean() < 0.15
+    far = table.status.str.contains("99.8") & (own.ratio_low < 1) & (own.ratio_high > 1)
+    assert not far.any()
+    if overdispersion == "none":
+        words = " ".join(str(funnel).split())
+        named = "exact Poisson limits" if family == "poisson" else f"that the {family} model gives"
+        assert named in words
+        assert "around 1.000" in words
+
+
+@pytest.mark.parametrize("over", [0.4, 1.0, 3.0, 20.0])
+def test_moment_laws_cover_as_they_say(over):
+    """Counts of a known variance: 5% outside the 95% limits."""
+    rng = np.random.default_rng(5)
+    E = rng.uniform(20, 300, 20_000)
+    if over > 1:
+        seen = rng.negative_binomial(E / (over - 1), 1 / over)
+    elif over < 1:
+        trials = np.round(E / (1 - over)).astype(int)
+        seen = rng.binomial(trials, E / trials)
+    else:
+        seen = rng.poisson(E)
+    counts = funnel_.Counts(seen.astype(float), E, None, lambda r: over * r * E)
+    found = funnel_.funnel(counts, target=1.0)
+    assert np.mean(found.side != 0) == pytest.approx(0.05, abs=0.008)
+    low, high = moment_limits(counts.observed, E, lambda r: over * r * E, 0.95)
+    assert np.mean((low > 1) | (high < 1)) == pytest.approx(0.045, abs=0.012)
+
+
+def test_the_overall_ratio_can_be_the_centre(poisson):
+    funnel = ranef.standardized_ratios(poisson).funnel(target="overall")
+    counts = funnel.found.counts
+    assert funnel.found.target == pytest.approx(counts.observed.sum() / counts.expected.sum())
 
 
 def test_table_and_words_of_a_funnel(poisson):

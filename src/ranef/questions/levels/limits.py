@@ -60,23 +60,28 @@ def moment_limits(
     variance: Callable[[Floats], Floats],
     conf_level: float,
 ) -> Limits:
-    """Limits of the ratio r of an overdispersed count with mean r E.
+    """Limits of the ratio r of a count with mean r E that is no Poisson one.
 
-    The sum is taken as negative binomial with the sum's mean and variance.
+    The sum is taken as negative binomial with the sum's mean and variance, as binomial
+    where the variance is smaller than the mean.
 
     Parameters
     ----------
     observed, expected : (q,) arrays
     variance : callable
-        From ratios (q,) to the variances of the sums at these, above the means.
+        From ratios (q,) to the variances of the sums at these.
     """
     from scipy.special import betainc
 
     def at_most(count: Floats, ratio: Floats) -> Floats:
         mean = ratio * expected
-        more = np.maximum(variance(ratio) - mean, 1e-12 * np.maximum(mean, 1e-300))
-        size = mean * mean / more
-        return np.asarray(betainc(size, count + 1, size / (size + mean)))
+        more, least = variance(ratio) - mean, 1e-12 * np.maximum(mean, 1e-300)
+        size = mean * mean / np.maximum(more, least)
+        wide = betainc(size, count + 1, size / (size + mean))
+        trials = mean * mean / np.maximum(-more, least)
+        left = np.maximum(trials - count, 1e-300)
+        narrow = betainc(left, count + 1, 1 - np.minimum(mean / np.maximum(trials, 1e-300), 1.0))
+        return np.where(more >= 0, wide, np.where(count < trials, narrow, 1.0))
 
     tail = (1 - conf_level) / 2
     start = poisson_limits(observed, expected, 1 - (1 - conf_level) / 100)

@@ -65,6 +65,9 @@ class Ratios:
         1 - v / tau^2 of the effect at the average row of the level.
     above : (q,) float64 array
         Posterior probability that the ratio exceeds the threshold.
+    variance : callable or None
+        From ratios (q,) to the variances (q,) of sums that are these times the expected
+        ones, given the effects; None of Poisson and binomial sums.
     """
 
     kind: str
@@ -81,6 +84,7 @@ class Ratios:
     high: Floats
     reliability: Floats
     above: Floats
+    variance: Callable[[Floats], Floats] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -180,6 +184,7 @@ def ratios(
         high=shrunken.high,
         reliability=_reliability(model, effects, rows),
         above=shrunken.above,
+        variance=None if limits.startswith("exact") else _sum_variance(rows, expected),
     )
 
 
@@ -290,8 +295,7 @@ def _raw_limits(
         if rows.family.name == "binomial":
             return "exact binomial", *binomial_limits(observed, trials, expected, conf_level)
         # trials that would give binomial counts the variance that these have
-        p = rows.mean(rows.eta) / rows.trials
-        inflated = rows.sums(rows.variance(rows.eta)) / rows.sums(rows.trials * p * (1 - p))
+        inflated = _trial_inflation(rows)
         scaled = observed / inflated, trials / inflated, expected / inflated
         limits = binomial_limits(*scaled, conf_level)
         return "binomial of the effective number of trials", *limits
@@ -320,6 +324,27 @@ def _count_variance(rows: _Rows, expected: Floats) -> Callable[[Floats], Floats]
         return rows.sums(rows.variance(rows.eta + shift))
 
     return moved
+
+
+def _sum_variance(rows: _Rows, expected: Floats) -> Callable[[Floats], Floats]:
+    """Variance of sums of counts, or of proportions by the effective number of trials."""
+    if rows.trials is None:
+        return _count_variance(rows, expected)
+    trials = rows.sums(rows.trials)
+    inflated = _trial_inflation(rows)
+
+    def moved(ratio: Floats) -> Floats:
+        mean = ratio * expected
+        return np.asarray(inflated * mean * (1 - np.minimum(mean / trials, 1.0)))
+
+    return moved
+
+
+def _trial_inflation(rows: _Rows) -> Floats:
+    """Variance of the sums of proportions over that of binomial ones, (q,)."""
+    assert rows.trials is not None
+    p = rows.mean(rows.eta) / rows.trials
+    return rows.sums(rows.variance(rows.eta)) / rows.sums(rows.trials * p * (1 - p))
 
 
 # --- shrunken ratios

@@ -250,7 +250,7 @@ class StandardizedRatios(Answer):
     def funnel(
         self,
         *,
-        target: float | None = None,
+        target: float | str = 1.0,
         levels: Sequence[float] = (0.95, 0.998),
         overdispersion: str = "none",
         robust: str = "winsorise",
@@ -260,12 +260,15 @@ class StandardizedRatios(Answer):
 
         Parameters
         ----------
-        target : float, optional
-            The ratio in the middle; the overall ratio if left out.
+        target : float or "overall"
+            The ratio in the middle: 1, what the model expects, as for the ratios'
+            own limits; ``"overall"`` is observed over expected of all levels together.
         levels : sequence of float
             Of the limits.
         overdispersion : {"none", "additive", "multiplicative"}
-            Exact limits for counts that vary by chance alone; or wider ones, for a
+            Limits for counts that vary as the model says within levels, and not between
+            them: exact for Poisson and binomial counts, of negative binomial sums with the
+            model's mean and variance for others; or wider ones, for a
             variance tau^2 between levels, or a factor phi of all variances, estimated
             from the levels (Spiegelhalter 2005, 2012).
         robust : {"winsorise", "trim", "none"}
@@ -282,7 +285,7 @@ class StandardizedRatios(Answer):
         >>> funnel.tidy().query("status != 'inside'")[["level", "ratio", "status"]].round(2)
            level  ratio       status
         0      1   1.92    above 95%
-        6      7   2.44    above 95%
+        6      7   2.44  above 99.8%
         7      8   1.78    above 95%
         12    13   0.35    below 95%
         13    14   2.59  above 99.8%
@@ -295,8 +298,8 @@ class StandardizedRatios(Answer):
             )
         trials = ratios.exposure if ratios.kind == "proportions" else None
         limits = funnel_.funnel(
-            funnel_.Counts(ratios.observed, ratios.expected, trials),
-            target=None if target is None else _positive("target", target),
+            funnel_.Counts(ratios.observed, ratios.expected, trials, ratios.variance),
+            target=None if target == "overall" else _positive("target", target),
             levels=tuple(arguments.conf_level(level) for level in levels),
             overdispersion=arguments.choice(
                 "overdispersion", overdispersion, funnel_.OVERDISPERSION
@@ -371,8 +374,8 @@ class ControlLimits(Answer):
         -------
         table
             ``group, level, observed, expected, ratio``, limits such as ``low_95, high_95,
-            low_99.8, high_99.8``, ``z`` (distance from the target in standard errors, on
-            the scale of stable variance) and ``status``.
+            low_99.8, high_99.8``, ``z`` (distance from the target in standard errors, of
+            which 1.96 is at the 95% limits) and ``status``.
         """
         return super().tidy()
 
@@ -428,9 +431,13 @@ class ControlLimits(Answer):
         funnel = self.found
         q = len(funnel.z)
         chance = q * (1 - funnel.levels[0])
-        law = "binomial" if funnel.counts.trials is not None else "Poisson"
+        limits = self.ratios.found.limits
+        law = f"{limits} limits, without allowance for other variation"
+        if funnel.counts.variance is not None:
+            name = self.ratios.place.fit.family.name
+            law = f"{limits}, with the variance that the {name} model gives within levels"
         allowance = {
-            "none": f"exact {law} limits, without allowance for other variation",
+            "none": law,
             "additive": f"limits with a standard deviation of {funnel.tau:.3f} between levels "
             "on the variance-stabilised scale",
             "multiplicative": f"limits {np.sqrt(max(funnel.phi, 1.0)):.2f} times as wide as by "
@@ -440,7 +447,7 @@ class ControlLimits(Answer):
         more = ""
         if funnel.overdispersion == "none" and doubtful:
             more = (
-                "; this suggests that most levels differ, for which exact limits make no allowance "
+                "; this suggests that many levels differ, for which these limits make no allowance "
                 "(overdispersion='additive' does)"
             )
         further = "".join(
@@ -451,7 +458,7 @@ class ControlLimits(Answer):
         return (
             f"{np.count_nonzero(funnel.side)} of {q:,} levels lie outside the "
             f"{100 * funnel.levels[0]:g}% limits around {funnel.target:.3f}{further}; by chance "
-            f"{chance:.1f} would lie outside the first. These are {allowance}.",
+            f"{chance:.1f} would lie outside the first. The limits are {allowance}.",
             f"Squared distances average {funnel.phi:.2f} ({funnel.chance:.2f} by chance "
             f"alone){more}.",
             NOT_A_CLAIM,

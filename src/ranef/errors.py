@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import sys
+import unicodedata
 import warnings
 from collections.abc import Callable, Iterable
 from contextvars import ContextVar
@@ -18,6 +19,7 @@ __all__ = [
     "DataWarning",
     "FileError",
     "FormulaError",
+    "FormulaWarning",
     "Interrupted",
     "LevelError",
     "ModelError",
@@ -99,6 +101,10 @@ class DataWarning(RanefWarning):
     """The data were used, but something about them deserves a look."""
 
 
+class FormulaWarning(RanefWarning):
+    """The formula was read by its rules, and may mean something else than was meant."""
+
+
 def row_text(row: int) -> str:
     """Say which row of the table is meant, as whoever made the table counts.
 
@@ -140,11 +146,19 @@ def suggestion(name: str, known: Iterable[str]) -> str:
     ''
     """
     names = sorted({str(k) for k in known})
+    alike = [n for n in names if n != name and _seen(n) == _seen(name)]
+    if alike:
+        return f"; did you mean {alike[0]!a}, which looks the same?"
     lowered = {n.lower(): n for n in names}
     if name.lower() in lowered:
         return f"; did you mean {lowered[name.lower()]!r}?"
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
     return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def _seen(name: str) -> str:
+    """Return a name as the eye sees it."""
+    return " ".join(unicodedata.normalize("NFKC", name).split())
 
 
 def warn(message: str, category: type[RanefWarning]) -> None:

@@ -24,6 +24,7 @@ from ranef.inference.coefficients.degrees import METHODS
 from ranef.inference.coefficients.wald import Intervals
 from ranef.models.family_words import ratio_word
 from ranef.models.labels import CONDITIONAL, CoefficientLabel
+from ranef.tables.origin import Origin
 
 __all__ = ["Block", "Described", "ModelDescription"]
 
@@ -122,6 +123,8 @@ class Described(Protocol):
     def family(self) -> Family: ...
     @property
     def labels(self) -> Sequence[CoefficientLabel]: ...
+    @property
+    def frame(self) -> Origin: ...
 
 
 class ModelDescription:
@@ -231,7 +234,12 @@ class ModelDescription:
         if self.mean.dropped_columns:
             names = ", ".join(self.mean.dropped_columns)
             lines.append(f"Left out, because other columns determine them: {names}.")
-        return lines
+        return [*lines, *self.concerns()]
+
+    def concerns(self) -> tuple[str, ...]:
+        """What is to be known of the table: look-alike labels, repeated rows, codes."""
+        response = self.mean.recipe.model.response
+        return self.fit.frame.concerns(() if response is None else response.named)
 
     def groups(self) -> dict[str, NDArray[np.intp]]:
         """How many rows each level of each grouping factor has."""

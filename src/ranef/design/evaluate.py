@@ -148,9 +148,10 @@ def _value_of(column: Column) -> Value:
         return Categories(codes, levels, complete=kind == "text")
     if kind in ("datetime", "duration"):
         since = " since 1970-01-01 00:00 UTC" if kind == "datetime" else ""
+        unit, since = ("days", " since 1970-01-01") if column.holds_dates() else ("seconds", since)
         raise DataError(
             f"column {name!r} holds {kind}s; in a formula write as.numeric({name}) for "
-            f"seconds{since}, or factor({name}) for categories"
+            f"{unit}{since}, or factor({name}) for categories"
         )
     raise DataError(f"column {name!r} mixes types; convert it to numbers or to text")
 

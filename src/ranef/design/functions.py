@@ -26,6 +26,7 @@ from ranef.formula.syntax import Call, Name, Node
 __all__ = ["ELEMENTWISE", "FUNCTIONS", "call_user"]
 
 Floats = NDArray[np.float64]
+DAY = 86400.0
 
 ELEMENTWISE: dict[str, tuple[Callable[..., Any], int]] = {
     "exp": (np.exp, 1),
@@ -264,11 +265,16 @@ def _one(node: Call, argument: Node) -> Arguments:
 
 
 def _as_numeric(node: Call, scope: Scope) -> Value:
+    """Numbers; of times the seconds, of dates the days since 1970, as in the fit."""
     given = Arguments(node, ("x",))
     inner = given.node_of("x")
     if isinstance(inner, Name) and inner.value in scope.table:
         if scope.table.kind(inner.value) in ("datetime", "duration"):
-            return Numbers(scope.table.seconds(inner.value))
+            if scope.fitting and scope.table.holds_dates(inner.value):
+                scope.state[node.printed] = Scaled(0.0, DAY)
+            unit = scope.state.get(node.printed, Scaled(0.0, 1.0))
+            assert isinstance(unit, Scaled)
+            return Numbers(scope.table.seconds(inner.value) / unit.scale)
         return Numbers(scope.table.numeric(inner.value))
     return Numbers(given.rows("x", scope))
 

@@ -18,16 +18,19 @@ from ranef.design.values import Categories, Numbers, drop_unused, match_levels
 from ranef.errors import (
     DataError,
     FormulaError,
+    FormulaWarning,
     LevelError,
     ModelError,
     UnknownColumnError,
     row_text,
+    shortened,
     suggestion,
+    warn,
 )
 from ranef.formula.labels import count_text, list_text
 from ranef.formula.model import Model, Terms
 from ranef.formula.syntax import Call, Name, Node, walk
-from ranef.tables import Table, reads_as_number
+from ranef.tables import Table, look_of, reads_as_number
 from ranef.tables.accounting import Accounting
 from ranef.tables.table import read_column
 
@@ -128,6 +131,9 @@ class Frame:
 
     def read(self, model: Model) -> None:
         """Evaluate every variable of a formula but its response."""
+        if self.scope.fitting:
+            for remark in model.remarks:
+                warn(remark, FormulaWarning)
         self.add_terms(model.fixed)
         for node in model.offsets:
             self.numbers(node, node.printed)
@@ -419,21 +425,33 @@ def _refuse_infinite(values: Floats, name: str) -> None:
         )
 
 
+CONVERSIONS = {
+    "percentage": "convert it, without the %",
+    "date": "convert it; as.numeric() in the formula gives the days of dates, the seconds of times",
+}
+
+
 def _refuse_numbers_as_text(name: str, value: Categories) -> None:
-    """Refuse text that was meant as numbers: most levels read as one, in decimals."""
+    """Refuse text that was meant as numbers or dates: most levels look like one of them."""
     codes, levels = value.codes, value.levels
-    wrong = [level for level in levels if not reads_as_number(level)]
-    decimal = any("." in level for level in levels if reads_as_number(level))
+    looks = [look_of(level) for level in levels]
+    wrong = [level for level, look in zip(levels, looks, strict=True) if look is None]
     n_right = len(levels) - len(wrong)
     if wrong and n_right >= 5 and n_right >= 4 * len(wrong):
         row = int(np.flatnonzero(codes == levels.index(wrong[0]))[0])
         raise DataError(
-            f"column {name!r} holds numbers as text, but {wrong[0]!r} in {row_text(row)} is "
-            f"no number; mark it as missing and convert the column, or write factor({name}) for "
-            "categories"
+            f"column {name!r} holds numbers as text, but {shortened(wrong[0])} in {row_text(row)} "
+            f"is no number; mark it as missing and convert the column, or write factor({name}) "
+            "for categories"
         )
-    if decimal and not wrong:
-        raise DataError(
-            f"column {name!r} holds numbers as text (first {levels[codes[codes >= 0][0]]!r}); "
-            f"convert it, or write factor({name}) for categories"
-        )
+    telling = [look for look in looks if look not in (None, "number")]
+    decimal = any("." in level for level in levels if reads_as_number(level))
+    if wrong or not (telling or decimal):
+        return
+    look = telling[0] if telling else "number"
+    held = {"percentage": "percentages", "date": "dates"}.get(str(look), "numbers")
+    how = CONVERSIONS.get(str(look), "convert it")
+    raise DataError(
+        f"column {name!r} holds {held} as text (first {shortened(levels[codes[codes >= 0][0]])}); "
+        f"{how}, or write factor({name}) for categories"
+    )

@@ -147,6 +147,8 @@ class Model:
     bars : tuple of Bar
     names : tuple of str
         Every name that the formula uses as a column, in order.
+    remarks : tuple of str
+        What may be meant otherwise than it is read.
     """
 
     text: str
@@ -155,6 +157,7 @@ class Model:
     offsets: tuple[Node, ...]
     bars: tuple[Bar, ...]
     names: tuple[str, ...] = field(default=())
+    remarks: tuple[str, ...] = field(default=())
 
     @property
     def predictors(self) -> tuple[Node, ...]:
@@ -236,6 +239,7 @@ class _Reader:
         self.dot = dot
         self.offsets: list[Node] = []
         self.bars: list[Bar] = []
+        self.remarks: list[str] = []
 
     def model(self) -> Model:
         response, predictors = parse_formula(self.text)
@@ -249,6 +253,7 @@ class _Reader:
             tuple(self.offsets),
             tuple(self.bars),
             tuple(dict.fromkeys(self.used_names(response, fixed))),
+            tuple(dict.fromkeys(self.remarks)),
         )
 
     def used_names(self, response: Node | None, fixed: Terms) -> Iterable[str]:
@@ -490,6 +495,11 @@ class _Predictor:
             message = "the power of a formula is a whole number: (a + b)^2; for x squared, I(x^2)"
             raise self.reader.error(message, node)
         base = self.expand(node.left)
+        if len(base) == 1 and exponent.value > 1:
+            self.reader.remarks.append(
+                f"in a formula {node.printed} is {node.left.printed} itself (^ and ** cross "
+                f"terms); for the power write I({node.printed})"
+            )
         found = base
         for _ in range(int(min(exponent.value, len(base))) - 1):
             self.check(len(found) * len(base), node)

@@ -58,6 +58,7 @@ def data(fit: Fit, how: Options) -> Markup:
         parts.append(table(Listing("missing", columns, "Rows with a missing value, by column")))
     if fit.description.groups():
         parts.append(_groups(fit))
+    parts += _items(list(fit.description.concerns()))
     redundant = fit.description.mean.dropped_columns
     if redundant:
         parts.append(

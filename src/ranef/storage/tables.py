@@ -100,6 +100,7 @@ class StoredOrigin:
     index: tuple[StoredColumn, ...]
     index_names: tuple[str | None, ...]
     columns: Mapping[str, StoredColumn] | None
+    remarks: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, origin: Origin) -> StoredOrigin:
@@ -108,7 +109,7 @@ class StoredOrigin:
             stored = {name: StoredColumn.of(data, name) for name in data.columns}
             columns = {name: column for name, column in stored.items() if column is not None}
         names, labels = row_labels(origin.index)
-        return cls(origin.library, origin.accounting, labels, names, columns)
+        return cls(origin.library, origin.accounting, labels, names, columns, origin.remarks)
 
     def restored(self) -> Origin:
         if self.library not in LIBRARIES:
@@ -117,7 +118,7 @@ class StoredOrigin:
         if self.columns is not None:
             native = {name: column.restored() for name, column in self.columns.items()}
             data = Table(native, {name: name for name in native}, rows, self.library, index)
-        return Origin(self.library, index, self.accounting, data)
+        return Origin(self.library, index, self.accounting, data, self.remarks)
 
     def row_index(self) -> Any:
         """Return the row labels as a pandas index; None of the default one."""

@@ -6,8 +6,8 @@ gives an answer back in the library the data came in. May import
 arrives.
 """
 
-from ranef.tables.codes import reads_as_number
+from ranef.tables.looks import look_of, reads_as_number
 from ranef.tables.make import make_table
 from ranef.tables.table import Repeated, Table
 
-__all__ = ["Repeated", "Table", "make_table", "reads_as_number"]
+__all__ = ["Repeated", "Table", "look_of", "make_table", "reads_as_number"]

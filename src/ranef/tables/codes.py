@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ranef.errors import DataError, row_text
+from ranef.errors import DataError, row_text, shortened
 from ranef.tables.kinds import is_missing, missing_objects
+from ranef.tables.looks import look_of, reads_as_number
 
 __all__ = [
     "Codes",
@@ -18,7 +19,6 @@ __all__ = [
     "codes_of_integers",
     "codes_of_objects",
     "minus_one",
-    "reads_as_number",
     "sorted_codes",
     "text_for_numbers",
 ]
@@ -148,9 +148,13 @@ def text_for_numbers(name: str, codes: NDArray[np.int32], levels: list[Any]) -> 
     rows = np.flatnonzero((codes >= 0) & np.append(wrong, False)[codes])
     what = f"column {name!r} holds text, not numbers"
     if len(rows) == 0:
-        example = next((repr(levels[c]) for c in codes.tolist() if c >= 0), "''")
+        example = next((shortened(levels[c]) for c in codes.tolist() if c >= 0), "''")
         return f"{what}, though every value reads as one (such as {example}); convert it to numbers"
-    offending = f"the first is {levels[codes[rows[0]]]!r} in {row_text(rows[0])}"
+    first = levels[codes[rows[0]]]
+    offending = f"the first is {shortened(first)} in {row_text(rows[0])}"
+    look = look_of(first)
+    if look is not None and all(look_of(v) is not None for v in levels):
+        return f"{what}; {offending}, a {look}. Convert the column"
     if wrong.all():
         return f"{what}; {offending}"
     return (
@@ -159,12 +163,3 @@ def text_for_numbers(name: str, codes: NDArray[np.int32], levels: list[Any]) -> 
         if len(rows) * 2 < len(codes)
         else f"{what}; {len(rows)} of {len(codes)} rows are no numbers, {offending}"
     )
-
-
-def reads_as_number(value: Any) -> bool:
-    """Tell whether a level stands for a number."""
-    try:
-        float(value)
-    except (TypeError, ValueError):
-        return False
-    return True

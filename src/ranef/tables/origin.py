@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from importlib.util import find_spec
 from typing import Any
 
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from ranef.errors import ModelError
 from ranef.tables.accounting import Accounting
+from ranef.tables.concerns import concerns, namesakes
 from ranef.tables.make import make_table
 from ranef.tables.table import Table
 
@@ -35,16 +37,34 @@ class Origin:
     data : Table or None
         The columns that the model's formulas use, all rows; None for a fit from a file
         that does not hold them.
+    remarks : tuple of str
+        What is to be known of the table beyond these columns.
     """
 
     library: str
     index: Any
     accounting: Accounting
     data: Table | None = None
+    remarks: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, table: Table, accounting: Accounting, columns: Iterable[str] = ()) -> Origin:
-        return cls(table.library, table.index, accounting, table.snapshot(columns))
+        used = tuple(columns)
+        remarks = namesakes(used, table.columns)
+        return cls(table.library, table.index, accounting, table.snapshot(used), remarks)
+
+    def concerns(self, response: Sequence[str]) -> tuple[str, ...]:
+        """Return what is to be known of the columns in use, those of the response named."""
+        if self.data is None:
+            return self.remarks
+        key = tuple(response)
+        if key not in self._concerns:
+            self._concerns[key] = concerns(self.data, key, self.accounting.kept)
+        return (*self.remarks, *self._concerns[key])
+
+    @cached_property
+    def _concerns(self) -> dict[tuple[str, ...], tuple[str, ...]]:
+        return {}
 
     @property
     def columns(self) -> Table:

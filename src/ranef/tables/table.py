@@ -6,6 +6,7 @@ there; everything else goes through narwhals.
 
 from __future__ import annotations
 
+import datetime
 import sys
 from abc import ABC, abstractmethod
 from collections import Counter
@@ -32,6 +33,7 @@ from ranef.tables.codes import (
 from ranef.tables.kinds import (
     KINDS_OF_DTYPE,
     arrow_kind,
+    is_missing,
     kind_of_objects,
     missing_objects,
     narwhals_kind,
@@ -213,6 +215,10 @@ class Table:
         """Return the column as a NumPy array of its own type."""
         return self.column(name).values()
 
+    def holds_dates(self, name: str) -> bool:
+        """Tell whether a column holds dates without a time of day."""
+        return self.column(name).holds_dates()
+
     def seconds(self, name: str) -> NDArray[np.float64]:
         """Return a datetime or duration column in seconds, NaN where missing.
 
@@ -298,6 +304,13 @@ class Column(ABC):
             self._codes = codes, levels if plain else plain_times(levels)
         return self._codes
 
+    def holds_dates(self) -> bool:
+        """Tell whether the values are dates without a time of day, by their type."""
+        return self.kind == "datetime" and self._are_dates()
+
+    def _are_dates(self) -> bool:
+        return False
+
     def seconds(self) -> NDArray[np.float64]:
         if self.kind not in ("datetime", "duration"):
             raise DataError(f"column {self.name!r} holds {self.kind} values, not times")
@@ -323,7 +336,8 @@ class Column(ABC):
         if self.kind in ("datetime", "duration"):
             return (
                 f"column {self.name!r} holds {self.kind}s, not numbers; "
-                f"as.numeric({self.name}) in the formula gives seconds"
+                f"as.numeric({self.name}) in the formula gives "
+                f"{'days' if self.holds_dates() else 'seconds'}"
             )
         return f"column {self.name!r} holds mixed types, not numbers; convert it first"
 
@@ -392,6 +406,11 @@ class NumpyColumn(Column):
             return self._array
         return times_of_objects(self._array)
 
+    def _are_dates(self) -> bool:
+        if self._array.dtype != object:
+            return np.datetime_data(self._array.dtype)[0] in ("Y", "M", "W", "D")
+        return all(type(v) is datetime.date for v in self._array if not is_missing(v))
+
 
 class RepeatedColumn(Column):
     """A column that holds one value in every row."""
@@ -415,6 +434,9 @@ class RepeatedColumn(Column):
 
     def _as_time(self) -> NDArray[Any]:
         return np.repeat(self._one._as_time(), self._count)
+
+    def _are_dates(self) -> bool:
+        return self._one._are_dates()
 
 
 class PandasColumn(Column):
@@ -528,6 +550,11 @@ class ArrowColumn(Column):
             array = array.cast(pa.timestamp(array.type.unit))
         return np.asarray(array.to_numpy(zero_copy_only=False))
 
+    def _are_dates(self) -> bool:
+        import pyarrow as pa
+
+        return bool(pa.types.is_date(self._array.type))
+
 
 class PolarsColumn(Column):
     """A polars column, read through narwhals."""
@@ -594,6 +621,11 @@ class PolarsColumn(Column):
         if getattr(series.dtype, "time_zone", None) is not None:
             series = series.dt.convert_time_zone("UTC").dt.replace_time_zone(None)
         return np.asarray(series.to_numpy())
+
+    def _are_dates(self) -> bool:
+        import narwhals as nw
+
+        return bool(self._series.dtype == nw.Date)
 
 
 def _objects(values: list[Any]) -> NDArray[Any]:

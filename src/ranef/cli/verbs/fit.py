@@ -159,6 +159,7 @@ def _results(fit: Any, arguments: Namespace, inference: dict[str, Any]) -> dict[
             "missing": {name: int(count) for name, count in rows.missing.items()},
             "groups": {factor.name: factor.n_levels for factor in fit.factors},
             "dropped_columns": list(estimate.specification.dropped_columns),
+            "notes": list(fit.description.concerns()),
         },
         "glance": glance,
         "fixed": records(fit.tidy("fixed", **inference)),

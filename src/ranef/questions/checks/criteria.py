@@ -34,6 +34,21 @@ FEW_FOR_SHAPE = 10
 WITHOUT_DISPERSION = ("poisson", "binomial", "truncated_poisson")
 
 
+# --- the table
+
+
+def _table(case: Case) -> Iterator[Candidate]:
+    for i, concern in enumerate(case.fit.description.concerns()):
+        yield Candidate(
+            "table" if i == 0 else f"table ({i + 1})",
+            "",
+            concern,
+            "Look at these rows in the table; mend them there, and fit again.",
+            matters=True,
+            verdict=NOTE,
+        )
+
+
 # --- the estimate
 
 
@@ -515,6 +530,7 @@ def _named(case: Case, name: str) -> ResidualTest:
 
 
 CRITERIA: tuple[Callable[[Case], Iterator[Candidate]], ...] = (
+    _table,
     _optimum,
     _separation,
     _laplace,

@@ -1,0 +1,187 @@
+"""What a person would want to know of a table before believing a model of it.
+
+Labels that differ only in what the eye does not see, rows that stand there twice, numbers
+that stand for "missing", ids that a float cannot hold. Nothing here is certain, and nothing
+is changed: it is said.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import pdtrc
+
+from ranef.errors import DataError
+from ranef.tables.looks import plain_form
+from ranef.tables.table import Table
+
+__all__ = ["concerns", "namesakes"]
+
+Mask = NDArray[np.bool_]
+
+EXACT = 2.0**53
+NEGATIVE_CODES = (-9.0, -99.0, -999.0, -9999.0, -99999.0)
+POSITIVE_CODES = (99.0, 999.0, 9999.0, 99999.0)
+CLUMPING = 10.0
+"""How many times likelier than elsewhere a response is the same in like rows by chance."""
+RARE = 0.01
+MOST = 0.5
+
+
+def concerns(table: Table, response: Sequence[str], kept: Mask | None) -> tuple[str, ...]:
+    """Return sentences on the columns that a model uses.
+
+    Parameters
+    ----------
+    table : Table
+        These columns.
+    response : sequence of str
+        Those of the response.
+    kept : (N,) bool array or None
+        Rows in the model; None for all.
+    """
+    rows = np.ones(table.n_rows, dtype=bool) if kept is None else kept
+    said: list[str] = []
+    for name in table.columns:
+        kind = table.kind(name)
+        if kind in ("text", "categorical"):
+            said += _look_alikes(name, *table.codes(name), rows)
+        elif kind == "numeric":
+            said += _codes_for_missing(name, table.numeric(name)[rows])
+            said += _merged(name, table.values(name))
+    return (*said, *_repeated(table, response, rows))
+
+
+def namesakes(used: Iterable[str], columns: Iterable[str]) -> tuple[str, ...]:
+    """Return sentences on columns whose names look like those in use."""
+    forms: dict[str, list[str]] = {}
+    for name in columns:
+        forms.setdefault(plain_form(name), []).append(name)
+    return tuple(
+        f"The table has another column whose name looks like {name!r}: {other!a}."
+        for name in used
+        for other in forms.get(plain_form(name), [])
+        if other != name
+    )
+
+
+def _look_alikes(name: str, codes: Any, levels: Sequence[Any], rows: Mask) -> Iterable[str]:
+    """Say which levels differ only by blanks, case or Unicode form."""
+    counts = np.bincount(codes[rows & (codes >= 0)], minlength=len(levels))
+    forms: dict[str, list[int]] = {}
+    for place in np.flatnonzero(counts).tolist():
+        if isinstance(levels[place], str):
+            forms.setdefault(plain_form(levels[place]), []).append(place)
+    alike = [places for places in forms.values() if len(places) > 1]
+    if not alike:
+        return
+    first = sorted(alike[0], key=lambda place: -counts[place])
+    shown = ", ".join(f"{levels[p]!a} ({counts[p]:,})" for p in first[:4])
+    extra = sum(len(places) - 1 for places in alike)
+    verb = "levels differ" if extra > 1 else "level differs"
+    yield (
+        f"{extra:,} {verb} from another of {name} only by blanks, case or Unicode form, and "
+        f"{'count' if extra > 1 else 'counts'} as {'levels' if extra > 1 else 'a level'} of "
+        f"{'their' if extra > 1 else 'its'} own: {shown} rows."
+    )
+
+
+def _codes_for_missing(name: str, values: NDArray[np.float64]) -> Iterable[str]:
+    """Say which numbers look like codes for "missing": far from all others, and in nines."""
+    present = values[~np.isnan(values)]
+    found = []
+    negative = present[np.isin(present, NEGATIVE_CODES)]
+    if len(negative) and np.all(present[~np.isin(present, NEGATIVE_CODES)] >= 0):
+        found += sorted(set(negative.tolist()), reverse=True)
+    top = present.max(initial=0.0)
+    if top in POSITIVE_CODES:
+        others, count = present[present < top], np.count_nonzero(present == top)
+        far = len(others) > 0 and top > 3.0 * np.abs(others).max()
+        if far and (count > 1 or top > 10.0 * np.abs(others).max()):
+            found.append(top)
+    for code in found:
+        count = np.count_nonzero(present == code)
+        yield (
+            f"{code:g} stands in {count:,} {'row' if count == 1 else 'rows'} of {name}, far from "
+            "its other values: if it means missing, mark it so."
+        )
+
+
+def _merged(name: str, values: NDArray[Any]) -> Iterable[str]:
+    """Say where whole numbers lie beyond what a float holds."""
+    if values.dtype.kind != "f":
+        return
+    with np.errstate(invalid="ignore"):
+        large = (np.abs(values) >= EXACT) & (np.abs(values) < 2.0**64)
+    if large.any() and len(np.unique(values[large])) > 1:
+        yield (
+            f"{name} holds whole numbers beyond 2^53 as floating point, where neighbours are one "
+            "number: if they are ids, read them as whole numbers or text."
+        )
+
+
+def _repeated(table: Table, response: Sequence[str], rows: Mask) -> Iterable[str]:
+    """Say how many rows repeat another, where chance does not account for it.
+
+    Rows that agree in everything but the response agree in it by chance as often as others
+    do, times a factor for the likeness of like rows. Where most such rows have responses of
+    their own, and most equal responses stand in other rows, they are replicates, in which
+    rounding makes equals.
+    """
+    places = np.flatnonzero(rows)
+    if len(places) < 2:
+        return
+    try:
+        others = _fingerprint(table, [n for n in table.columns if n not in response], places)
+        outcome = _fingerprint(table, [n for n in table.columns if n in response], places)
+    except DataError:
+        return
+    whole = _mixed(others, outcome)
+    values, first, counts = np.unique(whole, return_index=True, return_counts=True)
+    n_repeats = len(whole) - len(values)
+    if not n_repeats:
+        return
+    alike, tied, both = _pairs(others), _pairs(outcome), float(np.sum(counts * (counts - 1.0)) / 2)
+    apart = len(whole) * (len(whole) - 1.0) / 2 - alike
+    rate = (tied - both) / apart if apart > 0 else 1.0
+    replicates = both < MOST * alike and both < tied - both
+    if replicates or pdtrc(both - 1.0, CLUMPING * alike * rate) > RARE:
+        return
+    twice = np.isin(whole, values[counts > 1])
+    twice[first] = False
+    row = int(places[np.flatnonzero(twice)[0]])
+    yield (
+        f"{n_repeats:,} {'row repeats' if n_repeats == 1 else 'rows repeat'} another in every "
+        f"column that the model uses (first row {row}): are they in the table twice?"
+    )
+
+
+def _pairs(keys: NDArray[np.uint64]) -> float:
+    counts = np.unique(keys, return_counts=True)[1].astype(float)
+    return float(np.sum(counts * (counts - 1.0)) / 2.0)
+
+
+def _fingerprint(
+    table: Table, names: Iterable[str], places: NDArray[np.intp]
+) -> NDArray[np.uint64]:
+    """Return a number for each row that is the same where its columns are."""
+    out = np.zeros(len(places), dtype=np.uint64)
+    for name in names:
+        if table.kind(name) in ("numeric", "boolean", "empty"):
+            own = (table.numeric(name)[places] + 0.0).view(np.uint64)
+        else:
+            own = table.codes(name)[0][places].astype(np.uint64)
+        out = _mixed(out, own)
+    return out
+
+
+def _mixed(a: NDArray[np.uint64], b: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Mix two numbers to one (the finaliser of splitmix64, Steele et al. 2014, OOPSLA)."""
+    with np.errstate(over="ignore"):
+        x = a * np.uint64(0x9E3779B97F4A7C15) + b + np.uint64(0x9E3779B97F4A7C15)
+        x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return np.asarray(x ^ (x >> np.uint64(31)))

@@ -1,0 +1,61 @@
+"""What a text looks like to a reader: a number in some form, a date, or a word."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from typing import Any
+
+__all__ = ["look_of", "plain_form", "reads_as_number"]
+
+DECIMAL_COMMA = re.compile(r"[+-]?(\d+,\d+|\d{1,3}([. ]\d{3})+(,\d+)?)")
+GROUPED = re.compile(r"[+-]?\d{1,3}([,'\u2019\u00a0\u202f ]\d{3})+(\.\d+)?")
+PERCENT = re.compile(r"[+-]?\d+([.,]\d+)?\s?%")
+TIME = r"([T ]\d{1,2}:\d{2}(:\d{2}([.,]\d+)?)?\s?(Z|[+-]\d{2}:?\d{2})?)?"
+DATE = re.compile(
+    rf"(\d{{4}}-\d{{1,2}}-\d{{1,2}}|\d{{4}}/\d{{1,2}}/\d{{1,2}}|\d{{1,2}}/\d{{1,2}}/(\d{{4}}|\d{{2}})"
+    rf"|\d{{1,2}}\.\d{{1,2}}\.\d{{4}}){TIME}"
+)
+UNSEEN = re.compile("[\u200b\u200c\u200d\u2060\ufeff\u00ad]")
+
+
+def reads_as_number(value: Any) -> bool:
+    """Tell whether a level stands for a number, as Python writes one."""
+    try:
+        float(value)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+def look_of(value: Any) -> str | None:
+    """Say what a text looks like; None of a word.
+
+    Examples
+    --------
+    >>> [look_of(text) for text in ("2", "2.5", "2,5", "1,022", "20 %", "2024-01-03", "a1")]
+    ['number', 'number', 'decimal comma', 'decimal comma', 'percentage', 'date', None]
+    """
+    if reads_as_number(value):
+        return "number"
+    text = value.strip() if isinstance(value, str) else ""
+    if not text or len(text) > 40:
+        return None
+    patterns = {
+        "decimal comma": DECIMAL_COMMA,
+        "number in groups of digits": GROUPED,
+        "percentage": PERCENT,
+        "date": DATE,
+    }
+    return next((name for name, pattern in patterns.items() if pattern.fullmatch(text)), None)
+
+
+def plain_form(text: str) -> str:
+    """Return a text without what the eye does not see: blanks, case, Unicode's two ways.
+
+    Examples
+    --------
+    >>> plain_form(" Ward  A") == plain_form("ward a\u200b")
+    True
+    """
+    return " ".join(UNSEEN.sub("", unicodedata.normalize("NFKC", text)).split()).casefold()

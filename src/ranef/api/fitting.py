@@ -56,8 +56,9 @@ def lmm(
         Maximise the restricted likelihood (True) or the likelihood.
     weights : str or (n,) array, optional
         Precision weights, Var(e_i) = sigma^2 / w_i: a column or one value a
-        row. They are not counts of equal rows, and rescaling all of them
-        rescales sigma^2 and changes nothing else.
+        row (a pandas Series by its row labels, anything else by position). They are
+        not counts of equal rows, and rescaling all of them rescales sigma^2 and
+        changes nothing else.
     offset : str or (n,) array, optional
         Added to the linear predictor with coefficient 1.
     contrasts : dict, optional

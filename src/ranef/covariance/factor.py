@@ -9,13 +9,15 @@ from numpy.typing import NDArray
 
 from ranef.errors import ModelError
 
-__all__ = ["lower_entries", "lower_factor", "square_root", "standard_deviations"]
+__all__ = ["column_sizes", "lower_entries", "lower_factor", "square_root", "standard_deviations"]
 
 Floats = NDArray[np.float64]
 Indices = NDArray[np.intp]
 
 SAFE_PIVOT = 1e-8
 """A pivot of a correlation matrix above this is not made of rounding."""
+UNLIKE = 1e5
+"""Standard deviations this many times each other are brought to one size first."""
 DEPENDENT = 1e3
 """A row whose rest is below this many rounding units depends on the rows above."""
 
@@ -175,6 +177,21 @@ def _triangle(factor: Floats, negligible: float) -> Floats:
 
 def square_root(matrix: Floats) -> Floats:
     """R with R R' = matrix, for positive semidefinite matrices (..., r, r)."""
-    values, vectors = np.linalg.eigh(matrix)
+    size = column_sizes(matrix)
+    values, vectors = np.linalg.eigh(matrix / (size[..., :, None] * size[..., None, :]))
     root: Floats = vectors * np.sqrt(np.maximum(values, 0.0))[..., None, :]
-    return root
+    return np.asarray(size[..., :, None] * root)
+
+
+def column_sizes(matrix: Floats) -> Floats:
+    """Powers of two (..., r) near the standard deviations of a covariance matrix (..., r, r).
+
+    Ones where these are of like size, since an eigendecomposition then loses nothing.
+    """
+    variances = np.maximum(np.diagonal(matrix, axis1=-2, axis2=-1), 0.0)
+    sd = np.sqrt(variances)
+    some = sd > 0
+    low = np.min(np.where(some, sd, np.inf), axis=-1, keepdims=True)
+    high = np.max(sd, axis=-1, keepdims=True)
+    unlike = some & (high > UNLIKE * low)
+    return np.asarray(2.0 ** np.round(np.log2(np.where(unlike, sd, 1.0))))

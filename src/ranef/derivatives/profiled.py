@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from ranef.design.specification import Specification
 from ranef.solve.assembly import Assembly, assemble
 from ranef.solve.charts import Chart, Held, Reading, chart, holdable
-from ranef.solve.parametrisation import Parametrisation
+from ranef.solve.parametrisation import Parametrisation, Term
 from ranef.solve.predictors import GeneralisedAssembly, assemble_generalised
 from ranef.solve.problem import GeneralisedDesign
 
@@ -171,8 +171,10 @@ class Slice(ABC):
             if term.term.structure == "diag":
                 zero = np.diag(inner) <= NULL
                 null, G = np.eye(term.size)[:, zero], np.diag(np.diag(G))
-            if own.held is not None and own.held.kind == "sd" and abs(c) < NULL:
-                null = _without(null, (term.basis @ null)[own.held.columns[0]])
+            if own.held is not None and own.held.kind == "sd":
+                row = term.basis[own.held.columns[0]]
+                if abs(c) < NULL * float(np.linalg.norm(row)):
+                    null = _without(null, row @ null / np.linalg.norm(row))
             if not null.shape[1]:
                 continue
             curvature, direction = np.linalg.eigh(null.T @ G @ null)
@@ -483,7 +485,7 @@ def covariance_slice(estimate: LinearEstimate, t: int, held: Held) -> Slice | No
     }  # fmt: skip
     sigma = estimate.sigma
     covariances = estimate.covariances
-    if not holdable(term, held) or _undefined(covariances[t], held):
+    if not holdable(term, held) or _undefined(assembly.terms[t], covariances[t], held):
         return None
     charts, x, units = _charts(assembly, covariances, estimate.theta, sigma, (t, held))
     c = charts[t].place(covariances[t] / sigma**2, _own_theta(assembly, estimate.theta, t))[1]
@@ -522,7 +524,7 @@ def generalised_slice(
     covariances = estimate.covariances
     if held is not None:
         term = assembly.terms[t]
-        if not holdable(term, held) or _undefined(covariances[t], held):
+        if not holdable(term, held) or _undefined(term, covariances[t], held):
             return None
         if held.entry >= 0 and _first_entry(assembly, t) + held.entry in design.constraints.entries:
             return None
@@ -609,10 +611,10 @@ def _without(directions: Floats, component: Floats) -> Floats:
     return np.asarray(directions @ basis)
 
 
-def _undefined(psi: Floats, held: Held) -> bool:
+def _undefined(term: Term, psi: Floats, held: Held) -> bool:
     """Tell whether a parameter does not exist since something does not vary."""
     if held.kind == "sd":
         return False
-    variances = np.diag(psi)
+    variances = np.diag(psi) / np.sum(term.basis**2, axis=1)
     own = variances[list(held.columns)] if held.columns else variances
     return bool(np.any(own <= NULL * max(float(variances.max()), 1e-300)))

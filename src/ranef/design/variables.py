@@ -32,6 +32,7 @@ from ranef.formula.model import Model, Terms
 from ranef.formula.syntax import Call, Name, Node, walk
 from ranef.tables import Table, look_of, reads_as_number
 from ranef.tables.accounting import Accounting
+from ranef.tables.alignment import aligned
 from ranef.tables.table import read_column
 
 __all__ = ["Frame"]
@@ -394,6 +395,7 @@ def _handed_over(value: Any, what: str, table: Table) -> tuple[Floats, str]:
     else:
         if np.ndim(value) == 0:
             raise DataError(f"{what} is a column's name or one number for each row")
+        value = aligned(value, table.labels, what)
         values, name = read_column(what, value).numeric(), what
     if len(values) != table.n_rows:
         raise DataError(f"{what} has {len(values)} values for {table.n_rows} rows")

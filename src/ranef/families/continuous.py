@@ -46,7 +46,7 @@ class Gaussian(Family):
         require(self.name, "finite numbers", y, np.isfinite(y))
 
     def _start(self, y: Floats, extra: Floats | None) -> Start:
-        mean = centre(y) if self.link == "identity" else max(centre(y), 1e-3)
+        mean = centre(y) if self.link == "identity" else max(centre(y), 1e-3 * np.sqrt(spread(y)))
         eta = np.array(y) if self.link == "identity" else None
         return Start(np.array([self.link_function(mean), 0.5 * np.log(spread(y))]), eta)
 
@@ -131,5 +131,5 @@ class StudentT(Family):
         middle = float(np.median(y)) if y.size else 0.0
         scale = 1.4826 * float(np.median(np.abs(y - middle))) if y.size else 1.0
         scale = scale if scale > 0 else np.sqrt(spread(y))
-        location = middle if self.link == "identity" else max(middle, 1e-3)
+        location = middle if self.link == "identity" else max(middle, 1e-3 * scale)
         return Start(np.array([self.link_function(location), np.log(scale), np.log(5.0)]))

@@ -103,6 +103,7 @@ def _numbers(table: Table, name: str) -> Floats:
 
 def _row_values(fit: Estimating, values: Any, argument: str) -> Any:
     """Values of the rows in the model, from those of all rows or of these."""
+    values = fit.frame.aligned(values, argument)
     try:
         array = np.asarray(values)
     except (TypeError, ValueError):

@@ -109,6 +109,7 @@ class Responses:
 
 def read_responses(y: Any, frame: Origin, levels: Sequence[Any] | None = None) -> Responses:
     """Read one response, or a matrix or table of them, for the rows of a model."""
+    y = frame.aligned(y, "y")
     values, names, single = _read(y if levels is None else _codes(y, levels))
     rows = frame.accounting
     if len(values) == rows.n_rows and rows.kept is not None:

@@ -362,7 +362,11 @@ class _Builder:
 def _least_squares(X: Floats, target: Floats) -> Floats:
     if X.shape[1] == 0:
         return np.zeros(0)
-    return np.asarray(np.linalg.lstsq(X, target, rcond=None)[0], dtype=np.float64)
+    size = np.abs(X).max(axis=0)
+    # columns of unlike sizes would look dependent; of like sizes they stay as they are
+    unlike = (size > 0) & (size.max() > 1e8 * size[size > 0].min(initial=np.inf))
+    size = np.where(unlike, size, 1.0)
+    return np.asarray(np.linalg.lstsq(X / size, target, rcond=None)[0] / size, dtype=np.float64)
 
 
 def _compose(

@@ -13,7 +13,7 @@ from ranef import _core
 from ranef.models.records import Estimate
 from ranef.solve.assembly import Assembly, assemble
 from ranef.solve.optimum import MAX_EVALUATIONS
-from ranef.solve.parametrisation import Term
+from ranef.solve.parametrisation import Term, factor_entries
 from ranef.solve.resources import available_cores, one_blas_thread
 
 __all__ = ["Refits", "refit_many"]
@@ -105,9 +105,9 @@ def _term_thetas(term: Term, phi: Floats, ranks: Floats) -> Floats:
     out = np.empty_like(phi)
     for i, row in enumerate(phi):
         inner = term.structure.psi(row)
-        psi = np.ascontiguousarray(term.basis @ inner @ term.basis.T)
+        psi = term.basis @ inner @ term.basis.T
         rank = term.size if ranks[i] < 0 else int(ranks[i])
-        out[i] = _core.trapezoid(psi, rank)
+        out[i] = factor_entries(psi, rank)
     return out
 
 

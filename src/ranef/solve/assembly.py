@@ -2,7 +2,8 @@
 
 Columns of X are scaled to unit mean square (orthogonalised where they are nearly
 dependent), the response is freed of its least-squares fit and scaled; the core
-itself standardises the columns of Z. None of this shows outside.
+itself standardises the columns of Z. All effects are taken in a unit that makes up
+for the size of the weights. None of this shows outside.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from ranef import _core
 from ranef.design.specification import Specification
 from ranef.errors import ModelError
 from ranef.solve.layout import Layout, choose_layout
-from ranef.solve.parametrisation import Parametrisation, factor_of, terms_of
+from ranef.solve.parametrisation import Parametrisation, effect_unit, factor_of, terms_of
 from ranef.solve.resources import available_cores, available_memory, hold_blas, use_lapack
 
 __all__ = ["ALWAYS_THERE", "Assembly", "assemble", "check_memory", "scale_fixed"]
@@ -54,6 +55,16 @@ class FixedScale:
     gram: Floats
     transform: Floats
     log_determinant: float
+
+    def in_units(self, unit: float) -> FixedScale:
+        """The same columns, their coefficients as multiples of `unit`."""
+        return FixedScale(
+            self.X,
+            self.scale * unit,
+            self.gram * unit**2,
+            self.transform * unit,
+            self.log_determinant + len(self.scale) * float(np.log(unit)),
+        )
 
 
 def scale_fixed(X: Floats) -> FixedScale:
@@ -185,9 +196,10 @@ def assemble(spec: Specification, path: str | None = None, n_jobs: int | None = 
     check_memory(layout)
     if layout.order > _core.small_order:
         use_lapack()
-    fixed = scale_fixed(spec.X)
+    unit = effect_unit(spec.weights)
+    fixed = scale_fixed(spec.X).in_units(unit)
     problem = _core.Problem(
-        [factor_of(spec, block) for block in blocks],
+        [factor_of(spec, block, [unit] * len(block.terms)) for block in blocks],
         fixed.X,
         fixed.scale,
         np.ascontiguousarray(fixed.gram),

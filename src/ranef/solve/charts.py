@@ -345,13 +345,14 @@ class StructureChart(Chart):
 
     @property
     def units(self) -> Floats:
+        return self._units(0.5)[self.entries]
+
+    def _units(self, other: float) -> Floats:
+        """Sizes (k,) of phi: of those that have the unit of an effect, and of others."""
         kinds = [p.kind for p in self.term.structure.parameters(self.term.term.names)]
         scale = float(np.abs(self.term.basis[0, 0]))
-        own = [
-            {"sd": scale if self._linear else np.sqrt(scale), "loading": scale}.get(kind, 0.5)
-            for kind in kinds
-        ]
-        return np.array(own)[self.entries]
+        own = {"sd": scale if self._linear else np.sqrt(scale), "loading": scale}
+        return np.array([own.get(kind, other) for kind in kinds])
 
     @property
     def _linear(self) -> bool:
@@ -391,10 +392,10 @@ class StructureChart(Chart):
         structure, phi = self.term.structure, self._full(x, c)
         dpsi = structure.derivatives(structure.from_phi(phi))
         by_theta = np.einsum("kij,ij->k", dpsi, self._user(G))
-        by_phi = np.empty(len(phi))
+        by_phi, sizes = np.empty(len(phi)), self._units(1.0)
         for k in range(len(phi)):
             step = np.zeros(len(phi))
-            step[k] = SMALL * max(1.0, abs(phi[k]))
+            step[k] = SMALL * max(sizes[k], abs(phi[k]))
             change = structure.from_phi(phi + step) - structure.from_phi(phi - step)
             by_phi[k] = change @ by_theta / (2 * step[k])
         by_c = 0.0 if self.held is None else float(self._sign * by_phi[self.held.entry])

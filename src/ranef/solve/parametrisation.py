@@ -20,9 +20,32 @@ from ranef.errors import ModelError
 from ranef.solve.layout import Block, Grouped, Layout
 from ranef.solve.optimum import Face
 
-__all__ = ["Parametrisation", "Term", "factor_of", "terms_of"]
+__all__ = [
+    "Parametrisation",
+    "Term",
+    "effect_unit",
+    "factor_entries",
+    "factor_of",
+    "kernel_unit",
+    "terms_of",
+]
 
 Floats = NDArray[np.float64]
+
+
+def effect_unit(weights: Floats | None) -> float:
+    """The unit of effects in which weighted rows look as if of weight one: a power of two.
+
+    Rows count as sqrt(weight) times their values, and the core wants columns of size one.
+
+    Examples
+    --------
+    >>> effect_unit(np.array([1.1, 0.8])), effect_unit(np.array([1e12, 2e12]))
+    (1.0, 9.5367431640625e-07)
+    """
+    if weights is None or not len(weights):
+        return 1.0
+    return float(2.0 ** -np.round(np.mean(np.log2(weights)) / 2))
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,7 +92,24 @@ class Term:
 
     @cached_property
     def units(self) -> Floats:
-        """Scale (k,) of each reported parameter: one over its column's size."""
+        """Scale (k,) of each reported parameter: one over its column's size, or a distance."""
+        powers = {"range": 1.0, "rate": -1.0}
+        kinds = [p.kind for p in self.structure.parameters(self.term.names)]
+        distance = np.array([self._distance ** powers.get(kind, 0.0) for kind in kinds])
+        return np.asarray(self.sizes * distance)
+
+    @property
+    def _distance(self) -> float:
+        """A middling distance between the columns."""
+        place = self.term.positions
+        if place is None or len(place) < 2:
+            return 1.0
+        rows, columns = np.triu_indices(len(place), 1)
+        return float(np.median(np.linalg.norm(place[rows] - place[columns], axis=1)))
+
+    @cached_property
+    def sizes(self) -> Floats:
+        """Scale (k,) of each reported parameter that has the unit of an effect; 1 of others."""
         scale = np.abs(np.diag(self.basis))
         if self.term.structure == "us":
             return scale[np.triu_indices(self.size)[1]]
@@ -77,6 +117,10 @@ class Term:
             return scale
         kinds = [p.kind for p in self.structure.parameters(self.term.names)]
         return np.array([scale[0] if kind in ("sd", "loading") else 1.0 for kind in kinds])
+
+    def relative(self, theta: Floats) -> Floats:
+        """Reported parameters of columns of unit size: what zero means is judged on these."""
+        return np.asarray(theta / self.sizes)
 
     def psi_user(self, psi: Floats) -> Floats:
         """Relative covariance matrix of the user's effects, from a block's (r, r) matrix."""
@@ -95,8 +139,7 @@ class Term:
         kind = self.term.structure
         if kind == "us":
             known = self.size if rank is None else rank
-            matrix = np.ascontiguousarray(self.psi_user(psi))
-            return _core.trapezoid(matrix, known)
+            return factor_entries(self.psi_user(psi), known)
         if kind == "diag":
             return np.abs(part * np.diag(self.basis))
         return self.structure.from_phi(self._rescaled(self.basis[0, 0], part))
@@ -107,7 +150,7 @@ class Term:
         if kind == "us":
             inner = self.inverse_basis @ self.structure.psi(theta) @ self.inverse_basis.T
             known = self.size if rank is None else rank
-            return _core.trapezoid(np.ascontiguousarray(inner), known)
+            return factor_entries(inner, known)
         if kind == "diag":
             return np.asarray(theta / np.diag(self.basis))
         return self._rescaled(1 / self.basis[0, 0], self.structure.to_phi(theta))
@@ -121,6 +164,21 @@ class Term:
             self.term.structure, self.size, self.term.rank or 0, _positions(self.term)
         )
         return core.rescale(float(scale), np.ascontiguousarray(phi))
+
+
+def factor_entries(psi: Floats, rank: int) -> Floats:
+    """Entries of the factor of Psi (r, r) of a rank, whatever the sizes of its columns."""
+    sd = np.sqrt(np.maximum(np.diag(psi), 0.0))
+    size = 2.0 ** np.round(np.log2(np.where(sd > 0, sd, 1.0)))
+    entries = _core.trapezoid(np.ascontiguousarray(psi / size[:, None] / size), rank)
+    return np.asarray(entries * size[np.triu_indices(len(psi))[1]])
+
+
+def kernel_unit(term: RandomTerm) -> float:
+    """One over the size of a term's kernel, to a power of two."""
+    if term.kernel is None:
+        return 1.0
+    return effect_unit(np.diag(term.kernel)[np.diag(term.kernel) > 0])
 
 
 def _positions(term: RandomTerm) -> Floats:
@@ -213,7 +271,7 @@ class Parametrisation:
                 columns = np.repeat(np.arange(term.size), np.arange(term.size, 0, -1))
                 kept = columns < ranks[i]
             elif term.term.structure != "us":
-                kept = term.structure.free(part)
+                kept = term.structure.free(term.relative(part))
             parts.append(kept)
         return np.concatenate(parts)
 
@@ -248,8 +306,11 @@ class Parametrisation:
         return theta, tuple(faces)
 
 
-def factor_of(spec: Grouped, block: Block) -> dict[str, Any]:
-    """One block as the core takes it."""
+def factor_of(spec: Grouped, block: Block, units: Sequence[float]) -> dict[str, Any]:
+    """One block as the core takes it, the effects of each term as multiples of its unit.
+
+    A kernel has a size of its own, which the unit of its effects takes up.
+    """
     terms = [spec.terms[i] for i in block.terms]
     z = terms[0].z if len(terms) == 1 else np.hstack([t.z for t in terms])
     out: dict[str, Any] = {
@@ -262,8 +323,9 @@ def factor_of(spec: Grouped, block: Block) -> dict[str, Any]:
                 "size": t.size,
                 "rank": t.rank or 0,
                 "positions": _positions(t),
+                "unit": unit * kernel_unit(t),
             }
-            for t in terms
+            for t, unit in zip(terms, units, strict=True)
         ],
     }
     if block.kernel:
@@ -293,7 +355,7 @@ def terms_of(
 
 
 def _face(term: Term, index: int, theta: Floats, rank: int, curvature: float) -> Face:
-    words = term.structure.boundary(theta, term.term.names)
+    words = term.structure.boundary(term.relative(theta), term.term.names)
     text = "; ".join(words) if words else f"rank {rank} of {term.size}"
     return Face(index, rank, term.size, text, curvature)
 
@@ -304,6 +366,7 @@ def _edge(term: Term, index: int, theta: Floats, hessian: Floats) -> list[Face]:
     Such an end is an ordinary stationary point of phi: what proves it is the
     curvature there.
     """
+    theta = term.relative(theta)
     words = term.structure.boundary(theta, term.term.names)
     if not words:
         return []

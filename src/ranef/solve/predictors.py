@@ -234,12 +234,11 @@ def owned_factors(design: GeneralisedDesign, blocks: Sequence[Block]) -> list[di
     """The blocks as the core takes them, with the predictor and the unit of each column."""
     factors = []
     for block in blocks:
-        factor = factor_of(design, block)
+        units = [design.predictors[design.owners[i]].unit for i in block.terms]
+        factor = factor_of(design, block, units)
         factor["owners"] = [
             design.owners[i] for i in block.terms for _ in range(design.terms[i].size)
         ]
-        for term, i in zip(factor["terms"], block.terms, strict=True):
-            term["unit"] = design.predictors[design.owners[i]].unit
         factors.append(factor)
     return factors
 
@@ -285,9 +284,9 @@ def _scaled(
             X = _contiguous(X @ joint)
             scale[np.ix_(columns, columns)] = joint
         elif X.shape[1] and np.all(uses[columns] == 1):
-            fixed = scale_fixed(X)
-            X = fixed.X * (fixed.scale * predictor.unit)
-            scale[np.ix_(columns, columns)] = fixed.transform * predictor.unit
+            fixed = scale_fixed(X).in_units(predictor.unit)
+            X = fixed.X * fixed.scale
+            scale[np.ix_(columns, columns)] = fixed.transform
         out.append(
             {
                 "X": X,

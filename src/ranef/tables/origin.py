@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from ranef.errors import ModelError
 from ranef.tables.accounting import Accounting
+from ranef.tables.alignment import aligned
 from ranef.tables.concerns import concerns, namesakes
 from ranef.tables.make import make_table
 from ranef.tables.table import Table
@@ -75,6 +76,15 @@ class Origin:
                 "fit the model again, or hand the table over"
             )
         return self.data
+
+    def aligned(self, values: Any, what: str) -> Any:
+        """Labelled values in the order of the table's rows, or of those in the model."""
+        labels = self.index
+        if labels is None and self.data is not None:
+            labels = self.data.labels
+        kept = self.accounting.kept
+        inside = None if labels is None or kept is None else labels[kept]
+        return aligned(values, labels, what, inside)
 
     def rows_used(self) -> dict[str, Any]:
         """Return the columns that the formulas use, of the rows in the model."""

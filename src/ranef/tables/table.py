@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranef.errors import DataError, UnknownColumnError, suggestion
+from ranef.tables.alignment import common_labels
 from ranef.tables.codes import (
     Codes,
     codes_by_sorting,
@@ -74,10 +75,18 @@ class Table:
     (array([1, 0, 1], dtype=int32), ['a', 'b'])
     """
 
-    __slots__ = ("_given", "_keys", "_native", "_read", "columns", "index", "library", "n_rows")
+    __slots__ = (
+        "_given", "_keys", "_native", "_read", "columns", "index", "labels", "library", "n_rows",
+    )  # fmt: skip
 
     def __init__(
-        self, native: Any, keys: Mapping[str, Any], n_rows: int, library: str, index: Any
+        self,
+        native: Any,
+        keys: Mapping[str, Any],
+        n_rows: int,
+        library: str,
+        index: Any,
+        labels: Any = None,
     ) -> None:
         self._native = native
         self._keys = keys
@@ -87,6 +96,7 @@ class Table:
         self.n_rows = n_rows
         self.library = library
         self.index = index
+        self.labels = index if labels is None else labels
 
     @classmethod
     def of(cls, data: Any) -> Table:
@@ -127,7 +137,8 @@ class Table:
             stated = ", ".join(f"{name!r} has {length}" for name, length in lengths.items())
             raise DataError(f"the columns differ in length: {stated}")
         n_rows = next(iter(lengths.values()), 0)
-        return cls(data, keys, n_rows, "dict", None)
+        labels = common_labels({name: data[key] for name, key in keys.items()})
+        return cls(data, keys, n_rows, "dict", None, labels)
 
     @classmethod
     def _of_other(cls, data: Any) -> Table:
@@ -176,7 +187,7 @@ class Table:
         keys = {name: name for name in columns}
         keep = _as_it_is if self.library == "pandas" and _copies_on_write() else _kept
         native = {name: keep(self._column_given(name)) for name in keys}
-        return Table(native, keys, self.n_rows, self.library, self.index)
+        return Table(native, keys, self.n_rows, self.library, self.index, self.labels)
 
     def mapping(self, rows: NDArray[np.bool_] | None = None) -> dict[str, Any]:
         """Return the columns by name, of these rows, each in its own type and with its levels."""

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from ranef.covariance.factor import square_root
 from ranef.errors import ModelError
-from ranef.inference.coefficients.wald import FTest, f_tail, independent_rows
+from ranef.inference.coefficients.wald import FTest, f_tail, independent_rows, scaled_rank
 from ranef.models.records import LinearEstimate
 
 __all__ = ["TYPES", "ClusterCovariance", "cluster_covariance"]
@@ -84,7 +84,7 @@ class ClusterCovariance:
         q = len(basis)
         gap = basis @ self.beta - target
         covariance = basis @ self.vcov @ basis.T
-        if np.linalg.matrix_rank(covariance, hermitian=True) < q:
+        if scaled_rank(covariance) < q:
             raise ModelError(
                 f"{self.n_clusters} clusters give a covariance of rank less than the {q} "
                 "hypotheses: test fewer at a time"

@@ -14,8 +14,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from ranef.covariance.factor import column_sizes
 from ranef.families.links import Scale, link_on
-from ranef.inference.coefficients.wald import FTest, Intervals, f_tail
+from ranef.inference.coefficients.wald import FTest, Intervals, f_tail, scaled_rank
 
 __all__ = ["ESTIMABLE", "Functions", "Knowledge", "carried_back", "redundancy", "wald_test"]
 
@@ -119,8 +120,10 @@ def redundancy(X: Floats, left_out: Floats) -> Floats:
 def wald_test(L: Floats, value: Floats, covariance: Floats) -> FTest:
     """Chi-squared test, as F with infinite denominator, that functions of these values are zero."""
     spread = L @ covariance @ L.T
-    rank = int(np.linalg.matrix_rank(spread, hermitian=True))
-    statistic = float(value @ np.linalg.pinv(spread, hermitian=True) @ value) / max(rank, 1)
+    rank = scaled_rank(spread)
+    size = column_sizes(spread)
+    inverse = np.linalg.pinv(spread / np.outer(size, size), hermitian=True)
+    statistic = float(value / size @ inverse @ (value / size)) / max(rank, 1)
     return f_tail(statistic, rank, float(np.inf))
 
 

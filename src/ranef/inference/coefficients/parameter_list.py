@@ -20,6 +20,7 @@ from ranef.errors import ModelError, suggestion
 from ranef.formula.labels import spelled
 from ranef.models.labels import category, coefficient_labels
 from ranef.models.records import CONDITIONAL, Estimate, component_of
+from ranef.models.sizes import relative_theta
 from ranef.solve.charts import Held
 
 __all__ = ["ModelParameter", "chosen", "model_parameters", "parameter_values", "singular_rows"]
@@ -198,10 +199,11 @@ def singular_rows(estimate: Estimate, theta: Floats) -> Bools:
     """Tell which of m fits lie on a boundary: a variance of zero, a correlation of one."""
     out = np.zeros(len(theta), dtype=np.bool_)
     start = 0
-    for term in estimate.terms:
+    for t, term in enumerate(estimate.terms):
         structure = structure_of(term)
         own = theta[:, start : start + structure.n_parameters]
         start += structure.n_parameters
+        own = relative_theta(estimate, t, own)
         if term.structure in FACTORS:
             L = _factors(term, own)
             diagonal = np.abs(np.einsum("mdd->md", L[:, : L.shape[2]]))

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ranef.derivatives import generalised
 from ranef.derivatives.scores import cluster_scores
 from ranef.errors import ModelError
-from ranef.inference.coefficients.wald import FTest, f_tail, independent_rows
+from ranef.inference.coefficients.wald import FTest, f_tail, independent_rows, scaled_rank
 from ranef.models.priors import refuse_penalised
 from ranef.models.records import GeneralisedEstimate
 
@@ -70,7 +70,7 @@ class ScoreSandwich:
         gap = basis @ self.coefficients - target
         covariance = basis @ self.vcov @ basis.T
         q = len(basis)
-        if np.linalg.matrix_rank(covariance, hermitian=True) < q or self.n_clusters <= q:
+        if scaled_rank(covariance) < q or self.n_clusters <= q:
             raise ModelError(
                 f"{self.n_clusters} clusters are too few to test {q} hypotheses at once, or some "
                 "are about coefficients that are held; test fewer"

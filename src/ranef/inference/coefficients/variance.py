@@ -13,6 +13,7 @@ from ranef.design.terms import RandomTerm
 from ranef.inference.coefficients.parameters import ParameterCovariance
 from ranef.inference.coefficients.wald import quantile
 from ranef.models.records import Estimate, GeneralisedEstimate, LinearEstimate, component_of
+from ranef.models.sizes import effect_sizes
 
 __all__ = [
     "VarianceParameter",
@@ -176,7 +177,8 @@ def _on_face(estimate: Estimate, t: int, term: RandomTerm, component: Component)
         return value <= 0.0
     name = component.parameter.term
     columns = [term.names.index(name)] if name in term.names else slice(None)
-    return bool(value * np.sqrt(np.mean(term.z[:, columns] ** 2)) <= ZERO)
+    scale = 1.0 if estimate.sigma is None else estimate.sigma
+    return bool(value * scale * effect_sizes(estimate, t)[columns].max() <= ZERO)
 
 
 def _transformed(component: Component, gradient: Floats, sigma: float) -> Floats:

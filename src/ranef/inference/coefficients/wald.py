@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ranef.errors import ModelError
 
-__all__ = ["FTest", "Intervals", "f_tail", "f_test", "quantile", "two_sided", "wald"]
+__all__ = ["FTest", "Intervals", "f_tail", "f_test", "quantile", "scaled_rank", "two_sided", "wald"]
 
 Floats = NDArray[np.float64]
 
@@ -99,15 +99,20 @@ def f_test(
     gap = basis @ beta - target
     rank = len(basis)
     known = basis @ vcov @ basis.T
-    spread = np.sqrt(np.diag(known))
-    scaled = known / np.outer(spread, spread) if spread.all() else known
-    if np.linalg.matrix_rank(scaled, hermitian=True) < rank:
+    if scaled_rank(known) < rank:
         raise ModelError(
             "the hypothesis is about coefficients that are held at a value or equal by request: "
             "there is nothing to test; leave them out of it"
         )
     scale, df2 = reference(basis)
     return f_tail(scale * float(gap @ np.linalg.solve(known, gap)) / rank, rank, df2)
+
+
+def scaled_rank(covariance: Floats) -> int:
+    """Rank of a covariance matrix, whatever the units of what varies."""
+    sd = np.sqrt(np.maximum(np.diag(covariance), 0.0))
+    unit = np.where(sd > 0, sd, 1.0)
+    return int(np.linalg.matrix_rank(covariance / np.outer(unit, unit), hermitian=True))
 
 
 def f_tail(statistic: float, df1: int, df2: float) -> FTest:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from ranef.covariance.factor import square_root
+from ranef.covariance.factor import column_sizes, square_root
 from ranef.design.specification import Specification
 from ranef.design.terms import GroupingFactor
 from ranef.errors import ModelError, suggestion
@@ -292,12 +292,15 @@ def reflated(U: Floats, R: Floats) -> Floats:
     (0.0, 4.0)
     """
     U = np.asarray(U - U.mean(axis=0), dtype=np.float64)
+    size = column_sizes(R)
+    U = U / size
+    R = R / np.outer(size, size)
     values, vectors = np.linalg.eigh(U.T @ U / len(U))
     kept = values > 1e-12 * max(float(values[-1]), 1e-300)
     inverse_root = (vectors[:, kept] / np.sqrt(values[kept])) @ vectors[:, kept].T
     roots, axes = np.linalg.eigh(R)
     root = (axes * np.sqrt(np.maximum(roots, 0.0))) @ axes.T
-    return np.asarray(U @ inverse_root @ root)
+    return np.asarray(U @ inverse_root @ root * size)
 
 
 def _block_diagonal(blocks: Sequence[Floats]) -> Floats:

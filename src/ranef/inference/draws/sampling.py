@@ -15,7 +15,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from numpy.typing import NDArray
 
-from ranef.covariance.factor import square_root
+from ranef.covariance.factor import column_sizes, square_root
 from ranef.derivatives import generalised
 from ranef.inference.rows.targets import has_zero
 from ranef.models.records import GeneralisedEstimate
@@ -145,7 +145,7 @@ def _make_walks(estimate: GeneralisedEstimate, covariances: Sequence[Floats]) ->
     found = {}
     for t, (term, psi) in enumerate(zip(estimate.terms, covariances, strict=True)):
         root = square_root(psi)
-        length = np.sqrt(np.sum(root**2, axis=0))
+        length = np.sqrt(np.sum((root / column_sizes(psi)[:, None]) ** 2, axis=0))
         root = root[:, length > NULL * max(float(length.max()), 1e-300)]
         if term.kernel is not None or not root.shape[1]:
             continue

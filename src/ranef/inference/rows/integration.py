@@ -6,14 +6,17 @@ has a closed form that is taken; elsewhere the trapezoidal rule on the standardi
 effects, whose error falls like exp(-2 pi d / (s h)) for a function analytic within d
 of the real line, s the standard deviation and h the step (Trefethen & Weideman 2014,
 SIAM Rev. 56). At equal accuracy it needs fewer nodes than Gauss-Hermite quadrature
-where s is large, since the poles of a logit draw near.
+where s is large, since the poles of a logit draw near. Where s is very large (a row far
+outside the data) a function of one predictor is a narrow step in a wide density: then
+Gauss-Legendre panels follow both scales. Memory is bounded whatever is asked; a grid
+over several predictors that would be too fine to finish is refused.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import product
+from math import prod
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +34,16 @@ REACH = 8.5
 LARGEST_STEP = 0.5
 DIGITS = {1: 36.0, 2: 24.0, 3: 18.0}
 CHUNK = 2_000_000
+"""Values of a function held at a time."""
+MOST_NODES = 50_000_000
+"""Of the grid of one row."""
+WIDE = 30.0
+"""A standard deviation on the scale of the link above which panels follow the function."""
+LARGEST_EXPONENT = 709.0
+STEP_HALF = 40
+"""A bounded function is constant beyond so far from where it changes, or falls algebraically."""
+FARTHEST_CHANGE = 300.0
+ORDER = 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,32 +159,101 @@ def _closed(factor: Factor, a: int, etas: Floats, variances: Floats) -> Expectat
     return out
 
 
-# --- quadrature
+# --- the trapezoidal rule
 
 
-def _grid(factor: Factor, active: list[int], sd: Floats) -> tuple[Floats, Floats]:
-    """Nodes (D, G) of standard normal variables, and weights (G,)."""
-    axes = []
+@dataclass(frozen=True, eq=False)
+class _Grid:
+    """A product grid of standard normal variables, made in pieces.
+
+    Attributes
+    ----------
+    axes : tuple of (n,) float64 arrays
+    shape : tuple of int
+    """
+
+    axes: tuple[Floats, ...]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(len(axis) for axis in self.axes)
+
+    @property
+    def size(self) -> int:
+        return prod(self.shape)
+
+    def total(self) -> float:
+        """Sum of the densities at all nodes."""
+        return float(np.prod([np.exp(-0.5 * axis**2).sum() for axis in self.axes]))
+
+    def nodes(self, first: int, last: int) -> Floats:
+        """Nodes (D, last - first)."""
+        places = np.unravel_index(np.arange(first, last), self.shape)
+        return np.array([axis[i] for axis, i in zip(self.axes, places, strict=True)])
+
+
+def _grid(factor: Factor, active: list[int], sd: Floats) -> _Grid:
+    """The grid that is fine enough for the largest of these standard deviations (M, N).
+
+    Raises
+    ------
+    ModelError
+        When it has too many nodes.
+    """
+    counts, steps = [], []
     for a in active:
         s = float(sd[a].max())
         step = min(LARGEST_STEP, 2 * np.pi * factor.strip / (s * DIGITS[len(active)]))
-        half = int(np.ceil((REACH + (s if factor.grows else 0.0)) / step))
-        axes.append(step * np.arange(-half, half + 1))
-    nodes = np.array(list(product(*axes)), dtype=np.float64).T
-    weights = np.exp(-0.5 * np.sum(nodes**2, axis=0))
-    return nodes, np.asarray(weights / weights.sum())
+        counts.append(np.ceil((REACH + (s if factor.grows else 0.0)) / step))
+        steps.append(step)
+    size = float(np.prod([2 * half + 1 for half in counts]))
+    if not size <= MOST_NODES:
+        widest = max(float(sd[a].max()) for a in active)
+        raise ModelError(
+            f"integrating random effects out of {len(active)} linear predictor"
+            f"{'s' if len(active) > 1 else ''} takes {size:.1g} points for a row where their "
+            f"standard deviation is {widest:.3g} on the scale of the link, more than the "
+            f"{MOST_NODES:.1g} that are allowed: is the row far outside the data? "
+            "kind='typical' or 'conditional' predicts it without integrating"
+        )
+    return _Grid(
+        tuple(step * np.arange(-half, half + 1) for half, step in zip(counts, steps, strict=True))
+    )
 
 
 def _quadrature(factor: Factor, active: list[int], etas: Floats, variances: Floats) -> Expectation:
-    """Integrate, with derivatives in the variances by E[f'(eta + s t) t] / (2 s)."""
+    """Integrate the rows by the rule that is right for each."""
     sd = np.sqrt(variances)
-    nodes, weights = _grid(factor, active, sd)
-    N, G = etas.shape[1], len(weights)
+    M, N = etas.shape
+    wide = np.zeros(N, dtype=np.bool_)
+    if len(active) == 1:
+        wide = sd[active[0]] > WIDE
+    if not wide.any():
+        return _trapezoidal(factor, active, etas, sd)
+    pieces = [(wide, _wide(factor, active[0], etas[:, wide], sd[:, wide]))]
+    if not wide.all():
+        pieces.append((~wide, _trapezoidal(factor, active, etas[:, ~wide], sd[:, ~wide])))
+    K = pieces[0][1].value.shape[1]
+    out = Expectation(np.empty((N, K)), np.empty((M, N, K)), np.empty((M, N, K)))
+    for rows, piece in pieces:
+        out.value[rows] = piece.value
+        out.by_mean[:, rows], out.by_variance[:, rows] = piece.by_mean, piece.by_variance
+    return out
+
+
+def _trapezoidal(factor: Factor, active: list[int], etas: Floats, sd: Floats) -> Expectation:
+    """Integrate, with derivatives in the variances by E[f'(eta + s t) t] / (2 s)."""
+    grid = _grid(factor, active, sd)
+    N, G = etas.shape[1], grid.size
     rows = max(1, CHUNK // G)
     pieces = [
-        _integrate(factor, active, etas[:, i : i + rows], sd[:, i : i + rows], nodes, weights)
+        _integrate(factor, active, etas[:, i : i + rows], sd[:, i : i + rows], grid)
         for i in range(0, N, rows)
     ]
+    return _joined(pieces)
+
+
+def _joined(pieces: list[Expectation]) -> Expectation:
     return Expectation(
         np.concatenate([p.value for p in pieces]),
         np.concatenate([p.by_mean for p in pieces], axis=1),
@@ -180,6 +262,28 @@ def _quadrature(factor: Factor, active: list[int], etas: Floats, variances: Floa
 
 
 def _integrate(
+    factor: Factor, active: list[int], etas: Floats, sd: Floats, grid: _Grid
+) -> Expectation:
+    """Sum over the grid, in pieces of bounded size."""
+    total, out = grid.total(), None
+    for first in range(0, grid.size, CHUNK):
+        nodes = grid.nodes(first, min(first + CHUNK, grid.size))
+        weights = np.exp(-0.5 * np.sum(nodes**2, axis=0)) / total
+        piece = _weighted(factor, active, etas, sd, nodes, weights)
+        out = piece if out is None else _sum(out, piece)
+    assert out is not None
+    return out
+
+
+def _sum(one: Expectation, other: Expectation) -> Expectation:
+    return Expectation(
+        one.value + other.value,
+        one.by_mean + other.by_mean,
+        one.by_variance + other.by_variance,
+    )
+
+
+def _weighted(
     factor: Factor,
     active: list[int],
     etas: Floats,
@@ -204,3 +308,64 @@ def _integrate(
         by_variance[a] = moment / twice[:, None]
     mean = np.einsum("ngk,g->nk", value.reshape(N, G, K), weights)
     return Expectation(mean, by_mean, by_variance)
+
+
+# --- one predictor with a very large standard deviation
+
+
+def _wide(factor: Factor, a: int, etas: Floats, sd: Floats) -> Expectation:
+    """Integrate row by row: panels as narrow as the function near its change, wide elsewhere."""
+    others = [b for b in factor.uses if b != a]
+    changes = np.zeros(etas.shape[1])
+    if factor.link is None:
+        changes = np.sum(np.abs(etas[others]), axis=0)
+    pieces = []
+    for i in range(etas.shape[1]):
+        row, s = etas[:, i : i + 1], sd[:, i : i + 1]
+        if factor.grows and row[a, 0] + s[a, 0] ** 2 / 2 > LARGEST_EXPONENT:
+            pieces.append(_endless(factor, row))
+        elif factor.grows or changes[i] > FARTHEST_CHANGE:
+            pieces.append(_trapezoidal(factor, [a], row, s))
+        else:
+            pieces.append(_by_panels(factor, a, row, float(s[a, 0]), float(changes[i])))
+    return _joined(pieces)
+
+
+def _endless(factor: Factor, etas: Floats) -> Expectation:
+    """A mean beyond what numbers can hold."""
+    slope = factor.slope(etas)
+    shape = factor.value(etas).shape
+    return Expectation(np.full(shape, np.inf), np.full_like(slope, np.nan), slope * np.nan)
+
+
+def _by_panels(factor: Factor, a: int, etas: Floats, s: float, change: float) -> Expectation:
+    """Integrate over x = eta + s t, for one row (M, 1) whose function changes within `change`."""
+    x, weights = _panels(float(etas[a, 0]), s, change)
+    t = (x - etas[a, 0]) / s
+    weights = weights / s * np.exp(-0.5 * t**2) / np.sqrt(2 * np.pi)
+    points = np.repeat(etas, len(x), axis=1)
+    points[a] = x
+    with np.errstate(over="ignore"):
+        value, slope = factor.value(points), factor.slope(points)
+    by_variance = np.zeros((len(etas), 1, value.shape[1]))
+    by_variance[a, 0] = (weights * t) @ slope[a] / (2 * s)
+    by_mean = np.einsum("mgk,g->mk", slope, weights)[:, None]
+    return Expectation((weights @ value)[None], by_mean, by_variance)
+
+
+def _panels(eta: float, s: float, change: float) -> tuple[Floats, Floats]:
+    """Nodes and weights (G,) of Gauss-Legendre panels over eta +- `REACH` s.
+
+    Unit panels where the function changes; beyond, panels that grow with the distance; none
+    wider than half a standard deviation.
+    """
+    low, high = eta - REACH * s, eta + REACH * s
+    near = float(np.ceil(STEP_HALF + change))
+    doublings = max(0, int(np.ceil(np.log2(max(abs(low), abs(high)) / near))))
+    far = near * 2.0 ** np.arange(doublings + 1)
+    density = eta + s * np.arange(-REACH, REACH + 0.25, 0.5)
+    cuts = np.concatenate([np.arange(-near, near + 1), far, -far, density])
+    cuts = np.unique(np.clip(cuts, low, high))
+    nodes, weights = np.polynomial.legendre.leggauss(ORDER)
+    half, middle = np.diff(cuts)[:, None] / 2, (cuts[1:] + cuts[:-1])[:, None] / 2
+    return (middle + half * nodes).ravel(), (half * weights).ravel()

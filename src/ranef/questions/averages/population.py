@@ -16,6 +16,7 @@ from ranef.formula.labels import shown_level
 from ranef.formula.syntax import column_names
 from ranef.tables import Repeated, Table
 from ranef.tables.accounting import Accounting
+from ranef.tables.alignment import aligned
 from ranef.tables.origin import Origin
 
 __all__ = ["Population", "Setting", "read_population", "settings_of"]
@@ -198,6 +199,10 @@ def _weights(fit: Fit, table: Table, weights: Any, population: Any) -> Floats:
     if isinstance(weights, str):
         _require(table, weights, population)
         return table.numeric(weights)
+    if population is None:
+        weights = fit.frame.aligned(weights, "weights")
+    else:
+        weights = aligned(weights, table.labels, "weights")
     values = np.asarray(weights, dtype=np.float64)
     kept = fit.frame.accounting.kept
     if population is None and kept is not None and values.shape == kept.shape:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from ranef.description import doubts
 from ranef.fits.mixed import MixedFit
 from ranef.models.labels import group_name
+from ranef.models.sizes import effect_sizes
 from ranef.questions.checks import columns, distribution, residual_tests
 from ranef.questions.checks.collinearity import collinear
 from ranef.questions.checks.findings import NOTE, Candidate, Case
@@ -381,13 +382,15 @@ def _effects(case: Case) -> Iterator[Candidate]:
     estimate = case.estimate
     spec = estimate.specification
     covariances = estimate.covariances[estimate.components[0].terms]
-    for term, psi, b in zip(spec.terms, covariances, case.draw.effects, strict=True):
+    for t, (psi, b) in enumerate(zip(covariances, case.draw.effects, strict=True)):
+        term = spec.terms[t]
         if term.kernel is not None or len(b) < FEW_FOR_SHAPE:
             continue
         group = spec.factors[term.factor].name
+        sizes = effect_sizes(estimate, t)
         for j, name in enumerate(term.names):
             sd = float(np.sqrt(psi[j, j]))
-            if sd <= 1e-8:
+            if sd * sizes[j] <= 1e-8:
                 continue
             shape = distribution.shape(b[:, j] / sd)
             farthest = spec.factors[term.factor].levels[int(np.argmax(np.abs(b[:, j])))]

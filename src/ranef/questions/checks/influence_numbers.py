@@ -20,6 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ranef.covariance.factor import column_sizes
 from ranef.errors import ModelError
 from ranef.inference.coefficients.deviance import Deviance
 from ranef.inference.effects.linearised import Linearised, is_constrained
@@ -365,8 +366,9 @@ def _gathered(estimate: Estimate, without: Sequence[_Without | None], vcov: Floa
         if len(free):
             ratio[g] = np.exp(float(np.linalg.slogdet(one.vcov[block])[1]) - log_whole)
     dfbeta = estimate.beta - beta
-    inverse = np.linalg.pinv(vcov, hermitian=True) if p else np.zeros((0, 0))
-    form = np.einsum("gp,pq,gq->g", dfbeta, inverse, dfbeta)
+    size = column_sizes(vcov) if p else np.ones(0)
+    inverse = np.linalg.pinv(vcov / np.outer(size, size), hermitian=True) if p else vcov
+    form = np.einsum("gp,pq,gq->g", dfbeta / size, inverse, dfbeta / size)
     with np.errstate(divide="ignore", invalid="ignore"):
         change = sd / _deviations(estimate) - 1.0
         dfbetas = np.where(errors > 0, dfbeta / errors, np.where(np.isnan(errors), np.nan, 0.0))

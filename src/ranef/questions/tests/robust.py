@@ -271,6 +271,7 @@ def _clusters(fit: MixedFit, cluster: Any) -> tuple[str, Ints]:
         values = data.values(cluster)
         return cluster, _codes(fit, values, cluster)
     name = str(getattr(cluster, "name", None) or "the clusters given")
+    cluster = fit.frame.aligned(cluster, "cluster")
     return name, _codes(fit, np.asarray(cluster, dtype=object), name)
 
 

@@ -17,6 +17,7 @@ from ranef.display.columns import Column, Degrees, Fixed, Listing, PValue, Signi
 from ranef.fits.mixed import MixedFit
 from ranef.inference.coefficients.degrees import METHODS
 from ranef.inference.coefficients.functions import Knowledge
+from ranef.inference.coefficients.wald import scaled_rank
 from ranef.questions.tests.term_hypotheses import term_hypotheses
 
 __all__ = ["TermTests", "tabulate_terms"]
@@ -210,7 +211,7 @@ def _as_chi2(test: TermTest) -> TermTest:
 def _is_settled(L: Floats, knowledge: Knowledge) -> bool:
     """Tell whether nothing is left to test: no rows, or coefficients that are held."""
     spread = L @ knowledge.covariance @ L.T
-    return len(L) == 0 or bool(np.linalg.matrix_rank(spread, hermitian=True) < len(L))
+    return len(L) == 0 or bool(scaled_rank(spread) < len(L))
 
 
 def _notes(effects: Effects, kind: str) -> list[str]:

@@ -177,7 +177,9 @@ def test_other_answers(name: str, argument: str, power: int) -> None:
             f.predict(kind=k, conf_level=0.9).to_numpy() / c for k in ("conditional", "population")
         ]
         out.append(ranef.influence(f, by="g").tidy().filter(regex="cook|covratio"))
-        out.append(np.array([len(ranef.check(f).tidy()), ranef.r2(f).conditional]))
+        # what it says of the table is about digits: numbers beyond 2^53 look like ids
+        findings = ranef.check(f).tidy().query("not what.str.startswith('table')")
+        out.append(np.array([len(findings), ranef.r2(f).conditional]))
         out.append(f.bootstrap(20, rng=1, method="residual").singular)
         return [np.asarray(o, dtype=np.float64) for o in out]
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from ranef.derivatives.quadrature_step import LaplaceError, laplace_error
 from ranef.description.convergence import warn_unless_proved
 from ranef.errors import ConvergenceWarning, DataWarning, warn
 from ranef.models.family_words import counts
 from ranef.models.labels import coefficient_labels
-from ranef.models.records import CONDITIONAL, Estimate
+from ranef.models.records import CONDITIONAL, Estimate, as_generalised
 from ranef.solve import quadrature
 
 __all__ = [
@@ -145,25 +146,34 @@ def uncertainty_concern(covariance: NDArray[np.float64]) -> str | None:
 
 
 def laplace_concern(estimate: Estimate) -> str | None:
-    """Say where the Laplace approximation is known to be poor.
+    """Say where the Laplace approximation is poor.
 
-    With few trials in each level and a large standard deviation it biases the
-    variance and, through it, the coefficients (Breslow and Lin 1995, Biometrika
-    82; Joe 2008, Comput. Stat. Data Anal. 52).
+    Where the data say little of each level, by a few steps of quadrature
+    (`laplace_error`), since its own estimate of the standard deviation may be one that it
+    has shrunk; and with few trials in each level and a large standard deviation in any case,
+    as it biases the variance and, through it, the coefficients (Breslow and Lin 1995,
+    Biometrika 82; Joe 2008, Comput. Stat. Data Anal. 52).
     """
-    if estimate.quadrature != 1 or estimate.family.name not in BINARY:
+    generalised = as_generalised(estimate)
+    if generalised is None or estimate.quadrature != 1:
         return None
-    trials = estimate.extra if estimate.family.name in BINARY[:2] else None
+    error = laplace_error(generalised)
+    if error is not None and error.poor:
+        return _poor(estimate, error.term, error)
+    if estimate.family.name not in BINARY:
+        return None
     for t, term in enumerate(estimate.terms):
-        sd = float(np.sqrt(np.max(np.diag(estimate.covariances[t]))))
-        if sd <= LARGE_SD or term.structure not in ("us", "diag"):
-            continue
-        factor = estimate.factors[term.factor]
-        per_level = np.bincount(factor.codes, weights=trials, minlength=factor.n_levels)
-        few = float(np.median(per_level))
-        if few < FEW_TRIALS:
-            return _poor(estimate, factor.name, few, sd)
+        large = np.sqrt(np.max(np.diag(estimate.covariances[t]))) > LARGE_SD
+        if large and term.structure in ("us", "diag") and _rows_a_level(estimate, t) < FEW_TRIALS:
+            return _poor(estimate, t, error if error is not None and error.term == t else None)
     return None
+
+
+def _rows_a_level(estimate: Estimate, term: int) -> float:
+    """Median number of rows, of trials where there are such, of the levels of a term."""
+    trials = estimate.extra if estimate.family.name in BINARY[:2] else None
+    factor = estimate.factors[estimate.terms[term].factor]
+    return float(np.median(np.bincount(factor.codes, trials, factor.n_levels)))
 
 
 def sentence(text: str) -> str:
@@ -171,12 +181,18 @@ def sentence(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def _poor(estimate: Estimate, group: str, few: float, sd: float) -> str:
-    noun = "rows" if estimate.family.name in BINARY[2:] else "trials"
+def _poor(estimate: Estimate, term: int, error: LaplaceError | None) -> str:
+    group = estimate.factors[estimate.terms[term].factor].name
+    noun = "trials" if estimate.family.name in BINARY[:2] else "rows"
+    few, sd = _rows_a_level(estimate, term), np.sqrt(np.max(np.diag(estimate.covariances[term])))
+    found = ""
+    if error is not None:
+        about = "" if error.final else "about "
+        found = f", where quadrature finds {about}{error.better:.2f}"
     text = (
         f"the Laplace approximation is poor here: the levels of {group} have a median of {few:g} "
-        f"{noun} and their standard deviation is {sd:.2f}, so that it and the coefficients may "
-        "be off."
+        f"{noun if few != 1 else noun[:-1]} and their standard deviation is {sd:.2f}{found}, so "
+        "that it and the coefficients may be off."
     )
     if estimate.design is not None and quadrature.integrable(estimate.design):
         nodes = quadrature.comfortable_nodes(estimate.design)

@@ -53,7 +53,21 @@ def summary(spec):
         ("(f | g)", [("f | g", "g", ("(Intercept)", "fq", "fr"))]),
         ("(0 + f | g)", [("0 + f | g", "g", ("fp", "fq", "fr"))]),
         ("(x || g)", [("1 | g", "g", ("(Intercept)",)), ("0 + x | g", "g", ("x",))]),
-        ("(0 + f || g)", [(f"0 + f{k} | g", "g", (f"f{k}",)) for k in "pqr"]),
+        (
+            "(f || g)",
+            [("1 | g", "g", ("(Intercept)",)), ("0 + f | g", "g", ("fp", "fq", "fr"))],
+        ),
+        ("(0 + f || g)", [("0 + f | g", "g", ("fp", "fq", "fr"))]),
+        ("diag(0 + f | g)", [("diag(0 + f | g)", "g", ("fp", "fq", "fr"))]),
+        (
+            "(x * f || g)",
+            [
+                ("1 | g", "g", ("(Intercept)",)),
+                ("0 + x | g", "g", ("x",)),
+                ("0 + f | g", "g", ("fp", "fq", "fr")),
+                ("0 + x:f | g", "g", ("x:fp", "x:fq", "x:fr")),
+            ],
+        ),
         ("(1 | a/b)", [("1 | b:a", "b:a", ("(Intercept)",)), ("1 | a", "a", ("(Intercept)",))]),
         ("(1 | a:b)", [("1 | a:b", "a:b", ("(Intercept)",))]),
         ("cs(f | g)", [("cs(f | g)", "g", ("(Intercept)", "fq", "fr"))]),

@@ -95,7 +95,7 @@ def test_rows_with_a_missing_value_are_marked(data, spec):
     np.testing.assert_array_equal(kept, [True, False, False, False, True, True])
     assert np.isnan(X[[1, 2, 3]]).all()
     assert np.isfinite(X[[0, 4, 5]]).all()
-    codes, z = spec.recipe.random(new, 3)
+    codes, z = spec.recipe.random(new, 2)
     assert codes[3] == -1
     assert np.isnan(z[1]).all()
 

@@ -65,6 +65,10 @@ class MixedDescription(ModelDescription):
             for t, term in enumerate(self.estimate.terms)
         ]
 
+    def rows(self) -> list[str]:
+        written_out = [words.double_bars(part) for part in self.fit.parts.values()]
+        return [*super().rows(), *dict.fromkeys(line for lines in written_out for line in lines)]
+
     def _where(self, term: int) -> str:
         """Name the part that a random term belongs to, where that is not the mean."""
         part = next(c for c in self.estimate.components if term in range(c.terms.stop))

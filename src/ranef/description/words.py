@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ranef.design.specification import Specification
 from ranef.design.terms import GroupingFactor, RandomTerm
 from ranef.display.numbers import count
 from ranef.formula.model import Terms
@@ -12,6 +13,7 @@ from ranef.tables.accounting import Accounting
 
 __all__ = [
     "compared",
+    "double_bars",
     "fixed_part",
     "listed",
     "random_term",
@@ -119,3 +121,21 @@ def without_bars(right: str) -> str:
 
 def _coefficient(name: str) -> str:
     return "the intercept" if name == "(Intercept)" else f"the coefficient of {name}"
+
+
+def double_bars(spec: Specification) -> list[str]:
+    """What double bars with a factor stand for, one sentence a bar and grouping factor."""
+    terms: dict[tuple[int, int], list[RandomTerm]] = {}
+    for random, term in zip(spec.recipe.random_recipes, spec.terms, strict=True):
+        if random.part is not None:
+            terms.setdefault((random.bar, random.factor), []).append(term)
+    out = []
+    for (number, factor), own in terms.items():
+        bar, group = spec.recipe.model.bars[number], spec.factors[factor].name
+        joint = " + ".join(f"({term.label})" for term in own)
+        apart = " + ".join(f"{'diag' * (term.size > 1)}({term.label})" for term in own)
+        out.append(
+            f"({bar.text} || {group}) stands for {joint}: the levels of a factor stay "
+            f"correlated. {apart} leaves these correlations out."
+        )
+    return out

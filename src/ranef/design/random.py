@@ -26,6 +26,7 @@ __all__ = [
     "TermPart",
     "is_free",
     "random_effects",
+    "separated",
     "term_columns",
     "term_parts",
 ]
@@ -50,12 +51,16 @@ class RandomRecipe:
         Columns of the bar's model matrix that the term has; None for all.
     positions : (r, d) float64 array or None
         Distinct coordinates, where each has its own column.
+    part : int or None
+        Which of the terms that a double bar separates, see `separated`; None for all that
+        stands left of the bar.
     """
 
     bar: int
     factor: int
     picked: tuple[int, ...] | None = None
     positions: Floats | None = None
+    part: int | None = None
 
 
 @dataclass(frozen=True)
@@ -163,6 +168,22 @@ def _own_terms(bar: Bar) -> Terms:
     return bar.left
 
 
+def separated(terms: Terms) -> list[Terms]:
+    """The terms that a double bar separates, each alone: an intercept, a slope, a factor."""
+    out = [Terms((), (), (), True)] if terms.intercept else []
+    for own in terms.terms:
+        variables = tuple(terms.variables[i] for i in own)
+        keys = tuple(terms.keys[i] for i in own)
+        out.append(Terms(variables, keys, (tuple(range(len(own))),), False))
+    return out
+
+
+def _left_of(bar: Bar, recipe: RandomRecipe) -> Terms:
+    """Return the terms left of the bar that one random term has."""
+    terms = _own_terms(bar)
+    return terms if recipe.part is None else separated(terms)[recipe.part]
+
+
 def _coordinates(bar: Bar, frame: Frame) -> Floats | None:
     """Return numeric coordinates, (n, d); None where a factor gives the columns."""
     if bar.structure not in ON_TIME | IN_SPACE:
@@ -218,6 +239,8 @@ def _random_terms(
         return [_over_positions(recipe, bar, label, coordinates)]
     terms = _own_terms(bar)
     variables = frame.variables(terms)
+    if bar.independent and any(isinstance(v.value, Categories) for v in variables):
+        return _separate_terms(recipe, terms, frame, group)
     layout = lay_out(terms, variables, frame.n_rows)
     if not layout.names:
         raise ModelError(f"the random term ({label}) has no columns")
@@ -238,6 +261,31 @@ def _random_terms(
     if bar.rank is not None and bar.rank > len(names):
         raise ModelError(f"{label} asks for rank {bar.rank}, but has {len(names)} columns")
     return [(recipe, RandomTerm(label, factor, names, z, structure, bar.rank, positions))]
+
+
+def _separate_terms(
+    recipe: RandomRecipe, terms: Terms, frame: Frame, group: str
+) -> list[tuple[RandomRecipe, RandomTerm]]:
+    """Write out a double bar that has a factor: ``(f || g)`` is ``(1 | g) + (0 + f | g)``.
+
+    All levels of the factor have a column, whichever is the reference, and stay correlated,
+    since variances of treatment columns would depend on the reference.
+    """
+    out = []
+    for part, own in enumerate(separated(terms)):
+        left = f"0 + {':'.join(own.keys)}" if own.keys else "1"
+        label = f"{left} | {group}"
+        variables = frame.variables(own)
+        layout = lay_out(own, variables, frame.n_rows)
+        z = model_matrix(layout, variables, frame.n_rows)
+        picked = _sound_columns(z, layout.names, label)
+        names, kept = layout.names, None
+        if len(picked) < len(names):
+            kept, names = tuple(picked), tuple(names[j] for j in picked)
+            z = np.ascontiguousarray(z[:, picked])
+        term = RandomTerm(label, recipe.factor, names, z)
+        out.append((replace(recipe, picked=kept, part=part), term))
+    return out
 
 
 def _single(
@@ -334,7 +382,7 @@ def _check_identifiable(
         raise ModelError(
             f"({term.label}) has {factor.n_levels} x {term.size} = {effects} random effects for "
             f"{n} rows, so its variances cannot be told from {residual or 'each other'}; "
-            "take out a column, or write || for uncorrelated effects"
+            "take out a column, or give each a term of its own, as in (1 | g) + (0 + x | g)"
         )
 
 
@@ -346,7 +394,7 @@ def term_columns(recipe: RandomRecipe, bar: Bar, frame: Frame) -> Floats:
     if recipe.positions is not None:
         z = _at_positions(recipe.positions, frame.variables(bar.left), known, bar)
     else:
-        terms = _own_terms(bar)
+        terms = _left_of(bar, recipe)
         variables = frame.variables(terms)
         layout = lay_out(terms, variables, frame.n_rows)
         z = model_matrix(layout, variables, frame.n_rows)
@@ -366,13 +414,14 @@ def term_parts(recipe: RandomRecipe, bar: Bar, frame: Frame) -> tuple[TermPart, 
     if bar.structure in ON_TIME | IN_SPACE:
         return (TermPart(bar.text, frozenset(bar.left.keys), None),)
     frame.add_terms(bar.left)
-    variables = frame.variables(bar.left)
-    layout = lay_out(bar.left, variables, frame.n_rows)
+    left = _left_of(bar, recipe)
+    variables = frame.variables(left)
+    layout = lay_out(left, variables, frame.n_rows)
     sets = [frozenset[str]()] * layout.intercept
     names = ["1"] * layout.intercept
-    for own in bar.left.terms:
-        sets.append(frozenset(bar.left.keys[i] for i in own))
-        names.append(":".join(bar.left.keys[i] for i in own))
+    for own in left.terms:
+        sets.append(frozenset(left.keys[i] for i in own))
+        names.append(":".join(left.keys[i] for i in own))
     assigned = layout.assigned(variables)
     if recipe.picked is not None:
         assigned = assigned[list(recipe.picked)]

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from ranef.design.grouping import GroupRecipe
 from ranef.design.matrix import Layout, Variable, lay_out, model_matrix
-from ranef.design.random import RandomRecipe, TermPart, term_columns, term_parts
+from ranef.design.random import RandomRecipe, TermPart, separated, term_columns, term_parts
 from ranef.design.response import (
     PROPORTION,
     SUCCESSES,
@@ -356,7 +356,10 @@ def _random_fits(random: RandomRecipe, recipe: Recipe) -> bool:
     bars, positions = recipe.model.bars, random.positions
     if not (0 <= random.bar < len(bars) and 0 <= random.factor < len(recipe.groups)):
         return False
-    width = len(bars[random.bar].left.variables)
+    bar = bars[random.bar]
+    if random.part is not None and not 0 <= random.part < len(separated(bar.left)):
+        return False
+    width = len(bar.left.variables)
     return all(0 <= column < WIDEST for column in random.picked or ()) and (
         positions is None
         or (positions.shape[1:] == (width,) and bool(np.isfinite(positions).all()))

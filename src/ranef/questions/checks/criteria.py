@@ -136,7 +136,8 @@ def singularity_advice(fit: MixedFit, face: Face) -> str:
         label = "the term" if term is None else f"({term.label})"
         return (
             f"The data support fewer dimensions of variation ({face.rank}) than {label} has "
-            f"({face.size}). Write || instead of | to leave correlations out, or keep the term: "
+            f"({face.size}). Write || instead of | (diag(...) around a factor) to leave "
+            "correlations out, or keep the term: "
             "the fixed effects and their tests remain valid."
         )
     return (

@@ -35,6 +35,9 @@ inline Array to_array(Vector values) {
     return to_array(std::move(values), {n});
 }
 
+// How the tail is solved: kind, columns, values of its factor, flops of one factorisation.
+nb::dict describe_tail(const Blocks& blocks);
+
 // A factor of n rows; `keep` holds on to its arrays.
 inline FactorInput read_factor(const nb::dict& d, size_t n, std::vector<nb::object>& keep) {
     const auto codes = nb::cast<Codes>(d["codes"]);

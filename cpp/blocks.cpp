@@ -3,8 +3,10 @@
 #include <algorithm>
 #include <cmath>
 #include <numeric>
+#include <stdexcept>
 #include <type_traits>
 
+#include "sparse_tail.hpp"
 #include "threads.hpp"
 
 namespace ranef {
@@ -420,7 +422,7 @@ void choose_chunks(Blocks& b) {
 
 std::unique_ptr<Blocks> assemble(size_t n, const std::vector<FactorInput>& inputs,
                                  const FixedInput& fixed, const double* weights,
-                                 const std::vector<int>& chain, int threads) {
+                                 const std::vector<int>& chain, int threads, bool sparse_tail) {
     if (n < worth_threads) threads = 1;
     auto out = std::make_unique<Blocks>();
     Blocks& b = *out;
@@ -478,6 +480,7 @@ std::unique_ptr<Blocks> assemble(size_t n, const std::vector<FactorInput>& input
     if (b.T > 0) {
         if (!chain.empty()) fill_leader_tail(b, threads);
         fill_tail(b, threads);
+        if (sparse_tail) b.sparse = lay_out_sparse(b);
     }
     choose_chunks(b);
     return out;

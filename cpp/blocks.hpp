@@ -72,6 +72,8 @@ struct Response {
     double square = 0;
 };
 
+struct SparseLayout;
+
 struct Blocks {
     size_t n = 0;
     int p = 0, T = 0;
@@ -89,8 +91,9 @@ struct Blocks {
     Vector tail_value;
     std::vector<Vector> tail_diagonal; // [tail factor] (q, r, r)
     std::vector<PairBlock> tail_pairs;
-    Vector tail_fixed; // (T, p) row-major
-    Vector fixed;      // (p, p) row-major
+    std::shared_ptr<const SparseLayout> sparse; // of the tail, or null: dense
+    Vector tail_fixed;                          // (T, p) row-major
+    Vector fixed;                               // (p, p) row-major
     int parameters = 0;
     // boundaries of the chunks, [depth][chunk]
     std::vector<std::vector<size_t>> chunk;
@@ -126,7 +129,8 @@ struct FixedInput {
 // chain: factor indices, finest first; the other factors form the tail.
 std::unique_ptr<Blocks> assemble(size_t n, const std::vector<FactorInput>& factors,
                                  const FixedInput& fixed, const double* weights,
-                                 const std::vector<int>& chain, int threads);
+                                 const std::vector<int>& chain, int threads,
+                                 bool sparse_tail = false);
 
 // Distinct pairs of levels that occur together; -1 once they exceed `limit`.
 int64_t count_pairs(size_t n, const int32_t* f, int qf, const int32_t* g, int qg, int64_t limit);

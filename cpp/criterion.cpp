@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "dense.hpp"
+#include "dense_tail.hpp"
 #include "levels.hpp"
 #include "sums.hpp"
 #include "threads.hpp"
@@ -17,7 +18,6 @@ constexpr double infinity = std::numeric_limits<double>::infinity();
 constexpr double two_pi = 6.283185307179586476925286766559;
 constexpr double nearly_singular = 1e-5;
 constexpr double safe_lambda = 1e-3; // Lambda by which may be divided twice
-constexpr double dense_share = 0.2;  // of the tail that a leader's level touches
 constexpr int dense_block = 512;     // rows of the leader handed to BLAS at once
 
 } // namespace
@@ -53,9 +53,8 @@ Criterion::Criterion(const Blocks& blocks, bool reml, int threads, bool known_sc
         push_.emplace_back();
     }
     tail_W_.resize(b_.tail_value.size());
-    Q_.resize(static_cast<size_t>(N) * N);
+    tail_ = make_tail(b_, threads_);
     Qy_.resize(N);
-    S_.resize(static_cast<size_t>(N) * N);
     x_.resize(N);
     beta_.resize(b_.p);
     C_.resize(static_cast<size_t>(b_.p) * b_.p);
@@ -272,215 +271,10 @@ void Criterion::eliminate_chunk(int chunk) {
     }
 }
 
-// Q (lower) and Qy before the leader is taken out.
-void Criterion::base_tail() {
-    const int N = b_.order(), T = b_.T, p = b_.p;
-    std::fill(Q_.begin(), Q_.end(), 0.0);
-    for (size_t t = 0; t < b_.tail.size(); ++t) {
-        const Factor& f = b_.factors[b_.tail[t]];
-        for (int l = 0; l < f.q; ++l)
-            for (int a = 0; a < f.r; ++a)
-                for (int e = 0; e <= a; ++e) {
-                    const int c = f.column + l * f.r;
-                    Q_[at(c + a, c + e, N)] =
-                        b_.tail_diagonal[t][(static_cast<size_t>(l) * f.r + a) * f.r + e];
-                }
-    }
-    for (const PairBlock& pair : b_.tail_pairs) {
-        const Factor &f = b_.factors[pair.f], &g = b_.factors[pair.g];
-        const double* v = pair.values.data();
-        for (size_t k = 0; k < pair.level_f.size(); ++k) {
-            const int cf = f.column + pair.level_f[k] * f.r, cg = g.column + pair.level_g[k] * g.r;
-            for (int a = 0; a < f.r; ++a)
-                for (int e = 0; e < g.r; ++e) Q_[at(cg + e, cf + a, N)] = *v++;
-        }
-    }
-    for (int c = 0; c < T; ++c)
-        for (int e = 0; e < p; ++e)
-            Q_[at(T + e, c, N)] = b_.tail_fixed[static_cast<size_t>(c) * p + e];
-    for (int e = 0; e < p; ++e)
-        for (int a = e; a < p; ++a)
-            Q_[at(T + a, T + e, N)] = b_.fixed[static_cast<size_t>(a) * p + e];
-    std::copy(y_->tail.begin(), y_->tail.end(), Qy_.begin());
-    std::copy(y_->fixed.begin(), y_->fixed.end(), Qy_.begin() + T);
-    Qyy_ = y_->square;
-}
-
-// Q -= W'W over the leader's levels, by parts of Q's columns.
-void Criterion::scatter_leader() {
-    const ChainBlock& c = b_.chain[0];
-    const int N = b_.order(), T = b_.T, p = b_.p, r = c.r, wp = c.width - r;
-    const int parts = b_.tail_column.size() > 20000 ? threads_ : 1;
-    // parts of nearly equal work: later columns have fewer rows below them
-    std::vector<int> bound(parts + 1, T);
-    for (int k = 0; k < parts; ++k)
-        bound[k] = static_cast<int>(T * (1 - std::sqrt(1 - static_cast<double>(k) / parts)));
-    for_chunks(parts, parts, [&](int part) {
-        const int32_t low = bound[part], high = bound[part + 1];
-        for (int l = 0; l < c.q; ++l) {
-            const int64_t start = b_.tail_ptr[l];
-            const int m = static_cast<int>(b_.tail_ptr[l + 1] - start);
-            const int32_t* col = b_.tail_column.data() + start;
-            const int first = static_cast<int>(std::lower_bound(col, col + m, low) - col);
-            const double* W = tail_W_.data() + start * r;
-            const double* WX = W_[0].data() + static_cast<size_t>(l) * r * wp;
-            const double* Wy = Wy_[0].data() + static_cast<size_t>(l) * r;
-            for (int e = first; e < m && col[e] < high; ++e) {
-                double* q = Q_.data() + static_cast<size_t>(col[e]) * N;
-                for (int s = 0; s < r; ++s) {
-                    const double* w = W + static_cast<size_t>(s) * m;
-                    const double v = w[e];
-                    if (m == T)
-                        for (int a = e; a < T; ++a) q[a] -= v * w[a];
-                    else
-                        for (int a = e; a < m; ++a) q[col[a]] -= v * w[a];
-                    const double* wx = WX + static_cast<size_t>(s) * wp;
-                    for (int a = 0; a < p; ++a) q[T + a] -= v * wx[a];
-                    Qy_[col[e]] -= v * Wy[s];
-                }
-            }
-        }
-    });
-}
-
-// Where most levels of the leader touch most of the tail, BLAS on zero-filled
-// panels is faster than scattering.
-bool Criterion::dense_leader() const {
-    if (b_.chain.empty() || b_.T == 0 || !use_lapack(b_.order())) return false;
-    const double full = static_cast<double>(b_.chain[0].q) * b_.T;
-    return static_cast<double>(b_.tail_column.size()) > dense_share * full;
-}
-
-void Criterion::scatter_leader_dense() {
-    const ChainBlock& c = b_.chain[0];
-    const int N = b_.order(), T = b_.T, p = b_.p, r = c.r, wp = c.width - r;
-    const int nodes = std::max(1, dense_block / r);
-    Vector panel(static_cast<size_t>(N) * nodes * r);
-    // the fixed effects' own block has been taken care of by chunks
-    Vector fixed(static_cast<size_t>(p) * p);
-    for (int e = 0; e < p; ++e)
-        for (int a = e; a < p; ++a) fixed[at(a, e, p)] = Q_[at(T + a, T + e, N)];
-    for (int start = 0; start < c.q; start += nodes) {
-        const int count = std::min(nodes, c.q - start);
-        std::fill(panel.begin(), panel.begin() + static_cast<size_t>(N) * count * r, 0.0);
-        for (int k = 0; k < count; ++k) {
-            const int64_t first = b_.tail_ptr[start + k];
-            const int m = static_cast<int>(b_.tail_ptr[start + k + 1] - first);
-            const int32_t* col = b_.tail_column.data() + first;
-            for (int s = 0; s < r; ++s) {
-                double* x = panel.data() + at(0, k * r + s, N);
-                const double* w = tail_W_.data() + first * r + static_cast<size_t>(s) * m;
-                const size_t row = static_cast<size_t>(start + k) * r + s;
-                const double wy = Wy_[0][row];
-                for (int e = 0; e < m; ++e) {
-                    x[col[e]] = w[e];
-                    Qy_[col[e]] -= w[e] * wy;
-                }
-                std::copy_n(W_[0].data() + row * wp, p, x + T);
-            }
-        }
-        subtract_gram(N, count * r, panel.data(), N, Q_.data(), N);
-    }
-    for (int e = 0; e < p; ++e)
-        for (int a = e; a < p; ++a) Q_[at(T + a, T + e, N)] = fixed[at(a, e, p)];
-}
-
-// v (T, columns) := K v or K'v on the columns of factors with a kernel.
-void Criterion::kernel_vector(Vector& v, int columns, bool transposed) const {
-    for (int t : b_.tail) {
-        const Factor& f = b_.factors[t];
-        if (f.kernel.empty()) continue;
-        const int ld = static_cast<int>(v.size() / columns);
-        Vector part(static_cast<size_t>(f.q) * columns);
-        for (int a = 0; a < f.r; ++a) {
-            for (int c = 0; c < columns; ++c)
-                for (int l = 0; l < f.q; ++l)
-                    part[at(l, c, f.q)] = v[at(f.column + l * f.r + a, c, ld)];
-            triangle_times(f.q, columns, f.kernel.data(), f.q, transposed, part.data(), f.q);
-            for (int c = 0; c < columns; ++c)
-                for (int l = 0; l < f.q; ++l)
-                    v[at(f.column + l * f.r + a, c, ld)] = part[at(l, c, f.q)];
-        }
-    }
-}
-
 bool Criterion::any_kernel() const {
     for (int t : b_.tail)
         if (!b_.factors[t].kernel.empty()) return true;
     return false;
-}
-
-// A (N, N) symmetric, lower stored: A := K'AK (transposed) or K A K'.
-void Criterion::kernel_both(Vector& A, bool transposed) {
-    const int N = b_.order();
-    for (int pass = 0; pass < 2; ++pass) {
-        if (pass == 0)
-            for (int j = 0; j < N; ++j)
-                for (int i = j + 1; i < N; ++i) A[at(j, i, N)] = A[at(i, j, N)];
-        kernel_vector(A, N, transposed);
-        for (int j = 0; j < N; ++j)
-            for (int i = j + 1; i < N; ++i) std::swap(A[at(j, i, N)], A[at(i, j, N)]);
-    }
-}
-
-// S = Lambda'Q Lambda + I on the tail, X untouched.
-void Criterion::scale_tail() {
-    const int N = b_.order(), T = b_.T;
-    for (int t : b_.tail) {
-        const Factor& g = b_.factors[t];
-        const int rg = g.r;
-        const Vector& Lg = lambda_[t];
-        const int parts = static_cast<size_t>(g.q) * N > 100000 ? threads_ : 1;
-        const auto bounds = partition(g.q, parts);
-        for_chunks(parts, parts, [&](int part) {
-            Vector row;
-            for (size_t l = bounds[part]; l < bounds[part + 1]; ++l) {
-                const int j = g.column + static_cast<int>(l) * rg;
-                // right by Lambda_g, the diagonal block made full first
-                for (int a = 0; a < rg; ++a)
-                    for (int e = a + 1; e < rg; ++e)
-                        Q_[at(j + a, j + e, N)] = Q_[at(j + e, j + a, N)];
-                for (int e = 0; e < rg; ++e) {
-                    double* s = S_.data() + at(0, j + e, N);
-                    const double first = Lg[e * rg + e];
-                    const double* q = Q_.data() + at(0, j + e, N);
-                    for (int i = j; i < N; ++i) s[i] = q[i] * first;
-                    for (int k = e + 1; k < rg; ++k) {
-                        const double v = Lg[k * rg + e];
-                        if (v == 0) continue;
-                        const double* qk = Q_.data() + at(0, j + k, N);
-                        for (int i = j; i < N; ++i) s[i] += v * qk[i];
-                    }
-                }
-                // left by Lambda_f'
-                for (int u : b_.tail) {
-                    const Factor& f = b_.factors[u];
-                    const int rf = f.r;
-                    const Vector& Lf = lambda_[u];
-                    const int from = std::max(f.column, j);
-                    const int to = f.column + f.q * rf;
-                    if (from >= to) continue;
-                    for (int e = 0; e < rg; ++e) {
-                        double* s = S_.data() + at(0, j + e, N);
-                        if (rf == 1) {
-                            const double v = Lf[0];
-                            for (int i = from; i < to; ++i) s[i] *= v;
-                            continue;
-                        }
-                        for (int i = from; i < to; i += rf)
-                            for (int a = 0; a < rf; ++a) {
-                                double v = 0;
-                                for (int k = a; k < rf; ++k) v += Lf[k * rf + a] * s[i + k];
-                                s[i + a] = v;
-                            }
-                    }
-                }
-                for (int e = 0; e < rg; ++e) S_[at(j + e, j + e, N)] += 1;
-            }
-        });
-    }
-    for (int e = T; e < N; ++e)
-        std::copy(Q_.begin() + at(e, e, N), Q_.begin() + at(0, e + 1, N), S_.begin() + at(e, e, N));
 }
 
 void Criterion::scale_vector(const double* in, double* out) const {
@@ -498,39 +292,33 @@ void Criterion::scale_vector(const double* in, double* out) const {
 }
 
 double Criterion::factorise(const double* phi) {
-    const int N = b_.order(), T = b_.T, p = b_.p;
+    const int N = b_.order(), T = b_.T;
     inverted_ = false;
     prepare(phi);
     const bool large = !b_.chain.empty() && b_.chain[0].panel.size() > 40000;
     for_chunks(b_.chunks, large ? threads_ : 1, [&](int c) { eliminate_chunk(c); });
     for (int c = 0; c < b_.chunks; ++c)
         if (failed_[c]) return infinity;
-    base_tail();
+    tail_->assemble();
+    std::copy(y_->tail.begin(), y_->tail.end(), Qy_.begin());
+    std::copy(y_->fixed.begin(), y_->fixed.end(), Qy_.begin() + T);
+    Qyy_ = y_->square;
     double logdet = 0;
     for (int c = 0; c < b_.chunks; ++c) {
         logdet += sum_logdet_[c];
         Qyy_ -= sum_yy_[c];
-        for (int e = 0; e < p; ++e) {
-            for (int a = e; a < p; ++a)
-                Q_[at(T + a, T + e, N)] -= sum_XX_[c][static_cast<size_t>(a) * p + e];
-            Qy_[T + e] -= sum_Xy_[c][e];
-        }
+        tail_->subtract_fixed(sum_XX_[c]);
+        for (int e = 0; e < b_.p; ++e) Qy_[T + e] -= sum_Xy_[c][e];
     }
-    if (T > 0) {
-        if (dense_leader())
-            scatter_leader_dense();
-        else if (!b_.chain.empty())
-            scatter_leader();
-        if (any_kernel()) {
-            kernel_both(Q_, true);
-            kernel_vector(Qy_, 1, true);
-        }
+    if (T > 0 && !b_.chain.empty()) tail_->subtract_leader({tail_W_, W_[0], Wy_[0]}, Qy_);
+    if (any_kernel()) {
+        tail_->apply_kernels();
+        kernel_times(b_, Qy_, 1, true);
     }
-    scale_tail();
     scale_vector(Qy_.data(), x_.data());
-    if (!cholesky(N, S_.data(), N, threads_)) return infinity;
-    for (int j = 0; j < (reml_ ? N : T); ++j) logdet += 2 * std::log(S_[at(j, j, N)]);
-    solve_lower(N, 1, S_.data(), N, x_.data(), std::max(N, 1));
+    if (!tail_->factorise(lambda_)) return infinity;
+    tail_->add_log_determinant(reml_, logdet);
+    tail_->forward(1, x_.data());
     r2_ = Qyy_ - inner(N, x_.data(), x_.data());
     logdet_ = logdet;
     if (known_scale_) return std::isfinite(logdet + r2_) ? logdet + r2_ : infinity;
@@ -543,11 +331,9 @@ void Criterion::solve() {
     const int N = b_.order(), T = b_.T, p = b_.p;
     Vector x = x_;
     if (held_) std::fill(x.begin() + T, x.end(), 0.0);
-    solve_lower_transposed(N, 1, S_.data(), N, x.data(), std::max(N, 1));
+    tail_->backward(1, x.data());
     std::copy(x.begin() + T, x.end(), beta_.begin());
-    Vector L(static_cast<size_t>(p) * p, 0.0);
-    for (int e = 0; e < p; ++e)
-        for (int a = e; a < p; ++a) L[at(a, e, p)] = S_[at(T + a, T + e, N)];
+    Vector L = tail_->fixed_factor();
     inverse_from_cholesky(p, L.data(), p);
     for (int e = 0; e < p; ++e)
         for (int a = e; a < p; ++a) C_[at(a, e, p)] = C_[at(e, a, p)] = L[at(a, e, p)];
@@ -564,7 +350,7 @@ void Criterion::solve() {
                 }
         }
         std::copy(beta_.begin(), beta_.end(), v.begin() + T);
-        symmetric_times(N, 1, Q_.data(), N, v.data(), N, Qv.data(), N);
+        tail_->schur_times(1, v.data(), Qv.data());
         for (int t : b_.tail) {
             const Factor& f = b_.factors[t];
             const size_t size = static_cast<size_t>(f.q) * f.r;
@@ -574,7 +360,7 @@ void Criterion::solve() {
         }
         // from here on the modes as they multiply the data
         x_.swap(v);
-        kernel_vector(x_, 1, false);
+        kernel_times(b_, x_, 1, false);
         for (int t : b_.tail) {
             const auto first = x_.begin() + b_.factors[t].column;
             std::copy(first, first + static_cast<std::ptrdiff_t>(modes_[t].size()),
@@ -586,11 +372,8 @@ void Criterion::solve() {
 
 // Y = S_TT^-1 S_TX, scaled back: the tail's modes of X's columns. Before S is inverted.
 void Criterion::fixed_modes() {
-    const int N = b_.order(), T = b_.T, p = b_.p;
-    Y_.assign(static_cast<size_t>(T) * p, 0.0);
-    for (int e = 0; e < p; ++e)
-        for (int i = 0; i < T; ++i) Y_[at(i, e, T)] = S_[at(T + e, i, N)];
-    solve_lower_transposed(T, p, S_.data(), N, Y_.data(), T);
+    const int T = b_.T, p = b_.p;
+    Y_ = tail_->fixed_modes();
     for (int t : b_.tail) {
         const Factor& f = b_.factors[t];
         const Vector& Lf = lambda_[t];
@@ -619,26 +402,16 @@ void Criterion::top_covariance(bool with_fixed) {
         std::fill(R_XX_.begin(), R_XX_.end(), 0.0);
 }
 
-// S := inverse of the factored matrix (of its tail only without fixed effects).
+// R, the covariance of the tail (and, with it, of X), from S.
 void Criterion::invert_tail(bool with_fixed) {
-    const int N = b_.order(), T = b_.T;
-    if (T == 0) return;
-    if (with_fixed)
-        inverse_from_cholesky(N, S_.data(), N, threads_);
-    else {
-        inverse_from_cholesky(T, S_.data(), N, threads_);
-        for (int j = 0; j < N; ++j)
-            for (int i = std::max(j, T); i < N; ++i) S_[at(i, j, N)] = 0;
-    }
+    tail_->invert(with_fixed);
+    tail_->scale_inverse(lambda_);
 }
 
-// After factorise() and solve(): S := R, the covariance of the tail and X, and with it all
-// that second derivatives need of the tail.
+// After factorise() and solve(): all that second derivatives need of the tail.
 void Criterion::invert() {
     if (!reml_) fixed_modes();
     invert_tail(reml_);
-    fill_diagonal_blocks();
-    tail_covariance();
     inverted_ = true;
 }
 
@@ -647,226 +420,27 @@ bool Criterion::scalar_tail() const {
 }
 
 bool Criterion::ready_at(const Vector& phi) const {
-    return inverted_ && b_.T > 0 && scalar_tail() && phi == phi_;
-}
-
-// The upper halves of the diagonal blocks of Q and S.
-void Criterion::fill_diagonal_blocks() {
-    const int N = b_.order();
-    for (int t : b_.tail) {
-        const Factor& f = b_.factors[t];
-        for (int j = f.column; j < f.column + f.q * f.r; j += f.r)
-            for (int a = 0; a < f.r; ++a)
-                for (int e = a + 1; e < f.r; ++e) {
-                    S_[at(j + a, j + e, N)] = S_[at(j + e, j + a, N)];
-                    Q_[at(j + a, j + e, N)] = Q_[at(j + e, j + a, N)];
-                }
-    }
-}
-
-// S := Lambda S^-1 Lambda', S^-1 given with full diagonal blocks.
-void Criterion::tail_covariance() {
-    const int N = b_.order();
-    for (int tg : b_.tail) {
-        const Factor& g = b_.factors[tg];
-        const int rg = g.r;
-        const Vector& Lg = lambda_[tg];
-        const int pieces = static_cast<size_t>(g.q) * N > 100000 ? threads_ : 1;
-        const auto bounds = partition(g.q, pieces);
-        for_chunks(pieces, pieces, [&](int piece) {
-            for (size_t l = bounds[piece]; l < bounds[piece + 1]; ++l) {
-                const int j = g.column + static_cast<int>(l) * rg;
-                for (int e = rg - 1; e >= 0; --e) {
-                    double* s = S_.data() + at(0, j + e, N);
-                    const double d = Lg[e * rg + e];
-                    for (int i = j; i < N; ++i) s[i] *= d;
-                    for (int k = 0; k < e; ++k) {
-                        const double v = Lg[e * rg + k];
-                        if (v == 0) continue;
-                        const double* sk = S_.data() + at(0, j + k, N);
-                        for (int i = j; i < N; ++i) s[i] += v * sk[i];
-                    }
-                }
-                for (int tf : b_.tail) {
-                    const Factor& f = b_.factors[tf];
-                    const int rf = f.r;
-                    const Vector& Lf = lambda_[tf];
-                    const int from = std::max(f.column, j), to = f.column + f.q * rf;
-                    for (int e = 0; e < rg; ++e) {
-                        double* s = S_.data() + at(0, j + e, N);
-                        if (rf == 1) {
-                            for (int i = from; i < to; ++i) s[i] *= Lf[0];
-                            continue;
-                        }
-                        for (int i = from; i < to; i += rf)
-                            for (int a = rf - 1; a >= 0; --a) {
-                                double v = 0;
-                                for (int k = 0; k <= a; ++k) v += Lf[a * rf + k] * s[i + k];
-                                s[i + a] = v;
-                            }
-                    }
-                }
-            }
-        });
-    }
+    return inverted_ && b_.T > 0 && (b_.sparse || scalar_tail()) && phi == phi_;
 }
 
 // G of the tail factors: sum over levels of (B Lambda)_jj with
-// B Lambda = [Q Lambda, Q_X] S^-1, then without Lambda; finally S becomes the
-// covariance R = Lambda S^-1 Lambda'.
+// B Lambda = [Q Lambda, Q_X] S^-1, then without Lambda; S^-1 becomes R.
 void Criterion::tail_gradient(bool with_fixed) {
-    const int N = b_.order(), T = b_.T, p = b_.p;
-    std::vector<Vector> BL(b_.factors.size());
-    bool scalar = true;
+    std::vector<Vector> BL;
+    tail_->gradient(lambda_, with_fixed, BL, tail_squares_);
+    tail_->scale_inverse(lambda_);
     for (int t : b_.tail) {
-        BL[t].assign(static_cast<size_t>(b_.factors[t].r) * b_.factors[t].r, 0.0);
-        scalar = scalar && b_.factors[t].r == 1;
-    }
-    fill_diagonal_blocks();
-    const int parts = static_cast<size_t>(T) * T > 200000 ? 16 : 1;
-    std::vector<std::vector<Vector>> partial(parts, BL);
-    const size_t F = b_.factors.size();
-    std::vector<Vector> part_squares(parts, Vector(scalar ? F * F : 0, 0.0));
-    std::vector<int> bound(parts + 1, T);
-    for (int k = 0; k < parts; ++k)
-        bound[k] = static_cast<int>(T * (1 - std::sqrt(1 - static_cast<double>(k) / parts)));
-    for_chunks(parts, threads_, [&](int part) {
-        auto& out = partial[part];
-        Vector& squares = part_squares[part];
-        for (int tg : b_.tail) {
-            const Factor& g = b_.factors[tg];
-            const int rg = g.r;
-            const double* Lg = lambda_[tg].data();
-            // levels of g whose first column lies in this part
-            const int from = std::max(0, (bound[part] - g.column + rg - 1) / rg);
-            const int to = std::min(g.q, (bound[part + 1] - g.column + rg - 1) / rg);
-            Vector tmp(64 * 64);
-            for (int lg = from; lg < to; ++lg) {
-                const int j = g.column + lg * rg;
-                for (int tf : b_.tail) {
-                    const Factor& f = b_.factors[tf];
-                    const int rf = f.r;
-                    const double* Lf = lambda_[tf].data();
-                    const int end = f.column + f.q * rf;
-                    int i = std::max(f.column, j);
-                    if (i >= end) continue;
-                    if (scalar) {
-                        const double* q = Q_.data() + at(0, j, N);
-                        const double* s = S_.data() + at(0, j, N);
-                        double sum, square;
-                        if (i == j) {
-                            out[tg][0] += q[j] * s[j] * Lg[0];
-                            squares[static_cast<size_t>(tg) * F + tg] += (1 - s[j]) * (1 - s[j]);
-                            ++i;
-                        }
-                        sum = dot(end - i, q + i, s + i);
-                        square = dot(end - i, s + i, s + i);
-                        out[tg][0] += sum * Lf[0];
-                        out[tf][0] += sum * Lg[0];
-                        squares[static_cast<size_t>(tf) * F + tg] += square;
-                        squares[static_cast<size_t>(tg) * F + tf] += square;
-                        continue;
-                    }
-                    for (; i < end; i += rf) {
-                        // (BL)_jj += Q_ij' Lambda_f S_ij
-                        for (int e = 0; e < rg; ++e) {
-                            const double* s = S_.data() + at(i, j + e, N);
-                            tmp.resize(rf);
-                            for (int a = 0; a < rf; ++a) {
-                                double v = 0;
-                                for (int k = 0; k <= a; ++k) v += Lf[a * rf + k] * s[k];
-                                tmp[a] = v;
-                            }
-                            for (int c = 0; c < rg; ++c) {
-                                const double* q = Q_.data() + at(i, j + c, N);
-                                out[tg][c * rg + e] += inner(rf, q, tmp.data());
-                            }
-                        }
-                        if (i == j) continue;
-                        // (BL)_ii += Q_ij Lambda_g S_ij'
-                        for (int e = 0; e < rf; ++e) {
-                            tmp.resize(rg);
-                            for (int a = 0; a < rg; ++a) {
-                                double v = 0;
-                                for (int k = 0; k <= a; ++k)
-                                    v += Lg[a * rg + k] * S_[at(i + e, j + k, N)];
-                                tmp[a] = v;
-                            }
-                            for (int c = 0; c < rf; ++c) {
-                                double v = 0;
-                                for (int k = 0; k < rg; ++k) v += Q_[at(i + c, j + k, N)] * tmp[k];
-                                out[tf][c * rf + e] += v;
-                            }
-                        }
-                    }
-                }
-                if (with_fixed)
-                    for (int e = 0; e < rg; ++e)
-                        for (int c = 0; c < rg; ++c)
-                            out[tg][c * rg + e] +=
-                                inner(p, Q_.data() + at(T, j + c, N), S_.data() + at(T, j + e, N));
-            }
-        }
-    });
-    for (const auto& part : partial)
-        for (int t : b_.tail)
-            for (size_t k = 0; k < BL[t].size(); ++k) BL[t][k] += part[t][k];
-    tail_squares_.assign(scalar ? F * F : 0, 0.0);
-    for (const Vector& part : part_squares)
-        for (size_t k = 0; k < part.size(); ++k) tail_squares_[k] += part[k];
-    tail_covariance();
-    for (int t : b_.tail) {
-        const Factor& f = b_.factors[t];
-        const int r = f.r;
+        const int r = b_.factors[t].r;
         const Vector& L = lambda_[t];
         double smallest = infinity, largest = 1;
         for (int a = 0; a < r; ++a) {
             smallest = std::min(smallest, std::fabs(L[a * r + a]));
             for (int c = 0; c <= a; ++c) largest = std::max(largest, std::fabs(L[a * r + c]));
         }
-        if (!(smallest > nearly_singular * largest)) {
-            tail_gradient_exact(t);
-            continue;
-        }
-        // G = (B Lambda) Lambda^-1: solve G Lambda = BL by columns from the last
-        Vector& G = G_[t];
-        for (int a = 0; a < r; ++a)
-            for (int c = r - 1; c >= 0; --c) {
-                double v = BL[t][a * r + c];
-                for (int k = c + 1; k < r; ++k) v -= G[a * r + k] * L[k * r + c];
-                G[a * r + c] = v / L[c * r + c];
-            }
-        for (int a = 0; a < r; ++a)
-            for (int c = 0; c < a; ++c)
-                G[a * r + c] = G[c * r + a] = (G[a * r + c] + G[c * r + a]) / 2;
-    }
-}
-
-// sum_j Q_jj - Q_j. R Q_.j, R the covariance in S: for a covariance at or near
-// its boundary, where Lambda cannot be taken out.
-void Criterion::tail_gradient_exact(int t) {
-    const Factor& f = b_.factors[t];
-    const int N = b_.order(), r = f.r, size = f.q * r;
-    Vector& G = G_[t];
-    std::fill(G.begin(), G.end(), 0.0);
-    const int block = std::max(r, 256 / r * r);
-    Vector columns, RQ;
-    for (int start = 0; start < size; start += block) {
-        const int m = std::min(block, size - start);
-        columns.assign(static_cast<size_t>(N) * m, 0.0);
-        RQ.resize(columns.size());
-        for (int e = 0; e < m; ++e) {
-            const int j = f.column + start + e;
-            for (int i = 0; i < j; ++i) columns[at(i, e, N)] = Q_[at(j, i, N)];
-            for (int i = j; i < N; ++i) columns[at(i, e, N)] = Q_[at(i, j, N)];
-        }
-        symmetric_times(N, m, S_.data(), N, columns.data(), N, RQ.data(), N);
-        for (int l = 0; l < m; l += r)
-            for (int a = 0; a < r; ++a)
-                for (int c = 0; c < r; ++c)
-                    G[a * r + c] +=
-                        columns[at(f.column + start + l + a, l + c, N)] -
-                        inner(N, columns.data() + at(0, l + a, N), RQ.data() + at(0, l + c, N));
+        if (smallest > nearly_singular * largest)
+            divide_by_factor(r, L.data(), BL[t].data(), G_[t].data());
+        else
+            G_[t] = tail_->gradient_exact(lambda_, t, with_fixed);
     }
 }
 
@@ -928,7 +502,7 @@ void Criterion::descend(int depth, int chunk, bool derivatives) {
         for (int i = 0; i < K; ++i)
             if (factor_of_[i] == c.factor) own.push_back(i);
     Vector v(own.size() * r), Mv(own.size() * r);
-    const bool dense = crossed && covariances && dense_leader();
+    const bool dense = crossed && covariances && DenseTail::dense_leader(b_);
     const size_t nodes = std::max(1, dense_block / r);
     Vector full_K(dense ? static_cast<size_t>(N) * nodes * r : 0), full_RK(full_K.size());
     size_t g_at = 0;
@@ -1002,8 +576,8 @@ void Criterion::descend(int depth, int chunk, bool derivatives) {
                         std::copy_n(KX + static_cast<size_t>(a) * wp, p, column + T);
                     }
                 }
-                symmetric_times(N, static_cast<int>(last - j) * r, S_.data(), N, full_K.data(), N,
-                                full_RK.data(), N);
+                tail_->covariance_times(static_cast<int>(last - j) * r, full_K.data(),
+                                        full_RK.data());
                 level.resolve(scratch);
             }
             const double* k0 = full_K.data() + at(0, static_cast<int>(place) * r, N);
@@ -1026,43 +600,8 @@ void Criterion::descend(int depth, int chunk, bool derivatives) {
             multiply<R>(r, m, Nm, C, m, sparse.data());
             KT = sparse.data();
         }
-        if (crossed && !dense) {
-            double* KRT = sparse.data() + static_cast<size_t>(r) * m;
-            // (K R) on the touched columns, tail part and X part, then with K'
-            for (int a = 0; a < r; ++a) {
-                const double* ka = KT + static_cast<size_t>(a) * m;
-                double* out = KRT + static_cast<size_t>(a) * m;
-                std::fill_n(out, m, 0.0);
-                const double* kx = Kp + static_cast<size_t>(a) * wp;
-                for (int e = 0; e < m; ++e) {
-                    const double* R_e = S_.data() + static_cast<size_t>(col[e]) * N;
-                    double sum = R_e[col[e]] * ka[e];
-                    const double ke = ka[e];
-                    for (int i = e + 1; i < m; ++i) {
-                        const double value = R_e[col[i]];
-                        sum += value * ka[i];
-                        out[i] += value * ke;
-                    }
-                    // twice the X part, since it stands on both sides
-                    double x = 0;
-                    for (int i = 0; i < p; ++i) x += R_e[T + i] * kx[i];
-                    out[e] += sum + x;
-                }
-            }
-            for (int a = 0; a < r; ++a)
-                for (int f = 0; f < r; ++f) {
-                    double sum =
-                        inner(m, KRT + static_cast<size_t>(a) * m, KT + static_cast<size_t>(f) * m);
-                    // X part times K' on X: R_XT K_T'
-                    const double* kx = Kp + static_cast<size_t>(f) * wp;
-                    const double* ka = KT + static_cast<size_t>(a) * m;
-                    for (int e = 0; e < m; ++e) {
-                        const double* R_e = S_.data() + static_cast<size_t>(col[e]) * N + T;
-                        sum += ka[e] * inner(p, R_e, kx);
-                    }
-                    B[a * r + f] -= sum;
-                }
-        }
+        if (crossed && !dense)
+            tail_->level_form(j, r, m, KT, Kp, sparse.data() + static_cast<size_t>(r) * m, B);
         if (derivatives)
             for (int a = 0; a < r; ++a)
                 for (int f = 0; f < r; ++f) G[a * r + f] += B[a * r + f] - ratio * s[a] * s[f];
@@ -1238,7 +777,7 @@ void Criterion::differentiate(double* gradient, double* hessian) {
     if (crossed) {
         // the tail's own columns, before S is overwritten
         if (!reml_) fixed_modes();
-        invert_tail(reml_);
+        tail_->invert(reml_);
         tail_gradient(reml_);
         inverted_ = true;
         Vector v(static_cast<size_t>(N) * K, 0.0);
@@ -1265,24 +804,20 @@ void Criterion::differentiate(double* gradient, double* hessian) {
                     for (int c = 0; c < r; ++c) G_[f][a * r + c] -= ratio * s[a] * s[c];
             }
         }
-        symmetric_times(N, K, Q_.data(), N, v.data(), N, e.data(), N);
+        tail_->schur_times(K, v.data(), e.data());
         for (int i = 0; i < K; ++i)
             for (int k = 0; k <= i; ++k)
                 gram[static_cast<size_t>(i) * K + k] +=
                     inner(N, v.data() + at(0, i, N), e.data() + at(0, k, N));
         // the leader's columns meet the tail's v below
         const bool kernel = any_kernel();
-        Vector covariance;
-        if (kernel) {
-            covariance = S_;
-            kernel_both(S_, false);
-        }
+        if (kernel) tail_->unapply_kernels(true);
         for (int c = 0; c < b_.chunks; ++c) {
             for (Vector* sum : {&sum_G_[c], &sum_gram_[c], &sum_t_[c], &sum_e_[c]})
                 std::fill(sum->begin(), sum->end(), 0.0);
         }
         if (!b_.chain.empty()) {
-            const bool large = b_.tail_column.size() > 10000 && !dense_leader();
+            const bool large = b_.tail_column.size() > 10000 && !DenseTail::dense_leader(b_);
             for_chunks(b_.chunks, large ? threads_ : 1,
                        [&](int c) { descend_by_size(0, c, true); });
         }
@@ -1290,8 +825,8 @@ void Criterion::differentiate(double* gradient, double* hessian) {
         for (int c = 0; c < b_.chunks; ++c)
             for (size_t k = 0; k < leader.size(); ++k) leader[k] += sum_e_[c][k];
         if (kernel) {
-            S_.swap(covariance);
-            kernel_vector(leader, K, true);
+            tail_->reapply_kernels();
+            kernel_times(b_, leader, K, true);
         }
         for (int i = 0; i < K; ++i)
             for (int k = 0; k <= i; ++k)
@@ -1330,7 +865,7 @@ void Criterion::differentiate(double* gradient, double* hessian) {
     // take out what remains: gram -= e'(remaining system)^-1 e
     if (crossed) {
         Vector Re(static_cast<size_t>(N) * K);
-        symmetric_times(N, K, S_.data(), N, e.data(), N, Re.data(), N);
+        tail_->covariance_times(K, e.data(), Re.data());
         Vector u(static_cast<size_t>(p) * K, 0.0), Cu(u.size());
         if (!reml_) {
             for (int i = 0; i < K; ++i)
@@ -1394,7 +929,7 @@ void Criterion::leader_covariances(int chunk) {
     Vector V(static_cast<size_t>(r) * r), Nm(V.size()), M(V.size()), scratch(V.size()), C, J;
     Indices col;
     const double* Lambda = lambda_[c.factor].data();
-    const bool dense = dense_leader();
+    const bool dense = DenseTail::dense_leader(b_);
     const size_t nodes = std::max(1, dense_block / r);
     Vector full(dense ? static_cast<size_t>(N) * nodes * r : 0), full_R(full.size());
     const size_t first = b_.chunk[0][chunk], last = b_.chunk[0][chunk + 1];
@@ -1428,25 +963,13 @@ void Criterion::leader_covariances(int chunk) {
                     continue;
                 }
                 double* R = leader_R_.data() + (ptr + static_cast<int64_t>(j) * p) * r;
-                std::fill(R, R + static_cast<size_t>(r) * m, 0.0);
-                for (int a = 0; a < r; ++a) {
-                    const double* ja = J.data() + static_cast<size_t>(a) * m;
-                    double* out = R + static_cast<size_t>(a) * m;
-                    if (dense) {
+                if (dense)
+                    for (int a = 0; a < r; ++a) {
                         const double* x = full_R.data() + at(0, static_cast<int>(place) + a, N);
-                        for (int e = 0; e < m; ++e) out[e] = -x[col[e]];
-                        continue;
+                        for (int e = 0; e < m; ++e) R[static_cast<size_t>(a) * m + e] = -x[col[e]];
                     }
-                    for (int e = 0; e < m; ++e) {
-                        const double* S = S_.data() + static_cast<size_t>(col[e]) * N;
-                        double sum = S[col[e]] * ja[e];
-                        for (int i = e + 1; i < m; ++i) {
-                            sum += S[col[i]] * ja[i];
-                            out[i] -= S[col[i]] * ja[e];
-                        }
-                        out[e] -= sum;
-                    }
-                }
+                else
+                    tail_->level_covariance(j, r, touched, J.data(), R);
                 double* own = chain_R_[0].data() + j * r * width;
                 for (int a = 0; a < r; ++a)
                     for (int f = 0; f < r; ++f)
@@ -1455,8 +978,8 @@ void Criterion::leader_covariances(int chunk) {
                                                  J.data() + static_cast<size_t>(f) * m);
             }
             if (pass == 0)
-                symmetric_times(N, static_cast<int>(end - start) * r, S_.data(), N, full.data(), N,
-                                full_R.data(), N);
+                tail_->covariance_times(static_cast<int>(end - start) * r, full.data(),
+                                        full_R.data());
         }
     }
 }
@@ -1468,13 +991,11 @@ void Criterion::covariances(bool with_fixed) {
         chain_R_[d].resize(static_cast<size_t>(b_.chain[d].q) * b_.chain[d].r * b_.chain[d].width);
     if (b_.T > 0) {
         invert_tail(with_fixed);
-        fill_diagonal_blocks();
-        tail_covariance();
-        if (any_kernel()) kernel_both(S_, false);
+        if (any_kernel()) tail_->unapply_kernels(false);
         if (b_.chain.empty()) return;
         leader_R_.resize(b_.tail_value.size() +
                          static_cast<size_t>(b_.chain[0].q) * b_.chain[0].r * b_.p);
-        const bool large = b_.tail_column.size() > 10000 && !dense_leader();
+        const bool large = b_.tail_column.size() > 10000 && !DenseTail::dense_leader(b_);
         for_chunks(b_.chunks, large ? threads_ : 1, [&](int c) { leader_covariances(c); });
         return;
     }
@@ -1537,21 +1058,16 @@ void Criterion::mode_covariances(int factor, bool with_fixed, double* out) {
     factorise(phi.data());
     solve();
     top_covariance(with_fixed);
-    if (b_.T > 0) {
-        invert_tail(with_fixed);
-        tail_gradient(with_fixed);
-    }
+    if (b_.T > 0) invert_tail(with_fixed);
     const Factor& f = b_.factors[factor];
-    const int r = f.r, N = b_.order();
-    if (any_kernel()) kernel_both(S_, false);
+    const int r = f.r;
+    if (any_kernel()) tail_->unapply_kernels(false);
     if (f.depth < 0) {
         for (int l = 0; l < f.q; ++l)
             for (int a = 0; a < r; ++a)
-                for (int e = 0; e < r; ++e) {
-                    const int i = f.column + l * r + std::max(a, e),
-                              j = f.column + l * r + std::min(a, e);
-                    out[(static_cast<size_t>(f.level_at[l]) * r + a) * r + e] = S_[at(i, j, N)];
-                }
+                for (int e = 0; e < r; ++e)
+                    out[(static_cast<size_t>(f.level_at[l]) * r + a) * r + e] =
+                        tail_->covariance(f.column + l * r + a, f.column + l * r + e);
         return;
     }
     for (int d = static_cast<int>(b_.chain.size()) - 1; d >= f.depth; --d) {
@@ -1608,8 +1124,8 @@ std::vector<Vector> Criterion::level_fixed_scores(const double* B) {
     const bool covariance = inverted_ && reml_;
     for (int i = 0; i < T; ++i)
         for (int e = 0; e < p; ++e) {
-            given[at(i, e, T)] = Q_[at(T + e, i, N)];
-            if (covariance) raw[at(i, e, T)] = -S_[at(T + e, i, N)];
+            given[at(i, e, T)] = tail_->schur_fixed(i, e);
+            if (covariance) raw[at(i, e, T)] = -tail_->covariance(T + e, i);
         }
     for (int e = 0; e < p; ++e)
         for (int h = 0; h < p; ++h) {
@@ -1622,7 +1138,7 @@ std::vector<Vector> Criterion::level_fixed_scores(const double* B) {
         Vector v(static_cast<size_t>(N) * p, 0.0), Qv(v.size());
         for (int e = 0; e < p; ++e)
             for (int i = 0; i < T; ++i) v[at(i, e, N)] = raw[at(i, e, T)];
-        symmetric_times(N, p, Q_.data(), N, v.data(), N, Qv.data(), N);
+        tail_->schur_times(p, v.data(), Qv.data());
         for (int t : b_.tail) {
             const Factor& f = b_.factors[t];
             for (int k = 0; k < f.q * f.r; ++k) {
@@ -1631,7 +1147,7 @@ std::vector<Vector> Criterion::level_fixed_scores(const double* B) {
                     out[t][static_cast<size_t>(k) * p + e] = QX[at(i, e, T)] - Qv[at(i, e, N)];
             }
         }
-        kernel_vector(raw, p, false);
+        kernel_times(b_, raw, p, false);
     }
     std::vector<Vector> modes(depth); // [depth] (q, r, p)
     for (int d = depth - 1; d >= 0; --d) {

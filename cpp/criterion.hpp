@@ -28,6 +28,7 @@
 
 #include "blocks.hpp"
 #include "objective.hpp"
+#include "tail.hpp"
 
 namespace ranef {
 
@@ -123,10 +124,7 @@ class Criterion final : public Objective {
                         : R_XX_[static_cast<size_t>(i) * b_.p + j];
     }
     // Two columns of the tail, the fixed effects after the random ones.
-    double tail_covariance(int i, int j) const {
-        return i > j ? S_[static_cast<size_t>(j) * b_.order() + i]
-                     : S_[static_cast<size_t>(i) * b_.order() + j];
-    }
+    double tail_covariance(int i, int j) const { return tail_->covariance(i, j); }
     // At the last phi: a'Omega^-1 a for a = contrasts of (b_e, beta), one row at
     // a time; level -1 leaves a factor out. rows of z: per factor (N, r) in b_e.
     void quadratic_forms(size_t rows, const std::vector<const int32_t*>& levels,
@@ -146,6 +144,8 @@ class Criterion final : public Objective {
   private:
     friend class ChainCurvature;
     friend class CrossedCurvature;
+    friend class DenseCurvature;
+    friend class SparseCurvature;
     // Quadratic forms as squares of the lengths of half solves; after factorise().
     void squared_lengths(size_t rows, const std::vector<const int32_t*>& levels,
                          const std::vector<const double*>& z, const double* X, double* out);
@@ -165,13 +165,6 @@ class Criterion final : public Objective {
     template <int R>
     void eliminate(int depth, int chunk);
     void eliminate_chunk(int chunk);
-    void scatter_leader();
-    void scatter_leader_dense();
-    bool dense_leader() const;
-    void base_tail();
-    void scale_tail();
-    void kernel_both(Vector& A, bool transposed);
-    void kernel_vector(Vector& v, int columns, bool transposed) const;
     void scale_vector(const double* in, double* out) const;
     template <int R>
     void descend(int depth, int chunk, bool derivatives);
@@ -182,10 +175,7 @@ class Criterion final : public Objective {
     void invert();
     bool scalar_tail() const;
     void tail_gradient(bool with_fixed);
-    void fill_diagonal_blocks();
-    void tail_covariance();
     void leader_covariances(int chunk);
-    void tail_gradient_exact(int factor);
     void second_order(double ratio, const Vector& gram);
     void information_up(int chunk);
     void gather_ancestors(const std::vector<Vector>& from, int depth, int level, Vector& PP) const;
@@ -198,7 +188,7 @@ class Criterion final : public Objective {
     bool reml_;
     int threads_;
     bool known_scale_, held_ = false;
-    bool inverted_ = false; // S holds R
+    bool inverted_ = false; // the tail holds R
     const std::vector<Vector>* extra_ = nullptr;
     double m_ = 0, r2_ = 0, logdet_ = 0;
     Vector phi_;
@@ -208,8 +198,9 @@ class Criterion final : public Objective {
     // chain, by depth
     std::vector<Vector> schur_, schur_y_, L_, W_, Wy_, post_, push_;
     Vector tail_W_;
-    // dense end: order T + p
-    Vector Q_, Qy_, S_, x_;
+    // what the chain leaves: order T + p
+    std::unique_ptr<Tail> tail_;
+    Vector Qy_, x_;
     double Qyy_ = 0;
     Vector beta_, C_, R_XX_, Y_, c_;
     std::vector<Vector> chain_R_;

@@ -28,7 +28,7 @@ class GeneralisedProblem {
     GeneralisedProblem(const nb::object& family, Input<1> y, const nb::object& extra,
                        const nb::object& weights, const nb::list& predictors, int coefficients,
                        const nb::list& factors, const std::vector<int>& chain, int threads,
-                       int nodes, const std::vector<int>& integrated) {
+                       int nodes, const std::vector<int>& integrated, bool sparse_tail) {
         const size_t n = y.shape(0);
         const Family& f = nb::cast<const Family&>(family);
         keep_.push_back(family);
@@ -54,7 +54,8 @@ class GeneralisedProblem {
         const double* e = optional(extra, n);
         const double* w = optional(weights, n);
         nb::gil_scoped_release release;
-        const auto pattern = assemble(n, inputs, FixedInput{}, nullptr, chain, threads);
+        const auto pattern =
+            assemble(n, inputs, FixedInput{}, nullptr, chain, threads, sparse_tail);
         predictors_ = std::make_unique<Predictors>(*pattern, owners, rows, coefficients, threads);
         laplace_ = std::make_unique<Laplace>(f, *predictors_, *pattern, y.data(), e, w, integrated);
         if (nodes > 1 && !integrated.empty())
@@ -65,6 +66,7 @@ class GeneralisedProblem {
     int parameters() const { return laplace_->blocks().parameters; }
     int coefficients() const { return predictors_->coefficients(); }
     int order() const { return laplace_->blocks().order(); }
+    nb::dict tail() const { return describe_tail(laplace_->blocks()); }
 
     Array basis(int factor, int term) const {
         const Term& t = laplace_->blocks().factors.at(factor).terms.at(term);
@@ -403,13 +405,14 @@ void bind_generalised(nb::module_& m) {
     nb::class_<GeneralisedProblem>(m, "GeneralisedProblem")
         .def(nb::init<const nb::object&, Input<1>, const nb::object&, const nb::object&,
                       const nb::list&, int, const nb::list&, const std::vector<int>&, int, int,
-                      const std::vector<int>&>(),
+                      const std::vector<int>&, bool>(),
              "family"_a, "y"_a, "extra"_a.none(), "weights"_a.none(), "predictors"_a,
              "coefficients"_a, "factors"_a, "chain"_a, "threads"_a, "nodes"_a = 1,
-             "integrated"_a = std::vector<int>())
+             "integrated"_a = std::vector<int>(), "sparse_tail"_a = false)
         .def_prop_ro("parameters", &GeneralisedProblem::parameters)
         .def_prop_ro("coefficients", &GeneralisedProblem::coefficients)
         .def_prop_ro("order", &GeneralisedProblem::order)
+        .def_prop_ro("tail", &GeneralisedProblem::tail)
         .def("basis", &GeneralisedProblem::basis, "factor"_a, "term"_a)
         .def("start", &GeneralisedProblem::start, "beta"_a)
         .def("fit", &GeneralisedProblem::fit, "start"_a, "max_evaluations"_a, "progress"_a.none())

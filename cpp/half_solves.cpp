@@ -18,7 +18,7 @@
 #include <cmath>
 
 #include "criterion.hpp"
-#include "dense.hpp"
+#include "dense_tail.hpp"
 #include "levels.hpp"
 #include "threads.hpp"
 
@@ -66,7 +66,7 @@ void Criterion::quadratic_forms(size_t rows, const std::vector<const int32_t*>& 
                                 const std::vector<const double*>& z, const double* X, double* out) {
     const Vector phi = phi_;
     factorise(phi.data());
-    if (b_.T == 0 || rows < static_cast<size_t>(b_.order())) {
+    if (b_.T == 0 || b_.sparse || rows < static_cast<size_t>(b_.order())) {
         squared_lengths(rows, levels, z, X, out);
         return;
     }
@@ -121,13 +121,12 @@ std::vector<size_t> Criterion::sparse_forms(size_t rows, const std::vector<const
     constexpr double least = 1e-7;
     const int N = b_.order(), T = b_.T, p = b_.p;
     invert_tail(true);
-    fill_diagonal_blocks();
-    tail_covariance();
-    if (any_kernel()) kernel_both(S_, false);
+    if (any_kernel()) tail_->unapply_kernels(false);
+    Vector& S = static_cast<DenseTail&>(*tail_).factor();
     for (int j = 0; j < N; ++j)
-        for (int i = j + 1; i < N; ++i) S_[at(j, i, N)] = S_[at(i, j, N)];
+        for (int i = j + 1; i < N; ++i) S[at(j, i, N)] = S[at(i, j, N)];
     Vector root(N);
-    for (int i = 0; i < N; ++i) root[i] = std::sqrt(std::max(S_[at(i, i, N)], 0.0));
+    for (int i = 0; i < N; ++i) root[i] = std::sqrt(std::max(S[at(i, i, N)], 0.0));
 
     // rows by the leader's level; those without one stand last
     const bool led = !b_.chain.empty();
@@ -168,7 +167,7 @@ std::vector<size_t> Criterion::sparse_forms(size_t rows, const std::vector<const
                 std::copy_n(W_[0].data() + (j * r + s) * p, p, w + m);
                 double* mw = MW.data() + static_cast<size_t>(s) * width;
                 for (int e = 0; e < width; ++e) {
-                    const double* column = S_.data() + at(0, touched[e], N);
+                    const double* column = S.data() + at(0, touched[e], N);
                     double v = 0;
                     for (int k = 0; k < width; ++k) v += column[touched[k]] * w[k];
                     mw[e] = v;
@@ -209,7 +208,7 @@ std::vector<size_t> Criterion::sparse_forms(size_t rows, const std::vector<const
                 }
                 for (size_t i = 0; i < columns.size(); ++i) {
                     if (x[i] == 0) continue;
-                    const double* column = S_.data() + at(0, columns[i], N);
+                    const double* column = S.data() + at(0, columns[i], N);
                     double v = x[i] * column[columns[i]];
                     for (size_t k = 0; k < i; ++k) v += 2 * x[k] * column[columns[k]];
                     for (int s = 0; j < q && s < r; ++s) {
@@ -298,14 +297,14 @@ HalfSolves Criterion::half_solve(size_t first, size_t rows,
         out.ptr.push_back(static_cast<int64_t>(out.index.size()));
     }
     const int m = static_cast<int>(rows);
-    kernel_vector(out.tail, m, true);
+    kernel_times(b_, out.tail, m, true);
     Vector column(N);
     for (size_t row = 0; row < rows; ++row) {
         double* x = out.tail.data() + row * N;
         scale_vector(x, column.data());
         std::copy(column.begin(), column.end(), x);
     }
-    if (m > 0) solve_lower(N, m, S_.data(), N, out.tail.data(), std::max(N, 1));
+    if (m > 0) tail_->forward(m, out.tail.data());
     return out;
 }
 

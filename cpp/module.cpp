@@ -19,6 +19,7 @@
 #include "least_squares.hpp"
 #include "moments.hpp"
 #include "newton.hpp"
+#include "sparse_tail.hpp"
 #include "threads.hpp"
 
 namespace nb = nanobind;
@@ -68,6 +69,27 @@ void set_lapack(const nb::dict& blas, const nb::dict& lapack_table) {
                 db));
     table.symm = reinterpret_cast<Lapack::symm_t>(routine(blas, "dsymm", symmetric, db));
     lapack() = table;
+}
+
+} // namespace
+
+nb::dict describe_tail(const Blocks& blocks) {
+    nb::dict d;
+    const double N = blocks.order();
+    d["kind"] = blocks.sparse ? "sparse" : "dense";
+    d["columns"] = blocks.T;
+    d["fill"] =
+        blocks.sparse ? static_cast<double>(blocks.sparse->pattern.size()) : N * (N + 1) / 2;
+    d["flops"] = blocks.sparse ? blocks.sparse->pattern.flops : N * N * N / 3;
+    return d;
+}
+
+namespace {
+
+void check_codes(const Codes& codes, int levels) {
+    for (size_t i = 0; i < codes.size(); ++i)
+        if (codes.data()[i] < 0 || codes.data()[i] >= levels)
+            throw std::invalid_argument("a code is out of range");
 }
 
 // A response with the criterion that was differentiated with it.
@@ -124,7 +146,7 @@ constexpr double most_kept = 5e7; // bytes, of what LastSearch holds
 class Problem {
   public:
     Problem(const nb::list& factors, Input<2> X, Input<1> scale, Input<2> gram,
-            const nb::object& weights, const std::vector<int>& chain, int threads)
+            const nb::object& weights, const std::vector<int>& chain, int threads, bool sparse_tail)
         : X_(X), threads_(threads) {
         const size_t n = X.shape(0), p = X.shape(1);
         if (scale.shape(0) != p || gram.shape(0) != p || gram.shape(1) != p)
@@ -144,7 +166,7 @@ class Problem {
             keep_.push_back(nb::cast(array));
         }
         nb::gil_scoped_release release;
-        blocks_ = assemble(n, inputs, fixed, w, chain, threads);
+        blocks_ = assemble(n, inputs, fixed, w, chain, threads, sparse_tail);
     }
 
     ~Problem() { LastSearch::instance().forget(this); }
@@ -174,6 +196,7 @@ class Problem {
     }
 
     int parameters() const { return blocks_->parameters; }
+    nb::dict tail() const { return describe_tail(*blocks_); }
 
     // Where a search starts: parameters by moments of a response that X has left.
     Array moment_start(Input<1> y) const {
@@ -569,6 +592,29 @@ NB_MODULE(_core, m) {
         },
         "f"_a, "f_levels"_a, "g"_a, "g_levels"_a, "limit"_a);
     m.def(
+        "sparse_cost",
+        [](Codes leader, int q, const std::vector<Codes>& codes, const std::vector<int>& levels,
+           const std::vector<int>& sizes) {
+            const size_t n = leader.shape(0);
+            if (codes.size() != levels.size() || codes.size() != sizes.size())
+                throw std::invalid_argument("one number of levels and columns a factor");
+            check_codes(leader, q);
+            std::vector<const int32_t*> given;
+            for (size_t f = 0; f < codes.size(); ++f) {
+                if (codes[f].shape(0) != n) throw std::invalid_argument("codes differ in length");
+                if (sizes[f] < 1) throw std::invalid_argument("a factor has at least one column");
+                check_codes(codes[f], levels[f]);
+                given.push_back(codes[f].data());
+            }
+            SparseCost cost;
+            {
+                nb::gil_scoped_release release;
+                cost = sparse_cost(n, leader.data(), q, given, levels, sizes);
+            }
+            return std::make_pair(cost.fill, cost.flops);
+        },
+        "leader"_a, "leader_levels"_a, "codes"_a, "levels"_a, "sizes"_a);
+    m.def(
         "trapezoid",
         [](Input<2> psi, int rank) {
             const int r = static_cast<int>(psi.shape(0));
@@ -579,9 +625,11 @@ NB_MODULE(_core, m) {
         "psi"_a, "rank"_a);
     nb::class_<Problem>(m, "Problem")
         .def(nb::init<const nb::list&, Input<2>, Input<1>, Input<2>, const nb::object&,
-                      const std::vector<int>&, int>(),
-             "factors"_a, "X"_a, "scale"_a, "gram"_a, "weights"_a.none(), "chain"_a, "threads"_a)
+                      const std::vector<int>&, int, bool>(),
+             "factors"_a, "X"_a, "scale"_a, "gram"_a, "weights"_a.none(), "chain"_a, "threads"_a,
+             "sparse_tail"_a = false)
         .def_prop_ro("parameters", &Problem::parameters)
+        .def_prop_ro("tail", &Problem::tail)
         .def("respond", &Problem::respond, "Y"_a, "offset"_a.none())
         .def("start", &Problem::start)
         .def("moment_start", &Problem::moment_start, "y"_a)

@@ -340,7 +340,7 @@ def test_memory_is_asked_for_before_it_is_taken(monkeypatch: pytest.MonkeyPatch)
     table = pd.DataFrame({"a": rng.integers(0, 1500, n), "b": rng.integers(0, 1300, n)})
     table["y"] = rng.normal(size=n) + rng.normal(size=1500)[table["a"]]
     table["y"] += rng.normal(size=1300)[table["b"]]
-    fit = ranef.lmm("y ~ 1 + (1 | a) + (1 | b)", table)
+    fit = ranef.lmm("y ~ 1 + (1 | a) + (1 | b)", table, path="crossed")
     monkeypatch.setattr(second_order, "ALWAYS_THERE", 0)
     monkeypatch.setattr(second_order, "available_memory", lambda: 1000)
     with pytest.raises(ModelError, match=r"dense matrices of order 1,2\d\d.*df='normal'"):

@@ -45,9 +45,9 @@ def _add_shared(model: _ArgumentGroup) -> None:
     )
     model.add_argument(
         "--path",
-        choices=("single", "nested", "crossed"),
+        choices=("single", "nested", "crossed", "sparse"),
         metavar="PATH",
-        help="force the solver's path: single, nested or crossed",
+        help="force the solver's path: single, nested, crossed or sparse",
     )
     model.add_argument(
         "--prior",

@@ -141,6 +141,6 @@ def _alone(
         predictors, free.count, factors, list(layout.chain), 1, nodes, [],
     )  # fmt: skip
     terms = terms_of(design, blocks, problem)
-    core = hold_blas(problem, layout.order)
+    core = hold_blas(problem, layout.order, layout.sparse)
     identity = np.eye(free.count)
     return GeneralisedAssembly(blocks, layout, terms, known_by, core, free, identity, nodes)

@@ -223,7 +223,7 @@ class _Questions:
     def _check_memory(self) -> None:
         """Refuse before the core allocates a dense matrix for each direction."""
         layout = self.assembly.layout
-        if not layout.chain or not layout.tail:
+        if not layout.chain or not layout.tail or layout.sparse:
             return
         leading = sum(block == layout.chain[0] for block, _ in self.directions)
         needed = 8 * layout.order**2 * (leading + 1)

@@ -17,7 +17,7 @@ from ranef.tables import Table
 
 __all__ = ["ModelArguments", "read_family"]
 
-PATHS = ("single", "nested", "crossed")
+PATHS = ("single", "nested", "crossed", "sparse")
 MISSING = ("drop", "raise")
 
 

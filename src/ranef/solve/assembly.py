@@ -206,8 +206,9 @@ def assemble(spec: Specification, path: str | None = None, n_jobs: int | None = 
         None if spec.weights is None else np.ascontiguousarray(spec.weights),
         list(layout.chain),
         available_cores(n_jobs),
+        layout.sparse,
     )
-    core = hold_blas(problem, layout.order)
+    core = hold_blas(problem, layout.order, layout.sparse)
     terms = terms_of(spec, blocks, core)
     assembly = Assembly(blocks, layout, terms, ref(spec), core, fixed)
     known[path] = known[layout.path] = assembly
@@ -219,9 +220,14 @@ def check_memory(layout: Layout) -> None:
     if layout.bytes < ALWAYS_THERE:
         return
     free = available_memory()
+    what = (
+        f"a sparse factor of {layout.fill:,.0f} values"
+        if layout.sparse
+        else f"a dense matrix of order {layout.order:,}"
+    )
     if free is not None and layout.bytes > free:
         raise ModelError(
-            f"this model needs about {layout.bytes / 1e9:.1f} GB (a dense matrix of order "
-            f"{layout.order:,} among other things), and {free / 1e9:.1f} GB are free; "
+            f"this model needs about {layout.bytes / 1e9:.1f} GB ({what} "
+            f"among other things), and {free / 1e9:.1f} GB are free; "
             "ranef.plan() shows where it goes"
         )

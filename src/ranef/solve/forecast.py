@@ -35,7 +35,7 @@ class PlannedBlock:
     n_levels, size : int
         Levels, and columns per level.
     role : str
-        ``"eliminated level by level"`` or ``"in the dense tail"``.
+        ``"eliminated level by level"``, ``"in the dense tail"`` or ``"in the sparse tail"``.
     """
 
     name: str
@@ -63,7 +63,7 @@ class Plan:
     blocks : tuple of PlannedBlock
     path : str
     order : int
-        Order of the dense matrix that is factored in each evaluation.
+        Order of the matrix that is factored in each evaluation.
     flops : float
         Of one evaluation with gradient.
     bytes : int
@@ -72,6 +72,8 @@ class Plan:
         Bytes free on this machine.
     points : int
         Points of the quadrature at which each row's density is taken; 1 without.
+    fill : float
+        Values of the factor of a sparse tail; 0 where it is dense.
     """
 
     formula: str
@@ -86,6 +88,7 @@ class Plan:
     bytes: int
     memory: int | None
     points: int = 1
+    fill: float = 0.0
 
     @property
     def fits(self) -> bool:
@@ -101,7 +104,7 @@ class Plan:
                 f"it needs {readable_bytes(self.bytes)} and {readable_bytes(self.memory or 0)} "
                 "are free: it will be refused"
             )
-        if self.order > COMFORTABLE_ORDER:
+        if self.order > COMFORTABLE_ORDER and not self.fill:
             found.append(
                 f"a dense matrix of order {self.order:,} is factored in every evaluation; "
                 f"above {COMFORTABLE_ORDER:,} this is slow"
@@ -123,7 +126,9 @@ class Plan:
         if self.points > 1:
             lines.append(f"  quadrature: the density of every row at {self.points:,} points")
         lines += [
-            f"  dense matrix of order {self.order:,}",
+            f"  sparse matrix of order {self.order:,}, {self.fill:,.0f} values in its factor"
+            if self.fill
+            else f"  dense matrix of order {self.order:,}",
             f"  memory about {readable_bytes(self.bytes)}",
             f"  one evaluation about {self.flops:.2g} operations ({readable_seconds(seconds)} "
             "at 10 Gflop/s)",
@@ -220,13 +225,14 @@ def _plan(
         covariance.structure(t.structure, t.size, rank=t.rank, positions=t.positions).n_parameters
         for t in spec.terms
     )
+    tail = "in the sparse tail" if layout.sparse else "in the dense tail"
     planned = tuple(
         PlannedBlock(
             block.factor.name,
             tuple(spec.terms[i].label for i in block.terms),
             block.factor.n_levels,
             block.size,
-            "eliminated level by level" if i in layout.chain else "in the dense tail",
+            "eliminated level by level" if i in layout.chain else tail,
         )
         for i, block in enumerate(blocks)
     )
@@ -242,4 +248,5 @@ def _plan(
         flops=layout.flops,
         bytes=layout.bytes,
         memory=available_memory(),
+        fill=layout.fill,
     )

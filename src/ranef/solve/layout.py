@@ -1,4 +1,4 @@
-"""Which factors are eliminated level by level, and which end in the dense tail."""
+"""Which factors are eliminated level by level, and which end in the tail, dense or sparse."""
 
 from __future__ import annotations
 
@@ -26,7 +26,12 @@ __all__ = [
     "nests",
 ]
 
-PATHS = ("single", "nested", "crossed")
+PATHS = ("single", "nested", "crossed", "sparse")
+LEAST_SPARSE = 200
+"""Columns of a tail below which a dense one is taken without a look."""
+SPARSE_FLOP, SPARSE_VALUE, DENSE_VALUE = 2.5, 40.0, 8.0
+"""Costs, in operations of a large product: of an operation among supernodes, and of touching a
+value of a sparse and of a dense tail. Measured."""
 
 
 class Grouped(Protocol):
@@ -72,17 +77,19 @@ class Layout:
     Attributes
     ----------
     path : str
-        ``"single"``, ``"nested"`` or ``"crossed"``.
+        ``"single"``, ``"nested"``, ``"crossed"`` (with a dense tail) or ``"sparse"``.
     chain : tuple of int
         Blocks eliminated level by level, finest first.
     tail : tuple of int
-        Blocks in the dense tail.
+        Blocks in the tail.
     order : int
-        Order of the dense matrix: columns of the tail plus fixed effects.
+        Order of the matrix that remains: columns of the tail plus fixed effects.
     flops : float
         Predicted floating-point operations of one evaluation with gradient.
     bytes : int
         Predicted memory of cross-products and work space.
+    fill : float
+        Values of a sparse tail's factor; 0 for a dense one.
     """
 
     path: str
@@ -91,6 +98,12 @@ class Layout:
     order: int
     flops: float
     bytes: int
+    fill: float = 0.0
+
+    @property
+    def sparse(self) -> bool:
+        """Whether the tail is factored by supernodes."""
+        return self.path == "sparse"
 
 
 def blocks_of(terms: Sequence[RandomTerm], factors: Sequence[GroupingFactor]) -> tuple[Block, ...]:
@@ -125,7 +138,7 @@ def choose_layout(spec: Grouped, path: str | None = None) -> tuple[tuple[Block, 
             f"Choose one of {', '.join(PATHS)}, or None for the cheapest."
         )
     blocks = blocks_of(spec.terms, spec.factors)
-    candidates = _candidates(spec, blocks)
+    candidates = _candidates(spec, blocks, path)
     if path is None:
         return blocks, min(candidates, key=lambda layout: layout.flops)
     for layout in candidates:
@@ -143,10 +156,12 @@ def _why_not(path: str, blocks: tuple[Block, ...]) -> str:
     names = ", ".join(block.factor.name for block in blocks)
     if path == "single":
         return f"it needs one grouping factor without a kernel, here are: {names}"
+    if path == "sparse":
+        return f"it needs two grouping factors or more without a kernel, here are: {names}"
     return f"its grouping factors ({names}) do not nest in each other"
 
 
-def _candidates(spec: Grouped, blocks: tuple[Block, ...]) -> list[Layout]:
+def _candidates(spec: Grouped, blocks: tuple[Block, ...], path: str | None) -> list[Layout]:
     plain = [i for i, block in enumerate(blocks) if not block.kernel]
     found: list[Layout] = []
     if len(blocks) == 1 and plain:
@@ -158,7 +173,13 @@ def _candidates(spec: Grouped, blocks: tuple[Block, ...]) -> list[Layout]:
         if chain:
             found.append(_chain_layout("nested", spec, blocks, chain))
     leader = max(plain, key=lambda i: blocks[i].columns, default=None)
-    found.append(_tail_layout(spec, blocks, leader))
+    dense = _tail_layout(spec, blocks, leader)
+    found.append(dense)
+    columns = dense.order - spec.p
+    if len(plain) == len(blocks) and leader is not None and path in (None, "sparse"):
+        cheaper = min(layout.flops for layout in found)
+        if path == "sparse" or (columns >= LEAST_SPARSE and cheaper == dense.flops):
+            found.append(_sparse_layout(spec, blocks, dense))
     return found
 
 
@@ -207,7 +228,43 @@ def _tail_layout(spec: Grouped, blocks: tuple[Block, ...], leader: int | None) -
         doubles += int(2 * r * touched) + q * r * (3 * (r + spec.p) + r)
     flops += sum(4.0 * blocks[i].columns * float(order) ** 2 for i in tail if blocks[i].kernel)
     chain = () if leader is None else (leader,)
+    flops += DENSE_VALUE * order * order
     return Layout("crossed", chain, tail, order, flops, 8 * doubles)
+
+
+def _sparse_layout(spec: Grouped, blocks: tuple[Block, ...], dense: Layout) -> Layout:
+    """The same with a tail of supernodes: what its leader costs and holds, and its fill."""
+    first = blocks[dense.chain[0]].factor
+    tail = [blocks[i] for i in dense.tail]
+    fill, factorisation = _core.sparse_cost(
+        first.codes,
+        first.n_levels,
+        [block.factor.codes for block in tail],
+        [block.factor.n_levels for block in tail],
+        [block.size for block in tail],
+    )
+    p = spec.p
+    columns = dense.order - p
+    order = float(dense.order)
+    leader_flops = dense.flops - order**3
+    leader_bytes = dense.bytes - 16 * dense.order**2
+    border = columns * (2.0 * p * p + p * fill / max(columns, 1))
+    flops = leader_flops + SPARSE_FLOP * 3 * factorisation + border + SPARSE_VALUE * fill
+    # factor, inverse and Schur complement; the places of the leader's pairs
+    held = 24 * (fill + columns * p) + 2 * _pairs_of_columns(first, tail)
+    return Layout(
+        "sparse", dense.chain, dense.tail, dense.order, flops, int(leader_bytes + held), float(fill)
+    )
+
+
+def _pairs_of_columns(first: GroupingFactor, tail: Sequence[Block]) -> float:
+    """Squared numbers of columns that the leader's levels meet, summed over levels."""
+    touched = np.zeros(first.n_levels)
+    for block in tail:
+        pairs = np.unique(first.codes.astype(np.int64) * block.factor.n_levels + block.factor.codes)
+        counts = np.bincount(pairs // block.factor.n_levels, minlength=first.n_levels)
+        touched += counts * block.size
+    return float(np.sum(touched * touched))
 
 
 def _touched(blocks: tuple[Block, ...], leader: int, tail: tuple[int, ...]) -> float:

@@ -73,7 +73,7 @@ class Optimum:
         Factorisations, all restarts included.
     restarts : int
     path : str
-        ``"single"``, ``"nested"`` or ``"crossed"``.
+        ``"single"``, ``"nested"``, ``"crossed"`` or ``"sparse"``.
     trace : (evaluations, ) float64 array
         Criterion at each evaluation.
     message : str

@@ -212,6 +212,7 @@ def assemble_generalised(
         available_cores(n_jobs),
         quadrature,
         [int(f) for f in _free_among(free, design.integrated)],
+        layout.sparse,
     )
     terms = terms_of(design, blocks, problem)
     if design.penalty is not None:
@@ -221,7 +222,7 @@ def assemble_generalised(
             for k, prior in design.penalty.coefficients
         ]
         problem.penalise(core_terms(design.penalty, terms, blocks), rows)
-    core = hold_blas(problem, layout.order)
+    core = hold_blas(problem, layout.order, layout.sparse)
     assembly = GeneralisedAssembly(
         blocks, layout, terms, ref(design), core, free, scale, quadrature
     )

@@ -164,14 +164,14 @@ def _held(call: Callable[..., Any]) -> Callable[..., Any]:
     return run
 
 
-def hold_blas(problem: Core, order: int) -> Core:
+def hold_blas(problem: Core, order: int, sparse: bool = False) -> Core:
     """Keep BLAS from waking its threads for matrices that are too small for them.
 
     Between `small_order` and LARGE_ORDER a second thread gives little (15% at
     order 1,142 on two free cores) and on a busy machine costs very much, since
     BLAS threads spin while they wait; above, BLAS keeps the threads that the
-    user gave it.
+    user gave it. The supernodes of a sparse tail are such small matrices.
     """
-    if _core.small_order < order <= LARGE_ORDER:
+    if sparse or _core.small_order < order <= LARGE_ORDER:
         return cast(Core, _Held(problem))
     return problem

@@ -611,7 +611,7 @@ NB_MODULE(_core, m) {
                 nb::gil_scoped_release release;
                 cost = sparse_cost(n, leader.data(), q, given, levels, sizes);
             }
-            return std::make_pair(cost.fill, cost.flops);
+            return nb::make_tuple(cost.fill, cost.flops, cost.pairs);
         },
         "leader"_a, "leader_levels"_a, "codes"_a, "levels"_a, "sizes"_a);
     m.def(

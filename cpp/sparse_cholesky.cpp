@@ -15,16 +15,22 @@ namespace ranef {
 namespace {
 
 constexpr int solve_block = 32; // right-hand sides at a time
+constexpr int stripe = 64;      // columns of a wide panel
 
-// The descendants' part of one panel, and its factor.
-bool factorise_panel(const SparsePattern& P, int p, BorderedMatrix& S, int t) {
-    const int w = P.width(t), m = P.rows(t);
+// What the descendants of one panel take from its columns low .. high-1.
+void subtract_descendants(const SparsePattern& P, int p, BorderedMatrix& S, int t, int low,
+                          int high) {
+    const int m = P.rows(t);
     double* panel = S.panels.data() + P.value_ptr[t];
     double* border = border_of(P, p, S, t);
     Indices place;
     Vector product;
-    for (const SparsePattern::Update& u : P.updates[t]) {
+    for (SparsePattern::Update u : P.updates[t]) {
+        const int32_t* list = P.rows_of(u.from);
+        while (u.begin < u.end && list[u.begin] < P.first[t] + low) ++u.begin;
+        while (u.begin < u.end && list[u.end - 1] >= P.first[t] + high) --u.end;
         const int ws = P.width(u.from), ms = P.rows(u.from), k = u.end - u.begin;
+        if (k == 0) continue;
         const double* from = S.panels.data() + P.value_ptr[u.from];
         relative_rows(P, u.from, u.begin, t, place);
         const int rest = ms - u.begin;
@@ -46,7 +52,19 @@ bool factorise_panel(const SparsePattern& P, int p, BorderedMatrix& S, int t) {
             for (int i = 0; i < p; ++i) to[i] -= x[i];
         }
     }
-    if (!cholesky(w, panel, m)) return false;
+}
+
+// The descendants' part of one panel, and its factor. A wide one is made by stripes, whose
+// bounds do not depend on the threads.
+bool factorise_panel(const SparsePattern& P, int p, BorderedMatrix& S, int t, int threads) {
+    const int w = P.width(t), m = P.rows(t);
+    double* panel = S.panels.data() + P.value_ptr[t];
+    double* border = border_of(P, p, S, t);
+    const int stripes = (w + stripe - 1) / stripe;
+    for_tasks(stripes, threads, [&](int k) {
+        subtract_descendants(P, p, S, t, k * stripe, std::min(w, (k + 1) * stripe));
+    });
+    if (!cholesky(w, panel, m, threads)) return false;
     solve_right(true, m - w, w, panel, m, panel + w, m);
     solve_right(true, p, w, panel, m, border, p);
     return true;
@@ -103,12 +121,15 @@ SparsePattern::SparsePattern(const Elimination& order, const Indices& weight, In
         if (wave[s] >= static_cast<int>(waves.size())) waves.resize(wave[s] + 1);
         waves[wave[s]].push_back(s);
     }
+    alone.assign(S, 0);
+    for (const Indices& list : waves)
+        if (list.size() == 1) alone[list[0]] = 1;
 }
 
 bool factorise(const SparsePattern& P, int p, BorderedMatrix& S, int threads) {
     std::atomic<bool> good{true};
     by_waves(P, false, threads, [&](int t) {
-        if (good && !factorise_panel(P, p, S, t)) good = false;
+        if (good && !factorise_panel(P, p, S, t, P.wide_alone(t) ? threads : 1)) good = false;
     });
     if (!good) return false;
     if (p == 0) return true;

@@ -33,12 +33,15 @@ struct SparsePattern {
     Indices holder;                 // supernode of a position
     std::vector<std::vector<Update>> updates;
     std::vector<Indices> waves; // supernodes that only need those of earlier waves
+    std::vector<char> alone;    // in its wave
     double flops = 0;           // of one factorisation
 
     int count() const { return static_cast<int>(first.size()) - 1; }
     int width(int s) const { return first[s + 1] - first[s]; }
     int rows(int s) const { return static_cast<int>(row_ptr[s + 1] - row_ptr[s]); }
     const int32_t* rows_of(int s) const { return row.data() + row_ptr[s]; }
+    // Whether a supernode has threads of its own: by_waves() visits it alone.
+    bool wide_alone(int s) const { return width(s) >= 256 && alone[s]; }
     int64_t size() const { return value_ptr.back(); }
     // Where (i, j) stands, i >= j; -1 outside the pattern.
     int64_t place(int i, int j) const;

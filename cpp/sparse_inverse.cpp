@@ -72,7 +72,7 @@ void selected_inverse(const SparsePattern& P, int p, const BorderedMatrix& L, bo
             add_product('N', 'N', p, w, p, 1.0, R.corner.data(), p, Yb.data(), p, edge.data(), p);
         }
         for (int c = 0; c < w; ++c) std::copy_n(from + at(0, c, m), w, own + at(0, c, m));
-        inverse_from_cholesky(w, own, m);
+        inverse_from_cholesky(w, own, m, P.wide_alone(s) ? threads : 1);
         Vector top(static_cast<size_t>(w) * w, 0.0);
         add_product('T', 'N', w, w, u, 1.0, Y.data(), u, below.data(), u, top.data(), w);
         if (p > 0) add_product('T', 'N', w, w, p, 1.0, Yb.data(), p, edge.data(), p, top.data(), w);

@@ -91,15 +91,18 @@ SparseCost sparse_cost(size_t n, const int32_t* leader, int q,
         clique.erase(std::unique(clique.begin(), clique.end()), clique.end());
     }
     const auto T = static_cast<int64_t>(nodes.of_column.size());
+    double pairs = 0, largest = 0;
     for (const Indices& clique : cliques) {
-        int64_t size = 0;
+        double size = 0;
         for (int32_t v : clique) size += nodes.weight[v];
-        if (static_cast<double>(size) > surely_dense * static_cast<double>(T))
-            return {T * T, static_cast<double>(T) * T * T / 3};
+        pairs += size * (size + 1) / 2;
+        largest = std::max(largest, size);
     }
+    if (largest > surely_dense * static_cast<double>(T))
+        return {T * T, static_cast<double>(T) * T * T / 3, pairs};
     Indices start;
     const SparsePattern P(minimum_degree(cliques, nodes.weight), nodes.weight, start);
-    return {P.size(), P.flops};
+    return {P.size(), P.flops, pairs};
 }
 
 std::shared_ptr<const SparseLayout> lay_out_sparse(const Blocks& b) {

@@ -26,6 +26,7 @@ std::shared_ptr<const SparseLayout> lay_out_sparse(const Blocks& blocks);
 struct SparseCost {
     int64_t fill; // values of the factor
     double flops; // of one factorisation
+    double pairs; // of columns that a level of the leader meets, summed over its levels
 };
 
 SparseCost sparse_cost(size_t n, const int32_t* leader, int q,

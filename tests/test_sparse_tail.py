@@ -181,11 +181,13 @@ def test_the_fill_is_that_of_the_graph() -> None:
     leader = np.repeat(np.arange(99, dtype=np.int32), 2)
     codes = np.arange(99, dtype=np.int32).repeat(2)
     codes[1::2] += 1
-    fill, flops = _core.sparse_cost(leader, 99, [codes], [100], [1])
+    fill, flops, pairs = _core.sparse_cost(leader, 99, [codes], [100], [1])
     assert fill < 100 * 10
     assert flops < 100 * 40
+    assert pairs == 99 * 3
     everywhere = np.zeros(100, np.int32)
-    fill, _ = _core.sparse_cost(everywhere, 1, [np.arange(100, dtype=np.int32)], [100], [1])
+    fill, _, pairs = _core.sparse_cost(everywhere, 1, [np.arange(100, dtype=np.int32)], [100], [1])
     assert fill == 100 * 100
+    assert pairs == 5050
     with pytest.raises(ValueError, match="a code is out of range"):
         _core.sparse_cost(everywhere, 1, [np.arange(100, dtype=np.int32)], [99], [1])

@@ -236,7 +236,7 @@ def _sparse_layout(spec: Grouped, blocks: tuple[Block, ...], dense: Layout) -> L
     """The same with a tail of supernodes: what its leader costs and holds, and its fill."""
     first = blocks[dense.chain[0]].factor
     tail = [blocks[i] for i in dense.tail]
-    fill, factorisation = _core.sparse_cost(
+    fill, factorisation, pairs = _core.sparse_cost(
         first.codes,
         first.n_levels,
         [block.factor.codes for block in tail],
@@ -251,20 +251,10 @@ def _sparse_layout(spec: Grouped, blocks: tuple[Block, ...], dense: Layout) -> L
     border = columns * (2.0 * p * p + p * fill / max(columns, 1))
     flops = leader_flops + SPARSE_FLOP * 3 * factorisation + border + SPARSE_VALUE * fill
     # factor, inverse and Schur complement; the places of the leader's pairs
-    held = 24 * (fill + columns * p) + 2 * _pairs_of_columns(first, tail)
+    held = 24 * (fill + columns * p) + 4 * pairs
     return Layout(
         "sparse", dense.chain, dense.tail, dense.order, flops, int(leader_bytes + held), float(fill)
     )
-
-
-def _pairs_of_columns(first: GroupingFactor, tail: Sequence[Block]) -> float:
-    """Squared numbers of columns that the leader's levels meet, summed over levels."""
-    touched = np.zeros(first.n_levels)
-    for block in tail:
-        pairs = np.unique(first.codes.astype(np.int64) * block.factor.n_levels + block.factor.codes)
-        counts = np.bincount(pairs // block.factor.n_levels, minlength=first.n_levels)
-        touched += counts * block.size
-    return float(np.sum(touched * touched))
 
 
 def _touched(blocks: tuple[Block, ...], leader: int, tail: tuple[int, ...]) -> float:

@@ -416,7 +416,7 @@ def test_progress_is_told_and_an_interrupt_stops_the_search() -> None:
 def test_memory_is_checked_before_it_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ranef.solve.assembly.available_memory", lambda: 1000)
     with pytest.raises(ModelError, match=r"GB .*are free"):
-        fit_lmm(crossed((1, 1), (4000, 2500), 9000)())
+        fit_lmm(crossed((1, 1), (4000, 2500), 9000)(), path="crossed")
 
 
 def test_start_of_the_wrong_length_is_refused() -> None:

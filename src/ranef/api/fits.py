@@ -61,7 +61,7 @@ register(GeneralizedMixedModelFit)
 
 
 def load(
-    path: str | PathLike[str], *, functions: Functions | None = None
+    path: str | PathLike[str], *, functions: Functions | None = None, max_gb: float | None = None
 ) -> LinearMixedModelFit | GeneralizedMixedModelFit:
     """Read a fit that `fit.save` wrote.
 
@@ -71,6 +71,10 @@ def load(
     functions : dict, optional
         Functions that were handed to `lmm` or `glmm`: a file does not hold them, and
         predictions for new tables need them again.
+    max_gb : float, optional
+        The most memory, in GB, that the file's contents may take; by default 1 GiB or 200
+        times the size of the file, and half of the memory that is free at most. A file that
+        claims more is refused before it is unpacked.
 
     Returns
     -------
@@ -90,5 +94,5 @@ def load(
     ...
     ranef.errors.FileError: cannot read nowhere.ranef: No such file or directory
     """
-    fit: LinearMixedModelFit | GeneralizedMixedModelFit = saving.load(path, functions)
+    fit: LinearMixedModelFit | GeneralizedMixedModelFit = saving.load(path, functions, max_gb)
     return fit

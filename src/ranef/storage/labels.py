@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import re
 from collections.abc import Callable
 from functools import partial
 from importlib import import_module
@@ -17,6 +18,7 @@ __all__ = ["PLAIN", "read_label", "written_label"]
 
 PLAIN = frozenset((str, bool, int, float, type(None)))
 LIBRARIES = frozenset(("datetime", "decimal", "fractions", "numpy", "pandas"))
+ZONE = re.compile(r"[A-Za-z0-9_+\-]+(/[A-Za-z0-9_+\-]+)*")
 MICROSECOND = datetime.timedelta(microseconds=1)
 
 
@@ -82,7 +84,11 @@ def _made(library: str, cls: str, *values: Any) -> Any:
 
 def _read_timestamp(text: str, zone: str | None) -> Any:
     moment = _made("pandas", "Timestamp", text)
-    return moment if zone is None else moment.tz_convert(zone)
+    if zone is None:
+        return moment
+    if zone.startswith(("dateutil", "tzlocal")) or not ZONE.fullmatch(zone):
+        raise ValueError(f"{zone} is no time zone")  # pandas would open a file of that name
+    return moment.tz_convert(zone)
 
 
 def _count(time: Any) -> list[Any]:

@@ -14,7 +14,6 @@ import io
 import json
 import math
 import zipfile
-import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from os import PathLike, fsync, urandom
@@ -26,9 +25,10 @@ from numpy.typing import NDArray
 
 from ranef import arguments
 from ranef._version import __version__
-from ranef.errors import FileError
+from ranef.errors import FileError, ModelError
+from ranef.solve.resources import available_memory
 from ranef.storage import records  # noqa: F401
-from ranef.storage.codec import CLASS, DAMAGE, DTYPES, Bundle, Functions, decode, encode
+from ranef.storage.codec import CLASS, DTYPES, Bundle, Functions, decode, encode
 from ranef.storage.older import modern
 from ranef.storage.registry import record_named
 
@@ -39,12 +39,46 @@ VERSION = 3
 CONTENTS = "fit.json"
 FREE_BYTES, RATIO = 1 << 30, 200
 FREE_TEXT, TEXT_RATIO = 1 << 26, 20
+BYTES_OF_OBJECT = 100
+GIGA = 10**9
 HEADER_BYTES = 4096
 METHODS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
 
 
 class Refusal(Exception):
     """What is said of a file that is not read."""
+
+
+class Limit:
+    """How much memory a file may take once it is read.
+
+    Parameters
+    ----------
+    gigabytes : float or None
+        None for what no saved fit of its size takes: 1 GiB, or 200 times the size of the
+        file, and half of the memory that is free at most.
+    packed : int
+        Size of the file.
+    """
+
+    def __init__(self, gigabytes: float | None, packed: int) -> None:
+        self.text = max(FREE_TEXT, TEXT_RATIO * packed)
+        if gigabytes is None:
+            free = available_memory()
+            room = RATIO * packed if free is None else min(RATIO * packed, free // 2)
+            self.total = max(FREE_BYTES, room)
+        else:
+            self.total = int(gigabytes * GIGA)
+            self.text = max(self.text, self.total)
+
+    def check(self, total: float, text: float) -> None:
+        """Refuse what takes more, of it the text."""
+        if total > self.total or text > self.text:
+            raise Refusal(
+                f"would take {max(total, text) / GIGA:.1f} GB of memory, "
+                "far more than a saved fit of its size; it was not read "
+                "(ranef.load(..., max_gb=) raises this limit)"
+            )
 
 
 def save(fit: Any, path: str | PathLike[str]) -> None:
@@ -82,32 +116,36 @@ def to_bytes(fit: Any, *, compress: bool = True) -> bytes:
 
 def from_bytes(content: bytes, functions: Functions | None = None) -> Any:
     """Read a fit from the bytes of its file."""
-    return _loaded(io.BytesIO(content), "a fit sent as bytes", functions or {})
+    return _loaded(io.BytesIO(content), "a fit sent as bytes", functions or {}, None)
 
 
-def load(path: str | PathLike[str], functions: Functions | None = None) -> Any:
+def load(
+    path: str | PathLike[str], functions: Functions | None = None, max_gb: float | None = None
+) -> Any:
     """Read what `save` wrote, see `ranef.load`."""
+    if max_gb is not None and not arguments.number("max_gb", max_gb) > 0:
+        raise ModelError(f"max_gb must be above 0, not {max_gb!r}")
     source = arguments.path(path)
     try:
         stream = open(source, "rb")  # noqa: SIM115
     except OSError as error:
         raise FileError(f"cannot read {source}: {error.strerror or error}") from error
     with stream:
-        return _loaded(stream, str(source), functions or {})
+        return _loaded(stream, str(source), functions or {}, max_gb)
 
 
-def _loaded(stream: BinaryIO, source: str, functions: Functions) -> Any:
+def _loaded(stream: BinaryIO, source: str, functions: Functions, max_gb: float | None) -> Any:
     """Rebuild the object; whatever does not fit together means damage."""
     packed = stream.seek(0, io.SEEK_END)
     try:
         with zipfile.ZipFile(stream) as archive:
-            version, bundle = _read(archive, packed, functions)
+            version, bundle = _read(archive, Limit(max_gb, packed), functions)
         return _object(bundle, version < VERSION)
     except Refusal as error:
         raise FileError(f"{source} {error}") from error
     except zipfile.BadZipFile as error:
         raise FileError(f"{source} is not a saved fit, or is damaged: {error}") from error
-    except (*DAMAGE, EOFError, MemoryError, RuntimeError, zlib.error) as error:
+    except Exception as error:  # whatever a file makes Python do, it is the file's fault
         raise FileError(f"{source} is damaged: {str(error) or type(error).__name__}") from error
 
 
@@ -137,24 +175,26 @@ def _write(bundle: Bundle, stream: BinaryIO, method: int = zipfile.ZIP_DEFLATED)
             archive.writestr(f"{name}.npy", member.getbuffer())
 
 
-def _read(archive: zipfile.ZipFile, packed: int, functions: Functions) -> tuple[int, Bundle]:
-    """Read the version, the values and the arrays of a file of `packed` bytes."""
+def _read(archive: zipfile.ZipFile, limit: Limit, functions: Functions) -> tuple[int, Bundle]:
+    """Read the version, the values and the arrays of a file."""
     members = archive.infolist()
     sizes = {member.filename: member.file_size for member in members}
-    total, text = sum(sizes.values()), sizes.get(CONTENTS, 0)
-    if total > max(FREE_BYTES, RATIO * packed) or text > max(FREE_TEXT, TEXT_RATIO * packed):
-        raise Refusal(
-            f"claims to unpack to {total / 1e9:.1f} GB, "
-            "far more than a saved fit of its size; it was not read"
-        )
+    limit.check(sum(sizes.values()), sizes.get(CONTENTS, 0))
     if not {member.compress_type for member in members} <= METHODS:
         raise Refusal("is not a saved fit: it is packed in another way")
     if len(sizes) != len(members) or CONTENTS not in sizes:
         raise Refusal(f"is not a saved fit: it has no single {CONTENTS}")
-    head = json.loads(archive.read(CONTENTS).decode("utf-8"))
+    text = archive.read(CONTENTS)
+    limit.check(sum(sizes.values()) + BYTES_OF_OBJECT * _count_objects(text), len(text))
+    head = json.loads(text.decode("utf-8"))
     version = _version(head)
     arrays = {name: _array(archive, sizes, name, *entry) for name, entry in head["arrays"].items()}
     return version, Bundle(head["values"], arrays, functions)
+
+
+def _count_objects(text: bytes) -> int:
+    """Return how many values JSON makes of a text at most, each larger than its few letters."""
+    return sum(map(text.count, (b"[", b"{", b",", b":")))
 
 
 def _version(head: Any) -> int:

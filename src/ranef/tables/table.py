@@ -649,8 +649,12 @@ def _whole_objects(array: NDArray[Any]) -> NDArray[Any]:
     """Decimals that are whole numbers as int, exact; other arrays as they are."""
     if array.dtype != object or not any(type(v).__name__ == "Decimal" for v in array[:100]):
         return array
-    whole = [int(v) if type(v).__name__ == "Decimal" and v == int(v) else v for v in array]
-    return _objects(whole)
+    return _objects([_whole_number(v) if type(v).__name__ == "Decimal" else v for v in array])
+
+
+def _whole_number(value: Any) -> Any:
+    """A decimal as int where it is one, and one that can be written out."""
+    return int(value) if value.adjusted() < 60 and value == value.to_integral_value() else value
 
 
 def _polars_floats(native: Any) -> NDArray[np.float64]:

@@ -1,0 +1,178 @@
+"""What must hold of the records of a file, each against the others.
+
+The core trusts its arrays. A file from a stranger can be wrong in every number and still
+have the right shapes, so what the core would index, invert or ask memory for is compared
+here with what it belongs to, before any of it gets there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ranef.covariance import structure_of
+from ranef.design.specification import Specification
+from ranef.design.terms import GroupingFactor, RandomTerm
+from ranef.errors import FileError
+from ranef.families import Family
+from ranef.models.generalised import compose
+from ranef.models.records import CONDITIONAL, Composition, Estimate, theta_slices
+from ranef.solve.optimum import Optimum
+from ranef.solve.quadrature import check_nodes
+
+__all__ = [
+    "check_estimate",
+    "check_factor",
+    "check_optimum",
+    "check_specification",
+    "check_term",
+    "composition",
+]
+
+CLOSE = 1e-6
+"""How far a covariance matrix may lie from that of its parameters: no rounding reaches it."""
+
+
+def check_factor(factor: GroupingFactor) -> None:
+    """Every row must belong to a level, and every level have a row."""
+    codes = factor.codes
+    if len(codes) and (codes.min() < 0 or codes.max() >= factor.n_levels):
+        raise FileError("a row belongs to a level that is not listed")
+    if not np.bincount(codes, minlength=factor.n_levels).all():
+        raise FileError(f"a level of {factor.name} has no row")
+
+
+def check_term(term: RandomTerm) -> None:
+    """The structure must be known, for as many columns."""
+    structure_of(term)
+    _finite("a random term", term.z, term.positions, term.kernel)
+    if term.kernel is not None:
+        _symmetric(f"the kernel of ({term.label})", term.kernel)
+
+
+def check_specification(spec: Specification) -> None:
+    """Rows must be there and finite; terms, factors and the recipe must be of each other."""
+    if spec.n == 0:
+        raise FileError("the model has no rows")
+    _finite("the model", spec.X, spec.offset, spec.weights)
+    if np.isnan(spec.y).any():
+        raise FileError("the response has missing values")
+    if spec.weights is not None and not (spec.weights > 0).all():
+        raise FileError("a weight is not positive")
+    for term in spec.terms:
+        if not 0 <= term.factor < len(spec.factors):
+            raise FileError("a random term names no grouping factor")
+        if term.kernel is not None and len(term.kernel) != spec.factors[term.factor].n_levels:
+            raise FileError(f"the kernel of ({term.label}) is not one of the factor's levels")
+    recipe = spec.recipe
+    if [random.factor for random in recipe.random_recipes] != [t.factor for t in spec.terms]:
+        raise FileError("the recipe has other random terms than the model")
+    if [len(group.cells) for group in recipe.groups] != [f.n_levels for f in spec.factors]:
+        raise FileError("the recipe has other levels than the grouping factors")
+    if len(set(recipe.kept)) != spec.p:
+        raise FileError("the recipe has other columns than the fixed effects")
+
+
+def check_optimum(optimum: Optimum) -> None:
+    """The end of the search must be a point; a boundary has a rank below its size."""
+    _finite("the optimum", optimum.theta, optimum.phi)
+    for face in optimum.faces:
+        if not 0 <= face.rank <= face.size:
+            raise FileError("the rank of a face lies beyond its size")
+
+
+def check_estimate(estimate: Estimate) -> None:
+    """Effects, faces, covariances and coefficients must be those of the terms."""
+    terms, k = estimate.terms, len(estimate.theta)
+    wanted = sum(structure_of(term).n_parameters for term in terms)
+    if k != wanted:
+        raise FileError(f"theta has {k} entries, the terms ask for {wanted}")
+    sizes = [(estimate.factors[term.factor].n_levels, term.size) for term in terms]
+    if [b.shape for b in estimate.modes] != sizes:
+        raise FileError("the modes are not those of the terms")
+    if [psi.shape for psi in estimate.covariances] != [(r, r) for _, r in sizes]:
+        raise FileError("the covariance matrices are not those of the terms")
+    for face in estimate.optimum.faces:
+        if not 0 <= face.term < len(terms):
+            raise FileError("a face names no random term")
+        if face.size != terms[face.term].size:
+            raise FileError("a face has another size than its random term")
+    if not all(0 <= c < len(estimate.coefficients) for c in estimate.runaway):
+        raise FileError("'runaway' names no coefficients")
+    check_nodes(estimate.quadrature)
+    _check_values(estimate)
+    levels, y = estimate.levels, estimate.specification.y
+    if levels is not None and len(levels) <= int(np.max(y, initial=0.0)):
+        raise FileError("the response has more categories than are listed")
+
+
+def _check_values(estimate: Estimate) -> None:
+    """Numbers must be finite, and the covariance matrices those of theta."""
+    _finite("the estimate", estimate.theta, estimate.coefficients, *estimate.modes)
+    sigma = estimate.sigma
+    if sigma is not None and not (np.isfinite(sigma) and sigma >= 0.0):
+        raise FileError("the residual standard deviation is not a positive number")
+    vcov = estimate.coefficient_vcov
+    known = np.isfinite(vcov)
+    if not np.allclose(vcov[known & known.T], vcov.T[known & known.T], rtol=CLOSE, atol=0.0):
+        raise FileError("the covariance matrix of the coefficients is not symmetric")
+    if (np.diag(vcov) < 0.0).any():
+        raise FileError("a coefficient has a negative variance")
+    if not np.isfinite([estimate.loglik, estimate.optimum.criterion]).all():
+        raise FileError("the likelihood is not finite")
+    if estimate.extra is not None and np.isnan(estimate.extra).any():
+        raise FileError("'extra' has missing values")
+    scale = 1.0 if sigma is None else sigma**2
+    for own, term, psi in zip(
+        theta_slices(estimate), estimate.terms, estimate.covariances, strict=True
+    ):
+        expected = scale * structure_of(term).psi(estimate.theta[own])
+        room = CLOSE * max(float(np.abs(expected).max(initial=0.0)), 1e-300)
+        if not np.all(np.abs(psi - expected) <= room):
+            raise FileError(f"the covariance matrix of ({term.label}) is not that of theta")
+
+
+def composition(parts: Any, family: Family, **fields: Any) -> Composition:
+    """Bring the parts of a model to one design again, if they belong together."""
+    if CONDITIONAL not in parts:
+        raise FileError("the model has no part of the mean")
+    _check_categories(parts, family, fields)
+    names = ("extra", "reml", "priors", "fixed", "equal")
+    return compose(parts, family, **{name: fields[name] for name in names if name in fields})
+
+
+def _check_categories(
+    parts: Mapping[str, Specification], family: Family, fields: Mapping[str, Any]
+) -> None:
+    """Categories must be as many as the file has numbers for, before memory is asked for them."""
+    extra, y = fields.get("extra"), parts[CONDITIONAL].y
+    if len({part.n for part in parts.values()}) > 1:
+        raise FileError("the parts of the model have different rows")
+    if extra is not None and len(extra) != len(y):
+        raise FileError("'extra' is not one number a row")
+    if family.response == "categories":
+        count, known = float(getattr(family, "categories", 2)), len(fields["predictors"]) + 1
+    elif family.response == "ordered categories" and extra is not None:
+        count, known = float(np.max(extra)), len(fields["coefficients"]) + 1
+        if np.min(extra) != count:
+            raise FileError("the rows have different numbers of categories")
+    else:
+        return
+    reading = parts[CONDITIONAL].recipe.reading
+    listed = None if reading is None else reading.levels
+    if not count <= known or (listed is not None and count != len(listed)):
+        raise FileError(f"the family has {count:g} categories, and the file numbers of fewer")
+
+
+def _finite(what: str, *arrays: NDArray[np.float64] | None) -> None:
+    for array in arrays:
+        if array is not None and not np.isfinite(array).all():
+            raise FileError(f"{what} has numbers that are not finite")
+
+
+def _symmetric(what: str, matrix: NDArray[np.float64]) -> None:
+    if not np.allclose(matrix, matrix.T, rtol=CLOSE, atol=0.0):
+        raise FileError(f"{what} is not symmetric")

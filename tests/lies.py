@@ -1,0 +1,110 @@
+"""Saved fits taken apart and put together again, with whatever was changed between."""
+
+from __future__ import annotations
+
+import functools
+import io
+import json
+import zipfile
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+import ranef
+from ranef.storage import saving
+
+Head = dict[str, Any]
+Arrays = dict[str, Any]
+Change = Callable[[Head, Arrays], None]
+
+
+@functools.cache
+def table(n: int = 60) -> pd.DataFrame:
+    rng = np.random.default_rng(1)
+    g = np.arange(n) % 6
+    u = rng.normal(size=6)[g]
+    return pd.DataFrame(
+        {
+            "y": 1 + u + rng.normal(size=n),
+            "c": rng.poisson(np.exp(1 + 0.3 * u)),
+            "x": rng.normal(size=n),
+            "g": g,
+            "h": (np.arange(n) // 6) % 5,
+            "o": pd.Categorical(rng.choice(list("abc"), n), ordered=True),
+            "m": pd.Categorical(rng.choice(list("abc"), n)),
+            "f": rng.choice(["u", "v"], n),
+        }
+    )
+
+
+KINDS: dict[str, Callable[[], Any]] = {
+    "linear": lambda: ranef.lmm("y ~ x + (x | g)", table()),
+    "nested": lambda: ranef.lmm("y ~ f + (1 | g/h)", table()),
+    "structure": lambda: ranef.lmm("y ~ x + cs(0 + f | g)", table()),
+    "poisson": lambda: ranef.glmm("c ~ x + (1 | g)", table(), family="poisson"),
+    "cumulative": lambda: ranef.glmm("o ~ x + (1 | g)", table(), family="cumulative"),
+    "multinomial": lambda: ranef.glmm("m ~ x + (1 | g)", table(), family="multinomial"),
+    "zero": lambda: ranef.glmm("c ~ x + (1 | g)", table(), family="nbinom2", zero="~ 1"),
+}
+
+
+@functools.cache
+def stored(kind: str) -> bytes:
+    """Return the file of a fit of some kind."""
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return saving.to_bytes(KINDS[kind]())
+
+
+def unpacked(content: bytes) -> tuple[Head, Arrays]:
+    """Return the head of a file and its arrays."""
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    head = json.loads(members.pop("fit.json"))
+    arrays = {name[:-4]: np.load(io.BytesIO(data)).copy() for name, data in members.items()}
+    return head, arrays
+
+
+def packed(head: Head, arrays: Arrays) -> bytes:
+    """Return a file of these arrays, listed as they are: nothing but its content is wrong."""
+    head["arrays"] = {name: [a.dtype.str, list(a.shape)] for name, a in arrays.items()}
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("fit.json", json.dumps(head))
+        for name, array in arrays.items():
+            member = io.BytesIO()
+            np.lib.format.write_array(member, np.ascontiguousarray(array), version=(1, 0))
+            archive.writestr(f"{name}.npy", member.getvalue())
+    return stream.getvalue()
+
+
+def changed(kind: str, change: Change) -> bytes:
+    """Return the file of a fit after a change of its content."""
+    head, arrays = unpacked(stored(kind))
+    change(head, arrays)
+    return packed(head, arrays)
+
+
+def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Yield the path of every value in a tree of dicts and lists."""
+    yield path
+    if isinstance(value, dict | list):
+        items = value.items() if isinstance(value, dict) else enumerate(value)
+        for key, inner in items:
+            yield from places(inner, (*path, key))
+
+
+def at(value: Any, path: tuple[Any, ...]) -> Any:
+    """Return what stands at a path."""
+    for key in path:
+        value = value[key]
+    return value
+
+
+def put(value: Any, path: tuple[Any, ...], new: Any) -> None:
+    """Put a value at a path."""
+    at(value, path[:-1])[path[-1]] = new

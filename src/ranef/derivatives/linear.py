@@ -71,9 +71,10 @@ def solved(estimate: LinearEstimate) -> Solved:
 def at_end(estimate: LinearEstimate) -> tuple[Floats, bool, Floats]:
     """Return where the search left the core, to the last bit, if that is known."""
     y, reml, phi = solved(estimate).at
-    optimum = estimate.optimum
-    known = optimum.phi is not None and np.array_equal(optimum.theta, estimate.theta)
-    return y, reml, optimum.phi if known and optimum.phi is not None else phi
+    end, known = estimate.optimum.phi, np.array_equal(estimate.optimum.theta, estimate.theta)
+    if end is None or not known or not np.allclose(np.abs(end), np.abs(phi), rtol=1e-6, atol=1e-9):
+        return y, reml, phi
+    return y, reml, end
 
 
 def free(estimate: LinearEstimate) -> NDArray[np.bool_]:

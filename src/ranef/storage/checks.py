@@ -19,19 +19,29 @@ from ranef.design.terms import GroupingFactor, RandomTerm
 from ranef.errors import FileError
 from ranef.families import Family
 from ranef.models.generalised import compose
-from ranef.models.records import CONDITIONAL, Composition, Estimate, theta_slices
+from ranef.models.records import (
+    CONDITIONAL,
+    Composition,
+    Estimate,
+    GeneralisedEstimate,
+    LinearEstimate,
+    theta_slices,
+)
 from ranef.solve.optimum import Optimum
 from ranef.solve.quadrature import check_nodes
 
 __all__ = [
     "check_estimate",
     "check_factor",
+    "check_generalised",
+    "check_linear",
     "check_optimum",
     "check_specification",
     "check_term",
     "composition",
 ]
 
+DEPENDENT = 1e-15
 CLOSE = 1e-6
 """How far a covariance matrix may lie from that of its parameters: no rounding reaches it."""
 
@@ -58,6 +68,7 @@ def check_specification(spec: Specification) -> None:
     if spec.n == 0:
         raise FileError("the model has no rows")
     _finite("the model", spec.X, spec.offset, spec.weights)
+    _check_rank(spec.X)
     if np.isnan(spec.y).any():
         raise FileError("the response has missing values")
     if spec.weights is not None and not (spec.weights > 0).all():
@@ -72,8 +83,19 @@ def check_specification(spec: Specification) -> None:
         raise FileError("the recipe has other random terms than the model")
     if [len(group.cells) for group in recipe.groups] != [f.n_levels for f in spec.factors]:
         raise FileError("the recipe has other levels than the grouping factors")
-    if len(set(recipe.kept)) != spec.p:
+    width = spec.p + len(spec.dropped_columns) + 1  # an intercept may stand in thresholds
+    if len(set(recipe.kept)) != spec.p or max(recipe.kept, default=-1) >= width:
         raise FileError("the recipe has other columns than the fixed effects")
+
+
+def _check_rank(X: NDArray[np.float64]) -> None:
+    """No column of the fixed effects may be a combination of others, as far as rounding tells."""
+    sizes = np.sqrt(np.sum(X**2, axis=0))
+    if not (sizes > 0.0).all():
+        raise FileError("a column of the fixed effects is zero")
+    scaled = X / sizes
+    if X.shape[1] and np.linalg.eigvalsh(scaled.T @ scaled)[0] < DEPENDENT:
+        raise FileError("the columns of the fixed effects depend on each other")
 
 
 def check_optimum(optimum: Optimum) -> None:
@@ -109,6 +131,13 @@ def check_estimate(estimate: Estimate) -> None:
         raise FileError("the response has more categories than are listed")
 
 
+def check_linear(estimate: LinearEstimate) -> None:
+    """What holds of any estimate, and rows must leave something to the residual."""
+    check_estimate(estimate)
+    if not estimate.sigma > 0.0 or estimate.specification.n <= estimate.specification.p:
+        raise FileError("the residual standard deviation is not a positive number")
+
+
 def _check_values(estimate: Estimate) -> None:
     """Numbers must be finite, and the covariance matrices those of theta."""
     _finite("the estimate", estimate.theta, estimate.coefficients, *estimate.modes)
@@ -125,14 +154,45 @@ def _check_values(estimate: Estimate) -> None:
         raise FileError("the likelihood is not finite")
     if estimate.extra is not None and np.isnan(estimate.extra).any():
         raise FileError("'extra' has missing values")
-    scale = 1.0 if sigma is None else sigma**2
+    _check_covariances(estimate, 1.0 if sigma is None else sigma**2)
+
+
+def _check_covariances(estimate: Estimate, scale: float) -> None:
+    """The covariance matrices must be those of theta, where the search ended."""
+    theta = estimate.theta
+    if not _close(estimate.optimum.theta, theta):
+        raise FileError("the optimum lies at another theta than the estimate")
     for own, term, psi in zip(
         theta_slices(estimate), estimate.terms, estimate.covariances, strict=True
     ):
-        expected = scale * structure_of(term).psi(estimate.theta[own])
-        room = CLOSE * max(float(np.abs(expected).max(initial=0.0)), 1e-300)
-        if not np.all(np.abs(psi - expected) <= room):
+        if not _close(psi, scale * structure_of(term).psi(theta[own])):
             raise FileError(f"the covariance matrix of ({term.label}) is not that of theta")
+
+
+def check_generalised(estimate: GeneralisedEstimate) -> None:
+    """What holds of any estimate, and predictors must be those of coefficients and modes."""
+    check_estimate(estimate)
+    if np.isnan(estimate.predictors).any():
+        raise FileError("the linear predictors have missing values")
+    places = [part.predictor for part in estimate.components]
+    for part in estimate.components:
+        spec = part.specification
+        if spec is None or places.count(part.predictor) > 1 or part.response is not None:
+            continue
+        columns = [spec.names.index(name) for name in part.names]
+        eta = spec.X[:, columns] @ estimate.coefficients[part.coefficients]
+        eta = eta if spec.offset is None else eta + spec.offset
+        for place in range(part.terms.start, part.terms.stop):
+            term = estimate.terms[place]
+            codes = estimate.factors[term.factor].codes
+            eta = eta + np.sum(term.z * estimate.modes[place][codes], axis=1)
+        if not _close(estimate.predictors[part.predictor], eta):
+            raise FileError(f"the linear predictor of {part.name} is not that of its coefficients")
+
+
+def _close(found: NDArray[np.float64], expected: NDArray[np.float64]) -> bool:
+    room = CLOSE * max(float(np.abs(expected).max(initial=0.0)), 1e-300)
+    return bool(np.all(np.abs(found - expected) <= room))
 
 
 def composition(parts: Any, family: Family, **fields: Any) -> Composition:

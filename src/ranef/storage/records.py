@@ -19,8 +19,9 @@ from ranef.design.terms import GroupingFactor, RandomTerm
 from ranef.models.records import GeneralisedEstimate, LinearEstimate
 from ranef.solve.optimum import Face, Optimum
 from ranef.storage.checks import (
-    check_estimate,
     check_factor,
+    check_generalised,
+    check_linear,
     check_optimum,
     check_specification,
     check_term,
@@ -72,10 +73,10 @@ register(
 )
 register_all(families.Family, families, "family")
 register_all(priors.Prior, priors, "prior")
-register(LinearEstimate, shapes=ESTIMATE | LINEAR, check=check_estimate)
+register(LinearEstimate, shapes=ESTIMATE | LINEAR, check=check_linear)
 register(
     GeneralisedEstimate,
     shapes=ESTIMATE | GENERALISED,
     derived={"composition": composition},
-    check=check_estimate,
+    check=check_generalised,
 )

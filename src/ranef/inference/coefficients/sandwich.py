@@ -103,7 +103,13 @@ def score_sandwich(
     hessian, free = generalised.joint_hessian(estimate)
     inverse = np.zeros_like(hessian)
     keep = np.ix_(free, free)
-    inverse[keep] = 2 * np.linalg.inv(hessian[keep])
+    try:
+        inverse[keep] = 2 * np.linalg.inv(hessian[keep])
+    except np.linalg.LinAlgError:
+        raise ModelError(
+            "the second derivatives of the likelihood are singular, so that no covariance of the "
+            "estimates can be made of them; fit a simpler model"
+        ) from None
     m = len(scores)
     factor = m / (m - 1) if kind == "CR1" else 1.0
     joint = factor * inverse @ (scores.T @ scores) @ inverse

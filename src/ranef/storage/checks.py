@@ -177,7 +177,8 @@ def check_generalised(estimate: GeneralisedEstimate) -> None:
     places = [part.predictor for part in estimate.components]
     for part in estimate.components:
         spec = part.specification
-        if spec is None or places.count(part.predictor) > 1 or part.response is not None:
+        own = spec is not None and set(part.names) <= set(spec.names)
+        if spec is None or not own or places.count(part.predictor) > 1:
             continue
         columns = [spec.names.index(name) for name in part.names]
         eta = spec.X[:, columns] @ estimate.coefficients[part.coefficients]

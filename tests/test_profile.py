@@ -758,3 +758,88 @@ def test_penalised_likelihood() -> None:
     curve = prof.curves[1]
     assert curve is not None
     assert curve.better < 1e-6
+
+
+# --- where a parameter loses its meaning on a face of another
+
+
+def correlation_interval(fit, **how):
+    table = ranef.profile(fit, parameters="corr", **how).confint()
+    return table.conf_low.tolist(), table.conf_high.tolist()
+
+
+@pytest.fixture(scope="module")
+def girls():
+    return ranef.data.load("Orthodont").query("Sex == 'Female'")
+
+
+def test_a_correlation_is_as_good_as_free_where_a_standard_deviation_may_be_zero(girls):
+    """For any correlation sd(age) -> 0 is there to be taken: the profile is bounded by its drop."""
+    fit = ranef.lmm("distance ~ age + (age | Subject)", girls, reml=False)
+    line = ranef.lmm("distance ~ age + (1 | Subject)", girls, reml=False)
+    drop = fit.loglik - line.loglik
+    assert drop == pytest.approx(1.7605636, abs=1e-6)
+    curve = ranef.profile(fit, parameters="corr")
+    table = curve.tidy()
+    assert curve.confint().conf_low[0] == -1.0
+    assert curve.confint().conf_high[0] == 1.0
+    assert (table.zeta**2 / 2).max() == pytest.approx(drop, abs=1e-4)
+    assert table.value.min() == -1.0
+    below = 2 * NormalDist().cdf(float(np.sqrt(2 * drop))) - 1  # the level that the drop stands for
+    low = curve.confint(below - 0.02).conf_low[0]
+    assert -0.9 < low < -0.7
+    assert fit.confint("profile", parameters="corr").conf_low[0] == -1.0
+    whole = ranef.profile(fit).confint()
+    assert whole[whole.parameter == "corr"].conf_low.iloc[0] == -1.0
+
+
+def test_by_a_dense_search_with_the_correlation_held(girls):
+    """Minus twice the log-likelihood at r = -0.95, minimised over both sds, sigma and beta."""
+    fit = ranef.lmm("distance ~ age + (age | Subject)", girls, reml=False)
+    age = girls.age.to_numpy(float)[:4]
+    X = np.column_stack([np.ones(4), age])
+    y = girls.distance.to_numpy(float).reshape(-1, 4)
+
+    def deviance(x):
+        a, b, s = np.exp(x)
+        psi = np.array([[a * a, -0.95 * a * b], [-0.95 * a * b, b * b]])
+        V = X @ psi @ X.T + s * s * np.eye(4)
+        W = np.linalg.inv(V)
+        beta = np.linalg.solve(X.T @ W @ X, X.T @ W @ y.mean(axis=0))
+        r = y - X @ beta
+        forms = np.einsum("ij,jk,ik->", r, W, r)
+        return len(y) * np.linalg.slogdet(2 * np.pi * V)[1] + forms
+
+    starts = [(0.5, b, -0.3) for b in (-8.0, -3.0, -2.0, -1.0)]
+    best = min(minimize(deviance, x, method="Nelder-Mead",
+               options={"maxiter": 4000, "fatol": 1e-10}).fun for x in starts)  # fmt: skip
+    drop = (best + 2 * fit.loglik) / 2
+    curve = ranef.profile(fit, parameters="corr").curves[0]
+    c = np.array([float(np.arcsin(-0.95))])
+    assert curve.at(c)[0][0] ** 2 / 2 == pytest.approx(drop, abs=2e-3)
+
+
+def test_the_same_by_reml_and_in_other_structures(girls):
+    fit = ranef.lmm("distance ~ age + (age | Subject)", girls)
+    assert correlation_interval(fit, criterion="reml") == ([-1.0], [1.0])
+    two = ranef.lmm("distance ~ age + cs(1 + age | Subject)", girls, reml=False)
+    low, high = correlation_interval(two)
+    assert (low[0], high[0]) == (-1.0, 1.0)
+
+
+def test_three_effects_and_a_generalised_model():
+    rng = np.random.default_rng(4)
+    g, t = np.repeat(np.arange(12), 6), np.tile(np.arange(6.0), 12)
+    y = rng.normal(size=72) + 0.5 * rng.normal(size=12)[g] + 0.1 * rng.normal(size=12)[g] * t
+    data = pd.DataFrame({"g": g, "t": t, "y": y, "n": rng.poisson(np.exp(0.3 + 0.3 * y))})
+    fit = ranef.lmm("y ~ t + (1 + t + I(t^2) | g)", data, reml=False)
+    assert correlation_interval(fit) == ([-1.0] * 3, [1.0] * 3)
+    fit = ranef.glmm("n ~ t + (t | g)", data, family="poisson")
+    assert correlation_interval(fit) == ([-1.0], [1.0])
+
+
+def test_a_correlation_whose_standard_deviations_are_far_from_zero_stays():
+    fit = ranef.lmm("Reaction ~ Days + (Days | Subject)", ranef.data.load("sleepstudy"))
+    low, high = correlation_interval(fit)
+    assert low[0] == pytest.approx(-0.4815, abs=1e-4)  # lme4 1.1-31
+    assert high[0] == pytest.approx(0.6850, abs=1e-4)

@@ -12,9 +12,11 @@ namespace ranef {
 
 namespace {
 
-constexpr double negligible = -60; // log of a term beside the largest
-constexpr size_t most = 200000;    // terms: where nu is near 0 a mean up to some 4,000
-constexpr double large = 1000;     // from here on differences of log j! by Stirling
+constexpr double negligible = -60;             // log of a term beside the largest
+constexpr size_t most = 200000;                // terms: where nu is near 0 a mean up to some 4,000
+constexpr double narrowest = -15, widest = 40; // of log(1 / nu)
+constexpr double smallest = -700;              // of log E(y)
+constexpr double large = 1000;                 // from here on differences of log j! by Stirling
 
 // The distribution at (theta, nu): counts, -log y! and weights around the largest
 // term. Wide distributions take every `stride`-th count, which by Poisson's summation
@@ -158,15 +160,17 @@ double solve(double log_mu, double nu) {
     for (int i = 0; i < 200; ++i) {
         const Distribution at(theta, nu);
         const double mean = at.mean(), slope = at.variance() / mean;
-        if (at.valid() && !(mean > 0)) return log_mu; // E(y) is below the smallest double
-        const double gap = at.valid() ? std::log(mean) - log_mu : infinity;
+        if (log_mu < smallest) return log_mu; // E(y) is below the smallest double
+        const double below = mean > 0 ? std::log(mean) - log_mu : -infinity;
+        const double gap = at.valid() ? below : infinity;
         (gap > 0 ? high : low) = theta;
         const double most = std::max(1.0, nu);
         double step = at.valid() && slope > 0 ? -gap / slope : (gap > 0 ? -most : most);
         step = std::min(std::max(step, -most), most);
-        double next = theta + step;
-        if (!(next >= low && next <= high)) next = low + (high - low) / 2;
         // Newton's error after a step is its square
+        if (std::fabs(step) <= 1e-9) return theta + step;
+        double next = theta + step;
+        if (!(next > low && next < high)) next = low + (high - low) / 2;
         if (std::fabs(next - theta) <= 1e-9) return next;
         theta = next;
     }
@@ -201,7 +205,7 @@ struct Conway : Plain {
 
     template <class T>
     Natural<T> natural(const T* eta) const {
-        const T log_mu = log_mean(link, eta[0]), nu = exp(-eta[1]);
+        const T log_mu = log_mean(link, eta[0]), nu = shape(eta[1]);
         const double theta = solve(log_mu.value(), nu.value());
         const Distribution at(theta, nu.value());
         if (!at.valid()) return {T(-infinity), nu, T(infinity)};
@@ -211,6 +215,15 @@ struct Conway : Plain {
             for (int i = 0; i < T::order; ++i)
                 t -= refined(compose(mean, t, nu) - exp(log_mu), mean);
         return {t, nu, compose(at.cumulants(), t, nu)};
+    }
+
+    // nu, no farther than where the distribution is that of its limit to all digits: two
+    // neighbouring counts, and the geometric one.
+    template <class T>
+    static T shape(const T& log_inverse_nu) {
+        const double at = log_inverse_nu.value();
+        if (at < narrowest) return T(std::exp(-narrowest));
+        return at > widest ? T(std::exp(-widest)) : exp(-log_inverse_nu);
     }
 
     // One step of Newton's method in jets: each makes one order of derivatives right.

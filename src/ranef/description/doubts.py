@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from ranef.derivatives.quadrature_step import LaplaceError, laplace_error
 from ranef.description.convergence import warn_unless_proved
 from ranef.errors import ConvergenceWarning, DataWarning, warn
-from ranef.models.family_words import counts
+from ranef.models.family_words import counts, end_words, predictor_of
 from ranef.models.labels import coefficient_labels
 from ranef.models.records import CONDITIONAL, Estimate, as_generalised
 from ranef.solve import quadrature
@@ -67,10 +67,10 @@ def separation_concern(estimate: Estimate) -> str | None:
     one = len(named) == 1
     runs = f"{'a coefficient diverges' if one else 'coefficients diverge'}: {'; '.join(named)}."
     if not any(labels[k].component in SEPARABLE for k in estimate.runaway):
+        ends = dict.fromkeys(_end(estimate, k) for k in estimate.runaway)
         return (
-            f"{runs} The likelihood is highest at this limit, where the family becomes a simpler "
-            "one (without overdispersion the negative binomial is the Poisson). Use that family, "
-            "or give the coefficient a prior of its own, see ranef.priors."
+            f"{runs} The likelihood is highest at this limit, where {'; '.join(ends)}, or give the "
+            "coefficient a prior of its own, see ranef.priors."
         )
     return (
         f"{runs} The data show separation "
@@ -80,6 +80,15 @@ def separation_concern(estimate: Estimate) -> str | None:
         f"priors={{{_offer(estimate)}}}; or leave the column out, or join "
         "categories that hold only one outcome."
     )
+
+
+def _end(estimate: Estimate, coefficient: int) -> str:
+    """What the family is at the end to which a coefficient of a dispersion or shape runs."""
+    part = next(
+        c for c in estimate.components if c.coefficients.start <= coefficient < c.coefficients.stop
+    )
+    sign = 1 if estimate.coefficients[coefficient] > 0 else -1
+    return end_words(estimate.family, predictor_of(estimate, part).label, sign)
 
 
 def doubt(estimate: Estimate) -> str | None:

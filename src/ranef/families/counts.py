@@ -25,6 +25,8 @@ Floats = NDArray[np.float64]
 PHI = (Predictor("dispersion", "log", "phi"),)
 LIMITS = (1e-3, 1e4)
 WIDE = 150.0
+NU_ENDS = (-15.0, 40.0)
+"""Of log(1 / nu): beyond them the distribution is that of its limit, as the core takes it."""
 
 
 def by_inversion(
@@ -225,7 +227,7 @@ class ConwayMaxwellPoisson(Count):
         return np.asarray(-(self.inverse_link(etas[0]) ** 2) / derivative)
 
     def _simulate(self, rng: np.random.Generator, etas: Floats, extra: ArrayLike | None) -> Floats:
-        mu, nu = self.inverse_link(etas[0]), np.exp(-etas[1])
+        mu, nu = self.inverse_link(etas[0]), np.exp(-np.clip(etas[1], *NU_ENDS))
         zeros = np.zeros(mu.size)
         mass = compois_log(mu, etas[1], zeros, 0)[0]
         theta = compois_log(mu, etas[1], zeros + 1, 0)[0] - mass

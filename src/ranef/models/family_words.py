@@ -15,6 +15,7 @@ __all__ = [
     "approximation",
     "counts",
     "criterion",
+    "end_words",
     "exact",
     "for_all",
     "link_of",
@@ -51,6 +52,50 @@ VARIANCES = {
     "beta": "Var(y) = mu (1 - mu) / (1 + phi); a larger phi is less variance",
     "ordbeta": "Var(y) = mu (1 - mu) / (1 + phi) between 0 and 1; a larger phi is less variance",
 }
+
+ENDS = {
+    ("nbinom1", "phi", -1): "without overdispersion the negative binomial is the Poisson",
+    ("nbinom2", "phi", 1): "without overdispersion the negative binomial is the Poisson",
+    ("compois", "1 / nu", 1): (
+        "with all the overdispersion that it has the Conway-Maxwell-Poisson is the geometric, "
+        "the nbinom2 with phi = 1; a negative binomial may have more"
+    ),
+    ("compois", "1 / nu", -1): "only the two counts beside the mean are left",
+    ("genpois", "phi", -1): "hardly any variance is left",
+    ("betabinomial", "phi", 1): "without overdispersion the beta-binomial is the binomial",
+    ("t", "df", 1): "with infinite df the t is the normal",
+    ("tweedie", "p", -1): "with p = 1 the Tweedie is a scaled Poisson",
+    ("tweedie", "p", 1): "with p = 2 the Tweedie is the gamma",
+    ("ordbeta", "cut 1", -1): "no response is 0: without 0 and 1 it is the beta",
+    ("ordbeta", "cut 2 - cut 1", 1): "no response is 1: without 0 and 1 it is the beta",
+}
+"""What a family becomes at an end of a dispersion or shape on the scale of its link."""
+
+PRECISIONS = ("beta", "ordbeta", "betabinomial", "nbinom2")
+"""Families whose phi is a precision: more of it is less variance."""
+
+SIMPLER = ("nbinom1", "nbinom2", "betabinomial", "t", "tweedie", "ordbeta")
+"""Families that become others at their ends."""
+
+
+def end_words(family: Family, label: str, sign: int) -> str:
+    """Say what a family is at an end of its dispersion or shape, and what to use.
+
+    Examples
+    --------
+    >>> from ranef.families import family
+    >>> end_words(family("compois"), "1 / nu", -1)
+    'only the two counts beside the mean are left. Use another family'
+    """
+    base = _base(family)
+    words = ENDS.get((base, label, sign))
+    if words is not None:
+        which = "that family" if base in SIMPLER else "another family"
+        return f"{words}. Use {which}"
+    none = 1 if label == "phi" and base in PRECISIONS else -1
+    if sign == none:
+        return "the model reproduces the response without variance. Look for what makes it do so"
+    return "the variance has no limit. Use another family"
 
 
 def approximation(estimate: Estimate) -> str:

@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 from ranef.covariance import structure_of
 from ranef.covariance.factor import square_root
 from ranef.derivatives import linear
+from ranef.errors import ModelError
 from ranef.inference.coefficients.covariance import joint_covariance
 from ranef.inference.coefficients.parameters import ParameterCovariance
 from ranef.inference.draws.simulation import DrawnParameters, drawn_theta
 from ranef.inference.effects.posterior import effect_posterior
-from ranef.inference.rows.uncertainty import mode_derivatives
+from ranef.inference.rows.uncertainty import loose_shapes, mode_derivatives
 from ranef.models.records import GeneralisedEstimate, LinearEstimate
 
 __all__ = ["GeneralisedDraw", "generalised_draws", "linear_draws"]
@@ -78,7 +79,16 @@ def generalised_draws(
     estimate: GeneralisedEstimate,
 ) -> Callable[[np.random.Generator], GeneralisedDraw]:
     """Return a function that draws coefficients and theta from their joint distribution."""
-    root = square_root(joint_covariance(estimate))
+    covariance = joint_covariance(estimate).copy()
+    if np.isnan(covariance).any():
+        raise ModelError(
+            "the parameters cannot be drawn: their estimates have no covariance matrix, since the "
+            "matrix of second derivatives is not positive definite. parameters='fixed' draws "
+            "responses at the estimates"
+        )
+    held = np.flatnonzero(loose_shapes(estimate, covariance))
+    covariance[held] = covariance[:, held] = 0.0
+    root = square_root(covariance)
     moved = mode_derivatives(estimate)
     P = len(estimate.coefficients)
 

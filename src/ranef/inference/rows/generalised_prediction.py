@@ -21,6 +21,7 @@ from ranef.inference.rows.uncertainty import (
     error_variance,
     expectation_gradient,
     linear_predictors,
+    loose_shapes,
     random_variance,
 )
 from ranef.models.records import GeneralisedEstimate
@@ -238,18 +239,19 @@ def _through_link(
     weights[a] = 1.0
     error = np.sqrt(np.maximum(error_variance(estimate, parts, weights, conditional), 0.0))
     half = _reach(conf_level) * error
-    return Prediction(
-        link.inverse(etas[a]),
-        np.abs(link.first(etas[a])) * error,
-        link.inverse(etas[a] - half),
-        link.inverse(etas[a] + half),
-    )
+    with np.errstate(over="ignore"):  # an end at infinity is one
+        return Prediction(
+            link.inverse(etas[a]),
+            np.abs(link.first(etas[a])) * error,
+            link.inverse(etas[a] - half),
+            link.inverse(etas[a] + half),
+        )
 
 
 def _carried_back(value: Floats, error: Floats, scale: str, conf_level: float) -> Prediction:
     """Intervals on the scale of a link, carried back."""
     link = LINKS[scale]
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         centre = link.function(value)
         half = _reach(conf_level) * error / link.first(centre)
         low, high = link.inverse(centre - half), link.inverse(centre + half)
@@ -304,6 +306,9 @@ def _new(
     if draws < 100:
         raise ModelError(f"draws must be 100 or more to give quantiles, not {draws}")
     generator = np.random.default_rng(0) if rng is None else rng
+    if np.isnan(joint_covariance(estimate)).any():
+        none = np.full(rows.n, np.nan)  # how well the predictors are known, nobody knows
+        return none, none, none
     if kind == "population":
         parts = tuple(replace(p, random=_unseen(p)) for p in parts)
     random = kind != "typical"
@@ -348,4 +353,8 @@ def _error_roots(estimate: GeneralisedEstimate, parts: Parts, random: bool) -> F
         for b in range(a):
             own = covariance[:, a, a] + covariance[:, b, b]
             covariance[:, a, b] = covariance[:, b, a] = (variance(a, b) - own) / 2
+    loose = loose_shapes(estimate, joint_covariance(estimate))
+    for a, part in enumerate(parts):
+        if loose[part.columns].any():
+            covariance[:, a] = covariance[:, :, a] = 0.0
     return square_root(covariance)

@@ -26,6 +26,7 @@ __all__ = [
     "expectation_gradient",
     "gradient",
     "linear_predictors",
+    "loose_shapes",
     "mode_derivatives",
     "random_variance",
     "random_variance_gradient",
@@ -33,6 +34,27 @@ __all__ = [
 
 Floats = NDArray[np.float64]
 Parts = Sequence[LinearPart]
+
+LOOSE = 9.0
+"""Variance, on the scale of a logarithm: a factor of 20 for each standard error."""
+
+
+def loose_shapes(estimate: GeneralisedEstimate, covariance: Floats) -> NDArray[np.bool_]:
+    """Which coefficients (P,) belong to a dispersion or shape that the data leave open.
+
+    At an end of its family's range, where the likelihood is flat, the normal distribution of
+    a shape's estimate reaches as far into what the data exclude as into what they do not; to be
+    drawn from it is worse than to be held at the estimate.
+    """
+    out = np.zeros(len(estimate.coefficients), dtype=np.bool_)
+    for part in estimate.components:
+        if part.name in ("conditional", "zero", "threshold"):
+            continue
+        own = np.arange(part.coefficients.start, part.coefficients.stop)
+        out[own] = np.isin(own, estimate.runaway)
+        if part.specification is None:
+            out[own] |= np.diag(covariance)[own] > LOOSE
+    return out
 
 
 def linear_predictors(estimate: Estimate, parts: Parts, conditional: bool) -> Floats:

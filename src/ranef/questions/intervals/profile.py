@@ -111,8 +111,10 @@ def profile(
     at = type(fit)(at_criterion(fit.estimate, reml), fit.frame)
     profiled = tuple(at.parameters[k] for k in places)
 
+    count = len(profiled) + len(numbers.companions(at.inference, profiled))
+
     def each(curves: Iterable[Curve | None]) -> Iterable[Curve | None]:
-        return arriving(curves, len(profiled), "profiling", progress, unit=" parameters")
+        return arriving(curves, count, "profiling", progress, unit=" parameters")
 
     curves = numbers.profile(at.inference, profiled, level, n_jobs=n_jobs, each=each)
     result = Profile(fit, at.criterion, level, profiled, curves)

@@ -11,7 +11,7 @@ comes with the exact slope of zeta.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from math import isfinite, isnan, prod, sqrt
 from statistics import NormalDist
@@ -21,13 +21,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranef.derivatives.profiled import Evaluation, Slice
-from ranef.inference.coefficients.parameter_list import ModelParameter
+from ranef.inference.coefficients.parameter_list import ModelParameter, model_parameters
 from ranef.inference.coefficients.wald import quantile
 from ranef.inference.protocol import Inference
 from ranef.solve.charts import Reading
 from ranef.solve.resources import available_cores, in_threads
 
-__all__ = ["Curve", "calibrated_reach", "normal_reach", "profile", "trace"]
+__all__ = ["Curve", "calibrated_reach", "companions", "normal_reach", "profile", "trace"]
 
 Floats = NDArray[np.float64]
 
@@ -70,6 +70,10 @@ class Curve:
     evaluations : int
     better : float
         How far the criterion fell below that of the fit, 0 if nowhere.
+    limits : pair of float
+        Coordinates where the parameter's own range ends.
+    bounds : pair of float
+        Its values there.
     """
 
     c: Floats
@@ -81,6 +85,8 @@ class Curve:
     reading: Reading
     evaluations: int
     better: float
+    limits: tuple[float, float] = (-np.inf, np.inf)
+    bounds: tuple[float, float] = (-np.inf, np.inf)
 
     @property
     def slope_at_estimate(self) -> float:
@@ -122,6 +128,40 @@ class Curve:
         return (
             self.low if np.isnan(low) else self.reading(low),
             self.high if np.isnan(high) else self.reading(high),
+        )
+
+    def capped(self, most: float) -> Curve:
+        """Let abs(zeta) be no more than `most`, from where it is on to the ends of the range.
+
+        The criterion is nowhere higher than where the parameter has no meaning, as has a
+        correlation where a standard deviation is zero.
+        """
+        out = self
+        for sign in (-1, 1):
+            out = out._capped(sign, most)
+        return out
+
+    def _capped(self, sign: int, most: float) -> Curve:
+        side = 0 if sign < 0 else -1
+        if not abs(float(self.zeta[side])) > most:
+            return self
+        c = self.solve(sign * most)
+        inside = sign * self.zeta < most
+        end = self.limits[side]
+        step = 1e-6 * max(abs(float(self.c[side]) - c), 1e-12)
+        slope = float(self.at(np.array([c]))[1][0])
+        nodes = [(c, sign * most, slope), (c + sign * step, sign * (most + slope * step), 0.0)]
+        if np.isfinite(end):
+            nodes.append((end, nodes[-1][1], 0.0))
+        added = np.array(nodes[::sign]).T
+        kept = np.array([self.c[inside], self.zeta[inside], self.slope[inside]])
+        joined = np.hstack([added, kept] if sign < 0 else [kept, added])
+        value = np.array([self.reading(x) for x in joined[0]])
+        if np.isfinite(end):
+            value[side] = self.bounds[side]
+        low, high = (self.bounds[0], self.high) if sign < 0 else (self.low, self.bounds[1])
+        return replace(
+            self, c=joined[0], value=value, zeta=joined[1], slope=joined[2], low=low, high=high
         )
 
     def solve(self, zeta: float) -> float:
@@ -193,7 +233,7 @@ def profile(
     n_jobs : int or None
         Threads over the parameters, of tables that are worth it; the answer is the same.
     each : callable
-        Is handed the curves as they come, to show progress.
+        Is handed the curves as they come, those of the `companions` last, to show progress.
 
     Returns
     -------
@@ -202,15 +242,64 @@ def profile(
         the optimum, or a function of several coordinates.
     """
     reach = normal_reach(conf_level)
+    every = [p for p in model_parameters(model.estimate) if p.kind == "sd"]
+    asked = [*parameters, *companions(model, parameters)]
 
     def one(parameter: ModelParameter) -> Curve | None:
         slice_ = model.profile_slice(parameter)
         return None if slice_ is None else trace(slice_, reach)
 
-    jobs = min(available_cores(n_jobs), len(parameters))
+    jobs = min(available_cores(n_jobs), len(asked))
     if model.estimate.specification.n < WORTH_THREADS:
         jobs = 1
-    return tuple(each(in_threads(one, parameters, jobs)))
+    curves = list(each(in_threads(one, asked, jobs)))
+    return tuple(
+        _with_faces(parameter, curve, asked, curves, every)
+        for parameter, curve in zip(parameters, curves, strict=False)
+    )
+
+
+def companions(model: Inference, parameters: Sequence[ModelParameter]) -> list[ModelParameter]:
+    """What is profiled beside them: standard deviations at whose zero one has no meaning."""
+    every = [p for p in model_parameters(model.estimate) if p.kind == "sd"]
+    labels = {p.label for p in parameters}
+    needed = [sd for sd in every if any(_gives_meaning(sd, p, every) for p in parameters)]
+    return [sd for sd in needed if sd.label not in labels]
+
+
+def _gives_meaning(
+    sd: ModelParameter, parameter: ModelParameter, every: Sequence[ModelParameter]
+) -> bool:
+    """Whether a parameter of a random term has no meaning where a standard deviation is zero.
+
+    A correlation of two columns needs both; what all columns share needs all but one
+    of them to vary, so that it loses its meaning with one of two, or with the only one.
+    """
+    if parameter.random is None or parameter.random != sd.random or parameter.kind == "sd":
+        return False
+    assert parameter.held is not None
+    assert sd.held is not None
+    if parameter.held.columns and sd.held.columns:
+        return bool(set(sd.held.columns) & set(parameter.held.columns))
+    return sum(p.random == sd.random for p in every) <= 2
+
+
+def _with_faces(
+    parameter: ModelParameter,
+    curve: Curve | None,
+    asked: Sequence[ModelParameter],
+    curves: Sequence[Curve | None],
+    every: Sequence[ModelParameter],
+) -> Curve | None:
+    """Bound a curve by what the criterion is where the parameter has no meaning."""
+    if curve is None:
+        return None
+    for sd, at in zip(asked, curves, strict=True):
+        if at is None or sd.kind != "sd" or not _gives_meaning(sd, parameter, every):
+            continue
+        if at.low == 0.0 and at.value[0] == 0.0:
+            curve = curve.capped(abs(float(at.zeta[0])))
+    return curve
 
 
 @dataclass(frozen=True, eq=False)
@@ -398,6 +487,10 @@ def trace(slice_: Slice, reach: float) -> Curve:
     down, low = side.go(-1, up)
     points = [*reversed(down), centre, *up]
     ends = (low, high)
+    bounds = (
+        side._end(-1, slice_.ends[0] if isfinite(slice_.ends[0]) else -np.inf),
+        side._end(1, slice_.ends[1] if isfinite(slice_.ends[1]) else np.inf),
+    )
     curve = _curve(slice_, points, centre, ends, bend, path.evaluations)
     for wanted in (-reach, -USUAL, USUAL, reach):
         count = len(points)
@@ -405,7 +498,7 @@ def trace(slice_: Slice, reach: float) -> Curve:
             points = _refined(path, curve, points, wanted, C)
         if len(points) > count:
             curve = _curve(slice_, points, centre, ends, bend, path.evaluations)
-    return curve
+    return replace(curve, limits=slice_.ends, bounds=bounds)
 
 
 def _refined(

@@ -1,0 +1,189 @@
+"""Every family at the ends of its dispersion: densities, draws, predictions and words.
+
+Right by algebra: the limits of the families. The Conway-Maxwell-Poisson is geometric at one end
+(the nbinom2 with phi = 1) and has the two counts beside the mean at the other; the negative
+binomial becomes the Poisson, the beta-binomial the binomial, the t the normal.
+"""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+import ranef
+from ranef.errors import ConvergenceWarning, ModelError
+from ranef.families import ConwayMaxwellPoisson, family
+
+GROUP = np.repeat(np.arange(20), 10)
+NEW = {"g": ["new"]}
+
+
+def fitted(y, name, formula="y ~ 1 + (1 | g)", **columns):
+    """A fit, and what it warns of; nothing else warns, nor does what is asked of it later."""
+    data = pd.DataFrame({"g": columns.pop("g", GROUP), "y": y, **columns})
+    with warnings.catch_warnings(record=True) as heard:
+        warnings.simplefilter("always")
+        fit = ranef.glmm(formula, data, family=name)
+    assert {w.category for w in heard} <= {ConvergenceWarning}
+    return fit, " ".join(str(w.message) for w in heard)
+
+
+# --- densities
+
+
+@pytest.mark.parametrize("mu", [0.3, 0.999, 1.0001, 2.0137, 2.5, 2.999, 7.25])
+@pytest.mark.parametrize("end", [-5.0, -6.0, -8.0, -10.0, -15.0, -27.0, -700.0])
+def test_narrow_conway_maxwell_poisson_has_the_two_counts_beside_its_mean(mu, end):
+    y = np.arange(12.0)
+    etas = np.array([np.full(12, np.log(mu)), np.full(12, end)])
+    p = np.exp(ConwayMaxwellPoisson().log_density(y, etas))
+    assert p.sum() == pytest.approx(1, abs=1e-8)
+    assert p @ y == pytest.approx(mu, abs=1e-6)
+    if end <= -6:
+        low = np.floor(mu)
+        assert p[int(low)] == pytest.approx(1 - (mu - low), abs=2e-3)
+        variance = ConwayMaxwellPoisson().variance(etas[:, :1])
+        assert variance[0] == pytest.approx((mu - low) * (1 + low - mu), rel=0.05)
+
+
+@pytest.mark.parametrize("end", [12.0, 20.0, 40.0, 700.0])
+def test_wide_conway_maxwell_poisson_is_geometric(end):
+    y = np.arange(40.0)
+    etas = np.array([np.full(40, np.log(2.0)), np.full(40, end)])
+    p = ConwayMaxwellPoisson().log_density(y, etas)
+    np.testing.assert_allclose(p, stats.geom(1 / 3, loc=-1).logpmf(y), atol=1e-3)
+    assert ConwayMaxwellPoisson().variance(etas[:, :1])[0] == pytest.approx(6.0, rel=1e-3)
+
+
+@pytest.mark.parametrize("end", [-700.0, -27.0, -6.0, 20.0, 700.0])
+def test_draws_at_the_ends_have_the_moments(end):
+    etas = np.array([np.full(20_000, np.log(2.4)), np.full(20_000, end)])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        y = ConwayMaxwellPoisson().simulate(np.random.default_rng(1), etas)
+        variance = ConwayMaxwellPoisson().variance(etas[:, :1])[0]
+    assert y.mean() == pytest.approx(2.4, abs=4 * np.sqrt(variance / 20_000))
+    assert y.var() == pytest.approx(variance, rel=0.1)
+
+
+# --- predictions
+
+
+def poisson(rng, u):
+    return rng.poisson(np.exp(1 + u))
+
+
+def under(rng, u):
+    return np.floor(np.exp(1.2 + 0.2 * u)) + (rng.random(200) < 0.5)
+
+
+def over(rng, u):
+    return rng.negative_binomial(0.5, 0.2, 200)
+
+
+ENDS = {
+    ("nbinom2", poisson): "without overdispersion the negative binomial is the Poisson. Use that",
+    ("nbinom1", poisson): "without overdispersion the negative binomial is the Poisson. Use that",
+    ("nbinom2", under): "is the Poisson",
+    ("nbinom1", under): "is the Poisson",
+    ("compois", over): "the Conway-Maxwell-Poisson is the geometric, the nbinom2 with phi = 1",
+    ("compois", under): "only the two counts beside the mean are left. Use another family",
+}
+
+
+@pytest.mark.parametrize(("name", "made"), ENDS)
+def test_intervals_of_new_counts_at_the_ends_are_those_of_the_draws(name, made):
+    rng = np.random.default_rng(3)
+    u = 0.3 * rng.normal(size=20)[GROUP]
+    fit, words = fitted(made(rng, u), name)
+    assert ENDS[name, made] in words
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        drawn = fit.simulate(4000, rng=1, new=NEW).to_numpy()
+        uncertain = fit.simulate(1000, rng=2, new=NEW, parameters="draw").to_numpy()
+        for kind in ("typical", "population", "conditional"):
+            said = fit.predict(NEW, kind=kind, conf_level=0.9, interval="new")
+            ends = np.quantile(drawn, [0.05, 0.95])
+            assert np.abs(said[["conf_low", "conf_high"]].to_numpy()[0] - ends).max() <= 1
+        fit.predict(NEW, kind="typical", type="dispersion", conf_level=0.9)
+    assert np.abs(np.quantile(uncertain, [0.05, 0.95]) - ends).max() <= 1
+    assert uncertain.mean() == pytest.approx(drawn.mean(), rel=0.1)
+
+
+def test_the_overdispersed_limit_is_the_geometric_distribution():
+    rng = np.random.default_rng(2)
+    g = np.repeat(np.arange(15), 12)
+    y = rng.negative_binomial(0.5, 0.2, 180)
+    fit, _ = fitted(y, "compois", g=g)
+    data = pd.DataFrame({"g": g, "y": y})
+    geometric = ranef.glmm(
+        "y ~ 1 + (1 | g)", data, family="nbinom2", fixed={"dispersion: (Intercept)": 0.0}
+    )
+    assert fit.loglik == pytest.approx(geometric.loglik, abs=1e-4)
+    how = {"kind": "typical", "conf_level": 0.9, "interval": "new"}
+    bounds = ["conf_low", "conf_high"]
+    np.testing.assert_allclose(
+        fit.predict(NEW, **how)[bounds], geometric.predict(NEW, **how)[bounds], atol=1
+    )
+
+
+OTHERS = {
+    "t": (lambda rng, u: rng.normal(size=200) + u, "with infinite df the t is the normal"),
+    "ordbeta": (lambda rng, u: rng.beta(2, 3, 200), "without 0 and 1 it is the beta"),
+    "truncated_nbinom2": (lambda rng, u: 1 + rng.poisson(1.0, 200), "is the Poisson"),
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_other_families_at_their_ends(name):
+    make, words = OTHERS[name]
+    rng = np.random.default_rng(7)
+    fit, said = fitted(make(rng, 0.3 * rng.normal(size=20)[GROUP]), name)
+    if not fit.estimate.runaway:
+        pytest.skip("the data do not lead to the end")
+    assert words in said
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        drawn = fit.simulate(4000, rng=1, new=NEW).to_numpy()
+        said = fit.predict(NEW, kind="population", conf_level=0.9, interval="new")
+    wide = np.diff(np.quantile(drawn, [0.05, 0.95]))[0]
+    assert said.conf_high[0] - said.conf_low[0] == pytest.approx(wide, rel=0.25, abs=1)
+
+
+@pytest.mark.parametrize(
+    ("name", "label", "sign", "words"),
+    [
+        ("nbinom2", "phi", 1, "is the Poisson. Use that family"),
+        ("nbinom2", "phi", -1, "the variance has no limit"),
+        ("nbinom1", "phi", -1, "is the Poisson. Use that family"),
+        ("compois", "1 / nu", 1, "the geometric"),
+        ("betabinomial", "phi", 1, "the beta-binomial is the binomial"),
+        ("gaussian", "sigma", -1, "reproduces the response without variance"),
+        ("Gamma", "sigma", -1, "reproduces the response without variance"),
+        ("beta", "phi", 1, "reproduces the response without variance"),
+        ("inverse.gaussian", "phi", -1, "reproduces the response without variance"),
+        ("tweedie", "p", 1, "the gamma"),
+    ],
+)
+def test_words_of_the_ends(name, label, sign, words):
+    from ranef.models.family_words import end_words
+
+    assert words in end_words(family(name), label, sign)
+
+
+def test_estimates_without_a_covariance_have_no_interval_and_no_raw_error():
+    rng = np.random.default_rng(3)
+    y = np.where(rng.random(200) < 0.02, 3, 2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        fit = ranef.glmm("y ~ 1 + (1 | g)", pd.DataFrame({"g": GROUP, "y": y}), family="compois")
+    if not np.isnan(fit.inference.prediction_parameters()[1]).any():
+        pytest.skip("the data give a covariance")
+    said = fit.predict(NEW, kind="typical", conf_level=0.9, interval="new")
+    assert np.isnan(said.conf_low[0])
+    with pytest.raises(ModelError, match="no covariance matrix"):
+        fit.simulate(5, rng=1, parameters="draw")

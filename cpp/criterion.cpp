@@ -56,6 +56,7 @@ Criterion::Criterion(const Blocks& blocks, bool reml, int threads, bool known_sc
     tail_ = make_tail(b_, threads_);
     Qy_.resize(N);
     x_.resize(N);
+    half_.resize(N);
     beta_.resize(b_.p);
     C_.resize(static_cast<size_t>(b_.p) * b_.p);
     R_XX_.resize(C_.size());
@@ -291,9 +292,23 @@ void Criterion::scale_vector(const double* in, double* out) const {
     for (int e = b_.T; e < b_.order(); ++e) out[e] = in[e];
 }
 
+double Criterion::at_point(const double* phi) {
+    if (known_ && std::equal(phi_.begin(), phi_.end(), phi)) return value_;
+    value_ = factorise(phi);
+    known_ = true;
+    return value_;
+}
+
+// After the tail has given its factor's place to the covariance; Q is still there.
+void Criterion::restore_factor() {
+    if (tail_->holds_factor()) return;
+    tail_->factorise(lambda_);
+    inverted_ = false;
+}
+
 double Criterion::factorise(const double* phi) {
     const int N = b_.order(), T = b_.T;
-    inverted_ = false;
+    inverted_ = solved_ = known_ = false;
     prepare(phi);
     const bool large = !b_.chain.empty() && b_.chain[0].panel.size() > 40000;
     for_chunks(b_.chunks, large ? threads_ : 1, [&](int c) { eliminate_chunk(c); });
@@ -315,11 +330,11 @@ double Criterion::factorise(const double* phi) {
         tail_->apply_kernels();
         kernel_times(b_, Qy_, 1, true);
     }
-    scale_vector(Qy_.data(), x_.data());
+    scale_vector(Qy_.data(), half_.data());
     if (!tail_->factorise(lambda_)) return infinity;
     tail_->add_log_determinant(reml_, logdet);
-    tail_->forward(1, x_.data());
-    r2_ = Qyy_ - inner(N, x_.data(), x_.data());
+    tail_->forward(1, half_.data());
+    r2_ = Qyy_ - inner(N, half_.data(), half_.data());
     logdet_ = logdet;
     if (known_scale_) return std::isfinite(logdet + r2_) ? logdet + r2_ : infinity;
     if (!(r2_ > 0) || !std::isfinite(logdet)) return infinity;
@@ -328,8 +343,11 @@ double Criterion::factorise(const double* phi) {
 
 // beta, tail modes and scores; C = (X'H^-1X)^-1.
 void Criterion::solve() {
+    if (solved_) return;
+    solved_ = true;
+    restore_factor();
     const int N = b_.order(), T = b_.T, p = b_.p;
-    Vector x = x_;
+    Vector x = half_;
     if (held_) std::fill(x.begin() + T, x.end(), 0.0);
     tail_->backward(1, x.data());
     std::copy(x.begin() + T, x.end(), beta_.begin());
@@ -373,6 +391,7 @@ void Criterion::solve() {
 // Y = S_TT^-1 S_TX, scaled back: the tail's modes of X's columns. Before S is inverted.
 void Criterion::fixed_modes() {
     const int T = b_.T, p = b_.p;
+    restore_factor();
     Y_ = tail_->fixed_modes();
     for (int t : b_.tail) {
         const Factor& f = b_.factors[t];
@@ -404,6 +423,7 @@ void Criterion::top_covariance(bool with_fixed) {
 
 // R, the covariance of the tail (and, with it, of X), from S.
 void Criterion::invert_tail(bool with_fixed) {
+    restore_factor();
     tail_->invert(with_fixed);
     tail_->scale_inverse(lambda_);
 }
@@ -776,6 +796,7 @@ void Criterion::differentiate(double* gradient, double* hessian) {
     Vector e(static_cast<size_t>(N) * K, 0.0);
     if (crossed) {
         // the tail's own columns, before S is overwritten
+        restore_factor();
         if (!reml_) fixed_modes();
         tail_->invert(reml_);
         tail_gradient(reml_);
@@ -1054,14 +1075,18 @@ void Criterion::second_order(double ratio, const Vector& gram) {
 }
 
 void Criterion::mode_covariances(int factor, bool with_fixed, double* out) {
-    const Vector phi = phi_;
-    factorise(phi.data());
     solve();
     top_covariance(with_fixed);
-    if (b_.T > 0) invert_tail(with_fixed);
+    if (b_.T > 0 && !(inverted_ && with_fixed == reml_)) {
+        invert_tail(with_fixed);
+        inverted_ = false;
+    }
     const Factor& f = b_.factors[factor];
     const int r = f.r;
-    if (any_kernel()) tail_->unapply_kernels(false);
+    if (any_kernel()) {
+        tail_->unapply_kernels(false);
+        inverted_ = false;
+    }
     if (f.depth < 0) {
         for (int l = 0; l < f.q; ++l)
             for (int a = 0; a < r; ++a)
@@ -1073,7 +1098,8 @@ void Criterion::mode_covariances(int factor, bool with_fixed, double* out) {
     for (int d = static_cast<int>(b_.chain.size()) - 1; d >= f.depth; --d) {
         const ChainBlock& c = b_.chain[d];
         post_[d].assign(static_cast<size_t>(c.q) * c.r * c.width, 0.0);
-        for (int k = 0; k < b_.chunks; ++k) descend<0>(d, k, false);
+        for_chunks(b_.chunks, c.panel.size() > 20000 ? threads_ : 1,
+                   [&](int k) { descend<0>(d, k, false); });
     }
     const ChainBlock& c = b_.chain[f.depth];
     for (int l = 0; l < f.q; ++l)
@@ -1085,9 +1111,9 @@ void Criterion::mode_covariances(int factor, bool with_fixed, double* out) {
 }
 
 std::vector<Vector> Criterion::fixed_scores() {
-    const Vector phi = phi_;
-    factorise(phi.data());
     solve();
+    restore_factor();
+    inverted_ = false;
     return sum_fixed_scores(level_fixed_scores(nullptr));
 }
 

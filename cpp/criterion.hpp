@@ -60,15 +60,24 @@ class Criterion final : public Objective {
   public:
     Criterion(const Blocks& blocks, bool reml, int threads, bool known_scale = false);
 
-    void use(const Response& response) { y_ = &response; }
+    void use(const Response& response) {
+        y_ = &response;
+        known_ = false;
+    }
     // Solve for the modes as if the fixed effects were zero.
-    void hold_fixed(bool hold) { held_ = hold; }
+    void hold_fixed(bool hold) {
+        held_ = hold;
+        solved_ = false;
+    }
     // What else depends on Psi, by factor (r, r): added to the derivative with
     // respect to it. Null for nothing.
     void add_gradient(const std::vector<Vector>* extra) { extra_ = extra; }
 
     // The deviance at phi; infinity where a factor breaks down.
     double factorise(const double* phi);
+    // The same; nothing is done where phi is that of last time. What follows may be asked in
+    // any order, as often as one likes: the factor is kept, or made again of its Schur complement.
+    double at_point(const double* phi);
     // Fixed effects, modes and scores at the last phi.
     void solve();
     // The same with the chain's modes and scores.
@@ -105,7 +114,6 @@ class Criterion final : public Objective {
     void mode_covariances(int factor, bool with_fixed, double* out);
     // After factorise(): covariances of the modes, of every pair of levels that
     // meet in a row, given beta or with beta's uncertainty (after solve() then).
-    // The factorisation is used up.
     void covariances(bool with_fixed);
     // (r, width): a level of the chain with itself, its ancestors and beta (the
     // leader of a tail: with itself only).
@@ -135,7 +143,7 @@ class Criterion final : public Objective {
     // After factorise(): sum over levels of (Z_l'H^-1X) by pairs:
     // out[factor] = (r, r, p, p): sum_l y_la y_le' with y_la = X'H^-1 z_la.
     std::vector<Vector> fixed_scores();
-    // After factorise(), which is used up; or where ready_at() the last phi. The c columns
+    // After factorise(); what the derivatives left there is used. The c columns
     // w_i of `products` are V_i Py (c = 1), or those of V_i H^-1 X C (c = p).
     Curvature curvature(const std::vector<Direction>& directions, bool of_fixed);
     // Whether the derivatives taken last left what curvature() makes for itself otherwise.
@@ -150,7 +158,6 @@ class Criterion final : public Objective {
     void squared_lengths(size_t rows, const std::vector<const int32_t*>& levels,
                          const std::vector<const double*>& z, const double* X, double* out);
     // The same through the inverse of the tail; returns the rows whose digits cancelled.
-    // The factorisation is used up.
     std::vector<size_t> sparse_forms(size_t rows, const std::vector<const int32_t*>& levels,
                                      const std::vector<const double*>& z, const double* X,
                                      double* out);
@@ -171,6 +178,7 @@ class Criterion final : public Objective {
     void descend_by_size(int depth, int chunk, bool derivatives);
     void fixed_modes();
     void top_covariance(bool with_fixed);
+    void restore_factor();
     void invert_tail(bool with_fixed);
     void invert();
     bool scalar_tail() const;
@@ -188,7 +196,9 @@ class Criterion final : public Objective {
     bool reml_;
     int threads_;
     bool known_scale_, held_ = false;
-    bool inverted_ = false; // the tail holds R
+    bool inverted_ = false; // the tail holds R as the derivatives leave it
+    bool solved_ = false, known_ = false;
+    double value_ = 0; // at phi_, where known_
     const std::vector<Vector>* extra_ = nullptr;
     double m_ = 0, r2_ = 0, logdet_ = 0;
     Vector phi_;
@@ -200,7 +210,7 @@ class Criterion final : public Objective {
     Vector tail_W_;
     // what the chain leaves: order T + p
     std::unique_ptr<Tail> tail_;
-    Vector Qy_, x_;
+    Vector Qy_, half_, x_; // L^-1 of the scaled Qy; the modes
     double Qyy_ = 0;
     Vector beta_, C_, R_XX_, Y_, c_;
     std::vector<Vector> chain_R_;

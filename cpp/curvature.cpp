@@ -41,8 +41,11 @@ Vector sandwich(int p, const Vector& F, const Vector& B) {
 Curvature Criterion::curvature(const std::vector<Direction>& directions, bool of_fixed) {
     const int depth = static_cast<int>(b_.chain.size()), p = b_.p;
     const bool crossed = b_.T > 0;
+    // a dense tail of blocks is inverted again, without Lambda
+    if (inverted_ && crossed && !b_.sparse && !scalar_tail()) inverted_ = false;
     if (!inverted_) {
         solve();
+        restore_factor();
         top_covariance(reml_);
         for (int d = 1; d < depth; ++d)
             post_[d].assign(static_cast<size_t>(b_.chain[d].q) * b_.chain[d].r * b_.chain[d].width,
@@ -79,6 +82,7 @@ Curvature Criterion::curvature(const std::vector<Direction>& directions, bool of
         sums.push_back(std::move(outer));
     }
     out.scores = along(directions, sums);
+    if (any_kernel()) inverted_ = false;
     return out;
 }
 

@@ -217,6 +217,7 @@ void DenseTail::scale(const std::vector<Vector>& lambda) {
 
 bool DenseTail::factorise(const std::vector<Vector>& lambda) {
     scale(lambda);
+    holds_factor_ = true;
     return cholesky(b_.order(), S_.data(), b_.order(), threads_);
 }
 
@@ -264,6 +265,7 @@ double DenseTail::schur_fixed(int i, int e) const {
 void DenseTail::invert(bool with_fixed) {
     const int N = b_.order(), T = b_.T;
     if (T == 0) return;
+    holds_factor_ = false;
     if (with_fixed)
         inverse_from_cholesky(N, S_.data(), N, threads_);
     else {

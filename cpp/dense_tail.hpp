@@ -14,6 +14,7 @@ class DenseTail final : public Tail {
     void subtract_leader(const Whitened& leader, Vector& Qy) override;
     void apply_kernels() override { kernel_both(Q_, true); }
     bool factorise(const std::vector<Vector>& lambda) override;
+    bool holds_factor() const override { return holds_factor_; }
     void add_log_determinant(bool with_fixed, double& sum) const override;
     void forward(int k, double* X) const override;
     void backward(int k, double* X) const override;
@@ -58,6 +59,7 @@ class DenseTail final : public Tail {
     void scale(const std::vector<Vector>& lambda);
 
     Vector Q_, S_, kept_;
+    bool holds_factor_ = false;
 };
 
 } // namespace ranef

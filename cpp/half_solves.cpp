@@ -57,15 +57,13 @@ Vector whitened(int r, const double* L, const Vector& Lambda, const Vector& a) {
 
 HalfSolves Criterion::half_solves(size_t rows, const std::vector<const int32_t*>& levels,
                                   const std::vector<const double*>& z, const double* X) {
-    const Vector phi = phi_;
-    factorise(phi.data());
+    restore_factor();
     return half_solve(0, rows, levels, z, X);
 }
 
 void Criterion::quadratic_forms(size_t rows, const std::vector<const int32_t*>& levels,
                                 const std::vector<const double*>& z, const double* X, double* out) {
-    const Vector phi = phi_;
-    factorise(phi.data());
+    restore_factor();
     if (b_.T == 0 || b_.sparse || rows < static_cast<size_t>(b_.order())) {
         squared_lengths(rows, levels, z, X, out);
         return;
@@ -93,7 +91,7 @@ void Criterion::quadratic_forms(size_t rows, const std::vector<const int32_t*>& 
     }
     Vector own_X(m * p), found(m);
     for (size_t i = 0; i < m; ++i) std::copy_n(X + lost[i] * p, p, own_X.data() + i * p);
-    factorise(phi.data());
+    restore_factor();
     squared_lengths(m, level_of, z_of, own_X.data(), found.data());
     for (size_t i = 0; i < m; ++i) out[lost[i]] = found[i];
 }
@@ -121,6 +119,7 @@ std::vector<size_t> Criterion::sparse_forms(size_t rows, const std::vector<const
     constexpr double least = 1e-7;
     const int N = b_.order(), T = b_.T, p = b_.p;
     invert_tail(true);
+    inverted_ = false;
     if (any_kernel()) tail_->unapply_kernels(false);
     Vector& S = static_cast<DenseTail&>(*tail_).factor();
     for (int j = 0; j < N; ++j)

@@ -715,6 +715,7 @@ Vector Laplace::start(const double* from) {
 }
 
 void Laplace::mode_covariances(int factor, bool with_fixed, double* out) {
+    outer_c_.factorise(phi_.data());
     outer_c_.mode_covariances(factor, with_fixed, out);
 }
 
@@ -723,6 +724,7 @@ void Laplace::mode_covariances(int factor, bool with_fixed, double* out) {
 // log determinant draws the search there.
 bool Laplace::breaks_down() {
     const auto& factors = blocks().factors;
+    outer_c_.factorise(phi_.data());
     for (size_t f = 0; f < factors.size(); ++f) {
         const size_t r = factors[f].r;
         const Vector& Psi = psi(static_cast<int>(f));

@@ -42,6 +42,7 @@ class SparseTail final : public Tail {
     void subtract_leader(const Whitened& leader, Vector& Qy) override;
     void apply_kernels() override {}
     bool factorise(const std::vector<Vector>& lambda) override;
+    bool holds_factor() const override { return true; }
     void add_log_determinant(bool with_fixed, double& sum) const override;
     void forward(int k, double* X) const override;
     void backward(int k, double* X) const override;

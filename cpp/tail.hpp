@@ -33,6 +33,8 @@ class Tail {
     virtual void apply_kernels() = 0;
     // S from Q, and its factor; false where a pivot is not positive.
     virtual bool factorise(const std::vector<Vector>& lambda) = 0;
+    // Whether L is still there: a dense S^-1 takes its place.
+    virtual bool holds_factor() const = 0;
     // sum += log|S|, X's part under REML only.
     virtual void add_log_determinant(bool with_fixed, double& sum) const = 0;
     // X (N, k) := L^-1 X, or L^-T X; in L's own coordinates X's are the last p.

@@ -119,6 +119,7 @@ def symmetric(r: int, a: int, b: int) -> np.ndarray:
     return out
 
 
+@pytest.mark.filterwarnings("ignore:the Laplace approximation is poor")
 @pytest.mark.parametrize("family", ["binomial", "poisson"])
 def test_generalised_models_agree(family: str) -> None:
     table = schools(300, 60, 15)

@@ -160,6 +160,7 @@ def ordinal() -> pd.DataFrame:
 
 KB07 = "rt ~ spkr * prec * load + (spkr + prec + load | subj) + (spkr + prec + load | item)"
 MRK17 = "y ~ F * P * Q * lQ * lT + (P + Q + lQ + lT | item) + (F + P + Q + lQ + lT | subj)"
+MOVERS = "y ~ x + grade + (1 | pupil) + (1 | teacher) + (1 | school)"
 PENICILLIN = {
     "formula": "diameter ~ 1",
     "groups": "all",
@@ -295,6 +296,42 @@ PROBLEMS = (
         lme4="calc.derivs = FALSE",
         evaluations=8,
     ),
+    Problem(
+        "near_nested",
+        "5,000 by 3,000 nearly nested levels, 50,000 rows",
+        "y ~ x + (1 | g) + (1 | h)",
+        simulated("near_nested"),
+        groups=("g", "h"),
+        lme4="calc.derivs = FALSE",
+        targets={"lme4": 10},
+    ),
+    Problem(
+        "schools100",
+        "100 schools, 12 teachers each, 6,000 pupils of whom 3% move",
+        MOVERS,
+        simulated("movers", 100),
+        groups=("pupil", "teacher", "school"),
+        lme4="calc.derivs = FALSE",
+        targets={"lme4": 12},
+    ),
+    Problem(
+        "schools400",
+        "400 schools, 12 teachers each, 24,000 pupils of whom 3% move",
+        MOVERS,
+        simulated("movers", 400),
+        groups=("pupil", "teacher", "school"),
+        lme4="calc.derivs = FALSE",
+        targets={"lme4": 12},
+    ),
+    Problem(
+        "schools1000",
+        "1000 schools, 12 teachers each, 60,000 pupils of whom 3% move",
+        MOVERS,
+        simulated("movers", 1000),
+        groups=("pupil", "teacher", "school"),
+        lme4="calc.derivs = FALSE",
+        targets={"lme4": 12},
+    ),
 )
 
 
@@ -306,6 +343,15 @@ OHIO = from_package("geepack", "ohio", ("resp", "id", "age", "smoke"), ("id",))
 WINE = ("rating", "temp", "contact", "judge")
 
 GENERALISED = (
+    Problem(
+        "schools100_binary",
+        "100 schools, 18,000 binary rows, 6,000 pupils, 1,200 teachers",
+        MOVERS.replace("y ~", "passed ~"),
+        simulated("movers", 100),
+        groups=("pupil", "teacher", "school"),
+        family="binomial",
+        targets={"lme4": 50},
+    ),
     Problem(
         "verbagg",
         "VerbAgg, 7,584 binary rows, two crossed factors",

@@ -149,6 +149,44 @@ def crossed(n: int = 1_000_000, first: int = 50_000, second: int = 5_000) -> Sha
     return Shape("crossed", "y ~ x + (1 | g) + (1 | h)", {"y": y + noise, "x": x, "g": g, "h": h})
 
 
+def movers(schools: int, move: float = 0.03, local: bool = False) -> Shape:
+    """Sixty pupils and twelve teachers a school, three grades; a few pupils move once.
+
+    They go to any school, or (`local`) to one of the next three.
+    """
+    rng = np.random.default_rng(60 + schools)
+    pupils, pupil = 60 * schools, np.tile(np.arange(60 * schools), 3)
+    home = np.repeat(np.arange(schools), 60)
+    anywhere = rng.integers(0, schools, pupils)
+    near = (home + rng.integers(-3, 4, pupils)) % schools
+    later = np.where(rng.random(pupils) < move, near if local else anywhere, home)
+    when, grade = rng.integers(1, 3, pupils), np.repeat(np.arange(3), pupils)
+    school = np.where(grade >= np.tile(when, 3), np.tile(later, 3), np.tile(home, 3))
+    teacher = 12 * school + 4 * grade + rng.integers(0, 4, 3 * pupils)
+    x = rng.standard_normal(3 * pupils)
+    y = 1 + 0.5 * x + rng.standard_normal(pupils)[pupil] + rng.standard_normal(3 * pupils)
+    y += 0.7 * rng.standard_normal(12 * schools)[teacher]
+    y += 0.5 * rng.standard_normal(schools)[school]
+    passed = rng.random(3 * pupils) < 1 / (1 + np.exp(1 - y))
+    columns = {
+        "y": y, "passed": passed.astype(float), "x": x, "grade": grade.astype(float),
+        "pupil": pupil, "teacher": teacher, "school": school,
+    }  # fmt: skip
+    formula = "y ~ x + grade + (1 | pupil) + (1 | teacher) + (1 | school)"
+    return Shape("movers", formula, columns)
+
+
+def near_nested(n: int = 50_000, first: int = 5000, second: int = 3000) -> Shape:
+    """Two factors that nest but for three rows in a hundred."""
+    rng = np.random.default_rng(53)
+    g = np.concatenate([np.arange(first), rng.integers(0, first, n - first)])
+    h = np.where(rng.random(n) < 0.03, rng.integers(0, second, n), g * second // first)
+    x = rng.standard_normal(n)
+    y = 0.3 * x + rng.standard_normal(first)[g] + 0.6 * rng.standard_normal(second)[h]
+    y += rng.standard_normal(n)
+    return Shape("near nested", "y ~ x + (1 | g) + (1 | h)", {"y": y, "x": x, "g": g, "h": h})
+
+
 def big(n: int = 1_000_000, levels: int = 100_000) -> Shape:
     """One factor of many levels with an intercept and a slope."""
     rng = np.random.default_rng(100)

@@ -318,8 +318,8 @@ def test_a_full_disk_leaves_the_old_file(fit, stored, monkeypatch, error):
     def full(*_):
         raise error
 
-    monkeypatch.setattr("ranef.storage.saving.fsync", full)
-    with pytest.raises((FileError, MemoryError), match=r"No space left|^$"):
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises((FileError, MemoryError), match=r"no space left|^$"):
         fit.save(stored)
     assert stored.read_bytes() == before
     assert len(list(stored.parent.iterdir())) == 1

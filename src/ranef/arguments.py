@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from os import PathLike
+from os import PathLike, fsencode
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ranef.errors import FileError, FormulaError, ModelError, suggestion
+from ranef.errors import FileError, FormulaError, ModelError, shortened, suggestion
 
 __all__ = [
     "choice",
@@ -29,6 +29,7 @@ __all__ = [
 ]
 
 KINDS = ("typical", "population")
+MOST = 2**31
 
 
 def formula(value: Any) -> str:
@@ -80,6 +81,8 @@ def count(name: str, value: Any) -> int:
         raise ModelError(f"{name} must be a whole number, not {_typed(value)}")
     if value < 1:
         raise ModelError(f"{name} must be at least 1, not {value}")
+    if value >= MOST:
+        raise ModelError(f"{name} must be below {MOST:,}, not {value:,}")
     return int(value)
 
 
@@ -123,6 +126,12 @@ def generator(value: Any) -> np.random.Generator:
 def path(value: Any) -> Path:
     """Return the path of a file."""
     if isinstance(value, (str, PathLike)) and str(value):
+        try:
+            possible = b"\0" not in fsencode(value)
+        except (TypeError, UnicodeError):
+            possible = False
+        if not possible:
+            raise FileError(f"{shortened(str(value))} cannot be the name of a file")
         return Path(value)
     raise FileError(f"the path of a file must be text or a path, not {_typed(value)}")
 

@@ -8,6 +8,7 @@ import json
 import math
 import os
 import platform
+import stat
 from argparse import Namespace
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ from ranef.errors import FileError, ModelError
 __all__ = ["check_files", "records", "strict", "write_results"]
 
 RESULTS = (".json", ".csv")
+SHOWN = 200
 
 
 def check_files(arguments: Namespace, **kinds: Sequence[str]) -> None:
@@ -53,8 +55,17 @@ def _check_kind(option: str, name: str | None, kinds: Sequence[str]) -> None:
 
 
 def _check_place(path: Path) -> None:
-    if path.is_dir():
+    try:
+        kind = os.stat(path).st_mode
+    except FileNotFoundError:
+        kind = stat.S_IFREG
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise FileError(f"cannot write {str(path)[:SHOWN]!r}: {reason.lower()}") from error
+    if stat.S_ISDIR(kind):
         raise FileError(f"cannot write {str(path)!r}: it is a folder; give a file name")
+    if not stat.S_ISREG(kind):
+        return
     if not path.parent.is_dir():
         raise FileError(
             f"cannot write {str(path)!r}: there is no folder {str(path.parent)!r}; create it first"

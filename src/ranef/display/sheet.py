@@ -5,12 +5,15 @@ A sheet holds finished strings; it knows nothing of models.
 
 from __future__ import annotations
 
+import io
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 from os import PathLike
 from typing import Any
+
+from ranef.display.files import write_atomically
 
 __all__ = ["Block", "Row", "Sheet"]
 
@@ -226,6 +229,10 @@ class Sheet:
 
     def write_docx(self, path: str | PathLike[str]) -> None:
         """Write a Word document."""
+        write_atomically(path, self.docx())
+
+    def docx(self) -> bytes:
+        """Return a Word document."""
         from docx import Document
 
         document = Document()
@@ -238,7 +245,9 @@ class Sheet:
         _set_widths(document, table, self)
         for note in self.notes:
             _small(document.add_paragraph(note))
-        document.save(str(path))
+        stream = io.BytesIO()
+        document.save(stream)
+        return stream.getvalue()
 
 
 def _text_lines(sheet: Sheet) -> list[str]:

@@ -14,10 +14,8 @@ import io
 import json
 import math
 import zipfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
-from os import PathLike, fsync, urandom
-from pathlib import Path
+from collections.abc import Mapping
+from os import PathLike
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -25,6 +23,7 @@ from numpy.typing import NDArray
 
 from ranef import arguments
 from ranef._version import __version__
+from ranef.display.files import replacing
 from ranef.errors import FileError, ModelError
 from ranef.solve.resources import available_memory
 from ranef.storage import records  # noqa: F401
@@ -84,27 +83,8 @@ class Limit:
 def save(fit: Any, path: str | PathLike[str]) -> None:
     """Write a fit, first aside and then in place."""
     bundle, target = encode(fit), arguments.path(path)
-    try:
-        with _aside(target) as stream:
-            _write(bundle, stream)
-    except OSError as error:
-        raise FileError(f"cannot write {target}: {error.strerror or error}") from error
-
-
-@contextmanager
-def _aside(target: Path) -> Iterator[BinaryIO]:
-    """Open a file beside another, whose place it takes once it is whole."""
-    path = target.parent / f".{urandom(8).hex()}.part"
-    try:
-        with open(path, "xb") as stream:
-            yield stream
-            stream.flush()
-            fsync(stream.fileno())
-        path.replace(target)
-    except BaseException:
-        with suppress(OSError):
-            path.unlink()
-        raise
+    with replacing(target) as stream:
+        _write(bundle, stream)
 
 
 def to_bytes(fit: Any, *, compress: bool = True) -> bytes:

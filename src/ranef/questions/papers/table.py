@@ -150,10 +150,7 @@ class ModelTable:
         """
         target = _target(path)
         if target.suffix.lower() == ".docx":
-            try:
-                self.sheet.write_docx(str(target))
-            except OSError as error:
-                raise FileError(f"cannot write {target}: {error.strerror or error}") from error
+            self.sheet.write_docx(target)
             return
         writers: dict[str, Callable[[], str]] = {
             ".tex": self.to_latex,

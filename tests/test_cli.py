@@ -887,3 +887,120 @@ def test_the_table_that_is_read_cannot_be_overwritten(run: Callable[..., Ran], s
     assert code == 2
     assert "is the table itself" in err
     assert sleep.read_bytes() == before
+
+
+# --- no traceback, whatever the input -------------------------------------------------
+
+
+def small_table() -> bytes:
+    return (
+        "y,x,g\n" + "".join(f"{i * 37 % 11},{i % 7},{'abcde'[i % 5]}\n" for i in range(60))
+    ).encode()
+
+
+def without_middle(content: bytes) -> bytes:
+    return content[: len(content) // 2] + content[len(content) // 2 + 7 :]
+
+
+@pytest.mark.parametrize("hurt", [lambda c: c[:-9], lambda c: c[:14], without_middle])
+@pytest.mark.parametrize("compression", [c for c in COMPRESSIONS if c])
+def test_broken_compressed_files_end_in_a_sentence(
+    run: Callable[..., Ran], tmp_path: Path, compression: str, hurt: Callable[[bytes], bytes]
+) -> None:
+    source = tmp_path / f"d.csv{compression}"
+    source.write_bytes(hurt(COMPRESSIONS[compression](small_table())))
+    code, out, err = run("fit", "y ~ x + (1 | g)", source)
+    assert code in (2, 3)
+    assert "Traceback" not in out + err
+
+
+@pytest.mark.parametrize("compression", [c for c in COMPRESSIONS if c])
+def test_what_unpacks_beyond_the_limit_is_refused(
+    run: Callable[..., Ran], tmp_path: Path, compression: str
+) -> None:
+    source = tmp_path / "d"
+    source.write_bytes(COMPRESSIONS[compression](b"y,x,g\n" + b"1,2,a\n" * 300_000))
+    code, err = complaint(run("fit", "y ~ x + (1 | g)", source, "--max-gb", "0.001"))
+    assert code == 3
+    assert "holds more than 0.001 GB" in err
+    assert "--max-gb" in err
+
+
+@pytest.mark.skipif(not Path("/dev/zero").exists(), reason="no endless device here")
+def test_an_endless_device_is_refused(run: Callable[..., Ran]) -> None:
+    code, err = complaint(run("fit", "y ~ x + (1 | g)", "/dev/zero", "--max-gb", "0.01"))
+    assert code == 3
+    assert "holds more than 0.01 GB" in err
+
+
+def test_a_parquet_file_of_one_value_a_billion_times_is_refused(
+    run: Callable[..., Ran], tmp_path: Path
+) -> None:
+    source = tmp_path / "d.parquet"
+    pa_table = pa.table({"y": pa.array(np.zeros(3_000_000))})
+    import pyarrow.parquet as parquet
+
+    parquet.write_table(pa_table, source)
+    assert source.stat().st_size < 100_000
+    code, err = complaint(run("fit", "y ~ 1 + (1 | y)", source, "--max-gb", "0.01"))
+    assert code == 3
+    assert "holds more than 0.01 GB" in err
+
+
+@pytest.mark.parametrize("option", ["data", "--out", "--report", "--table", "--save"])
+@pytest.mark.parametrize("name", ["a" * 300, "a" * 5000, "a\x00b", "\udcff/x"])
+def test_names_that_no_file_can_have(
+    run: Callable[..., Ran], sleep: Path, tmp_path: Path, option: str, name: str
+) -> None:
+    endings = {"--out": ".json", "--table": ".md"}
+    path = f"{tmp_path}/{name}{endings.get(option, '')}"
+    words = [path] if option == "data" else [sleep, option, path]
+    code, out, err = run("fit", FORMULA, *words)
+    assert code in (2, 3)
+    assert "Traceback" not in err
+    assert out == ""
+
+
+@pytest.mark.parametrize(
+    "options",
+    [["--sep", "\u00e9"], ["--sep", "\U0001f600"], ["--sep", "\n"], ["--sep", '"'],
+     ["--sep", ""], ["--n-jobs", "99999999999"], ["--n-jobs", "9" * 5000],
+     ["--n-jobs", "\u0663"], ["--skip", "-1"],
+     ["--encoding", "zlib"], ["--encoding", "x" * 1000], ["--encoding", "a\x00b"],
+     ["--max-gb", "nan"], ["--max-gb", "0"], ["--decimal", ";"], ["--thousands", "x"],
+     ["--na", "\x00"], ["--factor", "\ufffe"], ["--number", "g" * 3000]],
+)  # fmt: skip
+def test_odd_options_end_in_a_sentence(
+    run: Callable[..., Ran], tmp_path: Path, options: list[str]
+) -> None:
+    source = tmp_path / "d.csv"
+    source.write_bytes(small_table())
+    code, _, err = run("fit", "y ~ x + (1 | g)", source, "--quiet", *options)
+    assert code in ((0,) if options == ["--na", "\x00"] else (2, 3))
+    assert "Traceback" not in err
+    assert len(err) < 6000
+
+
+def test_damaged_metadata_of_parquet_and_feather(run: Callable[..., Ran], tmp_path: Path) -> None:
+    data = pd.DataFrame({"y": [1.0, 2.0], "g": ["a", "b"]})
+    for kind, write in (("parquet", as_parquet), ("feather", as_feather)):
+        content = write(data)
+        for word in (b"pandas_type", b"column_indexes", b"index_columns"):
+            assert word in content
+            source = tmp_path / kind
+            source.write_bytes(content.replace(word, b"x" * len(word)))
+            code, _, err = run("fit", "y ~ 1 + (1 | g)", source)
+            assert code in (2, 3)
+            assert "Traceback" not in err
+
+
+def test_errors_do_not_repeat_what_has_no_end(run: Callable[..., Ran], tmp_path: Path) -> None:
+    source = tmp_path / "d.csv"
+    long = "v" * 200_000
+    source.write_bytes(small_table().replace(b"x", long.encode(), 1))
+    for formula in (f"y ~ {long} + (1 | g)", f"y ~ {long}(y) + (1 | g)", "y ~ zz + (1 | g)",
+                    f"y ~ I(y %in% c({', '.join(map(str, range(9000)))})) + (1 | nothing)",
+                    f"{' + '.join(f'zz{i}' for i in range(5000))} + (1 | g)"):  # fmt: skip
+        code, _, err = run("fit", formula, source)
+        assert code in (2, 3)
+        assert len(err) < 3000, err[:300]

@@ -407,7 +407,7 @@ def test_labels_are_never_markup(hostile: Any) -> None:
 def test_markup_escapes_on_the_way_in() -> None:
     assert element("p", "<b>", title='"') == '<p title="&quot;">&lt;b&gt;</p>'
     assert element("p", Markup("<b></b>")) == "<p><b></b></p>"
-    assert text("a\x00b\x07c\ud800") == "abc"
+    assert text("a\x00b\x07c\ud800") == "a\u2400b\u2407c\ufffd"
 
 
 # --- numbers -------------------------------------------------------------------------

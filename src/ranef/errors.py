@@ -27,6 +27,7 @@ __all__ = [
     "RanefWarning",
     "RankWarning",
     "UnknownColumnError",
+    "cut",
     "name_rows",
     "row_text",
     "shortened",
@@ -34,11 +35,18 @@ __all__ = [
     "warn",
 ]
 
+LONGEST = 1200
 _ROWS: ContextVar[Callable[[int], str] | None] = ContextVar("rows", default=None)
 
 
 class RanefError(Exception):
-    """Base of every error that ranef raises on purpose."""
+    """Base of every error that ranef raises on purpose.
+
+    A message names what was given; of a formula or a name without end the middle is left out.
+    """
+
+    def __str__(self) -> str:
+        return cut(super().__str__())
 
 
 class FormulaError(RanefError, ValueError):
@@ -49,7 +57,7 @@ class UnknownColumnError(FormulaError, KeyError):
     """A name in the formula is neither a column nor a known function."""
 
     def __str__(self) -> str:
-        return str(self.args[0]) if self.args else ""
+        return cut(str(self.args[0])) if self.args else ""
 
 
 class DataError(RanefError, ValueError):
@@ -133,6 +141,13 @@ def shortened(value: object, room: int = 60) -> str:
     text = repr(value)
     half = (room - 3) // 2
     return text if len(text) <= room else f"{text[:half]}...{text[-half - 1 :]}"
+
+
+def cut(text: str) -> str:
+    """Return a text, its middle left out where it is longer than anybody reads."""
+    if len(text) <= LONGEST:
+        return text
+    return f"{text[: LONGEST // 2]} ... {text[-LONGEST // 4 :]}"
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:

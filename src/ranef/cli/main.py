@@ -41,6 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     0
     """
     words = list(sys.argv[1:] if argv is None else argv)
+    _print_anything(sys.stdout)
     parser = make_parser()
     try:
         arguments = parser.parse_args(words)
@@ -104,6 +105,12 @@ def _warnings_in_one_line() -> Iterator[None]:
         warnings.simplefilter("always", RanefWarning)
         warnings.showwarning = show
         yield
+
+
+def _print_anything(stream: TextIO) -> None:
+    """Let a character that the terminal has not be written as its number, not end the command."""
+    if hasattr(stream, "reconfigure"):
+        stream.reconfigure(errors="backslashreplace")
 
 
 def _nowhere() -> TextIO:

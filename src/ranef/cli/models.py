@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import fields
-from pathlib import Path
 from typing import Any
 
 from ranef.errors import FormulaError, ModelError, name_rows, suggestion
@@ -122,7 +122,7 @@ def _check_formula(formula: str, data: str, command: str) -> None:
         raise FormulaError(
             f"the formula comes first and the table last: ranef {command} '{data}' '{formula}'"
         )
-    if Path(formula).exists():
+    if os.path.exists(formula):
         raise FormulaError(
             f"the first argument is the formula, and {formula!r} is a file; "
             f"write ranef {command} 'y ~ x + (1 | g)' '{formula}'"

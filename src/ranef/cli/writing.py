@@ -8,6 +8,7 @@ import json
 import math
 import os
 import platform
+import re
 import stat
 from argparse import Namespace
 from collections.abc import Callable, Sequence
@@ -20,6 +21,7 @@ __all__ = ["check_files", "records", "strict", "write_results"]
 
 RESULTS = (".json", ".csv")
 SHOWN = 200
+_FORMULA = re.compile(r"[=@\t\r]|[+-].*[(|!]")
 
 
 def check_files(arguments: Namespace, **kinds: Sequence[str]) -> None:
@@ -133,11 +135,17 @@ def records(table: Any) -> list[dict[str, Any]]:
 
 
 def _as_csv(table: Any, empty: Sequence[str]) -> str:
-    stream, rows = io.StringIO(), records(table)
+    stream = io.StringIO()
+    rows = [{name: _no_formula(value) for name, value in row.items()} for row in records(table)]
     writer = csv.DictWriter(stream, list(rows[0]) if rows else list(empty), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     return stream.getvalue()
+
+
+def _no_formula(value: Any) -> Any:
+    """Mark a text that a spreadsheet would run as a formula as the text that it is."""
+    return f"'{value}" if isinstance(value, str) and _FORMULA.match(value) else value
 
 
 def _versions() -> dict[str, str]:

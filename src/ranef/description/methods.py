@@ -9,6 +9,7 @@ import numpy as np
 from ranef._version import __version__
 from ranef.description.model import ModelDescription
 from ranef.description.words import listed
+from ranef.display.characters import visible
 from ranef.display.numbers import count
 from ranef.inference.coefficients.degrees import METHODS
 from ranef.tables.accounting import Accounting
@@ -39,7 +40,7 @@ def methods(description: ModelDescription, conf_level: float, df: str) -> str:
         f"Computations were done with ranef {__version__} (Python {platform.python_version()}, "
         f"NumPy {np.__version__}); the model's formula was {description.mean.formula}.",
     ]
-    return " ".join(sentence for sentence in sentences if sentence)
+    return visible(" ".join(sentence for sentence in sentences if sentence))
 
 
 def _references(levels: list[tuple[str, str]]) -> list[str]:

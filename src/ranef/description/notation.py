@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from ranef.display.characters import visible
 from ranef.display.markup import Markup, element, join
 from ranef.display.numbers import MINUS
 
@@ -58,11 +59,13 @@ def symbol(text: str, latex: str, glyph: str) -> Symbol:
 
 def name(written: str) -> Symbol:
     """Return the name of a column or factor, upright."""
+    written = visible(written)
     return Symbol(written, roman(written), element("mtext", written))
 
 
 def word(written: str) -> Symbol:
     """Return words of prose in a formula."""
+    written = visible(written)
     return Symbol(written, rf"\text{{{written}}}", element("mtext", written))
 
 

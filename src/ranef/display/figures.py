@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
 from ranef.display import canvas as style
+from ranef.display.characters import visible, xml
 from ranef.display.markup import Markup, element, text
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ def figure(
     root.attrib = {
         "viewBox": root.get("viewBox", ""),
         "role": "img",
-        "aria-label": alt,
+        "aria-label": visible(alt),
         "style": f"max-width: {1.36 * width:.0f}px",
     }
     drawing = ElementTree.tostring(root, encoding="unicode", short_empty_elements=False)
@@ -98,7 +99,7 @@ def _parsed(
         canvas.savefig(stream, format="svg", transparent=True, dpi=180, metadata=nothing)
     for prefix, space in (("", SVG), ("xlink", XLINK)):
         ElementTree.register_namespace(prefix, space)
-    return ElementTree.fromstring(stream.getvalue())
+    return ElementTree.fromstring(xml(stream.getvalue()))
 
 
 @contextmanager

@@ -7,9 +7,9 @@ on its way in, so that a label can never become markup.
 from __future__ import annotations
 
 import html as _html
-import unicodedata
 from collections.abc import Iterable
 
+from ranef.display.characters import visible
 from ranef.display.columns import Listing
 from ranef.display.numbers import ABSENT
 
@@ -25,7 +25,7 @@ class Markup(str):
 def text(value: object) -> Markup:
     """Escape a value for an element's content or a quoted attribute.
 
-    Control characters, which HTML does not allow, are left out.
+    Characters that cannot be seen, or that HTML does not allow, are replaced.
 
     Examples
     --------
@@ -36,8 +36,7 @@ def text(value: object) -> Markup:
     """
     if isinstance(value, Markup):
         return value
-    kept = (c for c in str(value) if c in "\n\t" or unicodedata.category(c) not in ("Cc", "Cs"))
-    return Markup(_html.escape("".join(kept), quote=True))
+    return Markup(_html.escape(visible(str(value), lines=True), quote=True))
 
 
 def join(parts: Iterable[object], between: str = "") -> Markup:

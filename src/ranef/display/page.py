@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
+from ranef.display.characters import visible
+
 __all__ = ["Page", "Paragraph", "TextTable"]
 
 WIDTH = 100
@@ -17,6 +19,9 @@ class Paragraph:
     """One or more sentences, each on a line of its own; long ones are wrapped in text."""
 
     lines: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "lines", tuple(visible(line, lines=True) for line in self.lines))
 
     def text(self) -> str:
         return "\n".join(textwrap.fill(line, WIDTH) for line in self.lines)
@@ -42,6 +47,12 @@ class TextTable:
     header: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     labels: int = 1
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "caption", visible(self.caption))
+        object.__setattr__(self, "header", tuple(map(visible, self.header)))
+        rows = tuple(tuple(map(visible, row)) for row in self.rows)
+        object.__setattr__(self, "rows", rows)
 
     def text(self) -> str:
         cells = [self.header, *self.rows]
@@ -83,6 +94,9 @@ class Page:
 
     title: str
     parts: tuple[Paragraph | TextTable, ...]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "title", visible(self.title, lines=True))
 
     def text(self) -> str:
         return "\n\n".join([self.title, *(part.text() for part in self.parts)])

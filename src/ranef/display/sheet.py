@@ -13,30 +13,13 @@ from html import escape
 from os import PathLike
 from typing import Any
 
+from ranef.display.characters import markdown, paragraph, tex, visible
 from ranef.display.files import write_atomically
 
 __all__ = ["Block", "Row", "Sheet"]
 
 INDENT = "  "
 WIDTH = 100
-LATEX = {
-    "\\": r"\textbackslash{}",
-    "&": r"\&",
-    "%": r"\%",
-    "$": r"\$",
-    "#": r"\#",
-    "_": r"\_",
-    "{": r"\{",
-    "}": r"\}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "|": r"\textbar{}",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-    "\u2212": r"$-$",
-    "\u2013": r"--",
-    "\u00b2": r"\textsuperscript{2}",
-}
 STYLE = """
 .ranef-sheet table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 .ranef-sheet caption { text-align: left; font-weight: bold; padding: .4em 0; }
@@ -58,6 +41,16 @@ body { font: 1rem/1.45 system-ui, sans-serif; margin: 2rem; }
 """
 
 
+def _made_visible(part: object, *names: str) -> None:
+    """Let every string of a part of a sheet be one line of characters that can be seen."""
+    for name in names:
+        object.__setattr__(part, name, _all_visible(getattr(part, name)))
+
+
+def _all_visible(value: Any) -> Any:
+    return visible(value) if isinstance(value, str) else tuple(map(_all_visible, value))
+
+
 @dataclass(frozen=True)
 class Row:
     """One line: its name, and for each model its cells.
@@ -73,6 +66,9 @@ class Row:
     label: str
     cells: tuple[tuple[str, ...], ...]
 
+    def __post_init__(self) -> None:
+        _made_visible(self, "label", "cells")
+
 
 @dataclass(frozen=True)
 class Block:
@@ -80,6 +76,9 @@ class Block:
 
     heading: str
     rows: tuple[Row, ...]
+
+    def __post_init__(self) -> None:
+        _made_visible(self, "heading")
 
 
 @dataclass(frozen=True)
@@ -103,6 +102,9 @@ class Sheet:
     columns: tuple[tuple[str, ...], ...]
     blocks: tuple[Block, ...]
     notes: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        _made_visible(self, "title", "models", "columns", "notes")
 
     @property
     def width(self) -> int:
@@ -132,18 +134,18 @@ class Sheet:
             for model, own in zip(self.models, self.columns, strict=True)
             for column in own
         ]
-        lines = [f"**{_pipe(self.title)}**", "", _line(["", *map(_pipe, heads)])]
+        lines = [f"**{markdown(self.title)}**", "", _line(["", *map(markdown, heads)])]
         lines.append("|:--|" + "--:|" * self.width)
         for block in self.blocks:
-            lines.append(_line([f"*{_pipe(block.heading)}*", *[""] * self.width]))
+            lines.append(_line([f"*{markdown(block.heading)}*", *[""] * self.width]))
             for row in block.rows:
                 cells = [
                     cell
                     for text, span in self.full(row.cells)
                     for cell in [text] + [""] * (span - 1)
                 ]
-                lines.append(_line([_pipe(row.label), *map(_pipe, cells)]))
-        return "\n".join([*lines, "", *map(_pipe, self.notes)]).rstrip() + "\n"
+                lines.append(_line([markdown(row.label), *map(markdown, cells)]))
+        return "\n".join([*lines, "", *map(paragraph, self.notes)]).rstrip() + "\n"
 
     def fragment(self) -> str:
         """Write an HTML table with its style, to be put into a page."""
@@ -194,16 +196,16 @@ class Sheet:
             ends.append((at, at + len(own) - 1))
             at += len(own)
         tops = " & ".join(
-            rf"\multicolumn{{{len(own)}}}{{c}}{{{_tex(model)}}}"
+            rf"\multicolumn{{{len(own)}}}{{c}}{{{tex(model)}}}"
             for model, own in zip(self.models, self.columns, strict=True)
         )
         rules = "".join(rf"\cmidrule(lr){{{a}-{b}}}" for a, b in ends)
-        heads = " & ".join(_tex(name) for own in self.columns for name in own)
+        heads = " & ".join(tex(name) for own in self.columns for name in own)
         lines = [
             "% needs \\usepackage{booktabs}",
             r"\begin{table}",
             r"\centering",
-            rf"\caption{{{_tex(self.title)}}}",
+            rf"\caption{{{tex(self.title)}}}",
             rf"\begin{{tabular}}{{l{'r' * self.width}}}",
             r"\toprule",
             rf" & {tops} \\",
@@ -213,19 +215,19 @@ class Sheet:
         for block in self.blocks:
             lines.append(r"\midrule")
             lines.append(
-                rf"\multicolumn{{{self.width + 1}}}{{l}}{{\textit{{{_tex(block.heading)}}}}} \\"
+                rf"\multicolumn{{{self.width + 1}}}{{l}}{{\textit{{{tex(block.heading)}}}}} \\"
             )
             lines += [self._latex_row(row) for row in block.rows]
         lines += [r"\bottomrule", r"\end{tabular}"]
-        lines += [rf"\par\smallskip\raggedright\footnotesize {_tex(note)}" for note in self.notes]
+        lines += [rf"\par\smallskip\raggedright\footnotesize {tex(note)}" for note in self.notes]
         return "\n".join([*lines, r"\end{table}"]) + "\n"
 
     def _latex_row(self, row: Row) -> str:
         cells = [
-            _tex(text) if span == 1 else rf"\multicolumn{{{span}}}{{c}}{{{_tex(text)}}}"
+            tex(text) if span == 1 else rf"\multicolumn{{{span}}}{{c}}{{{tex(text)}}}"
             for text, span in self.full(row.cells)
         ]
-        return rf"\quad {_tex(row.label)} & {' & '.join(cells)} \\"
+        return rf"\quad {tex(row.label)} & {' & '.join(cells)} \\"
 
     def write_docx(self, path: str | PathLike[str]) -> None:
         """Write a Word document."""
@@ -299,14 +301,6 @@ def _text_line(label: str, cells: Sequence[tuple[Sequence[str], Sequence[int]]],
 
 def _line(cells: Sequence[str]) -> str:
     return "| " + " | ".join(cells) + " |"
-
-
-def _pipe(text: str) -> str:
-    return text.replace("\\", "\\\\").replace("|", "\\|").replace("*", "\\*").replace("_", "\\_")
-
-
-def _tex(text: str) -> str:
-    return "".join(LATEX.get(character, character) for character in text)
 
 
 def _fill_docx(table: Any, sheet: Sheet) -> None:

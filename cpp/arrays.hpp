@@ -9,9 +9,12 @@
 #include <memory>
 #include <stdexcept>
 #include <string>
+#include <type_traits>
 #include <vector>
 
 #include "blocks.hpp"
+#include "calls.hpp"
+#include "checks.hpp"
 #include "criterion.hpp"
 #include "newton.hpp"
 
@@ -38,45 +41,90 @@ inline Array to_array(Vector values) {
 // How the tail is solved: kind, columns, values of its factor, flops of one factorisation.
 nb::dict describe_tail(const Blocks& blocks);
 
-// A factor of n rows; `keep` holds on to its arrays.
+// An argument as an array of these dimensions: converted where that can be done.
+template <class Wanted>
+Wanted array(nb::handle value, const char* name) {
+    Wanted out;
+    if (!nb::try_cast(value, out))
+        throw std::invalid_argument(std::string(name) + " must be " +
+                                    (std::is_same_v<Wanted, Codes>      ? "a vector of int32"
+                                     : std::is_same_v<Wanted, Input<1>> ? "a vector of float64"
+                                                                        : "a matrix of float64"));
+    return out;
+}
+
+// The same of a vector (n), kept alive by `keep`; null for None.
+inline const double* optional(nb::handle value, size_t n, const char* name,
+                              std::vector<nb::object>& keep) {
+    if (value.is_none()) return nullptr;
+    const auto values = array<Input<1>>(value, name);
+    need(values.shape(0) == n, std::string(name) + " must have one value per row");
+    keep.push_back(nb::cast(values));
+    return values.data();
+}
+
+template <class T>
+T scalar(const nb::dict& d, const char* name) {
+    T out;
+    if (!d.contains(name) || !nb::try_cast(d[name], out))
+        throw std::invalid_argument(std::string("a factor or term lacks a proper '") + name + "'");
+    return out;
+}
+
+inline nb::object entry(const nb::dict& d, const char* name) {
+    need(d.contains(name), std::string("a factor, term or predictor lacks '") + name + "'");
+    return d[name];
+}
+
+template <class T>
+T member(nb::handle value, const char* name) {
+    T out;
+    if (!nb::try_cast(value, out))
+        throw std::invalid_argument(std::string(name) + " has another type");
+    return out;
+}
+
+inline TermInput read_term(const nb::dict& d) {
+    TermInput term;
+    term.structure = scalar<std::string>(d, "structure");
+    term.size = scalar<int>(d, "size");
+    term.rank = scalar<int>(d, "rank");
+    const auto positions = array<Input<2>>(entry(d, "positions"), "positions");
+    term.dimensions = static_cast<int>(positions.shape(1));
+    term.positions.assign(positions.data(), positions.data() + positions.size());
+    if (d.contains("unit")) term.unit = scalar<double>(d, "unit");
+    return term;
+}
+
+// A lower factor (q, q), row-major, by columns.
+inline std::shared_ptr<const Vector> read_kernel(nb::handle value, size_t q) {
+    const auto given = array<Input<2>>(value, "a kernel");
+    need(given.shape(0) == q && given.shape(1) == q, "a kernel must have one row per level");
+    auto out = std::make_shared<Vector>(q * q, 0.0);
+    for (size_t i = 0; i < q; ++i)
+        for (size_t j = 0; j <= i; ++j) (*out)[j * q + i] = given.data()[i * q + j];
+    return out;
+}
+
+// A factor of n rows, checked; `keep` holds on to its z.
 inline FactorInput read_factor(const nb::dict& d, size_t n, std::vector<nb::object>& keep) {
-    const auto codes = nb::cast<Codes>(d["codes"]);
-    const auto z = nb::cast<Input<2>>(d["z"]);
-    if (codes.shape(0) != n || z.shape(0) != n)
-        throw std::invalid_argument("codes, z and X must have the same number of rows");
+    const auto codes = array<Codes>(entry(d, "codes"), "codes");
+    const auto z = array<Input<2>>(entry(d, "z"), "z");
+    need(codes.shape(0) == n && z.shape(0) == n,
+         "codes, z and X must have the same number of rows");
     FactorInput in;
-    in.codes = codes.data();
+    in.codes = std::make_shared<const Indices>(codes.data(), codes.data() + n);
     in.z = z.data();
-    in.q = nb::cast<int>(d["levels"]);
-    int columns = 0;
-    for (nb::handle t : nb::cast<nb::list>(d["terms"])) {
-        const nb::dict td = nb::cast<nb::dict>(t);
-        TermInput term;
-        term.structure = nb::cast<std::string>(td["structure"]);
-        term.size = nb::cast<int>(td["size"]);
-        term.rank = nb::cast<int>(td["rank"]);
-        const auto positions = nb::cast<Input<2>>(td["positions"]);
-        term.dimensions = static_cast<int>(positions.shape(1));
-        term.positions.assign(positions.data(), positions.data() + positions.size());
-        if (td.contains("unit")) term.unit = nb::cast<double>(td["unit"]);
-        columns += term.size;
-        in.terms.push_back(std::move(term));
+    in.q = scalar<int>(d, "levels");
+    int64_t columns = 0;
+    for (nb::handle t : member<nb::list>(entry(d, "terms"), "the terms of a factor")) {
+        in.terms.push_back(read_term(member<nb::dict>(t, "a term")));
+        columns += in.terms.back().size;
     }
-    if (static_cast<size_t>(columns) != z.shape(1))
-        throw std::invalid_argument("the terms of a factor must cover the columns of its z");
-    for (size_t i = 0; i < n; ++i)
-        if (in.codes[i] < 0 || in.codes[i] >= in.q)
-            throw std::invalid_argument("a level code is out of range");
-    if (d.contains("kernel")) {
-        const auto kernel = nb::cast<Input<2>>(d["kernel"]); // lower factor, row-major
-        const size_t q = in.q;
-        if (kernel.shape(0) != q || kernel.shape(1) != q)
-            throw std::invalid_argument("a kernel must have one row per level");
-        in.kernel.assign(q * q, 0.0);
-        for (size_t i = 0; i < q; ++i)
-            for (size_t j = 0; j <= i; ++j) in.kernel[j * q + i] = kernel.data()[i * q + j];
-    }
-    keep.push_back(nb::cast(codes));
+    need(columns == static_cast<int64_t>(z.shape(1)),
+         "the terms of a factor must cover the columns of its z");
+    if (d.contains("kernel") && in.q >= 1) in.kernel = read_kernel(d["kernel"], in.q);
+    check_factor(n, in);
     keep.push_back(nb::cast(z));
     return in;
 }
@@ -98,26 +146,30 @@ inline Array user_modes(const Factor& factor, const Vector& modes) {
     return to_array(std::move(b), {q, r});
 }
 
-// Rows of random effects as the questions of the core take them, checked.
+// Rows of random effects as the questions of the core take them, checked. Level -1 leaves a
+// factor out.
 struct EffectRows {
+    std::vector<Indices> kept;
     std::vector<const int32_t*> levels;
     std::vector<const double*> z;
 };
 
-inline EffectRows read_effect_rows(const std::vector<Factor>& factors, size_t rows,
-                                   const std::vector<Codes>& levels,
-                                   const std::vector<Input<2>>& z) {
-    if (levels.size() != factors.size() || z.size() != factors.size())
-        throw std::invalid_argument("levels, z and X do not fit the model");
+inline EffectRows read_effect_rows(const std::vector<Factor>& factors, int p,
+                                   const std::vector<Codes>& levels, const std::vector<Input<2>>& z,
+                                   const Input<2>& X) {
+    const size_t rows = X.shape(0);
+    bool fits = X.shape(1) == static_cast<size_t>(p) && levels.size() == factors.size() &&
+                z.size() == factors.size();
+    for (size_t f = 0; fits && f < factors.size(); ++f)
+        fits = levels[f].shape(0) == rows && z[f].shape(0) == rows &&
+               z[f].shape(1) == static_cast<size_t>(factors[f].r);
+    need(fits, "levels, z and X do not fit the model");
     EffectRows out;
     for (size_t f = 0; f < factors.size(); ++f) {
-        if (levels[f].shape(0) != rows || z[f].shape(0) != rows ||
-            z[f].shape(1) != static_cast<size_t>(factors[f].r))
-            throw std::invalid_argument("levels, z and X do not fit the model");
-        for (size_t i = 0; i < rows; ++i)
-            if (levels[f].data()[i] >= factors[f].q)
-                throw std::invalid_argument("a level code is out of range");
-        out.levels.push_back(levels[f].data());
+        out.kept.emplace_back(levels[f].data(), levels[f].data() + rows);
+        for (int32_t level : out.kept.back())
+            need(level >= -1 && level < factors[f].q, "a level code is out of range");
+        out.levels.push_back(out.kept.back().data());
         out.z.push_back(z[f].data());
     }
     return out;
@@ -180,6 +232,7 @@ class Progress {
     void rethrow() {
         if (!pending_) return;
         pending_->restore();
+        pending_.reset();
         throw nb::python_error();
     }
 

@@ -436,7 +436,8 @@ std::unique_ptr<Blocks> assemble(size_t n, const std::vector<FactorInput>& input
         for (size_t i = 0; i < n; ++i) b.log_weights += std::log(weights[i]);
     for (const FactorInput& in : inputs) {
         Factor f;
-        f.codes = in.codes;
+        f.kept_codes = in.codes;
+        f.codes = f.kept_codes->data();
         f.z = in.z;
         f.q = in.q;
         f.kernel = in.kernel;
@@ -543,12 +544,16 @@ size_t Blocks::bytes() const {
 }
 
 int64_t count_pairs(size_t n, const int32_t* f, int qf, const int32_t* g, int qg, int64_t limit) {
+    const auto checked = [](int32_t code, int q) {
+        if (code < 0 || code >= q) throw std::invalid_argument("a level code is out of range");
+        return code;
+    };
+    Indices codes(f, f + n), sorted(n); // read once each: another thread may write to them
     std::vector<int64_t> ptr(qf + 1, 0);
-    for (size_t i = 0; i < n; ++i) ++ptr[f[i] + 1];
+    for (int32_t code : codes) ++ptr[checked(code, qf) + 1];
     for (int l = 0; l < qf; ++l) ptr[l + 1] += ptr[l];
-    Indices sorted(n);
     std::vector<int64_t> next(ptr.begin(), ptr.end() - 1);
-    for (size_t i = 0; i < n; ++i) sorted[next[f[i]]++] = g[i];
+    for (size_t i = 0; i < n; ++i) sorted[next[codes[i]]++] = checked(g[i], qg);
     Indices stamp(qg, -1);
     int64_t pairs = 0;
     for (int l = 0; l < qf; ++l)

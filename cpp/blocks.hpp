@@ -36,15 +36,16 @@ struct Term {
 
 struct Factor {
     int q = 0, r = 0;
-    const int32_t* codes = nullptr; // (n)
-    const double* z = nullptr;      // (n, r) row-major, as the user gave it
-    Vector shift, inverse_scale;    // (r)
+    std::shared_ptr<const Indices> kept_codes; // (n): a copy, since indices are trusted
+    const int32_t* codes = nullptr;            // its data
+    const double* z = nullptr;                 // (n, r) row-major, as the user gave it
+    Vector shift, inverse_scale;               // (r)
     std::vector<Term> terms;
-    Vector kernel;    // (q, q) lower Cholesky factor, column-major, or empty
-    Indices rank_of;  // user level -> internal level
-    Indices level_at; // internal level -> user level
-    int depth = -1;   // position in the chain, or -1: tail
-    int column = 0;   // tail: first column of its levels
+    std::shared_ptr<const Vector> kernel; // (q, q) lower Cholesky factor, column-major, or null
+    Indices rank_of;                      // user level -> internal level
+    Indices level_at;                     // internal level -> user level
+    int depth = -1;                       // position in the chain, or -1: tail
+    int column = 0;                       // tail: first column of its levels
     double z_at(size_t row, int a) const { return (z[row * r + a] - shift[a]) * inverse_scale[a]; }
 };
 
@@ -112,11 +113,11 @@ struct TermInput {
 };
 
 struct FactorInput {
-    const int32_t* codes = nullptr;
-    const double* z = nullptr;
+    std::shared_ptr<const Indices> codes; // (n)
+    const double* z = nullptr;            // (n, columns of the terms) row-major
     int q = 0;
     std::vector<TermInput> terms;
-    Vector kernel;
+    std::shared_ptr<const Vector> kernel; // (q, q) lower Cholesky factor, column-major, or null
 };
 
 struct FixedInput {
@@ -132,7 +133,8 @@ std::unique_ptr<Blocks> assemble(size_t n, const std::vector<FactorInput>& facto
                                  const std::vector<int>& chain, int threads,
                                  bool sparse_tail = false);
 
-// Distinct pairs of levels that occur together; -1 once they exceed `limit`.
+// Distinct pairs of levels that occur together; -1 once they exceed `limit`. Throws
+// std::invalid_argument where a code is out of range.
 int64_t count_pairs(size_t n, const int32_t* f, int qf, const int32_t* g, int qg, int64_t limit);
 
 } // namespace ranef

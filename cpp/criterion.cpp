@@ -274,7 +274,7 @@ void Criterion::eliminate_chunk(int chunk) {
 
 bool Criterion::any_kernel() const {
     for (int t : b_.tail)
-        if (!b_.factors[t].kernel.empty()) return true;
+        if (b_.factors[t].kernel) return true;
     return false;
 }
 

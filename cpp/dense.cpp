@@ -45,18 +45,32 @@ int tile_size(int n, int k) {
 }
 
 // Which tiles are done. Tasks are taken in an order in which each depends on
-// earlier ones only, so that whoever waits waits for somebody at work.
+// earlier ones only, so that whoever waits waits for somebody at work, or learns that it failed.
 class Progress {
   public:
     explicit Progress(int count) : done_(count) {}
     void set(int k) { done_[k].store(1, std::memory_order_release); }
     bool has(int k) const { return done_[k].load(std::memory_order_acquire) != 0; }
     void wait(int k) const {
-        while (!has(k)) std::this_thread::yield();
+        while (!has(k)) {
+            if (abandoned_.load(std::memory_order_relaxed)) throw Abandoned();
+            std::this_thread::yield();
+        }
+    }
+    // Does the work of one task. Where it fails, those who wait for its tile are let go.
+    template <class Work>
+    void attempt(Work&& work) {
+        try {
+            work();
+        } catch (...) {
+            abandoned_ = true;
+            throw;
+        }
     }
 
   private:
     std::vector<std::atomic<char>> done_;
+    std::atomic<bool> abandoned_{false};
 };
 
 int packed(int i, int j) {
@@ -71,7 +85,7 @@ bool cholesky_tiled(int n, double* A, int lda, int threads) {
     std::vector<std::pair<int, int>> order;
     for (int j = 0; j < tiles; ++j)
         for (int i = j; i < tiles; ++i) order.emplace_back(i, j);
-    for_tasks(static_cast<int>(order.size()), threads, [&](int t) {
+    const auto factor = [&](int t) {
         const int i = order[t].first, j = order[t].second;
         for (int k = 0; k < j; ++k) {
             done.wait(packed(i, k));
@@ -99,7 +113,9 @@ bool cholesky_tiled(int n, double* A, int lda, int threads) {
                               A + at(j * tile, j * tile, lda), &lda, target, &lda);
         }
         done.set(packed(i, j));
-    });
+    };
+    for_tasks(static_cast<int>(order.size()), threads,
+              [&](int t) { done.attempt([&] { factor(t); }); });
     return good;
 }
 
@@ -115,7 +131,7 @@ void inverse_tiled(int n, double* A, int lda, int threads) {
         for (int j = 0; j + d < tiles; ++j) order.emplace_back(j + d, j);
     for (int j = tiles - 1; j >= 0; --j)
         for (int i = j; i < tiles; ++i) order.emplace_back(i, j);
-    for_tasks(2 * count, threads, [&](int t) {
+    const auto invert = [&](int t) {
         char right = 'R', uplo = 'L', plain = 'N', trans = 'T', diag = 'N';
         int i = order[t].first, j = order[t].second, size = tile;
         int ni = tile_size(n, i), nj = tile_size(n, j);
@@ -163,7 +179,8 @@ void inverse_tiled(int n, double* A, int lda, int threads) {
         if (rest > 0)
             lapack().gemm(&plain, &trans, &ni, &nj, &rest, &one, A + at(i * tile, after, lda), &lda,
                           A + at(j * tile, after, lda), &lda, &one, L_ij, &lda);
-    });
+    };
+    for_tasks(2 * count, threads, [&](int t) { done.attempt([&] { invert(t); }); });
 }
 
 } // namespace

@@ -7,7 +7,6 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
-#include <mutex>
 
 #include "arrays.hpp"
 #include "laplace.hpp"
@@ -23,6 +22,11 @@ namespace {
 
 constexpr double modest = 0.3; // a standard deviation to start from
 
+// Where a problem's modes are at its start.
+struct Modes {
+    Laplace::Place place;
+};
+
 class GeneralisedProblem {
   public:
     GeneralisedProblem(const nb::object& family, Input<1> y, const nb::object& extra,
@@ -30,37 +34,45 @@ class GeneralisedProblem {
                        const nb::list& factors, const std::vector<int>& chain, int threads,
                        int nodes, const std::vector<int>& integrated, bool sparse_tail) {
         const size_t n = y.shape(0);
-        const Family& f = nb::cast<const Family&>(family);
+        need(n >= 1 && n <= most_rows, "y must have from 1 to 2^31 - 1 values");
+        const Family* given = nullptr;
+        need(nb::try_cast(family, given) && given, "a family of the core is needed");
+        const Family& f = *given;
         keep_.push_back(family);
         std::vector<FactorInput> inputs;
         std::vector<std::vector<int>> owners;
         for (nb::handle item : factors) {
-            const nb::dict d = nb::cast<nb::dict>(item);
+            const nb::dict d = member<nb::dict>(item, "a factor");
             inputs.push_back(read_factor(d, n, keep_));
-            owners.push_back(nb::cast<std::vector<int>>(d["owners"]));
+            owners.push_back(member<std::vector<int>>(entry(d, "owners"), "owners"));
             size_t columns = 0;
             for (const TermInput& t : inputs.back().terms) columns += t.size;
-            if (owners.back().size() != columns)
-                throw std::invalid_argument("each column of a factor has one predictor");
-            for (int m : owners.back())
-                if (m < 0 || m >= f.predictors())
-                    throw std::invalid_argument("a predictor's number is out of range");
+            need(owners.back().size() == columns, "each column of a factor has one predictor");
+            for (int m : owners.back()) need_index(m, f.predictors(), "a predictor");
         }
         std::vector<PredictorInput> rows;
         for (nb::handle item : predictors)
-            rows.push_back(read_predictor(nb::cast<nb::dict>(item), n, coefficients));
-        if (rows.size() != static_cast<size_t>(f.predictors()))
-            throw std::invalid_argument("the family has another number of predictors");
-        const double* e = optional(extra, n);
-        const double* w = optional(weights, n);
-        nb::gil_scoped_release release;
-        const auto pattern =
-            assemble(n, inputs, FixedInput{}, nullptr, chain, threads, sparse_tail);
-        predictors_ = std::make_unique<Predictors>(*pattern, owners, rows, coefficients, threads);
-        laplace_ = std::make_unique<Laplace>(f, *predictors_, *pattern, y.data(), e, w, integrated);
-        if (nodes > 1 && !integrated.empty())
-            throw std::invalid_argument("quadrature integrates no coefficients");
-        if (nodes > 1) quadrature_ = std::make_unique<Quadrature>(*laplace_, nodes);
+            rows.push_back(read_predictor(member<nb::dict>(item, "a predictor"), n, coefficients));
+        need(rows.size() == static_cast<size_t>(f.predictors()),
+             "the family has another number of predictors");
+        check_coefficients(rows, coefficients, integrated);
+        need(nodes == 1 || integrated.empty(), "quadrature integrates no coefficients");
+        const double* e = optional(extra, n, "extra", keep_);
+        const double* w = optional(weights, n, "weights", keep_);
+        unlocked([&] {
+            check_design(n, inputs, 0, chain);
+            check_quadrature(nodes, inputs, chain);
+            need_numbers(y.data(), n, "y");
+            if (e) need_numbers(e, n, "extra");
+            if (w) need_weights(w, n, true);
+            const auto pattern = assemble(n, inputs, FixedInput{}, nullptr, chain,
+                                          checked_threads(threads), sparse_tail);
+            predictors_ = std::make_unique<Predictors>(*pattern, owners, rows, coefficients,
+                                                       checked_threads(threads));
+            laplace_ =
+                std::make_unique<Laplace>(f, *predictors_, *pattern, y.data(), e, w, integrated);
+            if (nodes > 1) quadrature_ = std::make_unique<Quadrature>(*laplace_, nodes);
+        });
     }
 
     int parameters() const { return laplace_->blocks().parameters; }
@@ -69,43 +81,51 @@ class GeneralisedProblem {
     nb::dict tail() const { return describe_tail(laplace_->blocks()); }
 
     Array basis(int factor, int term) const {
-        const Term& t = laplace_->blocks().factors.at(factor).terms.at(term);
+        const Term& t = checked_term(factor, term);
         const size_t r = t.structure->r;
         return to_array(t.basis, {r, r});
     }
 
-    Array start(Input<1> beta) {
-        check(beta.shape(0), predictors_->coefficients());
+    Array start(Input<1> beta) { return start_with_modes(beta).first; }
+
+    // The start, and the modes there: a search that is given both begins with fewer steps.
+    std::pair<Array, Modes> start_with_modes(Input<1> beta) {
+        check(beta, predictors_->coefficients());
         Vector x;
-        {
-            nb::gil_scoped_release release;
-            const std::lock_guard<std::mutex> lock(mutex_);
+        Modes there;
+        ask([&] {
             x = laplace_->start(beta.data());
             keep_held(x);
             if (quadrature_) x = near_optimum(x);
-        }
-        return to_array(std::move(x));
+            there = {laplace_->place()};
+        });
+        return {to_array(std::move(x)), std::move(there)};
     }
 
-    nb::dict fit(Input<1> start, int max_evaluations, const nb::object& progress) {
-        check(start.shape(0), laplace_->parameters());
+    // modes: of start_with_modes, or null
+    nb::dict fit(Input<1> start, int max_evaluations, const nb::object& progress,
+                 const Modes* modes) {
+        check(start, laplace_->parameters());
+        need(!modes || fits(modes->place), "these are the modes of another problem");
+        need(max_evaluations >= 0, "the limit of evaluations must not be negative");
         SearchOptions options;
         options.max_evaluations = max_evaluations;
-        options.held = held_;
         Progress report_progress(progress);
         options.progress = [&](int count, double criterion, double decrement) {
             return report_progress(count, criterion, decrement);
         };
         Outcome out;
-        const Vector from = admissible(Vector(start.data(), start.data() + start.shape(0)));
-        {
-            nb::gil_scoped_release release;
-            const std::lock_guard<std::mutex> lock(mutex_);
+        Report here;
+        ask([&] {
+            if (modes) laplace_->restart(&modes->place);
+            options.held = held_;
+            const Vector from = admissible(Vector(start.data(), start.data() + start.shape(0)));
             out = search(objective(), from, options);
-        }
+            here = report();
+        });
         report_progress.rethrow();
-        nb::dict d = describe(out);
-        report(d);
+        nb::dict d = ranef::describe(out);
+        describe(std::move(here), d);
         return d;
     }
 
@@ -115,70 +135,77 @@ class GeneralisedProblem {
     void penalise(const nb::list& terms, const nb::list& coefficients) {
         Penalty penalty;
         for (nb::handle item : terms) {
-            const nb::tuple t = nb::cast<nb::tuple>(item);
+            const nb::tuple t = tuple(item, 5);
             TermPrior prior;
-            prior.factor = nb::cast<int>(t[0]);
-            prior.term = nb::cast<int>(t[1]);
-            const Structure& own =
-                *laplace_->blocks().factors.at(prior.factor).terms.at(prior.term).structure;
-            const auto basis = nb::cast<Input<2>>(t[2]);
-            const size_t r = own.r;
-            const nb::list sd = nb::cast<nb::list>(t[3]);
-            if (basis.shape(0) != r || basis.shape(1) != r || nb::len(sd) != r)
-                throw std::invalid_argument("the priors do not fit the term");
+            prior.factor = member<int>(t[0], "a factor's number");
+            prior.term = member<int>(t[1], "a term's number");
+            const size_t r = checked_term(prior.factor, prior.term).structure->r;
+            const auto basis = array<Input<2>>(t[2], "a basis");
+            const nb::list sd = member<nb::list>(t[3], "the priors of a term");
+            need(basis.shape(0) == r && basis.shape(1) == r && nb::len(sd) == r,
+                 "the priors do not fit the term");
+            need_finite(basis.data(), r * r, "a basis");
             prior.basis.assign(basis.data(), basis.data() + r * r);
-            for (nb::handle one : sd) prior.sd.push_back(read_prior(nb::cast<nb::tuple>(one)));
-            prior.lkj = nb::cast<double>(t[4]);
+            for (nb::handle one : sd) prior.sd.push_back(read_prior(one));
+            prior.lkj = member<double>(t[4], "an LKJ prior");
+            need(std::isfinite(prior.lkj) && prior.lkj > 0, "an LKJ prior must be above zero");
             penalty.terms.push_back(std::move(prior));
         }
         for (nb::handle item : coefficients) {
-            const nb::tuple t = nb::cast<nb::tuple>(item);
-            const auto row = nb::cast<Input<1>>(t[0]);
-            check(row.shape(0), predictors_->coefficients());
-            penalty.coefficients.push_back({Vector(row.data(), row.data() + row.shape(0)),
-                                            read_prior(nb::cast<nb::tuple>(t[1]))});
+            const nb::tuple t = tuple(item, 2);
+            const auto row = array<Input<1>>(t[0], "the row of a prior");
+            check(row, predictors_->coefficients());
+            penalty.coefficients.push_back(
+                {Vector(row.data(), row.data() + row.shape(0)), read_prior(t[1])});
         }
-        Objective* base = laplace_.get();
-        if (quadrature_) base = quadrature_.get();
-        penalised_laplace_ = std::make_unique<Penalised>(*laplace_, penalty);
-        penalised_ = std::make_unique<Penalised>(*base, std::move(penalty));
+        ask([&] {
+            Objective* base = laplace_.get();
+            if (quadrature_) base = quadrature_.get();
+            penalised_laplace_ = std::make_unique<Penalised>(*laplace_, penalty);
+            penalised_ = std::make_unique<Penalised>(*base, std::move(penalty));
+        });
     }
 
     // Holds entries of the covariance parameters at these values in every search from
     // here on.
     void hold(const std::vector<int>& entries, Input<1> values) {
-        check(values.shape(0), static_cast<int>(entries.size()));
-        held_.assign(laplace_->parameters(), 0);
-        kept_.assign(laplace_->parameters(), 0.0);
-        for (size_t i = 0; i < entries.size(); ++i) {
-            if (entries[i] < 0 || entries[i] >= parameters())
-                throw std::invalid_argument("no such covariance parameter to hold");
-            held_[entries[i]] = 1;
-            kept_[entries[i]] = values.data()[i];
-        }
+        check(values, entries.size());
+        for (int entry : entries) need_index(entry, parameters(), "a held parameter");
+        ask([&] {
+            held_.assign(laplace_->parameters(), 0);
+            kept_.assign(laplace_->parameters(), 0.0);
+            for (size_t i = 0; i < entries.size(); ++i) {
+                held_[entries[i]] = 1;
+                kept_[entries[i]] = values.data()[i];
+            }
+        });
     }
 
     // The penalty alone at x; zero without priors.
-    double penalty(Input<1> x) const {
-        check(x.shape(0), laplace_->parameters());
-        return penalised_ ? penalised_->penalty(x.data()) : 0.0;
+    double penalty(Input<1> x) {
+        check(x, laplace_->parameters());
+        double value = 0;
+        ask([&] {
+            if (penalised_) value = penalised_->penalty(x.data());
+        });
+        return value;
     }
 
     nb::dict state(Input<1> x, bool derivatives) {
-        check(x.shape(0), laplace_->parameters());
+        check(x, laplace_->parameters());
         const size_t D = laplace_->parameters();
         Vector gradient(D), hessian(D * D);
-        double value;
-        {
-            nb::gil_scoped_release release;
-            const std::lock_guard<std::mutex> lock(mutex_);
+        double value = 0;
+        Report here;
+        ask([&] {
             value = objective().evaluate(x.data());
             if (derivatives && value < std::numeric_limits<double>::infinity())
                 objective().differentiate(gradient.data(), hessian.data());
-        }
+            here = report();
+        });
         nb::dict d;
         d["criterion"] = value;
-        report(d);
+        describe(std::move(here), d);
         if (derivatives) {
             d["gradient"] = to_array(std::move(gradient));
             d["hessian"] = to_array(std::move(hessian), {D, D});
@@ -188,54 +215,47 @@ class GeneralisedProblem {
 
     // Given Psi, at the point x: of one factor, the covariances of its modes.
     Array mode_covariances(Input<1> x, int factor, bool with_fixed) {
-        check(x.shape(0), laplace_->parameters());
-        const Factor& f = laplace_->blocks().factors.at(factor);
+        check(x, laplace_->parameters());
+        const Factor& f = checked_factor(factor);
         const size_t q = f.q, r = f.r;
-        Vector out(q * r * r);
-        {
-            nb::gil_scoped_release release;
-            const std::lock_guard<std::mutex> lock(mutex_);
+        Vector out;
+        ask([&] {
             settle(x.data());
+            out.resize(q * r * r);
             laplace_->mode_covariances(factor, with_fixed, out.data());
-        }
+        });
         return to_array(std::move(out), {q, r, r});
     }
 
     // At the point x, by quadrature: of one factor, the means of its effects given the data,
     // (q, r), and the covariances of b_e, (q, r, r).
     std::pair<Array, Array> posterior(Input<1> x, int factor) {
-        check(x.shape(0), laplace_->parameters());
-        if (!quadrature_) throw std::invalid_argument("a posterior takes nodes of a quadrature");
-        const Factor& f = laplace_->blocks().factors.at(factor);
+        check(x, laplace_->parameters());
+        need(quadrature_ != nullptr, "a posterior takes nodes of a quadrature");
+        const Factor& f = checked_factor(factor);
         const size_t q = f.q, r = f.r;
         Vector mean, covariance, squares(q * r * r);
-        {
-            nb::gil_scoped_release release;
-            const std::lock_guard<std::mutex> lock(mutex_);
+        ask([&] {
             if (!std::isfinite(quadrature_->evaluate(x.data())))
                 throw std::domain_error("the likelihood is not finite at these parameters");
             quadrature_->posterior(factor, mean, covariance);
             for (size_t l = 0; l < q; ++l)
                 std::copy_n(covariance.begin() + l * r * r, r * r,
                             squares.begin() + f.level_at[l] * r * r);
-        }
+        });
         return {user_modes(f, mean), to_array(std::move(squares), {q, r, r})};
     }
 
     Array quadratic_forms(Input<1> x, const std::vector<Codes>& levels,
                           const std::vector<Input<2>>& z, Input<2> X) {
-        check(x.shape(0), laplace_->parameters());
-        const size_t rows = X.shape(0);
-        if (X.shape(1) != static_cast<size_t>(coefficients()))
-            throw std::invalid_argument("levels, z and X do not fit the model");
-        const EffectRows given = read_effect_rows(laplace_->blocks().factors, rows, levels, z);
-        Vector out(rows);
-        {
-            nb::gil_scoped_release release;
-            const std::lock_guard<std::mutex> lock(mutex_);
+        check(x, laplace_->parameters());
+        const EffectRows given =
+            read_effect_rows(laplace_->blocks().factors, coefficients(), levels, z, X);
+        Vector out(X.shape(0));
+        ask([&] {
             settle(x.data());
-            laplace_->quadratic_forms(rows, given.levels, given.z, X.data(), out.data());
-        }
+            laplace_->quadratic_forms(X.shape(0), given.levels, given.z, X.data(), out.data());
+        });
         return to_array(std::move(out));
     }
 
@@ -243,40 +263,102 @@ class GeneralisedProblem {
     // of a solve.
     nb::tuple half_solves(Input<1> x, const std::vector<Codes>& levels,
                           const std::vector<Input<2>>& z, Input<2> X) {
-        check(x.shape(0), laplace_->parameters());
+        check(x, laplace_->parameters());
         const size_t rows = X.shape(0);
-        if (X.shape(1) != static_cast<size_t>(coefficients()))
-            throw std::invalid_argument("levels, z and X do not fit the model");
-        const EffectRows given = read_effect_rows(laplace_->blocks().factors, rows, levels, z);
+        const EffectRows given =
+            read_effect_rows(laplace_->blocks().factors, coefficients(), levels, z, X);
         HalfSolves found;
         size_t order = 0;
-        {
-            nb::gil_scoped_release release;
-            const std::lock_guard<std::mutex> lock(mutex_);
+        ask([&] {
             settle(x.data());
             found = laplace_->half_solves(rows, given.levels, given.z, X.data());
             order = rows ? found.tail.size() / rows : 0;
-        }
-        return describe(std::move(found), rows, order);
+        });
+        return ranef::describe(std::move(found), rows, order);
     }
 
   private:
-    static Prior read_prior(const nb::tuple& t) {
-        const std::string kind = nb::cast<std::string>(t[0]);
+    // What is known where the modes were found last.
+    struct Report {
+        Vector coefficients, fixed_covariance, predictors;
+        std::vector<Vector> modes, psi, psi_gradient;
+        int inner = 0;
+    };
+
+    // Puts a question that no other call may meet, from the state in which the problem was
+    // made: no answer depends on what was asked before.
+    template <class Question>
+    void ask(Question&& question) {
+        unlocked([&] {
+            const Turns::Turn turn(turns_);
+            laplace_->restart();
+            question();
+        });
+    }
+
+    static nb::tuple tuple(nb::handle value, size_t size) {
+        const auto t = member<nb::tuple>(value, "a prior");
+        need(nb::len(t) == size, "a prior has another number of parts");
+        return t;
+    }
+
+    static Prior read_prior(nb::handle value) {
+        const nb::tuple t = tuple(value, 4);
+        const auto kind = member<std::string>(t[0], "the kind of a prior");
         Prior prior;
-        prior.location = nb::cast<double>(t[1]);
-        prior.scale = nb::cast<double>(t[2]);
-        prior.shape = nb::cast<double>(t[3]);
+        prior.location = member<double>(t[1], "the location of a prior");
+        prior.scale = member<double>(t[2], "the scale of a prior");
+        prior.shape = member<double>(t[3], "the shape of a prior");
         prior.kind = kind == "normal"    ? Prior::Kind::normal
                      : kind == "student" ? Prior::Kind::student
                      : kind == "gamma"   ? Prior::Kind::gamma
                                          : Prior::Kind::none;
+        need(prior.kind == Prior::Kind::none ||
+                 (std::isfinite(prior.location) && std::isfinite(prior.scale) && prior.scale > 0 &&
+                  std::isfinite(prior.shape)),
+             "the numbers of a prior must be finite, and its scale above zero");
         return prior;
     }
 
-    static void check(size_t given, int needed) {
-        if (given != static_cast<size_t>(needed))
-            throw std::invalid_argument("the parameters have the wrong length");
+    static void check(const Input<1>& given, size_t needed) {
+        need(given.shape(0) == needed, "the parameters have the wrong length");
+        need_finite(given.data(), needed, "the parameters");
+    }
+
+    bool fits(const Laplace::Place& place) const {
+        const auto& factors = laplace_->blocks().factors;
+        bool same = place.modes.size() == factors.size() &&
+                    place.coefficients.size() == static_cast<size_t>(coefficients());
+        for (size_t f = 0; same && f < factors.size(); ++f)
+            same = place.modes[f].size() == static_cast<size_t>(factors[f].q) * factors[f].r;
+        return same;
+    }
+
+    const Factor& checked_factor(int factor) const {
+        need_index(factor, laplace_->blocks().factors.size(), "a factor");
+        return laplace_->blocks().factors[factor];
+    }
+
+    const Term& checked_term(int factor, int term) const {
+        const auto& terms = checked_factor(factor).terms;
+        need_index(term, terms.size(), "a term");
+        return terms[term];
+    }
+
+    static void check_coefficients(const std::vector<PredictorInput>& rows, int coefficients,
+                                   const std::vector<int>& integrated) {
+        need(coefficients >= 0, "the number of coefficients must not be negative");
+        std::vector<char> used(coefficients, 0);
+        for (const PredictorInput& row : rows)
+            for (int k : row.coefficient) used[k] = 1;
+        need(std::find(used.begin(), used.end(), 0) == used.end(),
+             "each coefficient belongs to a column of some predictor");
+        int before = -1;
+        for (int k : integrated) {
+            need_index(k, coefficients, "an integrated coefficient");
+            need(k > before, "the coefficients to integrate out must be ascending");
+            before = k;
+        }
     }
 
     // Laplace or the quadrature, with the penalty if there is one.
@@ -329,61 +411,64 @@ class GeneralisedProblem {
             throw std::domain_error("the likelihood is not finite at these parameters");
     }
 
-    const double* optional(const nb::object& values, size_t n) {
-        if (values.is_none()) return nullptr;
-        const auto array = nb::cast<Input<1>>(values);
-        if (array.shape(0) != n) throw std::invalid_argument("one value per row is needed");
-        keep_.push_back(nb::cast(array));
-        return array.data();
-    }
-
     PredictorInput read_predictor(const nb::dict& d, size_t n, int coefficients) {
         PredictorInput in;
-        const auto X = nb::cast<Input<2>>(d["X"]);
-        if (X.shape(0) != n) throw std::invalid_argument("X must have one row for each of y");
+        const auto X = array<Input<2>>(entry(d, "X"), "X");
+        need(X.shape(0) == n, "X must have one row for each of y");
+        need_finite(X.data(), X.size(), "X");
         in.X = X.data();
         in.columns = static_cast<int>(X.shape(1));
-        in.coefficient = nb::cast<std::vector<int>>(d["coefficients"]);
-        if (in.coefficient.size() != X.shape(1))
-            throw std::invalid_argument("each column of X has one coefficient");
-        for (int k : in.coefficient)
-            if (k < 0 || k >= coefficients)
-                throw std::invalid_argument("a coefficient's number is out of range");
-        in.offset = optional(d["offset"], n);
+        in.coefficient = member<std::vector<int>>(entry(d, "coefficients"), "coefficients");
+        need(in.coefficient.size() == X.shape(1), "each column of X has one coefficient");
+        for (int k : in.coefficient) need_index(k, std::max(coefficients, 0), "a coefficient");
+        in.offset = optional(entry(d, "offset"), n, "an offset", keep_);
+        if (in.offset) need_finite(in.offset, n, "an offset");
         keep_.push_back(nb::cast(X));
         return in;
     }
 
-    void report(nb::dict& d) const {
-        const size_t p = predictors_->coefficients(), n = predictors_->rows();
-        d["coefficients"] = to_array(laplace_->coefficients());
-        d["fixed_covariance"] = to_array(laplace_->fixed_covariance(), {p, p});
-        nb::list modes, psi, psi_gradient;
+    Report report() const {
+        Report here;
+        here.coefficients = laplace_->coefficients();
+        here.fixed_covariance = laplace_->fixed_covariance();
         for (size_t f = 0; f < laplace_->blocks().factors.size(); ++f) {
-            const Factor& factor = laplace_->blocks().factors[f];
             const int k = static_cast<int>(f);
+            here.modes.push_back(laplace_->modes(k));
+            here.psi.push_back(laplace_->psi(k));
+            here.psi_gradient.push_back(objective().gradient_psi(k));
+        }
+        for (int m = 0; m < predictors_->count(); ++m) {
+            const Vector one = laplace_->predictor(m);
+            here.predictors.insert(here.predictors.end(), one.begin(), one.end());
+        }
+        here.inner = laplace_->counts().inner;
+        return here;
+    }
+
+    void describe(Report here, nb::dict& d) const {
+        const size_t p = predictors_->coefficients(), n = predictors_->rows();
+        const size_t M = predictors_->count();
+        d["coefficients"] = to_array(std::move(here.coefficients));
+        d["fixed_covariance"] = to_array(std::move(here.fixed_covariance), {p, p});
+        nb::list modes, psi, psi_gradient;
+        for (size_t f = 0; f < here.modes.size(); ++f) {
+            const Factor& factor = laplace_->blocks().factors[f];
             const size_t r = factor.r;
-            modes.append(user_modes(factor, laplace_->modes(k)));
-            psi.append(to_array(laplace_->psi(k), {r, r}));
-            psi_gradient.append(to_array(objective().gradient_psi(k), {r, r}));
+            modes.append(user_modes(factor, here.modes[f]));
+            psi.append(to_array(std::move(here.psi[f]), {r, r}));
+            psi_gradient.append(to_array(std::move(here.psi_gradient[f]), {r, r}));
         }
         d["modes"] = modes;
         d["psi"] = psi;
         d["psi_gradient"] = psi_gradient;
-        const size_t M = predictors_->count();
-        Vector eta;
-        for (size_t m = 0; m < M; ++m) {
-            const Vector one = laplace_->predictor(static_cast<int>(m));
-            eta.insert(eta.end(), one.begin(), one.end());
-        }
-        d["predictors"] = to_array(std::move(eta), {M, n});
-        d["inner"] = laplace_->counts().inner;
+        d["predictors"] = to_array(std::move(here.predictors), {M, n});
+        d["inner"] = here.inner;
     }
 
     std::vector<nb::object> keep_;
     std::vector<char> held_; // parameters that a search leaves alone; empty: none
     Vector kept_;            // their values
-    std::mutex mutex_;
+    Turns turns_;
     std::unique_ptr<Predictors> predictors_;
     std::unique_ptr<Laplace> laplace_;
     std::unique_ptr<Quadrature> quadrature_;
@@ -396,12 +481,14 @@ void bind_generalised(nb::module_& m) {
     m.def(
         "hermite",
         [](int count) {
-            if (count < 1) throw std::invalid_argument("one node or more");
+            need(count >= 1 && count <= most_roots,
+                 "from 1 to " + std::to_string(most_roots) + " nodes");
             Vector nodes, log_weights;
             hermite(count, nodes, log_weights);
             return std::make_pair(to_array(std::move(nodes)), to_array(std::move(log_weights)));
         },
         "count"_a);
+    nb::class_<Modes>(m, "Modes");
     nb::class_<GeneralisedProblem>(m, "GeneralisedProblem")
         .def(nb::init<const nb::object&, Input<1>, const nb::object&, const nb::object&,
                       const nb::list&, int, const nb::list&, const std::vector<int>&, int, int,
@@ -415,7 +502,9 @@ void bind_generalised(nb::module_& m) {
         .def_prop_ro("tail", &GeneralisedProblem::tail)
         .def("basis", &GeneralisedProblem::basis, "factor"_a, "term"_a)
         .def("start", &GeneralisedProblem::start, "beta"_a)
-        .def("fit", &GeneralisedProblem::fit, "start"_a, "max_evaluations"_a, "progress"_a.none())
+        .def("start_with_modes", &GeneralisedProblem::start_with_modes, "beta"_a)
+        .def("fit", &GeneralisedProblem::fit, "start"_a, "max_evaluations"_a, "progress"_a.none(),
+             "modes"_a.none() = nb::none())
         .def("penalise", &GeneralisedProblem::penalise, "terms"_a, "coefficients"_a)
         .def("hold", &GeneralisedProblem::hold, "entries"_a, "values"_a)
         .def("penalty", &GeneralisedProblem::penalty, "x"_a)

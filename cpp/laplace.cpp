@@ -120,6 +120,18 @@ Laplace::Laplace(const Family& family, const Predictors& predictors, const Block
     C_.resize(static_cast<size_t>(p_) * p_);
 }
 
+void Laplace::restart(const Place* place) {
+    if (warm_known_) last_ = {warm_, warm_beta_};
+    warm_known_ = place != nullptr;
+    warm_ = place ? place->modes : mode_;
+    warm_beta_ = place ? place->coefficients : Vector(p_, 0.0);
+    counts_ = {};
+    criterion_.use(inner_.response);
+    criterion_.add_gradient(nullptr);
+    outer_c_.add_gradient(nullptr);
+    outer_c_.hold_fixed(false);
+}
+
 std::vector<const double*> Laplace::pointers(const Modes& modes) const {
     std::vector<const double*> out;
     for (const Vector& m : modes) out.push_back(m.data());
@@ -385,7 +397,11 @@ bool Laplace::find_mode(const double* phi) {
     for (Vector& v : mode_) std::fill(v.begin(), v.end(), 0.0);
     for (Vector& v : score_) std::fill(v.begin(), v.end(), 0.0);
     for (int k : integrated_) beta_[k] = warm_beta_[k];
-    return newton(phi, true);
+    if (newton(phi, true)) return true;
+    if (warm_known_ || last_.modes.empty()) return false;
+    mode_ = last_.modes;
+    for (int k : integrated_) beta_[k] = last_.coefficients[k];
+    return newton(phi, false);
 }
 
 double Laplace::evaluate(const double* x) {
@@ -728,7 +744,7 @@ bool Laplace::breaks_down() {
     for (size_t f = 0; f < factors.size(); ++f) {
         const size_t r = factors[f].r;
         const Vector& Psi = psi(static_cast<int>(f));
-        if (!factors[f].kernel.empty()) continue;
+        if (factors[f].kernel) continue;
         Vector given(factors[f].q * r * r);
         outer_c_.mode_covariances(static_cast<int>(f), false, given.data());
         for (size_t l = 0; l < static_cast<size_t>(factors[f].q); ++l)

@@ -66,6 +66,19 @@ class Laplace final : public Objective {
     // of b and the mean's coefficients, and the covariances of the working model.
     Vector start(const double* beta);
 
+    // Where a mode was found, to start from: modes by factor and coefficients.
+    struct Place {
+        std::vector<Vector> modes;
+        Vector coefficients;
+    };
+    // Of the last start() or differentiate().
+    Place place() const { return {warm_, warm_beta_}; }
+    // Back to where it was made: what was evaluated before leaves no trace in later answers,
+    // nor does a call that was broken off. The first mode is looked for from `place`, from
+    // zero where there is none, and from that of the last derivatives only where the density
+    // at zero is none.
+    void restart(const Place* place = nullptr);
+
     const LaplaceCounts& counts() const { return counts_; }
     const Family& family() const { return family_; }
     const Predictors& predictors() const { return predictors_; }
@@ -146,6 +159,7 @@ class Laplace final : public Objective {
     Modes mode_, score_, warm_;
     Vector warm_beta_;
     bool warm_known_ = false;
+    Place last_; // empty: none
     double logdet_ = 0, density_ = 0;
     std::vector<Vector> extra_gradient_;
     Vector C_, correction_;

@@ -6,6 +6,7 @@
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
+#include <cmath>
 #include <cstring>
 #include <mutex>
 #include <stdexcept>
@@ -86,10 +87,13 @@ nb::dict describe_tail(const Blocks& blocks) {
 
 namespace {
 
-void check_codes(const Codes& codes, int levels) {
-    for (size_t i = 0; i < codes.size(); ++i)
-        if (codes.data()[i] < 0 || codes.data()[i] >= levels)
-            throw std::invalid_argument("a code is out of range");
+// A copy, since another thread may write to the user's.
+Indices checked_codes(const Codes& codes, size_t n, int levels) {
+    need(codes.size() == n, "codes differ in length");
+    need(levels >= 0, "numbers of levels must not be negative");
+    Indices out(codes.data(), codes.data() + n);
+    for (int32_t code : out) need(code >= 0 && code < levels, "a level code is out of range");
+    return out;
 }
 
 // A response with the criterion that was differentiated with it.
@@ -147,26 +151,26 @@ class Problem {
   public:
     Problem(const nb::list& factors, Input<2> X, Input<1> scale, Input<2> gram,
             const nb::object& weights, const std::vector<int>& chain, int threads, bool sparse_tail)
-        : X_(X), threads_(threads) {
+        : X_(X), threads_(checked_threads(threads)) {
         const size_t n = X.shape(0), p = X.shape(1);
-        if (scale.shape(0) != p || gram.shape(0) != p || gram.shape(1) != p)
-            throw std::invalid_argument("X, its scale and its cross-products do not fit together");
+        need(n >= 1 && n <= most_rows, "X must have from 1 to 2^31 - 1 rows");
+        need(scale.shape(0) == p && gram.shape(0) == p && gram.shape(1) == p,
+             "X, its scale and its cross-products do not fit together");
         FixedInput fixed{X.data(), static_cast<int>(p), Vector(scale.data(), scale.data() + p),
                          Vector(gram.data(), gram.data() + p * p)};
         gram_ = fixed.gram;
         std::vector<FactorInput> inputs;
-        for (nb::handle item : factors) {
-            inputs.push_back(read_factor(nb::cast<nb::dict>(item), n, keep_));
-        }
-        const double* w = nullptr;
-        if (!weights.is_none()) {
-            const auto array = nb::cast<Input<1>>(weights);
-            if (array.shape(0) != n) throw std::invalid_argument("one weight per row is needed");
-            w = array.data();
-            keep_.push_back(nb::cast(array));
-        }
-        nb::gil_scoped_release release;
-        blocks_ = assemble(n, inputs, fixed, w, chain, threads, sparse_tail);
+        for (nb::handle item : factors)
+            inputs.push_back(read_factor(member<nb::dict>(item, "a factor"), n, keep_));
+        const double* w = optional(weights, n, "weights", keep_);
+        unlocked([&] {
+            need_finite(X.data(), n * p, "X");
+            need_finite(fixed.scale.data(), p, "the scale of X");
+            need_finite(gram_.data(), p * p, "the cross-products of X");
+            if (w) need_weights(w, n, false);
+            check_design(n, inputs, fixed.p, chain);
+            blocks_ = assemble(n, inputs, fixed, w, chain, threads_, sparse_tail);
+        });
     }
 
     ~Problem() { LastSearch::instance().forget(this); }
@@ -176,20 +180,16 @@ class Problem {
     // Responses (k, n) freed of their least-squares fit: (rest, beta, scale, size).
     nb::tuple respond(Input<2> Y, const nb::object& offset) const {
         const size_t k = Y.shape(0), n = blocks_->n, p = blocks_->p;
-        const double* shift = nullptr;
-        Input<1> given;
-        if (!offset.is_none()) {
-            given = nb::cast<Input<1>>(offset);
-            shift = given.data();
-        }
-        if (Y.shape(1) != n || (shift && given.shape(0) != n))
-            throw std::invalid_argument("y and offset must have one value per row");
+        need(Y.shape(1) == n, "y must have one value per row");
+        std::vector<nb::object> kept;
+        const double* shift = optional(offset, n, "an offset", kept);
         Freed out;
-        {
-            nb::gil_scoped_release release;
+        unlocked([&] {
+            need_finite(Y.data(), k * n, "y");
+            if (shift) need_finite(shift, n, "an offset");
             out = free_of_fixed(n, blocks_->p, blocks_->X, blocks_->x_scale, gram_, k, Y.data(),
                                 shift, threads_);
-        }
+        });
         return nb::make_tuple(to_array(std::move(out.rest), {k, n}),
                               to_array(std::move(out.beta), {k, p}), to_array(std::move(out.scale)),
                               to_array(std::move(out.size)));
@@ -200,8 +200,11 @@ class Problem {
 
     // Where a search starts: parameters by moments of a response that X has left.
     Array moment_start(Input<1> y) const {
-        check(y.shape(0), blocks_->parameters);
-        return to_array(ranef::moment_start(*blocks_, blocks_->respond(y.data(), threads_)));
+        check_response(y);
+        Vector out;
+        unlocked(
+            [&] { out = ranef::moment_start(*blocks_, blocks_->respond(y.data(), threads_)); });
+        return to_array(std::move(out));
     }
 
     Array start() const {
@@ -212,21 +215,19 @@ class Problem {
     }
 
     Array basis(int factor, int term) const {
-        const Term& t = blocks_->factors.at(factor).terms.at(term);
-        const size_t r = t.structure->r;
-        return to_array(t.basis, {r, r});
+        const auto& terms = checked_factor(factor).terms;
+        need_index(term, terms.size(), "a term");
+        const size_t r = terms[term].structure->r;
+        return to_array(terms[term].basis, {r, r});
     }
 
     // start None: by moments
     nb::dict fit(Input<1> y, bool reml, const nb::object& start, int max_evaluations,
                  const nb::object& progress) {
-        check(y.shape(0), blocks_->parameters);
+        check_response(y);
+        need(max_evaluations >= 0, "the limit of evaluations must not be negative");
         Vector from;
-        if (!start.is_none()) {
-            const auto given = nb::cast<Input<1>>(start);
-            check(y.shape(0), given.shape(0));
-            from.assign(given.data(), given.data() + given.size());
-        }
+        if (!start.is_none()) from = checked_phi(array<Input<1>>(start, "start"));
         SearchOptions options;
         options.max_evaluations = max_evaluations;
         Progress report_progress(progress);
@@ -234,13 +235,13 @@ class Problem {
             return report_progress(count, criterion, decrement);
         };
         Outcome out;
-        auto made = std::make_unique<Differentiated>(*blocks_, y.data(), reml, threads_);
-        Criterion& criterion = made->criterion;
-        {
-            nb::gil_scoped_release release;
+        std::unique_ptr<Differentiated> made;
+        unlocked([&] {
+            made = std::make_unique<Differentiated>(*blocks_, y.data(), reml, threads_);
             if (from.empty()) from = ranef::moment_start(*blocks_, made->response);
-            out = search(criterion, from, options);
-        }
+            out = search(made->criterion, from, options);
+        });
+        const Criterion& criterion = made->criterion;
         report_progress.rethrow();
         nb::dict d = describe(out);
         // the search ends with derivatives taken at its optimum
@@ -253,19 +254,21 @@ class Problem {
     // One search per column of Y, on own threads.
     nb::dict fit_many(Input<2> Y, bool reml, Input<1> start, int max_evaluations, int threads) {
         const size_t k = Y.shape(0), K = blocks_->parameters, p = blocks_->p;
-        check(Y.shape(1), start.shape(0));
+        need(Y.shape(1) == blocks_->n, "y must have one value per row");
+        need_finite(Y.data(), Y.size(), "y");
+        need(max_evaluations >= 0, "the limit of evaluations must not be negative");
+        const Vector from = checked_phi(start);
         Vector phi(k * K), beta(k * p), rss(k), criterion_values(k), evaluations(k), converged(k),
             ranks;
-        const Vector from(start.data(), start.data() + start.size());
         size_t faces = 0;
         for (const Factor& f : blocks_->factors) faces += f.terms.size();
         ranks.assign(k * faces, -1.0);
-        {
-            nb::gil_scoped_release release;
+        unlocked([&] {
             SearchOptions options;
             options.max_evaluations = max_evaluations;
             const size_t n = blocks_->n;
-            const int workers = std::max(1, std::min<int>(threads, static_cast<int>(k)));
+            const int workers = static_cast<int>(
+                std::min<size_t>(checked_threads(threads), std::max<size_t>(k, 1)));
             for_chunks(workers, workers, [&](int t) {
                 Criterion criterion(*blocks_, reml, 1);
                 for (size_t i = t; i < k; i += workers) {
@@ -289,7 +292,7 @@ class Problem {
                     for (const TermFace& face : out.faces) ranks[i * faces + face.term] = face.rank;
                 }
             });
-        }
+        });
         nb::dict d;
         d["phi"] = to_array(phi, {k, K});
         d["beta"] = to_array(beta, {k, p});
@@ -303,23 +306,24 @@ class Problem {
 
     // Everything that is known at phi; with a known scale of sigma = 1.
     nb::dict state(Input<1> y, bool reml, Input<1> phi, bool derivatives, bool known_scale) {
-        check(y.shape(0), phi.shape(0));
+        check_response(y);
+        const Vector at = checked_phi(phi);
         const size_t K = blocks_->parameters;
         Vector gradient(K), hessian(K * K);
         double value = 0;
-        const Response response = blocks_->respond(y.data(), threads_);
-        Criterion criterion(*blocks_, reml, threads_, known_scale);
-        criterion.use(response);
-        {
-            nb::gil_scoped_release release;
-            value = criterion.factorise(phi.data());
-            if (value < std::numeric_limits<double>::infinity()) {
-                if (derivatives)
-                    criterion.differentiate(gradient.data(), hessian.data());
-                else
-                    criterion.score();
-            }
-        }
+        std::unique_ptr<Criterion> made;
+        unlocked([&] {
+            const Response response = blocks_->respond(y.data(), threads_);
+            made = std::make_unique<Criterion>(*blocks_, reml, threads_, known_scale);
+            made->use(response);
+            value = made->factorise(at.data());
+            if (!(value < std::numeric_limits<double>::infinity())) return;
+            if (derivatives)
+                made->differentiate(gradient.data(), hessian.data());
+            else
+                made->score();
+        });
+        const Criterion& criterion = *made;
         nb::dict d;
         d["criterion"] = value;
         report(criterion, d);
@@ -331,91 +335,54 @@ class Problem {
     }
 
     Array mode_covariances(Input<1> y, bool reml, Input<1> phi, int factor, bool with_fixed) {
-        check(y.shape(0), phi.shape(0));
-        const Factor& f = blocks_->factors.at(factor);
+        const Factor& f = checked_factor(factor);
         const size_t q = f.q, r = f.r;
-        Vector out(q * r * r);
-        const Response response = blocks_->respond(y.data(), threads_);
-        {
-            nb::gil_scoped_release release;
-            Criterion criterion(*blocks_, reml, threads_);
-            criterion.use(response);
-            criterion.factorise(phi.data());
+        Vector out;
+        ask(y, reml, phi, [&](Criterion& criterion) {
+            out.resize(q * r * r);
             criterion.mode_covariances(factor, with_fixed, out.data());
-        }
+        });
         return to_array(std::move(out), {q, r, r});
     }
 
     Array quadratic_forms(Input<1> y, bool reml, Input<1> phi, const std::vector<Codes>& levels,
                           const std::vector<Input<2>>& z, Input<2> X) {
-        check(y.shape(0), phi.shape(0));
-        const size_t rows = X.shape(0);
-        if (X.shape(1) != static_cast<size_t>(blocks_->p))
-            throw std::invalid_argument("levels, z and X do not fit the model");
-        const EffectRows given = read_effect_rows(blocks_->factors, rows, levels, z);
-        Vector out(rows);
-        const Response response = blocks_->respond(y.data(), threads_);
-        {
-            nb::gil_scoped_release release;
-            Criterion criterion(*blocks_, reml, threads_);
-            criterion.use(response);
-            criterion.factorise(phi.data());
-            criterion.quadratic_forms(rows, given.levels, given.z, X.data(), out.data());
-        }
+        const EffectRows given = read_effect_rows(blocks_->factors, blocks_->p, levels, z, X);
+        Vector out(X.shape(0));
+        ask(y, reml, phi, [&](Criterion& criterion) {
+            criterion.quadratic_forms(X.shape(0), given.levels, given.z, X.data(), out.data());
+        });
         return to_array(std::move(out));
     }
 
     // Combinations of effects and coefficients, each as half of a solve.
     nb::tuple half_solves(Input<1> y, bool reml, Input<1> phi, const std::vector<Codes>& levels,
                           const std::vector<Input<2>>& z, Input<2> X) {
-        check(y.shape(0), phi.shape(0));
-        const size_t rows = X.shape(0);
-        if (X.shape(1) != static_cast<size_t>(blocks_->p))
-            throw std::invalid_argument("levels, z and X do not fit the model");
-        const EffectRows given = read_effect_rows(blocks_->factors, rows, levels, z);
-        const Response response = blocks_->respond(y.data(), threads_);
+        const EffectRows given = read_effect_rows(blocks_->factors, blocks_->p, levels, z, X);
         HalfSolves found;
-        {
-            nb::gil_scoped_release release;
-            Criterion criterion(*blocks_, reml, threads_);
-            criterion.use(response);
-            criterion.factorise(phi.data());
-            found = criterion.half_solves(rows, given.levels, given.z, X.data());
-        }
-        return describe(std::move(found), rows, blocks_->order());
+        ask(y, reml, phi, [&](Criterion& criterion) {
+            found = criterion.half_solves(X.shape(0), given.levels, given.z, X.data());
+        });
+        return describe(std::move(found), X.shape(0), blocks_->order());
     }
 
     // Z'Py of one factor in the user's level order, (q, r), in the basis of b_e.
     Array scores(Input<1> y, bool reml, Input<1> phi, int factor) {
-        check(y.shape(0), phi.shape(0));
-        const Factor& f = blocks_->factors.at(factor);
+        const Factor& f = checked_factor(factor);
         const size_t q = f.q, r = f.r;
         Vector out(q * r);
-        const Response response = blocks_->respond(y.data(), threads_);
-        {
-            nb::gil_scoped_release release;
-            Criterion criterion(*blocks_, reml, threads_);
-            criterion.use(response);
-            criterion.factorise(phi.data());
+        ask(y, reml, phi, [&](Criterion& criterion) {
             criterion.score();
             for (size_t l = 0; l < q; ++l)
                 std::copy_n(criterion.scores(factor).begin() + l * r, r,
                             out.begin() + static_cast<size_t>(f.level_at[l]) * r);
-        }
+        });
         return to_array(std::move(out), {q, r});
     }
 
     nb::list fixed_scores(Input<1> y, bool reml, Input<1> phi) {
-        check(y.shape(0), phi.shape(0));
         std::vector<Vector> sums;
-        const Response response = blocks_->respond(y.data(), threads_);
-        {
-            nb::gil_scoped_release release;
-            Criterion criterion(*blocks_, reml, threads_);
-            criterion.use(response);
-            criterion.factorise(phi.data());
-            sums = criterion.fixed_scores();
-        }
+        ask(y, reml, phi, [&](Criterion& criterion) { sums = criterion.fixed_scores(); });
         nb::list out;
         const size_t p = blocks_->p;
         for (size_t f = 0; f < sums.size(); ++f) {
@@ -430,25 +397,26 @@ class Problem {
     // is used, and freed.
     nb::dict curvature(Input<1> y, bool reml, Input<1> phi,
                        const std::vector<std::pair<int, Input<2>>>& directions, bool of_fixed) {
-        check(y.shape(0), phi.shape(0));
+        check_response(y);
+        const Vector at = checked_phi(phi);
         std::vector<Direction> given;
         for (const auto& [factor, matrix] : directions) {
-            const size_t r = blocks_->factors.at(factor).r;
-            if (matrix.shape(0) != r || matrix.shape(1) != r)
-                throw std::invalid_argument("a direction does not fit its factor");
+            const size_t r = checked_factor(factor).r;
+            need(matrix.shape(0) == r && matrix.shape(1) == r,
+                 "a direction does not fit its factor");
+            need_finite(matrix.data(), r * r, "a direction");
             given.push_back({factor, Vector(matrix.data(), matrix.data() + r * r)});
         }
         Curvature found;
-        auto made =
-            LastSearch::instance().take(this, y, reml, Vector(phi.data(), phi.data() + phi.size()));
-        const bool known = made != nullptr;
-        if (!known) made = std::make_unique<Differentiated>(*blocks_, y.data(), reml, threads_);
-        Criterion& criterion = made->criterion;
-        {
-            nb::gil_scoped_release release;
-            if (!known) criterion.factorise(phi.data());
-            found = criterion.curvature(given, of_fixed);
-        }
+        auto made = LastSearch::instance().take(this, y, reml, at);
+        unlocked([&] {
+            if (!made) {
+                made = std::make_unique<Differentiated>(*blocks_, y.data(), reml, threads_);
+                need_point(made->criterion.factorise(at.data()));
+            }
+            found = made->criterion.curvature(given, of_fixed);
+        });
+        const Criterion& criterion = made->criterion;
         const size_t k = given.size(), p = blocks_->p, c = of_fixed ? p : 1;
         nb::dict d;
         nb::list gradient;
@@ -474,10 +442,40 @@ class Problem {
         return 8 * (2 * N * N + n) + static_cast<double>(blocks_->bytes());
     }
 
-    void check(size_t rows, size_t parameters) const {
-        if (rows != blocks_->n) throw std::invalid_argument("y must have one value per row");
-        if (parameters != static_cast<size_t>(blocks_->parameters))
-            throw std::invalid_argument("phi has the wrong number of parameters");
+    void check_response(const Input<1>& y) const {
+        need(y.shape(0) == blocks_->n, "y must have one value per row");
+        need_finite(y.data(), y.size(), "y");
+    }
+
+    Vector checked_phi(const Input<1>& phi) const {
+        need(phi.shape(0) == static_cast<size_t>(blocks_->parameters),
+             "phi has the wrong number of parameters");
+        need_finite(phi.data(), phi.size(), "phi");
+        return Vector(phi.data(), phi.data() + phi.size());
+    }
+
+    const Factor& checked_factor(int factor) const {
+        need_index(factor, blocks_->factors.size(), "a factor");
+        return blocks_->factors[factor];
+    }
+
+    static void need_point(double criterion) {
+        if (!(criterion < std::numeric_limits<double>::infinity()))
+            throw std::domain_error("the likelihood is not finite at these parameters");
+    }
+
+    // Puts a question to the criterion of a response, factorised at phi.
+    template <class Question>
+    void ask(const Input<1>& y, bool reml, const Input<1>& phi, Question&& question) const {
+        check_response(y);
+        const Vector at = checked_phi(phi);
+        unlocked([&] {
+            const Response response = blocks_->respond(y.data(), threads_);
+            Criterion criterion(*blocks_, reml, threads_);
+            criterion.use(response);
+            need_point(criterion.factorise(at.data()));
+            question(criterion);
+        });
     }
 
     // What a criterion holds after differentiate() (or score(), but for G).
@@ -515,10 +513,11 @@ class StructureFace {
         Vector values;
         int dimensions = 0;
         if (!positions.is_none()) {
-            const auto array = nb::cast<Input<2>>(positions);
-            dimensions = static_cast<int>(array.shape(1));
-            values.assign(array.data(), array.data() + array.size());
+            const auto given = array<Input<2>>(positions, "positions");
+            dimensions = static_cast<int>(given.shape(1));
+            values.assign(given.data(), given.data() + given.size());
         }
+        check_structure(r);
         structure_ = make_structure(kind, r, rank, values, dimensions);
     }
     int parameters() const { return structure_->parameters(); }
@@ -545,6 +544,7 @@ class StructureFace {
         return to_array(phi);
     }
     Array rescale(double s, Input<1> phi) const {
+        need(std::isfinite(s), "a scale must be finite");
         const double* from = checked(phi);
         Vector out(from, from + structure_->parameters());
         structure_->rescale(s, out.data());
@@ -560,14 +560,12 @@ class StructureFace {
         return to_array(std::move(out), {r, r});
     }
     const double* checked(const Input<1>& phi) const {
-        if (phi.shape(0) != static_cast<size_t>(structure_->parameters()))
-            throw std::invalid_argument("phi has the wrong number of parameters");
+        need(phi.shape(0) == static_cast<size_t>(structure_->parameters()),
+             "phi has the wrong number of parameters");
+        need_finite(phi.data(), phi.size(), "phi");
         return phi.data();
     }
-    void index(int i) const {
-        if (i < 0 || i >= structure_->parameters())
-            throw std::invalid_argument("no such parameter");
-    }
+    void index(int i) const { need_index(i, structure_->parameters(), "a parameter"); }
     std::unique_ptr<Structure> structure_;
 };
 
@@ -583,12 +581,21 @@ NB_MODULE(_core, m) {
     m.def("set_lapack", &set_lapack, "blas"_a, "lapack"_a);
     m.def("has_lapack", [] { return lapack().potrf != nullptr; });
     m.attr("small_order") = small_order;
+    nb::exception<Stopped>(m, "Stopped", PyExc_BaseException);
+    nb::class_<Stop>(m, "Stop")
+        .def(nb::init<>())
+        .def("set", &Stop::set)
+        .def("enter", &Stop::enter)
+        .def("leave", &Stop::leave);
     m.def(
         "count_pairs",
         [](Codes f, int qf, Codes g, int qg, int64_t limit) {
-            if (f.shape(0) != g.shape(0)) throw std::invalid_argument("codes differ in length");
-            nb::gil_scoped_release release;
-            return count_pairs(f.shape(0), f.data(), qf, g.data(), qg, limit);
+            need(f.shape(0) == g.shape(0), "codes differ in length");
+            need(f.shape(0) <= most_rows, "there are too many rows");
+            need(qf >= 0 && qg >= 0, "numbers of levels must not be negative");
+            int64_t pairs = 0;
+            unlocked([&] { pairs = count_pairs(f.shape(0), f.data(), qf, g.data(), qg, limit); });
+            return pairs;
         },
         "f"_a, "f_levels"_a, "g"_a, "g_levels"_a, "limit"_a);
     m.def(
@@ -596,31 +603,38 @@ NB_MODULE(_core, m) {
         [](Codes leader, int q, const std::vector<Codes>& codes, const std::vector<int>& levels,
            const std::vector<int>& sizes) {
             const size_t n = leader.shape(0);
-            if (codes.size() != levels.size() || codes.size() != sizes.size())
-                throw std::invalid_argument("one number of levels and columns a factor");
-            check_codes(leader, q);
+            need(n <= most_rows, "there are too many rows");
+            need(codes.size() == levels.size() && codes.size() == sizes.size(),
+                 "one number of levels and columns a factor");
+            const Indices first = checked_codes(leader, n, q);
+            std::vector<Indices> kept;
             std::vector<const int32_t*> given;
+            double columns = 0;
             for (size_t f = 0; f < codes.size(); ++f) {
-                if (codes[f].shape(0) != n) throw std::invalid_argument("codes differ in length");
-                if (sizes[f] < 1) throw std::invalid_argument("a factor has at least one column");
-                check_codes(codes[f], levels[f]);
-                given.push_back(codes[f].data());
+                check_structure(sizes[f]);
+                kept.push_back(checked_codes(codes[f], n, levels[f]));
+                given.push_back(kept.back().data());
+                columns += static_cast<double>(levels[f]) * sizes[f];
             }
+            need(columns <= std::numeric_limits<int>::max(), "there are too many columns");
             SparseCost cost;
-            {
-                nb::gil_scoped_release release;
-                cost = sparse_cost(n, leader.data(), q, given, levels, sizes);
-            }
+            unlocked([&] { cost = sparse_cost(n, first.data(), q, given, levels, sizes); });
             return nb::make_tuple(cost.fill, cost.flops, cost.pairs);
         },
         "leader"_a, "leader_levels"_a, "codes"_a, "levels"_a, "sizes"_a);
     m.def(
         "trapezoid",
         [](Input<2> psi, int rank) {
+            need(psi.shape(0) == psi.shape(1), "a covariance matrix must be square");
+            need(psi.shape(0) >= 1 && psi.shape(0) <= most_columns_of_term,
+                 "a covariance matrix must have at least one row, and not too many");
             const int r = static_cast<int>(psi.shape(0));
+            need(rank >= 0 && rank <= r, "the rank of a covariance matrix of " + std::to_string(r) +
+                                             " rows cannot be " + std::to_string(rank));
+            need_finite(psi.data(), psi.size(), "a covariance matrix");
             Vector phi(static_cast<size_t>(r) * (r + 1) / 2);
             trapezoid(r, rank, Vector(psi.data(), psi.data() + psi.size()), phi.data());
-            return to_array(phi);
+            return to_array(std::move(phi));
         },
         "psi"_a, "rank"_a);
     nb::class_<Problem>(m, "Problem")

@@ -110,8 +110,7 @@ std::shared_ptr<const SparseLayout> lay_out_sparse(const Blocks& b) {
         throw std::invalid_argument("a sparse tail needs a factor that is eliminated before it");
     std::vector<int> levels, sizes;
     for (int t : b.tail) {
-        if (!b.factors[t].kernel.empty())
-            throw std::invalid_argument("a tail with a kernel is dense");
+        if (b.factors[t].kernel) throw std::invalid_argument("a tail with a kernel is dense");
         levels.push_back(b.factors[t].q);
         sizes.push_back(b.factors[t].r);
     }

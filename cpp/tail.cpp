@@ -15,14 +15,14 @@ std::unique_ptr<Tail> make_tail(const Blocks& blocks, int threads) {
 void kernel_times(const Blocks& b, Vector& v, int columns, bool transposed) {
     for (int t : b.tail) {
         const Factor& f = b.factors[t];
-        if (f.kernel.empty()) continue;
+        if (!f.kernel) continue;
         const int ld = static_cast<int>(v.size() / columns);
         Vector part(static_cast<size_t>(f.q) * columns);
         for (int a = 0; a < f.r; ++a) {
             for (int c = 0; c < columns; ++c)
                 for (int l = 0; l < f.q; ++l)
                     part[at(l, c, f.q)] = v[at(f.column + l * f.r + a, c, ld)];
-            triangle_times(f.q, columns, f.kernel.data(), f.q, transposed, part.data(), f.q);
+            triangle_times(f.q, columns, f.kernel->data(), f.q, transposed, part.data(), f.q);
             for (int c = 0; c < columns; ++c)
                 for (int l = 0; l < f.q; ++l)
                     v[at(f.column + l * f.r + a, c, ld)] = part[at(l, c, f.q)];

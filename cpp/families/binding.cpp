@@ -1,13 +1,11 @@
 // The Python face of the families: a family by name, its derivatives as an array.
 #include "families/binding.hpp"
 
-#include <nanobind/ndarray.h>
-#include <nanobind/stl/string.h>
 #include <nanobind/stl/unique_ptr.h>
-#include <nanobind/stl/vector.h>
 
 #include <stdexcept>
 
+#include "arrays.hpp"
 #include "families/factory.hpp"
 #include "threads.hpp"
 
@@ -18,10 +16,6 @@ namespace ranef {
 
 namespace {
 
-template <int D>
-using Input = nb::ndarray<const double, nb::ndim<D>, nb::c_contig, nb::device::cpu>;
-using Array = nb::ndarray<nb::numpy, double>;
-
 struct Question {
     Rows rows;
     int order;
@@ -30,15 +24,14 @@ struct Question {
 };
 
 void check(const Family& family, const Question& q, size_t predictors) {
-    if (predictors != static_cast<size_t>(family.predictors()))
-        throw std::invalid_argument("eta has " + std::to_string(predictors) + " rows, not " +
-                                    std::to_string(family.predictors()));
-    if (q.order < 0 || q.order > 3) throw std::invalid_argument("order is 0, 1, 2 or 3");
+    const std::string count = std::to_string(family.predictors());
+    need(predictors == static_cast<size_t>(family.predictors()),
+         "eta has " + std::to_string(predictors) + " rows, not " + count);
+    need(q.order >= 0 && q.order <= 3, "order is 0, 1, 2 or 3");
     int before = -1;
     for (int a : q.active) {
-        if (a <= before || a >= family.predictors())
-            throw std::invalid_argument("active predictors are ascending, below " +
-                                        std::to_string(family.predictors()));
+        need(a > before && a < family.predictors(),
+             "active predictors are ascending, below " + count);
         before = a;
     }
 }
@@ -47,37 +40,33 @@ void check(const Family& family, const Question& q, size_t predictors) {
 Array evaluate(const Family& family, const Question& q, int threads) {
     const size_t n = q.rows.n;
     const int count = Derivatives{static_cast<int>(q.active.size())}.count(q.order);
-    auto* values = new std::vector<double>(count * n);
-    nb::capsule owner(values,
-                      [](void* p) noexcept { delete static_cast<std::vector<double>*>(p); });
+    Vector values(count * n);
     std::vector<double*> out(count);
-    for (int c = 0; c < count; ++c) out[c] = values->data() + c * n;
-    {
-        nb::gil_scoped_release release;
+    for (int c = 0; c < count; ++c) out[c] = values.data() + c * n;
+    unlocked([&] {
         constexpr int chunks = 16;
         const auto bounds = partition(n, chunks);
         for_chunks(chunks, threads, [&](int c) {
             family.evaluate(q.rows, q.order, q.active, q.eta.data(), bounds[c], bounds[c + 1],
                             out.data());
         });
-    }
-    const size_t shape[] = {static_cast<size_t>(count), n};
-    return Array(values->data(), 2, shape, owner);
+    });
+    return to_array(std::move(values), {static_cast<size_t>(count), n});
 }
 
 Array evaluate_arrays(const Family& family, Input<1> y, const nb::object& extra, Input<2> eta,
                       int order, const std::vector<int>& active, int threads) {
-    Question q{{y.shape(0), y.data(), nullptr}, order, active, {}};
+    const size_t n = y.shape(0);
+    Input<1> more; // kept alive here
     if (!extra.is_none()) {
-        const auto values = nb::cast<Input<1>>(extra);
-        if (values.shape(0) != q.rows.n)
-            throw std::invalid_argument("y and extra differ in length");
-        q.rows.extra = values.data();
+        more = array<Input<1>>(extra, "extra");
+        need(more.shape(0) == n, "y and extra differ in length");
     }
-    if (eta.shape(1) != q.rows.n) throw std::invalid_argument("y and eta differ in length");
+    Question q{{n, y.data(), extra.is_none() ? nullptr : more.data()}, order, active, {}};
+    need(eta.shape(1) == n, "y and eta differ in length");
     check(family, q, eta.shape(0));
-    for (size_t m = 0; m < eta.shape(0); ++m) q.eta.push_back(eta.data() + m * q.rows.n);
-    return evaluate(family, q, threads);
+    for (size_t m = 0; m < eta.shape(0); ++m) q.eta.push_back(eta.data() + m * n);
+    return evaluate(family, q, checked_threads(threads));
 }
 
 } // namespace

@@ -9,8 +9,9 @@ namespace ranef {
 namespace {
 
 double log_choose(double n, double y) {
-    return n > 1 && y >= 0 && y <= n ? log_factorial(n) - log_factorial(y) - log_factorial(n - y)
-                                     : 0;
+    if (!(n > 1 && y >= 0 && y <= n)) return 0;
+    const double log_ways = log_factorial(n) - log_factorial(y) - log_factorial(n - y);
+    return std::isnan(log_ways) ? -infinity : log_ways; // beyond a double
 }
 
 template <class T>

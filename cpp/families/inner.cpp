@@ -33,7 +33,7 @@ RANEF_CLONES void poisson_log(size_t rows, const double* __restrict y, const dou
                               double* __restrict d3) {
     for (size_t i = 0; i < rows; ++i) {
         const double x = eta[i], mu = lanes::exp(lanes::clamp(x, -708, 709));
-        const bool allowed = (y[i] >= 0) & (x <= 709) & (x > -infinity);
+        const bool allowed = (y[i] >= 0) & (y[i] < infinity) & (x <= 709) & (x > -infinity);
         v[i] = allowed ? y[i] * x - mu : -infinity;
         d1[i] = allowed ? y[i] - mu : 0.0;
         d2[i] = allowed ? -mu : 0.0;

@@ -45,7 +45,7 @@ RANEF_INLINE double exp(double x) {
     p = p * r + 1.0 / 6;
     p = p * r + 0.5;
     p = (p * r + 1) * r + 1;
-    std::int64_t bits;
+    std::uint64_t bits; // unsigned: what is shifted out is dropped
     std::memcpy(&bits, &shifted, sizeof bits);
     bits = (bits + 1023) << 52;
     double power;

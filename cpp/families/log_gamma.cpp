@@ -68,7 +68,7 @@ Curve log_gamma(double x, int order) {
 }
 
 double log_factorial(double y) {
-    return y < factorials ? log_factorials[static_cast<int>(y)] : log_gamma(y + 1, 0).f;
+    return y < factorials ? log_factorials[y > 0 ? static_cast<int>(y) : 0] : log_gamma(y + 1, 0).f;
 }
 
 // log Gamma(1 + a) - log a

@@ -22,7 +22,7 @@ class Multinomial : public Family {
         const int M = categories_ - 1, k = static_cast<int>(active.size());
         std::vector<double> odds(M), p(k), q(k); // q: 1 - p
         for (size_t i = first; i < last; ++i) {
-            const int y = static_cast<int>(rows.y[i]);
+            const int y = category(rows.y[i]);
             double top = 0, sum = 0;
             for (int m = 0; m < M; ++m) top = std::max(top, eta[m][i]);
             for (int m = 0; m < M; ++m) sum += odds[m] = std::exp(eta[m][i] - top);
@@ -41,6 +41,9 @@ class Multinomial : public Family {
     }
 
   private:
+    // -1 where it is none.
+    int category(double y) const { return y >= 0 && y < categories_ ? static_cast<int>(y) : -1; }
+
     // eta_y - log(1 + sum exp(eta)); where y is the largest its share of the sum is
     // set apart, so that the probability near one keeps its distance from it
     double log_share(int y, const double* const* eta, size_t i, double top,

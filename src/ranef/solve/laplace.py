@@ -100,13 +100,13 @@ def fit_generalised(
     if quadrature > 1:
         check_differentiable(design)
     assembly = assemble_generalised(design, path, n_jobs, quadrature)
-    start = assembly.core.start(assembly.inner(coefficients))
+    start, modes = assembly.core.start_with_modes(assembly.inner(coefficients))
     if theta is not None:
         start[: assembly.core.parameters] = assembly.phi(assembly.checked(theta), {})
-    search = assembly.core.fit(start, max_evaluations, progress)
+    search = assembly.core.fit(start, max_evaluations, progress, modes)
     if not np.isfinite(search["criterion"]) and flat is not None:
         start[assembly.core.parameters :] = assembly.inner(flat())[assembly.outer]
-        search = assembly.core.fit(start, max_evaluations, progress)
+        search = assembly.core.fit(start, max_evaluations, progress, modes)
     if not np.isfinite(search["criterion"]):
         raise ModelError(
             "the likelihood is not finite where the search starts: does the response fit the "

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from functools import cache, wraps
 from pathlib import Path
+from threading import Lock
 from typing import Any, TypeVar, cast
 
 from ranef import _core
@@ -65,7 +66,8 @@ def available_cores(n_jobs: int | None = None) -> int:
 def in_threads(work: Callable[[T], S], items: Iterable[T], jobs: int) -> Iterator[S]:
     """Hand on the answers to each item, in order, as they come.
 
-    Where the caller stops or an answer fails, items that are not begun are left.
+    Where the caller stops or an answer fails, items that are not begun are left, and those
+    that are give up at the core's next look.
 
     Examples
     --------
@@ -75,10 +77,20 @@ def in_threads(work: Callable[[T], S], items: Iterable[T], jobs: int) -> Iterato
     if jobs <= 1:
         yield from map(work, items)
         return
+    stop = _core.Stop()
+
+    def stoppable(item: T) -> S:
+        stop.enter()
+        try:
+            return work(item)
+        finally:
+            stop.leave()
+
     with ThreadPoolExecutor(jobs) as pool:
         try:
-            yield from pool.map(work, items)
+            yield from pool.map(stoppable, items)
         except BaseException:
+            stop.set()
             pool.shutdown(wait=False, cancel_futures=True)
             raise
 
@@ -132,16 +144,95 @@ def use_lapack() -> None:
 
 
 @cache
-def _controller() -> Any:
+def _blas() -> tuple[Any, ...]:
+    """The BLAS libraries of this process, as threadpoolctl controls them."""
     from threadpoolctl import ThreadpoolController
 
-    return ThreadpoolController()
+    return tuple(ThreadpoolController().select(user_api="blas").lib_controllers)
 
 
-def one_blas_thread() -> AbstractContextManager[Any]:
-    """Hold BLAS to one thread: for small matrices, and while own threads run."""
-    held: AbstractContextManager[Any] = _controller().limit(limits=1, user_api="blas")
-    return held
+def _counts_by_thread(library: Any) -> bool:
+    """Whether each thread that calls the library has a number of threads of its own."""
+    return getattr(library, "threading_layer", None) == "openmp"
+
+
+def _set_threads(library: Any, count: int) -> None:
+    # threadpoolctl lets the thread that came first alone set what belongs to the process, and
+    # others fail in silence: the thread that restores may be another than the one that held
+    release = getattr(library, "clear_controlling_thread", None)
+    if release is not None:
+        release(force=True)
+    library.set_num_threads(count)
+    if release is not None:
+        release(force=True)
+
+
+class _OneBlasThread:
+    """BLAS held to one thread while anybody in the process asks for it.
+
+    The number of BLAS threads belongs to the process. The first holder notes what it was, the
+    last one to leave, in whichever thread and for whatever reason, restores it. Where OpenMP
+    keeps a number for each thread, each holder does so for its own.
+    """
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._holders = 0
+        self._before: list[tuple[Any, int]] = []
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self._forget)
+
+    @contextmanager
+    def __call__(self) -> Iterator[None]:
+        own = self._hold([library for library in _blas() if _counts_by_thread(library)])
+        try:
+            with self._lock:
+                if self._holders == 0:
+                    shared = [library for library in _blas() if not _counts_by_thread(library)]
+                    self._before = self._hold(shared)
+                self._holders += 1
+            try:
+                yield
+            finally:
+                with self._lock:
+                    self._holders = max(self._holders - 1, 0)
+                    if self._holders == 0:
+                        self._restore(self._before)
+        finally:
+            self._restore(own)
+
+    @staticmethod
+    def _hold(libraries: list[Any]) -> list[tuple[Any, int]]:
+        before = [(library, library.num_threads) for library in libraries]
+        for library in libraries:
+            _set_threads(library, 1)
+        return before
+
+    @staticmethod
+    def _restore(before: list[tuple[Any, int]]) -> None:
+        for library, count in before:
+            _set_threads(library, count)
+
+    def _forget(self) -> None:
+        """In a forked child: its parent's other threads, which may hold, are not there."""
+        self._lock = Lock()
+        if self._holders:
+            self._holders = 0
+            self._restore(self._before)
+
+
+_one_blas_thread = _OneBlasThread()
+
+
+def one_blas_thread() -> AbstractContextManager[None]:
+    """Hold BLAS to one thread: for small matrices, and while own threads run.
+
+    Examples
+    --------
+    >>> with one_blas_thread():
+    ...     pass
+    """
+    return _one_blas_thread()
 
 
 class _Held:

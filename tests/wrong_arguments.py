@@ -1,0 +1,258 @@
+"""Calls every entry of the core with wrong arguments; run by test_core_arguments in a child.
+
+Each entry has calls that are right. One argument after the other is replaced by each of the
+wrong ones, then several at once at random. What is called is written before it is called, so
+that the last line says what ended the process. Nothing is asserted of what comes out but that
+it is an answer or a proper error.
+
+    python wrong_arguments.py SEED RANDOM_CALLS
+"""
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ranef import _core
+
+PROPER = (ValueError, TypeError, IndexError, KeyError, OverflowError, MemoryError)
+MEMORY = 4 << 30
+
+N, Q = 40, 8
+codes = (np.arange(N) % Q).astype(np.int32)
+coarse = (codes // 2).astype(np.int32)
+crossed = (np.arange(N) % 3).astype(np.int32)
+rng = np.random.default_rng(5)
+x = rng.normal(size=N)
+X = np.column_stack([np.ones(N), x])
+y = x + rng.normal(size=Q)[codes] + rng.normal(size=N)
+nan, inf, big = np.nan, np.inf, 2**31 - 1
+
+
+def factor(which=codes, r=1, **more: Any) -> dict[str, Any]:
+    term = {"structure": "us", "size": r, "rank": 0, "positions": np.empty((r, 0))}
+    z = np.column_stack([np.ones(N), x])[:, :r].copy()
+    levels = int(which.max()) + 1
+    return {"codes": which, "z": z, "levels": levels, "terms": [term], **more}
+
+
+def problem(factors=None, X=X, scale=None, gram=None, weights=None, chain=(0,), threads=2):
+    factors = [factor()] if factors is None else factors
+    scale = np.ones(X.shape[1]) if scale is None else scale
+    return _core.Problem(
+        factors, X, scale, X.T @ X if gram is None else gram, weights, chain, threads
+    )
+
+
+POISSON = _core.make_family("poisson", "log")
+COUNTS = rng.poisson(2.0, N).astype(float)
+
+
+def generalised(
+    family=POISSON, y=COUNTS, extra=None, weights=None, predictors=None, coefficients=2,
+    factors=None, chain=(0,), threads=2, nodes=1, integrated=(),
+):  # fmt: skip
+    rows = [{"X": X, "coefficients": [0, 1], "offset": None}]
+    factors = [factor(owners=[0])] if factors is None else factors
+    return _core.GeneralisedProblem(
+        family, y, extra, weights, rows if predictors is None else predictors, coefficients,
+        factors, chain, threads, nodes, integrated,
+    )  # fmt: skip
+
+
+PLAIN = problem()
+BOTH = problem([factor(), factor(crossed)], chain=(0,))
+NESTED = problem([factor(r=2), factor(coarse)], chain=(0, 1))
+LAPLACE = generalised()
+NODES = generalised(nodes=5)
+MULTINOMIAL = _core.make_family("multinomial", "logit", False, 3)
+AT = np.array([0.7])
+SPOT = np.array([0.5, 0.1, 0.2])
+ROWS = ([np.array([0, 2, -1], np.int32)], [np.ones((3, 1))], np.ones((3, 2)))
+PRIOR = ("normal", 0.0, 1.0, 1.0)
+
+
+@dataclass
+class Entry:
+    """A call that is right, or only nearly so."""
+
+    name: str
+    call: Callable[..., Any]
+    arguments: dict[str, Any]
+    right: bool = True
+
+
+def linear(name: str, **more: Any) -> Iterator[Entry]:
+    for label, core in (("plain", PLAIN), ("crossed", BOTH), ("nested", NESTED)):
+        phi = np.full(core.parameters, 0.6)
+        given = {"y": y, "reml": True, "phi": phi, **more}
+        if "levels" in given and label != "plain":
+            sizes = (1, 1) if label == "crossed" else (2, 1)
+            given["levels"] = [ROWS[0][0]] * 2
+            given["z"] = [np.ones((3, r)) for r in sizes]
+        if "directions" in given and label == "nested":
+            given["directions"] = [(0, np.eye(2)), (1, np.eye(1))]
+        yield Entry(f"Problem({label}).{name}", getattr(core, name), given)
+
+
+def entries() -> list[Entry]:
+    structure = _core.Structure("cs", 3)
+    rows = dict(zip(("levels", "z", "X"), ROWS, strict=True))
+    out = [
+        Entry("count_pairs", _core.count_pairs,
+              dict(f=codes, f_levels=Q, g=crossed, g_levels=3, limit=99)),
+        Entry("trapezoid", _core.trapezoid, dict(psi=np.eye(3), rank=2)),
+        Entry("hermite", _core.hermite, dict(count=5)),
+        Entry("make_family", _core.make_family,
+              dict(name="poisson", link="log", zero=True, categories=0)),
+        Entry("make_family", _core.make_family,
+              dict(name="multinomial", link="logit", zero=False, categories=3)),
+        Entry("set_lapack", _core.set_lapack, dict(blas={}, lapack={"dpotrf": 1}), right=False),
+        Entry("Structure", _core.Structure,
+              dict(kind="mat", size=3, rank=0, positions=np.arange(3.0)[:, None])),
+        Entry("Structure", _core.Structure, dict(kind="rr", size=3, rank=2, positions=None)),
+        Entry("Structure.factor", structure.factor, dict(phi=structure.start())),
+        Entry("Structure.derivative", structure.derivative, dict(phi=structure.start(), i=1)),
+        Entry("Structure.second", structure.second, dict(phi=structure.start(), i=1, j=0)),
+        Entry("Structure.rescale", structure.rescale, dict(s=2.0, phi=structure.start())),
+        Entry("Problem", problem, dict(factors=[factor()], X=X, scale=np.ones(2), gram=X.T @ X,
+                                       weights=np.ones(N), chain=[0], threads=2)),
+        Entry("Problem", problem, dict(factors=[factor(r=2), factor(coarse)], chain=[0, 1])),
+        Entry("Problem", problem,
+              dict(factors=[factor(kernel=np.eye(Q)), factor(crossed)], chain=[1])),
+        Entry("GeneralisedProblem", generalised, dict(
+            family=POISSON, y=COUNTS, extra=np.ones(N), weights=np.ones(N),
+            predictors=[{"X": X, "coefficients": [0, 1], "offset": np.ones(N)}], coefficients=2,
+            factors=[factor(owners=[0])], chain=[0], threads=2, nodes=1, integrated=[0])),
+        Entry("GeneralisedProblem", generalised,
+              dict(factors=[factor(owners=[0])], chain=[0], nodes=5)),
+        Entry("respond", PLAIN.respond, dict(Y=y[None], offset=np.ones(N))),
+        Entry("moment_start", PLAIN.moment_start, dict(y=y)),
+        Entry("basis", PLAIN.basis, dict(factor=0, term=0)),
+        Entry("fit", PLAIN.fit, dict(y=y, reml=True, start=AT, max_evaluations=5, progress=None)),
+        Entry("fit", NESTED.fit,
+              dict(y=y, reml=True, start=None, max_evaluations=5, progress=print)),
+        Entry("fit_many", PLAIN.fit_many,
+              dict(Y=np.stack([y, -y]), reml=True, start=AT, max_evaluations=5, threads=2)),
+        *linear("state", derivatives=True, known_scale=False),
+        *linear("mode_covariances", factor=0, with_fixed=True),
+        *linear("quadratic_forms", **rows),
+        *linear("half_solves", **rows),
+        *linear("scores", factor=0),
+        *linear("fixed_scores"),
+        *linear("curvature", directions=[(0, np.eye(1))], of_fixed=True),
+    ]  # fmt: skip
+    for name, extra, k in (
+        ("poisson", None, 1), ("binomial", np.ones(N), 1), ("gaussian", None, 2),
+        ("tweedie", None, 3), ("compois", None, 2), ("cumulative", np.full(N, 3.0), 3),
+    ):  # fmt: skip
+        link = {"binomial": "logit", "gaussian": "identity", "cumulative": "logit"}.get(name, "log")
+        family = _core.make_family(name, link)
+        given = dict(y=COUNTS, extra=extra, eta=np.zeros((family.predictors, N)), order=3,
+                     active=list(range(min(k, family.predictors))), threads=2)  # fmt: skip
+        out.append(Entry(f"Family({name}).evaluate", family.evaluate, given))
+    eta = np.zeros((2, N))
+    given = dict(y=COUNTS % 3, extra=None, eta=eta, order=3, active=[0, 1], threads=1)
+    out.append(Entry("Family(multinomial).evaluate", MULTINOMIAL.evaluate, given))
+    for core in (LAPLACE, NODES):
+        out += [
+            Entry("GeneralisedProblem.start", core.start, dict(beta=np.zeros(2))),
+            Entry("GeneralisedProblem.start_with_modes", core.start_with_modes,
+                  dict(beta=np.zeros(2))),
+            Entry("GeneralisedProblem.fit", core.fit,
+                  dict(start=SPOT, max_evaluations=3, progress=None, modes=None)),
+            Entry("GeneralisedProblem.hold", core.hold, dict(entries=[0], values=AT)),
+            Entry("GeneralisedProblem.hold", core.hold, dict(entries=[], values=np.empty(0))),
+            Entry("GeneralisedProblem.penalise", core.penalise, dict(
+                terms=[(0, 0, np.eye(1), [PRIOR], 1.0)], coefficients=[(np.ones(2), PRIOR)])),
+            Entry("GeneralisedProblem.penalty", core.penalty, dict(x=SPOT)),
+            Entry("GeneralisedProblem.state", core.state, dict(x=SPOT, derivatives=True)),
+            Entry("GeneralisedProblem.mode_covariances", core.mode_covariances,
+                  dict(x=SPOT, factor=0, with_fixed=True)),
+            Entry("GeneralisedProblem.posterior", core.posterior,
+                  dict(x=SPOT, factor=0), right=core is NODES),
+            Entry("GeneralisedProblem.quadratic_forms", core.quadratic_forms, dict(x=SPOT, **rows)),
+            Entry("GeneralisedProblem.half_solves", core.half_solves, dict(x=SPOT, **rows)),
+            Entry("GeneralisedProblem.basis", core.basis, dict(factor=0, term=0)),
+        ]  # fmt: skip
+    return out
+
+
+def arrays_in_place_of(value: np.ndarray) -> Iterator[Any]:
+    """Other shapes, types and numbers."""
+    yield from (np.empty((0,) * value.ndim, value.dtype), value[None], value[..., None])
+    yield from (value.astype(object), value.astype(complex), value.astype("f4"), value.astype("i8"))
+    yield from (value.tolist(), np.repeat(value, 2, axis=0), np.repeat(value, 2, axis=0)[::2])
+    yield from (value[:-1], np.asfortranarray(value), np.ones((3, 1)), np.zeros_like(value))
+    for number in (-1, big, -big) if value.dtype.kind == "i" else (nan, inf, -inf, 1e300, -3, 1e9):
+        yield np.full_like(value, number)
+        if value.size:
+            one = value.copy()
+            one.flat[0] = number
+            yield one
+
+
+def instead_of(value: Any) -> Iterator[Any]:
+    """What is wrong in place of a right argument."""
+    yield from (None, "x", object(), -1, 10**12, nan, [], {}, (), [None], np.ones(3), b"\0")
+    if isinstance(value, np.ndarray):
+        yield from arrays_in_place_of(value)
+    elif isinstance(value, bool):
+        yield 2
+    elif isinstance(value, int):
+        yield from (0, 1, 2, 9, -9, 1000, 10**6, big, -big, True, 1.5)
+    elif isinstance(value, float):
+        yield from (0.0, inf, 1e300)
+    elif isinstance(value, str):
+        yield from ("", "us", "kernel", "log", "\N{SNOWMAN}" * 300)
+    elif isinstance(value, dict):
+        for key in value:
+            yield {k: v for k, v in value.items() if k != key}
+            for wrong in instead_of(value[key]):
+                yield {**value, key: wrong}
+    elif isinstance(value, (list, tuple)):
+        yield type(value)((*value, *value))
+        for i, item in enumerate(value):
+            for wrong in instead_of(item):
+                yield type(value)((*value[:i], wrong, *value[i + 1 :]))
+
+
+def attempt(entry: Entry, what: str, arguments: dict[str, Any]) -> None:
+    print(entry.name, what, flush=True)
+    with contextlib.suppress(PROPER):
+        entry.call(**arguments)
+
+
+def main(seed: int, count: int) -> None:
+    import resource
+
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    known, draw, calls = entries(), np.random.default_rng(seed), 0
+    for entry in known:
+        if entry.right:
+            entry.call(**entry.arguments)
+    for entry in known:
+        for name, value in entry.arguments.items():
+            for k, wrong in enumerate(instead_of(value)):
+                attempt(entry, f"{name} {k}", {**entry.arguments, name: wrong})
+                calls += 1
+    wrongs = {id(e): {n: list(instead_of(v)) for n, v in e.arguments.items()} for e in known}
+    for _ in range(count):
+        entry = known[draw.integers(len(known))]
+        given = dict(entry.arguments)
+        names = draw.permutation(list(given))[: draw.integers(1, 4)]
+        places = []
+        for name in names:
+            choice = wrongs[id(entry)][name]
+            place = int(draw.integers(len(choice)))
+            given[name] = choice[place]
+            places.append(f"{name} {place}")
+        attempt(entry, ", ".join(places), given)
+    print("all came back:", calls + count)
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), int(sys.argv[2]))

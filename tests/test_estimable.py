@@ -218,3 +218,89 @@ def test_contrasts_of_the_population():
     assert gone(found["estimate"]) == [False, True]
     with pytest.raises(DataError, match="choose a row whose mean"):
         ranef.rank(fit, "g", scale="response", at={"f1": "b", "f2": "B"})
+
+
+# --- random designs against brute force
+
+PAIRS = (
+    ("f1 * f2", "f2 * f1"),
+    ("f1 * f2", "0 + f1:f2"),
+    ("f1 * f2", "f1 / f2"),
+    ("x + z", "x + I(2 * x + 1) + z"),
+    ("f1 * f2 + x + z", "z + x + f2 * f1"),
+    ("f1 * x + z", "z + x * f1"),
+    ("f1 + f2 + x + w + poly(x, 2)", "poly(x, 2) + w + x + f2 + f1"),
+    ("f1 * f2 * x", "x * f2 * f1"),
+)
+
+
+def random_design(seed):
+    rng = np.random.default_rng(seed)
+    n = int(rng.integers(14, 40))
+    x = rng.integers(0, 4, n) * 1.0
+    data = pd.DataFrame(
+        {
+            "f1": [f"a{k}" for k in rng.integers(0, rng.integers(2, 4), n)],
+            "f2": [f"b{k}" for k in rng.integers(0, rng.integers(2, 4), n)],
+            "x": x,
+            "z": 2 * x + 1,
+            "w": x**2,
+            "g": rng.integers(0, 5, n),
+            "y": rng.normal(size=n),
+        }
+    )
+    if rng.random() < 0.6:
+        data = data[~((data.f1 == "a1") & (data.f2 == "b1"))]
+    new = pd.DataFrame(
+        {
+            "f1": rng.choice(data.f1.unique(), 8),
+            "f2": rng.choice(data.f2.unique(), 8),
+            "x": rng.integers(0, 5, 8) * 1.0,
+        }
+    )
+    new["z"] = np.where(rng.random(8) < 0.5, 2 * new.x + 1, rng.normal(size=8))
+    new["w"] = np.where(rng.random(8) < 0.6, new.x**2, 9.0)
+    return data, new, PAIRS[rng.integers(len(PAIRS))]
+
+
+def in_row_space(fit, data, new):
+    """Rows that are combinations of the data's, by the null space of all columns."""
+    recipe = fit.estimate.specification.recipe
+    X, N = (recipe.fixed(table, redundant=True)[0] for table in (data, new))
+    size = np.abs(X).max(axis=0)
+    size[size == 0] = 1.0
+    _, s, V = np.linalg.svd(X / size)
+    null = V[np.pad(s, (0, len(V) - len(s))) < 1e-9 * s[0]]
+    return (np.abs(N / size @ null.T) < 1e-7).all(axis=1)
+
+
+def agrees_with_brute_force(seed):
+    """Compare two writings of one model with each other and with the row space; count rows."""
+    data, new, formulas = random_design(seed)
+    if data.f1.nunique() < 2 or data.f2.nunique() < 2 or data.x.nunique() < 4:
+        return 0
+    try:
+        fits = [quietly(ranef.lmm, f"y ~ {f} + (1 | g)", data) for f in formulas]
+    except ranef.errors.RanefError:
+        return 0  # as many coefficients as rows
+    there = in_row_space(fits[0], data, new)
+    for fit in fits:
+        said = quietly(fit.predict, new, kind="typical").to_numpy()
+        assert (np.isnan(said) == ~there).all(), seed
+        first = quietly(fits[0].predict, new, kind="typical").to_numpy()
+        np.testing.assert_allclose(said, first, atol=1e-4, err_msg=str(seed))
+        if "f1" in formulas[0]:
+            effects = [ranef.average(f, "f1").tidy()["estimate"] for f in (fits[0], fit)]
+            np.testing.assert_allclose(*effects, atol=1e-4, err_msg=str(seed))
+    return int((~there).sum())
+
+
+@pytest.mark.filterwarnings("ignore::ranef.errors.RanefWarning")
+def test_random_designs():
+    assert sum(agrees_with_brute_force(seed) for seed in range(60)) > 50
+
+
+@pytest.mark.study
+@pytest.mark.filterwarnings("ignore::ranef.errors.RanefWarning")
+def test_many_random_designs():
+    assert sum(agrees_with_brute_force(seed) for seed in range(3000)) > 1000

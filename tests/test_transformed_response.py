@@ -15,6 +15,7 @@ import ranef
 from ranef.design.state import Scaled
 from ranef.design.transformation import response_transformation
 from ranef.errors import DataWarning, ModelError
+from ranef.report.page import html
 
 DATA = pd.DataFrame(
     {
@@ -283,3 +284,47 @@ def test_inverses_and_derivatives(response):
     np.testing.assert_allclose(found.first(z), rise, rtol=1e-5)
     bend = (found.first(z + step) - found.first(z - step)) / (2 * step)
     np.testing.assert_allclose(found.second(z), bend, rtol=1e-4, atol=1e-6 * np.abs(bend).max())
+
+
+def test_a_normal_model_with_a_dispersion_formula_carries_back_medians():
+    data = pd.concat([DATA] * 3, ignore_index=True)
+    data["y"] += np.random.default_rng(0).normal(size=48) * 0.3
+    fit = ranef.glmm("log(y + 1) ~ t + (1 | g)", data, family="gaussian", dispersion="~ t")
+    link = ranef.emmeans(fit, "t").tidy()["estimate"]
+    means = ranef.emmeans(fit, "t", type="response")
+    np.testing.assert_allclose(means.tidy()["estimate"], np.expm1(link))
+    assert "medians, not means" in str(means)
+    said = fit.predict(NEW, kind="typical", type="response")
+    np.testing.assert_allclose(said, np.expm1(link))
+    np.testing.assert_allclose(fit.predict(NEW, kind="typical"), link)
+    ratio = ranef.contrasts(fit, "t", type="response")
+    assert ratio.tidy()["estimate"][0] == pytest.approx(np.exp(link[0] - link[1]))
+    for question in (
+        lambda: ranef.emmeans(fit, "t", type="response", kind="population"),
+        lambda: fit.predict(NEW, type="response", kind="population"),
+        lambda: ranef.average(fit, "t", type="response"),
+    ):
+        with pytest.raises(ModelError, match="in fits of lmm alone"):
+            question()
+    refused = ranef.glmm("y * y ~ t + (1 | g)", data, family="gaussian", dispersion="~ t")
+    with pytest.raises(ModelError, match="several places"):
+        ranef.emmeans(refused, "t", type="response")
+
+
+def test_pictures_and_letters_of_means_carried_back():
+    fit = ranef.lmm("sqrt(y) ~ t + (1 | g)", DATA)
+    means = ranef.emmeans(fit, "t", type="response")
+    means.plot()
+    means.contrasts().plot()
+    assert means.letters()["letters"].tolist() == ["a", "b"]
+
+
+def test_the_report_carries_means_back_or_says_why_not():
+    page = html(ranef.lmm("log(y + 1) ~ t + (1 | g)", DATA))
+    assert "Log(y + 1) transformed back from its mean by t" in page
+    assert "medians, not means" in page
+    assert "6.126" in page
+    data = DATA.assign(n=DATA.y + 30 + np.arange(16))
+    page = html(ranef.lmm("log(y / n) ~ t + (1 | g)", data))
+    assert "uses 2 columns, y, n" in page
+    assert "transformed back" not in html(ranef.lmm("y ~ t + (1 | g)", DATA))

@@ -13,16 +13,24 @@ from ranef import arguments
 from ranef.description import tables
 from ranef.description.mixed import GeneralisedDescription
 from ranef.errors import ModelError
+from ranef.families.links import Scale
 from ranef.fits.fit import COMPONENTS, TYPES
 from ranef.fits.mixed import MixedFit
 from ranef.fits.protocol import Estimand
 from ranef.inference.effects.generalised_effects import posterior_means
+from ranef.inference.rows.prediction import Prediction
 from ranef.models.family_words import EXPONENTIAL, link_of, natural, predictor_of
 from ranef.models.labels import CONDITIONAL
 from ranef.models.records import GeneralisedEstimate
+from ranef.models.rows import Rows
 
 __all__ = ["GeneralisedFit"]
 
+SYMMETRIC = ("gaussian", "t")
+NO_MEAN = (
+    "means of the response over the population are carried back from {} in fits of lmm alone; "
+    "kind='typical' carries back medians, and type left out gives means as it was fitted"
+)
 CATEGORICAL = ("prob", "mean_class")
 
 
@@ -142,6 +150,7 @@ class GeneralisedFit(MixedFit):
         """Check what is asked of rows, and fill in what it leaves open."""
         component = arguments.choice("component", component, COMPONENTS)
         type = None if type is None else arguments.choice("type", type, TYPES)
+        back = self._carried_from(type) if component in ("conditional", "response") else "identity"
         kind, unit = arguments.unit(kind, unit)
         number = arguments.offset(offset)
         self.method(df)
@@ -153,7 +162,10 @@ class GeneralisedFit(MixedFit):
         type = self.type_of(type) if of_mean or type in CATEGORICAL else type or "response"
         if type == "link" and component == "response":
             raise ModelError("component='response' is a mean of several parts; use type='response'")
-        kind = kind or ("typical" if type == "link" else "population")
+        typical = type == "link" or back != "identity"
+        kind = kind or ("typical" if typical else "population")
+        if back != "identity" and kind == "population":
+            raise ModelError(NO_MEAN.format(self.response))
         if type == "link" and kind == "population":
             raise ModelError(
                 "the linear predictor is that of a typical level: kind='population' goes with "
@@ -166,4 +178,19 @@ class GeneralisedFit(MixedFit):
             )
         effects = {"unit": "own", "population": "new"}.get(kind)
         parts = self.inference.parts_of(component, type)
-        return Estimand(component, type, kind, df, unit, number, parts, effects=effects)
+        return Estimand(component, type, kind, df, unit, number, parts, back, effects)
+
+    def _carried_from(self, type: str | None) -> Scale:
+        """Of normal and t responses, whose errors are symmetric; others are not transformed."""
+        if (
+            type != "response"
+            or self.family.name not in SYMMETRIC
+            or self.family.link != "identity"
+        ):
+            return "identity"
+        return self.transformation
+
+    def _on_response(self, found: Prediction, rows: Rows, kind: str, *args: Any) -> Prediction:
+        if kind == "population":
+            raise ModelError(NO_MEAN.format(self.response))
+        return super()._on_response(found, rows, kind, *args)

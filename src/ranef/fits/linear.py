@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,6 @@ from numpy.typing import NDArray
 
 from ranef import arguments
 from ranef.description.mixed import LinearDescription
-from ranef.design.transformation import response_transformation
 from ranef.errors import ModelError
 from ranef.families.links import Scale
 from ranef.families.transformations import Transformation
@@ -21,7 +19,7 @@ from ranef.fits.mixed import MixedFit
 from ranef.fits.protocol import Estimand
 from ranef.formula.parser import parse_expression
 from ranef.formula.syntax import Name
-from ranef.models.records import CONDITIONAL, LinearEstimate
+from ranef.models.records import LinearEstimate
 
 __all__ = ["LinearFit"]
 
@@ -48,21 +46,6 @@ class LinearFit(MixedFit):
     def description(self) -> LinearDescription:
         """What is said of the fit in words."""
         return LinearDescription(self)
-
-    @cached_property
-    def transformation(self) -> Scale:
-        """The link that the formula put its response through; refused if it has no inverse."""
-        spec = self.parts[CONDITIONAL]
-
-        def values(name: str) -> NDArray[np.float64]:
-            kept, column = self.frame.accounting.kept, self.frame.columns.numeric(name)
-            return column if kept is None else column[kept]
-
-        found = response_transformation(spec.response, spec.recipe.state, values)
-        if found is None:
-            return "identity"
-        plain = len(found.steps) == 1 and found.of_ratios
-        return "log" if plain else found
 
     def _carried_from(self, type: str | None) -> Scale:
         return self.transformation if type == "response" else "identity"

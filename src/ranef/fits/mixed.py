@@ -18,6 +18,7 @@ from ranef.description.mixed import MixedDescription
 from ranef.description.summary import variance_listing
 from ranef.design.specification import Specification
 from ranef.design.terms import GroupingFactor, RandomTerm
+from ranef.design.transformation import response_transformation
 from ranef.display.columns import Listing
 from ranef.errors import DataWarning, ModelError, suggestion, warn
 from ranef.families import Family
@@ -558,6 +559,21 @@ class MixedFit(LikelihoodFit):
             undetermined_words(self, rows, parts, row_names(frame)), "the prediction is NaN there"
         )
         return found.without(gone)
+
+    @cached_property
+    def transformation(self) -> Scale:
+        """The link that the formula put its response through; refused if it has no inverse."""
+        spec = self.parts[CONDITIONAL]
+
+        def values(name: str) -> NDArray[np.float64]:
+            kept, column = self.frame.accounting.kept, self.frame.columns.numeric(name)
+            return column if kept is None else column[kept]
+
+        found = response_transformation(spec.response, spec.recipe.state, values)
+        if found is None:
+            return "identity"
+        plain = len(found.steps) == 1 and found.of_ratios
+        return "log" if plain else found
 
     def _carried_from(self, type: str | None) -> Scale:
         """The link that predictions of a type are carried back from."""

@@ -183,7 +183,8 @@ class GeneralisedInference(Inference):
         estimate = self.estimate
         if kind == "unit":
             part = conditional_parts(estimate, rows, component)
-            link = "identity" if type == "link" else component_link(estimate, component)
+            link: Scale = "identity" if type == "link" else component_link(estimate, component)
+            link = link if back == "identity" else back
             unit = generalised_unit(estimate, part)
             return Values(unit.value, unit.jacobian, unit.knowledge, link, link, True)
         as_link = type == "link" or (
@@ -196,6 +197,9 @@ class GeneralisedInference(Inference):
                 raise
             raise ModelError(f"{error}; kind='typical' sets the random effects to zero") from None
         K = found.value.shape[1]
+        if back != "identity":
+            known = Knowledge.normal(joint_covariance(estimate))
+            return Values(found.value[:, 0], found.jacobian[:, 0], known, back, back, True)
         return Values(
             found.value.T.ravel(),
             np.concatenate([found.jacobian[:, k] for k in range(K)]),
@@ -215,6 +219,11 @@ class GeneralisedInference(Inference):
         type: str = "response",
         back: Scale = "identity",
     ) -> Means:
+        if back != "identity":
+            raise ModelError(
+                "averages of a response that the formula transforms are carried back in fits of "
+                "lmm alone; leave type out for averages of it as it was fitted"
+            )
         return generalised_means(self.estimate, rows, weights, groups, kind=kind, type=type)
 
     def average_covariance(self, found: Means, df: str | None) -> tuple[Floats, Floats]:

@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from ranef.description.doubts import sentence
 from ranef.display import canvas as canvas_
 from ranef.display.figures import figure
 from ranef.display.leaving import or_why
 from ranef.display.markup import Markup, element, join, table
-from ranef.errors import RanefError, RanefWarning
+from ranef.errors import ModelError, RanefError, RanefWarning
 from ranef.fits.fit import Fit
 from ranef.fits.protocol import Likelihood, offers
 from ranef.formula.syntax import column_names
@@ -116,7 +117,21 @@ def _means(fit: Any, name: str, place: int, how: Options) -> Markup:
     )
     notes = [element("p", note) for note in found.notes]
     caption = found.listing().caption
-    return join([drawn, *notes, table(replace(found.listing(), caption=f"{caption} by {name}"))])
+    shown = table(replace(found.listing(), caption=f"{caption} by {name}"))
+    return join([drawn, *notes, shown, *_carried_back(fit, name, how)])
+
+
+def _carried_back(fit: Any, name: str, how: Options) -> list[Markup]:
+    """Means of a response that the formula transforms on its own scale, or why there are none."""
+    try:
+        if fit.estimand(type="response").back == "identity":
+            return []
+        found = fit.emmeans(name, type="response", conf_level=how.conf_level, df=how.df)
+    except ModelError as error:
+        return [element("p", f"{sentence(str(error))}.")]
+    caption = f"{found.listing().caption} by {name}"
+    notes = [element("p", note) for note in found.notes if note.startswith("Transformed")]
+    return [table(replace(found.listing(), caption=caption)), *notes]
 
 
 def has_predictions(fit: Fit) -> bool:

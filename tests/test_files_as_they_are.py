@@ -7,6 +7,7 @@ value here is known by construction.
 from __future__ import annotations
 
 import codecs
+import datetime
 import io
 from collections.abc import Callable
 from pathlib import Path
@@ -318,6 +319,19 @@ def test_sheets_titles_and_words_in_workbooks(tmp_path: Path) -> None:
     assert data["z"].tolist()[:4] == [1.5, 2.0, 2.5, 2.5]
     with pytest.raises(DataError, match="row 5 of the sheet"):
         read_table(str(source), Reading(sheet="raw", skip=1, numbers=("y",)))
+
+
+def test_dates_of_a_workbook_count_in_days(run: Callable[..., Ran], tmp_path: Path) -> None:
+    rows = [["g", "y", "d"]]
+    for i in range(40):
+        rows.append([f"g{i % 5}", float((i * 7) % 11), datetime.datetime(2024, 1, 1 + i % 20)])  # type: ignore[list-item]
+    source, out = tmp_path / "d.xlsx", tmp_path / "o.csv"
+    source.write_bytes(workbook(raw=rows))
+    assert run("fit", "y ~ as.numeric(d) + (1 | g)", source, "--out", out, "--quiet")[0] in (0, 1)
+    days = pd.DataFrame({"g": [r[0] for r in rows[1:]], "y": [r[1] for r in rows[1:]],
+                         "d": [19723.0 + i % 20 for i in range(40)]})  # fmt: skip
+    right = ranef.lmm("y ~ d + (1 | g)", days)
+    np.testing.assert_allclose(pd.read_csv(out)["estimate"], right.coef, rtol=1e-6)
 
 
 def test_workbooks_that_cannot_be_read_say_so(tmp_path: Path) -> None:

@@ -39,6 +39,8 @@ FORMS: dict[str, tuple[Callable[[float], str], str]] = {
     "German thousands": (lambda v: f"{1000 + v:,.0f}".replace(",", "."), "numbers as text"),
     "French thousands": (lambda v: f"{1000 + v:,.0f}".replace(",", "\u202f"), "numbers as text"),
     "Swiss thousands": (lambda v: f"{1000 + v:,.0f}".replace(",", "'"), "numbers as text"),
+    "euros": (lambda v: f"{v:.2f} \u20ac".replace(".", ","), "sums of money as text"),
+    "dollars": (lambda v: f"${1000 + v:,.0f}", "sums of money as text"),
     "ISO date": (lambda v: f"2024-01-{int(v) + 1:02d}", "dates as text"),
     "moment": (lambda v: f"2024-01-{int(v) + 1:02d}T12:00:00Z", "dates as text"),
     "German date": (lambda v: f"{int(v) + 1}.1.2024", "dates as text"),

@@ -72,9 +72,9 @@ def load(
         Functions that were handed to `lmm` or `glmm`: a file does not hold them, and
         predictions for new tables need them again.
     max_gb : float, optional
-        The most memory, in GB, that the file's contents may take; by default 1 GiB or 200
-        times the size of the file, and half of the memory that is free at most. A file that
-        claims more is refused before it is unpacked.
+        The most memory, in GB, that the file's contents may take; by default 1 GiB or 12
+        times the size of the file, or 200 times where half of the memory that is free holds
+        that. A file that claims more is refused before it is unpacked.
 
     Returns
     -------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import io
 from typing import Any
 
@@ -10,6 +11,8 @@ from ranef.cli.delimited import MISSING, Dialect, Read, settle
 from ranef.errors import FileError, suggestion
 
 __all__ = ["read_workbook"]
+
+MIDNIGHT = datetime.time()
 
 
 def read_workbook(content: bytes, shown: str, dialect: Dialect, sheet: str | None) -> Read:
@@ -56,6 +59,9 @@ def read_workbook(content: bytes, shown: str, dialect: Dialect, sheet: str | Non
         if name not in texts and any(isinstance(cell, str) for cell in cells):
             columns[name] = [_written(cell, convention.decimal) for cell in cells]
             looks.append(Look(name, pd.Series(columns[name]), place))
+    for name, cells in columns.items():
+        if _dates(cells):
+            columns[name] = [None if cell is None else cell.date() for cell in cells]
     data, said = settle(columns, looks, convention)
     return data, notes + said, place
 
@@ -115,6 +121,14 @@ def _texts(cells: list[Any]) -> bool:
     """Tell whether a column holds text and nothing else."""
     kinds = {type(cell) for cell in cells if cell is not None}
     return kinds == {str}
+
+
+def _dates(cells: list[Any]) -> bool:
+    """Tell whether a column holds moments that are all at midnight: Excel has no other dates."""
+    times = [cell for cell in cells if cell is not None]
+    return bool(times) and all(
+        isinstance(cell, datetime.datetime) and cell.time() == MIDNIGHT for cell in times
+    )
 
 
 def _written(value: Any, decimal: str) -> str | None:

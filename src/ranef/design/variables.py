@@ -427,7 +427,9 @@ def _refuse_infinite(values: Floats, name: str) -> None:
         )
 
 
+HELD = {"percentage": "percentages", "date": "dates", "sum of money": "sums of money"}
 CONVERSIONS = {
+    "sum of money": "convert it, without the sign of the currency",
     "percentage": "convert it, without the %",
     "date": "convert it; as.numeric() in the formula gives the days of dates, the seconds of times",
 }
@@ -451,7 +453,7 @@ def _refuse_numbers_as_text(name: str, value: Categories) -> None:
     if wrong or not (telling or decimal):
         return
     look = telling[0] if telling else "number"
-    held = {"percentage": "percentages", "date": "dates"}.get(str(look), "numbers")
+    held = HELD.get(str(look), "numbers")
     how = CONVERSIONS.get(str(look), "convert it")
     raise DataError(
         f"column {name!r} holds {held} as text (first {shortened(levels[codes[codes >= 0][0]])}); "

@@ -36,7 +36,7 @@ __all__ = ["Functions", "from_bytes", "load", "save", "to_bytes"]
 FORMAT = "ranef fit"
 VERSION = 3
 CONTENTS = "fit.json"
-FREE_BYTES, RATIO = 1 << 30, 200
+FREE_BYTES, RATIO, PLAIN_RATIO = 1 << 30, 200, 12
 FREE_TEXT, TEXT_RATIO = 1 << 26, 20
 BYTES_OF_OBJECT = 100
 GIGA = 10**9
@@ -54,8 +54,8 @@ class Limit:
     Parameters
     ----------
     gigabytes : float or None
-        None for what no saved fit of its size takes: 1 GiB, or 200 times the size of the
-        file, and half of the memory that is free at most.
+        None for what no saved fit of its size takes: 1 GiB, or 12 times the size of the
+        file, or 200 times where half of the memory that is free holds that.
     packed : int
         Size of the file.
     """
@@ -65,7 +65,7 @@ class Limit:
         if gigabytes is None:
             free = available_memory()
             room = RATIO * packed if free is None else min(RATIO * packed, free // 2)
-            self.total = max(FREE_BYTES, room)
+            self.total = max(FREE_BYTES, PLAIN_RATIO * packed, room)
         else:
             self.total = int(gigabytes * GIGA)
             self.text = max(self.text, self.total)

@@ -11,6 +11,8 @@ __all__ = ["look_of", "plain_form", "reads_as_number"]
 DECIMAL_COMMA = re.compile(r"[+-]?(\d+,\d+|\d{1,3}([. ]\d{3})+(,\d+)?)")
 GROUPED = re.compile(r"[+-]?\d{1,3}([,'\u2019\u00a0\u202f ]\d{3})+(\.\d+)?")
 PERCENT = re.compile(r"[+-]?\d+([.,]\d+)?\s?%")
+CURRENCY, AMOUNT = "[$\u20ac\u00a3\u00a5]", r"[+-]?\d[\d.,' ]*"
+MONEY = re.compile(rf"[+-]?{CURRENCY}\s?{AMOUNT}|{AMOUNT}\s?{CURRENCY}")
 TIME = r"([T ]\d{1,2}:\d{2}(:\d{2}([.,]\d+)?)?\s?(Z|[+-]\d{2}:?\d{2})?)?"
 DATE = re.compile(
     rf"(\d{{4}}-\d{{1,2}}-\d{{1,2}}|\d{{4}}/\d{{1,2}}/\d{{1,2}}|\d{{1,2}}/\d{{1,2}}/(\d{{4}}|\d{{2}})"
@@ -46,6 +48,7 @@ def look_of(value: Any) -> str | None:
         "number in groups of digits": GROUPED,
         "percentage": PERCENT,
         "date": DATE,
+        "sum of money": MONEY,
     }
     return next((name for name, pattern in patterns.items() if pattern.fullmatch(text)), None)
 

@@ -125,7 +125,7 @@ def _alone(
 ) -> GeneralisedAssembly:
     """Bring one cluster to the core, its coefficients on the user's scale."""
     blocks, layout = choose_layout(design, "single" if nodes > 1 else None)
-    if layout.order > _core.small_order:
+    if layout.sparse or layout.order > _core.small_order:
         use_lapack()
     factors = owned_factors(design, blocks)
     predictors: list[dict[str, object]] = [

@@ -194,7 +194,7 @@ def assemble(spec: Specification, path: str | None = None, n_jobs: int | None = 
         return known[path]
     blocks, layout = choose_layout(spec, path)
     check_memory(layout)
-    if layout.order > _core.small_order:
+    if layout.sparse or layout.order > _core.small_order:
         use_lapack()
     unit = effect_unit(spec.weights)
     fixed = scale_fixed(spec.X).in_units(unit)

@@ -195,7 +195,7 @@ def assemble_generalised(
     else:
         blocks, layout = choose_layout(design, path)
     check_memory(layout)
-    if layout.order > _core.small_order:
+    if layout.sparse or layout.order > _core.small_order:
         use_lapack()
     free = design.constraints.free(design.n_coefficients)
     predictors, scale = _scaled(design, free)

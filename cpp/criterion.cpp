@@ -294,7 +294,12 @@ void Criterion::scale_vector(const double* in, double* out) const {
 
 double Criterion::at_point(const double* phi) {
     if (known_ && std::equal(phi_.begin(), phi_.end(), phi)) return value_;
-    value_ = factorise(phi);
+    return factorise(phi);
+}
+
+double Criterion::factorise(const double* phi) {
+    inverted_ = solved_ = false;
+    value_ = factorised(phi);
     known_ = true;
     return value_;
 }
@@ -306,9 +311,8 @@ void Criterion::restore_factor() {
     inverted_ = false;
 }
 
-double Criterion::factorise(const double* phi) {
+double Criterion::factorised(const double* phi) {
     const int N = b_.order(), T = b_.T;
-    inverted_ = solved_ = known_ = false;
     prepare(phi);
     const bool large = !b_.chain.empty() && b_.chain[0].panel.size() > 40000;
     for_chunks(b_.chunks, large ? threads_ : 1, [&](int c) { eliminate_chunk(c); });

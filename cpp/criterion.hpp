@@ -178,6 +178,7 @@ class Criterion final : public Objective {
     void descend_by_size(int depth, int chunk, bool derivatives);
     void fixed_modes();
     void top_covariance(bool with_fixed);
+    double factorised(const double* phi);
     void restore_factor();
     void invert_tail(bool with_fixed);
     void invert();

@@ -96,12 +96,15 @@ Indices checked_codes(const Codes& codes, size_t n, int levels) {
     return out;
 }
 
-// A response with the criterion that was differentiated with it.
-struct Differentiated {
-    Differentiated(const Blocks& blocks, const double* y, bool reml, int threads)
+// A response and its criterion at the point that was last looked at.
+struct Evaluator {
+    Evaluator(const Blocks& blocks, const double* y, bool reml, int threads)
         : values(y, y + blocks.n), response(blocks.respond(y, threads)), reml(reml),
           criterion(blocks, reml, threads) {
         criterion.use(response);
+    }
+    bool of(const double* y, bool reml_) const {
+        return reml == reml_ && std::equal(values.begin(), values.end(), y);
     }
     Vector values;
     Response response;
@@ -109,42 +112,25 @@ struct Differentiated {
     Criterion criterion;
 };
 
-// The end of the search that was made last, of whichever problem, for whoever asks for
-// second derivatives there: one at most, so that memory does not grow with the fits.
-class LastSearch {
+// The evaluator that a problem keeps from one question to the next, while it lives. Whoever
+// finds it taken by another thread makes one of their own: the answers have the same bits.
+class KeptEvaluator {
   public:
-    static LastSearch& instance() {
-        // never destroyed, since problems that outlive the module ask for it
-        static LastSearch& last = *new LastSearch;
-        return last;
-    }
-    void put(const void* problem, std::unique_ptr<Differentiated> found) {
+    std::unique_ptr<Evaluator> take(const double* y, bool reml) {
         const std::lock_guard<std::mutex> guard(mutex_);
-        problem_ = problem;
-        found_.swap(found);
+        return kept_ && kept_->of(y, reml) ? std::move(kept_) : nullptr;
     }
-    // Empty where it is another's, or was made elsewhere.
-    std::unique_ptr<Differentiated> take(const void* problem, const Input<1>& y, bool reml,
-                                         const Vector& phi) {
+    void put(std::unique_ptr<Evaluator> evaluator) {
         const std::lock_guard<std::mutex> guard(mutex_);
-        if (!found_ || problem_ != problem || found_->reml != reml ||
-            !found_->criterion.ready_at(phi) ||
-            !std::equal(found_->values.begin(), found_->values.end(), y.data()))
-            return nullptr;
-        return std::move(found_);
-    }
-    void forget(const void* problem) {
-        const std::lock_guard<std::mutex> guard(mutex_);
-        if (problem_ == problem) found_.reset();
+        kept_ = std::move(evaluator);
     }
 
   private:
     std::mutex mutex_;
-    const void* problem_ = nullptr;
-    std::unique_ptr<Differentiated> found_;
+    std::unique_ptr<Evaluator> kept_;
 };
 
-constexpr double most_kept = 5e7; // bytes, of what LastSearch holds
+constexpr double most_kept = 2e8; // bytes of an evaluator that stays with its problem
 
 // A model's cross-products and the questions one can ask of them.
 class Problem {
@@ -172,10 +158,6 @@ class Problem {
             blocks_ = assemble(n, inputs, fixed, w, chain, threads_, sparse_tail);
         });
     }
-
-    ~Problem() { LastSearch::instance().forget(this); }
-    Problem(const Problem&) = delete;
-    Problem& operator=(const Problem&) = delete;
 
     // Responses (k, n) freed of their least-squares fit: (rest, beta, scale, size).
     nb::tuple respond(Input<2> Y, const nb::object& offset) const {
@@ -235,9 +217,9 @@ class Problem {
             return report_progress(count, criterion, decrement);
         };
         Outcome out;
-        std::unique_ptr<Differentiated> made;
+        std::unique_ptr<Evaluator> made;
         unlocked([&] {
-            made = std::make_unique<Differentiated>(*blocks_, y.data(), reml, threads_);
+            made = std::make_unique<Evaluator>(*blocks_, y.data(), reml, threads_);
             if (from.empty()) from = ranef::moment_start(*blocks_, made->response);
             out = search(made->criterion, from, options);
         });
@@ -246,8 +228,7 @@ class Problem {
         nb::dict d = describe(out);
         // the search ends with derivatives taken at its optimum
         if (!out.gradient.empty()) report(criterion, d);
-        if (criterion.ready_at(out.phi) && criterion_bytes() <= most_kept)
-            LastSearch::instance().put(this, std::move(made));
+        if (!out.gradient.empty()) keep(std::move(made));
         return d;
     }
 
@@ -393,12 +374,10 @@ class Problem {
     }
 
     // What second derivatives along symmetric matrices are made of: (factor, (r, r))
-    // in the basis of b_e. Where a search has just ended there, its last factorisation
-    // is used, and freed.
+    // in the basis of b_e.
     nb::dict curvature(Input<1> y, bool reml, Input<1> phi,
                        const std::vector<std::pair<int, Input<2>>>& directions, bool of_fixed) {
         check_response(y);
-        const Vector at = checked_phi(phi);
         std::vector<Direction> given;
         for (const auto& [factor, matrix] : directions) {
             const size_t r = checked_factor(factor).r;
@@ -408,26 +387,25 @@ class Problem {
             given.push_back({factor, Vector(matrix.data(), matrix.data() + r * r)});
         }
         Curvature found;
-        auto made = LastSearch::instance().take(this, y, reml, at);
-        unlocked([&] {
-            if (!made) {
-                made = std::make_unique<Differentiated>(*blocks_, y.data(), reml, threads_);
-                need_point(made->criterion.factorise(at.data()));
-            }
-            found = made->criterion.curvature(given, of_fixed);
-        });
-        const Criterion& criterion = made->criterion;
         const size_t k = given.size(), p = blocks_->p, c = of_fixed ? p : 1;
         nb::dict d;
+        double rss = 0, degrees = 0;
+        Vector fixed_covariance;
+        ask(y, reml, phi, [&](Criterion& criterion) {
+            found = criterion.curvature(given, of_fixed);
+            rss = criterion.rss();
+            degrees = criterion.degrees();
+            fixed_covariance = criterion.fixed_covariance();
+        });
         nb::list gradient;
         for (size_t f = 0; f < blocks_->factors.size(); ++f) {
             const size_t r = blocks_->factors[f].r;
             gradient.append(to_array(std::move(found.gradient[f]), {r, r}));
         }
         d["psi_gradient"] = gradient;
-        d["rss"] = criterion.rss();
-        d["degrees"] = criterion.degrees();
-        d["fixed_covariance"] = to_array(criterion.fixed_covariance(), {p, p});
+        d["rss"] = rss;
+        d["degrees"] = degrees;
+        d["fixed_covariance"] = to_array(std::move(fixed_covariance), {p, p});
         d["traces"] = to_array(std::move(found.traces), {k, k});
         d["scores"] = to_array(std::move(found.scores));
         d["fixed"] = to_array(std::move(found.fixed), {k, p, p});
@@ -436,10 +414,14 @@ class Problem {
     }
 
   private:
-    // Roughly, of a criterion: two dense matrices, and as much as the blocks.
+    // Roughly, of a criterion: two dense matrices or three on a pattern, and as much as the
+    // blocks.
     double criterion_bytes() const {
         const double N = blocks_->order(), n = static_cast<double>(blocks_->n);
-        return 8 * (2 * N * N + n) + static_cast<double>(blocks_->bytes());
+        const double tail = blocks_->sparse
+                                ? 3.0 * static_cast<double>(blocks_->sparse->pattern.size())
+                                : 2 * N * N;
+        return 8 * (tail + n) + static_cast<double>(blocks_->bytes());
     }
 
     void check_response(const Input<1>& y) const {
@@ -470,12 +452,17 @@ class Problem {
         check_response(y);
         const Vector at = checked_phi(phi);
         unlocked([&] {
-            const Response response = blocks_->respond(y.data(), threads_);
-            Criterion criterion(*blocks_, reml, threads_);
-            criterion.use(response);
-            need_point(criterion.factorise(at.data()));
-            question(criterion);
+            auto evaluator = kept_.take(y.data(), reml);
+            if (!evaluator)
+                evaluator = std::make_unique<Evaluator>(*blocks_, y.data(), reml, threads_);
+            need_point(evaluator->criterion.at_point(at.data()));
+            question(evaluator->criterion);
+            keep(std::move(evaluator));
         });
+    }
+
+    void keep(std::unique_ptr<Evaluator> evaluator) const {
+        if (criterion_bytes() <= most_kept) kept_.put(std::move(evaluator));
     }
 
     // What a criterion holds after differentiate() (or score(), but for G).
@@ -503,6 +490,7 @@ class Problem {
     Vector gram_;
     std::vector<nb::object> keep_;
     std::unique_ptr<Blocks> blocks_;
+    mutable KeptEvaluator kept_;
     int threads_;
 };
 

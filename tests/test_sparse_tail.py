@@ -190,5 +190,5 @@ def test_the_fill_is_that_of_the_graph() -> None:
     fill, _, pairs = _core.sparse_cost(everywhere, 1, [np.arange(100, dtype=np.int32)], [100], [1])
     assert fill == 100 * 100
     assert pairs == 5050
-    with pytest.raises(ValueError, match="a code is out of range"):
+    with pytest.raises(ValueError, match="code is out of range"):
         _core.sparse_cost(everywhere, 1, [np.arange(100, dtype=np.int32)], [99], [1])

@@ -51,11 +51,13 @@ def test_narrow_conway_maxwell_poisson_has_the_two_counts_beside_its_mean(mu, en
 
 
 @pytest.mark.parametrize("end", [12.0, 20.0, 40.0, 700.0])
-def test_wide_conway_maxwell_poisson_is_geometric(end):
+def test_wide_conway_maxwell_poisson_is_geometric(end, agree):
     y = np.arange(40.0)
     etas = np.array([np.full(40, np.log(2.0)), np.full(40, end)])
     p = ConwayMaxwellPoisson().log_density(y, etas)
-    np.testing.assert_allclose(p, stats.geom(1 / 3, loc=-1).logpmf(y), atol=1e-3)
+    limit = stats.geom(1 / 3, loc=-1).logpmf(y)
+    agree("glmm(family='compois')", f"log density of 0 to 39 at log(1 / nu) = {end:g}, mean 2", p,
+          limit, peer="SciPy's geometric distribution", atol=1e-3)  # fmt: skip
     assert ConwayMaxwellPoisson().variance(etas[:, :1])[0] == pytest.approx(6.0, rel=1e-3)
 
 

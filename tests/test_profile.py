@@ -793,7 +793,7 @@ def test_a_correlation_is_as_good_as_free_where_a_standard_deviation_may_be_zero
     assert whole[whole.parameter == "corr"].conf_low.iloc[0] == -1.0
 
 
-def test_by_a_dense_search_with_the_correlation_held(girls):
+def test_by_a_dense_search_with_the_correlation_held(girls, agree):
     """Minus twice the log-likelihood at r = -0.95, minimised over both sds, sigma and beta."""
     fit = ranef.lmm("distance ~ age + (age | Subject)", girls, reml=False)
     age = girls.age.to_numpy(float)[:4]
@@ -816,7 +816,14 @@ def test_by_a_dense_search_with_the_correlation_held(girls):
     drop = (best + 2 * fit.loglik) / 2
     curve = ranef.profile(fit, parameters="corr").curves[0]
     c = np.array([float(np.arcsin(-0.95))])
-    assert curve.at(c)[0][0] ** 2 / 2 == pytest.approx(drop, abs=2e-3)
+    agree(
+        "ranef.profile(parameters='corr')",
+        "drop at -0.95, girls of Orthodont",
+        curve.at(c)[0][0] ** 2 / 2,
+        drop,
+        peer="the dense likelihood",
+        atol=2e-3,
+    )
 
 
 def test_the_same_by_reml_and_in_other_structures(girls):

@@ -122,6 +122,19 @@ def test_medians_are_the_same_everywhere(carried):
     assert "median" in str(averages)
 
 
+def test_medians_of_log_y_plus_one_by_algebra(agree):
+    fit = ranef.lmm("log(y + 1) ~ t + (1 | g)", DATA)
+    own = ranef.emmeans(fit, "t", type="response").tidy()["estimate"]
+    agree(
+        "ranef.emmeans(type='response')",
+        "medians of log(y + 1), balanced one-way layout",
+        own,
+        np.exp(np.log(DATA.y + 1).groupby(DATA.t).mean()) - 1,
+        peer="algebra",
+        rtol=1e-7,
+    )
+
+
 def test_what_was_fitted_is_the_default(carried):
     _, fit, z, _ = carried
     np.testing.assert_allclose(fit.predict(NEW), z, rtol=1e-7)

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 import ranef
-from ranef.errors import DataError, RankWarning
+from ranef.errors import DataError, ModelError, RankWarning
 from ranef.questions.predictions.picture import predictions_text
 from ranef.report.page import html
 
@@ -81,6 +81,12 @@ def test_draws_averages_and_history(linear):
         linear.predict(NEW, history={"f1": ["b"], "f2": ["B"], "g": ["u"], "y": [3.0]})
     drawn = ranef.average(linear, "f1", method="bootstrap", n=20, rng=1)
     assert gone(drawn.tidy()["estimate"]) == [True]
+
+
+def test_a_coefficient_that_was_left_out_is_not_tested():
+    fit = quietly(ranef.lmm, CODINGS[0], CELLS)
+    with pytest.raises(ModelError, match="do not determine a coefficient of 'f1b:f2B'"):
+        fit.test(["f1b:f2B"])
 
 
 def test_the_row_is_named_as_in_the_table(linear):

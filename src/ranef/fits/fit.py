@@ -233,7 +233,9 @@ class Fit(ReaderNames, ABC):
         >>> round(fit.test([[0, 1, -1, 0]], rhs=[1]).p_value, 3)
         0.211
         """
-        rows, values = read_hypotheses(L, rhs, tuple(label.full for label in self.labels))
+        names = tuple(label.full for label in self.labels)
+        left_out = [name for spec in self.parts.values() for name in spec.dropped_columns]
+        rows, values = read_hypotheses(L, rhs, names, left_out)
         return self.joint_test(rows, values, df)
 
     def joint_test(self, L: Floats, rhs: Floats | None = None, df: str | None = None) -> FTest:

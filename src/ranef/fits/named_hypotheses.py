@@ -16,7 +16,9 @@ __all__ = ["read_hypotheses"]
 Floats = NDArray[np.float64]
 
 
-def read_hypotheses(L: Any, rhs: Any, terms: Sequence[str]) -> tuple[Floats, Floats | None]:
+def read_hypotheses(
+    L: Any, rhs: Any, terms: Sequence[str], left_out: Sequence[str] = ()
+) -> tuple[Floats, Floats | None]:
     """Return rows (q, P) and their values (q,), None for zeros.
 
     Parameters
@@ -26,10 +28,12 @@ def read_hypotheses(L: Any, rhs: Any, terms: Sequence[str]) -> tuple[Floats, Flo
     rhs : (q,) array or None
     terms : sequence of str, P
         Names of the coefficients.
+    left_out : sequence of str
+        Names of redundant columns, which have none.
     """
     names = [L] if isinstance(L, str) else L
     if isinstance(names, Sequence) and names and all(isinstance(x, str) for x in names):
-        rows = _named(names, terms)
+        rows = _named(names, terms, left_out)
     else:
         rows = np.atleast_2d(_numbers(L, "a hypothesis is a matrix with one column a coefficient"))
     if rows.ndim != 2 or rows.shape[1] != len(terms) or not len(rows):
@@ -45,9 +49,14 @@ def read_hypotheses(L: Any, rhs: Any, terms: Sequence[str]) -> tuple[Floats, Flo
     return rows, values
 
 
-def _named(names: Sequence[str], terms: Sequence[str]) -> Floats:
+def _named(names: Sequence[str], terms: Sequence[str], left_out: Sequence[str]) -> Floats:
     names = [spelled(name, terms) for name in names]
     for name in names:
+        if name in left_out and name not in terms:
+            raise ModelError(
+                f"the data do not determine a coefficient of {name!r}: it depends on the other "
+                "columns of the fixed effects and was left out"
+            )
         if name not in terms:
             raise ModelError(
                 f"the model has no coefficient {name!r}{suggestion(name, terms)}; it has "

@@ -15,13 +15,14 @@ SOURCES := $(shell find src cpp \( -name '*.py' -o -name '*.pyi' -o -name py.typ
     $(shell find src cpp -type d ! -name __pycache__)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench study docs clean
+.PHONY: help demo test lint bench study sanitize docs clean
 
 help:
 	@echo "make demo    fit the sleep study: a summary here, a report in demo/sleepstudy.html"
 	@echo "make test    lint and run the tests"
 	@echo "make lint    format, types, floors"
 	@echo "make study   simulation studies (minutes)"
+	@echo "make sanitize tests of the core under the compiler's sanitizers (long)"
 	@echo "make bench   time ranef beside its peers; writes docs/benchmarks.md"
 	@echo "make docs    build the documentation into docs/_build/html"
 	@echo "make clean   remove .venv and everything that was built"
@@ -76,6 +77,15 @@ lint: $(STAMPS)/package $(STAMPS)/test $(STAMPS)/lint
 
 study: $(STAMPS)/package $(STAMPS)/test
 	$(PYTEST) -m study tests
+
+# Tests that call the core most, and those that share it between threads.
+SANITIZED := $(addprefix tests/test_,core_safety engine laplace curvature quadrature \
+    quadrature_nested families_density structures moments fit glmm)
+SHARED := $(addprefix tests/test_,core_safety bootstrap profile)
+
+sanitize: $(STAMPS)/package $(STAMPS)/test
+	PYTHON=$(RUN)/python sh tools/sanitize.sh address,undefined $(addsuffix .py,$(SANITIZED))
+	PYTHON=$(RUN)/python sh tools/sanitize.sh thread $(addsuffix .py,$(SHARED))
 
 bench: $(STAMPS)/package
 	@echo "installing: bench"

@@ -72,3 +72,8 @@ class Specification:
     @cached_property
     def p(self) -> int:
         return len(self.names)
+
+    @property
+    def systems(self) -> int:
+        """Linear systems that the core holds at once."""
+        return 1

@@ -43,6 +43,10 @@ class Grouped(Protocol):
     def factors(self) -> tuple[GroupingFactor, ...]: ...
     @property
     def p(self) -> int: ...
+    @property
+    def systems(self) -> int:
+        """Linear systems that the core holds of it at once."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -214,7 +218,7 @@ def _chain_layout(path: str, spec: Grouped, blocks: tuple[Block, ...], chain: li
         flops += 6.0 * q * r * width * width
         doubles += q * r * (3 * width + r)
         above = width
-    return Layout(path, tuple(chain), (), spec.p, flops, 8 * doubles)
+    return Layout(path, tuple(chain), (), spec.p, flops, 8 * spec.systems * doubles)
 
 
 def _tail_layout(spec: Grouped, blocks: tuple[Block, ...], leader: int | None) -> Layout:
@@ -227,6 +231,10 @@ def _tail_layout(spec: Grouped, blocks: tuple[Block, ...], leader: int | None) -
         flops += 6.0 * r * (touched * touched / max(q, 1) + q * (r + spec.p) ** 2)
         doubles += int(2 * r * touched) + q * r * (3 * (r + spec.p) + r)
     flops += sum(4.0 * blocks[i].columns * float(order) ** 2 for i in tail if blocks[i].kernel)
+    doubles *= spec.systems
+    kernels = [blocks[i].factor.n_levels for i in tail if blocks[i].kernel]
+    # each kernel's factor once, and a copy of the inverse while kernels are taken out of it
+    doubles += sum(q * q for q in kernels) + (order * order if kernels else 0)
     chain = () if leader is None else (leader,)
     flops += DENSE_VALUE * order * order
     return Layout("crossed", chain, tail, order, flops, 8 * doubles)
@@ -247,11 +255,11 @@ def _sparse_layout(spec: Grouped, blocks: tuple[Block, ...], dense: Layout) -> L
     columns = dense.order - p
     order = float(dense.order)
     leader_flops = dense.flops - order**3
-    leader_bytes = dense.bytes - 16 * dense.order**2
+    leader_bytes = dense.bytes - 16 * spec.systems * dense.order**2
     border = columns * (2.0 * p * p + p * fill / max(columns, 1))
     flops = leader_flops + SPARSE_FLOP * 3 * factorisation + border + SPARSE_VALUE * fill
     # factor, inverse and Schur complement; the places of the leader's pairs
-    held = 24 * (fill + columns * p) + 4 * pairs
+    held = 24 * spec.systems * (fill + columns * p) + 4 * pairs
     return Layout(
         "sparse", dense.chain, dense.tail, dense.order, flops, int(leader_bytes + held), float(fill)
     )

@@ -95,3 +95,8 @@ class GeneralisedDesign:
     @cached_property
     def p(self) -> int:
         return self.n_coefficients
+
+    @property
+    def systems(self) -> int:
+        """Linear systems that the core holds at once: of the modes, and of all coefficients too."""
+        return 2

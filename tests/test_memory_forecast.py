@@ -47,7 +47,8 @@ FITS = {
 def test_the_forecast_of_a_kernel_is_what_is_taken(name):
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", CODE.format(fit=FITS[name])],
-        capture_output=True, text=True, timeout=600, env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
+        capture_output=True, text=True, timeout=600,
+        env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
     # what does not grow with the square of the levels stands beside it

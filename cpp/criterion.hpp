@@ -185,6 +185,11 @@ class Criterion final : public Objective {
     bool scalar_tail() const;
     void tail_gradient(bool with_fixed);
     void leader_covariances(int chunk);
+    void structure_derivatives();
+    void differentiate_crossed(Vector& gram, Vector& t, Vector& e);
+    void differentiate_chain(Vector& e);
+    void take_out_remaining(Vector& gram, Vector& e);
+    void add_structure_curvature(double* hessian) const;
     void second_order(double ratio, const Vector& gram);
     void information_up(int chunk);
     void gather_ancestors(const std::vector<Vector>& from, int depth, int level, Vector& PP) const;

@@ -208,6 +208,9 @@ inline nb::dict describe(const Outcome& out) {
     d["tolerance"] = out.tolerance;
     d["evaluations"] = out.evaluations;
     d["restarts"] = out.restarts;
+    d["starts"] = out.starts;
+    d["agreeing"] = out.agreeing;
+    d["whole_range"] = out.whole_range;
     d["converged"] = out.converged;
     d["stopped"] = out.stopped;
     d["message"] = out.message;

@@ -354,7 +354,28 @@ void times_triangle(int n, int k, const double* K, int ldk, bool transposed, dou
     }
 }
 
+namespace {
+
+bool eigen_by_lapack(int n, double* A, double* values, double* vectors) {
+    char job = 'V', triangle = 'L';
+    int info = 0, least_work = -1, least_integers = -1, whole = 0;
+    double size = 0;
+    lapack().syevd(&job, &triangle, &n, A, &n, values, &size, &least_work, &whole, &least_integers,
+                   &info);
+    if (info != 0) return false;
+    int work_size = static_cast<int>(size), integers_size = whole;
+    std::vector<double> work(work_size);
+    std::vector<int> integers(integers_size);
+    std::copy(A, A + static_cast<std::size_t>(n) * n, vectors);
+    lapack().syevd(&job, &triangle, &n, vectors, &n, values, work.data(), &work_size,
+                   integers.data(), &integers_size, &info);
+    return info == 0;
+}
+
+} // namespace
+
 void eigen_symmetric(int n, double* A, double* values, double* vectors) {
+    if (n > most_jacobi && lapack().syevd && eigen_by_lapack(n, A, values, vectors)) return;
     std::vector<double> V(static_cast<std::size_t>(n) * n, 0.0);
     for (int i = 0; i < n; ++i) V[at(i, i, n)] = 1;
     for (int sweep = 0; sweep < 60; ++sweep) {

@@ -19,6 +19,8 @@ struct Lapack {
                             int*);
     using gemm_t = void (*)(char*, char*, int*, int*, int*, double*, double*, int*, double*, int*,
                             double*, double*, int*);
+    using syevd_t = void (*)(char*, char*, int*, double*, int*, double*, double*, int*, int*, int*,
+                             int*);
     potrf_t potrf = nullptr;
     potri_t potri = nullptr;
     trsm_t trsm = nullptr;
@@ -26,6 +28,7 @@ struct Lapack {
     trmm_t trmm = nullptr;
     syrk_t syrk = nullptr;
     gemm_t gemm = nullptr;
+    syevd_t syevd = nullptr;
 };
 
 // Orders up to this run without LAPACK.
@@ -58,8 +61,10 @@ void triangle_times(int n, int k, const double* K, int ldk, bool transposed, dou
 // X (k, n) := X K or X K'.
 void times_triangle(int n, int k, const double* K, int ldk, bool transposed, double* X, int ldx);
 
-// Eigenvalues (ascending) and vectors (columns) of a small symmetric matrix by
-// cyclic Jacobi; A (n, n) full, is destroyed.
+// Eigenvalues (ascending) and vectors (columns) of a symmetric matrix; A (n, n) full, is
+// destroyed. By cyclic Jacobi up to `most_jacobi`, above by LAPACK (divide and conquer)
+// where it was handed over.
+constexpr int most_jacobi = 24;
 void eigen_symmetric(int n, double* A, double* values, double* vectors);
 
 } // namespace ranef

@@ -20,7 +20,9 @@
 #include "least_squares.hpp"
 #include "moments.hpp"
 #include "newton.hpp"
+#include "profile.hpp"
 #include "sparse_tail.hpp"
+#include "starts.hpp"
 #include "threads.hpp"
 
 namespace nb = nanobind;
@@ -69,6 +71,10 @@ void set_lapack(const nb::dict& blas, const nb::dict& lapack_table) {
                 "int *)",
                 db));
     table.symm = reinterpret_cast<Lapack::symm_t>(routine(blas, "dsymm", symmetric, db));
+    table.syevd = reinterpret_cast<Lapack::syevd_t>(
+        routine(lapack_table, "dsyevd",
+                "void (char *, char *, int *, @ *, int *, @ *, @ *, int *, int *, int *, int *)",
+                dl));
     lapack() = table;
 }
 
@@ -222,6 +228,12 @@ class Problem {
             made = std::make_unique<Evaluator>(*blocks_, y.data(), reml, threads_);
             if (from.empty()) from = ranef::moment_start(*blocks_, made->response);
             out = search(made->criterion, from, options);
+            if (!out.stopped && search_elsewhere({*blocks_, made->response, reml, threads_},
+                                                 start.is_none(), options, out)) {
+                Vector gradient(out.phi.size()), hessian(gradient.size() * gradient.size());
+                made->criterion.evaluate(out.phi.data());
+                made->criterion.differentiate(gradient.data(), hessian.data());
+            }
         });
         const Criterion& criterion = made->criterion;
         report_progress.rethrow();
@@ -248,6 +260,9 @@ class Problem {
             SearchOptions options;
             options.max_evaluations = max_evaluations;
             const size_t n = blocks_->n;
+            std::unique_ptr<Profile> profile;
+            if (Profile::possible(*blocks_))
+                profile = std::make_unique<Profile>(*blocks_, reml, k > 1);
             const int workers = static_cast<int>(
                 std::min<size_t>(checked_threads(threads), std::max<size_t>(k, 1)));
             for_chunks(workers, workers, [&](int t) {
@@ -255,7 +270,8 @@ class Problem {
                 for (size_t i = t; i < k; i += workers) {
                     const Response response = blocks_->respond(Y.data() + i * n);
                     criterion.use(response);
-                    const Outcome out = search(criterion, from, options);
+                    Outcome out = search(criterion, from, options);
+                    if (profile) search_valleys(criterion, *profile, response, options, out);
                     std::copy(out.phi.begin(), out.phi.end(), phi.begin() + i * K);
                     if (criterion.factorise(out.phi.data()) <
                         std::numeric_limits<double>::infinity()) {
@@ -575,6 +591,7 @@ NB_MODULE(_core, m) {
         .def("set", &Stop::set)
         .def("enter", &Stop::enter)
         .def("leave", &Stop::leave);
+    m.attr("most_jacobi") = most_jacobi;
     m.def(
         "count_pairs",
         [](Codes f, int qf, Codes g, int qg, int64_t limit) {

@@ -508,6 +508,7 @@ Outcome Search::run(const Vector& start) {
     out_.tolerance = tolerance_;
     mark_free();
     const bool blurred = c_.noise() > most_noise * std::max(1.0, std::fabs(f_));
+    out_.blurred = blurred;
     out_.converged = ok && !out_.stopped && !blurred;
     if (out_.stopped)
         out_.message = "stopped on request";

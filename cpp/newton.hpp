@@ -39,7 +39,12 @@ struct Outcome {
     std::vector<TermFace> faces;
     double criterion = 0, decrement = 0, tolerance = 0;
     int evaluations = 0, restarts = 0;
+    // of how many searches this is the best, and how many of them ended as low; whether the
+    // criterion was looked at along the whole range of its one parameter
+    int starts = 1, agreeing = 1;
+    bool whole_range = false;
     bool converged = false, stopped = false;
+    bool blurred = false; // digits are lost, see Objective::noise
     std::string message;
 };
 

@@ -286,7 +286,7 @@ def test_summary_gives_the_answer(fit):
         "A coefficient is the difference in expected Reaction per unit of its column",
         "log-likelihood -871.814 on 6 parameters",
         "n = 180 rows",
-        "Optimum proved; no variance at zero.",
+        "Optimum proved (local, 3 starts agree); no variance at zero.",
     ):
         assert part in text
     assert "Share of the variance" not in text
@@ -319,7 +319,7 @@ def test_icc_is_shown_for_random_intercepts():
 def test_a_singular_fit_is_told_in_words_and_warns_of_nothing():
     fit = ranef.lmm("Yield ~ 1 + (1 | Batch)", ranef.data.load("Dyestuff2"))
     assert fit.optimum.singular
-    assert "Optimum proved, on the boundary:" in str(fit)
+    assert "Optimum proved (global along the whole range), on the boundary:" in str(fit)
     assert "(Batch: rank 0 of 1)" in str(fit)
     variance = fit.tidy("variance")
     assert variance["estimate"][0] == 0

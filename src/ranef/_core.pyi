@@ -10,6 +10,7 @@ _Floats = NDArray[np.float64]
 _Codes = NDArray[np.int32]
 
 small_order: int
+most_jacobi: int
 
 def set_lapack(blas: Mapping[str, Any], lapack: Mapping[str, Any]) -> None: ...
 def has_lapack() -> bool: ...

@@ -209,7 +209,7 @@ def joint_covariance(estimate: GeneralisedEstimate) -> Floats:
     hessian, loose, moved = _curvature(assembly, estimate)
     keep = np.ix_(loose, loose)
     outside = np.zeros_like(hessian)
-    outside[keep] = _inverse_of_half(hessian[keep])
+    outside[keep] = _inverse_of_half(hessian[keep], bool(estimate.optimum.flat))
     F, outer, inside = assembly.free.count, assembly.outer, assembly.integrated
     # rows: the free coefficients and theta; columns: the parameters of the criterion
     spread = np.zeros((F + len(estimate.theta), len(hessian)))
@@ -228,10 +228,18 @@ def joint_covariance(estimate: GeneralisedEstimate) -> Floats:
     return _carried(_carried(out, assembly.scale), assembly.free.M)
 
 
-def _inverse_of_half(hessian: Floats) -> Floats:
+FLAT = 1e-6
+"""Eigenvalue of the scaled Hessian that counts as none, where some are known to be."""
+
+
+def _inverse_of_half(hessian: Floats, flat: bool = False) -> Floats:
+    """Twice the inverse; of a Hessian that is flat in known directions, a generalised one."""
     scale = np.sqrt(np.abs(np.diag(hessian)))
     scale[scale == 0] = 1.0
     scaled = hessian / np.outer(scale, scale)
+    if flat:
+        inverse = np.linalg.pinv(scaled, rcond=FLAT, hermitian=True)
+        return np.asarray(2 * inverse / np.outer(scale, scale), dtype=np.float64)
     if len(scaled) and np.linalg.eigvalsh(scaled)[0] <= 0:
         raise ModelError(
             "the matrix of second derivatives of the log-likelihood is not definite, so that "

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from ranef.errors import ConvergenceWarning, warn
+from ranef.design.terms import RandomTerm, RareColumn
+from ranef.display.numbers import count
+from ranef.errors import ConvergenceWarning, RankWarning, warn
 from ranef.models.family_words import counts
 from ranef.models.labels import group_name
 from ranef.models.records import Estimate
 from ranef.solve import quadrature
 from ranef.solve.optimum import Face, Optimum
 
-__all__ = ["face_line", "optimum_line", "warn_unless_proved"]
+__all__ = [
+    "face_line",
+    "optimum_line",
+    "rare_line",
+    "sentence",
+    "undetermined_advice",
+    "undetermined_line",
+    "warn_unless_proved",
+]
 
 MANY = 1e7
 
@@ -19,13 +29,52 @@ def optimum_line(estimate: Estimate) -> str:
     optimum = estimate.optimum
     if not optimum.converged:
         return f"Optimum not proved: {optimum.message or _distance(optimum)}."
+    proved = f"Optimum proved ({optimum.reach})"
+    if optimum.flat:
+        return f"{proved}, but {_undetermined(optimum)}."
     if not optimum.singular:
-        return f"Optimum proved; no {_which_variance(estimate)} at zero."
+        return f"{proved}; no {_which_variance(estimate)} at zero."
     faces = "; ".join(
         f"{face.description} ({group_name(estimate, face.term)}: rank {face.rank} of {face.size})"
         for face in optimum.faces
     )
-    return f"Optimum proved, on the boundary: {faces}."
+    return f"{proved}, on the boundary: {faces}."
+
+
+def _undetermined(optimum: Optimum) -> str:
+    """Say what the data do not determine."""
+    return "; ".join(direction.description for direction in optimum.flat)
+
+
+def undetermined_line(estimate: Estimate) -> str | None:
+    """Say what the data do not determine and what that means; None where they do."""
+    if not estimate.optimum.flat:
+        return None
+    return (
+        f"{sentence(_undetermined(estimate.optimum))}. Other values of these parameters have the "
+        "same likelihood. What rests on them is not determined either and has no value here "
+        "(NaN); all other answers hold."
+    )
+
+
+def undetermined_advice(estimate: Estimate) -> str:
+    """What to do about it."""
+    terms = sorted({t for direction in estimate.optimum.flat for t in direction.terms})
+    named = " or ".join(f"({estimate.terms[t].label})" for t in terms)
+    several = len(terms) > 1
+    return (
+        f"Leave {'one of ' if several else ''}{named} out, or what says the same among the "
+        "fixed effects."
+    )
+
+
+def rare_line(rare: RareColumn, term: RandomTerm, group: str) -> str:
+    """Say on how little the variance of a column rests."""
+    return (
+        f"The variance of {rare.name} in ({term.label}) rests on {count(rare.rows, 'row')} in "
+        f"{count(rare.levels, 'level')} of {group}, where the column is not zero: "
+        "the data say next to nothing of how it varies."
+    )
 
 
 def face_line(face: Face, estimate: Estimate) -> str:
@@ -34,6 +83,11 @@ def face_line(face: Face, estimate: Estimate) -> str:
         f"{estimate.terms[face.term].label}: {face.description} (the covariance matrix has rank "
         f"{face.rank} of {face.size}; smallest curvature away from it {face.curvature:.3g})."
     )
+
+
+def sentence(text: str) -> str:
+    """Return a message as a sentence."""
+    return text[:1].upper() + text[1:]
 
 
 def _which_variance(estimate: Estimate) -> str:
@@ -57,6 +111,9 @@ def warn_unless_proved(estimate: Estimate) -> None:
             f"{optimum_line(estimate)} {_advice(estimate)}; fit.optimum has the details.",
             ConvergenceWarning,
         )
+    open_ = undetermined_line(estimate)
+    if open_ is not None:
+        warn(f"{open_} {undetermined_advice(estimate)}", RankWarning)
 
 
 def _advice(estimate: Estimate) -> str:

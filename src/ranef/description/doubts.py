@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranef.derivatives.quadrature_step import LaplaceError, laplace_error
-from ranef.description.convergence import warn_unless_proved
+from ranef.description.convergence import sentence, undetermined_line, warn_unless_proved
 from ranef.errors import ConvergenceWarning, DataWarning, warn
 from ranef.models.family_words import counts, end_words, predictor_of
 from ranef.models.labels import coefficient_labels
@@ -104,7 +104,7 @@ def doubt(estimate: Estimate) -> str | None:
         )
     if not estimate.optimum.converged:
         return "Doubtful: the optimum of the fit is not proved."
-    return None
+    return undetermined_line(estimate)
 
 
 def _offer(estimate: Estimate) -> str:
@@ -183,11 +183,6 @@ def _rows_a_level(estimate: Estimate, term: int) -> float:
     trials = estimate.extra if estimate.family.name in BINARY[:2] else None
     factor = estimate.factors[estimate.terms[term].factor]
     return float(np.median(np.bincount(factor.codes, trials, factor.n_levels)))
-
-
-def sentence(text: str) -> str:
-    """Return a message as a sentence."""
-    return text[:1].upper() + text[1:]
 
 
 def _poor(estimate: Estimate, term: int, error: LaplaceError | None) -> str:

@@ -8,15 +8,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranef.description import words
-from ranef.description.convergence import face_line, optimum_line
+from ranef.description.convergence import face_line, optimum_line, rare_line
 from ranef.description.doubts import sentence, separation_concern, uncertainty_concern
 from ranef.description.equation import Equation, generalised, linear
 from ranef.description.model import Block, Described, ModelDescription
+from ranef.design.terms import rare_columns
 from ranef.display.numbers import decimals, number, significant, typeset
 from ranef.families import Cumulative
 from ranef.inference.coefficients.covariance import joint_covariance
 from ranef.inference.coefficients.variance import intraclass_correlations
 from ranef.inference.coefficients.wald import Intervals
+from ranef.inference.undetermined import masked
+from ranef.models.equally_good import equally_good
 from ranef.models.family_words import (
     approximation,
     criterion,
@@ -86,9 +89,15 @@ class MixedDescription(ModelDescription):
 
     def shares(self) -> list[str]:
         shares = intraclass_correlations(self.estimate)
+        other = equally_good(self.estimate)
+        if other is not None:
+            shares = masked(shares, intraclass_correlations(other))
         if shares is None:
             return []
-        named = [f"{group_name(self.estimate, t)} {number(x, 3)}" for t, x in enumerate(shares)]
+        named = [
+            f"{group_name(self.estimate, t)} {'not determined' if np.isnan(x) else number(x, 3)}"
+            for t, x in enumerate(shares)
+        ]
         latent = " on the latent scale of the link" if self.estimate.sigma is None else ""
         return [f"Share of the variance{latent} (ICC): {', '.join(named)}."]
 
@@ -107,6 +116,9 @@ class MixedDescription(ModelDescription):
         optimum = self.estimate.optimum
         if not optimum.converged:
             return f"The search for the optimum ended without a proof: {optimum.message}."
+        if optimum.flat:
+            what = "; ".join(direction.description for direction in optimum.flat)
+            return f"Exact derivatives proved an optimum, but {what}."
         if optimum.singular:
             where = words.listed([face.description for face in optimum.faces])
             return (
@@ -116,7 +128,16 @@ class MixedDescription(ModelDescription):
         return "Exact first and second derivatives proved the optimum."
 
     def endings(self) -> list[str]:
-        return [self._information(), optimum_line(self.estimate)]
+        return [self._information(), optimum_line(self.estimate), *self.rare()]
+
+    def rare(self) -> list[str]:
+        """Which variances rest on next to no rows."""
+        estimate = self.estimate
+        return [
+            rare_line(rare, term, group_name(estimate, t))
+            for t, term in enumerate(estimate.terms)
+            for rare in rare_columns(term, estimate.factors[term.factor])
+        ]
 
     def _information(self) -> str:
         """Log-likelihood, parameters, AIC and BIC."""

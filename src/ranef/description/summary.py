@@ -98,6 +98,8 @@ def _parameter_name(v: VarianceParameter) -> str:
 
 def _partners(parameter: VarianceParameter, every: Sequence[VarianceParameter]) -> str:
     """Correlations of a coefficient with those before it."""
+    if np.isnan(parameter.estimate):
+        return "not determined"
     if parameter.kind != "sd":
         return ""
     pairs = [

@@ -103,9 +103,12 @@ def verdict(optimum: Optimum) -> str:
     """Say in one sentence whether an optimum is proved."""
     if not optimum.converged:
         return f"The search did not prove an optimum: {optimum.message}."
+    proved = f"The optimum is proved ({optimum.reach})"
+    if optimum.flat:
+        return f"{proved}, but {'; '.join(d.description for d in optimum.flat)}."
     if not optimum.singular:
-        return "The optimum is proved, and no variance is estimated at zero."
-    return "The optimum is proved; it lies on a boundary of the parameter space."
+        return f"{proved}, and no variance is estimated at zero."
+    return f"{proved}; it lies on a boundary of the parameter space."
 
 
 def without_bars(right: str) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["GroupingFactor", "RandomTerm"]
+__all__ = ["GroupingFactor", "RandomTerm", "RareColumn", "rare_columns"]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int32]
@@ -85,3 +85,34 @@ class RandomTerm:
     @cached_property
     def size(self) -> int:
         return len(self.names)
+
+
+FEW_ROWS = 2
+"""Rows in which a column is not zero, up to which its variance rests on next to nothing."""
+
+
+@dataclass(frozen=True)
+class RareColumn:
+    """A column of a random term that is zero in all but a few rows.
+
+    Attributes
+    ----------
+    name : str
+    rows, levels : int
+        Rows in which it is not zero, and levels of the factor that have such rows.
+    """
+
+    name: str
+    rows: int
+    levels: int
+
+
+def rare_columns(term: RandomTerm, factor: GroupingFactor) -> tuple[RareColumn, ...]:
+    """List the columns whose variance rests on a row or two, or on one level of many."""
+    found = []
+    for name, column in zip(term.names, term.z.T, strict=True):
+        rows = np.flatnonzero(column)
+        levels = len(np.unique(factor.codes[rows])) if len(rows) < factor.n_levels else None
+        if len(rows) <= FEW_ROWS or levels == 1:
+            found.append(RareColumn(name, len(rows), levels or 1))
+    return tuple(found)

@@ -62,7 +62,9 @@ def evaluated(fit: Evaluating, table: Table, what: Estimand, held: Held) -> Eval
     gaps.append((np.arange(N)[:, None] == alone).astype(np.float64))
     found = fit.values(Rows(parts), what)
     K = len(found.value) // max(N, 1)
-    functions = Functions(found.value, found.jacobian, np.tile(np.hstack(gaps), (K, 1)))
+    functions = Functions(
+        found.value, found.jacobian, found.with_gap(np.tile(np.hstack(gaps), (K, 1)))
+    )
     if not found.linear:
         functions = Functions(found.value, found.jacobian, functions.own_gaps())
     categories = _categories(fit, K)

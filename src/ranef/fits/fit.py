@@ -171,8 +171,13 @@ class Fit(ReaderNames, ABC):
     def vcov(self) -> Any:
         """Covariance matrix of the fixed effects, labelled."""
         own = np.ix_(self.of_mean, self.of_mean)
-        values = self.knowledge().covariance[own]
+        values = self.covariances_known[own]
         return matrix(values, self.names, self.names, self.frame.library)
+
+    @property
+    def covariances_known(self) -> Floats:
+        """Covariance matrix (P, P) of the coefficients; NaN where it is not determined."""
+        return self.knowledge().covariance
 
     @property
     def dispersion(self) -> dict[str, float]:
@@ -195,7 +200,7 @@ class Fit(ReaderNames, ABC):
         """Estimate, test and interval of each row of L (q, P); of each coefficient without L."""
         b, known = self.coefficients, self.knowledge(df)
         L = np.eye(len(b)) if L is None else np.atleast_2d(np.asarray(L, dtype=np.float64))
-        error = np.sqrt(np.sum(L @ known.covariance * L, axis=1))
+        error = known.settled(np.sqrt(np.sum(L @ known.covariance * L, axis=1)), L)
         return wald(L @ b, error, known.degrees(L), conf_level)
 
     def intervals(self, conf_level: float = 0.95, df: str | None = None) -> Intervals:
@@ -662,7 +667,9 @@ def _unpickled(cls: type, content: bytes, functions: saving.Functions) -> Any:
 def row_functions_of(found: Values, rows: Rows, parts: Sequence[str]) -> Functions:
     """Values of rows as functions of the parameters, with their gaps."""
     K = len(found.value) // max(rows.n, 1)
-    functions = Functions(found.value, found.jacobian, np.tile(rows.gaps(parts), (K, 1)))
+    functions = Functions(
+        found.value, found.jacobian, found.with_gap(np.tile(rows.gaps(parts), (K, 1)))
+    )
     return functions if found.linear else replace(functions, gap=functions.own_gaps())
 
 
@@ -677,7 +684,7 @@ def shown_intervals(
         functions = functions.back(found.link).transformed(found.scale)
     J, known = functions.jacobian, found.knowledge
     error = np.sqrt(np.maximum(np.sum(J @ known.covariance * J, axis=1), 0.0))
-    error = np.where(functions.estimable, error, np.nan)
+    error = np.where(functions.estimable, known.settled(error, J), np.nan)
     value = np.where(functions.estimable, functions.value, np.nan)
     made = wald(value, error, known.degrees(J), conf_level)
     return carried_back(made, found.scale) if on_mean else made

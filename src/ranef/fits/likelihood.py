@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranef.fits.fit import Fit
+from ranef.inference.undetermined import masked
 from ranef.models.records import Estimate
 from ranef.solve.optimum import Optimum
 
@@ -51,8 +52,12 @@ class LikelihoodFit(Fit):
 
     @property
     def theta(self) -> NDArray[np.float64]:
-        """Covariance parameters, relative to sigma in linear models; see `Optimum.theta`."""
-        return self.estimate.theta.copy()
+        """Covariance parameters, relative to sigma in linear models; see `Optimum.theta`.
+
+        NaN where the data do not determine them.
+        """
+        theta, other = self.estimate.theta, self.optimum.elsewhere
+        return theta.copy() if other is None else np.asarray(masked(theta, other))
 
     @property
     def optimum(self) -> Optimum:

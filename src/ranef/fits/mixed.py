@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,17 +45,19 @@ from ranef.inference.coefficients.variance import VarianceParameter
 from ranef.inference.coefficients.wald import FTest, Intervals
 from ranef.inference.draws.simulation import KINDS as SIMULATIONS
 from ranef.inference.effects.effects import LevelEffects
-from ranef.inference.kinds import inference_of
+from ranef.inference.kinds import inference_of, inference_of_kind
 from ranef.inference.protocol import Inference
 from ranef.inference.rows.averaging import Means
 from ranef.inference.rows.evaluated import Values
 from ranef.inference.rows.prediction import Prediction
+from ranef.inference.undetermined import masked
+from ranef.models.equally_good import equally_good
 from ranef.models.labels import CoefficientLabel, coefficient_labels
 from ranef.models.records import CONDITIONAL, Estimate
 from ranef.models.refitting import refit
 from ranef.models.rows import Rows
 from ranef.tables import Table, make_table
-from ranef.tables.origin import Origin
+from ranef.tables.origin import Origin, vector
 
 __all__ = ["MixedFit"]
 
@@ -129,6 +131,41 @@ class MixedFit(LikelihoodFit):
         """Sentences on what makes the answers untrue; none of a sound fit."""
         found = doubt(self.estimate)
         return () if found is None else (found,)
+
+    # --- what the data determine
+
+    @cached_property
+    def equally_good(self) -> Self | None:
+        """A fit of the same likelihood, where the data do not determine every parameter."""
+        other = equally_good(self.estimate)
+        return None if other is None else type(self)(other, self.frame)
+
+    @property
+    def coef(self) -> Any:
+        """Fixed effects, labelled; NaN where the data do not determine them."""
+        other = equally_good(self.estimate)
+        values = self.coefficients
+        values = values if other is None else masked(values, other.coefficients)
+        return vector(values[self.of_mean], self.names, "estimate", self.frame.library)
+
+    def hypotheses(
+        self, L: Floats | None = None, conf_level: float = 0.95, df: str | None = None
+    ) -> Intervals:
+        """Estimate, test and interval of each row of L (q, P); of each coefficient without L."""
+        found, other = super().hypotheses(L, conf_level, df), equally_good(self.estimate)
+        if other is None:
+            return found
+        there = other.coefficients if L is None else np.atleast_2d(L) @ other.coefficients
+        return replace(found, estimate=masked(found.estimate, there))
+
+    @property
+    def covariances_known(self) -> Floats:
+        """Covariance matrix (P, P) of the coefficients; NaN where it is not determined."""
+        other, own = equally_good(self.estimate), self.knowledge().covariance
+        if other is None:
+            return own
+        plain = inference_of_kind(other).knowledge().covariance
+        return np.asarray(masked(own, plain))
 
     # --- coefficients
 

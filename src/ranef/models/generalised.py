@@ -348,6 +348,7 @@ class _Builder:
             integrated=tuple(k for own in inside for k in range(own.start, own.stop)),
             penalty=penalty_of(wishes.priors, *known, constraints),
             constraints=constraints,
+            scale_predictor=1 if (family.name, family.link) == ("gaussian", "identity") else None,
         )
         if len(self.predictors) != design.family.predictors:
             raise ModelError(

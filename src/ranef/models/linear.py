@@ -11,6 +11,7 @@ from ranef.design.specification import Specification
 from ranef.errors import ModelError
 from ranef.models.records import CONDITIONAL, LinearEstimate
 from ranef.solve.assembly import Assembly, assemble
+from ranef.solve.flat import Predictor, as_good, looks_flat, with_flat_directions
 from ranef.solve.optimum import MAX_EVALUATIONS, Optimum, Progress
 
 __all__ = ["fit_lmm"]
@@ -62,6 +63,7 @@ def fit_lmm(
     sigma2 = response.scale**2 * search["rss"] / search["degrees"]
     T = assembly.fixed.transform
     optimum = _optimum(assembly, search, float(assembly.criterion_shift(reml, response.scale)))
+    optimum = _with_flat_directions(assembly, search, optimum, reml)
     return LinearEstimate(
         parts={CONDITIONAL: spec},
         reml=reml,
@@ -93,4 +95,30 @@ def _optimum(assembly: Assembly, search: dict[str, Any], shift: float) -> Optimu
         trace=search["trace"] + shift,
         message=search["message"],
         phi=search["phi"],
+        starts=search["starts"],
+        agreeing=search["agreeing"],
+        whole_range=search["whole_range"],
     )
+
+
+def _with_flat_directions(
+    assembly: Assembly, search: dict[str, Any], optimum: Optimum, reml: bool
+) -> Optimum:
+    """Look for directions that change nothing, where the Hessian has one."""
+    curvatures = [curvature for _, _, curvature in search["faces"]]
+    if not looks_flat(search["phi"], search["hessian"], search["free"], curvatures):
+        return optimum
+    spec, y, here = assembly.spec, assembly.own.rest, float(search["criterion"])
+
+    def again(theta: Floats) -> Floats | None:
+        phi = assembly.phi(theta, {})
+        if as_good(assembly.core.state(y, reml, phi, False)["criterion"], here):
+            return theta
+        near = assembly.core.fit(y, reml, phi, MAX_EVALUATIONS, None)
+        return assembly.end(near)[0] if as_good(near["criterion"], here) else None
+
+    weights = np.ones(spec.n) if spec.weights is None else spec.weights
+    everything = Predictor(
+        tuple(range(len(spec.terms))), spec.X if reml else None, (1.0 / weights,)
+    )
+    return with_flat_directions(optimum, assembly, spec.factors, [everything], again)

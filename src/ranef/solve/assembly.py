@@ -20,7 +20,13 @@ from ranef import _core
 from ranef.design.specification import Specification
 from ranef.errors import ModelError
 from ranef.solve.layout import Layout, choose_layout
-from ranef.solve.parametrisation import Parametrisation, effect_unit, factor_of, terms_of
+from ranef.solve.parametrisation import (
+    Parametrisation,
+    effect_unit,
+    factor_of,
+    many_parameters,
+    terms_of,
+)
 from ranef.solve.resources import available_cores, available_memory, hold_blas, use_lapack
 
 __all__ = ["ALWAYS_THERE", "Assembly", "assemble", "check_memory", "scale_fixed"]
@@ -194,7 +200,8 @@ def assemble(spec: Specification, path: str | None = None, n_jobs: int | None = 
         return known[path]
     blocks, layout = choose_layout(spec, path)
     check_memory(layout)
-    if layout.sparse or layout.order > _core.small_order:
+    large = layout.sparse or layout.order > _core.small_order
+    if large or many_parameters(spec.terms):
         use_lapack()
     unit = effect_unit(spec.weights)
     fixed = scale_fixed(spec.X).in_units(unit)
@@ -208,7 +215,7 @@ def assemble(spec: Specification, path: str | None = None, n_jobs: int | None = 
         available_cores(n_jobs),
         layout.sparse,
     )
-    core = hold_blas(problem, layout.order, layout.sparse)
+    core = hold_blas(problem, max(layout.order, problem.parameters), layout.sparse)
     terms = terms_of(spec, blocks, core)
     assembly = Assembly(blocks, layout, terms, ref(spec), core, fixed)
     known[path] = known[layout.path] = assembly

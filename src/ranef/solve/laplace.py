@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranef.errors import ModelError
+from ranef.solve.flat import Predictor, as_good, looks_flat, with_flat_directions
 from ranef.solve.optimum import MAX_EVALUATIONS, Optimum, Progress
 from ranef.solve.predictors import GeneralisedAssembly, assemble_generalised
 from ranef.solve.problem import GeneralisedDesign
@@ -145,7 +146,11 @@ def _solution(assembly: GeneralisedAssembly, search: dict[str, Any]) -> Generali
         path=assembly.layout.path,
         trace=search["trace"] + assembly.shift,
         message=_message(assembly, search, runaway),
+        starts=search["starts"],
+        agreeing=search["agreeing"],
+        whole_range=search["whole_range"],
     )
+    optimum = _with_flat_directions(assembly, search, optimum)
     return GeneralisedSolution(
         coefficients=coefficients,
         vcov=assembly.covariance(covariance),
@@ -157,6 +162,52 @@ def _solution(assembly: GeneralisedAssembly, search: dict[str, Any]) -> Generali
         penalty=float(assembly.core.penalty(search["phi"])),
         optimum=optimum,
     )
+
+
+def _with_flat_directions(
+    assembly: GeneralisedAssembly, search: dict[str, Any], optimum: Optimum
+) -> Optimum:
+    """Look for directions that change nothing, where the Hessian has one.
+
+    Not with priors, which say something about every direction.
+    """
+    design, here = assembly.design, float(search["criterion"])
+    curvatures = [curvature for _, _, curvature in search["faces"]]
+    if design.penalty is not None or not looks_flat(
+        search["phi"], search["hessian"], search["free"], curvatures
+    ):
+        return optimum
+    start = np.array(search["phi"])
+
+    def again(theta: Floats) -> Floats | None:
+        start[: assembly.core.parameters] = assembly.phi(theta, {})
+        near = assembly.core.fit(start, MAX_EVALUATIONS, None)
+        return assembly.end(near)[0] if as_good(near["criterion"], here) else None
+
+    return with_flat_directions(
+        optimum,
+        assembly,
+        design.factors,
+        [_covariance_of(design, m, search["predictors"]) for m in range(len(design.predictors))],
+        again,
+        assembly.held(optimum.theta),
+    )
+
+
+def _covariance_of(design: GeneralisedDesign, m: int, predictors: Floats) -> Predictor:
+    """Return what the covariance of one linear predictor depends on."""
+    fixed = design.predictors[m]
+    terms = tuple(t for t, owner in enumerate(design.owners) if owner == m)
+    inside = np.isin(fixed.coefficients, design.integrated)
+    residual: list[Floats] = []
+    if m == 0 and design.scale_predictor is not None:
+        scale = design.predictors[design.scale_predictor]
+        weights = 1.0 if design.weights is None else design.weights
+        variance = np.exp(2 * np.asarray(predictors[design.scale_predictor])) / weights
+        held = {k for k, _ in design.constraints.coefficients}
+        free = [j for j, k in enumerate(scale.coefficients) if int(k) not in held]
+        residual = [variance * scale.X[:, j] for j in free]
+    return Predictor(terms, fixed.X[:, inside] if inside.any() else None, tuple(residual))
 
 
 def _message(

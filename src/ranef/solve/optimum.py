@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["MAX_EVALUATIONS", "Face", "Optimum", "Progress"]
+__all__ = ["MAX_EVALUATIONS", "Face", "FlatDirection", "Optimum", "Progress"]
 
 Floats = NDArray[np.float64]
 Progress = Callable[[int, float, float], object]
@@ -47,6 +47,26 @@ class Face:
     curvature: float
 
 
+@dataclass(frozen=True)
+class FlatDirection:
+    """A combination of covariance parameters that the criterion does not depend on.
+
+    Attributes
+    ----------
+    terms : tuple of int
+        Random terms that take part.
+    residual : bool
+        Whether the residual variance takes part.
+    description : str
+        In words: ``"the fixed effects reproduce the effects of (1 | site), so that their
+        standard deviation is not determined"``.
+    """
+
+    terms: tuple[int, ...]
+    residual: bool
+    description: str
+
+
 @dataclass(frozen=True, eq=False)
 class Optimum:
     """The end of the search.
@@ -70,7 +90,7 @@ class Optimum:
         a (local) optimum.
     faces : tuple of Face
     evaluations : int
-        Factorisations, all restarts included.
+        Factorisations of the search that ended here, its restarts included.
     restarts : int
     path : str
         ``"single"``, ``"nested"``, ``"crossed"`` or ``"sparse"``.
@@ -80,6 +100,16 @@ class Optimum:
     phi : (k,) float64 array or None
         Where the search ended, as the core takes it: `theta` but for rounding. None
         where that is not known.
+    starts, agreeing : int
+        Of how many searches from different starts this is the best, and how many ended
+        as low.
+    whole_range : bool
+        Whether the criterion was looked at along the whole range of its one parameter, so
+        that no other optimum is lower.
+    flat : tuple of FlatDirection
+        Directions in which the criterion does not change.
+    elsewhere : (k,) float64 array or None
+        Another theta, as good as this one, where there are such directions.
     """
 
     criterion: float
@@ -95,6 +125,25 @@ class Optimum:
     trace: Floats
     message: str
     phi: Floats | None = None
+    starts: int = 1
+    agreeing: int = 1
+    whole_range: bool = False
+    flat: tuple[FlatDirection, ...] = ()
+    elsewhere: Floats | None = None
+
+    @property
+    def reach(self) -> str:
+        """How far the search for other optima went, in words.
+
+        ``"global along the whole range"``, or ``"local, 3 starts agree"``.
+        """
+        if self.whole_range:
+            return "global along the whole range"
+        if self.starts == 1:
+            return "local, 1 start"
+        if self.agreeing == self.starts:
+            return f"local, {self.starts} starts agree"
+        return f"local, {self.agreeing} of {self.starts} starts agree"
 
     @property
     def singular(self) -> bool:

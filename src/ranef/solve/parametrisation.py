@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,10 +27,12 @@ __all__ = [
     "factor_entries",
     "factor_of",
     "kernel_unit",
+    "many_parameters",
     "terms_of",
 ]
 
 Floats = NDArray[np.float64]
+T = TypeVar("T", bound=np.generic)
 
 
 def effect_unit(weights: Floats | None) -> float:
@@ -228,8 +230,8 @@ class Parametrisation:
         """Effects (q, r) of each term, of those of each block."""
         return tuple(scale * by_block[term.block][:, term.columns] for term in self.terms)
 
-    def split(self, theta: Floats) -> list[Floats]:
-        """Cut reported parameters by term."""
+    def split(self, theta: NDArray[T]) -> list[NDArray[T]]:
+        """Cut reported parameters (or what is said of each) by term."""
         parts, first = [], 0
         for term in self.terms:
             parts.append(theta[first : first + term.count])
@@ -304,6 +306,11 @@ class Parametrisation:
             if i not in ranks and term.term.structure not in ("us", "diag"):
                 faces += _edge(term, i, part, search["hessian"])
         return theta, tuple(faces)
+
+
+def many_parameters(terms: Sequence[RandomTerm]) -> bool:
+    """Whether the search has a Hessian that LAPACK should take apart."""
+    return sum(covariance.structure_of(term).n_parameters for term in terms) > _core.most_jacobi
 
 
 def factor_of(spec: Grouped, block: Block, units: Sequence[float]) -> dict[str, Any]:

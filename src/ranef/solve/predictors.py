@@ -22,7 +22,12 @@ from ranef.errors import ModelError
 from ranef.solve.assembly import check_memory, scale_fixed
 from ranef.solve.constraints import FreeCoefficients
 from ranef.solve.layout import Block, choose_layout
-from ranef.solve.parametrisation import Parametrisation, factor_of, terms_of
+from ranef.solve.parametrisation import (
+    Parametrisation,
+    factor_of,
+    many_parameters,
+    terms_of,
+)
 from ranef.solve.penalty import core_terms
 from ranef.solve.problem import GeneralisedDesign, LinearPredictor
 from ranef.solve.quadrature import quadrature_layout
@@ -195,7 +200,8 @@ def assemble_generalised(
     else:
         blocks, layout = choose_layout(design, path)
     check_memory(layout)
-    if layout.sparse or layout.order > _core.small_order:
+    large = layout.sparse or layout.order > _core.small_order
+    if large or many_parameters(design.terms):
         use_lapack()
     free = design.constraints.free(design.n_coefficients)
     predictors, scale = _scaled(design, free)

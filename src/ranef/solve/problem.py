@@ -73,6 +73,9 @@ class GeneralisedDesign:
         Priors of its parameters.
     constraints : Constraints
         Parameters that are held or equal.
+    scale_predictor : int or None
+        The predictor that is the logarithm of the residual standard deviation, where the
+        response is Gaussian on the scale of its mean.
     """
 
     family: _core.Family
@@ -87,6 +90,7 @@ class GeneralisedDesign:
     integrated: tuple[int, ...] = ()
     penalty: Penalty | None = None
     constraints: Constraints = field(default_factory=Constraints)
+    scale_predictor: int | None = None
 
     @cached_property
     def n(self) -> int:

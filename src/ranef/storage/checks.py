@@ -100,7 +100,7 @@ def _check_rank(X: NDArray[np.float64]) -> None:
 
 def check_optimum(optimum: Optimum) -> None:
     """The end of the search must be a point; a boundary has a rank below its size."""
-    _finite("the optimum", optimum.theta, optimum.phi)
+    _finite("the optimum", optimum.theta, optimum.phi, optimum.elsewhere)
     for face in optimum.faces:
         if not 0 <= face.rank <= face.size:
             raise FileError("the rank of a face lies beyond its size")
@@ -122,6 +122,9 @@ def check_estimate(estimate: Estimate) -> None:
             raise FileError("a face names no random term")
         if face.size != terms[face.term].size:
             raise FileError("a face has another size than its random term")
+    flat = (t for direction in estimate.optimum.flat for t in direction.terms)
+    if not all(0 <= t < len(terms) for t in flat):
+        raise FileError("a flat direction names no random term")
     if not all(0 <= c < len(estimate.coefficients) for c in estimate.runaway):
         raise FileError("'runaway' names no coefficients")
     check_nodes(estimate.quadrature)

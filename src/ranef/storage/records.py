@@ -17,7 +17,7 @@ from ranef.design.specification import Specification
 from ranef.design.state import Coding, GroupMeans, Polynomial, Scaled, Spline, check_state
 from ranef.design.terms import GroupingFactor, RandomTerm
 from ranef.models.records import GeneralisedEstimate, LinearEstimate
-from ranef.solve.optimum import Face, Optimum
+from ranef.solve.optimum import Face, FlatDirection, Optimum
 from ranef.storage.checks import (
     check_factor,
     check_generalised,
@@ -44,7 +44,7 @@ def register_all(base: type, rooms: Any, word: str) -> None:
 
 ESTIMATE = {
     "parts.y": "n", "extra": "n", "coefficients": "P", "coefficient_vcov": "P P", "theta": "k",
-    "optimum.theta": "k",
+    "optimum.theta": "k", "optimum.elsewhere": "k",
 }  # fmt: skip
 LINEAR = {"specification.names": "P"}
 GENERALISED = {"design.n_coefficients": "P", "design.predictors": "M", "predictors": "M n"}
@@ -60,7 +60,7 @@ register(StoredColumn, "column", check=StoredColumn.check)
 register(Origin, shapes=ORIGIN, stand_in=StoredOrigin)
 for state in (Scaled, Polynomial, Spline, GroupMeans, Coding):
     register(state, check=check_state)
-for record in (GroupRecipe, RandomRecipe, ResponseKind, Face):
+for record in (GroupRecipe, RandomRecipe, ResponseKind, Face, FlatDirection):
     register(record)
 register(Recipe, derived={"functions": lambda functions, **_: functions}, check=check_recipe)
 register(GroupingFactor, check=check_factor)
@@ -68,7 +68,7 @@ register(RandomTerm, shapes=TERM, check=check_term)
 register(Specification, shapes=SPECIFICATION, check=check_specification)
 register(
     Optimum,
-    shapes={"theta": "k", "gradient": "k", "phi": "k", "trace": "*"},
+    shapes={"theta": "k", "gradient": "k", "phi": "k", "elsewhere": "k", "trace": "*"},
     check=check_optimum,
 )
 register_all(families.Family, families, "family")

@@ -96,11 +96,19 @@ class Knowledge:
     joint : callable
         F test that functions with the derivatives (q, K), all independent, and the
         values (q,) are zero.
+    open : callable or None
+        Which functions (q, K) the data do not determine, as a bool array (q,); None where
+        they determine all.
     """
 
     covariance: Floats
     degrees: Callable[[Floats], Floats]
     joint: Callable[[Floats, Floats], FTest]
+    open: Callable[[Floats], Bools] | None = None
+
+    def settled(self, error: Floats, L: Floats) -> Floats:
+        """Standard errors (q,) of functions of the parameters; NaN of what is not determined."""
+        return error if self.open is None else np.where(self.open(L), np.nan, error)
 
     @classmethod
     def normal(cls, covariance: Floats) -> Knowledge:

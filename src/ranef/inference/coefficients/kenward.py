@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ranef.derivatives import second_order
 from ranef.errors import ModelError
-from ranef.inference.coefficients.parameters import positive_inverse, residual_count
+from ranef.inference.coefficients.parameters import parameter_inverse, residual_count
 from ranef.models.records import LinearEstimate
 
 __all__ = ["KenwardRoger", "ScaledF", "kenward_roger"]
@@ -150,7 +150,7 @@ def _kenward_roger(estimate: LinearEstimate) -> KenwardRoger:
     information[:f, :f] = found.traces
     information[:f, f] = information[f, :f] = found.mean / s
     information[f, f] = m / s**2
-    W = 2.0 * positive_inverse(information)
+    W = 2.0 * parameter_inverse(estimate, information, s)
     slopes = np.empty((f + 1, p, p))
     slopes[:f] = -s * found.fixed
     slopes[f] = -found.C

@@ -18,6 +18,7 @@ from ranef.covariance.structure import EVERY
 from ranef.design.terms import RandomTerm
 from ranef.errors import ModelError, suggestion
 from ranef.formula.labels import spelled
+from ranef.models.equally_good import equally_good
 from ranef.models.labels import category, coefficient_labels
 from ranef.models.records import CONDITIONAL, Estimate, component_of
 from ranef.models.sizes import relative_theta
@@ -33,6 +34,8 @@ KINDS = ("fixed", "variance")
 FACTORS = ("us", "kernel", "rr")
 ZERO = 1e-7
 UNIT = 1e-9
+UNLIKE = 1e-4
+"""Relative difference at which equally good estimates differ."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +86,7 @@ class ModelParameter:
 def model_parameters(estimate: Estimate) -> tuple[ModelParameter, ...]:
     """List the coefficients, then the parameters of each random term, then sigma."""
     coef = estimate.coefficients[None]
-    sigma = None if estimate.sigma is None else np.array([estimate.sigma])
+    sigma = _sigma_of(estimate)
     found = [
         ModelParameter(
             label.full, "coefficient", np.nan, label.component, label.response, None,
@@ -153,7 +156,23 @@ def parameter_values(
     Returns
     -------
     (m, parameters) float64 array
+        NaN for parameters that the data do not determine.
     """
+    values = _values(estimate, coef, theta, sigma)
+    other = equally_good(estimate)
+    if other is not None:
+        pair = (estimate, other)
+        one, two = (_values(e, e.coefficients[None], e.theta[None], _sigma_of(e))[0] for e in pair)
+        values[:, np.abs(one - two) > UNLIKE * np.maximum(np.abs(one), np.abs(two))] = np.nan
+    return values
+
+
+def _sigma_of(estimate: Estimate) -> Floats | None:
+    return None if estimate.sigma is None else np.array([estimate.sigma])
+
+
+def _values(estimate: Estimate, coef: Floats, theta: Floats, sigma: Floats | None) -> Floats:
+    """All parameters of m fits, those that the data do not determine too."""
     parts = [coef]
     start = 0
     scale = 1.0 if sigma is None else sigma[:, None]

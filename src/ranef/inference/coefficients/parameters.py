@@ -7,12 +7,17 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ranef.derivatives import second_order
+from ranef.derivatives import linear, second_order
 from ranef.models.records import LinearEstimate
 
 __all__ = ["ParameterCovariance", "parameter_covariance"]
 
 Floats = NDArray[np.float64]
+
+LEAST = 1e-12
+"""Eigenvalue of the scaled Hessian that counts as none."""
+FLAT = 1e-7
+"""The same where the criterion is known to be flat in some direction."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,7 +66,9 @@ def parameter_covariance(estimate: LinearEstimate) -> ParameterCovariance:
     gradient = np.empty((f + 1, *estimate.coefficient_vcov.shape))
     gradient[:f] = sigma**2 * found.fixed
     gradient[f] = 2.0 * estimate.coefficient_vcov / sigma
-    return ParameterCovariance(found.free, 2.0 * positive_inverse(joint), gradient)
+    return ParameterCovariance(
+        found.free, 2.0 * parameter_inverse(estimate, joint, sigma), gradient
+    )
 
 
 def residual_count(estimate: LinearEstimate) -> int:
@@ -70,7 +77,25 @@ def residual_count(estimate: LinearEstimate) -> int:
     return spec.n - spec.p if estimate.reml else spec.n
 
 
-def positive_inverse(matrix: Floats, tolerance: float = 1e-12) -> Floats:
+def parameter_inverse(estimate: LinearEstimate, information: Floats, scale: float) -> Floats:
+    """Inverse of the information (f + 1, f + 1) about the free entries of theta and a scale.
+
+    Where the criterion is flat in some direction, a generalised inverse: it serves the
+    functions of the parameters that do not depend on that direction.
+    """
+    if not estimate.optimum.flat:
+        return positive_inverse(information)
+    theta = np.abs(estimate.theta[linear.free(estimate)])
+    unit = np.append(np.where(theta > 0, theta, 1.0), scale)
+    sized = information * np.outer(unit, unit)
+    kept = np.abs(np.diag(sized)) > FLAT * np.max(np.abs(np.diag(sized)))
+    out = np.zeros_like(sized)
+    at = np.ix_(kept, kept)
+    out[at] = positive_inverse(sized[at], FLAT)
+    return np.asarray(out * np.outer(unit, unit))
+
+
+def positive_inverse(matrix: Floats, tolerance: float = LEAST) -> Floats:
     """Inverse on the directions of positive curvature, after scaling to unit diagonal."""
     diagonal = np.abs(np.diag(matrix))
     scale = 1.0 / np.sqrt(np.where(diagonal > 0, diagonal, 1.0))

@@ -33,6 +33,9 @@ class Values:
     linear : bool
         Whether the values are linear in the coefficients, so that combinations of them
         can be determined where they are not.
+    gap : (K N, d) float64 array or None
+        How far equally good estimates differ, see `Functions.gap`; None where all is
+        determined.
     """
 
     value: Floats
@@ -41,3 +44,8 @@ class Values:
     link: Scale
     scale: Scale
     linear: bool
+    gap: Floats | None = None
+
+    def with_gap(self, gaps: Floats) -> Floats:
+        """Gaps (K N, d) of the rows, and those of the parameters."""
+        return gaps if self.gap is None else np.hstack([gaps, self.gap])

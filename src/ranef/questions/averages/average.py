@@ -166,6 +166,7 @@ def _by_delta(estimand: EffectEstimand, cells: Cells, level: float) -> AverageEf
         error = np.sqrt(np.maximum(np.sum(weights @ covariance * weights, axis=1), 0.0))
         normal = estimand.kind == "conditional" or averages.covariance is not None
         df = np.full(len(value), np.inf) if normal else knowledge.degrees(weights @ J)
+        error = knowledge.settled(error, weights @ J)
         return wald(value, error, df, level)
 
     gaps = cells.gaps(averages.functions, estimand.compare)

@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranef.description import doubts
+from ranef.description.convergence import rare_line, undetermined_advice, undetermined_line
+from ranef.design.terms import rare_columns
 from ranef.fits.mixed import MixedFit
 from ranef.models.labels import group_name
 from ranef.models.sizes import effect_sizes
@@ -64,6 +66,28 @@ def _optimum(case: Case) -> Iterator[Candidate]:
         optimum.decrement,
         matters=not optimum.converged and not case.estimate.runaway,
     )
+
+
+def _determined(case: Case) -> Iterator[Candidate]:
+    text = undetermined_line(case.estimate)
+    if text is not None:
+        advice = undetermined_advice(case.estimate)
+        yield Candidate("determination", "", text, advice, matters=True)
+
+
+def _seen(case: Case) -> Iterator[Candidate]:
+    """Variances that rest on a row or two."""
+    for t, term in enumerate(case.estimate.terms):
+        for rare in rare_columns(term, case.estimate.factors[term.factor]):
+            group = group_name(case.estimate, t)
+            yield Candidate(
+                f"variance of {rare.name} ({group})",
+                "",
+                rare_line(rare, term, group),
+                "Look at these rows (a misspelt category?); leave the column out, or join it "
+                "with another.",
+                matters=True,
+            )
 
 
 def _separation(case: Case) -> Iterator[Candidate]:
@@ -536,6 +560,8 @@ def _named(case: Case, name: str) -> ResidualTest:
 CRITERIA: tuple[Callable[[Case], Iterator[Candidate]], ...] = (
     _table,
     _optimum,
+    _determined,
+    _seen,
     _separation,
     _laplace,
     _singular,

@@ -13,6 +13,7 @@ from ranef.display.answer import Answer, Part
 from ranef.display.columns import Column, Fixed, Listing, Significant, Written
 from ranef.display.page import Paragraph
 from ranef.errors import LevelError, ModelError, UnknownColumnError, suggestion
+from ranef.fits.determined import where_determined
 from ranef.fits.mixed import MixedFit
 from ranef.fits.new_rows import read_rows
 from ranef.fits.protocol import Levelled, require
@@ -30,6 +31,11 @@ WORDS = {
     "delta": "the variance of an observation carried through the link by the delta method",
     "trigamma": "the variance of the logarithm of a gamma variable (trigamma)",
 }
+
+
+def share_text(value: float) -> str:
+    """A share of the variance in print."""
+    return "not determined" if np.isnan(value) else f"{value:.4f}"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -98,8 +104,8 @@ class R2(Answer):
 
     def sentences(self) -> tuple[str, ...]:
         return (
-            f"Marginal R2 (fixed effects) {self.marginal:.4f}; "
-            f"conditional R2 (fixed and random effects) {self.conditional:.4f}.",
+            f"Marginal R2 (fixed effects) {share_text(self.marginal)}; "
+            f"conditional R2 (fixed and random effects) {share_text(self.conditional)}.",
             *_method_lines(self.parts),
         )
 
@@ -122,6 +128,7 @@ def _method_lines(parts: Partition) -> list[str]:
     return lines
 
 
+@where_determined
 def r2(fit: MixedFit, *, method: str = "auto", mean: float | None = None) -> R2:
     """Return marginal and conditional R2.
 
@@ -269,8 +276,8 @@ class ICC(Answer):
         if self.at:
             slopes = f"Random slopes at {', '.join(f'{k} = {v}' for k, v in self.at.items())}."
         return (
-            f"Adjusted ICC (of what the fixed effects leave) {self.adjusted:.4f}; "
-            f"unadjusted {self.unadjusted:.4f}.",
+            f"Adjusted ICC (of what the fixed effects leave) {share_text(self.adjusted)}; "
+            f"unadjusted {share_text(self.unadjusted)}.",
             *([slopes] if self.slopes else []),
             *_method_lines(self.parts),
         )
@@ -283,6 +290,7 @@ class ICC(Answer):
         return Paragraph(self.sentences()), self.listing(), Paragraph((design,))
 
 
+@where_determined
 def icc(
     fit: MixedFit,
     *,

@@ -41,6 +41,15 @@ MANY_FAILED = 0.05
 STATISTIC = "statistic"
 
 
+def _determined(fit: MixedFit, values: Floats) -> Floats:
+    """Draws (m, k) of all parameters, NaN where the spread of a coefficient is not determined."""
+    if fit.estimate.optimum.flat:
+        open_ = np.flatnonzero(np.isnan(fit.hypotheses().std_error))
+        values = values.copy()
+        values[:, open_] = np.nan
+    return values
+
+
 def bootstrap(
     fit: MixedFit,
     n: int = 1000,
@@ -136,7 +145,8 @@ def bootstrap(
         parts = _submitted(client, fit, plan, work, statistic, len(parameters))
 
     def answer(draws: numbers.Draws) -> Bootstrap:
-        kept = draws.values, draws.singular, draws.proved, draws.failures
+        values = _determined(fit, draws.values) if statistic is None else draws.values
+        kept = values, draws.singular, draws.proved, draws.failures
         return Bootstrap(fit, plan, parameters, *kept, statistic)
 
     done: list[numbers.Draws] = []

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranef import arguments
+from ranef.fits.determined import where_determined
 from ranef.fits.mixed import MixedFit
 from ranef.fits.protocol import Levelled, require
 from ranef.questions.levels import reliability as reliability_
@@ -51,6 +52,7 @@ def _stacked(fit: MixedFit, tables: list[dict[str, Any]]) -> Any:
     return make_table(joined, fit.frame.library)
 
 
+@where_determined
 def shrinkage(fit: MixedFit, group: str | None = None, *, scale: str = "coefficient") -> Any:
     """Return raw estimates of each level beside shrunken ones.
 
@@ -103,6 +105,7 @@ def shrinkage(fit: MixedFit, group: str | None = None, *, scale: str = "coeffici
     return _stacked(fit, tables)
 
 
+@where_determined
 def reliability(fit: MixedFit, group: str | None = None, *, given: str = "parameters") -> Any:
     """Return how much of the variance of each effect is known, 1 - v / tau^2.
 

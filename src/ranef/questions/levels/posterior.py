@@ -14,6 +14,7 @@ from ranef.display.answer import Answer, Part
 from ranef.display.columns import Column, Level, Listing, Sized, unprinted
 from ranef.display.page import Paragraph
 from ranef.errors import ModelError, suggestion
+from ranef.fits.determined import where_determined
 from ranef.formula.labels import spelled
 from ranef.inference.coefficients.wald import quantile
 from ranef.inference.effects.joint_posterior import GIVEN, Posterior
@@ -27,6 +28,7 @@ SCALES = ("effect", "coefficient")
 MOST_PRINTED = 12
 
 
+@where_determined
 def posterior(
     fit: Any,
     by: str | None = None,

@@ -15,6 +15,7 @@ from ranef.display.columns import Column, Fixed, Listing, Sized, Written, unprin
 from ranef.display.page import Paragraph
 from ranef.errors import DataError, ModelError
 from ranef.families import Cumulative, Multinomial
+from ranef.fits.determined import where_determined
 from ranef.fits.estimability import row_names, undetermined_words
 from ranef.fits.new_rows import read_rows
 from ranef.inference.effects.combinations import Combinations
@@ -47,6 +48,7 @@ SCALE_WORDS = {
 }
 
 
+@where_determined
 def rank(
     fit: Any,
     by: str | None = None,

@@ -15,6 +15,7 @@ from ranef.display.columns import Column, Fixed, Listing, Written, unprinted
 from ranef.display.numbers import number
 from ranef.display.page import Paragraph
 from ranef.errors import ModelError
+from ranef.fits.determined import where_determined
 from ranef.inference.effects.joint_posterior import GIVEN
 from ranef.questions.levels import funnel as funnel_
 from ranef.questions.levels import poisson_gamma as poisson_gamma_
@@ -40,6 +41,7 @@ NOT_A_CLAIM = (
 )
 
 
+@where_determined
 def standardized_ratios(
     fit: Any,
     by: str | None = None,

@@ -100,6 +100,7 @@ def adjusted_tests(
     uncertain = np.flatnonzero(functions.estimable & (error > 0))
     if len(uncertain):
         df[uncertain] = knowledge.degrees(J[uncertain])
+    error = knowledge.settled(error, J)
     value, error = (np.where(functions.estimable, x, np.nan) for x in (functions.value, error))
     testable = ~np.isnan(df)
     statistic = np.divide(value, error, out=np.full(len(value), np.nan), where=testable)

@@ -41,6 +41,7 @@ __all__ = ["VarianceTest", "variance_test"]
 METHODS = ("auto", "exact", "mixture", "bootstrap")
 DRAWS = 1_000
 EXACT_DRAWS = 100_000
+UNDETERMINED = "none"
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,8 @@ class DroppedTerm:
     p_value, p_naive : float
         By `method`; by chi-squared with df degrees of freedom.
     method : str
-        ``"exact"``, ``"mixture"``, ``"bootstrap"`` or ``""`` where no distribution is known.
+        ``"exact"``, ``"mixture"``, ``"bootstrap"``; ``""`` where no distribution is known,
+        ``"none"`` where the data do not determine the variance.
     distribution : str
         In words.
     p_zero : float
@@ -351,7 +353,9 @@ def _test(
     fixed = 0 if keep is None else estimate.specification.p - len(keep)
     cone = cone_of(estimate, removal, fixed)
     tail = None
-    if work.method == "bootstrap":
+    if statistic < 1e-6 and _is_flat(estimate, removal):
+        tail = _Tail(method=UNDETERMINED, distribution="not determined")
+    elif work.method == "bootstrap":
         tail = _bootstrapped(small, estimate, statistic, df, work)
     if tail is None and work.method in ("auto", "exact"):
         tail = _exact(estimate, removal, statistic, fixed, work)
@@ -364,9 +368,16 @@ def _test(
         loglik=small.loglik,
         statistic=statistic,
         df=df,
-        p_naive=naive_tail(statistic, df),
+        p_naive=math.nan if tail.method == UNDETERMINED else naive_tail(statistic, df),
         **vars(tail),
     )
+
+
+def _is_flat(estimate: Estimate, removal: Removal) -> bool:
+    """Tell whether the data do not determine a variance of the term."""
+    own = next(c for c in estimate.components if c.name == removal.component)
+    term = own.terms.start + removal.term
+    return any(term in direction.terms for direction in estimate.optimum.flat)
 
 
 @dataclass(frozen=True)
@@ -429,7 +440,13 @@ def _notes(tests: Sequence[DroppedTerm], estimate: Estimate) -> list[str]:
         "p naive, by chi-squared with df degrees of freedom, is too large for tests of variances."
     ]
     for t in tests:
-        if t.statistic == 0 and t.df > 0:
+        if t.method == UNDETERMINED:
+            notes.append(
+                f"{t.term}: the data do not determine its variance, and the model without it has "
+                "the same likelihood: there is nothing to test. "
+                f"{'; '.join(d.description for d in estimate.optimum.flat).capitalize()}."
+            )
+        elif t.statistic == 0 and t.df > 0:
             notes.append(
                 f"{t.term}: the estimate is zero, and so is the statistic. Without such an effect "
                 f"it is zero with probability {t.p_zero:.3f}. It cannot be smaller, so p is 1 "

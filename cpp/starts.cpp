@@ -1,0 +1,292 @@
+#include "starts.hpp"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <limits>
+
+#include "criterion.hpp"
+
+namespace ranef {
+
+namespace {
+
+constexpr double most_operations = 2e6; // of all further starts together
+constexpr double of_derivatives = 4;    // an evaluation with derivatives, in those without
+constexpr double of_search = 12;        // evaluations with derivatives
+constexpr int most_starts = 8;
+constexpr size_t few_starts = 5; // at least, of several terms or on a boundary
+constexpr int most_points = 256;        // of the grid
+constexpr size_t most_axes = 4;         // of a whole grid
+constexpr double low = 0.12, beyond = 1.5; // standard deviations beside the residual's
+constexpr double smallest_top = 4, largest_top = 1e4, huge = 1e4;
+constexpr std::array<double, 3> correlations{-0.9, 0.0, 0.9};
+constexpr std::array<double, 3> turns{-0.9, 0.0, 0.9};
+constexpr double lower = 1e-8;     // of the criterion, relative: a better optimum
+constexpr double nearly = 0.02;    // decrement at which the end of a search is in sight
+constexpr double as_low = 1e-6;    // the same: as good a one
+
+// What differs between starts: a column's standard deviation, that of all columns of a
+// term, or the correlation of an unstructured term's two columns.
+struct Axis {
+    const Term* term;
+    int parameter; // of a term whose columns have parameters of their own; else -1
+    bool correlation;
+};
+
+// The correlations stand after the standard deviations.
+std::vector<Axis> axes(const Blocks& blocks) {
+    std::vector<Axis> out, correlations;
+    for (const Factor& f : blocks.factors)
+        for (const Term& t : f.terms) {
+            const Structure& s = *t.structure;
+            if (s.unstructured()) {
+                for (int a = 0, k = 0; a < s.r; k += s.r - a, ++a) out.push_back({&t, k, false});
+                if (s.r == 2) correlations.push_back({&t, 1, true});
+            } else if (s.free_scale()) {
+                for (int a = 0; a < s.r; ++a) out.push_back({&t, a, false});
+            } else
+                out.push_back({&t, -1, false});
+        }
+    if (out.size() <= most_axes) out.insert(out.end(), correlations.begin(), correlations.end());
+    return out;
+}
+
+size_t deviations(const std::vector<Axis>& along) {
+    return static_cast<size_t>(
+        std::count_if(along.begin(), along.end(), [](const Axis& a) { return !a.correlation; }));
+}
+
+// Standard deviations to try, relative to the residual's, up to `top`.
+Vector sizes(const std::vector<Axis>& along, double top) {
+    const size_t dimensions = deviations(along);
+    const double step = dimensions <= 2 ? 4 : 6;
+    int count = 1 + static_cast<int>(std::ceil(std::log(top / low) / std::log(step)));
+    if (dimensions <= most_axes) {
+        const double points =
+            most_points / std::pow(correlations.size(), along.size() - dimensions);
+        count = std::min(count, static_cast<int>(std::pow(points + 0.5, 1.0 / dimensions)));
+        count = std::max(count, 2);
+    }
+    Vector out;
+    for (int i = 0; i < count; ++i)
+        out.push_back(low * std::pow(top / low, i / std::max(count - 1.0, 1.0)));
+    return out;
+}
+
+Vector placed(const Blocks& blocks, const std::vector<Axis>& along, const std::vector<int>& place,
+              const Vector& size) {
+    Vector phi(blocks.parameters);
+    for (const Factor& f : blocks.factors)
+        for (const Term& t : f.terms) t.structure->start(phi.data() + t.offset);
+    for (size_t i = 0; i < along.size(); ++i) {
+        double* part = phi.data() + along[i].term->offset;
+        if (along[i].correlation) {
+            const double c = correlations[place[i]];
+            part[1] = c * part[2];
+            part[2] *= std::sqrt(1 - c * c);
+        } else if (along[i].parameter < 0)
+            along[i].term->structure->rescale(size[place[i]], part);
+        else
+            part[along[i].parameter] = size[place[i]];
+    }
+    return phi;
+}
+
+// All places on a grid of few dimensions; of many all axes together, and each alone.
+std::vector<std::vector<int>> places(const std::vector<Axis>& along, int levels) {
+    std::vector<std::vector<int>> out;
+    const size_t dimensions = along.size();
+    if (deviations(along) <= most_axes) {
+        std::vector<int> place(dimensions, 0);
+        for (size_t i = 0; i < dimensions;) {
+            out.push_back(place);
+            for (i = 0; i < dimensions; ++i) {
+                const int last = along[i].correlation ? static_cast<int>(correlations.size()) : levels;
+                if (++place[i] < last) break;
+                place[i] = 0;
+            }
+        }
+        return out;
+    }
+    for (int all = 0; all < levels; ++all) {
+        out.emplace_back(dimensions, all);
+        for (size_t i = 0; i < dimensions; ++i)
+            for (int own = 0; own < levels; ++own) {
+                if (own == all) continue;
+                out.emplace_back(dimensions, all);
+                out.back()[i] = own;
+            }
+    }
+    return out;
+}
+
+// The largest standard deviation that the effects can have, relative to the residual's: of
+// those that no distribution shrinks.
+double largest_deviation(Criterion& criterion, const Vector& far) {
+    if (!std::isfinite(criterion.evaluate(far.data()))) return largest_top;
+    criterion.score();
+    double largest = 0;
+    for (size_t f = 0; f < criterion.blocks().factors.size(); ++f) {
+        const int q = criterion.blocks().factors[f].q, r = criterion.blocks().factors[f].r;
+        const Vector& modes = criterion.modes(static_cast<int>(f));
+        for (int a = 0; a < r; ++a) {
+            double s = 0;
+            for (int l = 0; l < q; ++l) s += modes[l * r + a] * modes[l * r + a];
+            largest = std::max(largest, s / q);
+        }
+    }
+    const double sigma2 = criterion.rss() / criterion.degrees();
+    return std::min(std::max(beyond * std::sqrt(largest / sigma2), smallest_top), largest_top);
+}
+
+int distance(const std::vector<int>& a, const std::vector<int>& b) {
+    int apart = 0;
+    for (size_t i = 0; i < a.size(); ++i) apart += std::abs(a[i] - b[i]);
+    return apart;
+}
+
+// Whether a search is about to end at an optimum that is not lower than the best.
+bool nothing_new(double f, double decrement, const Outcome& best) {
+    return decrement < nearly && f - 2 * decrement > best.criterion - lower;
+}
+
+// Keeps the better of two optima; true where the new one is. One that is proved does not give
+// way to a point where the residual is lost beside the effects: the likelihood may be unbounded.
+bool keep_better(Outcome&& other, Outcome& best) {
+    if (!std::isfinite(other.criterion)) return false;
+    const double size = 1 + std::fabs(best.criterion);
+    const double end = other.criterion - 2 * (other.stopped ? other.decrement : 0.0);
+    if (std::isfinite(best.criterion) && end >= best.criterion - lower * size) {
+        if (end <= best.criterion + as_low * size) ++best.agreeing;
+        return false;
+    }
+    if (other.stopped || (best.converged && other.blurred)) return false;
+    other.starts = best.starts;
+    best = std::move(other);
+    return true;
+}
+
+// Where to search from: places whose neighbours on the grid all lie higher, the lowest first;
+// then the lowest of the others, two steps and more from each other, until there are `count`.
+std::vector<size_t> chosen(const std::vector<std::vector<int>>& grid, const Vector& value,
+                           size_t count) {
+    std::vector<size_t> order, valleys, others;
+    for (size_t i = 0; i < grid.size(); ++i)
+        if (std::isfinite(value[i])) order.push_back(i);
+    std::stable_sort(order.begin(), order.end(),
+                     [&](size_t a, size_t b) { return value[a] < value[b]; });
+    for (size_t i : order) {
+        bool lowest = true;
+        for (size_t j = 0; lowest && j < grid.size(); ++j)
+            lowest = value[i] <= value[j] || distance(grid[i], grid[j]) != 1;
+        (lowest ? valleys : others).push_back(i);
+    }
+    for (size_t i : others) {
+        if (valleys.size() >= count) break;
+        bool apart = true;
+        for (size_t j : valleys) apart = apart && distance(grid[i], grid[j]) > 1;
+        if (apart) valleys.push_back(i);
+    }
+    return valleys;
+}
+
+// An optimum with another correlation of an unstructured term of two columns.
+Vector turned(const Term& term, const Vector& phi, double correlation) {
+    Vector out = phi;
+    double* L = out.data() + term.offset;
+    const double second = std::max(std::hypot(L[1], L[2]), low);
+    if (std::fabs(L[0]) < low) L[0] = low;
+    L[1] = (L[0] > 0 ? correlation : -correlation) * second;
+    L[2] = std::sqrt(1 - correlation * correlation) * second;
+    return out;
+}
+
+bool search_starts(const LinearProblem& problem, const SearchOptions& options, Outcome& best) {
+    const double evaluations = most_operations / operations(problem.blocks);
+    const double search_cost = of_derivatives * of_search;
+    if (evaluations < most_points + 2 * search_cost) return false;
+    Criterion criterion(problem.blocks, problem.reml, problem.threads);
+    criterion.use(problem.response);
+    const std::vector<Axis> along = axes(problem.blocks);
+    const Vector far = placed(problem.blocks, along, std::vector<int>(along.size(), 0), {huge});
+    const Vector size = sizes(along, largest_deviation(criterion, far));
+    const auto grid = places(along, static_cast<int>(size.size()));
+    Vector value;
+    std::vector<Vector> start;
+    for (const auto& place : grid) {
+        start.push_back(placed(problem.blocks, along, place, size));
+        value.push_back(criterion.evaluate(start.back().data()));
+    }
+    const int searches = std::min(
+        most_starts,
+        static_cast<int>((evaluations - static_cast<double>(grid.size())) / search_cost));
+    bool better = false;
+    SearchOptions further = options;
+    further.progress = [&](int count, double f, double decrement) {
+        return count < 3 || !nothing_new(f, decrement, best);
+    };
+    auto from = [&](const Vector& phi) {
+        Outcome other = search(criterion, phi, further);
+        if (!other.converged && !other.stopped && !other.blurred &&
+            other.criterion < best.criterion - lower * (1 + std::fabs(best.criterion)))
+            other = search(criterion, Vector(other.phi), options); // with a fresh radius
+        ++best.starts;
+        better |= keep_better(std::move(other), best);
+    };
+    const size_t least = best.faces.empty() && along.size() <= 3 ? 1 : few_starts;
+    for (size_t i : chosen(grid, value, least)) {
+        if (best.starts > searches) break;
+        from(start[i]);
+    }
+    const bool doubtful = !best.faces.empty() || best.agreeing < best.starts;
+    for (const Axis& axis : along) {
+        if (!axis.correlation || !doubtful) continue;
+        const Vector end = best.phi;
+        for (double c : turns) from(turned(*axis.term, end, c));
+    }
+    return better;
+}
+
+} // namespace
+
+double operations(const Blocks& blocks) {
+    double out = 500;
+    for (const ChainBlock& c : blocks.chain)
+        out += static_cast<double>(c.q) * c.r * c.width * (c.width + 2.0) / 2 + 10.0 * c.q;
+    const double N = blocks.order();
+    out += N * N * N / 3;
+    if (!blocks.tail_ptr.empty()) {
+        const double meetings = static_cast<double>(blocks.tail_ptr.back());
+        out += meetings * meetings / std::max(1.0, static_cast<double>(blocks.tail_ptr.size()) - 1);
+    }
+    return out;
+}
+
+bool search_valleys(Objective& objective, const Profile& profile, const Response& response,
+                    const SearchOptions& options, Outcome& best) {
+    bool better = false;
+    if (best.phi.empty() || !std::isfinite(best.criterion)) return false;
+    best.whole_range = true;
+    for (double phi : profile.lower_valleys(response, best.phi[0])) {
+        Outcome other = search(objective, Vector{phi}, options);
+        ++best.starts;
+        if (keep_better(std::move(other), best)) better = best.whole_range = true;
+    }
+    return better;
+}
+
+bool search_elsewhere(const LinearProblem& problem, bool several, const SearchOptions& options,
+                      Outcome& best) {
+    SearchOptions quiet = options;
+    quiet.progress = nullptr;
+    if (Profile::possible(problem.blocks)) {
+        const Profile profile(problem.blocks, problem.reml, false);
+        Criterion criterion(problem.blocks, problem.reml, problem.threads);
+        criterion.use(problem.response);
+        return search_valleys(criterion, profile, problem.response, options, best);
+    }
+    return several && search_starts(problem, quiet, best);
+}
+
+} // namespace ranef

@@ -1,0 +1,496 @@
+"""Covariance parameters that the data do not determine, found by rank.
+
+The likelihood of a linear model depends on the covariance parameters through Cov(y) alone,
+the restricted one through Cov(A'y), A'X = 0. Both are linear in the entries of Psi and in
+sigma^2: sum_k d_k G_k. A direction d whose sum is zero changes nothing, wherever the search
+stands: a variance that the fixed effects absorb, a term that another contains, effects of
+every row beside the residual. Whether there is one is a matter of rank, not of counting:
+G_k W for a few random W (n, m) has the rank of the G_k themselves, at the price of some
+passes over the rows.
+
+In a generalised model the same holds of the covariance of each linear predictor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ranef import _core
+from ranef.design.terms import GroupingFactor, RandomTerm
+from ranef.solve.optimum import FlatDirection, Optimum
+from ranef.solve.parametrisation import Parametrisation, Term
+
+__all__ = ["Predictor", "as_good", "looks_flat", "null_directions", "with_flat_directions"]
+
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+
+NO_CURVATURE = 1e-5
+"""Second derivative of minus twice the log-likelihood in the logarithm of a parameter."""
+COLLINEAR = 1e-5
+"""Smallest eigenvalue of the Hessian, scaled to unit diagonal, that invites a closer look."""
+LEVEL_FACE = 1e-4
+DEPENDENT = 1e-8
+"""Singular value of the normalised columns that counts as none."""
+NEGLIGIBLE = 1e-6
+SAME = 1e-8
+SKETCH = 2000
+LINEAR = frozenset(("us", "diag", "homdiag", "kernel"))
+
+
+@dataclass(frozen=True, eq=False)
+class Predictor:
+    """What enters one linear predictor, as far as its covariance goes.
+
+    Attributes
+    ----------
+    terms : tuple of int
+        Its random terms.
+    X : (n, p) float64 array or None
+        Fixed effects that are integrated out.
+    residual : tuple of (n,) float64 arrays
+        Derivatives of the residual variance of each row in its own free parameters.
+    """
+
+    terms: tuple[int, ...]
+    X: Floats | None
+    residual: tuple[Floats, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Coordinate:
+    """One direction of the covariance: an entry of Psi, a parameter, or the residual.
+
+    Attributes
+    ----------
+    term : int or None
+        None for the residual.
+    D : (r, r) float64 array or None
+        Derivative of the term's Psi, in the core's basis.
+    entry : int
+        The parameter of the term that it moves (of an unstructured one among others).
+    """
+
+    term: int | None
+    D: Floats | None
+    entry: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Null:
+    """A direction in which the covariance that counts does not change.
+
+    Attributes
+    ----------
+    psi : dict of (r, r) float64 arrays
+        How Psi of each term that takes part moves, in the user's basis.
+    theta : dict of float64 arrays
+        How the parameters of a term move whose structure is not linear in them.
+    residual : float
+        How sigma^2 moves.
+    absorbed : bool
+        Whether the fixed effects make it so.
+    """
+
+    psi: dict[int, Floats]
+    theta: dict[int, Floats]
+    residual: float
+    absorbed: bool
+
+
+def looks_flat(phi: Floats, hessian: Floats, free: Sequence[bool], faces: Sequence[float]) -> bool:
+    """Tell whether the Hessian at the end of a search is flat in some direction.
+
+    Parameters
+    ----------
+    phi : (k,) array
+    hessian : (k, k) array
+    free : (k,) bools
+    faces : sequence of float
+        Curvatures away from the faces that the search ended on.
+    """
+    if any(abs(curvature) < LEVEL_FACE for curvature in faces):
+        return True
+    at = np.flatnonzero(free)
+    if hessian.size == 0 or at.size == 0:
+        return False
+    H = hessian[np.ix_(at, at)]
+    diagonal = np.diag(H)
+    if np.any(np.abs(diagonal) * np.maximum(phi[at] ** 2, 1e-4) < NO_CURVATURE):
+        return True
+    if at.size == 1:
+        return False
+    scale = np.sqrt(np.abs(diagonal))
+    return bool(np.linalg.eigvalsh(H / np.outer(scale, scale))[0] < COLLINEAR)
+
+
+def as_good(criterion: float, here: float) -> bool:
+    """Tell whether two values of a criterion are the same but for rounding."""
+    return abs(float(criterion) - here) <= SAME * (1.0 + abs(here))
+
+
+def with_flat_directions(
+    optimum: Optimum,
+    model: Parametrisation,
+    factors: Sequence[GroupingFactor],
+    predictors: Sequence[Predictor],
+    again: Callable[[Floats], Floats | None],
+    held: Bools | None = None,
+) -> Optimum:
+    """Return an optimum that says in which directions the criterion cannot change.
+
+    Parameters
+    ----------
+    predictors : sequence of Predictor
+    again : callable
+        Theta near another that is as good as the optimum's, or None.
+    held : (k,) bool array or None
+        Entries of theta that are held.
+    """
+    theta = optimum.theta
+    fixed = np.zeros(len(theta), dtype=np.bool_) if held is None else held
+    nulls = [
+        null
+        for predictor in predictors
+        for null in null_directions(model, theta, factors, predictor, fixed)
+    ]
+    followed, there = _elsewhere(model, theta, nulls, again)
+    if not followed:
+        return optimum
+    flat = tuple(_described(model, nulls[i]) for i in followed)
+    return replace(optimum, flat=flat, elsewhere=there)
+
+
+def null_directions(
+    model: Parametrisation,
+    theta: Floats,
+    factors: Sequence[GroupingFactor],
+    predictor: Predictor,
+    held: Bools,
+) -> list[Null]:
+    """Directions of the covariance parameters of one predictor that change nothing."""
+    parts, fixed = model.split(theta), model.split(held)
+    coordinates = [
+        c
+        for t in predictor.terms
+        for c in _coordinates(model.terms[t], t, parts[t])
+        if not fixed[t][c.entry]
+    ]
+    if not coordinates:
+        return []
+    n = len(model.terms[predictor.terms[0]].term.z)
+    p = 0 if predictor.X is None else predictor.X.shape[1]
+    count = len(coordinates) + len(predictor.residual)
+    probes = int(np.clip(np.ceil(4 * count / max(n - p, 1)), 3, 12))
+    rng = np.random.default_rng(0)
+    basis = None if predictor.X is None or p == 0 else _orthogonal(predictor.X)
+    columns, plain, scale = [], [], np.zeros(count)
+    sketch = _Sketch(n, rng)
+    for _ in range(probes):
+        w = rng.standard_normal(n)
+        projected = _without(basis, w)
+        images = [_image(model.terms, factors, c, projected) for c in coordinates]
+        images += [r * projected for r in predictor.residual]
+        columns.append(np.stack([sketch(_without(basis, image)) for image in images], axis=1))
+        untouched = [_image(model.terms, factors, c, w) for c in coordinates]
+        untouched += [r * w for r in predictor.residual]
+        plain.append(np.stack([sketch(image) for image in untouched], axis=1))
+        scale += np.array([float(image @ image) for image in untouched])
+    size = np.sqrt(np.where(scale > 0, scale, 1.0))
+    M, raw = np.vstack(columns) / size, np.vstack(plain) / size
+    N = _null_space(M) / size
+    change = _user_scale(model.terms, coordinates, len(predictor.residual))
+    return [
+        _null(model, theta, coordinates, change, row, raw, size)
+        for row in _eliminated(N @ change.T)
+    ]
+
+
+def _user_scale(terms: Sequence[Term], coordinates: Sequence[Coordinate], more: int) -> Floats:
+    """Map (c, c) from the coordinates to those of the user's basis, at the size of the columns."""
+    out = np.eye(len(coordinates) + more)
+    for t in {c.term for c in coordinates}:
+        assert t is not None
+        at = [k for k, c in enumerate(coordinates) if c.term == t]
+        if terms[t].term.structure != "us" or len(at) == 1:
+            continue
+        for k in at:
+            D = coordinates[k].D
+            assert D is not None
+            user = terms[t].basis @ D @ terms[t].basis.T * _sizes(terms[t])
+            out[at, k] = user[np.tril_indices(terms[t].size)[::-1]][_by_columns(terms[t].size)]
+    return out
+
+
+def _by_columns(r: int) -> list[int]:
+    """Order of a lower triangle, column by column, among its transposed row by row listing."""
+    rows, columns = np.tril_indices(r)[::-1]
+    listed = list(zip(columns.tolist(), rows.tolist(), strict=True))
+    return [listed.index((a, b)) for b in range(r) for a in range(b, r)]
+
+
+def _sizes(term: Term) -> Floats:
+    """Products (r, r) of the mean squares' roots of a term's columns."""
+    root = np.sqrt(np.mean(term.term.z**2, axis=0))
+    return np.outer(root, root)
+
+
+def _null(
+    model: Parametrisation,
+    theta: Floats,
+    coordinates: Sequence[Coordinate],
+    change: Floats,
+    row: Floats,
+    raw: Floats,
+    size: Floats,
+) -> Null:
+    """Sort a direction, in the user's coordinates, by terms."""
+    weights = np.linalg.solve(change, row)
+    scaled = weights * size
+    absorbed = bool(np.linalg.norm(raw @ scaled) > 10 * DEPENDENT * np.linalg.norm(scaled))
+    counts = np.abs(row) > NEGLIGIBLE
+    psi: dict[int, Floats] = {}
+    entries: dict[int, Floats] = {}
+    for t in sorted({c.term for c in coordinates if c.term is not None}):
+        at = [k for k, c in enumerate(coordinates) if c.term == t]
+        if not counts[at].any():
+            continue
+        term = model.terms[t]
+        if term.term.structure in LINEAR:
+            inner = sum(weights[k] * coordinates[k].D for k in at)
+            user = term.basis @ inner @ term.basis.T
+            psi[t] = np.where(np.abs(user * _sizes(term)) > NEGLIGIBLE, user, 0.0)
+        else:
+            entries[t] = np.zeros(term.count)
+            entries[t][[coordinates[k].entry for k in at]] = weights[at]
+    residual = float(weights[len(coordinates) :].sum())
+    return Null(psi, entries, residual if abs(residual) > NEGLIGIBLE else 0.0, absorbed)
+
+
+def _coordinates(term: Term, t: int, theta: Floats) -> list[Coordinate]:
+    """Directions of one term's covariance matrix, in the core's basis."""
+    r, structure = term.size, term.term.structure
+    if structure == "diag":
+        return [Coordinate(t, np.diag(np.eye(r)[a]), a) for a in range(r)]
+    if structure == "us":
+        pairs = [(a, b) for b in range(r) for a in range(b, r)]
+        unit = np.eye(r)
+        return [
+            Coordinate(t, (np.outer(unit[a], unit[b]) + np.outer(unit[b], unit[a])) / 2)
+            for a, b in pairs
+        ]
+    kinds = [p.kind for p in term.structure.parameters(term.term.names)]
+    at = np.where([kind == "sd" for kind in kinds], np.where(theta > 0, theta, 1.0), theta)
+    slopes = term.structure.derivatives(at)
+    inner = term.inverse_basis
+    return [
+        Coordinate(t, inner @ slope @ inner.T, entry)
+        for entry, slope in enumerate(slopes)
+        if np.isfinite(slope).all() and np.any(slope)
+    ]
+
+
+def _image(
+    terms: Sequence[Term], factors: Sequence[GroupingFactor], c: Coordinate, w: Floats
+) -> Floats:
+    """The derivative of the covariance matrix of the rows, times w (n,)."""
+    assert c.term is not None
+    assert c.D is not None
+    term: RandomTerm = terms[c.term].term
+    factor = factors[term.factor]
+    z = term.z @ terms[c.term].basis
+    used = np.flatnonzero(np.any(c.D != 0, axis=0))
+    sums = np.stack(
+        [np.bincount(factor.codes, weights=z[:, a] * w, minlength=factor.n_levels) for a in used],
+        axis=1,
+    )
+    if term.kernel is not None:
+        sums = np.asarray(term.kernel @ sums)
+    effects = sums @ c.D[np.ix_(used, used)]
+    return np.asarray(np.einsum("na,na->n", z[:, used], effects[factor.codes]))
+
+
+def _orthogonal(X: Floats) -> Floats:
+    """Orthonormal columns (n, p) that span those of X."""
+    return np.linalg.qr(X / np.linalg.norm(X, axis=0))[0]
+
+
+def _without(basis: Floats | None, v: Floats) -> Floats:
+    """Take the fixed effects out, twice for the last digits."""
+    if basis is None:
+        return v
+    for _ in range(2):
+        v = v - basis @ (basis.T @ v)
+    return v
+
+
+class _Sketch:
+    """Random signed sums of rows: fewer numbers of the same rank."""
+
+    def __init__(self, n: int, rng: np.random.Generator) -> None:
+        self.few = n <= SKETCH
+        if not self.few:
+            self.place = rng.integers(0, SKETCH, n)
+            self.sign = rng.choice([-1.0, 1.0], n)
+
+    def __call__(self, v: Floats) -> Floats:
+        if self.few:
+            return v
+        return np.asarray(np.bincount(self.place, self.sign * v, SKETCH), dtype=np.float64)
+
+
+def _null_space(M: Floats) -> Floats:
+    """Orthonormal rows (d, c) that M takes to zero."""
+    _, s, Vt = np.linalg.svd(M, full_matrices=True)
+    values = np.zeros(M.shape[1])
+    values[: len(s)] = s
+    return np.asarray(Vt[values <= DEPENDENT * max(float(values.max(initial=0.0)), 1.0)])
+
+
+def _eliminated(N: Floats) -> list[Floats]:
+    """The same row space, each row with as few entries as elimination gives."""
+    N = N.copy()
+    for i in range(len(N)):
+        below = np.abs(N[i:])
+        at, k = np.unravel_index(int(np.argmax(below)), below.shape)
+        N[[i, i + int(at)]] = N[[i + int(at), i]]
+        N[i] /= N[i, k]
+        for other in range(len(N)):
+            if other != i:
+                N[other] -= N[other, k] * N[i]
+    return [np.where(np.abs(v) > NEGLIGIBLE * np.max(np.abs(v)), v, 0.0) for v in N]
+
+
+# --- another point on the same level
+
+
+def _elsewhere(
+    model: Parametrisation,
+    theta: Floats,
+    nulls: Sequence[Null],
+    again: Callable[[Floats], Floats | None],
+) -> tuple[list[int], Floats]:
+    """Return which directions can be followed, and a theta that lies along them.
+
+    Parameters
+    ----------
+    again : callable
+        Theta near another that is as good as the present one, or None.
+    """
+    followed: list[int] = []
+    here = theta
+    for _ in range(2):  # one direction may open the way for another
+        for i, null in enumerate(nulls):
+            if i in followed:
+                continue
+            for sign in (1.0, -1.0):
+                moved = _moved(model, here, null, sign)
+                there = None if moved is None else again(moved)
+                if there is not None and not np.allclose(there, here, rtol=1e-3, atol=1e-6):
+                    followed.append(i)
+                    here = there
+                    break
+    return sorted(followed), here
+
+
+def _moved(model: Parametrisation, theta: Floats, null: Null, sign: float) -> Floats | None:
+    """Theta some way along a direction; None where a covariance matrix forbids it."""
+    parts = model.split(theta)
+    psis = {t: model.terms[t].structure.psi(parts[t]) for t in null.psi}
+    sizes = {t: _sizes(model.terms[t]) for t in null.psi}
+    own = max((float(np.max(np.abs(psis[t] * sizes[t]))) for t in psis), default=0.0)
+    unit = max(float(np.max(np.abs(null.psi[t] * sizes[t]))) for t in psis) if psis else 1.0
+    for share in (2.0, 0.5, 0.1, 0.02):
+        step = sign * share * max(own, 1.0 if share > 1 else 0.01) / unit
+        out = _stepped(model, parts, psis, null, step)
+        if out is not None:
+            return out
+    return None
+
+
+def _stepped(
+    model: Parametrisation,
+    parts: Sequence[Floats],
+    psis: dict[int, Floats],
+    null: Null,
+    step: float,
+) -> Floats | None:
+    sigma2 = 1.0 + step * null.residual
+    if sigma2 < 1e-3:
+        return None
+    out = list(parts)
+    for t, psi in psis.items():
+        term = model.terms[t]
+        moved = psi + step * null.psi[t]
+        inner = term.inverse_basis @ moved @ term.inverse_basis.T
+        values = np.linalg.eigvalsh(inner)
+        if values[0] < -1e-10 * max(values[-1], 1e-10):
+            return None
+        out[t] = _theta_of(term, moved)
+    for t, direction in null.theta.items():
+        shift = 0.2 * np.sign(step) * np.maximum(np.abs(parts[t]), 0.1)
+        out[t] = parts[t] + shift * direction / np.max(np.abs(direction))
+    root = np.sqrt(sigma2)
+    for t, term in enumerate(model.terms):
+        out[t] = out[t] * np.where(_deviations(term), 1.0 / root, 1.0)
+    return np.concatenate(out)
+
+
+def _deviations(term: Term) -> Bools:
+    """Which parameters of a term are on the scale of sigma, (k,)."""
+    if term.term.structure in ("us", "diag"):
+        return np.ones(term.count, dtype=np.bool_)
+    kinds = [p.kind for p in term.structure.parameters(term.term.names)]
+    return np.array([kind in ("sd", "loading") for kind in kinds])
+
+
+def _theta_of(term: Term, psi: Floats) -> Floats:
+    """Reported parameters of a term whose relative covariance matrix this is."""
+    if term.term.structure == "us":
+        return _core.trapezoid(np.ascontiguousarray(psi), term.size)
+    roots = np.sqrt(np.maximum(np.diag(psi), 0.0))
+    return np.asarray(roots if term.term.structure == "diag" else roots[:1], dtype=np.float64)
+
+
+# --- words
+
+
+def _described(model: Parametrisation, null: Null) -> FlatDirection:
+    terms = tuple(sorted({*null.psi, *null.theta}))
+    residual = null.residual != 0.0
+    labels = [_label(model.terms[t]) for t in terms]
+    what = " and ".join(_parameters(model.terms[t], null.psi.get(t)) for t in terms)
+    if len(terms) == 1 and not residual:
+        reason = "the fixed effects reproduce it" if null.absorbed else "its columns overlap"
+        return FlatDirection(terms, residual, f"the data do not determine {what}: {reason}")
+    others = [*labels, "the residual"] if residual else labels
+    together = f"{', '.join(others[:-1])} and {others[-1]}"
+    beside = " beside the fixed effects" if null.absorbed else ""
+    return FlatDirection(
+        terms,
+        residual,
+        f"the data do not determine {what}: {together} cannot be told apart{beside}",
+    )
+
+
+def _label(term: Term) -> str:
+    """A term as a formula has it."""
+    label = term.term.label
+    return label if label.startswith(f"{term.term.structure}(") else f"({label})"
+
+
+def _parameters(term: Term, D: Floats | None) -> str:
+    """Which parameters of a term a direction moves."""
+    label = _label(term)
+    if D is None or term.size == 1 or term.term.structure not in ("us", "diag"):
+        return f"the variance of {label}"
+    variances = np.flatnonzero(np.diag(D))
+    touched = variances if variances.size else np.flatnonzero(np.any(D != 0, axis=0))
+    names = [term.term.names[a] for a in touched]
+    kind = "covariance" if not variances.size else "variance" if len(names) == 1 else "variances"
+    joined = names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+    return f"the {kind} of {joined} in {label}"

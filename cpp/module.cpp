@@ -71,10 +71,9 @@ void set_lapack(const nb::dict& blas, const nb::dict& lapack_table) {
                 "int *)",
                 db));
     table.symm = reinterpret_cast<Lapack::symm_t>(routine(blas, "dsymm", symmetric, db));
-    table.syevd = reinterpret_cast<Lapack::syevd_t>(
-        routine(lapack_table, "dsyevd",
-                "void (char *, char *, int *, @ *, int *, @ *, @ *, int *, int *, int *, int *)",
-                dl));
+    table.syevd = reinterpret_cast<Lapack::syevd_t>(routine(
+        lapack_table, "dsyevd",
+        "void (char *, char *, int *, @ *, int *, @ *, @ *, int *, int *, int *, int *)", dl));
     lapack() = table;
 }
 

@@ -14,17 +14,17 @@ namespace {
 
 constexpr double infinity = std::numeric_limits<double>::infinity();
 constexpr double two_pi = 6.283185307179586;
-constexpr double same = 1e-9;        // relative difference of two d that count as one
-constexpr double nothing = 1e-14;    // d, relative to the largest, that counts as none
-constexpr double least = 1e-5;       // lambda times the largest d, where the grid starts
-constexpr double most = 1e12;        // lambda times the smallest d, where it ends
-constexpr double ratio = 2.0;        // of neighbours on the grid, in lambda
-constexpr double wide_ratio = 4.0;   // the same with many columns
+constexpr double same = 1e-9;      // relative difference of two d that count as one
+constexpr double nothing = 1e-14;  // d, relative to the largest, that counts as none
+constexpr double least = 1e-5;     // lambda times the largest d, where the grid starts
+constexpr double most = 1e12;      // lambda times the smallest d, where it ends
+constexpr double ratio = 2.0;      // of neighbours on the grid, in lambda
+constexpr double wide_ratio = 4.0; // the same with many columns
 constexpr int many_columns = 100;
-constexpr int most_kernel = 400; // levels of a kernel whose spectrum costs little
-constexpr double lower = 1e-9;       // how much lower a valley must be, relative
-constexpr double blurred = 0.05;     // slack where groups hold effects of unequal d
-constexpr double singular = 1e-13;   // pivot of X'H^-1X, relative to its diagonal
+constexpr int most_kernel = 400;   // levels of a kernel whose spectrum costs little
+constexpr double lower = 1e-9;     // how much lower a valley must be, relative
+constexpr double blurred = 0.05;   // slack where groups hold effects of unequal d
+constexpr double singular = 1e-13; // pivot of X'H^-1X, relative to its diagonal
 
 int most_groups(int p) {
     return p <= 16 ? 256 : p <= 300 ? 32 : 8;
@@ -39,7 +39,7 @@ inline size_t at_lower(int i, int j, int ld) { // i >= j, column-major
 bool Profile::possible(const Blocks& b) {
     if (b.parameters != 1 || b.factors.size() != 1 || b.factors[0].terms.size() != 1) return false;
     const Factor& f = b.factors[0];
-    if (!f.kernel.empty()) {
+    if (f.kernel) {
         const bool affordable = lapack().syevd ? f.q <= most_kernel : f.q <= most_jacobi;
         if (f.r != 1 || f.depth >= 0 || !affordable) return false;
     }
@@ -70,7 +70,7 @@ void Profile::list_effects() {
     Vector M(static_cast<size_t>(r) * r, 0.0);
     const double one = 1;
     f.terms[0].structure->factor(&one, M.data());
-    if (f.kernel.empty()) {
+    if (!f.kernel) {
         size_ = r;
         d_.resize(static_cast<size_t>(f.q) * r);
         x_.assign(d_.size() * p, 0.0);
@@ -97,7 +97,7 @@ void Profile::list_effects() {
     for (int i = 0; i < f.q; ++i) {
         A[static_cast<size_t>(i) * f.q + i] = b_.tail_diagonal[0][i];
         for (int j = 0; j <= i; ++j)
-            L[static_cast<size_t>(i) * f.q + j] = M[0] * f.kernel[at_lower(i, j, f.q)];
+            L[static_cast<size_t>(i) * f.q + j] = M[0] * (*f.kernel)[at_lower(i, j, f.q)];
     }
     rotate(0, A, L);
 }
@@ -158,8 +158,8 @@ void Profile::group() {
     std::iota(order.begin(), order.end(), 0);
     std::sort(order.begin(), order.end(), [&](int a, int b) { return d_[a] < d_[b]; });
     const double largest = d_.empty() ? 0.0 : d_[order.back()];
-    const auto first = std::find_if(order.begin(), order.end(),
-                                    [&](int i) { return d_[i] > nothing * largest; });
+    const auto first =
+        std::find_if(order.begin(), order.end(), [&](int i) { return d_[i] > nothing * largest; });
     double step = 1 + same;
     for (int pass = 0; pass < 2; ++pass) {
         group_.assign(d_.size(), -1);

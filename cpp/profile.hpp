@@ -1,8 +1,8 @@
 // The criterion of a linear mixed model with one variance parameter, along its whole range.
 //
-// With one term whose Lambda is phi M (M from a kernel where there is one) the levels are independent given beta. The
-// eigenvectors of each level's M'Z_l'W Z_l M turn it into r effects with information d, and
-// with x = their rows of Z'X and lambda = phi^2
+// With one term whose Lambda is phi M (M from a kernel where there is one) the levels are
+// independent given beta. The eigenvectors of each level's M'Z_l'W Z_l M turn it into r effects
+// with information d, and with x = their rows of Z'X and lambda = phi^2
 //     log|H|   = sum log(1 + lambda d),
 //     X'H^-1X  = X'X - sum xx'/d + sum xx'/d / (1 + lambda d),
 // the same with y (Patterson & Thompson 1971, Biometrika 58, in the notation of one
@@ -51,14 +51,14 @@ class Profile {
     bool reml_;
     double m_;
     bool exact_ = true; // whether groups hold effects of equal d only
-    int size_ = 1; // effects of a level
+    int size_ = 1;      // effects of a level
     // one entry per effect: information, rotation of its level (size, size), its group
     Vector d_, rotation_;
     std::vector<int> group_;
-    Vector x_;                 // (effects, p): rows of Z'X in the eigenvectors
-    Vector mean_, count_;      // by group
-    Vector sum_x_;             // by group (p, p), lower triangle: sum of xx'/d
-    Vector within_;            // (p, p), lower triangle: X'X - sum xx'/d
+    Vector x_;                  // (effects, p): rows of Z'X in the eigenvectors
+    Vector mean_, count_;       // by group
+    Vector sum_x_;              // by group (p, p), lower triangle: sum of xx'/d
+    Vector within_;             // (p, p), lower triangle: X'X - sum xx'/d
     std::vector<Point> points_; // of the grid, where they are kept
 };
 

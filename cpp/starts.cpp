@@ -11,20 +11,24 @@ namespace ranef {
 
 namespace {
 
-constexpr double most_operations = 2e6; // of all further starts together
+constexpr double most_operations = 1e6; // of all further starts together
+constexpr double when_in_doubt = 3;     // times as many where the first of them disagree
+constexpr double least_points = 8;      // of a grid worth its while
 constexpr double of_derivatives = 4;    // an evaluation with derivatives, in those without
-constexpr double of_search = 12;        // evaluations with derivatives
-constexpr int most_starts = 8;
-constexpr size_t few_starts = 5; // at least, of several terms or on a boundary
-constexpr int most_points = 256;        // of the grid
-constexpr size_t most_axes = 4;         // of a whole grid
+constexpr double of_search = 6;         // evaluations with derivatives, before its end is in sight
+constexpr int most_starts = 10;
+constexpr int many_starts = 24;            // where the first of them disagree
+constexpr size_t few_starts = 5;           // at least, of several terms or on a boundary
+constexpr int most_points = 400;           // of the grid
+constexpr size_t most_axes = 4;            // of a whole grid
 constexpr double low = 0.12, beyond = 1.5; // standard deviations beside the residual's
 constexpr double smallest_top = 4, largest_top = 1e4, huge = 1e4;
 constexpr std::array<double, 3> correlations{-0.9, 0.0, 0.9};
 constexpr std::array<double, 3> turns{-0.9, 0.0, 0.9};
-constexpr double lower = 1e-8;     // of the criterion, relative: a better optimum
-constexpr double nearly = 0.02;    // decrement at which the end of a search is in sight
-constexpr double as_low = 1e-6;    // the same: as good a one
+constexpr double lower = 1e-8;   // of the criterion, relative: a better optimum
+constexpr double settled = 1e-6; // decrement at which a criterion has reached its limit
+constexpr double nearly = 0.02;  // decrement at which the end of a search is in sight
+constexpr double as_low = 1e-6;  // the same: as good a one
 
 // What differs between starts: a column's standard deviation, that of all columns of a
 // term, or the correlation of an unstructured term's two columns.
@@ -58,16 +62,16 @@ size_t deviations(const std::vector<Axis>& along) {
 }
 
 // Standard deviations to try, relative to the residual's, up to `top`.
-Vector sizes(const std::vector<Axis>& along, double top) {
+Vector sizes(const std::vector<Axis>& along, double top, double most) {
     const size_t dimensions = deviations(along);
     const double step = dimensions <= 2 ? 4 : 6;
     int count = 1 + static_cast<int>(std::ceil(std::log(top / low) / std::log(step)));
     if (dimensions <= most_axes) {
-        const double points =
-            most_points / std::pow(correlations.size(), along.size() - dimensions);
+        const double points = most / std::pow(correlations.size(), along.size() - dimensions);
         count = std::min(count, static_cast<int>(std::pow(points + 0.5, 1.0 / dimensions)));
         count = std::max(count, 2);
-    }
+    } else
+        count = std::max(2, std::min(count, static_cast<int>(std::sqrt(most / dimensions))));
     Vector out;
     for (int i = 0; i < count; ++i)
         out.push_back(low * std::pow(top / low, i / std::max(count - 1.0, 1.0)));
@@ -102,7 +106,8 @@ std::vector<std::vector<int>> places(const std::vector<Axis>& along, int levels)
         for (size_t i = 0; i < dimensions;) {
             out.push_back(place);
             for (i = 0; i < dimensions; ++i) {
-                const int last = along[i].correlation ? static_cast<int>(correlations.size()) : levels;
+                const int last =
+                    along[i].correlation ? static_cast<int>(correlations.size()) : levels;
                 if (++place[i] < last) break;
                 place[i] = 0;
             }
@@ -152,7 +157,8 @@ bool nothing_new(double f, double decrement, const Outcome& best) {
 }
 
 // Keeps the better of two optima; true where the new one is. One that is proved does not give
-// way to a point where the residual is lost beside the effects: the likelihood may be unbounded.
+// way to a point where the residual is lost beside the effects unless the criterion has a limit
+// there: the likelihood may be unbounded.
 bool keep_better(Outcome&& other, Outcome& best) {
     if (!std::isfinite(other.criterion)) return false;
     const double size = 1 + std::fabs(best.criterion);
@@ -161,7 +167,8 @@ bool keep_better(Outcome&& other, Outcome& best) {
         if (end <= best.criterion + as_low * size) ++best.agreeing;
         return false;
     }
-    if (other.stopped || (best.converged && other.blurred)) return false;
+    if (other.stopped || (best.converged && other.blurred && other.decrement > settled))
+        return false;
     other.starts = best.starts;
     best = std::move(other);
     return true;
@@ -204,13 +211,13 @@ Vector turned(const Term& term, const Vector& phi, double correlation) {
 
 bool search_starts(const LinearProblem& problem, const SearchOptions& options, Outcome& best) {
     const double evaluations = most_operations / operations(problem.blocks);
-    const double search_cost = of_derivatives * of_search;
-    if (evaluations < most_points + 2 * search_cost) return false;
+    const double points = std::min<double>(most_points, evaluations / 2);
+    if (points < least_points) return false;
     Criterion criterion(problem.blocks, problem.reml, problem.threads);
     criterion.use(problem.response);
     const std::vector<Axis> along = axes(problem.blocks);
     const Vector far = placed(problem.blocks, along, std::vector<int>(along.size(), 0), {huge});
-    const Vector size = sizes(along, largest_deviation(criterion, far));
+    const Vector size = sizes(along, largest_deviation(criterion, far), points);
     const auto grid = places(along, static_cast<int>(size.size()));
     Vector value;
     std::vector<Vector> start;
@@ -218,9 +225,10 @@ bool search_starts(const LinearProblem& problem, const SearchOptions& options, O
         start.push_back(placed(problem.blocks, along, place, size));
         value.push_back(criterion.evaluate(start.back().data()));
     }
-    const int searches = std::min(
-        most_starts,
-        static_cast<int>((evaluations - static_cast<double>(grid.size())) / search_cost));
+    const auto searches = [&](double share) {
+        return static_cast<int>((share * evaluations - static_cast<double>(grid.size())) /
+                                (of_derivatives * of_search));
+    };
     bool better = false;
     SearchOptions further = options;
     further.progress = [&](int count, double f, double decrement) {
@@ -235,16 +243,22 @@ bool search_starts(const LinearProblem& problem, const SearchOptions& options, O
         better |= keep_better(std::move(other), best);
     };
     const size_t least = best.faces.empty() && along.size() <= 3 ? 1 : few_starts;
-    for (size_t i : chosen(grid, value, least)) {
-        if (best.starts > searches) break;
-        from(start[i]);
-    }
+    size_t tried = 0;
+    auto search_grid = [&](size_t count, int limit) {
+        const std::vector<size_t> places_to_try = chosen(grid, value, count);
+        for (; tried < places_to_try.size() && best.starts <= limit; ++tried)
+            from(start[places_to_try[tried]]);
+    };
+    search_grid(least, std::min(most_starts, searches(1)));
     const bool doubtful = !best.faces.empty() || best.agreeing < best.starts;
     for (const Axis& axis : along) {
         if (!axis.correlation || !doubtful) continue;
         const Vector end = best.phi;
         for (double c : turns) from(turned(*axis.term, end, c));
     }
+    // where the starts disagree there may be more to find
+    if (best.agreeing < best.starts)
+        search_grid(many_starts, std::min(many_starts, searches(when_in_doubt)));
     return better;
 }
 

@@ -262,8 +262,11 @@ def test_effects_of_each_row(data):
         with pytest.raises(ModelError, match="each row is a single choice"):
             specify_generalised(f"{response} ~ (1 | row)", data, family=family)
     assert conditional("cbind(hits, size - hits) ~ (1 | row)", data, family="binomial").terms
-    with pytest.raises(ModelError, match="so its variances cannot be told from each other"):
-        specify_generalised("count ~ (x | row)", data, family="poisson")
+    assert conditional("count ~ (x | row)", data, family="poisson").terms  # x varies
+    with pytest.raises(ModelError, match="its variances cannot be told from each other"):
+        specify_generalised("count ~ (flag | row)", data, family="poisson")
+    held = {"dispersion: (Intercept)": 0.0}
+    assert conditional("low ~ (1 | row)", data, family="gaussian", fixed=held).terms
 
 
 # --- responses

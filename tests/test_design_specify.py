@@ -271,9 +271,12 @@ def test_as_many_effects_as_rows(data):
     data["id"] = np.arange(N)
     with pytest.raises(ModelError, match=r"'id' has as many levels as there are rows \(60\)"):
         specify("y ~ x + (1 | id)", data)
-    with pytest.raises(ModelError, match=r"30 x 2 = 60 random effects for 60 rows"):
-        specify("y ~ x + (x | g:h)", data)
-    assert len(specify("y ~ x + (x || g:h)", data).terms) == 2
+    assert specify("y ~ x + (x | g:h)", data).terms[0].size == 2  # x differs between the levels
+    same = data.assign(x=data.groupby(["g", "h"]).cumcount())
+    with pytest.raises(ModelError, match=r"30 x 2 = 60 random effects for 60 rows.*write \|\|"):
+        specify("y ~ x + (x | g:h)", same)
+    assert specify("y ~ x + (x | g:h)", same, undetermined="keep").terms[0].size == 2
+    assert len(specify("y ~ x + (x || g:h)", same).terms) == 2
 
 
 def test_redundant_columns_are_left_out_and_named(data):

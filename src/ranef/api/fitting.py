@@ -34,6 +34,7 @@ def lmm(
     offset: Any = None,
     contrasts: Mapping[str, Any] | None = None,
     missing: str = "drop",
+    undetermined: str = "raise",
     kernels: Mapping[str, Any] | None = None,
     functions: Mapping[str, Callable[..., Any]] | None = None,
     priors: Mapping[str, Prior] | None = None,
@@ -67,6 +68,12 @@ def lmm(
     missing : {"drop", "raise"}
         What to do with rows that lack a value: leave them out and report them
         by column, or refuse.
+    undetermined : {"raise", "keep"}
+        What to do with a random term whose variances the data cannot tell from each other
+        or from the residual, by the rank of what they do to Cov(y) (lme4 counts effects
+        and rows, and ``check.nobs.vs.nRE`` of its control switches that off): refuse it,
+        or fit it all the same. Then the fit says what is not determined, which is NaN
+        there and in all answers that rest on it.
     kernels : dict, optional
         Name -> labelled matrix for ``kernel(1 | id, K)``.
     functions : dict, optional
@@ -128,7 +135,8 @@ def lmm(
     """
     call = ModelArguments(
         formula, data, reml=reml, weights=weights, offset=offset, contrasts=contrasts,
-        missing=missing, kernels=kernels, functions=functions, priors=priors, fixed=fixed,
+        missing=missing,
+        undetermined=undetermined, kernels=kernels, functions=functions, priors=priors, fixed=fixed,
         equal=equal, path=path, start=start, n_jobs=n_jobs, progress=progress,
     )  # fmt: skip
     if call.family is not None:
@@ -166,6 +174,7 @@ def glmm(
     offset: Any = None,
     contrasts: Mapping[str, Any] | None = None,
     missing: str = "drop",
+    undetermined: str = "raise",
     kernels: Mapping[str, Any] | None = None,
     functions: Mapping[str, Callable[..., Any]] | None = None,
     path: str | None = None,
@@ -236,7 +245,7 @@ def glmm(
         numbers of trials.
     offset : str or (n,) array, optional
         Added to the linear predictor of the mean with coefficient 1.
-    contrasts, missing, kernels, functions, path
+    contrasts, missing, undetermined, kernels, functions, path
         As in `lmm`; contrasts hold in all formulas.
     start : array, optional
         Covariance parameters to start from, absolute, see `Optimum.theta`.
@@ -293,6 +302,7 @@ def glmm(
             formula, data, read_family(family, link), dispersion, zero, nominal, shapes,
             quadrature=quadrature, reml=reml, priors=priors, fixed=fixed, equal=equal,
             weights=weights, offset=offset, contrasts=contrasts, missing=missing,
+            undetermined=undetermined,
             kernels=kernels, functions=functions, path=path, start=start, n_jobs=n_jobs,
             progress=progress,
         )
@@ -336,6 +346,7 @@ def plan(
     offset: Any = None,
     contrasts: Mapping[str, Any] | None = None,
     missing: str = "drop",
+    undetermined: str = "raise",
     kernels: Mapping[str, Any] | None = None,
     functions: Mapping[str, Callable[..., Any]] | None = None,
     path: str | None = None,
@@ -378,6 +389,7 @@ def plan(
         formula, data, None if family is None else read_family(family, link), dispersion, zero,
         nominal, shapes, quadrature=quadrature, reml=reml, priors=priors, fixed=fixed,
         equal=equal, weights=weights, offset=offset, contrasts=contrasts, missing=missing,
+            undetermined=undetermined,
         kernels=kernels, functions=functions, path=path,
     )  # fmt: skip
     if family is None:

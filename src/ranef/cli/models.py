@@ -89,6 +89,7 @@ def keywords(arguments: Namespace) -> dict[str, Any]:
         "weights": arguments.weights,
         "offset": arguments.offset,
         "missing": arguments.missing,
+        "undetermined": arguments.undetermined,
     }
     if arguments.family is None:
         return shared

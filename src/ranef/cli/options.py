@@ -44,6 +44,14 @@ def _add_shared(model: _ArgumentGroup) -> None:
         help="rows with missing values: leave out and report (drop), or refuse (raise)",
     )
     model.add_argument(
+        "--undetermined",
+        choices=("raise", "keep"),
+        metavar="HOW",
+        default="raise",
+        help="random terms whose variances the data cannot tell apart: refuse (raise), or fit and "
+        "say what is not determined (keep)",
+    )
+    model.add_argument(
         "--path",
         choices=("single", "nested", "crossed", "sparse"),
         metavar="PATH",

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranef.design.matrix import Layout, lay_out, model_matrix
-from ranef.design.random import Factors, random_effects
+from ranef.design.random import Factors, Residual, random_effects
 from ranef.design.rank import independent_columns
 from ranef.design.recipe import Recipe
 from ranef.design.response import ResponseKind
@@ -77,11 +77,15 @@ class Answer:
 
 @dataclass(frozen=True, eq=False)
 class Builder:
-    """Makes the arrays of all parts of a model, of the rows used of one table."""
+    """Makes the arrays of all parts of a model, of the rows used of one table.
+
+    `keep` says whether random terms stay whose variances the data cannot tell apart.
+    """
 
     frame: Frame
     kernels: Mapping[str, Any] | None
     accounting: Accounting
+    keep: bool = False
     factors: Factors = field(default_factory=dict)
 
     def specification(self, part: Part, answer: Answer) -> Specification:
@@ -89,8 +93,9 @@ class Builder:
         model, frame = part.model, self.frame
         fixed = _fixed(part, frame)
         random = random_effects(
-            model.bars, frame, (fixed.layout, fixed.X), self.kernels, self.factors, part.residual
-        )
+            model.bars, frame, (fixed.layout, fixed.X), self.kernels, self.factors,
+            None if self.keep else Residual(part.residual, answer.weights),
+        )  # fmt: skip
         columns = set(frame.scope.table.columns)
         recipe = Recipe(
             model.text,

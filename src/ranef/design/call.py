@@ -19,6 +19,7 @@ __all__ = ["ModelArguments", "read_family"]
 
 PATHS = ("single", "nested", "crossed", "sparse")
 MISSING = ("drop", "raise")
+UNDETERMINED = ("raise", "keep")
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,6 +60,7 @@ class ModelArguments:
     offset: Any = None
     contrasts: Mapping[str, Any] | None = None
     missing: str = "drop"
+    undetermined: str = "raise"
     kernels: Mapping[str, Any] | None = None
     functions: Mapping[str, Callable[..., Any]] | None = None
     path: str | None = None
@@ -78,6 +80,7 @@ class ModelArguments:
             progress=arguments.optional_flag("progress", self.progress),
             formula=arguments.formula(self.formula),
             missing=arguments.choice("missing", self.missing, MISSING),
+            undetermined=arguments.choice("undetermined", self.undetermined, UNDETERMINED),
             table=Table.of(self.table),
         )
         if self.family is not None:

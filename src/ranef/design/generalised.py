@@ -126,7 +126,7 @@ def generalised_specification_of(call: ModelArguments) -> GeneralisedSpecificati
     outcome = read_outcome(
         node, kind, family.response, call.family, frame, weights, accounting, zero=ZERO in parts
     )
-    builder = Builder(frame, call.kernels, accounting)
+    builder = Builder(frame, call.kernels, accounting, call.undetermined == "keep")
     specifications = _specifications(parts, outcome, builder)
     _refuse_both(specifications[CONDITIONAL], specifications.get(THRESHOLD))
     _refuse_single_answers(specifications[CONDITIONAL], outcome)
@@ -161,7 +161,8 @@ def _parts(call: ModelArguments, family: Family) -> dict[str, Part]:
         if _is_wanted(name, model, family):
             words = f"fixed effects of the {WORDS.get(name, name)} part"
             parts[name] = Part(model, dot, words, residual="")
-    if family.name not in ADDITIVE or _is_known(parts.get(DISPERSION)):
+    known = _is_known(parts.get(DISPERSION)) or _is_held(call.fixed, parts.get(DISPERSION))
+    if family.name not in ADDITIVE or known:
         parts[CONDITIONAL] = replace(parts[CONDITIONAL], residual="")
     return parts
 
@@ -227,6 +228,14 @@ def _is_nominal(model: Model, family: Family) -> bool:
             f"the thresholds are the intercepts of nominal={model.text!r}: leave '0 +' or '- 1' out"
         )
     return True
+
+
+def _is_held(fixed: Mapping[str, float] | None, dispersion: Part | None) -> bool:
+    """Tell whether the dispersion is one constant that is held at a value."""
+    if dispersion is not None or not isinstance(fixed, Mapping):
+        return False
+    names = {"".join(str(name).split()) for name in fixed}
+    return bool(names & {f"{DISPERSION}:{INTERCEPT}", f"{DISPERSION}:", "sigma"})
 
 
 def _is_known(dispersion: Part | None) -> bool:

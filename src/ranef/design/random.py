@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ranef.design.determinacy import is_determined, without_correlations
 from ranef.design.grouping import GroupRecipe, cross
 from ranef.design.kernels import kernel_of
 from ranef.design.matrix import Layout, Variable, check_memory, lay_out, model_matrix
@@ -23,6 +24,7 @@ __all__ = [
     "Factors",
     "RandomEffects",
     "RandomRecipe",
+    "Residual",
     "TermPart",
     "is_free",
     "random_effects",
@@ -92,6 +94,29 @@ class RandomEffects:
 
 
 Factors = dict[str, tuple[GroupRecipe, GroupingFactor]]
+_OVERRIDE = "; undetermined='keep' fits it all the same and says what is not determined"
+
+
+@dataclass(frozen=True, eq=False)
+class Residual:
+    """What an effect of each row would be mistaken for.
+
+    Attributes
+    ----------
+    words : str
+        Empty where a level for each row makes sense: overdispersed counts, a known sigma.
+    weights : (n,) float64 array or None
+        Precision weights of the rows.
+    """
+
+    words: str = "the residual"
+    weights: Floats | None = None
+
+    def variance(self, n: int) -> Floats | None:
+        """Residual variance (n,) up to sigma^2; None where there is none to be estimated."""
+        if not self.words:
+            return None
+        return np.ones(n) if self.weights is None else 1.0 / self.weights
 
 
 def random_effects(
@@ -100,7 +125,7 @@ def random_effects(
     fixed: tuple[Layout, Floats],
     kernels: Mapping[str, Any] | None,
     shared: Factors,
-    residual: str,
+    residual: Residual | None,
 ) -> RandomEffects:
     """Make the random terms of a formula, and refuse those that cannot be told apart.
 
@@ -111,8 +136,8 @@ def random_effects(
         term with the same columns shares.
     shared : dict
         Grouping factors by their text, of all formulas so far; new ones are added.
-    residual : str
-        See `_check_identifiable`.
+    residual : Residual or None
+        What the terms must be told from; None keeps terms that cannot be.
     """
     places: dict[str, int] = {}
     factors: list[tuple[GroupRecipe, GroupingFactor]] = []
@@ -136,7 +161,8 @@ def random_effects(
         if term.label in seen:
             raise ModelError(f"the random term ({term.label}) appears twice")
         seen.add(term.label)
-        _check_identifiable(term, factors[term.factor][1], frame.n_rows, residual)
+        if residual is not None:
+            _check_identifiable(term, factors[term.factor][1], frame.n_rows, residual)
     return RandomEffects(
         tuple(recipe for recipe, _ in factors),
         tuple(factor for _, factor in factors),
@@ -353,17 +379,12 @@ def is_free(term: RandomTerm) -> bool:
 
 
 def _check_identifiable(
-    term: RandomTerm, factor: GroupingFactor, n: int, residual: str = "the residual"
+    term: RandomTerm, factor: GroupingFactor, n: int, residual: Residual
 ) -> None:
-    """Refuse a term whose variance cannot be told from others.
+    """Refuse a term whose variances cannot be told from others, as far as its rank says so.
 
-    Parameters
-    ----------
-    n : int
-        Number of rows.
-    residual : str
-        What an effect of each row would be mistaken for; empty where a level for
-        each row makes sense (overdispersed counts).
+    Only where there are as many effects as rows can that be; then the data decide: visits at
+    different times, weights or a column that differ between the rows.
     """
     free = is_free(term)
     if factor.n_levels < 2 and free:
@@ -371,19 +392,31 @@ def _check_identifiable(
             f"the grouping factor {factor.name!r} has one level ({factor.levels[0]!r}) in the rows "
             f"used; the variance of ({term.label}) needs two or more: leave the term out"
         )
-    if factor.n_levels >= n and free and residual:
+    effects = factor.n_levels * term.size
+    many = effects >= n if residual.words else effects > n
+    if term.kernel is not None or term.structure not in UNSTRUCTURED | {"rr"} or not many:
+        return
+    if is_determined(term, factor, residual.variance(n)):
+        return
+    if factor.n_levels >= n and residual.words:
         raise ModelError(
             f"the grouping factor {factor.name!r} has as many levels as there are rows ({n}), so "
-            f"({term.label}) cannot be told from {residual}; group by a coarser factor"
+            f"({term.label}) cannot be told from {residual.words}; group by a coarser factor"
+            f"{_OVERRIDE}"
         )
-    effects = factor.n_levels * term.size
-    too_many = effects >= n if residual else effects > n
-    if term.structure in UNSTRUCTURED and term.kernel is None and too_many:
-        raise ModelError(
-            f"({term.label}) has {factor.n_levels} x {term.size} = {effects} random effects for "
-            f"{n} rows, so its variances cannot be told from {residual or 'each other'}; "
-            "take out a column, or give each a term of its own, as in (1 | g) + (0 + x | g)"
-        )
+    simpler = without_correlations(term)
+    advice = (
+        "take out a column, or give each a term of its own, as in (1 | g) + (0 + x | g)"
+        if term.size > 1 and is_determined(simpler, factor, residual.variance(n))
+        else "take out a column"
+        if term.size > 1
+        else "group by a coarser factor"
+    )
+    raise ModelError(
+        f"({term.label}) has {factor.n_levels} x {term.size} = {effects} random effects for "
+        f"{n} rows, and its variances cannot be told from {residual.words or 'each other'}; "
+        f"{advice}{_OVERRIDE}"
+    )
 
 
 def term_columns(recipe: RandomRecipe, bar: Bar, frame: Frame) -> Floats:

@@ -59,7 +59,9 @@ def specification_of(call: ModelArguments, mixed: bool = True) -> Specification:
     y = np.array(frame.numbers(response, response.printed))
     answer = Answer(response.printed, y, frame.given(call.weights, "weights"))
     part = Part(model, dot, weights=call.weights, offset=call.offset)
-    return Builder(frame, call.kernels, accounting).specification(part, answer)
+    return Builder(frame, call.kernels, accounting, call.undetermined == "keep").specification(
+        part, answer
+    )
 
 
 def _check(model: Model, response: Node, mixed: bool) -> None:

@@ -20,7 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranef import _core
-from ranef.design.terms import GroupingFactor, RandomTerm
+from ranef.design.determinacy import DEPENDENT, Sketch, image, null_space, probes_for
+from ranef.design.terms import GroupingFactor
 from ranef.solve.optimum import FlatDirection, Optimum
 from ranef.solve.parametrisation import Parametrisation, Term
 
@@ -34,11 +35,8 @@ NO_CURVATURE = 1e-5
 COLLINEAR = 1e-5
 """Smallest eigenvalue of the Hessian, scaled to unit diagonal, that invites a closer look."""
 LEVEL_FACE = 1e-4
-DEPENDENT = 1e-8
-"""Singular value of the normalised columns that counts as none."""
 NEGLIGIBLE = 1e-6
 SAME = 1e-8
-SKETCH = 2000
 LINEAR = frozenset(("us", "diag", "homdiag", "kernel"))
 
 
@@ -185,11 +183,11 @@ def null_directions(
     n = len(model.terms[predictor.terms[0]].term.z)
     p = 0 if predictor.X is None else predictor.X.shape[1]
     count = len(coordinates) + len(predictor.residual)
-    probes = int(np.clip(np.ceil(4 * count / max(n - p, 1)), 3, 12))
+    probes = probes_for(count, n - p)
     rng = np.random.default_rng(0)
     basis = None if predictor.X is None or p == 0 else _orthogonal(predictor.X)
     columns, plain, scale = [], [], np.zeros(count)
-    sketch = _Sketch(n, rng)
+    sketch = Sketch(n, rng)
     for _ in range(probes):
         w = rng.standard_normal(n)
         projected = _without(basis, w)
@@ -202,7 +200,7 @@ def null_directions(
         scale += np.array([float(image @ image) for image in untouched])
     size = np.sqrt(np.where(scale > 0, scale, 1.0))
     M, raw = np.vstack(columns) / size, np.vstack(plain) / size
-    N = _null_space(M) / size
+    N = null_space(M) / size
     change = _user_scale(model.terms, coordinates, len(predictor.residual))
     return [
         _null(model, theta, coordinates, change, row, raw, size)
@@ -300,18 +298,9 @@ def _image(
     """The derivative of the covariance matrix of the rows, times w (n,)."""
     assert c.term is not None
     assert c.D is not None
-    term: RandomTerm = terms[c.term].term
-    factor = factors[term.factor]
-    z = term.z @ terms[c.term].basis
-    used = np.flatnonzero(np.any(c.D != 0, axis=0))
-    sums = np.stack(
-        [np.bincount(factor.codes, weights=z[:, a] * w, minlength=factor.n_levels) for a in used],
-        axis=1,
-    )
-    if term.kernel is not None:
-        sums = np.asarray(term.kernel @ sums)
-    effects = sums @ c.D[np.ix_(used, used)]
-    return np.asarray(np.einsum("na,na->n", z[:, used], effects[factor.codes]))
+    term = terms[c.term]
+    own = term.term
+    return image(own.z @ term.basis, factors[own.factor], c.D, w, own.kernel)
 
 
 def _orthogonal(X: Floats) -> Floats:
@@ -326,29 +315,6 @@ def _without(basis: Floats | None, v: Floats) -> Floats:
     for _ in range(2):
         v = v - basis @ (basis.T @ v)
     return v
-
-
-class _Sketch:
-    """Random signed sums of rows: fewer numbers of the same rank."""
-
-    def __init__(self, n: int, rng: np.random.Generator) -> None:
-        self.few = n <= SKETCH
-        if not self.few:
-            self.place = rng.integers(0, SKETCH, n)
-            self.sign = rng.choice([-1.0, 1.0], n)
-
-    def __call__(self, v: Floats) -> Floats:
-        if self.few:
-            return v
-        return np.asarray(np.bincount(self.place, self.sign * v, SKETCH), dtype=np.float64)
-
-
-def _null_space(M: Floats) -> Floats:
-    """Orthonormal rows (d, c) that M takes to zero."""
-    _, s, Vt = np.linalg.svd(M, full_matrices=True)
-    values = np.zeros(M.shape[1])
-    values[: len(s)] = s
-    return np.asarray(Vt[values <= DEPENDENT * max(float(values.max(initial=0.0)), 1.0)])
 
 
 def _eliminated(N: Floats) -> list[Floats]:

@@ -71,7 +71,7 @@ TABLES = (".docx", ".tex", ".html", ".htm", ".md", ".txt")
 
 OPTIMUM = (
     "criterion", "decrement", "tolerance", "converged", "singular", "evaluations", "restarts",
-    "path", "message",
+    "path", "message", "reach",
 )  # fmt: skip
 
 
@@ -187,6 +187,7 @@ def _optimum(fit: Any) -> dict[str, Any]:
             name: [strict(value) for value in getattr(optimum, name)]
             for name in ("theta", "gradient", "trace")
         },
+        "undetermined": [direction.description for direction in optimum.flat],
         "faces": [
             {
                 "term": fit.terms[face.term].label,

@@ -1,0 +1,121 @@
+"""Whether the data can tell variances apart: the rank of what they do to Cov(y).
+
+Cov(y) = sum_k psi_k G_k + sigma^2 R is linear in the entries of a covariance matrix. Those
+are determined if the G_k and R are linearly independent, however many effects there are.
+G_k W for a few random columns W (n, m) has the rank of the G_k themselves, at the price of
+some passes over the rows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ranef.covariance import structure_of
+from ranef.design.terms import GroupingFactor, RandomTerm
+
+__all__ = [
+    "DEPENDENT",
+    "Sketch",
+    "image",
+    "is_determined",
+    "null_space",
+    "probes_for",
+    "without_correlations",
+]
+
+Floats = NDArray[np.float64]
+
+DEPENDENT = 1e-8
+"""Singular value of the normalised columns that counts as none."""
+SKETCH = 2000
+GENERIC = 0.3
+"""Correlation at which structures are looked at."""
+
+
+def is_determined(term: RandomTerm, factor: GroupingFactor, residual: Floats | None) -> bool:
+    """Tell whether the variances of one term can be told from each other and the residual.
+
+    Parameters
+    ----------
+    residual : (n,) array or None
+        Residual variance of each row up to sigma^2; None where it is known or there is none.
+    """
+    z = term.z / np.sqrt(np.mean(term.z**2, axis=0))
+    if term.structure == "us":
+        q, r = np.linalg.qr(z)
+        if np.min(np.abs(np.diag(r))) < DEPENDENT * np.sqrt(len(z)):
+            return False
+        z = q * np.sqrt(len(z))  # which spans the same matrices
+    n, slopes = len(z), _slopes(term)
+    images = []
+    rng = np.random.default_rng(0)
+    count = len(slopes) + (residual is not None)
+    sketch = Sketch(n, rng)
+    for _ in range(probes_for(count, n)):
+        w = rng.standard_normal(n)
+        columns = [image(z, factor, D, w, term.kernel) for D in slopes]
+        columns += [] if residual is None else [residual * w]
+        images.append(np.stack([sketch(v) for v in columns], axis=1))
+    M = np.vstack(images)
+    size = np.linalg.norm(M, axis=0)
+    return bool(np.all(size > 0)) and len(null_space(M / size)) == 0
+
+
+def without_correlations(term: RandomTerm) -> RandomTerm:
+    """The term as || has it."""
+    return replace(term, structure="diag")
+
+
+def _slopes(term: RandomTerm) -> list[Floats]:
+    """Directions in which the covariance matrix of a term's effects can move."""
+    r, unit = term.size, np.eye(term.size)
+    if term.structure == "us":
+        pairs = [(a, b) for b in range(r) for a in range(b, r)]
+        return [(np.outer(unit[a], unit[b]) + np.outer(unit[b], unit[a])) / 2 for a, b in pairs]
+    structure = structure_of(term)
+    kinds = [p.kind for p in structure.parameters(term.names)]
+    at = np.array([GENERIC if kind == "corr" else 1.0 for kind in kinds])
+    return list(structure.derivatives(at))
+
+
+def probes_for(count: int, room: int) -> int:
+    """Return how many random columns tell `count` matrices of rank `room` apart."""
+    return int(np.clip(np.ceil(4 * count / max(room, 1)), 3, 12))
+
+
+def image(
+    z: Floats, factor: GroupingFactor, D: Floats, w: Floats, kernel: Floats | None = None
+) -> Floats:
+    """Return Z (K x D) Z'w: how Cov(y) w moves with a term's covariance matrix, (n,)."""
+    used = np.flatnonzero(np.any(D != 0, axis=0))
+    sums = np.stack([np.bincount(factor.codes, z[:, a] * w, factor.n_levels) for a in used], axis=1)
+    if kernel is not None:
+        sums = np.asarray(kernel @ sums)
+    effects = sums @ D[np.ix_(used, used)]
+    return np.asarray(np.einsum("na,na->n", z[:, used], effects[factor.codes]))
+
+
+def null_space(M: Floats) -> Floats:
+    """Orthonormal rows (d, c) that M (m, c) takes to zero."""
+    _, s, Vt = np.linalg.svd(M, full_matrices=True)
+    values = np.zeros(M.shape[1])
+    values[: len(s)] = s
+    return np.asarray(Vt[values <= DEPENDENT * max(float(values.max(initial=0.0)), 1.0)])
+
+
+class Sketch:
+    """Random signed sums of rows: fewer numbers of the same rank."""
+
+    def __init__(self, n: int, rng: np.random.Generator) -> None:
+        self.few = n <= SKETCH
+        if not self.few:
+            self.place = rng.integers(0, SKETCH, n)
+            self.sign = rng.choice([-1.0, 1.0], n)
+
+    def __call__(self, v: Floats) -> Floats:
+        if self.few:
+            return v
+        return np.asarray(np.bincount(self.place, self.sign * v, SKETCH), dtype=np.float64)

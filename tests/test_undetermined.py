@@ -1,0 +1,270 @@
+"""Variances that the data do not determine: found by rank, said in words, NaN in every answer.
+
+Right values: by algebra. With a factor among the fixed effects error contrasts are free of its
+variance (https://stats.stackexchange.com/questions/328712; SAS reports the boundary: variance 0,
+standard error of siteb 0.972, 18 df); a constant that is added to a free covariance matrix is
+not determined (lme4 issues 139, 229, 625); a row that has a fixed effect of its own says nothing
+of a variance.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.optimize import minimize
+
+import ranef
+from ranef.errors import ModelError, RankWarning
+
+UNDETERMINED = pytest.mark.filterwarnings("ignore:The data do not determine")
+
+
+@pytest.fixture(scope="module")
+def sites():
+    y = [12, 9, 14, 11, 10, 13, 12, 8, 15, 11, 6, 9, 4, 7, 8, 5, 7, 6, 10, 3.0]
+    rng = np.random.default_rng(0)
+    return pd.DataFrame({"site": ["a"] * 10 + ["b"] * 10, "y": y, "x": rng.normal(size=20)})
+
+
+@pytest.fixture(scope="module")
+def conditions():
+    rng = np.random.default_rng(4)
+    s, c = np.repeat(np.arange(30), 20), np.tile(np.repeat([0, 1], 10), 30)
+    U = rng.normal(0, 80, (30, 1)) + rng.normal(0, 40, (30, 2))
+    y = 600 + 200 * c + U[s, c] + rng.normal(0, 80, 600)
+    return pd.DataFrame({"id": s, "cond": np.array(["a", "b"])[c], "y": y, "high": 1 * (y > 700)})
+
+
+@pytest.fixture(scope="module")
+def absorbed(sites):
+    with pytest.warns(RankWarning, match=r"do not determine the variance of \(1 \| site\): the fi"):
+        return ranef.lmm("y ~ site + x + (1 | site)", sites)
+
+
+def least_squares(table, columns):
+    X = np.column_stack([np.ones(len(table)), *columns])
+    beta, rss, *_ = np.linalg.lstsq(X, table.y, rcond=None)
+    sigma2 = rss[0] / (len(table) - X.shape[1])
+    return beta, np.sqrt(sigma2 * np.diag(np.linalg.inv(X.T @ X))), math.sqrt(sigma2)
+
+
+def test_an_absorbed_variance_leaves_what_is_determined(absorbed, sites):
+    """The slope within sites is that of least squares, by every method of degrees of freedom."""
+    beta, error, sigma = least_squares(sites, [sites.site == "b", sites.x])
+    for df in ("satterthwaite", "kenward-roger"):
+        table = absorbed.tidy(df=df).set_index("term")
+        assert table.estimate.to_numpy() == pytest.approx(beta, abs=1e-6)
+        assert table.loc["x", "std_error"] == pytest.approx(error[2], rel=1e-6)
+        assert table.loc["x", "df"] == pytest.approx(17, abs=1e-3)
+        hidden = ["std_error", "df", "statistic", "p_value", "conf_low", "conf_high"]
+        assert table.loc[["(Intercept)", "siteb"], hidden].isna().all(axis=None)
+    variances = absorbed.tidy("variance")
+    assert variances.estimate[1] == pytest.approx(sigma, rel=1e-6)
+    assert variances.iloc[0][["estimate", "conf_low", "conf_high"]].isna().all()
+    assert np.isfinite(variances.iloc[1][["conf_low", "conf_high"]].to_numpy(float)).all()
+
+
+@UNDETERMINED
+def test_no_answer_depends_on_where_the_search_started(sites):
+    fits = [ranef.lmm("y ~ site + x + (1 | site)", sites, start=s) for s in (None, [0.1], [9.0])]
+    for fit in fits[1:]:
+        assert fit.loglik == pytest.approx(fits[0].loglik, abs=1e-9)
+        for effects in ("fixed", "variance", "random"):
+            one, other = (f.tidy(effects).select_dtypes(float) for f in (fits[0], fit))
+            np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6)
+        one, other = (f.predict(conf_level=0.9).to_numpy() for f in (fits[0], fit))
+        np.testing.assert_allclose(one, other, rtol=1e-4)
+        assert np.isfinite(one).all()
+
+
+def test_every_answer_says_what_is_not_determined(absorbed, sites):
+    nan = np.isnan
+    assert nan(absorbed.theta).all()
+    assert nan(absorbed.vcov.to_numpy()).sum() == 4
+    assert np.isfinite(absorbed.coef.to_numpy()).all()
+    assert absorbed.tidy("random").std_error.isna().all()
+    assert absorbed.predict(kind="typical", conf_level=0.9).std_error.isna().all()
+    new = absorbed.predict(sites.head(2), kind="population", conf_level=0.9, interval="new")
+    assert new.conf_low.isna().all()
+    assert nan(absorbed.icc().adjusted)
+    assert nan(absorbed.r2().marginal)
+    assert absorbed.reliability().reliability.isna().all()
+    assert nan(absorbed.test(["siteb"]).p_value)
+    assert absorbed.test(["x"]).p_value == pytest.approx(0.8241, abs=1e-3)
+    means = absorbed.emmeans("site").tidy()
+    assert means.std_error.isna().all()
+    assert absorbed.average("x").tidy().std_error.notna().all()
+    test = absorbed.variance_test()
+    assert nan(test.tests[0].p_value)
+    assert "the estimate is zero" not in str(test)
+    draws = absorbed.bootstrap(12, rng=1).tidy().set_index("term")
+    assert draws.loc["siteb"].isna()["conf_low"]
+    assert np.isfinite(draws.loc["x", "conf_low"])
+    for text in (str(absorbed), absorbed.methods(), str(absorbed.check()), str(absorbed.icc())):
+        assert "determine" in text
+    assert "not determined" in str(absorbed)
+    assert "The data do not determine" in str(absorbed.emmeans("site"))
+    assert not absorbed.check().healthy
+
+
+def test_what_is_not_determined_is_saved(absorbed, tmp_path):
+    absorbed.save(tmp_path / "fit.ranef")
+    again = ranef.load(tmp_path / "fit.ranef")
+    assert again.optimum.flat == absorbed.optimum.flat
+    pd.testing.assert_frame_equal(again.tidy(), absorbed.tidy())
+    pd.testing.assert_frame_equal(again.tidy("variance"), absorbed.tidy("variance"))
+
+
+def test_by_maximum_likelihood_the_absorbed_variance_is_zero(sites):
+    fit = ranef.lmm("y ~ site + (1 | site)", sites, reml=False)
+    assert not fit.optimum.flat
+    assert fit.theta == pytest.approx([0.0], abs=1e-8)
+
+
+@UNDETERMINED
+@pytest.mark.parametrize("reml", [True, False])
+def test_a_redundant_intercept_beside_a_free_matrix(conditions, reml):
+    fit = ranef.lmm("y ~ 0 + cond + (1 | id) + (0 + cond | id)", conditions, reml=reml)
+    plain = ranef.lmm("y ~ 0 + cond + (0 + cond | id)", conditions, reml=reml)
+    assert fit.loglik == pytest.approx(plain.loglik, abs=1e-7)
+    assert fit.optimum.flat[0].terms == (0, 1)
+    assert fit.tidy("variance").estimate[:4].isna().all()
+    assert fit.sigma == pytest.approx(plain.sigma, rel=1e-6)
+    # the fixed effects and the predictions of rows are those of the model without it
+    names = ["estimate", "std_error", "df"]
+    np.testing.assert_allclose(fit.tidy()[names], plain.tidy()[names], rtol=1e-4)
+    one, other = (f.predict(conf_level=0.9) for f in (fit, plain))
+    np.testing.assert_allclose(one.estimate, other.estimate, rtol=1e-5)
+    text = " ".join(str(ranef.variance_test(fit)).split())
+    assert "(1 | id): the estimate is zero" not in text
+    assert "(1 | id): the data do not determine its variance" in text
+
+
+@UNDETERMINED
+@pytest.mark.parametrize(
+    ("formula", "family"),
+    [
+        ("high ~ 0 + cond + (1 | id) + (0 + cond | id)", "binomial"),
+        ("y ~ cond + (1 | id) + cs(0 + cond | id)", None),
+        ("y ~ cond + (1 | id) + homcs(0 + cond | id)", None),
+        ("y ~ cond + (1 | id) + (1 | cond:id) + homdiag(0 + cond | id)", None),
+    ],
+)
+def test_redundant_terms_of_other_structures_and_families(conditions, formula, family):
+    if family is None:
+        fit = ranef.lmm(formula, conditions)
+    else:
+        fit = ranef.glmm(formula, conditions, family=family)
+    assert fit.optimum.flat
+    assert fit.tidy("variance").estimate.isna().any()
+    assert fit.tidy().std_error.notna().all()
+
+
+@UNDETERMINED
+def test_restricted_likelihood_of_a_generalised_model(conditions):
+    fit = ranef.glmm(
+        "high ~ cond + (1 | id) + (1 | cond)", conditions, family="binomial", reml=True
+    )
+    assert [d.terms for d in fit.optimum.flat] == [(1,)]
+    assert fit.tidy("variance").estimate.isna().tolist() == [False, True]
+
+
+@UNDETERMINED
+def test_a_label_with_a_blank(conditions):
+    """One row of 'b ' that has a fixed effect of its own, and a note on what a variance rests."""
+    table = conditions.assign(cond=conditions.cond.where(np.arange(600) != 7, "a "))
+    fit = ranef.lmm("y ~ cond + (cond | id)", table)
+    assert "rests on 1 row in 1 level of id" in str(fit)
+    assert any("rests on 1 row" in f.words for f in fit.check().findings)
+    row = fit.tidy("variance").set_index("term").loc["conda "]
+    assert row[["estimate", "conf_low", "conf_high"]].isna().all(axis=None)
+    alone = ranef.lmm("y ~ 1 + (0 + cond | id)", table)  # determined, by that row
+    assert "rests on 1 row in 1 level of id" in str(alone)
+
+
+def test_healthy_fits_are_determined():
+    cases = {
+        "sleepstudy": "Reaction ~ Days + (Days | Subject)",
+        "Dyestuff2": "Yield ~ 1 + (1 | Batch)",
+        "Penicillin": "diameter ~ 1 + (1 | plate) + (1 | sample)",
+        "Pastes": "strength ~ 1 + (1 | batch/cask)",
+        "Machines": "score ~ Machine + (0 + Machine | Worker)",
+    }
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        fits = [ranef.lmm(f, ranef.data.load(name)) for name, f in cases.items()]
+    assert not any(fit.optimum.flat for fit in fits)
+
+
+# --- before the fit --------------------------------------------------------------------
+
+
+def visits(seed=5):
+    rng = np.random.default_rng(seed)
+    g = np.repeat(np.arange(65), np.r_[np.ones(40, int), np.full(25, 3)])
+    t = rng.normal(size=g.size)
+    U = rng.normal(size=(65, 2))
+    y = 2 + 0.5 * t + U[g, 0] + 0.8 * U[g, 1] * t + rng.normal(0, 0.5, g.size)
+    return pd.DataFrame({"id": g, "t": t, "y": y, "row": np.arange(g.size)})
+
+
+def test_as_many_effects_as_rows_where_visits_differ():
+    """lme4 issue 175; nlme and glmmTMB fit it too: REML -180.0721."""
+    table = visits()
+    X = np.column_stack([np.ones(len(table)), table.t])
+    same = table.id.to_numpy()[:, None] == table.id.to_numpy()[None, :]
+
+    def deviance(p):
+        L = np.array([[p[0], 0], [p[1], p[2]]])
+        V = (X @ L @ L.T @ X.T) * same + np.eye(len(table))
+        W = np.linalg.inv(V)
+        A = X.T @ W @ X
+        r = table.y - X @ np.linalg.solve(A, X.T @ W @ table.y)
+        m = len(table) - 2
+        logdets = np.linalg.slogdet(V)[1] + np.linalg.slogdet(A)[1]
+        return logdets + m * (1 + np.log(2 * np.pi * (r @ W @ r) / m))
+
+    best = -minimize(deviance, [1, 0, 1], method="BFGS").fun / 2
+    fit = ranef.lmm("y ~ t + (t | id)", table)
+    assert fit.loglik == pytest.approx(best, abs=1e-5)
+    assert fit.loglik == pytest.approx(-180.0721, abs=1e-4)
+
+
+@UNDETERMINED
+def test_effects_of_each_row_are_judged_by_rank():
+    table = visits()
+    rng = np.random.default_rng(1)
+    table["R"], table["w"] = rng.normal(size=len(table)), rng.uniform(0.2, 5, len(table))
+    assert ranef.lmm("y ~ t + (0 + R | row)", table).optimum.converged
+    noise = rng.normal(size=(2, len(table))) * [[0.6], [1.0]]
+    weighted = table.assign(y=table.t + noise[0] + noise[1] / np.sqrt(table.w))
+    fit = ranef.lmm("y ~ t + (1 | row)", weighted, weights="w")
+    assert fit.optimum.converged
+    assert not fit.optimum.flat
+    known = {"dispersion: (Intercept)": math.log(0.5)}
+    held = ranef.lmm("y ~ t + (1 | row)", table, fixed=known)
+    free = ranef.lmm("y ~ t + (1 | id)", table.assign(id=table.row), undetermined="keep")
+    total = held.tidy("variance").estimate[0] ** 2 + 0.25
+    _, _, sigma = least_squares(table, [table.t])
+    assert total == pytest.approx(sigma**2, rel=1e-3)
+    assert free.tidy("variance").estimate.isna().all()
+    for formula in ("y ~ t + (1 | row)", "y ~ t + (t | row)"):
+        with pytest.raises(ModelError, match="undetermined='keep'"):
+            ranef.lmm(formula, table)
+
+
+def test_a_refusal_advises_nothing_of_the_same_fault():
+    """Two visits at the same times: the covariance matrix is free, without it all is told."""
+    table = pd.DataFrame({"id": np.repeat(np.arange(20), 2), "t": np.tile([0, 1], 20)})
+    table["y"] = np.random.default_rng(2).normal(size=40)
+    with pytest.raises(ModelError, match=r"write \|\|"):
+        ranef.lmm("y ~ t + (t | id)", table)
+    assert not ranef.lmm("y ~ t + (t || id)", table).optimum.flat
+    with pytest.raises(ModelError, match="take out a column; undetermined"):
+        ranef.lmm("y ~ t + (0 + factor(t) | id)", table.assign(t=table.t + 1))
+    with pytest.raises(ModelError, match="use one of 'raise', 'keep'"):
+        ranef.lmm("y ~ t + (t | id)", table, undetermined="ignore")

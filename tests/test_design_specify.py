@@ -273,7 +273,7 @@ def test_as_many_effects_as_rows(data):
         specify("y ~ x + (1 | id)", data)
     assert specify("y ~ x + (x | g:h)", data).terms[0].size == 2  # x differs between the levels
     same = data.assign(x=data.groupby(["g", "h"]).cumcount())
-    with pytest.raises(ModelError, match=r"30 x 2 = 60 random effects for 60 rows.*a term of its own"):
+    with pytest.raises(ModelError, match=r"30 x 2 = 60 random effects.*a term of its own"):
         specify("y ~ x + (x | g:h)", same)
     assert specify("y ~ x + (x | g:h)", same, undetermined="keep").terms[0].size == 2
     assert len(specify("y ~ x + (x || g:h)", same).terms) == 2

@@ -19,7 +19,7 @@ import pytest
 from lies import KINDS, Arrays, Change, Head, changed, packed, stored, unpacked
 
 import ranef
-from ranef.errors import FileError, ModelError
+from ranef.errors import DataError, FileError, ModelError
 from ranef.storage import saving
 
 
@@ -213,3 +213,21 @@ def test_a_time_zone_opens_no_file(zone: str) -> None:
     with pytest.raises(FileError, match="no label"):
         saving.from_bytes(changed("poisson", change))
     assert not any("hostname" in name or "passwd" in name for name in opened)
+
+
+@pytest.mark.parametrize("half", ["\ud800", "a\udfff"])
+def test_half_a_character_is_neither_saved_nor_read(half: str, tmp_path: Path) -> None:
+    def change(head: Head, arrays: Arrays) -> None:
+        part(head)["factors"][0]["levels"][0] = half
+
+    with pytest.raises(FileError, match="surrogates"):
+        saving.from_bytes(changed("poisson", change))
+    with pytest.raises(FileError, match="surrogates"):
+        saving.from_bytes(changed("poisson", value("parts.conditional.response", half)))
+    dyestuff = ranef.data.load("Dyestuff")
+    batch = np.array([half if b == "A" else b for b in dyestuff["Batch"]], dtype=object)
+    table = {"Yield": dyestuff["Yield"].to_numpy(), "Batch": batch}
+    fit = ranef.lmm("Yield ~ 1 + (1 | Batch)", table)
+    with pytest.raises(DataError, match="half a character"):
+        fit.save(tmp_path / "a.ranef")
+    assert list(tmp_path.iterdir()) == []

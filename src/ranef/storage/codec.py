@@ -84,7 +84,7 @@ def _walk(value: Any, kind: Any, leaf: Leaf, where: str) -> Any:
     if origin in (tuple, list, Sequence):
         made, items = tuple if origin is tuple else list, _typed(value, parts, where)
         if parts[0] is Any:
-            return made(v if type(v) in PLAIN else leaf(v, Any, where) for v, _ in items)
+            return made(v if _is_plain(v) else leaf(v, Any, where) for v, _ in items)
         return made(_walk(v, k, leaf, f"{where}.{i}") for i, (v, k) in enumerate(items))
     if origin in (dict, Mapping):
         if not isinstance(value, Mapping):
@@ -96,6 +96,11 @@ def _walk(value: Any, kind: Any, leaf: Leaf, where: str) -> Any:
     if origin is typing.Literal or kind in (bool, int, float, str):
         return _scalar(value.item() if isinstance(value, np.generic) else value, kind, where)
     return leaf(value, kind, where)
+
+
+def _is_plain(value: Any) -> bool:
+    """Tell whether a label is its own form in JSON; text is looked at where it is not ASCII."""
+    return type(value) in PLAIN and (type(value) is not str or value.isascii())
 
 
 def _one(kinds: tuple[Any, ...], value: Any) -> Any:
@@ -122,6 +127,8 @@ def _scalar(data: Any, kind: Any, where: str) -> Any:
     choices, kinds = typing.get_args(kind), (int, float) if kind is float else (kind,)
     if data not in choices if choices else type(data) not in kinds:
         raise _wrong(where, f"one of {choices}" if choices else kind.__name__, data)
+    if type(data) is str and not data.isascii():
+        data.encode()  # half a character is a ValueError
     if type(data) is int and not -WIDEST <= data < WIDEST:
         raise _wrong(where, "a number of 64 bits", data)
     return data

@@ -40,6 +40,8 @@ def written_label(value: Any) -> Any:
 def read_label(data: Any) -> Any:
     """Read a label back in its type; those of ranef 0.1 too."""
     if type(data) in PLAIN:
+        if type(data) is str:
+            data.encode()  # half a character is a ValueError
         return data
     try:
         (kind, value), *more = data.items()

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from ranef import arguments
 from ranef._version import __version__
 from ranef.display.files import replacing
-from ranef.errors import FileError, ModelError
+from ranef.errors import DataError, FileError, ModelError
 from ranef.solve.resources import available_memory
 from ranef.storage import records  # noqa: F401
 from ranef.storage.codec import CLASS, DTYPES, Bundle, Functions, decode, encode
@@ -146,7 +146,11 @@ def _write(bundle: Bundle, stream: BinaryIO, method: int = zipfile.ZIP_DEFLATED)
         "arrays": {name: [a.dtype.str, list(a.shape)] for name, a in bundle.arrays.items()},
         "values": bundle.values,
     }
-    text = json.dumps(head, allow_nan=True, ensure_ascii=False)
+    try:
+        text = json.dumps(head, allow_nan=True, ensure_ascii=False).encode("utf-8")
+    except UnicodeEncodeError as error:
+        half = error.object[error.start : error.end]
+        raise DataError(f"cannot save a name or level with half a character ({half!a})") from None
     with zipfile.ZipFile(stream, "w", method, compresslevel=1) as archive:
         archive.writestr(CONTENTS, text)
         for name, array in bundle.arrays.items():

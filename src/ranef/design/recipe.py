@@ -40,6 +40,10 @@ Ints = NDArray[np.int32]
 WIDEST = 1_000_000
 
 
+GIVEN_OFFSET = "(offset)"
+"""Column of an offset that was handed over as an array, in a table that holds it."""
+
+
 @dataclass(frozen=True, eq=False)
 class Recipe:
     """How to make the same matrices from another table.
@@ -163,19 +167,25 @@ class Recipe:
 
     def offset(self, data: Any) -> Floats | None:
         """Make the offset, (N,); None when the model has none."""
-        if self.offset_given:
+        frame = self._frame(data)
+        column = GIVEN_OFFSET if self.offset_given else self.offset_column
+        if self.offset_given and GIVEN_OFFSET not in frame.scope.table:
             raise ModelError(
                 "the model's offset was given as an array, which another table does not have; "
-                "name a column (offset='...') or write offset(...) in the formula"
+                "name a column (offset='...'), write offset(...) in the formula, or put the "
+                f"offset of these rows into a column {GIVEN_OFFSET!r}"
             )
-        if not self.model.offsets and self.offset_column is None:
+        if not self.model.offsets and column is None:
             return None
-        frame = self._frame(data)
+        total = self.formula_offset(frame)
+        return total if column is None else total + frame.numbers(Name(column), column)
+
+    def formula_offset(self, data: Any) -> Floats:
+        """Make what ``offset(...)`` in the formula adds, (N,)."""
+        frame = data if isinstance(data, Frame) else self._frame(data)
         total = np.zeros(frame.n_rows)
         for node in self.model.offsets:
             total = total + frame.numbers(node, node.printed)
-        if self.offset_column is not None:
-            total = total + frame.numbers(Name(self.offset_column), self.offset_column)
         return total
 
     def random(self, data: Any, term: int) -> tuple[Ints, Floats]:

@@ -8,15 +8,25 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ranef.design.recipe import GIVEN_OFFSET
 from ranef.design.terms import GroupingFactor
 from ranef.errors import DataError, UnknownColumnError, suggestion
 from ranef.fits.protocol import Estimating
 from ranef.tables import Table
 
-__all__ = ["column_of", "groups_of", "is_categorical", "labels_of", "time_of"]
+__all__ = ["column_of", "groups_of", "is_categorical", "labels_of", "own_columns", "time_of"]
 
 Floats = NDArray[np.float64]
 Codes = NDArray[np.int_]
+
+
+def own_columns(fit: Estimating) -> dict[str, Any]:
+    """Columns that the formulas use, of the rows in the model, an offset given as array too."""
+    columns = fit.frame.rows_used()
+    for spec in fit.parts.values():
+        if spec.recipe.offset_given and spec.offset is not None:
+            columns[GIVEN_OFFSET] = spec.offset - spec.recipe.formula_offset(columns)
+    return columns
 
 
 def groups_of(fit: Estimating, by: Any) -> tuple[Codes, list[Any], str]:

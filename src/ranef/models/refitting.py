@@ -17,7 +17,7 @@ from ranef.models.generalised import fit_glmm
 from ranef.models.linear import fit_lmm
 from ranef.models.records import CONDITIONAL, Estimate, GeneralisedEstimate
 
-__all__ = ["at_criterion", "refit", "refitted"]
+__all__ = ["at_criterion", "refit", "refitted", "reordered"]
 
 Floats = NDArray[np.float64]
 
@@ -61,6 +61,25 @@ def refitted(
         path=path,
         start=start,
         n_jobs=n_jobs,
+    )
+
+
+def reordered(estimate: Estimate, order: NDArray[np.intp]) -> Estimate:
+    """Return the estimate of the same rows in another order: row i is what row order[i] was."""
+    extra = None if estimate.extra is None else estimate.extra[order]
+    parts = {name: _rows_in_order(spec, order) for name, spec in estimate.parts.items()}
+    return refitted(estimate, parts, extra, path=estimate.optimum.path, start=estimate.theta)
+
+
+def _rows_in_order(spec: Specification, order: NDArray[np.intp]) -> Specification:
+    return replace(
+        spec,
+        y=spec.y[order],
+        X=np.ascontiguousarray(spec.X[order]),
+        weights=None if spec.weights is None else spec.weights[order],
+        offset=None if spec.offset is None else spec.offset[order],
+        terms=tuple(replace(t, z=np.ascontiguousarray(t.z[order])) for t in spec.terms),
+        factors=tuple(replace(f, codes=f.codes[order]) for f in spec.factors),
     )
 
 

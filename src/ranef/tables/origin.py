@@ -77,14 +77,22 @@ class Origin:
             )
         return self.data
 
+    @property
+    def labels(self) -> Any:
+        """Labels of all rows, a pandas index; None where they have none."""
+        if self.index is not None or self.data is None:
+            return self.index
+        return self.data.labels
+
+    @property
+    def labels_used(self) -> Any:
+        """Labels of the rows in the model; None where they have none."""
+        labels, kept = self.labels, self.accounting.kept
+        return labels if labels is None or kept is None else labels[kept]
+
     def aligned(self, values: Any, what: str) -> Any:
         """Labelled values in the order of the table's rows, or of those in the model."""
-        labels = self.index
-        if labels is None and self.data is not None:
-            labels = self.data.labels
-        kept = self.accounting.kept
-        inside = None if labels is None or kept is None else labels[kept]
-        return aligned(values, labels, what, inside)
+        return aligned(values, self.labels, what, self.labels_used)
 
     def rows_used(self) -> dict[str, Any]:
         """Return the columns that the formulas use, of the rows in the model."""

@@ -14,7 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranef import arguments
+from ranef.design.recipe import GIVEN_OFFSET
 from ranef.errors import ModelError
+from ranef.fits.columns import own_columns
 from ranef.fits.mixed import MixedFit
 from ranef.formula.syntax import column_names
 from ranef.tables import Table
@@ -132,14 +134,14 @@ def _type(column: Any, pl: Any) -> str:
 
 def _model_data(fit: MixedFit, pl: Any) -> tuple[dict[str, Any], list[str]]:
     """Return the predictors as columns of polars, categories as Enums, and their names."""
-    table = Table.of(fit.frame.rows_used())
+    table = Table.of(own_columns(fit))
     used = {
         name
         for spec in fit.parts.values()
         for node in spec.recipe.model.predictors
         for name in column_names(node)
     }
-    variables = [name for name in table.columns if name in used]
+    variables = [name for name in table.columns if name in {*used, GIVEN_OFFSET}]
     columns = {}
     for name in variables:
         if table.kind(name) in ("categorical", "text", "mixed"):

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranef.errors import DataError, LevelError, ModelError, UnknownColumnError, suggestion
+from ranef.fits.columns import own_columns
 from ranef.fits.estimability import row_names
 from ranef.fits.fit import Fit
 from ranef.formula.labels import shown_level
@@ -115,7 +116,7 @@ def read_population(fit: Fit, variable: Any, population: Any, by: Any, weights: 
     """Read the rows to average over; rows with a missing value are left out."""
     columns = _predictors(fit, variable)
     if population is None:
-        table, library = Table.of(fit.frame.rows_used()), fit.frame.library
+        table, library = Table.of(own_columns(fit)), fit.frame.library
         names = row_names(fit.frame)
     else:
         table = Table.of(population)

@@ -14,6 +14,7 @@ from ranef.display.columns import Column, Fixed, Listing, Significant, Written
 from ranef.display.page import Paragraph
 from ranef.errors import LevelError, ModelError, UnknownColumnError, suggestion
 from ranef.fits.determined import where_determined
+from ranef.fits.columns import own_columns
 from ranef.fits.mixed import MixedFit
 from ranef.fits.new_rows import read_rows
 from ranef.fits.protocol import Levelled, require
@@ -333,7 +334,7 @@ def icc(
 
 def _columns_at(fit: MixedFit, at: Mapping[str, Any]) -> list[Any]:
     """Columns z of each random term with some covariates at one value."""
-    rows = fit.frame.rows_used()
+    rows = own_columns(fit)
     for name, value in at.items():
         if name not in rows:
             raise UnknownColumnError(

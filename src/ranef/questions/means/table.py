@@ -10,9 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ranef.design.specification import Specification
 from ranef.families import BetaBinomial, Binomial, Cumulative, Family, Multinomial, Truncated
 from ranef.families.links import Scale
 from ranef.formula.labels import shown_level
+from ranef.formula.syntax import column_names
 from ranef.inference.coefficients.functions import Functions, carried_back
 from ranef.inference.coefficients.wald import Intervals
 from ranef.models.family_words import zero_words
@@ -265,7 +267,30 @@ def _over_note(means: MeansTable) -> list[str]:
 
 def _at_note(means: MeansTable) -> list[str]:
     fixed = [f"{v.name} = {_value(v.values[0])}" for v in _aside(means) if len(v.values) == 1]
+    fixed += _offsets(means)
     return [f"At {', '.join(fixed)}."] if fixed else []
+
+
+def _offsets(means: MeansTable) -> list[str]:
+    """The offset that the means have, where no column of the grid has it."""
+    grid = means.grid
+    named = (grid.fit.parts.get(name) for name in grid.estimand.parts)
+    parts = [spec for spec in named if spec is not None and spec.offset is not None]
+    if parts and grid.estimand.offset is not None:
+        return [f"offset = {grid.estimand.offset:.5g}"]
+    return [
+        f"offset = {float(spec.offset.mean()):.5g} (the mean of those given)"
+        for spec in parts
+        if spec.recipe.offset_given and spec.offset is not None
+    ]
+
+
+def _offset_alone(spec: Specification) -> set[str]:
+    """Columns that nothing but the offset uses."""
+    model = spec.recipe.model
+    fixed = {name for node in model.fixed.variables for name in column_names(node)}
+    offset = {name for node in model.offsets for name in column_names(node)}
+    return (offset | {spec.recipe.offset_column or ""}) - fixed
 
 
 def _aside(means: MeansTable) -> list[GridVariable]:
@@ -277,6 +302,8 @@ def _aside(means: MeansTable) -> list[GridVariable]:
         if spec is not None:
             columns |= {*spec.recipe.formula_columns, *spec.recipe.model.fixed.keys}
             columns |= {spec.recipe.offset_column or ""}
+            if grid.estimand.offset is not None:
+                columns -= _offset_alone(spec)
     return [v for v in grid.variables if v.name in columns and v.name not in means.names]
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ranef.design.recipe import GIVEN_OFFSET
 from ranef.design.specification import Specification
 from ranef.design.terms import GroupingFactor
 from ranef.display.canvas import (
@@ -29,6 +30,7 @@ from ranef.display.canvas import (
 )
 from ranef.errors import ModelError, RankWarning, UnknownColumnError, suggestion
 from ranef.families import BetaBinomial, Binomial
+from ranef.fits.columns import own_columns
 from ranef.fits.mixed import MixedFit
 from ranef.fits.protocol import Levelled, require
 from ranef.formula.labels import shown_level
@@ -228,7 +230,7 @@ class _Scene:
         cls, fit: MixedFit, x: str | None, group: str | None, by: str | None, category: Any
     ) -> _Scene:
         require(fit, "plot.predictions()", Levelled)
-        columns = fit.frame.rows_used()
+        columns = own_columns(fit)
         table = Table.of(columns)
         factor = _factor(fit, group)
         predictors = _predictors(fit)
@@ -313,6 +315,7 @@ class _Scene:
             nodes = spec.recipe.model.predictors
             names += [name for node in nodes for name in column_names(node)]
             names += [] if spec.recipe.offset_column is None else [spec.recipe.offset_column]
+            names += [GIVEN_OFFSET] if spec.recipe.offset_given else []
         return names
 
     def predict(self, table: dict[str, Any], **how: Any) -> Any:

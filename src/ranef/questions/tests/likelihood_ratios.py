@@ -18,7 +18,7 @@ from ranef.errors import DataError, ModelError
 from ranef.fits.mixed import MixedFit
 from ranef.models.priors import refuse_penalised
 from ranef.models.records import Estimate
-from ranef.models.refitting import at_criterion
+from ranef.models.refitting import at_criterion, reordered
 from ranef.questions.tests import removal
 from ranef.questions.tests.nesting import is_overdispersed, nesting, same_values
 from ranef.questions.tests.ratio_distributions import (
@@ -154,6 +154,7 @@ def compare_fits(
     progress: bool | None,
 ) -> ModelComparison:
     """Check, refit where needed, sort, and test each model against the one before."""
+    fits = [fits[0], *(_in_order_of(fits[0], fit) for fit in fits[1:])]
     _check_same_data(fits)
     estimates = [fit.estimate for fit in fits]
     for estimate in estimates:
@@ -190,6 +191,20 @@ def compare_fits(
     return ModelComparison(tuple(models), criterion, tuple(notes), fits[0].frame.library)
 
 
+def _in_order_of(first: MixedFit, fit: MixedFit) -> MixedFit:
+    """Return a fit with its rows in the order of another's, where their labels tell it.
+
+    The likelihood is the same; what is compared row by row then fits.
+    """
+    wanted, own = first.frame.labels_used, fit.frame.labels_used
+    if wanted is None or own is None or len(wanted) != len(own) or wanted.equals(own):
+        return fit
+    if not (wanted.is_unique and own.is_unique and wanted.isin(own).all()):
+        return fit
+    estimate = reordered(fit.estimate, own.get_indexer(wanted))
+    return type(fit)(estimate, first.frame)
+
+
 def _check_same_data(fits: Sequence[MixedFit]) -> None:
     """Refuse fits of different rows, responses, weights, or kinds of likelihood."""
     first, base = fits[0], fits[0].estimate.specification
@@ -202,10 +217,22 @@ def _check_same_data(fits: Sequence[MixedFit]) -> None:
                 f"{_missing(first)}{_missing(fit)}), so their likelihoods cannot be compared; "
                 "fit both to the rows that are complete for both"
             )
-        if spec.response != base.response or not same_values(spec.y, base.y):
+        if spec.response == base.response and np.array_equal(np.sort(spec.y), np.sort(base.y)):
+            if not same_values(spec.y, base.y):
+                raise DataError(
+                    f"{which} have the rows of {spec.response!r} in another order, and their row "
+                    "labels do not say which belongs to which: sort both tables alike, or fit "
+                    "both to one table"
+                )
+        elif spec.response != base.response:
             raise DataError(
                 f"{which} have different responses ({base.response!r} and {spec.response!r}), "
                 "so their likelihoods cannot be compared"
+            )
+        else:
+            raise DataError(
+                f"{which} have different responses (other values of {spec.response!r}), so their "
+                "likelihoods cannot be compared"
             )
         if not same_values(spec.weights, base.weights):
             raise DataError(f"{which} have different weights; give both the same")

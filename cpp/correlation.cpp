@@ -219,7 +219,8 @@ std::unique_ptr<Correlation> make_correlation(const std::string& kind, int r,
     if (kind == "cs" || kind == "homcs") return std::make_unique<Exchangeable>(r);
     if (kind == "ar1" || kind == "hetar1")
         return std::make_unique<Autoregressive>(r, lags(kind, r, positions, dimensions));
-    if (kind == "toep") return std::make_unique<Toeplitz>(r, lags(kind, r, {}, 1));
+    if (kind == "toep" || kind == "homtoep")
+        return std::make_unique<Toeplitz>(r, lags(kind, r, {}, 1));
     if (kind == "ou") require_time(kind, dimensions);
     const std::vector<double> distance = distances(kind, r, positions, dimensions);
     if (kind == "ou" || kind == "exp") return std::make_unique<Exponential>(r, distance);

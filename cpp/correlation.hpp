@@ -24,7 +24,7 @@ class Correlation {
     std::vector<int> index;
 };
 
-// kind: homdiag, cs, homcs, ar1, hetar1, toep, ou, exp, gau or mat; r > 1.
+// kind: homdiag, cs, homcs, ar1, hetar1, toep, homtoep, ou, exp, gau or mat; r > 1.
 // positions: (r, dimensions), or empty where the order of the columns says all.
 std::unique_ptr<Correlation> make_correlation(const std::string& kind, int r,
                                               const std::vector<double>& positions, int dimensions);

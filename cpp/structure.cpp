@@ -297,7 +297,8 @@ std::unique_ptr<Structure> make_structure(const std::string& kind, int r, int ra
                                         std::to_string(rank));
         return std::make_unique<Loadings>(r, rank);
     }
-    const bool homogeneous = one_of(kind, {"homdiag", "homcs", "ar1", "ou", "exp", "gau", "mat"});
+    const bool homogeneous =
+        one_of(kind, {"homdiag", "homcs", "ar1", "homtoep", "ou", "exp", "gau", "mat"});
     if (!homogeneous && !one_of(kind, {"cs", "hetar1", "toep"}))
         throw std::invalid_argument("unknown covariance structure '" + kind + "'");
     return std::make_unique<Correlated>(

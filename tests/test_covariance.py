@@ -38,6 +38,7 @@ NAMES_OF_TWO = {
     "ar1": ("sd", "corr"),
     "hetar1": ("sd(a)", "sd(b)", "corr"),
     "toep": ("sd(a)", "sd(b)", "corr(lag 1)"),
+    "homtoep": ("sd", "corr(lag 1)"),
     "ou": ("sd", "rate"),
     "exp": ("sd", "range"),
     "gau": ("sd", "range"),

@@ -15,7 +15,7 @@ from ranef.errors import DataError, ModelError
 from ranef.families import Cumulative, Multinomial, Truncated, family
 from ranef.models.family_words import variance_words
 
-COUNTS = ["poisson", "nbinom1", "nbinom2", "compois", "genpois"]
+COUNTS = ["poisson", "nbinom1", "nbinom2", "nbinom12", "compois", "genpois", "bell"]
 TRUNCATED = [f"truncated_{name}" for name in COUNTS]
 N = 40_000
 
@@ -23,17 +23,22 @@ N = 40_000
 AT = {
     "gaussian": [0.3, 0.4],
     "censored": [0.3, 0.4],
+    "skewnormal": [0.3, -0.2, 2.5],
     "t": [0.3, -0.2, np.log(9.0)],
     "binomial": [0.4],
     "betabinomial": [0.4, 1.1],
     "poisson": [1.1],
     "nbinom1": [1.1, 0.3],
     "nbinom2": [1.1, 0.3],
+    "nbinom12": [1.1, -0.3, 0.8],
+    "bell": [1.1],
     "compois": [1.1, 0.5],
     "genpois": [1.1, 0.5],
     "truncated_poisson": [0.4],
     "truncated_nbinom1": [0.4, 0.3],
     "truncated_nbinom2": [0.4, 0.3],
+    "truncated_nbinom12": [0.4, -0.3, 0.8],
+    "truncated_bell": [0.4],
     "truncated_compois": [0.4, 0.5],
     "truncated_genpois": [0.4, 0.5],
     "Gamma": [0.7, -0.4],
@@ -46,6 +51,7 @@ AT = {
 DISCRETE = [*COUNTS, *TRUNCATED, "binomial", "betabinomial"]
 CONTINUOUS = [
     "gaussian",
+    "skewnormal",
     "t",
     "Gamma",
     "inverse.gaussian",

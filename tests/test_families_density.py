@@ -17,7 +17,7 @@ PATH = Path(__file__).parent / "reference" / "families.json"
 ROWS = json.loads(PATH.read_text(encoding="utf-8"))["rows"]
 NAMES = sorted({row["name"] for row in ROWS})
 
-COUNTS = ["poisson", "nbinom1", "nbinom2", "compois", "genpois"]
+COUNTS = ["poisson", "nbinom1", "nbinom2", "nbinom12", "compois", "genpois", "bell"]
 TRUNCATED = [f"truncated_{name}" for name in COUNTS]
 POSITIVE = ["Gamma", "inverse.gaussian", "lognormal"]
 
@@ -58,7 +58,7 @@ def test_mpmath(name):
 
 def test_reference_has_every_family():
     assert {*COUNTS, *TRUNCATED, *POSITIVE} < set(NAMES)
-    assert len(NAMES) == 23
+    assert len(NAMES) == 28
 
 
 PEERS = json.loads(PATH.with_name("families_peers.json").read_text(encoding="utf-8"))["fits"]
@@ -232,7 +232,7 @@ def test_counts_sum_to_one(name, zero):
     family = make(name, "log", zero)
     y = np.arange(4000.0)
     for mean, phi in itertools.product((-3.0, 0.4, 3.0), (0.3, 1.5)):
-        eta = np.array([mean, phi, -0.7])
+        eta = np.array([mean, phi, -0.7, -0.7])
         eta = eta[[0, 2]] if "poisson" in name else eta
         eta = np.repeat(eta[: family.predictors, None], y.size, axis=1)
         total = np.exp(evaluate(family, y, None, eta, 0, [])[0]).sum()

@@ -28,6 +28,7 @@ STRUCTURES = {
     "ar1": "ar1(v | g)",
     "hetar1": "hetar1(v | g)",
     "toep": "toep(v | g)",
+    "homtoep": "homtoep(v | g)",
     "ou": "ou(t | g)",
     "exp": "exp(t | g)",
     "gau": "gau(t | g)",

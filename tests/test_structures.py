@@ -124,6 +124,7 @@ def test_factor_of_any_phi(kind: str, size: int, seed: int, scale: float) -> Non
         ("hetar1", {0: 0.0}, 19),
         ("toep", {24: np.pi / 2}, 5),
         ("toep", {20: -np.pi / 2}, 1),
+        ("homtoep", {5: np.pi / 2}, 5),
         ("ou", {-1: 0.0}, 1),
         ("exp", {-1: 0.0}, 1),
         ("gau", {-1: 0.0}, 1),

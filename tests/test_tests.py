@@ -671,7 +671,7 @@ def test_nesting_of_random_effects():
 
     assert cone("(1 | Subject)", "(half | Subject)").cone == Cone(1, (1,))
     assert cone("(1 | Subject)", "(half + Days | Subject)").cone == Cone(2, (2,))
-    assert cone("(half || Subject)", "(half | Subject)").cone == Cone(1)
+    assert cone("diag(half | Subject)", "(half | Subject)").cone == Cone(1)
     assert cone("diag(Days | Subject)", "(Days | Subject)").cone == Cone(1)
     assert cone("(1 | Subject)", "(1 | Subject) + (1 | Subject:half)").cone == Cone(0, (1,))
     assert cone("(1 | Subject:half)", "(1 | Subject)").cone is None

@@ -20,9 +20,10 @@ namespace links {
 constexpr int of(Link link) {
     return 1 << static_cast<int>(link);
 }
-constexpr int line = of(Link::identity) | of(Link::log) | of(Link::inverse);
-constexpr int ray = line | of(Link::sqrt);
 constexpr int logit = of(Link::logit);
+constexpr int positive = of(Link::identity) | of(Link::log) | of(Link::inverse) | of(Link::sqrt);
+constexpr int line = positive | logit;
+constexpr int ray = positive | of(Link::inverse_square);
 constexpr int threshold = logit | of(Link::probit) | of(Link::cloglog) | of(Link::cauchit);
 constexpr int unit = threshold | of(Link::identity) | of(Link::log);
 } // namespace links

@@ -24,9 +24,9 @@ Curve log1p_negative(double x) {
 } // namespace
 
 Link parse_link(const std::string& name) {
-    static const char* const names[] = {"identity", "log",     "logit",   "probit",
-                                        "cloglog",  "cauchit", "inverse", "sqrt"};
-    for (int i = 0; i < 8; ++i)
+    static const char* const names[] = {"identity", "log",     "logit", "probit", "cloglog",
+                                        "cauchit",  "inverse", "sqrt",  "1/mu^2"};
+    for (int i = 0; i < 9; ++i)
         if (name == names[i]) return static_cast<Link>(i);
     throw std::invalid_argument("no link '" + name + "'");
 }
@@ -43,6 +43,13 @@ Curve mean_curve(Link link, double eta) {
         return {r, -r * r, 2 * r * r * r, -6 * r * r * r * r};
     case Link::sqrt:
         return {eta * eta, 2 * eta, 2, 0};
+    case Link::logit:
+        return expit_curve(eta);
+    case Link::inverse_square: {
+        if (!(eta > 0)) return {nan, nan, nan, nan};
+        const double m = std::sqrt(r);
+        return {m, -0.5 * m * r, 0.75 * m * r * r, -1.875 * m * r * r * r};
+    }
     default:
         return {nan, nan, nan, nan};
     }
@@ -57,6 +64,10 @@ Curve log_mean_curve(Link link, double eta) {
     if (!(eta > 0)) return {nan, nan, nan, nan};
     if (link == Link::identity) return log_curve(eta);
     if (link == Link::inverse) return negative(log_curve(eta));
+    if (link == Link::inverse_square) {
+        const Curve c = log_curve(eta);
+        return {-0.5 * c.f, -0.5 * c.f1, -0.5 * c.f2, -0.5 * c.f3};
+    }
     return {nan, nan, nan, nan};
 }
 

@@ -8,7 +8,7 @@
 
 namespace ranef {
 
-enum class Link { identity, log, logit, probit, cloglog, cauchit, inverse, sqrt };
+enum class Link { identity, log, logit, probit, cloglog, cauchit, inverse, sqrt, inverse_square };
 
 // The link of that name; throws std::invalid_argument.
 Link parse_link(const std::string& name);

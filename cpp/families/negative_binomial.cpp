@@ -1,6 +1,7 @@
 // Negative binomial: predictors mean and log phi.
 // nbinom2: Var(y) = mu (1 + mu / phi), size phi. nbinom1: Var(y) = mu (1 + phi),
-// size mu / phi. Both are written so that their Poisson limit is exact:
+// size mu / phi. nbinom12: Var(y) = mu (1 + phi + mu / psi), a third predictor log psi,
+// size mu / (phi + mu / psi). All are written so that their Poisson limit is exact:
 //     y log mu - y log(1 + odds) - size log(1 + odds) + the sum of
 //     log(1 + j / size) over j < y - log y!,   odds = mu / size,
 // large counts as in large_counts.hpp.
@@ -12,9 +13,11 @@ namespace ranef {
 
 namespace {
 
-template <bool Linear>
+enum class Variance { linear, quadratic, both };
+
+template <Variance V>
 struct NegativeBinomial : Plain {
-    static constexpr int predictors = 2;
+    static constexpr int predictors = V == Variance::both ? 3 : 2;
     Link link;
 
     template <class T>
@@ -25,8 +28,19 @@ struct NegativeBinomial : Plain {
     Terms<T> terms(const T* eta) const {
         Terms<T> t;
         t.log_mu = log_mean(link, eta[0]);
-        t.log_odds = Linear ? eta[1] : t.log_mu - eta[1];
-        t.log_size = Linear ? t.log_mu - eta[1] : eta[1];
+        if constexpr (V == Variance::linear) {
+            t.log_odds = eta[1];
+            t.log_size = t.log_mu - eta[1];
+        } else if constexpr (V == Variance::quadratic) {
+            t.log_odds = t.log_mu - eta[1];
+            t.log_size = eta[1];
+        } else {
+            const T linear = eta[1], quadratic = t.log_mu - eta[2];
+            t.log_odds = linear.value() > quadratic.value()
+                             ? linear + softplus(quadratic - linear)
+                             : quadratic + softplus(linear - quadratic);
+            t.log_size = t.log_mu - t.log_odds;
+        }
         t.miss = t.log_odds.value() > 0 ? exp(t.log_size) * softplus(t.log_odds)
                                         : exp(t.log_mu) * apply(log1p_over, t.log_odds);
         return t;
@@ -62,12 +76,17 @@ struct NegativeBinomial : Plain {
     }
 };
 
-const Registration nbinom1("nbinom1", linked<NegativeBinomial<true>>, links::ray, Zero::may);
-const Registration nbinom2("nbinom2", linked<NegativeBinomial<false>>, links::ray, Zero::may);
-const Registration truncated_nbinom1("truncated_nbinom1", truncated<NegativeBinomial<true>>,
+constexpr Variance linear = Variance::linear, quadratic = Variance::quadratic,
+                   both = Variance::both;
+const Registration nbinom1("nbinom1", linked<NegativeBinomial<linear>>, links::ray, Zero::may);
+const Registration nbinom2("nbinom2", linked<NegativeBinomial<quadratic>>, links::ray, Zero::may);
+const Registration nbinom12("nbinom12", linked<NegativeBinomial<both>>, links::ray, Zero::may);
+const Registration truncated_nbinom1("truncated_nbinom1", truncated<NegativeBinomial<linear>>,
                                      links::ray, Zero::may);
-const Registration truncated_nbinom2("truncated_nbinom2", truncated<NegativeBinomial<false>>,
+const Registration truncated_nbinom2("truncated_nbinom2", truncated<NegativeBinomial<quadratic>>,
                                      links::ray, Zero::may);
+const Registration truncated_nbinom12("truncated_nbinom12", truncated<NegativeBinomial<both>>,
+                                      links::ray, Zero::may);
 
 } // namespace
 

@@ -45,6 +45,7 @@ INVERSE = {
     "log": exp,
     "inverse": lambda e: 1 / e,
     "sqrt": lambda e: e * e,
+    "1/mu^2": lambda e: 1 / sqrt(e),
     "logit": expit,
     "probit": normal,
     "cloglog": lambda e: -expm1(-exp(e)),
@@ -92,6 +93,14 @@ def student(y, extra, link, e):
     ]
 
 
+def skewnormal(y, extra, link, e):
+    sigma, alpha = exp(e[1]), e[2]
+    delta = alpha / sqrt(1 + alpha**2)
+    omega = sigma / sqrt(1 - 2 * delta**2 / pi)
+    z = (y - INVERSE[link](e[0]) + omega * delta * sqrt(2 / pi)) / omega
+    return [log(2 / omega), -(z**2) / 2, -log(2 * pi) / 2, log_normal(alpha * z)]
+
+
 def choose(n, y):
     return [lgamma(n + 1), -lgamma(y + 1), -lgamma(n - y + 1)] if n > 1 else [mp.mpf(0)]
 
@@ -136,6 +145,16 @@ def nbinom1(y, extra, link, e):
 
 def nbinom2(y, extra, link, e):
     return negative_binomial(y, exp(e[1]), INVERSE[link](e[0]))
+
+
+def nbinom12(y, extra, link, e):
+    mu = INVERSE[link](e[0])
+    return negative_binomial(y, mu / (exp(e[1]) + mu / exp(e[2])), mu)
+
+
+def bell(y, extra, link, e):
+    theta = mp.lambertw(INVERSE[link](e[0]))
+    return [y * log(theta), -expm1(theta), log(mp.bell(int(y))), -lgamma(y + 1)]
 
 
 def genpois(y, extra, link, e):
@@ -289,12 +308,15 @@ def hurdle(base):
 DENSITIES = {
     "gaussian": gaussian,
     "censored": censored,
+    "skewnormal": skewnormal,
     "t": student,
     "binomial": binomial,
     "betabinomial": betabinomial,
     "poisson": poisson,
     "nbinom1": nbinom1,
     "nbinom2": nbinom2,
+    "nbinom12": nbinom12,
+    "bell": bell,
     "genpois": genpois,
     "compois": compois,
     "Gamma": gamma,
@@ -306,7 +328,7 @@ DENSITIES = {
     "cumulative": cumulative,
     "multinomial": multinomial,
 }
-for name in ("poisson", "nbinom1", "nbinom2", "genpois", "compois"):
+for name in ("poisson", "nbinom1", "nbinom2", "nbinom12", "genpois", "compois", "bell"):
     DENSITIES[f"truncated_{name}"] = truncated(DENSITIES[name])
 
 
@@ -328,6 +350,12 @@ def points():
     for lower, upper in ((-inf, 0.3), (0.3, inf), (0.3, 0.3), (0.3, 0.4), (0.3, 0.30001), (-9, 7)):
         etas = ((-40.0, 0.35, 30.0), (-1.0, 0.5))
         yield from grid("censored", "identity", (lower,), *etas, extra=upper)
+    yield from grid("gaussian", "sqrt", (1.7,), (-3.0, 0.6), (0.2,))
+    yield from grid("gaussian", "logit", (0.7,), (-30.0, -0.6, 4.0), (0.2,))
+    etas = ((0.3, 40.0), (-2.0, 0.4), (-40.0, -1.3, 0.0, 1e-3, 2.0, 300.0))
+    yield from grid("skewnormal", "identity", (0.1, 3.7), *etas)
+    yield from grid("skewnormal", "log", (1.7,), (-1.0,), (0.2,), (1.5,))
+    yield from grid("skewnormal", "logit", (0.7,), (0.4,), (-1.2,), (-1.5,))
     etas = ((0.3, 4e9), (-30.0, -0.4, 3.0), (-3.0, 1.2, 5.0, 30.0))
     yield from grid("t", "identity", (0.3, 2.5), *etas)
     for link, eta in (
@@ -353,6 +381,14 @@ def points():
         yield from grid(name, "log", (0, 2), (-700.0, 700.0), (0.3, 100.0))
         yield from grid(name, "sqrt", (0, 2), (1.4,), (0.3,))
         yield from grid(f"truncated_{name}", "log", (1, 3, 400), (-20.0, -3.0, 0.4, 6.0), phis)
+    both = ((-30.0, -2.0, 0.7, 6.0), (-4.0, 0.3, 20.0))
+    yield from grid("nbinom12", "log", counts, (-30.0, 0.4, 4.5, 20.0), *both)
+    yield from grid("nbinom12", "sqrt", (0, 2), (1.4,), (0.3,), (0.9,))
+    yield from grid("truncated_nbinom12", "log", (1, 3, 400), (-3.0, 0.4, 6.0), (0.3,), (1.2,))
+    yield from grid("bell", "log", (0, 1, 2, 7, 40, 400, 1500), (-300.0, -30.0, *means, 20.0))
+    yield from grid("bell", "sqrt", (0, 3), (1.4,))
+    yield from grid("truncated_bell", "log", (1, 2, 40), (-30.0, *means))
+    yield from grid("inverse.gaussian", "1/mu^2", (0.7, 180.0), (0.9, 1e-6), (-1.0, 0.3))
     yield from grid("truncated_poisson", "log", (1, 2, 40), (*tails, -1.0, *means))
     yield from grid("genpois", "log", counts, means, (-0.2, 0.0, 1e-6, 1.5, 8.0))
     yield from grid("truncated_genpois", "log", (1, 3), means, (-0.2, 0.0, 1.5))

@@ -57,7 +57,7 @@ class TermLike(Protocol):
         """Coordinates of the columns (r, d)."""
 
 
-HOMOGENEOUS = frozenset({"homdiag", "homcs", "ar1", "ou", "exp", "gau", "mat"})
+HOMOGENEOUS = frozenset({"homdiag", "homcs", "ar1", "homtoep", "ou", "exp", "gau", "mat"})
 """Kinds with one standard deviation for all columns."""
 POSITIONED = frozenset({"ar1", "hetar1", "ou", "exp", "gau", "mat"})
 """Kinds that read positions; ar1 and hetar1 count the columns where there are none."""
@@ -69,6 +69,7 @@ CORRELATIONS: dict[str, Callable[[Floats], Correlation]] = {
     "ar1": Autoregressive,
     "hetar1": Autoregressive,
     "toep": Toeplitz,
+    "homtoep": Toeplitz,
     "ou": lambda distance: Exponential(distance, rate=True),
     "exp": Exponential,
     "gau": Gaussian,

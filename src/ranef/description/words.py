@@ -30,6 +30,7 @@ STRUCTURES = {
     "homcs": "with one common variance and one common correlation (compound symmetry)",
     "ar1": "with one common variance and a first-order autoregressive correlation",
     "hetar1": "each with its own variance and a first-order autoregressive correlation",
+    "homtoep": "with one common variance and a correlation that depends on the lag (Toeplitz)",
     "toep": "each with its own variance and a correlation that depends on the lag (Toeplitz)",
     "ou": "with a correlation that decays exponentially with time (Ornstein-Uhlenbeck)",
     "exp": "with a correlation that decays exponentially with distance",

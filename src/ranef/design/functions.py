@@ -245,6 +245,27 @@ def _relevel(node: Call, scope: Scope) -> Value:
     return Categories(match_levels(value, levels)[0], levels, value.complete, value.contrast)
 
 
+def _dummy(node: Call, scope: Scope) -> Value:
+    """``dummy(f, "b")``: one where f is b, else zero; a column for each of several levels."""
+    given = Arguments(node, ("f", "levels"))
+    value = _read_categories(given, "f", scope)
+    if "levels" not in given.found:
+        raise given.error("needs the level to mark: dummy(f, 'b'), or c('b', 'c') for several")
+    wanted = given.constant("levels", scope)
+    wanted = wanted if isinstance(wanted, tuple) else (wanted,)
+    places = []
+    for level in wanted:
+        place = next((i for i, v in enumerate(value.levels) if same_as(v, level)), None)
+        if place is None and scope.fitting:
+            raise LevelError(
+                f"{node.printed}: {level!r} is no level of {given.node_of('f').printed}"
+            )
+        places.append(-2 if place is None else place)
+    marks = (value.codes[:, None] == np.array(places)).astype(np.float64)
+    marks[value.codes < 0] = np.nan
+    return Numbers(marks, ("",) if len(wanted) == 1 else tuple(map(level_text, wanted)))
+
+
 def _printed(given: Arguments) -> str:
     return given.node_of("x").printed
 
@@ -343,6 +364,7 @@ FUNCTIONS: dict[str, Callable[[Call, Any], Value]] = {
     "ordered": _factor,
     "C": _contrasted,
     "relevel": _relevel,
+    "dummy": _dummy,
     "interaction": _interaction,
     "as.numeric": _as_numeric,
     "lag": _lag,

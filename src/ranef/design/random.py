@@ -34,7 +34,9 @@ __all__ = [
 ]
 
 Floats = NDArray[np.float64]
-ON_TIME = frozenset(("ar1", "hetar1", "toep"))
+ON_TIME = frozenset(("ar1", "hetar1", "toep", "homtoep"))
+LAGGED = frozenset(("toep", "homtoep"))
+"""Structures with a correlation for each lag, which need equal steps."""
 IN_SPACE = frozenset(("ou", "exp", "gau", "mat"))
 UNSTRUCTURED = frozenset(("us", "diag", "homdiag", "cs", "homcs"))
 
@@ -329,7 +331,7 @@ def _over_positions(
 ) -> tuple[RandomRecipe, RandomTerm]:
     positions, codes = np.unique(coordinates, axis=0, return_inverse=True)
     check_memory(len(coordinates), len(positions), label)
-    if bar.structure == "toep" and len(positions) > 2 and np.ptp(np.diff(positions[:, 0])) > 0:
+    if bar.structure in LAGGED and len(positions) > 2 and np.ptp(np.diff(positions[:, 0])) > 0:
         raise ModelError(f"{label} needs equally spaced times; {bar.text} has gaps")
     names = _position_names(bar.left.keys, positions)
     z = _one_hot(codes.reshape(-1), len(positions))
@@ -345,8 +347,10 @@ def _factor_positions(bar: Bar, frame: Frame) -> Floats:
     declared = frame.declared[key]
     every = Categories(np.arange(len(coding.levels), dtype=np.int32), coding.levels)
     places, _ = match_levels(every, declared)
-    if bar.structure == "toep" and len(places) > 2 and np.ptp(np.diff(places)) > 0:
-        raise ModelError(f"toep({bar.text} | ...) needs all levels of {key}; some do not occur")
+    if bar.structure in LAGGED and len(places) > 2 and np.ptp(np.diff(places)) > 0:
+        raise ModelError(
+            f"{bar.structure}({bar.text} | ...) needs all levels of {key}; some do not occur"
+        )
     return places.astype(np.float64)[:, None]
 
 

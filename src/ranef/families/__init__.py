@@ -7,12 +7,14 @@ NumPy; SciPy inside functions.
 """
 
 from ranef.families.categories import Cumulative, Multinomial
-from ranef.families.continuous import CensoredGaussian, Gaussian, StudentT
+from ranef.families.continuous import CensoredGaussian, Gaussian, SkewNormal, StudentT
 from ranef.families.counts import (
+    Bell,
     ConwayMaxwellPoisson,
     GeneralisedPoisson,
     NegativeBinomial1,
     NegativeBinomial2,
+    NegativeBinomial12,
     Poisson,
 )
 from ranef.families.family import Family, Predictor, Start
@@ -23,6 +25,7 @@ from ranef.families.vocabulary import FAMILIES, family
 
 __all__ = [
     "FAMILIES",
+    "Bell",
     "Beta",
     "BetaBinomial",
     "Binomial",
@@ -38,9 +41,11 @@ __all__ = [
     "Multinomial",
     "NegativeBinomial1",
     "NegativeBinomial2",
+    "NegativeBinomial12",
     "OrderedBeta",
     "Poisson",
     "Predictor",
+    "SkewNormal",
     "Start",
     "StudentT",
     "Truncated",

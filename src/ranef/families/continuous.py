@@ -1,4 +1,4 @@
-"""Families on the whole line: Gaussian, Student t, Gaussian in intervals."""
+"""Families on the whole line: Gaussian, skew normal, Student t, Gaussian in intervals."""
 
 from __future__ import annotations
 
@@ -12,9 +12,19 @@ from ranef.errors import DataError
 from ranef.families.checks import require
 from ranef.families.family import Family, Predictor, Start, centre, spread
 
-__all__ = ["CensoredGaussian", "Gaussian", "StudentT"]
+__all__ = ["CensoredGaussian", "Gaussian", "SkewNormal", "StudentT"]
 
 Floats = NDArray[np.float64]
+LINE = ("identity", "log", "inverse", "sqrt", "logit")
+"""Links of a mean that may be any number."""
+
+
+def inside(link: str, mean: float, scale: float) -> float:
+    """A mean to start from that the link can have."""
+    if link == "identity":
+        return mean
+    positive = max(mean, 1e-3 * scale)
+    return min(positive, 0.99) if link == "logit" else positive
 
 
 @dataclass(frozen=True)
@@ -33,7 +43,7 @@ class Gaussian(Family):
     link: str = "identity"
 
     name: ClassVar[str] = "gaussian"
-    links: ClassVar[tuple[str, ...]] = ("identity", "log", "inverse")
+    links: ClassVar[tuple[str, ...]] = LINE
     others: ClassVar[tuple[Predictor, ...]] = (Predictor("dispersion", "log", "sigma"),)
 
     def _variance(self, etas: Floats, extra: ArrayLike | None) -> Floats:
@@ -46,7 +56,7 @@ class Gaussian(Family):
         require(self.name, "finite numbers", y, np.isfinite(y))
 
     def _start(self, y: Floats, extra: Floats | None) -> Start:
-        mean = centre(y) if self.link == "identity" else max(centre(y), 1e-3 * np.sqrt(spread(y)))
+        mean = inside(self.link, centre(y), np.sqrt(spread(y)))
         eta = np.array(y) if self.link == "identity" else None
         return Start(np.array([self.link_function(mean), 0.5 * np.log(spread(y))]), eta)
 
@@ -92,6 +102,59 @@ class CensoredGaussian(Gaussian):
 
 
 @dataclass(frozen=True)
+class SkewNormal(Family):
+    """Skew normal (Azzalini 1985) by its mean and standard deviation: Var(y) = sigma^2.
+
+    Predictors: mean, log sigma, and the shape alpha as it is (glmmTMB's skewnormal): zero is
+    the normal, a positive one is skewed to the right. At zero the likelihood is flat in alpha
+    to second order, whatever the data.
+
+    Examples
+    --------
+    >>> from ranef.families import SkewNormal
+    >>> SkewNormal().log_density([0.5], [[0.0], [0.0], [0.0]]).round(4)
+    array([-1.0439])
+    """
+
+    link: str = "identity"
+
+    name: ClassVar[str] = "skewnormal"
+    links: ClassVar[tuple[str, ...]] = LINE
+    others: ClassVar[tuple[Predictor, ...]] = (
+        Predictor("dispersion", "log", "sigma"),
+        Predictor("shape", "identity", "alpha"),
+    )
+
+    def _variance(self, etas: Floats, extra: ArrayLike | None) -> Floats:
+        return np.asarray(np.exp(2 * etas[1]))
+
+    def _simulate(self, rng: np.random.Generator, etas: Floats, extra: ArrayLike | None) -> Floats:
+        mean, sigma, alpha = self.inverse_link(etas[0]), np.exp(etas[1]), etas[2]
+        delta = alpha / np.sqrt(1 + alpha**2)
+        omega = sigma / np.sqrt(1 - 2 * delta**2 / np.pi)
+        u, v = np.abs(rng.standard_normal(mean.shape)), rng.standard_normal(mean.shape)
+        z = delta * u + np.sqrt(1 - delta**2) * v
+        return np.asarray(mean + omega * (z - delta * np.sqrt(2 / np.pi)))
+
+    def _check(self, y: Floats, extra: Floats | None, excused: NDArray[np.bool_]) -> None:
+        require(self.name, "finite numbers", y, np.isfinite(y))
+
+    def _start(self, y: Floats, extra: Floats | None) -> Start:
+        normal = Gaussian(self.link)._start(y, extra)
+        skewness = float(np.mean((y - centre(y)) ** 3) / spread(y) ** 1.5) if y.size else 0.0
+        return Start(np.append(normal.constants, _alpha(skewness)), normal.eta)
+
+
+def _alpha(skewness: float) -> float:
+    """The shape of a skew normal distribution by its skewness, at least 1: zero is stationary."""
+    size = min(abs(skewness), 0.9) ** (2 / 3)
+    m = size / (size + ((4 - np.pi) / 2) ** (2 / 3))  # (delta sqrt(2 / pi))^2 of the standard one
+    delta = min(np.sqrt(np.pi / 2 * m), 0.995)
+    alpha = float(delta / np.sqrt(1 - delta**2))
+    return float(np.copysign(max(alpha, 1.0), skewness))
+
+
+@dataclass(frozen=True)
 class StudentT(Family):
     """Student t with location mu and scale sigma: Var(y) = sigma^2 df / (df - 2).
 
@@ -108,7 +171,7 @@ class StudentT(Family):
     link: str = "identity"
 
     name: ClassVar[str] = "t"
-    links: ClassVar[tuple[str, ...]] = ("identity", "log", "inverse")
+    links: ClassVar[tuple[str, ...]] = LINE
     others: ClassVar[tuple[Predictor, ...]] = (
         Predictor("dispersion", "log", "sigma"),
         Predictor("shape", "log", "df"),
@@ -131,5 +194,5 @@ class StudentT(Family):
         middle = float(np.median(y)) if y.size else 0.0
         scale = 1.4826 * float(np.median(np.abs(y - middle))) if y.size else 1.0
         scale = scale if scale > 0 else np.sqrt(spread(y))
-        location = middle if self.link == "identity" else max(middle, 1e-3 * scale)
+        location = inside(self.link, middle, scale)
         return Start(np.array([self.link_function(location), np.log(scale), np.log(5.0)]))

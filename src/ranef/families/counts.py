@@ -13,11 +13,13 @@ from ranef.families.checks import require, whole
 from ranef.families.family import Family, Predictor, Start, centre, spread
 
 __all__ = [
+    "Bell",
     "ConwayMaxwellPoisson",
     "Count",
     "GeneralisedPoisson",
     "NegativeBinomial1",
     "NegativeBinomial2",
+    "NegativeBinomial12",
     "Poisson",
 ]
 
@@ -155,6 +157,80 @@ class NegativeBinomial2(Count):
     def _moment(self, mean: float, variance: float) -> float:
         excess = variance - mean
         return mean**2 / excess if excess > 0 else LIMITS[1]
+
+
+@dataclass(frozen=True)
+class NegativeBinomial12(Count):
+    """Negative binomial with linear and quadratic variance: Var(y) = mu (1 + phi + mu / psi).
+
+    Predictors: mean, log phi, log psi (glmmTMB's nbinom12): nbinom1 where psi is large,
+    nbinom2 where phi is small.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from ranef.families import NegativeBinomial12
+    >>> NegativeBinomial12().variance([[np.log(3.0)], [np.log(2.0)], [np.log(1.5)]])
+    array([15.])
+    """
+
+    name: ClassVar[str] = "nbinom12"
+    others: ClassVar[tuple[Predictor, ...]] = (*PHI, Predictor("shape", "log", "psi"))
+
+    def _excess(self, etas: Floats) -> Floats:
+        """Var(y) / mu - 1."""
+        return np.asarray(np.exp(etas[1]) + self.inverse_link(etas[0]) * np.exp(-etas[2]))
+
+    def _variance(self, etas: Floats, extra: ArrayLike | None) -> Floats:
+        return np.asarray(self.inverse_link(etas[0]) * (1 + self._excess(etas)))
+
+    def _simulate(self, rng: np.random.Generator, etas: Floats, extra: ArrayLike | None) -> Floats:
+        excess = self._excess(etas)
+        return _poisson_gamma(rng, self.inverse_link(etas[0]) / excess, excess)
+
+    def _start(self, y: Floats, extra: Floats | None) -> Start:
+        start = super()._start(y, extra)
+        mean = max(centre(y), 1e-2)
+        half = float(np.clip(0.5 * (spread(y) / mean - 1), *LIMITS))
+        constants = [start.constants[0], np.log(half), np.log(mean / half)]
+        return Start(np.array(constants), start.eta)
+
+
+@dataclass(frozen=True)
+class Bell(Count):
+    """Bell (Castellares, Ferrari & Lemonte 2018): Var(y) = mu (1 + theta), theta exp(theta) = mu.
+
+    One predictor, the mean's: overdispersed counts without a parameter for it.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from ranef.families import Bell
+    >>> Bell().variance([[1.0]]).round(4)
+    array([5.4366])
+    """
+
+    name: ClassVar[str] = "bell"
+
+    def _theta(self, etas: Floats) -> Floats:
+        from scipy.special import lambertw
+
+        return np.asarray(lambertw(self.inverse_link(etas[0])).real)
+
+    def _variance(self, etas: Floats, extra: ArrayLike | None) -> Floats:
+        return np.asarray(self.inverse_link(etas[0]) * (1 + self._theta(etas)))
+
+    def _simulate(self, rng: np.random.Generator, etas: Floats, extra: ArrayLike | None) -> Floats:
+        # a Poisson number (mean exp(theta) - 1) of zero-truncated Poisson counts of mean theta
+        theta = self._theta(etas)
+        number = rng.poisson(np.expm1(theta))
+        owner = np.repeat(np.arange(number.size), number)
+        each = theta[owner]
+        share = rng.random(each.size) * -np.expm1(-each)
+        # the first arrival of a Poisson process that has one, and those after it
+        first = -np.log1p(-share)
+        counts = 1 + rng.poisson(each - first)
+        return np.bincount(owner, counts, minlength=number.size).astype(np.float64)
 
 
 def _poisson_gamma(rng: np.random.Generator, shape: Floats, scale: Floats) -> Floats:

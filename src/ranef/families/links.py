@@ -108,6 +108,12 @@ LINKS: dict[str, Link] = {
     ),
     "inverse": Link(lambda m: 1 / m, lambda e: 1 / e, lambda e: -1 / e**2, lambda e: 2 / e**3),
     "sqrt": Link(np.sqrt, np.square, lambda e: 2 * e, lambda e: np.full_like(e, 2.0)),
+    "1/mu^2": Link(
+        lambda m: 1 / m**2,
+        lambda e: e**-0.5,
+        lambda e: -0.5 * e**-1.5,
+        lambda e: 0.75 * e**-2.5,
+    ),
 }
 
 Scale = str | Link

@@ -76,7 +76,7 @@ class Gamma(Positive):
 class InverseGaussian(Positive):
     """Inverse Gaussian: Var(y) = phi mu^3.
 
-    Predictors: mean, log phi. The link is by default the log (R's 1/mu^2 is not here).
+    Predictors: mean, log phi. The link is by default the log; R's is ``"1/mu^2"``.
 
     Examples
     --------
@@ -87,6 +87,7 @@ class InverseGaussian(Positive):
     """
 
     name: ClassVar[str] = "inverse.gaussian"
+    links: ClassVar[tuple[str, ...]] = ("log", "identity", "inverse", "sqrt", "1/mu^2")
     others: ClassVar[tuple[Predictor, ...]] = (Predictor("dispersion", "log", "phi"),)
 
     def _variance(self, etas: Floats, extra: ArrayLike | None) -> Floats:

@@ -6,13 +6,15 @@ from collections.abc import Callable
 
 from ranef.errors import ModelError, suggestion
 from ranef.families.categories import Cumulative, Multinomial
-from ranef.families.continuous import CensoredGaussian, Gaussian, StudentT
+from ranef.families.continuous import CensoredGaussian, Gaussian, SkewNormal, StudentT
 from ranef.families.counts import (
+    Bell,
     ConwayMaxwellPoisson,
     Count,
     GeneralisedPoisson,
     NegativeBinomial1,
     NegativeBinomial2,
+    NegativeBinomial12,
     Poisson,
 )
 from ranef.families.family import Family
@@ -26,12 +28,15 @@ _COUNTS: tuple[type[Count], ...] = (
     Poisson,
     NegativeBinomial1,
     NegativeBinomial2,
+    NegativeBinomial12,
     ConwayMaxwellPoisson,
     GeneralisedPoisson,
+    Bell,
 )
 _OTHERS: tuple[type[Family], ...] = (
     Gaussian,
     CensoredGaussian,
+    SkewNormal,
     StudentT,
     Binomial,
     BetaBinomial,
@@ -69,6 +74,8 @@ _ELSEWHERE = {
     "ordinal": "cumulative",
     "ordered": "cumulative",
     "polr": "cumulative",
+    "skew_normal": "skewnormal",
+    "sn": "skewnormal",
     "student": "t",
     "t_family": "t",
     "tobit": "censored",

@@ -34,7 +34,7 @@ from ranef.fits.new_levels import (
     settled,
     simulated_rows,
 )
-from ranef.fits.new_rows import read_rows
+from ranef.fits.new_rows import chosen_terms, only_terms, read_rows
 from ranef.fits.protocol import Estimand
 from ranef.fits.refits import read_responses, refit_many
 from ranef.formula.labels import count_text
@@ -464,6 +464,7 @@ class MixedFit(LikelihoodFit):
         df: str | None = None,
         new_levels: str = "draw",
         history: Any = None,
+        terms: Sequence[str] | None = None,
         rng: Any = 0,
     ) -> Any:
         """Predict rows of the table fitted, or of a new one.
@@ -511,6 +512,10 @@ class MixedFit(LikelihoodFit):
             observations and those of the fit give together, at the fitted
             parameters and without a refit. For a known level they are added to
             its own in the fit.
+        terms : list of str, optional
+            Of conditional predictions: the random terms whose effects count,
+            ``["(1 | item)"]``, or grouping factors; those of others are set to zero, and
+            their groups need not be in `new`.
         rng : int or numpy.random.Generator
             For ``interval="new"``; the same gives the same interval.
 
@@ -553,6 +558,12 @@ class MixedFit(LikelihoodFit):
             raise ModelError("interval='new' needs a conf_level, such as conf_level=0.95")
         level = None if conf_level is None else arguments.conf_level(conf_level)
         generator = arguments.generator(rng)
+        chosen = None if terms is None else chosen_terms(self, terms)
+        if chosen is not None and kind != "conditional":
+            raise ModelError(
+                f"terms chooses among the effects of conditional predictions, and kind={kind!r} "
+                "has none: leave terms out"
+            )
         if history is not None:
             check_history(kind)
             observed, places = history_of(self, history)
@@ -563,12 +574,15 @@ class MixedFit(LikelihoodFit):
             effects = self._effects_of(kind, new_observation or back != "identity")
             precise = self.estimate.sigma is not None
             rows, frame = read_rows(
-                self, table, effects, trials=new_observation and not precise, weights=precise
-            )
+                self, table, effects, trials=new_observation and not precise, weights=precise,
+                chosen=chosen,
+            )  # fmt: skip
             if places is not None:
                 rows = placed(parts, rows, table, frame, places)
             if kind == "conditional":
                 rows = settled(parts, rows, table, frame, policy)
+        if chosen is not None:
+            rows = only_terms(rows, chosen)
         found = inference.predict(
             rows, kind, type, conf_level=level, new=new_observation, df=df,
             rng=generator,

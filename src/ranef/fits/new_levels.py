@@ -58,13 +58,19 @@ class Places:
     @classmethod
     def of(cls, spec: Specification, table: Table, kept: NDArray[np.bool_] | None) -> Places:
         """Number the levels of a table in order of first use."""
-        found = []
-        for f, factor in enumerate(spec.factors):
-            codes, labels = spec.recipe.unseen(table, f)
-            used = codes if kept is None else codes[kept]
-            order = dict.fromkeys(int(k) for k in used[used >= 0])
-            found.append({labels[k]: factor.n_levels + j for j, k in enumerate(order)})
-        return cls(tuple(found))
+        factors = range(len(spec.factors))
+        return cls(tuple(cls.of_factor(spec, table, kept, f) for f in factors))
+
+    @staticmethod
+    def of_factor(
+        spec: Specification, table: Table, kept: NDArray[np.bool_] | None, factor: int
+    ) -> dict[tuple[str, ...], int]:
+        """Number the levels of one factor."""
+        codes, labels = spec.recipe.unseen(table, factor)
+        used = codes if kept is None else codes[kept]
+        order = dict.fromkeys(int(k) for k in used[used >= 0])
+        first = spec.factors[factor].n_levels
+        return {labels[k]: first + j for j, k in enumerate(order)}
 
     @property
     def labels(self) -> list[list[str]]:
@@ -128,8 +134,8 @@ def settled(
 
 
 def _refuse(spec: Specification, factor: int, table: Table, frame: Origin, count: int) -> None:
-    places = Places.of(spec, table, frame.accounting.kept)
-    names = places.labels[factor]
+    unseen = Places.of_factor(spec, table, frame.accounting.kept, factor)
+    names = [":".join(parts) for parts in unseen]
     raise LevelError(
         f"{spec.factors[factor].name} has {count_text(len(names), 'level')} that the fit has not "
         f"seen: {list_text(names)} (in {count_text(count, 'row')}); new_levels='draw' predicts "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranef.design.specification import Specification
-from ranef.errors import DataError, UnknownColumnError, suggestion
+from ranef.errors import DataError, ModelError, UnknownColumnError, suggestion
 from ranef.fits.estimability import Redundant, determined
 from ranef.models.records import CONDITIONAL
 from ranef.models.rows import PartRows, Rows
@@ -17,7 +18,10 @@ from ranef.tables import Table
 from ranef.tables.accounting import Accounting
 from ranef.tables.origin import Origin
 
-__all__ = ["read_rows"]
+__all__ = ["Chosen", "chosen_terms", "only_terms", "read_rows"]
+
+Chosen = Mapping[str, Collection[int]]
+"""Of each part of a model, indices of random terms."""
 
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.float64]
@@ -30,6 +34,7 @@ def read_rows(
     *,
     trials: bool = False,
     weights: bool = False,
+    chosen: Chosen | None = None,
 ) -> tuple[Rows, Origin]:
     """Read a new table as the matrices of every part; rows with a missing value are left out.
 
@@ -44,9 +49,12 @@ def read_rows(
         Read numbers of trials, where the family has them.
     weights : bool
         Read the precision weights of new observations.
+    chosen : dict, optional
+        Of each part the random terms that count, see `chosen_terms`; groups of others need
+        not be in the table.
     """
     table = new if isinstance(new, Table) else Table.of(new)
-    read = {name: _all_rows(fit, name, table, effects) for name in fit.parts}
+    read = {name: _all_rows(fit, name, table, effects, chosen) for name in fit.parts}
     kept = np.logical_and.reduce([own for _, own in read.values()])
     recipe = fit.parts[CONDITIONAL].recipe
     extra = recipe.trials(table) if trials else None
@@ -68,7 +76,7 @@ def _frame(table: Table, kept: Bools) -> Origin:
 
 
 def _all_rows(
-    fit: Redundant, name: str, table: Table, effects: str | None
+    fit: Redundant, name: str, table: Table, effects: str | None, chosen: Chosen | None
 ) -> tuple[PartRows, Bools]:
     """Matrices of all rows of the table, and which rows lack nothing."""
     spec = fit.parts[name]
@@ -79,8 +87,12 @@ def _all_rows(
     offset = recipe.offset(table)
     terms: list[tuple[NDArray[np.int32], Floats]] = []
     if effects == "own":
-        kept = kept & _known_groups(spec, table)
-        terms = [recipe.random(table, t) for t in range(len(spec.terms))]
+        counted = range(len(spec.terms)) if chosen is None else chosen[name]
+        kept = kept & _known_groups(spec, table, counted)
+        terms = [
+            recipe.random(table, t) if t in counted else _left_out(spec, t, table.n_rows)
+            for t in range(len(spec.terms))
+        ]
     elif effects == "new":
         unseen = np.full(table.n_rows, -1, dtype=np.int32)
         terms = [(unseen, recipe.random_columns(table, t)) for t in range(len(spec.terms))]
@@ -89,6 +101,58 @@ def _all_rows(
             finite = np.isfinite(values)
             kept = kept & (finite if finite.ndim == 1 else finite.all(axis=1))
     return PartRows(X, offset, terms if effects else None, None, gap), kept
+
+
+def _left_out(spec: Specification, t: int, n: int) -> tuple[NDArray[np.int32], Floats]:
+    """Codes and matrix of a term that does not count: of any level, nothing."""
+    return np.zeros(n, dtype=np.int32), np.zeros((n, spec.terms[t].size))
+
+
+def chosen_terms(fit: Redundant, terms: Sequence[str]) -> Chosen:
+    """Find random terms by their labels, ``"(1 | item)"``, or by their grouping factors.
+
+    Raises
+    ------
+    ModelError
+        When a name is that of no term.
+    """
+    if isinstance(terms, str) or not all(isinstance(term, str) for term in terms):
+        raise ModelError('terms is a list of random terms, such as ["(1 | item)"]')
+    wanted = {_plain(term): term for term in terms}
+    found: dict[str, set[int]] = {name: set() for name in fit.parts}
+    matched: set[str] = set()
+    known: dict[str, None] = {}
+    for name, spec in fit.parts.items():
+        for t, term in enumerate(spec.terms):
+            known[f"({term.label})"] = None
+            own = {_plain(term.label), _plain(spec.factors[term.factor].name)} & wanted.keys()
+            matched |= own
+            if own:
+                found[name].add(t)
+    for key in wanted.keys() - matched:
+        raise ModelError(
+            f"no random term {wanted[key]!r}{suggestion(wanted[key], list(known))}; "
+            f"there are {', '.join(known)}"
+        )
+    return found
+
+
+def _plain(term: str) -> str:
+    """A term without blanks and outer parentheses."""
+    bare = "".join(term.split())
+    return bare[1:-1] if bare.startswith("(") and bare.endswith(")") else bare
+
+
+def only_terms(rows: Rows, chosen: Chosen) -> Rows:
+    """Return the rows with the effects of some terms alone, the others set to zero."""
+    parts = {}
+    for name, part in rows.parts.items():
+        random = [
+            (codes, z if t in chosen[name] else np.zeros_like(z))
+            for t, (codes, z) in enumerate(part.random or ())
+        ]
+        parts[name] = replace(part, random=random)
+    return replace(rows, parts=parts)
 
 
 def _taken(rows: PartRows, kept: Bools) -> PartRows:
@@ -114,10 +178,11 @@ def _weights(column: str | None, table: Table) -> NDArray[np.float64] | None:
     return weights
 
 
-def _known_groups(spec: Specification, table: Table) -> Bools:
+def _known_groups(spec: Specification, table: Table, counted: Collection[int]) -> Bools:
     """False where the label of a grouping factor is missing."""
     known = np.ones(table.n_rows, dtype=np.bool_)
-    for column in dict.fromkeys(c for f in spec.factors for c in f.columns):
+    factors = [spec.factors[spec.terms[t].factor] for t in sorted(counted)]
+    for column in dict.fromkeys(c for f in factors for c in f.columns):
         if column not in table:
             raise UnknownColumnError(
                 f"the new table has no column {column!r}{suggestion(column, table.columns)}; "

@@ -49,6 +49,7 @@ STRUCTURES = (
     "ar1",
     "hetar1",
     "toep",
+    "homtoep",
     "ou",
     "exp",
     "gau",
@@ -333,9 +334,20 @@ class _Reader:
         return int(node.value)
 
     def groups(self, node: Node) -> list[list[Node]]:
-        """Write a nesting out, the finest factor first: ``a/b`` is ``b:a`` and ``a``."""
+        """Write grouping factors out: ``a/b`` is ``b:a`` and ``a``, the finest first.
+
+        ``a + b`` is ``a`` and ``b``, ``a*b`` is ``a``, ``b`` and ``a:b``.
+        """
         node = node.bare
+        if isinstance(node, Sum) and "-" not in node.signs:
+            return _distinct(group for part in node.parts for group in self.groups(part))
+        if isinstance(node, Binary) and node.operator == "*":
+            left, right = self.groups(node.left), self.groups(node.right)
+            both = [_joined(a, b) for a in left for b in right]
+            return _distinct([*left, *right, *both])
         if isinstance(node, Binary) and node.operator == "/":
+            if any(_is_list(part.bare) for part in (node.left, node.right)):
+                raise self.error("a nesting a/b is of single factors, not of a + b or a*b", node)
             outer = self.groups(node.left)
             inner = self.groups(node.right)
             return [_joined(group, outer[0]) for group in inner] + outer
@@ -346,13 +358,27 @@ class _Reader:
                 raise self.error("'.' cannot be a grouping factor", node)
             return [[node]]
         hint = "write one term for each factor: (1 | a) + (1 | b)"
-        raise self.error(f"a grouping factor is a name, a:b or a/b; {hint}", node)
+        raise self.error(f"a grouping factor is a name, a:b, a/b, a*b or a + b; {hint}", node)
 
     def single(self, node: Node) -> list[Node]:
         groups = self.groups(node)
         if len(groups) > 1:
-            raise self.error("a nesting a/b cannot be part of an interaction a:b", node)
+            raise self.error(
+                "a nesting a/b, a + b or a*b cannot be part of an interaction a:b", node
+            )
         return groups[0]
+
+
+def _is_list(node: Node) -> bool:
+    return isinstance(node, Sum) or (isinstance(node, Binary) and node.operator == "*")
+
+
+def _distinct(groups: Iterable[list[Node]]) -> list[list[Node]]:
+    """Grouping factors without those of the same columns as one before."""
+    seen: dict[frozenset[str], list[Node]] = {}
+    for group in groups:
+        seen.setdefault(frozenset(node.printed for node in group), group)
+    return list(seen.values())
 
 
 class _Predictor:

@@ -31,7 +31,7 @@ EXPONENTIAL = ("log", "logit", "cloglog")
 """Links whose coefficients become ratios by the exponential."""
 
 ZERO = "zero"
-COUNTS = ("poisson", "nbinom1", "nbinom2", "compois", "genpois")
+COUNTS = ("poisson", "nbinom1", "nbinom2", "nbinom12", "compois", "genpois", "bell")
 
 VARIANCES = {
     "gaussian": "Var(y) = sigma^2",
@@ -39,6 +39,8 @@ VARIANCES = {
     "t": "Var(y) = sigma^2 df / (df - 2) where df > 2",
     "nbinom1": "Var(y) = mu (1 + phi)",
     "nbinom2": "Var(y) = mu (1 + mu / phi); a larger phi is less overdispersion",
+    "nbinom12": "Var(y) = mu (1 + phi + mu / psi); a larger psi is less overdispersion",
+    "skewnormal": "Var(y) = sigma^2",
     "compois": "Var(y) is about mu times (1 / nu); 1 / nu = 1 is Poisson",
     "genpois": "Var(y) = mu phi; phi = 1 is Poisson",
     "Gamma": "Var(y) = (sigma mu)^2; sigma is the coefficient of variation",

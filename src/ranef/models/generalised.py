@@ -44,6 +44,8 @@ __all__ = ["compose", "fit_glmm", "part_names", "threshold_columns"]
 Floats = NDArray[np.float64]
 
 ZERO = "zero"
+POWERS = {"inverse": -1.0, "sqrt": 0.5, "1/mu^2": -2.0}
+"""Links that are a power of the mean."""
 THRESHOLD = "threshold"
 INTERCEPT = "(Intercept)"
 
@@ -460,9 +462,9 @@ def predictor_unit(link: str, y: Floats) -> float:
     finite = y[np.isfinite(y)]
     if link == "identity":
         size = float(np.std(finite)) if finite.size else 0.0
-    elif link in ("inverse", "sqrt"):
+    elif link in POWERS:
         mean = abs(float(np.mean(finite))) if finite.size else 0.0
-        size = np.sqrt(mean) if link == "sqrt" else 1 / mean if mean > 0 else 0.0
+        size = mean ** POWERS[link] if mean > 0 else 0.0
     else:
         return 1.0
     return float(size) if 0 < size < np.inf else 1.0

@@ -426,10 +426,11 @@ def chart(term: Term, held: Held | None = None) -> Chart:
 def holdable(term: Term, held: Held) -> bool:
     """Tell whether a chart of the term can hold a parameter.
 
-    A correlation at a lag above one of `toep`, and what follows from the loadings of
+    A correlation at a lag above one of `toep` and `homtoep`, and what follows from the loadings of
     `rr`, are functions of several coordinates.
     """
     kind = term.term.structure
     if kind in (*ROWWISE, "diag"):
         return True
-    return kind != "rr" and not (kind == "toep" and held.kind == "corr" and held.entry > term.size)
+    first = {"toep": term.size, "homtoep": 1}.get(kind)
+    return kind != "rr" and not (first is not None and held.kind == "corr" and held.entry > first)

@@ -46,6 +46,18 @@ FARTHEST_CHANGE = 300.0
 ORDER = 16
 
 
+UNDEFINED: dict[str | None, str] = {
+    "inverse": (
+        "the inverse link has no population mean: 1 / eta is not integrable over normal "
+        "random effects; the log link has one"
+    ),
+    "1/mu^2": (
+        "the link 1/mu^2 has no population mean: normal random effects reach below zero, where "
+        "no mean has this link; the log link has one"
+    ),
+}
+
+
 @dataclass(frozen=True, eq=False)
 class Factor:
     """A function of some of the predictors.
@@ -106,11 +118,8 @@ def expectation(factor: Factor, etas: Floats, variances: Floats) -> Expectation:
     active = [a for a in factor.uses if np.any(variances[a] > 0)]
     if not active:
         return at(factor, etas)
-    if factor.link == "inverse":
-        raise ModelError(
-            "the inverse link has no population mean: 1 / eta is not integrable over normal "
-            "random effects; the log link has one"
-        )
+    if factor.link in UNDEFINED:
+        raise ModelError(UNDEFINED[factor.link])
     if factor.link in CLOSED:
         return _closed(factor, active[0], etas, variances)
     if len(active) > MAX_DIMENSIONS:

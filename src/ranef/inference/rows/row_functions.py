@@ -163,7 +163,7 @@ def _target(estimate: GeneralisedEstimate, component: str, type: str) -> Target:
 
 
 def _interval_scale(link: str) -> str:
-    return "log" if link in ("sqrt", "inverse") else link
+    return "log" if link in ("sqrt", "inverse", "1/mu^2") else link
 
 
 def _jacobian(estimate: GeneralisedEstimate, parts: Parts, found: Expectation) -> Floats:

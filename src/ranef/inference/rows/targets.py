@@ -152,7 +152,7 @@ def _part_of_mean(estimate: GeneralisedEstimate) -> Target:
 
 def _scale(link: str | None, bounded: bool) -> str:
     """Return the scale of an interval of a mean with this link."""
-    if link is None or link in ("sqrt", "inverse"):
+    if link is None or link in ("sqrt", "inverse", "1/mu^2"):
         return "logit" if bounded else "log"
     return link
 

@@ -306,5 +306,5 @@ def has_zeros(fit: MixedFit) -> bool:
     name = estimate.family.name
     if name in ("binomial", "betabinomial"):
         return estimate.extra is not None and bool(np.max(estimate.extra) > 1)
-    counts = ("poisson", "nbinom1", "nbinom2", "genpois", "compois", "tweedie")
+    counts = ("poisson", "nbinom1", "nbinom2", "nbinom12", "genpois", "compois", "bell", "tweedie")
     return name in counts or "zero" in estimate.parts

@@ -25,7 +25,7 @@ SHRUNKEN_LEVELS = 400
 RANKED_LEVELS = 1000
 RATIO_LEVELS = 400
 FEWEST = 3
-COUNTS = ("poisson", "nbinom1", "nbinom2")
+COUNTS = ("poisson", "nbinom1", "nbinom2", "nbinom12", "bell")
 PROPORTIONS = ("binomial", "betabinomial")
 
 

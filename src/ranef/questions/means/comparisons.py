@@ -20,6 +20,12 @@ from ranef.families.transformations import Transformation
 from ranef.formula.labels import shown_level
 from ranef.inference.coefficients.functions import Functions, carried_back
 from ranef.inference.coefficients.wald import Intervals
+from ranef.questions.means.alternatives import (
+    JOINT,
+    TWO_SIDED,
+    Alternative,
+    read_alternative,
+)
 from ranef.questions.means.contrast_matrices import ContrastMatrix, contrast_matrix, contrast_method
 from ranef.questions.means.drawing import MeansPanel, draw_means
 from ranef.questions.means.joint_tests import joint_test_columns, joint_tests_by_family
@@ -67,6 +73,8 @@ class Contrasts(Answer):
         Coefficients of the means in each family.
     compared : int or None
         Number of means whose pairs these are.
+    alternative : Alternative
+        What the tests are against.
     """
 
     means: MeansTable
@@ -81,6 +89,7 @@ class Contrasts(Answer):
     matrix: Floats
     compared: int | None = None
     rng: np.random.Generator | None = None
+    alternative: Alternative = TWO_SIDED
 
     def __len__(self) -> int:
         return len(self.functions.value)
@@ -104,6 +113,7 @@ class Contrasts(Answer):
             self.conf_level,
             means=self.compared,
             rng=self.rng,
+            alternative=self.alternative,
         )
 
     @property
@@ -132,7 +142,9 @@ class Contrasts(Answer):
         adjusted = adjustment_words(self.tests, self.families, self.by, self.compared, self.adjust)
         lines = [*self.means.notes, f"{degrees_words(self.means.grid)}; {adjusted}"]
         lines.append(interval_words(self.tests, self.conf_level, self.link))
-        if self.link != "identity":
+        scale = "" if self.link == "identity" else " on the scale of the log"
+        lines += self.alternative.words(scale)
+        if self.link != "identity" and self.alternative == TWO_SIDED:
             lines.append("Ratios are tested against 1, on the scale of the log.")
         if not self.functions.estimable.all():
             lines.append("Empty rows cannot be estimated: no data determine them.")
@@ -196,6 +208,9 @@ def contrasts_of(
     adjust: str | None = None,
     compare: str | None = None,
     conf_level: float | None = None,
+    side: str = "two-sided",
+    null: float = 0.0,
+    delta: float = 0.0,
     rng: Any = None,
 ) -> Contrasts:
     """Compare the means, see `ranef.contrasts`."""
@@ -214,6 +229,11 @@ def contrasts_of(
         matrix = _matrix(means, rest, families[0], method, ref, minus)
         names, C, customary = {"contrast": list(matrix.names)}, matrix.C, matrix.adjust
         pairs = matrix.method in PAIRS
+    level = means.conf_level if conf_level is None else arguments.conf_level(conf_level)
+    adjust = None if adjust is None else check_adjustment(adjust)
+    alternative = read_alternative(side, null, delta, adjust, level)
+    if not alternative.plain and customary in JOINT:
+        customary = "sidak"
     q = len(C)
     columns: dict[str, list[Any]] = {name: values * len(families) for name, values in names.items()}
     for name in split:
@@ -225,12 +245,13 @@ def contrasts_of(
         functions=_stacked([functions.taken(rows).combined(C) for rows in families]),
         families=tuple(np.arange(j * q, (j + 1) * q) for j in range(len(families))),
         link=link,
-        adjust=customary if adjust is None else check_adjustment(adjust),
-        conf_level=means.conf_level if conf_level is None else arguments.conf_level(conf_level),
+        adjust=customary if adjust is None else adjust,
+        conf_level=level,
         quantity=quantity,
         matrix=C,
         compared=_compared(means, families) if pairs else None,
         rng=means.rng if rng is None else arguments.generator(rng),
+        alternative=alternative,
     )
 
 

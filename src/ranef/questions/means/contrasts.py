@@ -26,6 +26,9 @@ def contrasts(
     adjust: str | None = None,
     compare: str | None = None,
     conf_level: float | None = None,
+    side: str = "two-sided",
+    null: float = 0.0,
+    delta: float = 0.0,
     unit: Mapping[str, Any] | None = None,
     rng: Any = None,
     **question: Any,
@@ -66,13 +69,22 @@ def contrasts(
         under a logit, and differences elsewhere.
     conf_level : float, optional
         0.95, or that of the means.
+    side : {"two-sided", "greater", "less", "equivalence", "noninferiority", "nonsuperiority"}
+        What the tests are against (R's ``side``). The last three need a margin: a small
+        p-value says that a value is within `delta` of `null`, above ``null - delta``, or
+        below ``null + delta``. Intervals of one-sided tests are one-sided; those of
+        equivalence are two-sided. Several tests are then adjusted by Sidak's method where
+        it would be by a joint distribution of two-sided ones.
+    null, delta : float
+        The value tested and the margin, of ratios on the scale of the log: within 25% is
+        ``delta=math.log(1.25)``.
     unit : mapping, optional
         ``{"ward": "A"}``: one level's own contrasts, its random effects included.
     rng : int or numpy.random.Generator, optional
         Of ``"mvt"``; without it the seed is fixed.
     **question
         ``at``, ``cov_reduce``, ``weights``, ``df``, ``type``, ``kind``, ``component``,
-        ``offset`` as in `emmeans`.
+        ``offset``, ``vcov`` as in `emmeans`.
 
     Returns
     -------
@@ -113,5 +125,8 @@ def contrasts(
         adjust=adjust,
         compare=compare,
         conf_level=conf_level,
+        side=side,
+        null=null,
+        delta=delta,
         rng=rng,
     )

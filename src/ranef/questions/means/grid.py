@@ -465,6 +465,8 @@ class EvaluatedGrid(Combinations):
         Rows of the reference grid at which a formula has no value.
     linear : bool
         Whether the rows are linear in the coefficients, and stay so.
+    words : str or None
+        On what tests rest; None for what the fit says.
     """
 
     fit: Fit
@@ -477,6 +479,7 @@ class EvaluatedGrid(Combinations):
     knowledge: Knowledge
     unseen: Bools
     linear: bool
+    words: str | None = None
 
     def averaged(self, names: Sequence[str], weights: str | Floats) -> Functions:
         """Return the averages of the rows in each combination of some variables."""

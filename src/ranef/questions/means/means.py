@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from ranef import arguments
 from ranef.errors import DataError, ModelError
 from ranef.questions.means.answers import MarginalMeans
+from ranef.questions.means.covariance import on_covariance
 from ranef.questions.means.grid import (
     EvaluatedGrid,
     categories_variable,
@@ -48,6 +49,7 @@ def emmeans(
     component: str = "conditional",
     unit: Mapping[str, Any] | None = None,
     offset: float | None = None,
+    vcov: Any = None,
     rng: Any = None,
 ) -> MarginalMeans:
     """Estimate marginal means: what the model expects at each level, the rest held equal.
@@ -104,6 +106,9 @@ def emmeans(
         ``fit.predict``, whatever `df`.
     offset : float, optional
         In place of the offset at the grid.
+    vcov : RobustCovariance, optional
+        ``ranef.robust(fit)``: errors, degrees of freedom, tests and contrasts rest on the
+        clusters and not on the model, for means that depend on the coefficients alone.
     rng : int or numpy.random.Generator, optional
         For ``adjust="mvt"``, whose seed is fixed without it.
 
@@ -138,7 +143,7 @@ def emmeans(
     named = read_specs(specs, by)
     grid = grid_of(fit, estimand, at=at, cov_reduce=cov_reduce)
     named = placed(named, fit, estimand, grid)
-    return means_of(evaluated_grid(fit, estimand, grid), named, settings)
+    return means_of(on_covariance(evaluated_grid(fit, estimand, grid), vcov), named, settings)
 
 
 @dataclass(frozen=True, eq=False)
@@ -202,7 +207,12 @@ def _read_weights(weights: Any) -> str | Floats:
 
 
 def joint_tests(
-    fit: Any, by: Any = None, *, at: Mapping[str, Any] | None = None, **question: Any
+    fit: Any,
+    by: Any = None,
+    *,
+    at: Mapping[str, Any] | None = None,
+    vcov: Any = None,
+    **question: Any,
 ) -> JointTests:
     """Test every effect of a model by its marginal means.
 
@@ -217,6 +227,8 @@ def joint_tests(
         Test within each level of these.
     at : mapping, optional
         Values for predictors, as in `emmeans`.
+    vcov : RobustCovariance, optional
+        As in `emmeans`.
     **question
         ``df``, ``type``, ``kind``, ``component`` as in `emmeans`; of generalised models
         on the scale of the link without them.
@@ -245,5 +257,6 @@ def joint_tests(
     rest = tuple(name for name in varied if name not in split)
     if not rest:
         raise ModelError("there is nothing to test: no predictor varies")
-    means = means_of(evaluated_grid(fit, estimand, grid), Specs(rest, split), MeansSettings())
+    evaluated = on_covariance(evaluated_grid(fit, estimand, grid), vcov)
+    means = means_of(evaluated, Specs(rest, split), MeansSettings())
     return means.joint_tests()

@@ -61,6 +61,8 @@ class HypothesisFamily:
         Dimensions of the hypotheses.
     means : int or None
         Number of means whose pairwise differences these are.
+    raw : (m,) float64 array or None
+        Unadjusted p-values of tests that are not two-sided.
     """
 
     statistic: Floats
@@ -68,6 +70,7 @@ class HypothesisFamily:
     correlation: Floats
     rank: int
     means: int | None = None
+    raw: Floats | None = None
 
     @property
     def testable(self) -> NDArray[np.bool_]:
@@ -151,7 +154,7 @@ def adjust(
         method = method if method == "scheffe" else "none"
     if method == "tukey" and family.means is None:
         method = "sidak"
-    raw = two_sided(family.statistic, family.df)
+    raw = two_sided(family.statistic, family.df) if family.raw is None else family.raw
     if method in STEPWISE:
         p = _stepwise(raw, STEPS[method])
         return Adjusted(p, _unadjusted(family, 1 - (1 - conf_level) / m), method, "bonferroni")

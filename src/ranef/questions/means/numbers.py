@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from ranef.inference.coefficients.functions import ESTIMABLE, Functions, Knowledge
 from ranef.inference.coefficients.wald import FTest, Intervals
+from ranef.questions.means.alternatives import TWO_SIDED, Alternative
 from ranef.questions.means.multiplicity import Adjusted, HypothesisFamily, adjust
 
 __all__ = [
@@ -77,8 +78,9 @@ def adjusted_tests(
     *,
     means: int | None = None,
     rng: np.random.Generator | None = None,
+    alternative: Alternative = TWO_SIDED,
 ) -> AdjustedTests:
-    """Test that each function is zero, adjusted within families.
+    """Test that each function is zero, or another hypothesis, adjusted within families.
 
     Parameters
     ----------
@@ -93,6 +95,7 @@ def adjusted_tests(
         Number of means in each family, where the functions are their pairwise
         differences.
     rng : numpy.random.Generator or None
+    alternative : Alternative
     """
     J, V = functions.jacobian, knowledge.covariance
     error = np.sqrt(np.maximum(np.sum(J @ V * J, axis=1), 0.0))
@@ -103,18 +106,23 @@ def adjusted_tests(
     error = knowledge.settled(error, J)
     value, error = (np.where(functions.estimable, x, np.nan) for x in (functions.value, error))
     testable = ~np.isnan(df)
-    statistic = np.divide(value, error, out=np.full(len(value), np.nan), where=testable)
+    statistic = np.full(len(value), np.nan)
+    statistic[testable] = alternative.statistic(value[testable], error[testable])
+    raw = None if alternative.plain else alternative.p_value(statistic, df)
     p, critical = np.full(len(value), np.nan), np.full(len(value), np.nan)
     adjustments = []
     for rows in families:
         correlation = _correlation(J[rows] @ V @ J[rows].T)
         rank = len(row_basis(J[rows][testable[rows]]))
-        family = HypothesisFamily(statistic[rows], df[rows], correlation, rank, means)
+        own = None if raw is None else raw[rows]
+        family = HypothesisFamily(statistic[rows], df[rows], correlation, rank, means, own)
         adjusted = adjust(family, method, conf_level, rng)
-        p[rows], critical[rows] = adjusted.p_value, adjusted.critical
+        p[rows] = adjusted.p_value
+        critical[rows] = alternative.critical(adjusted, df[rows], conf_level)
         adjustments.append(adjusted)
     half = np.where(error == 0, 0.0, critical * error)
-    intervals = Intervals(value, error, df, statistic, p, value - half, value + half)
+    low, high = alternative.ends(value - half, value + half)
+    intervals = Intervals(value, error, df, statistic, p, low, high)
     return AdjustedTests(intervals, tuple(adjustments))
 
 

@@ -15,6 +15,7 @@ from ranef.fits.fit import Fit
 from ranef.fits.protocol import Estimand
 from ranef.inference.coefficients.functions import Functions
 from ranef.questions.means.answers import MarginalMeans
+from ranef.questions.means.covariance import on_covariance
 from ranef.questions.means.grid import (
     EvaluatedGrid,
     GridVariable,
@@ -55,6 +56,7 @@ def emtrends(
     component: str = "conditional",
     unit: Mapping[str, Any] | None = None,
     offset: float | None = None,
+    vcov: Any = None,
     rng: Any = None,
 ) -> MarginalMeans:
     """Estimate slopes of a numeric predictor, averaged over a reference grid.
@@ -77,7 +79,7 @@ def emtrends(
     max_degree : int
         Up to 5; above 1 the coefficients of the Taylor polynomial around the value, the
         k-th derivative over k!, with ``degree`` as one more predictor.
-    at, cov_reduce, weights, df, conf_level, adjust, component, unit, offset, rng
+    at, cov_reduce, weights, df, conf_level, adjust, component, unit, offset, vcov, rng
         As in `emmeans`.
     type : {"link", "response"}
         Of the linear predictor, unless ``"response"``.
@@ -123,7 +125,8 @@ def emtrends(
     named = placed(named, fit, estimand, grid)
     if degree > 1:
         named = replace(named, factors=("degree", *named.factors))
-    return means_of(_slopes(fit, estimand, grid, var, degree), named, settings, var)
+    slopes = on_covariance(_slopes(fit, estimand, grid, var, degree), vcov)
+    return means_of(slopes, named, settings, var)
 
 
 def _check_variable(grid: ReferenceGrid, var: str) -> None:

@@ -32,6 +32,8 @@ ADJUSTED = {
 def degrees_words(grid: EvaluatedGrid) -> str:
     """Say on what distribution tests and intervals rest."""
     estimand = grid.estimand
+    if grid.words is not None:
+        return f"By {grid.words}"
     return f"By {grid.fit.test_words(None if estimand.unit else estimand.df)}"
 
 

@@ -50,7 +50,7 @@ GRID = 60
 MOST_LINES = 200
 MOST_PANELS = 12
 MOST_HELD = 6
-POSITIONED = ("ar1", "hetar1", "toep", "ou", "exp", "gau", "mat")
+POSITIONED = ("ar1", "hetar1", "toep", "homtoep", "ou", "exp", "gau", "mat")
 BY_GROUP = ("within", "between")
 ANOTHER = "(another)"
 """A level that no table has: its effect is zero in a predicted line."""

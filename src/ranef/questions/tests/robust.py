@@ -18,6 +18,7 @@ from ranef.fits.mixed import MixedFit
 from ranef.fits.named_hypotheses import read_hypotheses
 from ranef.fits.protocol import Clustered, Levelled, offers, require
 from ranef.inference.coefficients.clusters import TYPES
+from ranef.inference.coefficients.functions import Knowledge
 from ranef.inference.coefficients.sandwich import Sandwich
 from ranef.inference.coefficients.wald import FTest, Intervals, wald
 from ranef.tables.origin import matrix
@@ -80,6 +81,24 @@ class RobustCovariance(Answer):
     def vcov(self) -> Any:
         """The covariance matrix, labelled."""
         return matrix(self.covariance, self.terms, self.terms, self.library)
+
+    @property
+    def knowledge(self) -> Knowledge:
+        """What is known of the coefficients: degrees of freedom and joint tests of clusters."""
+        beta, of = self.fit.coefficients, self.sandwich
+        return Knowledge(
+            self.covariance,
+            of.degrees_of_freedom,
+            lambda L, value: of.f_test(L, L @ beta - value),
+        )
+
+    @property
+    def test_words(self) -> str:
+        """On what tests and intervals rest."""
+        return (
+            f"t tests on a cluster-robust covariance ({self.type}, {self.n_clusters:,} clusters: "
+            f"{self.cluster}), degrees of freedom: {DEGREES[self.sandwich.made_of]}"
+        )
 
     def intervals(self, conf_level: float = 0.95) -> Intervals:
         """Return tests and intervals of the coefficients as arrays.

@@ -145,7 +145,7 @@ def test_structures_are_read():
         ("y ~ x > 2", r"belongs inside I\(\): I\(x > 2\)", 6),
         ("y ~ 1 | g", "put a random term in parentheses", 6),
         ("y ~ x:(1 | g)", "a random term can only be added", 9),
-        ("y ~ (1 | a + b)", r"\(1 \| a\) \+ \(1 \| b\)", 11),
+        ("y ~ (1 | a - b)", r"\(1 \| a\) \+ \(1 \| b\)", 11),
         ("y ~ (x | g)^2", "can only be added", 7),
         ("y ~ (x + z)^1.5", "whole number", 11),
         ("y ~ (x + z)^x", "whole number", 11),

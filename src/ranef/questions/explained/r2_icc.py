@@ -13,8 +13,8 @@ from ranef.display.answer import Answer, Part
 from ranef.display.columns import Column, Fixed, Listing, Significant, Written
 from ranef.display.page import Paragraph
 from ranef.errors import LevelError, ModelError, UnknownColumnError, suggestion
-from ranef.fits.determined import where_determined
 from ranef.fits.columns import own_columns
+from ranef.fits.determined import where_determined
 from ranef.fits.mixed import MixedFit
 from ranef.fits.new_rows import read_rows
 from ranef.fits.protocol import Levelled, require

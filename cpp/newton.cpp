@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "dense.hpp"
+#include "watch.hpp"
 
 namespace ranef {
 
@@ -96,6 +97,7 @@ class Search {
 
 double Search::evaluate(const Vector& phi) {
     ++out_.evaluations;
+    Watch::poll();
     const double f = c_.evaluate(phi.data());
     out_.trace.push_back(f);
     if (options_.progress && !options_.progress(out_.evaluations, f, decrement_))

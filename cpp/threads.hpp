@@ -118,7 +118,7 @@ void for_chunks(int chunks, int threads, Task&& task) {
     const int used = std::min(threads, chunks);
     if (used <= 1) {
         for (int c = 0; c < chunks; ++c) {
-            Watch::poll();
+            if (c > 0) Watch::poll(); // of many small searches each has but one chunk
             task(c);
         }
         return;

@@ -102,7 +102,7 @@ def test_what_is_refused(fit):
     ("short", "long"),
     [
         ("(1 | person + item)", "(1 | person) + (1 | item)"),
-        ("(1 | f*item)", "(1 | f) + (1 | item) + (1 | f:item)"),
+        ("(1 | f*person)", "(1 | f) + (1 | person) + (1 | f:person)"),
         ("(x | item + f)", "(x | item) + (x | f)"),
         ("(1 | a*b*c)", "(1 | a) + (1 | b) + (1 | a:b) + (1 | c) + (1 | a:c) + (1 | b:c) "
          "+ (1 | a:b:c)"),

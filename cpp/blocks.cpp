@@ -549,7 +549,7 @@ int64_t count_pairs(size_t n, const int32_t* f, int qf, const int32_t* g, int qg
         return code;
     };
     Indices codes(f, f + n), sorted(n); // read once each: another thread may write to them
-    std::vector<int64_t> ptr(qf + 1, 0);
+    std::vector<int64_t> ptr(static_cast<size_t>(qf) + 1, 0);
     for (int32_t code : codes) ++ptr[checked(code, qf) + 1];
     for (int l = 0; l < qf; ++l) ptr[l + 1] += ptr[l];
     std::vector<int64_t> next(ptr.begin(), ptr.end() - 1);

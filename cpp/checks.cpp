@@ -107,6 +107,7 @@ void check_structure(int size) {
 
 void check_factor(size_t n, const FactorInput& f) {
     need(f.q >= 1, "a factor must have at least one level");
+    need(f.q < std::numeric_limits<int>::max(), "a factor has too many levels");
     need(!f.terms.empty(), "a factor must have at least one term");
     for (const TermInput& t : f.terms) {
         check_structure(t.size);

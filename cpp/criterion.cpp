@@ -310,6 +310,7 @@ void Criterion::restore_factor() {
 }
 
 double Criterion::factorised(const double* phi) {
+    sound_ = false;
     const int N = b_.order(), T = b_.T;
     prepare(phi);
     const bool large = !b_.chain.empty() && b_.chain[0].panel.size() > 40000;
@@ -338,6 +339,7 @@ double Criterion::factorised(const double* phi) {
     tail_->forward(1, half_.data());
     r2_ = Qyy_ - inner(N, half_.data(), half_.data());
     logdet_ = logdet;
+    sound_ = std::isfinite(logdet);
     if (known_scale_) return std::isfinite(logdet + r2_) ? logdet + r2_ : infinity;
     if (!(r2_ > 0) || !std::isfinite(logdet)) return infinity;
     return logdet - b_.log_weights + m_ * (1 + std::log(two_pi * r2_ / m_));

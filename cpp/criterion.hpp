@@ -78,6 +78,8 @@ class Criterion final : public Objective {
     // The same; nothing is done where phi is that of last time. What follows may be asked in
     // any order, as often as one likes: the factor is kept, or made again of its Schur complement.
     double at_point(const double* phi);
+    // Whether there is a factor at the last phi, be the criterion itself lost in rounding.
+    bool sound() const { return sound_; }
     // Fixed effects, modes and scores at the last phi.
     void solve();
     // The same with the chain's modes and scores.
@@ -203,7 +205,7 @@ class Criterion final : public Objective {
     int threads_;
     bool known_scale_, held_ = false;
     bool inverted_ = false; // the tail holds R as the derivatives leave it
-    bool solved_ = false, known_ = false;
+    bool solved_ = false, known_ = false, sound_ = false;
     double value_ = 0; // at phi_, where known_
     const std::vector<Vector>* extra_ = nullptr;
     double m_ = 0, r2_ = 0, logdet_ = 0;

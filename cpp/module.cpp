@@ -456,8 +456,8 @@ class Problem {
         return blocks_->factors[factor];
     }
 
-    static void need_point(double criterion) {
-        if (!(criterion < std::numeric_limits<double>::infinity()))
+    static void need_factor(const Criterion& criterion) {
+        if (!criterion.sound())
             throw std::domain_error("the likelihood is not finite at these parameters");
     }
 
@@ -470,7 +470,8 @@ class Problem {
             auto evaluator = kept_.take(y.data(), reml);
             if (!evaluator)
                 evaluator = std::make_unique<Evaluator>(*blocks_, y.data(), reml, threads_);
-            need_point(evaluator->criterion.at_point(at.data()));
+            evaluator->criterion.at_point(at.data());
+            need_factor(evaluator->criterion);
             question(evaluator->criterion);
             keep(std::move(evaluator));
         });

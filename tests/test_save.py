@@ -546,7 +546,7 @@ DAMAGE = {
     "modes gone": _set([], *ESTIMATE, "modes"),
     "other part": _pop(*SPEC),
     "family unknown": _set("family Normal", *ESTIMATE, "family", "class"),
-    "link unknown": _set("logit", *ESTIMATE, "family", "link"),
+    "link unknown": _set("loglog", *ESTIMATE, "family", "link"),
     "column unknown": _set("pickle", "values", "frame", "columns", "Days", "kind"),
     "column of codes": _set("labels", "values", "frame", "columns", "Days", "kind"),
     "column too short": _set(COLUMN, "values", "frame", "columns", "Days"),

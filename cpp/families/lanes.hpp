@@ -11,7 +11,8 @@
 #include <limits>
 
 #if defined(__GNUC__) && !defined(__clang__) && __GNUC__ >= 12 && defined(__x86_64__) &&           \
-    defined(__GLIBC__) && !defined(RANEF_SANITIZED) // the loader picks before a sanitizer is ready
+    defined(__GLIBC__) &&                                                                          \
+    !defined(RANEF_SANITIZED) // the loader picks before a sanitizer is ready
 #define RANEF_CLONES __attribute__((target_clones("default", "arch=x86-64-v3", "arch=x86-64-v4")))
 #else
 #define RANEF_CLONES

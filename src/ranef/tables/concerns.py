@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import pdtrc
 
 from ranef.errors import DataError
 from ranef.tables.looks import plain_form
@@ -131,6 +130,8 @@ def _repeated(table: Table, response: Sequence[str], rows: Mask) -> Iterable[str
     their own, and most equal responses stand in other rows, they are replicates, in which
     rounding makes equals.
     """
+    from scipy.special import pdtrc
+
     places = np.flatnonzero(rows)
     if len(places) < 2:
         return

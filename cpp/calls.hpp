@@ -103,6 +103,7 @@ void unlocked(Work&& work) {
     try {
         const nb::gil_scoped_release release;
         const Watch::Guard guard(&caller, true);
+        Watch::poll(); // a call may be too short to ask on its way
         work();
     } catch (const Stopped&) {
         caller.rethrow();

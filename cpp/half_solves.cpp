@@ -21,6 +21,7 @@
 #include "dense_tail.hpp"
 #include "levels.hpp"
 #include "threads.hpp"
+#include "watch.hpp"
 
 namespace ranef {
 
@@ -101,6 +102,7 @@ void Criterion::squared_lengths(size_t rows, const std::vector<const int32_t*>& 
     const int N = b_.order();
     constexpr size_t block = 64;
     for (size_t start = 0; start < rows; start += block) {
+        Watch::poll();
         const size_t m = std::min(block, rows - start);
         const HalfSolves w = half_solve(start, m, levels, z, X);
         for (size_t row = 0; row < m; ++row) {
@@ -149,6 +151,7 @@ std::vector<size_t> Criterion::sparse_forms(size_t rows, const std::vector<const
         Indices touched, columns;
         Vector W, MW, Q(static_cast<size_t>(r) * r), reach(r), a(r), t(r), x;
         for (size_t j = bounds[piece]; j < bounds[piece + 1]; ++j) {
+            Watch::poll();
             if (first[j] == first[j + 1]) continue;
             // W (r, width) of the level and MW (r, p + width): M times it at the fixed effects
             touched.clear();

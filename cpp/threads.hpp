@@ -118,7 +118,7 @@ void for_chunks(int chunks, int threads, Task&& task) {
     const int used = std::min(threads, chunks);
     if (used <= 1) {
         for (int c = 0; c < chunks; ++c) {
-            if (c > 0) Watch::poll(); // of many small searches each has but one chunk
+            Watch::poll();
             task(c);
         }
         return;

@@ -87,9 +87,9 @@ ENDLESS = {
     "state": "[core.state(Y[0], True, np.ones(2), True) for _ in range(10**6)]",
     "curvature": """[core.curvature(Y[0], True, np.ones(2), [(0, np.eye(1)), (1, np.eye(1))], True)
                      for _ in range(10**6)]""",
-    "quadratic_forms": """core.quadratic_forms(Y[0], True, np.ones(2),
+    "quadratic_forms": """[core.quadratic_forms(Y[0], True, np.ones(2),
         [rng.integers(0, q, 10**6).astype(np.int32), rng.integers(0, h, 10**6).astype(np.int32)],
-        [np.ones((10**6, 1))] * 2, np.ones((10**6, 1)))""",
+        [np.ones((10**6, 1))] * 2, np.ones((10**6, 1))) for _ in range(10**4)]""",
     "evaluate": """_core.make_family("compois", "log").evaluate(
         np.full(10**7, 900.0), None, np.full((2, 10**7), 5.0), 3, [0, 1], 2)""",
 }

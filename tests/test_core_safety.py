@@ -90,8 +90,9 @@ ENDLESS = {
     "quadratic_forms": """[core.quadratic_forms(Y[0], True, np.ones(2),
         [rng.integers(0, q, 10**6).astype(np.int32), rng.integers(0, h, 10**6).astype(np.int32)],
         [np.ones((10**6, 1))] * 2, np.ones((10**6, 1))) for _ in range(10**4)]""",
-    "evaluate": """_core.make_family("compois", "log").evaluate(
-        np.full(10**7, 900.0), None, np.full((2, 10**7), 5.0), 3, [0, 1], 2)""",
+    "evaluate": """[_core.make_family("compois", "log").evaluate(
+        np.full(10**4, 900.0), None, np.full((2, 10**4), 5.0), 3, [0, 1], 2)
+        for _ in range(10**6)]""",
 }
 
 

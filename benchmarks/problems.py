@@ -305,32 +305,17 @@ PROBLEMS = (
         lme4="calc.derivs = FALSE",
         targets={"lme4": 10},
     ),
-    Problem(
-        "schools100",
-        "100 schools, 12 teachers each, 6,000 pupils of whom 3% move",
-        MOVERS,
-        simulated("movers", 100),
-        groups=("pupil", "teacher", "school"),
-        lme4="calc.derivs = FALSE",
-        targets={"lme4": 12},
-    ),
-    Problem(
-        "schools400",
-        "400 schools, 12 teachers each, 24,000 pupils of whom 3% move",
-        MOVERS,
-        simulated("movers", 400),
-        groups=("pupil", "teacher", "school"),
-        lme4="calc.derivs = FALSE",
-        targets={"lme4": 12},
-    ),
-    Problem(
-        "schools1000",
-        "1000 schools, 12 teachers each, 60,000 pupils of whom 3% move",
-        MOVERS,
-        simulated("movers", 1000),
-        groups=("pupil", "teacher", "school"),
-        lme4="calc.derivs = FALSE",
-        targets={"lme4": 12},
+    *(
+        Problem(
+            f"schools{count}",
+            f"{count} schools, 12 teachers each, {60 * count:,} pupils of whom 3% move",
+            MOVERS,
+            simulated("movers", count),
+            groups=("pupil", "teacher", "school"),
+            lme4="calc.derivs = FALSE",
+            targets={"lme4": 12},
+        )
+        for count in (100, 400, 1000)
     ),
 )
 

@@ -227,21 +227,16 @@ class Progress {
             if (PyErr_CheckSignals() != 0) throw nb::python_error();
             if (!call_.is_none()) call_(count, criterion, decrement);
         } catch (nb::python_error& e) {
-            pending_ = std::make_unique<nb::python_error>(std::move(e));
+            pending_.hold(std::move(e));
             return false;
         }
         return true;
     }
-    void rethrow() {
-        if (!pending_) return;
-        pending_->restore();
-        pending_.reset();
-        throw nb::python_error();
-    }
+    void rethrow() { pending_.rethrow(); }
 
   private:
     nb::object call_;
-    std::unique_ptr<nb::python_error> pending_;
+    Pending pending_;
 };
 
 } // namespace ranef

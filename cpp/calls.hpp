@@ -54,45 +54,50 @@ class Stop {
     std::shared_ptr<std::atomic<bool>> asked_;
 };
 
-// The watch of a call from Python. Signals reach Python's main thread only.
+// A Python exception that waits until the core has come back; with the interpreter's lock.
+class Pending {
+  public:
+    void hold(nb::python_error&& error) {
+        error_ = std::make_unique<nb::python_error>(std::move(error));
+    }
+    void rethrow() {
+        if (!error_) return;
+        error_->restore();
+        error_.reset();
+        throw nb::python_error();
+    }
+
+  private:
+    std::unique_ptr<nb::python_error> error_;
+};
+
+// The watch of a call from Python. Signals reach Python's main thread only: elsewhere Python
+// itself answers that there are none.
 class Caller final : public Watch {
   public:
     // With the interpreter's lock.
     Caller() : Caller(Stop::here()) {}
 
     // With the lock again: the exception of a signal's handler, if one asked for the end.
-    void rethrow() {
-        if (!pending_) return;
-        pending_->restore();
-        pending_.reset();
-        throw nb::python_error();
-    }
+    void rethrow() { pending_.rethrow(); }
 
   private:
     explicit Caller(std::shared_ptr<std::atomic<bool>> stop)
-        : Watch(stop.get()), kept_(std::move(stop)), main_(is_main()) {}
-
-    static bool is_main() {
-        const nb::module_ threading = nb::module_::import_("threading");
-        return nb::cast<size_t>(threading.attr("get_ident")()) ==
-               nb::cast<size_t>(threading.attr("main_thread")().attr("ident"));
-    }
+        : Watch(stop.get()), kept_(std::move(stop)) {}
 
     bool go_on() noexcept override {
-        if (!main_) return true;
         const nb::gil_scoped_acquire acquire;
         if (PyErr_CheckSignals() == 0) return true;
         try {
             throw nb::python_error();
         } catch (nb::python_error& e) {
-            pending_ = std::make_unique<nb::python_error>(std::move(e));
+            pending_.hold(std::move(e));
         }
         return false;
     }
 
     std::shared_ptr<std::atomic<bool>> kept_;
-    bool main_;
-    std::unique_ptr<nb::python_error> pending_;
+    Pending pending_;
 };
 
 // Does the work without the interpreter's lock. Everything it throws comes out as an

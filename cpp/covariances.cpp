@@ -11,12 +11,6 @@
 
 namespace ranef {
 
-namespace {
-
-constexpr int dense_block = 512; // rows of the leader handed to BLAS at once
-
-} // namespace
-
 // R_lP and R_ll of the leader's levels in one chunk: J = V C,
 // R_lT = -J R_TT on the touched columns (and those of X), R_ll = V + J R_TT J'.
 void Criterion::leader_covariances(int chunk) {

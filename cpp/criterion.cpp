@@ -443,10 +443,6 @@ bool Criterion::scalar_tail() const {
     return std::all_of(b_.tail.begin(), b_.tail.end(), [&](int t) { return b_.factors[t].r == 1; });
 }
 
-bool Criterion::ready_at(const Vector& phi) const {
-    return inverted_ && b_.T > 0 && (b_.sparse || scalar_tail()) && phi == phi_;
-}
-
 // G of the tail factors: sum over levels of (B Lambda)_jj with
 // B Lambda = [Q Lambda, Q_X] S^-1, then without Lambda; S^-1 becomes R.
 void Criterion::tail_gradient(bool with_fixed) {

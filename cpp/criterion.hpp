@@ -148,8 +148,6 @@ class Criterion final : public Objective {
     // After factorise(); what the derivatives left there is used. The c columns
     // w_i of `products` are V_i Py (c = 1), or those of V_i H^-1 X C (c = p).
     Curvature curvature(const std::vector<Direction>& directions, bool of_fixed);
-    // Whether the derivatives taken last left what curvature() makes for itself otherwise.
-    bool ready_at(const Vector& phi) const;
 
   private:
     friend class ChainCurvature;

@@ -17,7 +17,6 @@ constexpr double in_range = 1e-10;
 constexpr int most_parts = 16;
 constexpr int worth_threads = 300;  // columns of a square matrix
 constexpr int multiplied_parts = 8; // of a large product
-constexpr int dense_block = 512;    // rows of the leader handed to BLAS at once
 constexpr double sparse_cost = 4;   // of a product with sparse rows beside one of BLAS
 
 // The same of (N, N), column-major, by blocks that fit the cache.

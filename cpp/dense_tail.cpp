@@ -14,7 +14,6 @@ namespace ranef {
 namespace {
 
 constexpr double dense_share = 0.2; // of the tail that a leader's level touches
-constexpr int dense_block = 512;    // rows of the leader handed to BLAS at once
 
 } // namespace
 

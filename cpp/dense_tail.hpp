@@ -5,6 +5,8 @@
 
 namespace ranef {
 
+constexpr int dense_block = 512; // rows of the leader handed to BLAS at once
+
 class DenseTail final : public Tail {
   public:
     DenseTail(const Blocks& blocks, int threads);

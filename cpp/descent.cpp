@@ -11,12 +11,6 @@
 
 namespace ranef {
 
-namespace {
-
-constexpr int dense_block = 512; // rows of the leader handed to BLAS at once
-
-} // namespace
-
 // Covariance of what remains once the levels of `depth` are gone: the
 // ancestors of one level, then X; (wp, wp) row-major.
 void Criterion::gather_ancestors(const std::vector<Vector>& from, int depth, int level,

@@ -1,5 +1,4 @@
 #include <algorithm>
-#include <cmath>
 
 #include "dense.hpp"
 #include "levels.hpp"
@@ -47,8 +46,8 @@ void selected_inverse(const SparsePattern& P, int p, const BorderedMatrix& L, bo
         for (int j = 0; j < p; ++j)
             for (int i = j + 1; i < p; ++i) R.corner[at(j, i, p)] = R.corner[at(i, j, p)];
     }
+    const int q = p; // rows of the border as it is held
     if (!with_border) p = 0;
-    const int q = static_cast<int>(std::lround(std::sqrt(static_cast<double>(R.corner.size()))));
     by_waves(P, true, threads, [&](int s) {
         const int w = P.width(s), m = P.rows(s), u = m - w;
         double* own = R.panels.data() + P.value_ptr[s];
@@ -136,13 +135,6 @@ class InverseDerivative {
     }
 
   private:
-    double* border(BorderedMatrix& S, int s) const {
-        return S.border.data() + static_cast<size_t>(P_.first[s]) * stride_;
-    }
-    const double* border(const BorderedMatrix& S, int s) const {
-        return S.border.data() + static_cast<size_t>(P_.first[s]) * stride_;
-    }
-
     // A's panel becomes the factor's derivative.
     void factor(int t) {
         const int w = P_.width(t), m = P_.rows(t), p = p_;
@@ -163,11 +155,13 @@ class InverseDerivative {
                     panel[at(place[i], place[c], m)] -= product[at(i, c, rest)];
             if (p == 0) continue;
             product.assign(static_cast<size_t>(p) * k, 0.0);
-            add_product('N', 'T', p, k, ws, 1.0, border(A_, u.from), p, L, ms, product.data(), p);
-            add_product('N', 'T', p, k, ws, 1.0, border(L_, u.from), p, dL, ms, product.data(), p);
+            add_product('N', 'T', p, k, ws, 1.0, border_of(P_, stride_, A_, u.from), p, L, ms,
+                        product.data(), p);
+            add_product('N', 'T', p, k, ws, 1.0, border_of(P_, stride_, L_, u.from), p, dL, ms,
+                        product.data(), p);
             for (int c = 0; c < k; ++c)
                 for (int i = 0; i < p; ++i)
-                    border(A_, t)[at(i, place[c], p)] -= product[at(i, c, p)];
+                    border_of(P_, stride_, A_, t)[at(i, place[c], p)] -= product[at(i, c, p)];
         }
         const double* L = L_.panels.data() + P_.value_ptr[t];
         Vector& Phi = phi_[t];
@@ -180,8 +174,9 @@ class InverseDerivative {
         add_product('N', 'T', m - w, w, w, -1.0, L + w, m, dL.data(), w, panel + w, m);
         solve_right(true, m - w, w, L, m, panel + w, m);
         if (p == 0) return;
-        add_product('N', 'T', p, w, w, -1.0, border(L_, t), p, dL.data(), w, border(A_, t), p);
-        solve_right(true, p, w, L, m, border(A_, t), p);
+        add_product('N', 'T', p, w, w, -1.0, border_of(P_, stride_, L_, t), p, dL.data(), w,
+                    border_of(P_, stride_, A_, t), p);
+        solve_right(true, p, w, L, m, border_of(P_, stride_, A_, t), p);
     }
 
     // The border's own block: its factor's derivative is not needed, that of its inverse is.
@@ -208,8 +203,8 @@ class InverseDerivative {
             std::copy_n(panel + at(w, c, m), u, dY.data() + at(0, c, u));
             std::copy_n(panel + at(0, c, m), w, dL.data() + at(0, c, w));
             if (p == 0) continue;
-            std::copy_n(border(L_, s) + at(0, c, p), p, Yb.data() + at(0, c, p));
-            std::copy_n(border(A_, s) + at(0, c, p), p, dYb.data() + at(0, c, p));
+            std::copy_n(border_of(P_, stride_, L_, s) + at(0, c, p), p, Yb.data() + at(0, c, p));
+            std::copy_n(border_of(P_, stride_, A_, s) + at(0, c, p), p, dYb.data() + at(0, c, p));
         }
         solve_right(false, u, w, L, m, Y.data(), u);
         solve_right(false, p, w, L, m, Yb.data(), p);
@@ -236,14 +231,16 @@ class InverseDerivative {
         add_product('T', 'N', w, w, u, 1.0, dY.data(), u, R + w, m, own.data(), w);
         add_product('T', 'N', w, w, u, -1.0, Y.data(), u, below.data(), u, own.data(), w);
         if (p > 0) {
-            add_product('T', 'N', w, w, p, 1.0, dYb.data(), p, border(R_, s), p, own.data(), w);
+            add_product('T', 'N', w, w, p, 1.0, dYb.data(), p, border_of(P_, stride_, R_, s), p,
+                        own.data(), w);
             add_product('T', 'N', w, w, p, -1.0, Yb.data(), p, beside.data(), p, own.data(), w);
         }
         for (int c = 0; c < w; ++c) {
             for (int i = 0; i < w; ++i)
                 panel[at(i, c, m)] = (own[at(i, c, w)] + own[at(c, i, w)]) / 2;
             for (int i = 0; i < u; ++i) panel[at(w + i, c, m)] = below[at(i, c, u)];
-            for (int i = 0; i < p; ++i) border(A_, s)[at(i, c, p)] = beside[at(i, c, p)];
+            for (int i = 0; i < p; ++i)
+                border_of(P_, stride_, A_, s)[at(i, c, p)] = beside[at(i, c, p)];
         }
         phi_[s] = Vector();
     }

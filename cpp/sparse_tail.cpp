@@ -483,15 +483,7 @@ void SparseTail::scale_columns(int k, bool transposed, Vector& X) const {
         for (int i = 0, r = 0; i < b_.T; i += r) {
             const int f = s_.factor[i];
             r = b_.factors[f].r;
-            const double* L = lambda_[f].data();
-            double* x = X.data() + at(i, c, N);
-            for (int step = 0; step < r; ++step) {
-                const int a = transposed ? step : r - 1 - step;
-                double v = 0;
-                for (int h = transposed ? a : 0; h <= (transposed ? r - 1 : a); ++h)
-                    v += (transposed ? L[h * r + a] : L[a * r + h]) * x[h];
-                x[a] = v;
-            }
+            small_triangle(r, lambda_[f].data(), transposed, X.data() + at(i, c, N), 1);
         }
 }
 

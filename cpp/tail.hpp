@@ -75,8 +75,6 @@ class Tail {
     virtual void level_covariance(size_t level, int r, int m, const double* J,
                                   double* out) const = 0;
 
-    int order() const { return b_.order(); }
-
   protected:
     const Blocks& b_;
     int threads_;

@@ -145,8 +145,7 @@ def test_other_families_at_their_ends(name):
     make, words = OTHERS[name]
     rng = np.random.default_rng(7)
     fit, said = fitted(make(rng, 0.3 * rng.normal(size=20)[GROUP]), name)
-    if not fit.estimate.runaway:
-        pytest.skip("the data do not lead to the end")
+    assert fit.estimate.runaway
     assert words in said
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -183,8 +182,7 @@ def test_estimates_without_a_covariance_have_no_interval_and_no_raw_error():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         fit = ranef.glmm("y ~ 1 + (1 | g)", pd.DataFrame({"g": GROUP, "y": y}), family="compois")
-    if not np.isnan(fit.inference.prediction_parameters()[1]).any():
-        pytest.skip("the data give a covariance")
+    assert np.isnan(fit.inference.prediction_parameters()[1]).any()
     said = fit.predict(NEW, kind="typical", conf_level=0.9, interval="new")
     assert np.isnan(said.conf_low[0])
     with pytest.raises(ModelError, match="no covariance matrix"):

@@ -229,7 +229,8 @@ def _spoilt(content: bytes, rng: Generator) -> bytes:
 ATOMS = ["x", "y", "g", "h", "f", "o", "1", "0", "2", "-1", "zz", ".", "'a'", "pi", "TRUE", "`x`"]
 WRAPPERS = [
     "log({})", "I({}^2)", "poly({}, 2)", "ns({}, 3)", "scale({})", "factor({})", "C({}, sum)",
-    "offset({})", "({})", "-{}", "lag({}, g)", "within({}, g)", "I({} > 0)", "ifelse({} > 0, 1, 2)",
+    "offset({})", "({})", "-{}", "lag({}, g, x)", "within({}, g)",
+    "within({}, g/h)", "within({}, g + f)", "I({} > 0)", "ifelse({} > 0, 1, 2)",
     "interaction({}, f)", "relevel({}, 'u')", "as.numeric({})", "exp({})", "__import__({})",
 ]  # fmt: skip
 JOINERS = [" + ", " + ", " * ", ":", " - ", " / ", " %in% ", "^", " | ", " || ", " ~ ", "", ","]

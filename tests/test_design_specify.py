@@ -377,17 +377,20 @@ def test_a_boolean_is_a_factor_and_a_number_where_numbers_are_needed(data):
 
 
 def test_lag_within_and_between(data):
-    spec = specify("y ~ lag(x, g) + within(n, g) + between(n, g) + (1 | g)", data)
-    kept = spec.accounting.kept
-    assert dict(spec.accounting.missing) == {"lag(x, g)": 6}
-    groups = data.groupby("g")
-    np.testing.assert_array_equal(spec.X[:, 1], groups.x.shift(1)[kept])
-    means = groups.n.transform("mean")
-    np.testing.assert_allclose(spec.X[:, 3], means[kept])
-    np.testing.assert_allclose(spec.X[:, 2], (data.n - means)[kept])
+    data["order"] = np.arange(len(data))
     shuffled = data.sample(frac=1, random_state=1)
-    spec = specify("y ~ lag(x, g, 2) + (1 | g)", shuffled)
-    expected = shuffled.groupby("g").x.shift(2)
+    lag = "lag(x, g, time = order)"
+    spec = specify(f"y ~ {lag} + within(n, g) + between(n, g) + (1 | g)", shuffled)
+    kept = spec.accounting.kept
+    assert dict(spec.accounting.missing) == {lag: 6}
+    before = data.groupby("g").x.shift(1).reindex(shuffled.index)
+    np.testing.assert_array_equal(spec.X[:, 1], before[kept])
+    used = shuffled[kept]
+    means = used.groupby("g").n.transform("mean")
+    np.testing.assert_allclose(spec.X[:, 3], means)
+    np.testing.assert_allclose(spec.X[:, 2], used.n - means, atol=1e-12)
+    spec = specify("y ~ lag(x, g, n = 2, time = order) + (1 | g)", shuffled)
+    expected = data.groupby("g").x.shift(2).reindex(shuffled.index)
     np.testing.assert_array_equal(spec.X[:, 1], expected[expected.notna()])
 
 

@@ -115,7 +115,8 @@ def test_formulas_of_the_grammar(formula):
 
 sound = words(
     "x z t f s b m poly(x,2) ns(z,2) bs(t,3) scale(x) factor(t) log(z) I(x^2) I(t>2) h(x) "
-    "lag(x,g) within(x,g) between(m,g) C(f,contr.sum) C(s,Treatment('v')) relevel(f,'q') "
+    "lag(x,g,time=t) within(x,g) between(m,g) within(x,g/s) between(x,g/s) within(z,g+f) "
+    "C(f,contr.sum) C(s,Treatment('v')) relevel(f,'q') "
     "interaction(f,s) poly(m,2) I(f=='p') ifelse(b,x,z) offset(x) 0 1"
 )
 joined = st.lists(

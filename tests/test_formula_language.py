@@ -281,6 +281,11 @@ def test_numbers_as_text_inside_a_function(days, message):
         ("factor(f, levels = c('p', 'p'))", "a level twice"),
         ("scale(x, center = 'a')", "TRUE, FALSE or a number"),
         ("lag(x)", "needs 'g'"),
+        ("lag(x, g)", "needs the time"),
+        ("lag(x, g, 2)", "needs the time|does not depend on a column"),
+        ("lag(x, g, time = f)", "holds text, not times"),
+        ("lag(x, g, time = week, max_gap = '3h')", "a positive number"),
+        ("between(x, g + f)", "of crossed ones write between"),
         ("interaction()", "takes columns"),
     ],
 )

@@ -337,8 +337,9 @@ def test_missing_rows_lag_and_unseen_levels():
     dropped = ranef.anova(quiet("y ~ a * b + (1 | g)", data)).tidy()
     left = ranef.anova(quiet("y ~ a * b + (1 | g)", data.drop(index=5))).tidy()
     np.testing.assert_allclose(dropped.statistic, left.statistic, rtol=1e-10)
-    lagged = rows(ranef.anova(quiet("y ~ lag(x, g) + a + (1 | g)", DESIGN)))
-    assert lagged["lag(x, g)"]["df1"] == 1
+    timed = DESIGN.assign(order=np.arange(len(DESIGN)))
+    lagged = rows(ranef.anova(quiet("y ~ lag(x, g, time = order) + a + (1 | g)", timed)))
+    assert lagged["lag(x, g, time = order)"]["df1"] == 1
 
 
 def test_tables_come_in_the_users_library():

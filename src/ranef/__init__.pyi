@@ -11,6 +11,7 @@ from .api.fitting import lmm as lmm
 from .api.fitting import plan as plan
 from .api.pictures import FitPlots as FitPlots
 from .description.equation import Equation as Equation
+from .design.decomposition import decompose as decompose
 from .fits.fit import Fit as Fit
 from .fits.likelihood import LikelihoodFit as LikelihoodFit
 from .fits.refits import Refits as Refits

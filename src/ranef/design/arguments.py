@@ -11,10 +11,10 @@ from ranef.design.scope import Scope
 from ranef.design.values import Categories, Numbers, Value
 from ranef.errors import DataError, FormulaError, row_text
 from ranef.formula.labels import level_text
-from ranef.formula.syntax import Call, Node
+from ranef.formula.syntax import Call, Name, Node
 from ranef.tables import reads_as_number
 
-__all__ = ["Arguments", "as_categories", "as_numbers", "same_as"]
+__all__ = ["Arguments", "as_categories", "as_numbers", "read_categories", "same_as"]
 
 Floats = NDArray[np.float64]
 
@@ -66,6 +66,15 @@ def as_categories(value: Value, node: Node) -> Categories:
     codes = np.full(len(values), -1, dtype=np.int32)
     codes[known] = inverse
     return Categories(codes, _whole(levels), complete=True)
+
+
+def read_categories(node: Node, call: Call, scope: Scope) -> Categories:
+    """Return an argument of a call as categories; a column keeps its own type of levels."""
+    if isinstance(node, Name) and node.value in scope.table:
+        kind = scope.table.kind(node.value)
+        codes, levels = scope.table.codes(node.value)
+        return Categories(codes, levels, complete=kind not in ("categorical", "boolean"))
+    return as_categories(scope.evaluate(node), call)
 
 
 def _whole(levels: Floats) -> list[Any]:

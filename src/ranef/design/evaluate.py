@@ -76,6 +76,10 @@ class TableScope:
     state : dict
         Printed call -> what it learned. Filled while `fitting`, read otherwise.
     fitting : bool
+    values : dict
+        Printed call -> its value.
+    used : (N,) bool array or None
+        Rows of the model, once they are settled: groups are centred on these.
     """
 
     table: Table
@@ -83,6 +87,7 @@ class TableScope:
     state: dict[str, State]
     fitting: bool
     values: dict[str, Value] = field(default_factory=dict)
+    used: NDArray[np.bool_] | None = None
 
     @property
     def n_rows(self) -> int:

@@ -14,14 +14,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranef.design import bases
-from ranef.design.arguments import Arguments, as_categories, as_numbers, same_as
+from ranef.design.arguments import Arguments, as_numbers, read_categories, same_as
 from ranef.design.contrasts import Contrast, read_contrast_node
+from ranef.design.group_functions import between, within
+from ranef.design.lags import lag
 from ranef.design.scope import Scope
-from ranef.design.state import GroupMeans, Polynomial, Scaled, Spline
+from ranef.design.state import Polynomial, Scaled, Spline
 from ranef.design.values import Categories, Numbers, Value, match_levels
 from ranef.errors import FormulaError, LevelError, RanefError
 from ranef.formula.labels import level_text
-from ranef.formula.syntax import Call, Name, Node
+from ranef.formula.syntax import Call, Name
 
 __all__ = ["ELEMENTWISE", "FUNCTIONS", "call_user"]
 
@@ -197,7 +199,7 @@ def _basis(values: Floats) -> Numbers:
 
 def _factor(node: Call, scope: Scope) -> Value:
     given = Arguments(node, ("x", "levels"))
-    value = _read_categories(given, "x", scope)
+    value = read_categories(given.node_of("x"), given.node, scope)
     levels = given.constant("levels", scope)
     if levels is None:
         return value
@@ -208,20 +210,10 @@ def _factor(node: Call, scope: Scope) -> Value:
     return Categories(match_levels(value, found)[0], found)
 
 
-def _read_categories(given: Arguments, name: str, scope: Scope) -> Categories:
-    """Return an argument as categories; a column keeps its own type of levels."""
-    node = given.node_of(name)
-    if isinstance(node, Name) and node.value in scope.table:
-        kind = scope.table.kind(node.value)
-        codes, levels = scope.table.codes(node.value)
-        return Categories(codes, levels, complete=kind not in ("categorical", "boolean"))
-    return as_categories(scope.evaluate(node), given.node)
-
-
 def _contrasted(node: Call, scope: Scope) -> Value:
     """``C(g, contr.sum)``."""
     given = Arguments(node, ("object", "contr", "base", "levels"))
-    value = _read_categories(given, "object", scope)
+    value = read_categories(given.node_of("object"), given.node, scope)
     contrast = value.contrast
     if "contr" in given.found:
         contrast = read_contrast_node(given.found["contr"])
@@ -233,7 +225,7 @@ def _contrasted(node: Call, scope: Scope) -> Value:
 
 def _relevel(node: Call, scope: Scope) -> Value:
     given = Arguments(node, ("x", "ref"))
-    value = _read_categories(given, "x", scope)
+    value = read_categories(given.node_of("x"), given.node, scope)
     wanted = given.constant("ref", scope)
     place = next((i for i, level in enumerate(value.levels) if same_as(level, wanted)), None)
     if place is None:
@@ -248,7 +240,7 @@ def _relevel(node: Call, scope: Scope) -> Value:
 def _dummy(node: Call, scope: Scope) -> Value:
     """``dummy(f, "b")``: one where f is b, else zero; a column for each of several levels."""
     given = Arguments(node, ("f", "levels"))
-    value = _read_categories(given, "f", scope)
+    value = read_categories(given.node_of("f"), given.node, scope)
     if "levels" not in given.found:
         raise given.error("needs the level to mark: dummy(f, 'b'), or c('b', 'c') for several")
     wanted = given.constant("levels", scope)
@@ -276,13 +268,9 @@ def _interaction(node: Call, scope: Scope) -> Value:
 
     if node.keywords or not node.arguments:
         raise FormulaError(f"{node.printed}: interaction() takes columns")
-    parts = [_read_categories(_one(node, argument), "x", scope) for argument in node.arguments]
+    parts = [read_categories(argument, node, scope) for argument in node.arguments]
     crossed = cross(parts[::-1])
     return Categories(crossed.codes, crossed.labels(".", backwards=True), complete=True)
-
-
-def _one(node: Call, argument: Node) -> Arguments:
-    return Arguments(Call(node.function, (argument,)), ("x",))
 
 
 def _as_numeric(node: Call, scope: Scope) -> Value:
@@ -298,54 +286,6 @@ def _as_numeric(node: Call, scope: Scope) -> Value:
             return Numbers(scope.table.seconds(inner.value) / unit.scale)
         return Numbers(scope.table.numeric(inner.value))
     return Numbers(given.rows("x", scope))
-
-
-def _lag(node: Call, scope: Scope) -> Value:
-    """Value of the row before, within each group, in the order of the rows."""
-    given = Arguments(node, ("x", "g", "n"))
-    x = given.rows("x", scope)
-    codes = _read_categories(given, "g", scope).codes
-    steps = given.whole("n", scope, 1, 1, 10**6)
-    order = np.argsort(codes, kind="stable")
-    before = np.full(len(x), np.nan)
-    if steps < len(x):
-        later, earlier = order[steps:], order[:-steps]
-        same = (codes[later] == codes[earlier]) & (codes[later] >= 0)
-        before[later[same]] = x[earlier[same]]
-    return Numbers(before)
-
-
-def _between(node: Call, scope: Scope) -> Value:
-    given = Arguments(node, ("x", "g"))
-    return Numbers(_group_means(given, scope))
-
-
-def _within(node: Call, scope: Scope) -> Value:
-    given = Arguments(node, ("x", "g"))
-    return Numbers(given.rows("x", scope) - _group_means(given, scope))
-
-
-def _group_means(given: Arguments, scope: Scope) -> Floats:
-    """Mean of x in the row's group: the fit's, or of the new rows for a new group."""
-    x = given.rows("x", scope)
-    groups = _read_categories(given, "g", scope)
-    key = f"mean({given.node_of('x').printed}, {given.node_of('g').printed})"
-    known = (groups.codes >= 0) & ~np.isnan(x)
-    codes = groups.codes[known]
-    size = len(groups.levels)
-    counts = np.bincount(codes, minlength=size)
-    with np.errstate(invalid="ignore"):
-        means = np.bincount(codes, x[known], minlength=size) / counts
-    if scope.fitting:
-        filled = counts > 0
-        levels = [v for v, here in zip(groups.levels, filled.tolist(), strict=True) if here]
-        scope.state[key] = GroupMeans(tuple(levels), tuple(means[filled].tolist()))
-    else:
-        state = scope.remembered(key, GroupMeans)
-        every = Categories(np.arange(size, dtype=np.int32), groups.levels)
-        place, unseen = match_levels(every, state.levels)
-        means = np.where(unseen, means, np.array([*state.means, np.nan])[place])
-    return np.append(means, np.nan)[groups.codes]
 
 
 FUNCTIONS: dict[str, Callable[[Call, Any], Value]] = {
@@ -367,7 +307,7 @@ FUNCTIONS: dict[str, Callable[[Call, Any], Value]] = {
     "dummy": _dummy,
     "interaction": _interaction,
     "as.numeric": _as_numeric,
-    "lag": _lag,
-    "between": _between,
-    "within": _within,
+    "lag": lag,
+    "between": between,
+    "within": within,
 }

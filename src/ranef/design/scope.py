@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ranef.design.state import State
 from ranef.design.values import Value
 from ranef.formula.syntax import Node
@@ -33,6 +36,11 @@ class Scope(Protocol):
 
     @property
     def fitting(self) -> bool: ...
+    @property
+    def used(self) -> NDArray[np.bool_] | None:
+        """Rows of the model, (N,), once they are settled; None for all."""
+        ...
+
     @property
     def n_rows(self) -> int: ...
     def evaluate(self, node: Node) -> Value:

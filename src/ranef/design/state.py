@@ -12,7 +12,10 @@ from typing import Any
 
 from ranef.errors import FileError
 
-__all__ = ["Coding", "GroupMeans", "Polynomial", "Scaled", "Spline", "State", "check_state"]
+__all__ = [
+    "Coding", "CrossedMeans", "GroupMeans", "Polynomial", "Scaled", "Spline", "State",
+    "check_state",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,15 @@ class GroupMeans:
 
 
 @dataclass(frozen=True)
+class CrossedMeans:
+    """Effects of the levels of crossed factors around a centre, for ``within(x, a + b)``."""
+
+    center: float
+    levels: tuple[tuple[Any, ...], ...]
+    effects: tuple[tuple[float, ...], ...]
+
+
+@dataclass(frozen=True)
 class Coding:
     """Levels of a categorical variable and their contrasts.
 
@@ -75,7 +87,7 @@ class Coding:
     suffixes: tuple[str, ...]
 
 
-State = Scaled | Polynomial | Spline | GroupMeans | Coding
+State = Scaled | Polynomial | Spline | GroupMeans | CrossedMeans | Coding
 
 
 def check_state(state: State) -> None:
@@ -89,6 +101,8 @@ def check_state(state: State) -> None:
         right &= low < high and inside and 1 <= state.degree <= 20
     elif isinstance(state, GroupMeans):
         right &= len(state.levels) == len(state.means)
+    elif isinstance(state, CrossedMeans):
+        right &= [*map(len, state.levels)] == [*map(len, state.effects)]
     elif isinstance(state, Coding):
         right &= _coding_fits(state)
     if not right:

@@ -12,6 +12,7 @@ from ranef.design.arguments import as_categories, as_numbers
 from ranef.design.call import ModelArguments
 from ranef.design.contrasts import Contrast, code_levels, read_contrast
 from ranef.design.evaluate import TableScope
+from ranef.design.lags import lagged_outcomes
 from ranef.design.matrix import Variable
 from ranef.design.state import Coding, State
 from ranef.design.values import Categories, Numbers, drop_unused, match_levels
@@ -39,6 +40,7 @@ __all__ = ["Frame"]
 
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
+CENTRED = frozenset(("within", "between"))
 MAY_LEAVE_GAPS = frozenset(("lag", "factor", "as.factor", "ordered", "within", "between"))
 
 
@@ -73,6 +75,7 @@ class Frame:
         self._values: dict[str, Numbers | Categories] = {}
         self._coded: dict[str, Variable] = {}
         self._kept: Mask | None = None
+        self._centred: dict[str, Callable[[], Numbers | Categories]] = {}
         self.unseen_is_missing = False
 
     @classmethod
@@ -93,6 +96,7 @@ class Frame:
             value = self._evaluated(node, key)
             self._examine(value, node, key)
             self._values[key] = value
+            self._note(node, key, lambda: self._evaluated(node, key))
         return value
 
     def hold(self, key: str, values: Floats) -> None:
@@ -133,7 +137,7 @@ class Frame:
     def read(self, model: Model) -> None:
         """Evaluate every variable of a formula but its response."""
         if self.scope.fitting:
-            for remark in model.remarks:
+            for remark in (*model.remarks, *lagged_outcomes(model)):
                 warn(remark, FormulaWarning)
         self.add_terms(model.fixed)
         for node in model.offsets:
@@ -154,15 +158,18 @@ class Frame:
         key = node.printed
         held = f"group {key}"
         if held not in self._values:
-            if isinstance(node, Name) and node.value in self.scope.table:
-                column = self.scope.table.column(node.value)
-                codes, levels = column.codes()
-                value = Categories(codes, levels, column.kind not in ("categorical", "boolean"))
-            else:
-                value = as_categories(self.scope.evaluate(node), node)
+            value = self._grouped(node)
             self._examine(value, node, key)
             self._values[held] = value
+            self._note(node, held, lambda: self._grouped(node))
         return key
+
+    def _grouped(self, node: Node) -> Categories:
+        if isinstance(node, Name) and node.value in self.scope.table:
+            column = self.scope.table.column(node.value)
+            codes, levels = column.codes()
+            return Categories(codes, levels, column.kind not in ("categorical", "boolean"))
+        return as_categories(self.scope.evaluate(node), node)
 
     def group(self, key: str) -> Categories:
         """Return a column of a grouping factor."""
@@ -174,15 +181,20 @@ class Frame:
         """Evaluate something that must be one number in each row but those `excused`."""
         held = f"number {key}"
         if held not in self._values:
-            values = self._numeric(node)
-            if np.ndim(values) == 0:
-                values = np.full(self.scope.n_rows, float(values))
+            values = self._numbers(node)
             seen = values if excused is None else np.where(excused, 0.0, values)
             self._examine(Numbers(seen), node, key)
             self._values[held] = Numbers(values)
+            self._note(node, held, lambda: Numbers(self._numbers(node)))
         numbers = self._values[held]
         assert isinstance(numbers, Numbers)
         return numbers.values
+
+    def _numbers(self, node: Node) -> Floats:
+        values = self._numeric(node)
+        if np.ndim(values) == 0:
+            return np.full(self.scope.n_rows, float(values))
+        return np.asarray(values)
 
     def pair(self, nodes: Sequence[Node]) -> tuple[Floats, Floats]:
         """Evaluate two such things, those of ``cbind(first, second)``."""
@@ -221,6 +233,22 @@ class Frame:
         with np.errstate(all="ignore"):
             return as_numbers(self.scope.evaluate(node), node)
 
+    def _note(self, node: Node, held: str, again: Callable[[], Numbers | Categories]) -> None:
+        """Note how to make what is centred by groups again, once the rows used are settled."""
+        calls = (part.function for part in walk(node) if isinstance(part, Call))
+        if self.scope.fitting and not CENTRED.isdisjoint(calls):
+            self._centred[held] = again
+
+    def _centre_on(self, kept: Mask) -> None:
+        """Centre by groups on the rows used."""
+        if not self._centred:
+            return
+        self.scope.used = kept
+        self.scope.values.clear()
+        for held, again in self._centred.items():
+            with np.errstate(all="ignore"):
+                self._values[held] = again()
+
     def _examine(self, value: Numbers | Categories, node: Node, key: str) -> None:
         """Note missing rows by column; refuse infinities and what is no number."""
         if isinstance(value, Categories):
@@ -244,7 +272,7 @@ class Frame:
         """Yield the columns of a node that are missing in some of these rows."""
         for name in node.named:
             if name in self.scope.table:
-                here: Mask = _missing_in(self.scope.table, name) & gone
+                here: Mask = self.scope.table.missing(name) & gone
                 if here.any():
                     yield name, here
 
@@ -309,6 +337,7 @@ class Frame:
             listed = ", ".join(f"{name} ({count})" for name, count in counts.items())
             causes = f"missing values: {listed}" if listed else "every weight is zero"
             raise DataError(f"no row of {n_rows} is left to use; {causes}")
+        self._centre_on(kept)
         self.keep(kept)
         return Accounting(n_rows, kept, counts, n_zero)
 
@@ -409,13 +438,6 @@ def _refuse_negative(weights: Floats) -> None:
             f"weights is negative in {count_text(len(rows), 'row')} (first {weights[rows[0]]:g} in "
             f"{row_text(rows[0])}); a weight is positive, or zero to leave the row out"
         )
-
-
-def _missing_in(table: Table, name: str) -> Mask:
-    kind = table.kind(name)
-    if kind in ("numeric", "boolean", "empty"):
-        return np.isnan(table.numeric(name))
-    return table.codes(name)[0] < 0
 
 
 def _refuse_infinite(values: Floats, name: str) -> None:

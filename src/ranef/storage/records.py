@@ -14,7 +14,15 @@ from ranef.design.random import RandomRecipe
 from ranef.design.recipe import Recipe, check_recipe
 from ranef.design.response import ResponseKind
 from ranef.design.specification import Specification
-from ranef.design.state import Coding, GroupMeans, Polynomial, Scaled, Spline, check_state
+from ranef.design.state import (
+    Coding,
+    CrossedMeans,
+    GroupMeans,
+    Polynomial,
+    Scaled,
+    Spline,
+    check_state,
+)
 from ranef.design.terms import GroupingFactor, RandomTerm
 from ranef.models.records import GeneralisedEstimate, LinearEstimate
 from ranef.solve.optimum import Face, FlatDirection, Optimum
@@ -58,7 +66,7 @@ ORIGIN = {"accounting.n_rows": "N", "index.values": "N", "columns.values": "N"}
 register(Accounting, shapes={"n_rows": "N", "kept": "N"})
 register(StoredColumn, "column", check=StoredColumn.check)
 register(Origin, shapes=ORIGIN, stand_in=StoredOrigin)
-for state in (Scaled, Polynomial, Spline, GroupMeans, Coding):
+for state in (Scaled, Polynomial, Spline, GroupMeans, CrossedMeans, Coding):
     register(state, check=check_state)
 for record in (GroupRecipe, RandomRecipe, ResponseKind, Face, FlatDirection):
     register(record)

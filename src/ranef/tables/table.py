@@ -42,6 +42,7 @@ from ranef.tables.kinds import (
     seconds,
     times_of_objects,
 )
+from ranef.tables.make import make_table
 
 __all__ = ["Column", "Repeated", "Table", "read_column"]
 
@@ -189,6 +190,17 @@ class Table:
         native = {name: keep(self._column_given(name)) for name in keys}
         return Table(native, keys, self.n_rows, self.library, self.index, self.labels)
 
+    def extended(self, columns: Mapping[str, Any]) -> Any:
+        """Return the user's own table with columns added or replaced, one value a row each."""
+        if self.library == "pandas":
+            return self._native.assign(**columns)
+        if self.library == "polars":
+            import polars as pl
+
+            return self._native.with_columns([pl.Series(n, v) for n, v in columns.items()])
+        given = {name: self._column_given(name) for name in self.columns}
+        return make_table({**given, **columns}, self.library)
+
     def mapping(self, rows: NDArray[np.bool_] | None = None) -> dict[str, Any]:
         """Return the columns by name, of these rows, each in its own type and with its levels."""
         take = slice(None) if rows is None else rows
@@ -221,6 +233,12 @@ class Table:
         not occur; any other column's levels are sorted.
         """
         return self.column(name).codes()
+
+    def missing(self, name: str) -> NDArray[np.bool_]:
+        """Return where a column has no value."""
+        if self.kind(name) in ("numeric", "boolean", "empty"):
+            return np.isnan(self.numeric(name))
+        return self.codes(name)[0] < 0
 
     def values(self, name: str) -> NDArray[Any]:
         """Return the column as a NumPy array of its own type."""

@@ -1,0 +1,163 @@
+"""``lag``: the value before, by time within a group, never by the order of the rows."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ranef.design.arguments import Arguments, read_categories
+from ranef.design.scope import Scope
+from ranef.design.values import Categories, Numbers, Value
+from ranef.errors import DataError, row_text
+from ranef.formula.labels import count_text, level_text
+from ranef.formula.model import Model
+from ranef.formula.syntax import Call, Name, Node, walk
+
+__all__ = ["lag", "lagged_outcomes", "read_span", "steps_before", "times_of"]
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int32]
+Rows = NDArray[np.intp]
+
+UNITS = {"s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
+WORDS = {
+    "sec": "s", "second": "s", "seconds": "s", "m": "min", "minute": "min", "minutes": "min",
+    "hour": "h", "hours": "h", "day": "d", "days": "d",
+}  # fmt: skip
+
+
+def lag(node: Call, scope: Scope) -> Value:
+    """Value of the row before in time within the group, and within the day if there is one."""
+    given = Arguments(node, ("x", "g", "time", "day", "max_gap", "n"))
+    x = given.rows("x", scope)
+    groups = read_categories(given.node_of("g"), node, scope)
+    if "time" not in given.found:
+        raise given.error(
+            "needs the time, since the order of the rows says nothing: "
+            f"lag({given.node_of('x').printed}, {given.node_of('g').printed}, time = prompt)"
+        )
+    steps = given.whole("n", scope, 1, 1, 10**6)
+    time, clock = times_of(given.node_of("time"), given, scope)
+    day = given.found.get("day")
+    days = None if day is None else read_categories(day, node, scope)
+    span = given.constant("max_gap", scope)
+    gap = None if span is None else read_span(span, clock, f"{node.printed}: max_gap")
+    what = (given.node_of("g").printed, given.node_of("time").printed)
+    before = steps_before(time, groups, days, steps, gap, what)
+    return Numbers(np.where(before >= 0, x[before], np.nan))
+
+
+def lagged_outcomes(model: Model) -> Iterator[str]:
+    """Yield what is to be known of an outcome that stands among its own predictors, lagged."""
+    if model.response is None or not model.bars:
+        return
+    outcome = set(model.response.named)
+    calls = (part for node in model.fixed.variables for part in walk(node))
+    lagged = dict.fromkeys(
+        part.printed
+        for part in calls
+        if isinstance(part, Call)
+        and part.function == "lag"
+        and part.arguments
+        and outcome.intersection(part.arguments[0].named)
+    )
+    for printed in lagged:
+        yield (
+            f"{printed} is the outcome itself, earlier, and depends on the random effects that "
+            "the model adds to it: its coefficient is biased, centred within groups downward by "
+            "about (1 + coefficient) / (rows a group) (Nickell 1981), as it stands upward. Let "
+            "the residuals remember instead, or have many rows a group"
+        )
+
+
+def times_of(node: Node, given: Arguments, scope: Scope) -> tuple[Floats, bool]:
+    """Times of the rows (n,), and whether they are seconds of a clock."""
+    inner = node.bare
+    if isinstance(inner, Name) and inner.value in scope.table:
+        if scope.table.kind(inner.value) in ("datetime", "duration"):
+            return scope.table.seconds(inner.value), True
+        if scope.table.kind(inner.value) in ("text", "categorical", "mixed"):
+            raise DataError(
+                f"{given.node.printed}: {inner.printed} holds {scope.table.kind(inner.value)}, "
+                "not times; convert it to numbers or to datetimes"
+            )
+    return given.rows("time", scope), False
+
+
+def read_span(value: object, clock: bool, what: str) -> float:
+    """Read the longest gap: a number in the unit of the times, or ``"3h"`` of datetimes.
+
+    Examples
+    --------
+    >>> read_span("90min", True, "max_gap"), read_span(3.0, False, "max_gap")
+    (5400.0, 3.0)
+    """
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if number and not clock and float(value) > 0:  # type: ignore[arg-type]
+        return float(value)  # type: ignore[arg-type]
+    written = re.fullmatch(r"\s*(\d+(?:\.\d*)?)\s*([a-z]+)\s*", str(value).lower())
+    unit = None if written is None else WORDS.get(written[2], written[2])
+    if written is not None and clock and unit in UNITS and float(written[1]) > 0:
+        return float(written[1]) * UNITS[unit]
+    wanted = "a span with its unit, '90min', '3h' or '1d'" if clock else "a positive number"
+    raise DataError(
+        f"{what} is {wanted}, since the times are {'datetimes' if clock else 'numbers'}, "
+        f"not {value!r}"
+    )
+
+
+def steps_before(
+    time: Floats,
+    groups: Categories,
+    days: Categories | None,
+    steps: int,
+    gap: float | None,
+    what: tuple[str, str],
+) -> Rows:
+    """Row that stands `steps` before each row in time, -1 where there is none.
+
+    Rows count within their group and, if given, their day; a longer gap than `gap` cuts a
+    series in two. A row without group, day or time has no place in it.
+
+    Raises
+    ------
+    DataError
+        When two rows of a series have one time; `what` names group and time.
+    """
+    series = groups.codes.astype(np.int64)
+    known = (series >= 0) & ~np.isnan(time)
+    if days is not None:
+        known &= days.codes >= 0
+        series = series * (len(days.levels) + 1) + days.codes
+    rows = np.flatnonzero(known)
+    order = rows[np.lexsort((time[rows], series[rows]))]
+    s, t = series[order], time[order]
+    same = s[1:] == s[:-1]
+    _refuse_duplicates(order, same & (t[1:] == t[:-1]), time, groups, what)
+    if gap is not None:
+        same &= t[1:] - t[:-1] <= gap * (1 + 1e-12)
+    run = np.concatenate([[0], np.cumsum(~same)])
+    before = np.full(len(time), -1, dtype=np.intp)
+    if steps < len(order):
+        later = run[steps:] == run[:-steps]
+        before[order[steps:][later]] = order[:-steps][later]
+    return before
+
+
+def _refuse_duplicates(
+    order: Rows, equal: NDArray[np.bool_], time: Floats, groups: Categories, what: tuple[str, str]
+) -> None:
+    if not equal.any():
+        return
+    k = int(np.flatnonzero(equal)[0])
+    first, second = sorted((int(order[k]), int(order[k + 1])))
+    count = int(np.count_nonzero(equal))
+    more = "" if count == 1 else f", and {count_text(count - 1, 'more such row')}"
+    raise DataError(
+        f"{what[0]} {level_text(groups.levels[groups.codes[first]])} has two rows at one time, "
+        f"{what[1]} {time[first]:.10g} ({row_text(first)} and {row_text(second)}{more}); "
+        "keep one row a time, or say what tells them apart, such as day ="
+    )

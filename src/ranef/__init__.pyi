@@ -10,8 +10,10 @@ from .api.fitting import glmm as glmm
 from .api.fitting import lmm as lmm
 from .api.fitting import plan as plan
 from .api.pictures import FitPlots as FitPlots
+from .api.two_forms import within_between as within_between
 from .description.equation import Equation as Equation
 from .design.decomposition import decompose as decompose
+from .fits.contrast import Contrast as Contrast
 from .fits.fit import Fit as Fit
 from .fits.likelihood import LikelihoodFit as LikelihoodFit
 from .fits.refits import Refits as Refits
@@ -32,7 +34,6 @@ from .questions.checks.influence import leverage as leverage
 from .questions.checks.simulated_residuals import SimulatedResiduals as SimulatedResiduals
 from .questions.checks.simulated_residuals import simulated_residuals as simulated_residuals
 from .questions.checks.within_between import WithinBetween as WithinBetween
-from .questions.checks.within_between import within_between as within_between
 from .questions.explained.r2_icc import ICC as ICC
 from .questions.explained.r2_icc import R2 as R2
 from .questions.explained.r2_icc import icc as icc

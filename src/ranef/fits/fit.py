@@ -25,6 +25,7 @@ from ranef.display.columns import Listing
 from ranef.errors import DataError, ModelError
 from ranef.families import Cumulative, Family, Multinomial
 from ranef.families.links import Scale
+from ranef.fits.contrast import Contrast, read_contrast
 from ranef.fits.estimability import Redundancy, row_names, undetermined_words, warn_of
 from ranef.fits.evaluation import evaluated
 from ranef.fits.named_hypotheses import read_hypotheses
@@ -242,6 +243,49 @@ class Fit(ReaderNames, ABC):
         left_out = [name for spec in self.parts.values() for name in spec.dropped_columns]
         rows, values = read_hypotheses(L, rhs, names, left_out)
         return self.joint_test(rows, values, df)
+
+    def contrast(
+        self,
+        weights: Mapping[str, float],
+        *,
+        conf_level: float = 0.95,
+        df: str | None = None,
+    ) -> Contrast:
+        """Estimate a linear combination of the coefficients, with its test and interval.
+
+        Parameters
+        ----------
+        weights : mapping of str to float
+            Coefficient, by its name as in ``tidy()``, -> its weight.
+        conf_level : float
+        df : str, optional
+            Method of the degrees of freedom, as in `tidy`.
+
+        Returns
+        -------
+        Contrast
+            ``estimate, std_error, df, statistic, p_value, conf_low, conf_high``, and the same
+            as a table, `tidy`.
+
+        Raises
+        ------
+        ranef.errors.ModelError
+            The model has no coefficient of that name, or the weights are no mapping.
+
+        Examples
+        --------
+        >>> import ranef
+        >>> fit = ranef.lmm("effort ~ Type + (1 | Subject)", ranef.data.load("ergoStool"))
+        >>> fit.contrast({"TypeT2": 1, "TypeT3": -1}).estimate.__round__(4)
+        1.6667
+        """
+        terms = tuple(label.full for label in self.labels)
+        left_out = [name for spec in self.parts.values() for name in spec.dropped_columns]
+        L, name = read_contrast(weights, terms, left_out)
+        level = arguments.conf_level(conf_level)
+        found = self.hypotheses(L, level, df)
+        words = self.test_words(df)
+        return Contrast(name, found, level, words, f"Contrast: {self.formula}", self.frame.library)
 
     def joint_test(self, L: Floats, rhs: Floats | None = None, df: str | None = None) -> FTest:
         """Test all rows of L (q, P) at once."""

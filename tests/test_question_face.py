@@ -76,6 +76,7 @@ ANSWERS = {
     "leverage": lambda f, b, c: ranef.leverage(f),
     "r2": lambda f, b, c: ranef.r2(f),
     "icc": lambda f, b, c: ranef.icc(f),
+    "heritability": lambda f, b, c: ranef.heritability(f),
     "collinearity": lambda f, b, c: ranef.collinearity(f),
     "within_between": lambda f, b, c: ranef.within_between(f),
     "check": lambda f, b, c: ranef.check(f, n=50, influence=False),

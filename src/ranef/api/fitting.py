@@ -75,7 +75,8 @@ def lmm(
         or fit it all the same. Then the fit says what is not determined, which is NaN
         there and in all answers that rest on it.
     kernels : dict, optional
-        Name -> labelled matrix for ``kernel(1 | id, K)``.
+        Name -> labelled matrix for ``kernel(1 | id, K)`` or ``kernel(1 | id, inverse=K)``: a
+        table, a pair ``(matrix, labels)``, dense or sparse, or a `ranef.pedigree`.
     functions : dict, optional
         Name -> function of an array that the formula may use.
     priors : dict, optional

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ranef.questions.checks.influence import Influence, Leverage
     from ranef.questions.checks.simulated_residuals import SimulatedResiduals
     from ranef.questions.checks.within_between import WithinBetween
+    from ranef.questions.explained.heritability import Heritability
     from ranef.questions.explained.r2_icc import ICC, R2
     from ranef.questions.intervals.bootstrap import Bootstrap
     from ranef.questions.intervals.profile import Profile
@@ -65,6 +66,7 @@ class Questions:
     emmeans: Question[MarginalMeans] = Question()
     emtrends: Question[MarginalMeans] = Question()
     for_marginaleffects: Question[Any] = Question()
+    heritability: Question[Heritability] = Question()
     icc: Question[ICC] = Question()
     influence: Question[Influence] = Question()
     joint_tests: Question[JointTests] = Question()

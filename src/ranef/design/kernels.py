@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ranef.errors import DataError, LevelError, UnknownColumnError, suggestion
+from ranef.errors import DataError, LevelError, ModelError, UnknownColumnError, suggestion
 from ranef.formula.labels import level_text, list_text
 
 __all__ = ["kernel_of"]
@@ -18,8 +18,21 @@ SYMMETRY = 1e-8
 DEFINITENESS = 1e-8
 
 
+@runtime_checkable
+class Related(Protocol):
+    """A kernel that knows the covariance of levels by their labels, as a pedigree does."""
+
+    labels: Sequence[str]
+
+    def relationship(self, individuals: Sequence[Any], /) -> Floats: ...
+
+
 def kernel_of(
-    kernels: Mapping[str, Any] | None, name: str, levels: Sequence[Any], factor: str
+    kernels: Mapping[str, Any] | None,
+    name: str,
+    levels: Sequence[Any],
+    factor: str,
+    inverse: bool = False,
 ) -> Floats:
     """Return the rows and columns of a named kernel that belong to given levels.
 
@@ -27,13 +40,15 @@ def kernel_of(
     ----------
     kernels : mapping
         Each a square table with labels (pandas: index and columns; polars:
-        column names, or a first column of labels), or a pair
-        ``(matrix, labels)``.
+        column names, or a first column of labels), a pair ``(matrix, labels)`` of a dense
+        or sparse matrix, or a pedigree.
     name : str
     levels : sequence
         Levels of the grouping factor; the kernel may hold more.
     factor : str
         Name of the grouping factor.
+    inverse : bool
+        Whether what is handed over is the inverse K^-1, of all its levels.
 
     Returns
     -------
@@ -44,7 +59,25 @@ def kernel_of(
     if name not in kernels:
         hint = suggestion(name, kernels) or f"; hand it over with kernels={{{name!r}: ...}}"
         raise UnknownColumnError(f"no kernel {name!r}{hint}")
-    matrix, labels = _labelled(kernels[name], name)
+    given = kernels[name]
+    if isinstance(given, Related):
+        if inverse:
+            raise ModelError(
+                f"{name!r} is no matrix but knows both A and its inverse; write "
+                f"kernel(1 | {factor}, {name})"
+            )
+        _places(given.labels, levels, name, factor)
+        return np.ascontiguousarray(given.relationship(levels))
+    matrix, labels = _labelled(given, name)
+    chosen = _places(labels, levels, name, factor)
+    if inverse:
+        return _inverted(matrix, chosen, name)
+    part = matrix[chosen][:, chosen]
+    return _checked(part.toarray() if _is_sparse(part) else part, name)
+
+
+def _places(labels: Sequence[Any], levels: Sequence[Any], name: str, factor: str) -> list[int]:
+    """Where the levels of a factor stand among the labels of a kernel."""
     place = {level_text(label): i for i, label in enumerate(labels)}
     if len(place) < len(labels):
         raise DataError(f"kernel {name!r} has a label twice")
@@ -54,11 +87,50 @@ def kernel_of(
             f"kernel {name!r} has no row for {len(absent)} of {len(levels)} levels of {factor!r}: "
             f"{list_text(absent)}"
         )
-    chosen = [place[level_text(level)] for level in levels]
-    return _checked(matrix[np.ix_(chosen, chosen)], name)
+    return [place[level_text(level)] for level in levels]
 
 
-def _labelled(kernel: Any, name: str) -> tuple[Floats, list[Any]]:
+def _inverted(precision: Any, chosen: list[int], name: str) -> Floats:
+    """Rows and columns of the inverse of a positive definite matrix.
+
+    Levels without data are integrated out: the matrix is inverted with them, and their rows
+    are left out then.
+    """
+    _check_symmetric(precision, name)
+    unit = np.zeros((precision.shape[0], len(chosen)))
+    unit[chosen, np.arange(len(chosen))] = 1.0
+    indefinite = DataError(
+        f"kernel {name!r} is given by its inverse, which must be positive definite; it is not"
+    )
+    if _is_sparse(precision):
+        from scipy.sparse.linalg import splu
+
+        try:
+            factor = splu(
+                precision.tocsc(), permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0,
+                options={"SymmetricMode": True},
+            )  # fmt: skip
+        except RuntimeError:
+            raise indefinite from None
+        if not np.all(factor.U.diagonal() > 0):
+            raise indefinite
+        columns = factor.solve(unit)
+    else:
+        from scipy.linalg import cho_factor, cho_solve
+
+        try:
+            columns = cho_solve(cho_factor(precision), unit)
+        except np.linalg.LinAlgError:
+            raise indefinite from None
+    K = columns[chosen]
+    return _checked(np.ascontiguousarray((K + K.T) / 2), name)
+
+
+def _is_sparse(matrix: Any) -> bool:
+    return hasattr(matrix, "tocsc")
+
+
+def _labelled(kernel: Any, name: str) -> tuple[Any, list[Any]]:
     if isinstance(kernel, tuple) and len(kernel) == 2:
         return _square(kernel[0], list(kernel[1]), name)
     if hasattr(kernel, "index") and hasattr(kernel, "columns"):
@@ -95,9 +167,12 @@ def _from_polars(kernel: Any, name: str) -> tuple[Floats, list[Any]]:
     return _square(kernel.select(columns).to_numpy(), labels, name)
 
 
-def _square(values: Any, labels: list[Any], name: str) -> tuple[Floats, list[Any]]:
+def _square(values: Any, labels: list[Any], name: str) -> tuple[Any, list[Any]]:
     try:
-        matrix = np.asarray(values, dtype=np.float64)
+        if _is_sparse(values):
+            matrix = values.tocsr().astype(np.float64)
+        else:
+            matrix = np.asarray(values, dtype=np.float64)
     except (TypeError, ValueError):
         raise DataError(f"kernel {name!r} holds something that is no number") from None
     if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
@@ -107,12 +182,20 @@ def _square(values: Any, labels: list[Any], name: str) -> tuple[Floats, list[Any
     return matrix, labels
 
 
-def _checked(matrix: Floats, name: str) -> Floats:
-    if not np.isfinite(matrix).all():
+def _check_symmetric(matrix: Any, name: str) -> float:
+    """Refuse a matrix, dense or sparse, that is not one of numbers and symmetric; its size."""
+    if not np.isfinite(matrix.data if _is_sparse(matrix) else matrix).all():
         raise DataError(f"kernel {name!r} holds missing or infinite values")
-    size = float(np.abs(matrix).max(initial=0.0))
-    if float(np.abs(matrix - matrix.T).max(initial=0.0)) > SYMMETRY * size:
+    if not matrix.shape[0]:
+        return 0.0
+    size, skew = float(abs(matrix).max()), float(abs(matrix - matrix.T).max())
+    if skew > SYMMETRY * size:
         raise DataError(f"kernel {name!r} is not symmetric")
+    return size
+
+
+def _checked(matrix: Floats, name: str) -> Floats:
+    size = _check_symmetric(matrix, name)
     matrix = np.ascontiguousarray((matrix + matrix.T) / 2)
     lifted = matrix + (DEFINITENESS * size + 1e-300) * np.eye(len(matrix))
     try:

@@ -155,7 +155,7 @@ def random_effects(
             pairs = _random_terms(index, bar, place, group.text, frame, fixed)
             if bar.kernel is not None:
                 factor = factors[place][1]
-                kernel = kernel_of(kernels, bar.kernel, factor.levels, factor.name)
+                kernel = kernel_of(kernels, bar.kernel, factor.levels, factor.name, bar.inverse)
                 pairs = [(recipe, replace(term, kernel=kernel)) for recipe, term in pairs]
             terms += pairs
     seen: set[str] = set()
@@ -259,7 +259,8 @@ def _random_terms(
     label = f"{bar.text} | {group}"
     if bar.structure != "us":
         extra = f", {bar.rank}" if bar.structure == "rr" else ""
-        extra = f", {bar.kernel}" if bar.kernel else extra
+        if bar.kernel:
+            extra = f", inverse={bar.kernel}" if bar.inverse else f", {bar.kernel}"
         label = f"{bar.structure}({label}{extra})"
     recipe = RandomRecipe(index, factor)
     coordinates = _coordinates(bar, frame)
@@ -472,7 +473,11 @@ def _at_positions(
     positions: Floats, variables: list[Variable], known: NDArray[np.bool_], bar: Bar
 ) -> Floats:
     numeric = [v.value.values for v in variables if isinstance(v.value, Numbers)]
-    if len(numeric) != positions.shape[1] or any(values.ndim > 1 for values in numeric):
+    if (
+        not numeric
+        or len(numeric) != positions.shape[1]
+        or any(values.ndim > 1 for values in numeric)
+    ):
         raise FileError(f"the saved positions of {bar.structure}({bar.text} | ...) do not fit")
     values = np.column_stack(numeric)
     place = {tuple(row): i for i, row in enumerate(positions.tolist())}

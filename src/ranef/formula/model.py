@@ -57,6 +57,8 @@ STRUCTURES = (
     "rr",
     "kernel",
 )
+EXTRAS = {"rr": ("d", "rank"), "kernel": ("K", "kernel", "inverse")}
+"""Names of what follows the bar in a structure."""
 
 
 @dataclass(frozen=True)
@@ -124,6 +126,8 @@ class Bar:
     rank : int or None
     kernel : str or None
         Name of the kernel in `kernels`.
+    inverse : bool
+        Whether it is the inverse of the covariance.
     """
 
     left: Terms
@@ -133,6 +137,7 @@ class Bar:
     independent: bool = False
     rank: int | None = None
     kernel: str | None = None
+    inverse: bool = False
 
 
 @dataclass(frozen=True)
@@ -232,6 +237,15 @@ def taken_columns(text: str) -> frozenset[str]:
     return frozenset(taken)
 
 
+@dataclass(frozen=True)
+class Extras:
+    """What follows the bar of a structure, see `Bar`."""
+
+    rank: int | None = None
+    kernel: str | None = None
+    inverse: bool = False
+
+
 class _Reader:
     """Reads one formula; collects offsets and bars on the way."""
 
@@ -296,7 +310,7 @@ class _Reader:
             )
         if any(_is_bar(node.bare) for node in walk(inside) if node is not inside):
             raise self.error("a bar inside a bar", inside)
-        rank, kernel = self.extras(structure, call) if call is not None else (None, None)
+        extras = self.extras(structure, call) if call is not None else Extras()
         self.bars.append(
             Bar(
                 self.linear(inside.left, top=False),
@@ -304,29 +318,29 @@ class _Reader:
                 tuple(Grouping(tuple(group)) for group in self.groups(inside.right)),
                 structure,
                 independent,
-                rank,
-                kernel,
+                extras.rank,
+                extras.kernel,
+                extras.inverse,
             )
         )
 
-    def extras(self, structure: str, call: Call) -> tuple[int | None, str | None]:
+    def extras(self, structure: str, call: Call) -> Extras:
         """Read what follows the bar: the rank of rr(), the kernel's name."""
         given = list(call.arguments[1:])
-        keywords = dict(call.keywords)
-        known = {"rr": ("d", "rank"), "kernel": ("K", "kernel")}.get(structure, ())
-        for key, value in keywords.items():
+        known = EXTRAS.get(structure, ())
+        for key, value in call.keywords:
             if key not in known:
                 raise self.error(f"{structure}() has no argument {key!r}", call)
             given.append(value)
         if len(given) > (1 if known else 0):
             raise self.error(f"{structure}() has too many arguments", call)
         if structure == "rr":
-            return self.rank(given[0] if given else Number(2.0), call), None
+            return Extras(rank=self.rank(given[0] if given else Number(2.0), call))
         if structure == "kernel":
             if not given or not isinstance(given[0], Name):
                 raise self.error("kernel() needs the kernel's name: kernel(1 | id, K)", call)
-            return None, given[0].value
-        return None, None
+            return Extras(kernel=given[0].value, inverse="inverse" in dict(call.keywords))
+        return Extras()
 
     def rank(self, node: Node, call: Call) -> int:
         if not isinstance(node, Number) or node.value < 1 or node.value != int(node.value):

@@ -16,6 +16,7 @@ from ranef.errors import ModelError
 from ranef.families.links import Scale
 from ranef.inference.coefficients.covariance import joint_covariance
 from ranef.inference.coefficients.degrees import check_method
+from ranef.inference.coefficients.delta import EstimateFunction, delta_error
 from ranef.inference.coefficients.deviance import Deviance, generalised_deviance
 from ranef.inference.coefficients.functions import Knowledge
 from ranef.inference.coefficients.parameter_list import ModelParameter
@@ -107,6 +108,10 @@ class GeneralisedInference(Inference):
         P = len(self.estimate.coefficients)
         covariance = joint_covariance(self.estimate)[P:, P:]
         return generalised_variances(self.estimate, covariance, conf_level)
+
+    def delta_error(self, function: EstimateFunction) -> float:
+        x, covariance = self.prediction_parameters()
+        return delta_error(lambda at: function(self.moved(at)), x, covariance)
 
     def profile_slice(self, parameter: ModelParameter) -> Slice | None:
         if parameter.fixed:

@@ -16,6 +16,7 @@ from ranef.errors import ModelError
 from ranef.families.links import Scale
 from ranef.inference.coefficients import degrees
 from ranef.inference.coefficients.clusters import ClusterCovariance, cluster_covariance
+from ranef.inference.coefficients.delta import EstimateFunction, linear_delta
 from ranef.inference.coefficients.deviance import Deviance, linear_deviance
 from ranef.inference.coefficients.functions import Knowledge
 from ranef.inference.coefficients.parameter_list import ModelParameter
@@ -106,6 +107,9 @@ class LinearInference(Inference):
 
     def variance_parameters(self, conf_level: float = 0.95) -> tuple[VarianceParameter, ...]:
         return linear_variances(self.estimate, self.parameters, conf_level)
+
+    def delta_error(self, function: EstimateFunction) -> float:
+        return linear_delta(self.estimate, self.parameters, function)
 
     def profile_slice(self, parameter: ModelParameter) -> Slice | None:
         if parameter.fixed:

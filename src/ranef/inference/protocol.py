@@ -19,6 +19,7 @@ from ranef.inference.coefficients.wald import f_test, wald
 
 if TYPE_CHECKING:
     from ranef.derivatives.profiled import Slice
+    from ranef.inference.coefficients.delta import EstimateFunction
     from ranef.inference.coefficients.deviance import Deviance
     from ranef.inference.coefficients.functions import Knowledge
     from ranef.inference.coefficients.parameter_list import ModelParameter
@@ -108,6 +109,10 @@ class Inference(ABC):
     @abstractmethod
     def variance_parameters(self, conf_level: float = 0.95) -> tuple[VarianceParameter, ...]:
         """Standard deviations and correlations with intervals, the residual's last."""
+
+    @abstractmethod
+    def delta_error(self, function: EstimateFunction) -> float:
+        """Standard error of a function of the estimate, by the delta method in all parameters."""
 
     @abstractmethod
     def profile_slice(self, parameter: ModelParameter) -> Slice | None:

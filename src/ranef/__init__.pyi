@@ -10,9 +10,9 @@ from .api.fitting import glmm as glmm
 from .api.fitting import lmm as lmm
 from .api.fitting import plan as plan
 from .api.pictures import FitPlots as FitPlots
-from .api.two_forms import within_between as within_between
 from .api.relationship import Pedigree as Pedigree
 from .api.relationship import pedigree as pedigree
+from .api.two_forms import within_between as within_between
 from .description.equation import Equation as Equation
 from .design.decomposition import decompose as decompose
 from .fits.contrast import Contrast as Contrast
@@ -36,7 +36,6 @@ from .questions.checks.influence import leverage as leverage
 from .questions.checks.simulated_residuals import SimulatedResiduals as SimulatedResiduals
 from .questions.checks.simulated_residuals import simulated_residuals as simulated_residuals
 from .questions.checks.within_between import WithinBetween as WithinBetween
-from .questions.checks.within_between import within_between as within_between
 from .questions.explained.heritability import Heritability as Heritability
 from .questions.explained.heritability import heritability as heritability
 from .questions.explained.r2_icc import ICC as ICC

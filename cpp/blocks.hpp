@@ -5,7 +5,7 @@
 // finest first; their levels are eliminated one by one. Factors of the *tail*
 // and the fixed effects end in one dense matrix. A single factor is a chain of
 // one without a tail; crossed factors are a chain of one (the largest) with a
-// tail; a chain of several factors has no tail.
+// tail; a chain of several factors has no tail. Without random effects there is neither.
 //
 // Inside, the columns of each term are standardised (and, where a term has an
 // intercept and an unstructured covariance, centred): z_e = (z - shift) / scale.

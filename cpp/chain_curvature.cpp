@@ -265,7 +265,7 @@ void ChainCurvature::run(Curvature& out) {
     std::vector<Sums> sums;
     for (int part = 0; part < parts; ++part) sums.push_back(empty_sums());
     const auto bounds = partition(b_.chunks, parts);
-    const bool large = b_.chain[0].panel.size() > 20000;
+    const bool large = depth > 0 && b_.chain[0].panel.size() > 20000;
     for_chunks(parts, large ? c_.threads_ : 1, [&](int part) {
         for (size_t chunk = bounds[part]; chunk < bounds[part + 1]; ++chunk)
             run_chunk(static_cast<int>(chunk), sums[part]);

@@ -123,7 +123,6 @@ void check_factor(size_t n, const FactorInput& f) {
 
 void check_design(size_t n, const std::vector<FactorInput>& factors, int p,
                   const std::vector<int>& chain) {
-    need(!factors.empty(), "a mixed model needs at least one factor");
     check_chain(n, factors, chain);
     double unknowns = 0, order = p;
     for (size_t f = 0; f < factors.size(); ++f) {

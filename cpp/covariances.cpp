@@ -90,7 +90,7 @@ void Criterion::covariances(bool with_fixed) {
         return;
     }
     top_covariance(with_fixed);
-    const bool large = b_.chain[0].panel.size() > 20000;
+    const bool large = depth > 0 && b_.chain[0].panel.size() > 20000;
     for_chunks(b_.chunks, large ? threads_ : 1, [&](int chunk) {
         for (int d = depth - 1; d >= 0; --d) {
             const ChainBlock& c = b_.chain[d];

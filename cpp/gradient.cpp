@@ -183,6 +183,7 @@ void Criterion::differentiate_crossed(Vector& gram, Vector& t, Vector& e) {
 
 // The sums of a nested chain, by chunks.
 void Criterion::differentiate_chain(Vector& e) {
+    if (b_.chain.empty()) return; // there are no random effects
     const int K = b_.parameters;
     const bool alone = b_.chain.size() == 1;
     for (size_t d = 0; d < b_.chain.size(); ++d) {

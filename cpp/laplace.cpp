@@ -257,7 +257,7 @@ double Laplace::pass(Working& to, const std::vector<int>& active, const std::vec
         for (size_t start = first; start < last; start += batch) {
             const size_t end = std::min(start + batch, last);
             for (int d = 0; d < count; ++d) out[d] = buffer.data() + d * batch - start;
-            family_.evaluate(rows_, 2, active, eta.data(), start, end, out.data());
+            family_.evaluate(rows_, k > 0 ? 2 : 0, active, eta.data(), start, end, out.data());
             sum += sum_weighted(buffer.data(), start, end);
             for (int a = 0; a < k; ++a) {
                 const double* f1 = out[places.first(a)];
@@ -340,16 +340,15 @@ void Laplace::halve(const Modes& mode, const Modes& score, const Vector& beta) {
 bool Laplace::newton(const double* phi, bool from_zero) {
     Modes old_mode, old_score;
     Vector old_beta;
-    bool known = from_zero, settled = false;
+    bool known = from_zero, settled = false, stepped = false;
     double old_value = -infinity;
     int halvings = 0;
     for (int i = 0; i < most_inner; ++i) {
         double ascent;
         const double f = pass(inner_, active_, inside_, false, &ascent);
-        if (!std::isfinite(f) && old_mode.empty()) return false;
+        if (!std::isfinite(f) && !stepped) return false;
         const double value = known ? f - penalty(score_, score_) / 2 : infinity;
         const double slack = 1e-12 * (1 + std::fabs(old_value));
-        const bool stepped = !old_mode.empty();
         const bool lower = stepped && !(std::isfinite(f) && value >= old_value - slack);
         if (lower && !settled && !(std::isfinite(f) && value >= old_value - rounding())) {
             if (old_value == -infinity || ++halvings > most_halvings) return false;
@@ -383,7 +382,7 @@ bool Laplace::newton(const double* phi, bool from_zero) {
         old_score = score_;
         old_beta = beta_;
         take_modes(criterion_, integrated_);
-        known = true;
+        known = stepped = true;
     }
     return false;
 }
@@ -659,7 +658,7 @@ void Laplace::restricted(double* gradient, double* hessian) {
 // and of the mean together, at given Psi.
 void Laplace::joint_mode(const double* phi, int iterations) {
     std::vector<int> active = predictors_.random();
-    if (active.front() != 0) active.insert(active.begin(), 0);
+    if (active.empty() || active.front() != 0) active.insert(active.begin(), 0);
     std::vector<char> inside(p_, 0);
     for (int k = 0; k < p_; ++k)
         for (int m : active)

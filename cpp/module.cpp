@@ -237,9 +237,10 @@ class Problem {
         const Criterion& criterion = made->criterion;
         report_progress.rethrow();
         nb::dict d = describe(out);
+        if (!std::isfinite(out.criterion)) return d;
         // the search ends with derivatives taken at its optimum
-        if (!out.gradient.empty()) report(criterion, d);
-        if (!out.gradient.empty()) keep(std::move(made));
+        report(criterion, d);
+        keep(std::move(made));
         return d;
     }
 

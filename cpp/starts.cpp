@@ -300,7 +300,7 @@ bool search_elsewhere(const LinearProblem& problem, bool several, const SearchOp
         criterion.use(problem.response);
         return search_valleys(criterion, profile, problem.response, options, best);
     }
-    return several && search_starts(problem, quiet, best);
+    return several && problem.blocks.parameters > 0 && search_starts(problem, quiet, best);
 }
 
 } // namespace ranef

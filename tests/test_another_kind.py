@@ -156,10 +156,10 @@ def test_words_table_and_report(fit):
 
 
 def test_what_it_has_not_is_refused_in_words(fit):
-    for question in ("rank", "shrinkage", "r2", "icc", "posterior", "reliability"):
+    for question in ("rank", "shrinkage", "icc", "posterior", "reliability"):
         with pytest.raises(ModelError, match=r"needs random effects; .*linear model.* has none"):
             getattr(ranef, question)(fit)
-    for question in ("profile", "bootstrap", "check", "influence", "marginal", "robust"):
+    for question in ("profile", "bootstrap", "check", "influence", "marginal", "robust", "r2"):
         with pytest.raises(ModelError, match=r"needs .*; this fit \(a generalised linear model\)"):
             getattr(ranef, question)(fit)
 

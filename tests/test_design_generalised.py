@@ -158,7 +158,7 @@ def test_bars_may_stand_in_any_part(data):
     spec = specify_generalised("count ~ x", data, family="poisson", zero="~ (1 | g)")
     assert not spec.parts["conditional"].terms
     assert len(spec.parts["zero"].terms) == 1
-    with pytest.raises(ModelError, match="no part of the model has a random term"):
+    with pytest.raises(ModelError, match="the model has no random term"):
         specify_generalised("count ~ x", data, family="nbinom2", zero="~ x", dispersion="~ z")
 
 

@@ -276,8 +276,6 @@ def test_refuses_parts_that_do_not_fit():
         fit_glmm({"conditional": spec, "dispersal": spec}, family("nbinom2"))
     with pytest.raises(ModelError, match="must hold 'conditional'"):
         fit_glmm({"zero": spec}, family("poisson"))
-    with pytest.raises(ModelError, match="no part of the model has a random effect"):
-        fit_glmm({"conditional": replace(spec, terms=(), factors=())}, family("poisson"))
     short = replace(spec, y=spec.y[:-1], X=spec.X[:-1])
     with pytest.raises(ModelError, match="has 55 rows, the conditional part 56"):
         fit_glmm({"conditional": spec, "zero": short}, family("poisson"))

@@ -35,6 +35,7 @@ def lmm(
     contrasts: Mapping[str, Any] | None = None,
     missing: str = "drop",
     undetermined: str = "raise",
+    random: str = "formula",
     kernels: Mapping[str, Any] | None = None,
     functions: Mapping[str, Callable[..., Any]] | None = None,
     priors: Mapping[str, Prior] | None = None,
@@ -74,6 +75,9 @@ def lmm(
         and rows, and ``check.nobs.vs.nRE`` of its control switches that off): refuse it,
         or fit it all the same. Then the fit says what is not determined, which is NaN
         there and in all answers that rest on it.
+    random : {"formula", "none"}
+        ``"none"`` fits a formula without random terms, which is otherwise refused: least
+        squares by REML or ML, whose log-likelihood stands beside that of a mixed model.
     kernels : dict, optional
         Name -> labelled matrix for ``kernel(1 | id, K)`` or ``kernel(1 | id, inverse=K)``: a
         table, a pair ``(matrix, labels)``, dense or sparse, or a `ranef.pedigree`.
@@ -137,8 +141,9 @@ def lmm(
     call = ModelArguments(
         formula, data, reml=reml, weights=weights, offset=offset, contrasts=contrasts,
         missing=missing,
-        undetermined=undetermined, kernels=kernels, functions=functions, priors=priors, fixed=fixed,
-        equal=equal, path=path, start=start, n_jobs=n_jobs, progress=progress,
+        undetermined=undetermined, random=random, kernels=kernels, functions=functions,
+        priors=priors, fixed=fixed, equal=equal, path=path, start=start, n_jobs=n_jobs,
+        progress=progress,
     )  # fmt: skip
     if call.family is not None:
         return _generalised_fit(call)
@@ -176,6 +181,7 @@ def glmm(
     contrasts: Mapping[str, Any] | None = None,
     missing: str = "drop",
     undetermined: str = "raise",
+    random: str = "formula",
     kernels: Mapping[str, Any] | None = None,
     functions: Mapping[str, Callable[..., Any]] | None = None,
     path: str | None = None,
@@ -246,7 +252,7 @@ def glmm(
         numbers of trials.
     offset : str or (n,) array, optional
         Added to the linear predictor of the mean with coefficient 1.
-    contrasts, missing, undetermined, kernels, functions, path
+    contrasts, missing, undetermined, random, kernels, functions, path
         As in `lmm`; contrasts hold in all formulas.
     start : array, optional
         Covariance parameters to start from, absolute, see `Optimum.theta`.
@@ -303,7 +309,7 @@ def glmm(
             formula, data, read_family(family, link), dispersion, zero, nominal, shapes,
             quadrature=quadrature, reml=reml, priors=priors, fixed=fixed, equal=equal,
             weights=weights, offset=offset, contrasts=contrasts, missing=missing,
-            undetermined=undetermined,
+            undetermined=undetermined, random=random,
             kernels=kernels, functions=functions, path=path, start=start, n_jobs=n_jobs,
             progress=progress,
         )
@@ -348,6 +354,7 @@ def plan(
     contrasts: Mapping[str, Any] | None = None,
     missing: str = "drop",
     undetermined: str = "raise",
+    random: str = "formula",
     kernels: Mapping[str, Any] | None = None,
     functions: Mapping[str, Callable[..., Any]] | None = None,
     path: str | None = None,
@@ -390,7 +397,7 @@ def plan(
         formula, data, None if family is None else read_family(family, link), dispersion, zero,
         nominal, shapes, quadrature=quadrature, reml=reml, priors=priors, fixed=fixed,
         equal=equal, weights=weights, offset=offset, contrasts=contrasts, missing=missing,
-            undetermined=undetermined,
+            undetermined=undetermined, random=random,
         kernels=kernels, functions=functions, path=path,
     )  # fmt: skip
     if family is None:

@@ -90,6 +90,7 @@ def keywords(arguments: Namespace) -> dict[str, Any]:
         "offset": arguments.offset,
         "missing": arguments.missing,
         "undetermined": arguments.undetermined,
+        "random": arguments.random,
     }
     if arguments.family is None:
         return shared

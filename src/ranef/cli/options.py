@@ -52,6 +52,13 @@ def _add_shared(model: _ArgumentGroup) -> None:
         "say what is not determined (keep)",
     )
     model.add_argument(
+        "--random",
+        choices=("formula", "none"),
+        metavar="WHICH",
+        default="formula",
+        help="a formula without random terms is refused (formula) or fitted as it is (none)",
+    )
+    model.add_argument(
         "--path",
         choices=("single", "nested", "crossed", "sparse"),
         metavar="PATH",

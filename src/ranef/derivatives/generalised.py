@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from ranef.derivatives.linear import STEP, level_rows
 from ranef.errors import ModelError
+from ranef.solve.parametrisation import joined
 from ranef.solve.predictors import GeneralisedAssembly, Spot, assemble_generalised
 from ranef.solve.problem import GeneralisedDesign
 
@@ -159,7 +160,7 @@ def _loose(
 
 
 def _theta_steps(assembly: GeneralisedAssembly, theta: Floats) -> Floats:
-    unit = np.concatenate([term.units for term in assembly.terms])
+    unit = joined(term.units for term in assembly.terms)
     steps = STEP * np.maximum(np.abs(theta), 0.1 * unit)
     return np.asarray(np.minimum(steps, assembly.room(theta) / 2), dtype=np.float64)
 

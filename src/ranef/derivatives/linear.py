@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ranef import _core, covariance
 from ranef.solve.assembly import Assembly, assemble
-from ranef.solve.parametrisation import Parametrisation
+from ranef.solve.parametrisation import Parametrisation, joined
 
 if TYPE_CHECKING:
     from ranef.models.records import LinearEstimate
@@ -311,7 +311,7 @@ def differences(
     Zero for entries that are not `free`.
     """
     theta, ends = estimate.theta, assembly.room(estimate.theta)
-    unit = np.concatenate([term.units for term in assembly.terms])
+    unit = joined(term.units for term in assembly.terms)
     out = np.zeros((len(theta), *shape))
     for i in np.flatnonzero(solved(estimate).free):
         step = min(STEP * max(abs(float(theta[i])), 0.1 * float(unit[i])), ends[i] / 2)

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from ranef.design.specification import Specification
 from ranef.solve.assembly import Assembly, assemble
 from ranef.solve.charts import Chart, Held, Reading, chart, holdable
-from ranef.solve.parametrisation import Parametrisation, Term
+from ranef.solve.parametrisation import Parametrisation, Term, joined
 from ranef.solve.predictors import GeneralisedAssembly, assemble_generalised
 from ranef.solve.problem import GeneralisedDesign
 
@@ -130,7 +130,7 @@ class Slice(ABC):
     @cached_property
     def _count(self) -> int:
         """Coordinates of all charts."""
-        return int(self._places[-1][1].stop)
+        return sum(own.count for own in self.charts)
 
     def _phi(self, x: Floats, c: float) -> Floats:
         phi = np.empty(self._places_of_phi)
@@ -270,7 +270,7 @@ class _Scale(_Linear):
 
     @cached_property
     def _exponents(self) -> Floats:
-        return np.concatenate([own.exponents for own in self.charts])
+        return joined(own.exponents for own in self.charts)
 
     def evaluate(self, x: Floats, c: float) -> Evaluation:
         if not c > 0:
@@ -577,7 +577,7 @@ def _charts(
         charts.append(own)
         places.append(own.place(psi / sigma**2, _own_theta(assembly, theta, t))[0])
         units.append(own.units)
-    return tuple(charts), np.concatenate(places), np.concatenate(units)
+    return tuple(charts), joined(places), joined(units)
 
 
 def _deviation_unit(assembly: Parametrisation, t: int, held: Held) -> float:
@@ -595,7 +595,7 @@ def _frozen(assembly: GeneralisedAssembly, charts: Sequence[Chart]) -> NDArray[n
     """Which coordinates of the charts are standard deviations that the user holds."""
     held = assembly.design.constraints.entries
     parts = [np.isin(_first_entry(assembly, t) + own.entries, held) for t, own in enumerate(charts)]
-    return np.concatenate(parts)
+    return np.concatenate([np.empty(0, dtype=np.bool_), *parts])
 
 
 def _own_theta(assembly: Parametrisation, theta: Floats, t: int) -> Floats:

@@ -32,6 +32,8 @@ def optimum_line(estimate: Estimate) -> str:
     proved = f"Optimum proved ({optimum.reach})"
     if optimum.flat:
         return f"{proved}, but {_undetermined(optimum)}."
+    if not estimate.terms:
+        return f"{proved}."
     if not optimum.singular:
         return f"{proved}; no {_which_variance(estimate)} at zero."
     faces = "; ".join(

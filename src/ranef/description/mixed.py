@@ -60,6 +60,7 @@ class MixedDescription(ModelDescription):
         super().__init__(fit)
         self.estimate: Estimate = fit.estimate
         self.fixed = self.estimate.fixed
+        self.mixed = bool(self.estimate.terms)
 
     def random(self) -> list[str]:
         factors = self.estimate.factors
@@ -92,7 +93,7 @@ class MixedDescription(ModelDescription):
         other = equally_good(self.estimate)
         if other is not None:
             shares = masked(shares, intraclass_correlations(other))
-        if shares is None:
+        if shares is None or not self.mixed:
             return []
         named = [
             f"{group_name(self.estimate, t)} {'not determined' if np.isnan(x) else number(x, 3)}"
@@ -163,6 +164,8 @@ class MixedDescription(ModelDescription):
     def call(self) -> str:
         recipe = self.mean.recipe
         arguments = [repr(self.mean.formula), "data", *self.arguments()]
+        if not self.mixed:
+            arguments.append("random='none'")
         if self.mean.weights is not None:
             name = recipe.weights_column
             arguments.append("weights=weights" if name is None else f"weights={name!r}")
@@ -180,7 +183,6 @@ class MixedDescription(ModelDescription):
 class LinearDescription(MixedDescription):
     """A linear mixed model in words."""
 
-    model = "linear mixed model"
     family_kind = "Linear models"
     weights = "The residual variance of a row is divided by its weight."
     theta_name = "Relative covariance parameters"
@@ -195,8 +197,12 @@ class LinearDescription(MixedDescription):
         return "REML" if self.estimate.reml else "ML"
 
     @property
+    def model(self) -> str:  # type: ignore[override]
+        return "linear mixed model" if self.mixed else "linear model"
+
+    @property
     def title(self) -> str:
-        return f"Linear mixed model by {self.criterion}: {self.mean.formula}"
+        return f"{sentence(self.model)} by {self.criterion}: {self.mean.formula}"
 
     def kind(self) -> str:
         return self.model
@@ -212,10 +218,13 @@ class LinearDescription(MixedDescription):
         slopes = [name for name in self.mean.names if name != "(Intercept)"]
         if not slopes:
             return []
+        whose = (
+            f" It applies to a typical {self.grouping} and, since the model is linear, also on "
+            "average over all of them."
+        )
         return [
             f"A coefficient is the difference in expected {self.response} per unit of its column, "
-            f"with the other columns held constant. It applies to a typical {self.grouping} and, "
-            "since the model is linear, also on average over all of them.",
+            f"with the other columns held constant.{whose if self.mixed else ''}",
             *super().reading(),
         ]
 
@@ -237,23 +246,32 @@ class GeneralisedDescription(MixedDescription):
     """A generalised linear mixed model in words."""
 
     estimate: GeneralisedEstimate
-    model = "generalised linear mixed model"
     function = "glmm"
     weights = "The log density of a row is multiplied by its weight."
 
     @property
+    def model(self) -> str:  # type: ignore[override]
+        return f"generalised linear {'mixed ' if self.mixed else ''}model"
+
+    @property
     def method(self) -> str:  # type: ignore[override]
-        return f"maximum {criterion(self.estimate)} with {approximation(self.estimate)}"
+        return self._maximised("with")
+
+    def _maximised(self, by: str) -> str:
+        """What was maximised, and how it was approximated."""
+        how = approximation(self.estimate)
+        return f"maximum {criterion(self.estimate)}{f' {by} {how}' if how else ''}"
 
     @property
     def criterion(self) -> str:  # type: ignore[override]
         nodes = self.estimate.quadrature
-        how = "Laplace" if nodes == 1 else f"{nodes} nodes"
+        how = ", Laplace" if nodes == 1 else f", {nodes} nodes"
         word = "REML" if self.estimate.reml else "ML"
-        return f"{'penalised ' if self.estimate.priors else ''}{word}, {how}"
+        approximate = how if approximation(self.estimate) else ""
+        return f"{'penalised ' if self.estimate.priors else ''}{word}{approximate}"
 
     def kind(self) -> str:
-        return f"generalised linear ({self.family_words}) mixed model"
+        return f"generalised linear ({self.family_words}) {'mixed ' if self.mixed else ''}model"
 
     def parts(self) -> list[str]:
         named = {
@@ -298,13 +316,10 @@ class GeneralisedDescription(MixedDescription):
         """Family, link and approximation in one sentence."""
         family = self.fit.family
         thresholds = f", {family.thresholds} thresholds" if isinstance(family, Cumulative) else ""
-        return (
-            f"Family {family.name}, link {family.link}{thresholds}; maximum "
-            f"{criterion(self.estimate)} by {approximation(self.estimate)}."
-        )
+        return f"Family {family.name}, link {family.link}{thresholds}; {self._maximised('by')}."
 
     def reading(self) -> list[str]:
-        lines = [self._whose()]
+        lines = [self._whose()] if self.mixed else []
         if isinstance(self.fit.family, Cumulative):
             levels = self.estimate.levels
             order = "" if levels is None else f" ({' < '.join(str(x) for x in levels)})"

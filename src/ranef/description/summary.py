@@ -70,7 +70,8 @@ def variance_listing(
         Column("conf_high", [v.conf_high for v in shown], sized, high),
         Column("correlations", [_partners(v, parameters) for v in shown], heading=PARTNERS),
     )
-    return Listing("variance", columns, "Random effects (Wald intervals on the log scale)", 2)
+    what = "Random effects" if estimate.terms else "Residual standard deviation"
+    return Listing("variance", columns, f"{what} (Wald intervals on the log scale)", 2)
 
 
 PARTNERS = "correlation with"

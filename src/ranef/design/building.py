@@ -6,7 +6,7 @@ and parts share grouping factors.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,9 +25,24 @@ from ranef.formula.labels import count_text
 from ranef.formula.model import Model
 from ranef.tables.accounting import Accounting
 
-__all__ = ["Answer", "Builder", "Part"]
+__all__ = ["Answer", "Builder", "Part", "check_random"]
 
 Floats = NDArray[np.float64]
+
+
+def check_random(models: Sequence[Model], mixed: bool) -> None:
+    """Refuse a mixed model without a random term, and a model without them that has one."""
+    bars = [bar for model in models for bar in model.bars]
+    if mixed and not bars:
+        raise ModelError(
+            "the model has no random term; a mixed model needs one, such as (1 | g). "
+            "random='none' (--random none on the command line) fits it without random effects"
+        )
+    if bars and not mixed:
+        raise ModelError(
+            f"({bars[0].text}) is a random term, which a model without random effects does not "
+            "have; take it out of the formula"
+        )
 
 
 @dataclass(frozen=True, eq=False)

@@ -20,6 +20,7 @@ __all__ = ["ModelArguments", "read_family"]
 PATHS = ("single", "nested", "crossed", "sparse")
 MISSING = ("drop", "raise")
 UNDETERMINED = ("raise", "keep")
+RANDOM = ("formula", "none")
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,6 +62,7 @@ class ModelArguments:
     contrasts: Mapping[str, Any] | None = None
     missing: str = "drop"
     undetermined: str = "raise"
+    random: str = "formula"
     kernels: Mapping[str, Any] | None = None
     functions: Mapping[str, Callable[..., Any]] | None = None
     path: str | None = None
@@ -81,6 +83,7 @@ class ModelArguments:
             formula=arguments.formula(self.formula),
             missing=arguments.choice("missing", self.missing, MISSING),
             undetermined=arguments.choice("undetermined", self.undetermined, UNDETERMINED),
+            random=arguments.choice("random", self.random, RANDOM),
             table=Table.of(self.table),
         )
         if self.family is not None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ranef.design.building import Answer, Builder, Part
+from ranef.design.building import Answer, Builder, Part, check_random
 from ranef.design.call import ModelArguments, read_family
 from ranef.design.outcome import Outcome, prototype, read_outcome
 from ranef.design.random import is_free
@@ -111,6 +111,7 @@ def generalised_specification_of(call: ModelArguments) -> GeneralisedSpecificati
     family = prototype(call.family)
     parts = _parts(call, family)
     node = response_of(parts[CONDITIONAL].model)
+    check_random([part.model for part in parts.values()], call.random == "formula")
     _check(parts, node, family)
     frame = Frame.of(call)
     weights = frame.given(call.weights, "weights")
@@ -248,11 +249,6 @@ def _is_known(dispersion: Part | None) -> bool:
 
 def _check(parts: Mapping[str, Part], response: Node, family: Family) -> None:
     """Refuse what a generalised mixed model cannot be."""
-    if not any(part.model.bars for part in parts.values()):
-        raise ModelError(
-            "no part of the model has a random term; a mixed model needs one, such as (1 | g): "
-            "without it, a generalised linear model is the method"
-        )
     for name, part in parts.items():
         if response.printed in part.model.fixed.keys:
             raise FormulaError(

@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from ranef.design.building import Answer, Builder, Part
+from ranef.design.building import Answer, Builder, Part, check_random
 from ranef.design.call import ModelArguments
 from ranef.design.specification import Specification
 from ranef.design.variables import Frame
 from ranef.errors import ModelError
-from ranef.formula.model import Model, expand_dot, model_with_dot, response_of
+from ranef.formula.model import expand_dot, model_with_dot, response_of
 from ranef.formula.syntax import Call, Node
 
 __all__ = ["specification_of", "specify"]
@@ -29,7 +29,7 @@ def specify(formula: str, data: Any, *, mixed: bool = True, **said: Any) -> Spec
     mixed : bool
         Whether the formula has random terms: a mixed model needs one, a marginal model has none.
     **said
-        The other arguments of a model: `weights`, `offset`, `contrasts`, `missing`,
+        The other arguments of a model: `weights`, `offset`, `contrasts`, `missing`, `random`,
         `kernels`, `functions`, as in `ranef.lmm`.
 
     Examples
@@ -48,7 +48,8 @@ def specification_of(call: ModelArguments, mixed: bool = True) -> Specification:
     dot = expand_dot(call.formula, call.table.columns, columns)
     model = model_with_dot(call.formula, dot)
     response = response_of(model)
-    _check(model, response, mixed)
+    check_random([model], mixed and call.random == "formula")
+    _check(response)
     frame = Frame.of(call)
     weights = frame.given(call.weights, "weights")
     frame.given(call.offset, "offset")
@@ -64,21 +65,11 @@ def specification_of(call: ModelArguments, mixed: bool = True) -> Specification:
     )
 
 
-def _check(model: Model, response: Node, mixed: bool) -> None:
+def _check(response: Node) -> None:
     """Refuse what a model of one number a row cannot be."""
     inner = response.bare
     if isinstance(inner, Call) and inner.function == "cbind":
         raise ModelError(
             f"{inner.printed} counts successes and failures: a generalised (binomial) "
             "model's response. A linear model needs one number for each row"
-        )
-    if model.bars and not mixed:
-        raise ModelError(
-            f"({model.bars[0].text}) is a random term, which a model without random effects "
-            "does not have"
-        )
-    if mixed and not model.bars:
-        raise ModelError(
-            "the formula has no random term; a mixed model needs one, such as (1 | g): "
-            "without it, ordinary least squares is the method"
         )

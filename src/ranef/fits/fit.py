@@ -82,7 +82,11 @@ class Fit(ReaderNames, ABC):
 
     frame: Origin
     file_kind: ClassVar[str]
-    kind_words: ClassVar[str] = "a regression"
+
+    @property
+    def kind_words(self) -> str:
+        """The kind of model in refusals."""
+        return "a regression"
 
     # --- what a kind of fit brings
 

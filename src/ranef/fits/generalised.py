@@ -40,7 +40,10 @@ class GeneralisedFit(MixedFit):
 
     estimate: GeneralisedEstimate
 
-    kind_words = "a generalised linear mixed model"
+    @property
+    def kind_words(self) -> str:
+        """The kind of model in refusals."""
+        return f"a generalised linear {'mixed ' if self.terms else ''}model"
 
     @property
     def quadrature(self) -> int:

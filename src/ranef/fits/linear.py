@@ -30,7 +30,10 @@ class LinearFit(MixedFit):
 
     estimate: LinearEstimate
 
-    kind_words = "a linear mixed model"
+    @property
+    def kind_words(self) -> str:
+        """The kind of model in refusals."""
+        return "a linear mixed model" if self.terms else "a linear model"
 
     @property
     def reml(self) -> bool:

@@ -35,7 +35,7 @@ from ranef.fits.new_levels import (
     simulated_rows,
 )
 from ranef.fits.new_rows import chosen_terms, only_terms, read_rows
-from ranef.fits.protocol import Estimand
+from ranef.fits.protocol import Estimand, Levelled, require
 from ranef.fits.refits import read_responses, refit_many
 from ranef.formula.labels import count_text
 from ranef.inference.coefficients.functions import Knowledge, carried_back
@@ -283,6 +283,7 @@ class MixedFit(LikelihoodFit):
         if effects == "variance":
             columns = tables.variance_columns(self.estimate, self.variance_parameters(level))
         elif effects == "random":
+            require(self, "tidy('random')", Levelled)
             columns = tables.random_columns(self.estimate, self.level_effects, level)
         else:
             columns = self.fixed_columns(level, df, exponentiate)
@@ -323,6 +324,8 @@ class MixedFit(LikelihoodFit):
     def factor_number(self, group: str | None) -> int:
         """Index of a grouping factor."""
         names = [f.name for f in self.factors]
+        if not names:
+            raise ModelError("the model has no random effects")
         if group is None:
             if len(names) > 1:
                 raise ModelError(f"say which group: one of {', '.join(map(repr, names))}")

@@ -197,8 +197,13 @@ NOTHING = object()
 
 
 def offers(fit: Any, protocol: type) -> bool:
-    """Tell whether a fit has the members of a protocol, none of which is evaluated."""
-    return all(getattr_static(fit, name, NOTHING) is not NOTHING for name in MEMBERS[protocol])
+    """Tell whether a fit has the members of a protocol, none of which costs work.
+
+    A fit of a kind that may have random effects is not `Levelled` where it has none.
+    """
+    if any(getattr_static(fit, name, NOTHING) is NOTHING for name in MEMBERS[protocol]):
+        return False
+    return protocol is not Levelled or len(fit.factors) > 0
 
 
 def require(fit: Any, question: str, *needed: type) -> Any:

@@ -57,6 +57,8 @@ VARIANCES = {
 
 ENDS = {
     ("nbinom1", "phi", -1): "without overdispersion the negative binomial is the Poisson",
+    ("nbinom12", "phi", -1): "without phi the nbinom12 is the nbinom2",
+    ("nbinom12", "psi", 1): "without the part of psi the nbinom12 is the nbinom1",
     ("nbinom2", "phi", 1): "without overdispersion the negative binomial is the Poisson",
     ("compois", "1 / nu", 1): (
         "with all the overdispersion that it has the Conway-Maxwell-Poisson is the geometric, "
@@ -76,7 +78,7 @@ ENDS = {
 PRECISIONS = ("beta", "ordbeta", "betabinomial", "nbinom2")
 """Families whose phi is a precision: more of it is less variance."""
 
-SIMPLER = ("nbinom1", "nbinom2", "betabinomial", "t", "tweedie", "ordbeta")
+SIMPLER = ("nbinom1", "nbinom2", "nbinom12", "betabinomial", "t", "tweedie", "ordbeta")
 """Families that become others at their ends."""
 
 
@@ -101,7 +103,9 @@ def end_words(family: Family, label: str, sign: int) -> str:
 
 
 def approximation(estimate: Estimate) -> str:
-    """How the likelihood was approximated."""
+    """How the likelihood was approximated; empty where nothing is integrated out."""
+    if not estimate.terms and not estimate.reml:
+        return ""
     if estimate.quadrature == 1:
         return f"the Laplace approximation{' (exact in this model)' if exact(estimate) else ''}"
     return f"adaptive Gauss-Hermite quadrature with {estimate.quadrature} nodes"

@@ -408,11 +408,6 @@ def _compose(
     else:
         for name, level in zip(names, start.constants[-len(names) :], strict=False):
             builder.add(name, parts.get(name), spec.n, float(level))
-    if not builder.terms:
-        raise ModelError(
-            "no part of the model has a random effect; a generalised linear model without them "
-            "is not a mixed model"
-        )
     return builder.plan(spec, family, extra, zero, wishes, reml)
 
 

@@ -93,7 +93,7 @@ def _many_thetas(assembly: Assembly, found: dict[str, Any]) -> Floats:
         _term_thetas(t, phis[:, t.offset : t.offset + t.count], ranks[:, position[i]])
         for i, t in enumerate(assembly.terms)
     ]
-    return np.hstack(out)
+    return np.hstack([np.zeros((len(phis), 0)), *out])
 
 
 def _term_thetas(term: Term, phi: Floats, ranks: Floats) -> Floats:

@@ -172,7 +172,8 @@ def _affordable(fit: Any) -> bool:
     effects = np.zeros(len(estimate.factors), dtype=np.intp)
     for term in estimate.terms:
         effects[term.factor] += term.size * estimate.factors[term.factor].n_levels
-    few = effects.sum() - effects.max() <= OTHER_EFFECTS and effects.max() <= LEADING_EFFECTS
+    largest = effects.max(initial=0)
+    few = effects.sum() - largest <= OTHER_EFFECTS and largest <= LEADING_EFFECTS
     return len(fit.parameters) <= PROFILED and bool(few) and _is_quick(estimate)
 
 
@@ -180,7 +181,7 @@ def _is_quick(estimate: Estimate) -> bool:
     """Without a scale to profile out, each evaluation goes over the rows, for each node."""
     if estimate.sigma is not None:
         return True
-    points = estimate.quadrature ** max(t.size for t in estimate.terms)
+    points = estimate.quadrature ** max((t.size for t in estimate.terms), default=0)
     series = estimate.family.name.endswith(("compois", "tweedie"))
     cost = estimate.specification.n * points * (30 if series else 1)
     return not estimate.reml and cost <= GENERALISED_ROWS

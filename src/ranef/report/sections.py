@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ranef.fits.protocol import Levelled, Likelihood, offers
+from ranef.fits.protocol import Generative, Levelled, Likelihood, Refittable, offers
 from ranef.questions.checks.section import fitness
 from ranef.questions.levels.section import has_ratios, levels, ratios
 from ranef.report import answers, ending, estimates, model
@@ -19,6 +19,11 @@ __all__ = ["SECTIONS"]
 def levelled(fit: Any) -> bool:
     """Tell whether the fit has random effects."""
     return offers(fit, Levelled)
+
+
+def checked(fit: Any) -> bool:
+    """Tell whether `ranef.check` takes the fit."""
+    return all(offers(fit, protocol) for protocol in (Likelihood, Generative, Refittable))
 
 
 def compared(fit: Any) -> bool:
@@ -37,7 +42,7 @@ SECTIONS: list[Section] = [
     Section(
         "ratios", "Standardised ratios", lambda fit, how: ratios(fit, how.conf_level), compared
     ),
-    Section("check", "Does the model fit?", lambda fit, how: fitness(fit), levelled),
+    Section("check", "Does the model fit?", lambda fit, how: fitness(fit), checked),
     Section("profile", "Profile of the likelihood", answers.profile, answers.has_profile),
     Section(
         "optimum",

@@ -27,6 +27,8 @@ __all__ = [
 ]
 
 PATHS = ("single", "nested", "crossed", "sparse")
+NO_EFFECTS = "none"
+"""The path of a model without random effects: fixed effects are all that remains."""
 LEAST_SPARSE = 200
 """Columns of a tail below which a dense one is taken without a look."""
 SPARSE_FLOP, SPARSE_VALUE, DENSE_VALUE = 2.5, 40.0, 8.0
@@ -81,7 +83,8 @@ class Layout:
     Attributes
     ----------
     path : str
-        ``"single"``, ``"nested"``, ``"crossed"`` (with a dense tail) or ``"sparse"``.
+        ``"single"``, ``"nested"``, ``"crossed"`` (with a dense tail) or ``"sparse"``;
+        ``"none"`` where there are no random effects.
     chain : tuple of int
         Blocks eliminated level by level, finest first.
     tail : tuple of int
@@ -136,7 +139,7 @@ def choose_layout(spec: Grouped, path: str | None = None) -> tuple[tuple[Block, 
     ModelError
         When the path's name is unknown or the design does not allow it.
     """
-    if path is not None and path not in PATHS:
+    if path is not None and path not in (*PATHS, NO_EFFECTS):
         raise ModelError(
             f"unknown path {path!r}{suggestion(str(path), PATHS)} "
             f"Choose one of {', '.join(PATHS)}, or None for the cheapest."
@@ -157,6 +160,8 @@ def cheapest_path(spec: Grouped) -> str:
 
 
 def _why_not(path: str, blocks: tuple[Block, ...]) -> str:
+    if not blocks:
+        return "the model has no random effects"
     names = ", ".join(block.factor.name for block in blocks)
     if path == "single":
         return f"it needs one grouping factor without a kernel, here are: {names}"
@@ -166,6 +171,8 @@ def _why_not(path: str, blocks: tuple[Block, ...]) -> str:
 
 
 def _candidates(spec: Grouped, blocks: tuple[Block, ...], path: str | None) -> list[Layout]:
+    if not blocks:
+        return [Layout(NO_EFFECTS, (), (), spec.p, float(spec.p) ** 3, 16 * spec.p**2)]
     plain = [i for i, block in enumerate(blocks) if not block.kernel]
     found: list[Layout] = []
     if len(blocks) == 1 and plain:

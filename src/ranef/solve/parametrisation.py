@@ -6,7 +6,7 @@ scale and on that of the core.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, TypeVar
@@ -26,6 +26,7 @@ __all__ = [
     "effect_unit",
     "factor_entries",
     "factor_of",
+    "joined",
     "kernel_unit",
     "many_parameters",
     "terms_of",
@@ -33,6 +34,11 @@ __all__ = [
 
 Floats = NDArray[np.float64]
 T = TypeVar("T", bound=np.generic)
+
+
+def joined(parts: Iterable[Floats]) -> Floats:
+    """Put what is said of each term end to end; there may be no term."""
+    return np.concatenate([np.empty(0), *parts])
 
 
 def effect_unit(weights: Floats | None) -> float:
@@ -208,8 +214,7 @@ class Parametrisation:
 
     def theta(self, phi: Floats, psi: list[Floats], ranks: dict[int, int]) -> Floats:
         """Reported parameters in formula order."""
-        parts = [t.theta(phi, psi[t.block], ranks.get(i)) for i, t in enumerate(self.terms)]
-        return np.concatenate(parts)
+        return joined(t.theta(phi, psi[t.block], ranks.get(i)) for i, t in enumerate(self.terms))
 
     def phi(self, theta: Floats, ranks: dict[int, int]) -> Floats:
         """Parameters of the core for reported ones."""
@@ -258,11 +263,10 @@ class Parametrisation:
 
     def chain_rule(self, slopes: list[Floats], psi_gradient: list[Floats]) -> Floats:
         """Turn d criterion / d Psi into the gradient in the reported parameters."""
-        parts = [
+        return joined(
             np.einsum("kij,ij->k", slope, term.gradient_user(psi_gradient[term.block]))
             for term, slope in zip(self.terms, slopes, strict=True)
-        ]
-        return np.concatenate(parts)
+        )
 
     def free_entries(self, theta: Floats, ranks: dict[int, int]) -> NDArray[np.bool_]:
         """Which entries of theta are free where some terms have less than full rank, (k,)."""
@@ -275,7 +279,7 @@ class Parametrisation:
             elif term.term.structure != "us":
                 kept = term.structure.free(term.relative(part))
             parts.append(kept)
-        return np.concatenate(parts)
+        return np.concatenate([np.empty(0, dtype=np.bool_), *parts])
 
     def room(self, theta: Floats) -> Floats:
         """Distance (k,) of each entry of theta to where its range ends, inf where it does not."""
@@ -290,7 +294,7 @@ class Parametrisation:
                     ends[j] = 1 - abs(part[j])
                     if term.term.structure in ("cs", "homcs") and part[j] < 0:
                         ends[j] = part[j] + 1 / (term.size - 1)
-        return np.concatenate(parts)
+        return joined(parts)
 
     def end(self, search: dict[str, Any]) -> tuple[Floats, tuple[Face, ...]]:
         """Return theta at the end of a search, and the boundaries it lies on."""

@@ -42,6 +42,11 @@ def cluster_factor(estimate: Estimate, name: str | None = None) -> int:
     """
     factors = estimate.factors
     names = [f.name for f in factors]
+    if not names:
+        raise ModelError(
+            "the model has no grouping factor whose levels could be drawn; use "
+            "method='parametric' or, in a linear model, method='residual'"
+        )
     kernels = [term.label for term in estimate.terms if term.kernel is not None]
     if kernels:
         raise ModelError(

@@ -108,19 +108,18 @@ def linearised(estimate: GeneralisedEstimate) -> Linearised:
     Raises
     ------
     ModelError
-        Of a multinomial model, and where the mean has no random effects.
+        Of a multinomial model, and where other parts have random effects and the mean has none.
     """
     refuse_unordered(estimate, "one linear predictor for the mean")
     spec = estimate.specification
-    if not spec.terms:
+    if estimate.terms and not spec.terms:
         raise ModelError(
             "the mean of this model has no random effects (they stand in another part), so it "
             "has no working linear mixed model; this question is about the random effects of "
             "the mean"
         )
     own = estimate.components[0].terms
-    slices = theta_slices(estimate)[own]
-    theta = estimate.theta[slices[0].start : slices[-1].stop]
+    theta = estimate.theta[: sum(s.stop - s.start for s in theta_slices(estimate)[own])]
     z, w = _working(estimate)
     ranks = estimate.optimum.ranks
     return Linearised(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ranef import arguments
-from ranef.fits.protocol import Levelled, require
+from ranef.fits.protocol import Likelihood, require
 from ranef.questions.checks import influence_numbers, leverage
 
 __all__ = ["augment"]
@@ -50,7 +50,7 @@ def augment(fit: Any, data: Any = None, *, influence: bool = False) -> Any:
     fit = require(fit, "augment()")
     columns = dict(fit.row_columns())
     if arguments.flag("influence", influence):
-        fit = require(fit, "augment(influence=True)", Levelled)
+        fit = require(fit, "augment(influence=True)", Likelihood)
         columns["hat"] = leverage.leverage(fit.inference).hat
         columns["cooksd"] = influence_numbers.influence_of_rows(fit.inference).cook
     return fit.augmented(data, columns)

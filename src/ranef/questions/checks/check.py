@@ -20,7 +20,7 @@ from ranef.display.page import Paragraph
 from ranef.errors import ModelError
 from ranef.fits.columns import groups_of
 from ranef.fits.mixed import MixedFit
-from ranef.fits.protocol import Generative, Levelled, Refittable, require
+from ranef.fits.protocol import Generative, Likelihood, Refittable, require
 from ranef.inference.draws.posterior_draw import PosteriorDraw
 from ranef.inference.effects import linearised
 from ranef.questions.checks import html, page_picture, simulated_numbers
@@ -265,7 +265,7 @@ def check(
     >>> print(ranef.check(better).headline)
     Nothing found that speaks against the model.
     """
-    fit = require(fit, "check()", Levelled, Generative, Refittable)
+    fit = require(fit, "check()", Likelihood, Generative, Refittable)
     if fit.family.name == "multinomial":
         raise ModelError(
             "a multinomial response has categories without an order: no residuals, and a "

@@ -14,7 +14,7 @@ from ranef.display.columns import Column, Fixed, Listing
 from ranef.display.page import Paragraph
 from ranef.errors import ModelError
 from ranef.fits.mixed import MixedFit
-from ranef.fits.protocol import Levelled, require
+from ranef.fits.protocol import Likelihood, require
 from ranef.questions.checks import columns as columns_
 
 __all__ = ["Collinearity", "collinear", "collinearity"]
@@ -116,7 +116,7 @@ def collinearity(fit: Any) -> Collinearity:
     >>> ranef.collinearity(fit).tidy()["vif"].round(2).tolist()
     [1.49, 1.49]
     """
-    fit = require(fit, "collinearity()", Levelled)
+    fit = require(fit, "collinearity()", Likelihood)
     inflation, names = collinear(fit)
     return Collinearity(inflation, names, f"Collinearity: {fit.formula}", fit.frame.library)
 

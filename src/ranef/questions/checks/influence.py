@@ -18,7 +18,7 @@ from ranef.display.progress import counted
 from ranef.errors import ModelError
 from ranef.fits.columns import groups_of, labels_of
 from ranef.fits.mixed import MixedFit
-from ranef.fits.protocol import Levelled, Refittable, require
+from ranef.fits.protocol import Likelihood, Refittable, require
 from ranef.models.labels import group_name
 from ranef.questions.checks import influence_numbers, influence_picture
 from ranef.questions.checks import leverage as leverage_
@@ -258,10 +258,12 @@ def influence(
     >>> int(rows.cook.argmax())
     59
     """
-    fit = require(fit, "influence()", Levelled, Refittable)
+    fit = require(fit, "influence()", Likelihood, Refittable)
     _refuse_multinomial(fit)
     jobs = None if n_jobs is None else arguments.count("n_jobs", n_jobs)
     bar = arguments.optional_flag("progress", progress)
+    if by is None and not fit.factors:
+        by = "row"
     single = isinstance(by, str) and by == "row" and "row" not in fit.n_groups
     if method is None:
         method = "one-step" if single else "exact"
@@ -404,5 +406,5 @@ def leverage(fit: Any) -> Leverage:
     <BLANKLINE>
     29.02 effective parameters, of which 2.00 fixed; largest hat value ...; tidy() has ...
     """
-    fit = require(fit, "leverage()", Levelled)
+    fit = require(fit, "leverage()", Likelihood)
     return Leverage(leverage_.leverage(fit.inference), fit.frame)

@@ -347,7 +347,7 @@ def _deviations(estimate: Estimate) -> Floats:
 
 def _roots(covariances: Sequence[Floats], sigma: float | None) -> Floats:
     parts = [np.sqrt(np.maximum(np.diag(psi), 0.0)) for psi in covariances]
-    return np.concatenate([*parts, *([np.array([sigma])] if sigma is not None else [])])
+    return np.concatenate([*parts, [] if sigma is None else [sigma]])
 
 
 def _gathered(estimate: Estimate, without: Sequence[_Without | None], vcov: Floats) -> Deletions:

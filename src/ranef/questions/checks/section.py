@@ -19,6 +19,7 @@ from ranef.display.reading import (
     usual_residuals,
 )
 from ranef.errors import RanefError
+from ranef.fits.protocol import Levelled, offers
 from ranef.questions.checks import (
     influence_picture,
     quantile_pictures,
@@ -134,7 +135,7 @@ def _pair(fit: Fitted, more: Sequence[Markup] = ()) -> Markup:
 
 
 def _effects(fit: Any) -> Markup:
-    drawn = random_effects(fit, 0.95, None)
+    drawn = random_effects(fit, 0.95, None) if offers(fit, Levelled) else ()
     if not drawn or min(len(effects.names) for effects in drawn) < 2:
         return Markup("")
     if not any(np.any(effects.estimate != 0.0) for effects in drawn):

@@ -17,7 +17,7 @@ from ranef.display.page import Paragraph
 from ranef.errors import ModelError
 from ranef.fits.columns import column_of, groups_of, is_categorical, labels_of, time_of
 from ranef.fits.mixed import MixedFit
-from ranef.fits.protocol import Generative, Levelled, require
+from ranef.fits.protocol import Generative, Likelihood, require
 from ranef.questions.checks import residual_tests, simulated_numbers, simulated_picture
 from ranef.questions.checks.residual_tests import ResidualTest
 from ranef.questions.checks.simulated_numbers import Simulated
@@ -91,7 +91,7 @@ def simulated_residuals(
     3                zeros      1.364      0.0
     4  trend: fitted value      0.129      0.0
     """
-    fit = require(fit, "simulated_residuals()", Levelled, Generative)
+    fit = require(fit, "simulated_residuals()", Likelihood, Generative)
     n = arguments.count("n", n)
     if n < 19:
         raise ModelError(f"n={n} draws are too few to rank a response among; take 19 at least")

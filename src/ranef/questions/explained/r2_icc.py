@@ -17,7 +17,7 @@ from ranef.fits.columns import own_columns
 from ranef.fits.determined import where_determined
 from ranef.fits.mixed import MixedFit
 from ranef.fits.new_rows import read_rows
-from ranef.fits.protocol import Levelled, require
+from ranef.fits.protocol import Levelled, Likelihood, require
 from ranef.models.records import CONDITIONAL
 from ranef.questions.explained import partition
 from ranef.questions.explained.partition import METHODS, Partition
@@ -169,7 +169,7 @@ def r2(fit: MixedFit, *, method: str = "auto", mean: float | None = None) -> R2:
     1       1 | herd     0.412  0.102
     2    observation     3.290  0.813
     """
-    require(fit, "r2()", Levelled)
+    require(fit, "r2()", Likelihood)
     parts = _partition(fit, method, mean)
     names = tuple(term.label for term in fit.estimate.specification.terms)
     return R2(parts, names, f"R2: {fit.formula}", fit.frame.library)

@@ -20,7 +20,7 @@ from ranef.display.page import Paragraph
 from ranef.display.progress import arriving
 from ranef.errors import ConvergenceWarning, DataError, FileError, Interrupted, ModelError, warn
 from ranef.fits.mixed import MixedFit
-from ranef.fits.protocol import Generative, Levelled, Refittable, require
+from ranef.fits.protocol import Generative, Likelihood, Refittable, require
 from ranef.inference import refits as numbers
 from ranef.inference.coefficients.parameter_list import ModelParameter, chosen
 from ranef.inference.draws.resampling import cluster_factor
@@ -131,7 +131,7 @@ def bootstrap(
     >>> ranef.bootstrap(fit, 50, statistic=icc, rng=1).tidy()["term"].tolist()
     ['icc']
     """
-    require(fit, "bootstrap()", Levelled, Generative, Refittable)
+    require(fit, "bootstrap()", Likelihood, Generative, Refittable)
     n = arguments.count("n", n)
     plan = _plan(fit.inference, method, effects, cluster)
     source = arguments.generator(rng)

@@ -19,7 +19,7 @@ from ranef.display.page import Paragraph
 from ranef.display.progress import arriving
 from ranef.errors import ConvergenceWarning, ModelError, warn
 from ranef.fits.mixed import MixedFit
-from ranef.fits.protocol import Levelled, Likelihood, require
+from ranef.fits.protocol import Likelihood, require
 from ranef.inference.coefficients.parameter_list import ModelParameter, chosen
 from ranef.inference.coefficients.wald import Intervals
 from ranef.inference.kinds import inference_of
@@ -100,7 +100,7 @@ def profile(
     1           sd     37.26     12.20      84.06
     2           sd     49.51     38.23      67.66
     """
-    require(fit, "profile()", Levelled, Likelihood)
+    require(fit, "profile()", Likelihood)
     level = arguments.conf_level(conf_level)
     reml = arguments.choice("criterion", criterion, CRITERIA) == "reml"
     if reml and fit.estimate.sigma is None:

@@ -66,6 +66,8 @@ from .questions.means.means import joint_tests as joint_tests
 from .questions.means.trends import emtrends as emtrends
 from .questions.papers.table import ModelTable as ModelTable
 from .questions.papers.table import table as table
+from .questions.stories.two_stories import TwoStories as TwoStories
+from .questions.stories.two_stories import two_stories as two_stories
 from .questions.tests.anova import anova as anova
 from .questions.tests.likelihood_ratios import ModelComparison as ModelComparison
 from .questions.tests.robust import RobustCovariance as RobustCovariance

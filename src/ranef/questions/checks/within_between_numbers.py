@@ -24,10 +24,10 @@ from ranef.formula.syntax import Call
 from ranef.inference.coefficients.wald import FTest, f_test
 from ranef.inference.effects.linearised import is_constrained
 from ranef.inference.protocol import Inference
+from ranef.inference.rows.group_means import group_means, variance_between
 from ranef.models.records import CONDITIONAL
 from ranef.models.refitting import refitted
 from ranef.questions.checks.columns import FixedTerm, terms_of_columns
-from ranef.questions.checks.group_means_numbers import group_means, variance_between
 
 __all__ = ["Corrected", "Slopes", "paired_parts", "within_between"]
 

@@ -63,6 +63,43 @@ inline const double* optional(nb::handle value, size_t n, const char* name,
     return values.data();
 }
 
+// Compressed rows of a matrix as the core takes them: (ptr, index, value, columns); checked.
+inline FixedRows read_compressed(const nb::tuple& parts, size_t* n, std::vector<nb::object>& keep) {
+    using Pointers = nb::ndarray<const int64_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+    need(parts.size() == 4, "compressed rows are (ptr, index, value, columns)");
+    Pointers ptr;
+    need(nb::try_cast(parts[0], ptr) && ptr.shape(0) >= 1, "ptr must be a vector of int64");
+    const auto index = array<Codes>(parts[1], "index");
+    const auto value = array<Input<1>>(parts[2], "value");
+    FixedRows out;
+    need(nb::try_cast(parts[3], out.p) && out.p >= 0, "columns must be a number of columns");
+    *n = ptr.shape(0) - 1;
+    need(index.shape(0) == value.shape(0) && ptr.data()[0] == 0 &&
+             ptr.data()[*n] == static_cast<int64_t>(value.shape(0)),
+         "ptr, index and value of compressed rows do not fit together");
+    auto kept_ptr = std::make_unique<std::vector<int64_t>>(ptr.data(), ptr.data() + *n + 1);
+    auto kept_index = std::make_unique<Indices>(index.data(), index.data() + index.shape(0));
+    for (size_t i = 0; i < *n; ++i) {
+        const int64_t first = (*kept_ptr)[i], last = (*kept_ptr)[i + 1];
+        need(first <= last, "ptr of compressed rows must not fall");
+        need(last <= static_cast<int64_t>(kept_index->size()), "ptr reaches beyond the rows");
+        for (int64_t k = first; k < last; ++k)
+            need((*kept_index)[k] >= (k > first ? (*kept_index)[k - 1] + 1 : 0) &&
+                     (*kept_index)[k] < out.p,
+                 "columns of compressed rows must ascend, within the matrix");
+    }
+    out.ptr = kept_ptr->data();
+    out.index = kept_index->data();
+    out.value = value.data();
+    keep.push_back(nb::cast(value));
+    keep.push_back(nb::capsule(kept_ptr.release(), [](void* p) noexcept {
+        delete static_cast<std::vector<int64_t>*>(p);
+    }));
+    keep.push_back(nb::capsule(kept_index.release(),
+                               [](void* p) noexcept { delete static_cast<Indices*>(p); }));
+    return out;
+}
+
 template <class T>
 T scalar(const nb::dict& d, const char* name) {
     T out;

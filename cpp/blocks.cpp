@@ -6,6 +6,7 @@
 #include <stdexcept>
 #include <type_traits>
 
+#include "dense.hpp"
 #include "sparse_tail.hpp"
 #include "threads.hpp"
 
@@ -17,6 +18,7 @@ constexpr int most_chunks = 64;
 constexpr double most_accumulated = 8e6;
 constexpr int row_parts = 16;
 constexpr size_t worth_threads = 10000; // rows
+constexpr double dense_products = 0.1;  // share of Z'X that is not zero, from which BLAS pays
 
 double weight(const Blocks& b, size_t i) {
     return b.w ? b.w[i] : 1.0;
@@ -160,7 +162,6 @@ void fill_panel(Blocks& b, int depth, int threads) {
     visit_by_level(b.n, f, threads, [&, own = Vector(r)](size_t i, int32_t l) mutable {
         const double wi = weight(b, i);
         double* panel = c.panel.data() + static_cast<size_t>(l) * r * width;
-        const double* x = b.X + i * p;
         inner_columns<R>(f, i, own.data());
         for (int a = 0; a < r; ++a) {
             const double v = wi * own[a];
@@ -169,7 +170,7 @@ void fill_panel(Blocks& b, int depth, int threads) {
             int col = r;
             for (const Factor* g : above)
                 for (int e = 0; e < g->r; ++e) row[col++] += v * g->z_at(i, e);
-            for (int e = 0; e < p; ++e) row[col + e] += v * x[e];
+            b.X.add(i, v, row + col);
         }
     });
     for (size_t row = 0; row < static_cast<size_t>(c.q) * r; ++row)
@@ -215,16 +216,7 @@ void fill_fixed(Blocks& b, const Vector& gram, int threads) {
     std::vector<Vector> parts(row_parts, Vector(static_cast<size_t>(p) * p, 0.0));
     for_chunks(row_parts, b.n * p * p > 100000 ? threads : 1, [&](int c) {
         double* out = parts[c].data();
-        for (size_t i = bounds[c]; i < bounds[c + 1]; ++i) {
-            const double* x = b.X + i * p;
-            const double wi = weight(b, i);
-            for (int a = 0; a < p; ++a) {
-                const double v = wi * x[a];
-                if (v == 0) continue;
-                double* row = out + static_cast<size_t>(a) * p;
-                for (int e = 0; e <= a; ++e) row[e] += v * x[e];
-            }
-        }
+        for (size_t i = bounds[c]; i < bounds[c + 1]; ++i) b.X.add_square(i, weight(b, i), out);
     });
     for (const Vector& part : parts)
         for (size_t k = 0; k < part.size(); ++k) b.fixed[k] += part[k];
@@ -363,14 +355,13 @@ void fill_tail(Blocks& b, int threads) {
         Vector& diagonal = b.tail_diagonal.back();
         visit_by_level(b.n, f, threads, [&](size_t i, int32_t l) {
             const double wi = weight(b, i);
-            const double* x = b.X + i * p;
             for (int a = 0; a < r; ++a) {
                 const double v = wi * f.z_at(i, a);
                 double* d = diagonal.data() + (static_cast<size_t>(l) * r + a) * r;
                 for (int e = 0; e < r; ++e) d[e] += v * f.z_at(i, e);
                 double* row = b.tail_fixed.data() +
                               (static_cast<size_t>(f.column) + static_cast<size_t>(l) * r + a) * p;
-                for (int e = 0; e < p; ++e) row[e] += v * x[e];
+                b.X.add(i, v, row);
             }
         });
     }
@@ -379,6 +370,19 @@ void fill_tail(Blocks& b, int threads) {
     for (size_t s = 0; s < b.tail.size(); ++s)
         for (size_t t = s + 1; t < b.tail.size(); ++t)
             b.tail_pairs.push_back(pair_block(b, b.tail[s], b.tail[t]));
+}
+
+// Whether Z'X of the finest factor is worth BLAS: of categories most of it is zero.
+bool many_dense_fixed(const Blocks& b) {
+    if (!use_lapack(b.p)) return false;
+    if (b.chain.empty()) return true;
+    const ChainBlock& c = b.chain[0];
+    size_t nonzero = 0;
+    for (size_t row = 0; row < static_cast<size_t>(c.q) * c.r; ++row) {
+        const double* x = c.panel.data() + (row + 1) * c.width - b.p;
+        nonzero += static_cast<size_t>(b.p - std::count(x, x + b.p, 0.0));
+    }
+    return static_cast<double>(nonzero) > dense_products * c.q * c.r * b.p;
 }
 
 void choose_chunks(Blocks& b) {
@@ -478,6 +482,7 @@ std::unique_ptr<Blocks> assemble(size_t n, const std::vector<FactorInput>& input
         fill_ancestors(b, d);
     }
     fill_fixed(b, fixed.gram, threads);
+    b.blas_fixed = many_dense_fixed(b);
     if (b.T > 0) {
         if (!chain.empty()) fill_leader_tail(b, threads);
         fill_tail(b, threads);
@@ -520,8 +525,7 @@ Response Blocks::respond(const double* y, int threads) const {
         double square = 0;
         for (size_t i = bounds[c]; i < bounds[c + 1]; ++i) {
             const double wy = weight(*this, i) * y[i];
-            const double* x = X + i * p;
-            for (int e = 0; e < p; ++e) sums[e] += wy * x[e];
+            X.add(i, wy, sums);
             square += wy * y[i];
         }
         sums[p] = square;

@@ -17,6 +17,7 @@
 #include <string>
 #include <vector>
 
+#include "fixed_rows.hpp"
 #include "structure.hpp"
 
 namespace ranef {
@@ -78,7 +79,7 @@ struct SparseLayout;
 struct Blocks {
     size_t n = 0;
     int p = 0, T = 0;
-    const double* X = nullptr; // (n, p) row-major
+    FixedRows X;               // (n, p)
     Vector x_scale;            // (p) its columns are to be multiplied by
     const double* w = nullptr; // (n) or null
     double log_weights = 0;
@@ -95,6 +96,7 @@ struct Blocks {
     std::shared_ptr<const SparseLayout> sparse; // of the tail, or null: dense
     Vector tail_fixed;                          // (T, p) row-major
     Vector fixed;                               // (p, p) row-major
+    bool blas_fixed = false; // many fixed effects, whose products with a level are not mostly zero
     int parameters = 0;
     // boundaries of the chunks, [depth][chunk]
     std::vector<std::vector<size_t>> chunk;
@@ -121,7 +123,7 @@ struct FactorInput {
 };
 
 struct FixedInput {
-    const double* X = nullptr; // (n, p) row-major
+    FixedRows X; // (n, p)
     int p = 0;
     Vector scale; // (p) factors of its columns
     Vector gram;  // (p, p) X'X of the scaled columns, without weights

@@ -204,9 +204,11 @@ void Criterion::eliminate(int depth, int chunk) {
             const double* w = W + static_cast<size_t>(s) * wp + off;
             for (int a = 0; a < p; ++a) {
                 const double v = w[a];
+                if (v == 0) continue;
+                Xy[a] += v * Wy[s];
+                if (b_.blas_fixed) continue;
                 double* row = XX + static_cast<size_t>(a) * p;
                 for (int e = 0; e <= a; ++e) row[e] += v * w[e];
-                Xy[a] += v * Wy[s];
             }
         }
         if (crossed) {
@@ -234,6 +236,10 @@ void Criterion::eliminate(int depth, int chunk) {
     }
     sum_yy_[chunk] += yy;
     sum_logdet_[chunk] += 2 * logdet;
+    if (!b_.blas_fixed) return;
+    const size_t first = b_.chunk[depth][chunk], last = b_.chunk[depth][chunk + 1];
+    add_gram_rows(p, static_cast<int>((last - first) * r),
+                  W_[depth].data() + first * r * wp + wp - p, wp, XX);
 }
 
 void Criterion::eliminate_chunk(int chunk) {

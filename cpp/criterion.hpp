@@ -27,6 +27,7 @@
 #include <limits>
 
 #include "blocks.hpp"
+#include "information.hpp"
 #include "objective.hpp"
 #include "tail.hpp"
 
@@ -188,6 +189,7 @@ class Criterion final : public Objective {
     void structure_derivatives();
     void differentiate_crossed(Vector& gram, Vector& t, Vector& e);
     void differentiate_chain(Vector& e);
+    void contract_information(Vector& e);
     void take_out_remaining(Vector& gram, Vector& e);
     void add_structure_curvature(double* hessian) const;
     void second_order(double ratio, const Vector& gram);
@@ -224,6 +226,7 @@ class Criterion final : public Objective {
     Vector correction_;
     Vector tail_squares_; // by pairs of factors: squared norms of I - S^-1
     // by chunk
+    std::vector<InformationSums> sum_information_; // of a single factor with many parameters
     std::vector<Vector> sum_XX_, sum_Xy_, sum_G_, sum_gram_, sum_t_, sum_e_;
     Vector sum_yy_, sum_logdet_;
     std::vector<char> failed_;

@@ -299,6 +299,13 @@ void subtract_gram(int n, int k, const double* X, int ldx, double* A, int lda) {
     lapack().syrk(&uplo, &trans, &n, &k, &minus, const_cast<double*>(X), &ldx, &one, A, &lda);
 }
 
+void add_gram_rows(int n, int k, const double* X, int ldx, double* A) {
+    char uplo = 'U', trans = 'N'; // rows of X are columns to BLAS
+    double one = 1;
+    if (n > 0 && k > 0)
+        lapack().syrk(&uplo, &trans, &n, &k, &one, const_cast<double*>(X), &ldx, &one, A, &n);
+}
+
 void add_product(int n, int k, const double* X, const double* Y, int ldx, double* A, int lda) {
     char plain = 'N', trans = 'T';
     double one = 1;

@@ -54,6 +54,9 @@ void symmetric_times(int n, int k, const double* A, int lda, const double* X, in
                      int ldy);
 // A -= X X', X (n, k), lower triangle; needs LAPACK.
 void subtract_gram(int n, int k, const double* X, int ldx, double* A, int lda);
+// A (n, n) += X'X, X (k, n) row-major with rows `ldx` apart; its lower triangle by rows. Needs
+// LAPACK.
+void add_gram_rows(int n, int k, const double* X, int ldx, double* A);
 // A += X Y', X and Y (n, k), both triangles; needs LAPACK.
 void add_product(int n, int k, const double* X, const double* Y, int ldx, double* A, int lda);
 // X (n, k) := K X or K' X, K lower triangular (n, n); X may have any ldx.

@@ -34,6 +34,34 @@ void Criterion::gather_ancestors(const std::vector<Vector>& from, int depth, int
             PP[static_cast<size_t>(off + a) * wp + off + e] = R_XX_[static_cast<size_t>(a) * p + e];
 }
 
+namespace {
+
+// B (r, r) -= K R K', K (r, n) with many zeros, R (n, n) symmetric.
+void subtract_form(int r, int n, const double* K, const double* R, double* B) {
+    std::vector<int> places;
+    Vector row;
+    for (int a = 0; a < r; ++a) {
+        const double* ka = K + static_cast<size_t>(a) * n;
+        places.clear();
+        for (int e = 0; e < n; ++e)
+            if (ka[e] != 0) places.push_back(e);
+        for (int f = 0; f < r; ++f) {
+            const double* kf = K + static_cast<size_t>(f) * n;
+            double sum = 0;
+            for (int e = 0; e < n; ++e) {
+                if (kf[e] == 0) continue;
+                const double* re = R + static_cast<size_t>(e) * n;
+                double s = 0;
+                for (int i : places) s += re[i] * ka[i];
+                sum += s * kf[e];
+            }
+            B[a * r + f] -= sum;
+        }
+    }
+}
+
+} // namespace
+
 // From the coarsest to the finest: modes, scores and, when wanted, covariances,
 // G, and (for a chain of one) the average information.
 template <int R>
@@ -65,13 +93,19 @@ void Criterion::descend(int depth, int chunk, bool derivatives) {
     for (int e = 0; e < p; ++e) rest[wp - p + e] = beta_[e];
     // own parameters
     std::vector<int> own;
-    if (derivatives && alone)
+    InformationSums* information =
+        derivatives && !sum_information_.empty() ? &sum_information_[chunk] : nullptr;
+    if (derivatives && alone && !information)
         for (int i = 0; i < K; ++i)
             if (factor_of_[i] == c.factor) own.push_back(i);
     Vector v(own.size() * r), Mv(own.size() * r);
     const bool dense = crossed && covariances && DenseTail::dense_leader(b_);
     const size_t nodes = std::max(1, dense_block / r);
     Vector full_K(dense ? static_cast<size_t>(N) * nodes * r : 0), full_RK(full_K.size());
+    // K of many levels and its product with R, where there are many fixed effects
+    const bool batched = b_.blas_fixed && covariances && !dense && up_count == 0;
+    const bool scattered = !batched && p > small_order;
+    Vector K_rows(batched ? nodes * r * wp : 0), RK_rows(K_rows.size());
     size_t g_at = 0;
     for (int d = 0; d < depth; ++d) g_at += static_cast<size_t>(b_.chain[d].r) * b_.chain[d].r;
     double* G = sum_G_[chunk].data() + g_at;
@@ -153,7 +187,29 @@ void Criterion::descend(int depth, int chunk, bool derivatives) {
                 for (int f = 0; f < r; ++f)
                     B[a * r + f] -= inner(N, k0 + at(0, a, N), y0 + at(0, f, N));
         }
-        for (int a = 0; a < r && !dense; ++a) {
+        if (batched) {
+            const size_t place = (j - b_.chunk[depth][chunk]) % nodes;
+            if (place == 0) {
+                const size_t last = std::min(j + nodes, b_.chunk[depth][chunk + 1]);
+                for (size_t i = j; i < last; ++i) {
+                    const double* Ai = panel(depth, static_cast<int>(i));
+                    const Level<R> other{r,      width, Ai, L_[depth].data() + i * r * r,
+                                         Lambda, V,     Nm, M};
+                    other.resolve(scratch);
+                    multiply<R>(r, wp, Nm, Ai + r, width, K_rows.data() + (i - j) * r * wp);
+                }
+                symmetric_times(wp, static_cast<int>(last - j) * r, PP.data(), wp, K_rows.data(),
+                                wp, RK_rows.data(), wp);
+                level.resolve(scratch);
+            }
+            const double* rk = RK_rows.data() + place * r * wp;
+            for (int a = 0; a < r; ++a)
+                for (int f = 0; f < r; ++f)
+                    B[a * r + f] -= inner(wp, rk + static_cast<size_t>(a) * wp,
+                                          Kp + static_cast<size_t>(f) * wp);
+        } else if (scattered && !dense)
+            subtract_form(r, wp, Kp, PP.data(), B);
+        for (int a = 0; a < r && !dense && !batched && !scattered; ++a) {
             double* row = KR + static_cast<size_t>(a) * wp;
             const double* ka = Kp + static_cast<size_t>(a) * wp;
             for (int e = 0; e < wp; ++e)
@@ -198,6 +254,7 @@ void Criterion::descend(int depth, int chunk, bool derivatives) {
                         out[static_cast<size_t>(a) * width + f] = value;
                     }
         }
+        if (information) information->add_level(M, s, Kp);
         if (own.empty()) continue;
         for (size_t i = 0; i < own.size(); ++i) {
             const double* d = dpsi_[own[i]].data();

@@ -194,6 +194,8 @@ void Criterion::differentiate_chain(Vector& e) {
         }
     }
     const bool large = b_.chain[0].panel.size() > 20000;
+    if (alone && InformationSums::worthwhile(b_.chain[0].r, K))
+        sum_information_.assign(b_.chunks, InformationSums(b_.chain[0].r, b_.p));
     for_chunks(b_.chunks, large ? threads_ : 1, [&](int c) {
         for (Vector* sum : {&sum_G_[c], &sum_gram_[c], &sum_t_[c], &sum_e_[c]})
             std::fill(sum->begin(), sum->end(), 0.0);
@@ -201,9 +203,21 @@ void Criterion::differentiate_chain(Vector& e) {
             descend_by_size(d, c, true);
         }
         if (!alone) information_up(c);
+        if (!sum_information_.empty()) sum_information_[c].finish();
     });
+    if (!sum_information_.empty()) contract_information(e);
     for (int c = 0; c < b_.chunks; ++c)
         for (size_t k = 0; k < e.size(); ++k) e[k] += sum_e_[c][k];
+}
+
+// The first chunk's sums become those of all levels.
+void Criterion::contract_information(Vector& e) {
+    for (int c = 1; c < b_.chunks; ++c) sum_information_[0].add(sum_information_[c]);
+    std::vector<const double*> directions;
+    for (const Vector& d : dpsi_) directions.push_back(d.data());
+    sum_information_[0].contract(directions, b_.parameters, sum_gram_[0].data(), sum_t_[0].data(),
+                                 e.data());
+    sum_information_.clear();
 }
 
 // gram -= e'(remaining system)^-1 e

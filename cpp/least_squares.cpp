@@ -20,8 +20,9 @@ struct Pass {
     Vector products;
 };
 
-Pass subtract(size_t n, int p, const double* X, const Vector* b, double factor, const double* in,
+Pass subtract(size_t n, const FixedRows& X, const Vector* b, double factor, const double* in,
               const double* offset, double* out, int threads) {
+    const int p = X.p;
     const auto bounds = partition(n, row_parts);
     std::vector<Pass> parts(row_parts);
     for_chunks(row_parts, n > worth_threads ? threads : 1, [&](int c) {
@@ -30,14 +31,13 @@ Pass subtract(size_t n, int p, const double* X, const Vector* b, double factor, 
         double* sums = part.products.data();
         double square = 0;
         for (size_t i = bounds[c]; i < bounds[c + 1]; ++i) {
-            const double* x = X + i * p;
             double r = in[i];
             if (offset) r -= offset[i];
-            if (b) r -= dot(p, x, b->data());
+            if (b) r -= X.times(i, b->data());
             r *= factor;
             out[i] = r;
             square += r * r;
-            for (int e = 0; e < p; ++e) sums[e] += x[e] * r;
+            X.add(i, r, sums);
         }
         part.square = square;
     });
@@ -51,8 +51,9 @@ Pass subtract(size_t n, int p, const double* X, const Vector* b, double factor, 
 
 } // namespace
 
-Freed free_of_fixed(size_t n, int p, const double* X, const Vector& x_scale, const Vector& gram,
+Freed free_of_fixed(size_t n, const FixedRows& X, const Vector& x_scale, const Vector& gram,
                     size_t k, const double* Y, const double* offset, int threads) {
+    const int p = X.p;
     Freed out{Vector(k * n), Vector(k * p, 0.0), Vector(k), Vector(k)};
     Vector factor(gram);
     if (!cholesky(p, factor.data(), p)) std::fill(factor.begin(), factor.end(), std::nan(""));
@@ -60,7 +61,7 @@ Freed free_of_fixed(size_t n, int p, const double* X, const Vector& x_scale, con
     auto one = [&](size_t j, int workers) {
         double* rest = out.rest.data() + j * n;
         double* beta = out.beta.data() + j * p;
-        Pass pass = subtract(n, p, X, nullptr, 1.0, Y + j * n, offset, rest, workers);
+        Pass pass = subtract(n, X, nullptr, 1.0, Y + j * n, offset, rest, workers);
         out.size[j] = std::sqrt(pass.square / rows);
         double left = pass.square;
         for (int round = 0; round < 2; ++round) {
@@ -75,8 +76,8 @@ Freed free_of_fixed(size_t n, int p, const double* X, const Vector& x_scale, con
             }
             const double scale = std::sqrt(std::max(left, 0.0) / rows);
             const bool last = round == 1;
-            pass = subtract(n, p, X, &scaled, last && scale > 0 ? 1 / scale : 1.0, rest, nullptr,
-                            rest, workers);
+            pass = subtract(n, X, &scaled, last && scale > 0 ? 1 / scale : 1.0, rest, nullptr, rest,
+                            workers);
             if (last) out.scale[j] = scale;
         }
     };

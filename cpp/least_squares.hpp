@@ -12,10 +12,10 @@ struct Freed {
     Vector size;  // (k) root mean square of the responses less the offset
 };
 
-// X (n, p) row-major, its columns to be multiplied by x_scale; gram (p, p) the
+// X (n, p), its columns to be multiplied by x_scale; gram (p, p) the
 // cross-products of the scaled columns; Y (k, n); offset (n) or null. Solved twice, so
 // that the residuals are orthogonal to X to the last digits.
-Freed free_of_fixed(size_t n, int p, const double* X, const Vector& x_scale, const Vector& gram,
+Freed free_of_fixed(size_t n, const FixedRows& X, const Vector& x_scale, const Vector& gram,
                     size_t k, const double* Y, const double* offset, int threads);
 
 } // namespace ranef

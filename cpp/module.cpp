@@ -140,14 +140,16 @@ constexpr double most_kept = 2e8; // bytes of an evaluator that stays with its p
 // A model's cross-products and the questions one can ask of them.
 class Problem {
   public:
-    Problem(const nb::list& factors, Input<2> X, Input<1> scale, Input<2> gram,
+    Problem(const nb::list& factors, const nb::object& rows, Input<1> scale, Input<2> gram,
             const nb::object& weights, const std::vector<int>& chain, int threads, bool sparse_tail)
-        : X_(X), threads_(checked_threads(threads)) {
-        const size_t n = X.shape(0), p = X.shape(1);
+        : threads_(checked_threads(threads)) {
+        size_t n = 0;
+        const FixedRows X = read_fixed(rows, &n);
+        const size_t p = X.p;
         need(n >= 1 && n <= most_rows, "X must have from 1 to 2^31 - 1 rows");
         need(scale.shape(0) == p && gram.shape(0) == p && gram.shape(1) == p,
              "X, its scale and its cross-products do not fit together");
-        FixedInput fixed{X.data(), static_cast<int>(p), Vector(scale.data(), scale.data() + p),
+        FixedInput fixed{X, X.p, Vector(scale.data(), scale.data() + p),
                          Vector(gram.data(), gram.data() + p * p)};
         gram_ = fixed.gram;
         std::vector<FactorInput> inputs;
@@ -155,7 +157,7 @@ class Problem {
             inputs.push_back(read_factor(member<nb::dict>(item, "a factor"), n, keep_));
         const double* w = optional(weights, n, "weights", keep_);
         unlocked([&] {
-            need_finite(X.data(), n * p, "X");
+            need_finite(X.ptr ? X.value : X.dense, X.ptr ? X.ptr[n] : n * p, "X");
             need_finite(fixed.scale.data(), p, "the scale of X");
             need_finite(gram_.data(), p * p, "the cross-products of X");
             if (w) need_weights(w, n, false);
@@ -174,8 +176,8 @@ class Problem {
         unlocked([&] {
             need_finite(Y.data(), k * n, "y");
             if (shift) need_finite(shift, n, "an offset");
-            out = free_of_fixed(n, blocks_->p, blocks_->X, blocks_->x_scale, gram_, k, Y.data(),
-                                shift, threads_);
+            out =
+                free_of_fixed(n, blocks_->X, blocks_->x_scale, gram_, k, Y.data(), shift, threads_);
         });
         return nb::make_tuple(to_array(std::move(out.rest), {k, n}),
                               to_array(std::move(out.beta), {k, p}), to_array(std::move(out.scale)),
@@ -430,6 +432,19 @@ class Problem {
     }
 
   private:
+    // X (n, p), or its compressed rows.
+    FixedRows read_fixed(const nb::object& rows, size_t* n) {
+        nb::tuple parts;
+        if (nb::try_cast(rows, parts)) return read_compressed(parts, n, keep_);
+        const auto X = array<Input<2>>(rows, "X");
+        *n = X.shape(0);
+        keep_.push_back(nb::cast(X));
+        FixedRows out;
+        out.p = static_cast<int>(X.shape(1));
+        out.dense = X.data();
+        return out;
+    }
+
     // Roughly, of a criterion: two dense matrices or three on a pattern, and as much as the
     // blocks.
     double criterion_bytes() const {
@@ -503,7 +518,6 @@ class Problem {
         d["psi_gradient"] = psi_gradient;
     }
 
-    Input<2> X_;
     Vector gram_;
     std::vector<nb::object> keep_;
     std::unique_ptr<Blocks> blocks_;
@@ -644,7 +658,7 @@ NB_MODULE(_core, m) {
         },
         "psi"_a, "rank"_a);
     nb::class_<Problem>(m, "Problem")
-        .def(nb::init<const nb::list&, Input<2>, Input<1>, Input<2>, const nb::object&,
+        .def(nb::init<const nb::list&, const nb::object&, Input<1>, Input<2>, const nb::object&,
                       const std::vector<int>&, int, bool>(),
              "factors"_a, "X"_a, "scale"_a, "gram"_a, "weights"_a.none(), "chain"_a, "threads"_a,
              "sparse_tail"_a = false)

@@ -61,6 +61,7 @@ class Moments {
 
     void list_entries();
     void levels();
+    void inverse_times(const double* x, double* out) const;
     void own_levels(int f);
     void pair(int f, int g, int l, int m, const double* C, int step);
     void all_pairs();
@@ -147,11 +148,25 @@ void Moments::levels() {
             for (int a = 0; a < r; ++a) {
                 const double square = A[at(a, a, width)];
                 w_[k][at(l, a, r)] = square > 0 ? 1 / std::sqrt(square) : 0.0;
-                const double* x = fixed(f, l, a);
-                double* out = GX_[k].data() + at(l, a, r) * p;
-                for (int e = 0; e < p; ++e) out[e] = dot(p, inverse_.data() + at(e, 0, p), x);
+                inverse_times(fixed(f, l, a), GX_[k].data() + at(l, a, r) * p);
             }
         }
+    }
+}
+
+// (X'X)^-1 x
+void Moments::inverse_times(const double* x, double* out) const {
+    const int p = b_.p;
+    if (p <= small_order) {
+        for (int e = 0; e < p; ++e) out[e] = dot(p, inverse_.data() + at(e, 0, p), x);
+        return;
+    }
+    std::fill_n(out, p, 0.0);
+    for (int i = 0; i < p; ++i) {
+        const double v = x[i]; // of categories most are zero
+        if (v == 0) continue;
+        const double* row = inverse_.data() + at(i, 0, p);
+        for (int e = 0; e < p; ++e) out[e] += v * row[e];
     }
 }
 
@@ -257,8 +272,11 @@ void Moments::project() {
             const double ww = weighted ? weight(f, l, a) * weight(f, l, c) : 1.0;
             const double* x = fixed(f, l, c);
             const double* gx = GX_[f].data() + at(l, a, r) * p;
-            for (int i = 0; i < p; ++i)
-                for (int k = 0; k < p; ++k) out[at(i, k, p)] += ww * x[i] * gx[k];
+            for (int i = 0; i < p; ++i) {
+                const double v = ww * x[i];
+                if (v == 0) continue;
+                for (int k = 0; k < p; ++k) out[at(i, k, p)] += v * gx[k];
+            }
         }
         return out;
     };

@@ -208,7 +208,7 @@ Working Predictors::working(const Blocks& pattern, const std::vector<int>& coeff
     const int p = static_cast<int>(coefficients.size());
     for (int k = 0; k < p; ++k) out.column[coefficients[k]] = k;
     b.p = p;
-    b.X = nullptr;
+    b.X = {};
     b.w = nullptr;
     b.log_weights = 0;
     for (ChainBlock& c : b.chain) {

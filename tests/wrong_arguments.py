@@ -49,6 +49,14 @@ def problem(factors=None, X=X, scale=None, gram=None, weights=None, chain=(0,), 
     )
 
 
+def compressed(ptr, index, value, columns):
+    """A problem whose X comes by rows without zeros."""
+    rows, p = (ptr, index, value, columns), X.shape[1]
+    return _core.Problem([factor()], rows, np.ones(p), X.T @ X, None, (0,), 2).respond(
+        y[None], None
+    )
+
+
 POISSON = _core.make_family("poisson", "log")
 COUNTS = rng.poisson(2.0, N).astype(float)
 
@@ -131,6 +139,9 @@ def entries() -> list[Entry]:
             factors=[factor(owners=[0])], chain=[0], threads=2, nodes=1, integrated=[0])),
         Entry("GeneralisedProblem", generalised,
               dict(factors=[factor(owners=[0])], chain=[0], nodes=5)),
+        Entry("Problem(compressed)", compressed, dict(
+            ptr=np.arange(0, 2 * N + 1, 2), index=np.tile(np.arange(2, dtype=np.int32), N),
+            value=X.ravel(), columns=2)),
         Entry("respond", PLAIN.respond, dict(Y=y[None], offset=np.ones(N))),
         Entry("moment_start", PLAIN.moment_start, dict(y=y)),
         Entry("basis", PLAIN.basis, dict(factor=0, term=0)),

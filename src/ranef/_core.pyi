@@ -50,7 +50,7 @@ class Problem:
     def __init__(
         self,
         factors: list[dict[str, Any]],
-        X: _Floats,
+        X: _Floats | tuple[NDArray[np.int64], NDArray[np.int32], _Floats, int],
         scale: _Floats,
         gram: _Floats,
         weights: _Floats | None,

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ranef.design.matrix import Layout, lay_out, model_matrix
+from ranef.design.matrix import Layout, check_memory, compressed_matrix, lay_out, model_matrix
 from ranef.design.random import Factors, Residual, random_effects
 from ranef.design.rank import independent_columns
 from ranef.design.recipe import Recipe
@@ -108,7 +108,7 @@ class Builder:
         model, frame = part.model, self.frame
         fixed = _fixed(part, frame)
         random = random_effects(
-            model.bars, frame, (fixed.layout, fixed.X), self.kernels, self.factors,
+            model.bars, frame, fixed.shared, self.kernels, self.factors,
             None if self.keep else Residual(part.residual, answer.weights),
         )  # fmt: skip
         columns = set(frame.scope.table.columns)
@@ -155,21 +155,29 @@ class _Fixed:
     """The fixed effects: layout of all columns, matrix of those that are not redundant."""
 
     layout: Layout
-    X: Floats
+    X: Any  # without its zeros where those are many
     kept: tuple[int, ...]
     names: tuple[str, ...]
     redundant: tuple[str, ...]
+
+    @property
+    def shared(self) -> tuple[Layout, Floats] | None:
+        """What a random term of the same columns shares."""
+        return (self.layout, self.X) if isinstance(self.X, np.ndarray) else None
 
 
 def _fixed(part: Part, frame: Frame) -> _Fixed:
     """Make the fixed effects' matrix without redundant columns."""
     variables = frame.variables(part.model.fixed)
-    layout = lay_out(part.model.fixed, variables, frame.n_rows)
-    X = model_matrix(layout, variables, frame.n_rows)
+    layout = lay_out(part.model.fixed, variables, frame.n_rows, compressed=True)
+    X: Any = compressed_matrix(layout, variables, frame.n_rows)
+    if X is None:
+        check_memory(frame.n_rows, len(layout.names), f"the matrix of the {part.words}")
+        X = model_matrix(layout, variables, frame.n_rows)
     kept, every = tuple(independent_columns(X).tolist()), layout.names
     redundant: tuple[str, ...] = ()
     if len(kept) < len(every):
-        X = np.ascontiguousarray(X[:, kept])
+        X = np.ascontiguousarray(X[:, kept]) if isinstance(X, np.ndarray) else X[:, kept]
         redundant = tuple(every[j] for j in sorted({*range(len(every))} - {*kept}))
         warn(
             f"the {part.words} have {count_text(len(redundant), 'redundant column')}, "

@@ -12,6 +12,7 @@ import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,10 +23,19 @@ from ranef.errors import ModelError
 from ranef.formula.labels import level_text
 from ranef.formula.model import Terms
 
-__all__ = ["Layout", "Variable", "check_memory", "lay_out", "model_matrix"]
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
+
+__all__ = ["Layout", "Variable", "check_memory", "compressed_matrix", "lay_out", "model_matrix"]
 
 Floats = NDArray[np.float64]
 INTERCEPT = "(Intercept)"
+LEAST_COMPRESSED = 100
+"""Columns below which a matrix is dense."""
+MOST_COMPRESSED = 10_000
+"""Columns up to which one without zeros may exceed memory: cross-products are dense."""
+DENSE_SHARE = 0.1
+"""Values a row, of its columns, from which a matrix is dense."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,8 +72,13 @@ class Layout:
         return np.repeat(np.arange(len(widths)), widths)
 
 
-def lay_out(terms: Terms, variables: Sequence[Variable], n_rows: int) -> Layout:
-    """Decide the coding of each term, and name the columns."""
+def lay_out(
+    terms: Terms, variables: Sequence[Variable], n_rows: int, compressed: bool = False
+) -> Layout:
+    """Decide the coding of each term, and name the columns.
+
+    `compressed`: the matrix may be held without its zeros, where that pays.
+    """
     parts = _marginality(terms, [variable.coding is not None for variable in variables])
     width = int(terms.intercept)
     for term in parts:
@@ -71,7 +86,8 @@ def lay_out(terms: Terms, variables: Sequence[Variable], n_rows: int) -> Layout:
         for index, full in term:
             count *= len(_suffixes(variables[index], full))
         width += count
-        check_memory(n_rows, width, ":".join(variables[index].key for index, _ in term))
+        if not (compressed and width <= MOST_COMPRESSED):
+            check_memory(n_rows, width, ":".join(variables[index].key for index, _ in term))
     names = [INTERCEPT] if terms.intercept else []
     for term in parts:
         joined = [""]
@@ -150,6 +166,100 @@ def model_matrix(layout: Layout, variables: Sequence[Variable], n_rows: int) -> 
     return out
 
 
+def compressed_matrix(
+    layout: Layout, variables: Sequence[Variable], n_rows: int
+) -> csr_array | None:
+    """Make the model matrix without its zeros; None where few columns are of categories."""
+    p = len(layout.names)
+    made = {
+        (index, full): _entries(variables[index], full) if p >= LEAST_COMPRESSED else None
+        for term in layout.parts
+        for index, full in term
+    }
+    if not made or any(entries is None for entries in made.values()):
+        return None
+    blocks = [_Entries.intercept(n_rows)] if layout.intercept else []
+    for term in layout.parts:
+        block: _Entries | None = None
+        for part in term:
+            entries = made[part]
+            assert entries is not None
+            block = entries if block is None else block.times(entries)
+        assert block is not None
+        blocks.append(block)
+    if sum(block.columns.shape[1] for block in blocks) > DENSE_SHARE * p:
+        return None
+    return _rows_of(blocks, n_rows)
+
+
+@dataclass(frozen=True, eq=False)
+class _Entries:
+    """Columns of a term with k values in each row, of which some may be zero.
+
+    Attributes
+    ----------
+    columns : (n, k) int32 array
+    values : (n, k) float64 array
+    width : int
+    """
+
+    columns: NDArray[np.int32]
+    values: Floats
+    width: int
+
+    @staticmethod
+    def intercept(n_rows: int) -> _Entries:
+        return _Entries(np.zeros((n_rows, 1), dtype=np.int32), np.ones((n_rows, 1)), 1)
+
+    def times(self, second: _Entries) -> _Entries:
+        """Multiply all pairs of columns, these running fastest."""
+        n = len(self.columns)
+        columns = second.columns[:, :, None] * np.int32(self.width) + self.columns[:, None, :]
+        values = second.values[:, :, None] * self.values[:, None, :]
+        return _Entries(columns.reshape(n, -1), values.reshape(n, -1), self.width * second.width)
+
+
+def _entries(variable: Variable, full: bool) -> _Entries | None:
+    """Return what is not zero of a variable's columns; None for contrasts without a zero."""
+    if isinstance(variable.value, Numbers):
+        values = variable.value.values
+        values = values[:, None] if values.ndim == 1 else values
+        n, width = values.shape
+        columns = np.broadcast_to(np.arange(width, dtype=np.int32), (n, width))
+        return _Entries(columns, values, width)
+    assert variable.coding is not None
+    if variable.coding.rows and not full:
+        values = np.asarray(_columns(variable, full))
+        if values.shape[1] > LEAST_COMPRESSED * DENSE_SHARE:
+            return None
+        columns = np.broadcast_to(np.arange(values.shape[1], dtype=np.int32), values.shape)
+        return _Entries(columns, values, values.shape[1])
+    place = _place(variable.coding, full)[variable.value.codes].astype(np.int32)[:, None]
+    values = (place >= 0).astype(np.float64)
+    return _Entries(np.maximum(place, 0), values, len(variable.coding.levels) - (not full))
+
+
+def _rows_of(blocks: Sequence[_Entries], n_rows: int) -> csr_array:
+    """Put blocks of columns beside each other, without their zeros."""
+    from scipy.sparse import csr_array
+
+    starts = np.cumsum([0] + [block.width for block in blocks])
+    columns = np.hstack([b.columns + np.int32(s) for b, s in zip(blocks, starts, strict=False)])
+    values = np.hstack([block.values for block in blocks])
+    kept = values != 0  # a missing value stays
+    ptr = np.concatenate([[0], np.cumsum(kept.sum(axis=1))])
+    return csr_array((values[kept], columns[kept], ptr), shape=(n_rows, int(starts[-1])))
+
+
+def _place(coding: Coding, full: bool) -> NDArray[np.intp]:
+    """Column of each level, -1 for one that has none."""
+    place = np.arange(len(coding.levels))
+    if not full:
+        place = place - (place > coding.base)
+        place[coding.base] = -1
+    return place
+
+
 def _columns(variable: Variable, full: bool) -> Floats:
     if isinstance(variable.value, Numbers):
         values = variable.value.values
@@ -159,14 +269,8 @@ def _columns(variable: Variable, full: bool) -> Floats:
     if coding.rows and not full:
         table = np.array(coding.rows, dtype=np.float64)
         return np.asarray(table[codes])
-    size = len(coding.levels)
-    place = np.arange(size)
-    if not full:
-        place = place - (place > coding.base)
-        place[coding.base] = -1
-        size -= 1
-    out = np.zeros((len(codes), size))
-    columns = place[codes]
+    out = np.zeros((len(codes), len(coding.levels) - (not full)))
+    columns = _place(coding, full)[codes]
     rows = np.flatnonzero(columns >= 0)
     out[rows, columns[rows]] = 1.0
     return out

@@ -124,7 +124,7 @@ class Residual:
 def random_effects(
     bars: Sequence[Bar],
     frame: Frame,
-    fixed: tuple[Layout, Floats],
+    fixed: tuple[Layout, Floats] | None,
     kernels: Mapping[str, Any] | None,
     shared: Factors,
     residual: Residual | None,
@@ -133,7 +133,7 @@ def random_effects(
 
     Parameters
     ----------
-    fixed : tuple
+    fixed : tuple or None
         Layout and model matrix of the fixed effects (of full rank), which a
         term with the same columns shares.
     shared : dict
@@ -253,7 +253,12 @@ def _one_hot(codes: NDArray[np.intp], size: int) -> Floats:
 
 
 def _random_terms(
-    index: int, bar: Bar, factor: int, group: str, frame: Frame, fixed: tuple[Layout, Floats]
+    index: int,
+    bar: Bar,
+    factor: int,
+    group: str,
+    frame: Frame,
+    fixed: tuple[Layout, Floats] | None,
 ) -> list[tuple[RandomRecipe, RandomTerm]]:
     """Make the random terms of one bar and one grouping factor."""
     label = f"{bar.text} | {group}"
@@ -274,7 +279,7 @@ def _random_terms(
     if not layout.names:
         raise ModelError(f"the random term ({label}) has no columns")
     picked = list(range(len(layout.names)))
-    if fixed[0] == layout and fixed[1].shape[1] == len(layout.names):
+    if fixed is not None and fixed[0] == layout and fixed[1].shape[1] == len(layout.names):
         z = fixed[1]
     else:
         z = model_matrix(layout, variables, frame.n_rows)

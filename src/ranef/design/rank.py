@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["independent_columns"]
+from ranef.design.matrix import check_memory
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
+
+__all__ = ["cross_products", "independent_columns", "whole"]
 
 Floats = NDArray[np.float64]
 TOLERANCE = 1e-7
 DOUBTFUL = 1e-8
 
 
-def independent_columns(X: Floats) -> NDArray[np.intp]:
+def independent_columns(X: Floats | csr_array) -> NDArray[np.intp]:
     """Return the columns that do not depend linearly on those before them.
 
     A column is redundant when what the earlier columns leave of it is less
@@ -22,7 +29,8 @@ def independent_columns(X: Floats) -> NDArray[np.intp]:
 
     Parameters
     ----------
-    X : (n, p) float64 array
+    X : (n, p) float64 array or csr_array
+        In doubtful cases the latter is made dense.
 
     Examples
     --------
@@ -35,14 +43,15 @@ def independent_columns(X: Floats) -> NDArray[np.intp]:
         return np.arange(0)
     if X.shape[0] >= p and _clearly_independent(X):
         return np.arange(p)
+    X = whole(X, "the matrix of the fixed effects, whose rank is in doubt,")
     largest = np.abs(X).max(axis=0, initial=0.0)
     scaled = X / np.where(largest > 0, largest, 1.0)
     return _limited_pivoting(np.asarray(np.linalg.qr(scaled, mode="r")))
 
 
-def _clearly_independent(X: Floats) -> bool:
+def _clearly_independent(X: Floats | csr_array) -> bool:
     with np.errstate(over="ignore"):
-        gram = X.T @ X
+        gram = cross_products(X)
     squares = np.diag(gram)
     if not (squares.min() > 1e-280 and squares.max() < 1e280):
         return False
@@ -52,6 +61,21 @@ def _clearly_independent(X: Floats) -> bool:
     except np.linalg.LinAlgError:
         return False
     return bool(np.diag(factor).min() ** 2 > DOUBTFUL)
+
+
+def cross_products(X: Floats | csr_array) -> Floats:
+    """Return X'X, (p, p); of rows without their zeros by counting."""
+    products = X.T @ X
+    return np.asarray(products if isinstance(products, np.ndarray) else products.toarray())
+
+
+def whole(X: Floats | csr_array, what: str) -> Floats:
+    """Return the matrix with its zeros, if this machine can hold it."""
+    if isinstance(X, np.ndarray):
+        return X
+    n, p = X.shape
+    check_memory(n, p, what)
+    return np.ascontiguousarray(X.toarray())
 
 
 def _limited_pivoting(R: Floats) -> NDArray[np.intp]:

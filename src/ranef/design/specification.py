@@ -6,15 +6,20 @@ or a data frame.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ranef.design.rank import whole
 from ranef.design.recipe import Recipe
 from ranef.design.terms import GroupingFactor, RandomTerm
 from ranef.tables.accounting import Accounting
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 __all__ = ["Specification"]
 
@@ -34,7 +39,8 @@ class Specification:
         Name of the response, ``"Reaction"`` or ``"log(Reaction)"``.
     y : (n,) float64 array
     X : (n, p) float64 array, C order
-        Fixed effects of full column rank.
+        Fixed effects of full column rank. Where they were made without their zeros, see
+        `compressed`, the whole matrix is made when it is first asked for.
     names : tuple of str
         Names of the p columns, R's way: ``"(Intercept)"``, ``"Days"``.
     dropped_columns : tuple of str
@@ -64,6 +70,31 @@ class Specification:
     factors: tuple[GroupingFactor, ...]
     accounting: Accounting
     recipe: Recipe
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.X, np.ndarray):
+            vars(self)["compressed"] = vars(self).pop("X")
+
+    def __getattr__(self, name: str) -> Any:
+        rows = vars(self).get("compressed")
+        if name != "X" or rows is None:
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        X = whole(rows, "the matrix of the fixed effects, which this needs whole,")
+        return vars(self).setdefault("X", X)
+
+    @property
+    def compressed(self) -> csr_array | None:
+        """X without its zeros, where many columns are those of categories; else None."""
+        return vars(self).get("compressed")
+
+    @property
+    def fixed_rows(self) -> Any:
+        """X as it was made, (n, p): an array, or a csr_array."""
+        return self.X if self.compressed is None else self.compressed
+
+    def with_response(self, y: Floats) -> Specification:
+        """Return the same model of another response, (n,)."""
+        return replace(self, y=y, X=self.fixed_rows)
 
     @cached_property
     def n(self) -> int:

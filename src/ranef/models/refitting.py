@@ -118,6 +118,6 @@ def refit(
     if not np.all(np.isfinite(values)):
         bad = int(np.count_nonzero(~np.isfinite(values)))
         raise DataError(f"the new response has {bad} values that are missing or infinite")
-    parts = {**estimate.parts, CONDITIONAL: replace(spec, y=values)}
+    parts = {**estimate.parts, CONDITIONAL: spec.with_response(values)}
     own = estimate.extra if extra is None else extra
     return refitted(estimate, parts, own, path=estimate.optimum.path, n_jobs=n_jobs)

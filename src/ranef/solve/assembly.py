@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranef import _core
+from ranef.design.rank import cross_products, whole
 from ranef.design.specification import Specification
 from ranef.errors import ModelError
 from ranef.solve.layout import Layout, choose_layout
@@ -44,7 +45,7 @@ class FixedScale:
 
     Attributes
     ----------
-    X : (n, p) float64 array
+    X : (n, p) float64 array or csr_array
         The user's columns, or orthogonal ones where those are nearly dependent.
     scale : (p,) float64 array
         Factors that bring the columns of `X` to unit mean square.
@@ -56,11 +57,19 @@ class FixedScale:
         log |det transform|.
     """
 
-    X: Floats
+    X: Any
     scale: Floats
     gram: Floats
     transform: Floats
     log_determinant: float
+
+    @property
+    def rows(self) -> Any:
+        """X as the core takes it: an array, or compressed rows."""
+        if isinstance(self.X, np.ndarray):
+            return self.X
+        ptr, index = self.X.indptr.astype(np.int64), self.X.indices.astype(np.int32)
+        return ptr, index, self.X.data, self.X.shape[1]
 
     def in_units(self, unit: float) -> FixedScale:
         """The same columns, their coefficients as multiples of `unit`."""
@@ -73,19 +82,22 @@ class FixedScale:
         )
 
 
-def scale_fixed(X: Floats) -> FixedScale:
+def scale_fixed(X: Any) -> FixedScale:
     """Scale the columns of X, or make them orthogonal where that is not enough."""
     n, p = X.shape
     if p == 0:
         return FixedScale(
             np.ascontiguousarray(X), np.empty(0), np.empty((0, 0)), np.empty((0, 0)), 0.0
         )
-    gram = X.T @ X
+    dense = isinstance(X, np.ndarray)
+    gram = cross_products(X)
     scale = np.sqrt(n / np.diag(gram))
     gram = gram * scale[:, None] * scale
     if np.linalg.eigvalsh(gram)[0] > NEARLY_DEPENDENT * n:
         log_det = float(np.log(scale).sum())
-        return FixedScale(np.ascontiguousarray(X), scale, gram, np.diag(scale), log_det)
+        X = np.ascontiguousarray(X) if dense else X
+        return FixedScale(X, scale, gram, np.diag(scale), log_det)
+    X = whole(X, "the matrix of the nearly dependent fixed effects")
     q, r = np.linalg.qr(X * scale)
     transform = np.linalg.solve(r, np.eye(p)) * np.sqrt(n) * scale[:, None]
     log_det = p * float(np.log(n)) / 2 - float(np.log(np.abs(np.diag(r)) / scale).sum())
@@ -204,10 +216,10 @@ def assemble(spec: Specification, path: str | None = None, n_jobs: int | None = 
     if large or many_parameters(spec.terms):
         use_lapack()
     unit = effect_unit(spec.weights)
-    fixed = scale_fixed(spec.X).in_units(unit)
+    fixed = scale_fixed(spec.fixed_rows).in_units(unit)
     problem = _core.Problem(
         [factor_of(spec, block, [unit] * len(block.terms)) for block in blocks],
-        fixed.X,
+        fixed.rows,
         fixed.scale,
         np.ascontiguousarray(fixed.gram),
         None if spec.weights is None else np.ascontiguousarray(spec.weights),

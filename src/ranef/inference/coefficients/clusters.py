@@ -156,7 +156,7 @@ def cluster_covariance(estimate: LinearEstimate, codes: Ints, kind: str) -> Clus
     scores = np.zeros((m, p))
     own, shared = np.zeros((m, p, p)), np.zeros((m, p, p))
     offset = 0.0 if spec.offset is None else spec.offset
-    e = spec.y - (spec.X @ estimate.beta + offset)
+    e = spec.y - (spec.fixed_rows @ estimate.beta + offset)
     for batch in _batches(estimate, codes, e):
         WX = np.asarray(np.linalg.solve(batch.V, batch.X), dtype=np.float64)
         G = _weights(batch, WX, M, kind)

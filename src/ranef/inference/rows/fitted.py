@@ -39,7 +39,7 @@ def fitted(estimate: LinearEstimate, *, conditional: bool = True) -> Floats:
     """Fitted values (n,), with or without the random effects."""
     spec = estimate.specification
     random = [(spec.factors[t.factor].codes, t.z) for t in spec.terms] if conditional else []
-    return linear_predictor(estimate, spec.X, spec.offset, random)
+    return linear_predictor(estimate, spec.fixed_rows, spec.offset, random)
 
 
 def predictors(estimate: LinearEstimate, kind: str = "conditional") -> Floats:

@@ -10,6 +10,8 @@ from .api.fitting import glmm as glmm
 from .api.fitting import lmm as lmm
 from .api.fitting import plan as plan
 from .api.pictures import FitPlots as FitPlots
+from .api.pooling import PooledFit as PooledFit
+from .api.pooling import pool as pool
 from .api.relationship import Pedigree as Pedigree
 from .api.relationship import pedigree as pedigree
 from .api.two_forms import within_between as within_between

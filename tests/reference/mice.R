@@ -1,0 +1,10 @@
+# Reference values of Rubin's rules: mice 3.15.0 (Debian r-cran-mice), nhanes of the package.
+library(mice)
+options(digits = 15)
+imp <- mice(nhanes, m = 5, seed = 123, print = FALSE)
+print(complete(imp, "long")[, c(".imp", "age", "bmi", "hyp", "chl")])
+fit <- with(imp, lm(bmi ~ age + hyp + chl))
+print(pool(fit)$pooled)
+print(summary(pool(fit), conf.int = TRUE))
+print(pool(fit, dfcom = 1e12)$pooled)
+print(D1(fit, with(imp, lm(bmi ~ age)))$result)

@@ -3,8 +3,10 @@ from . import errors as errors
 from . import families as families
 from . import priors as priors
 from ._version import __version__ as __version__
+from .api.estimating import gee as gee
 from .api.fits import GeneralizedMixedModelFit as GeneralizedMixedModelFit
 from .api.fits import LinearMixedModelFit as LinearMixedModelFit
+from .api.fits import MarginalModelFit as MarginalModelFit
 from .api.fits import load as load
 from .api.fitting import glmm as glmm
 from .api.fitting import lmm as lmm

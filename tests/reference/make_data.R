@@ -10,7 +10,7 @@ dir.create(folder, showWarnings = FALSE, recursive = TRUE)
 sets <- list(
   lme4 = c("sleepstudy", "Dyestuff", "Dyestuff2", "Penicillin", "Pastes", "cake", "cbpp"),
   nlme = c("Machines", "Oats", "Orthodont", "ergoStool"),
-  geepack = "ohio",
+  geepack = c("ohio", "respiratory"),
   glmmTMB = "Salamanders",
   ordinal = "wine"
 )

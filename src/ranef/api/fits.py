@@ -7,10 +7,11 @@ from os import PathLike
 from ranef.api.questions import Questions
 from ranef.fits.generalised import GeneralisedFit
 from ranef.fits.linear import LinearFit
+from ranef.fits.marginal import MarginalFit
 from ranef.storage import register, saving
 from ranef.storage.saving import Functions
 
-__all__ = ["GeneralizedMixedModelFit", "LinearMixedModelFit", "load"]
+__all__ = ["GeneralizedMixedModelFit", "LinearMixedModelFit", "MarginalModelFit", "load"]
 
 
 class LinearMixedModelFit(Questions, LinearFit):
@@ -56,13 +57,40 @@ class GeneralizedMixedModelFit(Questions, GeneralisedFit):
     file_kind = "generalised"
 
 
+class MarginalModelFit(Questions, MarginalFit):
+    """A fitted population-averaged model; `ranef.gee` makes one.
+
+    Attributes
+    ----------
+    estimate : MarginalEstimate
+        What the solver found, as arrays.
+    frame : Frame
+        Where the rows came from.
+    covariance : str
+        Where standard errors come from.
+    df : str
+        Method of the degrees of freedom of tests.
+
+    Examples
+    --------
+    >>> import ranef
+    >>> fit = ranef.gee("resp ~ age * smoke", ranef.data.load("ohio"), groups="id", time="age",
+    ...                 family="binomial")
+    >>> fit.n_groups, round(fit.scale, 4), fit.df
+    ({'id': 537}, 0.9994, 'normal')
+    """
+
+    file_kind = "marginal"
+
+
 register(LinearMixedModelFit)
 register(GeneralizedMixedModelFit)
+register(MarginalModelFit)
 
 
 def load(
     path: str | PathLike[str], *, functions: Functions | None = None, max_gb: float | None = None
-) -> LinearMixedModelFit | GeneralizedMixedModelFit:
+) -> LinearMixedModelFit | GeneralizedMixedModelFit | MarginalModelFit:
     """Read a fit that `fit.save` wrote.
 
     Parameters
@@ -78,7 +106,7 @@ def load(
 
     Returns
     -------
-    LinearMixedModelFit or GeneralizedMixedModelFit
+    LinearMixedModelFit, GeneralizedMixedModelFit or MarginalModelFit
 
     Raises
     ------
@@ -94,5 +122,7 @@ def load(
     ...
     ranef.errors.FileError: cannot read nowhere.ranef: No such file or directory
     """
-    fit: LinearMixedModelFit | GeneralizedMixedModelFit = saving.load(path, functions, max_gb)
+    fit: LinearMixedModelFit | GeneralizedMixedModelFit | MarginalModelFit = saving.load(
+        path, functions, max_gb
+    )
     return fit

@@ -292,6 +292,31 @@ CATALOGUE = (
         formula="resp ~ age * smoke + (1 | id)",
     ),
     Description(
+        name="respiratory",
+        title="a trial of a treatment of a respiratory illness",
+        source=(
+            "Respiratory status of 111 patients of two centres at four visits, randomised to "
+            "active treatment or placebo; R package geepack."
+        ),
+        citation=(
+            "Koch GG, Carr GJ, Amara IA, Stokes ME, Uryniak TJ (1990). Categorical data analysis. "
+            "In: Berry DA (ed), Statistical Methodology in the Pharmaceutical Sciences, Marcel "
+            "Dekker, New York, 391-475."
+        ),
+        rows=444,
+        columns={
+            "center": "centre, 1 or 2",
+            "id": "patient, numbered from 1 in each centre",
+            "treat": "treatment: A (active) or P (placebo)",
+            "sex": "sex: F or M",
+            "age": "age at the start (years)",
+            "baseline": "respiratory status at the start: 1 good, 0 poor",
+            "visit": "visit, 1 to 4",
+            "outcome": "respiratory status at the visit: 1 good, 0 poor",
+        },
+        formula="outcome ~ treat + baseline + age + (1 | center:id)",
+    ),
+    Description(
         name="Salamanders",
         title="salamanders in streams below mountaintop mining",
         source=(

@@ -31,6 +31,7 @@ from ranef.description.notation import (
     symbol,
     times,
     vector,
+    word,
 )
 from ranef.design.specification import Specification
 from ranef.display.markup import Markup, element, join
@@ -40,7 +41,7 @@ from ranef.models.family_words import link_of, predictor_of
 from ranef.models.labels import category
 from ranef.models.records import CONDITIONAL, Component, Estimate
 
-__all__ = ["Equation", "covariance_matrix", "generalised", "linear", "regression"]
+__all__ = ["Equation", "covariance_matrix", "generalised", "linear", "marginal", "regression"]
 
 Floats = NDArray[np.float64]
 
@@ -177,6 +178,25 @@ def regression(
     lines = [
         _relation(of_row(name(response)), "~", drawn),
         _sum(left, spec, names, BETA, (), 0),
+    ]
+    return _equation(lines)
+
+
+def marginal(
+    response: str, spec: Specification, names: Sequence[str], family: Family, cluster: str
+) -> Equation:
+    """Write a population-averaged model out: mean, variance, and what is correlated."""
+    mean, y = of_row(GREEK["mu"]), of_row(name(response))
+    left = mean if family.link == "identity" else call(family.link, mean)
+    other = of_row(name(response), "j")
+    pair = call("Corr", sequence([y, other], ",", spaced=False))
+    variance = sequence([GREEK["phi"], call("V", mean)], "*", spaced=False)
+    working = word(f"R(alpha) within {cluster}")
+    lines = [
+        _relation(call("E", y), "=", mean),
+        _sum(left, spec, names, BETA, (), 0),
+        _relation(call("Var", y), "=", variance),
+        _relation(pair, "=", working),
     ]
     return _equation(lines)
 

@@ -11,7 +11,7 @@ from ranef.description.model import ModelDescription
 from ranef.description.words import listed
 from ranef.display.characters import visible
 from ranef.display.numbers import count
-from ranef.inference.coefficients.degrees import METHODS
+from ranef.inference.coefficients.degrees import words_of
 from ranef.tables.accounting import Accounting
 
 __all__ = ["methods"]
@@ -34,7 +34,7 @@ def methods(description: ModelDescription, conf_level: float, df: str) -> str:
         *description.random(),
         *_rows(description.mean.accounting),
         *description.held(),
-        f"Inference on coefficients rests on {METHODS[df].words}; intervals have level "
+        f"Inference on coefficients rests on {words_of(df)}; intervals have level "
         f"{conf_level:.0%}.",
         description.certificate(),
         f"Computations were done with ranef {__version__} (Python {platform.python_version()}, "

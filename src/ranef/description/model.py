@@ -20,7 +20,7 @@ from ranef.design.state import Coding
 from ranef.display.columns import Column, Degrees, Fixed, Label, Listing, PValue, Sized, Written
 from ranef.display.numbers import count, significant
 from ranef.families import Family
-from ranef.inference.coefficients.degrees import METHODS
+from ranef.inference.coefficients.degrees import words_of
 from ranef.inference.coefficients.wald import Intervals
 from ranef.models.family_words import ratio_word
 from ranef.models.labels import CONDITIONAL, CoefficientLabel
@@ -104,7 +104,7 @@ class Block:
         if not self.tested:
             return f"{heading} on the scale of the link"
         remark = f"; the interval is that of the {self.ratio}" if self.ratio else ""
-        return f"{heading} ({METHODS[df].words}{remark})"
+        return f"{heading} ({words_of(df)}{remark})"
 
 
 def _ratio(value: float) -> str:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +23,12 @@ from ranef.formula.model import Model, expand_dot, model_with_dot, response_of, 
 from ranef.formula.syntax import Node
 from ranef.tables.accounting import Accounting
 
-__all__ = ["GeneralisedSpecification", "generalised_specification_of", "specify_generalised"]
+__all__ = [
+    "Beside",
+    "GeneralisedSpecification",
+    "generalised_specification_of",
+    "specify_generalised",
+]
 
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -34,6 +39,20 @@ THRESHOLD = "threshold"
 INTERCEPT = "(Intercept)"
 WORDS = {THRESHOLD: "nominal"}
 ADDITIVE = frozenset(("gaussian", "censored", "lognormal"))
+
+
+class Beside(Protocol):
+    """Columns that a model reads beside those of its formulas."""
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Their names, for which a dot in a formula does not stand."""
+
+    def note(self, frame: Frame) -> None:
+        """Evaluate them in all rows, and note where they are missing."""
+
+    def take(self, frame: Frame) -> None:
+        """Take them in the rows that are used."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,23 +124,35 @@ def specify_generalised(
     return generalised_specification_of(ModelArguments(formula, data, read_family(family), **said))
 
 
-def generalised_specification_of(call: ModelArguments) -> GeneralisedSpecification:
-    """Read the formulas of all parts of a generalised mixed model against its table."""
+def generalised_specification_of(
+    call: ModelArguments, beside: Beside | None = None
+) -> GeneralisedSpecification:
+    """Read the formulas of all parts of a generalised model against its table.
+
+    A mixed model has random terms; one without them has clusters `beside` its formulas.
+    """
     assert call.family is not None
     family = prototype(call.family)
-    parts = _parts(call, family)
+    parts = _parts(call, family, () if beside is None else beside.columns)
     node = response_of(parts[CONDITIONAL].model)
-    check_random([part.model for part in parts.values()], call.random == "formula")
+    models = [part.model for part in parts.values()]
+    if beside is None:
+        check_random(models, call.random == "formula")
+    else:
+        _refuse_random(models)
     _check(parts, node, family)
     frame = Frame.of(call)
+    if beside is not None:
+        beside.note(frame)
     weights = frame.given(call.weights, "weights")
     frame.given(call.offset, "offset")
     kind = note_response(node, family.response, family.name, frame, weights)
-    models = [part.model for part in parts.values()]
     for model in models:
         frame.read(model)
     empty = None if weights is None else weights == 0
     accounting = frame.account(_either(empty, no_trials(node, kind, frame)), call.missing)
+    if beside is not None:
+        beside.take(frame)
     frame.take_contrasts(models, call.contrasts)
     weights = frame.given(call.weights, "weights")
     outcome = read_outcome(
@@ -141,7 +172,7 @@ def generalised_specification_of(call: ModelArguments) -> GeneralisedSpecificati
     )
 
 
-def _parts(call: ModelArguments, family: Family) -> dict[str, Part]:
+def _parts(call: ModelArguments, family: Family, beside: tuple[str, ...] = ()) -> dict[str, Part]:
     """Read the formulas; leave out parts that are one constant or not there."""
     texts = {
         CONDITIONAL: call.formula,
@@ -150,7 +181,7 @@ def _parts(call: ModelArguments, family: Family) -> dict[str, Part]:
         THRESHOLD: call.nominal,
         **_shapes(call.shapes, family),
     }
-    reserved = {value for value in (call.weights, call.offset) if isinstance(value, str)}
+    reserved = {value for value in (call.weights, call.offset, *beside) if isinstance(value, str)}
     reserved = reserved.union(*(taken_columns(text) for text in texts.values()))
     columns = call.table.columns
     models = {}
@@ -247,8 +278,17 @@ def _is_known(dispersion: Part | None) -> bool:
     return not (model.fixed.terms or model.fixed.intercept or model.bars)
 
 
+def _refuse_random(models: Sequence[Model]) -> None:
+    """Refuse random terms of a model that has clusters instead."""
+    for bar in (bar for model in models for bar in model.bars):
+        raise ModelError(
+            f"({bar.text} | ...) is a random term, which a population-averaged model does not "
+            "have: groups= names its clusters. With random effects it is a model of ranef.glmm"
+        )
+
+
 def _check(parts: Mapping[str, Part], response: Node, family: Family) -> None:
-    """Refuse what a generalised mixed model cannot be."""
+    """Refuse what a generalised model cannot be."""
     for name, part in parts.items():
         if response.printed in part.model.fixed.keys:
             raise FormulaError(

@@ -26,6 +26,7 @@ __all__ = [
     "RandomRecipe",
     "Residual",
     "TermPart",
+    "factor_of",
     "is_free",
     "random_effects",
     "separated",
@@ -149,7 +150,7 @@ def random_effects(
             if group.text not in places:
                 places[group.text] = len(factors)
                 if group.text not in shared:
-                    shared[group.text] = _factor_of(group, frame)
+                    shared[group.text] = factor_of(group, frame)
                 factors.append(shared[group.text])
             place = places[group.text]
             pairs = _random_terms(index, bar, place, group.text, frame, fixed)
@@ -173,7 +174,7 @@ def random_effects(
     )
 
 
-def _factor_of(group: Grouping, frame: Frame) -> tuple[GroupRecipe, GroupingFactor]:
+def factor_of(group: Grouping, frame: Frame) -> tuple[GroupRecipe, GroupingFactor]:
     """Make a grouping factor from its columns, and the recipe that makes it again.
 
     The levels of one column are as they are, those of several are joined by a colon.

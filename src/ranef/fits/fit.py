@@ -32,7 +32,7 @@ from ranef.fits.named_hypotheses import read_hypotheses
 from ranef.fits.new_rows import read_rows
 from ranef.fits.protocol import Estimand, Evaluated
 from ranef.fits.statsmodels_names import ReaderNames
-from ranef.inference.coefficients.degrees import METHODS
+from ranef.inference.coefficients.degrees import words_of
 from ranef.inference.coefficients.functions import Functions, Knowledge, carried_back
 from ranef.inference.coefficients.parameter_list import ModelParameter, chosen
 from ranef.inference.coefficients.wald import FTest, Intervals, wald
@@ -155,6 +155,11 @@ class Fit(ReaderNames, ABC):
         """Rows minus coefficients of the mean."""
         return self.n_obs - len(self.of_mean)
 
+    @property
+    def mean_words(self) -> str:
+        """Whose means an answer about rows gives, where there are no random effects."""
+        return "The model has no random effects: the average is that of its means."
+
     @cached_property
     def of_mean(self) -> NDArray[np.intp]:
         """Places of the coefficients of the mean among all."""
@@ -191,11 +196,16 @@ class Fit(ReaderNames, ABC):
 
     def test_words(self, df: str | None = None) -> str:
         """Say by what tests and intervals a method works: ``"normal tests"``."""
-        return METHODS[self.method(df)].words
+        return words_of(self.method(df))
 
     def doubts(self) -> tuple[str, ...]:
         """Sentences on what makes the answers untrue; none of a sound fit."""
         return ()
+
+    @property
+    def residual_variance(self) -> float | None:
+        """Variance of the residual of a linear model; None where there is none."""
+        return None
 
     # --- coefficients
 

@@ -46,6 +46,11 @@ class LinearFit(MixedFit):
         return self.estimate.sigma
 
     @property
+    def residual_variance(self) -> float | None:
+        """Variance of the residual of a row of weight 1."""
+        return self.sigma**2
+
+    @property
     def description(self) -> LinearDescription:
         """What is said of the fit in words."""
         return LinearDescription(self)

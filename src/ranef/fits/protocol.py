@@ -21,6 +21,7 @@ from ranef.families import Family
 from ranef.families.links import Scale
 from ranef.inference.coefficients.functions import Functions, Knowledge
 from ranef.inference.coefficients.sandwich import Sandwich
+from ranef.inference.coefficients.wald import FTest
 from ranef.models.labels import CoefficientLabel
 from ranef.tables import Table
 from ranef.tables.origin import Origin
@@ -35,6 +36,7 @@ __all__ = [
     "Levelled",
     "Likelihood",
     "Refittable",
+    "Scored",
     "offers",
     "require",
 ]
@@ -172,6 +174,12 @@ class Clustered(Protocol):
     def sandwich(self, codes: NDArray[np.intp], type: str | None = None) -> Sandwich: ...
 
 
+class Scored(Protocol):
+    """A fit whose hypotheses have score tests."""
+
+    def score_test(self, L: Floats) -> FTest: ...
+
+
 class Describable(Protocol):
     """A fit that describes itself in words."""
 
@@ -186,6 +194,7 @@ NEEDS: dict[type, str] = {
     Generative: "a model that draws responses",
     Refittable: "a model that can be fitted again",
     Clustered: "scores by cluster",
+    Scored: "score tests",
     Describable: "a description in words",
 }
 

@@ -16,7 +16,7 @@ from ranef.display.leaving import or_why
 from ranef.display.markup import Markup, element, join, table
 from ranef.errors import ModelError, RanefError, RanefWarning
 from ranef.fits.fit import Fit
-from ranef.fits.protocol import Likelihood, offers
+from ranef.fits.protocol import Levelled, Likelihood, offers
 from ranef.formula.syntax import column_names
 from ranef.models.records import Estimate
 from ranef.questions.intervals.profile_picture import profile_text, zeta
@@ -136,7 +136,7 @@ def _carried_back(fit: Any, name: str, how: Options) -> list[Markup]:
 
 def has_predictions(fit: Fit) -> bool:
     """Tell whether there is a column to predict along, and levels to predict for."""
-    return bool(_predictors(fit)) and bool(fit.n_groups)
+    return bool(_predictors(fit)) and offers(fit, Levelled)
 
 
 def predictions(fit: Any, how: Options) -> Markup:

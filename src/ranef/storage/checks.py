@@ -14,11 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranef.covariance import structure_of
+from ranef.design.clusters import Occasions
 from ranef.design.specification import Specification
 from ranef.design.terms import GroupingFactor, RandomTerm
 from ranef.errors import FileError
 from ranef.families import Family
 from ranef.models.generalised import compose
+from ranef.models.marginal import MarginalEstimate, MarginalModel, check, read_correlation
 from ranef.models.records import (
     CONDITIONAL,
     Composition,
@@ -35,6 +37,9 @@ __all__ = [
     "check_factor",
     "check_generalised",
     "check_linear",
+    "check_marginal",
+    "check_marginal_model",
+    "check_occasions",
     "check_optimum",
     "check_specification",
     "check_term",
@@ -240,3 +245,45 @@ def _finite(what: str, *arrays: NDArray[np.float64] | None) -> None:
 def _symmetric(what: str, matrix: NDArray[np.float64]) -> None:
     if not np.allclose(matrix, matrix.T, rtol=CLOSE, atol=0.0):
         raise FileError(f"{what} is not symmetric")
+
+
+def check_occasions(occasions: Occasions) -> None:
+    """Times must be numbers, and places of categories those that are listed."""
+    _finite("the times", occasions.values)
+    if occasions.levels is not None:
+        places = occasions.values
+        whole = (places == np.round(places)).all()
+        if not whole or places.min() < 0 or places.max() >= len(occasions.levels):
+            raise FileError("a time is none of those listed")
+
+
+def check_marginal_model(model: MarginalModel) -> None:
+    """The model must be one that can be fitted; weights and trials must be positive."""
+    _finite("the model", model.trials, model.sampling, model.matrix)
+    if not 1 <= len(model.clusters) <= 2:
+        raise FileError("the model has no clusters")
+    for values in (model.trials, model.sampling):
+        if values is not None and not (values > 0).all():
+            raise FileError("a weight is not positive")
+    if not all(0 < value < np.inf for value in model.shapes.values()):
+        raise FileError("a shape is not positive")
+    name = model.equations.correlation
+    if name != "m-dependent":
+        read_correlation(name)
+    check(model)
+
+
+def check_marginal(estimate: MarginalEstimate) -> None:
+    """Coefficients, correlations and scale must be those of a solution."""
+    _finite("the estimate", estimate.coefficients, estimate.correlations, estimate.bread)
+    if not (np.isfinite(estimate.scale) and estimate.scale >= 0):
+        raise FileError("the scale is not positive")
+    working = estimate.solution.working
+    for part in estimate.model.laid_out.slices:
+        ones = np.ones(part.rows.stop - part.rows.start)
+        try:
+            white = working.whiten(ones, estimate.model.laid_out, part)
+        except (ArithmeticError, IndexError, ValueError, np.linalg.LinAlgError):
+            raise FileError("the working correlation is none") from None
+        if not np.isfinite(white).all():
+            raise FileError("the working correlation is none")

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from ranef import families, priors
+from ranef.design.clusters import Occasions
 from ranef.design.grouping import GroupRecipe
 from ranef.design.random import RandomRecipe
 from ranef.design.recipe import Recipe, check_recipe
@@ -24,12 +25,16 @@ from ranef.design.state import (
     check_state,
 )
 from ranef.design.terms import GroupingFactor, RandomTerm
+from ranef.models.marginal import Equations, MarginalEstimate, MarginalModel
 from ranef.models.records import GeneralisedEstimate, LinearEstimate
 from ranef.solve.optimum import Face, FlatDirection, Optimum
 from ranef.storage.checks import (
     check_factor,
     check_generalised,
     check_linear,
+    check_marginal,
+    check_marginal_model,
+    check_occasions,
     check_optimum,
     check_specification,
     check_term,
@@ -87,4 +92,19 @@ register(
     shapes=ESTIMATE | GENERALISED,
     derived={"composition": composition},
     check=check_generalised,
+)
+register(Occasions, check=check_occasions)
+register(Equations)
+register(
+    MarginalModel,
+    shapes={
+        "specification.y": "n", "trials": "n", "clusters.codes": "n", "occasions.values": "n",
+        "sampling": "n", "matrix": "T T",
+    },
+    check=check_marginal_model,
+)  # fmt: skip
+register(
+    MarginalEstimate,
+    shapes={"model.specification.names": "p", "coefficients": "p", "bread": "p p"},
+    check=check_marginal,
 )

@@ -28,6 +28,7 @@ __all__ = [
     "degrees_of_freedom",
     "denominator",
     "scaled_f",
+    "words_of",
 ]
 
 Floats = NDArray[np.float64]
@@ -225,3 +226,27 @@ METHODS: dict[str, Method] = {
         fewest(normal),
     ),
 }
+
+
+OF_CLUSTERS: dict[str, tuple[str, str]] = {
+    "clusters": (
+        "t tests with clusters minus coefficients degrees of freedom",
+        "clusters minus coefficients degrees of freedom",
+    ),
+    "fay-graubard": (
+        "t tests with Fay and Graubard's degrees of freedom",
+        "Fay and Graubard's degrees of freedom",
+    ),
+    "pan-wall": (
+        "t tests with Pan and Wall's degrees of freedom",
+        "Pan and Wall's degrees of freedom",
+    ),
+}
+"""Methods of covariances that rest on clusters, in words as `Method` has them."""
+
+
+def words_of(method: str, *, joint: bool = False) -> str:
+    """Say by what tests a method works, of single coefficients or of several at once."""
+    if method in OF_CLUSTERS:
+        return OF_CLUSTERS[method][joint]
+    return METHODS[method].joint_words if joint else METHODS[method].words

@@ -19,6 +19,7 @@ from ranef.display.page import Paragraph
 from ranef.errors import ModelError
 from ranef.families import BetaBinomial, Binomial
 from ranef.families.transformations import Transformation
+from ranef.fits.protocol import Levelled, offers
 from ranef.formula.parser import parse_expression
 from ranef.formula.syntax import column_names
 from ranef.inference.coefficients.wald import Intervals
@@ -308,9 +309,9 @@ class AverageEffect(Answer):
         return tuple(lines)
 
     def _effects_line(self) -> str:
+        if not offers(self.estimand.fit, Levelled):
+            return str(self.estimand.fit.mean_words)
         names = " and ".join(self.estimand.fit.n_groups)
-        if not names:
-            return "The model has no random effects: the average is that of its means."
         if self.estimand.back != "identity":
             return self._carried_line(names)
         if self.estimand.kind == "conditional":
@@ -352,6 +353,8 @@ class AverageEffect(Answer):
         scale = (
             f" Tests and intervals on the scale of the {where}, transformed back." if where else ""
         )
+        if not offers(self.estimand.fit, Levelled):
+            return f"Standard errors by the delta method through all coefficients.{scale}"
         if self.estimand.linear:
             return f"Standard errors from the covariance of the fixed effects.{scale}"
         return (

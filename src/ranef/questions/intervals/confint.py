@@ -8,6 +8,7 @@ from typing import Any
 from ranef import arguments
 from ranef.errors import ModelError
 from ranef.fits.mixed import MixedFit
+from ranef.fits.protocol import require
 from ranef.questions.intervals.bootstrap import bootstrap
 from ranef.questions.intervals.profile import profile
 from ranef.tables import make_table
@@ -68,6 +69,7 @@ def confint(
     0     Batch        sd      0.38       2.49
     1  Residual        sd      0.13       0.74
     """
+    require(fit, "confint()")
     arguments.choice("method", method, METHODS)
     level = arguments.conf_level(conf_level)
     form = "fixed" if parameters == "fixed" else "all"

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from ranef.design.specification import Specification
 from ranef.families import BetaBinomial, Binomial, Cumulative, Family, Multinomial, Truncated
 from ranef.families.links import Scale
+from ranef.fits.protocol import Levelled, offers
 from ranef.formula.labels import shown_level
 from ranef.formula.syntax import column_names
 from ranef.inference.coefficients.functions import Functions, carried_back
@@ -243,6 +244,8 @@ def _kind_note(grid: EvaluatedGrid) -> list[str]:
     part = []
     if _is_part(grid):
         part = ["Of the counts' part alone; component='response' is the mean of what is observed."]
+    if not offers(fit, Levelled):
+        return [fit.mean_words] if fit.n_groups else part
     groups = " and ".join(fit.n_groups)
     linear = fit.family.mean_link == "identity" and "zero" not in fit.parts
     if not groups or linear:

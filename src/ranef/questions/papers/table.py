@@ -18,7 +18,7 @@ from ranef.errors import DataError, FileError, ModelError, suggestion
 from ranef.fits.fit import Fit
 from ranef.fits.likelihood import LikelihoodFit
 from ranef.fits.protocol import Levelled, Likelihood, offers
-from ranef.inference.coefficients.degrees import METHODS
+from ranef.inference.coefficients.degrees import words_of
 from ranef.models.family_words import EXPONENTIAL, ratio_word
 from ranef.models.labels import CoefficientLabel
 from ranef.tables import Table, make_table
@@ -562,7 +562,7 @@ def _fitted(fits: Mapping[str, Fit], df: str | None) -> str:
         text = " ".join(f"{', '.join(names)}: {way}." for way, names in ways.items())
     tests: dict[str, str] = {}
     for fit in fits.values():
-        tests.setdefault(fit.description.family_kind, METHODS[_method(fit, df)].words)
+        tests.setdefault(fit.description.family_kind, words_of(_method(fit, df)))
     return " ".join(
         [text, *(f"{kind}: {words}." for kind, words in sorted(tests.items(), reverse=True))]
     )

@@ -15,6 +15,7 @@ from ranef.questions.tests.term_tests import TermTests, tabulate_terms
 __all__ = ["anova"]
 
 METHODS = ("lrt", "bootstrap")
+TESTS = ("wald", "score")
 
 
 def anova(
@@ -22,6 +23,7 @@ def anova(
     *others: MixedFit,
     type: str | int = "III",
     df: str | None = None,
+    test: str = "wald",
     refit: bool = True,
     method: str = "lrt",
     n: int = 1000,
@@ -33,7 +35,7 @@ def anova(
 
     Parameters
     ----------
-    fit : LinearMixedModelFit or GeneralizedMixedModelFit
+    fit : LinearMixedModelFit, GeneralizedMixedModelFit or MarginalModelFit
     *others : fits
         Of the same rows and response. With them the fits are compared, without them
         the terms of `fit` are tested: F tests of a linear model, Wald's chi-squared of
@@ -51,6 +53,9 @@ def anova(
     df : str, optional
         Denominator degrees of freedom of a linear model: ``"satterthwaite"`` (the
         default), or another method of `tidy`.
+    test : {"wald", "score"}
+        Of the terms of a fit of `gee`: Wald's test, or the generalised score test, for which the
+        model is fitted without each term in turn.
     refit : bool
         When fits are compared: fit those by REML again by ML. False compares REML fits
         as they are and refuses different fixed effects.
@@ -101,13 +106,17 @@ def anova(
     1  fit 2             6      42.14  2.0
     """
     for number, one in enumerate((fit, *others), 1):
-        require(one, f"anova(), argument {number}," if others else "anova()", Likelihood)
+        require(
+            one,
+            f"anova(), argument {number}," if others else "anova()",
+            *((Likelihood,) if others else ()),
+        )
     kind = _type(type)
     way = arguments.choice("method", method, METHODS)
     if not others:
         if way != "lrt":
             raise ModelError("method='bootstrap' compares two fits; give the smaller one as well")
-        return tabulate_terms(fit, kind, df)
+        return tabulate_terms(fit, kind, df, arguments.choice("test", test, TESTS))
     if df is not None:
         raise ModelError(
             "df belongs to tests of the terms of one fit; a likelihood ratio has no denominator"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,16 +14,18 @@ from ranef.design.matrix import INTERCEPT
 from ranef.design.specification import Specification
 from ranef.display.answer import Answer
 from ranef.display.columns import Column, Degrees, Fixed, Listing, PValue, Significant
-from ranef.fits.mixed import MixedFit
-from ranef.inference.coefficients.degrees import METHODS
+from ranef.fits.fit import Fit
+from ranef.fits.protocol import Scored, require
+from ranef.inference.coefficients.degrees import words_of
 from ranef.inference.coefficients.functions import Knowledge
-from ranef.inference.coefficients.wald import scaled_rank
+from ranef.inference.coefficients.wald import FTest, scaled_rank
 from ranef.questions.tests.term_hypotheses import term_hypotheses
 
 __all__ = ["TermTests", "tabulate_terms"]
 
 Floats = NDArray[np.float64]
 
+WORDS = {"wald": "Wald tests", "score": "Generalised score tests"}
 TYPE_WORDS = {
     "I": "each term after those before it",
     "II": "each term adjusted for all others that do not contain it",
@@ -59,6 +61,7 @@ class TermTests(Answer):
     notes : tuple of str
         What to know before the table is read: empty cells, terms without a hypothesis.
     library : str
+    test : {"wald", "score"}
     """
 
     formula: str
@@ -68,6 +71,7 @@ class TermTests(Answer):
     sigma2: float | None
     notes: tuple[str, ...]
     library: str
+    test: str = "wald"
 
     def tidy(self) -> Any:
         """Return the tests as a table in the library the data came in.
@@ -78,7 +82,8 @@ class TermTests(Answer):
             Of a linear model ``term, sum_sq, mean_sq, df1, df2, statistic, p_value``:
             mean_sq is F times the residual variance, as in lmerTest. Of a generalised
             one ``component, term, df, statistic, p_value``, the statistic Wald's
-            chi-squared.
+            chi-squared; of a population-averaged one with few clusters ``term, df1, df2,
+            statistic, p_value``, F.
         """
         return super().tidy()
 
@@ -93,7 +98,7 @@ class TermTests(Answer):
         p = Column("p_value", [t.p_value for t in tests], PValue(), "p")
         term = Column("term", [t.term for t in tests], heading="")
         df1 = [t.df1 for t in tests]
-        if self.sigma2 is None:
+        if self.sigma2 is None and not any(np.isfinite(t.df2) for t in tests):
             parts = [t.component for t in tests]
             several = len(set(parts)) > 1
             wald = (
@@ -103,27 +108,35 @@ class TermTests(Answer):
                 Column("statistic", statistic, Fixed(3), "chi2"),
                 p,
             )
-            return (Listing("terms", wald, "Wald tests (chi-squared)", labels=1 + several),)
-        mean = np.array(statistic) * self.sigma2
+            return (
+                Listing("terms", wald, f"{WORDS[self.test]} (chi-squared)", labels=1 + several),
+            )
+        squares: tuple[Column, ...] = ()
+        if self.sigma2 is not None:
+            mean = np.array(statistic) * self.sigma2
+            squares = (
+                Column("sum_sq", mean * np.array(df1), Significant()),
+                Column("mean_sq", mean, Significant()),
+            )
         columns = (
             term,
-            Column("sum_sq", mean * np.array(df1), Significant()),
-            Column("mean_sq", mean, Significant()),
+            *squares,
             Column("df1", df1, Fixed(0)),
             Column("df2", [t.df2 for t in tests], Degrees()),
             Column("statistic", statistic, Fixed(3), "F"),
             p,
         )
-        return (Listing("terms", columns, f"F tests ({METHODS[self.df].joint_words})"),)
+        return (Listing("terms", columns, f"F tests ({words_of(self.df, joint=True)})"),)
 
     def sentences(self) -> tuple[str, ...]:
         return self.notes
 
 
-def tabulate_terms(fit: MixedFit, kind: str, df: str | None) -> TermTests:
+def tabulate_terms(fit: Fit, kind: str, df: str | None, test: str = "wald") -> TermTests:
     """Test every term of every part of a fit."""
-    sigma = fit.estimate.sigma
+    variance = fit.residual_variance
     knowledge = fit.knowledge(df)
+    scored = require(fit, "anova(test='score')", Scored).score_test if test == "score" else None
     tests: list[TermTest] = []
     notes: list[str] = []
     for part in _parts(fit):
@@ -132,8 +145,7 @@ def tabulate_terms(fit: MixedFit, kind: str, df: str | None) -> TermTests:
         for effect, L in zip(effects.effects, hypotheses, strict=True):
             if effect.name != INTERCEPT:
                 every = part.placed(L, len(fit.coefficients))
-                test = _test(part.name, effect, every, fit.coefficients, knowledge)
-                tests.append(test if sigma is not None else _as_chi2(test))
+                tests.append(_test(part.name, effect, every, fit.coefficients, knowledge, scored))
         notes += _notes(effects, kind)
     notes += [
         f"{t.term}: no hypothesis, since other terms determine it or it is held fixed."
@@ -142,9 +154,11 @@ def tabulate_terms(fit: MixedFit, kind: str, df: str | None) -> TermTests:
     ]
     if not tests:
         notes.append("The fixed effects have no terms but the intercept: there is nothing to test.")
+    if variance is None and not any(np.isfinite(t.df2) for t in tests):
+        tests = [_as_chi2(t) for t in tests]
     return TermTests(
-        fit.formula, kind, fit.method(df), tuple(tests), None if sigma is None else sigma**2,
-        tuple(dict.fromkeys(notes)), fit.frame.library,
+        fit.formula, kind, "normal" if scored else fit.method(df), tuple(tests), variance,
+        tuple(dict.fromkeys(notes)), fit.frame.library, test,
     )  # fmt: skip
 
 
@@ -175,7 +189,7 @@ class _Part:
         return out.reshape(-1, count)
 
 
-def _parts(fit: MixedFit) -> list[_Part]:
+def _parts(fit: Fit) -> list[_Part]:
     places: dict[str, dict[str | None, dict[str, int]]] = {}
     for k, label in enumerate(fit.labels):
         if label.component in fit.parts:
@@ -187,7 +201,7 @@ def _parts(fit: MixedFit) -> list[_Part]:
     ]
 
 
-def _effects(fit: MixedFit, spec: Specification) -> Effects:
+def _effects(fit: Fit, spec: Specification) -> Effects:
     data = fit.frame.data
     if data is None:
         return effects_of(spec.recipe, fit.frame.rows_used())
@@ -195,11 +209,16 @@ def _effects(fit: MixedFit, spec: Specification) -> Effects:
 
 
 def _test(
-    component: str, effect: Effect, L: Floats, coefficients: Floats, knowledge: Knowledge
+    component: str,
+    effect: Effect,
+    L: Floats,
+    coefficients: Floats,
+    knowledge: Knowledge,
+    scored: Callable[[Floats], FTest] | None,
 ) -> TermTest:
     if _is_settled(L, knowledge):
         return TermTest(component, effect.name, 0, np.nan, np.nan, np.nan)
-    test = knowledge.joint(L, L @ coefficients)
+    test = knowledge.joint(L, L @ coefficients) if scored is None else scored(L)
     return TermTest(component, effect.name, test.df1, test.df2, test.statistic, test.p_value)
 
 

@@ -1,0 +1,258 @@
+"""`gee` fits population-averaged models by generalised estimating equations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from numbers import Real
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ranef import arguments
+from ranef.api.fits import MarginalModelFit
+from ranef.design.call import ModelArguments, read_family
+from ranef.design.clusters import ClusterColumns, Occasions
+from ranef.design.generalised import generalised_specification_of
+from ranef.errors import ModelError, suggestion
+from ranef.families import Cumulative, Family, Multinomial
+from ranef.families.variance import mean_variance, shapes_of
+from ranef.inference.coefficients.estimating import check_df, default_df
+from ranef.models.marginal import (
+    ESTIMATORS,
+    Equations,
+    MarginalModel,
+    fit_marginal,
+    read_correlation,
+    warn_of,
+)
+from ranef.models.records import CONDITIONAL
+from ranef.solve.marginal.covariance import COVARIANCES
+from ranef.tables.origin import Origin
+
+__all__ = ["gee"]
+
+Floats = NDArray[np.float64]
+PENALTIES = ("firth",)
+
+
+def gee(
+    formula: str,
+    data: Any,
+    *,
+    groups: str,
+    time: str | None = None,
+    family: str | Family = "gaussian",
+    link: str | None = None,
+    correlation: str = "exchangeable",
+    estimator: str = "all",
+    matrix: Any = None,
+    weights: Any = None,
+    sampling_weights: Any = None,
+    offset: Any = None,
+    scale: str | float = "n",
+    covariance: str = "robust",
+    df: str = "default",
+    penalty: str | None = None,
+    shapes: Mapping[str, float] | None = None,
+    contrasts: Mapping[str, Any] | None = None,
+    missing: str = "drop",
+    functions: Mapping[str, Callable[..., Any]] | None = None,
+) -> MarginalModelFit:
+    """Fit a population-averaged model by generalised estimating equations (GEE).
+
+    The mean depends on the formula; rows of one cluster are correlated. Coefficients compare
+    means over the population ("what happens to the country?"), and stay consistent if the
+    working correlation is wrong; their standard errors come from the variation between clusters
+    (Liang & Zeger 1986). `glmm` answers for one cluster ("how will this patient respond?").
+
+    Parameters
+    ----------
+    formula : str
+        The mean, ``"y ~ x"``, without random terms. A binomial response as in `glmm`.
+    data : table
+        pandas, polars or pyarrow table, or a dict of arrays. Rows in any order.
+    groups : str
+        Column of the clusters, ``"id"``; ``"Lot/Wafer"`` for clusters within clusters, of which
+        the outer ones are independent.
+    time : str, optional
+        Column of the time of a row within its cluster: numbers, dates or ordered categories.
+        Gaps are gaps; two rows of a cluster at one time are refused.
+    family : str or Family
+        Any of `glmm`'s with a mean and a variance of one predictor: of it only the variance as a
+        function of the mean counts. Shapes that bend this function (``phi`` of nbinom2, ``p`` of
+        tweedie) are held, see `shapes`; all others are part of the scale.
+    link : str, optional
+        Link of the mean; the family's own by default.
+    correlation : str
+        The working correlation:
+
+        - ``"independence"``, ``"exchangeable"``;
+        - ``"ar1"``: alpha^distance on a grid of times; ``"car1"``: alpha^|t - s|;
+        - ``"m-dependent(2)"``, ``"toeplitz"``: one for each distance, and
+          ``"m-dependent(2, stationary=False)"`` one for each pair of times;
+        - ``"unstructured"``: one for each pair of times;
+        - ``"fixed"``: that of `matrix`;
+        - ``"nested"``: one within the inner and one within the outer of two nested clusters.
+
+        All but the first two and the last need `time`. An estimate that is no positive definite
+        matrix is mixed with independence, with a warning.
+    estimator : {"all", "adjacent"}
+        Of ``"ar1"`` and ``"car1"``: least squares of all products of residuals on
+        alpha^distance, as in geepack, or neighbours alone (ar1: the mean product of rows one
+        step apart, as in gee and SAS).
+    matrix : (T, T) array or table, optional
+        Of ``"fixed"``: correlations by distinct times in their order.
+    weights : str or (n,) array, optional
+        Precisions: Var(y) = phi V(mu) / weight.
+    sampling_weights : str or (n,) array, optional
+        How many rows of the population a row stands for: it multiplies the row's residual in the
+        estimating equations. Where they differ within clusters and tell of the response,
+        independence is the safe working correlation.
+    offset : str or (n,) array, optional
+        Added to the linear predictor with coefficient 1.
+    scale : {"n", "n-p"} or float
+        Divisor of Pearson's squared residuals in the scale phi (and of products in
+        correlations): rows (pairs), or these minus coefficients; or phi itself.
+    covariance : {"robust", "model", "jackknife", "jackknife-full", "mancl-derouen", \
+"kauermann-carroll", "fay-graubard", "morel"}
+        Where standard errors come from; see `MarginalModelFit.tidy` for others afterwards.
+    df : {"default", "normal", "clusters", "fay-graubard", "pan-wall"}
+        Degrees of freedom of tests and intervals. The default is normal from 50 clusters on, and
+        clusters minus coefficients for fewer.
+    penalty : {"firth"}, optional
+        Penalise the equations as Firth (1993) does a likelihood: less bias with few rows, and
+        finite estimates where the data separate a binary response.
+    shapes : dict, optional
+        Shapes of the variance function to hold, ``{"phi": 2.0}``. Those not given are estimated
+        by maximum likelihood under independence, and held there.
+    contrasts, missing, functions
+        As in `lmm`.
+
+    Returns
+    -------
+    MarginalModelFit
+
+    Raises
+    ------
+    ranef.errors.FormulaError
+        The formula cannot be read or names an unknown column.
+    ranef.errors.DataError
+        The table holds what the model cannot use: two rows of a cluster at one time.
+    ranef.errors.ModelError
+        The model cannot be fitted, or an argument is not valid.
+
+    Warns
+    -----
+    ranef.errors.ConvergenceWarning
+        The estimating equations were not solved.
+    ranef.errors.DataWarning
+        The correlation was no positive definite matrix, or has as many parameters as there are
+        clusters.
+
+    See Also
+    --------
+    glmm : the model of one cluster, with random effects.
+    marginal : its coefficients, averaged over the population.
+
+    Examples
+    --------
+    >>> import ranef
+    >>> fit = ranef.gee("resp ~ age * smoke", ranef.data.load("ohio"), groups="id", time="age",
+    ...                 family="binomial", correlation="ar1")
+    >>> fit.coef.round(4).to_dict()
+    {'(Intercept)': -1.9248, 'age': -0.1478, 'smoke': 0.2888, 'age:smoke': 0.0835}
+    >>> fit.emmeans("smoke", at={"age": 0, "smoke": [0, 1]}).tidy()[["smoke", "estimate"]].round(3)
+       smoke  estimate
+    0    0.0     0.127
+    1    1.0     0.163
+    """
+    call = ModelArguments(
+        formula, data, read_family(family, link), weights=weights, offset=offset,
+        contrasts=contrasts, missing=missing, functions=functions,
+    )  # fmt: skip
+    equations = _equations(correlation, estimator, scale, penalty)
+    arguments.choice("covariance", covariance, COVARIANCES)
+    if df != "default":
+        check_df(df)
+    held = _shapes(call.family, shapes)
+    columns = ClusterColumns(groups, _column("time", time), sampling_weights)
+    spec = generalised_specification_of(call, columns)
+    model = MarginalModel(
+        specification=spec.parts[CONDITIONAL],
+        family=spec.family,
+        trials=spec.extra,
+        clusters=columns.factors,
+        occasions=columns.occasions,
+        sampling=columns.weights,
+        shapes=held,
+        matrix=None if matrix is None else _matrix(matrix, columns.occasions),
+        equations=equations,
+    )
+    estimate = fit_marginal(model)
+    names = dict.fromkeys([*model.specification.recipe.columns, *columns.columns])
+    frame = Origin.of(call.table, spec.accounting, names)
+    method = default_df(model.clusters[0].n_levels) if df == "default" else df
+    fit = MarginalModelFit(estimate, frame, covariance, method)
+    warn_of(estimate)
+    return fit
+
+
+def _equations(correlation: Any, estimator: Any, scale: Any, penalty: Any) -> Equations:
+    name, reach, stationary = read_correlation(correlation)
+    way = arguments.choice("estimator", estimator, ESTIMATORS)
+    if way != "all" and name not in ("ar1", "car1"):
+        raise ModelError(f"estimator={way!r} is one of 'ar1' and 'car1', not of {name!r}")
+    chosen = "" if penalty is None else arguments.choice("penalty", penalty, PENALTIES)
+    value = None
+    if isinstance(scale, Real) and not isinstance(scale, bool):
+        value = arguments.number("scale", scale)
+        if value <= 0:
+            raise ModelError(f"scale={scale!r} is not positive")
+    elif scale not in ("n", "n-p"):
+        hint = suggestion(str(scale), ("n", "n-p"))
+        raise ModelError(f"scale is 'n', 'n-p' or a positive number, not {scale!r}{hint}")
+    return Equations(name, reach, stationary, way, value, scale == "n-p", chosen)
+
+
+def _column(name: str, value: Any) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    raise ModelError(f"{name} is the name of a column, not {type(value).__name__}")
+
+
+def _shapes(family: Any, given: Mapping[str, float] | None) -> dict[str, float]:
+    """Check the family and the shapes that are to be held."""
+    known = shapes_of(family) if isinstance(family, Family) else ()
+    held = {} if given is None else arguments.mapping("shapes", given, "{'phi': 2.0}")
+    for name, value in held.items():
+        if name not in known:
+            there = f"they are {', '.join(known)}" if known else "it has none"
+            raise ModelError(
+                f"the variance of {getattr(family, 'name', family)!r} has no shape {name!r}"
+                f"{suggestion(str(name), known)}; {there}"
+            )
+        if not (isinstance(value, Real) and 0 < float(value) < np.inf):
+            raise ModelError(f"shapes[{name!r}] is a positive number, not {value!r}")
+    if isinstance(family, Cumulative | Multinomial) or not isinstance(family, Family):
+        raise ModelError(
+            "categories are not yet fitted by gee; glmm fits cumulative and multinomial responses"
+        )
+    mean_variance(family, {name: float(held.get(name, 1.5)) for name in known})
+    return {name: float(value) for name, value in held.items()}
+
+
+def _matrix(value: Any, occasions: Occasions | None) -> Floats:
+    """Read a correlation matrix, a labelled one by its labels."""
+    index = getattr(value, "index", None)
+    R = np.asarray(value, dtype=np.float64)
+    if R.ndim != 2 or R.shape[0] != R.shape[1] or not np.isfinite(R).all():
+        raise ModelError("matrix is a square matrix of numbers: correlations by places in time")
+    if index is None or callable(index) or occasions is None:
+        return R
+    wanted = [occasions.label(v) for v in np.unique(occasions.values)]
+    labels = [str(label) for label in index]
+    if sorted(labels) == sorted(wanted):
+        order = [labels.index(label) for label in wanted]
+        return R[np.ix_(order, order)]
+    return R

@@ -1,0 +1,191 @@
+"""A population-averaged model in words."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ranef.description.equation import Equation, marginal
+from ranef.description.model import Described, ModelDescription
+from ranef.display.numbers import number, significant
+from ranef.models.marginal import MarginalEstimate, doubts
+
+__all__ = ["MarginalDescription"]
+
+STRUCTURES = {
+    "independence": "independence",
+    "exchangeable": "exchangeable",
+    "ar1": "first-order autoregressive",
+    "car1": "continuous first-order autoregressive",
+    "toeplitz": "Toeplitz",
+    "unstructured": "unstructured",
+    "fixed": "given",
+    "nested": "nested exchangeable",
+}
+COVARIANCES = {
+    "robust": "a covariance that is robust to the working correlation (sandwich)",
+    "model": "the covariance of the model, which is true where the working correlation is",
+    "jackknife": "the one-step jackknife over clusters",
+    "jackknife-full": "the jackknife over clusters",
+    "mancl-derouen": "Mancl and DeRouen's corrected sandwich",
+    "kauermann-carroll": "Kauermann and Carroll's corrected sandwich",
+    "fay-graubard": "Fay and Graubard's corrected sandwich",
+    "morel": "Morel, Bokossa and Neerchal's corrected sandwich",
+}
+
+
+class Marginal(Described, Protocol):
+    """What a fit must have to be described as a population-averaged model."""
+
+    @property
+    def estimate(self) -> MarginalEstimate: ...
+    @property
+    def covariance(self) -> str: ...
+
+
+class MarginalDescription(ModelDescription):
+    """A fit of `ranef.gee` in words."""
+
+    model = "population-averaged model"
+    criterion = "GEE"
+    family_kind = "Population-averaged models"
+    weights = "Weights are precisions: the variance of a row is divided by its weight."
+
+    def __init__(self, fit: Marginal) -> None:
+        super().__init__(fit)
+        self.estimate = fit.estimate
+        self.covariance = fit.covariance
+
+    @property
+    def structure(self) -> str:
+        """The working correlation in words."""
+        equations = self.estimate.model.equations
+        if equations.correlation == "m-dependent":
+            kind = "" if equations.stationary else "non-stationary "
+            return f"{kind}{equations.reach}-dependent"
+        return STRUCTURES[equations.correlation]
+
+    @property
+    def method(self) -> str:  # type: ignore[override]
+        penalty = self.estimate.model.equations.penalty
+        return f"{'penalised (Firth) ' if penalty else ''}generalised estimating equations"
+
+    def random(self) -> list[str]:
+        names = " within ".join(f.name for f in reversed(self.estimate.model.clusters))
+        occasions = self.estimate.model.occasions
+        time = "" if occasions is None else f", ordered by {occasions.name}"
+        return [
+            f"Rows of one {names} are correlated{time}; the working correlation is "
+            f"{self.structure}."
+        ]
+
+    def parts(self) -> list[str]:
+        model = self.estimate.model
+        lines = [f"Var({self.response}) = {model.moments.words}."]
+        for name, value in model.shapes.items():
+            lines.append(f"The shape {name} is held at {significant(value, 4)}.")
+        return lines
+
+    def reading(self) -> list[str]:
+        lines = [
+            "Coefficients compare means over the population, not rows of one "
+            f"{self.estimate.model.clusters[0].name}."
+        ]
+        return [*lines, *super().reading()]
+
+    def groups(self) -> dict[str, NDArray[np.intp]]:
+        return {
+            f.name: np.bincount(f.codes, minlength=f.n_levels) for f in self.estimate.model.clusters
+        }
+
+    def constants(self, intervals: Any = None, conf_level: float = 0.95) -> list[str]:
+        scale = f"Scale (phi): {number(self.estimate.scale, 4)}"
+        return [f"{self._correlation()} {scale}{self._held()}.", *self.parts()]
+
+    def _held(self) -> str:
+        return "" if self.estimate.model.equations.scale is None else ", held"
+
+    def _correlation(self) -> str:
+        values = self.estimate.correlations
+        name = f"Working correlation: {self.structure}"
+        if len(values) == 0:
+            return f"{name}."
+        shown = ", ".join(number(float(v), 3) for v in values[:6])
+        more = f" and {len(values) - 6} more" if len(values) > 6 else ""
+        return f"{name}, {shown}{more}."
+
+    def endings(self) -> list[str]:
+        lines = [f"Standard errors: {COVARIANCES[self.covariance]}.", self.certificate()]
+        return [*lines, *(f"Note: {text}." for text, _ in doubts(self.estimate))]
+
+    def certificate(self) -> str:
+        found = self.estimate
+        if not found.converged:
+            return f"The estimating equations were not solved in {found.steps} steps."
+        return (
+            f"Estimating equations solved in {found.steps} steps: the estimating function is "
+            f"{found.gap:.1e} of its standard error."
+        )
+
+    def facts(self) -> list[tuple[str, str]]:
+        return [*super().facts(), ("Working correlation", self.structure)]
+
+    def equation(self) -> Equation:
+        return marginal(
+            self.response, self.mean, self.mean.names, self.fit.family,
+            self.estimate.model.clusters[0].name,
+        )  # fmt: skip
+
+    def held(self) -> list[str]:
+        return [f"Standard errors are by {COVARIANCES[self.covariance]}."]
+
+    def call(self) -> str:
+        model, recipe = self.estimate.model, self.mean.recipe
+        equations = model.equations
+        outer = model.clusters[0].name
+        groups = outer if len(model.clusters) == 1 else _nested(outer, model.clusters[1].name)
+        arguments = [repr(self.mean.formula), "data", f"groups={groups!r}"]
+        if model.occasions is not None:
+            arguments.append(f"time={model.occasions.name!r}")
+        arguments.append(f"family={model.family.name!r}, link={model.family.link!r}")
+        arguments.append(f"correlation={self.correlation_argument!r}")
+        if equations.estimator != "all":
+            arguments.append(f"estimator={equations.estimator!r}")
+        if model.matrix is not None:
+            arguments.append("matrix=matrix")
+        if equations.scale is not None:
+            arguments.append(f"scale={equations.scale!r}")
+        elif equations.adjusted:
+            arguments.append("scale='n-p'")
+        if equations.penalty:
+            arguments.append(f"penalty={equations.penalty!r}")
+        if model.shapes:
+            arguments.append(f"shapes={model.shapes!r}")
+        if self.covariance != "robust":
+            arguments.append(f"covariance={self.covariance!r}")
+        if self.mean.weights is not None:
+            name = recipe.weights_column
+            arguments.append("weights=weights" if name is None else f"weights={name!r}")
+        if model.sampling is not None:
+            arguments.append("sampling_weights=sampling_weights")
+        if recipe.offset_given:
+            arguments.append("offset=offset")
+        elif recipe.offset_column is not None:
+            arguments.append(f"offset={recipe.offset_column!r}")
+        return f"ranef.gee({', '.join(arguments)})"
+
+    @property
+    def correlation_argument(self) -> str:
+        """The working correlation as the call names it."""
+        equations = self.estimate.model.equations
+        if equations.correlation != "m-dependent":
+            return equations.correlation
+        rest = "" if equations.stationary else ", stationary=False"
+        return f"m-dependent({equations.reach}{rest})"
+
+
+def _nested(outer: str, inner: str) -> str:
+    """``"Lot/Wafer"`` of the factors Lot and Wafer:Lot."""
+    return f"{outer}/{inner.partition(':')[0]}"

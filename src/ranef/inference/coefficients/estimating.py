@@ -1,0 +1,97 @@
+"""Tests of coefficients of estimating equations, by their clusters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ranef.errors import DataError, ModelError, suggestion
+from ranef.inference.coefficients.degrees import OF_CLUSTERS, combined_degrees
+from ranef.inference.coefficients.functions import Knowledge, wald_test
+from ranef.inference.coefficients.wald import FTest, f_tail
+from ranef.models.marginal import MarginalEstimate, constrained, covariance, influences
+from ranef.solve.marginal import degrees
+from ranef.solve.marginal.equations import by_cluster, scores
+
+__all__ = ["METHODS", "check_df", "default_df", "knowledge", "score_test"]
+
+Floats = NDArray[np.float64]
+Rows = Callable[[Floats], Floats]
+
+METHODS = ("normal", *OF_CLUSTERS)
+MANY = 50
+"""Clusters from which the normal distribution is the default."""
+EIGENVALUES = 1e-12
+
+
+def default_df(n_clusters: int) -> str:
+    """The method of degrees of freedom that holds for so many clusters."""
+    return "normal" if n_clusters >= MANY else "clusters"
+
+
+def check_df(method: str) -> str:
+    """Return the name, or say which there are."""
+    if method not in METHODS:
+        raise ModelError(
+            f"df={method!r} is not a method of population-averaged models"
+            f"{suggestion(str(method), METHODS)}; there are {', '.join(METHODS)}"
+        )
+    return method
+
+
+def knowledge(estimate: MarginalEstimate, kind: str, method: str) -> Knowledge:
+    """How well the coefficients are known, by a covariance and a method of `METHODS`."""
+    V = covariance(estimate, kind)
+    if method == "normal":
+        return Knowledge.normal(V)
+    rows = _rows(estimate, kind, method)
+    return Knowledge(V, rows, lambda L, value: _joint(V, rows, L, value))
+
+
+def _rows(estimate: MarginalEstimate, kind: str, method: str) -> Rows:
+    """Degrees of freedom of the t test of each row of L."""
+    K, p = estimate.model.clusters[0].n_levels, len(estimate.coefficients)
+    if method == "clusters":
+        if p >= K:
+            raise DataError(
+                f"df='clusters' is clusters minus coefficients, and there are {K} clusters and {p} "
+                "coefficients: nothing can be tested so; take fewer predictors, or df='normal'"
+            )
+        return lambda L: np.full(len(L), float(K - p))
+    if kind == "model":
+        raise ModelError(
+            f"df={method!r} belongs to covariances that rest on clusters, covariance='robust' and "
+            "its corrections; that of the model has df='normal' or 'clusters'"
+        )
+    if method == "pan-wall":
+        h = influences(estimate, "robust" if kind.startswith("jackknife") else kind).h
+        return lambda L: degrees.pan_wall(h, L)
+    M = np.asarray(np.linalg.inv(estimate.bread))
+    parts = [(u, B) for _, u, B in by_cluster(estimate.model.problem, estimate.solution)]
+    scores = np.vstack([u for u, _ in parts])
+    shares = np.vstack([B for _, B in parts])
+    return lambda L: degrees.fay_graubard(M, scores, shares, L)
+
+
+def _joint(V: Floats, rows: Rows, L: Floats, value: Floats) -> FTest:
+    """Wald's F; denominators of its independent parts combined (Fai & Cornelius 1996)."""
+    test = wald_test(L, value, V)
+    values, vectors = np.linalg.eigh(L @ V @ L.T)
+    some = values > EIGENVALUES * values.max(initial=0.0)
+    return f_tail(test.statistic, test.df1, combined_degrees(rows(vectors[:, some].T @ L)))
+
+
+def score_test(estimate: MarginalEstimate, L: Floats) -> FTest:
+    """Generalised score test that L beta = 0 (Rotnitzky & Jewell 1990, Biometrika 77; Boos 1992).
+
+    With the equations solved under the hypothesis, U their function there, M = H^-1 and C the sum
+    of u_i u_i', it is U'M L'(L M C M L')^-1 L M U, chi-squared with q degrees of freedom.
+    """
+    restricted = constrained(estimate, L)
+    problem = estimate.model.problem
+    found = scores(problem, restricted)
+    M = np.linalg.inv(restricted.bread)
+    moves = found @ M.T @ L.T
+    return wald_test(np.eye(len(L)), moves.sum(axis=0), moves.T @ moves)

@@ -1,0 +1,1 @@
+"""Estimating equations of marginal models: clusters, working correlations, sandwiches."""

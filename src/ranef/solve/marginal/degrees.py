@@ -1,0 +1,75 @@
+"""Degrees of freedom of tests that rest on few clusters.
+
+- ``"clusters"``: clusters minus coefficients.
+- ``"pan-wall"``: by the variance of the sandwich itself, 2 v^2 / Var(v) (Pan & Wall 2002,
+  Statistics in Medicine 21).
+- ``"fay-graubard"``: by the quadratic form that the sandwich is in the scores, with the
+  covariance of a cluster's score taken as its share of their sum (Fay & Graubard 2001, Biometrics
+  57, section 4).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["fay_graubard", "pan_wall"]
+
+Floats = NDArray[np.float64]
+
+
+def pan_wall(h: Floats, L: Floats) -> Floats:
+    """Degrees of freedom (q,) of each row of L (q, p); h (K, p) as in `Influences`."""
+    z = (h @ L.T) ** 2
+    K, v = len(z), z.sum(axis=0)
+    spread = K * np.sum((z - z.mean(axis=0)) ** 2, axis=0) / (K - 1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.asarray(2 * v**2 / spread)
+
+
+def fay_graubard(M: Floats, scores: Floats, shares: Floats, L: Floats) -> Floats:
+    """Degrees of freedom (q,) of each row of L (q, p).
+
+    With c a row, the sandwich is sum over i of (h_i'(u_i - B_i M sum_j u_j))^2, h_i = G_i M'c
+    and G_i Fay and Graubard's correction, a quadratic form in the scores; with Psi_j their
+    covariances, its degrees of freedom are tr(Psi A)^2 / tr(Psi A Psi A). The matrix of the form
+    is diagonal but for terms of rank p, so that K clusters cost K p^2.
+
+    Parameters
+    ----------
+    M : (p, p) array
+        H^-1.
+    scores : (K, p) array
+    shares : (K, p, p) array
+        B_i.
+    """
+    leverage = np.minimum(np.einsum("kij,ji->ki", shares, M), 0.75)
+    correction = 1 / np.sqrt(1 - leverage)
+    S = (scores * correction).T @ (scores * correction)
+    found = []
+    for c in np.atleast_2d(L):
+        found.append(_degrees(M, shares, correction, S, c))
+    return np.array(found)
+
+
+def _degrees(M: Floats, shares: Floats, correction: Floats, S: Floats, c: Floats) -> float:
+    w = _weights(M, shares, c)
+    h = correction * (M.T @ c)
+    A = np.einsum("ij,kjl,kl->ki", M, shares.swapaxes(1, 2), h)  # M B_i' h_i
+    hS = w[:, None] * (h @ S)  # Psi_i h_i with Psi_i = w_i S
+    X = np.hstack([-hS, -A, A @ S])
+    Y = np.hstack([A, hS, A])
+    d = np.sum(hS * h, axis=1)
+    low = np.sum(X * Y, axis=1)
+    trace = float(np.sum(d + low))
+    squares = float(np.sum(d**2) + 2 * np.sum(d * low) + np.sum((X.T @ X) * (Y.T @ Y)))
+    return trace**2 / squares if squares > 0 else np.nan
+
+
+def _weights(M: Floats, shares: Floats, c: Floats) -> Floats:
+    """Share of each cluster in what is known of c'beta: what its absence adds to the variance."""
+    rest = np.linalg.inv(M) - shares
+    with np.errstate(all="ignore"):
+        added = np.array([c @ np.linalg.pinv(one) @ c for one in rest]) - c @ M @ c
+    added = np.maximum(added, 0.0)
+    return added / added.sum() if added.sum() > 0 else np.full(len(shares), 1 / len(shares))

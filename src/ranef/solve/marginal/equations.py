@@ -1,0 +1,437 @@
+"""Generalised estimating equations of a mean: their solution.
+
+Liang & Zeger (1986, Biometrika 73): sum over clusters of D' V^-1 (y - mu) = 0 with V = phi
+A^1/2 R(alpha) A^1/2. Rows are scaled by the roots of their variances first, e = sqrt(w / V) (y -
+mu) and F = sqrt(w / V) dmu/dbeta, and whitened by the root of R, so that all of it is least
+squares: H = F'R^-1 F and U = F'R^-1 e. The scale cancels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ranef.families.variance import MeanVariance
+from ranef.solve.marginal.clusters import Clusters, Slice
+from ranef.solve.marginal.working import Independence, Working
+
+__all__ = [
+    "INDEPENDENT",
+    "Outside",
+    "Problem",
+    "Solution",
+    "add_up",
+    "by_cluster",
+    "scores",
+    "solve",
+    "start",
+]
+
+Floats = NDArray[np.float64]
+
+MOST_STEPS = 200
+FIRST_STEPS = 8
+HALVINGS = 30
+NEAR = 1.0
+FLOOR = 1e-6
+MIXED = 0.1
+"""Smallest eigenvalue of a working correlation: of an estimate that is one, and of one made so."""
+TOLERANCE = 1e-10
+CONVERGED = 1e-7
+"""Of the estimating function, in units of its own standard errors given the model."""
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """The rows of a marginal model, sorted by cluster and time.
+
+    Attributes
+    ----------
+    y : (n,) array
+        Of a binomial response the proportion.
+    X : (n, p) array
+    offset : (n,) array or None
+    weights : (n,) array or None
+        Precisions: Var(y) = phi V(mu) / weight.
+    sampling : (n,) array or None
+        What each row stands for: it multiplies the row's residual in the equations.
+    clusters : Clusters
+    link, inverse, first, second : callable
+        The linear predictor of a mean, the mean of a linear predictor, and its derivatives.
+    both : callable
+        Mean and first derivative together.
+    moments : MeanVariance
+    bounds : (float, float)
+        The mean lies strictly between.
+    penalised : bool
+        Add Firth's penalty, half of log det H.
+    scale : float or None
+        Held at a value; None to estimate it.
+    adjusted : bool
+        Whether counts of rows and pairs are reduced by the number of coefficients.
+    """
+
+    y: Floats
+    X: Floats
+    offset: Floats | None
+    weights: Floats | None
+    sampling: Floats | None
+    clusters: Clusters
+    link: Callable[[Floats], Floats]
+    inverse: Callable[[Floats], Floats]
+    first: Callable[[Floats], Floats]
+    second: Callable[[Floats], Floats]
+    both: Callable[[Floats], tuple[Floats, Floats]]
+    moments: MeanVariance
+    bounds: tuple[float, float]
+    penalised: bool = False
+    scale: float | None = None
+    adjusted: bool = False
+
+    @property
+    def p(self) -> int:
+        return int(self.X.shape[1])
+
+    def predictor(self, beta: Floats, part: Slice) -> Floats:
+        """Linear predictor of the rows of a slice."""
+        eta = self.X[part.rows] @ beta
+        return eta if self.offset is None else eta + self.offset[part.rows]
+
+    def root_sampling(self, part: Slice) -> Floats | None:
+        """Roots of the sampling weights of a slice."""
+        return None if self.sampling is None else np.sqrt(self.sampling[part.rows])
+
+
+@dataclass(frozen=True, eq=False)
+class WorkingRows:
+    """Scaled rows of a slice.
+
+    Attributes
+    ----------
+    e : (r,) array
+        Pearson's residuals.
+    F : (r, p) array
+    bend : (r,) array
+        Derivative of log(sqrt(w / V) dmu/deta) in eta, where it is needed.
+    """
+
+    e: Floats
+    F: Floats
+    bend: Floats | None = None
+
+
+class Outside(Exception):
+    """A mean beyond its bounds."""
+
+
+def working_rows(problem: Problem, beta: Floats, part: Slice, bend: bool = False) -> WorkingRows:
+    """Scale the rows of a slice at beta."""
+    eta = problem.predictor(beta, part)
+    with np.errstate(all="ignore"):
+        mu, slope = problem.both(eta)
+        variance = problem.moments.variance(mu)
+        low, high = problem.bounds
+        if not (np.isfinite(slope).all() and (mu > low).all() and (mu < high).all()):
+            raise Outside
+        if not (np.isfinite(variance).all() and (variance > 0).all()):
+            raise Outside
+    root = np.sqrt(variance)
+    if problem.weights is not None:
+        root /= np.sqrt(problem.weights[part.rows])
+    e = (problem.y[part.rows] - mu) / root
+    F = (slope / root)[:, None] * problem.X[part.rows]
+    if not bend:
+        return WorkingRows(e, F)
+    with np.errstate(all="ignore"):
+        curve = problem.second(eta) / slope - problem.moments.slope(mu) * slope / (2 * variance)
+    return WorkingRows(e, F, np.nan_to_num(curve))
+
+
+@dataclass(frozen=True, eq=False)
+class Sums:
+    """What the rows add up to at some coefficients and some correlation.
+
+    Attributes
+    ----------
+    H : (p, p) array
+    U : (p,) array
+    squares : float
+        Sum of squared residuals, by their sampling weights.
+    products : (k,) array
+        Of pairs of residuals, as the correlation wants them.
+    """
+
+    H: Floats
+    U: Floats
+    squares: float
+    products: Floats
+
+
+def add_up(problem: Problem, beta: Floats, current: Working, working: Working) -> Sums:
+    """Go over the rows once: whitened by `current`, products as `working` wants them."""
+    p, clusters = problem.p, problem.clusters
+    H, U, squares, products = np.zeros((p, p)), np.zeros(p), 0.0, np.zeros(1)
+    for part in clusters.slices:
+        rows = working_rows(problem, beta, part)
+        more = _normal_equations(problem, current, rows, part)
+        H += more[0]
+        U += more[1]
+        root = problem.root_sampling(part)
+        v = rows.e if root is None else rows.e * root
+        squares += float(v @ v)
+        products = products + working.sums(v, clusters, part)
+    return Sums(H, U, squares, products)
+
+
+def _normal_equations(
+    problem: Problem, working: Working, rows: WorkingRows, part: Slice
+) -> tuple[Floats, Floats]:
+    if problem.sampling is None:
+        return working.normal_equations(rows.F, rows.e, problem.clusters, part)
+    ours, theirs, e = whitened(problem, working, rows, part)
+    return ours.T @ theirs, ours.T @ e
+
+
+def whitened(
+    problem: Problem, working: Working, rows: WorkingRows, part: Slice
+) -> tuple[Floats, Floats, Floats]:
+    """Whitened F, the same with sampling weights, and whitened residuals with these."""
+    clusters = problem.clusters
+    if problem.sampling is None:
+        every = working.whiten(np.column_stack([rows.F, rows.e]), clusters, part)
+        return every[:, :-1], every[:, :-1], every[:, -1]
+    omega = problem.sampling[part.rows]
+    columns = [rows.F, omega[:, None] * rows.F, omega * rows.e]
+    every = working.whiten(np.column_stack(columns), clusters, part)
+    p = problem.p
+    return every[:, :p], every[:, p:-1], every[:, -1]
+
+
+@dataclass(frozen=True, eq=False)
+class Counts:
+    """Numbers of rows and of pairs, by their sampling weights."""
+
+    rows: float
+    pairs: Floats
+
+
+def count(problem: Problem, working: Working) -> Counts:
+    """Count rows, and the pairs that share a parameter of the correlation."""
+    rows, total = 0.0, np.zeros(0)
+    for k, part in enumerate(problem.clusters.slices):
+        root = problem.root_sampling(part)
+        v = np.ones(part.rows.stop - part.rows.start) if root is None else root
+        rows += float(v @ v)
+        more = working.sums(v, problem.clusters, part)
+        total = more if k == 0 else total + more
+    return Counts(rows, total)
+
+
+@dataclass(frozen=True, eq=False)
+class Solution:
+    """Where the equations are solved.
+
+    Attributes
+    ----------
+    beta : (p,) array
+    working : Working
+    scale : float
+        phi, by Pearson's residuals.
+    bread : (p, p) array
+        H, without the scale.
+    gap : float
+        sqrt(U' H^-1 U / phi) at `beta` and its own correlation: the estimating function in
+        units of its standard error given the model.
+    steps : int
+    converged : bool
+    """
+
+    beta: Floats
+    working: Working
+    scale: float
+    bread: Floats
+    gap: float
+    steps: int
+    converged: bool
+
+
+def solve(problem: Problem, working: Working, beta: Floats) -> Solution:
+    """Solve the equations, with a working correlation that is positive definite.
+
+    An estimate that is none at the solution, or on a way that leads to no solution, is mixed with
+    independence: the structure stays, and the smallest eigenvalue is `MIXED`.
+
+    Raises
+    ------
+    Outside
+        When there are no coefficients to start from, or no steps that lead on.
+    """
+    trail: list[float] = []
+    found: Solution | None = None
+    try:
+        found = _search(problem, working, beta, FLOOR, trail)
+    except Outside:
+        if isinstance(working, Independence):
+            raise
+    if found is not None and found.converged and found.working.shrunk == 0:
+        return found
+    smallest = min(trail, default=np.nan)
+    again = _search(problem, working, beta, MIXED, trail)
+    if found is not None and found.converged and not again.converged:
+        return found
+    return replace(again, working=replace(again.working, smallest=smallest))
+
+
+def _search(
+    problem: Problem, working: Working, beta: Floats, floor: float, trail: list[float]
+) -> Solution:
+    """Fisher scoring, the correlation estimated anew at each step.
+
+    The first steps take independence, until they come near. A step that leaves the means that
+    there are is halved. The smallest eigenvalues of estimates that were mixed go to `trail`.
+    """
+    counts = count(problem, working)
+    current: Working = Independence(np.zeros(0))
+    sums = add_up(problem, beta, current, working)
+    before, fresh = np.inf, False  # whether the correlation is that of these very residuals
+    for step in range(1, MOST_STEPS + 1):
+        scale = _scale(problem, sums, counts)
+        sums = _penalised(problem, beta, current, sums, scale)
+        move = _solved(sums.H, sums.U)
+        gap = _gap(sums.U, move, scale)
+        settled = type(current) is type(working)
+        done = settled and (gap <= TOLERANCE or (gap < CONVERGED and gap > 0.95 * before))
+        if done and fresh:
+            break
+        if settled or gap < NEAR or step > FIRST_STEPS:
+            current = _correlation(problem, working, sums, counts, scale, floor)
+            trail += [current.smallest] if current.shrunk > 0 else []
+        if done:
+            sums, fresh = add_up(problem, beta, current, working), True
+            continue
+        before = gap if settled else np.inf
+        beta, sums = _stepped(problem, beta, move, current, working)
+        fresh = len(current.parameters) == 0
+    return Solution(beta, current, scale, sums.H, gap, step, bool(done and fresh))
+
+
+def _gap(U: Floats, move: Floats, scale: float) -> float:
+    """The estimating function in units of its standard error given the model."""
+    return float(np.sqrt(max(float(U @ move), 0.0) / scale)) if scale > 0 else 0.0
+
+
+def _stepped(
+    problem: Problem, beta: Floats, move: Floats, current: Working, working: Working
+) -> tuple[Floats, Sums]:
+    """Move, by less where the whole step leaves the means that there are."""
+    for _ in range(HALVINGS):
+        try:
+            return beta + move, add_up(problem, beta + move, current, working)
+        except Outside:
+            move = 0.5 * move
+    raise Outside
+
+
+def _scale(problem: Problem, sums: Sums, counts: Counts) -> float:
+    if problem.scale is not None:
+        return problem.scale
+    return sums.squares / (counts.rows - (problem.p if problem.adjusted else 0))
+
+
+def _correlation(
+    problem: Problem, working: Working, sums: Sums, counts: Counts, scale: float, floor: float
+) -> Working:
+    pairs = counts.pairs
+    if problem.adjusted:
+        pairs = working.reduced(pairs, problem.p, counts.rows)
+    return working.fitted(sums.products / max(scale, 1e-300), pairs, problem.clusters, floor)
+
+
+def _solved(H: Floats, U: Floats) -> Floats:
+    size = np.sqrt(np.abs(np.diag(H)))
+    size = np.where(size > 0, size, 1.0)
+    scaled = H / np.outer(size, size)
+    return np.asarray(np.linalg.lstsq(scaled, U / size, rcond=1e-14)[0] / size)
+
+
+def _penalised(problem: Problem, beta: Floats, working: Working, sums: Sums, scale: float) -> Sums:
+    """Add the derivative of log det H / 2 in beta, R held (Firth 1993; Mondol & Rahman 2019).
+
+    It is sum over rows of h x dlog a / deta, with a = sqrt(w / V) dmu/deta and h the row's entry
+    on the diagonal of F H^-1 F' R^-1. H without the scale stands for the information over phi.
+    """
+    if not problem.penalised:
+        return sums
+    inverse, more = np.linalg.inv(sums.H), np.zeros(problem.p)
+    for part in problem.clusters.slices:
+        rows = working_rows(problem, beta, part, bend=True)
+        ours = working.whiten(rows.F, problem.clusters, part)
+        back = working.whiten_back(ours, problem.clusters, part)
+        h = np.sum((rows.F @ inverse) * back, axis=1)
+        assert rows.bend is not None
+        more += problem.X[part.rows].T @ (h * rows.bend)
+    return replace(sums, U=sums.U + scale * more)
+
+
+def by_cluster(problem: Problem, solution: Solution) -> Iterator[tuple[Slice, Floats, Floats]]:
+    """Yield, for each slice, the scores u_i (k, p) of its clusters and their shares B_i of H."""
+    for part in problem.clusters.slices:
+        rows = working_rows(problem, solution.beta, part)
+        ours, theirs, e = whitened(problem, solution.working, rows, part)
+        scores = part.sums(ours * e[:, None])
+        shares = part.sums((ours[:, :, None] * theirs[:, None, :]).reshape(len(e), -1))
+        yield part, scores, shares.reshape(len(scores), problem.p, problem.p)
+
+
+def scores(problem: Problem, solution: Solution) -> Floats:
+    """Scores u_i (K, p) of all clusters, without the scale."""
+    found = np.empty((problem.clusters.count, problem.p))
+    for part in problem.clusters.slices:
+        rows = working_rows(problem, solution.beta, part)
+        e = rows.e if problem.sampling is None else rows.e * problem.sampling[part.rows]
+        found[part.clusters] = solution.working.scores(rows.F, e, problem.clusters, part)
+    return found
+
+
+def start(problem: Problem) -> Floats:
+    """Coefficients to start from.
+
+    One weighted regression from means half-way between y and its mean; a constant mean where that
+    leads to means that there are not.
+    """
+    w = problem.weights
+    centre = float(np.average(problem.y, weights=w))
+    found = _regression(problem, lambda y: 0.5 * (y + centre))
+    try:
+        add_up(problem, found, INDEPENDENT, INDEPENDENT)
+    except Outside:
+        return _regression(problem, lambda y: np.full_like(y, centre), constant=True)
+    return found
+
+
+def _regression(
+    problem: Problem, mean: Callable[[Floats], Floats], constant: bool = False
+) -> Floats:
+    """One step of scoring from these means; of a constant mean the predictor itself."""
+    p = problem.p
+    H, U = np.zeros((p, p)), np.zeros(p)
+    for part in problem.clusters.slices:
+        y, X = problem.y[part.rows], problem.X[part.rows]
+        mu = mean(y)
+        eta = problem.link(mu)
+        slope = problem.first(eta)
+        target = eta if constant else eta + (y - mu) / slope
+        if problem.offset is not None:
+            target = target - problem.offset[part.rows]
+        weight = slope**2 / problem.moments.variance(mu)
+        if problem.weights is not None:
+            weight = weight * problem.weights[part.rows]
+        H += X.T @ (weight[:, None] * X)
+        U += X.T @ (weight * target)
+    return _solved(H, U)
+
+
+INDEPENDENT = Independence(np.zeros(0))

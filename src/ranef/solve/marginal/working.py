@@ -1,0 +1,571 @@
+"""Working correlations: estimated from products of residuals, applied by their inverse root.
+
+Every structure has a root L with R = L L' in each cluster. `whiten` applies its inverse to
+rows, so that R^-1 = L^-T L^-1 is never formed. Exchangeable, nested and Markov correlations
+have closed forms, in time proportional to the rows; the others factor one small matrix for each
+pattern of times that occurs.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ranef.solve.marginal.clusters import Clusters, Slice
+
+__all__ = [
+    "Autoregressive",
+    "Continuous",
+    "Exchangeable",
+    "Fixed",
+    "Independence",
+    "Nested",
+    "Stationary",
+    "Unstructured",
+    "Working",
+]
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.intp]
+
+
+@dataclass(frozen=True, eq=False)
+class Working(ABC):
+    """A working correlation with its parameters.
+
+    Attributes
+    ----------
+    parameters : (k,) array
+    shrunk : float
+        Share of independence that was mixed in because the estimate was no correlation
+        matrix; 0 of one that was.
+    smallest : float
+        Smallest eigenvalue of the estimate where it was mixed.
+    """
+
+    parameters: Floats
+    shrunk: float = 0.0
+    smallest: float = np.nan
+
+    name: ClassVar[str]
+
+    def reduced(self, counts: Floats, p: int, rows: float) -> Floats:
+        """Counts of pairs where those of rows are less by p: in proportion, as in R's gee."""
+        return counts * (1 - p / rows)
+
+    @abstractmethod
+    def sums(self, v: Floats, clusters: Clusters, part: Slice) -> Floats:
+        """Sums of products of two rows of a cluster that share a parameter, (k,)."""
+
+    @abstractmethod
+    def fitted(self, sums: Floats, counts: Floats, clusters: Clusters, floor: float) -> Working:
+        """The correlation of which the products over the scale are these, of so many pairs.
+
+        One with an eigenvalue below `floor` is mixed with independence until it has none.
+        """
+
+    @abstractmethod
+    def whiten(self, rows: Floats, clusters: Clusters, part: Slice) -> Floats:
+        """L^-1 of rows (r, q) of a slice."""
+
+    def whiten_back(self, rows: Floats, clusters: Clusters, part: Slice) -> Floats:
+        """L^-T of rows; the same where the root is symmetric."""
+        return self.whiten(rows, clusters, part)
+
+    def labels(self, clusters: Clusters) -> list[tuple[float | None, float | None]]:
+        """The two times that a parameter belongs to; None for any."""
+        return [(None, None)] * len(self.parameters)
+
+    def normal_equations(
+        self, F: Floats, e: Floats, clusters: Clusters, part: Slice
+    ) -> tuple[Floats, Floats]:
+        """F'R^-1 F (p, p) and F'R^-1 e (p,) of a slice."""
+        white = self.whiten(np.column_stack([F, e]), clusters, part)
+        return white[:, :-1].T @ white[:, :-1], white[:, :-1].T @ white[:, -1]
+
+    def scores(self, F: Floats, e: Floats, clusters: Clusters, part: Slice) -> Floats:
+        """F'R^-1 e of each cluster, (k, p)."""
+        white = self.whiten(np.column_stack([F, e]), clusters, part)
+        return part.sums(white[:, :-1] * white[:, -1:])
+
+    def table(self, clusters: Clusters) -> Floats | None:
+        """R (T, T) of all places in time; None of a correlation that is none of places."""
+        return None
+
+
+@dataclass(frozen=True, eq=False)
+class Independence(Working):
+    """R = I."""
+
+    name = "independence"
+
+    def sums(self, v: Floats, clusters: Clusters, part: Slice) -> Floats:
+        return np.zeros(0)
+
+    def fitted(self, sums: Floats, counts: Floats, clusters: Clusters, floor: float) -> Working:
+        return self
+
+    def whiten(self, rows: Floats, clusters: Clusters, part: Slice) -> Floats:
+        return rows
+
+    def normal_equations(
+        self, F: Floats, e: Floats, clusters: Clusters, part: Slice
+    ) -> tuple[Floats, Floats]:
+        return F.T @ F, F.T @ e
+
+    def scores(self, F: Floats, e: Floats, clusters: Clusters, part: Slice) -> Floats:
+        return part.sums(F * e[:, None])
+
+    def table(self, clusters: Clusters) -> Floats | None:
+        return np.eye(len(clusters.places))
+
+
+@dataclass(frozen=True, eq=False)
+class Exchangeable(Working):
+    """R = (1 - alpha) I + alpha 11'."""
+
+    name = "exchangeable"
+
+    def reduced(self, counts: Floats, p: int, rows: float) -> Floats:
+        return np.where(counts > p, counts - p, counts)
+
+    def sums(self, v: Floats, clusters: Clusters, part: Slice) -> Floats:
+        return np.array([0.5 * (np.sum(part.sums(v) ** 2) - v @ v)])
+
+    def fitted(self, sums: Floats, counts: Floats, clusters: Clusters, floor: float) -> Working:
+        alpha = float(mean(sums, counts)[0])
+        low = -1.0 / max(clusters.largest - 1, 1)
+        smallest = min(1 - alpha, 1 + (clusters.largest - 1) * alpha)
+        if smallest >= floor:
+            return Exchangeable(np.array([alpha]))
+        held = 1 - floor if alpha > 0 else low * (1 - floor)
+        return Exchangeable(np.array([held]), 1 - held / alpha, smallest)
+
+    def whiten(self, rows: Floats, clusters: Clusters, part: Slice) -> Floats:
+        alpha, m = self.parameters[0], part.sizes
+        share = (1 - np.sqrt((1 - alpha) / (1 + (m - 1) * alpha))) / m
+        sums = part.sums(rows)
+        shared = share[:, None] * sums if rows.ndim == 2 else share * sums
+        return np.asarray((rows - part.spread(shared)) / np.sqrt(1 - alpha))
+
+    def _shared(self, part: Slice) -> Floats:
+        """C of each cluster in R^-1 = (I - c 11') / (1 - alpha)."""
+        alpha = self.parameters[0]
+        return np.asarray(alpha / (1 + (part.sizes - 1) * alpha))
+
+    def normal_equations(
+        self, F: Floats, e: Floats, clusters: Clusters, part: Slice
+    ) -> tuple[Floats, Floats]:
+        sums, rest = part.sums(F), 1 - self.parameters[0]
+        shared = self._shared(part)[:, None] * sums
+        H = F.T @ F - sums.T @ shared
+        return H / rest, (F.T @ e - shared.T @ part.sums(e)) / rest
+
+    def scores(self, F: Floats, e: Floats, clusters: Clusters, part: Slice) -> Floats:
+        shared = (self._shared(part) * part.sums(e))[:, None] * part.sums(F)
+        return np.asarray((part.sums(F * e[:, None]) - shared) / (1 - self.parameters[0]))
+
+    def table(self, clusters: Clusters) -> Floats | None:
+        return np.where(np.eye(len(clusters.places), dtype=bool), 1.0, self.parameters[0])
+
+
+@dataclass(frozen=True, eq=False)
+class Nested(Working):
+    """Two levels: alpha_1 within an inner cluster, alpha_2 between those of one cluster."""
+
+    name = "nested"
+
+    def sums(self, v: Floats, clusters: Clusters, part: Slice) -> Floats:
+        first, _ = inner_parts(clusters, part)
+        within = 0.5 * (np.sum(np.add.reduceat(v, first) ** 2) - v @ v)
+        every = 0.5 * (np.sum(part.sums(v) ** 2) - v @ v)
+        return np.array([within, every - within])
+
+    def fitted(self, sums: Floats, counts: Floats, clusters: Clusters, floor: float) -> Working:
+        within, between = mean(sums, counts)
+        smallest = float(self._eigenvalues(within, between, clusters).min())
+        if smallest >= floor:
+            return Nested(np.array([within, between]))
+        share = (floor - smallest) / (1 - smallest)
+        return Nested((1 - share) * np.array([within, between]), share, smallest)
+
+    @staticmethod
+    def _eigenvalues(within: float, between: float, clusters: Clusters) -> Floats:
+        """All distinct kinds of eigenvalues of R in the clusters."""
+        found = [np.array([1 - within])]
+        for part in clusters.slices:
+            first, sizes = inner_parts(clusters, part)
+            own = (1 - within) + sizes * (within - between)
+            found.append(own)
+            v2 = np.add.reduceat(sizes / np.where(own > 0, own, 1.0), _of(first, part))
+            found.append(1 + between * v2)
+        return np.concatenate(found)
+
+    def _roots(self, clusters: Clusters, part: Slice) -> tuple[Floats, Floats, Floats]:
+        """Share of the inner sums, the vector v of each row, and its share in each cluster."""
+        within, between = self.parameters
+        sizes = inner_parts(clusters, part)[1]
+        own = (1 - within) + sizes * (within - between)
+        share = (1 - np.sqrt((1 - within) / own)) / sizes
+        v = np.repeat(1 / np.sqrt(own), sizes)
+        v2 = part.sums(v * v)
+        return share, v, (1 - 1 / np.sqrt(1 + between * v2)) / v2
+
+    def _inner(self, rows: Floats, share: Floats, clusters: Clusters, part: Slice) -> Floats:
+        first, sizes = inner_parts(clusters, part)
+        sums = np.add.reduceat(rows, first, axis=0)
+        shared = share[:, None] * sums if rows.ndim == 2 else share * sums
+        shared = np.repeat(shared, sizes, axis=0)
+        return np.asarray((rows - shared) / np.sqrt(1 - self.parameters[0]))
+
+    @staticmethod
+    def _outer(rows: Floats, v: Floats, share: Floats, part: Slice) -> Floats:
+        side = v[:, None] if rows.ndim == 2 else v
+        sums = part.sums(side * rows)
+        shared = share[:, None] * sums if rows.ndim == 2 else share * sums
+        return np.asarray(rows - side * part.spread(shared))
+
+    def whiten(self, rows: Floats, clusters: Clusters, part: Slice) -> Floats:
+        share, v, outer = self._roots(clusters, part)
+        return self._outer(self._inner(rows, share, clusters, part), v, outer, part)
+
+    def whiten_back(self, rows: Floats, clusters: Clusters, part: Slice) -> Floats:
+        share, v, outer = self._roots(clusters, part)
+        return self._inner(self._outer(rows, v, outer, part), share, clusters, part)
+
+
+def inner_parts(clusters: Clusters, part: Slice) -> tuple[Ints, Ints]:
+    """First rows and sizes of the inner clusters of a slice."""
+    assert clusters.inner is not None
+    inner = clusters.inner[part.rows]
+    begins = np.empty(len(inner), dtype=bool)
+    begins[0] = True
+    begins[1:] = inner[1:] != inner[:-1]
+    begins[part.starts] = True
+    first = np.flatnonzero(begins)
+    return first, np.diff(np.append(first, len(inner)))
+
+
+def _of(first: Ints, part: Slice) -> Ints:
+    """Place of each cluster's first inner cluster."""
+    return np.searchsorted(first, part.starts)
+
+
+CELLS = 1 << 22
+FEW_PLACES = 64
+
+
+def lags(clusters: Clusters, part: Slice, first: Ints, second: Ints) -> Ints:
+    """Distance of pairs in places of time."""
+    positions = clusters.positions[part.rows]
+    return positions[second] - positions[first]
+
+
+def by_places(v: Floats, clusters: Clusters, part: Slice) -> Floats:
+    """Sums of products by pair of places, (T, T)."""
+    count = len(clusters.places)
+    square = np.zeros((count, count))
+    step = max(1, CELLS // count)
+    for begin in range(0, len(part.sizes), step):
+        end = min(begin + step, len(part.sizes))
+        first = part.starts[begin]
+        last = part.starts[end] if end < len(part.starts) else len(v)
+        table = np.zeros((end - begin, count))
+        cluster = np.repeat(np.arange(end - begin), part.sizes[begin:end])
+        table[cluster, clusters.positions[part.rows][first:last]] = v[first:last]
+        square += table.T @ table
+    return square
+
+
+def by_lag(v: Floats, clusters: Clusters, part: Slice) -> Floats:
+    """Sums of products by distance in places, (T,)."""
+    count = len(clusters.places)
+    if count <= FEW_PLACES:
+        square = by_places(v, clusters, part)
+        return np.array([np.trace(square, lag) for lag in range(count)])
+    out = np.zeros(count)
+    for first, second in clusters.pairs(part):
+        code = lags(clusters, part, first, second)
+        out += np.bincount(code, weights=v[first] * v[second], minlength=count)
+    return out
+
+
+def mean(sums: Floats, counts: Floats) -> Floats:
+    """Sums over counts; 0 where there is no pair."""
+    return np.divide(sums, counts, out=np.zeros_like(sums), where=counts > 0)
+
+
+def markov_whiten(rows: Floats, rho: Floats) -> Floats:
+    """L^-1 of rows: each less rho times the one before, over sqrt(1 - rho^2).
+
+    rho is 0 in the first row of a cluster.
+    """
+    side = rho[:, None] if rows.ndim == 2 else rho
+    out = np.array(rows)
+    out[1:] -= side[1:] * rows[:-1]
+    return np.asarray(out / np.sqrt(1 - side * side))
+
+
+def markov_whiten_back(rows: Floats, rho: Floats) -> Floats:
+    """L^-T of rows, of the same root."""
+    side = rho[:, None] if rows.ndim == 2 else rho
+    scaled = rows / np.sqrt(1 - side * side)
+    out = np.array(scaled)
+    out[:-1] -= side[1:] * scaled[1:]
+    return np.asarray(out)
+
+
+CLOSEST = 1e-4
+"""How far a correlation that is searched for stays from one."""
+
+
+def least_squares_power(rates: Floats, weights: Floats, exponents: Floats, low: float) -> float:
+    """The alpha in (low, 1) of least sum of weights (rates - alpha^exponents)^2.
+
+    From the best point of a grid by Newton's method within its neighbours.
+    """
+    top = 1 - CLOSEST
+
+    def value(alpha: Floats) -> Floats:
+        powers = np.power(alpha[:, None], exponents)
+        return np.asarray(np.sum(weights * (rates - powers) ** 2, axis=1))
+
+    grid = np.linspace(max(low, -top), top, 401)
+    if low >= 0:
+        grid = np.maximum(grid, 1e-8)
+    best = int(np.argmin(value(grid)))
+    a, b = grid[max(best - 1, 0)], grid[min(best + 1, len(grid) - 1)]
+
+    def slope(alpha: float) -> float:
+        powers = alpha**exponents
+        inner = np.where(exponents > 0, exponents * alpha ** (exponents - 1.0), 0.0)
+        return float(np.sum(weights * inner * (powers - rates)))
+
+    if slope(float(a)) * slope(float(b)) > 0:
+        return float(grid[best])
+    from scipy.optimize import brentq
+
+    return float(brentq(slope, float(a), float(b), xtol=1e-15, rtol=1e-14))
+
+
+@dataclass(frozen=True, eq=False)
+class Autoregressive(Working):
+    """corr = alpha^(distance in places of time).
+
+    Attributes
+    ----------
+    estimator : {"all", "adjacent"}
+        Least squares of all products on alpha^distance, or the mean of those one place apart.
+    """
+
+    estimator: str = "all"
+
+    name = "ar1"
+
+    def sums(self, v: Floats, clusters: Clusters, part: Slice) -> Floats:
+        if self.estimator == "all":
+            return by_lag(v, clusters, part)
+        one = np.flatnonzero(np.diff(clusters.positions[part.rows]) == 1)
+        same = np.isfinite(clusters.steps[part.rows][one + 1])
+        one = one[same]
+        return np.array([v[one] @ v[one + 1]])
+
+    def fitted(self, sums: Floats, counts: Floats, clusters: Clusters, floor: float) -> Working:
+        if self.estimator == "adjacent":
+            alpha = float(mean(sums, counts)[0])
+        else:
+            some = counts > 0
+            exponents = np.flatnonzero(some).astype(np.float64)
+            rates = sums[some] / counts[some]
+            alpha = least_squares_power(rates, counts[some], exponents, -1.0) if some.any() else 0.0
+        held = float(np.clip(alpha, CLOSEST - 1, 1 - CLOSEST))
+        shrunk = 0.0 if held == alpha else 1 - held / alpha
+        return replace(self, parameters=np.array([held]), shrunk=shrunk, smallest=1 - abs(alpha))
+
+    def _rho(self, clusters: Clusters, part: Slice) -> Floats:
+        steps = np.diff(clusters.positions[part.rows], prepend=0)
+        rho: Floats = np.power(self.parameters[0], np.maximum(steps, 0).astype(np.float64))
+        rho[part.starts] = 0.0
+        return rho
+
+    def whiten(self, rows: Floats, clusters: Clusters, part: Slice) -> Floats:
+        return markov_whiten(rows, self._rho(clusters, part))
+
+    def whiten_back(self, rows: Floats, clusters: Clusters, part: Slice) -> Floats:
+        return markov_whiten_back(rows, self._rho(clusters, part))
+
+    def table(self, clusters: Clusters) -> Floats | None:
+        place = np.arange(len(clusters.places), dtype=np.float64)
+        return np.asarray(np.power(self.parameters[0], np.abs(np.subtract.outer(place, place))))
+
+
+@dataclass(frozen=True, eq=False)
+class Continuous(Working):
+    """corr = alpha^|t - s| in the units of time, alpha in (0, 1).
+
+    `distances` are those that occur, and `sums` those of their products: of all pairs, or of
+    neighbours in time (`estimator` ``"adjacent"``).
+    """
+
+    estimator: str = "all"
+    distances: Floats | None = None
+
+    name = "car1"
+
+    def _pairs(self, clusters: Clusters, part: Slice) -> list[tuple[Ints, Ints]]:
+        if self.estimator == "all":
+            return list(clusters.pairs(part))
+        second = np.flatnonzero(np.isfinite(clusters.steps[part.rows]))
+        return [(second - 1, second)]
+
+    def with_distances(self, clusters: Clusters) -> Continuous:
+        """The structure that knows which distances there are."""
+        found = [np.zeros(0)]
+        for part in clusters.slices:
+            times = clusters.times[part.rows]
+            found += [np.unique(times[b] - times[a]) for a, b in self._pairs(clusters, part)]
+        return replace(self, distances=np.unique(np.concatenate(found)))
+
+    def sums(self, v: Floats, clusters: Clusters, part: Slice) -> Floats:
+        assert self.distances is not None
+        times, out = clusters.times[part.rows], np.zeros(len(self.distances))
+        for first, second in self._pairs(clusters, part):
+            code = np.searchsorted(self.distances, times[second] - times[first])
+            out += np.bincount(code, weights=v[first] * v[second], minlength=len(out))
+        return out
+
+    def fitted(self, sums: Floats, counts: Floats, clusters: Clusters, floor: float) -> Working:
+        assert self.distances is not None
+        if not len(self.distances):
+            return replace(self, parameters=np.array([0.5]))
+        unit = float(np.median(self.distances))  # alpha^unit is searched, whatever the unit
+        some = counts > 0
+        found = least_squares_power(
+            sums[some] / counts[some], counts[some], self.distances[some] / unit, 0.0
+        )
+        return replace(self, parameters=np.array([found ** (1 / unit)]))
+
+    def table(self, clusters: Clusters) -> Floats | None:
+        places = clusters.places
+        return np.asarray(np.power(self.parameters[0], np.abs(np.subtract.outer(places, places))))
+
+    def _rho(self, clusters: Clusters, part: Slice) -> Floats:
+        steps = clusters.steps[part.rows]
+        return np.where(np.isnan(steps), 0.0, np.power(self.parameters[0], np.nan_to_num(steps)))
+
+    def whiten(self, rows: Floats, clusters: Clusters, part: Slice) -> Floats:
+        return markov_whiten(rows, self._rho(clusters, part))
+
+    def whiten_back(self, rows: Floats, clusters: Clusters, part: Slice) -> Floats:
+        return markov_whiten_back(rows, self._rho(clusters, part))
+
+
+@dataclass(frozen=True, eq=False)
+class Tabled(Working):
+    """A correlation of places in time, written as a matrix R (T, T)."""
+
+    @abstractmethod
+    def table(self, clusters: Clusters) -> Floats:
+        """R (T, T) of all places in time."""
+
+    def held(self, clusters: Clusters, floor: float) -> Working:
+        """The structure itself if R is positive definite, else mixed with independence."""
+        smallest = float(np.linalg.eigvalsh(self.table(clusters))[0])
+        if smallest >= floor:
+            return self
+        share = (floor - smallest) / (1 - smallest)
+        return replace(
+            self, parameters=(1 - share) * self.parameters, shrunk=share, smallest=smallest
+        )
+
+    def _roots(self, clusters: Clusters, positions: Ints) -> Floats:
+        R = self.table(clusters)[positions[:, :, None], positions[:, None, :]]
+        return np.linalg.inv(np.linalg.cholesky(R))
+
+    def whiten(self, rows: Floats, clusters: Clusters, part: Slice) -> Floats:
+        return self._applied(rows, clusters, part, False)
+
+    def whiten_back(self, rows: Floats, clusters: Clusters, part: Slice) -> Floats:
+        return self._applied(rows, clusters, part, True)
+
+    def _applied(self, rows: Floats, clusters: Clusters, part: Slice, back: bool) -> Floats:
+        out = np.empty_like(rows)
+        wide = rows if rows.ndim == 2 else rows[:, None]
+        result = out if rows.ndim == 2 else out[:, None]
+        for pattern in clusters.patterns(part):
+            roots = self._roots(clusters, pattern.positions)
+            roots = roots.swapaxes(1, 2) if back else roots
+            own = roots[0] if len(roots) == 1 else roots[pattern.which]
+            result[pattern.rows] = own @ wide[pattern.rows]
+        return out
+
+
+@dataclass(frozen=True, eq=False)
+class Stationary(Tabled):
+    """A correlation for each distance in places of time, up to `reach`; none beyond."""
+
+    reach: int = 1
+
+    name = "m-dependent"
+
+    def sums(self, v: Floats, clusters: Clusters, part: Slice) -> Floats:
+        return by_lag(v, clusters, part)[1 : self.reach + 1]
+
+    def fitted(self, sums: Floats, counts: Floats, clusters: Clusters, floor: float) -> Working:
+        return replace(self, parameters=mean(sums, counts), shrunk=0.0).held(clusters, floor)
+
+    def table(self, clusters: Clusters) -> Floats:
+        count = len(clusters.places)
+        apart = np.abs(np.subtract.outer(np.arange(count), np.arange(count)))
+        values = np.zeros(count)
+        values[0] = 1.0
+        values[1 : self.reach + 1] = self.parameters
+        return values[apart]
+
+
+@dataclass(frozen=True, eq=False)
+class Unstructured(Tabled):
+    """A correlation for each pair of places, up to `reach` apart; none beyond."""
+
+    reach: int = 1
+
+    name = "unstructured"
+
+    def _codes(self, clusters: Clusters) -> tuple[Ints, Ints]:
+        first, second = np.triu_indices(len(clusters.places), 1)
+        near = second - first <= self.reach
+        return first[near], second[near]
+
+    def sums(self, v: Floats, clusters: Clusters, part: Slice) -> Floats:
+        return by_places(v, clusters, part)[self._codes(clusters)]
+
+    def fitted(self, sums: Floats, counts: Floats, clusters: Clusters, floor: float) -> Working:
+        return replace(self, parameters=mean(sums, counts), shrunk=0.0).held(clusters, floor)
+
+    def table(self, clusters: Clusters) -> Floats:
+        R = np.eye(len(clusters.places))
+        first, second = self._codes(clusters)
+        R[first, second] = R[second, first] = self.parameters
+        return R
+
+    def labels(self, clusters: Clusters) -> list[tuple[float | None, float | None]]:
+        first, second = self._codes(clusters)
+        places = clusters.places
+        return [(float(places[a]), float(places[b])) for a, b in zip(first, second, strict=True)]
+
+
+@dataclass(frozen=True, eq=False)
+class Fixed(Unstructured):
+    """A correlation that is given."""
+
+    name = "fixed"
+
+    def sums(self, v: Floats, clusters: Clusters, part: Slice) -> Floats:
+        return np.zeros(len(self.parameters))
+
+    def fitted(self, sums: Floats, counts: Floats, clusters: Clusters, floor: float) -> Working:
+        return self

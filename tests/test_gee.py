@@ -685,7 +685,7 @@ def test_questions(ohio):
 
 def test_what_it_has_not_is_refused_in_words(ohio):
     for question in ("rank", "shrinkage", "r2", "icc", "posterior", "reliability"):
-        with pytest.raises(ModelError, match=r"needs random effects; this fit \(a population-aver"):
+        with pytest.raises(ModelError, match=r"needs .*; this fit \(a population-aver"):
             getattr(ranef, question)(ohio)
     for question in ("profile", "bootstrap"):
         with pytest.raises(ModelError, match=r"needs .*; this fit \(a population-averaged model\)"):

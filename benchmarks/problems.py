@@ -305,6 +305,15 @@ PROBLEMS = (
         lme4="calc.derivs = FALSE",
         targets={"lme4": 10},
     ),
+    Problem(
+        "star",
+        "STAR shape, 24,578 rows, 10,000 pupils, 1,387 teachers, 80 schools",
+        "y ~ gr + x + (1 | id) + (1 | sch) + (1 | tch)",
+        simulated("star"),
+        groups=("id", "sch", "tch"),
+        lme4="calc.derivs = FALSE",
+        targets={"lme4": 10},
+    ),
     *(
         Problem(
             f"schools{count}",

@@ -176,6 +176,39 @@ def movers(schools: int, move: float = 0.03, local: bool = False) -> Shape:
     return Shape("movers", formula, columns)
 
 
+def star() -> Shape:
+    """Tennessee's STAR: 10,000 pupils of 80 schools from kindergarten to grade 3.
+
+    Of 1,387 teachers each has one class of a grade and a school; pupils come and leave between
+    the grades, and 5% of them change school once.
+    """
+    rng = np.random.default_rng(1985)
+    schools, pupils, rows = 80, 10_000, 24_578
+    size = rng.gamma(8.0, size=schools)
+    home = rng.choice(schools, pupils, p=size / size.sum())
+    later = np.where(rng.random(pupils) < 0.05, rng.integers(0, schools, pupils), home)
+    change = rng.integers(1, 4, pupils)
+    length = rng.choice([1, 2, 3, 4], pupils, p=[0.31, 0.19, 0.16, 0.34])
+    first = np.floor(rng.random(pupils) * (5 - length)).astype(int)
+    stays = (first[:, None] <= np.arange(4)) & (np.arange(4) < (first + length)[:, None])
+    pupil, grade = np.nonzero(stays)
+    kept = np.sort(rng.permutation(len(pupil))[:rows])
+    pupil, grade = pupil[kept], grade[kept]
+    school = np.where(grade >= change[pupil], later[pupil], home[pupil])
+    cells = np.bincount(4 * school + grade, minlength=4 * schools)
+    classes = np.maximum(np.round(cells * 1387 / rows).astype(int), 1)
+    start = np.cumsum(classes) - classes
+    cell = 4 * school + grade
+    teacher = start[cell] + np.floor(rng.random(len(cell)) * classes[cell]).astype(int)
+    x = rng.standard_normal(len(cell))
+    y = 50 * grade + 3 * x + 20 * rng.standard_normal(pupils)[pupil]
+    y += 10 * rng.standard_normal(classes.sum())[teacher] + 8 * rng.standard_normal(schools)[school]
+    y += 18 * rng.standard_normal(len(cell))
+    columns = {"y": y, "x": x, "gr": grade.astype(float), "id": pupil, "tch": teacher}
+    formula = "y ~ gr + x + (1 | id) + (1 | sch) + (1 | tch)"
+    return Shape("star", formula, {**columns, "sch": school})
+
+
 def near_nested(n: int = 50_000, first: int = 5000, second: int = 3000) -> Shape:
     """Two factors that nest but for three rows in a hundred."""
     rng = np.random.default_rng(53)

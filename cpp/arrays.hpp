@@ -167,7 +167,7 @@ inline FactorInput read_factor(const nb::dict& d, size_t n, std::vector<nb::obje
 }
 
 // Modes of one factor in the user's basis and level order, (q, r).
-inline Array user_modes(const Factor& factor, const Vector& modes) {
+inline Vector in_user_basis(const Factor& factor, const Vector& modes) {
     const size_t r = factor.r, q = factor.q;
     Vector b(q * r, 0.0);
     for (size_t l = 0; l < q; ++l) {
@@ -180,7 +180,12 @@ inline Array user_modes(const Factor& factor, const Vector& modes) {
                     to[term.first + a] += term.basis[a * s + e] * from[term.first + e];
         }
     }
-    return to_array(std::move(b), {q, r});
+    return b;
+}
+
+inline Array user_modes(const Factor& factor, const Vector& modes) {
+    return to_array(in_user_basis(factor, modes),
+                    {static_cast<size_t>(factor.q), static_cast<size_t>(factor.r)});
 }
 
 // Rows of random effects as the questions of the core take them, checked. Level -1 leaves a

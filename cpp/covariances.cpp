@@ -157,6 +157,55 @@ void Criterion::mode_covariances(int factor, bool with_fixed, double* out) {
     for (Vector& post : post_) post.clear();
 }
 
+// cov(b - b^) = cov(b - b^ | beta) + Psi S C S'Psi, S = Z_l'H^-1X: each by the inverse that the
+// derivatives leave and the other by the difference, unless that leaves too few digits.
+void Criterion::all_mode_covariances(std::vector<Vector>& given, std::vector<Vector>& error) {
+    constexpr double least = 1e-4;
+    const int p = b_.p;
+    solve();
+    if (b_.T > 0 && !inverted_) invert();
+    std::vector<Vector> SC;
+    if (!any_kernel()) SC = level_fixed_scores(C_.data());
+    Vector L = C_;
+    const bool apart = !any_kernel() && (p == 0 || cholesky(p, L.data(), p));
+    bool lost = !apart;
+    for (const Factor& f : b_.factors) {
+        const size_t r = f.r;
+        given.emplace_back(f.q * r * r);
+        error.emplace_back(given.back());
+    }
+    for (size_t k = 0; k < b_.factors.size(); ++k) {
+        const Factor& factor = b_.factors[k];
+        const int f = static_cast<int>(k), r = factor.r;
+        Vector &known = reml_ ? error[k] : given[k], &other = reml_ ? given[k] : error[k];
+        mode_covariances(f, reml_, known.data());
+        if (!apart) continue;
+        Vector w(static_cast<size_t>(p) * r);
+        for (int l = 0; l < factor.q; ++l) {
+            // w = L^-1 (SC)'Psi, LL' = C
+            const double* sc = SC[k].data() + static_cast<size_t>(l) * r * p;
+            std::fill(w.begin(), w.end(), 0.0);
+            for (int a = 0; a < r; ++a)
+                for (int e = 0; e < r; ++e)
+                    for (int i = 0; i < p; ++i)
+                        w[at(i, a, p)] += psi_[k][a * r + e] * sc[e * p + i];
+            if (p > 0) solve_lower(p, r, L.data(), p, w.data(), p);
+            const size_t place = static_cast<size_t>(factor.level_at[l]) * r * r;
+            for (int a = 0; a < r; ++a)
+                for (int e = 0; e < r; ++e) {
+                    const double v = inner(p, w.data() + at(0, a, p), w.data() + at(0, e, p));
+                    other[place + a * r + e] = known[place + a * r + e] + (reml_ ? -v : v);
+                }
+            for (int a = 0; reml_ && a < r; ++a) {
+                const size_t diagonal = place + static_cast<size_t>(a) * (r + 1);
+                lost = lost || other[diagonal] < least * known[diagonal];
+            }
+        }
+    }
+    for (size_t k = 0; lost && k < b_.factors.size(); ++k)
+        mode_covariances(static_cast<int>(k), !reml_, (reml_ ? given : error)[k].data());
+}
+
 std::vector<Vector> Criterion::fixed_scores() {
     solve();
     restore_factor();

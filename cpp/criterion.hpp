@@ -57,6 +57,12 @@ struct HalfSolves {
     Vector tail; // (rows, order) row-major
 };
 
+// What Criterion::solution() finds, by factor (q, r) in the basis of b_e, internal level order.
+struct Solution {
+    std::vector<Vector> modes, scores;
+    Vector beta;
+};
+
 class Criterion final : public Objective {
   public:
     Criterion(const Blocks& blocks, bool reml, int threads, bool known_scale = false);
@@ -143,6 +149,15 @@ class Criterion final : public Objective {
     // The same combinations, each as w = L^-1 a: see half_solves.cpp.
     HalfSolves half_solves(size_t rows, const std::vector<const int32_t*>& levels,
                            const std::vector<const double*>& z, const double* X);
+    // Effects, scores and fixed effects that this right-hand side, in place of that of a response,
+    // has at the last phi; see solves.cpp.
+    Solution solution(Response rhs);
+    // Derivatives of quadratic forms with respect to Psi, by factor (rows, r, r).
+    std::vector<Vector> form_slopes(size_t rows, const std::vector<const int32_t*>& levels,
+                                    const std::vector<const double*>& z, const double* X);
+    // The modes' covariances of all factors, (q, r, r) each in the user's level order: given
+    // beta, and with beta's uncertainty. One inverse serves all.
+    void all_mode_covariances(std::vector<Vector>& given, std::vector<Vector>& error);
     // After factorise(): sum over levels of (Z_l'H^-1X) by pairs:
     // out[factor] = (r, r, p, p): sum_l y_la y_le' with y_la = X'H^-1 z_la.
     std::vector<Vector> fixed_scores();
@@ -169,6 +184,8 @@ class Criterion final : public Objective {
     // Of XB, B (p, p) column-major, null for X; of XC alone once S is inverted.
     std::vector<Vector> level_fixed_scores(const double* B);
     std::vector<Vector> sum_fixed_scores(const std::vector<Vector>& scores) const;
+    void reduce(Response& rhs) const;
+    Vector solve_tail(const Response& rhs, Solution& out) const;
     void prepare(const double* phi);
     template <int R>
     void eliminate(int depth, int chunk);

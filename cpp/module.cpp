@@ -344,6 +344,63 @@ class Problem {
         return to_array(std::move(out), {q, r, r});
     }
 
+    // Of all factors: (given beta, with beta's uncertainty) each.
+    nb::list all_mode_covariances(Input<1> y, bool reml, Input<1> phi) {
+        std::vector<Vector> given, error;
+        ask(y, reml, phi,
+            [&](Criterion& criterion) { criterion.all_mode_covariances(given, error); });
+        nb::list out;
+        for (size_t f = 0; f < given.size(); ++f) {
+            const size_t q = blocks_->factors[f].q, r = blocks_->factors[f].r;
+            out.append(nb::make_tuple(to_array(std::move(given[f]), {q, r, r}),
+                                      to_array(std::move(error[f]), {q, r, r})));
+        }
+        return out;
+    }
+
+    // Modes by factor (k, q, r) and fixed effects (k, p) of other responses (k, n) at phi.
+    nb::tuple modes_of(Input<1> y, bool reml, Input<1> phi, Input<2> Y) {
+        const size_t k = Y.shape(0), n = blocks_->n, p = blocks_->p;
+        need(Y.shape(1) == n, "Y must have one value per row");
+        need_finite(Y.data(), Y.size(), "Y");
+        std::vector<Vector> modes;
+        for (const Factor& f : blocks_->factors) modes.emplace_back(k * f.q * f.r);
+        Vector beta(k * p);
+        ask(y, reml, phi, [&](Criterion& criterion) {
+            for (size_t i = 0; i < k; ++i) {
+                const Solution found =
+                    criterion.solution(blocks_->respond(Y.data() + i * n, threads_));
+                std::copy(found.beta.begin(), found.beta.end(), beta.begin() + i * p);
+                for (size_t f = 0; f < modes.size(); ++f) {
+                    const Vector own = in_user_basis(blocks_->factors[f], found.modes[f]);
+                    std::copy(own.begin(), own.end(), modes[f].begin() + i * own.size());
+                }
+            }
+        });
+        nb::list out;
+        for (size_t f = 0; f < modes.size(); ++f) {
+            const size_t q = blocks_->factors[f].q, r = blocks_->factors[f].r;
+            out.append(to_array(std::move(modes[f]), {k, q, r}));
+        }
+        return nb::make_tuple(out, to_array(std::move(beta), {k, p}));
+    }
+
+    // Derivatives of quadratic_forms with respect to Psi: by factor (rows, r, r).
+    nb::list form_slopes(Input<1> y, bool reml, Input<1> phi, const std::vector<Codes>& levels,
+                         const std::vector<Input<2>>& z, Input<2> X) {
+        const EffectRows rows = read_effect_rows(blocks_->factors, blocks_->p, levels, z, X);
+        std::vector<Vector> found;
+        ask(y, reml, phi, [&](Criterion& criterion) {
+            found = criterion.form_slopes(X.shape(0), rows.levels, rows.z, X.data());
+        });
+        nb::list out;
+        for (size_t f = 0; f < found.size(); ++f) {
+            const size_t r = blocks_->factors[f].r;
+            out.append(to_array(std::move(found[f]), {X.shape(0), r, r}));
+        }
+        return out;
+    }
+
     Array quadratic_forms(Input<1> y, bool reml, Input<1> phi, const std::vector<Codes>& levels,
                           const std::vector<Input<2>>& z, Input<2> X) {
         const EffectRows given = read_effect_rows(blocks_->factors, blocks_->p, levels, z, X);
@@ -676,6 +733,10 @@ NB_MODULE(_core, m) {
              "known_scale"_a = false)
         .def("mode_covariances", &Problem::mode_covariances, "y"_a, "reml"_a, "phi"_a, "factor"_a,
              "with_fixed"_a)
+        .def("all_mode_covariances", &Problem::all_mode_covariances, "y"_a, "reml"_a, "phi"_a)
+        .def("modes_of", &Problem::modes_of, "y"_a, "reml"_a, "phi"_a, "Y"_a)
+        .def("form_slopes", &Problem::form_slopes, "y"_a, "reml"_a, "phi"_a, "levels"_a, "z"_a,
+             "X"_a)
         .def("quadratic_forms", &Problem::quadratic_forms, "y"_a, "reml"_a, "phi"_a, "levels"_a,
              "z"_a, "X"_a)
         .def("half_solves", &Problem::half_solves, "y"_a, "reml"_a, "phi"_a, "levels"_a, "z"_a,

@@ -82,6 +82,21 @@ class Problem:
     def state(
         self, y: _Floats, reml: bool, phi: _Floats, derivatives: bool, known_scale: bool = False
     ) -> dict[str, Any]: ...
+    def all_mode_covariances(
+        self, y: _Floats, reml: bool, phi: _Floats
+    ) -> list[tuple[_Floats, _Floats]]: ...
+    def modes_of(
+        self, y: _Floats, reml: bool, phi: _Floats, Y: _Floats
+    ) -> tuple[list[_Floats], _Floats]: ...
+    def form_slopes(
+        self,
+        y: _Floats,
+        reml: bool,
+        phi: _Floats,
+        levels: Sequence[_Codes],
+        z: Sequence[_Floats],
+        X: _Floats,
+    ) -> list[_Floats]: ...
     def mode_covariances(
         self, y: _Floats, reml: bool, phi: _Floats, factor: int, with_fixed: bool
     ) -> _Floats: ...

@@ -34,6 +34,8 @@ Ints = NDArray[np.int32]
 
 STEP = 1e-3
 """Of a difference quotient, relative to the parameter."""
+FEW_ROWS = 20
+"""Rows up to which a whole solve each costs less than factorisations beside the estimate."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,19 +135,16 @@ def modes_of(estimate: LinearEstimate, responses: Floats) -> tuple[tuple[Floats,
     beta : (k, p) float64 array
     """
     end = solved(estimate)
-    assembly, (_, reml, phi) = end.assembly, end.at
+    assembly, (y, reml, phi) = end.assembly, at_end(estimate)
     rest, taken, scale, _ = assembly.core.respond(np.ascontiguousarray(responses), None)
-    modes = [
-        np.zeros((len(responses), estimate.specification.factors[t.term.factor].n_levels, t.size))
-        for t in assembly.terms
+    solved_modes, solved_beta = assembly.core.modes_of(y, reml, phi, rest)
+    beta = taken + scale[:, None] * solved_beta
+    by_response = [
+        assembly.modes([block[j] for block in solved_modes], float(scale[j]))
+        for j in range(len(responses))
     ]
-    beta = np.array(taken)
-    for j in np.flatnonzero(scale > 0):
-        state = assembly.core.state(np.ascontiguousarray(rest[j]), reml, phi, False)
-        beta[j] += scale[j] * state["beta"]
-        for out, b in zip(modes, assembly.modes(state["modes"]), strict=True):
-            out[j] = scale[j] * b
-    return tuple(modes), np.asarray(beta @ assembly.fixed.transform.T)
+    modes = tuple(np.stack(term) for term in zip(*by_response, strict=True))
+    return modes, np.asarray(beta @ assembly.fixed.transform.T)
 
 
 def effect_derivatives(estimate: LinearEstimate) -> tuple[Floats, tuple[Floats, ...]]:
@@ -209,11 +208,8 @@ def conditional_covariances(estimate: LinearEstimate) -> tuple[tuple[Floats, Flo
         what is not known about beta.
     """
     end = solved(estimate)
-    assembly, at = end.assembly, end.at
-    both = {
-        b: tuple(assembly.core.mode_covariances(*at, b, with_fixed) for with_fixed in (False, True))
-        for b in range(len(assembly.blocks))
-    }
+    assembly = end.assembly
+    both = assembly.core.all_mode_covariances(*at_end(estimate))
     out = []
     for term in assembly.terms:
         cut = term.columns
@@ -283,10 +279,13 @@ def prediction_variance_derivatives(
 ) -> Floats:
     """Derivatives (N, k) of `prediction_variance` with respect to theta, sigma held.
 
-    By central differences; zero for entries that are not `free`.
+    Zero for entries that are not `free`. Exact for a few rows, each by a whole solve; of more
+    rows by central differences.
     """
     end = solved(estimate)
     assembly, (y, reml, _) = end.assembly, end.at
+    if len(X) <= FEW_ROWS:
+        return _exact_slopes(estimate, X, random)
     ranks = estimate.optimum.ranks
     inner = np.ascontiguousarray(X @ assembly.fixed.transform)
 
@@ -298,6 +297,30 @@ def prediction_variance_derivatives(
 
     found = differences(assembly, estimate, variance, (len(X),))
     return np.asarray(estimate.sigma**2 * found.T)
+
+
+def _exact_slopes(
+    estimate: LinearEstimate, X: Floats, random: Sequence[tuple[Ints, Floats] | None]
+) -> Floats:
+    """With s = Z'Py of the row's combination as right-hand side, dv = sum_l s_l' dPsi s_l."""
+    end, theta = solved(estimate), estimate.theta
+    assembly = end.assembly
+    codes, z, _ = level_rows(assembly, estimate.covariances, len(X), random)
+    inner = np.ascontiguousarray(X @ assembly.fixed.transform)
+    squares = assembly.core.form_slopes(*at_end(estimate), codes, z, inner)
+    out, place = np.zeros((len(X), len(theta))), 0
+    for term, part, given in zip(assembly.terms, assembly.split(theta), random, strict=True):
+        slopes = term.structure.derivatives(part)
+        own, cut = slice(place, place + term.count), term.columns
+        inside = term.inverse_basis @ slopes @ term.inverse_basis.T
+        out[:, own] = np.einsum("nij,kij->nk", squares[term.block][:, cut, cut], inside)
+        if given is not None:
+            level, columns = given
+            new = np.where((level < 0)[:, None], columns, 0.0)
+            out[:, own] += np.einsum("ni,kij,nj->nk", new, slopes, new)
+        place += term.count
+    out[:, ~end.free] = 0.0
+    return np.asarray(estimate.sigma**2 * out)
 
 
 def differences(

@@ -1,0 +1,84 @@
+"""Questions after a fit, answered by the kept factorisation: against those that make their own."""
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+
+import ranef
+from ranef.derivatives import linear
+
+rng = np.random.default_rng(21)
+N = 1200
+CODES = {"g": rng.integers(60, size=N), "h": rng.integers(23, size=N), "k": rng.integers(5, size=N)}
+X = rng.normal(size=N)
+TABLE = {
+    "y": 0.5 * X + rng.normal(size=60)[CODES["g"]] * (1 + X) + rng.normal(size=23)[CODES["h"]]
+    + rng.normal(size=N), "x": X, **CODES, "t": 10 * CODES["g"] + rng.integers(3, size=N),
+}  # fmt: skip
+A = rng.normal(size=(23, 40))
+KERNEL = {"K": (A @ A.T / 40, list(range(23)))}
+FORMULAS = {
+    "single": "y ~ x + (x | g)",
+    "nested": "y ~ x + (1 | g / t)",
+    "crossed": "y ~ x + (x | g) + (1 | h) + (1 | k)",
+    "tail of slopes": "y ~ x + (1 | g) + (x | h)",
+    "no fixed effects": "y ~ 0 + (1 | g) + (1 | h)",
+    "singular": "y ~ x + (x | g) + (1 | h) + (x | k)",
+}
+
+
+@pytest.fixture(scope="module", params=[(f, m, p) for f in FORMULAS for m in (True, False)
+                                        for p in (None, "sparse")
+                                        if p is None or "crossed" in f or "tail" in f],
+                ids=lambda p: f"{p[0]}, {'REML' if p[1] else 'ML'}, {p[2]}")  # fmt: skip
+def estimate(request):
+    name, reml, path = request.param
+    return ranef.lmm(FORMULAS[name], TABLE, reml=reml, path=path).estimate
+
+
+def test_covariances_of_all_modes_are_those_of_each(estimate):
+    end = linear.solved(estimate)
+    both = end.assembly.core.all_mode_covariances(*linear.at_end(estimate))
+    for factor, pair in enumerate(both):
+        for with_fixed in (False, True):
+            own = end.assembly.core.mode_covariances(*end.at, factor, with_fixed)
+            assert_allclose(pair[with_fixed], own, rtol=1e-7, atol=1e-9 * np.abs(own).max())
+
+
+def test_other_responses_are_solved_as_by_a_state_of_their_own(estimate):
+    end, spec = linear.solved(estimate), estimate.specification
+    Y = np.stack([spec.y[::-1], np.cos(spec.y), spec.y])
+    modes, beta = linear.modes_of(estimate, Y)
+    assert_allclose(beta[2], estimate.coefficients, rtol=1e-8, atol=1e-9)
+    for own, known in zip(modes, estimate.modes, strict=True):
+        assert_allclose(own[2], known, rtol=1e-7, atol=1e-8)
+    rest, taken, scale, _ = end.assembly.core.respond(Y, None)
+    for j in range(3):
+        state = end.assembly.core.state(np.ascontiguousarray(rest[j]), *end.at[1:], False)
+        whole = end.assembly.fixed.transform @ (taken[j] + scale[j] * state["beta"])
+        assert_allclose(beta[j], whole, rtol=1e-8, atol=1e-9)
+        for own, known in zip(modes, end.assembly.modes(state["modes"], scale[j]), strict=True):
+            assert_allclose(own[j], known, rtol=1e-7, atol=1e-8)
+
+
+def test_slopes_of_prediction_variances_are_their_differences(estimate, monkeypatch):
+    spec = estimate.specification
+    rows = np.arange(0, N, 211)
+    random = [(spec.factors[t.factor].codes[rows].copy(), t.z[rows]) for t in spec.terms]
+    random[-1][0][:2] = -1  # new levels
+    random[0] = (random[0][0], 2 * random[0][1] + 0.3)
+    exact = linear.prediction_variance_derivatives(estimate, spec.X[rows] + 0.1, random)
+    monkeypatch.setattr(linear, "FEW_ROWS", 0)
+    steps = linear.prediction_variance_derivatives(estimate, spec.X[rows] + 0.1, random)
+    assert_allclose(exact, steps, rtol=2e-5, atol=1e-5 * np.abs(steps).max())
+
+
+def test_with_a_kernel(monkeypatch):
+    K, levels = KERNEL["K"]
+    import pandas as pd
+
+    kernel = pd.DataFrame(K + 0.1 * np.eye(23), index=levels, columns=levels)
+    fit = ranef.lmm("y ~ x + (1 | g) + kernel(1 | h, K)", TABLE, kernels={"K": kernel})
+    test_covariances_of_all_modes_are_those_of_each(fit.estimate)
+    test_other_responses_are_solved_as_by_a_state_of_their_own(fit.estimate)
+    test_slopes_of_prediction_variances_are_their_differences(fit.estimate, monkeypatch)

@@ -16,6 +16,8 @@ from .api.pooling import PooledFit as PooledFit
 from .api.pooling import pool as pool
 from .api.relationship import Pedigree as Pedigree
 from .api.relationship import pedigree as pedigree
+from .api.two_answers import TwoAnswers as TwoAnswers
+from .api.two_answers import two_answers as two_answers
 from .api.two_forms import within_between as within_between
 from .description.equation import Equation as Equation
 from .design.decomposition import decompose as decompose

@@ -14,6 +14,9 @@ from ranef.models.marginal import MarginalEstimate, doubts
 
 __all__ = ["MarginalDescription"]
 
+FEW = 30
+"""Clusters below which the summary names a correction of the sandwich."""
+
 STRUCTURES = {
     "independence": "independence",
     "exchangeable": "exchangeable",
@@ -118,6 +121,13 @@ class MarginalDescription(ModelDescription):
 
     def endings(self) -> list[str]:
         lines = [f"Standard errors: {COVARIANCES[self.covariance]}.", self.certificate()]
+        count = self.estimate.model.clusters[0].n_levels
+        if count < FEW and self.covariance == "robust":
+            lines.insert(
+                1,
+                f"With {count} clusters the sandwich is somewhat small; "
+                "covariance='kauermann-carroll' corrects it.",
+            )
         return [*lines, *(f"Note: {text}." for text, _ in doubts(self.estimate))]
 
     def certificate(self) -> str:

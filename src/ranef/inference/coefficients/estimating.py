@@ -28,7 +28,7 @@ EIGENVALUES = 1e-12
 
 def default_df(n_clusters: int) -> str:
     """The method of degrees of freedom that holds for so many clusters."""
-    return "normal" if n_clusters >= MANY else "clusters"
+    return "normal" if n_clusters >= MANY else "fay-graubard"
 
 
 def check_df(method: str) -> str:

@@ -15,7 +15,7 @@ from ranef.inference.coefficients.wald import FTest, f_tail, independent_rows, s
 from ranef.models.priors import refuse_penalised
 from ranef.models.records import GeneralisedEstimate
 
-__all__ = ["Sandwich", "ScoreSandwich", "score_sandwich"]
+__all__ = ["Sandwich", "ScoreSandwich", "score_influences", "score_sandwich"]
 
 Floats = NDArray[np.float64]
 
@@ -99,6 +99,15 @@ def score_sandwich(
             "the scores are those of the likelihood, and this fit is by restricted likelihood; "
             "fit it with reml=False"
         )
+    moves = score_influences(estimate, codes)[:, : len(estimate.coefficients)]
+    m = len(moves)
+    factor = m / (m - 1) if kind == "CR1" else 1.0
+    vcov = np.asarray(factor * (moves.T @ moves), dtype=np.float64)
+    return ScoreSandwich(kind, m, estimate.coefficients, vcov)
+
+
+def score_influences(estimate: GeneralisedEstimate, codes: NDArray[np.intp]) -> Floats:
+    """What each cluster moves coefficients and theta by, H^-1 s_i, (m, P + k)."""
     scores = cluster_scores(estimate, codes)
     hessian, free = generalised.joint_hessian(estimate)
     inverse = np.zeros_like(hessian)
@@ -110,10 +119,7 @@ def score_sandwich(
             "the second derivatives of the likelihood are singular, so that no covariance of the "
             "estimates can be made of them; fit a simpler model"
         ) from None
-    m = len(scores)
-    factor = m / (m - 1) if kind == "CR1" else 1.0
-    joint = factor * inverse @ (scores.T @ scores) @ inverse
+    moves = scores @ inverse
     M = estimate.design.constraints.free(len(estimate.coefficients)).M
     count = M.shape[1]
-    vcov = np.asarray(M @ joint[:count, :count] @ M.T, dtype=np.float64)
-    return ScoreSandwich(kind, m, estimate.coefficients, vcov)
+    return np.hstack([moves[:, :count] @ M.T, moves[:, count:]])

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["predictions", "predictions_text"]
+__all__ = ["along_axis", "predictions", "predictions_text"]
 
 Floats = NDArray[np.float64]
 
@@ -127,6 +127,14 @@ def predictions(
     _same_heights(axes)
     axes[0].legend(frameon=False, fontsize=8.5, loc="best", labelcolor=MUTED)
     return one_or_all(axes)
+
+
+def along_axis(fit: MixedFit, x: str | None = None) -> tuple[Floats, dict[str, Any]]:
+    """Places of the population's line along the axis, and the table that it is predicted for."""
+    scene = _Scene.of(fit, x, None, None, None)
+    rows = np.arange(len(scene.places))
+    along = _grid(scene, rows)
+    return along, scene.native(scene.held(rows, len(along), along))
 
 
 def predictions_text(fit: MixedFit, *, category: Any = None, conf_level: float = 0.95) -> str:

@@ -1,0 +1,129 @@
+"""Subject-specific and population-averaged coefficients in one table."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import ranef
+from ranef.errors import ModelError
+
+
+@pytest.fixture(scope="module")
+def both():
+    return ranef.two_answers(
+        "resp ~ age * smoke", ranef.data.load("ohio"), groups="id", family="binomial"
+    )
+
+
+def test_three_rows_a_coefficient(both):
+    table = both.tidy()
+    assert list(table.columns) == [
+        "question", "term", "estimate", "std_error", "conf_low", "conf_high", "attenuation",
+    ]  # fmt: skip
+    assert list(table.question.unique()) == ["subject", "population", "gee"]
+    by = {name: rows.set_index("term") for name, rows in table.groupby("question")}
+    np.testing.assert_allclose(by["subject"].estimate, both.mixed.coef)
+    np.testing.assert_allclose(by["gee"].estimate, both.marginal.coef)
+    marginal = both.mixed.marginal().tidy().set_index("term")
+    np.testing.assert_allclose(by["population"].estimate, marginal.estimate)
+    np.testing.assert_allclose(by["population"].std_error, marginal.std_error)
+    np.testing.assert_allclose(by["population"].attenuation, marginal.attenuation)
+    np.testing.assert_allclose(by["subject"].attenuation, 1.0)
+    np.testing.assert_allclose(
+        by["gee"].attenuation, by["gee"].estimate / by["subject"].estimate
+    )
+
+
+def test_reference(both, agree):
+    """Coefficients of ohio: adaptive quadrature with 25 nodes, the projection, exchangeable GEE."""
+    table = both.tidy().set_index("term")
+    values = {
+        "subject": ([-0.21637, 0.46203, 0.10533], "lme4 1.1-31 (25 nodes)"),
+        "population": ([-0.14156, 0.30043, 0.07101], "Hedeker's projection by 101 nodes in R"),
+        "gee": ([-0.14124, 0.31383, 0.07083], "geepack 1.3.9"),
+    }
+    for question, (value, peer) in values.items():
+        rows = table[table.question == question].estimate[["age", "smoke", "age:smoke"]]
+        agree("ranef.two_answers", f"{question}, ohio", rows, value, peer=peer, atol=6e-5)
+
+
+def test_words(both):
+    text = str(both)
+    assert "0.65 to 0.67 times the subject's" in " ".join(text.split())
+    assert "a question of policy" in " ".join(text.split())
+    assert "agree within the error of their difference" in " ".join(text.split())
+    assert both.apart == []
+    assert "population goes from 0.174" in both.plot_text()
+    assert both.to_markdown().count("| population") + both.to_markdown().count("population") > 3
+
+
+def test_picture(both):
+    pytest.importorskip("matplotlib").use("agg")
+    axes = both.plot()
+    labels = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert "gee" in labels
+    assert "typical level" in labels
+    lines = {line.get_label(): line for line in axes.lines}
+    along = lines["gee"].get_xdata()
+    held = {"age": along, "smoke": np.full(len(along), ranef.data.load("ohio").smoke.mean())}
+    np.testing.assert_allclose(lines["gee"].get_ydata(), both.marginal.predict(held), rtol=1e-10)
+
+
+def test_a_linear_model_has_one_answer():
+    both = ranef.two_answers("Reaction ~ Days", ranef.data.load("sleepstudy"), groups="Subject")
+    table = both.tidy()
+    np.testing.assert_allclose(table.attenuation, 1.0, rtol=1e-6)
+    assert "both questions have one answer" in " ".join(str(both).split())
+
+
+def informative(informed: bool) -> pd.DataFrame:
+    """Patients with a higher level have more rows, or as many as others."""
+    rng = np.random.default_rng(11)
+    u = 1.5 * rng.normal(size=600)
+    size = np.where(u > 0, 9, 2) if informed else rng.choice([2, 9], 600)
+    g = np.repeat(np.arange(600), size)
+    x = rng.normal(size=len(g))
+    p = 1 / (1 + np.exp(-(-0.5 + 0.7 * x + u[g])))
+    return pd.DataFrame({"g": g, "x": x, "y": (rng.random(len(g)) < p).astype(int)})
+
+
+def test_answers_that_differ_say_what_it_means():
+    found = ranef.two_answers("y ~ x", informative(True), groups="g", family="binomial",
+                              correlation="independence")  # fmt: skip
+    assert found.apart == ["(Intercept)"]
+    assert "size of a cluster" in " ".join(str(found).split())
+    calm = ranef.two_answers("y ~ x", informative(False), groups="g", family="binomial",
+                             correlation="independence")  # fmt: skip
+    assert calm.apart == []
+
+
+def test_nested_groups_and_slopes():
+    counts = ranef.data.load("Salamanders")
+    two = ranef.two_answers("count ~ mined", counts, groups="site", family="poisson", random="DOY")
+    assert two.mixed.terms[0].names == ("(Intercept)", "DOY")
+    with pytest.raises(ModelError, match="what stands left of the bar"):
+        ranef.two_answers("count ~ mined", counts, groups="site", family="poisson",
+                          random="(1 | site)")  # fmt: skip
+
+
+@pytest.mark.study
+def test_marginal_coefficients_are_those_of_gee():
+    """Over 500 draws where both are right: equal within Monte Carlo error."""
+    rng = np.random.default_rng(3)
+    differences = []
+    for _ in range(500):
+        g = np.repeat(np.arange(100), 5)
+        x = rng.normal(size=len(g))
+        arm = np.repeat(np.arange(100) % 2, 5)
+        u = 1.2 * rng.normal(size=100)
+        p = 1 / (1 + np.exp(-(-0.3 + 0.6 * x + 0.5 * arm + u[g])))
+        table = {"g": g, "x": x, "arm": arm, "y": (rng.random(len(g)) < p).astype(int)}
+        two = ranef.two_answers("y ~ x + arm", table, groups="g", family="binomial")
+        differences.append(two.difference)
+    found = np.array(differences)
+    error = found.std(axis=0, ddof=1) / np.sqrt(len(found))
+    print(found.mean(axis=0), error)
+    # the projection is of the means over the rows of the model: a hundredth of a coefficient
+    assert (np.abs(found.mean(axis=0)) < 3 * error + 0.005).all()

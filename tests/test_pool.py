@@ -211,8 +211,7 @@ def test_pooled_intervals_cover():
         seen = ranef.lmm("y ~ x + (1 | g)", data[~gone])
         new = seen.simulate(5, rng=rng, new=data, kind="posterior", parameters="draw").to_numpy()
         fits = [
-            ranef.lmm("y ~ x + (1 | g)", data.assign(y=np.where(gone, drawn, y)))
-            for drawn in new.T
+            ranef.lmm("y ~ x + (1 | g)", data.assign(y=np.where(gone, drawn, y))) for drawn in new.T
         ]
         row = ranef.pool(fits).tidy().iloc[1]
         covered += row["conf_low"] <= 0.5 <= row["conf_high"]

@@ -31,9 +31,7 @@ def test_three_rows_a_coefficient(both):
     np.testing.assert_allclose(by["population"].std_error, marginal.std_error)
     np.testing.assert_allclose(by["population"].attenuation, marginal.attenuation)
     np.testing.assert_allclose(by["subject"].attenuation, 1.0)
-    np.testing.assert_allclose(
-        by["gee"].attenuation, by["gee"].estimate / by["subject"].estimate
-    )
+    np.testing.assert_allclose(by["gee"].attenuation, by["gee"].estimate / by["subject"].estimate)
 
 
 def test_reference(both, agree):

@@ -18,7 +18,8 @@ from ranef.display.canvas import percent
 from ranef.display.columns import Column, Fixed, Listing, Sized, Written
 from ranef.display.numbers import number, significant
 from ranef.errors import ModelError
-from ranef.families import Family, family as family_of
+from ranef.families import Family
+from ranef.families import family as family_of
 from ranef.families.links import LINKS
 from ranef.inference.coefficients.sandwich import score_influences
 from ranef.inference.coefficients.wald import Intervals
@@ -99,9 +100,10 @@ class TwoAnswers(Answer):
 
     def _over_subject(self, found: Intervals) -> Floats:
         subject = self.subject.estimate
-        return np.divide(
+        ratio: Floats = np.divide(
             found.estimate, subject, out=np.full(len(subject), np.nan), where=subject != 0
         )
+        return ratio
 
     def tidy(self) -> Any:
         """Return ``question, term, estimate, std_error, conf_low, conf_high, attenuation``.
@@ -231,7 +233,8 @@ class TwoAnswers(Answer):
         axes.plot(along, of_gee, ":", color="black", linewidth=2.2, label="gee")
         axes.set_title("One level and the population", loc="left")
         axes.legend(frameon=False, fontsize=8.5)
-        return axes
+        drawn: Axes = axes
+        return drawn
 
     def plot_text(self, x: str | None = None) -> str:
         """Describe the picture in words."""

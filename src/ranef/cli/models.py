@@ -13,6 +13,7 @@ from ranef.errors import FormulaError, ModelError, name_rows, suggestion
 
 __all__ = ["check_family", "fitted", "keywords", "progress", "read"]
 
+COLUMNS = ("weights", "offset", "groups", "time", "sampling_weights")
 GENERALISED = ("link", "zero", "dispersion", "nominal", "quadrature", "shape")
 
 
@@ -60,7 +61,7 @@ def _thousands(arguments: Namespace) -> str | None:
 
 def _in_use(arguments: Namespace, formulas: Sequence[str]) -> str:
     """Return every text in which columns that the model uses are named."""
-    options = (getattr(arguments, name, None) for name in ("weights", "offset", *GENERALISED))
+    options = (getattr(arguments, name, None) for name in (*COLUMNS, *GENERALISED))
     return " ".join(map(str, (*formulas, *(value for value in options if value is not None))))
 
 

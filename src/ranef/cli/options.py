@@ -7,7 +7,16 @@ from typing import Any
 
 from ranef.cli import values
 
-__all__ = ["add_data", "add_level", "add_model", "add_out", "add_quiet", "add_search", "add_seed"]
+__all__ = [
+    "add_data",
+    "add_level",
+    "add_model",
+    "add_out",
+    "add_quiet",
+    "add_reading",
+    "add_search",
+    "add_seed",
+]
 
 SEVERAL: dict[str, Any] = {"action": "append", "default": []}
 
@@ -25,6 +34,11 @@ def add_model(parser: ArgumentParser) -> None:
     """Add what shapes a model, generalised ones too, and how its table is read."""
     _add_shared(parser.add_argument_group("model"))
     _add_family(parser.add_argument_group("generalised models"))
+    _add_reading(parser.add_argument_group("reading the table"))
+
+
+def add_reading(parser: ArgumentParser) -> None:
+    """Add how the table is read."""
     _add_reading(parser.add_argument_group("reading the table"))
 
 

@@ -328,7 +328,7 @@ def two_answers(
     5   population          age    -0.142        0.654
     6   population        smoke     0.300        0.650
     7   population    age:smoke     0.071        0.674
-    8          gee  (Intercept)    -1.900        0.608
+    8          gee  (Intercept)    -1.900        0.607
     9          gee          age    -0.141        0.653
     10         gee        smoke     0.314        0.679
     11         gee    age:smoke     0.071        0.672

@@ -3,6 +3,8 @@ from . import errors as errors
 from . import families as families
 from . import priors as priors
 from ._version import __version__ as __version__
+from .api.both_questions import TwoAnswers as TwoAnswers
+from .api.both_questions import two_answers as two_answers
 from .api.estimating import gee as gee
 from .api.fits import GeneralizedMixedModelFit as GeneralizedMixedModelFit
 from .api.fits import LinearMixedModelFit as LinearMixedModelFit
@@ -16,8 +18,6 @@ from .api.pooling import PooledFit as PooledFit
 from .api.pooling import pool as pool
 from .api.relationship import Pedigree as Pedigree
 from .api.relationship import pedigree as pedigree
-from .api.two_answers import TwoAnswers as TwoAnswers
-from .api.two_answers import two_answers as two_answers
 from .api.two_forms import within_between as within_between
 from .description.equation import Equation as Equation
 from .design.decomposition import decompose as decompose

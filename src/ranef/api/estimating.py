@@ -17,7 +17,7 @@ from ranef.design.generalised import generalised_specification_of
 from ranef.errors import ModelError, suggestion
 from ranef.families import Cumulative, Family, Multinomial
 from ranef.families.variance import mean_variance, shapes_of
-from ranef.inference.coefficients.estimating import check_df, default_df
+from ranef.inference.coefficients.estimating import check_df
 from ranef.models.marginal import (
     ESTIMATORS,
     Equations,
@@ -193,8 +193,7 @@ def gee(
     estimate = fit_marginal(model)
     names = dict.fromkeys([*model.specification.recipe.columns, *columns.columns])
     frame = Origin.of(call.table, spec.accounting, names)
-    method = default_df(model.clusters[0].n_levels) if df == "default" else df
-    fit = MarginalModelFit(estimate, frame, covariance, method)
+    fit = MarginalModelFit(estimate, frame, covariance, df)
     warn_of(estimate)
     return fit
 

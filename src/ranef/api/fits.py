@@ -76,7 +76,7 @@ class MarginalModelFit(Questions, MarginalFit):
     >>> import ranef
     >>> fit = ranef.gee("resp ~ age * smoke", ranef.data.load("ohio"), groups="id", time="age",
     ...                 family="binomial")
-    >>> fit.n_groups, round(fit.scale, 4), fit.df
+    >>> fit.n_groups, round(fit.scale, 4), fit.method(None)
     ({'id': 537}, 0.9994, 'normal')
     """
 

@@ -44,13 +44,13 @@ class MarginalFit(Fit):
     covariance : str
         Where standard errors come from, a name in `COVARIANCES`.
     df : str
-        Method of the degrees of freedom of tests.
+        Method of the degrees of freedom of tests; ``"default"`` goes by the clusters.
     """
 
     estimate: MarginalEstimate
     frame: Origin
     covariance: str = "robust"
-    df: str = "normal"
+    df: str = "default"
 
     kind_words = "a population-averaged model"
 
@@ -114,11 +114,10 @@ class MarginalFit(Fit):
 
     def method(self, df: str | None) -> str:
         """Name the method of degrees of freedom; refuse one that the fit does not have."""
-        if df is None:
-            return self.df
-        if df == "default":
-            return estimating.default_df(self.n_clusters)
-        return estimating.check_df(df)
+        wanted = self.df if df is None else df
+        if wanted == "default":
+            return estimating.default_df(self.estimate, self.covariance)
+        return estimating.check_df(wanted)
 
     def knowledge(self, df: str | None = None) -> Knowledge:
         """How well the coefficients are known, and how functions of them are tested."""
@@ -151,7 +150,7 @@ class MarginalFit(Fit):
         0.1887
         """
         kind = arguments.choice("covariance", covariance, COVARIANCES)
-        return replace(self, covariance=kind, df=self.method(df))
+        return replace(self, covariance=kind, df=self.df if df is None else df)
 
     def tidy(
         self,
@@ -320,6 +319,6 @@ class MarginalFit(Fit):
             "correlation": description.correlation_argument,
             "scale": self.scale,
             "covariance": self.covariance,
-            "df": self.df,
+            "df": self.method(None),
         }
         return self._made({name: [value] for name, value in values.items()})

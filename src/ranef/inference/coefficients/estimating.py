@@ -26,9 +26,14 @@ MANY = 50
 EIGENVALUES = 1e-12
 
 
-def default_df(n_clusters: int) -> str:
-    """The method of degrees of freedom that holds for so many clusters."""
-    return "normal" if n_clusters >= MANY else "fay-graubard"
+def default_df(estimate: MarginalEstimate, kind: str) -> str:
+    """The method of degrees of freedom that holds for its clusters and a covariance."""
+    K = estimate.model.clusters[0].n_levels
+    if K >= MANY:
+        return "normal"
+    if kind != "model":
+        return "fay-graubard"
+    return "clusters" if len(estimate.coefficients) < K else "normal"
 
 
 def check_df(method: str) -> str:

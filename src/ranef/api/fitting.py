@@ -29,6 +29,8 @@ def lmm(
     formula: str,
     data: Any,
     *,
+    residual: str | None = None,
+    dispersion: str = "~1",
     reml: bool = True,
     weights: Any = None,
     offset: Any = None,
@@ -54,6 +56,19 @@ def lmm(
         As in lme4: ``"y ~ x + (x | g)"``. It is data, never run as code.
     data : table
         pandas, polars or pyarrow table, or a dict of arrays.
+    residual : str, optional
+        Structure of the residuals of rows of one group: ``"ar1(day | person)"``,
+        ``"us(visit | id)"``, ``"ou(hours | person)"``, products such as
+        ``"us(partner | couple) * ar1(day | couple)"``. One of ``us cs homcs ar1 hetar1
+        arma(t | g, p=1, q=1) toep homtoep ante homante car1 ou exp gau mat``, of which those
+        over time or space take ``nugget=True``; with ``by=arm`` each arm has parameters of
+        its own, and without a bar all rows are one group. Rows stand where their values say,
+        in any order; see :doc:`the page on residuals <residuals>`. Such a model needs no
+        random term.
+    dispersion : str
+        Formula of the logarithm of the residual standard deviation: ``"~ arm"`` has one for
+        each arm, ``"~ power(x)"`` makes it proportional to a power of x, ``"~ exponential(x)"``
+        exponential in x.
     reml : bool
         Maximise the restricted likelihood (True) or the likelihood.
     weights : str or (n,) array, optional
@@ -139,11 +154,10 @@ def lmm(
     False
     """
     call = ModelArguments(
-        formula, data, reml=reml, weights=weights, offset=offset, contrasts=contrasts,
-        missing=missing,
-        undetermined=undetermined, random=random, kernels=kernels, functions=functions,
-        priors=priors, fixed=fixed, equal=equal, path=path, start=start, n_jobs=n_jobs,
-        progress=progress,
+        formula, data, residual=residual, dispersion=dispersion, reml=reml, weights=weights,
+        offset=offset, contrasts=contrasts, missing=missing, undetermined=undetermined,
+        random=random, kernels=kernels, functions=functions, priors=priors, fixed=fixed,
+        equal=equal, path=path, start=start, n_jobs=n_jobs, progress=progress,
     )  # fmt: skip
     if call.family is not None:
         return _generalised_fit(call)
@@ -349,6 +363,7 @@ def plan(
     formula: str,
     data: Any,
     *,
+    residual: str | None = None,
     weights: Any = None,
     offset: Any = None,
     contrasts: Mapping[str, Any] | None = None,
@@ -395,7 +410,7 @@ def plan(
     """
     call = ModelArguments(
         formula, data, None if family is None else read_family(family, link), dispersion, zero,
-        nominal, shapes, quadrature=quadrature, reml=reml, priors=priors, fixed=fixed,
+        nominal, shapes, residual, quadrature=quadrature, reml=reml, priors=priors, fixed=fixed,
         equal=equal, weights=weights, offset=offset, contrasts=contrasts, missing=missing,
             undetermined=undetermined, random=random,
         kernels=kernels, functions=functions, path=path,
@@ -403,9 +418,7 @@ def plan(
     if family is None:
         _refuse_without_family(link=link)
     if call.family is None:
-        _refuse_without_family(
-            dispersion=dispersion, zero=zero, nominal=nominal, shapes=shapes, quadrature=quadrature
-        )
+        _refuse_without_family(zero=zero, nominal=nominal, shapes=shapes, quadrature=quadrature)
         return forecast.plan(specification_of(call), path=call.path)
     spec = generalised_specification_of(call)
     composition = generalised.compose(

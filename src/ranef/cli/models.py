@@ -14,16 +14,24 @@ from ranef.errors import FormulaError, ModelError, name_rows, suggestion
 __all__ = ["check_family", "fitted", "keywords", "progress", "read"]
 
 COLUMNS = ("weights", "offset", "groups", "time", "sampling_weights")
-GENERALISED = ("link", "zero", "dispersion", "nominal", "quadrature", "shape")
+GENERALISED = ("link", "zero", "nominal", "quadrature", "shape")
+EITHER = ("dispersion",)
+LINEAR = ("residual",)
 
 
 def check_family(arguments: Namespace) -> None:
     """Refuse options of generalised models without a family."""
+    _check_linear(arguments)
     for name in (*GENERALISED, "reml"):
         if arguments.family is None and getattr(arguments, name, False) not in (None, False):
             raise ModelError(
                 f"--{name} belongs to a generalised model: add --family, such as --family poisson"
             )
+
+
+def _check_linear(arguments: Namespace) -> None:
+    if arguments.family is not None and arguments.residual is not None:
+        raise ModelError("--residual belongs to a linear model: leave --family out")
 
 
 def read(arguments: Namespace, *formulas: str) -> Any:
@@ -61,7 +69,8 @@ def _thousands(arguments: Namespace) -> str | None:
 
 def _in_use(arguments: Namespace, formulas: Sequence[str]) -> str:
     """Return every text in which columns that the model uses are named."""
-    options = (getattr(arguments, name, None) for name in (*COLUMNS, *GENERALISED))
+    names = (*COLUMNS, *LINEAR, *EITHER, *GENERALISED)
+    options = (getattr(arguments, name, None) for name in names)
     return " ".join(map(str, (*formulas, *(value for value in options if value is not None))))
 
 
@@ -93,6 +102,8 @@ def keywords(arguments: Namespace) -> dict[str, Any]:
         "undetermined": arguments.undetermined,
         "random": arguments.random,
     }
+    either = {name: getattr(arguments, name) for name in (*LINEAR, *EITHER)}
+    shared |= {name: value for name, value in either.items() if value is not None}
     if arguments.family is None:
         return shared
     given = {name: getattr(arguments, name) for name in GENERALISED}

@@ -51,6 +51,17 @@ def _add_shared(model: _ArgumentGroup) -> None:
     )
     model.add_argument("--offset", metavar="COL", help="added to the mean with coefficient 1")
     model.add_argument(
+        "--residual",
+        metavar="STRUCTURE",
+        help="correlation of the residuals of a linear model: 'ar1(day | person)', "
+        "'us(visit | id)', 'ou(hours | person)'",
+    )
+    model.add_argument(
+        "--dispersion",
+        metavar="FORMULA",
+        help="log of the residual standard deviation, with --family of the dispersion: '~ x'",
+    )
+    model.add_argument(
         "--missing",
         choices=("drop", "raise"),
         metavar="HOW",
@@ -111,9 +122,6 @@ def _add_family(family: _ArgumentGroup) -> None:
     family.add_argument("--link", metavar="NAME", help="link of the mean (the family's own)")
     family.add_argument(
         "--zero", metavar="FORMULA", help="log odds of an extra zero, such as '~ x + (1 | g)'"
-    )
-    family.add_argument(
-        "--dispersion", metavar="FORMULA", help="log of the dispersion, such as '~ x'"
     )
     family.add_argument(
         "--nominal",

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ranef.derivatives import structured
 from ranef.derivatives.generalised import solution
 from ranef.derivatives.linear import differences, level_rows, solved
 from ranef.errors import ModelError
@@ -93,6 +94,11 @@ def whitened(estimate: LinearEstimate, X: Floats, random: Random) -> Whitened:
         None leaves the term out; so does the code -1, of a level that the fit has not
         seen (see `unseen_covariance`).
     """
+    if estimate.specification.residual is not None:
+        from scipy.sparse import csr_array
+
+        given, fixed = structured.error_factor(estimate, X, random)
+        return Whitened(csr_array((len(X), 1)), given, fixed)
     end = solved(estimate)
     return _whitened_at(end.assembly, estimate, end.at[2], X, random).scaled(estimate.sigma)
 
@@ -128,6 +134,8 @@ def error_covariance(estimate: LinearEstimate, X: Floats, random: Random) -> Flo
 
     Its diagonal is `prediction_variance`.
     """
+    if estimate.specification.residual is not None:
+        return structured.error_covariance(estimate, X, random)
     relative = _covariance_at(solved(estimate).assembly, estimate, estimate.theta, X, random)
     return np.asarray(estimate.sigma**2 * relative)
 
@@ -137,6 +145,8 @@ def error_covariance_derivatives(estimate: LinearEstimate, X: Floats, random: Ra
 
     Zero for entries that are not `free`.
     """
+    if estimate.specification.residual is not None:
+        return structured.error_covariance_derivatives(estimate, X, random)
     assembly = solved(estimate).assembly
 
     def covariance(at: Floats) -> Floats:

@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranef import _core, covariance
+from ranef.derivatives import structured
+from ranef.errors import ModelError
 from ranef.solve.assembly import Assembly, assemble
 from ranef.solve.parametrisation import Parametrisation, joined
 
@@ -81,6 +83,8 @@ def at_end(estimate: LinearEstimate) -> tuple[Floats, bool, Floats]:
 
 def free(estimate: LinearEstimate) -> NDArray[np.bool_]:
     """Which entries of theta are free on the faces of the optimum, (k,)."""
+    if estimate.specification.residual is not None:
+        return structured.at_optimum(estimate).free
     return solved(estimate).free
 
 
@@ -101,6 +105,11 @@ def psi_scores(estimate: LinearEstimate, psis: Sequence[Floats], Y: Floats) -> l
     list of (m, r, r) float64 arrays
         By term.
     """
+    if estimate.specification.residual is not None:
+        raise ModelError(
+            "the distribution of this test is not known where the residuals have a structure; "
+            "compare two fits by anova(), or by a parametric bootstrap"
+        )
     assembly = solved(estimate).assembly
     phi = np.empty(sum(t.count for t in assembly.terms))
     for term, psi in zip(assembly.terms, psis, strict=True):
@@ -134,6 +143,8 @@ def modes_of(estimate: LinearEstimate, responses: Floats) -> tuple[tuple[Floats,
         Of each term: Psi Z'Py.
     beta : (k, p) float64 array
     """
+    if estimate.specification.residual is not None:
+        return structured.modes_of(estimate, responses)
     end = solved(estimate)
     assembly, (y, reml, phi) = end.assembly, at_end(estimate)
     rest, taken, scale, _ = assembly.core.respond(np.ascontiguousarray(responses), None)
@@ -172,6 +183,8 @@ _derivatives: WeakKeyDictionary[LinearEstimate, tuple[Floats, tuple[Floats, ...]
 
 
 def _effect_derivatives(estimate: LinearEstimate) -> tuple[Floats, tuple[Floats, ...]]:
+    if estimate.specification.residual is not None:
+        return structured.effect_derivatives(estimate)
     end, theta, spec = solved(estimate), estimate.theta, estimate.specification
     assembly, (y, reml, phi), movable = end.assembly, end.at, end.free
     scale = assembly.own.scale
@@ -207,6 +220,9 @@ def conditional_covariances(estimate: LinearEstimate) -> tuple[tuple[Floats, Flo
         Given beta and theta; and of the prediction error b - b_hat, which adds
         what is not known about beta.
     """
+    if estimate.specification.residual is not None:
+        relative = structured.at_optimum(estimate).conditional()
+        return tuple((estimate.sigma**2 * a, estimate.sigma**2 * b) for a, b in relative)
     end = solved(estimate)
     assembly = end.assembly
     both = assembly.core.all_mode_covariances(*at_end(estimate))
@@ -265,6 +281,8 @@ def prediction_variance(
     random : one (codes (N,), z (N, r)) for each term, or None
         Code -1 is a new level: it adds z' Psi z. None leaves the term out.
     """
+    if estimate.specification.residual is not None:
+        return structured.prediction_variance(estimate, X, random)
     end = solved(estimate)
     assembly, at = end.assembly, end.at
     codes, z, new = level_rows(assembly, estimate.covariances, len(X), random)
@@ -282,6 +300,8 @@ def prediction_variance_derivatives(
     Zero for entries that are not `free`. Exact for a few rows, each by a whole solve; of more
     rows by central differences.
     """
+    if estimate.specification.residual is not None:
+        return structured.prediction_variance_derivatives(estimate, X, random)
     end = solved(estimate)
     assembly, (y, reml, _) = end.assembly, end.at
     if len(X) <= FEW_ROWS:

@@ -8,17 +8,19 @@ that are free.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ranef.derivatives import structured
 from ranef.derivatives.linear import at_end, solved
 from ranef.errors import ModelError
 from ranef.solve.assembly import ALWAYS_THERE
 from ranef.solve.parametrisation import Term
 from ranef.solve.resources import available_memory
+from ranef.solve.structured.kept import solved_rows
 
 if TYPE_CHECKING:
     from ranef.models.records import LinearEstimate
@@ -66,6 +68,8 @@ def curvature(estimate: LinearEstimate) -> Curvature:
     dC = C X'H^-1 V_i H^-1 X C. (Lindstrom & Bates 1988, J. Am. Stat. Assoc. 83;
     Searle, Casella & McCulloch 1992, ch. 6.)
     """
+    if estimate.specification.residual is not None:
+        return _structured_curvature(estimate)
     asked = _Questions(estimate)
     found = asked.ask(of_fixed=False)
     rss, scores = found["rss"], found["scores"]
@@ -119,6 +123,8 @@ class Information:
 
 def information(estimate: LinearEstimate) -> Information:
     """Traces and products of a REML fit at its optimum, see `Information`."""
+    if estimate.specification.residual is not None:
+        return _structured_information(estimate)
     asked = _Questions(estimate)
     # (f, f, directions): d2Psi_ij in terms of all directions
     weights = asked.bend()
@@ -139,6 +145,52 @@ def information(estimate: LinearEstimate) -> Information:
         bent_mean=weights @ mean,
         bent_traces=weights @ found["traces"][:, :f],
         bent_fixed=np.einsum("ijm,mab->ijab", weights, fixed),
+    )
+
+
+def _structured_curvature(estimate: LinearEstimate) -> Curvature:
+    """Second derivatives of a model whose residuals have a structure."""
+    found = structured.at_optimum(estimate)
+    at, free, p = found.at, found.free, len(found.at.beta)
+    T = found.problem.fixed.transform
+    first = at.sums.first[free]
+    return Curvature(
+        free,
+        at.hessian[np.ix_(free, free)],
+        -at.contracted(first) / at.r2,
+        T @ (at.C @ first[:, :p, :p] @ at.C) @ T.T,
+    )
+
+
+def _structured_information(estimate: LinearEstimate) -> Information:
+    """Traces and products of a REML fit whose residuals have a structure."""
+    found = structured.at_optimum(estimate)
+    if estimate.optimum.singular:
+        found = solved_rows(replace(found.problem, tangent=True), estimate.theta, estimate.reml)
+    free, p = found.free, len(found.at.beta)
+    T, C, sums = found.problem.fixed.transform, found.at.C, found.at.sums
+    own = np.ix_(free, free)
+    first = sums.first[free][:, :p, :p]
+    CF = C @ first
+    pairs = sums.second[own][:, :, :p, :p]
+    traces = (
+        sums.second_traces[own]
+        - 2.0 * np.einsum("ab,ijba->ij", C, pairs)
+        + np.einsum("iab,jba->ij", CF, CF, optimize=True)
+    )
+    mean = sums.traces[free] - np.einsum("iaa->i", CF)
+    crossed = np.einsum("iab,bc,jcd->ijad", first, C, first, optimize=True)
+    outer = T @ C
+    bent = sums.bent[own][:, :, :p, :p]
+    return Information(
+        C=T @ C @ T.T,
+        mean=mean,
+        traces=traces,
+        fixed=outer @ first @ outer.T,
+        products=outer @ (pairs - crossed) @ outer.T,
+        bent_mean=sums.bent_traces[own] - np.einsum("ab,ijba->ij", C, bent),
+        bent_traces=found.bent_traces()[np.ix_(free, free, free)],
+        bent_fixed=outer @ bent @ outer.T,
     )
 
 

@@ -34,6 +34,7 @@ from ranef.description.notation import (
     word,
 )
 from ranef.design.specification import Specification
+from ranef.design.terms import ResidualTerm
 from ranef.display.markup import Markup, element, join
 from ranef.display.numbers import significant, typeset
 from ranef.families import Cumulative, Family, Multinomial, Truncated
@@ -137,6 +138,8 @@ def linear(estimate: Estimate) -> Equation:
     if spec.weights is not None:
         by = Symbol("w[i]", "w_i", sub(mi("w"), mi("i")))
         variance = sequence([variance, by], "/")
+    if spec.residual is not None:
+        return _equation([*_linear_lines(spec), _structured_residual(spec.residual)])
     effects = _letters(len(spec.terms))
     lines = [
         _sum(of_row(name(spec.response)), spec, spec.names, BETA, effects, 0, [RESIDUAL]),
@@ -144,6 +147,25 @@ def linear(estimate: Estimate) -> Equation:
         _relation(RESIDUAL, "~", normal(variance)),
     ]
     return _equation(lines)
+
+
+def _linear_lines(spec: Specification) -> list[_Line]:
+    """The response, and the distributions of the random effects."""
+    effects = _letters(len(spec.terms))
+    first = _sum(of_row(name(spec.response)), spec, spec.names, BETA, effects, 0, [RESIDUAL])
+    return [first, *_distributions(spec, effects, 0)]
+
+
+def _structured_residual(term: ResidualTerm) -> _Line:
+    """E ~ Normal(0, sigma^2 R) of all rows together."""
+    variance = Symbol(
+        "sigma^2 R",
+        r"\sigma^2 \mathbf{R}",
+        row(element("msup", mi("σ"), mn("2")), vector("R")),
+    )
+    every = Symbol("e", r"\boldsymbol{\varepsilon}", vector("ε"))
+    what = name(f"R: {term.label or term.dispersion}")
+    return _relation(every, "~", sequence([normal(variance), what], ", "))
 
 
 def generalised(estimate: Estimate) -> Equation:

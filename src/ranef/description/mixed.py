@@ -212,7 +212,13 @@ class LinearDescription(MixedDescription):
         if self.mean.weights is not None:
             weights = "Precision weights: the residual variance of a row is sigma^2 / weight."
             lines.insert(2, weights)
+        if self.mean.residual is not None:
+            lines.append(words.residual_term(self.mean.residual))
         return lines
+
+    def random(self) -> list[str]:
+        own = self.mean.residual
+        return [*super().random(), *([] if own is None else [words.residual_term(own)])]
 
     def reading(self) -> list[str]:
         slopes = [name for name in self.mean.names if name != "(Intercept)"]
@@ -239,7 +245,10 @@ class LinearDescription(MixedDescription):
         return linear(self.estimate)
 
     def arguments(self) -> list[str]:
-        return [] if self.estimate.reml else ["reml=False"]
+        own = self.mean.recipe.residual
+        given = [] if own is None else [("residual", own.residual), ("dispersion", own.dispersion)]
+        told = [f"{name}={value!r}" for name, value in given if value is not None]
+        return [*told, *([] if self.estimate.reml else ["reml=False"])]
 
 
 class GeneralisedDescription(MixedDescription):

@@ -151,6 +151,6 @@ def _place(p: ModelParameter) -> str:
     """Grouping factor, with the part or category where that is not the mean's only one."""
     if p.fixed or not p.group:
         return p.group or ""
-    remarks = [] if p.component == "conditional" else [p.component]
+    remarks = [] if p.component in ("conditional", "residual") else [p.component]
     remarks += [] if p.response is None else [p.response]
     return f"{p.group} ({', '.join(remarks)})" if remarks else p.group

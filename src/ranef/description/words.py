@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ranef.design.specification import Specification
-from ranef.design.terms import GroupingFactor, RandomTerm
+from ranef.design.terms import GroupingFactor, RandomTerm, ResidualTerm
 from ranef.display.numbers import count
 from ranef.formula.model import Terms
 from ranef.solve.optimum import Optimum
+from ranef.solve.structured.rows import row_covariance
 from ranef.tables.accounting import Accounting
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "fixed_part",
     "listed",
     "random_term",
+    "residual_term",
     "rows_used",
     "verdict",
     "without_bars",
@@ -98,6 +100,25 @@ def random_term(term: RandomTerm, factor: GroupingFactor, before: str = "") -> s
     if term.rank is not None:
         shape = f"{shape} {term.rank}"
     return f"{text}, {shape}."
+
+
+def residual_term(term: ResidualTerm) -> str:
+    """Say how the residuals of rows belong together."""
+    sentences = []
+    if term.parts:
+        rows = row_covariance(term)
+        kinds = " times ".join(part.words for part in rows.correlations[0])
+        where = "all rows"
+        if term.group is not None and term.group.columns:
+            where = f"the {count(term.group.n_levels, 'level')} of {term.group.name}"
+        apart = "" if term.by is None else f", with parameters of its own for each {term.by.name}"
+        sentences.append(f"Within {where} the residuals are {kinds}, {term.label}{apart}.")
+        if any(scale.parameter == "sd" for scale in term.scales) and term.dispersion is None:
+            sentences.append("Each place has a residual standard deviation of its own.")
+    if term.dispersion is not None:
+        right = term.dispersion.lstrip("~ ")
+        sentences.append(f"The logarithm of the residual standard deviation depends on {right}.")
+    return " ".join(sentences)
 
 
 def verdict(optimum: Optimum) -> str:

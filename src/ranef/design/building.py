@@ -17,6 +17,7 @@ from ranef.design.matrix import Layout, check_memory, compressed_matrix, lay_out
 from ranef.design.random import Factors, Residual, random_effects
 from ranef.design.rank import independent_columns
 from ranef.design.recipe import Recipe
+from ranef.design.residual import ResidualReader
 from ranef.design.response import ResponseKind
 from ranef.design.specification import Specification
 from ranef.design.variables import Frame
@@ -103,7 +104,9 @@ class Builder:
     keep: bool = False
     factors: Factors = field(default_factory=dict)
 
-    def specification(self, part: Part, answer: Answer) -> Specification:
+    def specification(
+        self, part: Part, answer: Answer, residuals: ResidualReader | None = None
+    ) -> Specification:
         """Make the arrays of one part."""
         model, frame = part.model, self.frame
         fixed = _fixed(part, frame)
@@ -111,6 +114,7 @@ class Builder:
             model.bars, frame, fixed.shared, self.kernels, self.factors,
             None if self.keep else Residual(part.residual, answer.weights),
         )  # fmt: skip
+        term, own = (None, None) if residuals is None else residuals.term(frame)
         columns = set(frame.scope.table.columns)
         recipe = Recipe(
             model.text,
@@ -123,8 +127,13 @@ class Builder:
             part.offset if isinstance(part.offset, str) else None,
             part.offset is not None and not isinstance(part.offset, str),
             frame.scope.functions,
-            tuple(name for name in model.names if name in columns),
+            tuple(
+                name
+                for name in (*model.names, *(() if residuals is None else residuals.names))
+                if name in columns
+            ),
             answer.kind,
+            own,
         )
         vars(recipe)["model"] = model  # as `Recipe.model` would read it again
         return Specification(
@@ -140,6 +149,7 @@ class Builder:
             factors=random.factors,
             accounting=self.accounting,
             recipe=recipe,
+            residual=term,
         )
 
     def _offset(self, part: Part) -> Floats | None:

@@ -52,6 +52,7 @@ class ModelArguments:
     zero: str = "~0"
     nominal: str = "~1"
     shapes: Mapping[str, str] | None = None
+    residual: str | None = None
     quadrature: int = 1
     reml: bool = True
     priors: Mapping[str, Prior] | None = None
@@ -72,7 +73,7 @@ class ModelArguments:
 
     def __post_init__(self) -> None:
         if self.family is None and (self.priors or self.fixed or self.equal):
-            self._set(family="gaussian", dispersion=_precision(self.weights), weights=None)
+            self._as_generalised()
         self._set(
             quadrature=arguments.count("quadrature", self.quadrature),
             reml=arguments.flag("reml", self.reml),
@@ -91,6 +92,21 @@ class ModelArguments:
                 _check_part(name, getattr(self, name))
             for name, formula in (self.shapes or {}).items():
                 _check_part(f"shapes[{name!r}]", formula)
+
+    def _as_generalised(self) -> None:
+        """Make a linear model with constraints or priors one of the Gaussian family."""
+        if self.residual is not None:
+            raise ModelError(
+                "priors, fixed and equal do not go with a structure of the residuals (residual=)"
+            )
+        plain = self.dispersion.replace(" ", "") == "~1"
+        if not plain and self.weights is not None:
+            raise ModelError(
+                "with priors, fixed or equal, give weights or a dispersion formula, not both; "
+                "offset(-log(w) / 2) in the dispersion stands for weights w"
+            )
+        dispersion = _precision(self.weights) if plain else self.dispersion
+        self._set(family="gaussian", dispersion=dispersion, weights=None)
 
     def _set(self, **values: Any) -> None:
         for name, value in values.items():

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from ranef.design.grouping import GroupRecipe
 from ranef.design.matrix import Layout, Variable, lay_out, model_matrix
 from ranef.design.random import RandomRecipe, TermPart, separated, term_columns, term_parts
+from ranef.design.residual import ResidualReader, ResidualRecipe
 from ranef.design.response import (
     PROPORTION,
     SUCCESSES,
@@ -26,6 +27,7 @@ from ranef.design.response import (
     read_response,
 )
 from ranef.design.state import State
+from ranef.design.terms import ResidualTerm
 from ranef.design.values import Categories, Numbers
 from ranef.design.variables import Frame
 from ranef.errors import FileError, ModelError
@@ -70,6 +72,8 @@ class Recipe:
         Columns that the formula uses.
     reading : ResponseKind or None
         How the response of a generalised model is read.
+    residual : ResidualRecipe or None
+        Of a linear model whose residuals have a structure.
     """
 
     formula: str
@@ -84,6 +88,7 @@ class Recipe:
     functions: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
     formula_columns: tuple[str, ...] = ()
     reading: ResponseKind | None = None
+    residual: ResidualRecipe | None = None
 
     @cached_property
     def model(self) -> Model:
@@ -212,6 +217,26 @@ class Recipe:
     def levels_of(self, data: Any, term: int) -> Ints:
         """Code the level of each row of one random term's factor, as `random` does."""
         return self._codes(self._frame(data), self.random_recipes[term].factor)
+
+    def noise(self, data: Any, own: ResidualTerm) -> tuple[ResidualTerm, NDArray[np.bool_]]:
+        """Where the rows of another table stand in the structure of the residuals.
+
+        Returns
+        -------
+        term : ResidualTerm
+            Of the rows that lack nothing.
+        kept : (N,) bool array
+            Which these are.
+        """
+        assert self.residual is not None
+        frame = self._frame(data)
+        reader = ResidualReader(self.residual.residual, self.residual.dispersion)
+        reader.read(frame)
+        gone = frame.missing_rows()
+        kept = np.ones(frame.n_rows, dtype=bool) if gone is None else ~gone
+        if not kept.all():
+            frame.keep(kept)
+        return reader.other(self.residual, own, frame), kept
 
     def evaluate(self, data: Any, node: Node) -> Numbers | Categories:
         """Evaluate a variable of the formula in another table."""

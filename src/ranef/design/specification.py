@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ranef.design.rank import whole
 from ranef.design.recipe import Recipe
-from ranef.design.terms import GroupingFactor, RandomTerm
+from ranef.design.terms import GroupingFactor, RandomTerm, ResidualTerm
 from ranef.tables.accounting import Accounting
 
 if TYPE_CHECKING:
@@ -56,6 +56,9 @@ class Specification:
     accounting : Accounting
     recipe : Recipe
         How to make the same matrices from another table.
+    residual : ResidualTerm or None
+        Structure of the residuals; None where they are independent, of variance
+        sigma^2 / weight.
     """
 
     formula: str
@@ -70,6 +73,7 @@ class Specification:
     factors: tuple[GroupingFactor, ...]
     accounting: Accounting
     recipe: Recipe
+    residual: ResidualTerm | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.X, np.ndarray):

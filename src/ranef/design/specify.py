@@ -8,6 +8,7 @@ import numpy as np
 
 from ranef.design.building import Answer, Builder, Part, check_random
 from ranef.design.call import ModelArguments
+from ranef.design.residual import ResidualReader
 from ranef.design.specification import Specification
 from ranef.design.variables import Frame
 from ranef.errors import ModelError
@@ -48,21 +49,32 @@ def specification_of(call: ModelArguments, mixed: bool = True) -> Specification:
     dot = expand_dot(call.formula, call.table.columns, columns)
     model = model_with_dot(call.formula, dot)
     response = response_of(model)
-    check_random([model], mixed and call.random == "formula")
+    reader = residual_reader(call)
+    alone = reader is not None and not model.bars
+    check_random([model], mixed and call.random == "formula" and not alone)
     _check(response)
     frame = Frame.of(call)
     weights = frame.given(call.weights, "weights")
     frame.given(call.offset, "offset")
     frame.numbers(response, response.printed)
     frame.read(model)
+    if reader is not None:
+        reader.read(frame)
     accounting = frame.account(None if weights is None else weights == 0, call.missing)
     frame.take_contrasts([model], call.contrasts)
     y = np.array(frame.numbers(response, response.printed))
     answer = Answer(response.printed, y, frame.given(call.weights, "weights"))
     part = Part(model, dot, weights=call.weights, offset=call.offset)
-    return Builder(frame, call.kernels, accounting, call.undetermined == "keep").specification(
-        part, answer
-    )
+    builder = Builder(frame, call.kernels, accounting, call.undetermined == "keep")
+    return builder.specification(part, answer, reader)
+
+
+def residual_reader(call: ModelArguments) -> ResidualReader | None:
+    """What reads the structure of the residuals, where a linear model has one."""
+    dispersion = None if call.dispersion.replace(" ", "") == "~1" else call.dispersion
+    if call.residual is None and dispersion is None:
+        return None
+    return ResidualReader(call.residual, dispersion)
 
 
 def _check(response: Node) -> None:

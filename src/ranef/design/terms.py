@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["GroupingFactor", "RandomTerm", "RareColumn", "rare_columns"]
+__all__ = [
+    "GroupingFactor",
+    "RandomTerm",
+    "RareColumn",
+    "ResidualPart",
+    "ResidualScale",
+    "ResidualTerm",
+    "rare_columns",
+]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int32]
@@ -85,6 +93,98 @@ class RandomTerm:
     @cached_property
     def size(self) -> int:
         return len(self.names)
+
+
+@dataclass(frozen=True, eq=False)
+class ResidualPart:
+    """One structure of the residuals of a group; a product has several.
+
+    Attributes
+    ----------
+    kind : str
+        A name in `ranef.covariance.between_rows`.
+    names : tuple of str
+        Of the places, in order; empty where coordinates count.
+    where : (n,) int64 or (n, d) float64 array
+        Place of each row, or its coordinates.
+    nugget : bool
+    order : tuple of int or None
+        Of an ARMA process.
+    """
+
+    kind: str
+    names: tuple[str, ...]
+    where: NDArray[Any]
+    nugget: bool = False
+    order: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class ResidualScale:
+    """A column w of the logarithm of the residual standard deviation, log sigma + w gamma.
+
+    Attributes
+    ----------
+    parameter : str
+        What it is in tables: ``"sd"`` (of rows where w is 1), ``"power"`` or ``"exponent"``.
+    name : str
+    """
+
+    parameter: str
+    name: str
+
+
+@dataclass(frozen=True, eq=False)
+class ResidualTerm:
+    """Covariance of the residuals, relative to sigma^2: S R S within groups, S diagonal.
+
+    Attributes
+    ----------
+    label : str
+        ``"ar1(time | person)"``; empty where only the standard deviation varies.
+    group : GroupingFactor or None
+        Whose levels hold rows that are correlated; None where no rows are.
+    parts : tuple of ResidualPart
+        R is the product of their correlations.
+    by : GroupingFactor or None
+        The parameters of `parts` are those of its levels, each for itself.
+    scales : tuple of ResidualScale
+    W : (n, k) float64 array
+        log S = W gamma.
+    dispersion : str or None
+        Formula of the standard deviation, as typed.
+    """
+
+    label: str
+    group: GroupingFactor | None
+    parts: tuple[ResidualPart, ...]
+    by: GroupingFactor | None
+    scales: tuple[ResidualScale, ...]
+    W: Floats
+    dispersion: str | None = None
+
+    def taken(self, rows: NDArray[np.intp], group: GroupingFactor | None = None) -> ResidualTerm:
+        """Return the structure of some of the rows, in this order.
+
+        `group` stands for the groups where a row may come more than once.
+        """
+        own = self.group if group is not None else _taken_factor(self.group, rows)
+        return replace(
+            self,
+            group=group or own,
+            parts=tuple(replace(part, where=part.where[rows]) for part in self.parts),
+            by=None if self.by is None else replace(self.by, codes=self.by.codes[rows]),
+            W=np.ascontiguousarray(self.W[rows]),
+        )
+
+
+def _taken_factor(factor: GroupingFactor | None, rows: NDArray[np.intp]) -> GroupingFactor | None:
+    """The factor of some rows, with the levels that occur."""
+    if factor is None:
+        return None
+    kept, codes = np.unique(factor.codes[rows], return_inverse=True)
+    levels = [factor.levels[k] for k in kept.tolist()]
+    return replace(factor, codes=codes.reshape(-1).astype(np.int32), levels=levels)
 
 
 FEW_ROWS = 2

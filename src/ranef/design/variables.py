@@ -99,6 +99,17 @@ class Frame:
             self._note(node, key, lambda: self._evaluated(node, key))
         return value
 
+    def add_numbers(self, node: Node, key: str, values: Floats) -> None:
+        """Give a variable numbers made of its column, such as hours of a time of day."""
+        if key not in self._values:
+            value = Numbers(np.asarray(values, dtype=np.float64))
+            self._examine(value, node, key)
+            self._values[key] = value
+
+    def value(self, key: str) -> Numbers | Categories:
+        """Return a variable as evaluated, of the rows kept."""
+        return self._values[key]
+
     def hold(self, key: str, values: Floats) -> None:
         """Give a numeric variable its values, instead of evaluating it."""
         count = values.shape[1] if values.ndim == 2 else 1

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranef.design.specification import Specification
+from ranef.design.terms import GroupingFactor, ResidualTerm
 from ranef.errors import DataError, ModelError, UnknownColumnError, suggestion
 from ranef.fits.estimability import Redundant, determined
 from ranef.models.records import CONDITIONAL
@@ -66,9 +67,22 @@ def read_rows(
         kept = kept & np.isfinite(precision)
         rows, own = read[CONDITIONAL]
         read[CONDITIONAL] = replace(rows, weights=precision), own
-    return Rows({name: _taken(rows, kept) for name, (rows, _) in read.items()}, extra), _frame(
-        table, kept
-    )
+    spec = fit.parts[CONDITIONAL]
+    noise = None
+    if weights and spec.residual is not None:
+        noise, own = recipe.noise(table, spec.residual)
+        kept = kept & own
+        noise = noise.taken(np.flatnonzero(kept[own]), noise.group and _some(noise, kept[own]))
+    parts = {name: _taken(rows, kept) for name, (rows, _) in read.items()}
+    if noise is not None:
+        parts[CONDITIONAL] = replace(parts[CONDITIONAL], residual=noise)
+    return Rows(parts, extra), _frame(table, kept)
+
+
+def _some(noise: ResidualTerm, rows: Bools) -> GroupingFactor:
+    """The groups of some rows, by the codes that they have in the fit."""
+    assert noise.group is not None
+    return replace(noise.group, codes=noise.group.codes[rows])
 
 
 def _frame(table: Table, kept: Bools) -> Origin:

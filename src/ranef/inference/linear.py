@@ -112,6 +112,11 @@ class LinearInference(Inference):
         return linear_delta(self.estimate, self.parameters, function)
 
     def profile_slice(self, parameter: ModelParameter) -> Slice | None:
+        if self.estimate.specification.residual is not None:
+            raise ModelError(
+                "a model whose residuals have a structure has no profile; confint() gives Wald "
+                "intervals, bootstrap() others"
+            )
         if parameter.fixed:
             if self.estimate.reml:
                 raise ModelError("the restricted likelihood does not depend on the fixed effects")
@@ -245,7 +250,10 @@ class LinearInference(Inference):
 
     # --- draws
 
-    refits_together = True
+    @property
+    def refits_together(self) -> bool:  # type: ignore[override]
+        """Whether many responses are one call of the core."""
+        return self.estimate.specification.residual is None
 
     def resampled(self) -> ResidualBootstrap:
         return ResidualBootstrap.of(self.estimate)

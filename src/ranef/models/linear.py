@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 from ranef.design.specification import Specification
 from ranef.errors import ModelError
 from ranef.models.records import CONDITIONAL, LinearEstimate
+from ranef.models.structured import STRUCTURED_PATH, fit_structured
 from ranef.solve.assembly import Assembly, assemble
 from ranef.solve.flat import Predictor, as_good, looks_flat, with_flat_directions
 from ranef.solve.optimum import MAX_EVALUATIONS, Optimum, Progress
@@ -51,6 +53,8 @@ def fit_lmm(
         When the design does not fit the path or the memory, the response does
         not vary, or `start` has the wrong length.
     """
+    if spec.residual is not None:
+        return _structured(spec, reml, path, start, n_jobs, progress)
     assembly = assemble(spec, path, n_jobs)
     response = assembly.own
     phi = None if start is None else assembly.phi(assembly.checked(start), {})
@@ -76,6 +80,24 @@ def fit_lmm(
         loglik=-0.5 * optimum.criterion,
         optimum=optimum,
     )
+
+
+def _structured(
+    spec: Specification,
+    reml: bool,
+    path: str | None,
+    start: Floats | None,
+    n_jobs: int | None,
+    progress: Progress | None,
+) -> LinearEstimate:
+    """Fit a model whose residuals have a structure, from the fit in which they have none."""
+    if path not in (None, STRUCTURED_PATH):
+        raise ModelError("a model with a structure of its residuals has one path; leave path out")
+    plain: Floats | None = None
+    if start is None and spec.terms:
+        found = fit_lmm(replace(spec, residual=None), reml=reml, n_jobs=n_jobs)
+        plain = None if found.optimum.flat else 0.8 * found.theta
+    return fit_structured(spec, reml=reml, start=start, random_start=plain, progress=progress)
 
 
 def _optimum(assembly: Assembly, search: dict[str, Any], shift: float) -> Optimum:

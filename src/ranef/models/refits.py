@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ranef import _core
+from ranef.models.linear import fit_lmm
 from ranef.models.records import Estimate
 from ranef.solve.assembly import Assembly, assemble
 from ranef.solve.optimum import MAX_EVALUATIONS
@@ -64,6 +65,8 @@ def refit_many(
         When a response does not vary about its least-squares fit.
     """
     spec, reml = estimate.specification, estimate.reml
+    if spec.residual is not None:
+        return _one_by_one(estimate, np.asarray(Y, dtype=np.float64))
     assembly = assemble(spec, estimate.optimum.path)
     responses = np.ascontiguousarray(np.asarray(Y, dtype=np.float64).T)
     inner, beta0, scale = assembly.respond(responses)
@@ -82,6 +85,23 @@ def refit_many(
         loglik=-0.5 * criterion,
         evaluations=found["evaluations"].astype(np.int_),
         converged=found["converged"] > 0,
+    )
+
+
+def _one_by_one(estimate: Estimate, Y: Floats) -> Refits:
+    """Fit a model whose residuals have a structure to one response after the other."""
+    spec = estimate.specification
+    fits = [
+        fit_lmm(replace(spec, y=np.ascontiguousarray(y)), reml=estimate.reml, start=estimate.theta)
+        for y in Y.T
+    ]
+    return Refits(
+        theta=np.array([fit.theta for fit in fits]),
+        beta=np.array([fit.beta for fit in fits]),
+        sigma=np.array([fit.sigma for fit in fits]),
+        loglik=np.array([fit.loglik for fit in fits]),
+        evaluations=np.array([fit.optimum.evaluations for fit in fits], dtype=np.int_),
+        converged=np.array([fit.optimum.converged for fit in fits], dtype=np.bool_),
     )
 
 

@@ -80,6 +80,7 @@ def _rows_in_order(spec: Specification, order: NDArray[np.intp]) -> Specificatio
         offset=None if spec.offset is None else spec.offset[order],
         terms=tuple(replace(t, z=np.ascontiguousarray(t.z[order])) for t in spec.terms),
         factors=tuple(replace(f, codes=f.codes[order]) for f in spec.factors),
+        residual=None if spec.residual is None else spec.residual.taken(order),
     )
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranef.design.specification import Specification
+from ranef.design.terms import ResidualTerm
 
 __all__ = ["PartRows", "Rows", "at_levels"]
 
@@ -32,6 +33,8 @@ class PartRows:
     gap : (N, d) float64 array or None
         How far each row is from one that the data determine, in each of the d redundant
         columns of the fixed effects, 0 where it is not; None where none is redundant.
+    residual : ResidualTerm or None
+        Where new observations stand in the structure of the residuals.
     """
 
     X: Floats
@@ -39,6 +42,7 @@ class PartRows:
     random: Sequence[tuple[Ints, Floats]] | None
     weights: Floats | None = None
     gap: Floats | None = None
+    residual: ResidualTerm | None = None
 
 
 def at_levels(values: Floats, codes: Ints, z: Floats) -> Floats:
@@ -77,7 +81,9 @@ class Rows:
         found = {}
         for name, spec in parts.items():
             random = [(spec.factors[t.factor].codes, t.z) for t in spec.terms]
-            found[name] = PartRows(spec.X, spec.offset, random, spec.weights)
+            found[name] = PartRows(
+                spec.X, spec.offset, random, spec.weights, residual=spec.residual
+            )
         return cls(found, extra)
 
     @property

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ranef.design.specification import Specification
+from ranef.errors import ModelError
 from ranef.solve.layout import choose_layout
 from ranef.solve.quadrature import (
     check_differentiable,
@@ -14,6 +15,7 @@ from ranef.solve.quadrature import (
     quadrature_layout,
 )
 from ranef.solve.resources import available_memory
+from ranef.solve.structured.problem import structured_problem
 
 if TYPE_CHECKING:
     from ranef.solve.problem import GeneralisedDesign
@@ -174,7 +176,50 @@ def plan(spec: Specification, path: str | None = None) -> Plan:
     ModelError
         When the design does not fit the path asked for.
     """
+    if spec.residual is not None:
+        return _structured_plan(spec, path)
     return _plan(spec, spec.formula, spec.accounting.n_dropped, path)
+
+
+def _structured_plan(spec: Specification, path: str | None) -> Plan:
+    """The same where the residuals have a structure: clusters, each by itself."""
+    if path is not None:
+        raise ModelError("a model with a structure of its residuals has one path; leave path out")
+    problem = structured_problem(spec)
+    k, flops, size, order = problem.n_parameters, 0.0, 0, 0
+    for chunk in problem.chunks:
+        width = chunk.U.shape[1]
+        order = max(order, width)
+        flops += (2.0 + k) * chunk.clusters * float(width) ** 3
+        size += 8 * (chunk.U.size + (1 + k) * (2 + k) // 2 * chunk.clusters * width * width)
+        for batch in chunk.batches:
+            g, n = batch.rows.shape
+            own = 1 if batch.shared else g
+            flops += own * (2.0 + k) * float(n) ** 3 + g * (1.0 + k) * 2.0 * n * n * width
+            size += 8 * own * (2 + 2 * k) * n * n
+    blocks = tuple(
+        PlannedBlock(
+            factor.name,
+            tuple(f"({term.label})" for term in spec.terms if term.factor == f),
+            factor.n_levels,
+            sum(term.size for term in spec.terms if term.factor == f),
+            "within its cluster",
+        )
+        for f, factor in enumerate(spec.factors)
+    )
+    return Plan(
+        formula=spec.formula,
+        n=spec.n,
+        n_dropped=spec.accounting.n_dropped,
+        p=spec.p,
+        n_parameters=k,
+        blocks=blocks,
+        path="clusters",
+        order=order,
+        flops=flops,
+        bytes=size,
+        memory=available_memory(),
+    )
 
 
 def plan_generalised(

@@ -14,7 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranef.design.specification import Specification
+from ranef.errors import ModelError
 from ranef.solve.assembly import Assembly, TakenOut, assemble
+from ranef.solve.structured.kept import SolvedRows
+from ranef.solve.structured.problem import StructuredPoint, structured_problem
 
 __all__ = ["LinearPoint", "linear_point", "stepped_point"]
 
@@ -84,6 +87,8 @@ def linear_point(
     n_jobs : int or None
         Threads of a problem that is not assembled yet.
     """
+    if spec.residual is not None:
+        return _structured_point(spec, np.asarray(theta), reml, y)
     assembly = assemble(spec, path, n_jobs)
     phi = assembly.phi(theta, dict(ranks or {}))
     taken = assembly.own if y is None else assembly.taken(y)
@@ -105,6 +110,8 @@ def stepped_point(
     The step goes along directions of positive curvature and is halved until the
     criterion falls; where it does not fall, theta stays.
     """
+    if spec.residual is not None:
+        return _structured_step(spec, np.asarray(theta), reml)
     assembly = assemble(spec, path, n_jobs)
     phi = assembly.phi(theta, dict(ranks or {}))
     taken = assembly.own
@@ -119,6 +126,49 @@ def stepped_point(
             return _point(assembly, there, moved, reml, taken)
         step = step / 2
     return _point(assembly, here, np.asarray(theta), reml, taken)
+
+
+def _structured_point(
+    spec: Specification, theta: Floats, reml: bool, y: Floats | None = None
+) -> LinearPoint:
+    """The same where the residuals have a structure."""
+    problem = structured_problem(spec, y)
+    return _of_rows(SolvedRows(problem, _defined(problem.point(theta, reml, 0))))
+
+
+def _structured_step(spec: Specification, theta: Floats, reml: bool) -> LinearPoint:
+    problem = structured_problem(spec)
+    here = _defined(problem.point(theta, reml, 1))
+    step = _newton(here.gradient, here.hessian)
+    for _ in range(4):
+        there = problem.point(theta + step, reml, 0)
+        if there is not None and there.criterion <= here.criterion:
+            return _of_rows(SolvedRows(problem, there))
+        step = step / 2
+    return _of_rows(SolvedRows(problem, here))
+
+
+def _defined(at: StructuredPoint | None) -> StructuredPoint:
+    if at is None:
+        raise ModelError(
+            "the covariance of these rows is not positive definite at the fit's parameters"
+        )
+    return at
+
+
+def _of_rows(found: SolvedRows) -> LinearPoint:
+    problem, at = found.problem, found.at
+    parts, _ = problem.split(at.theta)
+    return LinearPoint(
+        theta=at.theta,
+        criterion=at.criterion,
+        beta=problem.coefficients(at),
+        C=problem.covariance(at),
+        modes=found.modes(),
+        r2=problem.scale**2 * at.r2,
+        degrees=at.degrees,
+        covariances=tuple(s.psi(p) for s, p in zip(problem.structures, parts, strict=True)),
+    )
 
 
 def _newton(gradient: Floats, hessian: Floats) -> Floats:

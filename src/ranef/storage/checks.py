@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranef.covariance import structure_of
+from ranef.covariance.between_rows import ON_PLACES, RESIDUAL_STRUCTURES
 from ranef.design.clusters import Occasions
 from ranef.design.specification import Specification
-from ranef.design.terms import GroupingFactor, RandomTerm
+from ranef.design.terms import GroupingFactor, RandomTerm, ResidualTerm
 from ranef.errors import FileError
 from ranef.families import Family
 from ranef.models.generalised import compose
@@ -31,6 +32,7 @@ from ranef.models.records import (
 )
 from ranef.solve.optimum import Optimum
 from ranef.solve.quadrature import check_nodes
+from ranef.solve.structured.rows import row_covariance
 
 __all__ = [
     "check_estimate",
@@ -41,6 +43,7 @@ __all__ = [
     "check_marginal_model",
     "check_occasions",
     "check_optimum",
+    "check_residual",
     "check_specification",
     "check_term",
     "composition",
@@ -103,6 +106,31 @@ def _check_rank(X: NDArray[np.float64]) -> None:
         raise FileError("the columns of the fixed effects depend on each other")
 
 
+def check_residual(term: ResidualTerm) -> None:
+    """Structures must be known, and every row stand somewhere."""
+    n = len(term.W)
+    if term.W.ndim != 2 or term.W.shape[1] != len(term.scales):
+        raise FileError("the scales of the residuals are not those of the model")
+    _finite("the residuals", term.W)
+    for factor in (term.group, term.by):
+        if factor is not None and len(factor.codes) != n:
+            raise FileError("the groups of the residuals have other rows than the model")
+    if term.parts and term.group is None:
+        raise FileError("correlated residuals have no group")
+    if term.by is not None and term.group is not None and not term.group.lies_within(term.by.codes):
+        raise FileError("a group of residuals belongs to several levels")
+    for part in term.parts:
+        where = np.asarray(part.where)
+        if part.kind not in RESIDUAL_STRUCTURES or where.shape[:1] != (n,) or where.ndim > 2:
+            raise FileError("a structure of the residuals is not one of this version")
+        _finite("the positions of the residuals", where.astype(np.float64))
+        if part.names and (where.ndim != 1 or where.min() < 0 or where.max() >= len(part.names)):
+            raise FileError("a residual stands at a place that is not listed")
+        placed = part.kind in ON_PLACES | {"hetar1"} and part.kind != "homcs"
+        if placed != bool(part.names) and part.kind != "homcs":
+            raise FileError("the places of a residual structure are not listed")
+
+
 def check_optimum(optimum: Optimum) -> None:
     """The end of the search must be a point; a boundary has a rank below its size."""
     _finite("the optimum", optimum.theta, optimum.phi, optimum.elsewhere)
@@ -115,6 +143,9 @@ def check_estimate(estimate: Estimate) -> None:
     """Effects, faces, covariances and coefficients must be those of the terms."""
     terms, k = estimate.terms, len(estimate.theta)
     wanted = sum(structure_of(term).n_parameters for term in terms)
+    residual = estimate.specification.residual
+    if residual is not None:
+        wanted += row_covariance(residual).n_parameters
     if k != wanted:
         raise FileError(f"theta has {k} entries, the terms ask for {wanted}")
     sizes = [(estimate.factors[term.factor].n_levels, term.size) for term in terms]

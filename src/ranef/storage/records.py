@@ -13,6 +13,7 @@ from ranef.design.clusters import Occasions
 from ranef.design.grouping import GroupRecipe
 from ranef.design.random import RandomRecipe
 from ranef.design.recipe import Recipe, check_recipe
+from ranef.design.residual import Places, ResidualRecipe
 from ranef.design.response import ResponseKind
 from ranef.design.specification import Specification
 from ranef.design.state import (
@@ -24,7 +25,13 @@ from ranef.design.state import (
     Spline,
     check_state,
 )
-from ranef.design.terms import GroupingFactor, RandomTerm
+from ranef.design.terms import (
+    GroupingFactor,
+    RandomTerm,
+    ResidualPart,
+    ResidualScale,
+    ResidualTerm,
+)
 from ranef.models.marginal import Equations, MarginalEstimate, MarginalModel
 from ranef.models.records import GeneralisedEstimate, LinearEstimate
 from ranef.solve.optimum import Face, FlatDirection, Optimum
@@ -36,6 +43,7 @@ from ranef.storage.checks import (
     check_marginal_model,
     check_occasions,
     check_optimum,
+    check_residual,
     check_specification,
     check_term,
     composition,
@@ -63,7 +71,7 @@ LINEAR = {"specification.names": "P"}
 GENERALISED = {"design.n_coefficients": "P", "design.predictors": "M", "predictors": "M n"}
 SPECIFICATION = {
     "y": "n", "X": "n p", "names": "p", "weights": "n", "offset": "n", "terms.z": "n *",
-    "factors.codes": "n", "accounting.n_used": "n",
+    "factors.codes": "n", "accounting.n_used": "n", "residual.W": "n *",
 }  # fmt: skip
 TERM = {"names": "r", "z": "n r", "positions": "r d", "kernel": "q q"}
 ORIGIN = {"accounting.n_rows": "N", "index.values": "N", "columns.values": "N"}
@@ -78,6 +86,11 @@ for record in (GroupRecipe, RandomRecipe, ResponseKind, Face, FlatDirection):
 register(Recipe, derived={"functions": lambda functions, **_: functions}, check=check_recipe)
 register(GroupingFactor, check=check_factor)
 register(RandomTerm, shapes=TERM, check=check_term)
+register(Places)
+register(ResidualScale)
+register(ResidualRecipe)
+register(ResidualPart)
+register(ResidualTerm, check=check_residual)
 register(Specification, shapes=SPECIFICATION, check=check_specification)
 register(
     Optimum,

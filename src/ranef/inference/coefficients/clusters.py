@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from ranef.covariance.factor import square_root
 from ranef.errors import ModelError
 from ranef.inference.coefficients.wald import FTest, f_tail, independent_rows, scaled_rank
+from ranef.models.noise import residual_covariance
 from ranef.models.records import LinearEstimate
 
 __all__ = ["TYPES", "ClusterCovariance", "cluster_covariance"]
@@ -225,7 +226,8 @@ def _batches(estimate: LinearEstimate, codes: Ints, e: Floats) -> Iterator[_Batc
         clusters = np.flatnonzero(which.reshape(-1) == s)
         size = int(shape[0])
         columns = sum(t.size * int(count) for t, count in zip(spec.terms, shape[1:], strict=True))
-        reduced = spec.weights is None and columns + spec.p < size
+        plain = spec.weights is None and spec.residual is None
+        reduced = plain and columns + spec.p < size
         wide = columns + spec.p if reduced else max(columns + spec.p, size)
         if not reduced and size > LARGEST:
             raise ModelError(
@@ -273,14 +275,16 @@ def _batch(
         at = np.arange(len(rows))[:, None], np.arange(rows.shape[1])[None], local[rows]
         spread[at] = z
         parts.append(spread.reshape(*rows.shape, -1))
-    Z = np.concatenate(parts, axis=2)
+    Z = np.concatenate([np.zeros((*rows.shape, 0)), *parts], axis=2)
     if reduced:
         T = np.swapaxes(np.linalg.qr(np.concatenate([Z, X], axis=2))[0], 1, 2)
         X, Z, own = T @ X, T @ Z, (T @ own[:, :, None])[:, :, 0]
+    V = Z @ np.swapaxes(Z, 1, 2)
+    if spec.residual is not None:
+        return _Batch(clusters, X, V + sigma2 * residual_covariance(estimate).covariance(rows), own)
     noise = np.full(X.shape[:2], sigma2)
     if spec.weights is not None:
         noise = sigma2 / spec.weights[rows]
-    V = Z @ np.swapaxes(Z, 1, 2)
     diagonal = np.arange(X.shape[1])
     V[:, diagonal, diagonal] += noise
     return _Batch(clusters, X, V, own)

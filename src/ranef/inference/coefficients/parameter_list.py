@@ -18,6 +18,10 @@ from ranef.covariance.structure import EVERY
 from ranef.design.terms import RandomTerm
 from ranef.errors import ModelError, suggestion
 from ranef.formula.labels import spelled
+from ranef.inference.coefficients.residual_parameters import (
+    residual_parameters,
+    residual_values,
+)
 from ranef.models.equally_good import equally_good
 from ranef.models.labels import category, coefficient_labels
 from ranef.models.records import CONDITIONAL, Estimate, component_of
@@ -96,7 +100,13 @@ def model_parameters(estimate: Estimate) -> tuple[ModelParameter, ...]:
     ]  # fmt: skip
     for t, term in enumerate(estimate.terms):
         found += _of_term(estimate, t, term)
-    if sigma is not None:
+    residual = estimate.specification.residual
+    if residual is not None:
+        found += [
+            ModelParameter(p.label, p.kind, np.nan, "residual", None, "Residual", p.term, p.term2)
+            for p in residual_parameters(residual)
+        ]
+    elif sigma is not None:
         found.append(ModelParameter(SIGMA, "sd", np.nan, CONDITIONAL, None, "Residual", None, None))
     values = parameter_values(estimate, coef, estimate.theta[None], sigma)[0]
     return tuple(
@@ -187,7 +197,10 @@ def _values(estimate: Estimate, coef: Floats, theta: Floats, sigma: Floats | Non
             kinds = [p.kind for p in structure.parameters(term.names)]
             is_sd = np.array([kind == "sd" for kind in kinds])
             parts.append(np.where(is_sd, scale * own, own))
-    if sigma is not None:
+    residual = estimate.specification.residual
+    if residual is not None and sigma is not None:
+        parts.append(residual_values(residual, theta[:, start:], sigma))
+    elif sigma is not None:
         parts.append(sigma[:, None])
     return np.hstack(parts)
 

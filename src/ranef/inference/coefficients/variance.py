@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from ranef.covariance import Component, structure_of
 from ranef.design.terms import RandomTerm
 from ranef.inference.coefficients.parameters import ParameterCovariance
+from ranef.inference.coefficients.residual_parameters import gradient_of, residual_parameters
 from ranef.inference.coefficients.wald import quantile
 from ranef.models.records import Estimate, GeneralisedEstimate, LinearEstimate, component_of
 from ranef.models.sizes import effect_sizes
@@ -83,6 +84,8 @@ def linear_variances(
             se = _standard_error(_transformed(component, gradient, estimate.sigma), known)
         scale = estimate.sigma if component.parameter.kind == "sd" else 1.0
         found.append(_parameter(t, component, scale, reach * se))
+    if estimate.specification.residual is not None:
+        return (*found, *residual_variances(estimate, known, reach))
     return (*found, _residual(estimate, known, reach))
 
 
@@ -144,7 +147,8 @@ def intraclass_correlations(estimate: Estimate) -> tuple[float, ...] | None:
 def _residual_variance(estimate: Estimate) -> float | None:
     """Variance of a row beside the random effects, on the scale of the link."""
     if estimate.sigma is not None:
-        return estimate.sigma**2
+        structured = estimate.specification.residual is not None
+        return None if structured else estimate.sigma**2
     family = estimate.family
     if family.name not in ("binomial", "cumulative") or "zero" in estimate.parts:
         return None
@@ -205,6 +209,53 @@ def _bounds(kind: str, value: float, half: float) -> tuple[float, float]:
         return float(np.tanh(z - half)), float(np.tanh(z + half))
     with np.errstate(over="ignore"):
         return float(value * np.exp(-half)), float(value * np.exp(half))
+
+
+FISHER = frozenset({"corr", "phi", "rho"})
+"""Kinds with an interval on the scale of Fisher's z."""
+AS_THEY_ARE = frozenset({"theta", "power", "exponent"})
+"""Kinds with an interval on their own scale."""
+
+
+def residual_variances(
+    estimate: LinearEstimate, known: ParameterCovariance, reach: float
+) -> tuple[VarianceParameter, ...]:
+    """The parameters of residuals with a structure, see `linear_variances`.
+
+    A nugget has its interval on the scale of the logit; parameters of an ARMA process beyond
+    one, powers and exponents have theirs on their own.
+    """
+    term = estimate.specification.residual
+    assert term is not None
+    out = []
+    moved = np.append(known.free, True)
+    for which, parameter in enumerate(residual_parameters(term)):
+        value, gradient = gradient_of(estimate, which)
+        g = gradient[moved]
+        se = float(np.sqrt(max(float(g @ known.covariance @ g), 0.0)))
+        low, high = _residual_bounds(parameter.kind, value, reach * se)
+        out.append(
+            VarianceParameter(
+                None, parameter.term, parameter.term2, parameter.kind, value, low, high, "residual"
+            )
+        )
+    return tuple(out)
+
+
+def _residual_bounds(kind: str, value: float, half: float) -> tuple[float, float]:
+    """Interval from the half-width on a parameter's own scale."""
+    if not np.isfinite(value + half):
+        return float("nan"), float("nan")
+    if kind in FISHER and abs(value) < UNIT_CORRELATION:
+        z, h = np.arctanh(value), half / (1.0 - value**2)
+        return float(np.tanh(z - h)), float(np.tanh(z + h))
+    if kind == "nugget":
+        z, h = np.log(value / (1.0 - value)), half / (value * (1.0 - value))
+        return float(1 / (1 + np.exp(h - z))), float(1 / (1 + np.exp(-h - z)))
+    if kind in FISHER | AS_THEY_ARE or not value > 0:
+        return value - half, value + half
+    with np.errstate(over="ignore"):
+        return float(value * np.exp(-half / value)), float(value * np.exp(half / value))
 
 
 def _residual(

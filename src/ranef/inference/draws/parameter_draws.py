@@ -18,6 +18,7 @@ from ranef.inference.draws.simulation import DrawnParameters, drawn_theta
 from ranef.inference.effects.posterior import effect_posterior
 from ranef.inference.rows.uncertainty import loose_shapes, mode_derivatives
 from ranef.models.records import GeneralisedEstimate, LinearEstimate
+from ranef.solve.structured.rows import row_covariance
 
 __all__ = ["GeneralisedDraw", "generalised_draws", "linear_draws"]
 
@@ -36,6 +37,7 @@ def linear_draws(
     spec = estimate.specification
     by_beta, by_mode = linear.effect_derivatives(estimate)
     root_theta, root_beta = square_root(known.covariance), square_root(estimate.coefficient_vcov)
+    rows = None if spec.residual is None else row_covariance(spec.residual)
     posterior = effect_posterior(estimate)
     G = posterior.split(-posterior.by_predictor(spec.X))
 
@@ -54,7 +56,13 @@ def linear_draws(
             b + d @ theta + np.moveaxis(g, 0, 2) @ given
             for b, d, g in zip(estimate.modes, by_mode, G, strict=True)
         ]
-        return DrawnParameters(estimate.beta + by_beta @ theta + given, sigma, covariances, modes)
+        beta = estimate.beta + by_beta @ theta + given
+        own = None
+        if rows is not None:
+            k = rows.n_parameters
+            first = len(theta) - k
+            own = rows.moved(estimate.theta[first:], theta[first:])
+        return DrawnParameters(beta, sigma, covariances, modes, own)
 
     return draw
 

@@ -19,8 +19,10 @@ from ranef.inference.draws.simulation import EffectDraws
 from ranef.inference.effects.linearised import Linearised, itself, linearised
 from ranef.inference.rows.fitted import log_deviations
 from ranef.inference.rows.generalised_fitted import predictors
+from ranef.models.noise import Noise, residual_covariance
 from ranef.models.records import GeneralisedEstimate, LinearEstimate
 from ranef.models.rows import at_levels
+from ranef.solve.structured.rows import row_covariance
 
 __all__ = ["PosteriorDraw", "generalised_posterior_draw", "linear_posterior_draw"]
 
@@ -64,7 +66,10 @@ def linear_posterior_draw(estimate: LinearEstimate, rng: np.random.Generator) ->
         mean = mean + spec.offset
     for term, b in zip(spec.terms, effects, strict=True):
         mean = mean + at_levels(b, spec.factors[term.factor].codes, term.z)
-    return PosteriorDraw(np.stack([mean, log_deviations(spec, sigma)]), effects, sigma)
+    logs = log_deviations(spec, sigma)
+    if spec.residual is not None:
+        logs = np.log(sigma * residual_covariance(estimate).sds())
+    return PosteriorDraw(np.stack([mean, logs]), effects, sigma)
 
 
 def generalised_posterior_draw(
@@ -107,7 +112,11 @@ def _deviation(
 ) -> tuple[Floats, tuple[Floats, ...]]:
     """Draw the deviation of (beta, b) from their means given the data."""
     spec = model.specification
-    y0 = sigma / np.sqrt(model.weights) * rng.standard_normal(spec.n)
+    if spec.residual is None:
+        y0 = sigma / np.sqrt(model.weights) * rng.standard_normal(spec.n)
+    else:
+        own = model.theta[len(model.theta) - row_covariance(spec.residual).n_parameters :]
+        y0 = sigma * Noise(spec.residual, spec.weights, spec.n, own).draw(rng)
     ratio = (sigma / model.sigma) ** 2
     drawn = []
     for term, psi in zip(spec.terms, model.covariances, strict=True):

@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 
 from ranef.covariance.factor import column_sizes, square_root
 from ranef.design.specification import Specification
-from ranef.design.terms import GroupingFactor
+from ranef.design.terms import GroupingFactor, ResidualTerm
 from ranef.errors import ModelError, suggestion
 from ranef.inference.rows.fitted import fitted, residuals
+from ranef.models.noise import Noise, residual_covariance
 from ranef.models.records import Estimate, LinearEstimate
 from ranef.tables.accounting import Accounting
 
@@ -171,7 +172,8 @@ class Clusters:
         codes = {name: self._codes(name, levels, copy, rows) for name in self.inner}
         own = self.estimate
         extra = None if own.extra is None else own.extra[rows]
-        return {name: _taken(spec, rows, codes) for name, spec in own.parts.items()}, extra
+        parts = {name: _taken(spec, rows, codes, copy) for name, spec in own.parts.items()}
+        return parts, extra
 
     def _codes(
         self, name: str, levels: Ints, copy: Ints, rows: Ints
@@ -185,7 +187,10 @@ class Clusters:
 
 
 def _taken(
-    spec: Specification, rows: Ints, codes: Mapping[str, tuple[NDArray[np.int32], int]]
+    spec: Specification,
+    rows: Ints,
+    codes: Mapping[str, tuple[NDArray[np.int32], int]],
+    copy: Ints,
 ) -> Specification:
     X = np.ascontiguousarray(spec.X[rows])
     _check_rank(X, spec.names)
@@ -201,7 +206,22 @@ def _taken(
         terms=tuple(replace(t, z=np.ascontiguousarray(t.z[rows])) for t in spec.terms),
         factors=factors,
         accounting=Accounting(len(rows)),
+        residual=_taken_residual(spec, rows, copy),
     )
+
+
+def _taken_residual(spec: Specification, rows: Ints, copy: Ints) -> ResidualTerm | None:
+    """The residuals of rows drawn; those of a group in two copies of a cluster are apart."""
+    term = spec.residual
+    if term is None:
+        return None
+    if term.group is None:
+        return term.taken(rows)
+    pairs = copy.astype(np.int64) * term.group.n_levels + term.group.codes[rows]
+    found, codes = np.unique(pairs, return_inverse=True)
+    levels = range(len(found))
+    codes32 = codes.reshape(-1).astype(np.int32)
+    return term.taken(rows, replace(term.group, codes=codes32, levels=levels))
 
 
 def _check_rank(X: Floats, names: Sequence[str]) -> None:
@@ -233,20 +253,21 @@ class ResidualBootstrap:
         One a factor.
     errors : (n,) float64 array
         Of weight one.
-    root_weights : (n,) float64 array or None
+    noise : Noise
+        What makes residuals of the rows of these.
     """
 
     mean: Floats
     effects: tuple[tuple[NDArray[np.int32], Floats, Floats, Floats | None], ...]
     errors: Floats
-    root_weights: Floats | None
+    noise: Noise
 
     @classmethod
     def of(cls, estimate: LinearEstimate) -> ResidualBootstrap:
         """Centre and reflate."""
         spec = estimate.specification
-        roots = None if spec.weights is None else np.sqrt(spec.weights)
-        e = residuals(estimate) * (1.0 if roots is None else roots)
+        noise = residual_covariance(estimate)
+        e = noise.whiten(residuals(estimate))
         e = e - e.mean()
         size = float(np.sqrt(np.mean(e**2)))
         errors = e * (estimate.sigma / size) if size > 0 else e
@@ -263,7 +284,7 @@ class ResidualBootstrap:
             R = _block_diagonal([estimate.covariances[t] for t in group])
             z = np.hstack([term.z for term in terms])
             effects.append((codes, z, reflated(U, R), root))
-        return cls(mean, tuple(effects), errors, roots)
+        return cls(mean, tuple(effects), errors, noise)
 
     def draw(self, rng: np.random.Generator) -> Floats:
         """Return one response (n,)."""
@@ -273,7 +294,7 @@ class ResidualBootstrap:
             b = b if root is None else root @ b
             y += np.einsum("nr,nr->n", z, b[codes])
         e = self.errors[rng.integers(0, len(self.errors), len(self.errors))]
-        return y + (e if self.root_weights is None else e / self.root_weights)
+        return y + self.noise.colour(e)
 
 
 def _groups(estimate: Estimate) -> list[list[int]]:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from ranef.covariance import structure_of
 from ranef.covariance.factor import square_root
 from ranef.design.terms import RandomTerm
+from ranef.models.noise import Noise
 from ranef.models.records import CONDITIONAL, Estimate, LinearEstimate
 from ranef.models.rows import PartRows, Rows
 
@@ -110,7 +111,7 @@ def simulate(
     random = own.random or ()
     seen = [spec.factors[term.factor].n_levels for term in spec.terms]
     levels = seen if n_levels is None else list(n_levels)
-    roots = 1.0 if own.weights is None else np.sqrt(own.weights)
+    noise = Noise.of(estimate, own.residual, own.weights, len(own.X))
     now = DrawnParameters.at(estimate)
     wanted = kind == "new" or levels != seen
     anew = effect_draws(spec.terms, now.covariances, levels) if wanted else []
@@ -118,6 +119,8 @@ def simulate(
     for row, deviation in zip(drawn, deviations(estimate, n, rng, kind), strict=True):
         if draws is not None:
             now = draws(rng)
+            if own.residual is not None and now.residual is not None:
+                noise = Noise(own.residual, own.weights, len(own.X), now.residual)
             anew = effect_draws(spec.terms, now.covariances, levels) if wanted else []
         row[:] = own.X @ now.beta
         if own.offset is not None:
@@ -125,7 +128,7 @@ def simulate(
         b = known_and_new(kind, now.modes, deviation, anew, rng)
         for (codes, z), effects in zip(random, b, strict=True):
             row += np.einsum("nr,nr->n", z, effects[codes])
-        row += now.sigma / roots * rng.standard_normal(len(row))
+        row += now.sigma * noise.draw(rng)
     return drawn.T
 
 
@@ -184,12 +187,15 @@ class DrawnParameters:
     covariances : tuple of (r, r) float64 arrays
     modes : sequence of (q, r) float64 arrays
         The random effects' modes at these.
+    residual : (k,) float64 array or None
+        Parameters of the residuals, where these have a structure.
     """
 
     beta: Floats
     sigma: float
     covariances: Sequence[Floats]
     modes: Effects
+    residual: Floats | None = None
 
     @classmethod
     def at(cls, estimate: LinearEstimate) -> DrawnParameters:

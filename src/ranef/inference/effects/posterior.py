@@ -30,7 +30,8 @@ from numpy.typing import NDArray
 from ranef.covariance.factor import square_root
 from ranef.design.terms import GroupingFactor, RandomTerm
 from ranef.errors import ModelError
-from ranef.models.records import Estimate
+from ranef.models.noise import residual_covariance
+from ranef.models.records import Estimate, LinearEstimate
 from ranef.models.working import information_weights
 
 __all__ = ["EffectPosterior", "effect_posterior", "factorise", "term_columns", "term_root"]
@@ -132,6 +133,8 @@ def _make(estimate: Estimate) -> EffectPosterior:
         format="csr",
     )
     W = sparse.block_array([[sparse.diags_array(w) for w in row] for row in weights], format="csr")
+    if estimate.specification.residual is not None and isinstance(estimate, LinearEstimate):
+        W = residual_covariance(estimate).precision() / estimate.sigma**2
     ZL = Z @ roots
     working = (ZL.T @ W).tocsr()
     H = (sparse.eye_array(ZL.shape[1]) + working @ ZL).tocsc()

@@ -11,7 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ranef.errors import ModelError
 from ranef.inference.rows.fitted import fitted
+from ranef.models.noise import residual_covariance
 from ranef.models.records import GeneralisedEstimate, LinearEstimate
 
 __all__ = ["LevelRows", "Unpooled", "least_squares", "most_likely"]
@@ -91,10 +93,30 @@ class Unpooled:
 def least_squares(estimate: LinearEstimate, rows: LevelRows) -> Unpooled:
     """Effects of the levels in a linear model."""
     spec = estimate.specification
+    if spec.residual is not None:
+        return _generalised_least_squares(estimate, rows)
     w = np.ones(spec.n) if spec.weights is None else spec.weights
     rest = spec.y - fitted(estimate) + rows.modes
     H, determined = rows.information(w), rows.determined()
     b = _solve(H, rows.sums((w * rest)[:, None] * rows.z), determined)
+    return Unpooled(b, H / estimate.sigma**2, determined)
+
+
+def _generalised_least_squares(estimate: LinearEstimate, rows: LevelRows) -> Unpooled:
+    """The same where the residuals of a level's rows are correlated with each other."""
+    spec = estimate.specification
+    assert spec.residual is not None
+    group = spec.residual.group
+    if group is not None and not group.lies_within(rows.codes):
+        raise ModelError(
+            f"the residuals of {spec.residual.label} are correlated across the levels, so that no "
+            "level has an estimate of its own"
+        )
+    W = residual_covariance(estimate).precision()
+    rest = spec.y - fitted(estimate) + rows.modes
+    Wz = np.asarray(W @ rows.z)
+    H, determined = rows.sums(rows.z[:, :, None] * Wz[:, None, :]), rows.determined()
+    b = _solve(H, rows.sums(rest[:, None] * Wz), determined)
     return Unpooled(b, H / estimate.sigma**2, determined)
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranef.design.specification import Specification
+from ranef.models.noise import relative_sds
 from ranef.models.records import LinearEstimate
 from ranef.models.rows import at_levels
 
@@ -45,7 +46,11 @@ def fitted(estimate: LinearEstimate, *, conditional: bool = True) -> Floats:
 def predictors(estimate: LinearEstimate, kind: str = "conditional") -> Floats:
     """Means and log standard deviations (2, n) of the rows: the predictors of the normal family."""
     mean = fitted(estimate, conditional=kind == "conditional")
-    return np.stack([mean, log_deviations(estimate.specification, estimate.sigma)])
+    spec = estimate.specification
+    if spec.residual is not None:
+        sds = relative_sds(estimate, spec.residual, spec.weights, spec.n)
+        return np.stack([mean, np.log(estimate.sigma * sds)])
+    return np.stack([mean, log_deviations(spec, estimate.sigma)])
 
 
 def log_deviations(spec: Specification, sigma: float) -> Floats:
@@ -57,9 +62,11 @@ def log_deviations(spec: Specification, sigma: float) -> Floats:
 def residuals(
     estimate: LinearEstimate, *, conditional: bool = True, pearson: bool = False
 ) -> Floats:
-    """Response minus fitted values (n,); `pearson` divides by sigma / sqrt(w)."""
+    """Response minus fitted values (n,); `pearson` divides by their standard deviations."""
     spec = estimate.specification
     e = spec.y - fitted(estimate, conditional=conditional)
+    if pearson and spec.residual is not None:
+        return e / (estimate.sigma * relative_sds(estimate, spec.residual, spec.weights, spec.n))
     if pearson:
         w = 1.0 if spec.weights is None else np.sqrt(spec.weights)
         e = e * w / estimate.sigma

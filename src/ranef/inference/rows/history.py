@@ -108,6 +108,11 @@ class Updated:
 
 def updated_linear(estimate: LinearEstimate, observed: Observed) -> Updated:
     """Random effects of a linear model with further observations."""
+    if estimate.specification.residual is not None:
+        raise ModelError(
+            "history= is not for models whose residuals have a structure: the new rows would be "
+            "correlated with those of the fit; fit the model to all rows"
+        )
     spec = _extended(estimate.specification, observed)
     held = _without_fixed(spec, estimate.beta)
     path = replace(estimate.optimum, path=layout.cheapest_path(held))

@@ -13,6 +13,7 @@ from ranef.inference.coefficients.degrees import METHODS, Parameters, degrees_of
 from ranef.inference.coefficients.parameters import ParameterCovariance, parameter_covariance
 from ranef.inference.coefficients.wald import quantile
 from ranef.inference.rows.fitted import linear_predictor
+from ranef.models.noise import relative_sds
 from ranef.models.records import LinearEstimate
 from ranef.models.rows import PartRows, at_levels
 
@@ -92,7 +93,8 @@ def predict(
         random = _unseen(random)
     given = error_variance(estimate, rows.X, random)
     if new:
-        given = given + estimate.sigma**2 / (1.0 if rows.weights is None else rows.weights)
+        sds = relative_sds(estimate, rows.residual, rows.weights, len(value))
+        given = given + (estimate.sigma * sds) ** 2
     if not uses_random and not new:
         vcov = METHODS[df].of(estimate)
         given = np.sum(rows.X @ vcov * rows.X, axis=1)

@@ -21,6 +21,7 @@ from ranef.errors import ModelError
 from ranef.families.links import Scale
 from ranef.families.transformations import Transformation
 from ranef.inference.coefficients.parameters import ParameterCovariance
+from ranef.models.noise import refuse_unequal
 from ranef.models.records import LinearEstimate
 
 __all__ = ["TransformedMeans", "mean_scale", "transformed_means"]
@@ -67,6 +68,8 @@ def transformed_means(
     """
     mu = X @ estimate.beta + (0.0 if offset is None else offset)
     sigma = estimate.sigma
+    if estimate.specification.residual is not None:
+        refuse_unequal(estimate)
     v = np.full(len(mu), sigma**2)
     by_theta, at = [], 0
     terms = estimate.specification.terms

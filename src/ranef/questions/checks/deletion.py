@@ -33,6 +33,7 @@ def without_rows(spec: Specification, keep: Bools) -> Specification:
         offset=None if spec.offset is None else spec.offset[keep],
         terms=terms,
         factors=tuple(factor for factor, _ in compacted),
+        residual=None if spec.residual is None else spec.residual.taken(np.flatnonzero(keep)),
     )
 
 

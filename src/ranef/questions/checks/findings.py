@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from ranef.fits.mixed import MixedFit
 from ranef.inference.draws.posterior_draw import PosteriorDraw
-from ranef.models.records import Estimate
+from ranef.models.noise import whitened_residuals
+from ranef.models.records import Estimate, LinearEstimate
 from ranef.questions.checks import residual_tests
 from ranef.questions.checks.influence import Influence
 from ranef.questions.checks.simulated_residuals import SimulatedResiduals
@@ -136,6 +137,8 @@ class Case:
         if self.draw is None or self.draw.sigma is None:
             return residual_tests.normal_scores(self.residuals.scaled)
         spec = self.estimate.specification
+        if spec.residual is not None and isinstance(self.estimate, LinearEstimate):
+            return whitened_residuals(self.estimate, spec.y - self.draw.predictors[0])
         w = 1.0 if spec.weights is None else np.sqrt(spec.weights)
         return np.asarray((spec.y - self.draw.predictors[0]) * w / self.draw.sigma)
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from ranef.errors import ModelError
 from ranef.inference.effects.combinations import Combinations
 from ranef.inference.effects.linearised import Linearised
 from ranef.inference.protocol import Inference
@@ -54,6 +55,11 @@ def leverage(model: Inference, working: Linearised | None = None) -> HatValues:
     """Return the hat values of a fit, of a generalised one in its working linear model."""
     working = model.linearised() if working is None else working
     spec = working.specification
+    if spec.residual is not None:
+        raise ModelError(
+            "hat values are those of fits with independent residuals; those of this model have a "
+            f"structure, {spec.residual.label or spec.residual.dispersion}"
+        )
     variance = model.prediction_variance(_conditional_means(model.estimate))
     hat = working.weights * variance / working.sigma**2
     HX = inverse_times(working, spec.X)

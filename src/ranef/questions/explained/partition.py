@@ -20,7 +20,8 @@ from ranef.inference.effects.linearised import refuse_unordered
 from ranef.inference.rows.parts import linear_parts
 from ranef.inference.rows.targets import has_zero
 from ranef.inference.rows.uncertainty import linear_predictors
-from ranef.models.records import Estimate
+from ranef.models.noise import residual_covariance
+from ranef.models.records import Estimate, LinearEstimate
 from ranef.models.rows import Rows
 
 __all__ = ["METHODS", "Partition", "design_effect", "partition", "term_variances"]
@@ -101,6 +102,9 @@ def partition(estimate: Estimate, method: str = "auto", mean: float | None = Non
     terms = term_variances(estimate)
     if estimate.sigma is not None:
         w = estimate.specification.weights
+        if isinstance(estimate, LinearEstimate) and estimate.specification.residual is not None:
+            own = float(np.mean(residual_covariance(estimate).sds() ** 2))
+            return Partition(fixed, terms, (), estimate.sigma**2 * own, "residual", None)
         spread = 1.0 if w is None else float(np.mean(1.0 / w))
         return Partition(fixed, terms, (), estimate.sigma**2 * spread, "residual", None)
     variance, how, at = _distribution(estimate, method, mean)

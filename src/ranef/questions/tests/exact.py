@@ -90,6 +90,11 @@ def spectrum(spec: Specification, term: int) -> Spectrum:
 
     Rows are weighted by the precision weights.
     """
+    if spec.residual is not None:
+        raise ModelError(
+            "the exact distribution is of models with independent residuals; here these have a "
+            "structure: method='bootstrap'"
+        )
     tested = spec.terms[term]
     factor = spec.factors[tested.factor]
     w: Floats = np.ones(spec.n) if spec.weights is None else spec.weights

@@ -13,6 +13,7 @@ from ranef.design.terms import RandomTerm
 from ranef.errors import RanefError
 from ranef.inference.kinds import inference_of
 from ranef.models import refits
+from ranef.models.linear import fit_lmm
 from ranef.models.records import CONDITIONAL, Estimate, LinearEstimate
 from ranef.models.refitting import refit, refitted
 from ranef.questions.tests.mixtures import Cone
@@ -170,6 +171,8 @@ def ordinary(spec: Specification, reml: bool) -> LinearEstimate:
     The random terms of `spec` are left out.
     """
     fixed = replace(spec, terms=())
+    if spec.residual is not None:
+        return fit_lmm(fixed, reml=reml)
     fit = _least_squares(fixed, fixed.y[:, None], reml)
     sigma, loglik = float(fit.sigma[0]), float(fit.loglik[0])
     inverse = np.linalg.inv(fit.triangle)
@@ -213,7 +216,7 @@ def logliks(
 
     `advance` is called with the number of fits done.
     """
-    if not model.terms:
+    if not model.terms and model.specification.residual is None:
         return _least_squares(model.specification, Y, model.reml).loglik
     together = inference_of(model).refits_together
     return (_in_chunks if together else _one_by_one)(model, Y, n_jobs, advance)

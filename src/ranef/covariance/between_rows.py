@@ -1,0 +1,614 @@
+"""Correlations between the rows of one group: the structures of residuals.
+
+A structure gives the correlation of two rows as a function of where they stand, a place
+among few (visits), whole numbers (days) or coordinates (clock time, latitude and longitude),
+with its first and second derivatives in its own parameters. A product of structures is the
+product of their correlations (Kronecker's, row by row). Whether a matrix is positive definite
+is for its factor to say. (Pinheiro & Bates 2000, section 5.3; Wolfinger 1996, J. Agric. Biol.
+Environ. Stat. 1; Zimmerman & Nunez-Anton 2010 on antedependence.)
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ranef.covariance.structure import Parameter
+from ranef.errors import ModelError, suggestion
+
+__all__ = [
+    "HETEROGENEOUS",
+    "ON_COORDINATES",
+    "ON_PLACES",
+    "RESIDUAL_STRUCTURES",
+    "Jet",
+    "RowCorrelation",
+    "product",
+    "row_correlation",
+]
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.integer]
+
+NUMERIC_STEP = 1e-2
+"""Of the fourth-order differences that stand for derivatives in a Matern's smoothness."""
+
+
+@dataclass(frozen=True, eq=False)
+class Jet:
+    """A matrix for each group with its derivatives.
+
+    Attributes
+    ----------
+    value : (g, n, n) float64 array
+    first : (k, g, n, n) float64 array
+    second : dict of (i, j), i <= j, to (g, n, n) float64 arrays
+        Those that are not zero.
+    """
+
+    value: Floats
+    first: Floats
+    second: Mapping[tuple[int, int], Floats] = field(default_factory=dict)
+
+
+def product(parts: list[Jet]) -> Jet:
+    """Elementwise product of jets in parameters of their own, one after the other."""
+    out = parts[0]
+    for other in parts[1:]:
+        k = len(out.first)
+        second = {at: d * other.value for at, d in out.second.items()}
+        second.update({(k + i, k + j): out.value * d for (i, j), d in other.second.items()})
+        for i, a in enumerate(out.first):
+            for j, b in enumerate(other.first):
+                second[i, k + j] = a * b
+        first = np.concatenate([out.first * other.value, out.value * other.first])
+        out = Jet(out.value * other.value, first, second)
+    return out
+
+
+@dataclass(frozen=True, eq=False)
+class RowCorrelation(ABC):
+    """The correlation of two rows of a group.
+
+    Attributes
+    ----------
+    kind : str
+        Name in the formula language.
+    names : tuple of str
+        Of the places, where there are few.
+    """
+
+    kind: str
+    names: tuple[str, ...] = ()
+
+    @property
+    @abstractmethod
+    def words(self) -> str:
+        """In words, to follow "the residuals are"."""
+
+    @abstractmethod
+    def parameters(self) -> tuple[Parameter, ...]:
+        """What its parameters are."""
+
+    @abstractmethod
+    def starts(self) -> list[Floats]:
+        """Values (k,) to begin a search from."""
+
+    @abstractmethod
+    def at(self, rho: Floats, where: Floats, second: bool = False) -> Jet:
+        """Correlations of rows that stand at `where`, (g, n) places or (g, n, d) coordinates."""
+
+    @property
+    def positive(self) -> NDArray[np.bool_]:
+        """Which parameters (k,) are positive, and searched for by their logarithm."""
+        return np.zeros(len(self.parameters()), dtype=np.bool_)
+
+    @property
+    def limits(self) -> Floats:
+        """Ends (k, 2) of the range of each parameter."""
+        return np.tile([-1.0, 1.0], (len(self.parameters()), 1))
+
+    @property
+    def scaled(self) -> bool:
+        """Whether the matrix has variances of its own on its diagonal."""
+        return False
+
+
+@dataclass(frozen=True, eq=False)
+class _Placed(RowCorrelation):
+    """A matrix over few places, from which the rows take theirs."""
+
+    @abstractmethod
+    def table(self, rho: Floats, second: bool) -> Jet:
+        """Correlations of all places: value (r, r), first (k, r, r), second by pairs."""
+
+    def at(self, rho: Floats, where: Floats, second: bool = False) -> Jet:
+        """Taken from the table of all places."""
+        found = self.table(rho, second)
+        at = where[:, :, None], where[:, None, :]
+        return Jet(
+            found.value[at],
+            found.first[:, *at],
+            {pair: d[at] for pair, d in found.second.items()},
+        )
+
+
+def _one_hot_pairs(size: int, start: int) -> list[tuple[int, int]]:
+    return [(i, j) for j in range(size) for i in range(j + start, size)]
+
+
+@dataclass(frozen=True, eq=False)
+class Unstructured(_Placed):
+    """Any covariance matrix of the places, its first variance one unless `whole`.
+
+    The parameters are its entries themselves, in which it is linear.
+    """
+
+    whole: bool = False
+
+    @property
+    def words(self) -> str:
+        return "unstructured"
+
+    @property
+    def scaled(self) -> bool:
+        return True
+
+    @cached_property
+    def entries(self) -> list[tuple[int, int]]:
+        """Rows and columns of the parameters, column by column of the lower triangle."""
+        return _one_hot_pairs(len(self.names), 0)[0 if self.whole else 1 :]
+
+    def parameters(self) -> tuple[Parameter, ...]:
+        return tuple(Parameter("cov", self.names[j], self.names[i]) for i, j in self.entries)
+
+    @property
+    def limits(self) -> Floats:
+        return np.tile([-np.inf, np.inf], (len(self.entries), 1))
+
+    def starts(self) -> list[Floats]:
+        eye = np.eye(len(self.names))
+        return [np.array([eye[i, j] + 0.3 * (i != j) for i, j in self.entries])]
+
+    def matrix(self, rho: Floats) -> Floats:
+        """The covariance matrix (r, r), relative to the reference variance."""
+        out = np.zeros((len(self.names),) * 2)
+        out[0, 0] = 1.0
+        for value, (i, j) in zip(rho, self.entries, strict=True):
+            out[i, j] = out[j, i] = value
+        return out
+
+    @cached_property
+    def slopes(self) -> Floats:
+        """Derivatives (k, r, r) of the matrix, which are constant."""
+        out = np.zeros((len(self.entries), *(len(self.names),) * 2))
+        for k, (i, j) in enumerate(self.entries):
+            out[k, i, j] = out[k, j, i] = 1.0
+        return out
+
+    def table(self, rho: Floats, second: bool) -> Jet:
+        return Jet(self.matrix(rho), self.slopes)
+
+
+@dataclass(frozen=True, eq=False)
+class Exchangeable(RowCorrelation):
+    """One correlation of all pairs, down to where the matrix is singular."""
+
+    @property
+    def words(self) -> str:
+        return "equally correlated"
+
+    def parameters(self) -> tuple[Parameter, ...]:
+        return (Parameter("rho"),)
+
+    def starts(self) -> list[Floats]:
+        return [np.array([0.2])]
+
+    def at(self, rho: Floats, where: Floats, second: bool = False) -> Jet:
+        """The same for every pair of rows."""
+        g, n = where.shape[:2]
+        others = np.broadcast_to(1.0 - np.eye(n), (g, n, n))
+        return Jet(np.eye(n) + rho[0] * others, others[None])
+
+
+@dataclass(frozen=True, eq=False)
+class Toeplitz(_Placed):
+    """A correlation for each lag."""
+
+    @property
+    def words(self) -> str:
+        return "of a correlation for each lag (Toeplitz)"
+
+    def parameters(self) -> tuple[Parameter, ...]:
+        return tuple(Parameter("corr", "(all)", f"lag {k}") for k in range(1, len(self.names)))
+
+    def starts(self) -> list[Floats]:
+        return [0.3 ** np.arange(1.0, len(self.names)), 0.7 ** np.arange(1.0, len(self.names))]
+
+    def table(self, rho: Floats, second: bool) -> Jet:
+        place = np.arange(len(self.names))
+        lag = np.abs(place[:, None] - place)
+        first = (lag == np.arange(1, len(place))[:, None, None]).astype(np.float64)
+        return Jet(np.append(1.0, rho)[lag], first)
+
+
+@dataclass(frozen=True, eq=False)
+class Antedependent(_Placed):
+    """Correlations of neighbours, whose product is that of places further apart."""
+
+    @property
+    def words(self) -> str:
+        return "antedependent of first order"
+
+    def parameters(self) -> tuple[Parameter, ...]:
+        pairs = zip(self.names[:-1], self.names[1:], strict=True)
+        return tuple(Parameter("corr", a, b) for a, b in pairs)
+
+    def starts(self) -> list[Floats]:
+        return [np.full(len(self.names) - 1, value) for value in (0.3, 0.7)]
+
+    def table(self, rho: Floats, second: bool) -> Jet:
+        r = len(self.names)
+
+        def matrix(left_out: tuple[int, ...]) -> Floats:
+            """Products over the steps between two places but some; zero where one is not there."""
+            out = np.zeros((r, r))
+            for i in range(r):
+                value = 1.0
+                for j in range(i + 1, r):
+                    value *= 1.0 if j - 1 in left_out else float(rho[j - 1])
+                    if all(i <= step < j for step in left_out):
+                        out[i, j] = out[j, i] = value
+            return out
+
+        k = r - 1
+        first = np.array([matrix((a,)) for a in range(k)]).reshape(k, r, r)
+        pairs = [(a, b) for a in range(k) for b in range(a + 1, k)] if second else []
+        return Jet(np.eye(r) + matrix(()), first, {pair: matrix(pair) for pair in pairs})
+
+
+def _distance(where: Floats) -> Floats:
+    """Euclidean distances (g, n, n) of places (g, n) or coordinates (g, n, d)."""
+    at = where[..., None] if where.ndim == 2 else where
+    if at.shape[2] == 1:
+        return np.abs(at[:, :, None, 0] - at[:, None, :, 0])
+    return np.asarray(np.sqrt(np.sum((at[:, :, None] - at[:, None]) ** 2, axis=3)))
+
+
+@dataclass(frozen=True, eq=False)
+class Autoregressive(RowCorrelation):
+    """phi to the power of the distance; of whole numbers phi may be negative."""
+
+    @property
+    def words(self) -> str:
+        time = "first-order autoregressive"
+        return time if self.kind != "car1" else f"{time} in continuous time"
+
+    def parameters(self) -> tuple[Parameter, ...]:
+        return (Parameter("phi"),)
+
+    @property
+    def limits(self) -> Floats:
+        return np.array([[0.0 if self.kind == "car1" else -1.0, 1.0]])
+
+    def starts(self) -> list[Floats]:
+        return [np.array([0.3]), np.array([0.7])]
+
+    def at(self, rho: Floats, where: Floats, second: bool = False) -> Jet:
+        d, phi = _distance(where), float(rho[0])
+        with np.errstate(divide="ignore", invalid="ignore"):
+            value = np.where(d == 0, 1.0, phi**d)
+            first = np.where(d == 0, 0.0, d * phi ** (d - 1.0))
+            bent = np.where((d == 0) | (d == 1), 0.0, d * (d - 1.0) * phi ** (d - 2.0))
+        return Jet(value, first[None], {(0, 0): bent} if second else {})
+
+
+@dataclass(frozen=True, eq=False)
+class Arma(RowCorrelation):
+    """The autocorrelations of a stationary ARMA(p, q) process at whole lags.
+
+    Attributes
+    ----------
+    order : tuple of int
+        p and q.
+    """
+
+    order: tuple[int, int] = (1, 1)
+
+    @property
+    def words(self) -> str:
+        return f"ARMA({self.order[0]}, {self.order[1]})"
+
+    def parameters(self) -> tuple[Parameter, ...]:
+        p, q = self.order
+        one = [Parameter("phi", "(all)", str(k) if p > 1 else "") for k in range(1, p + 1)]
+        return (
+            *one,
+            *(Parameter("theta", "(all)", str(k) if q > 1 else "") for k in range(1, q + 1)),
+        )
+
+    @property
+    def limits(self) -> Floats:
+        return np.tile([-np.inf, np.inf], (sum(self.order), 1))
+
+    def starts(self) -> list[Floats]:
+        p, q = self.order
+        out = []
+        for a, b in ((0.5, 0.1), (0.2, 0.2), (0.8, -0.2)):
+            one = np.zeros(p + q)
+            one[:1], one[p : p + 1] = (a, b) if p else (b, b)
+            out.append(one)
+        return out
+
+    def at(self, rho: Floats, where: Floats, second: bool = False) -> Jet:
+        lag = np.rint(_distance(where)).astype(np.intp)
+        most, k = int(lag.max(initial=0)), len(rho)
+        value = self._lags(rho, most)
+        step = 1e-30
+        unit = np.eye(k)
+        slopes = np.array([self._lags(rho + 1j * step * u, most).imag / step for u in unit])
+        bends = {}
+        if second:
+            wide = 1e-5
+            for i in range(k):
+                for j in range(i, k):
+                    up, down = (
+                        self._lags(rho + s * wide * unit[j] + 1j * step * unit[i], most).imag / step
+                        for s in (1.0, -1.0)
+                    )
+                    bends[i, j] = ((up - down) / (2 * wide))[lag]
+        return Jet(np.real(value)[lag], slopes.reshape(k, most + 1)[:, lag], bends)
+
+    def is_stationary(self, rho: NDArray[Any]) -> bool:
+        """Whether the roots of both polynomials lie outside the unit circle."""
+        p = self.order[0]
+        for one in (-rho[:p], rho[p:]):
+            roots = np.roots(np.append(1.0, one)) if len(one) else np.empty(0)
+            if np.any(np.abs(roots) >= 1.0):
+                return False
+        return True
+
+    def _lags(self, rho: NDArray[Any], most: int) -> NDArray[Any]:
+        """Autocorrelations at 0, 1, ... `most`; NaN where the process is not stationary.
+
+        The Yule-Walker equations of the autocovariances with the impulse response on their
+        right side (Brockwell & Davis 1991, section 3.3).
+        """
+        p, q = self.order
+        if not self.is_stationary(np.real(rho)):
+            return np.full(most + 1, np.nan, dtype=rho.dtype)
+        phi, theta = rho[:p], np.append(1.0, rho[p:])
+        psi = np.zeros(q + 1, dtype=rho.dtype)
+        for j in range(q + 1):
+            psi[j] = theta[j] + sum(phi[i] * psi[j - 1 - i] for i in range(min(p, j)))
+        size = max(p, q) + 1
+        left = np.eye(size, dtype=rho.dtype)
+        right = np.zeros(size, dtype=rho.dtype)
+        for h in range(size):
+            for i in range(p):
+                left[h, abs(h - 1 - i)] -= phi[i]
+            right[h] = sum(theta[j] * psi[j - h] for j in range(h, q + 1))
+        gamma = list(np.linalg.solve(left, right))
+        while len(gamma) < most + 1:
+            gamma.append(sum(phi[i] * gamma[-1 - i] for i in range(p)) if p else 0.0 * gamma[0])
+        return np.asarray(np.asarray(gamma[: most + 1]) / gamma[0])
+
+
+@dataclass(frozen=True, eq=False)
+class _OfDistance(RowCorrelation):
+    """A correlation that falls with distance over a range.
+
+    Attributes
+    ----------
+    unit : float
+        Median distance of rows of a group, near which a search begins.
+    """
+
+    unit: float = 1.0
+
+    def parameters(self) -> tuple[Parameter, ...]:
+        return (Parameter("range"),)
+
+    @property
+    def positive(self) -> NDArray[np.bool_]:
+        return np.ones(len(self.parameters()), dtype=np.bool_)
+
+    @property
+    def limits(self) -> Floats:
+        return np.tile([0.0, np.inf], (len(self.parameters()), 1))
+
+    def starts(self) -> list[Floats]:
+        return [np.array([self.unit * c]) for c in (0.1, 0.5, 2.0)]
+
+
+@dataclass(frozen=True, eq=False)
+class _OfRatio(_OfDistance):
+    """A function of distance / range alone."""
+
+    @abstractmethod
+    def in_logs(self, x: Floats) -> tuple[Floats, Floats, Floats]:
+        """f(x), x f'(x) and x (x f'(x))', x = distance / range."""
+
+    def at(self, rho: Floats, where: Floats, second: bool = False) -> Jet:
+        span = float(rho[0])
+        value, slope, bend = self.in_logs(_distance(where) / span)
+        return Jet(
+            value,
+            -slope[None] / span,
+            {(0, 0): (bend + slope) / span**2} if second else {},
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Exponential(_OfRatio):
+    """exp(-distance / range)."""
+
+    @property
+    def words(self) -> str:
+        if self.kind == "ou":
+            return "of an Ornstein-Uhlenbeck process, exp(-time / range)"
+        return "exponential in distance"
+
+    def in_logs(self, x: Floats) -> tuple[Floats, Floats, Floats]:
+        value = np.exp(-x)
+        return value, -x * value, (x * x - x) * value
+
+
+@dataclass(frozen=True, eq=False)
+class Gaussian(_OfRatio):
+    """exp(-(distance / range)^2)."""
+
+    @property
+    def words(self) -> str:
+        return "Gaussian in distance"
+
+    def in_logs(self, x: Floats) -> tuple[Floats, Floats, Floats]:
+        square = x * x
+        value = np.exp(-square)
+        return value, -2.0 * square * value, (4.0 * square * square - 4.0 * square) * value
+
+
+@dataclass(frozen=True, eq=False)
+class Matern(_OfDistance):
+    """2^(1 - nu) / Gamma(nu) x^nu K_nu(x), x = distance / range, nu the smoothness."""
+
+    @property
+    def words(self) -> str:
+        return "Matern in distance"
+
+    def parameters(self) -> tuple[Parameter, ...]:
+        return (Parameter("range"), Parameter("smoothness"))
+
+    def starts(self) -> list[Floats]:
+        return [np.array([self.unit * c, nu]) for c in (0.1, 0.5) for nu in (0.5, 1.5)]
+
+    def at(self, rho: Floats, where: Floats, second: bool = False) -> Jet:
+        span, nu = float(rho[0]), float(rho[1])
+        x = _distance(where) / span
+        h = NUMERIC_STEP * max(nu, 0.05)
+        places = {j: _matern(x, nu + j * h) for j in (-2, -1, 0, 1, 2)}
+        value, slope, bend = places[0]
+
+        def by_nu(i: int) -> Floats:
+            return np.asarray(
+                (8 * (places[1][i] - places[-1][i]) - (places[2][i] - places[-2][i])) / (12 * h)
+            )
+
+        first = np.stack([-slope / span, by_nu(0)])
+        if not second:
+            return Jet(value, first)
+        far = 16 * (places[1][0] + places[-1][0]) - (places[2][0] + places[-2][0])
+        twice = (far - 30 * value) / (12 * h * h)
+        bent = {(0, 0): (bend + slope) / span**2, (0, 1): -by_nu(1) / span, (1, 1): twice}
+        return Jet(value, first, bent)
+
+
+def _matern(x: Floats, nu: float) -> tuple[Floats, Floats, Floats]:
+    """Correlation, x times its slope, and x times the slope of that."""
+    from scipy.special import gammaln, kve
+
+    with np.errstate(all="ignore"):
+        log_scale = (1.0 - nu) * np.log(2.0) - gammaln(nu) + nu * np.log(x) - x
+        scale = np.exp(log_scale)
+        value = scale * kve(nu, x)
+        # d/dx x^nu K_nu = -x^nu K_(nu - 1)
+        less = scale * kve(nu - 1.0, x)
+        slope = -x * less
+        bend = x * x * value - 2.0 * nu * x * less
+    none = ~np.isfinite(value) | (x == 0)
+    near = none & (x < 1.0)
+    value = np.where(near, 1.0, np.where(none, 0.0, value))
+    return value, np.where(none, 0.0, slope), np.where(none, 0.0, bend)
+
+
+@dataclass(frozen=True, eq=False)
+class Nugget(RowCorrelation):
+    """A part of the variance that no two rows share: (1 - nugget) times another correlation.
+
+    Attributes
+    ----------
+    inner : RowCorrelation
+    """
+
+    inner: RowCorrelation = field(kw_only=True)
+
+    @property
+    def words(self) -> str:
+        return f"{self.inner.words}, with a nugget"
+
+    def parameters(self) -> tuple[Parameter, ...]:
+        return (*self.inner.parameters(), Parameter("nugget"))
+
+    @property
+    def positive(self) -> NDArray[np.bool_]:
+        return np.append(self.inner.positive, False)
+
+    @property
+    def limits(self) -> Floats:
+        return np.vstack([self.inner.limits, [[0.0, 1.0]]])
+
+    def starts(self) -> list[Floats]:
+        return [np.append(start, 0.2) for start in self.inner.starts()]
+
+    def at(self, rho: Floats, where: Floats, second: bool = False) -> Jet:
+        inner, part = self.inner.at(rho[:-1], where, second), float(rho[-1])
+        n = inner.value.shape[-1]
+        others = 1.0 - np.eye(n)
+        shared = inner.value * others
+        first = np.concatenate([(1.0 - part) * inner.first * others, -shared[None]])
+        k = len(inner.first)
+        bent = {pair: (1.0 - part) * d * others for pair, d in inner.second.items()}
+        if second:
+            bent |= {(i, k): -d * others for i, d in enumerate(inner.first)}
+        return Jet(np.eye(n) + (1.0 - part) * shared, first, bent)
+
+
+HETEROGENEOUS = frozenset({"cs", "hetar1", "toep", "ante"})
+"""Structures with a standard deviation for each place; the unstructured one has its own."""
+ON_PLACES = frozenset({"us", "cs", "homcs", "toep", "homtoep", "ante", "homante"})
+ON_COORDINATES = frozenset({"car1", "ou", "exp", "gau", "mat"})
+
+_KINDS: dict[str, Callable[..., RowCorrelation]] = {
+    "us": Unstructured,
+    "cs": Exchangeable,
+    "homcs": Exchangeable,
+    "ar1": Autoregressive,
+    "hetar1": Autoregressive,
+    "car1": Autoregressive,
+    "arma": Arma,
+    "toep": Toeplitz,
+    "homtoep": Toeplitz,
+    "ante": Antedependent,
+    "homante": Antedependent,
+    "ou": Exponential,
+    "exp": Exponential,
+    "gau": Gaussian,
+    "mat": Matern,
+}
+RESIDUAL_STRUCTURES = tuple(_KINDS)
+
+
+def row_correlation(kind: str, names: tuple[str, ...] = (), **given: object) -> RowCorrelation:
+    """Return a structure of residuals by its name.
+
+    Parameters
+    ----------
+    kind : str
+        One of `RESIDUAL_STRUCTURES`.
+    names : tuple of str
+        Of the places that rows stand at.
+    **given
+        ``order`` of an ARMA process, ``unit`` of distances, ``whole`` of an unstructured matrix.
+    """
+    if kind not in _KINDS:
+        raise ModelError(
+            f"no residual structure {kind!r}{suggestion(kind, RESIDUAL_STRUCTURES)}; there are "
+            f"{', '.join(RESIDUAL_STRUCTURES)}"
+        )
+    return _KINDS[kind](kind, names, **given)

@@ -1,0 +1,474 @@
+"""The covariance of residuals: positions, groups and scales of the rows.
+
+A residual structure is read with the formula: its columns count for what is missing, its
+positions by their values and never by the order of rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ranef.covariance.between_rows import HETEROGENEOUS, ON_COORDINATES, RESIDUAL_STRUCTURES
+from ranef.design.grouping import GroupRecipe, cross
+from ranef.design.matrix import INTERCEPT, lay_out, model_matrix
+from ranef.design.rank import independent_columns
+from ranef.design.terms import GroupingFactor, ResidualPart, ResidualScale, ResidualTerm
+from ranef.design.values import Categories, Numbers, drop_unused, match_levels
+from ranef.design.variables import Frame
+from ranef.errors import DataError, FormulaError, LevelError, ModelError, row_text
+from ranef.formula.labels import level_text, list_text, number_text
+from ranef.formula.model import Grouping, Model, Terms
+from ranef.formula.residuals import ResidualStructure, dispersion_model, read_residual
+from ranef.formula.syntax import Call, Name, Node
+
+__all__ = ["Places", "ResidualReader", "ResidualRecipe"]
+
+Floats = NDArray[np.float64]
+
+LAGGED = frozenset({"ar1", "hetar1", "toep", "homtoep", "arma"})
+"""Structures over whole steps of time."""
+NAMED = frozenset({"us", "cs", "toep", "homtoep", "ante", "homante", "hetar1"})
+"""Structures whose parameters belong to single places."""
+MANY = 60
+"""Places of an unstructured or antedependent covariance at most."""
+HOUR, DAY = 3600.0, 86400.0
+
+
+@dataclass(frozen=True, eq=False)
+class Places:
+    """Where rows can stand in one part.
+
+    Attributes
+    ----------
+    levels : tuple or None
+        Of a factor, in order; None of numbers.
+    values : (r,) float64 array or None
+        Of numbers that are few places; None where coordinates count as they are.
+    """
+
+    levels: tuple[Any, ...] | None
+    values: Floats | None
+
+
+@dataclass(frozen=True, eq=False)
+class ResidualRecipe:
+    """How to find where the rows of another table stand.
+
+    Attributes
+    ----------
+    residual, dispersion : str or None
+        As typed.
+    group, by : GroupRecipe or None
+    places : tuple of Places
+        Of each part.
+    cells : tuple of (int, int)
+        Level of `by` and place, -1 for all, that have a standard deviation of their own.
+    kept : tuple of int
+        Columns of the dispersion's model matrix that are not redundant.
+    """
+
+    residual: str | None
+    dispersion: str | None
+    group: GroupRecipe | None
+    by: GroupRecipe | None
+    places: tuple[Places, ...]
+    cells: tuple[tuple[int, int], ...]
+    kept: tuple[int, ...]
+
+
+class ResidualReader:
+    """Reads `residual=` and `dispersion=` against a frame, before and after rows are left out."""
+
+    def __init__(self, residual: str | None, dispersion: str | None) -> None:
+        self.model = None if residual is None else read_residual(residual, RESIDUAL_STRUCTURES)
+        self.parts = () if self.model is None else self.model.parts
+        self.dispersion = dispersion
+        self.scale = None if dispersion is None else _scale_model(dispersion)
+        self.group = self.parts[0].group if self.parts else None
+        self.by = self.parts[0].by if self.parts else None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Columns that are used."""
+        nodes: list[Node] = []
+        for part in self.parts:
+            nodes += part.left.variables
+        for grouping in (self.group, self.by):
+            nodes += [] if grouping is None else grouping.nodes
+        if self.scale is not None:
+            nodes += self.scale.fixed.variables
+        return tuple(dict.fromkeys(name for node in nodes for name in node.named))
+
+    def read(self, frame: Frame) -> None:
+        """Evaluate every column, and note where it is missing."""
+        for part in self.parts:
+            for node, key in zip(part.left.variables, part.left.keys, strict=True):
+                _add_position(frame, node, key)
+        for grouping in (self.group, self.by):
+            for node in () if grouping is None else grouping.nodes:
+                frame.add_group(node)
+        if self.scale is not None:
+            frame.add_terms(self.scale.fixed)
+
+    def term(self, frame: Frame) -> tuple[ResidualTerm, ResidualRecipe]:
+        """Make the arrays of the rows kept."""
+        group = None if self.group is None else _grouping(self.group, frame)
+        by = None if self.by is None else _grouping(self.by, frame)
+        found = [_placed(part, frame) for part in self.parts]
+        parts = tuple(part for part, _ in found)
+        factor = None if group is None else group[1]
+        if self.parts and group is None:
+            factor = GroupingFactor("all rows", (), np.zeros(frame.n_rows, np.int32), ["all"])
+        if by is not None and factor is not None and not factor.lies_within(by[1].codes):
+            raise ModelError(
+                f"{self.text}: by={by[1].name} must be the same in all rows of a group; "
+                f"some levels of {factor.name} have several"
+            )
+        if factor is not None:
+            self._check_apart(parts, factor)
+        cells, scales = self._cells(parts, None if by is None else by[1])
+        own = _cell_columns(cells, parts, None if by is None else by[1].codes, frame.n_rows)
+        more, matrix, kept = _dispersion_columns(self.scale, frame, own)
+        term = ResidualTerm(
+            self.text,
+            factor,
+            parts,
+            None if by is None else by[1],
+            (*scales, *more),
+            np.ascontiguousarray(np.hstack([own, matrix])),
+            self.dispersion,
+        )
+        recipe = ResidualRecipe(
+            None if self.model is None else self.text,
+            self.dispersion,
+            None if group is None else group[0],
+            None if by is None else by[0],
+            tuple(places for _, places in found),
+            cells,
+            kept,
+        )
+        return term, recipe
+
+    def other(self, recipe: ResidualRecipe, own: ResidualTerm, frame: Frame) -> ResidualTerm:
+        """Make the arrays of the rows of another table, all evaluated and none missing.
+
+        A group that the fit has not seen has a code from its number of levels on.
+        """
+        by = None
+        if recipe.by is not None and own.by is not None and self.by is not None:
+            codes = recipe.by.codes([frame.group(key) for key in self.by.keys])
+            if (codes < 0).any():
+                raise LevelError(
+                    f"{own.by.name} has a level that the fit has not seen, whose residuals have "
+                    "parameters of their own"
+                )
+            by = GroupingFactor(own.by.name, own.by.columns, codes, own.by.levels)
+        group = own.group
+        if recipe.group is not None and self.group is not None and own.group is not None:
+            values = [frame.group(key) for key in self.group.keys]
+            codes, (new, labels) = recipe.group.codes(values), recipe.group.unseen(values)
+            codes = np.where(codes < 0, own.group.n_levels + new, codes).astype(np.int32)
+            names = [*own.group.levels, *(":".join(label) for label in labels)]
+            group = GroupingFactor(own.group.name, own.group.columns, codes, names)
+        elif own.group is not None:
+            zero = np.zeros(frame.n_rows, dtype=np.int32)
+            group = GroupingFactor(own.group.name, (), zero, own.group.levels)
+        where = places_of(recipe, self, frame)
+        parts = tuple(replace(part, where=at) for part, at in zip(own.parts, where, strict=True))
+        columns = _cell_columns(recipe.cells, parts, None if by is None else by.codes, frame.n_rows)
+        if self.scale is not None:
+            variables = frame.variables(self.scale.fixed)
+            M = model_matrix(
+                lay_out(self.scale.fixed, variables, frame.n_rows), variables, frame.n_rows
+            )
+            columns = np.hstack([columns, M[:, list(recipe.kept)]])
+        return replace(own, group=group, parts=parts, by=by, W=np.ascontiguousarray(columns))
+
+    @property
+    def text(self) -> str:
+        return "" if self.model is None else self.model.text
+
+    def _check_apart(self, parts: Sequence[ResidualPart], factor: GroupingFactor) -> None:
+        """No two rows of a group may stand at one place, unless a nugget tells them apart."""
+        written = self.parts
+        if any(part.nugget for part in parts) or not any(part.left.variables for part in written):
+            return
+        columns = [
+            np.asarray(part.where, dtype=np.float64).reshape(len(factor.codes), -1)
+            for part in parts
+        ]
+        stacked = np.column_stack([factor.codes.astype(np.float64), *columns])
+        order = np.lexsort(stacked.T[::-1])
+        same = np.flatnonzero(np.all(np.diff(stacked[order], axis=0) == 0, axis=1))
+        if not len(same):
+            return
+        a, b = sorted(int(order[same[0] + k]) for k in (0, 1))
+        where = ", ".join(part.text for part in written if part.left.variables)
+        at = "one place" if len(parts) > 1 else f"the same {where}"
+        nugget = "; a nugget (nugget=True) allows it" if written[0].kind in ON_COORDINATES else ""
+        level = factor.levels[factor.codes[a]]
+        raise DataError(
+            f"{self.text}: {factor.name} {level_text(level)} has two rows at {at} "
+            f"({row_text(a)} and {row_text(b)} of those used; {len(same)} such pairs in all): "
+            f"each place may be taken once{nugget}"
+        )
+
+    def _cells(
+        self, parts: Sequence[ResidualPart], by: GroupingFactor | None
+    ) -> tuple[tuple[tuple[int, int], ...], tuple[ResidualScale, ...]]:
+        """Levels of `by` and places with a standard deviation of their own, but the first."""
+        levels = [""] if by is None else [f"{by.name}{level_text(v)}" for v in by.levels]
+        own = [part for part in parts if part.kind in HETEROGENEOUS]
+        if len(own) > 1:
+            raise ModelError(
+                f"{self.text}: one part of a product may have standard deviations of its own; use "
+                "the homogeneous kind of the others (homcs, ar1, homtoep, homante)"
+            )
+        pairs: list[tuple[int, int]] = []
+        if own:
+            at = _place_codes(own[0])
+            codes = np.zeros(len(at), dtype=np.intp) if by is None else by.codes
+            there = set(zip(codes.tolist(), at.tolist(), strict=True))
+            every = [(b, k) for b in range(len(levels)) for k in range(len(own[0].names))]
+            pairs = [pair for pair in every if pair in there][1:]
+        elif by is not None and not any(part.kind == "us" for part in parts):
+            pairs = [(b, -1) for b in range(1, len(levels))]
+        names = [
+            ":".join(x for x in (levels[b], own[0].names[k] if k >= 0 else "") if x)
+            for b, k in pairs
+        ]
+        return tuple(pairs), tuple(ResidualScale("sd", name) for name in names)
+
+
+def _cell_columns(
+    cells: Sequence[tuple[int, int]],
+    parts: Sequence[ResidualPart],
+    by: NDArray[np.int32] | None,
+    n: int,
+) -> Floats:
+    """A column for each cell, one in its rows, (n, c)."""
+    own = [part for part in parts if part.kind in HETEROGENEOUS]
+    places = _place_codes(own[0]) if own else np.full(n, -1)
+    codes = np.zeros(n, dtype=np.intp) if by is None else by
+    columns = [((codes == b) & ((places == k) | (k < 0))).astype(np.float64) for b, k in cells]
+    return np.column_stack(columns) if columns else np.zeros((n, 0))
+
+
+def _scale_model(text: str) -> Model:
+    """Read a dispersion formula; ``power(x)`` is log(x), ``exponential(x)`` is x."""
+    if not isinstance(text, str) or "~" not in text:
+        raise FormulaError(
+            f"dispersion takes a formula that begins with '~', such as '~ x', not {text!r}"
+        )
+    model = dispersion_model(text)
+    if model.response is not None or model.offsets:
+        raise FormulaError("dispersion has no response and no offset: '~ arm'")
+    if model.bars:
+        raise FormulaError(
+            "random effects of the residual standard deviation belong to "
+            "glmm(family='gaussian', dispersion='~ x + (1 | g)')"
+        )
+    if not model.fixed.intercept:
+        raise FormulaError("dispersion keeps its intercept, the logarithm of sigma")
+    return replace(model, fixed=_without_names_of_power(model.fixed))
+
+
+def _without_names_of_power(terms: Terms) -> Terms:
+    """Read ``power(x)`` as log(x), whose coefficient is the power, and ``exponential(x)`` as x."""
+    nodes = []
+    for node in terms.variables:
+        bare = node.bare
+        if isinstance(bare, Call) and bare.function in ("power", "exponential"):
+            if len(bare.arguments) != 1 or bare.keywords:
+                raise FormulaError(f"{bare.function}() takes one variable: {bare.function}(x)")
+            inner = bare.arguments[0]
+            node = Call("log", (inner,)) if bare.function == "power" else inner.bare
+        nodes.append(node)
+    return replace(terms, variables=tuple(nodes), keys=tuple(node.printed for node in nodes))
+
+
+def _dispersion_columns(
+    model: Model | None, frame: Frame, before: Floats
+) -> tuple[list[ResidualScale], Floats, tuple[int, ...]]:
+    """Columns of a dispersion formula that are not determined by those before."""
+    if model is None:
+        return [], np.zeros((frame.n_rows, 0)), ()
+    variables = frame.variables(model.fixed)
+    layout = lay_out(model.fixed, variables, frame.n_rows)
+    M = model_matrix(layout, variables, frame.n_rows)
+    if not np.isfinite(M).all():
+        raise DataError("a column of the dispersion formula is not finite")
+    first = np.column_stack([np.ones(frame.n_rows), before])
+    every = np.column_stack([first, M[:, 1:]])
+    sound = [int(j) - first.shape[1] + 1 for j in independent_columns(every).tolist()]
+    kept = tuple(j for j in sound if j > 0)
+    kinds = _kinds_of(model, layout.assigned(variables), variables)
+    scales = [ResidualScale(kinds[j][0], kinds[j][1] or layout.names[j]) for j in kept]
+    return scales, M[:, list(kept)], kept
+
+
+def _kinds_of(model: Model, assigned: NDArray[np.intp], variables: Any) -> list[tuple[str, str]]:
+    """What the coefficient of each column is: a factor's sd, a power, an exponent."""
+    out = []
+    for term in assigned.tolist():
+        if term == 0:
+            out.append(("sd", INTERCEPT))
+            continue
+        own = [variables[i] for i in model.fixed.terms[term - 1]]
+        node = model.fixed.variables[model.fixed.terms[term - 1][0]].bare
+        if all(v.coding is not None for v in own):
+            out.append(("sd", ""))
+        elif len(own) == 1 and isinstance(node, Call) and node.function == "log":
+            out.append(("power", node.arguments[0].printed))
+        else:
+            out.append(("exponent", ""))
+    return out
+
+
+def _grouping(grouping: Grouping, frame: Frame) -> tuple[GroupRecipe, GroupingFactor]:
+    parts = [drop_unused(frame.group(key)) for key in grouping.keys]
+    if len(parts) == 1:
+        codes, levels = parts[0].codes, list(parts[0].levels)
+        cells = np.arange(len(levels), dtype=np.int32)[:, None]
+    else:
+        crossed = cross(parts)
+        codes, levels, cells = crossed.codes, crossed.labels(), crossed.cells
+    recipe = GroupRecipe(grouping.keys, tuple(tuple(part.levels) for part in parts), cells)
+    return recipe, GroupingFactor(grouping.name, grouping.columns, codes, levels)
+
+
+def _add_position(frame: Frame, node: Node, key: str) -> None:
+    """Evaluate a position: a number, a category, or a time."""
+    bare = node.bare
+    table = frame.scope.table
+    if isinstance(bare, Name) and bare.value in table:
+        kind = table.kind(bare.value)
+        if kind in ("datetime", "duration"):
+            unit = DAY if table.holds_dates(bare.value) else HOUR
+            frame.add_numbers(node, key, table.seconds(bare.value) / unit)
+            return
+    frame.add(node, key)
+
+
+def _placed(part: ResidualStructure, frame: Frame) -> tuple[ResidualPart, Places]:
+    """Where the rows of one part stand."""
+    kind, keys = part.kind, part.left.keys
+    if not keys:
+        none = np.zeros(frame.n_rows, dtype=np.int64)
+        return ResidualPart(kind, (), none), Places(None, None)
+    values = [frame.value(key) for key in keys]
+    if kind in ON_COORDINATES:
+        odd = next((k for k, v in zip(keys, values, strict=True) if _is_no_number(v)), None)
+        if odd is not None:
+            raise FormulaError(f"{kind}() needs numbers or times as coordinates; {odd} is not one")
+        where = np.column_stack([v.values for v in values if isinstance(v, Numbers)])
+        return ResidualPart(kind, (), where, part.nugget), Places(None, None)
+    value, key = values[0], keys[0]
+    if isinstance(value, Categories):
+        return _on_levels(part, key, value, frame)
+    if value.values.ndim != 1:
+        raise FormulaError(f"{kind}() takes one position, and {key} has several columns")
+    return _on_numbers(part, key, value.values)
+
+
+def _is_no_number(value: Numbers | Categories) -> bool:
+    return isinstance(value, Categories) or value.values.ndim != 1
+
+
+def _on_levels(
+    part: ResidualStructure, key: str, value: Categories, frame: Frame
+) -> tuple[ResidualPart, Places]:
+    """Levels of a factor, in their order; lags count over the declared ones."""
+    declared = tuple(value.levels)
+    used = drop_unused(value)
+    levels = declared if part.kind in LAGGED else tuple(used.levels)
+    codes = match_levels(value, list(levels))[0].astype(np.int64)
+    names = tuple(key + level_text(level) for level in levels)
+    return _part(part, names, codes), Places(levels, None)
+
+
+def _on_numbers(part: ResidualStructure, key: str, values: Floats) -> tuple[ResidualPart, Places]:
+    """Distinct numbers; of structures over whole steps every step from first to last."""
+    kind = part.kind
+    distinct = np.unique(values)
+    if kind in LAGGED:
+        if not np.array_equal(values, np.round(values)):
+            raise ModelError(
+                f"{kind}() needs whole numbers as times; {part.text} has others: use car1() or "
+                "ou() for continuous time, or a factor"
+            )
+        if kind in ("ar1", "arma"):
+            return ResidualPart(kind, (), values[:, None], False, part.order), Places(None, None)
+        if np.ptp(distinct) > 10_000:
+            raise ModelError(f"{kind}({part.text}) spans more than 10,000 steps")
+        distinct = np.arange(distinct[0], distinct[-1] + 1)
+    codes = np.searchsorted(distinct, values).astype(np.int64)
+    names = tuple(key + number_text(v) for v in distinct.tolist())
+    return _part(part, names, codes), Places(None, distinct)
+
+
+def _part(
+    part: ResidualStructure, names: tuple[str, ...], codes: NDArray[np.int64]
+) -> ResidualPart:
+    kind = part.kind
+    if kind in ("us", "ante", "homante") and len(names) > MANY:
+        raise ModelError(
+            f"{kind}({part.text}) has {len(names)} places, which are too many for a parameter "
+            "each; use a structure with few parameters such as ar1, homtoep or exp"
+        )
+    if len(names) == 1:
+        raise ModelError(
+            f"{kind}({part.text}) has a single place, {names[0]}: nothing to correlate"
+        )
+    if kind in ("ar1", "arma"):
+        return ResidualPart(kind, (), codes.astype(np.float64)[:, None], False, part.order)
+    where: NDArray[Any] = codes
+    return ResidualPart(kind, names, where, False, part.order)
+
+
+def _place_codes(part: ResidualPart) -> NDArray[np.intp]:
+    """Place of each row."""
+    return np.asarray(part.where, dtype=np.intp).reshape(len(part.where))
+
+
+def places_of(recipe: ResidualRecipe, reader: ResidualReader, frame: Frame) -> list[NDArray[Any]]:
+    """Where the rows of another table stand, for each part; places not seen are refused."""
+    out: list[NDArray[Any]] = []
+    for part, places in zip(reader.parts, recipe.places, strict=True):
+        keys = part.left.keys
+        if not keys:
+            out.append(np.zeros(frame.n_rows, dtype=np.int64))
+            continue
+        values = [frame.value(key) for key in keys]
+        if places.levels is not None:
+            value = values[0]
+            if isinstance(value, Numbers):
+                raise DataError(f"{keys[0]} holds categories in the rows of the fit, numbers here")
+            codes, unseen = match_levels(value, list(places.levels))
+            if unseen.any():
+                new = [value.levels[c] for c in np.unique(value.codes[unseen]).tolist()]
+                raise LevelError(
+                    f"{keys[0]} has a place that the fit has not seen: {list_text(new)}"
+                )
+            own: NDArray[Any] = codes.astype(np.int64)
+            if part.kind in ("ar1", "arma"):
+                own = own.astype(np.float64)[:, None]
+            out.append(own)
+            continue
+        numbers = np.column_stack([v.values for v in values if isinstance(v, Numbers)])
+        if places.values is None:
+            out.append(numbers)
+            continue
+        at = np.searchsorted(places.values, numbers[:, 0])
+        at = np.minimum(at, len(places.values) - 1)
+        known = places.values[at] == numbers[:, 0]
+        if not (known | np.isnan(numbers[:, 0])).all():
+            new = np.unique(numbers[:, 0][~known]).tolist()
+            raise LevelError(f"{keys[0]} has a place that the fit has not seen: {list_text(new)}")
+        out.append(at.astype(np.int64))
+    return out

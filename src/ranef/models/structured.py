@@ -1,0 +1,234 @@
+"""The linear model with a structure of its residuals: a specification in, an estimate out."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ranef.covariance import Structure
+from ranef.design.specification import Specification
+from ranef.design.terms import RandomTerm
+from ranef.errors import ModelError
+from ranef.models.records import CONDITIONAL, LinearEstimate
+from ranef.solve.optimum import MAX_EVALUATIONS, Face, FlatDirection, Optimum, Progress
+from ranef.solve.parametrisation import factor_entries
+from ranef.solve.structured.kept import SolvedRows, solved_rows
+from ranef.solve.structured.problem import StructuredProblem, structured_problem
+from ranef.solve.structured.search import Found, search
+from ranef.solve.structured.starts import residual_starts
+
+__all__ = ["STRUCTURED_PATH", "fit_structured"]
+
+Floats = NDArray[np.float64]
+
+SINGULAR = 1e-4
+"""Smallest standard deviation of a direction, relative to the largest, that is not zero, unless
+the criterion says that it matters."""
+ELSEWHERE = 0.5
+"""How far another theta of the same likelihood is looked for, in units of the curvature."""
+MATTERS = 1e-6
+"""Rise of the criterion."""
+FLAT = 1e-7
+"""Curvature, relative to a unit diagonal, of a direction that changes nothing."""
+STRUCTURED_PATH = "clusters"
+"""The name of the way of solving."""
+
+
+def fit_structured(
+    spec: Specification,
+    *,
+    reml: bool,
+    start: Floats | None = None,
+    random_start: Floats | None = None,
+    progress: Progress | None = None,
+) -> LinearEstimate:
+    """Fit a linear model whose residuals have a structure.
+
+    Parameters
+    ----------
+    spec : Specification
+        With `residual`.
+    reml : bool
+    start : (k,) array or None
+        Theta to start from: of the random terms, then of the residuals.
+    random_start : (f,) array or None
+        Of the random terms alone.
+
+    Raises
+    ------
+    ModelError
+        When no start is possible, or the fixed effects reproduce the response.
+    """
+    problem = structured_problem(spec)
+    starts = _starts(problem, start, random_start)
+    found = search(problem, starts, reml, MAX_EVALUATIONS, progress)
+    if found is None:
+        raise ModelError(
+            "no covariance of the residuals near those that were tried is positive definite and "
+            "finite; give a start, or use a simpler structure"
+        )
+    theta, faces = _ended(problem, found, reml)
+    rows = solved_rows(problem, theta, reml)
+    at = rows.at
+    flat, elsewhere = _flat(problem, rows, reml)
+    optimum = Optimum(
+        criterion=at.criterion,
+        theta=theta,
+        gradient=at.gradient,
+        decrement=found.decrement,
+        tolerance=found.tolerance,
+        converged=found.converged,
+        faces=faces,
+        evaluations=found.evaluations,
+        restarts=0,
+        path=STRUCTURED_PATH,
+        trace=found.trace,
+        message="" if found.converged else "the last steps did not lower the criterion enough",
+        starts=found.starts,
+        agreeing=found.agreeing,
+        flat=flat,
+        elsewhere=elsewhere,
+    )
+    sigma = float(problem.scale * np.sqrt(at.r2 / at.degrees))
+    parts, _ = problem.split(theta)
+    return LinearEstimate(
+        parts={CONDITIONAL: spec},
+        reml=reml,
+        coefficients=problem.coefficients(at),
+        coefficient_vcov=sigma**2 * problem.covariance(at),
+        theta=theta,
+        sigma=sigma,
+        covariances=tuple(
+            sigma**2 * structure.psi(part)
+            for structure, part in zip(problem.structures, parts, strict=True)
+        ),
+        modes=rows.modes(),
+        loglik=-0.5 * at.criterion,
+        optimum=optimum,
+    )
+
+
+def _starts(
+    problem: StructuredProblem, start: Floats | None, random_start: Floats | None
+) -> list[Floats]:
+    """Thetas to begin from."""
+    if start is not None:
+        theta = np.asarray(start, dtype=np.float64)
+        if theta.shape != (problem.n_parameters,) or not np.all(np.isfinite(theta)):
+            raise ModelError(
+                f"start must hold {problem.n_parameters} finite numbers: {problem.n_random} of the "
+                f"random effects, {problem.rows.n_parameters} of the residuals"
+            )
+        return [theta]
+    own = residual_starts(problem)
+    if not problem.structures:
+        return own
+    usual = np.concatenate(
+        [_usual(s, t) for s, t in zip(problem.structures, problem.spec.terms, strict=True)]
+    )
+    randoms = [usual] if random_start is None else [random_start, usual]
+    return [np.concatenate([random, rest]) for rest in own for random in randoms]
+
+
+def _usual(structure: Structure, term: RandomTerm) -> Floats:
+    """A modest start of a random term: half of sigma for columns of size one."""
+    size = np.sqrt(np.mean(term.z**2, axis=0))
+    unit = 0.5 / np.where(size > 0, size, 1.0)
+    theta = np.asarray(structure.from_phi(np.full(structure.n_parameters, 0.3)), dtype=np.float64)
+    if structure.kind in ("us", "kernel"):
+        diagonal = np.diag(unit)
+        return diagonal[np.triu_indices(len(unit))].astype(np.float64)
+    if structure.kind == "diag":
+        return unit
+    kinds = [p.kind for p in structure.parameters(term.names)]
+    return np.where([kind == "sd" for kind in kinds], float(np.mean(unit)), theta)
+
+
+def _ended(problem: StructuredProblem, found: Found, reml: bool) -> tuple[Floats, tuple[Face, ...]]:
+    """Reported parameters at the end of a search, and the boundaries they lie on."""
+    theta = found.at.theta.copy()
+    parts, _ = problem.split(theta)
+    faces: list[Face] = []
+    place = 0
+    for t, (structure, part, term) in enumerate(
+        zip(problem.structures, parts, problem.spec.terms, strict=True)
+    ):
+        cut = slice(place, place + structure.n_parameters)
+        place = cut.stop
+        size = np.sqrt(np.mean(term.z**2, axis=0))
+        size = np.where(size > 0, size, 1.0)
+        psi = structure.psi(part)
+        if structure.kind in ("us", "kernel"):
+            values = np.linalg.eigvalsh(psi * np.outer(size, size))
+            rank = int(np.sum(values > SINGULAR**2 * max(1.0, values[-1])))
+            full = factor_entries(psi, term.size)
+            theta[cut] = factor_entries(psi, rank)
+            if rank < term.size and not _as_good(problem, theta, found, reml):
+                theta[cut], rank = full, term.size
+        elif structure.kind == "diag":
+            small = np.abs(part) * size < SINGULAR
+            theta[cut] = np.where(small, 0.0, np.abs(part))
+            rank = int(np.sum(~small))
+            if rank < term.size and not _as_good(problem, theta, found, reml):
+                theta[cut], rank = np.abs(part), term.size
+        else:
+            rank = term.size if not structure.boundary(part, term.names) else term.size - 1
+        words = structure.boundary(theta[cut], term.names)
+        if rank < term.size or words:
+            text = "; ".join(words) if words else f"rank {rank} of {term.size}"
+            faces.append(Face(t, min(rank, term.size), term.size, text, 0.0))
+    return theta, tuple(faces)
+
+
+def _as_good(problem: StructuredProblem, theta: Floats, found: Found, reml: bool) -> bool:
+    at = problem.point(theta, reml, 0)
+    return at is not None and at.criterion < found.at.criterion + MATTERS
+
+
+def _flat(
+    problem: StructuredProblem, rows: SolvedRows, reml: bool
+) -> tuple[tuple[FlatDirection, ...], Floats | None]:
+    """Directions that change nothing, and another theta as good: curvature is lost in rounding."""
+    keep = np.append(rows.free, True)
+    inner = rows.joint_hessian()[np.ix_(keep, keep)]
+    scale = 1.0 / np.sqrt(np.maximum(np.abs(np.diag(inner)), 1e-300))
+    values, vectors = np.linalg.eigh(inner * np.outer(scale, scale))
+    flat = np.flatnonzero(values < FLAT)
+    if len(inner) < 2 or not len(flat):
+        return (), None
+    labels, owners = problem.parameter_labels(), problem.parameter_terms()
+    part = np.flatnonzero(keep)[np.any(np.abs(vectors[:, flat]) > 0.1, axis=1)]
+    named = list(dict.fromkeys(labels[i] for i in part))
+    terms = {owner for owner in (owners[i] for i in part) if owner is not None}
+    words = (
+        f"the data do not determine {named[0]}"
+        if len(named) == 1
+        else f"the data do not tell {words_list(named)} from each other"
+    )
+    step = np.zeros(len(keep))
+    step[keep] = scale * vectors[:, flat[0]]
+    step = step[:-1] * ELSEWHERE / max(float(np.max(np.abs(vectors[:-1, flat[0]] * 1.0))), 1e-12)
+    return (FlatDirection(tuple(sorted(terms)), True, words),), _elsewhere(
+        problem, rows, step, reml
+    )
+
+
+def _elsewhere(
+    problem: StructuredProblem, rows: SolvedRows, step: Floats, reml: bool
+) -> Floats | None:
+    """Another optimum along a flat direction."""
+    here = rows.at.criterion
+    for size in (1.0, -1.0, 0.3, -0.3, 0.1, -0.1):
+        start = rows.theta + size * step
+        if problem.point(start, reml, 0) is None:
+            continue
+        found = search(problem, [start], reml, 60)
+        away = found is not None and not np.allclose(found.at.theta, rows.theta, rtol=1e-3)
+        if found is not None and away and abs(found.at.criterion - here) < 1e-5:
+            return found.at.theta
+    return None
+
+
+def words_list(names: list[str]) -> str:
+    """Join names: a, b and c."""
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

@@ -1,0 +1,422 @@
+"""Sums over clusters that the likelihood of a structured model and its derivatives are made of.
+
+With U = [Z, X, y] and the rows' covariance R of a cluster,
+
+    A = U'R^-1 U,  D_k = U'R^-1 R_k R^-1 U,  E_kl = U'R^-1 R_k R^-1 R_l R^-1 U,
+    F_kl = U'R^-1 R_kl R^-1 U,
+
+R_k and R_kl its derivatives. V = Z Psi Z' + R is never made: with z the columns of Z and 1
+those of [X, y],
+
+    N = (I + A_zz Psi)^-1,  W = Psi N,  M = Z'V^-1 Z = N A_zz,  T = Z'V^-1 [X, y] = N A_z1,
+    e = [-Psi T; I]:  V^-1 [X, y] = R^-1 U e,
+    e_z = [I - Psi M; 0]:  V^-1 Z = R^-1 U e_z.
+
+(Sherman, Morrison & Woodbury; the traces and products are those of Searle, Casella &
+McCulloch 1992, ch. 6.)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ranef.solve.structured.design import Batch, Chunk
+from ranef.solve.structured.rows import GroupJet, RowCovariance
+
+__all__ = [
+    "Moved",
+    "Products",
+    "RandomCovariance",
+    "Solved",
+    "Sums",
+    "average_information",
+    "cluster_sums",
+    "products_of",
+    "second_products",
+    "solved_clusters",
+]
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.intp]
+
+
+@dataclass(frozen=True, eq=False)
+class Products:
+    """Cross-products of one chunk at one theta.
+
+    Attributes
+    ----------
+    log_determinant : float
+        log|R| of all clusters.
+    A : (c, w, w) float64 array
+    D : (k, c, w, w) float64 array
+    traces : (k,) float64 array
+        tr(R^-1 R_k) of all clusters.
+    """
+
+    log_determinant: float
+    A: Floats
+    D: Floats
+    traces: Floats
+
+
+@dataclass(frozen=True, eq=False)
+class Moved:
+    """Second-order products of one chunk: E, F and their traces, see `Products`.
+
+    Attributes
+    ----------
+    E, F : (k, k, c, w, w) float64 arrays
+    E_traces : (k, k) float64 array
+        tr(R^-1 R_k R^-1 R_l).
+    F_traces : (k, k) float64 array
+        tr(R^-1 R_kl).
+    """
+
+    E: Floats
+    F: Floats
+    E_traces: Floats
+    F_traces: Floats
+
+
+@dataclass(frozen=True, eq=False)
+class RandomCovariance:
+    """Psi of the random effects of a cluster, with derivatives.
+
+    Attributes
+    ----------
+    psi : (q, q) float64 array
+    first : (f, q, q) float64 array
+    second : dict of (i, j), i <= j, to (q, q) float64 arrays
+    """
+
+    psi: Floats
+    first: Floats
+    second: dict[tuple[int, int], Floats]
+
+
+Bend = tuple[int, int, float]
+"""V + epsilon V_ij in the place of V: i, j and epsilon, of the residuals' parameters."""
+
+
+def _bent(jet: GroupJet, bend: Bend) -> GroupJet:
+    i, j, epsilon = bend
+    places = {int(k): place for place, k in enumerate(jet.own)}
+    if i not in places or j not in places:
+        return jet
+    a, b = sorted((places[i], places[j]))
+    second = jet.second.get((a, b))
+    return jet if second is None else replace(jet, value=jet.value + epsilon * second)
+
+
+@dataclass(eq=False)
+class _Inverse:
+    """R of a batch and what is made of its inverse."""
+
+    jet: GroupJet
+    inverse: Floats
+    log_determinant: float
+    ratio: Floats  # (k, g, n, n): R^-1 R_k
+
+
+def _inverse(
+    rows: RowCovariance,
+    theta: Floats,
+    chunk: Chunk,
+    batch: Batch,
+    second: bool,
+    bend: Bend | None = None,
+) -> _Inverse:
+    """Factor R of a batch; raises LinAlgError where it is not positive definite."""
+    own = chunk.rows[batch.rows[:1] if batch.shared else batch.rows]
+    jet = rows.at(theta, own, batch.by, second or bend is not None)
+    if bend is not None:
+        jet = _bent(jet, bend)
+    if not np.all(np.isfinite(jet.value)):
+        raise np.linalg.LinAlgError("a residual covariance is not finite")
+    lower = np.linalg.cholesky(jet.value)
+    pivots = np.diagonal(lower, axis1=1, axis2=2)
+    if np.any(pivots**2 < 1e-14 * np.diagonal(jet.value, axis1=1, axis2=2)):
+        raise np.linalg.LinAlgError("a residual covariance is singular")
+    half = np.linalg.inv(lower)
+    inverse = np.swapaxes(half, 1, 2) @ half
+    times = len(batch.rows) if batch.shared else 1
+    return _Inverse(jet, inverse, times * 2.0 * float(np.log(pivots).sum()), inverse @ jet.first)
+
+
+def products_of(
+    rows: RowCovariance,
+    theta: Floats,
+    chunk: Chunk,
+    derivatives: bool = True,
+    bend: Bend | None = None,
+) -> Products:
+    """Cross-products of a chunk, with those of first derivatives."""
+    w, k = chunk.U.shape[1], rows.n_parameters if derivatives else 0
+    A, D = np.zeros((chunk.clusters, w, w)), np.zeros((k, chunk.clusters, w, w))
+    traces = np.zeros(k)
+    total = 0.0
+    for batch in chunk.batches:
+        found = _inverse(rows, theta, chunk, batch, False, bend)
+        total += found.log_determinant
+        A += _products(found.inverse[None], chunk, batch)[0]
+        times = len(batch.rows) if batch.shared else 1
+        if derivatives and k:
+            own = found.jet.own
+            D[own] += _products(found.ratio @ found.inverse, chunk, batch)
+            traces[own] += times * np.trace(found.ratio, axis1=2, axis2=3).sum(axis=1)
+    return Products(total, A, D, traces)
+
+
+def second_products(rows: RowCovariance, theta: Floats, chunk: Chunk) -> Moved:
+    """Second-order cross-products of a chunk."""
+    w, k, c = chunk.U.shape[1], rows.n_parameters, chunk.clusters
+    E, F = np.zeros((k, k, c, w, w)), np.zeros((k, k, c, w, w))
+    E_traces, F_traces = np.zeros((k, k)), np.zeros((k, k))
+    for batch in chunk.batches:
+        found = _inverse(rows, theta, chunk, batch, True)
+        own, ratio = found.jet.own, found.ratio
+        times = len(batch.rows) if batch.shared else 1
+        for i, a in enumerate(own):
+            upto = own[: i + 1]
+            E[a, upto] += _products(ratio[i] @ (ratio[: i + 1] @ found.inverse), chunk, batch)
+            E_traces[a, upto] += times * np.einsum("gab,kgba->k", ratio[i], ratio[: i + 1])
+        for (i, j), bent in found.jet.second.items():
+            a, b = max(own[i], own[j]), min(own[i], own[j])
+            turned = found.inverse @ bent
+            F[a, b] += _products((turned @ found.inverse)[None], chunk, batch)[0]
+            F_traces[a, b] += times * float(np.trace(turned, axis1=1, axis2=2).sum())
+    for i in range(k):
+        E[:i, i], F[:i, i] = np.swapaxes(E[i, :i], 2, 3), F[i, :i]
+        E_traces[:i, i], F_traces[:i, i] = E_traces[i, :i], F_traces[i, :i]
+    return Moved(E, F, E_traces, F_traces)
+
+
+def _products(middle: Floats, chunk: Chunk, batch: Batch) -> Floats:
+    """U'K U by cluster, (k, c, w, w), for k matrices K (k, g, n, n)."""
+    w = chunk.U.shape[1]
+    if batch.moments is not None:
+        n = middle.shape[-1]
+        flat = middle.reshape(len(middle), n * n) @ batch.moments.reshape(n * n, w * w)
+        return np.asarray(flat.reshape(len(middle), 1, w, w))
+    own = chunk.U[batch.rows]
+    out = np.zeros((len(middle), chunk.clusters, w, w))
+    order = batch.clusters
+    apart = len(order) == 1 or bool(np.all(np.diff(order) > 0))
+    for one, K in zip(out, middle, strict=True):
+        turned = K @ own
+        if chunk.clusters == 1:
+            one[0] = own.reshape(-1, w).T @ turned.reshape(-1, w)
+            continue
+        each = np.swapaxes(own, 1, 2) @ turned
+        if apart:
+            one[order] = each
+        else:
+            np.add.at(one, order, each)
+    return out
+
+
+def contracted_products(
+    rows: RowCovariance, theta: Floats, chunk: Chunk, vectors: Floats
+) -> Floats:
+    """c'E_kl c summed over clusters, (k, k), with a vector c (w,) for each cluster."""
+    k = rows.n_parameters
+    out = np.zeros((k, k))
+    for batch in chunk.batches:
+        found = _inverse(rows, theta, chunk, batch, False)
+        own, ratio = found.jet.own, found.ratio
+        if batch.moments is not None:
+            t = np.einsum("abxy,x,y->ab", batch.moments, vectors[0], vectors[0], optimize=True)
+            turned = ratio[:, 0] @ (found.inverse[0] @ t)
+            n = t.shape[0]
+            each = (
+                ratio[:, 0].reshape(len(own), n * n)
+                @ np.swapaxes(turned, 1, 2).reshape(len(own), n * n).T
+            )
+        else:
+            v = np.einsum("gnw,gw->gn", chunk.U[batch.rows], vectors[batch.clusters])
+            solved = found.inverse @ v[:, :, None]
+            moved = found.jet.first @ solved
+            back = found.inverse @ moved
+            each = np.einsum("kgnx,lgnx->kl", moved, back, optimize=True)
+        out[np.ix_(own, own)] += (each + each.T) / 2
+    return out
+
+
+@dataclass(eq=False)
+class Sums:
+    """Sums over clusters; the parameters are those of Psi, then those of R.
+
+    Attributes
+    ----------
+    log_determinant : float
+        log|V|.
+    S : (p + 1, p + 1) float64 array
+        [X, y]'V^-1 [X, y].
+    first : (K, p + 1, p + 1) float64 array
+        [X, y]'V^-1 V_i V^-1 [X, y].
+    traces : (K,) float64 array
+        tr(V^-1 V_i).
+    second : (K, K, p + 1, p + 1) float64 array
+        [X, y]'V^-1 V_i V^-1 V_j V^-1 [X, y].
+    second_traces : (K, K) float64 array
+        tr(V^-1 V_i V^-1 V_j).
+    bent : (K, K, p + 1, p + 1) float64 array
+        [X, y]'V^-1 V_ij V^-1 [X, y].
+    bent_traces : (K, K) float64 array
+        tr(V^-1 V_ij).
+    """
+
+    log_determinant: float
+    S: Floats
+    first: Floats
+    traces: Floats
+    second: Floats
+    second_traces: Floats
+    bent: Floats
+    bent_traces: Floats
+
+
+@dataclass(frozen=True, eq=False)
+class Solved:
+    """What the small systems of a chunk's clusters give, see the module.
+
+    Attributes
+    ----------
+    q : int
+    N, W, M : (c, q, q) float64 arrays
+    T : (c, q, p + 1) float64 array
+    e : (c, w, p + 1) float64 array
+    ez : (c, w, q) float64 array
+    log_determinant : float
+        log|I + A_zz Psi|.
+    """
+
+    q: int
+    W: Floats
+    M: Floats
+    T: Floats
+    e: Floats
+    ez: Floats
+    log_determinant: float
+
+
+def solved_clusters(found: Products, psi: Floats) -> Solved:
+    """Eliminate the random effects of each cluster."""
+    q, A = len(psi), found.A
+    c, w = A.shape[:2]
+    e = np.zeros((c, w, w - q))
+    e[:, q:] = np.eye(w - q)
+    if q == 0:
+        none = np.zeros((c, 0, 0))
+        return Solved(0, none, none, np.zeros((c, 0, w)), e, np.zeros((c, w, 0)), 0.0)
+    Azz = A[:, :q, :q]
+    inner = np.eye(q) + Azz @ psi
+    sign, log_determinant = np.linalg.slogdet(inner)
+    if np.any(sign <= 0):
+        raise np.linalg.LinAlgError("a covariance is not positive definite")
+    N = np.linalg.inv(inner)
+    W = psi @ N
+    W = (W + np.swapaxes(W, 1, 2)) / 2
+    M = N @ Azz
+    T = N @ A[:, :q, q:]
+    e[:, :q] = -psi @ T
+    ez = np.zeros((c, w, q))
+    ez[:, :q] = np.eye(q) - psi @ M
+    return Solved(q, W, M, T, e, ez, float(log_determinant.sum()))
+
+
+def cluster_sums(
+    found: Products, random: RandomCovariance, solved: Solved, moved: Moved | None
+) -> Sums:
+    """Sums over the clusters of one chunk; second-order ones where `moved` is given."""
+    q, A, D = solved.q, found.A, found.D
+    w1 = A.shape[1] - q
+    f, k = len(random.first), len(D)
+    K = f + k
+    e, ez, T, M, W = solved.e, solved.ez, solved.T, solved.M, solved.W
+    S = A[:, q:, q:].sum(axis=0) + np.einsum("czx,czy->xy", e[:, :q], A[:, :q, q:], optimize=True)
+    first, traces = np.zeros((K, w1, w1)), np.zeros(K)
+    # Z'V^-1 V_i V^-1 [X, y], (K, c, q, w1)
+    scores = np.zeros((K, *T.shape))
+    turned = np.zeros((k, *e.shape))  # D_k e
+    for i, dpsi in enumerate(random.first):
+        pulled = dpsi @ T
+        first[i] = np.einsum("czx,czy->xy", T, pulled, optimize=True)
+        traces[i] = float(np.einsum("cij,ji->", M, dpsi))
+        scores[i] = M @ pulled
+    if k:
+        turned = D @ e
+        first[f:] = np.einsum("cux,kcuy->kxy", e, turned, optimize=True)
+        traces[f:] = found.traces - np.einsum("cij,kcji->k", W, D[:, :, :q, :q])
+        scores[f:] = np.swapaxes(ez, 1, 2) @ turned
+    second, second_traces = np.zeros((K, K, w1, w1)), np.zeros((K, K))
+    bent, bent_traces = np.zeros((K, K, w1, w1)), np.zeros((K, K))
+    whole = found.log_determinant + solved.log_determinant
+    out = Sums(whole, S, first, traces, second, second_traces, bent, bent_traces)
+    for (i, j), d2psi in random.second.items():
+        bent[i, j] = bent[j, i] = np.einsum("czx,czy->xy", T, d2psi @ T, optimize=True)
+        bent_traces[i, j] = bent_traces[j, i] = float(np.einsum("cij,ji->", M, d2psi))
+    if moved is None:
+        return out
+    inner = [np.swapaxes(ez, 1, 2) @ D[i] @ ez for i in range(k)]  # Z'V^-1 R_k V^-1 Z
+    for i in range(f):
+        left = random.first[i] @ T
+        for j in range(K):
+            second[i, j] = np.einsum("czx,czy->xy", left, scores[j], optimize=True)
+            second[j, i] = second[i, j].T
+        for j in range(f):
+            second_traces[i, j] = float(
+                np.einsum("cij,cji->", M @ random.first[i], M @ random.first[j])
+            )
+        for j in range(k):
+            trace = float(np.einsum("ij,cji->", random.first[i], inner[j]))
+            second_traces[i, f + j] = second_traces[f + j, i] = trace
+    if k:
+        lead = turned[:, :, :q]
+        spread = W @ lead
+        WD = W @ D[:, :, :q, :q]
+        for i in range(k):
+            full = np.einsum("cux,kcuy->kxy", e, moved.E[i] @ e, optimize=True)
+            part = np.einsum("czx,kczy->kxy", lead[i], spread, optimize=True)
+            second[f + i, f:] = full - part
+            second_traces[f + i, f:] = (
+                moved.E_traces[i]
+                - 2.0 * np.einsum("cij,kcji->k", W, moved.E[i][:, :, :q, :q])
+                + np.einsum("cij,kcji->k", WD[i], WD)
+            )
+            bent[f + i, f:] = np.einsum("cux,kcuy->kxy", e, moved.F[i] @ e, optimize=True)
+            bent_traces[f + i, f:] = moved.F_traces[i] - np.einsum(
+                "cij,kcji->k", W, moved.F[i][:, :, :q, :q]
+            )
+    return out
+
+
+def average_information(
+    rows: RowCovariance,
+    theta: Floats,
+    chunk: Chunk,
+    found: Products,
+    random: RandomCovariance,
+    solved: Solved,
+    b: Floats,
+) -> Floats:
+    """b'[X, y]'V^-1 V_i V^-1 V_j V^-1 [X, y]b summed over the clusters of a chunk, (K, K)."""
+    q, D = solved.q, found.D
+    f, k = len(random.first), len(D)
+    out = np.zeros((f + k, f + k))
+    eb, Tb = solved.e @ b, solved.T @ b
+    turned = (D @ eb[:, :, None])[..., 0]
+    pulled = np.array([Tb @ dpsi for dpsi in random.first]).reshape(f, *Tb.shape)
+    back = np.einsum("cuz,kcu->kcz", solved.ez, turned, optimize=True)
+    moved = np.concatenate([np.einsum("cij,fcj->fci", solved.M, pulled, optimize=True), back])
+    out[:f] = np.einsum("fcz,kcz->fk", pulled, moved)
+    out[:, :f] = out[:f].T
+    if k:
+        own = turned[:, :, :q]
+        out[f:, f:] = contracted_products(rows, theta, chunk, eb)
+        out[f:, f:] -= np.einsum("kcz,czt,lct->kl", own, solved.W, own, optimize=True)
+    return out

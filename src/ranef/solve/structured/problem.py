@@ -1,0 +1,390 @@
+"""A structured linear model at given covariance parameters."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from weakref import WeakKeyDictionary
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ranef.covariance import Structure, structure_of
+from ranef.design.specification import Specification
+from ranef.errors import ModelError
+from ranef.solve.assembly import NO_VARIATION, FixedScale, scale_fixed
+from ranef.solve.structured.design import Chunk, chunks_of
+from ranef.solve.structured.moments import (
+    Products,
+    RandomCovariance,
+    Solved,
+    Sums,
+    average_information,
+    cluster_sums,
+    products_of,
+    second_products,
+    solved_clusters,
+)
+from ranef.solve.structured.rows import RowCovariance, row_covariance
+
+__all__ = ["StructuredPoint", "StructuredProblem", "structured_problem"]
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class StructuredPoint:
+    """What is known at one theta, sigma profiled out; on the problem's own scales.
+
+    Attributes
+    ----------
+    theta : (k,) float64 array
+    criterion : float
+        Minus twice the profiled (restricted) log-likelihood, on the user's scale.
+    C : (p, p) float64 array
+        (X'H^-1X)^-1.
+    beta : (p,) float64 array
+    r2, degrees : float
+    sums : Sums
+    gradient : (k,) float64 array
+    hessian : (k, k) float64 array
+        By average information, or exact.
+    exact : bool
+    """
+
+    theta: Floats
+    criterion: float
+    C: Floats
+    beta: Floats
+    r2: float
+    degrees: float
+    sums: Sums
+    gradient: Floats
+    hessian: Floats
+    exact: bool
+
+    @property
+    def b(self) -> Floats:
+        """[-beta, 1]."""
+        return np.append(-self.beta, 1.0)
+
+    def projected(self, matrices: Floats) -> Floats:
+        """tr(C M_xx) of matrices (..., p + 1, p + 1)."""
+        p = len(self.beta)
+        return np.asarray(np.einsum("ab,...ab->...", self.C, matrices[..., :p, :p]))
+
+    def contracted(self, matrices: Floats) -> Floats:
+        """B'M b of matrices (..., p + 1, p + 1)."""
+        return np.asarray(np.einsum("a,...ab,b->...", self.b, matrices, self.b, optimize=True))
+
+
+@dataclass(frozen=True, eq=False)
+class StructuredProblem:
+    """A specification whose residuals have a structure, cut into chunks.
+
+    Attributes
+    ----------
+    spec : Specification
+    rows : RowCovariance
+    structures : tuple of Structure
+        Of the random terms.
+    fixed : FixedScale
+    taken : (p,) float64 array
+        Least-squares coefficients taken out of the response, on the problem's scale of X.
+    scale : float
+        Unit of the response.
+    chunks : tuple of Chunk
+    tangent : bool
+        Of an unstructured Psi of less than full rank, keep of its second derivatives what
+        lies in the tangent space of that boundary.
+    """
+
+    spec: Specification
+    rows: RowCovariance
+    structures: tuple[Structure, ...]
+    fixed: FixedScale
+    taken: Floats
+    scale: float
+    chunks: tuple[Chunk, ...]
+    tangent: bool = False
+
+    @cached_property
+    def n_random(self) -> int:
+        return sum(structure.n_parameters for structure in self.structures)
+
+    @cached_property
+    def n_parameters(self) -> int:
+        return self.n_random + self.rows.n_parameters
+
+    def parameter_labels(self) -> list[str]:
+        """What the entries of theta are, and sigma after them, in words."""
+        out = []
+        for term, structure in zip(self.spec.terms, self.structures, strict=True):
+            out += [f"({term.label})"] * structure.n_parameters
+        assert self.spec.residual is not None
+        label = self.spec.residual.label or "the residual standard deviation"
+        return [*out, *([label] * self.rows.n_parameters), "the residual standard deviation"]
+
+    def parameter_terms(self) -> list[int | None]:
+        """The random term that each of these belongs to."""
+        out: list[int | None] = []
+        for t, structure in enumerate(self.structures):
+            out += [t] * structure.n_parameters
+        return [*out, *([None] * (self.rows.n_parameters + 1))]
+
+    def split(self, theta: Floats) -> tuple[list[Floats], Floats]:
+        """Parameters of each random term, and those of the residuals."""
+        parts, place = [], 0
+        for structure in self.structures:
+            parts.append(theta[place : place + structure.n_parameters])
+            place += structure.n_parameters
+        return parts, theta[place:]
+
+    def random(self, theta: Floats, chunk: Chunk, second: bool = True) -> RandomCovariance:
+        """Psi of the effects of a cluster of this chunk."""
+        widths = [level.shape[1] for level in chunk.levels]
+        sizes = [structure.size for structure in self.structures]
+        q = sum(w * s for w, s in zip(widths, sizes, strict=True))
+        psi = np.zeros((q, q))
+        first = np.zeros((self.n_random, q, q))
+        bent: dict[tuple[int, int], Floats] = {}
+        place, start = 0, 0
+        parts, _ = self.split(theta)
+        for t, (structure, own, width) in enumerate(
+            zip(self.structures, parts, widths, strict=True)
+        ):
+            kernel = self.spec.terms[t].kernel
+            cut = slice(start, start + width * structure.size)
+            across = np.eye(width)
+            if kernel is not None:
+                levels = chunk.levels[t][0]
+                across = kernel[np.ix_(levels, levels)]
+            psi[cut, cut] = np.kron(across, structure.psi(own))
+            for i, d in enumerate(structure.derivatives(own)):
+                first[place + i, cut, cut] = np.kron(across, d)
+            if second:
+                twice = structure.second_derivatives(own)
+                if self.tangent and structure.kind in ("us", "kernel"):
+                    twice = _tangent(structure, own, twice)
+                for i in range(len(own)):
+                    for j in range(i, len(own)):
+                        if np.any(twice[i, j]):
+                            out = np.zeros((q, q))
+                            out[cut, cut] = np.kron(across, twice[i, j])
+                            bent[place + i, place + j] = out
+            place += len(own)
+            start = cut.stop
+        return RandomCovariance(psi, first, bent)
+
+    def is_inside(self, theta: Floats) -> bool:
+        """Whether the covariance matrices of the random effects are positive semidefinite."""
+        parts, own = self.split(theta)
+        limits = self.rows.limits
+        if np.any((own <= limits[:, 0]) | (own >= limits[:, 1])):
+            return False
+        for structure, part in zip(self.structures, parts, strict=True):
+            with np.errstate(all="ignore"):
+                psi = structure.psi(part)
+            if not np.all(np.isfinite(psi)):
+                return False
+            if structure.kind not in ("us", "diag", "rr", "kernel"):
+                sds = [i for i, p in enumerate(structure.parameters()) if p.kind == "sd"]
+                if np.any(part[sds] < 0) or np.linalg.eigvalsh(psi)[0] < -1e-10 * np.trace(psi):
+                    return False
+        return True
+
+    def point(self, theta: Floats, reml: bool, level: int = 1) -> StructuredPoint | None:
+        """Evaluate the criterion; None where it is not defined.
+
+        level : int
+            0 for the value, 1 with the gradient and average information, 2 with exact second
+            derivatives.
+        """
+        theta = np.asarray(theta, dtype=np.float64)
+        if not self.is_inside(theta):
+            return None
+        try:
+            with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+                return self._point(theta, reml, level)
+        except np.linalg.LinAlgError:
+            return None
+
+    def _point(self, theta: Floats, reml: bool, level: int) -> StructuredPoint | None:
+        _, own = self.split(theta)
+        held: list[tuple[Chunk, Products, RandomCovariance, Solved]] = []
+        total: Sums | None = None
+        for chunk in self.chunks:
+            found = products_of(self.rows, own, chunk, level > 0)
+            random = self.random(theta, chunk, level > 0)
+            solved = solved_clusters(found, random.psi)
+            moved = second_products(self.rows, own, chunk) if level > 1 else None
+            if level == 0:
+                random = RandomCovariance(random.psi, random.first[:0], {})
+            sums = cluster_sums(found, random, solved, moved)
+            total = sums if total is None else _added(total, sums)
+            held.append((chunk, found, random, solved))
+        assert total is not None
+        n, p = self.spec.n, self.spec.p
+        m = float(n - p if reml else n)
+        XX, Xy, yy = total.S[:p, :p], total.S[:p, p], float(total.S[p, p])
+        lower = np.linalg.cholesky(XX) if p else np.zeros((0, 0))
+        C = np.linalg.inv(XX) if p else XX
+        C = (C + C.T) / 2
+        beta = C @ Xy
+        r2 = yy - float(Xy @ beta)
+        if not r2 > 0:
+            return None
+        criterion = total.log_determinant + m * (1.0 + np.log(2.0 * np.pi * r2 / m))
+        criterion += self._shift(m, reml)
+        if reml:
+            criterion += 2.0 * float(np.log(np.diag(lower)).sum())
+        k = self.n_parameters
+        empty = np.zeros(k), np.zeros((k, k))
+        if not np.isfinite(criterion):
+            return None
+        at = StructuredPoint(theta, float(criterion), C, beta, r2, m, total, *empty, level > 1)
+        if level == 0:
+            return at
+        ratio = m / r2
+        scores = at.contracted(total.first)
+        gradient = total.traces - ratio * scores
+        if reml:
+            gradient = gradient - at.projected(total.first)
+        g = total.first[:, :p] @ at.b
+        if level > 1:
+            inner = at.contracted(total.second)
+        else:
+            inner = sum(
+                (average_information(self.rows, own, *one, at.b) for one in held),
+                np.zeros((k, k)),
+            )
+        inner = inner - g @ C @ g.T
+        bent = total.bent_traces - ratio * at.contracted(total.bent)
+        if reml:
+            bent = bent - at.projected(total.bent)
+        hessian = ratio * inner - ratio / r2 * np.outer(scores, scores) + bent
+        if level > 1:
+            traces = total.second_traces
+            if reml:
+                CF = C @ total.first[:, :p, :p]
+                traces = (
+                    traces
+                    - 2.0 * at.projected(total.second)
+                    + np.einsum("iab,jba->ij", CF, CF, optimize=True)
+                )
+            hessian = hessian + ratio * inner - traces
+        hessian = (hessian + hessian.T) / 2
+        return StructuredPoint(
+            theta, float(criterion), C, beta, r2, m, total, gradient, hessian, level > 1
+        )
+
+    def mean_traces(self, theta: Floats, pair: tuple[int, int], epsilon: float) -> Floats:
+        """tr(P V_k) (k,) with V + epsilon V_ij in the place of V; P is that of REML."""
+        _, own = self.split(theta)
+        i, j = pair
+        f, p = self.n_random, self.spec.p
+        total: Sums | None = None
+        for chunk in self.chunks:
+            bend = (i - f, j - f, epsilon) if i >= f else None
+            found = products_of(self.rows, own, chunk, True, bend)
+            random = self.random(theta, chunk)
+            if i < f and (i, j) in random.second:
+                random = replace(random, psi=random.psi + epsilon * random.second[i, j])
+            sums = cluster_sums(found, random, solved_clusters(found, random.psi), None)
+            total = sums if total is None else _added(total, sums)
+        assert total is not None
+        C = np.linalg.inv(total.S[:p, :p])
+        return np.asarray(total.traces - np.einsum("ab,kba->k", C, total.first[:, :p, :p]))
+
+    def bent_pairs(self, theta: Floats) -> list[tuple[int, int]]:
+        """Pairs i <= j of parameters with a second derivative V_ij that is not zero."""
+        f = self.n_random
+        found: set[tuple[int, int]] = set()
+        for chunk in self.chunks:
+            found |= set(self.random(theta, chunk).second)
+            for batch in chunk.batches:
+                rows = chunk.rows[batch.rows[:1]]
+                jet = self.rows.at(self.split(theta)[1], rows, batch.by, True)
+                for i, j in jet.second:
+                    a, b = sorted((int(jet.own[i]), int(jet.own[j])))
+                    found.add((f + a, f + b))
+        return sorted(found)
+
+    def _shift(self, m: float, reml: bool) -> float:
+        """What the scales of y and X and the weights add to the criterion."""
+        shift = 2.0 * m * float(np.log(self.scale))
+        if self.spec.weights is not None:
+            shift -= float(np.log(self.spec.weights).sum())
+        return shift - 2.0 * self.fixed.log_determinant if reml else shift
+
+    def coefficients(self, at: StructuredPoint) -> Floats:
+        """Fixed effects on the user's scale."""
+        return np.asarray(self.fixed.transform @ (self.taken + self.scale * at.beta))
+
+    def covariance(self, at: StructuredPoint) -> Floats:
+        """C = (X'H^-1X)^-1 on the user's scale of X."""
+        return np.asarray(self.fixed.transform @ at.C @ self.fixed.transform.T)
+
+
+def _tangent(structure: Structure, theta: Floats, second: Floats) -> Floats:
+    """Second derivatives of Psi in the span of the first, where it has less than full rank."""
+    if np.all(theta[np.cumsum([0, *range(structure.size, 1, -1)])] != 0):
+        return second
+    k, r = len(theta), structure.size
+    first = structure.derivatives(theta).reshape(k, r * r).T
+    basis, sizes, _ = np.linalg.svd(first, full_matrices=False)
+    basis = basis[:, sizes > 1e-10 * sizes.max(initial=1e-300)]
+    flat = second.reshape(k * k, r * r).T
+    return np.asarray((basis @ (basis.T @ flat)).T.reshape(second.shape))
+
+
+def _added(a: Sums, b: Sums) -> Sums:
+    return Sums(
+        a.log_determinant + b.log_determinant,
+        a.S + b.S,
+        a.first + b.first,
+        a.traces + b.traces,
+        a.second + b.second,
+        a.second_traces + b.second_traces,
+        a.bent + b.bent,
+        a.bent_traces + b.bent_traces,
+    )
+
+
+_problems: WeakKeyDictionary[Specification, StructuredProblem] = WeakKeyDictionary()
+
+
+def structured_problem(spec: Specification, y: Floats | None = None) -> StructuredProblem:
+    """Cut a specification with a residual structure into chunks; made once each.
+
+    Parameters
+    ----------
+    y : (n,) array, optional
+        Another response; not kept.
+    """
+    if y is None and spec in _problems:
+        return _problems[spec]
+    assert spec.residual is not None
+    rows = row_covariance(spec.residual)
+    structures = tuple(structure_of(term) for term in spec.terms)
+    root = None if spec.weights is None else np.sqrt(spec.weights)
+    given = spec.y if y is None else y
+    response = given - (0.0 if spec.offset is None else spec.offset)
+    fixed = scale_fixed(spec.X)
+    X = fixed.X * fixed.scale
+    if root is not None:
+        X, response = X * root[:, None], response * root
+    taken = np.asarray(np.linalg.lstsq(X, response, rcond=None)[0], dtype=np.float64)
+    rest = response - X @ taken
+    scale = float(np.sqrt(np.mean(rest**2)))
+    if not scale > NO_VARIATION * float(np.sqrt(np.mean(response**2))):
+        raise ModelError(
+            f"the fixed effects reproduce the response {spec.response} exactly: nothing varies "
+            "that a model of its covariance could explain"
+        )
+    count = sum(structure.n_parameters for structure in structures) + rows.n_parameters
+    chunks = chunks_of(spec, spec.residual, X, rest / scale, count)
+    made = StructuredProblem(spec, rows, structures, fixed, taken, scale, chunks)
+    if y is None:
+        _problems[spec] = made
+    return made

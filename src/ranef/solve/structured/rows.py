@@ -1,0 +1,202 @@
+"""The covariance of the rows of groups as a function of its parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ranef.covariance.between_rows import (
+    ON_COORDINATES,
+    Jet,
+    Nugget,
+    RowCorrelation,
+    product,
+    row_correlation,
+)
+from ranef.covariance.structure import Parameter
+from ranef.design.terms import ResidualPart, ResidualTerm
+
+__all__ = ["GroupJet", "RowCovariance", "row_covariance"]
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.intp]
+
+SAMPLED = 2000
+"""Rows of which the median distance is taken."""
+
+
+@dataclass(frozen=True, eq=False)
+class GroupJet:
+    """R of some groups, with derivatives in the parameters that it depends on.
+
+    Attributes
+    ----------
+    value : (g, n, n) float64 array
+    own : (k,) int array
+        Which entries of theta the derivatives are in.
+    first : (k, g, n, n) float64 array
+    second : dict of (i, j), i <= j, to (g, n, n) float64 arrays
+        Of positions in `own`.
+    """
+
+    value: Floats
+    own: Ints
+    first: Floats
+    second: Mapping[tuple[int, int], Floats]
+
+
+@dataclass(frozen=True, eq=False)
+class RowCovariance:
+    """R(theta) of a residual term: log standard deviations, then correlations by level of `by`.
+
+    Attributes
+    ----------
+    term : ResidualTerm
+    correlations : tuple of tuple of RowCorrelation
+        The parts, for each level of `by`.
+    """
+
+    term: ResidualTerm
+    correlations: tuple[tuple[RowCorrelation, ...], ...]
+
+    @cached_property
+    def n_scales(self) -> int:
+        return len(self.term.scales)
+
+    @cached_property
+    def slices(self) -> tuple[tuple[slice, ...], ...]:
+        """Where the parameters of each part stand in theta, for each level of `by`."""
+        place, out = self.n_scales, []
+        for parts in self.correlations:
+            own = []
+            for part in parts:
+                own.append(slice(place, place + len(part.parameters())))
+                place = own[-1].stop
+            out.append(tuple(own))
+        return tuple(out)
+
+    @cached_property
+    def n_parameters(self) -> int:
+        last = [one for parts in self.slices for one in parts]
+        return last[-1].stop if last else self.n_scales
+
+    @cached_property
+    def parameters(self) -> tuple[Parameter, ...]:
+        """What the entries of theta are; of the scales, coefficients of the log sd."""
+        scales = [Parameter("log sd", scale.name) for scale in self.term.scales]
+        rest = [p for parts in self.correlations for part in parts for p in part.parameters()]
+        return (*scales, *rest)
+
+    @cached_property
+    def positive(self) -> NDArray[np.bool_]:
+        """Which are searched for by their logarithm."""
+        each = [part.positive for parts in self.correlations for part in parts]
+        return np.concatenate([np.zeros(self.n_scales, dtype=np.bool_), *each])
+
+    @cached_property
+    def limits(self) -> Floats:
+        """Ends of the range of each, (k, 2)."""
+        free = np.tile([-np.inf, np.inf], (self.n_scales, 1))
+        each = [part.limits for parts in self.correlations for part in parts]
+        return np.vstack([free, *each])
+
+    def moved(self, theta: Floats, step: Floats) -> Floats:
+        """Theta a step further, logarithms of positive parameters moved, inside the limits."""
+        safe = np.where(self.positive, theta, 1.0)
+        out = np.where(self.positive, safe * np.exp(step / safe), theta + step)
+        low, high = self.limits.T
+        margin = 1e-6
+        return np.asarray(np.clip(out, low + margin, high - margin))
+
+    def starts(self) -> list[Floats]:
+        """Thetas to begin from, all parts at the beginning of their lists, then at the next."""
+        lists = [part.starts() for parts in self.correlations for part in parts]
+        count = max((len(one) for one in lists), default=1)
+        scales = np.zeros(self.n_scales)
+        return [
+            np.concatenate([scales, *(one[min(i, len(one) - 1)] for one in lists)])
+            for i in range(count)
+        ]
+
+    def at(self, theta: Floats, rows: Ints, by: int, second: bool = False) -> GroupJet:
+        """R of the groups of these rows (g, n), all of one level of `by`."""
+        g, n = rows.shape
+        parts, own = self.correlations[by], self.slices[by]
+        jets = [
+            part.at(theta[cut], given.where[rows], second)
+            for part, cut, given in zip(parts, own, self.term.parts, strict=True)
+        ]
+        if jets:
+            inner = product(jets)
+        else:
+            inner = Jet(np.broadcast_to(np.eye(n), (g, n, n)), np.empty((0, g, n, n)))
+        places = [k for cut in own for k in range(cut.start, cut.stop)]
+        inside = np.array(places, dtype=np.intp)
+        return self._scaled(theta, rows, inner, inside, second)
+
+    def _scaled(
+        self, theta: Floats, rows: Ints, inner: Jet, inside: Ints, second: bool
+    ) -> GroupJet:
+        """S R S, S = exp(W gamma)."""
+        W = self.term.W[rows]
+        touched = np.flatnonzero(np.any(W != 0, axis=(0, 1)))
+        if not len(touched):
+            return GroupJet(inner.value, inside, inner.first, inner.second)
+        size = np.exp(W @ theta[: self.n_scales])
+        scale = size[:, :, None] * size[:, None, :]
+        value, first = scale * inner.value, scale * inner.first
+        sums = [W[:, :, None, k] + W[:, None, :, k] for k in touched]
+        s = len(touched)
+        bent: dict[tuple[int, int], Floats] = {}
+        if second:
+            for i in range(s):
+                bent.update({(i, j): sums[i] * sums[j] * value for j in range(i, s)})
+                bent.update({(i, s + k): sums[i] * d for k, d in enumerate(first)})
+            bent.update({(s + i, s + j): scale * d for (i, j), d in inner.second.items()})
+        slopes = np.stack([one * value for one in sums])
+        own = np.concatenate([touched, inside])
+        return GroupJet(value, own, np.concatenate([slopes, first]), bent)
+
+
+def row_covariance(term: ResidualTerm) -> RowCovariance:
+    """Return the covariance that a residual term stands for."""
+    levels = 1 if term.by is None else term.by.n_levels
+    return RowCovariance(
+        term,
+        tuple(
+            tuple(_correlation(part, term, i, level) for i, part in enumerate(term.parts))
+            for level in range(levels)
+        ),
+    )
+
+
+def _correlation(part: ResidualPart, term: ResidualTerm, i: int, level: int) -> RowCorrelation:
+    given: dict[str, object] = {}
+    if part.kind == "us":
+        given["whole"] = i == 0 and level > 0
+    if part.kind == "arma" and part.order is not None:
+        given["order"] = part.order
+    if part.kind in ON_COORDINATES - {"car1"}:
+        given["unit"] = _median_distance(part, term)
+    found = row_correlation(part.kind, part.names, **given)
+    return Nugget(part.kind, part.names, inner=found) if part.nugget else found
+
+
+def _median_distance(part: ResidualPart, term: ResidualTerm) -> float:
+    """Median distance of successive rows of a group."""
+    where = np.asarray(part.where, dtype=np.float64)
+    codes = np.zeros(len(where), dtype=np.intp) if term.group is None else term.group.codes
+    order = np.lexsort((where[:, 0], codes))
+    a, b = order[:-1], order[1:]
+    near = codes[a] == codes[b]
+    gaps = np.sqrt(np.sum((where[a][near] - where[b][near]) ** 2, axis=1))
+    gaps = gaps[gaps > 0]
+    if not len(gaps):
+        return 1.0
+    typical = float(np.median(gaps))
+    rows = np.bincount(codes).mean()
+    return typical * max(1.0, float(np.sqrt(rows)))

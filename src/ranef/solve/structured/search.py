@@ -1,0 +1,192 @@
+"""The optimum of a structured model: a damped Newton search, then the proof.
+
+Steps take average information (Gilmour, Thompson & Cullis 1995, Biometrics 51) while they
+are long, and exact second derivatives at the end. A step that leaves the range of the
+parameters, or a covariance matrix that is not positive definite, is shortened.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ranef.solve.optimum import Progress
+from ranef.solve.structured.problem import StructuredPoint, StructuredProblem
+
+__all__ = ["Found", "search"]
+
+Floats = NDArray[np.float64]
+
+NEAR = 1e-2
+"""Predicted decrease below which exact second derivatives are worth their cost."""
+CHEAP = 12
+"""Parameters up to which they are; with more they only prove the optimum."""
+ENOUGH = 1e-8
+MOST_EXACT_PARAMETERS = 80
+SEARCHES = 2
+"""From how many starts, the best of all, the search goes to its end."""
+LONGEST = 3.0
+"""Of a step in a logarithm or a correlation."""
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """The end of a search.
+
+    Attributes
+    ----------
+    at : StructuredPoint
+        With exact second derivatives.
+    decrement : float
+        Decrease that a further Newton step predicts.
+    tolerance : float
+    converged : bool
+    evaluations : int
+    trace : (e,) float64 array
+    """
+
+    at: StructuredPoint
+    decrement: float
+    tolerance: float
+    converged: bool
+    evaluations: int
+    trace: Floats
+    starts: int = 1
+    agreeing: int = 1
+
+
+class _Walk:
+    """A search: coordinates are theta, logarithms where parameters are positive."""
+
+    def __init__(self, problem: StructuredProblem, reml: bool, progress: Progress | None) -> None:
+        self.problem, self.reml, self.progress = problem, reml, progress
+        free = np.zeros(problem.n_random, dtype=np.bool_)
+        self.logs = np.concatenate([free, problem.rows.positive])
+        limits = np.isfinite(problem.rows.limits).all(axis=1)
+        self.bounded = self.logs | np.concatenate([free, limits])
+        self.trace: list[float] = []
+
+    def theta(self, x: Floats) -> Floats:
+        with np.errstate(over="ignore"):
+            return np.where(self.logs, np.exp(np.where(self.logs, x, 0.0)), x)
+
+    def x(self, theta: Floats) -> Floats:
+        return np.where(self.logs, np.log(np.where(self.logs, theta, 1.0)), theta)
+
+    def evaluate(self, x: Floats, level: int, decrement: float = np.nan) -> StructuredPoint | None:
+        at = self.problem.point(self.theta(x), self.reml, level)
+        if at is not None:
+            self.trace.append(at.criterion)
+            if self.progress is not None:
+                self.progress(len(self.trace), at.criterion, decrement)
+        return at
+
+    def derivatives(self, at: StructuredPoint) -> tuple[Floats, Floats]:
+        """Gradient and Hessian in x."""
+        unit = np.where(self.logs, at.theta, 1.0)
+        gradient = at.gradient * unit
+        hessian = at.hessian * np.outer(unit, unit)
+        return gradient, hessian + np.diag(np.where(self.logs, gradient, 0.0))
+
+
+def search(
+    problem: StructuredProblem,
+    starts: list[Floats],
+    reml: bool,
+    max_evaluations: int,
+    progress: Progress | None = None,
+) -> Found | None:
+    """Find the optimum from the best of some starts; None where none of them is possible."""
+    walk = _Walk(problem, reml, progress)
+    begun: list[tuple[float, Floats]] = []
+    for start in starts:
+        at = walk.evaluate(walk.x(start), 0)
+        if at is not None:
+            begun.append((at.criterion, start))
+    if not begun:
+        return None
+    begun.sort(key=lambda pair: pair[0])
+    ends = [_descend(walk, walk.x(start), max_evaluations) for _, start in begun[:SEARCHES]]
+    best = min(ends, key=lambda end: end.at.criterion - (1e-7 if end.converged else 0.0))
+    agreeing = sum(end.at.criterion < best.at.criterion + 1e-4 for end in ends)
+    return replace(best, evaluations=len(walk.trace), starts=len(ends), agreeing=agreeing)
+
+
+def _descend(walk: _Walk, x: Floats, max_evaluations: int) -> Found:
+    exact_allowed = walk.problem.n_parameters <= MOST_EXACT_PARAMETERS
+    first = len(walk.trace)
+    at = walk.evaluate(x, 1)
+    assert at is not None
+    exact, ridge = False, 1e-3
+    while len(walk.trace) - first < max_evaluations:
+        gradient, hessian = walk.derivatives(at)
+        decrement = _decrement(gradient, hessian)
+        tolerance = ENOUGH + 1e-13 * abs(at.criterion)
+        if exact and decrement < tolerance and _is_minimum(hessian):
+            return _found(walk, at, decrement, tolerance, True, first)
+        near = NEAR if walk.problem.n_parameters <= CHEAP else tolerance
+        if not exact and decrement < near and exact_allowed:
+            exact = True
+            at = walk.evaluate(x, 2, decrement) or at
+            continue
+        moved = None
+        for _ in range(25):
+            step = _step(gradient, hessian, ridge, walk.bounded)
+            trial = walk.evaluate(x + step, 0, decrement)
+            if trial is not None and trial.criterion < at.criterion + 1e-12 * abs(at.criterion):
+                moved = x + step
+                gain = at.criterion - trial.criterion
+                break
+            ridge = max(4.0 * ridge, 1e-3)
+        if moved is None or (exact and gain < tolerance and decrement < 10 * tolerance):
+            break
+        ridge = ridge / 10 if ridge > 1e-9 else 0.0
+        x = moved
+        following = walk.evaluate(x, 2 if exact else 1, decrement)
+        assert following is not None
+        at = following
+    if not at.exact:
+        at = walk.evaluate(x, 2) or at
+    gradient, hessian = walk.derivatives(at)
+    decrement = _decrement(gradient, hessian)
+    tolerance = ENOUGH + 1e-13 * abs(at.criterion)
+    return _found(walk, at, decrement, tolerance, decrement < 100 * tolerance, first)
+
+
+def _found(
+    walk: _Walk, at: StructuredPoint, decrement: float, tolerance: float, proved: bool, first: int
+) -> Found:
+    trace = np.array(walk.trace[first:])
+    return Found(at, decrement, tolerance, proved, len(walk.trace), trace)
+
+
+def _scaled(hessian: Floats) -> tuple[Floats, Floats, Floats]:
+    """Eigenvalues and vectors of the Hessian with a unit diagonal, and the scale."""
+    diagonal = np.abs(np.diag(hessian))
+    scale = 1.0 / np.sqrt(np.where(diagonal > 1e-12, diagonal, 1.0))
+    values, vectors = np.linalg.eigh(hessian * np.outer(scale, scale))
+    return values, vectors, scale
+
+
+def _step(gradient: Floats, hessian: Floats, ridge: float, bounded: NDArray[np.bool_]) -> Floats:
+    """Newton's step, curvatures made positive and raised by the ridge."""
+    values, vectors, scale = _scaled(hessian)
+    size = np.maximum(np.abs(values), 1e-8) + ridge
+    step = -scale * (vectors @ ((vectors.T @ (scale * gradient)) / size))
+    longest = float(np.max(np.abs(step[bounded]), initial=0.0))
+    return step if longest <= LONGEST else step * (LONGEST / longest)
+
+
+def _decrement(gradient: Floats, hessian: Floats) -> float:
+    if not len(gradient):
+        return 0.0
+    values, vectors, scale = _scaled(hessian)
+    along = vectors.T @ (scale * gradient)
+    return float(0.5 * np.sum(along**2 / np.maximum(np.abs(values), 1e-8)))
+
+
+def _is_minimum(hessian: Floats) -> bool:
+    """Whether no direction has negative curvature."""
+    return not len(hessian) or bool(_scaled(hessian)[0][0] > -1e-6)

@@ -30,7 +30,7 @@ def check_family(arguments: Namespace) -> None:
 
 
 def _check_linear(arguments: Namespace) -> None:
-    if arguments.family is not None and arguments.residual is not None:
+    if arguments.family is not None and getattr(arguments, "residual", None) is not None:
         raise ModelError("--residual belongs to a linear model: leave --family out")
 
 
@@ -102,7 +102,7 @@ def keywords(arguments: Namespace) -> dict[str, Any]:
         "undetermined": arguments.undetermined,
         "random": arguments.random,
     }
-    either = {name: getattr(arguments, name) for name in (*LINEAR, *EITHER)}
+    either = {name: getattr(arguments, name, None) for name in (*LINEAR, *EITHER)}
     shared |= {name: value for name, value in either.items() if value is not None}
     if arguments.family is None:
         return shared

@@ -21,6 +21,8 @@ from .api.relationship import pedigree as pedigree
 from .api.two_forms import within_between as within_between
 from .description.equation import Equation as Equation
 from .design.decomposition import decompose as decompose
+from .fields.diary.diary import Diary as Diary
+from .fields.diary.diary import diary as diary
 from .fits.contrast import Contrast as Contrast
 from .fits.fit import Fit as Fit
 from .fits.likelihood import LikelihoodFit as LikelihoodFit

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from ranef.display.files import write_atomically
 from ranef.display.html import document
@@ -13,7 +15,7 @@ from ranef.report.model import facts
 from ranef.report.section import Options, Section
 from ranef.report.sections import SECTIONS
 
-__all__ = ["html", "write"]
+__all__ = ["composed", "html", "write"]
 
 
 def html(
@@ -46,10 +48,27 @@ def html(
     '<!DOCTYPE html>'
     """
     how = Options(conf_level, call, df)
-    sections = [section for section in SECTIONS if section.applies(fit)]
     heading = fit.description.heading if title is None else title
-    contents = [_section(section, section.content(fit, how)) for section in sections]
-    return document(heading, [facts(fit), _contents(sections)], contents)
+    sections = [(section, fit) for section in SECTIONS if section.applies(fit)]
+    return composed(heading, [facts(fit)], sections, how)
+
+
+def composed(
+    heading: str, front: Sequence[Markup], sections: Sequence[tuple[Section, Any]], how: Options
+) -> str:
+    """Return a page of sections, each with what it is about.
+
+    Parameters
+    ----------
+    heading : str
+    front : sequence of Markup
+        What stands before the contents.
+    sections : sequence of (Section, object)
+    how : Options
+    """
+    contents = [_section(section, section.content(about, how)) for section, about in sections]
+    links = _contents([section for section, _ in sections])
+    return document(heading, [*front, links], contents)
 
 
 def write(

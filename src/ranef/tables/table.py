@@ -248,6 +248,10 @@ class Table:
         """Tell whether a column holds dates without a time of day."""
         return self.column(name).holds_dates()
 
+    def time_zone(self, name: str) -> str | None:
+        """Return the name of the time zone that a column's type has, None without one."""
+        return self.column(name).time_zone()
+
     def seconds(self, name: str) -> NDArray[np.float64]:
         """Return a datetime or duration column in seconds, NaN where missing.
 
@@ -339,6 +343,10 @@ class Column(ABC):
 
     def _are_dates(self) -> bool:
         return False
+
+    def time_zone(self) -> str | None:
+        """Return the name of the time zone that the column's type has."""
+        return None
 
     def seconds(self) -> NDArray[np.float64]:
         if self.kind not in ("datetime", "duration"):
@@ -508,6 +516,10 @@ class PandasColumn(Column):
         raw, uniques = pd.factorize(self._series)
         return sorted_codes(self.name, raw, uniques.tolist())
 
+    def time_zone(self) -> str | None:
+        zone = getattr(self._series.dtype, "tz", None)
+        return None if zone is None else str(zone)
+
     def _as_time(self) -> NDArray[Any]:
         series = self._series
         if getattr(series.dtype, "tz", None) is not None:
@@ -570,6 +582,9 @@ class ArrowColumn(Column):
         if own_order:
             return minus_one(raw), levels
         return sorted_codes(self.name, minus_one(raw), levels)
+
+    def time_zone(self) -> str | None:
+        return getattr(self._array.type, "tz", None)
 
     def _as_time(self) -> NDArray[Any]:
         import pyarrow as pa
@@ -644,6 +659,9 @@ class PolarsColumn(Column):
         native = nw.to_native(series)
         raw = native.replace_strict(nw.to_native(present), numbers, default=None)
         return minus_one(_polars_floats(raw)), levels
+
+    def time_zone(self) -> str | None:
+        return getattr(self._series.dtype, "time_zone", None)
 
     def _as_time(self) -> NDArray[Any]:
         series = self._series

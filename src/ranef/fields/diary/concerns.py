@@ -1,0 +1,146 @@
+"""What somebody who knows such data would say about them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ranef.inference.rows.group_means import variance_between
+
+if TYPE_CHECKING:
+    from ranef.fields.diary.occasions import Occasions, Roles
+
+__all__ = ["Concern", "concerns"]
+
+FEW = 10
+UNRELIABLE = 0.7
+BOTH = 0.05
+SHORT = 50
+
+
+@dataclass(frozen=True)
+class Concern:
+    """One thing to know before the numbers are believed.
+
+    Attributes
+    ----------
+    about : {"few prompts", "raw predictor", "nights", "Nickell", "compliance"}
+    text : str
+    """
+
+    about: str
+    text: str
+
+
+def concerns(
+    occasions: Occasions, roles: Roles, lagged: bool, reliability: dict[str, float]
+) -> tuple[Concern, ...]:
+    """Say what stands between these data and the usual reading of such a table.
+
+    `reliability` is that of the persons' means, by predictor.
+    """
+    return tuple(
+        Concern(about, text)
+        for about, text in (
+            *_few_prompts(occasions, roles, reliability),
+            *_raw_predictors(occasions, roles),
+            *_nights(occasions, roles),
+            *_nickell(occasions, roles, lagged),
+            *_schedule(occasions),
+        )
+    )
+
+
+def _prompts(occasions: Occasions, roles: Roles) -> np.ndarray:
+    answered = ~np.isnan(occasions.columns[roles.outcome])
+    return np.bincount(occasions.person.codes[answered], minlength=occasions.n_persons)
+
+
+def _few_prompts(
+    occasions: Occasions, roles: Roles, reliability: dict[str, float]
+) -> Iterator[tuple[str, str]]:
+    n = _prompts(occasions, roles)
+    few = int(np.count_nonzero(n < FEW))
+    if 4 * few >= len(n):
+        yield (
+            "few prompts",
+            f"{few} of {len(n)} persons answered fewer than {FEW} prompts (median "
+            f"{np.median(n):.0f}): their means, spreads and slopes are mostly noise, and person-"
+            "specific slopes are pulled far to the mean.",
+        )
+    for name, value in reliability.items():
+        if value < UNRELIABLE:
+            yield (
+                "few prompts",
+                f"The persons' means of {name} have a reliability of {value:.2f}: the slope "
+                "between persons is blurred towards the one within. Read the corrected one of "
+                "within_between().",
+            )
+
+
+def _raw_predictors(occasions: Occasions, roles: Roles) -> Iterator[tuple[str, str]]:
+    codes = occasions.person.codes
+    for name in roles.covariates:
+        x = np.asarray(occasions.columns[name])
+        if x.dtype.kind != "f":
+            continue
+        rows = ~np.isnan(x)
+        _, dense = np.unique(codes[rows], return_inverse=True)
+        within, between, icc = variance_between(x[rows], dense.astype(np.int32))
+        if min(within, between) > 0 and BOTH < icc < 1 - BOTH:
+            yield (
+                "raw predictor",
+                f"{name} stands as it is and varies within persons and between them "
+                f"({100 * icc:.0f}% between): its one coefficient mixes two effects. Name it "
+                "among the predictors to have both.",
+            )
+
+
+def _nights(occasions: Occasions, roles: Roles) -> Iterator[tuple[str, str]]:
+    pairs = int(np.count_nonzero(occasions.before >= 0))
+    if not pairs or occasions.gap is not None or occasions.nights < 0.02 * pairs:
+        return
+    if occasions.day is None:
+        yield (
+            "nights",
+            f"Nothing says which day a prompt is of, and {occasions.nights:,} of {pairs:,} "
+            "successive prompts lie more than three times the usual gap apart, as across nights: "
+            "instability, inertia and autocorrelation count them as neighbours. Give day=, or "
+            "max_gap=.",
+        )
+    else:
+        yield (
+            "nights",
+            f"{occasions.nights:,} of {pairs:,} successive prompts of one {roles.day} have a "
+            "night or a long gap between them; max_gap= cuts there.",
+        )
+
+
+def _nickell(occasions: Occasions, roles: Roles, lagged: bool) -> Iterator[tuple[str, str]]:
+    n = float(np.median(_prompts(occasions, roles)))
+    if lagged:
+        yield (
+            "Nickell",
+            f"The lagged {roles.outcome} is centred on means that hold the outcome itself: its "
+            f"coefficient is biased downward by about (1 + coefficient) / {n:.0f} (Nickell 1981), "
+            "and the other coefficients of the model say what happens given the last prompt.",
+        )
+    elif n < SHORT:
+        yield (
+            "Nickell",
+            f"Inertia of series of about {n:.0f} prompts is biased downward, by about (1 + 3 "
+            f"inertia) / {n:.0f} (Marriott and Pope 1954); compare persons with equally many "
+            "prompts, or none at all.",
+        )
+
+
+def _schedule(occasions: Occasions) -> Iterator[tuple[str, str]]:
+    if not occasions.schedule.known:
+        yield (
+            "compliance",
+            "The table has answered prompts alone, and nothing says how many were scheduled: "
+            "compliance is not known. Give scheduled=, a column, a number a day, or a dict.",
+        )

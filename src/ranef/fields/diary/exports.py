@@ -1,0 +1,164 @@
+"""Files of diaries: SPSS, exports of m-Path and of movisensXS, and plain CSV.
+
+What a file is, is told from its columns. m-Path's times are seconds on the participant's own
+clock, `timeZoneOffset` the seconds that this clock is ahead of UTC (the documentation of m-Path's R
+package mpathr). movisensXS has `Participant`, `Form`, `Trigger` and the start of each form, in one
+column or as date and time (its R interface). Everything else is left as it is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ranef.errors import FileError
+
+__all__ = ["Export", "is_spss", "read_export", "recognised"]
+
+MPATH = ("connectionId", "timeStampScheduled", "timeStampStart", "timeZoneOffset")
+MPATH_TIMES = {
+    "scheduled": "timeStampScheduled", "sent": "timeStampSent", "start": "timeStampStart",
+    "stop": "timeStampStop",
+}  # fmt: skip
+MOVISENS = ("Participant", "Form", "Form_start_date")
+MOVISENS_TIMES = {"trigger": "Trigger", "start": "Form_start", "finish": "Form_finish"}
+SPSS_MARKS = (b"$FL2", b"$FL3")
+SPSS_NAMES = (".sav", ".zsav")
+
+
+@dataclass(frozen=True, eq=False)
+class Export:
+    """A diary from a file.
+
+    Attributes
+    ----------
+    table : pandas.DataFrame
+    kind : {"spss", "m-Path", "movisensXS", "text"}
+    labels : dict of str to str
+        What SPSS says each column is.
+    value_labels : dict of str to dict
+        What SPSS says each value is.
+    """
+
+    table: Any
+    kind: str
+    labels: dict[str, str] = field(default_factory=dict)
+    value_labels: dict[str, dict[Any, str]] = field(default_factory=dict)
+
+
+def read_export(path: str | PathLike[str]) -> Export:
+    """Read a file of a diary.
+
+    Of m-Path the columns ``scheduled``, ``sent``, ``start`` and ``stop`` are added, as text with
+    the offset of the participant's zone; of movisensXS ``start`` and ``finish`` (and
+    ``trigger``), on the participant's wall. SPSS's numbers stay numbers, its user-missing values
+    are missing, and its labels stand beside the table.
+
+    Raises
+    ------
+    ranef.errors.FileError
+        There is no such file, it is no table, or pyreadstat is needed and not installed.
+    """
+    target = Path(path)
+    try:
+        with target.open("rb") as stream:
+            start = stream.read(4)
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise FileError(f"cannot read {str(path)!r}: {reason}") from None
+    if start in SPSS_MARKS or target.suffix.lower() in SPSS_NAMES:
+        return _spss(target)
+    return recognised(_text(target))
+
+
+def is_spss(path: Path) -> bool:
+    """Tell whether a file is one of SPSS."""
+    with path.open("rb") as stream:
+        return stream.read(4) in SPSS_MARKS or path.suffix.lower() in SPSS_NAMES
+
+
+def recognised(table: Any) -> Export:
+    """Tell from its columns which app a table comes from, and add its times."""
+    if set(MPATH) <= set(table.columns):
+        return Export(_mpath(table), "m-Path")
+    if set(MOVISENS) <= set(table.columns):
+        return Export(_movisens(table), "movisensXS")
+    return Export(table, "text")
+
+
+def _spss(path: Path) -> Export:
+    try:
+        import pyreadstat
+    except ImportError:
+        raise FileError(
+            f"{path.name} is a file of SPSS, which needs pyreadstat: pip install 'ranef[spss]'"
+        ) from None
+    try:
+        table, about = pyreadstat.read_sav(path)
+    except Exception as error:  # pyreadstat's own errors have no common base
+        raise FileError(f"{path.name} is a damaged file of SPSS: {error}") from error
+    labels = {k: v for k, v in about.column_names_to_labels.items() if v}
+    return Export(table, "spss", labels, dict(about.variable_value_labels))
+
+
+def _text(path: Path) -> Any:
+    import pandas as pd
+
+    try:
+        with path.open(encoding="utf-8-sig") as stream:
+            first = stream.readline()
+        separator = max((";", ",", "\t"), key=first.count)
+        return pd.read_csv(path, sep=separator, encoding="utf-8-sig", low_memory=False)
+    except (OSError, UnicodeDecodeError, ValueError) as error:
+        raise FileError(f"{path.name} is no table of text: {error}") from None
+
+
+def _mpath(table: Any) -> Any:
+    """Times with the offset of the participant's clock; answers without their second quotes."""
+    offset = table["timeZoneOffset"].to_numpy(dtype=np.float64)
+    added = {}
+    for name, column in MPATH_TIMES.items():
+        if column in table.columns:
+            seconds = table[column].to_numpy(dtype=np.float64)
+            added[name] = [_stamp(s, o) for s, o in zip(seconds, offset, strict=True)]
+    plain = {
+        name: table[name].map(lambda v: v.strip('"') if isinstance(v, str) else v)
+        for name in table.columns
+        if table[name].dtype == object or str(table[name].dtype).startswith("str")
+    }
+    return table.assign(**plain, **added)
+
+
+def _stamp(seconds: float, offset: float) -> str | None:
+    """ISO 8601 of seconds on a clock that is `offset` seconds ahead of UTC; 0 is missing."""
+    if not seconds > 0:
+        return None
+    wall = np.datetime64(round(seconds), "s")
+    if np.isnan(offset):
+        return str(wall)
+    minutes = round(abs(offset) / 60)
+    sign = "-" if offset < 0 else "+"
+    return f"{wall}{sign}{minutes // 60:02d}:{minutes % 60:02d}"
+
+
+def _movisens(table: Any) -> Any:
+    """Start and finish of each form as one text; date and time may stand in two columns."""
+    import pandas as pd
+
+    added = {}
+    for name, stem in MOVISENS_TIMES.items():
+        date, time = f"{stem}_date", f"{stem}_time"
+        if date not in table.columns:
+            continue
+        text = table[date].astype("string").str.strip()
+        if time in table.columns:
+            clock = table[time].astype("string").str.strip().str.split(" ").str[-1]
+            text = text.str.split(r"[ T]", regex=True).str[0] + "T" + clock
+        else:
+            text = text.str.replace(" ", "T", n=1)
+        added[name] = text.where(pd.notna(text), None).astype(object)
+    return table.assign(**added)

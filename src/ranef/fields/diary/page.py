@@ -1,0 +1,162 @@
+"""The report of a diary: its own sections, then those of its model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from ranef import arguments
+from ranef.display.columns import Listing
+from ranef.display.figures import figure
+from ranef.display.files import write_atomically
+from ranef.display.leaving import or_why
+from ranef.display.markup import Markup, element, join, table
+from ranef.fields.diary import pictures
+from ranef.report.page import composed
+from ranef.report.section import Options, Section
+from ranef.report.sections import SECTIONS
+
+__all__ = ["html", "write"]
+
+MOST_LISTED = 60
+OF_THE_MODEL = ("model", "data", "fixed", "variance", "check", "optimum", "reproduce")
+
+
+def html(diary: Any, call: str | None = None) -> str:
+    """Return the report as one HTML page."""
+    how = Options(diary.conf_level, call, None)
+    own = [(section, diary) for section in OWN if section.applies(diary)]
+    model = [
+        (section, diary.fit)
+        for section in SECTIONS
+        if section.name in OF_THE_MODEL and section.applies(diary.fit)
+    ]
+    return composed(diary.title, [_facts(diary)], [*own, *model], how)
+
+
+def write(diary: Any, path: str | PathLike[str], call: str | None = None) -> Path:
+    """Write the report to a file, whole or not at all."""
+    return write_atomically(arguments.path(path), html(diary, call))
+
+
+def _facts(diary: Any) -> Markup:
+    occasions = diary.occasions
+    entries = [
+        ("Persons", f"{occasions.n_persons:,}"),
+        ("Rows in the model", f"{diary.fit.n_obs:,}"),
+        ("Outcome", diary.roles.outcome),
+        ("Predictors", ", ".join(diary.roles.predictors)),
+    ]
+    pairs = (element("div", element("dt", name), element("dd", value)) for name, value in entries)
+    return element("dl", *pairs, class_="facts")
+
+
+def _paragraphs(*lines: str) -> Markup:
+    return join([element("p", line) for line in lines])
+
+
+def _drawn(diary: Any, name: str, caption: str) -> Markup:
+    draw: Callable[..., Any] = getattr(pictures, name)
+    told: Callable[[Any], str] = getattr(pictures, f"{name}_text")
+    return or_why(
+        name.capitalize(),
+        lambda: figure(
+            lambda canvas: draw(diary, figure=canvas),
+            name=f"diary-{name}",
+            alt=told(diary),
+            caption=caption,
+        ),
+    )
+
+
+def _concerns(diary: Any, how: Options) -> Markup:
+    lines = [element("li", concern.text) for concern in diary.concerns]
+    return element("ul", *lines)
+
+
+def _effects(diary: Any, how: Options) -> Markup:
+    words = _paragraphs(
+        "Within: what goes with a value above the person's own mean. Between: what goes with a "
+        "person whose mean is higher. Contextual: the between minus the within slope."
+    )
+    caption = f"Slopes with {how.level} intervals."
+    return join([words, _drawn(diary, "effects", caption), table(diary.listing("effects"))])
+
+
+def _variance(diary: Any, how: Options) -> Markup:
+    words = _paragraphs(
+        "The shares are those of a model without predictors. The reliability of a mean is the "
+        "share of its variance that is not due to the prompts that happened to be answered."
+    )
+    return join([words, table(diary.listing("icc")), table(diary.listing("reliability"))])
+
+
+def _memory(diary: Any, how: Options) -> Markup:
+    words = _paragraphs(
+        "What predictors and persons leave of the outcome, every two of one series, by the time "
+        "between them. A plateau at long times is what the prompts of a day share, which the "
+        "model has. Where the first stand clearly above it, neighbouring prompts tell less than "
+        "independent ones would, and standard errors of effects within are somewhat too small."
+    )
+    caption = "Autocorrelation by the time between prompts; the band is where independence lies."
+    shown = table(diary.listing("autocorrelation"))
+    return join([words, _drawn(diary, "autocorrelation", caption), shown])
+
+
+def _dynamics(diary: Any, how: Options) -> Markup:
+    caption = "Some persons from the most to the least variable; the line is the own mean."
+    words = _paragraphs(
+        *diary.summary_sentences()[:1],
+        "RMSSD is the root mean squared difference of successive prompts (instability), inertia "
+        "the slope of a value on the one before.",
+    )
+    return join([words, _drawn(diary, "series", caption), _long(diary.listing("dynamics"))])
+
+
+def _compliance(diary: Any, how: Options) -> Markup:
+    parts = [_paragraphs(*diary.summary_sentences()[1:])]
+    if diary.occasions.study_day is not None:
+        caption = "A row a person, a column a day: darker where more prompts were answered."
+        parts.append(_drawn(diary, "compliance", caption))
+    return join([*parts, _long(diary.listing("compliance"))])
+
+
+def _slopes(diary: Any, how: Options) -> Markup:
+    caption = (
+        "Each person's slope of the own rows alone, and the shrunken one, which borrows from the "
+        "others as much as the own rows leave open."
+    )
+    return join([_drawn(diary, "slopes", caption), _long(diary.listing("slopes"))])
+
+
+def _long(listing: Listing) -> Markup:
+    """A table, folded where it is long."""
+    if len(listing.rows) <= MOST_LISTED // 3:
+        return table(listing)
+    return element("details", element("summary", f"{listing.caption}, as a table"), table(listing))
+
+
+def _reading(diary: Any, how: Options) -> Markup:
+    return _paragraphs(*diary.reading())
+
+
+def _warned(diary: Any) -> bool:
+    return bool(diary.concerns)
+
+
+def _sloped(diary: Any) -> bool:
+    return bool(diary.formula.slopes)
+
+
+OWN: list[Section] = [
+    Section("reading", "What was read", _reading),
+    Section("concerns", "Before you believe it", _concerns, _warned),
+    Section("effects", "Within and between", _effects),
+    Section("levels", "Where it varies", _variance),
+    Section("slopes", "Each person's slope", _slopes, _sloped),
+    Section("memory", "What a residual remembers", _memory),
+    Section("dynamics", "Instability and inertia", _dynamics),
+    Section("compliance", "Compliance", _compliance),
+]

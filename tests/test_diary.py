@@ -1,0 +1,405 @@
+"""The analysis of experience sampling data in one call."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+
+import ranef
+from ranef.errors import (
+    DataError,
+    DataWarning,
+    FormulaWarning,
+    ModelError,
+    UnknownColumnError,
+)
+from ranef.fields.diary import pictures
+from ranef.fields.diary.clock import read_clock
+from ranef.fields.diary.exports import read_export
+from ranef.tables import Table
+
+COLUMNS = {"person": "id", "time": "answered", "prompt": "beep", "scheduled": "planned"}
+
+
+def sampled(seed=7, persons=40, days=10, prompts=6, missing=0.2, within=-0.5, between=0.3):
+    """A diary as it would be filled in: hours of the day, days, persons with own slopes."""
+    rng = np.random.default_rng(seed)
+    rows = []
+    for p in range(persons):
+        own, slope, level = rng.normal(), within + 0.25 * rng.normal(), 0.8 * rng.normal()
+        for d in range(days):
+            e, last, day = rng.normal(), None, 0.4 * rng.normal()
+            for k, hour in enumerate(np.sort(rng.uniform(9, 21, prompts))):
+                keep = 0.0 if last is None else np.exp(-(hour - last) / 2.5)
+                e, last = keep * e + np.sqrt(1 - keep**2) * rng.normal(), hour
+                stress = own + rng.normal()
+                mood = 6 + level + day + slope * (stress - own) + between * own + 0.8 * e
+                when = pd.Timestamp("2025-03-24") + pd.Timedelta(days=d, hours=hour)
+                rows.append((f"P{p:02d}", when.floor("s"), d + 1, k + 1, stress, mood))
+    table = pd.DataFrame(rows, columns=["id", "planned", "day", "beep", "stress", "mood"])
+    table["answered"] = table.planned + pd.Timedelta(minutes=4)
+    gone = rng.random(len(table)) < missing
+    table.loc[gone, ["stress", "mood"]] = np.nan
+    table.loc[gone, "answered"] = pd.NaT
+    table["support"] = rng.normal(size=len(table)) - 0.2 * table.stress
+    return table
+
+
+@pytest.fixture(scope="module")
+def table():
+    return sampled()
+
+
+@pytest.fixture(scope="module")
+def diary(table):
+    return ranef.diary(table, "mood", "stress", **COLUMNS)
+
+
+def test_effects_are_those_of_the_within_between_model(table, diary):
+    found = diary.effects().set_index("effect")
+    assert found.columns.tolist() == [
+        "predictor", "estimate", "std_error", "df", "statistic", "p_value", "conf_low",
+        "conf_high", "slope_sd",
+    ]  # fmt: skip
+    formula = (
+        "mood ~ within(stress, id) + between(stress, id) + (1 + within(stress, id) | id) "
+        "+ (1 | id:day)"
+    )
+    fit = ranef.lmm(formula, table)
+    np.testing.assert_allclose(found.estimate[["within", "between"]], fit.coef[1:], rtol=1e-6)
+    np.testing.assert_allclose(found.std_error[:2], fit.tidy().std_error[1:], rtol=1e-5)
+    both = fit.contrast({"between(stress, id)": 1, "within(stress, id)": -1})
+    assert found.estimate["contextual"] == pytest.approx(both.estimate, rel=1e-6)
+    assert found.std_error["contextual"] == pytest.approx(both.std_error, rel=1e-5)
+    assert found.conf_low["within"] < -0.5 < found.conf_high["within"]
+    assert found.conf_low["between"] < 0.3 < found.conf_high["between"]
+    assert 0.15 < found.slope_sd["within"] < 0.35
+
+
+def test_shares_of_variance_by_level(table, diary):
+    found = diary.icc().set_index("level")
+    assert found.index.tolist() == ["person", "day", "moment"]
+    assert found.icc.sum() == pytest.approx(1.0)
+    fit = ranef.lmm("mood ~ 1 + (1 | id) + (1 | id:day)", table)
+    sd = fit.tidy("variance").set_index("group").estimate
+    np.testing.assert_allclose(found.variance, sd[["id", "id:day", "Residual"]] ** 2, rtol=1e-5)
+
+
+def test_reliability_of_means(diary):
+    found = diary.reliability().set_index(["variable", "level"])
+    levels = diary.variances["mood"]
+    n = diary.series().n
+    person = levels.person / (levels.person + levels.day / 10 + levels.moment / n)
+    assert found.reliability["mood", "person"] == pytest.approx(person.mean(), rel=1e-3)
+    assert found.prompts["mood", "person"] == pytest.approx(n.mean())
+
+
+def test_dynamics_within_days(table, diary):
+    found = diary.dynamics().set_index("person")
+    rows = table[table.mood.notna()].sort_values(["id", "planned"])
+    filled = table.assign(at=table.answered.fillna(table.planned))
+    whole = filled.sort_values(["id", "at"])
+    step = whole.groupby(["id", "day"]).mood.diff()
+    np.testing.assert_array_equal(found.n, rows.groupby("id").size())
+    np.testing.assert_allclose(found["mean"], rows.groupby("id").mood.mean())
+    np.testing.assert_allclose(found.sd, rows.groupby("id").mood.std())
+    np.testing.assert_array_equal(found.pairs, step.groupby(whole.id).count())
+    expected = np.sqrt((step**2).groupby(whole.id).mean())
+    np.testing.assert_allclose(found.rmssd, expected)
+    one = rows[rows.id == "P03"]
+    centred = whole.mood[whole.id == "P03"] - one.mood.mean()
+    before = centred.groupby(whole.day[whole.id == "P03"]).shift()
+    both = centred.notna() & before.notna()
+    slope = (centred[both] @ before[both]) / (before[both] @ before[both])
+    assert found.inertia["P03"] == pytest.approx(slope)
+
+
+def test_compliance(table, diary):
+    person = diary.compliance().set_index("person")
+    answered = table.mood.notna().groupby(table.id).sum()
+    np.testing.assert_array_equal(person.answered, answered)
+    np.testing.assert_allclose(person.compliance, answered / 60)
+    np.testing.assert_allclose(person.latency, 4.0)
+    day = diary.compliance("day")
+    assert day.day.tolist() == list(range(1, 11))
+    np.testing.assert_array_equal(day.answered, table.mood.notna().groupby(table.day).sum())
+    assert diary.compliance("prompt").scheduled.tolist() == [400.0] * 6
+    with pytest.raises(ModelError, match="use one of 'person', 'day', 'prompt'"):
+        diary.compliance("week")
+
+
+@pytest.mark.parametrize("scheduled", [6, {f"P{p:02d}": 60 for p in range(40)}, "number", "asked"])
+def test_schedules_of_every_kind(table, scheduled):
+    answered = table[table.mood.notna()].assign(number=6, asked=1)
+    rows = table.assign(number=6, asked=1) if scheduled == "asked" else answered
+    rows = rows.assign(answered=rows.planned)
+    found = ranef.diary(rows, "mood", "stress", person="id", time="answered", scheduled=scheduled)
+    done = found.compliance()
+    assert done.scheduled.between(54, 60).all()
+    np.testing.assert_array_equal(done.answered, answered.groupby("id").size())
+
+
+def test_without_a_schedule_compliance_is_said_to_be_unknown(table):
+    answered = table[table.mood.notna()]
+    found = ranef.diary(answered, "mood", "stress", person="id", time="answered")
+    assert [c.about for c in found.concerns if c.about == "compliance"] == ["compliance"]
+    assert "Give scheduled=" in str(found)
+
+
+def test_residuals_remember(diary):
+    found = diary.autocorrelation()
+    assert found.autocorrelation[0] > found.autocorrelation[2] > found.autocorrelation.iloc[-1]
+    assert found.gap[0] < 1 < found.gap_high.iloc[-1] < 13
+    independent = ranef.diary(
+        sampled(seed=1).assign(mood=lambda t: np.random.default_rng(2).normal(size=len(t))
+                               + t.mood * 0), "mood", "stress", **COLUMNS
+    )  # fmt: skip
+    assert independent.autocorrelation().autocorrelation.abs().max() < 0.12
+
+
+def test_slopes_are_shrunken(table, diary):
+    found = diary.slopes()
+    assert found.columns.tolist() == [
+        "person", "predictor", "n", "estimate", "std_error", "conf_low", "conf_high", "raw",
+    ]  # fmt: skip
+    assert found.estimate.std() < found.raw.std()
+    own = table[(table.id == found.person[5]) & table.mood.notna()]
+    assert found.raw[5] == pytest.approx(np.polyfit(own.stress, own.mood, 1)[0])
+    levels = diary.fit.coef_by_level("id")
+    term = levels[levels.term == "within(stress, id)"]
+    np.testing.assert_allclose(found.estimate, term.estimate)
+
+
+def test_the_order_of_the_rows_says_nothing(table, diary):
+    shuffled = ranef.diary(table.sample(frac=1, random_state=3), "mood", "stress", **COLUMNS)
+    pd.testing.assert_frame_equal(shuffled.effects(), diary.effects(), rtol=1e-5)
+    pd.testing.assert_frame_equal(shuffled.dynamics(), diary.dynamics())
+
+
+def test_copies_are_left_out_and_contradictions_named(table, diary):
+    again = pd.concat([table, table.sample(12, random_state=1)], ignore_index=True)
+    found = ranef.diary(again, "mood", "stress", **COLUMNS)
+    assert "of the same person and time left out as copies" in " ".join(found.occasions.notes)
+    pd.testing.assert_frame_equal(found.compliance(), diary.compliance())
+    wrong = table[table.mood.notna()].head(1)
+    both = pd.concat([table, wrong.assign(mood=wrong.mood + 1)], ignore_index=True)
+    with pytest.raises(DataError, match="id P00 has two different answers at one time"):
+        ranef.diary(both, "mood", "stress", **COLUMNS)
+
+
+def test_polars(table, diary):
+    found = ranef.diary(pl.from_pandas(table), "mood", "stress", **COLUMNS)
+    assert isinstance(found.effects(), pl.DataFrame)
+    np.testing.assert_allclose(found.effects()["estimate"], diary.effects().estimate, rtol=1e-6)
+
+
+def test_by_day_takes_three_parts(table):
+    found = ranef.diary(table, "mood", ["stress"], by_day=True, **COLUMNS).effects()
+    assert found.effect.tolist() == ["within", "between_day", "between", "contextual"]
+
+
+def test_many_predictors_do_not_correlate_their_slopes(table):
+    more = table.assign(a=np.exp(table.stress / 2), b=table.stress**2, c=np.sin(table.stress))
+    found = ranef.diary(more, "mood", ["stress", "a", "b", "c"], slopes=True, **COLUMNS)
+    assert "||" in found.fit.formula
+    assert "(1 | id)" in ranef.diary(table, "mood", "stress", slopes=False, **COLUMNS).fit.formula
+
+
+# --- what an expert would warn of
+
+
+def test_few_prompts_and_unreliable_means():
+    few = sampled(persons=40, days=1, prompts=6)
+    with pytest.warns(DataWarning, match="fewer than 10 prompts"):
+        found = ranef.diary(few, "mood", "stress", **COLUMNS)
+    assert "few prompts" in {c.about for c in found.concerns}
+
+
+def test_a_raw_predictor_that_mixes_two_effects(table):
+    with pytest.warns(DataWarning, match="its one coefficient mixes two effects"):
+        found = ranef.diary(table, "mood", "support", covariates="stress", **COLUMNS)
+    assert "raw predictor" in {c.about for c in found.concerns}
+    ages = table.assign(age=table.id.str[1:].astype(float))
+    found = ranef.diary(ages, "mood", "stress", covariates=["age"], **COLUMNS)
+    assert "raw predictor" not in {c.about for c in found.concerns}
+
+
+def test_nights_crossed(table):
+    hours = (table.planned - table.planned.min()).dt.total_seconds() / 3600
+    rows = table.assign(hours=hours)
+    with pytest.warns(DataWarning, match="as across nights"):
+        crossed = ranef.diary(rows, "mood", "stress", person="id", time="hours")
+    cut = ranef.diary(rows, "mood", "stress", person="id", time="hours", max_gap=8)
+    assert "nights" not in {c.about for c in cut.concerns}
+    assert cut.dynamics().pairs.sum() < crossed.dynamics().pairs.sum()
+
+
+def test_a_lagged_outcome_warns(table):
+    with pytest.warns(FormulaWarning, match="Nickell 1981"):
+        found = ranef.diary(table, "mood", "stress", lagged=True, max_gap="5h", **COLUMNS)
+    assert "Nickell" in {c.about for c in found.concerns}
+    assert "lag(mood, id, time = time, day = day, max_gap = 5.0)" in found.fit.formula
+    assert found.fit.coef.iloc[-1] > 0
+
+
+# --- clocks
+
+
+def test_days_are_those_of_the_wall(table):
+    late = table.assign(
+        answered=table.answered.dt.tz_localize("Europe/Berlin").dt.tz_convert("UTC"),
+        planned=table.planned.dt.tz_localize("Europe/Berlin").dt.tz_convert("UTC"),
+    )
+    found = ranef.diary(late, "mood", "stress", time_zone="Europe/Berlin", **COLUMNS)
+    assert found.occasions.day is not None
+    assert len(found.occasions.day.levels) == 10
+    # the clocks went forward on 30 March: hours between prompts are those of the world
+    np.testing.assert_allclose(found.effects().estimate,
+                               ranef.diary(table, "mood", "stress", **COLUMNS).effects().estimate,
+                               rtol=1e-6)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("texts", "zone", "world", "wall"),
+    [
+        (["2025-03-30T03:30:00+02:00"], None, 1.5, 3.5),
+        (["2025-03-30T01:30:00Z"], "Europe/Berlin", 1.5, 3.5),
+        (["2025-03-30T03:30:00"], "Europe/Berlin", 1.5, 3.5),
+        (["2025-03-30 03:30"], None, 3.5, 3.5),
+    ],
+)
+def test_times_as_text(texts, zone, world, wall):
+    clock = read_clock(Table.of({"t": texts}), "t", zone)
+    start = np.datetime64("2025-03-30").astype("datetime64[h]").astype(float)
+    assert clock.time[0] - start == world
+    assert clock.wall[0] - start == wall
+
+
+def test_a_column_of_zones():
+    table = {"t": ["2025-01-01T12:00"] * 2 + [None], "z": ["Asia/Tokyo", "America/New_York", None]}
+    clock = read_clock(Table.of(table), "t", "z")
+    assert clock.time[1] - clock.time[0] == 14.0
+    assert np.isnan(clock.time[2])
+
+
+def test_times_that_are_none():
+    with pytest.raises(DataError, match=r"'soon' in row 1 is no time as 2025-03-29T14:05"):
+        read_clock(Table.of({"t": ["2025-03-30T03:30", "soon"]}), "t", None)
+    with pytest.raises(ModelError, match="neither a column nor a time zone"):
+        read_clock(Table.of({"t": ["2025-03-30T03:30"]}), "t", "Berlin")
+    with pytest.raises(ModelError, match="is for datetimes"):
+        read_clock(Table.of({"t": [1.0]}), "t", "Europe/Berlin")
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"person": "ID"}, UnknownColumnError, "did you mean 'id'"),
+        ({"scheduled": 0}, ModelError, "no number of prompts a day"),
+        ({"scheduled": {"P00": 3}}, ModelError, "has no number for id P01"),
+        ({"scheduled": [1]}, ModelError, "scheduled= is a column"),
+        ({"max_gap": 3}, DataError, "a span with its unit"),
+    ],
+)
+def test_what_is_refused(table, change, error, message):
+    with pytest.raises(error, match=message):
+        ranef.diary(table, "mood", "stress", **{**COLUMNS, **change})
+    with pytest.raises(ModelError, match="predictors names the columns"):
+        ranef.diary(table, "mood", [], **COLUMNS)
+
+
+# --- pictures, report, command
+
+
+@pytest.mark.parametrize("name", ["effects", "slopes", "autocorrelation", "compliance", "series"])
+def test_pictures_draw_and_have_words(diary, name):
+    axes = np.atleast_1d(getattr(diary.plot, name)())
+    assert all(ax.has_data() for ax in axes)
+    words = getattr(pictures, f"{name}_text")(diary)
+    assert len(words) > 40
+    assert "nan" not in words
+
+
+def test_the_report_is_one_page(diary, tmp_path):
+    page = diary.report(tmp_path / "diary.html").read_text("utf-8")
+    for heading in ("What was read", "Before you believe it", "Within and between",
+                    "Where it varies", "What a residual remembers", "Instability and inertia",
+                    "Compliance", "Certificate of the optimum"):  # fmt: skip
+        assert f">{heading}</h2>" in page
+    assert page.count("<svg") >= 5
+    assert "<script" not in page
+
+
+def test_the_command(table, tmp_path):
+    table.to_csv(tmp_path / "d.csv", index=False)
+    done = subprocess.run(
+        [sys.executable, "-m", "ranef", "diary", "d.csv", "--outcome", "mood", "--predictor",
+         "stress", "--person", "id", "--time", "answered", "--scheduled", "planned", "--out",
+         "d.json", "--out", "d.csv.csv", "--max-gap", "6h"],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "Effects on mood within persons and between them" in done.stdout
+    found = json.loads((tmp_path / "d.json").read_text("utf-8"))
+    assert {"effects", "icc", "reliability", "dynamics", "compliance", "slopes"} <= set(found)
+    effects = pd.read_csv(tmp_path / "d.csv.csv")
+    assert effects.effect.tolist() == ["within", "between", "contextual"]
+
+
+# --- files of the apps
+
+
+def test_m_path(tmp_path):
+    # columns as mpathr's documentation and example file have them
+    text = (
+        "connectionId;legacyCode;alias;questionListName;timeStampScheduled;timeStampSent;"
+        "timeStampStart;timeStampStop;timeZoneOffset;mood_sliderNegPos;where_open\n"
+        '228325;;lara;main;1722426000;1722426241;1722426248;1722426616;7200;71;"""at home"""\n'
+        "228325;;lara;main;1722436000;1722436241;0;0;7200;;\n"
+    )
+    (tmp_path / "m.csv").write_text(text, "utf-8")
+    found = read_export(tmp_path / "m.csv")
+    assert found.kind == "m-Path"
+    assert found.table.start.tolist()[0] == "2024-07-31T11:44:08+02:00"
+    assert found.table.start.isna().tolist() == [False, True]
+    assert found.table.where_open[0] == "at home"
+    clock = read_clock(Table.of(found.table), "start", None)
+    assert clock.wall[0] - clock.time[0] == 2.0
+
+
+@pytest.mark.parametrize(
+    ("columns", "values"),
+    [
+        ("Form_start_date,Form_start_time", "2016-02-03,2016-02-03 14:05:10"),
+        ("Form_start_date", "2016-02-03 14:05:10"),
+    ],
+)
+def test_movisens(tmp_path, columns, values):
+    text = (
+        f"Participant,Device,Trigger,Form,{columns},Missing,mood\n1,p,Random Time,A,{values},,4\n"
+    )
+    (tmp_path / "x.csv").write_text(text, "utf-8")
+    found = read_export(tmp_path / "x.csv")
+    assert found.kind == "movisensXS"
+    assert found.table.start.tolist() == ["2016-02-03T14:05:10"]
+
+
+def test_spss_with_labels(table, tmp_path):
+    pyreadstat = pytest.importorskip("pyreadstat")
+    rows = table[table.mood.notna()].assign(place=lambda t: (t.beep > 3).astype(float))
+    pyreadstat.write_sav(
+        rows[["id", "answered", "stress", "mood", "place"]], tmp_path / "d.sav",
+        column_labels={"mood": "How do you feel?"},
+        variable_value_labels={"place": {0.0: "home", 1.0: "work"}},
+    )  # fmt: skip
+    export = read_export(tmp_path / "d.sav")
+    assert export.kind == "spss"
+    assert export.labels["mood"] == "How do you feel?"
+    assert export.value_labels["place"] == {0.0: "home", 1.0: "work"}
+    found = ranef.diary(tmp_path / "d.sav", "mood", "stress", person="id", time="answered")
+    direct = ranef.diary(rows, "mood", "stress", person="id", time="answered")
+    np.testing.assert_allclose(found.effects().estimate, direct.effects().estimate, rtol=1e-6)

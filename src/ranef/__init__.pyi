@@ -16,6 +16,7 @@ from .api.fitting import plan as plan
 from .api.pictures import FitPlots as FitPlots
 from .api.pooling import PooledFit as PooledFit
 from .api.pooling import pool as pool
+from .api.power_study import power as power
 from .api.relationship import Pedigree as Pedigree
 from .api.relationship import pedigree as pedigree
 from .api.two_forms import within_between as within_between
@@ -74,6 +75,7 @@ from .questions.means.means import joint_tests as joint_tests
 from .questions.means.trends import emtrends as emtrends
 from .questions.papers.table import ModelTable as ModelTable
 from .questions.papers.table import table as table
+from .questions.power.answer import Power as Power
 from .questions.stories.two_stories import TwoStories as TwoStories
 from .questions.stories.two_stories import two_stories as two_stories
 from .questions.tests.anova import anova as anova

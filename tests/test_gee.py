@@ -756,3 +756,101 @@ def test_no_solution_is_said(monkeypatch):
     monkeypatch.setattr(equations, "MOST_STEPS", 2)
     with pytest.warns(ConvergenceWarning, match="were not solved in 2 steps"):
         fitted("ohio", correlation="unstructured")
+
+
+# --- dropout
+
+
+def leaving(n_clusters, seed=4):
+    """Four visits; who is ill at one is less often seen at the next. All slopes are known."""
+    rng = np.random.default_rng(seed)
+    arm, u = np.arange(n_clusters) % 2, 1.5 * rng.normal(size=n_clusters)
+    y = np.empty((n_clusters, 4))
+    for t in range(4):
+        y[:, t] = 5 - 1.0 * t - 0.5 * t * arm + u + rng.normal(size=n_clusters)
+    seen = np.ones_like(y, dtype=bool)
+    for t in range(1, 4):
+        chance = 1 / (1 + np.exp(-(3.5 - 0.5 * y[:, t - 1])))
+        seen[:, t] = seen[:, t - 1] & (rng.random(n_clusters) < chance)
+    return pd.DataFrame(
+        {
+            "id": np.repeat(np.arange(n_clusters), 4),
+            "t": np.tile(np.arange(4), n_clusters),
+            "arm": np.repeat(arm, 4),
+            "y": np.where(seen, y, np.nan).ravel(),
+        }
+    )
+
+
+def test_dropout_is_corrected():
+    table = leaving(3000).sample(frac=1.0, random_state=1)
+    call = {"groups": "id", "time": "t"}
+    naive = ranef.gee("y ~ t * arm", table, correlation="independence", **call)
+    fit = ranef.gee("y ~ t * arm", table, dropout="~ lag(y) + arm", **call)
+    truth = np.array([5.0, -1.0, 0.0, -0.5])
+    assert (abs(fit.coef - truth) < 3.5 * fit.bse).all()
+    assert abs(naive.coef["t"] + 1) > 6 * naive.bse["t"]
+    own = fit.tidy("dropout").set_index("term")
+    assert abs(own.estimate["lag(y, id, time = t)"] + 0.5) < 4 * own.std_error.iloc[1]
+    assert fit.n_obs == table.y.notna().sum()
+    unseen = np.asarray(table.y.isna())
+    assert np.isnan(np.asarray(fit.residuals())[unseen]).all()
+    assert "planned and not seen" in str(fit)
+
+
+def test_the_uncertainty_of_dropout_is_carried(tmp_path):
+    """The derivative of the equations in the model of dropout, by differences; the sandwich."""
+    from ranef.solve.marginal.equations import scores, weight_derivatives
+
+    fit = ranef.gee("y ~ t * arm", leaving(200), groups="id", time="t", dropout="~ lag(y) + arm")
+    model, solution = fit.estimate.model, fit.estimate.solution
+    dropout = model.dropout
+    C = weight_derivatives(model.problem, solution, model.sorted(dropout.slopes))
+    from dataclasses import replace
+
+    step = 1e-6
+    for q in range(3):
+        ends = []
+        for side in (1, -1):
+            weights = dropout.weights + side * step * dropout.slopes[:, q]
+            moved = replace(model.problem, sampling=model.sorted(weights))
+            ends.append(scores(moved, solution).sum(axis=0))
+        np.testing.assert_allclose((ends[0] - ends[1]) / (2 * step), C[:, q], rtol=1e-6)
+    M = np.linalg.inv(fit.estimate.bread)
+    u = scores(model.problem, solution) + dropout.scores @ dropout.covariance @ C.T
+    np.testing.assert_allclose(fit.vcov, M @ u.T @ u @ M.T, rtol=1e-9)
+    fit.save(tmp_path / "dropout.ranef")
+    again = ranef.load(tmp_path / "dropout.ranef")
+    assert str(again) == str(fit)
+    pd.testing.assert_frame_equal(again.tidy("dropout"), fit.tidy("dropout"))
+
+
+def test_weights_are_inverse_probabilities():
+    """Each row's weight is the product over its visits of the odds that were fitted."""
+    table = leaving(150)
+    fit = ranef.gee("y ~ t * arm", table, groups="id", time="t", dropout="~ lag(y) + arm")
+    dropout = fit.estimate.model.dropout
+    for _, rows in list(table.groupby("id"))[:40]:
+        weight, k = 1.0, rows.index.to_numpy()
+        for j in range(1, 4):
+            if np.isnan(table.y[k[j - 1]]):
+                break
+            z = dropout.coefficients @ [1, table.y[k[j - 1]], table.arm[k[j]]]
+            weight *= 1 + np.exp(-z)
+            wanted = weight if np.isfinite(table.y[k[j]]) else 0.0
+            np.testing.assert_allclose(dropout.weights[k[j]], wanted, rtol=1e-10)
+
+
+def test_dropout_is_refused_in_words():
+    table = leaving(100)
+    call = {"groups": "id", "time": "t"}
+    with pytest.raises(DataError, match="never missing"):
+        ranef.gee("y ~ t", table.dropna(), dropout="~ lag(y)", **call)
+    with pytest.raises(ModelError, match="needs time="):
+        ranef.gee("y ~ t", table, groups="id", dropout="~ arm")
+    with pytest.raises(ModelError, match="takes rows for what they are"):
+        ranef.gee("y ~ t", table, dropout="~ lag(y)", **call).tidy(covariance="model")
+    with pytest.raises(ranef.errors.FormulaError, match="a column of its own"):
+        ranef.gee("log(y + 9) ~ t", table, dropout="~ lag(y)", **call)
+    with pytest.raises(ModelError, match="has no model of dropout"):
+        ranef.gee("y ~ t", table, **call).tidy("dropout")

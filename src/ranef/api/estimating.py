@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from numbers import Real
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranef import arguments
+from ranef.api.dropping_out import planned_rows, read_dropout
 from ranef.api.fits import MarginalModelFit
 from ranef.design.call import ModelArguments, read_family
 from ranef.design.clusters import ClusterColumns, Occasions
@@ -28,6 +30,7 @@ from ranef.models.marginal import (
 )
 from ranef.models.records import CONDITIONAL
 from ranef.solve.marginal.covariance import COVARIANCES
+from ranef.tables import Table
 from ranef.tables.origin import Origin
 
 __all__ = ["gee"]
@@ -50,6 +53,7 @@ def gee(
     weights: Any = None,
     sampling_weights: Any = None,
     offset: Any = None,
+    dropout: str | None = None,
     scale: str | float = "n",
     covariance: str = "robust",
     df: str = "default",
@@ -111,6 +115,13 @@ def gee(
         independence is the safe working correlation.
     offset : str or (n,) array, optional
         Added to the linear predictor with coefficient 1.
+    dropout : str, optional
+        Formula of the log odds of being seen at a time, given that a cluster was seen at all
+        times before: ``"~ lag(bdi) + treatment"``. Rows that were planned and not observed stand in
+        the table with a missing response; those seen are weighted by the inverse of their
+        probability (Robins, Rotnitzky & Zhao 1995), and the uncertainty of these weights is
+        carried into the robust errors. Rows after a gap are not used. ``lag(bdi)`` is the value
+        before in the cluster, by time.
     scale : {"n", "n-p"} or float
         Divisor of Pearson's squared residuals in the scale phi (and of products in
         correlations): rows (pairs), or these minus coefficients; or phi itself.
@@ -178,7 +189,12 @@ def gee(
         check_df(df)
     held = _shapes(call.family, shapes)
     columns = ClusterColumns(groups, _column("time", time), sampling_weights)
-    spec = generalised_specification_of(call, columns)
+    planned = None if dropout is None else planned_rows(formula, call.table)
+    whole = call if planned is None else replace(call, table=Table.of(planned.table))
+    spec = generalised_specification_of(whole, columns)
+    seen = None
+    if planned is not None and dropout is not None:
+        seen = read_dropout(dropout, planned, columns, spec.accounting.kept)
     model = MarginalModel(
         specification=spec.parts[CONDITIONAL],
         family=spec.family,
@@ -189,6 +205,7 @@ def gee(
         shapes=held,
         matrix=None if matrix is None else _matrix(matrix, columns.occasions),
         equations=equations,
+        dropout=seen,
     )
     estimate = fit_marginal(model)
     names = dict.fromkeys([*model.specification.recipe.columns, *columns.columns])

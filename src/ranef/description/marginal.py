@@ -84,12 +84,25 @@ class MarginalDescription(ModelDescription):
             f"{self.structure}."
         ]
 
+    def _dropout(self) -> list[str]:
+        found = self.estimate.model.dropout
+        if found is None:
+            return []
+        seen = found.weights[found.weights > 0]
+        return [
+            f"{found.unseen:,} of the rows were planned and not seen (or came after one that was "
+            "not); those seen are weighted by the inverse of their probability ("
+            f"{number(float(seen.min()), 2)} to "
+            f"{number(float(seen.max()), 2)}), by the model {found.formula}, whose uncertainty is "
+            "in the standard errors."
+        ]
+
     def parts(self) -> list[str]:
         model = self.estimate.model
         lines = [f"Var({self.response}) = {model.moments.words}."]
         for name, value in model.shapes.items():
             lines.append(f"The shape {name} is held at {significant(value, 4)}.")
-        return lines
+        return [*lines, *self._dropout()]
 
     def reading(self) -> list[str]:
         lines = [

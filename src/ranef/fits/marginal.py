@@ -11,14 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranef import arguments
+from ranef.description import tables
 from ranef.description.marginal import MarginalDescription
 from ranef.design.specification import Specification
+from ranef.errors import ModelError
 from ranef.families import Family
 from ranef.fits.fit import Fit
 from ranef.fits.protocol import Estimand
 from ranef.inference.coefficients import estimating
 from ranef.inference.coefficients.functions import Knowledge
-from ranef.inference.coefficients.wald import FTest
+from ranef.inference.coefficients.wald import FTest, wald
 from ranef.inference.rows.evaluated import Values
 from ranef.models.labels import CONDITIONAL, CoefficientLabel
 from ranef.models.marginal import MarginalEstimate, criteria_of, doubts
@@ -30,7 +32,7 @@ from ranef.tables.origin import Origin
 __all__ = ["MarginalFit"]
 
 Floats = NDArray[np.float64]
-EFFECTS = ("fixed", "correlation")
+EFFECTS = ("fixed", "correlation", "dropout")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -85,6 +87,12 @@ class MarginalFit(Fit):
             f"Population-averaged: the means of the model are those over all "
             f"{self.estimate.model.clusters[0].name}, not those of one."
         )
+
+    @property
+    def n_obs(self) -> int:
+        """Number of rows in the model; of those planned the ones that were seen."""
+        dropout = self.estimate.model.dropout
+        return super().n_obs if dropout is None else int(np.count_nonzero(dropout.weights))
 
     @property
     def n_groups(self) -> dict[str, int]:
@@ -165,8 +173,9 @@ class MarginalFit(Fit):
 
         Parameters
         ----------
-        effects : {"fixed", "correlation"}
-            The coefficients, or the parameters of the working correlation.
+        effects : {"fixed", "correlation", "dropout"}
+            The coefficients, the parameters of the working correlation, or the coefficients of
+            the model of dropout (log odds of being seen).
         conf_level : float
         df : {"normal", "clusters", "fay-graubard", "pan-wall"}, optional
             Of tests and intervals; that of the fit if not given. `clusters` is clusters minus
@@ -202,6 +211,8 @@ class MarginalFit(Fit):
             return other.tidy(effects, conf_level=conf_level, exponentiate=exponentiate)
         if arguments.choice("effects", effects, EFFECTS) == "correlation":
             return self._made(self._correlation_columns())
+        if effects == "dropout":
+            return self._made(self._dropout_columns(arguments.conf_level(conf_level)))
         return super().tidy(effects, conf_level=conf_level, df=df, exponentiate=exponentiate)
 
     def _correlation_columns(self) -> dict[str, Any]:
@@ -230,6 +241,15 @@ class MarginalFit(Fit):
             "parameter": ["corr"] * count,
             "estimate": values,
         }
+
+    def _dropout_columns(self, level: float) -> dict[str, Any]:
+        model = self.estimate.model.dropout
+        if model is None:
+            raise ModelError("the fit has no model of dropout; gee(dropout='~ ...') makes one")
+        error = np.sqrt(np.diag(model.covariance))
+        found = wald(model.coefficients, error, np.full(len(error), np.inf), level)
+        labels = [CoefficientLabel("dropout", None, name) for name in model.names]
+        return tables.fixed_columns(labels, found, np.zeros(len(labels), dtype=np.bool_))
 
     def score_test(self, L: Floats) -> FTest:
         """Test that L (q, P) of the coefficients are zero by the generalised score test."""
@@ -287,8 +307,10 @@ class MarginalFit(Fit):
         return self.estimate.model.proportions
 
     def _residuals(self, kind: str) -> Floats:
-        mu = self._means
+        mu, dropout = self._means, self.estimate.model.dropout
         gap = self._response - mu
+        if dropout is not None:
+            gap = np.where(dropout.weights > 0, gap, np.nan)
         if kind == "response":
             return np.asarray(gap)
         variance = self.estimate.model.moments.variance(mu)

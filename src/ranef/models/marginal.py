@@ -19,11 +19,20 @@ from ranef.families import Family
 from ranef.families.links import LINKS
 from ranef.families.variance import MeanVariance, mean_variance, shapes_of
 from ranef.formula.labels import list_text
+from ranef.models.dropout import Dropout
 from ranef.models.marginal_shapes import likeliest_shapes, starting_shapes
 from ranef.solve.marginal import covariance as covariances
 from ranef.solve.marginal.clusters import Clusters
 from ranef.solve.marginal.criteria import Criteria, criteria
-from ranef.solve.marginal.equations import Outside, Problem, Solution, add_up, solve, start
+from ranef.solve.marginal.equations import (
+    Outside,
+    Problem,
+    Solution,
+    add_up,
+    solve,
+    start,
+    weight_derivatives,
+)
 from ranef.solve.marginal.separation import separating
 from ranef.solve.marginal.working import (
     Autoregressive,
@@ -124,6 +133,8 @@ class MarginalModel:
     matrix : (T, T) array or None
         A correlation that is given, by places in time.
     equations : Equations
+    dropout : Dropout or None
+        Weights of rows that were seen, and the model that they come from.
     """
 
     specification: Specification
@@ -135,6 +146,15 @@ class MarginalModel:
     shapes: dict[str, float] = field(default_factory=dict)
     matrix: Floats | None = None
     equations: Equations = Equations()
+    dropout: Dropout | None = None
+
+    @property
+    def row_weights(self) -> Floats | None:
+        """What multiplies the residuals of the rows: sampling weights, and those of dropout."""
+        if self.dropout is None:
+            return self.sampling
+        own = self.dropout.weights
+        return own if self.sampling is None else own * self.sampling
 
     @cached_property
     def moments(self) -> MeanVariance:
@@ -198,7 +218,7 @@ class MarginalModel:
             X=np.ascontiguousarray(self.sorted(spec.X)),
             offset=self.sorted(spec.offset),
             weights=self.sorted(self.precisions),
-            sampling=self.sorted(self.sampling),
+            sampling=self.sorted(self.row_weights),
             clusters=self.laid_out,
             link=link.function,
             inverse=link.inverse,
@@ -577,8 +597,18 @@ def covariance(estimate: MarginalEstimate, kind: str) -> Floats:
     """Covariance (p, p) of the coefficients, a name of `covariances.COVARIANCES`."""
     problem, solution = estimate.model.problem, estimate.solution
     if kind == "model":
+        if estimate.model.row_weights is not None:
+            raise ModelError(
+                "covariance='model' takes rows for what they are; with sampling_weights or dropout "
+                "only the variation between clusters tells: covariance='robust' or its corrections"
+            )
         return covariances.model_covariance(solution)
     if kind == "jackknife-full":
+        if estimate.model.dropout is not None:
+            raise ModelError(
+                "covariance='jackknife-full' would fit the model of dropout anew without each "
+                "cluster; with dropout= use 'robust', which carries its uncertainty"
+            )
         return _jackknife(estimate)
     found = influences(estimate, kind)
     if found.whole.any():
@@ -596,8 +626,21 @@ def covariance(estimate: MarginalEstimate, kind: str) -> Floats:
 
 
 def influences(estimate: MarginalEstimate, kind: str) -> covariances.Influences:
-    """What each cluster adds to a covariance."""
-    return covariances.influences(estimate.model.problem, estimate.solution, kind)
+    """What each cluster adds to a covariance.
+
+    With weights of dropout it moves these as well: u_i + C I^-1 s_i, C the derivative of the
+    equations in the coefficients of dropout, I their information, s_i the cluster's score there.
+    """
+    problem, dropout = estimate.model.problem, estimate.model.dropout
+    found = covariances.influences(problem, estimate.solution, kind)
+    if dropout is None:
+        return found
+    slopes = estimate.model.sorted(dropout.slopes)
+    if estimate.model.sampling is not None:
+        slopes = slopes * estimate.model.sorted(estimate.model.sampling)[:, None]
+    C = weight_derivatives(problem, estimate.solution, slopes)
+    more = dropout.scores @ dropout.covariance @ C.T @ np.linalg.inv(estimate.bread).T
+    return replace(found, h=found.h + more)
 
 
 def _jackknife(estimate: MarginalEstimate) -> Floats:
@@ -635,6 +678,7 @@ def without(model: MarginalModel, keep: NDArray[np.bool_]) -> MarginalModel:
         clusters=tuple(clusters),
         occasions=None if occasions is None else replace(occasions, values=occasions.values[keep]),
         sampling=None if model.sampling is None else model.sampling[keep],
+        dropout=None,
     )
 
 

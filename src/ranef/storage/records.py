@@ -32,6 +32,7 @@ from ranef.design.terms import (
     ResidualScale,
     ResidualTerm,
 )
+from ranef.models.dropout import Dropout
 from ranef.models.marginal import Equations, MarginalEstimate, MarginalModel
 from ranef.models.records import GeneralisedEstimate, LinearEstimate
 from ranef.solve.optimum import Face, FlatDirection, Optimum
@@ -109,10 +110,17 @@ register(
 register(Occasions, check=check_occasions)
 register(Equations)
 register(
+    Dropout,
+    shapes={
+        "names": "q", "coefficients": "q", "covariance": "q q", "scores": "K q", "slopes": "n q",
+        "weights": "n",
+    },
+)  # fmt: skip
+register(
     MarginalModel,
     shapes={
         "specification.y": "n", "trials": "n", "clusters.codes": "n", "occasions.values": "n",
-        "sampling": "n", "matrix": "T T",
+        "sampling": "n", "matrix": "T T", "dropout.weights": "n",
     },
     check=check_marginal_model,
 )  # fmt: skip

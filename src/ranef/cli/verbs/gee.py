@@ -72,6 +72,12 @@ def add_arguments(parser: ArgumentParser) -> None:
     model.add_argument(
         "--sampling-weights", metavar="COL", help="how many rows of the population a row stands for"
     )
+    model.add_argument(
+        "--dropout",
+        metavar="FORMULA",
+        help="log odds of being seen, given that one was seen before: '~ lag(y) + arm'; rows not "
+        "seen have a missing response",
+    )
     model.add_argument("--offset", metavar="COL", help="added to the mean with coefficient 1")
     model.add_argument(
         "--scale", metavar="HOW", default="n", help="divisor of the scale: n, n-p; or its value"
@@ -117,7 +123,7 @@ def run(arguments: Namespace) -> Code:
     fit = ranef.gee(
         arguments.formula, data, correlation=arguments.correlation, scale=_scale(arguments.scale),
         estimator=arguments.estimator, sampling_weights=arguments.sampling_weights,
-        df=arguments.df, penalty=arguments.penalty, **_shared(arguments),
+        df=arguments.df, penalty=arguments.penalty, dropout=arguments.dropout, **_shared(arguments),
     )  # fmt: skip
     level = {"conf_level": arguments.conf_level}
     if not arguments.quiet:

@@ -28,6 +28,7 @@ __all__ = [
     "scores",
     "solve",
     "start",
+    "weight_derivatives",
 ]
 
 Floats = NDArray[np.float64]
@@ -384,6 +385,17 @@ def by_cluster(problem: Problem, solution: Solution) -> Iterator[tuple[Slice, Fl
         scores = part.sums(ours * e[:, None])
         shares = part.sums((ours[:, :, None] * theirs[:, None, :]).reshape(len(e), -1))
         yield part, scores, shares.reshape(len(scores), problem.p, problem.p)
+
+
+def weight_derivatives(problem: Problem, solution: Solution, slopes: Floats) -> Floats:
+    """Derivatives (p, q) of the equations where the rows' weights have the slopes (n, q)."""
+    found = np.zeros((problem.p, slopes.shape[1]))
+    for part in problem.clusters.slices:
+        rows = working_rows(problem, solution.beta, part)
+        columns = np.column_stack([rows.F, slopes[part.rows] * rows.e[:, None]])
+        white = solution.working.whiten(columns, problem.clusters, part)
+        found += white[:, : problem.p].T @ white[:, problem.p :]
+    return found
 
 
 def scores(problem: Problem, solution: Solution) -> Floats:

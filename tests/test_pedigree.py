@@ -313,6 +313,31 @@ def test_the_profile_by_brute_force(animals):
         assert found.fun - best == pytest.approx(2.705543454, abs=1e-4)
 
 
+def test_beside_residuals_that_remember():
+    """The residual's own parameters are among what is optimised and what is uncertain."""
+    rng, n = np.random.default_rng(12), 60
+    e = rng.normal(size=(n, 6))
+    for k in range(1, 6):
+        e[:, k] = 0.5 * e[:, k - 1] + np.sqrt(0.75) * e[:, k]
+    data = pd.DataFrame(
+        {"y": (rng.normal(size=(n, 1)) + e).ravel(), "g": np.repeat(np.arange(n), 6)}
+    )
+    data["t"] = np.tile(np.arange(6), n)
+    fit = ranef.lmm("y ~ 1 + (1 | g)", data, residual="ar1(t | g)")
+    h2 = fit.heritability("g", conf_level=0.9)
+    assert h2.estimate == pytest.approx(fit.theta[0] ** 2 / (fit.theta[0] ** 2 + 1), rel=1e-10)
+    low, high = fit.heritability("g", method="profile", conf_level=0.9).interval
+    spec = fit.estimate.specification
+    for h in (low, high):
+        t = np.sqrt(h / (1 - h))
+        found = min(linear_point(spec, np.array([t, r])).criterion
+                    for r in np.linspace(0.05, 0.95, 901))  # fmt: skip
+        assert found - fit.deviance == pytest.approx(2.705543454, abs=1e-3)
+    slope = 2 * fit.theta[0] / (fit.theta[0] ** 2 + 1) ** 2
+    error = slope * np.sqrt(fit.inference.parameters.covariance[0, 0])
+    assert h2.std_error == pytest.approx(error, rel=1e-6)
+
+
 def test_of_nothing_heritable_the_profile_begins_at_zero():
     rng = np.random.default_rng(2)
     A = ranef.pedigree(random_pedigree(120, 20, rng), id="id", sire="sire", dam="dam")

@@ -143,6 +143,54 @@ def test_structures_are_stated_by_their_parameters():
     assert np.mean(phi) == pytest.approx(0.6, abs=0.06)
 
 
+@pytest.mark.parametrize(
+    ("model", "stated", "wanted"),
+    [
+        (
+            {"residual": "us(visit | id)"},
+            {"sd": {"residual": [1.0, 1.3, 1.6]}, "corr": {"residual": 0.5}},
+            [1.0, 1.3, 1.6, 0.5, 0.5, 0.5],
+        ),
+        ({"residual": "ar1(visit | id)"}, {"corr": {"residual": 0.6}}, [1.0, 0.6]),
+        (
+            {"residual": "hetar1(visit | id)"},
+            {"sd": {"residual": [1.3, 1.6]}, "corr": {"residual": 0.6}},
+            [1.0, 1.3, 1.6, 0.6],
+        ),
+        ({"dispersion": "~ arm"}, {"sd": {"id": 1.0, "residual": [2.0]}}, [1.0, 1.0, 2.0]),
+    ],
+)
+def test_residuals_with_a_structure_are_stated(model, stated, wanted):
+    """A trial by visit needs no random effect."""
+    kept = []
+
+    def keep(fit):
+        kept.append(fit.tidy("variance")["estimate"].to_numpy())
+        return True
+
+    formula = "y ~ arm + (1 | id)" if "dispersion" in model else "y ~ arm"
+    design = {"id": 60, "visit": 3, "arm": {"id": ["p", "d"]}}
+    ranef.power(formula, design, sigma=1.0, **stated, **model, test=keep, n=25, rng=1)
+    error = np.std(kept, axis=0, ddof=1) / 5
+    assert np.all(np.abs(np.mean(kept, axis=0) - wanted) < 4.5 * error + 0.02)
+
+
+def test_a_trial_by_visit_with_dropout():
+    found = ranef.power(
+        "y ~ arm * factor(visit)", {"id": 60, "visit": 3, "arm": {"id": ["p", "d"]}},
+        fixed={"armd:factor(visit)3": 1.5}, sigma=1.0, corr={"residual": 0.5},
+        residual="us(visit | id)", test="armd:factor(visit)3", df="kenward-roger",
+        dropout={"visit": 0.2}, n=25, rng=1,
+    )  # fmt: skip
+    assert found.power[0, 0] > 0.8
+    assert found.n_failed[0, 0] == 0
+    with pytest.raises(ModelError, match="state the residuals' correlations"):
+        ranef.power("y ~ arm", {"id": 60, "visit": 3, "arm": {"id": ["p", "d"]}}, sigma=1.0,
+                    residual="us(visit | id)", test="armd", n=5)  # fmt: skip
+    with pytest.raises(ModelError, match="the residuals have no structure"):
+        ranef.power("y ~ x + (1 | g)", PAIRS, **MODEL, corr={"residual": 0.4}, n=5)
+
+
 def test_layouts():
     layout = read_layout(
         {"person": 6, "day": 3, "dose": ["low", "high"], "arm": {"person": ["p", "d"]},

@@ -15,7 +15,7 @@ from ranef import arguments
 from ranef.api.fitting import glmm, lmm
 from ranef.errors import DataError, ModelError, RanefError
 from ranef.fits.mixed import MixedFit
-from ranef.fits.protocol import Generative, Levelled, Refittable, require
+from ranef.fits.protocol import Generative, Refittable, require
 from ranef.formula.model import read_formula, response_of
 from ranef.formula.syntax import Name
 from ranef.inference.draws.resampling import Clusters, cluster_factor
@@ -136,7 +136,7 @@ def makers(
     """Yield what makes the studies of each design."""
     whole = isinstance(model, str)
     if not whole:
-        require(model, "power()", Levelled, Generative, Refittable)
+        require(model, "power()", Generative, Refittable)
         if options:
             raise ModelError(f"power() of a fit takes no {next(iter(options))!r}: it is the fit's")
     counts = isinstance(design, Mapping) and _holds_counts(design)
@@ -214,6 +214,9 @@ def _like(fit: MixedFit) -> Callable[[Any], Any]:
     own = fit.estimate
     options: dict[str, Any] = {"reml": own.reml, "n_jobs": 1, "progress": False}
     if own.sigma is not None:
+        reading = own.specification.recipe.residual
+        if reading is not None:
+            options |= {"residual": reading.residual, "dispersion": reading.dispersion}
         return lambda table: lmm(fit.formula, table, **options)
     formulas = {name: s.formula for name, s in fit.parts.items() if name != CONDITIONAL}
     options |= formulas | {"family": own.family, "quadrature": own.quadrature}

@@ -76,10 +76,12 @@ def power(
         of all parts, ``"dispersion: (Intercept)"``, on the scale of their links.
     sd : dict
         Group (or label of a random term) -> standard deviation, for several columns
-        ``{"person": {"(Intercept)": 1.0, "day": 0.2}}``.
+        ``{"person": {"(Intercept)": 1.0, "day": 0.2}}``. ``"residual"`` -> those of residuals
+        with a structure: of ``us(visit | id)`` one a visit, the first that of `sigma`.
     corr : dict, optional
         Group -> correlation of its columns (0 if not stated), or the other parameters of a
-        structure such as ``ar1``.
+        structure such as ``ar1``; ``"residual"`` -> those of `residual`, in the order of
+        ``tidy("variance")``.
     sigma : float
         Residual standard deviation of a linear model.
     vary : dict, optional

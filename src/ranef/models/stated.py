@@ -10,16 +10,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranef.covariance import lower_entries, lower_factor, structure_of
-from ranef.design.terms import RandomTerm
+from ranef.covariance.between_rows import Unstructured
+from ranef.design.terms import RandomTerm, ResidualTerm
 from ranef.errors import ModelError, suggestion
 from ranef.models.labels import coefficient_labels
 from ranef.models.records import Estimate, theta_slices
+from ranef.solve.structured.rows import row_covariance
 
-__all__ = ["stated"]
+__all__ = ["stated", "stated_residual"]
 
 Floats = NDArray[np.float64]
 Given = Mapping[str, Any]
 
+RESIDUAL = "residual"
 SIZES = frozenset(("sd", "factor", "loading"))
 """Kinds of entries of theta that are relative to the residual standard deviation."""
 
@@ -41,7 +44,7 @@ def stated(
         Coefficients by name.
     sd : mapping
         Group, or label of a random term -> its standard deviation; of several columns a
-        sequence or a mapping by name.
+        sequence or a mapping by name. ``"residual"`` -> those of residuals with a structure.
     corr : mapping
         The same -> one correlation of all columns, their matrix, or the parameters of a
         structure that are no standard deviation.
@@ -69,6 +72,8 @@ def stated(
     if sigma is None and whole and estimate.sigma is not None:
         raise ModelError("state the residual standard deviation: sigma=")
     scale = estimate.sigma if sigma is None else sigma
+    sd, corr = dict(sd), dict(corr)
+    own_sd, own_corr = sd.pop(RESIDUAL, None), corr.pop(RESIDUAL, None)
     places = _places(estimate, "sd", sd), _places(estimate, "corr", corr)
     theta, covariances = estimate.theta.copy(), []
     resized = (estimate.sigma or 1.0) / (scale or 1.0)
@@ -80,6 +85,12 @@ def stated(
             kinds = [p.kind in SIZES for p in structure_of(term).parameters(term.names)]
             theta[own] *= np.where(kinds, resized, 1.0)
         covariances.append((scale or 1.0) ** 2 * structure_of(term).psi(theta[own]))
+    residual = estimate.specification.residual
+    if residual is None and (own_sd is not None or own_corr is not None):
+        raise ModelError("the residuals have no structure: state their standard deviation, sigma=")
+    if residual is not None and (whole or own_sd is not None or own_corr is not None):
+        count = row_covariance(residual).n_parameters
+        theta[len(theta) - count :] = stated_residual(residual, own_sd, own_corr, scale or 1.0)
     return replace(
         estimate, coefficients=b, theta=theta, sigma=scale, covariances=tuple(covariances)
     )
@@ -175,3 +186,68 @@ def _correlations(term: RandomTerm, corr: Any) -> Floats:
             f"corr: that is no correlation matrix of the {r} columns of ({term.label})"
         )
     return np.asarray(R)
+
+
+def stated_residual(term: ResidualTerm, sd: Any, corr: Any, sigma: float) -> Floats:
+    """Parameters of residuals with a structure.
+
+    Parameters
+    ----------
+    term : ResidualTerm
+    sd : sequence, mapping or None
+        Standard deviation of each place or level that has one beside the first, whose is
+        sigma; powers and exponents of a dispersion are among them. All are sigma without it.
+        Of an unstructured covariance those of all places.
+    corr : float, sequence or matrix
+        Parameters of the correlation in the order of ``tidy("variance")``; of an unstructured
+        covariance one correlation, or their matrix.
+    sigma : float
+    """
+    rows = row_covariance(term)
+    parts = [part for level in rows.correlations for part in level]
+    if len(parts) == 1 and isinstance(parts[0], Unstructured):
+        return _unstructured(parts[0], sd, corr, sigma)
+    names = [scale.name for scale in term.scales]
+    if isinstance(sd, Mapping):
+        if set(sd) != set(names):
+            raise ModelError(
+                f"sd: the residuals have standard deviations of {names}, not {list(sd)}"
+            )
+        sd = [sd[name] for name in names]
+    given = np.full(len(names), sigma) if sd is None else np.atleast_1d(np.asarray(sd, dtype=float))
+    if len(given) != len(names):
+        raise ModelError(
+            f"sd: beside sigma the residuals have {len(names)} parameters of their standard "
+            f"deviations ({', '.join(map(repr, names))}), not {len(given)}"
+        )
+    scales = [
+        float(np.log(value / sigma)) if scale.parameter == "sd" else 0.0 if sd is None else value
+        for scale, value in zip(term.scales, given.tolist(), strict=True)
+    ]
+    count = rows.n_parameters - len(names)
+    rest = np.atleast_1d(np.asarray(np.nan if corr is None else corr, dtype=float)).ravel()
+    if count and (corr is None or len(rest) not in (1, count)):
+        raise ModelError(
+            f"state the {count} parameters of the residuals' correlation: corr={{'residual': ...}}"
+        )
+    return np.concatenate([scales, np.broadcast_to(rest, count) if count else np.empty(0)])
+
+
+def _unstructured(part: Unstructured, sd: Any, corr: Any, sigma: float) -> Floats:
+    """Entries of an unstructured covariance, relative to sigma^2."""
+    r, names = len(part.names), part.names
+    if isinstance(sd, Mapping):
+        sd = [sd.get(name, np.nan) for name in names]
+    sds = np.full(r, sigma) if sd is None else np.atleast_1d(np.asarray(sd, dtype=float))
+    if sds.shape != (r,) or not np.all(sds > 0) or abs(sds[0] - sigma) > 1e-12 * sigma:
+        raise ModelError(
+            f"sd: give one above zero for each of {', '.join(map(repr, names))}, the first sigma"
+        )
+    if corr is None:
+        raise ModelError("state the residuals' correlations: corr={'residual': ...}")
+    values = np.asarray(corr, dtype=np.float64)
+    R = values if values.ndim == 2 else np.eye(r) + values * (1.0 - np.eye(r))
+    if R.shape != (r, r) or not np.allclose(R, R.T) or float(np.linalg.eigvalsh(R)[0]) <= 0:
+        raise ModelError(f"corr: no correlation matrix of the {r} places of the residuals")
+    ratio = np.outer(sds, sds) * R / sigma**2
+    return np.array([ratio[i, j] for i, j in part.entries])

@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 
 from ranef.covariance import structure_of
 from ranef.design.terms import GroupingFactor, RandomTerm
-from ranef.models.records import Estimate, theta_slices
+from ranef.errors import ModelError
+from ranef.models.noise import Noise
+from ranef.models.records import Estimate, LinearEstimate, theta_slices
 from ranef.questions.explained.partition import partition
 from ranef.solve.point import linear_point
 
@@ -26,6 +28,8 @@ SCALING = frozenset(("sd", "factor", "loading"))
 """Kinds of entries of theta that the size of the effects is proportional to."""
 DIGITS = 1e-6
 FIRST_STEP = 1e-3
+IMPOSSIBLE = 1e12
+"""The criterion where there is none."""
 Interval = tuple[float, float]
 
 
@@ -158,8 +162,6 @@ class _Profile:
             self.scaling[self.slices[t]] = kinds
         only = np.count_nonzero(self.scaling) == 1
         self.rest = np.flatnonzero(~self.scaling if only else np.ones_like(self.scaling))
-        w = estimate.specification.weights
-        self.residual = 1.0 if w is None else float(np.mean(1.0 / w))
         self.restart()
 
     def restart(self) -> None:
@@ -177,14 +179,24 @@ class _Profile:
         """Theta with the chosen terms sized so that their share is h."""
         v = self._variances(theta)
         chosen = float(v[self.chosen].sum())
-        others = float(v.sum()) - chosen + self.residual
+        others = float(v.sum()) - chosen + self._residual(theta)
         factor = sqrt(h / (1.0 - h) * others / chosen)
         return np.where(self.scaling, factor * theta, theta)
 
+    def _residual(self, theta: Floats) -> float:
+        """Mean variance of the residuals, relative to sigma^2."""
+        assert isinstance(self.estimate, LinearEstimate)
+        spec = self.estimate.specification
+        noise = Noise.of(self.estimate, spec.residual, spec.weights, spec.n, theta)
+        return float(np.mean(noise.sds() ** 2))
+
     def _criterion(self, theta: Floats) -> float:
         own = self.estimate
-        found = linear_point(own.specification, theta, reml=own.reml, path=own.optimum.path)
-        return found.criterion
+        try:
+            found = linear_point(own.specification, theta, reml=own.reml, path=own.optimum.path)
+        except ModelError:  # no covariance there
+            return IMPOSSIBLE
+        return found.criterion if np.isfinite(found.criterion) else IMPOSSIBLE
 
     def at(self, h: float) -> float:
         """Minimise over the rest, from the last minimum on."""
@@ -196,7 +208,7 @@ class _Profile:
             theta = self.theta.copy()
             theta[self.rest] = x
             if not self._variances(theta)[self.chosen].sum() > 0.0:
-                return np.inf
+                return IMPOSSIBLE
             return self._criterion(self._brought(theta, h))
 
         start = self.theta[self.rest]

@@ -17,6 +17,7 @@
 #include "dense.hpp"
 #include "families/binding.hpp"
 #include "generalised.hpp"
+#include "iterative_face.hpp"
 #include "least_squares.hpp"
 #include "moments.hpp"
 #include "newton.hpp"
@@ -756,4 +757,5 @@ NB_MODULE(_core, m) {
         .def("rescale", &StructureFace::rescale, "s"_a, "phi"_a);
     bind_families(m);
     bind_generalised(m);
+    bind_iterative(m);
 }

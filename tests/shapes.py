@@ -209,6 +209,23 @@ def star() -> Shape:
     return Shape("star", formula, {**columns, "sch": school})
 
 
+def ratings(scale: float = 1.0) -> Shape:
+    """MovieLens 25M: users of very different activity, films of very different popularity."""
+    rng = np.random.default_rng(25)
+    n, users, items = (int(scale * size) for size in (25_000_095, 162_541, 59_047))
+    activity, popularity = rng.lognormal(0, 1.2, users), rng.lognormal(0, 2.4, items)
+    more = rng.choice(users, n - users, p=activity / activity.sum())
+    user = np.concatenate([np.arange(users), more]).astype(np.int32)
+    more = rng.choice(items, n - items, p=popularity / popularity.sum())
+    item = np.concatenate([more, np.arange(items)]).astype(np.int32)
+    rng.shuffle(item)
+    x = rng.standard_normal(n)
+    y = 3.5 + 0.1 * x + 0.43 * rng.standard_normal(users)[user]
+    y += 0.5 * rng.standard_normal(items)[item] + 0.85 * rng.standard_normal(n)
+    columns = {"y": y, "x": x, "user": user, "item": item}
+    return Shape("ratings", "y ~ x + (1 | user) + (1 | item)", columns)
+
+
 def near_nested(n: int = 50_000, first: int = 5000, second: int = 3000) -> Shape:
     """Two factors that nest but for three rows in a hundred."""
     rng = np.random.default_rng(53)

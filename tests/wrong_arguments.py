@@ -76,6 +76,7 @@ def generalised(
 PLAIN = problem()
 BOTH = problem([factor(), factor(crossed)], chain=(0,))
 NESTED = problem([factor(r=2), factor(coarse)], chain=(0, 1))
+CROSSED = _core.CrossedSystem([codes, crossed], [Q, 3], [None, x], None, 2)
 LAPLACE = generalised()
 NODES = generalised(nodes=5)
 MULTINOMIAL = _core.make_family("multinomial", "logit", False, 3)
@@ -153,6 +154,13 @@ def entries() -> list[Entry]:
         *linear("state", derivatives=True, known_scale=False),
         *linear("mode_covariances", factor=0, with_fixed=True),
         *linear("all_mode_covariances"),
+        Entry("CrossedSystem", _core.CrossedSystem, dict(
+            codes=[codes, crossed], levels=[Q, 3], z=[None, x], weights=np.ones(N), threads=2)),
+        Entry("CrossedSystem.times", CROSSED.times, dict(X=np.ones((Q + 3, 2)))),
+        Entry("CrossedSystem.solve", CROSSED.solve, dict(
+            theta=np.array([0.7, 0.4]), B=np.ones((Q + 3, 2)), tolerance=1e-9, most=50)),
+        Entry("CrossedSystem.probes", CROSSED.probes, dict(
+            theta=np.array([0.7, 0.4]), Z=np.ones((3, 4)), tolerance=1e-6, most=50)),
         *linear("modes_of", Y=np.stack([y, y[::-1]])),
         *linear("form_slopes", **rows),
         *linear("quadratic_forms", **rows),

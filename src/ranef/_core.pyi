@@ -46,6 +46,27 @@ class Family:
         threads: int = 1,
     ) -> _Floats: ...
 
+class CrossedSystem:
+    def __init__(
+        self,
+        codes: Sequence[_Codes],
+        levels: Sequence[int],
+        z: Sequence[_Floats | None],
+        weights: _Floats | None,
+        threads: int,
+    ) -> None: ...
+    @property
+    def columns(self) -> int: ...
+    @property
+    def bytes(self) -> float: ...
+    def times(self, X: _Floats) -> _Floats: ...
+    def solve(
+        self, theta: _Floats, B: _Floats, tolerance: float, most: int
+    ) -> tuple[_Floats, int, float]: ...
+    def probes(
+        self, theta: _Floats, Z: _Floats, tolerance: float, most: int
+    ) -> tuple[float, _Floats, _Floats, _Floats, list[int]]: ...
+
 class Problem:
     def __init__(
         self,

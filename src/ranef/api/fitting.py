@@ -47,6 +47,7 @@ def lmm(
     start: Any = None,
     n_jobs: int | None = None,
     progress: bool | None = None,
+    rng: Any = None,
 ) -> LinearMixedModelFit | GeneralizedMixedModelFit:
     """Fit a linear mixed model.
 
@@ -108,14 +109,20 @@ def lmm(
         Parameters that are held at a value or have one value in common, as in
         `glmm`, whose engine fits such a model too; standard deviations are absolute,
         and ``{"dispersion: (Intercept)": math.log(2.0)}`` holds sigma at 2.
-    path : {"single", "nested", "crossed"}, optional
-        Force a way of solving; by default the one of least predicted cost.
+    path : {"single", "nested", "crossed", "sparse", "iterative"}, optional
+        Force a way of solving; by default the one of least predicted cost of the first four.
+        ``"iterative"`` is for crossed factors of tens of thousands of levels each, beyond any
+        factorisation: random terms of one column each, by conjugate gradients and random
+        probes, whose Monte Carlo error the fit states; never chosen by itself.
     start : array, optional
         Relative covariance parameters to start from, see `Optimum.theta`.
     n_jobs : int, optional
         Threads; None for all that this process may use.
     progress : bool, optional
         Show a progress bar; None shows one when the work is long.
+    rng : int or numpy.random.Generator, optional
+        Draws the probes of the iterative path; the same probes by default. Nothing else is
+        random.
 
     Returns
     -------
@@ -157,7 +164,7 @@ def lmm(
         formula, data, residual=residual, dispersion=dispersion, reml=reml, weights=weights,
         offset=offset, contrasts=contrasts, missing=missing, undetermined=undetermined,
         random=random, kernels=kernels, functions=functions, priors=priors, fixed=fixed,
-        equal=equal, path=path, start=start, n_jobs=n_jobs, progress=progress,
+        equal=equal, path=path, rng=rng, start=start, n_jobs=n_jobs, progress=progress,
     )  # fmt: skip
     if call.family is not None:
         return _generalised_fit(call)
@@ -170,6 +177,7 @@ def lmm(
             start=call.start,
             n_jobs=call.n_jobs,
             progress=bar if bar.shown else None,
+            rng=call.rng,
         )
     warn_unless_proved(estimate)
     return LinearMixedModelFit(estimate, _origin(call, estimate))

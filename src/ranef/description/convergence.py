@@ -29,6 +29,8 @@ def optimum_line(estimate: Estimate) -> str:
     optimum = estimate.optimum
     if not optimum.converged:
         return f"Optimum not proved: {optimum.message or _distance(optimum)}."
+    if optimum.monte_carlo is not None:
+        return f"{sentence(optimum.monte_carlo.words(optimum.theta))}."
     proved = f"Optimum proved ({optimum.reach})"
     if optimum.flat:
         return f"{proved}, but {_undetermined(optimum)}."

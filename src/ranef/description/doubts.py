@@ -92,7 +92,7 @@ def _end(estimate: Estimate, coefficient: int) -> str:
 
 
 def doubt(estimate: Estimate) -> str | None:
-    """Say to a reader of an answer that the fit behind it has no finite or no proved optimum."""
+    """Say to a reader of an answer that the fit behind it has no finite or no exact optimum."""
     if estimate.runaway:
         labels = coefficient_labels(estimate)
         named = " and ".join(labels[k].full for k in estimate.runaway)
@@ -104,6 +104,8 @@ def doubt(estimate: Estimate) -> str | None:
         )
     if not estimate.optimum.converged:
         return "Doubtful: the optimum of the fit is not proved."
+    if estimate.optimum.monte_carlo is not None:
+        return f"{sentence(estimate.optimum.monte_carlo.words(estimate.optimum.theta))}."
     return undetermined_line(estimate)
 
 

@@ -106,6 +106,8 @@ class MixedDescription(ModelDescription):
         estimate = self.estimate
         *facts, family = super().facts()
         proved = "proved" if estimate.optimum.converged else "not proved"
+        if estimate.optimum.monte_carlo is not None and estimate.optimum.converged:
+            proved = "estimated by the iterative path"
         loglik = ("Log-likelihood", typeset(number(estimate.loglik, 3)))
         return [*facts, loglik, self.scale_fact(family), ("Optimum", proved)]
 
@@ -117,6 +119,8 @@ class MixedDescription(ModelDescription):
         optimum = self.estimate.optimum
         if not optimum.converged:
             return f"The search for the optimum ended without a proof: {optimum.message}."
+        if optimum.monte_carlo is not None:
+            return f"By the iterative path {optimum.monte_carlo.words(optimum.theta)}."
         if optimum.flat:
             what = "; ".join(direction.description for direction in optimum.flat)
             return f"Exact derivatives proved an optimum, but {what}."

@@ -125,6 +125,9 @@ def verdict(optimum: Optimum) -> str:
     """Say in one sentence whether an optimum is proved."""
     if not optimum.converged:
         return f"The search did not prove an optimum: {optimum.message}."
+    if optimum.monte_carlo is not None:
+        words = optimum.monte_carlo.words(optimum.theta)
+        return f"{words[0].upper()}{words[1:]}."
     proved = f"The optimum is proved ({optimum.reach})"
     if optimum.flat:
         return f"{proved}, but {'; '.join(d.description for d in optimum.flat)}."

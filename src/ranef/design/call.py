@@ -17,7 +17,7 @@ from ranef.tables import Table
 
 __all__ = ["ModelArguments", "read_family"]
 
-PATHS = ("single", "nested", "crossed", "sparse")
+PATHS = ("single", "nested", "crossed", "sparse", "iterative")
 MISSING = ("drop", "raise")
 UNDETERMINED = ("raise", "keep")
 RANDOM = ("formula", "none")
@@ -67,6 +67,7 @@ class ModelArguments:
     kernels: Mapping[str, Any] | None = None
     functions: Mapping[str, Callable[..., Any]] | None = None
     path: str | None = None
+    rng: Any = None
     start: NDArray[np.float64] | None = None
     n_jobs: int | None = None
     progress: bool | None = None

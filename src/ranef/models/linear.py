@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from ranef.design.specification import Specification
 from ranef.errors import ModelError
+from ranef.models.iterative import fit_iteratively
 from ranef.models.records import CONDITIONAL, LinearEstimate
 from ranef.models.structured import STRUCTURED_PATH, fit_structured
 from ranef.solve.assembly import Assembly, assemble
@@ -29,6 +30,7 @@ def fit_lmm(
     start: Floats | None = None,
     n_jobs: int | None = None,
     progress: Progress | None = None,
+    rng: Any = None,
 ) -> LinearEstimate:
     """Fit a linear mixed model: find the optimum of the profiled (restricted) deviance.
 
@@ -38,7 +40,8 @@ def fit_lmm(
     reml : bool
         Restricted likelihood (True) or likelihood.
     path : str or None
-        ``"single"``, ``"nested"``, ``"crossed"``; None takes the cheapest.
+        ``"single"``, ``"nested"``, ``"crossed"``, ``"sparse"``; None takes the cheapest of
+        these. ``"iterative"`` where no factorisation is possible, see `solve.iterative`.
     start : (k,) array or None
         Theta to start from.
     n_jobs : int or None
@@ -46,6 +49,8 @@ def fit_lmm(
     progress : callable or None
         Called after each evaluation with its number, the criterion (up to a
         constant) and the last decrement.
+    rng : int, Generator or None
+        Draws the probes of the iterative path; None is 0.
 
     Raises
     ------
@@ -55,6 +60,10 @@ def fit_lmm(
     """
     if spec.residual is not None:
         return _structured(spec, reml, path, start, n_jobs, progress)
+    if path == "iterative":
+        return fit_iteratively(
+            spec, reml=reml, start=start, rng=rng, n_jobs=n_jobs, progress=progress
+        )
     assembly = assemble(spec, path, n_jobs)
     response = assembly.own
     phi = None if start is None else assembly.phi(assembly.checked(start), {})

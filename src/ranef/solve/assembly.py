@@ -207,6 +207,12 @@ def assemble(spec: Specification, path: str | None = None, n_jobs: int | None = 
     ModelError
         When the design does not fit the path, or memory does not suffice.
     """
+    if path == "iterative":
+        raise ModelError(
+            "this needs exact inverses, which the iterative path of this fit does not have: "
+            "estimates, standard errors, modes and fitted values are to be had. Fit the model "
+            "with path='sparse' or 'crossed', or a part of the data, to ask this"
+        )
     known = _assembled.setdefault(spec, {})
     if path in known:
         return known[path]
@@ -248,5 +254,5 @@ def check_memory(layout: Layout) -> None:
         raise ModelError(
             f"this model needs about {layout.bytes / 1e9:.1f} GB ({what} "
             f"among other things), and {free / 1e9:.1f} GB are free; "
-            "ranef.plan() shows where it goes"
+            f"ranef.plan() shows where it goes{layout.way_out}"
         )

@@ -106,7 +106,8 @@ class Plan:
                 f"it needs {readable_bytes(self.bytes)} and {readable_bytes(self.memory or 0)} "
                 "are free: it will be refused"
             )
-        if self.order > COMFORTABLE_ORDER and not self.fill:
+        dense = not self.fill and self.path != "iterative"
+        if self.order > COMFORTABLE_ORDER and dense:
             found.append(
                 f"a dense matrix of order {self.order:,} is factored in every evaluation; "
                 f"above {COMFORTABLE_ORDER:,} this is slow"
@@ -130,7 +131,8 @@ class Plan:
         lines += [
             f"  sparse matrix of order {self.order:,}, {self.fill:,.0f} values in its factor"
             if self.fill
-            else f"  dense matrix of order {self.order:,}",
+            else f"  {'system' if self.path == 'iterative' else 'dense matrix'} of order "
+            f"{self.order:,}",
             f"  memory about {readable_bytes(self.bytes)}",
             f"  one evaluation about {self.flops:.2g} operations ({readable_seconds(seconds)} "
             "at 10 Gflop/s)",
@@ -270,7 +272,9 @@ def _plan(
         covariance.structure(t.structure, t.size, rank=t.rank, positions=t.positions).n_parameters
         for t in spec.terms
     )
-    tail = "in the sparse tail" if layout.sparse else "in the dense tail"
+    tail = {"sparse": "in the sparse tail", "iterative": "by conjugate gradients"}.get(
+        layout.path, "in the dense tail"
+    )
     planned = tuple(
         PlannedBlock(
             block.factor.name,

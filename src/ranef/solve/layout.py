@@ -26,7 +26,7 @@ __all__ = [
     "nests",
 ]
 
-PATHS = ("single", "nested", "crossed", "sparse")
+PATHS = ("single", "nested", "crossed", "sparse", "iterative")
 NO_EFFECTS = "none"
 """The path of a model without random effects: fixed effects are all that remains."""
 LEAST_SPARSE = 200
@@ -34,6 +34,10 @@ LEAST_SPARSE = 200
 SPARSE_FLOP, SPARSE_VALUE, DENSE_VALUE = 2.5, 40.0, 8.0
 """Costs, in operations of a large product: of an operation among supernodes, and of touching a
 value of a sparse and of a dense tail. Measured."""
+
+
+ITERATIVE_COLUMNS, ITERATIVE_STEPS = 40, 40
+"""Right-hand sides of an iterative evaluation, and steps of conjugate gradients of each."""
 
 
 class Grouped(Protocol):
@@ -84,6 +88,7 @@ class Layout:
     ----------
     path : str
         ``"single"``, ``"nested"``, ``"crossed"`` (with a dense tail) or ``"sparse"``;
+        ``"iterative"`` (conjugate gradients) where it is asked for;
         ``"none"`` where there are no random effects.
     chain : tuple of int
         Blocks eliminated level by level, finest first.
@@ -106,6 +111,13 @@ class Layout:
     flops: float
     bytes: int
     fill: float = 0.0
+
+    @property
+    def way_out(self) -> str:
+        """What to try where the path is too large, in words."""
+        if self.chain and self.tail:
+            return ". In lmm path='iterative' needs memory that is linear in the rows"
+        return ""
 
     @property
     def sparse(self) -> bool:
@@ -145,6 +157,8 @@ def choose_layout(spec: Grouped, path: str | None = None) -> tuple[tuple[Block, 
             f"Choose one of {', '.join(PATHS)}, or None for the cheapest."
         )
     blocks = blocks_of(spec.terms, spec.factors)
+    if path == "iterative":
+        return blocks, _iterative_layout(spec, blocks)
     candidates = _candidates(spec, blocks, path)
     if path is None:
         return blocks, min(candidates, key=lambda layout: layout.flops)
@@ -270,6 +284,18 @@ def _sparse_layout(spec: Grouped, blocks: tuple[Block, ...], dense: Layout) -> L
     return Layout(
         "sparse", dense.chain, dense.tail, dense.order, flops, int(leader_bytes + held), float(fill)
     )
+
+
+def _iterative_layout(spec: Grouped, blocks: tuple[Block, ...]) -> Layout:
+    """Cross-products by pairs of levels that meet, at most one a row and pair of terms."""
+    if spec.systems > 1:
+        raise ModelError("path 'iterative' is one of linear models; a generalised one has none")
+    count, n = len(spec.terms), len(spec.factors[0].codes) if spec.factors else 0
+    columns = sum(spec.factors[term.factor].n_levels for term in spec.terms)
+    cells = float(n) * count * max(count - 1, 1)
+    flops = 2 * cells * ITERATIVE_COLUMNS * ITERATIVE_STEPS
+    held = 12 * cells + 8 * columns * (4 * ITERATIVE_COLUMNS + 3 * spec.p) + 8 * n * (spec.p + 3)
+    return Layout("iterative", (), tuple(range(len(blocks))), columns, flops, int(held))
 
 
 def _touched(blocks: tuple[Block, ...], leader: int, tail: tuple[int, ...]) -> float:

@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["MAX_EVALUATIONS", "Face", "FlatDirection", "Optimum", "Progress"]
+__all__ = ["MAX_EVALUATIONS", "Face", "FlatDirection", "MonteCarlo", "Optimum", "Progress"]
 
 Floats = NDArray[np.float64]
 Progress = Callable[[int, float, float], object]
@@ -68,6 +68,43 @@ class FlatDirection:
 
 
 @dataclass(frozen=True, eq=False)
+class MonteCarlo:
+    """What the iterative path estimated with probes of random signs.
+
+    Attributes
+    ----------
+    probes : int
+    loglik_error : float
+        Standard error of the log-likelihood: how much other probes would move it.
+    theta_error : (k,) float64 array
+        The same of theta.
+    information : (k, k) float64 array
+        Average information about theta: the Hessian of the criterion, nearly.
+    log_r2 : (k,) float64 array
+        Derivative of log y'Py with respect to theta.
+    vcov_slopes : (k, p, p) float64 array
+        That of (X'H^-1X)^-1, of the user's columns.
+    """
+
+    probes: int
+    loglik_error: float
+    theta_error: Floats
+    information: Floats
+    log_r2: Floats
+    vcov_slopes: Floats
+
+    def words(self, theta: Floats) -> str:
+        """Say how well the probes know the estimates."""
+        share = self.theta_error / np.where(theta > 0, theta, np.inf)
+        return (
+            f"the score equations are solved with {self.probes} random probes, which leave a "
+            f"Monte Carlo standard error of {self.loglik_error:.2g} in the log-likelihood and of "
+            f"at most {100 * float(share.max(initial=0.0)):.2g}% in a random effect's standard "
+            "deviation"
+        )
+
+
+@dataclass(frozen=True, eq=False)
 class Optimum:
     """The end of the search.
 
@@ -93,7 +130,7 @@ class Optimum:
         Factorisations of the search that ended here, its restarts included.
     restarts : int
     path : str
-        ``"single"``, ``"nested"``, ``"crossed"`` or ``"sparse"``.
+        ``"single"``, ``"nested"``, ``"crossed"``, ``"sparse"`` or ``"iterative"``.
     trace : (evaluations, ) float64 array
         Criterion at each evaluation.
     message : str
@@ -110,6 +147,8 @@ class Optimum:
         Directions in which the criterion does not change.
     elsewhere : (k,) float64 array or None
         Another theta, as good as this one, where there are such directions.
+    monte_carlo : MonteCarlo or None
+        Of the iterative path, whose criterion and gradient are estimates.
     """
 
     criterion: float
@@ -130,6 +169,7 @@ class Optimum:
     whole_range: bool = False
     flat: tuple[FlatDirection, ...] = ()
     elsewhere: Floats | None = None
+    monte_carlo: MonteCarlo | None = None
 
     @property
     def reach(self) -> str:

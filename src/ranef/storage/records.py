@@ -35,7 +35,7 @@ from ranef.design.terms import (
 from ranef.models.dropout import Dropout
 from ranef.models.marginal import Equations, MarginalEstimate, MarginalModel
 from ranef.models.records import GeneralisedEstimate, LinearEstimate
-from ranef.solve.optimum import Face, FlatDirection, Optimum
+from ranef.solve.optimum import Face, FlatDirection, MonteCarlo, Optimum
 from ranef.storage.checks import (
     check_factor,
     check_generalised,
@@ -92,6 +92,10 @@ register(ResidualScale)
 register(ResidualRecipe)
 register(ResidualPart)
 register(ResidualTerm, check=check_residual)
+register(
+    MonteCarlo,
+    shapes={"theta_error": "k", "information": "k k", "log_r2": "k", "vcov_slopes": "k p p"},
+)
 register(Specification, shapes=SPECIFICATION, check=check_specification)
 register(
     Optimum,

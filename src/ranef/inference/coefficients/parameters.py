@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from ranef.derivatives import linear, second_order
 from ranef.models.records import LinearEstimate
+from ranef.solve.optimum import MonteCarlo
 
 __all__ = ["ParameterCovariance", "parameter_covariance"]
 
@@ -55,6 +56,9 @@ def parameter_covariance(estimate: LinearEstimate) -> ParameterCovariance:
     2 vcov / sigma. (Parametrisation of Kuznetsova, Brockhoff & Christensen
     2017, J. Stat. Softw. 82(13); the derivatives here are exact.)
     """
+    monte_carlo = estimate.optimum.monte_carlo
+    if monte_carlo is not None:
+        return _by_average_information(estimate, monte_carlo)
     found = second_order.curvature(estimate)
     m = residual_count(estimate)
     sigma, g = estimate.sigma, found.log_r2
@@ -69,6 +73,20 @@ def parameter_covariance(estimate: LinearEstimate) -> ParameterCovariance:
     return ParameterCovariance(
         found.free, 2.0 * parameter_inverse(estimate, joint, sigma), gradient
     )
+
+
+def _by_average_information(estimate: LinearEstimate, found: MonteCarlo) -> ParameterCovariance:
+    """The same of the iterative path, with average information for second derivatives."""
+    free, m, sigma = estimate.theta > 0, residual_count(estimate), estimate.sigma
+    g, f = found.log_r2[free], int(free.sum())
+    joint = np.empty((f + 1, f + 1))
+    joint[:f, :f] = found.information[np.ix_(free, free)] + m * np.outer(g, g)
+    joint[:f, f] = joint[f, :f] = -2.0 * m * g / sigma
+    joint[f, f] = 4.0 * m / sigma**2
+    gradient = np.concatenate([
+        sigma**2 * found.vcov_slopes[free], 2.0 * estimate.coefficient_vcov[None] / sigma
+    ])  # fmt: skip
+    return ParameterCovariance(free, 2.0 * positive_inverse(joint), gradient)
 
 
 def residual_count(estimate: LinearEstimate) -> int:

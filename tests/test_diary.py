@@ -25,7 +25,9 @@ from ranef.tables import Table
 COLUMNS = {"person": "id", "time": "answered", "prompt": "beep", "scheduled": "planned"}
 
 
-def sampled(seed=7, persons=40, days=10, prompts=6, missing=0.2, within=-0.5, between=0.3):
+def sampled(
+    seed=7, persons=40, days=10, prompts=6, missing=0.2, within=-0.5, between=0.3, noise=0.0
+):
     """A diary as it would be filled in: hours of the day, days, persons with own slopes."""
     rng = np.random.default_rng(seed)
     rows = []
@@ -38,6 +40,7 @@ def sampled(seed=7, persons=40, days=10, prompts=6, missing=0.2, within=-0.5, be
                 e, last = keep * e + np.sqrt(1 - keep**2) * rng.normal(), hour
                 stress = own + rng.normal()
                 mood = 6 + level + day + slope * (stress - own) + between * own + 0.8 * e
+                mood += noise * rng.normal()
                 when = pd.Timestamp("2025-03-24") + pd.Timedelta(days=d, hours=hour)
                 rows.append((f"P{p:02d}", when.floor("s"), d + 1, k + 1, stress, mood))
     table = pd.DataFrame(rows, columns=["id", "planned", "day", "beep", "stress", "mood"])
@@ -69,7 +72,9 @@ def test_effects_are_those_of_the_within_between_model(table, diary):
         "mood ~ within(stress, id) + between(stress, id) + (1 + within(stress, id) | id) "
         "+ (1 | id:day)"
     )
-    fit = ranef.lmm(formula, table)
+    structure = "ou(answered | id/day)"
+    assert diary.residual.structure == structure
+    fit = ranef.lmm(formula, table, residual=structure)
     np.testing.assert_allclose(found.estimate[["within", "between"]], fit.coef[1:], rtol=1e-6)
     np.testing.assert_allclose(found.std_error[:2], fit.tidy().std_error[1:], rtol=1e-5)
     both = fit.contrast({"between(stress, id)": 1, "within(stress, id)": -1})
@@ -137,7 +142,9 @@ def test_schedules_of_every_kind(table, scheduled):
     answered = table[table.mood.notna()].assign(number=6, asked=1)
     rows = table.assign(number=6, asked=1) if scheduled == "asked" else answered
     rows = rows.assign(answered=rows.planned)
-    found = ranef.diary(rows, "mood", "stress", person="id", time="answered", scheduled=scheduled)
+    found = ranef.diary(
+        rows, "mood", "stress", person="id", time="answered", scheduled=scheduled, residual=None
+    )
     done = found.compliance()
     assert done.scheduled.between(54, 60).all()
     np.testing.assert_array_equal(done.answered, answered.groupby("id").size())
@@ -145,7 +152,7 @@ def test_schedules_of_every_kind(table, scheduled):
 
 def test_without_a_schedule_compliance_is_said_to_be_unknown(table):
     answered = table[table.mood.notna()]
-    found = ranef.diary(answered, "mood", "stress", person="id", time="answered")
+    found = ranef.diary(answered, "mood", "stress", person="id", time="answered", residual=None)
     assert [c.about for c in found.concerns if c.about == "compliance"] == ["compliance"]
     assert "Give scheduled=" in str(found)
 
@@ -154,11 +161,32 @@ def test_residuals_remember(diary):
     found = diary.autocorrelation()
     assert found.autocorrelation[0] > found.autocorrelation[2] > found.autocorrelation.iloc[-1]
     assert found.gap[0] < 1 < found.gap_high.iloc[-1] < 13
-    independent = ranef.diary(
-        sampled(seed=1).assign(mood=lambda t: np.random.default_rng(2).normal(size=len(t))
-                               + t.mood * 0), "mood", "stress", **COLUMNS
-    )  # fmt: skip
-    assert independent.autocorrelation().autocorrelation.abs().max() < 0.12
+
+
+def test_the_memory_that_the_data_were_made_with(table):
+    found = ranef.diary(sampled(noise=0.4), "mood", "stress", **COLUMNS)
+    assert found.residual.nugget == pytest.approx(0.2, abs=0.1)
+    assert found.residual.range == pytest.approx(2.5, abs=0.8)
+    tried = found.tidy("residual")
+    assert tried.residual.tolist()[0] == "independent"
+    assert tried.chosen.tolist() == [False, False, True]
+    assert (np.diff(tried.aic) < -2).all()
+    assert "half of what is remembered is gone after" in " ".join(str(found).split())
+    plain = ranef.diary(sampled(noise=0.4), "mood", "stress", residual=None, **COLUMNS)
+    assert plain.residual.structure is None
+    assert plain.fit.loglik < found.fit.loglik - 20
+    with pytest.raises(ModelError, match="residual= is 'auto'"):
+        ranef.diary(table, "mood", "stress", residual=True, **COLUMNS)
+
+
+def test_without_memory_residuals_stay_independent():
+    forgetful = sampled().assign(mood=lambda t: t.mood * 0 + np.random.default_rng(2).normal(
+        size=len(t)))  # fmt: skip
+    found = ranef.diary(forgetful, "mood", "stress", **COLUMNS)
+    assert found.residual.structure is None
+    assert "Residuals are independent (by AIC" in str(found)
+    left = found.autocorrelation()
+    assert (left.autocorrelation.abs() < 4 / np.sqrt(left.pairs)).all()
 
 
 def test_slopes_are_shrunken(table, diary):
@@ -198,15 +226,20 @@ def test_polars(table, diary):
 
 
 def test_by_day_takes_three_parts(table):
-    found = ranef.diary(table, "mood", ["stress"], by_day=True, **COLUMNS).effects()
+    found = ranef.diary(table, "mood", ["stress"], by_day=True, residual=None, **COLUMNS).effects()
     assert found.effect.tolist() == ["within", "between_day", "between", "contextual"]
 
 
 def test_many_predictors_do_not_correlate_their_slopes(table):
     more = table.assign(a=np.exp(table.stress / 2), b=table.stress**2, c=np.sin(table.stress))
-    found = ranef.diary(more, "mood", ["stress", "a", "b", "c"], slopes=True, **COLUMNS)
+    found = ranef.diary(
+        more, "mood", ["stress", "a", "b", "c"], slopes=True, residual=None, **COLUMNS
+    )
     assert "||" in found.fit.formula
-    assert "(1 | id)" in ranef.diary(table, "mood", "stress", slopes=False, **COLUMNS).fit.formula
+    assert (
+        "(1 | id)"
+        in ranef.diary(table, "mood", "stress", slopes=False, residual=None, **COLUMNS).fit.formula
+    )
 
 
 # --- what an expert would warn of
@@ -215,16 +248,17 @@ def test_many_predictors_do_not_correlate_their_slopes(table):
 def test_few_prompts_and_unreliable_means():
     few = sampled(persons=40, days=1, prompts=6)
     with pytest.warns(DataWarning, match="fewer than 10 prompts"):
-        found = ranef.diary(few, "mood", "stress", **COLUMNS)
+        found = ranef.diary(few, "mood", "stress", residual=None, **COLUMNS)
     assert "few prompts" in {c.about for c in found.concerns}
 
 
 def test_a_raw_predictor_that_mixes_two_effects(table):
+    both = table.assign(other=table.stress + np.random.default_rng(1).normal(size=len(table)))
     with pytest.warns(DataWarning, match="its one coefficient mixes two effects"):
-        found = ranef.diary(table, "mood", "support", covariates="stress", **COLUMNS)
+        found = ranef.diary(both, "mood", "other", covariates="stress", residual=None, **COLUMNS)
     assert "raw predictor" in {c.about for c in found.concerns}
     ages = table.assign(age=table.id.str[1:].astype(float))
-    found = ranef.diary(ages, "mood", "stress", covariates=["age"], **COLUMNS)
+    found = ranef.diary(ages, "mood", "stress", covariates=["age"], residual=None, **COLUMNS)
     assert "raw predictor" not in {c.about for c in found.concerns}
 
 
@@ -232,17 +266,19 @@ def test_nights_crossed(table):
     hours = (table.planned - table.planned.min()).dt.total_seconds() / 3600
     rows = table.assign(hours=hours)
     with pytest.warns(DataWarning, match="as across nights"):
-        crossed = ranef.diary(rows, "mood", "stress", person="id", time="hours")
-    cut = ranef.diary(rows, "mood", "stress", person="id", time="hours", max_gap=8)
+        crossed = ranef.diary(rows, "mood", "stress", person="id", time="hours", residual=None)
+    cut = ranef.diary(rows, "mood", "stress", person="id", time="hours", max_gap=8, residual=None)
     assert "nights" not in {c.about for c in cut.concerns}
     assert cut.dynamics().pairs.sum() < crossed.dynamics().pairs.sum()
 
 
 def test_a_lagged_outcome_warns(table):
     with pytest.warns(FormulaWarning, match="Nickell 1981"):
-        found = ranef.diary(table, "mood", "stress", lagged=True, max_gap="5h", **COLUMNS)
+        found = ranef.diary(
+            table, "mood", "stress", lagged=True, max_gap="5h", residual=None, **COLUMNS
+        )
     assert "Nickell" in {c.about for c in found.concerns}
-    assert "lag(mood, id, time = time, day = day, max_gap = 5.0)" in found.fit.formula
+    assert "lag(mood, id, time = answered, day = day, max_gap = 5.0)" in found.fit.formula
     assert found.fit.coef.iloc[-1] > 0
 
 
@@ -400,6 +436,8 @@ def test_spss_with_labels(table, tmp_path):
     assert export.kind == "spss"
     assert export.labels["mood"] == "How do you feel?"
     assert export.value_labels["place"] == {0.0: "home", 1.0: "work"}
-    found = ranef.diary(tmp_path / "d.sav", "mood", "stress", person="id", time="answered")
-    direct = ranef.diary(rows, "mood", "stress", person="id", time="answered")
+    found = ranef.diary(
+        tmp_path / "d.sav", "mood", "stress", person="id", time="answered", residual=None
+    )
+    direct = ranef.diary(rows, "mood", "stress", person="id", time="answered", residual=None)
     np.testing.assert_allclose(found.effects().estimate, direct.effects().estimate, rtol=1e-6)

@@ -12,13 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranef import arguments
-from ranef.api.fitting import lmm
 from ranef.display.answer import Answer
 from ranef.display.canvas import percent
 from ranef.display.columns import Column, Degrees, Fixed, Listing, PValue, Sized, Written
 from ranef.display.page import Paragraph
 from ranef.errors import DataWarning, ModelError, warn
 from ranef.fields.diary import page
+from ranef.fields.diary import residual as residual_
 from ranef.fields.diary.compliance import Compliance, compliance
 from ranef.fields.diary.concerns import Concern, concerns
 from ranef.fields.diary.dynamics import Dynamics, dynamics
@@ -34,6 +34,7 @@ from ranef.fields.diary.model import (
 )
 from ranef.fields.diary.occasions import Occasions, Roles, names, read_occasions
 from ranef.fields.diary.pictures import DiaryPlots
+from ranef.fields.diary.residual import AUTO, Choice
 from ranef.fields.diary.variance import Levels, reliabilities
 from ranef.tables import Table
 
@@ -53,6 +54,8 @@ class Diary(Answer):
     fit : LinearMixedModelFit
         The within-between model.
     formula : Formula
+    residual : Choice
+        What the residuals remember.
     occasions : Occasions
         Who was asked when, of the rows used.
     roles : Roles
@@ -81,6 +84,7 @@ class Diary(Answer):
 
     fit: Any
     formula: Formula
+    residual: Choice
     occasions: Occasions
     roles: Roles
     variances: dict[str, Levels]
@@ -93,7 +97,8 @@ class Diary(Answer):
 
     def tidy(self, table: str = "effects") -> Any:
         """Return a table: ``effects``, ``icc``, ``reliability``, ``dynamics``,
-        ``compliance``, ``autocorrelation`` or ``slopes``, as the method of that name does.
+        ``compliance``, ``autocorrelation`` or ``slopes``, as the method of that name does; or
+        ``residual``, the structures of the residuals that were compared.
         """
         return self.tabled(self.listing(table))
 
@@ -195,6 +200,17 @@ class Diary(Answer):
             values, self.occasions.person.codes, self.occasions.before, self.occasions.n_persons
         )
 
+    def _memory(self) -> Listing:
+        tried = self.residual.candidates
+        name = self.residual.structure or "independent"
+        columns = (
+            Column("residual", [one.structure for one in tried] or [name]),
+            Column("loglik", [one.loglik for one in tried] or [self.fit.loglik], Fixed(2)),
+            Column("aic", [one.aic for one in tried] or [self.fit.aic], Fixed(2), "AIC"),
+            Column("chosen", [one.structure == name for one in tried] or [True]),
+        )
+        return Listing("residual", columns, "Structures of the residuals")
+
     def memory(self) -> Memory:
         """The residuals' autocorrelation, as arrays."""
         deviations = within_persons(self.fit, self.formula)
@@ -209,7 +225,7 @@ class Diary(Answer):
     def tables(self) -> tuple[Listing, ...]:
         return (
             self._effects(), self._icc(), self._reliability(), self._autocorrelation(),
-            self._dynamics(), self._compliance("person"), self._slopes(),
+            self._memory(), self._dynamics(), self._compliance("person"), self._slopes(),
         )  # fmt: skip
 
     def _effects(self) -> Listing:
@@ -330,6 +346,7 @@ class Diary(Answer):
     def summary_sentences(self) -> tuple[str, ...]:
         """Instability, inertia and compliance in a sentence each."""
         found, said = self.series(), []
+        said.append(self.remembered())
         if np.isfinite(found.rmssd).any():
             said.append(
                 f"Median over persons: standard deviation {np.nanmedian(found.sd):.2f}, RMSSD "
@@ -348,6 +365,19 @@ class Diary(Answer):
                 f"from {100 * np.nanmin(done.share):.0f}% to {100 * np.nanmax(done.share):.0f}%)."
             )
         return tuple(said)
+
+    def remembered(self) -> str:
+        """What the residuals remember, in a sentence."""
+        choice, unit = self.residual, "hours" if self.occasions.clock.is_clock else "units of time"
+        how = "" if not choice.candidates else f" (by AIC, of {len(choice.candidates)} structures)"
+        if choice.structure is None:
+            return f"Residuals are independent{how}."
+        said = f"Residuals are {choice.structure}{how}"
+        if np.isfinite(choice.range):
+            said += f": half of what is remembered is gone after {choice.half_life:.2g} {unit}"
+        if np.isfinite(choice.nugget):
+            said += f", and {100 * choice.nugget:.0f}% of the residual variance is not remembered"
+        return f"{said}."
 
     def body(self) -> Any:
         yield self._effects()
@@ -411,6 +441,7 @@ def diary(
     by_day: bool = False,
     slopes: bool = True,
     lagged: bool = False,
+    residual: str | None = AUTO,
     max_gap: Any = None,
     time_zone: str | None = None,
     day_starts: float = DAY_STARTS,
@@ -452,6 +483,11 @@ def diary(
         Let slopes within vary between persons.
     lagged : bool
         Add the outcome at the prompt before, within persons. It warns (Nickell bias).
+    residual : str or None
+        What the residuals remember over the time within a series (of a person's day):
+        ``"auto"`` compares independent residuals, an Ornstein-Uhlenbeck process, and one with a
+        nugget, and takes the one that AIC says; None for independent ones; or a structure of
+        `ranef.lmm`, such as ``"ar1(beep | id/day)"``, of the columns of the model.
     max_gap : optional
         Longest time between prompts that count as successive: ``"3h"`` of datetimes, a number
         in the units of numeric times.
@@ -506,7 +542,7 @@ def diary(
     lagged, level = arguments.flag("lagged", lagged), arguments.conf_level(conf_level)
     occasions = read_occasions(table, roles)
     formula = formula_of(occasions, roles, by_day=by_day, slopes=varying, lagged=lagged)
-    fit = lmm(formula.text, formula.table)
+    fit, choice = residual_.fitted(formula, residual_.check(residual))
     variances = {name: levels_of(name, formula, occasions) for name in (outcome, *roles.predictors)}
     reliable = {
         name: _reliabilities(variances[name], occasions, name)[0][2] for name in roles.predictors
@@ -516,7 +552,9 @@ def diary(
         if concern.about in ("few prompts", "raw predictor", "nights"):
             warn(concern.text, DataWarning)
     title = f"Diary of {outcome} on {', '.join(roles.predictors)}"
-    return Diary(fit, formula, occasions, roles, variances, found, level, title, table.library)
+    return Diary(
+        fit, formula, choice, occasions, roles, variances, found, level, title, table.library
+    )
 
 
 def _table(data: Any) -> Table:

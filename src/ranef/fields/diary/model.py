@@ -23,12 +23,13 @@ __all__ = [
     "formula_of",
     "levels_of",
     "slopes",
+    "variances",
     "within_persons",
 ]
 
 Floats = NDArray[np.float64]
 MOST_CORRELATED = 3
-PERSON, DAY, TIME = "person", "day", "time"
+DAY = "day"
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,6 +47,10 @@ class Formula:
     day : str or None
         Of the days', where a day has several prompts.
     slopes : bool
+    time : str
+        Hours or numbers of the clock, as a formula writes them.
+    series : str
+        The groups within which prompts follow one another, as a formula writes them.
     """
 
     text: str
@@ -54,6 +59,8 @@ class Formula:
     person: str
     day: str | None
     slopes: bool
+    time: str
+    series: str
 
 
 def formula_of(
@@ -64,6 +71,9 @@ def formula_of(
     person = _free(roles.person, table)
     table[person] = occasions.labels
     day = _day_column(occasions, roles, table)
+    time = _free(roles.time, table)
+    table[time] = occasions.clock.time
+    when = Name(time).printed
     if by_day and day is None:
         raise DataError("by_day=True needs days with several prompts; give day=")
     who = Name(person).printed
@@ -72,14 +82,15 @@ def formula_of(
     fixed = [name for pieces in parts.values() for name in pieces.values()]
     fixed += [Name(name).printed for name in roles.covariates]
     if lagged:
-        fixed.append(_lagged(occasions, roles, table, who, day))
+        fixed.append(_lagged(occasions, roles, when, who, day))
     inner = [pieces["within"] for pieces in parts.values()] if slopes else []
     bar = "||" if len(inner) > MOST_CORRELATED else "|"
     random = [f"({' + '.join(['1', *inner])} {bar} {who})"]
     if day is not None:
         random.append(f"(1 | {who}:{Name(day).printed})")
     text = f"{Name(roles.outcome).printed} ~ {' + '.join([*fixed, *random])}"
-    return Formula(text, table, parts, person, day, slopes)
+    series = who if day is None else f"{who}/{Name(day).printed}"
+    return Formula(text, table, parts, person, day, slopes, when, series)
 
 
 def _free(name: str, table: dict[str, Any]) -> str:
@@ -111,11 +122,7 @@ def _parts(x: str, person: str, groups: str) -> dict[str, str]:
     return parts
 
 
-def _lagged(
-    occasions: Occasions, roles: Roles, table: dict[str, Any], who: str, day: str | None
-) -> str:
-    time = _free(TIME, table)
-    table[time] = occasions.clock.time
+def _lagged(occasions: Occasions, roles: Roles, time: str, who: str, day: str | None) -> str:
     said = f"lag({Name(roles.outcome).printed}, {who}, time = {time}"
     if day is not None:
         said += f", day = {Name(day).printed}"
@@ -169,12 +176,12 @@ def effects(fit: Any, formula: Formula, conf_level: float) -> Effects:
 def _slope_sds(fit: Any, formula: Formula) -> dict[str, float]:
     return {
         term: estimate
-        for group, term, parameter, estimate in _variances(fit)
+        for group, term, parameter, estimate in variances(fit)
         if group == formula.person and parameter == "sd"
     }
 
 
-def _variances(fit: Any) -> list[tuple[str, str, str, float]]:
+def variances(fit: Any) -> list[tuple[str, str, str, float]]:
     """Rows of ``tidy("variance")``: group, term, parameter and estimate."""
     table = fit.tidy("variance")
     columns = (np.asarray(table[k]).tolist() for k in ("group", "term", "parameter", "estimate"))
@@ -262,7 +269,7 @@ def levels_of(name: str, formula: Formula, occasions: Occasions) -> Levels:
     wanted = {name, formula.person, *([] if formula.day is None else [formula.day])}
     table = {k: v for k, v in formula.table.items() if k in wanted}
     fit = lmm(f"{y} ~ 1 + {' + '.join(random)}", table)
-    found = {group: estimate**2 for group, _, _, estimate in _variances(fit)}
+    found = {group: estimate**2 for group, _, _, estimate in variances(fit)}
     day = None
     if formula.day is not None:
         [label] = [group for group in found if group not in (formula.person, "Residual")]

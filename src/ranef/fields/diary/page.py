@@ -21,7 +21,7 @@ from ranef.report.sections import SECTIONS
 __all__ = ["html", "write"]
 
 MOST_LISTED = 60
-OF_THE_MODEL = ("model", "data", "fixed", "variance", "check", "optimum", "reproduce")
+OF_THE_MODEL = ("model", "data", "fixed", "variance", "optimum", "reproduce")
 
 
 def html(diary: Any, call: str | None = None) -> str:
@@ -98,17 +98,19 @@ def _memory(diary: Any, how: Options) -> Markup:
         "What predictors and persons leave of the outcome, every two of one series, by the time "
         "between them. A plateau at long times is what the prompts of a day share, which the "
         "model has. Where the first stand clearly above it, neighbouring prompts tell less than "
-        "independent ones would, and standard errors of effects within are somewhat too small."
+        "independent ones would; the model's residuals are chosen to say how much.",
+        diary.remembered(),
     )
     caption = "Autocorrelation by the time between prompts; the band is where independence lies."
     shown = table(diary.listing("autocorrelation"))
-    return join([words, _drawn(diary, "autocorrelation", caption), shown])
+    tried = table(diary.listing("residual"))
+    return join([words, _drawn(diary, "autocorrelation", caption), shown, tried])
 
 
 def _dynamics(diary: Any, how: Options) -> Markup:
     caption = "Some persons from the most to the least variable; the line is the own mean."
     words = _paragraphs(
-        *diary.summary_sentences()[:1],
+        *diary.summary_sentences()[1:2],
         "RMSSD is the root mean squared difference of successive prompts (instability), inertia "
         "the slope of a value on the one before.",
     )
@@ -116,7 +118,7 @@ def _dynamics(diary: Any, how: Options) -> Markup:
 
 
 def _compliance(diary: Any, how: Options) -> Markup:
-    parts = [_paragraphs(*diary.summary_sentences()[1:])]
+    parts = [_paragraphs(*diary.summary_sentences()[2:])]
     if diary.occasions.study_day is not None:
         caption = "A row a person, a column a day: darker where more prompts were answered."
         parts.append(_drawn(diary, "compliance", caption))

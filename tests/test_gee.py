@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import pickle
 import warnings
@@ -854,3 +855,71 @@ def test_dropout_is_refused_in_words():
         ranef.gee("log(y + 9) ~ t", table, dropout="~ lag(y)", **call)
     with pytest.raises(ModelError, match="has no model of dropout"):
         ranef.gee("y ~ t", table, **call).tidy("dropout")
+
+
+# --- log odds ratios
+
+
+def test_the_odds_ratio_of_pairs():
+    """Of two rows a cluster with means of their own it is that of the two-by-two table."""
+    rng = np.random.default_rng(2)
+    u = rng.normal(size=900)
+    y = (rng.normal(size=(2, 900)) + u > np.array([[0.3], [-0.2]])).astype(int)
+    table = pd.DataFrame({"g": np.tile(np.arange(900), 2), "t": np.repeat([1, 2], 900),
+                          "y": y.ravel()})  # fmt: skip
+    fit = ranef.gee("y ~ factor(t)", table, groups="g", time="t", family="binomial",
+                    correlation="log odds ratio")  # fmt: skip
+    cells = np.array([[np.sum((y[0] == a) & (y[1] == b)) for b in (0, 1)] for a in (0, 1)])
+    wanted = np.log(cells[0, 0] * cells[1, 1] / (cells[0, 1] * cells[1, 0]))
+    np.testing.assert_allclose(fit.tidy("correlation").estimate, [wanted], rtol=1e-7)
+    assert fit.tidy("correlation").parameter[0] == "log odds ratio"
+    assert fit.scale == 1.0
+
+
+def test_alternating_logistic_regressions_written_out():
+    """Both equations at what is returned, cluster by cluster."""
+    fit = fitted("respiratory", correlation="log odds ratio")
+    assert fit.estimate.gap < 1e-7
+    alpha, beta = fit.estimate.correlations[0], fit.estimate.coefficients
+    problem = fit.estimate.model.problem
+    mu = 1 / (1 + np.exp(-problem.X @ beta))
+    psi, starts = np.exp(alpha), problem.clusters.starts
+    U, score, information, H = np.zeros(len(beta)), 0.0, 0.0, 0.0
+    for first, last in itertools.pairwise(starts):
+        m, y = mu[first:last], problem.y[first:last]
+        a = 1 + (m[:, None] + m) * (psi - 1)
+        joint = (a - np.sqrt(a**2 - 4 * psi * (psi - 1) * np.outer(m, m))) / (2 * (psi - 1))
+        V = joint - np.outer(m, m)
+        np.fill_diagonal(V, m * (1 - m))
+        D = (m * (1 - m))[:, None] * problem.X[first:last]
+        U = U + D.T @ np.linalg.solve(V, y - m)
+        H = H + D.T @ np.linalg.solve(V, D)
+        for j in range(len(m)):
+            for k in range(j):
+                step = 1e-5
+                values = []
+                for at in (alpha - step, alpha, alpha + step):
+                    q = np.exp(at)
+                    b = 1 + (m[j] + m[k]) * (q - 1)
+                    two = (b - np.sqrt(b**2 - 4 * q * (q - 1) * m[j] * m[k])) / (2 * (q - 1))
+                    offset = np.log((m[j] - two) / (1 - m[j] - m[k] + two))
+                    values.append(1 / (1 + np.exp(-(at * y[k] + offset))))
+                slope = (values[2] - values[0]) / (2 * step)
+                spread = values[1] * (1 - values[1])
+                score += slope / spread * (y[j] - values[1])
+                information += slope**2 / spread
+    np.testing.assert_allclose(U / np.sqrt(np.diag(H)), 0.0, atol=1e-7)
+    assert abs(score) / np.sqrt(information) < 1e-6
+    np.testing.assert_allclose(fit.estimate.bread, H, rtol=1e-8)
+    usual = fitted("respiratory")
+    assert (abs(fit.coef - usual.coef) < 0.3 * usual.bse).all()
+    assert (fit.tidy(covariance="mancl-derouen").std_error > fit.bse.to_numpy()).all()
+
+
+def test_log_odds_ratios_are_of_binary_rows():
+    with pytest.raises(ModelError, match="associates binary responses"):
+        fitted("cbpp", correlation="log odds ratio")
+    table = ranef.data.load("ohio").assign(w=2.0)
+    with pytest.raises(ModelError, match="takes no sampling_weights or dropout"):
+        ranef.gee("resp ~ age", table, groups="id", time="age", family="binomial",
+                  sampling_weights="w", correlation="log odds ratio")  # fmt: skip

@@ -97,9 +97,11 @@ def gee(
           ``"m-dependent(2, stationary=False)"`` one for each pair of times;
         - ``"unstructured"``: one for each pair of times;
         - ``"fixed"``: that of `matrix`;
-        - ``"nested"``: one within the inner and one within the outer of two nested clusters.
+        - ``"nested"``: one within the inner and one within the outer of two nested clusters;
+        - ``"log odds ratio"``: of binary responses, one odds ratio for all pairs, by alternating
+          logistic regressions (Carey, Zeger & Diggle 1993); the scale is one.
 
-        All but the first two and the last need `time`. An estimate that is no positive definite
+        All but the first two and the last two need `time`. An estimate that is no positive definite
         matrix is mixed with independence, with a warning.
     estimator : {"all", "adjacent"}
         Of ``"ar1"`` and ``"car1"``: least squares of all products of residuals on
@@ -229,6 +231,8 @@ def _equations(correlation: Any, estimator: Any, scale: Any, penalty: Any) -> Eq
     elif scale not in ("n", "n-p"):
         hint = suggestion(str(scale), ("n", "n-p"))
         raise ModelError(f"scale is 'n', 'n-p' or a positive number, not {scale!r}{hint}")
+    if name == "log odds ratio" and scale == "n":
+        value = 1.0
     return Equations(name, reach, stationary, way, value, scale == "n-p", chosen)
 
 

@@ -26,6 +26,7 @@ STRUCTURES = {
     "unstructured": "unstructured",
     "fixed": "given",
     "nested": "nested exchangeable",
+    "log odds ratio": "that of one log odds ratio (alternating logistic regressions)",
 }
 COVARIANCES = {
     "robust": "a covariance that is robust to the working correlation (sandwich)",

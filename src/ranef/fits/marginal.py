@@ -223,6 +223,7 @@ class MarginalFit(Fit):
         groups = [model.clusters[1 - k if nested else 0].name for k in range(count)]
         if not nested:
             groups = [model.clusters[0].name] * count
+        kind = "log odds ratio" if model.equations.correlation == "log odds ratio" else "corr"
         lags: list[float] = [np.nan] * count
         if isinstance(working, Stationary | Autoregressive):
             lags = [float(k + 1) for k in range(count)]
@@ -238,7 +239,7 @@ class MarginalFit(Fit):
             "time": [a for a, _ in times],
             "time2": [b for _, b in times],
             "lag": lags,
-            "parameter": ["corr"] * count,
+            "parameter": [kind] * count,
             "estimate": values,
         }
 

@@ -33,6 +33,7 @@ from ranef.solve.marginal.equations import (
     start,
     weight_derivatives,
 )
+from ranef.solve.marginal.odds_ratio import OddsRatio
 from ranef.solve.marginal.separation import separating
 from ranef.solve.marginal.working import (
     Autoregressive,
@@ -74,6 +75,7 @@ CORRELATIONS = (
     "unstructured",
     "fixed",
     "nested",
+    "log odds ratio",
 )
 TIMED = ("ar1", "car1", "m-dependent", "toeplitz", "unstructured", "fixed")
 ESTIMATORS = ("all", "adjacent")
@@ -299,6 +301,8 @@ def _working(model: MarginalModel, parameters: Floats) -> Working:
         return Exchangeable(parameters)
     if name == "nested":
         return Nested(parameters)
+    if name == "log odds ratio":
+        return OddsRatio(parameters if len(parameters) else np.zeros(1))
     if name == "ar1":
         return Autoregressive(parameters, estimator=equations.estimator)
     if name == "car1":
@@ -423,6 +427,7 @@ def read_correlation(name: Any) -> tuple[str, int, bool]:
     """
     if isinstance(name, str):
         plain = "".join(name.split()).lower()
+        plain = {"logoddsratio": "log odds ratio"}.get(plain, plain)
         found = re.fullmatch(M_DEPENDENT, plain)
         if found and int(found[1]) > 0:
             return "m-dependent", int(found[1]), found[2] != "false"
@@ -489,10 +494,37 @@ def check(model: MarginalModel) -> None:
             f"correlation={name!r} needs time=, the column that says when a row was observed: rows "
             "are matched by it, never by their order"
         )
+    if name == "log odds ratio":
+        _check_binary(model)
     if model.equations.adjusted and model.specification.n <= p:
         raise DataError(f"{model.specification.n} rows are too few for {p} coefficients")
     if name == "fixed" and model.matrix is None:
         raise ModelError("correlation='fixed' needs matrix=, the correlations by places in time")
+
+
+def _check_binary(model: MarginalModel) -> None:
+    """Refuse what a log odds ratio cannot associate."""
+    y = model.specification.y
+    single = model.trials is None or bool((model.trials == 1).all())
+    if model.family.name != "binomial" or not single or not np.isin(y, (0.0, 1.0)).all():
+        raise ModelError(
+            "correlation='log odds ratio' associates binary responses, one trial a row: "
+            "family='binomial'"
+        )
+    others = [
+        word
+        for word, there in (
+            ("weights", model.precisions is not None),
+            ("sampling_weights or dropout", model.row_weights is not None),
+            ("penalty", bool(model.equations.penalty)),
+        )
+        if there
+    ]
+    if others:
+        raise ModelError(
+            f"correlation='log odds ratio' takes no {' and no '.join(others)}; an exchangeable "
+            "correlation does"
+        )
 
 
 def _with_shapes(model: MarginalModel) -> MarginalModel:

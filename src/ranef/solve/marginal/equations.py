@@ -42,6 +42,7 @@ MIXED = 0.1
 """Smallest eigenvalue of a working correlation: of an estimate that is one, and of one made so."""
 TOLERANCE = 1e-10
 CONVERGED = 1e-7
+STALLED = 0.95
 """Of the estimating function, in units of its own standard errors given the model."""
 
 
@@ -174,6 +175,7 @@ class Sums:
 def add_up(problem: Problem, beta: Floats, current: Working, working: Working) -> Sums:
     """Go over the rows once: whitened by `current`, products as `working` wants them."""
     p, clusters = problem.p, problem.clusters
+    working = _alike(current, working)
     H, U, squares, products = np.zeros((p, p)), np.zeros(p), 0.0, np.zeros(1)
     for part in clusters.slices:
         rows = working_rows(problem, beta, part)
@@ -185,6 +187,11 @@ def add_up(problem: Problem, beta: Floats, current: Working, working: Working) -
         squares += float(v @ v)
         products = products + working.sums(v, clusters, part)
     return Sums(H, U, squares, products)
+
+
+def _alike(current: Working, working: Working) -> Working:
+    """The structure as it is estimated by now."""
+    return current if type(current) is type(working) else working
 
 
 def _normal_equations(
@@ -304,11 +311,16 @@ def _search(
         move = _solved(sums.H, sums.U)
         gap = _gap(sums.U, move, scale)
         settled = type(current) is type(working)
-        done = settled and (gap <= TOLERANCE or (gap < CONVERGED and gap > 0.95 * before))
+        done = (
+            settled
+            and current.gap <= CONVERGED
+            and (gap <= TOLERANCE or (gap < CONVERGED and gap > 0.95 * before))
+        )
         if done and fresh:
             break
         if settled or gap < NEAR or step > FIRST_STEPS:
-            current = _correlation(problem, working, sums, counts, scale, floor)
+            known = _alike(current, working)
+            current = _correlation(problem, known, sums, counts, scale, floor)
             trail += [current.smallest] if current.shrunk > 0 else []
         if done:
             sums, fresh = add_up(problem, beta, current, working), True

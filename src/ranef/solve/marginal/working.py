@@ -45,11 +45,14 @@ class Working(ABC):
         matrix; 0 of one that was.
     smallest : float
         Smallest eigenvalue of the estimate where it was mixed.
+    gap : float
+        How far an equation of its own is from zero, in units of its standard error; 0 of moments.
     """
 
     parameters: Floats
     shrunk: float = 0.0
     smallest: float = np.nan
+    gap: float = 0.0
 
     name: ClassVar[str]
 

@@ -1,8 +1,8 @@
 """Time `ranef.gee` beside geepack, gee and statsmodels: ``python -m benchmarks.gee``.
 
 Each package fits the same table (logit, exchangeable) in a process of its own, three times; its
-least processor time counts. The packages of R are those that Rscript finds; ``--large`` adds tables of
-10^6 and 10^7 rows, for ranef alone.
+least processor time counts. The packages of R are those that Rscript finds; ``--large`` adds
+tables of 10^6 and 10^7 rows, for ranef alone.
 """
 
 from __future__ import annotations
@@ -64,8 +64,8 @@ for (i in 1:3) {
   s <- system.time({%s})
   seconds <- c(seconds, s[["user.self"]] + s[["sys.self"]])
 }
-cat("\\n", toJSON(list(seconds = min(seconds), coef = unname(coef(f)), se = unname(se)), digits = 10,
-  auto_unbox = TRUE), sep = "")
+answer <- list(seconds = min(seconds), coef = unname(coef(f)), se = unname(se))
+cat("\\n", toJSON(answer, digits = 10, auto_unbox = TRUE), sep = "")
 """
 OF_R = {
     "geepack": "f <- geeglm(y ~ x + z + t, id = id, data = d, family = binomial, "

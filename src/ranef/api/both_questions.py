@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ from ranef.api.fits import GeneralizedMixedModelFit, LinearMixedModelFit, Margin
 from ranef.api.fitting import glmm, lmm
 from ranef.description.words import listed
 from ranef.display.answer import Answer
-from ranef.display.canvas import percent
+from ranef.display.canvas import ACCENT, MARK, finish, label, on_axes, percent, plain
 from ranef.display.columns import Column, Fixed, Listing, Sized, Written
 from ranef.display.numbers import number, significant
 from ranef.errors import ModelError
@@ -28,7 +29,8 @@ from ranef.models.marginal import influences
 from ranef.models.records import as_generalised
 from ranef.questions.averages.marginal_numbers import Marginal
 from ranef.questions.averages.marginal_numbers import marginal as projected
-from ranef.questions.predictions.picture import along_axis, predictions
+from ranef.questions.predictions.picture import along_axis, axis_name
+from ranef.tables import Table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -40,6 +42,7 @@ Floats = NDArray[np.float64]
 QUESTIONS = ("subject", "population", "gee")
 NODES = 25
 MOST_CLUSTERS = 5000
+MOST_CURVES = 60
 APART = 2.5
 """Standard errors of their difference from which two answers are called different."""
 MOVED = 0.5
@@ -225,16 +228,43 @@ class TwoAnswers(Answer):
         >>> both.plot().get_xlabel()
         'age'
         """
-        axes: Any = predictions(self.mixed, x, data=False, ax=ax, figure=figure)
         along, table = along_axis(self.mixed, x)
+        axes = on_axes(ax, figure, 6.8, 4.6)
+        for k, values in enumerate(self._levels(table, len(along))):
+            axes.plot(
+                along, values, color=MARK, linewidth=1.0, alpha=0.35, zorder=1,
+                label="single levels" if k == 0 else None,
+            )  # fmt: skip
+        said = Table.of(self.mixed.predict(table, kind="population", conf_level=self.conf_level))
+        middle, low, high = (said.numeric(c) for c in ("estimate", "conf_low", "conf_high"))
+        axes.fill_between(along, low, high, color=ACCENT, alpha=0.15, linewidth=0, zorder=2)
+        axes.plot(along, middle, color=ACCENT, linewidth=2.6, zorder=4, label="population")
         typical = np.asarray(self.mixed.predict(table, kind="typical"))
+        axes.plot(
+            along, typical, "--", color="black", linewidth=1.5, zorder=3, label="typical level"
+        )
         of_gee = np.asarray(self.marginal.predict(table))
-        axes.plot(along, typical, "--", color="black", linewidth=1.6, label="typical level")
-        axes.plot(along, of_gee, ":", color="black", linewidth=2.2, label="gee")
-        axes.set_title("One level and the population", loc="left")
+        axes.plot(along, of_gee, ":", color="black", linewidth=2.2, zorder=5, label="gee")
+        name = x if x is not None else axis_name(self.mixed)
+        outcome = self.marginal.response
+        label(axes, title="One level and the population", x=plain(name), y=f"Mean of {outcome}")
+        finish(axes, grid="both")
         axes.legend(frameon=False, fontsize=8.5)
-        drawn: Axes = axes
-        return drawn
+        return axes
+
+    def _levels(self, table: Mapping[str, Any], n: int) -> list[Floats]:
+        """The curves of some levels over the whole axis."""
+        rows = Table.of(self.mixed.frame.rows_used())
+        factor = self.mixed.factors[0]
+        first = np.unique(factor.codes, return_index=True)[1]
+        if len(first) > MOST_CURVES:
+            first = first[np.linspace(0, len(first) - 1, MOST_CURVES).astype(np.intp)]
+        names = dict.fromkeys(c for f in self.mixed.factors for c in f.columns)
+        curves = []
+        for row in first:
+            own = {name: np.repeat(np.asarray(rows.values(name))[[row]], n) for name in names}
+            curves.append(np.asarray(self.mixed.predict({**table, **own}, kind="conditional")))
+        return curves
 
     def plot_text(self, x: str | None = None) -> str:
         """Describe the picture in words."""

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["along_axis", "predictions", "predictions_text"]
+__all__ = ["along_axis", "axis_name", "predictions", "predictions_text"]
 
 Floats = NDArray[np.float64]
 
@@ -135,6 +135,11 @@ def along_axis(fit: MixedFit, x: str | None = None) -> tuple[Floats, dict[str, A
     rows = np.arange(len(scene.places))
     along = _grid(scene, rows)
     return along, scene.native(scene.held(rows, len(along), along))
+
+
+def axis_name(fit: MixedFit) -> str:
+    """The column along the axis where none is named."""
+    return _Scene.of(fit, None, None, None, None).x
 
 
 def predictions_text(fit: MixedFit, *, category: Any = None, conf_level: float = 0.95) -> str:

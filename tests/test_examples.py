@@ -97,6 +97,29 @@ def test_diary_tables_come_from_their_script(tmp_path):
         assert (tmp_path / name).read_text("utf-8") == (folder / name).read_text("utf-8")
 
 
+def test_momentary_stress_finds_the_effects_it_was_made_with(tmp_path):
+    shown = run([str(ROOT / "examples" / "ema.py"), str(tmp_path)], tmp_path)
+    slopes = [
+        tuple(map(float, found))
+        for found in re.findall(r"([+-]\d\.\d\d)\s*\((-?\d\.\d\d) to (-?\d\.\d\d)\)", shown)
+    ]
+    truths = (-0.45, 0.25, 0.35)
+    assert len(slopes) == len(truths)
+    for (_, low, high), truth in zip(slopes, truths, strict=True):
+        assert low < truth < high
+    assert "30 rows of the same person and time left out as copies" in shown
+    assert "not on the list of participants: P17; on it and silent: [46]" in shown
+    assert "have opposite signs" in shown
+    assert "Within and between" in (tmp_path / "ema.html").read_text("utf-8")
+
+
+def test_growth_remembers(tmp_path):
+    shown = run([str(ROOT / "examples" / "growth.py"), str(tmp_path)], tmp_path)
+    found = re.search(r"a third in (\S+) days\s+\((\S+) to (\S+)\)", shown)
+    assert found is not None, shown
+    assert float(found[2]) < 6.0 < float(found[3])
+
+
 def test_hospital_wards_finds_the_truth_it_was_made_with(tmp_path):
     sys.path.insert(0, str(ROOT / "examples" / "data"))
     try:
@@ -116,6 +139,15 @@ def test_hospital_wards_finds_the_truth_it_was_made_with(tmp_path):
     assert float(kind[1]) < 1 / make_wards.INTENSIVE < float(kind[2])
     for words in ("15 were reported twice", "nor a causal claim", "Adjusted for: kind"):
         assert words in shown
+
+
+def test_momentary_tables_come_from_their_script(tmp_path):
+    folder = ROOT / "examples" / "data"
+    copy = tmp_path / "make_ema.py"
+    copy.write_text((folder / "make_ema.py").read_text("utf-8"), "utf-8")
+    run([str(copy)], tmp_path)
+    for name in ("ema_answers.csv", "ema_people.csv"):
+        assert (tmp_path / name).read_text("utf-8") == (folder / name).read_text("utf-8")
 
 
 def test_ward_tables_come_from_their_script(tmp_path):

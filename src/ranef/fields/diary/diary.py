@@ -374,7 +374,9 @@ class Diary(Answer):
             return f"Residuals are independent{how}."
         said = f"Residuals are {choice.structure}{how}"
         if np.isfinite(choice.range):
+            low, high = choice.half_life_interval
             said += f": half of what is remembered is gone after {choice.half_life:.2g} {unit}"
+            said += f" ({low:.2g} to {high:.2g})" if np.isfinite(low + high) else ""
         if np.isfinite(choice.nugget):
             said += f", and {100 * choice.nugget:.0f}% of the residual variance is not remembered"
         return f"{said}."

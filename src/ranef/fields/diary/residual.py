@@ -12,9 +12,11 @@ import warnings
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+
 from ranef.api.fitting import lmm
 from ranef.errors import ModelError, RanefError, RanefWarning
-from ranef.fields.diary.model import Formula, variances
+from ranef.fields.diary.model import Formula
 
 __all__ = ["AUTO", "Candidate", "Choice", "check", "fitted"]
 
@@ -54,17 +56,26 @@ class Choice:
     range, nugget : float
         Time after which a correlation has fallen to 1 / e, and the share that nothing
         remembers; NaN where the structure has none.
+    range_low, range_high : float
+        95% interval of the range.
     """
 
     structure: str | None
     candidates: tuple[Candidate, ...] = ()
     range: float = math.nan
     nugget: float = math.nan
+    range_low: float = math.nan
+    range_high: float = math.nan
 
     @property
     def half_life(self) -> float:
         """Time in which what is remembered halves."""
         return self.range * math.log(2.0)
+
+    @property
+    def half_life_interval(self) -> tuple[float, float]:
+        """Its 95% interval, that of the range carried over."""
+        return self.range_low * math.log(2.0), self.range_high * math.log(2.0)
 
 
 def fitted(formula: Formula, residual: str | None) -> tuple[Any, Choice]:
@@ -104,9 +115,13 @@ def _attempt(formula: Formula, structure: str) -> Any | None:
 
 
 def _choice(fit: Any, structure: str | None) -> Choice:
-    found = {parameter: value for group, _, parameter, value in variances(fit)
-             if group == "Residual"}  # fmt: skip
-    return Choice(structure, (), found.get("range", math.nan), found.get("nugget", math.nan))
+    table = fit.tidy("variance")
+    columns = ("group", "parameter", "estimate", "conf_low", "conf_high")
+    rows = zip(*(np.asarray(table[name]).tolist() for name in columns), strict=True)
+    found = {parameter: values for group, parameter, *values in rows if group == "Residual"}
+    nothing = [math.nan] * 3
+    reach, low, high = found.get("range", nothing)
+    return Choice(structure, (), reach, found.get("nugget", nothing)[0], low, high)
 
 
 def check(residual: Any) -> str | None:

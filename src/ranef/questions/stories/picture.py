@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["stories", "stories_text"]
 
 MOST_LINES = 40
+FAINTEST = 0.25
 
 
 def stories(both: Any, *, ax: Axes | None = None, figure: Figure | None = None) -> Axes:
@@ -42,7 +43,9 @@ def stories(both: Any, *, ax: Axes | None = None, figure: Figure | None = None) 
     x, y, codes = both.x, both.y, both.codes
     n = np.bincount(codes)
     mean_x, mean_y = np.bincount(codes, x) / n, np.bincount(codes, y) / n
-    panel.plot(x, y, "o", color=MUTED, **cloud(len(x)))
+    dots = cloud(len(x))
+    dots["alpha"] = max(dots["alpha"], FAINTEST)
+    panel.plot(x, y, "o", color=MUTED, **dots)
     for g in _some(mean_x):
         own = x[codes == g]
         ends = np.array([own.min(), own.max()])

@@ -77,6 +77,7 @@ class ChainCurvature {
     std::vector<std::vector<int>> below_; // and those of finer factors, by depth
 };
 
+// One function, since a level is resolved once for all pairs of directions.
 template <int R>
 void ChainCurvature::visit(int depth, size_t level, Sums& sums) const {
     const ChainBlock& block = b_.chain[depth];

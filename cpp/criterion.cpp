@@ -107,6 +107,7 @@ const double* Criterion::panel(int depth, int level) const {
 
 // Eliminate the levels of one depth in one chunk: L, W, and what they leave to
 // their ancestors and to the fixed effects.
+// One function, since a level is read once and what it leaves goes to all from the cache.
 template <int R>
 void Criterion::eliminate(int depth, int chunk) {
     const ChainBlock& c = b_.chain[depth];

@@ -24,6 +24,8 @@ bool use_lapack(int n) {
 
 namespace {
 
+constexpr int squares_worth_threads = 300; // columns
+
 inline std::size_t at(int i, int j, int ld) {
     return static_cast<std::size_t>(j) * ld + i;
 }
@@ -425,6 +427,33 @@ void eigen_symmetric(int n, double* A, double* values, double* vectors) {
         values[k] = A[at(order[k], order[k], n)];
         for (int i = 0; i < n; ++i) vectors[at(i, k, n)] = V[at(i, order[k], n)];
     }
+}
+
+void fill_upper(int n, double* A, int lda) {
+    constexpr int block = 32;
+    for (int j0 = 0; j0 < n; j0 += block)
+        for (int i0 = j0; i0 < n; i0 += block)
+            for (int j = j0; j < std::min(j0 + block, n); ++j)
+                for (int i = std::max(i0, j + 1); i < std::min(i0 + block, n); ++i)
+                    A[at(j, i, lda)] = A[at(i, j, lda)];
+}
+
+// sum_ij A_ij B_ji
+double trace_of_product(int n, const double* A, const double* B, int lda, int threads) {
+    constexpr int block = 32;
+    const int blocks = (n + block - 1) / block;
+    std::vector<double> sums(blocks, 0.0);
+    for_chunks(blocks, n > squares_worth_threads ? threads : 1, [&](int part) {
+        const int j0 = part * block;
+        for (int i0 = 0; i0 < n; i0 += block) {
+            double s = 0;
+            for (int j = j0; j < std::min(j0 + block, n); ++j)
+                for (int i = i0; i < std::min(i0 + block, n); ++i)
+                    s += A[at(i, j, lda)] * B[at(j, i, lda)];
+            sums[part] += s;
+        }
+    });
+    return std::accumulate(sums.begin(), sums.end(), 0.0);
 }
 
 } // namespace ranef

@@ -64,6 +64,11 @@ void triangle_times(int n, int k, const double* K, int ldk, bool transposed, dou
 // X (k, n) := X K or X K'.
 void times_triangle(int n, int k, const double* K, int ldk, bool transposed, double* X, int ldx);
 
+// The upper triangle of A from its lower one, by blocks that fit the cache.
+void fill_upper(int n, double* A, int lda);
+// sum_ij A_ij B_ji, both (n, n) and full.
+double trace_of_product(int n, const double* A, const double* B, int lda, int threads);
+
 // Eigenvalues (ascending) and vectors (columns) of a symmetric matrix; A (n, n) full, is
 // destroyed. By cyclic Jacobi up to `most_jacobi`, above by LAPACK (divide and conquer)
 // where it was handed over.

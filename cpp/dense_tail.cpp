@@ -334,6 +334,7 @@ void DenseTail::scale_inverse(const std::vector<Vector>& lambda) {
     }
 }
 
+// One function, since each column of Q and S is read once for all sums.
 void DenseTail::gradient(const std::vector<Vector>& lambda, bool with_fixed,
                          std::vector<Vector>& BL, Vector& norms) {
     const int N = b_.order(), T = b_.T, p = b_.p;

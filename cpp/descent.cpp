@@ -64,6 +64,7 @@ void subtract_form(int r, int n, const double* K, const double* R, double* B) {
 
 // From the coarsest to the finest: modes, scores and, when wanted, covariances,
 // G, and (for a chain of one) the average information.
+// One function, since all of it is made of what one level resolves to, level by level.
 template <int R>
 void Criterion::descend(int depth, int chunk, bool derivatives) {
     const ChainBlock& c = b_.chain[depth];

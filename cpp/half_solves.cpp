@@ -114,6 +114,7 @@ void Criterion::squared_lengths(size_t rows, const std::vector<const int32_t*>& 
     }
 }
 
+// One function, since a level of the leader is multiplied out once for all of its rows.
 std::vector<size_t> Criterion::sparse_forms(size_t rows, const std::vector<const int32_t*>& levels,
                                             const std::vector<const double*>& z, const double* X,
                                             double* out) {

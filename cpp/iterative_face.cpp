@@ -1,7 +1,6 @@
 // The Python side of the iterative path.
-#include "iterative_face.hpp"
-
 #include "arrays.hpp"
+#include "faces.hpp"
 #include "iterative.hpp"
 
 namespace nb = nanobind;

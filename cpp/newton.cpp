@@ -370,6 +370,7 @@ bool Search::step_onto_faces(double threshold, bool final) {
 
 // Where N'GN has a negative eigenvalue, give the covariance matrix that
 // direction back. Expects derivatives at phi_.
+// One function: each kind of term leaves its face by the same three steps.
 bool Search::leave_faces() {
     bool left = false;
     out_.faces.clear();

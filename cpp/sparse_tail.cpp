@@ -16,6 +16,10 @@ namespace {
 constexpr double negligible = 1e-10; // share of Q by which a variance of zero is disturbed
 constexpr int parts_of_sums = 16;
 constexpr double surely_dense = 0.8; // share of the tail that one level of the leader meets
+// Of a tail so small, with so large a share of its pairs of levels that meet before anything is
+// filled, a dense factor costs less than a look at the order.
+constexpr int small_tail = 2000;
+constexpr double many_meet = 0.1;
 
 } // namespace
 
@@ -72,6 +76,24 @@ void find_places(const Blocks& b, SparseLayout& s) {
 
 } // namespace
 
+namespace {
+
+// The share of pairs of nodes that are in a clique together: the factor holds all of these.
+double share_that_meets(const std::vector<Indices>& cliques, size_t nodes) {
+    std::vector<char> meet(nodes * nodes, 0);
+    size_t count = 0;
+    for (const Indices& clique : cliques)
+        for (size_t e = 0; e < clique.size(); ++e)
+            for (size_t f = 0; f < e; ++f) {
+                char& known = meet[static_cast<size_t>(clique[e]) * nodes + clique[f]];
+                count += !known;
+                known = 1;
+            }
+    return 2.0 * static_cast<double>(count) / (static_cast<double>(nodes) * nodes);
+}
+
+} // namespace
+
 SparseCost sparse_cost(size_t n, const int32_t* leader, int q,
                        const std::vector<const int32_t*>& codes, const std::vector<int>& levels,
                        const std::vector<int>& sizes) {
@@ -98,7 +120,8 @@ SparseCost sparse_cost(size_t n, const int32_t* leader, int q,
         pairs += size * (size + 1) / 2;
         largest = std::max(largest, size);
     }
-    if (largest > surely_dense * static_cast<double>(T))
+    if (largest > surely_dense * static_cast<double>(T) ||
+        (T <= small_tail && share_that_meets(cliques, nodes.weight.size()) > many_meet))
         return {T * T, static_cast<double>(T) * T * T / 3, pairs};
     Indices start;
     const SparsePattern P(minimum_degree(cliques, nodes.weight), nodes.weight, start);

@@ -1,3 +1,4 @@
+// What module.cpp binds beside its own.
 #pragma once
 
 #include <nanobind/nanobind.h>
@@ -5,5 +6,6 @@
 namespace ranef {
 
 void bind_iterative(nanobind::module_& m);
+void bind_structure(nanobind::module_& m);
 
 } // namespace ranef

@@ -12,6 +12,7 @@ from ranef.design.specification import Specification
 from ranef.design.terms import ResidualTerm
 from ranef.errors import ModelError
 from ranef.solve.resources import available_memory
+from ranef.solve.structured.rows import RowCovariance
 
 __all__ = ["Batch", "Chunk", "chunks_of", "clusters_of"]
 
@@ -41,6 +42,8 @@ class Batch:
         Whether all have the same R, that of the first.
     moments : (n, n, w, w) float64 array or None
         Sums of u_a u_b' over groups, where these share R and one cluster.
+    in_order : bool
+        Whether rows stand in order of time, of a first-order process, to be taken step by step.
     """
 
     rows: Ints
@@ -48,6 +51,7 @@ class Batch:
     clusters: Ints
     shared: bool
     moments: Floats | None = None
+    in_order: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,7 +104,7 @@ def clusters_of(spec: Specification, residual: ResidualTerm) -> Ints:
 
 
 def chunks_of(
-    spec: Specification, residual: ResidualTerm, X: Floats, y: Floats, n_parameters: int
+    spec: Specification, covariance: RowCovariance, X: Floats, y: Floats, n_parameters: int
 ) -> tuple[Chunk, ...]:
     """Cut a model into chunks.
 
@@ -112,10 +116,11 @@ def chunks_of(
         Covariance parameters of the residuals, each with a derivative.
     """
     n, p = X.shape
+    residual = covariance.term
     if not spec.terms:
         whole = np.arange(n)
         U = np.column_stack([X, y])
-        return (_chunk(spec, residual, whole, np.zeros(n, dtype=np.intp), 1, U, (), p),)
+        return (_chunk(spec, covariance, whole, np.zeros(n, dtype=np.intp), 1, U, (), p),)
     cluster = clusters_of(spec, residual)
     locals_ = [_local(spec.factors[t.factor].codes, cluster) for t in spec.terms]
     widths = np.stack([counts for _, counts in locals_])
@@ -135,7 +140,9 @@ def chunks_of(
         rows = np.concatenate([rows_of[starts[c] : starts[c + 1]] for c in chosen])
         number = np.empty(len(starts) - 1, dtype=np.intp)
         number[chosen] = np.arange(len(chosen))
-        out.append(_mixed_chunk(spec, residual, rows, number[cluster[rows]], chosen, locals_, X, y))
+        out.append(
+            _mixed_chunk(spec, covariance, rows, number[cluster[rows]], chosen, locals_, X, y)
+        )
         first = last
     return tuple(out)
 
@@ -162,7 +169,7 @@ def _local(codes: NDArray[np.int32], cluster: Ints) -> tuple[Ints, Ints]:
 
 def _mixed_chunk(
     spec: Specification,
-    residual: ResidualTerm,
+    covariance: RowCovariance,
     rows: Ints,
     number: Ints,
     chosen: Ints,
@@ -188,7 +195,7 @@ def _mixed_chunk(
         at[number, own] = spec.factors[term.factor].codes[rows]
         levels.append(at)
         first += count * term.size
-    return _chunk(spec, residual, rows, number, len(chosen), U, tuple(levels), p)
+    return _chunk(spec, covariance, rows, number, len(chosen), U, tuple(levels), p)
 
 
 def _check_memory(rows: int, width: int) -> None:
@@ -204,7 +211,7 @@ def _check_memory(rows: int, width: int) -> None:
 
 def _chunk(
     spec: Specification,
-    residual: ResidualTerm,
+    covariance: RowCovariance,
     rows: Ints,
     number: Ints,
     clusters: int,
@@ -213,7 +220,7 @@ def _chunk(
     p: int,
 ) -> Chunk:
     """Sort the rows of a chunk into batches."""
-    m = len(rows)
+    m, residual = len(rows), covariance.term
     if residual.group is None:
         codes = np.arange(m)
     else:
@@ -227,6 +234,14 @@ def _chunk(
     for size in np.unique(sizes):
         groups = np.flatnonzero(sizes == size)
         inside = order[starts[groups][:, None] + np.arange(size)]
+        if covariance.is_first_order and size > 1:
+            inside = _by_time(inside, residual, rows)
+            few_kinds = together and size * U.shape[1] <= WIDEST_MOMENTS
+            if not few_kinds:
+                for level in np.unique(by[inside[:, 0]]):
+                    own = inside[by[inside[:, 0]] == level]
+                    batches.append(Batch(own, int(level), number[own[:, 0]], False, None, True))
+                continue
         keys = _patterns(residual, rows[inside], by[inside[:, 0]])
         kinds, which = np.unique(keys, axis=0, return_inverse=True)
         which = which.reshape(-1)
@@ -243,6 +258,12 @@ def _chunk(
                 part = own[first : first + step]
                 batches.append(_batch(part, int(level), number, U, len(part) == 1, together))
     return Chunk(rows, U, clusters, levels, tuple(batches))
+
+
+def _by_time(inside: Ints, residual: ResidualTerm, rows: Ints) -> Ints:
+    """Rows of groups (g, n) in order of time."""
+    time = np.asarray(residual.parts[0].where[rows], dtype=np.float64).reshape(len(rows))
+    return np.take_along_axis(inside, np.argsort(time[inside], axis=1, kind="stable"), axis=1)
 
 
 def _patterns(residual: ResidualTerm, rows: Ints, by: Ints) -> Floats:

@@ -11,7 +11,14 @@ from numpy.typing import NDArray
 
 from ranef.covariance.factor import square_root
 from ranef.solve.structured.design import Batch, Chunk
-from ranef.solve.structured.moments import Products, Solved, products_of, solved_clusters
+from ranef.solve.structured.moments import (
+    Products,
+    Solved,
+    batch_steps,
+    check_dense,
+    products_of,
+    solved_clusters,
+)
 from ranef.solve.structured.problem import StructuredPoint, StructuredProblem
 from ranef.solve.structured.rows import GroupJet
 
@@ -179,12 +186,18 @@ class SolvedRows:
         """R of a batch."""
         own = self.problem.split(self.theta)[1]
         rows = chunk.rows[batch.rows[:1] if batch.shared else batch.rows]
+        check_dense(rows.shape, self.problem.rows.n_parameters)
         return self.problem.rows.at(own, rows, batch.by)
 
     def precision_times(self, chunk: Chunk, Y: Floats) -> Floats:
         """R^-1 Y of the rows of a chunk."""
         out = np.empty_like(Y)
+        own = self.problem.split(self.theta)[1]
         for batch in chunk.batches:
+            if batch.in_order:
+                steps, _ = batch_steps(self.problem.rows, own, chunk, batch)
+                out[batch.rows] = steps.inverse.times(Y[batch.rows])
+                continue
             R = self.jet(chunk, batch).value
             wide = np.broadcast_to(R, (len(batch.rows), *R.shape[1:]))
             out[batch.rows] = np.linalg.solve(wide, Y[batch.rows])

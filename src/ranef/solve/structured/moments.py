@@ -23,7 +23,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from ranef.errors import ModelError
+from ranef.solve.resources import available_memory
 from ranef.solve.structured.design import Batch, Chunk
+from ranef.solve.structured.markov import Steps, steps_of
 from ranef.solve.structured.rows import GroupJet, RowCovariance
 
 __all__ = [
@@ -33,6 +36,7 @@ __all__ = [
     "Solved",
     "Sums",
     "average_information",
+    "batch_steps",
     "cluster_sums",
     "products_of",
     "second_products",
@@ -112,6 +116,18 @@ def _bent(jet: GroupJet, bend: Bend) -> GroupJet:
     return jet if second is None else replace(jet, value=jet.value + epsilon * second)
 
 
+def check_dense(shape: tuple[int, ...], k: int) -> None:
+    """Refuse covariances of groups (g, n) that do not fit into memory."""
+    needed = 8 * shape[0] * shape[1] ** 2 * (4 + 2 * k)
+    free = available_memory() if needed > 100_000_000 else None
+    if free is not None and needed > free:
+        raise ModelError(
+            f"a group of {shape[1]:,} rows needs matrices of about {needed / 1e9:.1f} GB, and "
+            f"{free / 1e9:.1f} GB are free; make the groups of the residuals smaller, or use ar1, "
+            "car1 or ou with df='normal'"
+        )
+
+
 @dataclass(eq=False)
 class _Inverse:
     """R of a batch and what is made of its inverse."""
@@ -132,6 +148,7 @@ def _inverse(
 ) -> _Inverse:
     """Factor R of a batch; raises LinAlgError where it is not positive definite."""
     own = chunk.rows[batch.rows[:1] if batch.shared else batch.rows]
+    check_dense(own.shape, rows.n_parameters)
     jet = rows.at(theta, own, batch.by, second or bend is not None)
     if bend is not None:
         jet = _bent(jet, bend)
@@ -160,6 +177,9 @@ def products_of(
     traces = np.zeros(k)
     total = 0.0
     for batch in chunk.batches:
+        if batch.in_order and bend is None:
+            total += _add_in_order(rows, theta, chunk, batch, A, D, traces)
+            continue
         found = _inverse(rows, theta, chunk, batch, False, bend)
         total += found.log_determinant
         A += _products(found.inverse[None], chunk, batch)[0]
@@ -177,6 +197,17 @@ def second_products(rows: RowCovariance, theta: Floats, chunk: Chunk) -> Moved:
     E, F = np.zeros((k, k, c, w, w)), np.zeros((k, k, c, w, w))
     E_traces, F_traces = np.zeros((k, k)), np.zeros((k, k))
     for batch in chunk.batches:
+        if batch.in_order:
+            steps, place = batch_steps(rows, theta, chunk, batch)
+            U = chunk.U[batch.rows]
+            y = steps.moved(steps.slope.times(U))
+            twice = _summed(y, y, chunk, batch)
+            E[place, place] += twice
+            F[place, place] += 2.0 * twice - _summed(U, steps.bend.times(U), chunk, batch)
+            one, two = steps.traces
+            E_traces[place, place] += one
+            F_traces[place, place] += two
+            continue
         found = _inverse(rows, theta, chunk, batch, True)
         own, ratio = found.jet.own, found.ratio
         times = len(batch.rows) if batch.shared else 1
@@ -193,6 +224,49 @@ def second_products(rows: RowCovariance, theta: Floats, chunk: Chunk) -> Moved:
         E[:i, i], F[:i, i] = np.swapaxes(E[i, :i], 2, 3), F[i, :i]
         E_traces[:i, i], F_traces[:i, i] = E_traces[i, :i], F_traces[i, :i]
     return Moved(E, F, E_traces, F_traces)
+
+
+def batch_steps(
+    rows: RowCovariance, theta: Floats, chunk: Chunk, batch: Batch
+) -> tuple[Steps, int]:
+    """Correlations of successive rows of a batch in order, and whose parameter they have."""
+    cut, part = rows.slices[batch.by][0], rows.term.parts[0]
+    where = np.asarray(part.where[chunk.rows[batch.rows]], dtype=np.float64)
+    where = where.reshape(*batch.rows.shape, 1)
+    return steps_of(rows.correlations[batch.by][0], theta[cut], where), cut.start
+
+
+def _add_in_order(
+    rows: RowCovariance,
+    theta: Floats,
+    chunk: Chunk,
+    batch: Batch,
+    A: Floats,
+    D: Floats,
+    traces: Floats,
+) -> float:
+    """Add the cross-products of a batch in order of time; returns log|R|."""
+    steps, place = batch_steps(rows, theta, chunk, batch)
+    U = chunk.U[batch.rows]
+    A += _summed(U, steps.inverse.times(U), chunk, batch)
+    if len(D):
+        D[place] -= _summed(U, steps.slope.times(U), chunk, batch)
+        traces[place] += steps.trace
+    return steps.log_determinant
+
+
+def _summed(left: Floats, right: Floats, chunk: Chunk, batch: Batch) -> Floats:
+    """Left'right of groups (g, n, w) by cluster, (c, w, w)."""
+    w = chunk.U.shape[1]
+    if chunk.clusters == 1:
+        return np.asarray((left.reshape(-1, w).T @ right.reshape(-1, w))[None])
+    out = np.zeros((chunk.clusters, w, w))
+    each = np.swapaxes(left, 1, 2) @ right
+    if np.all(np.diff(batch.clusters) > 0):
+        out[batch.clusters] = each
+    else:
+        np.add.at(out, batch.clusters, each)
+    return out
 
 
 def _products(middle: Floats, chunk: Chunk, batch: Batch) -> Floats:
@@ -226,6 +300,12 @@ def contracted_products(
     k = rows.n_parameters
     out = np.zeros((k, k))
     for batch in chunk.batches:
+        if batch.in_order:
+            steps, place = batch_steps(rows, theta, chunk, batch)
+            v = np.einsum("gnw,gw->gn", chunk.U[batch.rows], vectors[batch.clusters])
+            y = steps.moved(steps.slope.times(v[:, :, None]))
+            out[place, place] += float(np.sum(y * y))
+            continue
         found = _inverse(rows, theta, chunk, batch, False)
         own, ratio = found.jet.own, found.ratio
         if batch.moments is not None:

@@ -383,7 +383,7 @@ def structured_problem(spec: Specification, y: Floats | None = None) -> Structur
             "that a model of its covariance could explain"
         )
     count = sum(structure.n_parameters for structure in structures) + rows.n_parameters
-    chunks = chunks_of(spec, spec.residual, X, rest / scale, count)
+    chunks = chunks_of(spec, rows, X, rest / scale, count)
     made = StructuredProblem(spec, rows, structures, fixed, taken, scale, chunks)
     if y is None:
         _problems[spec] = made

@@ -25,8 +25,7 @@ __all__ = ["GroupJet", "RowCovariance", "row_covariance"]
 Floats = NDArray[np.float64]
 Ints = NDArray[np.intp]
 
-SAMPLED = 2000
-"""Rows of which the median distance is taken."""
+FIRST_ORDER = frozenset({"ar1", "car1", "ou"})
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,6 +82,13 @@ class RowCovariance:
     def n_parameters(self) -> int:
         last = [one for parts in self.slices for one in parts]
         return last[-1].stop if last else self.n_scales
+
+    @cached_property
+    def is_first_order(self) -> bool:
+        """Whether a row depends on those before through the last alone, with one variance."""
+        parts = self.term.parts
+        plain = len(parts) == 1 and not parts[0].nugget and not self.term.scales
+        return plain and parts[0].kind in FIRST_ORDER
 
     @cached_property
     def parameters(self) -> tuple[Parameter, ...]:

@@ -134,19 +134,17 @@ def _descend(walk: _Walk, x: Floats, max_evaluations: int) -> Found:
         moved = None
         for _ in range(25):
             step = _step(gradient, hessian, ridge, walk.bounded)
-            trial = walk.evaluate(x + step, 0, decrement)
+            trial = walk.evaluate(x + step, 2 if exact else 1, decrement)
             if trial is not None and trial.criterion < at.criterion + 1e-12 * abs(at.criterion):
-                moved = x + step
-                gain = at.criterion - trial.criterion
+                moved, gain = trial, at.criterion - trial.criterion
                 break
             ridge = max(4.0 * ridge, 1e-3)
-        if moved is None or (exact and gain < tolerance and decrement < 10 * tolerance):
+        if moved is None:
+            break
+        x, at = x + step, moved
+        if exact and gain < tolerance and decrement < 10 * tolerance:
             break
         ridge = ridge / 10 if ridge > 1e-9 else 0.0
-        x = moved
-        following = walk.evaluate(x, 2 if exact else 1, decrement)
-        assert following is not None
-        at = following
     if not at.exact:
         at = walk.evaluate(x, 2) or at
     gradient, hessian = walk.derivatives(at)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from benchmarks.problems import LINEAR, NOT_LINEAR, PROBLEMS
+from benchmarks.problems import LINEAR, NOT_LINEAR, PROBLEMS, STRUCTURED
 
 __all__ = ["page", "shortfalls"]
 
@@ -47,7 +47,7 @@ def seconds(value: float | None) -> str:
 def by_case(results: dict[str, Any], head: str, show: Any) -> str:
     """Return a table for each kind of model: a row a case, a column a package."""
     tables = []
-    for kind in (LINEAR, NOT_LINEAR):
+    for kind in (LINEAR, STRUCTURED, NOT_LINEAR):
         names = [name for name in results["peers"] if name in kind]
         rows = [
             [TITLES[key], *(show(case, name) for name in names)]

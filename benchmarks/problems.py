@@ -17,6 +17,7 @@ __all__ = ["PROBLEMS", "Problem", "chosen", "shapes"]
 
 
 LINEAR = ("ranef", "lme4", "glmm", "mixedlm", "statsmodels", "gpboost")
+STRUCTURED = ("ranef", "nlme")
 NOT_LINEAR = ("ranef", "lme4", "glmmTMB", "ordinal", "glmm")
 
 
@@ -54,6 +55,10 @@ class Problem:
         Formulas of these parts.
     quadrature : int
         Nodes; 1 is the Laplace approximation.
+    residual : str or None
+        Structure of the residuals.
+    nlme : str or None
+        The call of nlme, with the table as `data`.
     """
 
     key: str
@@ -73,16 +78,20 @@ class Problem:
     zero: str = "~0"
     dispersion: str = "~1"
     quadrature: int = 1
+    residual: str | None = None
+    nlme: str | None = None
 
     @property
     def peers(self) -> tuple[str, ...]:
         """Packages for models of this kind."""
+        if self.residual is not None:
+            return STRUCTURED
         return LINEAR if self.family is None else NOT_LINEAR
 
     def asked(self) -> dict[str, Any]:
         """Return what a worker needs to know, as JSON values."""
         names = ("formula", "reml", "groups", "intercepts", "statsmodels", "lme4")
-        names += ("family", "link", "zero", "dispersion", "quadrature")
+        names += ("family", "link", "zero", "dispersion", "quadrature", "residual", "nlme")
         return {name: getattr(self, name) for name in names}
 
 
@@ -325,6 +334,39 @@ PROBLEMS = (
             targets={"lme4": 12},
         )
         for count in (100, 400, 1000)
+    ),
+    Problem(
+        "sleepstudy_ar1",
+        "sleepstudy, intercept and AR(1) residuals",
+        "Reaction ~ Days + (1 | Subject)",
+        bundled("sleepstudy"),
+        groups=("Subject",),
+        residual="ar1(Days | Subject)",
+        nlme="lme(Reaction ~ Days, data, random = ~ 1 | Subject, "
+        "correlation = corAR1(form = ~ Days | Subject))",
+        quick=True,
+    ),
+    Problem(
+        "prompts",
+        "500 persons x 70 prompts, slopes and OU residuals",
+        "y ~ x + (x | person)",
+        simulated("prompts"),
+        groups=("person",),
+        residual="ou(hours | person)",
+        nlme="lme(y ~ x, data, random = ~ x | person, "
+        "correlation = corExp(form = ~ hours | person))",
+        targets={"nlme": 50},
+    ),
+    Problem(
+        "visits",
+        "a trial of 800 x 10 visits, unstructured residuals",
+        "y ~ base + arm * visit",
+        simulated("visits"),
+        groups=("id", "visit", "arm"),
+        residual="us(visit | id)",
+        nlme="gls(y ~ base + arm * visit, data, correlation = corSymm(form = ~ "
+        "as.integer(visit) | id), weights = varIdent(form = ~ 1 | visit))",
+        targets={"nlme": 50},
     ),
 )
 

@@ -17,7 +17,18 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Shape", "big", "binary", "boundary", "crossed", "kb07", "mrk17", "ordinal"]
+__all__ = [
+    "Shape",
+    "big",
+    "binary",
+    "boundary",
+    "crossed",
+    "kb07",
+    "mrk17",
+    "ordinal",
+    "prompts",
+    "visits",
+]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -297,3 +308,39 @@ def boundary(i: int) -> Shape:
         "y ~ x + (1 + x | g) + (1 | h) + (1 | k)",
         {"y": y, "x": x, "g": g, "h": h, "k": k},
     )
+
+
+def prompts(persons: int = 500, count: int = 70) -> Shape:
+    """Prompts at irregular hours, slopes of persons, and errors that decay over half a day."""
+    rng = np.random.default_rng(31)
+    person = np.repeat(np.arange(persons), count)
+    hours = np.sort(rng.uniform(0.0, 240.0, (persons, count)), axis=1)
+    x = rng.standard_normal(persons * count)
+    e = rng.standard_normal((persons, count))
+    for j in range(1, count):
+        rho = np.exp(-(hours[:, j] - hours[:, j - 1]) / 6.0)
+        e[:, j] = rho * e[:, j - 1] + np.sqrt(1.0 - rho**2) * e[:, j]
+    b = effects(rng, persons, np.diag([0.8, 0.3]))
+    y = 1.0 + 0.5 * x + b[person, 0] + b[person, 1] * x + e.ravel()
+    columns = {"y": y, "x": x, "person": person, "hours": hours.ravel()}
+    return Shape("prompts", "y ~ x + (x | person)", columns)
+
+
+def visits(persons: int = 800, count: int = 10) -> Shape:
+    """Two arms of a trial seen several times, one visit in ten missed."""
+    rng = np.random.default_rng(32)
+    place = np.arange(count)
+    sd = 1.0 + 0.1 * place
+    covariance = np.outer(sd, sd) * 0.6 ** np.abs(place[:, None] - place)
+    arm, base = rng.integers(0, 2, persons), rng.standard_normal(persons)
+    y = rng.standard_normal((persons, count)) @ np.linalg.cholesky(covariance).T
+    y = y + 0.15 * arm[:, None] * place + 0.5 * base[:, None]
+    kept = rng.random(persons * count) > 0.1
+    columns = {
+        "y": y.ravel(),
+        "id": np.repeat(np.arange(persons), count),
+        "visit": np.array([f"v{k:02d}" for k in place])[np.tile(place, persons)],
+        "arm": np.array(["control", "active"])[np.repeat(arm, count)],
+        "base": np.repeat(base, count),
+    }
+    return Shape("visits", "y ~ base + arm * visit", {k: v[kept] for k, v in columns.items()})

@@ -520,3 +520,54 @@ def test_whitened_residuals_are_independent(ar1):
     np.testing.assert_allclose(
         noise.precision().toarray()[np.ix_(rows, rows)], np.linalg.inv(R), rtol=1e-8, atol=1e-10
     )
+
+
+def test_new_rows_are_drawn_with_the_correlation_of_their_groups():
+    """Rows of a new group, AR(1): correlations of draws by lag; typical rows need no time."""
+    fit = fitted("gls_ar1")
+    new = {"Days": [0.0, 1.0, 3.0], "Subject": ["new", "new", "new"]}
+    draws = np.asarray(fit.simulate(6000, rng=2, new=new))
+    got = np.corrcoef(draws)
+    phi = fit.theta[-1]
+    np.testing.assert_allclose(got[0, 1:], [phi, phi**3], atol=0.04)
+    assert len(fit.predict({"Days": [1.0]}, kind="typical")) == 1
+    own = ranef.lmm("Reaction ~ 1", table("sleep"), residual="cs(Days | Subject)")
+    assert len(own.predict({"Subject": ["308"]}, kind="typical")) == 1
+    with pytest.raises(ranef.errors.LevelError, match="a place that the fit has not seen: 12"):
+        own.predict({"Days": [12.0]}, kind="typical", conf_level=0.9, interval="new")
+
+
+def test_questions_of_a_fit_without_random_effects():
+    fit = fitted("gls_us")
+    assert fit.simulate(2, rng=1, kind="posterior").shape == (108, 2)
+    average = ranef.average(fit, "age", kind="conditional").tidy()
+    np.testing.assert_allclose(
+        average["estimate"].iloc[0], ranef.average(fit, "age").tidy()["estimate"].iloc[0]
+    )
+    with pytest.raises(ModelError, match="needs random effects"):
+        ranef.rank(fit)
+    with pytest.raises(ModelError, match="no profile"):
+        ranef.profile(fit)
+
+
+def test_step_by_step_equals_the_matrix():
+    """A first-order process taken step by step, and by its groups' matrices."""
+    from dataclasses import replace
+
+    spec = specify("y ~ x + (x | g)", people(n=12, m=9), residual="ou(v | g)")
+    problem = structured_problem(spec)
+    assert all(batch.in_order for chunk in problem.chunks for batch in chunk.batches)
+    dense = replace(
+        problem,
+        chunks=tuple(
+            replace(c, batches=tuple(replace(b, in_order=False) for b in c.batches))
+            for c in problem.chunks
+        ),
+    )
+    theta = np.array([0.8, 0.1, 0.5, 0.4])
+    one, two = problem.point(theta, True, 2), dense.point(theta, True, 2)
+    np.testing.assert_allclose(one.criterion, two.criterion, rtol=1e-12)
+    np.testing.assert_allclose(one.gradient, two.gradient, rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(one.hessian, two.hessian, rtol=1e-8, atol=1e-8)
+    quick, slow = problem.point(theta, True, 1), dense.point(theta, True, 1)
+    np.testing.assert_allclose(quick.hessian, slow.hessian, rtol=1e-8, atol=1e-8)

@@ -21,8 +21,8 @@ __all__ = [
     "Unsupported",
 ]
 
-ALL = ("ranef", "lme4", "glmmTMB", "ordinal", "glmm", "mixedlm", "statsmodels", "gpboost")
-IN_R = ("lme4", "glmmTMB", "ordinal")
+ALL = ("ranef", "lme4", "nlme", "glmmTMB", "ordinal", "glmm", "mixedlm", "statsmodels", "gpboost")
+IN_R = ("lme4", "nlme", "glmmTMB", "ordinal")
 
 
 class Unsupported(Exception):

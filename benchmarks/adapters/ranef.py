@@ -17,7 +17,8 @@ def fit(table: Any, problem: dict[str, Any]) -> Any:
     import ranef
 
     if problem["family"] is None:
-        return ranef.lmm(problem["formula"], table, reml=problem["reml"])
+        residual = problem["residual"]
+        return ranef.lmm(problem["formula"], table, residual=residual, reml=problem["reml"])
     parts = ("family", "link", "zero", "dispersion", "quadrature")
     return ranef.glmm(problem["formula"], table, **{part: problem[part] for part in parts})
 

@@ -96,6 +96,12 @@ class Recipe:
         return model_with_dot(self.formula, self.dot)
 
     @property
+    def residual_columns(self) -> tuple[str, ...]:
+        """Names of the columns that the structure of the residuals uses."""
+        own = self.residual
+        return () if own is None else ResidualReader(own.residual, own.dispersion).names
+
+    @property
     def columns(self) -> tuple[str, ...]:
         """Names of the columns used, in order of first use."""
         extra = [name for name in (self.weights_column, self.offset_column) if name is not None]
@@ -218,25 +224,31 @@ class Recipe:
         """Code the level of each row of one random term's factor, as `random` does."""
         return self._codes(self._frame(data), self.random_recipes[term].factor)
 
-    def noise(self, data: Any, own: ResidualTerm) -> tuple[ResidualTerm, NDArray[np.bool_]]:
-        """Where the rows of another table stand in the structure of the residuals.
+    def noise(
+        self, data: Any, own: ResidualTerm, together: bool = False
+    ) -> tuple[ResidualTerm | None, NDArray[np.bool_]]:
+        """Where rows of another table stand in the structure of the residuals.
+
+        Single rows, or with `together` all of them, correlated within their groups.
 
         Returns
         -------
-        term : ResidualTerm
-            Of the rows that lack nothing.
+        term : ResidualTerm or None
+            Of the rows that lack nothing; None where all have the variance sigma^2 and
+            none is correlated with another.
         kept : (N,) bool array
             Which these are.
         """
         assert self.residual is not None
         frame = self._frame(data)
         reader = ResidualReader(self.residual.residual, self.residual.dispersion)
-        reader.read(frame)
+        reader.read(frame, scales=not together)
         gone = frame.missing_rows()
         kept = np.ones(frame.n_rows, dtype=bool) if gone is None else ~gone
         if not kept.all():
             frame.keep(kept)
-        return reader.other(self.residual, own, frame), kept
+        made = reader.together if together else reader.scaled_alone
+        return made(self.residual, own, frame), kept
 
     def evaluate(self, data: Any, node: Node) -> Numbers | Categories:
         """Evaluate a variable of the formula in another table."""

@@ -104,12 +104,17 @@ class ResidualReader:
             nodes += self.scale.fixed.variables
         return tuple(dict.fromkeys(name for node in nodes for name in node.named))
 
-    def read(self, frame: Frame) -> None:
-        """Evaluate every column, and note where it is missing."""
+    def read(self, frame: Frame, scales: bool = False) -> None:
+        """Evaluate every column, and note where it is missing.
+
+        `scales` reads what the standard deviation of a row depends on, and no groups.
+        """
         for part in self.parts:
+            if scales and part.kind not in HETEROGENEOUS | {"us"}:
+                continue
             for node, key in zip(part.left.variables, part.left.keys, strict=True):
                 _add_position(frame, node, key)
-        for grouping in (self.group, self.by):
+        for grouping in (self.by,) if scales else (self.group, self.by):
             for node in () if grouping is None else grouping.nodes:
                 frame.add_group(node)
         if self.scale is not None:
@@ -154,20 +159,32 @@ class ResidualReader:
         )
         return term, recipe
 
-    def other(self, recipe: ResidualRecipe, own: ResidualTerm, frame: Frame) -> ResidualTerm:
-        """Make the arrays of the rows of another table, all evaluated and none missing.
+    def scaled_alone(
+        self, recipe: ResidualRecipe, own: ResidualTerm, frame: Frame
+    ) -> ResidualTerm | None:
+        """Make the arrays of single rows of another table, of which no two are correlated.
+
+        None where all rows have the variance sigma^2.
+        """
+        parts = [part for part in own.parts if part.kind in HETEROGENEOUS | {"us"}]
+        if not parts and not own.scales:
+            return None
+        by = self._by_of(recipe, own, frame)
+        one = np.zeros(frame.n_rows, dtype=np.int64)
+        found = tuple(
+            replace(part, where=_where(written, places, frame)) if part in parts
+            else replace(part, where=one if part.names else np.zeros((frame.n_rows, _width(part))))
+            for written, places, part in zip(self.parts, recipe.places, own.parts, strict=True)
+        )  # fmt: skip
+        W = self._columns_of(recipe, found, by, frame)
+        return replace(own, group=None, parts=found, by=by, W=W)
+
+    def together(self, recipe: ResidualRecipe, own: ResidualTerm, frame: Frame) -> ResidualTerm:
+        """Make the arrays of all rows of another table, correlated within its groups.
 
         A group that the fit has not seen has a code from its number of levels on.
         """
-        by = None
-        if recipe.by is not None and own.by is not None and self.by is not None:
-            codes = recipe.by.codes([frame.group(key) for key in self.by.keys])
-            if (codes < 0).any():
-                raise LevelError(
-                    f"{own.by.name} has a level that the fit has not seen, whose residuals have "
-                    "parameters of their own"
-                )
-            by = GroupingFactor(own.by.name, own.by.columns, codes, own.by.levels)
+        by = self._by_of(recipe, own, frame)
         group = own.group
         if recipe.group is not None and self.group is not None and own.group is not None:
             values = [frame.group(key) for key in self.group.keys]
@@ -178,16 +195,44 @@ class ResidualReader:
         elif own.group is not None:
             zero = np.zeros(frame.n_rows, dtype=np.int32)
             group = GroupingFactor(own.group.name, (), zero, own.group.levels)
-        where = places_of(recipe, self, frame)
-        parts = tuple(replace(part, where=at) for part, at in zip(own.parts, where, strict=True))
+        parts = tuple(
+            replace(part, where=_anywhere(written, part, places, frame))
+            for written, places, part in zip(self.parts, recipe.places, own.parts, strict=True)
+        )
+        if group is not None:
+            self._check_apart(parts, group)
+        W = self._columns_of(recipe, parts, by, frame)
+        return replace(own, group=group, parts=parts, by=by, W=W)
+
+    def _by_of(
+        self, recipe: ResidualRecipe, own: ResidualTerm, frame: Frame
+    ) -> GroupingFactor | None:
+        """The levels of `by` of another table."""
+        if recipe.by is None or own.by is None or self.by is None:
+            return None
+        codes = recipe.by.codes([frame.group(key) for key in self.by.keys])
+        if (codes < 0).any():
+            raise LevelError(
+                f"{own.by.name} has a level that the fit has not seen, whose residuals have "
+                "parameters of their own"
+            )
+        return GroupingFactor(own.by.name, own.by.columns, codes, own.by.levels)
+
+    def _columns_of(
+        self,
+        recipe: ResidualRecipe,
+        parts: Sequence[ResidualPart],
+        by: GroupingFactor | None,
+        frame: Frame,
+    ) -> Floats:
+        """Columns of the log standard deviation of another table."""
         columns = _cell_columns(recipe.cells, parts, None if by is None else by.codes, frame.n_rows)
         if self.scale is not None:
             variables = frame.variables(self.scale.fixed)
-            M = model_matrix(
-                lay_out(self.scale.fixed, variables, frame.n_rows), variables, frame.n_rows
-            )
+            layout = lay_out(self.scale.fixed, variables, frame.n_rows)
+            M = model_matrix(layout, variables, frame.n_rows)
             columns = np.hstack([columns, M[:, list(recipe.kept)]])
-        return replace(own, group=group, parts=parts, by=by, W=np.ascontiguousarray(columns))
+        return np.ascontiguousarray(columns)
 
     @property
     def text(self) -> str:
@@ -436,39 +481,47 @@ def _place_codes(part: ResidualPart) -> NDArray[np.intp]:
     return np.asarray(part.where, dtype=np.intp).reshape(len(part.where))
 
 
-def places_of(recipe: ResidualRecipe, reader: ResidualReader, frame: Frame) -> list[NDArray[Any]]:
-    """Where the rows of another table stand, for each part; places not seen are refused."""
-    out: list[NDArray[Any]] = []
-    for part, places in zip(reader.parts, recipe.places, strict=True):
-        keys = part.left.keys
-        if not keys:
-            out.append(np.zeros(frame.n_rows, dtype=np.int64))
-            continue
-        values = [frame.value(key) for key in keys]
-        if places.levels is not None:
-            value = values[0]
-            if isinstance(value, Numbers):
-                raise DataError(f"{keys[0]} holds categories in the rows of the fit, numbers here")
-            codes, unseen = match_levels(value, list(places.levels))
-            if unseen.any():
-                new = [value.levels[c] for c in np.unique(value.codes[unseen]).tolist()]
-                raise LevelError(
-                    f"{keys[0]} has a place that the fit has not seen: {list_text(new)}"
-                )
-            own: NDArray[Any] = codes.astype(np.int64)
-            if part.kind in ("ar1", "arma"):
-                own = own.astype(np.float64)[:, None]
-            out.append(own)
-            continue
-        numbers = np.column_stack([v.values for v in values if isinstance(v, Numbers)])
-        if places.values is None:
-            out.append(numbers)
-            continue
-        at = np.searchsorted(places.values, numbers[:, 0])
-        at = np.minimum(at, len(places.values) - 1)
-        known = places.values[at] == numbers[:, 0]
-        if not (known | np.isnan(numbers[:, 0])).all():
-            new = np.unique(numbers[:, 0][~known]).tolist()
-            raise LevelError(f"{keys[0]} has a place that the fit has not seen: {list_text(new)}")
-        out.append(at.astype(np.int64))
-    return out
+def _width(part: ResidualPart) -> int:
+    """Number of coordinates."""
+    return 1 if part.where.ndim == 1 else int(part.where.shape[1])
+
+
+def _anywhere(
+    written: ResidualStructure, part: ResidualPart, places: Places, frame: Frame
+) -> NDArray[Any]:
+    """Where rows of another table stand, at a place or by their coordinates."""
+    if not written.left.keys:
+        return np.zeros(frame.n_rows, dtype=np.int64)
+    if part.names:
+        return _where(written, places, frame)
+    if places.levels is not None:
+        return _where(written, places, frame).astype(np.float64)[:, None]
+    values = [frame.value(key) for key in written.left.keys]
+    odd = next((k for k, v in zip(written.left.keys, values, strict=True) if _is_no_number(v)), "")
+    if odd:
+        raise DataError(f"{odd} holds numbers in the rows of the fit, and categories here")
+    return np.column_stack([v.values for v in values if isinstance(v, Numbers)])
+
+
+def _where(part: ResidualStructure, places: Places, frame: Frame) -> NDArray[np.int64]:
+    """At which place rows of another table stand; places not seen are refused."""
+    key = part.left.keys[0]
+    value = frame.value(key)
+    if places.levels is not None:
+        if isinstance(value, Numbers):
+            raise DataError(f"{key} holds categories in the rows of the fit, and numbers here")
+        codes, unseen = match_levels(value, list(places.levels))
+        if unseen.any():
+            new = [value.levels[c] for c in np.unique(value.codes[unseen]).tolist()]
+            raise LevelError(f"{key} has a place that the fit has not seen: {list_text(new)}")
+        return codes.astype(np.int64)
+    assert places.values is not None
+    if not isinstance(value, Numbers):
+        raise DataError(f"{key} holds numbers in the rows of the fit, and categories here")
+    at = np.searchsorted(places.values, value.values)
+    at = np.minimum(at, len(places.values) - 1)
+    known = places.values[at] == value.values
+    if not known.all():
+        new = np.unique(value.values[~known]).tolist()
+        raise LevelError(f"{key} has a place that the fit has not seen: {list_text(new)}")
+    return at.astype(np.int64)

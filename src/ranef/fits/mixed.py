@@ -578,7 +578,7 @@ class MixedFit(LikelihoodFit):
             precise = self.estimate.sigma is not None
             rows, frame = read_rows(
                 self, table, effects, trials=new_observation and not precise, weights=precise,
-                chosen=chosen,
+                noise="single" if new_observation else None, chosen=chosen,
             )  # fmt: skip
             if places is not None:
                 rows = placed(parts, rows, table, frame, places)

@@ -202,7 +202,9 @@ def simulated_rows(fit: Reading, new: Any) -> tuple[Rows, tuple[int, ...], Origi
     """
     table, parts, estimate = Table.of(new), fit.parts, fit.estimate
     precise = estimate.sigma is not None
-    rows, frame = read_rows(fit, table, "own", trials=not precise, weights=precise)
+    rows, frame = read_rows(
+        fit, table, "own", trials=not precise, weights=precise, noise="together"
+    )
     places = places_of(parts, table, frame)
     found = placed(parts, rows, table, frame, places)
     levels: list[int] = []

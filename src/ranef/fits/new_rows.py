@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranef.design.specification import Specification
-from ranef.design.terms import GroupingFactor, ResidualTerm
 from ranef.errors import DataError, ModelError, UnknownColumnError, suggestion
 from ranef.fits.estimability import Redundant, determined
 from ranef.models.records import CONDITIONAL
@@ -35,6 +34,7 @@ def read_rows(
     *,
     trials: bool = False,
     weights: bool = False,
+    noise: str | None = None,
     chosen: Chosen | None = None,
 ) -> tuple[Rows, Origin]:
     """Read a new table as the matrices of every part; rows with a missing value are left out.
@@ -50,6 +50,9 @@ def read_rows(
         Read numbers of trials, where the family has them.
     weights : bool
         Read the precision weights of new observations.
+    noise : str or None
+        Read where new observations stand in the structure of the residuals, each by itself
+        (``"single"``), or all of them, correlated within their groups (``"together"``).
     chosen : dict, optional
         Of each part the random terms that count, see `chosen_terms`; groups of others need
         not be in the table.
@@ -68,21 +71,16 @@ def read_rows(
         rows, own = read[CONDITIONAL]
         read[CONDITIONAL] = replace(rows, weights=precision), own
     spec = fit.parts[CONDITIONAL]
-    noise = None
-    if weights and spec.residual is not None:
-        noise, own = recipe.noise(table, spec.residual)
+    apart = None
+    if noise is not None and spec.residual is not None:
+        apart, own = recipe.noise(table, spec.residual, noise == "together")
         kept = kept & own
-        noise = noise.taken(np.flatnonzero(kept[own]), noise.group and _some(noise, kept[own]))
+        if apart is not None:
+            apart = apart.taken(np.flatnonzero(kept[own]))
     parts = {name: _taken(rows, kept) for name, (rows, _) in read.items()}
-    if noise is not None:
-        parts[CONDITIONAL] = replace(parts[CONDITIONAL], residual=noise)
+    if apart is not None:
+        parts[CONDITIONAL] = replace(parts[CONDITIONAL], residual=apart)
     return Rows(parts, extra), _frame(table, kept)
-
-
-def _some(noise: ResidualTerm, rows: Bools) -> GroupingFactor:
-    """The groups of some rows, by the codes that they have in the fit."""
-    assert noise.group is not None
-    return replace(noise.group, codes=noise.group.codes[rows])
 
 
 def _frame(table: Table, kept: Bools) -> Origin:

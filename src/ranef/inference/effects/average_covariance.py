@@ -31,7 +31,7 @@ def linear_average_covariance(
     if found.covariance is not None:
         beta = found.jacobian[:, : len(estimate.beta)]
         return found.jacobian @ found.covariance @ found.jacobian.T, beta
-    if found.effects is None:
+    if found.effects is None or not estimate.terms:
         return found.jacobian @ vcov @ found.jacobian.T, found.jacobian
     posterior = effect_posterior(estimate)
     J = found.jacobian + posterior.movement(found.effects, estimate.specification.X)
@@ -51,7 +51,7 @@ def generalised_average_covariance(
 ) -> tuple[Floats, Floats]:
     """Do the same with the joint covariance of coefficients and theta."""
     V = joint_covariance(estimate)
-    if found.effects is None:
+    if found.effects is None or not estimate.terms:
         return found.jacobian @ V @ found.jacobian.T, found.jacobian
     J = found.jacobian.copy()
     for m, moved in zip(found.effects, mode_derivatives(estimate), strict=True):

@@ -74,6 +74,8 @@ class EffectPosterior:
 
     def split(self, stacked: Floats) -> list[Floats]:
         """Undo `vector`: (S, q, r) arrays of a (Q, S) matrix."""
+        if not self.sizes:
+            return []
         ends = np.cumsum([q * r for q, r in self.sizes])[:-1]
         parts = np.split(stacked.T, ends, axis=1)
         return [p.reshape(-1, q, r) for p, (q, r) in zip(parts, self.sizes, strict=True)]
@@ -120,6 +122,8 @@ def _make(estimate: Estimate) -> EffectPosterior:
     from scipy import sparse
 
     terms, factors = estimate.terms, estimate.factors
+    if not terms:
+        return _without_effects(estimate)
     weights, owners = information_weights(estimate)
     Z = sparse.block_array(
         [[term_columns(terms[t], factors, a == own) for t, own in enumerate(owners)]
@@ -148,6 +152,25 @@ def _make(estimate: Estimate) -> EffectPosterior:
         factor,
         working,
     )
+
+
+def _without_effects(estimate: Estimate) -> EffectPosterior:
+    """The distribution of no effects at all."""
+    from scipy import sparse
+
+    none = sparse.csr_array((0, 0))
+    rows = estimate.specification.n
+    return EffectPosterior(
+        (), none, none, np.zeros(0, np.int64), _Nothing(), sparse.csr_array((0, rows))
+    )
+
+
+class _Nothing:
+    """The factor of an empty matrix."""
+
+    def solve(self, right: Floats) -> Floats:
+        """Return the right-hand side, which has no rows."""
+        return right
 
 
 def factorise(H: Any) -> Any:

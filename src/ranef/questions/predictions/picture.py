@@ -328,6 +328,7 @@ class _Scene:
             nodes = spec.recipe.model.predictors
             names += [name for node in nodes for name in column_names(node)]
             names += [] if spec.recipe.offset_column is None else [spec.recipe.offset_column]
+            names += spec.recipe.residual_columns
             names += [GIVEN_OFFSET] if spec.recipe.offset_given else []
         return names
 

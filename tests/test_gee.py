@@ -923,3 +923,54 @@ def test_log_odds_ratios_are_of_binary_rows():
     with pytest.raises(ModelError, match="takes no sampling_weights or dropout"):
         ranef.gee("resp ~ age", table, groups="id", time="age", family="binomial",
                   sampling_weights="w", correlation="log odds ratio")  # fmt: skip
+
+
+# --- the check
+
+
+def test_a_sound_model_passes_its_check(ohio, tmp_path):
+    pytest.importorskip("matplotlib").use("agg")
+    found = ranef.check(ohio)
+    assert found.verdict == "fine"
+    assert "shape of the mean" in str(found)
+    assert len(found.plot()) == 2
+    assert "standard errors" in found.plot_text()
+    assert "Pearson" in found.save(tmp_path / "check.html").read_text("utf-8")
+    assert list(found.tidy().columns) == [
+        "what", "verdict", "words", "number", "p_value", "advice",
+    ]  # fmt: skip
+
+
+def test_what_is_wrong_is_found():
+    rng = np.random.default_rng(8)
+    size = rng.integers(2, 9, 300)
+    g = np.repeat(np.arange(300), size)
+    x = rng.uniform(-2, 2, len(g))
+    noise = rng.normal(size=len(g)) + rng.normal(size=300)[g]
+    bent = pd.DataFrame({"g": g, "x": x, "y": x + 0.5 * x**2 + noise})
+    verdicts = ranef.check(ranef.gee("y ~ x", bent, groups="g")).tidy().set_index("what").verdict
+    assert verdicts["shape of the mean"] == "look"
+    assert verdicts["size of clusters"] == "fine"
+    sized = bent.assign(y=x + 0.3 * size[g] + noise)
+    verdicts = ranef.check(ranef.gee("y ~ x", sized, groups="g")).tidy().set_index("what").verdict
+    assert verdicts["size of clusters"] == "look"
+    carried = bent.assign(y=np.where(g == 7, 40 * x, x) + noise)
+    fit = ranef.gee("y ~ x", carried, groups="g", correlation="independence")
+    rows = ranef.check(fit).tidy().set_index("what")
+    assert rows.verdict["single clusters"] == "look"
+    assert "g 7 moves" in rows.words["single clusters"]
+    few = ranef.check(fitted("Orthodont")).tidy().set_index("what")
+    assert few.verdict["number of clusters"] == "note"
+    with pytest.raises(ModelError, match="alpha must be a number"):
+        ranef.check(fit, alpha=2)
+
+
+def test_the_test_of_a_column_is_that_of_the_larger_model(ohio):
+    """The score test of an added column, and that of the larger model under its hypothesis."""
+    from ranef.questions.checks.marginal_check import _added
+
+    table = ranef.data.load("ohio")
+    small = ranef.gee("resp ~ age", table, groups="id", time="age", family="binomial")
+    large = ranef.gee("resp ~ age + smoke", table, groups="id", time="age", family="binomial")
+    wanted = large.score_test(np.eye(3)[2:]).p_value
+    np.testing.assert_allclose(_added(small, table.smoke.to_numpy(float)), wanted, rtol=1e-5)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,9 +14,9 @@ from ranef.inference.coefficients.functions import Knowledge, wald_test
 from ranef.inference.coefficients.wald import FTest, f_tail
 from ranef.models.marginal import MarginalEstimate, constrained, covariance, influences
 from ranef.solve.marginal import degrees
-from ranef.solve.marginal.equations import by_cluster, scores
+from ranef.solve.marginal.equations import Problem, Solution, add_up, by_cluster, scores
 
-__all__ = ["METHODS", "check_df", "default_df", "knowledge", "score_test"]
+__all__ = ["METHODS", "added_column", "check_df", "default_df", "knowledge", "score_test"]
 
 Floats = NDArray[np.float64]
 Rows = Callable[[Floats], Floats]
@@ -100,3 +101,12 @@ def score_test(estimate: MarginalEstimate, L: Floats) -> FTest:
     M = np.linalg.inv(restricted.bread)
     moves = found @ M.T @ L.T
     return wald_test(np.eye(len(L)), moves.sum(axis=0), moves.T @ moves)
+
+
+def added_column(problem: Problem, solution: Solution) -> FTest:
+    """Generalised score test of the last column of X, the solution that of the others."""
+    beta = np.append(solution.beta, 0.0)
+    sums = add_up(problem, beta, solution.working, solution.working)
+    wide = replace(solution, beta=beta, bread=sums.H)
+    moves = scores(problem, wide) @ np.linalg.inv(sums.H)[-1]
+    return wald_test(np.eye(1), np.array([moves.sum()]), np.array([[moves @ moves]]))

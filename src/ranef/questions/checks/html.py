@@ -10,7 +10,6 @@ from ranef.display.figures import figure
 from ranef.display.files import write_atomically
 from ranef.display.html import document
 from ranef.display.markup import Markup, element, join, table
-from ranef.questions.checks import page_picture
 
 __all__ = ["check_html", "write_check"]
 
@@ -56,9 +55,9 @@ def _findings(check: Any) -> Markup:
 
 def _pictures(check: Any) -> Markup:
     drawn = figure(
-        lambda canvas: page_picture.check_page(check, figure=canvas),
+        lambda canvas: check.plot(figure=canvas),
         name="check",
-        alt=page_picture.check_page_text(check),
+        alt=check.plot_text(),
         caption="Dashed lines and bands show where points and lines lie if the model holds.",
         size=(10.8, 6.9),
     )

@@ -571,3 +571,33 @@ def test_step_by_step_equals_the_matrix():
     np.testing.assert_allclose(one.hessian, two.hessian, rtol=1e-8, atol=1e-8)
     quick, slow = problem.point(theta, True, 1), dense.point(theta, True, 1)
     np.testing.assert_allclose(quick.hessian, slow.hessian, rtol=1e-8, atol=1e-8)
+
+
+@pytest.mark.parametrize("power", [-12, -6, 6, 12])
+def test_units_do_not_matter(power):
+    """Powers of ten of response, predictor, weights, time and dispersion's variable."""
+    sleep, unit = table("sleep"), 10.0**power
+    formula = "Reaction ~ Days + (Days | Subject)"
+    base = ranef.lmm(formula, sleep, residual="ou(Days | Subject)")
+    n, m = base.n_obs, base.n_obs - 2
+XX
+    np.testing.assert_allclose(times.loglik, base.loglik - m * np.log(unit), rtol=1e-9, atol=1e-4)
+    scaled = sleep.assign(hours=unit * sleep["Days"])
+    clock = ranef.lmm(formula, scaled, residual="ou(hours | Subject)")
+    np.testing.assert_allclose(clock.loglik, base.loglik, atol=1e-5)
+    slope = ranef.lmm("Reaction ~ hours + (hours | Subject)", scaled, residual="ou(Days | Subject)")
+    np.testing.assert_allclose(slope.loglik, base.loglik - np.log(unit), atol=1e-4)
+    weighed = ranef.lmm(formula, sleep.assign(w=unit), residual="ou(Days | Subject)", weights="w")
+    np.testing.assert_allclose(weighed.loglik, base.loglik, atol=1e-4)
+    np.testing.assert_allclose(weighed.sigma, base.sigma * np.sqrt(unit), rtol=1e-5)
+    assert n == 180
+    spread = ranef.lmm(SLEEP, scaled, dispersion="~ hours")
+    plain = ranef.lmm(SLEEP, sleep, dispersion="~ Days")
+    np.testing.assert_allclose(spread.loglik, plain.loglik, atol=1e-6)
+
+
+def test_an_unbounded_likelihood_is_refused():
+    sleep = table("sleep")
+    sleep["y"] = pd.factorize(sleep["Subject"])[0].astype(float)
+    with pytest.raises(ModelError, match="unbounded"):
+        ranef.lmm("y ~ 1", sleep, residual="homcs(1 | Subject)")

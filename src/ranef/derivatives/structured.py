@@ -145,7 +145,7 @@ def _differences(
     problem, theta = found.problem, estimate.theta
     out = np.zeros((len(theta), *shape))
     for i in np.flatnonzero(found.free):
-        step = STEP * max(abs(float(theta[i])), 0.05)
+        step = STEP * max(abs(float(theta[i])), 0.05 * float(problem.units[i]))
         ends = []
         for sign in (1.0, -1.0):
             moved = theta.copy()

@@ -24,6 +24,8 @@ Floats = NDArray[np.float64]
 SINGULAR = 1e-4
 """Smallest standard deviation of a direction, relative to the largest, that is not zero, unless
 the criterion says that it matters."""
+DEPENDENT = 1e-9
+"""Variance of a residual given the others of its group that is none."""
 ELSEWHERE = 0.5
 """How far another theta of the same likelihood is looked for, in units of the curvature."""
 MATTERS = 1e-6
@@ -66,6 +68,12 @@ def fit_structured(
         raise ModelError(
             "no covariance of the residuals near those that were tried is positive definite and "
             "finite; give a start, or use a simpler structure"
+        )
+    if not found.converged and problem.least_pivot(found.at.theta) < DEPENDENT:
+        raise ModelError(
+            f"the likelihood is unbounded: {spec.residual.label if spec.residual else ''} can "
+            "reproduce the rows of a group from each other exactly (are the values of a group "
+            "equal?); use a simpler structure, or a random effect"
         )
     theta, faces = _ended(problem, found, reml)
     rows = solved_rows(problem, theta, reml)
@@ -124,16 +132,26 @@ def _starts(
     if not problem.structures:
         return own
     usual = np.concatenate(
-        [_usual(s, t) for s, t in zip(problem.structures, problem.spec.terms, strict=True)]
+        [
+            _usual(s, t, _sizes(problem, t))
+            for s, t in zip(problem.structures, problem.spec.terms, strict=True)
+        ]
     )
     randoms = [usual] if random_start is None else [random_start, usual]
     return [np.concatenate([random, rest]) for rest in own for random in randoms]
 
 
-def _usual(structure: Structure, term: RandomTerm) -> Floats:
+def _sizes(problem: StructuredProblem, term: RandomTerm) -> Floats:
+    """Size (r,) of the columns of a term, weights included."""
+    weights = problem.spec.weights
+    squares = term.z**2 if weights is None else weights[:, None] * term.z**2
+    size = np.sqrt(np.mean(squares, axis=0))
+    return np.where(size > 0, size, 1.0)
+
+
+def _usual(structure: Structure, term: RandomTerm, size: Floats) -> Floats:
     """A modest start of a random term: half of sigma for columns of size one."""
-    size = np.sqrt(np.mean(term.z**2, axis=0))
-    unit = 0.5 / np.where(size > 0, size, 1.0)
+    unit = 0.5 / size
     theta = np.asarray(structure.from_phi(np.full(structure.n_parameters, 0.3)), dtype=np.float64)
     if structure.kind in ("us", "kernel"):
         diagonal = np.diag(unit)
@@ -155,8 +173,7 @@ def _ended(problem: StructuredProblem, found: Found, reml: bool) -> tuple[Floats
     ):
         cut = slice(place, place + structure.n_parameters)
         place = cut.stop
-        size = np.sqrt(np.mean(term.z**2, axis=0))
-        size = np.where(size > 0, size, 1.0)
+        size = _sizes(problem, term)
         psi = structure.psi(part)
         if structure.kind in ("us", "kernel"):
             values = np.linalg.eigvalsh(psi * np.outer(size, size))

@@ -9,7 +9,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from numpy.typing import NDArray
 
-from ranef.covariance import Structure, structure_of
+from ranef.covariance import Structure, lower_entries, structure_of
 from ranef.design.specification import Specification
 from ranef.errors import ModelError
 from ranef.solve.assembly import NO_VARIATION, FixedScale, scale_fixed
@@ -115,6 +115,48 @@ class StructuredProblem:
     @cached_property
     def n_parameters(self) -> int:
         return self.n_random + self.rows.n_parameters
+
+    @cached_property
+    def units(self) -> Floats:
+        """A modest size (k,) of each parameter: that of an effect of columns of size one."""
+        out = []
+        root = 1.0 if self.spec.weights is None else np.sqrt(self.spec.weights)[:, None]
+        for term, structure in zip(self.spec.terms, self.structures, strict=True):
+            size = np.sqrt(np.mean((root * term.z) ** 2, axis=0))
+            unit = 1.0 / np.where(size > 0, size, 1.0)
+            if structure.kind in ("us", "kernel"):
+                out.append(unit[lower_entries(term.size)[0]])
+                continue
+            if structure.kind == "diag":
+                out.append(unit)
+                continue
+            if structure.kind == "rr":
+                out.append(unit[lower_entries(term.size, term.rank)[0]])
+                continue
+            kinds = [p.kind for p in structure.parameters(term.names)]
+            usual = float(np.exp(np.mean(np.log(unit))))
+            out.append(np.array([usual if kind == "sd" else 1.0 for kind in kinds]))
+        W = self.rows.term.W
+        spread = np.sqrt(np.mean((W - W.mean(axis=0)) ** 2, axis=0)) if W.shape[1] else np.zeros(0)
+        scales = 1.0 / np.where(spread > 0, spread, 1.0)
+        rest = np.ones(self.rows.n_parameters - len(scales))
+        return np.concatenate([*out, scales, rest])
+
+    def least_pivot(self, theta: Floats) -> float:
+        """Least variance of a residual given those before it in its group, relative to its own."""
+        own, least = self.split(theta)[1], 1.0
+        for chunk in self.chunks:
+            for batch in chunk.batches:
+                rows = chunk.rows[batch.rows[:1] if batch.shared else batch.rows]
+                if batch.in_order:
+                    continue
+                R = self.rows.at(own, rows, batch.by).value
+                try:
+                    pivots = np.diagonal(np.linalg.cholesky(R), axis1=1, axis2=2) ** 2
+                except np.linalg.LinAlgError:
+                    return 0.0
+                least = min(least, float((pivots / np.diagonal(R, axis1=1, axis2=2)).min()))
+        return least
 
     def parameter_labels(self) -> list[str]:
         """What the entries of theta are, and sigma after them, in words."""

@@ -25,6 +25,10 @@ CHEAP = 12
 """Parameters up to which they are; with more they only prove the optimum."""
 ENOUGH = 1e-8
 MOST_EXACT_PARAMETERS = 80
+FLAT = 1e-6
+"""Curvature and squared slope, of parameters with curvature one, that are lost in rounding."""
+STANDSTILL = 8
+"""Steps in a row without a gain, after which a search ends."""
 SEARCHES = 2
 """From how many starts, the best of all, the search goes to its end."""
 LONGEST = 3.0
@@ -64,16 +68,17 @@ class _Walk:
         self.problem, self.reml, self.progress = problem, reml, progress
         free = np.zeros(problem.n_random, dtype=np.bool_)
         self.logs = np.concatenate([free, problem.rows.positive])
+        self.units = np.where(self.logs, 1.0, problem.units)
         limits = np.isfinite(problem.rows.limits).all(axis=1)
         self.bounded = self.logs | np.concatenate([free, limits])
         self.trace: list[float] = []
 
     def theta(self, x: Floats) -> Floats:
         with np.errstate(over="ignore"):
-            return np.where(self.logs, np.exp(np.where(self.logs, x, 0.0)), x)
+            return np.where(self.logs, np.exp(np.where(self.logs, x, 0.0)), x * self.units)
 
     def x(self, theta: Floats) -> Floats:
-        return np.where(self.logs, np.log(np.where(self.logs, theta, 1.0)), theta)
+        return np.where(self.logs, np.log(np.where(self.logs, theta, 1.0)), theta / self.units)
 
     def evaluate(self, x: Floats, level: int, decrement: float = np.nan) -> StructuredPoint | None:
         at = self.problem.point(self.theta(x), self.reml, level)
@@ -85,7 +90,7 @@ class _Walk:
 
     def derivatives(self, at: StructuredPoint) -> tuple[Floats, Floats]:
         """Gradient and Hessian in x."""
-        unit = np.where(self.logs, at.theta, 1.0)
+        unit = np.where(self.logs, at.theta, self.units)
         gradient = at.gradient * unit
         hessian = at.hessian * np.outer(unit, unit)
         return gradient, hessian + np.diag(np.where(self.logs, gradient, 0.0))
@@ -119,7 +124,7 @@ def _descend(walk: _Walk, x: Floats, max_evaluations: int) -> Found:
     first = len(walk.trace)
     at = walk.evaluate(x, 1)
     assert at is not None
-    exact, ridge = False, 1e-3
+    exact, ridge, still = False, 1e-3, 0
     while len(walk.trace) - first < max_evaluations:
         gradient, hessian = walk.derivatives(at)
         decrement = _decrement(gradient, hessian)
@@ -142,6 +147,9 @@ def _descend(walk: _Walk, x: Floats, max_evaluations: int) -> Found:
         if moved is None:
             break
         x, at = x + step, moved
+        still = still + 1 if gain < tolerance else 0
+        if still == STANDSTILL:
+            break
         if exact and gain < tolerance and decrement < 10 * tolerance:
             break
         ridge = ridge / 10 if ridge > 1e-9 else 0.0
@@ -182,9 +190,11 @@ def _decrement(gradient: Floats, hessian: Floats) -> float:
         return 0.0
     values, vectors, scale = _scaled(hessian)
     along = vectors.T @ (scale * gradient)
-    return float(0.5 * np.sum(along**2 / np.maximum(np.abs(values), 1e-8)))
+    level = (np.abs(values) < FLAT) & (along**2 < FLAT)
+    each = np.where(level, 0.0, along**2 / np.maximum(np.abs(values), 1e-8))
+    return float(0.5 * np.sum(each))
 
 
 def _is_minimum(hessian: Floats) -> bool:
     """Whether no direction has negative curvature."""
-    return not len(hessian) or bool(_scaled(hessian)[0][0] > -1e-6)
+    return not len(hessian) or bool(_scaled(hessian)[0][0] > -FLAT)

@@ -580,7 +580,8 @@ def test_units_do_not_matter(power):
     formula = "Reaction ~ Days + (Days | Subject)"
     base = ranef.lmm(formula, sleep, residual="ou(Days | Subject)")
     n, m = base.n_obs, base.n_obs - 2
-XX
+    larger = sleep.assign(Reaction=unit * sleep["Reaction"])
+    times = ranef.lmm(formula, larger, residual="ou(Days | Subject)")
     np.testing.assert_allclose(times.loglik, base.loglik - m * np.log(unit), rtol=1e-9, atol=1e-4)
     scaled = sleep.assign(hours=unit * sleep["Days"])
     clock = ranef.lmm(formula, scaled, residual="ou(hours | Subject)")

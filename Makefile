@@ -80,7 +80,8 @@ study: $(STAMPS)/package $(STAMPS)/test
 
 # Tests that call the core most, and those that share it between threads.
 SANITIZED := $(addprefix tests/test_,core_safety engine laplace curvature quadrature \
-    quadrature_nested families_density structures moments fit glmm)
+    quadrature_nested families_density structures moments fit glmm many_fixed questions_kept \
+    iterative)
 SHARED := $(addprefix tests/test_,core_safety bootstrap profile)
 
 sanitize: $(STAMPS)/package $(STAMPS)/test

@@ -13,6 +13,8 @@ from .api.fits import load as load
 from .api.fitting import glmm as glmm
 from .api.fitting import lmm as lmm
 from .api.fitting import plan as plan
+from .api.imputation import Imputations as Imputations
+from .api.imputation import impute as impute
 from .api.pictures import FitPlots as FitPlots
 from .api.pooling import PooledFit as PooledFit
 from .api.pooling import pool as pool

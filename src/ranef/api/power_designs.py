@@ -27,7 +27,7 @@ from ranef.tables import Table
 from ranef.tables.accounting import Accounting
 from ranef.tables.origin import Origin
 
-__all__ = ["DrawnRows", "FixedRows", "Maker", "Parameters", "makers"]
+__all__ = ["DrawnRows", "FixedRows", "Maker", "Parameters", "like", "makers"]
 
 Floats = NDArray[np.float64]
 
@@ -190,7 +190,7 @@ def _split(
 def _call(model: Any, options: Mapping[str, Any]) -> tuple[Callable[[Any], Any], str]:
     """What fits the model to a table, and the name of its response."""
     if not isinstance(model, str):
-        return _like(model), _response(model.formula)
+        return like(model), _response(model.formula)
     fitter = glmm if options.get("family") is not None else lmm
 
     def call(table: Any) -> Any:
@@ -209,14 +209,17 @@ def _response(formula: str) -> str:
     return node.value
 
 
-def _like(fit: MixedFit) -> Callable[[Any], Any]:
+def like(fit: MixedFit) -> Callable[[Any], Any]:
     """What fits the model of a fit to another table, by its own call."""
     own = fit.estimate
     options: dict[str, Any] = {"reml": own.reml, "n_jobs": 1, "progress": False}
+    recipe = own.specification.recipe
+    options |= {"weights": recipe.weights_column, "offset": recipe.offset_column}
+    options |= {} if own.terms else {"random": "none"}
     if own.sigma is not None:
-        reading = own.specification.recipe.residual
+        reading = recipe.residual
         if reading is not None:
-            options |= {"residual": reading.residual, "dispersion": reading.dispersion}
+            options |= {"residual": reading.residual, "dispersion": reading.dispersion or "~1"}
         return lambda table: lmm(fit.formula, table, **options)
     formulas = {name: s.formula for name, s in fit.parts.items() if name != CONDITIONAL}
     options |= formulas | {"family": own.family, "quadrature": own.quadrature}

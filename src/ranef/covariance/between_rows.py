@@ -195,6 +195,22 @@ class Unstructured(_Placed):
     def table(self, rho: Floats, second: bool) -> Jet:
         return Jet(self.matrix(rho), self.slopes)
 
+    def moved(self, rho: Floats, step: Floats) -> Floats:
+        """Parameters a step further, to first order, of a matrix that stays positive definite.
+
+        The step is carried to the Cholesky factor, whose diagonal moves by its logarithm:
+        dL = L Phi(L^-1 dA L^-T), Phi the lower triangle with half the diagonal (Pinheiro &
+        Bates 1996, *Stat. Comput.* 6, for the coordinates).
+        """
+        L = np.linalg.cholesky(self.matrix(rho))
+        half = np.linalg.solve(L, np.einsum("k,kij->ij", step, self.slopes))
+        inner = np.linalg.solve(L, half.T)
+        change = L @ (np.tril(inner, -1) + np.diag(np.diag(inner) / 2.0))
+        d = np.diag(L)
+        moved = np.tril(L + change, -1) + np.diag(d * np.exp(np.diag(change) / d))
+        A = moved @ moved.T
+        return np.array([A[i, j] for i, j in self.entries])
+
 
 @dataclass(frozen=True, eq=False)
 class Exchangeable(RowCorrelation):

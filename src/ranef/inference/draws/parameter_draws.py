@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,8 +38,10 @@ def linear_draws(
     by_beta, by_mode = linear.effect_derivatives(estimate)
     root_theta, root_beta = square_root(known.covariance), square_root(estimate.coefficient_vcov)
     rows = None if spec.residual is None else row_covariance(spec.residual)
-    posterior = effect_posterior(estimate)
-    G = posterior.split(-posterior.by_predictor(spec.X))
+    G: Sequence[Floats] = []
+    if spec.terms:
+        posterior = effect_posterior(estimate)
+        G = posterior.split(-posterior.by_predictor(spec.X))
 
     def draw(rng: np.random.Generator) -> DrawnParameters:
         step = root_theta @ rng.standard_normal(len(root_theta))

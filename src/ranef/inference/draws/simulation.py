@@ -149,7 +149,7 @@ def deviations(
     from ranef.inference.effects.posterior import effect_posterior
 
     for _ in range(n):
-        if kind != "posterior":
+        if kind != "posterior" or not estimate.terms:
             yield None
             continue
         yield [d[0] for d in effect_posterior(estimate).deviations(rng, 1)]

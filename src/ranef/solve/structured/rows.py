@@ -14,6 +14,7 @@ from ranef.covariance.between_rows import (
     Jet,
     Nugget,
     RowCorrelation,
+    Unstructured,
     product,
     row_correlation,
 )
@@ -116,7 +117,12 @@ class RowCovariance:
         out = np.where(self.positive, safe * np.exp(step / safe), theta + step)
         low, high = self.limits.T
         margin = 1e-6
-        return np.asarray(np.clip(out, low + margin, high - margin))
+        out = np.asarray(np.clip(out, low + margin, high - margin))
+        for parts, cuts in zip(self.correlations, self.slices, strict=True):
+            for part, cut in zip(parts, cuts, strict=True):
+                if isinstance(part, Unstructured):
+                    out[cut] = part.moved(theta[cut], step[cut])
+        return out
 
     def starts(self) -> list[Floats]:
         """Thetas to begin from, all parts at the beginning of their lists, then at the next."""

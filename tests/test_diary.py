@@ -189,6 +189,18 @@ def test_without_memory_residuals_stay_independent():
     assert (left.autocorrelation.abs() < 4 / np.sqrt(left.pairs)).all()
 
 
+def test_large_tables_say_that_nothing_was_compared(table, monkeypatch):
+    from ranef.fields.diary import residual
+
+    monkeypatch.setattr(residual, "STRUCTURES", {"": 100})
+    monkeypatch.setattr(residual, "MOST_ROWS", 100)
+    found = ranef.diary(table, "mood", "stress", **COLUMNS)
+    assert found.residual.structure is None
+    words = " ".join(str(found).split())
+    assert "in a table of this size nothing else was compared" in words
+    assert "residual='ou(answered | id/day)' lets them remember" in words
+
+
 def test_slopes_are_shrunken(table, diary):
     found = diary.slopes()
     assert found.columns.tolist() == [

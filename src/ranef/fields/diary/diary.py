@@ -370,6 +370,12 @@ class Diary(Answer):
         """What the residuals remember, in a sentence."""
         choice, unit = self.residual, "hours" if self.occasions.clock.is_clock else "units of time"
         how = "" if not choice.candidates else f" (by AIC, of {len(choice.candidates)} structures)"
+        if len(choice.candidates) == 1 and self.fit.n_obs > residual_.MOST_ROWS:
+            return (
+                "Residuals are independent: in a table of this size nothing else was compared, as "
+                f"it takes minutes; residual='ou({self.formula.time} | {self.formula.series})' "
+                "lets them remember."
+            )
         if choice.structure is None:
             return f"Residuals are independent{how}."
         said = f"Residuals are {choice.structure}{how}"
@@ -488,8 +494,9 @@ def diary(
     residual : str or None
         What the residuals remember over the time within a series (of a person's day):
         ``"auto"`` compares independent residuals, an Ornstein-Uhlenbeck process, and one with a
-        nugget, and takes the one that AIC says; None for independent ones; or a structure of
-        `ranef.lmm`, such as ``"ar1(beep | id/day)"``, of the columns of the model.
+        nugget, and takes the one that AIC says (above 6,000 rows without the nugget, above
+        20,000 nothing is compared, and the answer says so); None for independent ones; or a
+        structure of `ranef.lmm`, such as ``"ar1(beep | id/day)"``, of the columns of the model.
     max_gap : optional
         Longest time between prompts that count as successive: ``"3h"`` of datetimes, a number
         in the units of numeric times.

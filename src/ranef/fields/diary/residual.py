@@ -24,6 +24,9 @@ AUTO = "auto"
 INDEPENDENT = "independent"
 GAIN = 2.0
 """By how much AIC must fall for the richer structure."""
+STRUCTURES = {"": 20_000, ", nugget = True": 6_000}
+"""What follows the series in a candidate, and up to how many rows it is compared."""
+MOST_ROWS = max(STRUCTURES.values())
 
 
 @dataclass(frozen=True)
@@ -83,7 +86,8 @@ def fitted(formula: Formula, residual: str | None) -> tuple[Any, Choice]:
 
     ``"auto"`` compares independent residuals with an Ornstein-Uhlenbeck process over the time
     within a series, and this with one that has a nugget; a richer one must be proved to stand at
-    its optimum, and lower AIC by more than two.
+    its optimum, and lower AIC by more than two. Above 20,000 rows nothing is compared, above
+    6,000 no nugget, since that takes minutes.
     """
     if residual != AUTO:
         fit = lmm(formula.text, formula.table, residual=residual)
@@ -91,7 +95,10 @@ def fitted(formula: Formula, residual: str | None) -> tuple[Any, Choice]:
     best = lmm(formula.text, formula.table)
     tried = [Candidate(INDEPENDENT, best.loglik, best.aic)]
     chosen: str | None = None
-    for nugget in ("", ", nugget = True"):
+    rows = best.n_obs
+    for nugget, most in STRUCTURES.items():
+        if rows > most:
+            break
         structure = f"ou({formula.time} | {formula.series}{nugget})"
         other = _attempt(formula, structure)
         if other is None:

@@ -68,6 +68,7 @@ class Questions:
     for_marginaleffects: Question[Any] = Question()
     heritability: Question[Heritability] = Question()
     icc: Question[ICC] = Question()
+    impute: Question[Any] = Question()
     influence: Question[Influence] = Question()
     joint_tests: Question[JointTests] = Question()
     leverage: Question[Leverage] = Question()

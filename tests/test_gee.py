@@ -974,3 +974,20 @@ def test_the_test_of_a_column_is_that_of_the_larger_model(ohio):
     large = ranef.gee("resp ~ age + smoke", table, groups="id", time="age", family="binomial")
     wanted = large.score_test(np.eye(3)[2:]).p_value
     np.testing.assert_allclose(_added(small, table.smoke.to_numpy(float)), wanted, rtol=1e-5)
+
+
+def test_responses_that_are_all_alike_are_refused():
+    table = ragged()
+    for family, value, words in (("poisson", 0, "zero"), ("binomial", 1, "one")):
+        with pytest.raises(DataError, match=f"the response is {words} in every row"):
+            ranef.gee("y ~ x", table.assign(y=value), groups="g", family=family)
+
+
+def test_pictures_of_residuals(ohio):
+    pytest.importorskip("matplotlib").use("agg")
+    assert ohio.plot.fixed() is not None
+    assert ohio.plot.residuals(kind="pearson") is not None
+    with pytest.raises(ModelError, match="pearson"):
+        ohio.plot.residuals()
+    with pytest.raises(ModelError, match="needs a likelihood"):
+        ohio.for_marginaleffects()

@@ -285,6 +285,21 @@ class MarginalEstimate:
         )  # fmt: skip
 
     @property
+    def specification(self) -> Specification:
+        """Of the mean."""
+        return self.model.specification
+
+    @property
+    def family(self) -> Family:
+        """The family, of which the variance function counts."""
+        return self.model.family
+
+    @property
+    def sigma(self) -> None:
+        """There is no residual variance apart from the scale."""
+        return None
+
+    @property
     def n_estimated(self) -> int:
         """Coefficients, correlations and a scale that were estimated."""
         equations = self.model.equations
@@ -482,6 +497,14 @@ def check(model: MarginalModel) -> None:
     """Refuse what cannot be estimated."""
     K, p = model.clusters[0].n_levels, model.specification.p
     name = model.equations.correlation
+    low, high = bounds_of(model.family)
+    y = model.proportions
+    for end, words in ((low, "zero"), (high, "one")):
+        if np.isfinite(end) and (y == end).all():
+            raise DataError(
+                f"the response is {words} in every row, so that no coefficient has a finite "
+                "estimate, and nothing can be learned from such rows"
+            )
     if K < 2:
         raise DataError(
             f"{model.clusters[0].name} has one level: errors of population-averaged models come "

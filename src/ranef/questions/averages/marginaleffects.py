@@ -18,6 +18,7 @@ from ranef.design.recipe import GIVEN_OFFSET
 from ranef.errors import ModelError
 from ranef.fits.columns import own_columns
 from ranef.fits.mixed import MixedFit
+from ranef.fits.protocol import Likelihood, require
 from ranef.formula.syntax import column_names
 from ranef.tables import Table
 
@@ -49,6 +50,7 @@ def for_marginaleffects(fit: MixedFit, kind: str = "population") -> Any:
     >>> avg_comparisons(fit.for_marginaleffects(), variables="drug")  # doctest: +SKIP
     """
     kind = arguments.choice("kind", kind, KINDS)
+    require(fit, "for_marginaleffects()", Likelihood)
     try:
         import polars as pl
         from marginaleffects.classes.model import ModelAbstract, ModelVault

@@ -37,6 +37,58 @@ struct TermState {
     bool diagonal;
 };
 
+// <G, Psi> / tr Psi of a structure at some of its parameters.
+double slope(const TermState& t, const Vector& G, const Vector& phi) {
+    const int r = t.r;
+    Vector L(static_cast<size_t>(r) * r, 0.0);
+    t.structure->factor(phi.data(), L.data());
+    double along = 0, trace = 0;
+    for (int a = 0; a < r; ++a)
+        for (int c = 0; c < r; ++c) {
+            double psi = 0;
+            for (int k = 0; k <= std::min(a, c); ++k) psi += L[a * r + k] * L[c * r + k];
+            along += G[a * r + c] * psi;
+            if (a == c) trace += psi;
+        }
+    return trace > 0 ? along / trace : std::numeric_limits<double>::infinity();
+}
+
+// The slope at Psi = 0 along the steepest of a few shapes of a structure, and that shape. Without
+// a variance all shapes are one matrix, so that where the search left them says nothing.
+double steepest(const TermState& t, const Vector& G, Vector& shape) {
+    Vector start(t.parameters);
+    t.structure->start(start.data());
+    const std::vector<char> sizes = t.structure->sizes();
+    std::vector<Vector> candidates{start};
+    for (double turn : {-1.4, -1.0, -0.5, 0.5, 1.0, 1.4}) {
+        Vector all = start;
+        for (int i = 0; i < t.parameters; ++i) {
+            if (sizes[i]) continue;
+            all[i] += turn;
+            Vector one = start;
+            one[i] += turn;
+            candidates.push_back(one);
+        }
+        candidates.push_back(all);
+    }
+    const int several = static_cast<int>(std::count(sizes.begin(), sizes.end(), 1));
+    for (int i = 0; i < t.parameters && several > 1; ++i) {
+        if (!sizes[i]) continue;
+        Vector alone = start;
+        for (int k = 0; k < t.parameters; ++k)
+            if (sizes[k] && k != i) alone[k] = 0;
+        candidates.push_back(alone);
+    }
+    double lowest = std::numeric_limits<double>::infinity();
+    for (const Vector& phi : candidates) {
+        const double s = slope(t, G, phi);
+        if (s >= lowest) continue;
+        lowest = s;
+        shape = phi;
+    }
+    return lowest;
+}
+
 class Search {
   public:
     Search(Objective& objective, const SearchOptions& options)
@@ -434,6 +486,8 @@ bool Search::leave_faces() {
                 }
             }
             if (which < 0) continue;
+            Vector shape;
+            if (!t.diagonal) lowest = steepest(t, G, shape);
             out_.faces.push_back({number, rank, lowest});
             if (lowest >= limit || t.releases >= most_releases || out_of_budget()) continue;
             const double before = f_;
@@ -443,7 +497,7 @@ bool Search::leave_faces() {
                 if (t.diagonal)
                     phi_[t.offset + which] = delta;
                 else {
-                    t.structure->start(phi_.data() + t.offset);
+                    std::copy(shape.begin(), shape.end(), phi_.begin() + t.offset);
                     t.structure->rescale(delta, phi_.data() + t.offset);
                 }
                 f_ = evaluate(phi_);

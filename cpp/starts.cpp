@@ -25,7 +25,8 @@ constexpr double low = 0.12, beyond = 1.5; // standard deviations beside the res
 constexpr double smallest_top = 4, largest_top = 1e4, huge = 1e4;
 constexpr std::array<double, 3> correlations{-0.9, 0.0, 0.9};
 constexpr std::array<double, 3> turns{-0.9, 0.0, 0.9};
-constexpr double lower = 1e-8;   // of the criterion, relative: a better optimum
+constexpr std::array<double, 2> shapes{-1.1, 1.1}; // beside where a structure starts
+constexpr double lower = 1e-8;                     // of the criterion, relative: a better optimum
 constexpr double settled = 1e-6; // decrement at which a criterion has reached its limit
 constexpr double nearly = 0.02;  // decrement at which the end of a search is in sight
 constexpr double as_low = 1e-6;  // the same: as good a one
@@ -209,6 +210,21 @@ Vector turned(const Term& term, const Vector& phi, double correlation) {
     return out;
 }
 
+// An optimum with another shape of a structured term; empty where it has no shape.
+Vector reshaped(const Term& term, const Vector& phi, double turn) {
+    const std::vector<char> sizes = term.structure->sizes();
+    if (std::count(sizes.begin(), sizes.end(), 0) == 0) return {};
+    Vector out = phi, own(term.parameters);
+    term.structure->start(own.data());
+    double size = low;
+    for (int i = 0; i < term.parameters; ++i)
+        if (sizes[i]) size = std::max(size, std::fabs(phi[term.offset + i] / own[i]));
+    term.structure->rescale(size, own.data());
+    for (int i = 0; i < term.parameters; ++i)
+        out[term.offset + i] = sizes[i] ? own[i] : own[i] + turn;
+    return out;
+}
+
 bool search_starts(const LinearProblem& problem, const SearchOptions& options, Outcome& best) {
     const double evaluations = most_operations / operations(problem.blocks);
     const double points = std::min<double>(most_points, evaluations / 2);
@@ -255,6 +271,12 @@ bool search_starts(const LinearProblem& problem, const SearchOptions& options, O
         if (!axis.correlation || !doubtful) continue;
         const Vector end = best.phi;
         for (double c : turns) from(turned(*axis.term, end, c));
+    }
+    for (const Axis& axis : along) {
+        if (axis.parameter >= 0) continue;
+        const Vector end = best.phi;
+        for (double turn : shapes)
+            if (const Vector phi = reshaped(*axis.term, end, turn); !phi.empty()) from(phi);
     }
     // where the starts disagree there may be more to find
     if (best.agreeing < best.starts)

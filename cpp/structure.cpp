@@ -285,6 +285,14 @@ bool one_of(const std::string& kind, std::initializer_list<const char*> kinds) {
 
 } // namespace
 
+std::vector<char> Structure::sizes() const {
+    std::vector<double> once(parameters(), 0.5), twice = once;
+    rescale(2.0, twice.data());
+    std::vector<char> out(once.size());
+    for (size_t i = 0; i < out.size(); ++i) out[i] = twice[i] != once[i];
+    return out;
+}
+
 std::unique_ptr<Structure> make_structure(const std::string& kind, int r, int rank,
                                           const std::vector<double>& positions, int dimensions) {
     if (r < 1) throw std::invalid_argument("a covariance structure needs at least one column");

@@ -31,6 +31,8 @@ class Structure {
     virtual bool unstructured() const { return false; }
     // phi of the structure whose Psi is s^2 times that of phi, in place.
     virtual void rescale(double s, double* phi) const = 0;
+    // Which parameters have the unit of an effect; the others say the shape of Psi.
+    std::vector<char> sizes() const;
 };
 
 // kind: a name of the formula language. positions: (r, d) coordinates of the

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-__all__ = ["Convention", "Look", "Note", "converted", "decide"]
+__all__ = ["Convention", "Look", "Note", "converted", "decide", "whole_numbers"]
 
 SIGN, EXPONENT = "[+-]?", "([eE][+-]?[0-9]+)?"
 WHOLE = f"^{SIGN}[0-9]+$"
@@ -331,7 +331,6 @@ def _truth(look: Look) -> Any:
 def _parsed(look: Look, convention: Convention) -> tuple[Any, Note | None]:
     """Return numbers with fractions or grouped digits."""
     import numpy as np
-    import pandas as pd
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -355,12 +354,26 @@ def _parsed(look: Look, convention: Convention) -> tuple[Any, Note | None]:
     if convention.decimal != ".":
         text = pc.replace_substring(text, convention.decimal, ".")
     numbers = pc.replace_substring_regex(text, r"^\+", "").cast(pa.float64())
-    values = np.array(numbers.to_numpy(zero_copy_only=False))
+    values = whole_numbers(np.array(numbers.to_numpy(zero_copy_only=False)))
+    grouped_whole = note is not None and isinstance(values, np.ndarray) and _are_whole(values)
+    return values.astype(np.int64) if grouped_whole else values, note
+
+
+def whole_numbers(values: Any) -> Any:
+    """Give whole numbers with gaps a type that holds both; others stay as they are."""
+    import numpy as np
+    import pandas as pd
+
     present = values[~np.isnan(values)]
-    whole = bool(np.all(np.abs(present) < 2**53) and np.all(present == np.round(present)))
-    if whole and len(present) < len(values):
-        return pd.array(values, dtype="Int64"), note
-    return values.astype(np.int64) if whole and note is not None else values, note
+    if len(present) < len(values) and _are_whole(present):
+        return pd.array(values, dtype="Int64")
+    return values
+
+
+def _are_whole(values: Any) -> bool:
+    import numpy as np
+
+    return bool(np.all(np.abs(values) < 2**53) and np.all(values == np.round(values)))
 
 
 def _mask(values: Any) -> Any:

@@ -20,6 +20,7 @@ from functools import partial
 from typing import Any
 
 from ranef.cli.convention import Convention, Look, Note, converted, decide
+from ranef.cli.typed import read_typed
 from ranef.errors import FileError
 
 __all__ = ["MISSING", "Dialect", "Note", "Place", "Read", "read_delimited", "settle"]
@@ -120,14 +121,58 @@ def read_delimited(content: bytes, shown: str, dialect: Dialect) -> Read:
     }
     if len(first) > len(header) and first[-1].strip() == "":
         options["index_col"] = False
-    data = _parsed(body.content, shown, options).reset_index(drop=True)
-    data, more = _without_row_names(data, header)
-    place = partial(line_of, body)
-    columns = dict(data.items())
-    looks = [Look(name, column, place) for name, column in columns.items()]
-    convention = decide(looks, body.separator, dialect.decimal, dialect.thousands)
-    data, said = settle(columns, looks, convention)
-    return data, notes + more + said, place
+    fields = _Fields(body, header, options, dialect, partial(_parsed, shown))
+    found = fields.with_numbers() if len(first) <= len(header) else None
+    data, said = fields.as_text() if found is None else found
+    return data, notes + said, fields.place
+
+
+@dataclass(frozen=True, eq=False)
+class _Fields:
+    """The fields of a table, to be read.
+
+    Attributes
+    ----------
+    options : dict
+        Of `pandas.read_csv`, for text.
+    read : callable
+        Reads bytes with options.
+    """
+
+    body: Body
+    header: list[str]
+    options: dict[str, Any]
+    dialect: Dialect
+    read: Callable[[bytes, dict[str, Any]], Any]
+
+    def place(self, row: int) -> str:
+        """Say which line of the file a row begins in."""
+        return line_of(self.body, row)
+
+    def as_text(self) -> tuple[Any, list[Note]]:
+        """Read every field as text, and settle what it stands for."""
+        data = self.read(self.body.content, self.options).reset_index(drop=True)
+        data, notes = _without_row_names(data, self.header)
+        columns = dict(data.items())
+        looks = [Look(name, column, self.place) for name, column in columns.items()]
+        data, said = settle(columns, looks, self._convention(looks))
+        return data, notes + said
+
+    def with_numbers(self) -> tuple[Any, list[Note]] | None:
+        """Read what is plainly a number as such; None where the file may say something else."""
+        if self.dialect.decimal not in (None, ".") or self.dialect.thousands is not None:
+            return None
+        typed = read_typed(self.body.content, self.header, self.options, self.read)
+        if typed is None:
+            return None
+        columns, plain = dict(typed.data.items()), {look.name for look in typed.looks}
+        text = {name: column for name, column in columns.items() if name not in plain}
+        looks = [Look(name, column, self.place) for name, column in text.items()]
+        convention = self._convention([*looks, *typed.looks])
+        return settle(columns, looks, convention) if convention.decimal == "." else None
+
+    def _convention(self, looks: Sequence[Look]) -> Convention:
+        return decide(looks, self.body.separator, self.dialect.decimal, self.dialect.thousands)
 
 
 def settle(
@@ -317,7 +362,7 @@ def _check_width(header: Sequence[str], first: Sequence[str], separator: str, sh
         )
 
 
-def _parsed(content: bytes, shown: str, options: dict[str, Any]) -> Any:
+def _parsed(shown: str, content: bytes, options: dict[str, Any]) -> Any:
     import pandas as pd
 
     try:

@@ -331,6 +331,7 @@ def decomposed(first: Floats, second: Floats) -> tuple[Floats, Floats, Floats]:
     A = first.reshape(f, r * r).T
     B = second.reshape(f * f, r * r).T
     size = np.linalg.norm(A, axis=0)
+    size = np.where(size > 0, size, 1.0)
     inside = np.linalg.lstsq(A / size, B, rcond=1e-13)[0] / size[:, None]
     rest = B - A @ inside
     rest[:, np.linalg.norm(rest, axis=0) <= SPANNED * np.linalg.norm(B, axis=0)] = 0.0

@@ -20,6 +20,7 @@ from ranef.errors import RankWarning, warn
 from ranef.formula.labels import count_text, list_text
 from ranef.inference.coefficients.functions import ESTIMABLE, redundancy
 from ranef.models.rows import Rows
+from ranef.tables import Table
 from ranef.tables.origin import Origin
 
 __all__ = ["Redundancy", "Redundant", "determined", "row_names", "undetermined_words", "warn_of"]
@@ -49,8 +50,8 @@ class Redundancy:
     @classmethod
     def of(cls, spec: Specification, frame: Origin) -> Redundancy:
         """Read it off the rows in the model."""
-        X = spec.recipe.fixed(frame.columns, redundant=True)[0]
-        X = X if frame.accounting.kept is None else X[frame.accounting.kept]
+        # rows that were left out may hold levels that no other row has
+        X = spec.recipe.fixed(Table.of(frame.rows_used()), redundant=True)[0]
         kept = np.array(spec.recipe.kept, dtype=np.intp)
         left_out = np.setdiff1d(np.arange(X.shape[1]), kept)
         size = np.abs(X[:, left_out]).max(axis=0)

@@ -35,7 +35,7 @@ from ranef.fits.statsmodels_names import ReaderNames
 from ranef.inference.coefficients.degrees import words_of
 from ranef.inference.coefficients.functions import Functions, Knowledge, carried_back
 from ranef.inference.coefficients.parameter_list import ModelParameter, chosen
-from ranef.inference.coefficients.wald import FTest, Intervals, wald
+from ranef.inference.coefficients.wald import FTest, Intervals, standard_errors, wald
 from ranef.inference.rows.averaging import Means, row_means
 from ranef.inference.rows.evaluated import Values
 from ranef.models.family_words import EXPONENTIAL
@@ -215,7 +215,7 @@ class Fit(ReaderNames, ABC):
         """Estimate, test and interval of each row of L (q, P); of each coefficient without L."""
         b, known = self.coefficients, self.knowledge(df)
         L = np.eye(len(b)) if L is None else np.atleast_2d(np.asarray(L, dtype=np.float64))
-        error = known.settled(np.sqrt(np.sum(L @ known.covariance * L, axis=1)), L)
+        error = known.settled(standard_errors(L, known.covariance), L)
         return wald(L @ b, error, known.degrees(L), conf_level)
 
     def intervals(self, conf_level: float = 0.95, df: str | None = None) -> Intervals:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranef.families.links import Scale
-from ranef.inference.coefficients.wald import f_test, wald
+from ranef.inference.coefficients.wald import f_test, standard_errors, wald
 
 if TYPE_CHECKING:
     from ranef.derivatives.profiled import Slice
@@ -89,7 +89,7 @@ class Inference(ABC):
         """Estimate, test and interval of l'coefficients for each row of L; of each without L."""
         b = self.estimate.coefficients
         L = np.eye(len(b)) if L is None else np.atleast_2d(np.asarray(L, dtype=np.float64))
-        error = np.sqrt(np.sum(L @ self.covariance(df) * L, axis=1))
+        error = standard_errors(L, self.covariance(df))
         return wald(L @ b, error, self.degrees(L, df), conf_level)
 
     def f_test(self, L: Floats, rhs: Floats | None = None, df: str | None = None) -> FTest:

@@ -98,6 +98,7 @@ class Null:
     theta: dict[int, Floats]
     residual: float
     absorbed: bool
+    scaled: bool = False
 
 
 def looks_flat(phi: Floats, hessian: Floats, free: Sequence[bool], faces: Sequence[float]) -> bool:
@@ -200,12 +201,42 @@ def null_directions(
         scale += np.array([float(image @ image) for image in untouched])
     size = np.sqrt(np.where(scale > 0, scale, 1.0))
     M, raw = np.vstack(columns) / size, np.vstack(plain) / size
-    N = null_space(M) / size
+    N = null_space(M)
     change = _user_scale(model.terms, coordinates, len(predictor.residual))
-    return [
+    nulls = [
         _null(model, theta, coordinates, change, row, raw, size)
-        for row in _eliminated(N @ change.T)
+        for row in _eliminated((N / size) @ change.T)
     ]
+    sizes = [v for v in _scalings(model.terms, parts, coordinates, count) if _lies_in(v * size, N)]
+    return [
+        replace(_null(model, theta, coordinates, change, v, raw, size), scaled=True) for v in sizes
+    ] + nulls
+
+
+def _scalings(
+    terms: Sequence[Term], parts: Sequence[Floats], coordinates: Sequence[Coordinate], count: int
+) -> list[Floats]:
+    """Directions that multiply the whole covariance matrix of a term that has other parameters.
+
+    A sum of such directions as elimination leaves need not be one along which to go.
+    """
+    out = []
+    for t in sorted({c.term for c in coordinates if c.term is not None}):
+        if terms[t].term.structure in LINEAR:
+            continue
+        v, grows = np.zeros(count), _deviations(terms[t])
+        for k, c in enumerate(coordinates):
+            if c.term == t and grows[c.entry]:
+                v[k] = parts[t][c.entry]
+        if np.any(v):
+            out.append(v / np.abs(v).max())
+    return out
+
+
+def _lies_in(v: Floats, N: Floats) -> bool:
+    """Tell whether a vector (c,) is a sum of orthonormal rows (d, c)."""
+    rest = v - N.T @ (N @ v)
+    return bool(np.linalg.norm(rest) <= 1e-6 * np.linalg.norm(v))
 
 
 def _user_scale(terms: Sequence[Term], coordinates: Sequence[Coordinate], more: int) -> Floats:
@@ -237,6 +268,11 @@ def _sizes(term: Term) -> Floats:
     return np.outer(root, root)
 
 
+def _usual(term: Term) -> float:
+    """The variance of a column's effects, times its mean square, as large as the residual's."""
+    return float(np.min(np.diag(term.basis) ** 2 * np.mean(term.term.z**2, axis=0)))
+
+
 def _null(
     model: Parametrisation,
     theta: Floats,
@@ -261,7 +297,8 @@ def _null(
         if term.term.structure in LINEAR:
             inner = sum(weights[k] * coordinates[k].D for k in at)
             user = term.basis @ inner @ term.basis.T
-            psi[t] = np.where(np.abs(user * _sizes(term)) > NEGLIGIBLE, user, 0.0)
+            counted = np.abs(user * _sizes(term))
+            psi[t] = np.where(counted > NEGLIGIBLE * counted.max(), user, 0.0)
         else:
             entries[t] = np.zeros(term.count)
             entries[t][[coordinates[k].entry for k in at]] = weights[at]
@@ -370,8 +407,9 @@ def _moved(model: Parametrisation, theta: Floats, null: Null, sign: float) -> Fl
     sizes = {t: _sizes(model.terms[t]) for t in null.psi}
     own = max((float(np.max(np.abs(psis[t] * sizes[t]))) for t in psis), default=0.0)
     unit = max(float(np.max(np.abs(null.psi[t] * sizes[t]))) for t in psis) if psis else 1.0
+    usual = max((_usual(model.terms[t]) for t in psis), default=1.0)
     for share in (2.0, 0.5, 0.1, 0.02):
-        step = sign * share * max(own, 1.0 if share > 1 else 0.01) / unit
+        step = sign * share * max(own, usual if share > 1 else 0.01 * usual) / unit
         out = _stepped(model, parts, psis, null, step)
         if out is not None:
             return out
@@ -398,6 +436,9 @@ def _stepped(
             return None
         out[t] = _theta_of(term, moved)
     for t, direction in null.theta.items():
+        if null.scaled:
+            out[t] = parts[t] * np.where(_deviations(model.terms[t]), 1 + 0.2 * np.sign(step), 1)
+            continue
         shift = 0.2 * np.sign(step) * np.maximum(np.abs(parts[t]), 0.1)
         out[t] = parts[t] + shift * direction / np.max(np.abs(direction))
     root = np.sqrt(sigma2)

@@ -110,7 +110,7 @@ class ClusterCovariance:
         q = len(C)
         carried = C @ self.bread
         a = carried @ self.own @ carried.T
-        root = np.linalg.cholesky(self.bread)
+        root = _root(self.bread)
         b = np.swapaxes(root.T @ (self.shared @ carried.T), 1, 2)
         expected = a.sum(axis=0) - np.einsum("msx,mtx->st", b, b)
         values, vectors = np.linalg.eigh(expected)
@@ -132,7 +132,18 @@ class ClusterCovariance:
                     - a[:, t, t] * inner[:, s, s]
                 )
                 total += np.sum(S**2)
-        return float(q * (q + 1) / total), expected
+        return float(q * (q + 1) / total) if total > 0 else 0.0, expected
+
+
+def _root(bread: Floats) -> Floats:
+    """Cholesky factor of the covariance that the model implies."""
+    try:
+        return np.asarray(np.linalg.cholesky(bread))
+    except np.linalg.LinAlgError:
+        raise ModelError(
+            "the covariance matrix of the coefficients has lost its digits: columns are nearly "
+            "dependent, or the residual is next to nothing beside the random effects"
+        ) from None
 
 
 def cluster_covariance(estimate: LinearEstimate, codes: Ints, kind: str) -> ClusterCovariance:
@@ -207,8 +218,8 @@ def _adjusted(batch: _Batch, M: Floats) -> Floats:
     upper = np.swapaxes(lower, 1, 2)
     G = batch.V - batch.X @ M @ np.swapaxes(batch.X, 1, 2)
     values, vectors = np.linalg.eigh(upper @ G @ lower)
-    floor = SINGULAR * values[:, -1:]
-    power = np.where(values > floor, np.maximum(values, floor) ** -0.5, 0.0)
+    counts = values > SINGULAR * np.maximum(values[:, -1:], 0.0)
+    power = np.where(counts, np.where(counts, values, 1.0) ** -0.5, 0.0)
     middle = (vectors * power[:, None, :]) @ np.swapaxes(vectors, 1, 2)
     return np.asarray(lower @ middle @ upper)
 

@@ -10,7 +10,17 @@ from numpy.typing import NDArray
 
 from ranef.errors import ModelError
 
-__all__ = ["FTest", "Intervals", "f_tail", "f_test", "quantile", "scaled_rank", "two_sided", "wald"]
+__all__ = [
+    "FTest",
+    "Intervals",
+    "f_tail",
+    "f_test",
+    "quantile",
+    "scaled_rank",
+    "standard_errors",
+    "two_sided",
+    "wald",
+]
 
 Floats = NDArray[np.float64]
 
@@ -57,6 +67,13 @@ class FTest:
     df1: int
     df2: float
     p_value: float
+
+
+def standard_errors(L: Floats, covariance: Floats) -> Floats:
+    """Standard errors (q,) of L beta; NaN where a covariance matrix that is none has no root."""
+    variance = np.sum(L @ covariance * L, axis=1)
+    rounding = 1e-14 * np.sum((np.abs(L) @ np.abs(covariance)) * np.abs(L), axis=1)
+    return np.sqrt(np.where(variance < -rounding, np.nan, np.maximum(variance, 0.0)))
 
 
 def wald(value: Floats, error: Floats, df: Floats, conf_level: float) -> Intervals:

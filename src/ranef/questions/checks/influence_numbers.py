@@ -115,7 +115,10 @@ def influence_of_rows(model: Inference) -> Deletions:
     if working.known_sigma:
         scale, scales = 1.0, np.ones(spec.n)
     else:
-        scale, scales = point.r2 / point.degrees, r2 / (point.degrees - 1.0)
+        scale = point.r2 / point.degrees
+        # without residual degrees of freedom, or digits, the other rows leave no variance
+        some = (r2 > 0) & (point.degrees > 1)
+        scales = np.where(some, r2, np.nan) / max(point.degrees - 1.0, 1.0)
     estimated = _estimated(estimate)
     C = point.C[np.ix_(estimated, estimated)]
     variance = scales[:, None] * (np.diag(C) + Ch[:, estimated] ** 2 / Pii[:, None])
@@ -127,7 +130,7 @@ def influence_of_rows(model: Inference) -> Deletions:
         ratio = 1.0 + change / Pii
     all_form = np.einsum("np,pq,nq->n", dfbeta, np.linalg.inv(point.C), dfbeta)
     moved = all_form if working.known_sigma else _sigma_part(point, scales, all_form)
-    possible = deletable(spec.X, np.arange(spec.n)) & (hat < 1.0 - 1e-9)
+    possible = deletable(spec.X, np.arange(spec.n)) & (hat < 1.0 - 1e-9) & np.isfinite(scales)
     sd = np.full((spec.n, _deviations(estimate).size), np.nan)
     if not working.known_sigma:
         sd[:, -1] = np.sqrt(scales / scale) - 1.0
@@ -243,6 +246,8 @@ def _one_step(model: Inference, working: Linearised) -> tuple[WithoutRows, Float
 def _stepped(working: Linearised, keep: Bools, fall: Deviance) -> _Without:
     """One Newton step of theta from the estimate, sigma profiled out."""
     point = working.stepped(without_rows(working.specification, keep))
+    if not point.r2 > 0:
+        raise ModelError("the fixed effects reproduce the other rows")
     s2 = point.r2 / point.degrees
     sd = _roots([s2 * psi for psi in point.covariances], point.sigma)
     moved = fall(point.beta, point.theta, point.sigma)

@@ -20,7 +20,7 @@ from ranef.fits.protocol import Clustered, Levelled, offers, require
 from ranef.inference.coefficients.clusters import TYPES
 from ranef.inference.coefficients.functions import Knowledge
 from ranef.inference.coefficients.sandwich import Sandwich
-from ranef.inference.coefficients.wald import FTest, Intervals, wald
+from ranef.inference.coefficients.wald import FTest, Intervals, standard_errors, wald
 from ranef.tables.origin import matrix
 
 __all__ = ["RobustCovariance", "robust"]
@@ -106,7 +106,8 @@ class RobustCovariance(Answer):
         t tests: with Satterthwaite's degrees of freedom in a linear model (Pustejovsky &
         Tipton 2018), with one less than there are clusters in a generalised one.
         """
-        error, level = np.sqrt(np.diag(self.covariance)), arguments.conf_level(conf_level)
+        level = arguments.conf_level(conf_level)
+        error = standard_errors(np.eye(len(self.covariance)), self.covariance)
         return wald(self.fit.coefficients, error, self._degrees, level)
 
     @cached_property

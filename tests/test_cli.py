@@ -947,6 +947,46 @@ def test_a_parquet_file_of_one_value_a_billion_times_is_refused(
     assert "holds more than 0.01 GB" in err
 
 
+@pytest.mark.parametrize("compression", ["zstd", "lz4", "uncompressed"])
+def test_feather_files_are_bounded_before_they_are_unpacked(
+    run: Callable[..., Ran], tmp_path: Path, compression: str
+) -> None:
+    from pyarrow import feather
+
+    source = tmp_path / "d.feather"
+    words = pa.array(["a", "b"] * 1_500_000).dictionary_encode()
+    feather.write_feather(pa.table({"y": np.zeros(3_000_000), "g": words}), source, compression)
+    code, err = complaint(run("fit", "y ~ 1 + (1 | g)", source, "--max-gb", "0.01"))
+    assert code == 3
+    assert "holds more than 0.01 GB" in err or "has more than 0.01 GB" in err
+    nothing = tmp_path / "nothing.feather"
+    feather.write_feather(pa.table({"y": pa.nulls(30_000_000)}), nothing)
+    assert nothing.stat().st_size < 100_000
+    code, err = complaint(run("fit", "y ~ 1 + (1 | y)", nothing, "--max-gb", "0.01"))
+    assert code == 3
+    assert "0.01 GB" in err
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
+def test_a_command_that_is_told_to_end_leaves_no_half_written_file(tmp_path: Path) -> None:
+    from ranef.cli.main import _ended_in_order
+    from ranef.display.files import replacing
+
+    def write() -> None:
+        with _ended_in_order(), replacing(tmp_path / "fit.ranef") as stream:
+            stream.write(b"half")
+            assert len(list(tmp_path.iterdir())) == 1
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(10)  # the signal comes before its end
+
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(SystemExit) as stop:
+        write()
+    assert stop.value.code == 128 + signal.SIGTERM
+    assert list(tmp_path.iterdir()) == []
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
 @pytest.mark.parametrize("option", ["data", "--out", "--report", "--table", "--save"])
 @pytest.mark.parametrize("name", ["a" * 300, "a" * 5000, "a\x00b", "\udcff/x"])
 def test_names_that_no_file_can_have(

@@ -7,6 +7,7 @@ binomial becomes the Poisson, the beta-binomial the binomial, the t the normal.
 
 from __future__ import annotations
 
+import itertools
 import warnings
 
 import numpy as np
@@ -187,3 +188,23 @@ def test_estimates_without_a_covariance_have_no_interval_and_no_raw_error():
     assert np.isnan(said.conf_low[0])
     with pytest.raises(ModelError, match="no covariance matrix"):
         fit.simulate(5, rng=1, parameters="draw")
+
+
+@pytest.mark.parametrize("end", [-800.0, -40.0, 40.0, 800.0])
+@pytest.mark.parametrize(
+    ("name", "shapes"),
+    [("nbinom1", 1), ("nbinom2", 1), ("nbinom12", 2), ("beta", 1), ("betabinomial", 1)],
+)
+def test_draws_at_the_ends_are_those_of_the_limit(name, shapes, end):
+    """A search that runs off leaves such numbers; drawing from them raised raw errors."""
+    kind, rng = family(name), np.random.default_rng(1)
+    for ends in itertools.product([end, -end], repeat=shapes):
+        etas = np.array([[0.5] * 4000, *([v] * 4000 for v in ends)])
+        extra = np.full(4000, 5.0) if name == "betabinomial" else None
+        y = kind.simulate(rng, etas, extra)
+        assert np.all(np.isfinite(y))
+    limits = {("nbinom1", -1): 1.0, ("nbinom2", 1): 1.0}
+    if (name, np.sign(end)) in limits:  # the Poisson's variance is its mean
+        y = kind.simulate(rng, np.array([[0.5] * 4000, [end] * 4000]))
+        assert abs(np.var(y) / np.exp(0.5) - 1) < 0.1
+        assert abs(np.mean(y) / np.exp(0.5) - 1) < 0.1

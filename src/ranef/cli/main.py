@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import shlex
+import signal
 import sys
+import threading
 import traceback
 import warnings
 from argparse import Namespace
@@ -18,6 +20,8 @@ from ranef.cli.verb import Code
 from ranef.errors import FileError, RanefError, RanefWarning
 
 __all__ = ["main"]
+
+ENDINGS = ("SIGTERM", "SIGHUP")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -51,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.print_help(sys.stderr)
         return Code.USAGE_ERROR
     arguments.call = shlex.join(["ranef", *words])
-    with _warnings_in_one_line():
+    with _warnings_in_one_line(), _ended_in_order():
         return copy_context().run(_guarded, arguments)
 
 
@@ -105,6 +109,28 @@ def _warnings_in_one_line() -> Iterator[None]:
         warnings.simplefilter("always", RanefWarning)
         warnings.showwarning = show
         yield
+
+
+@contextmanager
+def _ended_in_order() -> Iterator[None]:
+    """Let a request to end leave by the usual way, so that no half-written file is left."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def end(number: int, frame: object) -> None:
+        raise SystemExit(128 + number)
+
+    numbers = [getattr(signal, name) for name in ENDINGS if hasattr(signal, name)]
+    before = {number: signal.getsignal(number) for number in numbers}
+    usual = [number for number, handler in before.items() if handler is signal.SIG_DFL]
+    try:
+        for number in usual:
+            signal.signal(number, end)
+        yield
+    finally:
+        for number in usual:
+            signal.signal(number, before[number])
 
 
 def _print_anything(stream: TextIO) -> None:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from ranef.cli.arrow_size import unpacked_size
 from ranef.cli.compression import Limit, decompressed
 from ranef.cli.delimited import Dialect, Note, Place, Read, read_delimited
 from ranef.errors import DataError, FileError, UnknownColumnError, suggestion
@@ -182,6 +183,8 @@ def _binary(content: bytes, kind: str, shown: str, limit: Limit) -> Any:
         if kind == "Parquet":
             about = parquet.ParquetFile(stream).metadata
             limit.check(8.0 * about.num_rows * about.num_columns, shown)
+        elif content.startswith(b"ARROW1"):
+            limit.check(unpacked_size(content), shown)
         table = (parquet if kind == "Parquet" else feather).read_table(stream)
         data = table.to_pandas()
         data = data.reset_index(drop=all(name is None for name in data.index.names))

@@ -64,7 +64,7 @@ def read_typed(
     Typed or None
         None where no column is plainly of numbers.
     """
-    if len(content) < LARGE or len(options["sep"]) != 1 or not all(header):
+    if len(content) < LARGE or len(options["sep"].encode()) != 1 or not all(header):
         return None
     cut = content.rfind(b"\n", 0, BYTES)
     first = read(content[:cut], options | {"nrows": ROWS}) if cut > 0 else None

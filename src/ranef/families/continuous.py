@@ -171,6 +171,7 @@ class StudentT(Family):
     link: str = "identity"
 
     name: ClassVar[str] = "t"
+    unitless: ClassVar[tuple[int, ...]] = (2,)
     links: ClassVar[tuple[str, ...]] = LINE
     others: ClassVar[tuple[Predictor, ...]] = (
         Predictor("dispersion", "log", "sigma"),

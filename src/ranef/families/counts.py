@@ -116,6 +116,7 @@ class NegativeBinomial1(Count):
     """
 
     name: ClassVar[str] = "nbinom1"
+    unitless: ClassVar[tuple[int, ...]] = (1,)
     others: ClassVar[tuple[Predictor, ...]] = PHI
 
     def _variance(self, etas: Floats, extra: ArrayLike | None) -> Floats:
@@ -144,6 +145,7 @@ class NegativeBinomial2(Count):
     """
 
     name: ClassVar[str] = "nbinom2"
+    unitless: ClassVar[tuple[int, ...]] = (1,)
     others: ClassVar[tuple[Predictor, ...]] = PHI
 
     def _variance(self, etas: Floats, extra: ArrayLike | None) -> Floats:
@@ -175,6 +177,7 @@ class NegativeBinomial12(Count):
     """
 
     name: ClassVar[str] = "nbinom12"
+    unitless: ClassVar[tuple[int, ...]] = (1, 2)
     others: ClassVar[tuple[Predictor, ...]] = (*PHI, Predictor("shape", "log", "psi"))
 
     def _excess(self, etas: Floats) -> Floats:
@@ -185,8 +188,9 @@ class NegativeBinomial12(Count):
         return np.asarray(self.inverse_link(etas[0]) * (1 + self._excess(etas)))
 
     def _simulate(self, rng: np.random.Generator, etas: Floats, extra: ArrayLike | None) -> Floats:
+        mean = self.inverse_link(etas[0])
         excess = self._excess(etas)
-        return _poisson_gamma(rng, self.inverse_link(etas[0]) / excess, excess)
+        return _poisson_gamma(rng, mean / excess, excess)
 
     def _start(self, y: Floats, extra: Floats | None) -> Start:
         start = super()._start(y, extra)

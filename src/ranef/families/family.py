@@ -19,6 +19,10 @@ __all__ = ["Family", "Predictor", "Start"]
 Floats = NDArray[np.float64]
 
 
+DRAWABLE = 40.0
+"""Logarithm of a dispersion or shape without a unit, beyond which a family is at its end."""
+
+
 @dataclass(frozen=True)
 class Predictor:
     """What one linear predictor of a family is.
@@ -97,6 +101,8 @@ class Family(ABC):
     response : str
         What a response is: ``"numbers"``; ``"successes"``, with trials; ``"interval"``,
         with upper ends; ``"ordered categories"``, with their number; ``"categories"``.
+    unitless : tuple of int
+        Predictors of dispersions and shapes, on the log scale, that have no unit.
     """
 
     link: str
@@ -105,6 +111,7 @@ class Family(ABC):
     response: ClassVar[str] = "numbers"
     links: ClassVar[tuple[str, ...]]
     others: ClassVar[tuple[Predictor, ...]] = ()
+    unitless: ClassVar[tuple[int, ...]] = ()
     takes_zero: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
@@ -240,11 +247,20 @@ class Family(ABC):
         zero: bool = False,
     ) -> Floats:
         """Return a draw of the response for each row, (n,)."""
-        etas = columns(etas)
+        etas = self._drawable(columns(etas))
         if not zero:
             return self._simulate(rng, etas, extra)
         y = self._simulate(rng, etas[:-1], extra)
         return np.where(rng.random(y.shape) < expit(etas[-1]), 0.0, y)
+
+    def _drawable(self, etas: Floats) -> Floats:
+        """Parameters without a unit, within what can be drawn from."""
+        at = list(self.unitless)
+        if not np.any(np.abs(etas[at]) > DRAWABLE):
+            return etas
+        out = etas.copy()
+        out[at] = np.clip(etas[at], -DRAWABLE, DRAWABLE)
+        return out
 
     @abstractmethod
     def _variance(self, etas: Floats, extra: ArrayLike | None) -> Floats: ...

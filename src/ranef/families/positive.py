@@ -16,6 +16,9 @@ __all__ = ["Gamma", "InverseGaussian", "Lognormal", "Tweedie"]
 
 Floats = NDArray[np.float64]
 
+MOST_JUMPS = 1e15
+"""Jumps of a Tweedie response beyond which it is its mean."""
+
 
 @dataclass(frozen=True)
 class Positive(Family):
@@ -156,9 +159,11 @@ class Tweedie(Positive):
     def _simulate(self, rng: np.random.Generator, etas: Floats, extra: ArrayLike | None) -> Floats:
         log_mu = np.log(self.inverse_link(etas[0]))
         less, more = expit(-etas[2]), expit(etas[2])  # 2 - p, p - 1
-        number = rng.poisson(np.exp(less * log_mu - etas[1]) / less)
+        rate = np.exp(less * log_mu - etas[1]) / np.maximum(less, 1e-300)
+        number = rng.poisson(np.minimum(rate, MOST_JUMPS))
         scale = np.exp(etas[1] + more * log_mu) * more
-        return np.where(number > 0, rng.gamma(np.maximum(number, 1) * (less / more), scale), 0.0)
+        sums = rng.gamma(np.maximum(number, 1) * (less / more), scale)
+        return np.where(rate > MOST_JUMPS, np.exp(log_mu), np.where(number > 0, sums, 0.0))
 
     def _check(self, y: Floats, extra: Floats | None, excused: NDArray[np.bool_]) -> None:
         require(self.name, "numbers from 0", y, (y >= 0) & np.isfinite(y))

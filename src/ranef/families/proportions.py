@@ -99,6 +99,7 @@ class BetaBinomial(Binomial):
     """
 
     name: ClassVar[str] = "betabinomial"
+    unitless: ClassVar[tuple[int, ...]] = (1,)
     others: ClassVar[tuple[Predictor, ...]] = (PHI,)
 
     def _variance(self, etas: Floats, extra: ArrayLike | None) -> Floats:
@@ -132,6 +133,7 @@ class Beta(Family):
     link: str = "logit"
 
     name: ClassVar[str] = "beta"
+    unitless: ClassVar[tuple[int, ...]] = (1,)
     links: ClassVar[tuple[str, ...]] = LINKS
     others: ClassVar[tuple[Predictor, ...]] = (PHI,)
     takes_zero: ClassVar[bool] = True
@@ -178,6 +180,7 @@ class OrderedBeta(Family):
     link: str = "logit"
 
     name: ClassVar[str] = "ordbeta"
+    unitless: ClassVar[tuple[int, ...]] = (1,)
     links: ClassVar[tuple[str, ...]] = ("logit",)
     others: ClassVar[tuple[Predictor, ...]] = (
         PHI,

@@ -110,7 +110,8 @@ def _orthogonal(t: int, projected: list[Floats], effects: tuple[Effect, ...]) ->
     beyond = _complement(np.hstack([before, added]))
     # coefficients of a function on the columns of the terms that may enter it
     columns = np.hstack([projected[t], *containing])
-    columns = columns / np.abs(columns).max()
+    largest = np.abs(columns).max(initial=0.0)
+    columns = columns / (largest if largest > 0 else 1.0)
     inside, outside = columns.T @ added, columns.T @ beyond
     shift = np.linalg.lstsq(outside, inside, rcond=None)[0]
     return np.asarray((added - beyond @ shift).T, dtype=np.float64)

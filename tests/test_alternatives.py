@@ -42,22 +42,25 @@ def test_against_another_value(fit):
 
 
 @pytest.mark.parametrize(("side", "sign"), [("noninferiority", 1), ("nonsuperiority", -1)])
-def test_within_a_margin_on_one_side(fit, side, sign):
+def test_within_a_margin_on_one_side(fit, side, sign, agree):
     """emmeans's test(side = "noninferiority", delta = 1): t = (estimate + delta) / SE."""
     both, found = asked(fit), asked(fit, side=side, delta=1.0)
     t = (both["estimate"] + sign) / both["std_error"]
     np.testing.assert_allclose(found["statistic"], t, rtol=1e-10)
     tail = stats.t.sf(t, both["df"]) if sign > 0 else stats.t.cdf(t, both["df"])
-    np.testing.assert_allclose(found["p_value"], tail, rtol=1e-9)
+    agree(f"contrasts(side='{side}')", "p-values of Type, ergoStool, margin 1", found["p_value"],
+          tail, peer="emmeans's definition of side and delta", rtol=1e-9)  # fmt: skip
 
 
-def test_equivalence_is_two_one_sided_tests(fit):
+def test_equivalence_is_two_one_sided_tests(fit, agree):
     both, found = asked(fit), asked(fit, side="equivalence", delta=1.5)
     above = asked(fit, side="noninferiority", delta=1.5)["p_value"]
     below = asked(fit, side="nonsuperiority", delta=1.5)["p_value"]
     np.testing.assert_allclose(found["p_value"], np.maximum(above, below), rtol=1e-10)
     t = (abs(both["estimate"]) - 1.5) / both["std_error"]
-    np.testing.assert_allclose(found["p_value"], stats.t.cdf(t, both["df"]), rtol=1e-9)
+    agree("contrasts(side='equivalence')", "p-values of Type, ergoStool, margin 1.5",
+          found["p_value"], stats.t.cdf(t, both["df"]),
+          peer="emmeans's definition of side and delta", rtol=1e-9)  # fmt: skip
 
 
 def test_several_of_them(fit):

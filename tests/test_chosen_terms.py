@@ -56,10 +56,11 @@ def by_hand(fit, table, people, items):
         ([], False, False),
     ],
 )
-def test_the_effects_of_some_terms(fit, table, terms, people, items):
+def test_the_effects_of_some_terms(fit, table, terms, people, items, agree):
     want = by_hand(fit, table, people, items)
     own = fit.predict(kind="conditional", terms=terms, type="link")
-    np.testing.assert_allclose(own, want, atol=1e-8)
+    agree(f"fit.predict(terms={terms!r})", "linear predictor, simulated", own, want,
+          peer="sums of the effects by hand", atol=1e-8)  # fmt: skip
     new = fit.predict(table.iloc[:40], terms=terms, type="link")
     np.testing.assert_allclose(new, want[:40], atol=1e-8)
 

@@ -40,10 +40,11 @@ SAME = {
 
 
 @pytest.mark.parametrize("double", SAME)
-def test_written_out(table, double):
+def test_written_out(table, double, agree):
     one = ranef.lmm(f"y ~ f + {double}", table, reml=False)
     other = ranef.lmm(f"y ~ f + {SAME[double]}", table, reml=False)
-    assert one.loglik == pytest.approx(other.loglik, rel=0, abs=1e-7)
+    agree("ranef.lmm", f"log-likelihood of {double}, simulated", one.loglik, other.loglik,
+          peer=f"its terms, {SAME[double]}", atol=1e-7)  # fmt: skip
     assert [t.label for t in one.terms] == [t.label for t in other.terms]
     assert f"stands for {SAME[double].split(' + (1 | h)')[0]}" in str(one).replace("\n", " ")
 

@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from random_models import faults
 
 SCRIPT = Path(__file__).with_name("random_models.py")
 SEED = "RANEF_MODELS_SEED"
@@ -32,6 +33,24 @@ def compare(seed: int, count: int) -> None:
 
 def test_some_models_of_a_known_seed() -> None:
     compare(1, 60)
+
+
+FOUND = {
+    (2, 2273): "homcs: the better of two optima has a negative correlation",
+    (2, 1741): "ar1: without variance one correlation of many was tried",
+    (1, 86): "rr: loadings that the fixed effects reproduce",
+    (1, 156): "weights of 1e8: a direction that changes nothing was lost in a threshold",
+    (2, 516): "a left-out row holds a level that no other row has",
+    (2, 774): "the same, left out for a missing value",
+    (2, 748): "Kenward and Roger's covariance with a negative variance",
+    (2, 1951): "robust covariance without digits",
+    (2, 985): "second derivatives of a term that stands at zero",
+}
+
+
+@pytest.mark.parametrize("seed", FOUND, ids=FOUND.values())
+def test_what_the_study_found_stays_mended(seed: tuple[int, int]) -> None:
+    assert faults(list(seed)) == []
 
 
 @pytest.mark.study

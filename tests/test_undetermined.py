@@ -52,13 +52,14 @@ def least_squares(table, columns):
     return beta, np.sqrt(sigma2 * np.diag(np.linalg.inv(X.T @ X))), math.sqrt(sigma2)
 
 
-def test_an_absorbed_variance_leaves_what_is_determined(absorbed, sites):
+def test_an_absorbed_variance_leaves_what_is_determined(absorbed, sites, agree):
     """The slope within sites is that of least squares, by every method of degrees of freedom."""
     beta, error, sigma = least_squares(sites, [sites.site == "b", sites.x])
     for df in ("satterthwaite", "kenward-roger"):
         table = absorbed.tidy(df=df).set_index("term")
         assert table.estimate.to_numpy() == pytest.approx(beta, abs=1e-6)
-        assert table.loc["x", "std_error"] == pytest.approx(error[2], rel=1e-6)
+        agree(f"fit.tidy(df='{df}')", "standard error within sites, factor fixed and random",
+              table.loc["x", "std_error"], error[2], peer="least squares", rtol=1e-6)  # fmt: skip
         assert table.loc["x", "df"] == pytest.approx(17, abs=1e-3)
         hidden = ["std_error", "df", "statistic", "p_value", "conf_low", "conf_high"]
         assert table.loc[["(Intercept)", "siteb"], hidden].isna().all(axis=None)
@@ -268,3 +269,18 @@ def test_a_refusal_advises_nothing_of_the_same_fault():
         ranef.lmm("y ~ t + (0 + factor(t) | id)", table.assign(t=table.t + 1))
     with pytest.raises(ModelError, match="use one of 'raise', 'keep'"):
         ranef.lmm("y ~ t + (t | id)", table, undetermined="ignore")
+
+
+def test_averages_over_levels_that_are_not_determined_have_no_value(absorbed):
+    """The sites' own means are determined, but not what belongs to the random effects."""
+    slope = absorbed.average("x", kind="conditional").tidy().iloc[0]
+    assert slope.estimate == pytest.approx(absorbed.coef["x"], rel=1e-6)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RankWarning)
+        twin = absorbed.equally_good
+    for kind in ("conditional", "typical"):
+        one = absorbed.average("site", kind=kind).tidy().iloc[0]
+        two = twin.average("site", kind=kind).tidy().iloc[0]
+        for name in ("estimate", "std_error"):
+            alike = np.isclose(one[name], two[name], rtol=1e-4)
+            assert alike or np.isnan(one[name]), (kind, name, one[name], two[name])

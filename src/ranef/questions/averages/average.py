@@ -14,6 +14,7 @@ from ranef.families.links import Scale, link_on
 from ranef.fits.fit import Fit
 from ranef.fits.protocol import Estimating, Generative, Refittable, require
 from ranef.inference.coefficients.wald import Intervals, quantile, wald
+from ranef.inference.undetermined import masked
 from ranef.questions.averages.answer import AverageEffect
 from ranef.questions.averages.bootstrap import by_bootstrap
 from ranef.questions.averages.cells import Cells, EffectEstimand
@@ -136,7 +137,7 @@ def average(
     if method == "bootstrap":
         require(fit, "average(method='bootstrap')", Refittable, Generative)
         return by_bootstrap(estimand, cells, level, n, rng, progress)
-    return _by_delta(estimand, cells, level)
+    return _where_determined(estimand, cells, level)
 
 
 def _estimand(
@@ -153,6 +154,16 @@ def _estimand(
 
 
 # --- the delta method
+
+
+def _where_determined(estimand: EffectEstimand, cells: Cells, level: float) -> AverageEffect:
+    """Averages by the delta method; NaN where an equally good fit says something else."""
+    answer, other = _by_delta(estimand, cells, level), getattr(estimand.fit, "equally_good", None)
+    if other is None:
+        return answer
+    twin = _by_delta(replace(estimand, fit=other), cells, level)
+    names = ("comparisons", "averages", "covariance")
+    return replace(answer, **{n: masked(getattr(answer, n), getattr(twin, n)) for n in names})
 
 
 def _by_delta(estimand: EffectEstimand, cells: Cells, level: float) -> AverageEffect:

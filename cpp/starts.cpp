@@ -26,6 +26,7 @@ constexpr double smallest_top = 4, largest_top = 1e4, huge = 1e4;
 constexpr std::array<double, 3> correlations{-0.9, 0.0, 0.9};
 constexpr std::array<double, 3> turns{-0.9, 0.0, 0.9};
 constexpr std::array<double, 2> shapes{-1.1, 1.1}; // beside where a structure starts
+constexpr int most_alone = 6;                      // columns that are left out one by one
 constexpr double lower = 1e-8;                     // of the criterion, relative: a better optimum
 constexpr double settled = 1e-6; // decrement at which a criterion has reached its limit
 constexpr double nearly = 0.02;  // decrement at which the end of a search is in sight
@@ -225,6 +226,20 @@ Vector reshaped(const Term& term, const Vector& phi, double turn) {
     return out;
 }
 
+// An optimum without the variance of one column of a structured term: by column that has its own.
+std::vector<Vector> without_one(const Term& term, const Vector& phi) {
+    const std::vector<char> sizes = term.structure->sizes();
+    const auto own = std::count(sizes.begin(), sizes.end(), 1);
+    std::vector<Vector> out;
+    if (own < 2 || own > most_alone) return out;
+    for (int i = 0; i < term.parameters; ++i) {
+        if (!sizes[i]) continue;
+        out.push_back(phi);
+        out.back()[term.offset + i] = 0;
+    }
+    return out;
+}
+
 bool search_starts(const LinearProblem& problem, const SearchOptions& options, Outcome& best) {
     const double evaluations = most_operations / operations(problem.blocks);
     const double points = std::min<double>(most_points, evaluations / 2);
@@ -277,6 +292,7 @@ bool search_starts(const LinearProblem& problem, const SearchOptions& options, O
         const Vector end = best.phi;
         for (double turn : shapes)
             if (const Vector phi = reshaped(*axis.term, end, turn); !phi.empty()) from(phi);
+        for (const Vector& phi : without_one(*axis.term, end)) from(phi);
     }
     // where the starts disagree there may be more to find
     if (best.agreeing < best.starts)

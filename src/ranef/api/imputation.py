@@ -377,7 +377,7 @@ class Trial:
 
 
 def _rows(fit: LinearFit, frame: Any) -> PartRows:
-    rows, _ = read_rows(fit, frame, "new", weights=True)
+    rows, _ = read_rows(fit, frame, "new", weights=True, noise="together")
     part = rows.parts[CONDITIONAL]
     if len(part.X) != len(frame):
         raise DataError(

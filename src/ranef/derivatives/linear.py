@@ -38,6 +38,9 @@ STEP = 1e-3
 """Of a difference quotient, relative to the parameter."""
 FEW_ROWS = 20
 """Rows up to which a whole solve each costs less than factorisations beside the estimate."""
+VALUES = 2_000_000
+QUICK = 1e8
+"""Operations that whole solves of all rows may take, where they are more."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -297,15 +300,19 @@ def prediction_variance_derivatives(
 ) -> Floats:
     """Derivatives (N, k) of `prediction_variance` with respect to theta, sigma held.
 
-    Zero for entries that are not `free`. Exact for a few rows, each by a whole solve; of more
-    rows by central differences.
+    Zero for entries that are not `free`. Exact where whole solves of the rows are quick, else by
+    central differences.
     """
     if estimate.specification.residual is not None:
         return structured.prediction_variance_derivatives(estimate, X, random)
     end = solved(estimate)
     assembly, (y, reml, _) = end.assembly, end.at
-    if len(X) <= FEW_ROWS:
-        return _exact_slopes(estimate, X, random)
+    columns = sum(block.columns for block in assembly.blocks)
+    if len(X) <= FEW_ROWS or len(X) * (float(assembly.layout.order) ** 2 + columns) <= QUICK:
+        step = max(FEW_ROWS, VALUES // (columns + 1))
+        cuts = [slice(i, i + step) for i in range(0, len(X), step)]
+        parts = [_exact_slopes(estimate, X[cut], _some(random, cut)) for cut in cuts]
+        return np.vstack([np.zeros((0, len(estimate.theta))), *parts])
     ranks = estimate.optimum.ranks
     inner = np.ascontiguousarray(X @ assembly.fixed.transform)
 
@@ -317,6 +324,13 @@ def prediction_variance_derivatives(
 
     found = differences(assembly, estimate, variance, (len(X),))
     return np.asarray(estimate.sigma**2 * found.T)
+
+
+def _some(
+    random: Sequence[tuple[Ints, Floats] | None], rows: slice
+) -> list[tuple[Ints, Floats] | None]:
+    """Some of the rows."""
+    return [None if given is None else (given[0][rows], given[1][rows]) for given in random]
 
 
 def _exact_slopes(
@@ -349,7 +363,7 @@ def differences(
     function: Callable[[Floats], Floats],
     shape: tuple[int, ...],
 ) -> Floats:
-    """Derivatives (k, *shape) of a function of theta by central difference quotients.
+    """Derivatives (k, *shape) of a function of theta by central differences of fourth order.
 
     Zero for entries that are not `free`.
     """
@@ -357,9 +371,10 @@ def differences(
     unit = joined(term.units for term in assembly.terms)
     out = np.zeros((len(theta), *shape))
     for i in np.flatnonzero(solved(estimate).free):
-        step = min(STEP * max(abs(float(theta[i])), 0.1 * float(unit[i])), ends[i] / 2)
-        up, down = theta.copy(), theta.copy()
-        up[i] += step
-        down[i] -= step
-        out[i] = (function(up) - function(down)) / (2 * step)
+        step = min(STEP * max(abs(float(theta[i])), 0.1 * float(unit[i])), ends[i] / 4)
+        for times, weight in ((1, 8.0), (-1, -8.0), (2, -1.0), (-2, 1.0)):
+            moved = theta.copy()
+            moved[i] += times * step
+            out[i] += weight * function(moved)
+        out[i] /= 12 * step
     return out

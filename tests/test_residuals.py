@@ -602,3 +602,24 @@ def test_an_unbounded_likelihood_is_refused():
     sleep["y"] = pd.factorize(sleep["Subject"])[0].astype(float)
     with pytest.raises(ModelError, match="unbounded"):
         ranef.lmm("y ~ 1", sleep, residual="homcs(1 | Subject)")
+
+
+def test_power_of_the_fitted_mean():
+    """nlme 3.1-162: gls(weight ~ time * diet, BodyWeight, weights = varPower())."""
+    body = table("body")
+    fit = ranef.lmm("weight ~ time * diet", body, dispersion="~ power(mean)")
+    np.testing.assert_allclose(fit.loglik, -805.60905985, atol=1e-6)
+    np.testing.assert_allclose(fit.theta, [2.11751985548], rtol=1e-5)
+    wanted = [2.4867138929, 0.0673619429, 12.6680391940, 15.4580720659, 0.3506688766, 0.4165658724]
+    np.testing.assert_allclose(fit.tidy()["std_error"], wanted, rtol=1e-5)
+    row = fit.tidy("variance").set_index("parameter").loc["power"]
+    np.testing.assert_allclose(row["estimate"], 2.11751985548, rtol=1e-5)
+    new = {"time": [1.0, 1.0], "diet": ["1", "3"]}
+    found = fit.predict(new, kind="typical", conf_level=0.95, interval="new")
+    ratio = found["std_error"].iloc[1] / found["std_error"].iloc[0]
+    mean = np.asarray(found["estimate"])
+    np.testing.assert_allclose(ratio, (mean[1] / mean[0]) ** fit.theta[0], rtol=0.05)
+    assert (found["conf_high"] - found["estimate"] < 2.1 * found["std_error"]).all()
+    zero = body.assign(x=body["time"] - body["time"].min())
+    with pytest.raises(ModelError, match=r"power\(mean\)"):
+        ranef.lmm("weight ~ 0 + x", zero, dispersion="~ power(mean)")

@@ -17,7 +17,13 @@ from ranef.covariance.between_rows import HETEROGENEOUS, ON_COORDINATES, RESIDUA
 from ranef.design.grouping import GroupRecipe, cross
 from ranef.design.matrix import INTERCEPT, lay_out, model_matrix
 from ranef.design.rank import independent_columns
-from ranef.design.terms import GroupingFactor, ResidualPart, ResidualScale, ResidualTerm
+from ranef.design.terms import (
+    FITTED_MEAN,
+    GroupingFactor,
+    ResidualPart,
+    ResidualScale,
+    ResidualTerm,
+)
 from ranef.design.values import Categories, Numbers, drop_unused, match_levels
 from ranef.design.variables import Frame
 from ranef.errors import DataError, FormulaError, LevelError, ModelError, row_text
@@ -88,7 +94,10 @@ class ResidualReader:
         self.model = None if residual is None else read_residual(residual, RESIDUAL_STRUCTURES)
         self.parts = () if self.model is None else self.model.parts
         self.dispersion = dispersion
-        self.scale = None if dispersion is None else _scale_model(dispersion)
+        self.scale: Model | None = None
+        self.of_mean = False
+        if dispersion is not None:
+            self.scale, self.of_mean = _scale_model(dispersion)
         self.group = self.parts[0].group if self.parts else None
         self.by = self.parts[0].by if self.parts else None
 
@@ -144,8 +153,8 @@ class ResidualReader:
             factor,
             parts,
             None if by is None else by[1],
-            (*scales, *more),
-            np.ascontiguousarray(np.hstack([own, matrix])),
+            (*scales, *more, *([ResidualScale("power", FITTED_MEAN)] * self.of_mean)),
+            np.ascontiguousarray(np.hstack([own, matrix, *self._mean_column(frame)])),
             self.dispersion,
         )
         recipe = ResidualRecipe(
@@ -232,7 +241,11 @@ class ResidualReader:
             layout = lay_out(self.scale.fixed, variables, frame.n_rows)
             M = model_matrix(layout, variables, frame.n_rows)
             columns = np.hstack([columns, M[:, list(recipe.kept)]])
-        return np.ascontiguousarray(columns)
+        return np.ascontiguousarray(np.hstack([columns, *self._mean_column(frame)]))
+
+    def _mean_column(self, frame: Frame) -> list[Floats]:
+        """Room for the logarithm of the fitted mean, which the fit fills in."""
+        return [np.zeros((frame.n_rows, 1))] * self.of_mean
 
     @property
     def text(self) -> str:
@@ -304,8 +317,11 @@ def _cell_columns(
     return np.column_stack(columns) if columns else np.zeros((n, 0))
 
 
-def _scale_model(text: str) -> Model:
-    """Read a dispersion formula; ``power(x)`` is log(x), ``exponential(x)`` is x."""
+def _scale_model(text: str) -> tuple[Model, bool]:
+    """Read a dispersion formula, and whether it has a power of the fitted mean.
+
+    ``power(x)`` is log(x), ``exponential(x)`` is x.
+    """
     if not isinstance(text, str) or "~" not in text:
         raise FormulaError(
             f"dispersion takes a formula that begins with '~', such as '~ x', not {text!r}"
@@ -320,7 +336,23 @@ def _scale_model(text: str) -> Model:
         )
     if not model.fixed.intercept:
         raise FormulaError("dispersion keeps its intercept, the logarithm of sigma")
-    return replace(model, fixed=_without_names_of_power(model.fixed))
+    fixed, of_mean = _without_mean(model.fixed)
+    return replace(model, fixed=_without_names_of_power(fixed)), of_mean
+
+
+def _without_mean(terms: Terms) -> tuple[Terms, bool]:
+    """Take ``power(mean)`` out of the terms."""
+    own = [i for i, node in enumerate(terms.variables) if node.printed == "power(mean)"]
+    if not own:
+        return terms, False
+    if any(own[0] in term and len(term) > 1 for term in terms.terms):
+        raise FormulaError("power(mean) stands alone in a dispersion formula, without interactions")
+    kept = [i for i in range(len(terms.variables)) if i != own[0]]
+    place = {i: k for k, i in enumerate(kept)}
+    left = tuple(tuple(place[i] for i in term) for term in terms.terms if own[0] not in term)
+    variables = tuple(terms.variables[i] for i in kept)
+    keys = tuple(terms.keys[i] for i in kept)
+    return Terms(variables, keys, left, terms.intercept), True
 
 
 def _without_names_of_power(terms: Terms) -> Terms:

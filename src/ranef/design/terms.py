@@ -10,7 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ranef.errors import ModelError
+
 __all__ = [
+    "FITTED_MEAN",
     "GroupingFactor",
     "RandomTerm",
     "RareColumn",
@@ -119,6 +122,10 @@ class ResidualPart:
     order: tuple[int, int] | None = None
 
 
+FITTED_MEAN = "(fitted mean)"
+"""Name of the column of the residual scale that is the logarithm of the fitted mean."""
+
+
 @dataclass(frozen=True, eq=False)
 class ResidualScale:
     """A column w of the logarithm of the residual standard deviation, log sigma + w gamma.
@@ -163,6 +170,33 @@ class ResidualTerm:
     W: Floats
     dispersion: str | None = None
 
+    @property
+    def of_mean(self) -> int | None:
+        """Which column of W is the logarithm of the fitted mean; None where none is."""
+        own = [k for k, scale in enumerate(self.scales) if scale.name == FITTED_MEAN]
+        return own[0] if own else None
+
+    def with_mean(self, mean: Floats) -> ResidualTerm:
+        """Return the structure of rows with this fitted mean (n,).
+
+        Raises
+        ------
+        ModelError
+            Where a mean is zero, which has no power.
+        """
+        k = self.of_mean
+        if k is None:
+            return self
+        size = np.abs(mean)
+        if not np.all(size > SMALLEST_MEAN * size.max(initial=0.0)):
+            raise ModelError(
+                "power(mean) needs fitted means away from zero, and some are zero: use a column "
+                "of the table, such as power(x), or another formula"
+            )
+        W = self.W.copy()
+        W[:, k] = np.log(size)
+        return replace(self, W=W)
+
     def taken(self, rows: NDArray[np.intp], group: GroupingFactor | None = None) -> ResidualTerm:
         """Return the structure of some of the rows, in this order.
 
@@ -187,6 +221,8 @@ def _taken_factor(factor: GroupingFactor | None, rows: NDArray[np.intp]) -> Grou
     return replace(factor, codes=codes.reshape(-1).astype(np.int32), levels=levels)
 
 
+SMALLEST_MEAN = 1e-10
+"""Of a fitted mean, relative to the largest."""
 FEW_ROWS = 2
 """Rows in which a column is not zero, up to which its variance rests on next to nothing."""
 

@@ -21,6 +21,10 @@ __all__ = ["fit_lmm"]
 
 Floats = NDArray[np.float64]
 
+MOST_TURNS = 60
+STANDSTILL = 1e-6
+"""Movement of the coefficients in their standard errors."""
+
 
 def fit_lmm(
     spec: Specification,
@@ -106,7 +110,40 @@ def _structured(
     if start is None and spec.terms:
         found = fit_lmm(replace(spec, residual=None), reml=reml, n_jobs=n_jobs)
         plain = None if found.optimum.flat else 0.8 * found.theta
+    if spec.residual is not None and spec.residual.of_mean is not None:
+        return _of_fitted_mean(spec, reml, start, plain, progress)
     return fit_structured(spec, reml=reml, start=start, random_start=plain, progress=progress)
+
+
+def _of_fitted_mean(
+    spec: Specification,
+    reml: bool,
+    start: Floats | None,
+    plain: Floats | None,
+    progress: Progress | None,
+) -> LinearEstimate:
+    """Fit a model whose residual variance is a power of its own mean, by turns.
+
+    The mean X beta is taken as known while the parameters are estimated, and again, until
+    both stand still (Carroll & Ruppert 1988, *Transformation and Weighting in Regression*,
+    section 2.2; nlme's gls does the same).
+    """
+    own = spec.residual
+    assert own is not None
+    offset = 0.0 if spec.offset is None else spec.offset
+    beta = np.linalg.lstsq(spec.X, spec.y - offset, rcond=None)[0]
+    for _ in range(MOST_TURNS):
+        now = replace(spec, residual=own.with_mean(spec.X @ beta + offset))
+        found = fit_structured(now, reml=reml, start=start, random_start=plain, progress=progress)
+        moved = found.beta - beta
+        error = np.sqrt(np.diag(found.coefficient_vcov))
+        if np.all(np.abs(moved) <= STANDSTILL * error):
+            return found
+        beta, start = found.beta, found.theta
+    raise ModelError(
+        "the power of the fitted mean and the mean itself did not come to rest together; use a "
+        "column of the table, such as power(x)"
+    )
 
 
 def _optimum(assembly: Assembly, search: dict[str, Any], shift: float) -> Optimum:

@@ -18,6 +18,7 @@ __all__ = [
     "refuse_unequal",
     "relative_sds",
     "residual_covariance",
+    "variance_slopes",
     "whitened_residuals",
 ]
 
@@ -176,6 +177,24 @@ def relative_sds(
 ) -> Floats:
     """Standard deviations (n,) of residuals relative to sigma: s / sqrt(w)."""
     return Noise.of(estimate, term, weights, n).sds()
+
+
+def variance_slopes(
+    estimate: LinearEstimate, term: ResidualTerm, weights: Floats | None, n: int
+) -> Floats:
+    """Derivatives (n, k) in theta of the residual variances relative to sigma^2.
+
+    By central differences; zero but for the residuals' own parameters.
+    """
+    out = np.zeros((n, len(estimate.theta)))
+    for i in range(len(estimate.theta) - row_covariance(term).n_parameters, len(estimate.theta)):
+        step = 1e-5 * max(abs(float(estimate.theta[i])), 1e-2)
+        up, down = estimate.theta.copy(), estimate.theta.copy()
+        up[i] += step
+        down[i] -= step
+        high, low = (Noise.of(estimate, term, weights, n, theta).sds() for theta in (up, down))
+        out[:, i] = (high**2 - low**2) / (2 * step)
+    return out
 
 
 def whitened_residuals(estimate: LinearEstimate, e: Floats) -> Floats:

@@ -120,7 +120,7 @@ class Term:
         """Scale (k,) of each reported parameter that has the unit of an effect; 1 of others."""
         scale = np.abs(np.diag(self.basis))
         if self.term.structure == "us":
-            return scale[np.triu_indices(self.size)[1]]
+            return scale[covariance.lower_entries(self.size)[0]]
         if self.term.structure == "diag":
             return scale
         kinds = [p.kind for p in self.structure.parameters(self.term.names)]
@@ -179,7 +179,7 @@ def factor_entries(psi: Floats, rank: int) -> Floats:
     sd = np.sqrt(np.maximum(np.diag(psi), 0.0))
     size = 2.0 ** np.round(np.log2(np.where(sd > 0, sd, 1.0)))
     entries = _core.trapezoid(np.ascontiguousarray(psi / size[:, None] / size), rank)
-    return np.asarray(entries * size[np.triu_indices(len(psi))[1]])
+    return np.asarray(entries * size[covariance.lower_entries(len(psi))[0]])
 
 
 def kernel_unit(term: RandomTerm) -> float:

@@ -111,7 +111,11 @@ def simulate(
     random = own.random or ()
     seen = [spec.factors[term.factor].n_levels for term in spec.terms]
     levels = seen if n_levels is None else list(n_levels)
-    noise = Noise.of(estimate, own.residual, own.weights, len(own.X))
+    term = own.residual
+    if term is not None and rows is not None:
+        mean = own.X @ estimate.beta + (0.0 if own.offset is None else own.offset)
+        term = term.with_mean(mean)
+    noise = Noise.of(estimate, term, own.weights, len(own.X))
     now = DrawnParameters.at(estimate)
     wanted = kind == "new" or levels != seen
     anew = effect_draws(spec.terms, now.covariances, levels) if wanted else []
@@ -120,7 +124,7 @@ def simulate(
         if draws is not None:
             now = draws(rng)
             if own.residual is not None and now.residual is not None:
-                noise = Noise(own.residual, own.weights, len(own.X), now.residual)
+                noise = Noise(term, own.weights, len(own.X), now.residual)
             anew = effect_draws(spec.terms, now.covariances, levels) if wanted else []
         row[:] = own.X @ now.beta
         if own.offset is not None:

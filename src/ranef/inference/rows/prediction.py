@@ -13,7 +13,7 @@ from ranef.inference.coefficients.degrees import METHODS, Parameters, degrees_of
 from ranef.inference.coefficients.parameters import ParameterCovariance, parameter_covariance
 from ranef.inference.coefficients.wald import quantile
 from ranef.inference.rows.fitted import linear_predictor
-from ranef.models.noise import relative_sds
+from ranef.models.noise import relative_sds, variance_slopes
 from ranef.models.records import LinearEstimate
 from ranef.models.rows import PartRows, at_levels
 
@@ -92,8 +92,11 @@ def predict(
     if kind == "population" and random is not None:
         random = _unseen(random)
     given = error_variance(estimate, rows.X, random)
+    term = rows.residual
     if new:
-        sds = relative_sds(estimate, rows.residual, rows.weights, len(value))
+        if term is not None:
+            term = term.with_mean(linear_predictor(estimate, rows.X, rows.offset))
+        sds = relative_sds(estimate, term, rows.weights, len(value))
         given = given + (estimate.sigma * sds) ** 2
     if not uses_random and not new:
         vcov = METHODS[df].of(estimate)
@@ -104,7 +107,11 @@ def predict(
         return interval_of(value, given, np.full(len(value), np.inf), conf_level)
     known = (parameters or (lambda: parameter_covariance(estimate)))()
     moved = moved_by_theta(estimate, known, rows.X, random)
-    nu = degrees(estimate, known, _slopes(estimate, known, rows.X, random), given)
+    slopes = _slopes(estimate, known, rows.X, random)
+    if new and term is not None:
+        own = variance_slopes(estimate, term, rows.weights, len(value))
+        slopes = slopes + estimate.sigma**2 * own[:, known.free]
+    nu = degrees(estimate, known, slopes, given)
     return interval_of(value, given + moved, nu, conf_level)
 
 

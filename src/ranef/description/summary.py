@@ -80,7 +80,7 @@ PARTNERS = "correlation with"
 def _place(estimate: Estimate, v: VarianceParameter) -> str:
     """Grouping factor of a term, and the component where that is not the mean."""
     group, response = group_name(estimate, v.term), category(v.response, estimate.levels)
-    remarks = [] if v.component == CONDITIONAL else [v.component]
+    remarks = [] if v.component in (CONDITIONAL, "residual") else [v.component]
     remarks += [] if response is None else [response]
     return f"{group} ({', '.join(remarks)})" if remarks else group
 

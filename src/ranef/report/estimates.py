@@ -129,7 +129,9 @@ def _further(source: Table) -> Markup:
 
 def _places(source: Table) -> list[str]:
     """Grouping factors of a table of variances, with the part where that is not the mean."""
-    parts = ["" if str(c) == "conditional" else str(c) for c in source.values("component")]
+    parts = [
+        "" if str(c) in ("conditional", "residual") else str(c) for c in source.values("component")
+    ]
     if "response" in source.columns:
         parts = [
             part if r is None or r != r else str(r)

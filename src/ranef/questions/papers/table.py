@@ -389,7 +389,9 @@ def _variance_label(source: Table, i: int) -> str:
     group, term, other, kind, component = (
         source.values(c)[i] for c in ("group", "term", "term2", "parameter", "component")
     )
-    where = str(group) if str(component) == "conditional" else f"{group} ({component})"
+    where = (
+        str(group) if str(component) in ("conditional", "residual") else f"{group} ({component})"
+    )
     if "response" in source and not _absent(source.values("response")[i]):
         where = f"{group} ({source.values('response')[i]})"
     if _absent(term):

@@ -604,6 +604,45 @@ def test_an_unbounded_likelihood_is_refused():
         ranef.lmm("y ~ 1", sleep, residual="homcs(1 | Subject)")
 
 
+@pytest.mark.parametrize("name", ["gls_ar1", "ar1"])
+def test_the_next_row_given_the_last(name):
+    """By the whole covariance matrix; of an AR(1) alone by phi times the last residual."""
+    fit, sleep = fitted(name), table("sleep")
+    own = fit.estimate
+    last = sleep[sleep["Subject"] == "308"].tail(2)
+    new = {"Days": [10.0, 12.0], "Subject": ["308", "308"]}
+    found = fit.predict(new, history=last, conf_level=0.95, interval="new")
+    rows = np.flatnonzero(sleep["Subject"] == "308")
+    days = np.append(np.asarray(sleep["Days"], dtype=float)[rows], [10.0, 12.0])
+    V = own.sigma**2 * own.theta[-1] ** np.abs(days[:, None] - days)
+    V = V + (own.covariances[0][0, 0] if name == "ar1" else 0.0)
+    e = np.asarray(sleep["Reaction"])[rows] - own.beta[0] - own.beta[1] * days[:10]
+    weights = np.linalg.solve(V[:10, :10], V[:10, 10:]).T
+    mean = own.beta[0] + own.beta[1] * days[10:] + weights @ e
+    np.testing.assert_allclose(found["estimate"], mean, rtol=1e-8)
+    X = np.column_stack([np.ones(12), days])
+    d = X[10:] - weights @ X[:10]
+    variance = np.diag(V)[10:] - np.sum(weights * V[10:, :10], axis=1)
+    variance = variance + np.sum(d @ own.coefficient_vcov * d, axis=1)
+    np.testing.assert_allclose(found["std_error"], np.sqrt(variance), rtol=1e-8)
+    if name == "gls_ar1":
+        step = own.theta[-1] ** np.array([1.0, 3.0]) * e[-1]
+        np.testing.assert_allclose(mean - own.beta[0] - own.beta[1] * days[10:], step, rtol=1e-8)
+
+
+def test_the_next_row_of_a_new_group():
+    """A person that the fit has not seen, with two prompts of its own."""
+    fit = fitted("ar1")
+    own, phi = fit.estimate, fit.theta[-1]
+    seen = {"Days": [0.0, 1.0], "Subject": ["new", "new"], "Reaction": [300.0, 280.0]}
+    found = fit.predict({"Days": [2.0], "Subject": ["new"]}, history=seen)
+    days = np.array([0.0, 1.0, 2.0])
+    V = own.sigma**2 * phi ** np.abs(days[:, None] - days) + own.covariances[0][0, 0]
+    e = np.array([300.0, 280.0]) - own.beta[0] - own.beta[1] * days[:2]
+    mean = own.beta @ [1.0, 2.0] + np.linalg.solve(V[:2, :2], V[:2, 2]) @ e
+    np.testing.assert_allclose(float(np.asarray(found)[0]), mean, rtol=1e-8)
+
+
 def test_power_of_the_fitted_mean():
     """nlme 3.1-162: gls(weight ~ time * diet, BodyWeight, weights = varPower())."""
     body = table("body")

@@ -578,7 +578,8 @@ class MixedFit(LikelihoodFit):
             precise = self.estimate.sigma is not None
             rows, frame = read_rows(
                 self, table, effects, trials=new_observation and not precise, weights=precise,
-                noise="single" if new_observation else None, chosen=chosen,
+                noise="together" if places is not None else "single" if new_observation else None,
+                chosen=chosen,
             )  # fmt: skip
             if places is not None:
                 rows = placed(parts, rows, table, frame, places)

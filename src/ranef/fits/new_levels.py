@@ -159,7 +159,9 @@ def history_of(fit: Reading, history: Any) -> tuple[ObservedParts, dict[str, Pla
     """Read rows with a response for every part of a model."""
     table, parts, estimate = Table.of(history), fit.parts, fit.estimate
     precise = estimate.sigma is not None
-    rows, frame = read_rows(fit, table, "own", trials=not precise, weights=precise)
+    rows, frame = read_rows(
+        fit, table, "own", trials=not precise, weights=precise, noise="together"
+    )
     words = undetermined_words(fit, rows, parts, row_names(frame))
     if words is not None:
         raise DataError(

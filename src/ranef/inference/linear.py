@@ -40,12 +40,14 @@ from ranef.inference.rows.averaging import Means, linear_means, transformed_row_
 from ranef.inference.rows.evaluated import Values
 from ranef.inference.rows.fitted import fitted, linear_predictor, predictors, residuals
 from ranef.inference.rows.history import (
+    Observed,
     ObservedParts,
     Updated,
     predict_updated,
     predicted_updated,
     updated_linear,
 )
+from ranef.inference.rows.next_rows import predict_next
 from ranef.inference.rows.parts import LinearPart
 from ranef.inference.rows.prediction import Prediction, predict
 from ranef.inference.rows.transformed import mean_scale, transformed_means
@@ -193,6 +195,8 @@ class LinearInference(Inference):
         return (CONDITIONAL,)
 
     def updated(self, observed: ObservedParts) -> Inference:
+        if self.estimate.specification.residual is not None:
+            return RememberingInference(self.estimate, observed.part())
         return UpdatedInference(self.estimate, updated_linear(self.estimate, observed.part()))
 
     def evaluate(
@@ -285,6 +289,27 @@ class LinearInference(Inference):
             n_levels=n_levels,
             draws=linear_draws(self.estimate, self.parameters) if draw_parameters else None,
         )
+
+
+@dataclass(frozen=True, eq=False)
+class RememberingInference(LinearInference):
+    """Predictions from all rows that a new one is correlated with, further ones among them."""
+
+    history: Observed
+
+    def predict(
+        self,
+        rows: Rows,
+        kind: str,
+        type: str = "response",
+        *,
+        conf_level: float | None = None,
+        new: bool = False,
+        df: str | None = None,
+        rng: np.random.Generator | None = None,
+    ) -> Prediction:
+        own = rows.parts[CONDITIONAL]
+        return predict_next(self.estimate, self.history, own, conf_level=conf_level, new=new)
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranef.covariance.between_rows import HETEROGENEOUS, ON_COORDINATES, RESIDUAL_STRUCTURES
-from ranef.design.grouping import GroupRecipe, cross
+from ranef.design.grouping import GroupRecipe
 from ranef.design.matrix import INTERCEPT, lay_out, model_matrix
+from ranef.design.random import factor_of
 from ranef.design.rank import independent_columns
 from ranef.design.terms import (
     FITTED_MEAN,
@@ -28,7 +29,7 @@ from ranef.design.values import Categories, Numbers, drop_unused, match_levels
 from ranef.design.variables import Frame
 from ranef.errors import DataError, FormulaError, LevelError, ModelError, row_text
 from ranef.formula.labels import level_text, list_text, number_text
-from ranef.formula.model import Grouping, Model, Terms
+from ranef.formula.model import Model, Terms
 from ranef.formula.residuals import ResidualStructure, dispersion_model, read_residual
 from ranef.formula.syntax import Call, Name, Node
 
@@ -131,8 +132,8 @@ class ResidualReader:
 
     def term(self, frame: Frame) -> tuple[ResidualTerm, ResidualRecipe]:
         """Make the arrays of the rows kept."""
-        group = None if self.group is None else _grouping(self.group, frame)
-        by = None if self.by is None else _grouping(self.by, frame)
+        group = None if self.group is None else factor_of(self.group, frame)
+        by = None if self.by is None else factor_of(self.by, frame)
         found = [_placed(part, frame) for part in self.parts]
         parts = tuple(part for part, _ in found)
         factor = None if group is None else group[1]
@@ -405,18 +406,6 @@ def _kinds_of(model: Model, assigned: NDArray[np.intp], variables: Any) -> list[
         else:
             out.append(("exponent", ""))
     return out
-
-
-def _grouping(grouping: Grouping, frame: Frame) -> tuple[GroupRecipe, GroupingFactor]:
-    parts = [drop_unused(frame.group(key)) for key in grouping.keys]
-    if len(parts) == 1:
-        codes, levels = parts[0].codes, list(parts[0].levels)
-        cells = np.arange(len(levels), dtype=np.int32)[:, None]
-    else:
-        crossed = cross(parts)
-        codes, levels, cells = crossed.codes, crossed.labels(), crossed.cells
-    recipe = GroupRecipe(grouping.keys, tuple(tuple(part.levels) for part in parts), cells)
-    return recipe, GroupingFactor(grouping.name, grouping.columns, codes, levels)
 
 
 def _add_position(frame: Frame, node: Node, key: str) -> None:

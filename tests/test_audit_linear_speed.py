@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import t as student
 
-from ranef.questions.checks.deletion import SMALL, deletable
+from ranef.design.deletion import SMALL, deletable
 from ranef.questions.means.multiplicity import (
     DF_NODES,
     HypothesisFamily,

@@ -21,13 +21,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranef.covariance.factor import column_sizes
+from ranef.design.deletion import deletable, independent_sets, without_rows
 from ranef.errors import ModelError
 from ranef.inference.coefficients.deviance import Deviance
 from ranef.inference.effects.linearised import Linearised, is_constrained
 from ranef.inference.protocol import Inference
 from ranef.models.records import Estimate
 from ranef.models.refitting import refitted
-from ranef.questions.checks.deletion import deletable, independent_sets, without_rows
 from ranef.questions.checks.leverage import inverse_times, leverage, projected
 from ranef.solve.point import LinearPoint
 from ranef.solve.resources import available_cores, in_threads

@@ -16,18 +16,18 @@ from ranef.display.page import Paragraph
 from ranef.display.progress import Ticker
 from ranef.errors import DataError, ModelError
 from ranef.fits.mixed import MixedFit
-from ranef.models.priors import refuse_penalised
-from ranef.models.records import Estimate
-from ranef.models.refitting import at_criterion, reordered
-from ranef.questions.tests import removal
-from ranef.questions.tests.nesting import is_overdispersed, nesting, same_values
-from ranef.questions.tests.ratio_distributions import (
+from ranef.inference.nested import removal
+from ranef.inference.nested.nesting import is_overdispersed, nesting, same_values
+from ranef.inference.nested.ratio_distributions import (
     BootstrapRatio,
     LikelihoodRatio,
     bootstrap_ratio,
     likelihood_ratio,
     ratios,
 )
+from ranef.models.priors import refuse_penalised
+from ranef.models.records import Estimate
+from ranef.models.refitting import at_criterion, reordered
 
 __all__ = ["ModelComparison", "compare_fits"]
 

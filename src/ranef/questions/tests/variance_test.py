@@ -21,20 +21,20 @@ from ranef.errors import ModelError, suggestion
 from ranef.fits.mixed import MixedFit
 from ranef.fits.protocol import Levelled, Likelihood, require
 from ranef.formula.labels import spelled
-from ranef.models.priors import refuse_penalised
-from ranef.models.records import Estimate
-from ranef.models.refitting import at_criterion
-from ranef.questions.tests.exact import simulate_ratio, spectrum
-from ranef.questions.tests.mixtures import Cone
-from ranef.questions.tests.nesting import Nesting, nesting
-from ranef.questions.tests.ratio_distributions import (
+from ranef.inference.nested.mixtures import Cone
+from ranef.inference.nested.nesting import Nesting, nesting
+from ranef.inference.nested.ratio_distributions import (
     bootstrap_ratio,
     naive_tail,
     null_distribution,
     ratio,
     ratios,
 )
-from ranef.questions.tests.removal import Removal, cone_of, draw, single_variance, without
+from ranef.inference.nested.removal import Removal, cone_of, draw, single_variance, without
+from ranef.models.priors import refuse_penalised
+from ranef.models.records import Estimate
+from ranef.models.refitting import at_criterion
+from ranef.questions.tests.exact import simulate_ratio, spectrum
 
 __all__ = ["VarianceTest", "variance_test"]
 

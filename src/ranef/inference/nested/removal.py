@@ -12,11 +12,11 @@ from ranef.design.specification import Specification
 from ranef.design.terms import RandomTerm
 from ranef.errors import RanefError
 from ranef.inference.kinds import inference_of
+from ranef.inference.nested.mixtures import Cone
 from ranef.models import refits
 from ranef.models.linear import fit_lmm
 from ranef.models.records import CONDITIONAL, Estimate, LinearEstimate
 from ranef.models.refitting import refit, refitted
-from ranef.questions.tests.mixtures import Cone
 from ranef.solve.optimum import Optimum
 from ranef.solve.resources import available_cores, in_threads
 

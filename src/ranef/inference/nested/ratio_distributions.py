@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from ranef.inference.draws.null_scores import NullScores
 from ranef.inference.kinds import inference_of
+from ranef.inference.nested.mixtures import Mixture, chi_bar, entries
+from ranef.inference.nested.nesting import Added, Nesting
+from ranef.inference.nested.removal import logliks
 from ranef.models.records import Estimate
-from ranef.questions.tests.mixtures import Mixture, chi_bar, entries
-from ranef.questions.tests.nesting import Added, Nesting
-from ranef.questions.tests.removal import logliks
 
 __all__ = [
     "BootstrapRatio",

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from ranef.design.specification import Specification
 from ranef.design.terms import GroupingFactor, RandomTerm
 from ranef.inference.effects.linearised import is_constrained
+from ranef.inference.nested.mixtures import Cone
 from ranef.inference.rows.parts import component_parts
 from ranef.models.records import Estimate, theta_slices
 from ranef.models.rows import Rows
-from ranef.questions.tests.mixtures import Cone
 
 __all__ = ["Added", "Nesting", "is_overdispersed", "nesting", "same_values"]
 

@@ -1,0 +1,1 @@
+"""Models nested in each other: how they differ, and the likelihood ratio between them."""

@@ -1,0 +1,1 @@
+"""Models chosen by what they are for."""

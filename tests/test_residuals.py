@@ -546,8 +546,22 @@ def test_questions_of_a_fit_without_random_effects():
     )
     with pytest.raises(ModelError, match="needs random effects"):
         ranef.rank(fit)
-    with pytest.raises(ModelError, match="no profile"):
-        ranef.profile(fit)
+
+
+def test_toeplitz_has_the_lags_that_occur():
+    """Ages 8 to 14 by twos have three lags; another one is refused by name."""
+    orthodont = table("orthodont")
+    fit = ranef.lmm("distance ~ age", orthodont, residual="homtoep(age | Subject)")
+    steps = {
+        **{k: list(orthodont[k]) for k in orthodont},
+        "t": [(a - 8) // 2 for a in orthodont["age"]],
+    }
+    other = ranef.lmm("distance ~ age", steps, residual="homtoep(t | Subject)")
+    assert fit.loglik == pytest.approx(other.loglik, abs=1e-7)
+    assert fit.tidy("variance")["term2"].tolist()[1:] == ["lag 2", "lag 4", "lag 6"]
+    new = {"age": [8.0, 9.0], "Subject": ["new", "new"]}
+    with pytest.raises(ModelError, match="for each lag of the fit, 2, 4, 6"):
+        fit.simulate(2, rng=1, new=new)
 
 
 def test_step_by_step_equals_the_matrix():

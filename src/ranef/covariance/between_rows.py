@@ -235,23 +235,50 @@ class Exchangeable(RowCorrelation):
 
 @dataclass(frozen=True, eq=False)
 class Toeplitz(_Placed):
-    """A correlation for each lag."""
+    """A correlation for each lag, of those at which two rows of a group stand.
+
+    Attributes
+    ----------
+    lags : tuple of int
+        These lags; empty where it is all.
+    """
+
+    lags: tuple[int, ...] = ()
 
     @property
     def words(self) -> str:
         return "of a correlation for each lag (Toeplitz)"
 
+    @cached_property
+    def known(self) -> tuple[int, ...]:
+        """The lags that have a correlation."""
+        return self.lags or tuple(range(1, len(self.names)))
+
     def parameters(self) -> tuple[Parameter, ...]:
-        return tuple(Parameter("corr", "(all)", f"lag {k}") for k in range(1, len(self.names)))
+        return tuple(Parameter("corr", "(all)", f"lag {k}") for k in self.known)
 
     def starts(self) -> list[Floats]:
-        return [0.3 ** np.arange(1.0, len(self.names)), 0.7 ** np.arange(1.0, len(self.names))]
+        steps = np.array(self.known, dtype=np.float64) / min(self.known)
+        return [0.3**steps, 0.7**steps]
 
     def table(self, rho: Floats, second: bool) -> Jet:
         place = np.arange(len(self.names))
         lag = np.abs(place[:, None] - place)
-        first = (lag == np.arange(1, len(place))[:, None, None]).astype(np.float64)
-        return Jet(np.append(1.0, rho)[lag], first)
+        first = (lag == np.array(self.known)[:, None, None]).astype(np.float64)
+        by_lag = np.full(len(place), np.nan)
+        by_lag[0] = 1.0
+        by_lag[list(self.known)] = rho
+        return Jet(by_lag[lag], first)
+
+    def at(self, rho: Floats, where: Floats, second: bool = False) -> Jet:
+        """Taken from the table; refused at a lag that has no correlation."""
+        found = super().at(rho, where, second)
+        if np.all(np.isfinite(rho)) and not np.all(np.isfinite(found.value)):
+            raise ModelError(
+                f"{self.kind}() has a correlation for each lag of the fit, "
+                f"{', '.join(map(str, self.known))}, and rows stand at another one"
+            )
+        return found
 
 
 @dataclass(frozen=True, eq=False)
@@ -620,7 +647,8 @@ def row_correlation(kind: str, names: tuple[str, ...] = (), **given: object) -> 
     names : tuple of str
         Of the places that rows stand at.
     **given
-        ``order`` of an ARMA process, ``unit`` of distances, ``whole`` of an unstructured matrix.
+        ``order`` of an ARMA process, ``unit`` of distances, ``whole`` of an unstructured matrix,
+        ``lags`` that have a correlation.
     """
     if kind not in _KINDS:
         raise ModelError(

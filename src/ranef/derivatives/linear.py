@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from ranef import _core, covariance
 from ranef.derivatives import structured
-from ranef.errors import ModelError
 from ranef.solve.assembly import Assembly, assemble
 from ranef.solve.parametrisation import Parametrisation, joined
 
@@ -108,11 +107,6 @@ def psi_scores(estimate: LinearEstimate, psis: Sequence[Floats], Y: Floats) -> l
     list of (m, r, r) float64 arrays
         By term.
     """
-    if estimate.specification.residual is not None:
-        raise ModelError(
-            "the distribution of this test is not known where the residuals have a structure; "
-            "compare two fits by anova(), or by a parametric bootstrap"
-        )
     assembly = solved(estimate).assembly
     phi = np.empty(sum(t.count for t in assembly.terms))
     for term, psi in zip(assembly.terms, psis, strict=True):

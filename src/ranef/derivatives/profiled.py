@@ -74,8 +74,6 @@ class Slice(ABC):
 
     Attributes
     ----------
-    parametrisation : Parametrisation
-        Of the core.
     charts : tuple of Chart
         One a term; they share x.
     x, c : (k,) float64 array, float
@@ -90,7 +88,6 @@ class Slice(ABC):
         The parameter at its lower end, where that is not what c stands for there.
     """
 
-    parametrisation: Parametrisation
     charts: tuple[Chart, ...]
     x: Floats
     c: float
@@ -131,16 +128,6 @@ class Slice(ABC):
     def _count(self) -> int:
         """Coordinates of all charts."""
         return sum(own.count for own in self.charts)
-
-    def _phi(self, x: Floats, c: float) -> Floats:
-        phi = np.empty(self._places_of_phi)
-        for own, cut, place, _ in self._places:
-            phi[place] = own.phi(x[cut], c)
-        return phi
-
-    @cached_property
-    def _places_of_phi(self) -> int:
-        return sum(term.count for term in self.parametrisation.terms)
 
     def _pull(self, x: Floats, c: float, found: dict[str, Any]) -> tuple[Floats, float]:
         """Derivatives in the charts' coordinates and in c, by way of Psi."""
@@ -188,7 +175,29 @@ class Slice(ABC):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class _Linear(Slice):
+class _InCore(Slice):
+    """Of a model that the core evaluates.
+
+    Attributes
+    ----------
+    parametrisation : Parametrisation
+    """
+
+    parametrisation: Parametrisation
+
+    def _phi(self, x: Floats, c: float) -> Floats:
+        phi = np.empty(self._places_of_phi)
+        for own, cut, place, _ in self._places:
+            phi[place] = own.phi(x[cut], c)
+        return phi
+
+    @cached_property
+    def _places_of_phi(self) -> int:
+        return sum(term.count for term in self.parametrisation.terms)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class _Linear(_InCore):
     """Of a linear model.
 
     Attributes
@@ -365,7 +374,7 @@ class _Relative(_Linear):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class _Generalised(Slice):
+class _Generalised(_InCore):
     """Of a generalised model: x has its free coefficients behind the charts' coordinates.
 
     Attributes

@@ -23,6 +23,7 @@ __all__ = [
     "error_factor",
     "modes_of",
     "new_level_variance",
+    "null_scores",
     "prediction_variance",
     "prediction_variance_derivatives",
 ]
@@ -43,6 +44,42 @@ def at_optimum(estimate: LinearEstimate) -> SolvedRows:
         problem = structured_problem(estimate.specification)
         _kept[estimate] = solved_rows(problem, estimate.theta, estimate.reml)
     return _kept[estimate]
+
+
+def null_scores(
+    small: LinearEstimate, large: LinearEstimate, Y: Floats
+) -> tuple[tuple[Floats, ...], tuple[Floats, ...]]:
+    """Scores of a larger model at a smaller one with the same residuals, for responses Y (n, m).
+
+    Returns
+    -------
+    terms : tuple of (m, r, r) float64 arrays
+        Of the covariance matrices of the larger model's terms.
+    others : tuple of (m,) float64 arrays
+        Of the residuals' parameters.
+    """
+    found, spec = at_optimum(small), large.specification
+    X = small.specification.X
+    T = found.problem.fixed.transform
+    _, fixed, solved = found.solved(Y)
+    VX = found.solved(X)[2]
+    PY = solved - VX @ (T @ (found.at.C @ fixed))
+    r2 = np.einsum("nm,nm->m", Y, PY)
+    terms = []
+    for term in spec.terms:
+        factor = spec.factors[term.factor]
+        g = np.zeros((factor.n_levels, term.size, Y.shape[1]))
+        np.add.at(g, factor.codes, term.z[:, :, None] * PY[:, None, :])
+        moved = g if term.kernel is None else np.einsum("ql,lam->qam", term.kernel, g)
+        terms.append(np.einsum("qam,qbm->mab", g, moved) / r2[:, None, None])
+    others = np.zeros((found.problem.rows.n_parameters, Y.shape[1]))
+    for chunk in found.problem.chunks:
+        for batch in chunk.batches:
+            jet, rows = found.jet(chunk, batch), chunk.rows[batch.rows]
+            v = PY[rows] / found.root[rows][:, :, None]
+            for i, k in enumerate(jet.own):
+                others[k] += np.einsum("gnm,gnm->m", v, jet.first[i] @ v)
+    return tuple(terms), tuple(others / r2)
 
 
 def modes_of(estimate: LinearEstimate, responses: Floats) -> tuple[tuple[Floats, ...], Floats]:

@@ -146,6 +146,7 @@ class ResidualReader:
             )
         if factor is not None:
             self._check_apart(parts, factor)
+            parts = tuple(_with_lags(part, factor) for part in parts)
         cells, scales = self._cells(parts, None if by is None else by[1])
         own = _cell_columns(cells, parts, None if by is None else by[1].codes, frame.n_rows)
         more, matrix, kept = _dispersion_columns(self.scale, frame, own)
@@ -495,6 +496,22 @@ def _part(
         return ResidualPart(kind, (), codes.astype(np.float64)[:, None], False, part.order)
     where: NDArray[Any] = codes
     return ResidualPart(kind, names, where, False, part.order)
+
+
+def _with_lags(part: ResidualPart, group: GroupingFactor) -> ResidualPart:
+    """A Toeplitz structure with the lags that occur within groups."""
+    if part.kind not in ("toep", "homtoep"):
+        return part
+    where = _place_codes(part)
+    order = np.lexsort((where, group.codes))
+    codes, places = group.codes[order], where[order]
+    found: set[int] = set()
+    for step in range(1, int(np.bincount(codes).max(initial=1))):
+        near = codes[step:] == codes[:-step]
+        found |= set(np.unique(places[step:][near] - places[:-step][near]).tolist())
+    if not found - {0}:
+        raise ModelError(f"{part.kind}() has no group with two rows: nothing to correlate")
+    return replace(part, lags=tuple(sorted(found - {0})))
 
 
 def _place_codes(part: ResidualPart) -> NDArray[np.intp]:

@@ -113,6 +113,8 @@ class ResidualPart:
     nugget : bool
     order : tuple of int or None
         Of an ARMA process.
+    lags : tuple of int
+        At which rows of a group stand, of a structure that has a parameter for each.
     """
 
     kind: str
@@ -120,6 +122,7 @@ class ResidualPart:
     where: NDArray[Any]
     nugget: bool = False
     order: tuple[int, int] | None = None
+    lags: tuple[int, ...] = ()
 
 
 FITTED_MEAN = "(fitted mean)"

@@ -12,6 +12,12 @@ from numpy.typing import NDArray
 
 from ranef.derivatives import linear
 from ranef.derivatives.profiled import Slice, coefficient_slice, covariance_slice, scale_slice
+from ranef.derivatives.structured_profile import (
+    HeldResidual,
+    structured_coefficient_slice,
+    structured_covariance_slice,
+    structured_residual_slice,
+)
 from ranef.errors import ModelError
 from ranef.families.links import Scale
 from ranef.inference.coefficients import degrees
@@ -21,6 +27,7 @@ from ranef.inference.coefficients.deviance import Deviance, linear_deviance
 from ranef.inference.coefficients.functions import Knowledge
 from ranef.inference.coefficients.parameter_list import ModelParameter
 from ranef.inference.coefficients.parameters import ParameterCovariance, parameter_covariance
+from ranef.inference.coefficients.residual_parameters import residual_parameters
 from ranef.inference.coefficients.variance import VarianceParameter, linear_variances
 from ranef.inference.coefficients.wald import FTest, f_tail
 from ranef.inference.draws.null_scores import NullScores, linear_null_scores
@@ -114,18 +121,30 @@ class LinearInference(Inference):
         return linear_delta(self.estimate, self.parameters, function)
 
     def profile_slice(self, parameter: ModelParameter) -> Slice | None:
+        if parameter.fixed and self.estimate.reml:
+            raise ModelError("the restricted likelihood does not depend on the fixed effects")
         if self.estimate.specification.residual is not None:
-            raise ModelError(
-                "a model whose residuals have a structure has no profile; confint() gives Wald "
-                "intervals, bootstrap() others"
-            )
+            return self._structured_slice(parameter)
         if parameter.fixed:
-            if self.estimate.reml:
-                raise ModelError("the restricted likelihood does not depend on the fixed effects")
             return coefficient_slice(self.estimate, parameter.coefficient)
         if parameter.random is None or parameter.held is None:
             return scale_slice(self.estimate)
         return covariance_slice(self.estimate, parameter.random, parameter.held)
+
+    def _structured_slice(self, parameter: ModelParameter) -> Slice | None:
+        """The same where the residuals have a structure; None where nothing determines it."""
+        if not np.isfinite(parameter.estimate):
+            return None
+        if parameter.fixed:
+            return structured_coefficient_slice(self.estimate, parameter.coefficient)
+        if parameter.random is not None and parameter.held is not None:
+            return structured_covariance_slice(self.estimate, parameter.random, parameter.held)
+        residual = self.estimate.specification.residual
+        assert residual is not None
+        assert parameter.residual is not None
+        own = residual_parameters(residual)[parameter.residual]
+        held = HeldResidual(own.kind, own.entry, own.variances, own.covariance)
+        return structured_residual_slice(self.estimate, held)
 
     def sandwich(self, codes: Ints, type: str | None = None) -> ClusterCovariance:
         return cluster_covariance(self.estimate, codes, type or "CR2")

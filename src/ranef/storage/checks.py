@@ -126,6 +126,8 @@ def check_residual(term: ResidualTerm) -> None:
         _finite("the positions of the residuals", where.astype(np.float64))
         if part.names and (where.ndim != 1 or where.min() < 0 or where.max() >= len(part.names)):
             raise FileError("a residual stands at a place that is not listed")
+        if any(not 0 < lag < len(part.names) for lag in part.lags):
+            raise FileError("a lag of the residuals lies beyond their places")
         placed = part.kind in ON_PLACES | {"hetar1"} and part.kind != "homcs"
         if placed != bool(part.names) and part.kind != "homcs":
             raise FileError("the places of a residual structure are not listed")

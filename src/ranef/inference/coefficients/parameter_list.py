@@ -67,6 +67,8 @@ class ModelParameter:
         Which random term.
     held : Held or None
         How a chart of that term holds it.
+    residual : int or None
+        Which of the residuals' parameters.
     """
 
     label: str
@@ -80,6 +82,7 @@ class ModelParameter:
     coefficient: int = -1
     random: int | None = None
     held: Held | None = None
+    residual: int | None = None
 
     @property
     def fixed(self) -> bool:
@@ -103,8 +106,10 @@ def model_parameters(estimate: Estimate) -> tuple[ModelParameter, ...]:
     residual = estimate.specification.residual
     if residual is not None:
         found += [
-            ModelParameter(p.label, p.kind, np.nan, "residual", None, "Residual", p.term, p.term2)
-            for p in residual_parameters(residual)
+            ModelParameter(
+                p.label, p.kind, np.nan, "residual", None, "Residual", p.term, p.term2, residual=i
+            )
+            for i, p in enumerate(residual_parameters(residual))
         ]
     elif sigma is not None:
         found.append(ModelParameter(SIGMA, "sd", np.nan, CONDITIONAL, None, "Residual", None, None))

@@ -35,12 +35,19 @@ class ResidualParameter:
         The place, or both; the variable of a power.
     entry : int
         Which of the residuals' parameters it is, -1 of a function of several and of sigma.
+    variances : tuple of int
+        Entries of the variances, relative to sigma^2, that an unstructured sd or correlation
+        is made of; -1 for one that is sigma^2 itself. Empty of others.
+    covariance : int
+        Entry of the covariance of an unstructured correlation, else -1.
     """
 
     kind: str
     term: str | None
     term2: str | None
     entry: int
+    variances: tuple[int, ...] = ()
+    covariance: int = -1
 
     @property
     def label(self) -> str:
@@ -154,9 +161,12 @@ def _unstructured(
 
     names = [prefix + name for name in part.names]
     r = range(len(names))
-    sds = [(ResidualParameter("sd", names[i], None, -1), sd(i)) for i in r]
-    pairs = [(i, j) for j in r for i in r[j + 1 :]]
-    return [
-        *sds,
-        *((ResidualParameter("corr", names[j], names[i], -1), corr(i, j)) for i, j in pairs),
-    ]
+    at = {pair: cut.start + k for k, pair in enumerate(part.entries)}
+    diagonal = [at.get((i, i), -1) for i in r]
+    out = [(ResidualParameter("sd", names[i], None, -1, (diagonal[i],)), sd(i)) for i in r]
+    for j in r:
+        for i in r[j + 1 :]:
+            variances = diagonal[i], diagonal[j]
+            own = ResidualParameter("corr", names[j], names[i], -1, variances, at[i, j])
+            out.append((own, corr(i, j)))
+    return out

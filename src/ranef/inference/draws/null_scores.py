@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ranef.derivatives import structured
 from ranef.derivatives.linear import psi_scores
 from ranef.inference.draws.simulation import simulate
 from ranef.inference.effects.posterior import factorise, term_columns, term_root
@@ -43,7 +44,7 @@ class NullScores:
     terms : tuple of (m, r, r) float64 arrays
         Of the entries of its covariance matrices, by term, for m drawn responses.
     others : tuple of (m,) float64 arrays
-        Of what else is to be profiled out: a dispersion.
+        Of what else is to be profiled out: a dispersion, parameters of the residuals.
     """
 
     terms: tuple[Floats, ...]
@@ -66,6 +67,8 @@ def linear_null_scores(
     covariances : (r, r) of each of the larger model's terms, those of the smaller model.
     """
     Y = simulate(small, _count(large.specification.n), rng)
+    if large.specification.residual is not None:
+        return NullScores(*structured.null_scores(small, large, Y))
     relative = [psi / small.sigma**2 for psi in covariances]
     return NullScores(tuple(psi_scores(large, relative, Y)))
 

@@ -31,6 +31,7 @@ from ranef.models.refitting import refitted
 from ranef.questions.checks.leverage import inverse_times, leverage, projected
 from ranef.solve.point import LinearPoint
 from ranef.solve.resources import available_cores, in_threads
+from ranef.solve.structured.hat import rows_at
 
 __all__ = ["Deletions", "influence_of_rows", "influence_of_sets"]
 
@@ -104,10 +105,7 @@ def influence_of_rows(model: Inference) -> Deletions:
     _refuse_constrained(estimate)
     working = model.linearised()
     spec, point = working.specification, working.point()
-    hat = leverage(model, working).hat
-    Pii = working.weights * np.maximum(1.0 - hat, 1e-12)
-    h = inverse_times(working, spec.X)
-    Py = projected(working)
+    hat, Pii, h, Py = _row_solves(model, working)
     Ch = h @ point.C
     dfbeta = Ch * (Py / Pii)[:, None]
     spread = np.sum(Ch * h, axis=1) / Pii
@@ -130,7 +128,9 @@ def influence_of_rows(model: Inference) -> Deletions:
         ratio = 1.0 + change / Pii
     all_form = np.einsum("np,pq,nq->n", dfbeta, np.linalg.inv(point.C), dfbeta)
     moved = all_form if working.known_sigma else _sigma_part(point, scales, all_form)
-    possible = deletable(spec.X, np.arange(spec.n)) & (hat < 1.0 - 1e-9) & np.isfinite(scales)
+    possible = deletable(spec.X, np.arange(spec.n)) & (Pii > 0) & np.isfinite(scales)
+    if spec.residual is None:
+        possible &= hat < 1.0 - 1e-9
     sd = np.full((spec.n, _deviations(estimate).size), np.nan)
     if not working.known_sigma:
         sd[:, -1] = np.sqrt(scales / scale) - 1.0
@@ -147,6 +147,17 @@ def influence_of_rows(model: Inference) -> Deletions:
             refitted=possible,
         )
     )
+
+
+def _row_solves(model: Inference, working: Linearised) -> tuple[Floats, Floats, Floats, Floats]:
+    """Hat values, P_ii, V^-1 X and P y of the rows, relative to sigma^2."""
+    spec = working.specification
+    if spec.residual is not None:
+        rows = rows_at(spec, working.theta, working.reml)
+        return rows.hat, rows.precision, rows.VX, rows.Py
+    hat = leverage(model, working).hat
+    Pii = working.weights * np.maximum(1.0 - hat, 1e-12)
+    return hat, Pii, inverse_times(working, spec.X), projected(working)
 
 
 def _sigma_part(point: LinearPoint, scales: Floats, form: Floats) -> Floats:

@@ -4,7 +4,8 @@ With H = V / sigma^2 and W the weights, the conditional fit y_hat = X beta + Z b
 linear in y. Its hat value is w_i x_i' C x_i, with x_i the row of [X Z] and C the
 covariance of (beta, b) over sigma^2; their sum is the effective number of parameters
 of Hodges & Sargent (2001, Biometrika 88). Its marginal part is that of the
-generalised least squares fit X beta (Demidenko & Stukel 2005, Stat. Med. 24).
+generalised least squares fit X beta (Demidenko & Stukel 2005, Stat. Med. 24). Where the
+residuals have a structure see `solve.structured.hat`.
 """
 
 from __future__ import annotations
@@ -14,13 +15,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from ranef.errors import ModelError
 from ranef.inference.effects.combinations import Combinations
 from ranef.inference.effects.linearised import Linearised
 from ranef.inference.protocol import Inference
 from ranef.models.records import Estimate
 from ranef.models.rows import at_levels
 from ranef.solve.point import linear_point
+from ranef.solve.structured.hat import rows_at
 
 __all__ = ["HatValues", "inverse_times", "leverage", "projected"]
 
@@ -56,10 +57,8 @@ def leverage(model: Inference, working: Linearised | None = None) -> HatValues:
     working = model.linearised() if working is None else working
     spec = working.specification
     if spec.residual is not None:
-        raise ModelError(
-            "hat values are those of fits with independent residuals; those of this model have a "
-            f"structure, {spec.residual.label or spec.residual.dispersion}"
-        )
+        rows = rows_at(spec, working.theta, working.reml)
+        return HatValues(rows.hat, rows.fixed, rows.hat - rows.fixed)
     variance = model.prediction_variance(_conditional_means(model.estimate))
     hat = working.weights * variance / working.sigma**2
     HX = inverse_times(working, spec.X)

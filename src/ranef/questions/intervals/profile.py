@@ -280,7 +280,7 @@ class Profile(Answer):
         table
             ``component, group, term, term2, parameter, value, zeta, slope``: `slope` is
             the derivative of zeta along the coordinate that was held, the inverse
-            sine of a correlation, else the parameter itself.
+            sine of a correlation, the logarithm of a range, else the parameter itself.
 
         Examples
         --------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from weakref import WeakKeyDictionary
@@ -27,7 +28,13 @@ from ranef.solve.structured.moments import (
 )
 from ranef.solve.structured.rows import RowCovariance, row_covariance
 
-__all__ = ["StructuredPoint", "StructuredProblem", "structured_problem"]
+__all__ = [
+    "Along",
+    "HeldCombination",
+    "StructuredPoint",
+    "StructuredProblem",
+    "structured_problem",
+]
 
 Floats = NDArray[np.float64]
 
@@ -76,6 +83,49 @@ class StructuredPoint:
     def contracted(self, matrices: Floats) -> Floats:
         """B'M b of matrices (..., p + 1, p + 1)."""
         return np.asarray(np.einsum("a,...ab,b->...", self.b, matrices, self.b, optimize=True))
+
+
+@dataclass(frozen=True, eq=False)
+class HeldCombination:
+    """a'beta = value, on the problem's scales, with what was taken out of the response out.
+
+    Attributes
+    ----------
+    a : (p,) float64 array
+    value : float
+    """
+
+    a: Floats
+    value: float
+
+
+@dataclass(frozen=True, eq=False)
+class Along:
+    """The criterion as a function of Psi, of the residuals' parameters and of sigma:
+
+        log_determinant + degrees log(2 pi sigma^2) + r2 / sigma^2,
+
+    sigma in units of the response's scale.
+
+    Attributes
+    ----------
+    log_determinant : float
+        With that of X'H^-1X under REML.
+    r2, degrees : float
+    slope : float
+        Of r2 in the value of a combination that is held.
+    traces, scores : (K,) float64 arrays
+        Derivatives of log_determinant and, less their sign, of r2: along the entries of the lower
+        triangle of each Psi, column by column (both places of an entry move), then in the
+        residuals' parameters.
+    """
+
+    log_determinant: float
+    r2: float
+    degrees: float
+    slope: float
+    traces: Floats
+    scores: Floats
 
 
 @dataclass(frozen=True, eq=False)
@@ -184,39 +234,55 @@ class StructuredProblem:
 
     def random(self, theta: Floats, chunk: Chunk, second: bool = True) -> RandomCovariance:
         """Psi of the effects of a cluster of this chunk."""
-        widths = [level.shape[1] for level in chunk.levels]
-        sizes = [structure.size for structure in self.structures]
-        q = sum(w * s for w, s in zip(widths, sizes, strict=True))
-        psi = np.zeros((q, q))
-        first = np.zeros((self.n_random, q, q))
-        bent: dict[tuple[int, int], Floats] = {}
-        place, start = 0, 0
         parts, _ = self.split(theta)
-        for t, (structure, own, width) in enumerate(
-            zip(self.structures, parts, widths, strict=True)
-        ):
-            kernel = self.spec.terms[t].kernel
-            cut = slice(start, start + width * structure.size)
-            across = np.eye(width)
-            if kernel is not None:
-                levels = chunk.levels[t][0]
-                across = kernel[np.ix_(levels, levels)]
-            psi[cut, cut] = np.kron(across, structure.psi(own))
-            for i, d in enumerate(structure.derivatives(own)):
-                first[place + i, cut, cut] = np.kron(across, d)
-            if second:
-                twice = structure.second_derivatives(own)
-                if self.tangent and structure.kind in ("us", "kernel"):
-                    twice = _tangent(structure, own, twice)
-                for i in range(len(own)):
-                    for j in range(i, len(own)):
-                        if np.any(twice[i, j]):
-                            out = np.zeros((q, q))
-                            out[cut, cut] = np.kron(across, twice[i, j])
-                            bent[place + i, place + j] = out
+        pairs = list(zip(self.structures, parts, strict=True))
+        psis = [structure.psi(own) for structure, own in pairs]
+        slopes = [structure.derivatives(own) for structure, own in pairs]
+        found = self._placed(chunk, psis, slopes)
+        if not second:
+            return found
+        place = 0
+        for (structure, own), (across, cut) in zip(pairs, self._places(chunk), strict=True):
+            twice = structure.second_derivatives(own)
+            if self.tangent and structure.kind in ("us", "kernel"):
+                twice = _tangent(structure, own, twice)
+            for i in range(len(own)):
+                for j in range(i, len(own)):
+                    if np.any(twice[i, j]):
+                        out = np.zeros_like(found.psi)
+                        out[cut, cut] = np.kron(across, twice[i, j])
+                        found.second[place + i, place + j] = out
             place += len(own)
-            start = cut.stop
-        return RandomCovariance(psi, first, bent)
+        return found
+
+    def _places(self, chunk: Chunk) -> list[tuple[Floats, slice]]:
+        """Covariance between each term's levels in a cluster, and where their effects stand."""
+        out, start = [], 0
+        for structure, term, levels in zip(
+            self.structures, self.spec.terms, chunk.levels, strict=True
+        ):
+            width = levels.shape[1]
+            across = np.eye(width)
+            if term.kernel is not None:
+                across = term.kernel[np.ix_(levels[0], levels[0])]
+            out.append((across, slice(start, start + width * structure.size)))
+            start += width * structure.size
+        return out
+
+    def _placed(
+        self, chunk: Chunk, psis: Sequence[Floats], slopes: Sequence[Floats]
+    ) -> RandomCovariance:
+        """Psi of a cluster's effects from that of each term (r, r) and its slopes (f, r, r)."""
+        places = self._places(chunk)
+        q = places[-1][1].stop if places else 0
+        psi, first = np.zeros((q, q)), np.zeros((sum(len(d) for d in slopes), q, q))
+        i = 0
+        for own, own_slopes, (across, cut) in zip(psis, slopes, places, strict=True):
+            psi[cut, cut] = np.kron(across, own)
+            for d in own_slopes:
+                first[i, cut, cut] = np.kron(across, d)
+                i += 1
+        return RandomCovariance(psi, first, {})
 
     def is_inside(self, theta: Floats) -> bool:
         """Whether the covariance matrices of the random effects are positive semidefinite."""
@@ -320,6 +386,56 @@ class StructuredProblem:
             theta, float(criterion), C, beta, r2, m, total, gradient, hessian, level > 1
         )
 
+    def along(
+        self, psis: Sequence[Floats], own: Floats, reml: bool, held: HeldCombination | None = None
+    ) -> Along | None:
+        """Evaluate at covariance matrices (r, r) of the random terms; None where not defined.
+
+        held : HeldCombination or None
+            Of the fixed effects; of the likelihood alone.
+        """
+        limits = self.rows.limits
+        if np.any((own <= limits[:, 0]) | (own >= limits[:, 1])) or not np.all(np.isfinite(own)):
+            return None
+        try:
+            with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+                return self._along(psis, own, reml, held)
+        except np.linalg.LinAlgError:
+            return None
+
+    def _along(
+        self, psis: Sequence[Floats], own: Floats, reml: bool, held: HeldCombination | None
+    ) -> Along | None:
+        slopes = [_symmetric_units(len(psi)) for psi in psis]
+        total: Sums | None = None
+        for chunk in self.chunks:
+            found = products_of(self.rows, own, chunk)
+            random = self._placed(chunk, psis, slopes)
+            sums = cluster_sums(found, random, solved_clusters(found, random.psi), None)
+            total = sums if total is None else _added(total, sums)
+        assert total is not None
+        p = self.spec.p
+        XX, Xy = total.S[:p, :p], total.S[:p, p]
+        C = np.linalg.inv(XX)
+        beta = C @ Xy
+        r2, slope = float(total.S[p, p] - Xy @ beta), 0.0
+        if held is not None:
+            pull = C @ held.a
+            spread, gap = float(held.a @ pull), float(held.value - held.a @ beta)
+            beta = beta + pull * (gap / spread)
+            r2, slope = r2 + gap**2 / spread, 2.0 * gap / spread
+        m = float(self.spec.n - p if reml else self.spec.n)
+        log_determinant = total.log_determinant + self._shift(m, reml)
+        traces = total.traces
+        if reml:
+            log_determinant += 2.0 * float(np.log(np.diag(np.linalg.cholesky(XX))).sum())
+            traces = traces - np.einsum("ab,kba->k", C, total.first[:, :p, :p])
+        if not (r2 > 0 and np.isfinite(log_determinant)):
+            return None
+        b = np.append(-beta, 1.0)
+        scores = np.einsum("a,kab,b->k", b, total.first, b, optimize=True)
+        return Along(log_determinant, r2, m, slope, traces, scores)
+
     def mean_traces(self, theta: Floats, pair: tuple[int, int], epsilon: float) -> Floats:
         """tr(P V_k) (k,) with V + epsilon V_ij in the place of V; P is that of REML."""
         _, own = self.split(theta)
@@ -366,6 +482,15 @@ class StructuredProblem:
     def covariance(self, at: StructuredPoint) -> Floats:
         """C = (X'H^-1X)^-1 on the user's scale of X."""
         return np.asarray(self.fixed.transform @ at.C @ self.fixed.transform.T)
+
+
+def _symmetric_units(size: int) -> Floats:
+    """Directions (r (r + 1) / 2, r, r) of the entries of a symmetric matrix."""
+    rows, columns = lower_entries(size)
+    out = np.zeros((len(rows), size, size))
+    k = np.arange(len(rows))
+    out[k, rows, columns] = out[k, columns, rows] = 1.0
+    return out
 
 
 def _tangent(structure: Structure, theta: Floats, second: Floats) -> Floats:

@@ -192,6 +192,8 @@ def _correlation(part: ResidualPart, term: ResidualTerm, i: int, level: int) -> 
         given["whole"] = i == 0 and level > 0
     if part.kind == "arma" and part.order is not None:
         given["order"] = part.order
+    if part.kind in ("toep", "homtoep"):
+        given["lags"] = part.lags
     if part.kind in ON_COORDINATES - {"car1"}:
         given["unit"] = _median_distance(part, term)
     found = row_correlation(part.kind, part.names, **given)

@@ -8,6 +8,7 @@ that are free.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -101,24 +102,22 @@ class Information:
         tr(P V_i P V_j).
     fixed : (f, p, p) float64 array
         C X'H^-1 V_i H^-1 X C.
-    products : (f, f, p, p) float64 array
-        C X'H^-1 V_i P V_j H^-1 X C.
     bent_mean : (f, f) float64 array
         tr(P V_ij).
-    bent_traces : (f, f, f) float64 array
-        tr(P V_ij P V_k).
-    bent_fixed : (f, f, p, p) float64 array
-        C X'H^-1 V_ij H^-1 X C.
+    weighted : callable
+        Weights w (f, f) -> sums over i, j of w_ij times
+
+        - (p, p): C X'H^-1 V_i P V_j H^-1 X C,
+        - (p, p): C X'H^-1 V_ij H^-1 X C,
+        - (f,): tr(P V_ij P V_k).
     """
 
     C: Floats
     mean: Floats
     traces: Floats
     fixed: Floats
-    products: Floats
     bent_mean: Floats
-    bent_traces: Floats
-    bent_fixed: Floats
+    weighted: Callable[[Floats], tuple[Floats, Floats, Floats]]
 
 
 def information(estimate: LinearEstimate) -> Information:
@@ -136,15 +135,22 @@ def information(estimate: LinearEstimate) -> Information:
     mean = slopes + found["degrees"] / found["rss"] * found["scores"]
     fixed = T @ found["fixed"] @ T.T
     products = np.einsum("ab,ibjc,dc->ijad", T, found["products"][:f, :, :f], T, optimize=True)
+
+    def weighted(W: Floats) -> tuple[Floats, Floats, Floats]:
+        along = np.einsum("ij,ijm->m", W, weights)
+        return (
+            np.einsum("ij,ijab->ab", W, products),
+            np.einsum("m,mab->ab", along, fixed),
+            along @ found["traces"][:, :f],
+        )
+
     return Information(
         C=T @ found["fixed_covariance"] @ T.T,
         mean=mean[:f],
         traces=found["traces"][:f, :f],
         fixed=fixed[:f],
-        products=products,
         bent_mean=weights @ mean,
-        bent_traces=weights @ found["traces"][:, :f],
-        bent_fixed=np.einsum("ijm,mab->ijab", weights, fixed),
+        weighted=weighted,
     )
 
 
@@ -168,29 +174,30 @@ def _structured_information(estimate: LinearEstimate) -> Information:
     if estimate.optimum.singular:
         found = solved_rows(replace(found.problem, tangent=True), estimate.theta, estimate.reml)
     free, p = found.free, len(found.at.beta)
-    T, C, sums = found.problem.fixed.transform, found.at.C, found.at.sums
+    T, C, second = found.problem.fixed.transform, found.at.C, found.at.second
+    assert second is not None
     own = np.ix_(free, free)
-    first = sums.first[free][:, :p, :p]
+    first = found.at.sums.first[free][:, :p, :p]
     CF = C @ first
-    pairs = sums.second[own][:, :, :p, :p]
-    traces = (
-        sums.second_traces[own]
-        - 2.0 * np.einsum("ab,ijba->ij", C, pairs)
-        + np.einsum("iab,jba->ij", CF, CF, optimize=True)
-    )
-    mean = sums.traces[free] - np.einsum("iaa->i", CF)
-    crossed = np.einsum("iab,bc,jcd->ijad", first, C, first, optimize=True)
+    flat = CF.reshape(len(CF), -1)
+    crossed = flat @ np.swapaxes(CF, 1, 2).reshape(len(CF), -1).T
     outer = T @ C
-    bent = sums.bent[own][:, :, :p, :p]
+
+    def weighted(W: Floats) -> tuple[Floats, Floats, Floats]:
+        wide = np.zeros((len(free), len(free)))
+        wide[own] = W
+        pairs, bent = found.problem.weighted(found.at, wide)
+        mixed = np.tensordot(W, first, axes=1)
+        inner = pairs - np.einsum("iab,ibc->ac", first @ C, mixed, optimize=True)
+        return outer @ inner @ outer.T, outer @ bent @ outer.T, found.bent_traces(wide)[free]
+
     return Information(
         C=T @ C @ T.T,
-        mean=mean,
-        traces=traces,
+        mean=found.at.sums.traces[free] - np.einsum("iaa->i", CF),
+        traces=second.traces[own] - 2.0 * second.projected[own] + crossed,
         fixed=outer @ first @ outer.T,
-        products=outer @ (pairs - crossed) @ outer.T,
-        bent_mean=sums.bent_traces[own] - np.einsum("ab,ijba->ij", C, bent),
-        bent_traces=found.bent_traces()[np.ix_(free, free, free)],
-        bent_fixed=outer @ bent @ outer.T,
+        bent_mean=second.bent_traces[own] - second.bent_projected[own],
+        weighted=weighted,
     )
 
 

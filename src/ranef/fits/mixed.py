@@ -237,10 +237,12 @@ class MixedFit(LikelihoodFit):
               deviation of the effect given the parameters, `std_error` that of
               the prediction error, from which the (normal) interval is made.
         conf_level : float
-        df : {"satterthwaite", "kenward-roger", "containment", "residual", "normal"}
-            Degrees of freedom of the t tests of a linear model's fixed effects; Kenward and
-            Roger's method has standard errors of its own as well. The tests of generalised
-            models are normal.
+        df : str
+            Degrees of freedom of the t tests of a linear model's fixed effects:
+            ``"satterthwaite"``, ``"kenward-roger"``, ``"kenward-roger-observed"``,
+            ``"containment"``, ``"residual"`` or ``"normal"``. Kenward and Roger's method has
+            standard errors of its own as well; by the observed information it is that of SAS
+            and mmrm. The tests of generalised models are normal.
         exponentiate : bool
             Carry the estimates and bounds of the fixed effects through exp: as for a
             response in logs, and where that makes ratios (links log, logit, cloglog);

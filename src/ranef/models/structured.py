@@ -12,7 +12,7 @@ from ranef.errors import ModelError
 from ranef.models.records import CONDITIONAL, LinearEstimate
 from ranef.solve.optimum import MAX_EVALUATIONS, Face, FlatDirection, Optimum, Progress
 from ranef.solve.parametrisation import factor_entries
-from ranef.solve.structured.kept import SolvedRows, solved_rows
+from ranef.solve.structured.kept import SolvedRows, keep_solved, solved_rows
 from ranef.solve.structured.problem import StructuredProblem, structured_problem
 from ranef.solve.structured.search import Found, search
 from ranef.solve.structured.starts import residual_starts
@@ -75,6 +75,7 @@ def fit_structured(
             "reproduce the rows of a group from each other exactly (are the values of a group "
             "equal?); use a simpler structure, or a random effect"
         )
+    keep_solved(problem, found.at, reml)
     theta, faces = _ended(problem, found, reml)
     rows = solved_rows(problem, theta, reml)
     at = rows.at

@@ -65,7 +65,14 @@ exit codes:
   70 a bug in ranef    130 interrupted    141 the reader of the output went away
 """
 
-DF = ("satterthwaite", "kenward-roger", "containment", "residual", "normal")
+DF = (
+    "satterthwaite",
+    "kenward-roger",
+    "kenward-roger-observed",
+    "containment",
+    "residual",
+    "normal",
+)
 
 TABLES = (".docx", ".tex", ".html", ".htm", ".md", ".txt")
 
@@ -96,7 +103,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         choices=DF,
         metavar="METHOD",
         help="degrees of freedom of a linear model's tests and intervals: satterthwaite (its "
-        "own), kenward-roger, containment, residual or normal",
+        "own), kenward-roger, kenward-roger-observed, containment, residual or normal",
     )
     options.add_level(results)
     options.add_quiet(results, "print no summary and no progress, only problems")

@@ -207,6 +207,14 @@ METHODS: dict[str, Method] = {
         lambda estimate, L, _: kenward_roger(estimate).scaled_f(L),
         lambda estimate: kenward_roger(estimate).adjusted,
     ),
+    "kenward-roger-observed": Method(
+        "t tests with Kenward and Roger's standard errors and degrees of freedom by the observed "
+        "information",
+        "Kenward-Roger's covariance and degrees of freedom by the observed information",
+        lambda estimate, L, _: kenward_roger(estimate, observed=True).degrees_of_freedom(L),
+        lambda estimate, L, _: kenward_roger(estimate, observed=True).scaled_f(L),
+        lambda estimate: kenward_roger(estimate, observed=True).adjusted,
+    ),
     "containment": Method(
         "t tests with degrees of freedom by strata (containment)",
         "containment degrees of freedom",

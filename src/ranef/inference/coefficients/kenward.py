@@ -10,7 +10,11 @@ from numpy.typing import NDArray
 
 from ranef.derivatives import second_order
 from ranef.errors import ModelError
-from ranef.inference.coefficients.parameters import parameter_inverse, residual_count
+from ranef.inference.coefficients.parameters import (
+    parameter_covariance,
+    parameter_inverse,
+    residual_count,
+)
 from ranef.models.records import LinearEstimate
 
 __all__ = ["KenwardRoger", "ScaledF", "kenward_roger"]
@@ -106,10 +110,10 @@ def _matched(q: int, A1: float, A2: float) -> ScaledF:
     return ScaledF(df2 * mean / (df2 - 2.0), df2)
 
 
-_known: WeakKeyDictionary[LinearEstimate, KenwardRoger] = WeakKeyDictionary()
+_known: WeakKeyDictionary[LinearEstimate, dict[bool, KenwardRoger]] = WeakKeyDictionary()
 
 
-def kenward_roger(estimate: LinearEstimate) -> KenwardRoger:
+def kenward_roger(estimate: LinearEstimate, *, observed: bool = False) -> KenwardRoger:
     """Adjusted covariance of the fixed effects of a REML fit; made once a fit.
 
     With Sigma = sigma^2 H, P_i = -X'Sigma^-1 Sigma_i Sigma^-1 X,
@@ -126,6 +130,16 @@ def kenward_roger(estimate: LinearEstimate) -> KenwardRoger:
     added in 2009 (Comput. Stat. Data Anal. 53, 2583-2595): with it Phi_A does not depend on
     how Sigma is parametrised.
 
+    With `observed` W is twice the inverse Hessian of the deviance: the observed information,
+    as SAS and mmrm take it, which stays right where responses are missing at random but not
+    completely so (Kenward & Molenberghs 1998, Stat. Sci. 13, 236-247). Of the bias, whose first
+    W stays the expected one, invariance remains.
+
+    Parameters
+    ----------
+    estimate : LinearEstimate
+    observed : bool
+
     Raises
     ------
     ModelError
@@ -136,12 +150,13 @@ def kenward_roger(estimate: LinearEstimate) -> KenwardRoger:
             "df='kenward-roger' rests on the restricted likelihood and this model was fitted by "
             "ML; fit it with reml=True, or use df='satterthwaite'"
         )
-    if estimate not in _known:
-        _known[estimate] = _kenward_roger(estimate)
-    return _known[estimate]
+    found = _known.setdefault(estimate, {})
+    if observed not in found:
+        found[observed] = _kenward_roger(estimate, observed)
+    return found[observed]
 
 
-def _kenward_roger(estimate: LinearEstimate) -> KenwardRoger:
+def _kenward_roger(estimate: LinearEstimate, observed: bool) -> KenwardRoger:
     found = second_order.information(estimate)
     s, m = estimate.sigma**2, residual_count(estimate)
     f, p = len(found.mean), len(estimate.beta)
@@ -150,20 +165,22 @@ def _kenward_roger(estimate: LinearEstimate) -> KenwardRoger:
     information[:f, :f] = found.traces
     information[:f, f] = information[f, :f] = found.mean / s
     information[f, f] = m / s**2
-    W = 2.0 * parameter_inverse(estimate, information, s)
+    expected = W = 2.0 * parameter_inverse(estimate, information, s)
+    if observed:
+        unit = np.append(np.ones(f), 2.0 * estimate.sigma)
+        W = parameter_covariance(estimate).covariance * np.outer(unit, unit)
     slopes = np.empty((f + 1, p, p))
     slopes[:f] = -s * found.fixed
     slopes[f] = -found.C
+    products, bent_fixed, bent_traces = found.weighted(W[:f, :f])
     # Phi (Q_ij - P_i Phi P_j) Phi is zero where i or j is sigma^2
-    spread = s * np.einsum("ij,ijab->ab", W[:f, :f], found.products)
+    spread = s * products
     # sum_ij W_ij Phi R_ij Phi
-    bent = s * np.einsum("ij,ijab->ab", W[:f, :f], found.bent_fixed)
-    bent += 2.0 * np.einsum("i,iab->ab", W[:f, f], found.fixed)
+    bent = s * bent_fixed + 2.0 * np.einsum("i,iab->ab", W[:f, f], found.fixed)
     # sum_kl W_kl tr(P Sigma_kl P Sigma_j)
     pull = np.empty(f + 1)
-    pull[:f] = np.einsum("kl,klj->j", W[:f, :f], found.bent_traces)
-    pull[:f] += 2.0 / s * found.traces @ W[:f, f]
+    pull[:f] = bent_traces + 2.0 / s * found.traces @ W[:f, f]
     pull[f] = np.sum(W[:f, :f] * found.bent_mean) / s + 2.0 / s**2 * found.mean @ W[:f, f]
-    bias = -W @ pull / 4.0
+    bias = -expected @ pull / 4.0
     adjusted = Phi + 2.0 * spread - bent / 2.0 + np.einsum("i,iab->ab", bias, slopes)
     return KenwardRoger(Phi, (adjusted + adjusted.T) / 2.0, W, slopes)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +23,7 @@ from ranef.solve.structured.moments import (
 from ranef.solve.structured.problem import StructuredPoint, StructuredProblem
 from ranef.solve.structured.rows import GroupJet
 
-__all__ = ["SolvedRows", "solved_rows"]
+__all__ = ["SolvedRows", "keep_solved", "solved_rows"]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.integer]
@@ -94,16 +95,13 @@ class SolvedRows:
         out[k, k] = 4.0 * m
         return out
 
-    def bent_traces(self) -> Floats:
-        """tr(P V_ij P V_k), (k, k, k): by central differences of tr(P V_k) along V_ij."""
-        problem, k = self.problem, self.problem.n_parameters
-        out = np.zeros((k, k, k))
-        for i, j in problem.bent_pairs(self.theta):
-            up, down = (
-                problem.mean_traces(self.theta, (i, j), sign * BEND) for sign in (1.0, -1.0)
-            )
-            out[i, j] = out[j, i] = (down - up) / (2 * BEND)
-        return out
+    def bent_traces(self, W: Floats) -> Floats:
+        """sum_ij W_ij tr(P V_ij P V_k), (k,): by central differences of tr(P V_k)."""
+        problem, size = self.problem, float(np.abs(W).max(initial=0.0))
+        if size == 0.0 or not problem.is_bent(self.theta):
+            return np.zeros(problem.n_parameters)
+        up, down = (problem.mean_traces(self.theta, W / size, sign * BEND) for sign in (1.0, -1.0))
+        return (down - up) / (2 * BEND) * size
 
     # --- modes
 
@@ -395,9 +393,22 @@ def solved_products(
     raise AssertionError("a chunk of another problem")
 
 
+_last: WeakKeyDictionary[StructuredProblem, tuple[bool, StructuredPoint]] = WeakKeyDictionary()
+
+
+def keep_solved(problem: StructuredProblem, at: StructuredPoint, reml: bool) -> None:
+    """Keep an exact point for the next `solved_rows` of this problem at its theta."""
+    if at.exact:
+        _last[problem] = (reml, at)
+
+
 def solved_rows(problem: StructuredProblem, theta: Floats, reml: bool) -> SolvedRows:
     """Solve a structured model at one theta, with exact second derivatives."""
+    known = _last.get(problem)
+    if known is not None and known[0] == reml and np.array_equal(known[1].theta, theta):
+        return SolvedRows(problem, known[1])
     at = problem.point(theta, reml, 2)
     if at is None:
         raise np.linalg.LinAlgError("the covariance is not positive definite at this theta")
+    keep_solved(problem, at, reml)
     return SolvedRows(problem, at)

@@ -25,11 +25,13 @@ from numpy.typing import NDArray
 
 from ranef.errors import ModelError
 from ranef.solve.resources import available_memory
-from ranef.solve.structured.design import Batch, Chunk
+from ranef.solve.structured.design import CELLS, Batch, Chunk
 from ranef.solve.structured.markov import Steps, steps_of
 from ranef.solve.structured.rows import GroupJet, RowCovariance
 
 __all__ = [
+    "Inverse",
+    "Kept",
     "Moved",
     "Products",
     "RandomCovariance",
@@ -38,6 +40,8 @@ __all__ = [
     "average_information",
     "batch_steps",
     "cluster_sums",
+    "inverse_of",
+    "products",
     "products_of",
     "second_products",
     "solved_clusters",
@@ -102,18 +106,15 @@ class RandomCovariance:
     second: dict[tuple[int, int], Floats]
 
 
-Bend = tuple[int, int, float]
-"""V + epsilon V_ij in the place of V: i, j and epsilon, of the residuals' parameters."""
+Bend = NDArray[np.float64]
+"""Weights (k, k): R + sum_ij w_ij R_ij in the place of R."""
 
 
 def _bent(jet: GroupJet, bend: Bend) -> GroupJet:
-    i, j, epsilon = bend
-    places = {int(k): place for place, k in enumerate(jet.own)}
-    if i not in places or j not in places:
-        return jet
-    a, b = sorted((places[i], places[j]))
-    second = jet.second.get((a, b))
-    return jet if second is None else replace(jet, value=jet.value + epsilon * second)
+    value = jet.value
+    for (i, j), second in jet.second.items():
+        value = value + (2.0 - (i == j)) * bend[jet.own[i], jet.own[j]] * second
+    return replace(jet, value=value)
 
 
 def check_dense(shape: tuple[int, ...], k: int) -> None:
@@ -129,7 +130,7 @@ def check_dense(shape: tuple[int, ...], k: int) -> None:
 
 
 @dataclass(eq=False)
-class _Inverse:
+class Inverse:
     """R of a batch and what is made of its inverse."""
 
     jet: GroupJet
@@ -138,15 +139,33 @@ class _Inverse:
     ratio: Floats  # (k, g, n, n): R^-1 R_k
 
 
-def _inverse(
+class Kept:
+    """Inverses of one evaluation that are needed again, up to a number of cells."""
+
+    def __init__(self, second: bool) -> None:
+        self.second, self.room = second, CELLS
+        self.found: dict[int, Inverse] = {}
+
+    def add(self, batch: Batch, inverse: Inverse) -> None:
+        self.room -= inverse.ratio.size
+        if self.room > 0:
+            self.found[id(batch)] = inverse
+
+
+def inverse_of(
     rows: RowCovariance,
     theta: Floats,
     chunk: Chunk,
     batch: Batch,
     second: bool,
     bend: Bend | None = None,
-) -> _Inverse:
+    kept: Kept | None = None,
+) -> Inverse:
     """Factor R of a batch; raises LinAlgError where it is not positive definite."""
+    if kept is not None:
+        if id(batch) in kept.found:
+            return kept.found[id(batch)]
+        second = second or kept.second
     own = chunk.rows[batch.rows[:1] if batch.shared else batch.rows]
     check_dense(own.shape, rows.n_parameters)
     jet = rows.at(theta, own, batch.by, second or bend is not None)
@@ -161,7 +180,11 @@ def _inverse(
     half = np.linalg.inv(lower)
     inverse = np.swapaxes(half, 1, 2) @ half
     times = len(batch.rows) if batch.shared else 1
-    return _Inverse(jet, inverse, times * 2.0 * float(np.log(pivots).sum()), inverse @ jet.first)
+    log_determinant = times * 2.0 * float(np.log(pivots).sum())
+    made = Inverse(jet, inverse, log_determinant, inverse @ jet.first)
+    if kept is not None:
+        kept.add(batch, made)
+    return made
 
 
 def products_of(
@@ -170,6 +193,7 @@ def products_of(
     chunk: Chunk,
     derivatives: bool = True,
     bend: Bend | None = None,
+    kept: Kept | None = None,
 ) -> Products:
     """Cross-products of a chunk, with those of first derivatives."""
     w, k = chunk.U.shape[1], rows.n_parameters if derivatives else 0
@@ -177,16 +201,16 @@ def products_of(
     traces = np.zeros(k)
     total = 0.0
     for batch in chunk.batches:
-        if batch.in_order and bend is None:
+        if batch.in_order and (bend is None or not np.any(bend)):
             total += _add_in_order(rows, theta, chunk, batch, A, D, traces)
             continue
-        found = _inverse(rows, theta, chunk, batch, False, bend)
+        found = inverse_of(rows, theta, chunk, batch, False, bend, kept)
         total += found.log_determinant
-        A += _products(found.inverse[None], chunk, batch)[0]
+        A += products(found.inverse[None], chunk, batch)[0]
         times = len(batch.rows) if batch.shared else 1
         if derivatives and k:
             own = found.jet.own
-            D[own] += _products(found.ratio @ found.inverse, chunk, batch)
+            D[own] += products(found.ratio @ found.inverse, chunk, batch)
             traces[own] += times * np.trace(found.ratio, axis1=2, axis2=3).sum(axis=1)
     return Products(total, A, D, traces)
 
@@ -208,17 +232,17 @@ def second_products(rows: RowCovariance, theta: Floats, chunk: Chunk) -> Moved:
             E_traces[place, place] += one
             F_traces[place, place] += two
             continue
-        found = _inverse(rows, theta, chunk, batch, True)
+        found = inverse_of(rows, theta, chunk, batch, True)
         own, ratio = found.jet.own, found.ratio
         times = len(batch.rows) if batch.shared else 1
         for i, a in enumerate(own):
             upto = own[: i + 1]
-            E[a, upto] += _products(ratio[i] @ (ratio[: i + 1] @ found.inverse), chunk, batch)
+            E[a, upto] += products(ratio[i] @ (ratio[: i + 1] @ found.inverse), chunk, batch)
             E_traces[a, upto] += times * np.einsum("gab,kgba->k", ratio[i], ratio[: i + 1])
         for (i, j), bent in found.jet.second.items():
             a, b = max(own[i], own[j]), min(own[i], own[j])
             turned = found.inverse @ bent
-            F[a, b] += _products((turned @ found.inverse)[None], chunk, batch)[0]
+            F[a, b] += products((turned @ found.inverse)[None], chunk, batch)[0]
             F_traces[a, b] += times * float(np.trace(turned, axis1=1, axis2=2).sum())
     for i in range(k):
         E[:i, i], F[:i, i] = np.swapaxes(E[i, :i], 2, 3), F[i, :i]
@@ -269,7 +293,7 @@ def _summed(left: Floats, right: Floats, chunk: Chunk, batch: Batch) -> Floats:
     return out
 
 
-def _products(middle: Floats, chunk: Chunk, batch: Batch) -> Floats:
+def products(middle: Floats, chunk: Chunk, batch: Batch) -> Floats:
     """U'K U by cluster, (k, c, w, w), for k matrices K (k, g, n, n)."""
     w = chunk.U.shape[1]
     if batch.moments is not None:
@@ -294,7 +318,7 @@ def _products(middle: Floats, chunk: Chunk, batch: Batch) -> Floats:
 
 
 def contracted_products(
-    rows: RowCovariance, theta: Floats, chunk: Chunk, vectors: Floats
+    rows: RowCovariance, theta: Floats, chunk: Chunk, vectors: Floats, kept: Kept | None
 ) -> Floats:
     """c'E_kl c summed over clusters, (k, k), with a vector c (w,) for each cluster."""
     k = rows.n_parameters
@@ -306,7 +330,7 @@ def contracted_products(
             y = steps.moved(steps.slope.times(v[:, :, None]))
             out[place, place] += float(np.sum(y * y))
             continue
-        found = _inverse(rows, theta, chunk, batch, False)
+        found = inverse_of(rows, theta, chunk, batch, False, kept=kept)
         own, ratio = found.jet.own, found.ratio
         if batch.moments is not None:
             t = np.einsum("abxy,x,y->ab", batch.moments, vectors[0], vectors[0], optimize=True)
@@ -340,9 +364,26 @@ class Sums:
         [X, y]'V^-1 V_i V^-1 [X, y].
     traces : (K,) float64 array
         tr(V^-1 V_i).
-    second : (K, K, p + 1, p + 1) float64 array
+    second : SecondSums or None
+        Of models with random effects.
+    """
+
+    log_determinant: float
+    S: Floats
+    first: Floats
+    traces: Floats
+    second: SecondSums | None = None
+
+
+@dataclass(eq=False)
+class SecondSums:
+    """Second-order sums over clusters.
+
+    Attributes
+    ----------
+    products : (K, K, p + 1, p + 1) float64 array
         [X, y]'V^-1 V_i V^-1 V_j V^-1 [X, y].
-    second_traces : (K, K) float64 array
+    traces : (K, K) float64 array
         tr(V^-1 V_i V^-1 V_j).
     bent : (K, K, p + 1, p + 1) float64 array
         [X, y]'V^-1 V_ij V^-1 [X, y].
@@ -350,12 +391,8 @@ class Sums:
         tr(V^-1 V_ij).
     """
 
-    log_determinant: float
-    S: Floats
-    first: Floats
+    products: Floats
     traces: Floats
-    second: Floats
-    second_traces: Floats
     bent: Floats
     bent_traces: Floats
 
@@ -418,6 +455,9 @@ def cluster_sums(
     f, k = len(random.first), len(D)
     K = f + k
     e, ez, T, M, W = solved.e, solved.ez, solved.T, solved.M, solved.W
+    whole = found.log_determinant + solved.log_determinant
+    if q == 0:
+        return Sums(whole, A.sum(axis=0), D.sum(axis=1), found.traces)
     S = A[:, q:, q:].sum(axis=0) + np.einsum("czx,czy->xy", e[:, :q], A[:, :q, q:], optimize=True)
     first, traces = np.zeros((K, w1, w1)), np.zeros(K)
     # Z'V^-1 V_i V^-1 [X, y], (K, c, q, w1)
@@ -435,8 +475,7 @@ def cluster_sums(
         scores[f:] = np.swapaxes(ez, 1, 2) @ turned
     second, second_traces = np.zeros((K, K, w1, w1)), np.zeros((K, K))
     bent, bent_traces = np.zeros((K, K, w1, w1)), np.zeros((K, K))
-    whole = found.log_determinant + solved.log_determinant
-    out = Sums(whole, S, first, traces, second, second_traces, bent, bent_traces)
+    out = Sums(whole, S, first, traces, SecondSums(second, second_traces, bent, bent_traces))
     for (i, j), d2psi in random.second.items():
         bent[i, j] = bent[j, i] = np.einsum("czx,czy->xy", T, d2psi @ T, optimize=True)
         bent_traces[i, j] = bent_traces[j, i] = float(np.einsum("cij,ji->", M, d2psi))
@@ -483,6 +522,7 @@ def average_information(
     random: RandomCovariance,
     solved: Solved,
     b: Floats,
+    kept: Kept | None = None,
 ) -> Floats:
     """b'[X, y]'V^-1 V_i V^-1 V_j V^-1 [X, y]b summed over the clusters of a chunk, (K, K)."""
     q, D = solved.q, found.D
@@ -497,6 +537,6 @@ def average_information(
     out[:, :f] = out[:f].T
     if k:
         own = turned[:, :, :q]
-        out[f:, f:] = contracted_products(rows, theta, chunk, eb)
+        out[f:, f:] = contracted_products(rows, theta, chunk, eb, kept)
         out[f:, f:] -= np.einsum("kcz,czt,lct->kl", own, solved.W, own, optimize=True)
     return out

@@ -14,10 +14,13 @@ from ranef.covariance import Structure, lower_entries, structure_of
 from ranef.design.specification import Specification
 from ranef.errors import ModelError
 from ranef.solve.assembly import NO_VARIATION, FixedScale, scale_fixed
+from ranef.solve.structured.contractions import Contracted, contracted, weighted
 from ranef.solve.structured.design import Chunk, chunks_of
 from ranef.solve.structured.moments import (
+    Kept,
     Products,
     RandomCovariance,
+    SecondSums,
     Solved,
     Sums,
     average_information,
@@ -56,7 +59,8 @@ class StructuredPoint:
     gradient : (k,) float64 array
     hessian : (k, k) float64 array
         By average information, or exact.
-    exact : bool
+    second : Contracted or None
+        What the exact one is made of.
     """
 
     theta: Floats
@@ -68,7 +72,12 @@ class StructuredPoint:
     sums: Sums
     gradient: Floats
     hessian: Floats
-    exact: bool
+    second: Contracted | None = None
+
+    @property
+    def exact(self) -> bool:
+        """Whether the Hessian is."""
+        return self.second is not None
 
     @property
     def b(self) -> Floats:
@@ -321,11 +330,14 @@ class StructuredProblem:
         _, own = self.split(theta)
         held: list[tuple[Chunk, Products, RandomCovariance, Solved]] = []
         total: Sums | None = None
+        kept = None if self.structures or level == 0 else Kept(level > 1)
         for chunk in self.chunks:
-            found = products_of(self.rows, own, chunk, level > 0)
+            found = products_of(self.rows, own, chunk, level > 0, kept=kept)
             random = self.random(theta, chunk, level > 0)
             solved = solved_clusters(found, random.psi)
-            moved = second_products(self.rows, own, chunk) if level > 1 else None
+            moved = None
+            if level > 1 and self.structures:
+                moved = second_products(self.rows, own, chunk)
             if level == 0:
                 random = RandomCovariance(random.psi, random.first[:0], {})
             sums = cluster_sums(found, random, solved, moved)
@@ -350,7 +362,7 @@ class StructuredProblem:
         empty = np.zeros(k), np.zeros((k, k))
         if not np.isfinite(criterion):
             return None
-        at = StructuredPoint(theta, float(criterion), C, beta, r2, m, total, *empty, level > 1)
+        at = StructuredPoint(theta, float(criterion), C, beta, r2, m, total, *empty)
         if level == 0:
             return at
         ratio = m / r2
@@ -359,32 +371,65 @@ class StructuredProblem:
         if reml:
             gradient = gradient - at.projected(total.first)
         g = total.first[:, :p] @ at.b
-        if level > 1:
-            inner = at.contracted(total.second)
-        else:
+        second = self._second(own, at, level > 1, kept)
+        inner = second.products
+        if level == 1:
             inner = sum(
-                (average_information(self.rows, own, *one, at.b) for one in held),
+                (average_information(self.rows, own, *one, at.b, kept) for one in held),
                 np.zeros((k, k)),
             )
         inner = inner - g @ C @ g.T
-        bent = total.bent_traces - ratio * at.contracted(total.bent)
+        bent = second.bent_traces - ratio * second.bent_products
         if reml:
-            bent = bent - at.projected(total.bent)
+            bent = bent - second.bent_projected
         hessian = ratio * inner - ratio / r2 * np.outer(scores, scores) + bent
         if level > 1:
-            traces = total.second_traces
+            traces = second.traces
             if reml:
-                CF = C @ total.first[:, :p, :p]
-                traces = (
-                    traces
-                    - 2.0 * at.projected(total.second)
-                    + np.einsum("iab,jba->ij", CF, CF, optimize=True)
-                )
+                traces = traces - 2.0 * second.projected + _crossed(C @ total.first[:, :p, :p])
             hessian = hessian + ratio * inner - traces
         hessian = (hessian + hessian.T) / 2
-        return StructuredPoint(
-            theta, float(criterion), C, beta, r2, m, total, gradient, hessian, level > 1
-        )
+        return replace(at, gradient=gradient, hessian=hessian, second=second if level > 1 else None)
+
+    def _second(
+        self, own: Floats, at: StructuredPoint, exact: bool, kept: Kept | None
+    ) -> Contracted:
+        """Second-order sums, contracted; of random effects alone where not `exact`."""
+        sums = at.sums.second
+        if sums is not None:
+            return Contracted(
+                at.contracted(sums.products),
+                at.projected(sums.products),
+                sums.traces,
+                at.contracted(sums.bent),
+                at.projected(sums.bent),
+                sums.bent_traces,
+            )
+        if not exact:
+            return Contracted(*(np.zeros((self.n_parameters,) * 2) for _ in range(6)))
+        (chunk,) = self.chunks
+        return contracted(self.rows, own, chunk, at.b, at.C, kept)
+
+    def weighted(self, at: StructuredPoint, W: Floats) -> tuple[Floats, Floats]:
+        """Sums over pairs i, j of parameters, weighted by W (K, K), at an exact point.
+
+        Returns
+        -------
+        products, bent : (p, p) float64 arrays
+            Of X'V^-1 V_i V^-1 V_j V^-1 X, and of X'V^-1 V_ij V^-1 X.
+        """
+        p, sums = self.spec.p, at.sums.second
+        if sums is not None:
+            found = (
+                np.einsum("ij,ijab->ab", W, each[:, :, :p, :p])
+                for each in (sums.products, sums.bent)
+            )
+        else:
+            (chunk,) = self.chunks
+            pair = weighted(self.rows, self.split(at.theta)[1], chunk, W)
+            found = (each[:p, :p] for each in pair)
+        products, bent = found
+        return products, bent
 
     def along(
         self, psis: Sequence[Floats], own: Floats, reml: bool, held: HeldCombination | None = None
@@ -436,37 +481,38 @@ class StructuredProblem:
         scores = np.einsum("a,kab,b->k", b, total.first, b, optimize=True)
         return Along(log_determinant, r2, m, slope, traces, scores)
 
-    def mean_traces(self, theta: Floats, pair: tuple[int, int], epsilon: float) -> Floats:
-        """tr(P V_k) (k,) with V + epsilon V_ij in the place of V; P is that of REML."""
+    def mean_traces(self, theta: Floats, weights: Floats, epsilon: float) -> Floats:
+        """tr(P V_k) (k,) with V + epsilon sum_ij w_ij V_ij in the place of V; P is that of REML.
+
+        weights : (K, K) array
+        """
         _, own = self.split(theta)
-        i, j = pair
         f, p = self.n_random, self.spec.p
+        bend = epsilon * weights[f:, f:]
         total: Sums | None = None
         for chunk in self.chunks:
-            bend = (i - f, j - f, epsilon) if i >= f else None
             found = products_of(self.rows, own, chunk, True, bend)
             random = self.random(theta, chunk)
-            if i < f and (i, j) in random.second:
-                random = replace(random, psi=random.psi + epsilon * random.second[i, j])
+            psi = random.psi
+            for (i, j), bent in random.second.items():
+                psi = psi + epsilon * (2.0 - (i == j)) * weights[i, j] * bent
+            random = replace(random, psi=psi)
             sums = cluster_sums(found, random, solved_clusters(found, random.psi), None)
             total = sums if total is None else _added(total, sums)
         assert total is not None
         C = np.linalg.inv(total.S[:p, :p])
         return np.asarray(total.traces - np.einsum("ab,kba->k", C, total.first[:, :p, :p]))
 
-    def bent_pairs(self, theta: Floats) -> list[tuple[int, int]]:
-        """Pairs i <= j of parameters with a second derivative V_ij that is not zero."""
-        f = self.n_random
-        found: set[tuple[int, int]] = set()
+    def is_bent(self, theta: Floats) -> bool:
+        """Whether V has a second derivative that is not zero."""
+        own = self.split(theta)[1]
         for chunk in self.chunks:
-            found |= set(self.random(theta, chunk).second)
+            if self.random(theta, chunk).second:
+                return True
             for batch in chunk.batches:
-                rows = chunk.rows[batch.rows[:1]]
-                jet = self.rows.at(self.split(theta)[1], rows, batch.by, True)
-                for i, j in jet.second:
-                    a, b = sorted((int(jet.own[i]), int(jet.own[j])))
-                    found.add((f + a, f + b))
-        return sorted(found)
+                if self.rows.at(own, chunk.rows[batch.rows[:1]], batch.by, True).second:
+                    return True
+        return False
 
     def _shift(self, m: float, reml: bool) -> float:
         """What the scales of y and X and the weights add to the criterion."""
@@ -482,6 +528,12 @@ class StructuredProblem:
     def covariance(self, at: StructuredPoint) -> Floats:
         """C = (X'H^-1X)^-1 on the user's scale of X."""
         return np.asarray(self.fixed.transform @ at.C @ self.fixed.transform.T)
+
+
+def _crossed(CF: Floats) -> Floats:
+    """tr(C F_i C F_j), (k, k), of C F (k, p, p)."""
+    flat = CF.reshape(len(CF), -1)
+    return np.asarray(flat @ np.swapaxes(CF, 1, 2).reshape(len(CF), -1).T)
 
 
 def _symmetric_units(size: int) -> Floats:
@@ -506,15 +558,20 @@ def _tangent(structure: Structure, theta: Floats, second: Floats) -> Floats:
 
 
 def _added(a: Sums, b: Sums) -> Sums:
+    second = None
+    if a.second is not None and b.second is not None:
+        second = SecondSums(
+            a.second.products + b.second.products,
+            a.second.traces + b.second.traces,
+            a.second.bent + b.second.bent,
+            a.second.bent_traces + b.second.bent_traces,
+        )
     return Sums(
         a.log_determinant + b.log_determinant,
         a.S + b.S,
         a.first + b.first,
         a.traces + b.traces,
-        a.second + b.second,
-        a.second_traces + b.second_traces,
-        a.bent + b.bent,
-        a.bent_traces + b.bent_traces,
+        second,
     )
 
 

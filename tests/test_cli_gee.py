@@ -60,3 +60,16 @@ def test_what_is_wrong_is_said(run):
     assert "needs time=" in err
     assert run(*CALL, "--scale", "m")[0] == 2
     assert "groups" in run("gee", "resp ~ age", "ohio", "--family", "binomial")[2]
+
+
+@pytest.mark.parametrize("family", ["cumulative", "multinomial"])
+def test_categories(run, tmp_path, family):
+    out = tmp_path / "fit.json"
+    code, text, err = run(
+        "gee", "rating ~ contact", "wine", "--groups", "judge", "--family", family,
+        "--correlation", "independence", "--out", out, "--report", tmp_path / "fit.html",
+    )  # fmt: skip
+    assert (code, err) == (0, "")
+    assert "Population-averaged model" in text
+    written = json.loads(out.read_text("utf-8"))
+    assert len(written["fixed"]) == {"cumulative": 5, "multinomial": 8}[family]

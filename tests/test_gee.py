@@ -920,9 +920,40 @@ def test_log_odds_ratios_are_of_binary_rows():
     with pytest.raises(ModelError, match="associates binary responses"):
         fitted("cbpp", correlation="log odds ratio")
     table = ranef.data.load("ohio").assign(w=2.0)
-    with pytest.raises(ModelError, match="takes no sampling_weights or dropout"):
+    with pytest.raises(ModelError, match="takes no weights"):
         ranef.gee("resp ~ age", table, groups="id", time="age", family="binomial",
-                  sampling_weights="w", correlation="log odds ratio")  # fmt: skip
+                  weights="w", correlation="log odds ratio")  # fmt: skip
+
+
+@pytest.mark.parametrize("correlation", ["exchangeable", "ar1", "unstructured", "log odds ratio"])
+def test_weights_of_clusters_are_copies_of_them(correlation):
+    """At the level of the cluster; of the scale and the correlation too."""
+    table = ranef.data.load("respiratory").query("id <= 40")
+    copies = table.id % 3 + 1
+    call = {"groups": "center:id", "time": "visit", "family": "binomial"}
+    weighted = ranef.gee("outcome ~ treat + age", table, correlation=correlation,
+                         sampling_weights=copies, **call)  # fmt: skip
+    many = pd.concat([table[copies > k].assign(id=table.id + 1000 * k) for k in range(3)])
+    plain = ranef.gee("outcome ~ treat + age", many, correlation=correlation, **call)
+    np.testing.assert_allclose(weighted.coef, plain.coef, rtol=1e-7)
+    np.testing.assert_allclose(weighted.scale, plain.scale, rtol=1e-7)
+    np.testing.assert_allclose(
+        weighted.estimate.correlations, plain.estimate.correlations, rtol=1e-6
+    )
+    bread = np.linalg.inv(weighted.estimate.bread)
+    scores = np.linalg.solve(bread, np.linalg.solve(bread, weighted.vcov).T)
+    assert np.linalg.eigvalsh(scores)[0] > 0
+
+
+def test_weights_of_rows_are_copies_of_them_under_independence():
+    table = ranef.data.load("respiratory").query("id <= 40").reset_index(drop=True)
+    copies = table.visit % 3 + 1
+    call = {"groups": "center:id", "family": "binomial", "correlation": "independence"}
+    weighted = ranef.gee("outcome ~ treat + age", table, sampling_weights=copies, **call)
+    many = table.loc[np.repeat(table.index, copies)]
+    plain = ranef.gee("outcome ~ treat + age", many, **call)
+    np.testing.assert_allclose(weighted.coef, plain.coef, rtol=1e-8)
+    np.testing.assert_allclose(weighted.vcov, plain.vcov, rtol=1e-8)
 
 
 # --- the check

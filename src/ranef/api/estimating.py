@@ -83,7 +83,8 @@ def gee(
         Column of the time of a row within its cluster: numbers, dates or ordered categories.
         Gaps are gaps; two rows of a cluster at one time are refused.
     family : str or Family
-        Any of `glmm`'s with a mean and a variance of one predictor: of it only the variance as a
+        Any of `glmm`'s with a mean and a variance of one predictor, and ``"cumulative"`` and
+        ``"multinomial"`` categories. Of a mean only the variance as a
         function of the mean counts. Shapes that bend this function (``phi`` of nbinom2, ``p`` of
         tweedie) are held, see `shapes`; all others are part of the scale.
     link : str, optional
@@ -99,14 +100,20 @@ def gee(
         - ``"fixed"``: that of `matrix`;
         - ``"nested"``: one within the inner and one within the outer of two nested clusters;
         - ``"log odds ratio"``: of binary responses, one odds ratio for all pairs, by alternating
-          logistic regressions (Carey, Zeger & Diggle 1993); the scale is one.
+          logistic regressions (Carey, Zeger & Diggle 1993); the scale is one;
+        - ``"global odds ratio"``: of ordered categories (cumulative), one odds ratio of all cuts
+          and pairs (Heagerty & Zeger 1996), which ``"exchangeable"`` is of them;
+        - ``"local odds ratio"``: of ordered or other categories (multinomial), odds ratios of
+          neighbouring categories (Touloumis, Agresti & Kateri 2013), which ``"exchangeable"`` is
+          of unordered ones.
 
-        All but the first two and the last two need `time`. An estimate that is no positive definite
-        matrix is mixed with independence, with a warning.
-    estimator : {"all", "adjacent"}
+        All but the first two, nested ones and odds ratios need `time`. An estimate that is no
+        positive definite matrix is mixed with independence, with a warning.
+    estimator : {"all", "adjacent", "ordgee"}
         Of ``"ar1"`` and ``"car1"``: least squares of all products of residuals on
         alpha^distance, as in geepack, or neighbours alone (ar1: the mean product of rows one
-        step apart, as in gee and SAS).
+        step apart, as in gee and SAS). Of ``"global odds ratio"`` ``"ordgee"`` repeats geepack's
+        function of that name, whose covariance within a response is not that of its indicators.
     matrix : (T, T) array or table, optional
         Of ``"fixed"``: correlations by distinct times in their order.
     weights : str or (n,) array, optional
@@ -185,7 +192,7 @@ def gee(
         formula, data, read_family(family, link), weights=weights, offset=offset,
         contrasts=contrasts, missing=missing, functions=functions,
     )  # fmt: skip
-    equations = _equations(correlation, estimator, scale, penalty)
+    equations = _equations(_of_categories(correlation, call.family), estimator, scale, penalty)
     arguments.choice("covariance", covariance, COVARIANCES)
     if df != "default":
         check_df(df)
@@ -217,11 +224,24 @@ def gee(
     return fit
 
 
+def _of_categories(correlation: Any, family: Any) -> Any:
+    """The association that ``"exchangeable"`` means of categories."""
+    if correlation != "exchangeable":
+        return correlation
+    if isinstance(family, Cumulative):
+        return "global odds ratio"
+    plain = isinstance(family, Family) and not isinstance(family, Multinomial)
+    return correlation if plain else "local odds ratio"
+
+
 def _equations(correlation: Any, estimator: Any, scale: Any, penalty: Any) -> Equations:
     name, reach, stationary = read_correlation(correlation)
     way = arguments.choice("estimator", estimator, ESTIMATORS)
-    if way != "all" and name not in ("ar1", "car1"):
-        raise ModelError(f"estimator={way!r} is one of 'ar1' and 'car1', not of {name!r}")
+    of = ("global odds ratio",) if way == "ordgee" else ("ar1", "car1")
+    if way != "all" and name not in of:
+        raise ModelError(
+            f"estimator={way!r} is one of {' and '.join(map(repr, of))}, not of {name!r}"
+        )
     chosen = "" if penalty is None else arguments.choice("penalty", penalty, PENALTIES)
     value = None
     if isinstance(scale, Real) and not isinstance(scale, bool):
@@ -256,9 +276,7 @@ def _shapes(family: Any, given: Mapping[str, float] | None) -> dict[str, float]:
         if not (isinstance(value, Real) and 0 < float(value) < np.inf):
             raise ModelError(f"shapes[{name!r}] is a positive number, not {value!r}")
     if isinstance(family, Cumulative | Multinomial) or not isinstance(family, Family):
-        raise ModelError(
-            "categories are not yet fitted by gee; glmm fits cumulative and multinomial responses"
-        )
+        return {}
     mean_variance(family, {name: float(held.get(name, 1.5)) for name in known})
     return {name: float(value) for name, value in held.items()}
 

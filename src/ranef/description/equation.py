@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,7 +40,7 @@ from ranef.display.markup import Markup, element, join
 from ranef.display.numbers import significant, typeset
 from ranef.families import Cumulative, Family, Multinomial, Truncated
 from ranef.models.family_words import link_of, predictor_of
-from ranef.models.labels import category
+from ranef.models.labels import CoefficientLabel, category
 from ranef.models.records import CONDITIONAL, Component, Estimate
 
 __all__ = ["Equation", "covariance_matrix", "generalised", "linear", "marginal", "regression"]
@@ -220,6 +221,29 @@ def marginal(
         _relation(call("Var", y), "=", variance),
         _relation(pair, "=", working),
     ]
+    return _equation(lines)
+
+
+def marginal_categories(
+    spec: Specification, family: Family, labels: Sequence[CoefficientLabel]
+) -> Equation:
+    """Write a population-averaged model of categories out."""
+    reading = spec.recipe.reading
+    levels = None if reading is None else reading.levels
+    responses = dict.fromkeys(label.response for label in labels)
+    lines = []
+    for response in responses:
+        own = [
+            label.term
+            for label in labels
+            if label.response == response and label.component == CONDITIONAL
+        ]
+        left = (
+            _below(spec.response, family.link)
+            if isinstance(family, Cumulative)
+            else _against_first(spec.response, str(response), levels)
+        )
+        lines.append(_sum(left, spec, own, BETA, (), 0, minus=isinstance(family, Cumulative)))
     return _equation(lines)
 
 
@@ -518,23 +542,32 @@ def _distribution_name(estimate: Estimate) -> str:
     return NAMES[family.name]
 
 
+def _below(response: str, link: str) -> Symbol:
+    """The link of the probability of a category or one below it."""
+    return Symbol(
+        f"{link} P({response}[i] <= j)",
+        rf"\mathrm{{{link}}}\,P({roman(response)}_i \le j)",
+        row(mi(link), SPACE, _probability(response, "≤", element("mi", "j"))),
+    )
+
+
+def _against_first(response: str, chosen: str, levels: Sequence[Any] | None) -> Symbol:
+    """Log odds of a category against the first."""
+    first = "0" if levels is None else str(levels[0])
+    ratio = fraction(_of_category(response, chosen), _of_category(response, first))
+    page = row(mi("log"), SPACE, ratio.mathml)
+    return Symbol(f"log {ratio.text}", rf"\log {ratio.latex}", page)
+
+
 def _predictor(estimate: Estimate, part: Component) -> Symbol:
     """Left side of a predictor's line."""
     family, response = estimate.family, estimate.specification.response
     link = link_of(estimate, part)
     if isinstance(family, Cumulative):
-        return Symbol(
-            f"{link} P({response}[i] <= j)",
-            rf"\mathrm{{{link}}}\,P({roman(response)}_i \le j)",
-            row(mi(link), SPACE, _probability(response, "≤", element("mi", "j"))),
-        )
+        return _below(response, link)
     if isinstance(family, Multinomial):
         chosen = str(category(part.response, estimate.levels))
-        first = "0" if estimate.levels is None else str(estimate.levels[0])
-        above, below = _of_category(response, chosen), _of_category(response, first)
-        ratio = fraction(above, below)
-        page = row(mi("log"), SPACE, ratio.mathml)
-        return Symbol(f"log {ratio.text}", rf"\log {ratio.latex}", page)
+        return _against_first(response, chosen, estimate.levels)
     if part.name == "zero":
         return call("logit", PROBABILITY)
     label = "mu" if part.name == CONDITIONAL else predictor_of(estimate, part).label

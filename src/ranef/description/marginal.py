@@ -7,10 +7,13 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ranef.description.equation import Equation, marginal
-from ranef.description.model import Described, ModelDescription
+from ranef.description.equation import Equation, marginal, marginal_categories
+from ranef.description.model import Block, Described, ModelDescription
 from ranef.display.numbers import number, significant
+from ranef.families import Cumulative
+from ranef.models.family_words import ratio_word
 from ranef.models.marginal import MarginalEstimate, doubts
+from ranef.models.marginal_categories import has_categories
 
 __all__ = ["MarginalDescription"]
 
@@ -26,6 +29,8 @@ STRUCTURES = {
     "unstructured": "unstructured",
     "fixed": "given",
     "nested": "nested exchangeable",
+    "global odds ratio": "that of one global odds ratio of all cuts",
+    "local odds ratio": "that of local odds ratios, the same for all pairs of rows",
     "log odds ratio": "that of one log odds ratio (alternating logistic regressions)",
 }
 COVARIANCES = {
@@ -100,6 +105,8 @@ class MarginalDescription(ModelDescription):
 
     def parts(self) -> list[str]:
         model = self.estimate.model
+        if has_categories(model.family):
+            return []
         lines = [f"Var({self.response}) = {model.moments.words}."]
         for name, value in model.shapes.items():
             lines.append(f"The shape {name} is held at {significant(value, 4)}.")
@@ -110,7 +117,33 @@ class MarginalDescription(ModelDescription):
             "Coefficients compare means over the population, not rows of one "
             f"{self.estimate.model.clusters[0].name}."
         ]
+        if isinstance(self.fit.family, Cumulative):
+            levels = self.mean.recipe.reading and self.mean.recipe.reading.levels
+            order = f" ({' < '.join(str(x) for x in levels)})" if levels else ""
+            lines.append(
+                "P(y <= j) = F(threshold_j - x'b): a positive coefficient makes higher categories "
+                f"more likely{order}."
+            )
         return [*lines, *super().reading()]
+
+    def blocks(self) -> tuple[Block, ...]:
+        labels = self.fit.labels
+        groups: dict[tuple[str, str | None], list[int]] = {}
+        for k, one in enumerate(labels):
+            groups.setdefault((one.component, one.response), []).append(k)
+        if len(groups) == 1:
+            return super().blocks()
+        found = []
+        for (component, response), own in groups.items():
+            names = tuple(labels[k].term for k in own)
+            effects = component != "threshold"
+            found.append(
+                Block(
+                    "Fixed effects" if effects else "Thresholds", slice(own[0], own[-1] + 1), names,
+                    ratio_word(self.fit.family) if effects else None, effects, "", response,
+                )
+            )  # fmt: skip
+        return tuple(found)
 
     def groups(self) -> dict[str, NDArray[np.intp]]:
         return {
@@ -119,6 +152,8 @@ class MarginalDescription(ModelDescription):
 
     def constants(self, intervals: Any = None, conf_level: float = 0.95) -> list[str]:
         scale = f"Scale (phi): {number(self.estimate.scale, 4)}"
+        if has_categories(self.estimate.model.family):
+            return [self._correlation()]
         return [f"{self._correlation()} {scale}{self._held()}.", *self.parts()]
 
     def _held(self) -> str:
@@ -126,7 +161,11 @@ class MarginalDescription(ModelDescription):
 
     def _correlation(self) -> str:
         values = self.estimate.correlations
+        if self.estimate.model.equations.correlation == "local odds ratio":
+            values = np.unique(np.round(values, 12)) if len(values) else values
         name = f"Working correlation: {self.structure}"
+        if has_categories(self.fit.family) and len(values):
+            name = f"{name}, in logs"
         if len(values) == 0:
             return f"{name}."
         shown = ", ".join(number(float(v), 3) for v in values[:6])
@@ -157,6 +196,8 @@ class MarginalDescription(ModelDescription):
         return [*super().facts(), ("Working correlation", self.structure)]
 
     def equation(self) -> Equation:
+        if has_categories(self.fit.family):
+            return marginal_categories(self.mean, self.fit.family, self.fit.labels)
         return marginal(
             self.response, self.mean, self.mean.names, self.fit.family,
             self.estimate.model.clusters[0].name,
@@ -175,11 +216,13 @@ class MarginalDescription(ModelDescription):
             arguments.append(f"time={model.occasions.name!r}")
         arguments.append(f"family={model.family.name!r}, link={model.family.link!r}")
         arguments.append(f"correlation={self.correlation_argument!r}")
+        if has_categories(model.family):
+            arguments[-2] = f"family={self._family_call()}"
         if equations.estimator != "all":
             arguments.append(f"estimator={equations.estimator!r}")
         if model.matrix is not None:
             arguments.append("matrix=matrix")
-        if equations.scale is not None:
+        if equations.scale is not None and equations.correlation != "log odds ratio":
             arguments.append(f"scale={equations.scale!r}")
         elif equations.adjusted:
             arguments.append("scale='n-p'")
@@ -199,6 +242,14 @@ class MarginalDescription(ModelDescription):
         elif recipe.offset_column is not None:
             arguments.append(f"offset={recipe.offset_column!r}")
         return f"ranef.gee({', '.join(arguments)})"
+
+    def _family_call(self) -> str:
+        family = self.fit.family
+        if not isinstance(family, Cumulative):
+            return "'multinomial'"
+        if family.thresholds == "flexible" and family.link == "logit":
+            return "'cumulative'"
+        return f"ranef.families.Cumulative({family.link!r}, {family.thresholds!r})"
 
     @property
     def correlation_argument(self) -> str:

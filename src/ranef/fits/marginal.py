@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -15,24 +16,31 @@ from ranef.description import tables
 from ranef.description.marginal import MarginalDescription
 from ranef.design.specification import Specification
 from ranef.errors import ModelError
-from ranef.families import Family
+from ranef.families import Cumulative, Family
+from ranef.families.links import Scale
+from ranef.fits.estimability import row_names, undetermined_words, warn_of
 from ranef.fits.fit import Fit
 from ranef.fits.protocol import Estimand
 from ranef.inference.coefficients import estimating
 from ranef.inference.coefficients.functions import Knowledge
 from ranef.inference.coefficients.wald import FTest, wald
 from ranef.inference.rows.evaluated import Values
+from ranef.inference.rows.marginal_categories import category_rows
 from ranef.models.labels import CONDITIONAL, CoefficientLabel
 from ranef.models.marginal import MarginalEstimate, criteria_of, doubts
+from ranef.models.marginal_categories import mean_columns, threshold_basis
 from ranef.models.rows import Rows
 from ranef.solve.marginal.covariance import COVARIANCES
 from ranef.solve.marginal.working import Autoregressive, Stationary
+from ranef.tables import make_table
 from ranef.tables.origin import Origin
 
 __all__ = ["MarginalFit"]
 
 Floats = NDArray[np.float64]
-EFFECTS = ("fixed", "correlation", "dropout")
+EFFECTS = ("fixed", "correlation", "thresholds", "dropout")
+FOUR = ("estimate", "std_error", "conf_low", "conf_high")
+CATEGORY_TYPES = ("response", "prob", "link", "class", "mean_class")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -68,8 +76,7 @@ class MarginalFit(Fit):
 
     @cached_property
     def labels(self) -> tuple[CoefficientLabel, ...]:
-        names = self.estimate.model.specification.names
-        return tuple(CoefficientLabel(CONDITIONAL, None, name) for name in names)
+        return self.estimate.model.labels
 
     @property
     def coefficients(self) -> Floats:
@@ -112,6 +119,8 @@ class MarginalFit(Fit):
     @property
     def dispersion(self) -> dict[str, float]:
         """The scale, and shapes of the variance that are held."""
+        if self.categories is not None:
+            return {}
         return {"phi": self.scale, **self.estimate.model.shapes}
 
     def doubts(self) -> tuple[str, ...]:
@@ -173,9 +182,10 @@ class MarginalFit(Fit):
 
         Parameters
         ----------
-        effects : {"fixed", "correlation", "dropout"}
-            The coefficients, the parameters of the working correlation, or the coefficients of
-            the model of dropout (log odds of being seen).
+        effects : {"fixed", "correlation", "thresholds", "dropout"}
+            The coefficients, the parameters of the working correlation, the thresholds of ordered
+            categories alone, or the coefficients of the model of dropout (log odds of being
+            seen).
         conf_level : float
         df : {"normal", "clusters", "fay-graubard", "pan-wall"}, optional
             Of tests and intervals; that of the fit if not given. `clusters` is clusters minus
@@ -213,12 +223,16 @@ class MarginalFit(Fit):
             return self._made(self._correlation_columns())
         if effects == "dropout":
             return self._made(self._dropout_columns(arguments.conf_level(conf_level)))
+        if effects == "thresholds":
+            return self._made(self._threshold_columns(arguments.conf_level(conf_level), df))
         return super().tidy(effects, conf_level=conf_level, df=df, exponentiate=exponentiate)
 
     def _correlation_columns(self) -> dict[str, Any]:
         model, working = self.estimate.model, self.estimate.solution.working
         values = self.estimate.correlations
         count = len(values)
+        if self.categories is not None:
+            return self._association_columns(values)
         nested = model.equations.correlation == "nested"
         groups = [model.clusters[1 - k if nested else 0].name for k in range(count)]
         if not nested:
@@ -242,6 +256,38 @@ class MarginalFit(Fit):
             "parameter": [kind] * count,
             "estimate": values,
         }
+
+    def _association_columns(self, values: Floats) -> dict[str, Any]:
+        """Of categories: one log odds ratio, or those of neighbouring categories."""
+        model = self.estimate.model
+        words = [model.equations.correlation.replace("odds", "log odds")] * len(values)
+        if model.equations.correlation == "local odds ratio":
+            names = self.categories or ()
+            first, second = np.triu_indices(len(names) - 1)
+            cuts = [f"{a}|{b}" for a, b in itertools.pairwise(names)]
+            if isinstance(self.family, Cumulative):
+                values, words = values[:1], words[:1]
+            else:
+                words = [
+                    f"{words[0]} {cuts[a]}, {cuts[b]}" for a, b in zip(first, second, strict=True)
+                ]
+        count = len(values)
+        return {
+            "group": [model.clusters[0].name] * count,
+            "time": [None] * count,
+            "time2": [None] * count,
+            "lag": [np.nan] * count,
+            "parameter": words,
+            "estimate": values,
+        }
+
+    def _threshold_columns(self, level: float, df: str | None) -> dict[str, Any]:
+        own = [k for k, label in enumerate(self.labels) if label.component == "threshold"]
+        if not own:
+            raise ModelError("thresholds belong to ordered categories, family='cumulative'")
+        found = self.hypotheses(np.eye(len(self.labels))[own], level, df)
+        labels = [self.labels[k] for k in own]
+        return tables.fixed_columns(labels, found, np.zeros(len(own), dtype=np.bool_))
 
     def _dropout_columns(self, level: float) -> dict[str, Any]:
         model = self.estimate.model.dropout
@@ -295,12 +341,135 @@ class MarginalFit(Fit):
 
     # --- rows
 
+    def carried(self, exponentiate: bool) -> NDArray[np.bool_]:
+        """Which coefficients `exponentiate` carries through exp; thresholds stay."""
+        found = super().carried(exponentiate)
+        own = [label.component != "threshold" for label in self.labels]
+        return found & np.array(own, dtype=np.bool_)
+
     def values(self, rows: Rows, what: Estimand) -> Values:
+        if self.categories is not None:
+            return self._category_values(rows, what)
         part = rows.parts[CONDITIONAL]
         offset = part.offset if what.offset is None else what.offset
         eta = part.X @ self.coefficients + (0.0 if offset is None else offset)
         link = "identity" if what.type == "link" else self.family.link
         return Values(eta, part.X, self.knowledge(what.df), link, link, True)
+
+    def _category_values(self, rows: Rows, what: Estimand) -> Values:
+        model, part = self.estimate.model, rows.parts[CONDITIONAL]
+        offset = part.offset
+        if offset is not None and what.offset is not None:
+            offset = np.full(len(part.X), what.offset)
+        basis = threshold_basis(model) if isinstance(self.family, Cumulative) else None
+        found = category_rows(
+            self.family, basis, part.X[:, mean_columns(model)], offset, self.coefficients, what.type
+        )
+        linear = what.type == "link"
+        return Values(
+            found.value.T.ravel(),
+            np.concatenate(list(found.jacobian.swapaxes(0, 1))),
+            self.knowledge(what.df),
+            "identity",
+            "logit" if what.type == "prob" else "identity",
+            linear,
+        )
+
+    def mean_scale(self, type: str, back: Scale = "identity") -> Scale:
+        """Link on whose scale intervals of means are made."""
+        if self.categories is None:
+            return super().mean_scale(type, back)
+        return "identity" if type in ("link", "mean_class") else "logit"
+
+    def predict(
+        self,
+        new: Any = None,
+        *,
+        kind: str = "typical",
+        type: str = "response",
+        conf_level: float | None = None,
+        df: str | None = None,
+    ) -> Any:
+        """Predict rows of the table fitted, or of a new one.
+
+        Parameters
+        ----------
+        new : table, optional
+            Needs the columns that the formula uses, but the response. Without
+            it the rows of the table fitted are predicted.
+        kind : {"typical", "population"}
+            The same in a model without random effects.
+        type : {"response", "link", "prob", "class", "mean_class"}
+            Mean of the response, or linear predictor. Of categories: the probability of each
+            (``"prob"``, the same as ``"response"``); the most probable one (``"class"``); of
+            ordered ones the mean of their numbers, counted from 1.
+        conf_level : float, optional
+            Add standard errors and intervals at this level; of categories the table is led by
+            ``row`` and ``category``.
+        df : str, optional
+            Method of the degrees of freedom, as in `tidy`.
+
+        Examples
+        --------
+        >>> import ranef
+        >>> fit = ranef.gee("rating ~ temp + contact", ranef.data.load("wine"), groups="judge",
+        ...                 family="cumulative")
+        >>> fit.predict({"temp": ["cold", "warm"], "contact": ["no", "no"]}).round(3)
+               1      2      3      4      5
+        0  0.203  0.578  0.190  0.023  0.006
+        1  0.020  0.200  0.506  0.200  0.074
+        """
+        if self.categories is None:
+            return super().predict(new, kind=kind, type=type, conf_level=conf_level, df=df)
+        arguments.choice("kind", kind, arguments.KINDS)
+        wanted = arguments.choice("type", type, CATEGORY_TYPES)
+        rows, frame = self._rows(new)
+        found = self._predicted(rows, "prob" if wanted == "class" else wanted, df, conf_level)
+        words = undetermined_words(self, rows, self.parts_of("prob"), row_names(frame))
+        warn_of(words, "the prediction is NaN there")
+        names = self._category_names(wanted)
+        each = {name: getattr(found, name).reshape(len(names), -1) for name in FOUR}
+        if wanted == "class":
+            best = np.argmax(np.nan_to_num(each["estimate"], nan=-1.0), axis=0).astype(np.float64)
+            best[np.isnan(each["estimate"]).any(axis=0)] = np.nan
+            return frame.column(self.labelled(best), "estimate")
+        if conf_level is None and len(names) == 1:
+            return frame.column(each["estimate"][0], "estimate")
+        if conf_level is None:
+            return frame.table(dict(zip(names, each["estimate"], strict=True)))
+        if len(names) == 1:
+            return frame.table({name: values[0] for name, values in each.items()})
+        full = {name: frame.expand(values.T) for name, values in each.items()}
+        count = len(full["estimate"])
+        return make_table(
+            {
+                "row": np.repeat(np.arange(count), len(names)),
+                "category": list(names) * count,
+                **{name: values.ravel() for name, values in full.items()},
+            },
+            frame.library,
+        )
+
+    def _category_names(self, type: str) -> tuple[str, ...]:
+        """Names of the values of a row."""
+        names = self.categories or ()
+        if type == "mean_class" or (type == "link" and isinstance(self.family, Cumulative)):
+            return ("estimate",)
+        return names[1:] if type == "link" else names
+
+    def fitted(self, kind: str = "typical") -> Any:
+        """Return fitted means, one a row of the user's table; of categories a table.
+
+        NaN where a row was dropped.
+        """
+        return super().fitted(kind) if self.categories is None else self.predict(kind=kind)
+
+    def row_columns(self) -> dict[str, NDArray[Any]]:
+        """What `augment` says of each row in the model."""
+        if self.categories is None:
+            return super().row_columns()
+        found = self._means.reshape(len(self.categories), -1)
+        return {f"fitted_{n}": v for n, v in zip(self.categories, found, strict=True)}
 
     @property
     def _response(self) -> Floats:
@@ -308,6 +477,11 @@ class MarginalFit(Fit):
         return self.estimate.model.proportions
 
     def _residuals(self, kind: str) -> Floats:
+        if self.categories is not None:
+            raise ModelError(
+                "categories have no difference from a mean, so that there are no residuals; "
+                "augment() gives the fitted probabilities"
+            )
         mu, dropout = self._means, self.estimate.model.dropout
         gap = self._response - mu
         if dropout is not None:

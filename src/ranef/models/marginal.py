@@ -20,8 +20,17 @@ from ranef.families.links import LINKS
 from ranef.families.variance import MeanVariance, mean_variance, shapes_of
 from ranef.formula.labels import list_text
 from ranef.models.dropout import Dropout
+from ranef.models.labels import CONDITIONAL, CoefficientLabel
+from ranef.models.marginal_categories import (
+    category_labels,
+    category_problem,
+    category_working,
+    check_categories,
+    has_categories,
+)
 from ranef.models.marginal_shapes import likeliest_shapes, starting_shapes
 from ranef.solve.marginal import covariance as covariances
+from ranef.solve.marginal.associations import Association, OddsRatio
 from ranef.solve.marginal.clusters import Clusters
 from ranef.solve.marginal.criteria import Criteria, criteria
 from ranef.solve.marginal.equations import (
@@ -30,10 +39,8 @@ from ranef.solve.marginal.equations import (
     Solution,
     add_up,
     solve,
-    start,
     weight_derivatives,
 )
-from ranef.solve.marginal.odds_ratio import OddsRatio
 from ranef.solve.marginal.separation import separating
 from ranef.solve.marginal.working import (
     Autoregressive,
@@ -76,11 +83,15 @@ CORRELATIONS = (
     "fixed",
     "nested",
     "log odds ratio",
+    "global odds ratio",
+    "local odds ratio",
 )
+ODDS_RATIOS = ("log odds ratio", "global odds ratio", "local odds ratio")
 TIMED = ("ar1", "car1", "m-dependent", "toeplitz", "unstructured", "fixed")
-ESTIMATORS = ("all", "adjacent")
+ESTIMATORS = ("all", "adjacent", "ordgee")
 M_DEPENDENT = r"m-dependent\((?:m=)?(\d+)(?:,(?:stationary=)?(true|false))?\)"
 MOST_PLACES = 2000
+MOST_ASSOCIATED = 3000
 SHAPE_STEPS = 3
 GRID = 1e-6
 
@@ -163,6 +174,13 @@ class MarginalModel:
         return mean_variance(self.family, self.shapes)
 
     @cached_property
+    def labels(self) -> tuple[CoefficientLabel, ...]:
+        """Component, category and name of each coefficient."""
+        if has_categories(self.family):
+            return category_labels(self)
+        return tuple(CoefficientLabel(CONDITIONAL, None, n) for n in self.specification.names)
+
+    @cached_property
     def order(self) -> Ints | None:
         """Rows by cluster and time; None where they stand so."""
         return in_order(self.clusters, self.occasions)
@@ -214,6 +232,8 @@ class MarginalModel:
     @cached_property
     def problem(self) -> Problem:
         """The model as arrays."""
+        if has_categories(self.family):
+            return category_problem(self)
         spec, link = self.specification, LINKS[self.family.link]
         return Problem(
             y=self.sorted(self.proportions),
@@ -303,13 +323,16 @@ class MarginalEstimate:
     def n_estimated(self) -> int:
         """Coefficients, correlations and a scale that were estimated."""
         equations = self.model.equations
-        own = 0 if equations.correlation == "fixed" else len(self.correlations)
+        known = {"fixed": 0, "local odds ratio": 1}
+        own = known.get(equations.correlation, len(self.correlations))
         return len(self.coefficients) + own + (equations.scale is None)
 
 
 def _working(model: MarginalModel, parameters: Floats) -> Working:
     equations, clusters = model.equations, model.laid_out
     name = equations.correlation
+    if has_categories(model.family):
+        return category_working(model, parameters)
     if name == "independence":
         return Independence(parameters)
     if name == "exchangeable":
@@ -427,7 +450,7 @@ def bounds_of(family: Family) -> tuple[float, float]:
     name = family.name
     if name in ("binomial", "betabinomial", "beta"):
         return 0.0, 1.0
-    if name in ("gaussian", "t", "skewnormal"):
+    if name in ("gaussian", "t", "skewnormal") or has_categories(family):
         return -np.inf, np.inf
     return 0.0, np.inf
 
@@ -442,7 +465,7 @@ def read_correlation(name: Any) -> tuple[str, int, bool]:
     """
     if isinstance(name, str):
         plain = "".join(name.split()).lower()
-        plain = {"logoddsratio": "log odds ratio"}.get(plain, plain)
+        plain = {"".join(name.split()): name for name in ODDS_RATIOS}.get(plain, plain)
         found = re.fullmatch(M_DEPENDENT, plain)
         if found and int(found[1]) > 0:
             return "m-dependent", int(found[1]), found[2] != "false"
@@ -469,7 +492,7 @@ def fit_marginal(model: MarginalModel) -> MarginalEstimate:
     check(model)
     model = _with_shapes(model)
     try:
-        found = solve(model.problem, model.working, start(model.problem))
+        found = solve(model.problem, model.working, model.problem.start())
     except Outside:
         _refuse_separated(model, None)
         raise ModelError(
@@ -487,18 +510,36 @@ def fit_marginal(model: MarginalModel) -> MarginalEstimate:
         gap=found.gap,
         steps=found.steps,
         converged=found.converged,
-        shrunk=found.working.shrunk,
+        shrunk=_share_mixed(model, found),
         smallest=found.working.smallest,
     )
     return estimate
 
 
+def _share_mixed(model: MarginalModel, found: Solution) -> float:
+    """The largest share of independence that was mixed into a correlation."""
+    working, problem = found.working, model.problem
+    if not isinstance(working, Association):
+        return working.shrunk
+    shares = [np.zeros(1)]
+    for part in problem.clusters.slices:
+        shares.append(working.at(problem.working_rows(found.beta, part)).mixed(part))
+    return float(max(share.max(initial=0.0) for share in shares))
+
+
 def check(model: MarginalModel) -> None:
     """Refuse what cannot be estimated."""
-    K, p = model.clusters[0].n_levels, model.specification.p
+    K, p = model.clusters[0].n_levels, len(model.labels)
     name = model.equations.correlation
+    if has_categories(model.family):
+        check_categories(model)
+    elif name in ODDS_RATIOS[1:]:
+        raise ModelError(
+            f"correlation={name!r} associates categories, family='cumulative' or 'multinomial'; "
+            "'log odds ratio' associates binary responses"
+        )
     low, high = bounds_of(model.family)
-    y = model.proportions
+    y = model.specification.y if has_categories(model.family) else model.proportions
     for end, words in ((low, "zero"), (high, "one")):
         if np.isfinite(end) and (y == end).all():
             raise DataError(
@@ -519,10 +560,23 @@ def check(model: MarginalModel) -> None:
         )
     if name == "log odds ratio":
         _check_binary(model)
+    if name in ODDS_RATIOS:
+        _check_sizes(model)
     if model.equations.adjusted and model.specification.n <= p:
         raise DataError(f"{model.specification.n} rows are too few for {p} coefficients")
     if name == "fixed" and model.matrix is None:
         raise ModelError("correlation='fixed' needs matrix=, the correlations by places in time")
+
+
+def _check_sizes(model: MarginalModel) -> None:
+    """Refuse clusters whose matrices of all pairs would be too large."""
+    rows = model.problem.clusters.largest
+    if rows > MOST_ASSOCIATED:
+        raise ModelError(
+            f"correlation={model.equations.correlation!r} has a matrix of all rows of a cluster, "
+            f"and the largest has {rows:,} (a response of J categories counts J - 1); at most "
+            f"{MOST_ASSOCIATED:,} are taken: use 'independence', whose robust errors hold as well"
+        )
 
 
 def _check_binary(model: MarginalModel) -> None:
@@ -538,7 +592,7 @@ def _check_binary(model: MarginalModel) -> None:
         word
         for word, there in (
             ("weights", model.precisions is not None),
-            ("sampling_weights or dropout", model.row_weights is not None),
+            ("dropout", model.dropout is not None),
             ("penalty", bool(model.equations.penalty)),
         )
         if there
@@ -563,7 +617,7 @@ def _with_shapes(model: MarginalModel) -> MarginalModel:
     for _ in range(SHAPE_STEPS):
         trial = replace(model, shapes=shapes, equations=equations, occasions=None, sampling=None)
         try:
-            beta = solve(trial.problem, trial.working, start(trial.problem)).beta
+            beta = solve(trial.problem, trial.working, trial.problem.start()).beta
         except Outside:
             break
         eta = spec.X @ beta + (0.0 if spec.offset is None else spec.offset)
@@ -579,7 +633,14 @@ def _refuse_separated(model: MarginalModel, found: Solution | None) -> None:
     direction = separating(model.problem)
     if direction is None:
         return
-    names = [n for n, d in zip(model.specification.names, direction, strict=True) if abs(d) > 1e-6]
+    labels = [label.full for label in model.labels]
+    names = [n for n, d in zip(labels, direction, strict=True) if abs(d) > 1e-6]
+    if has_categories(model.family):
+        raise ModelError(
+            f"the data separate the categories: along {list_text(names)} some rows are all of one, "
+            "so that the coefficients have no finite estimate; leave the predictor out, or put "
+            "categories together"
+        )
     what = "all failures or all successes" if model.problem.bounds[1] == 1 else "all zero"
     raise ModelError(
         f"the data separate the response: along {list_text(names)} some rows are {what}, so that "
@@ -591,14 +652,16 @@ def _refuse_separated(model: MarginalModel, found: Solution | None) -> None:
 def _is_far(model: MarginalModel, found: Solution) -> bool:
     """Tell whether any mean lies near an end of its range."""
     problem = model.problem
+    if not found.converged:
+        return True
     if problem.bounds == (-np.inf, np.inf):
         return False
     low, high = problem.bounds
     for part in problem.clusters.slices:
-        mu = problem.inverse(problem.predictor(found.beta, part))
+        mu = problem.means(found.beta, part)
         if (mu - low).min() < 1e-5 or (np.isfinite(high) and (high - mu).min() < 1e-5):
             return True
-    return not found.converged
+    return False
 
 
 def warn_of(estimate: MarginalEstimate) -> None:
@@ -623,7 +686,9 @@ def doubts(estimate: MarginalEstimate) -> list[tuple[str, type]]:
     if estimate.shrunk > 0:
         name = model.equations.correlation
         wrong = (
-            f"the estimated {name} correlation is no positive definite matrix (smallest "
+            "the odds ratios of all pairs of a cluster are those of no distribution"
+            if isinstance(estimate.solution.working, Association)
+            else f"the estimated {name} correlation is no positive definite matrix (smallest "
             f"eigenvalue {estimate.smallest:.3g})"
             if estimate.smallest <= 0
             else f"with the {name} correlation as it is estimated the equations have no solution"
@@ -745,7 +810,7 @@ def criteria_of(estimate: MarginalEstimate, scale: float | None) -> Criteria:
     """
     if scale is None:
         scale = 1.0
-        if estimate.model.moments.dispersed:
+        if estimate.model.problem.moments.dispersed:
             equations = replace(estimate.model.equations, correlation="independence")
             other = replace(estimate.model, equations=equations)
             scale = solve(other.problem, other.working, estimate.coefficients).scale
@@ -761,7 +826,7 @@ def constrained(estimate: MarginalEstimate, L: Floats) -> Solution:
     basis = rows[rank:].T
     if basis.shape[1]:
         inner = replace(problem, X=np.ascontiguousarray(problem.X @ basis))
-        found = solve(inner, working, start(inner))
+        found = solve(inner, working, inner.start())
         beta = basis @ found.beta
         current, scale = found.working, found.scale
     else:

@@ -30,6 +30,7 @@ from ranef.models.records import (
     LinearEstimate,
     theta_slices,
 )
+from ranef.solve.marginal.equations import Outside, scores
 from ranef.solve.optimum import Optimum
 from ranef.solve.quadrature import check_nodes
 from ranef.solve.structured.rows import row_covariance
@@ -311,12 +312,11 @@ def check_marginal(estimate: MarginalEstimate) -> None:
     _finite("the estimate", estimate.coefficients, estimate.correlations, estimate.bread)
     if not (np.isfinite(estimate.scale) and estimate.scale >= 0):
         raise FileError("the scale is not positive")
-    working = estimate.solution.working
-    for part in estimate.model.laid_out.slices:
-        ones = np.ones(part.rows.stop - part.rows.start)
-        try:
-            white = working.whiten(ones, estimate.model.laid_out, part)
-        except (ArithmeticError, IndexError, ValueError, np.linalg.LinAlgError):
-            raise FileError("the working correlation is none") from None
-        if not np.isfinite(white).all():
-            raise FileError("the working correlation is none")
+    try:
+        found = scores(estimate.model.problem, estimate.solution)
+    except Outside:
+        raise FileError("the coefficients have no means that the family can have") from None
+    except (ArithmeticError, IndexError, ValueError, np.linalg.LinAlgError):
+        raise FileError("the working correlation is none") from None
+    if not np.isfinite(found).all():
+        raise FileError("the working correlation is none")

@@ -130,6 +130,6 @@ register(
 )  # fmt: skip
 register(
     MarginalEstimate,
-    shapes={"model.specification.names": "p", "coefficients": "p", "bread": "p p"},
+    shapes={"model.labels": "p", "coefficients": "p", "bread": "p p"},
     check=check_marginal,
 )

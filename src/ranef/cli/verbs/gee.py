@@ -15,9 +15,10 @@ EPILOG = """\
 Coefficients compare means over the population; rows of one cluster (--groups) are
 correlated. ranef fit answers for one cluster. --both asks both questions.
 
-the working correlation (all but the first two and nested need --time):
+the working correlation (all but the first two, nested and odds ratios need --time):
   independence, exchangeable, ar1, car1, m-dependent(2), toeplitz, unstructured,
-  nested (with --groups Lot/Wafer)
+  nested (with --groups Lot/Wafer), log odds ratio (of binary responses);
+  of --family cumulative and multinomial: global odds ratio, local odds ratio
 
 results:
   --out fit.json           every table and the criteria
@@ -65,7 +66,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         help="working correlation (exchangeable)",
     )  # fmt: skip
     model.add_argument(
-        "--estimator", choices=("all", "adjacent"), default="all", metavar="WHICH",
+        "--estimator", choices=("all", "adjacent", "ordgee"), default="all", metavar="WHICH",
         help="of ar1 and car1: from all pairs of rows (all), or neighbours (adjacent)",
     )  # fmt: skip
     model.add_argument("--weights", metavar="COL", help="precisions: Var(y) = phi V(mu) / weight")

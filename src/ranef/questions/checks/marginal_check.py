@@ -11,9 +11,12 @@ from numpy.typing import NDArray
 from ranef.display.canvas import MUTED, label, on_figure
 from ranef.display.numbers import number
 from ranef.errors import ModelError
+from ranef.families import Cumulative
 from ranef.formula.labels import level_text
 from ranef.inference.coefficients import estimating
+from ranef.models.labels import CONDITIONAL
 from ranef.models.marginal import covariance, influences
+from ranef.models.marginal_categories import mean_columns
 from ranef.questions.checks.check_answer import Check
 from ranef.questions.checks.findings import NOTE, Candidate, judged
 
@@ -40,8 +43,12 @@ class MarginalCheck(Check):
 
     def plot(self, *, figure: Figure | None = None) -> NDArray[np.object_]:
         """Draw residuals against the fit, and how far each cluster moves a coefficient."""
-        axes: Any = on_figure(figure, 10.0, 4.4).subplots(1, 2).ravel()
         fit = self.fit
+        if fit.categories is not None:
+            only: Any = np.array([on_figure(figure, 5.4, 4.4).subplots()])
+            _draw_moves(only[0], fit)
+            return np.asarray(only)
+        axes: Any = on_figure(figure, 10.0, 4.4).subplots(1, 2).ravel()
         eta = np.asarray(fit.predict(type="link"))
         e = np.asarray(fit.residuals("pearson"))
         there = np.isfinite(e)
@@ -52,21 +59,20 @@ class MarginalCheck(Check):
         label(
             axes[0], title="Residuals and their means", x="Linear predictor", y="Pearson residual"
         )
-        moves = np.abs(_moves(fit)).max(axis=1)
-        axes[1].plot(np.sort(moves)[::-1], ".", color="black", markersize=3)
-        axes[1].axhline(CARRIED, color=MUTED, linestyle="--", linewidth=1)
-        label(
-            axes[1], title="What one cluster moves", x="Clusters, most first", y="Standard errors"
-        )
+        _draw_moves(axes[1], fit)
         found: NDArray[np.object_] = axes
         return found
 
     def plot_text(self) -> str:
         """Describe the pictures."""
         moves = np.abs(_moves(self.fit)).max(axis=1)
-        return (
+        residuals = (
             "Pearson's residuals against the linear predictor with their means in bins, and how "
-            "far leaving out each cluster moves a coefficient: at most "
+            if self.fit.categories is None
+            else "How "
+        )
+        return (
+            f"{residuals}far leaving out each cluster moves a coefficient: at most "
             f"{number(float(moves.max()), 2)} standard errors."
         )
 
@@ -78,6 +84,13 @@ class MarginalCheck(Check):
             f"{tests} score tests, judged together: {100 * (1 - self.alpha):g}% of correct models "
             "pass them all.",
         )
+
+
+def _draw_moves(axes: Any, fit: Any) -> None:
+    moves = np.abs(_moves(fit)).max(axis=1)
+    axes.plot(np.sort(moves)[::-1], ".", color="black", markersize=3)
+    axes.axhline(CARRIED, color=MUTED, linestyle="--", linewidth=1)
+    label(axes, title="What one cluster moves", x="Clusters, most first", y="Standard errors")
 
 
 def _binned(x: Floats, y: Floats) -> tuple[Floats, Floats]:
@@ -143,7 +156,7 @@ def _single(fit: Any) -> Candidate:
     return Candidate(
         "single clusters",
         "No cluster carries a coefficient.",
-        f"{factor.name} {level_text(factor.levels[k])} moves {fit.names[j]} by "
+        f"{factor.name} {level_text(factor.levels[k])} moves {fit.labels[j].full} by "
         f"{number(float(moves[k, j]), 1)} standard errors.",
         "Look at its rows, and say what the answer is without it.",
         float(moves[k, j]),
@@ -174,8 +187,10 @@ def _errors(fit: Any) -> list[Candidate]:
 
 
 def _bend(fit: Any) -> list[Candidate]:
-    eta = np.asarray(fit.estimate.model.specification.X @ fit.coefficients)
-    p = _added(fit, eta**2)
+    model = fit.estimate.model
+    own = [k for k, one in enumerate(fit.labels) if one.component == CONDITIONAL]
+    X = model.specification.X[:, mean_columns(model)]
+    p = _added(fit, (X @ fit.coefficients[own]) ** 2) if X.shape[1] == len(own) else None
     if p is None:
         return []
     return [
@@ -210,9 +225,16 @@ def _sizes(fit: Any) -> list[Candidate]:
 
 
 def _added(fit: Any, column: Floats) -> float | None:
-    """The p-value of the generalised score test of one more column; None of a redundant one."""
+    """The p-value of the generalised score test of one more column.
+
+    None of a redundant one, and of categories without an order, which would have several.
+    """
     problem, solution = fit.estimate.model.problem, fit.estimate.solution
     z = fit.estimate.model.sorted(column)[:, None]
+    if fit.categories is not None:
+        if not isinstance(fit.family, Cumulative):
+            return None
+        z = np.repeat(-z, len(fit.categories) - 1, axis=0)
     X = np.hstack([problem.X, z])
     size = np.sqrt(np.sum(X**2, axis=0))
     if np.linalg.matrix_rank(X / np.where(size > 0, size, 1.0), tol=1e-7) < X.shape[1]:

@@ -119,7 +119,7 @@ def covariance_of(problem: Problem, solution: Solution, kind: str, found: Influe
     found : Influences
         Of that kind.
     """
-    K, p, n = problem.clusters.count, problem.p, problem.clusters.n
+    K, p, n = problem.clusters.count, problem.p, problem.observations
     V = found.h.T @ found.h
     if kind == "jackknife":
         return V * (K - p) / K

@@ -16,7 +16,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranef.solve.marginal.equations import (
-    INDEPENDENT,
     Problem,
     Solution,
     add_up,
@@ -45,7 +44,8 @@ def criteria(problem: Problem, solution: Solution, robust: Floats, scale: float)
     """Return the criteria of a solution with this robust covariance (p, p)."""
     p = problem.p
     quasi = _quasi_likelihood(problem, solution.beta)
-    independent = add_up(problem, solution.beta, INDEPENDENT, INDEPENDENT).H / scale
+    apart = problem.independent
+    independent = add_up(problem, solution.beta, apart, apart).H / scale
     cic = float(np.trace(independent @ robust))
     gamma = solution.bread @ robust / scale
     one, two = float(np.trace(gamma)) / p, float(np.trace(gamma @ gamma)) / p
@@ -64,8 +64,7 @@ def criteria(problem: Problem, solution: Solution, robust: Floats, scale: float)
 def _quasi_likelihood(problem: Problem, beta: Floats) -> float:
     total = 0.0
     for part in problem.clusters.slices:
-        mu = problem.inverse(problem.predictor(beta, part))
-        rows = problem.moments.quasi(problem.y[part.rows], mu)
+        rows = problem.quasi(beta, part)
         for w in (problem.weights, problem.sampling):
             rows = rows if w is None else rows * w[part.rows]
         total += float(np.sum(rows))
@@ -84,7 +83,7 @@ def _ghyc(problem: Problem, solution: Solution, scale: float) -> float:
         return np.nan
     observed, modelled = np.zeros((T, T)), np.zeros((T, T))
     for part in clusters.slices:
-        mu = problem.inverse(problem.predictor(solution.beta, part))
+        mu = problem.means(solution.beta, part)
         root = np.sqrt(problem.moments.variance(mu))
         if problem.weights is not None:
             root = root / np.sqrt(problem.weights[part.rows])

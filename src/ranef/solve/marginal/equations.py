@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from ranef.families.variance import MeanVariance
 from ranef.solve.marginal.clusters import Clusters, Slice
-from ranef.solve.marginal.working import Independence, Working
+from ranef.solve.marginal.working import Independence, Working, WorkingRows
 
 __all__ = [
     "INDEPENDENT",
@@ -44,6 +44,7 @@ TOLERANCE = 1e-10
 CONVERGED = 1e-7
 STALLED = 0.95
 """Of the estimating function, in units of its own standard errors given the model."""
+INDEPENDENT = Independence(np.zeros(0))
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,6 +75,8 @@ class Problem:
         Held at a value; None to estimate it.
     adjusted : bool
         Whether counts of rows and pairs are reduced by the number of coefficients.
+    independent : Working
+        The structure of responses that are independent.
     """
 
     y: Floats
@@ -92,6 +95,7 @@ class Problem:
     penalised: bool = False
     scale: float | None = None
     adjusted: bool = False
+    independent: Working = INDEPENDENT
 
     @property
     def p(self) -> int:
@@ -102,54 +106,59 @@ class Problem:
         eta = self.X[part.rows] @ beta
         return eta if self.offset is None else eta + self.offset[part.rows]
 
+    @property
+    def observations(self) -> int:
+        """Number of responses, each of which is one row or several."""
+        return self.clusters.n
+
+    def means(self, beta: Floats, part: Slice) -> Floats:
+        """Means of the rows of a slice."""
+        return self.inverse(self.predictor(beta, part))
+
+    def quasi(self, beta: Floats, part: Slice) -> Floats:
+        """Quasi-likelihood of the rows of a slice, see `MeanVariance.quasi`."""
+        return self.moments.quasi(self.y[part.rows], self.means(beta, part))
+
+    def start(self) -> Floats:
+        """Coefficients to start from."""
+        return start(self)
+
     def root_sampling(self, part: Slice) -> Floats | None:
         """Roots of the sampling weights of a slice."""
         return None if self.sampling is None else np.sqrt(self.sampling[part.rows])
 
+    def working_rows(self, beta: Floats, part: Slice, bend: bool = False) -> WorkingRows:
+        """Scale the rows of a slice at beta.
 
-@dataclass(frozen=True, eq=False)
-class WorkingRows:
-    """Scaled rows of a slice.
-
-    Attributes
-    ----------
-    e : (r,) array
-        Pearson's residuals.
-    F : (r, p) array
-    bend : (r,) array
-        Derivative of log(sqrt(w / V) dmu/deta) in eta, where it is needed.
-    """
-
-    e: Floats
-    F: Floats
-    bend: Floats | None = None
+        Raises
+        ------
+        Outside
+            When a mean leaves its bounds.
+        """
+        eta = self.predictor(beta, part)
+        with np.errstate(all="ignore"):
+            mu, slope = self.both(eta)
+            variance = self.moments.variance(mu)
+            low, high = self.bounds
+            if not (np.isfinite(slope).all() and (mu > low).all() and (mu < high).all()):
+                raise Outside
+            if not (np.isfinite(variance).all() and (variance > 0).all()):
+                raise Outside
+        root = np.sqrt(variance)
+        if self.weights is not None:
+            root /= np.sqrt(self.weights[part.rows])
+        y = self.y[part.rows]
+        F = (slope / root)[:, None] * self.X[part.rows]
+        found = WorkingRows((y - mu) / root, F, y, mu, self.root_sampling(part))
+        if not bend:
+            return found
+        with np.errstate(all="ignore"):
+            curve = self.second(eta) / slope - self.moments.slope(mu) * slope / (2 * variance)
+        return replace(found, bend=np.nan_to_num(curve))
 
 
 class Outside(Exception):
     """A mean beyond its bounds."""
-
-
-def working_rows(problem: Problem, beta: Floats, part: Slice, bend: bool = False) -> WorkingRows:
-    """Scale the rows of a slice at beta."""
-    eta = problem.predictor(beta, part)
-    with np.errstate(all="ignore"):
-        mu, slope = problem.both(eta)
-        variance = problem.moments.variance(mu)
-        low, high = problem.bounds
-        if not (np.isfinite(slope).all() and (mu > low).all() and (mu < high).all()):
-            raise Outside
-        if not (np.isfinite(variance).all() and (variance > 0).all()):
-            raise Outside
-    root = np.sqrt(variance)
-    if problem.weights is not None:
-        root /= np.sqrt(problem.weights[part.rows])
-    e = (problem.y[part.rows] - mu) / root
-    F = (slope / root)[:, None] * problem.X[part.rows]
-    if not bend:
-        return WorkingRows(e, F)
-    with np.errstate(all="ignore"):
-        curve = problem.second(eta) / slope - problem.moments.slope(mu) * slope / (2 * variance)
-    return WorkingRows(e, F, np.nan_to_num(curve))
 
 
 @dataclass(frozen=True, eq=False)
@@ -178,14 +187,13 @@ def add_up(problem: Problem, beta: Floats, current: Working, working: Working) -
     working = _alike(current, working)
     H, U, squares, products = np.zeros((p, p)), np.zeros(p), 0.0, np.zeros(1)
     for part in clusters.slices:
-        rows = working_rows(problem, beta, part)
+        rows = problem.working_rows(beta, part)
         more = _normal_equations(problem, current, rows, part)
         H += more[0]
         U += more[1]
-        root = problem.root_sampling(part)
-        v = rows.e if root is None else rows.e * root
+        v = rows.e if rows.root is None else rows.e * rows.root
         squares += float(v @ v)
-        products = products + working.sums(v, clusters, part)
+        products = products + working.at(rows).sums(v, clusters, part)
     return Sums(H, U, squares, products)
 
 
@@ -198,7 +206,7 @@ def _normal_equations(
     problem: Problem, working: Working, rows: WorkingRows, part: Slice
 ) -> tuple[Floats, Floats]:
     if problem.sampling is None:
-        return working.normal_equations(rows.F, rows.e, problem.clusters, part)
+        return working.at(rows).normal_equations(rows.F, rows.e, problem.clusters, part)
     ours, theirs, e = whitened(problem, working, rows, part)
     return ours.T @ theirs, ours.T @ e
 
@@ -207,15 +215,15 @@ def whitened(
     problem: Problem, working: Working, rows: WorkingRows, part: Slice
 ) -> tuple[Floats, Floats, Floats]:
     """Whitened F, the same with sampling weights, and whitened residuals with these."""
-    clusters = problem.clusters
+    clusters, working = problem.clusters, working.at(rows)
+    ours = working.whiten_slopes(rows.F, clusters, part)
     if problem.sampling is None:
         every = working.whiten(np.column_stack([rows.F, rows.e]), clusters, part)
-        return every[:, :-1], every[:, :-1], every[:, -1]
+        return ours, every[:, :-1], every[:, -1]
     omega = problem.sampling[part.rows]
-    columns = [rows.F, omega[:, None] * rows.F, omega * rows.e]
+    columns = [omega[:, None] * rows.F, omega * rows.e]
     every = working.whiten(np.column_stack(columns), clusters, part)
-    p = problem.p
-    return every[:, :p], every[:, p:-1], every[:, -1]
+    return ours, every[:, :-1], every[:, -1]
 
 
 @dataclass(frozen=True, eq=False)
@@ -229,6 +237,8 @@ class Counts:
 def count(problem: Problem, working: Working) -> Counts:
     """Count rows, and the pairs that share a parameter of the correlation."""
     rows, total = 0.0, np.zeros(0)
+    if not working.counted:
+        return Counts(float(problem.observations), total)
     for k, part in enumerate(problem.clusters.slices):
         root = problem.root_sampling(part)
         v = np.ones(part.rows.stop - part.rows.start) if root is None else root
@@ -282,7 +292,7 @@ def solve(problem: Problem, working: Working, beta: Floats) -> Solution:
     try:
         found = _search(problem, working, beta, FLOOR, trail)
     except Outside:
-        if isinstance(working, Independence):
+        if type(working) is type(problem.independent):
             raise
     if found is not None and found.converged and found.working.shrunk == 0:
         return found
@@ -302,7 +312,7 @@ def _search(
     there are is halved. The smallest eigenvalues of estimates that were mixed go to `trail`.
     """
     counts = count(problem, working)
-    current: Working = Independence(np.zeros(0))
+    current = problem.independent
     sums = add_up(problem, beta, current, working)
     before, fresh = np.inf, False  # whether the correlation is that of these very residuals
     for step in range(1, MOST_STEPS + 1):
@@ -380,7 +390,7 @@ def _penalised(problem: Problem, beta: Floats, working: Working, sums: Sums, sca
         return sums
     inverse, more = np.linalg.inv(sums.H), np.zeros(problem.p)
     for part in problem.clusters.slices:
-        rows = working_rows(problem, beta, part, bend=True)
+        rows = problem.working_rows(beta, part, bend=True)
         ours = working.whiten(rows.F, problem.clusters, part)
         back = working.whiten_back(ours, problem.clusters, part)
         h = np.sum((rows.F @ inverse) * back, axis=1)
@@ -392,7 +402,7 @@ def _penalised(problem: Problem, beta: Floats, working: Working, sums: Sums, sca
 def by_cluster(problem: Problem, solution: Solution) -> Iterator[tuple[Slice, Floats, Floats]]:
     """Yield, for each slice, the scores u_i (k, p) of its clusters and their shares B_i of H."""
     for part in problem.clusters.slices:
-        rows = working_rows(problem, solution.beta, part)
+        rows = problem.working_rows(solution.beta, part)
         ours, theirs, e = whitened(problem, solution.working, rows, part)
         scores = part.sums(ours * e[:, None])
         shares = part.sums((ours[:, :, None] * theirs[:, None, :]).reshape(len(e), -1))
@@ -403,9 +413,9 @@ def weight_derivatives(problem: Problem, solution: Solution, slopes: Floats) -> 
     """Derivatives (p, q) of the equations where the rows' weights have the slopes (n, q)."""
     found = np.zeros((problem.p, slopes.shape[1]))
     for part in problem.clusters.slices:
-        rows = working_rows(problem, solution.beta, part)
+        rows = problem.working_rows(solution.beta, part)
         columns = np.column_stack([rows.F, slopes[part.rows] * rows.e[:, None]])
-        white = solution.working.whiten(columns, problem.clusters, part)
+        white = solution.working.at(rows).whiten(columns, problem.clusters, part)
         found += white[:, : problem.p].T @ white[:, problem.p :]
     return found
 
@@ -414,9 +424,10 @@ def scores(problem: Problem, solution: Solution) -> Floats:
     """Scores u_i (K, p) of all clusters, without the scale."""
     found = np.empty((problem.clusters.count, problem.p))
     for part in problem.clusters.slices:
-        rows = working_rows(problem, solution.beta, part)
+        rows = problem.working_rows(solution.beta, part)
         e = rows.e if problem.sampling is None else rows.e * problem.sampling[part.rows]
-        found[part.clusters] = solution.working.scores(rows.F, e, problem.clusters, part)
+        working = solution.working.at(rows)
+        found[part.clusters] = working.scores(rows.F, e, problem.clusters, part)
     return found
 
 
@@ -456,6 +467,3 @@ def _regression(
         H += X.T @ (weight[:, None] * X)
         U += X.T @ (weight * target)
     return _solved(H, U)
-
-
-INDEPENDENT = Independence(np.zeros(0))

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,10 +27,36 @@ __all__ = [
     "Stationary",
     "Unstructured",
     "Working",
+    "WorkingRows",
 ]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.intp]
+
+
+@dataclass(frozen=True, eq=False)
+class WorkingRows:
+    """Scaled rows of a slice.
+
+    Attributes
+    ----------
+    e : (r,) array
+        Pearson's residuals.
+    F : (r, p) array
+    y, mu : (r,) arrays
+        Responses and means.
+    root : (r,) array or None
+        Roots of the sampling weights.
+    bend : (r,) array or None
+        Derivative of log(sqrt(w / V) dmu/deta) in eta, where it is needed.
+    """
+
+    e: Floats
+    F: Floats
+    y: Floats
+    mu: Floats
+    root: Floats | None = None
+    bend: Floats | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,6 +81,12 @@ class Working(ABC):
     gap: float = 0.0
 
     name: ClassVar[str]
+    counted: ClassVar[bool] = True
+    """Whether it is estimated from products of residuals, of so many pairs."""
+
+    def at(self, rows: WorkingRows) -> Self:
+        """The structure at these means; itself where it does not depend on them."""
+        return self
 
     def reduced(self, counts: Floats, p: int, rows: float) -> Floats:
         """Counts of pairs where those of rows are less by p: in proportion, as in R's gee."""
@@ -78,6 +110,10 @@ class Working(ABC):
     def whiten_back(self, rows: Floats, clusters: Clusters, part: Slice) -> Floats:
         """L^-T of rows; the same where the root is symmetric."""
         return self.whiten(rows, clusters, part)
+
+    def whiten_slopes(self, F: Floats, clusters: Clusters, part: Slice) -> Floats:
+        """What stands left of whitened rows, so that both make F'R^-1."""
+        return self.whiten(F, clusters, part)
 
     def labels(self, clusters: Clusters) -> list[tuple[float | None, float | None]]:
         """The two times that a parameter belongs to; None for any."""

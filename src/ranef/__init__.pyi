@@ -9,6 +9,7 @@ from .api.estimating import gee as gee
 from .api.fits import GeneralizedMixedModelFit as GeneralizedMixedModelFit
 from .api.fits import LinearMixedModelFit as LinearMixedModelFit
 from .api.fits import MarginalModelFit as MarginalModelFit
+from .api.fits import MetaModelFit as MetaModelFit
 from .api.fits import load as load
 from .api.fitting import glmm as glmm
 from .api.fitting import lmm as lmm
@@ -21,6 +22,8 @@ from .api.pooling import pool as pool
 from .api.power_study import power as power
 from .api.relationship import Pedigree as Pedigree
 from .api.relationship import pedigree as pedigree
+from .api.sizes import effect_sizes as effect_sizes
+from .api.synthesis import meta as meta
 from .api.two_forms import within_between as within_between
 from .description.equation import Equation as Equation
 from .design.decomposition import decompose as decompose
@@ -80,6 +83,11 @@ from .questions.papers.table import table as table
 from .questions.power.answer import Power as Power
 from .questions.stories.two_stories import TwoStories as TwoStories
 from .questions.stories.two_stories import two_stories as two_stories
+from .questions.synthesis.asymmetry import FunnelAsymmetry as FunnelAsymmetry
+from .questions.synthesis.asymmetry import TrimAndFill as TrimAndFill
+from .questions.synthesis.asymmetry import egger as egger
+from .questions.synthesis.asymmetry import trim_and_fill as trim_and_fill
+from .questions.synthesis.influence import StudyInfluence as StudyInfluence
 from .questions.tests.anova import anova as anova
 from .questions.tests.likelihood_ratios import ModelComparison as ModelComparison
 from .questions.tests.robust import RobustCovariance as RobustCovariance

@@ -12,7 +12,8 @@ sets <- list(
   nlme = c("Machines", "Oats", "Orthodont", "ergoStool"),
   geepack = c("ohio", "respiratory"),
   glmmTMB = "Salamanders",
-  ordinal = "wine"
+  ordinal = "wine",
+  metadat = "dat.bcg" # as bcg, its texts as factors in the order of the rows
 )
 
 describe_column <- function(x) {
@@ -30,6 +31,9 @@ for (package in names(sets)) for (name in sets[[package]]) {
   home <- new.env()
   data(list = name, package = package, envir = home)
   table <- as.data.frame(home[[name]])
+  name <- sub("^dat\\.", "", name)
+  texts <- vapply(table, is.character, logical(1))
+  table[texts] <- lapply(table[texts], function(x) factor(x, levels = unique(x)))
   attributes(table)[setdiff(names(attributes(table)), c("names", "row.names", "class"))] <- NULL
   write.csv(table, file.path(folder, paste0(name, ".csv")), row.names = FALSE, fileEncoding = "UTF-8")
   schema <- list(

@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 from os import PathLike
+from typing import TYPE_CHECKING
 
 from ranef.api.questions import Questions
 from ranef.fits.generalised import GeneralisedFit
 from ranef.fits.linear import LinearFit
 from ranef.fits.marginal import MarginalFit
+from ranef.fits.meta import MetaFit
+from ranef.questions.synthesis.influence import StudyInfluence, study_influence
 from ranef.storage import register, saving
 from ranef.storage.saving import Functions
 
-__all__ = ["GeneralizedMixedModelFit", "LinearMixedModelFit", "MarginalModelFit", "load"]
+if TYPE_CHECKING:
+    from ranef.api.meta_pictures import MetaPlots
+
+__all__ = [
+    "GeneralizedMixedModelFit",
+    "LinearMixedModelFit",
+    "MarginalModelFit",
+    "MetaModelFit",
+    "load",
+]
 
 
 class LinearMixedModelFit(Questions, LinearFit):
@@ -83,14 +95,52 @@ class MarginalModelFit(Questions, MarginalFit):
     file_kind = "marginal"
 
 
+class MetaModelFit(Questions, MetaFit):
+    """A fitted meta-analysis; `ranef.meta` makes one.
+
+    Attributes
+    ----------
+    estimate : MetaEstimate
+        What the solver found, as arrays.
+    frame : Frame
+        Where the rows came from.
+    df : str
+        Method of the degrees of freedom of tests.
+
+    Examples
+    --------
+    >>> import ranef
+    >>> rows = {"y": [0.3, -0.1, 0.5, 0.9], "v": [0.02, 0.05, 0.04, 0.1]}
+    >>> fit = ranef.meta("y ~ 1", rows, variance="v")
+    >>> round(fit.tau2, 4), fit.optimum.maxima, fit.method(None)
+    (0.0792, 1, 'knapp-hartung')
+    """
+
+    file_kind = "meta"
+
+    def influence(self) -> StudyInfluence:  # type: ignore[override]
+        """Leave out one study at a time, see `study_influence`."""
+        return study_influence(self)
+
+    influence.__doc__ = study_influence.__doc__
+
+    @property
+    def plot(self) -> MetaPlots:  # type: ignore[override]
+        """The pictures of the fit: ``fit.plot.forest()`` and more."""
+        from ranef.api.meta_pictures import MetaPlots
+
+        return MetaPlots(self)
+
+
 register(LinearMixedModelFit)
 register(GeneralizedMixedModelFit)
 register(MarginalModelFit)
+register(MetaModelFit)
 
 
 def load(
     path: str | PathLike[str], *, functions: Functions | None = None, max_gb: float | None = None
-) -> LinearMixedModelFit | GeneralizedMixedModelFit | MarginalModelFit:
+) -> LinearMixedModelFit | GeneralizedMixedModelFit | MarginalModelFit | MetaModelFit:
     """Read a fit that `fit.save` wrote.
 
     Parameters
@@ -106,7 +156,7 @@ def load(
 
     Returns
     -------
-    LinearMixedModelFit, GeneralizedMixedModelFit or MarginalModelFit
+    LinearMixedModelFit, GeneralizedMixedModelFit, MarginalModelFit or MetaModelFit
 
     Raises
     ------
@@ -122,7 +172,6 @@ def load(
     ...
     ranef.errors.FileError: cannot read nowhere.ranef: No such file or directory
     """
-    fit: LinearMixedModelFit | GeneralizedMixedModelFit | MarginalModelFit = saving.load(
-        path, functions, max_gb
-    )
+    fit: LinearMixedModelFit | GeneralizedMixedModelFit | MarginalModelFit | MetaModelFit
+    fit = saving.load(path, functions, max_gb)
     return fit

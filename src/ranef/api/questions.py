@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from ranef.questions.means.answers import MarginalMeans
     from ranef.questions.means.comparisons import Contrasts
     from ranef.questions.means.joint_tests import JointTests
+    from ranef.questions.synthesis.asymmetry import FunnelAsymmetry, TrimAndFill
     from ranef.questions.tests.likelihood_ratios import ModelComparison
     from ranef.questions.tests.robust import RobustCovariance
     from ranef.questions.tests.term_tests import TermTests
@@ -63,6 +64,7 @@ class Questions:
     collinearity: Question[Collinearity] = Question()
     confint: Question[Any] = Question()
     contrasts: Question[Contrasts] = Question()
+    egger: Question[FunnelAsymmetry] = Question()
     emmeans: Question[MarginalMeans] = Question()
     emtrends: Question[MarginalMeans] = Question()
     for_marginaleffects: Question[Any] = Question()
@@ -82,6 +84,7 @@ class Questions:
     shrinkage: Question[Any] = Question()
     simulated_residuals: Question[SimulatedResiduals] = Question()
     standardized_ratios: Question[StandardizedRatios] = Question()
+    trim_and_fill: Question[TrimAndFill] = Question()
     variance_test: Question[VarianceTest] = Question()
     vcov_by_level: Question[Any] = Question()
     within_between: Question[WithinBetween] = Question()

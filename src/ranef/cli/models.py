@@ -13,7 +13,10 @@ from ranef.errors import FormulaError, ModelError, name_rows, suggestion
 
 __all__ = ["check_family", "fitted", "keywords", "progress", "read"]
 
-COLUMNS = ("weights", "offset", "groups", "time", "sampling_weights", "dropout")
+COLUMNS = (
+    "weights", "offset", "groups", "time", "sampling_weights", "dropout", "variance", "std_error",
+    "study",
+)  # fmt: skip
 GENERALISED = ("link", "zero", "nominal", "quadrature", "shape")
 EITHER = ("dispersion",)
 LINEAR = ("residual",)

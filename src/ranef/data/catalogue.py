@@ -364,6 +364,29 @@ CATALOGUE = (
         },
         formula="rating ~ temp + contact + (1 | judge)",
     ),
+    Description(
+        name="bcg",
+        title="trials of the BCG vaccine against tuberculosis",
+        source="13 trials, persons vaccinated and not; R package metadat.",
+        citation=(
+            "Colditz GA, Brewer TF, Berkey CS, Wilson ME, Burdick E, Fineberg HV, Mosteller F "
+            "(1994). Efficacy of BCG vaccine in the prevention of tuberculosis: meta-analysis of "
+            "the published literature. Journal of the American Medical Association 271, 698-702."
+        ),
+        rows=13,
+        columns={
+            "trial": "number of the trial",
+            "author": "authors, 11 levels",
+            "year": "year of publication",
+            "tpos": "cases among those vaccinated",
+            "tneg": "others among those vaccinated",
+            "cpos": "cases among those not vaccinated",
+            "cneg": "others among those not vaccinated",
+            "ablat": "absolute latitude of the place, degrees",
+            "alloc": "allocation of treatment: random, alternate or systematic",
+        },
+        formula="yi ~ ablat",
+    ),
 )
 
 

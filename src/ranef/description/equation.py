@@ -43,7 +43,15 @@ from ranef.models.family_words import link_of, predictor_of
 from ranef.models.labels import CoefficientLabel, category
 from ranef.models.records import CONDITIONAL, Component, Estimate
 
-__all__ = ["Equation", "covariance_matrix", "generalised", "linear", "marginal", "regression"]
+__all__ = [
+    "Equation",
+    "covariance_matrix",
+    "generalised",
+    "linear",
+    "marginal",
+    "regression",
+    "synthesis",
+]
 
 Floats = NDArray[np.float64]
 
@@ -245,6 +253,22 @@ def marginal_categories(
         )
         lines.append(_sum(left, spec, own, BETA, (), 0, minus=isinstance(family, Cumulative)))
     return _equation(lines)
+
+
+def synthesis(
+    response: str, spec: Specification, names: Sequence[str], heterogeneous: bool
+) -> Equation:
+    """Write a meta-analysis out: effects with known sampling variances."""
+    known = Symbol("v[i]", "v_i", sub(mi("v"), mi("i")))
+    residual = _relation(RESIDUAL, "~", sequence([normal(known), word("v known")], ", "))
+    if spec.terms or not heterogeneous:
+        effects = _letters(len(spec.terms))
+        first = _sum(of_row(name(response)), spec, names, BETA, effects, 0, [RESIDUAL])
+        return _equation([first, *_distributions(spec, effects, 0), residual])
+    study = of_row(symbol("u", "u", "u"))
+    tau2 = Symbol("tau^2", r"\tau^2", element("msup", mi("τ"), mn("2")))
+    first = _sum(of_row(name(response)), spec, names, BETA, (), 0, [study, RESIDUAL])
+    return _equation([first, _relation(study, "~", normal(tau2)), residual])
 
 
 def covariance_matrix(psi: Floats, index: int) -> Markup:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ranef.design.beside import Beside
 from ranef.design.building import Answer, Builder, Part, check_random
 from ranef.design.call import ModelArguments, read_family
 from ranef.design.outcome import Outcome, prototype, read_outcome
@@ -24,7 +25,6 @@ from ranef.formula.syntax import Node
 from ranef.tables.accounting import Accounting
 
 __all__ = [
-    "Beside",
     "GeneralisedSpecification",
     "generalised_specification_of",
     "specify_generalised",
@@ -39,20 +39,6 @@ THRESHOLD = "threshold"
 INTERCEPT = "(Intercept)"
 WORDS = {THRESHOLD: "nominal"}
 ADDITIVE = frozenset(("gaussian", "censored", "lognormal"))
-
-
-class Beside(Protocol):
-    """Columns that a model reads beside those of its formulas."""
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """Their names, for which a dot in a formula does not stand."""
-
-    def note(self, frame: Frame) -> None:
-        """Evaluate them in all rows, and note where they are missing."""
-
-    def take(self, frame: Frame) -> None:
-        """Take them in the rows that are used."""
 
 
 @dataclass(frozen=True, eq=False)

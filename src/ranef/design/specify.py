@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from ranef.design.beside import Beside
 from ranef.design.building import Answer, Builder, Part, check_random
 from ranef.design.call import ModelArguments
 from ranef.design.residual import ResidualReader
@@ -43,17 +44,26 @@ def specify(formula: str, data: Any, *, mixed: bool = True, **said: Any) -> Spec
     return specification_of(ModelArguments(formula, data, **said), mixed)
 
 
-def specification_of(call: ModelArguments, mixed: bool = True) -> Specification:
-    """Read the formula of a model of one number a row against its table."""
+def specification_of(
+    call: ModelArguments, mixed: bool | None = True, beside: Beside | None = None
+) -> Specification:
+    """Read the formula of a model of one number a row against its table.
+
+    `mixed` None takes random terms or none; a model may read columns `beside` its formula.
+    """
     columns = [v for v in (call.weights, call.offset) if isinstance(v, str)]
+    columns += [] if beside is None else beside.columns
     dot = expand_dot(call.formula, call.table.columns, columns)
     model = model_with_dot(call.formula, dot)
     response = response_of(model)
     reader = residual_reader(call)
     alone = reader is not None and not model.bars
-    check_random([model], mixed and call.random == "formula" and not alone)
+    if mixed is not None:
+        check_random([model], mixed and call.random == "formula" and not alone)
     _check(response)
     frame = Frame.of(call)
+    if beside is not None:
+        beside.note(frame)
     weights = frame.given(call.weights, "weights")
     frame.given(call.offset, "offset")
     frame.numbers(response, response.printed)
@@ -61,6 +71,8 @@ def specification_of(call: ModelArguments, mixed: bool = True) -> Specification:
     if reader is not None:
         reader.read(frame)
     accounting = frame.account(None if weights is None else weights == 0, call.missing)
+    if beside is not None:
+        beside.take(frame)
     frame.take_contrasts([model], call.contrasts)
     y = np.array(frame.numbers(response, response.printed))
     answer = Answer(response.printed, y, frame.given(call.weights, "weights"))

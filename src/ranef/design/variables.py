@@ -376,6 +376,11 @@ class Frame:
             else:
                 self._values[key] = Numbers(value.values[kept], value.suffixes, value.logical)
 
+    @property
+    def kept(self) -> Mask | None:
+        """Which rows (N,) of the table are kept; None before that is decided, and for all."""
+        return self._kept
+
     def variables(self, terms: Terms) -> list[Variable]:
         """Return the variables of a linear predictor, levels and contrasts settled."""
         return [self.variable(key) for key in terms.keys]

@@ -364,6 +364,17 @@ class Fit(ReaderNames, ABC):
             [known[k] for k in wanted], *self.parameter_values(level, df, wanted), form
         )
 
+    @property
+    def interval_methods(self) -> tuple[str, ...]:
+        """Methods of intervals that only this kind of fit has, or has in a way of its own."""
+        return ()
+
+    def interval_columns(
+        self, method: str, parameters: str | Sequence[str], level: float
+    ) -> dict[str, Any]:
+        """Columns of the intervals by one of `interval_methods`."""
+        raise ModelError(f"method={method!r} is not one of this fit")
+
     # --- rows
 
     def estimand(

@@ -23,6 +23,7 @@ from ranef.inference.coefficients.functions import Functions, Knowledge
 from ranef.inference.coefficients.sandwich import Sandwich
 from ranef.inference.coefficients.wald import FTest
 from ranef.models.labels import CoefficientLabel
+from ranef.models.meta import MetaEstimate
 from ranef.tables import Table
 from ranef.tables.origin import Origin
 
@@ -37,6 +38,7 @@ __all__ = [
     "Likelihood",
     "Refittable",
     "Scored",
+    "Synthesised",
     "offers",
     "require",
 ]
@@ -180,6 +182,15 @@ class Scored(Protocol):
     def score_test(self, L: Floats) -> FTest: ...
 
 
+class Synthesised(Protocol):
+    """A fit of effects with known sampling variances."""
+
+    @property
+    def studies(self) -> Sequence[str]: ...
+    @property
+    def synthesis(self) -> MetaEstimate: ...
+
+
 class Describable(Protocol):
     """A fit that describes itself in words."""
 
@@ -195,6 +206,7 @@ NEEDS: dict[type, str] = {
     Refittable: "a model that can be fitted again",
     Clustered: "scores by cluster",
     Scored: "score tests",
+    Synthesised: "effects with known sampling variances",
     Describable: "a description in words",
 }
 

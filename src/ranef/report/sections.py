@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from ranef.fits.protocol import Generative, Levelled, Likelihood, Refittable, offers
+from ranef.fits.protocol import Generative, Levelled, Likelihood, Refittable, Synthesised, offers
 from ranef.questions.checks.section import fitness
 from ranef.questions.levels.section import has_ratios, levels, ratios
+from ranef.questions.synthesis.section import synthesis
 from ranef.report import answers, ending, estimates, model
 from ranef.report.section import Section
 
@@ -35,6 +36,12 @@ SECTIONS: list[Section] = [
     Section("model", "Model", model.model),
     Section("data", "Data", model.data),
     Section("fixed", "Fixed effects", estimates.fixed),
+    Section(
+        "studies",
+        "Effects of studies",
+        lambda fit, how: synthesis(fit, how.conf_level),
+        lambda fit: offers(fit, Synthesised),
+    ),
     Section("means", "Marginal means", answers.means, answers.has_means),
     Section("predictions", "Predictions", answers.predictions, answers.has_predictions),
     Section("variance", "Variance components", estimates.variance, levelled),

@@ -22,6 +22,7 @@ from ranef.errors import FileError
 from ranef.families import Family
 from ranef.models.generalised import compose
 from ranef.models.marginal import MarginalEstimate, MarginalModel, check, read_correlation
+from ranef.models.meta import METHODS, MetaEstimate, MetaModel
 from ranef.models.records import (
     CONDITIONAL,
     Composition,
@@ -42,6 +43,8 @@ __all__ = [
     "check_linear",
     "check_marginal",
     "check_marginal_model",
+    "check_meta",
+    "check_meta_model",
     "check_occasions",
     "check_optimum",
     "check_residual",
@@ -320,3 +323,45 @@ def check_marginal(estimate: MarginalEstimate) -> None:
         raise FileError("the working correlation is none") from None
     if not np.isfinite(found).all():
         raise FileError("the working correlation is none")
+
+
+def check_meta_model(model: MetaModel) -> None:
+    """Sampling variances must be positive, a covariance positive definite with them."""
+    _finite("the model", model.variances, model.covariance)
+    if model.method not in METHODS:
+        raise FileError(f"there is no method {str(model.method)[:40]!r}")
+    if not (model.variances > 0).all():
+        raise FileError("a sampling variance is not positive")
+    if model.covariance is not None:
+        V = model.covariance
+        size = np.sqrt(model.variances)
+        unit = V / np.outer(size, size)
+        if not np.allclose(np.diag(unit), 1.0) or not np.allclose(unit, unit.T, atol=1e-8):
+            raise FileError("the covariance is not that of the sampling variances")
+        if np.linalg.eigvalsh(unit)[0] <= DEPENDENT:
+            raise FileError("the covariance is not positive definite")
+
+
+def check_meta(estimate: MetaEstimate) -> None:
+    """Coefficients and variances must be those of the model."""
+    model = estimate.model
+    _finite("the estimate", estimate.coefficients, estimate.bread, estimate.phi)
+    if not len(estimate.logliks) or np.isinf(estimate.logliks).any():
+        raise FileError("the likelihood has no maximum")
+    if not model.is_dependent:
+        shapes = [np.shape(psi) for psi in estimate.covariances]
+        if shapes != [(1, 1)] or not 0 <= estimate.covariances[0][0, 0] < np.inf:
+            raise FileError("the variance between studies is none")
+        if len(estimate.phi):
+            raise FileError("parameters of several levels without these levels")
+        return
+    if len(estimate.phi) != model.problem.k:
+        raise FileError("the parameters are not those of the levels")
+    wanted = model.problem.psis(estimate.phi) or [np.zeros((1, 1))]
+    if len(wanted) != len(estimate.covariances) or not all(
+        np.shape(a) == b.shape and np.allclose(a, b, rtol=CLOSE, atol=CLOSE * np.max(np.abs(b)))
+        for a, b in zip(estimate.covariances, wanted, strict=True)
+    ):
+        raise FileError("the covariances are not those of the parameters")
+    if model.problem.at(estimate.phi, slopes=False) is None:
+        raise FileError("the covariance of the effects is not positive definite")

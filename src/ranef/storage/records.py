@@ -34,6 +34,7 @@ from ranef.design.terms import (
 )
 from ranef.models.dropout import Dropout
 from ranef.models.marginal import Equations, MarginalEstimate, MarginalModel
+from ranef.models.meta import MetaEstimate, MetaModel
 from ranef.models.records import GeneralisedEstimate, LinearEstimate
 from ranef.solve.optimum import Face, FlatDirection, MonteCarlo, Optimum
 from ranef.storage.checks import (
@@ -42,6 +43,8 @@ from ranef.storage.checks import (
     check_linear,
     check_marginal,
     check_marginal_model,
+    check_meta,
+    check_meta_model,
     check_occasions,
     check_optimum,
     check_residual,
@@ -133,3 +136,16 @@ register(
     shapes={"model.labels": "p", "coefficients": "p", "bread": "p p"},
     check=check_marginal,
 )
+register(
+    MetaModel,
+    shapes={"specification.y": "n", "variances": "n", "covariance": "n n", "studies": "n"},
+    check=check_meta_model,
+)
+register(
+    MetaEstimate,
+    shapes={
+        "model.specification.names": "p", "coefficients": "p", "bread": "p p", "logliks": "m",
+        "where": "m",
+    },
+    check=check_meta,
+)  # fmt: skip

@@ -15,7 +15,7 @@ sigma^2 I, so where no weights differ only the part inside is needed.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -28,7 +28,7 @@ from ranef.inference.coefficients.wald import FTest, f_tail, independent_rows, s
 from ranef.models.noise import residual_covariance
 from ranef.models.records import LinearEstimate
 
-__all__ = ["TYPES", "ClusterCovariance", "cluster_covariance"]
+__all__ = ["TYPES", "ClusterCovariance", "ClusterRows", "cluster_covariance", "sandwich_of"]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.intp]
@@ -146,6 +146,16 @@ def _root(bread: Floats) -> Floats:
         ) from None
 
 
+@dataclass(frozen=True, eq=False)
+class ClusterRows:
+    """Clusters of one shape: X (c, k, p), V (c, k, k), residuals e (c, k)."""
+
+    clusters: Ints
+    X: Floats
+    V: Floats
+    e: Floats
+
+
 def cluster_covariance(estimate: LinearEstimate, codes: Ints, kind: str) -> ClusterCovariance:
     """Cluster-robust covariance of a linear mixed model.
 
@@ -161,25 +171,43 @@ def cluster_covariance(estimate: LinearEstimate, codes: Ints, kind: str) -> Clus
         clusters; CR3 is close to leaving one cluster out at a time.
     """
     spec = estimate.specification
-    M, p = estimate.coefficient_vcov, spec.p
+    offset = 0.0 if spec.offset is None else spec.offset
+    e = spec.y - (spec.fixed_rows @ estimate.beta + offset)
+    batches = _batches(estimate, codes, e)
     m = int(codes.max()) + 1
+    return sandwich_of(batches, estimate.beta, estimate.coefficient_vcov, m, spec.n, kind)
+
+
+def sandwich_of(
+    batches: Iterable[ClusterRows], beta: Floats, bread: Floats, m: int, n: int, kind: str
+) -> ClusterCovariance:
+    """Cluster-robust covariance from the rows of m clusters, n in all.
+
+    Parameters
+    ----------
+    batches : iterable of ClusterRows
+        Every cluster once.
+    beta : (p,) array
+    bread : (p, p) array
+        Covariance of beta by the model.
+    m, n : int
+    kind : str
+        One of `TYPES`.
+    """
+    M, p = bread, len(beta)
     if kind == "CR1p" and m <= p:
         raise ModelError(f"CR1p needs more clusters than fixed effects; here are {m} and {p}")
     scores = np.zeros((m, p))
     own, shared = np.zeros((m, p, p)), np.zeros((m, p, p))
-    offset = 0.0 if spec.offset is None else spec.offset
-    e = spec.y - (spec.fixed_rows @ estimate.beta + offset)
-    for batch in _batches(estimate, codes, e):
+    for batch in batches:
         WX = np.asarray(np.linalg.solve(batch.V, batch.X), dtype=np.float64)
         G = _weights(batch, WX, M, kind)
         scores[batch.clusters] = np.einsum("ckp,ck->cp", G, batch.e)
         own[batch.clusters] = np.swapaxes(G, 1, 2) @ batch.V @ G
         shared[batch.clusters] = np.swapaxes(batch.X, 1, 2) @ G
-    factor = _small_sample(kind, m, spec.n, p)
+    factor = _small_sample(kind, m, n, p)
     meat = factor * scores.T @ scores
-    return ClusterCovariance(
-        kind, estimate.beta, M @ meat @ M, M, factor * own, np.sqrt(factor) * shared
-    )
+    return ClusterCovariance(kind, beta, M @ meat @ M, M, factor * own, np.sqrt(factor) * shared)
 
 
 def _small_sample(kind: str, m: int, n: int, p: int) -> float:
@@ -192,17 +220,7 @@ def _small_sample(kind: str, m: int, n: int, p: int) -> float:
     return 1.0
 
 
-@dataclass(frozen=True, eq=False)
-class _Batch:
-    """Clusters of one shape: X (c, k, p), V (c, k, k), residuals e (c, k)."""
-
-    clusters: Ints
-    X: Floats
-    V: Floats
-    e: Floats
-
-
-def _weights(batch: _Batch, WX: Floats, M: Floats, kind: str) -> Floats:
+def _weights(batch: ClusterRows, WX: Floats, M: Floats, kind: str) -> Floats:
     """G = A'W X (c, k, p)."""
     if kind == "CR2":
         return _adjusted(batch, M) @ WX
@@ -212,7 +230,7 @@ def _weights(batch: _Batch, WX: Floats, M: Floats, kind: str) -> Floats:
     return WX
 
 
-def _adjusted(batch: _Batch, M: Floats) -> Floats:
+def _adjusted(batch: ClusterRows, M: Floats) -> Floats:
     """A of CR2: D'(D G D')^(-1/2) D with V = D'D, the same for any such D."""
     lower = np.linalg.cholesky(batch.V)
     upper = np.swapaxes(lower, 1, 2)
@@ -224,7 +242,7 @@ def _adjusted(batch: _Batch, M: Floats) -> Floats:
     return np.asarray(lower @ middle @ upper)
 
 
-def _batches(estimate: LinearEstimate, codes: Ints, e: Floats) -> Iterator[_Batch]:
+def _batches(estimate: LinearEstimate, codes: Ints, e: Floats) -> Iterator[ClusterRows]:
     """Go through the clusters, those of one shape together."""
     spec = estimate.specification
     order = np.argsort(codes, kind="stable")
@@ -272,7 +290,7 @@ def _batch(
     counts: Ints,
     e: Floats,
     reduced: bool,
-) -> _Batch:
+) -> ClusterRows:
     """Design, covariance and residuals of clusters with rows (c, size)."""
     spec, sigma2 = estimate.specification, estimate.sigma**2
     X, own = spec.X[rows], e[rows]
@@ -292,10 +310,12 @@ def _batch(
         X, Z, own = T @ X, T @ Z, (T @ own[:, :, None])[:, :, 0]
     V = Z @ np.swapaxes(Z, 1, 2)
     if spec.residual is not None:
-        return _Batch(clusters, X, V + sigma2 * residual_covariance(estimate).covariance(rows), own)
+        return ClusterRows(
+            clusters, X, V + sigma2 * residual_covariance(estimate).covariance(rows), own
+        )
     noise = np.full(X.shape[:2], sigma2)
     if spec.weights is not None:
         noise = sigma2 / spec.weights[rows]
     diagonal = np.arange(X.shape[1])
     V[:, diagonal, diagonal] += noise
-    return _Batch(clusters, X, V, own)
+    return ClusterRows(clusters, X, V, own)

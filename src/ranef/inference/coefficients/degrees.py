@@ -253,8 +253,26 @@ OF_CLUSTERS: dict[str, tuple[str, str]] = {
 """Methods of covariances that rest on clusters, in words as `Method` has them."""
 
 
+OF_STUDIES: dict[str, tuple[str, str]] = {
+    "knapp-hartung": (
+        "Knapp and Hartung's t tests",
+        "Knapp and Hartung's F tests",
+    ),
+    "knapp-hartung-conservative": (
+        "Knapp and Hartung's t tests, the variance never below that of the model",
+        "Knapp and Hartung's F tests, the variance never below that of the model",
+    ),
+    "t": (
+        "t tests with effects minus coefficients degrees of freedom",
+        "effects minus coefficients degrees of freedom",
+    ),
+}
+"""Methods of effects with known sampling variances, in words as `Method` has them."""
+
+
 def words_of(method: str, *, joint: bool = False) -> str:
     """Say by what tests a method works, of single coefficients or of several at once."""
-    if method in OF_CLUSTERS:
-        return OF_CLUSTERS[method][joint]
+    for others in (OF_CLUSTERS, OF_STUDIES):
+        if method in others:
+            return others[method][joint]
     return METHODS[method].joint_words if joint else METHODS[method].words

@@ -31,11 +31,12 @@ def confint(
 
     Parameters
     ----------
-    method : {"wald", "profile", "bootstrap"}
+    method : {"wald", "profile", "bootstrap", "q-profile"}
         Estimate plus and minus a quantile times the standard error (of standard
         deviations on the scale of logarithms, of correlations on that of Fisher's
         z); where the likelihood has fallen as far as the level allows, see
-        `ranef.profile`; from refits to drawn data, see `ranef.bootstrap`.
+        `ranef.profile`; from refits to drawn data, see `ranef.bootstrap`; of a meta-analysis
+        of independent studies also where Q is not extreme (Viechtbauer 2007).
     parameters : {"fixed", "variance", "all"} or list of names
         Names as in `ranef.profile`.
     conf_level : float
@@ -70,8 +71,11 @@ def confint(
     1  Residual        sd      0.13       0.74
     """
     require(fit, "confint()")
-    arguments.choice("method", method, METHODS)
+    own = fit.interval_methods
+    arguments.choice("method", method, tuple(dict.fromkeys((*METHODS, *own))))
     level = arguments.conf_level(conf_level)
+    if method in own:
+        return make_table(fit.interval_columns(method, parameters, level), fit.frame.library)
     form = "fixed" if parameters == "fixed" else "all"
     if method == "wald":
         if options:

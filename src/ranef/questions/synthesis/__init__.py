@@ -1,0 +1,1 @@
+"""Questions asked of effects with known sampling variances: influence, asymmetry, permutations."""

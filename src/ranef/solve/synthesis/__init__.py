@@ -1,0 +1,1 @@
+"""Effects with known sampling variances: how much the true effects differ, from arrays alone."""

@@ -1,0 +1,75 @@
+"""`ranef meta`."""
+
+from __future__ import annotations
+
+import csv
+import json
+
+import pytest
+
+import ranef
+from ranef.cli.main import main
+
+
+@pytest.fixture
+def run(capsys):
+    def call(*arguments):
+        capsys.readouterr()
+        code = main([str(argument) for argument in arguments])
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return call
+
+
+@pytest.fixture
+def trials(tmp_path):
+    bcg = ranef.data.load("bcg")
+    bcg = ranef.effect_sizes("RR", bcg, ai="tpos", bi="tneg", ci="cpos", di="cneg")
+    bcg["se"] = bcg.vi**0.5
+    path = tmp_path / "trials.csv"
+    bcg.to_csv(path, index=False)
+    return path
+
+
+def test_it_writes_every_result(run, trials, tmp_path):
+    files = {
+        kind: tmp_path / f"fit.{kind}" for kind in ("json", "csv", "html", "ranef", "md", "svg")
+    }
+    code, out, err = run(
+        "meta", "yi ~ ablat", trials, "--std-error", "se", "--study", "author",
+        "--out", files["json"], "--out", files["csv"], "--report", files["html"],
+        "--save", files["ranef"], "--table", files["md"], "--forest", files["svg"],
+    )  # fmt: skip
+    assert (code, err) == (0, "")
+    assert "The moderators explain 75.6% of the heterogeneity." in out
+    written = json.loads(files["json"].read_text("utf-8"))
+    assert written["glance"]["tau2"] == pytest.approx(0.0763480, abs=1e-6)
+    assert written["studies"][0]["study"] == "Aronson"
+    assert written["variance"][0]["parameter"] == "sd"
+    with files["csv"].open(encoding="utf-8") as stream:
+        assert [row["term"] for row in csv.DictReader(stream)] == ["(Intercept)", "ablat"]
+    assert "Random-effects meta-regression of yi" in files["html"].read_text("utf-8")
+    assert ranef.load(files["ranef"]).tau2 == written["glance"]["tau2"]
+    assert "<svg" in files["svg"].read_text("utf-8")
+
+
+def test_methods_and_tests_can_be_chosen(run, trials):
+    code, out, _ = run(
+        "meta", "yi ~ 1", trials, "--variance", "vi", "--method", "dl", "--df", "normal"
+    )
+    assert code == 0
+    assert "DerSimonian" in out
+    assert "0.3088" in out
+
+
+def test_what_is_wrong_is_said(run, trials):
+    code, _, err = run("meta", "yi ~ 1", trials)
+    assert code == 2
+    assert "--variance" in err
+    code, _, err = run("meta", "yi ~ 1", trials, "--variance", "cneg", "--forest", "a.txt")
+    assert code == 2
+    assert ".svg" in err
+    code, _, err = run("meta", "yi ~ 1", trials, "--variance", "v")
+    assert code == 2
+    assert "no column 'v'" in err

@@ -58,11 +58,10 @@ def test_estimates_are_metafors(row, agree):
         wald = slopes.statistic * (slopes.df1 if row["test"][0] == "z" else 1)
         np.testing.assert_allclose(wald, of(row, "qm")[0], rtol=1e-5)
         np.testing.assert_allclose(slopes.p_value, of(row, "qm_p")[0], rtol=1e-4)
-    if row["pred"][0] if isinstance(row["pred"], list) else row["pred"]:
-        if method != "fe":
-            new = fit.predict(conf_level=0.95, interval="new").iloc[0]
-            np.testing.assert_allclose(new["conf_low"], row["pred"]["low"][0], rtol=1e-5)
-            np.testing.assert_allclose(new["conf_high"], row["pred"]["high"][0], rtol=1e-5)
+    if method != "fe":
+        new = fit.predict(conf_level=0.95, interval="new").iloc[0]
+        np.testing.assert_allclose(new["conf_low"], row["pred"]["low"][0], rtol=1e-5)
+        np.testing.assert_allclose(new["conf_high"], row["pred"]["high"][0], rtol=1e-5)
     if "loglik" in row:
         with_constant = fit.loglik + (0.5 * row["log_xx"][0] if method == "reml" else 0.0)
         np.testing.assert_allclose(with_constant, row["loglik"][0], rtol=1e-9)
@@ -373,7 +372,7 @@ def test_effect_sizes_take_sizes_and_leave_gaps():
 @pytest.mark.parametrize(
     ("measure", "table", "message"),
     [
-        ("OR", {"ai": [1, -2], "bi": [3, 3], "ci": [1, 1], "di": [1, 1]}, "ai is negative in 1 row"),
+        ("OR", {"ai": [1, -2], "bi": [3, 3], "ci": [1, 1], "di": [1, 1]}, "ai is negative"),
         ("ZCOR", {"ri": [0.2, 1.2], "ni": [9, 9]}, "ri is no correlation"),
         ("ZCOR", {"ri": [0.2, 1.0], "ni": [9, 9]}, "no finite value"),
         ("PR", {"xi": [3, 9], "ni": [5, 8]}, "more xi than ni"),
@@ -415,9 +414,7 @@ def test_questions_of_other_fits_are_answered():
     by_hand = fit.predict({"alloc": ["random"], "ablat": [DATA["bcg"].ablat.mean()]})
     np.testing.assert_allclose(means.estimate[1], by_hand[0], rtol=1e-12)
     assert len(fit.emmeans("alloc").contrasts("pairwise").tidy()) == 3
-    assert "meta-regression" in str(ranef.table({"a": fit})) or "REML" in str(
-        ranef.table({"a": fit})
-    )
+    assert "REML" in str(ranef.table({"a": fit}))
     assert "b0 + b1*allocrandom[i]" in str(fit.equation())
     assert fit.augment().columns.tolist() == ["yi", "fitted", "residual", "pearson"]
     for question in ("rank", "bootstrap", "check"):

@@ -49,6 +49,7 @@ __all__ = [
     "generalised",
     "linear",
     "marginal",
+    "marginal_categories",
     "regression",
     "synthesis",
 ]

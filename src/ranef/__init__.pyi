@@ -29,6 +29,8 @@ from .description.equation import Equation as Equation
 from .design.decomposition import decompose as decompose
 from .fields.diary.diary import Diary as Diary
 from .fields.diary.diary import diary as diary
+from .fields.trial.missing import MissingPatterns as MissingPatterns
+from .fields.trial.missing import missing_patterns as missing_patterns
 from .fits.contrast import Contrast as Contrast
 from .fits.fit import Fit as Fit
 from .fits.likelihood import LikelihoodFit as LikelihoodFit

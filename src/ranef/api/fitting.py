@@ -6,17 +6,19 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
+from ranef.api import sequence
 from ranef.api.fits import GeneralizedMixedModelFit, LinearMixedModelFit
 from ranef.description.convergence import warn_unless_proved
 from ranef.description.doubts import warn_about
 from ranef.design.call import ModelArguments, read_family
 from ranef.design.generalised import generalised_specification_of
+from ranef.design.specification import Specification
 from ranef.design.specify import specification_of
 from ranef.display.progress import SearchBar
 from ranef.errors import ModelError
 from ranef.families import Family
 from ranef.models import generalised, linear
-from ranef.models.records import CONDITIONAL, Estimate
+from ranef.models.records import CONDITIONAL, Estimate, LinearEstimate
 from ranef.priors import Prior
 from ranef.solve import forecast
 from ranef.solve.forecast import Plan
@@ -29,7 +31,7 @@ def lmm(
     formula: str,
     data: Any,
     *,
-    residual: str | None = None,
+    residual: str | Sequence[str] | None = None,
     dispersion: str = "~1",
     reml: bool = True,
     weights: Any = None,
@@ -65,7 +67,9 @@ def lmm(
         over time or space take ``nugget=True``; with ``by=arm`` each arm has parameters of
         its own, and without a bar all rows are one group. Rows stand where their values say,
         in any order; see :doc:`the page on residuals <residuals>`. Such a model needs no
-        random term.
+        random term. A list states a sequence: the first structure is taken whose likelihood has
+        a maximum that is proved and that the data determine; the summary and
+        ``fit.residual_structures()`` say which, and why not those before.
     dispersion : str
         Formula of the logarithm of the residual standard deviation: ``"~ arm"`` has one for
         each arm, ``"~ power(x)"`` makes it proportional to a power of x, ``"~ exponential(x)"``
@@ -160,17 +164,50 @@ def lmm(
     >>> held.optimum.singular
     False
     """
-    call = ModelArguments(
-        formula, data, residual=residual, dispersion=dispersion, reml=reml, weights=weights,
-        offset=offset, contrasts=contrasts, missing=missing, undetermined=undetermined,
-        random=random, kernels=kernels, functions=functions, priors=priors, fixed=fixed,
-        equal=equal, path=path, rng=rng, start=start, n_jobs=n_jobs, progress=progress,
-    )  # fmt: skip
+
+    def arguments(structure: str | None) -> ModelArguments:
+        return ModelArguments(
+            formula, data, residual=structure, dispersion=dispersion, reml=reml, weights=weights,
+            offset=offset, contrasts=contrasts, missing=missing, undetermined=undetermined,
+            random=random, kernels=kernels, functions=functions, priors=priors, fixed=fixed,
+            equal=equal, path=path, rng=rng, start=start, n_jobs=n_jobs, progress=progress,
+        )  # fmt: skip
+
+    if residual is not None and not isinstance(residual, str):
+        return _first_that_holds(arguments, sequence.checked(residual))
+    call = arguments(residual)
     if call.family is not None:
         return _generalised_fit(call)
-    spec = specification_of(call)
+    estimate = _estimated(call, specification_of(call))
+    warn_unless_proved(estimate)
+    return LinearMixedModelFit(estimate, _origin(call, estimate))
+
+
+def _first_that_holds(
+    arguments: Callable[[str | None], ModelArguments], stated: tuple[str, ...]
+) -> LinearMixedModelFit:
+    """Fit the structures of a sequence until one has a proved optimum that the data determine."""
+    reasons: list[str] = []
+    for structure in stated:
+        call = arguments(structure)
+        estimate = None
+        try:
+            spec = sequence.noted(specification_of(call), stated, tuple(reasons))
+            estimate = _estimated(call, spec)
+            why = sequence.objection(estimate)
+        except ModelError as error:
+            why = sequence.in_short(error)
+        if estimate is not None and not why:
+            return LinearMixedModelFit(estimate, _origin(call, estimate))
+        reasons.append(why)
+    said = "; ".join(f"{s}: {why}" for s, why in zip(stated, reasons, strict=True))
+    raise ModelError(f"none of the residual structures stated could be fitted. {said}")
+
+
+def _estimated(call: ModelArguments, spec: Specification) -> LinearEstimate:
+    """Fit a linear model."""
     with SearchBar(call.progress) as bar:
-        estimate = linear.fit_lmm(
+        return linear.fit_lmm(
             spec,
             reml=call.reml,
             path=call.path,
@@ -179,8 +216,6 @@ def lmm(
             progress=bar if bar.shown else None,
             rng=call.rng,
         )
-    warn_unless_proved(estimate)
-    return LinearMixedModelFit(estimate, _origin(call, estimate))
 
 
 def glmm(

@@ -118,7 +118,19 @@ def residual_term(term: ResidualTerm) -> str:
     if term.dispersion is not None:
         right = term.dispersion.lstrip("~ ")
         sentences.append(f"The logarithm of the residual standard deviation depends on {right}.")
+    if term.stated:
+        sentences.append(_sequence(term))
     return " ".join(sentences)
+
+
+def _sequence(term: ResidualTerm) -> str:
+    """Say which of a stated sequence of structures was taken, and why not those before."""
+    number, many = len(term.reasons) + 1, len(term.stated)
+    taken = f"Of the {many} structures stated this is number {number}"
+    if not term.reasons:
+        return f"{taken}: {', '.join(term.stated)}."
+    before = "; ".join(f"{s}: {why}" for s, why in zip(term.stated, term.reasons, strict=False))
+    return f"{taken}; passed over were {before}."
 
 
 def verdict(optimum: Optimum) -> str:

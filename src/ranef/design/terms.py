@@ -163,6 +163,10 @@ class ResidualTerm:
         log S = W gamma.
     dispersion : str or None
         Formula of the standard deviation, as typed.
+    stated : tuple of str
+        The sequence of structures that this one was taken from, where one was stated.
+    reasons : tuple of str
+        Why each of those before it was passed over.
     """
 
     label: str
@@ -172,6 +176,8 @@ class ResidualTerm:
     scales: tuple[ResidualScale, ...]
     W: Floats
     dispersion: str | None = None
+    stated: tuple[str, ...] = ()
+    reasons: tuple[str, ...] = ()
 
     @property
     def of_mean(self) -> int | None:

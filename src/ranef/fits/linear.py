@@ -55,6 +55,42 @@ class LinearFit(MixedFit):
         """What is said of the fit in words."""
         return LinearDescription(self)
 
+    def residual_structures(self) -> Any:
+        """Return the residual structures that were stated to be tried in turn, one a row.
+
+        Returns
+        -------
+        table
+            ``structure, outcome, chosen``: why those before the one chosen were passed over;
+            those behind it were not tried. Without a sequence the structure of the fit alone.
+
+        Examples
+        --------
+        >>> import ranef
+        >>> children = ranef.data.load("Orthodont")
+        >>> fit = ranef.lmm("distance ~ age * Sex", children,
+        ...                 residual=["us(age | Subject)", "cs(age | Subject)"])
+        >>> fit.residual_structures()
+                   structure            outcome  chosen
+        0  us(age | Subject)  optimum is proved    True
+        1  cs(age | Subject)          not tried   False
+        """
+        own = self.estimate.specification.residual
+        if own is None:
+            raise ModelError(
+                "the residuals of this model are independent: residual= of lmm states a structure"
+            )
+        stated, chosen = own.stated or (own.label,), len(own.reasons)
+        proved = "optimum is proved" if self.estimate.optimum.converged else "no optimum was proved"
+        outcome = [*own.reasons, proved, *["not tried"] * (len(stated) - chosen - 1)]
+        return self._made(
+            {
+                "structure": list(stated),
+                "outcome": outcome,
+                "chosen": [i == chosen for i in range(len(stated))],
+            }
+        )
+
     def _carried_from(self, type: str | None) -> Scale:
         return self.transformation if type == "response" else "identity"
 

@@ -11,6 +11,12 @@ from typing import Any
 from ranef.api.pictures import FitPlots
 from ranef.errors import ModelError
 from ranef.questions.checks.influence_picture import influence
+from ranef.questions.checks.memory_picture import (
+    autocorrelation,
+    autocorrelation_text,
+    variogram,
+    variogram_text,
+)
 from ranef.questions.checks.page_picture import check_page
 from ranef.questions.checks.quantile_pictures import qq, qq_text
 from ranef.questions.checks.residual_picture import residuals, residuals_text
@@ -27,6 +33,7 @@ from ranef.questions.predictions.picture import predictions
 __all__ = [
     "FitPlots",
     "alt_text",
+    "autocorrelation",
     "check_page",
     "density",
     "draws",
@@ -42,6 +49,7 @@ __all__ = [
     "scale_location",
     "shrinkage",
     "simulated",
+    "variogram",
     "zeta",
 ]
 
@@ -52,8 +60,9 @@ def alt_text(fit: Any, picture: str, *, conf_level: float = 0.95, df: str | None
     Parameters
     ----------
     fit : a fit of ranef
-    picture : {"random", "shrinkage", "residuals", "qq", "scale_location", "fixed"}
-        Which of these functions drew it.
+    picture : str
+        ``"random"``, ``"shrinkage"``, ``"residuals"``, ``"qq"``, ``"scale_location"``,
+        ``"fixed"``, ``"variogram"`` or ``"autocorrelation"``: the function that drew it.
     conf_level : float
         Level of the intervals in it.
     df : str, optional
@@ -77,9 +86,13 @@ def alt_text(fit: Any, picture: str, *, conf_level: float = 0.95, df: str | None
             return qq_text(fit)
         case "scale_location":
             return scale_location_text(fit)
+        case "variogram":
+            return variogram_text(fit)
+        case "autocorrelation":
+            return autocorrelation_text(fit)
         case "fixed":
             return fixed_text(fit, conf_level=conf_level, df=df)
     raise ModelError(
-        "picture is 'random', 'shrinkage', 'residuals', 'qq', 'scale_location' or 'fixed', not "
-        f"{picture!r}"
+        "picture is 'random', 'shrinkage', 'residuals', 'qq', 'scale_location', 'fixed', "
+        f"'variogram' or 'autocorrelation', not {picture!r}"
     )

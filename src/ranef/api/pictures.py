@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranef.errors import ModelError
+from ranef.questions.checks.memory_picture import autocorrelation, variogram
 from ranef.questions.checks.quantile_pictures import qq
 from ranef.questions.checks.residual_picture import residuals
 from ranef.questions.checks.scale_picture import scale_location
@@ -83,6 +84,8 @@ class FitPlots:
     qq = Picture(qq)
     fixed = Picture(fixed)
     scale_location = Picture(scale_location)
+    variogram = Picture(variogram)
+    autocorrelation = Picture(autocorrelation)
 
     def simulated(
         self, n: int = 250, *, effects: str = "posterior", rng: Any = 0

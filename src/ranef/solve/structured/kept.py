@@ -108,6 +108,8 @@ class SolvedRows:
     def modes(self) -> tuple[Floats, ...]:
         """Modes (q, r) of each random term."""
         out = self._empty()
+        if not out:
+            return out
         for chunk, _, psi, solved in self.clusters:
             effects = (solved.T @ self.at.b) @ psi
             self._place(out, chunk, self.problem.scale * effects)

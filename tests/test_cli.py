@@ -34,6 +34,10 @@ from ranef.cli.reading import Reading, read_table
 from ranef.cli.writing import strict
 from ranef.errors import FileError
 
+FOCUS_NOTE = (
+    "ranef: note: --focus population (new groups) or --focus individual (the groups at hand) "
+    "compares the models by what they are for\n"
+)
 FORMULA = "Reaction ~ Days + (Days | Subject)"
 LOGLIK = -871.814136  # lme4, REML (tests/reference)
 
@@ -104,14 +108,15 @@ def test_the_examples_of_rank_and_compare_run(
     data["z"] = rng.normal(size=96)
     data["y"] = data["x"] + np.repeat(rng.normal(size=8), 12) + rng.normal(size=96)
     data.to_csv("data.csv", index=False)
-    for command in ("rank", "compare"):
+    for command, count in (("rank", 3), ("compare", 5)):
         _, out, _ = run(command, "--help")
         joined = re.sub(r"\\\n +", "", out)
         examples = [line.strip() for line in joined.splitlines() if f"  ranef {command} " in line]
-        assert len(examples) == 3
+        assert len(examples) == count
         for example in examples:
             code, _, err = run(*shlex.split(example.replace(" 1000", " 20"))[1:])
-            assert (code, err) == (0, ""), example
+            said = FOCUS_NOTE if command == "compare" and "--focus" not in example else ""
+            assert (code, err) == (0, said), example
     assert {"ranks.png", "herds.csv", "models.json"} <= set(os.listdir())
 
 
@@ -293,11 +298,47 @@ def test_ranks(run: Callable[..., Ran], sleep: Path, tmp_path: Path) -> None:
     assert plot.read_text().startswith("<?xml")
 
 
+def test_comparisons_by_what_models_are_for(
+    run: Callable[..., Ran], sleep: Path, tmp_path: Path
+) -> None:
+    small, out = "Reaction ~ Days + (1 | Subject)", tmp_path / "c.json"
+    code, shown, err = run("compare", small, FORMULA, sleep, "--focus", "individual", "--out", out)
+    assert (code, err) == (0, "")
+    data = pd.read_csv(sleep)
+    fits = [ranef.lmm(small, data), ranef.lmm(FORMULA, data)]
+    assert shown == f"{ranef.compare(fits, focus='individual')}\n"
+    found = json.loads(out.read_text())
+    assert found["focus"] == "individual"
+    assert abs(found["models"][1]["caic"] - 1711.5209) < 1e-3
+    code, shown, _ = run(
+        "compare", small, sleep, "--focus", "population", "--vary", "residual=none",
+        "--vary", "residual=ar1(Days | Subject)",
+    )  # fmt: skip
+    assert code == 0
+    assert "residuals ar1(Days | Subject)" in shown
+    code, shown, _ = run(
+        "compare", "count ~ mined + (1 | site)", "Salamanders", "--focus", "population",
+        "--vary", "family=poisson", "--vary", "family=nbinom2", "--vary", "zero=none",
+        "--vary", "zero=~ mined",
+    )  # fmt: skip
+    assert code == 0
+    assert "fit 4: count ~ mined + (1 | site), nbinom2 (log), zero ~ mined" in shown
+    for wrong, words in (
+        (("--criterion", "bic"), "needs --focus"),
+        (("--vary", "famly=poisson"), "did you mean 'family'"),
+        (("--vary", "family"), "PART=VALUE"),
+        (("--focus", "individual", "--criterion", "aic"), "criterion"),
+    ):
+        code, _, err = run("compare", small, FORMULA, sleep, *wrong)
+        assert code == 2, wrong
+        assert words in err, wrong
+
+
 def test_comparisons(run: Callable[..., Ran], sleep: Path, tmp_path: Path) -> None:
     small = "Reaction ~ Days + (1 | Subject)"
     out, short = tmp_path / "c.json", tmp_path / "c.csv"
     code, shown, err = run("compare", small, FORMULA, sleep, "--out", out, "--out", short)
-    assert (code, err) == (0, "")
+    assert (code, err) == (0, FOCUS_NOTE)
     data = pd.read_csv(sleep)
     comparison = ranef.anova(ranef.lmm(small, data), ranef.lmm(FORMULA, data))
     assert shown == f"{comparison}\n"

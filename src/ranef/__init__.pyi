@@ -83,6 +83,12 @@ from .questions.means.trends import emtrends as emtrends
 from .questions.papers.table import ModelTable as ModelTable
 from .questions.papers.table import table as table
 from .questions.power.answer import Power as Power
+from .questions.selection.compare import compare as compare
+from .questions.selection.comparison import FocusedComparison as FocusedComparison
+from .questions.selection.cross_validate import CrossValidation as CrossValidation
+from .questions.selection.cross_validate import cross_validate as cross_validate
+from .questions.selection.leave_out import LeaveOut as LeaveOut
+from .questions.selection.leave_out import leave_out as leave_out
 from .questions.stories.two_stories import TwoStories as TwoStories
 from .questions.stories.two_stories import two_stories as two_stories
 from .questions.synthesis.asymmetry import FunnelAsymmetry as FunnelAsymmetry

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from ranef.questions.means.answers import MarginalMeans
     from ranef.questions.means.comparisons import Contrasts
     from ranef.questions.means.joint_tests import JointTests
+    from ranef.questions.selection.cross_validate import CrossValidation
+    from ranef.questions.selection.leave_out import LeaveOut
     from ranef.questions.synthesis.asymmetry import FunnelAsymmetry, TrimAndFill
     from ranef.questions.tests.likelihood_ratios import ModelComparison
     from ranef.questions.tests.robust import RobustCovariance
@@ -64,6 +66,7 @@ class Questions:
     collinearity: Question[Collinearity] = Question()
     confint: Question[Any] = Question()
     contrasts: Question[Contrasts] = Question()
+    cross_validate: Question[CrossValidation] = Question()
     egger: Question[FunnelAsymmetry] = Question()
     emmeans: Question[MarginalMeans] = Question()
     emtrends: Question[MarginalMeans] = Question()
@@ -73,6 +76,7 @@ class Questions:
     impute: Question[Any] = Question()
     influence: Question[Influence] = Question()
     joint_tests: Question[JointTests] = Question()
+    leave_out: Question[LeaveOut] = Question()
     leverage: Question[Leverage] = Question()
     marginal: Question[PopulationAverage] = Question()
     posterior: Question[LevelPosterior] = Question()

@@ -1,14 +1,16 @@
-"""``ranef compare``: models of the same rows, by their likelihoods."""
+"""``ranef compare``: models of the same rows, by their likelihoods, or by what they are for."""
 
 from __future__ import annotations
 
+import sys
 from argparse import ArgumentParser, Namespace
+from itertools import product
 from typing import Any
 
 from ranef.cli import models, options, writing
 from ranef.cli.values import positive
 from ranef.cli.verb import Code, Verb, code_of
-from ranef.errors import ModelError
+from ranef.errors import ModelError, suggestion
 
 __all__ = ["VERB"]
 
@@ -20,12 +22,27 @@ comparable. Where the smaller model has a variance of zero, the distribution is 
 of chi-squared distributions; --bootstrap simulates it. Fits that are not nested have no
 p-value. All formulas must use the same rows: complete the table first if they differ.
 
+With --focus the models are compared by what they are for: population (new groups; AIC by
+ML) or individual (the groups at hand; conditional AIC). --vary tries several families,
+zero parts, dispersions or residual structures, each with every formula; 'none' leaves the
+part out.
+
 examples:
   ranef compare "Reaction ~ Days + (1 | Subject)" "Reaction ~ Days + (Days | Subject)" sleepstudy
   ranef compare "y ~ 1 + (1 | g)" "y ~ x + (1 | g)" "y ~ x + z + (1 | g)" data.csv --bootstrap 1000
   ranef compare "count ~ 1 + (1 | site)" "count ~ mined + (1 | site)" Salamanders \\
       --family nbinom2 --out models.json
+  ranef compare "Reaction ~ Days + (1 | Subject)" "Reaction ~ Days + (Days | Subject)" sleepstudy \\
+      --focus individual
+  ranef compare "count ~ mined + (1 | site)" Salamanders --focus population \\
+      --vary family=poisson --vary family=nbinom2 --vary zero=none --vary "zero=~ mined"
 """
+
+VARIED = ("family", "zero", "dispersion", "residual")
+NOTE = (
+    "ranef: note: --focus population (new groups) or --focus individual (the groups at hand) "
+    "compares the models by what they are for"
+)
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -45,6 +62,35 @@ def add_arguments(parser: ArgumentParser) -> None:
         help="p-value by a parametric bootstrap: N draws from the smaller model",
     )
     options.add_seed(tests)
+    focused = parser.add_argument_group("comparison by what the models are for")
+    focused.add_argument(
+        "--focus",
+        choices=("population", "individual"),
+        help="for new groups (population), or for the groups at hand (individual)",
+    )
+    focused.add_argument(
+        "--criterion",
+        choices=("aic", "aicc", "bic", "bic_groups", "bic_hybrid", "caic", "cv"),
+        metavar="NAME",
+        help="of the population aic, aicc, bic, bic_groups, bic_hybrid or cv; of individuals caic "
+        "or cv (aic, caic)",
+    )
+    focused.add_argument(
+        "--folds", type=positive, metavar="N", help="parts of the cross-validation (10)"
+    )
+    focused.add_argument(
+        "--jacobian",
+        action="store_true",
+        help="compare a response with its transformations, on its own scale",
+    )
+    focused.add_argument(
+        "--vary",
+        action="append",
+        default=[],
+        metavar="PART=VALUE",
+        help="one more family, zero, dispersion or residual to try with every formula; 'none' "
+        "leaves the part out",
+    )
     results = parser.add_argument_group("results")
     options.add_out(results, "write the comparison to a .csv or .json file")
     options.add_quiet(results)
@@ -54,33 +100,31 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(arguments: Namespace) -> Code:
     """Fit the models, compare them, write the comparison."""
-    import ranef
-
-    models.check_family(arguments)
-    if len(arguments.formulas) < 2:
+    every = _models(arguments)
+    if len(every) < 2:
         raise ModelError(
             "compare takes two formulas or more, and then the table: "
-            "ranef compare 'y ~ 1 + (1 | g)' 'y ~ x + (1 | g)' data.csv"
+            "ranef compare 'y ~ 1 + (1 | g)' 'y ~ x + (1 | g)' data.csv. --vary makes several "
+            "models of one formula"
         )
+    if arguments.focus is None:
+        _refuse_without_focus(arguments)
+    for _, own in every:
+        models.check_family(own)
     writing.check_files(arguments)
-    data = models.read(arguments, *arguments.formulas)
-    fits = [models.fitted(arguments, data, formula) for formula in arguments.formulas]
-    draws = arguments.bootstrap
-    comparison: Any = ranef.anova(
-        *fits,
-        refit=not arguments.no_refit,
-        rng=arguments.seed,
-        n_jobs=arguments.n_jobs,
-        progress=models.progress(arguments),
-        **({} if draws is None else {"method": "bootstrap", "n": draws}),
-    )
+    data = models.read(_together(arguments, every), *arguments.formulas)
+    fits = [models.fitted(own, data, formula) for formula, own in every]
+    comparison = _focused(arguments, fits) if arguments.focus else _tested(arguments, fits)
     if not arguments.quiet:
         print(comparison)
+        if arguments.focus is None:
+            print(NOTE, file=sys.stderr)
     writing.write_results(
         arguments,
         comparison.tidy,
         lambda: {
             "criterion": comparison.criterion,
+            **({"focus": comparison.focus} if arguments.focus else {}),
             "notes": list(comparison.notes),
             "models": writing.records(comparison.tidy()),
         },
@@ -88,10 +132,83 @@ def run(arguments: Namespace) -> Code:
     return code_of(*fits)
 
 
+def _models(arguments: Namespace) -> list[tuple[str, Namespace]]:
+    """Each formula with each combination of what varies."""
+    values: dict[str, list[str | None]] = {}
+    for one in arguments.vary:
+        name, equals, value = one.partition("=")
+        name, value = name.strip(), value.strip()
+        if not equals or not value:
+            raise ModelError(f"--vary {one!r}: write PART=VALUE, such as family=nbinom2")
+        if name not in VARIED:
+            raise ModelError(
+                f"--vary {name!r}: there is no such part{suggestion(name, VARIED)}; there are "
+                f"{', '.join(VARIED)}"
+            )
+        values.setdefault(name, []).append(None if value == "none" else value)
+    out = []
+    for formula in arguments.formulas:
+        for combination in product(*values.values()):
+            own = Namespace(**vars(arguments))
+            for name, value in zip(values, combination, strict=True):
+                setattr(own, name, value)
+            out.append((formula, own))
+    return out
+
+
+def _together(arguments: Namespace, every: list[tuple[str, Namespace]]) -> Namespace:
+    """Arguments that name the columns of all models."""
+    whole = Namespace(**vars(arguments))
+    for name in VARIED:
+        used = [value for _, own in every if (value := getattr(own, name)) is not None]
+        setattr(whole, name, " ".join(dict.fromkeys(used)) or None)
+    return whole
+
+
+def _refuse_without_focus(arguments: Namespace) -> None:
+    for name in ("criterion", "folds", "jacobian"):
+        if getattr(arguments, name):
+            raise ModelError(f"--{name} needs --focus population or --focus individual")
+
+
+def _tested(arguments: Namespace, fits: list[Any]) -> Any:
+    """Likelihood-ratio tests of each model against the one before."""
+    import ranef
+
+    draws = arguments.bootstrap
+    return ranef.anova(
+        *fits,
+        refit=not arguments.no_refit,
+        rng=arguments.seed,
+        n_jobs=arguments.n_jobs,
+        progress=models.progress(arguments),
+        **({} if draws is None else {"method": "bootstrap", "n": draws}),
+    )
+
+
+def _focused(arguments: Namespace, fits: list[Any]) -> Any:
+    """The models by what they are for."""
+    import ranef
+
+    return ranef.compare(
+        fits,
+        focus=arguments.focus,
+        criterion=arguments.criterion,
+        refit=not arguments.no_refit,
+        jacobian=arguments.jacobian,
+        folds=arguments.folds,
+        bootstrap=arguments.bootstrap,
+        rng=arguments.seed,
+        n_jobs=arguments.n_jobs,
+        progress=models.progress(arguments),
+    )
+
+
 VERB = Verb(
     name="compare",
-    help="fit several models of the same rows and compare their likelihoods",
-    description="Fit several models of the same rows and compare their likelihoods.",
+    help="fit several models of the same rows and compare them",
+    description="Fit several models of the same rows and compare them: by their likelihoods, or by "
+    "what they are for.",
     epilog=EPILOG,
     add_arguments=add_arguments,
     run=run,

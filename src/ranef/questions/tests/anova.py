@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from ranef import arguments
@@ -19,7 +20,7 @@ TESTS = ("wald", "score")
 
 
 def anova(
-    fit: MixedFit,
+    fit: MixedFit | Sequence[MixedFit],
     *others: MixedFit,
     type: str | int = "III",
     df: str | None = None,
@@ -36,6 +37,7 @@ def anova(
     Parameters
     ----------
     fit : LinearMixedModelFit, GeneralizedMixedModelFit or MarginalModelFit
+        Or a list of fits, which are compared.
     *others : fits
         Of the same rows and response. With them the fits are compared, without them
         the terms of `fit` are tested: F tests of a linear model, Wald's chi-squared of
@@ -105,24 +107,27 @@ def anova(
     0  fit 1             4        NaN  NaN
     1  fit 2             6      42.14  2.0
     """
-    for number, one in enumerate((fit, *others), 1):
+    fits: list[Any] = [*fit, *others] if isinstance(fit, (list, tuple)) else [fit, *others]
+    if not fits:
+        raise ModelError("anova() takes a fit, or fits to compare, and the list is empty")
+    for number, one in enumerate(fits, 1):
         require(
             one,
-            f"anova(), argument {number}," if others else "anova()",
-            *((Likelihood,) if others else ()),
+            f"anova(), argument {number}," if len(fits) > 1 else "anova()",
+            *((Likelihood,) if len(fits) > 1 else ()),
         )
     kind = _type(type)
     way = arguments.choice("method", method, METHODS)
-    if not others:
+    if len(fits) == 1:
         if way != "lrt":
             raise ModelError("method='bootstrap' compares two fits; give the smaller one as well")
-        return tabulate_terms(fit, kind, df, arguments.choice("test", test, TESTS))
+        return tabulate_terms(fits[0], kind, df, arguments.choice("test", test, TESTS))
     if df is not None:
         raise ModelError(
             "df belongs to tests of the terms of one fit; a likelihood ratio has no denominator"
         )
     return compare_fits(
-        (fit, *others),
+        fits,
         refit=arguments.flag("refit", refit),
         draws=arguments.count("n", n) if way == "bootstrap" else None,
         rng=arguments.generator(rng),

@@ -16,6 +16,7 @@ from ranef.display.page import Paragraph
 from ranef.display.progress import Ticker
 from ranef.errors import DataError, ModelError
 from ranef.fits.mixed import MixedFit
+from ranef.fits.same_rows import in_order_of, missing_words, same_rows
 from ranef.inference.nested import removal
 from ranef.inference.nested.nesting import is_overdispersed, nesting, same_values
 from ranef.inference.nested.ratio_distributions import (
@@ -27,7 +28,7 @@ from ranef.inference.nested.ratio_distributions import (
 )
 from ranef.models.priors import refuse_penalised
 from ranef.models.records import Estimate
-from ranef.models.refitting import at_criterion, reordered
+from ranef.models.refitting import at_criterion
 
 __all__ = ["ModelComparison", "compare_fits"]
 
@@ -154,7 +155,7 @@ def compare_fits(
     progress: bool | None,
 ) -> ModelComparison:
     """Check, refit where needed, sort, and test each model against the one before."""
-    fits = [fits[0], *(_in_order_of(fits[0], fit) for fit in fits[1:])]
+    fits = [fits[0], *(in_order_of(fits[0], fit) for fit in fits[1:])]
     _check_same_data(fits)
     estimates = [fit.estimate for fit in fits]
     for estimate in estimates:
@@ -191,31 +192,17 @@ def compare_fits(
     return ModelComparison(tuple(models), criterion, tuple(notes), fits[0].frame.library)
 
 
-def _in_order_of(first: MixedFit, fit: MixedFit) -> MixedFit:
-    """Return a fit with its rows in the order of another's, where their labels tell it.
-
-    The likelihood is the same; what is compared row by row then fits.
-    """
-    wanted, own = first.frame.labels_used, fit.frame.labels_used
-    if wanted is None or own is None or len(wanted) != len(own) or wanted.equals(own):
-        return fit
-    if not (wanted.is_unique and own.is_unique and wanted.isin(own).all()):
-        return fit
-    estimate = reordered(fit.estimate, own.get_indexer(wanted))
-    return type(fit)(estimate, first.frame)
-
-
 def _check_same_data(fits: Sequence[MixedFit]) -> None:
     """Refuse fits of different rows, responses, weights, or kinds of likelihood."""
     first, base = fits[0], fits[0].estimate.specification
     for number_, fit in enumerate(fits[1:], 2):
         spec = fit.estimate.specification
         which = f"fit 1 and fit {number_}"
-        if spec.n != base.n or not _same_rows(first, fit):
+        if spec.n != base.n or not same_rows(first, fit):
             raise DataError(
                 f"{which} use different rows ({base.n:,} and {spec.n:,}"
-                f"{_missing(first)}{_missing(fit)}), so their likelihoods cannot be compared; "
-                "fit both to the rows that are complete for both"
+                f"{missing_words(first)}{missing_words(fit)}), so their likelihoods cannot be "
+                "compared; fit both to the rows that are complete for both"
             )
         if spec.response == base.response and np.array_equal(np.sort(spec.y), np.sort(base.y)):
             if not same_values(spec.y, base.y):
@@ -253,20 +240,6 @@ def _check_same_likelihood(which: str, first: Estimate, other: Estimate) -> None
         )
     if not same_values(first.extra, other.extra):
         raise DataError(f"{which} have different trials; fit both to the same response")
-
-
-def _same_rows(first: MixedFit, other: MixedFit) -> bool:
-    """Tell whether two fits may have the same rows; of unlike tables the responses tell."""
-    rows = [fit.frame.accounting for fit in (first, other)]
-    if rows[0].n_rows != rows[1].n_rows:
-        return True
-    a, b = (np.ones(r.n_rows, dtype=np.bool_) if r.kept is None else r.kept for r in rows)
-    return bool(np.array_equal(a, b))
-
-
-def _missing(fit: MixedFit) -> str:
-    gone = [name for name, count in fit.frame.accounting.missing.items() if count]
-    return f"; {fit.formula!r} leaves out rows without {', '.join(gone)}" if gone else ""
 
 
 def _check_restricted(estimates: Sequence[Estimate]) -> None:

@@ -1,0 +1,347 @@
+"""`compare`: fits of the same rows compared by what they are for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from ranef import arguments
+from ranef.display.progress import arriving
+from ranef.errors import ModelError
+from ranef.fits.mixed import MixedFit
+from ranef.inference.nested import removal
+from ranef.inference.nested.nesting import nesting, same_values
+from ranef.inference.nested.ratio_distributions import bootstrap_ratio, likelihood_ratio, ratios
+from ranef.models.marginal import criteria_of
+from ranef.models.records import Estimate
+from ranef.models.refitting import at_criterion
+from ranef.questions.selection.alike import (
+    FOCUSES,
+    check_likelihoods,
+    check_rows,
+    gathered,
+    log_jacobian,
+    of_one_kind,
+)
+from ranef.questions.selection.comparison import Compared, FocusedComparison, RatioTest
+from ranef.questions.selection.conditional import ConditionalFit
+from ranef.questions.selection.criteria import Marginal, conditional_fit, marginal_fit
+from ranef.questions.selection.cross_validate import read_scores, scored_folds
+from ranef.questions.selection.folding import Folding, folded
+from ranef.solve.resources import available_cores
+
+__all__ = ["compare"]
+
+CRITERIA = {
+    "population": ("aic", "aicc", "bic", "bic_groups", "bic_hybrid", "cv"),
+    "individual": ("caic", "cv"),
+}
+OF_EQUATIONS = ("qicu", "cic")
+
+
+def compare(
+    fits: Any,
+    *others: Any,
+    focus: str | None = None,
+    criterion: str | None = None,
+    refit: bool = True,
+    jacobian: bool = False,
+    folds: int | None = None,
+    group: Any = None,
+    bootstrap: int | None = None,
+    rng: Any = 0,
+    n_jobs: int | None = None,
+    progress: bool | None = None,
+) -> FocusedComparison:
+    """Compare fits by what they are for: new groups, or the groups at hand.
+
+    A model that predicts these wards is not chosen by the rule that chooses one for new wards.
+
+    Parameters
+    ----------
+    fits : fit, list of fits, or dict of fits by name
+    *others : fits
+        Of the same rows and response.
+    focus : {"population", "individual"}
+        - population: groups that were not seen, and coefficients. The likelihood with the
+          random effects integrated out, by maximum likelihood: AIC; of fits of `gee` QICu or CIC.
+        - individual: the groups that were seen, whose random effects count as parameters, shrunk.
+          Conditional AIC with degrees of freedom corrected for estimated variance parameters.
+    criterion : str, optional
+        Of the population ``"aic"`` (the default), ``"aicc"``, ``"bic"`` (n the rows),
+        ``"bic_groups"`` (n the groups), ``"bic_hybrid"`` (each where it counts) or ``"cv"``,
+        cross-validation by new groups; of individuals ``"caic"`` (the default) or ``"cv"``, by
+        rows. Of fits of `gee` ``"qicu"`` chooses the mean, ``"cic"`` the working correlation.
+    refit : bool
+        Fits by REML are fitted again by ML where their restricted likelihoods are of different
+        data, and the answer says so. False refuses those instead, and compares fits of the same
+        fixed effects by REML.
+    jacobian : bool
+        Compare fits of ``y`` and of transformations of it on the scale of y.
+    folds : int, optional
+        Of cross-validation, 10 by default.
+    group : str or array, optional
+        Of cross-validation by new groups, as in `cross_validate`.
+    bootstrap : int, optional
+        Draws from the smaller of two nested models by which its likelihood ratio is judged,
+        beside its asymptotic distribution.
+    rng : int or numpy.random.Generator
+        Of folds, draws, and of the rows by which the correction of a large generalised model is
+        made.
+    n_jobs : int, optional
+        Threads; None for all this process may use.
+    progress : bool, optional
+        Show a progress bar; None shows one when the work is long.
+
+    Returns
+    -------
+    FocusedComparison
+        `tidy` is the one table, ``tidy("tests")`` likelihood-ratio tests of nested models with
+        the distribution that holds where a variance is zero; `predict` averages over the
+        models, `plot` draws them.
+
+    Raises
+    ------
+    ranef.errors.ModelError
+        No focus is given; the criteria of these fits cannot be compared.
+    ranef.errors.DataError
+        The fits are of other rows or responses.
+
+    See Also
+    --------
+    anova : likelihood-ratio tests.
+    cross_validate : one model, other scores.
+
+    Examples
+    --------
+    >>> import ranef
+    >>> growth = ranef.data.load("Orthodont")
+    >>> fits = {
+    ...     "intercepts": ranef.lmm("distance ~ age * Sex + (1 | Subject)", growth),
+    ...     "slopes": ranef.lmm("distance ~ age * Sex + (age | Subject)", growth),
+    ... }
+    >>> ranef.compare(fits, focus="population").tidy()[["model", "df", "aic"]].round(2)
+            model  df     aic
+    0  intercepts   6  440.64
+    1      slopes   8  443.81
+    >>> ranef.compare(fits, focus="individual").tidy()[["model", "df", "caic"]].round(2)
+            model     df    caic
+    0  intercepts  27.08  405.39
+    1      slopes  36.36  404.72
+    """
+    given, names = gathered(fits, others, "compare()")
+    if focus is None:
+        raise ModelError(
+            "say what the model is for. focus='population': it is to hold for groups that were not "
+            "seen (new wards), or its coefficients are the answer. focus='individual': it is to "
+            "predict the groups at hand (these wards). The answers differ, and both are right"
+        )
+    focus = arguments.choice("focus", focus, FOCUSES)
+    if not of_one_kind(given, names, focus):
+        return _equations(given, names, criterion)
+    criterion = arguments.choice("criterion", criterion or CRITERIA[focus][0], CRITERIA[focus])
+    if criterion != "cv" and (folds is not None or group is not None):
+        raise ModelError("folds and group belong to criterion='cv'")
+    scaled = arguments.flag("jacobian", jacobian)
+    again = arguments.flag("refit", refit)
+    fits_ = check_rows(given, names, jacobian=scaled)
+    check_likelihoods(fits_, names)
+    notes: list[str] = []
+    marginal, conditional = _estimates(fits_, names, focus, again, notes)
+    shifts = [log_jacobian(fit) if scaled else 0.0 for fit in fits_]
+    if scaled:
+        notes.append("Likelihoods are those of the response itself, by the jacobian.")
+    generator = arguments.generator(rng)
+    jobs = None if n_jobs is None else arguments.count("n_jobs", n_jobs)
+    bar = arguments.optional_flag("progress", progress)
+    own = [marginal_fit(e, s) for e, s in zip(marginal, shifts, strict=True)]
+    _check_groups(own, criterion, fits_)
+    corrected = _conditionals(conditional, shifts, focus, criterion, generator, jobs, bar)
+    folding, scored = None, None
+    if criterion == "cv":
+        if scaled:
+            raise ModelError("jacobian belongs to criteria of the likelihood, not to 'cv'")
+        by = "group" if focus == "population" else "row"
+        folding = folded(fits_[0], by, folds=folds, group=group, time=None, rng=generator)
+        scored = _cross_validated(fits_, folding, jobs, bar)
+    tests: tuple[RatioTest, ...] = ()
+    if focus == "population" and criterion != "cv" and not scaled:
+        drawn = None if bootstrap is None else arguments.count("bootstrap", bootstrap)
+        tests = _tests(marginal, names, drawn, generator, jobs)
+    elif bootstrap is not None:
+        raise ModelError("bootstrap judges likelihood ratios of nested models: focus='population'")
+    reml = any(e.reml for e in marginal)
+    models = tuple(
+        Compared(name, fit, m, c, None if scored is None else scored[i])
+        for i, (name, fit, m, c) in enumerate(zip(names, fits_, own, corrected, strict=True))
+    )
+    return FocusedComparison(
+        focus, criterion, models, tests, tuple(notes), given[0].frame.library, reml
+    )
+
+
+def _estimates(
+    fits: Sequence[MixedFit], names: Sequence[str], focus: str, refit: bool, notes: list[str]
+) -> tuple[list[Estimate], list[Estimate]]:
+    """Estimates for the marginal and the conditional likelihood; say what was fitted again."""
+    estimates = [fit.estimate for fit in fits]
+    restricted = [e.reml for e in estimates]
+    some = [name for name, r in zip(names, restricted, strict=True) if r]
+    if not some:
+        return estimates, estimates
+    mixed = not all(restricted)
+    base = estimates[0].specification
+    alike = all(
+        e.specification.response == base.response and same_values(e.specification.X, base.X)
+        for e in estimates
+    )
+    if not refit:
+        if mixed:
+            raise ModelError(
+                f"{', '.join(some)} were fitted by REML and others by ML; refit=True fits all by "
+                "ML, or fit all by REML"
+            )
+        if not alike and focus == "population":
+            raise ModelError(
+                "the fits have different fixed effects, so their restricted likelihoods are of "
+                "different data; refit=True compares them by ML"
+            )
+        return estimates, estimates
+    by_ml = [at_criterion(e, reml=False) for e in estimates]
+    if focus == "individual" and not mixed:
+        notes.append(
+            "Conditional likelihoods are those of the response itself, at the estimates by REML; "
+            "the criterion for the other focus is by ML."
+        )
+        return by_ml, estimates
+    why = (
+        "REML likelihoods of different fixed effects cannot be compared"
+        if not alike
+        else "refit=False compares by REML"
+        if not mixed
+        else "others were"
+    )
+    notes.append(f"Fitted again by ML for the comparison: {', '.join(some)} ({why}).")
+    # the conditional likelihood is one of the response itself, by REML too
+    return by_ml, by_ml if mixed else estimates
+
+
+def _check_groups(own: Sequence[Marginal], criterion: str, fits: Sequence[MixedFit]) -> None:
+    """BIC by groups means one grouping factor, the same in all fits."""
+    if criterion not in ("bic_groups", "bic_hybrid"):
+        return
+    if any(m.groups is None for m in own) or len({m.groups for m in own}) > 1:
+        factors = sorted({factor.name for fit in fits for factor in fit.factors})
+        raise ModelError(
+            f"{criterion} counts the levels of one grouping factor, and these fits have "
+            f"{', '.join(factors) or 'none'}: which number is meant is not clear. Use 'bic', whose "
+            "n is the rows"
+        )
+
+
+def _conditionals(
+    estimates: Sequence[Estimate],
+    shifts: Sequence[float],
+    focus: str,
+    criterion: str,
+    rng: np.random.Generator,
+    n_jobs: int | None,
+    progress: bool | None,
+) -> list[ConditionalFit | None]:
+    """Conditional likelihoods; where they are not the question without refits, if at all."""
+    out: list[ConditionalFit | None] = []
+    refits = None if focus == "individual" and criterion == "caic" else False
+    for estimate, shift in zip(estimates, shifts, strict=True):
+
+        def track(answers: Iterable[Any], n: int = estimate.specification.n) -> Iterable[Any]:
+            return arriving(answers, n, "correcting", progress, unit=" rows")
+
+        def found(e: Estimate = estimate, s: float = shift, t: Callable[..., Any] = track) -> Any:
+            return conditional_fit(e, shift=s, refits=refits, rng=rng, n_jobs=n_jobs, track=t)
+
+        if refits is None:
+            out.append(found())
+            continue
+        try:
+            out.append(found())
+        except ModelError:
+            out.append(None)
+    return out
+
+
+def _cross_validated(
+    fits: Sequence[MixedFit], folding: Folding, n_jobs: int | None, progress: bool | None
+) -> list[Any]:
+    for fit in fits:
+        read_scores(fit, "log")
+    found = [scored_folds(fit, folding, ("log",), n_jobs=n_jobs, progress=progress) for fit in fits]
+    failed = [one.failed for one in found]
+    if any(failed):
+        raise ModelError(
+            f"{max(failed)} folds of one model could not be fitted, so that the models would be "
+            "compared by different rows; use fewer folds, or leave the model out"
+        )
+    return found
+
+
+def _tests(
+    estimates: Sequence[Estimate],
+    names: Sequence[str],
+    draws: int | None,
+    rng: np.random.Generator,
+    n_jobs: int | None,
+) -> tuple[RatioTest, ...]:
+    """Each model against the next smaller one, where they are nested."""
+    order = sorted(range(len(estimates)), key=lambda i: estimates[i].n_parameters)
+    out = []
+    for a, b in pairwise(order):
+        small, large = estimates[a], estimates[b]
+        gap = nesting(small, large)
+        if gap.cone is None and not gap.edge:
+            continue
+        test = likelihood_ratio(small, large, gap)
+        drawn = None
+        if draws is not None and test.df > 0:
+            Y = removal.draw(small, draws, rng)
+            jobs = available_cores(n_jobs)
+            drawn = bootstrap_ratio(test.statistic, test.df, ratios(small, large, Y, n_jobs=jobs))
+        out.append(RatioTest(names[b], names[a], test, drawn))
+    return tuple(out)
+
+
+def _equations(
+    fits: Sequence[Any], names: Sequence[str], criterion: str | None
+) -> FocusedComparison:
+    """Fits of estimating equations: QICu and CIC at the scale of the largest mean."""
+    fits = check_rows(fits, names, jacobian=False)
+    for name, fit in zip(names, fits, strict=True):
+        if fit.family != fits[0].family:
+            raise ModelError(
+                f"{names[0]} and {name} have different families, whose quasi-likelihoods have "
+                "different constants"
+            )
+    base = fits[0].parts["conditional"].X
+    one_mean = all(same_values(fit.parts["conditional"].X, base) for fit in fits)
+    criterion = arguments.choice(
+        "criterion", criterion or ("cic" if one_mean else "qicu"), OF_EQUATIONS
+    )
+    if criterion == "cic" and not one_mean:
+        raise ModelError(
+            "CIC chooses the working correlation of one mean, and these fits have different "
+            "means; use criterion='qicu'"
+        )
+    largest = max(fits, key=lambda fit: len(fit.coefficients))
+    scale = criteria_of(largest.estimate, None).scale
+    found = [criteria_of(fit.estimate, scale) for fit in fits]
+    models = tuple(
+        Compared(name, fit, None, None, None, one)
+        for name, fit, one in zip(names, fits, found, strict=True)
+    )
+    notes = (
+        f"All at the scale of the largest mean, {scale:.6g}. Estimating equations have no "
+        "likelihood: QICu chooses the mean, CIC the working correlation.",
+    )
+    return FocusedComparison("population", criterion, models, (), notes, fits[0].frame.library)

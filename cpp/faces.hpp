@@ -7,5 +7,6 @@ namespace ranef {
 
 void bind_iterative(nanobind::module_& m);
 void bind_structure(nanobind::module_& m);
+void bind_genotypes(nanobind::module_& m);
 
 } // namespace ranef

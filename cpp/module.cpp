@@ -687,4 +687,5 @@ NB_MODULE(_core, m) {
     bind_generalised(m);
     bind_iterative(m);
     bind_structure(m);
+    bind_genotypes(m);
 }

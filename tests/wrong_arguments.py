@@ -84,6 +84,11 @@ AT = np.array([0.7])
 SPOT = np.array([0.5, 0.1, 0.2])
 ROWS = ([np.array([0, 2, -1], np.int32)], [np.ones((3, 1))], np.ones((3, 2)))
 PRIOR = ("normal", 0.0, 1.0, 1.0)
+PACKED = np.arange(12, dtype=np.uint8).reshape(4, 3)
+CHOSEN = {
+    "packed": PACKED, "samples": np.array([0, 5, 3], np.int32),
+    "groups": np.array([0, 1, 1], np.int32), "n_groups": 2,
+}  # fmt: skip
 
 
 @dataclass
@@ -117,6 +122,14 @@ def entries() -> list[Entry]:
               dict(f=codes, f_levels=Q, g=crossed, g_levels=3, limit=99)),
         Entry("trapezoid", _core.trapezoid, dict(psi=np.eye(3), rank=2)),
         Entry("hermite", _core.hermite, dict(count=5)),
+        Entry("count_genotypes", _core.count_genotypes, CHOSEN),
+        Entry("decode_genotypes", _core.decode_genotypes, dict(**CHOSEN, tables=np.ones((4, 8)))),
+        Entry("decode_genotypes_single", _core.decode_genotypes_single,
+              dict(**CHOSEN, tables=np.ones((4, 8), np.float32))),
+        Entry("first_padded_wrongly", _core.first_padded_wrongly,
+              dict(packed=PACKED, samples=10)),
+        Entry("exact_proportions", _core.exact_proportions,
+              dict(counts=np.array([[3, 4, 5]], np.int32))),
         Entry("make_family", _core.make_family,
               dict(name="poisson", link="log", zero=True, categories=0)),
         Entry("make_family", _core.make_family,
@@ -211,7 +224,8 @@ def arrays_in_place_of(value: np.ndarray) -> Iterator[Any]:
     yield from (value.astype(object), value.astype(complex), value.astype("f4"), value.astype("i8"))
     yield from (value.tolist(), np.repeat(value, 2, axis=0), np.repeat(value, 2, axis=0)[::2])
     yield from (value[:-1], np.asfortranarray(value), np.ones((3, 1)), np.zeros_like(value))
-    for number in (-1, big, -big) if value.dtype.kind == "i" else (nan, inf, -inf, 1e300, -3, 1e9):
+    numbers = {"i": (-1, big, -big), "u": (0, 85, 255)}
+    for number in numbers.get(value.dtype.kind, (nan, inf, -inf, 1e300, -3, 1e9)):
         yield np.full_like(value, number)
         if value.size:
             one = value.copy()

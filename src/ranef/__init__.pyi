@@ -27,6 +27,7 @@ from .api.synthesis import meta as meta
 from .api.two_forms import within_between as within_between
 from .description.equation import Equation as Equation
 from .design.decomposition import decompose as decompose
+from .fields import gwas as gwas
 from .fields.diary.diary import Diary as Diary
 from .fields.diary.diary import diary as diary
 from .fields.trial.missing import MissingPatterns as MissingPatterns

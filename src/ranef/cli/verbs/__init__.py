@@ -6,8 +6,10 @@ beside this folder; a file here imports no other and, at its top, nothing heavy.
 
 from __future__ import annotations
 
-from ranef.cli.verbs import compare, diary, fit, gee, meta, plan, rank
+from ranef.cli.verbs import compare, diary, fit, gee, gwas, meta, plan, rank
 
 __all__ = ["VERBS"]
 
-VERBS = (fit.VERB, gee.VERB, meta.VERB, rank.VERB, compare.VERB, diary.VERB, plan.VERB)
+VERBS = (
+    fit.VERB, gee.VERB, meta.VERB, rank.VERB, compare.VERB, diary.VERB, gwas.VERB, plan.VERB
+)  # fmt: skip

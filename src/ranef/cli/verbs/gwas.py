@@ -1,0 +1,390 @@
+"""``ranef gwas``: genome-wide association, relationship matrices, components, simulation."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter, _ArgumentGroup
+from pathlib import Path
+from typing import Any
+
+from ranef.cli import options
+from ranef.cli.values import positive, positive_number, whole
+from ranef.cli.verb import Code, Verb
+from ranef.errors import FileError
+
+__all__ = ["VERB"]
+
+EPILOG = """\
+ranef gwas scan --help, grm --help, pca --help, null --help and simulate --help have the options.
+
+Genotypes are PLINK 1 files (--bfile PREFIX of .bed, .bim, .fam). Tables of phenotypes and
+covariates are text with a heading, a column IID and perhaps FID; names are text, with their
+leading zeros.
+
+examples:
+  ranef gwas scan "height ~ age + sex" --bfile cohort --pheno people.tsv --out height.tsv.gz \\
+      --report height.html
+  ranef gwas grm --bfile cohort --format gcta --out cohort
+  ranef gwas null "height ~ age + sex" --pheno people.tsv --relationship cohort
+"""
+
+FORMATS = ("gwas-ssf", "gemma", "regenie", "plink2", "parquet")
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Add the commands of ``ranef gwas``."""
+    commands = parser.add_subparsers(dest="task", metavar="TASK", title="tasks", required=True)
+    for name, (words, add, run_task) in TASKS.items():
+        task = commands.add_parser(
+            name, help=words, description=f"{words[0].upper()}{words[1:]}.",
+            formatter_class=RawDescriptionHelpFormatter, allow_abbrev=False,
+        )  # fmt: skip
+        add(task)
+        task.set_defaults(run_task=run_task)
+
+
+def run(arguments: Namespace) -> Code:
+    """Run the task."""
+    code: Code = arguments.run_task(arguments)
+    return code
+
+
+# --- options that several tasks take
+
+
+def _add_genotypes(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--bfile", metavar="PREFIX", required=True, help="PLINK 1 files: .bed, .bim, .fam"
+    )
+
+
+def _add_tables(parser: ArgumentParser, required: bool) -> None:
+    tables = parser.add_argument_group("tables")
+    tables.add_argument(
+        "--pheno", metavar="FILE", required=required, help="phenotypes"
+        + ("" if required else "; without it the .fam's own column is the trait phenotype"),
+    )  # fmt: skip
+    tables.add_argument("--covar", metavar="FILE", help="a second table, of covariates")
+    tables.add_argument(
+        "--na",
+        metavar="TEXT",
+        action="append",
+        help="a mark of a missing value in place of NA, nan, ., nothing and -9; may be repeated",
+    )
+    tables.add_argument(
+        "--inverse-normal", action="store_true", help="analyse normal scores of the trait's ranks"
+    )
+
+
+def _add_matrix_limits(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--maf", type=float, default=0.01, metavar="P", help="least minor allele frequency (0.01)"
+    )
+    parser.add_argument(
+        "--geno", type=float, default=0.05, metavar="P", help="most missing calls (0.05)"
+    )
+
+
+def _add_jobs(group: ArgumentParser | _ArgumentGroup) -> None:
+    group.add_argument(
+        "--n-jobs", type=positive, metavar="N", help="threads (all that this process may use)"
+    )
+
+
+def _marks(arguments: Namespace) -> dict[str, Any]:
+    return {} if arguments.na is None else {"na": tuple(arguments.na)}
+
+
+def _transform(arguments: Namespace) -> str | None:
+    return "inverse-normal" if arguments.inverse_normal else None
+
+
+# --- scan
+
+
+def _add_scan(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "formula", metavar="FORMULA", help="'trait ~ covariates'; with --trait '~ covariates'"
+    )
+    _add_genotypes(parser)
+    _add_tables(parser, required=False)
+    model = parser.add_argument_group("model")
+    model.add_argument(
+        "--trait", metavar="COL", help="a trait; may be given several times", **options.SEVERAL
+    )
+    model.add_argument(
+        "--relationship",
+        metavar="WHICH",
+        default="loco",
+        help="loco (each chromosome against the others), centred (GEMMA's), standardised, none, or "
+        "the path of a matrix (loco)",
+    )
+    model.add_argument(
+        "--variance",
+        choices=("each", "null"),
+        default="each",
+        metavar="WHICH",
+        help="each variant its own variance ratio (each), or all the null model's (null, P3D)",
+    )
+    model.add_argument(
+        "--effect",
+        choices=("additive", "dominant", "recessive"),
+        default="additive",
+        metavar="WHICH",
+        help="additive, dominant or recessive (additive)",
+    )
+    model.add_argument(
+        "--given",
+        metavar="VARIANT",
+        help="a variant that enters as a covariate; may be given several times",
+        **options.SEVERAL,
+    )
+    _add_filters(parser.add_argument_group("variants and samples"))
+    work = parser.add_argument_group("work")
+    work.add_argument(
+        "--precision", choices=("mixed", "double"), default="mixed", metavar="WHICH",
+        help="single precision where it suffices (mixed), or double",
+    )  # fmt: skip
+    work.add_argument("--memory", type=positive_number, metavar="GB", help="the most memory")
+    work.add_argument("--block", type=positive, metavar="N", help="variants at a time")
+    work.add_argument(
+        "--resume", metavar="FOLDER", help="keep parts here, and go on from those that are there"
+    )
+    _add_jobs(work)
+    results = parser.add_argument_group("results")
+    results.add_argument(
+        "--format", choices=FORMATS, metavar="NAME",
+        help="gwas-ssf, gemma, regenie, plink2 or parquet (by the ending of --out: .parquet, else "
+        "gwas-ssf)",
+    )  # fmt: skip
+    results.add_argument(
+        "--out", metavar="FILE", help="write the results; of several traits one file each"
+    )
+    results.add_argument("--report", metavar="FILE.html", help="write the report, one HTML page")
+    options.add_quiet(results)
+
+
+def _add_filters(group: _ArgumentGroup) -> None:
+    group.add_argument("--maf", type=float, default=0.01, metavar="P", help="0.01 by default")
+    group.add_argument("--mac", type=float, metavar="N", help="least minor allele count")
+    group.add_argument("--geno", type=float, default=0.05, metavar="P", help="most missing (0.05)")
+    group.add_argument(
+        "--hwe", type=float, metavar="P", help="least mid-p of Hardy-Weinberg proportions"
+    )
+    lists = {"keep": "samples to keep", "remove": "samples to leave out",
+             "extract": "variants to test", "exclude": "variants to leave out"}  # fmt: skip
+    for name, what in lists.items():
+        group.add_argument(f"--{name}", metavar="FILE", help=f"{what}, one a line")
+    group.add_argument(
+        "--chr", metavar="NAME", help="a chromosome; may be given several times", **options.SEVERAL
+    )
+
+
+def _scan(arguments: Namespace) -> Code:
+    from ranef import gwas
+
+    _check_targets(arguments, "out", "report")
+    which = arguments.relationship
+    found = gwas.scan(
+        arguments.formula,
+        arguments.bfile,
+        arguments.pheno,
+        covariates=arguments.covar,
+        traits=arguments.trait or None,
+        relationship=None if which == "none" else which,
+        variance=arguments.variance,
+        effect=arguments.effect,
+        given=arguments.given or None,
+        transform=_transform(arguments),
+        min_maf=arguments.maf,
+        min_mac=arguments.mac,
+        max_missing=arguments.geno,
+        min_hwe=arguments.hwe,
+        keep=arguments.keep,
+        remove=arguments.remove,
+        extract=arguments.extract,
+        exclude=arguments.exclude,
+        chromosomes=arguments.chr or None,
+        precision=arguments.precision,
+        n_jobs=arguments.n_jobs,
+        memory=arguments.memory,
+        block=arguments.block,
+        resume=arguments.resume,
+        **_marks(arguments),
+    )
+    if arguments.out is not None:
+        _write(found, Path(arguments.out), arguments.format)
+    if arguments.report is not None:
+        found.report(arguments.report, call=arguments.call)
+    if not arguments.quiet:
+        print(found)
+    return Code.OK
+
+
+def _write(found: Any, target: Path, format: str | None) -> None:
+    """Write one file a trait; Parquet holds all in one."""
+    whole = format == "parquet" or (format is None and target.suffix == ".parquet")
+    if whole or len(found.found) == 1:
+        found.save(target, format=format)
+        return
+    first, dot, endings = target.name.partition(".")
+    for name in found.found:
+        plain = "".join(c if c.isalnum() or c in "-_" else "_" for c in name)
+        found.save(target.with_name(f"{first}-{plain}{dot}{endings}"), format=format, trait=name)
+
+
+def _check_targets(arguments: Namespace, *names: str) -> None:
+    """Refuse a folder that is not there before the work, not after it."""
+    for name in names:
+        given = getattr(arguments, name)
+        if given is not None and not Path(given).absolute().parent.is_dir():
+            raise FileError(
+                f"cannot write {given!r}: there is no folder {str(Path(given).parent)!r}"
+            )
+
+
+# --- the other tasks
+
+
+def _add_grm(parser: ArgumentParser) -> None:
+    _add_genotypes(parser)
+    parser.add_argument(
+        "--kind", choices=("centred", "standardised"), default="centred", metavar="WHICH",
+        help="centred or standardised (centred)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--alpha", type=float, metavar="A", help="in place of --kind: weights (2p(1-p))^A; GCTA -1"
+    )
+    _add_matrix_limits(parser)
+    parser.add_argument(
+        "--without", metavar="CHR", help="leave the variants of this chromosome out"
+    )
+    parser.add_argument(
+        "--format", choices=("gcta", "gemma", "plink2"), default="gcta", metavar="NAME",
+        help="gcta, gemma or plink2 (gcta)",
+    )  # fmt: skip
+    parser.add_argument("--out", metavar="PREFIX", required=True, help="of the files")
+    _add_jobs(parser)
+    options.add_quiet(parser.add_argument_group("results"))
+
+
+def _grm(arguments: Namespace) -> Code:
+    from ranef import gwas
+
+    _check_targets(arguments, "out")
+    K = gwas.grm(
+        arguments.bfile, kind=arguments.kind, alpha=arguments.alpha, min_maf=arguments.maf,
+        max_missing=arguments.geno, n_jobs=arguments.n_jobs,
+    )  # fmt: skip
+    if arguments.without is not None:
+        K = K.without(arguments.without)
+    path = K.save(arguments.out, format=arguments.format)
+    if not arguments.quiet:
+        print(K)
+        print(f"\nWritten to {path}.")
+    return Code.OK
+
+
+def _add_pca(parser: ArgumentParser) -> None:
+    _add_genotypes(parser)
+    parser.add_argument("--n", type=positive, default=10, metavar="N", help="components (10)")
+    _add_matrix_limits(parser)
+    parser.add_argument("--out", metavar="FILE", help="write the scores: FID, IID, PC1 ...")
+    _add_jobs(parser)
+    options.add_quiet(parser.add_argument_group("results"))
+
+
+def _pca(arguments: Namespace) -> Code:
+    from ranef import gwas
+    from ranef.display.files import write_atomically
+
+    _check_targets(arguments, "out")
+    found = gwas.pca(
+        arguments.bfile, n=arguments.n, min_maf=arguments.maf, max_missing=arguments.geno,
+        n_jobs=arguments.n_jobs,
+    )  # fmt: skip
+    if arguments.out is not None:
+        table = found.tidy().to_csv(sep="\t", index=False, lineterminator="\n")
+        write_atomically(arguments.out, table)
+    if not arguments.quiet:
+        print(found)
+    return Code.OK
+
+
+def _add_null(parser: ArgumentParser) -> None:
+    parser.add_argument("formula", metavar="FORMULA", help="'trait ~ covariates'")
+    parser.add_argument(
+        "--relationship",
+        metavar="PATH",
+        required=True,
+        help="a matrix: GCTA's prefix, .rel.bin ...",
+    )
+    _add_tables(parser, required=True)
+    options.add_quiet(parser.add_argument_group("results"))
+
+
+def _null(arguments: Namespace) -> Code:
+    from ranef import gwas
+
+    found = gwas.null(
+        arguments.formula, arguments.pheno, relationship=gwas.read_grm(arguments.relationship),
+        covariates=arguments.covar, transform=_transform(arguments), **_marks(arguments),
+    )  # fmt: skip
+    if not arguments.quiet:
+        print(found)
+    return Code.OK
+
+
+def _add_simulate(parser: ArgumentParser) -> None:
+    parser.add_argument("--n", type=positive, required=True, metavar="N", help="samples")
+    parser.add_argument("--m", type=positive, required=True, metavar="M", help="variants")
+    parser.add_argument("--family-size", type=positive, default=5, metavar="N", help="5 by default")
+    parser.add_argument("--populations", type=positive, default=1, metavar="N", help="1 by default")
+    for name, usual in (("h2", 0.5), ("family", 0.0), ("structure", 0.0), ("causal-h2", 0.1)):
+        parser.add_argument(
+            f"--{name}", type=float, default=usual, metavar="P", help=f"share of variance ({usual})"
+        )
+    parser.add_argument(
+        "--causal", type=whole, default=10, metavar="N", help="variants with effects"
+    )
+    parser.add_argument("--chromosomes", type=positive, default=22, metavar="N", help="22")
+    parser.add_argument("--out", metavar="PREFIX", required=True, help=".bed .bim .fam .pheno.tsv")
+    options.add_seed(parser.add_argument_group("random numbers"))
+    options.add_quiet(parser.add_argument_group("results"))
+
+
+def _simulate(arguments: Namespace) -> Code:
+    from ranef import gwas
+
+    _check_targets(arguments, "out")
+    study = gwas.simulate(
+        n=arguments.n, m=arguments.m, family_size=arguments.family_size,
+        populations=arguments.populations, h2=arguments.h2, family=arguments.family,
+        structure=arguments.structure, causal=arguments.causal, causal_h2=arguments.causal_h2,
+        chromosomes=arguments.chromosomes, rng=arguments.seed,
+    )  # fmt: skip
+    path = study.save(arguments.out)
+    if not arguments.quiet:
+        print(f"{arguments.n:,} samples at {arguments.m:,} variants, written to {path}.")
+        print(study.causal.to_string(index=False))
+    return Code.OK
+
+
+TASKS: dict[str, tuple[str, Any, Any]] = {
+    "scan": ("test every variant for association with a trait", _add_scan, _scan),
+    "grm": ("make a genomic relationship matrix", _add_grm, _grm),
+    "pca": ("principal components of the samples", _add_pca, _pca),
+    "null": ("fit the mixed model without a variant", _add_null, _null),
+    "simulate": ("simulate families, structure and a trait", _add_simulate, _simulate),
+}
+
+VERB = Verb(
+    name="gwas",
+    help="genome-wide association with a relationship matrix: scan, grm, pca, null, simulate",
+    description="Genome-wide association by the exact linear mixed model.",
+    epilog=EPILOG,
+    add_arguments=add_arguments,
+    run=run,
+    first_steps=(
+        'ranef gwas scan "height ~ age" --bfile cohort --pheno people.tsv --out h.tsv.gz',
+    ),
+)

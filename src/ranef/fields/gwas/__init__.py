@@ -1,0 +1,33 @@
+"""Genome-wide association with a genomic relationship matrix: ``from ranef import gwas``.
+
+`scan` is the whole analysis: `plink` and `arrays` read genotypes, `matching` and `model` make the
+arrays of traits, `relationship` the matrix, `spectrum` and `profiles` hold the numbers (arrays in,
+arrays out), `engine` runs them over blocks, `results` is the answer.
+"""
+
+from ranef.fields.gwas.arrays import from_array
+from ranef.fields.gwas.components import Components
+from ranef.fields.gwas.genotypes import Genotypes
+from ranef.fields.gwas.relationship import Relationship, grm, pca, read_grm
+from ranef.fields.gwas.results import Scan
+from ranef.fields.gwas.scanning import scan as scan
+from ranef.fields.gwas.simulation import Study, simulate
+from ranef.fields.gwas.variance import Heritabilities, NullModel, heritability, null
+
+__all__ = [
+    "Components",
+    "Genotypes",
+    "Heritabilities",
+    "NullModel",
+    "Relationship",
+    "Scan",
+    "Study",
+    "from_array",
+    "grm",
+    "heritability",
+    "null",
+    "pca",
+    "read_grm",
+    "scan",
+    "simulate",
+]

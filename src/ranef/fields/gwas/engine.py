@@ -1,0 +1,351 @@
+"""The scan itself: samples and traits in, statistics of every variant out, block by block.
+
+Traits with the same samples and covariates share reading and rotation. A block is the same
+whoever works on it, so that results do not depend on the number of threads.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, fields
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ranef.errors import DataError
+from ranef.fields.gwas.genotypes import Chosen, Genotypes
+from ranef.fields.gwas.model import Trait
+from ranef.fields.gwas.profiles import (
+    COLLINEAR,
+    Found,
+    Prepared,
+    prepare,
+    test_directly,
+    test_variants,
+)
+from ranef.fields.gwas.quality import OK, Limits, judge
+from ranef.fields.gwas.spectrum import NullFit, Rotated, constants, eigen, fit_null, nodes_at
+from ranef.fields.gwas.tails import log10_f_tail
+from ranef.solve.resources import in_threads, one_blas_thread
+
+__all__ = [
+    "LARGE", "Basis", "Group", "Kept", "Lot", "Part", "Settings", "basis_of", "lots_of", "null_of",
+    "ready_of", "rotated", "scan_group",
+]  # fmt: skip
+
+Floats = NDArray[np.float64]
+
+SECOND_LOOK = -4.0
+"""log10 p below which a variant is tested again in double precision."""
+LITTLE_LEFT = 1e-2
+NEARLY_ALL = 1e-5
+EXACT_FIT = 1e-13
+LARGE = 3000
+INDEFINITE = 1e-4
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How variants are tested.
+
+    Attributes
+    ----------
+    effect : str
+    exact : bool
+        Whether each variant has its own lambda.
+    single : bool
+        Whether variants are rotated in single precision first.
+    limits : Limits
+    block : int
+    jobs : int
+    """
+
+    effect: str
+    exact: bool
+    single: bool
+    limits: Limits
+    block: int
+    jobs: int
+
+
+@dataclass(frozen=True, eq=False)
+class Group:
+    """Traits of the same samples and covariates."""
+
+    chosen: Chosen
+    W: Floats
+    intercept: bool
+    traits: tuple[Trait, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Basis:
+    """Eigenvectors of the analysed samples' relationship; None of unrelated samples.
+
+    Attributes
+    ----------
+    d : (n,) array
+    U : (n, n) array or None
+    U_single : (n, n) float32 array or None
+    """
+
+    d: Floats
+    U: Floats | None
+    U_single: NDArray[np.float32] | None = None
+
+    def rotate(self, X: NDArray[Any]) -> NDArray[Any]:
+        """Return rows in the coordinates of the eigenvectors."""
+        if self.U is None:
+            return X
+        out: NDArray[Any] = X @ (self.U if X.dtype == np.float64 else self.U_single)
+        return out
+
+
+def basis_of(K: Floats | None, n: int, intercept: bool, single: bool) -> Basis:
+    """Decompose a relationship matrix, (n, n), of the analysed samples; it is overwritten."""
+    if K is None:
+        return Basis(np.zeros(n), None)
+    if intercept:
+        mean = K.mean(axis=0)
+        K -= mean
+        K -= (mean - mean.mean())[:, None]
+    lowest_allowed = -INDEFINITE * float(np.abs(np.diag(K)).max())
+    with one_blas_thread() if n <= LARGE else nullcontext():
+        d, U = eigen(K)
+    if d.min() < lowest_allowed * n**0.5:
+        raise DataError(
+            f"the relationship is indefinite: it has the eigenvalue {d.min():.4g} beside "
+            f"{d.max():.4g}, and no covariance has one below zero"
+        )
+    return Basis(np.maximum(d, 0.0), U, U.astype(np.float32) if single else None)
+
+
+def rotated(basis: Basis, W: Floats, y: Floats) -> Rotated:
+    """Return a model in the coordinates of a basis."""
+    if basis.U is None:
+        return Rotated(basis.d, W, y)
+    return Rotated(basis.d, basis.U.T @ W, basis.U.T @ y)
+
+
+def null_of(basis: Basis, model: Rotated) -> NullFit:
+    """Fit the model without a variant; of unrelated samples by least squares."""
+    if basis.U is not None:
+        return fit_null(model)
+    n, c = model.n, model.c
+    at = nodes_at(model, np.array([-np.inf]))
+    reml, ml = constants(n, c)
+    reml += float(at.likelihood(n, c, reml=True)[0])
+    ml += float(at.likelihood(n, c, reml=False)[0])
+    sigma2 = float(at.yPy[0] / (n - c))
+    inverse = np.linalg.inv(model.W.T @ model.W)
+    beta = inverse @ (model.W.T @ model.y)
+    nothing = float("nan")
+    return NullFit(
+        n, c, -np.inf, -np.inf, reml, ml, reml, 0.0, nothing, False, sigma2, beta,
+        np.sqrt(sigma2 * np.diag(inverse)),
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """Results of variants `start` to `stop`.
+
+    Attributes
+    ----------
+    n, n_missing : (b,) int arrays
+    frequency, info : (b,) arrays
+    status : list of (b,) arrays of text
+        One a trait.
+    found : list of Found
+        One a trait.
+    """
+
+    n: NDArray[np.int64]
+    n_missing: NDArray[np.int64]
+    frequency: Floats
+    info: Floats
+    status: list[NDArray[np.object_]]
+    found: list[Found]
+
+    def packed(self) -> bytes:
+        """The part as the bytes of a file."""
+        arrays: dict[str, Any] = {
+            "n": self.n, "n_missing": self.n_missing, "frequency": self.frequency,
+            "info": self.info,
+        }  # fmt: skip
+        for k, (status, found) in enumerate(zip(self.status, self.found, strict=True)):
+            arrays[f"status{k}"] = status.astype("U20")
+            arrays[f"found{k}"] = np.stack([getattr(found, f.name) for f in fields(found)])
+        stream = io.BytesIO()
+        np.savez(stream, **arrays)
+        return stream.getvalue()
+
+    @classmethod
+    def unpacked(cls, content: bytes) -> Part:
+        """A part from the bytes of a file."""
+        with np.load(io.BytesIO(content), allow_pickle=False) as held:
+            count = sum(name.startswith("found") for name in held.files)
+            return cls(
+                held["n"], held["n_missing"], held["frequency"], held["info"],
+                [held[f"status{k}"].astype(object) for k in range(count)],
+                [Found(*held[f"found{k}"]) for k in range(count)],
+            )  # fmt: skip
+
+
+class Kept(Protocol):
+    """Where parts are kept between runs."""
+
+    def load(self, group: int, start: int, stop: int) -> Part | None: ...
+
+    def store(self, group: int, start: int, stop: int, part: Part) -> None: ...
+
+
+Ready = tuple[Basis, tuple[Prepared, ...]]
+"""A basis, and the models of a group's traits in it."""
+
+
+@dataclass(frozen=True, eq=False)
+class Lot:
+    """Stretches of variants that are tested against one relationship."""
+
+    name: str | None
+    stretches: tuple[tuple[int, int], ...]
+
+
+def lots_of(source: Genotypes, wanted: NDArray[np.bool_], block: int, apart: bool) -> list[Lot]:
+    """Cut the variants into stretches, in one lot or in one a chromosome."""
+    m = len(source.variants)
+    if not apart:
+        return [Lot(None, tuple(_stretches(0, m, wanted, block)))]
+    of = source.variants.chromosome
+    changes = np.flatnonzero(np.concatenate([[True], of[1:] != of[:-1], [True]]))
+    found: dict[str, list[tuple[int, int]]] = {}
+    for low, high in zip(changes[:-1].tolist(), changes[1:].tolist(), strict=True):
+        found.setdefault(of[low], []).extend(_stretches(low, high, wanted, block))
+    return [Lot(name, tuple(cut)) for name, cut in found.items() if cut]
+
+
+def _stretches(
+    low: int, high: int, wanted: NDArray[np.bool_], block: int
+) -> Iterator[tuple[int, int]]:
+    for start in range(low, high, block):
+        stop = min(start + block, high)
+        if wanted[start:stop].any():
+            yield start, stop
+
+
+def scan_group(
+    source: Genotypes,
+    group: Group,
+    lots: Sequence[Lot],
+    matrix: Callable[[str | None], Floats | None],
+    wanted: NDArray[np.bool_],
+    settings: Settings,
+    kept: Kept | None,
+    number: int,
+    known: Mapping[str | None, Ready],
+) -> Iterator[tuple[int, int, Part]]:
+    """Hand on the parts of all variants wanted, in the order of the lots.
+
+    matrix : the relationship of the group's samples for a lot, a copy that may be overwritten;
+    known : lots that are prepared.
+    """
+    together = settings.jobs if len(group.chosen) <= LARGE else 1
+    for k in range(0, len(lots), together):
+        batch, todo = lots[k : k + together], []
+        done: dict[tuple[int, int], Part] = {}
+        for lot in batch:
+            for stretch in lot.stretches:
+                part = None if kept is None else kept.load(number, *stretch)
+                if part is not None:
+                    done[stretch] = part
+            if lot.name not in known and any(s not in done for s in lot.stretches):
+                todo.append(lot)
+        made = in_threads(lambda lot: ready_of(group, matrix(lot.name), settings), todo, together)
+        ready = {**known, **dict(zip([lot.name for lot in todo], made, strict=True))}
+        work = [(lot.name, s) for lot in batch for s in lot.stretches if s not in done]
+
+        def test(
+            item: tuple[str | None, tuple[int, int]], ready: dict[Any, Any] = ready
+        ) -> tuple[int, int, Part]:
+            name, (start, stop) = item
+            basis, models = ready[name]
+            part = _test_stretch(source, group, basis, models, wanted, settings, start, stop)
+            if kept is not None:
+                kept.store(number, start, stop, part)
+            return start, stop, part
+
+        for (start, stop), part in done.items():
+            yield start, stop, part
+        with one_blas_thread():
+            yield from in_threads(test, work, settings.jobs)
+
+
+def ready_of(group: Group, K: Floats | None, settings: Settings) -> Ready:
+    """Decompose a relationship and fit the models without a variant; K is overwritten."""
+    basis = basis_of(K, len(group.chosen), group.intercept, settings.single)
+    models = []
+    with one_blas_thread():
+        for trait in group.traits:
+            model = rotated(basis, group.W, trait.y)
+            null = null_of(basis, model)
+            exact = settings.exact and K is not None
+            models.append(prepare(model, null, exact=exact, single=settings.single))
+    return basis, tuple(models)
+
+
+def _test_stretch(
+    source: Genotypes,
+    group: Group,
+    basis: Basis,
+    models: Sequence[Prepared],
+    wanted: NDArray[np.bool_],
+    settings: Settings,
+    start: int,
+    stop: int,
+) -> Part:
+    block = source.read(start, stop)
+    tally = block.tally(group.chosen, settings.effect)
+    status = judge(tally, settings.limits)
+    status[~wanted[start:stop]] = "excluded"
+    rows = np.flatnonzero(status == OK)
+    frequency = tally.frequency
+
+    def values(some: NDArray[np.intp], single: bool) -> NDArray[Any]:
+        X = block.coded(some, group.chosen, tally, centred=group.intercept, single=single)
+        return basis.rotate(X)
+
+    statuses, results = [], []
+    Z = values(rows, settings.single)
+    for prepared in models:
+        found = test_variants(prepared, Z)
+        if settings.single:
+            again = np.flatnonzero(_second_look(found, prepared))
+            if len(again):
+                found.put(again, test_variants(prepared, values(rows[again], False)))
+        for k in np.flatnonzero(found.residual < NEARLY_ALL):
+            z = values(rows[k : k + 1], False)[0]
+            left = found.left[k]
+            found.put([k], test_directly(prepared.model, prepared.null, z, exact=prepared.exact))
+            found.left[k] = left
+        own = status.copy()
+        own[rows[~(found.left > COLLINEAR)]] = "collinear"
+        exact = found.residual < EXACT_FIT
+        own[rows[exact]] = "exact_fit"
+        whole = Found.empty(len(status))
+        whole.put(rows, found)
+        for field in fields(whole):
+            getattr(whole, field.name)[own != OK] = np.nan
+        statuses.append(own)
+        results.append(whole)
+    return Part(tally.n, tally.n_missing, frequency, tally.info, statuses, results)
+
+
+def _second_look(found: Found, prepared: Prepared) -> NDArray[np.bool_]:
+    """Variants whose figures need double precision."""
+    df = float(prepared.model.n - prepared.model.c - 1)
+    out: NDArray[np.bool_] = log10_f_tail(found.wald, df) < SECOND_LOOK
+    return out | ~(found.left > LITTLE_LEFT)

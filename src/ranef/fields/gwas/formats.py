@@ -1,0 +1,174 @@
+"""Files of results in the formats of other programs."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ranef import arguments
+from ranef._version import __version__
+from ranef.display.files import replacing, write_atomically
+
+__all__ = ["FORMATS", "write_scan"]
+
+FORMATS = ("gwas-ssf", "gemma", "regenie", "plink2", "parquet")
+
+
+def write_scan(scan: Any, target: Path, format: Any, trait: str | None) -> Path:
+    """Write a scan's results."""
+    format = arguments.choice("format", format, FORMATS)
+    if format == "parquet":
+        names = list(scan.found) if trait is None else [scan.only(trait).trait.name]
+        return _parquet(scan, names, target)
+    one = scan.only(trait)
+    rows = np.flatnonzero(one.tested)
+    held = scan.columns([one.trait.name], [rows])
+    made = {"gwas-ssf": _ssf, "gemma": _gemma, "regenie": _regenie, "plink2": _plink2}[format]
+    content = _text(made(scan, one, rows, held), "#NA" if format == "gwas-ssf" else "NA")
+    data = gzip.compress(content, mtime=0) if target.suffix == ".gz" else content
+    write_atomically(target, data)
+    if format == "gwas-ssf":
+        beside = target.with_name(target.name + "-meta.yaml")
+        write_atomically(beside, _yaml(scan, one, target.name, data))
+    return target
+
+
+def _parquet(scan: Any, names: list[str], target: Path) -> Path:
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    columns = scan.columns(names, [slice(None)] * len(names))
+    table = pa.table({name: pa.array(values) for name, values in columns.items()})
+    with replacing(target) as stream:
+        parquet.write_table(table, stream)
+    return target
+
+
+def _text(columns: dict[str, Any], missing: str) -> bytes:
+    """Columns as lines of text between tabs."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    from pyarrow import csv
+
+    made = {}
+    for name, values in columns.items():
+        array = pa.array(values)
+        if pa.types.is_floating(array.type):
+            words = pc.cast(array, pa.string())
+            bad = pc.invert(pc.is_finite(array))
+            array = pc.if_else(bad, missing, words)
+        made[name] = array
+    stream = io.BytesIO()
+    stream.write(("\t".join(made) + "\n").encode())
+    how = csv.WriteOptions(include_header=False, delimiter="\t", quoting_style="none")
+    csv.write_csv(pa.table(made), stream, how)
+    return stream.getvalue()
+
+
+def _ssf(scan: Any, one: Any, rows: Any, held: dict[str, Any]) -> dict[str, Any]:
+    """GWAS-SSF 1.0: beta, and minus log10 p, which does not end at 1e-308."""
+    return {
+        "chromosome": held["chromosome"],
+        "base_pair_location": held["position"],
+        "effect_allele": held["effect_allele"],
+        "other_allele": held["other_allele"],
+        "beta": held["estimate"],
+        "standard_error": held["std_error"],
+        "effect_allele_frequency": held["frequency"],
+        "neg_log_10_p_value": held["neg_log10_p_wald"],
+        "rsid": held["variant"],
+        "n": held["n"],
+    }
+
+
+def _gemma(scan: Any, one: Any, rows: Any, held: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "chr": held["chromosome"],
+        "rs": held["variant"],
+        "ps": held["position"],
+        "n_miss": held["n_missing"],
+        "allele1": held["effect_allele"],
+        "allele0": held["other_allele"],
+        "af": held["frequency"],
+        "beta": held["estimate"],
+        "se": held["std_error"],
+        "logl_H1": one.null.loglik_ml + 0.5 * one.lrt[rows],
+        "l_remle": held["lambda_reml"],
+        "l_mle": held["lambda_ml"],
+        "p_wald": held["p_wald"],
+        "p_lrt": held["p_lrt"],
+        "p_score": held["p_score"],
+    }
+
+
+def _regenie(scan: Any, one: Any, rows: Any, held: dict[str, Any]) -> dict[str, Any]:
+    test = {"additive": "ADD", "dominant": "DOM", "recessive": "REC"}[scan.effect]
+    return {
+        "CHROM": held["chromosome"],
+        "GENPOS": held["position"],
+        "ID": held["variant"],
+        "ALLELE0": held["other_allele"],
+        "ALLELE1": held["effect_allele"],
+        "A1FREQ": held["frequency"],
+        "N": held["n"],
+        "TEST": np.full(len(rows), test, dtype=object),
+        "BETA": held["estimate"],
+        "SE": held["std_error"],
+        "CHISQ": (held["estimate"] / held["std_error"]) ** 2,
+        "LOG10P": held["neg_log10_p_wald"],
+        "EXTRA": np.full(len(rows), "NA", dtype=object),
+    }
+
+
+def _plink2(scan: Any, one: Any, rows: Any, held: dict[str, Any]) -> dict[str, Any]:
+    test = {"additive": "ADD", "dominant": "DOM", "recessive": "REC"}[scan.effect]
+    return {
+        "#CHROM": held["chromosome"],
+        "POS": held["position"],
+        "ID": held["variant"],
+        "REF": held["other_allele"],
+        "ALT": held["effect_allele"],
+        "A1": held["effect_allele"],
+        "A1_FREQ": held["frequency"],
+        "TEST": np.full(len(rows), test, dtype=object),
+        "OBS_CT": held["n"],
+        "BETA": held["estimate"],
+        "SE": held["std_error"],
+        "T_STAT": held["estimate"] / held["std_error"],
+        "P": held["p_wald"],
+        "ERRCODE": np.full(len(rows), ".", dtype=object),
+    }
+
+
+def _yaml(scan: Any, one: Any, name: str, data: bytes) -> str:
+    """What GWAS-SSF keeps beside the table."""
+    entries = {
+        "file_type": "GWAS-SSF v1.0",
+        "data_file_name": name,
+        "data_file_md5sum": hashlib.md5(data, usedforsecurity=False).hexdigest(),
+        "trait_description": one.trait.name,
+        "genotyping_technology": "not stated",
+        "genome_assembly": "not stated",
+        "coordinate_system": "1-based",
+        "is_harmonised": "false",
+        "is_sorted": "false",
+        "effect_statistic": "beta",
+        "p_value_type": "neg_log_10",
+        "sample_size": len(one.trait.y),
+        "analysis_software": f"ranef {__version__}",
+        "adjusted_covariates": ", ".join(n for n in one.trait.names if n != "(Intercept)")
+        or "none",
+    }
+    return "".join(f"{key}: {_scalar(value)}\n" for key, value in entries.items())
+
+
+def _scalar(value: Any) -> str:
+    if isinstance(value, int) or value in ("true", "false"):
+        return str(value)
+    text = str(value).replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{text}"'

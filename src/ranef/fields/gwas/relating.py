@@ -1,0 +1,146 @@
+"""What a call's `relationship` means for the samples that are analysed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from os import PathLike
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ranef import arguments
+from ranef.errors import DataError, ModelError, suggestion
+from ranef.fields.gwas.genotypes import Chosen, Genotypes, Samples
+from ranef.fields.gwas.matrices import check_matrix, read_matrix
+from ranef.fields.gwas.quality import Limits
+from ranef.fields.gwas.relationship import Relationship, build, read_kind, rows_of
+from ranef.formula.labels import level_text, list_text
+
+__all__ = ["Related", "labelled_matrix", "relate", "relate_given"]
+
+Floats = NDArray[np.float64]
+
+MADE = ("loco", "centred", "standardised")
+FOR_MATRIX = Limits()
+
+
+@dataclass(frozen=True, eq=False)
+class Related:
+    """A relationship, and how the rows of analysed samples are found in it.
+
+    Attributes
+    ----------
+    name : str
+        ``"loco"``, ``"centred"``, ``"standardised"``, ``"given"`` or ``"none"``.
+    whole : Relationship or None
+    samples : Samples
+    """
+
+    name: str
+    whole: Relationship | None
+    samples: Samples
+
+    @property
+    def apart(self) -> bool:
+        """Whether each chromosome is tested against the others."""
+        return self.name == "loco"
+
+    def matrix(self, places: NDArray[np.int32], without: str | None) -> Floats | None:
+        """Return the matrix of some samples, less a chromosome, a copy; None of unrelated ones."""
+        if self.whole is None:
+            return None
+        held = self.whole
+        if without is not None and without in held.chromosomes:
+            held = held.without(without)
+        return rows_of(held, self.samples, places)
+
+
+def relate(
+    relationship: Any, source: Genotypes, allowed: NDArray[np.bool_], analysed: Any, jobs: int
+) -> Related:
+    """Read or make the relationship of a scan.
+
+    allowed : (N,) which samples may enter the matrix; analysed : places of those whose genotypes
+    say which variants do.
+    """
+    if not isinstance(relationship, str) or relationship not in MADE:
+        return relate_given(relationship, source.samples)
+    kind = "centred" if relationship == "loco" else relationship
+    name, power = read_kind(kind)
+    whole = Chosen.of(source.samples, np.flatnonzero(allowed))
+    judged = Chosen.of(source.samples, analysed)
+    if relationship == "loco" and len(source.variants.chromosomes) < 2:
+        raise ModelError(
+            f"all variants are on chromosome {source.variants.chromosomes[0]!r}: there are no "
+            "others to make a relationship of; use relationship='centred', or a matrix of your own"
+        )
+    made = build(source, whole, judged, name, power, FOR_MATRIX, jobs)
+    if relationship == "loco" and len(made.chromosomes) < 2:
+        raise ModelError(
+            f"only chromosome {next(iter(made.chromosomes))!r} has variants for a relationship; "
+            "use relationship='centred', or a matrix of your own"
+        )
+    return Related(relationship, made, source.samples)
+
+
+def relate_given(relationship: Any, samples: Samples) -> Related:
+    """Read a relationship that was handed over."""
+    if relationship is None:
+        return Related("none", None, samples)
+    if isinstance(relationship, Relationship):
+        return Related("given", relationship, samples)
+    if isinstance(relationship, str) and not any(c in relationship for c in "./\\"):
+        hint = suggestion(relationship, MADE)
+        if hint:
+            raise ModelError(
+                f"relationship={relationship!r} is not known{hint}; use one of "
+                f"{list_text(list(MADE))}, None, a matrix or the path of one"
+            )
+    if isinstance(relationship, (str, PathLike)):
+        matrix, ids, m = read_matrix(arguments.path(relationship), samples, optional=True)
+        fid, iid = zip(*ids, strict=True)
+        return Related("given", Relationship(matrix, fid, iid, m, "read", {}, "pandas"), samples)
+    return Related("given", labelled_matrix(relationship), samples)
+
+
+def labelled_matrix(given: Any) -> Relationship:
+    """Return a relationship from a table whose rows and columns are named, or (matrix, names)."""
+    if hasattr(given, "labels") and hasattr(given, "relationship"):
+        names = [level_text(label) for label in given.labels]
+        K = np.asarray(given.relationship(list(given.labels)), dtype=np.float64)
+    elif isinstance(given, tuple) and len(given) == 2:
+        K, names = _numbers(given[0]), [level_text(label) for label in given[1]]
+    elif hasattr(given, "index") and hasattr(given, "columns"):
+        names = [level_text(label) for label in given.index]
+        across = [level_text(label) for label in given.columns]
+        K = _numbers(given)
+        if sorted(names) != sorted(across):
+            raise DataError("rows and columns of the relationship have different names")
+        if K.shape[0] == K.shape[1] and len(set(across)) == len(across):
+            place = {label: k for k, label in enumerate(across)}
+            K = K[:, [place[label] for label in names]]
+    else:
+        raise ModelError(
+            "relationship is 'loco', 'centred', 'standardised', None, a path, a table with named "
+            f"rows and columns, or (matrix, names), not {type(given).__name__}"
+        )
+    if K.ndim != 2 or K.shape != (len(names), len(names)):
+        raise DataError(f"the relationship is {K.shape}, and {len(names):,} samples are named")
+    if len(set(names)) < len(names):
+        raise DataError("the relationship names a sample twice")
+    check_matrix(K, "given")
+    return Relationship(K, ("0",) * len(names), tuple(names), 0, "given", {}, "pandas")
+
+
+def _numbers(given: Any) -> Floats:
+    try:
+        return np.array(given, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"the relationship holds what is no number: {error}") from None
+
+
+def union(groups: Sequence[NDArray[np.int32]]) -> NDArray[np.int32]:
+    """Places that any group has, ascending."""
+    return np.unique(np.concatenate(list(groups))).astype(np.int32)

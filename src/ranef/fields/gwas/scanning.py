@@ -1,0 +1,540 @@
+"""`scan`: genome-wide association by the mixed model, from files to a `Scan`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from copy import copy
+from dataclasses import dataclass, replace
+from os import PathLike
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ranef import arguments
+from ranef.display.progress import arriving
+from ranef.errors import DataError, DataWarning, ModelError, RanefError, suggestion, warn
+from ranef.fields.gwas.arrays import open_genotypes
+from ranef.fields.gwas.engine import (
+    LARGE,
+    Group,
+    Part,
+    Ready,
+    Settings,
+    basis_of,
+    lots_of,
+    null_of,
+    ready_of,
+    rotated,
+    scan_group,
+)
+from ranef.fields.gwas.genotypes import EFFECTS, MALE, Chosen, Genotypes, Variants
+from ranef.fields.gwas.keeping import Folder, fingerprint
+from ranef.fields.gwas.matching import Matched, match, names_in, sample_places
+from ranef.fields.gwas.model import TRANSFORMS, Trait, formulas_of, trait_columns, trait_of
+from ranef.fields.gwas.profiles import Found
+from ranef.fields.gwas.quality import Limits
+from ranef.fields.gwas.relating import Related, relate, union
+from ranef.fields.gwas.results import Scan, TraitScan, log10_p_of
+from ranef.fields.gwas.spectrum import ORDER, NullFit
+from ranef.formula.labels import list_text
+from ranef.solve.resources import available_cores, available_memory, one_blas_thread
+
+__all__ = ["NA", "scan", "settled"]
+
+Floats = NDArray[np.float64]
+
+NA = ("NA", "nan", ".", "", "-9")
+VARIANCES = ("each", "null")
+PRECISIONS = ("mixed", "double")
+VALUES_OF_BLOCK = 4_000_000
+SMALLEST_BLOCK, LARGEST_BLOCK = 64, 2048
+GB = 1e9
+HETEROZYGOUS_MALES = 0.05
+
+
+def scan(
+    formula: str,
+    genotypes: Any,
+    phenotypes: Any = None,
+    *,
+    covariates: Any = None,
+    traits: str | Sequence[str] | None = None,
+    relationship: Any = "loco",
+    variance: str = "each",
+    effect: str = "additive",
+    given: str | Sequence[str] | None = None,
+    transform: str | None = None,
+    min_maf: float = 0.01,
+    min_mac: float | None = None,
+    max_missing: float = 0.05,
+    min_hwe: float | None = None,
+    min_info: float | None = None,
+    keep: Any = None,
+    remove: Any = None,
+    extract: Any = None,
+    exclude: Any = None,
+    chromosomes: str | Sequence[str] | None = None,
+    na: Sequence[str] = NA,
+    precision: str = "mixed",
+    n_jobs: int | None = None,
+    memory: float | str | None = None,
+    block: int | None = None,
+    resume: str | PathLike[str] | None = None,
+    progress: bool | None = None,
+) -> Scan:
+    """Test every variant of a genome for association with a trait.
+
+    The linear mixed model has the covariates of the formula, the variant, a random effect with
+    the relationship as its covariance, and noise. Each variant has its own variance ratio, found
+    exactly (Zhou & Stephens 2012), and three tests: Wald, likelihood ratio, score.
+
+    Parameters
+    ----------
+    formula : str
+        Trait and covariates: ``"height ~ age + sex"``. Of several `traits` ``"~ age + sex"``.
+    genotypes : path or Genotypes
+        The prefix of PLINK 1 files (.bed, .bim, .fam), or what `from_array` returns.
+    phenotypes : table or path, optional
+        With a column ``IID`` and perhaps ``FID``, one row a sample in any order. A file is text
+        with a heading, or without one FID, IID and traits. Without it the .fam's own column is
+        the trait ``phenotype``.
+    covariates : table or path, optional
+        A second table, where covariates stand in one of their own.
+    traits : str or sequence of str, optional
+        Columns to analyse in turn, each with its own missing rows. One that cannot be analysed
+        is reported in the answer's ``failed``.
+    relationship : {"loco", "centred", "standardised"}, matrix, path or None
+        ``"loco"``: each chromosome is tested against the relationship by all others, so that a
+        variant does not compete with itself. ``"centred"`` and ``"standardised"``: by all
+        variants, as GEMMA. A `Relationship`, a path as for `read_grm` (a matrix without names is
+        in the order of the genotypes), a table with named rows and columns, or ``(matrix, names)``.
+        None: least squares. Matrices are made of the variants with a minor allele frequency of
+        at least 0.01 and at most 0.05 missing among analysed samples.
+    variance : {"each", "null"}
+        Each variant's own variance ratio; or that of the model without a variant (P3D, EMMAX),
+        which understates strong effects.
+    effect : {"additive", "dominant", "recessive"}
+        Of the effect allele, the first one of a .bim.
+    given : str or sequence of str, optional
+        Variants that enter as covariates (conditional analysis).
+    transform : {"inverse-normal"}, optional
+        Analyse the normal scores of the trait's ranks.
+    min_maf, min_mac, max_missing, min_hwe, min_info : float, optional
+        What a variant must have among analysed samples: minor allele frequency and count, share
+        missing, mid-p of the exact test of Hardy-Weinberg proportions, information of dosages.
+    keep, remove : sequence of str or path, optional
+        Samples, by IID or (FID, IID); a file has one a line.
+    extract, exclude : sequence of str or path, optional
+        Variants by name.
+    chromosomes : str or sequence of str, optional
+    na : sequence of str
+        Marks of missing values, of cells in files and of the traits of any table.
+    precision : {"mixed", "double"}
+        Rotate variants in single precision, and those with p < 1e-4 or little variance again in
+        double; or all in double.
+    n_jobs : int, optional
+        Threads, each with one BLAS thread; all that this process may use.
+    memory : float or str, optional
+        The most memory, in GB or as ``"8GB"``; checked before anything large is made.
+    block : int, optional
+        Variants at a time.
+    resume : path-like, optional
+        A folder for parts of the scan: one that was stopped goes on where it stood.
+    progress : bool, optional
+        Show a progress bar: always, never, or (None) where a person looks.
+
+    Returns
+    -------
+    Scan
+        ``tidy()``, ``glance()``, ``filters``, ``samples``, ``top()``, ``clump()``, ``plot``,
+        ``report(path)``, ``save(path)``.
+
+    Raises
+    ------
+    ranef.errors.DataError
+        Files do not fit together, nobody is in both tables, a trait does not vary.
+    ranef.errors.ModelError
+        What was asked for does not apply.
+
+    Notes
+    -----
+    Samples are matched by name, as text. A missing genotype is taken at the variant's mean.
+    Where .fam or table say who is male, males have one copy of X and Y: 0 or 2 copies of an
+    allele on X (both copies of a female), 0 or 1 on Y and MT; heterozygous calls there are missing.
+
+    Examples
+    --------
+    >>> from ranef import gwas
+    >>> study = gwas.simulate(n=150, m=400, causal=2, causal_h2=0.4, rng=1)
+    >>> scan = gwas.scan("trait ~ sex + age", study.genotypes, study.phenotypes)
+    >>> scan.top(1)["variant"][0] in set(study.causal["variant"])
+    True
+    """
+    settings = _settings(variance, effect, precision, n_jobs)
+    transform = None if transform is None else arguments.choice("transform", transform, TRANSFORMS)
+    marks = _marks(na)
+    source, notes = settled(open_genotypes(genotypes))
+    limits = Limits.read(
+        source.calls, min_maf=min_maf, min_mac=min_mac, max_missing=max_missing, min_hwe=min_hwe,
+        min_info=min_info,
+    )  # fmt: skip
+    wanted = _wanted(source.variants, extract, exclude, chromosomes)
+    formulas = formulas_of(formula, traits)
+    allowed = _allowed(source, keep, remove)
+    matched = match(
+        source.samples, phenotypes, covariates, na=marks, allowed=allowed,
+        traits=trait_columns(formulas),
+    )  # fmt: skip
+    found, failed = _traits(formulas, matched, transform, _given(source, given, wanted))
+    groups = _groups(source, found)
+    largest = max(len(group.chosen) for group in groups)
+    width = max(group.W.shape[1] for group in groups)
+    size = _block(block, largest)
+    said = _check_memory(
+        memory, source, int(allowed.sum()), largest, width, size, settings.jobs, relationship
+    )
+    settings = replace(settings, limits=limits, block=size)
+    related = relate(
+        relationship, source, allowed, union([g.chosen.places for g in groups]), settings.jobs
+    )
+    folder = None
+    if resume is not None:
+        mark = fingerprint(_pieces(source, groups, related, settings, wanted))
+        folder = Folder.open(arguments.path(resume), mark)
+    lots = lots_of(source, wanted, settings.block, related.apart)
+    results: dict[str, TraitScan] = {}
+    for number, group in enumerate(groups):
+        results |= _one_group(
+            source, group, lots, related, wanted, settings, folder, number,
+            arguments.optional_flag("progress", progress),
+        )  # fmt: skip
+    ordered = {name: results[name] for name in found}
+    counts = [("", reason, count) for reason, count in matched.counts]
+    for name, trait in found.items():
+        counts += [(name, reason, count) for reason, count in trait.counts]
+        counts.append((name, "analysed", len(trait.y)))
+    return Scan(
+        ordered, failed, source, settings.effect, related.name, settings.exact, tuple(counts),
+        (*notes, *matched.notes, said), matched.library,
+    )  # fmt: skip
+
+
+# --- what a call says
+
+
+def _settings(variance: Any, effect: Any, precision: Any, n_jobs: Any) -> Settings:
+    jobs = None if n_jobs is None else arguments.count("n_jobs", n_jobs)
+    return Settings(
+        effect=arguments.choice("effect", effect, tuple(EFFECTS)),
+        exact=arguments.choice("variance", variance, VARIANCES) == "each",
+        single=arguments.choice("precision", precision, PRECISIONS) == "mixed",
+        limits=Limits(),
+        block=0,
+        jobs=available_cores(jobs),
+    )
+
+
+def _marks(na: Any) -> tuple[str, ...]:
+    if isinstance(na, str) or not all(isinstance(mark, str) for mark in na):
+        raise ModelError("na is a list of texts, such as ('NA', '-9')")
+    return tuple(na)
+
+
+def _wanted(variants: Variants, extract: Any, exclude: Any, chromosomes: Any) -> NDArray[np.bool_]:
+    wanted = np.ones(len(variants), dtype=bool)
+    if chromosomes is not None:
+        names = [chromosomes] if isinstance(chromosomes, str) else [str(c) for c in chromosomes]
+        unknown = [name for name in names if name not in variants.chromosomes]
+        if unknown:
+            raise DataError(
+                f"no variant is on chromosome {list_text(unknown)}"
+                f"{suggestion(unknown[0], variants.chromosomes)}; there are "
+                f"{list_text(list(variants.chromosomes), 30)}"
+            )
+        wanted &= np.isin(variants.chromosome.astype(str), names)
+    for what, listed, keeps in (("extract", extract, True), ("exclude", exclude, False)):
+        if listed is None:
+            continue
+        names = [row[0] for row in names_in(what, listed)]
+        if not names:
+            raise ModelError(f"{what} names no variants")
+        inside = np.isin(variants.id.astype(str), names)
+        if not inside.any():
+            raise DataError(
+                f"{what} names no variant of the genotypes: there {names[0]!r}, here "
+                f"{variants.id[0]!r}"
+            )
+        wanted &= inside if keeps else ~inside
+    if not wanted.any():
+        raise DataError("no variant is left to test: chromosomes, extract and exclude leave none")
+    return wanted
+
+
+def _allowed(source: Genotypes, keep: Any, remove: Any) -> NDArray[np.bool_]:
+    allowed = np.ones(len(source.samples), dtype=bool)
+    if keep is not None:
+        allowed &= sample_places("keep", keep, source.samples)
+    if remove is not None:
+        allowed &= ~sample_places("remove", remove, source.samples)
+    if not allowed.any():
+        raise DataError("no sample is left: keep and remove leave none")
+    return allowed
+
+
+def settled(source: Genotypes) -> tuple[Genotypes, list[str]]:
+    """Decide which chromosomes are of the sexes, and say what was done with them."""
+    kinds = source.variants.kinds
+    males = np.flatnonzero(source.samples.sex == MALE)
+    notes = []
+    names, counts = np.unique(source.variants.id.astype(str), return_counts=True)
+    if (counts > 1).any():
+        notes.append(
+            f"{int((counts > 1).sum()):,} names stand for more than one variant, such as "
+            f"{names[counts > 1][0]!r}; each is tested, and tables have them in the file's order"
+        )
+    special = kinds != "diploid"
+    if not special.any() or not source.calls:
+        return source, notes
+    numbered = special & np.array([c.isdecimal() for c in source.variants.chromosome.tolist()])
+    if numbered.any() and len(males):
+        rows = np.flatnonzero(numbered & (kinds == "X"))[:2000]
+        if len(rows):
+            plain = replace(source.variants, numerals=False)
+            other = copy(source)
+            other.variants = plain
+            tally = other.take(rows).tally(Chosen.of(source.samples, males), "additive")
+            assert tally.genotypes is not None
+            share = tally.genotypes[:, 1].sum() / max(tally.genotypes.sum(), 1)
+            if share > HETEROZYGOUS_MALES:
+                notes.append(
+                    f"{100 * share:.0f}% of males' calls on chromosome "
+                    f"{source.variants.chromosome[rows[0]]} are heterozygous: 23 to 26 were taken "
+                    "for ordinary chromosomes"
+                )
+                return other, notes
+    for kind in ("X", "Y", "MT"):
+        if (kinds == kind).any():
+            notes.append(_said_of(kind, len(males)))
+    return source, notes
+
+
+def _said_of(kind: str, males: int) -> str:
+    if kind == "MT":
+        return "MT counts one copy a sample, 0 or 1; heterozygous calls are missing"
+    if not males:
+        return f"nobody's sex is known: chromosome {kind} was treated as an ordinary one"
+    if kind == "X":
+        return (
+            f"on X the {males:,} males count 0 or 2 copies, as much as a female's two, and one "
+            "allele in frequencies; their heterozygous calls are missing"
+        )
+    return "on Y males count 0 or 1 copy, and others have no value"
+
+
+def _traits(
+    formulas: Mapping[str, str],
+    matched: Matched,
+    transform: str | None,
+    given: Sequence[tuple[str, Floats]],
+) -> tuple[dict[str, Trait], dict[str, str]]:
+    found: dict[str, Trait] = {}
+    failed: dict[str, str] = {}
+    for name, formula in formulas.items():
+        try:
+            found[name] = trait_of(name, formula, matched.columns, matched.places, transform, given)
+        except RanefError as error:
+            if len(formulas) == 1:
+                raise
+            failed[name] = str(error)
+            warn(f"trait {name!r} was not analysed: {error}", DataWarning)
+    if not found:
+        raise DataError(f"no trait can be analysed: {next(iter(failed.values()))}")
+    return found, failed
+
+
+def _given(source: Genotypes, given: Any, wanted: NDArray[np.bool_]) -> list[tuple[str, Floats]]:
+    """Values of the variants that enter as covariates, by all samples."""
+    if given is None:
+        return []
+    names = [given] if isinstance(given, str) else list(given)
+    ids = source.variants.id
+    rows = []
+    for name in names:
+        where = np.flatnonzero(ids == name)
+        if len(where) != 1:
+            hint = suggestion(str(name), ids[:5000].tolist()) if not len(where) else ""
+            raise DataError(f"{len(where)} variants are named {name!r}{hint}; given= takes one")
+        rows.append(int(where[0]))
+    order = np.argsort(rows)
+    block = source.take(np.array(rows)[order])
+    everyone = Chosen.of(source.samples, np.arange(len(source.samples)))
+    tally = block.tally(everyone, "additive")
+    X = block.coded(np.arange(len(rows)), everyone, tally, centred=False, single=False)
+    wanted[rows] = False
+    return [(names[k], X[place]) for place, k in enumerate(order)]
+
+
+def _groups(source: Genotypes, found: Mapping[str, Trait]) -> list[Group]:
+    """Put traits with the same samples and covariates together."""
+    held: dict[bytes, list[Trait]] = {}
+    for trait in found.values():
+        held.setdefault(trait.places.tobytes() + trait.W.tobytes(), []).append(trait)
+    return [
+        Group(Chosen.of(source.samples, t[0].places), t[0].W, t[0].intercept, tuple(t))
+        for t in held.values()
+    ]
+
+
+def _block(block: Any, n: int) -> int:
+    if block is not None:
+        return arguments.count("block", block)
+    return int(np.clip(VALUES_OF_BLOCK // n, SMALLEST_BLOCK, LARGEST_BLOCK))
+
+
+@dataclass(frozen=True)
+class Need:
+    """Bytes that a scan takes at its peak, roughly.
+
+    Attributes
+    ----------
+    matrices, blocks : float
+    """
+
+    matrices: float
+    blocks: float
+
+    @property
+    def total(self) -> float:
+        return self.matrices + self.blocks
+
+
+def need(N: int, n: int, c: int, m: int, block: int, jobs: int, relationship: Any) -> Need:
+    """Forecast the memory of a scan.
+
+    N, n : samples in the matrix, and analysed; c : covariates; m : variants.
+    """
+    own = isinstance(relationship, str) and relationship in ("loco", "centred", "standardised")
+    matrices = 0.0 if relationship is None else 8.0 * N * N * (2.0 if own else 1.0)
+    at_once = jobs if own and relationship == "loco" and n <= LARGE else 1
+    decomposition = 0.0 if relationship is None else 8.0 * n * n * 4.5 * at_once
+    nodes = 12.0 * n * (c + 2) * (ORDER + 15)
+    return Need(matrices + decomposition, jobs * (24.0 * block * n + nodes) + 400.0 * m)
+
+
+def _check_memory(
+    memory: Any, source: Genotypes, N: int, n: int, c: int, block: int, jobs: int, relationship: Any
+) -> str:
+    forecast = need(N, n, c, len(source.variants), block, jobs, relationship).total
+    limit = available_memory() if memory is None else _bytes(memory)
+    if limit is not None and forecast > limit:
+        whose = "there is" if memory is None else "memory= allows"
+        raise ModelError(
+            f"the scan of {n:,} samples needs about {forecast / GB:.1f} GB, and {whose} "
+            f"{limit / GB:.1f} GB; use fewer threads (n_jobs) or a smaller block, or fewer samples"
+        )
+    return f"the scan was forecast to need {forecast / GB:.2g} GB of memory"
+
+
+def _bytes(memory: Any) -> float:
+    text = str(memory).strip().upper().removesuffix("B").strip()
+    scale = {"K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
+    unit = scale.get(text[-1:], GB)
+    try:
+        value = float(text[:-1] if text[-1:] in scale else text) * unit
+    except ValueError:
+        value = -1.0
+    if isinstance(memory, bool) or not 0 < value < np.inf:
+        raise ModelError(f"memory is a number of GB, or text such as '8GB', not {memory!r}")
+    return value
+
+
+def _pieces(
+    source: Genotypes,
+    groups: Sequence[Group],
+    related: Related,
+    settings: Settings,
+    wanted: NDArray[np.bool_],
+) -> list[Any]:
+    v = source.variants
+    held: list[Any] = [
+        v.id, v.chromosome, v.position, wanted, related.name, settings.effect, settings.exact,
+        settings.single, settings.limits, settings.block,
+    ]  # fmt: skip
+    if related.whole is not None:
+        held.append(related.whole.matrix)
+    probe = np.unique(np.linspace(0, len(v) - 1, 64).astype(np.intp))
+    everyone = Chosen.of(source.samples, np.arange(len(source.samples)))
+    held.append(source.take(probe).tally(everyone, "additive").copies)
+    for group in groups:
+        held += [group.chosen.places, group.W, *(trait.y for trait in group.traits)]
+    return held
+
+
+# --- the work
+
+
+def _one_group(
+    source: Genotypes,
+    group: Group,
+    lots: Sequence[Any],
+    related: Related,
+    wanted: NDArray[np.bool_],
+    settings: Settings,
+    folder: Folder | None,
+    number: int,
+    progress: bool | None,
+) -> dict[str, TraitScan]:
+    places = group.chosen.places
+    known: dict[str | None, Ready] = {}
+    if related.apart:
+        nulls = _nulls(group, related)
+    else:
+        known[None] = ready_of(group, related.matrix(places, None), settings)
+        nulls = [prepared.null for prepared in known[None][1]]
+    m = len(source.variants)
+    whole = Part(
+        np.zeros(m, dtype=np.int64), np.zeros(m, dtype=np.int64), np.full(m, np.nan),
+        np.full(m, np.nan), [np.full(m, "excluded", dtype=object) for _ in group.traits],
+        [Found.empty(m) for _ in group.traits],
+    )  # fmt: skip
+    parts = scan_group(
+        source, group, lots, lambda name: related.matrix(places, name), wanted, settings, folder,
+        number, known,
+    )  # fmt: skip
+    total = sum(stop - start for lot in lots for start, stop in lot.stretches)
+    shown = arriving(
+        parts, total, "scanning", progress, unit=" variants", size=lambda part: part[1] - part[0]
+    )
+    for start, stop, part in shown:
+        _put(whole, slice(start, stop), part)
+    return {
+        trait.name: _trait_scan(trait, null, whole, k)
+        for k, (trait, null) in enumerate(zip(group.traits, nulls, strict=True))
+    }
+
+
+def _nulls(group: Group, related: Related) -> list[NullFit]:
+    basis = basis_of(
+        related.matrix(group.chosen.places, None), len(group.chosen), group.intercept, False
+    )
+    with one_blas_thread():
+        return [null_of(basis, rotated(basis, group.W, trait.y)) for trait in group.traits]
+
+
+def _put(whole: Part, rows: slice, part: Part) -> None:
+    for name in ("n", "n_missing", "frequency", "info"):
+        getattr(whole, name)[rows] = getattr(part, name)
+    for k in range(len(part.found)):
+        whole.status[k][rows] = part.status[k]
+        whole.found[k].put(rows, part.found[k])
+
+
+def _trait_scan(trait: Trait, null: NullFit, whole: Part, k: int) -> TraitScan:
+    found = whole.found[k]
+    df = float(len(trait.y) - trait.W.shape[1] - 1)
+    return TraitScan(
+        trait, null, whole.n, whole.n_missing, whole.frequency, whole.info, found.beta,
+        found.std_error, np.exp(found.t_reml), np.exp(found.t_ml),
+        log10_p_of(found.wald, found.lrt, found.score, df), found.lrt, whole.status[k],
+    )  # fmt: skip

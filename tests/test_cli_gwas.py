@@ -1,0 +1,102 @@
+"""``ranef gwas``: from files to files, and exit codes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from ranef.cli import main
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    prefix = str(tmp_path_factory.mktemp("study") / "s")
+    words = ["--n", "90", "--m", "240", "--chromosomes", "3", "--seed", "3", "--quiet"]
+    assert main(["gwas", "simulate", "--out", prefix, *words]) == 0
+    return prefix
+
+
+def test_simulated_files_are_the_same_for_a_seed(study, tmp_path, capsys):
+    words = ["--n", "90", "--m", "240", "--chromosomes", "3", "--seed", "3"]
+    assert main(["gwas", "simulate", "--out", str(tmp_path / "t"), *words]) == 0
+    assert "90 samples at 240 variants" in capsys.readouterr().out
+    for suffix in (".bed", ".bim", ".fam", ".pheno.tsv"):
+        assert Path(study + suffix).read_bytes() == (tmp_path / f"t{suffix}").read_bytes()
+
+
+def test_scan_from_files_to_files(study, tmp_path, capsys):
+    out, report = tmp_path / "r.tsv.gz", tmp_path / "r.html"
+    words = ["gwas", "scan", "trait ~ sex + age", "--bfile", study, "--pheno", f"{study}.pheno.tsv",
+             "--out", str(out), "--report", str(report)]  # fmt: skip
+    assert main(words) == 0
+    shown = capsys.readouterr().out
+    assert "leave one chromosome out" in " ".join(shown.split())
+    table = pd.read_csv(out, sep="\t")
+    assert {"beta", "neg_log_10_p_value"} <= set(table.columns)
+    assert "ranef gwas scan" in report.read_text("utf-8")
+
+
+def test_matrix_null_model_and_a_scan_with_it(study, tmp_path, capsys):
+    for format, name in (("gcta", "K"), ("plink2", "K.rel.bin"), ("gemma", "K.cXX.txt")):
+        words = ["--bfile", study, "--format", format, "--out", str(tmp_path / "K"), "--quiet"]
+        assert main(["gwas", "grm", *words]) == 0
+        scan = ["gwas", "scan", "trait ~ sex", "--bfile", study, "--pheno", f"{study}.pheno.tsv",
+                "--relationship", str(tmp_path / name), "--quiet"]  # fmt: skip
+        assert main([*scan, "--out", str(tmp_path / f"{format}.txt"), "--format", "gemma"]) == 0
+    tables = [pd.read_csv(tmp_path / f"{f}.txt", sep="\t")["p_wald"] for f in ("gcta", "plink2")]
+    assert (tables[0] / tables[1] - 1).abs().max() < 1e-3
+    words = ["--pheno", f"{study}.pheno.tsv", "--relationship", str(tmp_path / "K")]
+    assert main(["gwas", "null", "trait ~ sex", *words]) == 0
+    assert "share (PVE)" in capsys.readouterr().out
+
+
+def test_components_go_into_a_scan(study, tmp_path, capsys):
+    pcs = str(tmp_path / "pc.tsv")
+    assert main(["gwas", "pca", "--bfile", study, "--n", "2", "--out", pcs]) == 0
+    assert "PC2" in capsys.readouterr().out
+    words = ["gwas", "scan", "trait ~ sex + PC1 + PC2", "--bfile", study, "--covar", pcs, "--pheno",
+             f"{study}.pheno.tsv", "--relationship", "none", "--chr", "2"]  # fmt: skip
+    assert main(words) == 0
+    assert "Ordinary least squares" in " ".join(capsys.readouterr().out.split())
+
+
+def test_traits_have_a_file_each(study, tmp_path):
+    table = pd.read_csv(f"{study}.pheno.tsv", sep="\t")
+    table["two"] = table["trait"] ** 2
+    table.to_csv(tmp_path / "p.tsv", sep="\t", index=False)
+    words = ["gwas", "scan", "~ sex", "--bfile", study, "--pheno", str(tmp_path / "p.tsv"),
+             "--quiet", "--trait", "trait", "--trait", "two", "--relationship", "none"]  # fmt: skip
+    assert main([*words, "--out", str(tmp_path / "r.tsv")]) == 0
+    assert (tmp_path / "r-trait.tsv").is_file()
+    assert (tmp_path / "r-two.tsv").is_file()
+    assert main([*words, "--out", str(tmp_path / "all.parquet")]) == 0
+    assert pd.read_parquet(tmp_path / "all.parquet")["trait"].nunique() == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["scan", "trait ~ sexx"], 2, "did you mean 'sex'"),
+        (["scan", "trait ~ sex", "--relationship", "locco"], 2, "did you mean 'loco'"),
+        (["scan", "trait ~ sex", "--relationship", "no/where.txt"], 3, "no/where.txt"),
+        (["scan", "trait ~ sex", "--keep", "nobody.txt"], 3, "nobody.txt"),
+        (["scan", "trait ~ sex", "--chr", "77"], 2, "no variant is on chromosome"),
+        (["scan", "trait ~ sex", "--out", "no/folder/r.tsv"], 3, "there is no folder"),
+        (["scan", "trait ~ sex", "--memory", "0.0001"], 2, "needs about"),
+        (["scan", "trait ~ sex", "--effect", "odd"], 2, "invalid choice"),
+        (["scan"], 2, "required"),
+        (["wrong"], 2, "invalid choice"),
+    ],
+)
+def test_what_is_wrong_has_a_code_and_a_line(study, capsys, words, code, said):
+    more = ["--bfile", study, "--pheno", f"{study}.pheno.tsv"] if words != ["wrong"] else []
+    assert main(["gwas", *words, *more]) == code
+    assert said in capsys.readouterr().err
+
+
+def test_files_that_are_not_there(study, tmp_path, capsys):
+    assert main(["gwas", "scan", "trait ~ 1", "--bfile", str(tmp_path / "none")]) == 3
+    assert main(["gwas", "scan", "y ~ 1", "--bfile", study, "--pheno", "no.tsv"]) == 3
+    assert "no.tsv" in capsys.readouterr().err

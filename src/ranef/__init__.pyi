@@ -22,6 +22,9 @@ from .api.pooling import pool as pool
 from .api.power_study import power as power
 from .api.relationship import Pedigree as Pedigree
 from .api.relationship import pedigree as pedigree
+from .api.selection import maximal as maximal
+from .api.selection import step as step
+from .api.selection import subsets as subsets
 from .api.sizes import effect_sizes as effect_sizes
 from .api.synthesis import meta as meta
 from .api.two_forms import within_between as within_between
@@ -90,6 +93,8 @@ from .questions.selection.cross_validate import CrossValidation as CrossValidati
 from .questions.selection.cross_validate import cross_validate as cross_validate
 from .questions.selection.leave_out import LeaveOut as LeaveOut
 from .questions.selection.leave_out import leave_out as leave_out
+from .questions.selection.searches import Search as Search
+from .questions.selection.searches import Stability as Stability
 from .questions.stories.two_stories import TwoStories as TwoStories
 from .questions.stories.two_stories import two_stories as two_stories
 from .questions.synthesis.asymmetry import FunnelAsymmetry as FunnelAsymmetry

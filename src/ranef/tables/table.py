@@ -201,8 +201,11 @@ class Table:
         given = {name: self._column_given(name) for name in self.columns}
         return make_table({**given, **columns}, self.library)
 
-    def mapping(self, rows: NDArray[np.bool_] | None = None) -> dict[str, Any]:
-        """Return the columns by name, of these rows, each in its own type and with its levels."""
+    def mapping(self, rows: NDArray[Any] | None = None) -> dict[str, Any]:
+        """Return the columns by name, of these rows (a mask, or places).
+
+        Each is in its own type and with its levels.
+        """
         take = slice(None) if rows is None else rows
         return {name: self._taken(name, take) for name in self.columns}
 

@@ -148,7 +148,8 @@ void Criterion::descend(int depth, int chunk, bool derivatives) {
             s[a] = inner(r, Nm + a * r, rhs);
             scores_[c.factor][j * r + a] = s[a];
         }
-        for (int a = 0; a < r; ++a) modes_[c.factor][j * r + a] = inner(r, Psi + a * r, s);
+        // V is Psi N, without what cancels in N where the data say much of the effects
+        for (int a = 0; a < r; ++a) modes_[c.factor][j * r + a] = inner(r, V + a * r, rhs);
         if (!covariances) continue;
         multiply<R>(r, wp, Nm, AP, width, Kp);
         // B = M - K R K'

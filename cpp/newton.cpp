@@ -16,7 +16,8 @@ constexpr double next_to_face = 1e-6; // so near it that theta does not feel whi
 constexpr int patience = 60;          // evaluations before a criterion is suspected
 constexpr double negative_curvature = 1e-6;
 constexpr double least_curvature = 1e-12; // beside the largest: counts of 1e10 know a slope so well
-constexpr double most_noise = 1e-9;       // beside the criterion, with which it can be proved
+constexpr int most_halvings = 60;
+constexpr double most_noise = 1e-9; // beside the criterion, with which it can be proved
 constexpr int most_releases = 8;
 constexpr double polished = 1e-11;   // decrement at which the last digits are right
 constexpr double fine = 3e-6;        // step, relative to the parameters, not worth an evaluation
@@ -119,6 +120,8 @@ class Search {
     double evaluate(const Vector& phi);
     bool descend();
     bool lost();
+    bool digits_lost();
+    void step_back();
     void polish();
     void differentiate();
     void differentiate_after(const Vector& s, bool near);
@@ -319,6 +322,31 @@ bool Search::lost() {
     if (out_.evaluations < patience) return false;
     broken_ = c_.breaks_down() ? broken_ + 1 : 0;
     return broken_ > 1;
+}
+
+bool Search::digits_lost() {
+    return c_.noise() > most_noise * std::max(1.0, std::fabs(f_));
+}
+
+// Back along the way to a residual of nothing, to where the criterion and all that goes with it
+// keep their digits. A criterion that has a limit there is as near to it as can be told.
+void Search::step_back() {
+    const Vector phi = phi_;
+    for (int i = 0; i < most_halvings; ++i) {
+        const Vector last = phi_;
+        for (const TermState& t : terms_) t.structure->rescale(0.5, phi_.data() + t.offset);
+        for (int k = 0; k < K_; ++k)
+            if (held(k)) phi_[k] = phi[k];
+        f_ = evaluate(phi_);
+        if (!std::isfinite(f_) || phi_ == last) break;
+        if (!digits_lost()) {
+            differentiate();
+            return;
+        }
+    }
+    phi_ = phi;
+    f_ = evaluate(phi_);
+    differentiate();
 }
 
 // Newton until the decrement falls below the tolerance; false when it could not.
@@ -557,6 +585,8 @@ Outcome Search::run(const Vector& start) {
         }
     }
     if (ok) polish();
+    const bool blurred = digits_lost();
+    if (blurred) step_back();
     out_.phi = phi_;
     out_.gradient = g_;
     out_.hessian = H_;
@@ -564,7 +594,6 @@ Outcome Search::run(const Vector& start) {
     out_.decrement = decrement_;
     out_.tolerance = tolerance_;
     mark_free();
-    const bool blurred = c_.noise() > most_noise * std::max(1.0, std::fabs(f_));
     out_.blurred = blurred;
     out_.converged = ok && !out_.stopped && !blurred;
     if (out_.stopped)

@@ -131,7 +131,7 @@ Solution Criterion::solution(Response a) {
             double* s = out.scores[c.factor].data() + j * r;
             double* b = out.modes[c.factor].data() + j * r;
             for (int k = 0; k < r; ++k) s[k] = inner(r, Nm.data() + k * r, rhs.data());
-            for (int k = 0; k < r; ++k) b[k] = inner(r, psi_[c.factor].data() + k * r, s);
+            for (int k = 0; k < r; ++k) b[k] = inner(r, V.data() + k * r, rhs.data());
         }
     }
     return out;

@@ -25,11 +25,12 @@ constexpr double low = 0.12, beyond = 1.5; // standard deviations beside the res
 constexpr double smallest_top = 4, largest_top = 1e4, huge = 1e4;
 constexpr std::array<double, 3> correlations{-0.9, 0.0, 0.9};
 constexpr std::array<double, 3> turns{-0.9, 0.0, 0.9};
-constexpr std::array<double, 2> shapes{-1.1, 1.1}; // beside where a structure starts
-constexpr int most_alone = 6;                      // columns that are left out one by one
-constexpr double lower = 1e-8;                     // of the criterion, relative: a better optimum
+constexpr std::array<double, 2> shapes{-1.1, 1.1};         // beside where a structure starts
+constexpr std::array<double, 4> own_sizes{0.5, 1.2, 3, 8}; // of a term by itself
+constexpr int most_alone = 6;                              // columns that are left out one by one
+constexpr double lower = 1e-8;   // of the criterion, relative: a better optimum
 constexpr double settled = 1e-6; // decrement at which a criterion has reached its limit
-constexpr double nearly = 0.02;  // decrement at which the end of a search is in sight
+constexpr double nearly = 0.001; // decrement at which the end of a search is in sight
 constexpr double as_low = 1e-6;  // the same: as good a one
 
 // What differs between starts: a column's standard deviation, that of all columns of a
@@ -240,6 +241,43 @@ std::vector<Vector> without_one(const Term& term, const Vector& phi) {
     return out;
 }
 
+// One term with hardly any variance of the others, at the best of some sizes, for each shape.
+std::vector<Vector> by_itself(Criterion& criterion, const Blocks& blocks, const Term& term) {
+    std::vector<Vector> out;
+    auto add = [&](const Vector& own) {
+        std::vector<std::pair<double, Vector>> tried;
+        for (double size : own_sizes) {
+            Vector phi(blocks.parameters);
+            for (const Factor& f : blocks.factors)
+                for (const Term& t : f.terms) {
+                    t.structure->start(phi.data() + t.offset);
+                    t.structure->rescale(low, phi.data() + t.offset);
+                }
+            std::copy(own.begin(), own.end(), phi.begin() + term.offset);
+            term.structure->rescale(size, phi.data() + term.offset);
+            const double f = criterion.evaluate(phi.data());
+            if (std::isfinite(f)) tried.emplace_back(f, std::move(phi));
+        }
+        std::sort(tried.begin(), tried.end(),
+                  [](const auto& a, const auto& b) { return a.first < b.first; });
+        for (size_t i = 0; i < std::min<size_t>(1, tried.size()); ++i)
+            out.push_back(std::move(tried[i].second));
+    };
+    Vector own(term.parameters);
+    term.structure->start(own.data());
+    add(own);
+    const std::vector<char> sizes = term.structure->sizes();
+    if (term.structure->unstructured() || std::count(sizes.begin(), sizes.end(), 0) == 0)
+        return out;
+    for (double turn : shapes) {
+        Vector turned = own;
+        for (int i = 0; i < term.parameters; ++i)
+            if (!sizes[i]) turned[i] += turn;
+        add(turned);
+    }
+    return out;
+}
+
 bool search_starts(const LinearProblem& problem, const SearchOptions& options, Outcome& best) {
     const double evaluations = most_operations / operations(problem.blocks);
     const double points = std::min<double>(most_points, evaluations / 2);
@@ -293,6 +331,13 @@ bool search_starts(const LinearProblem& problem, const SearchOptions& options, O
         for (double turn : shapes)
             if (const Vector phi = reshaped(*axis.term, end, turn); !phi.empty()) from(phi);
         for (const Vector& phi : without_one(*axis.term, end)) from(phi);
+    }
+    std::vector<const Term*> terms;
+    for (const Factor& f : problem.blocks.factors)
+        for (const Term& t : f.terms) terms.push_back(&t);
+    for (const Term* term : terms) {
+        if (terms.size() < 2 || terms.size() > most_axes) break;
+        for (const Vector& phi : by_itself(criterion, problem.blocks, *term)) from(phi);
     }
     // where the starts disagree there may be more to find
     if (best.agreeing < best.starts)

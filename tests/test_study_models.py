@@ -45,6 +45,17 @@ FOUND = {
     (2, 748): "Kenward and Roger's covariance with a negative variance",
     (2, 1951): "robust covariance without digits",
     (2, 985): "second derivatives of a term that stands at zero",
+    (11, 173): "a residual so small that the log-likelihood has no digits, weights of 1e8",
+    (11, 390): "the same where the likelihood is unbounded",
+    (11, 619): "the same where it has a limit, effects of every row",
+    (11, 885): "the same of equal variances",
+    (11, 280): "the same of crossed effects",
+    (11, 117): "reported parameters that cancel in V",
+    (32, 543): "effects of levels of one row, of which the data say much",
+    (36, 792): "robust covariance without coefficients",
+    (35, 14): "an optimum where one of several terms is all there is",
+    (32, 691): "the same with a shape",
+    (11, 585): "effects beside coefficients of which little is known",
 }
 
 

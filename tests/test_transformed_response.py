@@ -72,6 +72,10 @@ RESPONSES = {
     "log(q / (1 - q))": (lambda y: np.log(odds(y / 25)), lambda z: 1 / (1 + np.exp(-z))),
     "log(q) - log(1 - q)": (lambda y: np.log(odds(y / 25)), lambda z: 1 / (1 + np.exp(-z))),
     "asin(sqrt(q))": (lambda y: np.arcsin(np.sqrt(y / 25)), lambda z: np.sin(z) ** 2),
+    "logit(q)": (lambda y: np.log(odds(y / 25)), lambda z: 1 / (1 + np.exp(-z))),
+    "qlogis(q)": (lambda y: np.log(odds(y / 25)), lambda z: 1 / (1 + np.exp(-z))),
+    "asinh(y)": (np.arcsinh, np.sinh),
+    "atanh(q)": (lambda y: np.arctanh(y / 25), np.tanh),
 }
 WITHOUT_MEAN = (
     "log(log(y))", "1/y", "I(1/y)", "1/sqrt(y)", "-2 / (y + 1)", "y^2", "I(y**2)", "y^3", "y^-1",
@@ -90,6 +94,8 @@ RATIOS = {
     "log(25 - y)": ("Ratio of 25 - y:", np.exp),
     "log(q / (1 - q))": ("Odds ratio:", np.exp),
     "log(q) - log(1 - q)": ("Odds ratio:", np.exp),
+    "logit(q)": ("Odds ratio:", np.exp),
+    "qlogis(q)": ("Odds ratio:", np.exp),
 }
 
 

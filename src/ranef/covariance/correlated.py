@@ -136,8 +136,10 @@ class Correlated(Structure):
     def components(
         self, theta: Floats, names: Sequence[str] | None = None
     ) -> tuple[Component, ...]:
-        """Theta itself."""
-        values = self.checked(theta)
+        """Theta itself; a correlation of what does not vary has no value."""
+        values = np.array(self.checked(theta))
+        if not self.correlation_matters(values):
+            values[self.n_sds :] = np.nan
         unit = np.eye(len(values))
         return tuple(
             Component(p, float(values[i]), unit[i]) for i, p in enumerate(self.parameters(names))

@@ -309,7 +309,9 @@ class _Reader:
         if not name.startswith("log"):
             return chain
         logged = node.arguments[0].printed
-        return _Chain(chain.variable, chain.steps, f"{logged} + 1" if name == "log1p" else logged)
+        odds = f"{_apart(node.arguments[0].bare).printed}/(1 - {logged})"
+        names = {"log1p": f"{logged} + 1", "logit": odds}
+        return _Chain(chain.variable, chain.steps, names.get(name, logged))
 
     def _log(self, node: Call, inner: _Chain) -> _Chain:
         """``log(y)``, ``log(y, 10)``, ``log(y, base = 2)``."""

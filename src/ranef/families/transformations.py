@@ -201,6 +201,17 @@ ELEMENTARY: dict[str, Callable[[], tuple[Step, ...]]] = {
             EVERYWHERE,
         ),
     ),
+    "asinh": lambda: (Step(np.arcsinh, np.sinh, np.cosh, np.sinh),),
+    "atanh": lambda: (
+        Step(
+            np.arctanh,
+            np.tanh,
+            lambda z: 1 / np.cosh(z) ** 2,
+            lambda z: -2 * np.tanh(z) / np.cosh(z) ** 2,
+            (-1.0, 1.0),
+        ),
+    ),
+    "logit": lambda: (fraction(1.0, 0.0, -1.0, 1.0, (0.0, 1.0)), logarithm()),
 }
 """Functions by name that are monotone wherever they are defined, as steps."""
 

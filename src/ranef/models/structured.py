@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -32,6 +34,8 @@ MATTERS = 1e-6
 """Rise of the criterion."""
 FLAT = 1e-7
 """Curvature, relative to a unit diagonal, of a direction that changes nothing."""
+SEARCHED_AGAIN = 3
+"""How often a search goes on from its end where that is no optimum yet."""
 STRUCTURED_PATH = "clusters"
 """The name of the way of solving."""
 
@@ -63,7 +67,7 @@ def fit_structured(
     """
     problem = structured_problem(spec)
     starts = _starts(problem, start, random_start)
-    found = search(problem, starts, reml, MAX_EVALUATIONS, progress)
+    found = _searched(problem, starts, reml, progress)
     if found is None:
         raise ModelError(
             "no covariance of the residuals near those that were tried is positive definite and "
@@ -79,7 +83,7 @@ def fit_structured(
     theta, faces = _ended(problem, found, reml)
     rows = solved_rows(problem, theta, reml)
     at = rows.at
-    flat, elsewhere = _flat(problem, rows, reml)
+    flat, elsewhere = _flat(problem, rows, reml) if found.converged else ((), None)
     optimum = Optimum(
         criterion=at.criterion,
         theta=theta,
@@ -115,6 +119,27 @@ def fit_structured(
         loglik=-0.5 * at.criterion,
         optimum=optimum,
     )
+
+
+def _searched(
+    problem: StructuredProblem, starts: list[Floats], reml: bool, progress: Progress | None
+) -> Found | None:
+    """Search, and again from where a search ended short of an optimum."""
+    found = search(problem, starts, reml, MAX_EVALUATIONS, progress)
+    for _ in range(SEARCHED_AGAIN):
+        if found is None or found.converged:
+            break
+        again = search(problem, [found.at.theta], reml, MAX_EVALUATIONS, progress)
+        if again is None or again.at.criterion > found.at.criterion - MATTERS:
+            break
+        found = replace(
+            again,
+            starts=found.starts,
+            agreeing=1,
+            evaluations=found.evaluations + again.evaluations,
+            trace=np.concatenate([found.trace, again.trace]),
+        )
+    return found
 
 
 def _starts(
@@ -211,7 +236,7 @@ def _flat(
     inner = rows.joint_hessian()[np.ix_(keep, keep)]
     scale = 1.0 / np.sqrt(np.maximum(np.abs(np.diag(inner)), 1e-300))
     values, vectors = np.linalg.eigh(inner * np.outer(scale, scale))
-    flat = np.flatnonzero(values < FLAT)
+    flat = np.flatnonzero(np.abs(values) < FLAT)
     if len(inner) < 2 or not len(flat):
         return (), None
     labels, owners = problem.parameter_labels(), problem.parameter_terms()
@@ -226,9 +251,10 @@ def _flat(
     step = np.zeros(len(keep))
     step[keep] = scale * vectors[:, flat[0]]
     step = step[:-1] * ELSEWHERE / max(float(np.max(np.abs(vectors[:-1, flat[0]] * 1.0))), 1e-12)
-    return (FlatDirection(tuple(sorted(terms)), True, words),), _elsewhere(
-        problem, rows, step, reml
-    )
+    elsewhere = _elsewhere(problem, rows, step, reml)
+    if elsewhere is None:
+        return (), None
+    return (FlatDirection(tuple(sorted(terms)), True, words),), elsewhere
 
 
 def _elsewhere(

@@ -197,7 +197,7 @@ class RobustCovariance(Answer):
         lines = []
         intervals, model = self.intervals(), self._model_errors
         ratio = intervals.std_error / np.where(model > 0, model, np.nan)
-        if np.nanmax(ratio) > 1.5:
+        if np.nanmax(ratio, initial=0.0) > 1.5:
             worst = self.terms[int(np.nanargmax(ratio))]
             lines.append(
                 f"That of {worst} is {np.nanmax(ratio):.1f} times the model's: a random slope may "

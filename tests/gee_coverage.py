@@ -18,12 +18,15 @@ KINDS = {
     "robust, clusters": ("robust", "clusters"),
     "robust, pan-wall": ("robust", "pan-wall"),
     "robust, fay-graubard": ("robust", "fay-graubard"),
+    "robust, default": ("robust", None),
     "kauermann-carroll, clusters": ("kauermann-carroll", "clusters"),
     "kauermann-carroll, fay-graubard": ("kauermann-carroll", "fay-graubard"),
     "fay-graubard, fay-graubard": ("fay-graubard", "fay-graubard"),
     "mancl-derouen, normal": ("mancl-derouen", "normal"),
     "mancl-derouen, clusters": ("mancl-derouen", "clusters"),
-    "morel, clusters": ("morel", "clusters"),
+    "mancl-derouen, default": ("mancl-derouen", None),
+    "morel, default": ("morel", None),
+    "jackknife, default": ("jackknife", None),
 }
 BETA = {"(Intercept)": 0.0, "arm": 0.4, "x": 0.5}
 """Of the marginal logit."""

@@ -1022,3 +1022,86 @@ def test_pictures_of_residuals(ohio):
         ohio.plot.residuals()
     with pytest.raises(ModelError, match="needs a likelihood"):
         ohio.for_marginaleffects()
+
+
+# --- how well correlations are known
+
+
+@pytest.mark.parametrize(
+    ("structure", "value"), [("exchangeable", 0.1353644936), ("ar1", None), ("unstructured", None)]
+)
+def test_errors_of_correlations(structure, value, agree):
+    """geepack's, of a normal response; and resampled clusters."""
+    fit = fitted("Orthodont", correlation=structure)
+    found = fit.tidy("correlation")
+    if value is not None:
+        agree("tidy('correlation')", f"standard error, Orthodont, {structure}", found.std_error,
+              value, peer=GEEPACK, rtol=1e-5)  # fmt: skip
+    assert (found.conf_low < found.estimate).all()
+    assert (found.conf_high < 1).all()
+    # an infinitesimal jackknife: clusters weighted a little more or less
+    table = ranef.data.load("Orthodont")
+    formula, groups, time, family = CALLS["Orthodont"]
+    moves = []
+    for level in table.Subject.unique():
+        ends = []
+        for step in (1e-4, -1e-4):
+            w = np.where(table.Subject == level, 1 + step, 1.0)
+            ends.append(
+                ranef.gee(formula, table, groups=groups, time=time, family=family,
+                          correlation=structure, sampling_weights=w).estimate.correlations
+            )  # fmt: skip
+        moves.append((ends[0] - ends[1]) / 2e-4)
+    wanted = np.sqrt(np.sum(np.array(moves) ** 2, axis=0))
+    np.testing.assert_allclose(found.std_error, wanted, rtol=0.03)
+
+
+def test_errors_of_correlations_of_binary_responses():
+    """By the infinitesimal jackknife; geepack's, .0630, are too large (resampling gives .0365)."""
+    table = ranef.data.load("respiratory").query("id <= 30")
+    for correlation in ("exchangeable", "log odds ratio"):
+        call = {"groups": "center:id", "time": "visit", "family": "binomial",
+                "correlation": correlation}  # fmt: skip
+        fit = ranef.gee("outcome ~ treat + age", table, **call)
+        moves, key = [], table.center.astype(str) + ":" + table.id.astype(str)
+        for level in key.unique():
+            ends = [
+                ranef.gee("outcome ~ treat + age", table, **call,
+                          sampling_weights=np.where(key == level, 1 + step, 1.0))
+                .estimate.correlations
+                for step in (1e-4, -1e-4)
+            ]  # fmt: skip
+            moves.append((ends[0] - ends[1]) / 2e-4)
+        wanted = np.sqrt(np.sum(np.array(moves) ** 2, axis=0))
+        rtol = 5e-3 if correlation == "exchangeable" else 0.1
+        np.testing.assert_allclose(fit.tidy("correlation").std_error, wanted, rtol=rtol)
+
+
+def test_correlations_whose_errors_are_not_known():
+    given = fitted("Orthodont", correlation="fixed", matrix=np.eye(4))
+    assert given.tidy("correlation").std_error.isna().all()
+    with pytest.warns(DataWarning, match="positive definite"):
+        mixed = ranef.gee("outcome ~ treat", ranef.data.load("respiratory").query("id <= 8"),
+                          groups="center:id", time="visit", family="binomial",
+                          correlation="unstructured")  # fmt: skip
+    assert mixed.tidy("correlation").std_error.isna().all()
+
+
+def test_the_default_of_few_clusters():
+    """Intervals of the default are those of Kauermann and Carroll's covariance, errors robust."""
+    fit = fitted("Orthodont")
+    assert fit.method(None) == "small-sample"
+    np.testing.assert_allclose(fit.bse, errors(fit, "robust"), rtol=1e-12)
+    ours, theirs = fit.tidy(), fit.tidy(covariance="kauermann-carroll", df="fay-graubard")
+    np.testing.assert_allclose(ours.conf_low, theirs.conf_low, rtol=1e-8)
+    np.testing.assert_allclose(ours.conf_high, theirs.conf_high, rtol=1e-8)
+    assert (ours.df < fit.tidy(df="fay-graubard").df).all()
+    assert "fewer degrees of freedom make" in str(fit)
+    for covariance, df in (
+        ("kauermann-carroll", "fay-graubard"), ("fay-graubard", "fay-graubard"),
+        ("mancl-derouen", "pan-wall"), ("morel", "pan-wall"), ("jackknife", "small-sample"),
+        ("model", "clusters"),
+    ):  # fmt: skip
+        assert fit.with_covariance(covariance).method(None) == df
+    assert fitted("ohio").method(None) == "normal"
+    assert fit.tidy(df="normal").df.isin([np.inf]).all()

@@ -137,10 +137,11 @@ def gee(
     covariance : {"robust", "model", "jackknife", "jackknife-full", "mancl-derouen", \
 "kauermann-carroll", "fay-graubard", "morel"}
         Where standard errors come from; see `MarginalModelFit.tidy` for others afterwards.
-    df : {"default", "normal", "clusters", "fay-graubard", "pan-wall"}
-        Degrees of freedom of tests and intervals. The default is normal from 50 clusters on, and
-        Fay and Graubard's for fewer, of all the one whose intervals hold best with the sandwich;
-        with 10 to 30 clusters ``covariance="kauermann-carroll"`` holds better still.
+    df : {"default", "normal", "clusters", "fay-graubard", "pan-wall", "small-sample"}
+        Degrees of freedom of tests and intervals. The default is normal from 50 clusters on. For
+        fewer it is what holds with the covariance: of ``"robust"`` ``"small-sample"``, Fay and
+        Graubard's less by what makes up for a sandwich that is too small, so that 95% intervals
+        are those of Kauermann and Carroll's covariance.
     penalty : {"firth"}, optional
         Penalise the equations as Firth (1993) does a likelihood: less bias with few rows, and
         finite estimates where the data separate a binary response.

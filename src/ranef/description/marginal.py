@@ -52,6 +52,7 @@ class Marginal(Described, Protocol):
     def estimate(self) -> MarginalEstimate: ...
     @property
     def covariance(self) -> str: ...
+    def method(self, df: str | None) -> str: ...
 
 
 class MarginalDescription(ModelDescription):
@@ -64,6 +65,7 @@ class MarginalDescription(ModelDescription):
 
     def __init__(self, fit: Marginal) -> None:
         super().__init__(fit)
+        self.fit: Marginal = fit
         self.estimate = fit.estimate
         self.covariance = fit.covariance
 
@@ -175,7 +177,14 @@ class MarginalDescription(ModelDescription):
     def endings(self) -> list[str]:
         lines = [f"Standard errors: {COVARIANCES[self.covariance]}.", self.certificate()]
         count = self.estimate.model.clusters[0].n_levels
-        if count < FEW and self.covariance == "robust":
+        if self.fit.method(None) == "small-sample":
+            lines.insert(
+                1,
+                f"With {count} clusters the sandwich is somewhat small; fewer degrees of freedom "
+                "make intervals and tests hold. covariance='kauermann-carroll' corrects the errors "
+                "too.",
+            )
+        elif count < FEW and self.covariance == "robust":
             lines.insert(
                 1,
                 f"With {count} clusters the sandwich is somewhat small; "

@@ -23,11 +23,11 @@ from ranef.fits.fit import Fit
 from ranef.fits.protocol import Estimand
 from ranef.inference.coefficients import estimating
 from ranef.inference.coefficients.functions import Knowledge
-from ranef.inference.coefficients.wald import FTest, wald
+from ranef.inference.coefficients.wald import FTest, quantile, wald
 from ranef.inference.rows.evaluated import Values
 from ranef.inference.rows.marginal_categories import category_rows
 from ranef.models.labels import CONDITIONAL, CoefficientLabel
-from ranef.models.marginal import MarginalEstimate, criteria_of, doubts
+from ranef.models.marginal import MarginalEstimate, correlation_errors, criteria_of, doubts
 from ranef.models.marginal_categories import mean_columns, threshold_basis
 from ranef.models.rows import Rows
 from ranef.solve.marginal.covariance import COVARIANCES
@@ -187,7 +187,7 @@ class MarginalFit(Fit):
             categories alone, or the coefficients of the model of dropout (log odds of being
             seen).
         conf_level : float
-        df : {"normal", "clusters", "fay-graubard", "pan-wall"}, optional
+        df : {"normal", "clusters", "fay-graubard", "pan-wall", "small-sample"}, optional
             Of tests and intervals; that of the fit if not given. `clusters` is clusters minus
             coefficients.
         exponentiate : bool
@@ -199,7 +199,11 @@ class MarginalFit(Fit):
         -------
         table
             ``component, term, estimate, std_error, df, statistic, p_value, conf_low,
-            conf_high``; of the correlation ``group, time, time2, lag, parameter, estimate``.
+            conf_high``; of the correlation ``group, time, time2, lag, parameter, estimate,
+            std_error, conf_low, conf_high``: errors are those of the stacked equations of the
+            mean, the scale and the correlation (Prentice 1988), intervals normal on the
+            scale of Fisher's z, of log odds ratios on their own. NaN where the parameters are
+            given, had to be mixed with independence or are local odds ratios, and with dropout.
 
         Examples
         --------
@@ -212,22 +216,36 @@ class MarginalFit(Fit):
         1          age   -0.1412     0.0582
         2        smoke    0.3138     0.1878
         3    age:smoke    0.0708     0.0883
-        >>> fit.tidy("correlation")[["group", "estimate"]].round(4)
-          group  estimate
-        0    id    0.3546
+        >>> fit.tidy("correlation")[["group", "estimate", "std_error"]].round(4)
+          group  estimate  std_error
+        0    id    0.3546      0.036
         """
         if covariance is not None:
             other = self.with_covariance(covariance, df)
             return other.tidy(effects, conf_level=conf_level, exponentiate=exponentiate)
         if arguments.choice("effects", effects, EFFECTS) == "correlation":
-            return self._made(self._correlation_columns())
+            return self._made(self._correlation_columns(arguments.conf_level(conf_level)))
         if effects == "dropout":
             return self._made(self._dropout_columns(arguments.conf_level(conf_level)))
         if effects == "thresholds":
             return self._made(self._threshold_columns(arguments.conf_level(conf_level), df))
         return super().tidy(effects, conf_level=conf_level, df=df, exponentiate=exponentiate)
 
-    def _correlation_columns(self) -> dict[str, Any]:
+    def _correlation_columns(self, level: float) -> dict[str, Any]:
+        found = self._correlations()
+        count = len(found["estimate"])
+        error = correlation_errors(self.estimate)[:count]
+        values = np.asarray(found["estimate"])
+        reach = quantile(level, np.full(count, np.inf)) * error
+        logs = any("odds" in word for word in found["parameter"])
+        if logs:
+            low, high = values - reach, values + reach
+        else:  # on the scale of Fisher's z
+            z, slope = np.arctanh(values), 1 - values**2
+            low, high = np.tanh(z - reach / slope), np.tanh(z + reach / slope)
+        return {**found, "std_error": error, "conf_low": low, "conf_high": high}
+
+    def _correlations(self) -> dict[str, Any]:
         model, working = self.estimate.model, self.estimate.solution.working
         values = self.estimate.correlations
         count = len(values)

@@ -30,6 +30,7 @@ from ranef.models.marginal_categories import (
 )
 from ranef.models.marginal_shapes import likeliest_shapes, starting_shapes
 from ranef.solve.marginal import covariance as covariances
+from ranef.solve.marginal.association_errors import association_covariance
 from ranef.solve.marginal.associations import Association, OddsRatio
 from ranef.solve.marginal.clusters import Clusters
 from ranef.solve.marginal.criteria import Criteria, criteria
@@ -60,6 +61,7 @@ __all__ = [
     "MarginalEstimate",
     "MarginalModel",
     "constrained",
+    "correlation_errors",
     "covariance",
     "criteria_of",
     "doubts",
@@ -761,6 +763,21 @@ def influences(estimate: MarginalEstimate, kind: str) -> covariances.Influences:
     C = weight_derivatives(problem, estimate.solution, slopes)
     more = dropout.scores @ dropout.covariance @ C.T @ np.linalg.inv(estimate.bread).T
     return replace(found, h=found.h + more)
+
+
+def correlation_errors(estimate: MarginalEstimate) -> Floats:
+    """Standard errors (k,) of the parameters of the working correlation.
+
+    NaN of those that are given, were mixed with independence or held at tables, and with dropout,
+    whose weights move them as well.
+    """
+    model, count = estimate.model, len(estimate.correlations)
+    unknown = model.equations.correlation in ("fixed", "local odds ratio")
+    if unknown or not count or estimate.shrunk > 0 or model.dropout is not None:
+        return np.full(count, np.nan)
+    h = influences(estimate, "robust").h
+    found = np.diag(association_covariance(model.problem, estimate.solution, h))
+    return np.asarray(np.sqrt(np.where(found > 0, found, np.nan)))
 
 
 def _jackknife(estimate: MarginalEstimate) -> Floats:

@@ -46,7 +46,7 @@ COVARIANCES = (
     "robust", "model", "jackknife", "jackknife-full", "mancl-derouen", "kauermann-carroll",
     "fay-graubard", "morel",
 )  # fmt: skip
-DF = ("default", "normal", "clusters", "fay-graubard", "pan-wall")
+DF = ("default", "normal", "clusters", "fay-graubard", "pan-wall", "small-sample")
 
 
 def add_arguments(parser: ArgumentParser) -> None:

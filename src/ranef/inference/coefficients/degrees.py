@@ -245,6 +245,10 @@ OF_CLUSTERS: dict[str, tuple[str, str]] = {
         "t tests with Fay and Graubard's degrees of freedom",
         "Fay and Graubard's degrees of freedom",
     ),
+    "small-sample": (
+        "t tests with degrees of freedom that make up for the sandwich of few clusters",
+        "degrees of freedom that make up for the sandwich of few clusters",
+    ),
     "pan-wall": (
         "t tests with Pan and Wall's degrees of freedom",
         "Pan and Wall's degrees of freedom",

@@ -24,6 +24,13 @@ Rows = Callable[[Floats], Floats]
 METHODS = ("normal", *OF_CLUSTERS)
 MANY = 50
 """Clusters from which the normal distribution is the default."""
+DEFAULTS = {
+    "kauermann-carroll": "fay-graubard",
+    "fay-graubard": "fay-graubard",
+    "mancl-derouen": "pan-wall",
+    "morel": "pan-wall",
+}
+"""Methods whose intervals hold with few clusters, by covariance; of others ``"small-sample"``."""
 EIGENVALUES = 1e-12
 
 
@@ -33,7 +40,7 @@ def default_df(estimate: MarginalEstimate, kind: str) -> str:
     if K >= MANY:
         return "normal"
     if kind != "model":
-        return "fay-graubard"
+        return DEFAULTS.get(kind, "small-sample")
     return "clusters" if len(estimate.coefficients) < K else "normal"
 
 
@@ -78,7 +85,20 @@ def _rows(estimate: MarginalEstimate, kind: str, method: str) -> Rows:
     parts = [(u, B) for _, u, B in by_cluster(estimate.model.problem, estimate.solution)]
     scores = np.vstack([u for u, _ in parts])
     shares = np.vstack([B for _, B in parts])
-    return lambda L: degrees.fay_graubard(M, scores, shares, L)
+    if method == "fay-graubard":
+        return lambda L: degrees.fay_graubard(M, scores, shares, L)
+    own = covariance(estimate, kind)
+    unbiased = influences(estimate, "kauermann-carroll")
+    if unbiased.whole.any():
+        unbiased = influences(estimate, "fay-graubard")
+
+    def made_up(L: Floats) -> Floats:
+        wide = np.sum((unbiased.h @ L.T) ** 2, axis=0)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            ratio = np.sqrt(wide / np.sum(L @ own * L, axis=1))
+        return degrees.made_up(degrees.fay_graubard(M, scores, shares, L), ratio)
+
+    return made_up
 
 
 def _joint(V: Floats, rows: Rows, L: Floats, value: Floats) -> FTest:

@@ -144,7 +144,9 @@ def _enough(fit: Any) -> Candidate:
         f"There are {fit.n_clusters} clusters, and the sandwich is too small with so few.",
         "Use covariance='kauermann-carroll'.",
         float(fit.n_clusters),
-        matters=fit.n_clusters < FEW and fit.covariance == "robust",
+        matters=fit.n_clusters < FEW
+        and fit.covariance == "robust"
+        and fit.method(None) != "small-sample",
         verdict=NOTE,
     )
 

@@ -6,6 +6,8 @@
 - ``"fay-graubard"``: by the quadratic form that the sandwich is in the scores, with the
   covariance of a cluster's score taken as its share of their sum (Fay & Graubard 2001, Biometrics
   57, section 4).
+- ``"small-sample"``: Fay and Graubard's, less by what makes up for the bias of the sandwich: the
+  95% interval is as wide as that with the covariance of Kauermann and Carroll, see `made_up`.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["fay_graubard", "pan_wall"]
+__all__ = ["fay_graubard", "made_up", "pan_wall"]
 
 Floats = NDArray[np.float64]
 
@@ -49,6 +51,39 @@ def fay_graubard(M: Floats, scores: Floats, shares: Floats, L: Floats) -> Floats
     found = []
     for c in np.atleast_2d(L):
         found.append(_degrees(M, shares, correction, S, c))
+    return np.array(found)
+
+
+LEVEL = 0.975
+FEWEST, MOST = 0.05, 1e9
+
+
+def made_up(degrees: Floats, ratio: Floats) -> Floats:
+    """Degrees of freedom (q,) of t whose 97.5% quantile is `ratio` times that of t with `degrees`.
+
+    A standard error that is too small by `ratio` has with them the 95% interval that the larger
+    one has with `degrees`; infinite where that would be shorter than the normal one.
+
+    Examples
+    --------
+    >>> made_up(np.array([8.0, 8.0]), np.array([1.0, 1.2])).round(2)
+    array([8.  , 4.03])
+    """
+    from scipy.optimize import brentq
+    from scipy.special import ndtri, stdtrit
+
+    found = []
+    for d, r in zip(degrees.tolist(), ratio.tolist(), strict=True):
+        wanted = r * (ndtri(LEVEL) if np.isinf(d) else stdtrit(d, LEVEL))
+        if not np.isfinite(wanted):
+            found.append(np.nan)
+        elif wanted <= stdtrit(MOST, LEVEL):
+            found.append(np.inf)
+        elif wanted >= stdtrit(FEWEST, LEVEL):
+            found.append(FEWEST)
+        else:
+            gap = lambda log_d, w=wanted: stdtrit(np.exp(log_d), LEVEL) / w - 1  # noqa: E731
+            found.append(float(np.exp(brentq(gap, np.log(FEWEST), np.log(MOST), xtol=1e-12))))
     return np.array(found)
 
 

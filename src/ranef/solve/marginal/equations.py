@@ -20,11 +20,15 @@ from ranef.solve.marginal.working import Independence, Working, WorkingRows
 
 __all__ = [
     "INDEPENDENT",
+    "Counts",
     "Outside",
     "Problem",
     "Solution",
+    "Sums",
     "add_up",
     "by_cluster",
+    "correlation_of",
+    "scale_of",
     "scores",
     "solve",
     "start",
@@ -316,7 +320,7 @@ def _search(
     sums = add_up(problem, beta, current, working)
     before, fresh = np.inf, False  # whether the correlation is that of these very residuals
     for step in range(1, MOST_STEPS + 1):
-        scale = _scale(problem, sums, counts)
+        scale = scale_of(problem, sums, counts)
         sums = _penalised(problem, beta, current, sums, scale)
         move = _solved(sums.H, sums.U)
         gap = _gap(sums.U, move, scale)
@@ -330,7 +334,7 @@ def _search(
             break
         if settled or gap < NEAR or step > FIRST_STEPS:
             known = _alike(current, working)
-            current = _correlation(problem, known, sums, counts, scale, floor)
+            current = correlation_of(problem, known, sums, counts, scale, floor)
             trail += [current.smallest] if current.shrunk > 0 else []
         if done:
             sums, fresh = add_up(problem, beta, current, working), True
@@ -358,15 +362,17 @@ def _stepped(
     raise Outside
 
 
-def _scale(problem: Problem, sums: Sums, counts: Counts) -> float:
+def scale_of(problem: Problem, sums: Sums, counts: Counts) -> float:
+    """Phi by Pearson's residuals."""
     if problem.scale is not None:
         return problem.scale
     return sums.squares / (counts.rows - (problem.p if problem.adjusted else 0))
 
 
-def _correlation(
+def correlation_of(
     problem: Problem, working: Working, sums: Sums, counts: Counts, scale: float, floor: float
 ) -> Working:
+    """The working correlation that products of residuals make."""
     pairs = counts.pairs
     if problem.adjusted:
         pairs = working.reduced(pairs, problem.p, counts.rows)

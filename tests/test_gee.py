@@ -990,8 +990,10 @@ def test_what_is_wrong_is_found():
     rows = ranef.check(fit).tidy().set_index("what")
     assert rows.verdict["single clusters"] == "look"
     assert "g 7 moves" in rows.words["single clusters"]
-    few = ranef.check(fitted("Orthodont")).tidy().set_index("what")
+    few = ranef.check(fitted("Orthodont", df="normal")).tidy().set_index("what")
     assert few.verdict["number of clusters"] == "note"
+    few = ranef.check(fitted("Orthodont")).tidy().set_index("what")
+    assert few.verdict["number of clusters"] == "fine"
     with pytest.raises(ModelError, match="alpha must be a number"):
         ranef.check(fit, alpha=2)
 

@@ -19,6 +19,7 @@ from ranef.errors import (
 )
 from ranef.fields.diary import pictures
 from ranef.fields.diary.clock import read_clock
+from ranef.fields.diary.dynamics import shrunken_inertia
 from ranef.fields.diary.exports import read_export
 from ranef.tables import Table
 
@@ -434,6 +435,48 @@ def test_movisens(tmp_path, columns, values):
     found = read_export(tmp_path / "x.csv")
     assert found.kind == "movisensXS"
     assert found.table.start.tolist() == ["2016-02-03T14:05:10"]
+
+
+LIFEDATA = """Participant ID,Device ID,Notification Time,Session Name,Notification No,Responded,\
+Completed Session,Session Instance,Session Instance Response Lapse,mood,where
+7,d,2020-01-28 09:05:00,Check in,1,1,1,1,00:01:30,4,home
+7,d,2020-01-28 13:00:10,Check in,2,0,User didn't respond to this notification,1,,\
+User didn't respond to this notification,User didn't respond to this notification
+7,d,2020-01-28 17:30:00,Check in,3,1,1,1,00:10:00,2,at work
+"""
+
+
+def test_lifedata(tmp_path):
+    (tmp_path / "x.csv").write_text(LIFEDATA, "utf-8")
+    found = read_export(tmp_path / "x.csv")
+    assert found.kind == "LifeData"
+    table = found.table
+    assert table["mood"].dtype == float
+    assert table["mood"].isna().tolist() == [False, True, False]
+    assert table["where"].tolist()[::2] == ["home", "at work"]
+    assert table["where"].tolist()[1] is None
+    assert table["scheduled"].tolist() == [
+        "2020-01-28T09:05:00", "2020-01-28T13:00:10", "2020-01-28T17:30:00",
+    ]  # fmt: skip
+    assert table["start"].tolist()[::2] == ["2020-01-28T09:06:30", "2020-01-28T17:40:00"]
+    assert table["start"].tolist()[1] is None
+
+
+def test_inertia_is_shrunken_by_what_its_pairs_are_worth(diary):
+    found = diary.dynamics()
+    own, shrunken = found["inertia"], found["inertia_shrunken"]
+    known = own.notna()
+    assert (shrunken.notna() == known).all()
+    assert shrunken[known].std() < own[known].std()
+    rng = np.random.default_rng(3)
+    truth = np.clip(rng.normal(0.3, 0.15, 400), -0.9, 0.9)
+    pairs = rng.integers(5, 80, 400)
+    raw = truth + rng.normal(size=400) * np.sqrt((1 - 0.3**2) / pairs)
+    better = shrunken_inertia(raw, pairs)
+    assert np.mean((better - truth) ** 2) < 0.6 * np.mean((raw - truth) ** 2)
+    few, many = pairs < 15, pairs > 60
+    moved = np.abs(better - raw)
+    assert moved[few].mean() > 3 * moved[many].mean()
 
 
 def test_spss_with_labels(table, tmp_path):

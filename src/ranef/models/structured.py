@@ -32,6 +32,11 @@ ELSEWHERE = 0.5
 """How far another theta of the same likelihood is looked for, in units of the curvature."""
 MATTERS = 1e-6
 """Rise of the criterion."""
+ELSEWHERE_STARTS = ((0.2, 0.5), (3.0, 0.2), (1.0, -0.3), (1.0, 0.0), (0.2, -0.3), (3.0, -0.3))
+"""Factors of the random effects' parameters and of the residuals' correlations, for searches
+that begin again."""
+INSIDE = 0.02
+"""Of the range of a correlation, how far such a start stays from its ends."""
 FLAT = 1e-7
 """Curvature, relative to a unit diagonal, of a direction that changes nothing."""
 SEARCHED_AGAIN = 3
@@ -73,6 +78,8 @@ def fit_structured(
             "no covariance of the residuals near those that were tried is positive definite and "
             "finite; give a start, or use a simpler structure"
         )
+    if not found.converged and start is None:
+        found = _from_elsewhere(problem, starts, found, reml, progress)
     if not found.converged and problem.least_pivot(found.at.theta) < DEPENDENT:
         raise ModelError(
             f"the likelihood is unbounded: {spec.residual.label if spec.residual else ''} can "
@@ -165,6 +172,34 @@ def _starts(
     )
     randoms = [usual] if random_start is None else [random_start, usual]
     return [np.concatenate([random, rest]) for rest in own for random in randoms]
+
+
+def _from_elsewhere(
+    problem: StructuredProblem,
+    starts: list[Floats],
+    found: Found,
+    reml: bool,
+    progress: Progress | None,
+) -> Found:
+    """Search again from further starts after searches that proved nothing."""
+    f, limits = problem.n_random, problem.rows.limits
+    bounded = np.asarray(np.isfinite(limits).all(axis=1))
+    further = []
+    for random_by, correlation_by in ELSEWHERE_STARTS:
+        theta = starts[0].copy()
+        theta[:f] *= random_by
+        moved = theta[f:] * np.where(bounded, correlation_by, 1.0)
+        low, high = np.where(bounded[:, None], limits, [0.0, 1.0]).T
+        room = INSIDE * (high - low)
+        theta[f:] = np.where(bounded, np.clip(moved, low + room, high - room), moved)
+        further.append(theta)
+    other = search(problem, further, reml, MAX_EVALUATIONS, progress, len(further))
+    if other is None:
+        return found
+    evaluations = found.evaluations + other.evaluations
+    better = other.at.criterion < found.at.criterion - (0.0 if other.converged else MATTERS)
+    best = other if better else found
+    return replace(best, evaluations=evaluations, starts=found.starts + other.starts)
 
 
 def _sizes(problem: StructuredProblem, term: RandomTerm) -> Floats:

@@ -20,8 +20,8 @@ inertia, compliance, and each person's slope. Rows may come in any order. Times 
 datetimes in ISO 8601 (2025-03-29T14:05, with or without an offset) or numbers.
 
 The table is a file as for ranef fit, an SPSS file (.sav, with the extra ranef[spss]),
-or a CSV export of m-Path or movisensXS, told from its columns: m-Path gets the columns
-scheduled, sent, start and stop, movisensXS the columns start and finish.
+or a CSV export of m-Path, movisensXS or LifeData, told from its columns: m-Path gets the
+columns scheduled, sent, start and stop, movisensXS start and finish, LifeData scheduled and start.
 
 examples:
   ranef diary diary.csv --outcome mood --predictor stress --predictor support \\

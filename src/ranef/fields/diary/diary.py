@@ -138,9 +138,10 @@ class Diary(Answer):
         Returns
         -------
         table
-            ``person, n, mean, sd, pairs, rmssd, inertia``: prompts answered, mean, standard
-            deviation, successive prompts (of one day, no further apart than `max_gap`), root
-            mean squared successive difference, and the slope on the value before.
+            ``person, n, mean, sd, pairs, rmssd, inertia, inertia_shrunken``: prompts answered,
+            mean, standard deviation, successive prompts (of one day, no further apart than
+            `max_gap`), root mean squared successive difference, the slope on the value before,
+            and that slope drawn towards the mean of all persons as far as its pairs are few.
         """
         return self.tidy("dynamics")
 
@@ -296,6 +297,7 @@ class Diary(Answer):
             Column("pairs", found.pairs),
             Column("rmssd", found.rmssd, Fixed(2)),
             Column("inertia", found.inertia, Fixed(2)),
+            Column("inertia_shrunken", found.shrunken, Fixed(2), "shrunken"),
         )
         return Listing("dynamics", columns, f"How {self.roles.outcome} moves")
 
@@ -467,7 +469,7 @@ def diary(
     ----------
     data : table or path
         A table; or a file: SPSS (``.sav``, with the extra ``ranef[spss]``), a CSV export of
-        m-Path, an export of movisensXS, or any other CSV.
+        m-Path, movisensXS or LifeData, or any other CSV.
     outcome : str
         Column of numbers.
     predictors : str or sequence of str
@@ -538,7 +540,7 @@ def diary(
     >>> found = ranef.diary(rows, "mood", "stress", person="person", time="time", day="day",
     ...                     scheduled=5)
     >>> found.icc().level.tolist(), found.dynamics().shape
-    (['person', 'day', 'moment'], (30, 7))
+    (['person', 'day', 'moment'], (30, 8))
     """
     table = _table(data)
     roles = Roles(

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Dynamics", "dynamics"]
+__all__ = ["Dynamics", "dynamics", "shrunken_inertia"]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int_]
 Rows = NDArray[np.intp]
 
 FEWEST_PAIRS = 5
+LEAST_ERROR = 0.05
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,6 +33,9 @@ class Dynamics:
     inertia : array
         Slope of a value on the one before, both as deviations from the person's mean; NaN with
         fewer than five pairs.
+    shrunken : array
+        The same, drawn towards the mean of all persons, the more the fewer its pairs; see
+        `shrunken_inertia`.
     """
 
     n: Ints
@@ -40,6 +44,7 @@ class Dynamics:
     pairs: Ints
     rmssd: Floats
     inertia: Floats
+    shrunken: Floats
 
 
 def dynamics(y: Floats, person: NDArray[np.int32], before: Rows, n_persons: int) -> Dynamics:
@@ -79,4 +84,42 @@ def dynamics(y: Floats, person: NDArray[np.int32], before: Rows, n_persons: int)
             of, earlier**2, minlength=n_persons
         )
     inertia = np.where((pairs >= FEWEST_PAIRS) & np.isfinite(slope), slope, np.nan)
-    return Dynamics(n, mean, sd, pairs, rmssd, inertia)
+    return Dynamics(n, mean, sd, pairs, rmssd, inertia, shrunken_inertia(inertia, pairs))
+
+
+def shrunken_inertia(inertia: Floats, pairs: Ints) -> Floats:
+    """Inertia of persons, shrunken towards their mean.
+
+    In a long series of inertia phi its estimate from T pairs has the variance (1 - phi^2) / T
+    (Brockwell & Davis 1991, section 8.8), here at the mean phi of all persons. The variance
+    between persons is what exceeds that (DerSimonian & Laird 1986), and each estimate is
+    weighted with the mean by the two.
+
+    Parameters
+    ----------
+    inertia : (P,) array
+        NaN where unknown.
+    pairs : (P,) array
+
+    Examples
+    --------
+    >>> shrunken_inertia(np.array([0.8, 0.0, np.nan]), np.array([200, 5, 2])).round(2)
+    array([0.8, 0.1, nan])
+    """
+    known = np.isfinite(inertia)
+    out = np.full(len(inertia), np.nan)
+    if not known.any():
+        return out
+    slope, T = inertia[known], pairs[known].astype(np.float64)
+    centre = float(np.average(slope, weights=T))
+    error = max(1.0 - centre**2, LEAST_ERROR) / T
+    weight = 1.0 / error
+    spread = 0.0
+    if len(slope) > 1:
+        Q = float(np.sum(weight * (slope - np.average(slope, weights=weight)) ** 2))
+        scale = float(weight.sum() - np.sum(weight**2) / weight.sum())
+        spread = max(0.0, (Q - (len(slope) - 1)) / scale) if scale > 0 else 0.0
+    mean = float(np.average(slope, weights=1.0 / (error + spread)))
+    own = spread / (spread + error)
+    out[known] = own * slope + (1.0 - own) * mean
+    return out

@@ -1,9 +1,11 @@
-"""Files of diaries: SPSS, exports of m-Path and of movisensXS, and plain CSV.
+"""Files of diaries: SPSS, exports of m-Path, of movisensXS and of LifeData, and plain CSV.
 
 What a file is, is told from its columns. m-Path's times are seconds on the participant's own
 clock, `timeZoneOffset` the seconds that this clock is ahead of UTC (the documentation of m-Path's R
 package mpathr). movisensXS has `Participant`, `Form`, `Trigger` and the start of each form, in one
-column or as date and time (its R interface). Everything else is left as it is.
+column or as date and time (its R interface). LifeData's wide file has one row a notification,
+`Notification Time` on the participant's wall and the lapse until the answer; where nobody answered,
+its cells say so in words. Everything else is left as it is.
 """
 
 from __future__ import annotations
@@ -26,6 +28,9 @@ MPATH_TIMES = {
 }  # fmt: skip
 MOVISENS = ("Participant", "Form", "Form_start_date")
 MOVISENS_TIMES = {"trigger": "Trigger", "start": "Form_start", "finish": "Form_finish"}
+LIFEDATA = ("Participant ID", "Notification Time", "Session Name", "Responded")
+LIFEDATA_LAPSE = "Session Instance Response Lapse"
+LIFEDATA_SILENCE = "user didn't respond"
 SPSS_MARKS = (b"$FL2", b"$FL3")
 SPSS_NAMES = (".sav", ".zsav")
 
@@ -37,7 +42,7 @@ class Export:
     Attributes
     ----------
     table : pandas.DataFrame
-    kind : {"spss", "m-Path", "movisensXS", "text"}
+    kind : {"spss", "m-Path", "movisensXS", "LifeData", "text"}
     labels : dict of str to str
         What SPSS says each column is.
     value_labels : dict of str to dict
@@ -55,7 +60,8 @@ def read_export(path: str | PathLike[str]) -> Export:
 
     Of m-Path the columns ``scheduled``, ``sent``, ``start`` and ``stop`` are added, as text with
     the offset of the participant's zone; of movisensXS ``start`` and ``finish`` (and
-    ``trigger``), on the participant's wall. SPSS's numbers stay numbers, its user-missing values
+    ``trigger``), on the participant's wall; of LifeData ``scheduled`` and ``start``, and its
+    sentences for no answer are missing values. SPSS's numbers stay numbers, its user-missing values
     are missing, and its labels stand beside the table.
 
     Raises
@@ -87,6 +93,8 @@ def recognised(table: Any) -> Export:
         return Export(_mpath(table), "m-Path")
     if set(MOVISENS) <= set(table.columns):
         return Export(_movisens(table), "movisensXS")
+    if set(LIFEDATA) <= set(table.columns):
+        return Export(_lifedata(table), "LifeData")
     return Export(table, "text")
 
 
@@ -162,3 +170,39 @@ def _movisens(table: Any) -> Any:
             text = text.str.replace(" ", "T", n=1)
         added[name] = text.where(pd.notna(text), None).astype(object)
     return table.assign(**added)
+
+
+def _lifedata(table: Any) -> Any:
+    """Numbers where cells hold numbers, and times of the notification and of the answer."""
+    import pandas as pd
+
+    plain = {}
+    for name in table.columns:
+        column = table[name]
+        if column.dtype == object or str(column.dtype).startswith("str"):
+            text = column.astype("string").str.strip()
+            silent = text.str.lower().str.startswith(LIFEDATA_SILENCE).fillna(False)
+            plain[name] = _numbers(text.mask(silent | (text == "").fillna(False)))
+    out = table.assign(**plain)
+    sent = pd.to_datetime(out["Notification Time"], errors="coerce")
+    out["scheduled"] = _iso(sent)
+    if LIFEDATA_LAPSE in out.columns:
+        lapse = pd.to_timedelta(out[LIFEDATA_LAPSE].astype("string"), errors="coerce")
+        out["start"] = _iso(sent + lapse)
+    return out
+
+
+def _numbers(text: Any) -> Any:
+    """A column as numbers where all that it holds are numbers, else as it stands."""
+    import pandas as pd
+
+    found = pd.to_numeric(text, errors="coerce")
+    if bool((found.isna() == text.isna()).all()):
+        return found.astype("float64")
+    return text.astype(object).where(text.notna(), None)
+
+
+def _iso(times: Any) -> Any:
+    """Times of a wall as text, None where there is none."""
+    text = times.dt.strftime("%Y-%m-%dT%H:%M:%S")
+    return text.astype(object).where(times.notna(), None)

@@ -102,6 +102,7 @@ def search(
     reml: bool,
     max_evaluations: int,
     progress: Progress | None = None,
+    searches: int = SEARCHES,
 ) -> Found | None:
     """Find the optimum from the best of some starts; None where none of them is possible."""
     walk = _Walk(problem, reml, progress)
@@ -113,7 +114,7 @@ def search(
     if not begun:
         return None
     begun.sort(key=lambda pair: pair[0])
-    ends = [_descend(walk, walk.x(start), max_evaluations) for _, start in begun[:SEARCHES]]
+    ends = [_descend(walk, walk.x(start), max_evaluations) for _, start in begun[:searches]]
     best = min(ends, key=lambda end: end.at.criterion - (1e-7 if end.converged else 0.0))
     agreeing = sum(end.at.criterion < best.at.criterion + 1e-4 for end in ends)
     return replace(best, evaluations=len(walk.trace), starts=len(ends), agreeing=agreeing)

@@ -366,7 +366,7 @@ PROBLEMS = (
         residual="us(visit | id)",
         nlme="gls(y ~ base + arm * visit, data, correlation = corSymm(form = ~ "
         "as.integer(visit) | id), weights = varIdent(form = ~ 1 | visit))",
-        targets={"nlme": 50},
+        targets={"nlme": 350},
     ),
 )
 

@@ -548,6 +548,46 @@ def test_questions_of_a_fit_without_random_effects():
         ranef.rank(fit)
 
 
+@pytest.mark.parametrize("reml", [True, False])
+def test_sums_by_places_are_those_of_the_groups(reml):
+    """A trial by visit worked on as one padded table, and group by group."""
+    from dataclasses import replace
+
+    rng = np.random.default_rng(8)
+    n, m = 40, 5
+    kept = rng.random(n * m) > 0.3
+    rows = {
+        "id": np.repeat(np.arange(n), m)[kept],
+        "visit": np.tile(np.arange(m), n)[kept],
+        "x": rng.normal(size=n * m)[kept],
+        "y": (rng.normal(size=(n, 1)) + rng.normal(size=(n, m))).ravel()[kept],
+    }
+    weights = np.exp(rng.normal(size=kept.sum()))
+    for weighted in (None, weights):
+        spec = specify("y ~ x", rows, residual="us(visit | id)", weights=weighted)
+        problem = structured_problem(spec)
+        by_group = replace(problem)
+        by_group.__dict__["places"] = None
+        assert problem.places is not None
+        A = np.cov(rng.normal(size=(m, 30)))
+        entries = problem.rows.correlations[0][0].entries
+        theta = np.array([A[i, j] / A[0, 0] for i, j in entries])
+        for level in (0, 1, 2):
+            one, two = (p.point(theta, reml, level) for p in (problem, by_group))
+            assert one.criterion == pytest.approx(two.criterion, abs=1e-9)
+            np.testing.assert_allclose(one.beta, two.beta, atol=1e-11)
+            np.testing.assert_allclose(one.gradient, two.gradient, atol=1e-8)
+            np.testing.assert_allclose(one.hessian, two.hessian, rtol=1e-8, atol=1e-8)
+        W = rng.normal(size=(len(theta),) * 2)
+        W = W + W.T
+        for a, b in zip(problem.weighted(one, W), by_group.weighted(two, W), strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-8, atol=1e-8)
+        one, two = (p.along([], theta, reml) for p in (problem, by_group))
+        np.testing.assert_allclose(one.traces, two.traces, rtol=1e-9)
+        np.testing.assert_allclose(one.scores, two.scores, rtol=1e-9)
+        assert problem.point(-theta, reml) is None
+
+
 def test_toeplitz_has_the_lags_that_occur():
     """Ages 8 to 14 by twos have three lags; another one is refused by name."""
     orthodont = table("orthodont")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from ranef.design.specification import Specification
-from ranef.errors import ModelError
+from ranef.errors import FormulaError, ModelError
 from ranef.models.records import LinearEstimate
 
 __all__ = ["checked", "in_short", "noted", "objection"]
@@ -14,10 +14,9 @@ __all__ = ["checked", "in_short", "noted", "objection"]
 
 def checked(residual: Sequence[str]) -> tuple[str, ...]:
     """Return a sequence of structures that a user wrote, refused where it is none."""
-    try:
-        stated = tuple(residual)
-    except TypeError:
-        stated = ()
+    if not isinstance(residual, list | tuple):
+        raise FormulaError(f"residual is a text or a list of texts, not {residual!r}")
+    stated = tuple(residual)
     if not stated or not all(isinstance(one, str) and one.strip() for one in stated):
         raise ModelError(
             "residual= is one structure, 'us(visit | id)', or a list of them to be tried in turn, "

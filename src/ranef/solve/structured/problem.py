@@ -29,6 +29,7 @@ from ranef.solve.structured.moments import (
     second_products,
     solved_clusters,
 )
+from ranef.solve.structured.places import Places, places_of
 from ranef.solve.structured.rows import RowCovariance, row_covariance
 
 __all__ = [
@@ -40,6 +41,9 @@ __all__ = [
 ]
 
 Floats = NDArray[np.float64]
+
+OUT_OF_RANGE = (np.linalg.LinAlgError, OverflowError, ZeroDivisionError)
+"""What a covariance raises at parameters beyond all reason."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,6 +170,11 @@ class StructuredProblem:
     scale: float
     chunks: tuple[Chunk, ...]
     tangent: bool = False
+
+    @cached_property
+    def places(self) -> Places | None:
+        """The same by places, of unstructured residuals without random effects."""
+        return None if self.structures else places_of(self.rows, self.chunks)
 
     @cached_property
     def n_random(self) -> int:
@@ -323,15 +332,16 @@ class StructuredProblem:
         try:
             with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
                 return self._point(theta, reml, level)
-        except np.linalg.LinAlgError:
+        except OUT_OF_RANGE:
             return None
 
     def _point(self, theta: Floats, reml: bool, level: int) -> StructuredPoint | None:
         _, own = self.split(theta)
         held: list[tuple[Chunk, Products, RandomCovariance, Solved]] = []
-        total: Sums | None = None
+        at_places = None if self.places is None else self.places.at(own)
+        total = None if at_places is None else at_places.sums(level > 0)
         kept = None if self.structures or level == 0 else Kept(level > 1)
-        for chunk in self.chunks:
+        for chunk in self.chunks if at_places is None else ():
             found = products_of(self.rows, own, chunk, level > 0, kept=kept)
             random = self.random(theta, chunk, level > 0)
             solved = solved_clusters(found, random.psi)
@@ -371,9 +381,14 @@ class StructuredProblem:
         if reml:
             gradient = gradient - at.projected(total.first)
         g = total.first[:, :p] @ at.b
-        second = self._second(own, at, level > 1, kept)
+        if at_places is not None and level > 1:
+            second = at_places.contracted(at.b, C)
+        else:
+            second = self._second(own, at, level > 1, kept)
         inner = second.products
-        if level == 1:
+        if at_places is not None:
+            inner = at_places.information(at.b)
+        elif level == 1:
             inner = sum(
                 (average_information(self.rows, own, *one, at.b, kept) for one in held),
                 np.zeros((k, k)),
@@ -424,6 +439,9 @@ class StructuredProblem:
                 np.einsum("ij,ijab->ab", W, each[:, :, :p, :p])
                 for each in (sums.products, sums.bent)
             )
+        elif self.places is not None:
+            pair = self.places.at(at.theta).weighted(W)
+            found = (each[:p, :p] for each in pair)
         else:
             (chunk,) = self.chunks
             pair = weighted(self.rows, self.split(at.theta)[1], chunk, W)
@@ -445,15 +463,15 @@ class StructuredProblem:
         try:
             with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
                 return self._along(psis, own, reml, held)
-        except np.linalg.LinAlgError:
+        except OUT_OF_RANGE:
             return None
 
     def _along(
         self, psis: Sequence[Floats], own: Floats, reml: bool, held: HeldCombination | None
     ) -> Along | None:
         slopes = [_symmetric_units(len(psi)) for psi in psis]
-        total: Sums | None = None
-        for chunk in self.chunks:
+        total = None if self.places is None else self.places.at(own).sums()
+        for chunk in self.chunks if self.places is None else ():
             found = products_of(self.rows, own, chunk)
             random = self._placed(chunk, psis, slopes)
             sums = cluster_sums(found, random, solved_clusters(found, random.psi), None)

@@ -129,7 +129,14 @@ inline TermInput read_term(const nb::dict& d) {
     const auto positions = array<Input<2>>(entry(d, "positions"), "positions");
     term.dimensions = static_cast<int>(positions.shape(1));
     term.positions.assign(positions.data(), positions.data() + positions.size());
-    if (d.contains("unit")) term.unit = scalar<double>(d, "unit");
+    if (d.contains("unit")) {
+        check_structure(term.size);
+        term.units.assign(term.size, scalar<double>(d, "unit"));
+    }
+    if (d.contains("units"))
+        term.units = member<Vector>(d["units"], "the units of a term's columns");
+    if (d.contains("owners"))
+        term.owners = member<std::vector<int>>(d["owners"], "the predictors of a term's columns");
     return term;
 }
 

@@ -60,6 +60,13 @@ Moments moments(size_t n, int r, const double* z, int threads) {
     return m;
 }
 
+// The constant column that takes up the mean of column a: one of the same predictor, or -1.
+int centre_of(const Term& term, const std::vector<int>& constant, int a) {
+    for (int c : constant)
+        if (term.owners.empty() || term.owners[c] == term.owners[a]) return c;
+    return -1;
+}
+
 // Standardise the columns of each term as far as its structure allows.
 void standardise(size_t n, Factor& f, int threads) {
     f.shift.assign(f.r, 0.0);
@@ -67,16 +74,16 @@ void standardise(size_t n, Factor& f, int threads) {
     const Moments m = moments(n, f.r, f.z, threads);
     for (Term& term : f.terms) {
         const int r = term.structure->r, first = term.first;
-        int constant = -1;
+        std::vector<int> constant;
         if (term.structure->unstructured() && r > 1)
-            for (int a = 0; a < r && constant < 0; ++a)
-                if (m.constant[first + a] && m.mean[first + a] != 0) constant = a;
+            for (int a = 0; a < r; ++a)
+                if (m.constant[first + a] && m.mean[first + a] != 0) constant.push_back(a);
         double total = 0;
         for (int a = 0; a < r; ++a) {
             const int c = first + a;
             const double rms2 = m.square[c] + m.mean[c] * m.mean[c];
             total += rms2;
-            const bool centre = constant >= 0 && !m.constant[c];
+            const bool centre = !m.constant[c] && centre_of(term, constant, a) >= 0;
             const double s2 = centre ? m.square[c] : rms2;
             if (centre) f.shift[c] = m.mean[c];
             if (s2 > 0) f.inverse_scale[c] = 1 / std::sqrt(s2);
@@ -84,13 +91,15 @@ void standardise(size_t n, Factor& f, int threads) {
         if (!term.structure->free_scale())
             for (int a = 0; a < r; ++a)
                 f.inverse_scale[first + a] = total > 0 ? 1 / std::sqrt(total) : 1.0;
-        for (int a = 0; a < r; ++a) f.inverse_scale[first + a] *= term.unit;
+        for (int a = 0; a < r && !term.units.empty(); ++a)
+            f.inverse_scale[first + a] *= term.units[a];
         term.basis.assign(static_cast<size_t>(r) * r, 0.0);
         for (int a = 0; a < r; ++a) {
             term.basis[a * r + a] = f.inverse_scale[first + a];
-            if (constant >= 0 && a != constant)
-                term.basis[constant * r + a] -=
-                    f.shift[first + a] * f.inverse_scale[first + a] / m.mean[first + constant];
+            const int k = m.constant[first + a] ? -1 : centre_of(term, constant, a);
+            if (k >= 0)
+                term.basis[k * r + a] -=
+                    f.shift[first + a] * f.inverse_scale[first + a] / m.mean[first + k];
         }
     }
 }
@@ -165,6 +174,7 @@ void fill_panel(Blocks& b, int depth, int threads) {
         inner_columns<R>(f, i, own.data());
         for (int a = 0; a < r; ++a) {
             const double v = wi * own[a];
+            if (R == 0 && v == 0) continue; // columns by the hundred are mostly zeros
             double* row = panel + a * width;
             for (int e = 0; e < r; ++e) row[e] += v * own[e];
             int col = r;
@@ -448,7 +458,8 @@ std::unique_ptr<Blocks> assemble(size_t n, const std::vector<FactorInput>& input
         for (const TermInput& t : in.terms) {
             Term term;
             term.first = f.r;
-            term.unit = t.unit;
+            term.units = t.units;
+            term.owners = t.owners;
             term.structure = make_structure(t.structure, t.size, t.rank, t.positions, t.dimensions);
             term.parameters = term.structure->parameters();
             term.offset = b.parameters;

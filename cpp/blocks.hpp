@@ -29,10 +29,13 @@ using Indices = std::vector<int32_t>;
 struct Term {
     int first; // its first column within the factor
     std::shared_ptr<Structure> structure;
-    int parameters;  // of the structure
-    int offset;      // of its parameters in phi
-    Vector basis;    // (r, r) row-major
-    double unit = 1; // of the linear predictor: of which b_e is a multiple
+    int parameters; // of the structure
+    int offset;     // of its parameters in phi
+    Vector basis;   // (r, r) row-major
+    // (r) or empty, which is ones: of the linear predictor of each column, of which b_e is a
+    // multiple
+    Vector units;
+    std::vector<int> owners; // (r) or empty: the predictor of each column, where there are several
 };
 
 struct Factor {
@@ -111,7 +114,8 @@ struct TermInput {
     std::string structure;
     int size = 0, rank = 0, dimensions = 0;
     Vector positions;
-    double unit = 1; // of the linear predictor
+    Vector units;            // (size) or empty: of the linear predictor of each column
+    std::vector<int> owners; // (size) or empty: which predictor that is, where there are several
 };
 
 struct FactorInput {

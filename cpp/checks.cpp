@@ -111,7 +111,12 @@ void check_factor(size_t n, const FactorInput& f) {
     need(!f.terms.empty(), "a factor must have at least one term");
     for (const TermInput& t : f.terms) {
         check_structure(t.size);
-        need(std::isfinite(t.unit) && t.unit > 0, "the unit of a term must be above zero");
+        const size_t size = t.size;
+        need(t.units.empty() || t.units.size() == size, "each column of a term has one unit");
+        need(t.owners.empty() || t.owners.size() == size,
+             "each column of a term has one predictor");
+        for (double unit : t.units)
+            need(std::isfinite(unit) && unit > 0, "the unit of a column must be above zero");
     }
     need(columns(f) <= most_columns_of_term, "the terms of a factor have too many columns");
     const Indices& codes = *f.codes;

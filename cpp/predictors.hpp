@@ -16,6 +16,9 @@
 
 namespace ranef {
 
+// Columns of a factor beyond which zeros of Z are skipped: of memberships most are.
+constexpr int few_columns = 4;
+
 struct PredictorInput {
     const double* X = nullptr; // (n, columns) row-major, in the user's order
     int columns = 0;
@@ -183,6 +186,7 @@ void Predictors::row_covariance(const Covariance& R, const Working& of,
         const Random& f = factors_[c.factor];
         const double* block = R.chain_covariance(static_cast<int>(d), f.level[i]);
         for (int a = 0; a < f.r; ++a) {
+            if (f.r > few_columns && f.z[i * f.r + a] == 0) continue;
             own(f, a, block[a * c.width + a]);
             for (int e = 0; e < a; ++e) cross(f, a, f, e, block[a * c.width + e]);
         }

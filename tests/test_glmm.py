@@ -136,14 +136,14 @@ def test_parts_share_a_grouping_factor():
     estimate, _ = fitted("salamanders_zero_random")
     assert [c.name for c in estimate.components] == ["conditional", "zero"]
     assert len(estimate.design.factors) == 1
-    assert estimate.design.owners == (0, 1)
-    assert len(estimate.covariances[estimate.components[0].terms]) == 1
+    assert estimate.design.owners == ((0,), (1,))
+    assert estimate.components[0].terms == (0,)
     assert len(estimate.covariances) == 2
     assert estimate.n_parameters == 14 + 2 + 2
     # the predictors are X beta + Z b at the modes
     zero = estimate.components[1]
     spec = zero.specification
-    modes = estimate.modes[zero.terms][0]
+    modes = estimate.modes[zero.terms[0]]
     expected = spec.X @ estimate.coefficients[zero.coefficients]
     expected = expected + modes[estimate.design.factors[0].codes, 0]
     np.testing.assert_allclose(estimate.predictors[1], expected, atol=1e-8)

@@ -22,7 +22,7 @@ def walked(fit: ranef.GeneralizedMixedModelFit, count: int, sweeps: int = 25) ->
         again = etas.copy()
         for t, term in enumerate(estimate.terms):
             d = (effects[t] - estimate.modes[t])[design.factors[term.factor].codes]
-            again[design.owners[t]] += np.sum(term.z * d, axis=1)
+            again[design.owners[t][0]] += np.sum(term.z * d, axis=1)
         np.testing.assert_allclose(moved, again, atol=1e-9)
         out.append(list(effects))
     return out

@@ -34,8 +34,9 @@ SANITIZED = "RANEF_SANITIZED" in os.environ  # it ends at a shortage of memory, 
 nan, inf, big = np.nan, np.inf, 10**6 if SANITIZED else 2**31 - 1
 
 
-def factor(which=codes, r=1, **more: Any) -> dict[str, Any]:
-    term = {"structure": "us", "size": r, "rank": 0, "positions": np.empty((r, 0))}
+def factor(which=codes, r=1, term: dict[str, Any] | None = None, **more: Any) -> dict[str, Any]:
+    shape = {"structure": "us", "size": r, "rank": 0, "positions": np.empty((r, 0))}
+    term = {**shape, **(term or {})}
     z = np.column_stack([np.ones(N), x])[:, :r].copy()
     levels = int(which.max()) + 1
     return {"codes": which, "z": z, "levels": levels, "terms": [term], **more}
@@ -153,6 +154,8 @@ def entries() -> list[Entry]:
             factors=[factor(owners=[0])], chain=[0], threads=2, nodes=1, integrated=[0])),
         Entry("GeneralisedProblem", generalised,
               dict(factors=[factor(owners=[0])], chain=[0], nodes=5)),
+        Entry("GeneralisedProblem", generalised, dict(factors=[
+            factor(r=2, term={"units": [1.0, 2.0], "owners": [0, 0]}, owners=[0, 0])])),
         Entry("Problem(compressed)", compressed, dict(
             ptr=np.arange(0, 2 * N + 1, 2), index=np.tile(np.arange(2, dtype=np.int32), N),
             value=X.ravel(), columns=2)),

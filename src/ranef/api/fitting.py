@@ -264,7 +264,8 @@ def glmm(
     link : str, optional
         Link of the mean; the family's own by default.
     dispersion : str
-        Formula of the dispersion on its log scale; ``"~1"`` is one constant.
+        Formula of the dispersion on its log scale; ``"~1"`` is one constant. It may have random
+        effects, which a label ties to those of the mean: ``(1 | p | g)`` in both formulas.
     zero : str
         Formula of the log odds of an extra zero (of any zero in truncated
         families, which makes a hurdle model); ``"~0"`` has no such part.

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from ranef.derivatives.quadrature_step import LaplaceError, laplace_error
+from ranef.derivatives.quadrature_step import LaplaceError, laplace_error, likelihood_gap
 from ranef.description.convergence import sentence, undetermined_line, warn_unless_proved
+from ranef.display.numbers import number
 from ranef.errors import ConvergenceWarning, DataWarning, warn
 from ranef.models.family_words import counts, end_words, predictor_of
 from ranef.models.labels import coefficient_labels
@@ -171,6 +172,15 @@ def laplace_concern(estimate: Estimate) -> str | None:
     error = laplace_error(generalised)
     if error is not None and error.poor:
         return _poor(estimate, error.term, error)
+    gap = likelihood_gap(generalised)
+    if gap is not None:
+        side = "below" if gap.gap < 0 else "above"
+        return (
+            f"the log-likelihood by the Laplace approximation is {number(abs(gap.gap), 2)} {side} "
+            f"that by quadrature with {gap.nodes} nodes at the same estimates, as it is where the "
+            "dispersion varies between levels of few rows: likelihood ratios, AIC and BIC are off "
+            f"by as much. quadrature={gap.nodes} integrates exactly; compare models by it."
+        )
     if estimate.family.name not in BINARY:
         return None
     for t, term in enumerate(estimate.terms):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -152,8 +152,8 @@ def linear(estimate: Estimate) -> Equation:
         return _equation([*_linear_lines(spec), _structured_residual(spec.residual)])
     effects = _letters(len(spec.terms))
     lines = [
-        _sum(of_row(name(spec.response)), spec, spec.names, BETA, effects, 0, [RESIDUAL]),
-        *_distributions(spec, effects, 0),
+        _sum(of_row(name(spec.response)), spec, spec.names, BETA, effects, last=[RESIDUAL]),
+        *_distributions(spec, effects),
         _relation(RESIDUAL, "~", normal(variance)),
     ]
     return _equation(lines)
@@ -162,8 +162,8 @@ def linear(estimate: Estimate) -> Equation:
 def _linear_lines(spec: Specification) -> list[_Line]:
     """The response, and the distributions of the random effects."""
     effects = _letters(len(spec.terms))
-    first = _sum(of_row(name(spec.response)), spec, spec.names, BETA, effects, 0, [RESIDUAL])
-    return [first, *_distributions(spec, effects, 0)]
+    first = _sum(of_row(name(spec.response)), spec, spec.names, BETA, effects, last=[RESIDUAL])
+    return [first, *_distributions(spec, effects)]
 
 
 def _structured_residual(term: ResidualTerm) -> _Line:
@@ -180,22 +180,25 @@ def _structured_residual(term: ResidualTerm) -> _Line:
 
 def generalised(estimate: Estimate) -> Equation:
     """Write a generalised mixed model out: response, predictors, random effects."""
-    lines, distributions = [_drawn(estimate)], []
+    lines, distributions, written = [_drawn(estimate)], [], set[int]()
     letters = _letters(len(estimate.terms))
     for part in estimate.components:
         spec = part.specification
         if spec is None:
             continue
-        coefficient, effects = COEFFICIENTS.get(part.name, SHAPE), letters[part.terms]
+        coefficient = COEFFICIENTS.get(part.name, SHAPE)
+        effects = [letters[t] for t in part.terms]
         if part.name == "threshold":
             left = of_row(THRESHOLD, "j")
-            lines.append(_sum(left, spec, spec.names, coefficient, (), 0, nominal=True))
+            lines.append(_sum(left, spec, spec.names, coefficient, (), nominal=True))
             continue
         left = _predictor(estimate, part)
         minus = isinstance(estimate.family, Cumulative)
-        first = part.terms.start
-        lines.append(_sum(left, spec, part.names, coefficient, effects, first, minus=minus))
-        distributions += _distributions(spec, effects, first)
+        lines.append(
+            _sum(left, spec, part.names, coefficient, effects, part.terms, part.name, minus=minus)
+        )
+        distributions += _distributions(spec, effects, part.terms, written)
+        written |= set(part.terms)
     return _equation([*lines, *distributions])
 
 
@@ -209,7 +212,7 @@ def regression(
     drawn = draw(NAMES.get(family.name, family.name), [mean, *shapes])
     lines = [
         _relation(of_row(name(response)), "~", drawn),
-        _sum(left, spec, names, BETA, (), 0),
+        _sum(left, spec, names, BETA, ()),
     ]
     return _equation(lines)
 
@@ -226,7 +229,7 @@ def marginal(
     working = word(f"R(alpha) within {cluster}")
     lines = [
         _relation(call("E", y), "=", mean),
-        _sum(left, spec, names, BETA, (), 0),
+        _sum(left, spec, names, BETA, ()),
         _relation(call("Var", y), "=", variance),
         _relation(pair, "=", working),
     ]
@@ -317,9 +320,10 @@ def _sum(
     names: Sequence[str],
     coefficient: Symbol,
     effects: Sequence[Symbol],
-    first: int,
-    last: Sequence[Symbol] = (),
+    numbers: Sequence[int] | None = None,
+    part: str = CONDITIONAL,
     *,
+    last: Sequence[Symbol] = (),
     minus: bool = False,
     nominal: bool = False,
 ) -> _Line:
@@ -329,7 +333,8 @@ def _sum(
         letters = [_of_threshold(coefficient, j) for j in range(len(names))]
     fixed = [times(b, column) for b, column in zip(letters, names, strict=True)]
     offset = [OFFSET] if spec.offset is not None else []
-    varying = [_summands(spec, t, effects[t], first + t) for t in range(len(effects))]
+    places = range(len(effects)) if numbers is None else numbers
+    varying = [_summands(spec, t, effects[t], n, part) for t, n in enumerate(places)]
     everything = [*fixed, *offset, *(s for own in varying for s in own), *last]
     total = sequence(everything, "+") if everything else Symbol("0", "0", mn("0"))
     # MathML has the room of a page: the offset leads and long parts are products of vectors
@@ -414,7 +419,7 @@ def _effect(letter: Symbol, term: int, column: int | None, where: Symbol | None)
     )
 
 
-def _summands(spec: Specification, t: int, letter: Symbol, number: int) -> list[Symbol]:
+def _summands(spec: Specification, t: int, letter: Symbol, number: int, part: str) -> list[Symbol]:
     """What a random term adds to the predictor of a row."""
     term = spec.terms[t]
     group = _bracketed(spec.factors[term.factor].name)
@@ -426,7 +431,10 @@ def _summands(spec: Specification, t: int, letter: Symbol, number: int) -> list[
             join([p.mathml for p in places], mo(",")),
         )
         return [_effect(letter, number, None, at)]
-    return [times(_effect(letter, number, j, group), column) for j, column in enumerate(term.names)]
+    return [
+        times(_effect(letter, number, j, group), term.name_in(part, term.names[j]))
+        for j in term.columns_of(part)
+    ]
 
 
 def _bracketed(written: str) -> Symbol:
@@ -443,9 +451,15 @@ def _vector_product(spec: Specification, t: int, letter: Symbol) -> Symbol:
     return Symbol("", "", inner)
 
 
-def _distributions(spec: Specification, letters: Sequence[Symbol], first: int) -> list[_Line]:
-    """One line a random term: its distribution."""
-    return [_distribution(spec, t, letter, first + t) for t, letter in enumerate(letters)]
+def _distributions(
+    spec: Specification,
+    letters: Sequence[Symbol],
+    numbers: Sequence[int] | None = None,
+    written: Collection[int] = (),
+) -> list[_Line]:
+    """One line a random term: its distribution, if it is not written already."""
+    places = range(len(letters)) if numbers is None else numbers
+    return [_distribution(spec, t, letters[t], n) for t, n in enumerate(places) if n not in written]
 
 
 def _distribution(spec: Specification, t: int, letter: Symbol, number: int) -> _Line:

@@ -75,7 +75,9 @@ class MixedDescription(ModelDescription):
 
     def _where(self, term: int) -> str:
         """Name the part that a random term belongs to, where that is not the mean."""
-        part = next(c for c in self.estimate.components if term in range(c.terms.stop))
+        if self.estimate.terms[term].parts:
+            return ""
+        part = next(c for c in self.estimate.components if term in c.terms)
         if part.response is not None:
             return f"In the log odds of category {category(part.response, self.estimate.levels)} "
         return "" if part.name == CONDITIONAL else f"In the {part.name} part "

@@ -97,6 +97,20 @@ def _parameter_name(v: VarianceParameter) -> str:
     return " ".join(part for part in (v.kind, v.name2 or v.name) if part)
 
 
+def _names(pair: VarianceParameter, parameter: VarianceParameter) -> tuple[str | None, ...]:
+    """What a coefficient is called as the second of a pair."""
+    if pair.component == parameter.component:
+        return (parameter.name,)
+    return (f"{parameter.component}: {parameter.name}",)
+
+
+def _first(pair: VarianceParameter, parameter: VarianceParameter) -> str | None:
+    """The first of a pair, with its part where that is neither the mean nor the second's."""
+    if pair.component in (CONDITIONAL, parameter.component):
+        return pair.name
+    return f"{pair.component}: {pair.name}"
+
+
 def _partners(parameter: VarianceParameter, every: Sequence[VarianceParameter]) -> str:
     """Correlations of a coefficient with those before it."""
     if np.isnan(parameter.estimate):
@@ -104,10 +118,11 @@ def _partners(parameter: VarianceParameter, every: Sequence[VarianceParameter]) 
     if parameter.kind != "sd":
         return ""
     pairs = [
-        f"{v.name} {number(v.estimate, 2)}"
+        f"{_first(v, parameter)} {number(v.estimate, 2)}"
         for v in every
         if _is_pair(v)
-        and (v.term, v.name2) == (parameter.term, parameter.name)
+        and v.term == parameter.term
+        and v.name2 in _names(v, parameter)
         and not np.isnan(v.estimate)
     ]
     return ", ".join(pairs[:3]) + (", ..." if len(pairs) > 3 else "")

@@ -8,6 +8,7 @@ from ranef.design.specification import Specification
 from ranef.design.terms import GroupingFactor, RandomTerm, ResidualTerm
 from ranef.display.numbers import count
 from ranef.formula.model import Terms
+from ranef.models.records import CONDITIONAL
 from ranef.solve.optimum import Optimum
 from ranef.solve.structured.rows import row_covariance
 from ranef.tables.accounting import Accounting
@@ -87,11 +88,13 @@ def rows_used(rows: Accounting) -> str:
 def random_term(term: RandomTerm, factor: GroupingFactor, before: str = "") -> str:
     """Say what varies between the levels of which factor."""
     where = f"the {count(factor.n_levels, 'level')} of {factor.name}"
-    names = [_coefficient(name) for name in term.names[:6]]
+    names = [_coefficient(term, name) for name in term.names[:6]]
     if term.size > 6:
         names = [*names[:5], f"{term.size - 5} more coefficients"]
     verb = "varies" if term.size == 1 else "vary"
     text = f"{before}{'between' if before else 'Between'} {where} {verb} {listed(names)}"
+    if term.tie is not None:
+        return f"{text}, correlated across these parts by the label {term.tie}."
     if term.kernel is not None:
         return f"{text}, with a known covariance between the levels."
     if term.size == 1:
@@ -159,8 +162,11 @@ def without_bars(right: str) -> str:
     return " + ".join(piece for piece in kept if "|" not in piece)
 
 
-def _coefficient(name: str) -> str:
-    return "the intercept" if name == "(Intercept)" else f"the coefficient of {name}"
+def _coefficient(term: RandomTerm, name: str) -> str:
+    part = term.part_of(name, CONDITIONAL)
+    own = term.name_in(part, name)
+    text = "the intercept" if own == "(Intercept)" else f"the coefficient of {own}"
+    return text if part == CONDITIONAL else f"{text} of the {part} part"
 
 
 def double_bars(spec: Specification) -> list[str]:

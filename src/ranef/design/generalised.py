@@ -17,6 +17,7 @@ from ranef.design.random import is_free
 from ranef.design.rank import independent_columns
 from ranef.design.response import CATEGORIES, ResponseKind, no_trials, note_response
 from ranef.design.specification import Specification
+from ranef.design.ties import tied
 from ranef.design.variables import Frame
 from ranef.errors import FormulaError, ModelError, suggestion
 from ranef.families import Family
@@ -127,6 +128,7 @@ def generalised_specification_of(
     else:
         _refuse_random(models)
     _check(parts, node, family)
+    _refuse_labels(family, models)
     frame = Frame.of(call)
     if beside is not None:
         beside.note(frame)
@@ -145,7 +147,7 @@ def generalised_specification_of(
         node, kind, family.response, call.family, frame, weights, accounting, zero=ZERO in parts
     )
     builder = Builder(frame, call.kernels, accounting, call.undetermined == "keep")
-    specifications = _specifications(parts, outcome, builder)
+    specifications = tied(_specifications(parts, outcome, builder))
     _refuse_both(specifications[CONDITIONAL], specifications.get(THRESHOLD))
     _refuse_single_answers(specifications[CONDITIONAL], outcome)
     return GeneralisedSpecification(
@@ -270,6 +272,17 @@ def _refuse_random(models: Sequence[Model]) -> None:
         raise ModelError(
             f"({bar.text} | ...) is a random term, which a population-averaged model does not "
             "have: groups= names its clusters. With random effects it is a model of ranef.glmm"
+        )
+
+
+def _refuse_labels(family: Family, models: Sequence[Model]) -> None:
+    """Refuse labels of effects where one formula stands for several parts."""
+    if family.response != "categories":
+        return
+    for bar in (bar for model in models for bar in model.bars if bar.tie is not None):
+        raise ModelError(
+            f"the label {bar.tie} ties effects of parts with formulas of their own; the "
+            f"categories of {family.name!r} share one formula, and their effects are independent"
         )
 
 

@@ -30,6 +30,7 @@ __all__ = [
     "is_free",
     "random_effects",
     "separated",
+    "spread",
     "term_columns",
     "term_parts",
 ]
@@ -59,6 +60,9 @@ class RandomRecipe:
     part : int or None
         Which of the terms that a double bar separates, see `separated`; None for all that
         stands left of the bar.
+    tied : tuple of int or None
+        Of a term whose effects are tied across parts: where its own columns stand among the
+        r of all parts, and r at the end.
     """
 
     bar: int
@@ -66,6 +70,7 @@ class RandomRecipe:
     picked: tuple[int, ...] | None = None
     positions: Floats | None = None
     part: int | None = None
+    tied: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -262,7 +267,7 @@ def _random_terms(
     fixed: tuple[Layout, Floats] | None,
 ) -> list[tuple[RandomRecipe, RandomTerm]]:
     """Make the random terms of one bar and one grouping factor."""
-    label = f"{bar.text} | {group}"
+    label = f"{bar.printed} | {group}"
     if bar.structure != "us":
         extra = f", {bar.rank}" if bar.structure == "rr" else ""
         if bar.kernel:
@@ -295,7 +300,9 @@ def _random_terms(
     structure = "us" if bar.structure == "kernel" else bar.structure
     if bar.rank is not None and bar.rank > len(names):
         raise ModelError(f"{label} asks for rank {bar.rank}, but has {len(names)} columns")
-    return [(recipe, RandomTerm(label, factor, names, z, structure, bar.rank, positions))]
+    return [
+        (recipe, RandomTerm(label, factor, names, z, structure, bar.rank, positions, tie=bar.tie))
+    ]
 
 
 def _separate_terms(
@@ -446,8 +453,26 @@ def term_columns(recipe: RandomRecipe, bar: Bar, frame: Frame) -> Floats:
             if max(recipe.picked, default=0) >= z.shape[1]:
                 raise FileError("the saved model's random terms do not fit its formula")
             z = np.ascontiguousarray(z[:, list(recipe.picked)])
+    if recipe.tied is not None:
+        *own, size = recipe.tied
+        if len(own) != z.shape[1] or max(own) >= size:
+            raise FileError("the saved model's random terms do not fit its formula")
+        z = spread(z, own, size)
     z[~known] = np.nan
     return z
+
+
+def spread(z: Floats, own: Sequence[int], size: int) -> Floats:
+    """Place columns (n, c) among `size` columns, the others zero.
+
+    Examples
+    --------
+    >>> spread(np.ones((1, 2)), (0, 2), 3)
+    array([[1., 0., 1.]])
+    """
+    out = np.zeros((len(z), size))
+    out[:, list(own)] = z
+    return out
 
 
 def term_parts(recipe: RandomRecipe, bar: Bar, frame: Frame) -> tuple[TermPart, ...]:

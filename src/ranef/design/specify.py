@@ -13,7 +13,7 @@ from ranef.design.residual import ResidualReader
 from ranef.design.specification import Specification
 from ranef.design.variables import Frame
 from ranef.errors import ModelError
-from ranef.formula.model import expand_dot, model_with_dot, response_of
+from ranef.formula.model import Model, expand_dot, model_with_dot, response_of
 from ranef.formula.syntax import Call, Node
 
 __all__ = ["specification_of", "specify"]
@@ -60,7 +60,7 @@ def specification_of(
     alone = reader is not None and not model.bars
     if mixed is not None:
         check_random([model], mixed and call.random == "formula" and not alone)
-    _check(response)
+    _check(response, model)
     frame = Frame.of(call)
     if beside is not None:
         beside.note(frame)
@@ -89,8 +89,15 @@ def residual_reader(call: ModelArguments) -> ResidualReader | None:
     return ResidualReader(call.residual, dispersion)
 
 
-def _check(response: Node) -> None:
+def _check(response: Node, model: Model) -> None:
     """Refuse what a model of one number a row cannot be."""
+    for bar in model.bars:
+        if bar.tie is not None:
+            raise ModelError(
+                f"the label {bar.tie} of ({bar.printed} | {bar.groups[0].text}) ties effects of "
+                "several parts of a model, and a linear model has one part: leave the label out, "
+                "or fit glmm(..., family='gaussian', dispersion='~ ...')"
+            )
     inner = response.bare
     if isinstance(inner, Call) and inner.function == "cbind":
         raise ModelError(

@@ -82,6 +82,11 @@ class RandomTerm:
         Coordinates of the columns for ``ar1 ou exp gau mat`` (d = 1 for time).
     kernel : (q, q) float64 array or None
         Known covariance between levels, in the order of the factor's levels.
+    tie : str or None
+        Label of effects that several parts of a model share: each part's term has all r
+        columns, those of other parts zero in `z`, and their names begin with the part's.
+    parts : tuple of str
+        The part of each column of a tied term; empty of others.
     """
 
     label: str
@@ -92,10 +97,35 @@ class RandomTerm:
     rank: int | None = None
     positions: Floats | None = None
     kernel: Floats | None = None
+    tie: str | None = None
+    parts: tuple[str, ...] = ()
 
     @cached_property
     def size(self) -> int:
         return len(self.names)
+
+    def columns_of(self, part: str) -> tuple[int, ...]:
+        """The columns that enter one part of a model; all of a term that is not tied."""
+        if not self.parts:
+            return tuple(range(self.size))
+        return tuple(j for j, own in enumerate(self.parts) if own == part)
+
+    def name_in(self, part: str, name: str) -> str:
+        """The name of a column, or of a parameter's effect, without that of its part."""
+        return name.removeprefix(f"{part}: ") if part in self.parts else name
+
+    def names_in(self, part: str) -> tuple[str, ...]:
+        """Names of the r columns in one part of a model; empty those of other parts."""
+        if not self.parts:
+            return self.names
+        own = self.columns_of(part)
+        return tuple(
+            self.name_in(part, name) if j in own else "" for j, name in enumerate(self.names)
+        )
+
+    def part_of(self, name: str, default: str) -> str:
+        """The part of a column by its name; `default` of a term that is not tied."""
+        return self.parts[self.names.index(name)] if name in self.names and self.parts else default
 
 
 @dataclass(frozen=True, eq=False)

@@ -211,8 +211,13 @@ def simulated_rows(fit: Reading, new: Any) -> tuple[Rows, tuple[int, ...], Origi
     found = placed(parts, rows, table, frame, places)
     levels: list[int] = []
     for component in estimate.components:
-        if component.specification is not None and component.terms.stop > component.terms.start:
-            levels += _level_counts(component.specification, places[component.name])
+        spec = component.specification
+        if spec is None or not component.terms:
+            continue
+        counts = _level_counts(spec, places[component.name])
+        # a tied term belongs to several components, and is counted with the first
+        own = zip(component.terms, counts, strict=True)
+        levels += [count for t, count in own if t == len(levels)]
     return found, tuple(levels), frame
 
 

@@ -128,6 +128,9 @@ class Bar:
         Name of the kernel in `kernels`.
     inverse : bool
         Whether it is the inverse of the covariance.
+    tie : str or None
+        Label between two bars, ``(1 | p | g)``: effects of several parts of a model that have
+        the same one are correlated.
     """
 
     left: Terms
@@ -138,6 +141,12 @@ class Bar:
     rank: int | None = None
     kernel: str | None = None
     inverse: bool = False
+    tie: str | None = None
+
+    @property
+    def printed(self) -> str:
+        """What stands left of the grouping factor, in print."""
+        return self.text if self.tie is None else f"{self.text} | {self.tie}"
 
 
 @dataclass(frozen=True)
@@ -229,11 +238,14 @@ def expand_dot(
 def taken_columns(text: str) -> frozenset[str]:
     """Return the columns of a formula's response and grouping factors."""
     response, predictors = parse_formula(text)
-    taken = set(response.named if response else ())
+    taken, labels = set(response.named if response else ()), set[int]()
     for node in walk(predictors):
         if _is_bar(node):
             assert isinstance(node, Binary)
-            taken.update(node.right.named)
+            if id(node) not in labels:
+                taken.update(node.right.named)
+            if _is_bar(node.left):
+                labels.add(id(node.left))  # (1 | p | g) is a bar left of a bar
     return frozenset(taken)
 
 
@@ -308,21 +320,39 @@ class _Reader:
             raise self.error(
                 f"{structure}() takes a single bar; '||' is a structure itself", inside
             )
-        if any(_is_bar(node.bare) for node in walk(inside) if node is not inside):
-            raise self.error("a bar inside a bar", inside)
+        left, tie = self.labelled(inside, structure)
+        for side in (left, inside.right):
+            if any(_is_bar(node.bare) for node in walk(side)):
+                raise self.error("a bar inside a bar", inside)
         extras = self.extras(structure, call) if call is not None else Extras()
         self.bars.append(
             Bar(
-                self.linear(inside.left, top=False),
-                inside.left.printed,
+                self.linear(left, top=False),
+                left.printed,
                 tuple(Grouping(tuple(group)) for group in self.groups(inside.right)),
                 structure,
                 independent,
                 extras.rank,
                 extras.kernel,
                 extras.inverse,
+                tie,
             )
         )
+
+    def labelled(self, inside: Binary, structure: str) -> tuple[Node, str | None]:
+        """Read the label of ``(1 | p | g)``; return what stands left of it, and the label."""
+        left = inside.left
+        if not isinstance(left, Binary) or not _is_bar(left):
+            return left, None
+        if structure != "us" or "||" in (inside.operator, left.operator):
+            raise self.error(
+                "a label between two bars, (1 | p | g), ties effects that are unstructured: "
+                "single bars, and no structure around them",
+                inside,
+            )
+        if not isinstance(left.right, Name):
+            raise self.error("the label between two bars is a name: (1 | p | g)", left)
+        return left.left, left.right.value
 
     def extras(self, structure: str, call: Call) -> Extras:
         """Read what follows the bar: the rank of rr(), the kernel's name."""

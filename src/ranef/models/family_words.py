@@ -115,7 +115,9 @@ def exact(estimate: Estimate) -> bool:
     """Tell whether the response and the random effects are normal together."""
     family, own = estimate.family, estimate.components[0].terms
     normal = family.name == "gaussian" and family.link == "identity"
-    return normal and ZERO not in estimate.parts and own.stop == len(estimate.terms)
+    if any(term.parts for term in estimate.terms):
+        return False
+    return normal and ZERO not in estimate.parts and len(own) == len(estimate.terms)
 
 
 def for_all(estimate: Estimate) -> bool:

@@ -231,7 +231,7 @@ class _Builder:
         self.predictors: list[LinearPredictor] = []
         self.components: list[Component] = []
         self.terms: list[RandomTerm] = []
-        self.owners: list[int] = []
+        self.owners: list[tuple[int, ...]] = []
         self.factors: list[GroupingFactor] = []
         self.start: list[_Guess | _Thresholds] = []
         self.count = 0
@@ -261,21 +261,38 @@ class _Builder:
             X, offset = spec.X[:, kept], spec.offset
             names = tuple(spec.names[k] for k in kept)
         own = self.take(X.shape[1])
-        first = len(self.terms)
-        if spec is not None:
-            self._add_terms(spec, number)
+        terms = () if spec is None else self._add_terms(spec, name, number)
         self.predictors.append(LinearPredictor(X, np.arange(own.start, own.stop), offset, unit))
-        terms = slice(first, len(self.terms))
         self.components.append(Component(name, response, number, names, own, terms, spec))
         target = np.broadcast_to(np.asarray(level, dtype=np.float64), (n,))
         rest = target if offset is None else target - offset
         self.start.append(_Guess(self.components[-1], X, rest))
 
-    def _add_terms(self, spec: Specification, number: int) -> None:
+    def _add_terms(self, spec: Specification, name: str, number: int) -> tuple[int, ...]:
+        """Add the terms of a part, and return which they are; one that is tied is there once."""
+        places = []
         for term in spec.terms:
-            factor = spec.factors[term.factor]
-            self.terms.append(replace(term, factor=self._factor(factor)))
-            self.owners.append(number)
+            known = self._tied(term)
+            if known is None:
+                factor = self._factor(spec.factors[term.factor])
+                self.terms.append(replace(term, factor=factor))
+                self.owners.append((number,) * term.size)
+                places.append(len(self.terms) - 1)
+                continue
+            together = self.terms[known].z + term.z
+            self.terms[known] = replace(self.terms[known], z=together)
+            own = term.columns_of(name)
+            self.owners[known] = tuple(
+                number if j in own else m for j, m in enumerate(self.owners[known])
+            )
+            places.append(known)
+        return tuple(places)
+
+    def _tied(self, term: RandomTerm) -> int | None:
+        """The term of an earlier part with the same label."""
+        if term.tie is None:
+            return None
+        return next((t for t, one in enumerate(self.terms) if one.tie == term.tie), None)
 
     def _factor(self, factor: GroupingFactor) -> int:
         for k, known in enumerate(self.factors):
@@ -321,8 +338,7 @@ class _Builder:
         if nominal is not None:
             names += tuple(f"{cut}: {column}" for column in nominal.names[1:] for cut in names)
             start = np.append(start, np.zeros(len(names) - len(start)))
-        terms = slice(len(self.terms), len(self.terms))
-        self.components.append(Component(THRESHOLD, None, number, names, own, terms, nominal))
+        self.components.append(Component(THRESHOLD, None, number, names, own, (), nominal))
         self.start.append(_Thresholds(self.components[-1], start, cuts))
 
     def plan(

@@ -70,9 +70,16 @@ def deviation_keys(
         # where all columns share one standard deviation, the first speaks for it
         count = 1 if term.structure in HOMOGENEOUS else term.size
         for column in range(count):
-            for key in ("sd", f"sd: {group}", f"sd: {group}: {term.names[column]}"):
+            name = term.names[column]
+            bare = term.name_in(term.part_of(name, ""), name)
+            for key in dict.fromkeys(("sd", *(f"sd: {x}" for x in _names(group, name, bare)))):
                 keys.setdefault(key, []).append((t, column))
     return keys
+
+
+def _names(group: str, name: str, bare: str) -> tuple[str, ...]:
+    """A factor, and an effect of it with and without the name of its part."""
+    return group, f"{group}: {bare}", f"{group}: {name}"
 
 
 def matrix_keys(

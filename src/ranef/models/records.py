@@ -56,8 +56,9 @@ class Component:
         Of its coefficients.
     coefficients : slice
         Where these stand among all.
-    terms : slice
-        Where its random terms stand among all.
+    terms : tuple of int
+        Its random terms among all, in the order of its specification; a term whose effects
+        are tied across parts belongs to each of them.
     specification : Specification or None
         None where the part is a constant.
     """
@@ -67,7 +68,7 @@ class Component:
     predictor: int
     names: tuple[str, ...]
     coefficients: slice
-    terms: slice
+    terms: tuple[int, ...]
     specification: Specification | None
 
 
@@ -159,8 +160,8 @@ class Estimate:
     def components(self) -> tuple[Component, ...]:
         """Linear predictors and constants of the model, the mean's first."""
         spec = self.specification
-        whole = slice(0, spec.p), slice(0, len(spec.terms))
-        return (Component(CONDITIONAL, None, 0, spec.names, *whole, spec),)
+        terms = tuple(range(len(spec.terms)))
+        return (Component(CONDITIONAL, None, 0, spec.names, slice(0, spec.p), terms, spec),)
 
     @cached_property
     def design(self) -> GeneralisedDesign | None:
@@ -252,9 +253,14 @@ def as_generalised(estimate: Estimate) -> GeneralisedEstimate | None:
     return estimate if isinstance(estimate, GeneralisedEstimate) else None
 
 
-def component_of(estimate: Estimate, term: int) -> Component:
-    """Return the component that a term of the design belongs to."""
-    return next(c for c in estimate.components if c.terms.start <= term < c.terms.stop)
+def component_of(estimate: Estimate, term: int, name: str | None = None) -> Component:
+    """Return the component that a term of the design belongs to.
+
+    Of a tied term, which belongs to several, that of the column of this name (or the first).
+    """
+    own = estimate.terms[term]
+    part = None if name is None else own.part_of(name, "")
+    return next(c for c in estimate.components if term in c.terms and (not part or c.name == part))
 
 
 def theta_slices(estimate: Estimate) -> list[slice]:

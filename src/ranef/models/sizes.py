@@ -24,11 +24,13 @@ def effect_sizes(estimate: Estimate, t: int) -> Floats:
         model in units of the linear predictor.
     """
     term = estimate.terms[t]
+    unit: float | Floats
     if estimate.design is None:
         assert estimate.sigma is not None
         unit = estimate.sigma * effect_unit(estimate.specification.weights)
     else:
-        unit = estimate.design.predictors[estimate.design.owners[t]].unit
+        design = estimate.design
+        unit = np.array([design.predictors[m].unit for m in design.owners[t]])
     return np.asarray(np.sqrt(np.mean(term.z**2, axis=0)) / (unit * kernel_unit(term)))
 
 

@@ -224,7 +224,10 @@ def assemble(spec: Specification, path: str | None = None, n_jobs: int | None = 
     unit = effect_unit(spec.weights)
     fixed = scale_fixed(spec.fixed_rows).in_units(unit)
     problem = _core.Problem(
-        [factor_of(spec, block, [unit] * len(block.terms)) for block in blocks],
+        [
+            factor_of(spec, block, [[unit] * spec.terms[i].size for i in block.terms])
+            for block in blocks
+        ],
         fixed.rows,
         fixed.scale,
         np.ascontiguousarray(fixed.gram),

@@ -197,7 +197,8 @@ def _with_flat_directions(
 def _covariance_of(design: GeneralisedDesign, m: int, predictors: Floats) -> Predictor:
     """Return what the covariance of one linear predictor depends on."""
     fixed = design.predictors[m]
-    terms = tuple(t for t, owner in enumerate(design.owners) if owner == m)
+    # a tied term's covariance is that of several predictors together
+    terms = tuple(t for t in design.terms_in(m) if len(set(design.owners[t])) == 1)
     inside = np.isin(fixed.coefficients, design.integrated)
     residual: list[Floats] = []
     if m == 0 and design.scale_predictor is not None:

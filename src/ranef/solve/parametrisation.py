@@ -317,8 +317,8 @@ def many_parameters(terms: Sequence[RandomTerm]) -> bool:
     return sum(covariance.structure_of(term).n_parameters for term in terms) > _core.most_jacobi
 
 
-def factor_of(spec: Grouped, block: Block, units: Sequence[float]) -> dict[str, Any]:
-    """One block as the core takes it, the effects of each term as multiples of its unit.
+def factor_of(spec: Grouped, block: Block, units: Sequence[Sequence[float]]) -> dict[str, Any]:
+    """One block as the core takes it, the effects of each column as multiples of its unit.
 
     A kernel has a size of its own, which the unit of its effects takes up.
     """
@@ -334,9 +334,9 @@ def factor_of(spec: Grouped, block: Block, units: Sequence[float]) -> dict[str, 
                 "size": t.size,
                 "rank": t.rank or 0,
                 "positions": _positions(t),
-                "unit": unit * kernel_unit(t),
+                **_units([unit * kernel_unit(t) for unit in own]),
             }
-            for t, unit in zip(terms, units, strict=True)
+            for t, own in zip(terms, units, strict=True)
         ],
     }
     if block.kernel:
@@ -344,6 +344,11 @@ def factor_of(spec: Grouped, block: Block, units: Sequence[float]) -> dict[str, 
         assert kernel is not None
         out["kernel"] = np.ascontiguousarray(covariance.lower_factor(kernel))
     return out
+
+
+def _units(values: list[float]) -> dict[str, float | list[float]]:
+    """The unit of all columns of a term, or that of each."""
+    return {"unit": values[0]} if len(set(values)) == 1 else {"units": values}
 
 
 def terms_of(

@@ -241,11 +241,12 @@ def owned_factors(design: GeneralisedDesign, blocks: Sequence[Block]) -> list[di
     """The blocks as the core takes them, with the predictor and the unit of each column."""
     factors = []
     for block in blocks:
-        units = [design.predictors[design.owners[i]].unit for i in block.terms]
+        units = [[design.predictors[m].unit for m in design.owners[i]] for i in block.terms]
         factor = factor_of(design, block, units)
-        factor["owners"] = [
-            design.owners[i] for i in block.terms for _ in range(design.terms[i].size)
-        ]
+        factor["owners"] = [m for i in block.terms for m in design.owners[i]]
+        for i, term in zip(block.terms, factor["terms"], strict=True):
+            if len(set(design.owners[i])) > 1:
+                term["owners"] = list(design.owners[i])
         factors.append(factor)
     return factors
 

@@ -61,8 +61,9 @@ class GeneralisedDesign:
         One for each of the family's.
     terms : tuple of RandomTerm
         Of all predictors, those of the first predictor first.
-    owners : tuple of int
-        Predictor of each term.
+    owners : tuple of tuple of int
+        Predictor of each column of each term: one for all, but where the term ties the effects
+        of several predictors.
     factors : tuple of GroupingFactor
     n_coefficients : int
         Length P of the coefficient vector.
@@ -84,7 +85,7 @@ class GeneralisedDesign:
     weights: Floats | None
     predictors: tuple[LinearPredictor, ...]
     terms: tuple[RandomTerm, ...]
-    owners: tuple[int, ...]
+    owners: tuple[tuple[int, ...], ...]
     factors: tuple[GroupingFactor, ...]
     n_coefficients: int
     integrated: tuple[int, ...] = ()
@@ -99,6 +100,21 @@ class GeneralisedDesign:
     @cached_property
     def p(self) -> int:
         return self.n_coefficients
+
+    def columns(self, term: int, predictor: int) -> Floats:
+        """Columns (n, r) of a term as they enter a predictor: zero where another owns them."""
+        own = np.array([m == predictor for m in self.owners[term]])
+        z = self.terms[term].z
+        return z if own.all() else np.where(own, z, 0.0)
+
+    @cached_property
+    def random(self) -> tuple[int, ...]:
+        """The predictors with random effects, in order."""
+        return tuple(sorted({m for own in self.owners for m in own}))
+
+    def terms_in(self, predictor: int) -> tuple[int, ...]:
+        """The terms that enter a predictor."""
+        return tuple(t for t, own in enumerate(self.owners) if predictor in own)
 
     @property
     def systems(self) -> int:

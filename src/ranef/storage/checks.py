@@ -228,10 +228,11 @@ def check_generalised(estimate: GeneralisedEstimate) -> None:
         columns = [spec.names.index(name) for name in part.names]
         eta = spec.X[:, columns] @ estimate.coefficients[part.coefficients]
         eta = eta if spec.offset is None else eta + spec.offset
-        for place in range(part.terms.start, part.terms.stop):
+        for place in part.terms:
             term = estimate.terms[place]
             codes = estimate.factors[term.factor].codes
-            eta = eta + np.sum(term.z * estimate.modes[place][codes], axis=1)
+            z = estimate.design.columns(place, part.predictor)
+            eta = eta + np.sum(z * estimate.modes[place][codes], axis=1)
         if not _close(estimate.predictors[part.predictor], eta):
             raise FileError(f"the linear predictor of {part.name} is not that of its coefficients")
 

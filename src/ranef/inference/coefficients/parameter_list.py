@@ -123,20 +123,21 @@ def model_parameters(estimate: Estimate) -> tuple[ModelParameter, ...]:
 def _of_term(estimate: Estimate, t: int, term: RandomTerm) -> list[ModelParameter]:
     """Name what `structure.components` lists."""
     structure = structure_of(term)
-    own = component_of(estimate, t)
-    component, response = own.name, category(own.response, estimate.levels)
     group = estimate.factors[term.factor].name
-    place = ": ".join(p for p in (component if component != CONDITIONAL else "", response) if p)
     out = []
     names = [c.parameter for c in structure.components(_own_theta(estimate, t), term.names)]
     for entry, parameter in enumerate(names):
-        parts = [place, parameter.kind, group, parameter.term, parameter.term2]
+        own = component_of(estimate, t, parameter.term)
+        component, response = own.name, category(own.response, estimate.levels)
+        place = ": ".join(p for p in (component if component != CONDITIONAL else "", response) if p)
+        one, two = (term.name_in(component, n) for n in (parameter.term, parameter.term2))
+        parts = [place, parameter.kind, group, one, two]
         label = ": ".join(part for part in parts if part not in ("", EVERY))
         held = _held(parameter, term, -1 if term.structure in FACTORS else entry)
         out.append(
             ModelParameter(
-                label, parameter.kind, np.nan, component, response, group, parameter.term,
-                parameter.term2 or None, random=t, held=held,
+                label, parameter.kind, np.nan, component, response, group, one,
+                two or None, random=t, held=held,
             )
         )  # fmt: skip
     return out

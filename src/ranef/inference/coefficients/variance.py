@@ -50,7 +50,8 @@ class VarianceParameter:
     conf_low, conf_high : float
         NaN on a face: a variance of zero, a correlation of one.
     component : str
-        The part of the model that the term belongs to.
+        The part of the model that the term belongs to; of a correlation across parts that of
+        the first effect, and the name of the second begins with its own.
     response : str or None
         Its category, in a multinomial model.
     """
@@ -104,9 +105,12 @@ def generalised_variances(
             slope = _transformed(component, gradient, 1.0)[:-1]
             variance = float(slope @ covariance @ slope)
             se = np.sqrt(variance) if variance > 0 else np.nan
-        part = component_of(estimate, t)
+        part = component_of(estimate, t, component.parameter.term)
         one = _parameter(t, component, 1.0, reach * se)
-        found.append(replace(one, component=part.name, response=part.response))
+        names = [None if n is None else term.name_in(part.name, n) for n in (one.name, one.name2)]
+        found.append(
+            replace(one, name=names[0], name2=names[1], component=part.name, response=part.response)
+        )
     return tuple(found)
 
 
@@ -138,7 +142,7 @@ def intraclass_correlations(estimate: Estimate) -> tuple[float, ...] | None:
     residual = _residual_variance(estimate)
     if residual is None:
         return None
-    own = estimate.covariances[estimate.components[0].terms]
+    own = [estimate.covariances[t] for t in estimate.components[0].terms]
     variances = np.array([float(psi[0, 0]) for psi in own])
     total = variances.sum() + residual
     return tuple(float(v) for v in variances / total)

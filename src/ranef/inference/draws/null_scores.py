@@ -79,7 +79,7 @@ def generalised_null_scores(
     """Scores of generalised models of the same rows, response and family."""
     from scipy import sparse
 
-    active = sorted(set(large.design.owners))
+    active = list(large.design.random)
     m = _count(large.design.n * len(active))
     W = _weights(small, active)
     ZL = _random(small, active)
@@ -105,9 +105,10 @@ def generalised_null_scores(
     r = v - A @ (np.linalg.pinv(X.T @ A, hermitian=True) @ (X.T @ v))
     scores = []
     for t, term in enumerate(large.terms):
-        own = active.index(large.design.owners[t])
-        Z = term_columns(term, large.design.factors, True)
-        g = np.asarray(Z.T @ r[own * n : (own + 1) * n]).reshape(-1, term.size, m)
+        g = np.zeros((large.design.factors[term.factor].n_levels, term.size, m))
+        for a, own in enumerate(active):
+            Z = term_columns(term, large.design.factors, large.design.columns(t, own))
+            g += np.asarray(Z.T @ r[a * n : (a + 1) * n]).reshape(g.shape)
         scores.append(np.einsum("qam,qbm->mab", g, g))
     others = []
     if any(part.name == "dispersion" for part in small.components) and active[0] == 0:
@@ -139,11 +140,11 @@ def _random(estimate: GeneralisedEstimate, active: list[int]) -> Any:
     from scipy import sparse
 
     design = estimate.design
-    kept = [t for t, owner in enumerate(design.owners) if owner in active]
+    kept = [t for t, owners in enumerate(design.owners) if set(owners) & set(active)]
     if not kept:
         return sparse.csr_array((design.n * len(active), 0))
     Z = [
-        [term_columns(estimate.terms[t], design.factors, design.owners[t] == a) for t in kept]
+        [term_columns(estimate.terms[t], design.factors, design.columns(t, a)) for t in kept]
         for a in active
     ]
     roots = [term_root(estimate.terms[t], estimate.covariances[t], design.factors) for t in kept]

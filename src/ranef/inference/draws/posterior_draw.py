@@ -86,16 +86,17 @@ def generalised_posterior_draw(
     def move(t: int, d: Floats) -> None:
         term = estimate.terms[t]
         codes = estimate.factors[term.factor].codes
-        etas[estimate.design.owners[t]] += at_levels(d, codes, term.z)
+        for m in set(estimate.design.owners[t]):
+            etas[m] += at_levels(d, codes, estimate.design.columns(t, m))
         effects[t] = effects[t] + d
 
-    if own.stop > own.start:
+    if own:
         model = linearised(estimate)
         beta, moved = _deviation(model, 1.0, rng)
         etas[0] += model.specification.X @ beta
-        for t, d in zip(range(own.start, own.stop), moved, strict=True):
+        for t, d in zip(own, moved, strict=True):
             move(t, d)
-    elsewhere = [t for t in range(len(estimate.terms)) if not own.start <= t < own.stop]
+    elsewhere = [t for t in range(len(estimate.terms)) if t not in own]
     if elsewhere:
         covariances = generalised_conditional_covariances(estimate)
         for t in elsewhere:
@@ -104,7 +105,7 @@ def generalised_posterior_draw(
     if isinstance(estimate.family, Cumulative):
         # draws take all thresholds, the density those beside the response
         etas = np.vstack([etas[:1], predictors(estimate, "conditional")[1:]])
-    return PosteriorDraw(etas, settled[own], None)
+    return PosteriorDraw(etas, tuple(settled[t] for t in own), None)
 
 
 def _deviation(

@@ -58,9 +58,10 @@ def settled(
         eta[:] = part.X @ coefficients[part.coefficients]
         if part.offset is not None:
             eta += part.offset
-    for term, b, owner in zip(estimate.terms, effects, design.owners, strict=True):
+    for t, (term, b) in enumerate(zip(estimate.terms, effects, strict=True)):
         codes = design.factors[term.factor].codes
-        etas[owner] += np.einsum("nr,nr->n", term.z, b[codes])
+        for m in set(design.owners[t]):
+            etas[m] += np.einsum("nr,nr->n", design.columns(t, m), b[codes])
     return metropolis(estimate, etas, effects, rng, covariances=covariances)[1]
 
 
@@ -168,20 +169,21 @@ def _step(
     rng: np.random.Generator,
 ) -> Floats:
     """Propose for every level of a term and keep what is accepted; changes etas and effects."""
-    term, m = estimate.terms[t], estimate.design.owners[t]
+    term, own = estimate.terms[t], sorted(set(estimate.design.owners[t]))
     codes = estimate.design.factors[term.factor].codes
     q, k = len(effects[t]), walk.root.shape[1]
     u = effects[t] @ walk.inverse.T
     proposed = u + np.einsum("qij,qj->qi", walk.steps, rng.standard_normal((q, k)))
     moved = (proposed - u) @ walk.root.T
-    before = etas[m].copy()
-    etas[m] += np.einsum("nr,nr->n", term.z, moved[codes])
+    before = etas[own].copy()
+    for m in own:
+        etas[m] += np.einsum("nr,nr->n", estimate.design.columns(t, m), moved[codes])
     there = _log_density(estimate, etas)
     gain = np.bincount(codes, there - current, q) - 0.5 * np.sum(proposed**2 - u**2, axis=1)
     with np.errstate(invalid="ignore"):
         accepted = np.log(rng.random(q)) < gain
     rows = accepted[codes]
-    etas[m] = np.where(rows, etas[m], before)
+    etas[own] = np.where(rows, etas[own], before)
     effects[t] = effects[t] + np.where(accepted[:, None], moved, 0.0)
     return np.where(rows, there, current)
 

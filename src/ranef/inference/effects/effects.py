@@ -74,11 +74,23 @@ def generalised_effects(estimate: GeneralisedEstimate) -> tuple[LevelEffects, ..
     matrices = generalised.generalised_conditional_covariances(estimate)
     out = []
     for t, (given, error) in enumerate(matrices):
-        term, part = estimate.terms[t], component_of(estimate, t)
+        term = estimate.terms[t]
         roots = diagonal_roots(given), diagonal_roots(error)
-        b = estimate.modes[t]
-        out.append(LevelEffects(term.factor, term.names, b, *roots, part.name, part.response))
+        for part in _parts(estimate, t):
+            own = list(term.columns_of(part.name))
+            names = tuple(term.name_in(part.name, term.names[j]) for j in own)
+            b, cond_sd, std_error = (v[:, own] for v in (estimate.modes[t], *roots))
+            out.append(
+                LevelEffects(term.factor, names, b, cond_sd, std_error, part.name, part.response)
+            )
     return tuple(out)
+
+
+def _parts(estimate: Estimate, t: int) -> list[Component]:
+    """The components that a term belongs to: several of a tied one."""
+    if not estimate.terms[t].parts:
+        return [component_of(estimate, t)]
+    return [c for c in estimate.components if t in c.terms]
 
 
 def coefficients_by_level(
@@ -106,8 +118,7 @@ def coefficients_by_level(
     """
     found = []
     for part in estimate.components:
-        terms = range(part.terms.start, part.terms.stop)
-        own = [t for t in terms if estimate.terms[t].factor == factor]
+        own = [t for t in part.terms if estimate.terms[t].factor == factor]
         if own:
             found.append(_of_component(estimate, part, factor, own, variance))
     return tuple(found)
@@ -120,7 +131,8 @@ def _of_component(
     own: list[int],
     variance: Callable[[Floats, Random], Floats],
 ) -> LevelEffects:
-    names = tuple(dict.fromkeys(name for t in own for name in estimate.terms[t].names))
+    columns = {t: estimate.terms[t].names_in(part.name) for t in own}
+    names = tuple(dict.fromkeys(name for t in own for name in columns[t] if name))
     q = estimate.factors[factor].n_levels
     codes = np.arange(q, dtype=np.int32)
     values, errors = np.zeros((q, len(names))), np.zeros((q, len(names)))
@@ -130,7 +142,7 @@ def _of_component(
         values[:, c] = x @ estimate.coefficients
         random: list[tuple[NDArray[np.int32], Floats] | None] = [None] * len(estimate.terms)
         for t in own:
-            z = np.array([float(column == name) for column in estimate.terms[t].names])
+            z = np.array([float(column == name) for column in columns[t]])
             random[t] = (codes, np.tile(z, (q, 1)))
             values[:, c] += estimate.modes[t] @ z
         found = variance(np.tile(x, (q, 1)), random)

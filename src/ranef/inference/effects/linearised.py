@@ -119,7 +119,8 @@ def linearised(estimate: GeneralisedEstimate) -> Linearised:
             "the mean"
         )
     own = estimate.components[0].terms
-    theta = estimate.theta[: sum(s.stop - s.start for s in theta_slices(estimate)[own])]
+    slices = theta_slices(estimate)
+    theta = np.concatenate([estimate.theta[:0], *(estimate.theta[slices[t]] for t in own)])
     z, w = _working(estimate)
     ranks = estimate.optimum.ranks
     return Linearised(
@@ -129,8 +130,8 @@ def linearised(estimate: GeneralisedEstimate) -> Linearised:
         True,
         True,
         None,
-        {t: rank for t, rank in ranks.items() if t < own.stop},
-        estimate.covariances[own],
+        {t: rank for t, rank in ranks.items() if t in own},
+        tuple(estimate.covariances[t] for t in own),
     )
 
 

@@ -124,11 +124,14 @@ def _make(estimate: Estimate) -> EffectPosterior:
     terms, factors = estimate.terms, estimate.factors
     if not terms:
         return _without_effects(estimate)
-    weights, owners = information_weights(estimate)
+    weights = information_weights(estimate)
     Z = sparse.block_array(
-        [[term_columns(terms[t], factors, a == own) for t, own in enumerate(owners)]
-         for a in range(len(weights))], format="csr",
-    )  # fmt: skip
+        [
+            [term_columns(terms[t], factors, z) for t, z in enumerate(columns)]
+            for columns in _columns(estimate)
+        ],
+        format="csr",
+    )
     roots = sparse.block_diag(
         [
             term_root(term, psi, factors)
@@ -187,18 +190,26 @@ def factorise(H: Any) -> Any:
     return factor
 
 
-def term_columns(term: RandomTerm, factors: Sequence[GroupingFactor], own: bool) -> Any:
-    """Columns of Z (n, q r) of one term, zero in a predictor that is not its own."""
+def _columns(estimate: Estimate) -> list[list[Floats]]:
+    """Columns (n, r) of each term as they enter each predictor with random effects."""
+    design, every = estimate.design, range(len(estimate.terms))
+    if design is None:
+        return [[term.z for term in estimate.terms]]
+    return [[design.columns(t, a) for t in every] for a in design.random]
+
+
+def term_columns(term: RandomTerm, factors: Sequence[GroupingFactor], z: Floats) -> Any:
+    """Columns of Z (n, q r) of one term as they enter a predictor, z (n, r) there."""
     from scipy import sparse
 
     factor = factors[term.factor]
-    n, r = term.z.shape
+    n, r = z.shape
     shape = (n, factor.n_levels * r)
-    if not own:
+    if not z.any():
         return sparse.csr_array(shape)
     places = factor.codes.astype(np.int64)[:, None] * r + np.arange(r)
     start = np.arange(0, n * r + 1, r)
-    found = sparse.csr_array((term.z.flatten(), places.ravel(), start), shape=shape)
+    found = sparse.csr_array((z.flatten(), places.ravel(), start), shape=shape)
     found.eliminate_zeros()
     return found
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -83,13 +83,27 @@ class Nesting:
     edge: bool = False
 
 
+Key = tuple[str, str | None]
+"""A component: its name, and its category in a multinomial model."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Placed:
+    """A random term with its place, and the component of each of its columns."""
+
+    place: int
+    term: RandomTerm
+    factor: GroupingFactor
+    keys: tuple[Key, ...]
+
+
 @dataclass(frozen=True, eq=False)
 class _Part:
-    """One component: columns of its predictors below each other, random terms with places."""
+    """One component: columns of its predictors below each other, places of its random terms."""
 
     X: Floats
     spec: Specification | None
-    terms: tuple[tuple[int, RandomTerm, GroupingFactor], ...]
+    terms: tuple[int, ...]
 
 
 def nesting(small: Estimate, large: Estimate) -> Nesting:
@@ -111,10 +125,8 @@ def nesting(small: Estimate, large: Estimate) -> Nesting:
             "parameters may be, where no distribution is known; method='bootstrap' has one",
             edge=True,
         )
-    fixed, free = 0, 0
+    fixed = 0
     blocks: list[int] = []
-    added: list[Added] = []
-    plain = not dispersed
     if dispersion is not None:
         columns, inside = dispersion.X.shape[1], dispersed == "inside"
         if dispersion.terms or not (inside or columns == 1):
@@ -131,18 +143,17 @@ def nesting(small: Estimate, large: Estimate) -> Nesting:
         gap = _fixed_gap(part, other)
         if gap is None:
             return Nesting(None, reason="their fixed effects are not nested")
-        random = _random_gap(part, other)
-        if isinstance(random, Nesting):
-            return random
         fixed += gap
-        free += random.free
-        blocks += [len(a.new) for a in random.added if a.new] + list(random.whole)
-        added += random.added
-        plain = plain and random.plain
+    random = _random_gap(_placed(small, mine), _placed(large, theirs))
+    if isinstance(random, Nesting):
+        return random
+    free = random.free
+    blocks += [len(a.new) for a in random.added if a.new] + list(random.whole)
     if is_constrained(small) or is_constrained(large):
         fixed = large.n_parameters - small.n_parameters - free
         fixed -= sum(s * (s + 1) // 2 for s in blocks)
-    return Nesting(Cone(fixed + free, tuple(blocks)), fixed, tuple(added) if plain else ())
+    plain = random.plain and not dispersed
+    return Nesting(Cone(fixed + free, tuple(blocks)), fixed, random.added if plain else ())
 
 
 def same_values(a: NDArray[Any] | None, b: NDArray[Any] | None) -> bool:
@@ -174,22 +185,31 @@ def is_overdispersed(small: Estimate, large: Estimate) -> bool:
     return _dispersed(small, large) == "edge"
 
 
-def _parts(estimate: Estimate) -> dict[tuple[str, str | None], _Part]:
-    parts: dict[tuple[str, str | None], _Part] = {}
+def _parts(estimate: Estimate) -> dict[Key, _Part]:
+    parts: dict[Key, _Part] = {}
     absent = _held_at_zero(estimate)
     rows = Rows.of(estimate.parts, estimate.extra)
     for component in estimate.components:
         key = (component.name, component.response)
-        places = range(component.terms.start, component.terms.stop)
-        terms = tuple(
-            (i, estimate.terms[i], estimate.factors[estimate.terms[i].factor])
-            for i in places
-            if i not in absent
-        )
+        terms = tuple(i for i in component.terms if i not in absent)
         columns = [part.X for part in component_parts(estimate, component, rows)]
         X = columns[0] if len(columns) == 1 else np.vstack(columns)
         parts[key] = _Part(X, component.specification, terms)
     return parts
+
+
+def _placed(estimate: Estimate, parts: Mapping[Key, _Part]) -> list[_Placed]:
+    """The random terms of these components; one that is tied across them is there once."""
+    owners: dict[int, Key] = {}
+    for key, part in parts.items():
+        for i in part.terms:
+            owners.setdefault(i, key)
+    found = []
+    for i, key in owners.items():
+        term = estimate.terms[i]
+        keys = tuple((name, None) for name in term.parts) or (key,) * term.size
+        found.append(_Placed(i, term, estimate.factors[term.factor], keys))
+    return found
 
 
 def _held_at_zero(estimate: Estimate) -> set[int]:
@@ -236,19 +256,21 @@ class _Block:
     columns: tuple[int, ...]
     z: Floats
     factor: GroupingFactor
+    keys: tuple[Key, ...]
 
 
-def _random_gap(small: _Part, large: _Part) -> _RandomGap | Nesting:
-    """Match the covariance matrices of two components; else say why that fails."""
-    of_large, structured = _split(large.terms)
-    of_small, own_structured = _split(small.terms)
+def _random_gap(small: Sequence[_Placed], large: Sequence[_Placed]) -> _RandomGap | Nesting:
+    """Match the covariance matrices of two models; else say why that fails."""
+    of_large, structured = _split(large)
+    of_small, own_structured = _split(small)
     free, whole = 0, []
-    for _, term, factor in structured:
-        match = [o for o in own_structured if _same_columns(o[1], o[2], term, factor)]
+    for one in structured:
+        term = one.term
+        match = [other for other in own_structured if _same_columns(other, one)]
         if match:
             own_structured.remove(match[0])
-            if match[0][1].structure != term.structure:
-                labels = f"({match[0][1].label}) and ({term.label})"
+            if match[0].term.structure != term.structure:
+                labels = f"({match[0].term.label}) and ({term.label})"
                 return Nesting(None, reason=f"{labels} have different structures")
         elif term.structure == "homdiag" or (term.structure == "us" and term.size == 1):
             whole.append(1)
@@ -262,7 +284,7 @@ def _random_gap(small: _Part, large: _Part) -> _RandomGap | Nesting:
                 edge=True,
             )
     if own_structured:
-        return Nesting(None, reason=f"the larger model lacks ({own_structured[0][1].label})")
+        return Nesting(None, reason=f"the larger model lacks ({own_structured[0].term.label})")
     added = []
     for block in of_large:
         sources = [(b, at) for b in of_small if (at := _places(b, block)) is not None]
@@ -276,23 +298,24 @@ def _random_gap(small: _Part, large: _Part) -> _RandomGap | Nesting:
         named = tuple((b.term, b.columns, tuple(block.columns[j] for j in at)) for b, at in sources)
         added.append(Added(block.term, tuple(block.columns[j] for j in new), named))
     if of_small:
-        lost = next(t for i, t, _ in small.terms if i == of_small[0].term)
+        lost = next(one.term for one in small if one.place == of_small[0].term)
         return Nesting(None, reason=f"the larger model does not contain ({lost.label})")
     return _RandomGap(free, tuple(added), tuple(whole), not structured)
 
 
-def _split(
-    terms: Sequence[tuple[int, RandomTerm, GroupingFactor]],
-) -> tuple[list[_Block], list[tuple[int, RandomTerm, GroupingFactor]]]:
+def _split(terms: Sequence[_Placed]) -> tuple[list[_Block], list[_Placed]]:
     """Blocks of unstructured and diagonal terms, and the terms that have more structure."""
     blocks, others = [], []
-    for i, term, factor in terms:
+    for one in terms:
+        term, i, factor, keys = one.term, one.place, one.factor, one.keys
         if term.structure not in PLAIN or term.kernel is not None:
-            others.append((i, term, factor))
+            others.append(one)
         elif term.structure == "diag":
-            blocks += [_Block(i, (j,), term.z[:, [j]], factor) for j in range(term.size)]
+            blocks += [
+                _Block(i, (j,), term.z[:, [j]], factor, (keys[j],)) for j in range(term.size)
+            ]
         else:
-            blocks.append(_Block(i, tuple(range(term.size)), term.z, factor))
+            blocks.append(_Block(i, tuple(range(term.size)), term.z, factor, keys))
     return blocks, others
 
 
@@ -301,8 +324,10 @@ def _places(block: _Block, other: _Block) -> tuple[int, ...] | None:
     if not _same_groups(block.factor, other.factor):
         return None
     at = []
-    for column in block.z.T:
-        same = [j for j, z in enumerate(other.z.T) if np.array_equal(column, z)]
+    for column, key in zip(block.z.T, block.keys, strict=True):
+        same = [
+            j for j, z in enumerate(other.z.T) if key == other.keys[j] and np.array_equal(column, z)
+        ]
         if not same:
             return None
         at.append(same[0])
@@ -318,5 +343,6 @@ def _same_groups(a: GroupingFactor, b: GroupingFactor) -> bool:
     return len(np.unique(pairs)) == a.n_levels
 
 
-def _same_columns(a: RandomTerm, of_a: GroupingFactor, b: RandomTerm, of_b: GroupingFactor) -> bool:
-    return _same_groups(of_a, of_b) and same_values(a.z, b.z) and same_values(a.kernel, b.kernel)
+def _same_columns(a: _Placed, b: _Placed) -> bool:
+    same = same_values(a.term.z, b.term.z) and same_values(a.term.kernel, b.term.kernel)
+    return a.keys == b.keys and _same_groups(a.factor, b.factor) and same

@@ -93,7 +93,8 @@ def _kept(term: RandomTerm, columns: Collection[int]) -> RandomTerm:
     names = tuple(term.names[j] for j in kept)
     positions = None if term.positions is None else term.positions[kept]
     z = np.ascontiguousarray(term.z[:, kept])
-    return replace(term, names=names, z=z, positions=positions)
+    parts = tuple(term.parts[j] for j in kept) if term.parts else ()
+    return replace(term, names=names, z=z, positions=positions, parts=parts)
 
 
 def without(estimate: Estimate, removal: Removal, keep: NDArray[np.intp] | None = None) -> Estimate:
@@ -101,12 +102,14 @@ def without(estimate: Estimate, removal: Removal, keep: NDArray[np.intp] | None 
 
     `keep` are the columns of the mean's X that stay, all where it is None.
     """
-    part = estimate.parts[removal.component]
-    term = part.terms[removal.term]
+    term = estimate.parts[removal.component].terms[removal.term]
     left = [j for j in range(term.size) if j not in removal.columns]
-    terms = list(part.terms)
-    terms[removal.term : removal.term + 1] = [_kept(term, left)] if left else []
-    parts = {**estimate.parts, removal.component: replace(part, terms=tuple(terms))}
+    parts = dict(estimate.parts)
+    for name, t in _places(estimate, removal):
+        terms = list(parts[name].terms)
+        here = set(left) & set(term.columns_of(name))
+        terms[t : t + 1] = [_kept(terms[t], left)] if here else []
+        parts[name] = replace(parts[name], terms=tuple(terms))
     if keep is not None:
         parts[CONDITIONAL] = _with_columns(parts[CONDITIONAL], keep)
     if any(spec.terms for spec in parts.values()):
@@ -114,6 +117,19 @@ def without(estimate: Estimate, removal: Removal, keep: NDArray[np.intp] | None 
     if estimate.sigma is not None:
         return ordinary(parts[CONDITIONAL], estimate.reml)
     return _held_at_zero(estimate, parts, removal.component, term)
+
+
+def _places(estimate: Estimate, removal: Removal) -> list[tuple[str, int]]:
+    """The part of a term and its place there; every part that a tied one belongs to."""
+    own = estimate.parts[removal.component].terms[removal.term]
+    if own.tie is None:
+        return [(removal.component, removal.term)]
+    return [
+        (name, t)
+        for name, spec in estimate.parts.items()
+        for t, term in enumerate(spec.terms)
+        if term.tie == own.tie
+    ]
 
 
 def _with_columns(spec: Specification, keep: NDArray[np.intp]) -> Specification:

@@ -13,12 +13,17 @@ from ranef.covariance import structure_of
 from ranef.families.links import Scale, link_on
 from ranef.inference.coefficients.functions import Functions
 from ranef.inference.rows.fitted import linear_predictor
-from ranef.inference.rows.integration import Expectation
+from ranef.inference.rows.integration import Expectation, Spread
 from ranef.inference.rows.parts import LinearPart, linear_parts
 from ranef.inference.rows.row_functions import parts_of
 from ranef.inference.rows.targets import Target, evaluate, target
 from ranef.inference.rows.transformed import TransformedMeans
-from ranef.inference.rows.uncertainty import linear_predictors, random_variance
+from ranef.inference.rows.uncertainty import (
+    in_both,
+    linear_predictors,
+    random_spread,
+    tied_pairs,
+)
 from ranef.models.records import GeneralisedEstimate, LinearEstimate, theta_slices
 from ranef.models.rows import PartRows, Rows
 
@@ -261,8 +266,8 @@ def _block_means(
 ) -> Means:
     conditional = kind == "conditional"
     etas = linear_predictors(estimate, parts, conditional)
-    variances = random_variance(estimate, parts) if kind == "population" else None
-    found, places = _evaluated(wanted, etas, variances)
+    spread = random_spread(estimate, parts) if kind == "population" else None
+    found, places = _evaluated(wanted, etas, spread)
     K = found.value.shape[1]
     value = np.asarray(W @ found.value[places])
     J = np.zeros((len(value), K, len(estimate.coefficients) + len(estimate.theta)))
@@ -310,14 +315,36 @@ def _add_theta(
                     sums = np.asarray(W @ (v[:, None] * squares)).reshape(-1, r, r)
                     moved = np.einsum("gij,kij->gk", sums, slopes)
                     J[:, k, P + place.start : P + place.stop] += moved
+    if found.by_covariance is not None:
+        _add_tied(estimate, parts, W, found.by_covariance[:, :, places], J)
 
 
-def _evaluated(wanted: Target, etas: Floats, variances: Floats | None) -> tuple[Expectation, Codes]:
+def _add_tied(
+    estimate: GeneralisedEstimate, parts: list[LinearPart], W: Any, weights: Floats, J: Floats
+) -> None:
+    """Add derivatives in theta through the covariances of two predictors, (M, M, N, K)."""
+    P, own = len(estimate.coefficients), theta_slices(estimate)
+    for a, b in tied_pairs(parts):
+        for term, z, other in in_both(parts[a], parts[b]):
+            place = own[term]
+            slopes = structure_of(estimate.terms[term]).derivatives(estimate.theta[place])
+            slopes = np.where(np.isfinite(slopes), slopes, 0.0)
+            forms = np.einsum("ni,kij,nj->nk", z, slopes, other)
+            for k in range(J.shape[1]):
+                moved = np.asarray(W @ (weights[a, b, :, k, None] * forms))
+                J[:, k, P + place.start : P + place.stop] += moved
+
+
+def _evaluated(wanted: Target, etas: Floats, spread: Spread | None) -> tuple[Expectation, Codes]:
     """Values at the distinct linear predictors, and where each row's stand."""
-    every = etas if variances is None else np.vstack([etas, variances])
+    every = etas
+    if spread is not None:
+        every = np.vstack([etas, spread.variances, *spread.covariances.values()])
     distinct, places = np.unique(every, axis=1, return_inverse=True)
     if 2 * distinct.shape[1] > every.shape[1]:
-        return evaluate(wanted, etas, variances), np.arange(every.shape[1])
-    M = len(etas)
-    known = None if variances is None else distinct[M:]
+        return evaluate(wanted, etas, spread), np.arange(every.shape[1])
+    M, known = len(etas), None
+    if spread is not None:
+        pairs = zip(spread.covariances, distinct[2 * M :], strict=True)
+        known = Spread(distinct[M : 2 * M], dict(pairs))
     return evaluate(wanted, np.ascontiguousarray(distinct[:M]), known), places.reshape(-1)

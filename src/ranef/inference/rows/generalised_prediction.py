@@ -22,7 +22,7 @@ from ranef.inference.rows.uncertainty import (
     expectation_gradient,
     linear_predictors,
     loose_shapes,
-    random_variance,
+    random_spread,
 )
 from ranef.models.records import GeneralisedEstimate
 from ranef.models.rows import Rows
@@ -100,16 +100,16 @@ def predict(
     wanted = target(estimate, type)
     conditional = kind == "conditional"
     etas = linear_predictors(estimate, parts, conditional)
-    variances = random_variance(estimate, parts) if kind == "population" else None
-    found = evaluate(wanted, etas, variances)
+    spread = random_spread(estimate, parts) if kind == "population" else None
+    found = evaluate(wanted, etas, spread)
     if type == "class":
         return _classes(found.value, conf_level)
     if conf_level is None:
         return Prediction(_squeezed(found.value))
     if interval == "new":
-        low, high, spread = _new(estimate, rows, parts, kind, conf_level, draws, rng)
-        return Prediction(_squeezed(found.value), spread, low, high)
-    if wanted.single and variances is None:
+        low, high, sd = _new(estimate, rows, parts, kind, conf_level, draws, rng)
+        return Prediction(_squeezed(found.value), sd, low, high)
+    if wanted.single and spread is None:
         return _through_link(estimate, parts, wanted, etas, conditional, conf_level)
     error = np.sqrt(_variances(estimate, parts, found, conditional))
     return _carried_back(found.value, error, wanted.scale, conf_level)
@@ -159,8 +159,8 @@ def contrasts(
         _check_random(estimate, rows)
     parts = linear_parts(estimate, rows)
     etas = linear_predictors(estimate, parts, False)
-    variances = random_variance(estimate, parts) if kind == "population" else None
-    found = evaluate(target(estimate, type), etas, variances)
+    spread = random_spread(estimate, parts) if kind == "population" else None
+    found = evaluate(target(estimate, type), etas, spread)
     G = C @ expectation_gradient(estimate, parts, found, 0)
     error = np.sqrt(np.sum(G @ joint_covariance(estimate) * G, axis=1))
     return wald(C @ found.value[:, 0], error, np.full(len(C), np.inf), conf_level)
@@ -273,7 +273,7 @@ def _population_link(
     whole = target(estimate, "response")
     mean = replace(whole, factors=whole.factors[:1])
     etas = linear_predictors(estimate, parts, False)
-    found = evaluate(mean, etas, random_variance(estimate, parts))
+    found = evaluate(mean, etas, random_spread(estimate, parts))
     link = LINKS[family.mean_link]
     value = link.function(found.value)
     if conf_level is None:

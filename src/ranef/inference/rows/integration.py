@@ -1,7 +1,7 @@
 """Expectations of functions of linear predictors over the normal random effects.
 
-Random effects give the predictors of a row independent normal distributions (terms
-belong to one predictor each and are independent of each other). Where the integral
+Random effects give the predictors of a row normal distributions, independent of each other
+but where a label ties the effects of several (`joint_expectation`). Where the integral
 has a closed form that is taken; elsewhere the trapezoidal rule on the standardised
 effects, whose error falls like exp(-2 pi d / (s h)) for a function analytic within d
 of the real line, s the standard deviation and h the step (Trefethen & Weideman 2014,
@@ -14,17 +14,27 @@ over several predictors that would be too fine to finish is refused.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from math import prod
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ranef.covariance.factor import square_root
 from ranef.errors import ModelError
 from ranef.families.links import LINKS
 
-__all__ = ["MAX_DIMENSIONS", "Expectation", "Factor", "at", "expectation"]
+__all__ = [
+    "MAX_DIMENSIONS",
+    "Expectation",
+    "Factor",
+    "Spread",
+    "at",
+    "defined",
+    "expectation",
+    "joint_expectation",
+]
 
 Floats = NDArray[np.float64]
 Function = Callable[[Floats], Floats]
@@ -88,17 +98,57 @@ class Factor:
 
 @dataclass(frozen=True, eq=False)
 class Expectation:
-    """Values (N, K), and derivatives (M, N, K) in the predictors' means and variances."""
+    """Values (N, K), and derivatives (M, N, K) in the predictors' means and variances.
+
+    `by_covariance` (M, M, N, K) are those in the covariances of two predictors, above the
+    diagonal, where they are correlated and the function depends on both; else None.
+    """
 
     value: Floats
     by_mean: Floats
     by_variance: Floats
+    by_covariance: Floats | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Spread:
+    """The normal distribution that random effects give to the M predictors of N rows.
+
+    Attributes
+    ----------
+    variances : (M, N) float64 array
+    covariances : dict of (N,) float64 arrays
+        Of pairs (a, b), a < b, of predictors whose effects are tied.
+    """
+
+    variances: Floats
+    covariances: Mapping[tuple[int, int], Floats]
+
+    def correlated(self, uses: Collection[int]) -> bool:
+        """Tell whether some of these predictors are."""
+        return any(a in uses and b in uses and np.any(c) for (a, b), c in self.covariances.items())
+
+    @property
+    def matrices(self) -> Floats:
+        """Covariance matrices (N, M, M)."""
+        M, N = self.variances.shape
+        out = np.zeros((N, M, M))
+        out[:, np.arange(M), np.arange(M)] = self.variances.T
+        for (a, b), c in self.covariances.items():
+            out[:, a, b] = out[:, b, a] = c
+        return out
 
 
 def at(factor: Factor, etas: Floats) -> Expectation:
     """Return the function and its derivatives without random effects."""
     slope = factor.slope(etas)
     return Expectation(factor.value(etas), slope, np.zeros_like(slope))
+
+
+def defined(factor: Factor, variances: Floats) -> None:
+    """Refuse a function that has no expectation where its predictors vary."""
+    if factor.link in UNDEFINED and any(np.any(variances[a] > 0) for a in factor.uses):
+        raise ModelError(UNDEFINED[factor.link])
 
 
 def expectation(factor: Factor, etas: Floats, variances: Floats) -> Expectation:
@@ -118,8 +168,7 @@ def expectation(factor: Factor, etas: Floats, variances: Floats) -> Expectation:
     active = [a for a in factor.uses if np.any(variances[a] > 0)]
     if not active:
         return at(factor, etas)
-    if factor.link in UNDEFINED:
-        raise ModelError(UNDEFINED[factor.link])
+    defined(factor, variances)
     if factor.link in CLOSED:
         return _closed(factor, active[0], etas, variances)
     if len(active) > MAX_DIMENSIONS:
@@ -128,6 +177,73 @@ def expectation(factor: Factor, etas: Floats, variances: Floats) -> Expectation:
             f"integrated out of at most {MAX_DIMENSIONS}"
         )
     return _quadrature(factor, active, etas, variances)
+
+
+def joint_expectation(factor: Factor, etas: Floats, covariances: Floats) -> Expectation:
+    """Integrate a function over correlated normal predictors.
+
+    The derivatives in the covariance matrix S are half the expectation of the second
+    derivatives H of the function, and E[f' t'] = H R for predictors mu + R t, S = R R'
+    (Price 1958, IRE Trans. Inf. Theory 4; Stein 1981, Ann. Stat. 9).
+
+    Parameters
+    ----------
+    factor : Factor
+    etas : (M, N) float64 array
+    covariances : (N, M, M) float64 array
+
+    Raises
+    ------
+    ModelError
+        When the integral does not exist, or has more than three dimensions.
+    """
+    variances = np.einsum("naa->an", covariances)
+    active = [a for a in factor.uses if np.any(variances[a] > 0)]
+    if len(active) > MAX_DIMENSIONS:
+        raise ModelError(
+            f"random effects enter {len(active)} linear predictors of the mean; they can be "
+            f"integrated out of at most {MAX_DIMENSIONS}"
+        )
+    roots = square_root(covariances[:, active][:, :, active])
+    reach = np.zeros_like(etas)
+    reach[active] = np.abs(roots).sum(axis=1).T
+    grid = _grid(factor, active, reach)
+    rows = max(1, CHUNK // grid.size)
+    return _joined(
+        [
+            _correlated(factor, active, etas[:, i : i + rows], roots[i : i + rows], grid)
+            for i in range(0, etas.shape[1], rows)
+        ]
+    )
+
+
+def _correlated(
+    factor: Factor, active: list[int], etas: Floats, roots: Floats, grid: _Grid
+) -> Expectation:
+    """Sum over the grid, in pieces of bounded size."""
+    (M, N), total, D = etas.shape, grid.total(), len(active)
+    K = factor.value(etas).shape[1]
+    value, by_mean, moments = np.zeros((N, K)), np.zeros((M, N, K)), np.zeros((D, D, N, K))
+    for first in range(0, grid.size, CHUNK):
+        nodes = grid.nodes(first, min(first + CHUNK, grid.size))
+        weights = np.exp(-0.5 * np.sum(nodes**2, axis=0)) / total
+        G = len(weights)
+        points = np.repeat(etas, G, axis=1).reshape(M, N, G)
+        points[active] += np.einsum("nad,dg->ang", roots, nodes)
+        flat = points.reshape(M, N * G)
+        slope = factor.slope(flat).reshape(M, N, G, K)
+        value += np.einsum("ngk,g->nk", factor.value(flat).reshape(N, G, K), weights)
+        by_mean += np.einsum("mngk,g->mnk", slope, weights)
+        moments += np.einsum("angk,dg->adnk", slope[active], weights * nodes)
+    second = np.einsum("adnk,ndb->abnk", moments, np.linalg.pinv(roots, rcond=1e-10))
+    by_variance = np.zeros_like(by_mean)
+    by_covariance = np.zeros((M, *by_mean.shape))
+    for i, a in enumerate(active):
+        by_variance[a] = second[i, i] / 2
+        for j, b in enumerate(active):
+            if a < b:
+                by_covariance[a, b] = (second[i, j] + second[j, i]) / 2
+    return Expectation(value, by_mean, by_variance, by_covariance)
 
 
 # --- closed forms: value, derivative in the mean, derivative in the variance
@@ -267,6 +383,11 @@ def _joined(pieces: list[Expectation]) -> Expectation:
         np.concatenate([p.value for p in pieces]),
         np.concatenate([p.by_mean for p in pieces], axis=1),
         np.concatenate([p.by_variance for p in pieces], axis=1),
+        None
+        if pieces[0].by_covariance is None
+        else np.concatenate(
+            [p.by_covariance for p in pieces if p.by_covariance is not None], axis=2
+        ),
     )
 
 

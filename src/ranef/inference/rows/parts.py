@@ -66,8 +66,10 @@ def _part(component: Component, rows: Rows) -> LinearPart:
         return LinearPart(np.ones((rows.n, len(columns))), columns, None)
     given = rows.parts[component.name]
     kept = [spec.names.index(name) for name in component.names]
-    first = component.terms.start
-    random = tuple((first + t, codes, z) for t, (codes, z) in enumerate(given.random or ()))
+    given_random = given.random or ()
+    random = tuple(
+        (t, codes, z) for t, (codes, z) in zip(component.terms, given_random, strict=False)
+    )
     return LinearPart(given.X[:, kept], columns, given.offset, random)
 
 

@@ -19,7 +19,7 @@ from ranef.inference.rows.targets import Target, count_of, evaluate, has_categor
 from ranef.inference.rows.uncertainty import (
     expectation_gradient,
     linear_predictors,
-    random_variance,
+    random_spread,
 )
 from ranef.models.records import GeneralisedEstimate
 from ranef.models.rows import Rows
@@ -83,8 +83,8 @@ def row_functions(
         return _predictors(estimate, parts, component)
     wanted = _target(estimate, component, type)
     etas = linear_predictors(estimate, parts, False)
-    variances = random_variance(estimate, parts) if kind == "population" else None
-    found = evaluate(wanted, etas, variances)
+    spread = random_spread(estimate, parts) if kind == "population" else None
+    found = evaluate(wanted, etas, spread)
     out = RowFunctions(found.value, _jacobian(estimate, parts, found), wanted.scale)
     if type != "mean_class":
         return out

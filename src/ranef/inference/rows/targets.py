@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +19,15 @@ from ranef.families import (
     Truncated,
 )
 from ranef.families.links import LINKS
-from ranef.inference.rows.integration import Expectation, Factor, at, expectation
+from ranef.inference.rows.integration import (
+    Expectation,
+    Factor,
+    Spread,
+    at,
+    defined,
+    expectation,
+    joint_expectation,
+)
 from ranef.inference.rows.parts import threshold_basis
 from ranef.models.records import Estimate, GeneralisedEstimate
 
@@ -87,8 +96,13 @@ def target(estimate: GeneralisedEstimate, type: str) -> Target:
     return _zero(estimate) if type == "zero" else _dispersion(estimate)
 
 
-def evaluate(wanted: Target, etas: Floats, variances: Floats | None) -> Expectation:
-    """Value and derivatives, by the product rule; integrated where variances are given."""
+def evaluate(wanted: Target, etas: Floats, spread: Spread | None) -> Expectation:
+    """Value and derivatives, by the product rule; integrated where a spread is given."""
+    if spread is not None and spread.correlated({a for f in wanted.factors for a in f.uses}):
+        for factor in wanted.factors:
+            defined(factor, spread.variances)
+        return joint_expectation(_product(wanted.factors), etas, spread.matrices)
+    variances = None if spread is None else spread.variances
     found = [
         at(f, etas) if variances is None else expectation(f, etas, variances)
         for f in wanted.factors
@@ -101,6 +115,28 @@ def evaluate(wanted: Target, etas: Floats, variances: Floats | None) -> Expectat
             total.by_variance * other.value + total.value * other.by_variance,
         )
     return total
+
+
+def _product(factors: Sequence[Factor]) -> Factor:
+    """The product of functions as one."""
+    uses = tuple(dict.fromkeys(a for f in factors for a in f.uses))
+
+    def value(etas: Floats) -> Floats:
+        out = factors[0].value(etas)
+        for other in factors[1:]:
+            out = out * other.value(etas)
+        return out
+
+    def slope(etas: Floats) -> Floats:
+        here, total = factors[0].value(etas), factors[0].slope(etas)
+        for other in factors[1:]:
+            more = other.value(etas)
+            total = total * more + here * other.slope(etas)
+            here = here * more
+        return total
+
+    strip = min(f.strip for f in factors)
+    return Factor(uses, value, slope, None, strip, grows=True)
 
 
 def through(link: str, a: int, count: int) -> Factor:

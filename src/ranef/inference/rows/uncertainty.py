@@ -7,6 +7,7 @@ function by the delta method.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from weakref import WeakKeyDictionary
 
@@ -16,20 +17,24 @@ from numpy.typing import NDArray
 from ranef.covariance import structure_of
 from ranef.derivatives import generalised
 from ranef.inference.coefficients.covariance import joint_covariance
-from ranef.inference.rows.integration import Expectation
+from ranef.inference.rows.integration import Expectation, Spread
 from ranef.inference.rows.parts import LinearPart
 from ranef.models.records import Estimate, GeneralisedEstimate, theta_slices
 from ranef.models.rows import at_levels
 
 __all__ = [
+    "covariance_gradient",
     "error_variance",
     "expectation_gradient",
     "gradient",
+    "in_both",
     "linear_predictors",
     "loose_shapes",
     "mode_derivatives",
+    "random_spread",
     "random_variance",
     "random_variance_gradient",
+    "tied_pairs",
 ]
 
 Floats = NDArray[np.float64]
@@ -82,6 +87,49 @@ def random_variance(estimate: GeneralisedEstimate, parts: Parts) -> Floats:
     return out
 
 
+def random_spread(estimate: GeneralisedEstimate, parts: Parts) -> Spread:
+    """The distribution that random effects of new levels give to the predictors."""
+    covariances = {}
+    for a, b in tied_pairs(parts):
+        covariances[a, b] = np.sum(
+            [
+                np.einsum("ni,ij,nj->n", z, estimate.covariances[term], other)
+                for term, z, other in in_both(parts[a], parts[b])
+            ],
+            axis=0,
+        )
+    return Spread(random_variance(estimate, parts), covariances)
+
+
+def tied_pairs(parts: Parts) -> list[tuple[int, int]]:
+    """Pairs of predictors that share a random term, whose effects a label ties."""
+    own = [{term for term, _, _ in part.random} for part in parts]
+    pairs = itertools.combinations(range(len(parts)), 2)
+    return [(a, b) for a, b in pairs if own[a] & own[b]]
+
+
+def in_both(one: LinearPart, other: LinearPart) -> list[tuple[int, Floats, Floats]]:
+    """The terms that two predictors share, with their columns in each."""
+    there = {term: z for term, _, z in other.random}
+    return [(term, z, there[term]) for term, _, z in one.random if term in there]
+
+
+def covariance_gradient(estimate: GeneralisedEstimate, parts: Parts, weights: Floats) -> Floats:
+    """Derivatives (N, P + k) of the weighted sum of the covariances of pairs of predictors.
+
+    weights : (M, M, N), above the diagonal.
+    """
+    P, own = len(estimate.coefficients), theta_slices(estimate)
+    out = np.zeros((weights.shape[2], P + len(estimate.theta)))
+    for a, b in tied_pairs(parts):
+        for term, z, other in in_both(parts[a], parts[b]):
+            place = own[term]
+            slopes = structure_of(estimate.terms[term]).derivatives(estimate.theta[place])
+            forms = np.einsum("ni,kij,nj->nk", z, slopes, other)
+            out[:, P + place.start : P + place.stop] += weights[a, b][:, None] * forms
+    return np.where(np.isfinite(out), out, 0.0)
+
+
 def random_variance_gradient(
     estimate: GeneralisedEstimate, parts: Parts, weights: Floats
 ) -> Floats:
@@ -120,7 +168,10 @@ def expectation_gradient(
 ) -> Floats:
     """Derivatives (N, P + k) of the k-th value, the modes held, in coefficients and theta."""
     J = gradient(estimate, parts, np.ascontiguousarray(found.by_mean[:, :, k]), False)
-    return J + random_variance_gradient(estimate, parts, found.by_variance[:, :, k])
+    J += random_variance_gradient(estimate, parts, found.by_variance[:, :, k])
+    if found.by_covariance is not None:
+        J += covariance_gradient(estimate, parts, found.by_covariance[:, :, :, k])
+    return J
 
 
 def error_variance(
@@ -148,7 +199,8 @@ def error_variance(
     for w, part in zip(weights, parts, strict=True):
         X[:, part.columns] += w[:, None] * part.X
         for term, codes, z in part.random:
-            random[term] = (codes, np.ascontiguousarray(w[:, None] * z))
+            here, known = w[:, None] * z, random[term]  # a tied term comes with several parts
+            random[term] = (codes, np.ascontiguousarray(here if known is None else known[1] + here))
     given = generalised.generalised_prediction_variance(estimate, X, random)
     fixed = J[:, :P]
     return np.asarray(given + joint - np.sum(fixed @ estimate.coefficient_vcov * fixed, axis=1))

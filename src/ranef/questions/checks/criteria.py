@@ -406,7 +406,7 @@ def _effects(case: Case) -> Iterator[Candidate]:
         return
     estimate = case.estimate
     spec = estimate.specification
-    covariances = estimate.covariances[estimate.components[0].terms]
+    covariances = [estimate.covariances[t] for t in estimate.components[0].terms]
     for t, (psi, b) in enumerate(zip(covariances, case.draw.effects, strict=True)):
         term = spec.terms[t]
         if term.kernel is not None or len(b) < FEW_FOR_SHAPE:

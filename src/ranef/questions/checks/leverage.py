@@ -72,9 +72,10 @@ def _conditional_means(estimate: Estimate) -> Combinations:
     X = np.zeros((spec.n, len(estimate.coefficients)))
     X[:, part.coefficients] = spec.X[:, [spec.names.index(name) for name in part.names]]
     random: list[tuple[NDArray[np.int32], Floats] | None] = [None] * len(estimate.terms)
-    for t in range(part.terms.start, part.terms.stop):
+    for t in part.terms:
         term = estimate.terms[t]
-        random[t] = (estimate.factors[term.factor].codes, term.z)
+        z = term.z if estimate.design is None else estimate.design.columns(t, part.predictor)
+        random[t] = (estimate.factors[term.factor].codes, z)
     return Combinations(X, tuple(random))
 
 

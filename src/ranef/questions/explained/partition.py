@@ -128,7 +128,7 @@ def term_variances(estimate: Estimate, z: Sequence[Floats] | None = None) -> Flo
     """Mean over rows of z' Psi z for each random term of the mean (Johnson 2014)."""
     spec = estimate.specification
     columns = [term.z for term in spec.terms] if z is None else z
-    covariances = estimate.covariances[estimate.components[0].terms]
+    covariances = [estimate.covariances[t] for t in estimate.components[0].terms]
     variances = []
     for term, psi, rows in zip(spec.terms, covariances, columns, strict=True):
         v = np.einsum("ni,ij,nj->n", rows, psi, rows)

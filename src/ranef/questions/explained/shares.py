@@ -79,7 +79,7 @@ def shares(estimate: Estimate, chosen: Sequence[int], sample: bool, method: str)
 
 def _variances(estimate: Estimate, sample: bool) -> Floats:
     spec = estimate.specification
-    own = estimate.covariances[estimate.components[0].terms]
+    own = [estimate.covariances[t] for t in estimate.components[0].terms]
     return np.array(
         [
             _among_rows(term, spec.factors[term.factor], psi)

@@ -46,14 +46,27 @@ class FactorEffects:
     @cached_property
     def terms(self) -> tuple[int, ...]:
         """The random terms of the part that have the factor."""
-        places = range(self.part.terms.start, self.part.terms.stop)
-        return tuple(t for t in places if self.estimate.terms[t].factor == self.factor)
+        return tuple(t for t in self.part.terms if self.estimate.terms[t].factor == self.factor)
 
     @cached_property
     def names(self) -> tuple[str, ...]:
         """The m coefficients that vary over the levels."""
-        terms = self.estimate.terms
-        return tuple(dict.fromkeys(name for t in self.terms for name in terms[t].names))
+        return tuple(dict.fromkeys(name for t in self.terms for name in self._names(t) if name))
+
+    def _names(self, t: int) -> tuple[str, ...]:
+        """Names of a term's columns in this part; empty where another part owns them."""
+        return self.estimate.terms[t].names_in(self.part.name)
+
+    def owned(self, t: int) -> tuple[list[int], list[int]]:
+        """Return the columns of a term that this part owns, and where they stand among `names`."""
+        named = self._names(t)
+        own = [j for j, name in enumerate(named) if name]
+        return own, [self.names.index(named[j]) for j in own]
+
+    def _z(self, t: int) -> Floats:
+        """Columns (n, r) of a term as they enter this part."""
+        z, named = self.estimate.terms[t].z, self._names(t)
+        return z if all(named) else np.where([bool(name) for name in named], z, 0.0)
 
     @property
     def columns(self) -> Floats:
@@ -61,8 +74,8 @@ class FactorEffects:
         names = self.names
         z = np.zeros((len(self.codes), len(names)))
         for t in self.terms:
-            term = self.estimate.terms[t]
-            z[:, [names.index(name) for name in term.names]] = term.z
+            own, where = self.owned(t)
+            z[:, where] = self.estimate.terms[t].z[:, own]
         return z
 
     @property
@@ -70,7 +83,7 @@ class FactorEffects:
         """What the modes give to the predictor of each row, (n,)."""
         out = np.zeros(len(self.codes))
         for t in self.terms:
-            out += at_levels(self.estimate.modes[t], self.codes, self.estimate.terms[t].z)
+            out += at_levels(self.estimate.modes[t], self.codes, self._z(t))
         return out
 
     @property
@@ -79,8 +92,8 @@ class FactorEffects:
         names = self.names
         out = np.zeros((len(names), len(names)))
         for t in self.terms:
-            where = [names.index(name) for name in self.estimate.terms[t].names]
-            out[np.ix_(where, where)] += self.estimate.covariances[t]
+            own, where = self.owned(t)
+            out[np.ix_(where, where)] += self.estimate.covariances[t][np.ix_(own, own)]
         return out
 
     def coefficients(
@@ -97,7 +110,7 @@ class FactorEffects:
         if with_fixed:
             fixed = _same(names, self.part.names)
             X[:, self.part.coefficients] = np.tile(fixed, (q, 1))
-        columns = {t: _same(names, self.estimate.terms[t].names) for t in self.terms}
+        columns = {t: _same(names, self._names(t)) for t in self.terms}
         return Combinations(X, self._random(columns, m))
 
     def predictions(self, x: Floats, z: Sequence[Floats], constant: float = 0.0) -> Combinations:
@@ -115,7 +128,7 @@ class FactorEffects:
         """
         X = np.zeros((self.n_levels, len(self.estimate.coefficients)))
         X[:, self.part.coefficients] = x
-        columns = {self.part.terms.start + t: np.atleast_2d(row) for t, row in enumerate(z)}
+        columns = {t: np.atleast_2d(row) for t, row in zip(self.part.terms, z, strict=True)}
         return Combinations(X, self._random(columns, 1), constant)
 
     def _random(

@@ -102,7 +102,7 @@ class Place:
             model = spec.recipe.model
             named += model.fixed.keys
             named += [f"the offset {print_node(node)}" for node in model.offsets]
-        terms = estimate.terms[self.part.terms]
+        terms = [estimate.terms[t] for t in self.part.terms]
         others = dict.fromkeys(
             estimate.factors[term.factor].name for term in terms if term.factor != self.factor
         )

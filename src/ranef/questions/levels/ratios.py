@@ -258,10 +258,11 @@ def _variances(effects: FactorEffects) -> tuple[Floats, Floats]:
     """Variances (n,) that the mean's predictor has by the factor, and by the other factors."""
     estimate, part = effects.estimate, effects.part
     by_factor, by_others = np.zeros((2, estimate.specification.n))
-    for t in range(part.terms.start, part.terms.stop):
+    for t in part.terms:
         term = estimate.terms[t]
         total = by_factor if term.factor == effects.factor else by_others
-        total += np.einsum("na,ab,nb->n", term.z, estimate.covariances[t], term.z)
+        z = term.z if estimate.design is None else estimate.design.columns(t, part.predictor)
+        total += np.einsum("na,ab,nb->n", z, estimate.covariances[t], z)
     return by_factor, by_others
 
 

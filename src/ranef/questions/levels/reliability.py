@@ -48,8 +48,8 @@ def reliability(model: Inference, effects: FactorEffects, given: str = "paramete
     for t in effects.terms:
         term = estimate.terms[t]
         scale = np.ones(len(prior)) if term.kernel is None else np.diag(term.kernel)
-        for a, name in enumerate(term.names):
-            prior[:, names.index(name)] += scale * estimate.covariances[t][a, a]
+        for a, place in zip(*effects.owned(t), strict=True):
+            prior[:, place] += scale * estimate.covariances[t][a, a]
     with np.errstate(divide="ignore", invalid="ignore"):
         share = np.where(prior > 0, 1 - variance / prior, np.nan)
     return Reliability(share, variance, prior)

@@ -303,27 +303,30 @@ def _removals(fit: MixedFit, group: str | None, whole: bool) -> list[Removal]:
         for t, term in enumerate(spec.terms):
             if group is not None and spec.factors[term.factor].name != group:
                 continue
-            every = tuple(range(term.size))
-            pieces = [] if whole else _pieces(fit, spec, t)
+            every = term.columns_of(component)
+            pieces = [] if whole else _pieces(fit, spec, t, every)
             for name, columns in pieces:
                 label = f"{name} in ({term.label})"
                 removals.append(Removal(component, t, columns, label))
             if not pieces:
-                removals.append(Removal(component, t, every, f"({term.label})"))
+                within = f" in the {component} part" if term.parts else ""
+                removals.append(Removal(component, t, every, f"({term.label}){within}"))
     return removals
 
 
-def _pieces(fit: MixedFit, spec: Specification, t: int) -> list[tuple[str, tuple[int, ...]]]:
-    """Parts of a term that can go without the rest of it."""
+def _pieces(
+    fit: MixedFit, spec: Specification, t: int, own: tuple[int, ...]
+) -> list[tuple[str, tuple[int, ...]]]:
+    """Parts of a term that can go without the rest of it; `own` are its columns in this part."""
     term = spec.terms[t]
-    if term.size == 1 or term.structure not in ("us", "diag") or term.kernel is not None:
+    if len(own) == 1 or term.structure not in ("us", "diag") or term.kernel is not None:
         return []
     parts = spec.recipe.random_parts(fit.frame.data, t, fit.frame.accounting.kept)
     return [
-        (part.name, part.columns)
+        (part.name, tuple(own[j] for j in part.columns))
         for part in parts
         if part.columns
-        and len(part.columns) < term.size
+        and len(part.columns) < len(own)
         and not any(part.variables < other.variables for other in parts)
     ]
 
@@ -376,7 +379,7 @@ def _test(
 def _is_flat(estimate: Estimate, removal: Removal) -> bool:
     """Tell whether the data do not determine a variance of the term."""
     own = next(c for c in estimate.components if c.name == removal.component)
-    term = own.terms.start + removal.term
+    term = own.terms[removal.term]
     return any(term in direction.terms for direction in estimate.optimum.flat)
 
 

@@ -341,7 +341,8 @@ def _sum(
     brief = [_fixed_product(coefficient)] if len(fixed) > WRITTEN_OUT else fixed
     parts = [*offset, *brief]
     for t, own in enumerate(varying):
-        long = spec.terms[t].size > WRITTEN_OUT and spec.terms[t].positions is None
+        wide = spec.terms[t].size > WRITTEN_OUT and spec.terms[t].member is None
+        long = wide and spec.terms[t].positions is None
         parts += [_vector_product(spec, t, effects[t])] if long else own
     parts += last
     pages = _broken(left, [part.mathml for part in parts] or [mn("0")], minus)
@@ -423,6 +424,8 @@ def _summands(spec: Specification, t: int, letter: Symbol, number: int, part: st
     """What a random term adds to the predictor of a row."""
     term = spec.terms[t]
     group = _bracketed(spec.factors[term.factor].name)
+    if term.member is not None:
+        return [times(_of_members(letter, number), term.member)]
     if term.positions is not None:
         places = [group, *(_bracketed(key) for key in _position_keys(spec, t))]
         at = Symbol(
@@ -435,6 +438,17 @@ def _summands(spec: Specification, t: int, letter: Symbol, number: int, part: st
         times(_effect(letter, number, j, group), term.name_in(part, term.names[j]))
         for j in term.columns_of(part)
     ]
+
+
+def _of_members(letter: Symbol, number: int) -> Symbol:
+    """The effects of the levels k that a row belongs to, by its weights."""
+    effect = _effect(letter, number, 0, Symbol("k", "k", mi("k")))
+    weight = Symbol("w[i,k]", "w_{ik}", sub(mi("w"), row(mi("i"), mi("k"))))
+    return Symbol(
+        f"sum_k {weight.text}*{effect.text}",
+        rf"\sum_k {weight.latex} {effect.latex}",
+        row(element("munder", mo("\u2211"), mi("k")), weight.mathml, effect.mathml),
+    )
 
 
 def _bracketed(written: str) -> Symbol:
@@ -465,9 +479,10 @@ def _distributions(
 def _distribution(spec: Specification, t: int, letter: Symbol, number: int) -> _Line:
     term = spec.terms[t]
     group = name(spec.factors[term.factor].name)
-    scale = _scale(term.size, number)
-    structure = structure_of(term).description if term.size > 1 and term.structure != "us" else ""
-    effects = _effects(letter, number, term.size, term.positions is not None, group)
+    size = 1 if term.member is not None else term.size
+    scale = _scale(size, number)
+    structure = structure_of(term).description if size > 1 and term.structure != "us" else ""
+    effects = _effects(letter, number, size, term.positions is not None, group)
     remarks = [f"Psi {structure}"] if structure else []
     remarks += ["covariance between levels given by the kernel"] if term.kernel is not None else []
     kind = f" ({'; '.join(remarks)})" if remarks else ""
@@ -475,7 +490,7 @@ def _distribution(spec: Specification, t: int, letter: Symbol, number: int) -> _
     text = f"{normal(scale).text}{several} over the levels of {group.text}{kind}"
     latex = normal(scale).latex
     latex += rf",\quad {scale.latex}\ \text{{{structure}}}" if structure else ""
-    mathml = _page_distribution(letter, number, term.size, term.kernel is not None, group)
+    mathml = _page_distribution(letter, number, size, term.kernel is not None, group)
     return _Line(effects, "~", Symbol(text, latex, Markup("")), (mathml,))
 
 

@@ -83,7 +83,13 @@ class MixedDescription(ModelDescription):
         return "" if part.name == CONDITIONAL else f"In the {part.name} part "
 
     def groups(self) -> dict[str, NDArray[np.intp]]:
-        return {f.name: np.bincount(f.codes, minlength=f.n_levels) for f in self.estimate.factors}
+        counts = {}
+        for f, factor in enumerate(self.estimate.factors):
+            counts[factor.name] = np.bincount(factor.codes, minlength=factor.n_levels)
+            if factor.members is not None:
+                term = next(term for term in self.estimate.terms if term.factor == f)
+                counts[factor.name] = np.count_nonzero(term.z[:, :-1], axis=0)
+        return counts
 
     @property
     def grouping(self) -> str:

@@ -87,7 +87,15 @@ def rows_used(rows: Accounting) -> str:
 
 def random_term(term: RandomTerm, factor: GroupingFactor, before: str = "") -> str:
     """Say what varies between the levels of which factor."""
-    where = f"the {count(factor.n_levels, 'level')} of {factor.name}"
+    where = f"the {count(len(factor.shown), 'level')} of {factor.name}"
+    if term.member is not None:
+        effect = (
+            "the intercept" if term.member == "(Intercept)" else f"the coefficient of {term.member}"
+        )
+        return (
+            f"{before}{'between' if before else 'Between'} {where} varies {effect}; a row has "
+            "those of the levels that it belongs to, by their weights."
+        )
     names = [_coefficient(term, name) for name in term.names[:6]]
     if term.size > 6:
         names = [*names[:5], f"{term.size - 5} more coefficients"]

@@ -13,11 +13,12 @@ from ranef.design.determinacy import is_determined, without_correlations
 from ranef.design.grouping import GroupRecipe, cross
 from ranef.design.kernels import kernel_of
 from ranef.design.matrix import Layout, Variable, check_memory, lay_out, model_matrix
+from ranef.design.membership import membership_factor, membership_matrix
 from ranef.design.terms import GroupingFactor, RandomTerm
 from ranef.design.values import Categories, Numbers, drop_unused, match_levels
 from ranef.design.variables import Frame
 from ranef.errors import FileError, FormulaError, LevelError, ModelError, RankWarning, warn
-from ranef.formula.labels import number_text
+from ranef.formula.labels import level_text, number_text
 from ranef.formula.model import Bar, Grouping, Terms
 
 __all__ = [
@@ -159,6 +160,8 @@ def random_effects(
                 factors.append(shared[group.text])
             place = places[group.text]
             pairs = _random_terms(index, bar, place, group.text, frame, fixed)
+            if group.membership is not None:
+                pairs = _over_members(pairs, bar, group, factors[place][1], frame)
             if bar.kernel is not None:
                 factor = factors[place][1]
                 kernel = kernel_of(kernels, bar.kernel, factor.levels, factor.name, bar.inverse)
@@ -184,6 +187,8 @@ def factor_of(group: Grouping, frame: Frame) -> tuple[GroupRecipe, GroupingFacto
 
     The levels of one column are as they are, those of several are joined by a colon.
     """
+    if group.membership is not None:
+        return membership_factor(group, frame.memberships(group))
     parts = [drop_unused(frame.group(key)) for key in group.keys]
     if len(parts) == 1:
         codes, levels = parts[0].codes, list(parts[0].levels)
@@ -193,6 +198,47 @@ def factor_of(group: Grouping, frame: Frame) -> tuple[GroupRecipe, GroupingFacto
         codes, levels, cells = crossed.codes, crossed.labels(), crossed.cells
     recipe = GroupRecipe(group.keys, tuple(tuple(part.levels) for part in parts), cells)
     return recipe, GroupingFactor(group.name, group.columns, codes, levels)
+
+
+def _over_members(
+    pairs: list[tuple[RandomRecipe, RandomTerm]],
+    bar: Bar,
+    group: Grouping,
+    factor: GroupingFactor,
+    frame: Frame,
+) -> list[tuple[RandomRecipe, RandomTerm]]:
+    """Give each level of the memberships a column of one term; their effects are independent."""
+    levels = factor.members or ()
+    if bar.structure != "us" or bar.tie is not None or any(term.size > 1 for _, term in pairs):
+        raise ModelError(
+            f"{group.name} takes terms of one column without a structure or a label, such as "
+            f"(1 | {group.name}) + (0 + x | {group.name}), which are independent"
+        )
+    if len(levels) < 2:
+        raise ModelError(
+            f"{group.name} has one level ({levels[0]!r}) in the rows used; a variance needs two "
+            "or more: leave the term out"
+        )
+    check_memory(frame.n_rows, len(levels) + 1, f"the memberships of {group.name}")
+    found = frame.memberships(group)
+    names = (*map(level_text, levels), OTHERS)
+    return [
+        (
+            recipe,
+            replace(
+                term,
+                names=names,
+                z=membership_matrix(found, levels, term.z),
+                structure="homdiag",
+                member=term.names[0],
+            ),
+        )
+        for recipe, term in pairs
+    ]
+
+
+OTHERS = "(levels not seen)"
+"""Name of the column of a membership's term that stands for these."""
 
 
 def _own_terms(bar: Bar) -> Terms:
@@ -393,7 +439,8 @@ def _sound_columns(z: Floats, names: tuple[str, ...], label: str) -> list[int]:
 
 def is_free(term: RandomTerm) -> bool:
     """Tell whether levels of a term are independent and its columns have no known positions."""
-    return term.structure in UNSTRUCTURED | {"rr"} and term.kernel is None
+    plain = term.kernel is None and term.member is None
+    return term.structure in UNSTRUCTURED | {"rr"} and plain
 
 
 def _check_identifiable(
@@ -405,6 +452,8 @@ def _check_identifiable(
     different times, weights or a column that differ between the rows.
     """
     free = is_free(term)
+    if term.member is not None:
+        return
     if factor.n_levels < 2 and free:
         raise ModelError(
             f"the grouping factor {factor.name!r} has one level ({factor.levels[0]!r}) in the rows "

@@ -17,7 +17,15 @@ from numpy.typing import NDArray
 
 from ranef.design.grouping import GroupRecipe
 from ranef.design.matrix import Layout, Variable, lay_out, model_matrix
-from ranef.design.random import RandomRecipe, TermPart, separated, term_columns, term_parts
+from ranef.design.membership import membership_matrix
+from ranef.design.random import (
+    RandomRecipe,
+    TermPart,
+    separated,
+    spread,
+    term_columns,
+    term_parts,
+)
 from ranef.design.residual import ResidualReader, ResidualRecipe
 from ranef.design.response import (
     PROPORTION,
@@ -31,7 +39,7 @@ from ranef.design.terms import ResidualTerm
 from ranef.design.values import Categories, Numbers
 from ranef.design.variables import Frame
 from ranef.errors import FileError, ModelError
-from ranef.formula.model import Model, model_with_dot
+from ranef.formula.model import Grouping, Model, model_with_dot
 from ranef.formula.syntax import Call, Name, Node, walk
 from ranef.tables import Table
 
@@ -211,14 +219,37 @@ class Recipe:
         """
         recipe, frame = self.random_recipes[term], self._frame(data)
         codes = self._codes(frame, recipe.factor)
-        return codes, term_columns(recipe, self.model.bars[recipe.bar], frame)
+        z = term_columns(recipe, self.model.bars[recipe.bar], frame)
+        return codes, self._over_members(recipe.factor, z, frame)
 
     def random_columns(
         self, data: Any, term: int, held: Mapping[str, Floats] | None = None
     ) -> Floats:
         """Make one random term's model matrix, (N, r), without its grouping factor."""
-        recipe = self.random_recipes[term]
-        return term_columns(recipe, self.model.bars[recipe.bar], self._frame(data, held))
+        recipe, frame = self.random_recipes[term], self._frame(data, held)
+        z = term_columns(recipe, self.model.bars[recipe.bar], frame)
+        return self._over_members(recipe.factor, z, frame)
+
+    def _over_members(self, factor: int, z: Floats, frame: Frame) -> Floats:
+        """Spread a column over the levels of memberships, where the factor has such.
+
+        Rows of a table without the columns of memberships belong to one level, not seen.
+        """
+        group = self._group(factor)
+        if group.membership is None:
+            return z
+        levels = self.groups[factor].levels[0]
+        if not all(name in frame.scope.table for name in group.columns):
+            return spread(z, (len(levels),), len(levels) + 1)
+        found = frame.memberships(group)
+        return membership_matrix(found, levels, z)
+
+    def absent_members(self, data: Any, factor: int) -> tuple[list[Any], int]:
+        """Return levels of memberships that the fit has not seen, and in how many rows."""
+        group = self._group(factor)
+        if group.membership is None:
+            return [], 0
+        return self._frame(data).memberships(group).unseen(self.groups[factor].levels[0])
 
     def levels_of(self, data: Any, term: int) -> Ints:
         """Code the level of each row of one random term's factor, as `random` does."""
@@ -257,6 +288,8 @@ class Recipe:
     def unseen(self, data: Any, factor: int) -> tuple[Ints, list[tuple[str, ...]]]:
         """Return the levels of a grouping factor that the fit has not seen, (N,), by label."""
         frame = self._frame(data)
+        if self._group(factor).membership is not None:
+            return np.full(frame.n_rows, -1, dtype=np.int32), []
         return self.groups[factor].unseen(self._grouped(frame, factor))
 
     def random_parts(
@@ -272,13 +305,19 @@ class Recipe:
         return term_parts(recipe, bar, frame)
 
     def _codes(self, frame: Frame, factor: int) -> Ints:
+        if self._group(factor).membership is not None:
+            return np.zeros(frame.n_rows, dtype=np.int32)
         return self.groups[factor].codes(self._grouped(frame, factor))
 
     def _grouped(self, frame: Frame, factor: int) -> list[Categories]:
         """Columns of a grouping factor."""
-        keys = self.groups[factor].keys
-        group = next(g for bar in self.model.bars for g in bar.groups if g.keys == keys)
+        group = self._group(factor)
         return [frame.group(frame.add_group(node)) for node in group.nodes]
+
+    def _group(self, factor: int) -> Grouping:
+        """A grouping factor as written."""
+        keys = self.groups[factor].keys
+        return next(g for bar in self.model.bars for g in bar.groups if g.keys == keys)
 
     def response(self, data: Any) -> Floats:
         """Evaluate the response, (N,), NaN where missing."""
@@ -363,7 +402,7 @@ class Recipe:
         for bar in model.bars:
             nodes += [*bar.left.variables, *(node for group in bar.groups for node in group.nodes)]
         called = [part.function for node in nodes for part in walk(node) if isinstance(part, Call)]
-        known = FUNCTIONS.keys() | ELEMENTWISE.keys() | {"cbind"}
+        known = FUNCTIONS.keys() | ELEMENTWISE.keys() | {"cbind", "mm"}
         contrasts = [name for name in called if name.startswith("contr.") or name[:1].isupper()]
         return [name for name in dict.fromkeys(called) if name not in known | set(contrasts)]
 

@@ -42,16 +42,25 @@ class GroupingFactor:
     levels : sequence
         Labels in the user's order and type (an interaction's are strings
         joined by ``":"``).
+    members : tuple or None
+        Where a row may belong to several levels, ``mm(a, b)``: these levels, whose effects are
+        the columns of the factor's terms. The factor itself has one level then, of all rows.
     """
 
     name: str
     columns: tuple[str, ...]
     codes: Ints
     levels: Sequence[Any]
+    members: tuple[Any, ...] | None = None
 
     @cached_property
     def n_levels(self) -> int:
         return len(self.levels)
+
+    @property
+    def shown(self) -> Sequence[Any]:
+        """The levels that have effects: those of memberships, where there are such."""
+        return self.levels if self.members is None else self.members
 
     def lies_within(self, codes: NDArray[np.integer[Any]]) -> bool:
         """Tell whether the rows of each level share one code (n,): it is nested in theirs."""
@@ -87,6 +96,9 @@ class RandomTerm:
         columns, those of other parts zero in `z`, and their names begin with the part's.
     parts : tuple of str
         The part of each column of a tied term; empty of others.
+    member : str or None
+        Of memberships, whose columns are levels: the effect that these have,
+        ``"(Intercept)"``. The last column stands for levels that the fit has not seen.
     """
 
     label: str
@@ -99,6 +111,7 @@ class RandomTerm:
     kernel: Floats | None = None
     tie: str | None = None
     parts: tuple[str, ...] = ()
+    member: str | None = None
 
     @cached_property
     def size(self) -> int:
@@ -285,6 +298,8 @@ class RareColumn:
 def rare_columns(term: RandomTerm, factor: GroupingFactor) -> tuple[RareColumn, ...]:
     """List the columns whose variance rests on a row or two, or on one level of many."""
     found = []
+    if term.member is not None:
+        return ()
     for name, column in zip(term.names, term.z.T, strict=True):
         rows = np.flatnonzero(column)
         levels = len(np.unique(factor.codes[rows])) if len(rows) < factor.n_levels else None

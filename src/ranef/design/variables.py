@@ -14,6 +14,7 @@ from ranef.design.contrasts import Contrast, code_levels, read_contrast
 from ranef.design.evaluate import TableScope
 from ranef.design.lags import lagged_outcomes
 from ranef.design.matrix import Variable
+from ranef.design.membership import Memberships, memberships_of
 from ranef.design.state import Coding, State
 from ranef.design.values import Categories, Numbers, drop_unused, match_levels
 from ranef.errors import (
@@ -29,7 +30,7 @@ from ranef.errors import (
     warn,
 )
 from ranef.formula.labels import count_text, list_text
-from ranef.formula.model import Model, Terms
+from ranef.formula.model import Grouping, Model, Terms
 from ranef.formula.syntax import Call, Name, Node, walk
 from ranef.tables import Table, look_of, reads_as_number
 from ranef.tables.accounting import Accounting
@@ -156,6 +157,9 @@ class Frame:
         for bar in model.bars:
             self.add_terms(bar.left)
             for group in bar.groups:
+                if group.membership is not None:
+                    self.add_memberships(group)
+                    continue
                 for node in group.nodes:
                     self.add_group(node)
 
@@ -174,6 +178,42 @@ class Frame:
             self._values[held] = value
             self._note(node, held, lambda: self._grouped(node))
         return key
+
+    def member(self, node: Node) -> Categories:
+        """Evaluate a column of memberships, in which levels may be missing."""
+        held = f"member {node.printed}"
+        if held not in self._values:
+            self._values[held] = self._grouped(node)
+        value = self._values[held]
+        assert isinstance(value, Categories)
+        return value
+
+    def add_memberships(self, group: Grouping) -> None:
+        """Evaluate the levels of which a row may have several; note rows that have none."""
+        own, held = group.membership, f"memberships {group.text}"
+        assert own is not None
+        if held in self._values:
+            return
+        columns = [self.member(node) for node in own.columns]
+        excused = [column.codes < 0 for column in columns]
+        given = [
+            self.numbers(node, node.printed, gone)
+            for node, gone in zip(own.weights, excused, strict=False)
+        ]
+        found = memberships_of(columns, given or None, own)
+        gone = ~np.any([column.codes >= 0 for column in found.columns], axis=0)
+        if gone.any():
+            name = own.name
+            self.missing[name] = np.asarray(gone | self.missing.get(name, gone))
+        self._values[held] = Numbers(found.weights)
+
+    def memberships(self, group: Grouping) -> Memberships:
+        """Return the memberships of the rows kept."""
+        self.add_memberships(group)
+        own, weights = group.membership, self._values[f"memberships {group.text}"]
+        assert own is not None
+        assert isinstance(weights, Numbers)
+        return Memberships(tuple(self.member(node) for node in own.columns), weights.values)
 
     def _grouped(self, node: Node) -> Categories:
         if isinstance(node, Name) and node.value in self.scope.table:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ranef.design.recipe import GIVEN_OFFSET
 from ranef.design.terms import GroupingFactor
-from ranef.errors import DataError, UnknownColumnError, suggestion
+from ranef.errors import DataError, ModelError, UnknownColumnError, suggestion
 from ranef.fits.protocol import Estimating
 from ranef.tables import Table
 
@@ -40,6 +40,11 @@ def groups_of(fit: Estimating, by: Any) -> tuple[Codes, list[Any], str]:
         return _present(codes, levels, "group")
     factors: Sequence[GroupingFactor] = getattr(fit, "factors", ())
     for factor in factors:
+        if factor.name == by and factor.members is not None:
+            raise ModelError(
+                f"a row may belong to several levels of {by}, so that they are no groups of rows; "
+                "give another grouping factor, a column, or one value a row"
+            )
         if factor.name == by:
             return factor.codes.astype(np.int_), list(factor.levels), by
     table = fit.frame.data

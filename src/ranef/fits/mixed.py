@@ -125,7 +125,7 @@ class MixedFit(LikelihoodFit):
     @property
     def n_groups(self) -> dict[str, int]:
         """Number of levels of each grouping factor."""
-        return {f.name: f.n_levels for f in self.factors}
+        return {f.name: len(f.shown) for f in self.factors}
 
     def doubts(self) -> tuple[str, ...]:
         """Sentences on what makes the answers untrue; none of a sound fit."""
@@ -386,6 +386,8 @@ class MixedFit(LikelihoodFit):
         """Response and grouping factors, one value a row of the user's table."""
         columns = super().model_columns()
         for factor in self.factors:
+            if factor.members is not None:
+                continue
             named = np.empty(factor.n_levels, dtype=object)
             named[:] = list(factor.levels)
             columns[factor.name] = self.frame.expand(named[factor.codes])

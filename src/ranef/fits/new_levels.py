@@ -125,12 +125,44 @@ def settled(
         if own.random is None:
             return rows
         for term, (codes, z) in _paired(spec, own):
+            if term.member is not None:
+                random.append((codes, _settled_members(spec, term, z, table, policy)))
+                continue
             unseen = codes < 0
             if policy == "raise" and unseen.any():
                 _refuse(spec, term.factor, table, frame, int(unseen.sum()))
             random.append((codes, np.where(unseen[:, None], 0.0, z)))
         found[name] = replace(own, random=random)
     return Rows(found, rows.extra)
+
+
+def _settled_members(
+    spec: Specification, term: RandomTerm, z: NDArray[np.float64], table: Table, policy: str
+) -> NDArray[np.float64]:
+    """Take the effects of memberships that the fit has not seen as zero, or refuse them."""
+    levels, count = spec.recipe.absent_members(table, term.factor)
+    if policy == "raise" and levels:
+        raise LevelError(
+            f"{spec.factors[term.factor].name} has {count_text(len(levels), 'level')} that the "
+            f"fit has not seen: {list_text(levels)} (in {count_text(count, 'row')}); "
+            "new_levels='draw' predicts them from the fitted distribution"
+        )
+    out = z.copy()
+    out[:, -1] = 0.0
+    return out
+
+
+def refuse_new_members(parts: Mapping[str, Specification], table: Table, what: str) -> None:
+    """Refuse rows that belong to levels of memberships that the fit has not seen."""
+    for spec in parts.values():
+        for f, factor in enumerate(spec.factors):
+            levels, count = spec.recipe.absent_members(table, f)
+            if levels:
+                raise LevelError(
+                    f"{factor.name} has {count_text(len(levels), 'level')} that the fit has not "
+                    f"seen: {list_text(levels)} (in {count_text(count, 'row')}); {what} takes "
+                    "memberships in levels of the fit"
+                )
 
 
 def _refuse(spec: Specification, factor: int, table: Table, frame: Origin, count: int) -> None:
@@ -175,6 +207,7 @@ def history_of(fit: Reading, history: Any) -> tuple[ObservedParts, dict[str, Pla
         rows = Rows(rows.parts, extra if kept is None else extra[kept])
     own = rows.extra if estimate.extra is not None else None
     estimate.family.check(y, own, zero="zero" in parts)
+    refuse_new_members(parts, table, "history=")
     places = places_of(parts, table, frame)
     found = placed(parts, rows, table, frame, places)
     return ObservedParts(found, y, {name: one.labels for name, one in places.items()}), places
@@ -207,6 +240,7 @@ def simulated_rows(fit: Reading, new: Any) -> tuple[Rows, tuple[int, ...], Origi
     rows, frame = read_rows(
         fit, table, "own", trials=not precise, weights=precise, noise="together"
     )
+    refuse_new_members(parts, table, "simulate()")
     places = places_of(parts, table, frame)
     found = placed(parts, rows, table, frame, places)
     levels: list[int] = []
@@ -216,8 +250,9 @@ def simulated_rows(fit: Reading, new: Any) -> tuple[Rows, tuple[int, ...], Origi
             continue
         counts = _level_counts(spec, places[component.name])
         # a tied term belongs to several components, and is counted with the first
-        own = zip(component.terms, counts, strict=True)
-        levels += [count for t, count in own if t == len(levels)]
+        for t, count in zip(component.terms, counts, strict=True):
+            if t == len(levels):
+                levels.append(count)
     return found, tuple(levels), frame
 
 

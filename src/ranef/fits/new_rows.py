@@ -194,6 +194,8 @@ def _known_groups(spec: Specification, table: Table, counted: Collection[int]) -
     """False where the label of a grouping factor is missing."""
     known = np.ones(table.n_rows, dtype=np.bool_)
     factors = [spec.factors[spec.terms[t].factor] for t in sorted(counted)]
+    optional = {c for f in factors if f.members is not None for c in f.columns}
+    needed = {c for f in factors if f.members is None for c in f.columns}
     for column in dict.fromkeys(c for f in factors for c in f.columns):
         if column not in table:
             raise UnknownColumnError(
@@ -201,5 +203,6 @@ def _known_groups(spec: Specification, table: Table, counted: Collection[int]) -
                 "a conditional prediction needs the grouping factors "
                 "(kind='typical' does without)"
             )
-        known &= table.codes(column)[0] >= 0
+        if column in needed or column not in optional:
+            known &= table.codes(column)[0] >= 0
     return known

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 
 from ranef.errors import FormulaError, UnknownColumnError, suggestion
+from ranef.formula.membership import Membership, read_membership
 from ranef.formula.parser import parse_formula
 from ranef.formula.syntax import (
     Binary,
@@ -85,9 +86,13 @@ class Terms:
 
 @dataclass(frozen=True)
 class Grouping:
-    """A grouping factor as written: the columns, or calls, that it is made from."""
+    """A grouping factor as written: the columns, or calls, that it is made from.
+
+    `membership` says of which columns ``mm(...)`` takes the levels of a row.
+    """
 
     nodes: tuple[Node, ...]
+    membership: Membership | None = None
 
     @cached_property
     def keys(self) -> tuple[str, ...]:
@@ -101,6 +106,8 @@ class Grouping:
     @cached_property
     def name(self) -> str:
         """The text without the backticks that a formula needs."""
+        if self.membership is not None:
+            return self.membership.name
         bare = [node.bare for node in self.nodes]
         return ":".join(node.value if isinstance(node, Name) else node.printed for node in bare)
 
@@ -329,7 +336,7 @@ class _Reader:
             Bar(
                 self.linear(left, top=False),
                 left.printed,
-                tuple(Grouping(tuple(group)) for group in self.groups(inside.right)),
+                tuple(self.grouping(group) for group in self.groups(inside.right)),
                 structure,
                 independent,
                 extras.rank,
@@ -338,6 +345,13 @@ class _Reader:
                 tie,
             )
         )
+
+    def grouping(self, nodes: list[Node]) -> Grouping:
+        """One grouping factor; memberships stand alone."""
+        found = [read_membership(node, self.error) for node in nodes]
+        if len(nodes) > 1 and any(found):
+            raise self.error("mm() is a grouping factor by itself, no part of a:b or a/b", nodes[0])
+        return Grouping(tuple(nodes), found[0])
 
     def labelled(self, inside: Binary, structure: str) -> tuple[Node, str | None]:
         """Read the label of ``(1 | p | g)``; return what stands left of it, and the label."""

@@ -70,7 +70,7 @@ def deviation_keys(
         # where all columns share one standard deviation, the first speaks for it
         count = 1 if term.structure in HOMOGENEOUS else term.size
         for column in range(count):
-            name = term.names[column]
+            name = term.member or term.names[column]
             bare = term.name_in(term.part_of(name, ""), name)
             for key in dict.fromkeys(("sd", *(f"sd: {x}" for x in _names(group, name, bare)))):
                 keys.setdefault(key, []).append((t, column))

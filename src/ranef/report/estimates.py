@@ -85,6 +85,8 @@ def variance(fit: MixedFit, how: Options) -> Markup:
     source = Table.of(fit.tidy("variance", conf_level=how.conf_level))
     parts = [_deviations(source, estimate, how.level)]
     for index, psi in enumerate(estimate.covariances):
+        if estimate.terms[index].member is not None:
+            continue
         if len(psi) > 1:
             parts.append(_correlations(estimate, index))
         if 1 < len(psi) <= SHOWN_MATRIX:

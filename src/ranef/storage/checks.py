@@ -93,7 +93,7 @@ def check_specification(spec: Specification) -> None:
     recipe = spec.recipe
     if [random.factor for random in recipe.random_recipes] != [t.factor for t in spec.terms]:
         raise FileError("the recipe has other random terms than the model")
-    if [len(group.cells) for group in recipe.groups] != [f.n_levels for f in spec.factors]:
+    if [len(group.cells) for group in recipe.groups] != [len(f.shown) for f in spec.factors]:
         raise FileError("the recipe has other levels than the grouping factors")
     width = spec.p + len(spec.dropped_columns) + 1  # an intercept may stand in thresholds
     if len(set(recipe.kept)) != spec.p or max(recipe.kept, default=-1) >= width:

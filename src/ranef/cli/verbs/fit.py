@@ -164,7 +164,7 @@ def _results(fit: Any, arguments: Namespace, inference: dict[str, Any]) -> dict[
             "n_dropped": rows.n_dropped,
             "n_zero_weight": rows.n_zero_weight,
             "missing": {name: int(count) for name, count in rows.missing.items()},
-            "groups": {factor.name: factor.n_levels for factor in fit.factors},
+            "groups": {factor.name: len(factor.shown) for factor in fit.factors},
             "dropped_columns": list(estimate.specification.dropped_columns),
             "notes": list(fit.description.concerns()),
         },

@@ -98,6 +98,11 @@ def _nested_factors(spec: Specification) -> list[GroupingFactor]:
                 f"df='containment' counts groups, and a kernel relates those of {term.label!r} to "
                 "each other; use df='kenward-roger' or df='satterthwaite'"
             )
+        if term.member is not None:
+            raise ModelError(
+                "df='containment' counts groups of rows, and a row may belong to several levels of "
+                f"{term.label!r}; use df='kenward-roger' or df='satterthwaite'"
+            )
     used = sorted({term.factor for term in spec.terms})
     order = sorted((spec.factors[i] for i in used), key=lambda f: f.n_levels)
     for coarse, fine in pairwise(order):

@@ -131,6 +131,7 @@ def _of_term(estimate: Estimate, t: int, term: RandomTerm) -> list[ModelParamete
         component, response = own.name, category(own.response, estimate.levels)
         place = ": ".join(p for p in (component if component != CONDITIONAL else "", response) if p)
         one, two = (term.name_in(component, n) for n in (parameter.term, parameter.term2))
+        one = term.member or one
         parts = [place, parameter.kind, group, one, two]
         label = ": ".join(part for part in parts if part not in ("", EVERY))
         held = _held(parameter, term, -1 if term.structure in FACTORS else entry)

@@ -84,7 +84,7 @@ def linear_variances(
         if not _on_face(estimate, t, term, component):
             se = _standard_error(_transformed(component, gradient, estimate.sigma), known)
         scale = estimate.sigma if component.parameter.kind == "sd" else 1.0
-        found.append(_parameter(t, component, scale, reach * se))
+        found.append(_named(term, _parameter(t, component, scale, reach * se)))
     if estimate.specification.residual is not None:
         return (*found, *residual_variances(estimate, known, reach))
     return (*found, _residual(estimate, known, reach))
@@ -107,11 +107,17 @@ def generalised_variances(
             se = np.sqrt(variance) if variance > 0 else np.nan
         part = component_of(estimate, t, component.parameter.term)
         one = _parameter(t, component, 1.0, reach * se)
+        one = _named(term, one)
         names = [None if n is None else term.name_in(part.name, n) for n in (one.name, one.name2)]
         found.append(
             replace(one, name=names[0], name2=names[1], component=part.name, response=part.response)
         )
     return tuple(found)
+
+
+def _named(term: RandomTerm, one: VarianceParameter) -> VarianceParameter:
+    """The standard deviation of memberships by the effect that their levels have."""
+    return one if term.member is None else replace(one, name=term.member)
 
 
 def _parameter(t: int, component: Component, scale: float, half: float) -> VarianceParameter:

@@ -54,6 +54,12 @@ def cluster_factor(estimate: Estimate, name: str | None = None) -> int:
             f"the levels of ({kernels[0]}) have a known covariance, so that they cannot be drawn "
             "one by one; use method='parametric'"
         )
+    several = [f.name for f in factors if f.members is not None]
+    if several:
+        raise ModelError(
+            f"rows may belong to several levels of {several[0]}, so that these cannot be drawn one "
+            "by one; use method='parametric'"
+        )
     if name is not None and name not in names:
         raise ModelError(
             f"the model has no grouping factor {name!r}{suggestion(name, names)}; it has "

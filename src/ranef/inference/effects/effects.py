@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ranef.derivatives import generalised, linear
+from ranef.design.terms import RandomTerm
 from ranef.models.records import (
     Component,
     Estimate,
@@ -64,8 +65,25 @@ def linear_effects(estimate: LinearEstimate) -> tuple[LevelEffects, ...]:
     terms = estimate.specification.terms
     matrices = linear.conditional_covariances(estimate)
     return tuple(
-        LevelEffects(term.factor, term.names, b, diagonal_roots(given), diagonal_roots(error))
+        _by_member(
+            term,
+            LevelEffects(term.factor, term.names, b, diagonal_roots(given), diagonal_roots(error)),
+        )
         for term, b, (given, error) in zip(terms, estimate.modes, matrices, strict=True)
+    )
+
+
+def _by_member(term: RandomTerm, found: LevelEffects) -> LevelEffects:
+    """Effects of the levels of memberships, which are columns, as rows."""
+    if term.member is None:
+        return found
+    given = None if found.cond_sd is None else found.cond_sd[:, :-1].T
+    return replace(
+        found,
+        names=(term.member,),
+        estimate=found.estimate[:, :-1].T,
+        cond_sd=given,
+        std_error=found.std_error[:, :-1].T,
     )
 
 
@@ -80,9 +98,8 @@ def generalised_effects(estimate: GeneralisedEstimate) -> tuple[LevelEffects, ..
             own = list(term.columns_of(part.name))
             names = tuple(term.name_in(part.name, term.names[j]) for j in own)
             b, cond_sd, std_error = (v[:, own] for v in (estimate.modes[t], *roots))
-            out.append(
-                LevelEffects(term.factor, names, b, cond_sd, std_error, part.name, part.response)
-            )
+            one = LevelEffects(term.factor, names, b, cond_sd, std_error, part.name, part.response)
+            out.append(_by_member(term, one))
     return tuple(out)
 
 
@@ -131,6 +148,8 @@ def _of_component(
     own: list[int],
     variance: Callable[[Floats, Random], Floats],
 ) -> LevelEffects:
+    if estimate.factors[factor].members is not None:
+        return _of_members(estimate, part, factor, own, variance)
     columns = {t: estimate.terms[t].names_in(part.name) for t in own}
     names = tuple(dict.fromkeys(name for t in own for name in columns[t] if name))
     q = estimate.factors[factor].n_levels
@@ -145,6 +164,32 @@ def _of_component(
             z = np.array([float(column == name) for column in columns[t]])
             random[t] = (codes, np.tile(z, (q, 1)))
             values[:, c] += estimate.modes[t] @ z
+        found = variance(np.tile(x, (q, 1)), random)
+        errors[:, c] = np.sqrt(np.maximum(found, 0.0))
+    return LevelEffects(factor, names, values, None, errors, part.name, part.response)
+
+
+def _of_members(
+    estimate: Estimate,
+    part: Component,
+    factor: int,
+    own: list[int],
+    variance: Callable[[Floats, Random], Floats],
+) -> LevelEffects:
+    """The same of levels of memberships, each with all of a row's weight."""
+    names = tuple(dict.fromkeys(estimate.terms[t].member or "" for t in own))
+    q = len(estimate.factors[factor].shown)
+    codes = np.zeros(q, dtype=np.int32)
+    values, errors = np.zeros((q, len(names))), np.zeros((q, len(names)))
+    for c, name in enumerate(names):
+        x = np.zeros(len(estimate.coefficients))
+        x[part.coefficients] = [float(fixed == name) for fixed in part.names]
+        values[:, c] = x @ estimate.coefficients
+        random: list[tuple[NDArray[np.int32], Floats] | None] = [None] * len(estimate.terms)
+        for t in own:
+            if estimate.terms[t].member == name:
+                random[t] = (codes, np.eye(q, q + 1))
+                values[:, c] += estimate.modes[t][0, :q]
         found = variance(np.tile(x, (q, 1)), random)
         errors[:, c] = np.sqrt(np.maximum(found, 0.0))
     return LevelEffects(factor, names, values, None, errors, part.name, part.response)

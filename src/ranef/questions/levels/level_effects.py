@@ -9,6 +9,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from ranef.errors import ModelError
 from ranef.inference.effects.combinations import Combinations
 from ranef.models.records import Component, Estimate
 from ranef.models.rows import at_levels
@@ -37,11 +38,17 @@ class FactorEffects:
     @property
     def codes(self) -> Codes:
         """Level of each row, (n,)."""
+        factor = self.estimate.factors[self.factor]
+        if factor.members is not None:
+            raise ModelError(
+                f"this question takes the rows of each level apart, and a row may belong to "
+                f"several levels of {factor.name}"
+            )
         return self.estimate.factors[self.factor].codes
 
     @property
     def n_levels(self) -> int:
-        return self.estimate.factors[self.factor].n_levels
+        return len(self.estimate.factors[self.factor].shown)
 
     @cached_property
     def terms(self) -> tuple[int, ...]:
@@ -55,7 +62,8 @@ class FactorEffects:
 
     def _names(self, t: int) -> tuple[str, ...]:
         """Names of a term's columns in this part; empty where another part owns them."""
-        return self.estimate.terms[t].names_in(self.part.name)
+        member = self.estimate.terms[t].member
+        return (member,) if member is not None else self.estimate.terms[t].names_in(self.part.name)
 
     def owned(self, t: int) -> tuple[list[int], list[int]]:
         """Return the columns of a term that this part owns, and where they stand among `names`."""
@@ -129,6 +137,9 @@ class FactorEffects:
         X = np.zeros((self.n_levels, len(self.estimate.coefficients)))
         X[:, self.part.coefficients] = x
         columns = {t: np.atleast_2d(row) for t, row in zip(self.part.terms, z, strict=True)}
+        for t, row in columns.items():
+            if self.estimate.terms[t].member is not None:
+                columns[t] = np.sum(row, axis=1, keepdims=True)
         return Combinations(X, self._random(columns, 1), constant)
 
     def _random(
@@ -136,6 +147,14 @@ class FactorEffects:
     ) -> tuple[tuple[Codes, Floats] | None, ...]:
         """Rows of random effects (q m): `columns` has (m, r) for each term."""
         q = self.n_levels
+        if self.estimate.factors[self.factor].members is not None:
+            none = np.zeros(q * m, dtype=np.int32)
+            return tuple(
+                (none, np.asarray(np.kron(np.eye(q, q + 1), columns[t]), dtype=np.float64))
+                if t in self.terms
+                else None
+                for t in range(len(self.estimate.terms))
+            )
         codes = np.repeat(np.arange(q, dtype=np.int32), m)
         return tuple(
             (codes, np.tile(columns[t], (q, 1))) if t in self.terms else None

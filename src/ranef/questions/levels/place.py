@@ -50,7 +50,7 @@ class Place:
     @cached_property
     def levels(self) -> Sequence[Any]:
         """Labels in the user's order and type."""
-        return self.fit.factors[self.factor].levels
+        return self.fit.factors[self.factor].shown
 
     @cached_property
     def names(self) -> tuple[str, ...]:

@@ -162,10 +162,10 @@ goes from 251 (0) to 346 (9).
         if np.isfinite(value[[0, -1]]).all()
         else f"the population's is broken. {BROKEN}"
     )
-    return (
-        f"{scene.outcome} predicted along {scene.x}, with a line for each of "
-        f"{len(scene.factor.levels):,} levels of {scene.factor.name}: {run}"
-    )
+    lines = f", with a line for each of {len(scene.factor.levels):,} levels of {scene.factor.name}"
+    if scene.factor.members is not None:
+        lines = ""
+    return f"{scene.outcome} predicted along {scene.x}{lines}: {run}"
 
 
 BROKEN = (
@@ -408,7 +408,13 @@ def _population(
 
 
 def _level_lines(scene: _Scene, rows: NDArray[np.intp]) -> tuple[list[tuple[Floats, Floats]], int]:
-    """The line of each level that occurs among the rows, and how many occur."""
+    """The line of each level that occurs among the rows, and how many occur.
+
+    None where a row may belong to several levels.
+    """
+    if scene.factor.members is not None:
+        return [], 0
+    weights = _weights(scene.fit)
     codes = scene.factor.codes[rows]
     levels = np.unique(codes)
     count = len(levels)
@@ -423,7 +429,7 @@ def _level_lines(scene: _Scene, rows: NDArray[np.intp]) -> tuple[list[tuple[Floa
         along = _grid(scene, rows_of_level)
         table = scene.held(rows_of_level, len(along), along)
         for name in scene.groups:
-            if name in scene.factor.columns:
+            if name in scene.factor.columns or name in weights:
                 table[name] = _filled(len(along), scene.typical(name, rows_of_level))
             elif name not in table:
                 table[name] = _filled(len(along), ANOTHER)
@@ -433,6 +439,13 @@ def _level_lines(scene: _Scene, rows: NDArray[np.intp]) -> tuple[list[tuple[Floa
     value = scene.one(scene.predict(whole, kind="conditional"))
     cuts = np.cumsum([len(g) for g in grids])[:-1]
     return list(zip(grids, np.split(value, cuts), strict=True)), count
+
+
+def _weights(fit: MixedFit) -> set[str]:
+    """Columns that are weights of memberships."""
+    groups = [g for s in fit.parts.values() for bar in s.recipe.model.bars for g in bar.groups]
+    own = [node for g in groups if g.membership for node in g.membership.weights]
+    return {name for node in own for name in node.named}
 
 
 def _same_heights(axes: Sequence[Axes]) -> None:
@@ -452,7 +465,8 @@ def _factor(fit: MixedFit, group: str | None) -> GroupingFactor:
             f"the model has no grouping factor {group!r}{suggestion(str(group), names)}; it has "
             f"{', '.join(map(repr, names))}"
         )
-    return fit.factors[0 if group is None else names.index(group)]
+    plain_first = sorted(fit.factors, key=lambda f: f.members is not None)
+    return plain_first[0] if group is None else fit.factors[names.index(group)]
 
 
 def _predictors(fit: MixedFit) -> tuple[str, ...]:

@@ -322,6 +322,11 @@ def _check_nested(fit: MixedFit, codes: Ints, name: str, *, by_default: bool) ->
                 f"the levels of {factor.name} are correlated by a kernel, so no clusters are "
                 "independent of each other: a cluster-robust covariance does not apply"
             )
+        if factor.members is not None:
+            raise ModelError(
+                f"rows may belong to several levels of {factor.name}, so no clusters are "
+                "independent of each other: a cluster-robust covariance does not apply"
+            )
         if not factor.lies_within(codes):
             hint = (
                 "with crossed random effects there are no independent clusters"

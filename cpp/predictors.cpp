@@ -273,7 +273,7 @@ void Predictors::refill_chain(Working& to, const Weights& W, const double* const
             double* panel = c.panel.data() + level * c.r * c.width;
             const double* z = f.z.data() + i * c.r;
             for (int a = 0; a < c.r; ++a) {
-                if (c.r > few_columns && z[a] == 0) continue;
+                if (c.r > full_columns && z[a] == 0) continue;
                 const int k = One ? 0 : f.owner[a];
                 const double* wk = w.data() + k * A;
                 double* row = panel + static_cast<size_t>(a) * c.width;
@@ -376,7 +376,7 @@ void Predictors::refill_tail_factor(Working& to, const Weights& W, const double*
         if (p > 0)
             for (int k = 0; k < A; ++k) weighted_row(to, W, random_[k], i, u.data() + k * p);
         for (int a = 0; a < r; ++a) {
-            if (r > few_columns && z[a] == 0) continue;
+            if (r > full_columns && z[a] == 0) continue;
             const int k = f.owner[a];
             double* d = diagonal.data() + (first + a) * r;
             for (int e = 0; e < r; ++e) d[e] += z[a] * weight(k, f.owner[e], i) * z[e];

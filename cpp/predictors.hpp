@@ -17,7 +17,7 @@
 namespace ranef {
 
 // Columns of a factor beyond which zeros of Z are skipped: of memberships most are.
-constexpr int few_columns = 4;
+constexpr int full_columns = 4;
 
 struct PredictorInput {
     const double* X = nullptr; // (n, columns) row-major, in the user's order
@@ -186,7 +186,7 @@ void Predictors::row_covariance(const Covariance& R, const Working& of,
         const Random& f = factors_[c.factor];
         const double* block = R.chain_covariance(static_cast<int>(d), f.level[i]);
         for (int a = 0; a < f.r; ++a) {
-            if (f.r > few_columns && f.z[i * f.r + a] == 0) continue;
+            if (f.r > full_columns && f.z[i * f.r + a] == 0) continue;
             own(f, a, block[a * c.width + a]);
             for (int e = 0; e < a; ++e) cross(f, a, f, e, block[a * c.width + e]);
         }
@@ -217,6 +217,7 @@ void Predictors::row_covariance(const Covariance& R, const Working& of,
         const Random& g = factors_[b.tail[t]];
         const int column = b.factors[b.tail[t]].column + g.level[i] * g.r;
         for (int a = 0; a < g.r; ++a) {
+            if (g.r > full_columns && g.z[i * g.r + a] == 0) continue;
             own(g, a, R.tail_covariance(column + a, column + a));
             for (int e = 0; e < a; ++e)
                 cross(g, a, g, e, R.tail_covariance(column + a, column + e));
@@ -225,9 +226,11 @@ void Predictors::row_covariance(const Covariance& R, const Working& of,
         for (size_t u = t + 1; u < b.tail.size(); ++u) {
             const Random& h = factors_[b.tail[u]];
             const int other = b.factors[b.tail[u]].column + h.level[i] * h.r;
-            for (int a = 0; a < g.r; ++a)
+            for (int a = 0; a < g.r; ++a) {
+                if (g.r > full_columns && g.z[i * g.r + a] == 0) continue;
                 for (int e = 0; e < h.r; ++e)
                     cross(g, a, h, e, R.tail_covariance(column + a, other + e));
+            }
         }
     }
     for (int k = 0; k < A && p > 0; ++k)

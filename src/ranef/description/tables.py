@@ -88,7 +88,12 @@ def effect_columns(estimate: Estimate, found: Sequence[LevelEffects], conf_level
     reach = float(quantile(conf_level, np.array(np.inf))) * error
     return {
         "group": groups,
-        "level": _levels([list(factors[e.factor].shown) * len(e.names) for e in found]),
+        "level": _levels(
+            [
+                list(factors[e.factor].shown if e.levels is None else e.levels) * len(e.names)
+                for e in found
+            ]
+        ),
         "term": [name for e in found for name in e.names for _ in range(len(e.estimate))],
         "estimate": value,
         "std_error": error,

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ranef.design.matrix import check_memory
 from ranef.errors import DataError, LevelError, ModelError, UnknownColumnError, suggestion
 from ranef.formula.labels import level_text, list_text
 
-__all__ = ["kernel_of"]
+__all__ = ["FurtherLevels", "further_levels", "kernel_of"]
 
 Floats = NDArray[np.float64]
 SYMMETRY = 1e-8
@@ -55,11 +57,7 @@ def kernel_of(
     K : (q, q) float64 array
         Symmetric, positive semidefinite, in the order of `levels`.
     """
-    kernels = kernels or {}
-    if name not in kernels:
-        hint = suggestion(name, kernels) or f"; hand it over with kernels={{{name!r}: ...}}"
-        raise UnknownColumnError(f"no kernel {name!r}{hint}")
-    given = kernels[name]
+    given = _named(kernels, name)
     if isinstance(given, Related):
         if inverse:
             raise ModelError(
@@ -74,6 +72,54 @@ def kernel_of(
         return _inverted(matrix, chosen, name)
     part = matrix[chosen][:, chosen]
     return _checked(part.toarray() if _is_sparse(part) else part, name)
+
+
+def _named(kernels: Mapping[str, Any] | None, name: str) -> Any:
+    kernels = kernels or {}
+    if name not in kernels:
+        hint = suggestion(name, kernels) or f"; hand it over with kernels={{{name!r}: ...}}"
+        raise UnknownColumnError(f"no kernel {name!r}{hint}")
+    return kernels[name]
+
+
+@dataclass(frozen=True, eq=False)
+class FurtherLevels:
+    """Levels of a kernel that the data have not, and how they are related to those that they have.
+
+    Attributes
+    ----------
+    levels : tuple of m
+    observed : (q, q) float64 array
+        Of the levels with data.
+    cross : (m, q) float64 array
+    own : (m,) float64 array
+        Their own entries.
+    """
+
+    levels: tuple[Any, ...]
+    observed: Floats
+    cross: Floats
+    own: Floats
+
+
+def further_levels(
+    kernels: Mapping[str, Any],
+    name: str,
+    levels: Sequence[Any],
+    factor: str,
+    inverse: bool = False,
+) -> FurtherLevels:
+    """Return the levels of a named kernel that are not among `levels`, see `kernel_of`."""
+    given = _named(kernels, name)
+    labels = given.labels if isinstance(given, Related) else None
+    if labels is None:
+        labels = _labelled(given, name)[1]
+    known = {level_text(level) for level in levels}
+    others = tuple(label for label in labels if level_text(label) not in known)
+    q, every = len(levels), len(levels) + len(others)
+    check_memory(every, every, f"the kernel {name!r} with the levels that have no data")
+    K = kernel_of(kernels, name, (*levels, *others), factor, inverse)
+    return FurtherLevels(others, K[:q, :q], K[q:, :q], np.diag(K)[q:].copy())
 
 
 def _places(labels: Sequence[Any], levels: Sequence[Any], name: str, factor: str) -> list[int]:

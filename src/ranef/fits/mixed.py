@@ -37,6 +37,7 @@ from ranef.fits.new_levels import (
 from ranef.fits.new_rows import chosen_terms, only_terms, read_rows
 from ranef.fits.protocol import Estimand, Levelled, require
 from ranef.fits.refits import read_responses, refit_many
+from ranef.fits.relatives import effects_without_data
 from ranef.formula.labels import count_text
 from ranef.inference.coefficients.functions import Knowledge, carried_back
 from ranef.inference.coefficients.parameter_list import ModelParameter, model_parameters
@@ -215,6 +216,7 @@ class MixedFit(LikelihoodFit):
         conf_level: float = 0.95,
         df: str | None = None,
         exponentiate: bool = False,
+        kernels: Mapping[str, Any] | None = None,
     ) -> Any:
         """Return estimates as a table in the library the data came in.
 
@@ -247,6 +249,10 @@ class MixedFit(LikelihoodFit):
             Carry the estimates and bounds of the fixed effects through exp: as for a
             response in logs, and where that makes ratios (links log, logit, cloglog);
             thresholds and standard errors stay on the scale fitted.
+        kernels : dict, optional
+            Of ``"random"``: the kernels of the model once more, as they were given to the fit.
+            Levels that they have and the data have not are listed after the others, predicted
+            through the kernel.
 
         Notes
         -----
@@ -282,11 +288,15 @@ class MixedFit(LikelihoodFit):
         self.method(df)
         if arguments.flag("exponentiate", exponentiate) and effects != "fixed":
             raise ModelError("exponentiate=True applies to effects='fixed' only")
+        if kernels is not None and effects != "random":
+            raise ModelError("kernels= applies to effects='random' only")
         if effects == "variance":
             columns = tables.variance_columns(self.estimate, self.variance_parameters(level))
         elif effects == "random":
             require(self, "tidy('random')", Levelled)
-            columns = tables.random_columns(self.estimate, self.level_effects, level)
+            found = [*self.level_effects]
+            found += [] if kernels is None else effects_without_data(self, kernels)
+            columns = tables.random_columns(self.estimate, found, level)
         else:
             columns = self.fixed_columns(level, df, exponentiate)
         return self._made(columns)

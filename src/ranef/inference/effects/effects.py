@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,6 +50,8 @@ class LevelEffects:
         The part of the model that the effects belong to.
     response : str or None
         Its category, in a multinomial model.
+    levels : tuple or None
+        Where they are not those of the factor.
     """
 
     factor: int
@@ -58,6 +61,7 @@ class LevelEffects:
     std_error: Floats
     component: str = "conditional"
     response: str | None = None
+    levels: tuple[Any, ...] | None = None
 
 
 def linear_effects(estimate: LinearEstimate) -> tuple[LevelEffects, ...]:

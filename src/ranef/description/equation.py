@@ -255,7 +255,7 @@ def marginal_categories(
             if isinstance(family, Cumulative)
             else _against_first(spec.response, str(response), levels)
         )
-        lines.append(_sum(left, spec, own, BETA, (), 0, minus=isinstance(family, Cumulative)))
+        lines.append(_sum(left, spec, own, BETA, (), minus=isinstance(family, Cumulative)))
     return _equation(lines)
 
 
@@ -267,11 +267,11 @@ def synthesis(
     residual = _relation(RESIDUAL, "~", sequence([normal(known), word("v known")], ", "))
     if spec.terms or not heterogeneous:
         effects = _letters(len(spec.terms))
-        first = _sum(of_row(name(response)), spec, names, BETA, effects, 0, [RESIDUAL])
-        return _equation([first, *_distributions(spec, effects, 0), residual])
+        first = _sum(of_row(name(response)), spec, names, BETA, effects, last=[RESIDUAL])
+        return _equation([first, *_distributions(spec, effects), residual])
     study = of_row(symbol("u", "u", "u"))
     tau2 = Symbol("tau^2", r"\tau^2", element("msup", mi("τ"), mn("2")))
-    first = _sum(of_row(name(response)), spec, names, BETA, (), 0, [study, RESIDUAL])
+    first = _sum(of_row(name(response)), spec, names, BETA, (), last=[study, RESIDUAL])
     return _equation([first, _relation(study, "~", normal(tau2)), residual])
 
 

@@ -27,6 +27,7 @@ __all__ = [
     "GeneralisedEstimate",
     "LinearEstimate",
     "as_generalised",
+    "columns_in",
     "component_of",
     "theta_slices",
 ]
@@ -261,6 +262,14 @@ def component_of(estimate: Estimate, term: int, name: str | None = None) -> Comp
     own = estimate.terms[term]
     part = None if name is None else own.part_of(name, "")
     return next(c for c in estimate.components if term in c.terms and (not part or c.name == part))
+
+
+def columns_in(estimate: Estimate, term: int, part: Component) -> Floats:
+    """Columns (n, r) of a term as they enter a part: zero where a tied one's are another's."""
+    own = estimate.terms[term]
+    if not own.parts:
+        return own.z
+    return np.where([name == part.name for name in own.parts], own.z, 0.0)
 
 
 def theta_slices(estimate: Estimate) -> list[slice]:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from ranef.inference.effects.combinations import Combinations
 from ranef.inference.effects.linearised import Linearised
 from ranef.inference.protocol import Inference
-from ranef.models.records import Estimate
+from ranef.models.records import Estimate, columns_in
 from ranef.models.rows import at_levels
 from ranef.solve.point import linear_point
 from ranef.solve.structured.hat import rows_at
@@ -74,7 +74,7 @@ def _conditional_means(estimate: Estimate) -> Combinations:
     random: list[tuple[NDArray[np.int32], Floats] | None] = [None] * len(estimate.terms)
     for t in part.terms:
         term = estimate.terms[t]
-        z = term.z if estimate.design is None else estimate.design.columns(t, part.predictor)
+        z = columns_in(estimate, t, part)
         random[t] = (estimate.factors[term.factor].codes, z)
     return Combinations(X, tuple(random))
 

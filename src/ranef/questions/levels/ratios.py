@@ -23,7 +23,7 @@ from ranef.errors import ModelError
 from ranef.families import Binomial, Family, Gaussian
 from ranef.families.counts import Count
 from ranef.inference.protocol import Inference
-from ranef.models.records import CONDITIONAL, Estimate
+from ranef.models.records import CONDITIONAL, Estimate, columns_in
 from ranef.questions.levels.ensemble import exceeds
 from ranef.questions.levels.level_effects import FactorEffects
 from ranef.questions.levels.limits import (
@@ -261,7 +261,7 @@ def _variances(effects: FactorEffects) -> tuple[Floats, Floats]:
     for t in part.terms:
         term = estimate.terms[t]
         total = by_factor if term.factor == effects.factor else by_others
-        z = term.z if estimate.design is None else estimate.design.columns(t, part.predictor)
+        z = columns_in(estimate, t, part)
         total += np.einsum("na,ab,nb->n", z, estimate.covariances[t], z)
     return by_factor, by_others
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ranef.models.records import Estimate, LinearEstimate, as_generalised
+from ranef.models.records import Estimate, LinearEstimate, as_generalised, columns_in
 from ranef.questions.selection.conditional import ConditionalFit, conditional_linear
 from ranef.questions.selection.penalty import conditional_generalised
 
@@ -87,7 +87,7 @@ def marginal_fit(estimate: Estimate, shift: float = 0.0) -> Marginal:
         estimate.loglik + shift,
         estimate.n_parameters,
         estimate.specification.n,
-        factors[0].n_levels if alone else None,
+        len(factors[0].shown) if alone else None,
         _informed_by_rows(estimate) if alone else None,
     )
 
@@ -102,7 +102,7 @@ def _informed_by_rows(estimate: Estimate) -> int:
             count += component.coefficients.stop - component.coefficients.start
             continue
         columns = [spec.names.index(name) for name in component.names if name in spec.names]
-        own = [estimate.terms[t].z for t in range(component.terms.start, component.terms.stop)]
+        own = [columns_in(estimate, t, component) for t in component.terms]
         for j in columns:
             x = spec.X[:, j]
             varies = not _constant_within(x, factor.codes, factor.n_levels)

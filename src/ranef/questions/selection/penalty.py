@@ -36,7 +36,7 @@ from ranef.inference.effects.combinations import Combinations
 from ranef.inference.effects.linearised import refuse_unordered
 from ranef.inference.kinds import inference_of
 from ranef.inference.rows.targets import has_zero
-from ranef.models.records import CONDITIONAL, Estimate, GeneralisedEstimate
+from ranef.models.records import CONDITIONAL, Estimate, GeneralisedEstimate, columns_in
 from ranef.models.refitting import refitted
 from ranef.questions.selection.conditional import ConditionalFit
 from ranef.questions.selection.rules import Rule, rule_of
@@ -165,9 +165,9 @@ def mean_predictors(estimate: Estimate) -> Combinations:
     X = np.zeros((spec.n, len(estimate.coefficients)))
     X[:, part.coefficients] = spec.X[:, [spec.names.index(name) for name in part.names]]
     random: list[tuple[NDArray[np.int32], Floats] | None] = [None] * len(estimate.terms)
-    for t in range(part.terms.start, part.terms.stop):
-        term = estimate.terms[t]
-        random[t] = (estimate.factors[term.factor].codes, term.z)
+    for t in part.terms:
+        codes = estimate.factors[estimate.terms[t].factor].codes
+        random[t] = (codes, columns_in(estimate, t, part))
     return Combinations(X, tuple(random))
 
 

@@ -19,7 +19,14 @@ from ranef.design.deletion import without_rows
 from ranef.errors import ModelError
 from ranef.inference.effects.linearised import Linearised, linearised, refuse_unordered
 from ranef.models.noise import Noise
-from ranef.models.records import CONDITIONAL, Estimate, GeneralisedEstimate, LinearEstimate
+from ranef.models.records import (
+    CONDITIONAL,
+    Component,
+    Estimate,
+    GeneralisedEstimate,
+    LinearEstimate,
+    columns_in,
+)
 from ranef.models.refitting import refitted
 from ranef.models.rows import at_levels
 from ranef.questions.selection.integrated import Predicted
@@ -163,9 +170,10 @@ class Trained:
             part = own.components[0]
             spec = self.whole.specification
             X[:, part.coefficients] = spec.X[rows][:, [spec.names.index(n) for n in part.names]]
-            for t in range(len(random)):
-                if not part.terms.start <= t < part.terms.stop:
-                    random[t] = None
+            for t, given in enumerate(random):
+                assert given is not None
+                inside = t in part.terms
+                random[t] = (given[0], columns_in(self.whole, t, part)[rows]) if inside else None
             if not joint:
                 V = generalised.generalised_prediction_variance(own, X, random)
                 out.append(Predicted(rows, etas, V))
@@ -173,7 +181,7 @@ class Trained:
             found = joint_errors.generalised_whitened(own, X, random)
             dense = np.hstack([found.tail, found.fixed])
             V = (found.chain @ found.chain.T).toarray() + dense @ dense.T
-            out.append(Predicted(rows, etas, V + self._unseen(rows, own, part.terms)))
+            out.append(Predicted(rows, etas, V + self._unseen(rows, own, part)))
         return out
 
     def _predictors(self, own: GeneralisedEstimate, rows: Ints) -> Floats:
@@ -192,10 +200,11 @@ class Trained:
             full = whole.parts[component.name]
             X = full.X[rows][:, [full.names.index(n) for n in component.names]]
             eta = X @ beta + (0.0 if full.offset is None else full.offset[rows])
-            for t in range(component.terms.start, component.terms.stop):
+            for t in component.terms:
                 given = random[t]
                 assert given is not None
-                eta = eta + at_levels(own.modes[t], *given)
+                z = columns_in(whole, t, component)[rows]
+                eta = eta + at_levels(own.modes[t], given[0], z)
             out[k], known[k] = eta, True
         out[~known] = own.predictors[~known, :1]  # constants
         return out
@@ -217,14 +226,14 @@ class Trained:
             out.append((place[factor.codes[rows]], np.ascontiguousarray(term.z[rows])))
         return out
 
-    def _unseen(self, rows: Ints, own: Estimate, terms: slice = slice(None)) -> Floats:
+    def _unseen(self, rows: Ints, own: Estimate, part: Component | None = None) -> Floats:
         """Covariance (m, m) that levels not seen add: rows of one level share its effect."""
         out = np.zeros((len(rows), len(rows)))
-        every = list(range(len(self.whole.terms)))[terms]
-        for t in every:
+        for t in range(len(self.whole.terms)) if part is None else part.terms:
             term = self.whole.terms[t]
             factor = self.whole.factors[term.factor]
-            codes, z = factor.codes[rows], term.z[rows]
+            columns = term.z if part is None else columns_in(self.whole, t, part)
+            codes, z = factor.codes[rows], columns[rows]
             new = ~np.isin(codes, np.unique(factor.codes[self.keep]))
             if not new.any():
                 continue

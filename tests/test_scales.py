@@ -7,14 +7,17 @@ columns of Z, distances and kernels by nothing.
 
 from __future__ import annotations
 
+import warnings
 from functools import cache
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from agreement import Agree
 
 import ranef
+from ranef.errors import ModelError, RanefWarning
 
 POWERS = (-18, -6, 9, 18)
 N, P, LEVELS = 240, 2, 24
@@ -117,13 +120,16 @@ def assert_same_fit(fit: Any, base: Any, shift: float) -> None:
 # the smoothness of `mat` is not determined by these data, and the fit says so at any scale
 @pytest.mark.filterwarnings("ignore::ranef.errors.ConvergenceWarning")
 @pytest.mark.parametrize(("name", "argument", "reml"), LINEAR)
-def test_linear_models(name: str, argument: str, reml: bool) -> None:
+def test_linear_models(name: str, argument: str, reml: bool, agree: Agree) -> None:
     base = linear(name, reml)
     m = N - P if reml else N
     for power in POWERS:
         fit = linear(name, reml, argument, power)
         by_argument = {"y": -m, "x": -1 if reml else 0}
-        assert_same_fit(fit, base, by_argument.get(argument, 0) * power * np.log(10))
+        shift = by_argument.get(argument, 0) * power * np.log(10)
+        assert_same_fit(fit, base, shift)
+        agree("ranef.lmm", f"log-likelihood, {argument} times 10^±18, {name}", fit.loglik - shift,
+              base.loglik, peer="the same without", atol=1e-5)  # fmt: skip
 
 
 def in_units(fit: Any, numbers: pd.DataFrame, argument: str, factor: float) -> np.ndarray:
@@ -273,3 +279,56 @@ def test_weights_of_unlike_groups() -> None:
 
     best = min(deviance(theta) for theta in np.geomspace(1e-6, 1e3, 400))
     assert fit.deviance <= best + 1e-6
+
+
+def visits() -> pd.DataFrame:
+    rng = np.random.default_rng(0)
+    g = np.repeat(np.arange(15), 6)
+    table = pd.DataFrame({"g": g, "t": np.tile(np.arange(6), 15), "x": rng.normal(size=90)})
+    return table.assign(y=1 + 0.5 * table.x + rng.normal(size=15)[g] + rng.normal(size=90))
+
+
+@pytest.mark.parametrize("factor", [60, 1000, 86400])
+@pytest.mark.parametrize("residual", ["ar1(t | g)", "car1(t | g)", "ou(t | g)", "exp(t | g)"])
+def test_units_of_time(residual: str, factor: int, agree: Agree) -> None:
+    """A correlation at distance 1 of times that are minutes or seconds apart."""
+    table = visits()
+    base = ranef.lmm("y ~ x", table, residual=residual)
+    fit = ranef.lmm("y ~ x", table.assign(t=factor * table.t), residual=residual)
+    agree("lmm(residual=)", f"log-likelihood, times multiplied, {residual}", fit.loglik,
+          base.loglik, peer="the same without", atol=1e-6)  # fmt: skip
+    assert fit.loglik > -148.0  # -158.3 is the same without a correlation
+
+
+@pytest.mark.parametrize("residual", ["hetar1(t | g)", "arma(t | g, p=1, q=1)"])
+def test_units_of_time_of_other_processes(residual: str) -> None:
+    table = visits()
+    base = ranef.lmm("y ~ x", table, residual=residual)
+    fit = ranef.lmm("y ~ x", table.assign(t=1000 * table.t), residual=residual)
+    assert fit.loglik == pytest.approx(base.loglik, rel=0, abs=1e-5)
+
+
+@pytest.mark.parametrize("factor", [1e-9, 1e-4, 1e12, 1e18])
+def test_units_in_which_a_correlation_is_no_number(factor: float) -> None:
+    table = visits()
+    table = table.assign(t=factor * table.t)
+    with pytest.raises(ModelError, match="cannot be written as a number"):
+        ranef.lmm("y ~ x", table, residual="car1(t | g)")
+    with pytest.raises(ModelError, match="cannot be written as a number"):
+        ranef.gee("y ~ x", table, groups="g", time="t", correlation="car1")
+    assert np.isfinite(ranef.lmm("y ~ x", table, residual="ou(t | g)").loglik)
+
+
+@pytest.mark.parametrize("factor", [60, 1000])
+def test_units_of_time_of_estimating_equations(factor: int) -> None:
+    table = visits()
+    base = ranef.gee("y ~ x", table, groups="g", time="t", correlation="car1")
+    moved = table.assign(t=factor * table.t)
+    fit = ranef.gee("y ~ x", moved, groups="g", time="t", correlation="car1")
+    np.testing.assert_allclose(fit.coef, base.coef, rtol=1e-8)
+
+
+def test_a_range_that_runs_away_is_no_raw_error() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RanefWarning)
+        assert ranef.lmm("y ~ x", visits(), residual="mat(t | g)").loglik > -140.0

@@ -284,3 +284,33 @@ def test_averages_over_levels_that_are_not_determined_have_no_value(absorbed):
         for name in ("estimate", "std_error"):
             alike = np.isclose(one[name], two[name], rtol=1e-4)
             assert alike or np.isnan(one[name]), (kind, name, one[name], two[name])
+
+
+@pytest.mark.parametrize(
+    ("formula", "residual"),
+    [("y ~ t + (1 | g)", "homcs(t | g)"), ("y ~ t + (t | g)", "us(t | g)"), ("y ~ g", "us(t | g)")],
+)
+def test_residual_structures_that_contain_the_random_effects(formula, residual):
+    """Whatever is said not to be determined has no value: by algebra one covariance, two ways."""
+    rng = np.random.default_rng(3)
+    g = np.repeat(np.arange(12), 4)
+    table = pd.DataFrame({"g": [f"g{i}" for i in g], "t": np.tile(np.arange(4.0), 12)})
+    table["y"] = rng.normal(size=12)[g] + 0.3 * table.t + rng.normal(size=48)
+    with pytest.warns(RankWarning, match="has no value here"):
+        fit = ranef.lmm(formula, table, residual=residual)
+    assert fit.tidy("variance").estimate.isna().any()
+
+
+def test_correlations_of_effects_that_do_not_vary_have_no_value():
+    """Another member of the kind: at zero variance every correlation has the same likelihood."""
+    rng = np.random.default_rng(2)
+    table = pd.DataFrame({"g": np.repeat(np.arange(10), 6), "h": list("abc") * 20})
+    table["y"] = rng.normal(size=60) - table.index % 6 * 0.0
+    table["y"] -= table.groupby("g")["y"].transform("mean")
+    for term in ("homcs(0 + h | g)", "ar1(0 + h | g)", "cs(0 + h | g)"):
+        fit = ranef.lmm(f"y ~ 1 + {term}", table)
+        variances = fit.tidy("variance")
+        sds = variances.estimate[variances.parameter == "sd"].to_numpy()[:-1]
+        gone = np.sum(sds > 1e-6) < (2 if term.startswith("cs") else 1)
+        correlations = variances.estimate[variances.parameter == "corr"]
+        assert correlations.isna().all() == gone

@@ -36,6 +36,8 @@ __all__ = [
 Floats = NDArray[np.float64]
 Ints = NDArray[np.integer]
 
+MOST_RANGE = 1e10
+"""Range beside the median distance of rows."""
 NUMERIC_STEP = 1e-2
 """Of the fourth-order differences that stand for derivatives in a Matern's smoothness."""
 
@@ -326,7 +328,15 @@ def _distance(where: Floats) -> Floats:
 
 @dataclass(frozen=True, eq=False)
 class Autoregressive(RowCorrelation):
-    """phi to the power of the distance; of whole numbers phi may be negative."""
+    """phi to the power of the distance; of whole numbers phi may be negative.
+
+    Attributes
+    ----------
+    gap : float
+        Median distance of neighbours, at which a search begins.
+    """
+
+    gap: float = 1.0
 
     @property
     def words(self) -> str:
@@ -341,7 +351,7 @@ class Autoregressive(RowCorrelation):
         return np.array([[0.0 if self.kind == "car1" else -1.0, 1.0]])
 
     def starts(self) -> list[Floats]:
-        return [np.array([0.3]), np.array([0.7])]
+        return [np.array([near ** (1.0 / self.gap)]) for near in (0.3, 0.7)]
 
     def at(self, rho: Floats, where: Floats, second: bool = False) -> Jet:
         d, phi = _distance(where), float(rho[0])
@@ -360,9 +370,12 @@ class Arma(RowCorrelation):
     ----------
     order : tuple of int
         p and q.
+    gap : float
+        Median distance of neighbours, at which a search begins.
     """
 
     order: tuple[int, int] = (1, 1)
+    gap: float = 1.0
 
     @property
     def words(self) -> str:
@@ -385,7 +398,7 @@ class Arma(RowCorrelation):
         out = []
         for a, b in ((0.5, 0.1), (0.2, 0.2), (0.8, -0.2)):
             one = np.zeros(p + q)
-            one[:1], one[p : p + 1] = (a, b) if p else (b, b)
+            one[:1], one[p : p + 1] = (a ** (1.0 / self.gap), b) if p else (b, b)
             out.append(one)
         return out
 
@@ -469,6 +482,19 @@ class _OfDistance(RowCorrelation):
     def starts(self) -> list[Floats]:
         return [np.array([self.unit * c]) for c in (0.1, 0.5, 2.0)]
 
+    def checked_range(self, rho: Floats) -> float:
+        """The range, as long as distances can be told from zero beside it.
+
+        Raises
+        ------
+        LinAlgError
+            Where they cannot.
+        """
+        span = float(rho[0])
+        if not span < MOST_RANGE * self.unit:
+            raise np.linalg.LinAlgError("the range is beyond all distances")
+        return span
+
 
 @dataclass(frozen=True, eq=False)
 class _OfRatio(_OfDistance):
@@ -479,7 +505,7 @@ class _OfRatio(_OfDistance):
         """f(x), x f'(x) and x (x f'(x))', x = distance / range."""
 
     def at(self, rho: Floats, where: Floats, second: bool = False) -> Jet:
-        span = float(rho[0])
+        span = self.checked_range(rho)
         value, slope, bend = self.in_logs(_distance(where) / span)
         return Jet(
             value,
@@ -532,7 +558,7 @@ class Matern(_OfDistance):
         return [np.array([self.unit * c, nu]) for c in (0.1, 0.5) for nu in (0.5, 1.5)]
 
     def at(self, rho: Floats, where: Floats, second: bool = False) -> Jet:
-        span, nu = float(rho[0]), float(rho[1])
+        span, nu = self.checked_range(rho), float(rho[1])
         x = _distance(where) / span
         h = NUMERIC_STEP * max(nu, 0.05)
         places = {j: _matern(x, nu + j * h) for j in (-2, -1, 0, 1, 2)}

@@ -15,6 +15,7 @@ from typing import ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from ranef.errors import ModelError
 from ranef.solve.marginal.clusters import Clusters, Slice
 
 __all__ = [
@@ -486,7 +487,14 @@ class Continuous(Working):
         found = least_squares_power(
             sums[some] / counts[some], counts[some], self.distances[some] / unit, 0.0
         )
-        return replace(self, parameters=np.array([found ** (1 / unit)]))
+        alpha = found ** (1 / unit)
+        if abs(alpha**unit - found) > 1e-6:
+            raise ModelError(
+                f"correlation='car1': the rows of a cluster are about {unit:.3g} apart in time, so "
+                "that a correlation at distance 1 cannot be written as a number; give the time in "
+                "units in which neighbours are about 1 apart"
+            )
+        return replace(self, parameters=np.array([alpha]))
 
     def table(self, clusters: Clusters) -> Floats | None:
         places = clusters.places

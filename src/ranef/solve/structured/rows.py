@@ -20,12 +20,17 @@ from ranef.covariance.between_rows import (
 )
 from ranef.covariance.structure import Parameter
 from ranef.design.terms import ResidualPart, ResidualTerm
+from ranef.errors import ModelError
 
 __all__ = ["GroupJet", "RowCovariance", "row_covariance"]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.intp]
 
+LEAST_GAP, MOST_GAP = 5e-3, 1e7
+"""Distances of neighbours between which phi at distance 1 can be told from 0 and 1."""
+OF_STEPS = frozenset({"ar1", "hetar1", "car1", "arma"})
+"""Whose parameters are of distance 1, however far apart the rows stand."""
 FIRST_ORDER = frozenset({"ar1", "car1", "ou"})
 
 
@@ -194,23 +199,43 @@ def _correlation(part: ResidualPart, term: ResidualTerm, i: int, level: int) -> 
         given["order"] = part.order
     if part.kind in ("toep", "homtoep"):
         given["lags"] = part.lags
+    if part.kind in OF_STEPS:
+        given["gap"] = _checked_gap(part, term)
     if part.kind in ON_COORDINATES - {"car1"}:
         given["unit"] = _median_distance(part, term)
     found = row_correlation(part.kind, part.names, **given)
     return Nugget(part.kind, part.names, inner=found) if part.nugget else found
 
 
+def _checked_gap(part: ResidualPart, term: ResidualTerm) -> float:
+    """Median distance of neighbours in time, near enough to 1 that phi keeps its digits."""
+    gaps = _gaps(part, term)
+    gap = float(np.median(gaps)) if len(gaps) else 1.0
+    if not LEAST_GAP <= gap <= MOST_GAP:
+        raise ModelError(
+            f"{term.label}: the rows of a group are about {gap:.3g} apart in time, so that a "
+            "correlation at distance 1 cannot be written as a number; give the time in units in "
+            "which neighbours are about 1 apart, or use ou(), which has a range"
+        )
+    return gap
+
+
 def _median_distance(part: ResidualPart, term: ResidualTerm) -> float:
-    """Median distance of successive rows of a group."""
-    where = np.asarray(part.where, dtype=np.float64)
+    """Median distance of successive rows of a group, times the root of how many there are."""
+    gaps = _gaps(part, term)
+    if not len(gaps):
+        return 1.0
+    typical = float(np.median(gaps))
+    rows = len(part.where) if term.group is None else np.bincount(term.group.codes).mean()
+    return typical * max(1.0, float(np.sqrt(rows)))
+
+
+def _gaps(part: ResidualPart, term: ResidualTerm) -> Floats:
+    """Distances of successive rows of a group that do not stand at one place."""
+    where = np.asarray(part.where, dtype=np.float64).reshape(len(part.where), -1)
     codes = np.zeros(len(where), dtype=np.intp) if term.group is None else term.group.codes
     order = np.lexsort((where[:, 0], codes))
     a, b = order[:-1], order[1:]
     near = codes[a] == codes[b]
     gaps = np.sqrt(np.sum((where[a][near] - where[b][near]) ** 2, axis=1))
-    gaps = gaps[gaps > 0]
-    if not len(gaps):
-        return 1.0
-    typical = float(np.median(gaps))
-    rows = np.bincount(codes).mean()
-    return typical * max(1.0, float(np.sqrt(rows)))
+    return np.asarray(gaps[gaps > 0])

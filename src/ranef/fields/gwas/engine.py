@@ -28,7 +28,6 @@ from ranef.fields.gwas.profiles import (
 )
 from ranef.fields.gwas.quality import OK, Limits, judge
 from ranef.fields.gwas.spectrum import NullFit, Rotated, constants, eigen, fit_null, nodes_at
-from ranef.fields.gwas.tails import log10_f_tail
 from ranef.solve.resources import in_threads, one_blas_thread
 
 __all__ = [
@@ -38,8 +37,8 @@ __all__ = [
 
 Floats = NDArray[np.float64]
 
-SECOND_LOOK = -4.0
-"""log10 p below which a variant is tested again in double precision."""
+SECOND_LOOK = 1e-4
+"""p below which a variant is tested again in double precision."""
 LITTLE_LEFT = 1e-2
 NEARLY_ALL = 1e-5
 EXACT_FIT = 1e-13
@@ -326,7 +325,8 @@ def _test_stretch(
             again = np.flatnonzero(_second_look(found, prepared))
             if len(again):
                 found.put(again, test_variants(prepared, values(rows[again], False)))
-        for k in np.flatnonzero(found.residual < NEARLY_ALL):
+        nearly = (found.left > COLLINEAR) & ~(found.residual >= NEARLY_ALL)
+        for k in np.flatnonzero(nearly):
             z = values(rows[k : k + 1], False)[0]
             left = found.left[k]
             found.put([k], test_directly(prepared.model, prepared.null, z, exact=prepared.exact))
@@ -346,6 +346,9 @@ def _test_stretch(
 
 def _second_look(found: Found, prepared: Prepared) -> NDArray[np.bool_]:
     """Variants whose figures need double precision."""
+    from scipy.special import stdtrit
+
     df = float(prepared.model.n - prepared.model.c - 1)
-    out: NDArray[np.bool_] = log10_f_tail(found.wald, df) < SECOND_LOOK
-    return out | ~(found.left > LITTLE_LEFT)
+    large = float(stdtrit(df, 0.5 * SECOND_LOOK)) ** 2
+    out: NDArray[np.bool_] = (found.wald > large) | ~(found.left > LITTLE_LEFT)
+    return out

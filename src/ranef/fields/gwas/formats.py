@@ -13,6 +13,7 @@ import numpy as np
 from ranef import arguments
 from ranef._version import __version__
 from ranef.display.files import replacing, write_atomically
+from ranef.errors import DataError
 
 __all__ = ["FORMATS", "write_scan"]
 
@@ -57,17 +58,29 @@ def _text(columns: dict[str, Any], missing: str) -> bytes:
 
     made = {}
     for name, values in columns.items():
-        array = pa.array(values)
+        array: Any = pa.array(values)
         if pa.types.is_floating(array.type):
             words = pc.cast(array, pa.string())
             bad = pc.invert(pc.is_finite(array))
             array = pc.if_else(bad, missing, words)
         made[name] = array
+    head = ("\t".join(made) + "\n").encode()
     stream = io.BytesIO()
-    stream.write(("\t".join(made) + "\n").encode())
     how = csv.WriteOptions(include_header=False, delimiter="\t", quoting_style="none")
-    csv.write_csv(pa.table(made), stream, how)
-    return stream.getvalue()
+    try:
+        csv.write_csv(pa.table(made), stream, how)
+    except pa.ArrowInvalid:  # a name holds a comma or a quote
+        return head + _joined([pc.cast(array, pa.string()).to_pylist() for array in made.values()])
+    return head + stream.getvalue()
+
+
+def _joined(columns: list[list[str]]) -> bytes:
+    """Lines of cells between tabs, as they are."""
+    for column in columns:
+        wrong = next((cell for cell in column if not cell.isprintable()), None)
+        if wrong is not None:
+            raise DataError(f"the name {wrong!r} cannot stand in a table between tabs; rename it")
+    return "".join("\t".join(row) + "\n" for row in zip(*columns, strict=True)).encode()
 
 
 def _ssf(scan: Any, one: Any, rows: Any, held: dict[str, Any]) -> dict[str, Any]:

@@ -175,6 +175,11 @@ def test_variants(prepared: Prepared, Z: Real) -> Found:
     Z : (b, n) array
         Rotated variants, in single precision if `prepared` has such products.
     """
+    with np.errstate(invalid="ignore", divide="ignore"):  # those that leave no residual
+        return _tested(prepared, Z)
+
+
+def _tested(prepared: Prepared, Z: Real) -> Found:
     products = prepared.double if Z.dtype == np.float64 else prepared.single
     assert products is not None
     squared = Z * Z
@@ -183,8 +188,7 @@ def test_variants(prepared: Prepared, Z: Real) -> Found:
     model, null = prepared.model, prepared.null
     start = len(prepared.window.s) if prepared.exact else 0
     plain = A[start + PLAIN]
-    with np.errstate(invalid="ignore", divide="ignore"):
-        left = np.where(total > 0, plain / total, 0.0)
+    left = np.where(total > 0, plain / total, 0.0)
     good = left > COLLINEAR
     A, B = np.where(good, A, 1.0), np.where(good, B, 0.0)
     score = _score(model, prepared.nodes, A, B, start + ML)
@@ -319,8 +323,7 @@ def _maximise(series: Series, model: Rotated, s: Floats, reml: bool) -> tuple[Fl
     s, active = s.copy(), np.arange(len(s))
     for _ in range(MOST_STEPS):
         first, second = _slopes(series.take(active), model, s[active], reml)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            step = np.where(second < 0, -first / second, 0.3 * np.sign(first))
+        step = np.where(second < 0, -first / second, 0.3 * np.sign(first))
         new = np.clip(s[active] + np.clip(step, -0.5, 0.5), -1.0, 1.0)
         moved = np.abs(new - s[active])
         s[active] = new

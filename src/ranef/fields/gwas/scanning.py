@@ -293,6 +293,12 @@ def settled(source: Genotypes) -> tuple[Genotypes, list[str]]:
             f"{int((counts > 1).sum()):,} names stand for more than one variant, such as "
             f"{names[counts > 1][0]!r}; each is tested, and tables have them in the file's order"
         )
+    unplaced = int((source.variants.position < 0).sum())
+    if unplaced:
+        notes.append(
+            f"{unplaced:,} variants have a negative position, which means unknown: pictures have "
+            "them at the beginning of their chromosome, and clumps beside each other"
+        )
     special = kinds != "diploid"
     if not special.any() or not source.calls:
         return source, notes

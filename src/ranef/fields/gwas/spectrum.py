@@ -78,7 +78,7 @@ def eigen(K: Floats) -> tuple[Floats, Floats]:
     from scipy.linalg import eigh
 
     d, U = eigh(K, driver="evd", overwrite_a=True, check_finite=False)
-    d = np.where(d < SMALLEST_EIGENVALUE, 0.0, d)
+    d = np.where(np.abs(d) < SMALLEST_EIGENVALUE, 0.0, d)
     return d, U
 
 

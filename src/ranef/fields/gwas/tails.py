@@ -25,11 +25,11 @@ def log10_f_tail(f: Floats, df: float) -> Floats:
     >>> log10_f_tail(np.array([0.0, 10.0, 1e6]), 100.0).round(4).tolist()
     [0.0, -2.6834, -201.1013]
     """
-    from scipy.special import betainc, betaincc
+    from scipy.special import stdtr
 
     f = np.asarray(f, dtype=np.float64)
     x = df / (df + f)
-    p = np.where(f < 1.0, betaincc(0.5, 0.5 * df, f / (df + f)), betainc(0.5 * df, 0.5, x))
+    p = 2.0 * stdtr(df, -np.sqrt(f))
     with np.errstate(divide="ignore"):
         out = np.log10(p)
     far = (p < SMALL) & np.isfinite(f)

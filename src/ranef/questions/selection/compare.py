@@ -40,6 +40,8 @@ CRITERIA = {
     "individual": ("caic", "cv"),
 }
 OF_EQUATIONS = ("qicu", "cic")
+FEW = 4
+"""Models up to which all nested pairs are tested."""
 
 
 def compare(
@@ -294,10 +296,12 @@ def _tests(
     rng: np.random.Generator,
     n_jobs: int | None,
 ) -> tuple[RatioTest, ...]:
-    """Each model against the next smaller one, where they are nested."""
+    """Each model against those nested in it: of many models the next smaller one alone."""
     order = sorted(range(len(estimates)), key=lambda i: estimates[i].n_parameters)
+    few = len(order) <= FEW
+    pairs = [(a, b) for j, b in enumerate(order) for a in order[:j]] if few else pairwise(order)
     out = []
-    for a, b in pairwise(order):
+    for a, b in pairs:
         small, large = estimates[a], estimates[b]
         gap = nesting(small, large)
         if gap.cone is None and not gap.edge:

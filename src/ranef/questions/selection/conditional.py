@@ -31,6 +31,7 @@ from ranef.inference.rows.fitted import fitted
 from ranef.models.records import Estimate, LinearEstimate
 from ranef.models.refitting import refitted
 from ranef.models.rows import at_levels
+from ranef.solve.resources import one_blas_thread
 from ranef.solve.structured.kept import SolvedRows
 from ranef.solve.structured.rows import row_covariance
 
@@ -105,6 +106,11 @@ def conditional_linear(estimate: LinearEstimate) -> ConditionalFit:
     Where the residual variance depends on the fitted mean itself, the derivative is taken by
     refits (`by_refits`).
     """
+    with one_blas_thread():
+        return _conditional_linear(estimate)
+
+
+def _conditional_linear(estimate: LinearEstimate) -> ConditionalFit:
     spec = estimate.specification
     own, trace = residual_parameters(estimate), hat_trace(estimate)
     loglik = conditional_loglik(estimate)

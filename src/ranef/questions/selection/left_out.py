@@ -35,6 +35,7 @@ from ranef.design.specification import Specification
 from ranef.errors import ModelError
 from ranef.models.noise import Noise
 from ranef.models.records import LinearEstimate, theta_slices
+from ranef.solve.resources import one_blas_thread
 
 __all__ = ["LeftOut", "LinearModel", "left_out", "log_densities", "optimism", "rows_of"]
 
@@ -133,6 +134,11 @@ def left_out(model: LinearModel, sets: NDArray[np.integer], only: int | None = N
     ModelError
         Where the others do not determine the fixed effects, or too much is shared.
     """
+    with one_blas_thread():  # many small matrices
+        return _left_out(model, sets, only)
+
+
+def _left_out(model: LinearModel, sets: NDArray[np.integer], only: int | None) -> LeftOut:
     blocks = _Blocks(model, _partition(model.spec, sets))
     wanted = rows_of(sets)
     chosen = np.arange(len(wanted)) if only is None else np.array([only])
@@ -390,7 +396,8 @@ class _Blocks:
 
 def log_densities(found: LeftOut, sigma: float) -> Floats:
     """Log density (G,) of each set, of its rows together."""
-    sizes, forms, log_dets = _forms(found)
+    with one_blas_thread():
+        sizes, forms, log_dets = _forms(found)
     twice = sizes * np.log(2 * np.pi * sigma**2) + log_dets + forms / sigma**2
     return np.asarray(-0.5 * twice)
 

@@ -311,9 +311,7 @@ double Criterion::factorise(const double* phi) {
 
 // After the tail has given its factor's place to the covariance; Q is still there.
 void Criterion::restore_factor() {
-    if (tail_->holds_factor()) return;
-    tail_->factorise(lambda_);
-    inverted_ = false;
+    if (!tail_->holds_factor() && !tail_->restore(lambda_)) inverted_ = false;
 }
 
 double Criterion::factorised(const double* phi) {

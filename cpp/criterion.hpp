@@ -57,11 +57,16 @@ struct HalfSolves {
     Vector tail; // (rows, order) row-major
 };
 
-// What Criterion::solution() finds, by factor (q, r) in the basis of b_e, internal level order.
+// What Criterion::solutions() finds of one right-hand side, by factor (q, r) in the basis of b_e,
+// internal level order.
 struct Solution {
     std::vector<Vector> modes, scores;
     Vector beta;
+    double rss = 0; // y'Py, of a response
 };
+
+// sum_l s_l s_l' of scores (q, r), (r, r).
+Vector outer_sum(int r, const Vector& scores);
 
 class Criterion final : public Objective {
   public:
@@ -94,6 +99,7 @@ class Criterion final : public Objective {
     // Gradient and Hessian (column-major) at the last phi; calls solve().
     void differentiate(double* gradient, double* hessian) override;
     double evaluate(const double* phi) override { return factorise(phi); }
+    void near_end(bool near) override { tail_->keep_factor(near); }
 
     const Blocks& blocks() const override { return b_; }
     double log_determinant() const { return logdet_; }
@@ -149,9 +155,11 @@ class Criterion final : public Objective {
     // The same combinations, each as w = L^-1 a: see half_solves.cpp.
     HalfSolves half_solves(size_t rows, const std::vector<const int32_t*>& levels,
                            const std::vector<const double*>& z, const double* X);
-    // Effects, scores and fixed effects that this right-hand side, in place of that of a response,
-    // has at the last phi; see solves.cpp.
-    Solution solution(Response rhs);
+    // Effects, scores and fixed effects that these right-hand sides, in place of that of a
+    // response, have at the last phi; see solves.cpp.
+    std::vector<Solution> solutions(std::vector<Response> rhs);
+    // How many of them to hand over in one call, as memory has it.
+    size_t solved_at_once() const;
     // Derivatives of quadratic forms with respect to Psi, by factor (rows, r, r).
     std::vector<Vector> form_slopes(size_t rows, const std::vector<const int32_t*>& levels,
                                     const std::vector<const double*>& z, const double* X);
@@ -184,8 +192,10 @@ class Criterion final : public Objective {
     // Of XB, B (p, p) column-major, null for X; of XC alone once S is inverted.
     std::vector<Vector> level_fixed_scores(const double* B);
     std::vector<Vector> sum_fixed_scores(const std::vector<Vector>& scores) const;
-    void reduce(Response& rhs) const;
-    Vector solve_tail(const Response& rhs, Solution& out) const;
+    void reduce(std::vector<Response>& rhs) const;
+    Vector solve_tail(const std::vector<Response>& rhs, std::vector<Solution>& out) const;
+    void solve_levels(int depth, const std::vector<Response>& rhs, const Vector& tail,
+                      std::vector<Solution>& out) const;
     void prepare(const double* phi);
     template <int R>
     void eliminate(int depth, int chunk);

@@ -13,7 +13,8 @@ namespace ranef {
 
 namespace {
 
-constexpr double dense_share = 0.2; // of the tail that a leader's level touches
+constexpr double most_beside = 2.5e6; // values of a factor kept beside the inverse; layout.py
+constexpr double dense_share = 0.2;   // of the tail that a leader's level touches
 
 } // namespace
 
@@ -215,40 +216,60 @@ void DenseTail::scale(const std::vector<Vector>& lambda) {
 }
 
 bool DenseTail::factorise(const std::vector<Vector>& lambda) {
+    beside_.clear();
+    in_place_ = true;
     scale(lambda);
-    holds_factor_ = true;
     return cholesky(b_.order(), S_.data(), b_.order(), threads_);
+}
+
+bool DenseTail::small() const {
+    const bool kernel = std::any_of(b_.tail.begin(), b_.tail.end(),
+                                    [&](int t) { return static_cast<bool>(b_.factors[t].kernel); });
+    return !kernel && static_cast<double>(S_.size()) <= most_beside;
+}
+
+bool DenseTail::restore(const std::vector<Vector>& lambda) {
+    if (!small()) {
+        factorise(lambda);
+        return false;
+    }
+    beside_.resize(S_.size());
+    S_.swap(beside_);
+    scale(lambda);
+    cholesky(b_.order(), S_.data(), b_.order(), threads_);
+    S_.swap(beside_);
+    return true;
 }
 
 void DenseTail::add_log_determinant(bool with_fixed, double& sum) const {
     const int N = b_.order();
-    for (int j = 0; j < (with_fixed ? N : b_.T); ++j) sum += 2 * std::log(S_[at(j, j, N)]);
+    for (int j = 0; j < (with_fixed ? N : b_.T); ++j) sum += 2 * std::log(L()[at(j, j, N)]);
 }
 
 void DenseTail::forward(int k, double* X) const {
     const int N = b_.order();
-    solve_lower(N, k, S_.data(), N, X, std::max(N, 1));
+    solve_lower(N, k, L().data(), N, X, std::max(N, 1));
 }
 
 void DenseTail::backward(int k, double* X) const {
     const int N = b_.order();
-    solve_lower_transposed(N, k, S_.data(), N, X, std::max(N, 1));
+    solve_lower_transposed(N, k, L().data(), N, X, std::max(N, 1));
 }
 
 Vector DenseTail::fixed_factor() const {
     const int N = b_.order(), T = b_.T, p = b_.p;
-    Vector L(static_cast<size_t>(p) * p, 0.0);
+    Vector LX(static_cast<size_t>(p) * p, 0.0);
     for (int e = 0; e < p; ++e)
-        for (int a = e; a < p; ++a) L[at(a, e, p)] = S_[at(T + a, T + e, N)];
-    return L;
+        for (int a = e; a < p; ++a) LX[at(a, e, p)] = L()[at(T + a, T + e, N)];
+    return LX;
 }
 
 Vector DenseTail::fixed_modes() const {
     const int N = b_.order(), T = b_.T, p = b_.p;
     Vector Y(static_cast<size_t>(T) * p, 0.0);
     for (int e = 0; e < p; ++e)
-        for (int i = 0; i < T; ++i) Y[at(i, e, T)] = S_[at(T + e, i, N)];
-    solve_lower_transposed(T, p, S_.data(), N, Y.data(), T);
+        for (int i = 0; i < T; ++i) Y[at(i, e, T)] = L()[at(T + e, i, N)];
+    solve_lower_transposed(T, p, L().data(), N, Y.data(), T);
     return Y;
 }
 
@@ -264,7 +285,11 @@ double DenseTail::schur_fixed(int i, int e) const {
 void DenseTail::invert(bool with_fixed) {
     const int N = b_.order(), T = b_.T;
     if (T == 0) return;
-    holds_factor_ = false;
+    if (!in_place_)
+        S_ = beside_;
+    else if (keep_)
+        beside_ = S_;
+    in_place_ = false;
     if (with_fixed)
         inverse_from_cholesky(N, S_.data(), N, threads_);
     else {

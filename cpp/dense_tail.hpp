@@ -16,7 +16,9 @@ class DenseTail final : public Tail {
     void subtract_leader(const Whitened& leader, Vector& Qy) override;
     void apply_kernels() override { kernel_both(Q_, true); }
     bool factorise(const std::vector<Vector>& lambda) override;
-    bool holds_factor() const override { return holds_factor_; }
+    bool holds_factor() const override { return in_place_ || !beside_.empty(); }
+    void keep_factor(bool keep) override { keep_ = keep && small(); }
+    bool restore(const std::vector<Vector>& lambda) override;
     void add_log_determinant(bool with_fixed, double& sum) const override;
     void forward(int k, double* X) const override;
     void backward(int k, double* X) const override;
@@ -60,8 +62,14 @@ class DenseTail final : public Tail {
     void scatter_leader_dense(const Whitened& leader, Vector& Qy);
     void scale(const std::vector<Vector>& lambda);
 
+    // Whether L is kept beside S^-1: not where kernels need the room.
+    bool small() const;
+    const Vector& L() const { return in_place_ ? S_ : beside_; }
+
     Vector Q_, S_, kept_;
-    bool holds_factor_ = false;
+    Vector beside_;         // L, where S^-1 has its place and both are kept
+    bool in_place_ = false; // S_ is L
+    bool keep_ = false;
 };
 
 } // namespace ranef

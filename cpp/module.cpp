@@ -276,7 +276,7 @@ class Problem {
                     Outcome out = search(criterion, from, options);
                     if (profile) search_valleys(criterion, *profile, response, options, out);
                     std::copy(out.phi.begin(), out.phi.end(), phi.begin() + i * K);
-                    if (criterion.factorise(out.phi.data()) <
+                    if (criterion.at_point(out.phi.data()) <
                         std::numeric_limits<double>::infinity()) {
                         criterion.solve();
                         std::copy(criterion.beta().begin(), criterion.beta().end(),
@@ -368,15 +368,13 @@ class Problem {
         for (const Factor& f : blocks_->factors) modes.emplace_back(k * f.q * f.r);
         Vector beta(k * p);
         ask(y, reml, phi, [&](Criterion& criterion) {
-            for (size_t i = 0; i < k; ++i) {
-                const Solution found =
-                    criterion.solution(blocks_->respond(Y.data() + i * n, threads_));
+            each_solution(criterion, Y, [&](size_t i, const Solution& found) {
                 std::copy(found.beta.begin(), found.beta.end(), beta.begin() + i * p);
                 for (size_t f = 0; f < modes.size(); ++f) {
                     const Vector own = in_user_basis(blocks_->factors[f], found.modes[f]);
                     std::copy(own.begin(), own.end(), modes[f].begin() + i * own.size());
                 }
-            }
+            });
         });
         nb::list out;
         for (size_t f = 0; f < modes.size(); ++f) {
@@ -384,6 +382,52 @@ class Problem {
             out.append(to_array(std::move(modes[f]), {k, q, r}));
         }
         return nb::make_tuple(out, to_array(std::move(beta), {k, p}));
+    }
+
+    // d criterion / d Psi by factor (k, r, r) and the criteria (k) of responses (k, n) at phi: the
+    // traces are the same for all of them.
+    nb::tuple psi_gradients(Input<2> Y, bool reml, Input<1> phi) const {
+        const size_t k = Y.shape(0), n = blocks_->n;
+        need(k >= 1 && Y.shape(1) == n, "Y must have one value per row");
+        need_finite(Y.data(), Y.size(), "Y");
+        const Vector at = checked_phi(phi);
+        std::vector<Vector> gradients;
+        for (const Factor& f : blocks_->factors) gradients.emplace_back(k * f.r * f.r);
+        Vector values(k);
+        unlocked([&] {
+            const Response first = blocks_->respond(Y.data(), threads_);
+            Criterion criterion(*blocks_, reml, threads_);
+            criterion.use(first);
+            const double value = criterion.factorise(at.data());
+            need_factor(criterion);
+            const double m = criterion.degrees(), own = criterion.rss();
+            const size_t K = at.size();
+            Vector gradient(K), hessian(K * K);
+            criterion.differentiate(gradient.data(), hessian.data());
+            std::vector<Vector> traces;
+            for (size_t f = 0; f < gradients.size(); ++f) {
+                const int factor = static_cast<int>(f), r = blocks_->factors[f].r;
+                traces.push_back(criterion.gradient_psi(factor));
+                const Vector outer = outer_sum(r, criterion.scores(factor));
+                for (size_t e = 0; e < outer.size(); ++e) traces[f][e] += m / own * outer[e];
+            }
+            each_solution(criterion, Y, [&](size_t i, const Solution& found) {
+                values[i] = found.rss > 0 ? value + m * std::log(found.rss / own)
+                                          : std::numeric_limits<double>::infinity();
+                for (size_t f = 0; f < gradients.size(); ++f) {
+                    const Vector outer = outer_sum(blocks_->factors[f].r, found.scores[f]);
+                    double* out = gradients[f].data() + i * outer.size();
+                    for (size_t e = 0; e < outer.size(); ++e)
+                        out[e] = traces[f][e] - m / found.rss * outer[e];
+                }
+            });
+        });
+        nb::list out;
+        for (size_t f = 0; f < gradients.size(); ++f) {
+            const size_t r = blocks_->factors[f].r;
+            out.append(to_array(std::move(gradients[f]), {k, r, r}));
+        }
+        return nb::make_tuple(out, to_array(std::move(values)));
     }
 
     // Derivatives of quadratic_forms with respect to Psi: by factor (rows, r, r).
@@ -503,13 +547,13 @@ class Problem {
         return out;
     }
 
-    // Roughly, of a criterion: two dense matrices or three on a pattern, and as much as the
+    // Roughly, of a criterion: three matrices, dense or on a pattern, and as much as the
     // blocks.
     double criterion_bytes() const {
         const double N = blocks_->order(), n = static_cast<double>(blocks_->n);
         const double tail = blocks_->sparse
                                 ? 3.0 * static_cast<double>(blocks_->sparse->pattern.size())
-                                : 2 * N * N;
+                                : 3 * N * N;
         return 8 * (tail + n) + static_cast<double>(blocks_->bytes());
     }
 
@@ -533,6 +577,19 @@ class Problem {
     static void need_factor(const Criterion& criterion) {
         if (!criterion.sound())
             throw std::domain_error("the likelihood is not finite at these parameters");
+    }
+
+    // What each of many responses has at the criterion's point, some at a time.
+    template <class Use>
+    void each_solution(Criterion& criterion, const Input<2>& Y, Use&& use) const {
+        const size_t k = Y.shape(0), n = blocks_->n, many = criterion.solved_at_once();
+        for (size_t first = 0; first < k; first += many) {
+            std::vector<Response> rhs;
+            for (size_t i = first; i < std::min(k, first + many); ++i)
+                rhs.push_back(blocks_->respond(Y.data() + i * n, threads_));
+            const std::vector<Solution> found = criterion.solutions(std::move(rhs));
+            for (size_t i = 0; i < found.size(); ++i) use(first + i, found[i]);
+        }
     }
 
     // Puts a question to the criterion of a response, factorised at phi.
@@ -673,6 +730,7 @@ NB_MODULE(_core, m) {
              "with_fixed"_a)
         .def("all_mode_covariances", &Problem::all_mode_covariances, "y"_a, "reml"_a, "phi"_a)
         .def("modes_of", &Problem::modes_of, "y"_a, "reml"_a, "phi"_a, "Y"_a)
+        .def("psi_gradients", &Problem::psi_gradients, "Y"_a, "reml"_a, "phi"_a)
         .def("form_slopes", &Problem::form_slopes, "y"_a, "reml"_a, "phi"_a, "levels"_a, "z"_a,
              "X"_a)
         .def("quadratic_forms", &Problem::quadratic_forms, "y"_a, "reml"_a, "phi"_a, "levels"_a,

@@ -13,6 +13,7 @@ namespace {
 constexpr double early_face = 1e-3;   // Psi's eigenvalue that invites a step onto a face
 constexpr double late_face = 1e-5;    // the same once the search has converged
 constexpr double next_to_face = 1e-6; // so near it that theta does not feel which way Psi wants
+constexpr double most_rise = 1;       // of the criterion, that is no more than coming near a face
 constexpr int patience = 60;          // evaluations before a criterion is suspected
 constexpr double negative_curvature = 1e-6;
 constexpr double least_curvature = 1e-12; // beside the largest: counts of 1e10 know a slope so well
@@ -129,6 +130,7 @@ class Search {
     double step(double radius, Vector& s) const;
     void mark_free();
     void learn(const Vector& s, const Vector& old_gradient);
+    void try_faces();
     bool step_onto_faces(double threshold, bool final);
     bool leave_faces();
     Vector term_block(const Vector& full, const TermState& t) const;
@@ -283,7 +285,9 @@ double Search::step(double radius, Vector& s) const {
 // Hessian.
 void Search::differentiate_after(const Vector& s, bool near) {
     const Vector old_gradient = g_, correction = secant_;
+    c_.near_end(near);
     differentiate();
+    c_.near_end(false);
     if (!near) return;
     secant_ = correction;
     learn(s, old_gradient);
@@ -380,10 +384,7 @@ bool Search::descend() {
             differentiate_after(s, predicted < learn_below && ratio > 0.5);
             stuck = 0;
             if (decrement_ > tolerance_ && lost()) return false;
-            if (decrement_ > tolerance_ && step_onto_faces(early_face, false)) {
-                f_ = evaluate(phi_);
-                differentiate();
-            }
+            if (decrement_ > tolerance_) try_faces();
         } else {
             radius_ = norm / 4;
             if (++stuck > 12 || radius_ < 1e-12) {
@@ -393,6 +394,26 @@ bool Search::descend() {
             }
         }
     }
+}
+
+// A step onto faces before the search has converged, taken back where the criterion rises: a
+// variance that is small beside another of its term may still be large beside the residual's.
+void Search::try_faces() {
+    const Vector phi = phi_;
+    const double f = f_;
+    std::vector<TermState> terms = terms_;
+    if (!step_onto_faces(early_face, false)) return;
+    f_ = evaluate(phi_);
+    if (!(f_ <= f + most_rise)) {
+        for (size_t i = 0; i < terms.size(); ++i) {
+            const TermState &t = terms_[i], &old = terms[i];
+            if (t.rank != old.rank || t.zero != old.zero || t.gone != old.gone) ++terms[i].releases;
+        }
+        phi_ = phi;
+        terms_ = terms;
+        f_ = evaluate(phi_);
+    }
+    differentiate();
 }
 
 // Reduce the rank of terms whose covariance matrix is nearly singular in a

@@ -27,6 +27,9 @@ class Objective {
     virtual const Vector& correction() const { return none_; }
     // How far the value at the last x may be off by rounding, as far as it knows.
     virtual double noise() const { return 0; }
+    // Told before differentiate(): whether the search is about to end here, so that questions
+    // about this point will follow.
+    virtual void near_end(bool) {}
     // Whether, after differentiate(), the value is of no use here: an approximation that
     // has lost what it approximates.
     virtual bool breaks_down() { return false; }

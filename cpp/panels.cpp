@@ -12,6 +12,14 @@ namespace {
 
 constexpr int wide = 32; // columns of a panel
 
+// The lanes of a panel are what is to be vectorised. GCC takes the loop around them as well, with
+// strided loads, unless something stands in it that it cannot move.
+RANEF_INLINE void keep_order() {
+#if defined(__GNUC__) && !defined(__clang__)
+    __asm__ volatile("");
+#endif
+}
+
 // What a panel (n, wide) row-major goes through.
 struct Pass {
     int r, directions, n;
@@ -28,6 +36,7 @@ RANEF_INLINE void gather(std::int64_t m, const std::int32_t* column, const doubl
         const double* __restrict x = X + static_cast<std::size_t>(column[e]) * wide;
         const double v = k[e];
         for (int b = 0; b < wide; ++b) t[b] += v * x[b];
+        keep_order();
     }
 }
 
@@ -38,6 +47,7 @@ RANEF_INLINE void scatter(std::int64_t m, const std::int32_t* column, const doub
         double* __restrict y = Y + static_cast<std::size_t>(column[e]) * wide;
         const double v = k[e];
         for (int b = 0; b < wide; ++b) y[b] += v * t[b];
+        keep_order();
     }
 }
 

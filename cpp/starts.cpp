@@ -28,6 +28,11 @@ constexpr std::array<double, 3> turns{-0.9, 0.0, 0.9};
 constexpr std::array<double, 2> shapes{-1.1, 1.1};         // beside where a structure starts
 constexpr std::array<double, 4> own_sizes{0.5, 1.2, 3, 8}; // of a term by itself
 constexpr int most_alone = 6;                              // columns that are left out one by one
+constexpr size_t most_exchanged = 8; // axes along which variances change places
+constexpr int most_rounds = 3;
+constexpr int directions = 36; // in which two loadings may stand
+constexpr double half_turn = 3.14159265358979323846;
+constexpr std::array<double, 5> around{0.5, 0.7, 1.0, 1.4, 2.0}; // sizes beside that of an optimum
 constexpr double lower = 1e-8;   // of the criterion, relative: a better optimum
 constexpr double settled = 1e-6; // decrement at which a criterion has reached its limit
 constexpr double nearly = 0.001; // decrement at which the end of a search is in sight
@@ -212,6 +217,39 @@ Vector turned(const Term& term, const Vector& phi, double correlation) {
     return out;
 }
 
+// An optimum whose unstructured term of two columns has rank one.
+Vector loaded(const Term& term, const Vector& phi, double size, double angle) {
+    Vector out = phi;
+    double* L = out.data() + term.offset;
+    L[0] = size * std::cos(angle);
+    L[1] = size * std::sin(angle);
+    L[2] = 0;
+    return out;
+}
+
+// The valleys of the criterion as the two loadings of a term of rank one are turned all the way
+// round: there it may have one for each group.
+std::vector<Vector> round_about(Criterion& criterion, const Term& term, const Vector& phi) {
+    const double* L = phi.data() + term.offset;
+    const double size = std::max(std::sqrt(L[0] * L[0] + L[1] * L[1] + L[2] * L[2]), low);
+    std::vector<Vector> start(directions);
+    Vector value(directions, std::numeric_limits<double>::infinity());
+    for (int i = 0; i < directions; ++i)
+        for (double times : around) {
+            Vector at = loaded(term, phi, times * size, i * half_turn / directions);
+            const double f = criterion.evaluate(at.data());
+            if (!(f < value[i])) continue;
+            value[i] = f;
+            start[i] = std::move(at);
+        }
+    std::vector<Vector> out;
+    for (int i = 0; i < directions; ++i)
+        if (!start[i].empty() && value[i] < value[(i + 1) % directions] &&
+            value[i] <= value[(i + directions - 1) % directions])
+            out.push_back(std::move(start[i]));
+    return out;
+}
+
 // An optimum with another shape of a structured term; empty where it has no shape.
 Vector reshaped(const Term& term, const Vector& phi, double turn) {
     const std::vector<char> sizes = term.structure->sizes();
@@ -238,6 +276,60 @@ std::vector<Vector> without_one(const Term& term, const Vector& phi) {
         out.push_back(phi);
         out.back()[term.offset + i] = 0;
     }
+    return out;
+}
+
+// The size of what varies along an axis, in units of where its structure starts.
+double extent(const Axis& axis, const Vector& phi) {
+    if (axis.parameter >= 0) return std::fabs(phi[axis.term->offset + axis.parameter]);
+    Vector own(axis.term->parameters);
+    axis.term->structure->start(own.data());
+    const std::vector<char> sizes = axis.term->structure->sizes();
+    double size = 0;
+    for (size_t i = 0; i < own.size(); ++i)
+        if (sizes[i]) size = std::max(size, std::fabs(phi[axis.term->offset + i] / own[i]));
+    return size;
+}
+
+// Where a search ran away to where digits are lost: the same ratios, nearer.
+Vector nearer(const std::vector<Axis>& along, const Outcome& best) {
+    Vector out = best.phi;
+    double least = std::numeric_limits<double>::infinity();
+    for (const Axis& axis : along)
+        if (const double size = extent(axis, out); !axis.correlation && size >= low)
+            least = std::min(least, size);
+    if (best.converged || !(least > 1) || !std::isfinite(least)) return out;
+    for (const Axis& axis : along) {
+        double* part = out.data() + axis.term->offset;
+        if (axis.parameter < 0)
+            axis.term->structure->rescale(1 / least, part);
+        else if (axis.parameter == 0)
+            for (int i = 0; i < axis.term->parameters; ++i) part[i] /= least;
+    }
+    return out;
+}
+
+// An optimum whose variance along one axis has gone to all that have none, if any: optima on
+// different parts of the boundary are such an exchange apart. Empty where it has none itself.
+Vector exchanged(const std::vector<Axis>& along, const Axis& from, const Vector& phi) {
+    const double size = extent(from, phi);
+    if (size < low) return {};
+    Vector out = phi;
+    for (const Axis& axis : along) {
+        if (axis.correlation || extent(axis, phi) >= low) continue;
+        double* part = out.data() + axis.term->offset;
+        if (axis.parameter >= 0)
+            part[axis.parameter] = size;
+        else {
+            axis.term->structure->start(part);
+            axis.term->structure->rescale(size, part);
+        }
+    }
+    double* part = out.data() + from.term->offset;
+    if (from.parameter >= 0)
+        part[from.parameter] = 0;
+    else
+        from.term->structure->rescale(0.0, part);
     return out;
 }
 
@@ -300,8 +392,10 @@ bool search_starts(const LinearProblem& problem, const SearchOptions& options, O
     };
     bool better = false;
     SearchOptions further = options;
+    double lowest = 0; // of one search
     further.progress = [&](int count, double f, double decrement) {
-        return count < 3 || !nothing_new(f, decrement, best);
+        lowest = count == 1 ? f : std::min(lowest, f);
+        return count < 3 || lowest < best.criterion - lower || !nothing_new(f, decrement, best);
     };
     auto from = [&](const Vector& phi) {
         Outcome other = search(criterion, phi, further);
@@ -342,6 +436,19 @@ bool search_starts(const LinearProblem& problem, const SearchOptions& options, O
     // where the starts disagree there may be more to find
     if (best.agreeing < best.starts)
         search_grid(many_starts, std::min(many_starts, searches(when_in_doubt)));
+    // from the best so far to those an exchange away, as long as one is better
+    Vector end;
+    for (int round = 0; round < most_rounds && end != best.phi; ++round) {
+        end = best.phi;
+        if (best.agreeing == best.starts || along.size() > most_exchanged) break;
+        const Vector near = nearer(along, best);
+        for (const Axis& axis : along) {
+            if (axis.correlation && directions * around.size() < evaluations)
+                for (const Vector& phi : round_about(criterion, *axis.term, near)) from(phi);
+            if (axis.correlation) continue;
+            if (const Vector phi = exchanged(along, axis, near); !phi.empty()) from(phi);
+        }
+    }
     return better;
 }
 

@@ -33,8 +33,14 @@ class Tail {
     virtual void apply_kernels() = 0;
     // S from Q, and its factor; false where a pivot is not positive.
     virtual bool factorise(const std::vector<Vector>& lambda) = 0;
-    // Whether L is still there: a dense S^-1 takes its place.
+    // Whether L is still there: a dense S^-1 takes its place, unless it was asked to keep both.
     virtual bool holds_factor() const = 0;
+    virtual void keep_factor(bool) {}
+    // L again; true where S^-1 (or R) stays beside it.
+    virtual bool restore(const std::vector<Vector>& lambda) {
+        factorise(lambda);
+        return false;
+    }
     // sum += log|S|, X's part under REML only.
     virtual void add_log_determinant(bool with_fixed, double& sum) const = 0;
     // X (N, k) := L^-1 X, or L^-T X; in L's own coordinates X's are the last p.

@@ -185,6 +185,36 @@ def test_random_problems_end_as_low_as_the_best_of_many_starts():
     assert max(gap([4, seed], 8) for seed in range(60)) < 1e-4
 
 
+@pytest.mark.parametrize(
+    ("seed", "lowest"),
+    [([9, 278], 38.137746), ([7, 191], 8.530920), ([7, 374], -67.140007)],
+    ids=["variances that change places", "rank one beside full rank", "valleys of rank one"],
+)
+def test_optima_that_few_starts_find(seed, lowest):
+    """The lowest of 50 random starts, reached by one or two of them."""
+    formula, table, reml = problem(seed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        fit = ranef.lmm(formula, table, reml=reml)
+    assembly = assemble(fit.estimate.specification)
+    end = assembly.core.fit(assembly.own.rest, reml, None, 500, None)
+    assert end["criterion"] == pytest.approx(lowest, abs=1e-5)
+
+
+def test_a_step_onto_the_boundary_that_raises_the_criterion_is_taken_back():
+    """A small variance beside a huge one of its term is not on the boundary."""
+    formula, table, reml = problem([9, 278])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        fit = ranef.lmm(formula, table, reml=reml)
+    assembly, seen = assemble(fit.estimate.specification), []
+    start = np.array([2069.24, -1.92288813, 3.13513641, 0.0])
+    assembly.core.fit(assembly.own.rest, reml, start, 500, lambda _, f, __: seen.append(f) or True)
+    assert seen[2] > seen[1] + 5  # on the boundary
+    assert seen[3] == pytest.approx(seen[1])
+    assert min(seen) == pytest.approx(38.137746, abs=1e-4)
+
+
 @pytest.mark.study
 def test_600_random_problems_end_as_low_as_a_dense_search():
     gaps = np.array([gap([5, seed], STARTS) for seed in range(600)])

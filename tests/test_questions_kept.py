@@ -82,3 +82,29 @@ def test_with_a_kernel(monkeypatch):
     test_covariances_of_all_modes_are_those_of_each(fit.estimate)
     test_other_responses_are_solved_as_by_a_state_of_their_own(fit.estimate)
     test_slopes_of_prediction_variances_are_their_differences(fit.estimate, monkeypatch)
+
+
+def test_gradients_of_many_responses_are_those_of_each(estimate):
+    end, spec = linear.solved(estimate), estimate.specification
+    Y = np.stack([spec.y[::-1], np.cos(spec.y), spec.y, *rng.normal(size=(70, N))])
+    rest = end.assembly.core.respond(Y, None)[0]
+    phi = 0.9 * end.at[2]
+    gradients, criteria = end.assembly.core.psi_gradients(rest, estimate.reml, phi)
+    for j in (0, 1, 2, 40, 72):
+        own = np.ascontiguousarray(rest[j])
+        state = end.assembly.core.state(own, estimate.reml, phi, True)
+        assert_allclose(criteria[j], state["criterion"], rtol=1e-11)
+        for many, one in zip(gradients, state["psi_gradient"], strict=True):
+            assert_allclose(many[j], one, rtol=1e-6, atol=1e-8 * (1 + np.abs(one).max()))
+
+
+def test_a_factor_kept_beside_the_inverse_answers_the_same(estimate):
+    """Whatever is asked in between: covariances invert the tail, forms need its factor."""
+    end, spec = linear.solved(estimate), estimate.specification
+    rows = np.arange(0, N, 301)
+    random = [(spec.factors[t.factor].codes[rows], t.z[rows]) for t in spec.terms]
+    first = linear.prediction_variance(estimate, spec.X[rows], random)
+    linear.conditional_covariances(estimate)
+    end.assembly.core.state(*end.at, True)
+    linear.effect_derivatives(estimate)
+    assert_allclose(linear.prediction_variance(estimate, spec.X[rows], random), first, rtol=1e-9)

@@ -178,6 +178,8 @@ def entries() -> list[Entry]:
         Entry("CrossedSystem.probes", CROSSED.probes, dict(
             theta=np.array([0.7, 0.4]), Z=np.ones((3, 4)), tolerance=1e-6, most=50)),
         *linear("modes_of", Y=np.stack([y, y[::-1]])),
+        Entry("psi_gradients", PLAIN.psi_gradients,
+              dict(Y=np.stack([y, y[::-1]]), reml=True, phi=AT)),
         *linear("form_slopes", **rows),
         *linear("quadratic_forms", **rows),
         *linear("half_solves", **rows),

@@ -13,6 +13,7 @@ shift
 python=${PYTHON:-python3}
 root=$(cd "$(dirname "$0")/.." && pwd)
 here=$root/build/sanitize-$(echo "$kind" | tr , -)
+mkdir -p "$root/build"
 
 # CMake and Ninja stand beside the interpreter; it tells where nanobind is.
 PATH=$(dirname "$(command -v "$python")"):$PATH

@@ -122,6 +122,9 @@ class Problem:
     def modes_of(
         self, y: _Floats, reml: bool, phi: _Floats, Y: _Floats
     ) -> tuple[list[_Floats], _Floats]: ...
+    def psi_gradients(
+        self, Y: _Floats, reml: bool, phi: _Floats
+    ) -> tuple[list[_Floats], _Floats]: ...
     def form_slopes(
         self,
         y: _Floats,

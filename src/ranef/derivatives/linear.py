@@ -117,12 +117,8 @@ def psi_scores(estimate: LinearEstimate, psis: Sequence[Floats], Y: Floats) -> l
             part = _core.trapezoid(np.ascontiguousarray(inner), term.size)
         phi[term.offset : term.offset + term.count] = part
     responses = assembly.respond(np.ascontiguousarray(Y.T))[0]
-    out = [np.empty((len(responses), t.size, t.size)) for t in assembly.terms]
-    for k, y in enumerate(responses):
-        found = assembly.core.state(y, estimate.reml, phi, True)["psi_gradient"]
-        for term, own in zip(assembly.terms, out, strict=True):
-            own[k] = term.gradient_user(found[term.block])
-    return out
+    found, _ = assembly.core.psi_gradients(responses, estimate.reml, phi)
+    return [term.gradient_user(found[term.block]) for term in assembly.terms]
 
 
 def modes_of(estimate: LinearEstimate, responses: Floats) -> tuple[tuple[Floats, ...], Floats]:
@@ -147,11 +143,10 @@ def modes_of(estimate: LinearEstimate, responses: Floats) -> tuple[tuple[Floats,
     rest, taken, scale, _ = assembly.core.respond(np.ascontiguousarray(responses), None)
     solved_modes, solved_beta = assembly.core.modes_of(y, reml, phi, rest)
     beta = taken + scale[:, None] * solved_beta
-    by_response = [
-        assembly.modes([block[j] for block in solved_modes], float(scale[j]))
-        for j in range(len(responses))
-    ]
-    modes = tuple(np.stack(term) for term in zip(*by_response, strict=True))
+    modes = tuple(
+        scale[:, None, None] * solved_modes[term.block][:, :, term.columns]
+        for term in assembly.terms
+    )
     return modes, np.asarray(beta @ assembly.fixed.transform.T)
 
 
@@ -187,6 +182,7 @@ def _effect_derivatives(estimate: LinearEstimate) -> tuple[Floats, tuple[Floats,
     scale = assembly.own.scale
     beta = np.zeros((spec.p, len(theta)))
     moved = tuple(np.zeros((*b.shape, len(theta))) for b in estimate.modes)
+    responses: list[Floats] = []
     place = 0
     for i, (term, part) in enumerate(zip(assembly.terms, assembly.split(theta), strict=True)):
         slopes = term.structure.derivatives(part)
@@ -197,14 +193,14 @@ def _effect_derivatives(estimate: LinearEstimate) -> tuple[Floats, tuple[Floats,
         direct = np.einsum("kij,qj->kqi", slopes[own], s)
         if term.term.kernel is not None:
             direct = np.einsum("ab,kbi->kai", covariance.lower_factor(term.term.kernel), direct)
-        responses = np.einsum("kni,ni->kn", direct[:, codes], term.term.z)
-        if len(own):
-            modes, fixed = modes_of(estimate, responses)
-            beta[:, place + own] = -fixed.T
-            for out, b in zip(moved, modes, strict=True):
-                out[:, :, place + own] = -np.moveaxis(b, 0, 2)
-            moved[i][:, :, place + own] += np.moveaxis(direct, 0, 2)
+        responses += list(np.einsum("kni,ni->kn", direct[:, codes], term.term.z))
+        moved[i][:, :, place + own] += np.moveaxis(direct, 0, 2)
         place += term.count
+    if responses:
+        modes, fixed = modes_of(estimate, np.stack(responses))
+        beta[:, movable] = -fixed.T
+        for out, b in zip(moved, modes, strict=True):
+            out[:, :, movable] -= np.moveaxis(b, 0, 2)
     return beta, moved
 
 

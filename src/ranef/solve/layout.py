@@ -31,6 +31,8 @@ NO_EFFECTS = "none"
 """The path of a model without random effects: fixed effects are all that remains."""
 LEAST_SPARSE = 200
 """Columns of a tail below which a dense one is taken without a look."""
+MOST_BESIDE = 2_500_000
+"""Values of a dense tail up to which its factor and its inverse are both kept."""
 SPARSE_FLOP, SPARSE_VALUE, DENSE_VALUE = 2.5, 40.0, 8.0
 """Costs, in operations of a large product: of an operation among supernodes, and of touching a
 value of a sparse and of a dense tail. Measured."""
@@ -255,10 +257,15 @@ def _tail_layout(spec: Grouped, blocks: tuple[Block, ...], leader: int | None) -
     doubles *= spec.systems
     kernels = [blocks[i].factor.n_levels for i in tail if blocks[i].kernel]
     # each kernel's factor once, and a copy of the inverse while kernels are taken out of it
-    doubles += sum(q * q for q in kernels) + (order * order if kernels else 0)
+    doubles += sum(q * q for q in kernels) + (order * order if kernels else _beside(order))
     chain = () if leader is None else (leader,)
     flops += DENSE_VALUE * order * order
     return Layout("crossed", chain, tail, order, flops, 8 * doubles)
+
+
+def _beside(order: int) -> int:
+    """Values of a factor that is kept beside the inverse, for questions after the fit."""
+    return order * order if order * order <= MOST_BESIDE else 0
 
 
 def _sparse_layout(spec: Grouped, blocks: tuple[Block, ...], dense: Layout) -> Layout:
@@ -276,7 +283,7 @@ def _sparse_layout(spec: Grouped, blocks: tuple[Block, ...], dense: Layout) -> L
     columns = dense.order - p
     order = float(dense.order)
     leader_flops = dense.flops - order**3
-    leader_bytes = dense.bytes - 16 * spec.systems * dense.order**2
+    leader_bytes = dense.bytes - 16 * spec.systems * dense.order**2 - 8 * _beside(dense.order)
     border = columns * (2.0 * p * p + p * fill / max(columns, 1))
     flops = leader_flops + SPARSE_FLOP * 3 * factorisation + border + SPARSE_VALUE * fill
     # factor, inverse and Schur complement; the places of the leader's pairs

@@ -136,8 +136,8 @@ class Term:
         return out
 
     def gradient_user(self, G: Floats) -> Floats:
-        """Turn d criterion / d Psi of the core into that of the user's Psi."""
-        G = G[self.columns, self.columns]
+        """Turn d criterion / d Psi (..., r, r) of the core into that of the user's Psi."""
+        G = G[..., self.columns, self.columns]
         out: Floats = self.inverse_basis.T @ G @ self.inverse_basis
         return out
 

@@ -53,6 +53,7 @@ FOUND = {
     (11, 117): "reported parameters that cancel in V",
     (32, 543): "effects of levels of one row, of which the data say much",
     (36, 792): "robust covariance without coefficients",
+    (43, 895): "a term of more columns than rows",
     (35, 14): "an optimum where one of several terms is all there is",
     (32, 691): "the same with a shape",
     (11, 585): "effects beside coefficients of which little is known",

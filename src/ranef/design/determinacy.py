@@ -45,6 +45,8 @@ def is_determined(term: RandomTerm, factor: GroupingFactor, residual: Floats | N
     """
     z = term.z / np.sqrt(np.mean(term.z**2, axis=0))
     if term.structure == "us":
+        if len(z) < term.size:
+            return False
         q, r = np.linalg.qr(z)
         if np.min(np.abs(np.diag(r))) < DEPENDENT * np.sqrt(len(z)):
             return False

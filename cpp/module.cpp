@@ -743,6 +743,7 @@ NB_MODULE(_core, m) {
              "of_fixed"_a);
     bind_families(m);
     bind_generalised(m);
+    bind_imaging(m);
     bind_iterative(m);
     bind_structure(m);
     bind_genotypes(m);

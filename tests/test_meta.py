@@ -573,3 +573,31 @@ def test_refit_and_other_methods():
     assert fit.with_method("dl").tau2 == fitted(method="dl").tau2
     with pytest.raises(ModelError, match="13 rows"):
         fit.refit([1.0, 2.0])
+
+
+def test_permutations_are_metafors(agree):
+    known = REFERENCE["permutation"]
+    for df, key in (("normal", "exact"), ("knapp-hartung", "knha")):
+        found = fitted(df=df).permutation_test(exact=True)
+        assert found.exact
+        assert found.n == 8192
+        agree("ranef.permutation_test", f"exact p of the mean, bcg, {df}", found.p_value,
+              known[key]["p"], peer=METAFOR, atol=1e-12)  # fmt: skip
+    few = ranef.meta("yi ~ ablat", DATA["bcg"].head(7), variance="vi", df="normal")
+    found = few.permutation_test(exact=True)
+    assert found.n == 5040
+    np.testing.assert_allclose(found.p_value[1], known["small"]["p"][1], atol=2e-3)
+    assert np.isnan(found.p_value[0])
+    some = few.permutation_test(n=500, rng=1)
+    assert not some.exact
+    assert abs(some.p_value[1] - found.p_value[1]) < 0.1
+    assert some.p_value[1] == few.permutation_test(n=500, rng=1).p_value[1]
+
+
+def test_permutations_of_many_moderators_take_the_plain_way():
+    fit = fitted(formula="~ ablat + year + alloc + trial", df="normal")
+    found = fit.permutation_test(n=30, rng=3)
+    assert found.n == 30
+    assert (found.p_value[1:] >= 1 / 30).all()
+    with pytest.raises(ModelError, match="n= instead of exact=True"):
+        fit.permutation_test(exact=True)

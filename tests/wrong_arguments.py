@@ -31,6 +31,9 @@ x = rng.normal(size=N)
 X = np.column_stack([np.ones(N), x])
 y = x + rng.normal(size=Q)[codes] + rng.normal(size=N)
 SANITIZED = "RANEF_SANITIZED" in os.environ  # it ends at a shortage of memory, and needs much
+EFFECTS = rng.normal(size=(6, 9))
+VARIANCES = 10.0 ** rng.uniform(-3, 3, (6, 9))
+DESIGN = np.column_stack([np.ones(6), np.arange(6.0)])
 nan, inf, big = np.nan, np.inf, 10**6 if SANITIZED else 2**31 - 1
 
 
@@ -159,6 +162,17 @@ def entries() -> list[Entry]:
         Entry("Problem(compressed)", compressed, dict(
             ptr=np.arange(0, 2 * N + 1, 2), index=np.tile(np.arange(2, dtype=np.int32), N),
             value=X.ravel(), columns=2)),
+        Entry("mixed_effects", _core.mixed_effects,
+              dict(Y=EFFECTS, V=np.ones((6, 9)), X=np.ones((6, 1)), method="reml", threads=2)),
+        Entry("mixed_effects", _core.mixed_effects,
+              dict(Y=EFFECTS, V=VARIANCES, X=DESIGN, method="ml", threads=1)),
+        Entry("sign_flips", _core.sign_flips, dict(
+            Y=EFFECTS, V=VARIANCES, X=DESIGN, base=EFFECTS, contrast=np.ones(2),
+            signs=np.ones((3, 6)), method="reml", scaling="conservative", threads=2)),
+        Entry("tfce", _core.tfce, dict(
+            values=np.arange(3.0), starts=np.array([0, 1, 3, 4], dtype=np.int32),
+            indices=np.array([1, 0, 2, 1], dtype=np.int32), E=0.5, H=2.0)),
+        Entry("voxel_neighbours", _core.voxel_neighbours, dict(mask=np.ones((2, 3, 2), bool))),
         Entry("respond", PLAIN.respond, dict(Y=y[None], offset=np.ones(N))),
         Entry("moment_start", PLAIN.moment_start, dict(y=y)),
         Entry("basis", PLAIN.basis, dict(factor=0, term=0)),

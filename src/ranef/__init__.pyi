@@ -1,6 +1,7 @@
 from . import data as data
 from . import errors as errors
 from . import families as families
+from . import imaging as imaging
 from . import priors as priors
 from ._version import __version__ as __version__
 from .api.both_questions import TwoAnswers as TwoAnswers
@@ -102,6 +103,8 @@ from .questions.synthesis.asymmetry import TrimAndFill as TrimAndFill
 from .questions.synthesis.asymmetry import egger as egger
 from .questions.synthesis.asymmetry import trim_and_fill as trim_and_fill
 from .questions.synthesis.influence import StudyInfluence as StudyInfluence
+from .questions.synthesis.permutations import PermutationTest as PermutationTest
+from .questions.synthesis.permutations import permutation_test as permutation_test
 from .questions.tests.anova import anova as anova
 from .questions.tests.likelihood_ratios import ModelComparison as ModelComparison
 from .questions.tests.robust import RobustCovariance as RobustCovariance

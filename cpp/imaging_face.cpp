@@ -1,0 +1,162 @@
+// Python's side of models of many voxels.
+#include <array>
+
+#include "arrays.hpp"
+#include "faces.hpp"
+#include "mixed_effects.hpp"
+#include "tfce.hpp"
+
+using namespace nb::literals;
+
+namespace ranef {
+
+namespace {
+
+using Single = nb::ndarray<const float, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
+using Mask = nb::ndarray<const bool, nb::ndim<3>, nb::c_contig, nb::device::cpu>;
+
+constexpr std::size_t most_voxels = 1u << 30;
+
+// Effects and variances of one type and shape, kept alive while they are used.
+struct Taken {
+    Voxels data{};
+    std::vector<nb::object> keep;
+
+    Taken(const nb::object& Y, const nb::object& V, const Input<2>& X) {
+        Single ys, vs;
+        Input<2> yd, vd;
+        if (nb::try_cast(Y, ys, false) && nb::try_cast(V, vs, false)) {
+            need(ys.shape(0) == vs.shape(0) && ys.shape(1) == vs.shape(1),
+                 "effects and variances must have one shape");
+            data = {ys.data(), vs.data(), true, ys.shape(0), ys.shape(1), X.data(), 0};
+        } else if (nb::try_cast(Y, yd, false) && nb::try_cast(V, vd, false)) {
+            need(yd.shape(0) == vd.shape(0) && yd.shape(1) == vd.shape(1),
+                 "effects and variances must have one shape");
+            data = {yd.data(), vd.data(), false, yd.shape(0), yd.shape(1), X.data(), 0};
+        } else
+            throw std::invalid_argument(
+                "effects and variances must be matrices (subjects, voxels), both of float32 or "
+                "both of float64");
+        keep = {Y, V};
+        need(X.shape(0) == data.K, "the design must have one row a subject");
+        need(X.shape(1) >= 1 && X.shape(1) <= most_columns_of_voxels,
+             "a design of voxels has 1 to 4 columns");
+        need_finite(X.data(), X.size(), "the design");
+        need(data.N <= most_voxels && data.K <= most_rows, "there are too many voxels");
+        data.p = static_cast<int>(X.shape(1));
+    }
+};
+
+nb::dict fit_voxels(const nb::object& Y, const nb::object& V, Input<2> X, const std::string& method,
+                    int threads) {
+    const Taken taken(Y, V, X);
+    const Heterogeneity how = heterogeneity(method);
+    const int used = checked_threads(threads);
+    const std::size_t N = taken.data.N, p = X.shape(1), T = p * (p + 1) / 2;
+    Vector beta(p * N), bread(T * N);
+    std::array<Vector, 6> columns;
+    for (Vector& one : columns) one.resize(N);
+    auto& [tau2, scatter, q, typical, n, maxima] = columns;
+    unlocked([&] {
+        mixed_effects(taken.data, how,
+                      {beta.data(), bread.data(), tau2.data(), scatter.data(), q.data(),
+                       typical.data(), n.data(), maxima.data()},
+                      used);
+    });
+    nb::dict out;
+    out["beta"] = to_array(std::move(beta), {p, N});
+    out["bread"] = to_array(std::move(bread), {T, N});
+    out["tau2"] = to_array(std::move(tau2));
+    out["scatter"] = to_array(std::move(scatter));
+    out["q"] = to_array(std::move(q));
+    out["typical"] = to_array(std::move(typical));
+    out["n"] = to_array(std::move(n));
+    out["maxima"] = to_array(std::move(maxima));
+    return out;
+}
+
+Array flip_voxels(const nb::object& Y, const nb::object& V, Input<2> X, const nb::object& base,
+                  Input<1> contrast, Input<2> signs, const std::string& method,
+                  const std::string& scaling, int threads) {
+    const Taken taken(Y, V, X);
+    const Heterogeneity how = heterogeneity(method);
+    const int used = checked_threads(threads);
+    const std::size_t N = taken.data.N, F = signs.shape(0);
+    need(contrast.shape(0) == X.shape(1), "the contrast must have one entry a column");
+    need(signs.shape(1) == taken.data.K, "signs must have one entry a subject");
+    need_finite(contrast.data(), contrast.size(), "the contrast");
+    need_finite(signs.data(), signs.size(), "signs");
+    need(F * N <= most_voxels, "there are too many maps at once");
+    Scaling scale = Scaling::none;
+    if (scaling == "knapp-hartung")
+        scale = Scaling::knapp_hartung;
+    else if (scaling == "conservative")
+        scale = Scaling::conservative;
+    else
+        need(scaling == "none", "there is no such scaling");
+    const void* under = nullptr;
+    Single bs;
+    Input<2> bd;
+    if (!base.is_none()) {
+        if (taken.data.single && nb::try_cast(base, bs, false))
+            under = bs.shape(0) == taken.data.K && bs.shape(1) == N ? bs.data() : nullptr;
+        else if (!taken.data.single && nb::try_cast(base, bd, false))
+            under = bd.shape(0) == taken.data.K && bd.shape(1) == N ? bd.data() : nullptr;
+        need(under != nullptr, "the base must have the type and shape of the effects");
+    }
+    Vector t(F * N);
+    unlocked([&] {
+        flipped(taken.data, under, contrast.data(), signs.data(), F, how, scale, t.data(), used);
+    });
+    return to_array(std::move(t), {F, N});
+}
+
+void check_powers(double E, double H) {
+    need(std::isfinite(E) && E >= 0 && E <= 10, "the power of the extent is out of range");
+    need(std::isfinite(H) && H >= 0 && H <= 10, "the power of the height is out of range");
+}
+
+Array enhance(Input<1> values, Codes starts, Codes indices, double E, double H) {
+    check_powers(E, H);
+    const std::size_t n = values.shape(0);
+    need(starts.shape(0) == n + 1, "starts must have one entry more than there are values");
+    need_numbers(values.data(), n, "values");
+    const std::vector<int32_t> from(starts.data(), starts.data() + n + 1);
+    const std::vector<int32_t> to(indices.data(), indices.data() + indices.size());
+    need(from[0] == 0 && static_cast<std::size_t>(from[n]) == to.size(),
+         "starts must go from 0 to the number of indices");
+    for (std::size_t i = 0; i < n; ++i) need(from[i] <= from[i + 1], "starts must not fall");
+    for (int32_t one : to) need_index(one, n, "a neighbour");
+    Vector out(n);
+    unlocked([&] { tfce({n, from.data(), to.data()}, values.data(), E, H, out.data()); });
+    return to_array(std::move(out));
+}
+
+nb::tuple neighbours(Mask mask) {
+    need(mask.size() <= most_voxels, "there are too many voxels");
+    std::vector<int32_t> starts, indices;
+    unlocked([&] {
+        faces_of_voxels(mask.data(), mask.shape(0), mask.shape(1), mask.shape(2), starts, indices);
+    });
+    using Whole = nb::ndarray<nb::numpy, int32_t>;
+    const auto given = [](std::vector<int32_t> values) {
+        auto* owned = new std::vector<int32_t>(std::move(values));
+        nb::capsule owner(owned,
+                          [](void* p) noexcept { delete static_cast<std::vector<int32_t>*>(p); });
+        const std::size_t shape[1] = {owned->size()};
+        return Whole(owned->data(), 1, shape, owner);
+    };
+    return nb::make_tuple(given(std::move(starts)), given(std::move(indices)));
+}
+
+} // namespace
+
+void bind_imaging(nb::module_& m) {
+    m.def("mixed_effects", &fit_voxels, "Y"_a, "V"_a, "X"_a, "method"_a, "threads"_a);
+    m.def("sign_flips", &flip_voxels, "Y"_a, "V"_a, "X"_a, "base"_a.none(), "contrast"_a, "signs"_a,
+          "method"_a, "scaling"_a, "threads"_a);
+    m.def("tfce", &enhance, "values"_a, "starts"_a, "indices"_a, "E"_a, "H"_a);
+    m.def("voxel_neighbours", &neighbours, "mask"_a);
+}
+
+} // namespace ranef

@@ -1,0 +1,283 @@
+"""`mixed_effects`: one meta-analysis a voxel, all voxels at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ranef import _core, arguments
+from ranef.errors import DataError, ModelError
+from ranef.solve.resources import available_cores
+
+__all__ = ["DF", "Prepared", "VoxelContrast", "VoxelFit", "mixed_effects", "prepared"]
+
+Floats = NDArray[np.float64]
+
+METHODS = ("reml", "ml", "dl", "he", "hs", "sj", "pm", "eb", "fe")
+DF = ("knapp-hartung-conservative", "knapp-hartung", "t", "normal")
+MOST_COLUMNS = 4
+DEPENDENT = 1e-10
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """Effects, variances and design as the core takes them.
+
+    Attributes
+    ----------
+    Y, V : (K, N) float32 or float64 arrays
+    Q : (K, p) array
+        Orthonormal columns with the same space as the design.
+    R : (p, p) array
+        The design is Q R.
+    """
+
+    Y: NDArray[Any]
+    V: NDArray[Any]
+    Q: Floats
+    R: Floats
+
+
+@dataclass(frozen=True, eq=False)
+class VoxelContrast:
+    """A linear function of the coefficients at every voxel.
+
+    Attributes
+    ----------
+    effect, variance, stat, p_value, z_score : (N,) arrays
+        NaN where the subjects do not determine it, or where the model reproduces all effects.
+    """
+
+    effect: Floats
+    variance: Floats
+    stat: Floats
+    p_value: Floats
+    z_score: Floats
+
+
+@dataclass(frozen=True, eq=False)
+class VoxelFit:
+    """Mixed-effects models of N voxels with p coefficients each; `mixed_effects` makes it.
+
+    Attributes
+    ----------
+    beta : (p, N) float64 array
+        Coefficients; NaN where the subjects with data do not determine them.
+    std_error : (p, N) float64 array
+        By the method of `df`.
+    tau2 : (N,) float64 array
+        Variance between subjects.
+    maxima : (N,) int array
+        Local maxima of the likelihood's profile over all tau2; 0 where there is no fit.
+    n : (N,) int array
+        Subjects with data.
+    df : (N,) float64 array
+        Degrees of freedom of tests: n - p, infinite for normal ones.
+    q, i2, h2 : (N,) float64 arrays
+        Heterogeneity: weighted sum of squares around the model without it; percent of a typical
+        effect's variance that is not sampling error; that variance over the one by sampling.
+    method, df_method : str
+    """
+
+    beta: Floats
+    std_error: Floats
+    tau2: Floats
+    maxima: NDArray[np.int32]
+    n: NDArray[np.int32]
+    df: Floats
+    q: Floats
+    i2: Floats
+    h2: Floats
+    method: str
+    df_method: str
+    _bread: Floats
+    _scale: Floats
+
+    @property
+    def p(self) -> int:
+        """Number of coefficients."""
+        return len(self.beta)
+
+    def contrast(self, weights: Any) -> VoxelContrast:
+        """Estimate and test one linear function of the coefficients at every voxel.
+
+        Parameters
+        ----------
+        weights : (p,) array
+        """
+        c = np.asarray(weights, dtype=np.float64)
+        if c.shape != (self.p,) or not np.isfinite(c).all() or not c.any():
+            raise ModelError(f"a contrast has {self.p} finite weights that are not all zero")
+        effect = c @ self.beta
+        variance = _quadratic(self._bread, c) * self._scale
+        with np.errstate(divide="ignore", invalid="ignore"):
+            stat = np.where(variance > 0, effect / np.sqrt(variance), np.nan)
+        return VoxelContrast(effect, variance, stat, *_tails(stat, self.df))
+
+    @cached_property
+    def residual_variance_is_zero(self) -> NDArray[np.bool_]:
+        """Where the model reproduces all effects exactly, so that there is no test."""
+        return np.asarray(self._scale == 0)
+
+
+def mixed_effects(
+    Y: Any,
+    V: Any,
+    X: Any,
+    *,
+    method: str = "reml",
+    df: str = "knapp-hartung-conservative",
+    n_jobs: int | None = None,
+) -> VoxelFit:
+    """Fit y_k = x_k'b + u_k + e_k, u_k ~ N(0, tau2), e_k ~ N(0, v_k), at every voxel.
+
+    Each subject is weighted by 1 / (v_k + tau2). Where an effect is not finite, or its variance is
+    not positive and finite, the subject counts as missing at that voxel. The likelihoods are looked
+    at over all tau2: the estimate is the highest of their maxima.
+
+    Parameters
+    ----------
+    Y, V : (K, N) arrays
+        Effects of K subjects at N voxels and their variances; both of float32 are read as they are.
+    X : (K, p) array
+        The design, at most four columns, of full rank.
+    method : {"reml", "ml", "dl", "he", "hs", "sj", "pm", "eb", "fe"}
+        As in `ranef.meta`.
+    df : {"knapp-hartung-conservative", "knapp-hartung", "t", "normal"}
+        Of standard errors and tests. Knapp and Hartung's plain factor is too liberal where subjects
+        differ much in precision; the conservative variant never takes less than the model's.
+    n_jobs : int, optional
+        Threads; those that this process may use if not given. The answer does not depend on it.
+
+    Returns
+    -------
+    VoxelFit
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from ranef import imaging
+    >>> rng = np.random.default_rng(1)
+    >>> V = rng.uniform(0.5, 2.0, (12, 1000))
+    >>> Y = 0.5 + rng.normal(size=V.shape) * np.sqrt(V + 0.3)
+    >>> fit = imaging.mixed_effects(Y, V, np.ones((12, 1)))
+    >>> fit.beta.shape, int(fit.df[0]), float(fit.beta.mean().round(2))
+    ((1, 1000), 11, 0.5)
+    """
+    name = arguments.choice("method", method, METHODS)
+    kind = arguments.choice("df", df, DF)
+    data = prepared(Y, V, X)
+    threads = available_cores(None if n_jobs is None else arguments.count("n_jobs", n_jobs))
+    found = _core.mixed_effects(data.Y, data.V, data.Q, "pm" if name == "eb" else name, threads)
+    inverse: Floats = np.asarray(np.linalg.inv(data.R), dtype=np.float64)
+    beta = inverse @ found["beta"]
+    p = len(beta)
+    bread = _turned(found["bread"], inverse)
+    n = found["n"]
+    df_resid = np.where(np.isfinite(found["tau2"]), n - p, np.nan)
+    scale = _scale(kind, found["scatter"])
+    variances = np.array([_quadratic(bread, e) for e in np.eye(p)]) * scale
+    tau2, typical, q = found["tau2"], found["typical"], found["q"]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        h2 = (tau2 + typical) / typical
+        i2 = 100 * tau2 / (tau2 + typical)
+        if name == "fe":
+            h2, i2 = q / df_resid, 100 * np.maximum(0.0, (q - df_resid) / q)
+    return VoxelFit(
+        beta=beta,
+        std_error=np.sqrt(variances),
+        tau2=tau2,
+        maxima=np.nan_to_num(found["maxima"]).astype(np.int32),
+        n=n.astype(np.int32),
+        df=np.where(np.isfinite(df_resid), np.inf, np.nan) if kind == "normal" else df_resid,
+        q=q,
+        i2=i2,
+        h2=h2,
+        method=name,
+        df_method=kind,
+        _bread=bread,
+        _scale=scale,
+    )
+
+
+def prepared(Y: Any, V: Any, X: Any) -> Prepared:
+    """Check effects, variances and a design, and put them in the core's form."""
+    effects, variances = np.asarray(Y), np.asarray(V)
+    for name, values in (("Y", effects), ("V", variances)):
+        if values.ndim != 2 or values.dtype.kind not in "fiu":
+            raise DataError(f"{name} must be a matrix of numbers (subjects, voxels)")
+    if effects.shape != variances.shape:
+        raise DataError(f"Y has shape {effects.shape} and V {variances.shape}; they must agree")
+    single = effects.dtype == np.float32 and variances.dtype == np.float32
+    kind = np.float32 if single else np.float64
+    return Prepared(
+        np.ascontiguousarray(effects, dtype=kind),
+        np.ascontiguousarray(variances, dtype=kind),
+        *_design(X, len(effects)),
+    )
+
+
+def _design(X: Any, K: int) -> tuple[Floats, Floats]:
+    try:
+        design = np.asarray(X, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise DataError("X must be a matrix of numbers (subjects, columns)") from None
+    if design.ndim != 2 or len(design) != K:
+        raise DataError(
+            f"X has shape {design.shape}; it needs one row for each of the {K} subjects"
+        )
+    p = design.shape[1]
+    if not 1 <= p <= MOST_COLUMNS:
+        raise ModelError(f"X has {p} columns; a design of voxels has 1 to {MOST_COLUMNS}")
+    if not np.isfinite(design).all():
+        raise DataError("X holds values that are missing or infinite")
+    if p >= K:
+        raise ModelError(f"{K} subjects are too few for {p} columns: more subjects are needed")
+    Q, R = np.linalg.qr(design)
+    size = np.linalg.norm(design, axis=0)
+    flat = np.abs(np.diag(R)) <= DEPENDENT * np.where(size > 0, size, 1.0)
+    if flat.any():
+        raise ModelError(
+            f"column {int(np.flatnonzero(flat)[0])} of X is determined by those before it; "
+            "leave it out"
+        )
+    return np.ascontiguousarray(Q), R
+
+
+def _turned(packed: Floats, inverse: Floats) -> Floats:
+    """R^-1 B R^-T of packed upper triangles (p (p + 1) / 2, N), as (p, p, N)."""
+    p = len(inverse)
+    full = np.empty((p, p, packed.shape[1]))
+    for place, (a, b) in enumerate(zip(*np.triu_indices(p), strict=True)):
+        full[a, b] = full[b, a] = packed[place]
+    return np.asarray(np.einsum("ab,bcn,dc->adn", inverse, full, inverse, optimize=True))
+
+
+def _quadratic(bread: Floats, c: Floats) -> Floats:
+    return np.asarray(np.einsum("a,abn,b->n", c, bread, c, optimize=True))
+
+
+def _scale(df: str, scatter: Floats) -> Floats:
+    """What the covariances of the model are multiplied by."""
+    if df == "knapp-hartung":
+        return scatter
+    if df == "knapp-hartung-conservative":
+        return np.asarray(np.maximum(1.0, scatter))
+    return np.where(np.isfinite(scatter), 1.0, np.nan)
+
+
+def _tails(stat: Floats, df: Floats) -> tuple[Floats, Floats]:
+    """Two-sided p-values and signed z-scores of t statistics, safe far in the tails."""
+    from scipy.special import ndtri_exp
+    from scipy.stats import norm, t
+
+    size = np.abs(stat)
+    finite = np.isfinite(df)
+    with np.errstate(invalid="ignore"):
+        log = np.where(finite, t.logsf(size, np.where(finite, df, 1.0)), norm.logsf(size))
+        p = np.minimum(1.0, 2 * np.exp(log))
+        return p, np.asarray(-ndtri_exp(log) * np.sign(stat))

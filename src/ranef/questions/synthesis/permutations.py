@@ -1,0 +1,229 @@
+"""`permutation_test`: tests of a meta-analysis that rest on symmetry alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import permutations
+from math import factorial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ranef import _core, arguments
+from ranef.display.answer import Answer
+from ranef.display.columns import Column, Fixed, Label, Listing, PValue, Significant
+from ranef.errors import ModelError
+from ranef.questions.synthesis.asked import independent, spread_of
+from ranef.solve.synthesis.between import between
+from ranef.solve.synthesis.studies import Studies
+
+__all__ = ["PermutationTest", "permutation_test"]
+
+Floats = NDArray[np.float64]
+
+MOST = 2**21
+"""Flips or permutations that are all made on request."""
+BATCH = 4096
+COLUMNS = 4
+CLOSE = 1e-9
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class PermutationTest(Answer):
+    """p-values by permutation; `ranef.permutation_test` makes it.
+
+    Attributes
+    ----------
+    terms : tuple of str
+    estimate, statistic, p_value : (p,) arrays
+    n : int
+        Permutations, the observed one among them.
+    exact : bool
+        Whether they are all there are.
+    kind : str
+        ``"signs"`` or ``"rows"``.
+    title, library : str
+    """
+
+    terms: tuple[str, ...]
+    estimate: Floats
+    statistic: Floats
+    p_value: Floats
+    n: int
+    exact: bool
+    kind: str
+    title: str
+    library: str
+
+    def tables(self) -> tuple[Listing, ...]:
+        columns = (
+            Column("term", list(self.terms), Label(), ""),
+            Column("estimate", self.estimate, Significant()),
+            Column("statistic", self.statistic, Fixed(2)),
+            Column("p_value", self.p_value, PValue(), "p"),
+        )
+        return (Listing("permutation", columns, "Tests by permutation"),)
+
+    def sentences(self) -> tuple[str, ...]:
+        all_of = "all" if self.exact else "random"
+        what = "flips of signs" if self.kind == "signs" else "permutations of the moderators"
+        return (
+            f"By {self.n:,} {what} ({all_of}), the variance between studies estimated anew each "
+            "time.",
+        )
+
+
+def permutation_test(
+    fit: Any, *, exact: bool = False, n: int = 10_000, rng: Any = None
+) -> PermutationTest:
+    """Test the mean effect by flips of signs, moderators by permutations of their rows.
+
+    Parameters
+    ----------
+    fit : MetaModelFit
+        Of independent studies.
+    exact : bool
+        All flips or permutations, up to two million; they are also made where they are no more
+        than `n`.
+    n : int
+        Otherwise so many at random, the observed one among them.
+    rng : int or Generator, optional
+
+    Returns
+    -------
+    PermutationTest
+        p-values are shares of permutations whose statistic is as far from zero as that observed.
+
+    Notes
+    -----
+    Flips are exact where the distribution of each effect around a mean of zero is symmetric.
+    Permutations of moderators are so where effects and variances would be as they are whatever
+    the moderators; the intercept has no p-value by them (Follmann & Proschan 1999, Biometrics 55).
+
+    Examples
+    --------
+    >>> import ranef
+    >>> bcg = ranef.effect_sizes("RR", ranef.data.load("bcg"), ai="tpos", bi="tneg",
+    ...                          ci="cpos", di="cneg")
+    >>> found = ranef.meta("yi ~ 1", bcg, variance="vi", df="normal").permutation_test()
+    >>> found.exact, found.n, found.p_value.round(4).tolist()
+    (True, 8192, [0.0015])
+    """
+    estimate = independent(fit, "permutation_test()")
+    whole = arguments.flag("exact", exact)
+    count = arguments.count("n", n)
+    generator = arguments.generator(rng)
+    model, names = estimate.model, estimate.specification.names
+    observed = fit.hypotheses()
+    if names == ("(Intercept)",):
+        rows, complete = _signs(model.data.n, whole, count, generator)
+        drawn = _flipped(model.data, model.method, rows, spread_of(fit))
+        kind = "signs"
+    elif "(Intercept)" in names:
+        orders, complete = _orders(model.data.n, whole, count, generator)
+        drawn = _permuted(model.data, model.method, orders, spread_of(fit))
+        kind = "rows"
+    else:
+        raise ModelError(
+            "permutation_test() is of a mean effect, or of moderators beside an intercept"
+        )
+    reach = np.abs(observed.statistic)
+    p = np.mean(np.abs(drawn) >= reach - CLOSE * reach, axis=0)
+    if kind == "rows":
+        p = np.where([name == "(Intercept)" for name in names], np.nan, p)
+    return PermutationTest(
+        tuple(names), observed.estimate, observed.statistic, p, len(drawn), complete, kind,
+        f"Permutation test: {fit.formula}", fit.frame.library,
+    )  # fmt: skip
+
+
+def _signs(n: int, exact: bool, count: int, rng: np.random.Generator) -> tuple[Floats, bool]:
+    every = 2**n
+    if exact and every > MOST:
+        raise ModelError(f"{n} studies have 2^{n} flips of signs; give n= instead of exact=True")
+    if exact or every <= count:
+        bits = (np.arange(every)[:, None] >> np.arange(n)) & 1
+        return np.asarray(1.0 - 2.0 * bits, dtype=np.float64), True
+    signs = np.asarray(1.0 - 2.0 * rng.integers(0, 2, (count, n)), dtype=np.float64)
+    signs[0] = 1.0
+    return signs, False
+
+
+def _orders(
+    n: int, exact: bool, count: int, rng: np.random.Generator
+) -> tuple[NDArray[np.intp], bool]:
+    every = factorial(n) if n < 30 else MOST + 1
+    if exact and every > MOST:
+        raise ModelError(f"{n} studies have {n}! permutations; give n= instead of exact=True")
+    if exact or every <= count:
+        return np.array(list(permutations(range(n))), dtype=np.intp), True
+    orders = np.array([rng.permutation(n) for _ in range(count)], dtype=np.intp)
+    orders[0] = np.arange(n)
+    return orders, False
+
+
+def _flipped(studies: Studies, method: str, signs: Floats, spread: tuple[bool, bool]) -> Floats:
+    """Statistics (F, 1) of the mean effect with flipped signs."""
+    y, v = (studies.y * signs).T, np.broadcast_to(studies.v[:, None], signs.T.shape)
+    return _statistics(y, v, studies.X, method, spread)
+
+
+def _permuted(
+    studies: Studies, method: str, orders: NDArray[np.intp], spread: tuple[bool, bool]
+) -> Floats:
+    """Statistics (F, p) of effects and variances in other orders."""
+    return _statistics(studies.y[orders].T, studies.v[orders].T, studies.X, method, spread)
+
+
+def _statistics(y: Floats, v: Floats, X: Floats, method: str, spread: tuple[bool, bool]) -> Floats:
+    """Statistics (F, p) of F data sets (n, F) of one design."""
+    parts = range(0, y.shape[1], BATCH)
+    solve = _core_statistics if X.shape[1] <= COLUMNS else _plain_statistics
+    return np.vstack(
+        list(_each(solve, [(y[:, i : i + BATCH], v[:, i : i + BATCH]) for i in parts], X, method,
+                   spread))
+    )  # fmt: skip
+
+
+def _each(
+    solve: Any, parts: Any, X: Floats, method: str, spread: tuple[bool, bool]
+) -> Iterator[Floats]:
+    for y, v in parts:
+        yield solve(np.ascontiguousarray(y), np.ascontiguousarray(v), X, method, spread)
+
+
+def _core_statistics(
+    y: Floats, v: Floats, X: Floats, method: str, spread: tuple[bool, bool]
+) -> Floats:
+    Q, R = np.linalg.qr(X)
+    name = "pm" if method == "eb" else method
+    found = _core.mixed_effects(y, v, np.ascontiguousarray(Q), name, 1)
+    inverse, p = np.linalg.inv(R), X.shape[1]
+    beta = inverse @ found["beta"]
+    B = np.empty((p, p, y.shape[1]))
+    for place, (a, b) in enumerate(zip(*np.triu_indices(p), strict=True)):
+        B[a, b] = B[b, a] = found["bread"][place]
+    variance = np.einsum("ab,bcn,ac->an", inverse, B, inverse)
+    return np.asarray((beta / np.sqrt(variance * _factor(found["scatter"], spread))).T)
+
+
+def _plain_statistics(
+    y: Floats, v: Floats, X: Floats, method: str, spread: tuple[bool, bool]
+) -> Floats:
+    """The same for designs of more columns, one data set at a time."""
+    out = np.empty((y.shape[1], X.shape[1]))
+    for i in range(len(out)):
+        studies = Studies(y[:, i], v[:, i], X)
+        at = studies.at(between(studies, method).tau2)
+        factor = _factor(np.array([at.q / studies.df]), spread)[0]
+        out[i] = at.beta / np.sqrt(factor * np.diag(at.bread))
+    return out
+
+
+def _factor(scatter: Floats, spread: tuple[bool, bool]) -> Floats:
+    scaled, conservative = spread
+    if not scaled:
+        return np.ones_like(scatter)
+    return np.asarray(np.maximum(1.0, scatter) if conservative else scatter)

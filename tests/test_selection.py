@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from itertools import product
 from pathlib import Path
 
@@ -11,8 +12,8 @@ import pandas as pd
 import pytest
 
 import ranef
-from ranef.errors import DataError, ModelError
-from ranef.questions.selection import left_out, penalty, rules
+from ranef.errors import DataError, DataWarning, ModelError
+from ranef.questions.selection import left_out, penalty, rules, unseen
 from ranef.questions.selection.conditional import (
     by_refits,
     conditional_linear,
@@ -574,6 +575,29 @@ def test_importance_sampling_where_it_holds_and_where_not():
     found = many.leave_out("g", method="psis", n=1000)
     assert np.all(found.pareto_k < 0.7)
     assert found.elpd == pytest.approx(many.leave_out("g", refit=True).elpd, abs=0.5)
+
+
+def test_random_effects_of_other_parts_are_left_out_too():
+    rng = np.random.default_rng(6)
+    table = pd.DataFrame({"g": np.repeat(np.arange(20), 12)})
+    sigma = np.exp(np.repeat(rng.normal(size=20) * 0.6, 12))
+    table["y"] = np.repeat(rng.normal(size=20), 12) + sigma * rng.normal(size=240)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DataWarning)  # of the Laplace approximation
+        fit = ranef.glmm("y ~ 1 + (1 | g)", table, family="gaussian", dispersion="~ 1 + (1 | g)")
+    exact = fit.leave_out("g", refit=True).elpd
+    closed = fit.leave_out("g").elpd
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(unseen, "_others", lambda e, rows: e.predictors[:, rows].copy())
+        flattered = fit.leave_out("g").elpd
+    # the dispersions that rows gave themselves would make them far too likely
+    assert abs(closed - exact) < 0.4 * (flattered - exact)
+
+
+def test_fits_without_criteria_are_named():
+    table = pd.DataFrame({"y": [0.1, 0.4, -0.2, 0.3], "v": [0.2, 0.1, 0.3, 0.2]})
+    with pytest.raises(ModelError, match="meta-analysis"):
+        ranef.compare(ranef.meta("y ~ 1", table, variance="v"), focus="population")
 
 
 def test_pareto_shape_is_recovered():

@@ -54,6 +54,12 @@ def of_one_kind(fits: Sequence[Fit], names: Sequence[str], focus: str) -> bool:
             "has: no criterion is fair to both. Compare fits of gee by QICu and CIC, and mixed "
             "models by their likelihoods; two_answers() puts what both say side by side"
         )
+    for name, fit in zip(names, fits, strict=True):
+        if not hasattr(type(fit), "criteria"):
+            raise ModelError(
+                f"compare() knows criteria of fits of lmm, glmm and gee, and {name} "
+                f"({fit.kind_words}) is none of these"
+            )
     if focus == "individual":
         raise ModelError(
             f"focus='individual' is about the groups at hand, and {without} "

@@ -15,7 +15,6 @@ from ranef.fits.mixed import MixedFit
 from ranef.inference.nested import removal
 from ranef.inference.nested.nesting import nesting, same_values
 from ranef.inference.nested.ratio_distributions import bootstrap_ratio, likelihood_ratio, ratios
-from ranef.models.marginal import criteria_of
 from ranef.models.records import Estimate
 from ranef.models.refitting import at_criterion
 from ranef.questions.selection.alike import (
@@ -26,12 +25,13 @@ from ranef.questions.selection.alike import (
     log_jacobian,
     of_one_kind,
 )
-from ranef.questions.selection.comparison import Compared, FocusedComparison, RatioTest
+from ranef.questions.selection.comparison import Compared, FocusedComparison, Quasi, RatioTest
 from ranef.questions.selection.conditional import ConditionalFit
 from ranef.questions.selection.criteria import Marginal, conditional_fit, marginal_fit
 from ranef.questions.selection.cross_validate import read_scores, scored_folds
 from ranef.questions.selection.folding import Folding, folded
 from ranef.solve.resources import available_cores
+from ranef.tables import Table
 
 __all__ = ["compare"]
 
@@ -316,6 +316,12 @@ def _tests(
     return tuple(out)
 
 
+def _quasi(fit: Any, scale: float | None) -> Quasi:
+    """Criteria of estimating equations at a scale."""
+    table = Table.of(fit.criteria(scale=scale))
+    return Quasi(*(float(table.numeric(name)[0]) for name in ("qicu", "cic", "scale")))
+
+
 def _equations(
     fits: Sequence[Any], names: Sequence[str], criterion: str | None
 ) -> FocusedComparison:
@@ -338,8 +344,8 @@ def _equations(
             "means; use criterion='qicu'"
         )
     largest = max(fits, key=lambda fit: len(fit.coefficients))
-    scale = criteria_of(largest.estimate, None).scale
-    found = [criteria_of(fit.estimate, scale) for fit in fits]
+    scale = _quasi(largest, None).scale
+    found = [_quasi(fit, scale) for fit in fits]
     models = tuple(
         Compared(name, fit, None, None, None, one)
         for name, fit, one in zip(names, fits, found, strict=True)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["Compared", "FocusedComparison", "RatioTest"]
+__all__ = ["Compared", "FocusedComparison", "Quasi", "RatioTest"]
 
 Floats = NDArray[np.float64]
 
@@ -47,6 +47,15 @@ QUESTIONS = {
 LITTLE = 2.0
 
 
+@dataclass(frozen=True)
+class Quasi:
+    """Criteria of estimating equations, at one scale."""
+
+    qicu: float
+    cic: float
+    scale: float
+
+
 @dataclass(frozen=True, eq=False)
 class Compared:
     """One model of a comparison.
@@ -59,7 +68,7 @@ class Compared:
         None of estimating equations.
     conditional : ConditionalFit or None
     validated : CrossValidation or None
-    quasi : Criteria or None
+    quasi : Quasi or None
         Of estimating equations.
     """
 
@@ -68,7 +77,7 @@ class Compared:
     marginal: Marginal | None
     conditional: ConditionalFit | None
     validated: Any = None
-    quasi: Any = None
+    quasi: Quasi | None = None
 
     @property
     def words(self) -> str:
@@ -148,10 +157,14 @@ class FocusedComparison(Answer):
         if self.criterion == "cv":
             return np.array([float(m.validated.scored.logs.sum()) for m in self.models])
         if self.criterion in ("qicu", "cic"):
-            return np.array([getattr(m.quasi, self.criterion) for m in self.models])
+            return np.array([getattr(q, self.criterion) for q in self._quasi])
         if self.criterion == "caic":
             return np.array([_caic(m) for m in self.models])
         return np.array([getattr(m.marginal, self.criterion) for m in self.models])
+
+    @property
+    def _quasi(self) -> list[Quasi]:
+        return [m.quasi for m in self.models if m.quasi is not None]
 
     @property
     def difference(self) -> Floats:
@@ -232,8 +245,8 @@ class FocusedComparison(Answer):
         if self.criterion in ("qicu", "cic"):
             columns += [
                 Column("df", [len(m.fit.coefficients) for m in models], Fixed(0)),
-                Column("qicu", [m.quasi.qicu for m in models], two, "QICu"),
-                Column("cic", [m.quasi.cic for m in models], Fixed(3), "CIC"),
+                Column("qicu", [q.qicu for q in self._quasi], two, "QICu"),
+                Column("cic", [q.cic for q in self._quasi], Fixed(3), "CIC"),
             ]
         elif self.focus == "individual":
             columns += self._individual()

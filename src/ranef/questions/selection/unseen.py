@@ -50,11 +50,25 @@ def left_predicted(estimate: GeneralisedEstimate, sets: Codes) -> list[Predicted
     found = left_out(_model_of(working), sets)
     out = []
     for own, rest, S in zip(found.rows, found.rest, found.covariance, strict=True):
-        etas = estimate.predictors[:, own].copy()
+        etas = _others(estimate, own)
         etas[0] = spec.y[own] - rest
         V = S - np.diag(1.0 / working.weights[own])
         out.append(Predicted(own, etas, _definite(V)))
     return out
+
+
+def _others(estimate: GeneralisedEstimate, rows: Ints) -> Floats:
+    """Predictors (M, m) of rows; in other parts than the mean levels of theirs alone have none."""
+    etas = estimate.predictors[:, rows].copy()
+    for component in estimate.components[1:]:
+        for t in component.terms:
+            codes = estimate.factors[estimate.terms[t].factor].codes
+            z = columns_in(estimate, t, component)[rows]
+            inside = np.bincount(codes[rows], minlength=codes.max() + 1)
+            gone = (inside == np.bincount(codes))[codes[rows]]
+            effect = at_levels(estimate.modes[t], codes[rows], z)
+            etas[component.predictor] -= np.where(gone, effect, 0.0)
+    return np.asarray(etas)
 
 
 def _model_of(working: Linearised) -> LinearModel:

@@ -60,7 +60,7 @@ int32_t count_of(const uint8_t* codes, size_t n, uint8_t code) {
 }
 
 // Probabilities of heterozygotes relative to their most likely number, given the alleles, summed:
-// all of them, and those not more likely than what was seen, what was seen by half.
+// all of them, and those less likely than what was seen, with half of those that are as likely.
 double mid_p(int64_t hom1, int64_t het, int64_t hom2) {
     const int64_t rare = 2 * std::min(hom1, hom2) + het, n = hom1 + het + hom2;
     const double share = static_cast<double>(rare) / static_cast<double>(2 * n);
@@ -93,9 +93,12 @@ double mid_p(int64_t hom1, int64_t het, int64_t hom2) {
         if (h == het) seen = p;
     });
     each([&](int64_t h, double p) {
-        if (h != het && p <= seen * (1.0 + 1e-9)) tail += p;
+        if (p < seen * (1.0 - 1e-9))
+            tail += p;
+        else if (p <= seen * (1.0 + 1e-9)) // what was seen, and what is as likely
+            tail += 0.5 * p;
     });
-    return (tail + 0.5 * seen) / total;
+    return tail / total;
 }
 
 } // namespace

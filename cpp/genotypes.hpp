@@ -35,8 +35,8 @@ void decode_genotypes(const PackedGenotypes& packed, const ChosenSamples& chosen
 // The first variant whose bits behind its last sample are not all zero; -1 if there is none.
 int64_t first_padded_wrongly(const PackedGenotypes& packed, size_t samples);
 
-// p values of the exact test of Hardy-Weinberg proportions, half the probability of what was
-// seen taken off (mid-p; Graffelman & Moreno 2013).
+// p values of the exact test of Hardy-Weinberg proportions; what is as likely as what was seen
+// counts by half (mid-p; Graffelman & Moreno 2013).
 // counts : (variants, 3), two copies, one, none.
 void exact_proportions(const int32_t* counts, size_t variants, double* out);
 

@@ -1,4 +1,8 @@
-"""Clumping: regions with one leading variant each, as PLINK's ``--clump`` makes them."""
+"""Clumping: regions with one leading variant each.
+
+The order is that of PLINK's ``--clump``; correlations are those of copies, where PLINK 1.9 takes
+haplotype frequencies.
+"""
 
 from __future__ import annotations
 

@@ -2,8 +2,8 @@
 
 1,940 mice, descended from eight inbred strains over fifty generations, were typed at 12,226
 variants; 1,410 have their share of CD8+ cells measured (Valdar et al. 2006). They are all
-relatives. The scan has the relationship of all variants as its covariance, as GEMMA's: the same
-numbers, in a tenth of its time.
+relatives. The scan has the relationship of all variants as its covariance, as GEMMA's, and gives
+the same numbers.
 
 Figure gwas_mice_manhattan.png: Manhattan plot of the mice's CD8 cells: one tall peak on chromosome
 17, in the region of the major histocompatibility complex.

@@ -382,20 +382,24 @@ def test_nested_models(scale):
 
 @pytest.mark.study
 def test_recovery():
-    """Estimates of 100 diaries are around the truth, and intervals cover it."""
-    truth = {"sd0": 0.9, "sd1": 0.5, "corr": 0.5}
-    found, covered = [], []
+    """Estimates of 100 diaries are around the truth by as much as their standard errors say.
+
+    On the scale of the intervals: the logarithm, and Fisher's z. Maximum likelihood with 80
+    persons is a hundredth below the truth.
+    """
+    truth = np.array([np.log(0.9), np.log(0.5), np.arctanh(0.5)])
+    pivots = []
     for seed in range(100):
         fit = ranef.glmm(
-            "y ~ x + (1 | p | person)", diary(q=80, m=15, seed=100 + seed), quadrature=9, **SCALE
+            "y ~ x + (1 | p | person)", diary(q=80, m=15, seed=1000 + seed), quadrature=9, **SCALE
         )
-        table = fit.tidy("variance")
-        found.append(table["estimate"].to_numpy())
-        low, high = table["conf_low"].to_numpy(), table["conf_high"].to_numpy()
-        wanted = np.array(list(truth.values()))
-        covered.append((low <= wanted) & (wanted <= high))
-    found, covered = np.array(found), np.array(covered)
-    error = found.std(axis=0) / np.sqrt(len(found))
-    bias = found.mean(axis=0) - list(truth.values())
-    np.testing.assert_array_less(np.abs(bias), 3 * error + 0.02)
-    np.testing.assert_array_less(np.abs(covered.mean(axis=0) - 0.95), 0.065)
+        columns = ("estimate", "conf_low", "conf_high")
+        scaled = [
+            np.append(np.log(v[:2]), np.arctanh(v[2]))
+            for v in (fit.tidy("variance")[c].to_numpy() for c in columns)
+        ]
+        value, low, high = scaled
+        pivots.append((value - truth) / ((high - low) / (2 * 1.959964)))
+    mean, spread = np.mean(pivots, axis=0), np.std(pivots, axis=0)
+    np.testing.assert_array_less(np.abs(mean), 0.45)
+    np.testing.assert_array_less(np.abs(spread - 1), 3 / np.sqrt(200))

@@ -75,6 +75,14 @@ class GeneralisedProblem {
         });
     }
 
+    // Of a quadrature: what the log integral of each level of the coarsest factor counts.
+    void weigh_levels(Input<1> weights) {
+        need(quadrature_ != nullptr, "weights of levels take nodes of a quadrature");
+        check(weights, static_cast<int>(quadrature_->coarsest()));
+        need_weights(weights.data(), weights.shape(0), false);
+        ask([&] { quadrature_->weigh_levels(weights.data()); });
+    }
+
     int parameters() const { return laplace_->blocks().parameters; }
     int coefficients() const { return predictors_->coefficients(); }
     int order() const { return laplace_->blocks().order(); }
@@ -512,6 +520,7 @@ void bind_generalised(nb::module_& m) {
         .def("mode_covariances", &GeneralisedProblem::mode_covariances, "x"_a, "factor"_a,
              "with_fixed"_a)
         .def("posterior", &GeneralisedProblem::posterior, "x"_a, "factor"_a)
+        .def("weigh_levels", &GeneralisedProblem::weigh_levels, "weights"_a)
         .def("quadratic_forms", &GeneralisedProblem::quadratic_forms, "x"_a, "levels"_a, "z"_a,
              "X"_a)
         .def("half_solves", &GeneralisedProblem::half_solves, "x"_a, "levels"_a, "z"_a, "X"_a);

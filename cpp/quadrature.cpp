@@ -229,13 +229,23 @@ void Quadrature::place(int d, size_t path, int chunk) {
     }
 }
 
-// Probabilities of a path, given data.
+void Quadrature::weigh_levels(const double* weights) {
+    const Depth& top = depth_.back();
+    level_weights_.resize(top.q);
+    const Indices& at = blocks().factors[top.factor].level_at;
+    for (size_t l = 0; l < level_weights_.size(); ++l) level_weights_[l] = weights[at[l]];
+}
+
+// Probabilities of a path, given data; times the weight of the coarsest level.
 void Quadrature::weigh(int d, size_t path, int chunk) {
     Depth& here = depth_[d];
     const auto [from, to] = levels(d, chunk);
     for (size_t l = from; l < to; ++l) {
         here.joint[l] = here.shares[l * here.paths + path];
-        if (d + 1 < depths()) here.joint[l] *= depth_[d + 1].joint[ancestor(d, l, 0)];
+        if (d + 1 < depths())
+            here.joint[l] *= depth_[d + 1].joint[ancestor(d, l, 0)];
+        else if (!plain_)
+            here.joint[l] *= level_weight(d, l);
     }
 }
 
@@ -304,7 +314,7 @@ double Quadrature::sum_nodes(int chunk) {
                 for (size_t k = 0; k < here.own; ++k) h[k] /= sum;
                 const double log_integral = top + std::log(sum) - root;
                 if (d + 1 == depths()) {
-                    total += log_integral;
+                    total += level_weight(d, l) * log_integral;
                     continue;
                 }
                 Depth& up = depth_[d + 1];
@@ -332,6 +342,7 @@ void Quadrature::posterior(int factor, Vector& mean, Vector& covariance) {
     const size_t q = depth_[D].q;
     mean.assign(q * r, 0.0);
     covariance.assign(q * r * r, 0.0);
+    plain_ = true;
     for_chunks(predictors_.chunks(), threads_, [&](int chunk) {
         visit_paths(chunk, true, [&](int d, size_t) {
             if (d != D) return;
@@ -346,6 +357,7 @@ void Quadrature::posterior(int factor, Vector& mean, Vector& covariance) {
                 }
         });
     });
+    plain_ = false;
     for (size_t l = 0; l < q; ++l)
         for (int a = 0; a < r; ++a)
             for (int e = 0; e < r; ++e)

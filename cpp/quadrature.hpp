@@ -49,6 +49,10 @@ class Quadrature final : public Objective {
     const Vector& psi(int factor) const override { return laplace_.psi(factor); }
     const Vector& gradient_psi(int factor) const override { return G_[factor]; }
 
+    // Multiply the log integral of each level of the coarsest factor, user's order (q).
+    void weigh_levels(const double* weights);
+    size_t coarsest() const { return depth_.back().q; }
+
     // After evaluate(): means (q, r) and covariances (q, r, r) of a factor's effects given
     // the data, internal order, in the basis of b_e.
     void posterior(int factor, Vector& mean, Vector& covariance);
@@ -89,6 +93,11 @@ class Quadrature final : public Objective {
     Range levels(int d, int chunk) const {
         return {blocks().chunk[d][chunk], blocks().chunk[d][chunk + 1]};
     }
+    // Of level l of depth d: the weight of its coarsest ancestor.
+    double level_weight(int d, size_t l) const {
+        if (level_weights_.empty()) return 1.0;
+        return level_weights_[d + 1 == depths() ? l : ancestor(d, l, depths() - d - 2)];
+    }
     int depths() const { return static_cast<int>(depth_.size()); }
     int ancestor(int d, size_t l, int k) const { return blocks().chain[d].ancestor[k][l]; }
     const double* panel(int d, size_t l) const {
@@ -127,6 +136,8 @@ class Quadrature final : public Objective {
     std::vector<Vector> mean_; // [predictor] (n): expected f', then q
     std::vector<Sums> sums_;
     std::vector<Vector> G_; // by factor
+    Vector level_weights_;  // (q of the coarsest factor) internal order, or empty
+    bool plain_ = false;    // joint probabilities without these weights
 };
 
 } // namespace ranef

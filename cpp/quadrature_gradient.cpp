@@ -251,7 +251,7 @@ void Quadrature::reverse_level(int d, size_t l, Sums& sums) {
     const double* L = here.L.data() + l * r * r;
     double* Lbar = here.Lbar.data() + l * r * r;
     double* H = here.Hbar.data() + l * r * r;
-    for (int a = 0; a < r; ++a) Lbar[a * r + a] -= 1 / L[a * r + a];
+    for (int a = 0; a < r; ++a) Lbar[a * r + a] -= level_weight(d, l) / L[a * r + a];
     // P = the lower triangle of L'Lbar, its diagonal halved; H = L^-T P L^-1
     for (int a = 0; a < r; ++a)
         for (int e = 0; e < r; ++e) {

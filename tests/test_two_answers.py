@@ -97,6 +97,69 @@ def test_answers_that_differ_say_what_it_means():
     assert calm.apart == []
 
 
+def patients(informed: bool) -> pd.DataFrame:
+    """Those who are ill are seen less often later, or all alike."""
+    rng = np.random.default_rng(1)
+    u, rows = 1.8 * rng.normal(size=600), []
+    for k in range(600):
+        for t in range(6):
+            y = int(rng.random() < 1 / (1 + np.exp(-(-1 + 0.5 * t + u[k]))))
+            rows.append((k, t, k % 2, y))
+            if rng.random() < ((0.6 if y else 0.02) if informed else 0.2):
+                break
+    return pd.DataFrame(rows, columns=["g", "t", "arm", "y"])
+
+
+@pytest.mark.parametrize("informed", [True, False])
+def test_dropout_that_depends_on_responses(informed):
+    two = ranef.two_answers("y ~ t + arm", patients(informed), groups="g", time="t",
+                            family="binomial", correlation="independence")  # fmt: skip
+    assert two.apart == (["t"] if informed else [])
+    words = "dropout that depends on earlier responses" in " ".join(str(two).split())
+    assert words == informed
+
+
+@pytest.mark.parametrize("sd", [0.0, 0.35])
+def test_slopes_that_were_left_out(sd):
+    rng = np.random.default_rng(2)
+    g, x = np.repeat(np.arange(400), 8), np.tile(np.arange(8) / 2.0, 400)
+    u, s = rng.normal(size=400), sd * rng.normal(size=400)
+    y = rng.poisson(np.exp(0.2 + 0.3 * x + 0.4 * u[g] + s[g] * x))
+    table = pd.DataFrame({"g": g, "x": x, "y": y})
+    two = ranef.two_answers("y ~ x", table, groups="g", family="poisson")
+    assert two.apart == (["x"] if sd else [])
+    if sd:
+        assert "random slopes that were left out" in " ".join(str(two).split())
+        with_slopes = ranef.two_answers("y ~ x", table, groups="g", family="poisson", random="x")
+        assert "not straight on the scale of the link" in " ".join(str(with_slopes).split())
+        # the means of the population are those of the data, by both
+        mixed = with_slopes.mixed.predict(table, kind="population")
+        seen = table.groupby("x").y.mean()
+        np.testing.assert_allclose(mixed.groupby(table.x).mean(), seen, rtol=0.2)
+
+
+def test_trials_with_large_variation_between_patients():
+    """As of toenails: half of the coefficients is left, and the two agree."""
+    rng = np.random.default_rng(3)
+    u, rows = 4 * rng.normal(size=294), []
+    for k in range(294):
+        for t in (0, 1, 2, 3, 6, 9, 12):
+            eta = -1.6 - 0.4 * t - 0.14 * (k % 2) * t + u[k]
+            if rng.random() > 0.07:
+                rows.append((k, t, k % 2, int(rng.random() < 1 / (1 + np.exp(-eta)))))
+    table = pd.DataFrame(rows, columns=["id", "month", "arm", "y"])
+    two = ranef.two_answers("y ~ arm * month", table, groups="id", time="month", family="binomial")
+    attenuation = two.attenuation[two.terms.index("month")]
+    assert 0.3 < attenuation < 0.5
+    assert two.apart == []
+
+
+@pytest.mark.parametrize("family", ["cumulative", "multinomial"])
+def test_categories_have_no_two_answers(family):
+    with pytest.raises(ModelError, match="compares coefficients of one mean"):
+        ranef.two_answers("rating ~ temp", ranef.data.load("wine"), groups="judge", family=family)
+
+
 def test_nested_groups_and_slopes():
     counts = ranef.data.load("Salamanders")
     two = ranef.two_answers("count ~ mined", counts, groups="site", family="poisson", random="DOY")

@@ -226,6 +226,8 @@ def entries() -> list[Entry]:
                 terms=[(0, 0, np.eye(1), [PRIOR], 1.0)], coefficients=[(np.ones(2), PRIOR)])),
             Entry("GeneralisedProblem.penalty", core.penalty, dict(x=SPOT)),
             Entry("GeneralisedProblem.state", core.state, dict(x=SPOT, derivatives=True)),
+            Entry("GeneralisedProblem.weigh_levels", core.weigh_levels, dict(weights=np.ones(Q)),
+                  right=core is NODES),
             Entry("GeneralisedProblem.mode_covariances", core.mode_covariances,
                   dict(x=SPOT, factor=0, with_fixed=True)),
             Entry("GeneralisedProblem.posterior", core.posterior,

@@ -19,7 +19,7 @@ from ranef.display.canvas import ACCENT, MARK, finish, label, on_axes, percent, 
 from ranef.display.columns import Column, Fixed, Listing, Sized, Written
 from ranef.display.numbers import number, significant
 from ranef.errors import ModelError
-from ranef.families import Family
+from ranef.families import Cumulative, Family, Multinomial
 from ranef.families import family as family_of
 from ranef.families.links import LINKS
 from ranef.inference.coefficients.sandwich import score_influences
@@ -45,7 +45,7 @@ MOST_CLUSTERS = 5000
 MOST_CURVES = 60
 APART = 2.5
 """Standard errors of their difference from which two answers are called different."""
-MOVED = 0.5
+MOVED = 0.25
 """Standard errors of the population's coefficient from which a difference matters."""
 
 
@@ -200,12 +200,23 @@ class TwoAnswers(Answer):
                 "Where the mixed model is right, population and gee estimate the same; they agree "
                 "within the error of their difference."
             ]
+        bent = any(term.size > 1 for term in self.mixed.terms)
+        curve = (
+            [
+                "With random slopes the population's mean is not straight on the scale of the "
+                "link: the two then sum up one curve with different weights, and its means, "
+                "mixed.predict(kind='population'), are the answer."
+            ]
+            if bent
+            else []
+        )
         return [
             f"population and gee differ by more than their errors allow in {listed(self.apart)}. "
             "Where the mixed model is right they estimate the same, so look for what it misses: "
             "dropout that depends on earlier responses (the mixed model allows for it, gee needs "
             "dropout=), random slopes that were left out (random=), a distribution of the "
-            "random effects that is not normal, or responses that go with the size of a cluster."
+            "random effects that is not normal, or responses that go with the size of a cluster.",
+            *curve,
         ]
 
     def plot(
@@ -364,10 +375,18 @@ def two_answers(
     11         gee    age:smoke     0.071        0.672
     """
     level = arguments.conf_level(conf_level)
-    one = family_of(family, link) if isinstance(family, str) else family
+    one: Any = family
+    if isinstance(family, str) and family != Multinomial.name:
+        one = family_of(family, link)
     if not isinstance(random, str) or "|" in random:
         raise ModelError(
             f"random={random!r} is what stands left of the bar of a random term, '1' or 'age'"
+        )
+    if one == Multinomial.name or isinstance(one, Cumulative | Multinomial):
+        raise ModelError(
+            "two_answers compares coefficients of one mean; of categories the population's "
+            "probabilities are what integrates: glmm(...).emmeans(kind='population') beside "
+            "gee(...).emmeans()"
         )
     mean = gee(
         formula, data, groups=groups, time=time, family=one, correlation=correlation,

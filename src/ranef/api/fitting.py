@@ -8,6 +8,7 @@ from typing import Any
 
 from ranef.api import sequence
 from ranef.api.fits import GeneralizedMixedModelFit, LinearMixedModelFit
+from ranef.api.sampling import Sampling, read_sampling
 from ranef.description.convergence import warn_unless_proved
 from ranef.description.doubts import warn_about
 from ranef.design.call import ModelArguments, read_family
@@ -234,6 +235,8 @@ def glmm(
     fixed: Mapping[str, float] | None = None,
     equal: Sequence[Collection[str]] | None = None,
     weights: Any = None,
+    sampling_weights: Mapping[str, Any] | None = None,
+    sampling_scale: str = "none",
     offset: Any = None,
     contrasts: Mapping[str, Any] | None = None,
     missing: str = "drop",
@@ -308,6 +311,16 @@ def glmm(
     weights : str or (n,) array, optional
         They multiply the log density of a row; of a proportion they are its
         numbers of trials.
+    sampling_weights : dict, optional
+        How many of the population each level of the grouping factor, and each row of it, stands
+        for: ``{"school": "w_school", "row": "w_pupil"}``, columns or one value a row. Weights of
+        rows are those given that their level was sampled. They multiply the log density of rows
+        and the log integrals of levels (Rabe-Hesketh & Skrondal 2006), which takes one grouping
+        factor and `quadrature`; weights of levels count relative to their mean. Standard errors are
+        those of the sandwich of the levels, and what needs a likelihood is refused.
+    sampling_scale : {"none", "size", "effective"}
+        Of weights of rows: as they are; scaled so that they add up to the rows of their level;
+        or to its effective rows, (sum w)^2 / sum w^2.
     offset : str or (n,) array, optional
         Added to the linear predictor of the mean with coefficient 1.
     contrasts, missing, undetermined, random, kernels, functions, path
@@ -362,21 +375,24 @@ def glmm(
     >>> held.coef.round(3).to_dict(), held.df_model
     ({'(Intercept)': -1.41, 'period2': -1.044, 'period3': -1.044, 'period4': -1.5}, 3)
     """
-    return _generalised_fit(
-        ModelArguments(
-            formula, data, read_family(family, link), dispersion, zero, nominal, shapes,
-            quadrature=quadrature, reml=reml, priors=priors, fixed=fixed, equal=equal,
-            weights=weights, offset=offset, contrasts=contrasts, missing=missing,
-            undetermined=undetermined, random=random,
-            kernels=kernels, functions=functions, path=path, start=start, n_jobs=n_jobs,
-            progress=progress,
-        )
+    call = ModelArguments(
+        formula, data, read_family(family, link), dispersion, zero, nominal, shapes,
+        quadrature=quadrature, reml=reml, priors=priors, fixed=fixed, equal=equal,
+        weights=weights, offset=offset, contrasts=contrasts, missing=missing,
+        undetermined=undetermined, random=random,
+        kernels=kernels, functions=functions, path=path, start=start, n_jobs=n_jobs,
+        progress=progress,
     )  # fmt: skip
+    return _generalised_fit(call, read_sampling(sampling_weights, sampling_scale, call))
 
 
-def _generalised_fit(call: ModelArguments) -> GeneralizedMixedModelFit:
+def _generalised_fit(
+    call: ModelArguments, sampling: Sampling | None = None
+) -> GeneralizedMixedModelFit:
     """Fit a model by the engine of generalised ones."""
-    spec = generalised_specification_of(call)
+    spec, levels = generalised_specification_of(call), None
+    if sampling is not None:
+        spec, levels = sampling.applied(spec)
     with SearchBar(call.progress) as bar:
         estimate = generalised.fit_glmm(
             spec.parts,
@@ -387,6 +403,7 @@ def _generalised_fit(call: ModelArguments) -> GeneralizedMixedModelFit:
             priors=call.priors,
             fixed=call.fixed,
             equal=call.equal,
+            sampling=levels,
             path=call.path,
             start=call.start,
             n_jobs=call.n_jobs,

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranef.derivatives.linear import STEP, level_rows
+from ranef.derivatives.scores import cluster_scores
 from ranef.errors import ModelError
 from ranef.solve.parametrisation import joined
 from ranef.solve.predictors import GeneralisedAssembly, Spot, assemble_generalised
@@ -226,7 +227,23 @@ def joint_covariance(estimate: GeneralisedEstimate) -> Floats:
             cross = C[np.ix_(inside, outer)]
             given = given - cross @ np.linalg.solve(C[np.ix_(outer, outer)], cross.T)
         out[np.ix_(inside, inside)] += given
-    return _carried(_carried(out, assembly.scale), assembly.free.M)
+    found = _carried(out, assembly.scale)
+    if estimate.sampling is not None:
+        found = _of_levels(estimate, found)
+    return _carried(found, assembly.free.M)
+
+
+def _of_levels(estimate: GeneralisedEstimate, inverse: Floats) -> Floats:
+    """Sandwich of the scores of the levels by their sampling weights, as Stata and GLLAMM have it.
+
+    m / (m - 1) I^-1 (sum w_j^2 s_j s_j') I^-1, m the number of levels.
+    """
+    weights = estimate.sampling
+    assert weights is not None
+    codes = estimate.factors[0].codes.astype(np.intp)
+    moves = (weights[:, None] * cluster_scores(estimate, codes)) @ inverse
+    m = len(weights)
+    return np.asarray(moves.T @ moves * (m / (m - 1)))
 
 
 FLAT = 1e-6

@@ -104,6 +104,7 @@ def _rows_of(design: GeneralisedDesign, rows: Ints) -> GeneralisedDesign:
         ),
         terms=tuple(terms),
         factors=tuple(factors),
+        level_weights=None,
     )
 
 

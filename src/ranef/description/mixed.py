@@ -156,6 +156,8 @@ class MixedDescription(ModelDescription):
         """Log-likelihood, parameters, AIC and BIC."""
         estimate, n = self.estimate, self.mean.n
         df = estimate.n_parameters
+        if getattr(estimate, "sampling", None) is not None:
+            return f"Log pseudo-likelihood {estimate.loglik:.3f} on {df} parameters ({n:,} rows)."
         aic, bic = estimate.deviance + 2 * df, estimate.deviance + np.log(n) * df
         return (
             f"{'REML' if estimate.reml else 'ML'} log-likelihood {estimate.loglik:.3f} on {df} "
@@ -329,7 +331,12 @@ class GeneralisedDescription(MixedDescription):
         if estimate.equal:
             tied = "; ".join(" = ".join(group) for group in estimate.equal)
             lines.append(f"Equal by request: {tied}.")
-        if self.mean.weights is not None:
+        if estimate.sampling is not None:
+            lines.append(
+                "Sampling weights: a pseudo-likelihood; standard errors are those of the sandwich "
+                f"of the levels of {estimate.factors[0].name}."
+            )
+        elif self.mean.weights is not None:
             lines.append("Weights multiply the log density of each row.")
         return [self._family(), *lines]
 
@@ -460,6 +467,8 @@ class GeneralisedDescription(MixedDescription):
             written.append(f"priors={{{priors}}}")
         written += [f"fixed={dict(estimate.fixed)!r}"] if estimate.fixed else []
         written += [f"equal={list(estimate.equal)!r}"] if estimate.equal else []
+        if estimate.sampling is not None:
+            written.append("sampling_weights=sampling_weights")
         return written
 
 

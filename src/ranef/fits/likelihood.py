@@ -43,12 +43,21 @@ class LikelihoodFit(Fit):
     @property
     def aic(self) -> float:
         """Akaike's criterion, deviance + 2 df_model."""
+        if self._is_pseudo:
+            return math.nan
         return self.deviance + 2.0 * self.df_model
 
     @property
     def bic(self) -> float:
         """Schwarz's criterion, deviance + log(n) df_model, n the number of rows."""
+        if self._is_pseudo:
+            return math.nan
         return self.deviance + math.log(self.n_obs) * self.df_model
+
+    @property
+    def _is_pseudo(self) -> bool:
+        """Whether sampling weights make it a pseudo-likelihood."""
+        return getattr(self.estimate, "sampling", None) is not None
 
     @property
     def theta(self) -> NDArray[np.float64]:

@@ -242,7 +242,13 @@ def require(fit: Any, question: str, *needed: type) -> Any:
             f"{question} takes a fit of ranef.lmm or ranef.glmm, or of another function of ranef, "
             f"not {type(fit).__name__}"
         )
+    weighted = getattr(getattr(fit, "estimate", None), "sampling", None) is not None
     for protocol in needed:
+        if weighted and protocol in (Likelihood, Generative):
+            raise ModelError(
+                f"{question} needs a likelihood, and sampling_weights make a pseudo-likelihood; "
+                "Wald's tests and intervals hold: tidy(), anova(fit), test()"
+            )
         if not offers(fit, protocol):
             raise ModelError(f"{question} needs {NEEDS[protocol]}; {_named(fit)} has none")
     return fit

@@ -57,6 +57,7 @@ def _generalised(estimate: Estimate) -> Estimate:
         reml=estimate.reml,
         fixed=estimate.fixed,
         equal=estimate.equal,
+        sampling=estimate.sampling,
         path=estimate.optimum.path,
         start=estimate.optimum.elsewhere,
     )

@@ -60,6 +60,7 @@ def fit_glmm(
     priors: Mapping[str, Prior] | None = None,
     fixed: Mapping[str, float] | None = None,
     equal: Sequence[Collection[str]] | None = None,
+    sampling: Floats | None = None,
     path: str | None = None,
     start: Floats | None = None,
     n_jobs: int | None = None,
@@ -89,6 +90,8 @@ def fit_glmm(
         Values at which parameters are held; the same keys.
     equal : sequence of groups of str or None
         Coefficients of one part that have one common value.
+    sampling : (q,) array or None
+        Weights of the levels of the only grouping factor, see `models.sampling`.
     path : str or None
         ``"single"``, ``"nested"``, ``"crossed"``; None takes the cheapest.
     start : (k,) array or None
@@ -108,7 +111,7 @@ def fit_glmm(
     check_nodes(quadrature)
     if extra is not None:
         extra = np.ascontiguousarray(extra, dtype=np.float64)
-    wishes = _Wishes(priors, fixed, equal)
+    wishes = _Wishes(priors, fixed, equal, sampling)
     composition = _compose(parts, family, extra, wishes, reml)
     found = laplace.fit_generalised(
         composition.design,
@@ -139,6 +142,7 @@ def fit_glmm(
         priors=dict(priors or {}),
         fixed=dict(fixed or {}),
         equal=tuple(tuple(group) for group in equal or ()),
+        sampling=sampling,
     )
 
 
@@ -150,6 +154,7 @@ def compose(
     priors: Mapping[str, Prior] | None = None,
     fixed: Mapping[str, float] | None = None,
     equal: Sequence[Collection[str]] | None = None,
+    sampling: Floats | None = None,
     reml: bool = False,
 ) -> Composition:
     """Bring the parts of a model to one design without fitting it.
@@ -163,7 +168,7 @@ def compose(
     ModelError
         When the parts do not fit the family or each other.
     """
-    return _compose(parts, family, extra, _Wishes(priors, fixed, equal), reml)
+    return _compose(parts, family, extra, _Wishes(priors, fixed, equal, sampling), reml)
 
 
 @dataclass(frozen=True, eq=False)
@@ -173,6 +178,7 @@ class _Wishes:
     priors: Mapping[str, Prior] | None
     fixed: Mapping[str, float] | None
     equal: Sequence[Collection[str]] | None
+    sampling: Floats | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -366,6 +372,7 @@ class _Builder:
             integrated=tuple(k for own in inside for k in range(own.start, own.stop)),
             penalty=penalty_of(wishes.priors, *known, constraints),
             constraints=constraints,
+            level_weights=wishes.sampling,
             scale_predictor=1 if (family.name, family.link) == ("gaussian", "identity") else None,
         )
         if len(self.predictors) != design.family.predictors:

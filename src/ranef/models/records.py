@@ -218,10 +218,14 @@ class GeneralisedEstimate(Estimate):
         What was solved.
     predictors : (M, n) float64 array
         Linear predictors of the rows at the modes, random effects included.
+    sampling : (q,) array or None
+        Sampling weights of the levels of the only grouping factor; `loglik` is then that of a
+        pseudo-likelihood, and covariances are sandwiches of the levels.
     """
 
     composition: Composition
     predictors: Floats
+    sampling: Floats | None = None
 
     @cached_property
     def design(self) -> GeneralisedDesign:

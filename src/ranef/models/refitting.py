@@ -58,6 +58,7 @@ def refitted(
         priors=estimate.priors,
         fixed=estimate.fixed,
         equal=estimate.equal,
+        sampling=estimate.sampling,
         path=path,
         start=start,
         n_jobs=n_jobs,

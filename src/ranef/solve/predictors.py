@@ -220,6 +220,8 @@ def assemble_generalised(
         [int(f) for f in _free_among(free, design.integrated)],
         layout.sparse,
     )
+    if design.level_weights is not None and quadrature > 1:
+        problem.weigh_levels(_contiguous(design.level_weights))
     terms = terms_of(design, blocks, problem)
     if design.penalty is not None:
         transform = free.M @ scale

@@ -74,6 +74,9 @@ class GeneralisedDesign:
         Priors of its parameters.
     constraints : Constraints
         Parameters that are held or equal.
+    level_weights : (q,) array or None
+        Of the levels of the only grouping factor: they multiply their log integrals, which
+        quadrature makes. The sum is then no likelihood.
     scale_predictor : int or None
         The predictor that is the logarithm of the residual standard deviation, where the
         response is Gaussian on the scale of its mean.
@@ -92,6 +95,7 @@ class GeneralisedDesign:
     penalty: Penalty | None = None
     constraints: Constraints = field(default_factory=Constraints)
     scale_predictor: int | None = None
+    level_weights: Floats | None = None
 
     @cached_property
     def n(self) -> int:

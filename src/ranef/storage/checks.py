@@ -217,6 +217,13 @@ def _check_covariances(estimate: Estimate, scale: float) -> None:
 def check_generalised(estimate: GeneralisedEstimate) -> None:
     """What holds of any estimate, and predictors must be those of coefficients and modes."""
     check_estimate(estimate)
+    weights = estimate.sampling
+    if weights is not None:
+        factors = estimate.factors
+        if len(factors) != 1 or weights.shape != (factors[0].n_levels,):
+            raise FileError("the sampling weights are not those of the levels")
+        if not (np.isfinite(weights).all() and (weights > 0).all()):
+            raise FileError("a sampling weight is not positive")
     if np.isnan(estimate.predictors).any():
         raise FileError("the linear predictors have missing values")
     places = [part.predictor for part in estimate.components]
@@ -247,7 +254,7 @@ def composition(parts: Any, family: Family, **fields: Any) -> Composition:
     if CONDITIONAL not in parts:
         raise FileError("the model has no part of the mean")
     _check_categories(parts, family, fields)
-    names = ("extra", "reml", "priors", "fixed", "equal")
+    names = ("extra", "reml", "priors", "fixed", "equal", "sampling")
     return compose(parts, family, **{name: fields[name] for name in names if name in fields})
 
 

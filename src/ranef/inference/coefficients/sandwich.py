@@ -94,6 +94,11 @@ def score_sandwich(
             "has scores instead, for which only CR0 and CR1 are defined"
         )
     refuse_penalised(estimate, "robust")
+    if estimate.sampling is not None:
+        raise ModelError(
+            "the errors of a fit with sampling_weights are those of a sandwich already, by the "
+            "levels of its grouping factor: see tidy()"
+        )
     if estimate.reml:
         raise ModelError(
             "the scores are those of the likelihood, and this fit is by restricted likelihood; "

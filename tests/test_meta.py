@@ -535,6 +535,9 @@ def test_pictures_and_page():
     forest = fit.plot.forest(exponentiate=True)
     assert forest.get_xscale() == "log"
     assert len(forest.get_yticklabels()) == 14
+    beside = [text.get_text() for text in forest.texts]
+    assert beside[0] == "0.41 [0.13, 1.26]"  # metafor's escalc(measure="RR"), exponentiated
+    assert len(beside) == 14
     assert fit.plot.funnel().get_ylim()[1] == 0
     baujat = fit.plot.baujat()
     heights = baujat.lines[0].get_ydata()

@@ -49,7 +49,8 @@ def forest(
 ) -> Axes:
     """Draw every effect with its interval, and the mean effect as a diamond below.
 
-    The area of a square is the weight of the study. With moderators the fitted mean of each study
+    The area of a square is the weight of the study; estimates and intervals stand on the right in
+    numbers. With moderators the fitted mean of each study
     is drawn beside its effect.
 
     Parameters
@@ -97,16 +98,46 @@ def forest(
         kept = np.isfinite(centre)
         ax.plot(carry(centre[kept]), rows, "D", color=ACCENT, markersize=4.5, fillstyle="none")
         ticks = rows
+    ends = carry(np.column_stack([effects, effects - reach, effects + reach]))
+    if alone:
+        found = fit.hypotheses(None, level)
+        mean = np.array([found.estimate[0], found.conf_low[0], found.conf_high[0]])
+        ends = np.vstack([ends, carry(mean)])
+    _numbers_beside(ax, ticks, ends)
     ax.set_yticks(ticks, names, color=INK, parse_math=False)
     ax.set_ylim(float(ticks[-1]) + 0.9, -0.8)
     if exponentiate:
-        ax.set_xscale("log")
+        _ratios(ax)
     finish(ax, grid="x")
     ax.tick_params(axis="y", length=0)
     what = plain(fit.response)
     scale = f"{what}, exponentiated" if exponentiate else what
     label(ax, title="Effects and their mean", x=f"{scale}, {percent(level)} interval", y="")
     return ax
+
+
+def _ratios(ax: Axes) -> None:
+    """A logarithmic axis with plain numbers: 0.1, 0.2, 0.5, 1 ... where few decades are shown."""
+    ax.set_xscale("log")
+    low, high = ax.get_xlim()
+    if low > 0 and high / low < 1e3:
+        ax.set_xticks([k * 10.0**j for j in range(-9, 9) for k in (1, 2, 5)])
+        ax.minorticks_off()
+        ax.set_xlim(low, high)
+    ax.xaxis.set_major_formatter("{x:g}")
+
+
+def _numbers_beside(ax: Axes, ticks: Floats, ends: Floats) -> None:
+    """Write estimates and their intervals (rows, 3) on the right of the axes."""
+    width = float(np.median(ends[:, 2] - ends[:, 1]))
+    digits = 1 - np.floor(np.log10(width)) if 0 < width < np.inf else 2
+    places = int(np.clip(digits, 2 if width < 100 else 0, 8))
+    for row, values in zip(ticks, ends, strict=True):
+        middle, low, high = (f"{value:.{places}f}" for value in values)
+        ax.annotate(
+            f"{middle} [{low}, {high}]", (1.02, row),
+            xycoords=("axes fraction", "data"), va="center", fontsize=8, color=INK,
+        )  # fmt: skip
 
 
 def _diamond(ax: Axes, fit: Any, level: float, carry: Any, row: float, prediction: bool) -> None:
@@ -185,12 +216,19 @@ def baujat(fit: Any, *, ax: Axes | None = None, figure: Figure | None = None) ->
     part, moved = numbers.baujat(studies)
     ax = on_axes(ax, figure, 6.0, 4.6)
     ax.plot(part, moved, "o", color=MARK, markersize=5)
-    far = np.argsort(-np.nan_to_num(part / part.max() + moved / np.nanmax(moved)))[:5]
-    for i in far:
+    shares = np.column_stack([part / part.max(), np.nan_to_num(moved / np.nanmax(moved))])
+    named: list[Floats] = []
+    for i in np.argsort(-shares.sum(axis=1))[:5]:
+        beside = [
+            point for point in named
+            if abs(point[1] - shares[i, 1]) < 0.05 and abs(point[0] - shares[i, 0]) < 0.4
+        ]  # fmt: skip
         ax.annotate(
-            plain(fit.studies[i], 24), (part[i], moved[i]), xytext=(5, 3),
+            plain(fit.studies[i], 24), (part[i], moved[i]), xytext=(5, 3 + 11 * len(beside)),
             textcoords="offset points", fontsize=8, color=INK, parse_math=False,
         )  # fmt: skip
+        named.append(shares[i])
+    ax.margins(x=0.16)
     finish(ax, grid="both")
     label(
         ax, title="What makes the heterogeneity", x="Part of Q",

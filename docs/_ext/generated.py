@@ -111,7 +111,7 @@ def write(app: Sphinx) -> None:
     folder.mkdir(exist_ok=True)
     write_gallery(Path(app.srcdir))
     (folder / "summary.txt").write_text(run(["-c", FIRST], folder), encoding="utf-8")
-    for command in ("fit", "gee", "rank", "compare", "diary", "gwas", "plan"):
+    for command in ("fit", "gee", "meta", "rank", "compare", "diary", "gwas", "plan"):
         shown = run(["-m", "ranef", command, "--help"], folder)
         (folder / f"help-{command}.txt").write_text(shown, encoding="utf-8")
     shown = run(["-m", "ranef", "gwas", "scan", "--help"], folder)

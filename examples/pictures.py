@@ -37,6 +37,10 @@ Figure pictures_density.png: The densities that these profiles imply, their inte
 Figure pictures_bootstrap.png: Histograms of bootstrap draws of two coefficients with
 intervals.
 Figure pictures_check.png: Six panels that show whether the linear model holds.
+Figure pictures_autocorrelation.png: Correlations of the residuals of prompts one to twenty apart,
+most within the band of none, with the line of the autoregressive model.
+Figure pictures_variogram.png: Half the mean squared difference of residuals against the prompts
+between them, with the model's line.
 Figure pictures_simulated.png: Scaled residuals of the Poisson model as quantiles, on the line,
 and their quartiles across the fit, about level.
 Figure pictures_ranks.png: Expected ranks of thirty wards with intervals that span most of the
@@ -109,6 +113,16 @@ save("qq_random", fit.plot.qq("random"))
 save("influence", fit.plot.influence())
 save("influence_dfbetas", fit.influence().plot("dfbetas", most=8))
 save("check", fit.check().plot())
+
+# --- do errors remember? ---------------------------------------------------------------------
+diary["beep"] = 3 * diary["day"] + diary["prompt"].cat.codes
+remembers = ranef.lmm(
+    "mood ~ within(stress, id) + between(stress, id) + prompt + (1 | id)",
+    diary,
+    residual="ar1(beep | id)",
+)
+save("autocorrelation", remembers.plot.autocorrelation())
+save("variogram", remembers.plot.variogram())
 
 # --- how sure is it? -------------------------------------------------------------------------
 deviations = ["sd: id: (Intercept)", f"sd: id: {slope}", "sigma"]

@@ -716,3 +716,14 @@ def test_power_of_the_fitted_mean():
     zero = body.assign(x=body["time"] - body["time"].min())
     with pytest.raises(ModelError, match=r"power\(mean\)"):
         ranef.lmm("weight ~ 0 + x", zero, dispersion="~ power(mean)")
+
+
+def test_fewer_complete_groups_than_the_structure_needs_is_unbounded():
+    """Three complete groups of three: week 6 is an exact line in weeks 2 and 4."""
+    data = {
+        "id": [0, 0, 0, 1, 1, 2, 2, 2, 3, 3, 3],
+        "visit": ["a", "b", "c", "a", "b", "a", "b", "c", "a", "b", "c"],
+        "change": [-7.0, -7, -4, -6, -13, 3, -1, -9, 5, 2, -8],
+    }
+    with pytest.raises(ModelError, match="unbounded"):
+        ranef.lmm("change ~ visit", data, residual="us(visit | id)")

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranef.covariance.correlation import Correlation
-from ranef.covariance.pairs import not_zero
+from ranef.covariance.pairs import ZERO, not_zero
 from ranef.covariance.structure import EVERY, Component, Parameter, Structure
 from ranef.errors import ModelError
 
@@ -138,7 +138,10 @@ class Correlated(Structure):
     ) -> tuple[Component, ...]:
         """Theta itself; a correlation of what does not vary has no value."""
         values = np.array(self.checked(theta))
-        if not self.correlation_matters(values):
+        sds = values[: self.n_sds]
+        # beside each other alone: with weights of 1e18 all are small beside sigma
+        varying = int(np.sum(sds > ZERO * float(sds.max(initial=0.0))))
+        if varying < (1 if self.homogeneous else 2):
             values[self.n_sds :] = np.nan
         unit = np.eye(len(values))
         return tuple(

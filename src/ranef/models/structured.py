@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +28,8 @@ SINGULAR = 1e-4
 the criterion says that it matters."""
 DEPENDENT = 1e-9
 """Variance of a residual given the others of its group that is none."""
+NEARLY_DEPENDENT = 1e-5
+"""One that is none where the curvature has no digits left to prove an optimum with."""
 ELSEWHERE = 0.5
 """How far another theta of the same likelihood is looked for, in units of the curvature."""
 MATTERS = 1e-6
@@ -81,16 +83,15 @@ def fit_structured(
     if not found.converged and start is None:
         found = _from_elsewhere(problem, starts, found, reml, progress)
     if not found.converged and problem.least_pivot(found.at.theta) < DEPENDENT:
-        raise ModelError(
-            f"the likelihood is unbounded: {spec.residual.label if spec.residual else ''} can "
-            "reproduce the rows of a group from each other exactly (are the values of a group "
-            "equal?); use a simpler structure, or a random effect"
-        )
+        raise _unbounded(problem)
     keep_solved(problem, found.at, reml)
     theta, faces = _ended(problem, found, reml)
     rows = solved_rows(problem, theta, reml)
     at = rows.at
     flat, elsewhere = _flat(problem, rows, reml) if found.converged else ((), None)
+    unseen = found.converged and not flat and bool(_curvatures(rows).without_digits.size)
+    if unseen and problem.least_pivot(theta) < NEARLY_DEPENDENT:
+        raise _unbounded(problem)
     optimum = Optimum(
         criterion=at.criterion,
         theta=theta,
@@ -263,16 +264,52 @@ def _as_good(problem: StructuredProblem, theta: Floats, found: Found, reml: bool
     return at is not None and at.criterion < found.at.criterion + MATTERS
 
 
-def _flat(
-    problem: StructuredProblem, rows: SolvedRows, reml: bool
-) -> tuple[tuple[FlatDirection, ...], Floats | None]:
-    """Directions that change nothing, and another theta as good: curvature is lost in rounding."""
+@dataclass(frozen=True)
+class _Curvatures:
+    """The Hessian of the free parameters and log sigma, brought to a unit diagonal.
+
+    Attributes
+    ----------
+    keep : (q + 1,) bool
+        Which parameters are free; sigma is the last.
+    scale : (r,)
+    vectors : (r, r)
+    without_digits : (k,) int
+        Which eigenvalues are lost in rounding; none where there is one parameter.
+    """
+
+    keep: NDArray[np.bool_]
+    scale: Floats
+    vectors: Floats
+    without_digits: NDArray[np.intp]
+
+
+def _curvatures(rows: SolvedRows) -> _Curvatures:
     keep = np.append(rows.free, True)
     inner = rows.joint_hessian()[np.ix_(keep, keep)]
     scale = 1.0 / np.sqrt(np.maximum(np.abs(np.diag(inner)), 1e-300))
     values, vectors = np.linalg.eigh(inner * np.outer(scale, scale))
-    flat = np.flatnonzero(np.abs(values) < FLAT)
-    if len(inner) < 2 or not len(flat):
+    lost = np.flatnonzero((np.abs(values) < FLAT) & (len(inner) > 1))
+    return _Curvatures(keep, scale, vectors, lost)
+
+
+def _unbounded(problem: StructuredProblem) -> ModelError:
+    residual = problem.spec.residual
+    return ModelError(
+        f"the likelihood is unbounded: {residual.label if residual else ''} can "
+        "reproduce the rows of a group from each other exactly (are the values of a group "
+        "equal?); use a simpler structure, or a random effect"
+    )
+
+
+def _flat(
+    problem: StructuredProblem, rows: SolvedRows, reml: bool
+) -> tuple[tuple[FlatDirection, ...], Floats | None]:
+    """Directions that change nothing, and another theta as good: curvature is lost in rounding."""
+    curvatures = _curvatures(rows)
+    keep, scale, vectors = curvatures.keep, curvatures.scale, curvatures.vectors
+    flat = curvatures.without_digits
+    if not len(flat):
         return (), None
     labels, owners = problem.parameter_labels(), problem.parameter_terms()
     part = np.flatnonzero(keep)[np.any(np.abs(vectors[:, flat]) > 0.1, axis=1)]

@@ -315,7 +315,7 @@ def split_rows(lines: Iterable[str]) -> list[list[str]]:
 
     Examples
     --------
-    >>> split_rows(["#FID IID  y", "1\\t01 2.5", ""])
+    >>> split_rows(["#FID IID  y", "1\t01 2.5", ""])
     [['#FID', 'IID', 'y'], ['1', '01', '2.5']]
     """
     lines = [line for line in lines if line.strip()]

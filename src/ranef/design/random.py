@@ -503,12 +503,17 @@ def term_columns(recipe: RandomRecipe, bar: Bar, frame: Frame) -> Floats:
                 raise FileError("the saved model's random terms do not fit its formula")
             z = np.ascontiguousarray(z[:, list(recipe.picked)])
     if recipe.tied is not None:
-        *own, size = recipe.tied
-        if len(own) != z.shape[1] or max(own) >= size:
+        own, size = list(recipe.tied[:-1]), max(recipe.tied[-1:], default=0)
+        fits = len(own) == z.shape[1] and all(0 <= column < size for column in own)
+        if not fits or size > MOST_TIED:
             raise FileError("the saved model's random terms do not fit its formula")
         z = spread(z, own, size)
     z[~known] = np.nan
     return z
+
+
+MOST_TIED = 10_000
+"""Columns of a term that a saved model may speak of."""
 
 
 def spread(z: Floats, own: Sequence[int], size: int) -> Floats:

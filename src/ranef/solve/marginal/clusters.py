@@ -145,32 +145,47 @@ class Clusters:
         sizes = self.sizes.astype(np.int64)
         return int(np.sum(sizes * (sizes - 1) // 2))
 
-    def pairs(self, part: Slice) -> Iterator[tuple[Ints, Ints]]:
-        """Yield the pairs of rows of a slice, one distance in order after the other."""
-        if self.n_pairs > KEPT_PAIRS:
-            yield from _pairs(part)
+    def pairs(self, part: Slice, most: int | None = None) -> Iterator[tuple[Ints, Ints]]:
+        """Yield the pairs of rows of a slice, one distance in order after the other.
+
+        Of clusters of at most `most` rows, where it is given.
+        """
+        key = (part.clusters.start, part.clusters.stop)
+        if self.n_pairs > KEPT_PAIRS or most is not None or key not in self._pairs_by_slice:
+            yield from _pairs(part, most)
         else:
-            yield from self._pairs_by_slice[part.clusters.start]
+            yield from self._pairs_by_slice[key]
 
     @cached_property
-    def _pairs_by_slice(self) -> dict[int, list[tuple[Ints, Ints]]]:
+    def _pairs_by_slice(self) -> dict[tuple[int, int], list[tuple[Ints, Ints]]]:
         found = {}
         for part in self.slices:
             both = list(_pairs(part))
             firsts = [first for first, _ in both] or [np.zeros(0, dtype=np.intp)]
             seconds = [second for _, second in both] or [np.zeros(0, dtype=np.intp)]
-            found[part.clusters.start] = [(np.concatenate(firsts), np.concatenate(seconds))]
+            found[part.clusters.start, part.clusters.stop] = [
+                (np.concatenate(firsts), np.concatenate(seconds))
+            ]
         return found
 
     def patterns(self, part: Slice) -> tuple[Patterns, ...]:
         """Return the clusters of a slice by size and by pattern of their times."""
-        if part.clusters.start not in self._patterns:
-            self._patterns[part.clusters.start] = _patterns(part, self.positions[part.rows])
-        return self._patterns[part.clusters.start]
+        key = (part.clusters.start, part.clusters.stop)
+        if key not in self._patterns:
+            self._patterns[key] = _patterns(part, self.positions[part.rows])
+        return self._patterns[key]
 
     @cached_property
-    def _patterns(self) -> dict[int, tuple[Patterns, ...]]:
+    def _patterns(self) -> dict[tuple[int, int], tuple[Patterns, ...]]:
         return {}
+
+    @cached_property
+    def even_step(self) -> float | None:
+        """The step from each place in time to the next, where all are the same."""
+        steps = np.diff(self.places)
+        if not len(steps) or np.ptp(steps) > 1e-9 * steps[0]:
+            return None
+        return float((self.places[-1] - self.places[0]) / len(steps))
 
     @cached_property
     def steps(self) -> Floats:
@@ -181,8 +196,9 @@ class Clusters:
         return out
 
 
-def _pairs(part: Slice) -> Iterator[tuple[Ints, Ints]]:
-    sizes, starts = part.sizes, part.starts
+def _pairs(part: Slice, most: int | None = None) -> Iterator[tuple[Ints, Ints]]:
+    starts = part.starts
+    sizes = part.sizes if most is None else np.where(part.sizes > most, 0, part.sizes)
     for distance in range(1, int(sizes.max(initial=1))):
         some = sizes > distance
         counts = sizes[some] - distance

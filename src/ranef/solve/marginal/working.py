@@ -297,6 +297,8 @@ def _of(first: Ints, part: Slice) -> Ints:
 
 CELLS = 1 << 22
 FEW_PLACES = 64
+MANY_ROWS = 1000
+"""Rows of a cluster beyond which its pairs are not visited one by one."""
 
 
 def lags(clusters: Clusters, part: Slice, first: Ints, second: Ints) -> Ints:
@@ -328,10 +330,41 @@ def by_lag(v: Floats, clusters: Clusters, part: Slice) -> Floats:
         square = by_places(v, clusters, part)
         return np.array([np.trace(square, lag) for lag in range(count)])
     out = np.zeros(count)
-    for first, second in clusters.pairs(part):
+    large = np.flatnonzero(part.sizes > MANY_ROWS)
+    for k in large:
+        rows = slice(part.starts[k], part.starts[k] + part.sizes[k])
+        positions = clusters.positions[part.rows][rows]
+        own = products_by_lag(v[rows], positions - positions[0])
+        out[: len(own)] += own
+    for first, second in clusters.pairs(part, MANY_ROWS if len(large) else None):
         code = lags(clusters, part, first, second)
         out += np.bincount(code, weights=v[first] * v[second], minlength=count)
     return out
+
+
+def products_by_lag(v: Floats, positions: Ints) -> Floats:
+    """Sums of products v_i v_j by the distance of their positions, by Fourier transforms.
+
+    Parameters
+    ----------
+    v : (n,) array
+    positions : (n,) array of int
+        Increasing, from zero.
+
+    Returns
+    -------
+    (span,) array
+        Exactly 0 at distance 0, which is no pair, and at distances that no pair has.
+    """
+    from scipy import fft
+
+    span = int(positions[-1]) + 1
+    length = fft.next_fast_len(2 * span, real=True)
+    placed = np.zeros((2, span))
+    placed[0, positions], placed[1, positions] = v, 1.0
+    transformed = fft.rfft(placed, length, axis=1)
+    sums, pairs = fft.irfft(np.abs(transformed) ** 2, length, axis=1)[:, :span]
+    return np.where((np.rint(pairs) > 0) & (np.arange(span) > 0), sums, 0.0)
 
 
 def mean(sums: Floats, counts: Floats) -> Floats:
@@ -462,8 +495,17 @@ class Continuous(Working):
         second = np.flatnonzero(np.isfinite(clusters.steps[part.rows]))
         return [(second - 1, second)]
 
+    def _even(self, clusters: Clusters) -> bool:
+        """Whether distances are counted in places: large clusters, at even steps of time."""
+        large = int(clusters.sizes.max(initial=0)) > MANY_ROWS
+        return self.estimator == "all" and large and clusters.even_step is not None
+
     def with_distances(self, clusters: Clusters) -> Continuous:
         """The structure that knows which distances there are."""
+        if self._even(clusters):
+            step = clusters.even_step
+            assert step is not None
+            return replace(self, distances=step * np.arange(1.0, len(clusters.places)))
         found = [np.zeros(0)]
         for part in clusters.slices:
             times = clusters.times[part.rows]
@@ -472,6 +514,8 @@ class Continuous(Working):
 
     def sums(self, v: Floats, clusters: Clusters, part: Slice) -> Floats:
         assert self.distances is not None
+        if self._even(clusters):
+            return by_lag(v, clusters, part)[1:]
         times, out = clusters.times[part.rows], np.zeros(len(self.distances))
         for first, second in self._pairs(clusters, part):
             code = np.searchsorted(self.distances, times[second] - times[first])
@@ -482,7 +526,8 @@ class Continuous(Working):
         assert self.distances is not None
         if not len(self.distances):
             return replace(self, parameters=np.array([0.5]))
-        unit = float(np.median(self.distances))  # alpha^unit is searched, whatever the unit
+        # alpha^unit is searched, the correlation of neighbours, whatever the unit of time
+        unit = float(np.nanmedian(clusters.steps))
         some = counts > 0
         found = least_squares_power(
             sums[some] / counts[some], counts[some], self.distances[some] / unit, 0.0

@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from ranef.design.connected import connected_rows
 from ranef.design.terms import GroupingFactor, ResidualTerm
 from ranef.errors import ModelError
 from ranef.inference.rows.history import Observed
@@ -83,7 +84,7 @@ def predict_next(
     first, count = every.known, len(rows.X)
     value = rows.X @ estimate.beta + (0.0 if rows.offset is None else rows.offset)
     variance, noise = np.empty(count), np.empty(count)
-    component = _components(every)
+    component = connected_rows([codes[:first] for codes in (*every.codes, every.group)])
     touched = [_touched(every, component, first + i) for i in range(count)]
     for key in sorted(set(touched)):
         own = np.array([i for i in range(count) if touched[i] == key], dtype=np.intp)
@@ -119,25 +120,6 @@ def _by_effects(estimate: LinearEstimate, every: _Rows, at: Ints) -> Floats:
         same |= np.eye(len(at), dtype=np.bool_)
         out += np.where(same, z[at] @ psi @ z[at].T, 0.0)
     return out
-
-
-def _components(every: _Rows) -> Ints:
-    """Component of each row with a response: rows that levels and groups connect."""
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
-    n = every.known
-    links, place = [], n
-    for codes in (*every.codes, every.group):
-        own = codes[:n]
-        kept = np.flatnonzero(own >= 0)
-        links.append((kept, place + own[kept]))
-        place += int(codes.max(initial=-1)) + 1
-    a = np.concatenate([link[0] for link in links])
-    b = np.concatenate([link[1] for link in links])
-    graph = coo_array((np.ones(len(a), dtype=np.int8), (a, b)), shape=(place, place))
-    labels = np.asarray(connected_components(graph, directed=False)[1], dtype=np.intp)
-    return labels[:n]
 
 
 def _touched(every: _Rows, component: Ints, row: int) -> tuple[int, ...]:

@@ -31,6 +31,7 @@ from ranef.covariance import structure_of
 from ranef.covariance.factor import square_root
 from ranef.derivatives import linear
 from ranef.derivatives.second_order import curvature
+from ranef.design.connected import connected_rows
 from ranef.design.specification import Specification
 from ranef.errors import ModelError
 from ranef.models.noise import Noise
@@ -191,24 +192,12 @@ def _partition(spec: Specification, sets: NDArray[np.integer]) -> NDArray[np.int
     free = alone < 0
     alone[free] = alone.max(initial=-1) + 1 + np.arange(int(free.sum()))
     if spec.residual is not None and spec.residual.group is not None:
-        alone = _joined(alone, spec.residual.group.codes)
+        alone = connected_rows([alone, spec.residual.group.codes])
     candidates = [alone]
     for factor in spec.factors:
-        candidates.append(_joined(alone, factor.codes))
+        candidates.append(connected_rows([alone, factor.codes]))
     usable = [c for c in candidates if np.bincount(c).max() <= MOST_ROWS]
     return min(usable or candidates[:1], key=lambda c: _shared(spec, c))
-
-
-def _joined(a: NDArray[np.integer], b: NDArray[np.integer]) -> NDArray[np.intp]:
-    """Rows that a chain of codes connects."""
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
-    A, B = int(a.max()) + 1, int(b.max()) + 1
-    at = (a.astype(np.intp), b.astype(np.intp) + A)
-    graph = coo_array((np.ones(len(a), dtype=np.int8), at), shape=(A + B, A + B))
-    _, labels = connected_components(graph, directed=False)
-    return np.asarray(np.unique(labels[a], return_inverse=True)[1].reshape(-1))
 
 
 def _shared(spec: Specification, blocks: NDArray[np.intp]) -> int:

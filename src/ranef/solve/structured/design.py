@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ranef.design.connected import connected_rows
 from ranef.design.specification import Specification
 from ranef.design.terms import ResidualTerm
 from ranef.errors import ModelError
@@ -79,9 +80,6 @@ class Chunk:
 
 def clusters_of(spec: Specification, residual: ResidualTerm) -> Ints:
     """Cluster of each row: rows that a chain of levels and groups connects, (n,)."""
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
     n = spec.n
     codes = [spec.factors[term.factor].codes for term in spec.terms]
     if any(term.kernel is not None for term in spec.terms):
@@ -90,17 +88,7 @@ def clusters_of(spec: Specification, residual: ResidualTerm) -> Ints:
         codes.append(residual.group.codes)
     if not codes:
         return np.arange(n)
-    sizes = [int(code.max()) + 1 for code in codes]
-    firsts = np.concatenate([[0], np.cumsum(sizes)])
-    a = np.concatenate([codes[0].astype(np.int64)] * (len(codes) - 1) or [np.empty(0, np.int64)])
-    b = np.concatenate(
-        [code.astype(np.int64) + first for code, first in zip(codes[1:], firsts[1:-1], strict=True)]
-        or [np.empty(0, np.int64)]
-    )
-    graph = coo_array((np.ones(len(a), dtype=np.int8), (a, b)), shape=(firsts[-1],) * 2)
-    _, labels = connected_components(graph, directed=False)
-    _, found = np.unique(labels[codes[0]], return_inverse=True)
-    return found.reshape(-1).astype(np.intp)
+    return connected_rows(codes)
 
 
 def chunks_of(

@@ -61,13 +61,7 @@ def _add_shared(model: _ArgumentGroup) -> None:
         metavar="FORMULA",
         help="log of the residual standard deviation, with --family of the dispersion: '~ x'",
     )
-    model.add_argument(
-        "--missing",
-        choices=("drop", "raise"),
-        metavar="HOW",
-        default="drop",
-        help="rows with missing values: leave out and report (drop), or refuse (raise)",
-    )
+    add_missing(model)
     model.add_argument(
         "--undetermined",
         choices=("raise", "keep"),
@@ -211,6 +205,28 @@ def add_out(results: _ArgumentGroup, words: str) -> None:
     """Add the files of results."""
     words = f"{words}; may be given several times"
     results.add_argument("--out", metavar="FILE", help=words, **SEVERAL)
+
+
+def add_missing(model: _ArgumentGroup) -> None:
+    """Add what is done with rows that have missing values."""
+    model.add_argument(
+        "--missing",
+        choices=("drop", "raise"),
+        metavar="HOW",
+        default="drop",
+        help="rows with missing values: leave out and report (drop), or refuse (raise)",
+    )
+
+
+def add_fit_files(results: _ArgumentGroup) -> None:
+    """Add the report, the table and the saved fit."""
+    results.add_argument("--report", metavar="FILE.html", help="write the report, one HTML page")
+    results.add_argument(
+        "--table",
+        metavar="FILE",
+        help="write the table for a paper: .docx, .tex, .html, .md or .txt",
+    )
+    results.add_argument("--save", metavar="FILE", help="write the fit for ranef.load in Python")
 
 
 def add_level(results: _ArgumentGroup) -> None:

@@ -17,9 +17,10 @@ from typing import Any
 
 from ranef.errors import FileError, ModelError
 
-__all__ = ["check_files", "records", "strict", "write_results"]
+__all__ = ["TABLES", "check_files", "records", "strict", "write_fit", "write_results"]
 
 RESULTS = (".json", ".csv")
+TABLES = (".docx", ".tex", ".html", ".htm", ".md", ".txt")
 SHOWN = 200
 _FORMULA = re.compile(r"[=@\t\r]|[+-].*[(|!]")
 
@@ -102,6 +103,28 @@ def write_results(
             about = {"versions": _versions(), "call": arguments.call, **document()}
             text = json.dumps(about, allow_nan=False, ensure_ascii=False, indent=1)
             files.write_atomically(name, f"{text}\n")
+
+
+def write_fit(fit: Any, arguments: Namespace, how: dict[str, Any]) -> None:
+    """Write the report, the table and the saved fit that were asked for.
+
+    Parameters
+    ----------
+    fit : a fit
+    arguments : Namespace
+        With ``report``, ``table``, ``save`` and ``call``.
+    how : dict
+        The level of intervals, and the method of df where one was named.
+    """
+    import ranef
+    from ranef.report import page
+
+    if arguments.report is not None:
+        page.write(fit, arguments.report, call=arguments.call, **how)
+    if arguments.table is not None:
+        ranef.table(fit, arguments.table, **how)
+    if arguments.save is not None:
+        fit.save(arguments.save)
 
 
 def strict(value: Any) -> Any:

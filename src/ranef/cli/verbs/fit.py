@@ -7,7 +7,7 @@ from typing import Any
 
 from ranef.cli import models, options
 from ranef.cli.verb import Code, Verb, code_of
-from ranef.cli.writing import check_files, records, strict, write_results
+from ranef.cli.writing import TABLES, check_files, records, strict, write_fit, write_results
 
 __all__ = ["VERB"]
 
@@ -74,8 +74,6 @@ DF = (
     "normal",
 )
 
-TABLES = (".docx", ".tex", ".html", ".htm", ".md", ".txt")
-
 OPTIMUM = (
     "criterion", "decrement", "tolerance", "converged", "singular", "evaluations", "restarts",
     "path", "message", "reach",
@@ -88,13 +86,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     options.add_model(parser)
     results = parser.add_argument_group("results")
     options.add_out(results, "write results to a .json or .csv file")
-    results.add_argument("--report", metavar="FILE.html", help="write the report, one HTML page")
-    results.add_argument(
-        "--table",
-        metavar="FILE",
-        help="write the table for a paper: .docx, .tex, .html, .md or .txt",
-    )
-    results.add_argument("--save", metavar="FILE", help="write the fit for ranef.load in Python")
+    options.add_fit_files(results)
     results.add_argument(
         "--check", action="store_true", help="print what speaks against the model, and what to do"
     )
@@ -127,21 +119,13 @@ def run(arguments: Namespace) -> Code:
 
 def _write(fit: Any, arguments: Namespace, inference: dict[str, Any]) -> None:
     """Write every file that was asked for; `inference` is the level and the method of df."""
-    import ranef
-    from ranef.report import page
-
     write_results(
         arguments,
         lambda: fit.tidy("fixed", **inference),
         lambda: _results(fit, arguments, inference),
         empty=("term", "estimate"),
     )
-    if arguments.report is not None:
-        page.write(fit, arguments.report, call=arguments.call, **inference)
-    if arguments.table is not None:
-        ranef.table(fit, arguments.table, **inference)
-    if arguments.save is not None:
-        fit.save(arguments.save)
+    write_fit(fit, arguments, inference)
 
 
 def _results(fit: Any, arguments: Namespace, inference: dict[str, Any]) -> dict[str, Any]:

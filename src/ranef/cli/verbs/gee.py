@@ -7,7 +7,7 @@ from typing import Any
 
 from ranef.cli import models, options
 from ranef.cli.verb import Code, Verb
-from ranef.cli.writing import check_files, records, write_results
+from ranef.cli.writing import TABLES, check_files, records, write_fit, write_results
 
 __all__ = ["VERB"]
 
@@ -41,7 +41,6 @@ exit codes:
   70 a bug in ranef    130 interrupted    141 the reader of the output went away
 """
 
-TABLES = (".docx", ".tex", ".html", ".htm", ".md", ".txt")
 COVARIANCES = (
     "robust", "model", "jackknife", "jackknife-full", "mancl-derouen", "kauermann-carroll",
     "fay-graubard", "morel",
@@ -86,10 +85,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     model.add_argument(
         "--penalty", choices=("firth",), help="penalise the equations: finite under separation"
     )
-    model.add_argument(
-        "--missing", choices=("drop", "raise"), metavar="HOW", default="drop",
-        help="rows with missing values: leave out and report (drop), or refuse (raise)",
-    )  # fmt: skip
+    options.add_missing(model)
     options.add_reading(parser)
     results = parser.add_argument_group("results")
     results.add_argument(
@@ -105,11 +101,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         help="print the answers for one cluster and for the population beside each other",
     )  # fmt: skip
     options.add_out(results, "write results to a .json or .csv file")
-    results.add_argument("--report", metavar="FILE.html", help="write the report, one HTML page")
-    results.add_argument(
-        "--table", metavar="FILE", help="write the table for a paper: .docx, .tex, .html, .md, .txt"
-    )
-    results.add_argument("--save", metavar="FILE", help="write the fit for ranef.load in Python")
+    options.add_fit_files(results)
     options.add_level(results)
     options.add_quiet(results, "print no summary, only problems")
 
@@ -117,7 +109,6 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(arguments: Namespace) -> Code:
     """Fit the model, print its summary, write its files."""
     import ranef
-    from ranef.report import page
 
     check_files(arguments, report=(), table=TABLES, save=())
     data = models.read(arguments, arguments.formula)
@@ -142,12 +133,7 @@ def run(arguments: Namespace) -> Code:
         arguments, lambda: fit.tidy(**level), lambda: _results(fit, level),
         empty=("term", "estimate"),
     )  # fmt: skip
-    if arguments.report is not None:
-        page.write(fit, arguments.report, call=arguments.call, **level)
-    if arguments.table is not None:
-        ranef.table(fit, arguments.table, **level)
-    if arguments.save is not None:
-        fit.save(arguments.save)
+    write_fit(fit, arguments, level)
     return Code.OK if fit.estimate.converged else Code.NOT_CONVERGED
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from ranef.cli import models, options
 from ranef.cli.verb import Code, Verb
-from ranef.cli.writing import check_files, records, write_results
+from ranef.cli.writing import TABLES, check_files, records, write_fit, write_results
 
 __all__ = ["VERB"]
 
@@ -32,7 +32,6 @@ examples:
   ranef meta "yi ~ 1 + (1 | district/school)" schools.csv --variance vi --report fit.html
 """
 
-TABLES = (".docx", ".tex", ".html", ".htm", ".md", ".txt")
 PICTURES = (".svg", ".png", ".pdf")
 METHODS = ("reml", "ml", "dl", "he", "hs", "sj", "eb", "pm", "fe")
 DF = ("default", "knapp-hartung", "knapp-hartung-conservative", "t", "normal", "satterthwaite")
@@ -51,10 +50,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     )  # fmt: skip
     model.add_argument("--study", metavar="COL", help="names of the studies")
     model.add_argument("--offset", metavar="COL", help="added to the mean with coefficient 1")
-    model.add_argument(
-        "--missing", choices=("drop", "raise"), metavar="HOW", default="drop",
-        help="rows with missing values: leave out and report (drop), or refuse (raise)",
-    )  # fmt: skip
+    options.add_missing(model)
     options.add_reading(parser)
     results = parser.add_argument_group("results")
     results.add_argument(
@@ -66,11 +62,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     results.add_argument(
         "--exponentiate", action="store_true", help="show ratios in the forest plot"
     )
-    results.add_argument("--report", metavar="FILE.html", help="write the report, one HTML page")
-    results.add_argument(
-        "--table", metavar="FILE", help="write the table for a paper: .docx, .tex, .html, .md, .txt"
-    )
-    results.add_argument("--save", metavar="FILE", help="write the fit for ranef.load in Python")
+    options.add_fit_files(results)
     options.add_level(results)
     options.add_quiet(results, "print no summary, only problems")
 
@@ -78,7 +70,6 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(arguments: Namespace) -> Code:
     """Fit the model, print its summary, write its files."""
     import ranef
-    from ranef.report import page
 
     check_files(arguments, report=(), table=TABLES, save=(), forest=PICTURES)
     data = models.read(arguments, arguments.formula)
@@ -93,12 +84,7 @@ def run(arguments: Namespace) -> Code:
     )  # fmt: skip
     if arguments.forest is not None:
         _draw(fit, arguments)
-    if arguments.report is not None:
-        page.write(fit, arguments.report, call=arguments.call, **level)
-    if arguments.table is not None:
-        ranef.table(fit, arguments.table, **level)
-    if arguments.save is not None:
-        fit.save(arguments.save)
+    write_fit(fit, arguments, level)
     return Code.OK if fit.optimum.converged else Code.NOT_CONVERGED
 
 

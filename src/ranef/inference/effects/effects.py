@@ -152,51 +152,58 @@ def _of_component(
     own: list[int],
     variance: Callable[[Floats, Random], Floats],
 ) -> LevelEffects:
-    if estimate.factors[factor].members is not None:
-        return _of_members(estimate, part, factor, own, variance)
+    place = _of_levels if estimate.factors[factor].members is None else _of_members
+    names, q, effect = place(estimate, part, factor, own)
+    values, errors = np.zeros((q, len(names))), np.zeros((q, len(names)))
+    for c, name in enumerate(names):
+        x = np.zeros(len(estimate.coefficients))
+        x[part.coefficients] = [float(fixed == name) for fixed in part.names]
+        values[:, c] = x @ estimate.coefficients
+        random: list[Placed | None] = [None] * len(estimate.terms)
+        for t in own:
+            random[t], added = effect(t, name)
+            values[:, c] += added
+        found = variance(np.tile(x, (q, 1)), random)
+        errors[:, c] = np.sqrt(np.maximum(found, 0.0))
+    return LevelEffects(factor, names, values, None, errors, part.name, part.response)
+
+
+Placed = tuple[NDArray[np.int32], Floats]
+"""A term's level and the values of its columns, one row each."""
+Effect = Callable[[int, str], tuple[Placed | None, Floats]]
+"""Of a term and a coefficient: where the term has it at each level, and its predicted values."""
+
+
+def _of_levels(
+    estimate: Estimate, part: Component, factor: int, own: list[int]
+) -> tuple[tuple[str, ...], int, Effect]:
+    """Names of the coefficients, number of levels, and what each term gives."""
     columns = {t: estimate.terms[t].names_in(part.name) for t in own}
     names = tuple(dict.fromkeys(name for t in own for name in columns[t] if name))
     q = estimate.factors[factor].n_levels
     codes = np.arange(q, dtype=np.int32)
-    values, errors = np.zeros((q, len(names))), np.zeros((q, len(names)))
-    for c, name in enumerate(names):
-        x = np.zeros(len(estimate.coefficients))
-        x[part.coefficients] = [float(fixed == name) for fixed in part.names]
-        values[:, c] = x @ estimate.coefficients
-        random: list[tuple[NDArray[np.int32], Floats] | None] = [None] * len(estimate.terms)
-        for t in own:
-            z = np.array([float(column == name) for column in columns[t]])
-            random[t] = (codes, np.tile(z, (q, 1)))
-            values[:, c] += estimate.modes[t] @ z
-        found = variance(np.tile(x, (q, 1)), random)
-        errors[:, c] = np.sqrt(np.maximum(found, 0.0))
-    return LevelEffects(factor, names, values, None, errors, part.name, part.response)
+
+    def effect(t: int, name: str) -> tuple[Placed | None, Floats]:
+        z = np.array([float(column == name) for column in columns[t]])
+        return (codes, np.tile(z, (q, 1))), estimate.modes[t] @ z
+
+    return names, q, effect
 
 
 def _of_members(
-    estimate: Estimate,
-    part: Component,
-    factor: int,
-    own: list[int],
-    variance: Callable[[Floats, Random], Floats],
-) -> LevelEffects:
+    estimate: Estimate, part: Component, factor: int, own: list[int]
+) -> tuple[tuple[str, ...], int, Effect]:
     """The same of levels of memberships, each with all of a row's weight."""
     names = tuple(dict.fromkeys(estimate.terms[t].member or "" for t in own))
     q = len(estimate.factors[factor].shown)
     codes = np.zeros(q, dtype=np.int32)
-    values, errors = np.zeros((q, len(names))), np.zeros((q, len(names)))
-    for c, name in enumerate(names):
-        x = np.zeros(len(estimate.coefficients))
-        x[part.coefficients] = [float(fixed == name) for fixed in part.names]
-        values[:, c] = x @ estimate.coefficients
-        random: list[tuple[NDArray[np.int32], Floats] | None] = [None] * len(estimate.terms)
-        for t in own:
-            if estimate.terms[t].member == name:
-                random[t] = (codes, np.eye(q, q + 1))
-                values[:, c] += estimate.modes[t][0, :q]
-        found = variance(np.tile(x, (q, 1)), random)
-        errors[:, c] = np.sqrt(np.maximum(found, 0.0))
-    return LevelEffects(factor, names, values, None, errors, part.name, part.response)
+
+    def effect(t: int, name: str) -> tuple[Placed | None, Floats]:
+        if estimate.terms[t].member != name:
+            return None, np.zeros(q)
+        return (codes, np.eye(q, q + 1)), estimate.modes[t][0, :q]
+
+    return names, q, effect
 
 
 def diagonal_roots(matrices: Floats) -> Floats:

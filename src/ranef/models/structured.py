@@ -88,8 +88,12 @@ def fit_structured(
     theta, faces = _ended(problem, found, reml)
     rows = solved_rows(problem, theta, reml)
     at = rows.at
-    flat, elsewhere = _flat(problem, rows, reml) if found.converged else ((), None)
-    unseen = found.converged and not flat and bool(_curvatures(rows).without_digits.size)
+    flat: tuple[FlatDirection, ...] = ()
+    elsewhere, unseen = None, False
+    if found.converged:
+        curvatures = _curvatures(rows)
+        flat, elsewhere = _flat(problem, rows, curvatures, reml)
+        unseen = not flat and bool(curvatures.without_digits.size)
     if unseen and problem.least_pivot(theta) < NEARLY_DEPENDENT:
         raise _unbounded(problem)
     optimum = Optimum(
@@ -303,10 +307,9 @@ def _unbounded(problem: StructuredProblem) -> ModelError:
 
 
 def _flat(
-    problem: StructuredProblem, rows: SolvedRows, reml: bool
+    problem: StructuredProblem, rows: SolvedRows, curvatures: _Curvatures, reml: bool
 ) -> tuple[tuple[FlatDirection, ...], Floats | None]:
     """Directions that change nothing, and another theta as good: curvature is lost in rounding."""
-    curvatures = _curvatures(rows)
     keep, scale, vectors = curvatures.keep, curvatures.scale, curvatures.vectors
     flat = curvatures.without_digits
     if not len(flat):

@@ -90,7 +90,9 @@ def forest(
     means = fit.predict(conf_level=level)
     alone = model.specification.names == ("(Intercept)",)
     if alone:
-        _diamond(ax, fit, level, carry, n + 0.5, prediction)
+        found = fit.hypotheses(None, level)
+        mean = carry(np.array([found.estimate[0], found.conf_low[0], found.conf_high[0]]))
+        _diamond(ax, fit, level, carry, mean, n + 0.5, prediction)
         names.append("Mean effect")
         ticks = np.append(rows, n + 0.5)
     else:
@@ -100,9 +102,7 @@ def forest(
         ticks = rows
     ends = carry(np.column_stack([effects, effects - reach, effects + reach]))
     if alone:
-        found = fit.hypotheses(None, level)
-        mean = np.array([found.estimate[0], found.conf_low[0], found.conf_high[0]])
-        ends = np.vstack([ends, carry(mean)])
+        ends = np.vstack([ends, mean])
     _numbers_beside(ax, ticks, ends)
     ax.set_yticks(ticks, names, color=INK, parse_math=False)
     ax.set_ylim(float(ticks[-1]) + 0.9, -0.8)
@@ -140,9 +140,11 @@ def _numbers_beside(ax: Axes, ticks: Floats, ends: Floats) -> None:
         )  # fmt: skip
 
 
-def _diamond(ax: Axes, fit: Any, level: float, carry: Any, row: float, prediction: bool) -> None:
-    found = fit.hypotheses(None, level)
-    low, mid, high = (float(carry(v[0])) for v in (found.conf_low, found.estimate, found.conf_high))
+def _diamond(
+    ax: Axes, fit: Any, level: float, carry: Any, mean: Floats, row: float, prediction: bool
+) -> None:
+    """Draw the mean effect: its estimate and the ends of its interval, (3,)."""
+    mid, low, high = mean.tolist()
     ax.axhline(row - 0.75, color=GRID, linewidth=0.8)
     if prediction and fit.tau2 > 0 and np.ptp(fit.synthesis.between) < 1e-12:
         new = fit.predict(conf_level=level, interval="new")

@@ -20,6 +20,7 @@ One step of an equation of its own is taken at each step of the mean.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Self
@@ -148,9 +149,9 @@ class Association(Working):
     def reduced(self, counts: Floats, p: int, rows: float) -> Floats:
         return counts
 
+    @abstractmethod
     def joint(self, first: Floats, second: Floats) -> Floats:
         """P(y <= j and y' <= k), (..., c, c), of means (..., c) of two responses."""
-        raise NotImplementedError
 
     def blocks(self, part: Slice) -> Iterator[Ints]:
         """Rows (b, m, c) of clusters of one size, of so many that their matrices are small."""

@@ -497,7 +497,7 @@ class Continuous(Working):
 
     def _even(self, clusters: Clusters) -> bool:
         """Whether distances are counted in places: large clusters, at even steps of time."""
-        large = int(clusters.sizes.max(initial=0)) > MANY_ROWS
+        large = clusters.largest > MANY_ROWS
         return self.estimator == "all" and large and clusters.even_step is not None
 
     def with_distances(self, clusters: Clusters) -> Continuous:

@@ -16,13 +16,15 @@ __all__ = ["VERB"]
 EPILOG = """\
 ranef gwas scan --help, grm --help, pca --help, null --help and simulate --help have the options.
 
-Genotypes are PLINK 1 files (--bfile PREFIX of .bed, .bim, .fam). Tables of phenotypes and
-covariates are text with a heading, a column IID and perhaps FID; names are text, with their
-leading zeros.
+Genotypes are files of PLINK 1 or 2, BGEN, VCF, BCF, VCF-Zarr or BIMBAM; all but the first and the
+last need packages: pip install 'ranef[gwas]'. Tables of phenotypes and covariates are text with a
+heading, a column IID and perhaps FID; names are text, with their leading zeros.
 
 examples:
   ranef gwas scan "height ~ age + sex" --bfile cohort --pheno people.tsv --out height.tsv.gz \\
       --report height.html
+  ranef gwas scan "height ~ age" --bgen cohort.bgen --sample cohort.sample --pheno people.tsv \\
+      --info 0.8 --out height.tsv.gz
   ranef gwas grm --bfile cohort --format gcta --out cohort
   ranef gwas null "height ~ age + sex" --pheno people.tsv --relationship cohort
 """
@@ -51,10 +53,46 @@ def run(arguments: Namespace) -> Code:
 # --- options that several tasks take
 
 
+SOURCES = {
+    "bfile": ("PREFIX", "PLINK 1 files: .bed, .bim, .fam"),
+    "pfile": ("PREFIX", "PLINK 2 files: .pgen, .pvar (or .pvar.zst), .psam"),
+    "bgen": ("FILE", "BGEN; the effect is that of the second allele"),
+    "vcf": ("FILE", "VCF or BCF, perhaps compressed"),
+    "zarr": ("PATH", "a VCF-Zarr store"),
+    "bimbam": ("FILE", "mean genotypes of BIMBAM, .geno.txt or .geno.txt.gz"),
+}
+
+
 def _add_genotypes(parser: ArgumentParser) -> None:
-    parser.add_argument(
-        "--bfile", metavar="PREFIX", required=True, help="PLINK 1 files: .bed, .bim, .fam"
+    group = parser.add_argument_group("genotypes", "one of the first six is needed")
+    which = group.add_mutually_exclusive_group(required=True)
+    for name, (what, words) in SOURCES.items():
+        which.add_argument(f"--{name}", metavar=what, help=words)
+    group.add_argument(
+        "--sample",
+        metavar="FILE",
+        help="names (or families and sexes) of the samples of a BGEN, VCF, Zarr or BIMBAM file: "
+        ".sample, .fam, .psam, or one a line",
     )
+    group.add_argument(
+        "--field", choices=("GT", "DS", "GP"), metavar="NAME",
+        help="what is read of a VCF or a Zarr store: GT, DS or GP (dosages where there are any)",
+    )  # fmt: skip
+    group.add_argument(
+        "--anno", metavar="FILE", help="of BIMBAM: lines of variant, position, chromosome"
+    )
+
+
+def _genotypes(arguments: Namespace) -> Any:
+    """Open the genotypes that an option names."""
+    from ranef import gwas
+
+    option = next(name for name in SOURCES if getattr(arguments, name) is not None)
+    kind = {"bfile": "bed", "pfile": "pgen"}.get(option, option)
+    return gwas.read_genotypes(
+        getattr(arguments, option), kind=kind, samples=arguments.sample, field=arguments.field,
+        annotation=arguments.anno,
+    )  # fmt: skip
 
 
 def _add_tables(parser: ArgumentParser, required: bool) -> None:
@@ -170,6 +208,7 @@ def _add_filters(group: _ArgumentGroup) -> None:
     group.add_argument(
         "--hwe", type=float, metavar="P", help="least mid-p of Hardy-Weinberg proportions"
     )
+    group.add_argument("--info", type=float, metavar="P", help="least information of dosages")
     lists = {"keep": "samples to keep", "remove": "samples to leave out",
              "extract": "variants to test", "exclude": "variants to leave out"}  # fmt: skip
     for name, what in lists.items():
@@ -186,7 +225,7 @@ def _scan(arguments: Namespace) -> Code:
     which = arguments.relationship
     found = gwas.scan(
         arguments.formula,
-        arguments.bfile,
+        _genotypes(arguments),
         arguments.pheno,
         covariates=arguments.covar,
         traits=arguments.trait or None,
@@ -199,6 +238,7 @@ def _scan(arguments: Namespace) -> Code:
         min_mac=arguments.mac,
         max_missing=arguments.geno,
         min_hwe=arguments.hwe,
+        min_info=arguments.info,
         keep=arguments.keep,
         remove=arguments.remove,
         extract=arguments.extract,
@@ -272,7 +312,7 @@ def _grm(arguments: Namespace) -> Code:
 
     _check_targets(arguments, "out")
     K = gwas.grm(
-        arguments.bfile, kind=arguments.kind, alpha=arguments.alpha, min_maf=arguments.maf,
+        _genotypes(arguments), kind=arguments.kind, alpha=arguments.alpha, min_maf=arguments.maf,
         max_missing=arguments.geno, n_jobs=arguments.n_jobs,
     )  # fmt: skip
     if arguments.without is not None:
@@ -299,7 +339,7 @@ def _pca(arguments: Namespace) -> Code:
 
     _check_targets(arguments, "out")
     found = gwas.pca(
-        arguments.bfile, n=arguments.n, min_maf=arguments.maf, max_missing=arguments.geno,
+        _genotypes(arguments), n=arguments.n, min_maf=arguments.maf, max_missing=arguments.geno,
         n_jobs=arguments.n_jobs,
     )  # fmt: skip
     if arguments.out is not None:

@@ -1,11 +1,12 @@
 """Genome-wide association with a genomic relationship matrix: ``from ranef import gwas``.
 
-`scan` is the whole analysis: `plink` and `arrays` read genotypes, `matching` and `model` make the
+`scan` is the whole analysis: `arrays` opens genotypes of any kind (`plink`, `pgen`, `bgenfile`,
+`vcf`, `bimbam`, `chunked`), `matching` and `model` make the
 arrays of traits, `relationship` the matrix, `spectrum` and `profiles` hold the numbers (arrays in,
 arrays out), `engine` runs them over blocks, `results` is the answer.
 """
 
-from ranef.fields.gwas.arrays import from_array
+from ranef.fields.gwas.arrays import from_array, read_genotypes
 from ranef.fields.gwas.components import Components
 from ranef.fields.gwas.genotypes import Genotypes
 from ranef.fields.gwas.relationship import Relationship, grm, pca, read_grm
@@ -27,6 +28,7 @@ __all__ = [
     "heritability",
     "null",
     "pca",
+    "read_genotypes",
     "read_grm",
     "scan",
     "simulate",

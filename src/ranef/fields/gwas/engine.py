@@ -309,6 +309,8 @@ def _test_stretch(
     block = source.read(start, stop)
     tally = block.tally(group.chosen, settings.effect)
     status = judge(tally, settings.limits)
+    if source.variants.several is not None:
+        status[source.variants.several[start:stop]] = "multiallelic"
     status[~wanted[start:stop]] = "excluded"
     rows = np.flatnonzero(status == OK)
     frequency = tally.frequency

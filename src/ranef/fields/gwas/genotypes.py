@@ -1,8 +1,8 @@
 """Genotypes: who was typed, at which variants, and the values of a block of them.
 
 A source hands out blocks of variants for chosen samples, as counts of genotypes and as coded,
-centred, mean-imputed rows. Hard calls are held packed as PLINK packs them (`Packed`), fractional
-dosages as they are (`Dosages`).
+centred, mean-imputed rows. Hard calls are held packed as PLINK packs them (`Packed`); `dosages` has
+fractional ones.
 """
 
 from __future__ import annotations
@@ -16,17 +16,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranef import _core
-from ranef.errors import DataError, ModelError
+from ranef.errors import DataError
 
 __all__ = [
     "EFFECTS",
+    "Block",
     "Chosen",
-    "Dosages",
     "Genotypes",
     "Packed",
+    "PackedBlock",
     "Samples",
     "Tally",
     "Variants",
+    "check_dosages",
     "pack",
     "unpack",
 ]
@@ -81,6 +83,8 @@ class Variants:
     position : (m,) int64 array
     numerals : bool
         Whether 23 to 26 stand for X, Y, the part that X and Y share, and MT.
+    several : (m,) bool array or None
+        Variants with more than two alleles: they are not tested. None where there is none.
     """
 
     chromosome: Texts
@@ -89,6 +93,7 @@ class Variants:
     effect_allele: Texts
     other_allele: Texts
     numerals: bool = True
+    several: NDArray[np.bool_] | None = None
 
     def __len__(self) -> int:
         return len(self.id)
@@ -339,68 +344,6 @@ def _distinct(present: NDArray[np.int64], values: Floats) -> NDArray[np.int64]:
     for value in (0.0, 1.0, 2.0):
         seen += ((present > 0) & (values == value)).any(axis=(1, 2))
     return seen
-
-
-class Dosages(Genotypes):
-    """Expected copies of the effect allele, from 0 to 2, NaN where missing, in memory.
-
-    Parameters
-    ----------
-    values : (m, N) float array
-    """
-
-    calls = False
-
-    def __init__(
-        self, name: str, samples: Samples, variants: Variants, values: NDArray[Any]
-    ) -> None:
-        self.name, self.samples, self.variants = name, samples, variants
-        self._values = values
-
-    def read(self, start: int, stop: int) -> Block:
-        return DosageBlock(self._values[start:stop], self.name)
-
-    def take(self, rows: Any) -> Block:
-        return DosageBlock(self._values[rows], self.name)
-
-
-@dataclass(frozen=True, eq=False)
-class DosageBlock(Block):
-    """Dosages of some variants, (b, N)."""
-
-    values: NDArray[Any]
-    name: str
-
-    def tally(self, chosen: Chosen, effect: str) -> Tally:
-        if effect != "additive":
-            raise ModelError(
-                f"effect={effect!r} needs called genotypes, and {self.name} has dosages; call them "
-                "first, or test effect='additive'"
-            )
-        x = self.values[:, chosen.places].astype(np.float64)
-        has = ~np.isnan(x)
-        n = has.sum(axis=1)
-        low, high = (
-            f(x, axis=1, where=has, initial=start)
-            for f, start in ((np.min, np.inf), (np.max, -np.inf))
-        )
-        with np.errstate(invalid="ignore", divide="ignore"):
-            copies = np.sum(x, axis=1, where=has)
-            mean = copies / n
-            variance = np.sum((x - mean[:, None]) ** 2, axis=1, where=has) / n
-            expected = mean * (1.0 - mean / 2.0)
-            info = np.where(expected > 0, variance / expected, np.nan)
-        levels = np.where(n == 0, 0, np.where(high > low, 2, 1))
-        missing = x.shape[1] - n
-        return Tally(n, missing, copies, 2.0 * n, None, levels, mean, info, None)
-
-    def coded(
-        self, rows: Rows, chosen: Chosen, tally: Tally, *, centred: bool, single: bool
-    ) -> NDArray[Any]:
-        x = self.values[np.ix_(rows, chosen.places)].astype(np.float64)
-        mean = tally.mean[rows][:, None]
-        x = np.where(np.isnan(x), mean, x) - (mean if centred else 0.0)
-        return x.astype(np.float32) if single else x
 
 
 def pack(calls: NDArray[np.int8]) -> Bytes:

@@ -17,12 +17,12 @@ from ranef.errors import DataError, FileError, suggestion
 from ranef.fields.gwas.genotypes import Block, Genotypes, PackedBlock, Samples, Variants
 from ranef.formula.labels import list_text
 
-__all__ = ["BedFile", "read_text_lines", "write_plink"]
+__all__ = ["BedFile", "distinct_samples", "read_fam", "read_text_lines", "write_plink"]
 
 MAGIC = b"\x6c\x1b"
 HEADER = 3
 COLUMNS = {"fam": 6, "bim": 6}
-SEXES = {"1": 1, "2": 2, "M": 1, "F": 2}
+SEXES = {"1": 1, "2": 2, "M": 1, "F": 2, "MALE": 1, "FEMALE": 2}
 
 
 class BedFile(Genotypes):
@@ -130,12 +130,17 @@ def read_fam(path: Path) -> Samples:
     if not rows:
         raise DataError(f"{str(path)!r} lists no samples")
     fid, iid, _, _, sex, phenotype = (tuple(row[k] for row in rows) for k in range(6))
+    distinct_samples(fid, iid, str(path))
+    codes = np.array([SEXES.get(s.upper(), 0) for s in sex], dtype=np.int32)
+    return Samples(fid, iid, codes, phenotype)
+
+
+def distinct_samples(fid: Sequence[str], iid: Sequence[str], whose: str) -> None:
+    """Refuse a list that names a sample twice."""
     pairs = list(zip(fid, iid, strict=True))
     if len(set(pairs)) < len(pairs):
         twice = [" ".join(pair) for pair, count in Counter(pairs).items() if count > 1]
-        raise DataError(f"{str(path)!r} lists a sample twice: {list_text(twice)}")
-    codes = np.array([SEXES.get(s.upper(), 0) for s in sex], dtype=np.int32)
-    return Samples(fid, iid, codes, phenotype)
+        raise DataError(f"{whose!r} lists a sample twice: {list_text(twice)}")
 
 
 def read_bim(path: Path) -> Variants:

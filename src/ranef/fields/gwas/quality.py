@@ -18,6 +18,7 @@ OK = "ok"
 REASONS = {
     "ok": "tested",
     "excluded": "not asked for (extract, exclude, chromosomes)",
+    "multiallelic": "more than two alleles; split them, as bcftools norm -m- does",
     "all_missing": "nobody analysed has a value",
     "missingness": "more missing than max_missing",
     "monomorphic": "all analysed samples alike",

@@ -206,7 +206,7 @@ def grm(
     Parameters
     ----------
     genotypes : path or Genotypes
-        The prefix of PLINK 1 files, or what `from_array` returns.
+        A file (see `read_genotypes`), or what `from_array` returns.
     kind : {"centred", "standardised"}
         Copies as they are, or each variant divided by its standard deviation (GEMMA's ``-gk 1``
         and ``-gk 2``).

@@ -94,7 +94,8 @@ def scan(
     formula : str
         Trait and covariates: ``"height ~ age + sex"``. Of several `traits` ``"~ age + sex"``.
     genotypes : path or Genotypes
-        The prefix of PLINK 1 files (.bed, .bim, .fam), or what `from_array` returns.
+        A file or the prefix of PLINK's (bed, pgen, BGEN, VCF, BCF, BIMBAM, VCF-Zarr; see
+        `read_genotypes`), or what `read_genotypes` and `from_array` return.
     phenotypes : table or path, optional
         With a column ``IID`` and perhaps ``FID``, one row a sample in any order. A file is text
         with a heading, or without one FID, IID and traits. Without it the .fam's own column is
@@ -115,7 +116,8 @@ def scan(
         Each variant's own variance ratio; or that of the model without a variant (P3D, EMMAX),
         which understates strong effects.
     effect : {"additive", "dominant", "recessive"}
-        Of the effect allele, the first one of a .bim.
+        Of the effect allele: the first one of a .bim, ALT of a VCF (see `read_genotypes`). The
+        last two need called genotypes.
     given : str or sequence of str, optional
         Variants that enter as covariates (conditional analysis).
     transform : {"inverse-normal"}, optional
@@ -300,42 +302,51 @@ def settled(source: Genotypes) -> tuple[Genotypes, list[str]]:
             "them at the beginning of their chromosome, and clumps beside each other"
         )
     special = kinds != "diploid"
-    if not special.any() or not source.calls:
+    if not special.any():
         return source, notes
     numbered = special & np.array([c.isdecimal() for c in source.variants.chromosome.tolist()])
-    if numbered.any() and len(males):
-        rows = np.flatnonzero(numbered & (kinds == "X"))[:2000]
-        if len(rows):
-            plain = replace(source.variants, numerals=False)
-            other = copy(source)
-            other.variants = plain
-            tally = other.take(rows).tally(Chosen.of(source.samples, males), "additive")
-            assert tally.genotypes is not None
-            share = tally.genotypes[:, 1].sum() / max(tally.genotypes.sum(), 1)
-            if share > HETEROZYGOUS_MALES:
-                notes.append(
-                    f"{100 * share:.0f}% of males' calls on chromosome "
-                    f"{source.variants.chromosome[rows[0]]} are heterozygous: 23 to 26 were taken "
-                    "for ordinary chromosomes"
-                )
-                return other, notes
+    rows = np.flatnonzero(numbered & (kinds == "X"))[:2000]
+    if len(rows) and len(males):
+        other = copy(source)
+        other.variants = replace(source.variants, numerals=False)
+        share = _heterozygous(other, rows, Chosen.of(source.samples, males))
+        if share > HETEROZYGOUS_MALES:
+            notes.append(
+                f"{100 * share:.0f}% of males' calls on chromosome "
+                f"{source.variants.chromosome[rows[0]]} are heterozygous: 23 to 26 were taken "
+                "for ordinary chromosomes"
+            )
+            source, kinds = other, other.variants.kinds
     for kind in ("X", "Y", "MT"):
         if (kinds == kind).any():
-            notes.append(_said_of(kind, len(males)))
+            notes.append(_said_of(kind, len(males), source.calls))
     return source, notes
 
 
-def _said_of(kind: str, males: int) -> str:
+def _heterozygous(source: Genotypes, rows: NDArray[np.intp], chosen: Chosen) -> float:
+    """Share of calls with one copy; of dosages those within a quarter of it."""
+    block = source.take(rows)
+    tally = block.tally(chosen, "additive")
+    if tally.genotypes is not None:
+        return float(tally.genotypes[:, 1].sum() / max(tally.genotypes.sum(), 1))
+    seen = np.flatnonzero(tally.n > 0)
+    x = block.coded(seen, chosen, tally, centred=False, single=False)
+    return float(np.mean(np.abs(x - 1.0) < 0.25)) if x.size else 0.0
+
+
+def _said_of(kind: str, males: int, calls: bool) -> str:
     if kind == "MT":
-        return "MT counts one copy a sample, 0 or 1; heterozygous calls are missing"
+        rest = "; heterozygous calls are missing" if calls else ", half of its dosage"
+        return f"MT counts one copy a sample, 0 or 1{rest}"
     if not males:
         return f"nobody's sex is known: chromosome {kind} was treated as an ordinary one"
     if kind == "X":
+        rest = "; their heterozygous calls are missing" if calls else ""
         return (
-            f"on X the {males:,} males count 0 or 2 copies, as much as a female's two, and one "
-            "allele in frequencies; their heterozygous calls are missing"
+            f"on X the {males:,} males count 0 {'or' if calls else 'to'} 2 copies, as much as a "
+            f"female's two, and one allele in frequencies{rest}"
         )
-    return "on Y males count 0 or 1 copy, and others have no value"
+    return f"on Y males count 0 {'or' if calls else 'to'} 1 copy, and others have no value"
 
 
 def _traits(

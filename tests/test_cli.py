@@ -1085,3 +1085,45 @@ def test_errors_do_not_repeat_what_has_no_end(run: Callable[..., Ran], tmp_path:
         code, _, err = run("fit", formula, source)
         assert code in (2, 3)
         assert len(err) < 3000, err[:300]
+
+
+def test_residual_structures_in_turn(run, tmp_path):
+    data = pd.DataFrame({"g": np.repeat(np.arange(12), 4), "t": np.tile(np.arange(4), 12)})
+    data["y"] = np.random.default_rng(4).normal(size=48) + (data["g"] % 3)
+    data.loc[data["t"] == 3, "y"] = np.nan  # a visit that nobody made: us() of all is not there
+    data.loc[3, "y"] = 1.0
+    source, out = tmp_path / "d.csv", tmp_path / "o.json"
+    data.to_csv(source, index=False)
+    structures = ("us(t | g)", "toep(t | g)", "homcs(t | g)")
+    options = [word for one in structures for word in ("--residual", one)]
+    assert run("fit", "y ~ 1", source, *options, "--out", out)[0] == 0
+    right = ranef.lmm("y ~ 1", pd.read_csv(source), residual=list(structures))
+    document = json.loads(out.read_text("utf-8"))
+    tried = document["residual_structures"]
+    assert [row["structure"] for row in tried] == list(structures)
+    chosen = [row["structure"] for row in tried if row["chosen"]]
+    assert chosen == [right.estimate.specification.residual.label]
+    assert document["glance"]["loglik"] == pytest.approx(right.loglik, abs=1e-9)
+    code, _, err = run("plan", "y ~ 1", source, *options)
+    assert (code, "give --residual once" in err) == (2, True)
+    code, _, err = run("fit", "y ~ 1", source, *options, "--family", "poisson")
+    assert (code, "--residual belongs to a linear model" in err) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("model", "options"),
+    [
+        ("Reaction ~ Days", ["--residual", "ar1(Days | Subject)"]),
+        ("Reaction ~ Days", ["--random", "none"]),
+        ("Reaction ~ Days", ["--random", "none", "--dispersion", "~ Days"]),
+    ],
+)
+def test_every_file_of_a_model_without_random_terms(run, tmp_path, model, options):
+    files = {name: tmp_path / f"a.{name}" for name in ("json", "csv", "html", "ranef", "md")}
+    code, _, err = run(
+        "fit", model, "sleepstudy", *options, "--quiet", "--out", files["json"], "--out",
+        files["csv"], "--report", files["html"], "--save", files["ranef"], "--table", files["md"],
+    )  # fmt: skip
+    assert (code, err) == (0, "")
+    assert json.loads(files["json"].read_text("utf-8"))["random"] == []
+    assert all(path.stat().st_size > 0 for path in files.values())

@@ -462,6 +462,20 @@ def test_predictions_of_new_observations(ar1):
     np.testing.assert_allclose(added, wanted, rtol=0.05)
 
 
+@pytest.mark.parametrize(("reml", "loglik", "slope", "sigma"), [
+    (True, -935.580959855, 0.09003956203, 29.86127017),
+    (False, -938.716365659, 0.09044488179, 29.64075935),
+])  # fmt: skip
+def test_rows_whose_variance_has_no_parameter(reml, loglik, slope, sigma, agree):
+    """nlme 3.1-162, gls(Reaction ~ Days, weights = varExp(form = ~ Days)); at day 0 sigma alone."""
+    fit = ranef.lmm(
+        "Reaction ~ Days", table("sleep"), dispersion="~ Days", random="none", reml=reml
+    )
+    agree("ranef.lmm", "residual variance exp(2 delta Days) without random effects",
+          [fit.loglik, fit.theta[-1], fit.sigma], [loglik, slope, sigma], peer="nlme 3.1-162",
+          rtol=1e-5)  # fmt: skip
+
+
 def test_saved_and_loaded(ar1, tmp_path):
     for name in ("ar1", "gls_us", "exp_nugget_unequal", "body_ar_power"):
         fit = fitted(name)

@@ -36,6 +36,17 @@ def command(option: str) -> Callable[[Any, Path], Any]:
     return write
 
 
+MODELS = {
+    "meta": ["ablat ~ 1", "bcg", "--variance", "cpos"],
+    "rank": ["Yield ~ 1 + (1 | Batch)", "Dyestuff", "--draws", "100"],
+}
+
+
+def verb(name: str, option: str, path: Path) -> None:
+    if code := main([name, *MODELS[name], "--quiet", option, str(path)]):
+        raise FileError(str(code))
+
+
 WRITERS: dict[str, tuple[str, Callable[[Any, Path], Any]]] = {
     "fit.save": ("a.ranef", lambda fit, path: fit.save(path)),
     "report": ("a.html", ranef.report.write),
@@ -44,6 +55,8 @@ WRITERS: dict[str, tuple[str, Callable[[Any, Path], Any]]] = {
     "table .tex": ("a.tex", ranef.table),
     "table .docx": ("a.docx", ranef.table),
     "answer.to_docx": ("a.docx", lambda fit, path: fit.anova().to_docx(path)),
+    "meta --forest": ("a.svg", lambda _, path: verb("meta", "--forest", path)),
+    "rank --plot": ("a.png", lambda _, path: verb("rank", "--plot", path)),
     "--out csv": ("a.csv", command("--out")),
     "--out json": ("a.json", command("--out")),
     "--save": ("a.ranef", command("--save")),

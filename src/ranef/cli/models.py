@@ -19,7 +19,6 @@ COLUMNS = (
 )  # fmt: skip
 GENERALISED = ("link", "zero", "nominal", "quadrature", "shape")
 EITHER = ("dispersion",)
-LINEAR = ("residual",)
 
 
 def check_family(arguments: Namespace) -> None:
@@ -72,9 +71,10 @@ def _thousands(arguments: Namespace) -> str | None:
 
 def _in_use(arguments: Namespace, formulas: Sequence[str]) -> str:
     """Return every text in which columns that the model uses are named."""
-    names = (*COLUMNS, *LINEAR, *EITHER, *GENERALISED)
+    names = (*COLUMNS, *EITHER, *GENERALISED)
     options = (getattr(arguments, name, None) for name in names)
-    return " ".join(map(str, (*formulas, *(value for value in options if value is not None))))
+    given = (value for value in options if value is not None)
+    return " ".join(map(str, (*formulas, *given, *(getattr(arguments, "residual", None) or ()))))
 
 
 def fitted(arguments: Namespace, data: Any, formula: str) -> Any:
@@ -105,8 +105,10 @@ def keywords(arguments: Namespace) -> dict[str, Any]:
         "undetermined": arguments.undetermined,
         "random": arguments.random,
     }
-    either = {name: getattr(arguments, name, None) for name in (*LINEAR, *EITHER)}
+    either = {name: getattr(arguments, name, None) for name in EITHER}
     shared |= {name: value for name, value in either.items() if value is not None}
+    if structures := getattr(arguments, "residual", None):
+        shared["residual"] = structures[0] if len(structures) == 1 else structures
     if arguments.family is None:
         return shared
     given = {name: getattr(arguments, name) for name in GENERALISED}

@@ -52,9 +52,11 @@ def _add_shared(model: _ArgumentGroup) -> None:
     model.add_argument("--offset", metavar="COL", help="added to the mean with coefficient 1")
     model.add_argument(
         "--residual",
+        action="append",
         metavar="STRUCTURE",
         help="correlation of the residuals of a linear model: 'ar1(day | person)', "
-        "'us(visit | id)', 'ou(hours | person)'",
+        "'us(visit | id)', 'ou(hours | person)'; given again, what is fitted where the one "
+        "before cannot be",
     )
     model.add_argument(
         "--dispersion",

@@ -17,7 +17,15 @@ from typing import Any
 
 from ranef.errors import FileError, ModelError
 
-__all__ = ["TABLES", "check_files", "records", "strict", "write_fit", "write_results"]
+__all__ = [
+    "TABLES",
+    "check_files",
+    "records",
+    "strict",
+    "write_fit",
+    "write_picture",
+    "write_results",
+]
 
 RESULTS = (".json", ".csv")
 TABLES = (".docx", ".tex", ".html", ".htm", ".md", ".txt")
@@ -75,6 +83,15 @@ def _check_place(path: Path) -> None:
         )
     if not os.access(path.parent, os.W_OK):
         raise FileError(f"cannot write {str(path)!r}: the folder is not writable")
+
+
+def write_picture(canvas: Any, path: str, dpi: int) -> None:
+    """Write a figure of matplotlib in the format that its name ends in, whole or not at all."""
+    from ranef.display.files import write_atomically
+
+    stream = io.BytesIO()
+    canvas.savefig(stream, format=Path(path).suffix[1:].lower(), dpi=dpi)
+    write_atomically(path, stream.getvalue())
 
 
 def write_results(

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ranef.display.characters import visible
 from ranef.errors import ModelError
 
 if TYPE_CHECKING:
@@ -62,6 +63,7 @@ def plain(text: object, width: int = 32) -> str:
     """
     spaced = " ".join(str(text).split())
     clean = "".join(c for c in spaced if unicodedata.category(c) not in ("Cc", "Cf", "Cs"))
+    clean = visible(clean)
     return clean if len(clean) <= width else clean[: width - 1].rstrip() + "…"
 
 
@@ -128,6 +130,7 @@ def on_figure(figure: Figure | None, width: float, height: float) -> Figure:
 
 def label(ax: Axes, *, title: str, x: str, y: str) -> None:
     """Set title and axis labels as words: a dollar sign is a dollar sign."""
+    title, x, y = (visible(words, lines=True) for words in (title, x, y))
     ax.set_title(title, loc="left", fontsize=10.5, color=INK, pad=8, parse_math=False)
     ax.set_xlabel(x, fontsize=9, color=MUTED, labelpad=6, parse_math=False)
     ax.set_ylabel(y, fontsize=9, color=MUTED, labelpad=6, parse_math=False)

@@ -130,6 +130,8 @@ class Shrinkage:
 
 def shrinkage_effects(fit: Levelled, group: str | None) -> tuple[Shrinkage, ...]:
     """Return raw and shrunken estimates, one entry for each coefficient of a factor."""
+    if group is None and not getattr(fit, "factors", ()):
+        raise ModelError("a picture of shrinkage needs random effects; this model has none")
     table = Table.of(fit.shrinkage(next(iter(fit.n_groups)) if group is None else group))
     groups = [str(g) for g in table.values("group")]
     parts = ["conditional"] * len(groups)
@@ -191,6 +193,10 @@ def residual_pairs(fit: Fitted, kind: str) -> tuple[Floats, Floats]:
 
 def usual_residuals(fit: Fitted) -> str:
     """Return the kind whose spread should be constant if the model holds."""
+    if not hasattr(fit, "estimate"):
+        raise ModelError(
+            "pooled fits tell of the coefficients, not of residuals: ask one of fit.fits"
+        )
     if fit.estimate.sigma is None:
         return QUANTILE
     return "response" if fit.estimate.specification.weights is None else "pearson"

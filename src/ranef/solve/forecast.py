@@ -137,7 +137,9 @@ class Plan:
             f"  one evaluation about {self.flops:.2g} operations ({readable_seconds(seconds)} "
             "at 10 Gflop/s)",
         ]
-        return "\n".join(lines + [f"  note: {w}" for w in self.warnings])
+        lines += [f"  note: {w}" for w in self.warnings]
+        seen = ("".join(c if c.isprintable() else "\ufffd" for c in line) for line in lines)
+        return "\n".join(seen)
 
     __repr__ = __str__
 

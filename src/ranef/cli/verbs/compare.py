@@ -151,7 +151,8 @@ def _models(arguments: Namespace) -> list[tuple[str, Namespace]]:
         for combination in product(*values.values()):
             own = Namespace(**vars(arguments))
             for name, value in zip(values, combination, strict=True):
-                setattr(own, name, value)
+                several = name == "residual" and value is not None
+                setattr(own, name, [value] if several else value)
             out.append((formula, own))
     return out
 
@@ -161,7 +162,10 @@ def _together(arguments: Namespace, every: list[tuple[str, Namespace]]) -> Names
     whole = Namespace(**vars(arguments))
     for name in VARIED:
         used = [value for _, own in every if (value := getattr(own, name)) is not None]
-        setattr(whole, name, " ".join(dict.fromkeys(used)) or None)
+        if name == "residual":
+            whole.residual = list(dict.fromkeys(one for several in used for one in several))
+        else:
+            setattr(whole, name, " ".join(dict.fromkeys(used)) or None)
     return whole
 
 

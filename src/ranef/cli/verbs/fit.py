@@ -155,9 +155,17 @@ def _results(fit: Any, arguments: Namespace, inference: dict[str, Any]) -> dict[
         "glance": glance,
         "fixed": records(fit.tidy("fixed", **inference)),
         "variance": records(fit.tidy("variance", conf_level=level)),
-        "random": records(fit.tidy("random", conf_level=level)),
+        "random": records(fit.tidy("random", conf_level=level)) if fit.factors else [],
+        **_residuals(fit, arguments),
         "optimum": _optimum(fit),
     }
+
+
+def _residuals(fit: Any, arguments: Namespace) -> dict[str, Any]:
+    """Return the structures of the residuals that were tried, where several were given."""
+    if len(arguments.residual or ()) < 2:
+        return {}
+    return {"residual_structures": records(fit.residual_structures())}
 
 
 def _family(fit: Any, glance: dict[str, Any]) -> dict[str, Any]:

@@ -7,7 +7,14 @@ from typing import Any
 
 from ranef.cli import models, options
 from ranef.cli.verb import Code, Verb
-from ranef.cli.writing import TABLES, check_files, records, write_fit, write_results
+from ranef.cli.writing import (
+    TABLES,
+    check_files,
+    records,
+    write_fit,
+    write_picture,
+    write_results,
+)
 
 __all__ = ["VERB"]
 
@@ -97,7 +104,7 @@ def _draw(fit: Any, arguments: Namespace) -> None:
     fit.plot.forest(
         conf_level=arguments.conf_level, exponentiate=arguments.exponentiate, figure=canvas
     )
-    canvas.savefig(arguments.forest, dpi=200)
+    write_picture(canvas, arguments.forest, dpi=200)
 
 
 def _results(fit: Any, level: dict[str, float]) -> dict[str, Any]:

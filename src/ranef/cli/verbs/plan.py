@@ -6,6 +6,7 @@ from argparse import ArgumentParser, Namespace
 
 from ranef.cli import models, options
 from ranef.cli.verb import Code, Verb
+from ranef.errors import ModelError
 
 __all__ = ["VERB"]
 
@@ -31,6 +32,8 @@ def run(arguments: Namespace) -> Code:
     import ranef
 
     models.check_family(arguments)
+    if len(arguments.residual or ()) > 1:
+        raise ModelError("a plan is of one model: give --residual once")
     data = models.read(arguments, arguments.formula)
     print(ranef.plan(arguments.formula, data, **models.keywords(arguments)))
     return Code.OK

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ranef.cli import models, options, writing
@@ -11,6 +10,8 @@ from ranef.cli.values import number, positive
 from ranef.cli.verb import Code, Verb, code_of
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from ranef.questions.levels.ranking import Ranking
 
 __all__ = ["VERB"]
@@ -100,8 +101,6 @@ def run(arguments: Namespace) -> Code:
 
 def _write(ranking: Ranking, arguments: Namespace) -> None:
     """Write ranks and picture, each whole or not at all."""
-    from ranef.display import files
-
     table = ranking.tidy(sort=True)
     about = {
         "formula": arguments.formula,
@@ -113,22 +112,19 @@ def _write(ranking: Ranking, arguments: Namespace) -> None:
         arguments, lambda: table, lambda: {"ranking": about, "levels": writing.records(table)}
     )
     if arguments.plot is not None:
-        files.write_atomically(arguments.plot, _picture(ranking, arguments.plot))
+        writing.write_picture(_picture(ranking), arguments.plot, dpi=150)
 
 
-def _picture(ranking: Ranking, path: str) -> bytes:
-    import io
-
+def _picture(ranking: Ranking) -> Figure:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     from ranef.questions.levels import rank_pictures
 
-    canvas, stream = Figure(layout="constrained"), io.BytesIO()
+    canvas = Figure(layout="constrained")
     FigureCanvasAgg(canvas)
     rank_pictures.ranks(ranking, figure=canvas)
-    canvas.savefig(stream, format=Path(path).suffix[1:].lower(), dpi=150)
-    return stream.getvalue()
+    return canvas
 
 
 VERB = Verb(

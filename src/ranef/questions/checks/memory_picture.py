@@ -140,7 +140,8 @@ def _found(fit: Any, whitened: bool, classes: int) -> tuple[ByDistance, Floats, 
     """Means by class, the model's correlations, and what the residuals are."""
     white = arguments.flag("whitened", whitened)
     count = arguments.count("classes", classes)
-    term = getattr(fit.estimate.specification, "residual", None)
+    spec = getattr(getattr(fit, "estimate", None), "specification", None)
+    term = getattr(spec, "residual", None)
     if term is None or not term.parts:
         raise ModelError(
             "the picture is of residuals that rows of a group share: fit the model with a "

@@ -21,6 +21,7 @@ from ranef.display.canvas import (
     panels,
     plain,
 )
+from ranef.display.characters import visible
 from ranef.inference.coefficients.wald import Intervals
 
 if TYPE_CHECKING:
@@ -119,9 +120,13 @@ def draw_means(
         place.tick_params(axis="y", length=0)
     _same_reach(axes)
     if note and len(axes) == 1:
-        axes[0].set_xlabel(f"{quantity}\n{note}", fontsize=9, color=MUTED, parse_math=False)
+        axes[0].set_xlabel(
+            visible(f"{quantity}\n{note}", lines=True), fontsize=9, color=MUTED, parse_math=False
+        )
     elif note:
-        axes[0].figure.supxlabel(note, fontsize=9, color=MUTED, parse_math=False)
+        axes[0].figure.supxlabel(
+            visible(note, lines=True), fontsize=9, color=MUTED, parse_math=False
+        )
     return one_or_all(axes)
 
 

@@ -60,6 +60,8 @@ def contracted(
             _add_in_order(out, rows, theta, chunk, batch, b, C)
             continue
         found = inverse_of(rows, theta, chunk, batch, True, kept=kept)
+        if not len(found.jet.own):
+            continue
         sums = _sums(chunk, batch, b, C)
         own, times = np.ix_(found.jet.own, found.jet.own), _times(batch)
         flat = found.ratio.reshape(len(found.ratio), -1)

@@ -40,7 +40,7 @@ struct Taken {
         keep = {Y, V};
         need(X.shape(0) == data.K, "the design must have one row a subject");
         need(X.shape(1) >= 1 && X.shape(1) <= most_columns_of_voxels,
-             "a design of voxels has 1 to 4 columns");
+             "a design of voxels has 1 to 8 columns");
         need_finite(X.data(), X.size(), "the design");
         need(data.N <= most_voxels && data.K <= most_rows, "there are too many voxels");
         data.p = static_cast<int>(X.shape(1));

@@ -799,8 +799,12 @@ void by_columns(int p, Work&& work) {
         return work(std::integral_constant<int, 5>());
     case 6:
         return work(std::integral_constant<int, 6>());
+    case 7:
+        return work(std::integral_constant<int, 7>());
+    case 8:
+        return work(std::integral_constant<int, 8>());
     default:
-        throw std::invalid_argument("a design of voxels has 1 to 4 columns");
+        throw std::invalid_argument("a design of voxels has 1 to 8 columns");
     }
 }
 

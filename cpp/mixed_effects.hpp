@@ -10,7 +10,7 @@
 
 namespace ranef {
 
-constexpr int most_columns_of_voxels = 4;
+constexpr int most_columns_of_voxels = 8;
 
 enum class Heterogeneity { fe, dl, he, hs, sj, pm, ml, reml };
 

@@ -151,7 +151,7 @@ def test_voxels_without_enough_subjects_have_no_fit():
         (np.ones((4, 2)), np.ones((4, 2)), np.ones((4, 2)), "determined by those before it"),
         (np.ones((4, 2)), np.ones((4, 2)), np.full((4, 1), np.nan), "missing or infinite"),
         (np.ones((1, 2)), np.ones((1, 2)), np.ones((1, 1)), "1 subjects are too few"),
-        (np.ones((9, 2)), np.ones((9, 2)), np.eye(9)[:, :6], "1 to 4"),
+        (np.ones((9, 2)), np.ones((9, 2)), np.ones((9, 9)), "1 to 8"),
     ],
 )
 def test_what_is_wrong_is_said(Y, V, X, message):

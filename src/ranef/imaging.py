@@ -1,6 +1,7 @@
-"""Models of many voxels: effects of subjects with known variances at every place of a brain.
+"""Groups of brain images: every subject's effect, weighted by how well it was measured.
 
-Arrays in, arrays out: effects and variances (subjects, voxels), whatever made them.
+`MixedEffectsSecondLevel` takes images (NIfTI, GIfTI, CIFTI, .mgh) as nilearn's second level does;
+`mixed_effects`, `sign_flips` and `tfce` take arrays, whatever made them.
 
 Examples
 --------
@@ -12,15 +13,27 @@ Examples
 (array([[1.05, 1.75]]), array([0.08, 2.82]))
 """
 
+from ranef.fields.imaging.clusters import ClusterTable
+from ranef.fields.imaging.comparing import ThreeModels
 from ranef.fields.imaging.enhancement import tfce
 from ranef.fields.imaging.flips import Permutations, sign_flips
+from ranef.fields.imaging.fsl import read_design
+from ranef.fields.imaging.people import SubjectReport
+from ranef.fields.imaging.reading import surface_neighbours
+from ranef.fields.imaging.second_level import MixedEffectsSecondLevel
 from ranef.fields.imaging.voxels import VoxelContrast, VoxelFit, mixed_effects
 
 __all__ = [
+    "ClusterTable",
+    "MixedEffectsSecondLevel",
     "Permutations",
+    "SubjectReport",
+    "ThreeModels",
     "VoxelContrast",
     "VoxelFit",
     "mixed_effects",
+    "read_design",
     "sign_flips",
+    "surface_neighbours",
     "tfce",
 ]

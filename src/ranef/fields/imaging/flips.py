@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ranef import _core, arguments
+from ranef.display.progress import arriving
 from ranef.errors import ModelError
-from ranef.fields.imaging.enhancement import Graph, enhanced, graph_of
+from ranef.fields.imaging.components import cluster_maps
+from ranef.fields.imaging.drawing import EXCHANGES, block_codes, drawn
+from ranef.fields.imaging.graphs import Graph, enhanced, graph_of
 from ranef.fields.imaging.voxels import DF, METHODS, Prepared, prepared
 from ranef.solve.resources import available_cores
 
@@ -19,8 +23,6 @@ __all__ = ["Permutations", "sign_flips"]
 
 Floats = NDArray[np.float64]
 
-MOST_EXACT = 20
-"""Subjects up to which all flips are made."""
 BATCH = 8
 CLOSE = 1e-9
 """Statistics that are equal up to rounding count as reached."""
@@ -51,6 +53,10 @@ class Permutations:
     max_tfce : (F,) array or None
     exact : bool
         Whether all flips were made.
+    size, logp_max_size, mass, logp_max_mass : (N,) arrays or None
+        Voxels of the cluster that each voxel is in, and the sum of what its statistics exceed
+        the height by; corrected by the largest of each flip.
+    max_size, max_mass : (F,) arrays or None
     """
 
     t: Floats
@@ -61,6 +67,12 @@ class Permutations:
     max_t: Floats
     max_tfce: Floats | None
     exact: bool
+    size: Floats | None = None
+    logp_max_size: Floats | None = None
+    mass: Floats | None = None
+    logp_max_mass: Floats | None = None
+    max_size: Floats | None = None
+    max_mass: Floats | None = None
 
 
 def sign_flips(
@@ -75,9 +87,14 @@ def sign_flips(
     two_sided: bool = True,
     mask: Any = None,
     adjacency: Any = None,
+    enhance: bool = True,
+    cluster_p: float | None = None,
     blocks: Any = None,
+    within: bool = False,
+    exchange: str = "signs",
     rng: Any = None,
     n_jobs: int | None = None,
+    progress: bool | None = None,
 ) -> Permutations:
     """Test a contrast by flipping signs, tau2 estimated again at each voxel and each flip.
 
@@ -100,9 +117,23 @@ def sign_flips(
         The N voxels in a volume, in its order: adds the enhanced map (see `tfce`).
     adjacency : sparse array or pairs, optional
         The same on a surface.
+    enhance : bool
+        Whether neighbours are used for the enhanced map.
+    cluster_p : float, optional
+        A p-value (of t at n - p, K subjects) that forms clusters of neighbours; tests their sizes
+        and masses too.
     blocks : (K,) array, optional
-        Subjects whose signs flip together.
+        Subjects that belong together: their signs flip together, and blocks of one size are
+        exchanged as wholes.
+    within : bool
+        Signs flip one by one, and subjects are exchanged within their block alone.
+    exchange : {"signs", "permutations", "both"}
+        Signs flip: errors are symmetric. Permutations: residuals are exchanged between subjects,
+        with their variances, so that errors need not be symmetric, but their distribution is the
+        same for all; it takes a covariate or groups. Both at once.
     rng : int or Generator, optional
+    progress : bool, optional
+        Show a bar; where a person looks if not given.
 
     Returns
     -------
@@ -122,29 +153,49 @@ def sign_flips(
     name = arguments.choice("method", method, METHODS)
     scaling = SCALINGS[arguments.choice("df", df, DF)]
     both = arguments.flag("two_sided", two_sided)
+    how = arguments.choice("exchange", exchange, EXCHANGES)
     data = prepared(Y, V, X)
     c = np.asarray(contrast, dtype=np.float64)
     if c.shape != (data.Q.shape[1],) or not np.isfinite(c).all() or not c.any():
         raise ModelError(f"contrast needs {data.Q.shape[1]} finite weights that are not all zero")
     graph = _graph(mask, adjacency, data.Y.shape[1])
-    threads = available_cores(None if n_jobs is None else arguments.count("n_jobs", n_jobs))
-    signs, exact = _signs(n_perm, _groups(blocks, len(data.Y)), arguments.generator(rng))
+    height = _height(cluster_p, graph, len(data.Y) - len(c), both, df)
+    threads = available_cores(n_jobs)
+    codes = block_codes(blocks, len(data.Y))
+    inner = arguments.flag("within", within)
+    plan = drawn(n_perm, len(data.Y), codes, inner, how, arguments.generator(rng))
     estimator = "pm" if name == "eb" else name
     own: Floats = np.asarray(np.linalg.solve(data.R.T, c), dtype=np.float64)
+    if plan.orders is not None and len(c) == 1:
+        raise ModelError(
+            "exchanging subjects does not change a mean; a single column is tested by signs"
+        )
     base, residuals = _reduced(data, own, estimator, threads)
 
     def maps() -> Iterator[Floats]:
-        for first in range(0, len(signs), BATCH):
-            yield from _core.sign_flips(
-                residuals, data.V, data.Q, base, own, signs[first : first + BATCH], estimator,
-                scaling, threads,
-            )  # fmt: skip
+        if plan.orders is None:
+            for first in range(0, len(plan), BATCH):
+                yield from _core.sign_flips(
+                    residuals, data.V, data.Q, base, own, plan.signs[first : first + BATCH],
+                    estimator, scaling, threads,
+                )  # fmt: skip
+            return
+        for signs, order in zip(plan.signs, plan.orders, strict=True):
+            yield _core.sign_flips(
+                np.ascontiguousarray(residuals[order]), np.ascontiguousarray(data.V[order]),
+                data.Q, base, own, np.ascontiguousarray(signs[None]), estimator, scaling, threads,
+            )[0]  # fmt: skip
 
-    return _counted(maps(), len(signs), both, graph, exact)
+    shown = arriving(maps(), len(plan), "permutations", progress, unit=" maps")
+    counted = _Counting(graph if enhance else None, graph if height is not None else None,
+                        height or 0.0, both)  # fmt: skip
+    return counted.of(iter(shown), len(plan), plan.exact)
 
 
 def _graph(mask: Any, adjacency: Any, n: int) -> Graph | None:
     if mask is None:
+        if isinstance(adjacency, Graph):
+            return adjacency
         return None if adjacency is None else graph_of(adjacency, n)
     if adjacency is not None:
         raise ModelError("give mask= of a volume or adjacency= of a surface, not both")
@@ -154,32 +205,18 @@ def _graph(mask: Any, adjacency: Any, n: int) -> Graph | None:
     return Graph(*_core.voxel_neighbours(inside))
 
 
-def _groups(blocks: Any, K: int) -> NDArray[np.intp]:
-    if blocks is None:
-        return np.arange(K)
-    labels = np.asarray(blocks)
-    if labels.shape != (K,):
-        raise ModelError(f"blocks needs one label for each of the {K} subjects")
-    return np.asarray(np.unique(labels, return_inverse=True)[1]).reshape(-1)
+def _height(p: float | None, graph: Graph | None, df: int, both: bool, kind: str) -> float | None:
+    if p is None:
+        return None
+    if graph is None:
+        raise ModelError("clusters need neighbours: mask= of a volume, or adjacency=")
+    level = arguments.number("the p-value that forms clusters", p)
+    if not 0 < level < 0.5:
+        raise ModelError(f"the p-value that forms clusters lies between 0 and 0.5, not {level:g}")
+    from scipy.stats import norm, t
 
-
-def _signs(n_perm: Any, groups: NDArray[np.intp], rng: np.random.Generator) -> tuple[Floats, bool]:
-    """Signs (F, K), the observed ones first; whether they are all there are."""
-    m = int(groups.max()) + 1
-    if n_perm == "exact":
-        if m > MOST_EXACT:
-            raise ModelError(f"{m} signs have 2^{m} flips; give n_perm= as a number")
-        count = 2**m
-    else:
-        count = arguments.count("n_perm", n_perm)
-        if m <= MOST_EXACT:
-            count = min(count, 2**m)
-    if m <= MOST_EXACT and count == 2**m:
-        bits = (np.arange(count)[:, None] >> np.arange(m)) & 1
-        return np.ascontiguousarray((1.0 - 2.0 * bits)[:, groups]), True
-    drawn = 1.0 - 2.0 * rng.integers(0, 2, (count, m))
-    drawn[0] = 1.0
-    return np.ascontiguousarray(drawn[:, groups]), False
+    tail = level / 2 if both else level
+    return float(norm.isf(tail) if kind == "normal" else t.isf(tail, df))
 
 
 def _reduced(
@@ -196,39 +233,54 @@ def _reduced(
     return base, np.ascontiguousarray(data.Y - base)
 
 
-def _counted(
-    maps: Iterator[Floats], count: int, both: bool, graph: Graph | None, exact: bool
-) -> Permutations:
-    """Count how often each statistic is reached."""
+@dataclass(frozen=True, eq=False)
+class _Counting:
+    """How often the statistics of flips reach the observed ones."""
 
-    def sized(values: Floats) -> Floats:
-        return np.abs(values) if both else values
+    enhancing: Graph | None
+    clustering: Graph | None
+    height: float
+    both: bool
 
-    t = next(maps)
-    boost = None if graph is None else enhanced(t, graph, both)
-    observed = sized(t)
-    limit = observed - CLOSE * np.abs(observed)
-    reached = np.ones(len(t))
-    max_t, max_boost = np.empty(count), np.empty(count)
-    max_t[0] = _largest(observed)
-    max_boost[0] = np.nan if boost is None else _largest(sized(boost))
-    for i, flipped in enumerate(maps, start=1):
-        values = sized(flipped)
-        reached += values >= limit
-        max_t[i] = _largest(values)
-        if graph is not None:
-            max_boost[i] = _largest(sized(enhanced(flipped, graph, both)))
-    p = np.where(np.isfinite(t), reached / count, np.nan)
-    return Permutations(
-        t=t,
-        p_value=p,
-        logp_max_t=_log_p(observed, max_t),
-        tfce=boost,
-        logp_max_tfce=None if boost is None else _log_p(sized(boost), max_boost),
-        max_t=max_t,
-        max_tfce=None if boost is None else max_boost,
-        exact=exact,
-    )
+    def sized(self, values: Floats) -> Floats:
+        return np.abs(values) if self.both else values
+
+    def extras(self, t: Floats) -> dict[str, Floats]:
+        """Maps beside t by their names."""
+        out = {}
+        if self.enhancing is not None:
+            out["tfce"] = enhanced(t, self.enhancing, self.both)
+        if self.clustering is not None:
+            out["size"], out["mass"] = cluster_maps(t, self.clustering, self.height, self.both)
+        return out
+
+    def of(self, maps: Iterator[Floats], count: int, exact: bool) -> Permutations:
+        """Count, the observed map first."""
+        t = next(maps)
+        first = self.extras(t)
+        observed = self.sized(t)
+        limit = observed - CLOSE * np.abs(observed)
+        reached = np.ones(len(t))
+        largest = {name: np.empty(count) for name in ("t", *first)}
+        for i, now in enumerate(chain([t], maps)):
+            values = self.sized(now)
+            if i:
+                reached += values >= limit
+            largest["t"][i] = _largest(values)
+            for name, one in (first if i == 0 else self.extras(now)).items():
+                largest[name][i] = _largest(self.sized(one))
+        p = np.where(np.isfinite(t), reached / count, np.nan)
+        more: dict[str, Any] = {}
+        for name, one in first.items():
+            more[name] = one
+            more[f"logp_max_{name}"] = _log_p(self.sized(one), largest[name])
+            more[f"max_{name}"] = largest[name]
+        for name in ("tfce", "logp_max_tfce", "max_tfce"):
+            more.setdefault(name, None)
+        return Permutations(
+            t=t, p_value=p, logp_max_t=_log_p(observed, largest["t"]), max_t=largest["t"],
+            exact=exact, **more,
+        )  # fmt: skip
 
 
 def _largest(values: Floats) -> float:

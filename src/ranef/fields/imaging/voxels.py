@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranef import _core, arguments
+from ranef.display.progress import arriving
 from ranef.errors import DataError, ModelError
 from ranef.solve.resources import available_cores
 
@@ -19,8 +21,10 @@ Floats = NDArray[np.float64]
 
 METHODS = ("reml", "ml", "dl", "he", "hs", "sj", "pm", "eb", "fe")
 DF = ("knapp-hartung-conservative", "knapp-hartung", "t", "normal")
-MOST_COLUMNS = 4
+MOST_COLUMNS = 8
 DEPENDENT = 1e-10
+TILE = 1 << 17
+"""Voxels that are fitted at a time, so that work can be shown and stopped."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,6 +54,8 @@ class VoxelContrast:
     ----------
     effect, variance, stat, p_value, z_score : (N,) arrays
         NaN where the subjects do not determine it, or where the model reproduces all effects.
+    df : (N,) array or None
+        Degrees of freedom where they are the contrast's own.
     """
 
     effect: Floats
@@ -57,6 +63,7 @@ class VoxelContrast:
     stat: Floats
     p_value: Floats
     z_score: Floats
+    df: Floats | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,6 +109,10 @@ class VoxelFit:
         """Number of coefficients."""
         return len(self.beta)
 
+    def tau2_of_subjects(self) -> Floats:
+        """The variance between subjects that applies to each; one for all here."""
+        return self.tau2
+
     def contrast(self, weights: Any) -> VoxelContrast:
         """Estimate and test one linear function of the coefficients at every voxel.
 
@@ -118,6 +129,30 @@ class VoxelFit:
             stat = np.where(variance > 0, effect / np.sqrt(variance), np.nan)
         return VoxelContrast(effect, variance, stat, *_tails(stat, self.df))
 
+    def joint(self, rows: Any) -> VoxelContrast:
+        """Test several linear functions of the coefficients together, by F, at every voxel.
+
+        `effect` and `variance` are (r, N), the statistic, p-value and z-score (N,): z is positive
+        where F is larger than its median.
+
+        Parameters
+        ----------
+        rows : (r, p) array
+        """
+        C = np.atleast_2d(np.asarray(rows, dtype=np.float64))
+        if C.ndim != 2 or C.shape[1] != self.p or not np.isfinite(C).all():
+            raise ModelError(f"rows of a contrast have {self.p} finite weights")
+        if np.linalg.matrix_rank(C) < len(C):
+            raise ModelError("rows of the contrast depend on each other")
+        effect = C @ self.beta
+        covariance = np.einsum("ra,abn,sb->nrs", C, self._bread, C, optimize=True)
+        known = np.isfinite(covariance).all(axis=(1, 2)) & (self._scale > 0)
+        stat = np.full(effect.shape[1], np.nan)
+        solved = np.linalg.solve(covariance[known], effect.T[known][..., None])[..., 0]
+        stat[known] = np.einsum("nr,nr->n", effect.T[known], solved) / len(C) / self._scale[known]
+        variance = np.einsum("nrr->rn", covariance) * self._scale
+        return VoxelContrast(effect, variance, stat, *_upper_tail(stat, len(C), self.df))
+
     @cached_property
     def residual_variance_is_zero(self) -> NDArray[np.bool_]:
         """Where the model reproduces all effects exactly, so that there is no test."""
@@ -132,6 +167,7 @@ def mixed_effects(
     method: str = "reml",
     df: str = "knapp-hartung-conservative",
     n_jobs: int | None = None,
+    progress: bool | None = None,
 ) -> VoxelFit:
     """Fit y_k = x_k'b + u_k + e_k, u_k ~ N(0, tau2), e_k ~ N(0, v_k), at every voxel.
 
@@ -143,8 +179,9 @@ def mixed_effects(
     ----------
     Y, V : (K, N) arrays
         Effects of K subjects at N voxels and their variances; both of float32 are read as they are.
+        Of Dask arrays the blocks of voxels are fitted where they are, by the scheduler in use.
     X : (K, p) array
-        The design, at most four columns, of full rank.
+        The design, at most eight columns, of full rank.
     method : {"reml", "ml", "dl", "he", "hs", "sj", "pm", "eb", "fe"}
         As in `ranef.meta`.
     df : {"knapp-hartung-conservative", "knapp-hartung", "t", "normal"}
@@ -152,6 +189,8 @@ def mixed_effects(
         differ much in precision; the conservative variant never takes less than the model's.
     n_jobs : int, optional
         Threads; those that this process may use if not given. The answer does not depend on it.
+    progress : bool, optional
+        Show a bar; where a person looks if not given.
 
     Returns
     -------
@@ -170,8 +209,23 @@ def mixed_effects(
     """
     name = arguments.choice("method", method, METHODS)
     kind = arguments.choice("df", df, DF)
+    if _is_dask(Y) or _is_dask(V):
+        return _joined([one for one in _by_blocks(Y, V, X, name, kind, progress)])
     data = prepared(Y, V, X)
-    threads = available_cores(None if n_jobs is None else arguments.count("n_jobs", n_jobs))
+    threads = available_cores(n_jobs)
+    N = data.Y.shape[1]
+    if N <= TILE:
+        return _fitted(data, name, kind, threads)
+    parts = (
+        _fitted(replace(data, Y=np.ascontiguousarray(data.Y[:, f : f + TILE]),
+                        V=np.ascontiguousarray(data.V[:, f : f + TILE])), name, kind, threads)
+        for f in range(0, N, TILE)
+    )  # fmt: skip
+    count = -(-N // TILE)
+    return _joined(list(arriving(parts, count, "mixed effects", progress, unit=" tiles")))
+
+
+def _fitted(data: Prepared, name: str, kind: str, threads: int) -> VoxelFit:
     found = _core.mixed_effects(data.Y, data.V, data.Q, "pm" if name == "eb" else name, threads)
     inverse: Floats = np.asarray(np.linalg.inv(data.R), dtype=np.float64)
     beta = inverse @ found["beta"]
@@ -202,6 +256,41 @@ def mixed_effects(
         _bread=bread,
         _scale=scale,
     )
+
+
+def _joined(parts: Sequence[VoxelFit]) -> VoxelFit:
+    """One fit of tiles of voxels."""
+    if len(parts) == 1:
+        return parts[0]
+    names = ("beta", "std_error", "tau2", "maxima", "n", "df", "q", "i2", "h2", "_bread", "_scale")
+    values: dict[str, Any] = {
+        k: np.concatenate([getattr(one, k) for one in parts], axis=-1) for k in names
+    }
+    return replace(parts[0], **values)
+
+
+def _is_dask(values: Any) -> bool:
+    return type(values).__module__.partition(".")[0] == "dask" and hasattr(values, "rechunk")
+
+
+def _by_blocks(
+    Y: Any, V: Any, X: Any, name: str, kind: str, progress: bool | None
+) -> Iterator[VoxelFit]:
+    """Fits of Dask arrays: each block of voxels is read, fitted and let go where it is."""
+    import dask
+
+    if not (_is_dask(Y) and _is_dask(V)):
+        raise DataError("Y and V are both Dask arrays, or neither is")
+    if Y.shape != V.shape or len(Y.shape) != 2:
+        raise DataError(f"Y has shape {Y.shape} and V {V.shape}; they must agree")
+    Y = Y.rechunk({0: -1})
+    V = V.rechunk(Y.chunks)
+    one = dask.delayed(mixed_effects, pure=True)
+    tasks = [
+        one(y, v, X, method=name, df=kind, n_jobs=1)
+        for y, v in zip(Y.to_delayed().ravel(), V.to_delayed().ravel(), strict=True)
+    ]
+    yield from arriving(dask.compute(*tasks), len(tasks), "mixed effects", progress, unit=" tiles")
 
 
 def prepared(Y: Any, V: Any, X: Any) -> Prepared:
@@ -281,3 +370,15 @@ def _tails(stat: Floats, df: Floats) -> tuple[Floats, Floats]:
         log = np.where(finite, t.logsf(size, np.where(finite, df, 1.0)), norm.logsf(size))
         p = np.minimum(1.0, 2 * np.exp(log))
         return p, np.asarray(-ndtri_exp(log) * np.sign(stat))
+
+
+def _upper_tail(stat: Floats, r: int, df: Floats) -> tuple[Floats, Floats]:
+    """P-values of F statistics with r degrees of freedom above, and their z-scores."""
+    from scipy.special import ndtri_exp
+    from scipy.stats import chi2, f
+
+    finite = np.isfinite(df)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        plain = np.where(finite, f.logsf(stat, r, np.where(finite, df, 1.0)),
+                         chi2.logsf(r * stat, r))  # fmt: skip
+        return np.exp(plain), np.asarray(-ndtri_exp(plain))

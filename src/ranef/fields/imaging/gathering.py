@@ -1,0 +1,325 @@
+"""Images of subjects as two matrices: effects and variances (subjects, voxels inside a mask)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ranef.display.progress import arriving
+from ranef.errors import DataError, DataWarning, ModelError, warn
+from ranef.fields.imaging.places import Places
+from ranef.fields.imaging.reading import Map, nibabel, nilearn, read_map, read_mask
+from ranef.fields.imaging.subjects import Subject
+from ranef.formula.labels import list_text
+from ranef.solve.resources import available_cores, available_memory, in_threads
+
+__all__ = ["Grid", "GroupData", "gathered", "memory_words"]
+
+Bools = NDArray[np.bool_]
+
+MAGNITUDES = 1e5
+"""Ratio of the subjects' largest to smallest typical variance that asks for the units."""
+WHOLE = 0.999
+"""Share of a resampled voxel that must have come from voxels with data."""
+KEPT = 0.9
+"""Share of the free memory that may be filled."""
+
+
+@dataclass(frozen=True, eq=False)
+class Grid:
+    """How images are brought into one grid, and which voxels enter.
+
+    Attributes
+    ----------
+    mask : image, path or fitted masker, optional
+    affine, shape : the grid to resample to, optional
+    fwhm : float, optional
+        Of a Gaussian by which effects and variances are smoothed, in mm.
+    memory : path or joblib.Memory, optional
+        Where maps that were read are kept.
+    verbose, n_jobs : int
+    """
+
+    mask: Any = None
+    affine: Any = None
+    shape: Any = None
+    fwhm: float | None = None
+    memory: Any = None
+    verbose: int = 0
+    n_jobs: int | None = 1
+
+    @property
+    def resamples(self) -> bool:
+        """Whether images are resampled."""
+        return self.affine is not None or self.shape is not None
+
+
+@dataclass(frozen=True, eq=False)
+class GroupData:
+    """Effects and variances of K subjects at the N voxels inside.
+
+    Attributes
+    ----------
+    Y, V : (K, N) float32 or float64 arrays
+        Where a subject has no data, Y is NaN.
+    labels : tuple of str
+    places : Places
+    inside : (all places,) bool array
+    notes : tuple of str
+        What was noticed on the way.
+    """
+
+    Y: NDArray[Any]
+    V: NDArray[Any]
+    labels: tuple[str, ...]
+    places: Places
+    inside: Bools
+    notes: tuple[str, ...]
+
+    def spread(self, values: NDArray[Any], fill: float = 0.0) -> NDArray[Any]:
+        """Return values inside (..., N) at all places; `fill` outside."""
+        out = np.full((*values.shape[:-1], self.places.n), fill, dtype=values.dtype)
+        out[..., self.inside] = values
+        return out
+
+    def image(self, values: NDArray[Any]) -> Any:
+        """Return an image of values inside; zero outside."""
+        kind = np.float64 if values.dtype.kind != "f" else values.dtype
+        return self.places.image(self.spread(values.astype(kind)))
+
+
+def memory_words(K: int, N: int, size: int) -> tuple[int, str]:
+    """Return the bytes that the matrices of a group take, and the same in words."""
+    needed = 2 * K * N * size
+    return needed, f"{K} subjects x {N:,} voxels: {needed / 2**30:.2f} GiB of effects and variances"
+
+
+def gathered(subjects: Sequence[Subject], grid: Grid, least: int) -> GroupData:
+    """Read the images of subjects.
+
+    least : subjects with data that a voxel needs to be inside where there is no mask.
+    """
+    _refuse_shared(subjects)
+    mask = None if grid.mask is None else _grid_mask(grid)
+    read = _reader(grid)
+    first = read(subjects[0].effect, _name("effect", subjects[0]))
+    target = first.places if mask is None else mask.places
+    _check_same(first, target, grid, "the mask" if mask is not None else first.name)
+    inside = np.ones(target.n, dtype=np.bool_) if mask is None else mask.values
+    if mask is not None and not inside.any():
+        raise DataError(f"{mask.name} holds no voxel")
+    kind = first.values.dtype
+    needed, words = memory_words(len(subjects), int(inside.sum()), kind.itemsize)
+    if grid.verbose:
+        print(f"reading {words}")
+    free = available_memory()
+    if free is not None and needed > KEPT * free:
+        raise ModelError(
+            f"{words}, and {free / 2**30:.2f} GiB are free; give a mask of fewer voxels, or a "
+            "coarser grid (target_affine=)"
+        )
+    Y = np.empty((len(subjects), int(inside.sum())), dtype=kind)
+    V = np.empty_like(Y)
+    notes: list[str] = []
+
+    def one(k: int) -> tuple[int, Map, Map]:
+        subject = subjects[k]
+        effect = first if k == 0 else read(subject.effect, _name("effect", subject))
+        variance = read(subject.variance, _name("variance", subject))
+        for found in (effect, variance):
+            _check_same(found, target, grid, first.name if mask is None else mask.name)
+        return k, effect, variance
+
+    jobs = available_cores(grid.n_jobs)
+    answers = in_threads(one, range(len(subjects)), jobs)
+    wanted = None if grid.verbose == 0 else True
+    for k, effect, variance in arriving(answers, len(subjects), "reading", wanted, unit=" images"):
+        y, v = effect.values[inside], variance.values[inside]
+        notes += _looked_at(subjects[k].label, y, v)
+        if grid.fwhm is not None:
+            y, v = _smoothed(y, v, inside, target, grid.fwhm)
+        Y[k], V[k] = y, v
+        Y[k][~(np.isfinite(y) & np.isfinite(v) & (v > 0))] = np.nan
+    if mask is None:
+        kept = np.isfinite(Y).sum(axis=0) >= least
+        if not kept.any():
+            raise DataError(f"no voxel has data of {least} subjects; are the images in one space?")
+        inside = kept
+        Y, V = np.ascontiguousarray(Y[:, kept]), np.ascontiguousarray(V[:, kept])
+    labels = tuple(s.label for s in subjects)
+    _warn_of(Y, V, labels)
+    return GroupData(Y, V, labels, target, inside, tuple(notes))
+
+
+def _name(kind: str, subject: Subject) -> str:
+    return f"the {kind} of subject {subject.label!r}"
+
+
+def _refuse_shared(subjects: Sequence[Subject]) -> None:
+    """One file cannot be two things."""
+    owner: dict[str, str] = {}
+    for subject in subjects:
+        for kind, image in (("effect", subject.effect), ("variance", subject.variance)):
+            key = (
+                os.path.realpath(image) if isinstance(image, str | os.PathLike) else str(id(image))
+            )
+            name = _name(kind, subject)
+            if key in owner:
+                raise DataError(f"{name} and {owner[key]} are one image: {image}")
+            owner[key] = name
+
+
+def _check_same(found: Map, target: Places, grid: Grid, reference: str) -> None:
+    difference = target.difference(found.places)
+    if not difference:
+        return
+    raise DataError(
+        f"{found.name} is on another grid than {reference}: {difference}. Images are not averaged "
+        "across grids; bring them into one space, or resample them on request: "
+        "target_affine=, target_shape="
+    )
+
+
+def _looked_at(label: str, y: NDArray[Any], v: NDArray[Any]) -> list[str]:
+    finite = np.isfinite(y) & np.isfinite(v)
+    well = finite & (v > 0)
+    if not well.any():
+        why = "its variance is zero everywhere" if (finite & (v == 0)).any() else "it has no data"
+        raise DataError(
+            f"subject {label!r} has no voxel with an effect and a positive variance: {why}"
+        )
+    if np.array_equal(y[well], v[well]):
+        raise DataError(f"the effect and the variance of subject {label!r} are the same values")
+    negative = int((finite & (v < 0)).sum())
+    out = []
+    if negative:
+        out.append(
+            f"subject {label!r}: {negative:,} voxels have a negative variance and are missing"
+        )
+    if not y[well].any():
+        out.append(f"subject {label!r}: the effect is zero in all voxels")
+    return out
+
+
+def _warn_of(Y: NDArray[Any], V: NDArray[Any], labels: Sequence[str]) -> None:
+    seen: dict[bytes, str] = {}
+    typical = []
+    for label, y, v in zip(labels, Y, V, strict=True):
+        there = np.isfinite(y)
+        if not there.any():
+            raise DataError(f"subject {label!r} has no data in the voxels of the mask")
+        key = np.ascontiguousarray(np.nan_to_num(y)).tobytes()
+        if key in seen:
+            warn(f"subjects {seen[key]!r} and {label!r} bring the same effects: is one a copy?",
+                 DataWarning)  # fmt: skip
+        seen[key] = label
+        typical.append(float(np.median(v[there])))
+    ratio = max(typical) / min(typical)
+    if ratio > MAGNITUDES:
+        low, high = labels[int(np.argmin(typical))], labels[int(np.argmax(typical))]
+        warn(
+            f"typical variances of subjects span a factor of {ratio:.0e} ({low!r} to {high!r}): "
+            "are all effects in the same unit?", DataWarning,
+        )  # fmt: skip
+
+
+# --- one grid
+
+
+def _reader(grid: Grid) -> Callable[[Any, str], Map]:
+    def read(image: Any, what: str) -> Map:
+        return _resampled(read_map(image, what), grid) if grid.resamples else read_map(image, what)
+
+    if grid.memory is None:
+        return read
+    nilearn()
+    from joblib import Memory
+
+    memory = grid.memory if hasattr(grid.memory, "cache") else Memory(grid.memory, verbose=0)
+    kept = memory.cache(_cached, ignore=["read", "what"])
+
+    def remembered(image: Any, what: str) -> Map:
+        if not isinstance(image, str | os.PathLike) or not os.path.isfile(image):
+            return read(image, what)
+        state = os.stat(image)
+        affine = None if grid.affine is None else np.asarray(grid.affine).tolist()
+        shape = None if grid.shape is None else list(grid.shape)
+        key = (os.path.realpath(image), state.st_mtime_ns, state.st_size, affine, shape)
+        found = kept(key, read, what)
+        return Map(f"{what} ({os.path.basename(image)})", found.values, found.places)
+
+    return remembered
+
+
+def _cached(key: tuple[Any, ...], read: Callable[[Any, str], Map], what: str) -> Map:
+    return read(key[0], what)
+
+
+def _grid_mask(grid: Grid) -> Map:
+    mask = read_mask(grid.mask)
+    if not grid.resamples:
+        return mask
+    places, values = _moved(mask, grid, mask.values.astype(np.float32), "nearest")
+    return Map(mask.name, values > 0.5, places)
+
+
+def _resampled(found: Map, grid: Grid) -> Map:
+    """A map on the asked-for grid: linear, missing where a neighbour is."""
+    there = np.isfinite(found.values) & (found.values != 0)
+    places, values = _moved(found, grid, np.where(there, found.values, 0), "linear")
+    _, share = _moved(found, grid, there.astype(np.float32), "linear")
+    return Map(found.name, np.where(share >= WHOLE, values, np.nan).astype(values.dtype), places)
+
+
+def _moved(found: Map, grid: Grid, values: NDArray[Any], how: str) -> tuple[Places, NDArray[Any]]:
+    if not found.places.is_volume:
+        raise DataError(f"{found.name} has {found.places.words}: only volumes are resampled")
+    nilearn()
+    from nilearn.image import resample_img
+
+    image = nibabel().Nifti1Image(
+        np.ascontiguousarray(values.reshape(found.places.shape)), found.places.affine
+    )
+    affine = found.places.affine if grid.affine is None else np.asarray(grid.affine)
+    moved = resample_img(
+        image, target_affine=affine, target_shape=grid.shape, interpolation=how,
+        force_resample=True, copy_header=True,
+    )  # fmt: skip
+    data = np.asarray(moved.dataobj)
+    return Places(found.places.kind, data.shape, np.asarray(moved.affine)), data.reshape(-1)
+
+
+def _smoothed(
+    y: NDArray[Any], v: NDArray[Any], inside: Bools, places: Places, fwhm: float
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Effects and variances averaged by a Gaussian over the voxels that have data.
+
+    The variance of an average is at most the average of variances, whatever the correlation of
+    neighbouring voxels, which no file tells: the smoothed variance is that bound.
+    """
+    from scipy.ndimage import gaussian_filter
+
+    if not places.is_volume or places.affine is None:
+        raise DataError("smoothing_fwhm is for volumes; smooth surfaces before")
+    sigma = fwhm / np.sqrt(8 * np.log(2)) / np.linalg.norm(places.affine[:3, :3], axis=0)
+    well = np.isfinite(y) & np.isfinite(v) & (v > 0)
+
+    def filtered(values: NDArray[Any]) -> NDArray[Any]:
+        whole = np.zeros(places.n)
+        whole[inside] = np.where(well, values, 0.0)
+        return np.asarray(gaussian_filter(whole.reshape(places.shape), sigma).reshape(-1)[inside])
+
+    share = filtered(np.ones(len(y)))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        out = [np.where(well, filtered(one) / share, np.nan).astype(y.dtype) for one in (y, v)]
+    return out[0], out[1]
+
+
+def listed(labels: Sequence[str]) -> str:
+    """Some labels in words."""
+    return list_text(list(labels[:5])) + (f" and {len(labels) - 5} more" if labels[5:] else "")

@@ -1,0 +1,275 @@
+"""The report of a group: contrasts with their brains and clusters, models compared, subjects."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ranef import arguments
+from ranef.display.columns import Column, Fixed, Label, Listing, Significant
+from ranef.display.files import write_atomically
+from ranef.display.leaving import or_why
+from ranef.display.markup import Markup, element, join, table
+from ranef.fields.imaging import pictures
+from ranef.fields.imaging.clusters import cluster_table
+from ranef.fields.imaging.comparing import three_models
+from ranef.fields.imaging.group_design import weights_of
+from ranef.fields.imaging.groups import GroupedFit
+from ranef.fields.imaging.people import subject_report
+from ranef.report.page import composed
+from ranef.report.section import Options, Section
+
+__all__ = ["GroupReport", "group_report"]
+
+ESTIMATORS = {
+    "reml": "restricted maximum likelihood", "ml": "maximum likelihood",
+    "dl": "DerSimonian and Laird's estimator", "he": "Hedges' estimator",
+    "hs": "Hunter and Schmidt's estimator", "sj": "Sidik and Jonkman's estimator",
+    "pm": "Paule and Mandel's estimator", "eb": "the empirical Bayes estimator",
+    "fe": "fixed effects (it is held at zero)",
+}  # fmt: skip
+TESTS = {
+    "knapp-hartung-conservative": "Knapp and Hartung's t tests, their factor never below one",
+    "knapp-hartung": "Knapp and Hartung's t tests",
+    "t": "t tests",
+    "normal": "Wald's z tests",
+}
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class GroupReport:
+    """A report: one HTML page.
+
+    Attributes
+    ----------
+    html : str
+    """
+
+    html: str
+
+    def save_as_html(self, file_name: str | PathLike[str]) -> Path:
+        """Write the page to a file, whole or not at all."""
+        return write_atomically(arguments.path(file_name), self.html)
+
+    def __str__(self) -> str:
+        return self.html
+
+    def __repr__(self) -> str:
+        return f"<GroupReport: {len(self.html):,} characters; save_as_html(path) writes it>"
+
+    def _repr_html_(self) -> str:
+        return self.html
+
+
+@dataclass(frozen=True, eq=False)
+class _About:
+    """What the sections speak of."""
+
+    model: Any
+    found: Any
+    contrasts: Mapping[str, Any]
+    settings: Mapping[str, Any]
+
+
+def group_report(
+    model: Any,
+    found: Any,
+    contrasts: Mapping[str, Any],
+    title: str | None,
+    settings: Mapping[str, Any],
+    call: str | None,
+) -> GroupReport:
+    """Return the report of a fitted model."""
+    about = _About(model, found, contrasts, settings)
+    for contrast in contrasts.values():
+        weights_of(contrast, found.design.names)
+    how = Options(0.95, call, None)
+    sections = [section for section in OWN if call is not None or section.name != "reproduce"]
+    heading = title or "Mixed-effects analysis of a group of images"
+    return GroupReport(composed(heading, [_facts(about)], [(s, about) for s in sections], how))
+
+
+def _facts(about: _About) -> Markup:
+    data, design = about.found.data, about.found.design
+    entries = [
+        ("Subjects", f"{len(data.labels)}"),
+        ("Voxels" if data.places.is_volume else "Places", f"{int(data.inside.sum()):,}"),
+        ("Images", data.places.words),
+        ("Design", " + ".join(design.names)),
+    ]
+    pairs = (element("div", element("dt", name), element("dd", value)) for name, value in entries)
+    return element("dl", *pairs, class_="facts")
+
+
+def _paragraphs(*lines: str) -> Markup:
+    return join([element("p", line) for line in lines])
+
+
+def _contrasts(about: _About, how: Options) -> Markup:
+    return join([_contrast(about, name, one) for name, one in about.contrasts.items()])
+
+
+def _contrast(about: _About, name: str, contrast: Any) -> Markup:
+    data, voxels = about.found.data, about.found.voxels
+    C = weights_of(contrast, about.found.design.names)
+    kind = "F" if len(C) > 1 else "t"
+    one = voxels.contrast(C[0]) if kind == "t" else voxels.joint(C)
+    z = one.z_score
+
+    def shown() -> Markup:
+        clusters = cluster_table(data, z, **about.settings)
+        limit = clusters.height
+        drawn = pictures.photograph(
+            lambda figure: pictures.brain(data, z, limit, figure),
+            alt=pictures.brain_text(z, limit),
+            caption=f"z of {name}; {clusters.words}.",
+        )
+        return join([drawn, table(clusters.listing()), _paragraphs(*clusters.sentences())])
+
+    def plain() -> Markup:
+        limit = 3.29
+        return pictures.photograph(
+            lambda figure: pictures.brain(data, z, limit, figure),
+            alt=pictures.brain_text(z, limit),
+            caption=f"z of {name}.",
+        )
+
+    inside = or_why("Clusters", shown)
+    if "left-out" in inside:
+        inside = join([plain(), inside])
+    return join([element("h3", f"Contrast: {name}"), inside])
+
+
+def _compared(about: _About, how: Options) -> Markup:
+    model, found = about.model, about.found
+    parts = []
+    for name, contrast in about.contrasts.items():
+        C = weights_of(contrast, found.design.names)
+        if len(C) > 1:
+            continue
+        three = three_models(
+            found.data, found.design, C[0], model.method, model.df, model.n_jobs
+        )  # fmt: skip
+        parts.append(element("h3", f"Contrast: {name}"))
+        parts.append(_paragraphs(*three.sentences()))
+        parts += [table(one) for one in three.tables()]
+    words = _paragraphs(
+        "Fixed effects (FE) speak of these subjects alone; least squares (RE) give every subject "
+        "the same weight; mixed effects (ME) weigh each by its own error and the difference "
+        "between subjects."
+    )
+    return join([words, *parts])
+
+
+def _heterogeneity(about: _About, how: Options) -> Markup:
+    voxels = about.found.voxels
+    rows = []
+    for name, words in (
+        ("tau2", "Variance between subjects, tau²"), ("i2", "I², %"), ("h2", "H²"), ("q", "Q"),
+    ):  # fmt: skip
+        values = np.asarray(getattr(voxels, name), dtype=np.float64)
+        known = values[np.isfinite(values)]
+        quartiles = np.quantile(known, [0.25, 0.5, 0.75]) if len(known) else np.full(3, np.nan)
+        rows.append((words, *quartiles))
+    names, low, middle, high = zip(*rows, strict=True)
+    listing = Listing(
+        "heterogeneity",
+        (
+            Column("map", list(names), Label(), heading="Map"),
+            Column("low", np.array(low), Significant(4), heading="First quartile"),
+            Column("median", np.array(middle), Significant(4), heading="Median"),
+            Column("high", np.array(high), Significant(4), heading="Third quartile"),
+        ),
+        caption="Differences between subjects, over voxels",
+    )
+    tau2, maxima = np.asarray(voxels.tau2), np.asarray(voxels.maxima)
+    known = np.isfinite(tau2)
+    said = [
+        f"The variance between subjects is zero in {100 * np.mean(tau2[known] == 0):.1f}% of "
+        "voxels."
+    ]
+    several = int((maxima[known] > 1).sum())
+    if several:
+        said.append(
+            f"The likelihood has several maxima in {several:,} voxels; the estimate is the "
+            "highest. Subjects of very different precision, or units, make such voxels."
+        )
+    return join([table(listing), _paragraphs(*said)])
+
+
+def _subjects(about: _About, how: Options) -> Markup:
+    data = about.found.data
+    report = subject_report(data, about.found.design, about.found.voxels)
+    drawn = pictures.photograph(
+        lambda figure: pictures.weights(report, figure),
+        alt="Mean share of the weights of each subject: "
+        + ", ".join(
+            f"{n} {100 * w:.1f}%" for n, w in zip(report.labels, report.weight, strict=True)
+        ),
+        caption="How much each subject counts; the broken line is an equal share.",
+    )
+    n = np.asarray(about.found.voxels.n)
+    counts = np.array([int((n == k).sum()) for k in np.unique(n)])
+    here = Listing(
+        "n",
+        (
+            Column("n", np.unique(n), Fixed(0), heading="Subjects with data"),
+            Column("voxels", counts, Fixed(0), heading="Voxels"),
+        ),
+        caption="How many subjects a voxel has",
+    )
+    return join([drawn, table(report.listing()), _paragraphs(*report.sentences()), table(here)])
+
+
+def _design(about: _About, how: Options) -> Markup:
+    design, labels = about.found.design, about.found.data.labels
+    columns = [
+        Column(name, design.X[:, j], Significant(4), heading=name)
+        for j, name in enumerate(design.names)
+    ]
+    first = Column("subject", list(labels), Label(), heading="Subject")
+    rows = Listing("design", (first, *columns), caption="The design, a row a subject")
+    return element("details", element("summary", "The design, as a table"), table(rows))
+
+
+def _method(about: _About, how: Options) -> Markup:
+    model = about.model
+    grouped = isinstance(about.found.voxels, GroupedFit)
+    lines = [
+        f"At each voxel the effect of a subject was taken for the group's mean given its columns "
+        f"({', '.join(about.found.design.names)}), a deviation with variance tau² between "
+        "subjects, and an error whose variance is the subject's own image. tau² was estimated by "
+        f"{ESTIMATORS[model.method]}"
+        + (", separately in each group of subjects" if grouped else "")
+        + (", at the highest maximum over all its values" if model.method in ("reml", "ml") else "")
+        + f"; coefficients were tested by {TESTS[model.df]}.",
+        "A subject counts as missing at a voxel where its effect is not finite or its variance not "
+        "positive; degrees of freedom are those of the voxel.",
+    ]
+    if model.smoothing_fwhm is not None:
+        lines.append(
+            f"Effects were smoothed by a Gaussian of {model.smoothing_fwhm:g} mm (full width at "
+            "half maximum); their variances are an upper bound, the smoothed variances."
+        )
+    notes = [*about.found.design.notes, *about.found.data.notes]
+    return join([_paragraphs(*lines), *(element("p", f"{note}.") for note in notes)])
+
+
+def _reproduce(about: _About, how: Options) -> Markup:
+    return element("pre", element("code", how.call or ""))
+
+
+OWN: list[Section] = [
+    Section("contrasts", "Contrasts", _contrasts),
+    Section("models", "Fixed, random and mixed effects", _compared),
+    Section("heterogeneity", "Differences between subjects", _heterogeneity),
+    Section("subjects", "Subjects", _subjects),
+    Section("design", "Design", _design),
+    Section("method", "Method", _method),
+    Section("reproduce", "How to reproduce", _reproduce),
+]

@@ -1,0 +1,53 @@
+"""P-values of maps: one-sided from z, and adjusted for the false discovery rate."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["adjusted", "cutoff", "upper_p"]
+
+Floats = NDArray[np.float64]
+
+
+def upper_p(z: Floats) -> Floats:
+    """P-values of effects above zero."""
+    from scipy.special import ndtr
+
+    return np.asarray(ndtr(-z))
+
+
+def adjusted(p: Floats) -> Floats:
+    """P-values adjusted for the false discovery rate (Benjamini & Hochberg 1995); NaN stay.
+
+    Examples
+    --------
+    >>> adjusted(np.array([0.01, 0.04, np.nan, 0.03])).tolist()
+    [0.03, 0.04, nan, 0.04]
+    """
+    out = np.full(p.shape, np.nan)
+    known = np.flatnonzero(np.isfinite(p))
+    if not len(known):
+        return out
+    order = known[np.argsort(p[known], kind="stable")]
+    m = len(order)
+    scaled = p[order] * m / np.arange(1, m + 1)
+    out[order] = np.minimum(1.0, np.minimum.accumulate(scaled[::-1])[::-1])
+    return out
+
+
+def cutoff(z: Floats, level: float, control: str | None, two_sided: bool) -> float:
+    """The z-score above which voxels count; infinite where none does."""
+    from scipy.special import ndtri
+
+    if control is None:
+        return float(level)
+    size = np.abs(z) if two_sided else z
+    known = size[np.isfinite(size)]
+    sides = 2.0 if two_sided else 1.0
+    if control == "fpr":
+        return float(-ndtri(level / sides))
+    if control == "bonferroni":
+        return float(-ndtri(level / sides / max(1, len(known))))
+    q = adjusted(np.minimum(1.0, sides * upper_p(known)))
+    return float(known[q <= level].min()) if (q <= level).any() else float("inf")

@@ -38,6 +38,17 @@ def test_scan_from_files_to_files(study, tmp_path, capsys):
     assert "ranef gwas scan" in report.read_text("utf-8")
 
 
+def test_cases_and_controls(study, tmp_path, capsys):
+    table = pd.read_csv(f"{study}.pheno.tsv", sep="\t")
+    table["ill"] = (table["trait"] > table["trait"].median()).astype(int) + 1
+    table.to_csv(tmp_path / "p.tsv", sep="\t", index=False)
+    words = ["gwas", "scan", "ill ~ sex", "--bfile", study, "--pheno", str(tmp_path / "p.tsv"),
+             "--family", "binomial", "--out", str(tmp_path / "r.parquet")]  # fmt: skip
+    assert main(words) == 0
+    assert "cases (value 2)" in " ".join(capsys.readouterr().out.split())
+    assert pd.read_parquet(tmp_path / "r.parquet")["neg_log10_p_spa"].ge(0).all()
+
+
 def test_matrix_null_model_and_a_scan_with_it(study, tmp_path, capsys):
     for format, name in (("gcta", "K"), ("plink2", "K.rel.bin"), ("gemma", "K.cXX.txt")):
         words = ["--bfile", study, "--format", format, "--out", str(tmp_path / "K"), "--quiet"]

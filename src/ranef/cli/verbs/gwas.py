@@ -157,6 +157,10 @@ def _add_scan(parser: ArgumentParser) -> None:
         "the path of a matrix (loco)",
     )
     model.add_argument(
+        "--family", choices=("gaussian", "binomial"), default="gaussian", metavar="NAME",
+        help="gaussian, or binomial: a trait of 0 and 1, or 1 and 2 (gaussian)",
+    )  # fmt: skip
+    model.add_argument(
         "--variance",
         choices=("each", "null"),
         default="each",
@@ -230,6 +234,7 @@ def _scan(arguments: Namespace) -> Code:
         covariates=arguments.covar,
         traits=arguments.trait or None,
         relationship=None if which == "none" else which,
+        family=arguments.family,
         variance=arguments.variance,
         effect=arguments.effect,
         given=arguments.given or None,

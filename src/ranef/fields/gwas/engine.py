@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranef.errors import DataError
-from ranef.fields.gwas.genotypes import Chosen, Genotypes
+from ranef.fields.gwas.genotypes import Block, Chosen, Genotypes, Tally
 from ranef.fields.gwas.model import Trait
 from ranef.fields.gwas.profiles import (
     COLLINEAR,
@@ -31,8 +31,9 @@ from ranef.fields.gwas.spectrum import NullFit, Rotated, constants, eigen, fit_n
 from ranef.solve.resources import in_threads, one_blas_thread
 
 __all__ = [
-    "LARGE", "Basis", "Group", "Kept", "Lot", "Part", "Settings", "basis_of", "lots_of", "null_of",
-    "ready_of", "rotated", "scan_group",
+    "KINDS", "LARGE", "Basis", "Group", "Kept", "Lot", "Part", "Settings", "Stretch", "Tester",
+    "basis_of", "lots_of", "null_of", "ready_of", "rotated", "scan_group", "stretch_of",
+    "test_exactly",
 ]  # fmt: skip
 
 Floats = NDArray[np.float64]
@@ -148,6 +149,10 @@ def null_of(basis: Basis, model: Rotated) -> NullFit:
     )  # fmt: skip
 
 
+KINDS: dict[str, type[Any]] = {"Found": Found}
+"""What tests find of variants, by the name of its class: a part on the disk says which it holds."""
+
+
 @dataclass(frozen=True, eq=False)
 class Part:
     """Results of variants `start` to `stop`.
@@ -158,7 +163,7 @@ class Part:
     frequency, info : (b,) arrays
     status : list of (b,) arrays of text
         One a trait.
-    found : list of Found
+    found : list of Found or another of `KINDS`
         One a trait.
     """
 
@@ -167,7 +172,7 @@ class Part:
     frequency: Floats
     info: Floats
     status: list[NDArray[np.object_]]
-    found: list[Found]
+    found: list[Any]
 
     def packed(self) -> bytes:
         """The part as the bytes of a file."""
@@ -178,6 +183,7 @@ class Part:
         for k, (status, found) in enumerate(zip(self.status, self.found, strict=True)):
             arrays[f"status{k}"] = status.astype("U20")
             arrays[f"found{k}"] = np.stack([getattr(found, f.name) for f in fields(found)])
+            arrays[f"kind{k}"] = np.array(type(found).__name__)
         stream = io.BytesIO()
         np.savez(stream, **arrays)
         return stream.getvalue()
@@ -190,7 +196,7 @@ class Part:
             return cls(
                 held["n"], held["n_missing"], held["frequency"], held["info"],
                 [held[f"status{k}"].astype(object) for k in range(count)],
-                [Found(*held[f"found{k}"]) for k in range(count)],
+                [KINDS[str(held[f"kind{k}"])](*held[f"found{k}"]) for k in range(count)],
             )  # fmt: skip
 
 
@@ -204,6 +210,24 @@ class Kept(Protocol):
 
 Ready = tuple[Basis, tuple[Prepared, ...]]
 """A basis, and the models of a group's traits in it."""
+
+
+class Tester(Protocol):
+    """How variants are tested against one relationship."""
+
+    def ready(self, group: Group, K: Floats | None, settings: Settings) -> Any:
+        """Prepare what the variants of a lot share; K may be overwritten."""
+
+    def test(
+        self,
+        source: Genotypes,
+        group: Group,
+        ready: Any,
+        wanted: NDArray[np.bool_],
+        settings: Settings,
+        span: tuple[int, int],
+    ) -> Part:
+        """Test the variants of a span."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -245,7 +269,8 @@ def scan_group(
     settings: Settings,
     kept: Kept | None,
     number: int,
-    known: Mapping[str | None, Ready],
+    known: Mapping[str | None, Any],
+    tester: Tester,
 ) -> Iterator[tuple[int, int, Part]]:
     """Hand on the parts of all variants wanted, in the order of the lots.
 
@@ -263,7 +288,9 @@ def scan_group(
                     done[stretch] = part
             if lot.name not in known and any(s not in done for s in lot.stretches):
                 todo.append(lot)
-        made = in_threads(lambda lot: ready_of(group, matrix(lot.name), settings), todo, together)
+        made = in_threads(
+            lambda lot: tester.ready(group, matrix(lot.name), settings), todo, together
+        )
         ready = {**known, **dict(zip([lot.name for lot in todo], made, strict=True))}
         work = [(lot.name, s) for lot in batch for s in lot.stretches if s not in done]
 
@@ -271,8 +298,7 @@ def scan_group(
             item: tuple[str | None, tuple[int, int]], ready: dict[Any, Any] = ready
         ) -> tuple[int, int, Part]:
             name, (start, stop) = item
-            basis, models = ready[name]
-            part = _test_stretch(source, group, basis, models, wanted, settings, start, stop)
+            part = tester.test(source, group, ready[name], wanted, settings, (start, stop))
             if kept is not None:
                 kept.store(number, start, stop, part)
             return start, stop, part
@@ -296,16 +322,47 @@ def ready_of(group: Group, K: Floats | None, settings: Settings) -> Ready:
     return basis, tuple(models)
 
 
-def _test_stretch(
+@dataclass(frozen=True, eq=False)
+class Stretch:
+    """Variants that were read and judged.
+
+    Attributes
+    ----------
+    block : Block
+    tally : Tally
+    status : (b,) array of text
+    rows : (k,) int array
+        Those to be tested.
+    chosen : Chosen
+    centred : bool
+    """
+
+    block: Block
+    tally: Tally
+    status: NDArray[np.object_]
+    rows: NDArray[np.intp]
+    chosen: Chosen
+    centred: bool
+
+    def values(self, rows: NDArray[np.intp], single: bool = False) -> NDArray[Any]:
+        """Coded variants, (len(rows), n)."""
+        return self.block.coded(rows, self.chosen, self.tally, centred=self.centred, single=single)
+
+    def part(self, status: list[NDArray[np.object_]], found: list[Any]) -> Part:
+        """What was found, with what the variants show."""
+        tally = self.tally
+        return Part(tally.n, tally.n_missing, tally.frequency, tally.info, status, found)
+
+
+def stretch_of(
     source: Genotypes,
     group: Group,
-    basis: Basis,
-    models: Sequence[Prepared],
     wanted: NDArray[np.bool_],
     settings: Settings,
-    start: int,
-    stop: int,
-) -> Part:
+    span: tuple[int, int],
+) -> Stretch:
+    """Read a span of variants and judge them."""
+    start, stop = span
     block = source.read(start, stop)
     tally = block.tally(group.chosen, settings.effect)
     status = judge(tally, settings.limits)
@@ -313,11 +370,16 @@ def _test_stretch(
         status[source.variants.several[start:stop]] = "multiallelic"
     status[~wanted[start:stop]] = "excluded"
     rows = np.flatnonzero(status == OK)
-    frequency = tally.frequency
+    return Stretch(block, tally, status, rows, group.chosen, group.intercept)
+
+
+def test_exactly(stretch: Stretch, ready: Ready, settings: Settings) -> Part:
+    """Test variants one by one, each with its own variance ratio."""
+    basis, models = ready
+    status, rows = stretch.status, stretch.rows
 
     def values(some: NDArray[np.intp], single: bool) -> NDArray[Any]:
-        X = block.coded(some, group.chosen, tally, centred=group.intercept, single=single)
-        return basis.rotate(X)
+        return basis.rotate(stretch.values(some, single))
 
     statuses, results = [], []
     Z = values(rows, settings.single)
@@ -343,7 +405,7 @@ def _test_stretch(
             getattr(whole, field.name)[own != OK] = np.nan
         statuses.append(own)
         results.append(whole)
-    return Part(tally.n, tally.n_missing, frequency, tally.info, statuses, results)
+    return stretch.part(statuses, results)
 
 
 def _second_look(found: Found, prepared: Prepared) -> NDArray[np.bool_]:

@@ -13,7 +13,7 @@ import numpy as np
 from ranef import arguments
 from ranef._version import __version__
 from ranef.display.files import replacing, write_atomically
-from ranef.errors import DataError
+from ranef.errors import DataError, ModelError
 
 __all__ = ["FORMATS", "write_scan"]
 
@@ -27,6 +27,11 @@ def write_scan(scan: Any, target: Path, format: Any, trait: str | None) -> Path:
         names = list(scan.found) if trait is None else [scan.only(trait).trait.name]
         return _parquet(scan, names, target)
     one = scan.only(trait)
+    if format == "gemma" and one.chief != "wald":
+        raise ModelError(
+            "GEMMA's table holds a Wald test of one trait by the linear mixed model, and this scan "
+            "is another; save it as gwas-ssf, regenie, plink2 or parquet"
+        )
     rows = np.flatnonzero(one.tested)
     held = scan.columns([one.trait.name], [rows])
     made = {"gwas-ssf": _ssf, "gemma": _gemma, "regenie": _regenie, "plink2": _plink2}[format]
@@ -93,7 +98,7 @@ def _ssf(scan: Any, one: Any, rows: Any, held: dict[str, Any]) -> dict[str, Any]
         "beta": held["estimate"],
         "standard_error": held["std_error"],
         "effect_allele_frequency": held["frequency"],
-        "neg_log_10_p_value": held["neg_log10_p_wald"],
+        "neg_log_10_p_value": -one.chief_log10_p[rows],
         "rsid": held["variant"],
         "n": held["n"],
     }
@@ -133,13 +138,24 @@ def _regenie(scan: Any, one: Any, rows: Any, held: dict[str, Any]) -> dict[str, 
         "BETA": held["estimate"],
         "SE": held["std_error"],
         "CHISQ": (held["estimate"] / held["std_error"]) ** 2,
-        "LOG10P": held["neg_log10_p_wald"],
+        "LOG10P": -one.chief_log10_p[rows],
         "EXTRA": np.full(len(rows), "NA", dtype=object),
     }
 
 
 def _plink2(scan: Any, one: Any, rows: Any, held: dict[str, Any]) -> dict[str, Any]:
     test = {"additive": "ADD", "dominant": "DOM", "recessive": "REC"}[scan.effect]
+    figures = {
+        "BETA": held["estimate"],
+        "SE": held["std_error"],
+        "T_STAT": held["estimate"] / held["std_error"],
+    }
+    if one.chief == "spa":
+        figures = {
+            "OR": np.exp(held["estimate"]),
+            "LOG(OR)_SE": held["std_error"],
+            "Z_STAT": held["estimate"] / held["std_error"],
+        }
     return {
         "#CHROM": held["chromosome"],
         "POS": held["position"],
@@ -150,10 +166,8 @@ def _plink2(scan: Any, one: Any, rows: Any, held: dict[str, Any]) -> dict[str, A
         "A1_FREQ": held["frequency"],
         "TEST": np.full(len(rows), test, dtype=object),
         "OBS_CT": held["n"],
-        "BETA": held["estimate"],
-        "SE": held["std_error"],
-        "T_STAT": held["estimate"] / held["std_error"],
-        "P": held["p_wald"],
+        **figures,
+        "P": 10.0 ** one.chief_log10_p[rows],
         "ERRCODE": np.full(len(rows), ".", dtype=object),
     }
 

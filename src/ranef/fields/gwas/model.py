@@ -97,6 +97,7 @@ def trait_of(
     places: NDArray[np.int32],
     transform: str | None,
     given: Sequence[tuple[str, Floats]] = (),
+    family: str = "gaussian",
 ) -> Trait:
     """Read a trait's model against the matched columns.
 
@@ -107,10 +108,15 @@ def trait_of(
     kept = spec.accounting.kept
     used = places if kept is None else places[kept]
     y, W, names = spec.y.copy(), spec.X, spec.names
+    if spec.offset is not None and family == "binomial":
+        raise ModelError(f"{name}: a scan of a binary trait takes no offset()")
     if spec.offset is not None:
         y = y - spec.offset
     _check_values(name, y, W, names)
     notes = []
+    if family == "binomial":
+        y, said = cases_of(name, y)
+        notes.append(said)
     if transform is not None:
         y = inverse_normal(y)
         notes.append("the trait's ranks were turned into normal scores (Blom)")
@@ -131,7 +137,7 @@ def trait_of(
             f"{name} does not vary among {len(y):,} samples" if not np.ptp(y) else
             f"{name} is a combination of its covariates: nothing is left to explain"
         )  # fmt: skip
-    if len(np.unique(y)) == 2:
+    if family == "gaussian" and len(np.unique(y)) == 2:
         notes.append(f"{name} has two values; effects are differences of their shares")
     counts = tuple((f"missing {c}", k) for c, k in spec.accounting.missing.items() if k)
     ones = np.ones(len(y))
@@ -159,6 +165,35 @@ def _independent(name: str, W: Floats, names: tuple[str, ...]) -> tuple[Floats, 
             "analysed samples; leave one out"
         )
     return np.ascontiguousarray(W), names
+
+
+def cases_of(name: str, y: Floats) -> tuple[Floats, str]:
+    """Return 1 for cases and 0 for controls, and who they are.
+
+    Examples
+    --------
+    >>> cases_of("ill", np.array([1.0, 2.0, 2.0]))
+    (array([0., 1., 1.]), '2 cases (value 2) and 1 controls (value 1)')
+    """
+    seen = np.unique(y)
+    if len(seen) == 1:
+        raise DataError(f"{name} is {seen[0]:g} of all {len(y):,} samples: no cases and controls")
+    known = {(0.0, 1.0): 1.0, (1.0, 2.0): 2.0}
+    case = known.get(tuple(seen.tolist()))
+    if case is None:
+        advice = (
+            "; 0 is PLINK's missing value: add '0' to na=" if seen.tolist() == [0, 1, 2] else ""
+        )
+        raise DataError(
+            f"a binary trait is 0 and 1, or 1 and 2 (cases), and {name} has {len(seen):,} values, "
+            f"such as {list_text([f'{value:g}' for value in seen[:4]])}{advice}"
+        )
+    out = (y == case).astype(np.float64)
+    cases = int(out.sum())
+    return out, (
+        f"{cases:,} cases (value {case:g}) and {len(y) - cases:,} controls "
+        f"(value {seen[seen != case][0]:g})"
+    )
 
 
 def inverse_normal(y: Floats) -> Floats:

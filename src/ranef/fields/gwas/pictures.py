@@ -72,7 +72,7 @@ def _log(scan: Any, trait: str | None) -> tuple[str, Floats, NDArray[np.intp]]:
     rows = np.flatnonzero(one.tested)
     if not len(rows):
         raise ModelError(f"no variant of {one.trait.name} was tested: there is nothing to draw")
-    return one.trait.name, -one.log10_p["wald"][rows], rows
+    return one.trait.name, -one.chief_log10_p[rows], rows
 
 
 def _dots(count: int, size: float) -> dict[str, Any]:

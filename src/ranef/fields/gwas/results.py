@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,11 +24,10 @@ from ranef.fields.gwas.genotypes import Chosen, Genotypes
 from ranef.fields.gwas.model import Trait
 from ranef.fields.gwas.pictures import ScanPlots
 from ranef.fields.gwas.quality import OK, REASONS
-from ranef.fields.gwas.spectrum import NullFit
 from ranef.fields.gwas.tails import log10_chi2_tail, log10_f_tail
 from ranef.tables import make_table
 
-__all__ = ["Scan", "TraitScan"]
+__all__ = ["Scan", "TraitScan", "WithoutVariant", "Words"]
 
 Floats = NDArray[np.float64]
 
@@ -42,6 +41,40 @@ CODED = {
 }
 
 
+class WithoutVariant(Protocol):
+    """What a table says of the model without a variant."""
+
+    @property
+    def pve(self) -> float: ...
+    @property
+    def pve_se(self) -> float: ...
+    @property
+    def loglik_reml(self) -> float: ...
+    @property
+    def loglik_ml(self) -> float: ...
+    @property
+    def lambda_reml(self) -> float: ...
+    @property
+    def boundary(self) -> bool: ...
+
+
+@dataclass(frozen=True)
+class Words:
+    """How a scan's model is said.
+
+    Attributes
+    ----------
+    related, unrelated : str
+        The model with a relationship, and without.
+    variants : str
+        What variants have of their own.
+    """
+
+    related: str
+    unrelated: str
+    variants: str
+
+
 @dataclass(frozen=True, eq=False)
 class TraitScan:
     """What was found of one trait; arrays are by variants of the file.
@@ -49,19 +82,27 @@ class TraitScan:
     Attributes
     ----------
     trait : Trait
-    null : NullFit
+    null : NullFit, or another with its figures
         Of the relationship by all chromosomes.
     n, n_missing : (m,) int arrays
     frequency, info, beta, std_error, lambda_reml, lambda_ml : (m,) arrays
     log10_p : dict of str to (m,) arrays
-        ``wald``, ``lrt``, ``score``: log10 of the p values.
+        ``wald``, ``lrt``, ``score``, and what else there is: log10 of the p values.
     lrt : (m,) array
         The likelihood-ratio statistic.
     status : (m,) array of text
+    df : float
+        Degrees of freedom of the Wald test.
+    chief : str
+        The test whose p values are drawn, clumped and written.
+    extra : dict of str to (m,) arrays
+        Further columns of the table.
+    tables : tuple of Listing
+        Further tables.
     """
 
     trait: Trait
-    null: NullFit
+    null: WithoutVariant
     n: NDArray[np.int64]
     n_missing: NDArray[np.int64]
     frequency: Floats
@@ -73,11 +114,15 @@ class TraitScan:
     log10_p: dict[str, Floats]
     lrt: Floats
     status: NDArray[np.object_]
+    df: float
+    chief: str = "wald"
+    extra: dict[str, NDArray[Any]] = field(default_factory=dict)
+    tables: tuple[Listing, ...] = ()
 
     @property
-    def df(self) -> int:
-        """Degrees of freedom of the Wald test."""
-        return len(self.trait.y) - int(self.trait.W.shape[1]) - 1
+    def chief_log10_p(self) -> Floats:
+        """log10 p of the chief test."""
+        return self.log10_p[self.chief]
 
     @property
     def tested(self) -> NDArray[np.bool_]:
@@ -89,7 +134,7 @@ class TraitScan:
         """Median of the chi-squared values that belong to the p values, over what is expected."""
         from scipy.stats import chi2
 
-        p = self.log10_p["wald"][self.tested]
+        p = self.chief_log10_p[self.tested]
         return float(chi2.isf(10.0 ** np.median(p), 1) / MEDIAN) if len(p) else float("nan")
 
 
@@ -105,8 +150,8 @@ class Scan(Answer):
         Traits that could not be analysed, and why.
     genotypes : Genotypes
     effect, relationship : str
-    exact : bool
-        Whether each variant has its own variance ratio.
+    words : Words
+        How the model is said.
     sample_counts : tuple of (str, str, int)
         Trait (empty for all), reason, samples.
     notes : tuple of str
@@ -126,7 +171,7 @@ class Scan(Answer):
     genotypes: Genotypes
     effect: str
     relationship: str
-    exact: bool
+    words: Words
     sample_counts: tuple[tuple[str, str, int], ...]
     notes: tuple[str, ...]
     library: str
@@ -221,11 +266,11 @@ class Scan(Answer):
         if not arguments.number("kb", kb) > 0:
             raise ModelError(f"kb must be positive, not {kb:g}")
         chosen = Chosen.of(self.genotypes.samples, one.trait.places)
-        held = clumps(self.genotypes, chosen, one.log10_p["wald"], one.tested, p1, p2, r2, kb)
+        held = clumps(self.genotypes, chosen, one.chief_log10_p, one.tested, p1, p2, r2, kb)
         return make_table(self._clumped(name, held), self.library)
 
     def _clumped(self, name: str, held: Sequence[Clump]) -> dict[str, Any]:
-        v, log = self.genotypes.variants, self.found[name].log10_p["wald"]
+        v, log = self.genotypes.variants, self.found[name].chief_log10_p
         rows = [clump.lead for clump in held]
         return {
             "trait": [name] * len(rows),
@@ -307,13 +352,15 @@ class Scan(Answer):
             put("info", one.info[take])
             put("estimate", one.beta[take])
             put("std_error", one.std_error[take])
-            put("df", np.where(one.tested[take], float(one.df), np.nan))
+            put("df", np.where(one.tested[take], one.df, np.nan))
             for test in TESTS:
                 put(f"p_{test}", 10.0 ** one.log10_p[test][take])
             for test in TESTS:
                 put(f"neg_log10_p_{test}", 0.0 - one.log10_p[test][take])
             put("lambda_reml", one.lambda_reml[take])
             put("lambda_ml", one.lambda_ml[take])
+            for label, values in one.extra.items():
+                put(label, values[take])
             put("status", one.status[take])
         return {name: np.concatenate(values) for name, values in made.items()}
 
@@ -324,7 +371,7 @@ class Scan(Answer):
 
     def leading(self, trait: str, count: int) -> NDArray[np.intp]:
         """Variants of the smallest p values (Wald), the smallest first."""
-        log = np.where(self.found[trait].tested, self.found[trait].log10_p["wald"], np.inf)
+        log = np.where(self.found[trait].tested, self.found[trait].chief_log10_p, np.inf)
         count = min(count, int(self.found[trait].tested.sum()))
         return np.argsort(log, kind="stable")[:count]
 
@@ -368,7 +415,9 @@ class Scan(Answer):
     def _top(self) -> Listing:
         found = self._rows(list(self.found), TOP)
         sized = Sized(found["std_error"])
-        log = found["neg_log10_p_wald"]
+        log = np.concatenate(
+            [-one.chief_log10_p[self.leading(name, TOP)] for name, one in self.found.items()]
+        )
         columns = (
             Column("trait", found["trait"].tolist(), printed=len(self.found) > 1),
             Column("variant", found["variant"].tolist()),
@@ -432,16 +481,20 @@ class Scan(Answer):
         m = len(self.genotypes.variants)
         coded = CODED[self.effect]
         start = f"{counted(m, 'variant')} of {self.genotypes.name}; effects are {coded}."
+        words = self.words
         if self.relationship == "none":
-            return f"{start} Ordinary least squares, no relationship."
-        ratio = "each variant has its own variance ratio" if self.exact else (
-            "all variants have the null model's variance ratio (P3D)")  # fmt: skip
+            return f"{start} {words.unrelated}."
         if self.relationship == "loco":
+            end = "" if words.related != "Mixed model" else (
+                " relationship='centred' gives GEMMA's numbers.")  # fmt: skip
             return (
-                f"{start} Mixed model with the relationship by all other chromosomes (leave one "
-                f"chromosome out); {ratio}. relationship='centred' gives GEMMA's numbers."
+                f"{start} {words.related} with the relationship by all other chromosomes (leave "
+                f"one chromosome out); {words.variants}.{end}"
             )
-        return f"{start} Mixed model with a {self.relationship} relationship matrix; {ratio}."
+        return (
+            f"{start} {words.related} with a {self.relationship} relationship matrix; "
+            f"{words.variants}."
+        )
 
 
 def written_p(neg_log10: float) -> str:

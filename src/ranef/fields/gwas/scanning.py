@@ -15,36 +15,26 @@ from ranef import arguments
 from ranef.display.progress import arriving
 from ranef.errors import DataError, DataWarning, ModelError, RanefError, suggestion, warn
 from ranef.fields.gwas.arrays import open_genotypes
-from ranef.fields.gwas.engine import (
-    LARGE,
-    Group,
-    Part,
-    Ready,
-    Settings,
-    basis_of,
-    lots_of,
-    null_of,
-    ready_of,
-    rotated,
-    scan_group,
-)
+from ranef.fields.gwas.cases import Binomial
+from ranef.fields.gwas.engine import LARGE, Group, Part, Settings, lots_of, scan_group
 from ranef.fields.gwas.genotypes import EFFECTS, MALE, Chosen, Genotypes, Variants
 from ranef.fields.gwas.keeping import Folder, fingerprint
 from ranef.fields.gwas.matching import Matched, match, names_in, sample_places
 from ranef.fields.gwas.model import TRANSFORMS, Trait, formulas_of, trait_columns, trait_of
-from ranef.fields.gwas.profiles import Found
 from ranef.fields.gwas.quality import Limits
 from ranef.fields.gwas.relating import Related, relate, union
-from ranef.fields.gwas.results import Scan, TraitScan, log10_p_of
-from ranef.fields.gwas.spectrum import ORDER, NullFit
+from ranef.fields.gwas.results import Scan, TraitScan
+from ranef.fields.gwas.spectrum import ORDER
+from ranef.fields.gwas.ways import Exactly, Way
 from ranef.formula.labels import list_text
-from ranef.solve.resources import available_cores, available_memory, one_blas_thread
+from ranef.solve.resources import available_cores, available_memory
 
 __all__ = ["NA", "scan", "settled"]
 
 Floats = NDArray[np.float64]
 
 NA = ("NA", "nan", ".", "", "-9")
+FAMILIES = ("gaussian", "binomial")
 VARIANCES = ("each", "null")
 PRECISIONS = ("mixed", "double")
 VALUES_OF_BLOCK = 4_000_000
@@ -61,6 +51,7 @@ def scan(
     covariates: Any = None,
     traits: str | Sequence[str] | None = None,
     relationship: Any = "loco",
+    family: str = "gaussian",
     variance: str = "each",
     effect: str = "additive",
     given: str | Sequence[str] | None = None,
@@ -112,9 +103,13 @@ def scan(
         in the order of the genotypes), a table with named rows and columns, or ``(matrix, names)``.
         None: least squares. Matrices are made of the variants with a minor allele frequency of
         at least 0.01 and at most 0.05 missing among analysed samples.
+    family : {"gaussian", "binomial"}
+        Of a binary trait (0 and 1, or PLINK's 1 and 2 with 2 for cases) the logistic model: score
+        tests with the saddlepoint approximation, and Firth's estimates of the log odds.
     variance : {"each", "null"}
         Each variant's own variance ratio; or that of the model without a variant (P3D, EMMAX),
-        which understates strong effects.
+        which understates strong effects. Of a binary trait: the variance of each score, or the
+        expected ratio to that of unrelated samples.
     effect : {"additive", "dominant", "recessive"}
         Of the effect allele: the first one of a .bim, ALT of a VCF (see `read_genotypes`). The
         last two need called genotypes.
@@ -174,6 +169,8 @@ def scan(
     True
     """
     settings = _settings(variance, effect, precision, n_jobs)
+    family = arguments.choice("family", family, FAMILIES)
+    way = _way(family, settings, transform)
     transform = None if transform is None else arguments.choice("transform", transform, TRANSFORMS)
     marks = _marks(na)
     source, notes = settled(open_genotypes(genotypes))
@@ -188,7 +185,7 @@ def scan(
         source.samples, phenotypes, covariates, na=marks, allowed=allowed,
         traits=trait_columns(formulas),
     )  # fmt: skip
-    found, failed = _traits(formulas, matched, transform, _given(source, given, wanted))
+    found, failed = _traits(formulas, matched, transform, _given(source, given, wanted), family)
     groups = _groups(source, found)
     largest = max(len(group.chosen) for group in groups)
     width = max(group.W.shape[1] for group in groups)
@@ -202,14 +199,14 @@ def scan(
     )
     folder = None
     if resume is not None:
-        mark = fingerprint(_pieces(source, groups, related, settings, wanted))
+        mark = fingerprint([way, *_pieces(source, groups, related, settings, wanted)])
         folder = Folder.open(arguments.path(resume), mark)
     lots = lots_of(source, wanted, settings.block, related.apart)
     results: dict[str, TraitScan] = {}
     for number, group in enumerate(groups):
         results |= _one_group(
             source, group, lots, related, wanted, settings, folder, number,
-            arguments.optional_flag("progress", progress),
+            arguments.optional_flag("progress", progress), way,
         )  # fmt: skip
     ordered = {name: results[name] for name in found}
     counts = [("", reason, count) for reason, count in matched.counts]
@@ -217,7 +214,7 @@ def scan(
         counts += [(name, reason, count) for reason, count in trait.counts]
         counts.append((name, "analysed", len(trait.y)))
     return Scan(
-        ordered, failed, source, settings.effect, related.name, settings.exact, tuple(counts),
+        ordered, failed, source, settings.effect, related.name, way.words, tuple(counts),
         (*notes, *matched.notes, said), matched.library,
     )  # fmt: skip
 
@@ -235,6 +232,14 @@ def _settings(variance: Any, effect: Any, precision: Any, n_jobs: Any) -> Settin
         block=0,
         jobs=available_cores(jobs),
     )
+
+
+def _way(family: str, settings: Settings, transform: Any) -> Way:
+    if family == "gaussian":
+        return Exactly(settings.exact)
+    if transform is not None:
+        raise ModelError("transform= changes a trait's values, and a binary one has only two")
+    return Binomial(settings.exact)
 
 
 def _marks(na: Any) -> tuple[str, ...]:
@@ -354,12 +359,15 @@ def _traits(
     matched: Matched,
     transform: str | None,
     given: Sequence[tuple[str, Floats]],
+    family: str,
 ) -> tuple[dict[str, Trait], dict[str, str]]:
     found: dict[str, Trait] = {}
     failed: dict[str, str] = {}
     for name, formula in formulas.items():
         try:
-            found[name] = trait_of(name, formula, matched.columns, matched.places, transform, given)
+            found[name] = trait_of(
+                name, formula, matched.columns, matched.places, transform, given, family
+            )
         except RanefError as error:
             if len(formulas) == 1:
                 raise
@@ -501,23 +509,23 @@ def _one_group(
     folder: Folder | None,
     number: int,
     progress: bool | None,
+    way: Way,
 ) -> dict[str, TraitScan]:
     places = group.chosen.places
-    known: dict[str | None, Ready] = {}
-    if related.apart:
-        nulls = _nulls(group, related)
-    else:
-        known[None] = ready_of(group, related.matrix(places, None), settings)
-        nulls = [prepared.null for prepared in known[None][1]]
-    m = len(source.variants)
+    known: dict[str | None, Any] = {}
+    ready = way.ready(group, related.matrix(places, None), settings)
+    nulls = way.nulls(ready)
+    if not related.apart:
+        known[None] = ready
+    m, count = len(source.variants), len(way.names(group))
     whole = Part(
         np.zeros(m, dtype=np.int64), np.zeros(m, dtype=np.int64), np.full(m, np.nan),
-        np.full(m, np.nan), [np.full(m, "excluded", dtype=object) for _ in group.traits],
-        [Found.empty(m) for _ in group.traits],
+        np.full(m, np.nan), [np.full(m, "excluded", dtype=object) for _ in range(count)],
+        [way.found.empty(m) for _ in range(count)],
     )  # fmt: skip
     parts = scan_group(
         source, group, lots, lambda name: related.matrix(places, name), wanted, settings, folder,
-        number, known,
+        number, known, way,
     )  # fmt: skip
     total = sum(stop - start for lot in lots for start, stop in lot.stretches)
     shown = arriving(
@@ -525,18 +533,7 @@ def _one_group(
     )
     for start, stop, part in shown:
         _put(whole, slice(start, stop), part)
-    return {
-        trait.name: _trait_scan(trait, null, whole, k)
-        for k, (trait, null) in enumerate(zip(group.traits, nulls, strict=True))
-    }
-
-
-def _nulls(group: Group, related: Related) -> list[NullFit]:
-    basis = basis_of(
-        related.matrix(group.chosen.places, None), len(group.chosen), group.intercept, False
-    )
-    with one_blas_thread():
-        return [null_of(basis, rotated(basis, group.W, trait.y)) for trait in group.traits]
+    return way.results(group, nulls, whole)
 
 
 def _put(whole: Part, rows: slice, part: Part) -> None:
@@ -545,13 +542,3 @@ def _put(whole: Part, rows: slice, part: Part) -> None:
     for k in range(len(part.found)):
         whole.status[k][rows] = part.status[k]
         whole.found[k].put(rows, part.found[k])
-
-
-def _trait_scan(trait: Trait, null: NullFit, whole: Part, k: int) -> TraitScan:
-    found = whole.found[k]
-    df = float(len(trait.y) - trait.W.shape[1] - 1)
-    return TraitScan(
-        trait, null, whole.n, whole.n_missing, whole.frequency, whole.info, found.beta,
-        found.std_error, np.exp(found.t_reml), np.exp(found.t_ml),
-        log10_p_of(found.wald, found.lrt, found.score, df), found.lrt, whole.status[k],
-    )  # fmt: skip

@@ -1,0 +1,314 @@
+"""The logistic model without a variant, with and without a relationship.
+
+Related samples: logit P(y = 1) = W alpha + b, b ~ N(0, tau K), by penalised quasi-likelihood
+(Breslow & Clayton 1993) with tau by average information (Gilmour et al. 1995), as GMMAT has it
+(Chen et al. 2016). At the fixed point the working response has V = D^-1 + tau K with D the
+diagonal of mu (1 - mu), and PY = y - mu. Arrays in, arrays out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ranef.errors import DataError, ModelError
+
+__all__ = ["LogisticNull", "centred", "fit_logistic"]
+
+Floats = NDArray[np.float64]
+
+MOST_ROUNDS = 100
+TOLERANCE = 1e-9
+SMALL_TAU = 1e-4
+NO_TAU = 1e-7
+FAR = 25.0
+"""A linear predictor that no finite odds give: covariates separate cases from controls."""
+LOGISTIC_VARIANCE = np.pi**2 / 3.0
+
+
+@dataclass(frozen=True, eq=False)
+class LogisticNull:
+    """The model without a variant, and what the variance of a score needs.
+
+    Attributes
+    ----------
+    y, eta, mu : (n,) arrays
+        Response, linear predictor (random effects among it), fitted probability.
+    W : (n, c) array
+    alpha, alpha_se : (c,) arrays
+    tau, tau_se : float
+        Variance of the random effect per unit of K; 0 without one, its error NaN there.
+    boundary : bool
+        Whether tau is estimated at zero.
+    trace : float
+        Mean diagonal of K.
+    loglik : float
+        Bernoulli log-likelihood; NaN of related samples, whose criterion is no likelihood.
+    root : (n, n) array or None
+        L^-1 D^1/2, with L L' = I + tau D^1/2 K D^1/2; None of unrelated samples: D^1/2 alone.
+    N : (n, c) array
+        V^-1 W R^-1, with R'R = W'V^-1 W.
+    ratio : float
+        tr(PK) over tr(P0 K), P0 that of tau = 0: the expected ratio of variances of a score.
+    """
+
+    y: Floats
+    W: Floats
+    eta: Floats
+    mu: Floats
+    alpha: Floats
+    alpha_se: Floats
+    tau: float
+    tau_se: float
+    boundary: bool
+    trace: float
+    loglik: float
+    root: Floats | None
+    N: Floats
+    ratio: float
+
+    @property
+    def weights(self) -> Floats:
+        """Variances mu (1 - mu), (n,)."""
+        return self.mu * (1.0 - self.mu)
+
+    @property
+    def residual(self) -> Floats:
+        return self.y - self.mu
+
+    @property
+    def pve(self) -> float:
+        """Share of the variance on the scale of the linear predictor, noise pi^2 / 3."""
+        return self.tau * self.trace / (self.tau * self.trace + LOGISTIC_VARIANCE)
+
+    @property
+    def pve_se(self) -> float:
+        scale = self.trace * LOGISTIC_VARIANCE
+        return scale * self.tau_se / (self.tau * self.trace + LOGISTIC_VARIANCE) ** 2
+
+    @property
+    def loglik_reml(self) -> float:
+        return float("nan")
+
+    @property
+    def loglik_ml(self) -> float:
+        return self.loglik
+
+    @property
+    def lambda_reml(self) -> float:
+        return self.tau
+
+    def variance(self, X: NDArray[Any], root: NDArray[Any] | None) -> Floats:
+        """Return x'Px of the rows of X, (b,); `root` is the null's own, or in single precision."""
+        if root is None:
+            whole = (X * X) @ self.weights.astype(X.dtype)
+        else:
+            half = X @ root.T
+            whole = np.einsum("bn,bn->b", half, half)
+        shared = X @ self.N.astype(X.dtype)
+        return np.asarray(whole - np.einsum("bc,bc->b", shared, shared), dtype=np.float64)
+
+    def adjusted(self, X: Floats) -> Floats:
+        """Rows less their regression on the covariates with weights mu (1 - mu)."""
+        if not self.W.shape[1]:
+            return X
+        WD = self.W * self.weights[:, None]
+        return np.asarray(X - np.linalg.solve(WD.T @ self.W, WD.T @ X.T).T @ self.W.T)
+
+
+def centred(K: Floats) -> Floats:
+    """Centre a relationship over its samples, in place."""
+    mean = K.mean(axis=0)
+    K -= mean
+    K -= (mean - mean.mean())[:, None]
+    return K
+
+
+def fit_logistic(y: Floats, W: Floats, K: Floats | None, names: tuple[str, ...]) -> LogisticNull:
+    """Fit the model without a variant.
+
+    Parameters
+    ----------
+    y : (n,) array
+        0 or 1.
+    W : (n, c) array
+        Covariates, of full rank.
+    K : (n, n) array or None
+    names : tuple of str
+        Of the covariates, for messages.
+    """
+    alpha = _without_relationship(y, W, names)
+    eta = W @ alpha
+    if K is None:
+        return _unrelated(y, W, eta, alpha)
+    return _related(y, W, K, eta, names)
+
+
+def probability(eta: Floats) -> Floats:
+    """Logistic function."""
+    from scipy.special import expit
+
+    return np.asarray(expit(eta))
+
+
+def log_likelihood(y: Floats, eta: Floats) -> float:
+    """Bernoulli log-likelihood of 0 and 1."""
+    return float(-np.logaddexp(0.0, np.where(y > 0.5, -eta, eta)).sum())
+
+
+def _without_relationship(y: Floats, W: Floats, names: tuple[str, ...]) -> Floats:
+    """Maximum likelihood by Newton's method with halved steps."""
+    beta, best = np.zeros(W.shape[1]), log_likelihood(y, np.zeros(len(y)))
+    for _ in range(MOST_ROUNDS if W.shape[1] else 0):
+        mu = probability(W @ beta)
+        D = mu * (1.0 - mu)
+        step = np.linalg.lstsq(W.T @ (D[:, None] * W), W.T @ (y - mu), rcond=None)[0]
+        value = log_likelihood(y, W @ (beta + step))
+        while value < best - 1e-12 * abs(best) and np.abs(step).max() > 1e-14:
+            step *= 0.5
+            value = log_likelihood(y, W @ (beta + step))
+        beta, best = beta + step, value
+        eta = W @ beta
+        if np.abs(eta).max() > FAR:
+            raise _separated(W, beta, names)
+        if np.abs(W @ step).max() < TOLERANCE:
+            return beta
+    if W.shape[1]:
+        raise _separated(W, beta, names)
+    return beta
+
+
+def _separated(W: Floats, beta: Floats, names: tuple[str, ...]) -> DataError:
+    size = np.abs(beta) * W.std(axis=0)
+    which = names[int(np.argmax(size))] if len(names) else "a covariate"
+    return DataError(
+        f"the covariates tell cases from controls without fail, {which!r} above all: their odds "
+        "have no estimate; leave it out, or join its rare values"
+    )
+
+
+def _unrelated(y: Floats, W: Floats, eta: Floats, alpha: Floats) -> LogisticNull:
+    mu = probability(eta)
+    D = mu * (1.0 - mu)
+    N, inverse = _projector(D[:, None] * W, W)
+    nothing = float("nan")
+    return LogisticNull(
+        y, W, eta, mu, alpha, np.sqrt(np.diag(inverse)), 0.0, nothing, False, 0.0,
+        log_likelihood(y, eta), None, N, 1.0,
+    )  # fmt: skip
+
+
+def _projector(VW: Floats, W: Floats) -> tuple[Floats, Floats]:
+    """V^-1 W R^-1 and (W'V^-1 W)^-1."""
+    if not W.shape[1]:
+        return VW, np.empty((0, 0))
+    cross = W.T @ VW
+    L = np.linalg.cholesky(0.5 * (cross + cross.T))
+    return np.ascontiguousarray(np.linalg.solve(L, VW.T).T), np.asarray(
+        np.linalg.inv(cross), np.float64
+    )
+
+
+# --- related samples
+
+
+@dataclass(frozen=True, eq=False)
+class _Working:
+    """The working linear model at some tau and weights."""
+
+    root: Floats
+    N: Floats
+    inverse: Floats
+    alpha: Floats
+    PY: Floats
+    trace_PK: float
+
+    @classmethod
+    def of(cls, Y: Floats, W: Floats, K: Floats, D: Floats, tau: float) -> _Working:
+        from scipy.linalg.lapack import dpotrf, dtrtri
+
+        s = np.sqrt(D)
+        B = s[:, None] * K * s
+        B *= tau
+        B[np.diag_indices_from(B)] += 1.0
+        L, failed = dpotrf(B, lower=1, clean=1, overwrite_a=1)
+        if failed:
+            raise DataError(
+                "the relationship is indefinite, and no covariance has an eigenvalue below zero"
+            )
+        half, _ = dtrtri(L, lower=1, overwrite_c=1)
+        root = np.ascontiguousarray(half) * s
+        VW = root.T @ (root @ W)
+        N, inverse = _projector(VW, W)
+        VY = root.T @ (root @ Y)
+        alpha = inverse @ (W.T @ VY)
+        PY = VY - N @ (N.T @ Y)
+        if tau > SMALL_TAU:
+            whole = (len(Y) - float(np.sum(half * half))) / tau
+        else:
+            whole = float(np.sum((root @ K) * root))
+        trace = whole - float(np.sum((K @ N) * N))
+        return cls(root, N, inverse, alpha, PY, trace)
+
+
+def _related(y: Floats, W: Floats, K: Floats, eta: Floats, names: tuple[str, ...]) -> LogisticNull:
+    tau, at_zero, information = _first_tau(y, W, K, eta), False, np.nan
+    for _ in range(MOST_ROUNDS):
+        mu = probability(eta)
+        D = np.maximum(mu * (1.0 - mu), 1e-12)
+        Y = eta + (y - mu) / D
+        at = _Working.of(Y, W, K, D, tau)
+        KPY = K @ at.PY
+        eta_new = W @ at.alpha + tau * KPY
+        score = 0.5 * (float(at.PY @ KPY) - at.trace_PK)
+        half = at.root @ KPY
+        information = 0.5 * float(half @ half - np.sum((at.N.T @ KPY) ** 2))
+        step = score / information if information > 0 else 0.0
+        at_zero = tau + step <= NO_TAU and score <= 0
+        new = (
+            0.0 if at_zero else max(tau + np.clip(step, -0.9 * tau - NO_TAU, 2.0 * tau + 1.0), 0.0)
+        )
+        if np.abs(eta_new).max() > 2.0 * FAR:
+            raise ModelError(
+                "the logistic mixed model without a variant has no finite optimum: random effects "
+                "fit every case; try relationship=None, or fewer covariates"
+            )
+        moved = max(abs(new - tau) / (tau + 0.1), float(np.abs(eta_new - eta).max()))
+        eta, tau = eta_new, new
+        if moved < 1e-7:
+            break
+    else:
+        raise ModelError(
+            f"the logistic mixed model without a variant did not settle in {MOST_ROUNDS} rounds; "
+            "there may be too few cases for a relationship: try relationship=None"
+        )
+    mu = probability(eta)
+    D = mu * (1.0 - mu)
+    at = _Working.of(eta + (y - mu) / D, W, K, D, tau)
+    plain = _trace_without(W, K, D)
+    return LogisticNull(
+        y, W, eta, mu, at.alpha, np.sqrt(np.diag(at.inverse)), float(tau),
+        float("nan") if at_zero else float(1.0 / np.sqrt(information)), bool(at_zero),
+        float(np.mean(np.diag(K))), float("nan"), at.root, at.N, at.trace_PK / plain,
+    )  # fmt: skip
+
+
+def _trace_without(W: Floats, K: Floats, D: Floats) -> float:
+    """tr(P0 K), P0 that of tau = 0."""
+    N, _ = _projector(D[:, None] * W, W)
+    return float(D @ np.diag(K) - np.sum((K @ N) * N))
+
+
+def _first_tau(y: Floats, W: Floats, K: Floats, eta: Floats) -> float:
+    """One step from zero, within bounds."""
+    mu = probability(eta)
+    r = y - mu
+    Kr = K @ r
+    excess = float(r @ Kr) - _trace_without(W, K, mu * (1.0 - mu))
+    information = float((Kr * Kr) @ (mu * (1.0 - mu)))
+    return float(np.clip(excess / max(information, 1e-300), 0.05, 1.0)) / max(
+        float(np.mean(np.diag(K))), 1e-12
+    )

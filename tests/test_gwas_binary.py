@@ -14,9 +14,9 @@ from scipy.special import expit, gammaln
 import ranef
 from ranef import gwas
 from ranef.errors import DataError, ModelError
+from ranef.fields.gwas import binary
 from ranef.fields.gwas.arrays import open_genotypes
 from ranef.fields.gwas.binary import firth, firth_about, saddlepoint
-from ranef.fields.gwas.binary import test_binary as tested_binary
 from ranef.fields.gwas.engine import Part
 from ranef.fields.gwas.genotypes import unpack
 from ranef.fields.gwas.logistic import centred, fit_logistic
@@ -375,7 +375,7 @@ def test_type_one_error_at_genome_wide_levels_with_one_case_in_a_hundred():
         liability = np.sqrt(0.5) * liability / liability.std() + np.sqrt(0.5) * rng.normal(size=n)
         y = (liability > np.quantile(liability, 0.99)).astype(float)
         null = fit_logistic(y, np.ones((n, 1)), K.copy(), ("1",))
-        found = tested_binary(null, x - x.mean(axis=1, keepdims=True), None, own=True)
+        found = binary.test_binary(null, x - x.mean(axis=1, keepdims=True), None, own=True)
         total += m
         for level in (1e-3, 1e-4, 1e-5, 5e-8):
             held = nominal.setdefault(level, [0, 0])

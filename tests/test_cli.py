@@ -460,8 +460,8 @@ def test_missing_values_can_be_refused(run: Callable[..., Ran], tmp_path: Path) 
         (["fit", "y ~ x", "d.csv", "--n-jobs", "0"], "'0' is not a positive whole number"),
         (["fit", "y ~ x", "d.csv", "--path", "short"], "invalid choice: 'short'"),
         (["fit", "y ~ x", "d.csv", "--sep", "ab"], "is not one character"),
-        (["fit", "y ~ x", "d.csv", "--colour"], "unrecognized arguments: --colour"),
-        (["fti"], "invalid choice: 'fti'"),
+        (["fit", "y ~ x", "d.csv", "--colour"], "no option --colour"),
+        (["fti"], "no command 'fti'; did you mean 'fit'?"),
     ],
 )
 def test_wrong_usage_is_code_2(run: Callable[..., Ran], arguments: list[str], said: str) -> None:

@@ -210,7 +210,7 @@ def test_unknown_names_get_a_suggestion():
         ("y ~ lgo(x) + (1 | g)", "no function 'lgo'; did you mean 'log'"),
         ("y ~ f(x) + (1 | g)", "'f' is a column, and an operator"),
         ("y ~ qqqq + (1 | g)", "no column 'qqqq'; the table has 'y', 'x'"),
-        ("y ~ zzzz(x) + (1 | g)", "no function 'zzzz'; hand your own over"),
+        ("y ~ zzzz(x) + (1 | g)", "no function 'zzzz'; a function of your own"),
         ("y ~ as1(week | g)", "no covariance structure 'as1'; did you mean 'ar1'"),
         ("y ~ C(f, contr.smu) + (1 | g)", "no contrasts 'contr.smu'; did you mean 'contr.sum'"),
     ]:

@@ -14,11 +14,14 @@ that ``import ranef`` costs little.
 
 from __future__ import annotations
 
+from types import FunctionType
 from typing import Any
 
 import lazy_loader
 
 from ranef._version import __version__ as __version__
+from ranef.elsewhere import explained as _explained
+from ranef.elsewhere import function_hint as _function_hint
 
 _attached, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
 
@@ -33,7 +36,10 @@ def __getattr__(name: str) -> Any:
         warnings.warn(f"ranef.{name} is now ranef.{now}", FutureWarning, stacklevel=2)
         return _attached(now)
     if name in __all__:
-        return _attached(name)
-    from ranef.errors import suggestion
-
-    raise AttributeError(f"ranef has no name {name!r}{suggestion(name, __all__)}")
+        found = _attached(name)
+        if isinstance(found, FunctionType):
+            found = _explained(found)
+            found.__module__ = __name__  # by which a copy in another process finds it
+            globals()[name] = found
+        return found
+    raise AttributeError(f"ranef has no name {name!r}{_function_hint(name, __all__)}")

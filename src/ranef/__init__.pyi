@@ -3,6 +3,7 @@ from . import errors as errors
 from . import families as families
 from . import imaging as imaging
 from . import priors as priors
+from . import sklearn as sklearn
 from ._version import __version__ as __version__
 from .api.both_questions import TwoAnswers as TwoAnswers
 from .api.both_questions import two_answers as two_answers

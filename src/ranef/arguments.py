@@ -24,6 +24,7 @@ __all__ = [
     "offset",
     "optional_flag",
     "path",
+    "places",
     "start",
     "unit",
 ]
@@ -141,6 +142,15 @@ def _typed(value: Any) -> str:
     text = repr(value)
     text = text if len(text) <= 40 else text[:37] + "..."
     return f"{type(value).__name__} ({text})" if "\n" not in text else type(value).__name__
+
+
+def places(name: str, value: Any) -> int:
+    """Return a number of decimals in print."""
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)):
+        raise ModelError(f"{name} must be a whole number of decimals, not {_typed(value)}")
+    if not 0 <= value <= 12:
+        raise ModelError(f"{name} must be from 0 to 12 decimals, not {value}")
+    return int(value)
 
 
 def unit(

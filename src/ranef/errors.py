@@ -14,6 +14,7 @@ from contextvars import ContextVar
 from typing import Any
 
 __all__ = [
+    "ArgumentError",
     "ConvergenceWarning",
     "DataError",
     "DataWarning",
@@ -47,6 +48,10 @@ class RanefError(Exception):
 
     def __str__(self) -> str:
         return cut(super().__str__())
+
+
+class ArgumentError(RanefError, TypeError):
+    """A function was called with an argument that it does not have."""
 
 
 class FormulaError(RanefError, ValueError):

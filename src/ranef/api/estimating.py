@@ -19,6 +19,7 @@ from ranef.design.generalised import generalised_specification_of
 from ranef.errors import ModelError, suggestion
 from ranef.families import Cumulative, Family, Multinomial
 from ranef.families.variance import mean_variance, shapes_of
+from ranef.formula.backticks import with_backticks
 from ranef.inference.coefficients.estimating import check_df
 from ranef.models.marginal import (
     ESTIMATORS,
@@ -198,6 +199,8 @@ def gee(
     if df != "default":
         check_df(df)
     held = _shapes(call.family, shapes)
+    if isinstance(groups, str):
+        groups = with_backticks(groups, call.table.columns, ())
     columns = ClusterColumns(groups, _column("time", time), sampling_weights)
     planned = None if dropout is None else planned_rows(formula, call.table)
     whole = call if planned is None else replace(call, table=Table.of(planned.table))

@@ -6,6 +6,7 @@ from os import PathLike
 from typing import TYPE_CHECKING
 
 from ranef.api.questions import Questions
+from ranef.elsewhere import explained_methods
 from ranef.fits.generalised import GeneralisedFit
 from ranef.fits.linear import LinearFit
 from ranef.fits.marginal import MarginalFit
@@ -26,6 +27,7 @@ __all__ = [
 ]
 
 
+@explained_methods
 class LinearMixedModelFit(Questions, LinearFit):
     """A fitted linear mixed model; `ranef.lmm` makes one.
 
@@ -47,6 +49,7 @@ class LinearMixedModelFit(Questions, LinearFit):
     file_kind = "linear"
 
 
+@explained_methods
 class GeneralizedMixedModelFit(Questions, GeneralisedFit):
     """A fitted generalised linear mixed model; `ranef.glmm` makes one.
 
@@ -69,6 +72,7 @@ class GeneralizedMixedModelFit(Questions, GeneralisedFit):
     file_kind = "generalised"
 
 
+@explained_methods
 class MarginalModelFit(Questions, MarginalFit):
     """A fitted population-averaged model; `ranef.gee` makes one.
 
@@ -95,6 +99,7 @@ class MarginalModelFit(Questions, MarginalFit):
     file_kind = "marginal"
 
 
+@explained_methods
 class MetaModelFit(Questions, MetaFit):
     """A fitted meta-analysis; `ranef.meta` makes one.
 

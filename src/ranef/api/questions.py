@@ -7,6 +7,7 @@ from types import MethodType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import ranef
+from ranef.elsewhere import attribute_hint
 
 if TYPE_CHECKING:
     from ranef.api.pictures import FitPlots
@@ -94,6 +95,14 @@ class Questions:
     variance_test: Question[VarianceTest] = Question()
     vcov_by_level: Question[Any] = Question()
     within_between: Question[WithinBetween] = Question()
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        if hasattr(type(self), name):  # a property of the fit failed: its own error
+            return object.__getattribute__(self, name)
+        known = [own for own in dir(type(self)) if not own.startswith("_")]
+        raise AttributeError(f"a fit has no {name!r}{attribute_hint(name, known)}")
 
     def heterogeneity(self, *args: Any, **kwargs: Any) -> WithinBetween:
         """Old name of `within_between`; it warns."""

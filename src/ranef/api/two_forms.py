@@ -9,8 +9,10 @@ import numpy as np
 
 from ranef.api.fitting import glmm, lmm
 from ranef.design.decomposition import decompose, grouping_node
+from ranef.design.functions import FUNCTIONS
 from ranef.design.group_functions import Groups, grouping
 from ranef.errors import ModelError, suggestion
+from ranef.formula.backticks import with_backticks
 from ranef.formula.model import Model, expand_dot, model_with_dot
 from ranef.formula.substitution import substituted
 from ranef.formula.syntax import Call, Name, Node, Paren, Sum
@@ -113,9 +115,10 @@ def _of_formula(
 ) -> WithinBetween:
     """Fit both forms of a formula's model."""
     table = Table.of(data)
+    formula = with_backticks(formula, table.columns, FUNCTIONS)
     columns = [v for v in (model.get("weights"), model.get("offset")) if isinstance(v, str)]
     read = model_with_dot(formula, expand_dot(formula, table.columns, columns))
-    groups = _groups(read) if by is None else grouping_node(by)
+    groups = _groups(read) if by is None else grouping_node(by, table.columns)
     variables = {v.printed: v.bare for v in read.fixed.variables if isinstance(v.bare, Name)}
     chosen = _varying(variables, table, groups) if terms is None else _named(terms, variables)
     title = f"Slopes within and between groups: {formula}"

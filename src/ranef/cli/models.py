@@ -53,6 +53,7 @@ def read(arguments: Namespace, *formulas: str) -> Any:
         gigabytes=arguments.max_gb,
         factors=tuple(arguments.factor),
         numbers=tuple(arguments.number),
+        levels=tuple(arguments.levels),
         formulas=_in_use(arguments, formulas),
     )
     table = read_table(arguments.data, reading)

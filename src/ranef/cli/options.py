@@ -16,6 +16,7 @@ __all__ = [
     "add_reading",
     "add_search",
     "add_seed",
+    "add_table",
 ]
 
 SEVERAL: dict[str, Any] = {"action": "append", "default": []}
@@ -153,6 +154,13 @@ def _add_reading(table: _ArgumentGroup) -> None:
         **SEVERAL,
     )
     table.add_argument(
+        "--levels",
+        type=values.named_levels,
+        metavar="COL=A,B,C",
+        help="the order of a column's categories, the first the reference: 'visit=Week 4,Week 12'",
+        **SEVERAL,
+    )
+    table.add_argument(
         "--sep", type=values.separator, help="field separator of text: ',' ';' '\\t' ..."
     )
     table.add_argument("--decimal", choices=(".", ","), metavar="MARK", help="decimal mark of text")
@@ -222,13 +230,23 @@ def add_missing(model: _ArgumentGroup) -> None:
 
 def add_fit_files(results: _ArgumentGroup) -> None:
     """Add the report, the table and the saved fit."""
-    results.add_argument("--report", metavar="FILE.html", help="write the report, one HTML page")
+    results.add_argument(
+        "--report", metavar="FILE.html", help="write the report, one HTML page", **SEVERAL
+    )
+    add_table(results)
+    results.add_argument("--title", metavar="TEXT", help="the title of the report and the table")
+    results.add_argument("--save", metavar="FILE", help="write the fit for ranef.load in Python")
+
+
+def add_table(results: _ArgumentGroup) -> None:
+    """Add the tables for papers."""
     results.add_argument(
         "--table",
         metavar="FILE",
-        help="write the table for a paper: .docx, .tex, .html, .md or .txt",
+        help="write the table for a paper: .docx, .tex, .html, .md or .txt; may be given several "
+        "times",
+        **SEVERAL,
     )
-    results.add_argument("--save", metavar="FILE", help="write the fit for ranef.load in Python")
 
 
 def add_level(results: _ArgumentGroup) -> None:

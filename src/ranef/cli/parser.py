@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
+from collections.abc import Iterator, Sequence
+from typing import Any, NoReturn
 
 from ranef._version import __version__
 from ranef.cli.verbs import VERBS
+from ranef.errors import suggestion
 
 __all__ = ["make_parser"]
 
@@ -28,6 +32,87 @@ class _Formatter(argparse.RawDescriptionHelpFormatter):
         super().__init__(prog, max_help_position=30, width=width)
 
 
+class _Parser(argparse.ArgumentParser):
+    """Answers what it does not know by what was probably meant."""
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Read the arguments, or say what is wrong with them and end."""
+        words = list(args)
+        self._check_command(words)
+        found, extras = self.parse_known_args(words, namespace)
+        if extras:
+            self._refuse(words, extras)
+        return found
+
+    def _check_command(self, words: Sequence[str]) -> None:
+        """Answer a command that there is not."""
+        verbs = [verb.name for verb in VERBS]
+        first = words[0] if words else "-"
+        if first.startswith("-") or first in verbs:
+            return
+        if "~" in first:
+            self.error(f"a formula comes after the command: ranef fit {shlex.join(words)}")
+        hint = suggestion(_COMMANDS.get(first.lower(), first), verbs)
+        if first.lower() in _COMMANDS:
+            hint = f"; did you mean {_COMMANDS[first.lower()]!r}?"
+        self.error(f"no command {first!r}{hint or ';'} there are {', '.join(verbs)}")
+
+    def _refuse(self, words: Sequence[str], extras: Sequence[str]) -> NoReturn:
+        """End with what is wrong with the arguments that are left over."""
+        command = words[0]
+        flags = [word.partition("=")[0] for word in extras if word.startswith("--")]
+        if flags:
+            known = sorted(set(_options(self, command)))
+            hint = suggestion(flags[0], known)
+            self.error(f"ranef {command} has no option {flags[0]}{hint} (ranef {command} --help)")
+        formula = _unquoted(words[1:])
+        if formula is not None:
+            self.error(
+                f"the formula needs quotes, since a shell reads ~ | ( ) itself: ranef {command} "
+                f"{formula}"
+            )
+        self.error(f"ranef {command} does not know what {shlex.join(extras)} is for")
+
+
+_COMMANDS = {
+    "contrast": "contrasts",
+    "emmeans": "means",
+    "glmer": "fit",
+    "glmm": "fit",
+    "lmer": "fit",
+    "lmm": "fit",
+    "lsmeans": "means",
+    "mixed": "fit",
+    "pairs": "contrasts",
+    "smr": "ratios",
+}
+
+
+def _options(parser: argparse.ArgumentParser, command: str | None) -> Iterator[str]:
+    """Options of a command, and of its own commands."""
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for name, inner in action.choices.items():
+                if command is None or name == command:
+                    yield from _options(inner, None)
+        elif command is None:
+            yield from action.option_strings
+
+
+def _unquoted(words: Sequence[str]) -> str | None:
+    """Put quotes around a formula that came in pieces; the shell may have made ~ a folder."""
+    home = os.path.expanduser("~")
+    pieces = ["~" if word == home else word for word in words]
+    plain = next((i for i, word in enumerate(pieces) if word.startswith("--")), len(pieces))
+    positional, rest = pieces[:plain], pieces[plain:]
+    if len(positional) < 3 or not any("~" in word for word in positional):
+        return None
+    if "~" in positional[0].rstrip("~") and positional[1][0] not in "+*:-|(":
+        return None
+    formula, data = " ".join(positional[:-1]), positional[-1]
+    return f'"{formula}" {shlex.join([data, *rest])}'
+
+
 def _terminal_width() -> int:
     from shutil import get_terminal_size
 
@@ -37,7 +122,7 @@ def _terminal_width() -> int:
 def make_parser() -> argparse.ArgumentParser:
     """Return the parser of ``ranef``."""
     first_steps = "\n".join(f"  {line}" for verb in VERBS for line in verb.first_steps)
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="ranef",
         description=DESCRIPTION,
         epilog=EPILOG.format(first_steps=first_steps),
@@ -45,7 +130,9 @@ def make_parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"ranef {__version__}")
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
+    commands = parser.add_subparsers(
+        dest="command", metavar="COMMAND", title="commands", parser_class=argparse.ArgumentParser
+    )
     for verb in VERBS:
         command = commands.add_parser(
             verb.name,

@@ -17,6 +17,7 @@ from typing import Any
 from ranef.cli.arrow_size import unpacked_size
 from ranef.cli.compression import Limit, decompressed
 from ranef.cli.delimited import Dialect, Note, Place, Read, read_delimited
+from ranef.cli.ordering import in_order, natural_order_note
 from ranef.errors import DataError, FileError, UnknownColumnError, suggestion
 
 __all__ = ["FileTable", "Reading", "read_table"]
@@ -34,6 +35,8 @@ class Reading(Dialect):
     ----------
     factors, numbers : tuple of str
         Columns that hold categories, columns that hold numbers.
+    levels : tuple of (str, tuple of str)
+        Columns and the order of their categories.
     sheet : str or None
         The sheet of a workbook.
     gigabytes : float or None
@@ -44,6 +47,7 @@ class Reading(Dialect):
 
     factors: tuple[str, ...] = ()
     numbers: tuple[str, ...] = ()
+    levels: tuple[tuple[str, tuple[str, ...]], ...] = ()
     sheet: str | None = None
     gigabytes: float | None = None
     formulas: str | None = None
@@ -106,13 +110,26 @@ def read_table(source: str, reading: Reading) -> FileTable:
         data[name] = _as_numbers(_column(data, name), name, notes, place)
     for name in reading.factors:
         data[name] = _column(data, name).astype("category")
+    ordered = dict(reading.levels)
+    for name, levels in ordered.items():
+        data[name] = in_order(_column(data, name), name, levels)
     kept = [
         note.text
         for note in notes
         if note.column not in (*reading.factors, *reading.numbers)
         and not (note.in_use and note.column is not None and not reading.uses(note.column))
     ]
-    return FileTable(data, kept, place)
+    return FileTable(data, [*kept, *_orders(data, reading)], place)
+
+
+def _orders(data: Any, reading: Reading) -> list[str]:
+    """Suggest orders of levels for columns that a formula names."""
+    if reading.formulas is None:
+        return []
+    fixed = re.sub(r"\|[^()]*\)", ")", reading.formulas)
+    names = [name for name in data.columns if replace(reading, formulas=fixed).uses(str(name))]
+    notes = (natural_order_note(data[name], str(name)) for name in names)
+    return [note for note in notes if note is not None]
 
 
 def _bundled(source: str) -> Any | None:

@@ -11,6 +11,7 @@ __all__ = [
     "grouping",
     "held_value",
     "named_formula",
+    "named_levels",
     "named_prior",
     "number",
     "positive",
@@ -42,6 +43,17 @@ def named_prior(written: str) -> tuple[str, tuple[str, tuple[float, ...]]]:
     if name.strip() and kind.isidentifier() and bracket and rest.endswith(")"):
         return name.strip(), (kind, numbers)
     raise ArgumentTypeError(f"{written!r} is not of the form 'sd=Gamma(2, 0.1)'")
+
+
+def named_levels(written: str) -> tuple[str, tuple[str, ...]]:
+    """Read ``visit=Week 4,Week 12``."""
+    name, equals, values = written.partition("=")
+    levels = tuple(value.strip() for value in values.split(","))
+    if name.strip() and equals and all(levels) and len(set(levels)) == len(levels):
+        return name.strip(), levels
+    raise ArgumentTypeError(
+        f"{written!r} is not of the form 'visit=Week 4,Week 12', each level once"
+    )
 
 
 def held_value(written: str) -> tuple[str, float]:

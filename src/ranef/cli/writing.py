@@ -45,21 +45,34 @@ def check_files(arguments: Namespace, **kinds: Sequence[str]) -> None:
     """
     for name in arguments.out:
         _check_kind("out", name, RESULTS)
-    others = {option: getattr(arguments, option) for option in kinds}
-    for option, name in others.items():
+    others = [(option, name) for option in kinds for name in _files(getattr(arguments, option))]
+    for option, name in others:
         _check_kind(option, name, kinds[option])
-    paths = [Path(name) for name in (*arguments.out, *others.values()) if name is not None]
+    paths = [Path(name) for name in (*arguments.out, *(name for _, name in others))]
     for path in paths:
         _check_place(path)
-        if path.exists() and path.resolve() == Path(arguments.data).resolve():
+        if path.exists() and path.resolve() in [Path(name).resolve() for name in _read(arguments)]:
             raise ModelError(f"{str(path)!r} is the table itself; give the result another name")
     twice = {str(path) for path in paths if paths.count(path) > 1}
     if twice:
         raise ModelError(f"{sorted(twice)[0]!r} is asked for twice; give each result its own file")
 
 
-def _check_kind(option: str, name: str | None, kinds: Sequence[str]) -> None:
-    if name is None or not kinds or Path(name).suffix.lower() in kinds:
+def _read(arguments: Namespace) -> list[str]:
+    """Names of what the command reads: the table, and a saved fit in place of a formula."""
+    formula = getattr(arguments, "formula", None) or "~"
+    return [name for name in (arguments.data, formula) if name is not None and "~" not in name]
+
+
+def _files(given: str | list[str] | None) -> list[str]:
+    """Names of files of an option that takes one or several."""
+    if given is None:
+        return []
+    return [given] if isinstance(given, str) else given
+
+
+def _check_kind(option: str, name: str, kinds: Sequence[str]) -> None:
+    if not kinds or Path(name).suffix.lower() in kinds:
         return
     words = " or ".join(kinds) if len(kinds) == 2 else f"one of {', '.join(kinds)}"
     raise ModelError(f"--{option} {name}: the name decides the format and must end in {words}")
@@ -129,17 +142,18 @@ def write_fit(fit: Any, arguments: Namespace, how: dict[str, Any]) -> None:
     ----------
     fit : a fit
     arguments : Namespace
-        With ``report``, ``table``, ``save`` and ``call``.
+        With ``report``, ``table``, ``title``, ``save`` and ``call``.
     how : dict
         The level of intervals, and the method of df where one was named.
     """
     import ranef
     from ranef.report import page
 
-    if arguments.report is not None:
-        page.write(fit, arguments.report, call=arguments.call, **how)
-    if arguments.table is not None:
-        ranef.table(fit, arguments.table, **how)
+    titled = {} if arguments.title is None else {"title": arguments.title}
+    for name in arguments.report:
+        page.write(fit, name, call=arguments.call, **titled, **how)
+    for name in arguments.table:
+        ranef.table(fit, name, **titled, **how)
     if arguments.save is not None:
         fit.save(arguments.save)
 

@@ -10,8 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranef import arguments
+from ranef.design.functions import FUNCTIONS
 from ranef.errors import FormulaError, ModelError
 from ranef.families import Family, Multinomial, family
+from ranef.formula.backticks import with_backticks
 from ranef.priors import Prior
 from ranef.tables import Table
 
@@ -88,11 +90,20 @@ class ModelArguments:
             random=arguments.choice("random", self.random, RANDOM),
             table=Table.of(self.table),
         )
+        self._recognise_columns()
         if self.family is not None:
             for name in ("zero", "dispersion", "nominal"):
                 _check_part(name, getattr(self, name))
             for name, formula in (self.shapes or {}).items():
                 _check_part(f"shapes[{name!r}]", formula)
+
+    def _recognise_columns(self) -> None:
+        """Put backticks around columns with blanks or signs in their names."""
+        known = {*FUNCTIONS, *(self.functions or {})}
+        for name in ("formula", "zero", "dispersion", "nominal", "residual"):
+            text = getattr(self, name)
+            if isinstance(text, str):
+                self._set(**{name: with_backticks(text, self.table.columns, known)})
 
     def _as_generalised(self) -> None:
         """Make a linear model with constraints or priors one of the Gaussian family."""

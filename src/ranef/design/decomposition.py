@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from ranef.design.evaluate import TableScope, unknown_column
 from ranef.design.group_functions import Groups, grouping
 from ranef.design.values import Numbers
 from ranef.errors import DataError, ModelError
+from ranef.formula.backticks import with_backticks
 from ranef.formula.labels import level_text
 from ranef.formula.parser import parse_expression
 from ranef.formula.syntax import Binary, Call, Name, Node, Text
@@ -80,7 +81,7 @@ def decompose(
     [[-1.0, -1.0, 3.0], [1.0, -1.0, 3.0], [0.0, 2.0, 3.0], [-1.0, 0.0, 3.0], [1.0, 0.0, 3.0]]
     """
     data = Table.of(table)
-    node = grouping_node(by)
+    node = grouping_node(by, data.columns)
     scope = TableScope(data, {}, {}, fitting=True)
     scope.used = _rows_with(data, _names("used", used))
     named = [one for name in _names("columns", columns) for one in _numbers(name, data, node)]
@@ -99,12 +100,13 @@ def decompose(
     return data.extended(parts)
 
 
-def grouping_node(by: str | Sequence[str]) -> Node:
+def grouping_node(by: str | Sequence[str], columns: Collection[str] = ()) -> Node:
     """Read nested or crossed grouping factors as a formula writes them."""
     names = _names("by", by)
     if not names:
         raise ModelError("by names the groups, such as 'person' or 'person/day'")
-    return parse_expression(names[0] if len(names) == 1 else " + ".join(names))
+    text = names[0] if len(names) == 1 else " + ".join(names)
+    return parse_expression(with_backticks(text, columns, ()))
 
 
 def _names(what: str, value: Any) -> list[str]:

@@ -244,12 +244,17 @@ def _call(node: Call, scope: Scope) -> Value:
     if name in FUNCTIONS:
         return FUNCTIONS[name](node, scope)
     known = [*FUNCTIONS, *ELEMENTWISE, *scope.functions]
-    hint = suggestion(name, known)
+    hint = suggestion(name, known) or _column_hint(node, scope)
     if name in scope.table:
         hint = f"; {name!r} is a column, and an operator such as * is missing before '('"
-    raise UnknownColumnError(
-        f"no function {name!r}{hint or '; hand your own over with functions={...}'}"
-    )
+    own = f"; a function of your own is given by functions={{{name!r}: ...}}"
+    raise UnknownColumnError(f"no function {name!r}{hint or own}")
+
+
+def _column_hint(node: Call, scope: Scope) -> str:
+    """Suggest a column with parentheses in its name, which reads as a call."""
+    columns = [name for name in scope.table.columns if "(" in name]
+    return suggestion(node.printed, columns)
 
 
 def _elementwise(node: Call, scope: Scope) -> Value:

@@ -8,7 +8,7 @@ statement: a new answer writes no formatting code.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -24,6 +24,7 @@ from ranef.tables import make_table
 __all__ = ["Answer", "Shown", "Summary"]
 
 Part = Paragraph | Listing
+STYLES = ("apa",)
 
 
 @dataclass(frozen=True)
@@ -129,12 +130,39 @@ class Answer(Shown):
 
     # --- for papers
 
-    def sheet(self, table: str | None = None) -> Sheet:
-        """Return a table with the answer's sentences as a sheet for a paper."""
+    def sheet(
+        self,
+        table: str | None = None,
+        *,
+        title: str | None = None,
+        digits: int | None = None,
+        style: str | None = None,
+        labels: Mapping[str, str] | None = None,
+    ) -> Sheet:
+        """Return a table with the answer's sentences as a sheet for a paper.
+
+        Parameters
+        ----------
+        table : str, optional
+            The name of one of the answer's tables; the first by default.
+        title : str, optional
+            In place of the answer's own.
+        digits : int, optional
+            Decimals of estimates, errors and limits; by default as many as their errors allow.
+        style : {"apa"}, optional
+            p-values as the manual of the APA writes them.
+        labels : dict, optional
+            Names of terms, levels and columns as the paper writes them.
+        """
+        if digits is not None:
+            digits = arguments.places("digits", digits)
+        if style is not None:
+            arguments.choice("style", style, STYLES)
         first = next((listing.name for listing in self.tables() if listing.printed), None)
         listing = self.listing(first if table is None else table)
         if not listing.printed:
             raise ModelError(f"the table {listing.name!r} has no form for print; see tidy()")
+        listing = listing.for_paper(digits, style, dict(labels or {}))
         k = listing.labels
         rows = tuple(Row(", ".join(c for c in row[:k] if c), (row[k:],)) for row in listing.rows)
         heading = ", ".join(h for h in listing.header[:k] if h)
@@ -142,23 +170,37 @@ class Answer(Shown):
         sentences = tuple(
             line for part in self.body() if isinstance(part, Paragraph) for line in part.lines
         )
-        title = listing.caption or self.title
+        title = title or listing.caption or self.title
         return Sheet(title, ("",), (listing.header[k:],), (block,), sentences)
 
-    def to_markdown(self, *, table: str | None = None) -> str:
-        """Return a table of the answer in Markdown."""
-        return self.sheet(table).markdown()
+    def to_markdown(self, **how: Any) -> str:
+        """Return a table of the answer in Markdown; how, see `sheet`."""
+        return self.sheet(**how).markdown()
 
-    def to_html(self, *, table: str | None = None) -> str:
-        """Return a page with a table of the answer."""
-        return self.sheet(table).html()
+    def to_html(self, **how: Any) -> str:
+        """Return a page with a table of the answer; how, see `sheet`."""
+        return self.sheet(**how).html()
 
-    def to_latex(self, *, table: str | None = None) -> str:
-        """Return a table of the answer in LaTeX."""
-        return self.sheet(table).latex()
+    def to_latex(self, **how: Any) -> str:
+        """Return a table of the answer in LaTeX; how, see `sheet`."""
+        return self.sheet(**how).latex()
 
-    def to_docx(self, path: str | PathLike[str], *, table: str | None = None) -> Path:
-        """Write a table of the answer as a Word document."""
+    def to_docx(self, path: str | PathLike[str], **how: Any) -> Path:
+        """Write a table of the answer as a Word document; how, see `sheet`."""
         target = arguments.path(path)
-        self.sheet(table).write_docx(target)
+        self.sheet(**how).write_docx(target)
+        return target
+
+    def write(self, path: str | PathLike[str], **how: Any) -> Path:
+        """Write a table of the answer to a file whose ending says how.
+
+        Parameters
+        ----------
+        path : str or path
+            ``.docx`` (Word), ``.tex`` (LaTeX), ``.html``, ``.md`` or ``.txt``.
+        **how
+            See `sheet`.
+        """
+        target = arguments.path(path)
+        self.sheet(**how).write(target)
         return target

@@ -7,14 +7,22 @@ are written; a `Listing` is columns under a caption.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ranef.display.numbers import align, decimals, number, p_value, significant, typeset
+from ranef.display.numbers import (
+    align,
+    apa_p_value,
+    decimals,
+    number,
+    p_value,
+    significant,
+    typeset,
+)
 from ranef.display.page import TextTable
 
 __all__ = [
@@ -54,6 +62,14 @@ class Style(ABC):
 
     def take(self, rows: Rows) -> Style:
         """Return the style of some rows, in their order."""
+        return self
+
+    def rounded(self, places: int) -> Style:
+        """Return the style with so many decimals, where a paper may choose them."""
+        return self
+
+    def apa(self) -> Style:
+        """Return the style as the manual of the APA writes it."""
         return self
 
 
@@ -101,6 +117,9 @@ class Sized(Style):
         sizes = np.asarray(self.by, dtype=np.float64)
         return self if sizes.ndim == 0 else replace(self, by=sizes[rows])
 
+    def rounded(self, places: int) -> Style:
+        return Fixed(places)
+
 
 @dataclass(frozen=True)
 class Fixed(Style):
@@ -111,6 +130,9 @@ class Fixed(Style):
     def cell(self, value: Any, row: int) -> str:
         return number(float(value), self.places)
 
+    def rounded(self, places: int) -> Style:
+        return Fixed(places)
+
 
 @dataclass(frozen=True)
 class Significant(Style):
@@ -120,6 +142,9 @@ class Significant(Style):
 
     def cell(self, value: Any, row: int) -> str:
         return significant(float(value), self.digits)
+
+    def rounded(self, places: int) -> Style:
+        return Fixed(places)
 
 
 @dataclass(frozen=True)
@@ -136,6 +161,33 @@ class PValue(Style):
 
     def cell(self, value: Any, row: int) -> str:
         return p_value(float(value))
+
+    def apa(self) -> Style:
+        return ApaPValue()
+
+
+@dataclass(frozen=True)
+class ApaPValue(Style):
+    """p-values with three decimals and no zero before the point."""
+
+    def cell(self, value: Any, row: int) -> str:
+        return apa_p_value(float(value))
+
+
+@dataclass(frozen=True)
+class Renamed(Style):
+    """Names and levels as a paper writes them."""
+
+    own: Style
+    labels: Mapping[str, str]
+
+    @property
+    def numeric(self) -> bool:
+        return False
+
+    def cell(self, value: Any, row: int) -> str:
+        written = self.own.cell(value, row)
+        return self.labels.get(written, written)
 
 
 @dataclass(frozen=True)
@@ -240,6 +292,22 @@ class Listing:
     def text(self) -> TextTable:
         """The table in print."""
         return TextTable(self.caption, self.header, self.rows, self.labels)
+
+    def for_paper(
+        self, digits: int | None, style: str | None, labels: Mapping[str, str]
+    ) -> Listing:
+        """Return the table with a paper's decimals, its p-values and its names."""
+
+        def column(own: Column, naming: bool) -> Column:
+            how = own.style if digits is None else own.style.rounded(digits)
+            heading = own.name if own.heading is None else own.heading
+            how = Renamed(how, labels) if naming and labels else how
+            how = how.apa() if style == "apa" else how
+            return replace(own, style=how, heading=labels.get(heading, heading))
+
+        naming = {id(own) for own in self.printed[: self.labels]}
+        columns = tuple(column(own, id(own) in naming) for own in self.columns)
+        return replace(self, columns=columns)
 
     def take(self, rows: Rows, caption: str | None = None) -> Listing:
         """Return some rows, in their order, under the same or another caption."""

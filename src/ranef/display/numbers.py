@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 __all__ = [
     "align",
+    "apa_p_value",
     "count",
     "decimals",
     "exact",
@@ -93,6 +94,19 @@ def p_value(value: float) -> str:
     if math.isnan(value):
         return ""
     return "< 0.0001" if value < 1e-4 else f"{value:.4f}"
+
+
+def apa_p_value(value: float) -> str:
+    """Return a p-value as the manual of the APA writes it: three decimals, no leading zero.
+
+    Examples
+    --------
+    >>> apa_p_value(0.0312), apa_p_value(0.0004), apa_p_value(1.0)
+    ('.031', '< .001', '1.000')
+    """
+    if math.isnan(value):
+        return ""
+    return "< .001" if value < 1e-3 else f"{value:.3f}".removeprefix("0")
 
 
 def count(value: int, singular: str, plural: str | None = None) -> str:

@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import io
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
 from os import PathLike
+from pathlib import Path
 from typing import Any
 
 from ranef.display.characters import markdown, paragraph, tex, visible
 from ranef.display.files import write_atomically
+from ranef.errors import FileError
 
-__all__ = ["Block", "Row", "Sheet"]
+__all__ = ["WRITERS", "Block", "Row", "Sheet", "writable"]
 
 INDENT = "  "
 WIDTH = 100
@@ -229,6 +231,16 @@ class Sheet:
         ]
         return rf"\quad {tex(row.label)} & {' & '.join(cells)} \\"
 
+    def write(self, path: str | PathLike[str]) -> None:
+        """Write the sheet to a file; its ending says how.
+
+        Raises
+        ------
+        ranef.errors.FileError
+            The ending is none of `WRITERS`, or the file cannot be written.
+        """
+        write_atomically(path, WRITERS[writable(path).suffix.lower()](self))
+
     def write_docx(self, path: str | PathLike[str]) -> None:
         """Write a Word document."""
         write_atomically(path, self.docx())
@@ -250,6 +262,28 @@ class Sheet:
         stream = io.BytesIO()
         document.save(stream)
         return stream.getvalue()
+
+
+WRITERS: dict[str, Callable[[Sheet], str | bytes]] = {
+    ".docx": Sheet.docx,
+    ".tex": Sheet.latex,
+    ".html": Sheet.html,
+    ".htm": Sheet.html,
+    ".md": Sheet.markdown,
+    ".txt": lambda sheet: sheet.text() + "\n",
+}
+"""What writes a sheet, by the ending of a file's name."""
+
+
+def writable(path: str | PathLike[str]) -> Path:
+    """Return a path whose ending says how a sheet is written, or refuse it."""
+    target = Path(path)
+    if target.suffix.lower() not in WRITERS:
+        raise FileError(
+            f"a table is written by the ending of its file's name, one of {', '.join(WRITERS)}; "
+            f"{target.name!r} has none of them"
+        )
+    return target
 
 
 def _text_lines(sheet: Sheet) -> list[str]:

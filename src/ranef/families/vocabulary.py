@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 from ranef.errors import ModelError, suggestion
@@ -61,25 +62,69 @@ _MAKERS: dict[str, Callable[..., Family]] = {
 }
 
 _ELSEWHERE = {
+    "bernoulli_logit": "binomial",
+    "beta_binomial": "betabinomial",
     "beta_family": "beta",
+    "betabin": "betabinomial",
+    "clm": "cumulative",
+    "clmm": "cumulative",
+    "cmp": "compois",
+    "com_poisson": "compois",
+    "conway_maxwell_poisson": "compois",
+    "categorical": "multinomial",
+    "count": "poisson",
+    "cumulative_logit": "cumulative",
     "exponential": "Gamma",
     "gamma": "Gamma",
-    "hurdle": "truncated_poisson",
+    "generalised_poisson": "genpois",
+    "generalized_poisson": "genpois",
+    "inverse_gaussian": "inverse.gaussian",
+    "inversegaussian": "inverse.gaussian",
+    "ig": "inverse.gaussian",
     "logistic": "binomial",
+    "logit": "binomial",
+    "log_normal": "lognormal",
     "multinom": "multinomial",
+    "nb": "nbinom2",
+    "nb1": "nbinom1",
+    "nb2": "nbinom2",
     "negative_binomial": "nbinom2",
+    "negativebinomial": "nbinom2",
     "negbin": "nbinom2",
+    "negbinom": "nbinom2",
     "negbinomial": "nbinom2",
+    "nominal": "multinomial",
     "normal": "gaussian",
+    "ordbeta": "ordbeta",
+    "ordered_beta": "ordbeta",
     "ordinal": "cumulative",
     "ordered": "cumulative",
     "polr": "cumulative",
     "skew_normal": "skewnormal",
     "sn": "skewnormal",
     "student": "t",
+    "student_t": "t",
     "t_family": "t",
     "tobit": "censored",
-    "zip": "poisson",
+}
+
+_WORDS = {
+    "hurdle": "a hurdle model of counts is family='truncated_poisson' with zero='~ 1'",
+    "hurdle_nb": "a hurdle model of counts is family='truncated_nbinom2' with zero='~ 1'",
+    "probit": "a probit model is family=ranef.families.Binomial(link='probit')",
+    "cloglog": "this link is family=ranef.families.Binomial(link='cloglog')",
+    "quasi": "a quasi-likelihood is no likelihood; use ranef.gee, whose scale is free",
+    "quasibinomial": "a quasi-likelihood is no likelihood; use 'betabinomial', or ranef.gee, "
+    "whose scale is free",
+    "quasipoisson": "a quasi-likelihood is no likelihood; use 'nbinom1', whose variance is a "
+    "multiple of the mean, or ranef.gee, whose scale is free",
+    "zib": "a zero-inflated model is family='binomial' with zero='~ 1'",
+    "zibb": "a zero-inflated model is family='betabinomial' with zero='~ 1'",
+    "zinb": "a zero-inflated model is family='nbinom2' with zero='~ 1'",
+    "zip": "a zero-inflated model is family='poisson' with zero='~ 1'",
+    "zero_inflated": "a zero-inflated model is family='poisson' with zero='~ 1'",
+    "zero_inflated_poisson": "a zero-inflated model is family='poisson' with zero='~ 1'",
+    "zero_inflated_negative_binomial": "a zero-inflated model is family='nbinom2' with zero='~ 1'",
 }
 
 FAMILIES: tuple[str, ...] = (*_MAKERS, Multinomial.name)
@@ -133,5 +178,8 @@ def family(name: str | Family, link: str | None = None, categories: int | None =
 
 
 def _hint(name: str) -> str:
-    known = _ELSEWHERE.get(name.lower())
+    key = re.sub(r"[\s.-]+", "_", name.strip().lower())
+    if key in _WORDS:
+        return f"; {_WORDS[key]}"
+    known = _ELSEWHERE.get(key)
     return suggestion(name, FAMILIES) if known is None else f"; did you mean {known!r}?"

@@ -6,10 +6,25 @@ beside this folder; a file here imports no other and, at its top, nothing heavy.
 
 from __future__ import annotations
 
-from ranef.cli.verbs import compare, diary, fit, gee, gwas, meta, plan, rank
+from ranef.cli.verbs import (
+    anova,
+    compare,
+    contrasts,
+    diary,
+    fit,
+    gee,
+    gwas,
+    means,
+    meta,
+    plan,
+    predict,
+    rank,
+    ratios,
+)
 
 __all__ = ["VERBS"]
 
 VERBS = (
-    fit.VERB, gee.VERB, meta.VERB, rank.VERB, compare.VERB, diary.VERB, gwas.VERB, plan.VERB
+    fit.VERB, gee.VERB, meta.VERB, means.VERB, contrasts.VERB, anova.VERB, predict.VERB,
+    rank.VERB, ratios.VERB, compare.VERB, diary.VERB, gwas.VERB, plan.VERB
 )  # fmt: skip

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ranef import arguments
-from ranef.display.files import write_atomically
 from ranef.display.numbers import MINUS, decimals, number, p_value
-from ranef.display.sheet import Block, Row, Sheet
-from ranef.errors import DataError, FileError, ModelError, suggestion
+from ranef.display.sheet import Block, Row, Sheet, writable
+from ranef.errors import DataError, ModelError, suggestion
 from ranef.fits.fit import Fit
 from ranef.fits.likelihood import LikelihoodFit
 from ranef.fits.protocol import Levelled, Likelihood, offers
@@ -36,7 +34,6 @@ HEADS = {
     "df": "df",
     "p_value": "p",
 }
-WRITERS = (".docx", ".tex", ".html", ".htm", ".md", ".txt")
 
 
 @dataclass(frozen=True)
@@ -148,18 +145,7 @@ class ModelTable:
         ranef.errors.FileError
             The ending is another one, or the file cannot be written.
         """
-        target = _target(path)
-        if target.suffix.lower() == ".docx":
-            self.sheet.write_docx(target)
-            return
-        writers: dict[str, Callable[[], str]] = {
-            ".tex": self.to_latex,
-            ".html": self.to_html,
-            ".htm": self.to_html,
-            ".md": self.to_markdown,
-            ".txt": lambda: self.to_text() + "\n",
-        }
-        write_atomically(target, writers[target.suffix.lower()]())
+        self.sheet.write(arguments.path(path))
 
     def __repr__(self) -> str:
         return self.to_text()
@@ -253,7 +239,7 @@ def table(
     ]
     carried = arguments.flag("exponentiate", exponentiate)
     level = arguments.conf_level(conf_level)
-    target = None if out is None else _target(out)
+    target = None if out is None else writable(arguments.path(out))
     names = arguments.mapping("labels", labels, "{'age': 'Age (years)'}")
     if title is not None and not isinstance(title, str):
         raise ModelError(f"title must be text, not {type(title).__name__}")
@@ -286,16 +272,6 @@ def _sequence(name: str, values: Any) -> Sequence[Any]:
     if isinstance(values, str) or not isinstance(values, Sequence):
         raise ModelError(f"{name} must be a list, not {type(values).__name__}")
     return values
-
-
-def _target(path: Any) -> Path:
-    target = arguments.path(path)
-    if target.suffix.lower() not in WRITERS:
-        raise FileError(
-            f"a table is written by the ending of its file's name, one of {', '.join(WRITERS)}; "
-            f"{target.name!r} has none of them"
-        )
-    return target
 
 
 def _refuse_unknown_labels(labels: Mapping[str, str], fits: Mapping[str, Fit]) -> None:

@@ -197,7 +197,7 @@ def two_stories(
     table = Table.of(data)
     y, x = (_column(table, name, what) for name, what in
             ((outcome, "outcome"), (predictor, "predictor")))  # fmt: skip
-    node = grouping_node(by)
+    node = grouping_node(by, table.columns)
     if len(grouping(node)) > 1 or grouping(node)[0].around is not None:
         raise ModelError("two_stories() takes one grouping factor; decompose() takes several")
     group = node.printed

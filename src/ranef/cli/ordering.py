@@ -1,0 +1,70 @@
+"""The order of the levels of a column of text: as asked, or as a reader would count."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from ranef.errors import DataError, suggestion
+
+__all__ = ["in_order", "natural_order_note"]
+
+MOST = 50
+_DIGITS = re.compile(r"(\d+(?:\.\d+)?)")
+
+
+def in_order(column: Any, name: str, levels: tuple[str, ...]) -> Any:
+    """Return a column as categories in the order asked for.
+
+    Raises
+    ------
+    ranef.errors.DataError
+        The column holds a level that is not named, or not one of those that are.
+    """
+    import pandas as pd
+
+    text = column.astype("object").where(column.isna(), column.astype(str))
+    present = [str(value) for value in pd.unique(text.dropna())]
+    for level in levels:
+        if level not in present:
+            raise DataError(
+                f"--levels {name}: the column has no {level!r}{suggestion(level, present)}"
+            )
+    missing = [value for value in present if value not in levels]
+    if missing:
+        named = ", ".join(repr(value) for value in missing[:10])
+        raise DataError(
+            f"--levels {name} leaves out {named}: name every level, or mark it as missing by --na"
+        )
+    return pd.Series(pd.Categorical(text, categories=list(levels)), index=column.index)
+
+
+def natural_order_note(column: Any, name: str) -> str | None:
+    """Suggest the order of numbers where that of the alphabet is another one.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> natural_order_note(pd.Series(["Week 4", "Week 12"]), "visit")
+    "the levels of visit stand as Week 12, Week 4; --levels 'visit=Week 4,Week 12' counts them"
+    """
+    import pandas as pd
+
+    if column.dtype != object and not pd.api.types.is_string_dtype(column.dtype):
+        return None
+    found = pd.unique(column.dropna())
+    if not 2 <= len(found) <= MOST or not all(isinstance(value, str) for value in found):
+        return None
+    standing, natural = sorted(found), sorted(found, key=_natural)
+    stems = {tuple(_DIGITS.split(value)[::2]) for value in found}
+    if standing == natural or len(stems) > 1 or any("," in value for value in found):
+        return None
+    return (
+        f"the levels of {name} stand as {', '.join(standing)}; "
+        f"--levels '{name}={','.join(natural)}' counts them"
+    )
+
+
+def _natural(text: str) -> tuple[tuple[str | float, ...], str]:
+    pieces = _DIGITS.split(text)
+    return tuple(float(p) if i % 2 else p for i, p in enumerate(pieces)), text

@@ -1,0 +1,309 @@
+"""What stands here, by the names that other packages give it.
+
+People come from lme4, glmmTMB, nlme, emmeans, statsmodels, SAS and Stata and type what they know.
+A name that does not exist is answered by the one that does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from functools import wraps
+from inspect import Parameter, signature
+from types import FunctionType
+from typing import Any, TypeVar
+
+from ranef.errors import ArgumentError, suggestion
+
+__all__ = ["argument_hint", "attribute_hint", "explained", "explained_methods", "function_hint"]
+
+Face = TypeVar("Face")
+
+_FUNCTIONS = {
+    "lmer": "lme4's lmer is ranef.lmm",
+    "glmer": "lme4's glmer is ranef.glmm(formula, data, family=...)",
+    "glmer.nb": "lme4's glmer.nb is ranef.glmm(formula, data, family='nbinom2')",
+    "nlmer": "nonlinear mixed models are not part of ranef",
+    "glmmtmb": "glmmTMB's models are ranef.lmm, or ranef.glmm(formula, data, family=..., "
+    "zero=..., dispersion=...)",
+    "lme": "nlme's lme is ranef.lmm, with the random effects in the formula: y ~ x + (x | g)",
+    "gls": "nlme's gls is ranef.lmm without a random term, with residual='ar1(time | g)' and the "
+    "like",
+    "mmrm": "mmrm's models are ranef.lmm(formula, data, residual='us(visit | id)')",
+    "mixedlm": "statsmodels' mixedlm is ranef.lmm, with the groups in the formula: y ~ x + (x | g)",
+    "mixed": "Stata's mixed and SAS's PROC MIXED are ranef.lmm",
+    "geeglm": "geepack's geeglm is ranef.gee",
+    "ordgee": "geepack's ordgee is ranef.gee(..., family='cumulative')",
+    "genmod": "PROC GENMOD's repeated models are ranef.gee",
+    "clmm": "ordinal's clmm is ranef.glmm(formula, data, family='cumulative')",
+    "brm": "Bayesian sampling is not part of ranef; ranef.lmm and ranef.glmm take priors=",
+    "rma": "metafor's rma is ranef.meta",
+    "rma_mv": "metafor's rma.mv is ranef.meta, with a formula such as yi ~ 1 + (1 | study/id)",
+    "escalc": "metafor's escalc is ranef.effect_sizes",
+    "pairs": "emmeans' pairs is ranef.contrasts(fit, 'treatment'), or means.contrasts()",
+    "contrast": "emmeans' contrast is ranef.contrasts",
+    "emm": "emmeans' means are ranef.emmeans",
+    "lsmeans": "least-squares means are ranef.emmeans",
+    "marginal_means": "estimated marginal means are ranef.emmeans",
+    "avg_slopes": "average slopes are ranef.average(fit, 'x')",
+    "avg_comparisons": "average comparisons are ranef.average(fit, 'x')",
+    "avg_predictions": "average predictions are ranef.marginal(fit)",
+    "margins": "average marginal effects are ranef.average(fit, 'x')",
+    "ranef": "conditional modes are fit.tidy('random')",
+    "fixef": "fixed effects are fit.coef, or fit.tidy() with their errors",
+    "varcorr": "variance components are fit.tidy('variance')",
+    "vcov": "the covariance matrix of the coefficients is fit.vcov",
+    "loglik": "the log-likelihood is fit.loglik",
+    "predict": "predictions are fit.predict(new)",
+    "simulate": "responses of a fit are fit.simulate(n)",
+    "residuals": "residuals are fit.residuals()",
+    "fitted": "fitted values are fit.fitted()",
+    "summary": "the summary is fit.summary(), or the fit itself, printed",
+    "tidy": "tables are fit.tidy(), fit.tidy('variance') and fit.tidy('random')",
+    "glance": "one row of a fit is fit.glance()",
+    "drop1": "tests of each term are ranef.anova(fit)",
+    "lrt": "likelihood-ratio tests are ranef.anova(smaller, larger)",
+    "exactrlrt": "tests of variances are ranef.variance_test(fit)",
+    "rand": "tests of the random terms are ranef.variance_test(fit)",
+    "bootmer": "lme4's bootMer is ranef.bootstrap(fit)",
+    "powersim": "simr's powerSim is ranef.power",
+    "caic": "the conditional AIC is ranef.compare(fits, focus='individual')",
+    "loo": "leave-one-out is ranef.leave_out(fit); comparisons are ranef.compare(fits, focus=...)",
+    "buildmer": "the largest structure that the data support is ranef.maximal(formula, data)",
+    "dharma": "simulated residuals are ranef.simulated_residuals(fit)",
+    "performance": "checks are ranef.check(fit); R2 and ICC are ranef.r2(fit) and ranef.icc(fit)",
+    "vif": "variance inflation factors are ranef.collinearity(fit)",
+    "cooks_distance": "Cook's distances are ranef.influence(fit)",
+    "demean": "within and between parts are ranef.decompose(table, columns, by)",
+    "wbm": "panelr's wbm is ranef.within_between(formula, data, ...)",
+    "isva": "surrogate variables are not part of ranef",
+    "read_csv": "tables are read by pandas or polars; ranef takes either",
+    "load_data": "bundled data are ranef.data.load('sleepstudy')",
+    "gemma": "genome-wide scans are ranef.gwas.scan",
+}
+
+_ATTRIBUTES = {
+    "ranef": "conditional modes are fit.tidy('random')",
+    "random_effects": "conditional modes are fit.tidy('random')",
+    "fixef": "fixed effects are fit.coef, or fit.tidy() with their errors",
+    "fe_params": "fixed effects are fit.coef",
+    "varcorr": "variance components are fit.tidy('variance')",
+    "cov_re": "variance components are fit.tidy('variance')",
+    "pairs": "comparisons are fit.contrasts('treatment')",
+    "contrast": "comparisons are fit.contrasts('treatment')",
+    "lsmeans": "least-squares means are fit.emmeans('treatment')",
+    "pvalues_": "p values are fit.tidy()['p_value']",
+    "p_values": "p values are fit.tidy()['p_value']",
+    "ci": "confidence intervals are fit.confint()",
+    "converged": "what the search proved is fit.optimum",
+    "rsquared": "explained variance is fit.r2()",
+    "r_squared": "explained variance is fit.r2()",
+    "to_latex": "tables for a paper are ranef.table(fit).to_latex()",
+    "to_html": "tables for a paper are ranef.table(fit).to_html(); the page is fit.report(path)",
+    "to_docx": "tables for a paper are ranef.table(fit).save('table.docx')",
+    "to_markdown": "tables for a paper are ranef.table(fit).to_markdown()",
+    "get_params": "coefficients are fit.coef; a scikit-learn estimator is ranef.sklearn.MixedModel",
+    "score": "predictive scores are ranef.cross_validate(fit)",
+    "fit": "it is fitted already; fit.refit(y) fits another response",
+}
+
+# Each name elsewhere, and the names of arguments here of which the callee may have one.
+_ARGUMENTS: dict[str, tuple[str, ...]] = {
+    "adjust_method": ("adjust",),
+    "alpha": ("conf_level",),
+    "b": ("n",),
+    "boot": ("n",),
+    "ci": ("conf_level",),
+    "ci_level": ("conf_level",),
+    "cluster": ("groups", "cluster"),
+    "conf": ("conf_level",),
+    "conf_int": ("conf_level",),
+    "confidence": ("conf_level",),
+    "confidence_level": ("conf_level",),
+    "corr": ("correlation", "residual"),
+    "correlation": ("residual",),
+    "corstr": ("correlation",),
+    "cov_struct": ("correlation",),
+    "cov_type": ("covariance", "type"),
+    "covstruct": ("residual",),
+    "ddf": ("df",),
+    "digits": ("digits",),
+    "dispformula": ("dispersion",),
+    "draws": ("n",),
+    "effects": ("term", "variables"),
+    "family": ("family",),
+    "groups": ("groups",),
+    "id": ("groups",),
+    "iter": ("n",),
+    "level": ("conf_level",),
+    "lmer_df": ("df",),
+    "method": ("reml",),
+    "model": ("formula", "fit"),
+    "mult": ("adjust",),
+    "n_agq": ("quadrature",),
+    "n_boot": ("n",),
+    "n_draws": ("n",),
+    "n_iter": ("n",),
+    "n_sim": ("n",),
+    "nagq": ("quadrature",),
+    "new_data": ("new",),
+    "newdata": ("new",),
+    "nsim": ("n",),
+    "ncores": ("n_jobs",),
+    "n_cores": ("n_jobs",),
+    "cores": ("n_jobs",),
+    "threads": ("n_jobs",),
+    "na_action": ("missing",),
+    "na": ("missing",),
+    "object": ("fit",),
+    "p_adjust": ("adjust",),
+    "r": ("n",),
+    "random_state": ("rng",),
+    "re_form": ("kind",),
+    "re_formula": ("kind",),
+    "reps": ("n",),
+    "seed": ("rng",),
+    "sims": ("n",),
+    "std_err": ("covariance",),
+    "subject": ("groups",),
+    "transform": ("type",),
+    "variance": ("variance", "std_error"),
+    "vcov": ("covariance",),
+    "vi": ("variance",),
+    "sei": ("std_error",),
+    "verbose": ("progress",),
+    "waves": ("time",),
+    "zero_inflation": ("zero",),
+    "zi": ("zero",),
+    "zi_formula": ("zero",),
+    "ziformula": ("zero",),
+}
+
+# Advice that no argument of the callee answers: (callee or "", name) -> words.
+_ADVICE = {
+    ("lmm", "family"): "a linear model has none; use ranef.glmm(formula, data, family=...)",
+    ("lmm", "link"): "a linear model has none; use ranef.glmm(formula, data, family=..., ...)",
+    ("lmm", "zi"): "zero inflation belongs to counts: ranef.glmm(formula, data, family=..., "
+    "zero='~ 1')",
+    ("lmm", "method"): "reml=True or reml=False chooses the likelihood",
+    ("lmm", "df"): "the method of degrees of freedom is asked of the fit: fit.tidy(df=...)",
+    ("lmm", "conf_level"): "intervals are asked of the fit: fit.tidy(conf_level=...)",
+    ("glmm", "method"): "reml=True or reml=False chooses the likelihood",
+    ("glmm", "residual"): "structures of residuals belong to ranef.lmm; correlated responses of "
+    "another family are random effects, as ar1(0 + factor(time) | g), or ranef.gee",
+    ("glmm", "link"): "the link belongs to the family: family=ranef.families.Binomial(link=...)",
+    ("", "conf_level"): "intervals are asked of the fit: fit.tidy(conf_level=...)",
+    ("", "family"): "the family belongs to the fit; see ranef.glmm and ranef.gee",
+    ("", "groups"): "grouping factors stand in the formula: y ~ x + (1 | g)",
+    ("", "random"): "random effects stand in the formula: y ~ x + (x | g)",
+    ("", "vc_formula"): "random effects stand in the formula: y ~ x + (x | g)",
+    ("", "subset"): "choose the rows of the table before",
+    ("", "control"): "there are no settings of the search to choose",
+    ("", "optimizer"): "there is one search; fit.optimum says what it proved",
+    ("", "maxiter"): "there is one search; fit.optimum says what it proved",
+    ("", "null"): "tests against another value are contrasts(..., null=) and fit.test('x = 1')",
+    ("", "zero"): "zero inflation belongs to ranef.glmm",
+    ("", "reml"): "reml= belongs to ranef.lmm",
+    ("", "residual"): "structures of residuals belong to ranef.lmm",
+    ("", "rng"): "nothing is drawn here, so that there is no seed",
+    ("", "df"): "the method of degrees of freedom is asked of the fit: fit.tidy(df=...)",
+}
+
+
+def _key(name: str) -> str:
+    return name.lower().replace(".", "_").strip("_")
+
+
+def function_hint(name: str, known: Collection[str]) -> str:
+    """Say what a function of another package is called here.
+
+    Examples
+    --------
+    >>> function_hint("lmer", ["lmm"])
+    "; lme4's lmer is ranef.lmm"
+    >>> function_hint("emmean", ["emmeans"])
+    "; did you mean 'emmeans'?"
+    """
+    words = _FUNCTIONS.get(_key(name))
+    return suggestion(name, known) if words is None else f"; {words}"
+
+
+def attribute_hint(name: str, known: Collection[str]) -> str:
+    """Say what an attribute of another package's fit is called here.
+
+    Examples
+    --------
+    >>> attribute_hint("fixef", [])
+    '; fixed effects are fit.coef, or fit.tidy() with their errors'
+    """
+    words = _ATTRIBUTES.get(_key(name))
+    return suggestion(name, known) if words is None else f"; {words}"
+
+
+def argument_hint(callee: str, name: str, known: Collection[str]) -> str:
+    """Say what an argument of another package is called in this function.
+
+    Examples
+    --------
+    >>> argument_hint("emmeans", "ci", ["fit", "conf_level"])
+    "; did you mean 'conf_level'?"
+    >>> argument_hint("lmm", "groups", ["formula", "data"])
+    '; grouping factors stand in the formula: y ~ x + (1 | g)'
+    """
+    key = _key(name)
+    here = [own for own in (key, *_ARGUMENTS.get(key, ())) if own in known and own != name]
+    if here:
+        return f"; did you mean {here[0]!r}?"
+    for own in (key, *_ARGUMENTS.get(key, ())):
+        for place in (callee, ""):
+            if (place, own) in _ADVICE:
+                return f"; {_ADVICE[place, own]}"
+    return suggestion(name, known)
+
+
+def explained(function: Callable[..., Any], name: str | None = None) -> Callable[..., Any]:
+    """Let a function answer an argument that it does not have by what it is called here.
+
+    Nothing is done before the call, so that it costs nothing.
+    """
+    callee = function.__name__ if name is None else name
+
+    @wraps(function)
+    def call(*args: Any, **named: Any) -> Any:
+        try:
+            return function(*args, **named)
+        except TypeError as error:
+            if isinstance(error, ArgumentError) or error.__traceback__ is None:
+                raise
+            if error.__traceback__.tb_next is not None:  # from within the function
+                raise
+            _refuse_unknown(callee, function, named)
+            raise
+
+    return call
+
+
+def _refuse_unknown(callee: str, function: Callable[..., Any], named: dict[str, Any]) -> None:
+    """Raise where an argument has a name that the function does not know."""
+    own = signature(function).parameters
+    if any(p.kind is Parameter.VAR_KEYWORD for p in own.values()):
+        return
+    known = [p for p in own if p not in ("self", "cls")]
+    for name in named:
+        if name not in known:
+            raise ArgumentError(
+                f"{callee}() takes no argument {name!r}{argument_hint(callee, name, known)}"
+            ) from None
+
+
+def explained_methods(cls: type[Face]) -> type[Face]:
+    """Let the public methods of a class answer arguments that they do not have."""
+    for name in dir(cls):
+        method = _static(cls, name)
+        if not name.startswith("_") and isinstance(method, FunctionType):
+            setattr(cls, name, explained(method))
+    return cls
+
+
+def _static(cls: type, name: str) -> Any:
+    """Return an attribute as it stands in the class that defines it."""
+    return next((vars(base)[name] for base in cls.__mro__ if name in vars(base)), None)

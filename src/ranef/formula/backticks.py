@@ -1,0 +1,55 @@
+"""Columns whose names a formula cannot spell, recognised where they stand without backticks."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable
+
+__all__ = ["with_backticks"]
+
+_SPELLED = re.compile(r"[^\W\d][\w.]*|\.[^\W\d][\w.]*")
+_APART = re.compile(r"`(?:[^`\\]|\\.)*`|'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"")
+
+
+def with_backticks(text: str, columns: Collection[str], functions: Collection[str]) -> str:
+    """Put backticks around each column that is named as it stands in the table.
+
+    ``Reaktionszeit (ms)`` is a column where one has that name; ``log (x)`` stays a function of a
+    column, and ``a-b`` the one column without the other, where all of these are known.
+
+    Examples
+    --------
+    >>> with_backticks("Reaktionszeit (ms) ~ day", ["Reaktionszeit (ms)", "day"], ["log"])
+    '`Reaktionszeit (ms)` ~ day'
+    >>> with_backticks("log (x) ~ a-b", ["log (x)", "x", "a", "b", "a-b"], ["log"])
+    'log (x) ~ a-b'
+    """
+    known = {*columns, *functions}
+    odd = [
+        name
+        for name in sorted(_names(columns), key=len, reverse=True)
+        if name in text and not _readable(name, known)
+    ]
+    if not odd:
+        return text
+    pattern = "|".join(re.escape(name) for name in odd)
+    own = re.compile(rf"{_APART.pattern}|(?<![\w.])(?P<column>{pattern})(?![\w.])")
+    return own.sub(_quoted, text)
+
+
+def _names(columns: Iterable[str]) -> Iterable[str]:
+    """Names that hold more than one word or a sign, and that backticks can hold."""
+    for name in columns:
+        if "`" not in name and "\\" not in name and not _SPELLED.fullmatch(name):
+            yield name
+
+
+def _readable(name: str, known: Collection[str]) -> bool:
+    """Whether a formula reads the name as something else: every word in it is known."""
+    words = _SPELLED.findall(name)
+    return all(word in known for word in words)
+
+
+def _quoted(found: re.Match[str]) -> str:
+    column = found["column"]
+    return found[0] if column is None else f"`{column}`"

@@ -1,7 +1,10 @@
 """Clusters too large for their pairs of rows to be visited one by one."""
 
+import time
+
 import numpy as np
 import pandas as pd
+import pytest
 
 import ranef
 from ranef.solve.marginal import working
@@ -56,3 +59,53 @@ def test_neighbours_of_a_long_series_may_be_all_but_unrelated():
     data = {"y": e.ravel(), "g": g, "t": t}
     fit = ranef.gee("y ~ 1", data, groups="g", time="t", correlation="car1")
     assert abs(float(fit.tidy("correlation")["estimate"].iloc[0]) - 0.3) < 0.08
+
+
+@pytest.mark.parametrize("correlation", ["ar1", "car1", "toeplitz", "m-dependent(3)"])
+@pytest.mark.parametrize("scale", ["n", "n-p"])
+def test_slopes_of_the_parameters_in_their_moments(correlation, scale):
+    """Derivatives of a correlation in products and counts, by differences."""
+    rng = np.random.default_rng(4)
+    K, T = 60, 9
+    e = rng.normal(size=(K, T + 1))
+    d = pd.DataFrame({
+        "g": np.repeat(np.arange(K), T), "t": np.tile(np.arange(T), K),
+        "y": (e[:, 1:] + 0.4 * e[:, :-1]).ravel(),
+    })  # fmt: skip
+    fit = ranef.gee("y ~ 1", d[rng.random(len(d)) > 0.2], groups="g", time="t", scale=scale,
+                    correlation=correlation)  # fmt: skip
+    model = fit.estimate.model
+    working, clusters = fit.estimate.solution.working, model.laid_out
+    rows = model.problem.working_rows(fit.coefficients, clusters.slices[0])
+    sums = working.sums(rows.e, clusters, clusters.slices[0]) / fit.scale
+    counts = working.sums(np.ones(len(rows.e)), clusters, clusters.slices[0])
+    if scale == "n-p":
+        counts = working.reduced(counts, 1, float(len(rows.e)))
+    found = working.slopes(sums, counts)
+    for which, values in enumerate((sums, counts)):
+        for k in np.flatnonzero(counts > 0):
+            h, ends = 1e-5 * abs(values[k]), []
+            for sign in (1.0, -1.0):
+                moved = [sums.copy(), counts.copy()]
+                moved[which][k] += sign * h
+                ends.append(working.fitted(*moved, clusters, -np.inf).parameters)
+            wanted = (ends[0] - ends[1]) / (2 * h)
+            own = found[which][:, k] if found[which].ndim == 2 else found[which][k]
+            own = own if np.ndim(own) else np.where(np.arange(len(wanted)) == k, own, 0.0)
+            np.testing.assert_allclose(own, wanted, rtol=1e-4, atol=1e-9)
+
+
+def test_errors_of_correlations_of_long_series_are_quick():
+    """Series of 1,500 places: the errors cost no more than a few times the fit."""
+    rng = np.random.default_rng(5)
+    K, T = 30, 1500
+    y = np.zeros((K, T))
+    for t in range(1, T):
+        y[:, t] = 0.6 * y[:, t - 1] + rng.normal(size=K)
+    d = pd.DataFrame({"g": np.repeat(np.arange(K), T), "t": np.tile(np.arange(T), K),
+                      "y": y.ravel()})  # fmt: skip
+    fit = ranef.gee("y ~ 1", d, groups="g", time="t", correlation="ar1")
+    begin = time.process_time()
+    shown = fit.tidy("correlation")
+    assert time.process_time() - begin < 5.0
+    assert abs(shown.estimate[0] - 0.6) < 4 * shown.std_error[0]

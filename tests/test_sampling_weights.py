@@ -254,3 +254,33 @@ def test_one_grouping_factor(survey):
     kept = survey[survey.index % 9 > 0]
     other = ranef.glmm("y ~ x + (1 | g)", kept, sampling_weights={"g": "wl", "row": "wr"}, **CALL)
     np.testing.assert_allclose(fit.coefficients, other.coefficients, rtol=1e-10)
+
+
+def test_wemix_and_gllamm(agree):
+    """Sleepstudy, reactions of 300 and more; three subjects' rows stand for two.
+
+    Table 3 of "Introduction to Mixed Effects Models With WeMix", the vignette of WeMix 3 (Bailey,
+    Kelley & Nguyen): WeMix with 13 nodes, and GLLAMM of Stata, each to its own stopping rule; the
+    log pseudo-likelihood here is GLLAMM's to all its digits, and the largest.
+    """
+    table = ranef.data.load("sleepstudy")
+    table["slow"] = (table.Reaction >= 300).astype(int)
+    table["w"] = 1.0 + table.Subject.astype(str).isin(["308", "309", "310"])
+    fit = ranef.glmm("slow ~ Days + (1 | Subject)", table, family="binomial", quadrature=25,
+                     sampling_weights={"row": "w"})  # fmt: skip
+    what = "sleepstudy, Reaction >= 300, weighted rows"
+    found = {
+        "log pseudo-likelihood": [fit.loglik], "coefficients": fit.coef, "std. errors": fit.bse,
+        "variance": [fit.tidy("variance").estimate[0] ** 2],
+    }  # fmt: skip
+    stata = {
+        "log pseudo-likelihood": ([-93.75168], 1e-7), "coefficients": ([-3.34499, 0.59285], 3e-4),
+        "std. errors": ([0.9250737, 0.1244216], 6e-4), "variance": ([4.13350], 1.3e-3),
+    }  # fmt: skip
+    wemix = {
+        "log pseudo-likelihood": ([-93.75179], 2e-6), "coefficients": ([-3.34411, 0.59271], 1e-4),
+        "std. errors": ([0.92390, 0.12429], 1e-3), "variance": ([4.127208], 4e-4),
+    }  # fmt: skip
+    for peer, values in (("Stata, GLLAMM", stata), ("WeMix, 13 nodes", wemix)):
+        for name, (wanted, tolerance) in values.items():
+            agree("ranef.glmm", f"{name}, {what}", found[name], wanted, peer=peer, rtol=tolerance)

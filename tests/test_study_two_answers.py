@@ -59,4 +59,4 @@ def test_both_are_right(family, link):
         # of the order of one over the clusters both are biased
         room = WITHIN * spread + 2.0 / CLUSTERS * np.abs(truth)
         assert (np.abs(values.mean(axis=0) - truth) < room).all()
-    assert apart < 0.08 * DRAWS  # three terms at 2.5 errors: 4% by chance
+    assert apart < 0.06 * DRAWS  # 4% by chance

@@ -1,5 +1,5 @@
 # Population-averaged models of categories: values of geepack's ordgee, brought to its fixed
-# point, and of maximum likelihood of independent rows (MASS, nnet).
+# point, of maximum likelihood of independent rows (MASS, nnet), and of Firth's (brglm2).
 #   Rscript tests/reference/gee_categories.R
 # writes tests/reference/gee_categories.json, with the data (respdis of geepack, in long form).
 #
@@ -9,6 +9,7 @@
 # covariance of products of residuals. ranef.gee has it as estimator="ordgee".
 suppressMessages({
   library(geepack)
+  library(brglm2)
   library(MASS)
   library(nnet)
   library(jsonlite)
@@ -34,6 +35,10 @@ of <- function(formula, structure, cluster = "id") {
 
 polr_fit <- polr(resp ~ trt + time, data = d, control = list(reltol = 1e-15))
 multinom_fit <- multinom(resp ~ trt + time, data = d, trace = FALSE, reltol = 1e-15, maxit = 1000)
+firth_fit <- brmultinom(resp ~ trt + time,
+  data = transform(d, resp = factor(resp, ordered = FALSE)), type = "AS_mean",
+  control = list(epsilon = 1e-12, maxit = 500)
+)
 write_json(list(
   data = list(id = d$id, trt = d$trt, time = d$time, resp = as.integer(d$resp)),
   exchangeable = of(resp ~ trt, "exchangeable"),
@@ -42,7 +47,9 @@ write_json(list(
   rows_alone = of(resp ~ trt, "independence", "row"),
   polr = list(coef = unname(coef(polr_fit)), zeta = unname(polr_fit$zeta)),
   multinom = unname(coef(multinom_fit)),
+  firth = unname(coef(firth_fit)),
   versions = list(
+    brglm2 = as.character(packageVersion("brglm2")),
     geepack = as.character(packageVersion("geepack")), MASS = as.character(packageVersion("MASS")),
     nnet = as.character(packageVersion("nnet"))
   )

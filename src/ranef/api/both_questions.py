@@ -23,13 +23,14 @@ from ranef.families import Cumulative, Family, Multinomial
 from ranef.families import family as family_of
 from ranef.families.links import LINKS
 from ranef.inference.coefficients.sandwich import score_influences
-from ranef.inference.coefficients.wald import Intervals
+from ranef.inference.coefficients.wald import Intervals, quantile
 from ranef.models.family_words import ratio_word
 from ranef.models.marginal import influences
 from ranef.models.records import as_generalised
 from ranef.questions.averages.marginal_numbers import Marginal
 from ranef.questions.averages.marginal_numbers import marginal as projected
 from ranef.questions.predictions.picture import along_axis, axis_name
+from ranef.solve.marginal.degrees import pan_wall
 from ranef.tables import Table
 
 if TYPE_CHECKING:
@@ -43,8 +44,8 @@ QUESTIONS = ("subject", "population", "gee")
 NODES = 25
 MOST_CLUSTERS = 5000
 MOST_CURVES = 60
-APART = 2.5
-"""Standard errors of their difference from which two answers are called different."""
+CHANCE = 0.04
+"""That any term is called different where both answers estimate the same."""
 MOVED = 0.25
 """Standard errors of the population's coefficient from which a difference matters."""
 
@@ -65,7 +66,10 @@ class TwoAnswers(Answer):
     difference : (p,) float64 array
         `gee` minus `population`.
     difference_error : (p,) float64 array
-        Its standard error, by the clusters' influence on both; NaN where none is known.
+        Its standard error, by the clusters' influence on both (on `gee` corrected as Mancl and
+        DeRouen do, since few clusters may hold most of it); NaN where none is known.
+    difference_df : (p,) float64 array
+        Its degrees of freedom, by how unequal the clusters' shares in it are (Pan & Wall 2002).
     conf_level : float
     """
 
@@ -76,6 +80,7 @@ class TwoAnswers(Answer):
     gee: Intervals
     difference: Floats
     difference_error: Floats
+    difference_df: Floats
     conf_level: float
 
     @property
@@ -186,8 +191,14 @@ class TwoAnswers(Answer):
 
     @property
     def apart(self) -> list[str]:
-        """Terms whose population and gee answers differ by more than their errors allow."""
-        reach = np.maximum(APART * self.difference_error, MOVED * self.population.std_error)
+        """Terms whose population and gee answers differ by more than their errors allow.
+
+        By t tests of the differences, all of them together at the level of 4%, and by a quarter of
+        a standard error of the population's coefficient at the least.
+        """
+        count = max(len(self.terms), 1)
+        allowed = quantile(1 - CHANCE / count, self.difference_df) * self.difference_error
+        reach = np.maximum(allowed, MOVED * self.population.std_error)
         with np.errstate(invalid="ignore"):
             far = np.abs(self.difference) > reach
         return [term for term, one in zip(self.terms, far, strict=True) if one]
@@ -422,6 +433,7 @@ def _answers(mixed: Any, mean: MarginalModelFit, level: float) -> TwoAnswers:
     estimate = as_generalised(mixed.estimate)
     if estimate is None or mean.family.link == "identity":
         population, error = subject, np.full(len(mean.names), np.nan)
+        df = np.full(len(mean.names), np.inf)
     else:
         if not np.isfinite(LINKS[mean.family.link].inverse(np.zeros(1))).all():
             raise ModelError(
@@ -432,22 +444,27 @@ def _answers(mixed: Any, mean: MarginalModelFit, level: float) -> TwoAnswers:
         population = Intervals(
             *(np.asarray(values)[own] for values in vars(found.intervals).values())
         )
-        error = _error(mixed, mean, found, own)
+        error, df = _error(mixed, mean, found, own)
     return TwoAnswers(
-        mixed, mean, subject, population, of_gee, of_gee.estimate - population.estimate, error,
+        mixed, mean, subject, population, of_gee, of_gee.estimate - population.estimate, error, df,
         level,
     )  # fmt: skip
 
 
-def _error(mixed: Any, mean: MarginalModelFit, found: Marginal, own: list[int]) -> Floats:
-    """Standard error of gee minus population: both move with the same clusters."""
-    outer = mean.estimate.model.clusters[0]
+def _error(
+    mixed: Any, mean: MarginalModelFit, found: Marginal, own: list[int]
+) -> tuple[Floats, Floats]:
+    """Standard error of gee minus population, and its df: both move with the same clusters."""
+    outer, unknown = mean.estimate.model.clusters[0], np.full(len(own), np.nan)
     if outer.n_levels > MOST_CLUSTERS:
-        return np.full(len(own), np.nan)
+        return unknown, unknown
     try:
         moves = score_influences(mixed.estimate, outer.codes.astype(np.intp))
     except ModelError:
-        return np.full(len(own), np.nan)
+        return unknown, unknown
     ours = moves @ found.jacobian[own].T
-    theirs = influences(mean.estimate, "robust").h
-    return np.asarray(np.sqrt(np.sum((theirs - ours) ** 2, axis=0)))
+    theirs = influences(mean.estimate, "mancl-derouen")
+    if theirs.whole.any():  # without a cluster a coefficient is not determined
+        theirs = influences(mean.estimate, "fay-graubard")
+    gap = theirs.h - ours
+    return np.asarray(np.sqrt(np.sum(gap**2, axis=0))), pan_wall(gap, np.eye(len(own)))

@@ -30,12 +30,15 @@ class Planned:
     ----------
     table : dict of columns
         The response filled in where it is missing, so that those rows stay.
+    given : array
+        The response as it is.
     observed : (N,) bool array
         Where the response is there.
     response : str
     """
 
     table: dict[str, Any]
+    given: Any
     observed: Mask
     response: str
 
@@ -50,10 +53,7 @@ def planned_rows(formula: str, data: Any) -> Planned:
             "without it is known as one that was planned"
         )
     name = response.value
-    if table.kind(name) not in ("numeric", "boolean"):
-        raise DataError(f"with dropout= the response {name!r} must be numbers")
-    y = np.array(table.numeric(name))
-    observed = np.isfinite(y)
+    observed = ~table.missing(name)
     if observed.all():
         raise DataError(
             f"dropout= was given and {name!r} is never missing: a row that was planned and not "
@@ -61,9 +61,13 @@ def planned_rows(formula: str, data: Any) -> Planned:
         )
     if not observed.any():
         raise DataError(f"{name!r} is missing in every row")
-    y[~observed] = y[observed][0]
-    columns = {column: table.values(column) for column in table.columns}
-    return Planned({**columns, name: y}, observed, name)
+    columns = table.mapping()
+    filled = np.where(observed, np.arange(len(observed)), np.flatnonzero(observed)[0])
+    given, y = columns[name], table.mapping(filled)[name]
+    if table.kind(name) in ("numeric", "boolean"):
+        given = np.where(observed, table.numeric(name), np.nan)
+        y = table.numeric(name)[filled]
+    return Planned({**columns, name: y}, given, observed, name)
 
 
 def read_dropout(
@@ -93,7 +97,7 @@ def read_dropout(
     name = f"{planned.response} observed"
     at_risk = np.full(len(planned.observed), np.nan)
     at_risk[used[order[risk]]] = seen[risk].astype(np.float64)
-    table = {**planned.table, planned.response: _blank(planned), name: at_risk}
+    table = {**planned.table, planned.response: planned.given, name: at_risk}
     text = f"`{name}` ~ {_right_side(formula, columns)}"
     spec = specify_generalised(text, table, "binomial", random="none")
     mean, own = spec.parts["conditional"], spec.accounting.kept
@@ -108,10 +112,6 @@ def read_dropout(
     place[used[order]] = np.arange(len(used))
     found = fit_dropout(text, mean.names, mean.X, mean.y, place[rows], begins, seen)
     return found.in_order(order)
-
-
-def _blank(planned: Planned) -> Floats:
-    return np.where(planned.observed, planned.table[planned.response], np.nan)
 
 
 def _histories(observed: Mask, begins: Mask) -> tuple[Mask, Mask]:

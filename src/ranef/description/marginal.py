@@ -108,7 +108,7 @@ class MarginalDescription(ModelDescription):
     def parts(self) -> list[str]:
         model = self.estimate.model
         if has_categories(model.family):
-            return []
+            return self._dropout()
         lines = [f"Var({self.response}) = {model.moments.words}."]
         for name, value in model.shapes.items():
             lines.append(f"The shape {name} is held at {significant(value, 4)}.")
@@ -155,7 +155,7 @@ class MarginalDescription(ModelDescription):
     def constants(self, intervals: Any = None, conf_level: float = 0.95) -> list[str]:
         scale = f"Scale (phi): {number(self.estimate.scale, 4)}"
         if has_categories(self.estimate.model.family):
-            return [self._correlation()]
+            return [self._correlation(), *self.parts()]
         return [f"{self._correlation()} {scale}{self._held()}.", *self.parts()]
 
     def _held(self) -> str:
@@ -246,6 +246,8 @@ class MarginalDescription(ModelDescription):
             arguments.append("weights=weights" if name is None else f"weights={name!r}")
         if model.sampling is not None:
             arguments.append("sampling_weights=sampling_weights")
+        if model.dropout is not None:
+            arguments.append(f"dropout={'~' + model.dropout.formula.partition('~')[2]!r}")
         if recipe.offset_given:
             arguments.append("offset=offset")
         elif recipe.offset_column is not None:

@@ -30,9 +30,14 @@ WORDS = {
 
 
 def lag(node: Call, scope: Scope) -> Value:
-    """Value of the row before in time within the group, and within the day if there is one."""
+    """Value of the row before in time within the group, and within the day if there is one.
+
+    Of categories the category before.
+    """
     given = Arguments(node, ("x", "g", "time", "day", "max_gap", "n"))
-    x = given.rows("x", scope)
+    x = scope.evaluate(given.node_of("x"))
+    categories = x if isinstance(x, Categories) else None
+    numbers = given.rows("x", scope) if categories is None else None
     groups = read_categories(given.node_of("g"), node, scope)
     if "time" not in given.found:
         raise given.error(
@@ -47,7 +52,11 @@ def lag(node: Call, scope: Scope) -> Value:
     gap = None if span is None else read_span(span, clock, f"{node.printed}: max_gap")
     what = (given.node_of("g").printed, given.node_of("time").printed)
     before = steps_before(time, groups, days, steps, gap, what)
-    return Numbers(np.where(before >= 0, x[before], np.nan))
+    if categories is not None:
+        codes = np.where(before >= 0, categories.codes[before], -1).astype(np.int32)
+        return Categories(codes, categories.levels)
+    assert numbers is not None
+    return Numbers(np.where(before >= 0, numbers[before], np.nan))
 
 
 def lagged_outcomes(model: Model) -> Iterator[str]:

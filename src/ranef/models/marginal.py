@@ -30,7 +30,7 @@ from ranef.models.marginal_categories import (
 )
 from ranef.models.marginal_shapes import likeliest_shapes, starting_shapes
 from ranef.solve.marginal import covariance as covariances
-from ranef.solve.marginal.association_errors import association_covariance
+from ranef.solve.marginal.association_errors import association_variances
 from ranef.solve.marginal.associations import Association, OddsRatio
 from ranef.solve.marginal.clusters import Clusters
 from ranef.solve.marginal.criteria import Criteria, criteria
@@ -590,20 +590,6 @@ def _check_binary(model: MarginalModel) -> None:
             "correlation='log odds ratio' associates binary responses, one trial a row: "
             "family='binomial'"
         )
-    others = [
-        word
-        for word, there in (
-            ("weights", model.precisions is not None),
-            ("dropout", model.dropout is not None),
-            ("penalty", bool(model.equations.penalty)),
-        )
-        if there
-    ]
-    if others:
-        raise ModelError(
-            f"correlation='log odds ratio' takes no {' and no '.join(others)}; an exchangeable "
-            "correlation does"
-        )
 
 
 def _with_shapes(model: MarginalModel) -> MarginalModel:
@@ -640,8 +626,8 @@ def _refuse_separated(model: MarginalModel, found: Solution | None) -> None:
     if has_categories(model.family):
         raise ModelError(
             f"the data separate the categories: along {list_text(names)} some rows are all of one, "
-            "so that the coefficients have no finite estimate; leave the predictor out, or put "
-            "categories together"
+            "so that the coefficients have no finite estimate; penalty='firth' gives finite ones, "
+            "or leave the predictor out, or put categories together"
         )
     what = "all failures or all successes" if model.problem.bounds[1] == 1 else "all zero"
     raise ModelError(
@@ -760,6 +746,7 @@ def influences(estimate: MarginalEstimate, kind: str) -> covariances.Influences:
     slopes = estimate.model.sorted(dropout.slopes)
     if estimate.model.sampling is not None:
         slopes = slopes * estimate.model.sorted(estimate.model.sampling)[:, None]
+    slopes = np.repeat(slopes, problem.clusters.n // len(slopes), axis=0)  # indicators of a row
     C = weight_derivatives(problem, estimate.solution, slopes)
     more = dropout.scores @ dropout.covariance @ C.T @ np.linalg.inv(estimate.bread).T
     return replace(found, h=found.h + more)
@@ -776,7 +763,7 @@ def correlation_errors(estimate: MarginalEstimate) -> Floats:
     if unknown or not count or estimate.shrunk > 0 or model.dropout is not None:
         return np.full(count, np.nan)
     h = influences(estimate, "robust").h
-    found = np.diag(association_covariance(model.problem, estimate.solution, h))
+    found = association_variances(model.problem, estimate.solution, h)
     return np.asarray(np.sqrt(np.where(found > 0, found, np.nan)))
 
 

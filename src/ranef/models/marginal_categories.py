@@ -129,19 +129,11 @@ def check_categories(model: MarginalModel) -> None:
             f"{known[1]!r})"
         )
     equations = model.equations
-    others = [
-        word
-        for word, there in (
-            ("weights (sampling_weights says how many rows a row stands for)",
-             model.specification.weights is not None),
-            ("penalty", bool(equations.penalty)),
-            ("dropout", model.dropout is not None),
-            ("scale", equations.adjusted or equations.scale not in (None, 1.0)),
+    if equations.adjusted or equations.scale not in (None, 1.0):
+        raise ModelError(
+            f"the covariance of {family.response} follows from their probabilities, so that gee "
+            "has no scale= of them"
         )
-        if there
-    ]  # fmt: skip
-    if others:
-        raise ModelError(f"gee of {family.response} takes no {' and no '.join(others)}")
 
 
 def category_problem(model: MarginalModel) -> CategoryProblem:
@@ -152,12 +144,12 @@ def category_problem(model: MarginalModel) -> CategoryProblem:
     link = LINKS[model.family.link]
     if offset is not None:
         offset = np.repeat(-offset if ordered else offset, cuts)
-    sampling = model.sorted(model.row_weights)
+    sampling, precisions = model.sorted(model.row_weights), model.sorted(spec.weights)
     return CategoryProblem(
         y=indicators(model.sorted(spec.y), cuts),
         X=ordinal_rows(X, threshold_basis(model)) if ordered else nominal_rows(X, cuts),
         offset=offset,
-        weights=None,
+        weights=None if precisions is None else np.repeat(precisions, cuts),
         sampling=None if sampling is None else np.repeat(sampling, cuts),
         clusters=_stacked(model.laid_out, cuts),
         link=link.function,
@@ -168,6 +160,7 @@ def category_problem(model: MarginalModel) -> CategoryProblem:
         moments=BINOMIAL,
         bounds=(0.0, 1.0),
         scale=1.0,
+        penalised=bool(model.equations.penalty),
         independent=Within(np.zeros(0), cuts=cuts),
         cuts=cuts,
         ordered=ordered,
@@ -198,8 +191,11 @@ def _local(model: MarginalModel, count: int) -> Floats:
     clusters = model.laid_out
     if clusters.largest < 2:
         return np.zeros(count * (count - 1) // 2)
-    roots = model.sorted(model.row_weights)
-    roots = None if roots is None else np.sqrt(roots)
+    roots = None
+    for weights in (model.row_weights, model.specification.weights):
+        if weights is not None:
+            own = np.sqrt(model.sorted(weights))
+            roots = own if roots is None else roots * own
     y = model.sorted(model.specification.y).astype(np.intp)
     timed = model.occasions is not None and len(clusters.places) ** 2 < 2 * clusters.count
     tables = pooled_tables(y, count, clusters, roots, timed)

@@ -14,24 +14,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ranef.solve.marginal.associations import Association
 from ranef.solve.marginal.clusters import Clusters, Slice
-from ranef.solve.marginal.equations import (
-    Counts,
-    Problem,
-    Solution,
-    Sums,
-    correlation_of,
-    scale_of,
-)
+from ranef.solve.marginal.equations import Problem, Solution
 
-__all__ = ["association_covariance"]
+__all__ = ["association_variances"]
 
 Floats = NDArray[np.float64]
 
 MOST_GROUPS = 4000
 """Clusters are taken together until there are no more; they are independent all the same."""
-STEP = 1e-5
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,40 +31,69 @@ class Moments:
 
     Attributes
     ----------
-    products, pairs : (k,) arrays
+    products, pairs : (m,) arrays
     squares, rows : float
     """
 
     products: Floats
     pairs: Floats
-    squares: float
-    rows: float
+    squares: float = 0.0
+    rows: float = 0.0
 
-    @property
-    def flat(self) -> Floats:
-        """All of them, (2 k + 2,)."""
-        return np.concatenate([self.products, self.pairs, [self.squares, self.rows]])
+    def __add__(self, other: Moments) -> Moments:
+        return Moments(
+            self.products + other.products, self.pairs + other.pairs,
+            self.squares + other.squares, self.rows + other.rows,
+        )  # fmt: skip
 
 
-def association_covariance(problem: Problem, solution: Solution, h: Floats) -> Floats:
-    """Covariance (k, k) of the parameters of the working correlation.
+def association_variances(problem: Problem, solution: Solution, h: Floats) -> Floats:
+    """Variances (k,) of the parameters of the working correlation.
 
     Parameters
     ----------
     h : (K, p) array
         What each cluster moves the coefficients by, see `Influences`.
     """
-    groups = list(_groups(problem.clusters))
-    own = np.array([_moments(problem, solution, solution.beta, part).flat for part in groups])
-    starts = np.array([part.clusters.start for part in groups])
-    moves = np.add.reduceat(h, starts, axis=0)
-    total = own.sum(axis=0)
-    by_moments = _jacobian(problem, solution, total)
-    by_beta = np.column_stack(
-        [_difference(problem, solution, by_moments, j) for j in range(problem.p)]
-    )
-    found = own @ by_moments.T + moves @ by_beta.T
-    return np.asarray(found.T @ found)
+    total = _total(problem, solution, solution.beta)
+    moved = _Moved(problem, solution, total)
+    by_beta = np.column_stack([_difference(problem, solution, moved, j) for j in range(problem.p)])
+    found = np.zeros(len(by_beta))
+    for part in _groups(problem.clusters):
+        own = moved.by(_moments(problem, solution, solution.beta, part))
+        found += (own + by_beta @ h[part.clusters].sum(axis=0)) ** 2
+    return found
+
+
+class _Moved:
+    """What changes of the moments move the parameters by, to first order."""
+
+    def __init__(self, problem: Problem, solution: Solution, total: Moments) -> None:
+        self.problem, self.total, self.scale = problem, total, solution.scale
+        working = solution.working
+        self.factor, self.by_rows = np.ones(len(total.pairs)), np.zeros(len(total.pairs))
+        pairs = total.pairs
+        if problem.adjusted and working.counted:
+            self.factor, self.by_rows = working.reduced_slopes(pairs, problem.p, total.rows)
+            pairs = working.reduced(pairs, problem.p, total.rows)
+        self.products = total.products / self.scale if working.counted else total.products
+        self.of_products, self.of_pairs = working.slopes(self.products, pairs)
+        self.counted = working.counted
+
+    def by(self, more: Moments) -> Floats:
+        """Moves (k,) of the parameters where the moments change by so much."""
+        products = more.products
+        if self.counted:
+            held = self.problem.scale is not None
+            less = self.problem.p if self.problem.adjusted else 0
+            scale = (
+                0.0 if held else (more.squares - self.scale * more.rows) / (self.total.rows - less)
+            )
+            products = (products - self.products * scale) / self.scale
+        pairs = self.factor * more.pairs + self.by_rows * more.rows
+        if self.of_products.ndim == 1:  # one moment for each parameter
+            return np.asarray(self.of_products * products + self.of_pairs * pairs)
+        return np.asarray(self.of_products @ products + self.of_pairs @ pairs)
 
 
 def _groups(clusters: Clusters) -> Iterator[Slice]:
@@ -99,37 +119,15 @@ def _moments(problem: Problem, solution: Solution, beta: Floats, part: Slice) ->
     return Moments(products, pairs, float(v @ v), float(root @ root))
 
 
-def _parameters(problem: Problem, solution: Solution, flat: Floats) -> Floats:
-    """The parameters that moments make."""
-    k = (len(flat) - 2) // 2
-    counts = Counts(float(flat[-1]), flat[k : 2 * k])
-    sums = Sums(np.zeros((0, 0)), np.zeros(0), float(flat[-2]), flat[:k])
-    scale = scale_of(problem, sums, counts)
-    return correlation_of(problem, solution.working, sums, counts, scale, 0.0).parameters
+def _total(problem: Problem, solution: Solution, beta: Floats) -> Moments:
+    first, *others = problem.clusters.slices
+    found = _moments(problem, solution, beta, first)
+    for part in others:
+        found = found + _moments(problem, solution, beta, part)
+    return found
 
 
-def _jacobian(problem: Problem, solution: Solution, total: Floats) -> Floats:
-    """Derivatives (k, 2 k + 2) of the parameters in the moments, by central differences.
-
-    Of an association of its own equation a step of scoring: score over information.
-    """
-    if isinstance(solution.working, Association):
-        found = np.zeros((1, len(total)))
-        found[0, 0] = 1 / total[1]
-        return found
-    columns = []
-    for j, size in enumerate(np.abs(total)):
-        step = STEP * max(float(size), 1e-8)
-        ends = []
-        for sign in (1.0, -1.0):
-            moved = total.copy()
-            moved[j] += sign * step
-            ends.append(_parameters(problem, solution, moved))
-        columns.append((ends[0] - ends[1]) / (2 * step))
-    return np.column_stack(columns)
-
-
-def _difference(problem: Problem, solution: Solution, by_moments: Floats, j: int) -> Floats:
+def _difference(problem: Problem, solution: Solution, moved: _Moved, j: int) -> Floats:
     """Derivative (k,) of the parameters in a coefficient."""
     size = np.sqrt(max(float(np.linalg.inv(solution.bread)[j, j]), 1e-300) * solution.scale)
     step = 1e-3 * size
@@ -137,6 +135,10 @@ def _difference(problem: Problem, solution: Solution, by_moments: Floats, j: int
     for sign in (1.0, -1.0):
         beta = solution.beta.copy()
         beta[j] += sign * step
-        parts = problem.clusters.slices
-        ends.append(sum(_moments(problem, solution, beta, part).flat for part in parts))
-    return np.asarray(by_moments @ (ends[0] - ends[1]) / (2 * step))
+        ends.append(_total(problem, solution, beta))
+    high, low = ends
+    gap = Moments(
+        high.products - low.products, high.pairs - low.pairs, high.squares - low.squares,
+        high.rows - low.rows,
+    )  # fmt: skip
+    return np.asarray(moved.by(gap) / (2 * step))

@@ -102,6 +102,7 @@ class Within(Working):
 
     name = "independence"
     counted = False
+    of_means = True
 
     def at(self, rows: WorkingRows) -> Self:
         return replace(self, mu=rows.mu)
@@ -142,12 +143,17 @@ class Association(Working):
     rows: WorkingRows | None = None
 
     counted = False
+    of_means = True
 
     def at(self, rows: WorkingRows) -> Self:
         return replace(self, rows=rows)
 
     def reduced(self, counts: Floats, p: int, rows: float) -> Floats:
         return counts
+
+    def slopes(self, products: Floats, counts: Floats) -> tuple[Floats, Floats]:
+        """A step of scoring, score over information: see `sums`."""
+        return np.array([[1 / products[1], 0.0]]), np.zeros((1, 2))
 
     @abstractmethod
     def joint(self, first: Floats, second: Floats) -> Floats:
@@ -213,11 +219,16 @@ class Association(Working):
         return R.reshape(b, m * c, m * c), apart.reshape(b, m * c, m * c)
 
     def pairs(self, part: Slice) -> Iterator[tuple[Floats, Floats, Floats, Floats, Floats]]:
-        """Yield means and responses (..., c) of pairs of responses, and the pairs' weights."""
+        """Yield means and responses (..., c) of pairs of responses, and the pairs' weights.
+
+        A pair counts the root of the product of its weights: precisions do not change what a
+        pair is expected to be, but how much is known from it.
+        """
         assert self.rows is not None
+        root = self.rows.pair_root
         for block in self.blocks(part):
             mu, y = self.rows.mu[block], self.rows.y[block]
-            w = None if self.rows.root is None else self.rows.root[block[..., 0]]
+            w = None if root is None else root[block[..., 0]]
             for lag in range(1, block.shape[1]):
                 weight = np.ones(mu[:, lag:, 0].shape)
                 weight = weight if w is None else w[:, :-lag] * w[:, lag:]

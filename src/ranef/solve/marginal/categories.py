@@ -65,7 +65,9 @@ class CategoryProblem(Problem):
     def start(self) -> Floats:
         """Coefficients to start from: categories as they are over all rows."""
         y = self.y.reshape(-1, self.cuts)
-        weights = None if self.sampling is None else self.sampling.reshape(-1, self.cuts)[:, 0]
+        weights = np.ones(len(y))
+        for w in (self.sampling, self.weights):
+            weights = weights if w is None else weights * w.reshape(-1, self.cuts)[:, 0]
         below = np.average(y, axis=0, weights=weights)
         share = np.diff(np.concatenate([[0.0], below, [1.0]]))
         share = (share + 1e-3) / (1 + 1e-3 * len(share))
@@ -93,8 +95,13 @@ class CategoryProblem(Problem):
             if not (np.isfinite(D).all() and (steps > 0).all() and (mu < 1).all()):
                 raise Outside
         y, mu = self.y[part.rows], mu.ravel()
-        root = np.sqrt(mu * (1 - mu))
-        return WorkingRows((y - mu) / root, D / root[:, None], y, mu, self.root_sampling(part))
+        root, precision = np.sqrt(mu * (1 - mu)), self.root_precision(part)
+        if precision is not None:
+            root = root / precision
+        return WorkingRows(
+            (y - mu) / root, D / root[:, None], y, mu, self.root_sampling(part),
+            precision=precision,
+        )  # fmt: skip
 
 
 def _softmax(eta: Floats) -> Floats:

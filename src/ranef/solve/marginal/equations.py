@@ -131,6 +131,10 @@ class Problem:
         """Roots of the sampling weights of a slice."""
         return None if self.sampling is None else np.sqrt(self.sampling[part.rows])
 
+    def root_precision(self, part: Slice) -> Floats | None:
+        """Roots of the precisions of a slice."""
+        return None if self.weights is None else np.sqrt(self.weights[part.rows])
+
     def working_rows(self, beta: Floats, part: Slice, bend: bool = False) -> WorkingRows:
         """Scale the rows of a slice at beta.
 
@@ -149,11 +153,14 @@ class Problem:
             if not (np.isfinite(variance).all() and (variance > 0).all()):
                 raise Outside
         root = np.sqrt(variance)
-        if self.weights is not None:
-            root /= np.sqrt(self.weights[part.rows])
+        precision = self.root_precision(part)
+        if precision is not None:
+            root /= precision
         y = self.y[part.rows]
         F = (slope / root)[:, None] * self.X[part.rows]
-        found = WorkingRows((y - mu) / root, F, y, mu, self.root_sampling(part))
+        found = WorkingRows(
+            (y - mu) / root, F, y, mu, self.root_sampling(part), precision=precision
+        )
         if not bend:
             return found
         with np.errstate(all="ignore"):
@@ -391,9 +398,12 @@ def _penalised(problem: Problem, beta: Floats, working: Working, sums: Sums, sca
 
     It is sum over rows of h x dlog a / deta, with a = sqrt(w / V) dmu/deta and h the row's entry
     on the diagonal of F H^-1 F' R^-1. H without the scale stands for the information over phi.
+    Of odds ratios, which are held where R is not, see `_log_det_slopes`.
     """
     if not problem.penalised:
         return sums
+    if working.of_means:
+        return replace(sums, U=sums.U + scale * _log_det_slopes(problem, beta, working))
     inverse, more = np.linalg.inv(sums.H), np.zeros(problem.p)
     for part in problem.clusters.slices:
         rows = problem.working_rows(beta, part, bend=True)
@@ -403,6 +413,43 @@ def _penalised(problem: Problem, beta: Floats, working: Working, sums: Sums, sca
         assert rows.bend is not None
         more += problem.X[part.rows].T @ (h * rows.bend)
     return replace(sums, U=sums.U + scale * more)
+
+
+STENCIL = ((1.0, 8.0), (-1.0, -8.0), (2.0, -1.0), (-2.0, 1.0))
+"""Places and weights of a difference quotient of fourth order, over 12."""
+MOVES = (1e-3, 1e-4, 1e-5)
+"""How far it moves linear predictors at most; less where a mean would leave its bounds."""
+
+
+def _log_det_slopes(problem: Problem, beta: Floats, working: Working) -> Floats:
+    """Derivatives (p,) of log det H / 2 in beta, the parameters of the association held.
+
+    Under independence H is the information of a likelihood, and this is Jeffreys' prior.
+    """
+    widest = np.maximum(np.abs(problem.X).max(axis=0), 1e-300)
+    found = np.empty(problem.p)
+    for j in range(problem.p):
+        for size in MOVES:
+            try:
+                found[j] = _log_det_slope(problem, beta, working, j, size / widest[j])
+                break
+            except Outside:
+                if size == MOVES[-1]:
+                    raise
+    return found
+
+
+def _log_det_slope(problem: Problem, beta: Floats, working: Working, j: int, step: float) -> float:
+    total = 0.0
+    for place, weight in STENCIL:
+        moved = beta.copy()
+        moved[j] += place * step
+        H = sum(
+            _normal_equations(problem, working, problem.working_rows(moved, part), part)[0]
+            for part in problem.clusters.slices
+        )
+        total += weight * 0.5 * float(np.linalg.slogdet(H)[1])
+    return total / (12 * step)
 
 
 def by_cluster(problem: Problem, solution: Solution) -> Iterator[tuple[Slice, Floats, Floats]]:
@@ -420,9 +467,10 @@ def weight_derivatives(problem: Problem, solution: Solution, slopes: Floats) -> 
     found = np.zeros((problem.p, slopes.shape[1]))
     for part in problem.clusters.slices:
         rows = problem.working_rows(solution.beta, part)
-        columns = np.column_stack([rows.F, slopes[part.rows] * rows.e[:, None]])
-        white = solution.working.at(rows).whiten(columns, problem.clusters, part)
-        found += white[:, : problem.p].T @ white[:, problem.p :]
+        working = solution.working.at(rows)
+        ours = working.whiten_slopes(rows.F, problem.clusters, part)
+        moved = slopes[part.rows] * rows.e[:, None]
+        found += ours.T @ working.whiten(moved, problem.clusters, part)
     return found
 
 

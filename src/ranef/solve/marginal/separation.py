@@ -26,7 +26,12 @@ def separating(problem: Problem) -> Floats | None:
 
     y = problem.y
     signs = np.where(y == low, -1.0, np.where(y == high, 1.0, 0.0))
-    rows = np.unique(np.column_stack([signs, problem.X]), axis=0)
+    if problem.sampling is not None:  # rows that were planned and not seen say nothing
+        seen = problem.sampling > 0
+        signs, X = signs[seen], problem.X[seen]
+    else:
+        X = problem.X
+    rows = np.unique(np.column_stack([signs, X]), axis=0)
     signs, X = rows[:, 0], rows[:, 1:]
     size = np.abs(X).max(axis=0)
     X = X / np.where(size > 0, size, 1.0)

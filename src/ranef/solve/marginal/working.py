@@ -50,6 +50,8 @@ class WorkingRows:
         Roots of the sampling weights.
     bend : (r,) array or None
         Derivative of log(sqrt(w / V) dmu/deta) in eta, where it is needed.
+    precision : (r,) array or None
+        Roots of the precisions.
     """
 
     e: Floats
@@ -58,6 +60,14 @@ class WorkingRows:
     mu: Floats
     root: Floats | None = None
     bend: Floats | None = None
+    precision: Floats | None = None
+
+    @property
+    def pair_root(self) -> Floats | None:
+        """Roots of what rows count in pairs, by sampling weights and precisions."""
+        if self.root is None or self.precision is None:
+            return self.precision if self.root is None else self.root
+        return self.root * self.precision
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,6 +94,8 @@ class Working(ABC):
     name: ClassVar[str]
     counted: ClassVar[bool] = True
     """Whether it is estimated from products of residuals, of so many pairs."""
+    of_means: ClassVar[bool] = False
+    """Whether R moves with the means while its parameters are held."""
 
     def at(self, rows: WorkingRows) -> Self:
         """The structure at these means; itself where it does not depend on them."""
@@ -92,6 +104,10 @@ class Working(ABC):
     def reduced(self, counts: Floats, p: int, rows: float) -> Floats:
         """Counts of pairs where those of rows are less by p: in proportion, as in R's gee."""
         return counts * (1 - p / rows)
+
+    def reduced_slopes(self, counts: Floats, p: int, rows: float) -> tuple[Floats, Floats]:
+        """Derivatives (m,) of `reduced` in the counts, each in its own, and in the rows."""
+        return np.full(len(counts), 1 - p / rows), counts * p / rows**2
 
     @abstractmethod
     def sums(self, v: Floats, clusters: Clusters, part: Slice) -> Floats:
@@ -103,6 +119,15 @@ class Working(ABC):
 
         One with an eigenvalue below `floor` is mixed with independence until it has none.
         """
+
+    def slopes(self, products: Floats, counts: Floats) -> tuple[Floats, Floats]:
+        """Derivatives of the parameters in products over the scale and in counts of pairs.
+
+        (m,) each where a parameter is the mean of one kind of product, else (k, m).
+        """
+        with np.errstate(divide="ignore", invalid="ignore"):
+            own = np.where(counts > 0, 1 / counts, 0.0)
+        return own, -own * mean(products, counts)
 
     @abstractmethod
     def whiten(self, rows: Floats, clusters: Clusters, part: Slice) -> Floats:
@@ -172,6 +197,9 @@ class Exchangeable(Working):
 
     def reduced(self, counts: Floats, p: int, rows: float) -> Floats:
         return np.where(counts > p, counts - p, counts)
+
+    def reduced_slopes(self, counts: Floats, p: int, rows: float) -> tuple[Floats, Floats]:
+        return np.ones(len(counts)), np.zeros(len(counts))
 
     def sums(self, v: Floats, clusters: Clusters, part: Slice) -> Floats:
         return np.array([0.5 * (np.sum(part.sums(v) ** 2) - v @ v)])
@@ -297,7 +325,7 @@ def _of(first: Ints, part: Slice) -> Ints:
 
 CELLS = 1 << 22
 FEW_PLACES = 64
-MANY_ROWS = 1000
+MANY_ROWS = 200
 """Rows of a cluster beyond which its pairs are not visited one by one."""
 
 
@@ -425,6 +453,23 @@ def least_squares_power(rates: Floats, weights: Floats, exponents: Floats, low: 
     return float(brentq(slope, float(a), float(b), xtol=1e-15, rtol=1e-14))
 
 
+def power_slopes(
+    alpha: float, sums: Floats, counts: Floats, exponents: Floats
+) -> tuple[Floats, Floats]:
+    """Derivatives (1, m) of `least_squares_power` in sums and counts, the rates their ratio.
+
+    By the implicit function theorem on sum of d alpha^(d - 1) (count alpha^d - sum) = 0.
+    """
+    if not len(exponents) or alpha == 0:
+        return np.zeros((1, len(sums))), np.zeros((1, len(sums)))
+    d = exponents
+    inner = np.where(d > 0, d * np.power(alpha, d - 1), 0.0)
+    powers = np.power(alpha, d)
+    bent = np.where(d > 0, d * (d - 1) * np.power(alpha, d - 2), 0.0)
+    curve = float(np.sum(bent * (counts * powers - sums) + counts * inner**2))
+    return (inner / curve)[None], (-inner * powers / curve)[None]
+
+
 @dataclass(frozen=True, eq=False)
 class Autoregressive(Working):
     """corr = alpha^(distance in places of time).
@@ -458,6 +503,12 @@ class Autoregressive(Working):
         held = float(np.clip(alpha, CLOSEST - 1, 1 - CLOSEST))
         shrunk = 0.0 if held == alpha else 1 - held / alpha
         return replace(self, parameters=np.array([held]), shrunk=shrunk, smallest=1 - abs(alpha))
+
+    def slopes(self, products: Floats, counts: Floats) -> tuple[Floats, Floats]:
+        if self.estimator == "adjacent":
+            return super().slopes(products, counts)
+        exponents = np.arange(float(len(products)))
+        return power_slopes(float(self.parameters[0]), products, counts, exponents)
 
     def _rho(self, clusters: Clusters, part: Slice) -> Floats:
         steps = np.diff(clusters.positions[part.rows], prepend=0)
@@ -540,6 +591,10 @@ class Continuous(Working):
                 "units in which neighbours are about 1 apart"
             )
         return replace(self, parameters=np.array([alpha]))
+
+    def slopes(self, products: Floats, counts: Floats) -> tuple[Floats, Floats]:
+        assert self.distances is not None
+        return power_slopes(float(self.parameters[0]), products, counts, self.distances)
 
     def table(self, clusters: Clusters) -> Floats | None:
         places = clusters.places

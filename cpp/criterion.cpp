@@ -311,11 +311,14 @@ double Criterion::factorise(const double* phi) {
 
 // After the tail has given its factor's place to the covariance; Q is still there.
 void Criterion::restore_factor() {
-    if (!tail_->holds_factor() && !tail_->restore(lambda_)) inverted_ = false;
+    if (tail_->holds_factor()) return;
+    ++factorisations_;
+    if (!tail_->restore(lambda_)) inverted_ = false;
 }
 
 double Criterion::factorised(const double* phi) {
     sound_ = false;
+    ++factorisations_;
     const int N = b_.order(), T = b_.T;
     prepare(phi);
     const bool large = !b_.chain.empty() && b_.chain[0].panel.size() > 40000;

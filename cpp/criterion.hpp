@@ -92,6 +92,8 @@ class Criterion final : public Objective {
     double at_point(const double* phi);
     // Whether there is a factor at the last phi, be the criterion itself lost in rounding.
     bool sound() const { return sound_; }
+    // How often it was, or a factor was made again.
+    size_t factorisations() const { return factorisations_; }
     // Fixed effects, modes and scores at the last phi.
     void solve();
     // The same with the chain's modes and scores.
@@ -234,6 +236,7 @@ class Criterion final : public Objective {
     bool inverted_ = false; // the tail holds R as the derivatives leave it
     bool solved_ = false, known_ = false, sound_ = false;
     double value_ = 0; // at phi_, where known_
+    size_t factorisations_ = 0;
     const std::vector<Vector>* extra_ = nullptr;
     double m_ = 0, r2_ = 0, logdet_ = 0;
     Vector phi_;

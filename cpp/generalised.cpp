@@ -5,8 +5,10 @@
 #include <nanobind/stl/pair.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <limits>
+#include <optional>
 
 #include "arrays.hpp"
 #include "laplace.hpp"
@@ -22,10 +24,17 @@ namespace {
 
 constexpr double modest = 0.3; // a standard deviation to start from
 
-// Where a problem's modes are at its start.
+// Where a problem's modes are at its start, or at the point x where a fit ended.
 struct Modes {
     Laplace::Place place;
+    Vector x;          // empty at a start
+    size_t number = 0; // of all ends of fits
 };
+
+size_t next_number() {
+    static std::atomic<size_t> last{0};
+    return ++last;
+}
 
 class GeneralisedProblem {
   public:
@@ -105,7 +114,7 @@ class GeneralisedProblem {
             x = laplace_->start(beta.data());
             keep_held(x);
             if (quadrature_) x = near_optimum(x);
-            there = {laplace_->place()};
+            there.place = laplace_->place();
         });
         return {to_array(std::move(x)), std::move(there)};
     }
@@ -124,16 +133,23 @@ class GeneralisedProblem {
         };
         Outcome out;
         Report here;
+        Modes end;
         ask([&] {
             if (modes) laplace_->restart(&modes->place);
             options.held = held_;
             const Vector from = admissible(Vector(start.data(), start.data() + start.shape(0)));
             out = search(objective(), from, options);
             here = report();
+            if (quadrature_ || out.stopped || !std::isfinite(out.criterion) ||
+                !laplace_->stands_at(out.phi.data()))
+                return;
+            end = {laplace_->end(), out.phi, next_number()};
+            standing_ = Standing{out.phi, end.number};
         });
         report_progress.rethrow();
         nb::dict d = ranef::describe(out);
         describe(std::move(here), d);
+        d["end"] = end.number ? nb::cast(std::move(end)) : nb::none();
         return d;
     }
 
@@ -193,19 +209,23 @@ class GeneralisedProblem {
     double penalty(Input<1> x) {
         check(x, laplace_->parameters());
         double value = 0;
-        ask([&] {
+        unlocked([&] { // leaves the problem where it stands
+            const Turns::Turn turn(turns_);
             if (penalised_) value = penalised_->penalty(x.data());
         });
         return value;
     }
 
-    nb::dict state(Input<1> x, bool derivatives) {
+    // Modes are looked for from where they are at the end of a fit, if one is given.
+    nb::dict state(Input<1> x, bool derivatives, const Modes* near) {
         check(x, laplace_->parameters());
+        need(!near || fits(near->place), "these are the modes of another problem");
         const size_t D = laplace_->parameters();
         Vector gradient(D), hessian(D * D);
         double value = 0;
         Report here;
         ask([&] {
+            if (near) laplace_->restart(&near->place);
             value = objective().evaluate(x.data());
             if (derivatives && value < std::numeric_limits<double>::infinity())
                 objective().differentiate(gradient.data(), hessian.data());
@@ -221,18 +241,90 @@ class GeneralisedProblem {
         return d;
     }
 
-    // Given Psi, at the point x: of one factor, the covariances of its modes.
-    Array mode_covariances(Input<1> x, int factor, bool with_fixed) {
-        check(x, laplace_->parameters());
+    // Given Psi, at the point x: of one factor, the covariances of its modes. `end` as for all
+    // questions that take it: of a fit, whose modes are those of x where it ended there.
+    Array mode_covariances(Input<1> x, int factor, bool with_fixed, const Modes* end) {
         const Factor& f = checked_factor(factor);
         const size_t q = f.q, r = f.r;
         Vector out;
-        ask([&] {
-            settle(x.data());
+        ask_at(x, end, [&] {
             out.resize(q * r * r);
             laplace_->mode_covariances(factor, with_fixed, out.data());
         });
         return to_array(std::move(out), {q, r, r});
+    }
+
+    // The same of all factors: a list of (given the coefficients, with their uncertainty).
+    nb::list all_mode_covariances(Input<1> x, const Modes* end) {
+        std::vector<Vector> given, error;
+        ask_at(x, end, [&] { laplace_->all_mode_covariances(given, error); });
+        nb::list out;
+        for (size_t f = 0; f < given.size(); ++f) {
+            const Factor& factor = laplace_->blocks().factors[f];
+            const size_t q = factor.q, r = factor.r;
+            out.append(nb::make_tuple(to_array(std::move(given[f]), {q, r, r}),
+                                      to_array(std::move(error[f]), {q, r, r})));
+        }
+        return out;
+    }
+
+    // Psi^-1 of the modes at the point x, by factor (q, r), in the user's level order and the
+    // core's basis.
+    nb::list mode_scores(Input<1> x, const Modes* end) {
+        std::vector<Vector> found;
+        ask_at(x, end, [&] {
+            for (size_t k = 0; k < laplace_->blocks().factors.size(); ++k) {
+                const Factor& f = laplace_->blocks().factors[k];
+                const Vector& score = laplace_->score(static_cast<int>(k));
+                Vector own(score.size());
+                for (int l = 0; l < f.q; ++l)
+                    std::copy_n(score.begin() + static_cast<std::ptrdiff_t>(l) * f.r, f.r,
+                                own.begin() + static_cast<std::ptrdiff_t>(f.level_at[l]) * f.r);
+                found.push_back(std::move(own));
+            }
+        });
+        nb::list out;
+        for (size_t k = 0; k < found.size(); ++k) {
+            const Factor& f = laplace_->blocks().factors[k];
+            const size_t q = f.q, r = f.r;
+            out.append(to_array(std::move(found[k]), {q, r}));
+        }
+        return out;
+    }
+
+    // Psi Z'V^-1 d of displacements d of the linear predictors, (k, M, n), at the point x: by
+    // factor (k, q, r).
+    nb::list modes_of(Input<1> x, Input<3> displacements, const Modes* end) {
+        const size_t k = displacements.shape(0), M = predictors_->count(), n = predictors_->rows();
+        need(displacements.shape(1) == M && displacements.shape(2) == n,
+             "displacements have one value a row for each predictor");
+        need_finite(displacements.data(), displacements.size(), "displacements");
+        const auto& factors = laplace_->blocks().factors;
+        std::vector<Vector> modes(factors.size());
+        ask_at(x, end, [&] {
+            const std::vector<Solution> found = laplace_->modes_of(k, displacements.data());
+            for (const Solution& one : found)
+                for (size_t f = 0; f < factors.size(); ++f) {
+                    const Vector own = in_user_basis(factors[f], one.modes[f]);
+                    modes[f].insert(modes[f].end(), own.begin(), own.end());
+                }
+        });
+        nb::list out;
+        for (size_t f = 0; f < factors.size(); ++f) {
+            const size_t q = factors[f].q, r = factors[f].r;
+            out.append(to_array(std::move(modes[f]), {k, q, r}));
+        }
+        return out;
+    }
+
+    // Evaluations, passes over the rows and factorisations until now.
+    nb::tuple work() {
+        LaplaceCounts done;
+        unlocked([&] {
+            const Turns::Turn turn(turns_);
+            done = laplace_->total();
+        });
+        return nb::make_tuple(done.evaluations, done.inner, done.factorisations);
     }
 
     // At the point x, by quadrature: of one factor, the means of its effects given the data,
@@ -255,13 +347,11 @@ class GeneralisedProblem {
     }
 
     Array quadratic_forms(Input<1> x, const std::vector<Codes>& levels,
-                          const std::vector<Input<2>>& z, Input<2> X) {
-        check(x, laplace_->parameters());
+                          const std::vector<Input<2>>& z, Input<2> X, const Modes* end) {
         const EffectRows given =
             read_effect_rows(laplace_->blocks().factors, coefficients(), levels, z, X);
         Vector out(X.shape(0));
-        ask([&] {
-            settle(x.data());
+        ask_at(x, end, [&] {
             laplace_->quadratic_forms(X.shape(0), given.levels, given.z, X.data(), out.data());
         });
         return to_array(std::move(out));
@@ -270,15 +360,13 @@ class GeneralisedProblem {
     // Given Psi, at the point x: combinations of effects and coefficients, each as half
     // of a solve.
     nb::tuple half_solves(Input<1> x, const std::vector<Codes>& levels,
-                          const std::vector<Input<2>>& z, Input<2> X) {
-        check(x, laplace_->parameters());
+                          const std::vector<Input<2>>& z, Input<2> X, const Modes* end) {
         const size_t rows = X.shape(0);
         const EffectRows given =
             read_effect_rows(laplace_->blocks().factors, coefficients(), levels, z, X);
         HalfSolves found;
         size_t order = 0;
-        ask([&] {
-            settle(x.data());
+        ask_at(x, end, [&] {
             found = laplace_->half_solves(rows, given.levels, given.z, X.data());
             order = rows ? found.tail.size() / rows : 0;
         });
@@ -286,6 +374,12 @@ class GeneralisedProblem {
     }
 
   private:
+    // Where the problem has stood since the last question, and the end of which fit that is.
+    struct Standing {
+        Vector x;
+        size_t number;
+    };
+
     // What is known where the modes were found last.
     struct Report {
         Vector coefficients, fixed_covariance, predictors;
@@ -299,8 +393,34 @@ class GeneralisedProblem {
     void ask(Question&& question) {
         unlocked([&] {
             const Turns::Turn turn(turns_);
+            standing_.reset();
             laplace_->restart();
             question();
+        });
+    }
+
+    // Puts a question about the point x. Its modes are those of `end`, if that is the end of a
+    // fit at x, else looked for from where the problem was made. Whoever asks about the same
+    // point again finds the problem there.
+    template <class Question>
+    void ask_at(const Input<1>& x, const Modes* end, Question&& question) {
+        check(x, laplace_->parameters());
+        need(!end || fits(end->place), "these are the modes of another problem");
+        const Vector at(x.data(), x.data() + x.shape(0));
+        const size_t number = end && end->x == at ? end->number : 0;
+        unlocked([&] {
+            const Turns::Turn turn(turns_);
+            const bool there = standing_ && standing_->x == at && standing_->number == number;
+            standing_.reset(); // a call that is broken off leaves no trace
+            if (!there) {
+                laplace_->restart();
+                if (number)
+                    laplace_->stand(end->place, at.data());
+                else
+                    settle(at.data());
+            }
+            question();
+            standing_ = Standing{at, number};
         });
     }
 
@@ -477,6 +597,7 @@ class GeneralisedProblem {
     std::vector<char> held_; // parameters that a search leaves alone; empty: none
     Vector kept_;            // their values
     Turns turns_;
+    std::optional<Standing> standing_;
     std::unique_ptr<Predictors> predictors_;
     std::unique_ptr<Laplace> laplace_;
     std::unique_ptr<Quadrature> quadrature_;
@@ -516,14 +637,22 @@ void bind_generalised(nb::module_& m) {
         .def("penalise", &GeneralisedProblem::penalise, "terms"_a, "coefficients"_a)
         .def("hold", &GeneralisedProblem::hold, "entries"_a, "values"_a)
         .def("penalty", &GeneralisedProblem::penalty, "x"_a)
-        .def("state", &GeneralisedProblem::state, "x"_a, "derivatives"_a)
+        .def("state", &GeneralisedProblem::state, "x"_a, "derivatives"_a,
+             "near"_a.none() = nb::none())
         .def("mode_covariances", &GeneralisedProblem::mode_covariances, "x"_a, "factor"_a,
-             "with_fixed"_a)
+             "with_fixed"_a, "end"_a.none() = nb::none())
+        .def("all_mode_covariances", &GeneralisedProblem::all_mode_covariances, "x"_a,
+             "end"_a.none() = nb::none())
+        .def("mode_scores", &GeneralisedProblem::mode_scores, "x"_a, "end"_a.none() = nb::none())
+        .def("modes_of", &GeneralisedProblem::modes_of, "x"_a, "displacements"_a,
+             "end"_a.none() = nb::none())
+        .def_prop_ro("work", &GeneralisedProblem::work)
         .def("posterior", &GeneralisedProblem::posterior, "x"_a, "factor"_a)
         .def("weigh_levels", &GeneralisedProblem::weigh_levels, "weights"_a)
         .def("quadratic_forms", &GeneralisedProblem::quadratic_forms, "x"_a, "levels"_a, "z"_a,
-             "X"_a)
-        .def("half_solves", &GeneralisedProblem::half_solves, "x"_a, "levels"_a, "z"_a, "X"_a);
+             "X"_a, "end"_a.none() = nb::none())
+        .def("half_solves", &GeneralisedProblem::half_solves, "x"_a, "levels"_a, "z"_a, "X"_a,
+             "end"_a.none() = nb::none());
 }
 
 } // namespace ranef

@@ -258,10 +258,10 @@ void Criterion::add_structure_curvature(double* hessian) const {
     for (size_t f = 0; f < b_.factors.size(); ++f)
         for (const Term& term : b_.factors[f].terms) {
             const int s = term.structure->r, r = b_.factors[f].r;
-            Vector block(static_cast<size_t>(s) * s);
+            Vector block(static_cast<size_t>(s) * s, 0.0);
             for (int i = 0; i < term.parameters; ++i)
                 for (int k = 0; k <= i; ++k) {
-                    std::fill(block.begin(), block.end(), 0.0);
+                    // most pairs of many parameters have none, and leave the block as it is
                     if (!term.structure->second(phi_.data() + term.offset, i, k, block.data()))
                         continue;
                     double sum = 0;
@@ -269,6 +269,7 @@ void Criterion::add_structure_curvature(double* hessian) const {
                         for (int e2 = 0; e2 < s; ++e2)
                             sum +=
                                 block[a * s + e2] * G_[f][(term.first + a) * r + term.first + e2];
+                    std::fill(block.begin(), block.end(), 0.0);
                     hessian[at(term.offset + i, term.offset + k, K)] += sum;
                     if (i != k) hessian[at(term.offset + k, term.offset + i, K)] += sum;
                 }

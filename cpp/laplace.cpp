@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <stdexcept>
 
 #include "dense.hpp"
 #include "laplace_parts.hpp"
@@ -115,11 +116,18 @@ void Laplace::restart(const Place* place) {
     warm_known_ = place != nullptr;
     warm_ = place ? place->modes : mode_;
     warm_beta_ = place ? place->coefficients : Vector(p_, 0.0);
+    before_ = total();
     counts_ = {};
+    differentiated_ = false;
     criterion_.use(inner_.response);
     criterion_.add_gradient(nullptr);
     outer_c_.add_gradient(nullptr);
     outer_c_.hold_fixed(false);
+}
+
+LaplaceCounts Laplace::total() const {
+    return {before_.evaluations + counts_.evaluations, before_.inner + counts_.inner,
+            criterion_.factorisations() + outer_c_.factorisations()};
 }
 
 std::vector<const double*> Laplace::pointers(const Modes& modes) const {
@@ -393,12 +401,37 @@ bool Laplace::find_mode(const double* phi) {
     return newton(phi, false);
 }
 
-double Laplace::evaluate(const double* x) {
-    ++counts_.evaluations;
+void Laplace::set_parameters(const double* x) {
     std::copy(x, x + K_, phi_.begin());
     for (size_t e = 0; e < outer_coefficients_.size(); ++e)
         beta_[outer_coefficients_[e]] = x[K_ + e];
     set_fixed(inside_);
+}
+
+bool Laplace::stands_at(const double* x) const {
+    bool same = differentiated_ && std::equal(phi_.begin(), phi_.end(), x);
+    for (size_t e = 0; same && e < outer_coefficients_.size(); ++e)
+        same = beta_[outer_coefficients_[e]] == x[K_ + e];
+    return same;
+}
+
+void Laplace::stand(const Place& place, const double* x) {
+    set_parameters(x);
+    mode_ = place.modes;
+    score_ = place.scores;
+    for (int k : integrated_) beta_[k] = place.coefficients[k];
+    double ascent;
+    pass(inner_, active_, inside_, false, &ascent);
+    if (criterion_.evaluate(phi_.data()) == infinity)
+        throw std::domain_error("the likelihood is not finite at these parameters");
+    third();
+    working_model();
+}
+
+double Laplace::evaluate(const double* x) {
+    ++counts_.evaluations;
+    differentiated_ = false;
+    set_parameters(x);
     if (!find_mode(phi_.data())) return infinity;
     const double d = -2 * density_ + penalty(score_, score_) + logdet_ -
                      static_cast<double>(integrated_.size()) * log_two_pi;
@@ -499,8 +532,30 @@ Vector Laplace::start(const double* from) {
 }
 
 void Laplace::mode_covariances(int factor, bool with_fixed, double* out) {
-    outer_c_.factorise(phi_.data());
+    outer_c_.at_point(phi_.data());
     outer_c_.mode_covariances(factor, with_fixed, out);
+}
+
+std::vector<Solution> Laplace::modes_of(size_t many, const double* displacements) {
+    std::vector<Response> rhs;
+    std::vector<Vector> d, q(M_, Vector(n_));
+    std::vector<const double*> given;
+    for (const Vector& v : q) given.push_back(v.data());
+    for (size_t k = 0; k < many; ++k) {
+        d.clear();
+        for (int m = 0; m < M_; ++m)
+            d.push_back(predictors_.gather(displacements + (k * M_ + m) * n_));
+        for (int m = 0; m < M_; ++m) {
+            std::fill(q[m].begin(), q[m].end(), 0.0);
+            for (int l = 0; l < M_; ++l) {
+                const double* w = outer_W_.at(m, l);
+                for (size_t i = 0; i < n_; ++i) q[m][i] += w[i] * d[l][i];
+            }
+        }
+        rhs.push_back(inner_.response);
+        predictors_.respond(inner_, rhs.back(), given.data());
+    }
+    return criterion_.solutions(std::move(rhs));
 }
 
 // Data that say something of a level make its variance smaller. Where the log density is
@@ -508,7 +563,7 @@ void Laplace::mode_covariances(int factor, bool with_fixed, double* out) {
 // log determinant draws the search there.
 bool Laplace::breaks_down() {
     const auto& factors = blocks().factors;
-    outer_c_.factorise(phi_.data());
+    outer_c_.at_point(phi_.data());
     for (size_t f = 0; f < factors.size(); ++f) {
         const size_t r = factors[f].r;
         const Vector& Psi = psi(static_cast<int>(f));

@@ -37,6 +37,7 @@ namespace ranef {
 
 struct LaplaceCounts {
     int evaluations = 0, inner = 0;
+    size_t factorisations = 0; // only in total()
 };
 
 class Laplace final : public Objective {
@@ -66,20 +67,33 @@ class Laplace final : public Objective {
     // of b and the mean's coefficients, and the covariances of the working model.
     Vector start(const double* beta);
 
-    // Where a mode was found, to start from: modes by factor and coefficients.
+    // Where a mode was found, to start from: modes by factor and coefficients; at the end of a
+    // search the modes' scores as well.
     struct Place {
         std::vector<Vector> modes;
         Vector coefficients;
+        std::vector<Vector> scores;
     };
     // Of the last start() or differentiate().
-    Place place() const { return {warm_, warm_beta_}; }
+    Place place() const { return {warm_, warm_beta_, {}}; }
+    // Of the last differentiate().
+    Place end() const { return {warm_, warm_beta_, score_}; }
     // Back to where it was made: what was evaluated before leaves no trace in later answers,
     // nor does a call that was broken off. The first mode is looked for from `place`, from
     // zero where there is none, and from that of the last derivatives only where the density
     // at zero is none.
     void restart(const Place* place = nullptr);
 
+    // Back at a point whose modes were found before: no search, and what the derivatives there
+    // left for questions to the last bit.
+    void stand(const Place& place, const double* x);
+    // Whether derivatives were taken at this point last.
+    bool stands_at(const double* x) const;
+    void near_end(bool near) override { outer_c_.near_end(near); }
+
+    // Since the last restart(), and of all time.
     const LaplaceCounts& counts() const { return counts_; }
+    LaplaceCounts total() const;
     const Family& family() const { return family_; }
     const Predictors& predictors() const { return predictors_; }
     const Rows& rows() const { return rows_; }
@@ -105,6 +119,15 @@ class Laplace final : public Objective {
     // user's level order and the basis of b_e, given beta or with beta's
     // uncertainty; and the variance of combinations of b_e and beta.
     void mode_covariances(int factor, bool with_fixed, double* out);
+    // Both of all factors.
+    void all_mode_covariances(std::vector<Vector>& given, std::vector<Vector>& error) {
+        outer_c_.at_point(phi_.data());
+        outer_c_.all_mode_covariances(given, error);
+    }
+    // After differentiate() or stand(): modes Psi Z'V^-1 d that displacements d of the rows'
+    // predictors have, (M, n) in the user's order, one after the other; by displacement and
+    // factor, internal order.
+    std::vector<Solution> modes_of(size_t many, const double* displacements);
     bool breaks_down() override;
     void quadratic_forms(size_t rows, const std::vector<const int32_t*>& levels,
                          const std::vector<const double*>& z, const double* X, double* out) {
@@ -118,6 +141,7 @@ class Laplace final : public Objective {
   private:
     using Modes = std::vector<Vector>;
 
+    void set_parameters(const double* x);
     void set_fixed(const std::vector<char>& inside);
     double pass(Working& to, const std::vector<int>& active, const std::vector<char>& inside,
                 bool project, double* ascent);
@@ -163,7 +187,8 @@ class Laplace final : public Objective {
     double logdet_ = 0, density_ = 0;
     std::vector<Vector> extra_gradient_;
     Vector C_, correction_;
-    LaplaceCounts counts_;
+    bool differentiated_ = false;
+    LaplaceCounts counts_, before_; // since the last restart, and until then
 };
 
 } // namespace ranef

@@ -74,7 +74,7 @@ void Laplace::third() {
 void Laplace::differentiate(double* gradient, double* hessian) {
     warm_ = mode_;
     warm_beta_ = beta_;
-    warm_known_ = true;
+    warm_known_ = differentiated_ = true;
     third();
     std::fill(gradient, gradient + parameters(), 0.0);
     differentiate_beta(gradient + K_);

@@ -13,6 +13,9 @@ namespace {
 constexpr double least = 0.1;           // standard deviation relative to sigma
 constexpr double most = 30;             // the same
 constexpr double least_residual = 1e-3; // share of the total variance
+constexpr int many_columns = 8;         // of a level, whose products are little but each other's
+constexpr double least_pivot = 1e-10;   // of a level that can estimate all of its effects
+constexpr double least_degrees = 10;
 
 inline size_t at(size_t i, size_t j, size_t ld) {
     return i * ld + j;
@@ -328,6 +331,76 @@ Vector Moments::solve() {
     return out;
 }
 
+// One factor with many columns in one unstructured term.
+bool alone_with_many(const Blocks& b) {
+    return b.factors.size() == 1 && b.chain.size() == 1 && b.factors[0].terms.size() == 1 &&
+           b.factors[0].r >= many_columns && b.factors[0].terms[0].structure->unstructured();
+}
+
+// y'A^+ y and the rank of A, (r, r).
+double projected(int r, const Vector& A, const double* y, int* rank) {
+    Vector values(r), vectors(A.size()), given = A;
+    eigen_symmetric(r, given.data(), values.data(), vectors.data());
+    double sum = 0;
+    for (int k = 0; k < r; ++k) {
+        if (!(values[k] > least_pivot * values[r - 1])) continue;
+        const double v = dot(r, vectors.data() + at(k, 0, r), y);
+        sum += v * v / values[k];
+        ++*rank;
+    }
+    return sum;
+}
+
+// The entries of Psi, by columns, and sigma^2 from what each level with rows enough estimates by
+// itself (Swamy 1970): b_l = A_l^-1 Z_l'y has the covariance Psi + sigma^2 A_l^-1. Where there are
+// many columns, what the moments of Z_l'y say of one is lost in the others. Empty where levels
+// or degrees of freedom are too few.
+Vector from_levels(const Blocks& b, const Response& response) {
+    const ChainBlock& c = b.chain[0];
+    const int r = c.r;
+    double rest = response.square, degrees = static_cast<double>(b.n), used = 0;
+    Vector products(static_cast<size_t>(r) * r, 0.0), inverses(products.size(), 0.0);
+    Vector A(products.size()), effects(r);
+    for (int l = 0; l < c.q; ++l) {
+        const double* panel = c.panel.data() + static_cast<size_t>(l) * r * c.width;
+        const double* y = response.chain[0].data() + static_cast<size_t>(l) * r;
+        for (int a = 0; a < r; ++a)
+            std::copy_n(panel + at(a, 0, c.width), r, A.data() + at(a, 0, r));
+        Vector L = A;
+        bool whole = cholesky(r, L.data(), r);
+        for (int a = 0; a < r && whole; ++a) {
+            const double pivot = L[at(a, a, r)];
+            whole = pivot * pivot > least_pivot * A[at(a, a, r)];
+        }
+        if (!whole) {
+            int rank = 0;
+            rest -= projected(r, A, y, &rank);
+            degrees -= rank;
+            continue;
+        }
+        inverse_from_cholesky(r, L.data(), r); // its lower triangle, by columns
+        for (int j = 0; j < r; ++j)
+            for (int i = j + 1; i < r; ++i) L[at(i, j, r)] = L[at(j, i, r)];
+        for (int a = 0; a < r; ++a) effects[a] = dot(r, L.data() + at(a, 0, r), y);
+        rest -= dot(r, effects.data(), y);
+        degrees -= r;
+        ++used;
+        for (int a = 0; a < r; ++a)
+            for (int e = 0; e <= a; ++e) {
+                products[at(a, e, r)] += effects[a] * effects[e];
+                inverses[at(a, e, r)] += L[at(a, e, r)];
+            }
+    }
+    const double sigma2 = rest / degrees;
+    if (used < 2 || degrees < least_degrees || !(sigma2 > 0)) return {};
+    Vector out;
+    for (int e = 0; e < r; ++e)
+        for (int a = e; a < r; ++a)
+            out.push_back((products[at(a, e, r)] - sigma2 * inverses[at(a, e, r)]) / used);
+    out.push_back(sigma2);
+    return out;
+}
+
 // Entries of one term's Psi relative to sigma^2, made a covariance matrix that
 // is neither singular nor huge.
 Vector admissible(int r, Vector psi) {
@@ -348,7 +421,9 @@ Vector admissible(int r, Vector psi) {
 
 Vector moment_start(const Blocks& b, const Response& response) {
     Vector phi(b.parameters);
-    const Vector found = Moments(b, response).solve();
+    Vector found;
+    if (alone_with_many(b)) found = from_levels(b, response);
+    if (found.empty()) found = Moments(b, response).solve();
     const double total = response.square / static_cast<double>(b.n);
     const double residual = found.empty() ? total : std::max(found.back(), least_residual * total);
     size_t next = 0;

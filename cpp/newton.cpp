@@ -18,7 +18,9 @@ constexpr int patience = 60;          // evaluations before a criterion is suspe
 constexpr double negative_curvature = 1e-6;
 constexpr double least_curvature = 1e-12; // beside the largest: counts of 1e10 know a slope so well
 constexpr int most_halvings = 60;
-constexpr double most_noise = 1e-9; // beside the criterion, with which it can be proved
+constexpr double most_noise = 1e-9;  // beside the criterion, with which it can be proved
+constexpr double some_noise = 1e-11; // beside the criterion: gradients may have lost their digits
+constexpr double least_fall = 1e-6;  // of the criterion along a ray
 constexpr int most_releases = 8;
 constexpr double polished = 1e-11;   // decrement at which the last digits are right
 constexpr double fine = 3e-6;        // step, relative to the parameters, not worth an evaluation
@@ -122,6 +124,7 @@ class Search {
     bool descend();
     bool lost();
     bool digits_lost();
+    bool fall_on();
     void step_back();
     void polish();
     void differentiate();
@@ -330,6 +333,27 @@ bool Search::lost() {
 
 bool Search::digits_lost() {
     return c_.noise() > most_noise * std::max(1.0, std::fabs(f_));
+}
+
+// Where little is left for the residual, gradients lose their digits before the criterion does.
+// It says itself whether it falls on as all variances grow; true where it did.
+bool Search::fall_on() {
+    if (!(c_.noise() > some_noise * std::max(1.0, std::fabs(f_)))) return false;
+    bool moved = false;
+    while (!out_of_budget() && !digits_lost()) {
+        Vector trial = phi_;
+        for (const TermState& t : terms_) t.structure->rescale(2, trial.data() + t.offset);
+        for (int k = 0; k < K_; ++k)
+            if (held(k)) trial[k] = phi_[k];
+        const double f = evaluate(trial);
+        if (!(f < f_ - least_fall)) break;
+        phi_ = trial;
+        f_ = f;
+        moved = true;
+    }
+    evaluate(phi_);
+    differentiate();
+    return moved;
 }
 
 // Back along the way to a residual of nothing, to where the criterion and all that goes with it
@@ -606,8 +630,8 @@ Outcome Search::run(const Vector& start) {
         }
     }
     if (ok) polish();
-    const bool blurred = digits_lost();
-    if (blurred) step_back();
+    const bool on_the_way = ok && fall_on(), lost = digits_lost(), blurred = on_the_way || lost;
+    if (lost) step_back();
     out_.phi = phi_;
     out_.gradient = g_;
     out_.hessian = H_;

@@ -34,7 +34,7 @@ constexpr int directions = 36; // in which two loadings may stand
 constexpr double half_turn = 3.14159265358979323846;
 constexpr std::array<double, 5> around{0.5, 0.7, 1.0, 1.4, 2.0}; // sizes beside that of an optimum
 constexpr double lower = 1e-8;   // of the criterion, relative: a better optimum
-constexpr double settled = 1e-6; // decrement at which a criterion has reached its limit
+constexpr double settled = 1e-3; // decrement at which a criterion has nearly reached its limit
 constexpr double nearly = 0.001; // decrement at which the end of a search is in sight
 constexpr double as_low = 1e-6;  // the same: as good a one
 

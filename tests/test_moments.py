@@ -121,6 +121,43 @@ def test_in_balanced_data_the_start_is_the_reml_optimum(data: str, formula: str)
     assert fit.optimum.converged
 
 
+def test_many_columns_start_from_what_levels_estimate_by_themselves() -> None:
+    """Swamy (1970): the covariance of least-squares effects of levels, less that of their errors.
+
+    One level has fewer rows than columns: it tells of the residual only.
+    """
+    rng = np.random.default_rng(8)
+    sizes = [6, *[30] * 25]
+    g = np.repeat(np.arange(26), sizes)
+    Z = rng.normal(size=(len(g), 7))
+    U = rng.normal(size=(26, 8)) @ (np.eye(8) + 0.3 * rng.normal(size=(8, 8)))
+    y = U[g, 0] + np.sum(Z * U[g, 1:], axis=1) + rng.normal(size=len(g))
+    table = {"y": y, "g": g, **{f"z{k}": Z[:, k] for k in range(7)}}
+    columns = " + ".join(f"z{k}" for k in range(7))
+    spec = specify(f"y ~ 1 + ({columns} | g)", table)
+    assembly = assemble(spec)
+    rest = assembly.response()
+    z = np.column_stack([np.ones(len(g)), Z]) @ assembly.terms[0].basis
+    effects, errors, left, degrees = [], 0.0, 0.0, len(g)
+    for level in range(26):
+        own, r = z[g == level], rest[g == level]
+        fitted = np.linalg.pinv(own) @ r
+        left += np.sum((r - own @ fitted) ** 2)
+        degrees -= np.linalg.matrix_rank(own)
+        if len(own) > 8:
+            effects.append(fitted)
+            errors = errors + np.linalg.inv(own.T @ own) / 25
+    sigma2 = left / degrees
+    psi = np.array(effects).T @ np.array(effects) / 25 / sigma2 - errors
+    assert np.linalg.eigvalsh(psi)[0] > 0.1**2, "or it would be clipped"
+    phi = assembly.core.moment_start(rest)
+    start = assembly.core.state(rest, True, phi, False)
+    np.testing.assert_allclose(start["psi"][0], psi, rtol=1e-8, atol=1e-10)
+    end = assembly.core.fit(rest, True, None, 500, None)
+    assert end["converged"]
+    assert start["criterion"] - end["criterion"] < 0.02 * abs(end["criterion"])
+
+
 def test_negative_moment_estimates_start_inside() -> None:
     fit = ranef.lmm("Yield ~ 1 + (1 | Batch)", ranef.data.load("Dyestuff2"))
     spec = specify("Yield ~ 1 + (1 | Batch)", ranef.data.load("Dyestuff2"))

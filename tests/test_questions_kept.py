@@ -5,7 +5,7 @@ import pytest
 from numpy.testing import assert_allclose
 
 import ranef
-from ranef.derivatives import linear
+from ranef.derivatives import generalised, joint_errors, linear
 
 rng = np.random.default_rng(21)
 N = 1200
@@ -108,3 +108,105 @@ def test_a_factor_kept_beside_the_inverse_answers_the_same(estimate):
     end.assembly.core.state(*end.at, True)
     linear.effect_derivatives(estimate)
     assert_allclose(linear.prediction_variance(estimate, spec.X[rows], random), first, rtol=1e-9)
+
+
+# --- generalised models ----------------------------------------------------------------------
+
+ETA = 0.4 * X + rng.normal(size=60)[CODES["g"]] + 0.5 * rng.normal(size=23)[CODES["h"]]
+EVENTS = {
+    **TABLE, "y": (rng.random(N) < 1 / (1 + np.exp(-ETA))).astype(int),
+    "count": rng.poisson(np.exp(np.clip(ETA, -4, 2))),
+}  # fmt: skip
+EVENTS["visits"] = rng.poisson(4, N) * (rng.normal(size=60)[CODES["g"]] < rng.normal(size=N) + 1)
+GENERALISED = {
+    "crossed": ("y ~ x + (1 | g) + (1 | h)", {"family": "binomial"}),
+    "slopes": ("y ~ x + (x | g)", {"family": "binomial"}),
+    "nested": ("count ~ x + (1 | g / t)", {"family": "poisson"}),
+    "two parts": ("visits ~ x + (1 | h)", {"family": "poisson", "zero": "~ x + (1 | g)"}),
+    "dispersion": ("count ~ x + (1 | g)", {"family": "nbinom2", "dispersion": "~ x"}),
+    "priors": (
+        "y ~ x + (1 | g)",
+        {"family": "binomial", "priors": {"x": ranef.priors.Normal(0, 1)}},
+    ),
+    "sparse": ("y ~ x + (1 | g) + (1 | h) + (1 | k)", {"family": "binomial", "path": "sparse"}),
+}
+
+
+@pytest.fixture(scope="module", params=GENERALISED)
+def generalised_fit(request):
+    formula, more = GENERALISED[request.param]
+    return ranef.glmm(formula, EVENTS, **more)
+
+
+def test_questions_after_a_generalised_fit_take_no_search_and_no_factorisation(generalised_fit):
+    estimate = generalised_fit.estimate
+    own = generalised.solution(estimate)
+    before = own.assembly.core.work
+    design, rows = estimate.design, np.arange(0, N, 301)
+    random = [(design.factors[t.factor].codes[rows], t.z[rows]) for t in design.terms]
+    wide = np.ones((len(rows), design.n_coefficients))
+    generalised.generalised_conditional_covariances(estimate)
+    generalised.generalised_prediction_variance(estimate, wide, random)
+    joint_errors.generalised_whitened(estimate, wide, random)
+    generalised.mode_derivatives(estimate)
+    assert before[0] > 0
+    assert own.assembly.core.work == before
+
+
+def test_what_is_kept_answers_as_what_is_made_again(generalised_fit):
+    """To the last bit where the end of the search is taken up again, else to rounding."""
+    estimate = generalised_fit.estimate
+    own = generalised.solution(estimate)
+    core, design, rows = own.assembly.core, estimate.design, np.arange(0, N, 301)
+    random = [(design.factors[t.factor].codes[rows], t.z[rows]) for t in design.terms]
+    codes, z, _ = linear.level_rows(own.assembly, estimate.covariances, len(rows), random)
+    fixed = np.ones((len(rows), core.coefficients))
+    shape = len(rows), len(design.predictors), N
+    moves = rng.normal(size=shape)
+
+    def answers(end):
+        yield core.quadratic_forms(own.x, codes, z, fixed, end)
+        yield from core.half_solves(own.x, codes, z, fixed, end)[4:]
+        yield from core.mode_scores(own.x, end)
+        yield from core.modes_of(own.x, moves, end)
+        for given, error in core.all_mode_covariances(own.x, end):
+            yield from (given, error)
+
+    kept = list(answers(own.end))
+    far = own.x + 0.1
+    core.state(far, True)
+    again = list(answers(own.end))
+    for a, b in zip(kept, again, strict=True):
+        np.testing.assert_array_equal(a, b)
+    for a, b in zip(kept, answers(None), strict=True):
+        assert_allclose(a, b, rtol=1e-6, atol=1e-7 * np.abs(b).max())
+    for block in range(len(own.assembly.blocks)):
+        for with_fixed in (False, True):
+            one = core.mode_covariances(own.x, block, with_fixed, own.end)
+            both = core.all_mode_covariances(own.x, own.end)[block][with_fixed]
+            assert_allclose(one, both, rtol=1e-9, atol=1e-11)
+
+
+def test_derivatives_of_generalised_modes_are_their_differences(generalised_fit):
+    estimate = generalised_fit.estimate
+    own = generalised.solution(estimate)
+    assembly, ranks = own.assembly, estimate.optimum.ranks
+    point = np.concatenate([estimate.coefficients, estimate.theta])
+    P = len(estimate.coefficients)
+
+    def modes(at):
+        x = assembly.point(at[P:], at[:P], ranks)
+        return assembly.modes(assembly.core.state(x, False)["modes"])
+
+    exact = generalised.mode_derivatives(estimate)
+    for i in range(len(point)):
+        sides = [modes(point + s * 1e-4 * np.eye(len(point))[i]) for s in (-1, 1)]
+        for slope, low, high in zip(exact, *sides, strict=True):
+            assert_allclose(slope[:, :, i], (high - low) / 2e-4, rtol=1e-5, atol=1e-6)
+
+
+def test_modes_of_another_problem_are_refused(generalised_fit):
+    other = generalised.solution(ranef.glmm("y ~ 1 + (1 | k)", EVENTS, family="binomial").estimate)
+    own = generalised.solution(generalised_fit.estimate)
+    with pytest.raises(ValueError, match="another problem"):
+        own.assembly.core.all_mode_covariances(own.x, other.end)

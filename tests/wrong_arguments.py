@@ -83,6 +83,7 @@ NESTED = problem([factor(r=2), factor(coarse)], chain=(0, 1))
 CROSSED = _core.CrossedSystem([codes, crossed], [Q, 3], [None, x], None, 2)
 LAPLACE = generalised()
 NODES = generalised(nodes=5)
+END = LAPLACE.fit(np.array([0.5, 0.1, 0.2]), 50, None)["end"]
 MULTINOMIAL = _core.make_family("multinomial", "logit", False, 3)
 AT = np.array([0.7])
 SPOT = np.array([0.5, 0.1, 0.2])
@@ -225,7 +226,8 @@ def entries() -> list[Entry]:
             Entry("GeneralisedProblem.penalise", core.penalise, dict(
                 terms=[(0, 0, np.eye(1), [PRIOR], 1.0)], coefficients=[(np.ones(2), PRIOR)])),
             Entry("GeneralisedProblem.penalty", core.penalty, dict(x=SPOT)),
-            Entry("GeneralisedProblem.state", core.state, dict(x=SPOT, derivatives=True)),
+            Entry("GeneralisedProblem.state", core.state,
+                  dict(x=SPOT, derivatives=True, near=END)),
             Entry("GeneralisedProblem.weigh_levels", core.weigh_levels, dict(weights=np.ones(Q)),
                   right=core is NODES),
             Entry("GeneralisedProblem.mode_covariances", core.mode_covariances,
@@ -234,6 +236,13 @@ def entries() -> list[Entry]:
                   dict(x=SPOT, factor=0), right=core is NODES),
             Entry("GeneralisedProblem.quadratic_forms", core.quadratic_forms, dict(x=SPOT, **rows)),
             Entry("GeneralisedProblem.half_solves", core.half_solves, dict(x=SPOT, **rows)),
+            Entry("GeneralisedProblem.half_solves", core.half_solves,
+                  dict(x=SPOT, **rows, end=END)),
+            Entry("GeneralisedProblem.all_mode_covariances", core.all_mode_covariances,
+                  dict(x=SPOT, end=END)),
+            Entry("GeneralisedProblem.mode_scores", core.mode_scores, dict(x=SPOT, end=END)),
+            Entry("GeneralisedProblem.modes_of", core.modes_of,
+                  dict(x=SPOT, displacements=np.ones((2, 1, N)), end=END)),
             Entry("GeneralisedProblem.basis", core.basis, dict(factor=0, term=0)),
         ]  # fmt: skip
     return out

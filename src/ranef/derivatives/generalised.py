@@ -12,7 +12,8 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from numpy.typing import NDArray
 
-from ranef.derivatives.linear import STEP, level_rows
+from ranef import _core, covariance
+from ranef.derivatives.linear import STEP, VALUES, level_rows
 from ranef.derivatives.scores import cluster_scores
 from ranef.errors import ModelError
 from ranef.solve.parametrisation import joined
@@ -51,22 +52,42 @@ def _point(assembly: GeneralisedAssembly, estimate: GeneralisedEstimate) -> Floa
     return assembly.point(estimate.theta, estimate.coefficients, estimate.optimum.ranks)
 
 
-_solutions: WeakKeyDictionary[GeneralisedEstimate, tuple[GeneralisedAssembly, Floats]] = (
-    WeakKeyDictionary()
-)
+@dataclass(frozen=True, eq=False)
+class Solution:
+    """The core at the optimum of an estimate.
+
+    Attributes
+    ----------
+    assembly : GeneralisedAssembly
+    x : (K + F,) float64 array
+        Parameters of the core.
+    end : _core.Modes or None
+        Where the core's own search ended, if the estimate is what it found.
+    """
+
+    assembly: GeneralisedAssembly
+    x: Floats
+    end: _core.Modes | None
 
 
-def solution(estimate: GeneralisedEstimate) -> tuple[GeneralisedAssembly, Floats]:
-    """Return the core and its parameters at the optimum; made once for each estimate."""
+_solutions: WeakKeyDictionary[GeneralisedEstimate, Solution] = WeakKeyDictionary()
+
+
+def solution(estimate: GeneralisedEstimate) -> Solution:
+    """Return the core at the optimum, where its search left it if it is known; made once."""
     if estimate not in _solutions:
         assembly = _assembly(estimate)
-        _solutions[estimate] = assembly, _point(assembly, estimate)
+        _solutions[estimate] = Solution(assembly, _point(assembly, estimate), None)
+        for end in assembly.ends:
+            if end.theta is estimate.theta and end.coefficients is estimate.coefficients:
+                _solutions[estimate] = Solution(assembly, end.x, end.modes)
     return _solutions[estimate]
 
 
 def _state(assembly: GeneralisedAssembly, inner: Floats, spot: Spot) -> tuple[Floats, Floats]:
     """Gradient in the core's outer coefficients and theta, and all coefficients."""
-    state = assembly.core.state(np.concatenate([spot.phi, inner]), True)
+    modes = assembly.ends[0].modes if assembly.ends else None
+    state = assembly.core.state(np.concatenate([spot.phi, inner]), True, modes)
     if not np.isfinite(state["criterion"]):
         raise ModelError(
             "the likelihood is not finite a small step from the optimum: no covariance matrix "
@@ -278,11 +299,9 @@ def generalised_conditional_covariances(
         For each term of the design: given coefficients and theta; and with
         what is not known about the coefficients.
     """
-    assembly, x = solution(estimate)
-    both = [
-        tuple(assembly.core.mode_covariances(x, b, with_fixed) for with_fixed in (False, True))
-        for b in range(len(assembly.blocks))
-    ]
+    own = solution(estimate)
+    assembly = own.assembly
+    both = assembly.core.all_mode_covariances(own.x, own.end)
     out = []
     for term in assembly.terms:
         cut = term.columns
@@ -306,10 +325,11 @@ def generalised_prediction_variance(
     random : one (codes (N,), z (N, r)) for each term of the design, or None
         Code -1 is a new level: it adds z' Psi z. None leaves the term out.
     """
-    assembly, x = solution(estimate)
+    own = solution(estimate)
+    assembly = own.assembly
     codes, z, new = level_rows(assembly, estimate.covariances, len(X), random)
     inner = np.ascontiguousarray(X @ assembly.transform)
-    forms = assembly.core.quadratic_forms(x, codes, z, inner)
+    forms = assembly.core.quadratic_forms(own.x, codes, z, inner, own.end)
     return np.asarray(forms + new, dtype=np.float64)
 
 
@@ -354,53 +374,84 @@ def modes_given(estimate: GeneralisedEstimate) -> GivenModes:
 
 
 def mode_derivatives(estimate: GeneralisedEstimate) -> tuple[Floats, ...]:
-    """Derivatives of the modes with respect to coefficients and theta.
+    """Derivatives of the modes with respect to coefficients and theta, exact.
 
-    Central differences of the modes, each found anew, extrapolated once; zero
-    where a parameter is held. Of equal coefficients the first has the derivative
-    with respect to their common value.
+    The modes b = Psi s, s = Z'f'(eta), depend on their own parameters by the implicit function
+    theorem: with W the information of the rows' predictors and V = W^-1 + Z Psi Z',
+
+        db = dPsi s - Psi Z'V^-1 (X dbeta + Z dPsi s).
 
     Returns
     -------
     tuple of (q, r, P + k) float64 arrays
-        For each term of the design, coefficients first.
+        For each term of the design, coefficients first; zero where a parameter is held. Of
+        equal coefficients the first has the derivative with respect to their common value.
     """
     # the modes given all coefficients, also of those that the fit integrated out
-    design = replace(estimate.design, integrated=())
-    assembly = _assembly(estimate, design if estimate.design.integrated else None)
-    ranks = estimate.optimum.ranks
-    theta, inner = estimate.theta, assembly.inner(estimate.coefficients)
-    F = len(inner)
-    loose = np.concatenate([np.ones(F, dtype=np.bool_), _loose(assembly, theta, ranks)])
-    steps = np.concatenate([np.full(F, STEP), _theta_steps(assembly, theta)])
-
-    still = assembly.phi(theta, ranks)
-
-    def modes(i: np.intp, step: float) -> tuple[Floats, ...]:
-        at, phi = inner.copy(), still
-        if i < F:
-            at[i] += step
-        else:
-            moved = theta.copy()
-            moved[i - F] += step
-            phi = assembly.phi(moved, ranks)
-        x = np.concatenate([phi, at])
-        return assembly.modes(assembly.core.state(x, False)["modes"])
-
-    def difference(i: np.intp, step: float) -> list[Floats]:
-        pairs = zip(modes(i, step), modes(i, -step), strict=True)
-        return [(high - low) / (2 * step) for high, low in pairs]
-
-    out = [np.zeros((*b.shape, len(loose))) for b in estimate.modes]
-    for i in np.flatnonzero(loose):
-        step = float(steps[i])
-        halves = zip(out, difference(i, step / 2), difference(i, step), strict=True)
-        for target, fine, coarse in halves:
-            target[:, :, i] = (4 * fine - coarse) / 3
+    design = estimate.design  # an assembly lives as long as its design
+    if design.integrated:
+        design = replace(design, integrated=())
+        assembly = _assembly(estimate, design)
+        own = Solution(assembly, _point(assembly, estimate), None)
+    else:
+        own = solution(estimate)
+    assembly, F = own.assembly, own.assembly.free.count
+    loose = _loose(assembly, estimate.theta, estimate.optimum.ranks)
+    out = [np.zeros((*b.shape, F + len(loose))) for b in estimate.modes]
+    moves = [*_moved_by_coefficients(assembly), *_moved_by_theta(own, estimate, loose, out)]
+    step = max(1, VALUES // (len(design.predictors) * len(design.y)))
+    for first in range(0, len(moves), step):
+        some = moves[first : first + step]
+        found = assembly.core.modes_of(own.x, np.stack([d for _, d in some]), own.end)
+        for term, target in zip(assembly.terms, out, strict=True):
+            for j, (i, _) in enumerate(some):
+                target[:, :, i] -= found[term.block][j][:, term.columns]
     return tuple(
         np.concatenate([target[:, :, :F] @ assembly.back, target[:, :, F:]], axis=2)
         for target in out
     )
+
+
+Moves = list[tuple[int, Floats]]
+"""Of each parameter that moves the predictors by itself: its place, and (M, n) displacements."""
+
+
+def _moved_by_coefficients(assembly: GeneralisedAssembly) -> Moves:
+    """X of each of the core's coefficients."""
+    design = assembly.design
+    shape = len(design.predictors), len(design.y)
+    out = [(e, np.zeros(shape)) for e in range(assembly.free.count)]
+    for m, predictor in enumerate(design.predictors):
+        columns = predictor.X @ assembly.transform[predictor.coefficients]
+        for (_, displacement), column in zip(out, columns.T, strict=True):
+            displacement[m] = column
+    return out
+
+
+def _moved_by_theta(
+    own: Solution, estimate: GeneralisedEstimate, loose: NDArray[np.bool_], out: list[Floats]
+) -> Moves:
+    """Z dPsi s of each entry of theta that is loose; dPsi s is added to `out`."""
+    assembly, F, place = own.assembly, own.assembly.free.count, 0
+    design = assembly.design
+    scores = assembly.core.mode_scores(own.x, own.end)
+    moves: Moves = []
+    parts = assembly.split(estimate.theta)
+    for number, (term, part) in enumerate(zip(assembly.terms, parts, strict=True)):
+        slopes = term.structure.derivatives(part)
+        s = scores[term.block][:, term.columns] @ term.inverse_basis
+        codes, z = design.factors[term.term.factor].codes, term.term.z
+        for i in np.flatnonzero(loose[place : place + term.count]):
+            direct = s @ slopes[i]
+            if term.term.kernel is not None:
+                direct = covariance.lower_factor(term.term.kernel) @ direct
+            out[number][:, :, F + place + i] += direct
+            displacement = np.zeros((len(design.predictors), len(design.y)))
+            for column, m in enumerate(design.owners[number]):
+                displacement[m] += direct[codes, column] * z[:, column]
+            moves.append((F + place + int(i), displacement))
+        place += term.count
+    return moves
 
 
 def posterior_moments(

@@ -177,9 +177,10 @@ def generalised_whitened(estimate: GeneralisedEstimate, X: Floats, random: Rando
     random : one (codes (N,), z (N, r)) for each term of the design, or None
         As for `whitened`.
     """
-    assembly, x = solution(estimate)
+    own = solution(estimate)
+    assembly = own.assembly
     _check_memory(assembly, len(X))
     codes, z, _ = level_rows(assembly, estimate.covariances, len(X), random)
     inner = np.ascontiguousarray(X @ assembly.transform)
-    found = assembly.core.half_solves(x, codes, z, inner)
+    found = assembly.core.half_solves(own.x, codes, z, inner, own.end)
     return _read(found, found[4].shape[1] - inner.shape[1])

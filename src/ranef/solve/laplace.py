@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ranef.errors import ModelError
 from ranef.solve.flat import Predictor, as_good, looks_flat, with_flat_directions
 from ranef.solve.optimum import MAX_EVALUATIONS, Optimum, Progress
-from ranef.solve.predictors import GeneralisedAssembly, assemble_generalised
+from ranef.solve.predictors import End, GeneralisedAssembly, assemble_generalised
 from ranef.solve.problem import GeneralisedDesign
 from ranef.solve.quadrature import check_differentiable
 
@@ -151,6 +151,7 @@ def _solution(assembly: GeneralisedAssembly, search: dict[str, Any]) -> Generali
         whole_range=search["whole_range"],
     )
     optimum = _with_flat_directions(assembly, search, optimum)
+    assembly.ends[:] = [End(theta, coefficients, search["phi"], search["end"])]
     return GeneralisedSolution(
         coefficients=coefficients,
         vcov=assembly.covariance(covariance),

@@ -9,7 +9,7 @@ only the coefficients that are free (`solve.constraints`).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 from weakref import ReferenceType, WeakKeyDictionary, ref
@@ -39,6 +39,26 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int_]
 
 SMALL = 1e-6
+
+
+@dataclass(frozen=True, eq=False)
+class End:
+    """Where a fit ended.
+
+    Attributes
+    ----------
+    theta : (k,) float64 array
+    coefficients : (P,) float64 array
+    x : (K + F,) float64 array
+        The parameters of the core.
+    modes : _core.Modes or None
+        Known to the core, which needs no search to answer about them.
+    """
+
+    theta: Floats
+    coefficients: Floats
+    x: Floats
+    modes: _core.Modes | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,6 +100,8 @@ class GeneralisedAssembly(Parametrisation):
         Free coefficients = scale @ those of the core.
     nodes : int
         Of the quadrature; 1 is the Laplace approximation.
+    ends : list of End
+        Where its last fit ended, if one did.
     """
 
     known_by: ReferenceType[GeneralisedDesign]
@@ -87,6 +109,7 @@ class GeneralisedAssembly(Parametrisation):
     free: FreeCoefficients
     scale: Floats
     nodes: int
+    ends: list[End] = field(default_factory=list)
 
     @property
     def design(self) -> GeneralisedDesign:

@@ -137,7 +137,7 @@ def counts(nodes=1, seed=3):
 
 def same(a, b):
     assert a.keys() == b.keys()
-    for key in a:
+    for key in a.keys() - {"end"}:  # which stands for where a fit ended, and has no bits
         np.testing.assert_array_equal(np.asarray(a[key]), np.asarray(b[key]), err_msg=key)
 
 

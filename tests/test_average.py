@@ -413,7 +413,7 @@ def test_refusals(ohio, cbpp):
         ranef.average(cbpp, "period", change=1)
     with pytest.raises(ModelError, match="levels and reference, or change"):
         ranef.average(ohio, "age", change=1, levels=[0, 1])
-    with pytest.raises(UnknownColumnError, match="hand the table over by population="):
+    with pytest.raises(UnknownColumnError, match="pass the table as population="):
         ranef.average(ohio, "smoke", by="town")
     with pytest.raises(UnknownColumnError, match="no column 'tovn' in the population"):
         ranef.average(ohio, "smoke", population={"age": [0], "town": [1]}, by="tovn")

@@ -247,7 +247,7 @@ def test_kernels_that_are_wrong(data, kernel):
     skew = kernel.copy()
     skew[0, 1] += 1
     cases = [
-        ({}, UnknownColumnError, "no kernel 'K'; hand it over with kernels="),
+        ({}, UnknownColumnError, "no kernel 'K'; pass it as kernels="),
         ({"k": (kernel, labels)}, UnknownColumnError, "no kernel 'K'; did you mean 'k'"),
         ({"K": (kernel[:8, :8], labels[:8])}, LevelError, "no row for 2 of 10 levels of 'g': 8, 9"),
         ({"K": (skew, labels)}, DataError, "not symmetric"),

@@ -271,7 +271,7 @@ def test_questions_of_levels(fit):
 
 def test_words(fit):
     assert random_term(fit.estimate.terms[0], fit.factors[0]) == (
-        "Between the 20 levels of mm(first, second) varies the intercept; a row has those of the "
+        "The intercept varies between the 20 levels of mm(first, second); a row has those of the "
         "levels that it belongs to, by their weights."
     )
     lines = fit.equation().text.splitlines()

@@ -184,7 +184,7 @@ def test_the_page_says_what_was_found(sleep: Any, page: str) -> None:
     for found in (
         "Reaction ~ Days + (Days | Subject)",
         "fitted by restricted maximum likelihood (REML) to 180 rows",
-        "Between the 18 levels of Subject vary the intercept and the coefficient of Days",
+        "The intercept and the coefficient of Days vary between the 18 levels of Subject",
         "-871.814",
         "251.41",
         "10.47",
@@ -234,14 +234,14 @@ def test_an_unproved_optimum_is_not_called_proved(sleep: Any) -> None:
 @pytest.mark.parametrize(
     ("formula", "name", "said"),
     [
-        ("diameter ~ 1 + (1 | plate) + (1 | sample)", "Penicillin", "Between the 24 levels"),
-        ("strength ~ 1 + (1 | batch/cask)", "Pastes", "Between the 30 levels of cask:batch"),
+        ("diameter ~ 1 + (1 | plate) + (1 | sample)", "Penicillin", "varies between the 24 levels"),
+        ("strength ~ 1 + (1 | batch/cask)", "Pastes", "varies between the 30 levels of cask:batch"),
         (
             "angle ~ recipe * temperature + (1 | recipe:replicate)",
             "cake",
             "recipe, temperature and recipe:temperature.",
         ),
-        ("distance ~ age + (age || Subject)", "Orthodont", "varies the coefficient of age"),
+        ("distance ~ age + (age || Subject)", "Orthodont", "The coefficient of age varies"),
         ("score ~ 0 + Machine + (0 + Machine | Worker)", "Machines", "all correlated"),
     ],
 )

@@ -172,6 +172,6 @@ def test_random_effects_of_two_parts_are_told_apart():
     assert fit.tidy("variance").component.tolist() == ["conditional", "zero"]
     titles = [p.get_title(loc="left") for p in fit.plot.random()]
     assert titles == ["g: (Intercept)", "g (zero): (Intercept)"]
-    assert "In the zero part between" in html(fit)
+    assert "In the zero part the intercept varies between" in html(fit)
     assert "g (zero)" in str(fit.summary())
     matplotlib.pyplot.close("all")

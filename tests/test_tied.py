@@ -280,8 +280,8 @@ def test_words(scale):
     assert "(Intercept) 0." in text.split("correlation with")[1]
     estimate = scale.estimate
     assert random_term(estimate.terms[0], estimate.factors[0]) == (
-        "Between the 40 levels of person vary the intercept and the intercept of the dispersion "
-        "part, correlated across these parts by the label p."
+        "The intercept and the intercept of the dispersion part vary between the 40 levels of "
+        "person, correlated across these parts by the label p."
     )
     lines = scale.equation().text.splitlines()
     assert lines[1:] == [

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from os import PathLike
+from pathlib import Path
 from types import MethodType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from ranef.questions.means.answers import MarginalMeans
     from ranef.questions.means.comparisons import Contrasts
     from ranef.questions.means.joint_tests import JointTests
+    from ranef.questions.papers.table import ModelTable
     from ranef.questions.selection.cross_validate import CrossValidation
     from ranef.questions.selection.leave_out import LeaveOut
     from ranef.questions.synthesis.asymmetry import FunnelAsymmetry, TrimAndFill
@@ -91,6 +94,7 @@ class Questions:
     shrinkage: Question[Any] = Question()
     simulated_residuals: Question[SimulatedResiduals] = Question()
     standardized_ratios: Question[StandardizedRatios] = Question()
+    table: Question[ModelTable] = Question()
     trim_and_fill: Question[TrimAndFill] = Question()
     variance_test: Question[VarianceTest] = Question()
     vcov_by_level: Question[Any] = Question()
@@ -103,6 +107,49 @@ class Questions:
             return object.__getattribute__(self, name)
         known = [own for own in dir(type(self)) if not own.startswith("_")]
         raise AttributeError(f"a fit has no {name!r}{attribute_hint(name, known)}")
+
+    def report(
+        self,
+        path: str | PathLike[str],
+        *,
+        title: str | None = None,
+        conf_level: float = 0.95,
+        df: str | None = None,
+    ) -> Path:
+        """Write the report of the fit: one HTML page that needs nothing else.
+
+        Parameters
+        ----------
+        path : path-like
+            An existing file is replaced, whole or not at all.
+        title : str, optional
+            The heading; the model in words by default.
+        conf_level : float
+        df : str, optional
+            Degrees of freedom of the tests, as in `tidy`.
+
+        Returns
+        -------
+        pathlib.Path
+
+        Raises
+        ------
+        ranef.errors.FileError
+            The file cannot be written.
+
+        Examples
+        --------
+        >>> import tempfile, pathlib, ranef
+        >>> fit = ranef.lmm("Yield ~ 1 + (1 | Batch)", ranef.data.load("Dyestuff"))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     page = fit.report(pathlib.Path(folder) / "dyestuff.html")
+        ...     "Dyestuff" in page.read_text() or "Yield" in page.read_text()
+        True
+        """
+        from ranef.report import page
+
+        fit: Any = self
+        return page.write(fit, path, title=title, conf_level=conf_level, df=df)
 
     def heterogeneity(self, *args: Any, **kwargs: Any) -> WithinBetween:
         """Old name of `within_between`; it warns."""

@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import numpy as np
+
 from ranef.cli.convention import Convention, Look, Note, converted, decide
 from ranef.cli.typed import read_typed
 from ranef.errors import FileError
@@ -124,7 +126,27 @@ def read_delimited(content: bytes, shown: str, dialect: Dialect) -> Read:
     fields = _Fields(body, header, options, dialect, partial(_parsed, shown))
     found = fields.with_numbers() if len(first) <= len(header) else None
     data, said = fields.as_text() if found is None else found
-    return data, notes + said, fields.place
+    quoted = b'"' in body.content
+    open_quote = _open_quote(data, body, len(header), fields.place) if quoted else []
+    return data, notes + open_quote + said, fields.place
+
+
+def _open_quote(data: Any, body: Body, width: int, place: Place) -> list[Note]:
+    """Notice a field that swallowed whole lines: its quotation mark is not closed."""
+    for name in data.columns:
+        column = data[name]
+        if column.dtype != object and str(column.dtype) not in ("str", "string"):
+            continue
+        broken = column.str.contains("\n", regex=False, na=False).to_numpy(dtype=bool)
+        for row in np.flatnonzero(broken)[:20]:
+            lines = str(column.iloc[row]).split("\n")
+            if any(line.count(body.separator) >= width - 1 > 0 for line in lines[1:]):
+                words = (
+                    f"the field of {str(name)!r} in {place(int(row))} runs over {len(lines)} lines "
+                    "that look like rows of the table: is a quotation mark not closed?"
+                )
+                return [Note(words)]
+    return []
 
 
 @dataclass(frozen=True, eq=False)

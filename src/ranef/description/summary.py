@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from ranef.description.model import ModelDescription
 from ranef.display.answer import Summary
-from ranef.display.columns import Column, Listing, Sized
+from ranef.display.columns import Column, Fixed, Listing, Sized
 from ranef.display.numbers import number
 from ranef.display.page import Page, Paragraph, TextTable
 from ranef.inference.coefficients.variance import VarianceParameter
@@ -16,7 +17,9 @@ from ranef.inference.coefficients.wald import Intervals
 from ranef.models.labels import CONDITIONAL, category, group_name
 from ranef.models.records import Estimate
 
-__all__ = ["summarise", "variance_listing"]
+__all__ = ["correlation_listings", "summarise", "variance_listing"]
+
+MOST_ROWS, FIRST_ROWS, LAST_ROWS = 40, 20, 5
 
 
 def summarise(
@@ -24,25 +27,39 @@ def summarise(
     intervals: Intervals,
     conf_level: float,
     df: str,
-    variance: Listing | None = None,
+    variances: Sequence[Listing] = (),
+    *,
+    short: bool = False,
 ) -> Summary:
     """Summarise a fit; `intervals` are those of all coefficients."""
     blocks = description.blocks()
     of_mean = [b for b in blocks if b.heading.startswith("Fixed effects")] or blocks[:1]
 
     def tables(shown: Sequence[object]) -> list[TextTable]:
-        return [b.listing(intervals, conf_level, df).text for b in blocks if b in shown]
+        listings = (b.listing(intervals, conf_level, df) for b in blocks if b in shown)
+        return [_shortened(listing.text) for listing in listings]
 
     others = [b for b in blocks if b not in of_mean]
     parts: list[Paragraph | TextTable] = [Paragraph(tuple(description.rows()))]
     parts += tables(of_mean)
-    parts += _paragraph(description.reading())
+    parts += [] if short else _paragraph(description.reading())
     parts += tables(others)
     parts += _paragraph(description.constants(intervals, conf_level))
-    parts += [] if variance is None else [variance.text]
-    parts += _paragraph(description.shares())
+    parts += [listing.text for listing in variances]
+    parts += [] if short else _paragraph(description.shares())
     parts += _paragraph(description.endings())
     return Summary(Page(description.title, tuple(parts)))
+
+
+def _shortened(table: TextTable) -> TextTable:
+    """Leave out the middle of a table that is longer than anybody reads."""
+    n = len(table.rows)
+    if n <= MOST_ROWS:
+        return table
+    left_out = n - FIRST_ROWS - LAST_ROWS
+    gap = (f"... {left_out} more: tidy()", *[""] * (len(table.header) - 1))
+    rows = (*table.rows[:FIRST_ROWS], gap, *table.rows[-LAST_ROWS:])
+    return replace(table, rows=rows)
 
 
 def _paragraph(lines: Sequence[str]) -> list[Paragraph]:
@@ -62,19 +79,48 @@ def variance_listing(
     ]
     sized = Sized(np.array([v.estimate for v in shown]), 4)
     low, high = (f"{100 * conf_level:g}% {side}" for side in ("low", "high"))
-    columns = (
+    partners = [_partners(v, parameters) for v in shown]
+    columns: tuple[Column, ...] = (
         Column("group", groups),
         Column("term", [_parameter_name(v) for v in shown]),
         Column("sd", [v.estimate for v in shown], sized),
         Column("conf_low", [v.conf_low for v in shown], sized, low),
         Column("conf_high", [v.conf_high for v in shown], sized, high),
-        Column("correlations", [_partners(v, parameters) for v in shown], heading=PARTNERS),
+        Column("correlations", partners, heading=PARTNERS),
     )
+    if not any(partners) and correlation_listings(estimate, parameters):
+        columns = columns[:-1]
     what = "Random effects" if estimate.terms else "Residual standard deviation"
     return Listing("variance", columns, f"{what} (Wald intervals on the log scale)", 2)
 
 
 PARTNERS = "correlation with"
+MOST_PARTNERS = 3
+
+
+def correlation_listings(
+    estimate: Estimate, parameters: Sequence[VarianceParameter]
+) -> tuple[Listing, ...]:
+    """Correlations of the effects of a term, where they are too many to stand beside the sd."""
+    listings = []
+    for term in dict.fromkeys(v.term for v in parameters if _is_pair(v)):
+        pairs = [v for v in parameters if _is_pair(v) and v.term == term]
+        own = next(v for v in parameters if v.term == term)
+        names = list(dict.fromkeys([*(_first(v, v) for v in pairs), *(v.name2 for v in pairs)]))
+        if len(names) - 1 <= MOST_PARTNERS:
+            continue
+        found = {(v.name2, _first(v, v)): v.estimate for v in pairs}
+        columns = [Column("term", [str(name) for name in names])]
+        for j, first in enumerate(names[:-1]):
+            cells = [
+                found.get((second, first)) if i > j else None for i, second in enumerate(names)
+            ]
+            columns.append(Column(str(j + 1), cells, Fixed(2)))
+        numbered = [f"{j + 1} {name}" for j, name in enumerate(names)]
+        columns[0] = Column("term", numbered, heading="")
+        title = f"Correlations of the effects of {_place(estimate, own)}"
+        listings.append(Listing("correlations", tuple(columns), title))
+    return tuple(listings)
 
 
 def _place(estimate: Estimate, v: VarianceParameter) -> str:
@@ -125,4 +171,5 @@ def _partners(parameter: VarianceParameter, every: Sequence[VarianceParameter]) 
         and v.name2 in _names(v, parameter)
         and not np.isnan(v.estimate)
     ]
-    return ", ".join(pairs[:3]) + (", ..." if len(pairs) > 3 else "")
+    many = len([v for v in every if _is_pair(v) and v.term == parameter.term])
+    return "" if many > MOST_PARTNERS * (MOST_PARTNERS + 1) / 2 else ", ".join(pairs)

@@ -93,14 +93,14 @@ def random_term(term: RandomTerm, factor: GroupingFactor, before: str = "") -> s
             "the intercept" if term.member == "(Intercept)" else f"the coefficient of {term.member}"
         )
         return (
-            f"{before}{'between' if before else 'Between'} {where} varies {effect}; a row has "
-            "those of the levels that it belongs to, by their weights."
+            f"{_capital(before + effect)} varies between {where}; a row has those of the levels "
+            "that it belongs to, by their weights."
         )
     names = [_coefficient(term, name) for name in term.names[:6]]
     if term.size > 6:
         names = [*names[:5], f"{term.size - 5} more coefficients"]
     verb = "varies" if term.size == 1 else "vary"
-    text = f"{before}{'between' if before else 'Between'} {where} {verb} {listed(names)}"
+    text = f"{_capital(before + listed(names))} {verb} between {where}"
     if term.tie is not None:
         return f"{text}, correlated across these parts by the label {term.tie}."
     if term.kernel is not None:
@@ -111,6 +111,11 @@ def random_term(term: RandomTerm, factor: GroupingFactor, before: str = "") -> s
     if term.rank is not None:
         shape = f"{shape} {term.rank}"
     return f"{text}, {shape}."
+
+
+def _capital(text: str) -> str:
+    """Begin a sentence."""
+    return text[:1].upper() + text[1:]
 
 
 def residual_term(term: ResidualTerm) -> str:

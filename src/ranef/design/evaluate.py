@@ -138,6 +138,8 @@ def _name(node: Name, scope: Scope) -> Value:
 def unknown_column(name: str, table: Table) -> UnknownColumnError:
     """Return the error for a name that is no column: with a suggestion, or with what there is."""
     hint = suggestion(name, table.columns)
+    if name in getattr(table.index, "names", ()):
+        hint = f"; {name!r} is the index of the table: table.reset_index() makes it a column"
     return UnknownColumnError(
         f"no column {name!r}{hint or f'; the table has {list_text(table.columns, 8)}'}"
     )

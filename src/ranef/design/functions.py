@@ -71,7 +71,7 @@ def call_user(node: Call, scope: Scope) -> Value:
     except RanefError:
         raise
     except Exception as error:
-        raise FormulaError(f"{node.printed}: the function handed over failed: {error}") from error
+        raise FormulaError(f"{node.printed}: the function failed: {error}") from error
     if found.shape[:1] != (scope.n_rows,) or found.ndim > 2:
         raise FormulaError(
             f"{node.printed} returned shape {found.shape}; "

@@ -77,7 +77,7 @@ def kernel_of(
 def _named(kernels: Mapping[str, Any] | None, name: str) -> Any:
     kernels = kernels or {}
     if name not in kernels:
-        hint = suggestion(name, kernels) or f"; hand it over with kernels={{{name!r}: ...}}"
+        hint = suggestion(name, kernels) or f"; pass it as kernels={{{name!r}: ...}}"
         raise UnknownColumnError(f"no kernel {name!r}{hint}")
     return kernels[name]
 

@@ -388,7 +388,7 @@ class Recipe:
         if absent:
             raise ModelError(
                 f"the formula uses {', '.join(absent)}, which a saved model does not hold; "
-                "hand it over again with functions={...}"
+                "pass it again as functions={...}"
             )
 
     @cached_property

@@ -72,6 +72,11 @@ WORDS = {
 """Headings of a page for the names that columns have in text."""
 
 
+def _heading(text: str, class_: str | None) -> Markup:
+    """Return the head of a column; of one without a name an empty cell."""
+    return element("th", text, scope="col", class_=class_) if text else element("td")
+
+
 def table(listing: Listing, **attributes: object) -> Markup:
     """Return a table with a caption, column headers and row headers.
 
@@ -86,7 +91,7 @@ def table(listing: Listing, **attributes: object) -> Markup:
     classes = ["n" if c.style.numeric else None for c in columns]
     written = [c.typeset for c in columns]
     head = [
-        element("th", WORDS.get(head, head) or c.name.capitalize(), scope="col", class_=class_)
+        _heading(WORDS.get(head, head) or c.name.capitalize(), class_)
         for c, head, class_ in zip(columns, listing.header, classes, strict=True)
     ]
     lines = []

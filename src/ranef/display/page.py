@@ -67,7 +67,9 @@ class TextTable:
         ]
 
     def html(self) -> str:
-        head = "".join(f'<th scope="col">{escape(name)}</th>' for name in self.header)
+        head = "".join(
+            f'<th scope="col">{escape(name)}</th>' if name else "<td></td>" for name in self.header
+        )
         body = "".join(f"<tr>{self._html_row(row)}</tr>" for row in self.rows)
         return (
             f"<table><caption>{escape(self.caption)}</caption>"

@@ -40,6 +40,9 @@ STYLE = """
 PAGE_STYLE = """
 :root { color-scheme: light dark; }
 body { font: 1rem/1.45 system-ui, sans-serif; margin: 2rem; }
+h1 { font-size: 1rem; }
+main caption { position: absolute; width: 1px; height: 1px; overflow: hidden;
+  clip-path: inset(50%); }
 """
 
 
@@ -153,6 +156,8 @@ class Sheet:
         """Write an HTML table with its style, to be put into a page."""
         tops = "".join(
             f'<th scope="colgroup" colspan="{len(own)}">{escape(model)}</th>'
+            if model
+            else f'<td colspan="{len(own)}"></td>'
             for model, own in zip(self.models, self.columns, strict=True)
         )
         heads = "".join(
@@ -188,7 +193,7 @@ class Sheet:
             '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
             '<meta name="viewport" content="width=device-width">'
             f"<title>{escape(self.title)}</title><style>{PAGE_STYLE}</style></head>"
-            f"<body>{self.fragment()}</body></html>\n"
+            f"<body><main><h1>{escape(self.title)}</h1>{self.fragment()}</main></body></html>\n"
         )
 
     def latex(self) -> str:

@@ -54,7 +54,7 @@ def groups_of(fit: Estimating, by: Any) -> tuple[Codes, list[Any], str]:
         raise UnknownColumnError(
             f"by={by!r} is no grouping factor and no column of the model's formulas"
             f"{suggestion(by, known)}; there are {', '.join(map(repr, known))}. "
-            "Another column can be handed over as values: by=table['...']"
+            "Another column can be passed as values: by=table['...']"
         )
     codes, levels = table.codes(by)
     return _present(_used(fit, codes), levels, by)

@@ -613,7 +613,9 @@ class Fit(ReaderNames, ABC):
         """What is said of the fit in words."""
         return ModelDescription(self)
 
-    def summary(self, *, conf_level: float = 0.95, df: str | None = None) -> Summary:
+    def summary(
+        self, *, conf_level: float = 0.95, df: str | None = None, short: bool = False
+    ) -> Summary:
         """Return the answer in words and tables.
 
         Beside the coefficients stand odds or rate ratios where the link makes them; zero
@@ -624,22 +626,42 @@ class Fit(ReaderNames, ABC):
         conf_level : float
         df : str, optional
             Degrees of freedom of the tests, as in `tidy`.
+        short : bool
+            The tables, and one line on the optimum.
 
         Examples
         --------
         >>> import ranef
         >>> fit = ranef.lmm("Yield ~ 1 + (1 | Batch)", ranef.data.load("Dyestuff"))
-        >>> "Optimum proved" in str(fit.summary())
-        True
+        >>> fit.summary(short=True)
+        Linear mixed model by REML: Yield ~ 1 + (1 | Batch)
+        <BLANKLINE>
+        30 rows, all used.
+        Groups: 6 levels of Batch.
+        <BLANKLINE>
+        Fixed effects (t tests with Satterthwaite's degrees of freedom)
+                       estimate  std_error   df      t         p  95% low  95% high
+          (Intercept)    1527.5       19.4  5.0  78.80  < 0.0001   1477.7    1577.3
+        <BLANKLINE>
+        Random effects (Wald intervals on the log scale)
+          group     term            sd  95% low  95% high  correlation with
+          Batch     (Intercept)  42.00    18.95     93.09
+          Residual               49.51    37.31     65.70
+        <BLANKLINE>
+        REML log-likelihood -159.827 on 3 parameters; AIC 325.65, BIC 329.86 (n = 30 rows).
+        Optimum proved (global along the whole range); no variance at zero.
         """
         level = arguments.conf_level(conf_level)
         intervals = self.hypotheses(None, level, df)
-        variance = self.variance_listing(level)
-        return summarise(self.description, intervals, level, self.method(df), variance)
+        brief = arguments.flag("short", short)
+        variances = self.variance_listings(level)
+        return summarise(
+            self.description, intervals, level, self.method(df), variances, short=brief
+        )
 
-    def variance_listing(self, level: float) -> Listing | None:
-        """The table of variances in a summary."""
-        return None
+    def variance_listings(self, level: float) -> tuple[Listing, ...]:
+        """The tables of variances in a summary."""
+        return ()
 
     def equation(self) -> Equation:
         """Return the model in symbols; prints as text, shows as LaTeX in notebooks.
@@ -678,8 +700,8 @@ class Fit(ReaderNames, ABC):
         >>> fit = ranef.lmm("Reaction ~ Days + (Days | Subject)", ranef.data.load("sleepstudy"))
         >>> print(textwrap.fill(fit.methods()[:262], 80))
         A linear mixed model of Reaction, fitted by restricted maximum likelihood (REML)
-        to 180 rows. The mean depends on an intercept and Days. Between the 18 levels of
-        Subject vary the intercept and the coefficient of Days, each with its own
+        to 180 rows. The mean depends on an intercept and Days. The intercept and the
+        coefficient of Days vary between the 18 levels of Subject, each with its own
         variance, all correlated.
         """
         level = arguments.conf_level(conf_level)

@@ -38,6 +38,11 @@ NOT = 3
 SUM = 5
 SIGN = 9
 POWER = 10
+MEANT = {
+    "~": "; a formula has one '~'",
+    "=": "; write ~ between the response and the predictors",
+    ",": "; effects and their groups are parted by a bar: (x | g)",
+}
 PREFIXES = ("np.", "numpy.", "math.")
 PACKAGES = ("splines", "stats", "base", "lme4", "nlme", "glmmTMB", "MASS")
 SYNONYMS = {
@@ -126,8 +131,7 @@ class _Parser:
         if self.here.kind == "end":
             return self.error("the formula ends too early")
         if self.here.kind == "operator":
-            extra = "; a formula has one '~'" if self.here.value == "~" else ""
-            return self.error(f"unexpected {self.here.value!r}{extra}")
+            return self.error(f"unexpected {self.here.value!r}{MEANT.get(self.here.value, '')}")
         before = self.tokens[self.index - 1] if self.index else self.here
         hint = ""
         if before.kind == self.here.kind == "name":

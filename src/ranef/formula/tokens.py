@@ -81,6 +81,10 @@ def _next_token(text: str, position: int) -> tuple[Token, int]:
     hint = (
         "; a name with spaces or signs goes in backticks: `my column`" if ch in "[]{}$@#%" else ""
     )
+    if ch == "\\":
+        hint = (
+            "; effects and their groups are parted by a bar, (x | g), nested groups by a slash, a/b"
+        )
     raise formula_error(f"a formula cannot contain {ch!r}{hint}", text, position)
 
 

@@ -201,9 +201,9 @@ def _profile(fit: Any, conf_level: float) -> Markup:
     criterion = "maximum likelihood" if found.criterion == "ML" else "REML"
     words = (
         "Each parameter held at other values, all the others fitted anew "
-        f"(criterion: {criterion}). Zeta is the signed root of what that costs, which is about "
-        "standard normal: a straight line means that estimate plus and minus standard errors "
-        "would do."
+        f"(criterion: {criterion}). Zeta is the signed square root of the increase in deviance, "
+        "approximately standard normal: where the line is straight, an interval from the standard "
+        "error agrees with that of the profile."
     )
     drawn = figure(
         lambda canvas: zeta(found, conf_level=conf_level, figure=canvas),

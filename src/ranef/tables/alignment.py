@@ -62,7 +62,7 @@ def _refusal(own: Any, labels: Any, what: str) -> str:
             reason += f" and {len(lacking) - 1:,} others"
     return (
         f"{what} has other row labels than the table, and {reason}: give it the table's index, or "
-        f"hand over {what}.to_numpy() if its values stand in the order of the rows"
+        f"pass {what}.to_numpy() if its values stand in the order of the rows"
     )
 
 
@@ -85,7 +85,7 @@ def common_labels(columns: dict[str, Any]) -> Any:
         if not column.index.equals(series[first].index):
             raise DataError(
                 f"the columns {first!r} and {name!r} are Series with different row labels; make a "
-                "pandas.DataFrame of them, which brings rows together by label, or hand over "
+                "pandas.DataFrame of them, which brings rows together by label, or pass "
                 f"{name}.to_numpy() to go by position"
             )
     return series[first].index

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ranef.errors import DataError, row_text, shortened
 from ranef.tables.kinds import is_missing, missing_objects
-from ranef.tables.looks import look_of, reads_as_number
+from ranef.tables.looks import look_of, reads_as_number, unit_of
 
 __all__ = [
     "Codes",
@@ -155,6 +155,10 @@ def text_for_numbers(name: str, codes: NDArray[np.int32], levels: list[Any]) -> 
     look = look_of(first)
     if look is not None and all(look_of(v) is not None for v in levels):
         return f"{what}; {offending}, a {look}. Convert the column"
+    units = {unit_of(v) for v in levels}
+    if None not in units:
+        shown = " or ".join(repr(unit) for unit in sorted(map(str, units))[:3])
+        return f"{what}; {offending}. Take the unit ({shown}) away and convert the column"
     if wrong.all():
         return f"{what}; {offending}"
     return (

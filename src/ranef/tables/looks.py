@@ -6,7 +6,7 @@ import re
 import unicodedata
 from typing import Any
 
-__all__ = ["look_of", "plain_form", "reads_as_number"]
+__all__ = ["look_of", "plain_form", "reads_as_number", "unit_of"]
 
 DECIMAL_COMMA = re.compile(r"[+-]?(\d+,\d+|\d{1,3}([. ]\d{3})+(,\d+)?)")
 GROUPED = re.compile(r"[+-]?\d{1,3}([,'\u2019\u00a0\u202f ]\d{3})+(\.\d+)?")
@@ -18,6 +18,7 @@ DATE = re.compile(
     rf"(\d{{4}}-\d{{1,2}}-\d{{1,2}}|\d{{4}}/\d{{1,2}}/\d{{1,2}}|\d{{1,2}}/\d{{1,2}}/(\d{{4}}|\d{{2}})"
     rf"|\d{{1,2}}\.\d{{1,2}}\.\d{{4}}){TIME}"
 )
+UNIT = re.compile(r"[+-]?\d+(?:[.,]\d+)?\s*([^\W\d_]{1,6}(?:/[^\W\d_]{1,6})?)")
 UNSEEN = re.compile("[\u200b\u200c\u200d\u2060\ufeff\u00ad]")
 
 
@@ -51,6 +52,18 @@ def look_of(value: Any) -> str | None:
         "sum of money": MONEY,
     }
     return next((name for name, pattern in patterns.items() if pattern.fullmatch(text)), None)
+
+
+def unit_of(value: Any) -> str | None:
+    """Return the unit behind a number; None of any other text.
+
+    Examples
+    --------
+    >>> [unit_of(text) for text in ("249.5 ms", "12d", "12", "a 3")]
+    ['ms', 'd', None, None]
+    """
+    found = UNIT.fullmatch(value.strip()) if isinstance(value, str) else None
+    return None if found is None else found[1]
 
 
 def plain_form(text: str) -> str:

@@ -73,7 +73,7 @@ class Origin:
         if self.data is None:
             raise ModelError(
                 "the fit comes from a file that does not hold the columns of its table; "
-                "fit the model again, or hand the table over"
+                "fit the model again, or pass the table"
             )
         return self.data
 

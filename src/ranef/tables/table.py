@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping
 from copy import copy
 from dataclasses import dataclass
 from functools import cache
+from os import PathLike
 from typing import Any
 
 import numpy as np
@@ -148,10 +149,7 @@ class Table:
 
             frame = nw.from_native(data, eager_only=True)
         except (ImportError, TypeError):
-            raise DataError(
-                f"cannot read a table from {type(data).__module__}.{type(data).__qualname__}; "
-                "give a pandas, polars or pyarrow table, or a dict of arrays"
-            ) from None
+            raise DataError(f"{_no_table(data)}, or a dict of arrays") from None
         return cls.of(frame.to_polars() if "polars" in sys.modules else frame.to_arrow())
 
     def __len__(self) -> int:
@@ -765,3 +763,18 @@ def _array_of_list(values: list[Any]) -> NDArray[Any]:
     if values and all(isinstance(v, (bool, np.bool_)) for v in values):
         return np.asarray(values, dtype=bool)
     return _objects(values)
+
+
+def _no_table(data: Any) -> str:
+    """Say what was given in place of a table."""
+    if isinstance(data, (str, PathLike)):
+        return (
+            f"data is a table, not the name of one: read {str(data)!r} first, as by "
+            "pandas.read_csv or ranef.data.load; it may be a pandas, polars or pyarrow table"
+        )
+    if data is None:
+        return "data is None; give a pandas, polars or pyarrow table"
+    return (
+        f"cannot read a table from {type(data).__module__}.{type(data).__qualname__}; "
+        "give a pandas, polars or pyarrow table"
+    )

@@ -121,8 +121,9 @@ def nesting(small: Estimate, large: Estimate) -> Nesting:
         extra = next(key[0] for key in theirs if key not in mine)
         return Nesting(
             None,
-            reason=f"without its {extra} part the larger model lies at the edge of what its "
-            "parameters may be, where no distribution is known; method='bootstrap' has one",
+            reason=f"without its {extra} part the larger model lies on the boundary of its "
+            "parameter space, where the distribution of the ratio is not known; method='bootstrap' "
+            "simulates it",
             edge=True,
         )
     fixed = 0

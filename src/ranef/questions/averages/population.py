@@ -188,7 +188,7 @@ def _require(table: Table, name: str, population: Any) -> None:
     where, help_ = "the population", ""
     if population is None:
         where = "what the fit keeps of its table"
-        help_ = " (only the columns that the formulas use); hand the table over by population="
+        help_ = " (only the columns that the formulas use); pass the table as population="
     raise UnknownColumnError(
         f"no column {name!r} in {where}{suggestion(name, table.columns)}{help_}"
     )

@@ -137,7 +137,7 @@ class Check(Answer):
     def calm_line(self) -> str:
         """What was found in order, in one sentence."""
         fine = [f.what for f in self.of(FINE)]
-        return f"In order: {', '.join(fine)}." if fine else ""
+        return f"No problem found with: {', '.join(fine)}." if fine else ""
 
     @property
     def follow_line(self) -> str:

@@ -286,7 +286,7 @@ def _clusters(fit: MixedFit, cluster: Any) -> tuple[str, Ints]:
             names = [f.name for f in factors] + ([] if data is None else list(data.columns))
             raise UnknownColumnError(
                 f"{cluster!r} is neither a grouping factor nor a column that the formulas use"
-                f"{suggestion(cluster, names)}; hand over its values, one a row"
+                f"{suggestion(cluster, names)}; pass its values, one a row"
             )
         values = data.values(cluster)
         return cluster, _codes(fit, values, cluster)

@@ -208,3 +208,25 @@ def test_draws_at_the_ends_are_those_of_the_limit(name, shapes, end):
         y = kind.simulate(rng, np.array([[0.5] * 4000, [end] * 4000]))
         assert abs(np.var(y) / np.exp(0.5) - 1) < 0.1
         assert abs(np.mean(y) / np.exp(0.5) - 1) < 0.1
+
+
+@pytest.mark.parametrize("log_phi", [-800.0, -40.0, -3.0, 0.0, 3.0, 20.0, 40.0, 800.0])
+def test_draws_of_the_inverse_gaussian_at_any_dispersion(log_phi):
+    """SciPy's distribution function; at ends beyond its reach the mean, and zero."""
+    from scipy.stats import invgauss, kstest
+
+    mu = 2.0
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        y = family("inverse.gaussian").simulate(
+            np.random.default_rng(1), np.array([[np.log(mu)] * 4000, [log_phi] * 4000])
+        )
+    assert np.all(np.isfinite(y))
+    assert np.all(y > 0)
+    if log_phi < -30:
+        np.testing.assert_allclose(y, mu, rtol=1e-7)
+    elif log_phi > 30:  # y = lambda / chi2 of Levy's limit
+        assert np.median(np.log(y)) == pytest.approx(max(-log_phi + 0.787, -707.7), abs=0.1)
+    else:
+        phi = np.exp(log_phi)
+        assert kstest(y, invgauss(mu * phi, scale=1 / phi).cdf).pvalue > 1e-3

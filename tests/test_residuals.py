@@ -476,6 +476,71 @@ def test_rows_whose_variance_has_no_parameter(reml, loglik, slope, sigma, agree)
           rtol=1e-5)  # fmt: skip
 
 
+def series(rho: float, seed: int = 3) -> dict[str, np.ndarray]:
+    """Forty series of six rows near whole times, correlated by rho from one to the next."""
+    rng = np.random.default_rng(seed)
+    n, m = 40, 6
+    e = rng.normal(size=(n, m))
+    for j in range(1, m):
+        e[:, j] = rho * e[:, j - 1] + e[:, j]
+    t = np.tile(np.arange(m) * 1.0, n) + rng.uniform(0, 0.3, n * m)
+    g = np.repeat(np.arange(n), m)
+    return {"y": e.ravel(), "g": g, "t": t, "x": rng.normal(size=n * m)}
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("structure", [
+    "car1(t | g)", "ou(t | g)", "exp(t | g)", "gau(t | g)", "mat(t | g)",
+    "ou(t | g, nugget=True)", "gau(t | g, nugget=True)", "car1(t | g, nugget=True)",
+])  # fmt: skip
+def test_correlations_that_cannot_be_negative_end_at_none(structure, tmp_path):
+    """The optimum is that of independent residuals, and nothing is claimed of what is left."""
+    data = series(-0.5)
+    fit = ranef.lmm("y ~ x", data, residual=structure)
+    assert fit.optimum.converged
+    assert len(fit.optimum.ends) == 1
+    assert fit.optimum.ends[0] in str(fit.summary()).replace("\n", " ")
+    assert fit.loglik == pytest.approx(ranef.lmm("y ~ x", data, random="none").loglik, abs=1e-6)
+    rows = fit.tidy("variance")
+    assert rows["conf_low"].isna()[1:].all()
+    assert rows["conf_high"].isna()[1:].all()
+    assert np.isfinite(fit.tidy(df="kenward-roger")["std_error"]).all()
+    assert np.isfinite(fit.confint("profile")[["conf_low", "conf_high"]]).all(axis=None)
+    fit.save(tmp_path / "a.ranef")
+    assert ranef.load(tmp_path / "a.ranef").optimum.ends == fit.optimum.ends
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("reml", [True, False])
+def test_a_nugget_of_zero_is_proved(reml):
+    found = 0
+    for seed in range(8):
+        data = series(0.7, seed)
+        plain = ranef.lmm("y ~ x", data, residual="ou(t | g)", reml=reml)
+        fit = ranef.lmm("y ~ x", data, residual="ou(t | g, nugget=True)", reml=reml)
+        assert fit.optimum.converged
+        if not fit.optimum.ends:
+            assert fit.loglik > plain.loglik
+            continue
+        found += 1
+        assert fit.optimum.ends == ("the nugget of ou(t | g, nugget = True) is zero",)
+        assert fit.theta[-1] == 0.0
+        assert fit.loglik == pytest.approx(plain.loglik, abs=1e-7)
+        assert fit.theta[0] == pytest.approx(plain.theta[0], rel=1e-4)
+        assert fit.optimum.gradient[-1] >= 0
+        low, high = fit.tidy("variance")[["conf_low", "conf_high"]].iloc[-1]
+        assert np.isnan([low, high]).all()
+    assert found >= 2
+
+
+def test_an_unbounded_likelihood_is_still_refused():
+    data = series(0.3)
+    data["y"] = data["y"].reshape(40, 6)[:, :1].repeat(6, axis=1).ravel()
+    for structure in ("ou(t | g, nugget=True)", "gau(t | g, nugget=True)", "exp(t | g)"):
+        with pytest.raises(ranef.errors.ModelError, match="unbounded"):
+            ranef.lmm("y ~ 1", data, residual=structure)
+
+
 def test_saved_and_loaded(ar1, tmp_path):
     for name in ("ar1", "gls_us", "exp_nugget_unequal", "body_ar_power"):
         fit = fitted(name)

@@ -14,6 +14,7 @@ import pytest
 from test_strangers_words import HIDDEN, HOSTILE, assert_harmless_page
 
 import ranef
+import ranef.report
 from ranef.errors import ModelError
 
 WORDS = np.array([*HOSTILE, "$\\foo_{$", "a $b$ c_d"], dtype=object)
@@ -126,8 +127,8 @@ def written(answer: Any, folder: Path) -> list[str]:
         out += [answer.to_markdown(table=table.name), latex]
         assert_harmless_page(answer.to_html(table=table.name))
         answer.to_docx(folder / "a.docx", table=table.name)
-    if hasattr(answer, "report"):
-        answer.report(folder / "r.html")
+    if isinstance(answer, ranef.Fit):
+        ranef.report.write(answer, folder / "r.html")
         assert_harmless_page((folder / "r.html").read_text("utf-8"))
     return out
 

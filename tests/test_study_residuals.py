@@ -114,8 +114,7 @@ def test_proved_optima_are_not_beaten_from_elsewhere():
     """600 random problems, each searched again from random thetas.
 
     Counted are ends that are proved and not next to a singular covariance, where the likelihood
-    of some models has no bound. A proved optimum is a local one: of small tables with random
-    slopes beside a structure some one in a hundred have a better one elsewhere.
+    of some models has no bound.
     """
     from ranef.solve.structured.problem import structured_problem
     from ranef.solve.structured.search import search
@@ -143,4 +142,4 @@ def test_proved_optima_are_not_beaten_from_elsewhere():
                 break
     print(f"seed {SEED}: {proved} of {PROBLEMS} proved, {len(beaten)} beaten: {beaten}")
     assert proved > 0.75 * PROBLEMS
-    assert len(beaten) <= 0.03 * PROBLEMS
+    assert not beaten

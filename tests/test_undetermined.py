@@ -314,3 +314,51 @@ def test_correlations_of_effects_that_do_not_vary_have_no_value():
         gone = np.sum(sds > 1e-6) < (2 if term.startswith("cs") else 1)
         correlations = variances.estimate[variances.parameter == "corr"]
         assert correlations.isna().all() == gone
+
+
+STRUCTURED = [
+    ("lmm", {}), ("lmm", {"within": 0}), ("lmm", {"between": 0}), ("lmm", {"levels": 2}),
+    ("glmm", {}), ("glmm", {"within": 0}), ("glmm", {"slope": 0.5}),
+]  # fmt: skip
+
+
+def grouped(seed, within=0.7, between=1.0, slope=0.0, levels=3):
+    rng = np.random.default_rng(seed)
+    g = np.repeat(np.arange(20), 2 * levels)
+    f = np.tile(np.arange(levels), 40)
+    t = np.tile(np.arange(2.0 * levels), 20)
+    x, e = rng.normal(size=(2, len(g)))
+    y = e + between * rng.normal(size=20)[g] + within * rng.normal(size=(20, levels))[g, f]
+    y = y + slope * rng.normal(size=20)[g] * t
+    c = rng.poisson(np.exp(0.4 * np.clip(y, -6, 6)))
+    return pd.DataFrame({"y": y, "c": c, "x": x, "g": g, "f": np.array(list("abc"))[f], "t": t})
+
+
+@pytest.mark.parametrize("structure", ["homcs", "cs", "ar1"])
+@pytest.mark.parametrize(("call", "options"), STRUCTURED)
+def test_an_intercept_beside_a_structure_that_contains_it(call, options, structure):
+    """Psi + v J is equally correlated too, so that homcs and an intercept are one.
+
+    Of other structures they are one where all effects are alike: the structure has no variance,
+    or correlations of one, and the intercept's may be its own.
+    """
+    for seed in range(3):
+        data = grouped(seed, **options)
+        formula = f"x + {structure}(0 + f | g) + (1 | g)"
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            if call == "lmm":
+                fit = ranef.lmm(f"y ~ {formula}", data, undetermined="keep")
+            else:
+                fit = ranef.glmm(f"c ~ {formula}", data, family="poisson", undetermined="keep")
+        theta, flat = fit.optimum.theta, fit.optimum.flat
+        own, intercept = theta[:-1], theta[-1]
+        sds = own[:-1] if structure == "cs" else own[:1]
+        contained = structure == "homcs" or options.get("levels") == 2
+        alike = np.all(sds == 0) or (own[-1] == 1 and np.ptp(sds) < 1e-6)
+        if (alike and intercept + sds.max() > 0) or (contained and intercept > 0):
+            assert flat, (seed, theta)
+            assert "cannot be told apart" in flat[0].description
+            assert fit.tidy("variance")["estimate"].isna().any()
+        elif not contained:
+            assert not flat, (seed, theta)

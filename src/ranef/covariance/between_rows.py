@@ -117,6 +117,16 @@ class RowCorrelation(ABC):
         return np.tile([-1.0, 1.0], (len(self.parameters()), 1))
 
     @property
+    def closed(self) -> NDArray[np.bool_]:
+        """At which ends (k, 2) of its range a parameter may stand, and the matrix exists."""
+        return np.zeros((len(self.parameters()), 2), dtype=np.bool_)
+
+    def loose(self, rho: Floats) -> NDArray[np.bool_]:
+        """Which parameters (k,) are at no end, and matter."""
+        at_end = (rho[:, None] == self.limits) & self.closed
+        return np.asarray(~at_end.any(axis=1))
+
+    @property
     def scaled(self) -> bool:
         """Whether the matrix has variances of its own on its diagonal."""
         return False
@@ -621,6 +631,15 @@ class Nugget(RowCorrelation):
     @property
     def limits(self) -> Floats:
         return np.vstack([self.inner.limits, [[0.0, 1.0]]])
+
+    @property
+    def closed(self) -> NDArray[np.bool_]:
+        return np.vstack([self.inner.closed, [[True, True]]])
+
+    def loose(self, rho: Floats) -> NDArray[np.bool_]:
+        """Of a nugget of one nothing of the other correlation is left."""
+        inner = self.inner.loose(rho[:-1]) & (rho[-1] < 1.0)
+        return np.append(inner, 0.0 < rho[-1] < 1.0)
 
     def starts(self) -> list[Floats]:
         return [np.append(start, 0.2) for start in self.inner.starts()]

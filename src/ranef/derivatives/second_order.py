@@ -179,8 +179,7 @@ def _structured_information(estimate: LinearEstimate) -> Information:
     own = np.ix_(free, free)
     first = found.at.sums.first[free][:, :p, :p]
     CF = C @ first
-    flat = CF.reshape(len(CF), -1)
-    crossed = flat @ np.swapaxes(CF, 1, 2).reshape(len(CF), -1).T
+    crossed = np.einsum("iab,jba->ij", CF, CF, optimize=True)
     outer = T @ C
 
     def weighted(W: Floats) -> tuple[Floats, Floats, Floats]:

@@ -96,15 +96,18 @@ class _Structured(Slice):
     ----------
     problem : StructuredProblem
     reml : bool
+    given : (k,) float64 array
+        The residuals' parameters at the optimum.
     """
 
     problem: StructuredProblem
     reml: bool
+    given: Floats
 
     @cached_property
     def _kept(self) -> NDArray[np.intp]:
         """Which of the residuals' parameters are coordinates."""
-        return np.arange(self.problem.rows.n_parameters)
+        return _with_meaning(self.problem, self.given)
 
     @cached_property
     def _logs(self) -> NDArray[np.bool_]:
@@ -112,7 +115,7 @@ class _Structured(Slice):
 
     def _own(self, x: Floats, c: float) -> Floats:
         """The residuals' parameters (k,)."""
-        own = np.empty(self.problem.rows.n_parameters)
+        own = self.given.copy()
         part = x[self._count : self._count + len(self._kept)]
         with np.errstate(over="ignore"):
             own[self._kept] = np.where(self._logs, np.exp(np.where(self._logs, part, 0.0)), part)
@@ -277,7 +280,7 @@ class _Entry(_Structured):
 
     @cached_property
     def _kept(self) -> NDArray[np.intp]:
-        every = np.arange(self.problem.rows.n_parameters)
+        every = super()._kept
         return np.asarray(every[every != self.held.entry])
 
     def _own(self, x: Floats, c: float) -> Floats:
@@ -309,7 +312,7 @@ class _Correlation(_Structured):
 
     @cached_property
     def _kept(self) -> NDArray[np.intp]:
-        every = np.arange(self.problem.rows.n_parameters)
+        every = super()._kept
         return np.asarray(every[every != self.held.covariance])
 
     def _own(self, x: Floats, c: float) -> Floats:
@@ -459,7 +462,13 @@ def _range(problem: StructuredProblem, entry: int, value: float) -> _Ranged:
 
 def _common(estimate: LinearEstimate) -> tuple[StructuredProblem, dict[str, Any]]:
     problem = structured_problem(estimate.specification)
-    return problem, {"problem": problem, "reml": estimate.reml}
+    own = problem.split(estimate.theta)[1]
+    return problem, {"problem": problem, "reml": estimate.reml, "given": own}
+
+
+def _with_meaning(problem: StructuredProblem, own: Floats) -> NDArray[np.intp]:
+    """The residuals' parameters on which their covariance depends, at a nugget of zero too."""
+    return np.flatnonzero(problem.rows.loose(own) | (own == 0.0))
 
 
 def _terms(problem: StructuredProblem) -> tuple[Term, ...]:
@@ -491,7 +500,8 @@ def _coordinates(
         xs.append(made.place(psi / estimate.sigma**2, part)[0])
         units.append(made.units)
     logs, sizes = problem.rows.positive, problem.units[problem.n_random :]
-    kept = np.array([i for i in range(len(own)) if i != left_out], dtype=np.intp)
+    every = _with_meaning(problem, own)
+    kept = every[every != left_out] if left_out is not None else every
     safe = np.where(logs, own, 1.0)
     xs.append(np.where(logs, np.log(safe), own)[kept])
     units.append(np.where(logs, 0.3, 0.1 * _spread(problem, own, sizes))[kept])

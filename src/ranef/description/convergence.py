@@ -34,15 +34,15 @@ def optimum_line(estimate: Estimate) -> str:
     proved = f"Optimum proved ({optimum.reach})"
     if optimum.flat:
         return f"{proved}, but {_undetermined(optimum)}."
-    if not estimate.terms:
-        return f"{proved}."
-    if not optimum.singular:
-        return f"{proved}; no {_which_variance(estimate)} at zero."
-    faces = "; ".join(
+    faces = [
         f"{face.description} ({group_name(estimate, face.term)}: rank {face.rank} of {face.size})"
         for face in optimum.faces
-    )
-    return f"{proved}, on the boundary: {faces}."
+    ]
+    if faces or optimum.ends:
+        return f"{proved}, on the boundary: {'; '.join([*faces, *optimum.ends])}."
+    if not estimate.terms:
+        return f"{proved}."
+    return f"{proved}; no {_which_variance(estimate)} at zero."
 
 
 def _undetermined(optimum: Optimum) -> str:

@@ -132,8 +132,8 @@ class MixedDescription(ModelDescription):
         if optimum.flat:
             what = "; ".join(direction.description for direction in optimum.flat)
             return f"Exact derivatives proved an optimum, but {what}."
-        if optimum.singular:
-            where = words.listed([face.description for face in optimum.faces])
+        if optimum.singular or optimum.ends:
+            where = words.listed([*(face.description for face in optimum.faces), *optimum.ends])
             return (
                 "Exact derivatives proved the optimum, which lies on the boundary of the parameter "
                 f"space: {where}."
@@ -166,7 +166,8 @@ class MixedDescription(ModelDescription):
 
     def faces(self) -> list[str]:
         """On which boundaries the optimum lies."""
-        return [face_line(face, self.estimate) for face in self.estimate.optimum.faces]
+        optimum = self.estimate.optimum
+        return [*(face_line(face, self.estimate) for face in optimum.faces), *optimum.ends]
 
     @property
     def criterion_name(self) -> str:

@@ -248,9 +248,10 @@ class Family(ABC):
     ) -> Floats:
         """Return a draw of the response for each row, (n,)."""
         etas = self._drawable(columns(etas))
+        with np.errstate(over="ignore", divide="ignore"):  # at the ends of a dispersion
+            y = self._simulate(rng, etas[:-1] if zero else etas, extra)
         if not zero:
-            return self._simulate(rng, etas, extra)
-        y = self._simulate(rng, etas[:-1], extra)
+            return y
         return np.where(rng.random(y.shape) < expit(etas[-1]), 0.0, y)
 
     def _drawable(self, etas: Floats) -> Floats:

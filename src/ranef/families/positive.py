@@ -16,6 +16,7 @@ __all__ = ["Gamma", "InverseGaussian", "Lognormal", "Tweedie"]
 
 Floats = NDArray[np.float64]
 
+LEAST = float(np.finfo(np.float64).tiny)
 MOST_JUMPS = 1e15
 """Jumps of a Tweedie response beyond which it is its mean."""
 
@@ -97,7 +98,15 @@ class InverseGaussian(Positive):
         return np.asarray(np.exp(etas[1]) * self.inverse_link(etas[0]) ** 3)
 
     def _simulate(self, rng: np.random.Generator, etas: Floats, extra: ArrayLike | None) -> Floats:
-        return rng.wald(self.inverse_link(etas[0]), np.exp(-etas[1]))
+        # Michael, Schucany & Haas 1976, Am. Stat. 30: both roots of the quadratic without what
+        # cancels, so that a dispersion of any size keeps its distribution
+        mu = self.inverse_link(etas[0])
+        with np.errstate(over="ignore"):
+            r = 0.5 * mu * np.exp(etas[1]) * rng.chisquare(1.0, mu.shape)
+            low = 1.0 / (1.0 + r + np.sqrt(r) * np.sqrt(2.0 + r))
+        low = np.maximum(low, LEAST)
+        y = np.where(rng.random(mu.shape) * (1.0 + low) <= 1.0, low, 1.0 / low)
+        return np.asarray(np.maximum(mu * y, LEAST))
 
     def _dispersion(self, mean: float, variance: float) -> float:
         return float(np.log(variance)) - 3 * float(np.log(mean))

@@ -14,7 +14,7 @@ from ranef.models.iterative import fit_iteratively
 from ranef.models.records import CONDITIONAL, LinearEstimate
 from ranef.models.structured import STRUCTURED_PATH, fit_structured
 from ranef.solve.assembly import Assembly, assemble
-from ranef.solve.flat import Predictor, as_good, looks_flat, with_flat_directions
+from ranef.solve.flat import Predictor, as_good, looks_flat, may_exchange, with_flat_directions
 from ranef.solve.optimum import MAX_EVALUATIONS, Optimum, Progress
 
 __all__ = ["fit_lmm"]
@@ -174,7 +174,8 @@ def _with_flat_directions(
 ) -> Optimum:
     """Look for directions that change nothing, where the Hessian has one."""
     curvatures = [curvature for _, _, curvature in search["faces"]]
-    if not looks_flat(search["phi"], search["hessian"], search["free"], curvatures):
+    flat = looks_flat(search["phi"], search["hessian"], search["free"], curvatures)
+    if not flat and not may_exchange(assembly):
         return optimum
     spec, y, here = assembly.spec, assembly.own.rest, float(search["criterion"])
 

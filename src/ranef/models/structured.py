@@ -30,13 +30,21 @@ DEPENDENT = 1e-9
 """Variance of a residual given the others of its group that is none."""
 NEARLY_DEPENDENT = 1e-5
 """One that is none where the curvature has no digits left to prove an optimum with."""
+NEARLY_SINGULAR = 1e-4
+"""One that says why nothing could be proved."""
 ELSEWHERE = 0.5
 """How far another theta of the same likelihood is looked for, in units of the curvature."""
+AS_LOW = 1e-4
+"""Difference of the criterion between searches that agree."""
 MATTERS = 1e-6
 """Rise of the criterion."""
 ELSEWHERE_STARTS = ((0.2, 0.5), (3.0, 0.2), (1.0, -0.3), (1.0, 0.0), (0.2, -0.3), (3.0, -0.3))
 """Factors of the random effects' parameters and of the residuals' correlations, for searches
 that begin again."""
+NEAR_END = 1e-3
+"""A parameter that may stand at an end of its range, from which it is looked at there."""
+FEW_ROWS = 300
+"""With random effects beside the structure, up to which further searches cost little."""
 INSIDE = 0.02
 """Of the range of a correlation, how far such a start stays from its ends."""
 FLAT = 1e-7
@@ -80,8 +88,10 @@ def fit_structured(
             "no covariance of the residuals near those that were tried is positive definite and "
             "finite; give a start, or use a simpler structure"
         )
-    if not found.converged and start is None:
+    small = bool(problem.structures) and spec.n <= FEW_ROWS
+    if start is None and (small or not found.converged):
         found = _from_elsewhere(problem, starts, found, reml, progress)
+    found = _at_ends(problem, found, reml, progress)
     if not found.converged and problem.least_pivot(found.at.theta) < DEPENDENT:
         raise _unbounded(problem)
     keep_solved(problem, found.at, reml)
@@ -108,11 +118,12 @@ def fit_structured(
         restarts=0,
         path=STRUCTURED_PATH,
         trace=found.trace,
-        message="" if found.converged else "the last steps did not lower the criterion enough",
+        message="" if found.converged else _unproved(problem, theta),
         starts=found.starts,
         agreeing=found.agreeing,
         flat=flat,
         elsewhere=elsewhere,
+        ends=problem.rows.ends(problem.split(theta)[1]),
     )
     sigma = float(problem.scale * np.sqrt(at.r2 / at.degrees))
     parts, _ = problem.split(theta)
@@ -186,7 +197,7 @@ def _from_elsewhere(
     reml: bool,
     progress: Progress | None,
 ) -> Found:
-    """Search again from further starts after searches that proved nothing."""
+    """Search again from further starts."""
     f, limits = problem.n_random, problem.rows.limits
     bounded = np.asarray(np.isfinite(limits).all(axis=1))
     further = []
@@ -202,9 +213,69 @@ def _from_elsewhere(
     if other is None:
         return found
     evaluations = found.evaluations + other.evaluations
-    better = other.at.criterion < found.at.criterion - (0.0 if other.converged else MATTERS)
-    best = other if better else found
-    return replace(best, evaluations=evaluations, starts=found.starts + other.starts)
+    if found.converged:
+        better = other.converged and other.at.criterion < found.at.criterion - MATTERS
+    else:
+        better = other.at.criterion < found.at.criterion - (0.0 if other.converged else MATTERS)
+    best, less = (other, found) if better else (found, other)
+    same = abs(less.at.criterion - best.at.criterion) < AS_LOW
+    agreeing = best.agreeing + (less.agreeing if same else 0)
+    return replace(
+        best, evaluations=evaluations, starts=found.starts + other.starts, agreeing=agreeing
+    )
+
+
+def _at_ends(
+    problem: StructuredProblem, found: Found, reml: bool, progress: Progress | None
+) -> Found:
+    """Search on the ends of ranges that parameters are near, and that belong to them.
+
+    One is the optimum where it is as low, and the criterion rises from it inwards.
+    """
+    f, rows = problem.n_random, problem.rows
+    for k, side in np.argwhere(rows.closed).tolist():
+        end = float(rows.limits[k, side])
+        if found.converged and abs(found.at.theta[f + k] - end) > NEAR_END:
+            continue
+        theta = found.at.theta.copy()
+        theta[f + k] = end
+        held = np.ones(len(theta), dtype=np.bool_)
+        held[:f], held[f:] = False, ~rows.loose(theta[f:])
+        other = search(problem, [theta], reml, MAX_EVALUATIONS, progress, held=held)
+        if other is None:
+            continue
+        if other.converged:
+            as_low = other.at.criterion < found.at.criterion + MATTERS
+            better = as_low and _rises(problem, other.at.theta, f + k, 1.0 - 2.0 * side, reml)
+        else:
+            better = other.at.criterion < found.at.criterion - MATTERS
+        if better:
+            found = _instead(other, found)
+    held = np.append(np.zeros(f, dtype=np.bool_), ~rows.loose(found.at.theta[f:]))
+    if not found.converged and held.any():
+        other = search(problem, [found.at.theta], reml, MAX_EVALUATIONS, progress, held=held)
+        if other is not None and other.at.criterion < found.at.criterion + MATTERS:
+            found = _instead(other, found)
+    return found
+
+
+def _instead(other: Found, found: Found) -> Found:
+    evaluations = found.evaluations + other.evaluations
+    return replace(other, evaluations=evaluations, starts=found.starts, agreeing=1)
+
+
+def _rises(problem: StructuredProblem, theta: Floats, k: int, sign: float, reml: bool) -> bool:
+    """Whether the criterion rises from an end inwards, whatever has no meaning on it."""
+    f = problem.n_random
+    free = problem.rows.loose(theta[f:])
+    for own in (theta[f:], *problem.rows.starts()):
+        trial = theta.copy()
+        trial[f:] = np.where(free, theta[f:], own)
+        trial[k] = theta[k]
+        at = problem.point(trial, reml)
+        if at is None or not sign * at.gradient[k] >= -MATTERS:
+            return False
+    return True
 
 
 def _sizes(problem: StructuredProblem, term: RandomTerm) -> Floats:
@@ -295,6 +366,16 @@ def _curvatures(rows: SolvedRows) -> _Curvatures:
     values, vectors = np.linalg.eigh(inner * np.outer(scale, scale))
     lost = np.flatnonzero((np.abs(values) < FLAT) & (len(inner) > 1))
     return _Curvatures(keep, scale, vectors, lost)
+
+
+def _unproved(problem: StructuredProblem, theta: Floats) -> str:
+    label = problem.parameter_labels()[-2] if problem.rows.n_parameters else ""
+    if label and problem.structures and problem.least_pivot(theta) < NEARLY_SINGULAR:
+        return (
+            f"the residuals, {label}, are best where their covariance is singular beside the "
+            "random effects, so that the two are hardly told apart"
+        )
+    return "the last steps did not lower the criterion enough"
 
 
 def _unbounded(problem: StructuredProblem) -> ModelError:

@@ -13,7 +13,7 @@ In a generalised model the same holds of the covariance of each linear predictor
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -22,17 +22,25 @@ from numpy.typing import NDArray
 from ranef import _core
 from ranef.design.determinacy import DEPENDENT, Sketch, image, null_space, probes_for
 from ranef.design.terms import GroupingFactor
+from ranef.errors import ModelError
 from ranef.solve.optimum import FlatDirection, Optimum
 from ranef.solve.parametrisation import Parametrisation, Term
 
-__all__ = ["Predictor", "as_good", "looks_flat", "null_directions", "with_flat_directions"]
+__all__ = [
+    "Predictor",
+    "as_good",
+    "looks_flat",
+    "may_exchange",
+    "null_directions",
+    "with_flat_directions",
+]
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
 NO_CURVATURE = 1e-5
 """Second derivative of minus twice the log-likelihood in the logarithm of a parameter."""
-COLLINEAR = 1e-5
+COLLINEAR = 1e-3
 """Smallest eigenvalue of the Hessian, scaled to unit diagonal, that invites a closer look."""
 LEVEL_FACE = 1e-4
 NEGLIGIBLE = 1e-6
@@ -159,7 +167,7 @@ def with_flat_directions(
     ]
     followed, there = _elsewhere(model, theta, nulls, again)
     if not followed:
-        return optimum
+        return _exchanged(optimum, model, fixed, again)
     flat = tuple(_described(model, nulls[i]) for i in followed)
     return replace(optimum, flat=flat, elsewhere=there)
 
@@ -368,6 +376,57 @@ def _eliminated(N: Floats) -> list[Floats]:
     return [np.where(np.abs(v) > NEGLIGIBLE * np.max(np.abs(v)), v, 0.0) for v in N]
 
 
+# --- terms that change places
+
+
+def may_exchange(model: Parametrisation) -> bool:
+    """Tell whether the effects of a structured term may be those of another, if all are alike."""
+    return any(True for _ in _pairs(model))
+
+
+def _pairs(model: Parametrisation) -> Iterator[tuple[int, int]]:
+    """Structured terms, each with a term of one column and the same levels."""
+    for s, term in enumerate(model.terms):
+        if term.term.structure in LINEAR or not np.any(~_deviations(term)):
+            continue
+        for o, other in enumerate(model.terms):
+            same = other.term.factor == term.term.factor
+            if same and other.size == 1 and other.term.structure == "us":
+                yield s, o
+
+
+def _exchanged(
+    optimum: Optimum,
+    model: Parametrisation,
+    fixed: Bools,
+    again: Callable[[Floats], Floats | None],
+) -> Optimum:
+    """Say that two terms cannot be told apart where one can take the variance of the other.
+
+    Effects of a structured term that are alike, all correlations one, are those of a term of
+    one column; no direction leads there from a term without variance or with other correlations.
+    """
+    held = model.split(fixed)
+    for s, o in _pairs(model):
+        parts = list(model.split(optimum.theta))
+        grows = _deviations(model.terms[s])
+        sizes, rest = np.abs(parts[s][grows]), parts[s][~grows]
+        alike = np.allclose(sizes, sizes[0], rtol=1e-6) and np.allclose(rest, 1.0, atol=1e-8)
+        if np.any(held[s]) or np.any(held[o]) or not (alike or np.all(sizes == 0)):
+            continue
+        whole = float(np.hypot(sizes[0], parts[o][0]))
+        if not whole > 0:
+            continue
+        to_other = alike and sizes[0] > 0
+        parts[s] = np.where(grows, 0.0 if to_other else whole, 1.0)
+        parts[o] = np.array([whole if to_other else 0.0])
+        there = _tried(again, np.concatenate(parts))
+        if there is not None and not np.allclose(there, optimum.theta, rtol=1e-3, atol=1e-6):
+            null = Null({}, {s: parts[s], o: parts[o]}, 0.0, False)
+            return replace(optimum, flat=(_described(model, null),), elsewhere=there)
+    return optimum
+
+
 # --- another point on the same level
 
 
@@ -392,12 +451,20 @@ def _elsewhere(
                 continue
             for sign in (1.0, -1.0):
                 moved = _moved(model, here, null, sign)
-                there = None if moved is None else again(moved)
+                there = None if moved is None else _tried(again, moved)
                 if there is not None and not np.allclose(there, here, rtol=1e-3, atol=1e-6):
                     followed.append(i)
                     here = there
                     break
     return sorted(followed), here
+
+
+def _tried(again: Callable[[Floats], Floats | None], theta: Floats) -> Floats | None:
+    """Theta near another as good; None, too, where the structures do not reach it."""
+    try:
+        return again(theta)
+    except ModelError:
+        return None
 
 
 def _moved(model: Parametrisation, theta: Floats, null: Null, sign: float) -> Floats | None:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranef.errors import ModelError
-from ranef.solve.flat import Predictor, as_good, looks_flat, with_flat_directions
+from ranef.solve.flat import Predictor, as_good, looks_flat, may_exchange, with_flat_directions
 from ranef.solve.optimum import MAX_EVALUATIONS, Optimum, Progress
 from ranef.solve.predictors import End, GeneralisedAssembly, assemble_generalised
 from ranef.solve.problem import GeneralisedDesign
@@ -174,9 +174,8 @@ def _with_flat_directions(
     """
     design, here = assembly.design, float(search["criterion"])
     curvatures = [curvature for _, _, curvature in search["faces"]]
-    if design.penalty is not None or not looks_flat(
-        search["phi"], search["hessian"], search["free"], curvatures
-    ):
+    flat = looks_flat(search["phi"], search["hessian"], search["free"], curvatures)
+    if design.penalty is not None or not (flat or may_exchange(assembly)):
         return optimum
     start = np.array(search["phi"])
 

@@ -149,6 +149,8 @@ class Optimum:
         Another theta, as good as this one, where there are such directions.
     monte_carlo : MonteCarlo or None
         Of the iterative path, whose criterion and gradient are estimates.
+    ends : tuple of str
+        Parameters of the residuals that stand at an end of their range, in words.
     """
 
     criterion: float
@@ -170,6 +172,7 @@ class Optimum:
     flat: tuple[FlatDirection, ...] = ()
     elsewhere: Floats | None = None
     monte_carlo: MonteCarlo | None = None
+    ends: tuple[str, ...] = ()
 
     @property
     def reach(self) -> str:

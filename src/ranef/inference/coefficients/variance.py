@@ -242,7 +242,7 @@ def residual_variances(
     for which, parameter in enumerate(residual_parameters(term)):
         value, gradient = gradient_of(estimate, which)
         g = gradient[moved]
-        se = float(np.sqrt(max(float(g @ known.covariance @ g), 0.0)))
+        se = float(np.sqrt(max(float(g @ known.covariance @ g), 0.0))) if g.any() else np.nan
         low, high = _residual_bounds(parameter.kind, value, reach * se)
         out.append(
             VarianceParameter(

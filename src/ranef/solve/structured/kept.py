@@ -80,7 +80,7 @@ class SolvedRows:
                 out.append(columns < rank)
             else:
                 out.append(structure.free(part))
-        return np.concatenate([*out, np.ones(len(own), dtype=np.bool_)])
+        return np.concatenate([*out, self.problem.rows.loose(own)])
 
     def joint_hessian(self) -> Floats:
         """Second derivatives of minus twice the log-likelihood in (theta, log sigma)."""

@@ -305,8 +305,7 @@ class StructuredProblem:
     def is_inside(self, theta: Floats) -> bool:
         """Whether the covariance matrices of the random effects are positive semidefinite."""
         parts, own = self.split(theta)
-        limits = self.rows.limits
-        if np.any((own <= limits[:, 0]) | (own >= limits[:, 1])):
+        if self.rows.are_outside(own):
             return False
         for structure, part in zip(self.structures, parts, strict=True):
             with np.errstate(all="ignore"):
@@ -457,8 +456,7 @@ class StructuredProblem:
         held : HeldCombination or None
             Of the fixed effects; of the likelihood alone.
         """
-        limits = self.rows.limits
-        if np.any((own <= limits[:, 0]) | (own >= limits[:, 1])) or not np.all(np.isfinite(own)):
+        if not np.all(np.isfinite(own)) or self.rows.are_outside(own):
             return None
         try:
             with np.errstate(over="ignore", invalid="ignore", divide="ignore"):

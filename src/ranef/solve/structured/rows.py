@@ -29,6 +29,8 @@ Ints = NDArray[np.intp]
 
 LEAST_GAP, MOST_GAP = 5e-3, 1e7
 """Distances of neighbours between which phi at distance 1 can be told from 0 and 1."""
+NO_CORRELATION = 1e-9
+"""A correlation that is none."""
 OF_STEPS = frozenset({"ar1", "hetar1", "car1", "arma"})
 """Whose parameters are of distance 1, however far apart the rows stand."""
 FIRST_ORDER = frozenset({"ar1", "car1", "ou"})
@@ -115,6 +117,63 @@ class RowCovariance:
         free = np.tile([-np.inf, np.inf], (self.n_scales, 1))
         each = [part.limits for parts in self.correlations for part in parts]
         return np.vstack([free, *each])
+
+    @cached_property
+    def closed(self) -> NDArray[np.bool_]:
+        """At which ends of its range (k, 2) each may stand."""
+        free = np.zeros((self.n_scales, 2), dtype=np.bool_)
+        return np.vstack([free, *(part.closed for parts in self.correlations for part in parts)])
+
+    def are_outside(self, theta: Floats) -> bool:
+        """Whether a parameter is beyond its range, or at an end that does not belong to it."""
+        beyond = np.column_stack([theta < self.limits[:, 0], theta > self.limits[:, 1]])
+        return bool(np.any(beyond | ((theta[:, None] == self.limits) & ~self.closed)))
+
+    @cached_property
+    def least_gaps(self) -> tuple[float, ...]:
+        """Least distance of two successive rows of a group, by part; zero where there is none."""
+        gaps = [_gaps(part, self.term) for part in self.term.parts]
+        return tuple(float(each.min(initial=np.inf)) if len(each) else 0.0 for each in gaps)
+
+    def loose(self, theta: Floats) -> NDArray[np.bool_]:
+        """Which parameters (k,) are at no end of their range, and matter."""
+        out = np.ones(self.n_parameters, dtype=np.bool_)
+        for part, cut, _ in self._parts_at():
+            out[cut] = part.loose(theta[cut])
+        for cut, _ in self._without_correlation(theta):
+            out[cut] = False
+        return out
+
+    def ends(self, theta: Floats) -> tuple[str, ...]:
+        """The ends of ranges that parameters stand at, in words."""
+        label = self.term.label
+        out = [f"no correlation is left in {label}" for _ in self._without_correlation(theta)]
+        for part, cut, _ in self._parts_at():
+            if not out and isinstance(part, Nugget) and not part.loose(theta[cut])[-1]:
+                none = theta[cut][-1] == 0.0
+                out.append(f"the nugget of {label} is {'zero' if none else 'all of the variance'}")
+        return tuple(dict.fromkeys(out))
+
+    def _parts_at(self) -> list[tuple[RowCorrelation, slice, int]]:
+        """Each part for each level of `by`, its parameters, and its number."""
+        return [
+            (part, cut, i)
+            for parts, cuts in zip(self.correlations, self.slices, strict=True)
+            for i, (part, cut) in enumerate(zip(parts, cuts, strict=True))
+        ]
+
+    def _without_correlation(self, theta: Floats) -> list[tuple[slice, int]]:
+        """Parts that fall with distance, and have fallen to nothing at the least one."""
+        out = []
+        for part, cut, i in self._parts_at():
+            gap = self.least_gaps[i] if part.kind in ON_COORDINATES else 0.0
+            if gap > 0:
+                own = part.inner if isinstance(part, Nugget) else part
+                rho = theta[cut][: len(own.parameters())]
+                near = own.at(rho, np.array([[0.0, gap]])).value[0, 0, 1]
+                if abs(near) < NO_CORRELATION:
+                    out.append((cut, i))
+        return out
 
     def moved(self, theta: Floats, step: Floats) -> Floats:
         """Theta a step further, logarithms of positive parameters moved, inside the limits."""

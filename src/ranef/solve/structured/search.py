@@ -64,8 +64,15 @@ class Found:
 class _Walk:
     """A search: coordinates are theta, logarithms where parameters are positive."""
 
-    def __init__(self, problem: StructuredProblem, reml: bool, progress: Progress | None) -> None:
+    def __init__(
+        self,
+        problem: StructuredProblem,
+        reml: bool,
+        progress: Progress | None,
+        held: NDArray[np.bool_] | None = None,
+    ) -> None:
         self.problem, self.reml, self.progress = problem, reml, progress
+        self.held = np.zeros(problem.n_parameters, dtype=np.bool_) if held is None else held
         free = np.zeros(problem.n_random, dtype=np.bool_)
         self.logs = np.concatenate([free, problem.rows.positive])
         self.units = np.where(self.logs, 1.0, problem.units)
@@ -89,11 +96,12 @@ class _Walk:
         return at
 
     def derivatives(self, at: StructuredPoint) -> tuple[Floats, Floats]:
-        """Gradient and Hessian in x."""
-        unit = np.where(self.logs, at.theta, self.units)
+        """Gradient and Hessian in x; none of what is held."""
+        unit = np.where(self.held, 0.0, np.where(self.logs, at.theta, self.units))
         gradient = at.gradient * unit
         hessian = at.hessian * np.outer(unit, unit)
-        return gradient, hessian + np.diag(np.where(self.logs, gradient, 0.0))
+        own = np.where(self.held, 1.0, np.where(self.logs, gradient, 0.0))
+        return gradient, hessian + np.diag(own)
 
 
 def search(
@@ -103,9 +111,14 @@ def search(
     max_evaluations: int,
     progress: Progress | None = None,
     searches: int = SEARCHES,
+    held: NDArray[np.bool_] | None = None,
 ) -> Found | None:
-    """Find the optimum from the best of some starts; None where none of them is possible."""
-    walk = _Walk(problem, reml, progress)
+    """Find the optimum from the best of some starts; None where none of them is possible.
+
+    held : (k,) bool array, optional
+        Which parameters keep the value of the start.
+    """
+    walk = _Walk(problem, reml, progress, held)
     begun: list[tuple[float, Floats]] = []
     for start in starts:
         at = walk.evaluate(walk.x(start), 0)

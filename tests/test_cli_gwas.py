@@ -49,6 +49,21 @@ def test_cases_and_controls(study, tmp_path, capsys):
     assert pd.read_parquet(tmp_path / "r.parquet")["neg_log10_p_spa"].dropna().ge(0).all()
 
 
+def test_traits_together_and_interactions(study, tmp_path, capsys):
+    table = pd.read_csv(f"{study}.pheno.tsv", sep="\t")
+    table["two"] = table["trait"] ** 2
+    table.to_csv(tmp_path / "p.tsv", sep="\t", index=False)
+    words = ["gwas", "scan", "--bfile", study, "--pheno", str(tmp_path / "p.tsv")]
+    more = ["--trait", "trait", "--trait", "two", "--joint", "--format", "gemma"]
+    assert main([*words, "~ sex", *more, "--out", str(tmp_path / "j.txt")]) == 0
+    assert "Multivariate mixed model" in " ".join(capsys.readouterr().out.split())
+    assert "Vbeta_1_2" in pd.read_csv(tmp_path / "j.txt", sep="\t")
+    assert main([*words, "trait ~ sex", "--interaction", "age"]) == 0
+    assert "product of variant and age" in " ".join(capsys.readouterr().out.split())
+    assert main([*words, "trait ~ sex", "--interaction", "agee"]) == 2
+    assert main([*words, "trait ~ sex", "--joint"]) == 2
+
+
 def test_matrix_null_model_and_a_scan_with_it(study, tmp_path, capsys):
     for format, name in (("gcta", "K"), ("plink2", "K.rel.bin"), ("gemma", "K.cXX.txt")):
         words = ["--bfile", study, "--format", format, "--out", str(tmp_path / "K"), "--quiet"]

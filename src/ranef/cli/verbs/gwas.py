@@ -175,6 +175,12 @@ def _add_scan(parser: ArgumentParser) -> None:
         help="additive, dominant or recessive (additive)",
     )
     model.add_argument(
+        "--interaction", metavar="COL", help="test each variant's product with this column"
+    )
+    model.add_argument(
+        "--joint", action="store_true", help="test all traits together (multivariate model)"
+    )
+    model.add_argument(
         "--given",
         metavar="VARIANT",
         help="a variant that enters as a covariate; may be given several times",
@@ -237,7 +243,9 @@ def _scan(arguments: Namespace) -> Code:
         family=arguments.family,
         variance=arguments.variance,
         effect=arguments.effect,
+        interaction=arguments.interaction,
         given=arguments.given or None,
+        joint=arguments.joint,
         transform=_transform(arguments),
         min_maf=arguments.maf,
         min_mac=arguments.mac,

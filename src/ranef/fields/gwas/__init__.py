@@ -8,6 +8,7 @@ arrays out), `engine` runs them over blocks, `results` is the answer.
 
 from ranef.fields.gwas.arrays import from_array, read_genotypes
 from ranef.fields.gwas.components import Components
+from ranef.fields.gwas.correlation import Bivariate, bivariate
 from ranef.fields.gwas.genotypes import Genotypes
 from ranef.fields.gwas.relationship import Relationship, grm, pca, read_grm
 from ranef.fields.gwas.results import Scan
@@ -16,6 +17,7 @@ from ranef.fields.gwas.simulation import Study, simulate
 from ranef.fields.gwas.variance import Heritabilities, NullModel, heritability, null
 
 __all__ = [
+    "Bivariate",
     "Components",
     "Genotypes",
     "Heritabilities",
@@ -23,6 +25,7 @@ __all__ = [
     "Relationship",
     "Scan",
     "Study",
+    "bivariate",
     "from_array",
     "grm",
     "heritability",

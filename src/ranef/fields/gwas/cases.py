@@ -67,7 +67,9 @@ class Binomial(Stretched):
     """
 
     own: bool
-    found = Tested
+
+    def empty(self, m: int) -> Tested:
+        return Tested.empty(m)
 
     @property
     def words(self) -> Words:

@@ -31,8 +31,8 @@ from ranef.fields.gwas.spectrum import NullFit, Rotated, constants, eigen, fit_n
 from ranef.solve.resources import in_threads, one_blas_thread
 
 __all__ = [
-    "KINDS", "LARGE", "Basis", "Group", "Kept", "Lot", "Part", "Settings", "Stretch", "Tester",
-    "basis_of", "lots_of", "null_of", "ready_of", "rotated", "scan_group", "stretch_of",
+    "KINDS", "LARGE", "Basis", "Columns", "Group", "Kept", "Lot", "Part", "Settings", "Stretch",
+    "Tester", "basis_of", "lots_of", "null_of", "ready_of", "rotated", "scan_group", "stretch_of",
     "test_exactly",
 ]  # fmt: skip
 
@@ -154,6 +154,26 @@ KINDS: dict[str, type[Any]] = {"Found": Found}
 
 
 @dataclass(frozen=True, eq=False)
+class Columns:
+    """What a test finds of b variants, as (b,) arrays by name."""
+
+    values: dict[str, Floats]
+
+    @classmethod
+    def empty(cls, b: int, names: Sequence[str]) -> Columns:
+        """Nothing yet for b variants."""
+        return cls({name: np.full(b, np.nan) for name in names})
+
+    def put(self, rows: Any, other: Columns) -> None:
+        """Write the results of some variants in their places."""
+        for name, values in other.values.items():
+            self.values[name][rows] = values
+
+    def __getitem__(self, name: str) -> Floats:
+        return self.values[name]
+
+
+@dataclass(frozen=True, eq=False)
 class Part:
     """Results of variants `start` to `stop`.
 
@@ -182,8 +202,12 @@ class Part:
         }  # fmt: skip
         for k, (status, found) in enumerate(zip(self.status, self.found, strict=True)):
             arrays[f"status{k}"] = status.astype("U20")
+            if isinstance(found, Columns):
+                arrays[f"found{k}"] = np.stack(list(found.values.values()))
+                arrays[f"kind{k}"] = np.array(["", *found.values])
+                continue
             arrays[f"found{k}"] = np.stack([getattr(found, f.name) for f in fields(found)])
-            arrays[f"kind{k}"] = np.array(type(found).__name__)
+            arrays[f"kind{k}"] = np.array([type(found).__name__])
         stream = io.BytesIO()
         np.savez(stream, **arrays)
         return stream.getvalue()
@@ -196,8 +220,14 @@ class Part:
             return cls(
                 held["n"], held["n_missing"], held["frequency"], held["info"],
                 [held[f"status{k}"].astype(object) for k in range(count)],
-                [KINDS[str(held[f"kind{k}"])](*held[f"found{k}"]) for k in range(count)],
+                [_unpacked(held[f"kind{k}"].tolist(), held[f"found{k}"]) for k in range(count)],
             )  # fmt: skip
+
+
+def _unpacked(names: list[str], rows: Floats) -> Any:
+    if names[0]:
+        return KINDS[names[0]](*rows)
+    return Columns(dict(zip(names[1:], rows, strict=True)))
 
 
 class Kept(Protocol):

@@ -27,6 +27,11 @@ def write_scan(scan: Any, target: Path, format: Any, trait: str | None) -> Path:
         names = list(scan.found) if trait is None else [scan.only(trait).trait.name]
         return _parquet(scan, names, target)
     one = scan.only(trait)
+    if one.kind == "joint" and format != "gemma":
+        raise ModelError(
+            "a joint test has effects on several traits, for which this format has no columns; "
+            "save it as gemma or parquet"
+        )
     if format == "gemma" and one.chief != "wald":
         raise ModelError(
             "GEMMA's table holds a Wald test of one trait by the linear mixed model, and this scan "
@@ -35,6 +40,8 @@ def write_scan(scan: Any, target: Path, format: Any, trait: str | None) -> Path:
     rows = np.flatnonzero(one.tested)
     held = scan.columns([one.trait.name], [rows])
     made = {"gwas-ssf": _ssf, "gemma": _gemma, "regenie": _regenie, "plink2": _plink2}[format]
+    if one.kind == "joint":
+        made = _gemma_joint
     content = _text(made(scan, one, rows, held), "#NA" if format == "gwas-ssf" else "NA")
     data = gzip.compress(content, mtime=0) if target.suffix == ".gz" else content
     write_atomically(target, data)
@@ -124,8 +131,41 @@ def _gemma(scan: Any, one: Any, rows: Any, held: dict[str, Any]) -> dict[str, An
     }
 
 
+def _gemma_joint(scan: Any, one: Any, rows: Any, held: dict[str, Any]) -> dict[str, Any]:
+    names = [name.removeprefix("estimate_") for name in one.extra if name.startswith("estimate_")]
+    betas = {f"beta_{j + 1}": held[f"estimate_{name}"] for j, name in enumerate(names)}
+    variances = {}
+    for i, first in enumerate(names):
+        for j in range(i, len(names)):
+            label = f"Vbeta_{i + 1}_{j + 1}"
+            if i == j:
+                variances[label] = held[f"std_error_{first}"] ** 2
+            else:
+                variances[label] = held[f"covariance_{first}_{names[j]}"]
+    return {
+        "chr": held["chromosome"],
+        "rs": held["variant"],
+        "ps": held["position"],
+        "n_miss": held["n_missing"],
+        "allele1": held["effect_allele"],
+        "allele0": held["other_allele"],
+        "af": held["frequency"],
+        **betas,
+        **variances,
+        "p_wald": held["p_wald"],
+        "p_lrt": held["p_lrt"],
+        "p_score": held["p_score"],
+    }
+
+
+def _test(scan: Any, one: Any) -> str:
+    """What the formats of PLINK and REGENIE call a test."""
+    coded = {"additive": "ADD", "dominant": "DOM", "recessive": "REC"}[scan.effect]
+    return f"{coded}-INT_SNPxVAR" if one.kind == "interaction" else coded
+
+
 def _regenie(scan: Any, one: Any, rows: Any, held: dict[str, Any]) -> dict[str, Any]:
-    test = {"additive": "ADD", "dominant": "DOM", "recessive": "REC"}[scan.effect]
+    test = _test(scan, one)
     return {
         "CHROM": held["chromosome"],
         "GENPOS": held["position"],
@@ -144,7 +184,7 @@ def _regenie(scan: Any, one: Any, rows: Any, held: dict[str, Any]) -> dict[str, 
 
 
 def _plink2(scan: Any, one: Any, rows: Any, held: dict[str, Any]) -> dict[str, Any]:
-    test = {"additive": "ADD", "dominant": "DOM", "recessive": "REC"}[scan.effect]
+    test = _test(scan, one)
     figures = {
         "BETA": held["estimate"],
         "SE": held["std_error"],

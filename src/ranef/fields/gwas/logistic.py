@@ -23,7 +23,8 @@ Floats = NDArray[np.float64]
 MOST_ROUNDS = 100
 TOLERANCE = 1e-9
 SMALL_TAU = 1e-4
-NO_TAU = 1e-7
+TAU_TOLERANCE = 1e-6
+MOST_TAU = 1e4
 FAR = 25.0
 """A linear predictor that no finite odds give: covariates separate cases from controls."""
 LOGISTIC_VARIANCE = np.pi**2 / 3.0
@@ -216,99 +217,154 @@ def _projector(VW: Floats, W: Floats) -> tuple[Floats, Floats]:
 
 
 @dataclass(frozen=True, eq=False)
-class _Working:
-    """The working linear model at some tau and weights."""
+class _Mode:
+    """Coefficients and u of eta = W alpha + tau K u at the joint mode for some tau."""
 
-    root: Floats
-    N: Floats
-    inverse: Floats
     alpha: Floats
-    PY: Floats
-    trace_PK: float
-
-    @classmethod
-    def of(cls, Y: Floats, W: Floats, K: Floats, D: Floats, tau: float) -> _Working:
-        from scipy.linalg.lapack import dpotrf, dtrtri
-
-        s = np.sqrt(D)
-        B = s[:, None] * K * s
-        B *= tau
-        B[np.diag_indices_from(B)] += 1.0
-        L, failed = dpotrf(B, lower=1, clean=1, overwrite_a=1)
-        if failed:
-            raise DataError(
-                "the relationship is indefinite, and no covariance has an eigenvalue below zero"
-            )
-        half, _ = dtrtri(L, lower=1, overwrite_c=1)
-        root = np.ascontiguousarray(half) * s
-        VW = root.T @ (root @ W)
-        N, inverse = _projector(VW, W)
-        VY = root.T @ (root @ Y)
-        alpha = inverse @ (W.T @ VY)
-        PY = VY - N @ (N.T @ Y)
-        if tau > SMALL_TAU:
-            whole = (len(Y) - float(np.sum(half * half))) / tau
-        else:
-            whole = float(np.sum((root @ K) * root))
-        trace = whole - float(np.sum((K @ N) * N))
-        return cls(root, N, inverse, alpha, PY, trace)
+    u: Floats
+    eta: Floats
 
 
-def _related(y: Floats, W: Floats, K: Floats, eta: Floats, names: tuple[str, ...]) -> LogisticNull:
-    tau, at_zero, information = _first_tau(y, W, K, eta), False, np.nan
+def _factored(K: Floats, D: Floats, tau: float) -> Floats:
+    """L with L L' = I + tau D^1/2 K D^1/2."""
+    from scipy.linalg.lapack import dpotrf
+
+    s = np.sqrt(D)
+    B = s[:, None] * K * s
+    B *= tau
+    B[np.diag_indices_from(B)] += 1.0
+    L, failed = dpotrf(B, lower=1, clean=1, overwrite_a=1)
+    if failed:
+        raise DataError(
+            "the relationship is indefinite, and no covariance has an eigenvalue below zero"
+        )
+    return np.asarray(L)
+
+
+def _mode(y: Floats, W: Floats, K: Floats, tau: float, start: _Mode) -> _Mode:
+    """Maximise the penalised likelihood l(eta) - tau u'Ku / 2 by Newton's method, steps halved."""
+    from scipy.linalg import cho_solve
+
+    def value(alpha: Floats, u: Floats, Ku: Floats) -> float:
+        return log_likelihood(y, W @ alpha + tau * Ku) - 0.5 * tau * float(u @ Ku)
+
+    alpha, u = start.alpha, start.u
+    Ku = K @ u
+    eta, best = W @ alpha + tau * Ku, value(alpha, u, Ku)
     for _ in range(MOST_ROUNDS):
         mu = probability(eta)
         D = np.maximum(mu * (1.0 - mu), 1e-12)
+        s = np.sqrt(D)
+        L = _factored(K, D, tau)
         Y = eta + (y - mu) / D
-        at = _Working.of(Y, W, K, D, tau)
-        KPY = K @ at.PY
-        eta_new = W @ at.alpha + tau * KPY
-        score = 0.5 * (float(at.PY @ KPY) - at.trace_PK)
-        half = at.root @ KPY
-        information = 0.5 * float(half @ half - np.sum((at.N.T @ KPY) ** 2))
-        step = score / information if information > 0 else 0.0
-        at_zero = tau + step <= NO_TAU and score <= 0
-        new = (
-            0.0 if at_zero else max(tau + np.clip(step, -0.9 * tau - NO_TAU, 2.0 * tau + 1.0), 0.0)
-        )
-        if np.abs(eta_new).max() > 2.0 * FAR:
+        both = s[:, None] * cho_solve((L, True), s[:, None] * np.column_stack([W, Y]))
+        VW, VY = both[:, :-1], both[:, -1]
+        to_alpha = np.linalg.solve(W.T @ VW, W.T @ VY) if W.shape[1] else alpha
+        to_u = VY - VW @ to_alpha
+        step, to_Ku = 1.0, K @ to_u
+        for _ in range(40):
+            parts = [old + step * (new - old)
+                     for old, new in ((alpha, to_alpha), (u, to_u), (Ku, to_Ku))]  # fmt: skip
+            tried = value(*parts)
+            if tried >= best - 1e-11 * abs(best):
+                break
+            step *= 0.5
+        alpha, u, Ku = parts
+        new_eta = W @ alpha + tau * Ku
+        moved = float(np.abs(new_eta - eta).max())
+        eta, best = new_eta, tried
+        if moved < 1e-8:
+            break
+        if np.abs(eta).max() > 4.0 * FAR:
             raise ModelError(
                 "the logistic mixed model without a variant has no finite optimum: random effects "
                 "fit every case; try relationship=None, or fewer covariates"
             )
-        moved = max(abs(new - tau) / (tau + 0.1), float(np.abs(eta_new - eta).max()))
-        eta, tau = eta_new, new
-        if moved < 1e-7:
-            break
-    else:
-        raise ModelError(
-            f"the logistic mixed model without a variant did not settle in {MOST_ROUNDS} rounds; "
-            "there may be too few cases for a relationship: try relationship=None"
-        )
-    mu = probability(eta)
-    D = mu * (1.0 - mu)
-    at = _Working.of(eta + (y - mu) / D, W, K, D, tau)
-    plain = _trace_without(W, K, D)
+    return _Mode(alpha, u, eta)
+
+
+@dataclass(frozen=True, eq=False)
+class _Working:
+    """The working linear model at a mode: its projection, and the slope in tau."""
+
+    root: Floats
+    N: Floats
+    inverse: Floats
+    trace_PK: float
+    score: float
+    information: float
+
+    @classmethod
+    def of(cls, y: Floats, W: Floats, K: Floats, tau: float, mode: _Mode) -> _Working:
+        from scipy.linalg.lapack import dtrtri
+
+        mu = probability(mode.eta)
+        D = np.maximum(mu * (1.0 - mu), 1e-12)
+        half, _ = dtrtri(_factored(K, D, tau), lower=1, overwrite_c=1)
+        root = np.ascontiguousarray(half) * np.sqrt(D)
+        N, inverse = _projector(root.T @ (root @ W), W)
+        if tau > SMALL_TAU:
+            whole = (len(y) - float(np.sum(half * half))) / tau
+        else:
+            whole = float(np.sum((root @ K) * root))
+        trace = whole - float(np.sum((K @ N) * N))
+        PY = y - mu
+        KPY = K @ PY
+        pushed = root @ KPY
+        information = 0.5 * float(pushed @ pushed - np.sum((N.T @ KPY) ** 2))
+        score = 0.5 * (float(PY @ KPY) - trace)
+        return cls(root, N, inverse, trace, score, information)
+
+
+def _related(y: Floats, W: Floats, K: Floats, eta: Floats, names: tuple[str, ...]) -> LogisticNull:
+    alpha: Floats = np.empty(0)
+    if W.shape[1]:
+        alpha = np.asarray(np.linalg.lstsq(W, eta, rcond=None)[0], np.float64)
+    mode = _Mode(alpha, y - probability(eta), eta)
+    trace = float(np.mean(np.diag(K)))
+    tau, at = 0.0, _Working.of(y, W, K, 0.0, mode)
+    if at.score > 0:
+        tau, mode, at = _best_tau(y, W, K, mode, max(trace, 1e-12))
+    mu = probability(mode.eta)
+    at_zero = tau == 0.0
     return LogisticNull(
-        y, W, eta, mu, at.alpha, np.sqrt(np.diag(at.inverse)), float(tau),
-        float("nan") if at_zero else float(1.0 / np.sqrt(information)), bool(at_zero),
-        float(np.mean(np.diag(K))), float("nan"), at.root, at.N, at.trace_PK / plain,
+        y, W, mode.eta, mu, mode.alpha, np.sqrt(np.diag(at.inverse)), tau,
+        float("nan") if at_zero else float(1.0 / np.sqrt(at.information)), at_zero, trace,
+        log_likelihood(y, mode.eta) if at_zero else float("nan"), at.root, at.N,
+        at.trace_PK / _trace_without(W, K, mu * (1.0 - mu)),
     )  # fmt: skip
+
+
+def _best_tau(
+    y: Floats, W: Floats, K: Floats, mode: _Mode, trace: float
+) -> tuple[float, _Mode, _Working]:
+    """The root of the score in tau: steps by average information, kept within a bracket."""
+    low, high, tau = 0.0, np.inf, 0.5 / trace
+    for _ in range(MOST_ROUNDS):
+        mode = _mode(y, W, K, tau, mode)
+        at = _Working.of(y, W, K, tau, mode)
+        if at.score > 0:
+            low = tau
+        else:
+            high = tau
+        step = at.score / at.information
+        if abs(step) < TAU_TOLERANCE * (tau + 1e-3 / trace):
+            return tau, mode, at
+        new = tau + step
+        if not low < new < high:
+            new = 3.0 * tau if np.isinf(high) else 0.5 * (low + high)
+        tau = min(new, 4.0 * tau)
+        if tau * trace > MOST_TAU:
+            raise ModelError(
+                "the variance of the relationship in the logistic model without a variant grows "
+                "without end: relatives tell cases from controls; try relationship=None"
+            )
+        if high < 1e-9 / trace:
+            break
+    return tau, mode, at
 
 
 def _trace_without(W: Floats, K: Floats, D: Floats) -> float:
     """tr(P0 K), P0 that of tau = 0."""
     N, _ = _projector(D[:, None] * W, W)
     return float(D @ np.diag(K) - np.sum((K @ N) * N))
-
-
-def _first_tau(y: Floats, W: Floats, K: Floats, eta: Floats) -> float:
-    """One step from zero, within bounds."""
-    mu = probability(eta)
-    r = y - mu
-    Kr = K @ r
-    excess = float(r @ Kr) - _trace_without(W, K, mu * (1.0 - mu))
-    information = float((Kr * Kr) @ (mu * (1.0 - mu)))
-    return float(np.clip(excess / max(information, 1e-300), 0.05, 1.0)) / max(
-        float(np.mean(np.diag(K))), 1e-12
-    )

@@ -18,7 +18,7 @@ from ranef.formula.model import read_formula
 from ranef.formula.syntax import column_names
 from ranef.tables import Table
 
-__all__ = ["TRANSFORMS", "Trait", "formulas_of", "trait_columns", "trait_of"]
+__all__ = ["TRANSFORMS", "Trait", "formulas_of", "independent", "trait_columns", "trait_of"]
 
 Floats = NDArray[np.float64]
 
@@ -125,7 +125,7 @@ def trait_of(
         names = (*names, *(label for label, _ in given))
     if spec.dropped_columns:
         notes.append(f"{list_text(list(spec.dropped_columns))} depend on other covariates")
-    W, names = _independent(name, W, names)
+    W, names = independent(name, W, names)
     if len(y) < W.shape[1] + FEWEST:
         raise DataError(
             f"{name}: {len(y):,} samples are left for {W.shape[1]} covariates (the constant "
@@ -154,7 +154,7 @@ def _check_values(name: str, y: Floats, W: Floats, names: Sequence[str]) -> None
             )
 
 
-def _independent(name: str, W: Floats, names: tuple[str, ...]) -> tuple[Floats, tuple[str, ...]]:
+def independent(name: str, W: Floats, names: tuple[str, ...]) -> tuple[Floats, tuple[str, ...]]:
     """Refuse covariates that depend on each other once the variants given are among them."""
     if not W.shape[1]:
         return W, names

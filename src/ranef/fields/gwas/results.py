@@ -99,6 +99,8 @@ class TraitScan:
         Further columns of the table.
     tables : tuple of Listing
         Further tables.
+    kind : str
+        ``"single"``, ``"interaction"`` or ``"joint"``.
     """
 
     trait: Trait
@@ -118,6 +120,7 @@ class TraitScan:
     chief: str = "wald"
     extra: dict[str, NDArray[Any]] = field(default_factory=dict)
     tables: tuple[Listing, ...] = ()
+    kind: str = "single"
 
     @property
     def chief_log10_p(self) -> Floats:
@@ -327,7 +330,8 @@ class Scan(Answer):
     # --- how it is said
 
     def tables(self) -> tuple[Listing, ...]:
-        return (self._glance(), self._top(), self._filters(), self._samples())
+        more = [listing for one in self.found.values() for listing in one.tables]
+        return (self._glance(), *more, self._top(), self._filters(), self._samples())
 
     def columns(self, traits: Sequence[str], rows: Sequence[Any]) -> dict[str, Any]:
         """Return the columns of some variants of each trait."""
@@ -457,6 +461,8 @@ class Scan(Answer):
 
     def body(self) -> Any:
         yield self._glance()
+        for one in self.found.values():
+            yield from one.tables
         yield self._top()
         yield self._filters()
         yield self._samples()

@@ -16,8 +16,10 @@ from ranef.display.progress import arriving
 from ranef.errors import DataError, DataWarning, ModelError, RanefError, suggestion, warn
 from ranef.fields.gwas.arrays import open_genotypes
 from ranef.fields.gwas.cases import Binomial
+from ranef.fields.gwas.crossing import Interaction, environment_names
 from ranef.fields.gwas.engine import LARGE, Group, Part, Settings, lots_of, scan_group
 from ranef.fields.gwas.genotypes import EFFECTS, MALE, Chosen, Genotypes, Variants
+from ranef.fields.gwas.jointly import Joint, in_common
 from ranef.fields.gwas.keeping import Folder, fingerprint
 from ranef.fields.gwas.matching import Matched, match, names_in, sample_places
 from ranef.fields.gwas.model import TRANSFORMS, Trait, formulas_of, trait_columns, trait_of
@@ -54,7 +56,9 @@ def scan(
     family: str = "gaussian",
     variance: str = "each",
     effect: str = "additive",
+    interaction: str | None = None,
     given: str | Sequence[str] | None = None,
+    joint: bool = False,
     transform: str | None = None,
     min_maf: float = 0.01,
     min_mac: float | None = None,
@@ -113,8 +117,14 @@ def scan(
     effect : {"additive", "dominant", "recessive"}
         Of the effect allele: the first one of a .bim, ALT of a VCF (see `read_genotypes`). The
         last two need called genotypes.
+    interaction : str, optional
+        A column of numbers or of two categories, the environment: variants are tested for a
+        product with it (one degree of freedom), and together with it (two). It enters as a
+        covariate.
     given : str or sequence of str, optional
         Variants that enter as covariates (conditional analysis).
+    joint : bool
+        Test all `traits` together, by the multivariate mixed model, among samples that have all.
     transform : {"inverse-normal"}, optional
         Analyse the normal scores of the trait's ranks.
     min_maf, min_mac, max_missing, min_hwe, min_info : float, optional
@@ -170,7 +180,7 @@ def scan(
     """
     settings = _settings(variance, effect, precision, n_jobs)
     family = arguments.choice("family", family, FAMILIES)
-    way = _way(family, settings, transform)
+    _check_way(family, transform, interaction, arguments.flag("joint", joint))
     transform = None if transform is None else arguments.choice("transform", transform, TRANSFORMS)
     marks = _marks(na)
     source, notes = settled(open_genotypes(genotypes))
@@ -180,12 +190,17 @@ def scan(
     )  # fmt: skip
     wanted = _wanted(source.variants, extract, exclude, chromosomes)
     formulas = formulas_of(formula, traits)
+    if interaction is not None:
+        formulas = {name: f"{text} + `{interaction}`" for name, text in formulas.items()}
     allowed = _allowed(source, keep, remove)
     matched = match(
         source.samples, phenotypes, covariates, na=marks, allowed=allowed,
         traits=trait_columns(formulas),
     )  # fmt: skip
     found, failed = _traits(formulas, matched, transform, _given(source, given, wanted), family)
+    if joint:
+        found = {trait.name: trait for trait in in_common(list(found.values()))}
+    way = _way(family, settings, interaction, matched, joint, tuple(found))
     groups = _groups(source, found)
     largest = max(len(group.chosen) for group in groups)
     width = max(group.W.shape[1] for group in groups)
@@ -208,7 +223,7 @@ def scan(
             source, group, lots, related, wanted, settings, folder, number,
             arguments.optional_flag("progress", progress), way,
         )  # fmt: skip
-    ordered = {name: results[name] for name in found}
+    ordered = results if joint else {name: results[name] for name in found}
     counts = [("", reason, count) for reason, count in matched.counts]
     for name, trait in found.items():
         counts += [(name, reason, count) for reason, count in trait.counts]
@@ -234,12 +249,34 @@ def _settings(variance: Any, effect: Any, precision: Any, n_jobs: Any) -> Settin
     )
 
 
-def _way(family: str, settings: Settings, transform: Any) -> Way:
-    if family == "gaussian":
-        return Exactly(settings.exact)
-    if transform is not None:
+def _check_way(family: str, transform: Any, interaction: Any, joint: bool) -> None:
+    if interaction is not None and not isinstance(interaction, str):
+        raise ModelError(f"interaction= is the name of a column, not {type(interaction).__name__}")
+    if family == "binomial" and transform is not None:
         raise ModelError("transform= changes a trait's values, and a binary one has only two")
-    return Binomial(settings.exact)
+    chosen = {
+        "family='binomial'": family == "binomial",
+        "interaction=": interaction is not None,
+        "joint=True": joint,
+    }
+    asked = [name for name, said in chosen.items() if said]
+    if len(asked) > 1:
+        raise ModelError(f"{' and '.join(asked)} are ways to test, of which a scan takes one")
+
+
+def _way(
+    family: str,
+    settings: Settings,
+    interaction: str | None,
+    matched: Matched,
+    joint: bool,
+    names: tuple[str, ...],
+) -> Way:
+    if joint:
+        return Joint(names, settings.exact)
+    if interaction is not None:
+        return Interaction(environment_names(interaction, matched.columns), settings.exact)
+    return Binomial(settings.exact) if family == "binomial" else Exactly(settings.exact)
 
 
 def _marks(na: Any) -> tuple[str, ...]:
@@ -521,7 +558,7 @@ def _one_group(
     whole = Part(
         np.zeros(m, dtype=np.int64), np.zeros(m, dtype=np.int64), np.full(m, np.nan),
         np.full(m, np.nan), [np.full(m, "excluded", dtype=object) for _ in range(count)],
-        [way.found.empty(m) for _ in range(count)],
+        [way.empty(m) for _ in range(count)],
     )  # fmt: skip
     parts = scan_group(
         source, group, lots, lambda name: related.matrix(places, name), wanted, settings, folder,

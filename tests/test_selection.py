@@ -288,13 +288,62 @@ def test_rules_integrate_polynomials():
         assert rule.weights @ rule.points**power == pytest.approx(mass @ support**power, rel=1e-9)
 
 
-def test_ordered_categories_have_the_closed_form_alone():
-    wine = ranef.data.load("wine")
-    fit = ranef.glmm("rating ~ temp + (1 | judge)", wine, family="cumulative")
-    table = ranef.compare(fit, focus="individual")
-    assert "closed form" in str(table)
+def three_categories(seed=1, groups=16):
+    rng = np.random.default_rng(seed)
+    g = np.repeat(np.arange(groups), 5)
+    x, u = rng.normal(size=len(g)), rng.normal(size=groups)
+    y = np.digitize(0.8 * x + u[g] + rng.logistic(size=len(g)), [-0.6, 0.8])
+    return pd.DataFrame({"g": g, "x": x, "y": np.array(list("abc"))[y], "b": (y > 0).astype(int)})
+
+
+@pytest.mark.parametrize("family", ["cumulative", "multinomial"])
+def test_two_categories_have_the_degrees_of_freedom_of_a_binary_response(family):
+    table = three_categories().assign(two=lambda d: d.b.map({0: "no", 1: "yes"}))
+    call = {"focus": "individual"}
+    one = ranef.compare(ranef.glmm("b ~ x + (1 | g)", table, family="binomial"), **call).tidy()
+    two = ranef.compare(ranef.glmm("two ~ x + (1 | g)", table, family=family), **call).tidy()
+    np.testing.assert_allclose(two[["df", "caic"]], one[["df", "caic"]], rtol=1e-4)
+
+
+@pytest.mark.filterwarnings("ignore:the Laplace approximation is poor")
+@pytest.mark.parametrize("family", ["cumulative", "multinomial"])
+def test_categories_are_refitted_to_each_other_one(family):
+    """The covariance penalty of one row, written out with the predicted probabilities."""
+    table = three_categories()
+    fit = ranef.glmm("y ~ x + (1 | g)", table, family=family)
+    found = penalty.row_penalties(fit.estimate, np.array([7, 30]))
+    for i, value in zip((7, 30), found, strict=True):
+        p = fit.predict(kind="conditional", type="prob").iloc[i].to_numpy()
+        total = 0.0
+        for k, category in enumerate("abc"):
+            moved = table.assign(y=table.y.where(table.index != i, category))
+            other = ranef.glmm("y ~ x + (1 | g)", moved, family=family)
+            logs = np.log(other.predict(kind="conditional", type="prob").iloc[i].to_numpy())
+            total += p[k] * (logs[k] - p @ logs)
+        assert value == pytest.approx(total, rel=1e-4)
+
+
+@pytest.mark.filterwarnings("ignore:the Laplace approximation is poor")
+def test_conditional_criteria_of_categories(monkeypatch):
+    table = three_categories()
+    fits = {
+        name: ranef.glmm(f"y ~ x + {name}", table, family="multinomial")
+        for name in ("(1 | g)", "(x || g)")
+    }
+    found = ranef.compare(fits, focus="individual")
+    shown = found.tidy()
+    assert (shown.df > 4).all()
+    assert shown.other_focus.notna().all()
+    assert "other_focus" not in ranef.compare(fits, focus="population").tidy()
+    monkeypatch.setattr(penalty, "MOST_REFITS", 10)
+    monkeypatch.setattr(penalty, "SAMPLED", 60)
+    sampled = ranef.compare(fits, focus="individual").tidy()
+    gap = (sampled.df - shown.df) / sampled.df_error
+    assert (abs(gap) < 3.5).all()
+    nominal = ranef.glmm("y ~ 1 + (1 | g)", table, family="cumulative", nominal="~ x")
+    assert "closed form" in str(ranef.compare(nominal, focus="individual"))
     with pytest.raises(ModelError, match="ordered categories"):
-        fit.leave_out("judge")
+        nominal.leave_out("g")
 
 
 # --- the population
@@ -359,6 +408,32 @@ def test_bootstrap_of_the_ratio():
     assert found["p_bootstrap"][0] == pytest.approx(found["p_value"][0], abs=0.15)
     with pytest.raises(ModelError, match="bootstrap"):
         ranef.compare(one, focus="individual", bootstrap=10)
+
+
+@pytest.mark.parametrize("reml", [True, False])
+def test_the_ratio_of_one_variance_has_its_exact_distribution(reml):
+    """That of `variance_test`, with fixed effects that go too by maximum likelihood alone."""
+    table = ranef.data.load("Dyestuff2")
+    none = ranef.lmm("Yield ~ 1", table, random="none", reml=reml)
+    one = ranef.lmm("Yield ~ 1 + (1 | Batch)", table, reml=reml)
+    found = ranef.compare([none, one], focus="population", refit=False)
+    shown = found.tidy("tests")
+    wanted = ranef.variance_test(one, method="exact").tidy()
+    assert shown.p_value[0] == pytest.approx(wanted.p_value[0], abs=0.01)
+    assert shown.distribution[0].startswith("exact")
+    assert "Crainiceanu" in str(found)
+    growth = ranef.data.load("Orthodont")
+    small = ranef.lmm("distance ~ age + Sex + (1 | Subject)", growth)
+    large = ranef.lmm("distance ~ age * Sex + (age || Subject)", growth)
+    both = ranef.compare([small, large], focus="population", bootstrap=400, rng=2)
+    test = both.tidy("tests")
+    assert test.distribution[0].startswith("exact")
+    assert "approximation" in str(both)
+    p = test.p_bootstrap[0]
+    assert abs(test.p_value[0] - p) < 4 * np.sqrt(p * (1 - p) / 400) + 0.005
+    slopes = ranef.lmm("distance ~ age * Sex + (age | Subject)", growth)
+    law = ranef.compare([small, slopes], focus="population").tidy("tests").distribution[0]
+    assert "chi2" in law
 
 
 def test_estimating_equations():
@@ -706,6 +781,26 @@ def test_integrated_density_of_a_group_against_quadrature():
     assert value == pytest.approx(np.log(quad(density, -8, 8)[0]), abs=1e-8)
     wide = Predicted(np.arange(3), eta[None], np.full((3, 3), v) + 0.01 * np.eye(3))
     assert joint_log_density(core, y, size, None, wide) == pytest.approx(value, abs=0.03)
+
+
+def test_compared_by_rows_and_groups_left_out():
+    """Sums and differences of `leave_out`, with the standard error of the difference."""
+    fits = [ranef.lmm(f"Reaction ~ Days + ({x} | Subject)", sleep()) for x in ("1", "Days")]
+    for focus, by in (("population", "Subject"), ("individual", None)):
+        found = ranef.compare(fits, focus=focus, criterion="loo")
+        shown = found.tidy()
+        each = [fit.leave_out(by) for fit in fits]
+        np.testing.assert_allclose(shown.elpd, [one.elpd for one in each], rtol=1e-10)
+        gap = each[0].scored.logs - each[1].scored.logs
+        assert shown.difference[0] == pytest.approx(gap.sum(), rel=1e-8)
+        assert shown.se_difference[0] == pytest.approx(np.sqrt(len(gap)) * gap.std(ddof=1))
+        assert f"{each[1].optimism():.1f}" in str(found)
+    with pytest.raises(ModelError, match="folds belong to"):
+        ranef.compare(fits, focus="population", criterion="loo", folds=3)
+    with pytest.raises(ModelError, match="jacobian belongs"):
+        ranef.compare(fits, focus="population", criterion="loo", jacobian=True)
+    with pytest.raises(ModelError, match="left out by rows"):
+        ranef.compare(fits, focus="individual", criterion="loo", group="Subject")
 
 
 def test_compared_by_cross_validation():

@@ -26,10 +26,10 @@ from ranef.errors import DataError, ModelError, UnknownColumnError
 from ranef.inference.coefficients.clusters import TYPES, cluster_covariance
 from ranef.inference.coefficients.covariance import joint_covariance
 from ranef.inference.nested import removal
+from ranef.inference.nested.exact import simulate_ratio, spectrum
 from ranef.inference.nested.mixtures import Cone, chi_bar
 from ranef.inference.nested.nesting import nesting
 from ranef.models import refits
-from ranef.questions.tests.exact import simulate_ratio, spectrum
 from ranef.questions.tests.term_hypotheses import term_hypotheses
 
 HERE = Path(__file__).parent / "reference"

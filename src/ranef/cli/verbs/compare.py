@@ -70,10 +70,10 @@ def add_arguments(parser: ArgumentParser) -> None:
     )
     focused.add_argument(
         "--criterion",
-        choices=("aic", "aicc", "bic", "bic_groups", "bic_hybrid", "caic", "cv"),
+        choices=("aic", "aicc", "bic", "bic_groups", "bic_hybrid", "caic", "cv", "loo"),
         metavar="NAME",
-        help="of the population aic, aicc, bic, bic_groups, bic_hybrid or cv; of individuals caic "
-        "or cv (aic, caic)",
+        help="of the population aic, aicc, bic, bic_groups, bic_hybrid, cv or loo; of individuals "
+        "caic, cv or loo (aic, caic)",
     )
     focused.add_argument(
         "--folds", type=positive, metavar="N", help="parts of the cross-validation (10)"

@@ -9,17 +9,20 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ranef.errors import ModelError
 from ranef.inference.draws.null_scores import NullScores
 from ranef.inference.kinds import inference_of
+from ranef.inference.nested.exact import NullDraws, simulate_ratio, spectrum
 from ranef.inference.nested.mixtures import Mixture, chi_bar, entries
 from ranef.inference.nested.nesting import Added, Nesting
-from ranef.inference.nested.removal import logliks
-from ranef.models.records import Estimate
+from ranef.inference.nested.removal import Removal, logliks, single_variance
+from ranef.models.records import CONDITIONAL, Estimate
 
 __all__ = [
     "BootstrapRatio",
     "LikelihoodRatio",
     "bootstrap_ratio",
+    "exact_distribution",
     "likelihood_ratio",
     "naive_tail",
     "null_distribution",
@@ -30,6 +33,7 @@ __all__ = [
 Floats = NDArray[np.float64]
 
 ROUNDING = 1e-9
+DRAWS = 100_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,6 +152,28 @@ def null_distribution(small: Estimate, large: Estimate, gap: Nesting) -> Mixture
     if several and gap.added:
         J = boundary_information(small, large, gap.added)
     return chi_bar(gap.cone, J)
+
+
+def exact_distribution(large: Estimate, gap: Nesting) -> NullDraws | None:
+    """The ratio's distribution in finite samples, where one variance of a linear model goes.
+
+    Exact where no other effect is random (Crainiceanu & Ruppert 2004), fixed effects that go as
+    well included by maximum likelihood; an approximation beside others (Greven et al. 2008). None
+    where more goes, or the residuals have a structure.
+    """
+    new = [block for block in gap.added if block.new]
+    cone = gap.cone
+    if cone is None or cone.blocks != (1,) or cone.free != gap.fixed or len(new) != 1:
+        return None
+    alone = single_variance(large, Removal(CONDITIONAL, new[0].term, new[0].new))
+    if alone is None or (large.reml and gap.fixed):
+        return None
+    try:
+        eigenvalues = spectrum(alone, 0)
+    except ModelError:
+        return None
+    rng = np.random.default_rng(0)
+    return simulate_ratio(eigenvalues, DRAWS, rng, reml=large.reml, fixed=gap.fixed)
 
 
 def boundary_information(small: Estimate, large: Estimate, added: Sequence[Added]) -> Floats | None:

@@ -11,11 +11,17 @@ import numpy as np
 from ranef import arguments
 from ranef.display.progress import arriving
 from ranef.errors import ModelError
+from ranef.fits.columns import groups_of
 from ranef.fits.mixed import MixedFit
 from ranef.inference.nested import removal
 from ranef.inference.nested.nesting import nesting, same_values
-from ranef.inference.nested.ratio_distributions import bootstrap_ratio, likelihood_ratio, ratios
-from ranef.models.records import Estimate
+from ranef.inference.nested.ratio_distributions import (
+    bootstrap_ratio,
+    exact_distribution,
+    likelihood_ratio,
+    ratios,
+)
+from ranef.models.records import Estimate, LinearEstimate
 from ranef.models.refitting import at_criterion
 from ranef.questions.selection.alike import (
     FOCUSES,
@@ -25,21 +31,33 @@ from ranef.questions.selection.alike import (
     log_jacobian,
     of_one_kind,
 )
-from ranef.questions.selection.comparison import Compared, FocusedComparison, Quasi, RatioTest
+from ranef.questions.selection.comparison import (
+    Compared,
+    FocusedComparison,
+    LeftOutScores,
+    Quasi,
+    RatioTest,
+)
 from ranef.questions.selection.conditional import ConditionalFit
 from ranef.questions.selection.criteria import Marginal, conditional_fit, marginal_fit
 from ranef.questions.selection.cross_validate import read_scores, scored_folds
-from ranef.questions.selection.folding import Folding, folded
+from ranef.questions.selection.folding import Folding, folded, whole_group
+from ranef.questions.selection.held_out import closed_form
+from ranef.questions.selection.left_out import optimism
+from ranef.questions.selection.scores import check_scores
 from ranef.solve.resources import available_cores
 from ranef.tables import Table
 
 __all__ = ["compare"]
 
 CRITERIA = {
-    "population": ("aic", "aicc", "bic", "bic_groups", "bic_hybrid", "cv"),
-    "individual": ("caic", "cv"),
+    "population": ("aic", "aicc", "bic", "bic_groups", "bic_hybrid", "cv", "loo"),
+    "individual": ("caic", "cv", "loo"),
 }
 OF_EQUATIONS = ("qicu", "cic")
+LEFT_OUT = ("cv", "loo")
+QUICK = 20_000
+"""Rows up to which the optimism of closed forms is worked out."""
 FEW = 4
 """Models up to which all nested pairs are tested."""
 
@@ -76,7 +94,9 @@ def compare(
         Of the population ``"aic"`` (the default), ``"aicc"``, ``"bic"`` (n the rows),
         ``"bic_groups"`` (n the groups), ``"bic_hybrid"`` (each where it counts) or ``"cv"``,
         cross-validation by new groups; of individuals ``"caic"`` (the default) or ``"cv"``, by
-        rows. Of fits of `gee` ``"qicu"`` chooses the mean, ``"cic"`` the working correlation.
+        rows. ``"loo"`` leaves out each group or each row in closed form, without refits. Both are
+        sums over units, so that their differences have standard errors.
+        Of fits of `gee` ``"qicu"`` chooses the mean, ``"cic"`` the working correlation.
     refit : bool
         Fits by REML are fitted again by ML where their restricted likelihoods are of different
         data, and the answer says so. False refuses those instead, and compares fits of the same
@@ -86,7 +106,7 @@ def compare(
     folds : int, optional
         Of cross-validation, 10 by default.
     group : str or array, optional
-        Of cross-validation by new groups, as in `cross_validate`.
+        Of ``"cv"`` and ``"loo"`` by new groups, as in `cross_validate`.
     bootstrap : int, optional
         Draws from the smaller of two nested models by which its likelihood ratio is judged,
         beside its asymptotic distribution.
@@ -102,7 +122,9 @@ def compare(
     -------
     FocusedComparison
         `tidy` is the one table, ``tidy("tests")`` likelihood-ratio tests of nested models with
-        the distribution that holds where a variance is zero; `predict` averages over the
+        the distribution that holds where a variance is zero: of one variance of a linear model
+        the exact one in finite samples, else a mixture of chi-squared ones;
+        `predict` averages over the
         models, `plot` draws them.
 
     Raises
@@ -145,8 +167,10 @@ def compare(
     if not of_one_kind(given, names, focus):
         return _equations(given, names, criterion)
     criterion = arguments.choice("criterion", criterion or CRITERIA[focus][0], CRITERIA[focus])
-    if criterion != "cv" and (folds is not None or group is not None):
-        raise ModelError("folds and group belong to criterion='cv'")
+    if criterion != "cv" and folds is not None:
+        raise ModelError("folds belong to criterion='cv'")
+    if criterion not in LEFT_OUT and group is not None:
+        raise ModelError("group belongs to criterion='cv' and 'loo'")
     scaled = arguments.flag("jacobian", jacobian)
     again = arguments.flag("refit", refit)
     fits_ = check_rows(given, names, jacobian=scaled)
@@ -163,14 +187,16 @@ def compare(
     _check_groups(own, criterion, fits_)
     corrected = _conditionals(conditional, shifts, focus, criterion, generator, jobs, bar)
     folding, scored = None, None
+    if criterion in LEFT_OUT and scaled:
+        raise ModelError(f"jacobian belongs to criteria of the likelihood, not to {criterion!r}")
+    if criterion == "loo":
+        scored = _left_out(fits_, focus, group)
     if criterion == "cv":
-        if scaled:
-            raise ModelError("jacobian belongs to criteria of the likelihood, not to 'cv'")
         by = "group" if focus == "population" else "row"
         folding = folded(fits_[0], by, folds=folds, group=group, time=None, rng=generator)
         scored = _cross_validated(fits_, folding, jobs, bar)
     tests: tuple[RatioTest, ...] = ()
-    if focus == "population" and criterion != "cv" and not scaled:
+    if focus == "population" and criterion not in LEFT_OUT and not scaled:
         drawn = None if bootstrap is None else arguments.count("bootstrap", bootstrap)
         tests = _tests(marginal, names, drawn, generator, jobs)
     elif bootstrap is not None:
@@ -274,6 +300,29 @@ def _conditionals(
     return out
 
 
+def _left_out(fits: Sequence[MixedFit], focus: str, group: Any) -> list[Any]:
+    """Each group, or each row, left out of each fit in closed form."""
+    if focus == "individual" and group is not None:
+        raise ModelError("group belongs to focus='population'; individuals are left out by rows")
+    sets, by = np.arange(fits[0].n_obs), "row"
+    if focus == "population":
+        named = whole_group(fits[0], "criterion='loo'") if group is None else group
+        codes, levels, by = groups_of(fits[0], named)
+        sets = codes.astype(np.intp)
+        if len(levels) < 2:
+            raise ModelError(f"there is one level of {by} only, and without it there are no rows")
+    found = []
+    for fit in fits:
+        check_scores(fit.family, ("log",))
+        scored = closed_form(fit.estimate, sets, ())
+        flattered = np.nan
+        if isinstance(fit.estimate, LinearEstimate) and fit.n_obs <= QUICK:
+            assert scored.left is not None
+            flattered = optimism(fit.estimate, sets, scored.left)
+        found.append(LeftOutScores(scored, by, flattered))
+    return found
+
+
 def _cross_validated(
     fits: Sequence[MixedFit], folding: Folding, n_jobs: int | None, progress: bool | None
 ) -> list[Any]:
@@ -312,7 +361,10 @@ def _tests(
             Y = removal.draw(small, draws, rng)
             jobs = available_cores(n_jobs)
             drawn = bootstrap_ratio(test.statistic, test.df, ratios(small, large, Y, n_jobs=jobs))
-        out.append(RatioTest(names[b], names[a], test, drawn))
+        beside = len(large.terms) > 1 or sum(term.size for term in large.terms) > 1
+        out.append(
+            RatioTest(names[b], names[a], test, drawn, exact_distribution(large, gap), beside)
+        )
     return tuple(out)
 
 

@@ -15,17 +15,19 @@ from ranef.display.columns import Column, Fixed, Listing, PValue, Significant, W
 from ranef.display.numbers import number, p_value
 from ranef.display.page import Paragraph
 from ranef.errors import ModelError
+from ranef.inference.nested.exact import NullDraws
 from ranef.inference.nested.ratio_distributions import BootstrapRatio, LikelihoodRatio
 from ranef.questions.selection import averaging
 from ranef.questions.selection.conditional import ConditionalFit
 from ranef.questions.selection.criteria import Marginal
+from ranef.questions.selection.held_out import UnitScores
 from ranef.questions.selection.picture import comparison_text, draw_comparison
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["Compared", "FocusedComparison", "Quasi", "RatioTest"]
+__all__ = ["Compared", "FocusedComparison", "LeftOutScores", "Quasi", "RatioTest"]
 
 Floats = NDArray[np.float64]
 
@@ -37,6 +39,7 @@ NAMES = {
     "bic_hybrid": "BIC (hybrid)",
     "caic": "conditional AIC",
     "cv": "cross-validation",
+    "loo": "leave-one-out",
     "qicu": "QICu",
     "cic": "CIC",
 }
@@ -57,6 +60,24 @@ class Quasi:
 
 
 @dataclass(frozen=True, eq=False)
+class LeftOutScores:
+    """Densities of groups or rows left out in closed form, and how much these are flattered.
+
+    Attributes
+    ----------
+    scored : UnitScores
+    by : str
+        What was left out, one at a time.
+    optimism : float
+        NaN where it is not known without refits.
+    """
+
+    scored: UnitScores
+    by: str
+    optimism: float = math.nan
+
+
+@dataclass(frozen=True, eq=False)
 class Compared:
     """One model of a comparison.
 
@@ -67,7 +88,8 @@ class Compared:
     marginal : Marginal or None
         None of estimating equations.
     conditional : ConditionalFit or None
-    validated : CrossValidation or None
+    validated : CrossValidation, LeftOutScores or None
+        What has `scored`, the densities of rows left out.
     quasi : Quasi or None
         Of estimating equations.
     """
@@ -113,6 +135,22 @@ class RatioTest:
     small: str
     test: LikelihoodRatio
     drawn: BootstrapRatio | None
+    exact: NullDraws | None = None
+    beside: bool = False
+
+    @property
+    def p_value(self) -> float:
+        """By the exact distribution where it is known, else by the mixture."""
+        if self.exact is None:
+            return self.test.p_value
+        return self.exact.tail(self.test.statistic)
+
+    @property
+    def distribution(self) -> str:
+        """By what the p-value is."""
+        if self.exact is not None:
+            return f"exact, {len(self.exact.values):,} draws"
+        return "" if self.test.distribution is None else str(self.test.distribution)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -152,9 +190,14 @@ class FocusedComparison(Answer):
         return tuple(model.name for model in self.models)
 
     @property
+    def left_out(self) -> bool:
+        """Whether the criterion is the density of rows that were left out."""
+        return self.criterion in ("cv", "loo")
+
+    @property
     def values(self) -> Floats:
-        """The criterion of each model: less is better, of ``"cv"`` more."""
-        if self.criterion == "cv":
+        """The criterion of each model: less is better, of ``"cv"`` and ``"loo"`` more."""
+        if self.left_out:
             return np.array([float(m.validated.scored.logs.sum()) for m in self.models])
         if self.criterion in ("qicu", "cic"):
             return np.array([getattr(q, self.criterion) for q in self._quasi])
@@ -168,14 +211,14 @@ class FocusedComparison(Answer):
 
     @property
     def difference(self) -> Floats:
-        """From the best model: 0 and more, of ``"cv"`` 0 and less."""
+        """From the best model: 0 and more, of ``"cv"`` and ``"loo"`` 0 and less."""
         values = self.values
-        return values - (np.nanmax(values) if self.criterion == "cv" else np.nanmin(values))
+        return values - (np.nanmax(values) if self.left_out else np.nanmin(values))
 
     @property
     def weights(self) -> Floats:
-        """Of the models, summing to one: exp(-difference / 2), of ``"cv"`` exp(difference)."""
-        gap = self.difference if self.criterion == "cv" else -0.5 * self.difference
+        """Of the models, summing to one: exp(-difference / 2), of densities exp(difference)."""
+        gap = self.difference if self.left_out else -0.5 * self.difference
         w = np.exp(np.where(np.isfinite(gap), gap, -np.inf))
         return np.asarray(w / w.sum())
 
@@ -190,7 +233,7 @@ class FocusedComparison(Answer):
 
     @property
     def se_difference(self) -> Floats:
-        """Standard errors of the differences of ``"cv"``, over the units left out."""
+        """Standard errors of the differences of densities, over the units left out."""
         logs = np.stack([m.validated.scored.logs for m in self.models])
         gaps = logs - logs[self._first]
         return np.asarray(np.sqrt(gaps.shape[1]) * gaps.std(axis=1, ddof=1))
@@ -252,10 +295,10 @@ class FocusedComparison(Answer):
             columns += self._individual()
         else:
             columns += self._population()
-        if self.criterion == "cv":
+        if self.left_out:
             columns.append(Column("elpd", self.values, two))
         columns.append(Column("difference", self.difference, two))
-        if self.criterion == "cv":
+        if self.left_out:
             columns.append(Column("se_difference", self.se_difference, two, "std. error"))
         if self.criterion != "cic":
             columns.append(Column("weight", self.weights, Fixed(3)))
@@ -301,11 +344,9 @@ class FocusedComparison(Answer):
             Column("against", [t.small for t in self.tests]),
             Column("statistic", [t.statistic for t in tests], Fixed(3), "chisq"),
             Column("df", [t.df for t in tests], Fixed(0)),
-            Column("p_value", [t.p_value for t in tests], PValue(), "p"),
+            Column("p_value", [t.p_value for t in self.tests], PValue(), "p"),
             Column("p_naive", [t.p_naive for t in tests], PValue(), "p naive"),
-            *unprinted(
-                distribution=["" if t.distribution is None else str(t.distribution) for t in tests]
-            ),
+            *unprinted(distribution=[t.distribution for t in self.tests]),
         ]
         if any(t.drawn for t in self.tests):
             drawn = [math.nan if t.drawn is None else t.drawn.p_value for t in self.tests]
@@ -333,7 +374,7 @@ class FocusedComparison(Answer):
         near = float(np.nanmin(rest))
         runner = others[int(np.nanargmin(rest))]
         lines = [f"{said}, by {number(near, 2)} of {NAMES[self.criterion]} before {runner}."]
-        if self.criterion == "cv":
+        if self.left_out:
             error = float(np.delete(self.se_difference, k)[int(np.nanargmin(rest))])
             if near < 2 * error:
                 lines.append(
@@ -368,12 +409,25 @@ class FocusedComparison(Answer):
                 "groups for the rest",
             }
             lines.append(f"In this BIC {n[self.criterion]}.")
+        if self.criterion == "loo":
+            lines.append(self._flattered())
         if self.criterion == "caic":
             methods = {m.conditional.method for m in self.models if m.conditional is not None}
             lines += [HOW[method] for method in HOW if method in methods]
         for test in self.tests:
             law = test.test.distribution
-            if law is not None and len(law.degrees) > 1:
+            if test.exact is not None:
+                near = (
+                    "; beside other random effects it is an approximation (Greven et al. 2008)"
+                    if test.beside
+                    else ""
+                )
+                lines.append(
+                    f"{test.large} against {test.small}: one variance is zero in the smaller "
+                    "model, so p is by the exact distribution of the ratio in finite samples "
+                    f"(Crainiceanu & Ruppert 2004), {len(test.exact.values):,} draws{near}."
+                )
+            elif law is not None and len(law.degrees) > 1:
                 lines.append(
                     f"{test.large} against {test.small}: variances are zero in the smaller model, "
                     f"so p is by the mixture {law}."
@@ -387,6 +441,16 @@ class FocusedComparison(Answer):
                     f"{len(test.drawn.draws):,} draws from the smaller model."
                 )
         return lines
+
+    def _flattered(self) -> str:
+        """What closed forms of left out rows forget."""
+        by = self.models[0].validated.by
+        known = [m for m in self.models if not math.isnan(m.validated.optimism)]
+        amounts = ", ".join(f"{m.name} by about {number(m.validated.optimism, 1)}" for m in known)
+        return (
+            f"Each {by} is left out in turn, at the variance parameters of the fit to all, which "
+            f"flatters {amounts or 'models with more of them'}; criterion='cv' fits without."
+        )
 
     # --- averages
 

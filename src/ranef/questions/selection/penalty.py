@@ -16,10 +16,13 @@ Lian 2012, J. Stat. Comput. Simul. 82; Saefken et al. 2014):
 
     df = sum_i y_i (log mu_i(y) - log mu_i(y - 1)).
 
+Of categories, ordered or not, the expectation over y is the sum over all of them.
+
 Where that takes too many refits, df is sum_i w_i Var(eta_i), Var the covariance of the
 predictors with that of the variance parameters in it (Wood, Pya & Saefken 2016, J. Am. Stat.
 Assoc. 111), plus one for each parameter of the other parts, corrected by refits for a sample of
-rows: the mean of what refits find more is added for every row (a control variate).
+rows: the mean of what refits find more is added for every row (a control variate). Categories
+without an order have no such form, and the rows of the sample stand for all.
 """
 
 from __future__ import annotations
@@ -31,7 +34,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranef.errors import RanefError
-from ranef.families import Cumulative
+from ranef.families import Cumulative, Multinomial
 from ranef.inference.effects.combinations import Combinations
 from ranef.inference.effects.linearised import refuse_unordered
 from ranef.inference.kinds import inference_of
@@ -51,6 +54,7 @@ __all__ = [
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.intp]
+THRESHOLD = "threshold"
 Track = Callable[[Iterable[Floats]], Iterable[Floats]]
 
 MOST_REFITS = 1_500
@@ -98,13 +102,14 @@ def conditional_generalised(
     track : callable
         Goes through the rows' answers, to show progress.
     """
-    refuse_unordered(estimate, "one linear predictor for the mean")
-    loglik, closed = conditional_loglik(estimate), closed_form(estimate)
+    if refits is False:
+        refuse_unordered(estimate, "one linear predictor for the mean, or refits")
+    loglik, n = conditional_loglik(estimate), estimate.specification.n
+    unordered = isinstance(estimate.family, Multinomial)
+    closed = _Closed(np.zeros(n), np.nan) if unordered else closed_form(estimate)
     total = float(closed.rows.sum())
-    if refits is False or isinstance(estimate.family, Cumulative):
-        # thresholds stand beside the category observed: there is no other response to fit
+    if refits is False or _has_nominal_effects(estimate):
         return ConditionalFit(loglik, total, closed.trace, "closed form")
-    n = estimate.specification.n
     counts = counts_alone(estimate)
     needed = _refits_needed(estimate, np.arange(n))
     rows = np.arange(n)
@@ -113,7 +118,7 @@ def conditional_generalised(
         rows = np.sort(generator.choice(n, SAMPLED, replace=False))
     own = row_penalties(estimate, rows, n_jobs=n_jobs, track=track)
     lost = ~np.isfinite(own)
-    own = np.where(lost, closed.rows[rows], own)
+    own = np.where(lost, np.nanmean(own) if unordered else closed.rows[rows], own)
     made, failed = _refits_needed(estimate, rows), int(lost.sum())
     if len(rows) == n:
         method = "counts" if counts else "refits"
@@ -191,6 +196,8 @@ def counts_alone(estimate: GeneralisedEstimate) -> bool:
 def _refits_needed(estimate: GeneralisedEstimate, rows: Ints) -> int:
     if counts_alone(estimate):
         return int(np.count_nonzero(estimate.specification.y[rows] > 0))
+    if has_categories(estimate):
+        return len(rows) * (_n_categories(estimate) - 1)
     total = 0
     for i in rows:
         rule = _rule(estimate, int(i))
@@ -212,6 +219,7 @@ def row_penalties(
 ) -> Floats:
     """Each row's share of df, (m,); NaN where a refit failed."""
     one = _by_counts if counts_alone(estimate) else _by_rule
+    one = _by_categories if has_categories(estimate) else one
 
     def penalty(i: int) -> Floats:
         try:
@@ -235,6 +243,51 @@ def _by_counts(estimate: GeneralisedEstimate, i: int) -> float:
     return w * y * float(np.log(mean[0] / mean[1]))
 
 
+def has_categories(estimate: GeneralisedEstimate) -> bool:
+    """Tell whether a response is one of several categories."""
+    return isinstance(estimate.family, Cumulative | Multinomial)
+
+
+def _n_categories(estimate: GeneralisedEstimate) -> int:
+    if isinstance(estimate.family, Multinomial):
+        return estimate.family.categories
+    assert estimate.extra is not None
+    return int(estimate.extra[0])
+
+
+def _has_nominal_effects(estimate: GeneralisedEstimate) -> bool:
+    """Tell whether thresholds differ between rows."""
+    return isinstance(estimate.family, Cumulative) and any(
+        c.name == THRESHOLD and c.specification is not None for c in estimate.components
+    )
+
+
+def _by_categories(estimate: GeneralisedEstimate, i: int) -> float:
+    """sum_k p_k [l(k; e(k)) - sum_j p_j l(j; e(k))] over all categories."""
+    own, weights = int(estimate.specification.y[i]), estimate.specification.weights
+    here = _category_logs(estimate, i)
+    p, total = np.exp(here), 0.0
+    for k in range(len(p)):
+        logs = here if k == own else _category_logs(_with_response(estimate, i, float(k)), i)
+        total += p[k] * float(logs[k] - p @ logs)
+    return total * (1.0 if weights is None else float(weights[i]))
+
+
+def _category_logs(estimate: GeneralisedEstimate, i: int) -> Floats:
+    """Log probabilities (J,) of the categories of row i."""
+    J, family = _n_categories(estimate), estimate.family
+    y, eta = np.arange(float(J)), estimate.predictors[:, i]
+    if isinstance(family, Cumulative):
+        part = next(c for c in estimate.components if c.name == THRESHOLD)
+        thresholds = family.threshold_basis(J) @ estimate.coefficients[part.coefficients]
+        etas = family.rows(y, np.full(J, eta[0]), thresholds)
+        extra: Floats | None = np.full(J, float(J))
+    else:
+        etas, extra = np.repeat(eta[:, None], J, axis=1), None
+    found = estimate.design.family.evaluate(y, extra, np.ascontiguousarray(etas), 0, [])
+    return np.asarray(found[0])
+
+
 def _by_rule(estimate: GeneralisedEstimate, i: int) -> float:
     """sum_k p_k [l(y_k; e(y_k)) - sum_j p_j l(y_j; e(y_k))]."""
     rule, own = _rule(estimate, i), float(estimate.specification.y[i])
@@ -252,6 +305,11 @@ def _by_rule(estimate: GeneralisedEstimate, i: int) -> float:
 
 def _predictors_at(estimate: GeneralisedEstimate, i: int, response: float) -> Floats:
     """Predictors (M,) of row i when its response is another one."""
+    return np.asarray(_with_response(estimate, i, response).predictors[:, i])
+
+
+def _with_response(estimate: GeneralisedEstimate, i: int, response: float) -> GeneralisedEstimate:
+    """The model fitted again where row i has another response."""
     y = estimate.specification.y.copy()
     y[i] = response
     parts = {**estimate.parts, CONDITIONAL: estimate.specification.with_response(y)}
@@ -259,4 +317,4 @@ def _predictors_at(estimate: GeneralisedEstimate, i: int, response: float) -> Fl
         estimate, parts, estimate.extra, path=estimate.optimum.path, start=estimate.theta, n_jobs=1
     )
     assert isinstance(again, GeneralisedEstimate)
-    return np.asarray(again.predictors[:, i])
+    return again

@@ -31,7 +31,7 @@ def draw_comparison(found: Any, *, ax: Axes | None = None, figure: Figure | None
     panel = on_axes(ax, figure, 6.4, 1.2 + 0.55 * count)
     places = np.arange(count)[::-1]
     own, other = np.abs(found.difference), found.other_focus
-    errors = found.se_difference if found.criterion == "cv" else None
+    errors = found.se_difference if found.left_out else None
     panel.errorbar(
         own, places + (0.12 if other is not None else 0.0), xerr=errors, fmt="o", color=MARK,
         markersize=7, capsize=2.5, label=f"for {LABELS[found.focus]}",

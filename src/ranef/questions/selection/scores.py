@@ -181,7 +181,8 @@ def check_scores(family: Family, scores: Sequence[str]) -> None:
     if family.response in ("ordered categories", "categories", "interval"):
         raise ModelError(
             f"rows left out are scored as numbers or events, and a {family.name} response is "
-            f"{family.response}: compare such models by their AIC, compare(focus='population')"
+            f"{family.response}: compare such models by their AIC, compare(focus='population'), or "
+            "by conditional AIC, compare(focus='individual')"
         )
     if "brier" in scores and family.response != "successes":
         raise ModelError(

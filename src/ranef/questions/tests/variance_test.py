@@ -21,6 +21,7 @@ from ranef.errors import ModelError, suggestion
 from ranef.fits.mixed import MixedFit
 from ranef.fits.protocol import Levelled, Likelihood, require
 from ranef.formula.labels import spelled
+from ranef.inference.nested.exact import simulate_ratio, spectrum
 from ranef.inference.nested.mixtures import Cone
 from ranef.inference.nested.nesting import Nesting, nesting
 from ranef.inference.nested.ratio_distributions import (
@@ -34,7 +35,6 @@ from ranef.inference.nested.removal import Removal, cone_of, draw, single_varian
 from ranef.models.priors import refuse_penalised
 from ranef.models.records import Estimate
 from ranef.models.refitting import at_criterion
-from ranef.questions.tests.exact import simulate_ratio, spectrum
 
 __all__ = ["VarianceTest", "variance_test"]
 

@@ -65,8 +65,8 @@ struct Solution {
     double rss = 0; // y'Py, of a response
 };
 
-// sum_l s_l s_l' of scores (q, r), (r, r).
-Vector outer_sum(int r, const Vector& scores);
+// sum_l s_l t_l' of scores (q, r), (r, r).
+Vector outer_sum(int r, const Vector& s, const Vector& t);
 
 class Criterion final : public Objective {
   public:
@@ -162,9 +162,13 @@ class Criterion final : public Objective {
     std::vector<Solution> solutions(std::vector<Response> rhs);
     // How many of them to hand over in one call, as memory has it.
     size_t solved_at_once() const;
-    // Derivatives of quadratic forms with respect to Psi, by factor (rows, r, r).
-    std::vector<Vector> form_slopes(size_t rows, const std::vector<const int32_t*>& levels,
-                                    const std::vector<const double*>& z, const double* X);
+    // By factor (rows, r, r): derivatives with respect to Psi of quadratic forms, and of the
+    // combinations of the response's own effects and coefficients.
+    struct FormSlopes {
+        std::vector<Vector> forms, values;
+    };
+    FormSlopes form_slopes(size_t rows, const std::vector<const int32_t*>& levels,
+                           const std::vector<const double*>& z, const double* X);
     // The modes' covariances of all factors, (q, r, r) each in the user's level order: given
     // beta, and with beta's uncertainty. One inverse serves all.
     void all_mode_covariances(std::vector<Vector>& given, std::vector<Vector>& error);

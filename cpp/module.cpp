@@ -408,14 +408,16 @@ class Problem {
             for (size_t f = 0; f < gradients.size(); ++f) {
                 const int factor = static_cast<int>(f), r = blocks_->factors[f].r;
                 traces.push_back(criterion.gradient_psi(factor));
-                const Vector outer = outer_sum(r, criterion.scores(factor));
+                const Vector outer =
+                    outer_sum(r, criterion.scores(factor), criterion.scores(factor));
                 for (size_t e = 0; e < outer.size(); ++e) traces[f][e] += m / own * outer[e];
             }
             each_solution(criterion, Y, [&](size_t i, const Solution& found) {
                 values[i] = found.rss > 0 ? value + m * std::log(found.rss / own)
                                           : std::numeric_limits<double>::infinity();
                 for (size_t f = 0; f < gradients.size(); ++f) {
-                    const Vector outer = outer_sum(blocks_->factors[f].r, found.scores[f]);
+                    const Vector outer =
+                        outer_sum(blocks_->factors[f].r, found.scores[f], found.scores[f]);
                     double* out = gradients[f].data() + i * outer.size();
                     for (size_t e = 0; e < outer.size(); ++e)
                         out[e] = traces[f][e] - m / found.rss * outer[e];
@@ -430,20 +432,22 @@ class Problem {
         return nb::make_tuple(out, to_array(std::move(values)));
     }
 
-    // Derivatives of quadratic_forms with respect to Psi: by factor (rows, r, r).
-    nb::list form_slopes(Input<1> y, bool reml, Input<1> phi, const std::vector<Codes>& levels,
-                         const std::vector<Input<2>>& z, Input<2> X) {
+    // Derivatives with respect to Psi, two lists by factor (rows, r, r): of quadratic_forms, and
+    // of the combinations of the response's effects and coefficients.
+    nb::tuple form_slopes(Input<1> y, bool reml, Input<1> phi, const std::vector<Codes>& levels,
+                          const std::vector<Input<2>>& z, Input<2> X) {
         const EffectRows rows = read_effect_rows(blocks_->factors, blocks_->p, levels, z, X);
-        std::vector<Vector> found;
+        Criterion::FormSlopes found;
         ask(y, reml, phi, [&](Criterion& criterion) {
             found = criterion.form_slopes(X.shape(0), rows.levels, rows.z, X.data());
         });
-        nb::list out;
-        for (size_t f = 0; f < found.size(); ++f) {
+        nb::list forms, values;
+        for (size_t f = 0; f < found.forms.size(); ++f) {
             const size_t r = blocks_->factors[f].r;
-            out.append(to_array(std::move(found[f]), {X.shape(0), r, r}));
+            forms.append(to_array(std::move(found.forms[f]), {X.shape(0), r, r}));
+            values.append(to_array(std::move(found.values[f]), {X.shape(0), r, r}));
         }
-        return out;
+        return nb::make_tuple(forms, values);
     }
 
     Array quadratic_forms(Input<1> y, bool reml, Input<1> phi, const std::vector<Codes>& levels,

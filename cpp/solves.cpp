@@ -31,11 +31,11 @@ void whiten(int r, const double* L, const double* Lambda, const double* a, doubl
 } // namespace
 
 // sum_l s_l s_l', (r, r).
-Vector outer_sum(int r, const Vector& scores) {
+Vector outer_sum(int r, const Vector& s, const Vector& t) {
     Vector sum(static_cast<size_t>(r) * r, 0.0);
-    for (size_t l = 0; l < scores.size(); l += r)
+    for (size_t l = 0; l < s.size(); l += r)
         for (int i = 0; i < r; ++i)
-            for (int k = 0; k < r; ++k) sum[i * r + k] += scores[l + i] * scores[l + k];
+            for (int k = 0; k < r; ++k) sum[i * r + k] += s[l + i] * t[l + k];
     return sum;
 }
 
@@ -183,10 +183,14 @@ size_t Criterion::solved_at_once() const {
     return static_cast<size_t>(std::max(1.0, std::min(most_at_once, values_at_once / columns)));
 }
 
-std::vector<Vector> Criterion::form_slopes(size_t rows, const std::vector<const int32_t*>& levels,
-                                           const std::vector<const double*>& z, const double* X) {
-    std::vector<Vector> out;
-    for (const Factor& f : b_.factors) out.emplace_back(rows * f.r * f.r, 0.0);
+// With s the scores of a row's combination as right-hand side and t those of the response:
+// sum_l s_l s_l' and sum_l s_l t_l'.
+Criterion::FormSlopes Criterion::form_slopes(size_t rows, const std::vector<const int32_t*>& levels,
+                                             const std::vector<const double*>& z, const double* X) {
+    score();
+    FormSlopes out;
+    for (const Factor& f : b_.factors) out.forms.emplace_back(rows * f.r * f.r, 0.0);
+    out.values = out.forms;
     std::vector<Response> rhs;
     for (size_t row = 0; row < rows; ++row) {
         Response a;
@@ -209,8 +213,12 @@ std::vector<Vector> Criterion::form_slopes(size_t rows, const std::vector<const 
         const std::vector<Solution> found = solutions(std::move(rhs));
         for (size_t i = 0; i < found.size(); ++i)
             for (size_t f = 0; f < b_.factors.size(); ++f) {
-                const Vector sum = outer_sum(b_.factors[f].r, found[i].scores[f]);
-                std::copy(sum.begin(), sum.end(), out[f].begin() + (first + i) * sum.size());
+                const Vector& s = found[i].scores[f];
+                const Vector form = outer_sum(b_.factors[f].r, s, s),
+                             value = outer_sum(b_.factors[f].r, s, scores_[f]);
+                const size_t place = (first + i) * form.size();
+                std::copy(form.begin(), form.end(), out.forms[f].begin() + place);
+                std::copy(value.begin(), value.end(), out.values[f].begin() + place);
             }
         rhs.clear();
     }

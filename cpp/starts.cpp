@@ -370,86 +370,132 @@ std::vector<Vector> by_itself(Criterion& criterion, const Blocks& blocks, const 
     return out;
 }
 
-bool search_starts(const LinearProblem& problem, const SearchOptions& options, Outcome& best) {
-    const double evaluations = most_operations / operations(problem.blocks);
-    const double points = std::min<double>(most_points, evaluations / 2);
-    if (points < least_points) return false;
-    Criterion criterion(problem.blocks, problem.reml, problem.threads);
-    criterion.use(problem.response);
-    const std::vector<Axis> along = axes(problem.blocks);
-    const Vector far = placed(problem.blocks, along, std::vector<int>(along.size(), 0), {huge});
-    const Vector size = sizes(along, largest_deviation(criterion, far), points);
-    const auto grid = places(along, static_cast<int>(size.size()));
-    Vector value;
-    std::vector<Vector> start;
-    for (const auto& place : grid) {
-        start.push_back(placed(problem.blocks, along, place, size));
-        value.push_back(criterion.evaluate(start.back().data()));
+// Searches from several starts, as many as the work allows; keeps the best optimum in `best`.
+class Starts {
+  public:
+    Starts(const LinearProblem& problem, const SearchOptions& options, Outcome& best)
+        : blocks_(problem.blocks), options_(options), further_(options), best_(best),
+          evaluations_(most_operations / operations(problem.blocks)),
+          criterion_(problem.blocks, problem.reml, problem.threads), along_(axes(problem.blocks)) {
+        criterion_.use(problem.response);
+        further_.progress = [this](int count, double f, double decrement) {
+            lowest_ = count == 1 ? f : std::min(lowest_, f);
+            return count < 3 || lowest_ < best_.criterion - lower ||
+                   !nothing_new(f, decrement, best_);
+        };
     }
-    const auto searches = [&](double share) {
-        return static_cast<int>((share * evaluations - static_cast<double>(grid.size())) /
-                                (of_derivatives * of_search));
-    };
-    bool better = false;
-    SearchOptions further = options;
-    double lowest = 0; // of one search
-    further.progress = [&](int count, double f, double decrement) {
-        lowest = count == 1 ? f : std::min(lowest, f);
-        return count < 3 || lowest < best.criterion - lower || !nothing_new(f, decrement, best);
-    };
-    auto from = [&](const Vector& phi) {
-        Outcome other = search(criterion, phi, further);
-        if (!other.converged && !other.stopped && !other.blurred &&
-            other.criterion < best.criterion - lower * (1 + std::fabs(best.criterion)))
-            other = search(criterion, Vector(other.phi), options); // with a fresh radius
-        ++best.starts;
-        better |= keep_better(std::move(other), best);
-    };
-    const size_t least = best.faces.empty() && along.size() <= 3 ? 1 : few_starts;
-    size_t tried = 0;
-    auto search_grid = [&](size_t count, int limit) {
-        const std::vector<size_t> places_to_try = chosen(grid, value, count);
-        for (; tried < places_to_try.size() && best.starts <= limit; ++tried)
-            from(start[places_to_try[tried]]);
-    };
-    search_grid(least, std::min(most_starts, searches(1)));
-    const bool doubtful = !best.faces.empty() || best.agreeing < best.starts;
-    for (const Axis& axis : along) {
-        if (!axis.correlation || !doubtful) continue;
-        const Vector end = best.phi;
+    // True where one of them led to a better optimum.
+    bool run();
+
+  private:
+    void evaluate_grid(double points);
+    void from(const Vector& phi);
+    void from_grid(size_t count, double share, int most);
+    void from_other_correlations();
+    void from_other_shapes();
+    void from_single_terms();
+    void from_exchanges();
+    bool disagree() const { return best_.agreeing < best_.starts; }
+
+    const Blocks& blocks_;
+    const SearchOptions& options_;
+    SearchOptions further_;
+    Outcome& best_;
+    double evaluations_; // that all of them may take
+    Criterion criterion_;
+    std::vector<Axis> along_;
+    std::vector<std::vector<int>> grid_;
+    std::vector<Vector> start_; // by place of the grid
+    Vector value_;
+    size_t tried_ = 0;  // places
+    double lowest_ = 0; // of one search
+    bool better_ = false;
+};
+
+void Starts::evaluate_grid(double points) {
+    const Vector far = placed(blocks_, along_, std::vector<int>(along_.size(), 0), {huge});
+    const Vector size = sizes(along_, largest_deviation(criterion_, far), points);
+    grid_ = places(along_, static_cast<int>(size.size()));
+    for (const auto& place : grid_) {
+        start_.push_back(placed(blocks_, along_, place, size));
+        value_.push_back(criterion_.evaluate(start_.back().data()));
+    }
+}
+
+void Starts::from(const Vector& phi) {
+    Outcome other = search(criterion_, phi, further_);
+    if (!other.converged && !other.stopped && !other.blurred &&
+        other.criterion < best_.criterion - lower * (1 + std::fabs(best_.criterion)))
+        other = search(criterion_, Vector(other.phi), options_); // with a fresh radius
+    ++best_.starts;
+    better_ |= keep_better(std::move(other), best_);
+}
+
+// From the next of `count` places, as long as a share of the work allows it.
+void Starts::from_grid(size_t count, double share, int most) {
+    const auto affordable = static_cast<int>(
+        (share * evaluations_ - static_cast<double>(grid_.size())) / (of_derivatives * of_search));
+    const std::vector<size_t> to_try = chosen(grid_, value_, count);
+    for (; tried_ < to_try.size() && best_.starts <= std::min(most, affordable); ++tried_)
+        from(start_[to_try[tried_]]);
+}
+
+void Starts::from_other_correlations() {
+    for (const Axis& axis : along_) {
+        if (!axis.correlation) continue;
+        const Vector end = best_.phi;
         for (double c : turns) from(turned(*axis.term, end, c));
     }
-    for (const Axis& axis : along) {
+}
+
+void Starts::from_other_shapes() {
+    for (const Axis& axis : along_) {
         if (axis.parameter >= 0) continue;
-        const Vector end = best.phi;
+        const Vector end = best_.phi;
         for (double turn : shapes)
             if (const Vector phi = reshaped(*axis.term, end, turn); !phi.empty()) from(phi);
         for (const Vector& phi : without_one(*axis.term, end)) from(phi);
     }
+}
+
+void Starts::from_single_terms() {
     std::vector<const Term*> terms;
-    for (const Factor& f : problem.blocks.factors)
+    for (const Factor& f : blocks_.factors)
         for (const Term& t : f.terms) terms.push_back(&t);
-    for (const Term* term : terms) {
-        if (terms.size() < 2 || terms.size() > most_axes) break;
-        for (const Vector& phi : by_itself(criterion, problem.blocks, *term)) from(phi);
-    }
-    // where the starts disagree there may be more to find
-    if (best.agreeing < best.starts)
-        search_grid(many_starts, std::min(many_starts, searches(when_in_doubt)));
-    // from the best so far to those an exchange away, as long as one is better
+    if (terms.size() < 2 || terms.size() > most_axes) return;
+    for (const Term* term : terms)
+        for (const Vector& phi : by_itself(criterion_, blocks_, *term)) from(phi);
+}
+
+// From the best so far to those an exchange away, as long as one is better.
+void Starts::from_exchanges() {
     Vector end;
-    for (int round = 0; round < most_rounds && end != best.phi; ++round) {
-        end = best.phi;
-        if (best.agreeing == best.starts || along.size() > most_exchanged) break;
-        const Vector near = nearer(along, best);
-        for (const Axis& axis : along) {
-            if (axis.correlation && directions * around.size() < evaluations)
-                for (const Vector& phi : round_about(criterion, *axis.term, near)) from(phi);
+    for (int round = 0; round < most_rounds && end != best_.phi; ++round) {
+        end = best_.phi;
+        if (!disagree() || along_.size() > most_exchanged) break;
+        const Vector near = nearer(along_, best_);
+        for (const Axis& axis : along_) {
+            if (axis.correlation && directions * around.size() < evaluations_)
+                for (const Vector& phi : round_about(criterion_, *axis.term, near)) from(phi);
             if (axis.correlation) continue;
-            if (const Vector phi = exchanged(along, axis, near); !phi.empty()) from(phi);
+            if (const Vector phi = exchanged(along_, axis, near); !phi.empty()) from(phi);
         }
     }
-    return better;
+}
+
+bool Starts::run() {
+    const double points = std::min<double>(most_points, evaluations_ / 2);
+    if (points < least_points) return false;
+    evaluate_grid(points);
+    const size_t least = best_.faces.empty() && along_.size() <= 3 ? 1 : few_starts;
+    from_grid(least, 1, most_starts);
+    if (!best_.faces.empty() || disagree()) from_other_correlations();
+    from_other_shapes();
+    from_single_terms();
+    // where the starts disagree there may be more to find
+    if (disagree()) from_grid(many_starts, when_in_doubt, many_starts);
+    from_exchanges();
+    return better_;
 }
 
 } // namespace
@@ -490,7 +536,7 @@ bool search_elsewhere(const LinearProblem& problem, bool several, const SearchOp
         criterion.use(problem.response);
         return search_valleys(criterion, profile, problem.response, options, best);
     }
-    return several && problem.blocks.parameters > 0 && search_starts(problem, quiet, best);
+    return several && problem.blocks.parameters > 0 && Starts(problem, quiet, best).run();
 }
 
 } // namespace ranef

@@ -6,6 +6,7 @@ from numpy.testing import assert_allclose
 
 import ranef
 from ranef.derivatives import generalised, joint_errors, linear
+from ranef.inference.rows import prediction
 
 rng = np.random.default_rng(21)
 N = 1200
@@ -68,6 +69,10 @@ def test_slopes_of_prediction_variances_are_their_differences(estimate, monkeypa
     random[-1][0][:2] = -1  # new levels
     random[0] = (random[0][0], 2 * random[0][1] + 0.3)
     exact = linear.prediction_variance_derivatives(estimate, spec.X[rows] + 0.1, random)
+    moved, same = linear._by_rows(estimate, spec.X[rows] + 0.1, random)
+    np.testing.assert_array_equal(same, exact)
+    by_effects = prediction.by_theta(estimate, spec.X[rows] + 0.1, random)
+    assert_allclose(moved, by_effects, rtol=1e-6, atol=1e-8 * np.abs(by_effects).max())
     monkeypatch.setattr(linear, "FEW_ROWS", 0)
     steps = linear.prediction_variance_derivatives(estimate, spec.X[rows] + 0.1, random)
     assert_allclose(exact, steps, rtol=2e-5, atol=1e-5 * np.abs(steps).max())

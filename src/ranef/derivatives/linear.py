@@ -25,6 +25,7 @@ __all__ = [
     "effect_derivatives",
     "free",
     "modes_of",
+    "prediction_derivatives",
     "prediction_variance",
     "prediction_variance_derivatives",
     "psi_scores",
@@ -323,28 +324,50 @@ def _some(
     return [None if given is None else (given[0][rows], given[1][rows]) for given in random]
 
 
+def prediction_derivatives(
+    estimate: LinearEstimate, X: Floats, random: Sequence[tuple[Ints, Floats] | None]
+) -> tuple[Floats, Floats] | None:
+    """Derivatives (N, k) in theta of predictions of a few rows, and of their variances.
+
+    By the same solves, without those of all the effects; None where the rows are many.
+    Effects of levels not seen stay 0.
+    """
+    if estimate.specification.residual is not None or len(X) > FEW_ROWS:
+        return None
+    return _by_rows(estimate, X, random)
+
+
 def _exact_slopes(
     estimate: LinearEstimate, X: Floats, random: Sequence[tuple[Ints, Floats] | None]
 ) -> Floats:
-    """With s = Z'Py of the row's combination as right-hand side, dv = sum_l s_l' dPsi s_l."""
+    return _by_rows(estimate, X, random)[1]
+
+
+def _by_rows(
+    estimate: LinearEstimate, X: Floats, random: Sequence[tuple[Ints, Floats] | None]
+) -> tuple[Floats, Floats]:
+    """With s = Z'Py of the row's combination as right-hand side, and t that of the response,
+    dv = sum_l s_l' dPsi s_l and d(x'beta + z'b) = sum_l s_l' dPsi t_l.
+    """
     end, theta = solved(estimate), estimate.theta
     assembly = end.assembly
     codes, z, _ = level_rows(assembly, estimate.covariances, len(X), random)
     inner = np.ascontiguousarray(X @ assembly.fixed.transform)
-    squares = assembly.core.form_slopes(*at_end(estimate), codes, z, inner)
-    out, place = np.zeros((len(X), len(theta))), 0
+    forms, values = assembly.core.form_slopes(*at_end(estimate), codes, z, inner)
+    moved, out, place = np.zeros((len(X), len(theta))), np.zeros((len(X), len(theta))), 0
     for term, part, given in zip(assembly.terms, assembly.split(theta), random, strict=True):
         slopes = term.structure.derivatives(part)
         own, cut = slice(place, place + term.count), term.columns
         inside = term.inverse_basis @ slopes @ term.inverse_basis.T
-        out[:, own] = np.einsum("nij,kij->nk", squares[term.block][:, cut, cut], inside)
+        out[:, own] = np.einsum("nij,kij->nk", forms[term.block][:, cut, cut], inside)
+        moved[:, own] = np.einsum("nij,kij->nk", values[term.block][:, cut, cut], inside)
         if given is not None:
             level, columns = given
             new = np.where((level < 0)[:, None], columns, 0.0)
             out[:, own] += np.einsum("ni,kij,nj->nk", new, slopes, new)
         place += term.count
-    out[:, ~end.free] = 0.0
-    return np.asarray(estimate.sigma**2 * out)
+    out[:, ~end.free] = moved[:, ~end.free] = 0.0
+    return assembly.own.scale * moved, np.asarray(estimate.sigma**2 * out)
 
 
 def differences(

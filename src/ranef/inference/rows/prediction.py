@@ -106,8 +106,8 @@ def predict(
     if known_theta:
         return interval_of(value, given, np.full(len(value), np.inf), conf_level)
     known = (parameters or (lambda: parameter_covariance(estimate)))()
-    moved = moved_by_theta(estimate, known, rows.X, random)
-    slopes = _slopes(estimate, known, rows.X, random)
+    d, slopes = _derivatives(estimate, known, rows.X, random)
+    moved = np.sum(d @ known.covariance[:-1, :-1] * d, axis=1)
     if new and term is not None:
         own = variance_slopes(estimate, term, rows.weights, len(value))
         slopes = slopes + estimate.sigma**2 * own[:, known.free]
@@ -127,13 +127,18 @@ def interval_of(value: Floats, variance: Floats, df: Floats, conf_level: float) 
     return Prediction(value, error, value - reach, value + reach)
 
 
-def moved_by_theta(
+def _derivatives(
     estimate: LinearEstimate, known: ParameterCovariance, X: Floats, random: Random | None
-) -> Floats:
-    """Variance (N,) of predictions as theta_hat varies: d' A d with exact derivatives d."""
-    d = by_theta(estimate, X, random)[:, known.free]
-    A = known.covariance[:-1, :-1]
-    return np.asarray(np.sum(d @ A * d, axis=1))
+) -> tuple[Floats, Floats]:
+    """Derivatives (N, f) of predictions and of their variances in theta[free], sigma held."""
+    both = None if random is None else linear.prediction_derivatives(estimate, X, random)
+    if both is None:
+        d, slopes = (
+            by_theta(estimate, X, random)[:, known.free],
+            _slopes(estimate, known, X, random),
+        )
+        return d, slopes
+    return both[0][:, known.free], both[1][:, known.free]
 
 
 def by_theta(

@@ -7,6 +7,7 @@ namespace ranef {
 
 void bind_imaging(nanobind::module_& m);
 void bind_iterative(nanobind::module_& m);
+void bind_messages(nanobind::module_& m);
 void bind_structure(nanobind::module_& m);
 void bind_genotypes(nanobind::module_& m);
 

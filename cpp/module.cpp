@@ -749,6 +749,7 @@ NB_MODULE(_core, m) {
     bind_generalised(m);
     bind_imaging(m);
     bind_iterative(m);
+    bind_messages(m);
     bind_structure(m);
     bind_genotypes(m);
 }

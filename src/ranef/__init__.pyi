@@ -35,6 +35,11 @@ from .design.decomposition import decompose as decompose
 from .fields import gwas as gwas
 from .fields.diary.diary import Diary as Diary
 from .fields.diary.diary import diary as diary
+from .fields.structural.comparison import StructuralComparison as StructuralComparison
+from .fields.structural.fit import StructuralModelFit as StructuralModelFit
+from .fields.structural.invariance import Invariance as Invariance
+from .fields.structural.invariance import invariance as invariance
+from .fields.structural.sem import sem as sem
 from .fields.trial.missing import MissingPatterns as MissingPatterns
 from .fields.trial.missing import missing_patterns as missing_patterns
 from .fits.contrast import Contrast as Contrast

@@ -269,3 +269,28 @@ class GeneralisedProblem:
         X: _Floats,
         end: Modes | None = None,
     ) -> tuple[NDArray[np.int64], NDArray[np.int64], _Floats, int, _Floats]: ...
+
+class Messages:
+    def __init__(
+        self,
+        present: NDArray[np.int32],
+        total_xx: _Floats,
+        total_xy: _Floats,
+        total_yy: _Floats,
+        pattern: _Codes,
+        piece_xx: _Floats,
+        piece_xy: _Floats,
+        piece_yy: _Floats | None,
+        column: _Codes,
+        response: _Codes,
+        slopes: int,
+        levels: list[dict[str, Any]],
+        share: _Floats | None,
+        unit: _Floats | None,
+        threads: int,
+    ) -> None: ...
+    @property
+    def moments(self) -> int: ...
+    def criterion(self, at: _Floats, gradient: bool) -> tuple[float, _Floats]: ...
+    def units(self, at: _Floats, directions: _Floats | None) -> tuple[_Floats, _Floats]: ...
+    def posterior(self, at: _Floats, level: int) -> tuple[_Floats, _Floats]: ...

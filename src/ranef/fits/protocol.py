@@ -29,6 +29,7 @@ from ranef.tables.origin import Origin
 
 __all__ = [
     "Clustered",
+    "Comparable",
     "Describable",
     "Estimand",
     "Estimating",
@@ -191,6 +192,12 @@ class Synthesised(Protocol):
     def synthesis(self) -> MetaEstimate: ...
 
 
+class Comparable(Protocol):
+    """A fit that compares itself with others of its kind."""
+
+    def compared(self, others: Sequence[Any]) -> Any: ...
+
+
 class Describable(Protocol):
     """A fit that describes itself in words."""
 
@@ -208,6 +215,7 @@ NEEDS: dict[type, str] = {
     Scored: "score tests",
     Synthesised: "effects with known sampling variances",
     Describable: "a description in words",
+    Comparable: "a comparison of its own",
 }
 
 MEMBERS = {
@@ -242,6 +250,8 @@ def require(fit: Any, question: str, *needed: type) -> Any:
             f"{question} takes a fit of ranef.lmm or ranef.glmm, or of another function of ranef, "
             f"not {type(fit).__name__}"
         )
+    if not fit.parts:
+        raise ModelError(f"{question} needs a formula for one response; {_named(fit)} has none")
     weighted = getattr(getattr(fit, "estimate", None), "sampling", None) is not None
     for protocol in needed:
         if weighted and protocol in (Likelihood, Generative):

@@ -49,7 +49,7 @@ def html(
     """
     how = Options(conf_level, call, df)
     heading = fit.description.heading if title is None else title
-    sections = [(section, fit) for section in SECTIONS if section.applies(fit)]
+    sections = [(section, fit) for section in SECTIONS if section.shows(fit)]
     return composed(heading, [facts(fit)], sections, how)
 
 

@@ -53,9 +53,16 @@ class Section:
         (fit, options) -> the section's markup.
     applies : callable
         fit -> whether the fit has what the section shows.
+    formulas : bool
+        Whether it is of fits of formulas alone.
     """
 
     name: str
     heading: str
     content: Callable[[Any, Options], Markup]
     applies: Callable[[Any], bool] = always
+    formulas: bool = True
+
+    def shows(self, fit: Any) -> bool:
+        """Tell whether the section is one of the fit's."""
+        return (not self.formulas or bool(fit.parts)) and self.applies(fit)

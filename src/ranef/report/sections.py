@@ -57,5 +57,5 @@ SECTIONS: list[Section] = [
         ending.optimum,
         lambda fit: offers(fit, Likelihood),
     ),
-    Section("reproduce", "How to reproduce", ending.reproduce),
+    Section("reproduce", "How to reproduce", ending.reproduce, formulas=False),
 ]

@@ -7,6 +7,7 @@ import typing
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -60,6 +61,8 @@ class Record:
 
 
 RECORDS: dict[str, Record] = {}
+FIELDS = {"structural": "ranef.fields.structural.storing"}
+"""Kinds of fits that a field brings, and the module that registers them when a file holds one."""
 
 
 def register(
@@ -106,7 +109,11 @@ def register(
 
 def record_named(name: Any) -> Record | None:
     """Return the record of that name in files, if there is one."""
-    return RECORDS.get(name) if isinstance(name, str) else None
+    if not isinstance(name, str):
+        return None
+    if name in FIELDS and name not in RECORDS:
+        import_module(FIELDS[name])
+    return RECORDS.get(name)
 
 
 def record_of(cls: type) -> Record | None:

@@ -20,11 +20,12 @@ from ranef.cli.verbs import (
     predict,
     rank,
     ratios,
+    sem,
 )
 
 __all__ = ["VERBS"]
 
 VERBS = (
-    fit.VERB, gee.VERB, meta.VERB, means.VERB, contrasts.VERB, anova.VERB, predict.VERB,
+    fit.VERB, gee.VERB, meta.VERB, sem.VERB, means.VERB, contrasts.VERB, anova.VERB, predict.VERB,
     rank.VERB, ratios.VERB, compare.VERB, diary.VERB, gwas.VERB, plan.VERB
 )  # fmt: skip

@@ -393,10 +393,10 @@ def _statistics(fit: Fit, wanted: Sequence[str]) -> list[_Line]:
         elif name == "groups":
             for group, count in fit.n_groups.items():
                 add(f"Levels of {group}", count, 0)
-        elif name in SHARES:
+        elif name in SHARES and fit.parts:
             for label, share in SHARES[name](fit):
                 add(label, share, 3)
-        elif offers(fit, Likelihood):
+        elif name not in SHARES and offers(fit, Likelihood):
             add("Log-likelihood" if name == "loglik" else name.upper(), getattr(fit, name), 2)
     for name, value in fit.dispersion.items():
         out.append(_Line(FIT, f"Dispersion {name}", {"estimate": value}, decimals(value, 3)))

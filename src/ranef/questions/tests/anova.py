@@ -8,7 +8,7 @@ from typing import Any
 from ranef import arguments
 from ranef.errors import ModelError
 from ranef.fits.mixed import MixedFit
-from ranef.fits.protocol import Likelihood, require
+from ranef.fits.protocol import Comparable, Likelihood, offers, require
 from ranef.questions.tests.likelihood_ratios import ModelComparison, compare_fits
 from ranef.questions.tests.term_hypotheses import TYPES
 from ranef.questions.tests.term_tests import TermTests, tabulate_terms
@@ -110,6 +110,9 @@ def anova(
     fits: list[Any] = [*fit, *others] if isinstance(fit, (list, tuple)) else [fit, *others]
     if not fits:
         raise ModelError("anova() takes a fit, or fits to compare, and the list is empty")
+    if offers(fits[0], Comparable):
+        comparison: ModelComparison = fits[0].compared(fits[1:])
+        return comparison
     for number, one in enumerate(fits, 1):
         require(
             one,

@@ -1,0 +1,205 @@
+"""Inputs of Mplus: the MODEL command as lavaan's language.
+
+Read are BY, ON, WITH, PON and PWITH, variances, intercepts in brackets, ``@`` ``*`` and labels in
+parentheses, random slopes ``s | y ON x``, ``%WITHIN%`` and ``%BETWEEN%``, groups, and MODEL
+CONSTRAINT. What is not read is refused by name.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+
+from ranef.errors import FormulaError, shortened
+
+__all__ = ["read_mplus"]
+
+COMMANDS = (
+    "TITLE", "DATA", "VARIABLE", "DEFINE", "ANALYSIS", "MODEL", "OUTPUT", "SAVEDATA", "PLOT",
+    "MONTECARLO",
+)  # fmt: skip
+_COMMAND = re.compile(
+    rf"^\s*({'|'.join(COMMANDS)})(\s+(?:CONSTRAINT|TEST|INDIRECT|PRIORS|POPULATION))?"
+    r"(?:\s+(?!CONSTRAINT|TEST|INDIRECT)([\w.]+))?\s*:",
+    re.IGNORECASE | re.MULTILINE,
+)
+_TOKEN = re.compile(r"\[|\]|\(|\)|@|\*|\||[-+]?\d*\.?\d+(?:[eE][-+]?\d+)?|[^\s\[\]()@*|;]+")
+_NUMBER = re.compile(r"[-+]?\d*\.?\d+(?:[eE][-+]?\d+)?$")
+_RANGE = re.compile(r"([A-Za-z_]+)(\d+)-([A-Za-z_]+)(\d+)$")
+
+
+def read_mplus(text: str) -> str:
+    """Return the model of an Mplus input in lavaan's language.
+
+    Examples
+    --------
+    >>> print(read_mplus("VARIABLE: NAMES = y1-y3 x; MODEL: f BY y1-y3; f ON x (a);"))
+    f =~ y1 + y2 + y3
+    f ~ a*x
+    """
+    plain = re.sub(r"!.*", "", text)
+    sections = list(_sections(plain))
+    lines: list[str] = []
+    constraints: list[str] = []
+    for kind, extra, group, body in sections:
+        if kind != "MODEL":
+            continue
+        if extra == "CONSTRAINT":
+            constraints += _constraints(body)
+        elif extra in ("TEST", "PRIORS", "POPULATION"):
+            raise FormulaError(f"MODEL {extra} of Mplus is not read; write it with := or anova()")
+        elif extra == "":
+            lines += _model(body, group)
+    if not lines:
+        raise FormulaError("the Mplus input has no MODEL command")
+    return "\n".join([*lines, *constraints])
+
+
+def _sections(text: str) -> Iterator[tuple[str, str, str | None, str]]:
+    found = list(_COMMAND.finditer(text))
+    for k, match in enumerate(found):
+        end = found[k + 1].start() if k + 1 < len(found) else len(text)
+        extra = (match.group(2) or "").strip().upper()
+        yield match.group(1).upper(), extra, match.group(3), text[match.end() : end]
+
+
+def _model(body: str, group: str | None) -> list[str]:
+    lines = [f"group: {group}"] if group else []
+    level = False
+    for statement in body.split(";"):
+        rest = statement.strip()
+        while rest.startswith("%"):
+            name, _, rest = rest[1:].partition("%")
+            lines.append(f"level: {_level(name.strip())}")
+            level, rest = True, rest.strip()
+        if rest:
+            lines += _statement(rest)
+    del level
+    return lines
+
+
+def _level(name: str) -> str:
+    words = name.upper().split()
+    if words == ["WITHIN"]:
+        return "1"
+    if words == ["BETWEEN"]:
+        return "2"
+    raise FormulaError(f"%{name}% of Mplus is not read; %WITHIN% and %BETWEEN% are")
+
+
+def _statement(text: str) -> list[str]:
+    tokens = _TOKEN.findall(text)
+    upper = [t.upper() for t in tokens]
+    if "|" in tokens:
+        return _slope(tokens, upper, text)
+    for word, op in (("BY", "=~"), ("ON", "~"), ("WITH", "~~")):
+        if word in upper:
+            at = upper.index(word)
+            left = [name for name, _ in _list(tokens[:at], text)]
+            right = _list(tokens[at + 1 :], text)
+            return [f"{name} {op} {' + '.join(_term(item) for item in right)}" for name in left]
+    for word in ("PON", "PWITH", "XWITH", "AT", "IND", "VIA"):
+        if word in upper:
+            raise FormulaError(f"{word} of Mplus is not read: {shortened(text)}")
+    if tokens and tokens[0] == "[":
+        inside = tokens[1 : tokens.index("]")] if "]" in tokens else tokens[1:]
+        rest = tokens[tokens.index("]") + 1 :] if "]" in tokens else []
+        items = _list([*inside, *rest], text)
+        return [f"{name} ~ {mods}1" for name, mods in items]
+    return [f"{name} ~~ {mods}{name}" for name, mods in _list(tokens, text)]
+
+
+def _slope(tokens: Sequence[str], upper: Sequence[str], text: str) -> list[str]:
+    at = tokens.index("|")
+    if "ON" not in upper[at:] or at != 1:
+        raise FormulaError(f"a random effect of Mplus that is no slope is not read: {text!r}")
+    on = upper.index("ON")
+    left = _list(tokens[at + 1 : on], text)
+    right = _list(tokens[on + 1 :], text)
+    if len(left) != 1 or len(right) != 1:
+        raise FormulaError(f"one random slope has one outcome and one covariate: {text!r}")
+    return [f'{left[0][0]} ~ rv("{tokens[0]}")*{right[0][0]}']
+
+
+def _term(item: tuple[str, str]) -> str:
+    return f"{item[1]}{item[0]}"
+
+
+def _list(tokens: Sequence[str], text: str) -> list[tuple[str, str]]:
+    """Variables with their modifiers in lavaan's language."""
+    found: list[tuple[str, str]] = []
+    k, first, last = 0, 0, 0
+    while k < len(tokens):
+        token = tokens[k]
+        if token in ("@", "*"):
+            number = tokens[k + 1] if k + 1 < len(tokens) else ""
+            free = token == "*"
+            if not _NUMBER.match(number):
+                if not free:
+                    raise FormulaError(f"a number is missing after '@': {shortened(text)}")
+                number, k = "", k - 1
+            value = f"NA*{f'start({number})*' if number else ''}" if free else f"{number}*"
+            if not found:
+                raise FormulaError(f"a variable is missing before {token!r}: {shortened(text)}")
+            for at in range(last, len(found)):  # of a range y1-y4@0 every one
+                found[at] = (found[at][0], found[at][1] + value)
+            k += 2
+        elif token == "(":
+            end = tokens.index(")", k) if ")" in tokens[k:] else len(tokens)
+            labels = [x for t in tokens[k + 1 : end] for x in _names(t)]
+            run = range(first, len(found))
+            if len(labels) == 1:
+                labels = labels * len(run)
+            if len(labels) != len(run):
+                raise FormulaError(f"labels and parameters differ in number: {shortened(text)}")
+            for at, label in zip(run, labels, strict=True):
+                name = f"p{label}" if label[:1].isdigit() else label
+                found[at] = (found[at][0], f"{found[at][1]}{name}*")
+            first = len(found)
+            k = end + 1
+        elif token in ("[", "]", ")", "|"):
+            raise FormulaError(f"{token!r} is out of place: {shortened(text)}")
+        else:
+            last = len(found)
+            found += [(name, "") for name in _names(token)]
+            k += 1
+    return found
+
+
+def _names(token: str) -> list[str]:
+    """One name, or those of a range ``y1-y4``."""
+    match = _RANGE.match(token)
+    if match is None:
+        if not re.match(r"[\w.#]+$", token):
+            raise FormulaError(f"{token!r} of the Mplus input is not read")
+        return [token]
+    stem, low, other, high = match.groups()
+    if stem.lower() != other.lower() or int(high) < int(low) or int(high) - int(low) > 999:
+        raise FormulaError(f"{token!r} is no range of names")
+    return [f"{stem}{k}" for k in range(int(low), int(high) + 1)]
+
+
+def _constraints(body: str) -> list[str]:
+    new: set[str] = set()
+    out: list[str] = []
+    for statement in body.split(";"):
+        text = " ".join(statement.split())
+        if not text:
+            continue
+        match = re.match(r"NEW\s*\((.*)\)$", text, re.IGNORECASE)
+        if match:
+            new |= {name.lower() for name in re.split(r"[\s,]+", match.group(1)) if name}
+            continue
+        left, equals, right = text.partition("=")
+        if not equals:
+            for mark in ("<", ">"):
+                if mark in text:
+                    out.append(text)
+                    break
+            else:
+                raise FormulaError(f"a line of MODEL CONSTRAINT is not read: {shortened(text)}")
+            continue
+        right = right.replace("**", "^")
+        op = ":=" if left.strip().lower() in new else "=="
+        out.append(f"{left.strip()} {op} {right.strip()}")
+    return out

@@ -1,0 +1,255 @@
+"""`sem`: structural equation models of one and several levels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from os import PathLike
+from typing import Any
+
+import numpy as np
+
+from ranef import arguments
+from ranef.errors import ConvergenceWarning, DataError, ModelError, suggestion, warn
+from ranef.fields.structural import page, storing  # noqa: F401
+from ranef.fields.structural.estimate import SE, estimated
+from ranef.fields.structural.fit import StructuralModelFit
+from ranef.fields.structural.model import Model, Request
+from ranef.fields.structural.parameters import CLASSES
+from ranef.fields.structural.reading import MISSING, read_values
+from ranef.fields.structural.syntax import read_syntax
+from ranef.solve.resources import available_cores
+from ranef.tables import Table
+from ranef.tables.origin import Origin
+
+__all__ = ["sem"]
+
+ESTIMATORS = ("ML", "MLR", "MLM")
+INFORMATION = ("default", "expected", "observed")
+BOUNDS = ("pos_var",)
+RENAMED = {
+    "fixed.x": "fixed_x", "std.lv": "std_lv", "group.equal": "group_equal",
+    "group.partial": "group_partial",
+}  # fmt: skip
+
+
+def sem(
+    model: str,
+    data: Any,
+    *,
+    cluster: str | Sequence[str] | None = None,
+    group: str | None = None,
+    estimator: str = "ML",
+    missing: str = "listwise",
+    se: str = "default",
+    information: str = "default",
+    fixed_x: bool = True,
+    std_lv: bool = False,
+    group_equal: str | Sequence[str] = (),
+    group_partial: str | Sequence[str] = (),
+    bounds: str | None = None,
+    start: Mapping[str, float] | None = None,
+    n_jobs: int | None = None,
+    progress: bool | None = None,
+    **unknown: Any,
+) -> StructuralModelFit:
+    """Fit a structural equation model, of one level or several, by full maximum likelihood.
+
+    The model is written in lavaan's language. Under ``level: 1`` and ``level: 2`` (and further)
+    stand the parts within and between units; a variable under both is decomposed into the two by
+    the model itself, so that few rows a unit do not bias the part between.
+
+    Parameters
+    ----------
+    model : str
+        ``=~`` is measured by, ``~`` is regressed on, ``~~`` covaries with, ``~ 1`` intercepts;
+        ``a*x`` labels, ``0*x`` fixes, ``NA*x`` frees, ``start(0.5)*x`` starts, ``rv("s")*x``
+        makes a slope random; ``:= == < >`` define and constrain.
+    data : table
+        pandas, polars or pyarrow table, or a dict of arrays. Rows in any order.
+    cluster : str or list of str, optional
+        Column of the units, or of the units of each level from the innermost:
+        ``["class", "school"]``.
+    group : str, optional
+        Column of groups with parameters of their own.
+    estimator : {"ML", "MLR", "MLM"}
+        Maximum likelihood; with errors from the units' scores and a scaled test (Yuan & Bentler,
+        as Mplus); with those of Satorra and Bentler (complete data of one level).
+    missing : {"listwise", "fiml", "raise"}
+        Leave incomplete rows out, use what they have (full information maximum likelihood, at
+        every level), or refuse them.
+    se : {"default", "standard", "robust.huber.white", "robust.sem", "first.order", "none"}
+        Where standard errors come from; the default is the estimator's.
+    information : {"default", "expected", "observed"}
+        The default is expected of complete data in one level, else observed.
+    fixed_x : bool
+        Hold covariates of one level at their own moments, so that the likelihood is conditional
+        on them. Covariates that are decomposed are random in any case.
+    std_lv : bool
+        Fix variances of latent variables at one instead of their first loadings.
+    group_equal : sequence of str
+        Equal in all groups: ``"loadings", "intercepts", "means", "residuals",
+        "residual_covariances", "lv_variances", "lv_covariances", "regressions"``.
+    group_partial : sequence of str
+        Exceptions, such as ``"f=~y3"`` or ``"y2~1"``.
+    bounds : {"pos_var"}, optional
+        Keep variances from below zero. By default they are free, and one below zero is reported.
+    start : dict, optional
+        Starting values by name, as in ``fit.coef``.
+    n_jobs : int, optional
+        Threads; None for all that this process may use.
+    progress : bool, optional
+        Show how the search goes on.
+
+    Returns
+    -------
+    StructuralModelFit
+
+    Raises
+    ------
+    ranef.errors.FormulaError
+        The model cannot be read.
+    ranef.errors.DataError
+        A variable stands at the wrong level, does not vary, or no row is left.
+    ranef.errors.ModelError
+        An argument is not valid, or the model cannot be fitted.
+
+    Warns
+    -----
+    ranef.errors.ConvergenceWarning
+        The optimum is not proved.
+
+    Examples
+    --------
+    >>> import numpy as np, ranef
+    >>> rng = np.random.default_rng(3)
+    >>> person = np.repeat(np.arange(80), 10)
+    >>> stress = rng.normal(size=80)[person] + rng.normal(size=800)
+    >>> rows = {"person": person}
+    >>> rows |= {f"s{k}": stress + rng.normal(size=800) for k in (1, 2, 3)}
+    >>> fit = ranef.sem('''
+    ...     level: 1
+    ...       within =~ s1 + s2 + s3
+    ...     level: 2
+    ...       between =~ s1 + s2 + s3
+    ... ''', rows, cluster="person")
+    >>> fit.optimum.message, fit.n_groups, fit.fit_measures().df[0].item()
+    ('optimum proved', {'person': 80}, 0)
+    """
+    for name in unknown:
+        known = ["cluster", "group", "estimator", "missing", "se", "information", "fixed_x",
+                 "std_lv", "group_equal", "group_partial", "bounds", "start", "n_jobs",
+                 "progress"]  # fmt: skip
+        hint = f"; did you mean {RENAMED[name]}?" if name in RENAMED else suggestion(name, known)
+        raise ModelError(f"sem() has no argument {name!r}{hint}")
+    request = read_request(
+        model, cluster, group, estimator, missing, se, information, fixed_x, std_lv, group_equal,
+        group_partial, bounds,
+    )  # fmt: skip
+    table = Table.of(data)
+    syntax = read_syntax(request.model)
+    values = read_values(syntax, table, request.cluster, request.group)
+    if any(b.level is not None for b in syntax.blocks) and not request.cluster:
+        raise ModelError("the model has levels; give the column of the units as cluster=")
+    threads = available_cores(None if n_jobs is None else arguments.count("n_jobs", n_jobs))
+    made = Model(request, values, threads)
+    _check(made)
+    watch = _watch(arguments.optional_flag("progress", progress))
+    estimate = estimated(made, _start(start, made), watch)
+    if not np.isfinite(estimate.end.value):
+        raise ModelError(
+            "the likelihood has no value at any start that was tried: look for variables that are "
+            "sums of others, and for variances near zero"
+        )
+    estimate.information_kind  # noqa: B018 - refuses what is not offered
+    if not estimate.end.converged:
+        warn(f"{estimate.end.message}; see fit.optimum and fit.doubts()", ConvergenceWarning)
+    columns = [*values.columns, *request.cluster, *([request.group] if request.group else [])]
+    return StructuralModelFit(estimate, Origin.of(table, made.rows.accounting, columns))
+
+
+def read_request(
+    model: Any, cluster: Any, group: Any, estimator: Any, missing: Any, se: Any, information: Any,
+    fixed_x: Any, std_lv: Any, group_equal: Any, group_partial: Any, bounds: Any,
+) -> Request:  # fmt: skip
+    """Check the arguments of a fit."""
+    if not isinstance(model, str):
+        from ranef.errors import FormulaError
+
+        raise FormulaError(
+            "the model must be text such as 'f =~ y1 + y2 + y3', not "
+            f"{type(model).__name__}; the order is model, then data"
+        )
+    if isinstance(model, PathLike):
+        raise ModelError("the model is text; read a file first")
+    equal = tuple(name.replace(".", "_") for name in _names("group_equal", group_equal))
+    for name in equal:
+        arguments.choice("group_equal", name, CLASSES)
+    partial = _names("group_partial", group_partial)
+    if (equal or partial) and group is None:
+        raise ModelError("group_equal and group_partial need groups: give the column as group=")
+    return Request(
+        model, _names("cluster", cluster), group,
+        arguments.choice("estimator", estimator, ESTIMATORS),
+        arguments.choice("missing", "fiml" if missing in ("ml", "direct") else missing, MISSING),
+        arguments.choice("se", se, ("default", *SE)),
+        arguments.choice("information", information, INFORMATION),
+        arguments.flag("fixed_x", fixed_x), arguments.flag("std_lv", std_lv), equal, partial,
+        bounds=None if bounds is None else arguments.choice("bounds", bounds, BOUNDS),
+    )  # fmt: skip
+
+
+def _names(argument: str, value: Any) -> tuple[str, ...]:
+    if value is None:
+        return ()
+    if isinstance(value, str):
+        return (value,)
+    if not isinstance(value, Sequence) or not all(isinstance(v, str) for v in value):
+        raise ModelError(f"{argument} must be a name or a list of names, not {value!r}")
+    if len(set(value)) != len(value):
+        raise ModelError(f"{argument} names {value!r}, one of them twice")
+    return tuple(value)
+
+
+def _start(start: Any, model: Model) -> dict[str, float] | None:
+    given = arguments.mapping("start", start, "{'f=~y2': 0.8}")
+    names = model.table.free_names
+    for name, value in given.items():
+        if name not in names:
+            raise ModelError(f"start: no free parameter {name!r}{suggestion(str(name), names)}")
+        arguments.number(f"start[{name!r}]", value)
+    return {str(k): float(v) for k, v in given.items()} or None
+
+
+def _check(model: Model) -> None:
+    """Refuse what the estimator is not for, and data that cannot answer."""
+    request = model.request
+    if model.table.size == 0:
+        raise ModelError("every parameter of the model is fixed; there is nothing to estimate")
+    moments = request.estimator == "MLM" or request.se == "robust.sem"
+    if moments and (model.levels > 1 or not model.complete):
+        raise ModelError("estimator='MLM' is for complete data of one level; 'MLR' is for all")
+    for group in model.main.groups:
+        for k, level in enumerate(group.data.levels):
+            if level.units < 2:
+                name = request.cluster[k]
+                raise DataError(f"{name!r} has {level.units} unit(s); levels need at least two")
+        values, names = group.data.y, group.coordinates.y
+        spread = np.nanmax(values, axis=0) - np.nanmin(values, axis=0) if len(values) else []
+        for name, width in zip(names, spread, strict=True):
+            if not width > 0:
+                raise DataError(f"column {name!r} has one value in all rows; leave it out")
+        if group.data.levels and (group.data.sizes <= 1).all():
+            raise DataError(
+                f"every unit of {request.cluster[0]!r} has one row, so nothing varies within them"
+            )
+
+
+def _watch(progress: bool | None) -> Any:
+    if not progress:
+        return None
+    import sys
+
+    def told(count: int, value: float, gain: float) -> None:
+        print(f"\rsem: evaluation {count}, -2 log L {value:.4f}", end="", file=sys.stderr)
+
+    return told

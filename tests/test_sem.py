@@ -1,0 +1,548 @@
+"""Structural equation models: the language, hostile tables, words, files, the command."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import subprocess
+import sys
+import warnings
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import ranef
+from ranef.errors import (
+    ConvergenceWarning,
+    DataError,
+    FormulaError,
+    ModelError,
+    RanefError,
+    UnknownColumnError,
+)
+from ranef.fields.structural.mplus import read_mplus
+from ranef.fields.structural.syntax import read_syntax
+from ranef.report import html
+
+HERE = Path(__file__).parent / "reference"
+CFA = "st =~ st1 + st2 + st3\nna =~ na1 + na2 + na3\n"
+TWO = """
+level: 1
+  fw =~ st1 + a*st2 + st3
+  fw ~ b*x1
+level: 2
+  fb =~ st1 + st2 + st3
+  fb ~ c*w1
+ctx := c - b
+"""
+
+
+@pytest.fixture(scope="module")
+def rows():
+    return pd.read_csv(HERE / "structural_data.csv")
+
+
+@pytest.fixture(scope="module")
+def fit(rows):
+    return ranef.sem(TWO, rows, cluster="person")
+
+
+# --- the language
+
+
+def statements(text):
+    return [
+        (b.group, b.level, s.lhs, s.op, s.rhs, {k: v for k, v in vars(s.modifiers).items() if v})
+        for b in read_syntax(text).blocks
+        for s in b.statements
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("y ~ x", [("y", "~", "x", {})]),
+        ("y~x;z~x", [("y", "~", "x", {}), ("z", "~", "x", {})]),
+        ("y ~ x +\n  z # end", [("y", "~", "x", {}), ("y", "~", "z", {})]),
+        ("y ~ x\n  + z", [("y", "~", "x", {}), ("y", "~", "z", {})]),
+        ("y1 + y2 ~ 0*1", [(y, "~1", "", {"fixed": (0.0,)}) for y in ("y1", "y2")]),
+        ("y ~ -0.5*x", [("y", "~", "x", {"fixed": (-0.5,)})]),
+        ("y ~ a*x + start(2)*x", [("y", "~", "x", {"labels": ("a",), "start": (2.0,)})]),
+        ("y ~ 0.3?x", [("y", "~", "x", {"start": (0.3,)})]),
+        ('f =~ c("a", "b")*y', [("f", "=~", "y", {"labels": ("a", "b")})]),
+        ("f =~ c(1, 0.5)*y", [("f", "=~", "y", {"fixed": (1.0, 0.5)})]),
+        ("y ~~ lower(0)*y", [("y", "~~", "y", {"lower": (0.0,)})]),
+        ('y ~ rv("s")*x', [("y", "~", "x", {"slope": "s"})]),
+        ("`my score` ~ `x-1`", [("my score", "~", "x-1", {})]),
+        ("größe ~ é.2", [("größe", "~", "é.2", {})]),
+        ("a ~~ b\nb ~~ l*a", [("a", "~~", "b", {"labels": ("l",)})]),
+    ],
+)  # fmt: skip
+def test_language_is_read(text, found):
+    assert [s[2:] for s in statements(text)] == found
+
+
+def test_levels_and_groups_stand_in_either_order():
+    outer = "group: 1\nlevel: 1\ny~x\nlevel: 2\ny~w\ngroup: 2\nlevel: 1\ny~x\nlevel: 2\ny~w"
+    inner = "level: 1\ngroup: 1\ny~x\ngroup: 2\ny~x\nlevel: 2\ngroup: 1\ny~w\ngroup: 2\ny~w"
+    assert {s[:2] for s in statements(outer)} == {("1", "1"), ("1", "2"), ("2", "1"), ("2", "2")}
+    assert sorted(statements(outer), key=str) == sorted(statements(inner), key=str)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "empty"),
+        ("# nothing", "empty"),
+        ("y x", "no operator"),
+        ("y = x", "written with ~"),
+        ("~ x", "before"),
+        ("y ~", "after"),
+        ("y ~ + x", "missing before"),
+        ("y ~ x + ", "missing after"),
+        ("y ~ x:z", "product of variables"),
+        ("y ~ x z", "no variable"),
+        ("y ~ efa(1)*x", r"no modifier 'efa\(\)'"),
+        ("y ~ starts(1)*x", r"did you mean 'start'"),
+        ("f <~ x", "composites"),
+        ("y | t1", "thresholds"),
+        ("level 1\ny ~ x", "no operator"),
+        ("levels: 1\ny ~ x", "did you mean 'level'"),
+        ("level:\ny ~ x", "needs a number"),
+        ("y ~ 2", "intercept"),
+        ("f =~ 1", "intercept"),
+        ("y ~ c(1, a)*x", "numbers or labels"),
+        ("y ~ start(a)*x", "takes numbers"),
+        ("y ~ (x", "no variable|not closed"),
+        ("y ~ a*x\nb := a +", "number or a label"),
+        ("y ~ a*x\nb := system(a)", "no function 'system'"),
+        ("y ~ a*x\n2 := a", "a name stands before"),
+        ('y ~~ rv("s")*x', "stands after '~'"),
+        ("y ~ x $ z", "means nothing"),
+        ("y ~ a*x\nb := " + "(" * 5000 + "a" + ")" * 5000, "deeply"),
+    ],
+)
+def test_what_the_language_does_not_know_is_refused(text, words):
+    with pytest.raises(FormulaError, match=words):
+        read_syntax(text)
+
+
+@pytest.mark.parametrize("junk", ["=~", "f =~", "*", "f =~ *x", "a := a", ":=", "f =~ x*", "c()*x",
+                                  "y ~ c(*x", "level: 1 level: 2", "``~``", "y ~ NA", "== ==",
+                                  "y ~ 1e999*x", "group: 1\ngroup: 2", "\x00 ~ x"])  # fmt: skip
+def test_junk_is_a_typed_error_or_a_model(junk, rows):
+    with pytest.raises(RanefError):
+        ranef.sem(junk, rows)
+
+
+def test_labels_and_constraints_are_checked(rows):
+    with pytest.raises(ModelError, match=r"no label \'d\'"):
+        ranef.sem(CFA + "na ~ a*st\nt := a*d", rows)
+    with pytest.raises(ModelError, match="is a label already"):
+        ranef.sem(CFA + "na ~ a*st\na := 2*a", rows)
+    with pytest.raises(ModelError, match="2 values"):
+        ranef.sem("f =~ c(a, b)*st1 + st2 + st3", rows)
+    with pytest.raises(ModelError, match=r"contradict|cannot be met|no free"):
+        ranef.sem(CFA + "na ~ a*st\na == 1\na == 2", rows)
+
+
+def test_mplus_input_is_read():
+    text = """
+    TITLE: an example; MODEL of two levels
+    VARIABLE: NAMES = y1-y4 x w clus; WITHIN = x; BETWEEN = w; CLUSTER = clus;
+    ANALYSIS: TYPE = TWOLEVEL RANDOM;
+    MODEL:
+      %WITHIN%
+      fw BY y1 y2-y4* (a b c);   ! loadings
+      s | fw ON x;
+      %BETWEEN%
+      fb BY y1-y4;
+      y1-y4@0;
+      [y1@0]; fb WITH s; fb ON w (g);
+    MODEL CONSTRAINT: NEW(twice);
+      twice = g**2; g > 0;
+    """
+    lines = read_mplus(text.replace("y1 y2-y4* (a b c)", "y1@1 y2-y4*1 (a b c d)")).splitlines()
+    assert lines == [
+        "level: 1",
+        "fw =~ 1*a*y1 + NA*start(1)*b*y2 + NA*start(1)*c*y3 + NA*start(1)*d*y4",
+        'fw ~ rv("s")*x',
+        "level: 2",
+        "fb =~ y1 + y2 + y3 + y4",
+        *(f"y{k} ~~ 0*y{k}" for k in (1, 2, 3, 4)),
+        "y1 ~ 0*1",
+        "fb ~~ s",
+        "fb ~ g*w",
+        "twice := g^2",
+        "g > 0",
+    ]
+    read_syntax("\n".join(lines))
+    with pytest.raises(FormulaError, match="XWITH"):
+        read_mplus("MODEL: f BY y1-y3; i | f XWITH g;")
+    with pytest.raises(FormulaError, match="no MODEL"):
+        read_mplus("TITLE: nothing;")
+
+
+# --- defaults
+
+
+def test_parameters_are_completed_as_lavaan_does(rows):
+    fit = ranef.sem("f =~ l*st1 + st2 + st3\nf ~ x1 + x2\ng =~ na1 + na2 + na3\ng ~ x1", rows)
+    tidy = fit.tidy().set_index(["lhs", "op", "rhs"])
+    assert tidy.estimate["f", "=~", "st1"] == 1  # a label leaves the first loading fixed
+    assert tidy.std_error["x1", "~~", "x1"] == 0
+    np.testing.assert_allclose(
+        tidy.estimate["x1", "~~", "x2"], np.cov(rows.x1, rows.x2, ddof=0)[0, 1]
+    )
+    assert ("f", "~~", "g") in tidy.index  # last outcomes covary
+    free = ranef.sem("f =~ NA*st1 + st2 + st3\nf ~~ 1*f", rows)
+    std = ranef.sem("f =~ st1 + st2 + st3", rows, std_lv=True)
+    np.testing.assert_allclose(free.loglik, std.loglik, atol=1e-7)
+    np.testing.assert_allclose(free.coef.iloc[:3], std.coef.iloc[:3], atol=1e-5)
+
+
+def test_roles_are_told(fit):
+    roles = {r.variable: (r.role, r.level) for r in fit.roles.itertuples()}
+    assert roles == {"st1": ("both", 1), "st2": ("both", 1), "st3": ("both", 1),
+                     "x1": ("within", 1), "w1": ("between", 2)}  # fmt: skip
+    assert "Decomposed within and between: st1, st2, st3." in str(fit)
+
+
+def test_decomposed_covariate_of_a_saturated_model_leaves_nothing(rows):
+    """Held at its own moments it would be no conditional likelihood: chi-squared on 0 df."""
+    fit = ranef.sem("level: 1\n st1 ~ na1\nlevel: 2\n st1 ~ na1 + w1\n", rows, cluster="person")
+    assert fit.measures["df"] == 0
+    assert abs(fit.measures["chisq"]) < 1e-6
+
+
+# --- hostile tables
+
+
+def test_order_of_rows_and_names_of_units_do_not_matter(rows, fit):
+    rng = np.random.default_rng(1)
+    shuffled = rows.sample(frac=1.0, random_state=2)
+    names = np.array([f"person {k:03}" for k in rng.permutation(1000)])
+    shuffled["who"] = names[shuffled.person]
+    again = ranef.sem(TWO, shuffled, cluster="who")
+    np.testing.assert_allclose(again.loglik, fit.loglik, atol=1e-8)
+    np.testing.assert_allclose(again.coef, fit.coef, atol=1e-6)
+    first, other = fit.scores(1), again.scores(1)
+    np.testing.assert_allclose(other.loc[first.index], first, atol=1e-5)
+    by_person = fit.scores(2).set_index("person").fb
+    for row in again.scores(2).itertuples():
+        person = int(np.flatnonzero(names == row.who)[0])
+        np.testing.assert_allclose(row.fb, by_person[person], atol=1e-5)
+    assert fit.scores(1, se=True).shape == (len(rows), 2)
+
+
+def test_missing_values_are_dropped_used_or_refused(rows):
+    data = rows.assign(st1=rows.m_st1, st2=rows.m_st2, st3=rows.m_st3)
+    data.loc[3, ["st1", "st2", "st3"]] = np.nan
+    whole = data.dropna(subset=["st1", "st2", "st3"])
+    listwise = ranef.sem(TWO, data, cluster="person")
+    assert listwise.n_obs == len(whole)
+    np.testing.assert_allclose(listwise.loglik, ranef.sem(TWO, whole, cluster="person").loglik)
+    fiml = ranef.sem(TWO, data, cluster="person", missing="fiml")
+    assert fiml.n_obs > listwise.n_obs
+    assert fiml.coef.index.equals(listwise.coef.index)
+    same = ranef.sem(TWO, rows, cluster="person", missing="fiml")
+    np.testing.assert_allclose(
+        same.loglik, ranef.sem(TWO, rows, cluster="person").loglik, atol=1e-7
+    )
+    with pytest.raises(DataError, match="missing in row"):
+        ranef.sem(TWO, data, cluster="person", missing="raise")
+    gone = data.assign(person=data.person.where(data.person != 5))
+    assert ranef.sem(TWO, gone, cluster="person").n_groups == {"person": 79}
+    np.testing.assert_allclose(fiml.scores(1).fw.isna().sum(), 0)
+
+
+def test_a_variable_at_the_wrong_level_is_told(rows):
+    with pytest.raises(DataError, match=r"'w1' has one value in every unit.*level 2 only"):
+        ranef.sem(TWO.replace("x1", "x1 + w1"), rows, cluster="person")
+    with pytest.raises(DataError, match=r"'x2' stands under level 2 only, and varies within"):
+        ranef.sem(TWO.replace("w1", "w1 + x2"), rows, cluster="person")
+
+
+@pytest.mark.parametrize(
+    ("change", "how", "words"),
+    [
+        ({}, {}, "give the column of the units"),
+        ({}, {"cluster": "persons"}, "did you mean 'person'"),
+        ({"st1": "a"}, {"cluster": "person"}, "st1"),
+        ({"st1": np.inf}, {"cluster": "person"}, "infinite"),
+        ({"st1": 3.0}, {"cluster": "person"}, "one value"),
+        ({"st1": np.nan}, {"cluster": "person"}, "no value|no row"),
+        ({"person": 1}, {"cluster": "person"}, "one value|at least two|varies within"),
+        ({"x1": 1.0}, {"cluster": "person"}, "one value in every unit|does not vary"),
+        ({}, {"cluster": "person", "group": "nowhere"}, "no column 'nowhere'"),
+        ({}, {"cluster": "st1"}, "cannot be a variable"),
+        ({}, {"cluster": "person", "fixed.x": False}, "did you mean fixed_x"),
+        ({}, {"cluster": "person", "estimator": "WLSMV"}, "estimator='WLSMV' is not known"),
+        ({}, {"cluster": "person", "estimator": "MLM"}, "one level"),
+        ({}, {"cluster": "person", "group_equal": ("loadings",)}, "need groups"),
+        ({}, {"cluster": ["person", "person"]}, "twice"),
+        ({}, {"cluster": "person", "start": {"nothing": 1.0}}, "no free parameter 'nothing'"),
+        ({}, {"cluster": "person", "missing": "drop"}, "missing='drop' is not known"),
+    ],
+)  # fmt: skip
+def test_wrong_calls_and_tables_are_refused(rows, change, how, words):
+    with pytest.raises(RanefError, match=words):
+        ranef.sem(TWO, rows.assign(**change), **how)
+
+
+def test_unknown_columns_and_collinear_covariates(rows):
+    with pytest.raises(UnknownColumnError, match="no column 'st4'; did you mean 'st"):
+        ranef.sem("f =~ st1 + st2 + st4", rows)
+    with pytest.raises(DataError, match="collinear"):
+        ranef.sem("st1 ~ x1 + x3", rows.assign(x3=2 * rows.x1 + 1))
+    with pytest.raises(ModelError, match=r"cannot be latent"):
+        ranef.sem("x1 =~ st1 + st2 + st3", rows)
+    with pytest.raises(ModelError, match=r"level of its units|needs the column"):
+        ranef.sem(TWO + "level: 3\n st1 ~~ st1\n", rows, cluster="person")
+
+
+def test_a_model_that_the_data_do_not_determine_says_so(rows):
+    with pytest.warns(ConvergenceWarning, match="do not determine|ended before"):
+        fit = ranef.sem("f =~ NA*st1 + st2 + st3", rows)
+    assert not fit.optimum.converged
+    assert "not proved" in " ".join(fit.doubts())
+
+
+def test_heywood_case_is_told_and_can_be_bounded():
+    rng = np.random.default_rng(8)
+    f = rng.normal(size=60)
+    data = {"y1": f + 0.05 * rng.normal(size=60), "y2": f + rng.normal(size=60)}
+    data["y3"] = 0.2 * f + rng.normal(size=60)
+    free = ranef.sem("f =~ y1 + y2 + y3", data)
+    assert any("Heywood" in line for line in free.doubts())
+    assert "below zero (a Heywood case)" in str(free)
+    held = ranef.sem("f =~ y1 + y2 + y3", data, bounds="pos_var")
+    assert min(held.coef[n] for n in held.coef.index if n[:2] == n[4:]) > -1e-9
+    assert held.loglik < free.loglik
+    assert held.optimum.converged
+
+
+def without_between(rng, exactly):
+    unit = np.repeat(np.arange(30), 5)
+    y = rng.normal(size=(150, 3)) + rng.normal(size=(150, 1))
+    if exactly:
+        y -= np.array([y[unit == u].mean(axis=0) for u in range(30)])[unit]
+    y[unit == 3] = 0.25  # a unit without variance within
+    return {"unit": unit} | {f"y{k + 1}": y[:, k] for k in range(3)}
+
+
+SEPARATE = "level: 1\n f =~ y1 + y2 + y3\nlevel: 2\n" + "".join(
+    f" y{k} ~~ y{k}\n" for k in (1, 2, 3)
+)
+
+
+def test_no_variance_between_and_none_within_a_unit():
+    data = without_between(np.random.default_rng(3), exactly=False)
+    fit = ranef.sem(SEPARATE, data, cluster="unit")
+    assert fit.optimum.converged
+    assert any("below zero" in line for line in fit.doubts())
+    held = ranef.sem(SEPARATE, data, cluster="unit", bounds="pos_var")
+    assert held.optimum.converged
+    least = [held.coef[f"y{k}~~y{k}.l2"] for k in (1, 2, 3)]
+    assert min(least) > -1e-9
+    assert min(least) < 1e-7
+
+
+def test_means_of_units_without_any_variance_are_told():
+    """All equal means: unbounded, the likelihood has no maximum; bounded, it has one at zero."""
+    data = without_between(np.random.default_rng(2), exactly=True)
+    with pytest.warns(ConvergenceWarning, match="grow without bound|not proved|ended before"):
+        ranef.sem(SEPARATE, data, cluster="unit")
+    held = ranef.sem(SEPARATE, data, cluster="unit", bounds="pos_var")
+    least = [held.coef[f"y{k}~~y{k}.l2"] for k in (1, 2, 3)]
+    np.testing.assert_allclose(least, 0, atol=1e-6)
+
+
+def test_fewer_units_than_parameters_is_told(rows):
+    few = rows[rows.person < 7]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        fit = ranef.sem(TWO, few, cluster="person")
+    assert any("cannot be relied on" in line for line in fit.doubts())
+
+
+def test_names_with_spaces_and_other_libraries(rows):
+    pl = pytest.importorskip("polars")
+    data = rows.rename(columns={"st1": "stress, 1", "person": "the person"})
+    text = TWO.replace("st1", "`stress, 1`")
+    fit = ranef.sem(text, pl.from_pandas(data), cluster="the person")
+    assert fit.tidy().__class__.__module__.startswith("polars")
+    assert "stress, 1" in fit.roles["variable"].to_list()
+    assert fit.scores(2).columns[0] == "the person"
+    ET.fromstring(fit.diagram())
+
+
+def test_scale_of_the_variables_does_not_matter(rows, fit):
+    data = rows.assign(**{k: 1e5 * rows[k] + 1e7 for k in ("st1", "st2", "st3")})
+    far = ranef.sem(TWO, data, cluster="person")
+    assert far.optimum.converged
+    n = len(rows) * 3 * np.log(1e5)
+    np.testing.assert_allclose(far.loglik, fit.loglik - n, rtol=1e-9)
+    np.testing.assert_allclose(far.coef["a"], fit.coef["a"], rtol=1e-4)
+    np.testing.assert_allclose(far.measures["chisq"], fit.measures["chisq"], atol=1e-3)
+
+
+# --- answers
+
+
+def test_measures_levels_and_defined(fit):
+    m = fit.fit_measures()
+    assert m.shape[0] == 1
+    for name in ("chisq", "df", "p_value", "chisq_scaled", "scaling_factor", "scaling_h0",
+                 "scaling_h1", "baseline_chisq", "baseline_df", "cfi", "tli", "rmsea", "rmsea_low",
+                 "rmsea_high", "srmr", "srmr_within", "srmr_between", "loglik", "loglik_h1",
+                 "aic", "bic"):  # fmt: skip
+        assert name in m.columns
+    levels = fit.level_fit()
+    assert levels.n.tolist() == [824, 80]
+    assert (levels.chisq > 0).all()
+    delta, drawn = fit.defined(), fit.defined("monte_carlo", n=4000)
+    np.testing.assert_allclose(drawn.std_error, delta.std_error, rtol=0.06)
+    refits = fit.defined("bootstrap", n=60, rng=1)
+    np.testing.assert_allclose(refits.std_error, delta.std_error, rtol=0.4)
+    assert delta.estimate[0] == pytest.approx(fit.coef["c"] - fit.coef["b"])
+    tidy = fit.tidy()
+    assert list(tidy.columns) == ["level", "group", "lhs", "op", "rhs", "label", "estimate",
+                                  "std_error", "statistic", "p_value", "conf_low",
+                                  "conf_high"]  # fmt: skip
+    assert tidy.op.iloc[-1] == ":="
+
+
+def test_robust_test_has_its_scalings(rows):
+    fit = ranef.sem(TWO, rows, cluster="person", estimator="MLR")
+    m = fit.measures
+    own = fit.comparisons.saturated_problem.size * m["scaling_h1"] - fit.df_model * m["scaling_h0"]
+    np.testing.assert_allclose(m["scaling_factor"], own / m["df"])
+    np.testing.assert_allclose(m["chisq_scaled"], m["chisq"] / m["scaling_factor"])
+    smaller = ranef.sem(TWO.replace("c*w1", "0*w1").replace("ctx := c - b", ""), rows,
+                        cluster="person", estimator="MLR")  # fmt: skip
+    test = ranef.anova(smaller, fit).tidy()
+    c0, c1 = smaller.measures["scaling_h0"], m["scaling_h0"]
+    scaling = smaller.df_model * c0 - fit.df_model * c1
+    np.testing.assert_allclose(test.scaling[1], -scaling)
+    np.testing.assert_allclose(test.statistic[1], 2 * (fit.loglik - smaller.loglik) / -scaling)
+
+
+def test_fits_that_do_not_compare_are_refused(rows, fit):
+    with pytest.raises(DataError, match="different rows"):
+        fit.anova(ranef.sem(TWO, rows.head(700), cluster="person"))
+    with pytest.raises(DataError, match="different variables"):
+        fit.anova(ranef.sem(TWO.replace("w1", "w2"), rows, cluster="person"))
+    with pytest.raises(ModelError, match="give another fit"):
+        fit.anova()
+    with pytest.raises(ModelError, match="not with"):
+        fit.anova(ranef.lmm("st1 ~ x1 + (1 | person)", rows))
+
+
+def test_questions_of_regressions_are_refused_in_words(fit):
+    for name in ("emmeans", "rank", "check", "profile", "average", "shrinkage"):
+        with pytest.raises(ModelError, match=r"this fit \(a structural equation model\) has none"):
+            getattr(ranef, name)(fit, *(["x1"] if name in ("emmeans", "average") else []))
+
+
+def test_drawn_tables_have_the_models_moments(rows):
+    fit = ranef.sem(CFA + "na ~ b*st + x2\n", rows)
+    drawn = fit.simulate(40, rng=3)
+    assert (drawn.groupby("draw").size() == fit.n_obs).all()
+    again = ranef.sem(CFA + "na ~ b*st + x2\n", drawn)
+    gap = (again.coef - fit.coef) / (np.sqrt(np.diag(fit.vcov)) / np.sqrt(40))
+    assert np.abs(gap).max() < 4.5
+    np.testing.assert_array_equal(drawn[drawn.draw == 1].x2, rows.x2)
+
+
+def test_predictions_are_regressions_where_the_model_is_saturated(rows):
+    fit = ranef.sem("st1 ~ x1 + x2", rows)
+    X = np.column_stack([np.ones(len(rows)), rows.x1, rows.x2])
+    expected = X @ np.linalg.lstsq(X, rows.st1, rcond=None)[0]
+    np.testing.assert_allclose(fit.predict().st1, expected, atol=1e-6)
+    new = fit.predict({"x1": [0.0, 1.0], "x2": [0.0, np.nan]})
+    assert len(new) == 2
+    with pytest.raises(ModelError, match="no variable 'st9'"):
+        fit.predict(outcomes="st9")
+
+
+def test_groups_make_a_group_of_their_own(rows):
+    fit = ranef.sem(CFA, rows, group="site")
+    apart = [ranef.sem(CFA, rows[rows.site == s]) for s in (0, 1)]
+    np.testing.assert_allclose(fit.loglik, sum(f.loglik for f in apart), atol=1e-6)
+    assert fit.n_groups == {"site": 2}
+    assert set(fit.tidy().group) == {"0", "1"}
+    named = ranef.sem("group: 0\nst =~ st1 + st2 + st3\ngroup: 1\nst =~ st1 + c(a, b)*st2 + st3\n",
+                      rows, group="site")  # fmt: skip
+    assert named.coef["b"] != 0
+
+
+def test_invariance_across_levels(rows):
+    text = "level: 1\n fw =~ st1 + st2 + st3\nlevel: 2\n fb =~ st1 + st2 + st3\n"
+    found = ranef.invariance(text, rows, cluster="person")
+    assert found.tidy().step.tolist() == ["configural", "metric", "strict"]
+    assert found.tidy()["df"].tolist() == [0, 2, 5]
+    strict = found.fits["strict"].defined()
+    assert strict.lhs.tolist() == ["icc_1"]
+    assert 0 < strict.estimate[0] < 1
+    assert "CFI" in str(found)
+    with pytest.raises(ModelError, match="across groups"):
+        ranef.invariance(CFA, rows)
+
+
+# --- words and files
+
+
+def test_saved_fit_comes_back(fit, tmp_path):
+    fit.save(tmp_path / "fit.ranef")
+    again = ranef.load(tmp_path / "fit.ranef")
+    assert str(again) == str(fit)
+    pd.testing.assert_frame_equal(again.scores(2), fit.scores(2))
+    assert str(pickle.loads(pickle.dumps(fit))) == str(fit)
+    code = f"import ranef; print(ranef.load({str(tmp_path / 'fit.ranef')!r}).loglik)"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert float(found.stdout) == fit.loglik
+
+
+def test_report_table_and_diagram(fit, tmp_path):
+    page = html(fit)
+    for name in ("structure", "diagram", "fit", "parameters", "standardized", "search"):
+        assert f'id="{name}"' in page
+    assert 'id="fixed"' not in page
+    assert "Level 1: regressions" in str(ranef.table({"stress": fit}))
+    fit.diagram(tmp_path / "paths.svg", standardized=True)
+    root = ET.parse(tmp_path / "paths.svg").getroot()
+    words = " ".join(node.text or "" for node in root.iter())
+    assert "Within person" in words
+    assert "Between person" in words
+    assert "fw is measured by st1, st2, st3" in words
+    assert "two-level structural equation model" in fit.methods()
+
+
+def test_label_of_a_variable_is_no_markup(rows):
+    fit = ranef.sem("f =~ `<b>` + st2 + st3", rows.rename(columns={"st1": "<b>"}))
+    assert "<b>" not in fit.diagram()
+    assert "<b>" not in html(fit).replace("<body>", "")
+
+
+def test_command(tmp_path, rows):
+    (tmp_path / "model.lav").write_text(TWO)
+    rows.to_csv(tmp_path / "rows.csv", index=False)
+    call = [sys.executable, "-m", "ranef", "sem", "model.lav", "rows.csv", "--cluster", "person",
+            "--standardized", "--out", "fit.json", "--out", "fit.csv", "--diagram", "p.svg",
+            "--scores", "s.csv", "--save", "fit.ranef", "--report", "r.html"]  # fmt: skip
+    done = subprocess.run(call, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "Level 2" in done.stdout
+    document = json.loads((tmp_path / "fit.json").read_text())
+    assert document["optimum"]["converged"]
+    assert len(document["parameters"]) == len(pd.read_csv(tmp_path / "fit.csv"))
+    assert len(pd.read_csv(tmp_path / "s.csv")) == len(rows)
+    bad = subprocess.run([*call[:4], "f =~ nothing", "rows.csv"], cwd=tmp_path,
+                         capture_output=True, text=True, check=False)  # fmt: skip
+    assert bad.returncode != 0
+    assert "no column 'nothing'" in bad.stderr
+    assert "Traceback" not in bad.stderr

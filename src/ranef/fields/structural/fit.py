@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from os import PathLike
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -310,14 +309,25 @@ class StructuralModelFit(Questions, StructuralFit):
 
     # --- in words
 
-    def summary(self, *, conf_level: float = 0.95, df: str | None = None) -> Summary:
-        """Return the model with its estimates by level, and how well it fits."""
+    def summary(
+        self, *, conf_level: float = 0.95, df: str | None = None, short: bool = False
+    ) -> Summary:
+        """Return the model with its estimates by level, and how well it fits.
+
+        Parameters
+        ----------
+        conf_level : float
+        df : {"normal"}, optional
+        short : bool
+            Leave out what is said of the reading.
+        """
         level = arguments.conf_level(conf_level)
+        brief = arguments.flag("short", short)
         self.method(df)
         d = self.description
         parts: list[Paragraph | TextTable] = [Paragraph(tuple(d.rows())), *self._fit_part()]
         parts += [listing.text for listing in self.listings(level)]
-        parts += [Paragraph(tuple(d.reading()))] if d.reading() else []
+        parts += [Paragraph(tuple(d.reading()))] if d.reading() and not brief else []
         parts.append(Paragraph(tuple(d.endings())))
         return Summary(Page(d.title, tuple(parts)))
 
@@ -396,13 +406,6 @@ class StructuralModelFit(Questions, StructuralFit):
         if path is None:
             return text
         return write_atomically(arguments.path(path), text)
-
-    def report(self, path: str | PathLike[str], *, call: str | None = None,
-               conf_level: float = 0.95) -> Path:  # fmt: skip
-        """Write the report, one HTML page with tables and the path diagram."""
-        from ranef.report import page
-
-        return page.write(self, path, call=call, conf_level=conf_level)
 
     # --- by computing
 

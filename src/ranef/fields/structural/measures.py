@@ -244,12 +244,15 @@ class Comparisons:
 
     @property
     def _means_restricted(self) -> bool:
+        """Whether means count in the SRMR: where they are a matter of the model."""
+        if self.model.table.groups > 1 or not self.model.complete:
+            return True
         rows = [r for r in self.model.table.rows if r.op == "~1" and not r.sample]
         own = {r.free for r in rows if r.free >= 0}
         observed = sum(
             len(names.observed) - len(names.fixed) for names in self.model.table.names.values()
         )
-        return len(own) < observed or not self.model.complete
+        return len(own) < observed
 
     def implied_pair(
         self, g: int, level: int

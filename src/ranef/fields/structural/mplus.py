@@ -19,7 +19,7 @@ COMMANDS = (
     "MONTECARLO",
 )  # fmt: skip
 _COMMAND = re.compile(
-    rf"^\s*({'|'.join(COMMANDS)})(\s+(?:CONSTRAINT|TEST|INDIRECT|PRIORS|POPULATION))?"
+    rf"(?:^|;)\s*({'|'.join(COMMANDS)})(\s+(?:CONSTRAINT|TEST|INDIRECT|PRIORS|POPULATION))?"
     r"(?:\s+(?!CONSTRAINT|TEST|INDIRECT)([\w.]+))?\s*:",
     re.IGNORECASE | re.MULTILINE,
 )

@@ -198,8 +198,6 @@ def test_gradient_is_that_of_differences(name):
 def test_scores_are_the_posterior_of_dense_matrices(name):
     text, cluster, missing, top = CASES[name]
     data = table(np.random.default_rng(5), units=30, missing=missing, top=top)
-    if top:
-        text = text.replace("level: 2\n", "level: 2\n h =~ y1 + y2 + y3\n")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         fit = ranef.sem(text, data, cluster=list(cluster), missing="fiml")

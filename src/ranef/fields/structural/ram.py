@@ -131,7 +131,7 @@ class Ram:
         if len(a):
             dA: Floats = 2 * (TG @ at.C) + np.outer(Tg, at.mu)
             if extra is not None:
-                dA = dA + extra
+                dA += extra
             np.add.at(out, self.place[a], dA[self.row[a], self.column[a]])
         if len(s):
             i, j = self.row[s], self.column[s]

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -496,3 +497,10 @@ def test_spss_with_labels(table, tmp_path):
     )
     direct = ranef.diary(rows, "mood", "stress", person="id", time="answered", residual=None)
     np.testing.assert_allclose(found.effects().estimate, direct.effects().estimate, rtol=1e-6)
+
+
+def test_devices_folders_and_pipes_are_no_diary(tmp_path):
+    for path in ("/dev/zero", tmp_path):
+        if Path(path).exists():
+            with pytest.raises(ranef.errors.FileError, match="it is no file"):
+                read_export(path)

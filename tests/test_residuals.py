@@ -533,6 +533,28 @@ def test_a_nugget_of_zero_is_proved(reml):
     assert found >= 2
 
 
+FOUND = {
+    102: "a nugget of zero",
+    132: "a nugget of zero beside slopes of rank one",
+    134: "the same of a Gaussian correlation, at a likelihood that was missed",
+    655: "no correlation is left beside an intercept",
+    661: "a better optimum elsewhere",
+    700: "no correlation is left, nearly flat on the way",
+}
+
+
+@pytest.mark.parametrize("seed", FOUND, ids=FOUND.values())
+def test_what_the_study_of_searches_found_stays_mended(seed):
+    from test_study_residuals import random_problem
+
+    formula, structure, data, _ = random_problem(seed)
+    fit = ranef.lmm(formula, data, residual=structure, reml=bool(seed % 2))
+    assert fit.optimum.converged
+    assert bool(fit.optimum.ends) == (seed != 661)
+    best = {134: -371.3537233, 661: -20.1577385}  # searches from random thetas
+    assert fit.loglik > best.get(seed, -np.inf) - 1e-3
+
+
 def test_an_unbounded_likelihood_is_still_refused():
     data = series(0.3)
     data["y"] = data["y"].reshape(40, 6)[:, :1].repeat(6, axis=1).ravel()

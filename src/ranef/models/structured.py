@@ -30,6 +30,8 @@ DEPENDENT = 1e-9
 """Variance of a residual given the others of its group that is none."""
 NEARLY_DEPENDENT = 1e-5
 """One that is none where the curvature has no digits left to prove an optimum with."""
+NOTHING, LITTLE = 1e-11, 1e-3
+"""Correlations of the nearest rows: none, and the first that would count."""
 NEARLY_SINGULAR = 1e-4
 """One that says why nothing could be proved."""
 ELSEWHERE = 0.5
@@ -251,10 +253,31 @@ def _at_ends(
             better = other.at.criterion < found.at.criterion - MATTERS
         if better:
             found = _instead(other, found)
-    held = np.append(np.zeros(f, dtype=np.bool_), ~rows.loose(found.at.theta[f:]))
-    if not found.converged and held.any():
-        other = search(problem, [found.at.theta], reml, MAX_EVALUATIONS, progress, held=held)
-        if other is not None and other.at.criterion < found.at.criterion + MATTERS:
+    return found if found.converged else _without_correlation(problem, found, reml, progress)
+
+
+def _without_correlation(
+    problem: StructuredProblem, found: Found, reml: bool, progress: Progress | None
+) -> Found:
+    """Search where correlations that fall with distance have fallen to nothing.
+
+    The optimum is there where it is as low, and the criterion rises with the first of them.
+    """
+    f, rows = problem.n_random, problem.rows
+    own = found.at.theta[f:]
+    for none, first in zip(rows.fallen(own, NOTHING), rows.fallen(own, LITTLE), strict=True):
+        held = np.append(np.zeros(f, dtype=np.bool_), ~rows.loose(none))
+        theta = np.append(found.at.theta[:f], none)
+        other = search(problem, [theta], reml, MAX_EVALUATIONS, progress, held=held)
+        if not held.any() or other is None or not other.converged:
+            continue
+        if other.at.criterion > found.at.criterion + MATTERS:
+            continue
+        changed = first != own
+        trial = other.at.theta.copy()
+        trial[f:][changed] = first[changed]
+        beside = problem.point(trial, reml, 0)
+        if beside is not None and beside.criterion > other.at.criterion - MATTERS:
             found = _instead(other, found)
     return found
 

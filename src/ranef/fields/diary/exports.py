@@ -70,6 +70,8 @@ def read_export(path: str | PathLike[str]) -> Export:
         There is no such file, it is no table, or pyreadstat is needed and not installed.
     """
     target = Path(path)
+    if target.exists() and not target.is_file():
+        raise FileError(f"cannot read {str(path)!r}: it is no file, but a folder, device or pipe")
     try:
         with target.open("rb") as stream:
             start = stream.read(4)

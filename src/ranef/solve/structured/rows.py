@@ -154,6 +154,19 @@ class RowCovariance:
                 out.append(f"the nugget of {label} is {'zero' if none else 'all of the variance'}")
         return tuple(dict.fromkeys(out))
 
+    def fallen(self, theta: Floats, near: float) -> list[Floats]:
+        """Theta with a correlation of about `near` at the least distance, by part that can fall."""
+        out = []
+        for part, cut, i in self._parts_at():
+            gap = self.least_gaps[i] if part.kind in ON_COORDINATES else 0.0
+            if not (gap > 0 and np.isfinite(gap)):
+                continue
+            one = theta.copy()
+            depth = -float(np.log(near))
+            one[cut.start] = np.exp(-depth / gap) if part.kind == "car1" else gap / depth
+            out.append(one)
+        return out
+
     def _parts_at(self) -> list[tuple[RowCorrelation, slice, int]]:
         """Each part for each level of `by`, its parameters, and its number."""
         return [

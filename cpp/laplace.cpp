@@ -112,7 +112,7 @@ Laplace::Laplace(const Family& family, const Predictors& predictors, const Block
 }
 
 void Laplace::restart(const Place* place) {
-    if (warm_known_) last_ = {warm_, warm_beta_};
+    if (warm_known_) last_ = this->place();
     warm_known_ = place != nullptr;
     warm_ = place ? place->modes : mode_;
     warm_beta_ = place ? place->coefficients : Vector(p_, 0.0);

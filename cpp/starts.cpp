@@ -28,7 +28,8 @@ constexpr std::array<double, 3> turns{-0.9, 0.0, 0.9};
 constexpr std::array<double, 2> shapes{-1.1, 1.1};         // beside where a structure starts
 constexpr std::array<double, 4> own_sizes{0.5, 1.2, 3, 8}; // of a term by itself
 constexpr int most_alone = 6;                              // columns that are left out one by one
-constexpr size_t most_exchanged = 8; // axes along which variances change places
+constexpr size_t most_exchanged = 8;        // axes along which variances change places
+const std::vector<double> distances{1, 16}; // of what has run away, brought nearer
 constexpr int most_rounds = 3;
 constexpr int directions = 36; // in which two loadings may stand
 constexpr double half_turn = 3.14159265358979323846;
@@ -291,20 +292,21 @@ double extent(const Axis& axis, const Vector& phi) {
     return size;
 }
 
-// Where a search ran away to where digits are lost: the same ratios, nearer.
-Vector nearer(const std::vector<Axis>& along, const Outcome& best) {
+// Where a search ran away to where digits are lost: the same ratios, nearer, so that the smallest
+// size is `to`.
+Vector nearer(const std::vector<Axis>& along, const Outcome& best, double to) {
     Vector out = best.phi;
     double least = std::numeric_limits<double>::infinity();
     for (const Axis& axis : along)
         if (const double size = extent(axis, out); !axis.correlation && size >= low)
             least = std::min(least, size);
-    if (best.converged || !(least > 1) || !std::isfinite(least)) return out;
+    if (best.converged || !(least > to) || !std::isfinite(least)) return out;
     for (const Axis& axis : along) {
         double* part = out.data() + axis.term->offset;
         if (axis.parameter < 0)
-            axis.term->structure->rescale(1 / least, part);
+            axis.term->structure->rescale(to / least, part);
         else if (axis.parameter == 0)
-            for (int i = 0; i < axis.term->parameters; ++i) part[i] /= least;
+            for (int i = 0; i < axis.term->parameters; ++i) part[i] *= to / least;
     }
     return out;
 }
@@ -473,12 +475,14 @@ void Starts::from_exchanges() {
     for (int round = 0; round < most_rounds && end != best_.phi; ++round) {
         end = best_.phi;
         if (!disagree() || along_.size() > most_exchanged) break;
-        const Vector near = nearer(along_, best_);
-        for (const Axis& axis : along_) {
-            if (axis.correlation && directions * around.size() < evaluations_)
-                for (const Vector& phi : round_about(criterion_, *axis.term, near)) from(phi);
-            if (axis.correlation) continue;
-            if (const Vector phi = exchanged(along_, axis, near); !phi.empty()) from(phi);
+        for (double to : best_.converged ? std::vector<double>{1} : distances) {
+            const Vector near = nearer(along_, best_, to);
+            for (const Axis& axis : along_) {
+                if (axis.correlation && directions * around.size() < evaluations_)
+                    for (const Vector& phi : round_about(criterion_, *axis.term, near)) from(phi);
+                if (axis.correlation) continue;
+                if (const Vector phi = exchanged(along_, axis, near); !phi.empty()) from(phi);
+            }
         }
     }
 }

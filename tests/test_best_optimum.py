@@ -188,8 +188,18 @@ def test_random_problems_end_as_low_as_the_best_of_many_starts():
 
 @pytest.mark.parametrize(
     ("seed", "lowest"),
-    [([9, 278], 38.137746), ([7, 191], 8.530920), ([7, 374], -67.140007)],
-    ids=["variances that change places", "rank one beside full rank", "valleys of rank one"],
+    [
+        ([9, 278], 38.137746),
+        ([7, 191], 8.530920),
+        ([7, 374], -67.140007),
+        ([22, 167], 37.870927),
+    ],
+    ids=[
+        "variances that change places",
+        "rank one beside full rank",
+        "valleys of rank one",
+        "far out",
+    ],
 )
 def test_optima_that_few_starts_find(seed, lowest):
     """The lowest of 50 random starts, reached by one or two of them."""

@@ -78,6 +78,9 @@ _FUNCTIONS = {
     "isva": "surrogate variables are not part of ranef",
     "read_csv": "tables are read by pandas or polars; ranef takes either",
     "load_data": "bundled data are ranef.data.load('sleepstudy')",
+    "cfa": "lavaan's cfa is ranef.sem",
+    "lavaan": "lavaan's models are ranef.sem",
+    "measeq_syntax": "semTools' measEq.syntax is ranef.invariance",
     "gemma": "genome-wide scans are ranef.gwas.scan",
 }
 

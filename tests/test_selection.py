@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 import ranef
-from ranef.errors import DataError, DataWarning, ModelError
+from ranef.errors import DataError, DataWarning, ModelError, UnknownColumnError
 from ranef.questions.selection import left_out, penalty, rules, unseen
 from ranef.questions.selection.conditional import (
     by_refits,
@@ -553,6 +553,20 @@ def test_averages_over_models():
     assert np.allclose(effects["estimate"], w[0] * own[0] + w[1] * own[1])
 
 
+def test_a_model_without_the_variable_has_no_effect_of_it():
+    growth = ranef.data.load("Orthodont")
+    fits = [ranef.lmm(f"distance ~ {x} + (1 | Subject)", growth) for x in ("age + Sex", "age")]
+    found = ranef.compare(fits, focus="population")
+    shown, own = found.average("Sex"), fits[0].average("Sex").tidy()
+    w = found.weights
+    assert shown["estimate"][0] == pytest.approx(w[0] * own["estimate"][0])
+    spread = w[0] * np.hypot(own["std_error"][0], own["estimate"][0] - shown["estimate"][0])
+    spread += w[1] * abs(shown["estimate"][0])
+    assert shown["std_error"][0] == pytest.approx(spread)
+    with pytest.raises(UnknownColumnError):
+        found.average("sex")
+
+
 # --- rows left out
 
 
@@ -641,8 +655,8 @@ def test_importance_sampling_where_it_holds_and_where_not():
     fit = ranef.lmm("Reaction ~ Days + (Days | Subject)", sleep())
     with pytest.raises(ModelError, match=r"Pareto shape .* above 0\.7"):
         fit.leave_out("Subject", method="psis", n=1000)
-    with pytest.raises(ModelError, match="shares random effects"):
-        fit.leave_out(method="psis")
+    with pytest.raises(ModelError, match=r"of 180 rows: the Pareto shape"):
+        fit.leave_out(method="psis", n=500)
     rng = np.random.default_rng(8)
     table = pd.DataFrame({"g": np.repeat(np.arange(80), 4), "x": rng.normal(size=320)})
     table["y"] = table["x"] + np.repeat(rng.normal(size=80), 4) + rng.normal(size=320)
@@ -650,6 +664,18 @@ def test_importance_sampling_where_it_holds_and_where_not():
     found = many.leave_out("g", method="psis", n=1000)
     assert np.all(found.pareto_k < 0.7)
     assert found.elpd == pytest.approx(many.leave_out("g", refit=True).elpd, abs=0.5)
+    rows = many.leave_out(method="psis", n=1000)
+    assert np.all(rows.pareto_k < 0.7)
+    exact = many.leave_out(refit=True)
+    assert rows.elpd == pytest.approx(exact.elpd, abs=0.5)
+    np.testing.assert_allclose(rows.scored.logs, exact.scored.logs, atol=0.15)
+    pairs = many.leave_out(table.index.to_numpy() // 2, method="psis", n=1000)
+    again = many.leave_out(table.index.to_numpy() // 2, refit=True)
+    assert pairs.elpd == pytest.approx(again.elpd, abs=0.5)
+    crossed = table.assign(h=np.arange(320) % 7)
+    both = ranef.lmm("y ~ x + (1 | g) + (1 | h)", pd.concat([crossed, crossed]))
+    with pytest.raises(ModelError, match="closed form"):
+        both.leave_out(method="psis")
 
 
 def test_random_effects_of_other_parts_are_left_out_too():

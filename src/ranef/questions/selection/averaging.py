@@ -76,15 +76,24 @@ def _categories(found: Sequence[Any], weights: Floats, library: str) -> Any:
     )
 
 
-def tables(found: Sequence[Any], weights: Floats, library: str) -> Any:
-    """Tables with ``estimate`` and ``std_error`` of the same rows, averaged."""
-    parts = [Table.of(one) for one in found]
-    first = parts[0]
-    sizes = {len(part.numeric("estimate")) for part in parts}
+def tables(found: Sequence[Any], weights: Floats, library: str, none: float = 0.0) -> Any:
+    """Tables with ``estimate`` and ``std_error`` of the same rows, averaged.
+
+    None stands for a model without the effect: its estimate is `none`, without an error.
+    """
+    parts = [None if one is None else Table.of(one) for one in found]
+    there = [part for part in parts if part is not None]
+    first = there[0]
+    sizes = {len(part.numeric("estimate")) for part in there}
     if len(sizes) > 1:
         raise ModelError("the models give different effects, and these cannot be averaged")
-    values = np.stack([part.numeric("estimate") for part in parts])
-    errors = np.stack([part.numeric("std_error") for part in parts])
+    size = sizes.pop()
+    values = np.stack(
+        [np.full(size, none) if part is None else part.numeric("estimate") for part in parts]
+    )
+    errors = np.stack(
+        [np.zeros(size) if part is None else part.numeric("std_error") for part in parts]
+    )
     mean, error = combined(values, errors, weights)
     z = np.divide(mean, error, out=np.zeros_like(mean), where=error > 0)
     normal = NormalDist()

@@ -14,7 +14,7 @@ from ranef.display.answer import Answer, Part
 from ranef.display.columns import Column, Fixed, Listing, PValue, Significant, Written, unprinted
 from ranef.display.numbers import number, p_value
 from ranef.display.page import Paragraph
-from ranef.errors import ModelError
+from ranef.errors import ModelError, RanefError, UnknownColumnError
 from ranef.inference.nested.exact import NullDraws
 from ranef.inference.nested.ratio_distributions import BootstrapRatio, LikelihoodRatio
 from ranef.questions.selection import averaging
@@ -483,14 +483,27 @@ class FocusedComparison(Answer):
     def average(self, *args: Any, **kwargs: Any) -> Any:
         """Return average effects, as `ranef.average` gives them, averaged over the models.
 
+        A model that does not predict from the variable has an effect of zero (of one, where
+        effects are ratios).
+
         Returns
         -------
         table
             As `tidy` of `ranef.average`, the standard errors with the models' disagreement.
         """
         self._check_one_scale()
-        tables = [m.fit.average(*args, **kwargs).tidy() for m in self.models]
-        return averaging.tables(tables, self.weights, self.library)
+        tables: list[Any] = []
+        absent: list[RanefError] = []
+        for model in self.models:
+            try:
+                tables.append(model.fit.average(*args, **kwargs).tidy())
+            except UnknownColumnError as error:
+                tables.append(None)
+                absent.append(error)
+        if len(absent) == len(tables):
+            raise absent[0]
+        none = 1.0 if kwargs.get("compare") in ("ratio", "odds") else 0.0
+        return averaging.tables(tables, self.weights, self.library, none)
 
     def _check_one_scale(self) -> None:
         if len({m.fit.response for m in self.models}) > 1:

@@ -2,20 +2,24 @@
 
 From draws psi_s of the parameters given all rows, the density of a set without itself is
 
-    p(y_S | y_-S) = 1 / mean_s (1 / p(y_S | psi_s)),
+    p(y_S | y_-S) = 1 / mean_s (1 / p(y_S | y_-S, psi_s)),
 
-the random effects of S integrated out (of rows: of all but the row). The largest weights are
-replaced by quantiles of a generalised Pareto distribution fitted to them, whose shape k says
-whether the mean exists: above 0.7 it converges too slowly to be used (Vehtari, Gelman & Gabry
+the random effects integrated out: of a whole group its own density, of some of its rows that
+given its others. The largest weights are replaced by quantiles of a generalised Pareto
+distribution fitted to them, whose shape k says whether the mean exists: above 0.7 it converges
+too slowly to be used (Vehtari, Gelman & Gabry
 2017, Stat. Comput. 27; Vehtari, Simpson, Gelman, Yao & Gabry 2024, J. Mach. Learn. Res. 25). The
 draws are from the normal distribution of the estimates.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
+from ranef.design.connected import connected_rows
 from ranef.errors import ModelError
 from ranef.inference.coefficients.parameters import parameter_covariance
 from ranef.models.records import Estimate, LinearEstimate, as_generalised
@@ -27,6 +31,26 @@ __all__ = ["leave_out", "pareto_smoothed"]
 Floats = NDArray[np.float64]
 
 LARGEST = 0.7
+MOST_ROWS = 500
+"""Rows whose density is worked out together, at each draw."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Block:
+    """Rows that depend on each other given the parameters.
+
+    Attributes
+    ----------
+    rows : (b,) int array
+    sets : list of int arrays
+        Places among them of each set that is left out.
+    numbers : (k,) int array
+        Which sets these are.
+    """
+
+    rows: NDArray[np.intp]
+    sets: list[NDArray[np.intp]]
+    numbers: NDArray[np.intp]
 
 
 def leave_out(
@@ -37,7 +61,7 @@ def leave_out(
     Raises
     ------
     ModelError
-        Where the sets share random effects, or a shape is above 0.7.
+        Where too many rows depend on each other, or a shape is above 0.7.
     """
     if as_generalised(estimate) is not None:
         raise ModelError(
@@ -45,24 +69,17 @@ def leave_out(
             "estimates, which a generalised model's are far from; use refit=True"
         )
     assert isinstance(estimate, LinearEstimate)
-    spec = estimate.specification
-    apart = all(t.kernel is None and spec.factors[t.factor].lies_within(sets) for t in spec.terms)
-    grouped = spec.residual is None or spec.residual.group is None
-    if not (apart and (grouped or spec.residual.group.lies_within(sets))):  # type: ignore[union-attr]
-        raise ModelError(
-            f"each {name} shares random effects with other rows, so that its density given the "
-            "parameters is not that without it: importance sampling of the conditional density "
-            "fails with few rows a group. Leave out whole groups, or use the closed form"
-        )
-    logs = _group_densities(estimate, rows_of(sets), n, rng)
+    blocks = _blocks(estimate, sets, name)
+    logs = _densities(estimate, blocks, int(sets.max()) + 1, n, rng)
     found = [pareto_smoothed(-column) for column in logs.T]
     k = np.array([one[1] for one in found])
     bad = k > LARGEST
+    what = "rows" if name == "row" else f"levels of {name}"
     if bad.any():
         raise ModelError(
-            f"importance sampling fails for {int(bad.sum()):,} of {len(k):,} levels of {name}: the "
-            f"Pareto shape of their weights reaches {k.max():.2f}, above {LARGEST}. These groups "
-            "move the parameters too much to be reweighted; use refit=True"
+            f"importance sampling fails for {int(bad.sum()):,} of {len(k):,} {what}: the Pareto "
+            f"shape of their weights reaches {k.max():.2f}, above {LARGEST}. They move the "
+            "parameters too much to be reweighted; use refit=True"
         )
     elpd = np.array([-_log_mean(one[0]) for one in found])
     sizes = np.bincount(sets[sets >= 0])
@@ -74,17 +91,45 @@ def _log_mean(log_ratios: Floats) -> float:
     return top + float(np.log(np.mean(np.exp(log_ratios - top))))
 
 
-def _group_densities(
-    estimate: LinearEstimate, rows: list[NDArray[np.intp]], n: int, rng: np.random.Generator
+def _blocks(estimate: LinearEstimate, sets: NDArray[np.intp], name: str) -> list[_Block]:
+    """Rows that depend on each other given the parameters, with the sets among them."""
+    spec = estimate.specification
+    if any(term.kernel is not None for term in spec.terms):
+        raise ModelError(
+            "the levels are related by a kernel, so that all rows depend on each other, and their "
+            "density has no parts to reweight; use the closed form or refit=True"
+        )
+    codes: list[NDArray[np.integer]] = [sets]
+    codes += [spec.factors[term.factor].codes for term in spec.terms]
+    if spec.residual is not None and spec.residual.group is not None:
+        codes.append(spec.residual.group.codes)
+    found = rows_of(connected_rows(codes))
+    largest = max(len(rows) for rows in found)
+    if largest > MOST_ROWS:
+        raise ModelError(
+            f"each {name} shares random effects with up to {largest:,} other rows, and importance "
+            f"sampling works with the density of at most {MOST_ROWS:,} rows together: leave out "
+            "whole groups that share none, or use the closed form"
+        )
+    return [_Block(rows, [np.flatnonzero(sets[rows] == s) for s in np.unique(sets[rows])],
+                   np.unique(sets[rows])) for rows in found]  # fmt: skip
+
+
+def _densities(
+    estimate: LinearEstimate, blocks: list[_Block], count: int, n: int, rng: np.random.Generator
 ) -> Floats:
-    """Log density (n, G) of each group at draws of theta, sigma and beta."""
+    """Log density (n, G) of each set given the other rows, at draws of theta, sigma and beta.
+
+    With Q the inverse of a block's covariance and e its residuals, y_S given the rest of the block
+    has the precision Q_SS and lies Q_SS^-1 (Q e)_S from its expectation.
+    """
     known = parameter_covariance(estimate)
     spec = estimate.specification
     free = known.free
     k = int(free.sum())
     root = np.linalg.cholesky(known.covariance + 1e-14 * np.diag(np.diag(known.covariance)))
     y = spec.y if spec.offset is None else spec.y - spec.offset
-    out = np.empty((n, len(rows)))
+    out = np.empty((n, count))
     beta_root = np.linalg.cholesky(estimate.coefficient_vcov)
     for s in range(n):
         step = root @ rng.standard_normal(len(root))
@@ -96,19 +141,32 @@ def _group_densities(
         )
         model = LinearModel.of(estimate, theta)
         rest = y - spec.X @ beta
-        for g, own in enumerate(rows):
-            V = model.noise.covariance(own[None])[0]
-            for term, psi in zip(spec.terms, model.psis, strict=True):
-                codes, z = spec.factors[term.factor].codes[own], term.z[own]
-                V = V + np.where(codes[:, None] == codes, z @ psi @ z.T, 0.0)
-            lower = np.linalg.cholesky(V)
-            e = np.linalg.solve(lower, rest[own])
-            out[s, g] = -0.5 * (
-                len(own) * np.log(2 * np.pi * sigma**2)
-                + 2 * np.log(np.diag(lower)).sum()
-                + e @ e / sigma**2
-            )
+        for block in blocks:
+            out[s, block.numbers] = _given_the_others(model, block, rest, sigma)
     return out
+
+
+def _given_the_others(model: LinearModel, block: _Block, rest: Floats, sigma: float) -> Floats:
+    rows, spec = block.rows, model.spec
+    V = model.noise.covariance(rows[None])[0]
+    for term, psi in zip(spec.terms, model.psis, strict=True):
+        codes, z = spec.factors[term.factor].codes[rows], term.z[rows]
+        V = V + np.where(codes[:, None] == codes, z @ psi @ z.T, 0.0)
+    Q = np.linalg.inv(V)
+    pulled = Q @ rest[rows]
+    if len(block.sets) == len(rows):  # single rows, in the order of their sets
+        at = np.concatenate(block.sets)
+        q = np.diag(Q)[at]
+        return np.asarray(
+            -0.5 * (np.log(2 * np.pi * sigma**2 / q) + pulled[at] ** 2 / q / sigma**2)
+        )
+    found = np.empty(len(block.sets))
+    for j, own in enumerate(block.sets):
+        lower = np.linalg.cholesky(Q[np.ix_(own, own)])
+        e = np.linalg.solve(lower, pulled[own])
+        log_det = 2 * np.log(np.diag(lower)).sum()
+        found[j] = -0.5 * (len(own) * np.log(2 * np.pi * sigma**2) - log_det + e @ e / sigma**2)
+    return found
 
 
 def pareto_smoothed(log_weights: Floats) -> tuple[Floats, float]:

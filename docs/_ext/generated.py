@@ -111,11 +111,23 @@ def write(app: Sphinx) -> None:
     folder.mkdir(exist_ok=True)
     write_gallery(Path(app.srcdir))
     (folder / "summary.txt").write_text(run(["-c", FIRST], folder), encoding="utf-8")
-    for command in ("fit", "gee", "meta", "rank", "compare", "diary", "gwas", "plan"):
+    for command in (
+        "fit",
+        "gee",
+        "meta",
+        "rank",
+        "compare",
+        "diary",
+        "gwas",
+        "metagenomics",
+        "plan",
+    ):
         shown = run(["-m", "ranef", command, "--help"], folder)
         (folder / f"help-{command}.txt").write_text(shown, encoding="utf-8")
     shown = run(["-m", "ranef", "gwas", "scan", "--help"], folder)
     (folder / "help-gwas-scan.txt").write_text(shown, encoding="utf-8")
+    shown = run(["-m", "ranef", "metagenomics", "screen", "--help"], folder)
+    (folder / "help-metagenomics-screen.txt").write_text(shown, encoding="utf-8")
     table = run([str(ROOT / "tools" / "validation.py")], ROOT)
     (folder / "validation.md").write_text(table, encoding="utf-8")
 

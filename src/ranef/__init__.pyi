@@ -33,6 +33,7 @@ from .api.two_forms import within_between as within_between
 from .description.equation import Equation as Equation
 from .design.decomposition import decompose as decompose
 from .fields import gwas as gwas
+from .fields import metagenomics as metagenomics
 from .fields.diary.diary import Diary as Diary
 from .fields.diary.diary import diary as diary
 from .fields.structural.comparison import StructuralComparison as StructuralComparison

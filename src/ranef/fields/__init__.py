@@ -8,4 +8,4 @@ from __future__ import annotations
 
 import lazy_loader
 
-__getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submodules=["gwas"])
+__getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submodules=["gwas", "metagenomics"])

@@ -16,6 +16,7 @@ from ranef.cli.verbs import (
     gwas,
     means,
     meta,
+    metagenomics,
     plan,
     predict,
     rank,
@@ -27,5 +28,6 @@ __all__ = ["VERBS"]
 
 VERBS = (
     fit.VERB, gee.VERB, meta.VERB, sem.VERB, means.VERB, contrasts.VERB, anova.VERB, predict.VERB,
-    rank.VERB, ratios.VERB, compare.VERB, diary.VERB, gwas.VERB, plan.VERB
+    rank.VERB, ratios.VERB, compare.VERB, diary.VERB, gwas.VERB, metagenomics.VERB,
+    plan.VERB,
 )  # fmt: skip

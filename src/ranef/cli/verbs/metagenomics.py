@@ -1,0 +1,173 @@
+"""``ranef metagenomics``: what is in the patients, what is in the reagents: screen, train."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
+from pathlib import Path
+from typing import Any
+
+from ranef.cli import options
+from ranef.cli.values import number, positive
+from ranef.cli.verb import Code, Verb
+from ranef.errors import FileError
+
+__all__ = ["VERB"]
+
+EPILOG = """\
+ranef metagenomics screen --help and train --help have the options.
+
+COUNTS are reports of classifiers (Kraken 2, Bracken, KrakenUniq, MetaPhlAn, CZ ID, taxpasta), BIOM
+files, or tables of counts; their format is told from what stands in them. The sheet is text with a
+heading: sample, is_control, and what is known of batch, run, input_mass, spike_reads ...
+
+examples:
+  ranef metagenomics screen run7/*.report --samples run7.csv --report run7.html --out run7.json
+  ranef metagenomics train 2024/*.report --samples 2024.csv --save lab.background
+  ranef metagenomics screen run8/*.report --samples run8.csv --background lab.background
+"""
+
+FORMATS = (
+    "kraken2", "bracken", "krakenuniq", "metaphlan", "czid", "taxpasta", "biom", "anndata", "table",
+)  # fmt: skip
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Add the commands of ``ranef metagenomics``."""
+    commands = parser.add_subparsers(dest="task", metavar="TASK", title="tasks", required=True)
+    for name, (words, add, run_task) in TASKS.items():
+        task = commands.add_parser(
+            name, help=words, description=f"{words[0].upper()}{words[1:]}.",
+            formatter_class=RawDescriptionHelpFormatter, allow_abbrev=False,
+        )  # fmt: skip
+        add(task)
+        task.set_defaults(run_task=run_task)
+
+
+def run(arguments: Namespace) -> Code:
+    """Run the task."""
+    code: Code = arguments.run_task(arguments)
+    return code
+
+
+def _add_counts(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "counts", metavar="COUNTS", nargs="+", help="reports or tables of counts, or a folder"
+    )
+    reading = parser.add_argument_group("reading")
+    reading.add_argument("--samples", metavar="SHEET", required=True, help="the sheet of libraries")
+    reading.add_argument(
+        "--format", choices=FORMATS, metavar="F",
+        help=f"one of {', '.join(FORMATS)} (told from the files)",
+    )  # fmt: skip
+    reading.add_argument(
+        "--rank", default="S", metavar="R", help="of the taxa: S species, G genus ... (S)"
+    )
+    reading.add_argument(
+        "--value", choices=("nt", "nr"), default="nt", metavar="WHICH",
+        help="nt or nr, of CZ ID's reports (nt)",
+    )  # fmt: skip
+    names = {"controls": "is_control", "batch": "batch", "run": "run"}
+    for name, usual in names.items():
+        reading.add_argument(
+            f"--{name}", dest=f"{name}_column", metavar="COL", default=usual,
+            help=f"column of the sheet ({usual})",
+        )  # fmt: skip
+    model = parser.add_argument_group("model")
+    model.add_argument(
+        "--exposure", choices=("auto", "spike", "mass", "depth"), default="auto", metavar="WHICH",
+        help="auto, spike, mass or depth (auto: the first that the sheet has)",
+    )  # fmt: skip
+    model.add_argument("--n-jobs", type=positive, metavar="N", help="threads (all allowed)")
+
+
+def _add_screen(parser: ArgumentParser) -> None:
+    _add_counts(parser)
+    results = parser.add_argument_group("results")
+    results.add_argument(
+        "--fdr", type=number, default=0.05, metavar="Q", help="false discovery rate (0.05)"
+    )
+    results.add_argument(
+        "--list-by", choices=("study", "patient", "sample"), default="study", metavar="WHICH",
+        help="one list of the study, or one for each patient or sample (study)",
+    )  # fmt: skip
+    results.add_argument("--background", metavar="F", help="what train saved")
+    results.add_argument(
+        "--out", metavar="F", help="write all tables (.json) or the pairs (.csv, .tsv)"
+    )
+    results.add_argument("--report", metavar="F.html", help="write the report, one HTML page")
+    options.add_quiet(results)
+
+
+def _counts(arguments: Namespace) -> Any:
+    from ranef import metagenomics as mg
+
+    return mg.read(
+        arguments.counts, format=arguments.format, rank=arguments.rank, value=arguments.value
+    )
+
+
+def _shared(arguments: Namespace) -> dict[str, Any]:
+    columns = {n: getattr(arguments, f"{n}_column") for n in ("controls", "batch", "run")}
+    return {**columns, "exposure": arguments.exposure, "n_jobs": arguments.n_jobs}
+
+
+def _check_targets(arguments: Namespace, *names: str) -> None:
+    """Refuse a folder that is not there before the work, not after it."""
+    for name in names:
+        given = getattr(arguments, name)
+        if given is not None and not Path(given).absolute().parent.is_dir():
+            raise FileError(
+                f"cannot write {given!r}: there is no folder {str(Path(given).parent)!r}"
+            )
+
+
+def _screen(arguments: Namespace) -> Code:
+    from ranef import metagenomics as mg
+
+    _check_targets(arguments, "out", "report")
+    background = None if arguments.background is None else mg.load(arguments.background)
+    found = mg.screen(
+        _counts(arguments), arguments.samples, fdr=arguments.fdr, list_by=arguments.list_by,
+        background=background, **_shared(arguments),
+    )  # fmt: skip
+    if arguments.out is not None:
+        found.save(arguments.out)
+    if arguments.report is not None:
+        found.report(arguments.report, call=arguments.call)
+    if not arguments.quiet:
+        print(found)
+    return Code.OK
+
+
+def _add_train(parser: ArgumentParser) -> None:
+    _add_counts(parser)
+    results = parser.add_argument_group("results")
+    results.add_argument("--save", metavar="F", required=True, help="the file of the background")
+    options.add_quiet(results)
+
+
+def _train(arguments: Namespace) -> Code:
+    from ranef import metagenomics as mg
+
+    _check_targets(arguments, "save")
+    background = mg.train(_counts(arguments), arguments.samples, **_shared(arguments))
+    background.save(arguments.save)
+    if not arguments.quiet:
+        print(background)
+    return Code.OK
+
+
+TASKS: dict[str, tuple[str, Any, Any]] = {
+    "screen": ("say what is in the patients beyond what is in the reagents", _add_screen, _screen),
+    "train": ("learn contamination from finished runs, for later ones", _add_train, _train),
+}
+
+VERB = Verb(
+    name="metagenomics",
+    help="pathogens in low-biomass metagenomes, told from contamination: screen, train",
+    description="Metagenomic pathogen search with contamination learned from negative controls.",
+    epilog=EPILOG,
+    add_arguments=add_arguments,
+    run=run,
+    first_steps=("ranef metagenomics screen run7/*.report --samples run7.csv --report run7.html",),
+)

@@ -1,0 +1,439 @@
+"""Parameters by the marginal likelihood: expectation-maximisation from several starts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ranef.fields.metagenomics.arrays import CONTROL, PATIENT, Arrays, Pairs, spilled
+from ranef.fields.metagenomics.expectation import (
+    Block,
+    Grid,
+    Kernels,
+    Libraries,
+    blocks_of,
+    evaluate,
+    grid_of,
+    settings,
+)
+from ranef.fields.metagenomics.parameters import Parameters, Prior
+from ranef.solve.resources import in_threads, one_blas_thread
+
+__all__ = ["Fitted", "Results", "adapted", "fit", "run"]
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.intp]
+
+SWEEPS = 12
+COARSE = 1.6
+LONGER = 2.5
+FEW_TAXA = 150
+LOCKED_SWEEPS = 4
+TOLERANCE = 0.05
+MOST_TAXA = 1200
+"""From so many taxa on, parameters are learned from a sample of them."""
+SMALLEST_PRESENCE = 0.02
+MOST_GENUINE = 0.1
+
+
+@dataclass(frozen=True, eq=False)
+class Results:
+    """What a pass over all taxa found; pairs in order, taxa in order.
+
+    The fields are those of `Block`, joined; `score` and `information` are sums.
+    """
+
+    blocks: tuple[Block, ...]
+    pairs: Pairs
+    grid: Grid
+
+    def joined(self, name: str) -> Floats:
+        """Return an attribute of all blocks, one after the other."""
+        return np.concatenate([getattr(block, name) for block in self.blocks])
+
+    def summed(self, name: str) -> Floats:
+        """Return the sum of an attribute over the blocks."""
+        return np.asarray(sum(getattr(block, name) for block in self.blocks))
+
+    @property
+    def evidence(self) -> float:
+        """Log marginal likelihood."""
+        return float(sum(block.evidence.sum() for block in self.blocks))
+
+
+@dataclass(frozen=True, eq=False)
+class Fitted:
+    """Parameters, libraries, and how they were found.
+
+    Attributes
+    ----------
+    parameters : Parameters
+    libraries : Libraries
+    grid : Grid
+    evidence : tuple of float
+        Log posterior of each start on the taxa that parameters are learned from.
+    sweeps : int
+    disagree : bool
+        Whether another start, carried on, ended at other parameters.
+    """
+
+    parameters: Parameters
+    libraries: Libraries
+    grid: Grid
+    evidence: tuple[float, ...]
+    sweeps: int
+    disagree: bool
+
+
+def run(
+    arrays: Arrays, grid: Grid, psi: Parameters, libraries: Libraries, jobs: int = 1,
+    light: bool = False,
+) -> Results:  # fmt: skip
+    """Work out all pairs and taxa at given parameters; a light pass has one size for all taxa."""
+    kernels = Kernels.of(grid, psi)
+    shared = settings(arrays, grid, psi, libraries, kernels, light)
+    pairs = arrays.pairs(spilled(arrays, psi.hop, psi.leak))
+
+    def work(stretch: tuple[int, int, slice]) -> Block:
+        first, last, at = stretch
+        return evaluate(arrays, grid, psi, libraries, kernels, shared, pairs, first, last, at)
+
+    with one_blas_thread():
+        blocks = tuple(in_threads(work, blocks_of(arrays, pairs, len(grid.nodes)), jobs))
+    return Results(blocks, pairs, grid)
+
+
+def start_of(arrays: Arrays, prior: Prior, which: str) -> Parameters:
+    """Return parameters to begin with."""
+    groups = int(arrays.group.max(initial=0)) + 1
+    some = arrays.reads[arrays.negative] if arrays.negative.any() else arrays.reads
+    r = arrays.exposure[arrays.negative] if arrays.negative.any() else arrays.exposure
+    mean_rate = some.sum(axis=0) / max(float(r.sum()), 1e-12)
+    seen = mean_rate[mean_rate > 0]
+    floor = 0.3 / max(float(r.sum()), 1e-12)
+    mean = float(np.log(np.append(seen, floor)).mean()) if len(seen) else float(np.log(floor))
+    jumpy = which == "sporadic"
+    deeper = which == "present"
+    return Parameters(
+        mean=mean - 1.0,
+        sd=2.5,
+        steps=np.full(len(arrays.levels.names), prior.batch_sd),
+        library_sd=0.3,
+        size=prior.size,
+        size_sd=prior.size_sd,
+        prevalence=prior.prevalence * (10.0 if deeper else 1.0),
+        jumps=prior.prevalence * (5.0 if jumpy else 0.02),
+        jump_mean=float(np.log(5.0)),
+        jump_sd=1.5,
+        mass_mean=np.full(groups, np.log(100.0)),
+        mass_sd=np.full(groups, 2.0),
+        classes=np.array([0.8 - prior.genuine, 0.2, prior.genuine]),
+        hop=np.full(int(arrays.run.max(initial=0)) + 1, prior.hop),
+        leak=prior.hop if arrays.near is not None else 0.0,
+        offsets=np.zeros(int(arrays.kind.max(initial=0)) + 1),
+    )
+
+
+def _weighted(values: Floats, weight: Floats) -> float:
+    return float((values * weight).sum() / max(float(weight.sum()), 1e-12))
+
+
+def updated(
+    arrays: Arrays, psi: Parameters, libraries: Libraries, found: Results, prior: Prior,
+    sizes_too: bool = False,
+) -> tuple[Parameters, Libraries]:  # fmt: skip
+    """Return the parameters that maximise what a pass expects."""
+    classes = found.joined("classes")
+    ambient = classes[:, 0]
+    root, root_var = found.joined("root_mean"), found.joined("root_var")
+    mean = (_weighted(root, ambient) * ambient.sum() + 0.5 * psi.mean) / (ambient.sum() + 0.5)
+    sd2 = ((root_var + (root - mean) ** 2) * ambient).sum() + 2.0 * 4.0
+    sd = float(np.sqrt(sd2 / (ambient.sum() + 2.0)))
+    steps = _steps(arrays, psi, found, ambient, prior)
+    size, size_sd = psi.size, psi.size_sd
+    if sizes_too:
+        size, size_sd = _sizes(psi, found, prior)
+    psi = replace(
+        psi, mean=mean, sd=min(max(sd, 0.5), 6.0), steps=steps,
+        size=size, size_sd=size_sd,
+        classes=_class_weights(classes, prior),
+    )  # fmt: skip
+    psi = _presences(arrays, psi, libraries, found, prior)
+    return _deviations(arrays, psi, libraries, found)
+
+
+def _steps(
+    arrays: Arrays, psi: Parameters, found: Results, ambient: Floats, prior: Prior
+) -> Floats:
+    spread = found.joined("spread")
+    out = psi.steps.copy()
+    for d, parents in enumerate(arrays.levels.parents):
+        count = len(parents)
+        if count < 2:
+            continue
+        total = float((spread[:, d] * ambient).sum()) + 10.0 * prior.batch_sd**2
+        out[d] = np.clip(np.sqrt(total / (ambient.sum() * count + 10.0)), 0.05, 3.0)
+    return out
+
+
+def _sizes(psi: Parameters, found: Results, prior: Prior) -> tuple[float, float]:
+    """Median of the sizes and sd of their logs; the step is longer than expectation's own."""
+    log_size, log_size2 = found.joined("log_size"), found.joined("log_size2")
+    n_taxa = len(log_size)
+    log = (log_size.sum() + 4.0 * np.log(prior.size)) / (n_taxa + 4.0)
+    log = np.log(psi.size) + LONGER * (log - np.log(psi.size))
+    squares = (log_size2 - 2 * log * log_size + log**2).sum() + 20.0 * prior.size_sd**2
+    sd = float(np.clip(np.sqrt(squares / (n_taxa + 20.0)), 0.15, 0.8))
+    return float(np.clip(np.exp(log), 0.15, 50.0)), sd
+
+
+def _class_weights(classes: Floats, prior: Prior) -> Floats:
+    n = float(len(classes))
+    free = classes[:, :2].sum(axis=0) + 2.0
+    genuine = min((float(classes[:, 2].sum()) + n * prior.genuine) / (2.0 * n), MOST_GENUINE)
+    return np.append((1.0 - genuine) * free / free.sum(), genuine)
+
+
+def _presences(
+    arrays: Arrays, psi: Parameters, libraries: Libraries, found: Results, prior: Prior
+) -> Parameters:
+    pairs = found.pairs
+    p = found.joined("probability")
+    jump = found.joined("jump")
+    role = arrays.role[pairs.sample]
+    classes = found.joined("classes")
+    sporadic = 1.0 - classes[pairs.taxon, 2]
+    patients = (role == PATIENT) & (pairs.reads > 0)
+    controls = (role == CONTROL) & (pairs.reads > 0)
+    zero_bf, zero_jump = _without_reads(arrays, psi, libraries, found)
+    n_taxa = float(classes[:, :2].sum())
+
+    def empty(which: NDArray[np.bool_], role: int) -> Floats:
+        here = np.bincount(pairs.sample[which], minlength=arrays.shape[0])
+        out = np.where(arrays.role == role, np.maximum(n_taxa - here, 0.0), 0.0)
+        return np.asarray(out)
+
+    prevalence = _share(
+        np.exp(np.minimum(found.joined("log_bf")[patients], 300.0)), sporadic[patients],
+        zero_bf, empty(patients, PATIENT),
+        prior.strength, prior.strength / prior.prevalence,
+    )  # fmt: skip
+    odds = jump[controls] / np.maximum(1.0 - jump[controls], 1e-300)
+    jumps = _share(
+        odds * (1.0 - psi.jumps) / psi.jumps, np.ones(int(controls.sum())),
+        zero_jump, empty(controls, CONTROL), 0.1, 5.0 / prevalence,
+    )  # fmt: skip
+    rate = arrays.exposure[pairs.sample]
+    back = rate * found.joined("back_mean") + pairs.spill
+    left = np.maximum(pairs.reads - back, 0.3)
+    mass = np.log(left / np.maximum(rate, 1e-12))
+    noise = 1.0 / psi.size
+    mass_mean, mass_sd = psi.mass_mean.copy(), psi.mass_sd.copy()
+    weights = np.where(patients, np.maximum(p - 3.0 * psi.prevalence, 0.0) * sporadic, 0.0)
+    overall = _moments(mass, weights, float(np.log(50.0)), 4.0, 2.0, noise)
+    of = arrays.group[pairs.taxon]
+    for g in range(len(mass_mean)):
+        own = np.where(of == g, weights, 0.0)
+        mass_mean[g], mass_sd[g] = (
+            overall if len(mass_mean) == 1
+            else _moments(mass, own, overall[0], overall[1] ** 2, 5.0, noise)
+        )  # fmt: skip
+    mass_sd = np.clip(mass_sd, 1.0, 4.0)
+    jump_mean, jump_sd = _moments(
+        mass,
+        np.where(controls, np.maximum(jump - 3.0 * psi.jumps, 0.0), 0.0),
+        float(np.log(5.0)),
+        2.25,
+        2.0,
+        noise,
+    )
+    return replace(
+        psi, prevalence=float(min(prevalence, 0.2)), jumps=float(min(jumps, 0.5)),
+        mass_mean=mass_mean, mass_sd=mass_sd,
+        jump_mean=jump_mean, jump_sd=float(np.clip(jump_sd, 0.7, 4.0)),
+    )  # fmt: skip
+
+
+def _without_reads(
+    arrays: Arrays, psi: Parameters, libraries: Libraries, found: Results
+) -> tuple[Floats, Floats]:
+    """Bayes factors of presence, and of a jump, of no reads where nothing contaminates, (S,)."""
+    grid = found.grid
+    shared = settings(arrays, grid, psi, libraries, Kernels.of(grid, psi), light=True)[0]
+    f0 = np.maximum(shared.zero_f0[:, 0], 1e-300)
+    return shared.zero_f1[:, :, 0].mean(axis=0) / f0, shared.zero_fj[:, 0] / f0
+
+
+def _share(
+    factors: Floats, weight: Floats, zero: Floats, n_zero: Floats, a: float, b: float
+) -> float:
+    """Return the share of a mixture's second part, by its Bayes factors and a prior of a in b.
+
+    Maximises sum w log(1 + x (factor - 1)) + a log x + (b - a) log(1 - x).
+    """
+    from scipy.optimize import minimize_scalar
+
+    factors = np.concatenate([factors, zero]) - 1.0
+    weight = np.concatenate([weight, n_zero])
+
+    def negative(log_x: float) -> float:
+        x = float(np.exp(log_x))
+        value = float(weight @ np.log1p(x * factors))
+        return -(value + a * log_x + max(b - a, 0.0) * float(np.log1p(-x)))
+
+    found = minimize_scalar(negative, bounds=(np.log(1e-7), np.log(0.5)), method="bounded")
+    return float(np.exp(found.x))
+
+
+def _moments(
+    values: Floats, weight: Floats, mean: float, variance: float, strength: float, noise: float
+) -> tuple[float, float]:
+    total = float(weight.sum()) + strength
+    centre = (float((values * weight).sum()) + strength * mean) / total
+    around = float((weight * (values - centre) ** 2).sum()) - noise * float(weight.sum())
+    spread = (max(around, 0.0) + strength * variance) / total
+    return centre, float(np.sqrt(spread))
+
+
+def _deviations(
+    arrays: Arrays, psi: Parameters, libraries: Libraries, found: Results
+) -> tuple[Parameters, Libraries]:
+    """One step of Newton for the libraries' deviations, then their sd and the kinds' offsets."""
+    score, information = found.summed("score"), found.summed("information")
+    d = libraries.deviation
+    sd = np.where(arrays.looseness > 0.6, arrays.looseness, psi.library_sd)
+    precision = 1.0 / sd**2
+    centre = psi.offsets[arrays.kind]
+    information = np.maximum(information, 0.0)
+    step = (score - (d - centre) * precision) / (information + precision)
+    d = d + np.clip(step, -1.0, 1.0)
+    variance = 1.0 / (information + precision)
+    with_rate = arrays.exposure > 0
+    variance = np.where(with_rate, variance, 0.0)
+    d = np.where(with_rate, d, 0.0)
+    known = with_rate & (arrays.looseness <= 0.6)
+    about = d - centre
+    squares = float((about**2 + variance)[known].sum()) + 4.0 * 0.25**2
+    library_sd = float(np.clip(np.sqrt(squares / (known.sum() + 4.0)), 0.05, 2.5))
+    offsets = psi.offsets.copy()
+    for q in range(1, len(offsets)):
+        rows = with_rate & (arrays.kind == q)
+        weight = float(precision[rows].sum())
+        offsets[q] = float((d * precision)[rows].sum()) / (weight + 1.0)
+    return replace(psi, library_sd=library_sd, offsets=offsets), Libraries(d, variance)
+
+
+def sample_of_taxa(arrays: Arrays, most: int = MOST_TAXA) -> Ints:
+    """Return evenly spread taxa, by their totals, when there are many."""
+    n = arrays.shape[1]
+    if n <= most:
+        return np.arange(n)
+    order = np.argsort(-arrays.reads.sum(axis=0), kind="stable")
+    return np.sort(order[np.linspace(0, n - 1, most).astype(np.intp)])
+
+
+def fit(
+    arrays: Arrays,
+    prior: Prior,
+    jobs: int = 1,
+    told: Callable[[str], None] | None = None,
+    starts: tuple[str, ...] = ("controls", "present", "sporadic"),
+) -> Fitted:
+    """Learn the parameters.
+
+    Each start is run for some sweeps; the best goes on until it stands still.
+    """
+    learned = arrays.of_taxa(sample_of_taxa(arrays))
+    few = arrays.of_taxa(sample_of_taxa(arrays, FEW_TAXA))
+    grid = grid_of(learned, prior.size, COARSE)
+    n = arrays.shape[0]
+    states = []
+    for which in starts:
+        psi = start_of(few, prior, which)
+        sd = np.maximum(arrays.looseness, psi.library_sd)
+        libraries = Libraries(np.zeros(n), np.where(arrays.exposure > 0, 0.25 * sd**2, 0.0))
+        value = -np.inf
+        for _ in range(3):
+            found = run(few, grid, psi, libraries, jobs, light=True)
+            value = found.evidence
+            psi, libraries = updated(few, psi, libraries, found, prior)
+        states.append((value, psi, libraries))
+        if told is not None:
+            told(which)
+    best = max(range(len(states)), key=lambda k: states[k][0])
+    value, psi, libraries = states[best]
+    sweeps = 0
+    for sweeps in range(1, SWEEPS + 1):
+        if sweeps == 2:
+            psi = searched_spill(learned, grid, psi, libraries, prior, jobs)
+        # the sizes' spread between taxa is learned in every third pass
+        found = run(learned, grid, psi, libraries, jobs, light=sweeps % 3 != 0)
+        before = np.log([psi.prevalence, psi.size, psi.library_sd, *psi.steps])
+        psi, libraries = updated(learned, psi, libraries, found, prior, sweeps % 3 == 0)
+        after = np.log([psi.prevalence, psi.size, psi.library_sd, *psi.steps])
+        if sweeps % 3 == 0 and np.abs(after - before).max() < TOLERANCE:
+            break
+    grid = grid_of(arrays, psi.size)
+    return Fitted(psi, libraries, grid, tuple(state[0] for state in states), sweeps, _apart(states))
+
+
+def adapted(arrays: Arrays, grid: Grid, psi: Parameters, jobs: int) -> Fitted:
+    """Find the libraries' deviations at parameters that are locked."""
+    n = arrays.shape[0]
+    sd = np.maximum(arrays.looseness, psi.library_sd)
+    libraries = Libraries(np.zeros(n), np.where(arrays.exposure > 0, 0.25 * sd**2, 0.0))
+    value = -np.inf
+    for _ in range(LOCKED_SWEEPS):
+        found = run(arrays, grid, psi, libraries, jobs)
+        value = found.evidence
+        libraries = _deviations(arrays, psi, libraries, found)[1]
+    return Fitted(psi, libraries, grid, (value,), LOCKED_SWEEPS, False)
+
+
+APART = np.log(3.0)
+
+
+def _apart(states: list[tuple[float, Parameters, Libraries]]) -> bool:
+    """Whether starts went to places whose prevalence or sizes differ by a factor of three."""
+    logs = np.log([[psi.prevalence, psi.size] for _, psi, _ in states])
+    return bool((np.ptp(logs, axis=0) > APART).any())
+
+
+HOPS = np.log(10.0) * np.arange(-6.0, -0.9, 0.5)
+
+
+def searched_spill(
+    arrays: Arrays, grid: Grid, psi: Parameters, libraries: Libraries, prior: Prior, jobs: int
+) -> Parameters:
+    """Return the parameters with the likeliest rates of hopping and of leakage between wells."""
+    strong = spilled(arrays, np.full(len(psi.hop), 0.01), 0.01).max(axis=0) > 3.0
+    if not strong.any():
+        return psi
+    few = arrays.of_taxa(np.flatnonzero(strong))
+    few = few if few.shape[1] <= 200 else few.of_taxa(
+        np.sort(np.argsort(-few.reads.sum(axis=0), kind="stable")[:200]))  # fmt: skip
+
+    def scored(now: Parameters) -> float:
+        return run(few, grid, now, libraries, jobs, light=True).evidence
+
+    penalty = 0.5 * ((HOPS - np.log(prior.hop)) / 1.5) ** 2
+    values = np.array([scored(replace(psi, hop=np.full(len(psi.hop), h))) for h in np.exp(HOPS)])
+    psi = replace(psi, hop=np.full(len(psi.hop), _peak(HOPS, values - penalty)))
+    if arrays.near is not None:
+        values = np.array([scored(replace(psi, leak=float(h))) for h in np.exp(HOPS)])
+        psi = replace(psi, leak=_peak(HOPS, values - penalty))
+    return psi
+
+
+def _peak(at: Floats, values: Floats) -> float:
+    """Where a parabola through the highest value and its neighbours is highest, exponentiated."""
+    k = int(np.argmax(values))
+    if k in (0, len(at) - 1):
+        return float(np.exp(at[k]))
+    left, mid, right = values[k - 1 : k + 2]
+    bend = left - 2 * mid + right
+    shift = 0.5 * (left - right) / bend if bend < 0 else 0.0
+    return float(np.exp(at[k] + np.clip(shift, -0.5, 0.5) * (at[1] - at[0])))

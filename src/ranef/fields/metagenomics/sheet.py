@@ -1,0 +1,241 @@
+"""The sheet of the libraries: what each is, where it was made, how much went in."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from os import PathLike
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ranef import arguments
+from ranef.errors import DataError, UnknownColumnError, shortened, suggestion
+from ranef.fields.metagenomics.arrays import CONTROL, PATIENT, POSITIVE, UNUSED
+from ranef.tables import Table
+
+__all__ = ["COLUMNS", "Sheet", "read_sheet"]
+
+Floats = NDArray[np.float64]
+
+COLUMNS = (
+    "sample", "is_control", "control_type", "batch", "instrument", "run", "lane", "lab", "well",
+    "library", "total_reads", "input_mass", "spike_reads", "spike_mass", "detection_limit",
+    "patient", "replicate",
+)  # fmt: skip
+NUMBERS = ("total_reads", "input_mass", "spike_reads", "spike_mass", "detection_limit")
+YES = {"true", "yes", "y", "1", "1.0", "t", "control", "negative"}
+NO = {"false", "no", "n", "0", "0.0", "f", "patient", "sample"}
+LIKE = 0.75
+
+
+@dataclass(frozen=True, eq=False)
+class Sheet:
+    """The libraries, in the order of the sheet.
+
+    Attributes
+    ----------
+    samples : tuple of str
+    role : (S,) int array
+    kind : tuple of str
+        Of control; nothing for patients.
+    labels : dict of str to tuple of str
+        ``batch, instrument, run, lane, lab, well, library, patient, replicate`` where given.
+    numbers : dict of str to (S,) arrays
+        Of `NUMBERS` where given; NaN where missing.
+    censored : (S,) bool array
+        Masses below the limit of detection.
+    columns : dict of str to tuple
+        All columns, for contrasts.
+    notes : tuple of str
+    library : str
+        Data-frame library of the sheet.
+    """
+
+    samples: tuple[str, ...]
+    role: NDArray[np.intp]
+    kind: tuple[str, ...]
+    labels: dict[str, tuple[str, ...]]
+    numbers: dict[str, Floats]
+    censored: NDArray[np.bool_]
+    columns: dict[str, tuple[Any, ...]]
+    notes: tuple[str, ...]
+    library: str
+
+
+def read_sheet(
+    given: Any, *, controls: str = "is_control", batch: str = "batch", run: str = "run"
+) -> Sheet:
+    """Read a sheet from a table or a file.
+
+    A column that is absent is not used; one whose name is nearly that of a known one is asked
+    about.
+    """
+    columns, library = _columns(given)
+    names = {"is_control": controls, "batch": batch, "run": run}
+    for role, name in names.items():
+        if not isinstance(name, str):
+            raise DataError(f"the column of {role} must be text, not {name!r}")
+        if name not in columns and name != role:
+            raise UnknownColumnError(
+                f"the sheet has no column {name!r}{suggestion(name, list(columns))}"
+            )
+    if "sample" not in columns:
+        raise UnknownColumnError(
+            f"the sheet needs a column 'sample'{suggestion('sample', list(columns))}"
+        )
+    _ask_about_misspelt(columns, names)
+    column = {name: columns[names.get(name, name)] for name in COLUMNS
+              if names.get(name, name) in columns}  # fmt: skip
+    samples = tuple(_label(v) for v in column["sample"])
+    _check_samples(samples)
+    roles, kind = _roles(samples, column)
+    numbers, censored = _numbers(samples, column)
+    labels: dict[str, tuple[str, ...]] = {
+        name: tuple(_label(v) for v in column[name])
+        for name in ("batch", "instrument", "run", "lane", "lab", "well", "library", "patient",
+                     "replicate")
+        if name in column
+    }  # fmt: skip
+    _check_controls(samples, roles, labels)
+    return Sheet(samples, roles, kind, labels, numbers, censored, columns, (), library)
+
+
+def _columns(given: Any) -> tuple[dict[str, tuple[Any, ...]], str]:
+    if isinstance(given, str | PathLike):
+        from ranef.fields.metagenomics.formats import _table
+
+        heading, rows = _table(arguments.path(given))
+        if not rows:
+            raise DataError(f"the sheet {given} has no rows")
+        return dict(zip(heading, zip(*rows, strict=True), strict=True)), "pandas"
+    if given is None:
+        raise DataError("samples= needs a sheet with a column 'sample', a table or a path")
+    table = given if isinstance(given, Table) else Table.of(given)
+    columns = {str(name): _native(table, name) for name in table.columns}
+    if not columns or not next(iter(columns.values())):
+        raise DataError("the sheet has no rows")
+    return columns, table.library
+
+
+def _native(table: Table, name: str) -> tuple[Any, ...]:
+    return tuple(table.values(name).tolist())
+
+
+def _ask_about_misspelt(columns: Mapping[str, Any], names: Mapping[str, str]) -> None:
+    used = {names.get(name, name) for name in COLUMNS}
+    for name in columns:
+        if name in used or name in COLUMNS:
+            continue
+        plain = name.strip().lower().replace(" ", "_").replace("-", "_").replace(".", "_")
+        absent = [known for known in COLUMNS if names.get(known, known) not in columns]
+        near = difflib.get_close_matches(plain, absent, 1, LIKE)
+        if near and (plain == near[0] or abs(len(plain) - len(near[0])) <= 3):
+            raise DataError(
+                f"the sheet has a column {name!r} and no {near[0]!r}; did you mean {near[0]!r}? "
+                f"Rename it, or give it another name if it is something else"
+            )
+
+
+def _missing(value: Any) -> bool:
+    if value is None or (isinstance(value, float) and np.isnan(value)):
+        return True
+    text = str(value).strip()
+    return text in ("", "NA", "NaN", "nan", "<NA>", "None", "NaT", ".", "n/a", "N/A")
+
+
+def _label(value: Any) -> str:
+    if _missing(value):
+        return ""
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return str(value).strip()
+
+
+def _check_samples(samples: tuple[str, ...]) -> None:
+    if "" in samples:
+        raise DataError(f"row {samples.index('') + 1} of the sheet has no sample")
+    seen: set[str] = set()
+    for name in samples:
+        if name in seen:
+            raise DataError(
+                f"the sample {name!r} stands twice in the sheet; each library needs a name of its "
+                "own (patient= and replicate= say what belongs together)"
+            )
+        seen.add(name)
+
+
+def _roles(
+    samples: tuple[str, ...], column: Mapping[str, tuple[Any, ...]]
+) -> tuple[NDArray[np.intp], tuple[str, ...]]:
+    types = [_label(v).lower() for v in column.get("control_type", [""] * len(samples))]
+    role = np.full(len(samples), PATIENT, dtype=np.intp)
+    for k, name in enumerate(samples):
+        is_control = types[k] not in ("", "sample", "patient")
+        if "is_control" in column:
+            given = column["is_control"][k]
+            text = _label(given).lower()
+            if text not in YES | NO:
+                raise DataError(
+                    f"is_control of sample {name!r} is {shortened(str(given))!r}; write True or "
+                    "False"
+                )
+            said = text in YES
+            if not said and is_control:
+                raise DataError(
+                    f"sample {name!r} has the control_type {types[k]!r} but is_control says it is "
+                    "a patient's"
+                )
+            is_control = said
+        if is_control:
+            role[k] = CONTROL
+            if "positive" in types[k]:
+                role[k] = POSITIVE
+            elif "unused" in types[k] or "index" in types[k]:
+                role[k] = UNUSED
+    kind = tuple(
+        (types[k] or "negative") if role[k] != PATIENT else "" for k in range(len(samples))
+    )
+    return role, kind
+
+
+def _check_controls(
+    samples: tuple[str, ...], role: NDArray[np.intp], labels: Mapping[str, tuple[str, ...]]
+) -> None:
+    for k, patient in enumerate(labels.get("patient", ())):
+        if patient and role[k] != PATIENT:
+            raise DataError(
+                f"sample {samples[k]!r} is a control and also of patient {patient!r}; it can be "
+                "only one of them"
+            )
+    if (role == PATIENT).sum() == 0:
+        raise DataError("all libraries of the sheet are controls; there is no patient to screen")
+
+
+def _numbers(
+    samples: tuple[str, ...], column: Mapping[str, tuple[Any, ...]]
+) -> tuple[dict[str, Floats], NDArray[np.bool_]]:
+    out: dict[str, Floats] = {}
+    censored = np.zeros(len(samples), dtype=bool)
+    for name in NUMBERS:
+        if name not in column:
+            continue
+        values = np.full(len(samples), np.nan)
+        for k, given in enumerate(column[name]):
+            text = _label(given)
+            if text == "":
+                continue
+            below = text.startswith("<") and name == "input_mass"
+            try:
+                values[k] = float(text.removeprefix("<") if below else text)
+            except ValueError:
+                raise DataError(
+                    f"{name} of sample {samples[k]!r} is {shortened(text)!r}, which is no number"
+                ) from None
+            if not 0 <= values[k] < np.inf:
+                raise DataError(f"{name} of sample {samples[k]!r} is {text}; it cannot be below 0")
+            censored[k] |= below
+        out[name] = values
+    return out, censored

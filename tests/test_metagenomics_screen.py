@@ -1,0 +1,374 @@
+"""Screens of simulated clinics: power, false discoveries, files, and sheets that do not fit."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from ranef import metagenomics as mg
+from ranef.errors import DataError, FileError, ModelError, UnknownColumnError
+
+
+@pytest.fixture(scope="module")
+def clinic():
+    return mg.simulate(batches=4, patients=8, controls=2, taxa=120, organisms=1.5, rng=11)
+
+
+@pytest.fixture(scope="module")
+def screen(clinic):
+    return mg.screen(clinic.counts, clinic.samples)
+
+
+def called(screen, clinic):
+    """True and all calls, and the pairs that are there."""
+    pairs = screen.tidy()
+    calls = set(map(tuple, pairs.loc[pairs["present"], ["sample", "taxon"]].to_numpy()))
+    truth = set(map(tuple, clinic.truth[["sample", "taxon"]].to_numpy()))
+    return len(calls & truth), len(calls), len(truth)
+
+
+def test_what_is_there_is_found_and_little_else(screen, clinic):
+    right, calls, there = called(screen, clinic)
+    assert right >= 0.65 * there
+    assert calls - right <= 0.12 * calls
+
+
+def test_parameters_are_recovered(screen):
+    psi = screen.fitted.parameters
+    assert psi.size == pytest.approx(2.0, rel=0.25)
+    assert psi.steps[0] == pytest.approx(0.7, rel=0.2)
+    assert psi.library_sd == pytest.approx(0.25, abs=0.1)
+
+
+def test_tables_have_their_columns(screen):
+    assert list(screen.tidy()) == [
+        "sample", "taxon", "name", "reads", "rpm", "expected_reads", "expected_low",
+        "expected_high", "control_reads", "estimate", "conf_low", "conf_high", "probability",
+        "lfdr", "log10_bf", "lod", "spill_reads", "spill_from", "present",
+    ]  # fmt: skip
+    assert list(screen.tidy("taxa")) == ["taxon", "name", "class", "p_contaminant", "log10_bf"]
+    assert list(screen.tidy("profiles")) == ["batch", "taxon", "estimate", "conf_low", "conf_high"]
+    assert list(screen.tidy("samples")) == [
+        "sample", "exposure", "exposure_source", "contaminant_share", "calls",
+    ]  # fmt: skip
+    assert set(screen.tidy("controls")) >= {"sample", "calls"}
+    with pytest.raises(ModelError, match="did you mean 'profiles'"):
+        screen.tidy("profile")
+
+
+def test_numbers_of_pairs_are_in_their_ranges(screen):
+    pairs = screen.tidy()
+    assert pairs["probability"].between(0, 1).all()
+    assert np.allclose(pairs["probability"] + pairs["lfdr"], 1)
+    assert (pairs["conf_low"] <= pairs["conf_high"]).all()
+    assert (pairs["expected_low"] <= pairs["expected_high"]).all()
+    listed = pairs[pairs["present"]]
+    assert listed["lfdr"].mean() <= 0.05
+    assert pairs["lfdr"].is_monotonic_increasing
+
+
+def test_masses_are_those_that_are_there(screen, clinic):
+    both = clinic.truth.merge(screen.tidy(), on=["sample", "taxon"])
+    both = both[both["present"]]
+    within = (both["conf_low"] <= both["mass"]) & (both["mass"] <= both["conf_high"])
+    assert within.mean() >= 0.85
+
+
+def test_the_unit_of_mass_does_not_matter(clinic):
+    small = mg.simulate(batches=2, patients=4, controls=1, taxa=50, exposure="mass", rng=3)
+    one = mg.screen(small.counts, small.samples)
+    sheet = small.samples.assign(input_mass=small.samples["input_mass"] * 1e6)
+    other = mg.screen(small.counts, sheet)
+    a, b = one.tidy(), other.tidy()
+    np.testing.assert_allclose(a["probability"], b["probability"], rtol=1e-6)
+    np.testing.assert_allclose(a["estimate"] * 1e6, b["estimate"], rtol=1e-6)
+
+
+def test_the_same_on_any_number_of_threads(clinic, screen):
+    again = mg.screen(clinic.counts, clinic.samples, n_jobs=1)
+    assert again.tidy().equals(screen.tidy())
+
+
+def test_wide_tables_both_ways_are_the_long_one(clinic, screen):
+    wide = clinic.counts.pivot(index="sample", columns="taxon", values="reads").fillna(0)
+    order = list(dict.fromkeys(clinic.counts["taxon"]))
+    wide = wide.loc[clinic.samples["sample"], order]
+    for table in (wide, wide.T, wide.reset_index(), wide.T.reset_index()):
+        found = mg.screen(table, clinic.samples)
+        np.testing.assert_allclose(
+            found.tidy()["probability"], screen.tidy()["probability"], rtol=1e-9
+        )
+
+
+def test_polars_comes_back(clinic):
+    pl = pytest.importorskip("polars")
+    some = clinic.samples["sample"].isin(clinic.samples["sample"][:10])
+    few = clinic.counts[clinic.counts["sample"].isin(clinic.samples["sample"][some])]
+    found = mg.screen(pl.from_pandas(few), pl.from_pandas(clinic.samples[some]))
+    assert isinstance(found.tidy(), pl.DataFrame)
+
+
+@pytest.mark.parametrize("controls", [0, 1])
+def test_few_controls_are_answered_with_a_note(controls):
+    few = mg.simulate(batches=1, patients=8, controls=controls, taxa=50, rng=2)
+    found = mg.screen(few.counts, few.samples)
+    codes = {note.code for note in found.notes}
+    assert "one-batch" in codes
+    assert ("no-controls" if controls == 0 else "one-control") in codes
+    assert found.tidy()["probability"].between(0, 1).all()
+
+
+def test_depth_alone_is_answered_with_a_note():
+    bare = mg.simulate(batches=2, patients=6, controls=1, taxa=60, exposure="depth", rng=2)
+    assert "no-mass" in {note.code for note in mg.screen(bare.counts, bare.samples).notes}
+
+
+def test_empty_libraries_say_nothing(clinic):
+    sheet = clinic.samples.copy()
+    counts = clinic.counts[clinic.counts["sample"] != "S001"]
+    sheet.loc[0, ["total_reads", "spike_reads"]] = 0
+    found = mg.screen(counts, sheet)
+    assert "empty-library" in {note.code for note in found.notes}
+    assert "S001" not in set(found.tidy()["sample"])
+
+
+def test_hopped_reads_are_told_from_presence():
+    few = mg.simulate(batches=2, patients=10, controls=2, taxa=80, hop=0.0, rng=5)
+    counts = few.counts.pivot(index="sample", columns="taxon", values="reads").fillna(0)
+    counts["strong"] = 0.0
+    counts.loc["S001", "strong"] = 2_000_000.0
+    others = [name for name in few.samples["sample"][:10] if name != "S001"]
+    counts.loc[others, "strong"] = 20.0
+    sheet = few.samples.drop(columns="total_reads")
+    pairs = mg.screen(counts, sheet).tidy()
+    strong = pairs[pairs["taxon"] == "strong"].set_index("sample")
+    assert strong.loc["S001", "present"]
+    assert not strong.loc[others, "present"].any()
+    assert (strong.loc[others, "spill_from"] == "S001").all()
+
+
+def test_unused_index_pairs_tell_the_rate_of_hopping():
+    few = mg.simulate(batches=2, patients=8, controls=1, taxa=60, hop=1e-3, rng=8)
+    counts = few.counts.pivot(index="sample", columns="taxon", values="reads").fillna(0)
+    counts = counts * 300
+    sums = counts.sum()
+    counts.loc["unused"] = np.round(2e-3 * sums / len(counts))
+    sheet = few.samples.assign(run="one", control_type="")
+    sheet.loc[sheet["is_control"], "control_type"] = "water"
+    row = {"sample": "unused", "is_control": True, "control_type": "unused index", "run": "one",
+           "batch": "B1"}  # fmt: skip
+    sheet = pd.concat([sheet.drop(columns="total_reads"), pd.DataFrame([row])])
+    found = mg.screen(counts, sheet)
+    assert 5e-4 < found.fitted.parameters.hop[0] < 8e-3
+
+
+def test_dna_and_rna_libraries_in_one_model():
+    dna = mg.simulate(batches=2, patients=5, controls=1, taxa=40, rng=1)
+    rna = mg.simulate(batches=2, patients=5, controls=1, taxa=40, rng=2)
+    counts = pd.concat([dna.counts, rna.counts.assign(sample="R" + rna.counts["sample"])])
+    sheet = pd.concat([
+        dna.samples.assign(library="DNA"),
+        rna.samples.assign(library="RNA", sample="R" + rna.samples["sample"]),
+    ])  # fmt: skip
+    found = mg.screen(counts, sheet)
+    assert found.assembled.arrays.levels.names == ("batch", "library")
+    assert set(found.tidy("profiles")["batch"]) == {"DNA / B1", "DNA / B2", "RNA / B1", "RNA / B2"}
+
+
+def test_groups_have_their_own_masses(clinic):
+    groups = {name: "virus" if k % 2 else "bacterium"
+              for k, name in enumerate(sorted(set(clinic.counts["taxon"])))}  # fmt: skip
+    found = mg.screen(clinic.counts, clinic.samples, taxa=groups)
+    names = found.tidy("parameters")["parameter"]
+    assert {"log mass of virus, mean", "log mass of bacterium, mean"} <= set(names)
+
+
+def test_positive_controls_are_recovered(clinic):
+    sheet = clinic.samples.assign(control_type="")
+    sheet.loc[sheet["is_control"], "control_type"] = "extraction"
+    strong = clinic.counts.groupby("sample")["reads"].max().idxmax()
+    sheet.loc[sheet["sample"] == strong, ["is_control", "control_type"]] = [True, "positive"]
+    found = mg.screen(clinic.counts, sheet)
+    assert strong in set(found.tidy("positives")["sample"])
+    assert strong not in set(found.tidy()["sample"])
+
+
+def test_lists_of_patients(clinic):
+    sheet = clinic.samples.assign(patient=np.where(clinic.samples["is_control"], None,
+                                                   clinic.samples["sample"]))  # fmt: skip
+    found = mg.screen(clinic.counts, sheet, list_by="patient")
+    pairs = found.tidy()
+    listed = pairs[pairs["present"]].groupby("sample")["lfdr"].mean()
+    assert (listed <= 0.05).all()
+    with pytest.raises(ModelError, match="needs the column 'patient'"):
+        mg.screen(clinic.counts, clinic.samples, list_by="patient")
+
+
+# --- sheets and counts that do not fit
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "words"),
+    [
+        (lambda s: s.rename(columns={"batch": "batches"}), DataError, "did you mean 'batch'"),
+        (lambda s: s.rename(columns={"is_control": "iscontrol"}), DataError, "is_control"),
+        (lambda s: s.rename(columns={"sample": "id"}), UnknownColumnError, "column 'sample'"),
+        (lambda s: pd.concat([s, s[:1]]), DataError, "stands twice in the sheet"),
+        (lambda s: s.assign(is_control=True), DataError, "no patient to screen"),
+        (lambda s: s.assign(is_control="perhaps"), DataError, "write True or False"),
+        (lambda s: s.assign(patient="Q1"), DataError, "a control and also of patient"),
+        (lambda s: s.assign(spike_mass=-1.0), DataError, "cannot be below 0"),
+        (lambda s: s.assign(total_reads=1), DataError, "below the"),
+        (lambda s: s.assign(sample="X" + s["sample"]), DataError, "no sample of the sheet"),
+        (lambda s: s.assign(well="Z99"), DataError, "not a well"),
+        (lambda s: s[:0], DataError, "no rows"),
+    ],
+)
+def test_sheets_that_do_not_fit_are_refused(clinic, change, error, words):
+    with pytest.raises(error, match=words):
+        mg.screen(clinic.counts, change(clinic.samples))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda c: c.assign(reads=-c["reads"]), "negative"),
+        (lambda c: c.assign(reads=c["reads"].astype(float) * np.nan), "missing"),
+        (lambda c: c.assign(reads=np.inf), "infinite"),
+        (lambda c: c.assign(reads="many"), "must be counts"),
+    ],
+)
+def test_counts_that_are_none_are_refused(clinic, change, words):
+    with pytest.raises(DataError, match=words):
+        mg.screen(change(clinic.counts), clinic.samples)
+
+
+def test_relative_abundances_need_totals(clinic):
+    counts = clinic.counts.drop(columns="total_reads")
+    counts["reads"] = counts["reads"] / counts.groupby("sample")["reads"].transform("sum")
+    with pytest.raises(DataError, match="relative abundances"):
+        mg.screen(counts, clinic.samples.drop(columns="total_reads"))
+    found = mg.screen(counts, clinic.samples)
+    assert "relative" in {note.code for note in found.notes}
+
+
+@pytest.mark.parametrize(
+    ("how", "words"),
+    [
+        ({"fdr": 1.5}, "between 0 and 1"),
+        ({"list_by": "ward"}, "list_by='ward' is not known"),
+        ({"exposure": "masses"}, "did you mean 'mass'"),
+        ({"exposure": "mass"}, "needs the column 'input_mass'"),
+        ({"prior": {"prevalance": 0.1}}, "did you mean 'prevalence'"),
+        ({"prior": {"prevalence": 2.0}}, "below 1"),
+        ({"background": 3}, "train"),
+        ({"batch": "plates"}, "no column 'plates'"),
+    ],
+)
+def test_arguments_that_are_wrong(clinic, how, words):
+    with pytest.raises((ModelError, DataError, UnknownColumnError), match=words):
+        mg.screen(clinic.counts, clinic.samples, **how)
+
+
+# --- files
+
+
+def test_json_has_all_tables_and_the_inputs(screen, tmp_path):
+    path = screen.save(tmp_path / "s.json")
+    held = json.loads(path.read_text())
+    assert {"pairs", "taxa", "profiles", "samples", "controls", "parameters", "notes", "inputs",
+            "version"} <= set(held)  # fmt: skip
+    assert len(held["pairs"]["sample"]) == len(screen.tidy())
+    assert len(held["inputs"][0]["sha256"]) == 64
+    assert len(pd.read_csv(screen.save(tmp_path / "s.csv"))) == len(screen.tidy())
+    with pytest.raises(FileError, match=r"\.json"):
+        screen.save(tmp_path / "s.xlsx")
+
+
+def test_the_report_has_what_a_clinician_needs(screen, tmp_path):
+    page = screen.report(tmp_path / "r.html", call="a call").read_text()
+    for words in ("research use only", "Ranked candidates", "LOD", "spill from", "SHA-256",
+                  "Sensitivity to the prior", "Controls left out", "a call"):  # fmt: skip
+        assert words.lower() in page.lower()
+
+
+def test_cleaned_counts_lose_contamination_and_keep_what_is_there(screen, clinic):
+    cleaned = screen.cleaned()
+    assert (cleaned["cleaned"] <= cleaned["reads"]).all()
+    both = cleaned.merge(screen.tidy()[["sample", "taxon", "present"]], on=["sample", "taxon"])
+    assert both.loc[~both["present"], "cleaned"].sum() < 0.05 * both["reads"].sum()
+
+
+def test_pictures_draw(screen, clinic):
+    assert screen.plot.candidates().get_xlabel() == "Reads"
+    assert screen.plot.profiles().get_title(loc="left") or screen.plot.profiles().get_title()
+    screen.plot.dilution(clinic.counts["taxon"].iloc[0])
+    with pytest.raises(DataError, match="no taxon"):
+        screen.plot.dilution("none")
+
+
+# --- a laboratory's day
+
+
+def parted():
+    """Three batches to learn from, and one new run of the same reagents."""
+    whole = mg.simulate(batches=5, patients=6, controls=2, taxa=100, organisms=1.5, rng=21)
+    new = set(whole.samples.loc[whole.samples["batch"] == "B5", "sample"])
+
+    def part(chosen):
+        rows = whole.counts["sample"].isin(new) == chosen
+        kept = whole.samples["sample"].isin(new) == chosen
+        return whole.counts[rows], whole.samples[kept]
+
+    return part(False), part(True), whole.truth[whole.truth["sample"].isin(new)]
+
+
+def test_a_background_is_locked_and_screens_a_new_run(tmp_path):
+    old, new, truth = parted()
+    background = mg.train(*old, version="2025-01")
+    path = background.save(tmp_path / "lab.background")
+    again = mg.load(path)
+    assert again.hash == background.hash
+    assert again.version == "2025-01"
+    found = again.screen(*new)
+    pairs = found.tidy()
+    both = truth.merge(pairs, on=["sample", "taxon"], how="left")
+    assert (both["present"] == True).mean() >= 0.5  # noqa: E712
+    calls = pairs[pairs["present"]].merge(truth, on=["sample", "taxon"], how="left")
+    assert calls["mass"].isna().sum() <= 1
+    assert found.tidy().equals(mg.screen(*new, background=background).tidy())
+    assert not background.drift(*new).tidy()["flag"].any()
+
+
+def test_a_background_that_was_changed_is_refused(tmp_path):
+    few = mg.simulate(batches=2, patients=3, controls=1, taxa=20, rng=1)
+    path = mg.train(few.counts, few.samples).save(tmp_path / "b")
+    import zipfile
+
+    with zipfile.ZipFile(path) as archive:
+        held = {name: archive.read(name) for name in archive.namelist()}
+    held["background.json"] = held["background.json"].replace(b'"version": "1"', b'"version": "2"')
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in held.items():
+            archive.writestr(name, content)
+    with pytest.raises(FileError, match="changed after it was saved"):
+        mg.load(path)
+    with pytest.raises(FileError, match="is not a background"):
+        mg.load(__file__)
+    with pytest.raises(FileError, match="no file"):
+        mg.load(tmp_path / "none")
+
+
+def test_drift_is_seen():
+    old, new, _ = parted()
+    background = mg.train(*old)
+    counts, samples = new
+    dirty = counts.assign(reads=counts["reads"] * 8, total_reads=counts["total_reads"] * 8)
+    samples = samples.assign(total_reads=samples["total_reads"] * 8)
+    drift = background.drift(dirty, samples)
+    assert drift.tidy()["flag"].all()
+    assert drift.tidy()["estimate"].iloc[0] == pytest.approx(np.log(8), abs=0.6)
+    drift.plot()

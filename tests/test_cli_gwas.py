@@ -64,6 +64,26 @@ def test_traits_together_and_interactions(study, tmp_path, capsys):
     assert main([*words, "trait ~ sex", "--joint"]) == 2
 
 
+def test_sets_correlations_and_values(study, tmp_path, capsys):
+    table = pd.read_csv(f"{study}.pheno.tsv", sep="\t")
+    table["two"] = table["trait"] ** 2
+    table.to_csv(tmp_path / "p.tsv", sep="\t", index=False)
+    pheno = ["--pheno", str(tmp_path / "p.tsv"), "--out", str(tmp_path / "out.tsv")]
+    (tmp_path / "sets.txt").write_text("set variant\na rs1\na rs2\nb rs9\n")
+    words = ["--bfile", study, "--sets", str(tmp_path / "sets.txt"), "--max-maf", "0.5", *pheno]
+    assert main(["gwas", "sets", "trait ~ sex", *words]) == 0
+    assert pd.read_csv(tmp_path / "out.tsv", sep="\t")["set"].tolist() == ["a", "b"]
+    assert main(["gwas", "grm", "--bfile", study, "--out", str(tmp_path / "K"), "--quiet"]) == 0
+    matrix = ["--relationship", str(tmp_path / "K"), *pheno]
+    assert main(["gwas", "bivariate", "~ sex", "--trait", "trait", "--trait", "two", *matrix]) == 0
+    assert "rg" in pd.read_csv(tmp_path / "out.tsv", sep="\t")
+    assert main(["gwas", "gblup", "trait ~ sex", *matrix]) == 0
+    assert len(pd.read_csv(tmp_path / "out.tsv", sep="\t")) == len(table)
+    assert "Largest values" in capsys.readouterr().out
+    assert main(["gwas", "sets", "trait ~ sex", "--bfile", study, "--sets", "no.txt"]) == 3
+    assert main(["gwas", "bivariate", "~ sex", "--trait", "trait", *matrix]) == 2
+
+
 def test_matrix_null_model_and_a_scan_with_it(study, tmp_path, capsys):
     for format, name in (("gcta", "K"), ("plink2", "K.rel.bin"), ("gemma", "K.cXX.txt")):
         words = ["--bfile", study, "--format", format, "--out", str(tmp_path / "K"), "--quiet"]

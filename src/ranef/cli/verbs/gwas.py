@@ -14,7 +14,7 @@ from ranef.errors import FileError
 __all__ = ["VERB"]
 
 EPILOG = """\
-ranef gwas scan --help, grm --help, pca --help, null --help and simulate --help have the options.
+ranef gwas TASK --help has the options of a task.
 
 Genotypes are files of PLINK 1 or 2, BGEN, VCF, BCF, VCF-Zarr or BIMBAM; all but the first and the
 last need packages: pip install 'ranef[gwas]'. Tables of phenotypes and covariates are text with a
@@ -387,6 +387,114 @@ def _null(arguments: Namespace) -> Code:
     return Code.OK
 
 
+def _add_sets(parser: ArgumentParser) -> None:
+    parser.add_argument("formula", metavar="FORMULA", help="'trait ~ covariates'")
+    _add_genotypes(parser)
+    _add_tables(parser, required=False)
+    model = parser.add_argument_group("model")
+    model.add_argument(
+        "--sets", metavar="FILE", required=True,
+        help="text with a heading: set and variant, or set, chromosome, start and end",
+    )  # fmt: skip
+    model.add_argument("--relationship", metavar="WHICH", default="loco", help="as of scan (loco)")
+    model.add_argument(
+        "--family", choices=("gaussian", "binomial"), default="gaussian", metavar="NAME",
+        help="gaussian or binomial (gaussian)",
+    )  # fmt: skip
+    model.add_argument(
+        "--weights", type=float, nargs=2, default=(1.0, 25.0), metavar=("A", "B"),
+        help="of the beta density of the minor allele frequency (1 25)",
+    )  # fmt: skip
+    model.add_argument("--max-maf", type=float, default=0.01, metavar="P", help="0.01 by default")
+    model.add_argument("--mac", type=float, default=1.0, metavar="N", help="fewest copies (1)")
+    model.add_argument("--geno", type=float, default=0.05, metavar="P", help="most missing (0.05)")
+    for name, what in (("keep", "to keep"), ("remove", "to leave out")):
+        model.add_argument(f"--{name}", metavar="FILE", help=f"samples {what}, one a line")
+    _add_jobs(model)
+    _add_out(parser)
+
+
+def _add_out(parser: ArgumentParser) -> None:
+    results = parser.add_argument_group("results")
+    results.add_argument("--out", metavar="FILE", help="write the table, text between tabs")
+    options.add_quiet(results)
+
+
+def _answered(arguments: Namespace, found: Any) -> Code:
+    """Write the table of an answer, and print it."""
+    from ranef.display.files import write_atomically
+
+    if arguments.out is not None:
+        table = found.tidy().to_csv(sep="\t", index=False, na_rep="NA", lineterminator="\n")
+        write_atomically(arguments.out, table)
+    if not arguments.quiet:
+        print(found)
+    return Code.OK
+
+
+def _sets(arguments: Namespace) -> Code:
+    from ranef import gwas
+
+    _check_targets(arguments, "out")
+    which = arguments.relationship
+    found = gwas.gene_sets(
+        arguments.formula, _genotypes(arguments), arguments.pheno, sets=arguments.sets,
+        covariates=arguments.covar, relationship=None if which == "none" else which,
+        family=arguments.family, weights=tuple(arguments.weights), max_maf=arguments.max_maf,
+        min_mac=arguments.mac, max_missing=arguments.geno, keep=arguments.keep,
+        remove=arguments.remove, transform=_transform(arguments), n_jobs=arguments.n_jobs,
+        **_marks(arguments),
+    )  # fmt: skip
+    return _answered(arguments, found)
+
+
+def _add_bivariate(parser: ArgumentParser) -> None:
+    parser.add_argument("formula", metavar="FORMULA", help="'~ covariates'")
+    parser.add_argument(
+        "--trait", metavar="COL", help="a trait; given twice or more", **options.SEVERAL
+    )
+    _add_matrix(parser)
+    _add_tables(parser, required=True)
+    _add_out(parser)
+
+
+def _add_matrix(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--relationship", metavar="PATH", required=True,
+        help="a matrix: GCTA's prefix, .rel.bin ...",
+    )  # fmt: skip
+
+
+def _bivariate(arguments: Namespace) -> Code:
+    from ranef import gwas
+
+    _check_targets(arguments, "out")
+    found = gwas.bivariate(
+        arguments.formula, arguments.pheno, traits=arguments.trait or [],
+        relationship=gwas.read_grm(arguments.relationship), covariates=arguments.covar,
+        transform=_transform(arguments), **_marks(arguments),
+    )  # fmt: skip
+    return _answered(arguments, found)
+
+
+def _add_gblup(parser: ArgumentParser) -> None:
+    parser.add_argument("formula", metavar="FORMULA", help="'trait ~ covariates'")
+    _add_matrix(parser)
+    _add_tables(parser, required=True)
+    _add_out(parser)
+
+
+def _gblup(arguments: Namespace) -> Code:
+    from ranef import gwas
+
+    _check_targets(arguments, "out")
+    found = gwas.gblup(
+        arguments.formula, arguments.pheno, relationship=gwas.read_grm(arguments.relationship),
+        covariates=arguments.covar, transform=_transform(arguments), **_marks(arguments),
+    )  # fmt: skip
+    return _answered(arguments, found)
+
+
 def _add_simulate(parser: ArgumentParser) -> None:
     parser.add_argument("--n", type=positive, required=True, metavar="N", help="samples")
     parser.add_argument("--m", type=positive, required=True, metavar="M", help="variants")
@@ -427,12 +535,15 @@ TASKS: dict[str, tuple[str, Any, Any]] = {
     "grm": ("make a genomic relationship matrix", _add_grm, _grm),
     "pca": ("principal components of the samples", _add_pca, _pca),
     "null": ("fit the mixed model without a variant", _add_null, _null),
+    "sets": ("test sets of variants: burden, SKAT, SKAT-O, ACAT-V", _add_sets, _sets),
+    "bivariate": ("genetic correlations of traits", _add_bivariate, _bivariate),
+    "gblup": ("predict genomic values of samples", _add_gblup, _gblup),
     "simulate": ("simulate families, structure and a trait", _add_simulate, _simulate),
 }
 
 VERB = Verb(
     name="gwas",
-    help="genome-wide association with a relationship matrix: scan, grm, pca, null, simulate",
+    help="genome-wide association with a relationship matrix: scan, sets, grm ...",
     description="Genome-wide association by the exact linear mixed model.",
     epilog=EPILOG,
     add_arguments=add_arguments,

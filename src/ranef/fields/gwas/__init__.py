@@ -9,7 +9,9 @@ arrays out), `engine` runs them over blocks, `results` is the answer.
 from ranef.fields.gwas.arrays import from_array, read_genotypes
 from ranef.fields.gwas.components import Components
 from ranef.fields.gwas.correlation import Bivariate, bivariate
+from ranef.fields.gwas.gene_sets import GeneSets, gene_sets
 from ranef.fields.gwas.genotypes import Genotypes
+from ranef.fields.gwas.prediction import GenomicValues, gblup
 from ranef.fields.gwas.relationship import Relationship, grm, pca, read_grm
 from ranef.fields.gwas.results import Scan
 from ranef.fields.gwas.scanning import scan as scan
@@ -19,6 +21,8 @@ from ranef.fields.gwas.variance import Heritabilities, NullModel, heritability, 
 __all__ = [
     "Bivariate",
     "Components",
+    "GeneSets",
+    "GenomicValues",
     "Genotypes",
     "Heritabilities",
     "NullModel",
@@ -27,6 +31,8 @@ __all__ = [
     "Study",
     "bivariate",
     "from_array",
+    "gblup",
+    "gene_sets",
     "grm",
     "heritability",
     "null",

@@ -1,9 +1,11 @@
 // Python's side of models of many voxels.
+#include <algorithm>
 #include <array>
 
 #include "arrays.hpp"
 #include "faces.hpp"
 #include "mixed_effects.hpp"
+#include "repeated.hpp"
 #include "tfce.hpp"
 
 using namespace nb::literals;
@@ -111,6 +113,74 @@ Array flip_voxels(const nb::object& Y, const nb::object& V, Input<2> X, const nb
     return to_array(std::move(t), {F, N});
 }
 
+// Linear mixed models of many outcomes with one grouping factor, see repeated.hpp.
+nb::dict fit_repeated(const nb::object& Y, Input<2> X, Input<2> Z, Codes level, Codes kind,
+                      bool restricted, int threads) {
+    Repeated data{};
+    Single ys;
+    Input<2> yd;
+    if (nb::try_cast(Y, ys, false)) {
+        data.Y = ys.data();
+        data.single = true;
+        data.n = ys.shape(0);
+        data.N = ys.shape(1);
+    } else if (nb::try_cast(Y, yd, false)) {
+        data.Y = yd.data();
+        data.n = yd.shape(0);
+        data.N = yd.shape(1);
+    } else
+        throw std::invalid_argument("outcomes must be a matrix (rows, voxels) of numbers");
+    const std::size_t n = data.n, N = data.N, p = X.shape(1), q = Z.shape(1);
+    need(n >= 1 && n <= most_rows && N <= most_voxels, "there are too many outcomes");
+    need(X.shape(0) == n && Z.shape(0) == n && level.shape(0) == n,
+         "the design must have one row for each of the outcomes'");
+    need(p >= 1 && p <= most_fixed_of_voxels, "there are too many fixed effects");
+    need(p < n, "there are too few rows");
+    need(q >= 1 && q <= most_slopes, "a level has 1 to 3 random effects");
+    need_finite(X.data(), X.size(), "the fixed effects");
+    need_finite(Z.data(), Z.size(), "the random effects");
+    const int used = checked_threads(threads);
+    const std::vector<int> levels(level.data(), level.data() + n);
+    const std::vector<int> kinds(kind.data(), kind.data() + kind.shape(0));
+    std::size_t classes = 0;
+    for (int one : kinds) {
+        need_index(one, kinds.size(), "a class");
+        classes = std::max<std::size_t>(classes, one + 1);
+    }
+    for (int one : levels) need_index(one, kinds.size(), "a level");
+    data.X = X.data();
+    data.Z = Z.data();
+    data.p = static_cast<int>(p);
+    data.q = static_cast<int>(q);
+    data.level = levels.data();
+    data.kind = kinds.data();
+    data.levels = kinds.size();
+    data.classes = classes;
+    data.restricted = restricted;
+    const std::size_t P2 = p * (p + 1) / 2, T = q * (q + 1) / 2;
+    Vector beta(p * N), psi(T * N), bread(P2 * N), spread((T + 1) * P2 * N);
+    std::array<Vector, 5> columns;
+    for (Vector& one : columns) one.resize(N);
+    auto& [sigma2, loglik, rank, steps, decrement] = columns;
+    unlocked([&] {
+        repeated(data,
+                 {beta.data(), psi.data(), sigma2.data(), loglik.data(), bread.data(),
+                  spread.data(), rank.data(), steps.data(), decrement.data()},
+                 used);
+    });
+    nb::dict out;
+    out["beta"] = to_array(std::move(beta), {p, N});
+    out["psi"] = to_array(std::move(psi), {T, N});
+    out["bread"] = to_array(std::move(bread), {P2, N});
+    out["spread"] = to_array(std::move(spread), {T + 1, P2 * N});
+    out["sigma2"] = to_array(std::move(sigma2));
+    out["loglik"] = to_array(std::move(loglik));
+    out["rank"] = to_array(std::move(rank));
+    out["steps"] = to_array(std::move(steps));
+    out["decrement"] = to_array(std::move(decrement));
+    return out;
+}
+
 void check_powers(double E, double H) {
     need(std::isfinite(E) && E >= 0 && E <= 10, "the power of the extent is out of range");
     need(std::isfinite(H) && H >= 0 && H <= 10, "the power of the height is out of range");
@@ -155,6 +225,8 @@ void bind_imaging(nb::module_& m) {
     m.def("mixed_effects", &fit_voxels, "Y"_a, "V"_a, "X"_a, "method"_a, "threads"_a);
     m.def("sign_flips", &flip_voxels, "Y"_a, "V"_a, "X"_a, "base"_a.none(), "contrast"_a, "signs"_a,
           "method"_a, "scaling"_a, "threads"_a);
+    m.def("repeated_measures", &fit_repeated, "Y"_a, "X"_a, "Z"_a, "level"_a, "kind"_a,
+          "restricted"_a, "threads"_a);
     m.def("tfce", &enhance, "values"_a, "starts"_a, "indices"_a, "E"_a, "H"_a);
     m.def("voxel_neighbours", &neighbours, "mask"_a);
 }

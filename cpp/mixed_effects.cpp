@@ -6,14 +6,13 @@
 #include <limits>
 #include <stdexcept>
 
-#include "families/lanes.hpp"
+#include "side_by_side.hpp"
 #include "threads.hpp"
 
 namespace ranef {
 
 namespace {
 
-constexpr int L = 8; // voxels side by side
 constexpr double infinity = std::numeric_limits<double>::infinity();
 constexpr double nothing = std::numeric_limits<double>::quiet_NaN();
 constexpr double dependent = 1e-9; // pivot, relative to its diagonal, that is rounding
@@ -22,58 +21,6 @@ constexpr int most_points = 400, most_steps = 60;
 constexpr double settled = 1e-6; // of a step whose error is its square
 constexpr double rounding = 1e-28;
 constexpr int block = 1024; // voxels a task
-
-// L numbers side by side. Vectors of the compiler where it has them, so that sums stay in
-// registers.
-#if defined(__GNUC__)
-typedef double Lanes __attribute__((vector_size(L * sizeof(double))));
-RANEF_INLINE Lanes smaller(Lanes a, Lanes b) {
-    return a < b ? a : b;
-}
-#else
-struct Lanes {
-    double x[L];
-    double operator[](int l) const { return x[l]; }
-    double& operator[](int l) { return x[l]; }
-};
-#define RANEF_EACH(OP)                                                                             \
-    inline Lanes operator OP(Lanes a, const Lanes& b) {                                            \
-        for (int l = 0; l < L; ++l) a.x[l] = a.x[l] OP b.x[l];                                     \
-        return a;                                                                                  \
-    }                                                                                              \
-    inline Lanes operator OP(Lanes a, double b) {                                                  \
-        for (int l = 0; l < L; ++l) a.x[l] = a.x[l] OP b;                                          \
-        return a;                                                                                  \
-    }                                                                                              \
-    inline Lanes operator OP(double a, Lanes b) {                                                  \
-        for (int l = 0; l < L; ++l) b.x[l] = a OP b.x[l];                                          \
-        return b;                                                                                  \
-    }
-RANEF_EACH(+)
-RANEF_EACH(-)
-RANEF_EACH(*)
-RANEF_EACH(/)
-inline Lanes& operator+=(Lanes& a, const Lanes& b) {
-    return a = a + b;
-}
-inline Lanes& operator-=(Lanes& a, const Lanes& b) {
-    return a = a - b;
-}
-inline Lanes smaller(Lanes a, const Lanes& b) {
-    for (int l = 0; l < L; ++l) a.x[l] = a.x[l] < b.x[l] ? a.x[l] : b.x[l];
-    return a;
-}
-#endif
-RANEF_INLINE double smaller(double a, double b) {
-    return a < b ? a : b;
-}
-
-template <class N>
-RANEF_INLINE N loaded(const double* from) {
-    N out;
-    std::memcpy(&out, from, sizeof out);
-    return out;
-}
 
 // One pass at tau^2 = t: sums of w^j times 1, xx', xy and y^2, j = 1 .. 3. N is a number, or L of
 // them.

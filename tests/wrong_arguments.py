@@ -167,6 +167,10 @@ def entries() -> list[Entry]:
               dict(Y=EFFECTS, V=np.ones((6, 9)), X=np.ones((6, 1)), method="reml", threads=2)),
         Entry("mixed_effects", _core.mixed_effects,
               dict(Y=EFFECTS, V=VARIANCES, X=DESIGN, method="ml", threads=1)),
+        Entry("repeated_measures", _core.repeated_measures, dict(
+            Y=EFFECTS, X=np.linalg.qr(DESIGN)[0], Z=np.ones((6, 1)),
+            level=np.array([0, 0, 1, 1, 2, 2], dtype=np.int32),
+            kind=np.array([0, 0, 1], dtype=np.int32), restricted=True, threads=2)),
         Entry("sign_flips", _core.sign_flips, dict(
             Y=EFFECTS, V=VARIANCES, X=DESIGN, base=EFFECTS, contrast=np.ones(2),
             signs=np.ones((3, 6)), method="reml", scaling="conservative", threads=2)),

@@ -41,6 +41,15 @@ def make_family(name: str, link: str, zero: bool = False, categories: int = 0) -
 def mixed_effects(
     Y: NDArray[Any], V: NDArray[Any], X: _Floats, method: str, threads: int
 ) -> dict[str, _Floats]: ...
+def repeated_measures(
+    Y: NDArray[Any],
+    X: _Floats,
+    Z: _Floats,
+    level: _Codes,
+    kind: _Codes,
+    restricted: bool,
+    threads: int,
+) -> dict[str, _Floats]: ...
 def sign_flips(
     Y: NDArray[Any],
     V: NDArray[Any],

@@ -18,6 +18,7 @@ from ranef.fields.imaging.comparing import ThreeModels
 from ranef.fields.imaging.enhancement import tfce
 from ranef.fields.imaging.flips import Permutations, sign_flips
 from ranef.fields.imaging.fsl import read_design
+from ranef.fields.imaging.longitudinal import LongitudinalModel, VoxelMixedFit, lmm
 from ranef.fields.imaging.people import SubjectReport
 from ranef.fields.imaging.reading import surface_neighbours
 from ranef.fields.imaging.second_level import MixedEffectsSecondLevel
@@ -25,12 +26,15 @@ from ranef.fields.imaging.voxels import VoxelContrast, VoxelFit, mixed_effects
 
 __all__ = [
     "ClusterTable",
+    "LongitudinalModel",
     "MixedEffectsSecondLevel",
     "Permutations",
     "SubjectReport",
     "ThreeModels",
     "VoxelContrast",
     "VoxelFit",
+    "VoxelMixedFit",
+    "lmm",
     "mixed_effects",
     "read_design",
     "sign_flips",

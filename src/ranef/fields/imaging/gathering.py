@@ -15,10 +15,9 @@ from ranef.errors import DataError, DataWarning, ModelError, warn
 from ranef.fields.imaging.places import Places
 from ranef.fields.imaging.reading import Map, nibabel, nilearn, read_map, read_mask
 from ranef.fields.imaging.subjects import Subject
-from ranef.formula.labels import list_text
 from ranef.solve.resources import available_cores, available_memory, in_threads
 
-__all__ = ["Grid", "GroupData", "gathered", "memory_words"]
+__all__ = ["Grid", "GroupData", "gathered", "stacked"]
 
 Bools = NDArray[np.bool_]
 
@@ -93,10 +92,56 @@ class GroupData:
         return self.places.image(self.spread(values.astype(kind)))
 
 
-def memory_words(K: int, N: int, size: int) -> tuple[int, str]:
-    """Return the bytes that the matrices of a group take, and the same in words."""
-    needed = 2 * K * N * size
-    return needed, f"{K} subjects x {N:,} voxels: {needed / 2**30:.2f} GiB of effects and variances"
+def stacked(images: Sequence[Any], names: Sequence[str], grid: Grid, least: int) -> GroupData:
+    """Read an image a row; V is empty.
+
+    least : images with data that a voxel needs to be inside where there is no mask.
+    """
+    mask = None if grid.mask is None else _grid_mask(grid)
+    read = _reader(grid)
+    first = read(images[0], names[0])
+    target = first.places if mask is None else mask.places
+    inside = np.ones(target.n, dtype=np.bool_) if mask is None else mask.values
+    _check_memory(len(images), int(inside.sum()), first.values.dtype.itemsize, grid, 1)
+    Y = np.empty((len(images), int(inside.sum())), dtype=first.values.dtype)
+
+    def one(k: int) -> tuple[int, Map]:
+        found = first if k == 0 else read(images[k], names[k])
+        _check_same(found, target, grid, first.name if mask is None else mask.name)
+        return k, found
+
+    answers = in_threads(one, range(len(images)), available_cores(grid.n_jobs))
+    wanted = None if grid.verbose == 0 else True
+    for k, found in arriving(answers, len(images), "reading", wanted, unit=" images"):
+        y = found.values[inside]
+        if not np.isfinite(y).any():
+            raise DataError(f"{found.name} has no finite value")
+        if grid.fwhm is not None:
+            y, _ = _smoothed(y, np.ones_like(y), inside, target, grid.fwhm)
+        Y[k] = y
+    if mask is None:
+        kept = (np.isfinite(Y).sum(axis=0) >= least) & (
+            np.nanmax(Y, axis=0) != np.nanmin(Y, axis=0)
+        )
+        if not kept.any():
+            raise DataError(f"no voxel has data that vary in {least} images")
+        inside, Y = kept, np.ascontiguousarray(Y[:, kept])
+    return GroupData(Y, Y[:0], tuple(names), target, inside, ())
+
+
+def _check_memory(K: int, N: int, size: int, grid: Grid, each: int) -> None:
+    """Say what the matrices take before they are filled, and refuse what there is not."""
+    needed = each * K * N * size
+    what = "effects and variances" if each == 2 else "values"
+    words = f"{K} images x {N:,} voxels: {needed / 2**30:.2f} GiB of {what}"
+    if grid.verbose:
+        print(f"reading {words}")
+    free = available_memory()
+    if free is not None and needed > KEPT * free:
+        raise ModelError(
+            f"{words}, and {free / 2**30:.2f} GiB are free; give a mask of fewer voxels, or a "
+            "coarser grid (target_affine=)"
+        )
 
 
 def gathered(subjects: Sequence[Subject], grid: Grid, least: int) -> GroupData:
@@ -114,15 +159,7 @@ def gathered(subjects: Sequence[Subject], grid: Grid, least: int) -> GroupData:
     if mask is not None and not inside.any():
         raise DataError(f"{mask.name} holds no voxel")
     kind = first.values.dtype
-    needed, words = memory_words(len(subjects), int(inside.sum()), kind.itemsize)
-    if grid.verbose:
-        print(f"reading {words}")
-    free = available_memory()
-    if free is not None and needed > KEPT * free:
-        raise ModelError(
-            f"{words}, and {free / 2**30:.2f} GiB are free; give a mask of fewer voxels, or a "
-            "coarser grid (target_affine=)"
-        )
+    _check_memory(len(subjects), int(inside.sum()), kind.itemsize, grid, 2)
     Y = np.empty((len(subjects), int(inside.sum())), dtype=kind)
     V = np.empty_like(Y)
     notes: list[str] = []
@@ -318,8 +355,3 @@ def _smoothed(
     with np.errstate(divide="ignore", invalid="ignore"):
         out = [np.where(well, filtered(one) / share, np.nan).astype(y.dtype) for one in (y, v)]
     return out[0], out[1]
-
-
-def listed(labels: Sequence[str]) -> str:
-    """Some labels in words."""
-    return list_text(list(labels[:5])) + (f" and {len(labels) - 5} more" if labels[5:] else "")

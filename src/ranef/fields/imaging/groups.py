@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from ranef.errors import ModelError
 from ranef.fields.imaging.fsl import read_design
-from ranef.fields.imaging.voxels import VoxelContrast, VoxelFit, _tails, _upper_tail, mixed_effects
+from ranef.fields.imaging.tails import two_sided, upper_tail
+from ranef.fields.imaging.voxels import VoxelContrast, VoxelFit, mixed_effects
 from ranef.formula.labels import list_text
 
 __all__ = ["GroupedFit", "grouped_fit"]
@@ -111,7 +112,7 @@ class GroupedFit:
         variance, df = each.sum(axis=0), self._degrees(each)
         with np.errstate(divide="ignore", invalid="ignore"):
             stat = np.where(variance > 0, effect[0] / np.sqrt(variance), np.nan)
-        return VoxelContrast(effect[0], variance, stat, *_tails(stat, df), df)
+        return VoxelContrast(effect[0], variance, stat, *two_sided(stat, df), df)
 
     def joint(self, rows: Any) -> VoxelContrast:
         """Test several together; the degrees of freedom are the least of the rows'."""
@@ -126,7 +127,7 @@ class GroupedFit:
         each = np.array([np.einsum("nrr->rn", one) for one in parts])
         df = np.min([self._degrees(each[:, r]) for r in range(len(C))], axis=0)
         variance = np.einsum("nrr->rn", covariance)
-        return VoxelContrast(effect, variance, stat, *_upper_tail(stat, len(C), df), df)
+        return VoxelContrast(effect, variance, stat, *upper_tail(stat, len(C), df), df)
 
 
 def grouped_fit(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +19,12 @@ from ranef.fields.imaging.fsl import read_design
 from ranef.fields.imaging.gathering import Grid, GroupData, gathered
 from ranef.fields.imaging.group_design import GroupDesign, design_of, weights_of
 from ranef.fields.imaging.groups import GroupedFit, grouped_fit
+from ranef.fields.imaging.habits import (
+    parameters_of,
+    set_parameters,
+    shown_parameters,
+    tags,
+)
 from ranef.fields.imaging.page import GroupReport, group_report
 from ranef.fields.imaging.people import SubjectReport, shares, subject_report
 from ranef.fields.imaging.subjects import subjects_of
@@ -130,36 +135,19 @@ class MixedEffectsSecondLevel:
 
     # --- scikit-learn's habits
 
-    @classmethod
-    def _names(cls) -> list[str]:
-        return [name for name in inspect.signature(cls.__init__).parameters if name != "self"]
-
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Return the parameters by name."""
-        return {name: getattr(self, name) for name in self._names()}
+        return parameters_of(self)
 
     def set_params(self, **params: Any) -> Self:
         """Set parameters by name; a fit stays that of the old ones."""
-        for name, value in params.items():
-            setattr(self, arguments.choice("parameter", name, self._names()), value)
-        return self
+        return set_parameters(self, params)
 
     def __repr__(self) -> str:
-        usual = inspect.signature(type(self).__init__).parameters
-        given = (
-            f"{name}={value!r}"
-            for name, value in self.get_params().items()
-            if value is not usual[name].default and value != usual[name].default
-        )
-        return f"{type(self).__name__}({', '.join(given)})"
+        return shown_parameters(self)
 
     def __sklearn_tags__(self) -> Any:
-        from sklearn.utils import InputTags, Tags, TargetTags
-
-        return Tags(
-            estimator_type=None, target_tags=TargetTags(required=False), transformer_tags=None,
-            classifier_tags=None, regressor_tags=None, input_tags=InputTags(),
-        )  # fmt: skip
+        return tags()
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "design_matrix_")

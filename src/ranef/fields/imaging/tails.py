@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["adjusted", "cutoff", "upper_p"]
+__all__ = ["adjusted", "cutoff", "two_sided", "upper_p", "upper_tail"]
 
 Floats = NDArray[np.float64]
 
@@ -51,3 +51,28 @@ def cutoff(z: Floats, level: float, control: str | None, two_sided: bool) -> flo
         return float(-ndtri(level / sides / max(1, len(known))))
     q = adjusted(np.minimum(1.0, sides * upper_p(known)))
     return float(known[q <= level].min()) if (q <= level).any() else float("inf")
+
+
+def two_sided(stat: Floats, df: Floats) -> tuple[Floats, Floats]:
+    """Two-sided p-values and signed z-scores of t statistics, safe far in the tails."""
+    from scipy.special import ndtri_exp
+    from scipy.stats import norm, t
+
+    size = np.abs(stat)
+    finite = np.isfinite(df)
+    with np.errstate(invalid="ignore"):
+        log = np.where(finite, t.logsf(size, np.where(finite, df, 1.0)), norm.logsf(size))
+        p = np.minimum(1.0, 2 * np.exp(log))
+        return p, np.asarray(-ndtri_exp(log) * np.sign(stat))
+
+
+def upper_tail(stat: Floats, r: int, df: Floats) -> tuple[Floats, Floats]:
+    """P-values of F statistics with r degrees of freedom above, and their z-scores."""
+    from scipy.special import ndtri_exp
+    from scipy.stats import chi2, f
+
+    finite = np.isfinite(df)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        plain = np.where(finite, f.logsf(stat, r, np.where(finite, df, 1.0)),
+                         chi2.logsf(r * stat, r))  # fmt: skip
+        return np.exp(plain), np.asarray(-ndtri_exp(plain))

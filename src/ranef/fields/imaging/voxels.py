@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from ranef import _core, arguments
 from ranef.display.progress import arriving
 from ranef.errors import DataError, ModelError
+from ranef.fields.imaging.tails import two_sided, upper_tail
 from ranef.solve.resources import available_cores
 
 __all__ = ["DF", "Prepared", "VoxelContrast", "VoxelFit", "mixed_effects", "prepared"]
@@ -127,7 +128,7 @@ class VoxelFit:
         variance = _quadratic(self._bread, c) * self._scale
         with np.errstate(divide="ignore", invalid="ignore"):
             stat = np.where(variance > 0, effect / np.sqrt(variance), np.nan)
-        return VoxelContrast(effect, variance, stat, *_tails(stat, self.df))
+        return VoxelContrast(effect, variance, stat, *two_sided(stat, self.df))
 
     def joint(self, rows: Any) -> VoxelContrast:
         """Test several linear functions of the coefficients together, by F, at every voxel.
@@ -151,7 +152,7 @@ class VoxelFit:
         solved = np.linalg.solve(covariance[known], effect.T[known][..., None])[..., 0]
         stat[known] = np.einsum("nr,nr->n", effect.T[known], solved) / len(C) / self._scale[known]
         variance = np.einsum("nrr->rn", covariance) * self._scale
-        return VoxelContrast(effect, variance, stat, *_upper_tail(stat, len(C), self.df))
+        return VoxelContrast(effect, variance, stat, *upper_tail(stat, len(C), self.df))
 
     @cached_property
     def residual_variance_is_zero(self) -> NDArray[np.bool_]:
@@ -357,28 +358,3 @@ def _scale(df: str, scatter: Floats) -> Floats:
     if df == "knapp-hartung-conservative":
         return np.asarray(np.maximum(1.0, scatter))
     return np.where(np.isfinite(scatter), 1.0, np.nan)
-
-
-def _tails(stat: Floats, df: Floats) -> tuple[Floats, Floats]:
-    """Two-sided p-values and signed z-scores of t statistics, safe far in the tails."""
-    from scipy.special import ndtri_exp
-    from scipy.stats import norm, t
-
-    size = np.abs(stat)
-    finite = np.isfinite(df)
-    with np.errstate(invalid="ignore"):
-        log = np.where(finite, t.logsf(size, np.where(finite, df, 1.0)), norm.logsf(size))
-        p = np.minimum(1.0, 2 * np.exp(log))
-        return p, np.asarray(-ndtri_exp(log) * np.sign(stat))
-
-
-def _upper_tail(stat: Floats, r: int, df: Floats) -> tuple[Floats, Floats]:
-    """P-values of F statistics with r degrees of freedom above, and their z-scores."""
-    from scipy.special import ndtri_exp
-    from scipy.stats import chi2, f
-
-    finite = np.isfinite(df)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        plain = np.where(finite, f.logsf(stat, r, np.where(finite, df, 1.0)),
-                         chi2.logsf(r * stat, r))  # fmt: skip
-        return np.exp(plain), np.asarray(-ndtri_exp(plain))

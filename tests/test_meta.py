@@ -604,3 +604,11 @@ def test_permutations_of_many_moderators_take_the_plain_way():
     assert (found.p_value[1:] >= 1 / 30).all()
     with pytest.raises(ModelError, match="n= instead of exact=True"):
         fit.permutation_test(exact=True)
+
+
+def test_influence_is_one_question_by_both_names():
+    fit = fitted()
+    own, asked = fit.influence().tidy(), ranef.influence(fit).tidy()
+    assert own.equals(asked)
+    with pytest.raises(ModelError, match="one study at a time"):
+        ranef.influence(fit, by="row")

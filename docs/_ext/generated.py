@@ -119,15 +119,15 @@ def write(app: Sphinx) -> None:
         "compare",
         "diary",
         "gwas",
+        "imaging",
         "metagenomics",
         "plan",
     ):
         shown = run(["-m", "ranef", command, "--help"], folder)
         (folder / f"help-{command}.txt").write_text(shown, encoding="utf-8")
-    shown = run(["-m", "ranef", "gwas", "scan", "--help"], folder)
-    (folder / "help-gwas-scan.txt").write_text(shown, encoding="utf-8")
-    shown = run(["-m", "ranef", "metagenomics", "screen", "--help"], folder)
-    (folder / "help-metagenomics-screen.txt").write_text(shown, encoding="utf-8")
+    for field, task in (("gwas", "scan"), ("imaging", "group"), ("metagenomics", "screen")):
+        shown = run(["-m", "ranef", field, task, "--help"], folder)
+        (folder / f"help-{field}-{task}.txt").write_text(shown, encoding="utf-8")
     table = run([str(ROOT / "tools" / "validation.py")], ROOT)
     (folder / "validation.md").write_text(table, encoding="utf-8")
 

@@ -14,6 +14,7 @@ from ranef.cli.verbs import (
     fit,
     gee,
     gwas,
+    imaging,
     means,
     meta,
     metagenomics,
@@ -28,6 +29,6 @@ __all__ = ["VERBS"]
 
 VERBS = (
     fit.VERB, gee.VERB, meta.VERB, sem.VERB, means.VERB, contrasts.VERB, anova.VERB, predict.VERB,
-    rank.VERB, ratios.VERB, compare.VERB, diary.VERB, gwas.VERB, metagenomics.VERB,
-    plan.VERB,
+    rank.VERB, ratios.VERB, compare.VERB, diary.VERB, gwas.VERB, imaging.VERB,
+    metagenomics.VERB, plan.VERB,
 )  # fmt: skip

@@ -29,7 +29,7 @@ from ranef.fields.imaging.subjects import text_label
 from ranef.formula.labels import list_text
 from ranef.tables import Table
 
-__all__ = ["GroupDesign", "design_of", "joined", "read_table", "weights_of"]
+__all__ = ["GroupDesign", "design_of", "joined", "label_column", "read_table", "weights_of"]
 
 Floats = NDArray[np.float64]
 
@@ -121,7 +121,7 @@ def read_table(table: Any) -> Table:
 def joined(table: Any, labels: Sequence[str], subject: str | None) -> tuple[Table, tuple[str, ...]]:
     """Return the rows of subjects, in their order, and what is worth saying."""
     rows = read_table(table)
-    column = _column(rows, subject)
+    column = label_column(rows, subject)
     own = [None if m else text_label(v)
            for v, m in zip(rows.values(column), rows.missing(column), strict=True)]  # fmt: skip
     places: dict[str, list[int]] = {}
@@ -154,7 +154,8 @@ def _bare(own: Sequence[str], labels: Sequence[str]) -> bool:
     return (all(here) and not any(there)) or (all(there) and not any(here))
 
 
-def _column(rows: Table, subject: str | None) -> str:
+def label_column(rows: Table, subject: str | None) -> str:
+    """Return the column of the subjects' labels."""
     if subject is not None:
         if subject not in rows:
             raise DataError(f"no column {subject!r}{suggestion(subject, rows.columns)}")
@@ -209,7 +210,7 @@ def _of_formula(formula: str, rows: Table | None, labels: Sequence[str]) -> Grou
 
 def _of_confounds(rows: Table | None, K: int, subject: str | None) -> GroupDesign:
     columns, names = [np.ones(K)], [INTERCEPT]
-    label = None if rows is None else _column(rows, subject)
+    label = None if rows is None else label_column(rows, subject)
     for name in [] if rows is None else rows.columns:
         if name == label or rows is None:
             continue

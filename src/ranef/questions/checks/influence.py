@@ -219,7 +219,7 @@ def influence(
     ----------
     fit : a fit of ranef
         Linear or generalised. Multinomial ones are refused: they have a coefficient for
-        each category.
+        each category. Of a meta-analysis the answer is that of ``fit.influence()``.
     by : str or column, optional
         ``"row"``; a grouping factor; a column that the formulas use; or one value a row.
         By default the grouping factor, which must be named where there are several.
@@ -258,6 +258,13 @@ def influence(
     >>> int(rows.cook.argmax())
     59
     """
+    if "influence" in vars(type(fit)):  # a kind of fit with an answer of its own
+        if by is not None or method is not None:
+            raise ModelError(
+                "influence() of this fit leaves out one study at a time: no by, method"
+            )
+        answer: Influence = fit.influence()
+        return answer
     fit = require(fit, "influence()", Likelihood, Refittable)
     _refuse_multinomial(fit)
     jobs = None if n_jobs is None else arguments.count("n_jobs", n_jobs)

@@ -1,0 +1,219 @@
+"""``ranef imaging``: a group of brain images, each subject weighted by its own precision."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
+from pathlib import Path
+from string import Formatter
+from typing import Any
+
+from ranef.cli import options
+from ranef.cli.values import positive
+from ranef.cli.verb import Code, Verb
+from ranef.errors import DataError, FileError, ModelError
+
+__all__ = ["VERB"]
+
+EPILOG = """\
+ranef imaging group --help has the options.
+
+example:
+  ranef imaging group "~ age" --table participants.tsv --effects "maps/{subject}_effect.nii.gz" \\
+      --variances "maps/{subject}_variance.nii.gz" --contrast age --report age.html --out results
+"""
+
+GROUP_EPILOG = """\
+Each row of the table is a subject with two images: its effect and the effect's variance. In
+templates {subject} is the subject's label, and any other {name} a column of the table.
+
+results:
+  --out FOLDER             a map for each contrast and output (z_score, stat, p_value, effect_size,
+                           effect_variance, ...), the model's maps (tau2, i2, n, df ...), tables of
+                           clusters and subjects, and fixed effects and least squares beside it
+  --report FILE.html       one page with brains, clusters and subjects
+
+examples:
+  ranef imaging group "~ 1" --table participants.tsv --effects "{subject}/cope1.nii.gz" \\
+      --variances "{subject}/varcope1.nii.gz" --out results
+  ranef imaging group "~ age + group" --table people.csv --subject id --mask mask.nii.gz \\
+      --effects "{id}/effect.nii" --variances "{id}/variance.nii" \\
+      --contrast "groupb" --contrast "intercept + 40*age" --permutations 5000 --tfce --out results
+"""
+
+METHODS = ("reml", "ml", "dl", "he", "hs", "sj", "pm", "eb", "fe")
+DF = ("knapp-hartung-conservative", "knapp-hartung", "t", "normal")
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Add the commands of ``ranef imaging``."""
+    commands = parser.add_subparsers(dest="task", metavar="TASK", title="tasks", required=True)
+    words = "fit and test a group of images at every voxel"
+    group = commands.add_parser(
+        "group", help=words, description=f"{words[0].upper()}{words[1:]}.", epilog=GROUP_EPILOG,
+        formatter_class=RawDescriptionHelpFormatter, allow_abbrev=False,
+    )  # fmt: skip
+    _add_group(group)
+
+
+def _add_group(parser: ArgumentParser) -> None:
+    parser.add_argument("formula", metavar="FORMULA", help="'~ 1', '~ age + group'")
+    data = parser.add_argument_group("images and subjects")
+    data.add_argument("--table", metavar="FILE", required=True, help="participants: .tsv or .csv")
+    data.add_argument("--subject", metavar="COL", help="column of labels (participant_id ...)")
+    data.add_argument(
+        "--effects", metavar="TEMPLATE", required=True, help="images of effects, with {subject}"
+    )
+    data.add_argument(
+        "--variances", metavar="TEMPLATE", required=True, help="images of their variances"
+    )
+    data.add_argument("--mask", metavar="FILE", help="image of the voxels to analyse")
+    data.add_argument("--smoothing", type=float, metavar="MM", help="smooth by a Gaussian (FWHM)")
+    data.add_argument(
+        "--min-subjects", type=float, metavar="N",
+        help="subjects with data that a voxel needs (below 1: their share)",
+    )  # fmt: skip
+    model = parser.add_argument_group("model")
+    model.add_argument(
+        "--method", choices=METHODS, default="reml", metavar="NAME",
+        help="estimator of the variance between subjects (reml)",
+    )  # fmt: skip
+    model.add_argument(
+        "--df", choices=DF, default=DF[0], metavar="METHOD", help=f"tests: {', '.join(DF)}"
+    )
+    model.add_argument(
+        "--contrast", metavar="EXPRESSION",
+        help="of columns of the design; may be given several times (all columns)",
+        **options.SEVERAL,
+    )  # fmt: skip
+    tests = parser.add_argument_group("permutations")
+    tests.add_argument("--permutations", metavar="N", help="flips of signs: a number, or exact")
+    tests.add_argument("--tfce", action="store_true", help="test the enhanced map too")
+    tests.add_argument(
+        "--cluster-p", type=float, metavar="P", help="test clusters formed at this p-value too"
+    )
+    tests.add_argument("--two-sided", action="store_true", help="two-sided permutation tests")
+    tests.add_argument("--blocks", metavar="COL", help="column of subjects that flip together")
+    options.add_seed(tests)
+    parser.add_argument(
+        "--n-jobs", type=positive, metavar="N", help="threads (all that this process may use)"
+    )
+    results = parser.add_argument_group("results")
+    results.add_argument("--out", metavar="FOLDER", help="write maps and tables")
+    results.add_argument("--report", metavar="FILE.html", help="write the report, one HTML page")
+    options.add_quiet(results)
+
+
+def run(arguments: Namespace) -> Code:
+    """Fit the group, print what it found, write its files."""
+    from ranef import imaging
+    from ranef.fields.imaging.group_design import weights_of
+
+    if arguments.report is not None and not Path(arguments.report).absolute().parent.is_dir():
+        raise FileError(f"cannot write {arguments.report!r}: there is no such folder")
+    if (arguments.tfce or arguments.cluster_p is not None) and arguments.permutations is None:
+        raise ModelError("--tfce and --cluster-p are of permutations; give --permutations N")
+    rows, labels, effects, variances = _subjects(arguments)
+    model = imaging.MixedEffectsSecondLevel(
+        arguments.mask, smoothing_fwhm=arguments.smoothing, formula=arguments.formula,
+        method=arguments.method, df=arguments.df, min_subjects=arguments.min_subjects,
+        n_jobs=arguments.n_jobs, minimize_memory=False, verbose=0 if arguments.quiet else 1,
+    )  # fmt: skip
+    model.fit(
+        {"subject_label": labels, "effects_map_path": effects, "variance_map_path": variances},
+        table=rows, subject=arguments.subject,
+    )  # fmt: skip
+    contrasts = list(arguments.contrast or model.design_matrix_.columns)
+    for name in contrasts:
+        weights_of(name, list(model.design_matrix_.columns))
+    blocks = None if arguments.blocks is None else list(_column(rows, arguments.blocks))
+    tested = {name: _tests(model, name, arguments, blocks) for name in contrasts}
+    if arguments.out is not None:
+        _write(model, tested, Path(arguments.out))
+    if arguments.report is not None:
+        report = model.generate_report(contrasts, call=arguments.call)
+        report.save_as_html(arguments.report)
+    if not arguments.quiet:
+        _print(model, contrasts)
+    return Code.OK
+
+
+def _column(rows: Any, name: str) -> Any:
+    if name not in rows.columns:
+        raise DataError(f"the table has no column {name!r}")
+    return rows[name]
+
+
+def _subjects(arguments: Namespace) -> tuple[Any, list[str], list[str], list[str]]:
+    """The table, the labels, and the paths that the templates make."""
+    import pandas as pd
+
+    from ranef.fields.imaging.group_design import label_column, read_table
+
+    table = read_table(arguments.table)
+    column = label_column(table, arguments.subject)
+    rows = pd.DataFrame({name: table.values(name) for name in table.columns})
+    labels = [str(one) for one in rows[column]]
+    paths: dict[str, list[str]] = {}
+    for option in ("effects", "variances"):
+        template = getattr(arguments, option)
+        fields = {name for _, name, _, _ in Formatter().parse(template) if name}
+        unknown = fields - {"subject"} - set(map(str, rows.columns))
+        if unknown:
+            raise ModelError(
+                f"--{option} has {{{sorted(unknown)[0]}}}, and the table no such column"
+            )
+        if not fields:
+            raise ModelError(f"--{option} names one file for all; put {{subject}} into it")
+        paths[option] = [
+            template.format(**{**{str(k): v for k, v in row.items()}, "subject": label})
+            for label, row in zip(labels, rows.to_dict("records"), strict=True)
+        ]
+    return rows, labels, paths["effects"], paths["variances"]
+
+
+def _tests(model: Any, contrast: str, arguments: Namespace, blocks: Any) -> dict[str, Any]:
+    if arguments.permutations is None:
+        return {}
+    text = str(arguments.permutations)
+    if text != "exact" and not text.isdigit():
+        raise ModelError(f"--permutations is a number or exact, not {text!r}")
+    maps: dict[str, Any] = model.permutation_test(
+        contrast, n_perm=text if text == "exact" else int(text), tfce=arguments.tfce,
+        threshold=arguments.cluster_p, blocks=blocks, two_sided_test=arguments.two_sided,
+        rng=arguments.seed,
+    )  # fmt: skip
+    return maps
+
+
+def _write(model: Any, tested: dict[str, dict[str, Any]], folder: Path) -> None:
+    from ranef.fields.imaging.writing import write_maps
+
+    write_maps(model, tested, folder)
+
+
+def _print(model: Any, contrasts: list[str]) -> None:
+    print(
+        f"{len(model.subject_labels_)} subjects, {model.n_elements_:,} voxels; design: "
+        f"{', '.join(model.design_matrix_.columns)}"
+    )
+    for note in model.notes_:
+        print(f"note: {note}")
+    for name in contrasts:
+        print(f"\nContrast {name}\n")
+        print(model.compare(name))
+        print()
+        print(model.clusters(name))
+
+
+VERB = Verb(
+    name="imaging",
+    help="groups of brain images, each subject weighted by its own precision",
+    description="Mixed-effects models of groups of brain images.",
+    epilog=EPILOG,
+    add_arguments=add_arguments,
+    run=run,
+    first_steps=(
+        'ranef imaging group "~ age" --table participants.tsv --effects "{subject}_effect.nii.gz" '
+        '--variances "{subject}_variance.nii.gz" --out results',
+    ),
+)

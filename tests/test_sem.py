@@ -138,6 +138,19 @@ def test_junk_is_a_typed_error_or_a_model(junk, rows):
         ranef.sem(junk, rows)
 
 
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('level: 1\n st1 ~ rv("s")*na1\nlevel: 2\n st1 ~ na1\n', "under level 2 too"),
+        ('level: 1\n f =~ st1 + st2 + st3\n na1 ~ rv("s")*f\nlevel: 2\n na1 ~~ s\n', "latent"),
+        ('level: 1\n st1 ~ x1\nlevel: 2\n st1 ~ rv("s")*w1\n', "level 1 random"),
+    ],
+)
+def test_slopes_that_cannot_be_random_are_refused(rows, text, words):
+    with pytest.raises(ModelError, match=words):
+        ranef.sem(text, rows, cluster="person")
+
+
 def test_labels_and_constraints_are_checked(rows):
     with pytest.raises(ModelError, match=r"no label \'d\'"):
         ranef.sem(CFA + "na ~ a*st\nt := a*d", rows)

@@ -192,9 +192,7 @@ def test_gradient_is_that_of_differences(name):
     assert len(scores) == (4 if top else 14)
 
 
-@pytest.mark.parametrize(
-    "name", ["complete", "missing", "slopes, missing", "three levels, missing"]
-)
+@pytest.mark.parametrize("name", ["complete", "missing"])
 def test_scores_are_the_posterior_of_dense_matrices(name):
     text, cluster, missing, top = CASES[name]
     data = table(np.random.default_rng(5), units=30, missing=missing, top=top)

@@ -34,6 +34,21 @@ SANITIZED = "RANEF_SANITIZED" in os.environ  # it ends at a shortage of memory, 
 EFFECTS = rng.normal(size=(6, 9))
 VARIANCES = 10.0 ** rng.uniform(-3, 3, (6, 9))
 DESIGN = np.column_stack([np.ones(6), np.arange(6.0)])
+ONES = {"pattern": np.zeros(4, np.int32), "column": np.zeros(1, np.int32)}
+ABOVE = {
+    "z": np.arange(4.0)[:, None] - 1.5, "present": np.ones((1, 1), np.int32),
+    "pattern": np.zeros(4, np.int32), "first": np.arange(5, dtype=np.int32),
+    "up": np.full(2, -1, np.int32),
+}  # fmt: skip
+MESSAGES = {
+    "present": np.ones((1, 2), np.int32), "total_xx": np.full((1, 1, 1), 12.0),
+    "total_xy": np.ones((1, 1, 2)), "total_yy": 12 * np.eye(2)[None], **ONES,
+    "piece_xx": np.full((4, 1, 1), 3.0), "piece_xy": np.full((4, 1, 2), 0.25),
+    "piece_yy": np.tile(3 * np.eye(2), (4, 1, 1)), "response": np.zeros(1, np.int32), "slopes": 0,
+    "levels": [ABOVE], "share": np.ones(4), "unit": np.ones(4), "threads": 2,
+}  # fmt: skip
+LEVELS = _core.Messages(**MESSAGES)
+MOMENTS = np.array([1.0, 0.2, 0.2, 1.0, 0.0, 0.0, 0.5, 0.1, 0.1, 1.0, 0.0, 0.0])
 nan, inf, big = np.nan, np.inf, 10**6 if SANITIZED else 2**31 - 1
 
 
@@ -197,6 +212,10 @@ def entries() -> list[Entry]:
         Entry("CrossedSystem.probes", CROSSED.probes, dict(
             theta=np.array([0.7, 0.4]), Z=np.ones((3, 4)), tolerance=1e-6, most=50)),
         *linear("modes_of", Y=np.stack([y, y[::-1]])),
+        Entry("Messages", _core.Messages, MESSAGES),
+        Entry("Messages.criterion", LEVELS.criterion, dict(at=MOMENTS, gradient=True)),
+        Entry("Messages.units", LEVELS.units, dict(at=MOMENTS, directions=np.ones((12, 3)))),
+        Entry("Messages.posterior", LEVELS.posterior, dict(at=MOMENTS, level=0)),
         Entry("psi_gradients", PLAIN.psi_gradients,
               dict(Y=np.stack([y, y[::-1]]), reml=True, phi=AT)),
         *linear("form_slopes", **rows),

@@ -134,6 +134,11 @@ class StructuralFit(Fit):
     def values(self, rows: Rows, what: Estimand) -> Values:
         raise ModelError("a structural equation model has no linear predictor of one response")
 
+    def fitted(self, kind: str = "typical") -> Any:
+        """Return the expected outcomes given the covariates, one column a variable."""
+        arguments.choice("kind", kind, arguments.KINDS)
+        return self.predict()
+
     @property
     def formula(self) -> str:  # type: ignore[override]
         """The model's text."""

@@ -20,6 +20,7 @@ from ranef.fields.structural.comparison import StructuralComparison, compared
 from ranef.fields.structural.core import StructuralFit
 from ranef.fields.structural.measures import implied
 from ranef.fields.structural.modification import modifications
+from ranef.fields.structural.parameters import Parameter
 from ranef.fields.structural.posterior import factor_scores
 from ranef.fields.structural.standardized import (
     r_squared,
@@ -370,7 +371,7 @@ class StructuralModelFit(Questions, StructuralFit):
         groups = self.estimate.model.values.groups
         found = []
         for g, lev in self.estimate.model.table.names:
-            keep = [k for k, r in enumerate(rows) if (r.group, r.level) == (g, lev)]
+            keep = [k for k, r in enumerate(rows) if (r.group, r.level) == (g, lev) and _shown(r)]
             keep.sort(key=lambda k: list(OPERATIONS).index(rows[k].op))
             of = f"Level {lev}" if self.estimate.model.levels > 1 else "Parameters"
             if groups[g]:
@@ -468,6 +469,11 @@ def _unpickled(content: bytes) -> Any:
     from ranef.storage import saving
 
     return saving.from_bytes(content)
+
+
+def _shown(row: Parameter) -> bool:
+    """Whether a summary has the parameter: not what defaults hold at zero or at the sample's."""
+    return row.typed or row.free >= 0 or not (row.sample or row.value == 0.0)
 
 
 def _correlations(S: Floats) -> Floats:

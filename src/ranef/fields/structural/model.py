@@ -50,7 +50,6 @@ class Request:
     estimator, missing, se, information : str
     fixed_x, std_lv : bool
     group_equal, group_partial : tuple of str
-    quadrature : int
     bounds : str or None
     """
 
@@ -65,7 +64,6 @@ class Request:
     std_lv: bool = False
     group_equal: tuple[str, ...] = ()
     group_partial: tuple[str, ...] = ()
-    quadrature: int = 15
     bounds: str | None = None
 
     @property

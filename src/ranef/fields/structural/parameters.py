@@ -402,6 +402,12 @@ class _Block:
             raise ModelError(f"{where}: rv() makes slopes of level 1 random, not of {self.level}")
         if mods.slope is not None and self.levels == 1:
             raise ModelError(f"{where}: a random slope needs the column of its units, cluster=")
+        if mods.slope is not None and s.rhs not in self.fixed:
+            what = "latent" if s.rhs in self.latent else "under level 2 too, or no mere covariate"
+            raise ModelError(
+                f"{where}: the slope of {s.rhs!r} cannot be random, since {s.rhs!r} is {what}; "
+                "slopes of observed covariates that stand under level 1 alone can"
+            )
         if s.lhs == s.rhs and s.op != "~~":
             raise ModelError(f"{where}: {s.lhs!r} stands on both sides of {s.op!r}")
         return Parameter(

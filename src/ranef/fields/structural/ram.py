@@ -112,9 +112,8 @@ class Ram:
         m[self.row[e]] = values[e]
         v = len(m)
         if len(a) == 0 and not self.A.any():
-            T = np.eye(v)
-            return Moments(T, S, S, m, m)
-        T = np.linalg.inv(np.eye(v) - A)
+            return Moments(np.eye(v), S, S, m, m)
+        T = np.asarray(np.linalg.inv(np.eye(v) - A), dtype=np.float64)
         return Moments(T, S, T @ S @ T.T, m, T @ m)
 
     def add_gradient(

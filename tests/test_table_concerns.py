@@ -74,6 +74,31 @@ def test_it_is_refused_wherever_numbers_belong(form: str, formula: str) -> None:
         ranef.lmm(formula, data)
 
 
+ELSEWHERE: dict[str, Callable[[Any], Any]] = {
+    "lag": lambda data: ranef.lmm("Reaction ~ lag(Days, Subject, time = t) + (1 | Subject)", data),
+    "decompose": lambda data: ranef.decompose(data, "Days", "Subject"),
+    "within_between": lambda data: ranef.within_between(FORMULA, data),
+    "gee": lambda data: ranef.gee("Reaction ~ Days", data, groups="Subject"),
+    "meta": lambda data: ranef.meta("Reaction ~ Days", data, variance="t"),
+    "zero": lambda data: ranef.glmm("k ~ 1 + (1 | Subject)", data, family="poisson", zero="~ Days"),
+    "dispersion": lambda data: ranef.lmm("Reaction ~ 1 + (1 | Subject)", data, dispersion="~ Days"),
+    "residual": lambda data: ranef.lmm("Reaction ~ 1", data, residual="ar1(Days | Subject)"),
+    "two answers": lambda data: ranef.two_answers(
+        "k ~ Days", data.assign(k=data["k"] % 2), groups="Subject", family="binomial"
+    ),
+    "step": lambda data: ranef.step(FORMULA, data, focus="population"),
+}
+
+
+@pytest.mark.parametrize("form", ["comma", "percent", "ISO date"])
+@pytest.mark.parametrize("question", ELSEWHERE)
+def test_it_is_refused_by_every_function_that_reads_predictors(question: str, form: str) -> None:
+    data = SLEEP.assign(t=SLEEP["Days"] + 1.0, k=np.arange(180) % 3)
+    data["Days"] = data["Days"].map(FORMS[form][0])
+    with pytest.raises(DataError, match=FORMS[form][1]):
+        ELSEWHERE[question](data)
+
+
 @pytest.mark.parametrize("form", FORMS)
 def test_categories_said_to_be_such_are_taken(form: str) -> None:
     data = SLEEP.assign(Days=SLEEP["Days"].map(FORMS[form][0]))
@@ -290,3 +315,37 @@ def test_columns_whose_names_look_alike() -> None:
     )
     with pytest.raises(UnknownColumnError, match=r"did you mean 'nai\\u0308ve', which looks the"):
         ranef.lmm("y ~ na\u00efve + (1 | ward)", data.drop(columns="na\u00efve"))
+
+
+def trial_like() -> pd.DataFrame:
+    rng = np.random.default_rng(3)
+    data = clean()
+    data["visit"] = np.arange(120) // 12 * 1.0
+    data["arm"] = np.where(np.arange(120) % 12 < 6, "Active", "Placebo")
+    data["x"] = data["x"].astype(float)
+    return data.assign(v=rng.uniform(0.1, 0.5, 120))
+
+
+TOLD: dict[str, Callable[[Any], Any]] = {
+    "gee": lambda data: ranef.gee("y ~ x + arm", data, groups="ward").summary(),
+    "meta": lambda data: ranef.meta("y ~ x + arm", data, variance="v", study="ward").summary(),
+    "residual": lambda data: ranef.lmm("y ~ x + arm", data, residual="homcs(visit | ward)"),
+    "two stories": lambda data: ranef.two_stories(data, "y", "x", by="ward"),
+    "missing patterns": lambda data: ranef.missing_patterns(
+        data, "y", subject="ward", visit="visit"
+    ),
+    "diary": lambda data: ranef.diary(data, "y", ["x"], person="ward", time="visit"),
+}
+
+
+@pytest.mark.filterwarnings("ignore::ranef.errors.RanefWarning")
+@pytest.mark.parametrize("question", TOLD)
+def test_every_answer_that_reads_a_table_tells_of_it(question: str) -> None:
+    data = trial_like()
+    assert "differ from another" not in str(TOLD[question](data))
+    data.loc[:1, "ward"] += " "
+    if question != "missing patterns":  # which reads no predictor
+        data.loc[7, "x"] = -99.0
+    shown = " ".join(str(TOLD[question](data)).split())
+    assert "2 levels differ from another of ward only by blanks" in shown
+    assert question == "missing patterns" or "-99 stands in 1 row of x" in shown

@@ -11,6 +11,7 @@ from ranef.api.fitting import glmm, lmm
 from ranef.design.decomposition import decompose, grouping_node
 from ranef.design.functions import FUNCTIONS
 from ranef.design.group_functions import Groups, grouping
+from ranef.design.text_numbers import refuse_text_column
 from ranef.errors import ModelError, suggestion
 from ranef.formula.backticks import with_backticks
 from ranef.formula.model import Model, expand_dot, model_with_dot
@@ -171,6 +172,8 @@ def _named(terms: str | Sequence[str], variables: Mapping[str, Node]) -> list[st
 
 def _varying(variables: Mapping[str, Node], table: Table, groups: Node) -> list[str]:
     """Columns of numbers that vary within groups and between their means."""
+    for node in variables.values():
+        refuse_text_column(node.named[0], table)
     numbers = [x for x, node in variables.items() if _is_number(node, table)]
     if not numbers:
         return []

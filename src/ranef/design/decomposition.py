@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from ranef.design.evaluate import TableScope, unknown_column
 from ranef.design.group_functions import Groups, grouping
+from ranef.design.text_numbers import refuse_text_column
 from ranef.design.values import Numbers
 from ranef.errors import DataError, ModelError
 from ranef.formula.backticks import with_backticks
@@ -147,6 +148,7 @@ def _column(name: str, data: Table) -> Iterator[Named]:
     if kind in ("numeric", "boolean", "empty"):
         yield name, Name(name)
     elif kind in ("text", "categorical"):
+        refuse_text_column(name, data)
         codes, levels = data.codes(name)
         present = [levels[k] for k in np.unique(codes[codes >= 0]).tolist()]
         if len(present) > MOST_LEVELS:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from ranef.design.arguments import Arguments, read_categories
 from ranef.design.scope import Scope
+from ranef.design.text_numbers import refuse_text_column
 from ranef.design.values import Categories, Numbers, Value
 from ranef.errors import DataError, row_text
 from ranef.formula.labels import count_text, level_text
@@ -35,7 +36,10 @@ def lag(node: Call, scope: Scope) -> Value:
     Of categories the category before.
     """
     given = Arguments(node, ("x", "g", "time", "day", "max_gap", "n"))
-    x = scope.evaluate(given.node_of("x"))
+    of = given.node_of("x")
+    x = scope.evaluate(of)
+    if isinstance(of, Name) and isinstance(x, Categories) and scope.fitting:
+        refuse_text_column(of.value, scope.table)
     categories = x if isinstance(x, Categories) else None
     numbers = given.rows("x", scope) if categories is None else None
     groups = read_categories(given.node_of("g"), node, scope)

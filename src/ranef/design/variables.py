@@ -16,6 +16,7 @@ from ranef.design.lags import lagged_outcomes
 from ranef.design.matrix import Variable
 from ranef.design.membership import Memberships, memberships_of
 from ranef.design.state import Coding, State
+from ranef.design.text_numbers import refuse_numbers_as_text
 from ranef.design.values import Categories, Numbers, drop_unused, match_levels
 from ranef.errors import (
     DataError,
@@ -25,14 +26,13 @@ from ranef.errors import (
     ModelError,
     UnknownColumnError,
     row_text,
-    shortened,
     suggestion,
     warn,
 )
 from ranef.formula.labels import count_text, list_text
 from ranef.formula.model import Grouping, Model, Terms
 from ranef.formula.syntax import Call, Name, Node, walk
-from ranef.tables import Table, look_of, reads_as_number
+from ranef.tables import Table
 from ranef.tables.accounting import Accounting
 from ranef.tables.alignment import aligned
 from ranef.tables.table import read_column
@@ -123,7 +123,7 @@ class Frame:
             raise FormulaError(f"{key} does not depend on a column")
         if isinstance(value, Categories):
             if isinstance(node, Name) and self.scope.fitting and value.complete:
-                _refuse_numbers_as_text(node.value, value)
+                refuse_numbers_as_text(node.value, value)
             return value
         if value.logical:
             return as_categories(value, node)
@@ -503,37 +503,3 @@ def _refuse_infinite(values: Floats, name: str) -> None:
             f"{name} is infinite in {count_text(len(rows), 'row')} (first in {row_text(rows[0])}); "
             "mark such values as missing or leave the rows out"
         )
-
-
-HELD = {"percentage": "percentages", "date": "dates", "sum of money": "sums of money"}
-CONVERSIONS = {
-    "sum of money": "convert it, without the sign of the currency",
-    "percentage": "convert it, without the %",
-    "date": "convert it; as.numeric() in the formula gives the days of dates, the seconds of times",
-}
-
-
-def _refuse_numbers_as_text(name: str, value: Categories) -> None:
-    """Refuse text that was meant as numbers or dates: most levels look like one of them."""
-    codes, levels = value.codes, value.levels
-    looks = [look_of(level) for level in levels]
-    wrong = [level for level, look in zip(levels, looks, strict=True) if look is None]
-    n_right = len(levels) - len(wrong)
-    if wrong and n_right >= 5 and n_right >= 4 * len(wrong):
-        row = int(np.flatnonzero(codes == levels.index(wrong[0]))[0])
-        raise DataError(
-            f"column {name!r} holds numbers as text, but {shortened(wrong[0])} in {row_text(row)} "
-            f"is no number; mark it as missing and convert the column, or write factor({name}) "
-            "for categories"
-        )
-    telling = [look for look in looks if look not in (None, "number")]
-    decimal = any("." in level for level in levels if reads_as_number(level))
-    if wrong or not (telling or decimal):
-        return
-    look = telling[0] if telling else "number"
-    held = HELD.get(str(look), "numbers")
-    how = CONVERSIONS.get(str(look), "convert it")
-    raise DataError(
-        f"column {name!r} holds {held} as text (first {shortened(levels[codes[codes >= 0][0]])}); "
-        f"{how}, or write factor({name}) for categories"
-    )

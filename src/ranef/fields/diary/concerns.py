@@ -27,7 +27,7 @@ class Concern:
 
     Attributes
     ----------
-    about : {"few prompts", "raw predictor", "nights", "Nickell", "compliance"}
+    about : {"few prompts", "raw predictor", "nights", "Nickell", "compliance", "columns"}
     text : str
     """
 

@@ -37,6 +37,7 @@ from ranef.fields.diary.pictures import DiaryPlots
 from ranef.fields.diary.residual import AUTO, Choice
 from ranef.fields.diary.variance import Levels, reliabilities
 from ranef.tables import Table
+from ranef.tables.concerns import concerns as of_table
 
 __all__ = ["Diary", "diary"]
 
@@ -559,6 +560,9 @@ def diary(
         name: _reliabilities(variances[name], occasions, name)[0][2] for name in roles.predictors
     }
     found = concerns(occasions, roles, lagged, reliable)
+    used = (outcome, *roles.predictors, person, time)
+    of_columns = of_table(table.snapshot(dict.fromkeys(used)), (outcome,), None)
+    found = (*found, *(Concern("columns", text) for text in of_columns))
     for concern in found:
         if concern.about in ("few prompts", "raw predictor", "nights"):
             warn(concern.text, DataWarning)

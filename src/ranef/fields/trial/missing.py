@@ -15,6 +15,7 @@ from ranef.display.canvas import ACCENT, INK, MARK, MUTED, finish, label, on_axe
 from ranef.display.columns import Column, Fixed, Level, Listing
 from ranef.errors import DataError, ModelError, UnknownColumnError, suggestion
 from ranef.tables import Table
+from ranef.tables.concerns import concerns
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -50,6 +51,8 @@ class MissingPatterns(Answer):
     names : tuple of str
         Columns of arms, subjects and visits; the first is empty without arms.
     library : str
+    notes : tuple of str
+        What is to be known of the columns.
 
     Examples
     --------
@@ -70,6 +73,7 @@ class MissingPatterns(Answer):
     outcome: str
     names: tuple[str, str, str]
     library: str
+    notes: tuple[str, ...] = ()
 
     @property
     def title(self) -> str:
@@ -165,7 +169,7 @@ class MissingPatterns(Answer):
         )
         said += f", {counts['none']:,} have none." if counts["none"] else "."
         missing = 100.0 * float(np.mean(~self.observed))
-        return (f"{said} {missing:.1f}% of the responses are missing.",)
+        return (f"{said} {missing:.1f}% of the responses are missing.", *self.notes)
 
     def plot(self, *, ax: Axes | None = None, figure: Figure | None = None) -> Axes:
         """Draw the share of subjects with a response at each visit, a line for each arm.
@@ -303,6 +307,11 @@ def missing_patterns(
         outcome=outcome,
         names=(arm or "", subject, visit),
         library=table.library,
+        notes=concerns(
+            table.snapshot(name for name in (arm, subject, visit, outcome) if name),
+            (outcome,),
+            None,
+        ),
     )
 
 

@@ -25,6 +25,7 @@ from ranef.models.linear import fit_lmm
 from ranef.questions.stories import picture
 from ranef.questions.stories.numbers import pooled
 from ranef.tables import Table
+from ranef.tables.concerns import concerns
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -56,6 +57,8 @@ class TwoStories(Answer):
     names : tuple of str
         Outcome, predictor and groups.
     conf_level : float
+    notes : tuple of str
+        What is to be known of the columns.
     title, library : str
 
     Examples
@@ -84,6 +87,7 @@ class TwoStories(Answer):
     conf_level: float
     title: str
     library: str
+    notes: tuple[str, ...] = ()
 
     @property
     def reversed(self) -> bool:
@@ -141,7 +145,7 @@ class TwoStories(Answer):
                 + " What holds between is no advice to anyone within."
             )
         said.append("contextual is the between minus the within slope.")
-        return tuple(said)
+        return (*said, *self.notes)
 
     def plot(self, *, ax: Axes | None = None, figure: Figure | None = None) -> Axes:
         """Draw the rows, the slope within, the slope between and the pooled one.
@@ -228,6 +232,7 @@ def two_stories(
         conf_level=level,
         title=f"Two stories of {outcome} and {predictor}, by {by}",
         library=table.library,
+        notes=concerns(table.snapshot((outcome, predictor, *node.named)), (outcome,), None),
     )
 
 

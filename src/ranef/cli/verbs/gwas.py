@@ -153,8 +153,8 @@ def _add_scan(parser: ArgumentParser) -> None:
         "--relationship",
         metavar="WHICH",
         default="loco",
-        help="loco (each chromosome against the others), centred (GEMMA's), standardised, none, or "
-        "the path of a matrix (loco)",
+        help="loco (each chromosome against the others; beyond 20,000 samples in two steps), "
+        "two-step, loco-exact, centred (GEMMA's), standardised, none, or the path of a matrix",
     )
     model.add_argument(
         "--family", choices=("gaussian", "binomial"), default="gaussian", metavar="NAME",
@@ -315,6 +315,12 @@ def _add_grm(parser: ArgumentParser) -> None:
         "--format", choices=("gcta", "gemma", "plink2"), default="gcta", metavar="NAME",
         help="gcta, gemma or plink2 (gcta)",
     )  # fmt: skip
+    parser.add_argument(
+        "--sparse",
+        type=float,
+        metavar="CUT",
+        help="close kin alone, of at least CUT (0.05, say) of the diagonal: GCTA's .grm.sp",
+    )
     parser.add_argument("--out", metavar="PREFIX", required=True, help="of the files")
     _add_jobs(parser)
     options.add_quiet(parser.add_argument_group("results"))
@@ -324,6 +330,8 @@ def _grm(arguments: Namespace) -> Code:
     from ranef import gwas
 
     _check_targets(arguments, "out")
+    if arguments.sparse is not None:
+        return _sparse(arguments)
     K = gwas.grm(
         _genotypes(arguments), kind=arguments.kind, alpha=arguments.alpha, min_maf=arguments.maf,
         max_missing=arguments.geno, n_jobs=arguments.n_jobs,
@@ -333,6 +341,25 @@ def _grm(arguments: Namespace) -> Code:
     path = K.save(arguments.out, format=arguments.format)
     if not arguments.quiet:
         print(K)
+        print(f"\nWritten to {path}.")
+    return Code.OK
+
+
+def _sparse(arguments: Namespace) -> Code:
+    from ranef import gwas
+    from ranef.errors import ModelError
+
+    if arguments.without is not None or arguments.alpha is not None or arguments.format != "gcta":
+        raise ModelError(
+            "--sparse is of the standardised matrix of all chromosomes, in GCTA's form"
+        )
+    kin = gwas.sparse_grm(
+        _genotypes(arguments), cut=arguments.sparse, min_maf=arguments.maf,
+        max_missing=arguments.geno, n_jobs=arguments.n_jobs,
+    )  # fmt: skip
+    path = kin.save(arguments.out)
+    if not arguments.quiet:
+        print(kin)
         print(f"\nWritten to {path}.")
     return Code.OK
 

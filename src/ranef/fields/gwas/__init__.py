@@ -11,11 +11,13 @@ from ranef.fields.gwas.components import Components
 from ranef.fields.gwas.correlation import Bivariate, bivariate
 from ranef.fields.gwas.gene_sets import GeneSets, gene_sets
 from ranef.fields.gwas.genotypes import Genotypes
+from ranef.fields.gwas.kin import SparseRelationship, sparse_grm
 from ranef.fields.gwas.prediction import GenomicValues, gblup
 from ranef.fields.gwas.relationship import Relationship, grm, pca, read_grm
 from ranef.fields.gwas.results import Scan
 from ranef.fields.gwas.scanning import scan as scan
 from ranef.fields.gwas.simulation import Study, simulate
+from ranef.fields.gwas.twostep import two_step
 from ranef.fields.gwas.variance import Heritabilities, NullModel, heritability, null
 
 __all__ = [
@@ -28,6 +30,7 @@ __all__ = [
     "NullModel",
     "Relationship",
     "Scan",
+    "SparseRelationship",
     "Study",
     "bivariate",
     "from_array",
@@ -41,4 +44,6 @@ __all__ = [
     "read_grm",
     "scan",
     "simulate",
+    "sparse_grm",
+    "two_step",
 ]

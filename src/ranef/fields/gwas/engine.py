@@ -16,7 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranef.errors import DataError
+from ranef.fields.gwas.elsewhere import answers_of
 from ranef.fields.gwas.genotypes import Block, Chosen, Genotypes, Tally
+from ranef.fields.gwas.kinblocks import eigen_by_blocks
 from ranef.fields.gwas.model import Trait
 from ranef.fields.gwas.profiles import (
     COLLINEAR,
@@ -32,8 +34,8 @@ from ranef.solve.resources import in_threads, one_blas_thread
 
 __all__ = [
     "KINDS", "LARGE", "Basis", "Columns", "Group", "Kept", "Lot", "Part", "Settings", "Stretch",
-    "Tester", "basis_of", "lots_of", "null_of", "ready_of", "rotated", "scan_group", "stretch_of",
-    "test_exactly",
+    "Tester", "basis_of", "lots_of", "models_of", "null_of", "ready_of", "rotated", "scan_group",
+    "stretch_of", "test_exactly",
 ]  # fmt: skip
 
 Floats = NDArray[np.float64]
@@ -88,13 +90,13 @@ class Basis:
     Attributes
     ----------
     d : (n,) array
-    U : (n, n) array or None
-    U_single : (n, n) float32 array or None
+    U : (n, n) array, sparse array or None
+    U_single : (n, n) float32 array, sparse array or None
     """
 
     d: Floats
-    U: Floats | None
-    U_single: NDArray[np.float32] | None = None
+    U: Any
+    U_single: Any = None
 
     def rotate(self, X: NDArray[Any]) -> NDArray[Any]:
         """Return rows in the coordinates of the eigenvectors."""
@@ -104,10 +106,16 @@ class Basis:
         return out
 
 
-def basis_of(K: Floats | None, n: int, intercept: bool, single: bool) -> Basis:
-    """Decompose a relationship matrix, (n, n), of the analysed samples; it is overwritten."""
+def basis_of(K: Any, n: int, intercept: bool, single: bool) -> Basis:
+    """Decompose a relationship matrix, (n, n), of the analysed samples; it is overwritten.
+
+    A sparse one is decomposed block by block and is not centred.
+    """
     if K is None:
         return Basis(np.zeros(n), None)
+    if not isinstance(K, np.ndarray):
+        d, sparse = eigen_by_blocks(K)
+        return Basis(d, sparse, sparse.astype(np.float32) if single else None)
     if intercept:
         mean = K.mean(axis=0)
         K -= mean
@@ -245,7 +253,7 @@ Ready = tuple[Basis, tuple[Prepared, ...]]
 class Tester(Protocol):
     """How variants are tested against one relationship."""
 
-    def ready(self, group: Group, K: Floats | None, settings: Settings) -> Any:
+    def ready(self, group: Group, K: Any, settings: Settings) -> Any:
         """Prepare what the variants of a lot share; K may be overwritten."""
 
     def test(
@@ -294,18 +302,19 @@ def scan_group(
     source: Genotypes,
     group: Group,
     lots: Sequence[Lot],
-    matrix: Callable[[str | None], Floats | None],
+    matrix: Callable[[str | None], Any],
     wanted: NDArray[np.bool_],
     settings: Settings,
     kept: Kept | None,
     number: int,
     known: Mapping[str | None, Any],
     tester: Tester,
+    client: Any = None,
 ) -> Iterator[tuple[int, int, Part]]:
     """Hand on the parts of all variants wanted, in the order of the lots.
 
     matrix : the relationship of the group's samples for a lot, a copy that may be overwritten;
-    known : lots that are prepared.
+    known : lots that are prepared; client : who tests, with ``submit``, in place of threads.
     """
     together = settings.jobs if len(group.chosen) <= LARGE else 1
     for k in range(0, len(lots), together):
@@ -335,21 +344,77 @@ def scan_group(
 
         for (start, stop), part in done.items():
             yield start, stop, part
+        if client is not None:
+            shared = {name: (tester, group, ready[name], settings) for name, _ in work}
+            sent = ((s, shared[name], _sent(source, wanted, s)) for name, s in work)
+            for (start, stop), part in answers_of(client, test_sent, sent):
+                if kept is not None:
+                    kept.store(number, start, stop, part)
+                yield start, stop, part
+            continue
         with one_blas_thread():
             yield from in_threads(test, work, settings.jobs)
 
 
-def ready_of(group: Group, K: Floats | None, settings: Settings) -> Ready:
+@dataclass(frozen=True, eq=False)
+class Sent:
+    """A span of variants that was read, in place of a source.
+
+    Attributes
+    ----------
+    block : Block
+    several : (b,) bool array or None
+        See `Variants.several`.
+    """
+
+    block: Block
+    several: NDArray[np.bool_] | None
+
+    @property
+    def variants(self) -> Sent:
+        """Itself, for `several`."""
+        return self
+
+    def read(self, start: int, stop: int) -> Block:
+        """Return the whole span."""
+        return self.block
+
+
+def _sent(
+    source: Genotypes, wanted: NDArray[np.bool_], span: tuple[int, int]
+) -> tuple[Sent, NDArray[np.bool_]]:
+    several = source.variants.several
+    own = None if several is None else several[slice(*span)]
+    return Sent(source.read(*span), own), wanted[slice(*span)]
+
+
+def test_sent(
+    shared: tuple[Tester, Group, Any, Settings], sent: Any, wanted: NDArray[np.bool_]
+) -> Part:
+    """Test the variants of a span that was sent; what is shared is that of the lot."""
+    tester, group, ready, settings = shared
+    with one_blas_thread():
+        return tester.test(sent, group, ready, wanted, settings, (0, len(wanted)))
+
+
+def ready_of(group: Group, K: Any, settings: Settings) -> Ready:
     """Decompose a relationship and fit the models without a variant; K is overwritten."""
     basis = basis_of(K, len(group.chosen), group.intercept, settings.single)
+    return basis, models_of(basis, group.W, [trait.y for trait in group.traits], settings)
+
+
+def models_of(
+    basis: Basis, W: Floats, responses: Sequence[Floats], settings: Settings
+) -> tuple[Prepared, ...]:
+    """Fit the models without a variant."""
     models = []
     with one_blas_thread():
-        for trait in group.traits:
-            model = rotated(basis, group.W, trait.y)
+        for y in responses:
+            model = rotated(basis, W, y)
             null = null_of(basis, model)
-            exact = settings.exact and K is not None
+            exact = settings.exact and basis.U is not None
             models.append(prepare(model, null, exact=exact, single=settings.single))
-    return basis, tuple(models)
+    return tuple(models)
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -95,3 +96,20 @@ class Folder:
     def store(self, group: int, start: int, stop: int, part: Part) -> None:
         """Keep a part."""
         write_atomically(self._file(group, start, stop), part.packed())
+
+    def load_arrays(self, name: str) -> dict[str, Any] | None:
+        """Return arrays that were kept whole under a name; None where there are none."""
+        path = self.path / f"{name}.npz"
+        if not path.is_file():
+            return None
+        try:
+            with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as held:
+                return dict(held.items())
+        except (OSError, ValueError, KeyError, BadZipFile):
+            return None
+
+    def store_arrays(self, name: str, arrays: dict[str, Any]) -> None:
+        """Keep arrays under a name."""
+        stream = io.BytesIO()
+        np.savez(stream, **arrays)
+        write_atomically(self.path / f"{name}.npz", stream.getvalue())

@@ -13,16 +13,23 @@ from numpy.typing import NDArray
 from ranef import arguments
 from ranef.errors import DataError, ModelError, suggestion
 from ranef.fields.gwas.genotypes import Chosen, Genotypes, Samples
+from ranef.fields.gwas.kin import (
+    SparseRelationship,
+    is_sparse_file,
+    read_sparse,
+    sparse_prefix,
+)
 from ranef.fields.gwas.matrices import check_matrix, read_matrix
 from ranef.fields.gwas.quality import Limits
 from ranef.fields.gwas.relationship import Relationship, build, read_kind, rows_of
 from ranef.formula.labels import level_text, list_text
 
-__all__ = ["Related", "labelled_matrix", "relate", "relate_given"]
+__all__ = ["LEAVING_OUT", "MADE", "Related", "labelled_matrix", "relate", "relate_given"]
 
 Floats = NDArray[np.float64]
 
-MADE = ("loco", "centred", "standardised")
+MADE = ("loco", "loco-exact", "centred", "standardised")
+LEAVING_OUT = ("loco", "loco-exact")
 FOR_MATRIX = Limits()
 
 
@@ -33,25 +40,36 @@ class Related:
     Attributes
     ----------
     name : str
-        ``"loco"``, ``"centred"``, ``"standardised"``, ``"given"`` or ``"none"``.
-    whole : Relationship or None
+        ``"loco"``, ``"centred"``, ``"standardised"``, ``"given"``, ``"sparse"`` or ``"none"``.
+    whole : Relationship, SparseRelationship or None
     samples : Samples
     """
 
     name: str
-    whole: Relationship | None
+    whole: Relationship | SparseRelationship | None
     samples: Samples
 
     @property
     def apart(self) -> bool:
         """Whether each chromosome is tested against the others."""
-        return self.name == "loco"
+        return self.name in ("loco", "two-step")
 
-    def matrix(self, places: NDArray[np.int32], without: str | None) -> Floats | None:
+    def pieces(self) -> list[Any]:
+        """What tells this relationship from another."""
+        if self.whole is None:
+            return []
+        if isinstance(self.whole, SparseRelationship):
+            K = self.whole.matrix
+            return [K.indptr, K.indices, K.data]
+        return [self.whole.matrix]
+
+    def matrix(self, places: NDArray[np.int32], without: str | None) -> Any:
         """Return the matrix of some samples, less a chromosome, a copy; None of unrelated ones."""
         if self.whole is None:
             return None
         held = self.whole
+        if isinstance(held, SparseRelationship):
+            return rows_of(held, self.samples, places)
         if without is not None and without in held.chromosomes:
             held = held.without(without)
         return rows_of(held, self.samples, places)
@@ -67,22 +85,23 @@ def relate(
     """
     if not isinstance(relationship, str) or relationship not in MADE:
         return relate_given(relationship, source.samples)
-    kind = "centred" if relationship == "loco" else relationship
+    leaving = relationship in LEAVING_OUT
+    kind = "centred" if leaving else relationship
     name, power = read_kind(kind)
     whole = Chosen.of(source.samples, np.flatnonzero(allowed))
     judged = Chosen.of(source.samples, analysed)
-    if relationship == "loco" and len(source.variants.chromosomes) < 2:
+    if leaving and len(source.variants.chromosomes) < 2:
         raise ModelError(
             f"all variants are on chromosome {source.variants.chromosomes[0]!r}: there are no "
             "others to make a relationship of; use relationship='centred', or a matrix of your own"
         )
     made = build(source, whole, judged, name, power, FOR_MATRIX, jobs)
-    if relationship == "loco" and len(made.chromosomes) < 2:
+    if leaving and len(made.chromosomes) < 2:
         raise ModelError(
             f"only chromosome {next(iter(made.chromosomes))!r} has variants for a relationship; "
             "use relationship='centred', or a matrix of your own"
         )
-    return Related(relationship, made, source.samples)
+    return Related("loco" if leaving else relationship, made, source.samples)
 
 
 def relate_given(relationship: Any, samples: Samples) -> Related:
@@ -91,15 +110,22 @@ def relate_given(relationship: Any, samples: Samples) -> Related:
         return Related("none", None, samples)
     if isinstance(relationship, Relationship):
         return Related("given", relationship, samples)
+    if isinstance(relationship, SparseRelationship):
+        return Related("sparse", relationship, samples)
+    if isinstance(relationship, str) and relationship == "two-step":
+        raise ModelError("the two-step path is one of gwas.scan; give a relationship matrix here")
     if isinstance(relationship, str) and not any(c in relationship for c in "./\\"):
-        hint = suggestion(relationship, MADE)
+        hint = suggestion(relationship, (*MADE, "two-step"))
         if hint:
             raise ModelError(
                 f"relationship={relationship!r} is not known{hint}; use one of "
-                f"{list_text(list(MADE))}, None, a matrix or the path of one"
+                f"{list_text([*MADE, 'two-step'])}, None, a matrix or the path of one"
             )
     if isinstance(relationship, (str, PathLike)):
-        matrix, ids, m = read_matrix(arguments.path(relationship), samples, optional=True)
+        path = arguments.path(relationship)
+        if is_sparse_file(path):
+            return Related("sparse", read_sparse(sparse_prefix(path)), samples)
+        matrix, ids, m = read_matrix(path, samples, optional=True)
         fid, iid = zip(*ids, strict=True)
         return Related("given", Relationship(matrix, fid, iid, m, "read", {}, "pandas"), samples)
     return Related("given", labelled_matrix(relationship), samples)
@@ -123,8 +149,8 @@ def labelled_matrix(given: Any) -> Relationship:
             K = K[:, [place[label] for label in names]]
     else:
         raise ModelError(
-            "relationship is 'loco', 'centred', 'standardised', None, a path, a table with named "
-            f"rows and columns, or (matrix, names), not {type(given).__name__}"
+            "relationship is 'loco', 'two-step', 'centred', 'standardised', None, a path, a table "
+            f"with named rows and columns, or (matrix, names), not {type(given).__name__}"
         )
     if K.ndim != 2 or K.shape != (len(names), len(names)):
         raise DataError(f"the relationship is {K.shape}, and {len(names):,} samples are named")

@@ -19,6 +19,13 @@ from ranef.errors import DataError, ModelError
 from ranef.fields.gwas.arrays import open_genotypes
 from ranef.fields.gwas.components import Components, components
 from ranef.fields.gwas.genotypes import Chosen, Genotypes, Samples
+from ranef.fields.gwas.kin import (
+    SparseRelationship,
+    cut_dense,
+    is_sparse_file,
+    read_sparse,
+    sparse_prefix,
+)
 from ranef.fields.gwas.matrices import read_matrix, write_matrix
 from ranef.fields.gwas.quality import OK, Limits, judge
 from ranef.formula.labels import list_text
@@ -138,6 +145,19 @@ class Relationship(Answer):
         return write_matrix(
             self.matrix, self.ids, self.n_variants, self.kind, arguments.path(path), format
         )
+
+    def sparse(self, cut: float = 0.05) -> SparseRelationship:
+        """Return the relationships of close kin alone, all below `cut` of the mean diagonal zero.
+
+        Examples
+        --------
+        >>> from ranef import gwas
+        >>> K = gwas.grm(gwas.simulate(n=60, m=3000, rng=1).genotypes)
+        >>> K.sparse(0.2).n_pairs
+        108
+        """
+        matrix, level = cut_dense(self.matrix, cut)
+        return SparseRelationship(matrix, self.fid, self.iid, self.n_variants, level, self.library)
 
     def pca(self, n: int = 10) -> Components:
         """Return the leading principal components of the samples.
@@ -353,13 +373,16 @@ def _entering(
     return X
 
 
-def read_grm(path: str | PathLike[str], *, samples: Any = None) -> Relationship:
+def read_grm(
+    path: str | PathLike[str], *, samples: Any = None
+) -> Relationship | SparseRelationship:
     """Read a relationship matrix.
 
     Parameters
     ----------
     path : path-like
-        GCTA: the prefix, or ``.grm.bin``, with ``.grm.id`` beside it. plink2 (and plink 1.9): a
+        GCTA: the prefix, or ``.grm.bin``, with ``.grm.id`` beside it; the sparse ``.grm.sp`` gives
+        a `SparseRelationship`. plink2 (and plink 1.9): a
         square ``.rel`` (text, perhaps ``.rel.bin``, of double or single precision) with its
         ``.rel.id``. GEMMA: ``.cXX.txt`` or ``.sXX.txt``, which has no names: `samples` gives them.
     samples : path or sequence of str, optional
@@ -367,7 +390,7 @@ def read_grm(path: str | PathLike[str], *, samples: Any = None) -> Relationship:
 
     Returns
     -------
-    Relationship
+    Relationship or SparseRelationship
 
     Examples
     --------
@@ -379,12 +402,17 @@ def read_grm(path: str | PathLike[str], *, samples: Any = None) -> Relationship:
     >>> bool((read.matrix == K.matrix).all())
     True
     """
-    matrix, ids, m = read_matrix(arguments.path(path), samples)
+    given = arguments.path(path)
+    if is_sparse_file(given):
+        return read_sparse(sparse_prefix(given))
+    matrix, ids, m = read_matrix(given, samples)
     fid, iid = zip(*ids, strict=True)
     return Relationship(matrix, tuple(fid), tuple(iid), m, "read", {}, "pandas")
 
 
-def rows_of(relationship: Relationship, samples: Samples, places: NDArray[np.int32]) -> Floats:
+def rows_of(
+    relationship: Relationship | SparseRelationship, samples: Samples, places: NDArray[np.int32]
+) -> Any:
     """Return the matrix of some samples, found by FID and IID, or by IID alone."""
     wanted = [(samples.fid[k], samples.iid[k]) for k in places]
     pairs = {pair: k for k, pair in enumerate(relationship.ids)}
@@ -399,6 +427,8 @@ def rows_of(relationship: Relationship, samples: Samples, places: NDArray[np.int
             f"the relationship has no row for {len(absent):,} of {len(wanted):,} analysed samples: "
             f"{list_text(absent)}; make it of all samples, or leave them out with keep="
         )
+    if isinstance(relationship, SparseRelationship):
+        return relationship.matrix[found][:, found]
     return np.ascontiguousarray(relationship.matrix[np.ix_(found, found)])
 
 

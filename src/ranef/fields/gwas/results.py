@@ -497,6 +497,11 @@ class Scan(Answer):
                 f"{start} {words.related} with the relationship by all other chromosomes (leave "
                 f"one chromosome out); {words.variants}.{end}"
             )
+        if self.relationship == "two-step":
+            return (
+                f"{start} Ridge predictions without the tested chromosome, and close kin (two "
+                f"steps); {words.variants}."
+            )
         return (
             f"{start} {words.related} with a {self.relationship} relationship matrix; "
             f"{words.variants}."

@@ -17,16 +17,26 @@ from ranef.errors import DataError, DataWarning, ModelError, RanefError, suggest
 from ranef.fields.gwas.arrays import open_genotypes
 from ranef.fields.gwas.cases import Binomial
 from ranef.fields.gwas.crossing import Interaction, environment_names
+from ranef.fields.gwas.elsewhere import check_client
 from ranef.fields.gwas.engine import LARGE, Group, Part, Settings, lots_of, scan_group
 from ranef.fields.gwas.genotypes import EFFECTS, MALE, Chosen, Genotypes, Variants
 from ranef.fields.gwas.jointly import Joint, in_common
 from ranef.fields.gwas.keeping import Folder, fingerprint
+from ranef.fields.gwas.kin import SparseRelationship
 from ranef.fields.gwas.matching import Matched, match, names_in, sample_places
 from ranef.fields.gwas.model import TRANSFORMS, Trait, formulas_of, trait_columns, trait_of
 from ranef.fields.gwas.quality import Limits
-from ranef.fields.gwas.relating import Related, relate, union
+from ranef.fields.gwas.relating import LEAVING_OUT, MADE, Related, relate, union
 from ranef.fields.gwas.results import Scan, TraitScan
 from ranef.fields.gwas.spectrum import ORDER
+from ranef.fields.gwas.twostep import (
+    InTwoSteps,
+    Predicted,
+    TwoStep,
+    plan_of,
+    step_memory,
+    steps_of,
+)
 from ranef.fields.gwas.ways import Exactly, Way
 from ranef.formula.labels import list_text
 from ranef.solve.resources import available_cores, available_memory
@@ -74,6 +84,7 @@ def scan(
     precision: str = "mixed",
     n_jobs: int | None = None,
     memory: float | str | None = None,
+    client: Any = None,
     block: int | None = None,
     resume: str | PathLike[str] | None = None,
     progress: bool | None = None,
@@ -100,13 +111,16 @@ def scan(
     traits : str or sequence of str, optional
         Columns to analyse in turn, each with its own missing rows. One that cannot be analysed
         is reported in the answer's ``failed``.
-    relationship : {"loco", "centred", "standardised"}, matrix, path or None
+    relationship : {"loco", "centred", "standardised", "two-step"}, matrix, path or None
         ``"loco"``: each chromosome is tested against the relationship by all others, so that a
-        variant does not compete with itself. ``"centred"`` and ``"standardised"``: by all
+        variant does not compete with itself; beyond 20,000 samples in two steps
+        (``"loco-exact"``: never). ``"two-step"``, or what `two_step` returns: ridge predictions
+        without the tested chromosome, and close kin. ``"centred"`` and ``"standardised"``: by all
         variants, as GEMMA. A `Relationship`, a path as for `read_grm` (a matrix without names is
-        in the order of the genotypes), a table with named rows and columns, or ``(matrix, names)``.
-        None: least squares. Matrices are made of the variants with a minor allele frequency of
-        at least 0.01 and at most 0.05 missing among analysed samples.
+        in the order of the genotypes), a table with named rows and columns, or ``(matrix,
+        names)``; a `SparseRelationship`. None: least squares. Matrices are made of the variants
+        with a minor allele frequency of at least 0.01 and at most 0.05 missing among analysed
+        samples.
     family : {"gaussian", "binomial"}
         Of a binary trait (0 and 1, or PLINK's 1 and 2 with 2 for cases) the logistic model: score
         tests with the saddlepoint approximation, and Firth's estimates of the log odds.
@@ -144,6 +158,9 @@ def scan(
         Threads, each with one BLAS thread; all that this process may use.
     memory : float or str, optional
         The most memory, in GB or as ``"8GB"``; checked before anything large is made.
+    client : Dask client or executor, optional
+        Who tests the blocks of variants, in place of threads here; blocks are read here and sent.
+        The same numbers as from threads.
     block : int, optional
         Variants at a time.
     resume : path-like, optional
@@ -179,6 +196,7 @@ def scan(
     True
     """
     settings = _settings(variance, effect, precision, n_jobs)
+    check_client(client)
     family = arguments.choice("family", family, FAMILIES)
     _check_way(family, transform, interaction, arguments.flag("joint", joint))
     transform = None if transform is None else arguments.choice("transform", transform, TRANSFORMS)
@@ -205,24 +223,34 @@ def scan(
     largest = max(len(group.chosen) for group in groups)
     width = max(group.W.shape[1] for group in groups)
     size = _block(block, largest)
+    plan = plan_of(relationship, largest, isinstance(way, Exactly))
+    sparse = isinstance(relationship, SparseRelationship) and isinstance(way, Exactly)
     said = _check_memory(
-        memory, source, int(allowed.sum()), largest, width, size, settings.jobs, relationship
-    )
+        memory, source, int(allowed.sum()), largest, width, size, settings.jobs,
+        None if sparse else relationship, plan,
+    )  # fmt: skip
     settings = replace(settings, limits=limits, block=size)
-    related = relate(
-        relationship, source, allowed, union([g.chosen.places for g in groups]), settings.jobs
-    )
+    places = union([g.chosen.places for g in groups])
+    related: Related | Predicted = Predicted()
+    if plan is None:
+        related = relate(relationship, source, allowed, places, settings.jobs)
     folder = None
     if resume is not None:
-        mark = fingerprint([way, *_pieces(source, groups, related, settings, wanted)])
+        of_plan = [] if plan is None else plan.pieces
+        mark = fingerprint([way, *_pieces(source, groups, related, settings, wanted), *of_plan])
         folder = Folder.open(arguments.path(resume), mark)
     lots = lots_of(source, wanted, settings.block, related.apart)
     results: dict[str, TraitScan] = {}
     for number, group in enumerate(groups):
+        shown = arguments.optional_flag("progress", progress)
+        own = way
+        if plan is not None:
+            steps = steps_of(plan, source, group, settings, shown, folder, number)
+            notes.append(steps.note)
+            own = InTwoSteps(settings.exact, steps)
         results |= _one_group(
-            source, group, lots, related, wanted, settings, folder, number,
-            arguments.optional_flag("progress", progress), way,
-        )  # fmt: skip
+            source, group, lots, related, wanted, settings, folder, number, shown, own, client
+        )
     ordered = results if joint else {name: results[name] for name in found}
     counts = [("", reason, count) for reason, count in matched.counts]
     for name, trait in found.items():
@@ -471,29 +499,50 @@ class Need:
         return self.matrices + self.blocks
 
 
-def need(N: int, n: int, c: int, m: int, block: int, jobs: int, relationship: Any) -> Need:
+def need(
+    N: int,
+    n: int,
+    c: int,
+    m: int,
+    block: int,
+    jobs: int,
+    relationship: Any,
+    plan: TwoStep | None = None,
+) -> Need:
     """Forecast the memory of a scan.
 
-    N, n : samples in the matrix, and analysed; c : covariates; m : variants.
+    N, n : samples in the matrix, and analysed; c : covariates; m : variants; relationship : None
+    where nothing whole is decomposed; plan : that of two steps.
     """
-    own = isinstance(relationship, str) and relationship in ("loco", "centred", "standardised")
-    matrices = 0.0 if relationship is None else 8.0 * N * N * (2.0 if own else 1.0)
-    at_once = jobs if own and relationship == "loco" and n <= LARGE else 1
-    decomposition = 0.0 if relationship is None else 8.0 * n * n * 4.5 * at_once
+    own = isinstance(relationship, str) and relationship in MADE
+    dense = plan is None and relationship is not None
+    matrices = 8.0 * N * N * (2.0 if own else 1.0) if dense else 0.0
+    at_once = jobs if own and relationship in LEAVING_OUT and n <= LARGE else 1
+    decomposition = 8.0 * n * n * 4.5 * at_once if dense else 0.0
     nodes = 12.0 * n * (c + 2) * (ORDER + 15)
-    return Need(matrices + decomposition, jobs * (24.0 * block * n + nodes) + 400.0 * m)
+    steps = 0.0 if plan is None else step_memory(n, m, jobs)
+    return Need(matrices + decomposition + steps, jobs * (24.0 * block * n + nodes) + 400.0 * m)
 
 
 def _check_memory(
-    memory: Any, source: Genotypes, N: int, n: int, c: int, block: int, jobs: int, relationship: Any
+    memory: Any,
+    source: Genotypes,
+    N: int,
+    n: int,
+    c: int,
+    block: int,
+    jobs: int,
+    relationship: Any,
+    plan: TwoStep | None,
 ) -> str:
-    forecast = need(N, n, c, len(source.variants), block, jobs, relationship).total
+    forecast = need(N, n, c, len(source.variants), block, jobs, relationship, plan).total
     limit = available_memory() if memory is None else _bytes(memory)
     if limit is not None and forecast > limit:
         whose = "there is" if memory is None else "memory= allows"
         raise ModelError(
             f"the scan of {n:,} samples needs about {forecast / GB:.1f} GB, and {whose} "
-            f"{limit / GB:.1f} GB; use fewer threads (n_jobs) or a smaller block, or fewer samples"
+            f"{limit / GB:.1f} GB; use fewer threads (n_jobs), a smaller block or fewer samples, "
+            "or relationship='two-step'"
         )
     return f"the scan was forecast to need {forecast / GB:.2g} GB of memory"
 
@@ -514,7 +563,7 @@ def _bytes(memory: Any) -> float:
 def _pieces(
     source: Genotypes,
     groups: Sequence[Group],
-    related: Related,
+    related: Related | Predicted,
     settings: Settings,
     wanted: NDArray[np.bool_],
 ) -> list[Any]:
@@ -523,8 +572,7 @@ def _pieces(
         v.id, v.chromosome, v.position, wanted, related.name, settings.effect, settings.exact,
         settings.single, settings.limits, settings.block,
     ]  # fmt: skip
-    if related.whole is not None:
-        held.append(related.whole.matrix)
+    held += related.pieces()
     probe = np.unique(np.linspace(0, len(v) - 1, 64).astype(np.intp))
     everyone = Chosen.of(source.samples, np.arange(len(source.samples)))
     held.append(source.take(probe).tally(everyone, "additive").copies)
@@ -540,17 +588,23 @@ def _one_group(
     source: Genotypes,
     group: Group,
     lots: Sequence[Any],
-    related: Related,
+    related: Related | Predicted,
     wanted: NDArray[np.bool_],
     settings: Settings,
     folder: Folder | None,
     number: int,
     progress: bool | None,
     way: Way,
+    client: Any,
 ) -> dict[str, TraitScan]:
     places = group.chosen.places
+
+    def matrix(name: str | None) -> Any:
+        K = related.matrix(places, name)
+        return K.toarray() if hasattr(K, "toarray") and not isinstance(way, Exactly) else K
+
     known: dict[str | None, Any] = {}
-    ready = way.ready(group, related.matrix(places, None), settings)
+    ready = way.ready(group, matrix(None), settings)
     nulls = way.nulls(ready)
     if not related.apart:
         known[None] = ready
@@ -561,9 +615,8 @@ def _one_group(
         [way.empty(m) for _ in range(count)],
     )  # fmt: skip
     parts = scan_group(
-        source, group, lots, lambda name: related.matrix(places, name), wanted, settings, folder,
-        number, known, way,
-    )  # fmt: skip
+        source, group, lots, matrix, wanted, settings, folder, number, known, way, client
+    )
     total = sum(stop - start for lot in lots for start, stop in lot.stretches)
     shown = arriving(
         parts, total, "scanning", progress, unit=" variants", size=lambda part: part[1] - part[0]

@@ -102,7 +102,7 @@ class Exactly(Stretched):
             "all variants have the null model's variance ratio (P3D)")  # fmt: skip
         return Words("Mixed model", "Ordinary least squares, no relationship", ratio)
 
-    def ready(self, group: Group, K: Floats | None, settings: Settings) -> Ready:
+    def ready(self, group: Group, K: Any, settings: Settings) -> Ready:
         return ready_of(group, K, settings)
 
     def judged(self, stretch: Stretch, ready: Ready, settings: Settings) -> Part:

@@ -83,7 +83,7 @@ study: $(STAMPS)/package $(STAMPS)/test
 SANITIZED := $(addprefix tests/test_,core_safety engine laplace curvature quadrature \
     quadrature_nested families_density structures moments fit glmm many_fixed questions_kept \
     iterative)
-SHARED := $(addprefix tests/test_,core_safety iterative sparse_tail questions_kept)
+SHARED := $(addprefix tests/test_,core_safety iterative)
 
 sanitize: $(STAMPS)/package $(STAMPS)/test
 	PYTHON=$(RUN)/python sh tools/sanitize.sh address,undefined $(addsuffix .py,$(SANITIZED))

@@ -83,7 +83,7 @@ study: $(STAMPS)/package $(STAMPS)/test
 SANITIZED := $(addprefix tests/test_,core_safety engine laplace curvature quadrature \
     quadrature_nested families_density structures moments fit glmm many_fixed questions_kept \
     iterative)
-SHARED := $(addprefix tests/test_,core_safety iterative)
+SHARED := tests/test_core_safety
 
 sanitize: $(STAMPS)/package $(STAMPS)/test
 	PYTHON=$(RUN)/python sh tools/sanitize.sh address,undefined $(addsuffix .py,$(SANITIZED))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 from ranef.display.answer import Answer
 from ranef.display.columns import Column, Fixed, Listing, PValue
@@ -141,4 +141,4 @@ def _test(small: Any, large: Any, notes: list[str]) -> tuple[float, float, float
         )
         return NAN, float(scaling), float(df), NAN
     value = max(ratio, 0.0) / scaling
-    return float(value), float(scaling), float(df), float(stats.chi2.sf(value, df))
+    return float(value), float(scaling), float(df), float(special.chdtrc(df, value))

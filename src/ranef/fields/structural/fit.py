@@ -122,14 +122,14 @@ class StructuralModelFit(Questions, StructuralFit):
             chi-squared on one degree of freedom), the expected change of the parameter, and the
             same in standard deviations.
         """
-        from scipy import stats
+        from scipy import special
 
         least = arguments.number("minimum", minimum)
         found = [m for m in modifications(self.estimate) if m.index >= least]
         index = np.array([m.index for m in found])
         return self._made({
             **self._row_columns([m.row for m in found]),
-            "mi": index, "p_value": stats.chi2.sf(index, 1),
+            "mi": index, "p_value": special.chdtrc(1, index),
             "epc": np.array([m.change for m in found]),
             "epc_std": np.array([m.standardized for m in found]),
         })  # fmt: skip

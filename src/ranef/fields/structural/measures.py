@@ -7,7 +7,7 @@ from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import optimize, stats
+from scipy import special
 
 from ranef.errors import ModelError
 from ranef.fields.structural.estimate import Estimate, moment_parts, unit_scores
@@ -42,10 +42,13 @@ def rmsea_interval(chisq: float, df: int, n: float, groups: int) -> tuple[float,
     if df < 1 or not np.isfinite(chisq):
         return NAN, NAN
 
+    from scipy import optimize
+
     def bound(p: float) -> float:
         def gap(centre: float) -> float:
-            return float(stats.ncx2.cdf(chisq, df, centre) if centre > 0 else
-                         stats.chi2.cdf(chisq, df)) - p  # fmt: skip
+            if centre > 0:
+                return float(special.chndtr(chisq, df, centre)) - p
+            return float(special.chdtr(df, chisq)) - p
 
         if gap(0.0) < 0:
             return 0.0
@@ -348,7 +351,7 @@ def _satorra_bentler(estimate: Estimate, df: int) -> float:
 
 
 def _p(chisq: float, df: int) -> float:
-    return float(stats.chi2.sf(max(chisq, 0.0), df)) if df > 0 else NAN
+    return float(special.chdtrc(df, max(chisq, 0.0))) if df > 0 else NAN
 
 
 def _cfi(chisq: float, df: int, base: float, base_df: int) -> float:

@@ -154,6 +154,12 @@ class GroupProblem:
             own = coordinates.unseen[k] + coordinates.seen[k]
             self.places.append(np.array([at.get(n, -1) for n in own], dtype=np.intp))
         self._offsets = self._centers()
+        self._own = np.ix_(self.y, self.y)
+        self._real = [np.flatnonzero(at >= 0) for at in self.places]
+        self._grids = [
+            (np.ix_(at[real], at[real]), np.ix_(real, real))
+            for at, real in zip(self.places, self._real, strict=True)
+        ]
 
     def _centers(self) -> list[Floats]:
         """What is subtracted from the means of each level, as the data were centred."""
@@ -191,15 +197,15 @@ class GroupProblem:
             pieces = [W.ravel(), np.column_stack([B, T[:, self.x]]).ravel()]
             pieces.append(T[:, self.outcomes].T.ravel())
         else:
-            pieces = [one.C[np.ix_(self.y, self.y)].ravel(), B]
+            pieces = [one.C[self._own].ravel(), B]
         for k, moments in enumerate(found[1:]):
-            at, offset = self.places[k], self._offsets[k + 1]
-            if (at >= 0).all():
-                pieces += [moments.C[np.ix_(at, at)].ravel(), moments.mu[at] - offset]
+            at, offset, real = self.places[k], self._offsets[k + 1], self._real[k]
+            d, (among_all, among_own) = len(at), self._grids[k]
+            if len(real) == d:
+                pieces += [moments.C[among_all].ravel(), moments.mu[at] - offset]
                 continue
-            d, real = len(at), np.flatnonzero(at >= 0)
             S, m = np.zeros((d, d)), -offset
-            S[np.ix_(real, real)] = moments.C[np.ix_(at[real], at[real])]
+            S[among_own] = moments.C[among_all]
             m[real] += moments.mu[at[real]]
             pieces += [S.ravel(), m]
         return Parts(np.concatenate(pieces), found)
@@ -226,7 +232,7 @@ class GroupProblem:
         one = parts.moments[0]
         v = len(one.m)
         G, g = np.zeros((v, v)), np.zeros(v)
-        G[np.ix_(self.y, self.y)] = slope[: p * p].reshape(p, p)
+        G[self._own] = slope[: p * p].reshape(p, p)
         B = slope[p * p : p * p + p * k].reshape(p, k)
         g[self.y] = B[:, 0]
         at = p * p + p * k
@@ -239,14 +245,15 @@ class GroupProblem:
             extra = extra + (T.T @ L.T) @ one.T[:, self.outcomes].T
             at += s * p
         self.rams[0].add_gradient(one, G, g, out, extra)
-        for places, ram, moments in zip(self.places, self.rams[1:], parts.moments[1:], strict=True):
+        for k, (places, ram) in enumerate(zip(self.places, self.rams[1:], strict=True)):
+            moments = parts.moments[k + 1]
             d, v = len(places), len(ram.m)
             own = slope[at : at + d * d].reshape(d, d)
             means = slope[at + d * d : at + d * d + d]
             at += d * d + d
             G, g = np.zeros((v, v)), np.zeros(v)
-            real = np.flatnonzero(places >= 0)
-            G[np.ix_(places[real], places[real])] = own[np.ix_(real, real)]
+            real, (among_all, among_own) = self._real[k], self._grids[k]
+            G[among_all] = own[among_own]
             g[places[real]] = means[real]
             ram.add_gradient(moments, G, g, out)
 

@@ -54,6 +54,15 @@ def level_moments(data: GroupData, c: Coordinates) -> list[tuple[tuple[str, ...]
     return found
 
 
+def _known_moments(data: GroupData, c: Coordinates) -> list[tuple[tuple[str, ...], Floats, Floats]]:
+    """As `level_moments`, made once for all models of the same data."""
+    known: dict[Coordinates, list[tuple[tuple[str, ...], Floats, Floats]]]
+    known = data.__dict__.setdefault("_level_moments", {})
+    if c not in known:
+        known[c] = level_moments(data, c)
+    return known[c]
+
+
 def _variances(values: Floats) -> Floats:
     return np.asarray(np.diag(_covariance(values)))
 
@@ -97,7 +106,7 @@ def start_values(problem: Problem, given: Mapping[str, float] | None = None) -> 
     theta = np.zeros(table.size)
     done = np.zeros(table.size, dtype=bool)
     for group in problem.groups:
-        moments = level_moments(group.data, group.coordinates)
+        moments = _known_moments(group.data, group.coordinates)
         offsets = dict(zip(group.coordinates.y, group.data.center, strict=True))
         for k, names in enumerate(group.coordinates.seen):
             offsets |= dict(zip(names, group.data.z_center[k], strict=True))

@@ -82,7 +82,7 @@ class Messages {
             need(r >= -1 - slopes - 1 && r < static_cast<int>(p), "a response is out of range");
         size_t below = pieces;
         for (nb::handle one : levels) {
-            data_.levels.push_back(read_level(nb::cast<nb::dict>(one), below));
+            data_.levels.push_back(read_level(member<nb::dict>(one, "a level"), below));
             below = static_cast<size_t>(data_.levels.back().units);
         }
         finish_levels();

@@ -16,6 +16,7 @@ import sys
 from pathlib import Path
 
 import matplotlib
+import nibabel as nib
 import numpy as np
 
 from ranef import imaging
@@ -57,6 +58,17 @@ for name, values in z.items():
     )
 print(f"median I2 in the blobs: {np.median(models['ME'].i2[small]):.0f}%, "
       f"{np.median(models['ME'].i2[differing]):.0f}%")  # fmt: skip
+
+
+# --- the same in one call, with images -----------------------------------------------------------
+def images(values):
+    """Return an image of each subject."""
+    return [nib.Nifti1Image(one.reshape(shape), np.eye(4)) for one in values]
+
+
+group = imaging.MixedEffectsSecondLevel().fit(images(Y), variances=images(V))
+print(f"\n{group.compare()}\n")
+print(group.clusters(height=0.05, height_control="fdr"))
 
 # --- a picture ----------------------------------------------------------------------------------
 figure = Figure(figsize=(9, 3), layout="constrained")

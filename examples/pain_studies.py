@@ -80,6 +80,7 @@ for name, model in (("mixed units", mixed), ("standard units", standard)):
     )
 print(f"studies in a voxel: {int(maps['n'][0].max())} at the edge, {int(maps['n'].max())} inside\n")
 print(standard.clusters(height=0.05, height_control="fdr"))
+print(f"\n{standard.compare()}")
 
 figure = Figure(figsize=(7, 2.8), layout="constrained")
 for panel, (name, values) in zip(figure.subplots(1, 2, sharey=True), maxima.items(), strict=True):

@@ -42,6 +42,16 @@ print(after, "\n")
 after.plot.qq().figure.savefig(folder / "gwas_families_after.png", dpi=150)
 after.plot.miami(other=before).figure.savefig(folder / "gwas_families_miami.png", dpi=150)
 
+# --- the same as cases and controls: the upper tenth is ill ---------------------------------------
+table = study.phenotypes.assign(ill=lambda t: (t["trait"] > t["trait"].quantile(0.9)).astype(int))
+ill = gwas.scan("ill ~ sex + age", study.genotypes, table, family="binomial")
+print(ill.top(3)[["variant", "estimate", "ac_cases", "ac_controls", "neg_log10_p_spa"]], "\n")
+
+# --- genomic values of people without a phenotype, by their relatives -----------------------------
+K = gwas.grm(study.genotypes)
+known = study.phenotypes.iloc[:700]
+print(gwas.gblup("trait ~ sex + age", known, relationship=K).glance(), "\n")
+
 # --- the answer --------------------------------------------------------------------------------
 truth = set(study.causal["variant"])
 for name, scan in (("least squares", before), ("mixed model", after)):

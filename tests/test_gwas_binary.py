@@ -357,30 +357,52 @@ def test_words_that_do_not_apply(study):
         gwas.scan("ill ~ 1", study.genotypes, study.phenotypes, family="binomal")
 
 
+def dropped(rng, families, m):
+    """Minor alleles of families of two parents and two children, (m, 4 families), by gene drop."""
+    p = np.exp(rng.uniform(np.log(0.004), np.log(0.05), (m, 1, 1)))
+    parents = rng.random((2, 2, m, families), dtype=np.float32) < p[:, :, 0]
+    pick = rng.integers(0, 2, (2, 2, m, families), dtype=np.int8).astype(bool)
+    children = [
+        [np.where(pick[child, parent], parents[parent, 0], parents[parent, 1]) for parent in (0, 1)]
+        for child in (0, 1)
+    ]
+    people = [parents[0], parents[1], *children]
+    return np.concatenate([one[0].astype(float) + one[1] for one in people], axis=1)
+
+
+def type_one_error(rounds, m, seed=16):
+    """Shares of null variants below some levels: by the saddlepoint, and by the normal score."""
+    rng = np.random.default_rng(seed)
+    family = np.tile(np.arange(500), 4)
+    parent = np.arange(2000) < 1000
+    K = np.where(family[:, None] == family, 0.5, 0.0)
+    K[np.ix_(parent, parent)] = 0.0
+    np.fill_diagonal(K, 1.0)
+    L = np.linalg.cholesky(K)
+    levels = (1e-3, 1e-4, 1e-5, 1e-6, 5e-8)
+    counts = np.zeros((2, len(levels)), dtype=int)
+    for _ in range(rounds):
+        liability = np.sqrt(0.5) * (L @ rng.normal(size=2000) + rng.normal(size=2000))
+        y = (liability > np.quantile(liability, 0.99)).astype(float)
+        null = fit_logistic(y, np.ones((2000, 1)), centred(K.copy()), ("1",))
+        for _ in range(m // 5000):
+            x = dropped(rng, 500, 5000)
+            x = x[x.sum(axis=1) > 0]
+            found = binary.test_binary(null, x - x.mean(axis=1, keepdims=True), None, own=False)
+            for k, level in enumerate(np.log10(levels)):
+                counts[0, k] += int((found.log10_spa < level).sum())
+                counts[1, k] += int((log10_chi2_tail(found.score) < level).sum())
+    return levels, counts, rounds * m
+
+
 @pytest.mark.study
 def test_type_one_error_at_genome_wide_levels_with_one_case_in_a_hundred():
-    """Scores of rare variants under the null, relatives among the samples: the saddlepoint holds
-    the level 5e-8 where the normal distribution exceeds it many times.
+    """20 cases among 2,000 relatives, 40,000 rare variants without an effect: the saddlepoint
+    holds the levels where the normal distribution exceeds them by orders of magnitude.
     """
-    rng = np.random.default_rng(16)
-    n, m, rounds = 2000, 4000, 60
-    made = gwas.simulate(n=n, m=m, family_size=4, causal=0, causal_h2=0.0, missing=0.0, rng=1)
-    x = unpack(made.genotypes.read(0, m).packed, n).astype(float)
-    x = np.where(x.mean(axis=1, keepdims=True) > 1, 2 - x, x)
-    K = centred(gwas.grm(made.genotypes).matrix.copy())
-    L = np.linalg.cholesky(K + 1e-6 * np.eye(n))
-    total, nominal = 0, {}
-    for _ in range(rounds):
-        liability = L @ rng.normal(size=n)
-        liability = np.sqrt(0.5) * liability / liability.std() + np.sqrt(0.5) * rng.normal(size=n)
-        y = (liability > np.quantile(liability, 0.99)).astype(float)
-        null = fit_logistic(y, np.ones((n, 1)), K.copy(), ("1",))
-        found = binary.test_binary(null, x - x.mean(axis=1, keepdims=True), None, own=True)
-        total += m
-        for level in (1e-3, 1e-4, 1e-5, 5e-8):
-            held = nominal.setdefault(level, [0, 0])
-            held[0] += int((found.log10_spa < np.log10(level)).sum())
-            held[1] += int((log10_chi2_tail(found.score) < np.log10(level)).sum())
-    assert nominal[5e-8][0] <= 1  # 0.012 expected among 240,000
-    assert nominal[1e-4][0] < 3 * 1e-4 * total
-    assert nominal[1e-4][1] > 2 * nominal[1e-4][0]
+    levels, (spa, score), total = type_one_error(rounds=4, m=10_000)
+    for level, held, wrong in zip(levels, spa, score, strict=True):
+        expected = level * total
+        assert held <= 2.0 * expected + 4.0 * np.sqrt(2.0 * expected) + 1, (level, held, expected)
+        assert wrong > 2.0 * expected
+    assert score[-1] > 1000 * levels[-1] * total

@@ -56,6 +56,19 @@ def test_tails_with_shifts_and_of_ratios():
         assert found == pytest.approx(stats.f.logsf(f, 3, 20) / LN10, rel=1e-9)
 
 
+def test_tails_with_a_large_shift_of_a_small_weight():
+    """Its pole lies far to the right, and the line of integration keeps away from it."""
+    weights, shifts = np.array([1.0, 1e-4]), np.array([0.5, 60.0])
+    for q in (0.8, 4.0, 30.0, 300.0):
+        nodes, each = np.polynomial.hermite_e.hermegauss(80)
+        rest = np.maximum(q - 1e-4 * (nodes + 60.0) ** 2, 0.0)
+        logs = stats.ncx2.logsf(rest, 1, 0.25)
+        top = logs.max()
+        known = (top + np.log(each @ np.exp(logs - top) / each.sum())) / LN10
+        with np.errstate(all="raise", under="ignore"):
+            assert log10_tail(q, weights, shifts) == pytest.approx(known, rel=1e-6)
+
+
 def test_tails_of_unequal_weights_by_the_closed_form_of_pairs():
     """Weights that stand twice make sums of exponentials (hypoexponential)."""
     rates = 1 / (2 * np.array([1.0, 0.6, 0.25]))

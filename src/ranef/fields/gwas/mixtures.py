@@ -113,11 +113,19 @@ class _Form:
             s = new
         return s, bend
 
+    def curve(self, s: float) -> float:
+        """How much the line bends: no point may come nearer to a pole of a shift than s is."""
+        if self.q <= 0:
+            return 0.0
+        poles = self.w[(self.w > 0) & (self.squares > 0)]
+        bent = 0.25 / max(s, 1e-300)
+        return min(bent, 0.5 / (0.5 / float(poles.min()) - s)) if len(poles) else bent
+
     def log_tail(self) -> float:
         """The integral along the bent line."""
         s, bend = self.saddle()
         width = 1.0 / np.sqrt(bend)
-        curve = 0.25 / max(s, 1e-300) if self.q > 0 else 0.0
+        curve = self.curve(s)
         front = float(np.real(self.exponent(np.array([s + 0j])))[0])
 
         def integrand(u: Floats) -> Floats:

@@ -372,3 +372,39 @@ def test_drift_is_seen():
     assert drift.tidy()["flag"].all()
     assert drift.tidy()["estimate"].iloc[0] == pytest.approx(np.log(8), abs=0.6)
     drift.plot()
+
+
+# --- groups of patients
+
+
+def grouped():
+    """A clinic in which one taxon is in all patients, ten times as much in every second."""
+    made = mg.simulate(batches=3, patients=8, controls=2, taxa=40, endemic=1.0, rng=13)
+    group = np.where(np.arange(len(made.samples)) % 2, "case", "other")
+    cases = set(made.samples["sample"][group == "case"])
+    counts = made.counts.copy()
+    more = counts["sample"].isin(cases) & (counts["taxon"] == "taxon0001")
+    counts.loc[more, "reads"] *= 10
+    totals = counts.groupby("sample")["reads"].transform("sum")
+    counts["total_reads"] = np.maximum(counts["total_reads"], totals)
+    sheet = made.samples.drop(columns="total_reads").assign(group=group)
+    return counts, sheet
+
+
+def test_a_difference_between_groups_is_found():
+    found = mg.screen(*grouped()).contrast("group")
+    table = found.tidy().set_index("taxon")
+    row = table.loc["taxon0001"]
+    assert row["conf_low"] < -np.log(10) < row["conf_high"]
+    assert row["q_value"] <= table["q_value"].min() + 1e-12
+
+
+def test_groups_that_are_the_batches_are_refused(screen, clinic):
+    sheet = clinic.samples.assign(ward=np.where(clinic.samples["batch"] < "B3", "a", "b"))
+    found = mg.screen(clinic.counts, sheet)
+    with pytest.raises(ModelError, match="confounded with the batches"):
+        found.contrast("ward")
+    with pytest.raises(UnknownColumnError, match="did you mean 'ward'"):
+        found.contrast("wart")
+    with pytest.raises(ModelError, match="compares two groups"):
+        found.contrast("batch")

@@ -8,6 +8,7 @@ keeps what was learned for the next run. `formats`, `reading`, `sheet` and `asse
 
 from ranef.fields.metagenomics.assembly import Note
 from ranef.fields.metagenomics.background import Background, Drift, load, train
+from ranef.fields.metagenomics.contrasts import Differences
 from ranef.fields.metagenomics.parameters import Prior
 from ranef.fields.metagenomics.reading import read
 from ranef.fields.metagenomics.results import Screen
@@ -17,6 +18,7 @@ from ranef.fields.metagenomics.simulation import Clinic, simulate
 __all__ = [
     "Background",
     "Clinic",
+    "Differences",
     "Drift",
     "Note",
     "Prior",

@@ -30,13 +30,20 @@ Ints = NDArray[np.intp]
 SWEEPS = 12
 COARSE = 1.6
 LONGER = 2.5
-FEW_TAXA = 150
+FEW_PAIRS = 5000
+"""Pairs with reads on which the starts are tried."""
 LOCKED_SWEEPS = 4
 TOLERANCE = 0.05
-MOST_TAXA = 1200
-"""From so many taxa on, parameters are learned from a sample of them."""
+MOST_PAIRS = 60_000
+"""From so many pairs with reads on, parameters are learned from a sample of the taxa."""
+LEAST_TAXA = 100
 SMALLEST_PRESENCE = 0.02
 MOST_GENUINE = 0.1
+MOST_JUMPS = 0.5
+MOST_PREVALENT = 0.02
+"""Prevalence outside the class of genuine taxa; at least two organisms a patient."""
+FEW_JUMPS = 0.02
+"""Contaminations of their own for each presence, where fewer than two controls tell."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,7 +122,7 @@ def start_of(arrays: Arrays, prior: Prior, which: str) -> Parameters:
     seen = mean_rate[mean_rate > 0]
     floor = 0.3 / max(float(r.sum()), 1e-12)
     mean = float(np.log(np.append(seen, floor)).mean()) if len(seen) else float(np.log(floor))
-    jumpy = which == "sporadic"
+    jumpy = which == "sporadic" and arrays.negative.sum() > 1
     deeper = which == "present"
     return Parameters(
         mean=mean - 1.0,
@@ -221,11 +228,14 @@ def _presences(
         zero_bf, empty(patients, PATIENT),
         prior.strength, prior.strength / prior.prevalence,
     )  # fmt: skip
+    prevalence = min(prevalence, max(MOST_PREVALENT, 2.0 / len(classes)))
     odds = jump[controls] / np.maximum(1.0 - jump[controls], 1e-300)
     jumps = _share(
         odds * (1.0 - psi.jumps) / psi.jumps, np.ones(int(controls.sum())),
         zero_jump, empty(controls, CONTROL), 0.1, 5.0 / prevalence,
     )  # fmt: skip
+    if arrays.negative.sum() < 2:
+        jumps = FEW_JUMPS * prevalence
     rate = arrays.exposure[pairs.sample]
     back = rate * found.joined("back_mean") + pairs.spill
     left = np.maximum(pairs.reads - back, 0.3)
@@ -251,7 +261,7 @@ def _presences(
         noise,
     )
     return replace(
-        psi, prevalence=float(min(prevalence, 0.2)), jumps=float(min(jumps, 0.5)),
+        psi, prevalence=prevalence, jumps=float(min(jumps, MOST_JUMPS)),
         mass_mean=mass_mean, mass_sd=mass_sd,
         jump_mean=jump_mean, jump_sd=float(np.clip(jump_sd, 0.7, 4.0)),
     )  # fmt: skip
@@ -326,9 +336,11 @@ def _deviations(
     return replace(psi, library_sd=library_sd, offsets=offsets), Libraries(d, variance)
 
 
-def sample_of_taxa(arrays: Arrays, most: int = MOST_TAXA) -> Ints:
-    """Return evenly spread taxa, by their totals, when there are many."""
+def sample_of_taxa(arrays: Arrays, pairs: int = MOST_PAIRS) -> Ints:
+    """Return evenly spread taxa, by their totals, when there are many pairs with reads."""
     n = arrays.shape[1]
+    number = int(np.count_nonzero(arrays.reads))
+    most = max(n * pairs // max(number, 1), LEAST_TAXA)
     if n <= most:
         return np.arange(n)
     order = np.argsort(-arrays.reads.sum(axis=0), kind="stable")
@@ -347,7 +359,7 @@ def fit(
     Each start is run for some sweeps; the best goes on until it stands still.
     """
     learned = arrays.of_taxa(sample_of_taxa(arrays))
-    few = arrays.of_taxa(sample_of_taxa(arrays, FEW_TAXA))
+    few = arrays.of_taxa(sample_of_taxa(arrays, FEW_PAIRS))
     grid = grid_of(learned, prior.size, COARSE)
     n = arrays.shape[0]
     states = []
@@ -364,7 +376,23 @@ def fit(
         if told is not None:
             told(which)
     best = max(range(len(states)), key=lambda k: states[k][0])
-    value, psi, libraries = states[best]
+    # where data are few all starts are carried on, since early sweeps say little of the end
+    carried = states if few.shape[1] == learned.shape[1] else [states[best]]
+    ends = []
+    for _, psi, libraries in carried:
+        psi, libraries, sweeps = _searched(learned, grid, psi, libraries, prior, jobs)
+        value = run(learned, grid, psi, libraries, jobs).evidence if len(carried) > 1 else 0.0
+        ends.append((value, psi, libraries, sweeps))
+    _, psi, libraries, sweeps = max(ends, key=lambda end: end[0])
+    tried = [end[:3] for end in ends] if len(ends) > 1 else states
+    grid = grid_of(arrays, psi.size)
+    return Fitted(psi, libraries, grid, tuple(t[0] for t in tried), sweeps, _apart(tried))
+
+
+def _searched(
+    learned: Arrays, grid: Grid, psi: Parameters, libraries: Libraries, prior: Prior, jobs: int
+) -> tuple[Parameters, Libraries, int]:
+    """Sweep from a start until the parameters stand still."""
     sweeps = 0
     for sweeps in range(1, SWEEPS + 1):
         if sweeps == 2:
@@ -376,8 +404,7 @@ def fit(
         after = np.log([psi.prevalence, psi.size, psi.library_sd, *psi.steps])
         if sweeps % 3 == 0 and np.abs(after - before).max() < TOLERANCE:
             break
-    grid = grid_of(arrays, psi.size)
-    return Fitted(psi, libraries, grid, tuple(state[0] for state in states), sweeps, _apart(states))
+    return psi, libraries, sweeps
 
 
 def adapted(arrays: Arrays, grid: Grid, psi: Parameters, jobs: int) -> Fitted:

@@ -23,6 +23,7 @@ from ranef.display.page import Paragraph
 from ranef.errors import FileError
 from ranef.fields.metagenomics.arrays import CONTROL, PATIENT, POSITIVE, spilled
 from ranef.fields.metagenomics.assembly import Assembled, Note
+from ranef.fields.metagenomics.contrasts import Differences, contrast
 from ranef.fields.metagenomics.exposure import SOURCES
 from ranef.fields.metagenomics.fitting import Fitted, Results
 from ranef.fields.metagenomics.judging import (
@@ -346,6 +347,24 @@ class Screen(Answer):
             "reads": reads.astype(np.int64),
             "cleaned": self.measured.kept[at] * reads,
         }, self.library)  # fmt: skip
+
+    def contrast(self, column: str) -> Differences:
+        """Compare the abundance of each taxon between two groups of patients.
+
+        Parameters
+        ----------
+        column : str
+            Of the sheet, with two values among the patients. Groups that no batch has both of
+            are refused.
+
+        Returns
+        -------
+        Differences
+            ``taxon, name, n, estimate, std_error, conf_low, conf_high, p_value, q_value``: log
+            ratios by negative binomial mixed models of the reads without contamination, batches
+            random.
+        """
+        return contrast(self, column)
 
     @property
     def control_rate(self) -> float:

@@ -80,12 +80,11 @@ def read(paths: Any, *, format: str | None = None, rank: str = "S", value: str =
     >>> import pathlib, tempfile
     >>> from ranef import metagenomics as mg
     >>> folder = pathlib.Path(tempfile.mkdtemp())
-    >>> lines = ["1.0\t2\t2\tU\t0\tunclassified", "99.0\t98\t0\tR\t1\troot",
-    ...          "99.0\t98\t98\tS\t562\t    Escherichia coli"]
-    >>> _ = (folder / "P1.report").write_text("\\n".join(lines))
-    >>> mg.read(folder / "P1.report")
-      sample taxon              name rank  reads  total_reads
-    0     P1   562  Escherichia coli    S     98          100
+    >>> report = "1.0\t2\t2\tU\t0\tunclassified\n99.0\t98\t98\tS\t562\tEscherichia coli\n"
+    >>> _ = (folder / "P1.report").write_text(report)
+    >>> mg.read(folder / "P1.report")[["sample", "taxon", "reads", "total_reads"]]
+      sample taxon  reads  total_reads
+    0     P1   562     98          100
     """
     every = _paths(paths)
     rank = _rank(rank)

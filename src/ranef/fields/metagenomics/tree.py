@@ -71,8 +71,9 @@ def transition(nodes: Floats, sd: float) -> Floats:
 
     Examples
     --------
-    >>> transition(np.array([0.0, 1.0]), 1e-6)
-    array([[1., 0.], [0., 1.]])
+    >>> transition(np.array([0.0, 1.0]), 1.0).round(3)
+    array([[0.622, 0.378],
+           [0.378, 0.622]])
     """
     z = (nodes[:, None] - nodes[None, :]) / max(sd, 1e-3)
     out = np.exp(-0.5 * np.minimum(z * z, 1400.0))

@@ -57,7 +57,8 @@ def rmsea_interval(chisq: float, df: int, n: float, groups: int) -> tuple[float,
             high *= 2
         return float(optimize.brentq(gap, 0.0, high, xtol=1e-10))
 
-    return tuple(np.sqrt(bound(p) / (n * df) * groups) for p in (0.95, 0.05))  # type: ignore[return-value]
+    low, high = (float(np.sqrt(bound(p) / (n * df) * groups)) for p in (0.95, 0.05))
+    return low, high
 
 
 class Comparisons:

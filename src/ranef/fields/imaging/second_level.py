@@ -77,7 +77,8 @@ class MixedEffectsSecondLevel:
     n_jobs : int
         Threads; results do not depend on it.
     minimize_memory : bool
-        Do not keep the subjects' maps between calls: what needs them reads them again.
+        Of nilearn's signature, without effect: the subjects' maps stay in memory, in single
+        precision, since contrasts and permutations need them.
     formula : str, optional
         The design by columns of `table`, ``"~ age + group"``.
     method : {"reml", "ml", "dl", "he", "hs", "sj", "pm", "eb", "fe"}
@@ -212,7 +213,7 @@ class MixedEffectsSecondLevel:
             names = [getattr(one, "subject_label", None) for one in second_level_input]
             known = [str(name) for name in names]
             self._design(known, True)
-            self.design_matrix_ = None
+            self.design_matrix_: Any = None
         return self
 
     def _check(self) -> None:

@@ -214,7 +214,9 @@ def _newton(constraints: Constraints, theta: Floats, search: Search) -> tuple[Se
         J = np.concatenate([E, C[tight]])
         f, g = search.value_gradient(theta)
         evaluations += 1
-        multipliers: Floats = np.linalg.lstsq(J.T, g, rcond=None)[0] if len(J) else np.zeros(0)
+        multipliers: Floats = np.zeros(0)
+        if len(J):
+            multipliers = np.asarray(np.linalg.lstsq(J.T, g, rcond=None)[0], dtype=np.float64)
         negative = [
             k for k, m in zip(tight, multipliers[len(e) :], strict=True)
             if m < -1e-6 * max(1.0, float(np.abs(g).max()))

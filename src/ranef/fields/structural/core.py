@@ -140,12 +140,12 @@ class StructuralFit(Fit):
         return self.predict()
 
     @property
-    def formula(self) -> str:  # type: ignore[override]
+    def formula(self) -> str:
         """The model's text."""
         return self.estimate.model.request.model
 
     @property
-    def response(self) -> str:  # type: ignore[override]
+    def response(self) -> str:
         """The indicators and outcomes, joined by commas."""
         table = self.estimate.model.table
         names = {r.rhs if r.op == "=~" else r.lhs for r in table.rows if r.op in ("=~", "~")} & set(
@@ -155,7 +155,7 @@ class StructuralFit(Fit):
         return ", ".join(found) if len(found) <= 8 else f"{', '.join(found[:7])} and others"
 
     @property
-    def levels(self) -> None:  # type: ignore[override]
+    def levels(self) -> None:
         return None
 
     @property
@@ -376,9 +376,7 @@ class StructuralFit(Fit):
             for name, own in columns.items()
         }  # fmt: skip
 
-    def confint(  # type: ignore[override]
-        self, method: str = "wald", *, conf_level: float = 0.95
-    ) -> Any:
+    def confint(self, method: str = "wald", *, conf_level: float = 0.95) -> Any:
         """Return normal intervals of the free parameters: ``term, estimate, conf_low, conf_high``.
 
         Those of functions of parameters have `defined`, by draws and refits too.

@@ -191,7 +191,7 @@ class StructuralModelFit(Questions, StructuralFit):
 
     # --- variables explained
 
-    def icc(self) -> Any:  # type: ignore[override]
+    def icc(self) -> Any:
         """Return intraclass correlations of the decomposed variables.
 
         From the unrestricted model.
@@ -224,7 +224,7 @@ class StructuralModelFit(Questions, StructuralFit):
             columns.pop("group")
         return self._made(columns)
 
-    def r2(self) -> Any:  # type: ignore[override]
+    def r2(self) -> Any:
         """Return the explained share of each outcome and indicator.
 
         Returns
@@ -240,7 +240,7 @@ class StructuralModelFit(Questions, StructuralFit):
             "variable": [r[2] for r in rows], "r2": np.array([r[3] for r in rows]),
         })  # fmt: skip
 
-    def reliability(self) -> Any:  # type: ignore[override]
+    def reliability(self) -> Any:
         """Return the reliability of each factor's sum of indicators, by level.
 
         Returns
@@ -428,7 +428,7 @@ class StructuralModelFit(Questions, StructuralFit):
         return self._made(resampling.simulated(self.estimate, draws, arguments.generator(rng)))
 
     def predict(self, new: Any = None, *, outcomes: str | Sequence[str] | None = None,
-                **refused: Any) -> Any:  # type: ignore[override]  # fmt: skip
+                **refused: Any) -> Any:  # fmt: skip
         """Predict observed variables of new rows from the others.
 
         The expectation of the outcomes given the other variables of the row, under the model's

@@ -36,11 +36,16 @@ def _whitened(root: Floats, d: Floats) -> Floats:
     return (inverse @ d @ inverse.T).reshape(len(d), -1)
 
 
+def _factor(V: Floats) -> Floats:
+    """Cholesky factor of a covariance matrix."""
+    return np.asarray(np.linalg.cholesky(V), dtype=np.float64)
+
+
 def _add(group: GroupProblem, theta: Floats, out: Floats) -> None:
     dW, dmu, levels = group.directions(theta)
     W, _, moments = group.levels_at(group.parts(theta).flat)
     data, p = group.data, len(W)
-    root: Floats = np.linalg.cholesky(W)
+    root = _factor(W)
     X = _whitened(root, dW)
     if not levels:
         m = np.linalg.solve(root, dmu.T)
@@ -63,7 +68,7 @@ def _add(group: GroupProblem, theta: Floats, out: Floats) -> None:
         V[q:, q:] += W
         dV = into @ dS @ into.T
         dV[:, q:, q:] += dW
-        root = np.linalg.cholesky(V)
+        root = _factor(V)
         X = _whitened(root, dV)
         mean = dm @ into.T
         mean[:, q:] += scale * dmu

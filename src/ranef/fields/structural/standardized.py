@@ -72,10 +72,10 @@ def _row(
         value = _value(row, theta, 0.0)
         return tuple(value * sd(j, w) / sd(i, w) for w in range(3))  # type: ignore[return-value]
     if row.op == "~1":
-        return tuple(at.m[i] / sd(i, w) for w in range(3))  # type: ignore[return-value]
+        return tuple(at.m[i] / sd(i, w) for w in range(3))
     value = at.S[i, j]
     if i == j:
-        return tuple(value / sd(i, w) ** 2 for w in range(3))  # type: ignore[return-value]
+        return tuple(value / sd(i, w) ** 2 for w in range(3))
 
     def residual(k: int, which: int) -> float:
         name = ram.names[k]
@@ -83,7 +83,7 @@ def _row(
             return 1.0
         return _root(at.S[k, k])
 
-    return tuple(value / (residual(i, w) * residual(j, w)) for w in range(3))  # type: ignore[return-value]
+    return tuple(value / (residual(i, w) * residual(j, w)) for w in range(3))
 
 
 def _value(row: Parameter, theta: Floats, sample: float) -> float:

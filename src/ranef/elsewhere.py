@@ -81,6 +81,7 @@ _FUNCTIONS = {
     "cfa": "lavaan's cfa is ranef.sem",
     "lavaan": "lavaan's models are ranef.sem",
     "measeq_syntax": "semTools' measEq.syntax is ranef.invariance",
+    "decontam": "contaminants are judged by ranef.metagenomics.screen",
     "gemma": "genome-wide scans are ranef.gwas.scan",
 }
 

@@ -71,8 +71,8 @@ def test_joint_tests_of_categories_do_not_depend_on_which_is_first(choice):
 
 def test_the_methods_paragraph_names_the_category_of_each_effect(choice):
     text = ranef.glmm("mode ~ x + (1 | g)", choice, family="multinomial").methods()
-    assert "In the log odds of category car between the 25 levels of g" in text
-    assert "In the log odds of category walk between" in text
+    assert "In the log odds of category car the intercept varies between the 25 levels of g" in text
+    assert "In the log odds of category walk the intercept varies between" in text
 
 
 def test_profiles_of_a_fit_with_a_held_deviation_are_those_of_that_model(counts):

@@ -40,7 +40,7 @@ Bools = NDArray[np.bool_]
 
 NO_CURVATURE = 1e-5
 """Second derivative of minus twice the log-likelihood in the logarithm of a parameter."""
-COLLINEAR = 1e-3
+COLLINEAR = 1e-4
 """Smallest eigenvalue of the Hessian, scaled to unit diagonal, that invites a closer look."""
 LEVEL_FACE = 1e-4
 NEGLIGIBLE = 1e-6

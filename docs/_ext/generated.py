@@ -21,6 +21,8 @@ from pathlib import Path
 from sphinx.application import Sphinx
 from sphinx.errors import ExtensionError
 
+from ranef.cli.verbs import VERBS
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -111,18 +113,7 @@ def write(app: Sphinx) -> None:
     folder.mkdir(exist_ok=True)
     write_gallery(Path(app.srcdir))
     (folder / "summary.txt").write_text(run(["-c", FIRST], folder), encoding="utf-8")
-    for command in (
-        "fit",
-        "gee",
-        "meta",
-        "rank",
-        "compare",
-        "diary",
-        "gwas",
-        "imaging",
-        "metagenomics",
-        "plan",
-    ):
+    for command in [verb.name for verb in VERBS]:
         shown = run(["-m", "ranef", command, "--help"], folder)
         (folder / f"help-{command}.txt").write_text(shown, encoding="utf-8")
     for field, task in (("gwas", "scan"), ("imaging", "group"), ("metagenomics", "screen")):

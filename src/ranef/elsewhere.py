@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from functools import wraps
-from inspect import Parameter, signature
+from inspect import Parameter, getattr_static, signature
 from types import FunctionType
 from typing import Any, TypeVar
 
@@ -302,12 +302,7 @@ def _refuse_unknown(callee: str, function: Callable[..., Any], named: dict[str, 
 def explained_methods(cls: type[Face]) -> type[Face]:
     """Let the public methods of a class answer arguments that they do not have."""
     for name in dir(cls):
-        method = _static(cls, name)
+        method = getattr_static(cls, name)
         if not name.startswith("_") and isinstance(method, FunctionType):
             setattr(cls, name, explained(method))
     return cls
-
-
-def _static(cls: type, name: str) -> Any:
-    """Return an attribute as it stands in the class that defines it."""
-    return next((vars(base)[name] for base in cls.__mro__ if name in vars(base)), None)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import io
 from argparse import ArgumentParser, Namespace, _ArgumentGroup
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +15,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "FITTING",
-    "PICTURES",
     "add_answer_files",
     "add_fit",
     "add_means",
@@ -26,10 +23,8 @@ __all__ = [
     "fit_of",
     "means_of",
     "named_values",
-    "picture",
 ]
 
-PICTURES = (".png", ".svg", ".pdf")
 FITTING = """\
 MODEL is a formula in quotes, and then the table: 'y ~ x + (1 | g)' data.csv; or a fit that
 ranef fit --save wrote, and no table. The options of the model and of reading belong to a formula.
@@ -115,7 +110,7 @@ def check_answer_files(arguments: Namespace) -> None:
     """Refuse, before any work, files that could not be written after it."""
     kinds: dict[str, Any] = {"table": writing.TABLES, "save": ()}
     if "plot" in arguments:
-        kinds["plot"] = PICTURES
+        kinds["plot"] = writing.PICTURES
     writing.check_files(arguments, **kinds)
 
 
@@ -173,24 +168,12 @@ def answered(answer: Answer, fit: Any, arguments: Namespace, about: dict[str, An
         answer.write(name, title=arguments.title)
     if getattr(arguments, "plot", None) is not None:
         drawn: Any = answer
-        picture(lambda ax: drawn.plot(ax=ax), arguments.plot)
+        writing.write_picture(
+            lambda canvas: drawn.plot(ax=canvas.add_subplot()), arguments.plot, dpi=150
+        )
     if arguments.save is not None:
         fit.save(arguments.save)
-    return code_of(fit) if hasattr(fit, "optimum") else Code.OK
-
-
-def picture(draw: Callable[[Any], Any], path: str) -> None:
-    """Write a picture, whole or not at all."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    from ranef.display import files
-
-    figure, stream = Figure(layout="constrained"), io.BytesIO()
-    FigureCanvasAgg(figure)
-    draw(figure.add_subplot())
-    figure.savefig(stream, format=Path(path).suffix[1:].lower(), dpi=150)
-    files.write_atomically(path, stream.getvalue())
+    return code_of(fit)
 
 
 def named_values(texts: list[str], option: str) -> dict[str, list[Any]] | None:

@@ -127,7 +127,8 @@ def _orders(data: Any, reading: Reading) -> list[str]:
     if reading.formulas is None:
         return []
     fixed = re.sub(r"\|[^()]*\)", ")", reading.formulas)
-    names = [name for name in data.columns if replace(reading, formulas=fixed).uses(str(name))]
+    of_means = replace(reading, formulas=fixed)
+    names = [name for name in data.columns if of_means.uses(str(name))]
     notes = (natural_order_note(data[name], str(name)) for name in names)
     return [note for note in notes if note is not None]
 

@@ -52,5 +52,6 @@ class Verb:
 
 
 def code_of(*fits: Any) -> Code:
-    """Return the exit code of fits: whether every optimum is proved."""
-    return Code.OK if all(fit.optimum.converged for fit in fits) else Code.NOT_CONVERGED
+    """Return the exit code of fits: whether every optimum is proved, of those that have one."""
+    proved = all(fit.optimum.converged for fit in fits if hasattr(fit, "optimum"))
+    return Code.OK if proved else Code.NOT_CONVERGED

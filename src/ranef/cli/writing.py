@@ -28,6 +28,7 @@ __all__ = [
 ]
 
 RESULTS = (".json", ".csv")
+PICTURES = (".png", ".svg", ".pdf")
 TABLES = (".docx", ".tex", ".html", ".htm", ".md", ".txt")
 SHOWN = 200
 _FORMULA = re.compile(r"[=@\t\r]|[+-].*[(|!]")
@@ -98,11 +99,16 @@ def _check_place(path: Path) -> None:
         raise FileError(f"cannot write {str(path)!r}: the folder is not writable")
 
 
-def write_picture(canvas: Any, path: str, dpi: int) -> None:
-    """Write a figure of matplotlib in the format that its name ends in, whole or not at all."""
+def write_picture(draw: Callable[[Any], Any], path: str, dpi: int) -> None:
+    """Write what is drawn on a figure in the format that the name ends in, whole or not at all."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     from ranef.display.files import write_atomically
 
-    stream = io.BytesIO()
+    canvas, stream = Figure(layout="constrained"), io.BytesIO()
+    FigureCanvasAgg(canvas)
+    draw(canvas)
     canvas.savefig(stream, format=Path(path).suffix[1:].lower(), dpi=dpi)
     write_atomically(path, stream.getvalue())
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 
 __all__ = ["with_backticks"]
 
@@ -24,24 +24,21 @@ def with_backticks(text: str, columns: Collection[str], functions: Collection[st
     >>> with_backticks("log (x) ~ a-b", ["log (x)", "x", "a", "b", "a-b"], ["log"])
     'log (x) ~ a-b'
     """
+    candidates = [name for name in columns if name in text and _is_odd(name)]
+    if not candidates:
+        return text
     known = {*columns, *functions}
-    odd = [
-        name
-        for name in sorted(_names(columns), key=len, reverse=True)
-        if name in text and not _readable(name, known)
-    ]
+    odd = [name for name in candidates if not _readable(name, known)]
     if not odd:
         return text
-    pattern = "|".join(re.escape(name) for name in odd)
+    pattern = "|".join(re.escape(name) for name in sorted(odd, key=len, reverse=True))
     own = re.compile(rf"{_APART.pattern}|(?<![\w.])(?P<column>{pattern})(?![\w.])")
     return own.sub(_quoted, text)
 
 
-def _names(columns: Iterable[str]) -> Iterable[str]:
-    """Names that hold more than one word or a sign, and that backticks can hold."""
-    for name in columns:
-        if "`" not in name and "\\" not in name and not _SPELLED.fullmatch(name):
-            yield name
+def _is_odd(name: str) -> bool:
+    """Whether a name holds more than one word or a sign, and backticks can hold it."""
+    return "`" not in name and "\\" not in name and not _SPELLED.fullmatch(name)
 
 
 def _readable(name: str, known: Collection[str]) -> bool:

@@ -90,21 +90,15 @@ def run(arguments: Namespace) -> Code:
         empty=("term", "estimate"),
     )  # fmt: skip
     if arguments.forest is not None:
-        _draw(fit, arguments)
+        write_picture(
+            lambda canvas: fit.plot.forest(
+                conf_level=arguments.conf_level, exponentiate=arguments.exponentiate, figure=canvas
+            ),
+            arguments.forest,
+            dpi=200,
+        )
     write_fit(fit, arguments, level)
     return Code.OK if fit.optimum.converged else Code.NOT_CONVERGED
-
-
-def _draw(fit: Any, arguments: Namespace) -> None:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    canvas = Figure(layout="constrained")
-    FigureCanvasAgg(canvas)
-    fit.plot.forest(
-        conf_level=arguments.conf_level, exponentiate=arguments.exponentiate, figure=canvas
-    )
-    write_picture(canvas, arguments.forest, dpi=200)
 
 
 def _results(fit: Any, level: dict[str, float]) -> dict[str, Any]:

@@ -82,7 +82,7 @@ def run(arguments: Namespace) -> Code:
     )
     if arguments.save is not None:
         fit.save(arguments.save)
-    return code_of(fit) if hasattr(fit, "optimum") else Code.OK
+    return code_of(fit)
 
 
 def _new_rows(arguments: Namespace, fit: Any) -> Any:

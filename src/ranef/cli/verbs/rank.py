@@ -10,8 +10,6 @@ from ranef.cli.values import number, positive
 from ranef.cli.verb import Code, Verb, code_of
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
     from ranef.questions.levels.ranking import Ranking
 
 __all__ = ["VERB"]
@@ -28,8 +26,6 @@ examples:
   ranef rank "cbind(incidence, size - incidence) ~ period + (1 | herd)" cbpp \\
       --family binomial --scale ratio --order descending --threshold 1.5 --out herds.csv
 """
-
-PICTURES = (".png", ".svg", ".pdf")
 
 QUESTION = ("statistic", "scale", "order", "top", "threshold", "conf_level")
 
@@ -88,7 +84,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(arguments: Namespace) -> Code:
     """Fit the model, rank its levels, write ranks and picture."""
     models.check_family(arguments)
-    writing.check_files(arguments, plot=PICTURES)
+    writing.check_files(arguments, plot=writing.PICTURES)
     data = models.read(arguments, arguments.formula)
     fit = models.fitted(arguments, data, arguments.formula)
     question = {name: getattr(arguments, name) for name in QUESTION}
@@ -112,19 +108,11 @@ def _write(ranking: Ranking, arguments: Namespace) -> None:
         arguments, lambda: table, lambda: {"ranking": about, "levels": writing.records(table)}
     )
     if arguments.plot is not None:
-        writing.write_picture(_picture(ranking), arguments.plot, dpi=150)
+        from ranef.questions.levels import rank_pictures
 
-
-def _picture(ranking: Ranking) -> Figure:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    from ranef.questions.levels import rank_pictures
-
-    canvas = Figure(layout="constrained")
-    FigureCanvasAgg(canvas)
-    rank_pictures.ranks(ranking, figure=canvas)
-    return canvas
+        writing.write_picture(
+            lambda canvas: rank_pictures.ranks(ranking, figure=canvas), arguments.plot, dpi=150
+        )
 
 
 VERB = Verb(

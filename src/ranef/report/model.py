@@ -8,6 +8,7 @@ from ranef.display.columns import Column, Fixed, Listing, Written
 from ranef.display.markup import Markup, element, join, table
 from ranef.display.numbers import count, number
 from ranef.fits.fit import Fit
+from ranef.report.pieces import facts_of
 from ranef.report.section import Options
 from ranef.tables.accounting import Accounting
 
@@ -16,11 +17,7 @@ __all__ = ["data", "facts", "model"]
 
 def facts(fit: Fit) -> Markup:
     """Return what a reader asks first."""
-    entries = (
-        element("div", element("dt", name), element("dd", value))
-        for name, value in fit.description.facts()
-    )
-    return element("dl", *entries, class_="facts")
+    return facts_of(fit.description.facts())
 
 
 def model(fit: Fit, how: Options) -> Markup:

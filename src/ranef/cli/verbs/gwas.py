@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter, _ArgumentGroup
+from argparse import ArgumentParser, Namespace, _ArgumentGroup
 from pathlib import Path
 from typing import Any
 
 from ranef.cli import options
+from ranef.cli.tasks import add_tasks, run_task
 from ranef.cli.values import positive, positive_number, whole
 from ranef.cli.verb import Code, Verb
 from ranef.errors import FileError
@@ -34,20 +35,7 @@ FORMATS = ("gwas-ssf", "gemma", "regenie", "plink2", "parquet")
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Add the commands of ``ranef gwas``."""
-    commands = parser.add_subparsers(dest="task", metavar="TASK", title="tasks", required=True)
-    for name, (words, add, run_task) in TASKS.items():
-        task = commands.add_parser(
-            name, help=words, description=f"{words[0].upper()}{words[1:]}.",
-            formatter_class=RawDescriptionHelpFormatter, allow_abbrev=False,
-        )  # fmt: skip
-        add(task)
-        task.set_defaults(run_task=run_task)
-
-
-def run(arguments: Namespace) -> Code:
-    """Run the task."""
-    code: Code = arguments.run_task(arguments)
-    return code
+    add_tasks(parser, TASKS)
 
 
 # --- options that several tasks take
@@ -574,7 +562,7 @@ VERB = Verb(
     description="Genome-wide association by the exact linear mixed model.",
     epilog=EPILOG,
     add_arguments=add_arguments,
-    run=run,
+    run=run_task,
     first_steps=(
         'ranef gwas scan "height ~ age" --bfile cohort --pheno people.tsv --out h.tsv.gz',
     ),

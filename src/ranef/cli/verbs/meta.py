@@ -81,7 +81,9 @@ def run(arguments: Namespace) -> Code:
     check_files(arguments, report=(), table=TABLES, save=(), forest=PICTURES)
     data = models.read(arguments, arguments.formula)
     names = ("variance", "std_error", "method", "df", "study", "offset", "missing")
-    fit = ranef.meta(arguments.formula, data, **{name: getattr(arguments, name) for name in names})
+    fit: Any = ranef.meta(
+        arguments.formula, data, **{name: getattr(arguments, name) for name in names}
+    )
     level = {"conf_level": arguments.conf_level}
     if not arguments.quiet:
         print(fit.summary(**level))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
+from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import Any
 
 from ranef.cli import options
+from ranef.cli.tasks import add_tasks, run_task
 from ranef.cli.values import number, positive
 from ranef.cli.verb import Code, Verb
 from ranef.errors import FileError
@@ -33,20 +34,7 @@ FORMATS = (
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Add the commands of ``ranef metagenomics``."""
-    commands = parser.add_subparsers(dest="task", metavar="TASK", title="tasks", required=True)
-    for name, (words, add, run_task) in TASKS.items():
-        task = commands.add_parser(
-            name, help=words, description=f"{words[0].upper()}{words[1:]}.",
-            formatter_class=RawDescriptionHelpFormatter, allow_abbrev=False,
-        )  # fmt: skip
-        add(task)
-        task.set_defaults(run_task=run_task)
-
-
-def run(arguments: Namespace) -> Code:
-    """Run the task."""
-    code: Code = arguments.run_task(arguments)
-    return code
+    add_tasks(parser, TASKS)
 
 
 def _add_counts(parser: ArgumentParser) -> None:
@@ -168,6 +156,6 @@ VERB = Verb(
     description="Metagenomic pathogen search with contamination learned from negative controls.",
     epilog=EPILOG,
     add_arguments=add_arguments,
-    run=run,
+    run=run_task,
     first_steps=("ranef metagenomics screen run7/*.report --samples run7.csv --report run7.html",),
 )

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
 from ranef import arguments
 from ranef.display.columns import Listing
-from ranef.display.figures import figure
 from ranef.display.files import write_atomically
-from ranef.display.leaving import or_why
 from ranef.display.markup import Markup, element, join, table
 from ranef.fields.diary import pictures
 from ranef.report.page import composed
+from ranef.report.pieces import drawn, facts_of, paragraphs
 from ranef.report.section import Options, Section
 from ranef.report.sections import SECTIONS
 
@@ -49,26 +47,11 @@ def _facts(diary: Any) -> Markup:
         ("Outcome", diary.roles.outcome),
         ("Predictors", ", ".join(diary.roles.predictors)),
     ]
-    pairs = (element("div", element("dt", name), element("dd", value)) for name, value in entries)
-    return element("dl", *pairs, class_="facts")
-
-
-def _paragraphs(*lines: str) -> Markup:
-    return join([element("p", line) for line in lines])
+    return facts_of(entries)
 
 
 def _drawn(diary: Any, name: str, caption: str) -> Markup:
-    draw: Callable[..., Any] = getattr(pictures, name)
-    told: Callable[[Any], str] = getattr(pictures, f"{name}_text")
-    return or_why(
-        name.capitalize(),
-        lambda: figure(
-            lambda canvas: draw(diary, figure=canvas),
-            name=f"diary-{name}",
-            alt=told(diary),
-            caption=caption,
-        ),
-    )
+    return drawn(pictures, name, diary, "diary", caption)
 
 
 def _concerns(diary: Any, how: Options) -> Markup:
@@ -77,7 +60,7 @@ def _concerns(diary: Any, how: Options) -> Markup:
 
 
 def _effects(diary: Any, how: Options) -> Markup:
-    words = _paragraphs(
+    words = paragraphs(
         "Within: what goes with a value above the person's own mean. Between: what goes with a "
         "person whose mean is higher. Contextual: the between minus the within slope."
     )
@@ -86,7 +69,7 @@ def _effects(diary: Any, how: Options) -> Markup:
 
 
 def _variance(diary: Any, how: Options) -> Markup:
-    words = _paragraphs(
+    words = paragraphs(
         "The shares are those of a model without predictors. The reliability of a mean is the "
         "share of its variance that is not due to the prompts that happened to be answered."
     )
@@ -94,7 +77,7 @@ def _variance(diary: Any, how: Options) -> Markup:
 
 
 def _memory(diary: Any, how: Options) -> Markup:
-    words = _paragraphs(
+    words = paragraphs(
         "What predictors and persons leave of the outcome, every two of one series, by the time "
         "between them. A plateau at long times is what the prompts of a day share, which the "
         "model has. Where the first stand clearly above it, neighbouring prompts tell less than "
@@ -109,7 +92,7 @@ def _memory(diary: Any, how: Options) -> Markup:
 
 def _dynamics(diary: Any, how: Options) -> Markup:
     caption = "Some persons from the most to the least variable; the line is the own mean."
-    words = _paragraphs(
+    words = paragraphs(
         *diary.summary_sentences()[1:2],
         "RMSSD is the root mean squared difference of successive prompts (instability), inertia "
         "the slope of a value on the one before.",
@@ -118,7 +101,7 @@ def _dynamics(diary: Any, how: Options) -> Markup:
 
 
 def _compliance(diary: Any, how: Options) -> Markup:
-    parts = [_paragraphs(*diary.summary_sentences()[2:])]
+    parts = [paragraphs(*diary.summary_sentences()[2:])]
     if diary.occasions.study_day is not None:
         caption = "A row a person, a column a day: darker where more prompts were answered."
         parts.append(_drawn(diary, "compliance", caption))
@@ -141,7 +124,7 @@ def _long(listing: Listing) -> Markup:
 
 
 def _reading(diary: Any, how: Options) -> Markup:
-    return _paragraphs(*diary.reading())
+    return paragraphs(*diary.reading())
 
 
 def _warned(diary: Any) -> bool:

@@ -14,6 +14,7 @@ from ranef.display.leaving import or_why
 from ranef.display.markup import Markup, element, join, table
 from ranef.fields.gwas import pictures
 from ranef.report.page import composed
+from ranef.report.pieces import facts_of
 from ranef.report.section import Options, Section
 
 __all__ = ["html", "write"]
@@ -41,8 +42,7 @@ def _facts(scan: Any) -> Markup:
         ("Variants in the file", f"{len(scan.genotypes.variants):,}"),
         ("Tested", f"{int(one.tested.sum()):,}"),
     ]
-    pairs = (element("div", element("dt", name), element("dd", value)) for name, value in entries)
-    return element("dl", *pairs, class_="facts")
+    return facts_of(entries)
 
 
 def _drawn(scan: Any, name: str, trait: str, number: int, caption: str) -> Markup:

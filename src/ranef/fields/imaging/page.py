@@ -22,6 +22,7 @@ from ranef.fields.imaging.group_design import weights_of
 from ranef.fields.imaging.groups import GroupedFit
 from ranef.fields.imaging.people import subject_report
 from ranef.report.page import composed
+from ranef.report.pieces import facts_of, paragraphs
 from ranef.report.section import Options, Section
 
 __all__ = ["GroupReport", "group_report"]
@@ -102,12 +103,7 @@ def _facts(about: _About) -> Markup:
         ("Images", data.places.words),
         ("Design", " + ".join(design.names)),
     ]
-    pairs = (element("div", element("dt", name), element("dd", value)) for name, value in entries)
-    return element("dl", *pairs, class_="facts")
-
-
-def _paragraphs(*lines: str) -> Markup:
-    return join([element("p", line) for line in lines])
+    return facts_of(entries)
 
 
 def _contrasts(about: _About, how: Options) -> Markup:
@@ -129,7 +125,7 @@ def _contrast(about: _About, name: str, contrast: Any) -> Markup:
             alt=pictures.brain_text(z, limit),
             caption=f"z of {name}; {clusters.words}.",
         )
-        return join([drawn, table(clusters.listing()), _paragraphs(*clusters.sentences())])
+        return join([drawn, table(clusters.listing()), paragraphs(*clusters.sentences())])
 
     def plain() -> Markup:
         limit = 3.29
@@ -156,9 +152,9 @@ def _compared(about: _About, how: Options) -> Markup:
             found.data, found.design, C[0], model.method, model.df, model.n_jobs
         )  # fmt: skip
         parts.append(element("h3", f"Contrast: {name}"))
-        parts.append(_paragraphs(*three.sentences()))
+        parts.append(paragraphs(*three.sentences()))
         parts += [table(one) for one in three.tables()]
-    words = _paragraphs(
+    words = paragraphs(
         "Fixed effects (FE) speak of these subjects alone; least squares (RE) give every subject "
         "the same weight; mixed effects (ME) weigh each by its own error and the difference "
         "between subjects."
@@ -199,7 +195,7 @@ def _heterogeneity(about: _About, how: Options) -> Markup:
             f"The likelihood has several maxima in {several:,} voxels; the estimate is the "
             "highest. Subjects of very different precision, or units, make such voxels."
         )
-    return join([table(listing), _paragraphs(*said)])
+    return join([table(listing), paragraphs(*said)])
 
 
 def _subjects(about: _About, how: Options) -> Markup:
@@ -223,7 +219,7 @@ def _subjects(about: _About, how: Options) -> Markup:
         ),
         caption="How many subjects a voxel has",
     )
-    return join([drawn, table(report.listing()), _paragraphs(*report.sentences()), table(here)])
+    return join([drawn, table(report.listing()), paragraphs(*report.sentences()), table(here)])
 
 
 def _design(about: _About, how: Options) -> Markup:
@@ -257,7 +253,7 @@ def _method(about: _About, how: Options) -> Markup:
             "half maximum); their variances are an upper bound, the smoothed variances."
         )
     notes = [*about.found.design.notes, *about.found.data.notes]
-    return join([_paragraphs(*lines), *(element("p", f"{note}.") for note in notes)])
+    return join([paragraphs(*lines), *(element("p", f"{note}.") for note in notes)])
 
 
 def _reproduce(about: _About, how: Options) -> Markup:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from ranef.questions.means.multiplicity import stepwise
+
 __all__ = ["adjusted", "cutoff", "two_sided", "upper_p", "upper_tail"]
 
 Floats = NDArray[np.float64]
@@ -25,15 +27,7 @@ def adjusted(p: Floats) -> Floats:
     >>> adjusted(np.array([0.01, 0.04, np.nan, 0.03])).tolist()
     [0.03, 0.04, nan, 0.04]
     """
-    out = np.full(p.shape, np.nan)
-    known = np.flatnonzero(np.isfinite(p))
-    if not len(known):
-        return out
-    order = known[np.argsort(p[known], kind="stable")]
-    m = len(order)
-    scaled = p[order] * m / np.arange(1, m + 1)
-    out[order] = np.minimum(1.0, np.minimum.accumulate(scaled[::-1])[::-1])
-    return out
+    return stepwise(p, "bh")
 
 
 def cutoff(z: Floats, level: float, control: str | None, two_sided: bool) -> float:

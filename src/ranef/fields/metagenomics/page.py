@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -12,15 +11,14 @@ import numpy as np
 from ranef import arguments
 from ranef._version import __version__
 from ranef.display.columns import Column, Fixed, Label, Listing, Significant, Written
-from ranef.display.figures import figure
 from ranef.display.files import write_atomically
-from ranef.display.leaving import or_why
 from ranef.display.markup import Markup, element, join, table
 from ranef.display.numbers import count as counted
 from ranef.fields.metagenomics import pictures
 from ranef.fields.metagenomics.arrays import PATIENT
 from ranef.fields.metagenomics.judging import listed
 from ranef.report.page import composed
+from ranef.report.pieces import drawn, facts_of, paragraphs
 from ranef.report.section import Options, Section
 
 __all__ = ["html", "write"]
@@ -57,28 +55,15 @@ def _facts(screen: Any) -> Markup:
         ("Parameters", f"ranef {__version__}"
          + (f", background {screen.background_version}" if screen.background_version else "")),
     ]  # fmt: skip
-    pairs = (element("div", element("dt", name), element("dd", value)) for name, value in entries)
-    return element("dl", *pairs, class_="facts")
-
-
-def _paragraphs(*lines: str) -> Markup:
-    return join([element("p", line) for line in lines])
+    return facts_of(entries)
 
 
 def _drawn(screen: Any, name: str, caption: str) -> Markup:
-    draw: Callable[..., Any] = getattr(pictures, name)
-    told: Callable[[Any], str] = getattr(pictures, f"{name}_text")
-    return or_why(
-        name.capitalize(),
-        lambda: figure(
-            lambda canvas: draw(screen, figure=canvas),
-            name=f"metagenomics-{name}", alt=told(screen), caption=caption,
-        ),
-    )  # fmt: skip
+    return drawn(pictures, name, screen, "metagenomics", caption)
 
 
 def _candidates(screen: Any, how: Options) -> Markup:
-    words = _paragraphs(
+    words = paragraphs(
         "Expected: the reads that reagents and other libraries would bring, with the upper end of "
         "95%. Control: the most reads in a negative control of the same batch. LOD: the least "
         "mass that would be called with a probability of 95%. Spill from: the library of the run "
@@ -135,7 +120,7 @@ def _run(screen: Any, how: Options) -> Markup:
     words = (
         "The deviation is how far a library's contamination is from its batch's, on the log scale."
     )
-    return join([_paragraphs(words), table(Listing("samples", columns, "Libraries"))])
+    return join([paragraphs(words), table(Listing("samples", columns, "Libraries"))])
 
 
 def _doubts(screen: Any, how: Options) -> Markup:
@@ -197,7 +182,7 @@ def _prior(screen: Any, how: Options) -> Markup:
         Column("same", [r[2] for r in rows], WHOLE, "of the list above"),
     )
     words = "One-step updates: the odds of presence are multiplied and the list is made again."
-    return join([_paragraphs(words), table(Listing("prior", columns, "Sensitivity to the prior"))])
+    return join([paragraphs(words), table(Listing("prior", columns, "Sensitivity to the prior"))])
 
 
 def _controls(screen: Any, how: Options) -> Markup:
@@ -211,7 +196,7 @@ def _controls(screen: Any, how: Options) -> Markup:
         "Each negative control is judged as if it were a patient, by what all other libraries say. "
         f"Mean {screen.control_rate:.2f}."
     )
-    return join([_paragraphs(words), table(Listing("controls", columns, "Controls left out"))])
+    return join([paragraphs(words), table(Listing("controls", columns, "Controls left out"))])
 
 
 def _has_controls(screen: Any) -> bool:
@@ -236,7 +221,7 @@ def _positives(screen: Any, how: Options) -> Markup:
         "or the control did." for k in sorted(lost - found)
     ]  # fmt: skip
     listing = Listing("positives", columns, "Positive controls", labels=2)
-    return join([_paragraphs(*words), table(listing.take(keep))])
+    return join([paragraphs(*words), table(listing.take(keep))])
 
 
 def _has_positives(screen: Any) -> bool:
@@ -251,7 +236,7 @@ def _profiles(screen: Any, how: Options) -> Markup:
 def _method(screen: Any, how: Options) -> Markup:
     inputs = [element("li", f"{name}: SHA-256 {digest}") for name, digest in screen.counts.hashes]
     return join([
-        _paragraphs(
+        paragraphs(
             "Reads of a taxon in a library are negative binomial around r (kappa + z a) + chi: r "
             "reads per mass, kappa the contaminant mass of the batch, a the mass of what is "
             "present (z = 1), chi reads from other libraries. Parameters are those of the largest "

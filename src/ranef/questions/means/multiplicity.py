@@ -18,7 +18,7 @@ from ranef.inference.coefficients.wald import quantile, two_sided
 from ranef.questions.means.multivariate_t import POINTS, MultivariateT, multivariate_t
 from ranef.questions.means.studentized import range_quantile, range_tail
 
-__all__ = ["ADJUSTMENTS", "Adjusted", "HypothesisFamily", "adjust", "check_adjustment"]
+__all__ = ["ADJUSTMENTS", "Adjusted", "HypothesisFamily", "adjust", "check_adjustment", "stepwise"]
 
 Floats = NDArray[np.float64]
 
@@ -156,7 +156,7 @@ def adjust(
         method = "sidak"
     raw = two_sided(family.statistic, family.df) if family.raw is None else family.raw
     if method in STEPWISE:
-        p = _stepwise(raw, STEPS[method])
+        p = stepwise(raw, method)
         return Adjusted(p, _unadjusted(family, 1 - (1 - conf_level) / m), method, "bonferroni")
     if method in ("mvt", "dunnett"):
         return _multivariate(family, raw, method, conf_level, rng)
@@ -357,11 +357,12 @@ def _tails(joint: MultivariateT, statistic: Floats) -> list[tuple[float, float]]
 # --- stepwise, from the p-values alone
 
 
-def _stepwise(raw: Floats, step: Callable[[Floats], Floats]) -> Floats:
+def stepwise(raw: Floats, method: str) -> Floats:
+    """Adjust p-values (m,) by one of `STEPS`; NaN stay."""
     out = np.full(len(raw), np.nan)
     finite = np.flatnonzero(np.isfinite(raw))
     order = finite[np.argsort(raw[finite], kind="stable")]
-    out[order] = np.minimum(step(raw[order]), 1.0)
+    out[order] = np.minimum(STEPS[method](raw[order]), 1.0)
     return out
 
 

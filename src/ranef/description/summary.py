@@ -17,7 +17,7 @@ from ranef.inference.coefficients.wald import Intervals
 from ranef.models.labels import CONDITIONAL, category, group_name
 from ranef.models.records import Estimate
 
-__all__ = ["correlation_listings", "summarise", "variance_listing"]
+__all__ = ["summarise", "variance_listings"]
 
 MOST_ROWS, FIRST_ROWS, LAST_ROWS = 40, 20, 5
 
@@ -66,20 +66,22 @@ def _paragraph(lines: Sequence[str]) -> list[Paragraph]:
     return [Paragraph(tuple(lines))] if lines else []
 
 
-def variance_listing(
+def variance_listings(
     estimate: Estimate, parameters: Sequence[VarianceParameter], conf_level: float
-) -> Listing | None:
-    """Standard deviations of all random terms, correlations beside them."""
+) -> tuple[Listing, ...]:
+    """Standard deviations of all random terms, correlations beside them or, of many, below."""
     shown = [v for v in parameters if not _is_pair(v)]
     if not shown:
-        return None
+        return ()
+    apart = [term for term in _tied(parameters) if len(_effects(parameters, term)) > MOST_BESIDE]
+    below = tuple(_correlations(estimate, parameters, term) for term in apart)
     places = [(_place(estimate, v), v.term) for v in shown]
     groups = [
         "" if i and places[i] == places[i - 1] else place for i, (place, _) in enumerate(places)
     ]
     sized = Sized(np.array([v.estimate for v in shown]), 4)
     low, high = (f"{100 * conf_level:g}% {side}" for side in ("low", "high"))
-    partners = [_partners(v, parameters) for v in shown]
+    partners = [_partners(v, parameters, v.term in apart) for v in shown]
     columns: tuple[Column, ...] = (
         Column("group", groups),
         Column("term", [_parameter_name(v) for v in shown]),
@@ -88,39 +90,42 @@ def variance_listing(
         Column("conf_high", [v.conf_high for v in shown], sized, high),
         Column("correlations", partners, heading=PARTNERS),
     )
-    if not any(partners) and correlation_listings(estimate, parameters):
+    if below and not any(partners):
         columns = columns[:-1]
     what = "Random effects" if estimate.terms else "Residual standard deviation"
-    return Listing("variance", columns, f"{what} (Wald intervals on the log scale)", 2)
+    spread = Listing("variance", columns, f"{what} (Wald intervals on the log scale)", 2)
+    return (spread, *below)
 
 
 PARTNERS = "correlation with"
-MOST_PARTNERS = 3
+MOST_BESIDE = 4
+"""Effects of a term whose correlations stand beside their standard deviations."""
 
 
-def correlation_listings(
-    estimate: Estimate, parameters: Sequence[VarianceParameter]
-) -> tuple[Listing, ...]:
-    """Correlations of the effects of a term, where they are too many to stand beside the sd."""
-    listings = []
-    for term in dict.fromkeys(v.term for v in parameters if _is_pair(v)):
-        pairs = [v for v in parameters if _is_pair(v) and v.term == term]
-        own = next(v for v in parameters if v.term == term)
-        names = list(dict.fromkeys([*(_first(v, v) for v in pairs), *(v.name2 for v in pairs)]))
-        if len(names) - 1 <= MOST_PARTNERS:
-            continue
-        found = {(v.name2, _first(v, v)): v.estimate for v in pairs}
-        columns = [Column("term", [str(name) for name in names])]
-        for j, first in enumerate(names[:-1]):
-            cells = [
-                found.get((second, first)) if i > j else None for i, second in enumerate(names)
-            ]
-            columns.append(Column(str(j + 1), cells, Fixed(2)))
-        numbered = [f"{j + 1} {name}" for j, name in enumerate(names)]
-        columns[0] = Column("term", numbered, heading="")
-        title = f"Correlations of the effects of {_place(estimate, own)}"
-        listings.append(Listing("correlations", tuple(columns), title))
-    return tuple(listings)
+def _tied(parameters: Sequence[VarianceParameter]) -> list[int | None]:
+    """Terms with correlations."""
+    return list(dict.fromkeys(v.term for v in parameters if _is_pair(v)))
+
+
+def _effects(parameters: Sequence[VarianceParameter], term: int | None) -> list[str | None]:
+    """Names of the effects that correlations of a term are of."""
+    pairs = [v for v in parameters if _is_pair(v) and v.term == term]
+    return list(dict.fromkeys([*(_first(v, v) for v in pairs), *(v.name2 for v in pairs)]))
+
+
+def _correlations(
+    estimate: Estimate, parameters: Sequence[VarianceParameter], term: int | None
+) -> Listing:
+    """Correlations of the effects of a term, the lower triangle."""
+    own = [v for v in parameters if v.term == term]
+    found = {(v.name2, _first(v, v)): v.estimate for v in own if _is_pair(v)}
+    names = _effects(parameters, term)
+    columns = [Column("term", [f"{j + 1} {name}" for j, name in enumerate(names)], heading="")]
+    for j, first in enumerate(names[:-1]):
+        cells = [found.get((second, first)) if i > j else None for i, second in enumerate(names)]
+        columns.append(Column(str(j + 1), cells, Fixed(2)))
+    title = f"Correlations of the effects of {_place(estimate, own[0])}"
+    return Listing("correlations", tuple(columns), title)
 
 
 def _place(estimate: Estimate, v: VarianceParameter) -> str:
@@ -157,11 +162,11 @@ def _first(pair: VarianceParameter, parameter: VarianceParameter) -> str | None:
     return f"{pair.component}: {pair.name}"
 
 
-def _partners(parameter: VarianceParameter, every: Sequence[VarianceParameter]) -> str:
-    """Correlations of a coefficient with those before it."""
+def _partners(parameter: VarianceParameter, every: Sequence[VarianceParameter], below: bool) -> str:
+    """Correlations of a coefficient with those before it, unless they stand below the table."""
     if np.isnan(parameter.estimate):
         return "not determined"
-    if parameter.kind != "sd":
+    if parameter.kind != "sd" or below:
         return ""
     pairs = [
         f"{_first(v, parameter)} {number(v.estimate, 2)}"
@@ -171,5 +176,4 @@ def _partners(parameter: VarianceParameter, every: Sequence[VarianceParameter]) 
         and v.name2 in _names(v, parameter)
         and not np.isnan(v.estimate)
     ]
-    many = len([v for v in every if _is_pair(v) and v.term == parameter.term])
-    return "" if many > MOST_PARTNERS * (MOST_PARTNERS + 1) / 2 else ", ".join(pairs)
+    return ", ".join(pairs)

@@ -15,7 +15,7 @@ from ranef import arguments
 from ranef.description import tables
 from ranef.description.doubts import doubt, warn_about
 from ranef.description.mixed import MixedDescription
-from ranef.description.summary import correlation_listings, variance_listing
+from ranef.description.summary import variance_listings
 from ranef.design.specification import Specification
 from ranef.design.terms import GroupingFactor, RandomTerm
 from ranef.design.transformation import response_transformation
@@ -425,11 +425,7 @@ class MixedFit(LikelihoodFit):
 
     def variance_listings(self, level: float) -> tuple[Listing, ...]:
         """The tables of variances in a summary."""
-        parameters = self.variance_parameters(level)
-        spread = variance_listing(self.estimate, parameters, level)
-        if spread is None:
-            return ()
-        return (spread, *correlation_listings(self.estimate, parameters))
+        return variance_listings(self.estimate, self.variance_parameters(level), level)
 
     # --- rows
 

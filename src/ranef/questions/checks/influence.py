@@ -18,7 +18,7 @@ from ranef.display.progress import counted
 from ranef.errors import ModelError
 from ranef.fits.columns import groups_of, labels_of
 from ranef.fits.mixed import MixedFit
-from ranef.fits.protocol import Likelihood, Refittable, require
+from ranef.fits.protocol import Likelihood, Refittable, Synthesised, offers, require
 from ranef.models.labels import group_name
 from ranef.questions.checks import influence_numbers, influence_picture
 from ranef.questions.checks import leverage as leverage_
@@ -258,7 +258,7 @@ def influence(
     >>> int(rows.cook.argmax())
     59
     """
-    if "influence" in vars(type(fit)):  # a kind of fit with an answer of its own
+    if offers(fit, Synthesised):  # it leaves out studies, by an answer of its own
         if by is not None or method is not None:
             raise ModelError(
                 "influence() of this fit leaves out one study at a time: no by, method"

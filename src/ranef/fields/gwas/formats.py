@@ -111,7 +111,7 @@ def _ssf(scan: Any, one: Any, rows: Any, held: dict[str, Any]) -> dict[str, Any]
     }
 
 
-def _gemma(scan: Any, one: Any, rows: Any, held: dict[str, Any]) -> dict[str, Any]:
+def _variant_of_gemma(held: dict[str, Any]) -> dict[str, Any]:
     return {
         "chr": held["chromosome"],
         "rs": held["variant"],
@@ -120,6 +120,12 @@ def _gemma(scan: Any, one: Any, rows: Any, held: dict[str, Any]) -> dict[str, An
         "allele1": held["effect_allele"],
         "allele0": held["other_allele"],
         "af": held["frequency"],
+    }
+
+
+def _gemma(scan: Any, one: Any, rows: Any, held: dict[str, Any]) -> dict[str, Any]:
+    return {
+        **_variant_of_gemma(held),
         "beta": held["estimate"],
         "se": held["std_error"],
         "logl_H1": one.null.loglik_ml + 0.5 * one.lrt[rows],
@@ -143,13 +149,7 @@ def _gemma_joint(scan: Any, one: Any, rows: Any, held: dict[str, Any]) -> dict[s
             else:
                 variances[label] = held[f"covariance_{first}_{names[j]}"]
     return {
-        "chr": held["chromosome"],
-        "rs": held["variant"],
-        "ps": held["position"],
-        "n_miss": held["n_missing"],
-        "allele1": held["effect_allele"],
-        "allele0": held["other_allele"],
-        "af": held["frequency"],
+        **_variant_of_gemma(held),
         **betas,
         **variances,
         "p_wald": held["p_wald"],

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any, Self
 
 from ranef import arguments
 
-__all__ = ["parameters_of", "set_parameters", "shown_parameters", "tags"]
-
-T = TypeVar("T")
+__all__ = ["Parametrised"]
 
 
 def _signature(model: Any) -> Mapping[str, inspect.Parameter]:
@@ -18,40 +16,39 @@ def _signature(model: Any) -> Mapping[str, inspect.Parameter]:
     return {name: one for name, one in every.items() if name != "self"}
 
 
-def parameters_of(model: Any) -> dict[str, Any]:
-    """Return the parameters of a model by name."""
-    return {name: getattr(model, name) for name in _signature(model)}
+class Parametrised:
+    """An estimator whose parameters are the arguments of its constructor."""
 
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Return the parameters by name."""
+        return {name: getattr(self, name) for name in _signature(self)}
 
-def set_parameters(model: T, params: Mapping[str, Any]) -> T:
-    """Set parameters by name."""
-    known = tuple(_signature(model))
-    for name, value in params.items():
-        setattr(model, arguments.choice("parameter", name, known), value)
-    return model
+    def set_params(self, **params: Any) -> Self:
+        """Set parameters by name; a fit stays that of the old ones."""
+        known = tuple(_signature(self))
+        for name, value in params.items():
+            setattr(self, arguments.choice("parameter", name, known), value)
+        return self
 
+    def __repr__(self) -> str:
+        """Return the call that makes such an estimator, without what is usual."""
+        given = []
+        for name, one in _signature(self).items():
+            value = getattr(self, name)
+            if one.default is inspect.Parameter.empty:
+                given.append(repr(value))
+            elif value is not one.default and not _equal(value, one.default):
+                given.append(f"{name}={value!r}")
+        return f"{type(self).__name__}({', '.join(given)})"
 
-def shown_parameters(model: Any) -> str:
-    """The call that makes such a model, without what is usual."""
-    given = []
-    for name, one in _signature(model).items():
-        value = getattr(model, name)
-        if one.default is inspect.Parameter.empty:
-            given.append(repr(value))
-        elif value is not one.default and not _equal(value, one.default):
-            given.append(f"{name}={value!r}")
-    return f"{type(model).__name__}({', '.join(given)})"
+    def __sklearn_tags__(self) -> Any:
+        from sklearn.utils import InputTags, Tags, TargetTags
+
+        return Tags(
+            estimator_type=None, target_tags=TargetTags(required=False), transformer_tags=None,
+            classifier_tags=None, regressor_tags=None, input_tags=InputTags(),
+        )  # fmt: skip
 
 
 def _equal(value: Any, usual: Any) -> bool:
     return isinstance(value, str | int | float | bool) and bool(value == usual)
-
-
-def tags() -> Any:
-    """What scikit-learn asks of every estimator."""
-    from sklearn.utils import InputTags, Tags, TargetTags
-
-    return Tags(
-        estimator_type=None, target_tags=TargetTags(required=False), transformer_tags=None,
-        classifier_tags=None, regressor_tags=None, input_tags=InputTags(),
-    )  # fmt: skip

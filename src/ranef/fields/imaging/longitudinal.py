@@ -18,12 +18,7 @@ from ranef.display.progress import arriving
 from ranef.errors import ConvergenceWarning, DataError, ModelError, warn
 from ranef.fields.imaging.gathering import Grid, stacked
 from ranef.fields.imaging.group_design import read_table, weights_of
-from ranef.fields.imaging.habits import (
-    parameters_of,
-    set_parameters,
-    shown_parameters,
-    tags,
-)
+from ranef.fields.imaging.habits import Parametrised
 from ranef.fields.imaging.repeated import (
     MOST_FIXED,
     MOST_RANDOM,
@@ -317,7 +312,7 @@ def _warn_of(found: RepeatedFits) -> None:
         )
 
 
-class LongitudinalModel:
+class LongitudinalModel(Parametrised):
     """A linear mixed model of repeated images at every voxel.
 
     Each row of a table is a visit of a subject with its image.
@@ -379,20 +374,6 @@ class LongitudinalModel:
         self.min_images = min_images
         self.n_jobs = n_jobs
         self.verbose = verbose
-
-    def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """Return the parameters by name."""
-        return parameters_of(self)
-
-    def set_params(self, **params: Any) -> Self:
-        """Set parameters by name."""
-        return set_parameters(self, params)
-
-    def __repr__(self) -> str:
-        return shown_parameters(self)
-
-    def __sklearn_tags__(self) -> Any:
-        return tags()
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "fit_")

@@ -19,12 +19,7 @@ from ranef.fields.imaging.fsl import read_design
 from ranef.fields.imaging.gathering import Grid, GroupData, gathered
 from ranef.fields.imaging.group_design import GroupDesign, design_of, weights_of
 from ranef.fields.imaging.groups import GroupedFit, grouped_fit
-from ranef.fields.imaging.habits import (
-    parameters_of,
-    set_parameters,
-    shown_parameters,
-    tags,
-)
+from ranef.fields.imaging.habits import Parametrised
 from ranef.fields.imaging.page import GroupReport, group_report
 from ranef.fields.imaging.people import SubjectReport, shares, subject_report
 from ranef.fields.imaging.subjects import subjects_of
@@ -52,7 +47,7 @@ class _Fitted:
     voxels: VoxelFit | GroupedFit
 
 
-class MixedEffectsSecondLevel:
+class MixedEffectsSecondLevel(Parametrised):
     """A mixed-effects model of a group, in the manner of nilearn's SecondLevelModel.
 
     At every voxel y_k = x_k'b + u_k + e_k: subject k's effect, its deviation from the group, and
@@ -135,20 +130,6 @@ class MixedEffectsSecondLevel:
         self.min_subjects = min_subjects
 
     # --- scikit-learn's habits
-
-    def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """Return the parameters by name."""
-        return parameters_of(self)
-
-    def set_params(self, **params: Any) -> Self:
-        """Set parameters by name; a fit stays that of the old ones."""
-        return set_parameters(self, params)
-
-    def __repr__(self) -> str:
-        return shown_parameters(self)
-
-    def __sklearn_tags__(self) -> Any:
-        return tags()
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "design_matrix_")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from inspect import signature
 from os import PathLike
 from typing import Any
 
@@ -136,9 +137,7 @@ def sem(
     ('optimum proved', {'person': 80}, 0)
     """
     for name in unknown:
-        known = ["cluster", "group", "estimator", "missing", "se", "information", "fixed_x",
-                 "std_lv", "group_equal", "group_partial", "bounds", "start", "n_jobs",
-                 "progress"]  # fmt: skip
+        known = [p.name for p in signature(sem).parameters.values() if p.kind is p.KEYWORD_ONLY]
         hint = f"; did you mean {RENAMED[name]}?" if name in RENAMED else suggestion(name, known)
         raise ModelError(f"sem() has no argument {name!r}{hint}")
     request = read_request(

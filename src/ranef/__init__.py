@@ -20,8 +20,6 @@ from typing import Any
 import lazy_loader
 
 from ranef._version import __version__ as __version__
-from ranef.elsewhere import explained as _explained
-from ranef.elsewhere import function_hint as _function_hint
 
 _attached, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
 
@@ -35,11 +33,13 @@ def __getattr__(name: str) -> Any:
         now = RENAMED[name]
         warnings.warn(f"ranef.{name} is now ranef.{now}", FutureWarning, stacklevel=2)
         return _attached(now)
+    from ranef.elsewhere import explained, function_hint
+
     if name in __all__:
         found = _attached(name)
         if isinstance(found, FunctionType):
-            found = _explained(found)
+            found = explained(found)
             found.__module__ = __name__  # by which a copy in another process finds it
             globals()[name] = found
         return found
-    raise AttributeError(f"ranef has no name {name!r}{_function_hint(name, __all__)}")
+    raise AttributeError(f"ranef has no name {name!r}{function_hint(name, __all__)}")

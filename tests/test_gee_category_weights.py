@@ -15,7 +15,9 @@ from test_gee_categories import clustered, joint_table, probabilities, slopes
 import ranef
 from ranef.errors import DataError, ModelError
 from ranef.models.marginal import fit_marginal
+from ranef.solve.marginal import equations
 from ranef.solve.marginal.equations import solve, weight_derivatives
+from ranef.solve.marginal.log_det import log_det_slopes
 
 REFERENCE = json.loads(
     (Path(__file__).parent / "reference" / "gee_categories.json").read_text("utf-8")
@@ -262,3 +264,22 @@ def test_lag_of_categories():
     two = ranef.gee("t ~ before", table, **call)
     np.testing.assert_allclose(one.coefficients, two.coefficients, rtol=1e-10)
     assert [name[-1] for name in one.names[1:]] == [name[-1] for name in two.names[1:]]
+
+
+@pytest.mark.parametrize("weights", [{}, {"weights": "w"}, {"sampling_weights": "w"}])
+@pytest.mark.parametrize(("family", "correlation"), [*STRUCTURES, ("binomial", "log odds ratio")])
+def test_penalty_is_the_derivative_of_log_det(family, correlation, weights):
+    """Against differences of log det H over the coefficients, the odds ratios held."""
+    rng = np.random.default_rng(12)
+    K, m = 60, 3
+    g, x = np.repeat(np.arange(K), m), rng.normal(size=K * m)
+    latent = 0.7 * x + rng.normal(size=K)[g] + rng.logistic(size=K * m)
+    y = (latent > 0) * 1.0 if family == "binomial" else np.digitize(latent, [-1.0, 0.3, 1.4])
+    table = pd.DataFrame({"y": y, "x": x, "g": g, "w": rng.uniform(0.5, 2.0, K * m)})
+    call = {"family": family, "correlation": correlation, **weights}
+    fit = ranef.gee("y ~ x", table, groups="g", **call)
+    problem, solution = fit.estimate.model.problem, fit.estimate.solution
+    H = equations.add_up(problem, solution.beta, solution.working, solution.working).H
+    found = log_det_slopes(problem, solution.beta, solution.working, H)
+    wanted = equations._log_det_differences(problem, solution.beta, solution.working)
+    np.testing.assert_allclose(found, wanted, rtol=1e-8, atol=1e-9 * np.abs(wanted).max())

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 import ranef
-from ranef.solve.marginal import working
+from ranef.solve.marginal import banded, working
 
 
 def table(sizes, rng):
@@ -109,3 +109,75 @@ def test_errors_of_correlations_of_long_series_are_quick():
     shown = fit.tidy("correlation")
     assert time.process_time() - begin < 5.0
     assert abs(shown.estimate[0] - 0.6) < 4 * shown.std_error[0]
+
+
+def moving(sizes, rng, spread=1.0):
+    """A moving average of order two, rows in any order, with gaps where spread is over one."""
+    g = np.repeat(np.arange(len(sizes)), sizes)
+    t = [np.sort(rng.choice(int(spread * k), k, replace=False)) for k in sizes]
+    longest = int(spread * max(sizes)) + 2
+    e = rng.normal(size=(len(sizes), longest + 2))
+    e = e[:, 2:] + 0.5 * e[:, 1:-1] + 0.3 * e[:, :-2]
+    x = rng.normal(size=len(g))
+    y = 1 + 0.5 * x + e[g, np.concatenate(t)]
+    table = pd.DataFrame({"y": y, "x": x, "g": g, "t": np.concatenate(t)})
+    return table.sample(frac=1, random_state=1)
+
+
+@pytest.mark.filterwarnings("ignore::ranef.errors.DataWarning")
+@pytest.mark.parametrize("spread", [1.0, 1.4])
+@pytest.mark.parametrize("stationary", [True, False])
+@pytest.mark.parametrize("penalty", ["", "firth"])
+def test_bands_give_the_numbers_of_whole_matrices(monkeypatch, spread, stationary, penalty):
+    rng = np.random.default_rng(6)
+    data = moving([60] * 30 + [45] * 10 + [1, 2, 30], rng, spread)
+    data["z"] = (data["y"] > 1).astype(float)
+    correlation = "m-dependent(2)" if stationary else "m-dependent(2, stationary=False)"
+    call = {"groups": "g", "time": "t", "correlation": correlation}
+    if penalty:
+        call |= {"family": "binomial", "penalty": penalty}
+    found = []
+    for few in (24, 10**9):
+        monkeypatch.setattr(banded, "FEW_ROWS", few)
+        fit = ranef.gee("z ~ x" if penalty else "y ~ x", data, **call)
+        tables = [fit.tidy()[["estimate", "std_error"]]]
+        tables += [fit.tidy("correlation")[["estimate", "std_error"]]]
+        found.append(np.vstack([each.to_numpy() for each in tables]))
+    np.testing.assert_allclose(found[0], found[1], rtol=1e-8)
+
+
+def test_a_band_knows_its_smallest_eigenvalue():
+    rng = np.random.default_rng(7)
+    m = 40
+    for _ in range(10):
+        band = np.vstack([np.ones(m), rng.uniform(-0.7, 0.7, size=(3, m))])
+        R = np.eye(m)
+        for k in range(1, 4):
+            R += np.diag(band[k, :-k], k) + np.diag(band[k, :-k], -k)
+        least = np.linalg.eigvalsh(R)[0]
+        for floor in (least - 0.1, least + 0.1):
+            found = banded.smallest_eigenvalue(band, floor)
+            np.testing.assert_allclose(found, min(floor, least), atol=1e-10)
+
+
+def test_an_indefinite_band_is_mixed_as_a_whole_matrix_is(monkeypatch):
+    rng = np.random.default_rng(8)
+    data = moving([40] * 6, rng).sort_values(["g", "t"])
+    data["y"] = np.repeat(rng.normal(size=60), 4) + 0.1 * rng.normal(size=240)
+    found = []
+    for few in (24, 10**9):
+        monkeypatch.setattr(banded, "FEW_ROWS", few)
+        with pytest.warns(ranef.errors.DataWarning, match="positive definite"):
+            fit = ranef.gee("y ~ x", data, groups="g", time="t", correlation="m-dependent(2)")
+        found.append([*fit.coefficients, fit.estimate.shrunk, fit.estimate.smallest])
+    np.testing.assert_allclose(found[0], found[1], rtol=1e-7)
+
+
+def test_a_cluster_of_20000_rows_with_correlations_that_end():
+    data = moving([20_000, 15, 30, 8, 100], np.random.default_rng(9))
+    begin = time.process_time()
+    fit = ranef.gee("y ~ x", data, groups="g", time="t", correlation="m-dependent(2)")
+    assert abs(fit.coef["x"] - 0.5) < 0.05
+    rho = fit.tidy("correlation")["estimate"].to_numpy()
+    np.testing.assert_allclose(rho, [0.65 / 1.34, 0.3 / 1.34], atol=0.03)
+    assert time.process_time() - begin < 5.0

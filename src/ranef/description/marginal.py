@@ -61,13 +61,34 @@ class MarginalDescription(ModelDescription):
     model = "population-averaged model"
     criterion = "GEE"
     family_kind = "Population-averaged models"
-    weights = "Weights are precisions: the variance of a row is divided by its weight."
 
     def __init__(self, fit: Marginal) -> None:
         super().__init__(fit)
         self.fit: Marginal = fit
         self.estimate = fit.estimate
         self.covariance = fit.covariance
+
+    @property
+    def weights(self) -> str:  # type: ignore[override]
+        """What weights are."""
+        if has_categories(self.fit.family):
+            return (
+                "Weights are precisions: the covariance of two responses is divided by the root "
+                "of the product of their weights."
+            )
+        return "Weights are precisions: the variance of a row is divided by its weight."
+
+    def rows(self) -> list[str]:
+        return [*super().rows(), *self._weighting()]
+
+    def _weighting(self) -> list[str]:
+        found = [] if self.mean.weights is None else [self.weights]
+        if self.estimate.model.sampling is not None:
+            found.append(
+                "Sampling weights say how many rows of the population a row stands for: they "
+                "multiply its residual in the equations."
+            )
+        return found
 
     @property
     def structure(self) -> str:
@@ -82,6 +103,10 @@ class MarginalDescription(ModelDescription):
     def method(self) -> str:  # type: ignore[override]
         penalty = self.estimate.model.equations.penalty
         return f"{'penalised (Firth) ' if penalty else ''}generalised estimating equations"
+
+    def sentences(self) -> list[str]:
+        sampled = [] if self.estimate.model.sampling is None else self._weighting()[-1:]
+        return [*super().sentences(), *sampled]
 
     def random(self) -> list[str]:
         names = " within ".join(f.name for f in reversed(self.estimate.model.clusters))
@@ -109,7 +134,9 @@ class MarginalDescription(ModelDescription):
         model = self.estimate.model
         if has_categories(model.family):
             return self._dropout()
-        lines = [f"Var({self.response}) = {model.moments.words}."]
+        held = model.moments.words
+        over = " / weight" if self.mean.weights is not None else ""
+        lines = [f"Var({self.response}) = {held}{over}."]
         for name, value in model.shapes.items():
             lines.append(f"The shape {name} is held at {significant(value, 4)}.")
         return [*lines, *self._dropout()]

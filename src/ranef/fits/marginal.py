@@ -31,7 +31,8 @@ from ranef.models.marginal import MarginalEstimate, correlation_errors, criteria
 from ranef.models.marginal_categories import mean_columns, threshold_basis
 from ranef.models.rows import Rows
 from ranef.solve.marginal.covariance import COVARIANCES
-from ranef.solve.marginal.working import Autoregressive, Stationary
+from ranef.solve.marginal.tabled import Stationary
+from ranef.solve.marginal.working import Autoregressive
 from ranef.tables import make_table
 from ranef.tables.origin import Origin
 

@@ -32,6 +32,7 @@ from ranef.models.marginal_shapes import likeliest_shapes, starting_shapes
 from ranef.solve.marginal import covariance as covariances
 from ranef.solve.marginal.association_errors import association_variances
 from ranef.solve.marginal.associations import Association, OddsRatio
+from ranef.solve.marginal.banded import is_banded
 from ranef.solve.marginal.clusters import Clusters
 from ranef.solve.marginal.criteria import Criteria, criteria
 from ranef.solve.marginal.equations import (
@@ -43,15 +44,13 @@ from ranef.solve.marginal.equations import (
     weight_derivatives,
 )
 from ranef.solve.marginal.separation import separating
+from ranef.solve.marginal.tabled import Fixed, Stationary, Unstructured
 from ranef.solve.marginal.working import (
     Autoregressive,
     Continuous,
     Exchangeable,
-    Fixed,
     Independence,
     Nested,
-    Stationary,
-    Unstructured,
     Working,
 )
 
@@ -349,10 +348,12 @@ def _working(model: MarginalModel, parameters: Floats) -> Working:
         found = Continuous(parameters, estimator=equations.estimator)
         return found.with_distances(clusters)
     count = len(clusters.places)
-    if count > MOST_PLACES:
+    banded = name == "m-dependent" and is_banded(equations.reach, count)
+    if count > MOST_PLACES and not banded:
         raise ModelError(
             f"correlation={name!r} has a matrix of all {count:,} places in time, and at most "
-            f"{MOST_PLACES:,} are taken: use 'ar1', 'car1' or 'exchangeable', or coarser times"
+            f"{MOST_PLACES:,} are taken: use 'ar1', 'car1', 'exchangeable' or 'm-dependent' of a "
+            "short reach, or coarser times"
         )
     if name == "toeplitz":
         return Stationary(parameters, reach=count - 1)

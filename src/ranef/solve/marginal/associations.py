@@ -74,6 +74,33 @@ def _slope(first: Floats, second: Floats, joint: Floats) -> Floats:
     return np.asarray(1 / sum(1 / np.maximum(cell, 1e-300) for cell in cells))
 
 
+def _both_slope(first: Floats, second: Floats, alpha: float) -> Floats:
+    """Derivative of `both` in the first mean."""
+    psi = np.exp(alpha)
+    if abs(psi - 1) < NEAR_ONE:
+        return np.asarray(second * (1 + (psi - 1) * (1 - second) * (1 - 2 * first)))
+    a = 1 + (first + second) * (psi - 1)
+    root = np.sqrt(a * a - 4 * psi * (psi - 1) * first * second)
+    return np.asarray(0.5 * (1 - (a - 2 * psi * second) / root))
+
+
+def _slopes_of_both(
+    first: Floats, second: Floats, K: Floats, alpha: float
+) -> tuple[Floats, Floats]:
+    """Derivatives in both means (..., c) of sum K_jk P(y <= j and y' <= k), K held."""
+    one, two = first[..., :, None], second[..., None, :]
+    by_first = np.sum(K * _both_slope(one, two, alpha), axis=-1)
+    return by_first, np.asarray(np.sum(K * _both_slope(two, one, alpha), axis=-2))
+
+
+def _within_slopes(K: Floats, mu: Floats) -> Floats:
+    """Derivatives (..., c) in mu of sum K_jk V_jk, V_jk = mu_j (1 - mu_k) for j <= k."""
+    both_sides = np.triu(K + K.swapaxes(-1, -2), 1)
+    found = np.diagonal(K, axis1=-2, axis2=-1) * (1 - 2 * mu)
+    found = found + (both_sides @ (1 - mu)[..., None])[..., 0]
+    return np.asarray(found - (both_sides.swapaxes(-1, -2) @ mu[..., None])[..., 0])
+
+
 def tables_with_margins(rows: Floats, columns: Floats, odds: Floats) -> Floats:
     """Tables (N, J, J) with these margins (N, J) and the odds ratios of `odds` (J, J).
 
@@ -125,6 +152,14 @@ class Within(Working):
 
     def whiten_back(self, rows: Floats, clusters: Clusters, part: Slice) -> Floats:
         return markov_whiten_back(rows, self._rho())
+
+    def covariance_slopes(
+        self, left: Floats, right: Floats, clusters: Clusters, part: Slice
+    ) -> Floats:
+        assert self.mu is not None
+        mu = self.mu.reshape(-1, self.cuts)
+        K = left.reshape(*mu.shape, -1) @ right.reshape(*mu.shape, -1).swapaxes(1, 2)
+        return _within_slopes(K, mu).ravel()
 
 
 @dataclass(frozen=True, eq=False)
@@ -186,6 +221,37 @@ class Association(Working):
             own = block.reshape(len(block), -1)
             root = _root(*self._correlations(block))[0]
             result[own] = np.linalg.solve(root.swapaxes(1, 2), wide[own])
+        return out
+
+    @abstractmethod
+    def joint_slopes(self, first: Floats, second: Floats, K: Floats) -> tuple[Floats, Floats]:
+        """Derivatives (..., c) in both means of sum K_jk P(y <= j and y' <= k), K held."""
+
+    def covariance_slopes(
+        self, left: Floats, right: Floats, clusters: Clusters, part: Slice
+    ) -> Floats:
+        assert self.rows is not None
+        out = np.empty(len(left))
+        for block in self.blocks(part):
+            b, m, c = block.shape
+            mu, own = self.rows.mu[block], block.reshape(b, m * c)
+            K = (left[own] @ right[own].swapaxes(1, 2)).reshape(b, m, c, m, c)
+            at = np.arange(m)
+            found = _within_slopes(K[:, at, :, at, :].swapaxes(0, 1), mu)
+            first, second = np.triu_indices(m, 1)
+            if len(first):
+                kept = (
+                    1 - _root(*self._correlations(block))[1]
+                )  # what is not mixed with independence
+                pairs = K[:, first, :, second, :] + K[:, second, :, first, :].swapaxes(2, 3)
+                pairs = pairs.swapaxes(0, 1) * kept[:, None, None, None]
+                one, two = mu[:, first], mu[:, second]
+                by_one, by_two = self.joint_slopes(one, two, pairs)
+                by_one = by_one - (pairs @ two[..., None])[..., 0]
+                by_two = by_two - (pairs.swapaxes(2, 3) @ one[..., None])[..., 0]
+                np.add.at(found.swapaxes(0, 1), first, by_one.swapaxes(0, 1))
+                np.add.at(found.swapaxes(0, 1), second, by_two.swapaxes(0, 1))
+            out[own] = found.reshape(b, m * c)
         return out
 
     def mixed(self, part: Slice) -> Floats:
@@ -257,6 +323,9 @@ class OddsRatio(Association):
     def joint(self, first: Floats, second: Floats) -> Floats:
         return both(first[..., :, None], second[..., None, :], float(self.parameters[0]))
 
+    def joint_slopes(self, first: Floats, second: Floats, K: Floats) -> tuple[Floats, Floats]:
+        return _slopes_of_both(first, second, K, float(self.parameters[0]))
+
     def sums(self, v: Floats, clusters: Clusters, part: Slice) -> Floats:
         """Score and information of alpha."""
         alpha, found = float(self.parameters[0]), np.zeros(2)
@@ -293,8 +362,15 @@ class GlobalOddsRatio(Association):
 
     name = "global odds ratio"
 
+    @property
+    def has_root(self) -> bool:
+        return not self.as_ordgee
+
     def joint(self, first: Floats, second: Floats) -> Floats:
         return both(first[..., :, None], second[..., None, :], float(self.parameters[0]))
+
+    def joint_slopes(self, first: Floats, second: Floats, K: Floats) -> tuple[Floats, Floats]:
+        return _slopes_of_both(first, second, K, float(self.parameters[0]))
 
     def whiten(self, rows: Floats, clusters: Clusters, part: Slice) -> Floats:
         if not self.as_ordgee:
@@ -429,13 +505,40 @@ class LocalOddsRatios(Association):
 
     name = "local odds ratio"
 
-    def joint(self, first: Floats, second: Floats) -> Floats:
+    def _tables(self, first: Floats, second: Floats) -> Floats:
+        """P(y = j and y' = k), (..., c + 1, c + 1)."""
         odds = np.exp(association(self.parameters, self.cuts))
         shape = (*first.shape[:-1], self.cuts + 1, self.cuts + 1)
         rows, columns = (_probabilities(mu).reshape(-1, self.cuts + 1) for mu in (first, second))
-        tables = tables_with_margins(rows, columns, odds).reshape(shape)
-        below = np.cumsum(np.cumsum(tables, axis=-1), axis=-2)
+        return tables_with_margins(rows, columns, odds).reshape(shape)
+
+    def joint(self, first: Floats, second: Floats) -> Floats:
+        below = np.cumsum(np.cumsum(self._tables(first, second), axis=-1), axis=-2)
         return np.asarray(below[..., :-1, :-1])
+
+    def joint_slopes(self, first: Floats, second: Floats, K: Floats) -> tuple[Floats, Floats]:
+        """By the adjoint of d log P = a_j + b_k, which keep the odds and move the margins.
+
+        The last b is held at 0: what is added to all a and taken from all b moves nothing.
+        """
+        J, c = self.cuts + 1, self.cuts
+        P = self._tables(first, second).reshape(-1, J, J)
+        by_cell = np.zeros_like(P)
+        above = np.cumsum(K.reshape(-1, c, c)[:, ::-1, ::-1], axis=1).cumsum(axis=2)
+        by_cell[:, :c, :c] = above[:, ::-1, ::-1]
+        weighted, own = by_cell * P, np.arange(J)
+        A = np.zeros((len(P), 2 * J, 2 * J))
+        A[:, own, own], A[:, J + own, J + own] = P.sum(axis=2), P.sum(axis=1)
+        A[:, :J, J:], A[:, J:, :J] = P, P.swapaxes(1, 2)
+        right = np.hstack([weighted.sum(axis=2), weighted.sum(axis=1)])[:, :-1, None]
+        found = np.zeros((len(P), 2 * J))
+        found[:, :-1] = np.linalg.solve(A[:, :-1, :-1], right)[..., 0]
+        of_rows, of_columns = found[:, :J], found[:, J:]
+        shape = first.shape
+        return (
+            (of_rows[:, :-1] - of_rows[:, 1:]).reshape(shape),
+            (of_columns[:, :-1] - of_columns[:, 1:]).reshape(shape),
+        )
 
     def sums(self, v: Floats, clusters: Clusters, part: Slice) -> Floats:
         return np.zeros(0)

@@ -77,6 +77,16 @@ class CategoryProblem(Problem):
             wanted = wanted - self.offset
         return np.asarray(np.linalg.lstsq(self.X.T @ self.X, self.X.T @ wanted, rcond=1e-12)[0])
 
+    def curves(self, beta: Floats, part: Slice) -> tuple[Floats, Floats]:
+        eta = self.predictor(beta, part).reshape(-1, self.cuts)
+        if not self.ordered:
+            return _nominal_curves(_softmax(eta))
+        own = np.arange(self.cuts)
+        slopes = np.zeros((*eta.shape, self.cuts))
+        bends = np.zeros((*eta.shape, self.cuts, self.cuts))
+        slopes[:, own, own], bends[:, own, own, own] = self.first(eta), self.second(eta)
+        return slopes, bends
+
     def working_rows(self, beta: Floats, part: Slice, bend: bool = False) -> WorkingRows:
         """Scale the rows of a slice at beta."""
         assert not bend
@@ -116,6 +126,17 @@ def _nominal_slopes(p: Floats, mu: Floats) -> Floats:
     c = mu.shape[1]
     held = np.tril(np.ones((c, c)), -1)  # category k + 1 is at most j: k < j
     return np.asarray(p[:, None, 1:] * (held - mu[:, :, None]))
+
+
+def _nominal_curves(p: Floats) -> tuple[Floats, Floats]:
+    """First (N, c, c) and second derivatives (N, c, c, c) of P(y <= j) in log odds."""
+    mu = np.cumsum(p, axis=1)[:, :-1]
+    slopes, own = _nominal_slopes(p, mu), p[:, 1:]
+    c = mu.shape[1]
+    moved = own[:, :, None] * (np.eye(c) - own[:, None, :])  # of p_k in log odds l
+    held = np.tril(np.ones((c, c)), -1) - mu[:, :, None]
+    bends = held[..., None] * moved[:, None] - own[:, None, :, None] * slopes[:, :, None, :]
+    return slopes, np.asarray(bends)
 
 
 def indicators(y: Floats, cuts: int) -> Floats:

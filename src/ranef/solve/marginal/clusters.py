@@ -64,6 +64,13 @@ class Patterns:
     positions: Ints
     which: Ints
 
+    def each(self) -> Iterator[tuple[Ints, Ints]]:
+        """Yield the positions (m,) of each pattern with the rows (b, m) of its clusters."""
+        order = np.argsort(self.which, kind="stable")
+        ends = np.cumsum(np.bincount(self.which, minlength=len(self.positions)))
+        for positions, own in zip(self.positions, np.split(order, ends[:-1]), strict=True):
+            yield positions, self.rows[own]
+
 
 @dataclass(frozen=True, eq=False)
 class Clusters:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from ranef.families.variance import MeanVariance
 from ranef.solve.marginal.clusters import Clusters, Slice
+from ranef.solve.marginal.log_det import log_det_slopes
 from ranef.solve.marginal.working import Independence, Working, WorkingRows
 
 __all__ = [
@@ -134,6 +135,14 @@ class Problem:
     def root_precision(self, part: Slice) -> Floats | None:
         """Roots of the precisions of a slice."""
         return None if self.weights is None else np.sqrt(self.weights[part.rows])
+
+    def curves(self, beta: Floats, part: Slice) -> tuple[Floats, Floats]:
+        """Derivatives of the means (N, c) of responses in their predictors.
+
+        First ones (N, c, c) and second ones (N, c, c, c); c is 1 where a response is one row.
+        """
+        eta = self.predictor(beta, part)
+        return self.first(eta)[:, None, None], self.second(eta)[:, None, None, None]
 
     def working_rows(self, beta: Floats, part: Slice, bend: bool = False) -> WorkingRows:
         """Scale the rows of a slice at beta.
@@ -398,12 +407,16 @@ def _penalised(problem: Problem, beta: Floats, working: Working, sums: Sums, sca
 
     It is sum over rows of h x dlog a / deta, with a = sqrt(w / V) dmu/deta and h the row's entry
     on the diagonal of F H^-1 F' R^-1. H without the scale stands for the information over phi.
-    Of odds ratios, which are held where R is not, see `_log_det_slopes`.
+    Of odds ratios, which are held where R is not, see `log_det_slopes`.
     """
     if not problem.penalised:
         return sums
     if working.of_means:
-        return replace(sums, U=sums.U + scale * _log_det_slopes(problem, beta, working))
+        if working.has_root:
+            more = log_det_slopes(problem, beta, working, sums.H)
+        else:
+            more = _log_det_differences(problem, beta, working)
+        return replace(sums, U=sums.U + scale * more)
     inverse, more = np.linalg.inv(sums.H), np.zeros(problem.p)
     for part in problem.clusters.slices:
         rows = problem.working_rows(beta, part, bend=True)
@@ -421,11 +434,8 @@ MOVES = (1e-3, 1e-4, 1e-5)
 """How far it moves linear predictors at most; less where a mean would leave its bounds."""
 
 
-def _log_det_slopes(problem: Problem, beta: Floats, working: Working) -> Floats:
-    """Derivatives (p,) of log det H / 2 in beta, the parameters of the association held.
-
-    Under independence H is the information of a likelihood, and this is Jeffreys' prior.
-    """
+def _log_det_differences(problem: Problem, beta: Floats, working: Working) -> Floats:
+    """Derivatives (p,) of log det H / 2 in beta, the parameters of the association held."""
     widest = np.maximum(np.abs(problem.X).max(axis=0), 1e-300)
     found = np.empty(problem.p)
     for j in range(problem.p):

@@ -22,11 +22,8 @@ __all__ = [
     "Autoregressive",
     "Continuous",
     "Exchangeable",
-    "Fixed",
     "Independence",
     "Nested",
-    "Stationary",
-    "Unstructured",
     "Working",
     "WorkingRows",
 ]
@@ -97,6 +94,11 @@ class Working(ABC):
     of_means: ClassVar[bool] = False
     """Whether R moves with the means while its parameters are held."""
 
+    @property
+    def has_root(self) -> bool:
+        """Whether R is a matrix L L'."""
+        return True
+
     def at(self, rows: WorkingRows) -> Self:
         """The structure at these means; itself where it does not depend on them."""
         return self
@@ -140,6 +142,12 @@ class Working(ABC):
     def whiten_slopes(self, F: Floats, clusters: Clusters, part: Slice) -> Floats:
         """What stands left of whitened rows, so that both make F'R^-1."""
         return self.whiten(F, clusters, part)
+
+    def covariance_slopes(
+        self, left: Floats, right: Floats, clusters: Clusters, part: Slice
+    ) -> Floats:
+        """Derivatives (r,) in the means of tr(right' V left), of matrices (r, p) that are held."""
+        raise NotImplementedError  # asked only of those whose R moves with the means
 
     def labels(self, clusters: Clusters) -> list[tuple[float | None, float | None]]:
         """The two times that a parameter belongs to; None for any."""
@@ -609,110 +617,3 @@ class Continuous(Working):
 
     def whiten_back(self, rows: Floats, clusters: Clusters, part: Slice) -> Floats:
         return markov_whiten_back(rows, self._rho(clusters, part))
-
-
-@dataclass(frozen=True, eq=False)
-class Tabled(Working):
-    """A correlation of places in time, written as a matrix R (T, T)."""
-
-    @abstractmethod
-    def table(self, clusters: Clusters) -> Floats:
-        """R (T, T) of all places in time."""
-
-    def held(self, clusters: Clusters, floor: float) -> Working:
-        """The structure itself if R is positive definite, else mixed with independence."""
-        smallest = float(np.linalg.eigvalsh(self.table(clusters))[0])
-        if smallest >= floor:
-            return self
-        share = (floor - smallest) / (1 - smallest)
-        return replace(
-            self, parameters=(1 - share) * self.parameters, shrunk=share, smallest=smallest
-        )
-
-    def _roots(self, clusters: Clusters, positions: Ints) -> Floats:
-        R = self.table(clusters)[positions[:, :, None], positions[:, None, :]]
-        return np.linalg.inv(np.linalg.cholesky(R))
-
-    def whiten(self, rows: Floats, clusters: Clusters, part: Slice) -> Floats:
-        return self._applied(rows, clusters, part, False)
-
-    def whiten_back(self, rows: Floats, clusters: Clusters, part: Slice) -> Floats:
-        return self._applied(rows, clusters, part, True)
-
-    def _applied(self, rows: Floats, clusters: Clusters, part: Slice, back: bool) -> Floats:
-        out = np.empty_like(rows)
-        wide = rows if rows.ndim == 2 else rows[:, None]
-        result = out if rows.ndim == 2 else out[:, None]
-        for pattern in clusters.patterns(part):
-            roots = self._roots(clusters, pattern.positions)
-            roots = roots.swapaxes(1, 2) if back else roots
-            own = roots[0] if len(roots) == 1 else roots[pattern.which]
-            result[pattern.rows] = own @ wide[pattern.rows]
-        return out
-
-
-@dataclass(frozen=True, eq=False)
-class Stationary(Tabled):
-    """A correlation for each distance in places of time, up to `reach`; none beyond."""
-
-    reach: int = 1
-
-    name = "m-dependent"
-
-    def sums(self, v: Floats, clusters: Clusters, part: Slice) -> Floats:
-        return by_lag(v, clusters, part)[1 : self.reach + 1]
-
-    def fitted(self, sums: Floats, counts: Floats, clusters: Clusters, floor: float) -> Working:
-        return replace(self, parameters=mean(sums, counts), shrunk=0.0).held(clusters, floor)
-
-    def table(self, clusters: Clusters) -> Floats:
-        count = len(clusters.places)
-        apart = np.abs(np.subtract.outer(np.arange(count), np.arange(count)))
-        values = np.zeros(count)
-        values[0] = 1.0
-        values[1 : self.reach + 1] = self.parameters
-        return values[apart]
-
-
-@dataclass(frozen=True, eq=False)
-class Unstructured(Tabled):
-    """A correlation for each pair of places, up to `reach` apart; none beyond."""
-
-    reach: int = 1
-
-    name = "unstructured"
-
-    def _codes(self, clusters: Clusters) -> tuple[Ints, Ints]:
-        first, second = np.triu_indices(len(clusters.places), 1)
-        near = second - first <= self.reach
-        return first[near], second[near]
-
-    def sums(self, v: Floats, clusters: Clusters, part: Slice) -> Floats:
-        return by_places(v, clusters, part)[self._codes(clusters)]
-
-    def fitted(self, sums: Floats, counts: Floats, clusters: Clusters, floor: float) -> Working:
-        return replace(self, parameters=mean(sums, counts), shrunk=0.0).held(clusters, floor)
-
-    def table(self, clusters: Clusters) -> Floats:
-        R = np.eye(len(clusters.places))
-        first, second = self._codes(clusters)
-        R[first, second] = R[second, first] = self.parameters
-        return R
-
-    def labels(self, clusters: Clusters) -> list[tuple[float | None, float | None]]:
-        first, second = self._codes(clusters)
-        places = clusters.places
-        return [(float(places[a]), float(places[b])) for a, b in zip(first, second, strict=True)]
-
-
-@dataclass(frozen=True, eq=False)
-class Fixed(Unstructured):
-    """A correlation that is given."""
-
-    name = "fixed"
-
-    def sums(self, v: Floats, clusters: Clusters, part: Slice) -> Floats:
-        return np.zeros(len(self.parameters))
-
-    def fitted(self, sums: Floats, counts: Floats, clusters: Clusters, floor: float) -> Working:
-        return self

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -59,15 +60,47 @@ def study(folder: Path) -> None:
     K.save(folder / "sim", format="plink2")
 
 
-def seconds(command: list[str], folder: Path) -> tuple[float, str]:
-    """CPU time of a command and its children, and what it printed."""
-    before = os.times()
-    done = subprocess.run(
-        command, cwd=folder, env={**os.environ, **ONE}, check=True, capture_output=True, text=True
-    )
-    after = os.times()
-    spent = after.children_user - before.children_user
-    return spent + after.children_system - before.children_system, done.stdout.strip()
+@dataclass(frozen=True)
+class Run:
+    """What a command took.
+
+    Attributes
+    ----------
+    seconds, clock : float
+        CPU time of the command and its threads, and by the clock.
+    memory : float
+        Largest resident bytes.
+    said : str
+        What it printed.
+    """
+
+    seconds: float
+    clock: float
+    memory: float
+    said: str
+
+
+def measured(command: list[str], folder: Path) -> Run:
+    """Run a command in a folder with one BLAS thread, and measure it."""
+    begin = time.monotonic()
+    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as complaints:
+        child = subprocess.Popen(
+            command, cwd=folder, env={**os.environ, **ONE}, stdout=out, stderr=complaints
+        )
+        _, status, used = os.wait4(child.pid, 0)
+        child.returncode = os.waitstatus_to_exitcode(status)
+        out.seek(0)
+        complaints.seek(0)
+        if child.returncode:
+            raise SystemExit(f"{command[0]} ended with {child.returncode}:\n{complaints.read()}")
+        spent = used.ru_utime + used.ru_stime
+        clock = time.monotonic() - begin
+        return Run(spent, clock, used.ru_maxrss * 1024.0, out.read().strip())
+
+
+def program(name: str) -> str | None:
+    """Where a program is: on the path, or beside this Python."""
+    return shutil.which(name) or shutil.which(name, path=str(Path(sys.executable).parent))
 
 
 def floor() -> tuple[float, float]:
@@ -91,25 +124,31 @@ def main() -> None:
         folder = given or Path(place)
         if not (folder / "sim.bed").is_file():
             study(folder)
-        ours, mixed = seconds([sys.executable, "-c", OURS], folder)
-        plain, least = seconds([sys.executable, "-c", LEAST_SQUARES], folder)
+        ours = measured([sys.executable, "-c", OURS], folder)
+        plain = measured([sys.executable, "-c", LEAST_SQUARES], folder)
         eigen, products = floor()
-        rows = [("ranef, all three tests", ours)]
-        rows.append(("floor: eigenvectors and products", eigen + products))
-        rows.append(("ranef, least squares", plain))
+        rows = [
+            ("ranef, all three tests", ours.seconds),
+            ("floor: eigenvectors and products", eigen + products),
+            ("ranef, least squares", plain.seconds),
+        ]
         both = ["-bfile", "sim", "-k", "sim.cXX.txt", "-c", "sim.covar.txt", "-outdir", "."]
-        for program, mode, name in (
+        for peer, mode, name in (
             ("gemma", "1", "GEMMA -lmm 1 (Wald)"), ("gemma", "4", "GEMMA -lmm 4 (all)"),
             ("jamma", "4", "JAMMA -lmm 4 (all)"),
         ):  # fmt: skip
-            if shutil.which(program):
-                command = [program, *both, "-lmm", mode, "-o", f"{program}{mode}"]
-                rows.append((name, seconds(command, folder)[0]))
-                print(rows[-1], file=sys.stderr, flush=True)
+            where = program(peer)
+            if where is None:
+                print(f"left out: {peer} is not on the path", file=sys.stderr)
+                continue
+            run = measured([where, *both, "-lmm", mode, "-o", f"{peer}{mode}"], folder)
+            rows.append((name, run.seconds))
+            print(rows[-1], file=sys.stderr, flush=True)
+        spent = ours.seconds
         print("| | CPU seconds | of ranef's |\n|---|---|---|")
-        for name, spent in rows:
-            print(f"| {name} | {spent:.1f} | {spent / ours:.1f} |")
-        print(f"\nlambda_GC by least squares {least}, by the mixed model {mixed}\n")
+        for name, other in rows:
+            print(f"| {name} | {other:.1f} | {other / spent:.2f} |")
+        print(f"\nlambda_GC by least squares {plain.said}, by the mixed model {ours.said}\n")
         print("| published | CPU | memory | where |\n|---|---|---|---|")
         for row in PUBLISHED:
             print("| " + " | ".join(row) + " |")

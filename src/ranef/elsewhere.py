@@ -10,13 +10,14 @@ from collections.abc import Callable, Collection
 from functools import wraps
 from inspect import Parameter, getattr_static, signature
 from types import FunctionType
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from ranef.errors import ArgumentError, suggestion
 
 __all__ = ["argument_hint", "attribute_hint", "explained", "explained_methods", "function_hint"]
 
 Face = TypeVar("Face")
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 _FUNCTIONS = {
     "lmer": "lme4's lmer is ranef.lmm",
@@ -115,66 +116,106 @@ _ARGUMENTS: dict[str, tuple[str, ...]] = {
     "adjust_method": ("adjust",),
     "alpha": ("conf_level",),
     "b": ("n",),
+    "batch_size": ("block",),
+    "bed": ("genotypes",),
+    "bfile": ("genotypes",),
+    "bgen": ("genotypes",),
+    "binary": ("family",),
+    "block_size": ("block",),
     "boot": ("n",),
+    "bsize": ("block",),
+    "checkpoint": ("resume",),
+    "chr": ("chromosomes",),
+    "chrom": ("chromosomes",),
+    "chromosome": ("chromosomes",),
     "ci": ("conf_level",),
     "ci_level": ("conf_level",),
     "cluster": ("groups", "cluster"),
+    "coding": ("effect",),
+    "condition": ("given",),
+    "condition_on": ("given",),
     "conf": ("conf_level",),
     "conf_int": ("conf_level",),
     "confidence": ("conf_level",),
     "confidence_level": ("conf_level",),
+    "cores": ("n_jobs",),
     "corr": ("correlation", "residual"),
     "correlation": ("residual",),
     "corstr": ("correlation",),
     "cov_struct": ("correlation",),
     "cov_type": ("covariance", "type"),
+    "covar": ("covariates",),
+    "covars": ("covariates",),
     "covstruct": ("residual",),
+    "dask": ("client",),
     "ddf": ("df",),
     "digits": ("digits",),
     "dispformula": ("dispersion",),
     "draws": ("n",),
     "effects": ("term", "variables"),
     "family": ("family",),
+    "g": ("genotypes",),
+    "g0": ("relationship",),
+    "geno": ("max_missing",),
+    "grm": ("relationship",),
     "groups": ("groups",),
+    "gxe": ("interaction",),
+    "hwe": ("min_hwe",),
     "id": ("groups",),
+    "info": ("min_info",),
+    "inverse_normal": ("transform",),
     "iter": ("n",),
+    "k": ("relationship",),
+    "k0": ("relationship",),
+    "kinship": ("relationship",),
     "level": ("conf_level",),
     "lmer_df": ("df",),
+    "mac": ("min_mac",),
+    "maf": ("min_maf",),
+    "max_memory": ("memory",),
+    "mem": ("memory",),
     "method": ("reml",),
+    "missingness": ("max_missing",),
     "model": ("formula", "fit"),
     "mult": ("adjust",),
     "n_agq": ("quadrature",),
     "n_boot": ("n",),
+    "n_cores": ("n_jobs",),
     "n_draws": ("n",),
     "n_iter": ("n",),
     "n_sim": ("n",),
+    "na": ("missing",),
+    "na_action": ("missing",),
     "nagq": ("quadrature",),
+    "ncores": ("n_jobs",),
     "new_data": ("new",),
     "newdata": ("new",),
     "nsim": ("n",),
-    "ncores": ("n_jobs",),
-    "n_cores": ("n_jobs",),
-    "cores": ("n_jobs",),
-    "threads": ("n_jobs",),
-    "na_action": ("missing",),
-    "na": ("missing",),
     "object": ("fit",),
+    "p3d": ("variance",),
     "p_adjust": ("adjust",),
+    "pfile": ("genotypes",),
+    "pheno": ("phenotypes",),
+    "phenotype": ("phenotypes",),
     "r": ("n",),
     "random_state": ("rng",),
     "re_form": ("kind",),
     "re_formula": ("kind",),
     "reps": ("n",),
+    "rint": ("transform",),
     "seed": ("rng",),
+    "sei": ("std_error",),
     "sims": ("n",),
     "std_err": ("covariance",),
     "subject": ("groups",),
+    "threads": ("n_jobs",),
+    "trait": ("traits",),
     "transform": ("type",),
     "variance": ("variance", "std_error"),
+    "vcf": ("genotypes",),
     "vcov": ("covariance",),
-    "vi": ("variance",),
-    "sei": ("std_error",),
     "verbose": ("progress",),
+    "vi": ("variance",),
     "waves": ("time",),
     "zero_inflation": ("zero",),
     "zi": ("zero",),
@@ -195,6 +236,10 @@ _ADVICE = {
     ("glmm", "residual"): "structures of residuals belong to ranef.lmm; correlated responses of "
     "another family are random effects, as ar1(0 + factor(time) | g), or ranef.gee",
     ("glmm", "link"): "the link belongs to the family: family=ranef.families.Binomial(link=...)",
+    ("scan", "loco"): "relationship='loco' is the default; 'centred' is one matrix of all variants",
+    ("scan", "out"): "results are written by scan.save(path, format=...)",
+    ("scan", "lmm"): "the Wald, likelihood-ratio and score tests all come from one pass",
+    ("scan", "test"): "the Wald, likelihood-ratio and score tests all come from one pass",
     ("", "conf_level"): "intervals are asked of the fit: fit.tidy(conf_level=...)",
     ("", "family"): "the family belongs to the fit; see ranef.glmm and ranef.gee",
     ("", "groups"): "grouping factors stand in the formula: y ~ x + (1 | g)",
@@ -264,7 +309,7 @@ def argument_hint(callee: str, name: str, known: Collection[str]) -> str:
     return suggestion(name, known)
 
 
-def explained(function: Callable[..., Any], name: str | None = None) -> Callable[..., Any]:
+def explained(function: Function, name: str | None = None) -> Function:
     """Let a function answer an argument that it does not have by what it is called here.
 
     Nothing is done before the call, so that it costs nothing.
@@ -283,7 +328,7 @@ def explained(function: Callable[..., Any], name: str | None = None) -> Callable
             _refuse_unknown(callee, function, named)
             raise
 
-    return call
+    return cast(Function, call)
 
 
 def _refuse_unknown(callee: str, function: Callable[..., Any], named: dict[str, Any]) -> None:
@@ -294,9 +339,8 @@ def _refuse_unknown(callee: str, function: Callable[..., Any], named: dict[str, 
     known = [p for p in own if p not in ("self", "cls")]
     for name in named:
         if name not in known:
-            raise ArgumentError(
-                f"{callee}() takes no argument {name!r}{argument_hint(callee, name, known)}"
-            ) from None
+            hint = argument_hint(callee, name, known) or f"; it takes {', '.join(known)}"
+            raise ArgumentError(f"{callee}() takes no argument {name!r}{hint}") from None
 
 
 def explained_methods(cls: type[Face]) -> type[Face]:

@@ -536,11 +536,11 @@ def _simulate(arguments: Namespace) -> Code:
         n=arguments.n, m=arguments.m, family_size=arguments.family_size,
         populations=arguments.populations, h2=arguments.h2, family=arguments.family,
         structure=arguments.structure, causal=arguments.causal, causal_h2=arguments.causal_h2,
-        chromosomes=arguments.chromosomes, rng=arguments.seed,
+        chromosomes=arguments.chromosomes, rng=arguments.seed, out=arguments.out,
     )  # fmt: skip
-    path = study.save(arguments.out)
     if not arguments.quiet:
-        print(f"{arguments.n:,} samples at {arguments.m:,} variants, written to {path}.")
+        where = study.genotypes.name
+        print(f"{arguments.n:,} samples at {arguments.m:,} variants, written to {where}.")
         print(study.causal.to_string(index=False))
     return Code.OK
 

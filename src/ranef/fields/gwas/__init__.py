@@ -6,6 +6,9 @@ arrays of traits, `relationship` the matrix, `spectrum` and `profiles` hold the 
 arrays out), `engine` runs them over blocks, `results` is the answer.
 """
 
+from typing import Any
+
+from ranef.errors import suggestion
 from ranef.fields.gwas.arrays import from_array, read_genotypes
 from ranef.fields.gwas.components import Components
 from ranef.fields.gwas.correlation import Bivariate, bivariate
@@ -47,3 +50,7 @@ __all__ = [
     "sparse_grm",
     "two_step",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    raise AttributeError(f"ranef.gwas has no name {name!r}{suggestion(name, __all__)}")

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranef import arguments
+from ranef.elsewhere import explained
 from ranef.errors import DataError, FileError, ModelError, suggestion
 from ranef.fields.gwas.bgenfile import BgenFile
 from ranef.fields.gwas.bimbam import BIMBAM_ENDINGS, read_bimbam
@@ -39,6 +40,7 @@ PIECE = 4096
 ZARR_ENDINGS = (".zarr", ".vcz", ".zarr.zip")
 
 
+@explained
 def from_array(G: Any, *, samples: Any, variants: Any = None) -> Genotypes:
     """Return the genotypes of an array, for `scan`, `grm` and the others.
 
@@ -175,6 +177,7 @@ def _once(pairs: list[tuple[str, str]], what: str) -> None:
         raise DataError(f"{what} names {list_text(twice)} more than once")
 
 
+@explained
 def read_genotypes(
     path: str | PathLike[str],
     *,

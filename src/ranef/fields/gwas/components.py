@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from ranef.display.answer import Answer
 from ranef.display.columns import Column, Fixed, Listing
+from ranef.elsewhere import explained_methods
 from ranef.errors import ModelError
 
 __all__ = ["Components", "components"]
@@ -17,6 +18,7 @@ __all__ = ["Components", "components"]
 Floats = NDArray[np.float64]
 
 
+@explained_methods
 @dataclass(frozen=True, eq=False, repr=False)
 class Components(Answer):
     """Principal components of samples; `gwas.pca` and `Relationship.pca` make it.

@@ -14,6 +14,7 @@ from ranef import arguments
 from ranef.display.answer import Answer
 from ranef.display.canvas import percent
 from ranef.display.columns import Column, Fixed, Listing, PValue, Written
+from ranef.elsewhere import explained, explained_methods
 from ranef.errors import ModelError
 from ranef.fields.gwas.engine import basis_of
 from ranef.fields.gwas.jointly import in_common
@@ -61,7 +62,7 @@ class Pair:
 
 def pair_of(model: Several, trace: float) -> Pair:
     """Fit two traits, (n, 2), freely and with each correlation that is tested."""
-    from scipy.stats import chi2
+    from scipy.special import chdtrc
 
     best = fit_several(model, reml=True)
     apart, along = (
@@ -71,9 +72,9 @@ def pair_of(model: Several, trace: float) -> Pair:
         best = along
     estimate, std_error, boundary = _figures(best, trace)
     gains = [max(2.0 * (best.loglik - held.loglik), 0.0) for held in (apart, along)]
-    p_one = 0.5 * float(chi2.sf(gains[1], 1)) if gains[1] > 0 and not boundary else 1.0
+    p_one = 0.5 * float(chdtrc(1.0, gains[1])) if gains[1] > 0 and not boundary else 1.0
     return Pair(
-        model.n, estimate, std_error, best.loglik, float(chi2.sf(gains[0], 1)), p_one, boundary
+        model.n, estimate, std_error, best.loglik, float(chdtrc(1.0, gains[0])), p_one, boundary
     )
 
 
@@ -116,6 +117,7 @@ def _figures(fit: Covariances, trace: float) -> tuple[Floats, Floats, bool]:
     return estimate, np.sqrt(np.einsum("ij,ik,kj->j", slopes, covariance, slopes)), False
 
 
+@explained_methods
 @dataclass(frozen=True, eq=False, repr=False)
 class Bivariate(Answer):
     """Correlations of traits that a relationship explains; `gwas.bivariate` makes it.
@@ -190,14 +192,15 @@ class Bivariate(Answer):
 
 
 def _interval(r: Floats, error: Floats, level: float) -> tuple[Floats, Floats]:
-    from scipy.stats import norm
+    from scipy.special import ndtri
 
-    z = float(norm.ppf(0.5 + 0.5 * level))
+    z = float(ndtri(0.5 + 0.5 * level))
     with np.errstate(invalid="ignore", divide="ignore"):
         half = z * error / (1.0 - r**2)
         return np.tanh(np.arctanh(r) - half), np.tanh(np.arctanh(r) + half)
 
 
+@explained
 def bivariate(
     formula: str,
     phenotypes: Any,

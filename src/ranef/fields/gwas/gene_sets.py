@@ -14,6 +14,7 @@ from ranef.display.answer import Answer
 from ranef.display.columns import Column, Label, Listing, Significant, Written
 from ranef.display.page import Paragraph
 from ranef.display.progress import arriving
+from ranef.elsewhere import explained, explained_methods
 from ranef.errors import ModelError
 from ranef.fields.gwas.arrays import open_genotypes
 from ranef.fields.gwas.binary import LOOK, saddlepoint
@@ -66,6 +67,7 @@ class SetRow:
     status: str
 
 
+@explained_methods
 @dataclass(frozen=True, eq=False, repr=False)
 class GeneSets(Answer):
     """Tests of sets of variants; `gwas.gene_sets` makes it.
@@ -315,6 +317,7 @@ def _burden(g: Floats, null: LogisticNull, S: Floats, Phi: Floats) -> tuple[floa
     return log10_p, max(1.0, _widened(s, variance, log10_p) / widened)
 
 
+@explained
 def gene_sets(
     formula: str,
     genotypes: Any,

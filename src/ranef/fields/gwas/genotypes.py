@@ -251,7 +251,7 @@ class Packed(Genotypes):
         self.name, self.samples, self.variants = name, samples, variants
         self._packed = packed
 
-    def read(self, start: int, stop: int) -> Block:
+    def read(self, start: int, stop: int) -> PackedBlock:
         return PackedBlock(self._packed[start:stop], self.variants.kinds[start:stop])
 
     def take(self, rows: Any) -> Block:
@@ -361,8 +361,8 @@ def pack(calls: NDArray[np.int8]) -> Bytes:
     """
     m, n = calls.shape
     codes = np.zeros((m, -(-n // 4) * 4), dtype=np.uint8)
-    table = np.array([3, 2, 0, 1], dtype=np.uint8)
-    codes[:, :n] = table[np.where(calls < 0, 3, calls)]
+    codes[:, :n] = 3 - calls - (calls == 2)
+    codes[:, :n][calls < 0] = 1
     quads = codes.reshape(m, -1, 4)
     packed: Bytes = quads[:, :, 0] | quads[:, :, 1] << 2 | quads[:, :, 2] << 4 | quads[:, :, 3] << 6
     return packed

@@ -17,6 +17,7 @@ from ranef.display.answer import Answer
 from ranef.display.columns import Column, Fixed, Listing
 from ranef.display.files import write_atomically
 from ranef.display.numbers import count as counted
+from ranef.elsewhere import explained, explained_methods
 from ranef.errors import DataError, FileError, ModelError
 from ranef.fields.gwas.arrays import open_genotypes
 from ranef.fields.gwas.genotypes import Block, Chosen, Genotypes, Rows, Tally
@@ -47,6 +48,7 @@ FEWEST_VARIANTS = 1000
 BYTES_OF_DOSAGES = 2e9
 
 
+@explained_methods
 @dataclass(frozen=True, eq=False, repr=False)
 class SparseRelationship(Answer):
     """Relationships of close kin; `sparse_grm`, `Relationship.sparse` and `read_grm` make it.
@@ -166,6 +168,7 @@ def read_cut(cut: Any) -> float:
     return float(level)
 
 
+@explained
 def sparse_grm(
     genotypes: Any,
     *,

@@ -21,6 +21,7 @@ from ranef.display.canvas import (
     on_axes,
     plain,
 )
+from ranef.elsewhere import explained_methods
 from ranef.errors import ModelError
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ MOST_NAMED = 3
 BAND_POINTS = 200
 
 
+@explained_methods
 @dataclass(frozen=True, eq=False)
 class ScanPlots:
     """The pictures of one scan; each method returns the Axes it drew on."""

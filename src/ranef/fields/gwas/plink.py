@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,15 @@ from ranef.errors import DataError, FileError, suggestion
 from ranef.fields.gwas.genotypes import Block, Genotypes, PackedBlock, Samples, Variants
 from ranef.formula.labels import list_text
 
-__all__ = ["BedFile", "distinct_samples", "read_fam", "read_text_lines", "write_plink"]
+__all__ = [
+    "BedFile",
+    "distinct_samples",
+    "read_fam",
+    "read_text_lines",
+    "write_bed",
+    "write_names",
+    "write_plink",
+]
 
 MAGIC = b"\x6c\x1b"
 HEADER = 3
@@ -211,14 +219,14 @@ def write_plink(
     prefix: str | PathLike[str],
     samples: Samples,
     variants: Variants,
-    packed: Sequence[NDArray[np.uint8]],
+    packed: Iterable[NDArray[np.uint8]],
     phenotype: Sequence[str] | None = None,
 ) -> Path:
     """Write .bed, .bim and .fam.
 
     Parameters
     ----------
-    packed : sequence of (b, ceil(N / 4)) uint8 arrays
+    packed : iterable of (b, ceil(N / 4)) uint8 arrays
         Blocks of variants, in order.
 
     Returns
@@ -227,7 +235,14 @@ def write_plink(
         Of the .bed.
     """
     stem = arguments.path(prefix)
-    bed = stem.with_name(stem.name + ".bed")
+    write_names(stem, samples, variants, phenotype)
+    return write_bed(stem.with_name(stem.name + ".bed"), packed)
+
+
+def write_names(
+    stem: Path, samples: Samples, variants: Variants, phenotype: Sequence[str] | None
+) -> None:
+    """Write the .fam and the .bim of a prefix."""
     own = phenotype or samples.phenotype or ["-9"] * len(samples)
     lines = zip(samples.fid, samples.iid, samples.sex.tolist(), own, strict=True)
     fam = "".join(f"{f}\t{i}\t0\t0\t{s}\t{p}\n" for f, i, s, p in lines)
@@ -238,6 +253,10 @@ def write_plink(
     )
     bim = "".join(f"{c}\t{name}\t0\t{p}\t{a}\t{b}\n" for c, name, p, a, b in each)
     write_atomically(stem.with_name(stem.name + ".bim"), bim)
+
+
+def write_bed(bed: Path, packed: Iterable[NDArray[np.uint8]]) -> Path:
+    """Write blocks of packed variants, in order."""
     with replacing(bed) as stream:
         stream.write(MAGIC + b"\x01")
         for block in packed:

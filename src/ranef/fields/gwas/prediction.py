@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from ranef.display.answer import Answer
 from ranef.display.columns import Column, Fixed, Listing, Sized, Written
 from ranef.display.page import Paragraph
+from ranef.elsewhere import explained, explained_methods
 from ranef.fields.gwas.engine import Basis, null_of
 from ranef.fields.gwas.model import Trait, formulas_of
 from ranef.fields.gwas.spectrum import NullFit, Rotated, nodes_at
@@ -70,6 +71,7 @@ def values_of(
     return Values(estimate, np.sqrt(error), reliability)
 
 
+@explained_methods
 @dataclass(frozen=True, eq=False, repr=False)
 class GenomicValues(Answer):
     """Genomic (breeding) values of samples; `gwas.gblup` makes it.
@@ -159,6 +161,7 @@ class GenomicValues(Answer):
         return (*said, *(f"{note[0].upper()}{note[1:]}." for note in self.notes))
 
 
+@explained
 def gblup(
     formula: str,
     phenotypes: Any,

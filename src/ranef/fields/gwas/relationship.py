@@ -15,6 +15,7 @@ from ranef import arguments
 from ranef.display.answer import Answer
 from ranef.display.columns import Column, Fixed, Listing
 from ranef.display.numbers import count as counted
+from ranef.elsewhere import explained, explained_methods
 from ranef.errors import DataError, ModelError
 from ranef.fields.gwas.arrays import open_genotypes
 from ranef.fields.gwas.components import Components, components
@@ -40,6 +41,7 @@ BLOCK = 1024
 SHARE_OF_MEMORY = 0.3
 
 
+@explained_methods
 @dataclass(frozen=True, eq=False, repr=False)
 class Relationship(Answer):
     """How alike the genotypes of samples are; `grm` and `read_grm` make it.
@@ -209,6 +211,7 @@ class Relationship(Answer):
         )
 
 
+@explained
 def grm(
     genotypes: Any,
     *,
@@ -373,6 +376,7 @@ def _entering(
     return X
 
 
+@explained
 def read_grm(
     path: str | PathLike[str], *, samples: Any = None
 ) -> Relationship | SparseRelationship:
@@ -432,6 +436,7 @@ def rows_of(
     return np.ascontiguousarray(relationship.matrix[np.ix_(found, found)])
 
 
+@explained
 def pca(
     genotypes: Any,
     *,

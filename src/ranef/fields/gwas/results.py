@@ -17,6 +17,7 @@ from ranef.display.answer import Answer
 from ranef.display.columns import Column, Fixed, Label, Listing, Significant, Sized, Written
 from ranef.display.numbers import count as counted
 from ranef.display.page import Paragraph
+from ranef.elsewhere import explained_methods
 from ranef.errors import ModelError
 from ranef.fields.gwas.clumping import Clump, clumps
 from ranef.fields.gwas.formats import write_scan
@@ -135,12 +136,15 @@ class TraitScan:
     @cached_property
     def lambda_gc(self) -> float:
         """Median of the chi-squared values that belong to the p values, over what is expected."""
-        from scipy.stats import chi2
+        from scipy.special import ndtri_exp
 
         p = self.chief_log10_p[self.tested]
-        return float(chi2.isf(10.0 ** np.median(p), 1) / MEDIAN) if len(p) else float("nan")
+        if not len(p):
+            return float("nan")
+        return float(ndtri_exp(np.log(10.0) * np.median(p) - np.log(2.0)) ** 2 / MEDIAN)
 
 
+@explained_methods
 @dataclass(frozen=True, eq=False, repr=False)
 class Scan(Answer):
     """A genome-wide association scan; `gwas.scan` makes it.

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from ranef import arguments
 from ranef.display.progress import arriving
+from ranef.elsewhere import explained
 from ranef.errors import DataError, DataWarning, ModelError, RanefError, suggestion, warn
 from ranef.fields.gwas.arrays import open_genotypes
 from ranef.fields.gwas.cases import Binomial
@@ -55,6 +56,7 @@ GB = 1e9
 HETEROZYGOUS_MALES = 0.05
 
 
+@explained
 def scan(
     formula: str,
     genotypes: Any,

@@ -270,10 +270,10 @@ class NullFit:
     @property
     def p_zero(self) -> float:
         """P value of lambda = 0, by the mixture of chi-squared with none and one df."""
-        from scipy.stats import chi2
+        from scipy.special import chdtrc
 
         gain = 2.0 * (self.loglik_reml - self.loglik_zero)
-        return 1.0 if gain <= 0 or self.t_reml <= LOWEST else 0.5 * float(chi2.sf(gain, 1))
+        return 1.0 if gain <= 0 or self.t_reml <= LOWEST else 0.5 * float(chdtrc(1.0, gain))
 
 
 def fit_null(model: Rotated) -> NullFit:

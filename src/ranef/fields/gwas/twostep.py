@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from ranef import arguments
 from ranef.display.progress import arriving
+from ranef.elsewhere import explained
 from ranef.errors import DataError, ModelError
 from ranef.fields.gwas.engine import (
     Basis,
@@ -83,6 +84,7 @@ class TwoStep:
         return [*held, self.kin]
 
 
+@explained
 def two_step(kin: Any = "made", *, cut: float = 0.05, max_variants: int = MOST_VARIANTS) -> TwoStep:
     """Return what `scan` takes as ``relationship=`` for the two-step path at any size.
 

@@ -13,6 +13,7 @@ from ranef import arguments
 from ranef.display.answer import Answer
 from ranef.display.canvas import percent
 from ranef.display.columns import Column, Fixed, Listing, PValue, Significant, Sized, Written
+from ranef.elsewhere import explained, explained_methods
 from ranef.errors import DataError, DataWarning, ModelError, RanefError, warn
 from ranef.fields.gwas.engine import basis_of, null_of, rotated
 from ranef.fields.gwas.genotypes import Samples
@@ -29,6 +30,7 @@ Floats = NDArray[np.float64]
 NA = ("NA", "nan", ".", "", "-9")
 
 
+@explained_methods
 @dataclass(frozen=True, eq=False, repr=False)
 class NullModel(Answer):
     """A mixed model without a variant; `gwas.null` makes it.
@@ -159,6 +161,7 @@ def _or_nothing(value: float) -> str:
     return "" if np.isnan(value) else f"{value:.4f}"
 
 
+@explained
 def null(
     formula: str,
     phenotypes: Any,
@@ -241,6 +244,7 @@ class Held:
         return trait, (basis, rotated(basis, trait.W, trait.y))
 
 
+@explained_methods
 @dataclass(frozen=True, eq=False, repr=False)
 class Heritabilities(Answer):
     """Shares of variance that a relationship explains; `gwas.heritability` makes it.
@@ -289,6 +293,7 @@ class Heritabilities(Answer):
         )
 
 
+@explained
 def heritability(
     formula: str,
     phenotypes: Any,
@@ -352,9 +357,9 @@ def heritability(
 def profile_interval(model: Rotated, fit: NullFit, conf_level: float) -> tuple[float, float]:
     """Ends of the shares whose restricted likelihood is not too far below the best."""
     from scipy.optimize import brentq
-    from scipy.stats import chi2
+    from scipy.special import chdtri
 
-    drop = 0.5 * float(chi2.ppf(conf_level, 1))
+    drop = 0.5 * float(chdtri(1.0, 1.0 - conf_level))
     best = _reml(model, fit.t_reml)
 
     def gap(t: float) -> float:

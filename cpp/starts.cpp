@@ -26,6 +26,7 @@ constexpr double smallest_top = 4, largest_top = 1e4, huge = 1e4;
 constexpr std::array<double, 3> correlations{-0.9, 0.0, 0.9};
 constexpr std::array<double, 3> turns{-0.9, 0.0, 0.9};
 constexpr std::array<double, 2> shapes{-1.1, 1.1};         // beside where a structure starts
+constexpr double far_apart = 3;                            // sizes, beside each other
 constexpr std::array<double, 4> own_sizes{0.5, 1.2, 3, 8}; // of a term by itself
 constexpr int most_alone = 6;                              // columns that are left out one by one
 constexpr size_t most_exchanged = 8;        // axes along which variances change places
@@ -251,18 +252,27 @@ std::vector<Vector> round_about(Criterion& criterion, const Term& term, const Ve
     return out;
 }
 
-// An optimum with another shape of a structured term; empty where it has no shape.
-Vector reshaped(const Term& term, const Vector& phi, double turn) {
+// An optimum with other shapes of a structured term, of its size and of that where it starts where
+// these are far apart; none where it has no shape.
+std::vector<Vector> reshaped(const Term& term, const Vector& phi) {
     const std::vector<char> sizes = term.structure->sizes();
     if (std::count(sizes.begin(), sizes.end(), 0) == 0) return {};
-    Vector out = phi, own(term.parameters);
-    term.structure->start(own.data());
+    Vector start(term.parameters);
+    term.structure->start(start.data());
     double size = low;
     for (int i = 0; i < term.parameters; ++i)
-        if (sizes[i]) size = std::max(size, std::fabs(phi[term.offset + i] / own[i]));
-    term.structure->rescale(size, own.data());
-    for (int i = 0; i < term.parameters; ++i)
-        out[term.offset + i] = sizes[i] ? own[i] : own[i] + turn;
+        if (sizes[i]) size = std::max(size, std::fabs(phi[term.offset + i] / start[i]));
+    std::vector<double> tried{size};
+    if (std::max(size, 1 / size) > far_apart) tried.push_back(1.0);
+    std::vector<Vector> out;
+    for (double one : tried)
+        for (double turn : shapes) {
+            Vector own = start, at = phi;
+            term.structure->rescale(one, own.data());
+            for (int i = 0; i < term.parameters; ++i)
+                at[term.offset + i] = sizes[i] ? own[i] : own[i] + turn;
+            out.push_back(std::move(at));
+        }
     return out;
 }
 
@@ -454,8 +464,7 @@ void Starts::from_other_shapes() {
     for (const Axis& axis : along_) {
         if (axis.parameter >= 0) continue;
         const Vector end = best_.phi;
-        for (double turn : shapes)
-            if (const Vector phi = reshaped(*axis.term, end, turn); !phi.empty()) from(phi);
+        for (const Vector& phi : reshaped(*axis.term, end)) from(phi);
         for (const Vector& phi : without_one(*axis.term, end)) from(phi);
     }
 }

@@ -455,7 +455,8 @@ def _of_other_rows(
     estimates = found["estimate"].to_numpy(float)
     errors = found["std_error"].to_numpy(float)
     if clear:
-        if np.any(np.isnan(estimates) & (gap < 1e-6)) and not fit.optimum.flat:
+        # a column may be smaller than those that it depends on by orders of magnitude
+        if np.any(np.isnan(estimates) & (gap < 1e-11)) and not fit.optimum.flat:
             yield f"rows that can be estimated have no prediction: {gap.tolist()}"
         if np.any(~np.isnan(estimates) & (gap > 1e-3)):
             yield f"rows that cannot be estimated have a prediction: {gap.tolist()}"

@@ -56,6 +56,10 @@ FOUND = {
     (43, 895): "a term of more columns than rows",
     (35, 14): "an optimum where one of several terms is all there is",
     (32, 691): "the same with a shape",
+    (1130, 674): "a variance of scores below zero by rounding",
+    (1130, 1338): "one-step influence beside a covariance without digits",
+    (90001, 169): "a redundant column 1e5 times smaller than those that it depends on",
+    (2207, 442): "ar1: an optimum of effects ten times smaller than those found first",
     (11, 585): "effects beside coefficients of which little is known",
 }
 

@@ -343,13 +343,13 @@ class Exponential(Correlation):
 
     def derivatives(self, rho: Floats) -> Floats:
         """-distance R in the rate, distance / range^2 R in the range."""
-        slope = -self.distance if self.rate else self.distance / float(rho[0]) ** 2
+        slope = -self.distance if self.rate else self.distance / rho[0] / rho[0]
         return np.asarray(slope * self.matrix(rho))[None]
 
     def second_derivatives(self, rho: Floats) -> Floats:
         """distance^2 R in the rate; (distance^2 / range - 2 distance) / range^3 R in the range."""
         d, at = self.distance, float(rho[0])
-        bend = d**2 if self.rate else (d**2 / at - 2.0 * d) / at**3
+        bend = d**2 if self.rate else (d**2 / at - 2.0 * d) / at / at / at
         return np.asarray(bend * self.matrix(rho))[None, None]
 
     def to_phi(self, rho: Floats) -> Floats:
@@ -390,13 +390,14 @@ class Gaussian(Correlation):
 
     def derivatives(self, rho: Floats) -> Floats:
         """2 distance^2 / range^3 R."""
-        return np.asarray(2.0 * self.distance**2 / float(rho[0]) ** 3 * self.matrix(rho))[None]
+        at = rho[0]
+        return np.asarray(2.0 * self.distance**2 / at / at / at * self.matrix(rho))[None]
 
     def second_derivatives(self, rho: Floats) -> Floats:
         """(4 distance^4 / range^6 - 6 distance^2 / range^4) R."""
         at = float(rho[0])
         square = (self.distance / at) ** 2
-        return np.asarray((4.0 * square**2 - 6.0 * square) / at**2 * self.matrix(rho))[None, None]
+        return np.asarray((4.0 * square**2 - 6.0 * square) / at / at * self.matrix(rho))[None, None]
 
     def to_phi(self, rho: Floats) -> Floats:
         """Median distance / range."""

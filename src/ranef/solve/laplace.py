@@ -15,6 +15,7 @@ from ranef.solve.optimum import MAX_EVALUATIONS, Optimum, Progress
 from ranef.solve.predictors import End, GeneralisedAssembly, assemble_generalised
 from ranef.solve.problem import GeneralisedDesign
 from ranef.solve.quadrature import check_differentiable
+from ranef.solve.reshaped import from_other_correlations
 
 __all__ = ["GeneralisedSolution", "fit_generalised"]
 
@@ -113,6 +114,8 @@ def fit_generalised(
             "the likelihood is not finite where the search starts: does the response fit the "
             f"family and its link?{_offset(design)} Other starting values can be given"
         )
+    if theta is None and not search["stopped"]:
+        search = from_other_correlations(assembly, start, search, max_evaluations)
     return _solution(assembly, search)
 
 

@@ -23,6 +23,7 @@ from ranef.solve.optimum import Face
 __all__ = [
     "Parametrisation",
     "Term",
+    "at_an_end",
     "effect_unit",
     "factor_entries",
     "factor_of",
@@ -167,11 +168,17 @@ class Term:
         """Parameters of the core for the structure's own unbounded ones (not of `us`, `diag`)."""
         return self._rescaled(1 / self.basis[0, 0], phi)
 
+    def core_start(self, size: float) -> Floats:
+        """Parameters of the core where its structure starts, times a size."""
+        return self._core.rescale(float(size), self._core.start())
+
     def _rescaled(self, scale: float, phi: Floats) -> Floats:
-        core = _core.Structure(
-            self.term.structure, self.size, self.term.rank or 0, _positions(self.term)
-        )
-        return core.rescale(float(scale), np.ascontiguousarray(phi))
+        return self._core.rescale(float(scale), np.ascontiguousarray(phi))
+
+    @property
+    def _core(self) -> _core.Structure:
+        term = self.term
+        return _core.Structure(term.structure, self.size, term.rank or 0, _positions(term))
 
 
 def factor_entries(psi: Floats, rank: int) -> Floats:
@@ -376,6 +383,11 @@ def _face(term: Term, index: int, theta: Floats, rank: int, curvature: float) ->
     return Face(index, rank, term.size, text, curvature)
 
 
+def at_an_end(term: Term, theta: Floats) -> NDArray[np.intp]:
+    """Parameters of the core that stand where their range ends, at a structure's relative theta."""
+    return term.offset + np.flatnonzero(~term.structure.free(theta))
+
+
 def _edge(term: Term, index: int, theta: Floats, hessian: Floats) -> list[Face]:
     """Find a structured term at the end of a parameter's range (a correlation of one, say).
 
@@ -387,6 +399,6 @@ def _edge(term: Term, index: int, theta: Floats, hessian: Floats) -> list[Face]:
     if not words:
         return []
     rank = int(np.linalg.matrix_rank(term.structure.psi(theta), hermitian=True))
-    stuck = term.offset + np.flatnonzero(~term.structure.free(theta))
+    stuck = at_an_end(term, theta)
     curvature = min((float(hessian[j, j]) for j in stuck), default=0.0)
     return [Face(index, rank, term.size, "; ".join(words), curvature)]

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranef.derivatives.generalised import generalised_criterion
+from ranef.inference.coefficients.functions import squared_distance
 from ranef.models.records import GeneralisedEstimate, LinearEstimate
 from ranef.solve.point import linear_point
 
@@ -31,7 +32,7 @@ def linear_deviance(estimate: LinearEstimate) -> Deviance:
         point = linear_point(rows, theta, reml=estimate.reml, path=estimate.optimum.path, n_jobs=1)
         m, s2 = point.degrees, sigma**2
         gap = beta - point.beta
-        form = float(gap @ np.linalg.solve(point.C, gap)) if len(gap) else 0.0
+        form = squared_distance(gap, point.C)
         there = point.criterion - m * (1.0 + np.log(point.r2 / m))
         return float(there + m * np.log(s2) + (point.r2 + form) / s2)
 

@@ -18,7 +18,15 @@ from ranef.covariance.factor import column_sizes
 from ranef.families.links import Scale, link_on
 from ranef.inference.coefficients.wald import FTest, Intervals, f_tail, scaled_rank
 
-__all__ = ["ESTIMABLE", "Functions", "Knowledge", "carried_back", "redundancy", "wald_test"]
+__all__ = [
+    "ESTIMABLE",
+    "Functions",
+    "Knowledge",
+    "carried_back",
+    "redundancy",
+    "squared_distance",
+    "wald_test",
+]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.intp]
@@ -129,10 +137,16 @@ def wald_test(L: Floats, value: Floats, covariance: Floats) -> FTest:
     """Chi-squared test, as F with infinite denominator, that functions of these values are zero."""
     spread = L @ covariance @ L.T
     rank = scaled_rank(spread)
-    size = column_sizes(spread)
-    inverse = np.linalg.pinv(spread / np.outer(size, size), hermitian=True)
-    statistic = float(value / size @ inverse @ (value / size)) / max(rank, 1)
-    return f_tail(statistic, rank, float(np.inf))
+    return f_tail(squared_distance(value, spread) / max(rank, 1), rank, float(np.inf))
+
+
+def squared_distance(value: Floats, covariance: Floats) -> float:
+    """Return v' C^-1 v of v (q,), C (q, q) inverted in units of its diagonal as far as it goes."""
+    if not value.any():
+        return 0.0
+    size = column_sizes(covariance)
+    inverse = np.linalg.pinv(covariance / np.outer(size, size), hermitian=True)
+    return float(value / size @ inverse @ (value / size))
 
 
 def carried_back(found: Intervals, link: Scale) -> Intervals:

@@ -203,7 +203,7 @@ def boundary_information(small: Estimate, large: Estimate, added: Sequence[Added
     J = joint[:c, :c]
     if others:
         J = J - joint[:c, c:] @ np.linalg.pinv(joint[c:, c:], hermitian=True) @ joint[c:, :c]
-    unit = np.sqrt(np.diag(J))
+    unit = np.sqrt(np.maximum(np.diag(J), 0.0))
     if not (unit > 0).all() or np.linalg.cond(J / np.outer(unit, unit)) > 1e8:
         return None
     return np.asarray(J, dtype=np.float64)

@@ -101,7 +101,8 @@ def collinearity(X: Floats, vcov: Floats, terms: Sequence[FixedTerm]) -> Varianc
 
     GVIF = det R_1 det R_2 / det R, R the correlation of the coefficients but the
     intercept's, R_1 the term's part, R_2 the others' (Fox & Monette 1992, J. Am. Stat.
-    Assoc. 87); NaN where a coefficient is held or has no finite variance. Condition indices
+    Assoc. 87); NaN where a coefficient is held, has no finite variance, or R no digits. Condition
+    indices
     of Belsley, Kuh & Welsch (1980, Regression Diagnostics).
     """
     columns = [j for term in terms for j in term.columns]
@@ -118,7 +119,7 @@ def collinearity(X: Floats, vcov: Floats, terms: Sequence[FixedTerm]) -> Varianc
             outside = [i for i in range(len(columns)) if i not in inside]
             parts = np.linalg.slogdet(R[np.ix_(inside, inside)])[1]
             parts += np.linalg.slogdet(R[np.ix_(outside, outside)])[1] if outside else 0.0
-            gvif[t] = np.exp(parts - whole)
+            gvif[t] = np.exp(parts - whole) if np.isfinite(whole) else np.nan
     if X.shape[1] == 0:
         nothing = np.empty((0, 0))
         return VarianceInflation((), gvif, np.empty(0, dtype=np.int_), np.empty(0), nothing)

@@ -24,6 +24,7 @@ from ranef.covariance.factor import column_sizes
 from ranef.design.deletion import deletable, independent_sets, without_rows
 from ranef.errors import ModelError
 from ranef.inference.coefficients.deviance import Deviance
+from ranef.inference.coefficients.functions import squared_distance
 from ranef.inference.effects.linearised import Linearised, is_constrained
 from ranef.inference.protocol import Inference
 from ranef.models.records import Estimate
@@ -248,7 +249,7 @@ def _one_step(model: Inference, working: Linearised) -> tuple[WithoutRows, Float
     def without(keep: Bools) -> _Without:
         point = working.point(without_rows(working.specification, keep))
         d = point.beta - whole.beta
-        form = float(d @ np.linalg.solve(whole.C, d))
+        form = squared_distance(d, whole.C)
         return _Without(estimate.beta + d[estimated], point.C[block], theta, sd, form)
 
     return without, np.asarray(whole.C[block])

@@ -78,13 +78,15 @@ nb::dict fit_voxels(const nb::object& Y, const nb::object& V, Input<2> X, const 
 }
 
 Array flip_voxels(const nb::object& Y, const nb::object& V, Input<2> X, const nb::object& base,
-                  Input<1> contrast, Input<2> signs, const std::string& method,
+                  Input<2> contrast, Input<2> signs, const std::string& method,
                   const std::string& scaling, int threads) {
     const Taken taken(Y, V, X);
     const Heterogeneity how = heterogeneity(method);
     const int used = checked_threads(threads);
     const std::size_t N = taken.data.N, F = signs.shape(0);
-    need(contrast.shape(0) == X.shape(1), "the contrast must have one entry a column");
+    need(contrast.shape(1) == X.shape(1), "the contrast must have one entry a column");
+    need(contrast.shape(0) >= 1 && contrast.shape(0) <= X.shape(1),
+         "a contrast has at least one row, and not more than there are columns");
     need(signs.shape(1) == taken.data.K, "signs must have one entry a subject");
     need_finite(contrast.data(), contrast.size(), "the contrast");
     need_finite(signs.data(), signs.size(), "signs");
@@ -108,7 +110,8 @@ Array flip_voxels(const nb::object& Y, const nb::object& V, Input<2> X, const nb
     }
     Vector t(F * N);
     unlocked([&] {
-        flipped(taken.data, under, contrast.data(), signs.data(), F, how, scale, t.data(), used);
+        flipped(taken.data, under, contrast.data(), static_cast<int>(contrast.shape(0)),
+                signs.data(), F, how, scale, t.data(), used);
     });
     return to_array(std::move(t), {F, N});
 }

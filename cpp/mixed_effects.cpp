@@ -700,9 +700,42 @@ void fit_all(const Voxels& data, Heterogeneity method, const VoxelFits& out, int
     });
 }
 
+// Statistic of contrast (r, P) times beta in lane l: t of one row, F of several; not a number where
+// their covariance is singular.
 template <int P>
-void flip_all(const Voxels& data, const void* base, const double* contrast, const double* signs,
-              std::size_t F, Heterogeneity method, Scaling scaling, double* t, int threads) {
+double statistic(const Fitted<P>& found, int l, const double* contrast, int r, double scale) {
+    double value[P], V[P][P];
+    for (int i = 0; i < r; ++i) {
+        value[i] = 0;
+        for (int a = 0; a < P; ++a) value[i] += contrast[i * P + a] * found.beta[a][l];
+        for (int j = 0; j <= i; ++j) {
+            V[i][j] = 0;
+            for (int a = 0; a < P; ++a)
+                for (int b = 0; b < P; ++b)
+                    V[i][j] += contrast[i * P + a] * found.bread[l][a][b] * contrast[j * P + b];
+            V[i][j] *= scale;
+        }
+    }
+    if (r == 1) return V[0][0] > 0 ? value[0] / std::sqrt(V[0][0]) : nothing;
+    double sum = 0;
+    for (int i = 0; i < r; ++i) { // Cholesky's factor and half of the solve
+        for (int j = 0; j <= i; ++j) {
+            for (int k = 0; k < j; ++k) V[i][j] -= V[i][k] * V[j][k];
+            if (j < i) V[i][j] /= V[j][j];
+        }
+        if (!(V[i][i] > 0)) return nothing;
+        V[i][i] = std::sqrt(V[i][i]);
+        for (int k = 0; k < i; ++k) value[i] -= V[i][k] * value[k];
+        value[i] /= V[i][i];
+        sum += value[i] * value[i];
+    }
+    return sum / r;
+}
+
+template <int P>
+void flip_all(const Voxels& data, const void* base, const double* contrast, int r,
+              const double* signs, std::size_t F, Heterogeneity method, Scaling scaling, double* t,
+              int threads) {
     const std::size_t N = data.N;
     in_blocks(N, threads, [&](std::size_t from, std::size_t to) {
         Tile tile(data.K);
@@ -713,17 +746,11 @@ void flip_all(const Voxels& data, const void* base, const double* contrast, cons
                 load_any(data, base, signs + f * data.K, v, count, tile);
                 fit_one<P>(data.X, data.K, tile, method, found);
                 for (int l = 0; l < count; ++l) {
-                    double value = 0, variance = 0;
-                    for (int a = 0; a < P; ++a) {
-                        value += contrast[a] * found.beta[a][l];
-                        for (int b = 0; b < P; ++b)
-                            variance += contrast[a] * found.bread[l][a][b] * contrast[b];
-                    }
-                    if (scaling == Scaling::knapp_hartung) variance *= found.scatter[l];
-                    if (scaling == Scaling::conservative)
-                        variance *= std::max(1.0, found.scatter[l]);
-                    const bool known = found.well[l] && variance > 0;
-                    t[f * N + v + l] = known ? value / std::sqrt(variance) : nothing;
+                    double scale = 1;
+                    if (scaling == Scaling::knapp_hartung) scale = found.scatter[l];
+                    if (scaling == Scaling::conservative) scale = std::max(1.0, found.scatter[l]);
+                    t[f * N + v + l] =
+                        found.well[l] ? statistic<P>(found, l, contrast, r, scale) : nothing;
                 }
             }
         }
@@ -768,10 +795,11 @@ void mixed_effects(const Voxels& data, Heterogeneity method, const VoxelFits& ou
     by_columns(data.p, [&](auto P) { fit_all<P.value>(data, method, out, threads); });
 }
 
-void flipped(const Voxels& data, const void* base, const double* contrast, const double* signs,
-             std::size_t F, Heterogeneity method, Scaling scaling, double* t, int threads) {
+void flipped(const Voxels& data, const void* base, const double* contrast, int r,
+             const double* signs, std::size_t F, Heterogeneity method, Scaling scaling, double* t,
+             int threads) {
     by_columns(data.p, [&](auto P) {
-        flip_all<P.value>(data, base, contrast, signs, F, method, scaling, t, threads);
+        flip_all<P.value>(data, base, contrast, r, signs, F, method, scaling, t, threads);
     });
 }
 

@@ -44,9 +44,10 @@ void mixed_effects(const Voxels& data, Heterogeneity method, const VoxelFits& ou
 // How the standard error of a statistic is scaled.
 enum class Scaling { none, knapp_hartung, conservative };
 
-// t (F, N) of contrast'b for base + sign * Y, for each row of signs (F, K); base (K, N) or null.
-// tau^2 is estimated anew for each.
-void flipped(const Voxels& data, const void* base, const double* contrast, const double* signs,
-             std::size_t F, Heterogeneity method, Scaling scaling, double* t, int threads);
+// Statistics (F, N) of contrast (r, p) times b for base + sign * Y, for each row of signs (F, K):
+// t of one row, F of several; base (K, N) or null. tau^2 is estimated anew for each.
+void flipped(const Voxels& data, const void* base, const double* contrast, int r,
+             const double* signs, std::size_t F, Heterogeneity method, Scaling scaling, double* t,
+             int threads);
 
 } // namespace ranef

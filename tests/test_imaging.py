@@ -316,3 +316,29 @@ def test_masks_cut_neighbours():
 def test_wrong_maps_are_refused(values, how, message):
     with pytest.raises((DataError, ModelError), match=message):
         imaging.tfce(values, **how)
+
+
+@pytest.mark.parametrize("df", ["knapp-hartung-conservative", "knapp-hartung", "normal"])
+def test_flips_of_several_contrasts_are_refits_tested_by_f(df):
+    rng = np.random.default_rng(12)
+    K, N = 7, 30
+    V = rng.uniform(0.3, 3.0, (K, N))
+    X = np.column_stack([np.ones(K), rng.normal(size=(K, 2))])
+    Y = rng.normal(size=(K, N)) * np.sqrt(V + 0.4) + X[:, 1:2] * np.where(np.arange(N) < 5, 2, 0)
+    C = np.array([[0.0, 1.0, 0.0], [0.0, 0.5, -1.0]])
+    found = imaging.sign_flips(Y, V, X, C, n_perm="exact", df=df)
+    np.testing.assert_allclose(
+        found.t, imaging.mixed_effects(Y, V, X, df=df).joint(C).stat, rtol=1e-7
+    )
+    base = np.ones((K, 1)) @ imaging.mixed_effects(Y, V, np.ones((K, 1))).beta
+    every = np.array([
+        imaging.mixed_effects(base + signs[:, None] * (Y - base), V, X, df=df).joint(C).stat
+        for signs in 1.0 - 2 * ((np.arange(2**K)[:, None] >> np.arange(K)) & 1)
+    ])  # fmt: skip
+    p = np.mean(every >= found.t * (1 - 1e-7), axis=0)
+    np.testing.assert_allclose(found.p_value, p, atol=1e-12)
+    np.testing.assert_allclose(np.sort(found.max_t), np.sort(every.max(axis=1)), rtol=1e-7)
+    whole = imaging.sign_flips(Y, V, X, np.eye(3), n_perm=16, df=df, rng=1)
+    np.testing.assert_allclose(
+        whole.t, imaging.mixed_effects(Y, V, X, df=df).joint(np.eye(3)).stat, rtol=1e-7
+    )

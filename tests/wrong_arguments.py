@@ -187,7 +187,7 @@ def entries() -> list[Entry]:
             level=np.array([0, 0, 1, 1, 2, 2], dtype=np.int32),
             kind=np.array([0, 0, 1], dtype=np.int32), restricted=True, threads=2)),
         Entry("sign_flips", _core.sign_flips, dict(
-            Y=EFFECTS, V=VARIANCES, X=DESIGN, base=EFFECTS, contrast=np.ones(2),
+            Y=EFFECTS, V=VARIANCES, X=DESIGN, base=EFFECTS, contrast=np.eye(2),
             signs=np.ones((3, 6)), method="reml", scaling="conservative", threads=2)),
         Entry("tfce", _core.tfce, dict(
             values=np.arange(3.0), starts=np.array([0, 1, 3, 4], dtype=np.int32),

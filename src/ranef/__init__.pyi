@@ -110,6 +110,8 @@ from .questions.synthesis.asymmetry import TrimAndFill as TrimAndFill
 from .questions.synthesis.asymmetry import egger as egger
 from .questions.synthesis.asymmetry import trim_and_fill as trim_and_fill
 from .questions.synthesis.influence import StudyInfluence as StudyInfluence
+from .questions.synthesis.outliers import OutlierModel as OutlierModel
+from .questions.synthesis.outliers import outliers as outliers
 from .questions.synthesis.permutations import PermutationTest as PermutationTest
 from .questions.synthesis.permutations import permutation_test as permutation_test
 from .questions.tests.anova import anova as anova

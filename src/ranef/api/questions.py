@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from ranef.questions.selection.cross_validate import CrossValidation
     from ranef.questions.selection.leave_out import LeaveOut
     from ranef.questions.synthesis.asymmetry import FunnelAsymmetry, TrimAndFill
+    from ranef.questions.synthesis.outliers import OutlierModel
     from ranef.questions.synthesis.permutations import PermutationTest
     from ranef.questions.tests.likelihood_ratios import ModelComparison
     from ranef.questions.tests.robust import RobustCovariance
@@ -84,6 +85,7 @@ class Questions:
     leave_out: Question[LeaveOut] = Question()
     leverage: Question[Leverage] = Question()
     marginal: Question[PopulationAverage] = Question()
+    outliers: Question[OutlierModel] = Question()
     permutation_test: Question[PermutationTest] = Question()
     posterior: Question[LevelPosterior] = Question()
     profile: Question[Profile] = Question()

@@ -81,6 +81,9 @@ def _add_group(parser: ArgumentParser) -> None:
         "--df", choices=DF, default=DF[0], metavar="METHOD", help=f"tests: {', '.join(DF)}"
     )
     model.add_argument(
+        "--outliers", action="store_true", help="look for subjects far from the group, voxelwise"
+    )
+    model.add_argument(
         "--contrast", metavar="EXPRESSION",
         help="of columns of the design; may be given several times (all columns)",
         **options.SEVERAL,
@@ -116,7 +119,8 @@ def run(arguments: Namespace) -> Code:
     model = imaging.MixedEffectsSecondLevel(
         arguments.mask, smoothing_fwhm=arguments.smoothing, formula=arguments.formula,
         method=arguments.method, df=arguments.df, min_subjects=arguments.min_subjects,
-        n_jobs=arguments.n_jobs, minimize_memory=False, verbose=0 if arguments.quiet else 1,
+        outliers=arguments.outliers, n_jobs=arguments.n_jobs, minimize_memory=False,
+        verbose=0 if arguments.quiet else 1,
     )  # fmt: skip
     model.fit(
         {"subject_label": labels, "effects_map_path": effects, "variance_map_path": variances},
@@ -147,7 +151,8 @@ def _subjects(arguments: Namespace) -> tuple[Any, list[str], list[str], list[str
     """The table, the labels, and the paths that the templates make."""
     import pandas as pd
 
-    from ranef.fields.imaging.group_design import label_column, read_table
+    from ranef.fields.imaging.group_design import label_column
+    from ranef.fields.imaging.table_files import read_table
 
     table = read_table(arguments.table)
     column = label_column(table, arguments.subject)

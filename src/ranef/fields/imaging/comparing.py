@@ -147,15 +147,24 @@ def _mean(values: Floats) -> float:
 
 
 def three_models(
-    data: GroupData, design: GroupDesign, c: Floats, method: str, df: str, n_jobs: int | None
+    data: GroupData,
+    design: GroupDesign,
+    c: Floats,
+    method: str,
+    df: str,
+    n_jobs: int | str | None,
+    outliers: bool = False,
 ) -> ThreeModels:
-    """Fit the three models of a contrast."""
+    """Fit the three models of a contrast; outliers are looked for by mixed effects alone."""
     equal = np.where(np.isfinite(data.Y), np.ones((), data.V.dtype), np.array(np.nan, data.V.dtype))
     own = "reml" if method == "fe" else method
     how = {"FE": (data.V, "fe", "normal"), "RE": (equal, "fe", "knapp-hartung"),
            "ME": (data.V, own, df)}  # fmt: skip
     fits = {
-        name: mixed_effects(data.Y, V, design.X, method=estimator, df=tests, n_jobs=n_jobs)
+        name: mixed_effects(
+            data.Y, V, design.X, method=estimator, df=tests, n_jobs=n_jobs,
+            outliers=outliers and name == "ME",
+        )
         for name, (V, estimator, tests) in how.items()
-    }
+    }  # fmt: skip
     return ThreeModels({name: fit.contrast(c) for name, fit in fits.items()}, fits["ME"], data)

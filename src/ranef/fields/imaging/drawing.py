@@ -43,6 +43,11 @@ class Plan:
     def __len__(self) -> int:
         return len(self.signs)
 
+    def part(self, first: int, last: int) -> Plan:
+        """Some of them."""
+        orders = None if self.orders is None else self.orders[first:last]
+        return Plan(np.ascontiguousarray(self.signs[first:last]), orders, self.exact)
+
 
 def block_codes(blocks: Any, K: int) -> Ints | None:
     """Codes of the blocks of K subjects."""

@@ -14,10 +14,10 @@ from ranef import _core, arguments
 from ranef.display.progress import arriving
 from ranef.errors import ModelError
 from ranef.fields.imaging.components import cluster_maps
-from ranef.fields.imaging.drawing import EXCHANGES, block_codes, drawn
+from ranef.fields.imaging.drawing import EXCHANGES, Plan, block_codes, drawn
 from ranef.fields.imaging.graphs import Graph, enhanced, graph_of
+from ranef.fields.imaging.scheduling import answers, by_dask, threads_of
 from ranef.fields.imaging.voxels import DF, METHODS, Prepared, prepared
-from ranef.solve.resources import available_cores
 
 __all__ = ["Permutations", "sign_flips"]
 
@@ -41,7 +41,7 @@ class Permutations:
     Attributes
     ----------
     t : (N,) array
-        The statistic observed.
+        The statistic observed: F of a contrast of several rows.
     p_value : (N,) array
         Of each voxel by itself.
     logp_max_t : (N,) array
@@ -93,7 +93,7 @@ def sign_flips(
     within: bool = False,
     exchange: str = "signs",
     rng: Any = None,
-    n_jobs: int | None = None,
+    n_jobs: int | str | None = None,
     progress: bool | None = None,
 ) -> Permutations:
     """Test a contrast by flipping signs, tau2 estimated again at each voxel and each flip.
@@ -106,13 +106,14 @@ def sign_flips(
 
     Parameters
     ----------
-    Y, V, X, method, df, n_jobs
+    Y, V, X, method, df
         As in `mixed_effects`.
-    contrast : (p,) array
-        Weights of the coefficients.
+    contrast : (p,) or (r, p) array
+        Weights of the coefficients; several rows are tested together by F.
     n_perm : int or "exact"
         Flips, the observed signs among them; all of them if that is fewer, or asked for.
     two_sided : bool
+        Of t; F has one side.
     mask : (x, y, z) bool array, optional
         The N voxels in a volume, in its order: adds the enhanced map (see `tfce`).
     adjacency : sparse array or pairs, optional
@@ -131,6 +132,8 @@ def sign_flips(
         Signs flip: errors are symmetric. Permutations: residuals are exchanged between subjects,
         with their variances, so that errors need not be symmetric, but their distribution is the
         same for all; it takes a covariate or groups. Both at once.
+    n_jobs : int or "dask", optional
+        Threads; or batches of flips go to the scheduler of Dask in use, with the same numbers.
     rng : int or Generator, optional
     progress : bool, optional
         Show a bar; where a person looks if not given.
@@ -155,41 +158,63 @@ def sign_flips(
     both = arguments.flag("two_sided", two_sided)
     how = arguments.choice("exchange", exchange, EXCHANGES)
     data = prepared(Y, V, X)
-    c = np.asarray(contrast, dtype=np.float64)
-    if c.shape != (data.Q.shape[1],) or not np.isfinite(c).all() or not c.any():
-        raise ModelError(f"contrast needs {data.Q.shape[1]} finite weights that are not all zero")
+    C = _rows(contrast, data.Q.shape[1])
+    both = both and len(C) == 1
     graph = _graph(mask, adjacency, data.Y.shape[1])
-    height = _height(cluster_p, graph, len(data.Y) - len(c), both, df)
-    threads = available_cores(n_jobs)
+    height = _height(cluster_p, graph, len(data.Y) - C.shape[1], both, df, len(C))
+    threads = threads_of(n_jobs)
     codes = block_codes(blocks, len(data.Y))
     inner = arguments.flag("within", within)
     plan = drawn(n_perm, len(data.Y), codes, inner, how, arguments.generator(rng))
     estimator = "pm" if name == "eb" else name
-    own: Floats = np.asarray(np.linalg.solve(data.R.T, c), dtype=np.float64)
-    if plan.orders is not None and len(c) == 1:
+    own: Floats = np.ascontiguousarray(np.linalg.solve(data.R.T, C.T).T)
+    if plan.orders is not None and C.shape[1] == 1:
         raise ModelError(
             "exchanging subjects does not change a mean; a single column is tested by signs"
         )
     base, residuals = _reduced(data, own, estimator, threads)
 
-    def maps() -> Iterator[Floats]:
-        if plan.orders is None:
-            for first in range(0, len(plan), BATCH):
-                yield from _core.sign_flips(
-                    residuals, data.V, data.Q, base, own, plan.signs[first : first + BATCH],
-                    estimator, scaling, threads,
-                )  # fmt: skip
-            return
-        for signs, order in zip(plan.signs, plan.orders, strict=True):
-            yield _core.sign_flips(
-                np.ascontiguousarray(residuals[order]), np.ascontiguousarray(data.V[order]),
-                data.Q, base, own, np.ascontiguousarray(signs[None]), estimator, scaling, threads,
-            )[0]  # fmt: skip
-
-    shown = arriving(maps(), len(plan), "permutations", progress, unit=" maps")
+    work = _Work(residuals, data.V, data.Q, base, own, estimator, scaling, threads)
+    size = 1 if plan.orders is not None else BATCH
+    batches = [plan.part(first, first + size) for first in range(0, len(plan), size)]
+    found = answers(work, batches, n_jobs if by_dask(n_jobs) else 1)
+    shown = arriving(chain.from_iterable(found), len(plan), "permutations", progress, unit=" maps")
     counted = _Counting(graph if enhance else None, graph if height is not None else None,
                         height or 0.0, both)  # fmt: skip
     return counted.of(iter(shown), len(plan), plan.exact)
+
+
+@dataclass(frozen=True, eq=False)
+class _Work:
+    """Maps of statistics of a batch of flips."""
+
+    residuals: NDArray[Any]
+    V: NDArray[Any]
+    Q: Floats
+    base: NDArray[Any] | None
+    contrast: Floats
+    method: str
+    scaling: str
+    threads: int
+
+    def __call__(self, plan: Plan) -> Floats:
+        y, v = self.residuals, self.V
+        if plan.orders is not None:
+            y, v = (np.ascontiguousarray(one[plan.orders[0]]) for one in (y, v))
+        return _core.sign_flips(
+            y, v, self.Q, self.base, self.contrast, plan.signs, self.method, self.scaling,
+            self.threads,
+        )  # fmt: skip
+
+
+def _rows(contrast: Any, p: int) -> Floats:
+    """A contrast as rows (r, p) of full rank."""
+    C = np.atleast_2d(np.asarray(contrast, dtype=np.float64))
+    if C.ndim != 2 or C.shape[1] != p or not np.isfinite(C).all() or not C.any(axis=1).all():
+        raise ModelError(f"contrast needs {p} finite weights that are not all zero")
+    if np.linalg.matrix_rank(C) < len(C):
+        raise ModelError("rows of the contrast depend on each other")
+    return C
 
 
 def _graph(mask: Any, adjacency: Any, n: int) -> Graph | None:
@@ -205,7 +230,9 @@ def _graph(mask: Any, adjacency: Any, n: int) -> Graph | None:
     return Graph(*_core.voxel_neighbours(inside))
 
 
-def _height(p: float | None, graph: Graph | None, df: int, both: bool, kind: str) -> float | None:
+def _height(
+    p: float | None, graph: Graph | None, df: int, both: bool, kind: str, rows: int
+) -> float | None:
     if p is None:
         return None
     if graph is None:
@@ -213,8 +240,11 @@ def _height(p: float | None, graph: Graph | None, df: int, both: bool, kind: str
     level = arguments.number("the p-value that forms clusters", p)
     if not 0 < level < 0.5:
         raise ModelError(f"the p-value that forms clusters lies between 0 and 0.5, not {level:g}")
-    from scipy.stats import norm, t
+    from scipy.stats import chi2, f, norm, t
 
+    if rows > 1:
+        normal = kind == "normal"
+        return float(chi2.isf(level, rows) / rows if normal else f.isf(level, rows, df))
     tail = level / 2 if both else level
     return float(norm.isf(tail) if kind == "normal" else t.isf(tail, df))
 
@@ -223,10 +253,10 @@ def _reduced(
     data: Prepared, own: Floats, method: str, threads: int
 ) -> tuple[NDArray[Any] | None, NDArray[Any]]:
     """Fitted values of the model without the contrast, and the residuals that are flipped."""
-    p = len(own)
-    if p == 1:
+    r, p = own.shape
+    if r == p:
         return None, data.Y
-    others = np.linalg.svd(own[None])[2][1:].T
+    others = np.linalg.svd(own)[2][r:].T
     rest = np.ascontiguousarray(np.linalg.qr(data.Q @ others)[0])
     beta = _core.mixed_effects(data.Y, data.V, rest, method, threads)["beta"]
     base = np.ascontiguousarray((rest @ beta).astype(data.Y.dtype))

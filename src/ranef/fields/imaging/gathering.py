@@ -14,8 +14,9 @@ from ranef.display.progress import arriving
 from ranef.errors import DataError, DataWarning, ModelError, warn
 from ranef.fields.imaging.places import Places
 from ranef.fields.imaging.reading import Map, nibabel, nilearn, read_map, read_mask
+from ranef.fields.imaging.scheduling import answers
 from ranef.fields.imaging.subjects import Subject
-from ranef.solve.resources import available_cores, available_memory, in_threads
+from ranef.solve.resources import available_memory
 
 __all__ = ["Grid", "GroupData", "gathered", "stacked"]
 
@@ -41,7 +42,8 @@ class Grid:
         Of a Gaussian by which effects and variances are smoothed, in mm.
     memory : path or joblib.Memory, optional
         Where maps that were read are kept.
-    verbose, n_jobs : int
+    verbose : int
+    n_jobs : int, None or "dask"
     """
 
     mask: Any = None
@@ -50,7 +52,7 @@ class Grid:
     fwhm: float | None = None
     memory: Any = None
     verbose: int = 0
-    n_jobs: int | None = 1
+    n_jobs: int | str | None = 1
 
     @property
     def resamples(self) -> bool:
@@ -110,9 +112,9 @@ def stacked(images: Sequence[Any], names: Sequence[str], grid: Grid, least: int)
         _check_same(found, target, grid, first.name if mask is None else mask.name)
         return k, found
 
-    answers = in_threads(one, range(len(images)), available_cores(grid.n_jobs))
     wanted = None if grid.verbose == 0 else True
-    for k, found in arriving(answers, len(images), "reading", wanted, unit=" images"):
+    read_all = answers(one, range(len(images)), grid.n_jobs)
+    for k, found in arriving(read_all, len(images), "reading", wanted, unit=" images"):
         y = found.values[inside]
         if not np.isfinite(y).any():
             raise DataError(f"{found.name} has no finite value")
@@ -172,10 +174,9 @@ def gathered(subjects: Sequence[Subject], grid: Grid, least: int) -> GroupData:
             _check_same(found, target, grid, first.name if mask is None else mask.name)
         return k, effect, variance
 
-    jobs = available_cores(grid.n_jobs)
-    answers = in_threads(one, range(len(subjects)), jobs)
     wanted = None if grid.verbose == 0 else True
-    for k, effect, variance in arriving(answers, len(subjects), "reading", wanted, unit=" images"):
+    pairs = answers(one, range(len(subjects)), grid.n_jobs)
+    for k, effect, variance in arriving(pairs, len(subjects), "reading", wanted, unit=" images"):
         y, v = effect.values[inside], variance.values[inside]
         notes += _looked_at(subjects[k].label, y, v)
         if grid.fwhm is not None:

@@ -18,7 +18,6 @@ from ranef.design.call import ModelArguments
 from ranef.design.specify import specification_of
 from ranef.errors import (
     DataError,
-    FileError,
     FormulaError,
     ModelError,
     RankWarning,
@@ -26,14 +25,14 @@ from ranef.errors import (
 )
 from ranef.fields.imaging.fsl import read_design
 from ranef.fields.imaging.subjects import text_label
+from ranef.fields.imaging.table_files import LABELS, read_table
 from ranef.formula.labels import list_text
 from ranef.tables import Table
 
-__all__ = ["GroupDesign", "design_of", "joined", "label_column", "read_table", "weights_of"]
+__all__ = ["GroupDesign", "design_of", "joined", "label_column", "weights_of"]
 
 Floats = NDArray[np.float64]
 
-LABELS = ("subject_label", "participant_id", "subject", "Subject", "sub", "subject_id", "ID", "id")
 INTERCEPT = "intercept"
 DEPENDENT = 1e-9
 PREFIX = "sub-"
@@ -96,26 +95,6 @@ def design_of(
         found = GroupDesign(found.X, found.names, (*found.notes, *notes))
     _check(found, labels)
     return found
-
-
-def read_table(table: Any) -> Table:
-    """Return a table, read where its path is given; labels stay text."""
-    if not isinstance(table, str | os.PathLike):
-        return Table.of(table)
-    import pandas as pd
-
-    place = arguments.path(table)
-    if place.is_dir():
-        place = place / "participants.tsv"
-    if not place.is_file():
-        raise FileError(f"there is no file {str(place)!r}")
-    separator = "," if place.suffix == ".csv" else "\t"
-    try:
-        return Table.of(
-            pd.read_csv(place, sep=separator, dtype=dict.fromkeys(LABELS, str), na_values=["n/a"])
-        )
-    except (ValueError, UnicodeError) as error:
-        raise FileError(f"{str(place)!r} cannot be read as a table: {error}") from None
 
 
 def joined(table: Any, labels: Sequence[str], subject: str | None) -> tuple[Table, tuple[str, ...]]:

@@ -84,6 +84,31 @@ class GroupedFit:
         """The variance between subjects that applies to each, (K, N)."""
         return self.tau2[self.codes]
 
+    @property
+    def outliers(self) -> Floats:
+        """Expected number of outliers (N,)."""
+        return np.asarray(self._stacked("outliers").sum(axis=0))
+
+    def _of_subjects(self, name: str) -> NDArray[Any] | None:
+        """What the groups know of each subject (K, N), in the subjects' order."""
+        first = getattr(self.parts[0], name)
+        if first is None:
+            return None
+        out = np.empty((len(self.codes), first.shape[1]), dtype=first.dtype)
+        for g, part in enumerate(self.parts):
+            out[self.codes == g] = getattr(part, name)
+        return out
+
+    @property
+    def outlier_probability(self) -> NDArray[Any] | None:
+        """Of each subject (K, N), of fits with outliers."""
+        return self._of_subjects("outlier_probability")
+
+    @property
+    def weighing_variance(self) -> NDArray[Any] | None:
+        """Variances (K, N) that weigh subjects as the mixtures do, of fits with outliers."""
+        return self._of_subjects("weighing_variance")
+
     def _pieces(self, C: Floats) -> tuple[Floats, list[Floats]]:
         """Effects (r, N), and each group's part of their covariance (N, r, r)."""
         weights = C @ self.back
@@ -138,8 +163,9 @@ def grouped_fit(
     *,
     method: str,
     df: str,
-    n_jobs: int | None,
+    n_jobs: int | str | None,
     names: Sequence[str],
+    outliers: bool = False,
 ) -> GroupedFit:
     """Fit each group by itself: its coefficients, and its variance between subjects.
 
@@ -170,7 +196,7 @@ def grouped_fit(
     fits = tuple(
         mixed_effects(
             np.ascontiguousarray(Y[own]), np.ascontiguousarray(V[own]), reduced, method=method,
-            df=df, n_jobs=n_jobs,
+            df=df, outliers=outliers, n_jobs=n_jobs,
         )
         for own, reduced in parts
     )  # fmt: skip

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Self
 
 from ranef import arguments
+from ranef.elsewhere import explained, explained_methods
 
 __all__ = ["Parametrised"]
 
@@ -17,7 +18,15 @@ def _signature(model: Any) -> Mapping[str, inspect.Parameter]:
 
 
 class Parametrised:
-    """An estimator whose parameters are the arguments of its constructor."""
+    """An estimator whose parameters are the arguments of its constructor.
+
+    Wrong names of arguments are answered by what they are called here.
+    """
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        cls.__init__ = explained(cls.__init__, cls.__name__)  # type: ignore[method-assign]
+        explained_methods(cls)
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Return the parameters by name."""

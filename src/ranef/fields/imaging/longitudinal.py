@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Self
 
 import numpy as np
@@ -17,7 +17,7 @@ from ranef.design.specify import specification_of
 from ranef.display.progress import arriving
 from ranef.errors import ConvergenceWarning, DataError, ModelError, warn
 from ranef.fields.imaging.gathering import Grid, stacked
-from ranef.fields.imaging.group_design import read_table, weights_of
+from ranef.fields.imaging.group_design import weights_of
 from ranef.fields.imaging.habits import Parametrised
 from ranef.fields.imaging.repeated import (
     MOST_FIXED,
@@ -26,9 +26,10 @@ from ranef.fields.imaging.repeated import (
     repeated_measures,
     unpacked,
 )
+from ranef.fields.imaging.scheduling import answers, by_dask, threads_of
+from ranef.fields.imaging.table_files import read_table
 from ranef.fields.imaging.tails import adjusted, two_sided, upper_p, upper_tail
 from ranef.fields.imaging.voxels import VoxelContrast
-from ranef.solve.resources import available_cores
 from ranef.tables import Table
 
 __all__ = ["LongitudinalModel", "VoxelMixedFit", "lmm"]
@@ -173,7 +174,7 @@ def lmm(
     outcomes: Any = None,
     reml: bool = True,
     df: str = "satterthwaite",
-    n_jobs: int | None = None,
+    n_jobs: int | str | None = None,
     progress: bool | None = None,
 ) -> VoxelMixedFit:
     """Fit one linear mixed model to many outcomes.
@@ -192,8 +193,8 @@ def lmm(
         infinite leaves its row out for that outcome alone.
     reml : bool
     df : {"satterthwaite", "normal"}
-    n_jobs : int, optional
-        Threads; results do not depend on it.
+    n_jobs : int or "dask", optional
+        Threads, or the scheduler of Dask in use; results do not depend on it.
     progress : bool, optional
         Show a bar; where a person looks if not given.
 
@@ -220,21 +221,19 @@ def lmm(
         raise DataError(f"outcomes have {len(Y)} rows, and the table has {rows.n_rows}")
     kept = spec.accounting.kept
     Y = Y if kept is None else np.ascontiguousarray(Y[kept])
-    jobs = available_cores(n_jobs)
     restricted = arguments.flag("reml", reml)
     names = tuple("intercept" if name == "(Intercept)" else name for name in spec.names)
     _check_kind(spec)
     term = spec.terms[0]
     X, codes = np.asarray(spec.X, dtype=np.float64), spec.factors[term.factor].codes
-    parts = (
-        repeated_measures(
-            np.ascontiguousarray(Y[:, f : f + TILE]), X, np.asarray(term.z), codes,
-            reml=restricted, n_jobs=jobs,
-        )
-        for f in range(0, Y.shape[1], TILE)
+    work = partial(
+        repeated_measures, X=X, Z=np.asarray(term.z), codes=codes, reml=restricted,
+        n_jobs=threads_of(n_jobs),
     )  # fmt: skip
-    count = -(-Y.shape[1] // TILE)
-    found = _joined(list(arriving(parts, count, "mixed models", progress, unit=" tiles")))
+    first = range(0, Y.shape[1], TILE)
+    tiles = (np.ascontiguousarray(Y[:, f : f + TILE]) for f in first)
+    parts = answers(work, tiles, n_jobs if by_dask(n_jobs) else 1)
+    found = _joined(list(arriving(parts, len(first), "mixed models", progress, unit=" tiles")))
     _warn_of(found)
     return VoxelMixedFit(names, _terms(spec), found, kind)
 
@@ -331,7 +330,8 @@ class LongitudinalModel(Parametrised):
     df : {"satterthwaite", "normal"}
     min_images : int or float, optional
         Images with data that a voxel needs (below 1: their share); all if not given.
-    n_jobs, verbose : int
+    n_jobs : int or "dask"
+    verbose : int
 
     Examples
     --------
@@ -361,7 +361,7 @@ class LongitudinalModel(Parametrised):
         reml: bool = True,
         df: str = "satterthwaite",
         min_images: int | float | None = None,
-        n_jobs: int | None = 1,
+        n_jobs: int | str | None = 1,
         verbose: int = 0,
     ) -> None:
         self.formula = formula

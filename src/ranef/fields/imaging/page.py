@@ -149,7 +149,7 @@ def _compared(about: _About, how: Options) -> Markup:
         if len(C) > 1:
             continue
         three = three_models(
-            found.data, found.design, C[0], model.method, model.df, model.n_jobs
+            found.data, found.design, C[0], model.method, model.df, model.n_jobs, model.outliers
         )  # fmt: skip
         parts.append(element("h3", f"Contrast: {name}"))
         parts.append(paragraphs(*three.sentences()))
@@ -247,6 +247,14 @@ def _method(about: _About, how: Options) -> Markup:
         "A subject counts as missing at a voxel where its effect is not finite or its variance not "
         "positive; degrees of freedom are those of the voxel.",
     ]
+    if model.outliers:
+        lines.append(
+            "Subjects far from the group were looked for at each voxel: deviations came from one "
+            "normal distribution, or from a mixture of two (Woolrich 2008, NeuroImage 41) where "
+            "the Bayesian information criterion preferred it. There a subject is weighed down by "
+            "its probability of being an outlier, and the degrees of freedom are fewer by the "
+            "expected number of outliers."
+        )
     if model.smoothing_fwhm is not None:
         lines.append(
             f"Effects were smoothed by a Gaussian of {model.smoothing_fwhm:g} mm (full width at "

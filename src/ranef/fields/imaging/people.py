@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -38,6 +38,8 @@ class SubjectReport(Answer):
         their variance, about 1 for a subject like the others; share of voxels beyond two
         standard deviations, about 0.05.
     notes : tuple of str
+    outlier : (K,) array or None
+        Of fits with outliers, the mean probability over voxels of being one.
     """
 
     labels: tuple[str, ...]
@@ -47,6 +49,7 @@ class SubjectReport(Answer):
     distance: Floats
     share_beyond: Floats
     notes: tuple[str, ...] = ()
+    outlier: Floats | None = None
     title = "Subjects"
     library = "pandas"
 
@@ -56,13 +59,14 @@ class SubjectReport(Answer):
         Returns
         -------
         DataFrame
-            ``subject_label, n_voxels, median_variance, mean_weight, mean_square, share_beyond_2``.
+            ``subject_label, n_voxels, median_variance, mean_weight, mean_square, share_beyond_2``;
+            of fits with outliers ``outlier_probability``, the mean over voxels.
         """
         return super().tidy()
 
     def tables(self) -> tuple[Listing, ...]:
         order = np.argsort(-np.nan_to_num(self.distance), kind="stable")
-        columns = (
+        columns = [
             Column("subject_label", [self.labels[i] for i in order], Label(), heading="Subject"),
             Column("n_voxels", self.n_voxels[order], Fixed(0), heading="Voxels"),
             Column("median_variance", self.variance[order], Significant(3),
@@ -72,8 +76,12 @@ class SubjectReport(Answer):
                    heading="Mean squared residual"),
             Column("share_beyond_2", self.share_beyond[order], Significant(2),
                    heading="Share beyond 2 SD"),
-        )  # fmt: skip
-        return (Listing("subjects", columns, caption="Subjects, the most distant first"),)
+        ]  # fmt: skip
+        if self.outlier is not None:
+            values = self.outlier[order]
+            heading = "Probability of an outlier"
+            columns.append(Column("outlier_probability", values, Significant(2), heading=heading))
+        return (Listing("subjects", tuple(columns), caption="Subjects, the most distant first"),)
 
     def sentences(self) -> tuple[str, ...]:
         heavy = int(np.argmax(self.weight))
@@ -134,5 +142,15 @@ def subject_report(
     variance = np.array([
         float(np.median(v[np.isfinite(y)])) for y, v in zip(data.Y, data.V, strict=True)
     ])  # fmt: skip
-    weight = shares(data, voxels)
-    return SubjectReport(data.labels, n, variance, weight, distance, share, data.notes)
+    probability = voxels.outlier_probability
+    outlier = None if probability is None else _mean_probability(data, probability)
+    own = voxels.weighing_variance
+    weight = shares(data if own is None else replace(data, V=own), voxels)
+    return SubjectReport(data.labels, n, variance, weight, distance, share, data.notes, outlier)
+
+
+def _mean_probability(data: GroupData, probability: NDArray[Any]) -> Floats:
+    """Mean over the voxels where a subject has data."""
+    known = np.isfinite(data.Y)
+    total = np.where(known, probability, 0).sum(axis=1, dtype=np.float64)
+    return np.asarray(total / np.maximum(1, known.sum(axis=1)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
@@ -22,6 +22,7 @@ from ranef.fields.imaging.groups import GroupedFit, grouped_fit
 from ranef.fields.imaging.habits import Parametrised
 from ranef.fields.imaging.page import GroupReport, group_report
 from ranef.fields.imaging.people import SubjectReport, shares, subject_report
+from ranef.fields.imaging.scheduling import by_dask
 from ranef.fields.imaging.subjects import subjects_of
 from ranef.fields.imaging.tails import adjusted, upper_p
 from ranef.fields.imaging.voxels import DF, METHODS, VoxelContrast, VoxelFit, mixed_effects
@@ -33,7 +34,7 @@ Floats = NDArray[np.float64]
 
 OF_CONTRAST = ("z_score", "stat", "p_value", "effect_size", "effect_variance", "p_fdr")
 OF_VOXELS = ("tau2", "i2", "h2", "q", "n", "df", "maxima")
-OUTPUTS = (*OF_CONTRAST, *OF_VOXELS, "all")
+OUTPUTS = (*OF_CONTRAST, *OF_VOXELS, "outliers", "all")
 TYPES = ("t", "F")
 OWN_COLUMNS = ("subject_label", "map_name", "effects_map_path", "variance_map_path")
 
@@ -45,6 +46,12 @@ class _Fitted:
     data: GroupData
     design: GroupDesign
     voxels: VoxelFit | GroupedFit
+
+    @property
+    def weighing(self) -> GroupData:
+        """The data with the variances that weigh subjects: of outliers the larger ones."""
+        own = self.voxels.weighing_variance
+        return self.data if own is None else replace(self.data, V=own)
 
 
 class MixedEffectsSecondLevel(Parametrised):
@@ -69,8 +76,9 @@ class MixedEffectsSecondLevel(Parametrised):
         Where maps that were read are kept.
     memory_level : int
     verbose : int
-    n_jobs : int
-        Threads; results do not depend on it.
+    n_jobs : int or "dask"
+        Threads, or the scheduler of Dask in use for files, voxels and permutations; results do
+        not depend on it.
     minimize_memory : bool
         Of nilearn's signature, without effect: the subjects' maps stay in memory, in single
         precision, since contrasts and permutations need them.
@@ -82,6 +90,9 @@ class MixedEffectsSecondLevel(Parametrised):
     min_subjects : int or float, optional
         Subjects with data that a voxel needs (below 1: their share); those that the model needs
         if not given.
+    outliers : bool
+        Look for subjects far from the group at each voxel, and weigh them down, as in
+        `mixed_effects`; `outlier_maps` has their probabilities.
 
     Examples
     --------
@@ -107,13 +118,14 @@ class MixedEffectsSecondLevel(Parametrised):
         memory: Any = None,
         memory_level: int = 1,
         verbose: int = 0,
-        n_jobs: int | None = 1,
+        n_jobs: int | str | None = 1,
         minimize_memory: bool = True,
         *,
         formula: str | None = None,
         method: str = "reml",
         df: str = "knapp-hartung-conservative",
         min_subjects: int | float | None = None,
+        outliers: bool = False,
     ) -> None:
         self.mask_img = mask_img
         self.target_affine = target_affine
@@ -128,6 +140,7 @@ class MixedEffectsSecondLevel(Parametrised):
         self.method = method
         self.df = df
         self.min_subjects = min_subjects
+        self.outliers = outliers
 
     # --- scikit-learn's habits
 
@@ -200,6 +213,8 @@ class MixedEffectsSecondLevel(Parametrised):
     def _check(self) -> None:
         arguments.choice("method", self.method, METHODS)
         arguments.choice("df", self.df, DF)
+        arguments.flag("outliers", self.outliers)
+        by_dask(self.n_jobs)
         if self.min_subjects is not None and not arguments.number(
             "min_subjects", self.min_subjects
         ) > 0:  # fmt: skip
@@ -239,10 +254,11 @@ class MixedEffectsSecondLevel(Parametrised):
         if groups is not None:
             return grouped_fit(
                 data.Y, data.V, design.X, groups, method=self.method, df=self.df,
-                n_jobs=self.n_jobs, names=design.names,
+                n_jobs=self.n_jobs, names=design.names, outliers=self.outliers,
             )  # fmt: skip
         return mixed_effects(
             data.Y, data.V, design.X, method=self.method, df=self.df, n_jobs=self.n_jobs,
+            outliers=self.outliers,
             progress=True if self.verbose else None,
         )  # fmt: skip
 
@@ -300,7 +316,8 @@ class MixedEffectsSecondLevel(Parametrised):
         output_type : str
             Of the contrast ``z_score, stat, p_value`` (of t one-sided, as nilearn's),
             ``effect_size, effect_variance, p_fdr`` (two-sided, adjusted by Benjamini and
-            Hochberg); of the model ``tau2, i2, h2, q, n, df, maxima``; ``"all"`` is a dict.
+            Hochberg); of the model ``tau2, i2, h2, q, n, df, maxima``, and of fits with outliers
+            ``outliers``, their expected number; ``"all"`` is a dict.
 
         Returns
         -------
@@ -309,8 +326,9 @@ class MixedEffectsSecondLevel(Parametrised):
         """
         kind = arguments.choice("output_type", output_type, OUTPUTS)
         found = self._now(first_level_contrast)
-        wanted = [name for name in OUTPUTS if name != "all"] if kind == "all" else [kind]
-        if kind in OF_VOXELS:
+        without = ("all",) if self.outliers else ("all", "outliers")
+        wanted = [name for name in OUTPUTS if name not in without] if kind == "all" else [kind]
+        if kind in (*OF_VOXELS, "outliers"):
             values = {kind: np.asarray(getattr(found.voxels, kind), dtype=np.float64)}
         else:
             values = self._values(found, second_level_contrast, second_level_stat_type)
@@ -342,7 +360,9 @@ class MixedEffectsSecondLevel(Parametrised):
         """
         found = self._now(first_level_contrast)
         c = self._one(found, second_level_contrast)
-        return three_models(found.data, found.design, c, self.method, self.df, self.n_jobs)
+        return three_models(
+            found.data, found.design, c, self.method, self.df, self.n_jobs, self.outliers
+        )
 
     def weights(self, first_level_contrast: Any = None) -> Any:
         """Return how much each subject counts.
@@ -356,17 +376,29 @@ class MixedEffectsSecondLevel(Parametrised):
         import pandas as pd
 
         found = self._now(first_level_contrast)
-        mean = shares(found.data, found.voxels)
+        mean = shares(found.weighing, found.voxels)
         return pd.DataFrame({"subject_label": list(found.data.labels), "mean_weight": mean})
 
     def weight_maps(self, first_level_contrast: Any = None) -> dict[str, Any]:
         """Return a map of each subject's share of the weights, by label."""
         found = self._now(first_level_contrast)
-        w = np.nan_to_num(1.0 / (found.data.V + found.voxels.tau2_of_subjects()))
+        w = np.nan_to_num(1.0 / (found.weighing.V + found.voxels.tau2_of_subjects()))
         w[~np.isfinite(found.data.Y)] = 0.0
         with np.errstate(invalid="ignore", divide="ignore"):
             share = w / w.sum(axis=0)
         return {k: found.data.image(s) for k, s in zip(found.data.labels, share, strict=True)}
+
+    def outlier_maps(self, first_level_contrast: Any = None) -> dict[str, Any]:
+        """Return a map of each subject's probability of being an outlier, by label.
+
+        Zero where one normal distribution describes the group as well.
+        """
+        found = self._now(first_level_contrast)
+        probability = found.voxels.outlier_probability
+        if probability is None:
+            raise ModelError("outliers were not looked for: fit with outliers=True")
+        pairs = zip(found.data.labels, probability, strict=True)
+        return {label: found.data.image(one) for label, one in pairs}
 
     def subjects(self, first_level_contrast: Any = None) -> SubjectReport:
         """Return each subject's precision, weight and distance from the group, a row each."""
@@ -426,7 +458,7 @@ class MixedEffectsSecondLevel(Parametrised):
         Parameters
         ----------
         second_level_contrast, first_level_contrast
-            As in `compute_contrast`; one contrast.
+            As in `compute_contrast`; several are tested together by F.
         n_perm : int or "exact"
             Flips, the observed one among them; ``"exact"`` makes all.
         tfce : bool
@@ -448,18 +480,23 @@ class MixedEffectsSecondLevel(Parametrised):
         Returns
         -------
         dict of images
-            ``t, p, logp_max_t``; with `tfce` ``tfce, logp_max_tfce``; with `threshold` ``size,
-            logp_max_size, mass, logp_max_mass``. ``logp`` is -log10 of the p-value corrected for
-            all voxels.
+            ``t, p, logp_max_t`` (of F ``f, p, logp_max_f``); with `tfce` ``tfce, logp_max_tfce``;
+            with `threshold` ``size, logp_max_size, mass, logp_max_mass``. ``logp`` is -log10 of
+            the p-value corrected for all voxels.
         """
         found = self._now(first_level_contrast)
-        c = self._one(found, second_level_contrast)
+        C = weights_of(second_level_contrast, found.design.names)
         if self._wanted[4] is not None:
             raise ModelError("permutations estimate one variance; fit without variance_groups=")
+        if self.outliers:
+            raise ModelError(
+                "permutations do not look for outliers; fit without outliers= (flips of signs are "
+                "valid with them: only symmetry is needed)"
+            )
         spatial = arguments.flag("tfce", tfce) or threshold is not None
         graph = found.data.places.graph(found.data.inside, adjacency) if spatial else None
         tested = sign_flips(
-            found.data.Y, found.data.V, found.design.X, c, n_perm=n_perm, method=self.method,
+            found.data.Y, found.data.V, found.design.X, C, n_perm=n_perm, method=self.method,
             df=self.df, two_sided=arguments.flag("two_sided_test", two_sided_test),
             adjacency=graph, enhance=tfce, cluster_p=threshold,
             blocks=_blocks(blocks, found.data.labels), within=within, exchange=exchange, rng=rng,
@@ -467,7 +504,8 @@ class MixedEffectsSecondLevel(Parametrised):
         )  # fmt: skip
         self.n_permutations_ = len(tested.max_t)
         self.exact_ = tested.exact
-        maps = {"t": tested.t, "p": tested.p_value, "logp_max_t": tested.logp_max_t}
+        name = "t" if len(C) == 1 else "f"
+        maps = {name: tested.t, "p": tested.p_value, f"logp_max_{name}": tested.logp_max_t}
         for name in ("tfce", "size", "mass"):
             if getattr(tested, name) is not None:
                 maps[name] = getattr(tested, name)
@@ -533,7 +571,8 @@ def contrast_maps(
         "p_fdr": adjusted(one.p_value),
     }
     degrees = getattr(one, "df", None)
-    for name in OF_VOXELS:
+    known = voxels.outlier_probability is not None
+    for name in (*OF_VOXELS, "outliers") if known else OF_VOXELS:
         out[name] = np.asarray(getattr(voxels, name), dtype=np.float64)
     if degrees is not None:
         out["df"] = degrees

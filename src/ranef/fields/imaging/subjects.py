@@ -11,6 +11,7 @@ from typing import Any
 
 from ranef.errors import DataError, FileError, ModelError, suggestion
 from ranef.fields.imaging.reading import volumes_of
+from ranef.fields.imaging.table_files import read_table
 from ranef.formula.labels import list_text
 from ranef.tables import Table
 
@@ -64,7 +65,7 @@ def subjects_of(
     elif _is_path(given) and Path(given).is_dir():
         found = _of_bids(Path(given), contrast) if not _is_feat(given) else [_feat(given, contrast)]
     elif _is_path(given) and str(given).endswith((".tsv", ".csv", ".txt")):
-        found = _of_table(_text_table(Path(given)), variances)
+        found = _of_table(read_table(given), variances)
     elif _is_path(given) or hasattr(given, "dataobj"):
         found = _of_four(given, variances)
     else:
@@ -98,16 +99,6 @@ def label_of(path: Any) -> str | None:
 
 def _is_path(value: Any) -> bool:
     return isinstance(value, str | os.PathLike)
-
-
-def _text_table(path: Path) -> Table:
-    import pandas as pd
-
-    if not path.is_file():
-        raise FileError(f"there is no file {str(path)!r}")
-    separator = "," if path.suffix == ".csv" else "\t"
-    labels = dict.fromkeys((LABEL, "participant_id", "subject"), str)
-    return Table.of(pd.read_csv(path, sep=separator, dtype=labels, na_values=["n/a"]))
 
 
 def _renamed(found: list[Subject], names: list[str]) -> list[Subject]:

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from ranef import _core, arguments
 from ranef.display.progress import arriving
 from ranef.errors import DataError, ModelError
+from ranef.fields.imaging.outlying import outlying
+from ranef.fields.imaging.scheduling import array_of_blocks, by_dask, threads_of
 from ranef.fields.imaging.tails import two_sided, upper_tail
-from ranef.solve.resources import available_cores
 
 __all__ = ["DF", "Prepared", "VoxelContrast", "VoxelFit", "mixed_effects", "prepared"]
 
@@ -89,6 +90,10 @@ class VoxelFit:
         Heterogeneity: weighted sum of squares around the model without it; percent of a typical
         effect's variance that is not sampling error; that variance over the one by sampling.
     method, df_method : str
+    outlier_probability : (K, N) float32 array or None
+        Of each subject, of fits with outliers.
+    weighing_variance : (K, N) array or None
+        Of fits with outliers, the variances that weigh subjects as the mixture does.
     """
 
     beta: Floats
@@ -104,6 +109,15 @@ class VoxelFit:
     df_method: str
     _bread: Floats
     _scale: Floats
+    outlier_probability: NDArray[np.float32] | None = None
+    weighing_variance: NDArray[Any] | None = None
+
+    @property
+    def outliers(self) -> Floats:
+        """Expected number of outliers (N,)."""
+        if self.outlier_probability is None:
+            raise ModelError("outliers were not looked for: fit with outliers=True")
+        return np.asarray(self.outlier_probability.sum(axis=0, dtype=np.float64))
 
     @property
     def p(self) -> int:
@@ -167,7 +181,8 @@ def mixed_effects(
     *,
     method: str = "reml",
     df: str = "knapp-hartung-conservative",
-    n_jobs: int | None = None,
+    outliers: bool = False,
+    n_jobs: int | str | None = None,
     progress: bool | None = None,
 ) -> VoxelFit:
     """Fit y_k = x_k'b + u_k + e_k, u_k ~ N(0, tau2), e_k ~ N(0, v_k), at every voxel.
@@ -188,8 +203,16 @@ def mixed_effects(
     df : {"knapp-hartung-conservative", "knapp-hartung", "t", "normal"}
         Of standard errors and tests. Knapp and Hartung's plain factor is too liberal where subjects
         differ much in precision; the conservative variant never takes less than the model's.
-    n_jobs : int, optional
-        Threads; those that this process may use if not given. The answer does not depend on it.
+    outliers : bool
+        Look for outliers at each voxel: effects come from the group's distribution or, with a
+        probability that is estimated, from one with a larger variance (Woolrich 2008, NeuroImage
+        41). Where this mixture is preferred to one distribution by the Bayesian information
+        criterion, subjects are weighed down by their probability of being an outlier, before tau2
+        is estimated, and the degrees of freedom are fewer by the expected number of outliers.
+    n_jobs : int or "dask", optional
+        Threads; those that this process may use if not given. ``"dask"`` hands blocks of voxels to
+        the scheduler of Dask in use, a Client of its own cluster say. The answer does not depend
+        on it.
     progress : bool, optional
         Show a bar; where a person looks if not given.
 
@@ -210,23 +233,38 @@ def mixed_effects(
     """
     name = arguments.choice("method", method, METHODS)
     kind = arguments.choice("df", df, DF)
+    how = _How(name, kind, arguments.flag("outliers", outliers))
+    if by_dask(n_jobs) and not (_is_dask(Y) or _is_dask(V)):
+        checked = prepared(Y, V, X)
+        Y, V = array_of_blocks(checked.Y), array_of_blocks(checked.V)
     if _is_dask(Y) or _is_dask(V):
-        return _joined([one for one in _by_blocks(Y, V, X, name, kind, progress)])
+        return _joined([one for one in _by_blocks(Y, V, X, how, progress)])
     data = prepared(Y, V, X)
-    threads = available_cores(n_jobs)
+    threads = threads_of(n_jobs)
     N = data.Y.shape[1]
     if N <= TILE:
-        return _fitted(data, name, kind, threads)
+        return _fitted(data, how, threads)
     parts = (
         _fitted(replace(data, Y=np.ascontiguousarray(data.Y[:, f : f + TILE]),
-                        V=np.ascontiguousarray(data.V[:, f : f + TILE])), name, kind, threads)
+                        V=np.ascontiguousarray(data.V[:, f : f + TILE])), how, threads)
         for f in range(0, N, TILE)
     )  # fmt: skip
     count = -(-N // TILE)
     return _joined(list(arriving(parts, count, "mixed effects", progress, unit=" tiles")))
 
 
-def _fitted(data: Prepared, name: str, kind: str, threads: int) -> VoxelFit:
+@dataclass(frozen=True)
+class _How:
+    method: str
+    df: str
+    outliers: bool
+
+
+def _fitted(data: Prepared, how: _How, threads: int) -> VoxelFit:
+    name, kind = how.method, how.df
+    far = outlying(data.Y, data.V, data.Q, threads) if how.outliers else None
+    if far is not None:
+        data = replace(data, V=far.V)
     found = _core.mixed_effects(data.Y, data.V, data.Q, "pm" if name == "eb" else name, threads)
     inverse: Floats = np.asarray(np.linalg.inv(data.R), dtype=np.float64)
     beta = inverse @ found["beta"]
@@ -234,6 +272,8 @@ def _fitted(data: Prepared, name: str, kind: str, threads: int) -> VoxelFit:
     bread = _turned(found["bread"], inverse)
     n = found["n"]
     df_resid = np.where(np.isfinite(found["tau2"]), n - p, np.nan)
+    if far is not None:
+        df_resid = np.maximum(1.0, df_resid - far.probability.sum(axis=0, dtype=np.float64))
     scale = _scale(kind, found["scatter"])
     variances = np.array([_quadratic(bread, e) for e in np.eye(p)]) * scale
     tau2, typical, q = found["tau2"], found["typical"], found["q"]
@@ -256,6 +296,8 @@ def _fitted(data: Prepared, name: str, kind: str, threads: int) -> VoxelFit:
         df_method=kind,
         _bread=bread,
         _scale=scale,
+        outlier_probability=None if far is None else far.probability,
+        weighing_variance=None if far is None else far.V,
     )
 
 
@@ -263,7 +305,9 @@ def _joined(parts: Sequence[VoxelFit]) -> VoxelFit:
     """One fit of tiles of voxels."""
     if len(parts) == 1:
         return parts[0]
-    names = ("beta", "std_error", "tau2", "maxima", "n", "df", "q", "i2", "h2", "_bread", "_scale")
+    names = ["beta", "std_error", "tau2", "maxima", "n", "df", "q", "i2", "h2", "_bread", "_scale"]
+    if parts[0].outlier_probability is not None:
+        names += ["outlier_probability", "weighing_variance"]
     values: dict[str, Any] = {
         k: np.concatenate([getattr(one, k) for one in parts], axis=-1) for k in names
     }
@@ -274,9 +318,7 @@ def _is_dask(values: Any) -> bool:
     return type(values).__module__.partition(".")[0] == "dask" and hasattr(values, "rechunk")
 
 
-def _by_blocks(
-    Y: Any, V: Any, X: Any, name: str, kind: str, progress: bool | None
-) -> Iterator[VoxelFit]:
+def _by_blocks(Y: Any, V: Any, X: Any, how: _How, progress: bool | None) -> Iterator[VoxelFit]:
     """Fits of Dask arrays: each block of voxels is read, fitted and let go where it is."""
     import dask
 
@@ -288,7 +330,7 @@ def _by_blocks(
     V = V.rechunk(Y.chunks)
     one = dask.delayed(mixed_effects, pure=True)
     tasks = [
-        one(y, v, X, method=name, df=kind, n_jobs=1)
+        one(y, v, X, method=how.method, df=how.df, outliers=how.outliers, n_jobs=1)
         for y, v in zip(Y.to_delayed().ravel(), V.to_delayed().ravel(), strict=True)
     ]
     yield from arriving(dask.compute(*tasks), len(tasks), "mixed effects", progress, unit=" tiles")

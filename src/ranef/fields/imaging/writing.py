@@ -45,8 +45,11 @@ def write_maps(model: Any, tested: Mapping[str, Mapping[str, Any]], folder: Path
 
     first = next(iter(tested))
     whole = model.compute_contrast(first, output_type="all")
-    for name in OF_MODEL:
+    for name in (*OF_MODEL, "outliers") if model.outliers else OF_MODEL:
         save(whole[name], f"stat-{name}_statmap")
+    if model.outliers:
+        for who, image in model.outlier_maps().items():
+            save(image, f"sub-{plain(who.removeprefix('sub-'))}_stat-outlier_statmap")
     for contrast, maps in tested.items():
         label = plain(contrast)
         found = model.compute_contrast(contrast, output_type="all")
@@ -64,6 +67,7 @@ def write_maps(model: Any, tested: Mapping[str, Mapping[str, Any]], folder: Path
         "Software": f"ranef {__version__}",
         "Method": model.method,
         "DegreesOfFreedom": model.df,
+        "Outliers": model.outliers,
         "Formula": model.formula,
         "Subjects": model.subject_labels_,
         "Contrasts": list(tested),

@@ -1,0 +1,39 @@
+"""Tables of subjects from files: BIDS' participants.tsv, .csv, .txt."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from ranef import arguments
+from ranef.errors import FileError
+from ranef.tables import Table
+
+__all__ = ["LABELS", "read_table"]
+
+LABELS = ("subject_label", "participant_id", "subject", "Subject", "sub", "subject_id", "ID", "id")
+"""Columns that name subjects, the first that is there."""
+PARTICIPANTS = "participants.tsv"
+
+
+def read_table(table: Any) -> Table:
+    """Return a table, read where its path is given; labels stay text.
+
+    A folder of BIDS stands for its participants.tsv.
+    """
+    if not isinstance(table, str | os.PathLike):
+        return Table.of(table)
+    import pandas as pd
+
+    place = arguments.path(table)
+    if place.is_dir():
+        place = place / PARTICIPANTS
+    if not place.is_file():
+        raise FileError(f"there is no file {str(place)!r}")
+    separator = "," if place.suffix == ".csv" else "\t"
+    try:
+        return Table.of(
+            pd.read_csv(place, sep=separator, dtype=dict.fromkeys(LABELS, str), na_values=["n/a"])
+        )
+    except (ValueError, UnicodeError) as error:
+        raise FileError(f"{str(place)!r} cannot be read as a table: {error}") from None

@@ -147,3 +147,51 @@ def test_categories_that_are_numbers_are_held_as_categories():
         {"nitro": [0.0], "Variety": pd.Categorical([1], [1, 2, 3])}, kind="population"
     )
     np.testing.assert_allclose(ax.lines[-1].get_ydata()[0], np.asarray(expected)[0])
+
+
+def rates():
+    """Counts over unequal times at two kinds of places that differ in age."""
+    rng = np.random.default_rng(11)
+    n = 400
+    kind = rng.choice(["new", "old"], n)
+    age = np.where(kind == "new", 20.0, 60.0) + rng.normal(0, 3, n)
+    place = rng.integers(0, 20, n)
+    years = np.exp(rng.normal(1, 0.9, n))
+    x = rng.normal(size=n)
+    mean = years * np.exp(-1 + 0.5 * x + 0.02 * age + 0.3 * rng.normal(size=20)[place])
+    return {
+        "y": rng.poisson(mean), "x": x, "age": age, "kind": kind, "place": place, "years": years
+    }  # fmt: skip
+
+
+def test_panels_differ_by_their_column_alone_and_counts_are_brought_to_one_exposure():
+    data = rates()
+    fit = ranef.glmm(
+        "y ~ x * kind + age + offset(log(years)) + (1 | place)", data, family="poisson"
+    )
+    axes = fit.plot.predictions("x", by="kind")
+    years = data["years"].mean()
+    for ax, kind in zip(axes, ("new", "old"), strict=True):
+        line = by_label(ax, "population")
+        n = len(line.get_xdata())
+        at = {
+            "x": line.get_xdata(), "kind": [kind] * n, "age": np.full(n, data["age"].mean()),
+            "years": np.full(n, years),
+        }  # fmt: skip
+        np.testing.assert_allclose(line.get_ydata(), fit.predict(at, kind="population"))
+        own = data["kind"] == kind
+        brought = data["y"][own] / data["years"][own] * years
+        np.testing.assert_allclose(np.sort(ax.lines[0].get_ydata()), np.sort(brought))
+        said = " ".join(t.get_text().replace("\n", " ") for t in ax.texts)
+        assert f"years = {years:.4g}. Responses are brought to that offset." in said
+
+
+def test_an_offset_given_as_an_array_brings_responses_too():
+    data = rates()
+    fit = ranef.glmm("y ~ x + (1 | place)", data, family="poisson", offset=np.log(data["years"]))
+    shown = fit.plot.predictions().lines[0].get_ydata()
+    held = np.exp(np.log(data["years"]).mean())
+    np.testing.assert_allclose(shown, data["y"] / data["years"] * held)
+    linear = ranef.lmm("y ~ x + (1 | place)", data, offset="years")
+    moved = linear.plot.predictions().lines[0].get_ydata()
+    np.testing.assert_allclose(moved, data["y"] - data["years"] + data["years"].mean())

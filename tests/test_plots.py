@@ -365,3 +365,32 @@ def test_marks_and_lines_are_told_apart_by_every_colour_vision(vision: str) -> N
         return lab(np.array(DICHROMACY[vision]) @ linear)
 
     assert np.linalg.norm(seen(canvas.MARK) - seen(canvas.ACCENT)) > 40
+
+
+def test_pictures_show_names_without_backticks_and_tell_levels_apart():
+    from matplotlib.text import Text
+
+    data = ranef.data.load("sleepstudy").rename(
+        columns={"Reaction": "time (ms)", "Days": "days awake", "Subject": "the person"}
+    )
+    data["the person"] = "Sleep laboratory, participant " + data["the person"].astype(str)
+    fit = ranef.lmm("`time (ms)` ~ `days awake` + (`days awake` | `the person`)", data)
+    drawn = {
+        "fixed": fit.plot.fixed(),
+        "random": fit.plot.random(),
+        "shrinkage": fit.plot.shrinkage(),
+        "ranks": fit.plot.ranks(),
+        "predictions": fit.plot.predictions(),
+        "residuals": fit.plot.residuals(),
+        "qq": fit.plot.qq(effects="random"),
+        "means": fit.plot.means("days awake", at={"days awake": [0, 9]}),
+        "influence": fit.plot.influence(by="the person"),
+        "profile": fit.plot.profile("sigma"),
+    }
+    for name, axes in drawn.items():
+        figure = np.ravel(axes)[0].figure
+        assert not [t.get_text() for t in figure.findobj(Text) if "`" in t.get_text()], name
+    for name in ("random", "ranks"):
+        shown = [t.get_text() for t in np.ravel(drawn[name])[0].get_yticklabels()]
+        assert len(set(shown)) == 18, name
+        assert all(len(text) <= 24 for text in shown)

@@ -6,8 +6,10 @@ blue and vermilion) and keep a contrast of at least 3:1 on white.
 
 from __future__ import annotations
 
+import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -32,12 +34,15 @@ __all__ = [
     "finish",
     "interval_rows",
     "label",
+    "name_points",
     "normal_order_statistics",
     "on_axes",
     "one_or_all",
     "panels",
     "percent",
     "plain",
+    "told_apart",
+    "unquoted",
 ]
 
 Floats = NDArray[np.float64]
@@ -53,18 +58,70 @@ MANY_POINTS = 2000
 """Above this many marks a picture stores them as pixels, also in SVG and PDF."""
 
 
+QUOTED = re.compile("`([^`]+)`")
+
+CONTROL = ("Cc", "Cf", "Cs")
+"""Categories of characters that have no place on a line."""
+
+
 def plain(text: object, width: int = 32) -> str:
-    r"""Return `text` on one line, without control characters, cut to `width`.
+    r"""Return `text` on one line, without control characters and backticks, cut to `width`.
+
+    Backticks quote names in formulas, and have no meaning in a picture.
 
     Examples
     --------
     >>> plain("a\nlong name", width=7)
     'a long…'
+    >>> plain("mean of `age (years)`")
+    'mean of age (years)'
     """
-    spaced = " ".join(str(text).split())
-    clean = "".join(c for c in spaced if unicodedata.category(c) not in ("Cc", "Cf", "Cs"))
-    clean = visible(clean)
+    clean = _line(text)
     return clean if len(clean) <= width else clean[: width - 1].rstrip() + "…"
+
+
+def unquoted(text: str) -> str:
+    """Return words without the backticks that quote names in formulas."""
+    return QUOTED.sub(r"\1", text)
+
+
+def _line(text: object) -> str:
+    spaced = " ".join(unquoted(str(text)).split())
+    return visible("".join(c for c in spaced if unicodedata.category(c) not in CONTROL))
+
+
+def told_apart(names: Iterable[object], width: int = 32) -> list[str]:
+    """Cut names as `plain` does, and in the middle where that would make two of them the same.
+
+    Examples
+    --------
+    >>> told_apart(["General Hospital, ward 1", "General Hospital, ward 2"], width=18)
+    ['General…ward 1', 'General…ward 2']
+    >>> told_apart(["Department of surgery, ward 1", "Department of surgery, ward 2"], width=24)
+    ['Department…ward 1', 'Department…ward 2']
+    >>> told_apart(["a name", "another"], width=18)
+    ['a name', 'another']
+    """
+    whole = [_line(name) for name in names]
+    shown = [plain(name, width) for name in whole]
+    alike: dict[str, set[str]] = {}
+    for name, short in zip(whole, shown, strict=True):
+        alike.setdefault(short, set()).add(name)
+    for i, name in enumerate(whole):
+        others = sorted(alike[shown[i]])
+        if len(others) > 1:
+            shown[i] = _ends(others, width)[others.index(name)]
+    return shown
+
+
+def _ends(names: list[str], width: int) -> list[str]:
+    """Cut sorted names that begin alike: their beginning, and what follows what they share."""
+    pairs = zip(names[0], names[-1], strict=False)
+    shared, head = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs)), width // 2 - 1
+    words = names[0].rfind(" ", 0, shared - 1) if names[0][shared - 1] == " " else -1
+    start = words + 1 if shared - words < head else shared
+    cut = [n[:head].rstrip() + "…" + plain(n[start:], width - head - 1) for n in names]
+    return cut if len(set(cut)) == len(names) else names
 
 
 def percent(conf_level: float) -> str:
@@ -130,7 +187,7 @@ def on_figure(figure: Figure | None, width: float, height: float) -> Figure:
 
 def label(ax: Axes, *, title: str, x: str, y: str) -> None:
     """Set title and axis labels as words: a dollar sign is a dollar sign."""
-    title, x, y = (visible(words, lines=True) for words in (title, x, y))
+    title, x, y = (visible(unquoted(words), lines=True) for words in (title, x, y))
     ax.set_title(title, loc="left", fontsize=10.5, color=INK, pad=8, parse_math=False)
     ax.set_xlabel(x, fontsize=9, color=MUTED, labelpad=6, parse_math=False)
     ax.set_ylabel(y, fontsize=9, color=MUTED, labelpad=6, parse_math=False)
@@ -158,10 +215,36 @@ def interval_rows(
     ax.axvline(null, color=MUTED, linewidth=0.9, linestyle=(0, (4, 3)))
     ax.hlines(rows, low, high, color=MARK, linewidth=1.8)
     ax.plot(estimate, rows, "o", color=MARK, markersize=5.5)
-    ax.set_yticks(rows, [plain(name, 40) for name in names], color=INK, parse_math=False)
+    ax.set_yticks(rows, told_apart(names, 40), color=INK, parse_math=False)
     ax.set_ylim(len(rows) - 0.4, -0.6)
     finish(ax, grid="x")
     ax.tick_params(axis="y", length=0)
+
+
+def name_points(
+    ax: Axes, names: Iterable[object], x: Floats, y: Floats, *, width: int = 24, size: float = 8
+) -> None:
+    """Write names beside points, the first first; what finds no place free of others is left out.
+
+    To be called when the limits of the axes and their labels are final.
+    """
+    ax.autoscale_view()
+    taken: list[Any] = []
+    for name, across, up in zip(told_apart(names, width), x, y, strict=True):
+        for dx, dy in BESIDE:
+            text = ax.annotate(
+                name, (across, up), xytext=(dx, dy), textcoords="offset points", fontsize=size,
+                color=INK, parse_math=False, ha="left" if dx > 0 else "right", va="center",
+            )  # fmt: skip
+            box = text.get_window_extent().padded(1)
+            if not any(box.overlaps(other) for other in taken):
+                taken.append(box)
+                break
+            text.remove()
+
+
+BESIDE = ((6, 5), (-6, 5), (6, -6), (-6, -6), (6, 16), (-6, 16), (6, -17), (-6, -17))
+"""Where a name may stand, in points from its own."""
 
 
 def cloud(n: int) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from ranef.display.canvas import (
     panels,
     percent,
     plain,
+    told_apart,
 )
 from ranef.errors import ModelError
 
@@ -241,7 +242,7 @@ def series(diary: Any, *, ax: Axes | None = None, figure: Figure | None = None) 
     """Draw some persons' outcome over time, the line broken at nights and gaps."""
     occasions, outcome = diary.occasions, diary.roles.outcome
     chosen = _chosen(diary)
-    titles = [plain(occasions.person.levels[k]) for k in chosen]
+    titles = told_apart([occasions.person.levels[k] for k in chosen])
     axes = panels(titles, ax, figure, single=(6.4, 3.0), height=2.1)
     values, time = occasions.columns[outcome], occasions.clock.time
     hours = occasions.clock.is_clock
@@ -277,7 +278,7 @@ def _chosen(diary: Any) -> list[int]:
 
 def series_text(diary: Any) -> str:
     """Describe the picture."""
-    who = [plain(diary.occasions.person.levels[k]) for k in _chosen(diary)]
+    who = told_apart([diary.occasions.person.levels[k] for k in _chosen(diary)])
     return (
         f"{diary.roles.outcome} over time of {len(who)} persons ({', '.join(who)}), from the most "
         "to the least variable; lines join successive prompts and break at nights and gaps."

@@ -117,7 +117,7 @@ def weights(report: SubjectReport, figure: Figure) -> None:
     panel.axvline(100 / K, color=style.ACCENT, linestyle="--", linewidth=1)
     if K <= MOST_NAMED:
         panel.set_yticks(
-            np.arange(K), [style.plain(report.labels[i], 16) for i in order], fontsize=7
+            np.arange(K), style.told_apart([report.labels[i] for i in order], 16), fontsize=7
         )
     else:
         panel.set_yticks([])

@@ -18,6 +18,7 @@ from ranef.display.canvas import (
     label,
     on_axes,
     plain,
+    told_apart,
 )
 from ranef.errors import DataError, ModelError
 
@@ -106,8 +107,10 @@ def profiles(
     leading = np.argsort(-mean.max(axis=1), kind="stable")[:count]
     ax = on_axes(ax, figure, 7.2, 1.6 + 0.2 * len(leading))
     shown = ax.imshow(mean[leading], aspect="auto", cmap="cividis")
-    ax.set_yticks(np.arange(len(leading)), [plain(screen.assembled.names[k], 28) for k in leading])
-    cells = [plain(name, 12) for name in screen.assembled.cells]
+    ax.set_yticks(
+        np.arange(len(leading)), told_apart([screen.assembled.names[k] for k in leading], 28)
+    )
+    cells = told_apart(screen.assembled.cells, 12)
     ax.set_xticks(np.arange(len(cells)), cells, rotation=90 if len(cells) > 6 else 0)
     bar = ax.figure.colorbar(shown, ax=ax)
     bar.set_label("log10 contaminant mass", color=INK)
@@ -174,7 +177,7 @@ def drift(answer: Any, *, ax: Axes | None = None, figure: Figure | None = None) 
     low, high = np.asarray(table["conf_low"]), np.asarray(table["conf_high"])
     ax.vlines(at, low, high, color=INK)
     ax.plot(at, table["estimate"], "o", color=ACCENT)
-    ax.set_xticks(at, [plain(b, 12) for b in table["batch"]])
+    ax.set_xticks(at, told_apart(table["batch"], 12))
     label(ax, title="Drift of contamination", x="Batch", y="Log shift")
     finish(ax, grid="y")
     return ax

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ranef import arguments
 from ranef.display.answer import Answer
-from ranef.display.canvas import ACCENT, INK, MARK, MUTED, finish, label, on_axes, plain
+from ranef.display.canvas import ACCENT, INK, MARK, MUTED, finish, label, on_axes, plain, told_apart
 from ranef.display.columns import Column, Fixed, Level, Listing
 from ranef.errors import DataError, ModelError, UnknownColumnError, suggestion
 from ranef.tables import Table
@@ -198,7 +198,7 @@ class MissingPatterns(Answer):
                 at, share, LINES[k % len(LINES)], color=colours[k % len(colours)], marker="o",
                 markersize=4.0, linewidth=1.8, label=plain(own),
             )  # fmt: skip
-        panel.set_xticks(at, [plain(v) for v in self.visits])
+        panel.set_xticks(at, told_apart(self.visits))
         panel.set_ylim(0, 103)
         if self.names[0]:
             panel.legend(title=plain(self.names[0]), frameon=False)

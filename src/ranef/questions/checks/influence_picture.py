@@ -17,7 +17,7 @@ from ranef.display.canvas import (
     label,
     one_or_all,
     panels,
-    plain,
+    told_apart,
 )
 from ranef.errors import ModelError, suggestion
 from ranef.formula.labels import spelled
@@ -117,7 +117,8 @@ def _columns(left_out: Any, statistic: str, term: str | None) -> dict[str, Float
             f"no {TITLES[statistic]} of {term!r}{suggestion(term, names)}; there are "
             f"{', '.join(map(repr, names))}"
         )
-    return {plain(name, 28): table[:, j] for j, name in enumerate(names) if term in (None, name)}
+    titles = told_apart(names, 28)
+    return {titles[j]: table[:, j] for j, name in enumerate(names) if term in (None, name)}
 
 
 def _dots(
@@ -140,7 +141,7 @@ def _dots(
     for some, colour, marker in ((~apart, MARK, "o"), (apart, ACCENT, "D")):
         ax.hlines(rows[some], centre, x[some], color=colour, linewidth=1.5)
         ax.plot(x[some], rows[some], marker, color=colour, markersize=5.0, linestyle="none")
-    names = [plain(labels[i], 24) for i in order]
+    names = told_apart([labels[i] for i in order], 24)
     ax.set_yticks(rows, names, color=INK, parse_math=False)
     ax.set_ylim(max(len(rows), 1) - 0.4, -0.6)
     hidden = int(np.isfinite(values).sum()) - len(order)

@@ -17,7 +17,7 @@ from ranef.display.canvas import (
     normal_order_statistics,
     one_or_all,
     panels,
-    plain,
+    told_apart,
 )
 from ranef.display.reading import Fitted, random_effects, residual_pairs, usual_residuals
 from ranef.errors import ModelError
@@ -89,7 +89,8 @@ def _samples(fit: Fitted, effects: str, group: str | None, term: str | None) -> 
     drawn = [e for e in random_effects(fit, 0.95, group) if term in (None, e.term)]
     if not drawn:
         raise ModelError(f"no random effect of {term!r}; see fit.tidy('random')")
-    return {f"{plain(e.group)}: {plain(e.term)}": e.estimate for e in drawn}
+    titles = told_apart([f"{e.group}: {e.term}" for e in drawn], 60)
+    return dict(zip(titles, (e.estimate for e in drawn), strict=True))
 
 
 def _quantiles(ax: Axes, title: str, values: Floats) -> None:

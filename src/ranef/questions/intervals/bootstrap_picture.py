@@ -20,7 +20,7 @@ from ranef.display.canvas import (
     one_or_all,
     panels,
     percent,
-    plain,
+    told_apart,
 )
 from ranef.display.columns import Listing
 from ranef.errors import ModelError, suggestion
@@ -112,7 +112,7 @@ def draws(
     wanted = _wanted(bootstrap.names, parameters)
     limits = bootstrap.intervals(conf_level, kind).table
     low, high = limits["conf_low"], limits["conf_high"]
-    titles = [plain(bootstrap.names[k]) for k in wanted]
+    titles = told_apart([bootstrap.names[k] for k in wanted])
     axes = panels(titles, ax, figure, single=(5.6, 3.6), height=3.0)
     for panel, k, title in zip(axes, wanted, titles, strict=True):
         values = bootstrap.draws[:, k]

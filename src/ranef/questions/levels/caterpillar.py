@@ -19,6 +19,7 @@ from ranef.display.canvas import (
     panels,
     percent,
     plain,
+    told_apart,
 )
 from ranef.display.reading import Effects, Fitted, random_effects
 from ranef.errors import ModelError
@@ -156,7 +157,7 @@ def _named_levels(ax: Axes, ordered: Effects) -> None:
     rows = np.arange(len(ordered.names))
     ax.hlines(rows, ordered.low, ordered.high, color=MARK, linewidth=1.5)
     ax.plot(ordered.estimate, rows, "o", color=MARK, markersize=4.5)
-    ax.set_yticks(rows, [plain(name, 24) for name in ordered.names], color=INK, parse_math=False)
+    ax.set_yticks(rows, told_apart(ordered.names, 24), color=INK, parse_math=False)
     ax.set_ylim(-0.8, len(rows) - 0.2)
 
 

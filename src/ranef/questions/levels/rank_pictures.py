@@ -15,9 +15,11 @@ from ranef.display.canvas import (
     MUTED,
     finish,
     label,
+    name_points,
     on_axes,
     percent,
     plain,
+    told_apart,
 )
 from ranef.tables import Table
 
@@ -193,7 +195,6 @@ def funnel(limited: Any, *, ax: Axes | None = None, figure: Figure | None = None
     outside = np.array([str(status) != "inside" for status in table.values("status")])
     ax.plot(expected[~outside], ratio[~outside], "o", color=MARK, markersize=5, label="inside")
     ax.plot(expected[outside], ratio[outside], "D", color=ACCENT, markersize=5.5, label="outside")
-    _name_outside(ax, table.values("level"), expected, ratio, outside)
     if expected.max() > 20 * expected.min():
         ax.set_xscale("log")
         ax.xaxis.set_major_formatter("{x:g}")
@@ -202,6 +203,9 @@ def funnel(limited: Any, *, ax: Axes | None = None, figure: Figure | None = None
     label(ax, title=title, x="Expected count", y="Observed / expected")
     finish(ax, grid="y")
     _legend(ax)
+    far = np.flatnonzero(outside)[np.argsort(-np.abs(ratio - target)[outside], kind="stable")]
+    named = far[:MOST_NAMED]
+    name_points(ax, table.values("level")[named], expected[named], ratio[named], width=16)
     return ax
 
 
@@ -231,7 +235,7 @@ def _rows(
     if not named:
         line, size = np.clip(240.0 / count, 0.4, 1.6), np.clip(600.0 / count, 1.0, 3.0)
         return ax, at, float(line), float(size)
-    ax.set_yticks(at, [plain(level, 24) for level in levels], color=INK, parse_math=False)
+    ax.set_yticks(at, told_apart(levels, 24), color=INK, parse_math=False)
     return ax, at, 1.6, 4.8
 
 
@@ -252,13 +256,3 @@ def _legend(ax: Axes) -> None:
         loc="upper left", bbox_to_anchor=(0.0, -0.55 / inches), ncols=4, frameon=False,
         fontsize=8.5, labelcolor=INK, borderaxespad=0.0, handletextpad=0.4, columnspacing=1.2,
     )  # fmt: skip
-
-
-def _name_outside(
-    ax: Axes, levels: NDArray[Any], expected: Floats, ratio: Floats, outside: NDArray[np.bool_]
-) -> None:
-    for i in np.flatnonzero(outside)[:MOST_NAMED]:
-        ax.annotate(
-            plain(levels[i], 16), (expected[i], ratio[i]), xytext=(6, 4),
-            textcoords="offset points", fontsize=8, color=INK, parse_math=False,
-        )  # fmt: skip

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ranef.display.canvas import ACCENT, INK, MARK, MUTED, finish, label, on_axes, plain
+from ranef.display.canvas import ACCENT, INK, MARK, MUTED, finish, label, on_axes, plain, told_apart
 from ranef.display.reading import Levelled, Shrinkage, shrinkage_effects
 from ranef.errors import ModelError, suggestion
 from ranef.formula.labels import spelled
@@ -118,7 +118,7 @@ def _one(effect: Shrinkage, ax: Axes | None, figure: Figure | None) -> Axes:
     ax.axvline(effect.centre, color=MUTED, linewidth=0.9, linestyle=(0, (4, 3)))
     _points(ax, effect.raw, rows, effect.estimate, rows, there)
     if named:
-        ax.set_yticks(rows, [plain(n, 24) for n in effect.names], color=INK, parse_math=False)
+        ax.set_yticks(rows, told_apart(effect.names, 24), color=INK, parse_math=False)
     label(
         ax,
         title=_title(f"{plain(effect.group)}: {plain(effect.term)}", there),

@@ -20,6 +20,8 @@ from ranef.display.canvas import (
     one_or_all,
     panels,
     plain,
+    told_apart,
+    unquoted,
 )
 from ranef.display.characters import visible
 from ranef.inference.coefficients.wald import Intervals
@@ -121,11 +123,14 @@ def draw_means(
     _same_reach(axes)
     if note and len(axes) == 1:
         axes[0].set_xlabel(
-            visible(f"{quantity}\n{note}", lines=True), fontsize=9, color=MUTED, parse_math=False
+            visible(unquoted(f"{quantity}\n{note}"), lines=True),
+            fontsize=9,
+            color=MUTED,
+            parse_math=False,
         )
     elif note:
         axes[0].figure.supxlabel(
-            visible(note, lines=True), fontsize=9, color=MUTED, parse_math=False
+            visible(unquoted(note), lines=True), fontsize=9, color=MUTED, parse_math=False
         )
     return one_or_all(axes)
 
@@ -149,7 +154,7 @@ def _means(ax: Axes, panel: MeansPanel, intervals: bool) -> None:
                 if np.isfinite(end) and end != start:
                     _arrow(ax, row, start, end)
     ax.plot(panel.estimate, rows, "o", color=MARK, markersize=6.5, zorder=4)
-    ax.set_yticks(rows, [plain(name, 32) for name in panel.names], color=INK, parse_math=False)
+    ax.set_yticks(rows, told_apart(panel.names, 32), color=INK, parse_math=False)
     ax.set_ylim(len(rows) - 0.4, -0.6)
     arrows = [e for e in (panel.left, panel.right) if e is not None]
     values = np.concatenate([panel.low, panel.high, panel.estimate, *arrows])
@@ -222,4 +227,4 @@ def _traces(ax: Axes, panel: TracesPanel, intervals: bool) -> None:
             markersize=6,
             label=plain(name),
         )
-    ax.set_xticks(panel.position, [plain(name, 20) for name in panel.x], parse_math=False)
+    ax.set_xticks(panel.position, told_apart(panel.x, 20), parse_math=False)

@@ -27,6 +27,7 @@ from ranef.display.canvas import (
     panels,
     percent,
     plain,
+    told_apart,
 )
 from ranef.errors import ModelError, RankWarning, UnknownColumnError, suggestion
 from ranef.families import BetaBinomial, Binomial
@@ -72,10 +73,13 @@ def predictions(
     """Draw predictions along a column: each level's own, and the population's.
 
     Other columns are held: numbers at their means, categories, and numbers that a formula
-    takes for categories or positions, at each level's most frequent value (for the
-    population's line at that of the rows in the panel, named below the axis). A level's
-    line goes as far as its rows; effects of other grouping factors are zero in
-    it. Of more than 200 levels every so many is drawn.
+    takes for categories or positions, at the most frequent value. The population's line
+    holds them at the same values in every panel, named below the axis, so that panels
+    differ by `by` alone; a level's line has the level's own, and goes as far as its rows.
+    Columns of an offset are the same in all lines, and responses of models with a log or
+    identity link are brought to them: a count of two years is drawn as that of the
+    exposure that is named. Effects of other grouping factors are zero in the lines of
+    levels. Of more than 200 levels every so many is drawn.
 
     Parameters
     ----------
@@ -115,15 +119,15 @@ def predictions(
     if kind not in ("population", "typical"):
         raise ModelError(f"kind is 'population' or 'typical', not {kind!r}")
     scene = _Scene.of(fit, x, group, by, category)
-    titles = scene.titles(by)
+    titles = scene.titles()
     axes = panels(titles, ax, figure, single=(6.4, 4.4), height=3.6)
-    for panel, rows, title in zip(axes, scene.panels(by), titles, strict=True):
+    for panel, rows, title in zip(axes, scene.panels(), titles, strict=True):
         broken = _panel(panel, scene, rows, kind, conf_level, data)
         label(panel, title=title, x=plain(scene.x), y=scene.outcome)
         finish(panel, grid="both")
-        _say_held(panel, scene, rows, kind, by, broken)
+        _say_held(panel, scene, rows, kind, broken, data)
         if scene.ticks is not None:
-            panel.set_xticks(range(len(scene.ticks)), [plain(t, 16) for t in scene.ticks])
+            panel.set_xticks(range(len(scene.ticks)), told_apart(scene.ticks, 16))
     _same_heights(axes)
     axes[0].legend(frameon=False, fontsize=8.5, loc="best", labelcolor=MUTED)
     return one_or_all(axes)
@@ -132,9 +136,8 @@ def predictions(
 def along_axis(fit: MixedFit, x: str | None = None) -> tuple[Floats, dict[str, Any]]:
     """Places of the population's line along the axis, and the table that it is predicted for."""
     scene = _Scene.of(fit, x, None, None, None)
-    rows = np.arange(len(scene.places))
-    along = _grid(scene, rows)
-    return along, scene.native(scene.held(rows, len(along), along))
+    along = _grid(scene, scene.every)
+    return along, scene.native(scene.held_for_all(scene.every, along))
 
 
 def axis_name(fit: MixedFit) -> str:
@@ -154,8 +157,7 @@ def predictions_text(fit: MixedFit, *, category: Any = None, conf_level: float =
 goes from 251 (0) to 346 (9).
     """
     scene = _Scene.of(fit, None, None, None, category)
-    rows = np.arange(len(scene.places))
-    at, value, _, _ = _population(scene, rows, "population", conf_level)
+    at, value, _, _ = _population(scene, scene.every, "population", conf_level)
     ends = [f"{at[i]:.3g}" if scene.ticks is None else scene.ticks[int(at[i])] for i in (0, -1)]
     run = (
         f"the population goes from {value[0]:.3g} ({ends[0]}) to {value[-1]:.3g} ({ends[1]})."
@@ -174,6 +176,9 @@ BROKEN = (
 )
 
 
+BROUGHT = "Responses are brought to that offset."
+
+
 @dataclass(frozen=True, eq=False)
 class _Scene:
     """What is drawn, read from the fit.
@@ -184,6 +189,8 @@ class _Scene:
     columns : dict
         The rows in the model.
     x : str
+    by : str or None
+        The column with a panel for each value.
     places : (n,) float64 array
         Of the rows along the axis.
     ticks : list of str or None
@@ -203,6 +210,7 @@ class _Scene:
     fit: MixedFit
     columns: dict[str, Any]
     x: str
+    by: str | None
     places: Floats
     ticks: list[str] | None
     values: list[Any] | None
@@ -257,14 +265,15 @@ class _Scene:
         groups = tuple(dict.fromkeys(c for f in fit.factors for c in f.columns))
         y, outcome, number = _response(fit, category)
         return cls(
-            fit, columns, chosen, places, ticks, values, factor, predictors, groups, y, outcome,
-            number,
+            fit, columns, chosen, by, places, ticks, values, factor, predictors, groups, y,
+            outcome, number,
         )  # fmt: skip
 
-    def titles(self, by: str | None) -> list[str]:
-        if by is None:
+    def titles(self) -> list[str]:
+        if self.by is None:
             return ["Predictions by " + plain(self.factor.name)]
-        return [f"{plain(by)}: {plain(level)}" for level in self._levels(by)]
+        names = told_apart(self._levels(self.by))
+        return [f"{plain(self.by)}: {name}" for name in names]
 
     def _levels(self, by: str) -> list[str]:
         codes, levels = Table.of(self.columns).codes(by)
@@ -273,28 +282,41 @@ class _Scene:
             raise ModelError(f"{by!r} has {len(used)} values; panels are for up to {MOST_PANELS}")
         return [shown_level(levels[k]) for k in used]
 
-    def panels(self, by: str | None) -> list[NDArray[np.intp]]:
+    @cached_property
+    def every(self) -> NDArray[np.intp]:
+        """All rows."""
+        return np.arange(len(self.places))
+
+    def panels(self) -> list[NDArray[np.intp]]:
         """Rows of each panel."""
-        if by is None:
-            return [np.arange(len(self.places))]
-        codes, _ = Table.of(self.columns).codes(by)
+        if self.by is None:
+            return [self.every]
+        codes, _ = Table.of(self.columns).codes(self.by)
         return [np.flatnonzero(codes == k) for k in np.unique(codes[codes >= 0])]
 
-    def held(self, rows: NDArray[np.intp], n: int, along: Floats) -> dict[str, Any]:
-        """A table of n rows: x along the axis, the rest held."""
+    def held(self, rows: NDArray[np.intp], along: Floats) -> dict[str, Any]:
+        """A table with x along the axis, and the rest as it is typical of the rows."""
         out: dict[str, Any] = {}
         for name in dict.fromkeys((*self.predictors, *self._conditions())):
             if name != self.x:
-                out[name] = _filled(n, self.typical(name, rows))
+                own = self.every if name in self._exposures else rows
+                out[name] = _filled(len(along), self.typical(name, own))
         out[self.x] = (
             along if self.values is None else _objects([self.values[int(k)] for k in along])
         )
         return out
 
-    def held_words(self, rows: NDArray[np.intp], by: str | None) -> str:
-        """``"age = 65.4, type = icu"``: what `held` holds beside the axis and the groups."""
-        at = self.held(rows, 1, np.array([self.places[rows[0]]]))
-        aside = {self.x, by} | ({*self.groups, *self.factor.columns} - self._own_terms)
+    def held_for_all(self, rows: NDArray[np.intp], along: Floats) -> dict[str, Any]:
+        """A table with x along the axis, the panel's value, and the rest as of all rows."""
+        out = self.held(self.every, along)
+        if self.by in out and self.by != self.x:
+            out[self.by] = _filled(len(along), self.typical(self.by, rows))
+        return out
+
+    def held_words(self, rows: NDArray[np.intp]) -> str:
+        """``"age = 65.4, type = icu"``: what is held beside the axis, the panel and the groups."""
+        at = self.held_for_all(rows, self.places[rows[:1]])
+        aside = {self.x, self.by} | ({*self.groups, *self.factor.columns} - self._own_terms)
         texts = [
             f"{plain(name)} = {_value_text(np.asarray(values)[0])}"
             for name, values in at.items()
@@ -302,6 +324,32 @@ class _Scene:
         ]
         more = f" and {len(texts) - MOST_HELD} more columns" if len(texts) > MOST_HELD else ""
         return ", ".join(texts[:MOST_HELD]) + more
+
+    @cached_property
+    def _exposures(self) -> frozenset[str]:
+        """Columns that nothing but the offsets reads."""
+        recipes = [spec.recipe for spec in self._parts]
+        nodes = [node for recipe in recipes for node in recipe.model.offsets]
+        given = [recipe.offset_column for recipe in recipes] + [GIVEN_OFFSET]
+        names = {name for node in nodes for name in column_names(node)} | set(filter(None, given))
+        bars = [bar for recipe in recipes for bar in recipe.model.bars]
+        others = [v for recipe in recipes for v in recipe.model.fixed.variables]
+        others += [v for bar in bars for v in bar.left.variables]
+        return frozenset(names - {name for node in others for name in column_names(node)})
+
+    @cached_property
+    def responses(self) -> tuple[Floats, bool] | None:
+        """Responses at the exposure that the lines are drawn for, and whether they are others."""
+        if self.y is None:
+            return None
+        spec = self.fit.parts[CONDITIONAL]
+        link = self.fit.family.link
+        if spec.offset is None or link not in ("log", "identity") or not self._exposures:
+            return self.y, False
+        offset = spec.recipe.offset(self.native(self.held(self.every, self.places[:1])))
+        away = float(offset[0]) - spec.offset if offset is not None else 0.0 * spec.offset
+        at = self.y * np.exp(away) if link == "log" else self.y + away
+        return at, bool(np.ptp(spec.offset) > 0)
 
     @cached_property
     def _own_terms(self) -> frozenset[str]:
@@ -348,8 +396,8 @@ def _panel(
 ) -> bool:
     """Draw one panel; tell whether the data do not determine some of its lines."""
     lines, count = _level_lines(scene, rows)
-    if scene.y is not None and data:
-        y = scene.y[rows]
+    if scene.responses is not None and data:
+        y = scene.responses[0][rows]
         if set(np.unique(y)) <= {0.0, 1.0}:
             y = y + np.where(y == 0, 1, -1) * np.random.default_rng(0).uniform(0, 0.04, len(y))
         style = {**cloud(len(rows)), "alpha": max(0.25, cloud(len(rows))["alpha"] * 0.7)}
@@ -374,12 +422,14 @@ def _panel(
 
 
 def _say_held(
-    ax: Axes, scene: _Scene, rows: NDArray[np.intp], kind: str, by: str | None, broken: bool
+    ax: Axes, scene: _Scene, rows: NDArray[np.intp], kind: str, broken: bool, data: bool
 ) -> None:
     """Below the axis: at which values of the other columns the line with the band stands."""
     word = "Population" if kind == "population" else "Typical level"
-    held = scene.held_words(rows, by)
-    text = " ".join([f"{word} at {held}."] * bool(held) + [BROKEN] * broken)
+    held = scene.held_words(rows)
+    moved = data and scene.responses is not None and scene.responses[1]
+    said = [f"{word} at {held}."] * bool(held) + [BROUGHT] * moved + [BROKEN] * broken
+    text = " ".join(said)
     if text:
         ax.annotate(
             textwrap.fill(text, 72), (1, 0), (0, -36), xycoords="axes fraction",
@@ -398,7 +448,7 @@ def _population(
     scene: _Scene, rows: NDArray[np.intp], kind: str, conf_level: float
 ) -> tuple[Floats, Floats, Floats, Floats]:
     along = _grid(scene, rows)
-    table = scene.native(scene.held(rows, len(along), along))
+    table = scene.native(scene.held_for_all(rows, along))
     said = Table.of(scene.predict(table, kind=kind, conf_level=conf_level))
     value, low, high = (said.numeric(c) for c in ("estimate", "conf_low", "conf_high"))
     if scene.category is not None:
@@ -427,7 +477,7 @@ def _level_lines(scene: _Scene, rows: NDArray[np.intp]) -> tuple[list[tuple[Floa
     for first, last in zip(starts, ends, strict=True):
         rows_of_level = rows[order[first:last]]
         along = _grid(scene, rows_of_level)
-        table = scene.held(rows_of_level, len(along), along)
+        table = scene.held(rows_of_level, along)
         for name in scene.groups:
             if name in scene.factor.columns or name in weights:
                 table[name] = _filled(len(along), scene.typical(name, rows_of_level))

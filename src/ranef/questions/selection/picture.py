@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ranef.display.canvas import ACCENT, MARK, finish, label, on_axes, plain
+from ranef.display.canvas import ACCENT, MARK, finish, label, on_axes, told_apart
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -42,7 +42,7 @@ def draw_comparison(found: Any, *, ax: Axes | None = None, figure: Figure | None
             label=f"for {LABELS[OTHER[found.focus]]}",
         )  # fmt: skip
         panel.legend(frameon=False, fontsize=8.5)
-    panel.set_yticks(places, [plain(name) for name in found.names])
+    panel.set_yticks(places, told_apart(found.names))
     panel.set_ylim(-0.6, count - 0.4)
     label(panel, title="Models by what they are for", x="worse than the best by", y="")
     finish(panel, grid="x")

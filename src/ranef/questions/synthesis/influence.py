@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ranef import arguments
 from ranef.display.answer import Answer
-from ranef.display.canvas import ACCENT, MARK, MUTED, finish, label, on_axes, plain
+from ranef.display.canvas import ACCENT, MARK, MUTED, finish, label, on_axes, plain, told_apart
 from ranef.display.columns import Column, Fixed, Label, Listing, Significant
 from ranef.questions.synthesis.asked import independent, spread_of
 from ranef.questions.synthesis.numbers import Deleted, deleted
@@ -95,7 +95,7 @@ class StudyInfluence(Answer):
         ax.plot(values, rows, "o", color=MARK, markersize=4.5)
         worst = int(np.nanargmax(np.abs(values)))
         ax.plot(values[worst], worst, "o", color=ACCENT, markersize=5.5)
-        ax.set_yticks(rows, [plain(s, 30) for s in self.studies], parse_math=False)
+        ax.set_yticks(rows, told_apart(self.studies, 30), parse_math=False)
         ax.set_ylim(n - 0.4, -0.6)
         finish(ax, grid="x")
         label(ax, title="Influence of studies", x=name, y="")

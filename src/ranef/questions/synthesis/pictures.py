@@ -17,9 +17,11 @@ from ranef.display.canvas import (
     MUTED,
     finish,
     label,
+    name_points,
     on_axes,
     percent,
     plain,
+    told_apart,
 )
 from ranef.errors import ModelError
 from ranef.fits.protocol import Synthesised, require
@@ -86,7 +88,7 @@ def forest(
     ax.hlines(rows, carry(effects - reach), carry(effects + reach), color=MARK, linewidth=1.2)
     sizes = 12 + 160 * fit.weights / max(float(fit.weights.max()), 1e-300)
     ax.scatter(carry(effects), rows, s=sizes, marker="s", color=MARK, linewidths=0, zorder=3)
-    names = [plain(name, 36) for name in fit.studies]
+    names = told_apart(fit.studies, 36)
     means = fit.predict(conf_level=level)
     alone = model.specification.names == ("(Intercept)",)
     if alone:
@@ -218,22 +220,13 @@ def baujat(fit: Any, *, ax: Axes | None = None, figure: Figure | None = None) ->
     part, moved = numbers.baujat(studies)
     ax = on_axes(ax, figure, 6.0, 4.6)
     ax.plot(part, moved, "o", color=MARK, markersize=5)
-    shares = np.column_stack([part / part.max(), np.nan_to_num(moved / np.nanmax(moved))])
-    named: list[Floats] = []
-    for i in np.argsort(-shares.sum(axis=1))[:5]:
-        beside = [
-            point for point in named
-            if abs(point[1] - shares[i, 1]) < 0.05 and abs(point[0] - shares[i, 0]) < 0.4
-        ]  # fmt: skip
-        ax.annotate(
-            plain(fit.studies[i], 24), (part[i], moved[i]), xytext=(5, 3 + 11 * len(beside)),
-            textcoords="offset points", fontsize=8, color=INK, parse_math=False,
-        )  # fmt: skip
-        named.append(shares[i])
     ax.margins(x=0.16)
     finish(ax, grid="both")
     label(
         ax, title="What makes the heterogeneity", x="Part of Q",
         y="Change of the mean without it, squared, in its variance",
     )  # fmt: skip
+    shares = part / part.max() + np.nan_to_num(moved / np.nanmax(moved))
+    most = np.argsort(-shares)[:5]
+    name_points(ax, [fit.studies[i] for i in most], part[most], moved[most])
     return ax

@@ -394,3 +394,24 @@ def test_pictures_show_names_without_backticks_and_tell_levels_apart():
         shown = [t.get_text() for t in np.ravel(drawn[name])[0].get_yticklabels()]
         assert len(set(shown)) == 18, name
         assert all(len(text) <= 24 for text in shown)
+
+
+def test_levels_stand_in_one_direction_in_all_pictures():
+    fit = ranef.glmm(
+        "cbind(incidence, size - incidence) ~ period + (1 | herd)",
+        ranef.data.load("cbpp"),
+        family="binomial",
+    )
+    ratios = ranef.standardized_ratios(fit)
+    drawn = [
+        fit.plot.random(), fit.plot.shrinkage(), fit.plot.ranks(),
+        ranef.rank(fit, order="descending").plot(), ratios.plot(),
+    ]  # fmt: skip
+    effects = fit.tidy("random").set_index("level")["estimate"]
+    for axes in drawn:
+        ax = np.ravel(axes)[0]
+        places = [(ax.transData.transform((0, t.get_position()[1]))[1], t.get_text())
+                  for t in ax.get_yticklabels()]  # fmt: skip
+        names = [name for _, name in sorted(places, reverse=True)]
+        shown = effects[names].to_numpy()
+        assert shown[:3].min() > shown[-3:].max()

@@ -36,7 +36,7 @@ DASHES: tuple[Any, ...] = ((0, (4, 2)), "solid", (0, (1, 1)))
 
 
 def ranks(ranking: Any, *, ax: Axes | None = None, figure: Figure | None = None) -> Axes:
-    """Draw expected ranks with their intervals, rank 1 on top.
+    """Draw expected ranks with their intervals, the largest value on top as in the other pictures.
 
     Parameters
     ----------
@@ -59,8 +59,9 @@ def ranks(ranking: Any, *, ax: Axes | None = None, figure: Figure | None = None)
     'Batch: expected ranks by (Intercept)'
     """
     table = Table.of(ranking.tidy(sort=True))
-    expected, levels = table.numeric("expected_rank"), table.values("level")
-    low, high = table.numeric("rank_low"), table.numeric("rank_high")
+    down = slice(None, None, -1 if ranking.order == "ascending" else 1)
+    expected, levels = table.numeric("expected_rank")[down], table.values("level")[down]
+    low, high = table.numeric("rank_low")[down], table.numeric("rank_high")[down]
     ax, at, width, size = _rows(levels, ax, figure, 6.4)
     ax.hlines(at, low, high, color=MARK, linewidth=width)
     ax.plot(expected, at, "o", color=MARK, markersize=size)

@@ -74,7 +74,9 @@ class Example:
 
     def page(self, shown: str) -> str:
         pictures = "\n".join(
-            f"```{{image}} {name}\n:alt: {alt}\n```\n" for name, alt in self.figures.items()
+            f"```{{figure}} {name}\n:alt: {self.title}: the picture that the words below describe"
+            f"\n\n{caption}\n```\n"
+            for name, caption in self.figures.items()
         )
         return (
             f"# {self.title}\n\n{self.story}\n\n{pictures}\n## The code\n\n"

@@ -6,6 +6,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from docutils import nodes
+
 import ranef
 from ranef.api.questions import Questions
 
@@ -44,6 +46,7 @@ ALONE = ("index", "getting-started", "examples", "gallery/*", "notebooks/*")
 html_sidebars = {name: [] for name in (*WIDE, *ALONE)}
 html_theme_options = {
     "navbar_end": ["theme-switcher"],
+    "navbar_persistent": ["search-button"],
     "header_links_before_dropdown": 6,
     "secondary_sidebar_items": {"**": ["page-toc"], **{name: [] for name in WIDE}},
     "pygments_light_style": "a11y-high-contrast-light",
@@ -61,5 +64,14 @@ def without_questions(app: Any, what: str, name: str, *about: Any) -> bool | Non
     return True if name in vars(Questions) and what == "class" else None
 
 
+def with_empty_cells(app: Any, doctree: Any, name: str) -> None:
+    """A corner without a text of a data frame's table is a cell, not a heading."""
+    for node in doctree.findall(nodes.raw):
+        text = node.astext()
+        if "<th></th>" in text:
+            node.children = [nodes.Text(text.replace("<th></th>", "<td></td>"))]
+
+
 def setup(app: Any) -> None:
+    app.connect("doctree-resolved", with_empty_cells)
     app.connect("autodoc-skip-member", without_questions)

@@ -197,6 +197,50 @@ def test_formula_page_names_every_function_and_structure():
     assert {*ELEMENTWISE, *FUNCTIONS, *STRUCTURES} <= words
 
 
+@pytest.mark.parametrize("name", ["fields", "from-other-software", "imaging", "structural"])
+def test_calls_beside_those_of_other_software_exist(name):
+    import inspect
+
+    import ranef
+
+    owners = {
+        "ranef": [ranef],
+        "gwas": [ranef.gwas],
+        "mg": [ranef.metagenomics],
+        "imaging": [ranef.imaging],
+        "fit": [
+            ranef.LinearMixedModelFit, ranef.GeneralizedMixedModelFit, ranef.MarginalModelFit,
+            ranef.MetaModelFit, ranef.StructuralModelFit,
+        ],
+        "scan": [ranef.gwas.Scan],
+        "screen": [ranef.metagenomics.Screen],
+        "background": [ranef.metagenomics.Background],
+        "diary": [ranef.Diary],
+        "K": [ranef.gwas.Relationship],
+    }  # fmt: skip
+    page = (ROOT / "docs" / f"{name}.md").read_text("utf-8")
+    lines = [line.replace("\\|", "/") for line in page.splitlines() if line.startswith("|")]
+    rows = [line.strip("|").split("|", 1)[1] for line in lines]
+    calls = re.findall(
+        rf"`(?:[^`]*?[ (])?({'|'.join(owners)})\.([A-Za-z_]\w*)((?:\.\w+)*)(\([^`]*)?`",
+        "\n".join(rows),
+    )
+    assert len(calls) >= (20 if name in ("fields", "from-other-software") else 1)
+    for owner, first, _, arguments in calls:
+        found = [getattr(o, first) for o in owners[owner] if hasattr(o, first)]
+        assert found or first in PROPERTIES, f"{owner}.{first}"
+        told = {k for k in re.findall(r"(?<![\w\"'])(\w+)=", arguments)}
+        if owner != "fit" and found and callable(found[0]):
+            taken = inspect.signature(found[0]).parameters
+            assert told <= set(taken) or "model" in taken or "options" in taken, (first, told)
+
+
+PROPERTIES = {
+    "plot", "coef", "vcov", "loglik", "aic", "bic", "deviance", "sigma", "optimum", "loglik_h1"
+}  # fmt: skip
+"""Of a fit, set when it is made."""
+
+
 def test_version_is_stated_the_same_everywhere():
     import ranef
 

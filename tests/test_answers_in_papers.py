@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import ranef
-from ranef.errors import FileError, ModelError
+from ranef.errors import DataError, FileError, ModelError
 
 
 @pytest.fixture(scope="module")
@@ -88,3 +88,30 @@ def test_wrong_wishes(answers: dict[str, Any], how: dict[str, Any], said: str) -
 def test_an_ending_that_is_none(answers: dict[str, Any], tmp_path: Path) -> None:
     with pytest.raises(FileError, match=r"one of \.docx, \.tex"):
         answers["means"].write(tmp_path / "t.pdf")
+
+
+def test_models_of_a_comparison_are_named_with_families_and_parts() -> None:
+    counts = ranef.data.load("Salamanders")
+    small = ranef.glmm("count ~ mined + (1 | site)", counts, family="poisson")
+    large = ranef.glmm("count ~ mined + (1 | site)", counts, family="nbinom2", zero="~ mined")
+    found = ranef.anova({"counts": small, "with zeros": large})
+    assert list(found.tidy()["model"]) == ["counts", "with zeros"]
+    said = str(found)
+    assert "counts: count ~ mined + (1 | site), poisson (log)" in said
+    assert "with zeros: count ~ mined + (1 | site), nbinom2 (log), zero ~ mined" in said
+    assert "counts in with zeros: " in said
+    table = str(ranef.table({"counts": small, "with zeros": large}))
+    assert table.split("Family")[1].split()[:4] == ["poisson", "(log)", "nbinom2", "(log)"]
+
+
+def test_labels_reach_responses_columns_and_levels() -> None:
+    counts = ranef.data.load("Salamanders")
+    fit = ranef.glmm("count ~ mined + (1 | site)", counts, family="poisson")
+    labels = {"count": "Salamanders", "mined": "Mining", "no": "none", "yes": "some"}
+    assert "Mean of Salamanders" in fit.emmeans("mined").to_markdown(labels=labels)
+    assert "| some / none |" in fit.contrasts("mined").to_markdown(labels=labels)
+    table = ranef.table(fit, labels=labels).to_text()
+    assert table.startswith("Mixed model of Salamanders")
+    assert "Mining: none " in table
+    with pytest.raises(DataError, match="labels names a term 'minned' that no model has; did you"):
+        ranef.table(fit, labels={"minned": "Mining"})

@@ -412,7 +412,7 @@ def test_arguments_of_anova():
     assert ranef.anova(fit, type=2).type == "II"
     with pytest.raises(ModelError, match="two fits"):
         ranef.anova(fit, method="bootstrap")
-    with pytest.raises(ModelError, match="argument 2"):
+    with pytest.raises(ModelError, match="fit 2"):
         ranef.anova(fit, "x")
     with pytest.raises(ModelError, match="no denominator"):
         ranef.anova(fit, fit, df="residual")

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ranef import arguments
-from ranef.display.columns import Listing
+from ranef.display.columns import Listing, reworded
 from ranef.display.page import Page, Paragraph
 from ranef.display.sheet import Block, Row, Sheet
 from ranef.errors import ModelError
@@ -152,7 +152,7 @@ class Answer(Shown):
         style : {"apa"}, optional
             p-values as the manual of the APA writes them.
         labels : dict, optional
-            Names of terms, levels and columns as the paper writes them.
+            Names of terms, levels, columns and the response as the paper writes them.
         """
         if digits is not None:
             digits = arguments.places("digits", digits)
@@ -170,7 +170,7 @@ class Answer(Shown):
         sentences = tuple(
             line for part in self.body() if isinstance(part, Paragraph) for line in part.lines
         )
-        title = title or listing.caption or self.title
+        title = title or reworded(listing.caption or self.title, labels or {})
         return Sheet(title, ("",), (listing.header[k:],), (block,), sentences)
 
     def to_markdown(self, **how: Any) -> str:

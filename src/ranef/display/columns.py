@@ -6,6 +6,7 @@ are written; a `Listing` is columns under a caption.
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -37,6 +38,8 @@ __all__ = [
     "Sized",
     "Style",
     "Written",
+    "renamed",
+    "reworded",
     "unprinted",
 ]
 
@@ -174,6 +177,37 @@ class ApaPValue(Style):
         return apa_p_value(float(value))
 
 
+JOINTS = re.compile(r"( - | / |:|, | = )")
+"""What joins names in one label: a contrast's levels, an interaction's terms."""
+
+
+def renamed(label: str, labels: Mapping[str, str]) -> str:
+    """Return a label as a paper writes it: the whole of it, else its parts.
+
+    Examples
+    --------
+    >>> renamed("drug - placebo", {"drug": "Verum", "placebo": "Placebo"})
+    'Verum - Placebo'
+    """
+    if label in labels:
+        return labels[label]
+    return "".join(labels.get(part, part) for part in JOINTS.split(label))
+
+
+def reworded(words: str, labels: Mapping[str, str]) -> str:
+    """Return a caption with the names in it as a paper writes them.
+
+    Examples
+    --------
+    >>> reworded("Mean of count by spp", {"count": "Salamanders", "spp": "Species"})
+    'Mean of Salamanders by Species'
+    """
+    if not labels:
+        return words
+    names = "|".join(re.escape(name) for name in sorted(labels, key=len, reverse=True))
+    return re.sub(rf"(?<!\w)({names})(?!\w)", lambda found: labels[found[1]], words)
+
+
 @dataclass(frozen=True)
 class Renamed(Style):
     """Names and levels as a paper writes them."""
@@ -186,8 +220,7 @@ class Renamed(Style):
         return False
 
     def cell(self, value: Any, row: int) -> str:
-        written = self.own.cell(value, row)
-        return self.labels.get(written, written)
+        return renamed(self.own.cell(value, row), self.labels)
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,15 @@ from typing import Any
 import numpy as np
 
 from ranef import arguments
+from ranef.design.state import Coding
+from ranef.display.columns import renamed
 from ranef.display.numbers import MINUS, decimals, number, p_value
 from ranef.display.sheet import Block, Row, Sheet, writable
 from ranef.errors import DataError, ModelError, suggestion
 from ranef.fits.fit import Fit
 from ranef.fits.likelihood import LikelihoodFit
 from ranef.fits.protocol import Levelled, Likelihood, offers
+from ranef.fits.several import family_words
 from ranef.inference.coefficients.degrees import words_of
 from ranef.models.family_words import EXPONENTIAL, ratio_word
 from ranef.models.labels import CoefficientLabel
@@ -184,7 +187,8 @@ def table(
         Show odds, rate or hazard ratios in place of coefficients where a model's link
         makes them; linear models stay as they are, and so do intercepts' names.
     labels : dict, optional
-        Names of terms as the paper writes them: ``{"Days": "Day of deprivation"}``.
+        Names of terms, columns, levels and the response as the paper writes them: ``{"Days":
+        "Day of deprivation", "Sex": "Sex", "Female": "girls"}``.
     title : str, optional
     conf_level : float
     df : str, optional
@@ -245,6 +249,7 @@ def table(
         raise ModelError(f"title must be text, not {type(title).__name__}")
     lines = tuple(_lines(fit, kept, carried, level, df) for fit in fits.values())
     _refuse_unknown_labels(names, fits)
+    names = {**_level_labels(fits, names), **names}
     sheet = _sheet(fits, lines, shown, names, title, carried, level, df)
     made = ModelTable(fits, sheet, lines)
     if target is not None:
@@ -276,11 +281,34 @@ def _sequence(name: str, values: Any) -> Sequence[Any]:
 
 def _refuse_unknown_labels(labels: Mapping[str, str], fits: Mapping[str, Fit]) -> None:
     known = {name for fit in fits.values() for name in _terms(fit)}
+    known |= {fit.response for fit in fits.values()}
+    known |= {name for pair in _coded(fits).values() for name in pair}
     for name in labels:
         if name not in known:
             raise DataError(
                 f"labels names a term {name!r} that no model has{suggestion(name, known)}"
             )
+
+
+def _coded(fits: Mapping[str, Fit]) -> dict[str, tuple[str, str]]:
+    """Column and level of the coefficients that stand for a level of a category."""
+    return {
+        f"{column}{level}": (column, str(level))
+        for fit in fits.values()
+        for spec in fit.parts.values()
+        for column in spec.recipe.model.fixed.keys
+        if isinstance(coding := spec.recipe.state.get(f"levels of {column}"), Coding)
+        for level in coding.levels
+    }
+
+
+def _level_labels(fits: Mapping[str, Fit], labels: Mapping[str, str]) -> dict[str, str]:
+    """Labels of coefficients whose column or level has one."""
+    return {
+        term: f"{labels.get(column, column)}: {labels.get(level, level)}"
+        for term, (column, level) in _coded(fits).items()
+        if column in labels or level in labels
+    }
 
 
 def _terms(fit: Fit) -> set[str]:
@@ -387,6 +415,8 @@ def _statistics(fit: Fit, wanted: Sequence[str]) -> list[_Line]:
     def add(label: str, value: float, places: int) -> None:
         out.append(_Line(FIT, label, {"estimate": float(value)}, places))
 
+    if family_words(fit):
+        out.append(_Line(FIT, "Family", {}, words=family_words(fit)))
     for name in wanted:
         if name == "n":
             add("Rows", fit.n_obs, 0)
@@ -445,7 +475,7 @@ def _sheet(
             for key in keys
         )
         blocks.append(Block(section, rows))
-    response = dict.fromkeys(fit.response for fit in fits.values())
+    response = dict.fromkeys(labels.get(f.response, f.response) for f in fits.values())
     noun = "Mixed model" if all(offers(f, Levelled) for f in fits.values()) else "Model"
     heading = f"{noun}{'s' if len(fits) > 1 else ''} of {', '.join(response)}"
     notes = _notes(fits, carried, df)
@@ -469,7 +499,7 @@ def _renamed(label: str, labels: Mapping[str, str]) -> str:
         return labels[label]
     head, between, tail = label.partition(": ")
     first, joined, second = tail.partition(" with ")
-    return "".join(labels.get(word, word) for word in (head, between, first, joined, second))
+    return "".join(renamed(word, labels) for word in (head, between, first, joined, second))
 
 
 def _head(name: str, fit: Fit, carried: bool, level: float) -> str:
@@ -487,6 +517,8 @@ def _cells(
     """Cells of one model in one row; one cell for the whole width in the block of the fit."""
     for line in lines:
         if line.section == section and line.label == label:
+            if line.words is not None:
+                return (line.words,)
             if section == FIT:
                 return (_figure(line.values["estimate"], line.places),)
             return tuple(_cell(line, name) for name in columns)

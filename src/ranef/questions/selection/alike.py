@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,33 +12,17 @@ from ranef.errors import DataError, ModelError
 from ranef.families.links import link_on
 from ranef.fits.fit import Fit
 from ranef.fits.mixed import MixedFit
-from ranef.fits.protocol import Likelihood, Refittable, offers, require
+from ranef.fits.protocol import Likelihood, Refittable, offers
 from ranef.fits.same_rows import in_order_of, missing_words, same_rows
 from ranef.inference.nested.nesting import same_values
 from ranef.models.priors import refuse_penalised
 from ranef.questions.selection.rules import COUNTS
 
-__all__ = ["check_likelihoods", "check_rows", "gathered", "log_jacobian", "of_one_kind"]
+__all__ = ["check_likelihoods", "check_rows", "log_jacobian", "of_one_kind"]
 
 Floats = NDArray[np.float64]
 
 FOCUSES = ("population", "individual")
-
-
-def gathered(fits: Any, others: Sequence[Any], question: str) -> tuple[list[Fit], list[str]]:
-    """Return the fits given one by one, as a list, or as a dict of names, and their names."""
-    if isinstance(fits, Mapping):
-        if others:
-            raise ModelError(f"{question} takes one dict of fits, or fits one after the other")
-        named = {str(name): fit for name, fit in fits.items()}
-    else:
-        given = [*fits, *others] if isinstance(fits, (list, tuple)) else [fits, *others]
-        named = {f"fit {i}": fit for i, fit in enumerate(given, 1)}
-    if not named:
-        raise ModelError(f"{question} takes at least one fit")
-    for name, fit in named.items():
-        require(fit, f"{question}, {name},")
-    return list(named.values()), list(named)
 
 
 def of_one_kind(fits: Sequence[Fit], names: Sequence[str], focus: str) -> bool:

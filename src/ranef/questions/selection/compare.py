@@ -13,6 +13,8 @@ from ranef.display.progress import arriving
 from ranef.errors import ModelError
 from ranef.fits.columns import groups_of
 from ranef.fits.mixed import MixedFit
+from ranef.fits.protocol import require
+from ranef.fits.several import gathered
 from ranef.inference.nested import removal
 from ranef.inference.nested.nesting import nesting, same_values
 from ranef.inference.nested.ratio_distributions import (
@@ -27,7 +29,6 @@ from ranef.questions.selection.alike import (
     FOCUSES,
     check_likelihoods,
     check_rows,
-    gathered,
     log_jacobian,
     of_one_kind,
 )
@@ -157,6 +158,8 @@ def compare(
     1      slopes  36.36  404.72
     """
     given, names = gathered(fits, others, "compare()")
+    for name, fit in zip(names, given, strict=True):
+        require(fit, f"compare(), {name},")
     if focus is None:
         raise ModelError(
             "say what the model is for. focus='population': it is to hold for groups that were not "

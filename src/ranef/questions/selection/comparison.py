@@ -15,6 +15,7 @@ from ranef.display.columns import Column, Fixed, Listing, PValue, Significant, W
 from ranef.display.numbers import number, p_value
 from ranef.display.page import Paragraph
 from ranef.errors import ModelError, RanefError, UnknownColumnError
+from ranef.fits.several import model_words
 from ranef.inference.nested.exact import NullDraws
 from ranef.inference.nested.ratio_distributions import BootstrapRatio, LikelihoodRatio
 from ranef.questions.selection import averaging
@@ -104,19 +105,10 @@ class Compared:
     @property
     def words(self) -> str:
         """Formula, family, and the other parts of the model."""
-        fit = self.fit
-        said = [fit.formula]
-        if fit.family.name != "gaussian" or fit.family.link != "identity":
-            said.append(f"{fit.family.name} ({fit.family.link})")
-        for name, part in fit.parts.items():
-            if name != "conditional":
-                said.append(f"{name} {part.formula}")
-        if self.quasi is not None:
-            said.append(f"{fit.estimate.model.equations.correlation} correlation")
-        residual = fit.parts["conditional"].residual
-        if residual is not None:
-            said.append(f"residuals {residual.label or residual.dispersion}")
-        return ", ".join(said)
+        said = model_words(self.fit)
+        if self.quasi is None:
+            return said
+        return f"{said}, {self.fit.estimate.model.equations.correlation} correlation"
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ranef import arguments
 from ranef.errors import ModelError
 from ranef.fits.mixed import MixedFit
 from ranef.fits.protocol import Comparable, Likelihood, offers, require
+from ranef.fits.several import gathered
 from ranef.questions.tests.likelihood_ratios import ModelComparison, compare_fits
 from ranef.questions.tests.term_hypotheses import TYPES
 from ranef.questions.tests.term_tests import TermTests, tabulate_terms
@@ -20,7 +21,7 @@ TESTS = ("wald", "score")
 
 
 def anova(
-    fit: MixedFit | Sequence[MixedFit],
+    fit: MixedFit | Sequence[MixedFit] | Mapping[str, MixedFit],
     *others: MixedFit,
     type: str | int = "III",
     df: str | None = None,
@@ -37,7 +38,7 @@ def anova(
     Parameters
     ----------
     fit : LinearMixedModelFit, GeneralizedMixedModelFit or MarginalModelFit
-        Or a list of fits, which are compared.
+        Or a list of fits, or a dict of fits by their names, which are compared.
     *others : fits
         Of the same rows and response. With them the fits are compared, without them
         the terms of `fit` are tested: F tests of a linear model, Wald's chi-squared of
@@ -107,16 +108,14 @@ def anova(
     0  fit 1             4        NaN  NaN
     1  fit 2             6      42.14  2.0
     """
-    fits: list[Any] = [*fit, *others] if isinstance(fit, (list, tuple)) else [fit, *others]
-    if not fits:
-        raise ModelError("anova() takes a fit, or fits to compare, and the list is empty")
+    fits, names = gathered(fit, others, "anova()")
     if offers(fits[0], Comparable):
         comparison: ModelComparison = fits[0].compared(fits[1:])
         return comparison
-    for number, one in enumerate(fits, 1):
+    for name, one in zip(names, fits, strict=True):
         require(
             one,
-            f"anova(), argument {number}," if len(fits) > 1 else "anova()",
+            f"anova(), {name}," if len(fits) > 1 else "anova()",
             *((Likelihood,) if len(fits) > 1 else ()),
         )
     kind = _type(type)
@@ -131,6 +130,7 @@ def anova(
         )
     return compare_fits(
         fits,
+        names,
         refit=arguments.flag("refit", refit),
         draws=arguments.count("n", n) if way == "bootstrap" else None,
         rng=arguments.generator(rng),

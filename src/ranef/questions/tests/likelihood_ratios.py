@@ -17,6 +17,7 @@ from ranef.display.progress import Ticker
 from ranef.errors import DataError, ModelError
 from ranef.fits.mixed import MixedFit
 from ranef.fits.same_rows import in_order_of, missing_words, same_rows
+from ranef.fits.several import model_words
 from ranef.inference.nested import removal
 from ranef.inference.nested.nesting import is_overdispersed, nesting, same_values
 from ranef.inference.nested.ratio_distributions import (
@@ -39,6 +40,7 @@ class ComparedModel:
 
     name: str
     formula: str
+    words: str
     estimate: Estimate
     test: LikelihoodRatio | None
     bootstrap: BootstrapRatio | None = None
@@ -122,7 +124,7 @@ class ModelComparison(Answer):
         )
 
     def body(self) -> Iterable[Part]:
-        yield Paragraph(tuple(f"{m.name}: {m.formula}" for m in self.models))
+        yield Paragraph(tuple(f"{m.name}: {m.words}" for m in self.models))
         yield from super().body()
 
     def sentences(self) -> tuple[str, ...]:
@@ -147,6 +149,7 @@ def _drawn_words(name: str, drawn: BootstrapRatio) -> str:
 
 def compare_fits(
     fits: Sequence[MixedFit],
+    names: Sequence[str],
     *,
     refit: bool,
     draws: int | None,
@@ -156,7 +159,7 @@ def compare_fits(
 ) -> ModelComparison:
     """Check, refit where needed, sort, and test each model against the one before."""
     fits = [fits[0], *(in_order_of(fits[0], fit) for fit in fits[1:])]
-    _check_same_data(fits)
+    _check_same_data(fits, names)
     estimates = [fit.estimate for fit in fits]
     for estimate in estimates:
         refuse_penalised(estimate, "a likelihood-ratio test")
@@ -164,21 +167,21 @@ def compare_fits(
     criterion = "ML"
     if any(e.reml for e in estimates):
         if refit:
-            again = [f"fit {i + 1}" for i, e in enumerate(estimates) if e.reml]
+            again = [name for name, e in zip(names, estimates, strict=True) if e.reml]
             estimates = [at_criterion(e, reml=False) for e in estimates]
             notes.append(
                 f"Refitted by ML for the comparison: {', '.join(again)} (REML likelihoods of "
                 "different fixed effects cannot be compared)."
             )
         else:
-            _check_restricted(estimates)
+            _check_restricted(estimates, names)
             criterion = "REML"
     order = sorted(range(len(fits)), key=lambda i: estimates[i].n_parameters)
     models: list[ComparedModel] = []
     for place, i in enumerate(order):
-        name, large = f"fit {i + 1}", estimates[i]
+        name, large, stated = names[i], estimates[i], (fits[i].formula, model_words(fits[i]))
         if place == 0:
-            models.append(ComparedModel(name, fits[i].formula, large, None))
+            models.append(ComparedModel(name, *stated, large, None))
             continue
         small = models[-1].estimate
         gap = nesting(small, large)
@@ -188,16 +191,16 @@ def compare_fits(
         nested = test.distribution is not None or gap.edge
         if draws is not None and test.df > 0 and nested:
             bootstrap = _bootstrap(small, large, test, draws, rng, n_jobs, progress)
-        models.append(ComparedModel(name, fits[i].formula, large, test, bootstrap))
+        models.append(ComparedModel(name, *stated, large, test, bootstrap))
     return ModelComparison(tuple(models), criterion, tuple(notes), fits[0].frame.library)
 
 
-def _check_same_data(fits: Sequence[MixedFit]) -> None:
+def _check_same_data(fits: Sequence[MixedFit], names: Sequence[str]) -> None:
     """Refuse fits of different rows, responses, weights, or kinds of likelihood."""
     first, base = fits[0], fits[0].estimate.specification
-    for number_, fit in enumerate(fits[1:], 2):
+    for name, fit in zip(names[1:], fits[1:], strict=True):
         spec = fit.estimate.specification
-        which = f"fit 1 and fit {number_}"
+        which = f"{names[0]} and {name}"
         if spec.n != base.n or not same_rows(first, fit):
             raise DataError(
                 f"{which} use different rows ({base.n:,} and {spec.n:,}"
@@ -242,16 +245,16 @@ def _check_same_likelihood(which: str, first: Estimate, other: Estimate) -> None
         raise DataError(f"{which} have different trials; fit both to the same response")
 
 
-def _check_restricted(estimates: Sequence[Estimate]) -> None:
+def _check_restricted(estimates: Sequence[Estimate], names: Sequence[str]) -> None:
     if not all(e.reml for e in estimates):
         raise ModelError(
             "some fits are by REML and others by ML; refit=True fits all by ML, or fit all by REML"
         )
     base = estimates[0].specification
-    for number_, e in enumerate(estimates[1:], 2):
+    for name, e in zip(names[1:], estimates[1:], strict=True):
         if not same_values(e.specification.X, base.X):
             raise ModelError(
-                f"fit 1 and fit {number_} have different fixed effects, so their restricted "
+                f"{names[0]} and {name} have different fixed effects, so their restricted "
                 "likelihoods are of different data; refit=True compares them by ML"
             )
 

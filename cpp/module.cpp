@@ -747,6 +747,7 @@ NB_MODULE(_core, m) {
              "of_fixed"_a);
     bind_families(m);
     bind_generalised(m);
+    bind_dynamic(m);
     bind_imaging(m);
     bind_iterative(m);
     bind_messages(m);

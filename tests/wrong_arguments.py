@@ -48,6 +48,20 @@ MESSAGES = {
     "levels": [ABOVE], "share": np.ones(4), "unit": np.ones(4), "threads": 2,
 }  # fmt: skip
 LEVELS = _core.Messages(**MESSAGES)
+DYNAMIC = {
+    "memory": "fisher", "given_starts": False, "first": np.array([0, 3, 6], np.int32),
+    "gap": np.array([0.0, 1, 2, 0, 1, 1]), "zm": np.ones((6, 1)), "zi": np.zeros((6, 0)),
+    "zp": np.ones((6, 1)), "zs": np.zeros((6, 1)), "threads": 2,
+}  # fmt: skip
+PROCESS = _core.Dynamic(**DYNAMIC)
+PERSONS = {
+    "deviation": np.arange(6.0), "input": np.zeros(6), "memory": np.full(6, 0.3),
+    "scale": np.zeros(6), "L": np.eye(2), "omega": 1.0,
+}  # fmt: skip
+PLACED = {
+    "x": np.array([[-1.0], [1.0]]), "log_w": np.zeros(2), "mode": np.zeros((2, 1)),
+    "factor": np.ones((2, 1, 1)),
+}  # fmt: skip
 MOMENTS = np.array([1.0, 0.2, 0.2, 1.0, 0.0, 0.0, 0.5, 0.1, 0.1, 1.0, 0.0, 0.0])
 nan, inf, big = np.nan, np.inf, 10**6 if SANITIZED else 2**31 - 1
 
@@ -216,6 +230,10 @@ def entries() -> list[Entry]:
         Entry("Messages.criterion", LEVELS.criterion, dict(at=MOMENTS, gradient=True)),
         Entry("Messages.units", LEVELS.units, dict(at=MOMENTS, directions=np.ones((12, 3)))),
         Entry("Messages.posterior", LEVELS.posterior, dict(at=MOMENTS, level=0)),
+        Entry("Dynamic", _core.Dynamic, DYNAMIC),
+        Entry("Dynamic.modes", PROCESS.modes, PERSONS | {"start": np.zeros((2, 1))}),
+        Entry("Dynamic.evaluate", PROCESS.evaluate, PERSONS | PLACED | {"slopes": True}),
+        Entry("Dynamic.shares", PROCESS.shares, PERSONS | PLACED),
         Entry("psi_gradients", PLAIN.psi_gradients,
               dict(Y=np.stack([y, y[::-1]]), reml=True, phi=AT)),
         *linear("form_slopes", **rows),

@@ -36,6 +36,9 @@ from .fields import gwas as gwas
 from .fields import metagenomics as metagenomics
 from .fields.diary.diary import Diary as Diary
 from .fields.diary.diary import diary as diary
+from .fields.dynamic.comparison import DynamicComparison as DynamicComparison
+from .fields.dynamic.dynamic import dynamic as dynamic
+from .fields.dynamic.fit import DynamicModelFit as DynamicModelFit
 from .fields.structural.comparison import StructuralComparison as StructuralComparison
 from .fields.structural.fit import StructuralModelFit as StructuralModelFit
 from .fields.structural.invariance import Invariance as Invariance

@@ -279,6 +279,57 @@ class GeneralisedProblem:
         end: Modes | None = None,
     ) -> tuple[NDArray[np.int64], NDArray[np.int64], _Floats, int, _Floats]: ...
 
+class Dynamic:
+    def __init__(
+        self,
+        memory: str,
+        given_starts: bool,
+        first: _Codes,
+        gap: _Floats,
+        zm: _Floats,
+        zi: _Floats,
+        zp: _Floats,
+        zs: _Floats,
+        threads: int,
+    ) -> None: ...
+    def modes(
+        self,
+        deviation: _Floats,
+        input: _Floats,
+        memory: _Floats,
+        scale: _Floats,
+        L: _Floats,
+        omega: float,
+        start: _Floats,
+    ) -> tuple[_Floats, _Floats, NDArray[np.int32]]: ...
+    def evaluate(
+        self,
+        deviation: _Floats,
+        input: _Floats,
+        memory: _Floats,
+        scale: _Floats,
+        L: _Floats,
+        omega: float,
+        x: _Floats,
+        log_w: _Floats,
+        mode: _Floats,
+        factor: _Floats,
+        slopes: bool,
+    ) -> dict[str, Any]: ...
+    def shares(
+        self,
+        deviation: _Floats,
+        input: _Floats,
+        memory: _Floats,
+        scale: _Floats,
+        L: _Floats,
+        omega: float,
+        x: _Floats,
+        log_w: _Floats,
+        mode: _Floats,
+        factor: _Floats,
+    ) -> tuple[_Floats, _Floats, _Floats]: ...
+
 class Messages:
     def __init__(
         self,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,6 +50,7 @@ __all__ = [
     "linear",
     "marginal",
     "marginal_categories",
+    "process",
     "regression",
     "synthesis",
 ]
@@ -92,7 +93,7 @@ COEFFICIENTS = {
     CONDITIONAL: BETA,
 }
 SHAPE = symbol("s", r"\beta", "β")
-GLYPHS = {"b": "β", "g": "γ", "d": "δ", "c": "c", "s": "β"}
+GLYPHS = {"a": "\u03b1", "b": "β", "g": "γ", "d": "δ", "c": "c", "s": "β"}
 GREEK = {
     "mu": symbol("mu", r"\mu", "μ"),
     "phi": symbol("phi", r"\phi", "φ"),
@@ -214,6 +215,42 @@ def regression(
         _relation(of_row(name(response)), "~", drawn),
         _sum(left, spec, names, BETA, ()),
     ]
+    return _equation(lines)
+
+
+def process(
+    parts: Mapping[str, Specification], links: Mapping[str, str], person: str, gap: str
+) -> Equation:
+    """Write a level and deviations that remember out; what varies between persons in words.
+
+    `parts` are the level's, that of inputs where there are some, and two named in `links`: of
+    inertia and of the innovation's standard deviation.
+    """
+    spec = parts[CONDITIONAL]
+    deviation, mean = name("D"), of_row(GREEK["mu"])
+    before = Symbol("D[i-1]", "D_{i-1}", sub(mi("D"), row(mi("i"), mo("-"), mn("1"))))
+    phi, sigma = of_row(GREEK["phi"]), of_row(GREEK["sigma"])
+    power = Symbol(f"{phi.text}^{gap}", rf"{phi.latex}^{{{gap}}}",
+                   element("msup", phi.mathml, mi(gap)))  # fmt: skip
+    carried = sequence([power, before], "*", spaced=False)
+    driven = [of_row(name("inputs"))] if "inputs" in parts else []
+    lines = [
+        _relation(of_row(name(spec.response)), "=", sequence([mean, of_row(deviation)], "+")),
+        _relation(of_row(deviation), "=", sequence([carried, *driven, RESIDUAL], "+")),
+        _relation(RESIDUAL, "~", normal(Symbol("sigma[i]^2", r"\sigma_i^2",
+                  element("msup", sigma.mathml, mn("2"))))),
+    ]  # fmt: skip
+    inertia, dispersion = links
+    lefts = {CONDITIONAL: mean, "inputs": of_row(name("inputs")),
+             inertia: call(links[inertia], phi) if links[inertia] else phi,
+             dispersion: call(links[dispersion], sigma)}  # fmt: skip
+    letters = {
+        CONDITIONAL: BETA, "inputs": COEFFICIENTS["zero"],
+        inertia: symbol("a", r"\alpha", "\u03b1"), dispersion: COEFFICIENTS["dispersion"],
+    }  # fmt: skip
+    for part, own in parts.items():
+        effects = [word(f"effects of {person}")] if own.terms else []
+        lines.append(_sum(lefts[part], own, own.names, letters[part], (), last=effects))
     return _equation(lines)
 
 

@@ -223,6 +223,8 @@ MEMBERS = {
     for protocol in NEEDS
 }
 NOTHING = object()
+OF_MIXED = (Likelihood, Generative, Refittable)
+"""What a fit answers by the inference of mixed models; one with ``own_likelihood`` does not."""
 
 
 def offers(fit: Any, protocol: type) -> bool:
@@ -231,6 +233,8 @@ def offers(fit: Any, protocol: type) -> bool:
     A fit of a kind that may have random effects is not `Levelled` where it has none.
     """
     if any(getattr_static(fit, name, NOTHING) is NOTHING for name in MEMBERS[protocol]):
+        return False
+    if protocol in OF_MIXED and _has_own_likelihood(fit):
         return False
     return protocol is not Levelled or len(fit.factors) > 0
 
@@ -259,9 +263,19 @@ def require(fit: Any, question: str, *needed: type) -> Any:
                 f"{question} needs a likelihood, and sampling_weights make a pseudo-likelihood; "
                 "Wald's tests and intervals hold: tidy(), anova(fit), test()"
             )
+        if protocol in OF_MIXED and _has_own_likelihood(fit):
+            raise ModelError(
+                f"{question} goes by the likelihood of ranef.lmm and ranef.glmm; {_named(fit)} has "
+                "one of its own: fit.anova(other) compares by it, fit.simulate() and fit.refit() "
+                "draw and fit again"
+            )
         if not offers(fit, protocol):
             raise ModelError(f"{question} needs {NEEDS[protocol]}; {_named(fit)} has none")
     return fit
+
+
+def _has_own_likelihood(fit: Any) -> bool:
+    return getattr_static(fit, "own_likelihood", False) is True
 
 
 def _named(fit: Any) -> str:

@@ -61,7 +61,10 @@ class Record:
 
 
 RECORDS: dict[str, Record] = {}
-FIELDS = {"structural": "ranef.fields.structural.storing"}
+FIELDS = {
+    "dynamic": "ranef.fields.dynamic.storing",
+    "structural": "ranef.fields.structural.storing",
+}
 """Kinds of fits that a field brings, and the module that registers them when a file holds one."""
 
 

@@ -748,6 +748,7 @@ NB_MODULE(_core, m) {
     bind_families(m);
     bind_generalised(m);
     bind_dynamic(m);
+    bind_contamination(m);
     bind_imaging(m);
     bind_iterative(m);
     bind_messages(m);

@@ -92,6 +92,14 @@ def compressed(ptr, index, value, columns):
 
 POISSON = _core.make_family("poisson", "log")
 COUNTS = rng.poisson(2.0, N).astype(float)
+SHIFTS = {
+    "shift": np.array([0, 1, -2, 9], np.int32), "reach": np.array([0, 1, 2, 7], np.int32),
+    "side": np.full(4, 0.1),
+}  # fmt: skip
+TABLES = {
+    "without": np.ones((4, 5)), "jump": np.ones((4, 5)), "present": np.ones((4, 5)),
+    "pi": np.full(4, 0.1), "jumps": np.full(4, 0.01),
+}  # fmt: skip
 
 
 def generalised(
@@ -203,6 +211,18 @@ def entries() -> list[Entry]:
         Entry("sign_flips", _core.sign_flips, dict(
             Y=EFFECTS, V=VARIANCES, X=DESIGN, base=EFFECTS, contrast=np.eye(2),
             signs=np.ones((3, 6)), method="reml", scaling="conservative", threads=2)),
+        Entry("counts_on_grid", _core.counts_on_grid, dict(
+            reads=COUNTS[:4], rate=np.ones(4), spill=np.zeros(4), **SHIFTS, first=-1.0, step=0.5,
+            nodes=5, size=2.0)),
+        Entry("shift_rows", _core.shift_rows, dict(values=np.ones((4, 5)), **SHIFTS)),
+        Entry("mix_counts", _core.mix_counts, dict(
+            **TABLES, scale=np.zeros(4), zero=np.zeros((3, 5)),
+            zero_row=np.array([0, 1, 2, 0], np.int32), place=np.array([0, 0, 1, 1], np.int32),
+            leaves=2)),
+        Entry("expect_counts", _core.expect_counts, dict(
+            **TABLES, reads=COUNTS[:4], rate=np.ones(4), spill=np.zeros(4), first=-1.0, step=0.5,
+            size=2.0, mixed=np.ones((4, 5)), post=np.full((2, 5), 0.2),
+            place=np.array([0, 0, 1, 1], np.int32))),
         Entry("tfce", _core.tfce, dict(
             values=np.arange(3.0), starts=np.array([0, 1, 3, 4], dtype=np.int32),
             indices=np.array([1, 0, 2, 1], dtype=np.int32), E=0.5, H=2.0)),

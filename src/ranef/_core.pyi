@@ -61,6 +61,49 @@ def sign_flips(
     scaling: str,
     threads: int,
 ) -> _Floats: ...
+def counts_on_grid(
+    reads: _Floats,
+    rate: _Floats,
+    spill: _Floats,
+    shift: NDArray[np.int32],
+    reach: NDArray[np.int32],
+    side: _Floats,
+    first: float,
+    step: float,
+    nodes: int,
+    size: float,
+) -> tuple[_Floats, _Floats, _Floats]: ...
+def shift_rows(
+    values: _Floats, shift: NDArray[np.int32], reach: NDArray[np.int32], side: _Floats
+) -> _Floats: ...
+def mix_counts(
+    without: _Floats,
+    jump: _Floats,
+    present: _Floats,
+    pi: _Floats,
+    jumps: _Floats,
+    scale: _Floats,
+    zero: _Floats,
+    zero_row: NDArray[np.int32],
+    place: NDArray[np.int32],
+    leaves: int,
+) -> tuple[_Floats, _Floats]: ...
+def expect_counts(
+    without: _Floats,
+    jump: _Floats,
+    present: _Floats,
+    pi: _Floats,
+    jumps: _Floats,
+    reads: _Floats,
+    rate: _Floats,
+    spill: _Floats,
+    first: float,
+    step: float,
+    size: float,
+    mixed: _Floats,
+    post: _Floats,
+    place: NDArray[np.int32],
+) -> _Floats: ...
 def tfce(
     values: _Floats, starts: NDArray[np.int32], indices: NDArray[np.int32], E: float, H: float
 ) -> _Floats: ...

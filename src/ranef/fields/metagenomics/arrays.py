@@ -16,6 +16,7 @@ Ints = NDArray[np.intp]
 Bools = NDArray[np.bool_]
 
 PATIENT, CONTROL, UNUSED, POSITIVE = 0, 1, 2, 3
+LOOSE = 0.6
 WORTH = 0.02
 """Expected spill from which a pair without reads is worked out by itself."""
 
@@ -102,6 +103,12 @@ class Arrays:
     def negative(self) -> Bools:
         """Negative controls that hold what the reagents hold."""
         out: Bools = self.role == CONTROL
+        return out
+
+    @property
+    def measured(self) -> Bools:
+        """Libraries whose exposure is measured, so that deviations are of the reagents."""
+        out: Bools = self.looseness <= LOOSE
         return out
 
     def of_taxa(self, chosen: Ints) -> Arrays:

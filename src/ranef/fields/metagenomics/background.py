@@ -39,7 +39,7 @@ __all__ = ["Background", "Drift", "load", "train"]
 Floats = NDArray[np.float64]
 
 KIND = "ranef metagenomic background"
-FILE_VERSION = 1
+FILE_VERSION = 2
 LIMIT = 3.0
 TINY = 1e-300
 SMALLEST_CLASS = 1e-3
@@ -111,7 +111,7 @@ class Background(Answer):
 
     def _head(self) -> dict[str, Any]:
         psi = self.parameters
-        numbers = ("mean", "sd", "library_sd", "size", "size_sd", "prevalence", "jumps",
+        numbers = ("mean", "sd", "library_sd", "size", "size_sd", "prevalence", "jumps", "bursts",
                    "jump_mean", "jump_sd", "leak")  # fmt: skip
         return {
             "kind": KIND, "file_version": FILE_VERSION, "taxa": self.taxa, "names": self.names,

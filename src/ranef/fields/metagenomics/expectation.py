@@ -16,13 +16,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ranef import _core
 from ranef.fields.metagenomics.arrays import Arrays, Pairs
 from ranef.fields.metagenomics.parameters import AMBIENT, GENUINE, SPORADIC, Parameters
 from ranef.fields.metagenomics.tree import normal_prior, pass_messages, transition
 
 __all__ = [
-    "Block", "Grid", "Libraries", "Setting", "blocks_of", "densities", "evaluate", "grid_of",
-    "totals_given",
+    "Block", "Grid", "Libraries", "Own", "Setting", "blocks_of", "densities", "evaluate",
+    "grid_of", "tables_of", "totals_given",
 ]  # fmt: skip
 
 Floats = NDArray[np.float64]
@@ -32,6 +33,11 @@ TINY = 1e-300
 PREVALENCES = np.array([0.2, 0.5, 0.8, 0.97])
 """Of genuine taxa; Beta(5, 2) at these points, and one below."""
 PREVALENCE_WEIGHTS = np.array([0.1, 0.25, 0.4, 0.25])
+RATES = np.array([0.0, 0.1, 0.3, 0.7])
+"""Probabilities that a sporadic taxon lands in a library, beside the library's own."""
+RATE_WEIGHTS = np.array([0.85, 0.05, 0.05, 0.05])
+PATCHES = ((0.0, 0.8), (0.5, 0.2))
+"""Probabilities that a library escapes an ambient contamination, and their weights."""
 SIZE_STEPS = np.array([-1.7320508, 0.0, 1.7320508])
 SIZE_WEIGHTS = np.array([1.0, 4.0, 1.0]) / 6.0
 SHARE_PREVALENCE = 0.9
@@ -75,10 +81,13 @@ class Libraries:
     ----------
     deviation, variance : (S,) arrays
         Posterior mean and variance of the log deviation.
+    jumps : (S,) array
+        Probability that a taxon lands in the library by a contamination of its own.
     """
 
     deviation: Floats
     variance: Floats
+    jumps: Floats
 
 
 def totals_given(nodes: Floats, mean: float, sd: float) -> Floats:
@@ -104,58 +113,130 @@ class Setting:
     ----------
     size, weight : float
         Of the size; prior weight of it.
-    rate : (S,) array
-        Reads per mass with the library's deviation.
-    shifts : (Q,) array of (S,)
-        Nodes of the library's deviation about its posterior mean; one where it is well known.
-    zero : (3 + n, ...) tables
-        Log likelihood of no reads: see `Zeros`.
+    own : Own
+    zero_f0, zero_fj : (S, K) arrays
+        Likelihood of no reads, without and with a contamination of its own.
+    zero_f1 : (G, S, K) array
+        With presence, by group.
     """
 
     size: float
     weight: float
+    own: Own
     zero_f0: Floats
     zero_fj: Floats
     zero_f1: Floats
 
 
+WELL_KNOWN = 1e-4
+"""Variance of a library's deviation from which on it is summed over."""
+
+
+@dataclass(frozen=True, eq=False)
+class Own:
+    """Where the grid of each library's own contamination lies.
+
+    A deviation of the reagents moves contamination and leaves masses alone: by whole nodes, the
+    rest by the rate. Where the exposure is not measured, the deviation is the exposure's own and
+    moves both.
+
+    Attributes
+    ----------
+    rate : (S,) array
+        Reads per mass of what is present.
+    contamination : (S,) array
+        Reads per mass of contamination.
+    shift, reach : (S,) int32 arrays
+        Nodes by which contamination is moved, and over which it is summed.
+    side : (S,) array
+        Weight of each side of the sum.
+    measured : (S,) bool array
+    jumps : (S,) array
+    """
+
+    rate: Floats
+    contamination: Floats
+    shift: NDArray[np.int32]
+    reach: NDArray[np.int32]
+    side: Floats
+    measured: NDArray[np.bool_]
+    jumps: Floats
+
+    @classmethod
+    def of(cls, arrays: Arrays, nodes: Floats, libraries: Libraries) -> Own:
+        """Make it from the libraries' deviations."""
+        step = float(nodes[1] - nodes[0])
+        d, v = libraries.deviation, libraries.variance
+        shift = np.where(arrays.measured, np.rint(d / step), 0.0)
+        reach = np.where(v > WELL_KNOWN, np.maximum(np.rint(np.sqrt(3.0 * v) / step), 1.0), 0.0)
+        side = np.where(reach > 0, v / (2.0 * np.maximum(reach * step, step) ** 2), 0.0)
+        return cls(
+            arrays.exposure * np.exp(d - shift * step), arrays.exposure * np.exp(d),
+            shift.astype(np.int32), reach.astype(np.int32), side, arrays.measured,
+            libraries.jumps,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class _Tables:
+    """Densities of pairs at one size, (P, K): without, with a jump, with presence; their scale."""
+
+    f0: Floats
+    fj: Floats
+    f1: Floats
+    log_scale: Floats
+
+
 def densities(
-    reads: Floats, rate: Floats, spill: Floats, kappa: Floats, size: float, variance: Floats
+    reads: Floats, rate: Floats, spill: Floats, nodes: Floats, size: float
 ) -> tuple[Floats, Floats]:
     """Return the density of reads at each node, (P, K), and the log by which each row is scaled.
 
-    variance : (P,) array, of the library's log deviation about its mean; integrated by three
-    points of Gauss and Hermite.
+    nodes : (K,) array, of log kappa, evenly spaced.
     """
+    still = np.zeros(len(reads), dtype=np.int32)
+    table, _, top = _core.counts_on_grid(
+        reads, rate, spill, still, still, np.zeros(len(reads)), nodes[0], nodes[1] - nodes[0],
+        len(nodes), size,
+    )  # fmt: skip
+    return table, _constant(reads, size) + top
+
+
+def _constant(reads: Floats, size: float) -> Floats:
     from scipy.special import gammaln
 
-    constant = gammaln(reads + size) - gammaln(size) - gammaln(reads + 1.0)
+    return np.asarray(gammaln(reads + size) - gammaln(size) - gammaln(reads + 1.0))
 
-    def log_density(rate: Floats) -> Floats:
-        mu = rate[:, None] * kappa
-        mu += spill[:, None]
-        np.maximum(mu, 1e-12, out=mu)
-        mu /= size
-        less = np.log1p(mu)
-        out = np.log(mu)
-        out -= less
-        out *= reads[:, None]
-        out -= size * less
-        return out
 
-    if float(variance.max(initial=0.0)) < 1e-4:
-        table = log_density(rate)
-        top = table.max(axis=1)
-        table -= top[:, None]
-        return np.exp(table, out=table), constant + top
-    width = np.sqrt(3.0 * variance)
-    parts = [log_density(rate * np.exp(step * width)) for step in (-1.0, 0.0, 1.0)]
-    top = np.maximum.reduce([part.max(axis=1) for part in parts])
-    table = np.zeros_like(parts[0])
-    for part, weight in zip(parts, (1 / 6, 2 / 3, 1 / 6), strict=True):
-        part -= top[:, None]
-        table += weight * np.exp(part, out=part)
-    return table, constant + top
+def tables_of(
+    reads: Floats, spill: Floats, sample: Ints, size: float, own: Own, nodes: Floats,
+    kernels: Kernels, group: Ints | None,
+) -> _Tables:  # fmt: skip
+    """Work out the densities of pairs; group None gives those of every group, (G, P, K)."""
+    shift, reach, side = own.shift[sample], own.reach[sample], own.side[sample]
+    plain, f0, top = _core.counts_on_grid(
+        reads, own.rate[sample], spill, shift, reach, side, nodes[0], nodes[1] - nodes[0],
+        len(nodes), size,
+    )  # fmt: skip
+    loose = ~own.measured[sample]
+    if loose.any():
+        plain = np.where(loose[:, None], f0, plain)
+        reach = np.where(loose, 0, reach).astype(np.int32)
+    still = not (shift.any() or reach.any())
+
+    def moved(values: Floats) -> Floats:
+        return values if still else _core.shift_rows(values, shift, reach, side)
+
+    if group is None:
+        f1 = np.stack([moved(plain @ matrix.T) for matrix in kernels.present])
+    elif len(kernels.present) == 1:
+        f1 = moved(plain @ kernels.present[0].T)
+    else:
+        f1 = np.empty_like(f0)
+        for g, matrix in enumerate(kernels.present):
+            f1[group == g] = plain[group == g] @ matrix.T
+        f1 = moved(f1)
+    return _Tables(f0, moved(plain @ kernels.jump.T), f1, _constant(reads, size) + top)
 
 
 def settings(
@@ -163,17 +244,18 @@ def settings(
     light: bool = False,
 ) -> tuple[Setting, ...]:  # fmt: skip
     """Return the tables of each size of the negative binomial distribution, or of the middle's."""
-    kappa = np.exp(grid.nodes)
-    rate = arrays.exposure * np.exp(libraries.deviation)
-    nothing = np.zeros(len(rate))
+    own = Own.of(arrays, grid.nodes, libraries)
+    every = np.arange(len(own.rate))
+    nothing = np.zeros(len(every))
     out = []
     steps, weights = (SIZE_STEPS[1:2], np.ones(1)) if light else (SIZE_STEPS, SIZE_WEIGHTS)
     for step, weight in zip(steps, weights, strict=True):
         size = float(psi.size * np.exp(step * psi.size_sd))
-        table, top = densities(nothing, rate, nothing, kappa, size, libraries.variance)
-        table *= np.exp(top)[:, None]
-        f1 = np.stack([table @ matrix.T for matrix in kernels.present])
-        out.append(Setting(size, float(weight), table, table @ kernels.jump.T, f1))
+        made = tables_of(nothing, nothing, every, size, own, grid.nodes, kernels, None)
+        scale = np.exp(made.log_scale)[:, None]
+        out.append(Setting(
+            size, float(weight), own, made.f0 * scale, made.fj * scale, made.f1 * scale
+        ))  # fmt: skip
     return tuple(out)
 
 
@@ -290,43 +372,6 @@ def _rows(pairs: Pairs, at: slice, first: int) -> Pairs:
     return Pairs(pairs.sample[at], pairs.taxon[at] - first, pairs.reads[at], pairs.spill[at])
 
 
-def _scattered(values: Floats, place: Ints, shape: tuple[int, int]) -> Floats:
-    """Sum rows of values, (P, K), whose places are sorted, into (shape[0] * shape[1], K)."""
-    out = np.zeros((shape[0] * shape[1], values.shape[1]))
-    if len(place):
-        starts = np.flatnonzero(np.diff(place, prepend=-1))
-        out[place[starts]] = np.add.reduceat(values, starts, axis=0)
-    return out.reshape(*shape, values.shape[1])
-
-
-@dataclass(frozen=True, eq=False)
-class _Tables:
-    """Densities of the pairs of a block at one size: without, with a jump, with presence."""
-
-    f0: Floats
-    fj: Floats
-    f1: Floats
-    log_scale: Floats
-
-
-def _tables(
-    arrays: Arrays, grid: Grid, rows: Pairs, size: float, libraries: Libraries, kernels: Kernels,
-    group: Ints,
-) -> _Tables:  # fmt: skip
-    rate = (arrays.exposure * np.exp(libraries.deviation))[rows.sample]
-    f0, scale = densities(
-        rows.reads, rate, rows.spill, np.exp(grid.nodes), size, libraries.variance[rows.sample]
-    )
-    if len(kernels.present) == 1:
-        f1 = f0 @ kernels.present[0].T
-    else:
-        f1 = np.empty_like(f0)
-        of = group[rows.taxon]
-        for g, matrix in enumerate(kernels.present):
-            f1[of == g] = f0[of == g] @ matrix.T
-    return _Tables(f0, f0 @ kernels.jump.T, f1, scale)
-
-
 @dataclass(frozen=True, eq=False)
 class _Verdict:
     """One hypothesis of a taxon: its log evidence, and of each pair the two densities."""
@@ -342,8 +387,8 @@ class _Verdict:
 
 
 def evaluate(
-    arrays: Arrays, grid: Grid, psi: Parameters, libraries: Libraries, kernels: Kernels,
-    shared: tuple[Setting, ...], pairs: Pairs, first: int, last: int, at: slice,
+    arrays: Arrays, grid: Grid, psi: Parameters, kernels: Kernels, shared: tuple[Setting, ...],
+    pairs: Pairs, first: int, last: int, at: slice,
 ) -> Block:  # fmt: skip
     """Work out a stretch of taxa."""
     rows = _rows(pairs, at, first)
@@ -360,18 +405,20 @@ def evaluate(
     S = arrays.shape[0]
     collected = _Collected.empty(n_t, n_c, len(psi.steps), len(rows.sample), S)
     for setting in shared:
-        tables = _tables(arrays, grid, rows, setting.size, libraries, kernels, group)
-        verdicts.append(
-            _ambient(
-                arrays, grid, psi, libraries, kernels, setting, tables, rows, place, group, sees,
-                n_t, n_c, collected, prior, weights,
-            )
+        tables = tables_of(
+            rows.reads, rows.spill, rows.sample, setting.size, setting.own, grid.nodes, kernels,
+            group[rows.taxon],
         )  # fmt: skip
+        for dropout, share in PATCHES:
+            verdicts.append(
+                _ambient(
+                    arrays, grid, psi, kernels, setting, tables, rows, place, group, sees, n_t,
+                    n_c, collected, prior, share * weights[:, AMBIENT], dropout,
+                )
+            )  # fmt: skip
         verdicts += _steady(arrays, psi, setting, tables, rows, group, sees, n_t, patient, weights)
-    if arrays.by_mass:
-        verdicts += _shares(
-            arrays, grid, psi, shared[len(shared) // 2], rows, n_t, libraries, sees, weights
-        )
+        if arrays.by_mass and setting.size == psi.size:
+            verdicts += _shares(arrays, psi, setting, tables, rows, n_t, sees, weights)
     return _summed(arrays, psi, rows, first, last, verdicts, collected, shared, n_k)
 
 
@@ -389,96 +436,85 @@ class _Collected:
     back_second: list[Floats]
     score: list[tuple[Floats, Floats]]
     zero: list[tuple[Floats, Floats]]
+    scored: int = 0
 
     @classmethod
     def empty(cls, *_: int) -> _Collected:
         return cls([], [], [], [], [], [], [], [], [], [])
 
 
-def _mixed(f0: Floats, fj: Floats, f1: Floats, psi: Parameters, prevalence: Floats) -> Floats:
-    out = (1.0 - psi.jumps) * f0 + psi.jumps * fj
+def _mixed(f0: Floats, fj: Floats, f1: Floats, jumps: Floats, prevalence: Floats) -> Floats:
+    out = (1.0 - jumps) * f0 + jumps * fj
     return np.maximum((1.0 - prevalence) * out + prevalence * f1, TINY)
 
 
+def _escaped(table: Floats, dropout: float) -> Floats:
+    """Densities of a library that has the contamination or, with this probability, none."""
+    return (1.0 - dropout) * table + dropout * table[:, :1] if dropout else table
+
+
 def _ambient(
-    arrays: Arrays, grid: Grid, psi: Parameters, libraries: Libraries, kernels: Kernels,
-    setting: Setting, tables: _Tables, rows: Pairs, place: Ints, group: Ints,
+    arrays: Arrays, grid: Grid, psi: Parameters, kernels: Kernels, setting: Setting,
+    tables: _Tables, rows: Pairs, place: Ints, group: Ints,
     sees: NDArray[np.bool_], n_t: int, n_c: int, collected: _Collected, prior: Floats,
-    weights: Floats,
+    class_weight: Floats, dropout: float,
 ) -> _Verdict:  # fmt: skip
+    """A taxon with steady contamination, which a library escapes with probability `dropout`."""
     pi_s = np.where(arrays.patient, psi.prevalence, 0.0)[:, None]
-    pi = np.where(sees, psi.prevalence, 0.0)[:, None]
-    present = _mixed(tables.f0, tables.fj, tables.f1, psi, pi)
-    zero = np.stack(
-        [np.log(_mixed(setting.zero_f0, setting.zero_fj, z1, psi, pi_s)) for z1 in setting.zero_f1]
-    )
+    pi = np.where(sees, psi.prevalence, 0.0)
+    every = setting.own.jumps[:, None]
+    jumps = setting.own.jumps[rows.sample]
+    zero = np.log(np.stack([
+        _escaped(_mixed(setting.zero_f0, setting.zero_fj, z1, every, pi_s), dropout)
+        for z1 in setting.zero_f1
+    ]))  # fmt: skip
+    if dropout:
+        tables = _Tables(
+            _escaped(tables.f0, dropout), _escaped(tables.fj, dropout),
+            _escaped(tables.f1, dropout), tables.log_scale,
+        )  # fmt: skip
+    n_k = zero.shape[2]
     order = np.argsort(arrays.cell, kind="stable")
     starts = np.flatnonzero(np.diff(arrays.cell[order], prepend=-1))
     base = np.add.reduceat(zero[:, order], starts, axis=1)
-    own = np.log(present)
-    own += tables.log_scale[:, None]
-    own -= zero[group[rows.taxon], rows.sample]
-    leaf = _scattered(own, place, (n_t, n_c))
-    leaf += base[group]
+    row = (group[rows.taxon] * zero.shape[1] + rows.sample).astype(np.int32)
+    at = place.astype(np.int32)
+    parts = (tables.f0, tables.fj, tables.f1, pi, jumps)
+    present, summed = _core.mix_counts(
+        *parts, tables.log_scale, zero.reshape(-1, n_k), row, at, n_t * n_c
+    )
+    leaf = summed.reshape(n_t, n_c, n_k) + base[group]
     passed = pass_messages(leaf, arrays.levels, kernels.steps, grid.distance, prior)
     post = passed.cavity * np.exp(leaf - leaf.max(axis=2, keepdims=True))
     post /= np.maximum(post.sum(axis=2, keepdims=True), TINY)
 
-    flat = post.reshape(-1, post.shape[2])[place]
-    q = flat / present
-    q /= np.maximum(q.sum(axis=1, keepdims=True), TINY)
-    f0 = np.einsum("pk,pk->p", q, tables.f0)
-    fj = np.einsum("pk,pk->p", q, tables.fj)
-    f1 = np.einsum("pk,pk->p", q, tables.f1)
+    nodes, rate = grid.nodes, setting.own.contamination
+    mean, second, f0, fj, f1, score, information = _core.expect_counts(
+        *parts, rows.reads, rate[rows.sample], rows.spill, nodes[0], nodes[1] - nodes[0],
+        setting.size, present, post.reshape(-1, n_k), at,
+    )  # fmt: skip
     scale = np.exp(np.minimum(tables.log_scale, 700.0))
-    kappa = np.exp(grid.nodes)
-    nodes = grid.nodes
-
     collected.root.append(passed.root)
     collected.root_mean.append(passed.root @ nodes)
     collected.root_var.append(passed.root @ nodes**2)
     collected.leaf_mean.append(post @ nodes)
     collected.leaf_var.append(post @ nodes**2)
     collected.spread.append(np.stack(passed.spread, axis=1))
-    collected.back_mean.append(q @ kappa)
-    collected.back_second.append(q @ kappa**2)
-    if setting.size == psi.size:
-        rate = arrays.exposure * np.exp(libraries.deviation)
-        _score(rate, grid, psi, setting, tables, rows, flat, present, post, pi, collected)
-    both = (1.0 - psi.jumps) * f0 + psi.jumps * fj
-    log_weight = np.log(weights[:, AMBIENT]) + np.log(setting.weight) + passed.evidence
+    collected.back_mean.append((1.0 - dropout) * mean)
+    collected.back_second.append((1.0 - dropout) * second)
+    if setting.size == psi.size and not dropout:
+        collected.scored = len(collected.root) - 1
+        # of pairs without reads: all of the cell, less those worked out one by one
+        mu = rate[:, None] * np.exp(nodes)
+        collected.score.append((score, information))
+        collected.zero.append((mu * setting.size / (setting.size + mu), post))
+    both = (1.0 - jumps) * f0 + jumps * fj
+    log_weight = np.log(class_weight) + np.log(setting.weight) + passed.evidence
     return _Verdict(
         log_weight, psi.prevalence, both * scale, f1 * scale,
-        psi.jumps * fj / np.maximum(both, TINY), AMBIENT, setting.size,
-        np.log(np.maximum((1.0 - pi[:, 0]) * both + pi[:, 0] * f1, TINY)) + tables.log_scale,
+        jumps * fj / np.maximum(both, TINY), AMBIENT, setting.size,
+        np.log(np.maximum((1.0 - pi) * both + pi * f1, TINY)) + tables.log_scale,
     )  # fmt: skip
-
-
-def _score(
-    rate: Floats, grid: Grid, psi: Parameters, setting: Setting, tables: _Tables, rows: Pairs,
-    flat: Floats, present: Floats, post: Floats, pi: Floats, collected: _Collected,
-) -> None:  # fmt: skip
-    """Score and information of each library's deviation, by pairs and by what has no reads."""
-    size = setting.size
-    kappa = np.exp(grid.nodes)
-    weight = flat * ((1.0 - pi) * (1.0 - psi.jumps) * tables.f0 / present)
-    mu = rate[rows.sample][:, None] * kappa
-    # the deviation moves only what comes from the reagents
-    mu_all = mu + rows.spill[:, None]
-    np.maximum(mu_all, 1e-12, out=mu_all)
-    gain = mu / mu_all * (size / (size + mu_all))
-    collected.score.append((
-        np.einsum("pk,pk,pk->p", weight, gain, rows.reads[:, None] - mu_all),
-        np.einsum("pk,pk,pk->p", weight, gain, mu),
-    ))  # fmt: skip
-    mu_s = rate[:, None] * kappa
-    fall = mu_s * size / (size + mu_s)
-    # of pairs without reads: all of the cell, less those worked out one by one
-    collected.zero.append((fall, post))
-    collected.score[-1] = (
-        collected.score[-1][0] + np.einsum("pk,pk->p", flat, fall[rows.sample]),
-        collected.score[-1][1] - np.einsum("pk,pk->p", flat, fall[rows.sample]),
-    )
 
 
 def _steady(
@@ -486,25 +522,31 @@ def _steady(
     sees: NDArray[np.bool_], n_t: int, patient: NDArray[np.bool_],
     weights: Floats,
 ) -> list[_Verdict]:  # fmt: skip
-    """Taxa without steady contamination: sporadic, and genuine of several prevalences."""
+    """Taxa without steady contamination: sporadic of several rates, genuine of prevalences."""
     f0, fj, f1 = tables.f0[:, 0], tables.fj[:, 0], tables.f1[:, 0]
-    back = (1.0 - psi.jumps) * f0 + psi.jumps * fj
     scale = np.exp(np.minimum(tables.log_scale, 700.0))
-    z0 = (1.0 - psi.jumps) * setting.zero_f0[:, 0] + psi.jumps * setting.zero_fj[:, 0]
     z1 = setting.zero_f1[:, :, 0]
-    jump = psi.jumps * fj / np.maximum(back, TINY)
     out = []
-    hypotheses = [(psi.prevalence, SPORADIC, weights[:, SPORADIC])] + [
-        (float(p), GENUINE, weights[:, GENUINE] * w * (0.5 if arrays.by_mass else 1.0))
+    split = 0.5 if arrays.by_mass else 1.0
+    hypotheses = [
+        (psi.prevalence, float(r), SPORADIC, weights[:, SPORADIC] * w)
+        for r, w in zip(RATES, RATE_WEIGHTS, strict=True)
+    ] + [
+        (float(p), 0.0, GENUINE, weights[:, GENUINE] * w * split)
         for p, w in zip(PREVALENCES, PREVALENCE_WEIGHTS, strict=True)
     ]
-    for pi, kind, class_weight in hypotheses:
+    for pi, rate, kind, class_weight in hypotheses:
+        every = 1.0 - (1.0 - setting.own.jumps) * (1.0 - rate)
+        jumps = every[rows.sample]
+        back = (1.0 - jumps) * f0 + jumps * fj
+        z0 = (1.0 - every) * setting.zero_f0[:, 0] + every * setting.zero_fj[:, 0]
         zero = np.log(np.maximum(np.where(patient, (1 - pi) * z0 + pi * z1, z0), TINY))
         own = np.log(np.maximum(np.where(sees, (1 - pi) * back + pi * f1, back), TINY))
         own += tables.log_scale
         alone = own - zero[group[rows.taxon], rows.sample]
         log_weight = np.log(class_weight) + np.log(setting.weight) + zero.sum(axis=1)[group]
         log_weight = log_weight + np.bincount(rows.taxon, alone, minlength=n_t)
+        jump = jumps * fj / np.maximum(back, TINY)
         out.append(
             _Verdict(log_weight, pi, back * scale, f1 * scale, jump, kind, setting.size, own)
         )
@@ -512,8 +554,8 @@ def _steady(
 
 
 def _shares(
-    arrays: Arrays, grid: Grid, psi: Parameters, setting: Setting, rows: Pairs, n_t: int,
-    libraries: Libraries, sees: NDArray[np.bool_], weights: Floats,
+    arrays: Arrays, psi: Parameters, setting: Setting, tables: _Tables, rows: Pairs, n_t: int,
+    sees: NDArray[np.bool_], weights: Floats,
 ) -> list[_Verdict]:  # fmt: skip
     """Genuine taxa whose share of the library's reads is what is steady, not their mass."""
     patient = arrays.patient & (arrays.total > 0)
@@ -526,49 +568,33 @@ def _shares(
     nodes = np.linspace(low, top, 40)
     size = setting.size
     pi = SHARE_PREVALENCE
-    zero_rate = np.zeros(len(total))
-    empty, scale0 = densities(
-        rows.reads, zero_rate[rows.sample], rows.spill, np.exp(nodes[:1]), size,
-        np.zeros(len(rows.reads)),
-    )  # fmt: skip
-    jump_rate = (arrays.exposure * np.exp(libraries.deviation))[rows.sample]
-    fj, scale_j = densities(
-        rows.reads, jump_rate, rows.spill, np.exp(grid.nodes), size, np.zeros(len(rows.reads))
-    )
-    jump_weights = totals_given(grid.nodes, psi.jump_mean, psi.jump_sd)[0]
-    f0, top0 = empty[:, 0], scale0
-    fjump = (fj @ jump_weights) * np.exp(np.clip(scale_j - top0, -700, 700))
-    f1, scale1 = densities(
-        rows.reads, total[rows.sample], rows.spill, np.exp(nodes), size, np.zeros(len(rows.reads))
-    )
-    f1 *= np.exp(np.clip(scale1 - top0, -700, 700))[:, None]
-    back = (1.0 - psi.jumps) * f0 + psi.jumps * fjump
     nothing = np.zeros(len(total))
-    z1, zs = densities(nothing, total, nothing, np.exp(nodes), size, nothing)
+    every = setting.own.jumps
+    jumps = every[rows.sample]
+    back = (1.0 - jumps) * tables.f0[:, 0] + jumps * tables.fj[:, 0]
+    top0 = tables.log_scale
+    f1, scale1 = densities(rows.reads, total[rows.sample], rows.spill, nodes, size)
+    f1 *= np.exp(np.clip(scale1 - top0, -700, 700))[:, None]
+    z1, zs = densities(nothing, total, nothing, nodes, size)
     z1 *= np.exp(zs)[:, None]
-    zj = (1.0 - psi.jumps) + psi.jumps * (setting.zero_fj[:, 0])
+    zj = (1.0 - every) * setting.zero_f0[:, 0] + every * setting.zero_fj[:, 0]
     zero = np.log(np.where(patient[:, None], (1 - pi) * zj[:, None] + pi * z1, zj[:, None]))
-    own = np.where(sees[:, None], (1 - pi) * back[:, None] + pi * f1, back[:, None])
-    own = np.log(np.maximum(own, TINY)) + top0[:, None]
-    own = own - zero[rows.sample]
-    starts_log = np.zeros((n_t, len(nodes)))
-    if len(rows.taxon):
-        starts = np.flatnonzero(np.diff(rows.taxon, prepend=-1))
-        starts_log[rows.taxon[starts]] = np.add.reduceat(own, starts, axis=0)
-    log_l = starts_log + zero.sum(axis=0)
+    own_pi = np.where(sees, pi, 0.0)
+    present, summed = _core.mix_counts(
+        back[:, None], back[:, None], f1, own_pi, np.zeros(len(back)), top0, zero,
+        rows.sample.astype(np.int32), rows.taxon.astype(np.int32), n_t,
+    )  # fmt: skip
+    log_l = summed + zero.sum(axis=0)
     peak = log_l.max(axis=1)
     post = np.exp(log_l - peak[:, None])
     evidence = np.log(post.mean(axis=1)) + peak
     post /= post.sum(axis=1, keepdims=True)
-    present = np.maximum(
-        np.where(sees[:, None], (1 - pi) * back[:, None] + pi * f1, back[:, None]), TINY
-    )
     q = post[rows.taxon] / present
     q /= np.maximum(q.sum(axis=1, keepdims=True), TINY)
     scale = np.exp(np.minimum(top0, 700.0))
-    with_it = (q * f1).sum(axis=1)
+    with_it = np.einsum("pk,pk->p", q, f1)
     weight = np.log(0.5 * weights[:, GENUINE]) + evidence
-    jump = psi.jumps * fjump / np.maximum(back, TINY)
+    jump = jumps * tables.fj[:, 0] / np.maximum(back, TINY)
     log_own = np.where(sees, (1 - pi) * back + pi * with_it, back)
     log_own = np.log(np.maximum(log_own, TINY)) + top0
     return [_Verdict(weight, pi, back * scale, with_it * scale, jump, GENUINE, size, log_own)]
@@ -617,7 +643,7 @@ def _summed(
     score = np.zeros(arrays.shape[0])
     information = np.zeros(arrays.shape[0])
     for (g, h), (fall, post) in zip(collected.score, collected.zero, strict=True):
-        w = share.sum(axis=0)
+        w = share[collected.scored]
         score += np.bincount(rows.sample, w[rows.taxon] * g, minlength=len(score))
         information += np.bincount(rows.sample, w[rows.taxon] * h, minlength=len(score))
         nodes = np.einsum("t,tck->ck", w, post)[arrays.cell]

@@ -14,6 +14,7 @@ from ranef.fields.metagenomics.expectation import (
     Grid,
     Kernels,
     Libraries,
+    Own,
     blocks_of,
     evaluate,
     grid_of,
@@ -42,6 +43,11 @@ MOST_GENUINE = 0.1
 MOST_JUMPS = 0.5
 MOST_PREVALENT = 0.02
 """Prevalence outside the class of genuine taxa; at least two organisms a patient."""
+MOST_LIBRARY_SD = 1.0
+"""A measured exposure is off by a factor of e, not by more."""
+BURSTS, BURSTS_WORTH = 0.02, 20.0
+"""Share of libraries with a rate of their own of such contaminations, worth so many libraries."""
+LEAST_BURST, FEWEST = 0.02, 10.0
 FEW_JUMPS = 0.02
 """Contaminations of their own for each presence, where fewer than two controls tell."""
 
@@ -106,7 +112,7 @@ def run(
 
     def work(stretch: tuple[int, int, slice]) -> Block:
         first, last, at = stretch
-        return evaluate(arrays, grid, psi, libraries, kernels, shared, pairs, first, last, at)
+        return evaluate(arrays, grid, psi, kernels, shared, pairs, first, last, at)
 
     with one_blas_thread():
         blocks = tuple(in_threads(work, blocks_of(arrays, pairs, len(grid.nodes)), jobs))
@@ -133,6 +139,7 @@ def start_of(arrays: Arrays, prior: Prior, which: str) -> Parameters:
         size_sd=prior.size_sd,
         prevalence=prior.prevalence * (10.0 if deeper else 1.0),
         jumps=prior.prevalence * (5.0 if jumpy else 0.02),
+        bursts=BURSTS,
         jump_mean=float(np.log(5.0)),
         jump_sd=1.5,
         mass_mean=np.full(groups, np.log(100.0)),
@@ -229,15 +236,17 @@ def _presences(
         prior.strength, prior.strength / prior.prevalence,
     )  # fmt: skip
     prevalence = min(prevalence, max(MOST_PREVALENT, 2.0 / len(classes)))
+    own_jumps = libraries.jumps[pairs.sample[controls]]
     odds = jump[controls] / np.maximum(1.0 - jump[controls], 1e-300)
     jumps = _share(
-        odds * (1.0 - psi.jumps) / psi.jumps, np.ones(int(controls.sum())),
+        odds * (1.0 - own_jumps) / own_jumps, np.ones(int(controls.sum())),
         zero_jump, empty(controls, CONTROL), 0.1, 5.0 / prevalence,
     )  # fmt: skip
     if arrays.negative.sum() < 2:
         jumps = FEW_JUMPS * prevalence
-    rate = arrays.exposure[pairs.sample]
-    back = rate * found.joined("back_mean") + pairs.spill
+    moved = Own.of(arrays, found.grid.nodes, libraries)
+    rate = moved.rate[pairs.sample]
+    back = moved.contamination[pairs.sample] * found.joined("back_mean") + pairs.spill
     left = np.maximum(pairs.reads - back, 0.3)
     mass = np.log(left / np.maximum(rate, 1e-12))
     noise = 1.0 / psi.size
@@ -314,7 +323,7 @@ def _deviations(
     """One step of Newton for the libraries' deviations, then their sd and the kinds' offsets."""
     score, information = found.summed("score"), found.summed("information")
     d = libraries.deviation
-    sd = np.where(arrays.looseness > 0.6, arrays.looseness, psi.library_sd)
+    sd = np.where(~arrays.measured, arrays.looseness, psi.library_sd)
     precision = 1.0 / sd**2
     centre = psi.offsets[arrays.kind]
     information = np.maximum(information, 0.0)
@@ -324,16 +333,58 @@ def _deviations(
     with_rate = arrays.exposure > 0
     variance = np.where(with_rate, variance, 0.0)
     d = np.where(with_rate, d, 0.0)
-    known = with_rate & (arrays.looseness <= 0.6)
+    known = with_rate & arrays.measured
     about = d - centre
     squares = float((about**2 + variance)[known].sum()) + 4.0 * 0.25**2
-    library_sd = float(np.clip(np.sqrt(squares / (known.sum() + 4.0)), 0.05, 2.5))
+    library_sd = float(np.clip(np.sqrt(squares / (known.sum() + 4.0)), 0.05, MOST_LIBRARY_SD))
     offsets = psi.offsets.copy()
     for q in range(1, len(offsets)):
         rows = with_rate & (arrays.kind == q)
         weight = float(precision[rows].sum())
         offsets[q] = float((d * precision)[rows].sum()) / (weight + 1.0)
-    return replace(psi, library_sd=library_sd, offsets=offsets), Libraries(d, variance)
+    jumps, bursts = _bursts(arrays, psi, libraries, found)
+    psi = replace(psi, library_sd=library_sd, offsets=offsets, bursts=bursts)
+    return psi, Libraries(d, variance, jumps)
+
+
+def _bursts(
+    arrays: Arrays, psi: Parameters, libraries: Libraries, found: Results
+) -> tuple[Floats, float]:
+    """Return the probability of a contamination of its own, (S,), and the share of bursts.
+
+    A library that caught reads of a foreign sample has many taxa that no other has. Most libraries
+    have the common rate; with probability psi.bursts a library has one of its own, log-uniform from
+    `LEAST_BURST`, and `FEWEST` taxa, to `MOST_JUMPS`. The mean of the posterior.
+    """
+    pairs = found.pairs
+    here = (pairs.reads > 0) & (arrays.exposure[pairs.sample] > 0)
+    sample = pairs.sample[here]
+    j = libraries.jumps[sample]
+    p, a = found.joined("probability")[here], found.joined("jump")[here]
+    log_bf = found.joined("log_bf")[here]
+    with np.errstate(divide="ignore"):
+        # of presence against absence, as prior odds and Bayes factor make them
+        odds = np.log(np.maximum(p, 1e-300)) - np.log(np.maximum(1.0 - p, 1e-300))
+    prior = 1.0 / (1.0 + np.exp(np.clip(log_bf - odds, -700.0, 700.0)))
+    prior = np.where(arrays.patient[sample], prior, 0.0)
+    log_present = np.log(np.maximum(prior, 1e-300)) + log_bf
+    zero_jump = _without_reads(arrays, psi, libraries, found)[1]
+    n_zero = arrays.shape[1] - np.bincount(sample, minlength=arrays.shape[0])
+    least = min(max(LEAST_BURST, FEWEST / arrays.shape[1]), 0.5 * MOST_JUMPS)
+    tried = np.append(psi.jumps, np.geomspace(least, MOST_JUMPS, 9))
+    logs = np.empty((len(tried), arrays.shape[0]))
+    for k, rate in enumerate(tried):
+        absent = (1.0 - rate) * (1.0 - a) / (1.0 - j) + rate * a / j
+        absent = np.log(np.maximum((1.0 - prior) * absent, 1e-300))
+        own = np.bincount(sample, np.logaddexp(absent, log_present), minlength=arrays.shape[0])
+        logs[k] = own + n_zero * np.log(1.0 - rate + rate * zero_jump)
+    weight = np.full(len(tried), psi.bursts / (len(tried) - 1))
+    weight[0] = 1.0 - psi.bursts
+    logs += np.log(weight)[:, None]
+    post = np.exp(logs - logs.max(axis=0))
+    post /= post.sum(axis=0)
+    number = float(post[1:].sum()) + BURSTS * BURSTS_WORTH
+    return np.asarray(tried @ post), number / (post.shape[1] + BURSTS_WORTH)
 
 
 def sample_of_taxa(arrays: Arrays, pairs: int = MOST_PAIRS) -> Ints:
@@ -366,7 +417,9 @@ def fit(
     for which in starts:
         psi = start_of(few, prior, which)
         sd = np.maximum(arrays.looseness, psi.library_sd)
-        libraries = Libraries(np.zeros(n), np.where(arrays.exposure > 0, 0.25 * sd**2, 0.0))
+        libraries = Libraries(
+            np.zeros(n), np.where(arrays.exposure > 0, 0.25 * sd**2, 0.0), np.full(n, psi.jumps)
+        )
         value = -np.inf
         for _ in range(3):
             found = run(few, grid, psi, libraries, jobs, light=True)
@@ -411,7 +464,9 @@ def adapted(arrays: Arrays, grid: Grid, psi: Parameters, jobs: int) -> Fitted:
     """Find the libraries' deviations at parameters that are locked."""
     n = arrays.shape[0]
     sd = np.maximum(arrays.looseness, psi.library_sd)
-    libraries = Libraries(np.zeros(n), np.where(arrays.exposure > 0, 0.25 * sd**2, 0.0))
+    libraries = Libraries(
+        np.zeros(n), np.where(arrays.exposure > 0, 0.25 * sd**2, 0.0), np.full(n, psi.jumps)
+    )
     value = -np.inf
     for _ in range(LOCKED_SWEEPS):
         found = run(arrays, grid, psi, libraries, jobs)

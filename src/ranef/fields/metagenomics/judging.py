@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranef.fields.metagenomics.arrays import PATIENT, POSITIVE, Arrays
+from ranef.fields.metagenomics.expectation import Own
 from ranef.fields.metagenomics.fitting import Fitted, Results
 
 __all__ = ["Judged", "Measured", "judge", "limits_of_detection", "listed", "measure"]
@@ -20,10 +21,14 @@ TINY = 1e-300
 POINTS = 41
 CHUNK = 4000
 SURE = 0.95
+LEAST_SURE = 0.5
+"""Largest local false discovery rate on a list."""
 
 
 def listed(lfdr: Floats, fdr: float) -> Bools:
     """Return the longest list whose mean local false discovery rate is at most `fdr`.
+
+    Nothing that is more probably absent than present is on a list, however sure the rest.
 
     Examples
     --------
@@ -32,7 +37,7 @@ def listed(lfdr: Floats, fdr: float) -> Bools:
     """
     order = np.argsort(lfdr, kind="stable")
     running = np.cumsum(lfdr[order]) / np.arange(1, len(lfdr) + 1)
-    within = np.flatnonzero(running <= fdr)
+    within = np.flatnonzero((running <= fdr) & (lfdr[order] <= LEAST_SURE))
     out = np.zeros(len(lfdr), dtype=bool)
     out[order[: within[-1] + 1 if len(within) else 0]] = True
     return out
@@ -115,10 +120,11 @@ class Measured:
 def _background(
     arrays: Arrays, fitted: Fitted, found: Results, rows: Ints
 ) -> tuple[Floats, Floats, Floats, Floats]:
-    """Rate, mean and size of the reads without presence, and the size of the rest."""
+    """Rate of masses; mean and size of the reads without presence, and the size of the rest."""
     pairs = found.pairs
     sample, taxon = pairs.sample[rows], pairs.taxon[rows]
-    rate = (arrays.exposure * np.exp(fitted.libraries.deviation))[sample]
+    own = Own.of(arrays, found.grid.nodes, fitted.libraries)
+    rate = own.contamination[sample]
     spread = fitted.libraries.variance[sample]
     mean, second = found.joined("back_mean")[rows], found.joined("back_second")[rows]
     mu = rate * mean + pairs.spill[rows]
@@ -127,7 +133,8 @@ def _background(
     # Var = mu + (mu^2 + wide) / size + wide
     extra = (mu**2 + wide) / size + wide
     mu = np.maximum(mu, 1e-9)
-    return rate, mu, np.maximum(mu**2 / np.maximum(extra, 1e-30), 1e-3), size
+    mass_rate = np.where(arrays.measured, arrays.exposure, own.contamination)[sample]
+    return mass_rate, mu, np.maximum(mu**2 / np.maximum(extra, 1e-30), 1e-3), size
 
 
 def measure(arrays: Arrays, fitted: Fitted, found: Results, judged: Judged) -> Measured:

@@ -60,6 +60,8 @@ class Parameters:
     prevalence : float
     jumps : float
         Probability that a taxon lands in a library by a contamination of its own.
+    bursts : float
+        Share of libraries that have a probability of their own of such contaminations.
     jump_mean, jump_sd : float
         Of the log mass of one.
     mass_mean, mass_sd : (G,) arrays
@@ -81,6 +83,7 @@ class Parameters:
     size_sd: float
     prevalence: float
     jumps: float
+    bursts: float
     jump_mean: float
     jump_sd: float
     mass_mean: Floats

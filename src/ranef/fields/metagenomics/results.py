@@ -158,7 +158,6 @@ class Screen(Answer):
         reads = pairs.reads[pair]
         total = np.maximum(made.arrays.total[sample], 1.0)
         unit = made.exposures.unit
-        own = self._mass_scale[sample] * unit
         return {
             "sample": np.array(made.samples, dtype=object)[sample],
             "taxon": np.array(made.taxa, dtype=object)[taxon],
@@ -169,24 +168,17 @@ class Screen(Answer):
             "expected_low": m.expected_low[take],
             "expected_high": m.expected_high[take],
             "control_reads": self._control_reads[sample, taxon],
-            "estimate": m.mass[take] * own,
-            "conf_low": m.mass_low[take] * own,
-            "conf_high": m.mass_high[take] * own,
+            "estimate": m.mass[take] * unit,
+            "conf_low": m.mass_low[take] * unit,
+            "conf_high": m.mass_high[take] * unit,
             "probability": 1.0 - j.lfdr[take],
             "lfdr": j.lfdr[take],
             "log10_bf": self.found.joined("log_bf")[pair] / np.log(10.0),
-            "lod": self.lod[take] * own,
+            "lod": self.lod[take] * unit,
             "spill_reads": pairs.spill[pair],
             "spill_from": self._spill_from(sample, taxon, pairs.spill[pair]),
             "present": j.present[take],
         }
-
-    @cached_property
-    def _mass_scale(self) -> Floats:
-        """Where exposure is measured, a deviation is of the reagents and not of the mass."""
-        arrays = self.assembled.arrays
-        known = arrays.looseness <= 0.6
-        return np.where(known, np.exp(self.fitted.libraries.deviation), 1.0)
 
     @cached_property
     def _control_reads(self) -> Floats:
@@ -285,15 +277,14 @@ class Screen(Answer):
         j, made, m = self.judged, self.assembled, self.measured
         at = self.order[made.arrays.role[j.sample[self.order]] == POSITIVE]
         unit = made.exposures.unit
-        own = self._mass_scale[j.sample[at]] * unit
         return {
             "sample": [made.samples[k] for k in j.sample[at]],
             "taxon": [made.taxa[k] for k in j.taxon[at]],
             "name": [made.names[k] for k in j.taxon[at]],
             "reads": self.found.pairs.reads[j.row[at]].astype(np.int64),
-            "estimate": m.mass[at] * own,
-            "conf_low": m.mass_low[at] * own,
-            "conf_high": m.mass_high[at] * own,
+            "estimate": m.mass[at] * unit,
+            "conf_low": m.mass_low[at] * unit,
+            "conf_high": m.mass_high[at] * unit,
             "probability": 1.0 - j.lfdr[at],
             "present": j.present[at],
         }
@@ -312,6 +303,7 @@ class Screen(Answer):
             ("sd of the log size between taxa", psi.size_sd),
             ("prevalence of a taxon in a patient", psi.prevalence),
             ("probability of a sporadic contamination", psi.jumps),
+            ("share of libraries with a burst of them", psi.bursts),
         ]
         groups = sorted(set(self.assembled.groups))
         log_unit = float(np.log(self.assembled.exposures.unit))

@@ -67,6 +67,25 @@ double message_criterion(const MessageData& data, const MessageParameters& at, d
 void message_units(const MessageData& data, const MessageParameters& at, const double* directions,
                    int columns, double* values, double* scores, int threads);
 
+// Units of one level given each of a set of nodes, the values of effects that are no coordinates.
+struct NodePlan {
+    std::vector<int> first; // (units + 1): pairs of each unit
+    std::vector<int> node;  // (pairs)
+    Vector volume;          // (pairs): log of what its node stands for in the integral
+    std::vector<int> order; // (units): units alike one after the other
+    std::vector<int> alike; // (units): the same for units of the same design
+};
+
+// Fills order and alike.
+void designs_of(const MessageData& data, NodePlan& plan);
+
+// -2 log of the integral over the nodes, sum over k of exp(prior_k + volume_jk) L_j(k), of all
+// units of a single level above the rows. Gradients (nodes, moments), posterior weights (pairs)
+// and values (units) are not made where they are null. Needs y'y of the pieces.
+double message_nodes(const MessageData& data, const std::vector<MessageParameters>& at,
+                     const double* prior, const NodePlan& plan, double* gradient, double* weight,
+                     double* values, int threads);
+
 // Means (units, size) and covariances (units, size, size) of the coordinates of a level that are
 // not observed, given all data.
 void message_posterior(const MessageData& data, const MessageParameters& at, int level,

@@ -141,6 +141,46 @@ class Messages {
                               to_array(std::move(covariances), {n, a, a}));
     }
 
+    // Moments (nodes, moments), log densities (nodes) of the nodes, and the pairs of units and
+    // nodes.
+    nb::dict nodes(Input<2> at, Input<1> prior, Codes first, Codes node, Input<1> volume,
+                   bool gradient) const {
+        need(data_.levels.size() == 1 && data_.share.empty() && data_.unit.empty(),
+             "nodes are of one level above the rows, each unit by itself");
+        need(data_.pieces.yy.size() == data_.pattern.size() * data_.p * data_.p,
+             "nodes need the products of y of each piece");
+        const size_t count = at.shape(0), n = data_.levels[0].units, pairs = node.shape(0);
+        need(count >= 1 && at.shape(1) == moments(), "the moments have another number");
+        need_finite(at.data(), at.size(), "the moments");
+        need(prior.shape(0) == count && volume.shape(0) == pairs && pairs <= most_rows,
+             "one prior a node, one volume a pair");
+        need_finite(prior.data(), count, "prior");
+        need_finite(volume.data(), pairs, "volume");
+        NodePlan plan;
+        plan.first = read_steps(first, n, pairs, "first");
+        for (size_t u = 0; u < n; ++u)
+            need(plan.first[u] < plan.first[u + 1], "every unit needs a node");
+        plan.node.assign(node.data(), node.data() + pairs);
+        for (int k : plan.node) need_index(k, count, "a node");
+        plan.volume.assign(volume.data(), volume.data() + pairs);
+        std::vector<MessageParameters> here;
+        for (size_t k = 0; k < count; ++k) here.push_back(taken_apart(at.data() + k * moments()));
+        Vector slope(gradient ? count * moments() : 0), weight(pairs), values(n);
+        double value = 0;
+        unlocked([&] {
+            designs_of(data_, plan);
+            value =
+                message_nodes(data_, here, prior.data(), plan, gradient ? slope.data() : nullptr,
+                              weight.data(), values.data(), threads_);
+        });
+        nb::dict out;
+        out["value"] = value;
+        out["gradient"] = to_array(std::move(slope), {gradient ? count : 0, moments()});
+        out["weight"] = to_array(std::move(weight));
+        out["values"] = to_array(std::move(values));
+        return out;
+    }
+
   private:
     static UpperLevel read_level(const nb::dict& d, size_t below) {
         UpperLevel out;
@@ -180,9 +220,13 @@ class Messages {
     MessageParameters read(const Input<1>& at) const {
         need(at.shape(0) == moments(), "the moments have another number");
         need_finite(at.data(), at.size(), "the moments");
+        return taken_apart(at.data());
+    }
+
+    MessageParameters taken_apart(const double* at) const {
         const size_t p = data_.p;
         MessageParameters out{};
-        out.W = at.data();
+        out.W = at;
         out.B = out.W + p * p;
         out.L = out.B + p * data_.k;
         const double* next = out.L + p * data_.slopes;
@@ -212,6 +256,8 @@ void bind_messages(nb::module_& m) {
         .def_prop_ro("moments", &Messages::moments)
         .def("criterion", &Messages::criterion, "at"_a, "gradient"_a)
         .def("units", &Messages::units, "at"_a, "directions"_a.none())
+        .def("nodes", &Messages::nodes, "at"_a, "prior"_a, "first"_a, "node"_a, "volume"_a,
+             "gradient"_a)
         .def("posterior", &Messages::posterior, "at"_a, "level"_a);
 }
 

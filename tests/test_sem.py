@@ -141,8 +141,7 @@ def test_junk_is_a_typed_error_or_a_model(junk, rows):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ('level: 1\n st1 ~ rv("s")*na1\nlevel: 2\n st1 ~ na1\n', "under level 2 too"),
-        ('level: 1\n f =~ st1 + st2 + st3\n na1 ~ rv("s")*f\nlevel: 2\n na1 ~~ s\n', "latent"),
+        ('level: 1\n st1 ~ rv("st1")*x1\nlevel: 2\n st1 ~ w1\n', "name of a column"),
         ('level: 1\n st1 ~ x1\nlevel: 2\n st1 ~ rv("s")*w1\n', "level 1 random"),
     ],
 )

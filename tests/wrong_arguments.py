@@ -62,6 +62,11 @@ PLACED = {
     "x": np.array([[-1.0], [1.0]]), "log_w": np.zeros(2), "mode": np.zeros((2, 1)),
     "factor": np.ones((2, 1, 1)),
 }  # fmt: skip
+EACH = _core.Messages(**{**MESSAGES, "share": None, "unit": None})
+PAIRED = {
+    "prior": np.zeros(2), "first": np.array([0, 2, 3, 4, 6], dtype=np.int32),
+    "node": np.array([0, 1, 0, 1, 0, 1], dtype=np.int32), "volume": np.zeros(6),
+}  # fmt: skip
 MOMENTS = np.array([1.0, 0.2, 0.2, 1.0, 0.0, 0.0, 0.5, 0.1, 0.1, 1.0, 0.0, 0.0])
 nan, inf, big = np.nan, np.inf, 10**6 if SANITIZED else 2**31 - 1
 
@@ -249,6 +254,8 @@ def entries() -> list[Entry]:
         Entry("Messages", _core.Messages, MESSAGES),
         Entry("Messages.criterion", LEVELS.criterion, dict(at=MOMENTS, gradient=True)),
         Entry("Messages.units", LEVELS.units, dict(at=MOMENTS, directions=np.ones((12, 3)))),
+        Entry("Messages.nodes", EACH.nodes,
+              dict(at=np.stack([MOMENTS, MOMENTS]), **PAIRED, gradient=True)),
         Entry("Messages.posterior", LEVELS.posterior, dict(at=MOMENTS, level=0)),
         Entry("Dynamic", _core.Dynamic, DYNAMIC),
         Entry("Dynamic.modes", PROCESS.modes, PERSONS | {"start": np.zeros((2, 1))}),

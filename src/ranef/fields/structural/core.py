@@ -63,6 +63,9 @@ class StructuralOptimum:
     message : str
     boundary : tuple of str
         Variances below zero, in words.
+    quadrature_error : float
+        What twice as many nodes would add to the log-likelihood; NaN of a model without random
+        slopes of latent variables.
     """
 
     criterion: float
@@ -73,6 +76,7 @@ class StructuralOptimum:
     evaluations: int
     message: str
     boundary: tuple[str, ...]
+    quadrature_error: float = float("nan")
 
     @property
     def singular(self) -> bool:
@@ -210,7 +214,7 @@ class StructuralFit(Fit):
         end = self.estimate.end
         return StructuralOptimum(
             end.value, end.gradient, end.decrement, end.smallest, end.converged, end.evaluations,
-            end.message, self.estimate.heywood,
+            end.message, self.estimate.heywood, self.estimate.quadrature_error,
         )  # fmt: skip
 
     def doubts(self) -> tuple[str, ...]:
@@ -219,6 +223,12 @@ class StructuralFit(Fit):
         found = list(self.estimate.heywood)
         if not self.estimate.end.converged:
             found.insert(0, "the optimum is not proved")
+        error = self.estimate.quadrature_error
+        if abs(error) > 1e-4:
+            found.append(
+                f"twice as many nodes change the log-likelihood by {error:.2g}; give a larger "
+                f"quadrature= than {model.request.quadrature}"
+            )
         for level in range(2, model.levels + 1):
             rows = [r for r in model.table.rows if r.level == level and r.free >= 0]
             count, units = len({r.free for r in rows}), model.units[level - 2]

@@ -13,9 +13,10 @@ from ranef.errors import ModelError
 from ranef.fields.structural.constraints import Constraints, constrained, null_space
 from ranef.fields.structural.information import expected_information, is_expected
 from ranef.fields.structural.messages import messages
-from ranef.fields.structural.model import Model, saturated, solved
+from ranef.fields.structural.model import Model, saturated, slope_starts, solved
 from ranef.fields.structural.problem import Problem
 from ranef.fields.structural.search import Search, SearchEnd
+from ranef.fields.structural.slopes_search import ROUNDS, STAYS, integrated_search
 from ranef.fields.structural.starts import start_values
 
 __all__ = ["Estimate", "estimated", "unit_scores"]
@@ -34,11 +35,14 @@ class Estimate:
     end : SearchEnd
     binding : (b, P) array
         Gradients of the constraints that bind.
+    quadrature_error : float
+        What twice as many nodes a dimension add to the log-likelihood; NaN without an integral.
     """
 
     model: Model
     end: SearchEnd
     binding: Floats
+    quadrature_error: float = float("nan")
 
     @property
     def theta(self) -> Floats:
@@ -103,6 +107,8 @@ class Estimate:
         inside = N.T @ information @ N
         root = np.sqrt(np.maximum(np.abs(np.diag(inside)), 1e-300))
         scaled = inside / np.outer(root, root)
+        if not np.isfinite(scaled).all():
+            return np.full((len(information), len(information)), np.nan)
         if len(root) and np.linalg.eigvalsh(scaled)[0] < 1e-10:
             return np.full((len(information), len(information)), np.nan)
         return np.asarray(N @ (np.linalg.inv(scaled) / np.outer(root, root)) @ N.T)
@@ -169,9 +175,7 @@ def unit_scores(model: Model, problem: Problem, theta: Floats) -> Floats:
             _, units = np.unique(own, return_inverse=True)
             units = units.ravel()
         kernel = messages(group.data, c.layout, each=True, units=units, threads=model.threads)
-        J = np.ascontiguousarray(group.jacobian(theta))
-        _, scores = kernel.units(group.parts(theta).flat, J)
-        found.append(-scores / 2)
+        found.append(-group.scores(theta, kernel) / 2)
     return np.concatenate(found)
 
 
@@ -216,16 +220,43 @@ def estimated(
     """Fit a model."""
     problem = model.main
     constraints = Constraints.of(model.table, model.request.bounds)
-    first = start if isinstance(start, np.ndarray) else start_values(problem, start)
+    if isinstance(start, np.ndarray):
+        first = start
+    else:
+        first = (slope_starts if problem.integrated else _plain_starts)(model, start)
     if start is not None and not np.isfinite(problem.value(first)):
         raise ModelError("the likelihood has no value at the start given; leave start out")
+    if not problem.integrated:
+        return Estimate(model, *_searched(problem, constraints, first, watch))
+    if constraints.any:
+        problem.adapt(first)
+        for _ in range(ROUNDS):
+            end, binding = _searched(problem, constraints, first, watch)
+            first = end.theta
+            problem.adapt(first)
+            if not abs(problem.value(first) - end.value) > STAYS:
+                break
+    else:
+        end, binding = integrated_search(problem, first, watch)
+    return Estimate(model, end, binding, (problem.refined(end.theta) - end.value) / -2)
+
+
+def _plain_starts(model: Model, given: Mapping[str, float] | None) -> Floats:
+    return start_values(model.main, given)
+
+
+Watch = Callable[[int, float, float], object]
+
+
+def _searched(
+    problem: Problem, constraints: Constraints, first: Floats, watch: Watch | None
+) -> tuple[SearchEnd, Floats]:
+    """The end of a search from a start, and the gradients of the constraints that bind."""
     if not constraints.any:
-        end = solved(problem, first, watch=watch)
-        return Estimate(model, end, np.zeros((0, problem.size)))
+        return solved(problem, first, watch=watch), np.zeros((0, problem.size))
     metric = (lambda x: 2 * expected_information(problem, x)) if is_expected(problem) else None
     search = Search(problem.value_gradient, metric, problem.hessian, watch)
-    end, binding = constrained(problem, constraints, first, search)
-    return Estimate(model, end, binding)
+    return constrained(problem, constraints, first, search)
 
 
 def saturated_problem(model: Model) -> Problem:

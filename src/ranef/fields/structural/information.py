@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from ranef.fields.structural.problem import GroupProblem, Problem
+from ranef.fields.structural.problem import GroupProblem, Problem, latent_slopes
 
 __all__ = ["expected_information", "is_expected"]
 
@@ -19,7 +19,10 @@ Floats = NDArray[np.float64]
 
 def is_expected(problem: Problem) -> bool:
     """Tell whether the formula holds for the problem: no slopes, no more than two levels."""
-    return all(len(g.x) == 0 and len(g.rams) <= 2 for g in problem.groups)
+    return all(
+        len(g.x) == 0 and len(g.rams) <= 2 and not latent_slopes(problem.table, g.g)
+        for g in problem.groups
+    )
 
 
 def expected_information(problem: Problem, theta: Floats) -> Floats:

@@ -18,7 +18,14 @@ from ranef.fields.structural.parameters import (
     ParameterTable,
     parameter_table,
 )
-from ranef.fields.structural.problem import Coordinates, GroupProblem, Problem, coordinates
+from ranef.fields.structural.problem import (
+    Coordinates,
+    GroupProblem,
+    Problem,
+    coordinates,
+    latent_slopes,
+)
+from ranef.fields.structural.quadrature import QuadratureProblem
 from ranef.fields.structural.reading import (
     Rows,
     Values,
@@ -34,6 +41,8 @@ from ranef.fields.structural.syntax import Syntax, read_syntax
 __all__ = ["Model", "Request", "independent", "partly_saturated", "saturated", "solved"]
 
 Floats = NDArray[np.float64]
+START = 0.02
+"""Variance of a random slope at the start, where its outcome's residual and predictor have one."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +60,8 @@ class Request:
     fixed_x, std_lv : bool
     group_equal, group_partial : tuple of str
     bounds : str or None
+    quadrature : int
+        Nodes a random slope of a latent variable.
     """
 
     model: str
@@ -65,6 +76,7 @@ class Request:
     group_equal: tuple[str, ...] = ()
     group_partial: tuple[str, ...] = ()
     bounds: str | None = None
+    quadrature: int = 15
 
     @property
     def defaults(self) -> Defaults:
@@ -122,7 +134,8 @@ class Model:
 
     def problem(self, table: ParameterTable, latent: Sequence[int] = ()) -> Problem:
         """Return the criterion of a table of parameters on the data."""
-        groups, constant = [], 0.0
+        groups: list[GroupProblem] = []
+        constant = 0.0
         for g in range(table.groups):
             c = coordinates(table, g, self.home, latent)
             data = self.data(g, c)
@@ -130,6 +143,12 @@ class Model:
             constant -= deviance
             if (g, c) not in self._kernels:
                 self._kernels[g, c] = messages(data, c.layout, threads=self.threads)
+            if latent_slopes(table, g):
+                nodes = self.request.quadrature
+                groups.append(
+                    QuadratureProblem(table, g, c, data, sample, None, self.threads, nodes)
+                )
+                continue
             groups.append(
                 GroupProblem(table, g, c, data, sample, self._kernels[g, c], self.threads)
             )
@@ -153,14 +172,67 @@ class Model:
 
 def solved(
     problem: Problem, start: Mapping[str, float] | Floats | None = None, *, proof: bool = True,
-    watch: Any = None,
+    watch: Any = None, curvature: Floats | None = None,
 ) -> SearchEnd:  # fmt: skip
     """Find the optimum of a problem without constraints."""
     first = start if isinstance(start, np.ndarray) else start_values(problem, start)
     metric = (lambda x: 2 * expected_information(problem, x)) if is_expected(problem) else None
     return minimise(
-        Search(problem.value_gradient, metric, problem.hessian, watch), first, proof=proof
-    )
+        Search(problem.value_gradient, metric, problem.hessian, watch), first, proof=proof,
+        curvature=curvature,
+    )  # fmt: skip
+
+
+def without_latent_slopes(table: ParameterTable) -> ParameterTable:
+    """Return the model whose slopes of latent variables are the same in all units."""
+    gone = {g: {str(r.slope) for r in latent_slopes(table, g)} for g in range(table.groups)}
+    rows = []
+    for row in table.rows:
+        if row.slope in gone[row.group] and row.slope is not None:
+            rows.append(replace(row, slope=None))
+        elif not {row.lhs, row.rhs} & gone[row.group]:
+            rows.append(row)
+    names = {
+        (g, level): replace(
+            own,
+            latent=tuple(n for n in own.latent if n not in gone[g]),
+            slopes=tuple(n for n in own.slopes if n not in gone[g]),
+        )
+        for (g, level), own in table.names.items()
+    }
+    return ParameterTable(tuple(rows), names, table.groups, table.levels).numbered()
+
+
+def slope_starts(model: Model, given: Mapping[str, float] | None) -> Floats:
+    """Starts of a model with random slopes of latent variables: from that without."""
+    table = model.table
+    plain = model.problem(without_latent_slopes(table))
+    theta = start_values(model.main, given)
+    end = solved(plain, proof=False)
+    known = {
+        (r.group, r.level, r.lhs, r.op, r.rhs): end.theta[r.free]
+        for r in plain.table.rows if r.free >= 0
+    }  # fmt: skip
+    for row in table.rows:
+        key = (row.group, row.level, row.lhs, row.op, row.rhs)
+        asked = row.name in (given or {}) or not np.isnan(row.start)
+        if row.free >= 0 and key in known and not asked:
+            theta[row.free] = known[key]
+    for g, group in enumerate(plain.groups):
+        moments = group.rams[0].moments(end.theta)
+        at = {name: i for i, name in enumerate(group.rams[0].names)}
+        for slope in latent_slopes(table, g):
+            own = known.get((g, 1, slope.lhs, slope.op, slope.rhs), 0.0)
+            i, j = at[slope.lhs], at[slope.rhs]
+            spread = START * abs(moments.S[i, i] / max(moments.C[j, j], 1e-300))
+            for row in table.block(g, 2):
+                if row.lhs != slope.slope or row.free < 0 or row.name in (given or {}):
+                    continue
+                if row.op == "~1" and np.isnan(row.start):
+                    theta[row.free] = own
+                if row.op == "~~" and row.rhs == row.lhs and np.isnan(row.start):
+                    theta[row.free] = spread
+    return theta
 
 
 # --- the models that it is compared with

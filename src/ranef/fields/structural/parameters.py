@@ -336,8 +336,11 @@ class _Block:
             n for n in self.observed
             if n in self.predictors and n not in self.outcomes | self.indicators | described
         ]  # fmt: skip
-        random = any(s.modifiers.slope is not None for s in statements)
         decomposed = self.higher | {n for n in self.lower if home.get(n, level) < level}
+        random = any(
+            s.modifiers.slope is not None and s.rhs in self.exogenous and s.rhs not in decomposed
+            for s in statements
+        )
         self.fixed = tuple(
             n for n in self.exogenous if n not in decomposed and (defaults.fixed_x or random)
         )
@@ -402,11 +405,11 @@ class _Block:
             raise ModelError(f"{where}: rv() makes slopes of level 1 random, not of {self.level}")
         if mods.slope is not None and self.levels == 1:
             raise ModelError(f"{where}: a random slope needs the column of its units, cluster=")
-        if mods.slope is not None and s.rhs not in self.fixed:
-            what = "latent" if s.rhs in self.latent else "under level 2 too, or no mere covariate"
+        if mods.slope is not None and s.rhs not in self.fixed and self.levels > 2:
             raise ModelError(
-                f"{where}: the slope of {s.rhs!r} cannot be random, since {s.rhs!r} is {what}; "
-                "slopes of observed covariates that stand under level 1 alone can"
+                f"{where}: the slope of {s.rhs!r}, which is latent within units, is random; in "
+                f"models of {self.levels} levels slopes of observed covariates alone can be, those "
+                "of latent variables in models of two"
             )
         if s.lhs == s.rhs and s.op != "~~":
             raise ModelError(f"{where}: {s.lhs!r} stands on both sides of {s.op!r}")

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from ranef.errors import ModelError
 from ranef.fields.structural.estimate import Estimate
 from ranef.fields.structural.messages import messages
-from ranef.fields.structural.problem import GroupProblem, coordinates
-from ranef.fields.structural.standardized import level_moments_of
+from ranef.fields.structural.problem import GroupProblem, Parts, coordinates
+from ranef.fields.structural.quadrature import QuadratureProblem
 
 __all__ = ["Scores", "factor_scores"]
 
@@ -51,7 +51,11 @@ def _problem(estimate: Estimate, g: int, level: int) -> GroupProblem:
     c = coordinates(model.table, g, model.home, (level,))
     data = model.data(g, c)
     kernel = messages(data, c.layout, each=True, threads=model.threads)
-    return GroupProblem(model.table, g, c, data, model.main.groups[g].sample, kernel)
+    sample = model.main.groups[g].sample
+    if isinstance(model.main.groups[g], QuadratureProblem):
+        nodes = model.request.quadrature
+        return QuadratureProblem(model.table, g, c, data, sample, kernel, model.threads, nodes)
+    return GroupProblem(model.table, g, c, data, sample, kernel)
 
 
 def _unit_order(estimate: Estimate, g: int, level: int) -> Ints:
@@ -67,28 +71,60 @@ def _of_units(estimate: Estimate, g: int, level: int) -> Scores:
     latent = model.table.names[g, level].latent
     problem = _problem(estimate, g, level)
     own = problem.coordinates.unseen[level - 2]
-    means, covariances = problem.kernel.posterior(problem.parts(estimate.theta).flat, level - 2)
-    if np.isnan(means).any():
-        raise ModelError("the likelihood has no value at the estimates")
-    at = np.array([own.index(n) for n in latent], dtype=np.intp)
-    variances = np.diagonal(covariances, axis1=1, axis2=2)[:, at]
-    return Scores(
-        latent, means[:, at], np.sqrt(np.maximum(variances, 0.0)), _unit_order(estimate, g, level)
-    )
+    integrated = problem.names if isinstance(problem, QuadratureProblem) else ()
+    mixture = _Mixture(len(estimate.model.main.groups[g].data.levels[level - 2].z), len(latent))
+    for weight, parts, slopes in problem.mixture(estimate.theta):
+        means, covariances = problem.kernel.posterior(parts.flat, level - 2)
+        if np.isnan(means).any():
+            raise ModelError("the likelihood has no value at the estimates")
+        one, variance = np.zeros(mixture.mean.shape), np.zeros(mixture.mean.shape)
+        for k, name in enumerate(latent):
+            if name in integrated:
+                one[:, k] = slopes[integrated.index(name)]
+            else:
+                one[:, k] = means[:, own.index(name)]
+                variance[:, k] = covariances[:, own.index(name), own.index(name)]
+        mixture.add(weight, one, variance)
+    return Scores(latent, mixture.mean, mixture.errors(), _unit_order(estimate, g, level))
+
+
+class _Mixture:
+    """Means and variances of what is normal given a node, over the nodes."""
+
+    def __init__(self, n: int, columns: int) -> None:
+        self.mean = np.zeros((n, columns))
+        self.second = np.zeros((n, columns))
+
+    def add(self, weight: Floats | float, mean: Floats, variance: Floats) -> None:
+        w = weight if isinstance(weight, float) else weight[:, None]
+        self.mean += w * mean
+        self.second += w * (variance + mean**2)
+
+    def errors(self) -> Floats:
+        return np.asarray(np.sqrt(np.maximum(self.second - self.mean**2, 0.0)))
 
 
 def _of_rows(estimate: Estimate, g: int) -> Scores:
     model = estimate.model
     latent = model.table.names[g, 1].latent
     problem = model.main.groups[g]
+    mixture = _Mixture(problem.data.n, len(latent))
+    unit = problem.data.levels[0].codes if problem.data.levels else None
+    for weight, parts, _ in problem.mixture(estimate.theta):
+        of_row = weight if isinstance(weight, float) or unit is None else weight[unit]
+        mixture.add(of_row, *_rows_given(estimate, problem, latent, parts))
+    return Scores(latent, mixture.mean, mixture.errors(), model.rows.places[g])
+
+
+def _rows_given(
+    estimate: Estimate, problem: GroupProblem, latent: tuple[str, ...], parts: Parts
+) -> tuple[Floats, Floats]:
+    """Means and variances (rows, latent) given the data, where the moments are `parts`."""
+    model = estimate.model
     c, data = problem.coordinates, problem.data
-    ram, at = level_moments_of(estimate, estimate.theta, g, 1)
-    if len(problem.x):
-        ram, at = problem.rams[0], problem.rams[0].moments(estimate.theta)
-    rows = model.rows.places[g]
+    ram, at = problem.rams[0], parts.moments[0]
     y = np.array([ram.names.index(n) for n in c.y], dtype=np.intp)
     f = np.array([ram.names.index(n) for n in latent], dtype=np.intp)
-    parts = problem.parts(estimate.theta)
     W, B, _ = problem.levels_at(parts.flat)
     residual = data.y - np.column_stack([np.ones(data.n), data.x]) @ B.T
     prior = np.tile(at.mu[f], (data.n, 1))
@@ -124,7 +160,7 @@ def _of_rows(estimate: Estimate, g: int) -> Scores:
         V = V - mixed - mixed.transpose(0, 2, 1)
         V = V + np.einsum("fy,nyz,gz->nfg", G, spread[own][:, seen][:, :, seen], G)
         variance[own] = np.diagonal(V, axis1=1, axis2=2)
-    return Scores(latent, out, np.sqrt(np.maximum(variance, 0.0)), rows)
+    return out, np.maximum(variance, 0.0)
 
 
 def _designs(problem: GroupProblem, flat: Floats) -> dict[str, Floats]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -11,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranef.fields.structural.messages import GroupData, Layout, messages
-from ranef.fields.structural.parameters import ParameterTable
+from ranef.fields.structural.parameters import Parameter, ParameterTable
 from ranef.fields.structural.ram import Moments, Ram
 
-__all__ = ["Coordinates", "GroupProblem", "Problem", "coordinates"]
+__all__ = ["Coordinates", "GroupProblem", "Problem", "coordinates", "differences", "latent_slopes"]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.intp]
@@ -92,6 +93,7 @@ def coordinates(
         dict.fromkeys(n for m in range(level, table.levels + 1) for n in names[m].observed)
         for level in range(2, table.levels + 1)
     ]
+    integrated = {str(r.slope) for r in latent_slopes(table, g)}
     unseen, seen = [], []
     for level, present in zip(range(2, table.levels + 1), later, strict=True):
         rows = [n for n in y if n in present]
@@ -100,10 +102,20 @@ def coordinates(
             n for n, _, _ in slopes
             if level == 2 or any(n in names[m].latent for m in range(level, table.levels + 1))
         ]  # fmt: skip
-        more = [n for n in names[level].latent if n not in random_here] if level in latent else []
+        others_here = [n for n in names[level].latent if n not in {*random_here, *integrated}]
+        more = others_here if level in latent else []
         unseen.append(tuple(dict.fromkeys([*rows, *others, *random_here, *more])))
         seen.append(tuple(n for n in present if home[n] == level))
     return Coordinates(y, x, tuple(unseen), tuple(seen), slopes)
+
+
+def latent_slopes(table: ParameterTable, g: int) -> list[Parameter]:
+    """Parameters of a group that are slopes of latent variables and vary between units.
+
+    Latent is a part within too, of a variable that the model decomposes.
+    """
+    held = table.names[g, 1].fixed
+    return [r for r in table.block(g, 1) if r.slope is not None and r.rhs not in held]
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,6 +129,11 @@ class Parts:
 class GroupProblem:
     """One group's criterion.
 
+    Attributes
+    ----------
+    nodes : int
+        A dimension of the integral over slopes of latent variables; 0 where there is none.
+
     Parameters
     ----------
     table : ParameterTable
@@ -127,6 +144,8 @@ class GroupProblem:
         Values of parameters held at the sample's, by level, lhs and rhs.
     kernel : ranef._core.Messages, optional
     """
+
+    nodes = 0
 
     def __init__(
         self, table: ParameterTable, g: int, coordinates: Coordinates, data: GroupData,
@@ -268,6 +287,29 @@ class GroupProblem:
             self.chain(parts, step[i], out[i])
         return out
 
+    def scores(self, theta: Floats, kernel: Any) -> Floats:
+        """Derivatives (units, P) of each unit's -2 log L, by a kernel that keeps every unit."""
+        J = np.ascontiguousarray(self.jacobian(theta))
+        return np.asarray(kernel.units(self.parts(theta).flat, J)[1])
+
+    def adapt(self, theta: Floats, nodes: int | None = None) -> None:
+        """Place nodes anew, where there are any."""
+
+    def mixture(self, theta: Floats) -> Iterator[tuple[Floats | float, Parts, Floats]]:
+        """Weights (of the units, or one of all), moments and slopes, of each node or of all."""
+        yield 1.0, self.parts(theta), np.zeros(0)
+
+    def thinned(self, theta: Floats) -> Any:
+        """Leave as many nodes as second derivatives need; returns the nodes there were."""
+        return None
+
+    def restore(self, grid: Any) -> None:
+        """Take nodes back that `thinned` returned."""
+
+    def refined(self, theta: Floats) -> float:
+        """-2 log L by twice as many nodes, where there are any."""
+        return self.value(theta)
+
     def directions(self, theta: Floats) -> tuple[Floats, Floats, list[tuple[Floats, Floats]]]:
         """Derivatives by parameter: of W (P, p, p), the rows' means, and each level's moments."""
         parts, P = self.parts(theta), len(theta)
@@ -322,6 +364,20 @@ class Problem:
     def size(self) -> int:
         return self.table.size
 
+    @property
+    def integrated(self) -> bool:
+        """Whether it is an integral over nodes."""
+        return any(group.nodes > 0 for group in self.groups)
+
+    def adapt(self, theta: Floats, nodes: int | None = None) -> None:
+        """Place nodes anew at theta, as many a dimension as were asked for by default."""
+        for group in self.groups:
+            group.adapt(theta, nodes)
+
+    def refined(self, theta: Floats) -> float:
+        """-2 log L by twice as many nodes a dimension."""
+        return self.constant + sum(group.refined(theta) for group in self.groups)
+
     def value(self, theta: Floats) -> float:
         """Return -2 log L, NaN where there is none."""
         self.evaluations += 1
@@ -336,20 +392,36 @@ class Problem:
 
     def hessian(self, theta: Floats) -> Floats:
         """Second derivatives of -2 log L, by central differences of its gradient."""
-        n = len(theta)
-        out = np.zeros((n, n))
-        for j in range(n):
-            step = STEP * max(1.0, abs(theta[j]))
-            for _ in range(12):
-                ahead, behind = theta.copy(), theta.copy()
-                ahead[j] += step
-                behind[j] -= step
-                up, gu = self.value_gradient(ahead)
-                down, gd = self.value_gradient(behind)
-                if np.isfinite(up) and np.isfinite(down):
-                    out[j] = (gu - gd) / (ahead[j] - behind[j])
-                    break
-                step /= 8
-            else:
-                out[j] = np.nan
-        return (out + out.T) / 2
+        with self.thinned(theta):
+            return differences(self.value_gradient, theta)
+
+    @contextmanager
+    def thinned(self, theta: Floats) -> Iterator[None]:
+        """As many nodes, where there are any, as second derivatives at theta need."""
+        grids = [group.thinned(theta) for group in self.groups]
+        try:
+            yield
+        finally:
+            for group, grid in zip(self.groups, grids, strict=True):
+                group.restore(grid)
+
+
+def differences(value_gradient: Callable[[Floats], tuple[float, Floats]], theta: Floats) -> Floats:
+    """Second derivatives (P, P) by central differences of a gradient, NaN where there is none."""
+    n = len(theta)
+    out = np.zeros((n, n))
+    for j in range(n):
+        step = STEP * max(1.0, abs(theta[j]))
+        for _ in range(12):
+            ahead, behind = theta.copy(), theta.copy()
+            ahead[j] += step
+            behind[j] -= step
+            up, gu = value_gradient(ahead)
+            down, gd = value_gradient(behind)
+            if np.isfinite(up) and np.isfinite(down):
+                out[j] = (gu - gd) / (ahead[j] - behind[j])
+                break
+            step /= 8
+        else:
+            out[j] = np.nan
+    return (out + out.T) / 2

@@ -101,8 +101,8 @@ class Ram:
         kinds = (DIRECTED, SYMMETRIC, MEAN)
         return tuple(np.flatnonzero(self.kind == kind) for kind in kinds)  # type: ignore[return-value]
 
-    def moments(self, theta: Floats) -> Moments:
-        """Return the matrices where the free parameters are theta."""
+    def matrices(self, theta: Floats) -> tuple[Floats, Floats, Floats]:
+        """A, S and m where the free parameters are theta."""
         A, S, m = self.A.copy(), self.S.copy(), self.m.copy()
         values = theta[self.place]
         a, s, e = self._of_kind
@@ -110,8 +110,13 @@ class Ram:
         S[self.row[s], self.column[s]] = values[s]
         S[self.column[s], self.row[s]] = values[s]
         m[self.row[e]] = values[e]
+        return A, S, m
+
+    def moments(self, theta: Floats) -> Moments:
+        """Return the matrices where the free parameters are theta."""
+        A, S, m = self.matrices(theta)
         v = len(m)
-        if len(a) == 0 and not self.A.any():
+        if len(self._of_kind[0]) == 0 and not self.A.any():
             return Moments(np.eye(v), S, S, m, m)
         T = np.asarray(np.linalg.inv(np.eye(v) - A), dtype=np.float64)
         return Moments(T, S, T @ S @ T.T, m, T @ m)
@@ -124,20 +129,25 @@ class Ram:
         G is that with respect to the covariance of all variables, every entry counted; g that
         of their means; `extra` one of the directed effects themselves.
         """
-        a, s, e = self._of_kind
         TG: Floats = at.T.T @ G
         Tg = at.T.T @ g
-        if len(a):
-            dA: Floats = 2 * (TG @ at.C) + np.outer(Tg, at.mu)
+        dA = None
+        if len(self._of_kind[0]):
+            dA = 2 * (TG @ at.C) + np.outer(Tg, at.mu)
             if extra is not None:
                 dA += extra
+        self.scatter(dA, TG @ at.T, Tg, out)
+
+    def scatter(self, dA: Floats | None, dS: Floats, dm: Floats, out: Floats) -> None:
+        """Add derivatives with respect to the matrices (every entry of S counted) to `out`."""
+        a, s, e = self._of_kind
+        if dA is not None:
             np.add.at(out, self.place[a], dA[self.row[a], self.column[a]])
         if len(s):
             i, j = self.row[s], self.column[s]
-            dS = TG @ at.T
             np.add.at(out, self.place[s], np.where(i == j, 1.0, 2.0) * dS[i, j])
         if len(e):
-            np.add.at(out, self.place[e], Tg[self.row[e]])
+            np.add.at(out, self.place[e], dm[self.row[e]])
 
     def derivatives(self, at: Moments, rows: Ints) -> tuple[Floats, Floats]:
         """Derivatives (r, c, c) of the covariance and (r, c) of the means of some variables.

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from ranef.errors import ConvergenceWarning, DataError, ModelError, suggestion, warn
 from ranef.fields.structural.estimate import Estimate, estimated
 from ranef.fields.structural.model import Model
+from ranef.fields.structural.problem import latent_slopes
 from ranef.fields.structural.reading import Values, read_values
 from ranef.fields.structural.standardized import level_moments_of
 from ranef.tables import Table, make_table
@@ -189,7 +190,13 @@ def _level_draws(
             own = slopes[row.slope][first]
             s[:, order.index(row.lhs)] += own * s[:, order.index(row.rhs)]
     del unit
-    return np.asarray(s @ at.T.T)
+    integrated = [r for r in latent_slopes(model.table, g) if level == 1]
+    if not integrated:
+        return np.asarray(s @ at.T.T)
+    A = np.broadcast_to(np.eye(len(order)) - np.linalg.inv(at.T), (n, *at.T.shape)).copy()
+    for row in integrated:
+        A[:, order.index(row.lhs), order.index(row.rhs)] += slopes[str(row.slope)][first]
+    return np.asarray(np.linalg.solve(np.eye(len(order)) - A, s[:, :, None])[:, :, 0])
 
 
 # --- predictions

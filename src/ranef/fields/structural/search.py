@@ -20,6 +20,8 @@ SCORING = 30
 QUASI = 400
 POLISH = 12
 TOLERANCE = 1e-9
+NEAR = 1e-8
+"""Gain in -2 log L over which second derivatives do not change."""
 SINGULAR = 3e-7
 """Eigenvalue of the scaled information below which a direction is not determined."""
 UNBOUNDED = (
@@ -39,7 +41,8 @@ class SearchEnd:
         -2 log L.
     gradient : (P,) array
     hessian : (P, P) array or None
-        Second derivatives of -2 log L, where they were made.
+        Second derivatives of -2 log L, where they were made; without a proof what the search took
+        for them.
     decrement : float
         What one further Newton step would gain in -2 log L.
     smallest : float
@@ -80,7 +83,10 @@ class Search:
     watch: Callable[[int, float, float], object] | None = None
 
 
-def minimise(search: Search, start: Floats, *, proof: bool = True) -> SearchEnd:
+def minimise(
+    search: Search, start: Floats, *, proof: bool = True, curvature: Floats | None = None,
+    steps: int = QUASI,
+) -> SearchEnd:  # fmt: skip
     """Minimise from a start where the criterion has a value.
 
     Parameters
@@ -90,6 +96,10 @@ def minimise(search: Search, start: Floats, *, proof: bool = True) -> SearchEnd:
     proof : bool
         Whether to end with the observed information; else the metric tells what a step would
         gain.
+    curvature : (P, P) array, optional
+        Second derivatives of -2 log L near the start, in place of those of the metric.
+    steps : int
+        Most quasi-Newton steps.
     """
     state = _State(search, np.array(start, dtype=np.float64))
     if len(start) == 0:
@@ -97,8 +107,10 @@ def minimise(search: Search, start: Floats, *, proof: bool = True) -> SearchEnd:
             state.x, state.f, state.g, np.zeros((0, 0)), 0.0, 1.0, bool(np.isfinite(state.f)),
             1, "there is nothing to estimate",
         )  # fmt: skip
-    state.scoring()
-    state.quasi()
+    if curvature is None:
+        state.scoring()
+    state.H = curvature
+    state.quasi(steps)
     if proof:
         for _ in range(4):
             if state.polish():
@@ -172,14 +184,14 @@ class _State:
             if predicted < 1e-3 or gain < 0.02:
                 break
 
-    def quasi(self) -> None:
+    def quasi(self, steps: int = QUASI) -> None:
         """Quasi-Newton steps from the metric's estimate of the Hessian."""
         B = self.H if self.H is not None else self.metric()
         if B is None:
             B = self.search.hessian(self.x)
         B = _positive(B)
         failed = 0
-        for _ in range(QUASI):
+        for _ in range(steps):
             step = -_solved(B, self.g)
             slope = float(self.g @ step)
             self.decrement = -slope / 2
@@ -236,8 +248,14 @@ class _State:
             if self.decrement < self.tolerance():
                 return True
             step = -(vectors @ (inside / clear)) / root
+            before = self.f
             if not self._advance(step):
                 return True
+            if before - self.f < NEAR and self.smallest > 1e-8:
+                inside = vectors.T @ (self.g / root)
+                self.decrement = float(np.sum(inside**2 / clear)) / 2
+                if self.decrement < self.tolerance():
+                    return True
         return True
 
     def _advance(self, step: Floats) -> bool:
@@ -291,8 +309,8 @@ class _State:
         else:
             message = self.message or "the search ended before the optimum"
         return SearchEnd(
-            self.x, self.f, self.g, self.H if proof else None, self.decrement, self.smallest, fine,
-            self.evaluations, message,
+            self.x, self.f, self.g, self.H if proof else self.B, self.decrement, self.smallest,
+            fine, self.evaluations, message,
         )  # fmt: skip
 
 

@@ -27,6 +27,7 @@ __all__ = ["sem"]
 ESTIMATORS = ("ML", "MLR", "MLM")
 INFORMATION = ("default", "expected", "observed")
 BOUNDS = ("pos_var",)
+MOST_NODES = 501
 RENAMED = {
     "fixed.x": "fixed_x", "std.lv": "std_lv", "group.equal": "group_equal",
     "group.partial": "group_partial",
@@ -47,6 +48,7 @@ def sem(
     std_lv: bool = False,
     group_equal: str | Sequence[str] = (),
     group_partial: str | Sequence[str] = (),
+    quadrature: int = 15,
     bounds: str | None = None,
     start: Mapping[str, float] | None = None,
     n_jobs: int | None = None,
@@ -92,6 +94,10 @@ def sem(
         "residual_covariances", "lv_variances", "lv_covariances", "regressions"``.
     group_partial : sequence of str
         Exceptions, such as ``"f=~y3"`` or ``"y2~1"``.
+    quadrature : int
+        Nodes for each random slope of a latent variable, ``rv("s")*f``, adapted to each unit;
+        used by models with such slopes alone. The error they leave is in
+        ``fit.optimum.quadrature_error``.
     bounds : {"pos_var"}, optional
         Keep variances from below zero. By default they are free, and one below zero is reported.
     start : dict, optional
@@ -142,7 +148,7 @@ def sem(
         raise ModelError(f"sem() has no argument {name!r}{hint}")
     request = read_request(
         model, cluster, group, estimator, missing, se, information, fixed_x, std_lv, group_equal,
-        group_partial, bounds,
+        group_partial, bounds, quadrature,
     )  # fmt: skip
     table = Table.of(data)
     syntax = read_syntax(request.model)
@@ -169,6 +175,7 @@ def sem(
 def read_request(
     model: Any, cluster: Any, group: Any, estimator: Any, missing: Any, se: Any, information: Any,
     fixed_x: Any, std_lv: Any, group_equal: Any, group_partial: Any, bounds: Any,
+    quadrature: Any = 15,
 ) -> Request:  # fmt: skip
     """Check the arguments of a fit."""
     if not isinstance(model, str):
@@ -194,7 +201,15 @@ def read_request(
         arguments.choice("information", information, INFORMATION),
         arguments.flag("fixed_x", fixed_x), arguments.flag("std_lv", std_lv), equal, partial,
         bounds=None if bounds is None else arguments.choice("bounds", bounds, BOUNDS),
+        quadrature=_nodes(quadrature),
     )  # fmt: skip
+
+
+def _nodes(quadrature: Any) -> int:
+    nodes = arguments.count("quadrature", quadrature)
+    if not 3 <= nodes <= MOST_NODES:
+        raise ModelError(f"quadrature={nodes}: between 3 and {MOST_NODES} nodes a random slope")
+    return nodes
 
 
 def _names(argument: str, value: Any) -> tuple[str, ...]:

@@ -129,7 +129,11 @@ def r_squared(estimate: Estimate) -> list[tuple[int, int, str, float]]:
             for r in table.block(g, level)
             if r.op in ("=~", "~") and r.slope is None
         )
+        random = {r.lhs for r in table.block(g, level) if r.slope is not None}
         for name in explained:
+            if name in random:  # its variance depends on the covariates' values
+                found.append((g, level, name, NAN))
+                continue
             k = ram.names.index(name)
             total = at.C[k, k]
             found.append((g, level, name, 1 - at.S[k, k] / total if total > 0 else NAN))

@@ -38,6 +38,7 @@ class StoredStructuralModel:
     end: SearchEnd
     binding: NDArray[np.float64]
     frame: Origin
+    quadrature_error: float
 
     @classmethod
     def of(cls, fit: StructuralModelFit) -> StoredStructuralModel:
@@ -48,7 +49,7 @@ class StoredStructuralModel:
             np.array(list(values.columns.values())),
             tuple(codes.astype(np.int64) for codes in values.clusters), values.labels,
             values.group.astype(np.int64), values.groups, fit.estimate.end, fit.estimate.binding,
-            fit.frame,
+            fit.frame, fit.estimate.quadrature_error,
         )  # fmt: skip
 
     def restored(self) -> StructuralModelFit:
@@ -62,7 +63,8 @@ class StoredStructuralModel:
         model = Model(self.request, values)
         if model.table.size != len(self.end.theta) or self.binding.shape[1] != len(self.end.theta):
             raise FileError("the parameters do not fit the model")
-        return StructuralModelFit(Estimate(model, self.end, self.binding), self.frame)
+        estimate = Estimate(model, self.end, self.binding, self.quadrature_error)
+        return StructuralModelFit(estimate, self.frame)
 
     def _check(self) -> None:
         n = len(self.group)

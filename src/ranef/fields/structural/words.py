@@ -187,8 +187,20 @@ class StructuralDescription(ModelDescription):
             f"AIC {number(fit.aic, 2)}, BIC {number(fit.bic, 2)} (n = {fit.n_obs:,} rows)."
         ]
         lines.append(f"{end.message[:1].upper()}{end.message[1:]}.")
+        lines += self.integrals()
         lines += [f"{doubt[:1].upper()}{doubt[1:]}." for doubt in fit.doubts()]
         return lines
+
+    def integrals(self) -> list[str]:
+        """How random slopes of latent variables were integrated over."""
+        error = self.estimate.quadrature_error
+        if not self.estimate.model.main.integrated or np.isnan(error):
+            return []
+        return [
+            "Random slopes of latent variables were integrated over by "
+            f"{self.estimate.model.request.quadrature} adaptive nodes each; twice as many change "
+            f"the log-likelihood by {error:.1g}."
+        ]
 
     def call(self) -> str:
         """The call that makes the fit."""
@@ -200,7 +212,7 @@ class StructuralDescription(ModelDescription):
                          if not one else f"cluster={request.cluster[0]!r}")  # fmt: skip
         plain = type(request)(request.model)
         for name in ("group", "estimator", "missing", "se", "information", "fixed_x", "std_lv",
-                     "group_equal", "group_partial", "bounds"):  # fmt: skip
+                     "group_equal", "group_partial", "bounds", "quadrature"):  # fmt: skip
             value = getattr(request, name)
             if value != getattr(plain, name):
                 given.append(f"{name}={value!r}")
@@ -214,6 +226,7 @@ def method_words(fit: Any, conf_level: float) -> str:
     sentences = [
         *d.sentences(),
         *d.roles(),
+        *d.integrals(),
         words.rows_used(fit.frame.accounting),
         f"Standard errors are from {errors}; tests are normal and intervals have level "
         f"{conf_level:.0%}.",

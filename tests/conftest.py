@@ -5,6 +5,8 @@ Scripts that make reference values are run by hand, with packages of their own.
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -20,6 +22,42 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default=None,
         help="run the tests that compare with a peer, and write every comparison to FILE",
     )
+    parser.addoption(
+        "--messages",
+        metavar="FOLDER",
+        default=None,
+        help="write the places that raised an error of ranef to FOLDER (tools/messages.py)",
+    )
+
+
+MADE: set[str] = set()
+"""Places in the package that made an error, as FILE:LINE."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Note the place of each error that is made, where the catalogue of messages asks for it."""
+    if config.getoption("--messages") is None:
+        return
+    import ranef
+    from ranef.errors import RanefError
+
+    root, own = Path(ranef.__file__).parent, RanefError.__init__
+
+    def noting(self: RanefError, *args: object) -> None:
+        frame = sys._getframe(1)
+        place = Path(frame.f_code.co_filename)
+        if place.is_relative_to(root):
+            MADE.add(f"{place.relative_to(root).as_posix()}:{frame.f_lineno}")
+        own(self, *args)
+
+    RanefError.__init__ = noting  # type: ignore[method-assign]
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    folder = session.config.getoption("--messages")
+    if folder is not None:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        (Path(folder) / f"{os.getpid()}.txt").write_text("\n".join(sorted(MADE)), "utf-8")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -17,6 +17,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from sphinx.application import Sphinx
 from sphinx.errors import ExtensionError
@@ -46,6 +47,38 @@ def run(arguments: list[str], folder: Path) -> str:
     if done.returncode:
         raise ExtensionError(f"{' '.join(arguments)} failed:\n{done.stderr}")
     return done.stdout
+
+
+FILM = (
+    ["fit", "yeild ~ nitro * Variety + (1 | Block/Variety)", "Oats", "--save", "oats.ranef"],
+    ["fit", "yield ~ nitro * Variety + (1 | Block/Variety)", "Oats", "--save", "oats.ranef"],
+    ["anova", "oats.ranef", "--df", "kenward-roger", "--table", "anova.docx"],
+    ["means", "oats.ranef", "--of", "Variety", "--at", "nitro=0.6", "--plot", "means.png"],
+    ["contrasts", "oats.ranef", "--of", "Variety", "--method", "reference", "--ref", "Victory"],
+    ["rank", "yield ~ nitro * Variety + (1 | Block/Variety)", "Oats", "--by", "Block"],
+)
+"""The session that the page of the command line shows: a slip, a fit, and what it is asked."""
+
+
+def film(folder: Path) -> str:
+    """Run the session; what is typed, and what comes, errors too."""
+    shown = []
+    for arguments in FILM:
+        typed = " ".join(f'"{a}"' if re.search(r"[^\w.=-]", a) else a for a in arguments)
+        done = subprocess.run(
+            [sys.executable, "-m", "ranef", *arguments],
+            cwd=folder,
+            env={**os.environ, "MPLBACKEND": "Agg", "COLUMNS": "88"},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+        if (done.returncode == 0) != (arguments is not FILM[0]):
+            raise ExtensionError(f"ranef {typed} ended with {done.returncode}:\n{done.stdout}")
+        shown.append(f"$ ranef {typed}\n{done.stdout}")
+    return "\n".join(shown)
 
 
 FIGURE = re.compile(r"^Figure (\S+\.png): (.*?)(?=^Figure |^Usage|\Z)", re.MULTILINE | re.DOTALL)
@@ -121,6 +154,10 @@ def write(app: Sphinx) -> None:
     for field, task in (("gwas", "scan"), ("imaging", "group"), ("metagenomics", "screen")):
         shown = run(["-m", "ranef", field, task, "--help"], folder)
         (folder / f"help-{field}-{task}.txt").write_text(shown, encoding="utf-8")
+    with TemporaryDirectory() as elsewhere:
+        (folder / "film.txt").write_text(film(Path(elsewhere)), encoding="utf-8")
+    messages = run([str(ROOT / "tools" / "messages.py")], ROOT)
+    (folder / "messages.md").write_text(messages, encoding="utf-8")
     table = run([str(ROOT / "tools" / "validation.py")], ROOT)
     (folder / "validation.md").write_text(table, encoding="utf-8")
 

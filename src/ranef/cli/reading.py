@@ -231,7 +231,7 @@ def _column(data: Any, name: str) -> Any:
     if name not in data.columns:
         names = ", ".join(repr(str(column)) for column in data.columns[:20])
         raise UnknownColumnError(
-            f"no column {name!r}{suggestion(name, data.columns)} The table has {names}."
+            f"no column {name!r}{suggestion(name, data.columns)}; the table has {names}"
         )
     return data[name]
 

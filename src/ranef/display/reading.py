@@ -224,6 +224,6 @@ def _check_group(group: str | None, groups: Sequence[str]) -> None:
     if group is not None and group not in known:
         names = ", ".join(repr(g) for g in known)
         raise ModelError(
-            f"the model has no grouping factor {group!r}{suggestion(group, known)} "
-            f"Its factors are {names}."
+            f"the model has no grouping factor {group!r}{suggestion(group, known)}; "
+            f"its factors are {names}"
         )

@@ -514,8 +514,8 @@ def _check_parts(parts: Mapping[str, Specification], family: Family) -> tuple[st
     for name, spec in parts.items():
         if name not in known:
             raise ModelError(
-                f"the family {family.name} has no part {name!r}{suggestion(name, known)} "
-                f"Its parts are {', '.join(known)}."
+                f"the family {family.name} has no part {name!r}{suggestion(name, known)}; "
+                f"its parts are {', '.join(known)}"
             )
         if spec.n != n:
             raise ModelError(f"part {name!r} has {spec.n} rows, the conditional part {n}")

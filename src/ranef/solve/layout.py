@@ -155,8 +155,8 @@ def choose_layout(spec: Grouped, path: str | None = None) -> tuple[tuple[Block, 
     """
     if path is not None and path not in (*PATHS, NO_EFFECTS):
         raise ModelError(
-            f"unknown path {path!r}{suggestion(str(path), PATHS)} "
-            f"Choose one of {', '.join(PATHS)}, or None for the cheapest."
+            f"unknown path {path!r}{suggestion(str(path), PATHS)}; "
+            f"choose one of {', '.join(PATHS)}, or None for the cheapest"
         )
     blocks = blocks_of(spec.terms, spec.factors)
     if path == "iterative":

@@ -105,6 +105,5 @@ def table(listing: Listing, **attributes: object) -> Markup:
         element("tbody", *lines),
         **attributes,
     )
-    return element(
-        "div", inside, class_="wide", tabindex="0", role="region", aria_label=listing.caption
-    )
+    name = f"Table: {listing.caption}"
+    return element("div", inside, class_="wide", tabindex="0", role="region", aria_label=name)

@@ -173,3 +173,32 @@ def test_refusals_of_searches():
         ranef.step("y ~ a + (1 | g)", table, focus="population").split(1.5)
     with pytest.raises(ranef.errors.RanefError, match="'aa'"):
         ranef.maximal("y ~ aa + (aa | g)", table)
+
+
+def test_a_search_shows_its_models_and_an_interrupt_keeps_the_best(monkeypatch, capsys):
+    from ranef.api import selection
+    from ranef.errors import Interrupted
+
+    growth = ranef.data.load("Orthodont")
+    formula = "distance ~ age * Sex + (age | Subject)"
+    ranef.step(formula, growth, focus="population", progress=True)
+    assert "fixed effects" in capsys.readouterr().err
+    fitted, made = [], selection.lmm
+
+    def stopping(*args, **how):
+        if fitted:
+            raise KeyboardInterrupt
+        fitted.append(args[0])
+        return made(*args, **how)
+
+    monkeypatch.setattr(selection, "lmm", stopping)
+    for search in (
+        lambda: ranef.step(formula, growth, focus="population"),
+        lambda: ranef.maximal(formula, growth),
+    ):
+        fitted.clear()
+        with pytest.raises(
+            Interrupted, match="interrupted; models fitted until then: 1; the best"
+        ) as stop:
+            search()
+        assert stop.value.partial.n_obs == len(growth)

@@ -9,7 +9,7 @@ from typing import Any
 
 from ranef import arguments
 from ranef.api.fitting import glmm, lmm
-from ranef.display.progress import counted
+from ranef.display.progress import Tally, counted
 from ranef.errors import ModelError, suggestion
 from ranef.fits.mixed import MixedFit
 from ranef.questions.selection.compare import CRITERIA, compare
@@ -25,7 +25,13 @@ OF_FIXED = ("aic", "aicc", "bic", "caic")
 
 
 def maximal(
-    formula: str, data: Any, *, criterion: str = "aic", family: Any = None, **model: Any
+    formula: str,
+    data: Any,
+    *,
+    criterion: str = "aic",
+    family: Any = None,
+    progress: bool | None = None,
+    **model: Any,
 ) -> Search:
     """Find the largest random-effect structure that the data support.
 
@@ -48,13 +54,16 @@ def maximal(
     criterion : {"aic", "bic", "caic"}
         The fixed effects stay, so that linear models are compared by REML unless
         ``reml=False``. Conditional AIC is for the groups at hand.
+    progress : bool, optional
+        Show how many models are fitted; None shows it when the work is long.
     family, **model
         The arguments of `lmm`, or with a `family` of `glmm`.
 
     Returns
     -------
     Search
-        ``fit``, ``steps()``, ``split()``, ``bootstrap()``.
+        ``fit``, ``steps()``, ``split()``, ``bootstrap()``. An interrupt's ``partial`` is the
+        best model until then.
 
     See Also
     --------
@@ -72,17 +81,19 @@ def maximal(
     1  without Days in (1 + Days | Subject)  1794.5  False
     """
     criterion = arguments.choice("criterion", criterion, OF_RANDOM)
+    shown = arguments.optional_flag("progress", progress)
     fitter = _fitter(family, model)
     start = _read(formula, data)
     if not start.blocks:
         raise ModelError("maximal() makes a random part smaller, and the formula has none")
 
-    def procedure(table: Any) -> Search:
-        fit, log = maximal_path(start, lambda parts: fitter(parts.formula, table), criterion)
+    def procedure(table: Any, shown: bool | None = False) -> Search:
+        with Tally("random parts", shown, unit=" models") as tell:
+            fit, log = maximal_path(start, _telling(fitter, table, tell), criterion)
         title = f"Largest random part that the data support: {formula}"
         return Search(fit, log, criterion, title, fit.frame.library, table, procedure, fitter)
 
-    return procedure(data)
+    return procedure(data, shown)
 
 
 def step(
@@ -93,6 +104,7 @@ def step(
     focus: str | None = None,
     criterion: str | None = None,
     family: Any = None,
+    progress: bool | None = None,
     **model: Any,
 ) -> Search:
     """Take out fixed effects one by one, while the criterion falls.
@@ -110,13 +122,16 @@ def step(
     criterion : str, optional
         Of the population ``"aic"``, ``"aicc"`` or ``"bic"``, of individuals ``"caic"``. Linear
         models are fitted by ML.
+    progress : bool, optional
+        Show how many models are fitted; None shows it when the work is long.
     family, **model
         The arguments of `lmm`, or with a `family` of `glmm`.
 
     Returns
     -------
     Search
-        ``fit``, ``steps()``, ``split()``, ``bootstrap()``.
+        ``fit``, ``steps()``, ``split()``, ``bootstrap()``. An interrupt's ``partial`` is the
+        best model until then.
 
     Examples
     --------
@@ -127,16 +142,18 @@ def step(
     'distance ~ 1 + Sex + age + Sex:age + (1 | Subject)'
     """
     focus, criterion = _asked("step()", focus, criterion)
+    shown = arguments.optional_flag("progress", progress)
     fitter = _fitter(family, {"reml": False, **model} if family is None else model)
     start = _read(formula, data)
     kept = _kept(keep, start)
 
-    def procedure(table: Any) -> Search:
-        fit, log = backward(start, lambda parts: fitter(parts.formula, table), criterion, kept)
+    def procedure(table: Any, shown: bool | None = False) -> Search:
+        with Tally("fixed effects", shown, unit=" models") as tell:
+            fit, log = backward(start, _telling(fitter, table, tell), criterion, kept)
         title = f"Fixed effects taken out for the {focus}: {formula}"
         return Search(fit, log, criterion, title, fit.frame.library, table, procedure, fitter)
 
-    return procedure(data)
+    return procedure(data, shown)
 
 
 def subsets(
@@ -248,6 +265,18 @@ def _models(start: Parts, keep: Sequence[str], most: int) -> Iterator[Parts]:
                     "keep= terms that are in all of them"
                 )
     yield from found
+
+
+def _telling(
+    fitter: Callable[[str, Any], MixedFit], table: Any, tell: Callable[[str], None]
+) -> Callable[[Parts], MixedFit]:
+    """Fit parts to a table, and say which."""
+
+    def fit(parts: Parts) -> MixedFit:
+        tell(parts.formula)
+        return fitter(parts.formula, table)
+
+    return fit
 
 
 def _fitter(family: Any, model: dict[str, Any]) -> Callable[[str, Any], MixedFit]:

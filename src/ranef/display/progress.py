@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import Any, TypeVar
 
-__all__ = ["SearchBar", "Ticker", "arriving", "counted"]
+__all__ = ["SearchBar", "Tally", "Ticker", "arriving", "counted"]
 
 T = TypeVar("T")
 
@@ -80,6 +80,35 @@ def arriving(
         for answer in answers:
             yield answer
             bar.update(size(answer))
+
+
+class Tally:
+    """Shows how many pieces of work are done, where their number is not known beforehand."""
+
+    def __init__(self, what: str, wanted: bool | None, *, unit: str) -> None:
+        shown = _someone_looks() if wanted is None else wanted
+        self._due = time.monotonic() + (PATIENCE if wanted is None else 0.0)
+        self._bar: Any = None
+        self._what, self._unit, self._shown, self._done = what, unit, shown, 0
+
+    def __enter__(self) -> Tally:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    def __call__(self, now: str) -> None:
+        """Count one more, and say what is worked on."""
+        self._done += 1
+        if not self._shown or time.monotonic() < self._due:
+            return
+        if self._bar is None:
+            from tqdm.auto import tqdm
+
+            self._bar = tqdm(desc=self._what, unit=self._unit)
+        self._bar.update(self._done - self._bar.n)
+        self._bar.set_postfix_str(now)
 
 
 class Ticker:

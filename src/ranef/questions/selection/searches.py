@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -13,7 +14,7 @@ from ranef.display.answer import Answer, Part
 from ranef.display.columns import Column, Fixed, Label, Listing, unprinted
 from ranef.display.page import Paragraph
 from ranef.display.progress import counted
-from ranef.errors import ModelError, RanefError
+from ranef.errors import Interrupted, ModelError, RanefError
 from ranef.fits.columns import groups_of
 from ranef.fits.mixed import MixedFit
 from ranef.inference.undetermined import masked
@@ -203,6 +204,14 @@ class Search(Answer):
                 found.append(self.procedure(make_table(data, self.library)))
             except (RanefError, np.linalg.LinAlgError):
                 failed += 1
+            except KeyboardInterrupt as stop:
+                if not found:
+                    raise
+                raise Interrupted(
+                    f"interrupted after {len(found)} of {n} searches; these are the error's "
+                    "partial",
+                    Stability(self, tuple(found), failed, self.library),
+                ) from stop
         if not found:
             raise ModelError(f"no search of {n} samples of {top} could be made")
         return Stability(self, tuple(found), failed, self.library)
@@ -315,6 +324,21 @@ def criterion_of(estimate: Estimate, criterion: str) -> float:
 # --- fixed effects
 
 
+@contextmanager
+def _kept(fit: MixedFit | None, log: Sequence[Step]) -> Iterator[None]:
+    """Hand the best model so far on with an interrupt."""
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        if fit is None:
+            raise
+        raise Interrupted(
+            f"interrupted; models fitted until then: {len(log)}; the best, {fit.formula}, is the "
+            "error's partial",
+            fit,
+        ) from stop
+
+
 def backward(
     start: Parts, fitting: Fitting, criterion: str, keep: Sequence[str]
 ) -> tuple[MixedFit, tuple[Step, ...]]:
@@ -327,7 +351,8 @@ def backward(
         tried = []
         for term in here.removable(keep):
             parts = here.without(term)
-            one = fitting(parts)
+            with _kept(fit, log):
+                one = fitting(parts)
             tried.append((criterion_of(one.estimate, criterion), term, parts, one))
         best = min(tried, key=lambda t: (t[0], t[1]))
         for own, term, parts, one in tried:
@@ -354,7 +379,8 @@ class _Path:
 
     def tried(self, parts: Parts) -> tuple[MixedFit | None, float, str]:
         try:
-            fit = self.fitting(parts)
+            with _kept(self.fit, self.log):
+                fit = self.fitting(parts)
         except RanefError as error:
             return None, np.inf, str(error)
         return fit, criterion_of(fit.estimate, self.criterion), ""

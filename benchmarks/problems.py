@@ -379,14 +379,18 @@ OHIO = from_package("geepack", "ohio", ("resp", "id", "age", "smoke"), ("id",))
 WINE = ("rating", "temp", "contact", "judge")
 
 GENERALISED = (
-    Problem(
-        "schools100_binary",
-        "100 schools, 18,000 binary rows, 6,000 pupils, 1,200 teachers",
-        MOVERS.replace("y ~", "passed ~"),
-        simulated("movers", 100),
-        groups=("pupil", "teacher", "school"),
-        family="binomial",
-        targets={"lme4": 50},
+    *(
+        Problem(
+            f"schools{count}_binary",
+            f"{count:,} schools, {180 * count:,} binary rows, {60 * count:,} pupils, "
+            f"{12 * count:,} teachers",
+            MOVERS.replace("y ~", "passed ~"),
+            simulated("movers", count),
+            groups=("pupil", "teacher", "school"),
+            family="binomial",
+            targets={"lme4": 50},
+        )
+        for count in (100, 400, 1000)
     ),
     Problem(
         "verbagg",

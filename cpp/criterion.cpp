@@ -344,6 +344,11 @@ double Criterion::factorised(const double* phi) {
     scale_vector(Qy_.data(), half_.data());
     if (!tail_->factorise(lambda_)) return infinity;
     tail_->add_log_determinant(reml_, logdet);
+    cancelled_ = 0;
+    for (int e = 0; reml_ && e < b_.p; ++e) {
+        const double pivot = tail_->fixed_pivot(e);
+        cancelled_ += b_.fixed[at(e, e, b_.p)] / (pivot * pivot);
+    }
     tail_->forward(1, half_.data());
     r2_ = Qyy_ - inner(N, half_.data(), half_.data());
     logdet_ = logdet;

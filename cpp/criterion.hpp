@@ -109,9 +109,13 @@ class Criterion final : public Objective {
     double rss() const { return r2_; }
     double degrees() const { return m_; }
     // The sum of squares is what the effects leave of the response's: where that is little,
-    // what cancels shows in its logarithm.
+    // what cancels shows in its logarithm. So do the pivots of X'H^-1 X in theirs, where strong
+    // leverage leaves little of X'X.
     double noise() const override {
         return m_ * std::numeric_limits<double>::epsilon() * y_->square / r2_;
+    }
+    double other_noise() const override {
+        return std::numeric_limits<double>::epsilon() * cancelled_;
     }
     // Modes b_e and scores Z'Py by factor, internal level order, (q, r).
     const Vector& modes(int factor) const { return modes_[factor]; }
@@ -242,7 +246,7 @@ class Criterion final : public Objective {
     double value_ = 0; // at phi_, where known_
     size_t factorisations_ = 0;
     const std::vector<Vector>* extra_ = nullptr;
-    double m_ = 0, r2_ = 0, logdet_ = 0;
+    double m_ = 0, r2_ = 0, logdet_ = 0, cancelled_ = 0;
     Vector phi_;
     std::vector<int> factor_of_;
     std::vector<Vector> lambda_, psi_, dpsi_, G_;

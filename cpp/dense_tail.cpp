@@ -264,6 +264,10 @@ Vector DenseTail::fixed_factor() const {
     return LX;
 }
 
+double DenseTail::fixed_pivot(int e) const {
+    return L()[at(b_.T + e, b_.T + e, b_.order())];
+}
+
 Vector DenseTail::fixed_modes() const {
     const int N = b_.order(), T = b_.T, p = b_.p;
     Vector Y(static_cast<size_t>(T) * p, 0.0);

@@ -23,6 +23,7 @@ class DenseTail final : public Tail {
     void forward(int k, double* X) const override;
     void backward(int k, double* X) const override;
     Vector fixed_factor() const override;
+    double fixed_pivot(int e) const override;
     Vector fixed_modes() const override;
     void schur_times(int k, const double* X, double* Y) const override;
     double schur_fixed(int i, int e) const override;

@@ -7,6 +7,7 @@ namespace ranef {
 
 void bind_dynamic(nanobind::module_& m);
 void bind_contamination(nanobind::module_& m);
+void bind_linear(nanobind::module_& m);
 void bind_imaging(nanobind::module_& m);
 void bind_iterative(nanobind::module_& m);
 void bind_messages(nanobind::module_& m);

@@ -19,6 +19,8 @@ constexpr double negative_curvature = 1e-6;
 constexpr double least_curvature = 1e-12; // beside the largest: counts of 1e10 know a slope so well
 constexpr int most_halvings = 60;
 constexpr double most_noise = 1e-9;  // beside the criterion, with which it can be proved
+constexpr double most_other = 1e-6;  // of the criterion's other noise, with which it can be proved
+constexpr double far_off = 1e-5;     // so much of it blurs the criterion
 constexpr double some_noise = 1e-11; // beside the criterion: gradients may have lost their digits
 constexpr double least_fall = 1e-6;  // of the criterion along a ray
 constexpr int most_releases = 8;
@@ -198,7 +200,8 @@ void Search::differentiate() {
     g_.resize(K_);
     H_.resize(static_cast<size_t>(K_) * K_);
     c_.differentiate(g_.data(), H_.data());
-    tolerance_ = std::max({options_.tolerance, options_.rounding * std::fabs(f_), c_.noise()});
+    tolerance_ = std::max({options_.tolerance, options_.rounding * std::fabs(f_), c_.noise(),
+                           std::min(c_.other_noise(), most_other)});
     secant_.assign(H_.size(), 0.0);
     decompose();
     const Vector& correction = c_.correction();
@@ -332,7 +335,7 @@ bool Search::lost() {
 }
 
 bool Search::digits_lost() {
-    return c_.noise() > most_noise * std::max(1.0, std::fabs(f_));
+    return c_.noise() > most_noise * std::max(1.0, std::fabs(f_)) || c_.other_noise() > far_off;
 }
 
 // Where little is left for the residual, gradients lose their digits before the criterion does.
@@ -393,7 +396,7 @@ bool Search::descend() {
         }
         norm = std::sqrt(norm);
         const double f = evaluate(trial);
-        const double noise = std::max(1e-14 * std::fabs(f_) * 8, c_.noise());
+        const double noise = std::max({1e-14 * std::fabs(f_) * 8, c_.noise(), c_.other_noise()});
         const double actual = f_ - f;
         const double ratio = std::isfinite(f) ? (predicted < noise ? (actual > -noise ? 1.0 : -1.0)
                                                                    : actual / predicted)

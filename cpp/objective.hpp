@@ -25,8 +25,10 @@ class Objective {
     // What the last Hessian lacks to be exact, as far as it is known at no cost,
     // in its shape, or empty. Good near the optimum, bad far from it.
     virtual const Vector& correction() const { return none_; }
-    // How far the value at the last x may be off by rounding, as far as it knows.
+    // How far the value at the last x may be off by rounding, as far as it knows: since little
+    // is left of the response, where gradients lose their digits too, and for other reasons.
     virtual double noise() const { return 0; }
+    virtual double other_noise() const { return 0; }
     // Told before differentiate(): whether the search is about to end here, so that questions
     // about this point will follow.
     virtual void near_end(bool) {}

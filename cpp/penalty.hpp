@@ -55,6 +55,7 @@ class Penalised final : public Objective {
     const Vector& correction() const override { return inner_.correction(); }
     bool breaks_down() override { return inner_.breaks_down(); }
     double noise() const override { return inner_.noise(); }
+    double other_noise() const override { return inner_.other_noise(); }
     void near_end(bool near) override { inner_.near_end(near); }
 
     // The penalty at x alone.

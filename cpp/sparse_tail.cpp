@@ -308,6 +308,10 @@ void SparseTail::backward(int k, double* X) const {
     returned(k, x, X);
 }
 
+double SparseTail::fixed_pivot(int e) const {
+    return L_.corner[at(e, e, b_.p)];
+}
+
 Vector SparseTail::fixed_modes() const {
     const int T = b_.T, p = b_.p;
     Vector x(static_cast<size_t>(T) * p), out(x.size());

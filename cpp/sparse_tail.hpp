@@ -47,6 +47,7 @@ class SparseTail final : public Tail {
     void forward(int k, double* X) const override;
     void backward(int k, double* X) const override;
     Vector fixed_factor() const override { return L_.corner; }
+    double fixed_pivot(int e) const override;
     Vector fixed_modes() const override;
     void schur_times(int k, const double* X, double* Y) const override;
     double schur_fixed(int i, int e) const override;

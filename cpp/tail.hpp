@@ -46,8 +46,9 @@ class Tail {
     // X (N, k) := L^-1 X, or L^-T X; in L's own coordinates X's are the last p.
     virtual void forward(int k, double* X) const = 0;
     virtual void backward(int k, double* X) const = 0;
-    // L's block of the fixed effects, (p, p) column-major.
+    // L's block of the fixed effects, (p, p) column-major, and one of its diagonal.
     virtual Vector fixed_factor() const = 0;
+    virtual double fixed_pivot(int e) const = 0;
     // S_TT^-1 S_TX, (T, p) column-major.
     virtual Vector fixed_modes() const = 0;
     // Y (N, k) := Q X.

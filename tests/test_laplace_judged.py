@@ -156,6 +156,23 @@ def test_many_rows_are_sampled():
     assert found.sd < found.better < 1.02 * sds(exact)[0]
 
 
+def test_the_levels_that_are_drawn_are_not_those_of_one_grade():
+    """Every second teacher teaches grade 1; of every second alone, grades could not be told."""
+    rng = np.random.default_rng(4)
+    pupil, grade = np.repeat(np.arange(6500), 2), np.tile([0, 1], 6500)
+    teacher = 2 * rng.integers(0, 2200, 13_000) + grade
+    eta = rng.normal(size=6500)[pupil] + rng.normal(size=4400)[teacher] + 0.5 * grade
+    data = pd.DataFrame({"p": pupil, "t": teacher, "x": 1.0 * grade,
+                         "y": (rng.random(13_000) < inverse_logit(eta)).astype(int)})  # fmt: skip
+    estimate = fitted("y ~ x + (1 | p) + (1 | t)", data, family="binomial")[0].estimate
+    taught = next(f for f, factor in enumerate(estimate.factors) if factor.n_levels < 6000)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = quadrature_step._conditional(estimate, taught)
+    assert found is not None
+    assert found.better > found.sd
+
+
 def test_a_fit_by_quadrature_or_of_another_kind_is_not_asked():
     data = binary(300, 2, 1.0)
     exact = ranef.glmm(FORMULA, data, family="binomial", quadrature=25)

@@ -68,6 +68,26 @@ PAIRED = {
     "node": np.array([0, 1, 0, 1, 0, 1], dtype=np.int32), "volume": np.zeros(6),
 }  # fmt: skip
 MOMENTS = np.array([1.0, 0.2, 0.2, 1.0, 0.0, 0.0, 0.5, 0.1, 0.1, 1.0, 0.0, 0.0])
+# Two levels above the rows, a slope with loadings, a response and a value that are missing.
+TALL = {
+    **MESSAGES, "present": np.array([[1, 1], [0, 1]], np.int32),
+    "total_xx": np.tile(np.eye(2) * 6, (2, 1, 1)), "total_xy": np.ones((2, 2, 2)),
+    "total_yy": np.tile(6 * np.eye(2), (2, 1, 1)), "pattern": np.array([0, 1, 0, 1], np.int32),
+    "piece_xx": np.tile(np.eye(2) * 3, (4, 1, 1)), "piece_xy": np.ones((4, 2, 2)),
+    "column": np.array([0, 1], np.int32), "response": np.array([0, -1], np.int32), "slopes": 1,
+    "levels": [
+        {**ABOVE, "present": np.array([[1], [0]], np.int32),
+         "pattern": np.array([0, 1, 0, 0], np.int32), "up": np.array([0, -1, 1], np.int32)},
+        {"z": np.empty((2, 0)), "present": np.empty((1, 0), np.int32),
+         "pattern": np.zeros(2, np.int32), "first": np.array([0, 1, 4], np.int32),
+         "up": np.full(2, -1, np.int32)},
+    ],
+    "share": np.ones(2), "unit": np.ones(2),
+}  # fmt: skip
+HOUSE = _core.Messages(**TALL)
+# W, B (2, 2), L (1, 2), then S and m of three and of two coordinates
+ABOUT = np.concatenate([np.eye(2).ravel(), np.zeros(4), [0.5, 0.7], np.eye(3).ravel(),
+                        np.zeros(3), np.eye(2).ravel(), np.zeros(2)])  # fmt: skip
 nan, inf, big = np.nan, np.inf, 10**6 if SANITIZED else 2**31 - 1
 
 
@@ -79,11 +99,13 @@ def factor(which=codes, r=1, term: dict[str, Any] | None = None, **more: Any) ->
     return {"codes": which, "z": z, "levels": levels, "terms": [term], **more}
 
 
-def problem(factors=None, X=X, scale=None, gram=None, weights=None, chain=(0,), threads=2):
+def problem(
+    factors=None, X=X, scale=None, gram=None, weights=None, chain=(0,), threads=2, sparse=False
+):
     factors = [factor()] if factors is None else factors
     scale = np.ones(X.shape[1]) if scale is None else scale
     return _core.Problem(
-        factors, X, scale, X.T @ X if gram is None else gram, weights, chain, threads
+        factors, X, scale, X.T @ X if gram is None else gram, weights, chain, threads, sparse
     )
 
 
@@ -109,22 +131,25 @@ TABLES = {
 
 def generalised(
     family=POISSON, y=COUNTS, extra=None, weights=None, predictors=None, coefficients=2,
-    factors=None, chain=(0,), threads=2, nodes=1, integrated=(),
+    factors=None, chain=(0,), threads=2, nodes=1, integrated=(), sparse=False,
 ):  # fmt: skip
     rows = [{"X": X, "coefficients": [0, 1], "offset": None}]
     factors = [factor(owners=[0])] if factors is None else factors
     return _core.GeneralisedProblem(
         family, y, extra, weights, rows if predictors is None else predictors, coefficients,
-        factors, chain, threads, nodes, integrated,
+        factors, chain, threads, nodes, integrated, sparse,
     )  # fmt: skip
 
 
 PLAIN = problem()
 BOTH = problem([factor(), factor(crossed)], chain=(0,))
 NESTED = problem([factor(r=2), factor(coarse)], chain=(0, 1))
+SPARSE = problem([factor(), factor(crossed), factor(coarse)], chain=(0,), sparse=True)
 CROSSED = _core.CrossedSystem([codes, crossed], [Q, 3], [None, x], None, 2)
 LAPLACE = generalised()
 NODES = generalised(nodes=5)
+DEEP = generalised(nodes=3, factors=[factor(owners=[0]), factor(coarse, owners=[0])], chain=(0, 1))
+WIDE = generalised(factors=[factor(owners=[0]), factor(crossed, owners=[0])], sparse=True)
 END = LAPLACE.fit(np.array([0.5, 0.1, 0.2]), 50, None)["end"]
 MULTINOMIAL = _core.make_family("multinomial", "logit", False, 3)
 AT = np.array([0.7])
@@ -149,12 +174,14 @@ class Entry:
 
 
 def linear(name: str, **more: Any) -> Iterator[Entry]:
-    for label, core in (("plain", PLAIN), ("crossed", BOTH), ("nested", NESTED)):
+    for label, core in (
+        ("plain", PLAIN), ("crossed", BOTH), ("nested", NESTED), ("sparse", SPARSE),
+    ):  # fmt: skip
         phi = np.full(core.parameters, 0.6)
         given = {"y": y, "reml": True, "phi": phi, **more}
         if "levels" in given and label != "plain":
-            sizes = (1, 1) if label == "crossed" else (2, 1)
-            given["levels"] = [ROWS[0][0]] * 2
+            sizes = {"crossed": (1, 1), "nested": (2, 1), "sparse": (1, 1, 1)}[label]
+            given["levels"] = [ROWS[0][0]] * len(sizes)
             given["z"] = [np.ones((3, r)) for r in sizes]
         if "directions" in given and label == "nested":
             given["directions"] = [(0, np.eye(2)), (1, np.eye(1))]
@@ -167,6 +194,9 @@ def entries() -> list[Entry]:
     out = [
         Entry("count_pairs", _core.count_pairs,
               dict(f=codes, f_levels=Q, g=crossed, g_levels=3, limit=99)),
+        Entry("sparse_cost", _core.sparse_cost, dict(
+            leader=codes, leader_levels=Q, codes=[crossed, coarse], levels=[3, 4], sizes=[1, 2])),
+        Entry("has_lapack", _core.has_lapack, {}),
         Entry("trapezoid", _core.trapezoid, dict(psi=np.eye(3), rank=2)),
         Entry("hermite", _core.hermite, dict(count=5)),
         Entry("count_genotypes", _core.count_genotypes, CHOSEN),
@@ -185,6 +215,8 @@ def entries() -> list[Entry]:
         Entry("Structure", _core.Structure,
               dict(kind="mat", size=3, rank=0, positions=np.arange(3.0)[:, None])),
         Entry("Structure", _core.Structure, dict(kind="rr", size=3, rank=2, positions=None)),
+        Entry("Structure.start", structure.start, {}),
+        Entry("Structure.parameters", structure.parameters, {}),
         Entry("Structure.factor", structure.factor, dict(phi=structure.start())),
         Entry("Structure.derivative", structure.derivative, dict(phi=structure.start(), i=1)),
         Entry("Structure.second", structure.second, dict(phi=structure.start(), i=1, j=0)),
@@ -232,6 +264,7 @@ def entries() -> list[Entry]:
             values=np.arange(3.0), starts=np.array([0, 1, 3, 4], dtype=np.int32),
             indices=np.array([1, 0, 2, 1], dtype=np.int32), E=0.5, H=2.0)),
         Entry("voxel_neighbours", _core.voxel_neighbours, dict(mask=np.ones((2, 3, 2), bool))),
+        Entry("Problem.start", PLAIN.start, {}),
         Entry("respond", PLAIN.respond, dict(Y=y[None], offset=np.ones(N))),
         Entry("moment_start", PLAIN.moment_start, dict(y=y)),
         Entry("basis", PLAIN.basis, dict(factor=0, term=0)),
@@ -261,6 +294,10 @@ def entries() -> list[Entry]:
         Entry("Dynamic.modes", PROCESS.modes, PERSONS | {"start": np.zeros((2, 1))}),
         Entry("Dynamic.evaluate", PROCESS.evaluate, PERSONS | PLACED | {"slopes": True}),
         Entry("Dynamic.shares", PROCESS.shares, PERSONS | PLACED),
+        Entry("Messages", _core.Messages, TALL),
+        Entry("Messages.criterion", HOUSE.criterion, dict(at=ABOUT, gradient=True)),
+        Entry("Messages.units", HOUSE.units, dict(at=ABOUT, directions=np.ones((ABOUT.size, 1)))),
+        Entry("Messages.posterior", HOUSE.posterior, dict(at=ABOUT, level=1)),
         Entry("psi_gradients", PLAIN.psi_gradients,
               dict(Y=np.stack([y, y[::-1]]), reml=True, phi=AT)),
         *linear("form_slopes", **rows),
@@ -282,6 +319,17 @@ def entries() -> list[Entry]:
     eta = np.zeros((2, N))
     given = dict(y=COUNTS % 3, extra=None, eta=eta, order=3, active=[0, 1], threads=1)
     out.append(Entry("Family(multinomial).evaluate", MULTINOMIAL.evaluate, given))
+    for core in (DEEP, WIDE):
+        out += [
+            Entry("GeneralisedProblem.fit", core.fit, dict(
+                start=np.array([0.5, 0.4, 0.1, 0.2]), max_evaluations=3, progress=None)),
+            Entry("GeneralisedProblem.state", core.state,
+                  dict(x=np.array([0.5, 0.4, 0.1, 0.2]), derivatives=True)),
+            Entry("GeneralisedProblem.posterior", core.posterior,
+                  dict(x=np.array([0.5, 0.4, 0.1, 0.2]), factor=1), right=core is DEEP),
+            Entry("GeneralisedProblem.all_mode_covariances", core.all_mode_covariances,
+                  dict(x=np.array([0.5, 0.4, 0.1, 0.2]))),
+        ]  # fmt: skip
     for core in (LAPLACE, NODES):
         out += [
             Entry("GeneralisedProblem.start", core.start, dict(beta=np.zeros(2))),
@@ -362,12 +410,33 @@ def attempt(entry: Entry, what: str, arguments: dict[str, Any]) -> None:
         entry.call(**arguments)
 
 
+def present() -> set[str]:
+    """What the core offers to be called: functions, classes and their methods."""
+    names = {n: v for n, v in vars(_core).items() if not n.startswith("__") and callable(v)}
+    classes = {n: v for n, v in names.items() if isinstance(v, type)}
+    # made by the core alone, or an exception; a stop takes no arguments, and stops what follows
+    hidden = {"Modes", "Stopped", "Stop"}
+    methods = {
+        f"{n}.{m}" for n, v in classes.items() if n not in hidden
+        for m, f in vars(v).items() if not m.startswith("__") and callable(f)
+    }  # fmt: skip
+    return ({*names} | methods) - hidden - {"Family"}
+
+
+def called(known: list[Entry]) -> set[str]:
+    """The same of the entries, which may stand behind a function of this file."""
+    behind = {problem: "Problem", compressed: "Problem", generalised: "GeneralisedProblem"}
+    return {behind.get(e.call) or getattr(e.call, "__qualname__", e.call.__name__) for e in known}
+
+
 def main(seed: int, count: int) -> None:
     if not SANITIZED:
         import resource
 
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     known, draw, calls = entries(), np.random.default_rng(seed), 0
+    missing = present() - called(known)
+    assert not missing, f"entries of the core that are not tried: {sorted(missing)}"
     for entry in known:
         if entry.right:
             entry.call(**entry.arguments)

@@ -22,7 +22,7 @@ from ranef.models.working import information_weights
 from ranef.solve import quadrature
 from ranef.solve.laplace import GeneralisedSolution, fit_generalised
 from ranef.solve.predictors import assemble_generalised
-from ranef.solve.problem import GeneralisedDesign
+from ranef.solve.problem import GeneralisedDesign, LinearPredictor
 
 __all__ = [
     "LaplaceError",
@@ -243,7 +243,7 @@ def _conditional(estimate: GeneralisedEstimate, factor: int) -> LaplaceError | N
     slices = theta_slices(estimate)
     design = _sampled(_given_others(estimate, own, factor))
     rows = estimate.design.n if estimate.design.n <= MOST_ROWS else JUDGED_ROWS
-    if not quadrature.integrable(design):
+    if not quadrature.integrable(design) or not all(map(_determined, design.predictors)):
         return None
     theta = np.concatenate([estimate.theta[slices[t]] for t in own])
     fits = [
@@ -286,13 +286,25 @@ def _given_others(
     )
 
 
+def _determined(predictor: LinearPredictor) -> bool:
+    """Whether the rows that were drawn tell all columns of X apart."""
+    size = np.sqrt(np.sum(predictor.X**2, axis=0))
+    if len(size) == 0 or not np.all(size > 0):
+        return len(size) == 0
+    return bool(np.linalg.matrix_rank(predictor.X / size) == len(size))
+
+
 def _sampled(design: GeneralisedDesign) -> GeneralisedDesign:
-    """Every so many levels of the factor, where there are many rows."""
-    every = design.n // SAMPLED_ROWS
-    if every < 2:
+    """Some levels of the factor, where there are many rows.
+
+    At random, since their order may be that of a predictor.
+    """
+    share = design.n // SAMPLED_ROWS
+    if share < 2:
         return design
     factor = design.factors[0]
-    rows = np.flatnonzero(factor.codes % every == 0)
+    drawn = np.random.default_rng(0).permutation(factor.n_levels) % share == 0
+    rows = np.flatnonzero(drawn[factor.codes])
     levels, codes = np.unique(factor.codes[rows], return_inverse=True)
 
     def taken(values: Floats | None) -> Floats | None:

@@ -84,7 +84,8 @@ Freed free_of_fixed(size_t n, const FixedRows& X, const Vector& x_scale, const V
     if (k == 1)
         one(0, threads);
     else
-        for_tasks(static_cast<int>(k), threads, [&](int j) { one(j, 1); });
+        for_tasks(static_cast<int>(k), k * n > worth_threads ? threads : 1,
+                  [&](int j) { one(j, 1); });
     return out;
 }
 

@@ -1107,3 +1107,33 @@ def test_the_default_of_few_clusters():
         assert fit.with_covariance(covariance).method(None) == df
     assert fitted("ohio").method(None) == "normal"
     assert fit.tidy(df="normal").df.isin([np.inf]).all()
+
+
+@pytest.mark.filterwarnings("ignore::ranef.errors.DataWarning")
+def test_a_root_at_infinity_is_no_answer():
+    """Where most clusters are all zero, a scale that outgrows all else solves any equations."""
+    rng = np.random.default_rng(4)
+    K, T = 40, 6
+    g, t, x = np.repeat(np.arange(K), T), np.tile(np.arange(T), K), rng.normal(size=K * T)
+    e = rng.normal(size=K)[g] + rng.normal(size=K * T)
+    y = np.where(g < 25, 0, rng.poisson(np.exp(0.3 * x + 0.3 * e)))
+    table = pd.DataFrame({"g": g, "t": t, "x": x, "y": y})
+    for seed in range(6):
+        some = table[np.random.default_rng(seed).random(K * T) > 0.2]
+        call = {"groups": "g", "time": "t", "family": "poisson"}
+        fit = ranef.gee("y ~ x", some, correlation="unstructured", **call)
+        plain = ranef.gee("y ~ x", some, correlation="independence", **call)
+        assert abs(fit.coef["x"] - plain.coef["x"]) < 1
+        assert fit.scale < 10 * plain.scale
+
+
+@pytest.mark.filterwarnings("ignore::ranef.errors.DataWarning")
+def test_a_jackknife_of_more_parameters_than_clusters_is_refused():
+    rng = np.random.default_rng(5)
+    table = pd.DataFrame({"g": np.repeat(np.arange(10), 12), "t": np.tile(np.arange(12), 10)})
+    table["y"] = rng.normal(size=10)[table.g] + rng.normal(size=120)
+    fit = ranef.gee("y ~ 1", table, groups="g", time="t", correlation="unstructured")
+    for kind in ("jackknife", "jackknife-full"):
+        with pytest.raises(ModelError, match="10 clusters for 68 parameters"):
+            fit.tidy(covariance=kind)
+    assert fit.tidy(covariance="mancl-derouen").std_error[0] > 0

@@ -188,3 +188,12 @@ def test_marginal_coefficients_are_those_of_gee():
     print(found.mean(axis=0), error)
     # the projection is of the means over the rows of the model: a hundredth of a coefficient
     assert (np.abs(found.mean(axis=0)) < 3 * error + 0.005).all()
+
+
+def test_under_a_log_link_averaging_moves_the_intercept_alone():
+    rng = np.random.default_rng(2)
+    g, x = np.repeat(np.arange(60), 5), rng.normal(size=300)
+    table = {"g": g, "x": x, "n": rng.poisson(np.exp(0.4 + 0.5 * x + 0.6 * rng.normal(size=60)[g]))}
+    both = ranef.two_answers("n ~ x", table, groups="g", family="poisson")
+    assert "moves the intercept alone" in str(both).replace("\n", " ")
+    assert "flattens" not in str(both)

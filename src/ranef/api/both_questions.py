@@ -183,6 +183,11 @@ class TwoAnswers(Answer):
         if not shares:
             return "The mean of the population is not that of a typical level."
         low, high = number(min(shares), 2), number(max(shares), 2)
+        if low == high == number(1.0, 2):
+            return (
+                "The population's effects are the subject's on the scale of the link: averaging "
+                "over people who differ moves the intercept alone."
+            )
         between = low if low == high else f"{low} to {high}"
         return (
             f"The population's effects are {between} times the subject's on the scale of the link: "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,22 @@ from ranef.errors import ModelError
 __all__ = ["Loadings"]
 
 Floats = NDArray[np.float64]
+
+
+KEPT_SIZE = 6
+"""Columns up to which second derivatives, which no value moves, are kept."""
+
+
+@lru_cache(maxsize=64)
+def _second_derivatives(size: int, rank: int) -> Floats:
+    """E F' + F E' for entries E, F of one column."""
+    rows, columns = lower_entries(size, rank)
+    first, second = np.nonzero(columns[:, None] == columns)
+    half = np.zeros((len(rows), len(rows), size, size))
+    half[first, second, rows[first], rows[second]] = 1.0
+    whole: Floats = half + half.transpose(0, 1, 3, 2)
+    whole.flags.writeable = False
+    return whole
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,11 +111,9 @@ class Loadings(Structure):
 
     def second_derivatives(self, theta: Floats) -> Floats:
         """E F' + F E' for entries E, F of one column."""
-        rows, columns = lower_entries(self.size, self.rank)
-        first, second = np.nonzero(columns[:, None] == columns)
-        half = np.zeros((len(rows), len(rows), self.size, self.size))
-        half[first, second, rows[first], rows[second]] = 1.0
-        return half + half.transpose(0, 1, 3, 2)
+        small = self.size <= KEPT_SIZE
+        made = _second_derivatives if small else _second_derivatives.__wrapped__
+        return made(self.size, self.rank)
 
     def to_phi(self, theta: Floats) -> Floats:
         """Theta itself."""

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from ranef import _core, covariance
 from ranef.derivatives import structured
+from ranef.models.rows import at_levels
 from ranef.solve.assembly import Assembly, assemble
 from ranef.solve.parametrisation import Parametrisation, joined
 
@@ -54,11 +56,23 @@ class Solved:
         Response, criterion and parameters, as the core takes them.
     free : (k,) bool array
         Which entries of theta are free on the faces of the optimum.
+    end : tuple
+        As `at`, where the search left the core to the last bit, if that is known.
     """
 
     assembly: Assembly
     at: tuple[Floats, bool, Floats]
     free: NDArray[np.bool_]
+    end: tuple[Floats, bool, Floats]
+
+    @cached_property
+    def scores(self) -> tuple[Floats, ...]:
+        """Z'Py of each term, (q, r), of the response without X and of unit size."""
+        core = self.assembly.core
+        return tuple(
+            core.scores(*self.end, term.block)[:, term.columns] @ term.inverse_basis
+            for term in self.assembly.terms
+        )
 
 
 _solved: WeakKeyDictionary[LinearEstimate, Solved] = WeakKeyDictionary()
@@ -71,17 +85,23 @@ def solved(estimate: LinearEstimate) -> Solved:
         assembly = assemble(estimate.specification, optimum.path)
         at = assembly.response(), estimate.reml, assembly.phi(theta, optimum.ranks)
         free = assembly.free_entries(theta, optimum.ranks)
-        _solved[estimate] = Solved(assembly, at, free)
+        _solved[estimate] = Solved(assembly, at, free, _end(estimate, at))
     return _solved[estimate]
+
+
+def _end(estimate: LinearEstimate, at: tuple[Floats, bool, Floats]) -> tuple[Floats, bool, Floats]:
+    y, reml, phi = at
+    end, known = estimate.optimum.phi, np.array_equal(estimate.optimum.theta, estimate.theta)
+    if end is None or not known:
+        return at
+    size = np.abs(phi)
+    near = np.abs(np.abs(end) - size) <= 1e-6 * size + 1e-9
+    return (y, reml, end) if near.all() else at
 
 
 def at_end(estimate: LinearEstimate) -> tuple[Floats, bool, Floats]:
     """Return where the search left the core, to the last bit, if that is known."""
-    y, reml, phi = solved(estimate).at
-    end, known = estimate.optimum.phi, np.array_equal(estimate.optimum.theta, estimate.theta)
-    if end is None or not known or not np.allclose(np.abs(end), np.abs(phi), rtol=1e-6, atol=1e-9):
-        return y, reml, phi
-    return y, reml, end
+    return solved(estimate).end
 
 
 def free(estimate: LinearEstimate) -> NDArray[np.bool_]:
@@ -179,30 +199,55 @@ def _effect_derivatives(estimate: LinearEstimate) -> tuple[Floats, tuple[Floats,
     if estimate.specification.residual is not None:
         return structured.effect_derivatives(estimate)
     end, theta, spec = solved(estimate), estimate.theta, estimate.specification
-    assembly, (y, reml, phi), movable = end.assembly, end.at, end.free
+    assembly, movable = end.assembly, end.free
     scale = assembly.own.scale
     beta = np.zeros((spec.p, len(theta)))
     moved = tuple(np.zeros((*b.shape, len(theta))) for b in estimate.modes)
     responses: list[Floats] = []
     place = 0
-    for i, (term, part) in enumerate(zip(assembly.terms, assembly.split(theta), strict=True)):
+    each = zip(assembly.terms, assembly.split(theta), end.scores, strict=True)
+    for i, (term, part, scores) in enumerate(each):
         slopes = term.structure.derivatives(part)
         codes = spec.factors[term.term.factor].codes
-        scores = assembly.core.scores(y, reml, phi, term.block)
-        s = scale * scores[:, term.columns] @ term.inverse_basis
         own = np.flatnonzero(movable[place : place + term.count])
-        direct = np.einsum("kij,qj->kqi", slopes[own], s)
+        direct = scale * scores @ slopes[own].transpose(0, 2, 1)
         if term.term.kernel is not None:
             direct = np.einsum("ab,kbi->kai", covariance.lower_factor(term.term.kernel), direct)
-        responses += list(np.einsum("kni,ni->kn", direct[:, codes], term.term.z))
-        moved[i][:, :, place + own] += np.moveaxis(direct, 0, 2)
+        responses.append(np.einsum("kni,ni->kn", direct[:, codes], term.term.z))
+        moved[i][:, :, place + own] += direct.transpose(1, 2, 0)
         place += term.count
-    if responses:
-        modes, fixed = modes_of(estimate, np.stack(responses))
+    if movable.any():
+        modes, fixed = modes_of(estimate, np.vstack(responses))
         beta[:, movable] = -fixed.T
         for out, b in zip(moved, modes, strict=True):
-            out[:, :, movable] -= np.moveaxis(b, 0, 2)
+            out[:, :, movable] -= b.transpose(1, 2, 0)
     return beta, moved
+
+
+def moved_means(estimate: LinearEstimate) -> Floats:
+    """Derivatives (n, f) of the fitted values in the free entries of theta: what is left of w.
+
+    With w_i = Z dPsi_i Z'P y they are w_i less what would be fitted to it at the same theta, see
+    `effect_derivatives`; of a model whose residuals have no structure and effects no kernel.
+    """
+    end, spec = solved(estimate), estimate.specification
+    assembly, movable = end.assembly, end.free
+    responses, place = [], 0
+    each = zip(assembly.terms, assembly.split(estimate.theta), end.scores, strict=True)
+    for term, part, scores in each:
+        own = movable[place : place + term.count]
+        slopes = assembly.own.scale * term.structure.derivatives(part)[own]
+        moved = (scores @ slopes.transpose(0, 2, 1)).transpose(1, 2, 0)
+        codes = spec.factors[term.term.factor].codes
+        responses.append(at_levels(moved, codes, term.term.z))
+        place += term.count
+    w = responses[0] if len(responses) == 1 else np.hstack(responses)
+    modes, fixed = modes_of(estimate, w.T)
+    rest: Floats = w - spec.fixed_rows @ fixed.T
+    for term, b in zip(assembly.terms, modes, strict=True):
+        codes = spec.factors[term.term.factor].codes
+        rest -= at_levels(b.transpose(1, 2, 0), codes, term.term.z)
+    return rest
 
 
 def conditional_covariances(estimate: LinearEstimate) -> tuple[tuple[Floats, Floats], ...]:

@@ -48,12 +48,18 @@ class Curvature:
         First derivatives of log r2, r2 = y'Py.
     fixed : (f, p, p) float64 array
         First derivatives of C = (X'H^-1X)^-1; vcov = sigma^2 C.
+    gradient : tuple of (r, r) float64 arrays
+        Of the criterion in Psi of each term; none of residuals with a structure.
+    ratio : float
+        m / r2 of the response as the core has it.
     """
 
     free: NDArray[np.bool_]
     hessian: Floats
     log_r2: Floats
     fixed: Floats
+    gradient: tuple[Floats, ...] = ()
+    ratio: float = float("nan")
 
 
 def curvature(estimate: LinearEstimate) -> Curvature:
@@ -75,15 +81,18 @@ def curvature(estimate: LinearEstimate) -> Curvature:
     found = asked.ask(of_fixed=False)
     rss, scores = found["rss"], found["scores"]
     ratio = found["degrees"] / rss
+    gradient = asked.gradient(found["psi_gradient"])
     hessian = (
         2 * ratio * found["products"][:, 0, :, 0]
         - ratio / rss * np.outer(scores, scores)
         - found["traces"]
-        + asked.bent(found["psi_gradient"])
+        + asked.bent(gradient)
     )
     T = asked.assembly.fixed.transform
     fixed = T @ found["fixed"] @ T.T
-    return Curvature(asked.free, (hessian + hessian.T) / 2, -scores / rss, fixed)
+    return Curvature(
+        asked.free, (hessian + hessian.T) / 2, -scores / rss, fixed, gradient, float(ratio)
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -222,9 +231,11 @@ class _Questions:
         for i, (term, theta, kept) in enumerate(given):
             inside = kept > 0
             first = len(self.directions)
-            derivatives = term.structure.derivatives(theta)[inside]
-            second = term.structure.second_derivatives(theta)[np.ix_(inside, inside)]
-            self.directions += [self._placed(term, D) for D in derivatives]
+            derivatives = term.structure.derivatives(theta)
+            second = term.structure.second_derivatives(theta)
+            if not inside.all():
+                derivatives, second = derivatives[inside], second[np.ix_(inside, inside)]
+            self.directions += self._placed(term, derivatives)
             own = slice(first, len(self.directions))
             flat = i in ranks and term.term.structure == "us"
             self.parts.append(_Part(term, own, derivatives, second, flat))
@@ -234,13 +245,20 @@ class _Questions:
         self._check_memory()
         return self.assembly.core.curvature(*self.at, self.directions, of_fixed)
 
-    def bent(self, psi_gradient: list[Floats]) -> Floats:
+    def gradient(self, psi_gradient: list[Floats]) -> tuple[Floats, ...]:
+        """The core's gradient in Psi as that of each term."""
+        terms = [part.term for part in self.parts]
+        return tuple(term.gradient_user(psi_gradient[term.block]) for term in terms)
+
+    def bent(self, gradient: tuple[Floats, ...]) -> Floats:
         """<G, d2Psi_ij>, (f, f)."""
         f = int(self.free.sum())
         out = np.zeros((f, f))
-        for part in self.parts:
-            G = part.term.gradient_user(psi_gradient[part.term.block])
-            out[part.own, part.own] = np.einsum("ijab,ab->ij", part.second, G)
+        for part, G in zip(self.parts, gradient, strict=True):
+            count = len(part.second)
+            out[part.own, part.own] = (part.second.reshape(count**2, G.size) @ G.ravel()).reshape(
+                count, count
+            )
         return out
 
     def bend(self) -> Floats:
@@ -262,7 +280,7 @@ class _Questions:
             if part.flat:
                 outside, added = outside[:, :, :0], added[:0]
             start = len(self.directions)
-            self.directions += [self._placed(part.term, D) for D in added]
+            self.directions += self._placed(part.term, added)
             pieces.append((part.own, inside, slice(start, len(self.directions)), outside))
         weights = np.zeros((f, f, len(self.directions)))
         for own, inside, new, outside in pieces:
@@ -270,13 +288,12 @@ class _Questions:
             weights[own, own, new] = outside
         return weights
 
-    def _placed(self, term: Term, D: Floats) -> tuple[int, Floats]:
-        """A matrix in the place of a term's Psi as the core takes it."""
-        size = self.assembly.blocks[term.block].size
-        out = np.zeros((size, size))
-        cut = term.columns
-        out[cut, cut] = term.inverse_basis @ D @ term.inverse_basis.T
-        return term.block, out
+    def _placed(self, term: Term, matrices: Floats) -> list[tuple[int, Floats]]:
+        """Matrices (k, r, r) in the place of a term's Psi as the core takes them."""
+        size, cut = self.assembly.blocks[term.block].size, term.columns
+        out = np.zeros((len(matrices), size, size))
+        out[:, cut, cut] = term.inverse_basis @ matrices @ term.inverse_basis.T
+        return [(term.block, D) for D in out]
 
     def _check_memory(self) -> None:
         """Refuse before the core allocates a dense matrix for each direction."""

@@ -6,7 +6,8 @@ A question names what it needs and asks `require`; it never asks of which class 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass
+from functools import cache
 from inspect import getattr_static
 from typing import Any, Protocol
 
@@ -232,11 +233,24 @@ def offers(fit: Any, protocol: type) -> bool:
 
     A fit of a kind that may have random effects is not `Levelled` where it has none.
     """
-    if any(getattr_static(fit, name, NOTHING) is NOTHING for name in MEMBERS[protocol]):
-        return False
+    kind: Any = type(fit)
+    if not _always_has(kind, protocol):
+        members = MEMBERS[protocol]
+        if any(getattr_static(fit, name, NOTHING) is NOTHING for name in members):
+            return False
     if protocol in OF_MIXED and _has_own_likelihood(fit):
         return False
     return protocol is not Levelled or len(fit.factors) > 0
+
+
+@cache
+def _always_has(kind: Any, protocol: type) -> bool:
+    """Tell whether whatever is of a class has the members of a protocol."""
+    own = {one.name for one in fields(kind)} if is_dataclass(kind) else set()
+    return all(
+        name in own or getattr_static(kind, name, NOTHING) is not NOTHING
+        for name in MEMBERS[protocol]
+    )
 
 
 def require(fit: Any, question: str, *needed: type) -> Any:

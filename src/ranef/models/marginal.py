@@ -500,8 +500,8 @@ def fit_marginal(model: MarginalModel) -> MarginalEstimate:
         _refuse_separated(model, None)
         raise ModelError(
             "no coefficients were found whose means the family can have: under the link "
-            f"{model.family.link!r} means of {model.family.name} leave their range; take another "
-            "link"
+            f"{model.family.link!r} means of {model.family.name} leave their range, or residuals "
+            "grow without end; take another link, or correlation='independence'"
         ) from None
     _refuse_separated(model, found)
     estimate = MarginalEstimate(
@@ -690,7 +690,8 @@ def doubts(estimate: MarginalEstimate) -> list[tuple[str, type]]:
             )
         )
     K, count = model.clusters[0].n_levels, len(estimate.correlations)
-    if model.equations.correlation in ("unstructured", "toeplitz") and count >= K:
+    many = model.equations.correlation in ("unstructured", "toeplitz", "m-dependent")
+    if many and count >= K:
         found.append(
             (
                 f"the {model.equations.correlation} correlation has {count} parameters for {K} "
@@ -731,7 +732,19 @@ def covariance(estimate: MarginalEstimate, kind: str) -> Floats:
     if kind != "jackknife":
         return V
     K, p = problem.clusters.count, problem.p
-    return V * (K - estimate.n_estimated) / (K - p)
+    return V * (_left_over(estimate) / (K - p))
+
+
+def _left_over(estimate: MarginalEstimate) -> int:
+    """Clusters less all parameters, to which a jackknife is scaled."""
+    K, q = estimate.model.problem.clusters.count, estimate.n_estimated
+    if q >= K:
+        raise ModelError(
+            f"the jackknife is scaled by clusters less parameters, and there are {K} clusters for "
+            f"{q} parameters, those of the working correlation counted; use "
+            "covariance='mancl-derouen', or a simpler correlation"
+        )
+    return K - q
 
 
 def influences(estimate: MarginalEstimate, kind: str) -> covariances.Influences:
@@ -778,7 +791,7 @@ def _jackknife(estimate: MarginalEstimate) -> Floats:
         part = without(model, codes != k)
         found = solve(part.problem, part.working, estimate.coefficients)
         moves[k] = found.beta - estimate.coefficients
-    return np.asarray(moves.T @ moves * (K - estimate.n_estimated) / K)
+    return np.asarray(moves.T @ moves * (_left_over(estimate) / K))
 
 
 def without(model: MarginalModel, keep: NDArray[np.bool_]) -> MarginalModel:

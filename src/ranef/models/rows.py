@@ -16,6 +16,9 @@ __all__ = ["PartRows", "Rows", "at_levels"]
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int32]
 
+FEW = 10_000
+"""Values of levels that are copied to the rows at once."""
+
 
 @dataclass(frozen=True, eq=False)
 class PartRows:
@@ -53,6 +56,8 @@ def at_levels(values: Floats, codes: Ints, z: Floats) -> Floats:
     seen = codes >= 0
     if values.ndim == 2:
         return np.where(seen, np.einsum("nr,nr->n", z, values[codes]), 0.0)
+    if values.size <= FEW and seen.all():
+        return np.asarray(np.einsum("nr,nrk->nk", z, values.take(codes, axis=0)))
     out = np.zeros((len(codes), *values.shape[2:]))
     for j in range(z.shape[1]):
         out[seen] += z[seen, j, None] * values[codes[seen], j]

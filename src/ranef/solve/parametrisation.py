@@ -183,8 +183,9 @@ class Term:
 
 def factor_entries(psi: Floats, rank: int) -> Floats:
     """Entries of the factor of Psi (r, r) of a rank, whatever the sizes of its columns."""
-    sd = np.sqrt(np.maximum(np.diag(psi), 0.0))
-    size = 2.0 ** np.round(np.log2(np.where(sd > 0, sd, 1.0)))
+    sd = np.sqrt(np.maximum(psi.diagonal(), 0.0))
+    sd[sd == 0] = 1.0
+    size = 2.0 ** np.rint(np.log2(sd))
     entries = _core.trapezoid(np.ascontiguousarray(psi / size[:, None] / size), rank)
     return np.asarray(entries * size[covariance.lower_entries(len(psi))[0]])
 

@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranef.derivatives import linear, structured
-from ranef.derivatives.second_order import curvature
+from ranef.derivatives.second_order import Curvature, curvature
 from ranef.inference.rows.fitted import fitted
 from ranef.models.records import Estimate, LinearEstimate
 from ranef.models.refitting import refitted
@@ -41,6 +41,9 @@ Floats = NDArray[np.float64]
 
 STEP = 0.02
 """Of a difference quotient in a response, relative to sigma."""
+
+SMALL = 1000
+"""Rows up to which BLAS starts no threads of its own."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,19 +109,30 @@ def conditional_linear(estimate: LinearEstimate) -> ConditionalFit:
     Where the residual variance depends on the fitted mean itself, the derivative is taken by
     refits (`by_refits`).
     """
+    if estimate.specification.n <= SMALL:
+        return _conditional_linear(estimate)
     with one_blas_thread():
         return _conditional_linear(estimate)
 
 
 def _conditional_linear(estimate: LinearEstimate) -> ConditionalFit:
     spec = estimate.specification
-    own, trace = residual_parameters(estimate), hat_trace(estimate)
-    loglik = conditional_loglik(estimate)
+    own, curved = residual_parameters(estimate), _curved(estimate)
+    trace, rest = hat_trace(estimate, curved), spec.y - fitted(estimate)
+    loglik = conditional_loglik(estimate, rest)
     if spec.residual is not None and spec.residual.of_mean is not None:
         total = float(by_refits(estimate).sum())
         return ConditionalFit(loglik, total + 1 + own, trace, "refits", refits=2 * spec.n)
-    df = trace + _moved_trace(estimate) + 1 + own
+    df = trace + (0.0 if curved is None else _moved_trace(estimate, curved, rest)) + 1 + own
     return ConditionalFit(loglik, df, trace, "derivative")
+
+
+def _curved(estimate: LinearEstimate) -> Curvature | None:
+    """Second derivatives of the criterion; None where no variance parameter moves."""
+    residual = estimate.specification.residual
+    if not linear.free(estimate).any() or (residual is not None and residual.of_mean is not None):
+        return None
+    return curvature(estimate)
 
 
 def residual_parameters(estimate: LinearEstimate) -> int:
@@ -127,10 +141,10 @@ def residual_parameters(estimate: LinearEstimate) -> int:
     return 0 if residual is None else row_covariance(residual).n_parameters
 
 
-def conditional_loglik(estimate: LinearEstimate) -> float:
+def conditional_loglik(estimate: LinearEstimate, rest: Floats | None = None) -> float:
     """Log density of the rows about their fitted values, residual structure included."""
     spec, sigma = estimate.specification, estimate.sigma
-    rest = spec.y - fitted(estimate)
+    rest = spec.y - fitted(estimate) if rest is None else rest
     log_weights = 0.0 if spec.weights is None else float(np.log(spec.weights).sum())
     if spec.residual is None:
         weighted = rest if spec.weights is None else rest * spec.weights
@@ -153,8 +167,11 @@ def _log_determinant(found: SolvedRows) -> float:
     return total
 
 
-def hat_trace(estimate: LinearEstimate) -> float:
-    """tr(I - R P): degrees of freedom of the fitted values at fixed theta."""
+def hat_trace(estimate: LinearEstimate, curved: Curvature | None = None) -> float:
+    """tr(I - R P): degrees of freedom of the fitted values at fixed theta.
+
+    `curved` is the curvature of a REML fit where it is known, whose gradient serves.
+    """
     spec = estimate.specification
     if spec.residual is not None:
         found, p = structured.at_optimum(estimate), spec.p
@@ -166,30 +183,34 @@ def hat_trace(estimate: LinearEstimate) -> float:
         return total
     if not spec.terms:
         return float(spec.p)
-    end = linear.solved(estimate)
-    y, _, phi = linear.at_end(estimate)
-    core = end.assembly.core
+    end, total = linear.solved(estimate), float(spec.p)
     # under REML the derivative in Psi is tr(P Z . Z') less the part of the response
-    state = core.state(y, True, phi, True)
-    ratio = float(state["degrees"]) / float(state["rss"])
-    total = float(spec.p)
-    for term, covariance in zip(end.assembly.terms, estimate.covariances, strict=True):
+    if curved is not None and estimate.reml:
+        gradients, ratio, scores = curved.gradient, curved.ratio, end.scores
+    else:
+        gradients, ratio, scores = _restricted(estimate)
+    for covariance, G, s in zip(estimate.covariances, gradients, scores, strict=True):
         psi = covariance / estimate.sigma**2
-        G = term.gradient_user(state["psi_gradient"][term.block])
-        s = core.scores(y, True, phi, term.block)[:, term.columns] @ term.inverse_basis
-        total += float(np.sum(G * psi)) + ratio * float(np.einsum("qi,ij,qj->", s, psi, s))
+        total += float(np.sum(G * psi)) + ratio * float(np.sum((s @ psi) * s))
     return total
 
 
-def _moved_trace(estimate: LinearEstimate) -> float:
+def _restricted(estimate: LinearEstimate) -> tuple[tuple[Floats, ...], float, tuple[Floats, ...]]:
+    """Gradient of the REML criterion in Psi of each term, m / r2, and Z'Py."""
+    assembly, (y, _, phi) = linear.solved(estimate).assembly, linear.at_end(estimate)
+    core, terms = assembly.core, assembly.terms
+    state = core.state(y, True, phi, True)
+    gradients = tuple(t.gradient_user(state["psi_gradient"][t.block]) for t in terms)
+    scores = tuple(
+        core.scores(y, True, phi, t.block)[:, t.columns] @ t.inverse_basis for t in terms
+    )
+    return gradients, float(state["degrees"]) / float(state["rss"]), scores
+
+
+def _moved_trace(estimate: LinearEstimate, curved: Curvature, rest: Floats) -> float:
     """sum_ij (D''^-1)_ij (2 m / r2) mu_i'(P V_j P y - (s_j / r2) P y)."""
-    if not len(estimate.theta):
-        return 0.0
-    curved = curvature(estimate)
-    if not curved.free.any():
-        return 0.0
     spec = estimate.specification
-    moved = _moved(estimate, curved.free)
+    moved = _moved(estimate, curved.free, rest)
     m = spec.n - (spec.p if estimate.reml else 0)
     r2 = estimate.sigma**2 * m
     slopes = -curved.log_r2  # s_j / r2
@@ -197,17 +218,21 @@ def _moved_trace(estimate: LinearEstimate) -> float:
     return float(np.sum(np.linalg.inv(curved.hessian) * cross)) * 2.0 * m / r2
 
 
-def _moved(estimate: LinearEstimate, free: NDArray[np.bool_]) -> _Moved:
+def _moved(estimate: LinearEstimate, free: NDArray[np.bool_], rest: Floats) -> _Moved:
     spec = estimate.specification
+    if spec.residual is None and not any(term.kernel is not None for term in spec.terms):
+        # R^-1 times d mu_hat is P V_j P y
+        mean = linear.moved_means(estimate)
+        if spec.weights is None:
+            return _Moved(mean, mean, rest)
+        return _Moved(mean, spec.weights[:, None] * mean, spec.weights * rest)
     beta, modes = linear.effect_derivatives(estimate)
-    mean = spec.fixed_rows @ beta
+    mean = spec.fixed_rows @ beta[:, free]
     for term, moved in zip(spec.terms, modes, strict=True):
-        mean = mean + at_levels(moved, spec.factors[term.factor].codes, term.z)
-    mean = mean[:, free]
+        mean = mean + at_levels(moved[:, :, free], spec.factors[term.factor].codes, term.z)
     if spec.residual is None:
         w = np.ones(spec.n) if spec.weights is None else spec.weights
-        # R^-1 times d mu_hat is P V_j P y
-        return _Moved(mean, w[:, None] * mean, w * (spec.y - fitted(estimate)))
+        return _Moved(mean, w[:, None] * mean, w * rest)
     found = structured.at_optimum(estimate)
     _, _, solved = found.solved(found.moved_responses()[:, free])
     _, _, by_fixed = found.solved(spec.X)

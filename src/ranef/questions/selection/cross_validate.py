@@ -20,7 +20,7 @@ from ranef.fits.protocol import Likelihood, Refittable, require
 from ranef.models.priors import refuse_penalised
 from ranef.questions.selection.folding import BY, Folding, folded
 from ranef.questions.selection.held_out import UnitScores, fold_scores
-from ranef.questions.selection.scores import SCORES, check_scores, summed
+from ranef.questions.selection.scores import SCORES, check_scores, scores_of, summed
 
 __all__ = ["CrossValidation", "cross_validate"]
 
@@ -214,8 +214,7 @@ def cross_validate(
 def read_scores(fit: MixedFit, score: str | Sequence[str]) -> tuple[str, ...]:
     """Read names of scores."""
     if score == "all":
-        brier = fit.family.response == "successes"
-        score = tuple(name for name in SCORES if name != "brier" or brier)
+        score = scores_of(fit.family)
     given = (score,) if isinstance(score, str) else tuple(score)
     if not given:
         raise ModelError(f"score names no score; there are {', '.join(SCORES)}")

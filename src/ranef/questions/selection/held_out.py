@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranef.errors import RanefError
+from ranef.families import Multinomial
 from ranef.inference.rows.targets import has_zero
 from ranef.models.records import Estimate, GeneralisedEstimate, LinearEstimate, as_generalised
 from ranef.questions.selection.integrated import Predicted
@@ -144,12 +145,10 @@ def _scored(estimate: Estimate, fold: Fold, scores: Sequence[str]) -> UnitScores
         assert isinstance(estimate, GeneralisedEstimate)
         if not singles:
             return _generalised(estimate, fold.units, model.generalised(fold.sets), scores)
+        if isinstance(estimate.family, Multinomial):
+            return _generalised(estimate, fold.units, model.generalised(fold.sets), scores)
         (every,) = model.generalised([np.concatenate(fold.sets)], joint=False)
-        alone = [
-            Predicted(every.rows[[i]], every.etas[:, [i]], every.variances[[i]])
-            for i in range(len(every.rows))
-        ]
-        return _generalised(estimate, fold.units, alone, scores)
+        return _generalised(estimate, fold.units, every.each(), scores)
     if not singles:
         found, sigma = model.linear(fold.sets)
         return _linear(estimate, fold.units, found, sigma, scores)
@@ -188,13 +187,10 @@ def _generalised(
     losses: dict[str, Floats] = {}
     if wanted:
         rows = np.concatenate([one.rows for one in found])
-        etas = np.hstack([one.etas for one in found])
-        variances = np.concatenate([one.variances for one in found])
         extra = None if estimate.extra is None else estimate.extra[rows]
         each = generalised_rows(
-            estimate.family, core, spec.y[rows], extra, Predicted(rows, etas, variances), wanted,
-            zero=has_zero(estimate),
-        )  # fmt: skip
+            estimate.family, core, spec.y[rows], extra, found, wanted, zero=has_zero(estimate)
+        )
         firsts = np.concatenate([[0], np.cumsum(sizes)[:-1]])
         losses = {name: np.add.reduceat(each.loss(name), firsts) for name in wanted}
     return UnitScores(units, sizes, logs, losses)

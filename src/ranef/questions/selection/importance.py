@@ -7,9 +7,10 @@ From draws psi_s of the parameters given all rows, the density of a set without 
 the random effects integrated out: of a whole group its own density, of some of its rows that
 given its others. The largest weights are replaced by quantiles of a generalised Pareto
 distribution fitted to them, whose shape k says whether the mean exists: above 0.7 it converges
-too slowly to be used (Vehtari, Gelman & Gabry
-2017, Stat. Comput. 27; Vehtari, Simpson, Gelman, Yao & Gabry 2024, J. Mach. Learn. Res. 25). The
-draws are from the normal distribution of the estimates.
+too slowly to be used (Vehtari, Gelman & Gabry 2017, Stat. Comput. 27; Vehtari, Simpson, Gelman,
+Yao & Gabry 2024, J. Mach. Learn. Res. 25). The draws are from the normal distribution of the
+estimates; those of a generalised model, which is not near normal, are reweighted by its
+likelihood as well, see `generalised_importance`.
 """
 
 from __future__ import annotations
@@ -23,14 +24,15 @@ from ranef.design.connected import connected_rows
 from ranef.errors import ModelError
 from ranef.inference.coefficients.parameters import parameter_covariance
 from ranef.models.records import Estimate, LinearEstimate, as_generalised
+from ranef.questions.selection.generalised_importance import drawn
 from ranef.questions.selection.held_out import UnitScores
 from ranef.questions.selection.left_out import LinearModel, rows_of
+from ranef.questions.selection.pareto import LARGEST, pareto_smoothed
 
-__all__ = ["leave_out", "pareto_smoothed"]
+__all__ = ["leave_out"]
 
 Floats = NDArray[np.float64]
 
-LARGEST = 0.7
 MOST_ROWS = 500
 """Rows whose density is worked out together, at each draw."""
 
@@ -63,15 +65,17 @@ def leave_out(
     ModelError
         Where too many rows depend on each other, or a shape is above 0.7.
     """
-    if as_generalised(estimate) is not None:
-        raise ModelError(
-            "importance sampling draws variance parameters from the normal distribution of their "
-            "estimates, which a generalised model's are far from; use refit=True"
-        )
-    assert isinstance(estimate, LinearEstimate)
-    blocks = _blocks(estimate, sets, name)
-    logs = _densities(estimate, blocks, int(sets.max()) + 1, n, rng)
-    found = [pareto_smoothed(-column) for column in logs.T]
+    generalised = as_generalised(estimate)
+    if generalised is not None:
+        draws = drawn(generalised, sets, n, rng, name)
+        logs, weights = draws.logs, draws.weights
+        _check_parameters(weights)
+    else:
+        assert isinstance(estimate, LinearEstimate)
+        blocks = _blocks(estimate, sets, name)
+        logs = _densities(estimate, blocks, int(sets.max()) + 1, n, rng)
+        weights = np.zeros(len(logs))
+    found = [pareto_smoothed(weights - column) for column in logs.T]
     k = np.array([one[1] for one in found])
     bad = k > LARGEST
     what = "rows" if name == "row" else f"levels of {name}"
@@ -81,9 +85,26 @@ def leave_out(
             f"shape of their weights reaches {k.max():.2f}, above {LARGEST}. They move the "
             "parameters too much to be reweighted; use refit=True"
         )
-    elpd = np.array([-_log_mean(one[0]) for one in found])
+    elpd = np.array(
+        [
+            _log_mean(one[0] + column) - _log_mean(one[0])
+            for one, column in zip(found, logs.T, strict=True)
+        ]
+    )
     sizes = np.bincount(sets[sets >= 0])
     return UnitScores(np.arange(len(elpd)), sizes, elpd, {}), k
+
+
+def _check_parameters(weights: Floats) -> None:
+    """Refuse draws that are far from the likelihood, whatever is left out."""
+    shape = pareto_smoothed(weights)[1]
+    if shape > LARGEST:
+        raise ModelError(
+            f"importance sampling fails for the parameters themselves: the Pareto shape of their "
+            f"weights is {shape:.2f}, above {LARGEST}, since the likelihood is far from normal "
+            "about the estimates (a variance near zero, a dispersion that the data hardly "
+            "determine); use the closed form or refit=True"
+        )
 
 
 def _log_mean(log_ratios: Floats) -> float:
@@ -167,40 +188,3 @@ def _given_the_others(model: LinearModel, block: _Block, rest: Floats, sigma: fl
         log_det = 2 * np.log(np.diag(lower)).sum()
         found[j] = -0.5 * (len(own) * np.log(2 * np.pi * sigma**2) - log_det + e @ e / sigma**2)
     return found
-
-
-def pareto_smoothed(log_weights: Floats) -> tuple[Floats, float]:
-    """Log weights with the largest replaced by Pareto quantiles, and the shape k."""
-    n = len(log_weights)
-    m = min(n // 5, int(np.ceil(3 * np.sqrt(n))))
-    order = np.argsort(log_weights)
-    top = float(log_weights[order[-1]])
-    cut = float(log_weights[order[-m - 1]])
-    tail = np.exp(log_weights[order[-m:]] - top) - np.exp(cut - top)
-    if tail[-1] <= 0 or np.ptp(tail) < 1e-12:
-        return log_weights, -np.inf
-    k, scale = _generalised_pareto(tail)
-    p = (np.arange(1, m + 1) - 0.5) / m
-    quantiles = -scale * np.log1p(-p) if abs(k) < 1e-12 else scale * np.expm1(-k * np.log1p(-p)) / k
-    out = log_weights.copy()
-    out[order[-m:]] = np.minimum(np.log(quantiles + np.exp(cut - top)) + top, top)
-    return out, k
-
-
-def _generalised_pareto(x: Floats) -> tuple[float, float]:
-    """Shape and scale by the quasi-Bayesian estimator of Zhang & Stephens (2009, Technometrics 51).
-
-    The shape is drawn a little towards 0.5, as with few draws it should be.
-    """
-    n = len(x)
-    x = np.maximum(np.sort(x), 1e-300)
-    m = 30 + int(np.sqrt(n))
-    j = np.arange(1, m + 1)
-    theta = 1 / x[-1] + (1 - np.sqrt(m / (j - 0.5))) / (3 * x[int(n / 4 + 0.5) - 1])
-    k = np.array([np.mean(np.log1p(-t * x)) for t in theta])
-    loglik = n * (np.log(-theta / k) - k - 1)
-    weights = 1 / np.array([np.sum(np.exp(loglik - own)) for own in loglik])
-    best = float(np.sum(theta * weights))
-    shape = float(np.mean(np.log1p(-best * x)))
-    scale = -shape / best
-    return (n * shape + 5.0) / (n + 10.0), scale

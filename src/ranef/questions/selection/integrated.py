@@ -34,29 +34,58 @@ class Predicted:
     rows : (m,) int array
     etas : (M, m) float64 array
         Predictors, the mean's first.
-    covariance : (m, m) float64 array or (m,) float64 array
-        Of the error of the mean's predictor, joint, or variances alone.
+    covariance : (q m, q m) float64 array or (m,) float64 array
+        Of the errors of the first q predictors, joint, those of one predictor together; or
+        variances of the mean's alone. q is 1 but for categories without an order.
+    thresholds : (J - 1, m) float64 array or None
+        Of ordered categories.
     """
 
     rows: NDArray[np.intp]
     etas: Floats
     covariance: Floats
+    thresholds: Floats | None = None
+
+    @property
+    def uncertain(self) -> int:
+        """Number q of predictors that are not known."""
+        return len(self.covariance) // max(len(self.rows), 1)
 
     @property
     def variances(self) -> Floats:
         """Of each row, (m,)."""
         return self.covariance if self.covariance.ndim == 1 else np.diag(self.covariance)
 
+    def each(self) -> list[Predicted]:
+        """The rows one by one."""
+        m, q = len(self.rows), self.uncertain
+        if self.covariance.ndim == 1:
+            blocks = self.covariance[:, None, None]
+        else:
+            own = np.arange(m)
+            blocks = self.covariance.reshape(q, m, q, m)[:, own, :, own]
+        return [
+            Predicted(
+                self.rows[[i]], self.etas[:, [i]], blocks[i],
+                None if self.thresholds is None else self.thresholds[:, [i]],
+            )
+            for i in range(m)
+        ]  # fmt: skip
+
 
 def _density(
-    core: _core.Family, y: Floats, extra: Floats | None, weights: Floats | None
-) -> Callable[[Floats, int], list[Floats]]:
-    """Log densities, and derivatives in the first predictor up to an order, of rows (M, m)."""
+    core: _core.Family, y: Floats, extra: Floats | None, weights: Floats | None, q: int
+) -> Callable[[Floats, int], Floats]:
+    """Log densities, and derivatives in the first q predictors up to an order, of rows (M, m).
 
-    def at(etas: Floats, order: int) -> list[Floats]:
-        found = core.evaluate(y, extra, np.ascontiguousarray(etas), order, [0] if order else [])
-        parts = [np.asarray(found[k]) for k in range(order + 1)]
-        return parts if weights is None else [weights * part for part in parts]
+    One row of the answer each: the density, the q first derivatives, the second ones of the upper
+    triangle.
+    """
+
+    def at(etas: Floats, order: int) -> Floats:
+        active = list(range(q)) if order else []
+        found = np.asarray(core.evaluate(y, extra, np.ascontiguousarray(etas), order, active))
+        return found if weights is None else weights * found
 
     return at
 
@@ -69,7 +98,8 @@ def joint_log_density(
     found: Predicted,
 ) -> float:
     """Log density of the rows together; minus infinity where they are impossible."""
-    density = _density(core, np.ascontiguousarray(y), extra, weights)
+    q, m = found.uncertain, len(found.rows)
+    density = _density(core, np.ascontiguousarray(y), extra, weights, q)
     values, vectors = np.linalg.eigh(found.covariance)
     kept = values > RANK * max(float(values[-1]), 1e-300)
     L = vectors[:, kept] * np.sqrt(values[kept])
@@ -90,7 +120,7 @@ def joint_log_density(
     total = np.empty(len(at))
     etas = found.etas.copy()
     for k, one in enumerate(at):
-        etas[0] = found.etas[0] + L @ one
+        etas[:q] = found.etas[:q] + (L @ one).reshape(q, m)
         total[k] = float(density(etas, 0)[0].sum()) - 0.5 * float(one @ one)
     total = total + 0.5 * np.sum(points**2, axis=1) + 0.5 * log_det + log_w
     top = float(np.max(total))
@@ -98,21 +128,35 @@ def joint_log_density(
 
 
 def _mode(
-    density: Callable[[Floats, int], list[Floats]], etas: Floats, L: Floats
+    density: Callable[[Floats, int], Floats], etas: Floats, L: Floats
 ) -> tuple[Floats, Floats]:
     """Mode of log f - u'u / 2, and the curvature there, by a safeguarded Newton search."""
-    u = np.zeros(L.shape[1])
-    at = etas.copy()
+    m = etas.shape[1]
+    q = len(L) // m
+    u, at = np.zeros(L.shape[1]), etas.copy()
+    by_predictor = L.reshape(q, m, -1)
+    first, second = np.triu_indices(q)
 
     def value(x: Floats) -> tuple[float, Floats, Floats]:
-        at[0] = etas[0] + L @ x
-        f, g, h = density(at, 2)
-        return float(f.sum() - 0.5 * x @ x), L.T @ g - x, np.maximum(-h, 0.0)
+        at[:q] = etas[:q] + (L @ x).reshape(q, m)
+        found = density(at, 2)
+        f, g, h = found[0], found[1 : q + 1], found[q + 1 :]
+        return float(f.sum() - 0.5 * x @ x), L.T @ g.ravel() - x, h
 
-    best, gradient, w = value(u)
+    def curvature(h: Floats) -> Floats:
+        H = np.eye(len(u))
+        for a, b, w in zip(first, second, h, strict=True):
+            if a == b:
+                w = np.minimum(w, 0.0) if q == 1 else w
+                H -= by_predictor[a].T @ (w[:, None] * by_predictor[a])
+            else:
+                part = by_predictor[a].T @ (w[:, None] * by_predictor[b])
+                H -= part + part.T
+        return H
+
+    best, gradient, h = value(u)
     for _ in range(STEPS):
-        H = np.eye(len(u)) + L.T @ (w[:, None] * L)
-        step = np.linalg.solve(H, gradient)
+        step = np.linalg.solve(curvature(h), gradient)
         size = 1.0
         for _ in range(20):
             new = value(u + size * step)
@@ -122,10 +166,10 @@ def _mode(
         else:
             break
         moved = float(np.abs(size * step).max())
-        u, (best, gradient, w) = u + size * step, new
+        u, (best, gradient, h) = u + size * step, new
         if moved < 1e-7:
             break
-    return u, np.eye(len(u)) + L.T @ (w[:, None] * L)
+    return u, curvature(h)
 
 
 @dataclass(frozen=True, eq=False)

@@ -25,7 +25,7 @@ from ranef.models.records import LinearEstimate
 from ranef.questions.selection import held_out, importance, left_out
 from ranef.questions.selection.folding import whole_group
 from ranef.questions.selection.held_out import UnitScores
-from ranef.questions.selection.scores import check_scores, summed
+from ranef.questions.selection.scores import check_scores, scores_of, summed
 
 __all__ = ["LeaveOut", "leave_out"]
 
@@ -91,7 +91,10 @@ class LeaveOut(Answer):
 
     @property
     def rmse(self) -> float:
-        """Root of the mean squared error of the rows left out; NaN of importance samples."""
+        """Root of the mean squared error of the rows left out.
+
+        NaN of importance samples and of categories.
+        """
         if "rmse" not in self.scored.losses:
             return float("nan")
         return summed("rmse", self.scored.losses["rmse"], self.scored.rows).value
@@ -270,9 +273,10 @@ def leave_out(
             fit.estimate, sets, arguments.count("n", n), arguments.generator(rng), name
         )
         return LeaveOut(fit, name, labels, sets, found, "psis", pareto_k=k)
+    losses = tuple(one for one in ("rmse",) if one in scores_of(fit.family))
     if not again:
         return LeaveOut(
-            fit, name, labels, sets, held_out.closed_form(fit.estimate, sets, ("rmse",)), "closed"
+            fit, name, labels, sets, held_out.closed_form(fit.estimate, sets, losses), "closed"
         )
 
     def track(answers: Iterable[Any]) -> Iterable[Any]:
@@ -280,5 +284,5 @@ def leave_out(
         return arriving(answers, len(labels), f"without each {name}", shown)
 
     jobs = None if n_jobs is None else arguments.count("n_jobs", n_jobs)
-    scored, failed = held_out.refitted_sets(fit.estimate, sets, ("rmse",), n_jobs=jobs, track=track)
+    scored, failed = held_out.refitted_sets(fit.estimate, sets, losses, n_jobs=jobs, track=track)
     return LeaveOut(fit, name, labels, sets, scored, "refit", failed)

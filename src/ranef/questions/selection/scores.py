@@ -8,7 +8,7 @@ better), the continuous ranked probability score, the Brier score and squared er
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,7 @@ __all__ = [
     "generalised_rows",
     "joint_logs",
     "linear_rows",
+    "scores_of",
     "summed",
 ]
 
@@ -34,6 +35,18 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.intp]
 
 SCORES = ("log", "crps", "brier", "rmse")
+NEEDS = {
+    "crps": "for numbers and for categories with an order",
+    "brier": "for probabilities of events and categories",
+    "rmse": "for numbers and events",
+}
+RESPONSES = {
+    "numbers": "numbers",
+    "successes": "events",
+    "categories": "categories without an order",
+    "interval": "known up to an interval",
+}
+CATEGORIES = ("ordered categories", "categories")
 DRAWN = 400
 
 
@@ -76,20 +89,56 @@ def generalised_rows(
     core: _core.Family,
     y: Floats,
     extra: Floats | None,
-    found: Predicted,
+    found: Sequence[Predicted],
     scores: Sequence[str],
     *,
     zero: bool,
 ) -> Rowwise:
     """Losses of a generalised model's predictions, its predictors integrated over."""
-    mixture = row_mixture(found)
+    if family.response in CATEGORIES:
+        return _categories(family, y, found)
+    together = Predicted(
+        np.concatenate([one.rows for one in found]),
+        np.hstack([one.etas for one in found]),
+        np.concatenate([one.variances for one in found]),
+    )
+    mixture = row_mixture(together)
     successes = family.response == "successes"
     trials = 1.0 if extra is None or not successes else extra
     means = np.stack([family.mean(eta, extra, zero=zero) for eta in mixture.etas])
     mean, observed = mixture.weights @ means / trials, y / trials
     brier = (observed - mean) ** 2 if successes else None
-    crps = _drawn_crps(family, y, extra, found, zero) / trials if "crps" in scores else None
+    crps = _drawn_crps(family, y, extra, together, zero) / trials if "crps" in scores else None
     return Rowwise(mean, observed, crps, brier)
+
+
+def _categories(family: Family, y: Floats, found: Sequence[Predicted]) -> Rowwise:
+    """Losses of probabilities of categories.
+
+    The Brier score is the sum of squares over the categories, the ranked probability score that
+    over the cuts between them, which is the CRPS of the categories' numbers (Epstein 1969).
+    """
+    p = np.vstack([_probabilities(family, one) for one in found])
+    seen = np.eye(p.shape[1])[y.astype(np.intp)]
+    gaps = np.cumsum(p - seen, axis=1)[:, :-1]
+    unknown = np.full(len(y), np.nan)
+    return Rowwise(unknown, unknown, np.sum(gaps**2, axis=1), np.sum((p - seen) ** 2, axis=1))
+
+
+def _probabilities(family: Family, found: Predicted) -> Floats:
+    """Probabilities (m, J) of the categories of each row by itself."""
+    if found.thresholds is not None:
+        mixture = row_mixture(found)
+        each = [family.mean(np.vstack([eta[:1], found.thresholds])) for eta in mixture.etas]
+        return np.asarray(np.tensordot(mixture.weights, np.stack(each), axes=1))
+    z = np.random.default_rng(0).standard_normal((DRAWN // 2, found.uncertain))
+    draws = np.vstack([z, -z])
+    out = np.empty((len(found.rows), found.uncertain + 1))
+    for i, one in enumerate(found.each()):
+        values, vectors = np.linalg.eigh(one.covariance)
+        root = vectors * np.sqrt(np.maximum(values, 0.0))
+        out[i] = family.mean(one.etas + root @ draws.T).mean(axis=0)
+    return out
 
 
 def _drawn_crps(
@@ -129,7 +178,7 @@ def joint_logs(
             y[own],
             None if extra is None else extra[own],
             None if weights is None else weights[own],
-            one if one.covariance.ndim == 2 else Predicted(own, one.etas, np.diag(one.covariance)),
+            one if one.covariance.ndim == 2 else replace(one, covariance=np.diag(one.covariance)),
         )
     return out
 
@@ -177,15 +226,22 @@ def summed(score: str, by_unit: Floats, rows: NDArray[np.integer]) -> Summed:
 
 
 def check_scores(family: Family, scores: Sequence[str]) -> None:
-    """Refuse responses and scores that have no predictive distribution of numbers here."""
-    if family.response in ("ordered categories", "categories", "interval"):
+    """Refuse scores that a response has not."""
+    known = scores_of(family)
+    for score in scores:
+        if score in known:
+            continue
         raise ModelError(
-            f"rows left out are scored as numbers or events, and a {family.name} response is "
-            f"{family.response}: compare such models by their AIC, compare(focus='population'), or "
-            "by conditional AIC, compare(focus='individual')"
+            f"score={score!r} is {NEEDS[score]}, and a {family.name} response is "
+            f"{RESPONSES.get(family.response, family.response)}; there are {', '.join(known)}"
         )
-    if "brier" in scores and family.response != "successes":
-        raise ModelError(
-            f"the Brier score is for probabilities of events, not for a {family.name} response; "
-            "use score='crps'"
-        )
+
+
+def scores_of(family: Family) -> tuple[str, ...]:
+    """Names of the scores of a response."""
+    return {
+        "successes": SCORES,
+        "ordered categories": ("log", "crps", "brier"),
+        "categories": ("log", "brier"),
+        "interval": ("log",),
+    }.get(family.response, ("log", "crps", "rmse"))

@@ -9,7 +9,7 @@ Learn. Res. 17). `Trained` is a fit to some of the rows that is asked about the 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,10 @@ from numpy.typing import NDArray
 from ranef.derivatives import generalised, joint_errors, linear
 from ranef.design.deletion import without_rows
 from ranef.errors import ModelError
-from ranef.inference.effects.linearised import Linearised, linearised, refuse_unordered
+from ranef.families import Cumulative, Multinomial
+from ranef.inference.effects.linearised import Linearised, linearised
+from ranef.inference.rows.parts import threshold_basis
+from ranef.models.generalised import threshold_columns
 from ranef.models.noise import Noise
 from ranef.models.records import (
     CONDITIONAL,
@@ -32,7 +35,7 @@ from ranef.models.rows import at_levels
 from ranef.questions.selection.integrated import Predicted
 from ranef.questions.selection.left_out import LeftOut, LinearModel, left_out
 
-__all__ = ["Trained", "left_predicted", "trained"]
+__all__ = ["THRESHOLD", "Trained", "ends_of", "left_predicted", "thresholds_of", "trained"]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.intp]
@@ -41,10 +44,13 @@ Codes = NDArray[np.integer]
 Random = list[tuple[NDArray[np.int32], Floats] | None]
 
 SMALLEST = 1e-12
+THRESHOLD = "threshold"
 
 
 def left_predicted(estimate: GeneralisedEstimate, sets: Codes) -> list[Predicted]:
     """Each set of rows given all others, at the estimate's variance parameters."""
+    if isinstance(estimate.family, Multinomial):
+        return left_categories(estimate, sets)
     working = linearised(estimate)
     spec = working.specification
     found = left_out(_model_of(working), sets)
@@ -53,7 +59,55 @@ def left_predicted(estimate: GeneralisedEstimate, sets: Codes) -> list[Predicted
         etas = _others(estimate, own)
         etas[0] = spec.y[own] - rest
         V = S - np.diag(1.0 / working.weights[own])
-        out.append(Predicted(own, etas, _definite(V)))
+        out.append(Predicted(own, etas, definite(V), thresholds_of(estimate, estimate, own)))
+    return out
+
+
+def left_categories(estimate: GeneralisedEstimate, sets: Codes) -> list[Predicted]:
+    """Sets of rows of categories without an order, each given all others.
+
+    The log odds of a row have the precision W = diag(p) - p p' in the working model. With W = K K'
+    the J - 1 working responses of a row, K'z, are rows of a linear model with unit variances.
+    """
+    spec, q = estimate.specification, len(estimate.predictors)
+    p = estimate.family.mean(estimate.predictors)
+    weights = np.ones(spec.n) if spec.weights is None else spec.weights
+    own = np.maximum(p[:, 1:], 1e-10)
+    W = (own[:, :, None] * np.eye(q) - own[:, :, None] * own[:, None, :]) * weights[:, None, None]
+    K = np.linalg.cholesky(W + 1e-12 * np.trace(W, axis1=1, axis2=2)[:, None, None] * np.eye(q))
+    pulled = np.swapaxes(K, 1, 2)
+    score = weights[:, None] * (np.eye(q + 1)[spec.y.astype(np.intp)][:, 1:] - p[:, 1:])
+    z = estimate.predictors.T + np.linalg.solve(K @ pulled, score[:, :, None])[:, :, 0]
+    X, terms = np.zeros((spec.n, q, len(estimate.coefficients))), list(estimate.terms)
+    offset = np.zeros((spec.n, q))
+    for part in estimate.components:
+        full = estimate.parts[part.name]
+        columns = full.X[:, [full.names.index(name) for name in part.names]]
+        k = part.predictor
+        X[:, :, part.coefficients] = pulled[:, :, [k]] * columns[:, None, :]
+        offset[:, k] = 0.0 if full.offset is None else full.offset
+        for t in part.terms:
+            entered = pulled[:, :, [k]] * estimate.terms[t].z[:, None, :]
+            terms[t] = replace(estimate.terms[t], z=entered.reshape(spec.n * q, -1))
+    y = (pulled @ (z - offset)[:, :, None]).ravel()
+    wide = replace(
+        spec, y=y, X=X.reshape(spec.n * q, -1), weights=None, offset=None, terms=tuple(terms),
+        names=tuple(f"free {j}" for j in range(X.shape[2])), residual=None,
+        factors=tuple(replace(f, codes=np.repeat(f.codes, q)) for f in estimate.factors),
+    )  # fmt: skip
+    noise = Noise(None, None, spec.n * q, np.empty(0))
+    model = LinearModel(wide, estimate.covariances, noise, 1.0)
+    found, out = left_out(model, np.repeat(np.asarray(sets), q)), []
+    for wide_rows, rest, S in zip(found.rows, found.rest, found.covariance, strict=True):
+        rows = wide_rows[::q] // q
+        m = len(rows)
+        back = np.zeros((m, q, m, q))
+        back[np.arange(m), :, np.arange(m)] = np.linalg.inv(pulled[rows])
+        inverse = back.reshape(m * q, m * q)
+        etas = (inverse @ (y[wide_rows] - rest)).reshape(m, q) + offset[rows]
+        V = inverse @ (S - np.eye(m * q)) @ inverse.T
+        V = V.reshape(m, q, m, q).transpose(1, 0, 3, 2).reshape(m * q, m * q)
+        out.append(Predicted(rows, np.ascontiguousarray(etas.T), definite(V)))
     return out
 
 
@@ -77,12 +131,35 @@ def _model_of(working: Linearised) -> LinearModel:
     return LinearModel(spec, working.covariances, noise, 1.0)
 
 
-def _definite(V: Floats) -> Floats:
+def definite(V: Floats) -> Floats:
     """The nearest matrix without negative eigenvalues."""
     values, vectors = np.linalg.eigh((V + V.T) / 2)
     return np.asarray(
         (vectors * np.maximum(values, SMALLEST * max(values[-1], 1e-300))) @ vectors.T
     )
+
+
+def thresholds_of(own: GeneralisedEstimate, whole: Estimate, rows: Ints) -> Floats | None:
+    """Thresholds (J - 1, m) of ordered categories for rows of the whole; None of others."""
+    if not isinstance(own.family, Cumulative):
+        return None
+    (component,) = [one for one in own.components if one.name == THRESHOLD]
+    beta, basis = own.coefficients[component.coefficients], threshold_basis(own)
+    if component.specification is None:
+        return np.repeat((basis @ beta)[:, None], len(rows), axis=1)
+    W = whole.parts[component.name].X[rows]
+    return np.stack([threshold_columns(W, row) @ beta for row in basis])
+
+
+def ends_of(cuts: Floats, y: Floats) -> tuple[Floats, Floats]:
+    """Upper and lower threshold (m,) of categories y; 0 where a category has none."""
+    m = cuts.shape[1]
+    ends, at, category = (
+        np.vstack([np.zeros(m), cuts, np.zeros(m)]),
+        np.arange(m),
+        y.astype(np.intp),
+    )
+    return ends[category + 1, at], ends[category, at]
 
 
 @dataclass(frozen=True, eq=False)
@@ -176,7 +253,8 @@ class Trained:
         """Return the predictors of sets of the other rows, with their errors."""
         own = self.estimate
         assert isinstance(own, GeneralisedEstimate)
-        refuse_unordered(own, "one linear predictor for the mean")
+        if isinstance(own.family, Multinomial):
+            return [self._nominal(own, rows) for rows in sets]
         out = []
         for rows in sets:
             etas, random = self._predictors(own, rows), self._random(rows)
@@ -184,19 +262,51 @@ class Trained:
             part = own.components[0]
             spec = self.whole.specification
             X[:, part.coefficients] = spec.X[rows][:, [spec.names.index(n) for n in part.names]]
+            self._common_threshold(own, X)
+            cuts = thresholds_of(own, self.whole, rows)
             for t, given in enumerate(random):
                 assert given is not None
                 inside = t in part.terms
                 random[t] = (given[0], columns_in(self.whole, t, part)[rows]) if inside else None
             if not joint:
                 V = generalised.generalised_prediction_variance(own, X, random)
-                out.append(Predicted(rows, etas, V))
+                out.append(Predicted(rows, etas, V, cuts))
                 continue
             found = joint_errors.generalised_whitened(own, X, random)
             dense = np.hstack([found.tail, found.fixed])
             V = (found.chain @ found.chain.T).toarray() + dense @ dense.T
-            out.append(Predicted(rows, etas, V + self._unseen(rows, own, part)))
+            out.append(Predicted(rows, etas, V + self._unseen(rows, own, part), cuts))
         return out
+
+    @staticmethod
+    def _common_threshold(own: GeneralisedEstimate, X: Floats) -> None:
+        """What the thresholds of ordered categories have in common stands for the intercept."""
+        for component in own.components[1:]:
+            if component.name == THRESHOLD and component.specification is None:
+                X[:, component.coefficients] = -threshold_basis(own).mean(axis=0)
+
+    def _nominal(self, own: GeneralisedEstimate, rows: Ints) -> Predicted:
+        """Log odds of each category, with their errors."""
+        whole, m = self.whole, len(rows)
+        assert isinstance(whole, GeneralisedEstimate)
+        etas, q = self._predictors(own, rows), len(own.predictors)
+        X, given = np.zeros((q * m, len(own.coefficients))), self._random(rows)
+        random: Random = [None] * len(own.terms)
+        new = np.zeros((q * m, q * m))
+        for part in own.components:
+            here, spec = slice(part.predictor * m, (part.predictor + 1) * m), whole.parts[part.name]
+            X[here, part.coefficients] = spec.X[rows][:, [spec.names.index(n) for n in part.names]]
+            for t in part.terms:
+                known = given[t]
+                assert known is not None
+                z = np.zeros((q * m, known[1].shape[1]))
+                z[here] = known[1]
+                random[t] = np.tile(known[0], q), z
+            new[here, here] = self._unseen(rows, own, part)
+        found = joint_errors.generalised_whitened(own, X, random)
+        dense = np.hstack([found.tail, found.fixed])
+        V = (found.chain @ found.chain.T).toarray() + dense @ dense.T
+        return Predicted(rows, etas, V + new)
 
     def _predictors(self, own: GeneralisedEstimate, rows: Ints) -> Floats:
         """Predictors (M, m) at the fit's coefficients and modes, zero for levels not seen."""
@@ -209,7 +319,7 @@ class Trained:
             spec = component.specification
             k = component.predictor
             beta = own.coefficients[component.coefficients]
-            if spec is None:
+            if spec is None or component.name == THRESHOLD:
                 continue
             full = whole.parts[component.name]
             X = full.X[rows][:, [full.names.index(n) for n in component.names]]
@@ -221,6 +331,9 @@ class Trained:
                 eta = eta + at_levels(own.modes[t], given[0], z)
             out[k], known[k] = eta, True
         out[~known] = own.predictors[~known, :1]  # constants
+        cuts = thresholds_of(own, whole, rows)
+        if cuts is not None:
+            out[1], out[2] = ends_of(cuts, whole.specification.y[rows])
         return out
 
     # --- both

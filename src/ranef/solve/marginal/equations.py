@@ -48,6 +48,8 @@ MIXED = 0.1
 TOLERANCE = 1e-10
 CONVERGED = 1e-7
 STALLED = 0.95
+RUNAWAY = 1e3
+"""Squared residuals, as a multiple of those under independence, at which a search is lost."""
 """Of the estimating function, in units of its own standard errors given the model."""
 INDEPENDENT = Independence(np.zeros(0))
 
@@ -329,12 +331,14 @@ def _search(
     """Fisher scoring, the correlation estimated anew at each step.
 
     The first steps take independence, until they come near. A step that leaves the means that
-    there are is halved. The smallest eigenvalues of estimates that were mixed go to `trail`.
+    there are is halved; one on which the residuals grow without end leads nowhere. The smallest
+    eigenvalues of estimates that were mixed go to `trail`.
     """
     counts = count(problem, working)
     current = problem.independent
     sums = add_up(problem, beta, current, working)
     before, fresh = np.inf, False  # whether the correlation is that of these very residuals
+    usual = np.inf
     for step in range(1, MOST_STEPS + 1):
         scale = scale_of(problem, sums, counts)
         sums = _penalised(problem, beta, current, sums, scale)
@@ -344,11 +348,14 @@ def _search(
         done = (
             settled
             and current.gap <= CONVERGED
-            and (gap <= TOLERANCE or (gap < CONVERGED and gap > 0.95 * before))
+            and (gap <= TOLERANCE or (gap < CONVERGED and gap > STALLED * before))
         )
         if done and fresh:
             break
         if settled or gap < NEAR or step > FIRST_STEPS:
+            usual = usual if settled else max(sums.squares, 1e-300)
+            if sums.squares > RUNAWAY * usual:  # a root at infinity: the scale outgrows all else
+                raise Outside
             known = _alike(current, working)
             current = correlation_of(problem, known, sums, counts, scale, floor)
             trail += [current.smallest] if current.shrunk > 0 else []

@@ -36,9 +36,9 @@ Ints = NDArray[np.intp]
 
 SCORES = ("log", "crps", "brier", "rmse")
 NEEDS = {
-    "crps": "for numbers and for categories with an order",
-    "brier": "for probabilities of events and categories",
-    "rmse": "for numbers and events",
+    "crps": "the CRPS is for numbers and for categories with an order",
+    "brier": "the Brier score is for probabilities of events and categories",
+    "rmse": "the root mean squared error is for numbers and events",
 }
 RESPONSES = {
     "numbers": "numbers",
@@ -232,8 +232,9 @@ def check_scores(family: Family, scores: Sequence[str]) -> None:
         if score in known:
             continue
         raise ModelError(
-            f"score={score!r} is {NEEDS[score]}, and a {family.name} response is "
-            f"{RESPONSES.get(family.response, family.response)}; there are {', '.join(known)}"
+            f"{NEEDS[score]}, and a {family.name} response is "
+            f"{RESPONSES.get(family.response, family.response)}; use score="
+            f"{' or '.join(map(repr, known))}"
         )
 
 

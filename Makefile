@@ -94,6 +94,7 @@ bench: $(STAMPS)/package
 	@for package in $$($(RUN)/python tools/requirements.py bench); do \
 	    $(INSTALL) "$$package" || echo "left out: $$package cannot be installed here"; done
 	$(RUN)/python -m benchmarks
+	$(RUN)/python -m benchmarks.imaging
 	$(RUN)/python -m benchmarks.gwas
 
 docs: $(STAMPS)/package $(STAMPS)/test $(STAMPS)/docs

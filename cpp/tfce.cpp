@@ -43,21 +43,20 @@ class Rising {
     // Adds what a component gathers down to height h.
     void lower(std::int32_t i, double h) {
         if (height_[i] == h) return;
-        const double above = std::pow(height_[i], H_ + 1), here = std::pow(h, H_ + 1);
-        gathered_[i] += extent(size_[i]) * (above - here) / (H_ + 1);
+        gathered_[i] += extent(size_[i]) * (integral(height_[i]) - integral(h));
         height_[i] = h;
     }
 
-    void join(std::int32_t a, std::int32_t b, double h) {
-        a = root(a);
-        b = root(b);
-        if (a == b) return;
+    // Joins the components of two roots at height h; returns the root of both.
+    std::int32_t join(std::int32_t a, std::int32_t b, double h) {
+        if (a == b) return a;
         lower(a, h);
         lower(b, h);
         if (size_[a] < size_[b]) std::swap(a, b);
         parent_[b] = a;
         gathered_[b] -= gathered_[a];
         size_[a] += size_[b];
+        return a;
     }
 
     double total(std::int32_t i) {
@@ -69,9 +68,17 @@ class Rising {
     double extent(std::int32_t size) const {
         return E_ == 0.5 ? std::sqrt(static_cast<double>(size)) : std::pow(size, E_);
     }
+    double integral(double h) const {
+        return H_ == 2.0 ? h * h * h / 3.0 : std::pow(h, H_ + 1) / (H_ + 1);
+    }
     std::vector<std::int32_t> parent_, size_;
     std::vector<double> gathered_, height_;
     double E_, H_;
+};
+
+struct Place {
+    double height;
+    std::int32_t index;
 };
 
 } // namespace
@@ -79,31 +86,33 @@ class Rising {
 void tfce(const Neighbours& graph, const double* values, double E, double H, double* out) {
     const std::size_t n = graph.n;
     double most = 0;
-    std::vector<std::int32_t> order;
+    std::vector<Place> order;
     for (std::size_t i = 0; i < n; ++i) {
         out[i] = 0;
         if (!(values[i] > 0)) continue;
-        order.push_back(static_cast<std::int32_t>(i));
+        order.push_back({values[i], static_cast<std::int32_t>(i)});
         if (std::isfinite(values[i])) most = std::max(most, values[i]);
     }
-    const auto height = [&](std::int32_t i) { return std::min(values[i], most); };
-    std::sort(order.begin(), order.end(), [&](std::int32_t a, std::int32_t b) {
-        return height(a) != height(b) ? height(a) > height(b) : a < b;
+    for (Place& one : order) one.height = std::min(one.height, most);
+    std::sort(order.begin(), order.end(), [](const Place& a, const Place& b) {
+        return a.height != b.height ? a.height > b.height : a.index < b.index;
     });
     Rising rising(n, E, H);
     std::vector<char> there(n, 0);
     std::size_t done = 0;
-    for (std::int32_t i : order) {
+    for (const auto [h, i] : order) {
         if ((++done & 65535) == 0) Watch::poll();
-        const double h = height(i);
         there[i] = 1;
         rising.begin(i, h);
+        std::int32_t top = i;
         for (std::int32_t k = graph.starts[i]; k < graph.starts[i + 1]; ++k)
-            if (there[graph.indices[k]]) rising.join(i, graph.indices[k], h);
+            if (there[graph.indices[k]]) top = rising.join(top, rising.root(graph.indices[k]), h);
     }
-    for (std::int32_t i : order) rising.lower(rising.root(i), 0.0);
-    for (std::int32_t i : order)
+    for (const Place& one : order) rising.lower(rising.root(one.index), 0.0);
+    for (const Place& one : order) {
+        const std::int32_t i = one.index;
         out[i] = std::isinf(values[i]) ? std::numeric_limits<double>::infinity() : rising.total(i);
+    }
 }
 
 void faces_of_voxels(const bool* mask, std::size_t nx, std::size_t ny, std::size_t nz,

@@ -342,3 +342,39 @@ def test_flips_of_several_contrasts_are_refits_tested_by_f(df):
     np.testing.assert_allclose(
         whole.t, imaging.mixed_effects(Y, V, X, df=df).joint(np.eye(3)).stat, rtol=1e-7
     )
+
+
+def test_voxels_of_the_bcg_trials_are_metafors(agree):
+    table = ranef.effect_sizes(
+        "RR", ranef.data.load("bcg"), ai="tpos", bi="tneg", ci="cpos", di="cneg"
+    )
+    y, v = (np.asarray(table[name], dtype=float) for name in ("yi", "vi"))
+    Y, V = np.column_stack([y, -y, 2 * y]), np.column_stack([v, v, 4 * v])
+    known = {  # metafor 3.8-1, REML and DL, test="knha", threshold 1e-12
+        "reml": (0.31324326, -0.71453234, 0.18079174),
+        "dl": (0.30876026, -0.71411722, 0.18069663),
+    }
+    for method, (tau2, mean, error) in known.items():
+        fit = imaging.mixed_effects(Y, V, np.ones((13, 1)), method=method, df="knapp-hartung")
+        for name, ours, theirs in (
+            ("tau^2", fit.tau2, [tau2, tau2, 4 * tau2]),
+            ("mean", fit.beta[0], [mean, -mean, 2 * mean]),
+            ("standard error", fit.std_error[0], [error, error, 2 * error]),
+        ):
+            agree("imaging.mixed_effects", f"{name}, bcg {method}", ours, theirs,
+                  peer="metafor 3.8-1", rtol=1e-7)  # fmt: skip
+
+
+def test_enhancement_is_the_limit_of_nilearns_steps(agree):
+    utils = pytest.importorskip("nilearn.mass_univariate._utils")
+    rng = np.random.default_rng(6)
+    values = ndimage.gaussian_filter(rng.normal(size=(12, 11, 10)), 1.2)
+    values = 3 * values / np.abs(values).max()
+    structure = ndimage.generate_binary_structure(3, 1)
+    step = 3.1e-3
+    theirs = utils.calculate_tfce(values[..., None], structure, dh=step, two_sided_test=True)
+    theirs = step * np.asarray(theirs).reshape(values.shape)  # its sum is not times the step
+    ours = imaging.tfce(values, two_sided=True)
+    far = np.abs(ours) > 0.1 * np.abs(ours).max()
+    agree("imaging.tfce", "map of 12 x 11 x 10, steps of 0.0031", ours[far], theirs[far],
+          peer="nilearn (calculate_tfce)", rtol=6e-3)  # fmt: skip

@@ -14,7 +14,7 @@ from ranef import imaging
 from ranef.errors import DataError, DataWarning, FileError, ModelError
 
 nib = pytest.importorskip("nibabel")
-pytest.importorskip("nilearn")
+NILEARN = f"nilearn {pytest.importorskip('nilearn').__version__}"
 
 AFFINE = np.diag([2.0, 2.0, 2.0, 1.0])
 SHAPE = (5, 6, 4)
@@ -113,7 +113,7 @@ def test_joint_f_is_the_one_of_meta(study):
     np.testing.assert_allclose(F, fit.test(["age", "sexm"]).statistic, rtol=1e-8)
 
 
-def test_equal_variances_are_nilearns_least_squares():
+def test_equal_variances_are_nilearns_least_squares(agree):
     from nilearn.glm.second_level import SecondLevelModel
 
     y, v, age = numbers()
@@ -126,10 +126,12 @@ def test_equal_variances_are_nilearns_least_squares():
         for output in ("stat", "z_score", "p_value"):
             a = theirs.compute_contrast(contrast, output_type=output).get_fdata()
             b = own.compute_contrast(contrast, output_type=output).get_fdata()
-            np.testing.assert_allclose(b, a, rtol=1e-5, atol=1e-12)
+            what = contrast if isinstance(contrast, str) else "both columns"
+            agree("imaging.MixedEffectsSecondLevel", f"{output} of {what}, equal variances",
+                  b, a, peer=NILEARN, rtol=1e-5, atol=1e-12)  # fmt: skip
 
 
-def test_fixed_effects_are_nilearns():
+def test_fixed_effects_are_nilearns(agree):
     from nilearn.glm.contrasts import compute_fixed_effects
 
     y, v, _ = numbers()
@@ -139,8 +141,9 @@ def test_fixed_effects_are_nilearns():
     )
     own = imaging.MixedEffectsSecondLevel(mask, method="fe", df="normal")
     maps = own.fit(images(y), variances=images(v)).compute_contrast(output_type="all")
-    np.testing.assert_allclose(maps["effect_size"].get_fdata(), effect.get_fdata(), rtol=1e-5)
-    np.testing.assert_allclose(maps["effect_variance"].get_fdata(), variance.get_fdata(), rtol=1e-5)
+    for name, theirs in (("effect_size", effect), ("effect_variance", variance)):
+        agree("MixedEffectsSecondLevel(method='fe')", name, maps[name].get_fdata(),
+              theirs.get_fdata(), peer=f"{NILEARN} (compute_fixed_effects)", rtol=1e-5)  # fmt: skip
 
 
 def test_it_has_scikit_learns_habits():

@@ -113,19 +113,21 @@ def test_units_and_threads_change_nothing():
     np.testing.assert_allclose(large.contrast("time").stat, one.contrast("time").stat, rtol=1e-4)
 
 
-def test_sleepstudy_is_lme4s():
+def test_sleepstudy_is_lme4s(agree):
     sleep = ranef.data.load("sleepstudy")
     Y = np.column_stack([sleep["Reaction"], sleep["Reaction"] * 2 + 1])
     found = imaging.lmm("Reaction ~ Days + (Days | Subject)", sleep, outcomes=Y)
     # lme4 1.1-31: logLik -871.8141, sigma 25.5918, SD 24.7407 and 5.9221, correlation 0.0656;
     # lmerTest 3.1-3: df 17 and 17, t 36.838 and 6.771
-    assert found.loglik[0] == pytest.approx(-871.8141, abs=1e-4)
-    assert found.sigma[0] == pytest.approx(25.5918, abs=1e-4)
-    np.testing.assert_allclose(
-        np.sqrt(np.diagonal(found.covariance[:, :, 0])), [24.7407, 5.9221], atol=1e-3
-    )
-    assert found.contrast("Days").stat[0] == pytest.approx(6.771, abs=1e-3)
-    np.testing.assert_allclose(found.df[:, 0], [17.0, 17.0], atol=1e-2)
+    sds = np.sqrt(np.diagonal(found.covariance[:, :, 0]))
+    for name, ours, theirs, peer, atol in (
+        ("log-likelihood", found.loglik[0], -871.8141, "lme4 1.1-31", 1e-4),
+        ("residual standard deviation", found.sigma[0], 25.5918, "lme4 1.1-31", 1e-4),
+        ("standard deviations", sds, [24.7407, 5.9221], "lme4 1.1-31", 1e-3),
+        ("t of Days", found.contrast("Days").stat[0], 6.771, "lmerTest 3.1-3", 1e-3),
+        ("Satterthwaite's df", found.df[:, 0], [17.0, 17.0], "lmerTest 3.1-3", 1e-2),
+    ):
+        agree("imaging.lmm", f"{name}, sleepstudy", ours, theirs, peer=peer, atol=atol)
     assert found.sigma[1] == pytest.approx(2 * found.sigma[0], rel=1e-6)
 
 
@@ -177,3 +179,25 @@ def test_images_of_visits():
     images[7] = nib.Nifti1Image(Y[7].reshape(4, 3, 2), np.eye(4))
     with pytest.raises(DataError, match="row 8"):
         model.fit(table, images)
+
+
+def test_a_report_of_repeated_images(tmp_path):
+    rng = np.random.default_rng(4)
+    visits = pd.DataFrame({"s": np.repeat(np.arange(10), 3), "t": np.tile([0.0, 1.0, 2.0], 10)})
+    y = rng.normal(size=(10, 6, 6, 6))[visits.s] + rng.normal(size=(30, 6, 6, 6))
+    y[:, :3] += 1.5 * visits.t.to_numpy()[:, None, None, None]
+    nib = pytest.importorskip("nibabel")
+    images = [nib.Nifti1Image(one, np.diag([4, 4, 4, 1])) for one in y]
+    model = imaging.LongitudinalModel("~ t + (1 | s)")
+    with pytest.raises(ModelError, match=r"fit\(\) first"):
+        model.generate_report()
+    model.fit(visits, images)
+    found = model.clusters("t").tidy()
+    assert len(found) >= 1
+    page = model.generate_report({"slope": "t"}, title="Visits")
+    path = page.save_as_html(tmp_path / "visits.html")
+    text = path.read_text()
+    for words in ("Visits", "Contrast: slope", "Residual standard deviation", "~ t + (1 | s)",
+                  "Satterthwaite", "every voxel"):  # fmt: skip
+        assert words in text
+    assert "Contrast: intercept" in str(model.generate_report())

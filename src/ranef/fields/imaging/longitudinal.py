@@ -16,9 +16,11 @@ from ranef.design.specification import Specification
 from ranef.design.specify import specification_of
 from ranef.display.progress import arriving
 from ranef.errors import ConvergenceWarning, DataError, ModelError, warn
+from ranef.fields.imaging.clusters import ClusterTable, cluster_table
 from ranef.fields.imaging.gathering import Grid, stacked
 from ranef.fields.imaging.group_design import weights_of
 from ranef.fields.imaging.habits import Parametrised
+from ranef.fields.imaging.page import GroupReport, named_contrasts
 from ranef.fields.imaging.repeated import (
     MOST_FIXED,
     MOST_RANDOM,
@@ -29,6 +31,7 @@ from ranef.fields.imaging.repeated import (
 from ranef.fields.imaging.scheduling import answers, by_dask, threads_of
 from ranef.fields.imaging.table_files import read_table
 from ranef.fields.imaging.tails import adjusted, two_sided, upper_p, upper_tail
+from ranef.fields.imaging.visits_page import visits_report
 from ranef.fields.imaging.voxels import VoxelContrast
 from ranef.tables import Table
 
@@ -462,3 +465,66 @@ class LongitudinalModel(Parametrised):
         if kind == "all":
             return {name: self._data.image(one) for name, one in values.items()}
         return self._data.image(values[kind])
+
+    def clusters(
+        self,
+        contrast: Any = None,
+        *,
+        height: float = 0.001,
+        height_control: str | None = "fpr",
+        min_size: int = 1,
+        two_sided: bool = True,
+        atlas: Any = None,
+    ) -> ClusterTable:
+        """Return the clusters of voxels above a height.
+
+        Parameters
+        ----------
+        contrast
+            As in `compute_contrast`.
+        height, height_control, min_size, two_sided, atlas
+            As in `MixedEffectsSecondLevel.clusters`.
+        """
+        if not hasattr(self, "fit_"):
+            raise ModelError("the model is not fitted; call fit() first")
+        C = weights_of(contrast, self.fit_.names)
+        one = self.fit_.contrast(C[0]) if len(C) == 1 else self.fit_.joint(C)
+        return cluster_table(
+            self._data, one.z_score, height=height, control=height_control, least=min_size,
+            two_sided=two_sided, atlas=atlas,
+        )  # fmt: skip
+
+    def generate_report(
+        self,
+        contrasts: Any = None,
+        title: str | None = None,
+        *,
+        alpha: float = 0.001,
+        height_control: str | None = "fpr",
+        cluster_threshold: int = 0,
+        two_sided: bool = True,
+        atlas: Any = None,
+    ) -> GroupReport:
+        """Return the report, one HTML page.
+
+        Parameters
+        ----------
+        contrasts : str, list of str, or dict of name to contrast, optional
+            Every fixed effect if not given.
+        title : str, optional
+        alpha, height_control, cluster_threshold, two_sided, atlas
+            Of the table of clusters, as in `clusters`.
+
+        Returns
+        -------
+        GroupReport
+            ``save_as_html(path)``; shows itself in notebooks.
+        """
+        if not hasattr(self, "fit_"):
+            raise ModelError("the model is not fitted; call fit() first")
+        settings = dict(
+            height=alpha, control=height_control, least=max(1, int(cluster_threshold)),
+            two_sided=arguments.flag("two_sided", two_sided), atlas=atlas,
+        )  # fmt: skip
+        chosen = named_contrasts(contrasts, self.fit_.names)
+        return visits_report(self, chosen, title, settings)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -25,7 +25,7 @@ from ranef.report.page import composed
 from ranef.report.pieces import facts_of, paragraphs
 from ranef.report.section import Options, Section
 
-__all__ = ["GroupReport", "group_report"]
+__all__ = ["GroupReport", "contrast_section", "group_report", "named_contrasts"]
 
 ESTIMATORS = {
     "reml": "restricted maximum likelihood", "ml": "maximum likelihood",
@@ -95,6 +95,19 @@ def group_report(
     return GroupReport(composed(heading, [_facts(about)], [(s, about) for s in sections], how))
 
 
+def named_contrasts(contrasts: Any, names: Sequence[str]) -> dict[str, Any]:
+    """Contrasts by name: what was given, or each column."""
+    if contrasts is None:
+        return {name: np.eye(len(names))[i] for i, name in enumerate(names)}
+    if isinstance(contrasts, str):
+        return {contrasts: contrasts}
+    if isinstance(contrasts, Mapping):
+        return dict(contrasts)
+    if isinstance(contrasts, list | tuple) and all(isinstance(one, str) for one in contrasts):
+        return {one: one for one in contrasts}
+    return {"contrast": contrasts}
+
+
 def _facts(about: _About) -> Markup:
     data, design = about.found.data, about.found.design
     entries = [
@@ -115,10 +128,14 @@ def _contrast(about: _About, name: str, contrast: Any) -> Markup:
     C = weights_of(contrast, about.found.design.names)
     kind = "F" if len(C) > 1 else "t"
     one = voxels.contrast(C[0]) if kind == "t" else voxels.joint(C)
-    z = one.z_score
+    return contrast_section(data, one.z_score, name, about.settings)
+
+
+def contrast_section(data: Any, z: Any, name: str, settings: Mapping[str, Any]) -> Markup:
+    """A contrast's brain and its clusters."""
 
     def shown() -> Markup:
-        clusters = cluster_table(data, z, **about.settings)
+        clusters = cluster_table(data, z, **settings)
         limit = clusters.height
         drawn = pictures.photograph(
             lambda figure: pictures.brain(data, z, limit, figure),

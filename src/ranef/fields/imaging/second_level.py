@@ -20,7 +20,7 @@ from ranef.fields.imaging.gathering import Grid, GroupData, gathered
 from ranef.fields.imaging.group_design import GroupDesign, design_of, weights_of
 from ranef.fields.imaging.groups import GroupedFit, grouped_fit
 from ranef.fields.imaging.habits import Parametrised
-from ranef.fields.imaging.page import GroupReport, group_report
+from ranef.fields.imaging.page import GroupReport, group_report, named_contrasts
 from ranef.fields.imaging.people import SubjectReport, shares, subject_report
 from ranef.fields.imaging.scheduling import by_dask
 from ranef.fields.imaging.subjects import subjects_of
@@ -550,7 +550,7 @@ class MixedEffectsSecondLevel(Parametrised):
             ``save_as_html(path)``; shows itself in notebooks.
         """
         found = self._now(first_level_contrast)
-        chosen = _contrasts(contrasts, found.design.names)
+        chosen = named_contrasts(contrasts, found.design.names)
         settings = dict(
             height=alpha, control=height_control, least=max(1, int(cluster_threshold)),
             two_sided=arguments.flag("two_sided", two_sided), atlas=atlas,
@@ -600,15 +600,3 @@ def _blocks(blocks: Any, labels: Sequence[str]) -> Any:
             raise DataError(f"blocks has no entry for subject {missing[0]!r}")
         return [blocks[label] for label in labels]
     return blocks
-
-
-def _contrasts(contrasts: Any, names: Sequence[str]) -> dict[str, Any]:
-    if contrasts is None:
-        return {name: np.eye(len(names))[i] for i, name in enumerate(names)}
-    if isinstance(contrasts, str):
-        return {contrasts: contrasts}
-    if isinstance(contrasts, Mapping):
-        return dict(contrasts)
-    if isinstance(contrasts, list | tuple) and all(isinstance(one, str) for one in contrasts):
-        return {one: one for one in contrasts}
-    return {"contrast": contrasts}

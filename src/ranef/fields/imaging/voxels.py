@@ -275,7 +275,7 @@ def _fitted(data: Prepared, how: _How, threads: int) -> VoxelFit:
     if far is not None:
         df_resid = np.maximum(1.0, df_resid - far.probability.sum(axis=0, dtype=np.float64))
     scale = _scale(kind, found["scatter"])
-    variances = np.array([_quadratic(bread, e) for e in np.eye(p)]) * scale
+    variances = np.einsum("aan->an", bread) * scale
     tau2, typical, q = found["tau2"], found["typical"], found["q"]
     with np.errstate(divide="ignore", invalid="ignore"):
         h2 = (tau2 + typical) / typical
@@ -383,10 +383,10 @@ def _design(X: Any, K: int) -> tuple[Floats, Floats]:
 def _turned(packed: Floats, inverse: Floats) -> Floats:
     """R^-1 B R^-T of packed upper triangles (p (p + 1) / 2, N), as (p, p, N)."""
     p = len(inverse)
-    full = np.empty((p, p, packed.shape[1]))
-    for place, (a, b) in enumerate(zip(*np.triu_indices(p), strict=True)):
-        full[a, b] = full[b, a] = packed[place]
-    return np.asarray(np.einsum("ab,bcn,dc->adn", inverse, full, inverse, optimize=True))
+    rows, columns = np.triu_indices(p)
+    each = np.einsum("at,bt->abt", inverse[:, rows], inverse[:, columns])
+    both = np.where(rows == columns, each, each + each.transpose(1, 0, 2))
+    return np.asarray((both.reshape(p * p, -1) @ packed).reshape(p, p, -1))
 
 
 def _quadratic(bread: Floats, c: Floats) -> Floats:

@@ -126,6 +126,12 @@ class Studies:
         return Q, R
 
     @cached_property
+    def _squares(self) -> Floats:
+        """Products (n, p * p) of the columns of the basis."""
+        Q, _ = self._basis
+        return np.asarray((Q[:, :, None] * Q[:, None, :]).reshape(self.n, -1))
+
+    @cached_property
     def ordinary(self) -> Floats:
         """Residuals (n,) of ordinary least squares."""
         Q, _ = self._basis
@@ -149,24 +155,27 @@ class Studies:
     def moments(self, tau2: Floats) -> Moments:
         """What depends on tau^2, at each of G values (G,)."""
         Q, _ = self._basis
+        p = self.p
         t = np.asarray(tau2, dtype=np.float64).reshape(-1)
         w = 1.0 / (self.v + t[:, None])
-        A1, A2, A3 = (np.einsum("gk,ki,kj->gij", w**j, Q, Q) for j in (1, 2, 3))
+        w2 = w * w
+        A1, A2, A3 = ((one @ self._squares).reshape(-1, p, p) for one in (w, w2, w2 * w))
+        b = (w * self.ordinary) @ Q
+        solved = np.linalg.solve(A1, np.concatenate((b[:, :, None], A2, A3), axis=2))
+        inner = solved[:, :, 1 : 1 + p]
+        r = self.ordinary - solved[:, :, 0] @ Q.T
+        r2 = r * r
+        u = (w2 * r) @ Q
+        lost = np.sum(u * np.linalg.solve(A1, u[:, :, None])[:, :, 0], axis=1)
+        weight1, weight2 = w.sum(axis=1), w2.sum(axis=1)
+        third = np.trace(solved[:, :, 1 + p :], axis1=1, axis2=2)
         root = np.linalg.cholesky(A1)
-        b = np.einsum("gk,ki,k->gi", w, Q, self.ordinary)
-        beta = np.linalg.solve(A1, b[:, :, None])
-        r = self.ordinary - (Q @ beta)[:, :, 0]
-        u = np.einsum("gk,ki,gk->gi", w**2, Q, r)
-        inner = np.linalg.solve(A1, A2)
-        lost = np.einsum("gi,gi->g", u, np.linalg.solve(A1, u[:, :, None])[:, :, 0])
-        weight1, weight2 = w.sum(axis=1), (w**2).sum(axis=1)
-        third = np.trace(np.linalg.solve(A1, A3), axis1=1, axis2=2)
         return Moments(
-            q1=np.sum(w * r**2, axis=1),
-            q2=np.sum(w**2 * r**2, axis=1),
-            q3=np.sum(w**3 * r**2, axis=1) - lost,
+            q1=np.sum(w * r2, axis=1),
+            q2=np.sum(w2 * r2, axis=1),
+            q3=np.sum(w2 * w * r2, axis=1) - lost,
             trace1=weight1 - np.trace(inner, axis1=1, axis2=2),
-            trace2=weight2 - 2 * third + np.einsum("gij,gji->g", inner, inner),
+            trace2=weight2 - 2 * third + np.sum(inner * inner.transpose(0, 2, 1), axis=(1, 2)),
             weight1=weight1,
             weight2=weight2,
             log_weights=np.log(w).sum(axis=1),

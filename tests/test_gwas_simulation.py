@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from ranef import gwas
@@ -117,3 +118,19 @@ def test_words_asked_of_a_scan():
         AttributeError, match=r"ranef\.gwas has no name 'scann'; did you mean 'scan'"
     ):
         gwas.scann  # noqa: B018
+
+
+def test_the_catalogues_format_takes_numbers_and_catalogued_names(tmp_path):
+    rng = np.random.default_rng(1)
+    names = ["rs1", "mine", "rs7", "1:500_A_C"]
+    variants = pd.DataFrame({"variant": names, "chromosome": ["chr1", "chrX", "M", "scaffold_9"],
+                             "position": [1, 2, 3, 4]})  # fmt: skip
+    ids = [f"p{k}" for k in range(60)]
+    source = gwas.from_array(rng.integers(0, 3, (60, 4)), samples=ids, variants=variants)
+    table = pd.DataFrame({"IID": ids, "y": rng.normal(size=60)})
+    scan = gwas.scan("y ~ 1", source, table, relationship=None, min_maf=0.0, max_missing=1.0)
+    found = pd.read_csv(scan.save(tmp_path / "a.tsv"), sep="\t", dtype=str, keep_default_na=False)
+    by_name = found.set_index("variant")
+    assert by_name.loc["mine", ["chromosome", "rsid"]].tolist() == ["23", "#NA"]
+    assert by_name.loc["rs1", ["chromosome", "rsid"]].tolist() == ["1", "rs1"]
+    assert by_name.loc["1:500_A_C", "chromosome"] == "scaffold_9"

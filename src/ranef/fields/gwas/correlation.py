@@ -19,7 +19,7 @@ from ranef.errors import ModelError
 from ranef.fields.gwas.engine import basis_of
 from ranef.fields.gwas.jointly import in_common
 from ranef.fields.gwas.model import formulas_of
-from ranef.fields.gwas.multivariate import Covariances, Several, fit_several
+from ranef.fields.gwas.multivariate import Covariances, Several, basis_of_columns, fit_several
 from ranef.fields.gwas.variance import NA, Held
 from ranef.solve.resources import one_blas_thread
 
@@ -256,10 +256,12 @@ def bivariate(
         K = held.related.matrix(first.places, None)
         basis = basis_of(K, len(first.y), first.intercept, False)
         assert basis.U is not None
+        W = basis_of_columns(first.W)
         Y = np.column_stack([first.y, second.y])
+        Y = Y - W @ np.linalg.lstsq(W, Y, rcond=None)[0]
         scale = Y.std(axis=0)
         with one_blas_thread():
-            model = Several(basis.d, basis.U.T @ first.W, basis.U.T @ (Y / scale))
+            model = Several(basis.d, basis.U.T @ W, basis.U.T @ (Y / scale))
             pairs[a, b] = _rescaled(pair_of(model, float(basis.d.mean())), scale, first.W.shape[1])
     return Bivariate(pairs, level, held.matched.library)
 

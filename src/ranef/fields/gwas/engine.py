@@ -42,6 +42,8 @@ Floats = NDArray[np.float64]
 
 SECOND_LOOK = 1e-4
 """p below which a variant is tested again in double precision."""
+STEEP = float(np.log(1e3))
+"""Log variance ratio of the null model beyond which all variants are: hardly any noise is left."""
 LITTLE_LEFT = 1e-2
 NEARLY_ALL = 1e-5
 EXACT_FIT = 1e-13
@@ -507,6 +509,8 @@ def _second_look(found: Found, prepared: Prepared) -> NDArray[np.bool_]:
     """Variants whose figures need double precision."""
     from scipy.special import stdtrit
 
+    if max(prepared.null.t_ml, prepared.null.t_reml) > STEEP:
+        return np.ones(len(found.wald), dtype=bool)
     df = float(prepared.model.n - prepared.model.c - 1)
     large = float(stdtrit(df, 0.5 * SECOND_LOOK)) ** 2
     out: NDArray[np.bool_] = (found.wald > large) | ~(found.left > LITTLE_LEFT)

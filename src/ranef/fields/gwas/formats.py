@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import io
+import re
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from ranef.errors import DataError, ModelError
 __all__ = ["FORMATS", "write_scan"]
 
 FORMATS = ("gwas-ssf", "gemma", "regenie", "plink2", "parquet")
+RSID = re.compile(r"rs\d+")
 
 
 def write_scan(scan: Any, target: Path, format: Any, trait: str | None) -> Path:
@@ -97,8 +99,10 @@ def _joined(columns: list[list[str]]) -> bytes:
 
 def _ssf(scan: Any, one: Any, rows: Any, held: dict[str, Any]) -> dict[str, Any]:
     """GWAS-SSF 1.0: beta, and minus log10 p, which does not end at 1e-308."""
-    return {
-        "chromosome": held["chromosome"],
+    known = dict.fromkeys(held["chromosome"])
+    number = {name: _ssf_chromosome(name) for name in known}
+    columns = {
+        "chromosome": np.array([number[name] for name in held["chromosome"]], dtype=object),
         "base_pair_location": held["position"],
         "effect_allele": held["effect_allele"],
         "other_allele": held["other_allele"],
@@ -109,6 +113,18 @@ def _ssf(scan: Any, one: Any, rows: Any, held: dict[str, Any]) -> dict[str, Any]
         "rsid": held["variant"],
         "n": held["n"],
     }
+    catalogued = np.array([bool(RSID.fullmatch(name)) for name in held["variant"]])
+    if not catalogued.all():  # the column takes nothing else; names stand in one of their own
+        columns["rsid"] = np.where(catalogued, held["variant"], "#NA").astype(object)
+        columns["variant"] = held["variant"]
+    return columns
+
+
+def _ssf_chromosome(name: str) -> str:
+    """Numbers without a prefix, 23 to 25 for X, Y and MT; another name as it is."""
+    bare = name.upper().removeprefix("CHR")
+    bare = {"X": "23", "XY": "23", "Y": "24", "M": "25", "MT": "25"}.get(bare, bare)
+    return str(int(bare)) if bare.isdecimal() else name
 
 
 def _variant_of_gemma(held: dict[str, Any]) -> dict[str, Any]:

@@ -12,7 +12,13 @@ from ranef.display.columns import Column, Listing, Significant
 from ranef.errors import DataError, ModelError
 from ranef.fields.gwas.engine import Basis, Columns, Group, Part, Settings, Stretch, basis_of
 from ranef.fields.gwas.model import Trait, independent
-from ranef.fields.gwas.multivariate import Apart, Covariances, Several, fit_several
+from ranef.fields.gwas.multivariate import (
+    Apart,
+    Covariances,
+    Several,
+    basis_of_columns,
+    fit_several,
+)
 from ranef.fields.gwas.profiles import COLLINEAR
 from ranef.fields.gwas.quality import OK
 from ranef.fields.gwas.results import TraitScan, Words
@@ -126,9 +132,12 @@ class Joint(Stretched):
         basis = basis_of(K, len(group.chosen), group.intercept, False)
         Y = np.column_stack([trait.y for trait in group.traits])
         with one_blas_thread():
-            model = Several(basis.d, group.W, Y)
+            W = basis_of_columns(group.W)
+            # What covariates explain has no part in the tests, and would cost them digits.
+            Y = Y - W @ np.linalg.lstsq(W, Y, rcond=None)[0]
+            model = Several(basis.d, W, Y)
             if basis.U is not None:
-                model = Several(basis.d, basis.U.T @ group.W, basis.U.T @ Y)
+                model = Several(basis.d, basis.U.T @ W, basis.U.T @ Y)
             null = JointNull(
                 self.traits, _fit(model, K is None, None, reml=True),
                 _fit(model, K is None, None, reml=False), float(basis.d.mean()),

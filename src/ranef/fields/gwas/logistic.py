@@ -8,7 +8,7 @@ diagonal of mu (1 - mu), and PY = y - mu. Arrays in, arrays out.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -39,7 +39,10 @@ class LogisticNull:
     y, eta, mu : (n,) arrays
         Response, linear predictor (random effects among it), fitted probability.
     W : (n, c) array
+        An orthogonal basis of the covariates, columns of mean square one: no unit of a covariate
+        changes a digit of the tests.
     alpha, alpha_se : (c,) arrays
+        Of the covariates as they were given.
     tau, tau_se : float
         Variance of the random effect per unit of K; 0 without one, its error NaN there.
     boundary : bool
@@ -141,11 +144,17 @@ def fit_logistic(y: Floats, W: Floats, K: Floats | None, names: tuple[str, ...])
     names : tuple of str
         Of the covariates, for messages.
     """
-    alpha = _without_relationship(y, W, names)
-    eta = W @ alpha
+    size = np.sqrt(np.mean(W**2, axis=0))
+    Q, R = np.linalg.qr(W / size)
+    root = np.sqrt(len(y))
+    Q, back = np.ascontiguousarray(Q * root), np.linalg.inv(R) * root / size[:, None]
+    gamma = _without_relationship(y, Q, W, back, names)
     if K is None:
-        return _unrelated(y, W, eta, alpha)
-    return _related(y, W, K, eta, names)
+        null, inverse = _unrelated(y, Q, Q @ gamma, gamma)
+    else:
+        null, inverse = _related(y, Q, K, Q @ gamma)
+    errors = np.sqrt(np.einsum("ij,jk,ik->i", back, inverse, back))
+    return replace(null, alpha=back @ null.alpha, alpha_se=errors)
 
 
 def probability(eta: Floats) -> Floats:
@@ -160,8 +169,14 @@ def log_likelihood(y: Floats, eta: Floats) -> float:
     return float(-np.logaddexp(0.0, np.where(y > 0.5, -eta, eta)).sum())
 
 
-def _without_relationship(y: Floats, W: Floats, names: tuple[str, ...]) -> Floats:
-    """Maximum likelihood by Newton's method with halved steps."""
+def _without_relationship(
+    y: Floats, W: Floats, given: Floats, back: Floats, names: tuple[str, ...]
+) -> Floats:
+    """Maximum likelihood by Newton's method with halved steps.
+
+    W : (n, c) array, the basis; given : (n, c) array, the covariates; back : (c, c) array, by which
+    coefficients of the basis become those of the covariates.
+    """
     beta, best = np.zeros(W.shape[1]), log_likelihood(y, np.zeros(len(y)))
     for _ in range(MOST_ROUNDS if W.shape[1] else 0):
         mu = probability(W @ beta)
@@ -174,11 +189,11 @@ def _without_relationship(y: Floats, W: Floats, names: tuple[str, ...]) -> Float
         beta, best = beta + step, value
         eta = W @ beta
         if np.abs(eta).max() > FAR:
-            raise _separated(W, beta, names)
+            raise _separated(given, back @ beta, names)
         if np.abs(W @ step).max() < TOLERANCE:
             return beta
     if W.shape[1]:
-        raise _separated(W, beta, names)
+        raise _separated(given, back @ beta, names)
     return beta
 
 
@@ -191,15 +206,17 @@ def _separated(W: Floats, beta: Floats, names: tuple[str, ...]) -> DataError:
     )
 
 
-def _unrelated(y: Floats, W: Floats, eta: Floats, alpha: Floats) -> LogisticNull:
+def _unrelated(y: Floats, W: Floats, eta: Floats, alpha: Floats) -> tuple[LogisticNull, Floats]:
+    """The model, and the inverse of the covariates' information."""
     mu = probability(eta)
     D = mu * (1.0 - mu)
     N, inverse = _projector(D[:, None] * W, W)
     nothing = float("nan")
-    return LogisticNull(
+    null = LogisticNull(
         y, W, eta, mu, alpha, np.sqrt(np.diag(inverse)), 0.0, nothing, False, 0.0,
         log_likelihood(y, eta), None, N, 1.0,
     )  # fmt: skip
+    return null, inverse
 
 
 def _projector(VW: Floats, W: Floats) -> tuple[Floats, Floats]:
@@ -316,7 +333,8 @@ class _Working:
         return cls(root, N, inverse, trace, score, information)
 
 
-def _related(y: Floats, W: Floats, K: Floats, eta: Floats, names: tuple[str, ...]) -> LogisticNull:
+def _related(y: Floats, W: Floats, K: Floats, eta: Floats) -> tuple[LogisticNull, Floats]:
+    """The model, and the inverse of the covariates' information."""
     alpha: Floats = np.empty(0)
     if W.shape[1]:
         alpha = np.asarray(np.linalg.lstsq(W, eta, rcond=None)[0], np.float64)
@@ -327,12 +345,13 @@ def _related(y: Floats, W: Floats, K: Floats, eta: Floats, names: tuple[str, ...
         tau, mode, at = _best_tau(y, W, K, mode, max(trace, 1e-12))
     mu = probability(mode.eta)
     at_zero = tau == 0.0
-    return LogisticNull(
+    null = LogisticNull(
         y, W, mode.eta, mu, mode.alpha, np.sqrt(np.diag(at.inverse)), tau,
         float("nan") if at_zero else float(1.0 / np.sqrt(at.information)), at_zero, trace,
         log_likelihood(y, mode.eta) if at_zero else float("nan"), at.root, at.N,
         at.trace_PK / _trace_without(W, K, mu * (1.0 - mu)),
     )  # fmt: skip
+    return null, at.inverse
 
 
 def _best_tau(

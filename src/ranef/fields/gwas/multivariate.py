@@ -14,13 +14,24 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Apart", "Covariances", "Several", "apart", "directions", "fit_several", "symmetric"]
+__all__ = [
+    "Apart",
+    "Covariances",
+    "Several",
+    "apart",
+    "basis_of_columns",
+    "directions",
+    "fit_several",
+    "symmetric",
+]
 
 Floats = NDArray[np.float64]
 
 MOST_STEPS = 400
 ENOUGH = 1e-10
 """Gain in log-likelihood, as predicted, at which the search ends."""
+INWARDS = 1e-3
+"""Share of the variance that a start is moved away from a singular covariance."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,6 +96,16 @@ class Apart:
         shared = np.einsum("bn,jnc->bjc", Z, self.N)
         zPz = (Z * Z) @ self.D.T - np.sum(shared * shared, axis=2)
         return np.asarray(zPz), np.asarray(Z @ self.p.T)
+
+
+def basis_of_columns(W: Floats) -> Floats:
+    """Orthogonal columns that span the same, with the same determinant of W'W."""
+    if not W.shape[1]:
+        return W
+    scale = np.sqrt(np.mean(W**2, axis=0))
+    Q, R = np.linalg.qr(W / scale)
+    log_size = np.mean(np.log(np.abs(np.diag(R))) + np.log(scale))
+    return np.asarray(Q * np.exp(log_size))
 
 
 def apart(model: Several, Vg: Floats, Ve: Floats, *, reml: bool) -> Apart | None:
@@ -183,15 +204,38 @@ def fit_several(
     """Maximise the likelihood over Vg = L L' and Ve = M M', by damped average information.
 
     start : Vg and Ve; free : which distinct elements of Vg are estimated, the others zero (of two
-    traits the covariance, whose factor's element is held at zero).
+    traits the covariance, whose factor's element is held at zero). The search is in units in which
+    every trait's residual variance is one.
     """
+    rest = model.Y - model.W @ np.linalg.lstsq(model.W, model.Y, rcond=None)[0]
+    size = np.sqrt(np.mean(rest**2, axis=0))
+    size = np.where(size > 0, size, 1.0)
+    units = np.outer(size, size)
+    if start is not None:
+        start = (start[0] / units, start[1] / units)
+    Vg, Ve = _searched(Several(model.d, model.W, model.Y / size), reml, start, free)
+    Vg, Ve = Vg * units, Ve * units
+    at = apart(model, Vg, Ve, reml=reml)
+    assert at is not None
+    return Covariances(Vg, Ve, at.loglik, slopes(model, at, reml=reml)[1], at)
+
+
+def _searched(
+    model: Several,
+    reml: bool,
+    start: tuple[Floats, Floats] | None,
+    free: NDArray[np.bool_] | None,
+) -> tuple[Floats, Floats]:
+    """Vg and Ve at the maximum."""
     k = model.k
     lower = np.tril_indices(k)
     q = len(lower[0])
     if start is None:
         start = _start(model)
-    floor = 1e-12 * np.trace(start[1]) / k
-    x = np.concatenate([_factor(V, floor)[lower] for V in start])
+    # Off the boundary, where the slope in a factor vanishes even if the likelihood rises inwards.
+    whole = INWARDS * (np.trace(start[0]) * model.d.mean() + np.trace(start[1])) / k
+    floors = (whole / max(float(model.d.mean()), 1e-12), whole)
+    x = np.concatenate([_factor(V, f)[lower] for V, f in zip(start, floors, strict=True)])
     moving = np.ones(2 * q, dtype=bool)
     if free is not None:
         moving[:q] = free
@@ -217,14 +261,13 @@ def fit_several(
                 better = new
                 break
             damping = max(4.0 * damping, 0.5)
-        gain = 0.5 * float(g @ step)
+        gain = 0.5 * float(np.sum((Q.T @ g) ** 2 / w))
         if better is None:
             break
         x, at, damping = tried, better, damping / 8.0 if damping > 1e-6 else 0.0
         if gain < ENOUGH:
             break
-    Vg, Ve = _covariances(x, k)
-    return Covariances(Vg, Ve, at.loglik, slopes(model, at, reml=reml)[1], at)
+    return _covariances(x, k)
 
 
 def _start(model: Several) -> tuple[Floats, Floats]:
@@ -237,7 +280,7 @@ def _start(model: Several) -> tuple[Floats, Floats]:
 
 def _factor(V: Floats, floor: float) -> Floats:
     """A lower triangular factor of a covariance that may be singular."""
-    return np.asarray(np.linalg.cholesky(V + max(floor, 1e-10 * np.trace(V)) * np.eye(len(V))))
+    return np.asarray(np.linalg.cholesky(V + floor * np.eye(len(V))))
 
 
 def _covariances(x: Floats, k: int) -> tuple[Floats, Floats]:

@@ -542,8 +542,8 @@ def _check_memory(
     if limit is not None and forecast > limit:
         whose = "there is" if memory is None else "memory= allows"
         raise ModelError(
-            f"the scan of {n:,} samples needs about {forecast / GB:.1f} GB, and {whose} "
-            f"{limit / GB:.1f} GB; use fewer threads (n_jobs), a smaller block or fewer samples, "
+            f"the scan of {n:,} samples needs about {forecast / GB:.2g} GB, and {whose} "
+            f"{limit / GB:.2g} GB; use fewer threads (n_jobs), a smaller block or fewer samples, "
             "or relationship='two-step'"
         )
     return f"the scan was forecast to need {forecast / GB:.2g} GB of memory"

@@ -357,7 +357,7 @@ def test_a_name_with_a_comma_or_a_quote_can_be_written(tmp_path):
     table = {"IID": [f"s{k}" for k in range(40)], "y": rng.normal(size=40)}
     result = gwas.scan("y ~ 1", source, table, relationship=None)
     text = result.save(tmp_path / "r.tsv").read_text().splitlines()
-    assert text[1].split("\t")[8] == names[0]
+    assert text[1].split("\t")[10] == names[0]
 
 
 def test_the_list_is_long_enough():
@@ -370,3 +370,24 @@ def test_files_moved_while_they_are_read(files, tmp_path):
     files.bytes(lambda b: b[:20])
     with pytest.raises(FileError, match="ended early"):
         source.read(0, M)
+
+
+@pytest.mark.parametrize("unit", [0.0, 1e-30, 1e6, 1e200])
+def test_relationships_in_strange_units(files, unit):
+    genotypes = gwas.read_genotypes(files.prefix)
+    K = gwas.grm(genotypes)
+    names = list(genotypes.samples.iid)
+    with pytest.raises(DataError, match="mean diagonal"):
+        gwas.scan("phenotype ~ 1", genotypes, relationship=(unit * K.matrix, names))
+
+
+@pytest.mark.parametrize(("unit", "words"), [(1e300, "another unit"), (1e-300, "another unit")])
+def test_traits_whose_squares_no_number_holds(files, unit, words):
+    genotypes = gwas.read_genotypes(files.prefix)
+    rng = np.random.default_rng(1)
+    table = pd.DataFrame({"IID": genotypes.samples.iid})
+    table["y"] = unit * rng.uniform(1.0, 2.0, len(table))
+    with pytest.raises(DataError, match=words):
+        gwas.scan("y ~ 1", genotypes, table, relationship=None)
+    with pytest.raises(DataError, match="no rows"):
+        gwas.scan("y ~ 1", genotypes, table.head(0), relationship=None)

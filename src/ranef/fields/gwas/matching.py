@@ -187,6 +187,8 @@ def _distinct(keys: Sequence[Any], whose: str, advice: str) -> None:
 
 def _nobody(table: Labelled, samples: Samples, families: bool) -> str:
     """Say why nobody was found."""
+    if not table.iid:
+        return f"the {table.name} have no rows"
     said = (
         f"no row of the {table.name} has the {'FID and IID' if families else 'IID'} of a sample: "
         f"there {table.iid[0]!r}, in the genotypes {samples.iid[0]!r}"

@@ -25,6 +25,7 @@ Floats = NDArray[np.float64]
 TRANSFORMS = ("inverse-normal",)
 BLOM = 0.375
 FEWEST = 10
+SMALLEST, LARGEST = 1e-140, 1e140
 NOTHING_LEFT = 1e-10
 
 
@@ -151,6 +152,12 @@ def _check_values(name: str, y: Floats, W: Floats, names: Sequence[str]) -> None
         if not np.isfinite(values).all():
             raise DataError(
                 f"{label!r} holds infinite values in {int((~np.isfinite(values)).sum()):,} samples"
+            )
+        size = float(np.abs(values).max(initial=0.0))
+        if size and not SMALLEST < size < LARGEST:
+            raise DataError(
+                f"{label!r} has values of about {size:.1g}, whose squares no number holds; "
+                "give it in another unit"
             )
 
 

@@ -31,6 +31,8 @@ Floats = NDArray[np.float64]
 MADE = ("loco", "loco-exact", "centred", "standardised")
 LEAVING_OUT = ("loco", "loco-exact")
 FOR_MATRIX = Limits()
+USUAL = (0.01, 100.0)
+"""Mean diagonals of relationships for which the range of variance ratios is wide enough."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,6 +108,19 @@ def relate(
 
 def relate_given(relationship: Any, samples: Samples) -> Related:
     """Read a relationship that was handed over."""
+    related = _read(relationship, samples)
+    if related.whole is not None:
+        mean = float(np.mean(related.whole.matrix.diagonal()))
+        if 0.0 <= mean < USUAL[0] or mean > USUAL[1]:
+            raise DataError(
+                f"the relationship has a mean diagonal of {mean:.3g}, and samples' relationships "
+                "with themselves are about 1: variance ratios are sought for such; divide the "
+                "matrix by its mean diagonal"
+            )
+    return related
+
+
+def _read(relationship: Any, samples: Samples) -> Related:
     if relationship is None:
         return Related("none", None, samples)
     if isinstance(relationship, Relationship):

@@ -96,6 +96,7 @@ bench: $(STAMPS)/package
 	$(RUN)/python -m benchmarks
 	$(RUN)/python -m benchmarks.imaging
 	$(RUN)/python -m benchmarks.gwas
+	$(RUN)/python -m benchmarks.metagenomics
 
 docs: $(STAMPS)/package $(STAMPS)/test $(STAMPS)/docs
 	$(RUN)/python -m sphinx -W --keep-going -b html docs docs/_build/html

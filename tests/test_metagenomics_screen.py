@@ -408,3 +408,77 @@ def test_groups_that_are_the_batches_are_refused(screen, clinic):
         found.contrast("wart")
     with pytest.raises(ModelError, match="compares two groups"):
         found.contrast("batch")
+
+
+def test_batches_are_corrected_and_groups_kept():
+    counts, sheet = grouped()
+    more = set(sheet.loc[sheet["batch"] == "B2", "sample"])
+    rows = counts["sample"].isin(more) & (counts["taxon"] == "taxon0001")
+    counts.loc[rows, "reads"] *= 40
+    totals = counts.groupby("sample")["reads"].transform("sum")
+    counts["total_reads"] = np.maximum(counts["total_reads"], totals)
+    found = mg.screen(counts, sheet)
+    table = found.corrected(keep="group")
+    own = table[table["taxon"] == "taxon0001"].merge(sheet[["sample", "group", "spike_reads"]])
+    own["before"] = np.log(own["cleaned"] / own["spike_reads"])
+    own["after"] = np.log(own["corrected"] / own["spike_reads"])
+    batch = own.groupby("batch")[["before", "after"]].mean()
+    assert batch["after"].std() < 0.75 * batch["before"].std()
+    group = own.groupby("group")[["before", "after"]].mean()
+    assert group["after"]["case"] - group["after"]["other"] == pytest.approx(
+        group["before"]["case"] - group["before"]["other"], abs=0.35
+    )
+    assert (table["corrected"] <= table["cleaned"] * 100).all()
+
+
+def test_positive_controls_tell_the_recovery(clinic):
+    sheet = clinic.samples.assign(control_type="")
+    sheet.loc[sheet["is_control"], "control_type"] = "extraction"
+    top = clinic.truth.sort_values("mass").iloc[-1]
+    sheet.loc[sheet["sample"] == top["sample"], ["is_control", "control_type"]] = [True, "positive"]
+    found = mg.screen(clinic.counts, sheet)
+    row = found.recovery({top["taxon"]: top["mass"]}).iloc[0]
+    assert row["present"]
+    assert row["conf_low"] / row["mass"] < 1 < row["conf_high"] / row["mass"]
+    assert row["recovery"] == pytest.approx(row["estimate"] / top["mass"])
+    with pytest.raises(DataError, match="no library has reads"):
+        found.recovery({"none": 1.0})
+    with pytest.raises(DataError, match="must be above 0"):
+        found.recovery({top["taxon"]: 0.0})
+    with pytest.raises(DataError, match="no positive controls"):
+        mg.screen(clinic.counts, clinic.samples).recovery({top["taxon"]: 1.0})
+
+
+def test_replicates_of_a_specimen_answer_together(clinic):
+    """Weak reads in both replicates are worth more than in one of them."""
+    weak = {"S001": 6, "S002": 6, "S003": 6, "S004": 0}
+    rows = [{"sample": s, "taxon": "new", "name": "new", "rank": "S", "reads": n}
+            for s, n in weak.items() if n]  # fmt: skip
+    counts = pd.concat([clinic.counts.drop(columns="total_reads"), pd.DataFrame(rows)])
+    sheet = clinic.samples.drop(columns="total_reads")
+    alone = mg.screen(counts, sheet).tidy().set_index(["sample", "taxon"])["probability"]
+    patient = sheet["sample"].map({"S001": "p", "S002": "p", "S003": "q", "S004": "q"})
+    number = sheet["sample"].map({"S001": "1", "S002": "2", "S003": "1", "S004": "2"})
+    both = sheet.assign(patient=patient, replicate=number)
+    found = mg.screen(counts, both).tidy().set_index(["sample", "taxon"])["probability"]
+    assert found["S001", "new"] == pytest.approx(found["S002", "new"])
+    assert found["S001", "new"] > max(alone["S001", "new"], alone["S002", "new"])
+    assert found["S003", "new"] < alone["S003", "new"]
+    with pytest.raises(DataError, match="needs the column 'patient'"):
+        mg.screen(counts, both.drop(columns="patient"))
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda c: mg.screen(c.counts, c.samples, control="x"), "did you mean 'controls'"),
+        (lambda c: mg.read("x", ranks="S"), "did you mean 'rank'"),
+        (lambda c: mg.train(c.counts, c.samples, batches="b"), "did you mean 'batch'"),
+        (lambda c: mg.simulate(batch=3), "did you mean 'batches'"),
+        (lambda c: mg.screen(c.counts, c.samples, neg="x"), "column of negative controls"),
+        (lambda c: mg.screen(c.counts, c.samples).report(path="r.html", titel="x"), "takes no arg"),
+    ],
+)
+def test_wrong_words_are_answered(clinic, call, words):
+    with pytest.raises(TypeError, match=words):
+        call(clinic)

@@ -151,7 +151,12 @@ def write(app: Sphinx) -> None:
     for command in [verb.name for verb in VERBS]:
         shown = run(["-m", "ranef", command, "--help"], folder)
         (folder / f"help-{command}.txt").write_text(shown, encoding="utf-8")
-    for field, task in (("gwas", "scan"), ("imaging", "group"), ("metagenomics", "screen")):
+    for field, task in (
+        ("gwas", "scan"),
+        ("imaging", "group"),
+        ("metagenomics", "screen"),
+        ("metagenomics", "drift"),
+    ):
         shown = run(["-m", "ranef", field, task, "--help"], folder)
         (folder / f"help-{field}-{task}.txt").write_text(shown, encoding="utf-8")
     with TemporaryDirectory() as elsewhere:

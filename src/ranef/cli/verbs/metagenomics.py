@@ -1,4 +1,4 @@
-"""``ranef metagenomics``: what is in the patients, what is in the reagents: screen, train."""
+"""``ranef metagenomics``: what is in the patients, what in the reagents: screen, train, drift."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import Any
 
-from ranef.cli import options
+from ranef.cli import options, writing
 from ranef.cli.tasks import add_tasks, run_task
 from ranef.cli.values import number, positive
 from ranef.cli.verb import Code, Verb
@@ -15,7 +15,7 @@ from ranef.errors import FileError
 __all__ = ["VERB"]
 
 EPILOG = """\
-ranef metagenomics screen --help and train --help have the options.
+ranef metagenomics screen --help, train --help and drift --help have the options.
 
 COUNTS are reports of classifiers (Kraken 2, Bracken, KrakenUniq, MetaPhlAn, CZ ID, taxpasta), BIOM
 files, or tables of counts; their format is told from what stands in them. The sheet is text with a
@@ -25,6 +25,7 @@ examples:
   ranef metagenomics screen run7/*.report --samples run7.csv --report run7.html --out run7.json
   ranef metagenomics train 2024/*.report --samples 2024.csv --save lab.background
   ranef metagenomics screen run8/*.report --samples run8.csv --background lab.background
+  ranef metagenomics drift run8/*.report --samples run8.csv --background lab.background --plot d.png
 """
 
 FORMATS = (
@@ -134,6 +135,38 @@ def _add_train(parser: ArgumentParser) -> None:
     options.add_quiet(results)
 
 
+def _add_drift(parser: ArgumentParser) -> None:
+    _add_counts(parser)
+    results = parser.add_argument_group("results")
+    results.add_argument("--background", metavar="F", required=True, help="what train saved")
+    results.add_argument("--out", metavar="F.csv", help="write the table")
+    results.add_argument("--plot", metavar="F", help="draw the chart: .png, .svg or .pdf")
+    options.add_quiet(results)
+
+
+def _drift(arguments: Namespace) -> Code:
+    from ranef import metagenomics as mg
+    from ranef.display.files import write_atomically
+
+    _check_targets(arguments, "out", "plot")
+    for option, kinds in (("out", (".csv",)), ("plot", writing.PICTURES)):
+        given = getattr(arguments, option)
+        if given is not None and Path(given).suffix.lower() not in kinds:
+            raise FileError(f"--{option} {given}: the name must end in {' or '.join(kinds)}")
+    background = mg.load(arguments.background)
+    shared = _shared(arguments)
+    del shared["exposure"]
+    drift = background.drift(_counts(arguments), arguments.samples, **shared)
+    if arguments.out is not None:
+        text = drift.tidy().to_csv(index=False, lineterminator="\n")
+        write_atomically(arguments.out, text)
+    if arguments.plot is not None:
+        writing.write_picture(lambda canvas: drift.plot(figure=canvas), arguments.plot, dpi=150)
+    if not arguments.quiet:
+        print(drift)
+    return Code.OK
+
+
 def _train(arguments: Namespace) -> Code:
     from ranef import metagenomics as mg
 
@@ -148,11 +181,12 @@ def _train(arguments: Namespace) -> Code:
 TASKS: dict[str, tuple[str, Any, Any]] = {
     "screen": ("say what is in the patients beyond what is in the reagents", _add_screen, _screen),
     "train": ("learn contamination from finished runs, for later ones", _add_train, _train),
+    "drift": ("tell how far contamination has moved from what was learned", _add_drift, _drift),
 }
 
 VERB = Verb(
     name="metagenomics",
-    help="pathogens in low-biomass metagenomes, told from contamination: screen, train",
+    help="pathogens in low-biomass metagenomes, told from contamination: screen, train, drift",
     description="Metagenomic pathogen search with contamination learned from negative controls.",
     epilog=EPILOG,
     add_arguments=add_arguments,

@@ -319,7 +319,7 @@ def _levels(sheet: Sheet, notes: list[Note]) -> tuple[Levels, NDArray[np.intp], 
                           f"{keys[-1][0]}: each goes with one of them alone; their variances are "
                           "one."))  # fmt: skip
     if not keys:
-        keys = [("batch", [("all",)] * n)]
+        keys = [("batch", [(label or "all",) for label in labels["batch"]])]
     # sort leaves so that children of one parent stand together
     ordered = sorted(set(keys[-1][1]))
     place = {key: k for k, key in enumerate(ordered)}

@@ -22,6 +22,7 @@ from ranef.display.answer import Answer
 from ranef.display.columns import Column, Fixed, Label, Listing, Written
 from ranef.display.files import write_atomically
 from ranef.display.numbers import count as counted
+from ranef.elsewhere import explained, explained_methods
 from ranef.errors import FileError, ModelError
 from ranef.fields.metagenomics import pictures
 from ranef.fields.metagenomics.arrays import Arrays
@@ -46,6 +47,7 @@ SMALLEST_CLASS = 1e-3
 ARRAYS = ("nodes", "root", "classes", "steps", "mass_mean", "mass_sd", "weights", "offsets")
 
 
+@explained_methods
 @dataclass(frozen=True, eq=False, repr=False)
 class Background(Answer):
     """Contamination as it was learned from finished runs.
@@ -305,6 +307,7 @@ class Background(Answer):
         )
 
 
+@explained_methods
 @dataclass(frozen=True, eq=False, repr=False)
 class Drift(Answer):
     """Shifts of contamination, batch by batch: `Background.drift`.
@@ -352,6 +355,7 @@ def _entry(name: str) -> zipfile.ZipInfo:
     return zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0))
 
 
+@explained
 def train(
     counts: Any,
     samples: Any,
@@ -406,6 +410,7 @@ def run_results(arrays: Arrays, fitted: Fitted, jobs: int) -> Any:
     return run(arrays, fitted.grid, fitted.parameters, fitted.libraries, jobs)
 
 
+@explained
 def load(path: str | PathLike[str]) -> Background:
     """Read a background that `Background.save` wrote; one that was changed is refused."""
     source = arguments.path(path)

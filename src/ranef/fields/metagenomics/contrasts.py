@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from ranef.display.answer import Answer
 from ranef.display.columns import Column, Label, Listing, PValue, Significant, Written
+from ranef.elsewhere import explained_methods
 from ranef.errors import ModelError, RanefError, UnknownColumnError, suggestion
 from ranef.fields.metagenomics.arrays import PATIENT
 
@@ -20,6 +21,7 @@ LEAST_LIBRARIES = 5
 LEAST_READS = 0.5
 
 
+@explained_methods
 @dataclass(frozen=True, eq=False, repr=False)
 class Differences(Answer):
     """Differences of taxa between the levels of a column: `Screen.contrast`.
@@ -97,34 +99,51 @@ def _refuse_confounded(screen: Any, column: str, rows: NDArray[np.intp], of: lis
         )
 
 
-def contrast(screen: Any, column: str) -> Differences:
-    """Compare the abundance of each taxon between two groups of patients."""
+def _cleaned(screen: Any, rows: NDArray[np.intp]) -> NDArray[np.float64]:
+    """Reads without contamination of these libraries, (R, T)."""
+    arrays, judged = screen.assembled.arrays, screen.judged
+    own = np.zeros(arrays.shape)
+    reads = screen.found.pairs.reads[judged.row]
+    own[judged.sample, judged.taxon] = screen.measured.kept * reads
+    return np.asarray(own[rows])
+
+
+def _table(
+    screen: Any, rows: NDArray[np.intp], reads: NDArray[np.float64],
+    of: list[str] | None, level: str,
+) -> Any:  # fmt: skip
+    """The table of one taxon's model."""
     import pandas as pd
 
+    arrays, made = screen.assembled.arrays, screen.assembled
+    columns = {
+        "reads": np.round(reads).astype(np.int64),
+        "batch": [made.cells[c] for c in arrays.cell[rows]],
+        "rate": np.log(arrays.exposure[rows]),
+    }
+    if of is not None:
+        columns["group"] = np.where(np.array(of) == level, 1.0, 0.0)
+    return pd.DataFrame(columns)
+
+
+def contrast(screen: Any, column: str) -> Differences:
+    """Compare the abundance of each taxon between two groups of patients."""
     from ranef.api.fitting import glmm
 
     rows, of, level, reference = _groups(screen, column)
     _refuse_confounded(screen, column, rows, of)
-    arrays, made, judged = screen.assembled.arrays, screen.assembled, screen.judged
-    own = np.zeros(arrays.shape)
-    reads = screen.found.pairs.reads[judged.row]
-    own[judged.sample, judged.taxon] = screen.measured.kept * reads
-    own = np.round(own[rows])
+    arrays = screen.assembled.arrays
     use = arrays.exposure[rows] > 0
-    log_rate = np.log(np.where(use, arrays.exposure[rows], 1.0))
+    rows, of = rows[use], [group for group, used in zip(of, use, strict=True) if used]
+    own = np.round(_cleaned(screen, rows))
     several = len(set(arrays.cell[rows])) > 1
     found: list[tuple[int, int, float, float]] = []
     candidates = np.flatnonzero((own > LEAST_READS).sum(axis=0) > 0)
     for t in candidates:
-        n = int((own[use, t] > LEAST_READS).sum())
+        n = int((own[:, t] > LEAST_READS).sum())
         if n < LEAST_LIBRARIES:
             continue
-        table = pd.DataFrame({
-            "reads": own[use, t].astype(np.int64),
-            "group": np.where(np.array(of)[use] == level, 1.0, 0.0),
-            "batch": [made.cells[c] for c in arrays.cell[rows][use]],
-            "rate": log_rate[use],
-        })  # fmt: skip
+        table = _table(screen, rows, own[:, t], of, level)
         formula = "reads ~ group + offset(rate)" + (" + (1 | batch)" if several else "")
         try:
             row = glmm(formula, table, family="nbinom2").tidy().set_index("term").loc["group"]
@@ -133,6 +152,46 @@ def contrast(screen: Any, column: str) -> Differences:
         if np.isfinite(row["std_error"]):
             found.append((int(t), n, float(row["estimate"]), float(row["std_error"])))
     return _answer(screen, column, level, reference, found, len(candidates))
+
+
+def corrected(screen: Any, keep: str | None) -> dict[str, Any]:
+    """Return the columns of `Screen.corrected`."""
+    from ranef.api.fitting import glmm
+
+    arrays, made = screen.assembled.arrays, screen.assembled
+    of, level = None, ""
+    rows = np.flatnonzero((arrays.role == PATIENT) & (arrays.exposure > 0))
+    if keep is not None:
+        chosen, groups, level, _ = _groups(screen, keep)
+        _refuse_confounded(screen, keep, chosen, groups)
+        use = arrays.exposure[chosen] > 0
+        rows, of = chosen[use], [g for g, used in zip(groups, use, strict=True) if used]
+    own = _cleaned(screen, rows)
+    effect = np.zeros((arrays.levels.n_leaves, own.shape[1]))
+    if len(set(arrays.cell[rows])) > 1:
+        for t in np.flatnonzero((own > LEAST_READS).sum(axis=0) >= LEAST_LIBRARIES).tolist():
+            formula = (
+                "reads ~ " + ("1" if of is None else "group") + " + offset(rate) + (1 | batch)"
+            )
+            table = _table(screen, rows, own[:, t], of, level)
+            try:
+                found = glmm(formula, table, family="nbinom2").tidy("random")
+            except RanefError:
+                continue
+            shift = dict(zip(found["level"], found["estimate"], strict=True))
+            effect[:, t] = [shift.get(cell, 0.0) for cell in made.cells]
+    at, taxon = np.nonzero(own)
+    cell = arrays.cell[rows][at]
+    moved = effect[cell, taxon]
+    return {
+        "sample": np.array(made.samples, dtype=object)[rows[at]],
+        "taxon": np.array(made.taxa, dtype=object)[taxon],
+        "name": np.array(made.names, dtype=object)[taxon],
+        "batch": np.array(made.cells, dtype=object)[cell],
+        "cleaned": own[at, taxon],
+        "batch_effect": moved,
+        "corrected": own[at, taxon] * np.exp(-moved),
+    }
 
 
 def _answer(

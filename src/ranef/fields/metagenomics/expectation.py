@@ -409,11 +409,14 @@ def evaluate(
             rows.reads, rows.spill, rows.sample, setting.size, setting.own, grid.nodes, kernels,
             group[rows.taxon],
         )  # fmt: skip
-        for dropout, share in PATCHES:
+        # escapes are summed at the middle size alone, so that a pass costs no more than it must
+        middle = setting.size == psi.size
+        for dropout, share in PATCHES if middle else ((0.0, PATCHES[0][1]),):
+            size_weight = 1.0 if dropout else setting.weight
             verdicts.append(
                 _ambient(
                     arrays, grid, psi, kernels, setting, tables, rows, place, group, sees, n_t,
-                    n_c, collected, prior, share * weights[:, AMBIENT], dropout,
+                    n_c, collected, prior, size_weight * share * weights[:, AMBIENT], dropout,
                 )
             )  # fmt: skip
         verdicts += _steady(arrays, psi, setting, tables, rows, group, sees, n_t, patient, weights)
@@ -509,7 +512,7 @@ def _ambient(
         collected.score.append((score, information))
         collected.zero.append((mu * setting.size / (setting.size + mu), post))
     both = (1.0 - jumps) * f0 + jumps * fj
-    log_weight = np.log(class_weight) + np.log(setting.weight) + passed.evidence
+    log_weight = np.log(class_weight) + passed.evidence
     return _Verdict(
         log_weight, psi.prevalence, both * scale, f1 * scale,
         jumps * fj / np.maximum(both, TINY), AMBIENT, setting.size,

@@ -23,7 +23,7 @@ from ranef.fields.metagenomics.expectation import (
 from ranef.fields.metagenomics.parameters import Parameters, Prior
 from ranef.solve.resources import in_threads, one_blas_thread
 
-__all__ = ["Fitted", "Results", "adapted", "fit", "run"]
+__all__ = ["Fitted", "Results", "adapted", "fit", "run", "without_reads"]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.intp]
@@ -222,7 +222,7 @@ def _presences(
     sporadic = 1.0 - classes[pairs.taxon, 2]
     patients = (role == PATIENT) & (pairs.reads > 0)
     controls = (role == CONTROL) & (pairs.reads > 0)
-    zero_bf, zero_jump = _without_reads(arrays, psi, libraries, found)
+    zero_bf, zero_jump = without_reads(arrays, psi, libraries, found)
     n_taxa = float(classes[:, :2].sum())
 
     def empty(which: NDArray[np.bool_], role: int) -> Floats:
@@ -276,7 +276,7 @@ def _presences(
     )  # fmt: skip
 
 
-def _without_reads(
+def without_reads(
     arrays: Arrays, psi: Parameters, libraries: Libraries, found: Results
 ) -> tuple[Floats, Floats]:
     """Bayes factors of presence, and of a jump, of no reads where nothing contaminates, (S,)."""
@@ -368,7 +368,7 @@ def _bursts(
     prior = 1.0 / (1.0 + np.exp(np.clip(log_bf - odds, -700.0, 700.0)))
     prior = np.where(arrays.patient[sample], prior, 0.0)
     log_present = np.log(np.maximum(prior, 1e-300)) + log_bf
-    zero_jump = _without_reads(arrays, psi, libraries, found)[1]
+    zero_jump = without_reads(arrays, psi, libraries, found)[1]
     n_zero = arrays.shape[1] - np.bincount(sample, minlength=arrays.shape[0])
     least = min(max(LEAST_BURST, FEWEST / arrays.shape[1]), 0.5 * MOST_JUMPS)
     tried = np.append(psi.jumps, np.geomspace(least, MOST_JUMPS, 9))

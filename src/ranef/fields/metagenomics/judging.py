@@ -11,7 +11,7 @@ from ranef.fields.metagenomics.arrays import PATIENT, POSITIVE, Arrays
 from ranef.fields.metagenomics.expectation import Own
 from ranef.fields.metagenomics.fitting import Fitted, Results
 
-__all__ = ["Judged", "Measured", "judge", "limits_of_detection", "listed", "measure"]
+__all__ = ["Judged", "Measured", "judge", "limits_of_detection", "listed", "measure", "replicated"]
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -70,10 +70,46 @@ class Judged:
     control_calls: Ints
 
 
-def judge(arrays: Arrays, found: Results, fdr: float, unit: Ints | None) -> Judged:
-    """Make the lists: one of the whole study, or one for each unit (S,) of libraries."""
+def replicated(arrays: Arrays, found: Results, specimen: Ints, without_reads: Floats) -> Floats:
+    """Return the probability of presence where libraries are replicates of one specimen, (P,).
+
+    What is in a specimen is in all of its replicates: the odds are the prior's times the product
+    of the Bayes factors of all replicates, of those without reads too.
+
+    specimen : (S,) int array, -1 for libraries that are no replicates.
+    without_reads : (S,) array, Bayes factors of presence of no reads.
+    """
     pairs = found.pairs
-    lfdr = 1.0 - found.joined("probability")
+    p, log_bf = found.joined("probability").copy(), found.joined("log_bf")
+    own = specimen[pairs.sample]
+    rows = np.flatnonzero((own >= 0) & arrays.patient[pairs.sample])
+    if not len(rows):
+        return p
+    prior = np.log(np.maximum(p[rows], TINY)) - np.log(np.maximum(1.0 - p[rows], TINY))
+    prior = prior - log_bf[rows]
+    key = own[rows] * arrays.shape[1] + pairs.taxon[rows]
+    _, at = np.unique(key, return_inverse=True)
+    # replicates without a row have no reads
+    log_zero = np.log(np.maximum(without_reads, TINY))
+    of_specimen = np.bincount(specimen[specimen >= 0], log_zero[specimen >= 0])
+    first = np.unique(at, return_index=True)[1]
+    empty = of_specimen[own[rows][first]] - np.bincount(at, log_zero[pairs.sample[rows]])
+    together = np.bincount(at, log_bf[rows]) + empty
+    odds = np.bincount(at, prior) / np.bincount(at) + together
+    p[rows] = 1.0 / (1.0 + np.exp(-np.clip(odds, -700.0, 700.0)))[at]
+    return p
+
+
+def judge(
+    arrays: Arrays, found: Results, fdr: float, unit: Ints | None,
+    probability: Floats | None = None,
+) -> Judged:  # fmt: skip
+    """Make the lists: one of the whole study, or one for each unit (S,) of libraries.
+
+    probability : (P,) array, in place of the results' own.
+    """
+    pairs = found.pairs
+    lfdr = 1.0 - (found.joined("probability") if probability is None else probability)
     role = arrays.role[pairs.sample]
     seen = pairs.reads > 0
     row = np.flatnonzero(seen & ((role == PATIENT) | (role == POSITIVE)))

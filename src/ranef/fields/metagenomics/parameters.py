@@ -22,7 +22,8 @@ class Prior:
     Attributes
     ----------
     prevalence : float
-        Of a taxon in a patient, outside the class of prevalent genuine taxa.
+        Of a taxon in a patient, outside the class of prevalent genuine taxa. The default is
+        raised to half an organism a patient where there are fewer than 250 taxa.
     size, size_sd : float
         Negative binomial size, and the sd of its log between taxa.
     batch_sd : float

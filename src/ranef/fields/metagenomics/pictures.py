@@ -20,6 +20,7 @@ from ranef.display.canvas import (
     plain,
     told_apart,
 )
+from ranef.elsewhere import explained_methods
 from ranef.errors import DataError, ModelError
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ SHOWN = 20
 PROFILES = 30
 
 
+@explained_methods
 @dataclass(frozen=True, eq=False)
 class ScreenPlots:
     """The pictures of one screen; each method returns the Axes it drew on."""

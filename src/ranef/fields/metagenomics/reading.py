@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranef import arguments
+from ranef.elsewhere import explained
 from ranef.errors import DataError, FileError, UnknownColumnError
 from ranef.fields.metagenomics.formats import Counted, read_one
 from ranef.tables import Table, make_table
@@ -54,6 +55,7 @@ class Counts:
     library: str
 
 
+@explained
 def read(paths: Any, *, format: str | None = None, rank: str = "S", value: str = "nt") -> Any:
     r"""Read counts of classifiers.
 

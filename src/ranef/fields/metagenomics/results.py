@@ -20,10 +20,11 @@ from ranef.display.columns import Column, Fixed, Label, Listing, Significant, Wr
 from ranef.display.files import write_atomically
 from ranef.display.numbers import count as counted
 from ranef.display.page import Paragraph
+from ranef.elsewhere import explained_methods
 from ranef.errors import FileError
 from ranef.fields.metagenomics.arrays import CONTROL, PATIENT, POSITIVE, spilled
 from ranef.fields.metagenomics.assembly import Assembled, Note
-from ranef.fields.metagenomics.contrasts import Differences, contrast
+from ranef.fields.metagenomics.contrasts import Differences, contrast, corrected
 from ranef.fields.metagenomics.exposure import SOURCES
 from ranef.fields.metagenomics.fitting import Fitted, Results
 from ranef.fields.metagenomics.judging import (
@@ -35,6 +36,7 @@ from ranef.fields.metagenomics.judging import (
 from ranef.fields.metagenomics.parameters import CLASSES, Prior
 from ranef.fields.metagenomics.pictures import ScreenPlots
 from ranef.fields.metagenomics.reading import Counts
+from ranef.fields.metagenomics.recovery import recovered
 from ranef.tables import make_table
 
 __all__ = ["TABLES", "Screen"]
@@ -48,6 +50,7 @@ WHOLE = Written("{:,.0f}".format)
 Z = 1.959964
 
 
+@explained_methods
 @dataclass(frozen=True, eq=False, repr=False)
 class Screen(Answer):
     """A screen: for each library and taxon the probability that the taxon is truly there.
@@ -339,6 +342,45 @@ class Screen(Answer):
             "reads": reads.astype(np.int64),
             "cleaned": self.measured.kept[at] * reads,
         }, self.library)  # fmt: skip
+
+    def corrected(self, keep: str | None = None) -> Any:
+        """Return the counts without contamination and without differences between batches.
+
+        A batch may yield more or less of a taxon than others. The effect of each batch is the
+        shrunken random intercept of a negative binomial mixed model of the taxon, with exposure as
+        offset; where `keep` is given, the groups are fixed effects of it, so that what differs
+        between them is not taken for the batch.
+
+        Parameters
+        ----------
+        keep : str, optional
+            Column of the sheet whose groups of patients are kept apart, such as the diagnosis.
+            Groups that no batch has both of are refused.
+
+        Returns
+        -------
+        table
+            ``sample, taxon, name, batch, cleaned, batch_effect, corrected``: `batch_effect` is the
+            log ratio of the batch's yield, 0 where a taxon is in too few libraries to tell.
+        """
+        return make_table(corrected(self, keep), self.library)
+
+    def recovery(self, expected: Any) -> Any:
+        """Compare positive controls with what was put in.
+
+        Parameters
+        ----------
+        expected : dict or table
+            Mass of each taxon in a positive control, ``{"562": 1000.0}`` or columns ``taxon,
+            mass``, in the unit of the sheet's masses.
+
+        Returns
+        -------
+        table
+            ``sample, taxon, name, mass, reads, estimate, conf_low, conf_high, recovery,
+            present``: `recovery` is the estimate over the mass, 0 without reads.
+        """
+        return make_table(recovered(self, expected), self.library)
 
     def contrast(self, column: str) -> Differences:
         """Compare the abundance of each taxon between two groups of patients.

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ranef import arguments
 from ranef.display.progress import Ticker
-from ranef.errors import ModelError
+from ranef.elsewhere import explained
+from ranef.errors import DataError, ModelError
 from ranef.fields.metagenomics.arrays import PATIENT
 from ranef.fields.metagenomics.assembly import (
     Assembled,
@@ -19,8 +23,8 @@ from ranef.fields.metagenomics.assembly import (
     with_contaminant_mass,
 )
 from ranef.fields.metagenomics.exposure import contaminant_mass
-from ranef.fields.metagenomics.fitting import Fitted, fit, run
-from ranef.fields.metagenomics.judging import judge
+from ranef.fields.metagenomics.fitting import Fitted, fit, run, without_reads
+from ranef.fields.metagenomics.judging import judge, replicated
 from ranef.fields.metagenomics.parameters import Prior
 from ranef.fields.metagenomics.reading import Counts, counts_of
 from ranef.fields.metagenomics.results import Screen
@@ -28,10 +32,11 @@ from ranef.fields.metagenomics.sheet import Sheet, read_sheet
 from ranef.solve.resources import available_cores
 from ranef.tables import Table
 
-__all__ = ["concluded", "learned", "prepared", "prior_of", "screen"]
+__all__ = ["concluded", "learned", "prepared", "prior_of", "screen", "specimens"]
 
 LISTS = ("study", "patient", "sample")
-DISAGREE = 10.0
+ORGANISMS, MOST = 0.5, 0.02
+"""In a patient before the data, of few taxa; the largest prevalence that follows from it."""
 
 
 def prior_of(given: Any) -> Prior:
@@ -72,6 +77,7 @@ def _groups(taxa: Any) -> dict[str, str]:
     return {str(taxon): str(group) for taxon, group in pairs}
 
 
+@explained
 def screen(
     counts: Any,
     samples: Any,
@@ -159,9 +165,17 @@ def screen(
     return concluded(found, made, fitted, own, fdr, list_by, n_jobs, began, None)
 
 
+def scaled(prior: Prior, n_taxa: int) -> Prior:
+    """Return the prior of so many taxa: half an organism a patient, unless another was given."""
+    if prior.prevalence != Prior.prevalence:
+        return prior
+    return replace(prior, prevalence=max(prior.prevalence, min(ORGANISMS / n_taxa, MOST)))
+
+
 def learned(made: Assembled, prior: Prior, jobs: int, told: Any = None) -> tuple[Assembled, Fitted]:
     """Learn the parameters; where masses are what was put in, the mass of contamination too."""
     mass = put_in(made)
+    prior = scaled(prior, made.arrays.shape[1])
     fitted = fit(made.arrays, prior, jobs, told)
     if mass is not None:
         libraries = fitted.libraries
@@ -172,6 +186,25 @@ def learned(made: Assembled, prior: Prior, jobs: int, told: Any = None) -> tuple
             made = with_contaminant_mass(made, mass, extra)
             fitted = fit(made.arrays, prior, jobs)
     return made, fitted
+
+
+def specimens(made: Assembled) -> NDArray[np.intp] | None:
+    """Return the specimen of each library that has replicates, -1 for others; None without any."""
+    labels = made.sheet.labels
+    if not any(labels.get("replicate", ())):
+        return None
+    if "patient" not in labels:
+        raise DataError("the column 'replicate' needs the column 'patient': whose replicate it is")
+    kinds = labels.get("library", ("",) * len(made.samples))
+    keys = [
+        (patient, kind) if patient and number and role == PATIENT else None
+        for patient, kind, number, role in zip(
+            labels["patient"], kinds, labels["replicate"], made.sheet.role, strict=True
+        )
+    ]
+    several = {key for key, n in Counter(keys).items() if key is not None and n > 1}
+    place = {key: k for k, key in enumerate(sorted(several))}
+    return np.array([-1 if key is None else place.get(key, -1) for key in keys], dtype=np.intp)
 
 
 def concluded(
@@ -187,7 +220,12 @@ def concluded(
         if labels is None:
             raise ModelError("list_by='patient' needs the column 'patient' of the sheet")
         unit = np.unique(np.array(labels), return_inverse=True)[1].astype(np.intp)
-    judged = judge(arrays, results, fdr, unit)
+    specimen = specimens(made)
+    probability = None
+    if specimen is not None:
+        empty = without_reads(arrays, fitted.parameters, fitted.libraries, results)[0]
+        probability = replicated(arrays, results, specimen, empty)
+    judged = judge(arrays, results, fdr, unit, probability)
     return Screen(
         counts, made, fitted, results, judged, prior, fdr, list_by,
         time.perf_counter() - began, version,

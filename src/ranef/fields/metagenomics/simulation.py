@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranef import arguments
+from ranef.elsewhere import explained
 from ranef.errors import ModelError
 from ranef.tables import make_table
 
@@ -43,6 +44,7 @@ class Clinic:
     contamination: Floats
 
 
+@explained
 def simulate(
     *,
     batches: int = 8,

@@ -198,3 +198,22 @@ def test_groups_of_variances_look_for_their_own_outliers(voxels):
               variance_groups=groups)  # fmt: skip
     probability = np.array([m.get_fdata().mean() for m in model.outlier_maps().values()])
     assert probability.argmax() == 4
+
+
+@pytest.mark.parametrize("scale", [1e-40, 1e-9, 1e40])
+def test_units_do_not_matter(voxels, scale):
+    Y, V = (one[:, 250:350] for one in voxels)
+    X = np.ones((len(Y), 1))
+    one = imaging.mixed_effects(Y, V, X, outliers=True)
+    other = imaging.mixed_effects(Y * scale, V * scale * scale, X, outliers=True)
+    np.testing.assert_allclose(other.outlier_probability, one.outlier_probability, atol=1e-5)
+    np.testing.assert_allclose(other.beta / scale, one.beta, rtol=1e-4, atol=1e-6)
+    y, v, _ = far_studies(2)
+    first = ranef.meta("y ~ 1", {"y": y, "v": v}, variance="v").outliers()
+    table = {"y": y * scale, "v": v * scale * scale}
+    second = ranef.meta("y ~ 1", table, variance="v").outliers()
+    np.testing.assert_allclose(second.probability, first.probability, atol=1e-6)
+    np.testing.assert_allclose(second.mixture.beta / scale, first.mixture.beta, rtol=1e-5)
+    np.testing.assert_allclose(second.intervals[1].low / scale, first.intervals[1].low, rtol=1e-4)
+    gap = second.mixture.loglik[0] - first.mixture.loglik[0]
+    assert abs(gap + len(y) * np.log(scale)) < 1e-4

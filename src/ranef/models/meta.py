@@ -308,9 +308,10 @@ def _relative(studies: Studies, found: Between, method: str) -> float:
     """The score in units of the standard error of tau^2; 0 of other estimators."""
     if method not in LIKELIHOODS:
         return 0.0
-    at = studies.moments(np.array([found.tau2]))
+    square = studies.unit**2
+    at = studies.over(studies.unit).moments(np.array([found.tau2 / square]))
     trace = at.trace2 if method == "reml" else at.weight2
-    return found.score * float(np.sqrt(2 / trace[0]))
+    return found.score * square * float(np.sqrt(2 / trace[0]))
 
 
 def _dependent(model: MetaModel) -> MetaEstimate:
@@ -351,11 +352,13 @@ def _heterogeneity(estimate: MetaEstimate) -> Heterogeneity:
         P = _projection(model.covariance, np.asarray(spec.X))
         q, trace = float(model.y @ P @ model.y), float(np.trace(P))
     else:
-        at = model.data.moments(np.zeros(1))
+        at = model.data.over(model.data.unit).moments(np.zeros(1))
         q, trace = float(at.q1[0]), float(at.trace1[0])
     typical = df / trace
-    h2 = (estimate.tau2 + typical) / typical
-    i2 = 100 * estimate.tau2 / (estimate.tau2 + typical)
+    unit = 1.0 if model.covariance is not None else model.data.unit
+    tau2 = estimate.tau2 / unit / unit
+    h2 = (tau2 + typical) / typical
+    i2 = 100 * tau2 / (tau2 + typical)
     if model.method == "fe":
         h2, i2 = q / df, 100 * max(0.0, (q - df) / q) if q > 0 else 0.0
     return Heterogeneity(q, df, float(chdtrc(df, q)), i2, h2, _explained(estimate))

@@ -163,6 +163,11 @@ def _of_formula(formula: str, rows: Table | None, labels: Sequence[str]) -> Grou
             "measures are ranef.imaging.LongitudinalModel"
         )
     hidden = "effect_of_the_images"
+    if rows is None and re.search(r"[A-Za-z_.`]", right):
+        raise ModelError(
+            f"the formula {text!r} needs columns of subjects: give table=, a DataFrame or "
+            "participants.tsv"
+        )
     columns = {} if rows is None else rows.mapping()
     columns = {**columns, hidden: np.arange(len(labels), dtype=np.float64)}
     call = ModelArguments(f"{hidden} ~ {right}", Table.of(columns))

@@ -49,7 +49,10 @@ def outlying(Y: NDArray[Any], V: NDArray[Any], Q: Floats, threads: int) -> Outly
         plain = _core.mixed_effects(y, v, Q, "ml", threads)
         fitted = np.flatnonzero(np.isfinite(plain["tau2"]))
         data = Effects.of(y, v, Q).take(fitted)
-        found, gain = voxelwise(data, plain["beta"][:, fitted], plain["tau2"][fitted])
+        unit = data.unit
+        data = data.over(unit)
+        tau2 = plain["tau2"][fitted] / unit / unit
+        found, gain = voxelwise(data, plain["beta"][:, fitted] / unit, tau2)
         chosen = np.flatnonzero(gain > np.log(data.n))
         if not len(chosen):
             continue
@@ -58,5 +61,6 @@ def outlying(Y: NDArray[Any], V: NDArray[Any], Q: Floats, threads: int) -> Outly
         w = (1 - r) / (own.v + at.tau2) + r / (own.v + at.omega2)
         columns = first + fitted[chosen]
         probability[:, columns] = r
-        weighing[:, columns] = np.where(own.known, 1 / w - at.tau2, V[:, columns])
+        own_v = (1 / w - at.tau2) * unit[chosen] * unit[chosen]
+        weighing[:, columns] = np.where(own.known, own_v, V[:, columns])
     return Outlying(probability, weighing)

@@ -24,6 +24,7 @@ from ranef.fields.imaging.page import GroupReport, group_report, named_contrasts
 from ranef.fields.imaging.people import SubjectReport, shares, subject_report
 from ranef.fields.imaging.scheduling import by_dask
 from ranef.fields.imaging.subjects import subjects_of
+from ranef.fields.imaging.table_files import is_table_file, read_table
 from ranef.fields.imaging.tails import adjusted, upper_p
 from ranef.fields.imaging.voxels import DF, METHODS, VoxelContrast, VoxelFit, mixed_effects
 from ranef.tables import Table
@@ -581,6 +582,8 @@ def contrast_maps(
 
 def _own_columns(given: Any) -> Any:
     """What an input's own table has beside its paths."""
+    if is_table_file(given):
+        given = read_table(given)
     if not (hasattr(given, "columns") or isinstance(given, Mapping)):
         return None
     table = Table.of(given)

@@ -11,7 +11,7 @@ from typing import Any
 
 from ranef.errors import DataError, FileError, ModelError, suggestion
 from ranef.fields.imaging.reading import volumes_of
-from ranef.fields.imaging.table_files import read_table
+from ranef.fields.imaging.table_files import is_table_file, read_table
 from ranef.formula.labels import list_text
 from ranef.tables import Table
 
@@ -64,7 +64,7 @@ def subjects_of(
         names = None
     elif _is_path(given) and Path(given).is_dir():
         found = _of_bids(Path(given), contrast) if not _is_feat(given) else [_feat(given, contrast)]
-    elif _is_path(given) and str(given).endswith((".tsv", ".csv", ".txt")):
+    elif is_table_file(given):
         found = _of_table(read_table(given), variances)
     elif _is_path(given) or hasattr(given, "dataobj"):
         found = _of_four(given, variances)

@@ -9,11 +9,17 @@ from ranef import arguments
 from ranef.errors import FileError
 from ranef.tables import Table
 
-__all__ = ["LABELS", "read_table"]
+__all__ = ["LABELS", "is_table_file", "read_table"]
 
 LABELS = ("subject_label", "participant_id", "subject", "Subject", "sub", "subject_id", "ID", "id")
 """Columns that name subjects, the first that is there."""
 PARTICIPANTS = "participants.tsv"
+ENDINGS = (".tsv", ".csv", ".txt")
+
+
+def is_table_file(given: Any) -> bool:
+    """Whether a path is that of a table."""
+    return isinstance(given, str | os.PathLike) and str(given).endswith(ENDINGS)
 
 
 def read_table(table: Any) -> Table:

@@ -227,6 +227,9 @@ def outliers(
     from scipy.special import chdtri
 
     data = Effects.of(studies.y[:, None], studies.v[:, None], studies.X)
+    unit = data.unit
+    data = data.over(unit)
+    studies = Studies(data.y[:, 0], data.v[:, 0], studies.X)
     tau2 = between(studies, "ml").tau2
     normal = one_normal(data, studies.at(tau2).beta, tau2)
     mixture = likeliest_mixture(data, tau2)
@@ -236,17 +239,18 @@ def outliers(
     ends = profiled(data, normal, limit)
     far = ends if mixture is normal else profiled(data, mixture, limit)
     p = _bootstrapped(studies, normal, mixture, count, rng) if count else np.nan
+    n_studies, size = np.array([float(studies.n)]), float(unit[0])
     return OutlierModel(
         studies=tuple(fit.studies),
         terms=tuple(estimate.specification.names),
-        effects=studies.y,
-        std_errors=np.sqrt(studies.v),
+        effects=studies.y * size,
+        std_errors=np.sqrt(studies.v) * size,
         probability=mixture.probability[:, 0],
         weights=_weights(data, mixture),
         weights_before=_weights(data, normal),
-        normal=normal,
-        mixture=mixture,
-        intervals=(ends, far),
+        normal=normal.times(unit, n_studies),
+        mixture=mixture.times(unit, n_studies),
+        intervals=(ends.times(size), far.times(size)),
         p_value=p,
         n_bootstrap=count,
         conf_level=level,

@@ -45,10 +45,23 @@ class Between:
 
 def between(studies: Studies, method: str) -> Between:
     """Estimate tau^2 by one of `METHODS`, zero where an estimator falls below."""
+    unit = studies.unit
+    if unit != 1.0:
+        return _in_units(between(studies.over(unit), method), unit, studies, method)
     if method in LIKELIHOODS:
         return likeliest(studies, method == "reml")
     tau2 = max(0.0, CLOSED[method](studies))
     return Between(tau2, np.array([tau2]), np.array([np.nan]), float("nan"))
+
+
+def _in_units(found: Between, unit: float, studies: Studies, method: str) -> Between:
+    """An estimate from studies divided by a unit."""
+    square = unit * unit
+    df = studies.df if method == "reml" else studies.n
+    return Between(
+        found.tau2 * square, found.maxima * square, found.logliks - df * np.log(unit),
+        found.score / square,
+    )  # fmt: skip
 
 
 # --- estimators by moments

@@ -68,6 +68,21 @@ class Effects:
         """Subjects with data (N,)."""
         return np.asarray(self.known.sum(axis=0, dtype=np.float64))
 
+    @property
+    def unit(self) -> Floats:
+        """A scale (N,) of the effects and their errors, so that no square overflows."""
+        count = np.maximum(self.n, 1)
+        largest = np.maximum(np.abs(self.y), np.sqrt(np.where(self.known, self.v, 0.0))).max(axis=0)
+        safe = np.where(largest > 0, largest, 1.0)
+        within = np.where(self.known, self.v / safe / safe, 0.0)
+        squares = ((self.y / safe) ** 2 + within).sum(axis=0) / count
+        return np.asarray(safe * np.sqrt(np.where(squares > 0, squares, 1.0)))
+
+    def over(self, unit: Floats) -> Effects:
+        """The effects in other units (N,)."""
+        v = np.where(self.known, self.v / unit / unit, 1.0)
+        return Effects(self.y / unit, v, self.known, self.X)
+
     def take(self, columns: NDArray[Any]) -> Effects:
         """Some outcomes."""
         return Effects(self.y[:, columns], self.v[:, columns], self.known[:, columns], self.X)
@@ -108,6 +123,14 @@ class Mixture:
     share: Floats
     probability: Floats
     loglik: Floats
+
+    def times(self, unit: Floats, n: Floats) -> Mixture:
+        """The mixture of effects that are `unit` (N,) times as large, of n subjects (N,)."""
+        square = unit * unit
+        return Mixture(
+            self.beta * unit, self.tau2 * square, self.omega2 * square, self.share,
+            self.probability, self.loglik - n * np.log(unit),
+        )  # fmt: skip
 
     def take(self, columns: NDArray[Any]) -> Mixture:
         """Some outcomes."""
@@ -308,6 +331,10 @@ class Profiled:
     low: Floats
     high: Floats
     at_zero: Floats
+
+    def times(self, unit: float) -> Profiled:
+        """Of effects that are `unit` times as large."""
+        return Profiled(self.low * unit, self.high * unit, self.at_zero)
 
 
 def profiled(data: Effects, best: Mixture, limit: float) -> Profiled:

@@ -18,6 +18,9 @@ __all__ = ["Moments", "Studies", "Weighted"]
 
 Floats = NDArray[np.float64]
 
+EXTREME = (1e-40, 1e40)
+"""Sizes of effects between which cubes of their weights keep their digits."""
+
 
 @dataclass(frozen=True, eq=False)
 class Moments:
@@ -136,6 +139,17 @@ class Studies:
         """Residuals (n,) of ordinary least squares."""
         Q, _ = self._basis
         return np.asarray(self.y - Q @ (Q.T @ self.y))
+
+    @cached_property
+    def unit(self) -> float:
+        """A scale of effects so large or small that powers of their weights have no digits; 1."""
+        size = float(np.sqrt(max(np.max(self.v), np.finfo(float).tiny)))
+        size = max(size, float(np.max(np.abs(self.y))))
+        return 1.0 if EXTREME[0] < size < EXTREME[1] else float(2.0 ** np.round(np.log2(size)))
+
+    def over(self, unit: float) -> Studies:
+        """The studies in other units."""
+        return Studies(self.y / unit, self.v / unit / unit, self.X)
 
     def without(self, row: int) -> Studies:
         """The studies but one."""

@@ -78,11 +78,13 @@ lint: $(STAMPS)/package $(STAMPS)/test $(STAMPS)/lint
 study: $(STAMPS)/package $(STAMPS)/test
 	$(PYTEST) -m study tests
 
-# Tests that call the core most, and those that share it between threads: without polars, which
-# ends a process under ThreadSanitizer.
+# Tests that reach every entry of the core, rightly and wrongly (test_core_safety), each kernel by
+# one file or two: fits of whole packages take too long here. And those that share it between
+# threads: without polars, which ends a process under ThreadSanitizer.
 SANITIZED := $(addprefix tests/test_,core_safety engine laplace curvature quadrature \
-    quadrature_nested families_density structures moments fit glmm many_fixed questions_kept \
-    iterative)
+    quadrature_nested families_density structures moments many_fixed questions_kept \
+    sparse_tail iterative sem_numbers dynamic metagenomics_kernels gwas_genotypes \
+    imaging_repeated imaging_group)
 SHARED := tests/test_core_safety
 
 sanitize: $(STAMPS)/package $(STAMPS)/test

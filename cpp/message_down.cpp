@@ -4,6 +4,7 @@
 namespace ranef::message {
 
 // Derivatives at a unit whose levels above add t, of mean and covariance V given the data.
+// One function, since its parts share the unit's small matrices and nothing else does.
 void Engine::downwards(int l, int u, const Vector& t, const Vector& V, const Unit& w, Stack& stack,
                        size_t& top, double share_of, Sums& sums, std::vector<Vector>* means,
                        std::vector<Vector>* covs) const {

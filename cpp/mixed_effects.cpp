@@ -264,6 +264,7 @@ struct Fitted {
     bool well[L];
 };
 
+// One function: each estimator is a few lines between the sums before it and after it.
 template <int P>
 RANEF_INLINE void fit_tile(const double* X, std::size_t K, Tile& tile, Heterogeneity method,
                            Fitted<P>& out) {

@@ -34,6 +34,7 @@ struct RowWeight {
 
 } // namespace
 
+// One function: each part lays out the places that the next one fills.
 Predictors::Predictors(const Blocks& pattern, const std::vector<std::vector<int>>& owners,
                        const std::vector<PredictorInput>& inputs, int coefficients, int threads)
     : n_(pattern.n), p_(coefficients), threads_(threads) {

@@ -383,6 +383,8 @@ void settle(const Shared& s, const Tile& tile, Room& room, Voxel<Q> (&voxels)[L]
 
 // E_k of one voxel, see `RepeatedFits::spread`: along the f directions in which Psi may move and
 // log sigma^2, by the factor of the inverse of the deviance's second derivatives.
+// One function: directions, Hessian and factor are small arrays of fixed size, made one from the
+// other.
 template <int Q>
 void spread(const Shared& s, const Point<Q>& at, int l, const double (&P)[Q][Q], int rank,
             double sigma2, std::vector<double>& out) {

@@ -213,6 +213,8 @@ RANEF_INLINE void inverted(Lanes (&A)[most][most], int p, Lanes (&out)[most][mos
         }
 }
 
+// One function, compiled into the loops over tiles: what it makes of a class of subjects stays in
+// registers.
 template <int Q>
 RANEF_INLINE void evaluate(const Shared& s, const Tile& tile, const Lanes (&Psi)[Q][Q], bool second,
                            Room& room, Point<Q>& out) {

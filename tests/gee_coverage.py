@@ -94,7 +94,7 @@ def coverage(n_clusters: int, n: int, seed: int) -> pd.DataFrame:
             held.setdefault(kind, np.zeros(len(BETA)))
             width.setdefault(kind, np.zeros(len(BETA)))
             held[kind] += (low < truth) & (truth < high)
-            width[kind] += high - low
+            width[kind] += np.nan_to_num(high - low)  # none where statsmodels has no errors
         for kind, (covariance, df) in KINDS.items():
             found = fit.with_covariance(covariance).hypotheses(df=df)
             held[kind] += (found.conf_low < truth) & (truth < found.conf_high)

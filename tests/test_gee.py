@@ -1137,3 +1137,30 @@ def test_a_jackknife_of_more_parameters_than_clusters_is_refused():
         with pytest.raises(ModelError, match="10 clusters for 68 parameters"):
             fit.tidy(covariance=kind)
     assert fit.tidy(covariance="mancl-derouen").std_error[0] > 0
+
+
+def test_a_correlation_and_coefficients_that_chase_each_other_are_damped():
+    """Plain steps of this table go round in a circle: correlations of -.034 and -.088 in turn."""
+    sizes = [12, 6, 6, 4, 10, 3, 3, 4, 12, 4]
+    g = np.repeat(np.arange(10), sizes)
+    arm = np.repeat([0.0, 1, 0, 1, 0, 1, 0, 1, 0, 1], sizes)
+    x = [
+        -2.657, -1.706, -2.549, -3.71, -2.749, -0.458, -3.241, -2.69, -1.974, -2.115, -2.089,
+        -2.066, -0.794, -0.305, 0.025, -1.702, 0.29, -0.337, 2.678, 1.58, 1.271, 0.953, 2.864,
+        1.422, -0.215, -2.018, 1.968, -0.545, 1.422, 1.626, 0.927, -0.042, 1.01, 1.839, 1.171,
+        1.123, 0.31, 0.265, -0.288, -0.404, 0.155, 0.023, 2.196, 0.569, 1.044, 0.388, -0.409,
+        0.32, 0.422, -0.696, -0.336, -2.773, -0.899, 0.475, -0.222, 0.037, 0.421, -0.822, 2.044,
+        0.425, 0.875, 0.962, 0.6, 0.909,
+    ]  # fmt: skip
+    ones = "0000000001001110010111110111111000010111001011011000000010001111"
+    table = {"g": g, "arm": arm, "x": x, "y": [float(one) for one in ones]}
+    fit = ranef.gee("y ~ arm + x", table, groups="g", family="binomial")
+    assert fit.estimate.converged
+    assert fit.estimate.gap < 1e-7
+    assert fit.estimate.shrunk == 0
+    # alpha is that of the residuals at the coefficients
+    e = np.asarray(fit.residuals("pearson"))
+    sums = np.bincount(g, e)
+    pairs = np.sum(np.array(sizes) * (np.array(sizes) - 1)) / 2
+    alpha = 0.5 * (np.sum(sums**2) - e @ e) / pairs / np.mean(e**2)
+    np.testing.assert_allclose(fit.tidy("correlation").estimate[0], alpha, atol=1e-6)

@@ -48,6 +48,8 @@ MIXED = 0.1
 TOLERANCE = 1e-10
 CONVERGED = 1e-7
 STALLED = 0.95
+DAMPED = ((120, 0.1), (80, 0.25), (40, 0.5))
+"""Steps after which the correlation goes only this share of its way."""
 RUNAWAY = 1e3
 """Squared residuals, as a multiple of those under independence, at which a search is lost."""
 """Of the estimating function, in units of its own standard errors given the model."""
@@ -357,7 +359,8 @@ def _search(
             if sums.squares > RUNAWAY * usual:  # a root at infinity: the scale outgrows all else
                 raise Outside
             known = _alike(current, working)
-            current = correlation_of(problem, known, sums, counts, scale, floor)
+            found = correlation_of(problem, known, sums, counts, scale, floor)
+            current = found if done or not settled else _damped(known, found, step)
             trail += [current.smallest] if current.shrunk > 0 else []
         if done:
             sums, fresh = add_up(problem, beta, current, working), True
@@ -366,6 +369,15 @@ def _search(
         beta, sums = _stepped(problem, beta, move, current, working)
         fresh = len(current.parameters) == 0
     return Solution(beta, current, scale, sums.H, gap, step, bool(done and fresh))
+
+
+def _damped(before: Working, after: Working, step: int) -> Working:
+    """Go a part of the way where the correlation and the coefficients chase each other."""
+    share = next((share for most, share in DAMPED if step > most), 1.0)
+    if share == 1.0 or not before.counted:
+        return after
+    moved = before.parameters + share * (after.parameters - before.parameters)
+    return replace(after, parameters=moved)
 
 
 def _gap(U: Floats, move: Floats, scale: float) -> float:

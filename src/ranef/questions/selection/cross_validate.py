@@ -158,7 +158,9 @@ def cross_validate(
         groups; of the future the number of times from which it is predicted, 5.
     score : {"log", "crps", "brier", "rmse"}, list of these, or "all"
         Log density of what was observed (more is better); continuous ranked probability score,
-        Brier score (of events), root mean squared error (less is better).
+        Brier score (of events), root mean squared error (less is better). Of ordered categories
+        ``"crps"`` is the ranked probability score, and Brier scores of categories are sums over
+        these; ``"all"`` has those that the response has.
     group : str or array, optional
         Whose levels are new groups, where the model has several factors of which none holds
         all others.

@@ -217,8 +217,9 @@ def leave_out(
         by how much this flatters the density.
     method : {"closed", "psis"}
         With ``"psis"`` parameters are drawn and weighted by the inverse of a group's density, the
-        weights smoothed (Vehtari, Gelman & Gabry 2017). Refused where a Pareto shape exceeds 0.7,
-        with the diagnostic.
+        weights smoothed (Vehtari, Gelman & Gabry 2017), and in a generalised model by its
+        likelihood, so that the answer is that of the posterior under a flat prior. Refused where
+        a Pareto shape exceeds 0.7, with the diagnostic.
     n : int
         Draws of the parameters.
     rng : int or numpy.random.Generator

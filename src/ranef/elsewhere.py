@@ -40,6 +40,7 @@ _FUNCTIONS = {
     "rma": "metafor's rma is ranef.meta",
     "rma_mv": "metafor's rma.mv is ranef.meta, with a formula such as yi ~ 1 + (1 | study/id)",
     "escalc": "metafor's escalc is ranef.effect_sizes",
+    "metaplus": "metaplus' mixture of studies and outliers is ranef.meta(...).outliers()",
     "pairs": "emmeans' pairs is ranef.contrasts(fit, 'treatment'), or means.contrasts()",
     "contrast": "emmeans' contrast is ranef.contrasts",
     "emm": "emmeans' means are ranef.emmeans",

@@ -99,6 +99,7 @@ bench: $(STAMPS)/package
 	$(RUN)/python -m benchmarks.imaging
 	$(RUN)/python -m benchmarks.gwas
 	$(RUN)/python -m benchmarks.metagenomics
+	$(RUN)/python -m benchmarks.structural
 
 docs: $(STAMPS)/package $(STAMPS)/test $(STAMPS)/docs
 	$(RUN)/python -m sphinx -W --keep-going -b html docs docs/_build/html

@@ -481,6 +481,31 @@ def test_predictions_are_regressions_where_the_model_is_saturated(rows):
         fit.predict(outcomes="st9")
 
 
+def test_the_bootstrap_draws_whole_tables_or_units(rows):
+    text = "level: 1\n f =~ st1 + st2 + st3\nlevel: 2\n st1 ~~ st2 + st3\n st2 ~~ st3\n"
+    fit = ranef.sem(text, rows, cluster="person", n_jobs=1)
+    error = np.sqrt(np.diag(fit.vcov))
+    for method in ("parametric", "cluster"):
+        boot = ranef.bootstrap(fit, 40, method=method, rng=3)
+        assert boot.names == tuple(fit.coef.index)
+        assert boot.n_failed == 0
+        ratio = boot.tidy()["std_error"] / error
+        assert 0.75 < ratio.median() < 1.35
+        assert "were drawn" in str(boot)
+        again = ranef.bootstrap(fit, 40, method=method, rng=3)
+        np.testing.assert_array_equal(boot.draws, again.draws)
+    share = ranef.bootstrap(fit, 5, statistic=lambda one: {"icc": one.icc()["icc"].iloc[0]}, rng=1)
+    assert share.names == ("icc",)
+    for how, words in [
+        ({"method": "residual"}, "method"), ({"effects": "conditional"}, "effects"),
+        ({"cluster": "person"}, "leave out cluster="),
+    ]:  # fmt: skip
+        with pytest.raises(ModelError, match=words):
+            ranef.bootstrap(fit, 5, **how)
+    with pytest.raises(ModelError, match="bca"):
+        share.confint(kind="bca")
+
+
 def test_groups_make_a_group_of_their_own(rows):
     fit = ranef.sem(CFA, rows, group="site")
     apart = [ranef.sem(CFA, rows[rows.site == s]) for s in (0, 1)]

@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import json
 import warnings
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -13,11 +15,13 @@ import pytest
 
 import ranef
 from ranef.fields.structural.estimate import unit_scores
+from ranef.fields.structural.expected import information_given_missing
 from ranef.fields.structural.information import expected_information
 from ranef.fields.structural.messages import messages
 from ranef.fields.structural.model import Model, Request, saturated
 from ranef.fields.structural.posterior import _problem, _unit_order
 from ranef.fields.structural.reading import read_values
+from ranef.fields.structural.resampling import _one_table
 from ranef.fields.structural.starts import start_values
 from ranef.fields.structural.syntax import read_syntax
 from ranef.tables import Table
@@ -459,3 +463,37 @@ def test_unrestricted_model_on_the_boundary_has_no_way_up():
             i, j = int(row.lhs[1]) - 1, int(row.rhs[1]) - 1
             moved[place] += v[i] * v[j]
         assert problem.value(moved) > found.value - 1e-9
+
+
+@pytest.mark.parametrize("name", ["missing", "slopes", "three levels, missing"])
+def test_expected_information_given_what_is_missing(name):
+    """The mean of scores' products over tables drawn with the same gaps, covariates drawn too."""
+    text, clusters, missing, top = CASES[name]
+    data = table(np.random.default_rng(5), 60, missing, 12 if top else None)
+    model = made(text, data, clusters, missing="fiml" if missing else "listwise",
+                 fixed_x="slopes" in name)  # fmt: skip
+    theta = start_values(model.main)
+    found = information_given_missing(model.main, theta)
+    mean = np.zeros_like(found)
+    rng, draws = np.random.default_rng(9), 120
+    for _ in range(draws):
+        drawn = _one_table(SimpleNamespace(model=model, theta=theta), rng)
+        columns = {
+            n: np.where(np.isnan(c), np.nan, drawn[n]) for n, c in model.values.columns.items()
+        }
+        again = Model(model.request, replace(model.values, columns=columns))
+        scores = unit_scores(again, again.main, theta)
+        mean += scores.T @ scores / draws
+    root = np.sqrt(np.diag(found))
+    assert np.abs((mean - found) / np.outer(root, root)).max() < 0.2
+    assert abs(np.trace(np.linalg.solve(found, mean)) / len(found) - 1) < 0.05
+
+
+def test_expected_information_of_complete_data_is_that_of_dense_matrices():
+    rng = np.random.default_rng(3)
+    model = made(WITHIN + BETWEEN, table(rng, 40), ("unit",))
+    theta = somewhere(model, rng)
+    np.testing.assert_allclose(
+        information_given_missing(model.main, theta), expected_information(model.main, theta),
+        rtol=1e-10, atol=1e-10,
+    )  # fmt: skip

@@ -38,6 +38,7 @@ __all__ = [
     "Generative",
     "Levelled",
     "Likelihood",
+    "Redrawn",
     "Refittable",
     "Scored",
     "Synthesised",
@@ -172,6 +173,14 @@ class Refittable(Protocol):
     def refit(self, y: Any) -> Any: ...
 
 
+class Redrawn(Protocol):
+    """A fit that draws its whole table anew and fits it: its own bootstrap."""
+
+    @property
+    def coef(self) -> Any: ...
+    def redrawn(self, method: str, rng: np.random.Generator) -> Any: ...
+
+
 class Clustered(Protocol):
     """A fit with scores by cluster."""
 
@@ -212,6 +221,7 @@ NEEDS: dict[type, str] = {
     Likelihood: "a likelihood",
     Generative: "a model that draws responses",
     Refittable: "a model that can be fitted again",
+    Redrawn: "whole tables drawn anew",
     Clustered: "scores by cluster",
     Scored: "score tests",
     Synthesised: "effects with known sampling variances",

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from ranef.errors import ModelError
 from ranef.fields.structural.constraints import Constraints, constrained, null_space
+from ranef.fields.structural.expected import information_given_missing
 from ranef.fields.structural.information import expected_information, is_expected
 from ranef.fields.structural.messages import messages
 from ranef.fields.structural.model import Model, saturated, slope_starts, solved
@@ -68,10 +69,10 @@ class Estimate:
         """``"expected"`` or ``"observed"``: what was asked for, or the estimator's own."""
         request = self.model.request
         if request.information != "default":
-            if request.information == "expected" and not self._expected_offered:
+            if request.information == "expected" and self.model.main.integrated:
                 raise ModelError(
-                    "information='expected' is of complete data, at one or two levels and without "
-                    "random slopes; use 'observed'"
+                    "information='expected' is of models without random slopes of latent "
+                    "variables; use 'observed'"
                 )
             return request.information
         plain = self.model.levels == 1 and self.model.complete
@@ -93,6 +94,8 @@ class Estimate:
     def information(self) -> Floats:
         """The information (P, P) that covariances are made of."""
         if self.information_kind == "expected":
+            if not self._expected_offered:
+                return information_given_missing(self.model.main, self.theta)
             return expected_information(self.model.main, self.theta)
         return self.observed
 

@@ -456,6 +456,10 @@ class StructuralModelFit(Questions, StructuralFit):
         """Fit the model to another table."""
         return resampling.refitted(self, y)
 
+    def redrawn(self, method: str, rng: np.random.Generator) -> StructuralModelFit:
+        """Fit the model to a table drawn from it, or to whole units drawn with replacement."""
+        return type(self)(*resampling.redrawn(self, method, rng))
+
     def __reduce__(self) -> tuple[Any, ...]:
         from ranef.storage import saving
 

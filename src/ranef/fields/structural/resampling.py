@@ -18,7 +18,9 @@ from ranef.fields.structural.standardized import level_moments_of
 from ranef.tables import Table, make_table
 from ranef.tables.origin import Origin
 
-__all__ = ["bootstrapped", "drawn_estimates", "predicted", "refitted", "simulated"]
+__all__ = [
+    "bootstrapped", "drawn_estimates", "predicted", "redrawn", "refitted", "simulated",
+]  # fmt: skip
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.intp]
@@ -98,6 +100,26 @@ def refitted(fit: Any, data: Any) -> Any:
     columns = [*values.columns, *values.cluster_columns]
     columns += [values.group_column] if values.group_column else []
     return type(fit)(estimated(again), Origin.of(table, again.rows.accounting, columns))
+
+
+def redrawn(fit: Any, method: str, rng: np.random.Generator) -> tuple[Estimate, Origin]:
+    """The model fitted to one more table: drawn from it, or of whole units with replacement."""
+    estimate: Estimate = fit.estimate
+    model = estimate.model
+    if method == "cluster":
+        values = resampled(model, rng)
+    else:
+        drawn = _one_table(estimate, rng)
+        columns = {
+            name: np.where(np.isnan(column), np.nan, drawn[name])
+            for name, column in model.values.columns.items()
+        }
+        values = replace(model.values, columns=columns)
+    again = Model(model.request, values, model.threads)
+    found = estimated(again, estimate.theta)
+    if not np.isfinite(found.end.value):
+        raise ModelError("the likelihood has no value")
+    return found, Origin(fit.frame.library, None, again.rows.accounting)
 
 
 # --- tables drawn from the model

@@ -83,7 +83,8 @@ def sem(
     se : {"default", "standard", "robust.huber.white", "robust.sem", "first.order", "none"}
         Where standard errors come from; the default is the estimator's.
     information : {"default", "expected", "observed"}
-        The default is expected of complete data in one level, else observed.
+        The default is expected of complete data in one level, else observed. Expected is given
+        which values are missing; there is none for slopes of latent variables.
     fixed_x : bool
         Hold covariates of one level at their own moments, so that the likelihood is conditional
         on them. Covariates that are decomposed are random in any case.

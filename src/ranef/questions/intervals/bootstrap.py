@@ -18,9 +18,16 @@ from ranef.display.answer import Answer, Summary
 from ranef.display.columns import Column, Listing
 from ranef.display.page import Paragraph
 from ranef.display.progress import arriving
-from ranef.errors import ConvergenceWarning, DataError, FileError, Interrupted, ModelError, warn
+from ranef.errors import (
+    ConvergenceWarning,
+    DataError,
+    FileError,
+    Interrupted,
+    ModelError,
+    warn,
+)
 from ranef.fits.mixed import MixedFit
-from ranef.fits.protocol import Generative, Likelihood, Refittable, require
+from ranef.fits.protocol import Generative, Likelihood, Redrawn, Refittable, offers, require
 from ranef.inference import refits as numbers
 from ranef.inference.coefficients.parameter_list import ModelParameter, chosen
 from ranef.inference.draws.resampling import cluster_factor
@@ -67,7 +74,7 @@ def bootstrap(
 
     Parameters
     ----------
-    fit : fit of `lmm` or `glmm`
+    fit : fit of `lmm`, `glmm` or `sem`
         Refits use its criterion, weights, offsets, quadrature, priors and constraints.
     n : int
         Replicates.
@@ -131,8 +138,10 @@ def bootstrap(
     >>> ranef.bootstrap(fit, 50, statistic=icc, rng=1).tidy()["term"].tolist()
     ['icc']
     """
-    require(fit, "bootstrap()", Likelihood, Generative, Refittable)
     n = arguments.count("n", n)
+    if offers(fit, Redrawn):
+        return _of_tables(fit, n, statistic, method, effects, cluster, rng, client, progress)
+    require(fit, "bootstrap()", Likelihood, Generative, Refittable)
     plan = _plan(fit.inference, method, effects, cluster)
     source = arguments.generator(rng)
     if statistic is not None and not callable(statistic):
@@ -165,6 +174,66 @@ def bootstrap(
     if not draws.values.shape[1]:
         raise ModelError(f"every refit failed; the first: {draws.failures[0][1]}")
     result = answer(draws)
+    _warn_of_failures(result)
+    return result
+
+
+def _of_tables(
+    fit: Any, n: int, statistic: Statistic | None, method: str, effects: str,
+    cluster: str | None, rng: Any, client: Any, progress: bool | None,
+) -> Bootstrap:  # fmt: skip
+    """The bootstrap of a fit that draws whole tables."""
+    method = arguments.choice("method", method, ("parametric", "cluster"))
+    arguments.choice("effects", effects, ("new",))
+    if cluster is not None or client is not None:
+        raise ModelError(
+            f"bootstrap() of {fit.kind_words} draws units of the highest level, one refit after "
+            "the other: leave out cluster= and client="
+        )
+    read = (lambda one: one.coef) if statistic is None else statistic
+    names, values = _read_statistic(read(fit))
+    kind = "coefficient" if statistic is None else STATISTIC
+    parameters = tuple(
+        ModelParameter(name, kind, float(value), CONDITIONAL, None, None, name, None, k)
+        for k, (name, value) in enumerate(zip(names, values, strict=True))
+    )
+    draws = np.full((n, len(values)), np.nan)
+    proved = np.zeros(n, dtype=bool)
+    failures: list[tuple[int, str]] = []
+    sources = arguments.generator(rng).spawn(n)
+
+    def refits() -> Iterator[int]:
+        for k, source in enumerate(sources):
+            try:
+                again = fit.redrawn(method, source)
+                draws[k] = _read_statistic(read(again))[1]
+                proved[k] = again.optimum.converged
+            except (DataError, ModelError, np.linalg.LinAlgError) as error:
+                failures.append((k, str(error)))
+            yield k
+
+    done = 0
+
+    def answer(count: int) -> Bootstrap:
+        return Bootstrap(
+            fit, numbers.Plan(method), parameters, draws[:count], np.zeros(count, dtype=bool),
+            proved[:count], tuple(f for f in failures if f[0] < count), statistic,
+        )  # fmt: skip
+
+    try:
+        for k in arriving(refits(), n, "bootstrap", progress, size=lambda _: 1):
+            done = k + 1
+    except KeyboardInterrupt:
+        if not done:
+            raise
+        raise Interrupted(
+            f"bootstrap interrupted after {done:,} of {n:,} refits; this exception holds them as "
+            ".partial",
+            answer(done),
+        ) from None
+    if len(failures) == n:
+        raise ModelError(f"every refit failed; the first: {failures[0][1]}")
+    result = answer(n)
     _warn_of_failures(result)
     return result
 
@@ -331,7 +400,9 @@ class Bootstrap(Answer):
     @property
     def title(self) -> str:
         method = self.plan.method.capitalize()
-        return f"{method} bootstrap, {len(self):,} replicates: {self.fit.formula}"
+        formula = " ".join(self.fit.formula.split())
+        formula = formula if len(formula) <= 100 else f"{formula[:97]}..."
+        return f"{method} bootstrap, {len(self):,} replicates: {formula}"
 
     @property
     def library(self) -> str:
@@ -495,6 +566,11 @@ class Bootstrap(Answer):
     def _jackknife(self, cluster: str | None) -> Floats:
         """Values without each level of a factor."""
         estimate = self.fit.estimate
+        if offers(self.fit, Redrawn):
+            raise ModelError(
+                f"kind='bca' is not of {self.fit.kind_words}: take 'percentile', 'basic' or "
+                "'normal'"
+            )
         factor = self.plan.cluster
         if cluster is not None or factor is None:
             try:
@@ -543,11 +619,15 @@ class Bootstrap(Answer):
             return (
                 f"Whole levels of {factor.name} ({factor.n_levels:,}) were drawn with replacement."
             )
+        if self.plan.method == "cluster":
+            return "Whole units of the highest level were drawn with replacement."
         if self.plan.method == "residual":
             return (
                 "Effects and residuals, centred and brought to the estimated variances, were "
                 "drawn with replacement."
             )
+        if offers(self.fit, Redrawn):
+            return "Whole tables were drawn from the fitted model."
         kept = self.plan.effects == "conditional"
         how = "random effects kept at their modes" if kept else "random effects anew"
         return f"Responses were drawn from the fitted model, {how}."

@@ -288,7 +288,7 @@ def test_a_variable_at_the_wrong_level_is_told(rows):
         ({"st1": 3.0}, {"cluster": "person"}, "one value"),
         ({"st1": np.nan}, {"cluster": "person"}, "no value|no row"),
         ({"person": 1}, {"cluster": "person"}, "one value|at least two|varies within"),
-        ({"x1": 1.0}, {"cluster": "person"}, "one value in every unit|does not vary"),
+        ({"x1": 1.0}, {"cluster": "person"}, "one value in all rows"),
         ({}, {"cluster": "person", "group": "nowhere"}, "no column 'nowhere'"),
         ({}, {"cluster": "st1"}, "cannot be a variable"),
         ({}, {"cluster": "person", "fixed.x": False}, "did you mean fixed_x"),
@@ -403,6 +403,41 @@ def test_scale_of_the_variables_does_not_matter(rows, fit):
 
 
 # --- answers
+
+
+@pytest.mark.parametrize(
+    "sizes", [dict.fromkeys(("st1", "st2", "st3"), 1e-6), {"st1": 1e3, "st2": 1e-3, "x1": 1e4}]
+)
+def test_units_of_each_variable_do_not_matter(rows, fit, sizes):
+    scaled = rows.assign(**{name: rows[name] * size for name, size in sizes.items()})
+    again = ranef.sem(TWO, scaled, cluster="person", n_jobs=1)
+    assert again.optimum.message == "optimum proved"
+    factor = sum(np.log(sizes.get(name, 1.0)) for name in ("st1", "st2", "st3"))
+    assert again.loglik + factor * fit.n_obs == pytest.approx(fit.loglik, abs=1e-6)
+    assert again.measures["chisq"] == pytest.approx(fit.measures["chisq"], abs=1e-5)
+    first, second = (f.tidy("free").statistic for f in (fit, again))
+    np.testing.assert_allclose(second, first, rtol=1e-4)
+
+
+def test_a_column_of_one_value_and_arguments_of_others_are_refused(rows):
+    with pytest.raises(DataError, match="one value in all rows"):
+        ranef.sem(TWO, rows.assign(st1=2.0), cluster="person")
+    with pytest.raises(ModelError, match="categorical ones are not offered"):
+        ranef.sem(TWO, rows, cluster="person", ordered=["st1"])
+
+
+def test_unrestricted_model_of_many_items_is_the_samples_moments():
+    rng = np.random.default_rng(2)
+    f = rng.normal(size=300)
+    rows = {f"y{k}": f + rng.normal(size=300) for k in range(40)} | {"x": rng.normal(size=300)}
+    text = "f =~ " + " + ".join(f"y{k}" for k in range(40)) + "\nf ~ x"
+    fit = ranef.sem(text, rows, n_jobs=1)
+    values = np.column_stack([rows[f"y{k}"] for k in range(40)])
+    S = np.cov(np.column_stack([values, rows["x"]]).T, ddof=0)
+    joint = -150 * (41 * np.log(2 * np.pi) + np.linalg.slogdet(S)[1] + 41)
+    covariate = -150 * (np.log(2 * np.pi * S[-1, -1]) + 1)
+    assert fit.measures["loglik_h1"] == pytest.approx(joint - covariate, abs=1e-6)
+    assert fit.measures["baseline_df"] == 40 * 39 // 2 + 40
 
 
 def test_measures_levels_and_defined(fit):

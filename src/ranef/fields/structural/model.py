@@ -35,7 +35,7 @@ from ranef.fields.structural.reading import (
     sample_moments,
 )
 from ranef.fields.structural.search import Search, SearchEnd, minimise
-from ranef.fields.structural.starts import start_values
+from ranef.fields.structural.starts import natural_scale, start_values
 from ranef.fields.structural.syntax import Syntax, read_syntax
 
 __all__ = ["Model", "Request", "independent", "partly_saturated", "saturated", "solved"]
@@ -177,10 +177,30 @@ def solved(
     """Find the optimum of a problem without constraints."""
     first = start if isinstance(start, np.ndarray) else start_values(problem, start)
     metric = (lambda x: 2 * expected_information(problem, x)) if is_expected(problem) else None
-    return minimise(
-        Search(problem.value_gradient, metric, problem.hessian, watch), first, proof=proof,
-        curvature=curvature,
-    )  # fmt: skip
+    search = Search(problem.value_gradient, metric, problem.hessian, watch)
+    problem.scale = scale = natural_scale(problem, first)
+    if (scale == 1.0).all():
+        return minimise(search, first, proof=proof, curvature=curvature)
+    return _scaled(search, scale, first, proof)
+
+
+def _scaled(search: Search, scale: Floats, first: Floats, proof: bool) -> SearchEnd:
+    """Minimise over the parameters in units of their sizes."""
+    grid, metric = np.outer(scale, scale), search.metric
+
+    def value_gradient(x: Floats) -> tuple[float, Floats]:
+        f, g = search.value_gradient(scale * x)
+        return f, g * scale
+
+    inner = Search(
+        value_gradient,
+        None if metric is None else (lambda x: metric(scale * x) * grid),
+        lambda x: search.hessian(scale * x) * grid,
+        search.watch,
+    )
+    end = minimise(inner, first / scale, proof=proof)
+    hessian = None if end.hessian is None else end.hessian / grid
+    return replace(end, theta=scale * end.theta, gradient=end.gradient / scale, hessian=hessian)
 
 
 def without_latent_slopes(table: ParameterTable) -> ParameterTable:

@@ -352,6 +352,8 @@ class Problem:
     constant : float
         Added to -2 log L: minus that of covariates that the likelihood is conditional on.
     evaluations : int
+    scale : array or float
+        Sizes of the parameters, where they are far from one.
     """
 
     def __init__(
@@ -359,6 +361,7 @@ class Problem:
     ) -> None:
         self.table, self.groups, self.constant = table, tuple(groups), constant
         self.evaluations = 0
+        self.scale: Floats | float = 1.0
 
     @property
     def size(self) -> int:
@@ -393,7 +396,7 @@ class Problem:
     def hessian(self, theta: Floats) -> Floats:
         """Second derivatives of -2 log L, by central differences of its gradient."""
         with self.thinned(theta):
-            return differences(self.value_gradient, theta)
+            return differences(self.value_gradient, theta, self.scale)
 
     @contextmanager
     def thinned(self, theta: Floats) -> Iterator[None]:
@@ -406,12 +409,19 @@ class Problem:
                 group.restore(grid)
 
 
-def differences(value_gradient: Callable[[Floats], tuple[float, Floats]], theta: Floats) -> Floats:
-    """Second derivatives (P, P) by central differences of a gradient, NaN where there is none."""
+def differences(
+    value_gradient: Callable[[Floats], tuple[float, Floats]], theta: Floats,
+    scale: Floats | float = 1.0,
+) -> Floats:  # fmt: skip
+    """Second derivatives (P, P) by central differences of a gradient, NaN where there is none.
+
+    Steps are relative to the larger of a parameter and its `scale`.
+    """
     n = len(theta)
+    sizes = np.broadcast_to(scale, n)
     out = np.zeros((n, n))
     for j in range(n):
-        step = STEP * max(1.0, abs(theta[j]))
+        step = STEP * max(sizes[j], abs(theta[j]))
         for _ in range(12):
             ahead, behind = theta.copy(), theta.copy()
             ahead[j] += step

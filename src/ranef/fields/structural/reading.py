@@ -203,6 +203,8 @@ def _check_home(name: str, level: int, values: Values) -> None:
                 f"{unit!r} (unit {values.labels[above - 2][int(np.argmax(high - low))]!r}); "
                 f"name it under level 1 too, or give its means as a column of their own"
             )
+        if column[own].max() == column[own].min():
+            raise DataError(f"column {name!r} has one value in all rows; leave it out")
         if above > level and constant and len(spread) < own.sum():
             raise DataError(
                 f"column {name!r} has one value in every unit of {unit!r}, so it varies at level "

@@ -28,6 +28,13 @@ ESTIMATORS = ("ML", "MLR", "MLM")
 INFORMATION = ("default", "expected", "observed")
 BOUNDS = ("pos_var",)
 MOST_NODES = 501
+ABSENT = {
+    "ordered": "indicators are numbers here, categorical ones are not offered",
+    "weights": "sampling weights are not offered",
+    "sampling_weights": "sampling weights are not offered",
+    "sampling.weights": "sampling weights are not offered",
+    "meanstructure": "the means are always part of the model",
+}
 RENAMED = {
     "fixed.x": "fixed_x", "std.lv": "std_lv", "group.equal": "group_equal",
     "group.partial": "group_partial",
@@ -145,6 +152,8 @@ def sem(
     """
     for name in unknown:
         known = [p.name for p in signature(sem).parameters.values() if p.kind is p.KEYWORD_ONLY]
+        if name in ABSENT:
+            raise ModelError(f"sem() has no argument {name!r}: {ABSENT[name]}")
         hint = f"; did you mean {RENAMED[name]}?" if name in RENAMED else suggestion(name, known)
         raise ModelError(f"sem() has no argument {name!r}{hint}")
     request = read_request(

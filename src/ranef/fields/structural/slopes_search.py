@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from ranef.fields.structural.parameters import ParameterTable
 from ranef.fields.structural.problem import Problem, differences, latent_slopes
 from ranef.fields.structural.search import SINGULAR, Search, SearchEnd, minimise
+from ranef.fields.structural.starts import natural_scale
 
 __all__ = ["ROUNDS", "STAYS", "integrated_search"]
 
@@ -103,9 +104,11 @@ def _charted(problem: Problem, chart: Chart, watch: Watch | None) -> Search:
         f, g = problem.value_gradient(chart.theta(x))
         return f, chart.pulled(x, g)
 
+    sizes = chart.x(np.broadcast_to(problem.scale, problem.size))
+
     def hessian(x: Floats) -> Floats:
         with problem.thinned(chart.theta(x)):
-            return differences(value_gradient, x)
+            return differences(value_gradient, x, sizes)
 
     return Search(value_gradient, None, hessian, watch)
 
@@ -118,6 +121,7 @@ def integrated_search(
     The first turns have few nodes, and no proof.
     """
     chart = Chart.of(problem.table)
+    problem.scale = natural_scale(problem, first)
     scale = np.sqrt(np.maximum(first[list(chart.variances)], 1e-300))
     search = _charted(problem, chart, watch)
     curvature: Floats | None = None

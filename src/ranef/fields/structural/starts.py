@@ -11,7 +11,7 @@ from ranef.fields.structural.messages import GroupData
 from ranef.fields.structural.parameters import BlockNames, Parameter, ParameterTable
 from ranef.fields.structural.problem import Coordinates, Problem
 
-__all__ = ["level_moments", "start_values"]
+__all__ = ["level_moments", "natural_scale", "start_values"]
 
 Floats = NDArray[np.float64]
 Matrix = dict[tuple[str, str], float]
@@ -90,7 +90,8 @@ def _clear(S: Floats, floor: Floats | float) -> Floats:
     """The nearest matrix whose variances have a floor and whose correlations are definite."""
     if len(S) == 0:
         return S
-    diagonal = np.maximum(np.maximum(np.diag(S), floor), 1e-8 * max(float(np.abs(S).max()), 1e-300))
+    diagonal = np.maximum(np.diag(S), floor)
+    diagonal = np.where(diagonal > 0, diagonal, 1e-8 * max(float(np.abs(S).max()), 1e-300))
     root = np.sqrt(diagonal)
     R = S / np.outer(root, root)
     np.fill_diagonal(R, 1.0)
@@ -127,6 +128,35 @@ def start_values(problem: Problem, given: Mapping[str, float] | None = None) -> 
         theta[table.free_names.index(name)] = value
     low, high = bounds_of(table)
     return np.clip(theta, low, high)
+
+
+def natural_scale(problem: Problem, theta: Floats) -> Floats:
+    """A size of each parameter (P,) in the units of its variables, one where these are ordinary.
+
+    Of covariances the product of standard deviations, of loadings and slopes their ratio; those
+    of latent variables are what they are at the start.
+    """
+    out = np.ones(len(theta))
+    for group in problem.groups:
+        data, c = group.data, group.coordinates
+        seen = dict(zip(c.y, np.sqrt(_variances(data.y)), strict=True))
+        seen |= dict(zip(c.x, np.sqrt(_variances(data.x)), strict=True))
+        for names, above in zip(c.seen, data.levels, strict=True):
+            seen |= dict(zip(names, np.sqrt(_variances(above.z)), strict=True))
+        for level in range(1, problem.table.levels + 1):
+            size = dict(seen)
+            block = problem.table.block(group.g, level)
+            for row in block:
+                if row.op == "~~" and row.lhs == row.rhs and row.lhs not in size:
+                    value = theta[row.free] if row.free >= 0 else row.value
+                    size[row.lhs] = float(np.sqrt(abs(value))) if value == value else 1.0
+            for row in block:
+                if row.free < 0:
+                    continue
+                a, b = size.get(row.lhs) or 1.0, size.get(row.rhs) or 1.0
+                ratio = {"~~": a * b, "~1": a, "~": a / b, "=~": b / a}[row.op]
+                out[row.free] = ratio
+    return np.where((out > 1e-2) & (out < 1e2), 1.0, out)
 
 
 def bounds_of(table: ParameterTable) -> tuple[Floats, Floats]:

@@ -133,16 +133,34 @@ METHODS: dict[str, Callable[[Any], Any]] = {
 
 
 def saved(rng: Generator) -> Iterator[tuple[str, Callable[[], Any]]]:
-    """Yield what to do with one spoilt file."""
-    kind = list(lies.KINDS)[rng.integers(len(lies.KINDS))]
+    """Yield what to do with one spoilt file of a mixed model."""
+    return _spoilt_fit(list(lies.KINDS), rng)
+
+
+def others(rng: Generator) -> Iterator[tuple[str, Callable[[], Any]]]:
+    """Yield the same of another kind of fit."""
+    return _spoilt_fit(list(lies.OTHERS), rng)
+
+
+def _spoilt_fit(kinds: list[str], rng: Generator) -> Iterator[tuple[str, Callable[[], Any]]]:
+    kind = kinds[rng.integers(len(kinds))]
     head, arrays = lies.unpacked(lies.stored(kind))
     for _ in range(rng.integers(1, 4)):
         with contextlib.suppress(LookupError, TypeError):
             SPOILERS[rng.integers(len(SPOILERS))](head, arrays, rng)
     fits: list[Any] = []
     yield f"load {kind}", lambda: fits.append(saving.from_bytes(lies.packed(head, arrays)))
-    for name in rng.permutation(list(METHODS))[:8] if fits else []:
+    known = [name for name in METHODS if fits and _answers(fits[0], name)]
+    for name in rng.permutation(known)[:8]:
         yield f"{name} {kind}", lambda name=name: METHODS[name](fits[0])
+
+
+def _answers(fit: Any, name: str) -> bool:
+    """Tell whether a fit has the methods that are asked."""
+    own = {"fixed": "tidy", "variance": "tidy", "random": "tidy", "population": "predict"}
+    words = own.get(name, name)
+    needed = ["simulate", "refit"] if name == "refit" else [words]
+    return name in ("repr", "save") or all(hasattr(fit, one) for one in needed)
 
 
 # --- tables --------------------------------------------------------------------------
@@ -261,7 +279,7 @@ def formulas(rng: Generator) -> Iterator[tuple[str, Callable[[], Any]]]:
         yield text, lambda: ranef.glmm(text, lies.table(), family="gaussian", progress=False)
 
 
-ATTACKS = {"saved": saved, "tables": tables, "formulas": formulas}
+ATTACKS = {"saved": saved, "others": others, "tables": tables, "formulas": formulas}
 
 
 def attack(name: str, seed: int, count: int) -> list[dict[str, Any]]:

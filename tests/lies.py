@@ -35,6 +35,8 @@ def table(n: int = 60) -> pd.DataFrame:
             "o": pd.Categorical(rng.choice(list("abc"), n), ordered=True),
             "m": pd.Categorical(rng.choice(list("abc"), n)),
             "f": rng.choice(["u", "v"], n),
+            "t": np.arange(n) // 6,
+            "v": 0.1 + (np.arange(n) % 7) / 10,
         }
     )
 
@@ -50,6 +52,28 @@ KINDS: dict[str, Callable[[], Any]] = {
 }
 
 
+def _kernel() -> dict[str, pd.DataFrame]:
+    return {"K": pd.DataFrame(np.eye(6) + 0.1, index=range(6), columns=range(6))}
+
+
+OTHERS: dict[str, Callable[[], Any]] = {
+    "residuals": lambda: ranef.lmm("y ~ x", table(), residual="ar1(t | g)"),
+    "visits": lambda: ranef.lmm("y ~ x + (1 | h)", table(), residual="homcs(t | g)"),
+    "spread": lambda: ranef.lmm("y ~ x", table(), dispersion="~ x", random="none"),
+    "kernel": lambda: ranef.lmm("y ~ x + kernel(1 | g, K)", table(), kernels=_kernel()),
+    "quadrature": lambda: ranef.glmm("c ~ x + (1 | g)", table(), family="poisson", quadrature=5),
+    "tied": lambda: ranef.glmm(
+        "y ~ x + (1 | p | g)", table(), family="gaussian", dispersion="~ 1 + (1 | p | g)"
+    ),
+    "equations": lambda: ranef.gee("y ~ x", table(), groups="g", time="t", correlation="ar1"),
+    "ordered equations": lambda: ranef.gee("o ~ x", table(), groups="g", family="cumulative"),
+    "studies": lambda: ranef.meta("y ~ x", table(), variance="v"),
+    "nested studies": lambda: ranef.meta("y ~ x + (1 | g/h)", table(), variance="v"),
+    "paths": lambda: ranef.sem("factor =~ y + x + c", table()),
+}
+"""Kinds of fit whose parts are not those of a mixed model without more."""
+
+
 @functools.cache
 def stored(kind: str) -> bytes:
     """Return the file of a fit of some kind."""
@@ -57,7 +81,7 @@ def stored(kind: str) -> bytes:
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return saving.to_bytes(KINDS[kind]())
+        return saving.to_bytes({**KINDS, **OTHERS}[kind]())
 
 
 def unpacked(content: bytes) -> tuple[Head, Arrays]:

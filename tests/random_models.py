@@ -390,6 +390,8 @@ def _at_the_parameters(case: Problem, fit: Any, twin: Twin, table: Any) -> Itera
     """What follows from the fit's variances."""
     estimate = fit.estimate
     V = twin.covariance(list(estimate.covariances), estimate.sigma**2)
+    if not (np.diag(V) > 0).all():
+        return  # reported parameters cancel in V
     condition = np.linalg.cond(V / np.sqrt(np.outer(np.diag(V), np.diag(V))))
     lost = 1e-15 * condition * twin.cancelled(estimate, V)
     if condition > (1e9 if fit.optimum.converged else 1e6) or lost > 1e-2:

@@ -57,7 +57,7 @@ def test_the_best_of_searches_from_a_grid(seed: int, agree: Agree) -> None:
         for rho in STARTS[structure]
     ]
     others.append(ranef.glmm("y ~ x + (1 | g)", table, family=family).loglik)
-    agree("glmm", f"log-likelihood, {structure}, {family}", max(fit.loglik, max(others)),
+    agree("ranef.glmm", f"log-likelihood, {structure}, {family}", max(fit.loglik, max(others)),
           fit.loglik, peer="the best of searches from a grid", atol=1e-5)  # fmt: skip
     assert all(face.curvature > -1e-4 for face in fit.optimum.faces)
     # the best may lie where the dispersion runs off to that of the Poisson family

@@ -26,12 +26,14 @@ def attack(name: str, seed: int, count: int) -> None:
     assert done.returncode == 0, done.stdout
 
 
-@pytest.mark.parametrize("name", ["saved", "tables", "formulas"])
+@pytest.mark.parametrize("name", ["saved", "others", "tables", "formulas"])
 def test_a_few_with_a_known_seed(name: str) -> None:
     attack(name, 1, 12)
 
 
 @pytest.mark.study
-@pytest.mark.parametrize(("name", "count"), [("saved", 1500), ("tables", 3000), ("formulas", 4000)])
+@pytest.mark.parametrize(
+    ("name", "count"), [("saved", 1500), ("others", 1500), ("tables", 3000), ("formulas", 4000)]
+)
 def test_many_with_a_new_seed(name: str, count: int) -> None:
     attack(name, secrets.randbelow(2**31), count)

@@ -36,7 +36,13 @@ def command(option: str) -> Callable[[Any, Path], Any]:
     return write
 
 
+SLEEP = ["Reaction ~ Days + (1 | Subject)", "sleepstudy"]
 MODELS = {
+    "means": [*SLEEP, "--of", "Days"],
+    "anova": SLEEP,
+    "predict": SLEEP,
+    "compare": ["Reaction ~ 1 + (1 | Subject)", *SLEEP],
+    "gee": ["resp ~ age", "ohio", "--groups", "id", "--family", "binomial"],
     "meta": ["ablat ~ 1", "bcg", "--variance", "cpos"],
     "rank": ["Yield ~ 1 + (1 | Batch)", "Dyestuff", "--draws", "100"],
 }
@@ -57,6 +63,12 @@ WRITERS: dict[str, tuple[str, Callable[[Any, Path], Any]]] = {
     "answer.to_docx": ("a.docx", lambda fit, path: fit.anova().to_docx(path)),
     "meta --forest": ("a.svg", lambda _, path: verb("meta", "--forest", path)),
     "rank --plot": ("a.png", lambda _, path: verb("rank", "--plot", path)),
+    "means --plot": ("a.png", lambda _, path: verb("means", "--plot", path)),
+    "means --table": ("a.docx", lambda _, path: verb("means", "--table", path)),
+    "anova --out": ("a.json", lambda _, path: verb("anova", "--out", path)),
+    "predict --out": ("a.csv", lambda _, path: verb("predict", "--out", path)),
+    "compare --out": ("a.csv", lambda _, path: verb("compare", "--out", path)),
+    "gee --save": ("a.ranef", lambda _, path: verb("gee", "--save", path)),
     "--out csv": ("a.csv", command("--out")),
     "--out json": ("a.json", command("--out")),
     "--save": ("a.ranef", command("--save")),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -165,11 +166,13 @@ class Noise:
 
 def _root(R: Floats) -> Floats:
     """Lower triangular factors, of matrices that rounding may make singular too."""
-    try:
-        return np.asarray(np.linalg.cholesky(R))
-    except np.linalg.LinAlgError:
-        size = np.diagonal(R, axis1=1, axis2=2).max(axis=1)
-        return np.asarray(np.linalg.cholesky(R + 1e-10 * size[:, None, None] * np.eye(R.shape[1])))
+    size = np.diagonal(R, axis1=1, axis2=2).max(axis=1)
+    for more in (0.0, 1e-10):
+        with contextlib.suppress(np.linalg.LinAlgError):
+            return np.asarray(
+                np.linalg.cholesky(R + more * size[:, None, None] * np.eye(R.shape[1]))
+            )
+    raise ModelError("the residuals have no covariance at the parameters of this fit")
 
 
 def relative_sds(

@@ -16,12 +16,15 @@ from ranef.fields.structural import page  # noqa: F401
 from ranef.fields.structural.estimate import Estimate
 from ranef.fields.structural.fit import StructuralModelFit
 from ranef.fields.structural.model import Model, Request
+from ranef.fields.structural.problem import latent_slopes
 from ranef.fields.structural.reading import Values
 from ranef.fields.structural.search import SearchEnd
 from ranef.storage import register
 from ranef.tables.origin import Origin
 
 __all__ = ["StoredStructuralModel"]
+
+CLOSE = 1e-6
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,8 +66,23 @@ class StoredStructuralModel:
         model = Model(self.request, values)
         if model.table.size != len(self.end.theta) or self.binding.shape[1] != len(self.end.theta):
             raise FileError("the parameters do not fit the model")
+        self._check_value(model)
         estimate = Estimate(model, self.end, self.binding, self.quadrature_error)
         return StructuralModelFit(estimate, self.frame)
+
+    def _check_value(self, model: Model) -> None:
+        """The columns must be those of the model, and give the likelihood that is stated."""
+        theta, stated = self.end.theta, self.end.value
+        if theta.ndim != 1 or not np.isfinite(theta).all():
+            raise FileError("the parameters are not finite")
+        try:
+            value = model.main.value(theta)
+        except (ArithmeticError, LookupError, TypeError, ValueError, np.linalg.LinAlgError):
+            raise FileError("the columns do not fit the model") from None
+        if any(latent_slopes(model.table, g) for g in range(model.table.groups)):
+            return  # by nodes, which the search has placed
+        if np.isfinite(stated) and not abs(value - stated) <= CLOSE * (1 + abs(stated)):
+            raise FileError("the likelihood is not that of the parameters")
 
     def _check(self) -> None:
         n = len(self.group)

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ranef.covariance.factor import column_sizes
 from ranef.solve.marginal.equations import Problem, Solution, by_cluster, scores
 
 __all__ = ["COVARIANCES", "Influences", "covariance_of", "influences", "model_covariance"]
@@ -69,8 +70,11 @@ def influences(problem: Problem, solution: Solution, kind: str) -> Influences:
     h, whole = np.empty((K, p)), np.zeros(K, dtype=np.bool_)
     if kind in ("robust", "morel"):
         return Influences(scores(problem, solution) @ M.T, whole)
+    size = column_sizes(M)  # coefficients in units in which they are known alike
+    units = np.outer(size, size)
     for part, u, B in by_cluster(problem, solution):
-        h[part.clusters], whole[part.clusters] = _corrected(M, u, B, kind)
+        found, whole[part.clusters] = _corrected(M / units, u * size, B * units, kind)
+        h[part.clusters] = found * size
     return Influences(h, whole)
 
 

@@ -15,6 +15,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from ranef.covariance.factor import column_sizes
+
 __all__ = ["fay_graubard", "made_up", "pan_wall"]
 
 Floats = NDArray[np.float64]
@@ -45,13 +47,13 @@ def fay_graubard(M: Floats, scores: Floats, shares: Floats, L: Floats) -> Floats
     shares : (K, p, p) array
         B_i.
     """
+    size = column_sizes(M)
+    M, shares = M / np.outer(size, size), shares * np.outer(size, size)
+    scores, L = scores * size, np.atleast_2d(L) * size
     leverage = np.minimum(np.einsum("kij,ji->ki", shares, M), 0.75)
     correction = 1 / np.sqrt(1 - leverage)
     S = (scores * correction).T @ (scores * correction)
-    found = []
-    for c in np.atleast_2d(L):
-        found.append(_degrees(M, shares, correction, S, c))
-    return np.array(found)
+    return np.array([_degrees(M, shares, correction, S, c) for c in L])
 
 
 LEVEL = 0.975

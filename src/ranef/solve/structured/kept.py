@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranef.covariance.factor import square_root
+from ranef.errors import ModelError
 from ranef.solve.structured.design import Batch, Chunk
 from ranef.solve.structured.moments import (
     Products,
@@ -411,6 +412,6 @@ def solved_rows(problem: StructuredProblem, theta: Floats, reml: bool) -> Solved
         return SolvedRows(problem, known[1])
     at = problem.point(theta, reml, 2)
     if at is None:
-        raise np.linalg.LinAlgError("the covariance is not positive definite at this theta")
+        raise ModelError("the covariance of the rows is not positive definite at this theta")
     keep_solved(problem, at, reml)
     return SolvedRows(problem, at)

@@ -47,6 +47,30 @@ class Level:
     z: Floats
     shared: Floats
 
+    def start(self, sd: float) -> Floats:
+        """Parameters phi of effects whose rows have a standard deviation of about `sd`."""
+        s = self.structure
+        size = np.sqrt(np.mean(self.z**2, axis=0))
+        each = sd / np.where(size > 0, size, 1.0)
+        theta = np.asarray(s.from_phi(np.full(s.n_parameters, 0.3)), dtype=np.float64)
+        if s.kind in ("us", "kernel"):
+            theta = np.diag(each)[np.triu_indices(s.size)]
+        elif s.kind == "diag":
+            theta = each
+        else:
+            sds = np.array([p.kind == "sd" for p in s.parameters()])
+            theta[sds] = each if sds.sum() == s.size else each.mean()
+        return np.asarray(s.to_phi(theta), dtype=np.float64)
+
+    def units(self, sd: float) -> Floats:
+        """Sizes (k,) of the entries of phi of such effects; 1 where they have none."""
+        start = np.abs(self.start(sd))
+        s = self.structure
+        if s.kind in ("us", "kernel"):
+            return np.asarray(start[start > 0][np.triu_indices(s.size)[1]])
+        sized = s.kind == "diag" or np.array([p.kind == "sd" for p in s.parameters()])
+        return np.where(sized, start, 1.0)
+
     def spread(self, psi: Floats) -> Floats:
         """What a covariance (r, r) adds to that of the rows."""
         return np.asarray(self.shared * (self.z @ psi @ self.z.T))
@@ -108,6 +132,22 @@ class Dependent:
     def k(self) -> int:
         return self.cuts[-1].stop if self.cuts else 0
 
+    @cached_property
+    def units(self) -> Floats:
+        """What counts as one of each entry of phi, (k,): of sizes a typical one, 1 of others."""
+        return np.concatenate([np.empty(0), *(level.units(self.beyond) for level in self.levels)])
+
+    @cached_property
+    def beyond(self) -> float:
+        """Standard deviation of a level, were the effects spread by all levels alike."""
+        spread = float(np.std(self.y)) + self.typical
+        return float(spread / np.sqrt(max(len(self.levels), 1)))
+
+    @cached_property
+    def typical(self) -> float:
+        """Root mean square of the sampling errors."""
+        return float(np.sqrt(np.mean(np.diag(self.V))))
+
     def psis(self, phi: Floats) -> list[Floats]:
         """Psi of each level."""
         return [
@@ -129,14 +169,14 @@ class Dependent:
         """
         out = []
         for level, cut in zip(self.levels, self.cuts, strict=True):
-            own = phi[cut]
+            own, units = phi[cut], self.units[cut]
 
             def psi(step: Floats, level: Level = level, own: Floats = own) -> Any:
                 return level.structure.psi(level.structure.from_phi(own + step))
 
             for j in range(len(own)):
                 e = np.zeros(len(own))
-                e[j] = STEP * max(1.0, abs(own[j]))
+                e[j] = STEP * max(units[j], abs(own[j]))
                 near, far = psi(e) - psi(-e), psi(2 * e) - psi(-2 * e)
                 out.append(level.spread((8 * near - far) / (12 * e[j])))
         return out
@@ -195,44 +235,32 @@ def maximise(problem: Dependent) -> tuple[Floats, Floats]:
 
 
 def _starts(problem: Dependent) -> list[Floats]:
-    typical = float(np.sqrt(np.mean(np.diag(problem.V))))
-    beyond = float(np.std(problem.y)) + typical
-    out = []
-    for size in STARTS:
-        parts = []
-        for level in problem.levels:
-            s = level.structure
-            unit = size * beyond / np.sqrt(len(problem.levels))
-            theta = np.asarray(s.from_phi(np.full(s.n_parameters, 0.3)), dtype=np.float64)
-            if s.kind in ("us", "kernel"):
-                theta = (unit * np.eye(s.size))[np.triu_indices(s.size)]
-            elif s.kind == "diag":
-                theta = np.full(s.size, unit)
-            else:
-                kinds = [p.kind for p in s.parameters()]
-                theta = np.where([kind == "sd" for kind in kinds], unit, theta)
-            parts.append(np.asarray(s.to_phi(theta), dtype=np.float64))
-        out.append(np.concatenate(parts))
-    return out
+    return [
+        np.concatenate([level.start(size * problem.beyond) for level in problem.levels])
+        for size in STARTS
+    ]
 
 
 def _climbed(problem: Dependent, start: Floats) -> tuple[Floats, float] | None:
     from scipy.optimize import minimize
 
-    def falling(phi: Floats) -> tuple[float, Floats]:
-        at = problem.at(phi)
+    units = problem.units
+
+    def falling(counted: Floats) -> tuple[float, Floats]:
+        at = problem.at(counted * units)
         if at is None or not np.isfinite(at.loglik):
             return 1e300, np.zeros(problem.k)
-        return -at.loglik, -at.gradient
+        return -at.loglik, -at.gradient * units
 
-    ended = minimize(falling, start, jac=True, method="BFGS", options={"gtol": 1e-7})
-    phi = _newton(problem, np.asarray(ended.x))
+    ended = minimize(falling, start / units, jac=True, method="BFGS", options={"gtol": 1e-7})
+    phi = _newton(problem, np.asarray(ended.x) * units)
     at = problem.at(phi, slopes=False)
     return None if at is None else (phi, at.loglik)
 
 
 def _newton(problem: Dependent, phi: Floats) -> Floats:
     """Last steps, by differences of the gradient."""
+    units = problem.units
     for _ in range(NEWTON):
         at = problem.at(phi)
         if at is None:
@@ -240,33 +268,34 @@ def _newton(problem: Dependent, phi: Floats) -> Floats:
         H = np.empty((problem.k, problem.k))
         for j in range(problem.k):
             e = np.zeros(problem.k)
-            e[j] = 1e-4 * max(0.1, abs(phi[j]))
+            e[j] = 1e-4 * max(0.1 * units[j], abs(phi[j]))
             up, down = problem.at(phi + e), problem.at(phi - e)
             if up is None or down is None:
                 return phi
-            H[j] = (up.gradient - down.gradient) / (2 * e[j])
+            H[j] = (up.gradient - down.gradient) * units / (2 * e[j] / units[j])
         values, vectors = np.linalg.eigh(-0.5 * (H + H.T))
         curved = values > 1e-10 * max(float(values[-1]), 1e-300)
-        step = (vectors[:, curved] / values[curved]) @ (vectors[:, curved].T @ at.gradient)
+        along = vectors[:, curved].T @ (at.gradient * units)
+        step = (vectors[:, curved] / values[curved]) @ along * units
         new = problem.at(phi + step, slopes=False)
         if new is None or new.loglik < at.loglik - 1e-12 * abs(at.loglik):
             return phi
         phi = phi + step
-        if np.max(np.abs(step)) < 1e-11 * max(1.0, float(np.max(np.abs(phi)))):
+        if np.max(np.abs(step / units)) < 1e-11 * max(1.0, float(np.max(np.abs(phi / units)))):
             break
     return phi
 
 
 def _ended(problem: Dependent, phi: Floats, value: float) -> Floats:
     """Phi with variances of zero where these are as good."""
-    typical = float(np.sqrt(np.mean(np.diag(problem.V))))
+    typical = problem.typical
     for level, cut in zip(problem.levels, problem.cuts, strict=True):
         if level.structure.size == 1 and cut.stop - cut.start == 1:
             psi = float(np.asarray(level.structure.psi(level.structure.from_phi(phi[cut])))[0, 0])
             none = phi.copy()
             none[cut] = level.structure.to_phi(np.zeros(1))
             at = problem.at(none, slopes=False)
-            small = np.sqrt(psi) < TINY * typical
+            small = np.sqrt(psi * np.mean(level.z**2)) < TINY * typical
             if at is not None and (at.loglik >= value - 1e-10 or small):
                 phi = none
     return phi
@@ -295,8 +324,8 @@ def profile_sd(
         _, values = maximise(replace(problem, V=V, levels=others))
         return float(np.max(values)) - top.loglik + fall
 
-    low = 0.0 if here == 0 or above(0.0) >= 0 else float(brentq(above, 0.0, here, xtol=1e-9))
-    far = max(2 * here, float(np.sqrt(np.mean(np.diag(problem.V)))))
+    low = 0.0 if here == 0 or above(0.0) >= 0 else float(brentq(above, 0.0, here, xtol=1e-9 * here))
+    far = max(2 * here, problem.typical)
     while above(far) > 0:
         far *= 2
-    return low, float(brentq(above, here, far, xtol=1e-9))
+    return low, float(brentq(above, here, far, xtol=1e-9 * far))

@@ -13,8 +13,10 @@ from ranef.errors import DataError, ModelError
 from ranef.fields.dynamic.arrays import problem_of
 from ranef.fields.dynamic.estimate import DynamicEstimate
 from ranef.fields.dynamic.layout import layout_of
-from ranef.fields.dynamic.reading import CONDITIONAL, INPUTS, Texts, order_of
+from ranef.fields.dynamic.problem import Problem
+from ranef.fields.dynamic.reading import CONDITIONAL, INPUTS, Texts, order_of, person_factor
 from ranef.fields.dynamic.search import search
+from ranef.formula.labels import list_text
 from ranef.solve.optimum import Progress
 from ranef.solve.resources import available_cores
 
@@ -40,7 +42,7 @@ def estimated(
         )
     used = threads or available_cores()
     problem = problem_of(parts, layout, memory, given_starts, used).problem
-    _check(problem.gap, problem.y, parts)
+    _check(problem, parts)
     end = search(problem, points, progress)
     return DynamicEstimate(dict(parts), texts, memory, given_starts, end)
 
@@ -91,13 +93,35 @@ def check_process(parts: Mapping[str, Specification], memory: str, given_starts:
         )
 
 
-def _check(gap: Floats, y: Floats, parts: Mapping[str, Specification]) -> None:
-    """Refuse tables from which nothing of a process is to be learned."""
-    residual = parts[CONDITIONAL].residual
+def _check(problem: Problem, parts: Mapping[str, Specification]) -> None:
+    """Refuse tables from which nothing of a process, or of persons, is to be learned."""
+    residual, y = parts[CONDITIONAL].residual, problem.y
     assert residual is not None
-    if not (gap > 0).any():
+    if problem.persons < 2:
+        raise DataError(
+            f"{person_factor(parts).name} has one level, and effects of persons need several"
+        )
+    if not (problem.gap > 0).any():
         raise DataError(
             f"residual={residual.label!r}: no series has two rows, so there is nothing to remember"
         )
     if np.ptp(y) == 0:
         raise DataError("the response is the same in all rows")
+    if problem.zs.any():
+        _refuse_constant(problem, parts)
+
+
+def _refuse_constant(problem: Problem, parts: Mapping[str, Specification]) -> None:
+    """Refuse persons who always answered the same: their own standard deviation is zero."""
+    values = np.column_stack([problem.y, problem.X[CONDITIONAL], problem.zm])
+    begins, sizes = problem.first[:-1], np.diff(problem.first)
+    spread = np.maximum.reduceat(values, begins) - np.minimum.reduceat(values, begins)
+    same = np.flatnonzero((sizes > 1) & (spread == 0).all(axis=1))
+    if len(same):
+        factor = person_factor(parts)
+        named = list_text([factor.levels[i] for i in same.tolist()])
+        raise DataError(
+            f"{factor.name} {named} gave the same answer at all prompts, so that the best standard "
+            "deviation of their own is zero, where the likelihood has no maximum: leave them out, "
+            "or take the random effects out of dispersion="
+        )

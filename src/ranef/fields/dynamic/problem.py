@@ -27,6 +27,8 @@ __all__ = ["Evaluated", "Nodes", "Posterior", "Problem", "Rule", "gauss_hermite"
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.intp]
+LEAST = -26.0
+"""Logarithm of a weight, relative to the largest, below which a corner is left out."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,13 +50,12 @@ class Rule:
 
 
 def gauss_hermite(points: int, d: int) -> Rule:
-    """The rule of so many points along each of d effects.
+    """The rule of so many points along each of d effects, without corners of no weight.
 
     Examples
     --------
-    >>> rule = gauss_hermite(5, 2)
-    >>> rule.x.shape
-    (25, 2)
+    >>> gauss_hermite(5, 2).x.shape, gauss_hermite(17, 2).x.shape
+    ((25, 2), (241, 2))
     """
     x, w = np.polynomial.hermite_e.hermegauss(points)
     log_w = np.log(w) - 0.5 * np.log(2 * np.pi)
@@ -62,7 +63,9 @@ def gauss_hermite(points: int, d: int) -> Rule:
     cells = cells.reshape(points**d, d)
     X = x[cells]
     density = -0.5 * (X**2).sum(axis=1) - 0.5 * d * np.log(2 * np.pi)
-    return Rule(points, np.ascontiguousarray(X), log_w[cells].sum(axis=1) - density)
+    log_W = log_w[cells].sum(axis=1)
+    kept = log_W > log_W.max() + LEAST
+    return Rule(points, np.ascontiguousarray(X[kept]), (log_W - density)[kept])
 
 
 @dataclass(frozen=True, eq=False)

@@ -23,7 +23,7 @@ Floats = NDArray[np.float64]
 COARSE, LEAST, MOST = 5, 9, {0: 1, 1: 31, 2: 21, 3: 11, 4: 9}
 SETTLED = 1e-5
 """Change of the log-likelihood by four further points along each effect, for a rule to do."""
-DONE = 1e-8
+DONE, SHORT = 1e-8, 1e-3
 FEW = 1e-3
 """Diagonal entry of L, in units of its effect, up to which zero is tried."""
 
@@ -154,8 +154,8 @@ class Search:
 
     def information(
         self, theta: Floats, rule: Rule, nodes: Nodes, free: NDArray[np.bool_]
-    ) -> tuple[float, Floats, Floats]:
-        """Value, gradient and minus the second derivatives, of the free parameters."""
+    ) -> Floats:
+        """Minus the second derivatives in the free parameters, by differences of the first."""
         found = self._ask(theta, rule, nodes)
         own = np.flatnonzero(free)
         steps = 1e-3 * np.sqrt(np.diag(_outer_inverse(found.scores[:, own])))
@@ -166,17 +166,24 @@ class Search:
                 at = theta.copy()
                 at[own[k]] += sign * step
                 H[:, k] -= sign * self._ask(at, rule, nodes).scores.sum(axis=0)[own] / (2 * step)
-        return float(found.loglik.sum()), found.scores.sum(axis=0), (H + H.T) / 2
+        return np.asarray((H + H.T) / 2)
 
     def newton(
         self, theta: Floats, rule: Rule, free: NDArray[np.bool_]
     ) -> tuple[Floats, float, Floats, Floats, float]:
-        """End by Newton's steps; returns theta, value, gradient, information and decrement."""
-        mode = None
+        """End by Newton's steps; returns theta, value, gradient, information and decrement.
+
+        Second derivatives are those of fewer points, and stay while steps are short.
+        """
+        mode, H, decrement = None, np.zeros((0, 0)), np.inf
+        fewer = gauss_hermite(min(rule.points, LEAST), self.problem.layout.d)
         for _ in range(12):
             nodes = self.problem.nodes(theta, mode)
             mode = nodes.mode
-            value, gradient, H = self.information(theta, rule, nodes, free)
+            found = self._ask(theta, rule, nodes)
+            value, gradient = float(found.loglik.sum()), found.scores.sum(axis=0)
+            if decrement > SHORT:
+                H = self.information(theta, fewer, nodes, free)
             step = _safe_step(H, gradient[free])
             decrement = 0.5 * float(step @ gradient[free])
             if decrement < DONE:

@@ -504,3 +504,21 @@ def test_devices_folders_and_pipes_are_no_diary(tmp_path):
         if Path(path).exists():
             with pytest.raises(ranef.errors.FileError, match="it is no file"):
                 read_export(path)
+
+
+def test_predictors_that_do_not_vary_within_are_refused_by_name():
+    rng = np.random.default_rng(5)
+    person, age = np.repeat(np.arange(12), 10), rng.normal(40.1, 9.3, size=12)
+    rows = {
+        "person": person, "time": np.tile(np.arange(10.0), 12), "age": age[person],
+        "one": np.ones(120), "mood": rng.normal(size=120), "stress": rng.normal(size=120),
+    }  # fmt: skip
+    call = {"person": "person", "time": "time"}
+    with pytest.raises(DataError, match=r"'age' is the same at all prompts.*covariates='age'"):
+        ranef.diary(rows, "mood", ["stress", "age"], **call)
+    with pytest.raises(DataError, match="'one' is 1 in all answered rows"):
+        ranef.diary(rows, "mood", "one", **call)
+    with pytest.raises(ModelError, match="time is the name of a column, not None"):
+        ranef.diary(rows, "mood", "stress", person="person", time=None)
+    parts = ranef.decompose(rows, ["age"], "person")
+    assert np.all(np.asarray(parts["age_within"]) == 0.0)

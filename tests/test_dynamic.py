@@ -130,8 +130,10 @@ def test_likelihood_is_that_of_dense_matrices_and_a_grid(name, agree):
     rule = gauss_hermite(21, P.layout.d)
     nodes = P.nodes(theta)
     found = P.evaluate(theta, rule, nodes)
-    for i in (0, 7):
-        np.testing.assert_allclose(found.loglik[i], dense(P, theta, i), rtol=1e-9)
+    agree(
+        "ranef.dynamic", f"log-likelihood of persons: {name}", found.loglik[[0, 7]],
+        [dense(P, theta, 0), dense(P, theta, 7)], peer="dense matrices on a grid", rtol=1e-9,
+    )  # fmt: skip
     h = 1e-5
     numeric = [
         (P.loglik(theta + e, rule, nodes) - P.loglik(theta - e, rule, nodes)).sum() / (2 * h)

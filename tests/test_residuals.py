@@ -536,7 +536,7 @@ def test_a_nugget_of_zero_is_proved(reml):
 FOUND = {
     102: "a nugget of zero",
     132: "a nugget of zero beside slopes of rank one",
-    134: "the same of a Gaussian correlation, at a likelihood that was missed",
+    134: "a range beside slopes of rank one, whose nugget of zero is a lower optimum",
     655: "no correlation is left beside an intercept",
     661: "a better optimum elsewhere",
     700: "no correlation is left, nearly flat on the way",
@@ -550,8 +550,8 @@ def test_what_the_study_of_searches_found_stays_mended(seed):
     formula, structure, data, _ = random_problem(seed)
     fit = ranef.lmm(formula, data, residual=structure, reml=bool(seed % 2))
     assert fit.optimum.converged
-    assert bool(fit.optimum.ends) == (seed != 661)
-    best = {134: -371.3537233, 661: -20.1577385}  # searches from random thetas
+    assert bool(fit.optimum.ends) == (seed not in (134, 661))
+    best = {134: -368.3259052, 661: -20.1577385}  # searches from random thetas
     assert fit.loglik > best.get(seed, -np.inf) - 1e-3
 
 

@@ -35,9 +35,15 @@ def group_means(x: Floats, codes: Ints, n_levels: int, used: Mask | None = None)
     rows = (codes >= 0) & ~np.isnan(x)
     if used is not None:
         rows &= used
-    counts = np.bincount(codes[rows], minlength=n_levels)
+    own, values = codes[rows], x[rows]
+    counts = np.bincount(own, minlength=n_levels)
     with np.errstate(invalid="ignore"):
-        return np.asarray(np.bincount(codes[rows], x[rows], minlength=n_levels) / counts)
+        means = np.bincount(own, values, minlength=n_levels) / counts
+    # the mean of equal numbers is that number, without rounding
+    one = np.full(n_levels, np.nan)
+    one[own] = values
+    same = np.bincount(own, values != one[own], minlength=n_levels) == 0
+    return np.asarray(np.where(same, one, means))
 
 
 def fitted_effects(effects: Sequence[Floats], codes: Sequence[Ints]) -> Floats:

@@ -82,7 +82,8 @@ def lagged_outcomes(model: Model) -> Iterator[str]:
             f"{printed} is the outcome itself, earlier, and depends on the random effects that "
             "the model adds to it: its coefficient is biased, centred within groups downward by "
             "about (1 + coefficient) / (rows a group) (Nickell 1981), as it stands upward. Let "
-            "the residuals remember instead, or have many rows a group"
+            "the residuals remember instead (residual=, or ranef.dynamic with an inertia of each "
+            "group's own), or have many rows a group"
         )
 
 

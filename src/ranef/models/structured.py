@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranef.covariance import Structure
+from ranef.covariance.between_rows import ON_COORDINATES
 from ranef.design.specification import Specification
 from ranef.design.terms import RandomTerm
 from ranef.errors import ModelError
@@ -43,6 +44,8 @@ MATTERS = 1e-6
 ELSEWHERE_STARTS = ((0.2, 0.5), (3.0, 0.2), (1.0, -0.3), (1.0, 0.0), (0.2, -0.3), (3.0, -0.3))
 """Factors of the random effects' parameters and of the residuals' correlations, for searches
 that begin again."""
+OTHER_RANGES = ((4.0, 0.3), (0.3, 0.3))
+"""Factors of a range, and of the random effects' parameters."""
 NEAR_END = 1e-3
 """A parameter that may stand at an end of its range, from which it is looked at there."""
 FEW_ROWS = 300
@@ -98,7 +101,11 @@ def fit_structured(
         raise _unbounded(problem)
     keep_solved(problem, found.at, reml)
     theta, faces = _ended(problem, found, reml)
-    rows = solved_rows(problem, theta, reml)
+    try:
+        rows = solved_rows(problem, theta, reml)
+    except np.linalg.LinAlgError:  # rounding, at the edge of what is positive definite
+        theta, faces = found.at.theta, ()
+        rows = solved_rows(problem, theta, reml)
     at = rows.at
     flat: tuple[FlatDirection, ...] = ()
     elsewhere, unseen = None, False
@@ -211,7 +218,9 @@ def _from_elsewhere(
         room = INSIDE * (high - low)
         theta[f:] = np.where(bounded, np.clip(moved, low + room, high - room), moved)
         further.append(theta)
-    other = search(problem, further, reml, MAX_EVALUATIONS, progress, len(further))
+    further += _other_ranges(problem, starts[0], bounded)
+    proved = found if found.converged else None
+    other = search(problem, further, reml, MAX_EVALUATIONS, progress, len(further), known=proved)
     if other is None:
         return found
     evaluations = found.evaluations + other.evaluations
@@ -225,6 +234,27 @@ def _from_elsewhere(
     return replace(
         best, evaluations=evaluations, starts=found.starts + other.starts, agreeing=agreeing
     )
+
+
+def _other_ranges(
+    problem: StructuredProblem, start: Floats, bounded: NDArray[np.bool_]
+) -> list[Floats]:
+    """Starts with a longer and a shorter range, half of the variance a nugget."""
+    f, rows = problem.n_random, problem.rows
+    residual = problem.spec.residual
+    spatial = residual is not None and any(p.kind in ON_COORDINATES for p in residual.parts)
+    ranges = np.asarray(rows.positive) & ~bounded
+    if not spatial or not ranges.any():
+        return []
+    out = []
+    for factor, random_by in OTHER_RANGES:
+        theta = start.copy()
+        theta[:f] *= random_by
+        theta[f:] = np.where(ranges, factor * theta[f:], theta[f:])
+        low, high = np.where(bounded[:, None], rows.limits, [0.0, 1.0]).T
+        theta[f:] = np.where(bounded, (low + high) / 2, theta[f:])
+        out.append(theta)
+    return out
 
 
 def _at_ends(

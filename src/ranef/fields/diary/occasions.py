@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ranef.design.centring import group_means
 from ranef.design.evaluate import unknown_column
 from ranef.design.lags import read_span, steps_before
 from ranef.design.values import Categories
 from ranef.errors import DataError, ModelError, row_text
 from ranef.fields.diary.clock import Clock, read_clock
-from ranef.formula.labels import count_text, level_text
+from ranef.formula.labels import count_text, level_text, number_text
 from ranef.tables import Table
 
 __all__ = ["Occasions", "Roles", "Schedule", "names", "read_occasions"]
@@ -152,6 +153,9 @@ def series_of(person: Categories, day: Categories | None) -> NDArray[np.int64]:
 
 def read_occasions(table: Table, roles: Roles) -> Occasions:
     """Read who was asked when, and say what was decided about it."""
+    for role, name in (("outcome", roles.outcome), ("person", roles.person), ("time", roles.time)):
+        if not isinstance(name, str):
+            raise ModelError(f"{role} is the name of a column, not {name!r}")
     for name in roles.columns:
         if name not in table:
             raise unknown_column(name, table)
@@ -173,6 +177,7 @@ def read_occasions(table: Table, roles: Roles) -> Occasions:
     person = _taken(Categories(codes, levels), rows)
     day = None if day is None else _taken(day, rows)
     clock = Clock(clock.time[rows], None if clock.wall is None else clock.wall[rows])
+    _check_predictors(table, roles, rows, person)
     gap = _gap(roles.max_gap, clock)
     what = (roles.person, roles.time)
     before = steps_before(clock.time, person, day, 1, gap, what)
@@ -198,6 +203,29 @@ def read_occasions(table: Table, roles: Roles) -> Occasions:
         notes=tuple(notes),
         nights=_nights(clock, before, roles.day_starts),
     )
+
+
+def _check_predictors(table: Table, roles: Roles, rows: Rows, person: Categories) -> None:
+    """Refuse predictors that do not vary, or only between persons."""
+    answered = ~np.isnan(table.numeric(roles.outcome)[rows])
+    for name in roles.predictors:
+        if table.kind(name) not in ("numeric", "boolean"):
+            continue
+        x = table.numeric(name)[rows]
+        known = answered & ~np.isnan(x) & (person.codes >= 0)
+        if not known.any():
+            continue
+        if np.ptp(x[known]) == 0:
+            raise DataError(
+                f"predictor {name!r} is {number_text(float(x[known][0]))} in all answered rows: it "
+                "explains nothing; leave it out"
+            )
+        means = group_means(x[known], person.codes[known], len(person.levels))
+        if (x[known] == means[person.codes[known]]).all():
+            raise DataError(
+                f"predictor {name!r} is the same at all prompts of each {roles.person}, so that it "
+                f"has no effect within: give it as a covariate, covariates={name!r}"
+            )
 
 
 def _model_columns(roles: Roles) -> tuple[str, ...]:

@@ -18,6 +18,7 @@ McCulloch 1992, ch. 6.)
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -333,7 +334,7 @@ def contracted_products(
         found = inverse_of(rows, theta, chunk, batch, False, kept=kept)
         own, ratio = found.jet.own, found.ratio
         if batch.moments is not None:
-            t = np.einsum("abxy,x,y->ab", batch.moments, vectors[0], vectors[0], optimize=True)
+            t = (batch.moments @ vectors[0]) @ vectors[0]
             turned = ratio[:, 0] @ (found.inverse[0] @ t)
             n = t.shape[0]
             each = (
@@ -345,7 +346,7 @@ def contracted_products(
             solved = found.inverse @ v[:, :, None]
             moved = found.jet.first @ solved
             back = found.inverse @ moved
-            each = np.einsum("kgnx,lgnx->kl", moved, back, optimize=True)
+            each = in_rows(moved) @ in_rows(back).T
         out[np.ix_(own, own)] += (each + each.T) / 2
     return out
 
@@ -446,6 +447,20 @@ def solved_clusters(found: Products, psi: Floats) -> Solved:
     return Solved(q, W, M, T, e, ez, float(log_determinant.sum()))
 
 
+def in_rows(values: Floats) -> Floats:
+    """Each of the first axis in a row of its own."""
+    return values.reshape(len(values), math.prod(values.shape[1:]))
+
+
+def crossed(left: Floats, right: Floats) -> Floats:
+    """Sum over clusters and rows of left'right, (..., x, y).
+
+    left : (c, u, x), right : (..., c, u, y)
+    """
+    flat = left.reshape(-1, left.shape[-1])
+    return np.asarray(flat.T @ right.reshape(*right.shape[:-3], len(flat), right.shape[-1]))
+
+
 def cluster_sums(
     found: Products, random: RandomCovariance, solved: Solved, moved: Moved | None
 ) -> Sums:
@@ -458,26 +473,26 @@ def cluster_sums(
     whole = found.log_determinant + solved.log_determinant
     if q == 0:
         return Sums(whole, A.sum(axis=0), D.sum(axis=1), found.traces)
-    S = A[:, q:, q:].sum(axis=0) + np.einsum("czx,czy->xy", e[:, :q], A[:, :q, q:], optimize=True)
+    S = A[:, q:, q:].sum(axis=0) + crossed(e[:, :q], A[:, :q, q:])
     first, traces = np.zeros((K, w1, w1)), np.zeros(K)
     # Z'V^-1 V_i V^-1 [X, y], (K, c, q, w1)
     scores = np.zeros((K, *T.shape))
     turned = np.zeros((k, *e.shape))  # D_k e
     for i, dpsi in enumerate(random.first):
         pulled = dpsi @ T
-        first[i] = np.einsum("czx,czy->xy", T, pulled, optimize=True)
+        first[i] = crossed(T, pulled)
         traces[i] = float(np.einsum("cij,ji->", M, dpsi))
         scores[i] = M @ pulled
     if k:
         turned = D @ e
-        first[f:] = np.einsum("cux,kcuy->kxy", e, turned, optimize=True)
+        first[f:] = crossed(e, turned)
         traces[f:] = found.traces - np.einsum("cij,kcji->k", W, D[:, :, :q, :q])
         scores[f:] = np.swapaxes(ez, 1, 2) @ turned
     second, second_traces = np.zeros((K, K, w1, w1)), np.zeros((K, K))
     bent, bent_traces = np.zeros((K, K, w1, w1)), np.zeros((K, K))
     out = Sums(whole, S, first, traces, SecondSums(second, second_traces, bent, bent_traces))
     for (i, j), d2psi in random.second.items():
-        bent[i, j] = bent[j, i] = np.einsum("czx,czy->xy", T, d2psi @ T, optimize=True)
+        bent[i, j] = bent[j, i] = crossed(T, d2psi @ T)
         bent_traces[i, j] = bent_traces[j, i] = float(np.einsum("cij,ji->", M, d2psi))
     if moved is None:
         return out
@@ -485,7 +500,7 @@ def cluster_sums(
     for i in range(f):
         left = random.first[i] @ T
         for j in range(K):
-            second[i, j] = np.einsum("czx,czy->xy", left, scores[j], optimize=True)
+            second[i, j] = crossed(left, scores[j])
             second[j, i] = second[i, j].T
         for j in range(f):
             second_traces[i, j] = float(
@@ -499,15 +514,15 @@ def cluster_sums(
         spread = W @ lead
         WD = W @ D[:, :, :q, :q]
         for i in range(k):
-            full = np.einsum("cux,kcuy->kxy", e, moved.E[i] @ e, optimize=True)
-            part = np.einsum("czx,kczy->kxy", lead[i], spread, optimize=True)
+            full = crossed(e, moved.E[i] @ e)
+            part = crossed(lead[i], spread)
             second[f + i, f:] = full - part
             second_traces[f + i, f:] = (
                 moved.E_traces[i]
                 - 2.0 * np.einsum("cij,kcji->k", W, moved.E[i][:, :, :q, :q])
                 + np.einsum("cij,kcji->k", WD[i], WD)
             )
-            bent[f + i, f:] = np.einsum("cux,kcuy->kxy", e, moved.F[i] @ e, optimize=True)
+            bent[f + i, f:] = crossed(e, moved.F[i] @ e)
             bent_traces[f + i, f:] = moved.F_traces[i] - np.einsum(
                 "cij,kcji->k", W, moved.F[i][:, :, :q, :q]
             )
@@ -531,12 +546,12 @@ def average_information(
     eb, Tb = solved.e @ b, solved.T @ b
     turned = (D @ eb[:, :, None])[..., 0]
     pulled = np.array([Tb @ dpsi for dpsi in random.first]).reshape(f, *Tb.shape)
-    back = np.einsum("cuz,kcu->kcz", solved.ez, turned, optimize=True)
-    moved = np.concatenate([np.einsum("cij,fcj->fci", solved.M, pulled, optimize=True), back])
+    back = (np.swapaxes(solved.ez, 1, 2) @ turned[..., None])[..., 0]
+    moved = np.concatenate([(solved.M @ pulled[..., None])[..., 0], back])
     out[:f] = np.einsum("fcz,kcz->fk", pulled, moved)
     out[:, :f] = out[:f].T
     if k:
         own = turned[:, :, :q]
         out[f:, f:] = contracted_products(rows, theta, chunk, eb, kept)
-        out[f:, f:] -= np.einsum("kcz,czt,lct->kl", own, solved.W, own, optimize=True)
+        out[f:, f:] -= in_rows(own) @ in_rows((solved.W @ own[..., None])[..., 0]).T
     return out

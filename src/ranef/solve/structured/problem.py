@@ -95,7 +95,7 @@ class StructuredPoint:
 
     def contracted(self, matrices: Floats) -> Floats:
         """B'M b of matrices (..., p + 1, p + 1)."""
-        return np.asarray(np.einsum("a,...ab,b->...", self.b, matrices, self.b, optimize=True))
+        return np.asarray((matrices @ self.b) @ self.b)
 
 
 @dataclass(frozen=True, eq=False)
@@ -494,7 +494,7 @@ class StructuredProblem:
         if not (r2 > 0 and np.isfinite(log_determinant)):
             return None
         b = np.append(-beta, 1.0)
-        scores = np.einsum("a,kab,b->k", b, total.first, b, optimize=True)
+        scores = (total.first @ b) @ b
         return Along(log_determinant, r2, m, slope, traces, scores)
 
     def mean_traces(self, theta: Floats, weights: Floats, epsilon: float) -> Floats:

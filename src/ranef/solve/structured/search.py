@@ -7,6 +7,7 @@ parameters, or a covariance matrix that is not positive definite, is shortened.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -31,6 +32,8 @@ STANDSTILL = 8
 """Steps in a row without a gain, after which a search ends."""
 SEARCHES = 2
 """From how many starts, the best of all, the search goes to its end."""
+SHALLOW, ALIKE = 1.0, 0.25
+"""Of a bowl: how far above its optimum a point may be, and how well its quadratic must fit."""
 LONGEST = 3.0
 """Of a step in a logarithm or a correlation."""
 
@@ -112,11 +115,14 @@ def search(
     progress: Progress | None = None,
     searches: int = SEARCHES,
     held: NDArray[np.bool_] | None = None,
+    known: Found | None = None,
 ) -> Found | None:
     """Find the optimum from the best of some starts; None where none of them is possible.
 
     held : (k,) bool array, optional
         Which parameters keep the value of the start.
+    known : Found, optional
+        A proved optimum; a search that comes into its bowl ends there.
     """
     walk = _Walk(problem, reml, progress, held)
     begun: list[tuple[float, Floats]] = []
@@ -127,13 +133,45 @@ def search(
     if not begun:
         return None
     begun.sort(key=lambda pair: pair[0])
-    ends = [_descend(walk, walk.x(start), max_evaluations) for _, start in begun[:searches]]
+    ends: list[Found] = []
+    for _, start in begun[:searches]:
+        before = [end for end in ([known] if known else []) + ends if end.converged]
+        ends.append(_descend(walk, walk.x(start), max_evaluations, before))
     best = min(ends, key=lambda end: end.at.criterion - (1e-7 if end.converged else 0.0))
     agreeing = sum(end.at.criterion < best.at.criterion + 1e-4 for end in ends)
     return replace(best, evaluations=len(walk.trace), starts=len(ends), agreeing=agreeing)
 
 
-def _descend(walk: _Walk, x: Floats, max_evaluations: int) -> Found:
+def _bowl(
+    walk: _Walk,
+    x: Floats,
+    at: StructuredPoint,
+    slopes: tuple[Floats, Floats],
+    known: Sequence[Found],
+) -> Found | None:
+    """The proved optimum whose bowl a point lies in.
+
+    Newton's step leads there, and the quadratic says how low it is.
+    """
+    gradient, hessian = slopes
+    for end in known:
+        gap = at.criterion - end.at.criterion
+        if not 0 <= gap < SHALLOW:
+            continue
+        away = walk.x(end.at.theta) - x
+        values, vectors, scale = _scaled(hessian)
+        if not np.isfinite(away).all() or values[0] < FLAT:
+            continue
+        half = np.sqrt(values) * (vectors.T @ (away / scale))
+        step = -(vectors.T @ (scale * gradient)) / np.sqrt(values)
+        depth = 0.5 * float(half @ half)
+        missed = 0.5 * float((half - step) @ (half - step))
+        if abs(gap - depth) < ALIKE * gap + ENOUGH and missed < ALIKE * depth + ENOUGH:
+            return end
+    return None
+
+
+def _descend(walk: _Walk, x: Floats, max_evaluations: int, known: Sequence[Found] = ()) -> Found:
     exact_allowed = walk.problem.n_parameters <= MOST_EXACT_PARAMETERS
     first = len(walk.trace)
     at = walk.evaluate(x, 1)
@@ -145,6 +183,9 @@ def _descend(walk: _Walk, x: Floats, max_evaluations: int) -> Found:
         tolerance = ENOUGH + 1e-13 * abs(at.criterion)
         if exact and decrement < tolerance and _is_minimum(hessian):
             return _found(walk, at, decrement, tolerance, True, first)
+        bowl = None if exact else _bowl(walk, x, at, (gradient, hessian), known)
+        if bowl is not None:
+            return bowl
         near = NEAR if walk.problem.n_parameters <= CHEAP else tolerance
         if not exact and decrement < near and exact_allowed:
             exact = True

@@ -71,7 +71,7 @@ def held(tidy, truth):
     """Whether the interval of each label holds its truth."""
     rows = tidy[tidy.label.isin(list(truth))].drop_duplicates("label").set_index("label")
     assert len(rows) == len(truth)
-    value = pd.Series(truth)
+    value = pd.Series(truth)[rows.index]
     return (rows.conf_low <= value) & (value <= rows.conf_high)
 
 

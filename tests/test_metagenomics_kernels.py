@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import scipy
 from scipy.stats import nbinom
 
 from ranef import _core
@@ -48,11 +49,15 @@ def test_densities_are_negative_binomial(size):
     np.testing.assert_allclose(own, wide, rtol=1e-8, atol=1e-200)
 
 
-def test_the_constant_makes_it_a_density():
+def test_the_constant_makes_it_a_density(agree):
     reads, nodes = np.array([0.0, 3.0, 40.0]), np.linspace(-2.0, 5.0, 9)
     table, scale = densities(reads, np.ones(3), np.zeros(3), nodes, 1.7)
-    expected = nbinom.pmf(reads[:, None], 1.7, 1.7 / (1.7 + np.exp(nodes)))
-    np.testing.assert_allclose(table * np.exp(scale)[:, None], expected, rtol=1e-10)
+    agree(
+        "metagenomics.screen", "negative binomial densities of reads on a grid of contamination",
+        table * np.exp(scale)[:, None],
+        nbinom.pmf(reads[:, None], 1.7, 1.7 / (1.7 + np.exp(nodes))),
+        peer=f"SciPy {scipy.__version__}", rtol=1e-10,
+    )  # fmt: skip
 
 
 def test_rows_are_shifted_and_their_ends_stand_for_what_lies_beyond():

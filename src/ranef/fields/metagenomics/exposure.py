@@ -7,12 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["SOURCES", "Exposures", "contaminant_mass", "exposures"]
+__all__ = ["SOURCES", "Exposures", "exposures"]
 
 Floats = NDArray[np.float64]
 
 SOURCES = ("spike", "mass", "depth", "none")
-LEAST_GAIN = 6.0
 SURE, UNSURE, UNKNOWN = 0.3, 1.0, 1.5
 """Prior sd of a library's log deviation: measured, censored, not measured."""
 
@@ -37,33 +36,6 @@ class Exposures:
     source: NDArray[np.intp]
     looseness: Floats
     unit: float
-
-
-def contaminant_mass(
-    mass: Floats, deviation: Floats, variance: Floats, patient: NDArray[np.bool_]
-) -> float:
-    """Return the mass K of contamination that explains the libraries' deviations; 0 for none.
-
-    Where `mass` is what was put in and not what was measured, a library holds mass + K, and its
-    reads per mass are too high by 1 + K / mass: deviations fall as the mass does. Least squares
-    of d = c - log(1 + K / mass).
-    """
-    some = patient & (mass > 0)
-    if some.sum() < 4:
-        return 0.0
-    m, d = mass[some], deviation[some]
-    w = 1.0 / (variance[some] + 0.3)
-
-    def lack(k: float) -> float:
-        left = d + np.log1p(k / m)
-        left = left - (w @ left) / w.sum()
-        return float(w @ left**2)
-
-    tried = np.geomspace(m.min() * 1e-2, m.max() * 1e2, 121)
-    values = np.array([lack(float(k)) for k in tried])
-    best = int(values.argmin())
-    # `LEAST_GAIN` of the weighted squares is more than a parameter gains by chance
-    return float(tried[best]) if lack(0.0) - values[best] > LEAST_GAIN else 0.0
 
 
 def exposures(

@@ -23,7 +23,7 @@ from ranef.fields.metagenomics.expectation import (
 from ranef.fields.metagenomics.parameters import Parameters, Prior
 from ranef.solve.resources import in_threads, one_blas_thread
 
-__all__ = ["Fitted", "Results", "adapted", "fit", "run", "without_reads"]
+__all__ = ["Fitted", "Results", "adapted", "fit", "plausible", "run", "without_reads"]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.intp]
@@ -412,20 +412,9 @@ def fit(
     learned = arrays.of_taxa(sample_of_taxa(arrays))
     few = arrays.of_taxa(sample_of_taxa(arrays, FEW_PAIRS))
     grid = grid_of(learned, prior.size, COARSE)
-    n = arrays.shape[0]
     states = []
     for which in starts:
-        psi = start_of(few, prior, which)
-        sd = np.maximum(arrays.looseness, psi.library_sd)
-        libraries = Libraries(
-            np.zeros(n), np.where(arrays.exposure > 0, 0.25 * sd**2, 0.0), np.full(n, psi.jumps)
-        )
-        value = -np.inf
-        for _ in range(3):
-            found = run(few, grid, psi, libraries, jobs, light=True)
-            value = found.evidence
-            psi, libraries = updated(few, psi, libraries, found, prior)
-        states.append((value, psi, libraries))
+        states.append(_started(few, grid, prior, which, jobs))
         if told is not None:
             told(which)
     best = max(range(len(states)), key=lambda k: states[k][0])
@@ -440,6 +429,31 @@ def fit(
     tried = [end[:3] for end in ends] if len(ends) > 1 else states
     grid = grid_of(arrays, psi.size)
     return Fitted(psi, libraries, grid, tuple(t[0] for t in tried), sweeps, _apart(tried))
+
+
+def _started(
+    few: Arrays, grid: Grid, prior: Prior, which: str, jobs: int
+) -> tuple[float, Parameters, Libraries]:
+    """Sweep three times from a start: log likelihood, parameters, libraries."""
+    n = few.shape[0]
+    psi = start_of(few, prior, which)
+    sd = np.maximum(few.looseness, psi.library_sd)
+    libraries = Libraries(
+        np.zeros(n), np.where(few.exposure > 0, 0.25 * sd**2, 0.0), np.full(n, psi.jumps)
+    )
+    value = -np.inf
+    for _ in range(3):
+        found = run(few, grid, psi, libraries, jobs, light=True)
+        value = found.evidence
+        psi, libraries = updated(few, psi, libraries, found, prior)
+    return value, psi, libraries
+
+
+def plausible(arrays: Arrays, prior: Prior, jobs: int = 1) -> float:
+    """Return how well exposures explain the reads: the log likelihood after a few sweeps."""
+    few = arrays.of_taxa(sample_of_taxa(arrays, FEW_PAIRS))
+    grid = grid_of(few, prior.size, COARSE)
+    return max(_started(few, grid, prior, which, jobs)[0] for which in ("controls", "present"))
 
 
 def _searched(

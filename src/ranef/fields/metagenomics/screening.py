@@ -22,8 +22,7 @@ from ranef.fields.metagenomics.assembly import (
     put_in,
     with_contaminant_mass,
 )
-from ranef.fields.metagenomics.exposure import contaminant_mass
-from ranef.fields.metagenomics.fitting import Fitted, fit, run, without_reads
+from ranef.fields.metagenomics.fitting import Fitted, fit, plausible, run, without_reads
 from ranef.fields.metagenomics.judging import judge, replicated
 from ranef.fields.metagenomics.parameters import Prior
 from ranef.fields.metagenomics.reading import Counts, counts_of
@@ -37,6 +36,13 @@ __all__ = ["concluded", "learned", "prepared", "prior_of", "screen", "specimens"
 LISTS = ("study", "patient", "sample")
 ORGANISMS, MOST = 0.5, 0.02
 """In a patient before the data, of few taxa; the largest prevalence that follows from it."""
+
+
+Floats = NDArray[np.float64]
+
+MASSES = 9
+LEAST_GAIN = 6.0
+"""Masses of contamination that are tried, and what one must gain in log likelihood."""
 
 
 def prior_of(given: Any) -> Prior:
@@ -174,18 +180,23 @@ def scaled(prior: Prior, n_taxa: int) -> Prior:
 
 def learned(made: Assembled, prior: Prior, jobs: int, told: Any = None) -> tuple[Assembled, Fitted]:
     """Learn the parameters; where masses are what was put in, the mass of contamination too."""
-    mass = put_in(made)
     prior = scaled(prior, made.arrays.shape[1])
-    fitted = fit(made.arrays, prior, jobs, told)
+    mass = put_in(made)
     if mass is not None:
-        libraries = fitted.libraries
-        extra = contaminant_mass(
-            mass, libraries.deviation, libraries.variance, made.arrays.role == PATIENT
-        )
-        if extra > 0:
-            made = with_contaminant_mass(made, mass, extra)
-            fitted = fit(made.arrays, prior, jobs)
-    return made, fitted
+        made = _with_likeliest_mass(made, mass, prior, jobs)
+    return made, fit(made.arrays, prior, jobs, told)
+
+
+def _with_likeliest_mass(made: Assembled, mass: Floats, prior: Prior, jobs: int) -> Assembled:
+    """Return the arrays with the likeliest mass of contamination beside what was put in."""
+    some = mass[(made.arrays.role == PATIENT) & (mass > 0)]
+    best, highest = made, plausible(made.arrays, prior, jobs) + LEAST_GAIN
+    for extra in np.geomspace(0.3 * some.min(), some.max(), MASSES):
+        tried = with_contaminant_mass(made, mass, float(extra))
+        value = plausible(tried.arrays, prior, jobs)
+        if value > highest:
+            best, highest = tried, value
+    return best
 
 
 def specimens(made: Assembled) -> NDArray[np.intp] | None:

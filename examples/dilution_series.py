@@ -5,10 +5,10 @@ sequenced at two institutes with a blank each. The counts here are simulated, si
 tables carry no licence. The less goes in, the larger the share of the kit's own DNA; the strain's
 mass falls, that of the contaminants does not.
 
-Figure dilution_contaminant.png: Share of reads of a contaminant in each library against the mass
-that was put in; it rises as one over the mass, along the line that was fitted.
-Figure dilution_strain.png: Share of reads of the strain in each library against the mass that was
-put in; it stays near one until contamination outweighs it.
+Figure dilution_series_contaminant.png: Share of reads of a contaminant in each library against the
+mass that was put in; it rises as one over the mass, along the line that was fitted.
+Figure dilution_series_strain.png: Share of reads of the strain in each library against the mass
+that was put in; it stays near one until contamination outweighs it.
 Usage: ``python examples/dilution_series.py [FOLDER]``
 """
 
@@ -57,4 +57,4 @@ print(own.head(6)[["taxon", "estimate", "conf_low", "conf_high"]].to_string(inde
 strongest = own[own["taxon"] != "Salmonella bongori"]["taxon"].iloc[0]
 for taxon, name in ((strongest, "contaminant"), ("Salmonella bongori", "strain")):
     ax = screen.plot.dilution(taxon)
-    ax.figure.savefig(folder / f"dilution_{name}.png", dpi=150, bbox_inches="tight")
+    ax.figure.savefig(folder / f"dilution_series_{name}.png", dpi=150, bbox_inches="tight")

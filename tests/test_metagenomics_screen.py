@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -482,3 +483,24 @@ def test_replicates_of_a_specimen_answer_together(clinic):
 def test_wrong_words_are_answered(clinic, call, words):
     with pytest.raises(TypeError, match=words):
         call(clinic)
+
+
+def test_probabilities_are_near_those_of_full_bayes(agree):
+    """NUTS by numpyro (tests/reference/metagenomics_nuts.py), which has no sporadic taxa."""
+    folder = Path(__file__).parent / "reference"
+    held = json.loads((folder / "metagenomics_nuts.json").read_text())
+    known = np.array(held["probability"])
+    few = mg.simulate(batches=3, patients=4, controls=2, taxa=15, organisms=0.8, hop=0.0, rng=17)
+    own = pd.read_csv(folder / "metagenomics_nuts.csv").filter(like="taxon").to_numpy()
+    np.testing.assert_array_equal(few.reads, own)
+    pairs = mg.screen(few.counts, few.samples).tidy()
+    row = {name: k for k, name in enumerate(few.samples["sample"])}
+    column = [int(taxon.removeprefix("taxon")) - 1 for taxon in pairs["taxon"]]
+    theirs = known[[row[name] for name in pairs["sample"]], column]
+    ours = pairs["probability"].to_numpy()
+    assert np.corrcoef(ours, theirs)[0, 1] >= 0.97
+    agree(
+        "metagenomics.screen", "mean probability of presence of 61 pairs, 3 batches",
+        ours.mean(), theirs.mean(), peer=f"NUTS, {held['made by']}", atol=0.02,
+    )  # fmt: skip
+    assert np.abs(ours - theirs).mean() <= 0.03

@@ -83,9 +83,17 @@ def test_errors_from_within_a_function_stay_theirs(sleep: Any) -> None:
         ranef.lmm("Reaction ~ f(Days) + (1 | Subject)", sleep, functions={"f": broken})
 
 
-def test_missing_arguments_keep_pythons_words() -> None:
-    with pytest.raises(TypeError, match="missing 1 required positional argument: 'data'"):
-        ranef.lmm(FORMULA)
+def test_missing_arguments_and_too_many_places(fit: Any) -> None:
+    with pytest.raises(ArgumentError, match=r"needs data as well: lmm\(formula, data, \.\.\.\)"):
+        ranef.lmm("y ~ x")
+    with pytest.raises(
+        ArgumentError, match=r"needs groups as well: gee\(formula, data, groups=\.\.\."
+    ):
+        ranef.gee("y ~ x", {})
+    with pytest.raises(TypeError, match="takes formula, data by position, and other arguments by"):
+        ranef.lmm("y ~ x", {}, "ar1(t | g)")
+    with pytest.raises(ArgumentError, match=r"needs L as well: test\(L, "):
+        fit.test()
 
 
 @pytest.mark.parametrize(

@@ -333,6 +333,7 @@ def explained(function: Function, name: str | None = None) -> Function:
             if error.__traceback__.tb_next is not None:  # from within the function
                 raise
             _refuse_unknown(callee, function, named)
+            _refuse_count(callee, function, len(args), named)
             raise
 
     return cast(Function, call)
@@ -343,11 +344,36 @@ def _refuse_unknown(callee: str, function: Callable[..., Any], named: dict[str, 
     own = signature(function).parameters
     if any(p.kind is Parameter.VAR_KEYWORD for p in own.values()):
         return
-    known = [p for p in own if p not in ("self", "cls")]
+    known = [p for p in own if p not in SELF]
     for name in named:
         if name not in known:
             hint = argument_hint(callee, name, known) or f"; it takes {', '.join(known)}"
             raise ArgumentError(f"{callee}() takes no argument {name!r}{hint}") from None
+
+
+def _refuse_count(
+    callee: str, function: Callable[..., Any], places: int, named: dict[str, Any]
+) -> None:
+    """Raise where an argument that must be given is missing, or too many have no name."""
+    own = {n: p for n, p in signature(function).parameters.items() if p.kind not in VARIOUS}
+    placed = [n for n, p in own.items() if p.kind != Parameter.KEYWORD_ONLY]
+    needed = [n for n, p in own.items() if p.default is Parameter.empty]
+    missing = [n for n in needed if n not in named and n not in placed[:places]]
+    shown = [n if n in placed else f"{n}=..." for n in needed if n not in SELF]
+    if missing:
+        raise ArgumentError(
+            f"{callee}() needs {' and '.join(missing)} as well: {callee}({', '.join(shown)}, ...)"
+        ) from None
+    if places > len(placed):
+        first = ", ".join(n for n in placed if n not in SELF) or "nothing"
+        others = ", ".join(f"{n}=" for n in own if n not in placed)
+        raise ArgumentError(
+            f"{callee}() takes {first} by position, and other arguments by name: {others}"
+        ) from None
+
+
+VARIOUS = (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
+SELF = ("self", "cls")
 
 
 def explained_methods(cls: type[Face]) -> type[Face]:

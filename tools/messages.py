@@ -12,6 +12,7 @@ import ast
 import builtins
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1] / "src" / "ranef"
@@ -75,19 +76,24 @@ def text(node: ast.expr) -> str:
     return "{}"
 
 
-def messages() -> Iterator[Message]:
-    """Yield every ``raise`` of an error with words, in the order of files and lines."""
-    for path in sorted(ROOT.rglob("*.py")):
-        tree = ast.parse(path.read_text(encoding="utf-8"))
-        for node in ast.walk(tree):
-            if not isinstance(node, ast.Raise) or not isinstance(node.exc, ast.Call):
-                continue
-            call = node.exc
-            name = call.func.id if isinstance(call.func, ast.Name) else ""
-            if name.endswith("Error") and call.args and not hasattr(builtins, name):
-                place = path.relative_to(ROOT).as_posix()
-                last = call.end_lineno or call.lineno
-                yield Message(place, call.lineno, last, name, text(call.args[0]))
+@cache
+def messages() -> tuple[Message, ...]:
+    """Return every ``raise`` of an error with words, in the order of files and lines."""
+    return tuple(one for path in sorted(ROOT.rglob("*.py")) for one in of_file(path))
+
+
+def of_file(path: Path) -> Iterator[Message]:
+    """Yield the messages of one file."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Raise) or not isinstance(node.exc, ast.Call):
+            continue
+        call = node.exc
+        name = call.func.id if isinstance(call.func, ast.Name) else ""
+        if name.endswith("Error") and call.args and not hasattr(builtins, name):
+            place = path.relative_to(ROOT).as_posix()
+            last = call.end_lineno or call.lineno
+            yield Message(place, call.lineno, last, name, text(call.args[0]))
 
 
 def room(place: str) -> str:
@@ -145,7 +151,7 @@ def main() -> None:
     if folder is None:
         print(catalogue())
         return
-    left, every = unprovoked(folder), list(messages())
+    left, every = unprovoked(folder), messages()
     for one in left:
         print(f"{one.place}:{one.first}: {one.kind}: {' '.join(one.words.split())[:110]}")
     print(f"{len(every) - len(left)} of {len(every)} messages were provoked")

@@ -288,7 +288,10 @@ def _shapes(family: Any, given: Mapping[str, float] | None) -> dict[str, float]:
 def _matrix(value: Any, occasions: Occasions | None) -> Floats:
     """Read a correlation matrix, a labelled one by its labels."""
     index = getattr(value, "index", None)
-    R = np.asarray(value, dtype=np.float64)
+    try:
+        R = np.asarray(value, dtype=np.float64)
+    except (TypeError, ValueError):
+        R = np.empty(0)
     if R.ndim != 2 or R.shape[0] != R.shape[1] or not np.isfinite(R).all():
         raise ModelError("matrix is a square matrix of numbers: correlations by places in time")
     if index is None or callable(index) or occasions is None:

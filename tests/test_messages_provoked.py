@@ -217,3 +217,183 @@ def test_what_is_wrong_is_said(what):
     call, said = WRONG[what]
     with pytest.raises((RanefError, TypeError), match=said):
         call()
+
+
+@pytest.fixture(scope="module")
+def fits():
+    oats = ranef.data.load("Oats")
+    herds = ranef.data.load("cbpp")
+    return {
+        "sleep": ranef.lmm("Reaction ~ Days + (Days | Subject)", SLEEP),
+        "oats": ranef.lmm("yield ~ nitro * Variety + (1 | Block/Variety)", oats),
+        "herds": ranef.glmm(
+            "cbind(incidence, size - incidence) ~ period + (1 | herd)", herds, family="binomial"
+        ),
+        "two": ranef.lmm(
+            "diameter ~ 1 + (1 | plate) + (1 | sample)", ranef.data.load("Penicillin")
+        ),
+        "one": ranef.lmm("y ~ x", table(), random="none"),
+        "meta": meta(variance="vi"),
+    }
+
+
+ASKED = {
+    "bootstrap of few": (
+        "herds",
+        lambda f: f.average("period", method="bootstrap", n=2),
+        "give no quantiles; use 200 or more",
+    ),
+    "a change of nothing": ("sleep", lambda f: f.average("Days", change=0), "changes nothing"),
+    "an unknown change": ("sleep", lambda f: f.average("Days", change="much"), "is not known"),
+    "three values": ("sleep", lambda f: f.average("Days", change=(1, 2, 3)), "takes two values"),
+    "the same value twice": ("sleep", lambda f: f.average("Days", change=(1, 1)), "are the same"),
+    "levels twice": (
+        "herds",
+        lambda f: f.average("period", levels=["1", "1"]),
+        "names a value of 'period' twice",
+    ),
+    "a population of nobody": (
+        "sleep",
+        lambda f: f.average("Days", population=SLEEP.head(0)),
+        "no rows|empty",
+    ),
+    "no such effect": (
+        "sleep",
+        lambda f: f.plot.qq(effects="random", term="Dayz"),
+        "no random effect of 'Dayz'",
+    ),
+    "heritability of nothing": (
+        "sleep",
+        lambda f: f.heritability("id"),
+        "no random term|grouping factor",
+    ),
+    "an infinite mean": ("herds", lambda f: f.r2(mean=np.inf), "finite number"),
+    "a mean out of range": ("herds", lambda f: f.r2(mean=3.0, method="delta"), "outside the range"),
+    "a method of counts": ("herds", lambda f: f.r2(method="trigamma"), "log link|not known"),
+    "no levels": ("sleep", lambda f: ranef.posterior(f, levels=[]), "levels is empty"),
+    "one to rank by": (
+        "sleep",
+        lambda f: f.rank("Subject", statistic="Dayz"),
+        "Dayz",
+    ),
+    "a pair of three": (
+        "sleep",
+        lambda f: f.plot.shrinkage(terms=["a", "b", "c"]),
+        "one coefficient or a pair",
+    ),
+    "one side below a half": (
+        "oats",
+        lambda f: f.contrasts("Variety", side="greater", conf_level=0.4),
+        "conf_level above 0.5",
+    ),
+    "letters at no level": ("oats", lambda f: f.emmeans("Variety").letters(alpha=2), "alpha"),
+    "nothing to compare": (
+        "oats",
+        lambda f: f.contrasts("Variety", by="Variety"),
+        "nothing to compare|by",
+    ),
+    "a reference of pairs": (
+        "oats",
+        lambda f: f.contrasts("Variety", method="pairwise", ref="Victory"),
+        "goes with method='reference'",
+    ),
+    "infinite coefficients": (
+        "oats",
+        lambda f: f.contrasts("Variety", method={"odd": [np.inf, 0, 0]}),
+        "finite numbers",
+    ),
+    "a method of no kind": (
+        "oats",
+        lambda f: f.contrasts("Variety", method=object()),
+        "method is a name",
+    ),
+    "settings given twice": (
+        "oats",
+        lambda f: ranef.contrasts(f.emmeans("Variety"), "Variety"),
+        "have their predictors|settings already",
+    ),
+    "two numbers at one place": (
+        "oats",
+        lambda f: f.emmeans("Variety", weights="heavy"),
+        "weights='heavy' is not known",
+    ),
+    "a trace of nothing": (
+        "oats",
+        lambda f: f.emmeans(["Variety", "nitro"], at={"nitro": [0, 0.6]}).plot(
+            kind="interaction", x="Variety", trace="Varieti"
+        ),
+        "trace='Varieti'",
+    ),
+    "an axis of nothing": (
+        "oats",
+        lambda f: f.emmeans(["Variety", "nitro"], at={"nitro": [0, 0.6]}).plot(
+            kind="interaction", x="Varieti"
+        ),
+        "x='Varieti' is none of the predictors",
+    ),
+    "a trace of no interaction": (
+        "oats",
+        lambda f: f.emmeans("Variety").plot(x="Variety"),
+        "are for kind='interaction'",
+    ),
+    "a slope of words": (
+        "oats",
+        lambda f: f.emtrends(3, "Variety"),
+        "specs is a name or a list of names",
+    ),
+    "a group that is not crossed": (
+        "sleep",
+        lambda f: ranef.compare(f, focus="individual", group="Subject"),
+        "group belongs to criterion='cv' and 'loo'",
+    ),
+    "folds of conditional AIC": (
+        "sleep",
+        lambda f: ranef.compare(f, focus="individual", folds=3),
+        "folds belong to criterion='cv'",
+    ),
+    "no score": ("sleep", lambda f: ranef.cross_validate(f, score=[]), "names no score"),
+    "one fold": ("sleep", lambda f: ranef.cross_validate(f, folds=1), "folds must be"),
+    "time of groups": ("sleep", lambda f: ranef.cross_validate(f, time="Days"), "time belongs to"),
+    "a group of rows": (
+        "sleep",
+        lambda f: ranef.cross_validate(f, by="row", group="Subject"),
+        "group belongs to",
+    ),
+    "crossed groups": (
+        "two",
+        lambda f: ranef.cross_validate(f, by="group"),
+        "none holds all others",
+    ),
+    "a refit of importance": (
+        "sleep",
+        lambda f: f.leave_out("Subject", method="psis", refit=True),
+        "stands in for refits",
+    ),
+    "groups of a model without": (
+        "one",
+        lambda f: ranef.robust(f),
+        "name the clusters by cluster=",
+    ),
+    "folds by groups of a model without": (
+        "one",
+        lambda f: ranef.cross_validate(f, by="group"),
+        "the model has none",
+    ),
+    "a fixed effect that is not there": (
+        "sleep",
+        lambda f: ranef.variance_test(f, fixed=["Dayz"]),
+        "no fixed-effects term 'Dayz'",
+    ),
+    "intervals beyond the profile": (
+        "sleep",
+        lambda f: ranef.profile(f, "sigma", conf_level=0.9).plot.density(conf_level=0.99),
+        "at most that of the profile",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", list(ASKED))
+def test_what_is_asked_wrongly_is_said(fits, what):
+    fit, ask, said = ASKED[what]
+    with pytest.raises((RanefError, TypeError), match=said):
+        ask(fits[fit])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -72,7 +72,7 @@ def formulas_of(formula: Any, traits: Any) -> dict[str, str]:
                 f"the formula {text!r} names no trait; write it in front, or give traits=[...]"
             )
         return {left.strip(): text}
-    names = [traits] if isinstance(traits, str) else list(traits)
+    names = [traits] if isinstance(traits, str) or not isinstance(traits, Iterable) else [*traits]
     if left.strip():
         raise FormulaError("with traits= the formula begins with '~': they stand in front in turn")
     if not names or not all(isinstance(name, str) for name in names):

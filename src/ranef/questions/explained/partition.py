@@ -202,7 +202,8 @@ def _typical(estimate: Estimate, mean: float | None) -> tuple[Floats, float]:
             v += np.einsum("ni,ij,nj->n", z, estimate.covariances[t], z)
         mean = _population_mean(estimate, etas[0], v)
     typical = etas.mean(axis=1, keepdims=True)
-    typical[0] = family.link_function(np.array([mean]))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        typical[0] = family.link_function(np.array([mean]))
     if not np.isfinite(typical).all():
         raise ModelError(
             f"a mean of {mean:g} is outside the range of the link {family.link}; give mean= "

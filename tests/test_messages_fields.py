@@ -1,0 +1,242 @@
+"""Messages of the fields that no other test provokes: what was given wrongly, and what is said."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import ranef
+from ranef import gwas
+from ranef import metagenomics as mg
+from ranef.errors import RanefError
+
+
+@pytest.fixture(scope="module")
+def study():
+    return gwas.simulate(n=60, m=80, h2=0.3, causal=1, causal_h2=0.2, chromosomes=2, rng=2)
+
+
+@pytest.fixture(scope="module")
+def scan(study):
+    return gwas.scan("trait ~ sex", study.genotypes, study.phenotypes, relationship="centred")
+
+
+def people(study, **columns):
+    return study.phenotypes.assign(**columns)
+
+
+def scanned(study, formula="trait ~ sex", phenotypes=None, **how):
+    table = study.phenotypes if phenotypes is None else phenotypes
+    return gwas.scan(formula, study.genotypes, table, **how)
+
+
+GENOMES = {
+    "no table": (lambda s: gwas.scan("trait ~ sex", s.genotypes), "give phenotypes="),
+    "an empty table": (lambda s: scanned(s, phenotypes=s.phenotypes.head(0)), "no rows|empty"),
+    "without IID": (
+        lambda s: scanned(s, phenotypes=s.phenotypes.drop(columns=["IID"])),
+        "no column IID",
+    ),
+    "infinite covariates": (
+        lambda s: scanned(s, "trait ~ sex + z", people(s, z=np.r_[np.inf, np.ones(59)])),
+        "infinite",
+    ),
+    "traits as a number": (lambda s: scanned(s, "~ sex", traits=3), "traits"),
+    "an interaction of nothing": (lambda s: scanned(s, interaction="diet"), "no column 'diet'"),
+    "an offset of cases": (
+        lambda s: scanned(
+            s,
+            "ill ~ sex + offset(age)",
+            people(s, ill=(s.phenotypes["trait"] > 0).astype(int)),
+            family="binomial",
+        ),
+        r"takes no offset\(\)",
+    ),
+    "keep as a number": (lambda s: scanned(s, keep=3), "is a list of names or a file"),
+    "keep nobody": (lambda s: scanned(s, keep=["nobody"]), "no sample|none of"),
+    "one chromosome left out": (
+        lambda s: (
+            scanned(s, chromosomes=["1"], extract=None, relationship="loco").relationship
+            and gwas.grm(s.genotypes).without("77")
+        ),
+        "no variant of chromosome 77|takes no|has no|attribute",
+    ),
+    "more components than samples": (
+        lambda s: gwas.pca(s.genotypes, n=999),
+        "samples have at most",
+    ),
+    "alpha beyond reason": (lambda s: gwas.grm(s.genotypes, alpha=9), "alpha is a number from -5"),
+    "no relationship for a share": (
+        lambda s: gwas.heritability("trait ~ sex", s.phenotypes, relationship=None),
+        "needs a relationship",
+    ),
+    "two steps of nothing to scan": (
+        lambda s: gwas.heritability("trait ~ sex", s.phenotypes, relationship=gwas.two_step()),
+        "relationship is .*TwoStep",
+    ),
+    "two steps of cases": (
+        lambda s: scanned(
+            s,
+            "ill ~ sex",
+            people(s, ill=(s.phenotypes["trait"] > 0).astype(int)),
+            family="binomial",
+            relationship=gwas.two_step(),
+        ),
+        "tests Gaussian traits",
+    ),
+    "transformed cases": (
+        lambda s: gwas.gene_sets(
+            "ill ~ sex",
+            s.genotypes,
+            people(s, ill=(s.phenotypes["trait"] > 0).astype(int)),
+            sets={"a": list(s.genotypes.variants.id[:5])},
+            family="binomial",
+            transform="rank",
+        ),
+        "transform|sets",
+    ),
+    "three weights": (
+        lambda s: gwas.gene_sets(
+            "trait ~ sex",
+            s.genotypes,
+            s.phenotypes,
+            sets={"a": list(s.genotypes.variants.id[:5])},
+            weights=(1, 2, 3),
+        ),
+        "weights are two numbers|sets",
+    ),
+    "shares above one": (
+        lambda s: gwas.simulate(n=20, m=30, h2=0.9, causal=1, causal_h2=0.5),
+        "shares of one variance",
+    ),
+    "a share of two": (lambda s: gwas.simulate(n=20, m=30, h2=2.0), "must lie between 0 and 1"),
+    "more causes than variants": (
+        lambda s: gwas.simulate(n=20, m=30, causal=99, causal_h2=0.1),
+        "causal is a number of variants from 0 to",
+    ),
+    "an array without its variants": (
+        lambda s: gwas.from_array(
+            np.zeros((4, 3)),
+            samples=["a", "b", "c", "d"],
+            variants=pd.DataFrame({"id": ["v1"], "chromosome": ["1"], "position": [1]}),
+        ),
+        "columns and variants names 1|variants",
+    ),
+    "samples twice": (
+        lambda s: gwas.from_array(
+            np.zeros((2, 1)),
+            samples=["a", "a"],
+            variants=pd.DataFrame({"id": ["v"], "chromosome": ["1"], "position": [1]}),
+        ),
+        "more than once",
+    ),
+    "samples as a number": (
+        lambda s: gwas.from_array(np.zeros((2, 1)), samples=3, variants=["v"]),
+        "is a list of names or a table",
+    ),
+}
+
+SCANS = {
+    "an empty region": (lambda s: s.clump(kb=-1), "kb must be positive"),
+    "a threshold of two": (lambda s: s.clump(r2=2.0), "must lie between 0 and 1"),
+    "two scans and traits": (
+        lambda s: s.plot.miami(traits=["a", "b"], other=s),
+        "give traits= of this scan or other=",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", list(GENOMES))
+def test_scans_say_what_is_wrong(study, what):
+    call, said = GENOMES[what]
+    with pytest.raises((RanefError, TypeError), match=said):
+        call(study)
+
+
+@pytest.mark.parametrize("what", list(SCANS))
+def test_answers_of_scans_say_what_is_wrong(scan, what):
+    call, said = SCANS[what]
+    with pytest.raises((RanefError, TypeError), match=said):
+        call(scan)
+
+
+def series(n=12, times=20):
+    rng = np.random.default_rng(4)
+    return pd.DataFrame(
+        {
+            "person": np.repeat([f"p{k}" for k in range(n)], times),
+            "beep": np.tile(np.arange(times), n),
+            "mood": rng.normal(size=n * times),
+            "x": rng.normal(size=n * times),
+            "arm": np.repeat(["a", "b"], n * times // 2),
+        }
+    )
+
+
+def dynamic(formula="mood ~ 1 + (1 | person)", data=None, residual="ar1(beep | person)", **how):
+    return ranef.dynamic(formula, series() if data is None else data, residual=residual, **how)
+
+
+DYNAMIC = {
+    "half a prompt": (
+        lambda: dynamic(data=series().assign(beep=lambda d: d["beep"] + 0.5)),
+        "whole numbers",
+    ),
+    "no random term": (lambda: dynamic("mood ~ 1"), "no part has a random term"),
+    "another series": (
+        lambda: dynamic(residual="ar1(beep | arm)"),
+        "several levels|same|twice|series",
+    ),
+    "a structure of effects": (
+        lambda: dynamic("mood ~ 1 + ar1(0 + factor(beep) | person)"),
+        "unstructured|random effects of a dynamic model",
+    ),
+    "an offset of inertia": (
+        lambda: dynamic(inertia="~ 1 + offset(x) + (1 | person)"),
+        "has an offset, which only the mean can have",
+    ),
+    "an inertia by arm of the residual": (
+        lambda: dynamic(residual="ar1(beep | person, by=arm)"),
+        "inertia",
+    ),
+    "the identity by the clock": (
+        lambda: dynamic(residual="ou(beep | person)", link="identity"),
+        "link='logit'",
+    ),
+    "two responses": (lambda: dynamic("cbind(mood, x) ~ 1 + (1 | person)"), "one number a row"),
+}
+
+
+@pytest.mark.parametrize("what", list(DYNAMIC))
+def test_dynamic_models_say_what_is_wrong(what):
+    call, said = DYNAMIC[what]
+    with pytest.raises((RanefError, TypeError), match=said):
+        call()
+
+
+def test_questions_of_a_dynamic_model_say_what_is_wrong():
+    fit = dynamic()
+    for ask, said in (
+        (lambda: fit.tidy(df="satterthwaite"), "tests of a dynamic model are normal"),
+        (lambda: fit.tidy(exponentiate=True), "makes no ratio"),
+        (lambda: fit.anova(), "no terms to test"),
+        (lambda: fit.predict(series().head(3), kind="population", history=series().head(2)),
+         "history= goes with kind='conditional'"),
+    ):  # fmt: skip
+        with pytest.raises(RanefError, match=said):
+            ask()
+
+
+def test_screens_say_what_is_wrong():
+    clinic = mg.simulate(batches=2, patients=3, controls=1, taxa=30, rng=5)
+    for ask, said in (
+        (lambda: mg.screen(clinic.counts, clinic.samples, fdr=2.0), "fdr"),
+        (lambda: mg.screen(clinic.counts.head(0), clinic.samples), "no |empty"),
+        (lambda: mg.screen(clinic.counts, clinic.samples.head(0)), "no |empty"),
+        (lambda: mg.screen(clinic.counts, clinic.samples, controls="kontrolle"), "kontrolle"),
+        (lambda: mg.screen(clinic.counts, clinic.samples, exposure="guess"), "exposure"),
+        (lambda: mg.screen(clinic.counts, clinic.samples, list_by="moon"), "list_by"),
+    ):
+        with pytest.raises(RanefError, match=said):
+            ask()

@@ -149,7 +149,7 @@ def _groups(table: Table, group: str | None) -> tuple[Ints, tuple[str, ...]]:
     codes, levels = table.codes(group)
     codes = np.asarray(codes, dtype=np.intp)
     used = np.unique(codes[codes >= 0])
-    if len(used) > 1000:
+    if len(used) > max(20, min(1000, len(codes) // 3)):
         raise DataError(f"group: column {group!r} has {len(used)} values; is it a measurement?")
     place = np.full(len(levels) + 1, -1, dtype=np.intp)
     place[used] = np.arange(len(used))

@@ -649,3 +649,14 @@ def test_many_terms_are_counted() -> None:
         table[f"x{k}"] = rng.normal(size=len(table))
     fit = ranef.lmm("Reaction ~ " + " + ".join(f"x{k}" for k in range(9)) + " + (1|Subject)", table)
     assert "an intercept, x0, x1, x2, x3, x4, x5, x6 and 2 more terms." in html(fit)
+
+
+def test_two_fields_may_name_their_sections_alike():
+    from ranef.fields.dynamic.page import SECTIONS_OF_DYNAMICS
+    from ranef.fields.structural.page import SECTIONS_OF_STRUCTURE
+    from ranef.report.sections import SECTIONS
+
+    for own in (SECTIONS_OF_DYNAMICS, SECTIONS_OF_STRUCTURE):
+        places = [SECTIONS.index(section) for section in own]
+        assert places == sorted(places)
+        assert all(SECTIONS.count(section) == 1 for section in own)

@@ -14,7 +14,7 @@ from ranef.questions.synthesis.section import synthesis
 from ranef.report import answers, ending, estimates, model
 from ranef.report.section import Section
 
-__all__ = ["SECTIONS"]
+__all__ = ["SECTIONS", "add_section"]
 
 
 def levelled(fit: Any) -> bool:
@@ -59,3 +59,9 @@ SECTIONS: list[Section] = [
     ),
     Section("reproduce", "How to reproduce", ending.reproduce, formulas=False),
 ]
+
+
+def add_section(section: Section, before: str) -> None:
+    """Add a field's section before the one of that name; two fields may name theirs alike."""
+    if section not in SECTIONS:
+        SECTIONS.insert([known.name for known in SECTIONS].index(before), section)

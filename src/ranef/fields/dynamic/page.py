@@ -10,7 +10,7 @@ from ranef.display.columns import Column, Fixed, Label, Listing
 from ranef.display.markup import Markup, element, join, table
 from ranef.fields.dynamic.persons import person_processes
 from ranef.report.section import Options, Section
-from ranef.report.sections import SECTIONS
+from ranef.report.sections import add_section
 
 __all__ = ["SECTIONS_OF_DYNAMICS"]
 
@@ -53,9 +53,5 @@ SECTIONS_OF_DYNAMICS = [
     Section("search", "Certificate of the optimum", _optimum, _dynamic),
 ]
 
-_names = [known.name for known in SECTIONS]
 for _section, _place in zip(SECTIONS_OF_DYNAMICS, ("check", "check", "reproduce"), strict=True):
-    _at = [known.name for known in SECTIONS].index(_place)
-    if not any(known.name == _section.name and known.heading == _section.heading
-               for known in SECTIONS):  # fmt: skip
-        SECTIONS.insert(_at, _section)
+    add_section(_section, before=_place)

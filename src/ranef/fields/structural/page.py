@@ -12,7 +12,7 @@ from ranef.display.markup import Markup, element, join, table
 from ranef.errors import ModelError
 from ranef.fields.structural.diagram import diagram_text, drawn
 from ranef.report.section import Options, Section
-from ranef.report.sections import SECTIONS
+from ranef.report.sections import add_section
 from ranef.tables import Table
 
 __all__ = ["SECTIONS_OF_STRUCTURE"]
@@ -107,6 +107,5 @@ SECTIONS_OF_STRUCTURE = [
     Section("search", "Certificate of the optimum", _optimum, _structural, False),
 ]
 
-for _place, _section in enumerate(SECTIONS_OF_STRUCTURE):
-    if _section.name not in {known.name for known in SECTIONS}:
-        SECTIONS.insert(_place, _section)
+for _section in SECTIONS_OF_STRUCTURE:
+    add_section(_section, before="model")

@@ -33,17 +33,23 @@ print(ranef.lmm("Reaction ~ Days + (Days | Subject)", ranef.data.load("sleepstud
 """
 
 
-def run(arguments: list[str], folder: Path) -> str:
-    environment = {**os.environ, "MPLBACKEND": "Agg", "COLUMNS": "88"}
-    done = subprocess.run(
+def started(
+    arguments: list[str], folder: Path, errors: int = subprocess.PIPE
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
         [sys.executable, *arguments],
         cwd=folder,
-        env=environment,
+        env={**os.environ, "MPLBACKEND": "Agg", "COLUMNS": "88"},
         stdin=subprocess.DEVNULL,
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=errors,
         text=True,
         check=False,
     )
+
+
+def run(arguments: list[str], folder: Path) -> str:
+    done = started(arguments, folder)
     if done.returncode:
         raise ExtensionError(f"{' '.join(arguments)} failed:\n{done.stderr}")
     return done.stdout
@@ -65,16 +71,7 @@ def film(folder: Path) -> str:
     shown = []
     for arguments in FILM:
         typed = " ".join(f'"{a}"' if re.search(r"[^\w.=-]", a) else a for a in arguments)
-        done = subprocess.run(
-            [sys.executable, "-m", "ranef", *arguments],
-            cwd=folder,
-            env={**os.environ, "MPLBACKEND": "Agg", "COLUMNS": "88"},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            check=False,
-        )
+        done = started(["-m", "ranef", *arguments], folder, errors=subprocess.STDOUT)
         if (done.returncode == 0) != (arguments is not FILM[0]):
             raise ExtensionError(f"ranef {typed} ended with {done.returncode}:\n{done.stdout}")
         shown.append(f"$ ranef {typed}\n{done.stdout}")

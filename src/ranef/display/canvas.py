@@ -76,8 +76,7 @@ def plain(text: object, width: int = 32) -> str:
     >>> plain("mean of `age (years)`")
     'mean of age (years)'
     """
-    clean = _line(text)
-    return clean if len(clean) <= width else clean[: width - 1].rstrip() + "…"
+    return _cut(_line(text), width)
 
 
 def unquoted(text: str) -> str:
@@ -88,6 +87,10 @@ def unquoted(text: str) -> str:
 def _line(text: object) -> str:
     spaced = " ".join(unquoted(str(text)).split())
     return visible("".join(c for c in spaced if unicodedata.category(c) not in CONTROL))
+
+
+def _cut(line: str, width: int) -> str:
+    return line if len(line) <= width else line[: width - 1].rstrip() + "…"
 
 
 def told_apart(names: Iterable[object], width: int = 32) -> list[str]:
@@ -103,7 +106,7 @@ def told_apart(names: Iterable[object], width: int = 32) -> list[str]:
     ['a name', 'another']
     """
     whole = [_line(name) for name in names]
-    shown = [plain(name, width) for name in whole]
+    shown = [_cut(name, width) for name in whole]
     alike: dict[str, set[str]] = {}
     for name, short in zip(whole, shown, strict=True):
         alike.setdefault(short, set()).add(name)
@@ -120,7 +123,7 @@ def _ends(names: list[str], width: int) -> list[str]:
     shared, head = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs)), width // 2 - 1
     words = names[0].rfind(" ", 0, shared - 1) if names[0][shared - 1] == " " else -1
     start = words + 1 if shared - words < head else shared
-    cut = [n[:head].rstrip() + "…" + plain(n[start:], width - head - 1) for n in names]
+    cut = [n[:head].rstrip() + "…" + _cut(n[start:], width - head - 1) for n in names]
     return cut if len(set(cut)) == len(names) else names
 
 

@@ -9,19 +9,17 @@ from typing import Any
 import numpy as np
 from scipy import special
 
-from ranef.display.answer import Answer
-from ranef.display.columns import Column, Fixed, Listing, PValue
 from ranef.errors import DataError, ModelError
 from ranef.fields.dynamic.layout import Layout
+from ranef.questions.tests.ratio_table import NAN, RatioTable, ratio_columns
 
 __all__ = ["DynamicComparison", "compared"]
 
-NAN = float("nan")
-NAMES = ("model", "n_parameters", "aic", "bic", "loglik", "statistic", "df", "p_value")
+TESTED = ("statistic", "df", "p_value")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class DynamicComparison(Answer):
+class DynamicComparison(RatioTable):
     """Fits of `ranef.dynamic` compared; ``fit.anova(other)`` makes it.
 
     Attributes
@@ -32,30 +30,7 @@ class DynamicComparison(Answer):
     library : str
     """
 
-    columns: dict[str, list[Any]]
-    notes: tuple[str, ...]
-    library: str
     title = "Comparison of dynamic models"
-
-    def tables(self) -> tuple[Listing, ...]:
-        """State the models and their tests."""
-        c = self.columns
-        return (
-            Listing("models", (
-                Column("model", c["model"], heading=""),
-                Column("n_parameters", c["n_parameters"], Fixed(0), "parameters"),
-                Column("aic", c["aic"], Fixed(2), "AIC"),
-                Column("bic", c["bic"], Fixed(2), "BIC"),
-                Column("loglik", c["loglik"], Fixed(3)),
-                Column("statistic", c["statistic"], Fixed(3), "chisq"),
-                Column("df", c["df"], Fixed(0)),
-                Column("p_value", c["p_value"], PValue(), "p"),
-            ), "Likelihood-ratio tests, each model against the one above"),
-        )  # fmt: skip
-
-    def sentences(self) -> tuple[str, ...]:
-        """Say what the tests rest on."""
-        return self.notes
 
 
 def compared(fits: Sequence[Any], names: Sequence[str] | None = None) -> DynamicComparison:
@@ -79,17 +54,8 @@ def compared(fits: Sequence[Any], names: Sequence[str] | None = None) -> Dynamic
             raise ModelError("the fits take the starts of series differently; use one start=")
     if names is not None and len(names) != len(fits):
         raise ModelError(f"names= has {len(names)} names for {len(fits)} fits")
-    labels = [f"fit {k + 1}" for k in range(len(fits))] if names is None else list(names)
-    columns: dict[str, list[Any]] = {name: [] for name in NAMES}
     notes: list[str] = []
-    before = None
-    for k in sorted(range(len(fits)), key=lambda k: fits[k].df_model):
-        fit = fits[k]
-        test = (NAN, NAN, NAN) if before is None else _test(before, fit, notes)
-        row = (labels[k], fit.df_model, fit.aic, fit.bic, fit.loglik, *test)
-        for name, value in zip(NAMES, row, strict=True):
-            columns[name].append(value)
-        before = fit
+    columns = ratio_columns(fits, names, TESTED, lambda small, large: _test(small, large, notes))
     return DynamicComparison(columns, tuple(dict.fromkeys(notes)), first.frame.library)
 
 

@@ -422,6 +422,12 @@ class LongitudinalModel(Parametrised):
         self.n_elements_ = int(data.inside.sum())
         return self
 
+    def _fitted(self) -> VoxelMixedFit:
+        """The fit to the voxels; refuse before there is one."""
+        if not hasattr(self, "fit_"):
+            raise ModelError("the model is not fitted; call fit() first")
+        return self.fit_
+
     def compute_contrast(
         self,
         contrast: Any = None,
@@ -443,10 +449,8 @@ class LongitudinalModel(Parametrised):
         -------
         image, or dict of images
         """
-        if not hasattr(self, "fit_"):
-            raise ModelError("the model is not fitted; call fit() first")
+        fit, of_fit = self._fitted(), ("sigma2", "loglik", "n", "converged")
         kind = arguments.choice("output_type", output_type, OUTPUTS)
-        fit, of_fit = self.fit_, ("sigma2", "loglik", "n", "converged")
         values = {name: np.asarray(getattr(fit.fits, name), dtype=np.float64) for name in of_fit}
         if kind not in of_fit:
             C = weights_of(contrast, fit.names)
@@ -485,10 +489,9 @@ class LongitudinalModel(Parametrised):
         height, height_control, min_size, two_sided, atlas
             As in `MixedEffectsSecondLevel.clusters`.
         """
-        if not hasattr(self, "fit_"):
-            raise ModelError("the model is not fitted; call fit() first")
-        C = weights_of(contrast, self.fit_.names)
-        one = self.fit_.contrast(C[0]) if len(C) == 1 else self.fit_.joint(C)
+        fit = self._fitted()
+        C = weights_of(contrast, fit.names)
+        one = fit.contrast(C[0]) if len(C) == 1 else fit.joint(C)
         return cluster_table(
             self._data, one.z_score, height=height, control=height_control, least=min_size,
             two_sided=two_sided, atlas=atlas,
@@ -520,11 +523,10 @@ class LongitudinalModel(Parametrised):
         GroupReport
             ``save_as_html(path)``; shows itself in notebooks.
         """
-        if not hasattr(self, "fit_"):
-            raise ModelError("the model is not fitted; call fit() first")
+        names = self._fitted().names
         settings = dict(
             height=alpha, control=height_control, least=max(1, int(cluster_threshold)),
             two_sided=arguments.flag("two_sided", two_sided), atlas=atlas,
         )  # fmt: skip
-        chosen = named_contrasts(contrasts, self.fit_.names)
+        chosen = named_contrasts(contrasts, names)
         return visits_report(self, chosen, title, settings)

@@ -9,17 +9,16 @@ from typing import Any
 import numpy as np
 from scipy import special
 
-from ranef.display.answer import Answer
-from ranef.display.columns import Column, Fixed, Listing, PValue
 from ranef.errors import DataError, ModelError
+from ranef.questions.tests.ratio_table import NAN, RatioTable, ratio_columns
 
 __all__ = ["StructuralComparison", "compared"]
 
-NAN = float("nan")
+TESTED = ("statistic", "scaling", "df", "p_value")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class StructuralComparison(Answer):
+class StructuralComparison(RatioTable):
     """Fits of `ranef.sem` compared; ``fit.anova(other)`` makes it.
 
     Attributes
@@ -30,29 +29,7 @@ class StructuralComparison(Answer):
     library : str
     """
 
-    columns: dict[str, list[Any]]
-    notes: tuple[str, ...]
-    library: str
     title = "Comparison of structural equation models"
-
-    def tables(self) -> tuple[Listing, ...]:
-        c = self.columns
-        return (
-            Listing("models", (
-                Column("model", c["model"], heading=""),
-                Column("n_parameters", c["n_parameters"], Fixed(0), "parameters"),
-                Column("aic", c["aic"], Fixed(2), "AIC"),
-                Column("bic", c["bic"], Fixed(2), "BIC"),
-                Column("loglik", c["loglik"], Fixed(3)),
-                Column("statistic", c["statistic"], Fixed(3), "chisq"),
-                Column("scaling", c["scaling"], Fixed(4)),
-                Column("df", c["df"], Fixed(0)),
-                Column("p_value", c["p_value"], PValue(), "p"),
-            ), "Likelihood-ratio tests, each model against the one above"),
-        )  # fmt: skip
-
-    def sentences(self) -> tuple[str, ...]:
-        return self.notes
 
 
 def compared(fits: Sequence[Any], names: Sequence[str] | None = None) -> StructuralComparison:
@@ -80,23 +57,8 @@ def compared(fits: Sequence[Any], names: Sequence[str] | None = None) -> Structu
             )
         if other.estimate.model.request.estimator != first.estimate.model.request.estimator:
             raise ModelError("the fits have different estimators; fit both by the same")
-    labels = list(names) if names is not None else [f"fit {k + 1}" for k in range(len(fits))]
-    order = sorted(range(len(fits)), key=lambda k: fits[k].df_model)
-    columns: dict[str, list[Any]] = {
-        name: [] for name in ("model", "n_parameters", "aic", "bic", "loglik", "statistic",
-                              "scaling", "df", "p_value")
-    }  # fmt: skip
     notes: list[str] = []
-    for place, k in enumerate(order):
-        fit = fits[k]
-        columns["model"].append(labels[k])
-        columns["n_parameters"].append(fit.df_model)
-        columns["aic"].append(fit.aic)
-        columns["bic"].append(fit.bic)
-        columns["loglik"].append(fit.loglik)
-        test = (NAN, NAN, NAN, NAN) if place == 0 else _test(fits[order[place - 1]], fit, notes)
-        for name, value in zip(("statistic", "scaling", "df", "p_value"), test, strict=True):
-            columns[name].append(value)
+    columns = ratio_columns(fits, names, TESTED, lambda small, large: _test(small, large, notes))
     if first.estimate.model.request.estimator != "ML":
         notes.append(
             "Ratios are divided by the scaling of the difference (Satorra & Bentler 2001)."

@@ -347,7 +347,8 @@ class _Scene:
         if spec.offset is None or link not in ("log", "identity") or not self._exposures:
             return self.y, False
         offset = spec.recipe.offset(self.native(self.held(self.every, self.places[:1])))
-        away = float(offset[0]) - spec.offset if offset is not None else 0.0 * spec.offset
+        assert offset is not None  # the rows have one
+        away = float(offset[0]) - spec.offset
         at = self.y * np.exp(away) if link == "log" else self.y + away
         return at, bool(np.ptp(spec.offset) > 0)
 

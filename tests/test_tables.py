@@ -186,7 +186,7 @@ def test_mixed_types():
     assert table.kind("m") == "mixed"
     with pytest.raises(DataError, match="mixes types"):
         table.codes("m")
-    with pytest.raises(DataError, match="mixed types"):
+    with pytest.raises(DataError, match="holds numbers and other values"):
         table.numeric("m")
 
 

@@ -105,7 +105,7 @@ _ATTRIBUTES = {
     "r_squared": "explained variance is fit.r2()",
     "to_latex": "tables for a paper are ranef.table(fit).to_latex()",
     "to_html": "tables for a paper are ranef.table(fit).to_html(); the page is fit.report(path)",
-    "to_docx": "tables for a paper are ranef.table(fit).save('table.docx')",
+    "to_docx": "tables for a paper are ranef.table(fit).to_docx('table.docx')",
     "to_markdown": "tables for a paper are ranef.table(fit).to_markdown()",
     "get_params": "coefficients are fit.coef; a scikit-learn estimator is ranef.sklearn.MixedModel",
     "score": "predictive scores are ranef.cross_validate(fit)",

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from ranef import arguments
 from ranef.design.call import ModelArguments
+from ranef.design.evaluate import unknown_column
 from ranef.design.generalised import GeneralisedSpecification
-from ranef.errors import DataError, ModelError, UnknownColumnError, suggestion
+from ranef.errors import DataError, ModelError, suggestion
 from ranef.formula.labels import count_text, level_text
 from ranef.models.records import CONDITIONAL
 from ranef.models.sampling import SCALINGS, of_levels, scaled_within
@@ -107,9 +108,7 @@ def _column(values: Any, level: str, call: ModelArguments) -> Floats:
     table = call.table
     if isinstance(values, str):
         if values not in table:
-            raise UnknownColumnError(
-                f"no column {values!r} for sampling_weights{suggestion(values, table.columns)}"
-            )
+            raise unknown_column(values, table, "sampling_weights")
         if table.kind(values) not in ("numeric", "boolean"):
             raise DataError(f"sampling_weights: {values!r} holds no numbers")
         found = np.array(table.numeric(values), dtype=np.float64)

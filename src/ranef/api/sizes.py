@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranef import arguments
-from ranef.errors import DataError, ModelError, UnknownColumnError, row_text, suggestion
+from ranef.design.evaluate import unknown_column
+from ranef.errors import DataError, ModelError, row_text, suggestion
 from ranef.formula.labels import count_text
 from ranef.models.effect_sizes import MEASURES, Measure
 from ranef.tables import Table, make_table
@@ -124,9 +125,7 @@ def _numbers(table: Table, key: str, column: Any, kind: str) -> Floats:
     if not isinstance(column, str):
         raise ModelError(f"{key} is the name of a column, not {type(column).__name__}")
     if column not in table:
-        raise UnknownColumnError(
-            f"no column {column!r} for {key}{suggestion(column, table.columns)}"
-        )
+        raise unknown_column(column, table, key)
     values = table.numeric(column).astype(np.float64)
     _refuse(np.isinf(values), f"{column} is infinite")
     if kind == "count":

@@ -168,9 +168,7 @@ def answered(answer: Answer, fit: Any, arguments: Namespace, about: dict[str, An
         answer.write(name, title=arguments.title)
     if getattr(arguments, "plot", None) is not None:
         drawn: Any = answer
-        writing.write_picture(
-            lambda canvas: drawn.plot(ax=canvas.add_subplot()), arguments.plot, dpi=150
-        )
+        writing.write_picture(lambda canvas: drawn.plot(figure=canvas), arguments.plot, dpi=150)
     if arguments.save is not None:
         fit.save(arguments.save)
     return code_of(fit)

@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from ranef.cli.above import title_lines
 from ranef.cli.convention import Convention, Look, Note, converted, decide
 from ranef.cli.typed import read_typed
 from ranef.errors import FileError
@@ -320,7 +321,19 @@ def _body(content: bytes, shown: str, dialect: Dialect) -> tuple[Body, list[Note
     if above:
         notes.append(Note(f"{above:,} line{'s' * (above > 1)} of comments (#) left out"))
         body = re.sub(rb"(?m)^#.*$", b"", body)
+    titles = 0 if dialect.skip else title_lines(body, separator)
+    if titles:
+        for _ in range(titles):
+            body = body[_next_line(body, 0) :]
+        before += titles
+        notes.append(Note(above_words(titles, f"line {before + 1:,}")))
     return Body(body, before, separator or _sniffed(body)), notes
+
+
+def above_words(count: int, names: str) -> str:
+    """Say that titles above the names were left out."""
+    lines = "one line" if count == 1 else f"{count} lines"
+    return f"{lines} above the names left out, which stand in {names}; --skip says otherwise"
 
 
 def _next_line(content: bytes, start: int) -> int:

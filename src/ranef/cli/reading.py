@@ -18,6 +18,7 @@ from ranef.cli.arrow_size import unpacked_size
 from ranef.cli.compression import Limit, decompressed
 from ranef.cli.delimited import Dialect, Note, Place, Read, read_delimited
 from ranef.cli.ordering import in_order, natural_order_note
+from ranef.cli.suspicion import missing_marks, row_of_sums
 from ranef.errors import DataError, FileError, UnknownColumnError, suggestion
 
 __all__ = ["FileTable", "Reading", "read_table"]
@@ -119,7 +120,15 @@ def read_table(source: str, reading: Reading) -> FileTable:
         if note.column not in (*reading.factors, *reading.numbers)
         and not (note.in_use and note.column is not None and not reading.uses(note.column))
     ]
-    return FileTable(data, [*kept, *_orders(data, reading)], place)
+    doubtful = [] if place is None else _doubtful(data, reading, place)
+    return FileTable(data, [*kept, *doubtful, *_orders(data, reading)], place)
+
+
+def _doubtful(data: Any, reading: Reading, place: Place) -> list[str]:
+    """Name values of columns in use that may mark missing ones, and a last row of sums."""
+    names = [name for name in data.columns if reading.uses(str(name))]
+    sums = row_of_sums(data, place)
+    return [*missing_marks(data, names), *([] if sums is None else [sums])]
 
 
 def _orders(data: Any, reading: Reading) -> list[str]:

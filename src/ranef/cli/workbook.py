@@ -6,8 +6,9 @@ import datetime
 import io
 from typing import Any
 
+from ranef.cli.above import title_rows
 from ranef.cli.convention import Look, Note, decide
-from ranef.cli.delimited import MISSING, Dialect, Read, settle
+from ranef.cli.delimited import MISSING, Dialect, Read, above_words, settle
 from ranef.errors import FileError, suggestion
 
 __all__ = ["read_workbook"]
@@ -34,6 +35,10 @@ def read_workbook(content: bytes, shown: str, dialect: Dialect, sheet: str | Non
     above = next((i for i, row in enumerate(rows) if _filled(row)), len(rows))
     if above == len(rows):
         raise FileError(f"{shown} is empty")
+    titles = 0 if dialect.skip else title_rows(rows[above:])
+    if titles:
+        above += titles
+        notes.append(Note(above_words(titles, f"row {above + 1:,}")))
     header = [str(cell).strip() if cell is not None else "" for cell in rows[above]]
     width = max(i + 1 for row in rows[above:] for i, cell in enumerate(row) if cell is not None)
     names = _names(header[:width] + [""] * (width - len(header)), shown)

@@ -18,6 +18,7 @@ from typing import Any
 from ranef.errors import FileError, ModelError
 
 __all__ = [
+    "PICTURES",
     "TABLES",
     "check_files",
     "records",

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ranef.design.evaluate import unknown_column
 from ranef.design.random import factor_of
 from ranef.design.terms import GroupingFactor
 from ranef.design.variables import Frame
-from ranef.errors import DataError, ModelError, UnknownColumnError, suggestion
+from ranef.errors import DataError, ModelError
 from ranef.formula.labels import count_text, level_text, number_text
 from ranef.formula.model import Grouping, model_with_dot
 from ranef.formula.syntax import Name
@@ -93,9 +94,7 @@ class ClusterColumns:
         for name in self.columns:
             if name not in table:
                 what = "time" if name == self.time else "groups"
-                raise UnknownColumnError(
-                    f"no column {name!r} for {what}{suggestion(name, table.columns)}"
-                )
+                raise unknown_column(name, table, what)
         for grouping in self._read():
             for node in grouping.nodes:
                 frame.add_group(node)

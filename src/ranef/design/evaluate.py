@@ -135,13 +135,22 @@ def _name(node: Name, scope: Scope) -> Value:
     raise unknown_column(node.value, scope.table)
 
 
-def unknown_column(name: str, table: Table) -> UnknownColumnError:
-    """Return the error for a name that is no column: with a suggestion, or with what there is."""
+def unknown_column(name: str, table: Table, what: str = "") -> UnknownColumnError:
+    """Return the error for a name that is no column: with a suggestion, or with what there is.
+
+    Parameters
+    ----------
+    name : str
+    table : Table
+    what : str
+        The argument that the name was given for, if one was.
+    """
     hint = suggestion(name, table.columns)
     if name in getattr(table.index, "names", ()):
         hint = f"; {name!r} is the index of the table: table.reset_index() makes it a column"
     return UnknownColumnError(
-        f"no column {name!r}{hint or f'; the table has {list_text(table.columns, 8)}'}"
+        f"no column {name!r}{f' for {what}' if what else ''}"
+        f"{hint or f'; the table has {list_text(table.columns, 8)}'}"
     )
 
 

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ranef.design.evaluate import unknown_column
 from ranef.design.variables import Frame
-from ranef.errors import DataError, ModelError, UnknownColumnError, row_text, suggestion
+from ranef.errors import DataError, ModelError, row_text
 from ranef.formula.labels import count_text, level_text
 from ranef.tables import Table
 
@@ -66,9 +67,7 @@ class SamplingErrors:
         """Evaluate them in all rows, and note where they are missing."""
         table = frame.scope.table
         if self.study is not None and self.study not in table:
-            raise UnknownColumnError(
-                f"no column {self.study!r} for study{suggestion(self.study, table.columns)}"
-            )
+            raise unknown_column(self.study, table, "study")
         if self.what == "covariance":
             self._whole = _matrix(self.covariance, table)
             values: Any = np.diag(self._whole).copy()

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ranef.design.arguments import as_categories, as_numbers
 from ranef.design.call import ModelArguments
 from ranef.design.contrasts import Contrast, code_levels, read_contrast
-from ranef.design.evaluate import TableScope
+from ranef.design.evaluate import TableScope, unknown_column
 from ranef.design.lags import lagged_outcomes
 from ranef.design.matrix import Variable
 from ranef.design.membership import Memberships, memberships_of
@@ -24,7 +24,6 @@ from ranef.errors import (
     FormulaWarning,
     LevelError,
     ModelError,
-    UnknownColumnError,
     row_text,
     suggestion,
     warn,
@@ -473,9 +472,7 @@ def _handed_over(value: Any, what: str, table: Table) -> tuple[Floats, str]:
     """Return weights or an offset, one value a row of the table, and their name."""
     if isinstance(value, str):
         if value not in table:
-            raise UnknownColumnError(
-                f"no column {value!r} for {what}{suggestion(value, table.columns)}"
-            )
+            raise unknown_column(value, table, what)
         values, name = table.numeric(value), value
     else:
         if np.ndim(value) == 0:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ranef.errors import DataError, row_text, shortened
 from ranef.tables.kinds import is_missing, missing_objects
-from ranef.tables.looks import look_of, reads_as_number, unit_of
+from ranef.tables.looks import look_of, reads_as_number, two_numbers, unit_of
 
 __all__ = [
     "Codes",
@@ -19,6 +19,7 @@ __all__ = [
     "codes_of_integers",
     "codes_of_objects",
     "minus_one",
+    "mixed_for_numbers",
     "sorted_codes",
     "text_for_numbers",
 ]
@@ -142,6 +143,24 @@ def sorted_codes(name: str, raw: NDArray[Any], levels: list[Any]) -> Codes:
     return rank[raw], [levels[i] for i in order]
 
 
+def mixed_for_numbers(name: str, values: NDArray[Any]) -> str:
+    """Say why a column of Python objects of several types is not a column of numbers."""
+    wrong = [
+        row
+        for row, value in enumerate(values)
+        if not is_missing(value) and not isinstance(value, (int, float, np.number))
+    ]
+    what = f"column {name!r} holds numbers and other values"
+    if not wrong:
+        return f"{what}; convert it to numbers"
+    first = values[wrong[0]]
+    rows = f"{len(wrong):,} such row{'s' * (len(wrong) > 1)}"
+    return (
+        f"{what}, the first {shortened(first)} in {row_text(wrong[0])} ({rows}); mark those as "
+        "missing or correct them, and convert the column to numbers"
+    )
+
+
 def text_for_numbers(name: str, codes: NDArray[np.int32], levels: list[Any]) -> str:
     """Say why a column of text is not a column of numbers."""
     wrong = np.fromiter((not reads_as_number(v) for v in levels), dtype=bool, count=len(levels))
@@ -160,7 +179,8 @@ def text_for_numbers(name: str, codes: NDArray[np.int32], levels: list[Any]) -> 
         shown = " or ".join(repr(unit) for unit in sorted(map(str, units))[:3])
         return f"{what}; {offending}. Take the unit ({shown}) away and convert the column"
     if wrong.all():
-        return f"{what}; {offending}"
+        two = two_numbers(first)
+        return f"{what}; {offending}{'' if two is None else f'. {two}'}"
     return (
         f"{what}: most look like numbers, but {len(rows)} of {len(codes)} rows do not; "
         f"{offending}. Mark those as missing and convert the column"

@@ -6,7 +6,7 @@ import re
 import unicodedata
 from typing import Any
 
-__all__ = ["look_of", "plain_form", "reads_as_number", "unit_of"]
+__all__ = ["look_of", "plain_form", "reads_as_number", "two_numbers", "unit_of"]
 
 DECIMAL_COMMA = re.compile(r"[+-]?(\d+,\d+|\d{1,3}([. ]\d{3})+(,\d+)?)")
 GROUPED = re.compile(r"[+-]?\d{1,3}([,'\u2019\u00a0\u202f ]\d{3})+(\.\d+)?")
@@ -19,6 +19,10 @@ DATE = re.compile(
     rf"|\d{{1,2}}\.\d{{1,2}}\.\d{{4}}){TIME}"
 )
 UNIT = re.compile(r"[+-]?\d+(?:[.,]\d+)?\s*([^\W\d_]{1,6}(?:/[^\W\d_]{1,6})?)")
+ONE = r"[+-]?\d+(?:[.,]\d+)?"
+TWO = re.compile(
+    rf"{ONE}\s*(\u00b1|\+/?-|/|of|-|\u2013)\s*{ONE}\s*%?|{ONE}\s*([(\[])\s*{ONE}\s*%?[)\]]"
+)
 UNSEEN = re.compile("[\u200b\u200c\u200d\u2060\ufeff\u00ad]")
 
 
@@ -64,6 +68,23 @@ def unit_of(value: Any) -> str | None:
     """
     found = UNIT.fullmatch(value.strip()) if isinstance(value, str) else None
     return None if found is None else found[1]
+
+
+def two_numbers(value: Any) -> str | None:
+    """Say how a cell with two numbers becomes two columns; None of any other text.
+
+    Examples
+    --------
+    >>> two_numbers("10.2 \u00b1 7.3")
+    "The cells hold two numbers each: make two columns of them, split at '\u00b1'"
+    >>> two_numbers("ward 3") is None
+    True
+    """
+    found = TWO.fullmatch(value.strip()) if isinstance(value, str) else None
+    if found is None:
+        return None
+    mark = found[1] or found[2]
+    return f"The cells hold two numbers each: make two columns of them, split at {mark!r}"
 
 
 def plain_form(text: str) -> str:

@@ -29,6 +29,7 @@ from ranef.tables.codes import (
     codes_of_integers,
     codes_of_objects,
     minus_one,
+    mixed_for_numbers,
     sorted_codes,
     text_for_numbers,
 )
@@ -377,7 +378,7 @@ class Column(ABC):
                 f"as.numeric({self.name}) in the formula gives "
                 f"{'days' if self.holds_dates() else 'seconds'}"
             )
-        return f"column {self.name!r} holds mixed types, not numbers; convert it first"
+        return mixed_for_numbers(self.name, self.values())
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,14 @@ from typing import Any
 from ranef.cli import models, options
 from ranef.cli.values import whole
 from ranef.cli.verb import Code, Verb, code_of
-from ranef.cli.writing import check_files, records, write_results
+from ranef.cli.writing import (
+    PICTURES,
+    TABLES,
+    check_files,
+    records,
+    write_picture,
+    write_results,
+)
 
 __all__ = ["VERB"]
 
@@ -17,7 +24,8 @@ EPILOG = """\
 The slopes within persons and between them, the shares of variance by level, the
 reliability of means, the autocorrelation by clock time, each person's instability and
 inertia, compliance, and each person's slope. Rows may come in any order. Times are
-datetimes in ISO 8601 (2025-03-29T14:05, with or without an offset) or numbers.
+datetimes in ISO 8601 (2025-03-29T14:05, with or without an offset), dates with the day
+first (29.03.2025 14:05), or numbers.
 
 The table is a file as for ranef fit, an SPSS file (.sav, with the extra ranef[spss]),
 or a CSV export of m-Path, movisensXS or LifeData, told from its columns: m-Path gets the
@@ -77,6 +85,10 @@ def add_arguments(parser: ArgumentParser) -> None:
     results = parser.add_argument_group("results")
     options.add_out(results, "write all tables to a .json, the effects to a .csv file")
     results.add_argument("--report", metavar="FILE.html", help="write the report, one HTML page")
+    options.add_table(results)
+    results.add_argument(
+        "--plot", metavar="FILE", help="draw the effects within and between: .png, .svg or .pdf"
+    )
     options.add_level(results)
     options.add_quiet(results)
 
@@ -85,7 +97,7 @@ def run(arguments: Namespace) -> Code:
     """Analyse the diary, print it, write its files."""
     import ranef
 
-    check_files(arguments, report=())
+    check_files(arguments, report=(), table=TABLES, plot=PICTURES)
     found = ranef.diary(
         _table(arguments),
         arguments.outcome,
@@ -109,6 +121,10 @@ def run(arguments: Namespace) -> Code:
     write_results(arguments, found.effects, lambda: _results(found))
     if arguments.report is not None:
         found.report(arguments.report, call=arguments.call)
+    for name in arguments.table:
+        found.write(name)
+    if arguments.plot is not None:
+        write_picture(lambda canvas: found.plot.effects(figure=canvas), arguments.plot, dpi=200)
     return code_of(found.fit)
 
 

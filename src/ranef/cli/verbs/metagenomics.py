@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from ranef.cli import options, writing
 from ranef.cli.tasks import add_tasks, run_task
 from ranef.cli.values import number, positive
 from ranef.cli.verb import Code, Verb
-from ranef.errors import FileError
+from ranef.errors import DataError, FileError, suggestion
 
 __all__ = ["VERB"]
 
@@ -18,8 +19,9 @@ EPILOG = """\
 ranef metagenomics screen --help, train --help and drift --help have the options.
 
 COUNTS are reports of classifiers (Kraken 2, Bracken, KrakenUniq, MetaPhlAn, CZ ID, taxpasta), BIOM
-files, or tables of counts; their format is told from what stands in them. The sheet is text with a
-heading: sample, is_control, and what is known of batch, run, input_mass, spike_reads ...
+files, or tables of counts; their format is told from what stands in them. The sheet is text or an
+Excel workbook with a heading: sample, is_control, and what is known of batch, run, input_mass,
+spike_reads ... Reads of the host are a taxon as any other: --exclude 9606 leaves them out.
 
 examples:
   ranef metagenomics screen run7/*.report --samples run7.csv --report run7.html --out run7.json
@@ -28,6 +30,7 @@ examples:
   ranef metagenomics drift run8/*.report --samples run8.csv --background lab.background --plot d.png
 """
 
+HOST, ZIP = "9606", b"PK\x03\x04"
 FORMATS = (
     "kraken2", "bracken", "krakenuniq", "metaphlan", "czid", "taxpasta", "biom", "anndata", "table",
 )  # fmt: skip
@@ -61,6 +64,11 @@ def _add_counts(parser: ArgumentParser) -> None:
             f"--{name}", dest=f"{name}_column", metavar="COL", default=usual,
             help=f"column of the sheet ({usual})",
         )  # fmt: skip
+    reading.add_argument(
+        "--exclude", action="append", default=[], metavar="TAXON",
+        help="a taxon to leave out, by id or name, such as that of the host (9606); may be given "
+        "several times",
+    )  # fmt: skip
     model = parser.add_argument_group("model")
     model.add_argument(
         "--exposure", choices=("auto", "spike", "mass", "depth"), default="auto", metavar="WHICH",
@@ -84,15 +92,52 @@ def _add_screen(parser: ArgumentParser) -> None:
         "--out", metavar="F", help="write all tables (.json) or the pairs (.csv, .tsv)"
     )
     results.add_argument("--report", metavar="F.html", help="write the report, one HTML page")
+    options.add_table(results)
+    results.add_argument(
+        "--plot", metavar="F", help="draw the most probable pairs: .png, .svg or .pdf"
+    )
     options.add_quiet(results)
 
 
 def _counts(arguments: Namespace) -> Any:
     from ranef import metagenomics as mg
 
-    return mg.read(
+    counts = mg.read(
         arguments.counts, format=arguments.format, rank=arguments.rank, value=arguments.value
     )
+    for taxon in arguments.exclude:
+        left = counts[(counts["taxon"] != taxon) & (counts["name"] != taxon)]
+        if len(left) == len(counts):
+            known = [*dict.fromkeys(counts["taxon"]), *dict.fromkeys(counts["name"])]
+            raise DataError(f"--exclude {taxon}: no such taxon{suggestion(taxon, known)}")
+        if len(left) == 0:
+            raise DataError(f"--exclude {taxon} leaves no reads")
+        counts = left
+    if HOST in set(counts["taxon"]):
+        print(
+            f"ranef: note: reads of the host (taxon {HOST}) are judged as a taxon; "
+            f"--exclude {HOST} leaves them out",
+            file=sys.stderr,
+        )
+    return counts
+
+
+def _sheet(arguments: Namespace) -> Any:
+    """Return the path of the sheet; of a workbook its table."""
+    from ranef.cli.reading import Reading, read_table
+
+    path = Path(arguments.samples)
+    try:
+        with path.open("rb") as stream:
+            workbook = stream.read(len(ZIP)) == ZIP
+    except OSError:
+        return arguments.samples
+    if not workbook:
+        return arguments.samples
+    table = read_table(arguments.samples, Reading())
+    for note in table.notes:
+        print(f"ranef: note: {note}", file=sys.stderr)
+    return table.data
 
 
 def _shared(arguments: Namespace) -> dict[str, Any]:
@@ -103,26 +148,46 @@ def _shared(arguments: Namespace) -> dict[str, Any]:
 def _check_targets(arguments: Namespace, *names: str) -> None:
     """Refuse a folder that is not there before the work, not after it."""
     for name in names:
-        given = getattr(arguments, name)
-        if given is not None and not Path(given).absolute().parent.is_dir():
-            raise FileError(
-                f"cannot write {given!r}: there is no folder {str(Path(given).parent)!r}"
-            )
+        for given in _files(getattr(arguments, name)):
+            if not Path(given).absolute().parent.is_dir():
+                raise FileError(
+                    f"cannot write {given!r}: there is no folder {str(Path(given).parent)!r}"
+                )
+
+
+def _files(given: str | list[str] | None) -> list[str]:
+    if given is None:
+        return []
+    return [given] if isinstance(given, str) else given
+
+
+def _check_endings(arguments: Namespace, **kinds: tuple[str, ...]) -> None:
+    for option, endings in kinds.items():
+        for given in _files(getattr(arguments, option)):
+            if Path(given).suffix.lower() not in endings:
+                raise FileError(f"--{option} {given}: the name must end in {' or '.join(endings)}")
 
 
 def _screen(arguments: Namespace) -> Code:
     from ranef import metagenomics as mg
 
-    _check_targets(arguments, "out", "report")
+    _check_targets(arguments, "out", "report", "plot", "table")
+    _check_endings(arguments, plot=writing.PICTURES, table=writing.TABLES)
     background = None if arguments.background is None else mg.load(arguments.background)
     found = mg.screen(
-        _counts(arguments), arguments.samples, fdr=arguments.fdr, list_by=arguments.list_by,
+        _counts(arguments), _sheet(arguments), fdr=arguments.fdr, list_by=arguments.list_by,
         background=background, **_shared(arguments),
     )  # fmt: skip
     if arguments.out is not None:
         found.save(arguments.out)
     if arguments.report is not None:
         found.report(arguments.report, call=arguments.call)
+    for name in arguments.table:
+        found.write(name)
+    if arguments.plot is not None:
+        writing.write_picture(
+            lambda canvas: found.plot.candidates(figure=canvas), arguments.plot, dpi=150
+        )
     if not arguments.quiet:
         print(found)
     return Code.OK
@@ -149,14 +214,11 @@ def _drift(arguments: Namespace) -> Code:
     from ranef.display.files import write_atomically
 
     _check_targets(arguments, "out", "plot")
-    for option, kinds in (("out", (".csv",)), ("plot", writing.PICTURES)):
-        given = getattr(arguments, option)
-        if given is not None and Path(given).suffix.lower() not in kinds:
-            raise FileError(f"--{option} {given}: the name must end in {' or '.join(kinds)}")
+    _check_endings(arguments, out=(".csv",), plot=writing.PICTURES)
     background = mg.load(arguments.background)
     shared = _shared(arguments)
     del shared["exposure"]
-    drift = background.drift(_counts(arguments), arguments.samples, **shared)
+    drift = background.drift(_counts(arguments), _sheet(arguments), **shared)
     if arguments.out is not None:
         text = drift.tidy().to_csv(index=False, lineterminator="\n")
         write_atomically(arguments.out, text)
@@ -171,7 +233,7 @@ def _train(arguments: Namespace) -> Code:
     from ranef import metagenomics as mg
 
     _check_targets(arguments, "save")
-    background = mg.train(_counts(arguments), arguments.samples, **_shared(arguments))
+    background = mg.train(_counts(arguments), _sheet(arguments), **_shared(arguments))
     background.save(arguments.save)
     if not arguments.quiet:
         print(background)

@@ -23,6 +23,7 @@ __all__ = ["Assembled", "Note", "assemble", "put_in", "with_contaminant_mass"]
 Floats = NDArray[np.float64]
 WELL = re.compile(r"^([A-Pa-p])0*([1-9]|1\d|2[0-4])$")
 RELATIVE = 1e-3
+SEQUENCED = re.compile(r"_S\d+(_L\d{3})?(_R?[12])?(_001)?$")
 
 
 @dataclass(frozen=True)
@@ -146,9 +147,26 @@ def with_contaminant_mass(made: Assembled, mass: Floats, extra: float) -> Assemb
     )  # fmt: skip
 
 
+def _as_sequenced(counts: Counts, sheet: Sheet, notes: list[Note]) -> Counts:
+    """Call libraries as the sheet does where files have Illumina's ending (``_S3_L001_R1``)."""
+    known = set(sheet.samples)
+    if known & set(counts.samples):
+        return counts
+    names = tuple(SEQUENCED.sub("", name) for name in counts.samples)
+    if not known & set(names) or len(set(names)) < len(names):
+        return counts
+    words = (
+        f"Names of libraries without the ending of the sequencer: {counts.samples[0]!r} is "
+        f"{names[0]!r} of the sheet."
+    )
+    notes.append(Note("sequenced-names", words))
+    return replace(counts, samples=names)
+
+
 def _matched(
     counts: Counts, sheet: Sheet, notes: list[Note]
 ) -> tuple[Sheet, Floats, Floats, tuple[tuple[str, int], ...]]:
+    counts = _as_sequenced(counts, sheet, notes)
     place = {name: k for k, name in enumerate(counts.samples)}
     known = [k for k, name in enumerate(sheet.samples) if name in place]
     if not known:

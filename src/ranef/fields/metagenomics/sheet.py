@@ -12,9 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranef import arguments
-from ranef.errors import DataError, UnknownColumnError, shortened, suggestion
+from ranef.errors import (
+    DataError,
+    FileError,
+    UnknownColumnError,
+    shortened,
+    suggestion,
+)
 from ranef.fields.metagenomics.arrays import CONTROL, PATIENT, POSITIVE, UNUSED
 from ranef.tables import Table
+from ranef.tables.looks import unit_of
 
 __all__ = ["COLUMNS", "Sheet", "read_sheet"]
 
@@ -29,6 +36,7 @@ NUMBERS = ("total_reads", "input_mass", "spike_reads", "spike_mass", "detection_
 YES = {"true", "yes", "y", "1", "1.0", "t", "control", "negative"}
 NO = {"false", "no", "n", "0", "0.0", "f", "patient", "sample"}
 LIKE = 0.75
+ZIP = b"PK\x03\x04"
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,9 +91,7 @@ def read_sheet(
                 f"the sheet has no column {name!r}{suggestion(name, list(columns))}"
             )
     if "sample" not in columns:
-        raise UnknownColumnError(
-            f"the sheet needs a column 'sample'{suggestion('sample', list(columns))}"
-        )
+        raise UnknownColumnError(_without_samples(columns))
     _ask_about_misspelt(columns, names)
     column = {name: columns[names.get(name, name)] for name in COLUMNS
               if names.get(name, name) in columns}  # fmt: skip
@@ -107,7 +113,13 @@ def _columns(given: Any) -> tuple[dict[str, tuple[Any, ...]], str]:
     if isinstance(given, str | PathLike):
         from ranef.fields.metagenomics.formats import _table
 
-        heading, rows = _table(arguments.path(given))
+        path = arguments.path(given)
+        if path.is_file() and path.read_bytes()[:4] == ZIP:
+            raise FileError(
+                f"{path.name} is an Excel workbook: give pandas.read_excel({path.name!r}) as the "
+                "sheet, or save it as CSV"
+            )
+        heading, rows = _table(path)
         if not rows:
             raise DataError(f"the sheet {given} has no rows")
         return dict(zip(heading, zip(*rows, strict=True), strict=True)), "pandas"
@@ -118,6 +130,17 @@ def _columns(given: Any) -> tuple[dict[str, tuple[Any, ...]], str]:
     if not columns or not next(iter(columns.values())):
         raise DataError("the sheet has no rows")
     return columns, table.library
+
+
+def _without_samples(columns: Mapping[str, Any]) -> str:
+    """Say that nothing names the libraries, and which column may be meant."""
+    words = ("sample", "library", "specimen")
+    near = [name for name in columns if any(word in name.lower() for word in words)]
+    hint = (
+        f"; is it {near[0]!r}? Call it 'sample'"
+        if near else f"; the sheet has {', '.join(map(repr, list(columns)[:8]))}"
+    )  # fmt: skip
+    return f"the sheet needs a column 'sample', the names of the libraries as in the counts{hint}"
 
 
 def _native(table: Table, name: str) -> tuple[Any, ...]:
@@ -179,8 +202,7 @@ def _roles(
             text = _label(given).lower()
             if text not in YES | NO:
                 raise DataError(
-                    f"is_control of sample {name!r} is {shortened(str(given))!r}; write True or "
-                    "False"
+                    f"is_control of sample {name!r} is {shortened(str(given))}; write True or False"
                 )
             said = text in YES
             if not said and is_control:
@@ -231,8 +253,11 @@ def _numbers(
             try:
                 values[k] = float(text.removeprefix("<") if below else text)
             except ValueError:
+                unit = unit_of(text)
+                hint = "" if unit is None else f"; leave the unit {unit!r} to the column's name"
                 raise DataError(
-                    f"{name} of sample {samples[k]!r} is {shortened(text)!r}, which is no number"
+                    f"{name} of sample {samples[k]!r} is {shortened(text)}, which is no number"
+                    f"{hint}"
                 ) from None
             if not 0 <= values[k] < np.inf:
                 raise DataError(f"{name} of sample {samples[k]!r} is {text}; it cannot be below 0")

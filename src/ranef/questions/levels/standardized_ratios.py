@@ -28,6 +28,7 @@ from ranef.tables import make_table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 __all__ = ["ControlLimits", "StandardizedRatios", "standardized_ratios"]
 
@@ -311,9 +312,9 @@ class StandardizedRatios(Answer):
         )
         return ControlLimits(self, limits)
 
-    def plot(self, *, ax: Axes | None = None) -> Axes:
+    def plot(self, *, ax: Axes | None = None, figure: Figure | None = None) -> Axes:
         """Draw the league table with its uncertainty, see `ranef.plots.league`."""
-        return rank_pictures.league(self, ax=ax)
+        return rank_pictures.league(self, ax=ax, figure=figure)
 
     def body(self) -> Iterable[Part]:
         return shortened(self._league, "From the largest ratio"), Paragraph(self.sentences())
@@ -417,9 +418,9 @@ class ControlLimits(Answer):
         at, low, high = self.found.curve(arguments.count("points", points))
         return make_table({"expected": at, **self._limits(low, high)}, self.library)
 
-    def plot(self, *, ax: Axes | None = None) -> Axes:
+    def plot(self, *, ax: Axes | None = None, figure: Figure | None = None) -> Axes:
         """Draw the funnel, see `ranef.plots.funnel`."""
-        return rank_pictures.funnel(self, ax=ax)
+        return rank_pictures.funnel(self, ax=ax, figure=figure)
 
     def body(self) -> Iterable[Part]:
         """The levels that lie outside, the farthest first, and the sentences."""

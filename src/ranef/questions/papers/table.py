@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -134,6 +135,12 @@ class ModelTable:
     def to_latex(self) -> str:
         r"""Return the table as LaTeX; it needs ``\usepackage{booktabs}``."""
         return self.sheet.latex()
+
+    def to_docx(self, path: str | PathLike[str]) -> Path:
+        """Write the table as a Word document."""
+        target = arguments.path(path)
+        self.sheet.write_docx(target)
+        return target
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write the table to a file; its ending says how.

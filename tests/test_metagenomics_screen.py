@@ -11,6 +11,7 @@ import pytest
 
 from ranef import metagenomics as mg
 from ranef.errors import DataError, FileError, ModelError, UnknownColumnError
+from ranef.fields.metagenomics.judging import lists
 
 
 @pytest.fixture(scope="module")
@@ -504,3 +505,16 @@ def test_probabilities_are_near_those_of_full_bayes(agree):
         ours.mean(), theirs.mean(), peer=f"NUTS, {held['made by']}", atol=0.02,
     )  # fmt: skip
     assert np.abs(ours - theirs).mean() <= 0.03
+
+
+def test_calls_that_are_wrong_together_are_not_listed_on_a_mean_rate():
+    """Twenty sure pairs pay for four of a taxon that is a contaminant with a probability of .3."""
+    lfdr = np.append(np.full(20, 1e-4), np.full(4, 0.3))
+    unit = np.zeros(24, dtype=int)
+    alone = lists(lfdr, np.zeros(24, dtype=bool), unit, 0.06)
+    assert alone.all()
+    undecided = np.append(np.zeros(20, dtype=bool), np.ones(4, dtype=bool))
+    assert lists(lfdr, undecided, unit, 0.06).tolist() == [True] * 20 + [False] * 4
+    # of such a taxon a pair that is sure by itself stays
+    lfdr[-1] = 0.01
+    assert lists(lfdr, undecided, unit, 0.06)[-1]

@@ -10,8 +10,12 @@ from numpy.typing import NDArray
 from ranef.fields.metagenomics.arrays import PATIENT, POSITIVE, Arrays
 from ranef.fields.metagenomics.expectation import Own
 from ranef.fields.metagenomics.fitting import Fitted, Results
+from ranef.fields.metagenomics.parameters import GENUINE
 
-__all__ = ["Judged", "Measured", "judge", "limits_of_detection", "listed", "measure", "replicated"]
+__all__ = [
+    "COMMON_DOUBT", "LEAST_SURE", "Judged", "Measured", "judge", "limits_of_detection", "listed",
+    "lists", "measure", "replicated",
+]  # fmt: skip
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -23,6 +27,8 @@ CHUNK = 4000
 SURE = 0.95
 LEAST_SURE = 0.5
 """Largest local false discovery rate on a list."""
+COMMON_DOUBT = 0.2
+"""Largest local false discovery rate on a list of a pair of a taxon of undecided class."""
 
 
 def listed(lfdr: Floats, fdr: float) -> Bools:
@@ -55,6 +61,10 @@ class Judged:
     lfdr : (P,) array
     present : (P,) bool array
         Whether on the list.
+    undecided : (P,) bool array
+        Whether the taxon's class is, see `lists`.
+    unit : (P,) int array
+        The list that the pair may be on.
     threshold : float
         The largest lfdr on the list.
     control_calls : (S,) int array
@@ -66,6 +76,8 @@ class Judged:
     taxon: Ints
     lfdr: Floats
     present: Bools
+    undecided: Bools
+    unit: Ints
     threshold: float
     control_calls: Ints
 
@@ -100,6 +112,34 @@ def replicated(arrays: Arrays, found: Results, specimen: Ints, without_reads: Fl
     return p
 
 
+def _undecided(found: Results) -> Bools:
+    """Tell taxa that are genuine rather than contaminants, but not surely so, (T,)."""
+    contaminant = 1.0 - found.joined("classes")[:, GENUINE]
+    return np.asarray((contaminant > COMMON_DOUBT) & (contaminant < LEAST_SURE))
+
+
+def lists(lfdr: Floats, undecided: Bools, unit: Ints, fdr: float) -> Bools:
+    """Make the list of each unit.
+
+    A mean rate promises little where many pairs are wrong together: the calls of a taxon that is
+    a contaminant with a probability of .3, and genuine otherwise, are all false or all true. Pairs
+    of taxa of undecided class are listed only where they are sure by themselves.
+
+    Examples
+    --------
+    >>> doubtful = np.array([False, True, True])
+    >>> lists(np.array([0.001, 0.01, 0.3]), doubtful, np.zeros(3, dtype=int), 0.2)
+    array([ True,  True, False])
+    >>> lists(np.array([0.001, 0.01, 0.3]), ~doubtful, np.zeros(3, dtype=int), 0.2)
+    array([ True,  True,  True])
+    """
+    doubt = np.where(undecided & (lfdr > COMMON_DOUBT), 1.0, lfdr)
+    out = np.zeros(len(lfdr), dtype=bool)
+    for u in np.unique(unit):
+        out[unit == u] = listed(doubt[unit == u], fdr)
+    return out
+
+
 def judge(
     arrays: Arrays, found: Results, fdr: float, unit: Ints | None,
     probability: Floats | None = None,
@@ -115,19 +155,17 @@ def judge(
     row = np.flatnonzero(seen & ((role == PATIENT) | (role == POSITIVE)))
     own = lfdr[row]
     patients = role[row] == PATIENT
+    of = np.zeros(len(row), dtype=np.intp) if unit is None else unit[pairs.sample[row]]
+    undecided = _undecided(found)[pairs.taxon[row]]
     present = np.zeros(len(row), dtype=bool)
-    if unit is None:
-        present[patients] = listed(own[patients], fdr)
-    else:
-        of = unit[pairs.sample[row]]
-        for u in np.unique(of[patients]):
-            here = patients & (of == u)
-            present[here] = listed(own[here], fdr)
+    present[patients] = lists(own[patients], undecided[patients], of[patients], fdr)
     threshold = float(own[present & patients].max(initial=0.0)) if present.any() else fdr
     present[~patients] = own[~patients] <= max(threshold, fdr)
     control = seen & (arrays.negative[pairs.sample]) & (lfdr <= max(threshold, fdr))
     calls = np.bincount(pairs.sample[control], minlength=arrays.shape[0])
-    return Judged(row, pairs.sample[row], pairs.taxon[row], own, present, threshold, calls)
+    return Judged(
+        row, pairs.sample[row], pairs.taxon[row], own, present, undecided, of, threshold, calls
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)

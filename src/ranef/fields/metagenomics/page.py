@@ -16,7 +16,7 @@ from ranef.display.markup import Markup, element, join, table
 from ranef.display.numbers import count as counted
 from ranef.fields.metagenomics import pictures
 from ranef.fields.metagenomics.arrays import PATIENT
-from ranef.fields.metagenomics.judging import listed
+from ranef.fields.metagenomics.judging import COMMON_DOUBT, LEAST_SURE, lists
 from ranef.report.page import composed
 from ranef.report.pieces import drawn, facts_of, paragraphs
 from ranef.report.section import Options, Section
@@ -160,8 +160,10 @@ def _why(classes: Any, control: float, spill: float, reads: float) -> str:
         return "in negative controls, at the level of the patients"
     if classes[0] > 0.5:
         return "in most libraries by the law of contamination, though in no control"
-    if classes[2] > 0.5:
+    if classes[2] > 1.0 - COMMON_DOUBT:
         return "genuine by its pattern, but no library passes the list"
+    if classes[2] > LEAST_SURE:
+        return "its class is undecided: its calls would all be true or all false"
     return "too few reads against sporadic contamination"
 
 
@@ -171,10 +173,11 @@ def _prior(screen: Any, how: Options) -> Markup:
     patients = arrays.role[judged.sample] == PATIENT
     p = np.clip(1.0 - judged.lfdr[patients], 1e-15, 1 - 1e-15)
     before = judged.present[patients]
+    undecided, unit = judged.undecided[patients], judged.unit[patients]
     rows = []
     for factor in FACTORS:
         odds = p / (1.0 - p) * factor
-        now = listed(1.0 / (1.0 + odds), screen.fdr)
+        now = lists(1.0 / (1.0 + odds), undecided, unit, screen.fdr)
         rows.append((factor, int(now.sum()), int((now & before).sum())))
     columns = (
         Column("factor", [f"times {r[0]:g}" for r in rows], Label(), "prior odds"),

@@ -518,3 +518,19 @@ def test_calls_that_are_wrong_together_are_not_listed_on_a_mean_rate():
     # of such a taxon a pair that is sure by itself stays
     lfdr[-1] = 0.01
     assert lists(lfdr, undecided, unit, 0.06)[-1]
+
+
+def test_simulated_contamination_is_escaped_lands_and_bursts():
+    plain = mg.simulate(taxa=300, hop=0, organisms=0, rng=5).contamination
+    patchy = mg.simulate(taxa=300, hop=0, organisms=0, patchy=1, rng=5).contamination
+    assert (plain > 0).all()
+    assert abs((patchy > 0).mean() - 0.5) < 0.01
+    sporadic = mg.simulate(taxa=2000, hop=0, organisms=0, sporadic=1, rng=5).contamination
+    # .85 x .002 + .05 x (.1 + .3 + .7)
+    assert abs((sporadic > 0).mean() - 0.0567) < 0.015
+    burst = mg.simulate(taxa=300, hop=0, organisms=0, sporadic=1, bursts=1, rng=5).contamination
+    share = (burst > 0).mean(axis=1)
+    assert share.min() > 0.03
+    assert share.max() < 0.65
+    with pytest.raises(ModelError, match="bursts is a share, from 0 to 1, not 2"):
+        mg.simulate(bursts=2)

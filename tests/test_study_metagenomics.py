@@ -175,6 +175,7 @@ def test_calls_hardly_change_when_a_batch_leaves():
 BINS = [-0.001, 0.01, 0.1, 0.5, 0.9, 0.99, 1.0]
 WORLDS = {
     "the model's own": {},
+    "escapes, bursts and sporadic taxa": {"patchy": 0.2, "sporadic": 0.2, "bursts": 0.02},
     "heavy tails": {"heavy_tails": True},
     "ten times the hopping": {"hop": 1e-3},
     "masses wrong by two": {"mass_error": 0.7},

@@ -17,6 +17,13 @@ __all__ = ["Clinic", "simulate"]
 
 Floats = NDArray[np.float64]
 
+ESCAPED = 0.5
+RATES = np.array([0.002, 0.1, 0.3, 0.7])
+RATE_WEIGHTS = np.array([0.85, 0.05, 0.05, 0.05])
+LEAST_BURST, MOST_BURST = 0.02, 0.5
+LANDED, LANDED_SD = float(np.log(5.0)), 1.5
+"""Log mass of a contamination of a single library."""
+
 
 @dataclass(frozen=True, eq=False)
 class Clinic:
@@ -59,6 +66,9 @@ def simulate(
     endemic: float = 0.0,
     heavy_tails: bool = False,
     mass_error: float = 0.0,
+    patchy: float = 0.0,
+    sporadic: float = 0.0,
+    bursts: float = 0.0,
     exposure: str = "spike",
     rng: Any = None,
 ) -> Clinic:
@@ -82,6 +92,13 @@ def simulate(
         Whether batches deviate by a t distribution of three degrees of freedom.
     mass_error : float
         Standard deviation of the log error of mass (and spike-in).
+    patchy : float
+        Share of the contaminants that half of all libraries escape.
+    sporadic : float
+        Share of the taxa that are in no reagent and land in single libraries: most of them hardly
+        ever, some in one library of ten, three of ten or seven of ten.
+    bursts : float
+        Share of libraries that caught reads of a foreign sample: 2 to 50 percent of all taxa.
     exposure : {"spike", "mass", "depth"}
         What the sheet tells of the libraries.
     rng : int or numpy.random.Generator, optional
@@ -95,6 +112,9 @@ def simulate(
     """
     draw = arguments.generator(rng)
     exposure = arguments.choice("exposure", exposure, ("spike", "mass", "depth"))
+    for name, share in (("patchy", patchy), ("sporadic", sporadic), ("bursts", bursts)):
+        if not 0.0 <= arguments.number(name, share) <= 1.0:
+            raise ModelError(f"{name} is a share, from 0 to 1, not {share!r}")
     if controls < 0 or min(batches, patients, taxa) < 1:
         raise ModelError("a clinic has at least one batch, one patient and one taxon")
     per = patients + controls
@@ -105,6 +125,7 @@ def simulate(
     step = draw.standard_t(3, (batches, taxa)) if heavy_tails else draw.normal(size=(batches, taxa))
     own = draw.normal(0.0, library_sd, n)
     kappa = np.exp(eta + batch_sd * step)[batch] * np.exp(own)[:, None]
+    kappa = _uneven(kappa, draw, patchy, sporadic, bursts)
     present = draw.random((n, taxa)) < organisms / taxa
     if endemic:
         present[:, 0] = draw.random(n) < endemic
@@ -159,3 +180,27 @@ def simulate(
         "contaminant_reads": back[at_s, at_t],
     }
     return Clinic(make_table(counts), make_table(sheet), make_table(truth), reads, present, back)
+
+
+def _uneven(
+    kappa: Floats, draw: np.random.Generator, patchy: float, sporadic: float, bursts: float
+) -> Floats:
+    """Contamination, (S, T), that libraries escape, and that lands in single libraries."""
+    n, taxa = kappa.shape
+    if patchy:
+        escapes = draw.random(taxa) < patchy
+        kappa = np.where(escapes & (draw.random((n, taxa)) < ESCAPED), 0.0, kappa)
+    rate = np.zeros((n, taxa))
+    if sporadic:
+        unsteady = draw.random(taxa) < sporadic
+        own = draw.choice(RATES, taxa, p=RATE_WEIGHTS)
+        kappa = np.where(unsteady, 0.0, kappa)
+        rate = np.where(unsteady, own, rate)
+    if bursts:
+        of_burst = np.exp(draw.uniform(np.log(LEAST_BURST), np.log(MOST_BURST), n))
+        caught = np.where(draw.random(n) < bursts, of_burst, 0.0)
+        rate = 1.0 - (1.0 - rate) * (1.0 - caught[:, None])
+    if sporadic or bursts:
+        lands = draw.random((n, taxa)) < rate
+        kappa = kappa + np.where(lands, np.exp(draw.normal(LANDED, LANDED_SD, (n, taxa))), 0.0)
+    return kappa
